@@ -1,0 +1,1 @@
+//! Kubernetes types of Arpeggio and their conversion into the pure models.

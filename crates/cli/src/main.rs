@@ -1,0 +1,3 @@
+//! The arpeggio command, also a kubectl plugin.
+
+fn main() {}

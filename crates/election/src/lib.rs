@@ -1,0 +1,1 @@
+//! Sessions, locks and placement: who announces which address, without I/O.

@@ -1,0 +1,1 @@
+//! Address pools and the allocator, without I/O.

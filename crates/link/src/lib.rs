@@ -1,0 +1,1 @@
+//! Raw sockets, packet filters and netlink.

@@ -1,0 +1,1 @@
+//! What controller and speaker share: client, telemetry, health, shutdown.

@@ -1,0 +1,3 @@
+//! Announces addresses on the local segment.
+
+fn main() {}
