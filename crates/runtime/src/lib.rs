@@ -1,1 +1,13 @@
-//! What controller and speaker share: client, telemetry, health, shutdown.
+//! What controller and speaker share: API client, telemetry, health, events, shutdown.
+//!
+//! Nothing here knows about pools, addresses or locks. A binary starts with [`telemetry::init`], connects with
+//! [`client::connect`], tells [`health::Health`] what it waits for, and serves it all with [`admin::Admin`].
+
+#![forbid(unsafe_code)]
+
+pub mod admin;
+pub mod client;
+pub mod events;
+pub mod health;
+pub mod shutdown;
+pub mod telemetry;

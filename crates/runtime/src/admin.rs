@@ -1,0 +1,247 @@
+//! The local HTTP page of a process: `/livez`, `/readyz`, `/metrics`.
+//!
+//! It is served on a TCP port, for Prometheus, and optionally on a unix socket, for the kubelet's exec probes. The TCP
+//! port is opened with `SO_REUSEPORT`: during an upgrade two speakers of one node run side by side in the host's
+//! network, and the second must be able to start. For the same reason the speaker's probes do not use the port (the
+//! other process might answer) but the socket in the pod's own volume, by way of [`check`].
+
+use std::{
+    io,
+    net::SocketAddr,
+    path::{Path, PathBuf},
+    time::Duration,
+};
+
+use axum::{Router, extract::State, http::StatusCode, routing::get};
+use prometheus::{Registry, TextEncoder};
+use socket2::{Domain, Protocol, Socket, Type};
+use tokio::{
+    io::{AsyncReadExt, AsyncWriteExt},
+    net::{TcpListener, UnixListener, UnixStream},
+};
+
+use crate::health::Health;
+
+/// Longest time for one local check.
+const CHECK_LIMIT: Duration = Duration::from_secs(3);
+
+/// What the page shows.
+#[derive(Debug, Clone)]
+pub struct Admin {
+    /// The process's health.
+    pub health: Health,
+    /// The process's metrics.
+    pub registry: Registry,
+}
+
+/// Where the page is served; for `#[command(flatten)]`.
+#[derive(Debug, Clone, clap::Args)]
+pub struct AdminArgs {
+    /// Address and port of /metrics, /livez and /readyz.
+    #[arg(long, env = "ARPEGGIO_ADMIN_ADDRESS", value_name = "IP:PORT")]
+    pub admin_address: SocketAddr,
+    /// Unix socket that serves the same, for probes by exec.
+    #[arg(long, env = "ARPEGGIO_ADMIN_SOCKET", value_name = "PATH")]
+    pub admin_socket: Option<PathBuf>,
+}
+
+/// Why the page cannot be served, or a check failed.
+#[derive(Debug, thiserror::Error)]
+pub enum AdminError {
+    /// The TCP port is not to be had.
+    #[error("cannot serve metrics on {address}: {source}; choose another with --admin-address")]
+    Port {
+        /// What was asked for.
+        address: SocketAddr,
+        /// The system's answer.
+        source: io::Error,
+    },
+    /// The unix socket is not to be had.
+    #[error("cannot serve probes on {}: {source}; the folder must exist and be writable", path.display())]
+    Socket {
+        /// What was asked for.
+        path: PathBuf,
+        /// The system's answer.
+        source: io::Error,
+    },
+    /// Nothing answers at the socket.
+    #[error("nothing answers at {}: {source}", path.display())]
+    Unreachable {
+        /// What was asked.
+        path: PathBuf,
+        /// The system's answer.
+        source: io::Error,
+    },
+    /// The process says that it is not well.
+    #[error("{0}")]
+    Unwell(String),
+}
+
+impl Admin {
+    /// Opens the listeners and serves them on tasks of their own until the runtime ends.
+    ///
+    /// # Errors
+    /// When a listener cannot be opened.
+    pub fn serve(self, args: &AdminArgs) -> Result<(), AdminError> {
+        let router = self.router();
+        let tcp = listen(args.admin_address).map_err(|source| AdminError::Port {
+            address: args.admin_address,
+            source,
+        })?;
+        tokio::spawn(serve_tcp(tcp, router.clone()));
+        if let Some(path) = &args.admin_socket {
+            let unix = listen_unix(path).map_err(|source| AdminError::Socket {
+                path: path.clone(),
+                source,
+            })?;
+            tokio::spawn(serve_unix(unix, router));
+        }
+        Ok(())
+    }
+
+    fn router(self) -> Router {
+        Router::new()
+            .route("/livez", get(livez))
+            .route("/readyz", get(readyz))
+            .route("/metrics", get(metrics))
+            .with_state(self)
+    }
+}
+
+async fn serve_tcp(listener: TcpListener, router: Router) {
+    if let Err(error) = axum::serve(listener, router).await {
+        tracing::error!(%error, "the admin port is closed");
+    }
+}
+
+async fn serve_unix(listener: UnixListener, router: Router) {
+    if let Err(error) = axum::serve(listener, router).await {
+        tracing::error!(%error, "the admin socket is closed");
+    }
+}
+
+async fn livez(State(admin): State<Admin>) -> (StatusCode, String) {
+    verdict("stuck", &admin.health.stuck())
+}
+
+async fn readyz(State(admin): State<Admin>) -> (StatusCode, String) {
+    verdict("waiting for", &admin.health.missing())
+}
+
+fn verdict(complaint: &str, parts: &[&str]) -> (StatusCode, String) {
+    if parts.is_empty() {
+        (StatusCode::OK, "ok\n".to_owned())
+    } else {
+        (
+            StatusCode::SERVICE_UNAVAILABLE,
+            format!("{complaint}: {}\n", parts.join(", ")),
+        )
+    }
+}
+
+async fn metrics(State(admin): State<Admin>) -> (StatusCode, String) {
+    match TextEncoder::new().encode_to_string(&admin.registry.gather()) {
+        Ok(text) => (StatusCode::OK, text),
+        Err(error) => (StatusCode::INTERNAL_SERVER_ERROR, format!("{error}\n")),
+    }
+}
+
+fn listen(address: SocketAddr) -> io::Result<TcpListener> {
+    let socket = Socket::new(
+        Domain::for_address(address),
+        Type::STREAM,
+        Some(Protocol::TCP),
+    )?;
+    socket.set_reuse_address(true)?;
+    socket.set_reuse_port(true)?;
+    socket.set_nonblocking(true)?;
+    socket.bind(&address.into())?;
+    socket.listen(64)?;
+    TcpListener::from_std(socket.into())
+}
+
+fn listen_unix(path: &Path) -> io::Result<UnixListener> {
+    // A socket that an earlier container of the same pod left behind.
+    match std::fs::remove_file(path) {
+        Err(error) if error.kind() != io::ErrorKind::NotFound => Err(error),
+        _ => UnixListener::bind(path),
+    }
+}
+
+/// Asks a process for `/livez` or `/readyz` at its unix socket.
+///
+/// # Errors
+/// When nothing answers, or the process is not well; the message says what it waits for.
+pub async fn check(socket: &Path, page: &str) -> Result<(), AdminError> {
+    let answer = tokio::time::timeout(CHECK_LIMIT, ask(socket, page))
+        .await
+        .unwrap_or_else(|_| Err(io::ErrorKind::TimedOut.into()))
+        .map_err(|source| AdminError::Unreachable {
+            path: socket.to_owned(),
+            source,
+        })?;
+    let (head, body) = answer.split_once("\r\n\r\n").unwrap_or((&answer, ""));
+    if head.starts_with("HTTP/1.0 200") || head.starts_with("HTTP/1.1 200") {
+        Ok(())
+    } else {
+        Err(AdminError::Unwell(body.trim().to_owned()))
+    }
+}
+
+async fn ask(socket: &Path, page: &str) -> io::Result<String> {
+    let mut stream = UnixStream::connect(socket).await?;
+    let request = format!("GET {page} HTTP/1.0\r\nHost: localhost\r\n\r\n");
+    stream.write_all(request.as_bytes()).await?;
+    let mut answer = String::new();
+    stream.read_to_string(&mut answer).await?;
+    Ok(answer)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn folder(name: &str) -> PathBuf {
+        let folder = std::env::temp_dir().join(format!("arpeggio-{name}-{}", std::process::id()));
+        std::fs::create_dir_all(&folder).unwrap();
+        folder
+    }
+
+    #[tokio::test]
+    async fn the_socket_tells_what_is_missing_and_when_all_is_well() {
+        let folder = folder("admin");
+        let path = folder.join("admin.sock");
+        let health = Health::default();
+        let leases = health.awaits("leases");
+        let registry = crate::telemetry::registry("0").unwrap();
+        let args = AdminArgs {
+            admin_address: "127.0.0.1:0".parse().unwrap(),
+            admin_socket: Some(path.clone()),
+        };
+        Admin { health, registry }.serve(&args).unwrap();
+
+        check(&path, "/livez").await.unwrap();
+        let unwell = check(&path, "/readyz").await.unwrap_err().to_string();
+        assert_eq!(unwell, "waiting for: leases");
+        leases.done();
+        check(&path, "/readyz").await.unwrap();
+        std::fs::remove_dir_all(folder).unwrap();
+    }
+
+    #[tokio::test]
+    async fn a_second_process_can_listen_on_the_same_port() {
+        let first = listen("127.0.0.1:0".parse().unwrap()).unwrap();
+        listen(first.local_addr().unwrap()).unwrap();
+    }
+
+    #[tokio::test]
+    async fn a_missing_socket_is_named() {
+        let error = check(Path::new("/nonexistent/admin.sock"), "/livez")
+            .await
+            .unwrap_err();
+        assert!(
+            error.to_string().contains("/nonexistent/admin.sock"),
+            "{error}"
+        );
+    }
+}

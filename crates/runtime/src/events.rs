@@ -1,0 +1,152 @@
+//! Kubernetes events, as `kubectl describe` and `kubectl get events` show them.
+//!
+//! Arpeggio tells of changes only, so each call makes one event object; nothing is folded into a series, where a
+//! second, different note under the same reason would be lost.
+
+use std::time::{Duration, SystemTime, UNIX_EPOCH};
+
+use k8s_openapi::{
+    api::{core::v1::ObjectReference, events::v1::Event},
+    apimachinery::pkg::apis::meta::v1::{MicroTime, ObjectMeta},
+    jiff::Timestamp,
+};
+use kube::{Api, Client, api::PostParams};
+
+/// The API server refuses longer notes (events.k8s.io/v1 `note`).
+const LONGEST_NOTE: usize = 1024;
+
+/// Longest time for one write; an event is not worth waiting for.
+const TIME_LIMIT: Duration = Duration::from_secs(5);
+
+/// Whether an event tells of something expected (`Event.type`).
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Kind {
+    /// Something went as it should.
+    Normal,
+    /// Somebody should look.
+    Warning,
+}
+
+/// What happened to an object.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct News {
+    /// Normal or warning.
+    pub kind: Kind,
+    /// One CamelCase word for machines (`Event.reason`).
+    pub reason: &'static str,
+    /// What was done, one CamelCase word (`Event.action`).
+    pub action: &'static str,
+    /// A sentence for people; cut at 1,024 bytes.
+    pub note: String,
+}
+
+/// Writes events in the name of one component.
+#[derive(Debug, Clone)]
+pub struct EventWriter {
+    client: ClientHandle,
+    component: &'static str,
+    instance: String,
+}
+
+#[derive(Clone)]
+struct ClientHandle(Client);
+
+impl std::fmt::Debug for ClientHandle {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str("Client")
+    }
+}
+
+impl EventWriter {
+    /// `component` is shown as the source (`arpeggio-speaker`), `instance` tells its copies apart (pod or node name).
+    #[must_use]
+    pub fn new(client: Client, component: &'static str, instance: impl Into<String>) -> Self {
+        Self {
+            client: ClientHandle(client),
+            component,
+            instance: instance.into(),
+        }
+    }
+
+    /// Writes one event about `object`, in its namespace (`default` for cluster-scoped ones, as Kubernetes does).
+    ///
+    /// # Errors
+    /// When the API server refuses or does not answer within five seconds. The caller logs it and goes on: an event
+    /// is never worth holding anything up.
+    pub async fn publish(&self, object: &ObjectReference, news: &News) -> Result<(), EventError> {
+        let namespace = object.namespace.as_deref().unwrap_or("default");
+        let api: Api<Event> = Api::namespaced(self.client.0.clone(), namespace);
+        let event = self.event(object, namespace, news, SystemTime::now());
+        let params = PostParams::default();
+        tokio::time::timeout(TIME_LIMIT, api.create(&params, &event))
+            .await
+            .map_err(|_| EventError::TimedOut)?
+            .map_err(|error| EventError::Refused(Box::new(error)))?;
+        Ok(())
+    }
+
+    fn event(
+        &self,
+        object: &ObjectReference,
+        namespace: &str,
+        news: &News,
+        now: SystemTime,
+    ) -> Event {
+        let nanos = now
+            .duration_since(UNIX_EPOCH)
+            .unwrap_or_default()
+            .as_nanos();
+        let about = object.name.as_deref().unwrap_or("unknown");
+        Event {
+            metadata: ObjectMeta {
+                // The form of every Kubernetes component: object and time, so that names never collide.
+                name: Some(format!("{about}.{nanos:x}")),
+                namespace: Some(namespace.to_owned()),
+                ..ObjectMeta::default()
+            },
+            action: Some(news.action.to_owned()),
+            event_time: Some(MicroTime(Timestamp::try_from(now).unwrap_or_default())),
+            note: Some(cut(&news.note).to_owned()),
+            reason: Some(news.reason.to_owned()),
+            regarding: Some(object.clone()),
+            reporting_controller: Some(format!("arpeggio.dev/{}", self.component)),
+            reporting_instance: Some(self.instance.clone()),
+            type_: Some(match news.kind {
+                Kind::Normal => "Normal".to_owned(),
+                Kind::Warning => "Warning".to_owned(),
+            }),
+            ..Event::default()
+        }
+    }
+}
+
+/// Why an event was not written.
+#[derive(Debug, thiserror::Error)]
+pub enum EventError {
+    /// No answer in time.
+    #[error("the API server did not take the event within {} s", TIME_LIMIT.as_secs())]
+    TimedOut,
+    /// The API server said no.
+    #[error("the API server refused the event: {0}")]
+    Refused(#[source] Box<kube::Error>),
+}
+
+/// The longest prefix that the API server takes, ending at a character's end.
+fn cut(note: &str) -> &str {
+    let end = (0..=note.len().min(LONGEST_NOTE))
+        .rev()
+        .find(|at| note.is_char_boundary(*at));
+    note.get(..end.unwrap_or(0)).unwrap_or_default()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_long_note_is_cut_at_a_character() {
+        let note = format!("{}é tail", "x".repeat(LONGEST_NOTE - 1));
+        assert_eq!(cut(&note), "x".repeat(LONGEST_NOTE - 1));
+        assert_eq!(cut("short"), "short");
+    }
+}

@@ -1,0 +1,146 @@
+//! Liveness and readiness, each made of named parts.
+//!
+//! *Ready* means that every awaited part has reported once ("the first list of Leases is here"). *Live* means that
+//! every watched loop has beaten recently; a process that is stuck is better restarted.
+
+use std::{
+    collections::BTreeMap,
+    sync::{Arc, Mutex, PoisonError},
+    time::{Duration, Instant},
+};
+
+/// The health of one process. Clones share the state.
+#[derive(Debug, Clone, Default)]
+pub struct Health {
+    parts: Arc<Mutex<Parts>>,
+}
+
+#[derive(Debug, Default)]
+struct Parts {
+    awaited: BTreeMap<&'static str, bool>,
+    loops: BTreeMap<&'static str, Beat>,
+}
+
+#[derive(Debug)]
+struct Beat {
+    last: Instant,
+    longest: Duration,
+}
+
+/// Reports that a part has its first data.
+#[derive(Debug)]
+#[must_use = "the process is not ready before this handle says so"]
+pub struct Awaited {
+    name: &'static str,
+    health: Health,
+}
+
+/// Reports that a loop goes round.
+#[derive(Debug, Clone)]
+#[must_use = "the process counts as stuck when this handle never beats"]
+pub struct Heartbeat {
+    name: &'static str,
+    health: Health,
+}
+
+impl Health {
+    /// Adds a part without which the process is not ready.
+    pub fn awaits(&self, name: &'static str) -> Awaited {
+        self.with(|parts| parts.awaited.insert(name, false));
+        Awaited {
+            name,
+            health: self.clone(),
+        }
+    }
+
+    /// Adds a loop that must beat at least every `longest`, from now on.
+    pub fn watches(&self, name: &'static str, longest: Duration) -> Heartbeat {
+        self.with(|parts| {
+            parts.loops.insert(
+                name,
+                Beat {
+                    last: Instant::now(),
+                    longest,
+                },
+            )
+        });
+        Heartbeat {
+            name,
+            health: self.clone(),
+        }
+    }
+
+    /// The parts that the process still waits for; empty when it is ready.
+    pub fn missing(&self) -> Vec<&'static str> {
+        self.with(|parts| {
+            parts
+                .awaited
+                .iter()
+                .filter(|(_, done)| !**done)
+                .map(|(name, _)| *name)
+                .collect()
+        })
+    }
+
+    /// The loops that have not beaten in time; empty when the process is live.
+    pub fn stuck(&self) -> Vec<&'static str> {
+        self.with(|parts| {
+            let late = |beat: &Beat| beat.last.elapsed() > beat.longest;
+            parts
+                .loops
+                .iter()
+                .filter(|(_, beat)| late(beat))
+                .map(|(name, _)| *name)
+                .collect()
+        })
+    }
+
+    fn with<T>(&self, act: impl FnOnce(&mut Parts) -> T) -> T {
+        act(&mut self.parts.lock().unwrap_or_else(PoisonError::into_inner))
+    }
+}
+
+impl Awaited {
+    /// The part has its first data.
+    pub fn done(self) {
+        self.health
+            .with(|parts| parts.awaited.insert(self.name, true));
+    }
+}
+
+impl Heartbeat {
+    /// The loop goes round.
+    pub fn beat(&self) {
+        self.health.with(|parts| {
+            if let Some(beat) = parts.loops.get_mut(self.name) {
+                beat.last = Instant::now();
+            }
+        });
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn ready_when_every_awaited_part_is_done() {
+        let health = Health::default();
+        let (leases, links) = (health.awaits("leases"), health.awaits("links"));
+        leases.done();
+        assert_eq!(health.missing(), ["links"]);
+        links.done();
+        assert!(health.missing().is_empty());
+    }
+
+    #[test]
+    fn stuck_when_a_loop_is_late_and_well_again_when_it_beats() {
+        let health = Health::default();
+        let beat = health.watches("core", Duration::from_millis(5));
+        assert!(health.stuck().is_empty());
+        std::thread::sleep(Duration::from_millis(10));
+        assert_eq!(health.stuck(), ["core"]);
+        beat.beat();
+        assert!(health.stuck().is_empty());
+    }
+}

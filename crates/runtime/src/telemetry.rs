@@ -1,0 +1,120 @@
+//! Logs and metrics.
+
+use prometheus::{IntGaugeVec, Opts, Registry, process_collector::ProcessCollector};
+use tracing_subscriber::{EnvFilter, filter::ParseError};
+
+/// How log lines look.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, clap::ValueEnum)]
+pub enum LogFormat {
+    /// One line of text per event.
+    #[default]
+    Text,
+    /// One JSON object per line.
+    Json,
+}
+
+/// Logging arguments, for `#[command(flatten)]`.
+#[derive(Debug, Clone, clap::Args)]
+pub struct LogArgs {
+    /// What is logged: a level (error, warn, info, debug, trace) or a filter such as `info,arpeggio_election=debug`.
+    #[arg(
+        long = "log",
+        env = "ARPEGGIO_LOG",
+        default_value = "info",
+        value_name = "FILTER"
+    )]
+    pub filter: String,
+    /// How log lines look.
+    #[arg(
+        long = "log-format",
+        env = "ARPEGGIO_LOG_FORMAT",
+        default_value = "text"
+    )]
+    pub format: LogFormat,
+}
+
+/// Why telemetry cannot start.
+#[derive(Debug, thiserror::Error)]
+pub enum TelemetryError {
+    /// The filter of [`LogArgs`] has a mistake.
+    #[error(
+        "--log {filter}: {source}; use a level (error, warn, info, debug, trace) or target=level, comma-separated"
+    )]
+    Filter {
+        /// What was given.
+        filter: String,
+        /// What is wrong with it.
+        source: ParseError,
+    },
+    /// A metric was registered twice or has a bad name.
+    #[error("metrics: {0}")]
+    Metrics(#[from] prometheus::Error),
+}
+
+/// Starts logging to standard error.
+///
+/// # Errors
+/// When the filter cannot be parsed.
+pub fn init(args: &LogArgs) -> Result<(), TelemetryError> {
+    let filter = EnvFilter::try_new(&args.filter).map_err(|source| TelemetryError::Filter {
+        filter: args.filter.clone(),
+        source,
+    })?;
+    let builder = tracing_subscriber::fmt()
+        .with_env_filter(filter)
+        .with_writer(std::io::stderr)
+        .with_ansi(false);
+    match args.format {
+        LogFormat::Text => builder.init(),
+        LogFormat::Json => builder.json().init(),
+    }
+    Ok(())
+}
+
+/// The metrics registry of one process: build information and process metrics are in it. There is no global one, so
+/// that a test sees only what it made.
+///
+/// # Errors
+/// Never in practice; the metric names are constants.
+pub fn registry(version: &str) -> Result<Registry, TelemetryError> {
+    let registry = Registry::new();
+    registry.register(Box::new(ProcessCollector::for_self()))?;
+    let build = IntGaugeVec::new(
+        Opts::new(
+            "arpeggio_build_info",
+            "The running version; the value is always 1.",
+        ),
+        &["version"],
+    )?;
+    build.with_label_values(&[version]).set(1);
+    registry.register(Box::new(build))?;
+    Ok(registry)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_bad_filter_names_itself_and_the_remedy() {
+        let args = LogArgs {
+            filter: "info,=x=".into(),
+            format: LogFormat::Text,
+        };
+        let error = init(&args).unwrap_err().to_string();
+        assert!(
+            error.contains("info,=x=") && error.contains("use a level"),
+            "{error}"
+        );
+    }
+
+    #[test]
+    fn the_registry_tells_the_version() {
+        let families = registry("1.2.3").unwrap().gather();
+        let build = families
+            .iter()
+            .find(|family| family.name() == "arpeggio_build_info")
+            .unwrap();
+        assert_eq!(build.get_metric()[0].get_label()[0].value(), "1.2.3");
+    }
+}
