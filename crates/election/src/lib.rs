@@ -1,1 +1,44 @@
 //! Sessions, locks and placement: who announces which address, without I/O.
+//!
+//! A *session* is a node's proof of life; a *lock* records who announces one address. Both are records with a version,
+//! kept by an API server that refuses a write whose expected version is not the current one (compare-and-swap).
+//! [`Elector`] is one speaker's view of them and of the wire, and the only place where ownership is decided.
+//!
+//! # Contract
+//!
+//! One thread drives an [`Elector`]:
+//!
+//! 1. feed everything that has happened with [`Elector::handle`];
+//! 2. then call [`Elector::decide`], and carry out the [`Effect`]s that it returns: frames at once, writes in any order
+//!    and at the same time. Of each write the [`Outcome`] is fed back, after the record that the API server answered
+//!    with (also after a conflict: read the record again and feed it first);
+//! 3. announce exactly [`Elector::announcing`], and for no longer than [`Settings::freshness`] after that call;
+//! 4. call again at [`Decision::next`], or earlier when something happens.
+//!
+//! Time is a [`Timestamp`] on a clock that never steps and that counts suspended time. Nothing here reads a clock.
+//!
+//! # Why there is one owner
+//!
+//! A lock is taken from a holder only after the holder's session has been *ended*, which is a write to that session
+//! like its renewal is. So the API server orders the two: either the renewal comes first and the end is refused, or the
+//! end comes first, the renewal is refused, and the holder knows. A session write of ours that succeeds proves that all
+//! our locks are still ours; this is what a speaker waits for before its first answer, and again after it was paused.
+
+#![no_std]
+#![forbid(unsafe_code)]
+
+extern crate alloc;
+
+mod elector;
+mod model;
+mod own;
+mod placement;
+mod settings;
+mod view;
+mod wire;
+mod writes;
+
+pub use elector::{Decision, Effect, Elector, Event};
+pub use model::{EndReason, Epoch, Holder, Lock, Node, Session, SessionState, Timestamp, Version};
+pub use settings::{Settings, UnsafeSettings};
+pub use writes::{Outcome, TakeReason, Target, Write};

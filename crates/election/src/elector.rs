@@ -1,0 +1,371 @@
+//! One speaker's decisions.
+
+use alloc::{
+    collections::{BTreeMap, BTreeSet},
+    vec::Vec,
+};
+use core::net::IpAddr;
+
+use crate::{
+    model::{EndReason, Lock, Node, Session, SessionState, Timestamp},
+    own::OwnSession,
+    placement::{deputies, ranking},
+    settings::{HEARTBEAT, Settings},
+    view::{FreeLock, SeenSession, View},
+    wire::WireWatch,
+    writes::{Outcome, TakeReason, Write, Writes},
+};
+
+/// Something that a speaker learns.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Event {
+    /// Every record has been listed once. Nothing is decided before.
+    Synced,
+    /// A session record, from a watch, a list or the answer to a write.
+    Session(Session),
+    /// A session record no longer exists.
+    SessionGone(Node),
+    /// A lock record, from a watch, a list or the answer to a write.
+    Lock(Lock),
+    /// A lock record no longer exists.
+    LockGone(IpAddr),
+    /// A node answered a probe on the wire.
+    NodeAnswered(Node),
+    /// A default gateway answered a probe on the wire.
+    GatewayAnswered,
+    /// A fellow speaker announces an address on the wire.
+    Heard {
+        /// The address.
+        address: IpAddr,
+        /// The node that says that it is there.
+        by: Node,
+    },
+    /// A write has ended. The record that resulted, or that was in its way, is fed before.
+    Wrote {
+        /// The write.
+        write: Write,
+        /// How it ended.
+        outcome: Outcome,
+    },
+}
+
+/// Something to do.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Effect {
+    /// Send this to the API server.
+    Write(Write),
+    /// Ask for a node's own address on the wire, by unicast.
+    ProbeNode(Node),
+    /// Ask for the default gateways on the wire.
+    ProbeGateway,
+}
+
+/// What [`Elector::decide`] wants.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Decision {
+    /// To be carried out now.
+    pub effects: Vec<Effect>,
+    /// When to ask again at the latest.
+    pub next: Timestamp,
+}
+
+/// One speaker's view and its decisions. The crate's page has the contract.
+#[derive(Debug)]
+pub struct Elector {
+    me: Node,
+    settings: Settings,
+    synced: bool,
+    decided: Timestamp,
+    view: View,
+    own: OwnSession,
+    wire: WireWatch,
+    writes: Writes,
+    announcing: BTreeSet<IpAddr>,
+    contests: BTreeMap<IpAddr, Contest>,
+}
+
+/// A fellow speaker was heard announcing what we announce; the lock is being read.
+#[derive(Debug)]
+struct Contest {
+    since: Timestamp,
+    yielded: bool,
+}
+
+impl Elector {
+    /// A speaker on node `me` that starts now and announces nothing.
+    pub fn new(me: Node, settings: Settings, now: Timestamp) -> Self {
+        let mut own = OwnSession::default();
+        own.woke(now);
+        Self {
+            me,
+            settings,
+            synced: false,
+            decided: now,
+            view: View::default(),
+            own,
+            wire: WireWatch::default(),
+            writes: Writes::default(),
+            announcing: BTreeSet::new(),
+            contests: BTreeMap::new(),
+        }
+    }
+
+    /// The addresses to announce, as of the last decision.
+    pub fn announcing(&self) -> &BTreeSet<IpAddr> {
+        &self.announcing
+    }
+
+    /// Whether this node's session is known to count.
+    pub fn established(&self) -> bool {
+        self.own.trusted() && self.view.session(&self.me).is_some_and(is_live)
+    }
+
+    /// The nodes whose sessions count, as far as this speaker knows.
+    pub fn live(&self, now: Timestamp) -> BTreeSet<Node> {
+        self.view.live(now, self.settings.session, self.own.in_touch_since())
+    }
+
+    /// Takes in what has happened.
+    pub fn handle(&mut self, now: Timestamp, event: Event) {
+        match event {
+            Event::Synced => self.synced = true,
+            Event::Session(session) => {
+                if session.node == self.me {
+                    self.own.saw_epoch(session.epoch);
+                }
+                self.view.session_seen(session, now);
+            }
+            Event::SessionGone(node) => self.view.session_gone(&node),
+            Event::Lock(lock) => {
+                if let Some(holder) = lock.holder.as_ref().filter(|holder| holder.node == self.me) {
+                    self.own.saw_epoch(holder.epoch);
+                }
+                self.view.lock_seen(lock);
+            }
+            Event::LockGone(address) => self.view.lock_gone(address),
+            Event::NodeAnswered(node) => self.wire.answered(&node, now),
+            Event::GatewayAnswered => self.wire.gateway_answered(now),
+            Event::Heard { address, by } => self.heard(address, &by, now),
+            Event::Wrote { write, outcome } => self.wrote(&write, outcome, now),
+        }
+    }
+
+    fn heard(&mut self, address: IpAddr, by: &Node, now: Timestamp) {
+        if *by != self.me && self.announcing.contains(&address) {
+            self.contests.entry(address).or_insert(Contest { since: now, yielded: false });
+        }
+    }
+
+    fn wrote(&mut self, write: &Write, outcome: Outcome, now: Timestamp) {
+        let target = write.target();
+        let sent = self.writes.ended(&target, outcome, now, &self.settings);
+        match (write, outcome) {
+            (Write::Start { .. } | Write::Renew { .. }, Outcome::Done) => {
+                self.own.proved(sent.unwrap_or_default());
+            }
+            (Write::Start { .. } | Write::Renew { .. }, Outcome::Failed) => self.own.lost_touch(),
+            (Write::Read { address }, Outcome::Done | Outcome::Conflict) => {
+                self.contests.remove(address);
+            }
+            (Write::Read { address }, Outcome::Failed) => self.give_way(*address),
+            _ => {}
+        }
+    }
+
+    fn give_way(&mut self, address: IpAddr) {
+        if let Some(contest) = self.contests.get_mut(&address) {
+            contest.yielded = true;
+        }
+    }
+
+    /// Decides what to do now, with all that was fed before.
+    pub fn decide(&mut self, now: Timestamp) -> Decision {
+        if now.since(self.decided) > self.settings.freshness {
+            self.own.woke(now);
+        }
+        self.decided = now;
+        let mut effects = Vec::new();
+        if self.synced {
+            self.view.mark_free(now);
+            self.writes.prune(now);
+            self.keep_session(now, &mut effects);
+            if self.established() {
+                self.watch_sessions(now, &mut effects);
+                self.take_locks(now, &mut effects);
+            }
+            self.settle_contests(now, &mut effects);
+            self.update_announcing();
+        }
+        let heartbeat = now + HEARTBEAT;
+        let probe = Some(self.wire.due()).filter(|due| *due > now);
+        Decision { effects, next: probe.map_or(heartbeat, |probe| probe.min(heartbeat)) }
+    }
+
+    fn keep_session(&mut self, now: Timestamp, effects: &mut Vec<Effect>) {
+        let session = self.view.session(&self.me);
+        if let Some(write) = self.own.due(session, now, &self.settings) {
+            self.send(write, now, effects);
+        }
+    }
+
+    /// Asks on the wire for the nodes that this one is a deputy of, and ends the sessions that are over.
+    fn watch_sessions(&mut self, now: Timestamp, effects: &mut Vec<Effect>) {
+        let live = self.live(now);
+        let watched: BTreeSet<Node> = live
+            .iter()
+            .filter(|node| deputies(node, live.iter()).contains(&self.me))
+            .cloned()
+            .collect();
+        let probes = self.wire.tick(now, &watched, &self.settings);
+        effects.extend(probes.nodes.into_iter().map(Effect::ProbeNode));
+        if probes.gateway {
+            effects.push(Effect::ProbeGateway);
+        }
+        let others = self.view.sessions().filter(|seen| seen.session.node != self.me);
+        let writes: Vec<Write> =
+            others.filter_map(|seen| self.verdict(seen, &live, &watched, now)).collect();
+        for write in writes {
+            self.send(write, now, effects);
+        }
+    }
+
+    /// What to write about another node's session, if anything.
+    fn verdict(
+        &self,
+        seen: &SeenSession,
+        live: &BTreeSet<Node>,
+        watched: &BTreeSet<Node>,
+        now: Timestamp,
+    ) -> Option<Write> {
+        let SessionState::Live { accused_by } = &seen.session.state else {
+            return None;
+        };
+        let node = seen.session.node.clone();
+        let expected = seen.session.version;
+        let end = |reason| Write::End { node: node.clone(), expected, reason };
+        // Those who watch the node speak first, so that not all nodes write at once.
+        let manners = u32::from(!watched.contains(&node));
+        let longest = self.settings.session + self.settings.patience * manners;
+        if seen.expired(now, longest, self.own.in_touch_since()) {
+            return Some(end(EndReason::Expired));
+        }
+        if !self.wire.silent(&node, &self.settings) {
+            return None;
+        }
+        match self.other_deputy(&node, live) {
+            None => Some(end(EndReason::NodeSilent)),
+            Some(other) if accused_by.as_ref() == Some(&other) => Some(end(EndReason::NodeSilent)),
+            Some(_) if accused_by.as_ref() == Some(&self.me) => None,
+            Some(_) => Some(Write::Accuse { node, expected }),
+        }
+    }
+
+    /// The other deputy of `node`, if it lives as far as this one can hear.
+    fn other_deputy(&self, node: &Node, live: &BTreeSet<Node>) -> Option<Node> {
+        let both = deputies(node, live.iter()).into_iter();
+        both.filter(|deputy| *deputy != self.me)
+            .find(|deputy| !self.wire.silent(deputy, &self.settings))
+    }
+
+    fn take_locks(&mut self, now: Timestamp, effects: &mut Vec<Effect>) {
+        let candidates = self.candidates(now);
+        let mut loads = self.view.loads();
+        let mut takes = Vec::new();
+        for free in self.view.free(&self.me) {
+            let ranked = ranking(free.lock.address, last_holder(&free), &candidates, &loads);
+            if let Some(first) = ranked.first() {
+                *loads.entry(first.clone()).or_default() += 1;
+            }
+            if self.is_my_turn(&ranked, free.since, now) {
+                takes.extend(self.take(free));
+            }
+        }
+        for take in takes {
+            self.send(take, now, effects);
+        }
+    }
+
+    /// The nodes that locks may be placed on: alive, and not under suspicion.
+    fn candidates(&self, now: Timestamp) -> BTreeSet<Node> {
+        let mut candidates = self.live(now);
+        candidates.retain(|node| {
+            let accused = self.view.session(node).is_some_and(is_accused);
+            !accused && !self.wire.silent(node, &self.settings)
+        });
+        // That somebody accuses us says nothing: we are about to renew, which clears it.
+        candidates.insert(self.me.clone());
+        candidates
+    }
+
+    fn is_my_turn(&self, ranked: &[Node], free_since: Timestamp, now: Timestamp) -> bool {
+        let rank = ranked.iter().position(|node| *node == self.me);
+        let rank = rank.and_then(|rank| u32::try_from(rank).ok());
+        rank.is_some_and(|rank| now.since(free_since) >= self.settings.patience * rank)
+    }
+
+    fn take(&self, free: FreeLock<'_>) -> Option<Write> {
+        Some(Write::Take {
+            address: free.lock.address,
+            expected: free.lock.version,
+            epoch: self.view.session(&self.me)?.epoch,
+            reason: free.reason,
+        })
+    }
+
+    fn settle_contests(&mut self, now: Timestamp, effects: &mut Vec<Effect>) {
+        let contested: Vec<IpAddr> = self.contests.keys().copied().collect();
+        for address in contested {
+            self.send(Write::Read { address }, now, effects);
+        }
+        for contest in self.contests.values_mut() {
+            contest.yielded |= now.since(contest.since) > self.settings.retry;
+        }
+    }
+
+    /// Who holds a lock under the present session may begin to announce; who already announces goes on until somebody
+    /// else holds the lock, so that an API server or a session that is gone stops nobody.
+    fn update_announcing(&mut self) {
+        let epoch = self.view.session(&self.me).filter(|own| is_live(own)).map(|own| own.epoch);
+        let mut announcing = BTreeSet::new();
+        if self.own.trusted() {
+            let mine = self.view.locks().filter(|lock| self.is_mine(lock));
+            let rightly = mine.filter(|lock| {
+                self.announcing.contains(&lock.address)
+                    || lock.holder.as_ref().map(|holder| holder.epoch) == epoch
+            });
+            announcing.extend(rightly.map(|lock| lock.address));
+        }
+        self.contests.retain(|address, _| self.view.lock(*address).is_some());
+        announcing.retain(|address| !self.contests.get(address).is_some_and(|c| c.yielded));
+        self.announcing = announcing;
+    }
+
+    fn is_mine(&self, lock: &Lock) -> bool {
+        lock.holder.as_ref().is_some_and(|holder| holder.node == self.me)
+    }
+
+    fn send(&mut self, write: Write, now: Timestamp, effects: &mut Vec<Effect>) {
+        let target = write.target();
+        if self.writes.free(&target, now) {
+            self.writes.sent(target, now);
+            effects.push(Effect::Write(write));
+        }
+    }
+}
+
+fn is_live(session: &Session) -> bool {
+    matches!(session.state, SessionState::Live { .. })
+}
+
+fn is_accused(session: &Session) -> bool {
+    matches!(session.state, SessionState::Live { accused_by: Some(_) })
+}
+
+fn last_holder<'a>(free: &'a FreeLock<'_>) -> Option<&'a Node> {
+    match free.reason {
+        TakeReason::New => None,
+        TakeReason::Ours | TakeReason::Over { .. } => {
+            free.lock.holder.as_ref().map(|holder| &holder.node)
+        }
+    }
+}

@@ -1,0 +1,176 @@
+//! The records that speakers share, and the words for them.
+
+use alloc::sync::Arc;
+use core::{
+    fmt,
+    net::IpAddr,
+    ops::{Add, Sub},
+    time::Duration,
+};
+
+/// A node's name, as in `Node.metadata.name`. Cheap to clone.
+#[derive(Clone, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct Node(Arc<str>);
+
+impl Node {
+    /// The name as text.
+    pub fn as_str(&self) -> &str {
+        &self.0
+    }
+}
+
+impl From<&str> for Node {
+    fn from(name: &str) -> Self {
+        Self(name.into())
+    }
+}
+
+impl fmt::Display for Node {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(&self.0)
+    }
+}
+
+impl fmt::Debug for Node {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(&self.0)
+    }
+}
+
+/// A point in time, as the time since an arbitrary but fixed origin. It never steps back and counts suspended time.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Default)]
+pub struct Timestamp(Duration);
+
+impl Timestamp {
+    /// The point `elapsed` after the origin.
+    pub const fn from_origin(elapsed: Duration) -> Self {
+        Self(elapsed)
+    }
+
+    /// The time since the origin.
+    pub const fn as_duration(self) -> Duration {
+        self.0
+    }
+
+    /// How long ago `earlier` was; zero when it lies ahead.
+    pub fn since(self, earlier: Timestamp) -> Duration {
+        self.0.saturating_sub(earlier.0)
+    }
+}
+
+impl Add<Duration> for Timestamp {
+    type Output = Timestamp;
+
+    fn add(self, span: Duration) -> Timestamp {
+        Timestamp(self.0.saturating_add(span))
+    }
+}
+
+impl Sub<Duration> for Timestamp {
+    type Output = Timestamp;
+
+    fn sub(self, span: Duration) -> Timestamp {
+        Timestamp(self.0.saturating_sub(span))
+    }
+}
+
+/// The version of a record: grows with every write. Kubernetes' `resourceVersion`, which is an integer that can be
+/// compared within one resource type.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Default)]
+pub struct Version(pub u64);
+
+/// Tells the sessions of one node apart. A session that was ended never comes back; the node starts one with a higher
+/// epoch. A restarted speaker *resumes* its node's session, and keeps the epoch, as long as nobody has ended it.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Default)]
+pub struct Epoch(pub u64);
+
+impl Epoch {
+    /// The epoch that follows.
+    #[must_use]
+    pub fn next(self) -> Self {
+        Self(self.0.saturating_add(1))
+    }
+}
+
+/// A node's proof of life.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Session {
+    /// Whose it is.
+    pub node: Node,
+    /// Which session of this node it is.
+    pub epoch: Epoch,
+    /// Whether it counts.
+    pub state: SessionState,
+    /// The record's version.
+    pub version: Version,
+}
+
+/// Whether a session counts.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum SessionState {
+    /// It counts until somebody ends it.
+    Live {
+        /// The deputy that no longer hears the node, and waits for the other deputy to confirm. A renewal clears it.
+        accused_by: Option<Node>,
+    },
+    /// It is over, for good.
+    Ended {
+        /// Who ended it.
+        by: Node,
+        /// Why.
+        reason: EndReason,
+    },
+}
+
+/// Why a session was ended.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+pub enum EndReason {
+    /// Its deputies got no answer from the node on the wire.
+    NodeSilent,
+    /// It was not renewed in time.
+    Expired,
+}
+
+impl EndReason {
+    /// The word for it in records, metrics and logs.
+    pub const fn as_str(self) -> &'static str {
+        match self {
+            Self::NodeSilent => "NodeSilent",
+            Self::Expired => "Expired",
+        }
+    }
+
+    /// The reason that `word` stands for.
+    pub fn from_word(word: &str) -> Option<Self> {
+        [Self::NodeSilent, Self::Expired].into_iter().find(|reason| reason.as_str() == word)
+    }
+}
+
+impl fmt::Display for EndReason {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            Self::NodeSilent => "silent on the wire",
+            Self::Expired => "session expired",
+        })
+    }
+}
+
+/// The record of who announces one address.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Lock {
+    /// The address.
+    pub address: IpAddr,
+    /// Who holds it; nobody when it was just allocated.
+    pub holder: Option<Holder>,
+    /// The record's version.
+    pub version: Version,
+}
+
+/// The holder of a lock. It counts only while exactly this session counts.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Holder {
+    /// The node.
+    pub node: Node,
+    /// The session under which it took the lock.
+    pub epoch: Epoch,
+}

@@ -1,0 +1,79 @@
+//! This node's own session.
+
+use crate::{
+    model::{Epoch, Session, SessionState, Timestamp},
+    settings::Settings,
+    writes::Write,
+};
+
+/// What this node knows of its own session, and whether it may rely on it.
+#[derive(Debug, Default)]
+pub(crate) struct OwnSession {
+    /// When the process last began to run: at its start, or after a pause.
+    awake_since: Timestamp,
+    /// When the last successful session write was sent. It proves that nobody had ended the session before.
+    proven_at: Option<Timestamp>,
+    /// Since when session writes have succeeded without a failure between them.
+    in_touch_since: Option<Timestamp>,
+    /// The highest epoch that was ever seen of this node, in its session and in locks.
+    highest: Epoch,
+}
+
+impl OwnSession {
+    /// Notes that the process runs again after a pause.
+    pub(crate) fn woke(&mut self, now: Timestamp) {
+        self.awake_since = now;
+    }
+
+    /// Notes an epoch of this node, wherever it stands.
+    pub(crate) fn saw_epoch(&mut self, epoch: Epoch) {
+        self.highest = self.highest.max(epoch);
+    }
+
+    /// A session write that was sent at `sent` has succeeded.
+    pub(crate) fn proved(&mut self, sent: Timestamp) {
+        self.proven_at = self.proven_at.max(Some(sent));
+        self.in_touch_since.get_or_insert(sent);
+    }
+
+    /// A session write got no answer.
+    pub(crate) fn lost_touch(&mut self) {
+        self.in_touch_since = None;
+    }
+
+    /// Since when the API server has answered every time. While it does not, the silence of other sessions says
+    /// nothing about them.
+    pub(crate) fn in_touch_since(&self) -> Option<Timestamp> {
+        self.in_touch_since
+    }
+
+    /// Whether the process has made sure, since it last woke, that its session had not been ended.
+    pub(crate) fn trusted(&self) -> bool {
+        self.proven_at.is_some_and(|proven| proven >= self.awake_since)
+    }
+
+    /// The session write that is due.
+    pub(crate) fn due(
+        &self,
+        session: Option<&Session>,
+        now: Timestamp,
+        settings: &Settings,
+    ) -> Option<Write> {
+        let Some(session) = session else {
+            return Some(Write::Start { epoch: self.highest.next(), expected: None });
+        };
+        match session.state {
+            SessionState::Live { .. } => self
+                .renewal_due(now, settings)
+                .then_some(Write::Renew { epoch: session.epoch, expected: session.version }),
+            SessionState::Ended { .. } => {
+                let epoch = self.highest.max(session.epoch).next();
+                Some(Write::Start { epoch, expected: Some(session.version) })
+            }
+        }
+    }
+
+    fn renewal_due(&self, now: Timestamp, settings: &Settings) -> bool {
+        !self.trusted() || self.proven_at.is_none_or(|proven| now.since(proven) >= settings.renewal)
+    }
+}

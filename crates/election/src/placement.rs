@@ -1,0 +1,98 @@
+//! Which candidate gets what: the same answer on every node, without a word exchanged.
+
+use alloc::{
+    collections::{BTreeMap, BTreeSet},
+    vec::Vec,
+};
+use core::{
+    cmp::Reverse,
+    hash::{Hash, Hasher},
+    net::IpAddr,
+};
+
+use siphasher::sip::SipHasher13;
+
+use crate::model::Node;
+
+/// How many nodes watch one node.
+const DEPUTIES: usize = 2;
+
+/// The deputies of `node`: the two others that rank highest for it.
+pub(crate) fn deputies<'a>(node: &Node, live: impl Iterator<Item = &'a Node>) -> Vec<Node> {
+    let mut others: Vec<&Node> = live.filter(|other| *other != node).collect();
+    others.sort_by_key(|other| Reverse(rendezvous(node, other)));
+    others.into_iter().take(DEPUTIES).cloned().collect()
+}
+
+/// The candidates for one address, best first: the node that held it last, then the least loaded, ties broken by a
+/// rendezvous hash so that equal loads do not all fall on the first name.
+pub(crate) fn ranking(
+    address: IpAddr,
+    last_holder: Option<&Node>,
+    candidates: &BTreeSet<Node>,
+    loads: &BTreeMap<Node, usize>,
+) -> Vec<Node> {
+    let mut ranked: Vec<&Node> = candidates.iter().collect();
+    ranked.sort_by_key(|node| {
+        let load = loads.get(*node).copied().unwrap_or(0);
+        (last_holder != Some(*node), load, Reverse(rendezvous(&address, node)))
+    });
+    ranked.into_iter().cloned().collect()
+}
+
+/// Highest-random-weight hashing (Thaler and Ravishankar, 1998). SipHash-1-3 with the zero key is fixed by its
+/// definition, so every version of the speaker computes the same.
+fn rendezvous(what: &impl Hash, node: &Node) -> u64 {
+    let mut hasher = SipHasher13::new();
+    what.hash(&mut hasher);
+    node.as_str().hash(&mut hasher);
+    hasher.finish()
+}
+
+#[cfg(test)]
+mod tests {
+    use alloc::format;
+
+    use super::*;
+
+    fn nodes(count: usize) -> BTreeSet<Node> {
+        (1..=count).map(|n| Node::from(format!("node-{n}").as_str())).collect()
+    }
+
+    fn address(last: u8) -> IpAddr {
+        IpAddr::from([192, 168, 0, last])
+    }
+
+    #[test]
+    fn a_node_is_watched_by_two_others_or_by_all_there_are() {
+        for count in 1..6 {
+            let live = nodes(count);
+            for node in &live {
+                let deputies = deputies(node, live.iter());
+                assert_eq!(deputies.len(), (count - 1).min(2));
+                assert!(!deputies.contains(node));
+            }
+        }
+    }
+
+    #[test]
+    fn the_last_holder_comes_first_then_the_least_loaded() {
+        let candidates = nodes(3);
+        let loads = [("node-1".into(), 5), ("node-2".into(), 2), ("node-3".into(), 9)].into();
+        let last = Node::from("node-3");
+        let order = ranking(address(1), Some(&last), &candidates, &loads);
+        assert_eq!(order, ["node-3".into(), "node-2".into(), "node-1".into()]);
+    }
+
+    #[test]
+    fn equal_loads_are_spread_by_the_hash() {
+        let candidates = nodes(3);
+        let loads = BTreeMap::new();
+        let mut firsts: BTreeMap<Node, usize> = BTreeMap::new();
+        for last in 0..=255 {
+            let first = ranking(address(last), None, &candidates, &loads).swap_remove(0);
+            *firsts.entry(first).or_default() += 1;
+        }
+        assert!(firsts.values().all(|count| (50..120).contains(count)), "{firsts:?}");
+    }
+}

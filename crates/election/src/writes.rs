@@ -1,0 +1,176 @@
+//! Writes under way, so that none is sent twice, and failed ones, so that they are not repeated at once.
+
+use alloc::collections::BTreeMap;
+use core::{fmt, net::IpAddr};
+
+use crate::{
+    model::{EndReason, Epoch, Node, Timestamp, Version},
+    settings::Settings,
+};
+
+/// One request to the API server. Every write but the first of a session carries the version that the record must
+/// still have.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Write {
+    /// Start a new session of this node: live, with this epoch. `None`: create the record.
+    Start {
+        /// The new session's epoch.
+        epoch: Epoch,
+        /// The version of the ended session's record.
+        expected: Option<Version>,
+    },
+    /// Renew this node's session, which also clears an accusation.
+    Renew {
+        /// The session that is renewed.
+        epoch: Epoch,
+        /// The version that it must have.
+        expected: Version,
+    },
+    /// Accuse a node of silence.
+    Accuse {
+        /// Whose session.
+        node: Node,
+        /// The version that it must have.
+        expected: Version,
+    },
+    /// End a node's session.
+    End {
+        /// Whose session.
+        node: Node,
+        /// The version that it must have.
+        expected: Version,
+        /// Why.
+        reason: EndReason,
+    },
+    /// Take a lock for this node.
+    Take {
+        /// The lock's address.
+        address: IpAddr,
+        /// The version that it must have.
+        expected: Version,
+        /// The session that the lock is bound to.
+        epoch: Epoch,
+        /// Why it may be taken.
+        reason: TakeReason,
+    },
+    /// Read a lock, past every cache.
+    Read {
+        /// The lock's address.
+        address: IpAddr,
+    },
+}
+
+/// Why a lock may be taken.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum TakeReason {
+    /// Nobody has held it yet.
+    New,
+    /// It was this node's own under an earlier session.
+    Ours,
+    /// The holder's session is over.
+    Over {
+        /// The holder.
+        holder: Node,
+        /// Why its session was ended; `None` when the record is gone or a new session has begun.
+        reason: Option<EndReason>,
+    },
+}
+
+impl TakeReason {
+    /// The word for it in metrics.
+    pub const fn as_str(&self) -> &'static str {
+        match self {
+            Self::New => "New",
+            Self::Ours => "Ours",
+            Self::Over { reason: Some(reason), .. } => reason.as_str(),
+            Self::Over { reason: None, .. } => "SessionGone",
+        }
+    }
+}
+
+impl fmt::Display for TakeReason {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::New => f.write_str("newly allocated"),
+            Self::Ours => f.write_str("taken back under a new session"),
+            Self::Over { holder, reason: Some(reason) } => {
+                write!(f, "taken over from {holder}: {reason}")
+            }
+            Self::Over { holder, reason: None } => {
+                write!(f, "taken over from {holder}: its session is gone")
+            }
+        }
+    }
+}
+
+/// What a write is about. At most one write about one thing is under way.
+#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord)]
+pub enum Target {
+    /// This node's own session.
+    OwnSession,
+    /// Another node's session.
+    Session(Node),
+    /// The lock of an address.
+    Lock(IpAddr),
+}
+
+impl Write {
+    /// What the write is about.
+    pub fn target(&self) -> Target {
+        match self {
+            Self::Start { .. } | Self::Renew { .. } => Target::OwnSession,
+            Self::Accuse { node, .. } | Self::End { node, .. } => Target::Session(node.clone()),
+            Self::Take { address, .. } | Self::Read { address } => Target::Lock(*address),
+        }
+    }
+}
+
+/// How a write ended.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Outcome {
+    /// The API server did it.
+    Done,
+    /// The record had another version, or was gone. Nothing was written.
+    Conflict,
+    /// No answer, or an error. It may have been written all the same.
+    Failed,
+}
+
+/// The writes under way and the ones that rest after a failure.
+#[derive(Debug, Default)]
+pub(crate) struct Writes {
+    under_way: BTreeMap<Target, Timestamp>,
+    resting: BTreeMap<Target, Timestamp>,
+}
+
+impl Writes {
+    /// Whether a write about `target` may be sent now.
+    pub(crate) fn free(&self, target: &Target, now: Timestamp) -> bool {
+        !self.under_way.contains_key(target)
+            && self.resting.get(target).is_none_or(|until| *until <= now)
+    }
+
+    pub(crate) fn sent(&mut self, target: Target, now: Timestamp) {
+        self.under_way.insert(target, now);
+    }
+
+    /// Ends a write; returns when it was sent.
+    pub(crate) fn ended(
+        &mut self,
+        target: &Target,
+        outcome: Outcome,
+        now: Timestamp,
+        settings: &Settings,
+    ) -> Option<Timestamp> {
+        match outcome {
+            Outcome::Done | Outcome::Conflict => self.resting.remove(target),
+            Outcome::Failed => self.resting.insert(target.clone(), now + settings.retry),
+        };
+        self.under_way.remove(target)
+    }
+
+    /// Forgets the rests that are over, so that gone addresses leave nothing behind.
+    pub(crate) fn prune(&mut self, now: Timestamp) {
+        self.resting.retain(|_, until| *until > now);
+    }
+}

@@ -1,0 +1,180 @@
+//! Several speakers, one API server and one segment in virtual time: what must hold among them.
+
+mod sim;
+
+use sim::{Sim, ip, millis, secs};
+
+/// Three nodes and one address, settled.
+fn settled() -> (Sim, usize) {
+    let mut sim = Sim::new(3);
+    sim.create_lock(ip(240));
+    sim.run(secs(3));
+    let owner = sim.only_announcer(ip(240));
+    (sim, owner)
+}
+
+#[test]
+fn a_new_address_is_announced_by_exactly_one_node_within_a_heartbeat() {
+    let mut sim = Sim::new(3);
+    sim.run(secs(3));
+    sim.create_lock(ip(240));
+    sim.run(millis(150));
+    sim.only_announcer(ip(240));
+}
+
+#[test]
+fn addresses_are_spread_within_one() {
+    let mut sim = Sim::new(3);
+    sim.run(secs(3));
+    for last in 0..20 {
+        sim.create_lock(ip(last));
+    }
+    sim.run(secs(1));
+    let counts = sim.announced_per_node();
+    assert!(counts.iter().all(|count| (6..=7).contains(count)), "{counts:?}");
+}
+
+#[test]
+fn an_owner_that_loses_power_is_replaced_within_half_a_second() {
+    let (mut sim, owner) = settled();
+    sim.power_off(owner);
+    sim.run(millis(500));
+    assert_ne!(sim.only_announcer(ip(240)), owner);
+    assert!(sim.log_has("NodeSilent"), "{:?}", sim.log);
+    assert_eq!(sim.longest_overlap, millis(0));
+}
+
+#[test]
+fn both_deputies_confirm_before_a_session_ends() {
+    let (mut sim, owner) = settled();
+    // One deputy alone stops hearing the owner: a switch that drops unicast between two ports.
+    let deputy = (owner + 1) % 3;
+    sim.cut_between(owner, deputy);
+    sim.run(secs(20));
+    assert_eq!(sim.only_announcer(ip(240)), owner);
+    assert!(sim.log_has("Accuse") && !sim.log_has("End"), "{:?}", sim.log);
+}
+
+#[test]
+fn a_node_whose_cable_is_out_accuses_nobody_and_its_addresses_move() {
+    let (mut sim, owner) = settled();
+    sim.cable_out(owner);
+    sim.run(secs(1));
+    assert!(sim.announcers(ip(240)).iter().any(|node| *node != owner));
+    assert!(!sim.log.iter().any(|line| line.starts_with(&format!("node-{owner} End"))));
+    sim.cable_in(owner);
+    sim.run(secs(1));
+    assert_ne!(sim.only_announcer(ip(240)), owner);
+}
+
+#[test]
+fn a_node_that_returns_takes_nothing_back() {
+    let (mut sim, owner) = settled();
+    sim.power_off(owner);
+    sim.run(secs(5));
+    let successor = sim.only_announcer(ip(240));
+    sim.power_on(owner);
+    sim.run(secs(30));
+    assert_eq!(sim.only_announcer(ip(240)), successor);
+}
+
+#[test]
+fn a_speaker_that_restarts_resumes_its_session_and_nothing_moves() {
+    let (mut sim, owner) = settled();
+    sim.restart_speaker(owner);
+    sim.run(millis(300));
+    assert_eq!(sim.only_announcer(ip(240)), owner);
+    sim.run(secs(20));
+    assert_eq!(sim.only_announcer(ip(240)), owner);
+    assert!(!sim.log_has("End"), "{:?}", sim.log);
+}
+
+#[test]
+fn a_speaker_that_stays_away_loses_its_session_by_expiry() {
+    let (mut sim, owner) = settled();
+    sim.pause(owner);
+    sim.run(secs(12));
+    assert_ne!(sim.only_announcer(ip(240)), owner);
+    assert!(sim.log_has("Expired"), "{:?}", sim.log);
+}
+
+#[test]
+fn a_speaker_that_was_paused_answers_nothing_before_it_knows_better() {
+    let (mut sim, owner) = settled();
+    sim.pause(owner);
+    sim.run(secs(30));
+    let successor = sim.only_announcer(ip(240));
+    sim.resume(owner);
+    sim.run(secs(10));
+    assert_eq!(sim.only_announcer(ip(240)), successor);
+    assert_eq!(sim.longest_overlap, millis(0));
+}
+
+#[test]
+fn losing_the_api_server_stops_no_announcement_and_its_return_moves_nothing() {
+    let (mut sim, owner) = settled();
+    sim.api_down();
+    sim.run(secs(300));
+    assert_eq!(sim.only_announcer(ip(240)), owner);
+    sim.api_up();
+    sim.run(secs(30));
+    assert_eq!(sim.only_announcer(ip(240)), owner);
+    assert!(!sim.log_has("End"), "{:?}", sim.log);
+}
+
+#[test]
+fn an_owner_cut_off_from_the_api_goes_on_until_a_fellow_is_heard() {
+    let (mut sim, owner) = settled();
+    sim.api_cut(owner);
+    sim.run(secs(6));
+    assert_eq!(sim.only_announcer(ip(240)), owner);
+    sim.run(secs(10));
+    assert_ne!(sim.only_announcer(ip(240)), owner);
+    // The old owner hears the new one's announcement, cannot read the lock, and stops.
+    assert!(sim.longest_overlap <= millis(1100), "{:?}", sim.longest_overlap);
+}
+
+#[test]
+fn a_deleted_lock_ends_the_announcement() {
+    let (mut sim, _) = settled();
+    sim.delete_lock(ip(240));
+    sim.run(millis(200));
+    assert!(sim.announcers(ip(240)).is_empty());
+}
+
+#[test]
+fn two_nodes_fail_over_when_a_gateway_vouches_for_the_survivor() {
+    let mut sim = Sim::new(2);
+    sim.create_lock(ip(240));
+    sim.run(secs(3));
+    let owner = sim.only_announcer(ip(240));
+    sim.power_off(owner);
+    sim.run(millis(500));
+    assert_ne!(sim.only_announcer(ip(240)), owner);
+}
+
+#[test]
+fn two_nodes_dying_at_once_leave_the_third_as_owner() {
+    let mut sim = Sim::new(3);
+    for last in 0..6 {
+        sim.create_lock(ip(last));
+    }
+    sim.run(secs(3));
+    sim.power_off(0);
+    sim.power_off(1);
+    sim.run(secs(1));
+    assert_eq!(sim.announced_per_node(), [0, 0, 6]);
+}
+
+#[test]
+fn at_rest_only_sessions_are_written() {
+    let mut sim = Sim::new(3);
+    for last in 0..100 {
+        sim.create_lock(ip(last));
+    }
+    sim.run(secs(5));
+    let before = sim.writes;
+    sim.run(secs(30));
+    let writes = sim.writes - before;
+    assert!((27..=33).contains(&writes), "{writes} writes in 30 s by three nodes");
+}

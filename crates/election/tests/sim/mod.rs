@@ -1,0 +1,410 @@
+//! A cluster in virtual time, in steps of one millisecond: electors, a store with compare-and-swap, a segment.
+
+// A test's own machinery: what cannot be must stop the test. The flags are independent faults.
+#![allow(clippy::unwrap_used, clippy::panic, clippy::struct_excessive_bools)]
+
+use std::{
+    collections::{BTreeMap, BTreeSet, VecDeque},
+    net::IpAddr,
+    time::Duration,
+};
+
+use arpeggio_election::{
+    Effect, Elector, Event, Holder, Lock, Node, Outcome, Session, SessionState, Settings,
+    Timestamp, Version, Write,
+};
+
+/// From the write that leaves to the answer that is back; half of it until the server has done it.
+const ROUND_TRIP: u64 = 6;
+/// From a change in the store to the watch event.
+const WATCH_DELAY: u64 = 4;
+/// From a frame that leaves to a frame that is back.
+const WIRE_ROUND_TRIP: u64 = 1;
+/// A client gives up waiting for the API server.
+const TIME_LIMIT: u64 = 1000;
+
+pub(crate) fn millis(count: u64) -> Duration {
+    Duration::from_millis(count)
+}
+
+pub(crate) fn secs(count: u64) -> Duration {
+    Duration::from_secs(count)
+}
+
+pub(crate) fn ip(last: u8) -> IpAddr {
+    IpAddr::from([192, 168, 0, last])
+}
+
+fn name(index: usize) -> Node {
+    Node::from(format!("node-{index}").as_str())
+}
+
+struct Speaker {
+    elector: Elector,
+    running: bool,
+    paused: bool,
+    cable: bool,
+    api: bool,
+    next: u64,
+    inbox: VecDeque<(u64, Event)>,
+    announced: BTreeSet<IpAddr>,
+}
+
+#[derive(Default)]
+struct Store {
+    version: u64,
+    sessions: BTreeMap<Node, Session>,
+    locks: BTreeMap<IpAddr, Lock>,
+}
+
+pub(crate) struct Sim {
+    now: u64,
+    speakers: Vec<Speaker>,
+    store: Store,
+    cuts: BTreeSet<(usize, usize)>,
+    arriving: VecDeque<(u64, usize, Write)>,
+    pub(crate) log: Vec<String>,
+    pub(crate) writes: usize,
+    /// The longest time that two powered, awake nodes with cables announced one address.
+    pub(crate) longest_overlap: Duration,
+    overlaps: BTreeMap<IpAddr, u64>,
+}
+
+impl Sim {
+    pub(crate) fn new(nodes: usize) -> Self {
+        let start = 10_000;
+        let mut sim = Self {
+            now: start,
+            speakers: (0..nodes).map(|index| speaker(index, start)).collect(),
+            store: Store::default(),
+            cuts: BTreeSet::new(),
+            arriving: VecDeque::new(),
+            log: Vec::new(),
+            writes: 0,
+            longest_overlap: Duration::ZERO,
+            overlaps: BTreeMap::new(),
+        };
+        (0..nodes).for_each(|index| sim.list(index));
+        sim
+    }
+
+    pub(crate) fn run(&mut self, span: Duration) {
+        let end = self.now + u64::try_from(span.as_millis()).unwrap();
+        while self.now < end {
+            self.now += 1;
+            self.serve_writes();
+            (0..self.speakers.len()).for_each(|index| self.step(index));
+            self.measure_overlap();
+        }
+    }
+
+    fn at(&self) -> Timestamp {
+        Timestamp::from_origin(millis(self.now))
+    }
+
+    fn step(&mut self, index: usize) {
+        let at = self.at();
+        let speaker = &mut self.speakers[index];
+        if !speaker.running || speaker.paused {
+            return;
+        }
+        let mut busy = self.now >= speaker.next;
+        speaker.inbox.make_contiguous().sort_by_key(|(when, _)| *when);
+        while speaker.inbox.front().is_some_and(|(when, _)| *when <= self.now) {
+            let (_, event) = speaker.inbox.pop_front().unwrap();
+            speaker.elector.handle(at, event);
+            busy = true;
+        }
+        if !busy {
+            return;
+        }
+        let decision = speaker.elector.decide(at);
+        let next = decision.next.as_duration().as_millis();
+        speaker.next = u64::try_from(next).unwrap();
+        assert!(speaker.next > self.now, "a decision must not ask to be repeated at once");
+        let gained: Vec<IpAddr> =
+            speaker.elector.announcing().difference(&speaker.announced).copied().collect();
+        speaker.announced = speaker.elector.announcing().clone();
+        gained.into_iter().for_each(|address| self.gratuitous(index, address));
+        decision.effects.into_iter().for_each(|effect| self.act(index, effect));
+    }
+
+    fn act(&mut self, index: usize, effect: Effect) {
+        match effect {
+            Effect::ProbeNode(node) => {
+                let other = (0..self.speakers.len()).find(|other| name(*other) == node).unwrap();
+                if self.connected(index, other) {
+                    self.tell(index, WIRE_ROUND_TRIP, Event::NodeAnswered(node));
+                }
+            }
+            Effect::ProbeGateway => {
+                if self.speakers[index].cable {
+                    self.tell(index, WIRE_ROUND_TRIP, Event::GatewayAnswered);
+                }
+            }
+            Effect::Write(write) if self.speakers[index].api => {
+                self.arriving.push_back((self.now + ROUND_TRIP / 2, index, write));
+            }
+            Effect::Write(write) => {
+                self.tell(index, TIME_LIMIT, Event::Wrote { write, outcome: Outcome::Failed });
+            }
+        }
+    }
+
+    fn gratuitous(&mut self, from: usize, address: IpAddr) {
+        for other in 0..self.speakers.len() {
+            if other != from && self.connected(from, other) {
+                let by = name(from);
+                self.tell(other, WIRE_ROUND_TRIP, Event::Heard { address, by });
+            }
+        }
+    }
+
+    /// Hosts answer as long as they have power and cable, whatever their speakers do.
+    fn connected(&self, one: usize, other: usize) -> bool {
+        let up = |index: usize| self.speakers[index].running && self.speakers[index].cable;
+        let cut = self.cuts.contains(&(one, other)) || self.cuts.contains(&(other, one));
+        up(one) && up(other) && !cut
+    }
+
+    fn tell(&mut self, index: usize, delay: u64, event: Event) {
+        self.speakers[index].inbox.push_back((self.now + delay, event));
+    }
+
+    // The API server.
+
+    fn serve_writes(&mut self) {
+        while self.arriving.front().is_some_and(|(when, ..)| *when <= self.now) {
+            let (_, index, write) = self.arriving.pop_front().unwrap();
+            let (record, outcome) = self.perform(index, &write);
+            if outcome == Outcome::Done && !matches!(write, Write::Read { .. }) {
+                self.writes += 1;
+                if !matches!(write, Write::Renew { .. }) {
+                    self.log.push(format!("{} {write:?}", name(index)));
+                }
+            }
+            if let Some(record) = record {
+                if outcome == Outcome::Done {
+                    self.broadcast(&record);
+                }
+                self.tell(index, ROUND_TRIP / 2, record);
+            }
+            self.tell(index, ROUND_TRIP / 2, Event::Wrote { write, outcome });
+        }
+    }
+
+    fn broadcast(&mut self, event: &Event) {
+        for index in 0..self.speakers.len() {
+            if self.speakers[index].api {
+                self.tell(index, WATCH_DELAY, event.clone());
+            }
+        }
+    }
+
+    fn perform(&mut self, index: usize, write: &Write) -> (Option<Event>, Outcome) {
+        let me = name(index);
+        let live = |accused_by| SessionState::Live { accused_by };
+        match write {
+            Write::Start { epoch, expected } => {
+                self.store.swap_session(&me, *expected, |session| {
+                    session.epoch = *epoch;
+                    session.state = live(None);
+                })
+            }
+            Write::Renew { expected, .. } => {
+                self.store.swap_session(&me, Some(*expected), |session| session.state = live(None))
+            }
+            Write::Accuse { node, expected } => {
+                self.store.swap_session(node, Some(*expected), |session| {
+                    session.state = live(Some(me));
+                })
+            }
+            Write::End { node, expected, reason } => {
+                self.store.swap_session(node, Some(*expected), |session| {
+                    session.state = SessionState::Ended { by: me, reason: *reason };
+                })
+            }
+            Write::Take { address, expected, epoch, .. } => {
+                self.store.swap_lock(*address, *expected, Holder { node: me, epoch: *epoch })
+            }
+            Write::Read { address } => match self.store.locks.get(address) {
+                Some(lock) => (Some(Event::Lock(lock.clone())), Outcome::Done),
+                None => (Some(Event::LockGone(*address)), Outcome::Done),
+            },
+        }
+    }
+
+    fn list(&mut self, index: usize) {
+        let sessions = self.store.sessions.values().cloned().map(Event::Session);
+        let locks = self.store.locks.values().cloned().map(Event::Lock);
+        let all: Vec<Event> = sessions.chain(locks).chain([Event::Synced]).collect();
+        all.into_iter().for_each(|event| self.tell(index, ROUND_TRIP, event));
+    }
+
+    pub(crate) fn create_lock(&mut self, address: IpAddr) {
+        self.store.version += 1;
+        let version = Version(self.store.version);
+        let lock = Lock { address, holder: None, version };
+        self.store.locks.insert(address, lock.clone());
+        self.broadcast(&Event::Lock(lock));
+    }
+
+    pub(crate) fn delete_lock(&mut self, address: IpAddr) {
+        self.store.locks.remove(&address);
+        self.broadcast(&Event::LockGone(address));
+    }
+
+    // Faults.
+
+    pub(crate) fn power_off(&mut self, index: usize) {
+        self.speakers[index].running = false;
+        self.speakers[index].announced.clear();
+        self.arriving.retain(|(_, from, _)| *from != index);
+    }
+
+    pub(crate) fn power_on(&mut self, index: usize) {
+        self.speakers[index] = speaker(index, self.now);
+        self.list(index);
+    }
+
+    pub(crate) fn restart_speaker(&mut self, index: usize) {
+        self.power_off(index);
+        self.power_on(index);
+    }
+
+    pub(crate) fn pause(&mut self, index: usize) {
+        self.speakers[index].paused = true;
+    }
+
+    pub(crate) fn resume(&mut self, index: usize) {
+        self.speakers[index].paused = false;
+    }
+
+    pub(crate) fn cable_out(&mut self, index: usize) {
+        self.speakers[index].cable = false;
+    }
+
+    pub(crate) fn cable_in(&mut self, index: usize) {
+        self.speakers[index].cable = true;
+    }
+
+    pub(crate) fn cut_between(&mut self, one: usize, other: usize) {
+        self.cuts.insert((one, other));
+    }
+
+    pub(crate) fn api_down(&mut self) {
+        (0..self.speakers.len()).for_each(|index| self.api_cut(index));
+    }
+
+    pub(crate) fn api_up(&mut self) {
+        for index in 0..self.speakers.len() {
+            self.speakers[index].api = true;
+            self.list(index);
+        }
+    }
+
+    pub(crate) fn api_cut(&mut self, index: usize) {
+        self.speakers[index].api = false;
+    }
+
+    // What is seen.
+
+    fn answers(&self, index: usize, address: IpAddr) -> bool {
+        let speaker = &self.speakers[index];
+        let fresh = self.now < speaker.next + 2000;
+        speaker.running && !speaker.paused && fresh && speaker.announced.contains(&address)
+    }
+
+    pub(crate) fn announcers(&self, address: IpAddr) -> Vec<usize> {
+        (0..self.speakers.len()).filter(|index| self.answers(*index, address)).collect()
+    }
+
+    pub(crate) fn only_announcer(&self, address: IpAddr) -> usize {
+        match self.announcers(address)[..] {
+            [only] => only,
+            ref several => panic!("{address} is announced by {several:?}: {:#?}", self.log),
+        }
+    }
+
+    pub(crate) fn announced_per_node(&self) -> Vec<usize> {
+        let count = |speaker: &Speaker| {
+            if speaker.running { speaker.announced.len() } else { 0 }
+        };
+        self.speakers.iter().map(count).collect()
+    }
+
+    pub(crate) fn log_has(&self, word: &str) -> bool {
+        self.log.iter().any(|line| line.contains(word))
+    }
+
+    fn measure_overlap(&mut self) {
+        let addresses: Vec<IpAddr> = self.store.locks.keys().copied().collect();
+        for address in addresses {
+            let on_wire = |index: &&usize| self.speakers[**index].cable;
+            if self.announcers(address).iter().filter(on_wire).count() > 1 {
+                let span = self.overlaps.entry(address).or_default();
+                *span += 1;
+                self.longest_overlap = self.longest_overlap.max(millis(*span));
+            } else {
+                self.overlaps.remove(&address);
+            }
+        }
+    }
+}
+
+impl Store {
+    fn swap_session(
+        &mut self,
+        node: &Node,
+        expected: Option<Version>,
+        change: impl FnOnce(&mut Session),
+    ) -> (Option<Event>, Outcome) {
+        let known = self.sessions.get(node);
+        if known.map(|session| session.version) != expected {
+            return (known.cloned().map(Event::Session), Outcome::Conflict);
+        }
+        self.version += 1;
+        let mut session = known.cloned().unwrap_or_else(|| Session {
+            node: node.clone(),
+            epoch: arpeggio_election::Epoch::default(),
+            state: SessionState::Live { accused_by: None },
+            version: Version::default(),
+        });
+        session.version = Version(self.version);
+        change(&mut session);
+        self.sessions.insert(node.clone(), session.clone());
+        (Some(Event::Session(session)), Outcome::Done)
+    }
+
+    fn swap_lock(
+        &mut self,
+        address: IpAddr,
+        expected: Version,
+        holder: Holder,
+    ) -> (Option<Event>, Outcome) {
+        let Some(lock) = self.locks.get_mut(&address) else {
+            return (Some(Event::LockGone(address)), Outcome::Conflict);
+        };
+        if lock.version != expected {
+            return (Some(Event::Lock(lock.clone())), Outcome::Conflict);
+        }
+        self.version += 1;
+        lock.version = Version(self.version);
+        lock.holder = Some(holder);
+        (Some(Event::Lock(lock.clone())), Outcome::Done)
+    }
+}
+
+fn speaker(index: usize, now: u64) -> Speaker {
+    let at = Timestamp::from_origin(millis(now));
+    Speaker {
+        elector: Elector::new(name(index), Settings::default(), at),
+        running: true,
+        paused: false,
+        cable: true,
+        api: true,
+        next: now,
+        inbox: VecDeque::new(),
+        announced: BTreeSet::new(),
+    }
+}
