@@ -1,1 +1,10 @@
 //! Kubernetes types of Arpeggio and their conversion into the pure models.
+//!
+//! Everything that a user or another process wrote is converted here, once; what cannot be converted is an error that
+//! the caller makes visible.
+
+#![forbid(unsafe_code)]
+
+pub mod lease;
+pub mod lock;
+pub mod session;

@@ -84,16 +84,12 @@ impl Admin {
     /// When a listener cannot be opened.
     pub fn serve(self, args: &AdminArgs) -> Result<(), AdminError> {
         let router = self.router();
-        let tcp = listen(args.admin_address).map_err(|source| AdminError::Port {
-            address: args.admin_address,
-            source,
-        })?;
+        let tcp = listen(args.admin_address)
+            .map_err(|source| AdminError::Port { address: args.admin_address, source })?;
         tokio::spawn(serve_tcp(tcp, router.clone()));
         if let Some(path) = &args.admin_socket {
-            let unix = listen_unix(path).map_err(|source| AdminError::Socket {
-                path: path.clone(),
-                source,
-            })?;
+            let unix = listen_unix(path)
+                .map_err(|source| AdminError::Socket { path: path.clone(), source })?;
             tokio::spawn(serve_unix(unix, router));
         }
         Ok(())
@@ -132,10 +128,7 @@ fn verdict(complaint: &str, parts: &[&str]) -> (StatusCode, String) {
     if parts.is_empty() {
         (StatusCode::OK, "ok\n".to_owned())
     } else {
-        (
-            StatusCode::SERVICE_UNAVAILABLE,
-            format!("{complaint}: {}\n", parts.join(", ")),
-        )
+        (StatusCode::SERVICE_UNAVAILABLE, format!("{complaint}: {}\n", parts.join(", ")))
     }
 }
 
@@ -147,11 +140,7 @@ async fn metrics(State(admin): State<Admin>) -> (StatusCode, String) {
 }
 
 fn listen(address: SocketAddr) -> io::Result<TcpListener> {
-    let socket = Socket::new(
-        Domain::for_address(address),
-        Type::STREAM,
-        Some(Protocol::TCP),
-    )?;
+    let socket = Socket::new(Domain::for_address(address), Type::STREAM, Some(Protocol::TCP))?;
     socket.set_reuse_address(true)?;
     socket.set_reuse_port(true)?;
     socket.set_nonblocking(true)?;
@@ -176,10 +165,7 @@ pub async fn check(socket: &Path, page: &str) -> Result<(), AdminError> {
     let answer = tokio::time::timeout(CHECK_LIMIT, ask(socket, page))
         .await
         .unwrap_or_else(|_| Err(io::ErrorKind::TimedOut.into()))
-        .map_err(|source| AdminError::Unreachable {
-            path: socket.to_owned(),
-            source,
-        })?;
+        .map_err(|source| AdminError::Unreachable { path: socket.to_owned(), source })?;
     let (head, body) = answer.split_once("\r\n\r\n").unwrap_or((&answer, ""));
     if head.starts_with("HTTP/1.0 200") || head.starts_with("HTTP/1.1 200") {
         Ok(())
@@ -236,12 +222,7 @@ mod tests {
 
     #[tokio::test]
     async fn a_missing_socket_is_named() {
-        let error = check(Path::new("/nonexistent/admin.sock"), "/livez")
-            .await
-            .unwrap_err();
-        assert!(
-            error.to_string().contains("/nonexistent/admin.sock"),
-            "{error}"
-        );
+        let error = check(Path::new("/nonexistent/admin.sock"), "/livez").await.unwrap_err();
+        assert!(error.to_string().contains("/nonexistent/admin.sock"), "{error}");
     }
 }

@@ -18,11 +18,7 @@ pub struct Patience {
 
 impl Default for Patience {
     fn default() -> Self {
-        Self {
-            connect: Duration::from_secs(5),
-            read: None,
-            retry: true,
-        }
+        Self { connect: Duration::from_secs(5), read: None, retry: true }
     }
 }
 
@@ -45,9 +41,8 @@ pub enum ConnectError {
 /// # Errors
 /// When no configuration is found, or it is unusable.
 pub async fn connect(patience: Patience) -> Result<Client, ConnectError> {
-    let mut config = Config::infer()
-        .await
-        .map_err(|error| ConnectError::NoCluster(Box::new(error)))?;
+    let mut config =
+        Config::infer().await.map_err(|error| ConnectError::NoCluster(Box::new(error)))?;
     config.connect_timeout = Some(patience.connect);
     config.read_timeout = patience.read;
     // Otherwise the idle time of a pooled connection counts against the next answer.

@@ -61,11 +61,7 @@ impl EventWriter {
     /// `component` is shown as the source (`arpeggio-speaker`), `instance` tells its copies apart (pod or node name).
     #[must_use]
     pub fn new(client: Client, component: &'static str, instance: impl Into<String>) -> Self {
-        Self {
-            client: ClientHandle(client),
-            component,
-            instance: instance.into(),
-        }
+        Self { client: ClientHandle(client), component, instance: instance.into() }
     }
 
     /// Writes one event about `object`, in its namespace (`default` for cluster-scoped ones, as Kubernetes does).
@@ -92,10 +88,7 @@ impl EventWriter {
         news: &News,
         now: SystemTime,
     ) -> Event {
-        let nanos = now
-            .duration_since(UNIX_EPOCH)
-            .unwrap_or_default()
-            .as_nanos();
+        let nanos = now.duration_since(UNIX_EPOCH).unwrap_or_default().as_nanos();
         let about = object.name.as_deref().unwrap_or("unknown");
         Event {
             metadata: ObjectMeta {
@@ -133,9 +126,7 @@ pub enum EventError {
 
 /// The longest prefix that the API server takes, ending at a character's end.
 fn cut(note: &str) -> &str {
-    let end = (0..=note.len().min(LONGEST_NOTE))
-        .rev()
-        .find(|at| note.is_char_boundary(*at));
+    let end = (0..=note.len().min(LONGEST_NOTE)).rev().find(|at| note.is_char_boundary(*at));
     note.get(..end.unwrap_or(0)).unwrap_or_default()
 }
 

@@ -47,38 +47,19 @@ impl Health {
     /// Adds a part without which the process is not ready.
     pub fn awaits(&self, name: &'static str) -> Awaited {
         self.with(|parts| parts.awaited.insert(name, false));
-        Awaited {
-            name,
-            health: self.clone(),
-        }
+        Awaited { name, health: self.clone() }
     }
 
     /// Adds a loop that must beat at least every `longest`, from now on.
     pub fn watches(&self, name: &'static str, longest: Duration) -> Heartbeat {
-        self.with(|parts| {
-            parts.loops.insert(
-                name,
-                Beat {
-                    last: Instant::now(),
-                    longest,
-                },
-            )
-        });
-        Heartbeat {
-            name,
-            health: self.clone(),
-        }
+        self.with(|parts| parts.loops.insert(name, Beat { last: Instant::now(), longest }));
+        Heartbeat { name, health: self.clone() }
     }
 
     /// The parts that the process still waits for; empty when it is ready.
     pub fn missing(&self) -> Vec<&'static str> {
         self.with(|parts| {
-            parts
-                .awaited
-                .iter()
-                .filter(|(_, done)| !**done)
-                .map(|(name, _)| *name)
-                .collect()
+            parts.awaited.iter().filter(|(_, done)| !**done).map(|(name, _)| *name).collect()
         })
     }
 
@@ -86,12 +67,7 @@ impl Health {
     pub fn stuck(&self) -> Vec<&'static str> {
         self.with(|parts| {
             let late = |beat: &Beat| beat.last.elapsed() > beat.longest;
-            parts
-                .loops
-                .iter()
-                .filter(|(_, beat)| late(beat))
-                .map(|(name, _)| *name)
-                .collect()
+            parts.loops.iter().filter(|(_, beat)| late(beat)).map(|(name, _)| *name).collect()
         })
     }
 
@@ -103,8 +79,7 @@ impl Health {
 impl Awaited {
     /// The part has its first data.
     pub fn done(self) {
-        self.health
-            .with(|parts| parts.awaited.insert(self.name, true));
+        self.health.with(|parts| parts.awaited.insert(self.name, true));
     }
 }
 

@@ -17,19 +17,10 @@ pub enum LogFormat {
 #[derive(Debug, Clone, clap::Args)]
 pub struct LogArgs {
     /// What is logged: a level (error, warn, info, debug, trace) or a filter such as `info,arpeggio_election=debug`.
-    #[arg(
-        long = "log",
-        env = "ARPEGGIO_LOG",
-        default_value = "info",
-        value_name = "FILTER"
-    )]
+    #[arg(long = "log", env = "ARPEGGIO_LOG", default_value = "info", value_name = "FILTER")]
     pub filter: String,
     /// How log lines look.
-    #[arg(
-        long = "log-format",
-        env = "ARPEGGIO_LOG_FORMAT",
-        default_value = "text"
-    )]
+    #[arg(long = "log-format", env = "ARPEGGIO_LOG_FORMAT", default_value = "text")]
     pub format: LogFormat,
 }
 
@@ -56,10 +47,8 @@ pub enum TelemetryError {
 /// # Errors
 /// When the filter cannot be parsed.
 pub fn init(args: &LogArgs) -> Result<(), TelemetryError> {
-    let filter = EnvFilter::try_new(&args.filter).map_err(|source| TelemetryError::Filter {
-        filter: args.filter.clone(),
-        source,
-    })?;
+    let filter = EnvFilter::try_new(&args.filter)
+        .map_err(|source| TelemetryError::Filter { filter: args.filter.clone(), source })?;
     let builder = tracing_subscriber::fmt()
         .with_env_filter(filter)
         .with_writer(std::io::stderr)
@@ -80,10 +69,7 @@ pub fn registry(version: &str) -> Result<Registry, TelemetryError> {
     let registry = Registry::new();
     registry.register(Box::new(ProcessCollector::for_self()))?;
     let build = IntGaugeVec::new(
-        Opts::new(
-            "arpeggio_build_info",
-            "The running version; the value is always 1.",
-        ),
+        Opts::new("arpeggio_build_info", "The running version; the value is always 1."),
         &["version"],
     )?;
     build.with_label_values(&[version]).set(1);
@@ -97,24 +83,15 @@ mod tests {
 
     #[test]
     fn a_bad_filter_names_itself_and_the_remedy() {
-        let args = LogArgs {
-            filter: "info,=x=".into(),
-            format: LogFormat::Text,
-        };
+        let args = LogArgs { filter: "info,=x=".into(), format: LogFormat::Text };
         let error = init(&args).unwrap_err().to_string();
-        assert!(
-            error.contains("info,=x=") && error.contains("use a level"),
-            "{error}"
-        );
+        assert!(error.contains("info,=x=") && error.contains("use a level"), "{error}");
     }
 
     #[test]
     fn the_registry_tells_the_version() {
         let families = registry("1.2.3").unwrap().gather();
-        let build = families
-            .iter()
-            .find(|family| family.name() == "arpeggio_build_info")
-            .unwrap();
+        let build = families.iter().find(|family| family.name() == "arpeggio_build_info").unwrap();
         assert_eq!(build.get_metric()[0].get_label()[0].value(), "1.2.3");
     }
 }

@@ -1,0 +1,278 @@
+//! The session Lease: `session-<node>`.
+//!
+//! | field | meaning |
+//! |---|---|
+//! | `spec.holderIdentity` | the node while the session counts, empty when it was ended |
+//! | `spec.leaseTransitions` | the session's epoch: how many sessions the node has had |
+//! | `spec.leaseDurationSeconds`, `renewTime` | for people; speakers judge by when they saw the object change |
+//! | annotation `arpeggio.dev/link-addresses` | `ADDRESS=MAC,...`: where the node is found on the wire |
+//! | annotation `arpeggio.dev/accused-by` | the deputy that no longer hears the node |
+//! | annotations `arpeggio.dev/ended-by`, `ended-because` | who ended the session, and why |
+
+use std::{collections::BTreeMap, fmt, net::IpAddr, time::Duration};
+
+use arpeggio_election::{EndReason, Epoch, Node, Session, SessionState, Version};
+use k8s_openapi::{
+    api::coordination::v1::{Lease, LeaseSpec},
+    apimachinery::pkg::apis::meta::v1::MicroTime,
+};
+use serde_json::{Value, json};
+
+use crate::lease::{self, Kind, LeaseError};
+
+const PREFIX: &str = "session-";
+const ACCUSED_BY: &str = "arpeggio.dev/accused-by";
+const ENDED_BY: &str = "arpeggio.dev/ended-by";
+const ENDED_BECAUSE: &str = "arpeggio.dev/ended-because";
+const LINK_ADDRESSES: &str = "arpeggio.dev/link-addresses";
+
+/// Where a node is found on the wire: one of its own addresses and the MAC address of the interface that has it.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct LinkAddress {
+    /// An address that the node's kernel answers for.
+    pub address: IpAddr,
+    /// The interface's MAC address, EUI-48.
+    pub mac: [u8; 6],
+}
+
+/// A session Lease, understood.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct SessionRecord {
+    /// The part that ownership is decided with.
+    pub session: Session,
+    /// Where the node is found on the wire.
+    pub links: Vec<LinkAddress>,
+}
+
+/// What a speaker writes about its own session.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct OwnSession {
+    /// This node.
+    pub node: Node,
+    /// How long the session counts after a renewal; shown in whole seconds.
+    pub duration: Duration,
+    /// Where this node is found on the wire.
+    pub links: Vec<LinkAddress>,
+}
+
+/// The name of a node's session Lease.
+pub fn name(node: &Node) -> String {
+    format!("{PREFIX}{node}")
+}
+
+/// Reads a session Lease.
+///
+/// # Errors
+/// When it was not written by a speaker, or was damaged by hand.
+pub fn parse(lease: &Lease) -> Result<SessionRecord, LeaseError> {
+    let node = node(lease).ok_or_else(|| LeaseError::new(lease, "its name is not session-NODE"))?;
+    let spec = lease.spec.as_ref();
+    let epoch = spec.and_then(|spec| spec.lease_transitions).unwrap_or_default();
+    let epoch = u64::try_from(epoch)
+        .map_err(|_| LeaseError::new(lease, format!("leaseTransitions {epoch} is negative")))?;
+    let session =
+        Session { node, epoch: Epoch(epoch), state: state(lease), version: lease::version(lease)? };
+    Ok(SessionRecord { session, links: links(lease)? })
+}
+
+/// The node whose session `lease` is, also when the rest of it cannot be read.
+pub fn node(lease: &Lease) -> Option<Node> {
+    let name = lease.metadata.name.as_deref()?;
+    name.strip_prefix(PREFIX).map(Node::from)
+}
+
+fn state(lease: &Lease) -> SessionState {
+    let holder = lease.spec.as_ref().and_then(|spec| spec.holder_identity.as_deref());
+    if holder.is_some_and(|holder| !holder.is_empty()) {
+        return SessionState::Live {
+            accused_by: lease::annotation(lease, ACCUSED_BY).map(Node::from),
+        };
+    }
+    // Without its marks it was ended by hand, which is as good as an expiry.
+    let reason = lease::annotation(lease, ENDED_BECAUSE).and_then(EndReason::from_word);
+    SessionState::Ended {
+        by: Node::from(lease::annotation(lease, ENDED_BY).unwrap_or_default()),
+        reason: reason.unwrap_or(EndReason::Expired),
+    }
+}
+
+fn links(lease: &Lease) -> Result<Vec<LinkAddress>, LeaseError> {
+    let text = lease::annotation(lease, LINK_ADDRESSES).unwrap_or_default();
+    let items = text.split(',').filter(|item| !item.is_empty());
+    items
+        .map(|item| {
+            parse_link(item).ok_or_else(|| {
+                LeaseError::new(lease, format!("{LINK_ADDRESSES}: {item:?} is not ADDRESS=MAC"))
+            })
+        })
+        .collect()
+}
+
+fn parse_link(item: &str) -> Option<LinkAddress> {
+    let (address, mac) = item.split_once('=')?;
+    let bytes: Result<Vec<u8>, _> =
+        mac.split(':').map(|byte| u8::from_str_radix(byte, 16)).collect();
+    Some(LinkAddress { address: address.parse().ok()?, mac: bytes.ok()?.try_into().ok()? })
+}
+
+impl fmt::Display for LinkAddress {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let [a, b, c, d, e, g] = self.mac;
+        write!(f, "{}={a:02x}:{b:02x}:{c:02x}:{d:02x}:{e:02x}:{g:02x}", self.address)
+    }
+}
+
+impl OwnSession {
+    /// The object of the node's first session.
+    pub fn created(&self, epoch: Epoch, now: MicroTime) -> Lease {
+        let links = BTreeMap::from([(LINK_ADDRESSES.to_owned(), self.links_text())]);
+        Lease {
+            metadata: lease::metadata(Kind::Session, name(&self.node), links),
+            spec: Some(LeaseSpec {
+                holder_identity: Some(self.node.to_string()),
+                lease_duration_seconds: Some(self.seconds()),
+                lease_transitions: Some(transitions(epoch)),
+                acquire_time: Some(now.clone()),
+                renew_time: Some(now),
+                ..LeaseSpec::default()
+            }),
+        }
+    }
+
+    /// The patch that starts a new session after one was ended.
+    pub fn started(&self, epoch: Epoch, expected: Version, now: &MicroTime) -> Value {
+        let mut spec = self.renewed_spec(now);
+        spec["leaseTransitions"] = json!(transitions(epoch));
+        spec["acquireTime"] = json!(now);
+        lease::guarded(expected, self.clean_annotations(), spec)
+    }
+
+    /// The patch that renews the session and clears an accusation.
+    pub fn renewed(&self, expected: Version, now: &MicroTime) -> Value {
+        lease::guarded(expected, self.clean_annotations(), self.renewed_spec(now))
+    }
+
+    fn renewed_spec(&self, now: &MicroTime) -> Value {
+        json!({
+            "holderIdentity": self.node.as_str(),
+            "leaseDurationSeconds": self.seconds(),
+            "renewTime": now,
+        })
+    }
+
+    fn clean_annotations(&self) -> Value {
+        json!({
+            LINK_ADDRESSES: self.links_text(),
+            ACCUSED_BY: null,
+            ENDED_BY: null,
+            ENDED_BECAUSE: null,
+        })
+    }
+
+    fn links_text(&self) -> String {
+        let links: Vec<String> = self.links.iter().map(LinkAddress::to_string).collect();
+        links.join(",")
+    }
+
+    fn seconds(&self) -> i32 {
+        i32::try_from(self.duration.as_secs().max(1)).unwrap_or(i32::MAX)
+    }
+}
+
+/// The patch by which `me` accuses the node whose session has version `expected`.
+pub fn accused(me: &Node, expected: Version) -> Value {
+    lease::guarded(expected, json!({ ACCUSED_BY: me.as_str() }), json!({}))
+}
+
+/// The patch by which `me` ends the session that has version `expected`.
+pub fn ended(me: &Node, reason: EndReason, expected: Version) -> Value {
+    let marks = json!({ ENDED_BY: me.as_str(), ENDED_BECAUSE: reason.as_str(), ACCUSED_BY: null });
+    lease::guarded(expected, marks, json!({ "holderIdentity": "" }))
+}
+
+fn transitions(epoch: Epoch) -> i32 {
+    i32::try_from(epoch.0).unwrap_or(i32::MAX)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn own() -> OwnSession {
+        let address = "192.168.0.11".parse().unwrap();
+        let links = vec![LinkAddress { address, mac: [2, 0, 0, 0xa, 0xb, 0xc] }];
+        OwnSession { node: "node-1".into(), duration: Duration::from_secs(10), links }
+    }
+
+    fn stored(version: &str) -> Lease {
+        let mut lease = own().created(Epoch(3), MicroTime(Default::default()));
+        lease.metadata.resource_version = Some(version.to_owned());
+        lease
+    }
+
+    fn patched(patch: &Value) -> Lease {
+        let mut lease = serde_json::to_value(stored("7")).unwrap();
+        merge(&mut lease, patch);
+        serde_json::from_value(lease).unwrap()
+    }
+
+    /// RFC 7386, section 2.
+    fn merge(target: &mut Value, patch: &Value) {
+        let Value::Object(patch) = patch else { return *target = patch.clone() };
+        if !target.is_object() {
+            *target = json!({});
+        }
+        for (key, value) in patch {
+            if value.is_null() {
+                target.as_object_mut().unwrap().remove(key);
+            } else {
+                merge(&mut target[key], value);
+            }
+        }
+    }
+
+    #[test]
+    fn what_is_written_is_read_back() {
+        let record = parse(&stored("7")).unwrap();
+        assert_eq!(record.links, own().links);
+        assert_eq!(record.session.node, "node-1".into());
+        assert_eq!(record.session.epoch, Epoch(3));
+        assert_eq!(record.session.version, Version(7));
+        assert_eq!(record.session.state, SessionState::Live { accused_by: None });
+    }
+
+    #[test]
+    fn an_accusation_is_seen_and_a_renewal_clears_it() {
+        let accused = accused(&"node-2".into(), Version(7));
+        let state = parse(&patched(&accused)).unwrap().session.state;
+        assert_eq!(state, SessionState::Live { accused_by: Some("node-2".into()) });
+
+        let mut lease = serde_json::to_value(patched(&accused)).unwrap();
+        merge(&mut lease, &own().renewed(Version(7), &MicroTime(Default::default())));
+        let lease: Lease = serde_json::from_value(lease).unwrap();
+        let state = parse(&lease).unwrap().session.state;
+        assert_eq!(state, SessionState::Live { accused_by: None });
+    }
+
+    #[test]
+    fn an_ended_session_tells_by_whom_and_why_until_the_next_one_starts() {
+        let end = ended(&"node-2".into(), EndReason::NodeSilent, Version(7));
+        let state = parse(&patched(&end)).unwrap().session.state;
+        let by = Node::from("node-2");
+        assert_eq!(state, SessionState::Ended { by, reason: EndReason::NodeSilent });
+
+        let start = own().started(Epoch(4), Version(7), &MicroTime(Default::default()));
+        let session = parse(&patched(&start)).unwrap().session;
+        assert_eq!(session.epoch, Epoch(4));
+        assert_eq!(session.state, SessionState::Live { accused_by: None });
+    }
+
+    #[test]
+    fn damage_is_named() {
+        let mut lease = stored("7");
+        let links = BTreeMap::from([(LINK_ADDRESSES.to_owned(), "192.168.0.11".to_owned())]);
+        lease.metadata.annotations = Some(links);
+        assert!(parse(&lease).unwrap_err().what.contains("ADDRESS=MAC"));
+        assert!(parse(&stored("x")).unwrap_err().what.contains("resourceVersion"));
+    }
+}
