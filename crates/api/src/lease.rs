@@ -62,8 +62,8 @@ impl LeaseError {
 }
 
 pub(crate) fn annotation<'a>(lease: &'a Lease, key: &str) -> Option<&'a str> {
-    let value = lease.metadata.annotations.as_ref()?.get(key)?;
-    Some(value).map(String::as_str).filter(|value| !value.is_empty())
+    let value = lease.metadata.annotations.as_ref()?.get(key)?.as_str();
+    (!value.is_empty()).then_some(value)
 }
 
 pub(crate) fn version(lease: &Lease) -> Result<Version, LeaseError> {
@@ -89,7 +89,7 @@ pub(crate) fn metadata(
 
 /// A JSON merge patch (RFC 7386) that the API server refuses with 409 unless the object still has version `expected`.
 /// An annotation that is `null` is removed.
-pub(crate) fn guarded(expected: Version, annotations: Value, spec: Value) -> Value {
+pub(crate) fn guarded(expected: Version, annotations: &Value, spec: &Value) -> Value {
     json!({
         "metadata": { "resourceVersion": expected.0.to_string(), "annotations": annotations },
         "spec": spec,

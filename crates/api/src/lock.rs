@@ -164,12 +164,14 @@ impl LockRecord {
             "acquireTime": now,
             "leaseTransitions": self.moves.saturating_add(i32::from(moved)),
         });
-        lease::guarded(expected, json!({ SESSION: epoch.0.to_string() }), spec)
+        lease::guarded(expected, &json!({ SESSION: epoch.0.to_string() }), &spec)
     }
 }
 
 #[cfg(test)]
 mod tests {
+    use k8s_openapi::jiff::Timestamp;
+
     use super::*;
 
     fn claim() -> Claim {
@@ -208,7 +210,7 @@ mod tests {
 
     #[test]
     fn only_a_change_of_node_counts_as_a_move() {
-        let now = MicroTime(Default::default());
+        let now = MicroTime(Timestamp::default());
         let mut record = parse(&stored()).unwrap();
         let moves = |record: &LockRecord, node: &str| {
             record.taken(&node.into(), Epoch(2), Version(7), &now)["spec"]["leaseTransitions"]
@@ -223,7 +225,7 @@ mod tests {
     #[test]
     fn a_patch_carries_the_version_that_it_is_for() {
         let record = parse(&stored()).unwrap();
-        let now = MicroTime(Default::default());
+        let now = MicroTime(Timestamp::default());
         let patch = record.taken(&"node-1".into(), Epoch(2), Version(7), &now);
         assert_eq!(patch["metadata"]["resourceVersion"], "7");
         assert_eq!(patch["metadata"]["annotations"][SESSION], "2");

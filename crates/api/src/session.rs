@@ -117,8 +117,8 @@ fn parse_link(item: &str) -> Option<LinkAddress> {
 
 impl fmt::Display for LinkAddress {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let [a, b, c, d, e, g] = self.mac;
-        write!(f, "{}={a:02x}:{b:02x}:{c:02x}:{d:02x}:{e:02x}:{g:02x}", self.address)
+        let mac: Vec<String> = self.mac.iter().map(|byte| format!("{byte:02x}")).collect();
+        write!(f, "{}={}", self.address, mac.join(":"))
     }
 }
 
@@ -144,12 +144,12 @@ impl OwnSession {
         let mut spec = self.renewed_spec(now);
         spec["leaseTransitions"] = json!(transitions(epoch));
         spec["acquireTime"] = json!(now);
-        lease::guarded(expected, self.clean_annotations(), spec)
+        lease::guarded(expected, &self.clean_annotations(), &spec)
     }
 
     /// The patch that renews the session and clears an accusation.
     pub fn renewed(&self, expected: Version, now: &MicroTime) -> Value {
-        lease::guarded(expected, self.clean_annotations(), self.renewed_spec(now))
+        lease::guarded(expected, &self.clean_annotations(), &self.renewed_spec(now))
     }
 
     fn renewed_spec(&self, now: &MicroTime) -> Value {
@@ -181,13 +181,13 @@ impl OwnSession {
 
 /// The patch by which `me` accuses the node whose session has version `expected`.
 pub fn accused(me: &Node, expected: Version) -> Value {
-    lease::guarded(expected, json!({ ACCUSED_BY: me.as_str() }), json!({}))
+    lease::guarded(expected, &json!({ ACCUSED_BY: me.as_str() }), &json!({}))
 }
 
 /// The patch by which `me` ends the session that has version `expected`.
 pub fn ended(me: &Node, reason: EndReason, expected: Version) -> Value {
     let marks = json!({ ENDED_BY: me.as_str(), ENDED_BECAUSE: reason.as_str(), ACCUSED_BY: null });
-    lease::guarded(expected, marks, json!({ "holderIdentity": "" }))
+    lease::guarded(expected, &marks, &json!({ "holderIdentity": "" }))
 }
 
 fn transitions(epoch: Epoch) -> i32 {
@@ -196,6 +196,8 @@ fn transitions(epoch: Epoch) -> i32 {
 
 #[cfg(test)]
 mod tests {
+    use k8s_openapi::jiff::Timestamp;
+
     use super::*;
 
     fn own() -> OwnSession {
@@ -205,7 +207,7 @@ mod tests {
     }
 
     fn stored(version: &str) -> Lease {
-        let mut lease = own().created(Epoch(3), MicroTime(Default::default()));
+        let mut lease = own().created(Epoch(3), MicroTime(Timestamp::default()));
         lease.metadata.resource_version = Some(version.to_owned());
         lease
     }
@@ -248,7 +250,7 @@ mod tests {
         assert_eq!(state, SessionState::Live { accused_by: Some("node-2".into()) });
 
         let mut lease = serde_json::to_value(patched(&accused)).unwrap();
-        merge(&mut lease, &own().renewed(Version(7), &MicroTime(Default::default())));
+        merge(&mut lease, &own().renewed(Version(7), &MicroTime(Timestamp::default())));
         let lease: Lease = serde_json::from_value(lease).unwrap();
         let state = parse(&lease).unwrap().session.state;
         assert_eq!(state, SessionState::Live { accused_by: None });
@@ -261,7 +263,7 @@ mod tests {
         let by = Node::from("node-2");
         assert_eq!(state, SessionState::Ended { by, reason: EndReason::NodeSilent });
 
-        let start = own().started(Epoch(4), Version(7), &MicroTime(Default::default()));
+        let start = own().started(Epoch(4), Version(7), &MicroTime(Timestamp::default()));
         let session = parse(&patched(&start)).unwrap().session;
         assert_eq!(session.epoch, Epoch(4));
         assert_eq!(session.state, SessionState::Live { accused_by: None });
