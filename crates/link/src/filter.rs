@@ -15,8 +15,9 @@ use ranges::Ranges;
 
 /// What a listener on an ARP socket wants to hear.
 ///
-/// Frames that this machine sent itself, frames with a VLAN tag, truncated ones and ARP for
-/// anything but IPv4 on Ethernet are never wanted. Of the others, a frame is wanted if
+/// Never wanted are frames that this machine sent itself, frames for another machine's MAC (heard
+/// by an interface in promiscuous mode) or for a VLAN that this machine is not part of, truncated
+/// ones, and ARP for anything but IPv4 on Ethernet. Of the others, a frame is wanted if
 ///
 /// * its target address is one of `ours`: a request to us, or
 /// * its sender address is one of `ours`: somebody else announces our address, or
@@ -48,10 +49,10 @@ const HEADER: [(Load, u32); 4] = [
     (Load::half(16), 0x0800), // ar$pro: IPv4
     (Load::half(18), 0x0604), // ar$hln, ar$pln: six and four bytes
 ];
-/// The bits of a VLAN tag that name the network; without them it is a mere priority (IEEE 802.1Q).
-const VLAN_ID: u32 = 0x0fff;
-/// The packet type of frames that this machine sent.
-const OUTGOING: u32 = libc::PACKET_OUTGOING as u32;
+/// From this packet type on frames are not for us: `PACKET_OTHERHOST`, then `PACKET_OUTGOING`.
+/// When the VLAN of a tagged frame has no interface here, the kernel takes the tag off and says
+/// the former, which is all that remains to be seen of it.
+const NOT_FOR_US: u32 = libc::PACKET_OTHERHOST as u32;
 const OPERATION: Load = Load::half(20);
 const REPLY: u32 = 2;
 const SENDER: Load = Load::word(28);
@@ -88,7 +89,6 @@ fn assemble(ours: &Ranges, peers: &Ranges) -> Vec<Instruction> {
     let header = HEADER.iter().rev().fold(target, |next, (field, value)| {
         code.if_equal(*field, *value, next, drop)
     });
-    let untagged = code.if_any_bit(Load::VLAN_TAG, VLAN_ID, drop, header);
-    code.if_equal(Load::PACKET_TYPE, OUTGOING, drop, untagged);
+    code.if_at_least(Load::PACKET_TYPE, NOT_FOR_US, drop, header);
     code.finish()
 }

@@ -143,9 +143,6 @@ impl ArpFrame {
     /// A request for the sender's own address is an announcement (RFC 5227 section 3), not a
     /// question. A sender at a group or zero MAC is not answered: one frame would reach everybody
     /// or nobody (RFC 1812 section 3.3.2 forbids to believe it).
-    ///
-    /// A socket in promiscuous mode also hears requests sent to another machine's MAC: compare
-    /// [`destination`](Self::destination) before answering.
     pub fn question(&self) -> Option<Question> {
         let is_question = self.operation == ArpOperation::Request
             && self.sender_protocol != self.target_protocol

@@ -29,9 +29,9 @@ pub(super) struct Load {
 
 impl Load {
     /// Whom the frame is for or from (`PACKET_HOST`, `PACKET_OUTGOING` and so on).
-    pub(super) const PACKET_TYPE: Self = Self::ancillary(libc::SKF_AD_PKTTYPE);
-    /// The VLAN tag that the kernel or the network card took off the frame; 0 if there was none.
-    pub(super) const VLAN_TAG: Self = Self::ancillary(libc::SKF_AD_VLAN_TAG);
+    /// What the kernel knows about a frame stands at negative offsets.
+    pub(super) const PACKET_TYPE: Self =
+        Self::word((libc::SKF_AD_OFF + libc::SKF_AD_PKTTYPE).cast_unsigned());
 
     /// Two bytes, big endian.
     pub(super) const fn half(offset: u32) -> Self {
@@ -43,11 +43,6 @@ impl Load {
     pub(super) const fn word(offset: u32) -> Self {
         let width = libc::BPF_W;
         Self { width, offset }
-    }
-
-    /// What the kernel knows about the frame stands at negative offsets.
-    const fn ancillary(item: i32) -> Self {
-        Self::word((libc::SKF_AD_OFF + item).cast_unsigned())
     }
 }
 
@@ -73,9 +68,9 @@ impl Assembler {
         self.load(load, test)
     }
 
-    /// Goes on at `yes` if the loaded value has any of the bits, else at `no`.
-    pub(super) fn if_any_bit(&mut self, load: Load, bits: u32, yes: Label, no: Label) -> Label {
-        let test = self.branch(libc::BPF_JSET, bits, yes, no);
+    /// Goes on at `yes` if the loaded value is `value` or more, else at `no`.
+    pub(super) fn if_at_least(&mut self, load: Load, value: u32, yes: Label, no: Label) -> Label {
+        let test = self.branch(libc::BPF_JGE, value, yes, no);
         self.load(load, test)
     }
 
