@@ -1,1 +1,15 @@
-//! Raw sockets, packet filters and netlink.
+//! Raw sockets, packet filters and netlink: where the speaker touches the kernel.
+//!
+//! * [`clock`] reads the clock that all freshness is judged by.
+//! * [`filter`] builds the programs that keep foreign frames out of this process.
+//! * [`packet`] receives and sends ARP frames on one interface; it needs `NET_RAW`, no more.
+//! * [`interfaces`] knows which interfaces this node has, and on which one to announce an address.
+//!
+//! This crate alone contains `unsafe` code, each use with the reason why it is sound.
+#![deny(unsafe_op_in_unsafe_fn)]
+#![deny(clippy::undocumented_unsafe_blocks)]
+
+pub mod clock;
+pub mod filter;
+pub mod interfaces;
+pub mod packet;

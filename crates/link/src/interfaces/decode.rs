@@ -1,0 +1,164 @@
+//! From rtnetlink messages to a snapshot.
+
+use std::net::IpAddr;
+
+use arpeggio_wire::MacAddr;
+use ipnet::IpNet;
+use netlink_packet_route::address::{AddressAttribute, AddressMessage};
+use netlink_packet_route::link::{LinkAttribute, LinkFlags, LinkInfo, LinkLayerType, LinkMessage};
+use netlink_packet_route::route::{
+    RouteAddress, RouteAttribute, RouteHeader, RouteMessage, RouteNextHop, RouteType,
+};
+use netlink_packet_route::{AddressFamily, RouteNetlinkMessage};
+
+use super::{DefaultRoute, Family, Interface, Links, Medium};
+
+/// Whether a change that the kernel reports can change the snapshot.
+///
+/// Of routes only default routes count: a node that routes for its pods or runs a routing daemon
+/// changes thousands of others.
+pub(super) fn concerns_snapshot(event: &RouteNetlinkMessage) -> bool {
+    match event {
+        RouteNetlinkMessage::NewRoute(route) | RouteNetlinkMessage::DelRoute(route) => {
+            is_default(route)
+        }
+        _ => true,
+    }
+}
+
+/// The snapshot that complete lists of links, addresses and routes make.
+pub(super) fn snapshot(
+    links: &[LinkMessage],
+    addresses: &[AddressMessage],
+    routes: &[RouteMessage],
+) -> Links {
+    let mut interfaces: Vec<_> = links.iter().map(interface).collect();
+    interfaces.sort_by_key(|it| it.index);
+    for message in addresses {
+        let owner = interfaces.binary_search_by_key(&message.header.index, |it| it.index);
+        // An interface can appear between the two lists; its own event brings the next snapshot.
+        if let (Ok(owner), Some(address)) = (owner, address(message)) {
+            interfaces[owner].addresses.push(address);
+        }
+    }
+    let mut default_routes: Vec<_> = routes.iter().flat_map(default_hops).collect();
+    default_routes.sort_by_key(|route| (route.metric, route.family));
+    Links { interfaces, default_routes }
+}
+
+fn interface(message: &LinkMessage) -> Interface {
+    let flags = message.header.flags;
+    let mut found = Interface {
+        index: message.header.index,
+        name: String::new(),
+        medium: Medium::Other,
+        kind: None,
+        member_of: None,
+        up: flags.contains(LinkFlags::Up),
+        carrier: flags.contains(LinkFlags::LowerUp),
+        addresses: Vec::new(),
+    };
+    let mut mac = None;
+    for attribute in &message.attributes {
+        match attribute {
+            LinkAttribute::IfName(name) => found.name.clone_from(name),
+            LinkAttribute::Address(bytes) => mac = <[u8; 6]>::try_from(bytes.as_slice()).ok(),
+            LinkAttribute::LinkInfo(infos) => add_kinds(&mut found, infos),
+            _ => {}
+        }
+    }
+    found.medium = medium(message.header.link_layer_type, flags, mac.map(MacAddr::from));
+    found
+}
+
+fn add_kinds(interface: &mut Interface, infos: &[LinkInfo]) {
+    for info in infos {
+        match info {
+            LinkInfo::Kind(kind) => interface.kind = Some(kind.to_string()),
+            LinkInfo::PortKind(kind) => interface.member_of = Some(kind.to_string()),
+            _ => {}
+        }
+    }
+}
+
+fn medium(layer: LinkLayerType, flags: LinkFlags, mac: Option<MacAddr>) -> Medium {
+    if flags.contains(LinkFlags::Loopback) {
+        return Medium::Loopback;
+    }
+    if flags.contains(LinkFlags::Pointopoint) {
+        return Medium::PointToPoint;
+    }
+    match (layer, mac) {
+        (LinkLayerType::Ether, Some(mac)) if !flags.contains(LinkFlags::Noarp) => {
+            Medium::Ethernet(mac)
+        }
+        _ => Medium::Other,
+    }
+}
+
+fn address(message: &AddressMessage) -> Option<IpNet> {
+    let mut found = None;
+    for attribute in &message.attributes {
+        match attribute {
+            // With a peer address (IPv4), `Local` is ours and `Address` is the peer's.
+            AddressAttribute::Local(local) => found = Some(*local),
+            AddressAttribute::Address(address) => found = found.or(Some(*address)),
+            _ => {}
+        }
+    }
+    IpNet::new(found?, message.header.prefix_len).ok()
+}
+
+fn is_default(route: &RouteMessage) -> bool {
+    route.header.destination_prefix_length == 0
+        && route.header.table == RouteHeader::RT_TABLE_MAIN
+        && route.header.kind == RouteType::Unicast
+}
+
+fn default_hops(route: &RouteMessage) -> Vec<DefaultRoute> {
+    let family = match route.header.address_family {
+        AddressFamily::Inet => Family::V4,
+        AddressFamily::Inet6 => Family::V6,
+        _ => return Vec::new(),
+    };
+    if !is_default(route) {
+        return Vec::new();
+    }
+    let metric = route.attributes.iter().find_map(|attribute| match attribute {
+        RouteAttribute::Priority(metric) => Some(*metric),
+        _ => None,
+    });
+    let hop = |(interface, gateway)| DefaultRoute {
+        family,
+        interface,
+        gateway,
+        metric: metric.unwrap_or_default(),
+    };
+    hops(&route.attributes).into_iter().map(hop).collect()
+}
+
+/// Interface and gateway of each way that a route goes, one or several.
+fn hops(attributes: &[RouteAttribute]) -> Vec<(u32, Option<IpAddr>)> {
+    let single = attributes.iter().find_map(|attribute| match attribute {
+        RouteAttribute::Oif(interface) => Some(*interface),
+        _ => None,
+    });
+    let several = attributes.iter().flat_map(|attribute| match attribute {
+        RouteAttribute::MultiPath(hops) => hops.as_slice(),
+        _ => &[],
+    });
+    let hop = |hop: &RouteNextHop| (hop.interface_index, gateway(&hop.attributes));
+    single
+        .map(|interface| (interface, gateway(attributes)))
+        .into_iter()
+        .chain(several.map(hop))
+        .collect()
+}
+
+fn gateway(attributes: &[RouteAttribute]) -> Option<IpAddr> {
+    attributes.iter().find_map(|attribute| match attribute {
+        RouteAttribute::Gateway(RouteAddress::Inet(address)) => Some(IpAddr::V4(*address)),
+        RouteAttribute::Gateway(RouteAddress::Inet6(address)) => Some(IpAddr::V6(*address)),
+        _ => None,
+    })
+}

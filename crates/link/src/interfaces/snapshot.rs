@@ -1,0 +1,244 @@
+//! One consistent view of interfaces, addresses and default routes.
+
+use std::cmp::Reverse;
+use std::net::{IpAddr, Ipv4Addr};
+
+use arpeggio_wire::MacAddr;
+use ipnet::{IpNet, Ipv4Net};
+
+/// The interfaces and default routes of one network namespace at one moment.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Links {
+    /// All interfaces, by rising index.
+    pub interfaces: Vec<Interface>,
+    /// The default routes of the main table, preferred ones (lowest metric) first.
+    pub default_routes: Vec<DefaultRoute>,
+}
+
+/// One network interface.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Interface {
+    /// The kernel's number for it; given to another interface some time after this one is gone.
+    pub index: u32,
+    /// Its name now; an administrator can change it at any time.
+    pub name: String,
+    /// What is at the other end.
+    pub medium: Medium,
+    /// The kernel's name for the driver kind of a virtual interface (`vlan`, `bridge`, `veth`);
+    /// `None` for hardware (`IFLA_INFO_KIND`).
+    pub kind: Option<String>,
+    /// The kind of the interface that this one is a member of (`bridge`, `bond`, `vrf`); `None`
+    /// when it stands alone (`IFLA_INFO_SLAVE_KIND`).
+    pub member_of: Option<String>,
+    /// Whether it is switched on (`IFF_UP`).
+    pub up: bool,
+    /// Whether it hears the other end (`IFF_LOWER_UP`).
+    pub carrier: bool,
+    /// Its addresses with the prefix length of their subnets, in the kernel's order.
+    pub addresses: Vec<IpNet>,
+}
+
+/// What an interface connects to.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Medium {
+    /// A segment where neighbours find one another by MAC address; this interface's is given.
+    Ethernet(MacAddr),
+    /// This machine itself.
+    Loopback,
+    /// Exactly one neighbour, which needs no MAC address.
+    PointToPoint,
+    /// Anything else, also Ethernet without address resolution (`IFF_NOARP`).
+    Other,
+}
+
+/// A route to everywhere.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct DefaultRoute {
+    /// Which addresses it is for.
+    pub family: Family,
+    /// Index of the interface that it leaves by.
+    pub interface: u32,
+    /// The next router; `None` when everybody is reached directly.
+    pub gateway: Option<IpAddr>,
+    /// The kernel prefers the lowest (`RTA_PRIORITY`).
+    pub metric: u32,
+}
+
+/// The version of the Internet protocol.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub enum Family {
+    /// IPv4
+    V4,
+    /// IPv6
+    V6,
+}
+
+/// Why this node cannot announce an address now.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+pub enum Unfit {
+    /// No subnet contains the address and there is no default route of its family.
+    #[error(
+        "no interface's subnet contains {0} and there is no default route: \
+         give this node an address in that subnet, or exclude the node"
+    )]
+    NoInterface(IpAddr),
+    /// The interface that the address belongs to cannot be used.
+    #[error("interface {interface} {flaw}")]
+    Interface {
+        /// Its name.
+        interface: String,
+        /// What is wrong with it.
+        flaw: Flaw,
+    },
+}
+
+/// Why an interface cannot announce anything now.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, thiserror::Error)]
+pub enum Flaw {
+    /// It leads to this machine itself.
+    #[error("is a loopback interface, which has no neighbours")]
+    Loopback,
+    /// It has one neighbour only, which asks for no address.
+    #[error("is a point-to-point link, where nobody asks for addresses")]
+    PointToPoint,
+    /// It has neither ARP nor NDP.
+    #[error("is not an Ethernet link with address resolution")]
+    NotEthernet,
+    /// It is part of a bridge, bond or team, which speaks for it.
+    #[error("is a member of another one: put the subnet's address on the bridge or bond instead")]
+    Member,
+    /// It is switched off.
+    #[error("is down: bring it up")]
+    Down,
+    /// It is switched on and hears nobody.
+    #[error("has no carrier: check cable and switch port")]
+    NoCarrier,
+}
+
+impl Flaw {
+    /// A stable name in `snake_case` for a metric's `reason` label.
+    pub const fn label(self) -> &'static str {
+        match self {
+            Self::Loopback => "loopback",
+            Self::PointToPoint => "point_to_point",
+            Self::NotEthernet => "not_ethernet",
+            Self::Member => "member",
+            Self::Down => "down",
+            Self::NoCarrier => "no_carrier",
+        }
+    }
+}
+
+impl Links {
+    /// The interface with this index.
+    pub fn interface(&self, index: u32) -> Option<&Interface> {
+        let position = self.interfaces.binary_search_by_key(&index, |it| it.index);
+        position.ok().map(|position| &self.interfaces[position])
+    }
+
+    /// The interface on which this node announces `address`.
+    ///
+    /// That is the one whose subnet contains the address, the most specific subnet first. When no
+    /// subnet does, it is the one of the preferred default route: the router there can have a
+    /// route to addresses outside of the segment's subnet. A subnet of one address (`/32`,
+    /// `/128`) counts for nothing, since it has no room for neighbours; kube-proxy in IPVS mode
+    /// keeps every Service's address like that.
+    ///
+    /// # Errors
+    /// Why none can be used. If several subnets contain the address, the flaw is that of the most
+    /// specific one.
+    pub fn announcing(&self, address: IpAddr) -> Result<&Interface, Unfit> {
+        let candidates = self.containing(address);
+        if candidates.is_empty() {
+            return self.default_interface(address)?.checked();
+        }
+        let usable = candidates.iter().find(|it| it.flaw().is_none());
+        usable.unwrap_or(&candidates[0]).checked()
+    }
+
+    /// The interfaces whose subnets contain `address`, the most specific subnet first.
+    fn containing(&self, address: IpAddr) -> Vec<&Interface> {
+        let mut found: Vec<_> = self
+            .interfaces
+            .iter()
+            .filter_map(|it| Some((it.subnet_prefix(address)?, it)))
+            .collect();
+        found.sort_by_key(|(prefix, it)| (Reverse(*prefix), it.index));
+        found.into_iter().map(|(_, it)| it).collect()
+    }
+
+    fn default_interface(&self, address: IpAddr) -> Result<&Interface, Unfit> {
+        self.default_routes
+            .iter()
+            .filter(|route| route.family == Family::of(address))
+            .find_map(|route| self.interface(route.interface))
+            .ok_or(Unfit::NoInterface(address))
+    }
+}
+
+impl Interface {
+    /// The MAC address, if neighbours are found by it here.
+    pub fn mac(&self) -> Option<MacAddr> {
+        match self.medium {
+            Medium::Ethernet(mac) => Some(mac),
+            Medium::Loopback | Medium::PointToPoint | Medium::Other => None,
+        }
+    }
+
+    /// What keeps this interface from announcing anything now; lasting flaws come first.
+    pub fn flaw(&self) -> Option<Flaw> {
+        match self.medium {
+            Medium::Loopback => return Some(Flaw::Loopback),
+            Medium::PointToPoint => return Some(Flaw::PointToPoint),
+            Medium::Other => return Some(Flaw::NotEthernet),
+            Medium::Ethernet(_) => {}
+        }
+        // A VRF groups interfaces for routing only; each stays on its own segment.
+        let is_member = self.member_of.as_deref().is_some_and(|kind| kind != "vrf");
+        match (is_member, self.up, self.carrier) {
+            (true, _, _) => Some(Flaw::Member),
+            (_, false, _) => Some(Flaw::Down),
+            (_, _, false) => Some(Flaw::NoCarrier),
+            (false, true, true) => None,
+        }
+    }
+
+    /// This node's own IPv4 address to ask `peer` from: in the peer's subnet if there is one.
+    pub fn source_for(&self, peer: Ipv4Addr) -> Option<Ipv4Addr> {
+        let own = || self.addresses.iter().filter_map(as_v4);
+        own().find(|net| net.contains(&peer)).or_else(|| own().next()).map(Ipv4Net::addr)
+    }
+
+    /// The longest prefix of this interface's subnets that contain `address`.
+    fn subnet_prefix(&self, address: IpAddr) -> Option<u8> {
+        self.addresses
+            .iter()
+            .filter(|net| net.prefix_len() < net.max_prefix_len() && net.contains(&address))
+            .map(IpNet::prefix_len)
+            .max()
+    }
+
+    fn checked(&self) -> Result<&Self, Unfit> {
+        match self.flaw() {
+            None => Ok(self),
+            Some(flaw) => Err(Unfit::Interface { interface: self.name.clone(), flaw }),
+        }
+    }
+}
+
+impl Family {
+    /// The family of an address.
+    pub const fn of(address: IpAddr) -> Self {
+        match address {
+            IpAddr::V4(_) => Self::V4,
+            IpAddr::V6(_) => Self::V6,
+        }
+    }
+}
+
+fn as_v4(net: &IpNet) -> Option<&Ipv4Net> {
+    match net {
+        IpNet::V4(net) => Some(net),
+        IpNet::V6(_) => None,
+    }
+}

@@ -1,0 +1,137 @@
+//! A packet socket for ARP on one interface.
+
+use std::io::{self, ErrorKind, Read};
+use std::time::Duration;
+
+use socket2::{Domain, SockFilter, Socket, Type};
+
+mod address;
+
+use crate::filter::{ArpFilter, MAX_INSTRUCTIONS, MIN_INSTRUCTIONS};
+
+/// How long [`ArpSocket::recv`] waits for a frame before it comes back without one, so that its
+/// thread notices a shutdown.
+pub const RECEIVE_TIMEOUT: Duration = Duration::from_millis(250);
+
+/// Why a packet socket does not work.
+#[derive(Debug, thiserror::Error)]
+pub enum SocketError {
+    /// The process may not open packet sockets.
+    #[error("not permitted to open a packet socket: add the capability NET_RAW")]
+    NotPermitted,
+    /// The interface is down. Not fatal: the same socket works again once it is up.
+    #[error("the interface is down: keep the socket and try again once it is up")]
+    InterfaceDown,
+    /// The interface does not exist any more. The socket is of no more use, even if an interface
+    /// of the same name or number comes back.
+    #[error("the interface is gone: close the socket and open one on an interface that exists")]
+    InterfaceGone,
+    /// The kernel has no memory for a filter, not even for the smallest one.
+    #[error("the kernel refuses the packet filter: raise the sysctl net.core.optmem_max")]
+    FilterTooBig,
+    /// Anything else.
+    #[error("packet socket")]
+    Io(#[source] io::Error),
+}
+
+/// Receives and sends Ethernet frames that carry ARP, on one interface.
+///
+/// All methods take `&self` and any number of threads can use them at once; one is meant to receive
+/// while others send and change the filter.
+#[derive(Debug)]
+pub struct ArpSocket {
+    socket: Socket,
+}
+
+impl ArpSocket {
+    /// Opens a socket on the interface with this index, in the calling thread's network namespace.
+    ///
+    /// Every frame that is ever received has passed the filter: the socket belongs to no protocol,
+    /// so that nothing is queued, until the filter is in place.
+    ///
+    /// # Errors
+    /// [`SocketError::NotPermitted`] without the capability `NET_RAW`;
+    /// [`SocketError::InterfaceGone`] if there is no such interface. An interface that is down is no
+    /// error here, but for [`recv`](Self::recv) and [`send`](Self::send).
+    pub fn open(interface: u32, filter: &ArpFilter) -> Result<Self, SocketError> {
+        let socket = Socket::new(Domain::PACKET, Type::RAW, None).map_err(from_io)?;
+        socket.set_read_timeout(Some(RECEIVE_TIMEOUT)).map_err(from_io)?;
+        let socket = Self { socket };
+        socket.set_filter(filter)?;
+        let address = address::arp_on(interface).ok_or(SocketError::InterfaceGone)?;
+        socket.socket.bind(&address).map_err(from_io)?;
+        Ok(socket)
+    }
+
+    /// Waits for a frame, for [`RECEIVE_TIMEOUT`] at most, and writes it into `buffer` from its
+    /// Ethernet header on. Returns its length, or `None` if there was none in time. What does not
+    /// fit into the buffer is lost; 64 bytes hold an ARP frame with its padding.
+    ///
+    /// # Errors
+    /// [`SocketError::InterfaceDown`] once, each time that the interface goes down; further calls
+    /// wait as usual. [`SocketError::InterfaceGone`] from when the interface is removed.
+    pub fn recv(&self, buffer: &mut [u8]) -> Result<Option<usize>, SocketError> {
+        match (&self.socket).read(buffer) {
+            Ok(length) => Ok(Some(length)),
+            // An interface goes down before it is removed, and only the former is reported.
+            Err(_) if self.is_unbound() => Err(SocketError::InterfaceGone),
+            Err(error) => match error.kind() {
+                ErrorKind::WouldBlock | ErrorKind::Interrupted => Ok(None),
+                _ => Err(from_io(error)),
+            },
+        }
+    }
+
+    /// Sends a frame, given from its Ethernet header on.
+    ///
+    /// # Errors
+    /// [`SocketError::InterfaceDown`] and [`SocketError::InterfaceGone`] while that is so.
+    pub fn send(&self, frame: &[u8]) -> Result<(), SocketError> {
+        self.socket.send(frame).map(|_| ()).map_err(from_io)
+    }
+
+    /// Replaces the filter at once: each frame is judged by the old one or by the new one. Frames
+    /// that the old one let in stay queued, so the receiver has to look at what it gets.
+    ///
+    /// When the kernel has no room for a precise filter, a coarser one takes its place; it lets
+    /// through everything wanted and some more.
+    ///
+    /// # Errors
+    /// [`SocketError::FilterTooBig`] if there is no room for the coarsest one. The old filter then
+    /// stays in force.
+    pub fn set_filter(&self, filter: &ArpFilter) -> Result<(), SocketError> {
+        let mut limit = MAX_INSTRUCTIONS;
+        while limit >= MIN_INSTRUCTIONS {
+            match self.attach(filter, limit) {
+                // The kernel charges filters, old and new at once, to net.core.optmem_max, which
+                // was 20 KiB before Linux 6.8 and holds some hundred instructions.
+                Err(error) if error.raw_os_error() == Some(libc::ENOMEM) => limit /= 2,
+                result => return result.map_err(from_io),
+            }
+        }
+        Err(SocketError::FilterTooBig)
+    }
+
+    fn attach(&self, filter: &ArpFilter, limit: usize) -> io::Result<()> {
+        let program: Vec<_> = filter
+            .program(limit)
+            .iter()
+            .map(|it| SockFilter::new(it.code, it.jump_true, it.jump_false, it.operand))
+            .collect();
+        self.socket.attach_filter(&program)
+    }
+
+    /// Whether the kernel has parted the socket from its interface, which is removed then.
+    fn is_unbound(&self) -> bool {
+        self.socket.local_addr().is_ok_and(|address| !address::has_interface(&address))
+    }
+}
+
+fn from_io(error: io::Error) -> SocketError {
+    match error.raw_os_error() {
+        Some(libc::EPERM | libc::EACCES) => SocketError::NotPermitted,
+        Some(libc::ENETDOWN) => SocketError::InterfaceDown,
+        Some(libc::ENODEV | libc::ENXIO) => SocketError::InterfaceGone,
+        _ => SocketError::Io(error),
+    }
+}

@@ -1,0 +1,85 @@
+//! Network namespaces of a test's own, joined by a virtual cable.
+//!
+//! A namespace here has no name and no process: it lives as long as the open file that stands for
+//! it, so nothing is left behind however the test ends.
+
+use std::fs::File;
+use std::os::fd::AsRawFd;
+use std::process::Command;
+use std::thread;
+
+use nix::sched::{CloneFlags, setns, unshare};
+
+/// Set it to skip the tests that need root.
+const SKIP: &str = "ARPEGGIO_SKIP_ROOT_TESTS";
+
+/// A network namespace.
+pub(crate) struct Namespace(File);
+
+impl Namespace {
+    fn new() -> nix::Result<Self> {
+        thread::scope(|scope| {
+            let made = scope.spawn(|| {
+                unshare(CloneFlags::CLONE_NEWNET)?;
+                Ok(Self(File::open("/proc/thread-self/ns/net").unwrap()))
+            });
+            made.join().unwrap()
+        })
+    }
+
+    /// Runs something on a thread inside of the namespace. Sockets made there stay in it.
+    pub(crate) fn run<T: Send>(&self, work: impl FnOnce() -> T + Send) -> T {
+        let inside = || {
+            setns(&self.0, CloneFlags::CLONE_NEWNET).unwrap();
+            work()
+        };
+        thread::scope(|scope| scope.spawn(inside).join())
+            .unwrap_or_else(|panic| std::panic::resume_unwind(panic))
+    }
+
+    /// Runs `ip` in the namespace and returns what it prints; its arguments stand in one string.
+    pub(crate) fn ip(&self, arguments: &str) -> String {
+        let output = self.run(|| {
+            let mut ip = Command::new("ip");
+            ip.args(arguments.split(' ')).output().expect("install iproute2")
+        });
+        let problem = String::from_utf8_lossy(&output.stderr);
+        assert!(output.status.success(), "ip {arguments}: {problem}");
+        String::from_utf8(output.stdout).unwrap()
+    }
+
+    /// A path by which other programs find the namespace.
+    fn path(&self) -> String {
+        format!("/proc/{}/fd/{}", std::process::id(), self.0.as_raw_fd())
+    }
+}
+
+/// Two namespaces. `eth0` of the one, 192.0.2.1/24, is wired to `eth0` of the other, 192.0.2.2/24.
+pub(crate) struct Pair {
+    /// Where the code under test works.
+    pub(crate) here: Namespace,
+    /// The neighbour.
+    pub(crate) there: Namespace,
+}
+
+impl Pair {
+    /// `None` when the environment says that such tests are to be skipped.
+    pub(crate) fn new() -> Option<Self> {
+        if std::env::var_os(SKIP).is_some() {
+            eprintln!("skipped, since {SKIP} is set");
+            return None;
+        }
+        let [here, there] = [(); 2].map(|()| {
+            Namespace::new().unwrap_or_else(|error| {
+                panic!("cannot make a network namespace ({error}): run as root or set {SKIP}=1")
+            })
+        });
+        let peer = format!("type veth peer name eth0 netns {}", there.path());
+        here.ip(&format!("link add eth0 {peer}"));
+        for (namespace, address) in [(&here, "192.0.2.1/24"), (&there, "192.0.2.2/24")] {
+            namespace.ip(&format!("address add {address} dev eth0"));
+            namespace.ip("link set eth0 up");
+        }
+        Some(Self { here, there })
+    }
+}
