@@ -9,7 +9,6 @@
 //! | `spec.leaseTransitions` | how often the address has moved to another node |
 //! | `spec.acquireTime` | since when this node holds it; for people |
 //! | annotation `arpeggio.dev/session` | the epoch of the holder's session; the holder counts only with this one |
-//! | annotation `arpeggio.dev/address` | the address |
 //! | annotation `arpeggio.dev/pool` | the pool that it came from |
 //! | annotation `arpeggio.dev/services` | the Services that are reached at it: `NAMESPACE/NAME/UID,...` |
 
@@ -25,7 +24,6 @@ use serde_json::{Value, json};
 use crate::lease::{self, Kind, LeaseError};
 
 const PREFIX: &str = "address-";
-const ADDRESS: &str = "arpeggio.dev/address";
 const POOL: &str = "arpeggio.dev/pool";
 const SERVICES: &str = "arpeggio.dev/services";
 const SESSION: &str = "arpeggio.dev/session";
@@ -89,9 +87,9 @@ pub fn name(address: IpAddr) -> String {
 /// # Errors
 /// When it was not written by the controller, or was damaged by hand.
 pub fn parse(lease: &Lease) -> Result<LockRecord, LeaseError> {
-    let address = address(lease).ok_or_else(|| {
-        LeaseError::new(lease, format!("{ADDRESS} is missing or does not fit its name"))
-    })?;
+    let name = lease.metadata.name.as_deref().unwrap_or_default();
+    let address =
+        address_of(name).ok_or_else(|| LeaseError::new(lease, "its name is not address-IP"))?;
     let claim = Claim {
         address,
         pool: lease::annotation(lease, POOL).unwrap_or_default().to_owned(),
@@ -106,10 +104,11 @@ pub fn parse(lease: &Lease) -> Result<LockRecord, LeaseError> {
     })
 }
 
-/// The address whose lock `lease` is, also when the rest of it cannot be read.
-pub fn address(lease: &Lease) -> Option<IpAddr> {
-    let address = lease::annotation(lease, ADDRESS)?.parse().ok()?;
-    (lease.metadata.name.as_deref() == Some(name(address).as_str())).then_some(address)
+/// The address whose lock Lease has this name; the reverse of [`name`].
+pub fn address_of(lease: &str) -> Option<IpAddr> {
+    let text = lease.strip_prefix(PREFIX)?;
+    let address = text.parse().or_else(|_| text.replace('-', ":").parse()).ok()?;
+    (name(address) == lease).then_some(address)
 }
 
 fn services(lease: &Lease) -> Result<Vec<ServiceRef>, LeaseError> {
@@ -141,11 +140,7 @@ impl Claim {
     /// The object whose creation claims the address. Nobody holds it yet.
     pub fn created(&self) -> Lease {
         let services: Vec<String> = self.services.iter().map(ServiceRef::to_string).collect();
-        let annotations = [
-            (ADDRESS, self.address.to_string()),
-            (POOL, self.pool.clone()),
-            (SERVICES, services.join(",")),
-        ];
+        let annotations = [(POOL, self.pool.clone()), (SERVICES, services.join(","))];
         let annotations: BTreeMap<String, String> =
             annotations.into_iter().map(|(key, value)| (key.to_owned(), value)).collect();
         Lease {
@@ -193,11 +188,16 @@ mod tests {
     }
 
     #[test]
-    fn names_are_dns_1123_subdomains() {
-        let name = |text: &str| name(text.parse().unwrap());
-        assert_eq!(name("192.168.0.240"), "address-192.168.0.240");
-        assert_eq!(name("fd00::1"), "address-fd00-0-0-0-0-0-0-1");
-        assert_eq!(name("::"), "address-0-0-0-0-0-0-0-0");
+    fn names_are_dns_1123_subdomains_and_lead_back_to_the_address() {
+        for (text, expected) in [
+            ("192.168.0.240", "address-192.168.0.240"),
+            ("fd00::1", "address-fd00-0-0-0-0-0-0-1"),
+            ("::", "address-0-0-0-0-0-0-0-0"),
+        ] {
+            let address: IpAddr = text.parse().unwrap();
+            assert_eq!(name(address), expected);
+            assert_eq!(address_of(expected), Some(address));
+        }
     }
 
     #[test]
@@ -232,9 +232,13 @@ mod tests {
     }
 
     #[test]
-    fn an_address_that_does_not_fit_the_name_is_refused() {
+    fn only_the_one_canonical_name_is_a_lock() {
+        for name in ["address-192.168.0.256", "address-fd00--1", "address-FD00-0-0-0-0-0-0-1", "x"]
+        {
+            assert_eq!(address_of(name), None, "{name}");
+        }
         let mut lease = stored();
-        lease.metadata.name = Some("address-192.168.0.241".into());
+        lease.metadata.name = Some("address-".into());
         assert!(parse(&lease).is_err());
     }
 }

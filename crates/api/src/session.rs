@@ -65,7 +65,9 @@ pub fn name(node: &Node) -> String {
 /// # Errors
 /// When it was not written by a speaker, or was damaged by hand.
 pub fn parse(lease: &Lease) -> Result<SessionRecord, LeaseError> {
-    let node = node(lease).ok_or_else(|| LeaseError::new(lease, "its name is not session-NODE"))?;
+    let name = lease.metadata.name.as_deref().unwrap_or_default();
+    let node =
+        node_of(name).ok_or_else(|| LeaseError::new(lease, "its name is not session-NODE"))?;
     let spec = lease.spec.as_ref();
     let epoch = spec.and_then(|spec| spec.lease_transitions).unwrap_or_default();
     let epoch = u64::try_from(epoch)
@@ -75,10 +77,9 @@ pub fn parse(lease: &Lease) -> Result<SessionRecord, LeaseError> {
     Ok(SessionRecord { session, links: links(lease)? })
 }
 
-/// The node whose session `lease` is, also when the rest of it cannot be read.
-pub fn node(lease: &Lease) -> Option<Node> {
-    let name = lease.metadata.name.as_deref()?;
-    name.strip_prefix(PREFIX).map(Node::from)
+/// The node whose session Lease has this name.
+pub fn node_of(name: &str) -> Option<Node> {
+    name.strip_prefix(PREFIX).filter(|node| !node.is_empty()).map(Node::from)
 }
 
 fn state(lease: &Lease) -> SessionState {
