@@ -1,3 +1,136 @@
 //! Announces addresses on the local segment.
+//!
+//! One thread decides ([`engine`]); it owns the [`arpeggio_election::Elector`] and everything that follows from its
+//! decisions. Around it: tasks that watch and write Leases ([`leases`], [`writer`]), a thread per interface that
+//! answers ARP ([`segment`]), and a task that writes events ([`news`]). The answering threads share nothing with slow
+//! work: they read one table that the engine replaces, and one deadline that it moves.
 
-fn main() {}
+#![forbid(unsafe_code)]
+
+mod args;
+mod engine;
+mod gratuitous;
+mod leases;
+mod metrics;
+mod neighbours;
+mod news;
+mod segment;
+mod segments;
+mod writer;
+
+use std::{process::ExitCode, sync::Arc, time::Duration};
+
+use anyhow::Context as _;
+use arpeggio_election::Node;
+use arpeggio_runtime::{
+    admin::{self, Admin},
+    client::{self, Patience},
+    events::EventWriter,
+    health::Health,
+    shutdown::Shutdown,
+    telemetry,
+};
+use clap::Parser as _;
+
+use crate::{
+    args::{Args, Command, RunArgs},
+    engine::{Engine, Input},
+    metrics::Metrics,
+    news::News,
+    writer::Writer,
+};
+
+/// A dead connection to the API server is noticed within this time. Something is always expected on the watch: this
+/// node's own renewals come back on it.
+const SILENCE: Duration = Duration::from_secs(8);
+
+/// The engine decides ten times a second; one that has not for this long is stuck.
+const STUCK: Duration = Duration::from_secs(10);
+
+fn main() -> ExitCode {
+    let args = Args::parse();
+    let result = match &args.command {
+        Some(Command::Health { socket, page }) => health(socket, page.path()),
+        None => run(&args.run),
+    };
+    match result {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(error) => {
+            #[allow(clippy::print_stderr)] // Logging may not have started.
+            {
+                eprintln!("arpeggio-speaker: {error:#}");
+            }
+            ExitCode::FAILURE
+        }
+    }
+}
+
+#[tokio::main(flavor = "current_thread")]
+async fn health(socket: &std::path::Path, page: &str) -> anyhow::Result<()> {
+    Ok(admin::check(socket, page).await?)
+}
+
+#[tokio::main]
+async fn run(args: &RunArgs) -> anyhow::Result<()> {
+    telemetry::init(&args.log)?;
+    let settings = args.settings().checked()?;
+    let registry = telemetry::registry(env!("CARGO_PKG_VERSION"))?;
+    let metrics = Arc::new(Metrics::registered(&registry)?);
+    let health = Health::default();
+    let shutdown = Shutdown::on_signal()?;
+    Admin { health: health.clone(), registry }.serve(&args.admin)?;
+
+    let node = Node::from(args.node_name.as_str());
+    let patience = Patience { connect: Duration::from_secs(2), read: Some(SILENCE), retry: false };
+    let client = client::connect(patience).await?;
+    let links = arpeggio_link::interfaces::watch().await?;
+    let (inputs, received) = crossbeam_channel::unbounded();
+
+    let events = EventWriter::new(client.clone(), "speaker", args.node_name.clone());
+    let news = News::spawn(events, metrics.clone());
+    let writer = Writer::new(
+        client.clone(),
+        &args.namespace,
+        node.clone(),
+        settings,
+        inputs.clone(),
+        metrics.clone(),
+    );
+    tokio::spawn(leases::watch(client, args.namespace.clone(), inputs.clone()));
+    tokio::spawn(follow_links(links.clone(), inputs.clone()));
+
+    let engine = Engine::new(
+        node,
+        settings,
+        links.borrow().clone(),
+        engine::Outlets { writer, news, metrics, established: health.awaits("session") },
+    );
+    let beat = health.watches("engine", STUCK);
+    let thread = std::thread::Builder::new()
+        .name("engine".to_owned())
+        .spawn(move || engine.run(&received, &beat))
+        .context("cannot start the engine's thread")?;
+    tracing::info!(
+        node = args.node_name,
+        namespace = args.namespace,
+        version = env!("CARGO_PKG_VERSION"),
+        "speaker started"
+    );
+
+    shutdown.asked().await;
+    let _ = inputs.send(Input::Stop); // Fails only when the engine has ended, which is what we want.
+    thread.join().map_err(|_| anyhow::anyhow!("the engine panicked"))
+}
+
+async fn follow_links(
+    mut links: tokio::sync::watch::Receiver<Arc<arpeggio_link::interfaces::Links>>,
+    inputs: crossbeam_channel::Sender<Input>,
+) {
+    while links.changed().await.is_ok() {
+        let now = links.borrow_and_update().clone();
+        if inputs.send(Input::Links(now)).is_err() {
+            return;
+        }
+    }
+    tracing::error!("changes of interfaces are no longer seen: the netlink connection was closed");
+}

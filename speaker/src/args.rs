@@ -1,0 +1,114 @@
+//! Command-line arguments.
+
+use std::{path::PathBuf, time::Duration};
+
+use arpeggio_election::Settings;
+use arpeggio_runtime::{admin::AdminArgs, telemetry::LogArgs};
+use clap::{Parser, Subcommand, ValueEnum};
+
+/// Where metrics are served unless the user says otherwise. The controller's port is another one, so that both can
+/// run on one host.
+const DEFAULT_ADMIN: &str = "0.0.0.0:7474";
+
+/// Announces the addresses of Services of type LoadBalancer on this node's segment.
+///
+/// Runs as one process per node, in the host's network, with the capability NET_RAW and no other. Finds the cluster by
+/// KUBECONFIG, ~/.kube/config or the pod's ServiceAccount, in this order.
+///
+/// Exit codes: 0 stopped by a signal, 1 cannot start, 2 wrong arguments.
+#[derive(Debug, Parser)]
+#[command(version, args_conflicts_with_subcommands = true, subcommand_negates_reqs = true)]
+#[command(mut_arg("admin_address", |arg| arg.required(false).default_value(DEFAULT_ADMIN)))]
+pub(crate) struct Args {
+    #[command(subcommand)]
+    pub(crate) command: Option<Command>,
+    #[command(flatten)]
+    pub(crate) run: RunArgs,
+}
+
+#[derive(Debug, Subcommand)]
+pub(crate) enum Command {
+    /// Ask a running speaker for its health at its unix socket; for the kubelet's exec probes.
+    Health {
+        /// What to ask for.
+        page: Page,
+        /// The running speaker's --admin-socket.
+        #[arg(long, env = "ARPEGGIO_ADMIN_SOCKET", value_name = "PATH")]
+        socket: PathBuf,
+    },
+}
+
+/// A question about health.
+#[derive(Debug, Clone, Copy, ValueEnum)]
+pub(crate) enum Page {
+    /// Is it working, or stuck?
+    Live,
+    /// Does it have its session and its first lists?
+    Ready,
+}
+
+impl Page {
+    pub(crate) fn path(self) -> &'static str {
+        match self {
+            Self::Live => "/livez",
+            Self::Ready => "/readyz",
+        }
+    }
+}
+
+#[derive(Debug, clap::Args)]
+pub(crate) struct RunArgs {
+    /// This node's name in Kubernetes.
+    #[arg(long, env = "NODE_NAME", value_name = "NAME")]
+    pub(crate) node_name: String,
+    /// The namespace of Arpeggio's Leases.
+    #[arg(long, env = "POD_NAMESPACE", default_value = "arpeggio-system", value_name = "NAME")]
+    pub(crate) namespace: String,
+    /// How long a session counts after its last renewal, in seconds (3 times --session-renewal or more).
+    #[arg(long, default_value_t = Settings::default().session.as_secs(), value_name = "SECONDS")]
+    pub(crate) session_duration: u64,
+    /// How often the session is renewed, in seconds.
+    #[arg(long, default_value_t = Settings::default().renewal.as_secs(), value_name = "SECONDS")]
+    pub(crate) session_renewal: u64,
+    /// How often a node is asked for on the wire by the two nodes that watch it, in milliseconds (20 or more).
+    #[arg(long, default_value_t = 100, value_name = "MILLISECONDS")]
+    pub(crate) probe_interval: u64,
+    /// After how many unanswered probes in a row a node counts as silent (2 or more).
+    #[arg(long, default_value_t = Settings::default().misses, value_name = "COUNT")]
+    pub(crate) probe_misses: u32,
+    #[command(flatten)]
+    pub(crate) admin: AdminArgs,
+    #[command(flatten)]
+    pub(crate) log: LogArgs,
+}
+
+impl RunArgs {
+    pub(crate) fn settings(&self) -> Settings {
+        Settings {
+            session: Duration::from_secs(self.session_duration),
+            renewal: Duration::from_secs(self.session_renewal),
+            probe: Duration::from_millis(self.probe_interval),
+            misses: self.probe_misses,
+            ..Settings::default()
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use clap::CommandFactory as _;
+
+    use super::*;
+
+    #[test]
+    fn the_arguments_are_consistent() {
+        Args::command().debug_assert();
+    }
+
+    #[test]
+    fn the_default_arguments_are_the_default_settings() {
+        let args = Args::parse_from(["speaker", "--node-name", "node-1"]);
+        assert_eq!(args.run.settings(), Settings::default());
+        assert_eq!(args.run.admin.admin_address.to_string(), DEFAULT_ADMIN);
+    }
+}

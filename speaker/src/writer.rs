@@ -1,0 +1,198 @@
+//! Carries out writes to Leases, and feeds back what came of them.
+
+use std::{net::IpAddr, sync::Arc, time::Duration};
+
+use arpeggio_api::{lock, lock::LockRecord, session, session::LinkAddress};
+use arpeggio_election::{Event, Node, Outcome, Settings, Write};
+use crossbeam_channel::Sender;
+use k8s_openapi::{
+    api::coordination::v1::Lease, apimachinery::pkg::apis::meta::v1::MicroTime, jiff::Timestamp,
+};
+use kube::{
+    Api, Client,
+    api::{Patch, PatchParams, PostParams},
+};
+use tokio::{runtime::Handle, sync::Semaphore};
+
+use crate::{engine::Input, leases, metrics::Metrics};
+
+/// Longest time for one request; well below the time that a session lasts.
+const TIME_LIMIT: Duration = Duration::from_secs(2);
+
+/// Requests about locks under way at once. A takeover of a thousand addresses must not open a thousand connections.
+const LOCK_REQUESTS: usize = 32;
+
+/// A write, with what the engine knows of the record.
+#[derive(Debug)]
+pub(crate) struct Order {
+    /// What to do.
+    pub(crate) write: Write,
+    /// Where this node is found on the wire, for its session.
+    pub(crate) links: Vec<LinkAddress>,
+    /// The lock that the write is about.
+    pub(crate) lock: Option<LockRecord>,
+}
+
+/// Sends each order on a task of its own; the outcome comes back as an [`Input`].
+#[derive(Clone)]
+pub(crate) struct Writer {
+    api: Api<Lease>,
+    me: Node,
+    settings: Settings,
+    inputs: Sender<Input>,
+    metrics: Arc<Metrics>,
+    lock_requests: Arc<Semaphore>,
+    runtime: Handle,
+}
+
+/// What came of a write: the record as it is now, if it could be had, and the outcome.
+type Result = (Option<Input>, Outcome);
+
+impl Writer {
+    /// Must be called within the tokio runtime that will do the work.
+    pub(crate) fn new(
+        client: Client,
+        namespace: &str,
+        me: Node,
+        settings: Settings,
+        inputs: Sender<Input>,
+        metrics: Arc<Metrics>,
+    ) -> Self {
+        Self {
+            api: Api::namespaced(client, namespace),
+            me,
+            settings,
+            inputs,
+            metrics,
+            lock_requests: Arc::new(Semaphore::new(LOCK_REQUESTS)),
+            runtime: Handle::current(),
+        }
+    }
+
+    /// Starts with an order and returns at once.
+    pub(crate) fn submit(&self, order: Order) {
+        let writer = self.clone();
+        self.runtime.spawn(async move {
+            let (record, outcome) = writer.carry_out(&order).await;
+            writer.count(&order.write, outcome);
+            let wrote = Event::Wrote { write: order.write, outcome };
+            for input in record.into_iter().chain([Input::Election(wrote)]) {
+                // Fails only when the engine has ended.
+                let _ = writer.inputs.send(input);
+            }
+        });
+    }
+
+    async fn carry_out(&self, order: &Order) -> Result {
+        let _turn = match order.write {
+            Write::Take { .. } | Write::Read { .. } => self.lock_requests.acquire().await.ok(),
+            _ => None, // Sessions wait for nobody.
+        };
+        let request = self.request(order);
+        tokio::time::timeout(TIME_LIMIT, request).await.unwrap_or_else(|_| {
+            tracing::warn!(write = ?order.write, "the API server did not answer in time");
+            (None, Outcome::Failed)
+        })
+    }
+
+    async fn request(&self, order: &Order) -> Result {
+        let now = MicroTime(Timestamp::now());
+        match &order.write {
+            Write::Start { epoch, expected: None } => {
+                let lease = self.own(order).created(*epoch, now);
+                let created = self.api.create(&PostParams::default(), &lease).await;
+                self.conclude(&session::name(&self.me), created).await
+            }
+            Write::Start { epoch, expected: Some(expected) } => {
+                self.patch_session(&self.me, self.own(order).started(*epoch, *expected, &now)).await
+            }
+            Write::Renew { expected, .. } => {
+                self.patch_session(&self.me, self.own(order).renewed(*expected, &now)).await
+            }
+            Write::Accuse { node, expected } => {
+                self.patch_session(node, session::accused(&self.me, *expected)).await
+            }
+            Write::End { node, expected, reason } => {
+                self.patch_session(node, session::ended(&self.me, *reason, *expected)).await
+            }
+            Write::Take { address, expected, epoch, .. } => match &order.lock {
+                Some(lock) => {
+                    let patch = lock.taken(&self.me, *epoch, *expected, &now);
+                    self.patch(&lock::name(*address), patch).await
+                }
+                None => (None, Outcome::Conflict),
+            },
+            Write::Read { address } => self.read_lock(*address).await,
+        }
+    }
+
+    fn own(&self, order: &Order) -> session::OwnSession {
+        session::OwnSession {
+            node: self.me.clone(),
+            duration: self.settings.session,
+            links: order.links.clone(),
+        }
+    }
+
+    async fn patch_session(&self, node: &Node, patch: k8s_openapi::serde_json::Value) -> Result {
+        self.patch(&session::name(node), patch).await
+    }
+
+    async fn patch(&self, name: &str, patch: k8s_openapi::serde_json::Value) -> Result {
+        let patched = self.api.patch(name, &PatchParams::default(), &Patch::Merge(patch)).await;
+        self.conclude(name, patched).await
+    }
+
+    async fn read_lock(&self, address: IpAddr) -> Result {
+        let name = lock::name(address);
+        let (record, outcome) = self.read(&name).await;
+        let gone = record.is_none() && outcome == Outcome::Done;
+        (record.or(gone.then_some(Input::LockGone(address))), outcome)
+    }
+
+    /// After a conflict the record is read again, so that the next decision is made with what is there now.
+    async fn conclude(&self, name: &str, written: kube::Result<Lease>) -> Result {
+        match written {
+            Ok(lease) => (leases::read(&lease), Outcome::Done),
+            Err(kube::Error::Api(status)) if [404, 409].contains(&status.code) => {
+                let (record, read) = self.read(name).await;
+                match read {
+                    Outcome::Failed => (None, Outcome::Failed),
+                    Outcome::Done | Outcome::Conflict => {
+                        (record.or_else(|| leases::gone(name)), Outcome::Conflict)
+                    }
+                }
+            }
+            Err(error) => failed(name, &error),
+        }
+    }
+
+    async fn read(&self, name: &str) -> Result {
+        match self.api.get_opt(name).await {
+            Ok(lease) => (lease.as_ref().and_then(leases::read), Outcome::Done),
+            Err(error) => failed(name, &error),
+        }
+    }
+
+    fn count(&self, write: &Write, outcome: Outcome) {
+        let kind = match write {
+            Write::Start { .. } => "start_session",
+            Write::Renew { .. } => "renew_session",
+            Write::Accuse { .. } => "accuse",
+            Write::End { .. } => "end_session",
+            Write::Take { .. } => "take_lock",
+            Write::Read { .. } => "read_lock",
+        };
+        let outcome = match outcome {
+            Outcome::Done => "done",
+            Outcome::Conflict => "conflict",
+            Outcome::Failed => "failed",
+        };
+        self.metrics.writes.with_label_values(&[kind, outcome]).inc();
+    }
+}
+
+fn failed(name: &str, error: &kube::Error) -> Result {
+    tracing::warn!(lease = name, %error, "request to the API server failed");
+    (None, Outcome::Failed)
+}
