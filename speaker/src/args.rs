@@ -17,7 +17,7 @@ const DEFAULT_ADMIN: &str = "0.0.0.0:7474";
 ///
 /// Exit codes: 0 stopped by a signal, 1 cannot start, 2 wrong arguments.
 #[derive(Debug, Parser)]
-#[command(version, args_conflicts_with_subcommands = true, subcommand_negates_reqs = true)]
+#[command(version, args_conflicts_with_subcommands = true)]
 #[command(mut_arg("admin_address", |arg| arg.required(false).default_value(DEFAULT_ADMIN)))]
 pub(crate) struct Args {
     #[command(subcommand)]
@@ -58,9 +58,10 @@ impl Page {
 
 #[derive(Debug, clap::Args)]
 pub(crate) struct RunArgs {
-    /// This node's name in Kubernetes.
+    /// This node's name in Kubernetes; needed.
+    // Not `required`, since the subcommand does without.
     #[arg(long, env = "NODE_NAME", value_name = "NAME")]
-    pub(crate) node_name: String,
+    pub(crate) node_name: Option<String>,
     /// The namespace of Arpeggio's Leases.
     #[arg(long, env = "POD_NAMESPACE", default_value = "arpeggio-system", value_name = "NAME")]
     pub(crate) namespace: String,

@@ -73,6 +73,8 @@ async fn health(socket: &std::path::Path, page: &str) -> anyhow::Result<()> {
 #[tokio::main]
 async fn run(args: &RunArgs) -> anyhow::Result<()> {
     telemetry::init(&args.log)?;
+    let name = args.node_name.as_deref().filter(|name| !name.is_empty());
+    let name = name.context("which node is this? Say it with --node-name or NODE_NAME")?;
     let settings = args.settings().checked()?;
     let registry = telemetry::registry(env!("CARGO_PKG_VERSION"))?;
     let metrics = Arc::new(Metrics::registered(&registry)?);
@@ -80,13 +82,13 @@ async fn run(args: &RunArgs) -> anyhow::Result<()> {
     let shutdown = Shutdown::on_signal()?;
     Admin { health: health.clone(), registry }.serve(&args.admin)?;
 
-    let node = Node::from(args.node_name.as_str());
+    let node = Node::from(name);
     let patience = Patience { connect: Duration::from_secs(2), read: Some(SILENCE), retry: false };
     let client = client::connect(patience).await?;
     let links = arpeggio_link::interfaces::watch().await?;
     let (inputs, received) = crossbeam_channel::unbounded();
 
-    let events = EventWriter::new(client.clone(), "speaker", args.node_name.clone());
+    let events = EventWriter::new(client.clone(), "speaker", name);
     let news = News::spawn(events, metrics.clone());
     let writer = Writer::new(
         client.clone(),
@@ -111,7 +113,7 @@ async fn run(args: &RunArgs) -> anyhow::Result<()> {
         .spawn(move || engine.run(&received, &beat))
         .context("cannot start the engine's thread")?;
     tracing::info!(
-        node = args.node_name,
+        node = name,
         namespace = args.namespace,
         version = env!("CARGO_PKG_VERSION"),
         "speaker started"
