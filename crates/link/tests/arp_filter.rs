@@ -1,5 +1,6 @@
 //! Packet filters, run by an interpreter of their instructions, against a plain statement of what
 //! is wanted.
+#![cfg(test)]
 
 use std::collections::BTreeSet;
 use std::net::Ipv4Addr;

@@ -1,4 +1,5 @@
 //! Packet sockets between two kernels.
+#![cfg(test)]
 
 use std::collections::BTreeSet;
 use std::net::{Ipv4Addr, UdpSocket};
@@ -177,11 +178,11 @@ fn the_neighbours_kernel_answers_a_unicast_request() {
         address: Some(HERE),
     };
     let address = THERE;
-    let asked = Instant::now();
+    let start = Instant::now();
     let request = Question { address, asker }.unicast(there);
     socket.send(&request.to_bytes()).unwrap();
     let answer = next(&socket).expect("the kernel answers");
-    println!("answered after {:?}", asked.elapsed());
+    println!("answered after {:?}", start.elapsed());
     let mac = there;
     assert_eq!(answer.claim(), Some(Claim { address, mac }));
     assert_eq!(answer.destination, here);
