@@ -266,11 +266,16 @@ fn an_interface_that_is_down_comes_back() {
         "{refused:?}"
     );
 
+    let opened_late = pair.here.socket(&filter());
+    let late = opened_late.recv(&mut buffer);
+    assert!(matches!(late, Err(SocketError::InterfaceDown)), "{late:?}");
+
     pair.here.ip("link set eth0 up");
     let is_heard = || {
         sender.send(&question(OURS).to_bytes()).is_ok() && next(&listener) == Some(question(OURS))
     };
     assert!(eventually(is_heard));
+    assert_eq!(next(&opened_late), Some(question(OURS)));
 }
 
 #[test]
