@@ -109,8 +109,8 @@ fn carrier_mac_name_and_end() {
         let up = |it: &Links| eth0(it).is_some_and(|it| it.flaw().is_none());
         becomes("usable", &mut snapshots, || (), up).await;
         let index = eth0(&snapshots.borrow()).unwrap().index;
-        // The kernel tells of lost carrier at most once a second, whatever interface it is.
-        time::sleep(Duration::from_millis(1100)).await;
+        // The kernel tells of lost carriers at most once a second, all interfaces taken together.
+        settle(&mut snapshots).await;
 
         let cut = || drop(pair.there.ip("link set eth0 down"));
         let flaw = |it: &Links| it.interface(index).and_then(Interface::flaw);

@@ -61,8 +61,9 @@ type Events = UnboundedReceiver<(NetlinkMessage<RouteNetlinkMessage>, SocketAddr
 /// Reads the interfaces of the calling thread's network namespace and keeps the snapshot current.
 ///
 /// The receiver holds the first snapshot at once, and gets a new one only when it differs, some
-/// 20 ms after the kernel reports the change. The kernel reports at once, except that a carrier lost
-/// within a second of any other carrier change on this machine waits until that second is over.
+/// 20 ms after the kernel reports the change. The kernel reports lost carriers at most once a second
+/// for all interfaces of the machine together, so one that closely follows another carrier change
+/// can be up to a second late; everything else it reports at once.
 /// When a later reading fails, the last good snapshot stays in force and reading is tried again.
 ///
 /// The work is done by a task on the current tokio runtime, which ends when the last receiver is
