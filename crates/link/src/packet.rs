@@ -4,6 +4,7 @@ use std::io::{self, ErrorKind, Read};
 use std::time::Duration;
 
 use socket2::{Domain, SockFilter, Socket, Type};
+use tracing::debug;
 
 mod address;
 
@@ -105,7 +106,10 @@ impl ArpSocket {
             match self.attach(filter, limit) {
                 // The kernel charges filters, old and new at once, to net.core.optmem_max, which
                 // was 20 KiB before Linux 6.8 and holds some hundred instructions.
-                Err(error) if error.raw_os_error() == Some(libc::ENOMEM) => limit /= 2,
+                Err(error) if error.raw_os_error() == Some(libc::ENOMEM) => {
+                    limit /= 2;
+                    debug!(limit, "packet filter too long for this kernel, coarser one next");
+                }
                 result => return result.map_err(from_io),
             }
         }
@@ -133,5 +137,24 @@ fn from_io(error: io::Error) -> SocketError {
         Some(libc::ENETDOWN) => SocketError::InterfaceDown,
         Some(libc::ENODEV | libc::ENXIO) => SocketError::InterfaceGone,
         _ => SocketError::Io(error),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn errors_say_what_to_do() {
+        for (code, expected) in [
+            (libc::EPERM, "add the capability NET_RAW"),
+            (libc::EACCES, "add the capability NET_RAW"),
+            (libc::ENETDOWN, "try again once it is up"),
+            (libc::ENODEV, "open one on an interface that exists"),
+            (libc::ENXIO, "open one on an interface that exists"),
+        ] {
+            let message = from_io(io::Error::from_raw_os_error(code)).to_string();
+            assert!(message.contains(expected), "{code}: {message}");
+        }
     }
 }

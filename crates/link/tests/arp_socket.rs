@@ -1,4 +1,5 @@
 //! Packet sockets between two kernels.
+#![cfg(test)]
 
 use std::collections::BTreeSet;
 use std::net::{Ipv4Addr, UdpSocket};
@@ -157,11 +158,11 @@ fn the_neighbours_kernel_answers_a_unicast_request() {
     let socket = pair.here.socket(&filter());
     let asker = Asker { mac: here, address: Some(HERE) };
     let address = THERE;
-    let asked = Instant::now();
+    let start = Instant::now();
     let request = Question { address, asker }.unicast(there);
     socket.send(&request.to_bytes()).unwrap();
     let answer = next(&socket).expect("the kernel answers");
-    println!("answered after {:?}", asked.elapsed());
+    println!("answered after {:?}", start.elapsed());
     let mac = there;
     assert_eq!(answer.claim(), Some(Claim { address, mac }));
     assert_eq!(answer.destination, here);
@@ -236,11 +237,16 @@ fn an_interface_that_is_down_comes_back() {
     let refused = listener.send(&question(OURS).to_bytes());
     assert!(matches!(refused, Err(SocketError::InterfaceDown)), "{refused:?}");
 
+    let opened_late = pair.here.socket(&filter());
+    let late = opened_late.recv(&mut buffer);
+    assert!(matches!(late, Err(SocketError::InterfaceDown)), "{late:?}");
+
     pair.here.ip("link set eth0 up");
     let is_heard = || {
         sender.send(&question(OURS).to_bytes()).is_ok() && next(&listener) == Some(question(OURS))
     };
     assert!(eventually(is_heard));
+    assert_eq!(next(&opened_late), Some(question(OURS)));
 }
 
 #[test]

@@ -148,3 +148,39 @@ impl Assembler {
         Label(self.reversed.len() - 1)
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// Where execution ends up from here.
+    fn follow(program: &[Instruction], mut at: usize) -> u32 {
+        while program[at].code == 0x05 {
+            at += 1 + usize::try_from(program[at].operand).unwrap();
+        }
+        program[at].operand
+    }
+
+    #[test]
+    fn branches_reach_any_distance() {
+        for (distance, apart) in (240..270).flat_map(|it| [(it, 0), (it, 1), (it, 300)]) {
+            let mut code = Assembler::default();
+            let far = code.ret(1);
+            for _ in 0..apart {
+                code.ret(0);
+            }
+            let near = code.ret(2);
+            for _ in 0..distance {
+                code.ret(0);
+            }
+            for (yes, no, expected) in [(far, near, (1, 2)), (near, far, (2, 1))] {
+                let mut code = Assembler { reversed: code.reversed.clone() };
+                code.branch(libc::BPF_JEQ, 0, yes, no);
+                let program = code.finish();
+                let target = |skip: u8| follow(&program, 1 + usize::from(skip));
+                let found = (target(program[0].jump_true), target(program[0].jump_false));
+                assert_eq!(found, expected, "distance {distance}, {apart} apart");
+            }
+        }
+    }
+}

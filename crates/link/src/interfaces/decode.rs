@@ -162,3 +162,113 @@ fn gateway(attributes: &[RouteAttribute]) -> Option<IpAddr> {
         _ => None,
     })
 }
+
+/// What a kernel without bonds, VRFs and tunnels cannot be made to say.
+#[cfg(test)]
+mod tests {
+    use netlink_packet_route::link::{InfoKind, InfoPortKind};
+
+    use super::*;
+
+    const MAC: [u8; 6] = [2, 0, 0, 0, 0, 1];
+
+    fn link(layer: LinkLayerType, flags: LinkFlags, attributes: &[LinkAttribute]) -> LinkMessage {
+        let mut message = LinkMessage::default();
+        message.header.index = 7;
+        message.header.link_layer_type = layer;
+        message.header.flags = flags;
+        message.attributes = attributes.to_vec();
+        message
+    }
+
+    #[test]
+    fn media() {
+        let mac = LinkAttribute::Address(MAC.to_vec());
+        let ethernet = Medium::Ethernet(MAC.into());
+        let infiniband = LinkAttribute::Address(vec![0; 20]);
+        let up = LinkFlags::Up;
+        let table = [
+            (LinkLayerType::Ether, up, &mac, ethernet),
+            (LinkLayerType::Ether, up | LinkFlags::Noarp, &mac, Medium::Other),
+            (LinkLayerType::Ether, up | LinkFlags::Pointopoint, &mac, Medium::PointToPoint),
+            (LinkLayerType::Loopback, up | LinkFlags::Loopback, &mac, Medium::Loopback),
+            (LinkLayerType::Infiniband, up, &infiniband, Medium::Other),
+            (LinkLayerType::None, up, &mac, Medium::Other),
+        ];
+        for (layer, flags, address, expected) in table {
+            let found = interface(&link(layer, flags, std::slice::from_ref(address)));
+            assert_eq!(found.medium, expected, "{layer:?} {flags:?}");
+        }
+    }
+
+    #[test]
+    fn kinds_and_masters() {
+        let info = |kind, port| {
+            let infos = vec![LinkInfo::Kind(kind), LinkInfo::PortKind(port)];
+            interface(&link(LinkLayerType::Ether, LinkFlags::Up, &[LinkAttribute::LinkInfo(infos)]))
+        };
+        for (port, expected) in [
+            (InfoPortKind::Bond, "bond"),
+            (InfoPortKind::Bridge, "bridge"),
+            (InfoPortKind::Team, "team"),
+            (InfoPortKind::Vrf, "vrf"),
+            (InfoPortKind::Other("openvswitch".to_owned()), "openvswitch"),
+        ] {
+            let found = info(InfoKind::Vlan, port);
+            assert_eq!(found.kind.as_deref(), Some("vlan"));
+            assert_eq!(found.member_of.as_deref(), Some(expected));
+        }
+    }
+
+    #[test]
+    fn our_side_of_a_peer_address() {
+        let ours: IpAddr = [10, 0, 0, 1].into();
+        let peers: IpAddr = [10, 0, 0, 2].into();
+        let mut message = AddressMessage::default();
+        message.header.prefix_len = 24;
+        for attributes in [
+            vec![AddressAttribute::Address(peers), AddressAttribute::Local(ours)],
+            vec![AddressAttribute::Local(ours), AddressAttribute::Address(peers)],
+            vec![AddressAttribute::Address(ours)],
+        ] {
+            message.attributes = attributes;
+            assert_eq!(address(&message), IpNet::new(ours, 24).ok());
+        }
+    }
+
+    fn route(table: u8, prefix_length: u8, attributes: Vec<RouteAttribute>) -> RouteMessage {
+        let mut message = RouteMessage::default();
+        message.header.address_family = AddressFamily::Inet;
+        message.header.table = table;
+        message.header.destination_prefix_length = prefix_length;
+        message.header.kind = RouteType::Unicast;
+        message.attributes = attributes;
+        message
+    }
+
+    #[test]
+    fn default_routes_by_several_ways() {
+        let hop = |interface_index: u32, last: u8| {
+            let address = RouteAddress::Inet([10, 0, 0, last].into());
+            let mut hop = RouteNextHop::default();
+            hop.interface_index = interface_index;
+            hop.attributes = vec![RouteAttribute::Gateway(address)];
+            hop
+        };
+        let several = RouteAttribute::MultiPath(vec![hop(2, 1), hop(3, 2)]);
+        let attributes = vec![several, RouteAttribute::Priority(5)];
+        let main = RouteHeader::RT_TABLE_MAIN;
+        let found = snapshot(&[], &[], &[route(main, 0, attributes.clone())]).default_routes;
+        let expected = |interface, last| DefaultRoute {
+            family: Family::V4,
+            interface,
+            gateway: Some([10, 0, 0, last].into()),
+            metric: 5,
+        };
+        assert_eq!(found, [expected(2, 1), expected(3, 2)]);
+        for other in [route(main, 8, attributes.clone()), route(100, 0, attributes)] {
+            assert_eq!(default_hops(&other), []);
+            assert!(!concerns_snapshot(&RouteNetlinkMessage::NewRoute(other)));
+        }
+    }
+}

@@ -149,11 +149,11 @@ impl Links {
     /// specific one.
     pub fn announcing(&self, address: IpAddr) -> Result<&Interface, Unfit> {
         let candidates = self.containing(address);
-        if candidates.is_empty() {
-            return self.default_interface(address)?.checked();
-        }
         let usable = candidates.iter().find(|it| it.flaw().is_none());
-        usable.unwrap_or(&candidates[0]).checked()
+        match usable.or(candidates.first()) {
+            Some(interface) => interface.checked(),
+            None => self.default_interface(address)?.checked(),
+        }
     }
 
     /// The interfaces whose subnets contain `address`, the most specific subnet first.

@@ -49,15 +49,26 @@ pub enum NetlinkError {
     Timeout(#[from] time::error::Elapsed),
 }
 
+impl NetlinkError {
+    /// Whether the connection is closed, so that trying again cannot help.
+    fn is_final(&self) -> bool {
+        matches!(self, Self::Read(rtnetlink::Error::RequestFailed))
+    }
+}
+
 type Events = UnboundedReceiver<(NetlinkMessage<RouteNetlinkMessage>, SocketAddr)>;
 
 /// Reads the interfaces of the calling thread's network namespace and keeps the snapshot current.
 ///
 /// The receiver holds the first snapshot at once, and gets a new one only when it differs, some
-/// 20 ms after the change. When a later reading fails, the last good snapshot stays in force and
-/// reading is tried again. The work is done by a task on the current tokio runtime, which ends when
-/// the last receiver is dropped; if the kernel closes the connection, the task ends first and
-/// [`changed`](watch::Receiver::changed) says so.
+/// 20 ms after the kernel reports the change. The kernel reports lost carriers at most once a second
+/// for all interfaces of the machine together, so one that closely follows another carrier change
+/// can be up to a second late; everything else it reports at once.
+/// When a later reading fails, the last good snapshot stays in force and reading is tried again.
+///
+/// The work is done by a task on the current tokio runtime, which ends when the last receiver is
+/// dropped. If the kernel closes a connection, the task ends first, and
+/// [`changed`](watch::Receiver::changed) says so: call this function again.
 ///
 /// # Errors
 /// When the socket cannot be opened or the first reading fails.
@@ -81,6 +92,9 @@ async fn follow(mut events: Events, handle: Handle, sender: watch::Sender<Arc<Li
         }
         while let Err(error) = refresh(&handle, &sender).await {
             warn!(%error, "interfaces not read, keeping what was known");
+            if sender.is_closed() || error.is_final() {
+                return;
+            }
             time::sleep(RETRY).await;
         }
     }

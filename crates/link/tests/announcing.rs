@@ -1,0 +1,120 @@
+//! Which interface an address is announced on, as a table.
+
+#![cfg(test)]
+
+use std::net::IpAddr;
+
+use arpeggio_link::interfaces::{DefaultRoute, Family, Flaw, Interface, Links, Medium, Unfit};
+use arpeggio_wire::MacAddr;
+
+const ETHERNET: Medium = Medium::Ethernet(MacAddr(2, 0, 0, 0, 0, 1));
+
+fn interface(index: u32, name: &str, medium: Medium, addresses: &[&str]) -> Interface {
+    Interface {
+        index,
+        name: name.to_owned(),
+        medium,
+        kind: None,
+        member_of: None,
+        up: true,
+        carrier: true,
+        addresses: addresses.iter().map(|it| it.parse().unwrap()).collect(),
+    }
+}
+
+fn default_route(gateway: &str, interface: u32, metric: u32) -> DefaultRoute {
+    let gateway: IpAddr = gateway.parse().unwrap();
+    DefaultRoute { family: Family::of(gateway), interface, gateway: Some(gateway), metric }
+}
+
+/// A node with everything: two segments, a cluster network, IPVS, a tunnel, a dead port.
+fn node() -> Links {
+    let down = Interface {
+        up: false,
+        carrier: false,
+        ..interface(6, "eth2", ETHERNET, &["198.51.100.2/24"])
+    };
+    let unplugged =
+        Interface { carrier: false, ..interface(7, "eth3", ETHERNET, &["192.0.2.3/24"]) };
+    let member = Interface {
+        member_of: Some("bond".to_owned()),
+        ..interface(8, "eth4", ETHERNET, &["10.4.0.1/24"])
+    };
+    let in_vrf = Interface {
+        member_of: Some("vrf".to_owned()),
+        ..interface(9, "eth5", ETHERNET, &["10.5.0.1/24"])
+    };
+    Links {
+        interfaces: vec![
+            interface(1, "lo", Medium::Loopback, &["127.0.0.1/8", "::1/128"]),
+            interface(2, "eth0", ETHERNET, &["192.0.2.2/24", "2001:db8::2/64"]),
+            interface(3, "eth1", ETHERNET, &["10.0.0.2/8"]),
+            interface(4, "cni0", ETHERNET, &["10.244.1.1/24"]),
+            interface(5, "kube-ipvs0", Medium::Other, &["192.0.2.77/32", "203.0.113.9/32"]),
+            down,
+            unplugged,
+            member,
+            in_vrf,
+            interface(10, "tun0", Medium::PointToPoint, &["10.8.0.1/24"]),
+        ],
+        default_routes: vec![
+            default_route("192.0.2.254", 2, 100),
+            default_route("10.0.0.1", 3, 200),
+        ],
+    }
+}
+
+#[test]
+fn where_each_address_is_announced() {
+    let flaw = |interface: &str, flaw| {
+        let interface = interface.to_owned();
+        Err(Unfit::Interface { interface, flaw })
+    };
+    let nowhere = |address: &str| Err(Unfit::NoInterface(address.parse().unwrap()));
+    let table = [
+        ("in one subnet, an unplugged port in it too", "192.0.2.50", Ok("eth0")),
+        ("IPVS holds the address itself", "192.0.2.77", Ok("eth0")),
+        ("IPVS holds it, no subnet does", "203.0.113.9", Ok("eth0")),
+        ("in IPv6's subnet", "2001:db8::50", Ok("eth0")),
+        ("the more specific subnet", "10.244.1.50", Ok("cni0")),
+        ("the less specific subnet", "10.7.0.50", Ok("eth1")),
+        ("more specific, but of a bond's member", "10.4.0.50", Ok("eth1")),
+        ("more specific, but of a tunnel", "10.8.0.50", Ok("eth1")),
+        ("in a VRF", "10.5.0.50", Ok("eth5")),
+        ("in no subnet: preferred default route", "203.0.113.50", Ok("eth0")),
+        ("in no subnet, no default route of its family", "2001:db8:1::1", nowhere("2001:db8:1::1")),
+        ("in the subnet of a port that is down", "198.51.100.50", flaw("eth2", Flaw::Down)),
+        ("in the loopback's subnet", "127.0.0.5", flaw("lo", Flaw::Loopback)),
+    ];
+    let node = node();
+    for (name, address, expected) in table {
+        let found = node.announcing(address.parse().unwrap());
+        assert_eq!(found.map(|it| it.name.as_str()), expected, "{name}: {address}");
+    }
+}
+
+#[test]
+fn a_default_route_by_a_flawed_interface_is_no_way_out() {
+    let mut node = node();
+    node.interfaces[1].carrier = false;
+    let found = node.announcing("203.0.113.50".parse().unwrap());
+    let expected = "interface eth0 has no carrier: check cable and switch port";
+    assert_eq!(found.unwrap_err().to_string(), expected);
+}
+
+#[test]
+fn own_address_to_ask_from() {
+    let addresses = ["192.0.2.2/24", "198.51.100.2/24", "2001:db8::2/64"];
+    let eth0 = interface(1, "eth0", ETHERNET, &addresses);
+    let table = [
+        ("192.0.2.9", Some("192.0.2.2")),
+        ("198.51.100.9", Some("198.51.100.2")),
+        ("203.0.113.9", Some("192.0.2.2")),
+    ];
+    for (peer, expected) in table {
+        let expected = expected.map(|it| it.parse().unwrap());
+        assert_eq!(eth0.source_for(peer.parse().unwrap()), expected, "{peer}");
+    }
+    let without = interface(1, "eth0", ETHERNET, &["2001:db8::2/64"]);
+    assert_eq!(without.source_for("192.0.2.9".parse().unwrap()), None);
+}

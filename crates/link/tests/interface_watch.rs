@@ -1,0 +1,196 @@
+//! What happens to a real interface, seen as snapshots.
+#![cfg(test)]
+
+use std::net::IpAddr;
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use arpeggio_link::interfaces::{Family, Flaw, Interface, Links, Medium, Unfit, watch};
+use tokio::runtime;
+use tokio::sync::watch::Receiver;
+use tokio::time;
+
+mod namespace;
+use namespace::Pair;
+
+const PATIENCE: Duration = Duration::from_secs(5);
+
+type Snapshots = Receiver<Arc<Links>>;
+
+/// Runs a test that watches the interfaces of one side.
+fn watching(test: impl AsyncFnOnce(&Pair, Snapshots) + Send) {
+    let Some(pair) = Pair::new() else { return };
+    pair.here.run(|| {
+        let runtime = runtime::Builder::new_current_thread().enable_all().build();
+        runtime.unwrap().block_on(async {
+            let snapshots = watch().await.unwrap();
+            test(&pair, snapshots).await;
+        });
+    });
+}
+
+fn eth0(links: &Links) -> Option<&Interface> {
+    links.interfaces.iter().find(|it| it.name == "eth0")
+}
+
+fn has(links: &Links, net: &str) -> bool {
+    eth0(links).is_some_and(|it| it.addresses.contains(&net.parse().unwrap()))
+}
+
+/// Waits until the snapshot is as expected. The time runs from the start of the command that
+/// causes it, so it includes that command.
+async fn becomes(
+    what: &str,
+    snapshots: &mut Snapshots,
+    cause: impl FnOnce(),
+    expected: impl Fn(&Links) -> bool,
+) {
+    let start = Instant::now();
+    cause();
+    let seen = time::timeout(PATIENCE, snapshots.wait_for(|links| expected(links))).await;
+    assert!(seen.is_ok_and(|it| it.is_ok()), "{what}: {:#?}", snapshots.borrow());
+    println!("{what}: seen {:?} after the command was started", start.elapsed());
+}
+
+/// IPv6 is busy with its address for a second or two after the start.
+async fn settle(snapshots: &mut Snapshots) {
+    let quiet = Duration::from_secs(3);
+    while time::timeout(quiet, snapshots.changed()).await.is_ok() {}
+}
+
+#[test]
+fn first_snapshot() {
+    watching(async |_, mut snapshots| {
+        // Carrier can come a moment after the interface is up.
+        becomes("carrier", &mut snapshots, || (), |it| eth0(it).is_some_and(|it| it.carrier)).await;
+        let links = snapshots.borrow();
+        let lo = &links.interfaces[0];
+        assert_eq!((lo.name.as_str(), lo.medium), ("lo", Medium::Loopback));
+        let eth0 = eth0(&links).unwrap();
+        assert_eq!(eth0.kind.as_deref(), Some("veth"));
+        assert_eq!((eth0.up, &eth0.member_of), (true, &None));
+        assert!(eth0.mac().is_some());
+        assert!(eth0.addresses.contains(&"192.0.2.1/24".parse().unwrap()));
+        assert_eq!(links.default_routes, []);
+    });
+}
+
+#[test]
+fn addresses_come_and_go() {
+    watching(async |pair, mut snapshots| {
+        for net in ["198.51.100.1/24", "2001:db8::1/64"] {
+            let add = || drop(pair.here.ip(&format!("address add {net} dev eth0")));
+            becomes("address added", &mut snapshots, add, |it| has(it, net)).await;
+            let delete = || drop(pair.here.ip(&format!("address delete {net} dev eth0")));
+            becomes("address deleted", &mut snapshots, delete, |it| !has(it, net)).await;
+        }
+    });
+}
+
+#[test]
+fn carrier_mac_name_and_end() {
+    watching(async |pair, mut snapshots| {
+        let up = |it: &Links| eth0(it).is_some_and(|it| it.flaw().is_none());
+        becomes("usable", &mut snapshots, || (), up).await;
+        let index = eth0(&snapshots.borrow()).unwrap().index;
+        // The kernel tells of lost carriers at most once a second, all interfaces taken together.
+        settle(&mut snapshots).await;
+
+        let cut = || drop(pair.there.ip("link set eth0 down"));
+        let flaw = |it: &Links| it.interface(index).and_then(Interface::flaw);
+        becomes("carrier lost", &mut snapshots, cut, |it| flaw(it) == Some(Flaw::NoCarrier)).await;
+        let mend = || drop(pair.there.ip("link set eth0 up"));
+        becomes("carrier back", &mut snapshots, mend, up).await;
+
+        let mac = "02:00:00:00:00:77";
+        let change = || drop(pair.here.ip(&format!("link set eth0 address {mac}")));
+        let expected = mac.parse().ok();
+        becomes("MAC changed", &mut snapshots, change, |it| {
+            eth0(it).and_then(Interface::mac) == expected
+        })
+        .await;
+
+        let rename = || drop(pair.here.ip("link set eth0 name lan0"));
+        let renamed = |it: &Links| it.interface(index).is_some_and(|it| it.name == "lan0");
+        becomes("renamed", &mut snapshots, rename, renamed).await;
+
+        let down = || drop(pair.here.ip("link set lan0 down"));
+        becomes("down", &mut snapshots, down, |it| flaw(it) == Some(Flaw::Down)).await;
+        let delete = || drop(pair.here.ip("link delete lan0"));
+        becomes("removed", &mut snapshots, delete, |it| it.interface(index).is_none()).await;
+    });
+}
+
+#[test]
+fn default_routes_lead_to_addresses_outside_of_every_subnet() {
+    watching(async |pair, mut snapshots| {
+        let elsewhere: IpAddr = "203.0.113.5".parse().unwrap();
+        let missing = Err(Unfit::NoInterface(elsewhere));
+        assert_eq!(snapshots.borrow().announcing(elsewhere), missing);
+        let add = || drop(pair.here.ip("route add default via 192.0.2.2 metric 7"));
+        becomes("default route", &mut snapshots, add, |it| it.announcing(elsewhere).is_ok()).await;
+        let route = snapshots.borrow().default_routes[0];
+        assert_eq!((route.family, route.metric), (Family::V4, 7));
+        assert_eq!(route.gateway, Some("192.0.2.2".parse().unwrap()));
+        let add = || drop(pair.here.ip("-6 route add default dev eth0"));
+        let is_v6 = |it: &Links| it.default_routes.iter().any(|it| it.family == Family::V6);
+        becomes("IPv6 default route", &mut snapshots, add, is_v6).await;
+    });
+}
+
+#[test]
+fn members_of_a_bridge_are_left_alone() {
+    watching(async |pair, mut snapshots| {
+        let enslave = || {
+            pair.here.ip("link add br0 type bridge");
+            pair.here.ip("link set eth0 master br0");
+        };
+        let flaw = |it: &Links| eth0(it).and_then(Interface::flaw);
+        becomes("bridge member", &mut snapshots, enslave, |it| flaw(it) == Some(Flaw::Member))
+            .await;
+        let move_address = || {
+            pair.here.ip("address delete 192.0.2.1/24 dev eth0");
+            pair.here.ip("address add 192.0.2.1/24 dev br0");
+            pair.here.ip("link set br0 up");
+        };
+        let on_bridge = |it: &Links| {
+            let found = it.announcing("192.0.2.77".parse().unwrap());
+            found.is_ok_and(|it| it.kind.as_deref() == Some("bridge"))
+        };
+        becomes("bridge instead of its member", &mut snapshots, move_address, on_bridge).await;
+    });
+}
+
+/// Routes that do not matter fill the socket's buffer, and the event that does matter is lost. Only
+/// the kernel's word that something was lost remains.
+#[test]
+fn lost_events_are_made_up_for() {
+    watching(async |pair, mut snapshots| {
+        let routes =
+            (0..4000).map(|it| format!("route add 10.1.{}.{} dev eth0", it / 250, it % 250));
+        let address = "address add 198.51.100.1/24 dev eth0".to_owned();
+        let commands: Vec<_> = routes.chain([address]).collect();
+        let batch = std::env::temp_dir().join(format!("arpeggio-{}.batch", std::process::id()));
+        std::fs::write(&batch, commands.join("\n")).unwrap();
+        settle(&mut snapshots).await;
+        // Nobody reads meanwhile: it is this thread that would.
+        let flood = || drop(pair.here.ip(&format!("-batch {}", batch.display())));
+        becomes("lost event", &mut snapshots, flood, |it| has(it, "198.51.100.1/24")).await;
+        std::fs::remove_file(&batch).unwrap();
+        let add = || drop(pair.here.ip("address add 198.51.100.2/24 dev eth0"));
+        becomes("the next one", &mut snapshots, add, |it| has(it, "198.51.100.2/24")).await;
+    });
+}
+
+#[test]
+fn nothing_is_published_when_nothing_changed() {
+    watching(async |pair, mut snapshots| {
+        let up = |it: &Links| eth0(it).is_some_and(|it| it.flaw().is_none());
+        becomes("usable", &mut snapshots, || (), up).await;
+        settle(&mut snapshots).await;
+        // An event that changes nothing that a snapshot holds.
+        pair.here.ip("link set eth0 txqueuelen 77");
+        let published = time::timeout(Duration::from_millis(300), snapshots.changed()).await;
+        assert!(published.is_err());
+    });
+}
