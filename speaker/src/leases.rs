@@ -1,5 +1,6 @@
 //! Watches Arpeggio's Leases and tells the engine of every change.
 
+use std::error::Error;
 use std::{collections::BTreeSet, time::Duration};
 
 use arpeggio_api::{
@@ -35,7 +36,10 @@ pub(crate) async fn watch(client: Client, namespace: String, inputs: Sender<Inpu
                 }
             }
             Err(error) => {
-                tracing::warn!(%error, "the watch on Leases broke, starting it again");
+                tracing::warn!(
+                    error = &error as &dyn Error,
+                    "the watch on Leases broke, starting it again"
+                );
                 tokio::time::sleep(RETRY).await;
             }
         }
@@ -96,7 +100,10 @@ pub(crate) fn read(lease: &Lease) -> Option<Input> {
         Kind::Session => session::parse(lease).map(Input::Session),
         Kind::Lock => lock::parse(lease).map(Input::Lock),
     };
-    read.inspect_err(|error| tracing::warn!(%error, "a Lease is not understood")).ok()
+    read.inspect_err(|error| {
+        tracing::warn!(error = &error as &dyn Error, "a Lease is not understood")
+    })
+    .ok()
 }
 
 #[cfg(test)]

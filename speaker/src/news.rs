@@ -1,5 +1,6 @@
 //! Tells users of moves, as events on their Services.
 
+use std::error::Error;
 use std::sync::Arc;
 
 use arpeggio_api::lock::ServiceRef;
@@ -47,7 +48,7 @@ async fn write(
     while let Some((service, item)) = items.recv().await {
         if let Err(error) = writer.publish(&reference(&service), &item).await {
             metrics.events_lost.inc();
-            tracing::warn!(%service, %error, "event not written");
+            tracing::warn!(%service, error = &error as &dyn Error, "event not written");
         }
     }
 }

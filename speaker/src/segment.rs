@@ -2,6 +2,7 @@
 
 use std::{
     collections::{BTreeSet, HashSet},
+    error::Error,
     net::Ipv4Addr,
     sync::{
         Arc,
@@ -137,7 +138,11 @@ impl Segment {
             }
             // Tried again with the next decision, since the filter is still another one.
             Err(error) => {
-                tracing::error!(interface = self.interface.name, %error, "addresses not announced");
+                tracing::error!(
+                    interface = self.interface.name,
+                    error = &error as &dyn Error,
+                    "addresses not announced"
+                );
             }
         }
     }
@@ -156,7 +161,11 @@ impl Segment {
     pub(crate) fn send(&self, frame: &ArpFrame) -> bool {
         let sent = self.socket.send(&frame.to_bytes());
         if let Err(error) = &sent {
-            tracing::debug!(interface = self.interface.name, %error, "frame not sent");
+            tracing::debug!(
+                interface = self.interface.name,
+                error = &error as &dyn Error,
+                "frame not sent"
+            );
         }
         sent.is_ok()
     }
@@ -191,7 +200,11 @@ impl Listener {
                 Ok(None) | Err(SocketError::InterfaceDown) => {}
                 Err(SocketError::InterfaceGone) => return,
                 Err(error) => {
-                    tracing::warn!(interface = self.interface, %error, "cannot receive");
+                    tracing::warn!(
+                        interface = self.interface,
+                        error = &error as &dyn Error,
+                        "cannot receive"
+                    );
                     thread::sleep(RETRY);
                 }
             }

@@ -2,6 +2,7 @@
 
 use std::{
     collections::{BTreeMap, BTreeSet},
+    error::Error,
     net::{IpAddr, Ipv4Addr},
 };
 
@@ -75,7 +76,11 @@ impl Segments {
                 tracing::info!(interface = name, %mac, "interface opened");
                 self.open.insert(interface.index, segment);
             }
-            Err(error) => tracing::error!(interface = name, %error, "interface not opened"),
+            Err(error) => tracing::error!(
+                interface = name,
+                error = &error as &dyn Error,
+                "interface not opened"
+            ),
         }
     }
 

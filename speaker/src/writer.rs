@@ -1,5 +1,6 @@
 //! Carries out writes to Leases, and feeds back what came of them.
 
+use std::error::Error;
 use std::{net::IpAddr, sync::Arc, time::Duration};
 
 use arpeggio_api::{lock, lock::LockRecord, session, session::LinkAddress};
@@ -193,6 +194,6 @@ impl Writer {
 }
 
 fn failed(name: &str, error: &kube::Error) -> Result {
-    tracing::warn!(lease = name, %error, "request to the API server failed");
+    tracing::warn!(lease = name, error = &error as &dyn Error, "request to the API server failed");
     (None, Outcome::Failed)
 }

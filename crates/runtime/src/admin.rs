@@ -6,6 +6,7 @@
 //! other process might answer) but the socket in the pod's own volume, by way of [`check`].
 
 use std::{
+    error::Error,
     io,
     net::SocketAddr,
     path::{Path, PathBuf},
@@ -49,7 +50,7 @@ pub struct AdminArgs {
 #[derive(Debug, thiserror::Error)]
 pub enum AdminError {
     /// The TCP port is not to be had.
-    #[error("cannot serve metrics on {address}: {source}; choose another with --admin-address")]
+    #[error("cannot serve metrics on {address}: choose another with --admin-address")]
     Port {
         /// What was asked for.
         address: SocketAddr,
@@ -57,7 +58,7 @@ pub enum AdminError {
         source: io::Error,
     },
     /// The unix socket is not to be had.
-    #[error("cannot serve probes on {}: {source}; the folder must exist and be writable", path.display())]
+    #[error("cannot serve probes on {}: the folder must exist and be writable", path.display())]
     Socket {
         /// What was asked for.
         path: PathBuf,
@@ -65,7 +66,7 @@ pub enum AdminError {
         source: io::Error,
     },
     /// Nothing answers at the socket.
-    #[error("nothing answers at {}: {source}", path.display())]
+    #[error("nothing answers at {}", path.display())]
     Unreachable {
         /// What was asked.
         path: PathBuf,
@@ -106,13 +107,13 @@ impl Admin {
 
 async fn serve_tcp(listener: TcpListener, router: Router) {
     if let Err(error) = axum::serve(listener, router).await {
-        tracing::error!(%error, "the admin port is closed");
+        tracing::error!(error = &error as &dyn Error, "the admin port is closed");
     }
 }
 
 async fn serve_unix(listener: UnixListener, router: Router) {
     if let Err(error) = axum::serve(listener, router).await {
-        tracing::error!(%error, "the admin socket is closed");
+        tracing::error!(error = &error as &dyn Error, "the admin socket is closed");
     }
 }
 

@@ -27,11 +27,11 @@ impl Default for Patience {
 pub enum ConnectError {
     /// Neither a kubeconfig nor a ServiceAccount was found.
     #[error(
-        "cannot find a Kubernetes cluster: set KUBECONFIG, or run in a pod with a ServiceAccount ({0})"
+        "cannot find a Kubernetes cluster: set KUBECONFIG, or run in a pod with a ServiceAccount"
     )]
     NoCluster(#[source] Box<InferConfigError>),
     /// The configuration was found but cannot be used (certificates, keys).
-    #[error("cannot use the cluster configuration: {0}")]
+    #[error("cannot use the cluster configuration")]
     Unusable(#[source] Box<kube::Error>),
 }
 

@@ -29,7 +29,7 @@ pub struct LogArgs {
 pub enum TelemetryError {
     /// The filter of [`LogArgs`] has a mistake.
     #[error(
-        "--log {filter}: {source}; use a level (error, warn, info, debug, trace) or target=level, comma-separated"
+        "--log {filter}: use a level (error, warn, info, debug, trace) or target=level, comma-separated"
     )]
     Filter {
         /// What was given.
@@ -38,7 +38,7 @@ pub enum TelemetryError {
         source: ParseError,
     },
     /// A metric was registered twice or has a bad name.
-    #[error("metrics: {0}")]
+    #[error("cannot register metrics")]
     Metrics(#[from] prometheus::Error),
 }
 
