@@ -1,6 +1,5 @@
 //! Watches Arpeggio's Leases and tells the engine of every change.
 
-use std::error::Error;
 use std::{collections::BTreeSet, time::Duration};
 
 use arpeggio_api::{
@@ -8,6 +7,7 @@ use arpeggio_api::{
     lock, session,
 };
 use arpeggio_election::Event;
+use arpeggio_runtime::telemetry::causes;
 use crossbeam_channel::Sender;
 use futures::StreamExt as _;
 use k8s_openapi::api::coordination::v1::Lease;
@@ -37,7 +37,7 @@ pub(crate) async fn watch(client: Client, namespace: String, inputs: Sender<Inpu
             }
             Err(error) => {
                 tracing::warn!(
-                    error = &error as &dyn Error,
+                    error = %causes(&error),
                     "the watch on Leases broke, starting it again"
                 );
                 tokio::time::sleep(RETRY).await;
@@ -100,10 +100,8 @@ pub(crate) fn read(lease: &Lease) -> Option<Input> {
         Kind::Session => session::parse(lease).map(Input::Session),
         Kind::Lock => lock::parse(lease).map(Input::Lock),
     };
-    read.inspect_err(|error| {
-        tracing::warn!(error = &error as &dyn Error, "a Lease is not understood")
-    })
-    .ok()
+    read.inspect_err(|error| tracing::warn!(error = %causes(&error), "a Lease is not understood"))
+        .ok()
 }
 
 #[cfg(test)]

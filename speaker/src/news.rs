@@ -1,10 +1,12 @@
 //! Tells users of moves, as events on their Services.
 
-use std::error::Error;
 use std::sync::Arc;
 
 use arpeggio_api::lock::ServiceRef;
-use arpeggio_runtime::events::{EventWriter, Kind, News as Item};
+use arpeggio_runtime::{
+    events::{EventWriter, Kind, News as Item},
+    telemetry::causes,
+};
 use k8s_openapi::api::core::v1::ObjectReference;
 use tokio::sync::mpsc;
 
@@ -48,7 +50,7 @@ async fn write(
     while let Some((service, item)) = items.recv().await {
         if let Err(error) = writer.publish(&reference(&service), &item).await {
             metrics.events_lost.inc();
-            tracing::warn!(%service, error = &error as &dyn Error, "event not written");
+            tracing::warn!(%service, error = %causes(&error), "event not written");
         }
     }
 }

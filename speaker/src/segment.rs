@@ -2,7 +2,6 @@
 
 use std::{
     collections::{BTreeSet, HashSet},
-    error::Error,
     net::Ipv4Addr,
     sync::{
         Arc,
@@ -20,6 +19,7 @@ use arpeggio_link::{
     interfaces::Interface,
     packet::{ArpSocket, SocketError},
 };
+use arpeggio_runtime::telemetry::causes;
 use arpeggio_wire::{ArpFrame, ArpOperation, Claim, MacAddr, Question};
 use crossbeam_channel::Sender;
 use prometheus::{IntCounter, IntCounterVec};
@@ -140,7 +140,7 @@ impl Segment {
             Err(error) => {
                 tracing::error!(
                     interface = self.interface.name,
-                    error = &error as &dyn Error,
+                    error = %causes(&error),
                     "addresses not announced"
                 );
             }
@@ -163,7 +163,7 @@ impl Segment {
         if let Err(error) = &sent {
             tracing::debug!(
                 interface = self.interface.name,
-                error = &error as &dyn Error,
+                error = %causes(&error),
                 "frame not sent"
             );
         }
@@ -202,7 +202,7 @@ impl Listener {
                 Err(error) => {
                     tracing::warn!(
                         interface = self.interface,
-                        error = &error as &dyn Error,
+                        error = %causes(&error),
                         "cannot receive"
                     );
                     thread::sleep(RETRY);

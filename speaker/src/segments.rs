@@ -2,11 +2,11 @@
 
 use std::{
     collections::{BTreeMap, BTreeSet},
-    error::Error,
     net::{IpAddr, Ipv4Addr},
 };
 
 use arpeggio_link::interfaces::{Interface, Links};
+use arpeggio_runtime::telemetry::causes;
 use arpeggio_wire::MacAddr;
 
 use crate::{
@@ -78,7 +78,7 @@ impl Segments {
             }
             Err(error) => tracing::error!(
                 interface = name,
-                error = &error as &dyn Error,
+                error = %causes(&error),
                 "interface not opened"
             ),
         }

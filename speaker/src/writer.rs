@@ -1,10 +1,10 @@
 //! Carries out writes to Leases, and feeds back what came of them.
 
-use std::error::Error;
 use std::{net::IpAddr, sync::Arc, time::Duration};
 
 use arpeggio_api::{lock, lock::LockRecord, session, session::LinkAddress};
 use arpeggio_election::{Event, Node, Outcome, Settings, Write};
+use arpeggio_runtime::telemetry::causes;
 use crossbeam_channel::Sender;
 use k8s_openapi::{
     api::coordination::v1::Lease, apimachinery::pkg::apis::meta::v1::MicroTime, jiff::Timestamp,
@@ -194,6 +194,6 @@ impl Writer {
 }
 
 fn failed(name: &str, error: &kube::Error) -> Result {
-    tracing::warn!(lease = name, error = &error as &dyn Error, "request to the API server failed");
+    tracing::warn!(lease = name, error = %causes(&error), "request to the API server failed");
     (None, Outcome::Failed)
 }

@@ -6,7 +6,6 @@
 //! other process might answer) but the socket in the pod's own volume, by way of [`check`].
 
 use std::{
-    error::Error,
     io,
     net::SocketAddr,
     path::{Path, PathBuf},
@@ -21,7 +20,7 @@ use tokio::{
     net::{TcpListener, UnixListener, UnixStream},
 };
 
-use crate::health::Health;
+use crate::{health::Health, telemetry::causes};
 
 /// Longest time for one local check.
 const CHECK_LIMIT: Duration = Duration::from_secs(3);
@@ -107,13 +106,13 @@ impl Admin {
 
 async fn serve_tcp(listener: TcpListener, router: Router) {
     if let Err(error) = axum::serve(listener, router).await {
-        tracing::error!(error = &error as &dyn Error, "the admin port is closed");
+        tracing::error!(error = %causes(&error), "the admin port is closed");
     }
 }
 
 async fn serve_unix(listener: UnixListener, router: Router) {
     if let Err(error) = axum::serve(listener, router).await {
-        tracing::error!(error = &error as &dyn Error, "the admin socket is closed");
+        tracing::error!(error = %causes(&error), "the admin socket is closed");
     }
 }
 

@@ -1,5 +1,7 @@
 //! Logs and metrics.
 
+use std::{error::Error, fmt};
+
 use prometheus::{IntGaugeVec, Opts, Registry, process_collector::ProcessCollector};
 use tracing_subscriber::{EnvFilter, filter::ParseError};
 
@@ -77,9 +79,30 @@ pub fn registry(version: &str) -> Result<Registry, TelemetryError> {
     Ok(registry)
 }
 
+/// An error with all its causes on one line, for logs: `what failed: because: of this`.
+pub fn causes(error: &dyn Error) -> impl fmt::Display {
+    fmt::from_fn(move |f| {
+        write!(f, "{error}")?;
+        let mut cause = error.source();
+        while let Some(error) = cause {
+            write!(f, ": {error}")?;
+            cause = error.source();
+        }
+        Ok(())
+    })
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn an_error_is_shown_with_its_causes() {
+        let args = LogArgs { filter: "=x=".into(), format: LogFormat::Text };
+        let error = init(&args).unwrap_err();
+        let source = error.source().unwrap().to_string();
+        assert_eq!(causes(&error).to_string(), format!("{error}: {source}"));
+    }
 
     #[test]
     fn a_bad_filter_names_itself_and_the_remedy() {
