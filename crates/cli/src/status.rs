@@ -1,0 +1,223 @@
+//! `arpeggio status`: who announces which address, and which nodes take part.
+
+use anyhow::Context as _;
+use arpeggio_api::{
+    lease::{self, Kind, LeaseError},
+    lock::{self, LockRecord},
+    session::{self, SessionRecord},
+};
+use arpeggio_election::SessionState;
+use k8s_openapi::{
+    api::coordination::v1::Lease,
+    jiff::{SignedDuration, Timestamp},
+};
+use kube::{Api, Client, api::ListParams};
+
+use crate::table;
+
+/// Reads all Leases once and renders them.
+pub(crate) async fn show(client: Client, namespace: &str) -> anyhow::Result<String> {
+    let api: Api<Lease> = Api::namespaced(client, namespace);
+    let params = ListParams::default().labels(lease::SELECTOR);
+    let leases = api.list(&params).await.with_context(|| {
+        format!("cannot list Leases in namespace {namespace}; may you? (kubectl auth can-i list leases -n {namespace})")
+    })?;
+    Ok(Status::of(&leases.items).render(Timestamp::now()))
+}
+
+#[derive(Debug, Default)]
+struct Status {
+    locks: Vec<(LockRecord, Lease)>,
+    sessions: Vec<(SessionRecord, Lease)>,
+    damaged: Vec<LeaseError>,
+}
+
+impl Status {
+    fn of(leases: &[Lease]) -> Self {
+        let mut status = Self::default();
+        for lease in leases {
+            if let Err(error) = status.add(lease) {
+                status.damaged.push(error);
+            }
+        }
+        status.locks.sort_by_key(|(record, _)| record.lock.address);
+        status.sessions.sort_by(|(one, _), (other, _)| one.session.node.cmp(&other.session.node));
+        status
+    }
+
+    fn add(&mut self, lease: &Lease) -> Result<(), LeaseError> {
+        match Kind::of(lease) {
+            Some(Kind::Lock) => self.locks.push((lock::parse(lease)?, lease.clone())),
+            Some(Kind::Session) => self.sessions.push((session::parse(lease)?, lease.clone())),
+            None => {}
+        }
+        Ok(())
+    }
+
+    fn render(&self, now: Timestamp) -> String {
+        let addresses: Vec<_> =
+            self.locks.iter().map(|(record, lease)| self.address(record, lease, now)).collect();
+        let nodes: Vec<_> =
+            self.sessions.iter().map(|(record, lease)| node(record, lease, now)).collect();
+        let mut text = section(
+            "no address is allocated\n",
+            ["ADDRESS", "POOL", "SERVICE", "NODE", "SINCE", "MOVES"],
+            &addresses,
+        );
+        text.push('\n');
+        text.push_str(&section(
+            "no speaker has started a session\n",
+            ["NODE", "SESSION", "EPOCH", "RENEWED", "ADDRESSES", "FOUND AT"],
+            &nodes,
+        ));
+        for error in &self.damaged {
+            text.extend(["\nwarning: ", &error.to_string(), "\n"]);
+        }
+        text
+    }
+
+    fn address(&self, record: &LockRecord, lease: &Lease, now: Timestamp) -> [String; 6] {
+        let services: Vec<String> = record
+            .claim
+            .services
+            .iter()
+            .map(|service| format!("{}/{}", service.namespace, service.name))
+            .collect();
+        let since = lease.spec.as_ref().and_then(|spec| spec.acquire_time.as_ref());
+        [
+            record.lock.address.to_string(),
+            record.claim.pool.clone(),
+            services.join(","),
+            self.holder(record),
+            ago(since.map(|time| time.0), now),
+            record.moves.to_string(),
+        ]
+    }
+
+    fn holder(&self, record: &LockRecord) -> String {
+        let Some(holder) = &record.lock.holder else { return "(nobody yet)".to_owned() };
+        let mut sessions = self.sessions.iter().map(|(record, _)| &record.session);
+        let counts = sessions.any(|session| {
+            session.node == holder.node
+                && session.epoch == holder.epoch
+                && matches!(session.state, SessionState::Live { .. })
+        });
+        if counts { holder.node.to_string() } else { format!("{} (gone)", holder.node) }
+    }
+}
+
+fn node(record: &SessionRecord, lease: &Lease, now: Timestamp) -> [String; 6] {
+    let session = &record.session;
+    let state = match &session.state {
+        SessionState::Live { accused_by: None } => "live".to_owned(),
+        SessionState::Live { accused_by: Some(by) } => format!("accused by {by}"),
+        SessionState::Ended { by, reason } => format!("ended by {by}: {reason}"),
+    };
+    let renewed = lease.spec.as_ref().and_then(|spec| spec.renew_time.as_ref());
+    let addresses: Vec<String> = record.links.iter().map(|link| link.address.to_string()).collect();
+    let macs: Vec<String> = record
+        .links
+        .iter()
+        .filter_map(|link| link.to_string().split_once('=').map(|(_, mac)| mac.to_owned()))
+        .collect();
+    [
+        session.node.to_string(),
+        state,
+        session.epoch.0.to_string(),
+        ago(renewed.map(|time| time.0), now),
+        addresses.join(","),
+        macs.join(","),
+    ]
+}
+
+fn section<const N: usize>(empty: &str, head: [&str; N], rows: &[[String; N]]) -> String {
+    if rows.is_empty() { empty.to_owned() } else { table::render(head, rows) }
+}
+
+/// How long ago, by this machine's clock, with one unit: `3s`, `12m`, `5h`, `9d`.
+fn ago(time: Option<Timestamp>, now: Timestamp) -> String {
+    let Some(time) = time else { return "-".to_owned() };
+    let seconds = now.duration_since(time).max(SignedDuration::ZERO).as_secs();
+    match seconds {
+        0..120 => format!("{seconds}s"),
+        120..7_200 => format!("{}m", seconds / 60),
+        7_200..172_800 => format!("{}h", seconds / 3_600),
+        _ => format!("{}d", seconds / 86_400),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::time::Duration;
+
+    use arpeggio_api::{
+        lock::{Claim, ServiceRef},
+        session::{LinkAddress, OwnSession},
+    };
+    use arpeggio_election::Epoch;
+    use k8s_openapi::apimachinery::pkg::apis::meta::v1::MicroTime;
+
+    use super::*;
+
+    fn session_of(node: &str, started: Timestamp) -> Lease {
+        let link = LinkAddress { address: [192, 168, 0, 11].into(), mac: [2, 0, 0, 0, 0, 11] };
+        let own =
+            OwnSession { node: node.into(), duration: Duration::from_secs(10), links: vec![link] };
+        versioned(own.created(Epoch(4), MicroTime(started)))
+    }
+
+    fn lock_held_by(node: Option<&str>) -> Lease {
+        let service =
+            ServiceRef { namespace: "default".into(), name: "web".into(), uid: "u".into() };
+        let claim = Claim {
+            address: [192, 168, 0, 240].into(),
+            pool: "home".into(),
+            services: vec![service],
+        };
+        let mut lease = versioned(claim.created());
+        let spec = lease.spec.get_or_insert_default();
+        spec.holder_identity = node.map(str::to_owned);
+        let annotations = lease.metadata.annotations.get_or_insert_default();
+        annotations.insert("arpeggio.dev/session".into(), "4".into());
+        lease
+    }
+
+    fn versioned(mut lease: Lease) -> Lease {
+        lease.metadata.resource_version = Some("1".into());
+        lease
+    }
+
+    #[test]
+    fn owners_and_sessions_are_shown() {
+        let now = Timestamp::now();
+        let leases = [session_of("node-1", now), lock_held_by(Some("node-1"))];
+        let text = Status::of(&leases).render(now);
+        assert!(text.contains("192.168.0.240   home   default/web   node-1   -"), "{text}");
+        assert!(text.contains("node-1   live      4       0s"), "{text}");
+        assert!(text.contains("02:00:00:00:00:0b"), "{text}");
+    }
+
+    #[test]
+    fn a_holder_without_a_session_is_gone() {
+        let now = Timestamp::now();
+        let text = Status::of(&[lock_held_by(Some("node-2"))]).render(now);
+        assert!(text.contains("node-2 (gone)"), "{text}");
+        let text = Status::of(&[lock_held_by(None)]).render(now);
+        assert!(text.contains("(nobody yet)"), "{text}");
+    }
+
+    #[test]
+    fn nothing_at_all_is_said_in_words() {
+        let text = Status::of(&[]).render(Timestamp::now());
+        assert_eq!(text, "no address is allocated\n\nno speaker has started a session\n");
+    }
+
+    #[test]
+    fn times_have_one_unit() {
+        let now = Timestamp::now();
+        for (seconds, text) in [(3, "3s"), (720, "12m"), (18_000, "5h"), (777_600, "9d")] {
+            let time = now - SignedDuration::from_secs(seconds);
+            assert_eq!(ago(Some(time), now), text);
+        }
+    }
+}
