@@ -79,6 +79,8 @@ func (o etcdOptions) config() *embed.Config {
 	config.AdvertisePeerUrls = []url.URL{o.peer}
 	config.InitialCluster = config.InitialClusterFromName(config.Name)
 	config.LogLevel = "warn"
+	// Zero, the default of the library but not of the program, would log every request as slow.
+	config.WarningUnaryRequestDuration = embed.DefaultWarningUnaryRequestDuration
 	// A lab's data dies with the lab: waiting for the disk would only slow everything down.
 	config.UnsafeNoFsync = true
 	// A lone member need not wait for rivals before it elects itself.

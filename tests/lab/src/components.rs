@@ -20,7 +20,15 @@ pub(crate) const PAUSE_IMAGE: &str = "lab.local/pause:lab";
 
 /// How kube-proxy translates Service addresses.
 #[derive(
-    Clone, Copy, Debug, Default, PartialEq, Eq, serde::Serialize, serde::Deserialize, clap::ValueEnum,
+    Clone,
+    Copy,
+    Debug,
+    Default,
+    PartialEq,
+    Eq,
+    serde::Serialize,
+    serde::Deserialize,
+    clap::ValueEnum,
 )]
 #[serde(rename_all = "lowercase")]
 pub enum ProxyMode {
@@ -61,7 +69,9 @@ impl Component {
 
 /// Builds `--name=value` lists, with `ETC` put in place of `@`.
 fn flags(list: &[(&str, &str)]) -> Vec<String> {
-    list.iter().map(|(name, value)| format!("--{name}={}", value.replace('@', ETC))).collect()
+    list.iter()
+        .map(|(name, value)| format!("--{name}={}", value.replace('@', ETC)))
+        .collect()
 }
 
 /// The parts of the control plane, in the order in which they need one another.
@@ -75,13 +85,19 @@ pub(crate) fn control_plane(machine: Machine, node_monitor_grace: Duration) -> V
         ),
         Component::of_cluster(
             "kube-scheduler",
-            &flags(&[("kubeconfig", "@/scheduler.kubeconfig"), ("leader-elect", "false")]),
+            &flags(&[
+                ("kubeconfig", "@/scheduler.kubeconfig"),
+                ("leader-elect", "false"),
+            ]),
         ),
     ]
 }
 
 fn apiserver_flags(machine: Machine) -> Vec<String> {
-    let address = machine.lan_v4().map(|address| address.to_string()).unwrap_or_default();
+    let address = machine
+        .lan_v4()
+        .map(|address| address.to_string())
+        .unwrap_or_default();
     flags(&[
         ("advertise-address", &address),
         ("allow-privileged", "true"),
@@ -121,7 +137,10 @@ fn controller_manager_flags(node_monitor_grace: Duration) -> Vec<String> {
 pub(crate) fn node(machine: Machine, proxy: ProxyMode) -> Vec<Component> {
     let containerd = ["containerd", "--config", &format!("{ETC}/containerd.toml")];
     vec![
-        Component { name: "containerd", command: containerd.map(str::to_owned).to_vec() },
+        Component {
+            name: "containerd",
+            command: containerd.map(str::to_owned).to_vec(),
+        },
         Component::of_cluster("kubelet", &kubelet_flags(machine)),
         Component::of_cluster("kube-proxy", &proxy_flags(machine, proxy)),
     ]
@@ -132,7 +151,11 @@ fn kubelet_flags(machine: Machine) -> Vec<String> {
         machine.lan_v4().map(|address| address.to_string()),
         machine.lan_v6().map(|address| address.to_string()),
     ];
-    let addresses = addresses.into_iter().flatten().collect::<Vec<_>>().join(",");
+    let addresses = addresses
+        .into_iter()
+        .flatten()
+        .collect::<Vec<_>>()
+        .join(",");
     flags(&[
         ("config", "@/kubelet.json"),
         ("kubeconfig", "@/kubelet.kubeconfig"),
@@ -160,7 +183,11 @@ fn proxy_flags(machine: Machine, mode: ProxyMode) -> Vec<String> {
 
 /// kubelet's configuration. A node of the lab shares disk, kernel log and control groups with the host, so what
 /// manages those is switched off.
-pub(crate) fn kubelet_config(lab: &LabName, machine: Machine, node_monitor_grace: Duration) -> Value {
+pub(crate) fn kubelet_config(
+    lab: &LabName,
+    machine: Machine,
+    node_monitor_grace: Duration,
+) -> Value {
     json!({
         "apiVersion": "kubelet.config.k8s.io/v1beta1",
         "kind": "KubeletConfiguration",
@@ -268,11 +295,19 @@ mod tests {
     #[test]
     fn components_are_recognised_by_their_words() {
         let table = [
-            ("kubelet", "/var/lib/lab/bin/cluster kubelet --config=x", true),
+            (
+                "kubelet",
+                "/var/lib/lab/bin/cluster kubelet --config=x",
+                true,
+            ),
             ("kubelet", "/var/lib/lab/bin/cluster kube-proxy", false),
             ("kubelet", "grep kubelet", false),
             ("containerd", "containerd --config x", true),
-            ("containerd", "/usr/bin/containerd-shim-runc-v2 -id x", false),
+            (
+                "containerd",
+                "/usr/bin/containerd-shim-runc-v2 -id x",
+                false,
+            ),
         ];
         for (name, line, expected) in table {
             assert_eq!(Component::is(name, &words(line)), expected, "{line}");
@@ -286,7 +321,10 @@ mod tests {
         assert_eq!(kubelet["cgroupRoot"], "/demo/node-2");
         assert_eq!(kubelet["nodeLeaseDurationSeconds"], 8);
         let cni = cni_config(Machine::Node(2));
-        assert_eq!(cni["plugins"][0]["ipam"]["ranges"][1][0]["subnet"], "fd00:a4:2::/64");
+        assert_eq!(
+            cni["plugins"][0]["ipam"]["ranges"][1][0]["subnet"],
+            "fd00:a4:2::/64"
+        );
         let proxy = &node(Machine::Node(2), ProxyMode::Iptables)[2];
         assert!(proxy.command.contains(&"--proxy-mode=iptables".to_owned()));
     }

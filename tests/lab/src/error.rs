@@ -44,7 +44,9 @@ pub enum LabError {
     )]
     Running(String),
     /// There is no lab of this name.
-    #[error("there is no lab '{0}': 'arpeggio-lab status' lists them, 'arpeggio-lab up' starts one")]
+    #[error(
+        "there is no lab '{0}': 'arpeggio-lab status' lists them, 'arpeggio-lab up' starts one"
+    )]
     NoSuchLab(String),
     /// There is no such machine or container in this lab.
     #[error("lab '{lab}' has no {what}")]
@@ -127,12 +129,18 @@ pub(crate) trait Doing<T> {
 
 impl<T> Doing<T> for io::Result<T> {
     fn doing(self, what: impl Into<String>) -> Result<T> {
-        self.map_err(|source| LabError::System { what: what.into(), source })
+        self.map_err(|source| LabError::System {
+            what: what.into(),
+            source,
+        })
     }
 }
 
 impl<T> Doing<T> for nix::Result<T> {
     fn doing(self, what: impl Into<String>) -> Result<T> {
-        self.map_err(|errno| LabError::System { what: what.into(), source: errno.into() })
+        self.map_err(|errno| LabError::System {
+            what: what.into(),
+            source: errno.into(),
+        })
     }
 }

@@ -134,7 +134,11 @@ impl LabLock {
         loop {
             create_folder(&folder)?;
             let what = format!("open {}", path.display());
-            let opened = File::options().create(true).truncate(false).write(true).open(&path);
+            let opened = File::options()
+                .create(true)
+                .truncate(false)
+                .write(true)
+                .open(&path);
             let mut file = match opened {
                 // Somebody has just removed the dead lab.
                 Err(error) if error.kind() == io::ErrorKind::NotFound => continue,

@@ -92,7 +92,11 @@ fn events() -> Result<mpsc::Receiver<Event>> {
     let (sender, receiver) = mpsc::channel();
     let mut signals = Signals::new([SIGTERM, SIGINT, SIGHUP]).doing("watch signals")?;
     let on_signal = sender.clone();
-    thread::spawn(move || signals.forever().for_each(|_| drop(on_signal.send(Event::Signal))));
+    thread::spawn(move || {
+        signals
+            .forever()
+            .for_each(|_| drop(on_signal.send(Event::Signal)))
+    });
     thread::spawn(move || {
         for byte in io::stdin().lock().bytes() {
             if byte.is_ok_and(|byte| byte == KEEP) {
@@ -128,11 +132,20 @@ impl Guard {
             .spawn()
             .doing("start the guard")?;
         let pipe = process.stdin.take();
-        let output = process.stdout.take().ok_or_else(|| LabError::NoGuard("no pipe".into()))?;
+        let output = process
+            .stdout
+            .take()
+            .ok_or_else(|| LabError::NoGuard("no pipe".into()))?;
         let mut answers = BufReader::new(output);
         let mut answer = String::new();
-        answers.read_line(&mut answer).doing("read from the guard")?;
-        let guard = Self { process, pipe, _answers: answers };
+        answers
+            .read_line(&mut answer)
+            .doing("read from the guard")?;
+        let guard = Self {
+            process,
+            pipe,
+            _answers: answers,
+        };
         match answer.trim() {
             READY => Ok(guard),
             TAKEN => Err(LabError::Running(lab.to_string())),
@@ -143,7 +156,9 @@ impl Guard {
     /// From now on the lab outlives this process.
     pub(crate) fn keep(mut self) -> Result<()> {
         match &mut self.pipe {
-            Some(pipe) => pipe.write_all(&[KEEP]).doing("tell the guard to keep the lab"),
+            Some(pipe) => pipe
+                .write_all(&[KEEP])
+                .doing("tell the guard to keep the lab"),
             None => Ok(()),
         }
     }

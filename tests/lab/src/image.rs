@@ -72,14 +72,23 @@ impl Image {
             paths.insert(path);
         }
         command.truncate(1);
-        let files = paths.into_iter().map(|path| (path.clone(), Content::Host(path))).collect();
-        Ok(Self { name: name.to_owned(), command, files }.with_accounts())
+        let files = paths
+            .into_iter()
+            .map(|path| (path.clone(), Content::Host(path)))
+            .collect();
+        Ok(Self {
+            name: name.to_owned(),
+            command,
+            files,
+        }
+        .with_accounts())
     }
 
     /// Adds a file of the host under another path.
     #[must_use]
     pub fn with_file(mut self, inside: impl Into<PathBuf>, on_host: impl Into<PathBuf>) -> Self {
-        self.files.push((inside.into(), Content::Host(on_host.into())));
+        self.files
+            .push((inside.into(), Content::Host(on_host.into())));
         self
     }
 
@@ -91,7 +100,8 @@ impl Image {
     }
 
     fn with_accounts(self) -> Self {
-        self.with_text("/etc/passwd", ACCOUNTS).with_text("/etc/group", GROUPS)
+        self.with_text("/etc/passwd", ACCOUNTS)
+            .with_text("/etc/group", GROUPS)
     }
 
     /// What a pod's `image` field says.
@@ -135,9 +145,15 @@ impl Image {
     /// The folders that the files need, parents first.
     fn folders(&self) -> BTreeSet<PathBuf> {
         let parents = self.files.iter().flat_map(|(path, _)| {
-            relative(path).ancestors().skip(1).map(Path::to_owned).collect::<Vec<_>>()
+            relative(path)
+                .ancestors()
+                .skip(1)
+                .map(Path::to_owned)
+                .collect::<Vec<_>>()
         });
-        parents.filter(|folder| !folder.as_os_str().is_empty()).collect()
+        parents
+            .filter(|folder| !folder.as_os_str().is_empty())
+            .collect()
     }
 
     fn config(&self, layer: &Blob) -> Value {
@@ -159,7 +175,11 @@ fn libraries(program: &Path) -> Result<Vec<PathBuf>> {
 
 /// Reads `ldd`'s lines: `name => /path (address)`, or `/path (address)` for the loader.
 fn library_paths(listed: &str) -> Vec<PathBuf> {
-    let path = |line: &str| line.split_whitespace().find(|word| word.starts_with('/')).map(PathBuf::from);
+    let path = |line: &str| {
+        line.split_whitespace()
+            .find(|word| word.starts_with('/'))
+            .map(PathBuf::from)
+    };
     listed.lines().filter_map(path).collect()
 }
 
@@ -180,7 +200,12 @@ fn append_folder(tar: &mut tar::Builder<impl Write>, path: &Path, mode: u32) -> 
     tar.append_data(&mut header, path, io::empty())
 }
 
-fn append(tar: &mut tar::Builder<impl Write>, path: &Path, content: &[u8], mode: u32) -> io::Result<()> {
+fn append(
+    tar: &mut tar::Builder<impl Write>,
+    path: &Path,
+    content: &[u8],
+    mode: u32,
+) -> io::Result<()> {
     let mut header = tar::Header::new_gnu();
     header.set_mode(mode);
     header.set_size(content.len() as u64);
@@ -203,13 +228,21 @@ impl Blob {
     fn of_json(value: &Value) -> Self {
         let bytes = value.to_string().into_bytes();
         let sha256 = hex(&Sha256::digest(&bytes));
-        Self { size: bytes.len() as u64, content: Source::Memory(bytes), sha256 }
+        Self {
+            size: bytes.len() as u64,
+            content: Source::Memory(bytes),
+            sha256,
+        }
     }
 
     fn of_file(path: &Path) -> io::Result<Self> {
         let mut hash = Sha256::new();
         let size = io::copy(&mut File::open(path)?, &mut hash)?;
-        Ok(Self { size, content: Source::File(path.to_owned()), sha256: hex(&hash.finalize()) })
+        Ok(Self {
+            size,
+            content: Source::File(path.to_owned()),
+            sha256: hex(&hash.finalize()),
+        })
     }
 
     fn digest(&self) -> String {
@@ -238,8 +271,18 @@ fn index(name: &str, manifest: &Blob) -> Value {
 
 fn write_layout(archive: &Path, index: &Value, blobs: &[&Blob]) -> io::Result<()> {
     let mut tar = tar::Builder::new(io::BufWriter::new(File::create(archive)?));
-    append(&mut tar, Path::new("oci-layout"), br#"{"imageLayoutVersion":"1.0.0"}"#, 0o644)?;
-    append(&mut tar, Path::new("index.json"), index.to_string().as_bytes(), 0o644)?;
+    append(
+        &mut tar,
+        Path::new("oci-layout"),
+        br#"{"imageLayoutVersion":"1.0.0"}"#,
+        0o644,
+    )?;
+    append(
+        &mut tar,
+        Path::new("index.json"),
+        index.to_string().as_bytes(),
+        0o644,
+    )?;
     for blob in blobs {
         let path = Path::new("blobs/sha256").join(&blob.sha256);
         match &blob.content {
@@ -283,7 +326,8 @@ mod tests {
     }
 
     fn scratch(name: &str) -> PathBuf {
-        let folder = std::env::temp_dir().join(format!("arpeggio-lab-{}-{name}", std::process::id()));
+        let folder =
+            std::env::temp_dir().join(format!("arpeggio-lab-{}-{name}", std::process::id()));
         fs::create_dir_all(&folder).unwrap();
         folder
     }
@@ -293,24 +337,35 @@ mod tests {
         let folder = scratch("image");
         let (program, archive) = (folder.join("hello"), folder.join("hello.tar"));
         fs::write(&program, "not really a program").unwrap();
-        Image::of_static_program("lab.local/hello:1", &program).write(&archive).unwrap();
+        Image::of_static_program("lab.local/hello:1", &program)
+            .write(&archive)
+            .unwrap();
         let layout = unpack(&fs::read(&archive).unwrap());
         fs::remove_dir_all(&folder).unwrap();
 
         let blob = |descriptor: &Value| {
             let digest = descriptor["digest"].as_str().unwrap().replace(':', "/");
             let content = &layout[&format!("blobs/{digest}")];
-            assert_eq!(hex(&Sha256::digest(content)), digest.trim_start_matches("sha256/"));
+            assert_eq!(
+                hex(&Sha256::digest(content)),
+                digest.trim_start_matches("sha256/")
+            );
             assert_eq!(descriptor["size"], content.len());
             content.clone()
         };
         let json = |bytes: &[u8]| serde_json::from_slice::<Value>(bytes).unwrap();
         let entry = json(&layout["index.json"])["manifests"][0].clone();
-        assert_eq!(entry["annotations"]["io.containerd.image.name"], "lab.local/hello:1");
+        assert_eq!(
+            entry["annotations"]["io.containerd.image.name"],
+            "lab.local/hello:1"
+        );
         let manifest = json(&blob(&entry));
         let config = json(&blob(&manifest["config"]));
         assert_eq!(config["config"]["Entrypoint"][0], "/hello");
-        assert_eq!(config["rootfs"]["diff_ids"][0], manifest["layers"][0]["digest"]);
+        assert_eq!(
+            config["rootfs"]["diff_ids"][0],
+            manifest["layers"][0]["digest"]
+        );
         let files = unpack(&blob(&manifest["layers"][0]));
         assert_eq!(files["hello"], b"not really a program");
         assert!(files.contains_key("tmp") || files.contains_key("tmp/"));
@@ -319,6 +374,9 @@ mod tests {
     #[test]
     fn lines_of_ldd() {
         let listed = "\tlinux-vdso.so.1 (0x7ffd)\n\tlibc.so.6 => /lib/x/libc.so.6 (0x7f)\n\t/lib64/ld.so (0x7f)\n";
-        assert_eq!(library_paths(listed), ["/lib/x/libc.so.6", "/lib64/ld.so"].map(PathBuf::from));
+        assert_eq!(
+            library_paths(listed),
+            ["/lib/x/libc.so.6", "/lib64/ld.so"].map(PathBuf::from)
+        );
     }
 }

@@ -21,7 +21,11 @@ impl Lab {
     pub fn kubectl_command(&self, args: &[&str]) -> Command {
         let programs = self.computer(self.options.control_machine()).on_host(BIN);
         let mut command = Command::new(programs.join(CLUSTER));
-        command.arg("kubectl").arg("--kubeconfig").arg(self.folders.kubeconfig()).args(args);
+        command
+            .arg("kubectl")
+            .arg("--kubeconfig")
+            .arg(self.folders.kubeconfig())
+            .args(args);
         // kubectl would keep what it learns about the API in the user's home.
         command.env("KUBECACHEDIR", self.folders.kube_cache());
         command
@@ -43,10 +47,15 @@ impl Lab {
     /// With kubectl's own words.
     pub fn kubectl_with_input(&self, args: &[&str], input: &str) -> Result<String> {
         let mut command = self.kubectl_command(args);
-        command.stdin(Stdio::piped()).stdout(Stdio::piped()).stderr(Stdio::piped());
+        command
+            .stdin(Stdio::piped())
+            .stdout(Stdio::piped())
+            .stderr(Stdio::piped());
         let mut child = self.namespace(Machine::Client).spawn(&mut command)?;
         if let Some(mut stdin) = child.stdin.take() {
-            stdin.write_all(input.as_bytes()).doing("write to kubectl")?;
+            stdin
+                .write_all(input.as_bytes())
+                .doing("write to kubectl")?;
         }
         let output = child.wait_with_output().doing("wait for kubectl")?;
         check(&command, &output)
@@ -85,7 +94,9 @@ impl Lab {
     /// # Errors
     /// [`LabError::Timeout`].
     pub fn wait_for_api(&self, patience: Duration) -> Result<()> {
-        let Some(server) = self.options.control_machine().lan_v4() else { return Ok(()) };
+        let Some(server) = self.options.control_machine().lan_v4() else {
+            return Ok(());
+        };
         // A connection costs nothing; kubectl is started only when there is somebody to talk to.
         let listening = || {
             TcpStream::connect_timeout(&(server, API_PORT).into(), Duration::from_millis(500))
@@ -106,7 +117,9 @@ impl Lab {
         let nodes = self.options.node_machines();
         let names: Vec<String> = nodes.iter().map(|node| format!("node/{node}")).collect();
         // kubectl waits for the creation of one object only.
-        names.iter().try_for_each(|name| self.wait_for(&[name], "create", patience))?;
+        names
+            .iter()
+            .try_for_each(|name| self.wait_for(&[name], "create", patience))?;
         self.wait_for(&names, "condition=Ready", patience)
     }
 
@@ -125,23 +138,36 @@ impl Lab {
         let timeout = format!("--timeout={}s", patience.as_secs());
         let mut args = vec!["wait", &wait, &timeout];
         args.extend(objects.iter().map(AsRef::as_ref));
-        self.kubectl(&args).map(drop).map_err(|error| self.timed_out(&args.join(" "), patience, &error))
+        self.kubectl(&args)
+            .map(drop)
+            .map_err(|error| self.timed_out(&args.join(" "), patience, &error))
     }
 
     /// Waits until a rollout is done: `lab.wait_for_rollout("arpeggio-system", "daemonset/arpeggio-speaker", ...)`.
     ///
     /// # Errors
     /// [`LabError::Timeout`] with the pods and nodes as they were last.
-    pub fn wait_for_rollout(&self, namespace: &str, workload: &str, patience: Duration) -> Result<()> {
+    pub fn wait_for_rollout(
+        &self,
+        namespace: &str,
+        workload: &str,
+        patience: Duration,
+    ) -> Result<()> {
         let timeout = format!("--timeout={}s", patience.as_secs());
         let args = ["rollout", "status", "-n", namespace, workload, &timeout];
-        self.kubectl(&args).map(drop).map_err(|error| self.timed_out(&args.join(" "), patience, &error))
+        self.kubectl(&args)
+            .map(drop)
+            .map_err(|error| self.timed_out(&args.join(" "), patience, &error))
     }
 
     fn timed_out(&self, what: &str, patience: Duration, error: &LabError) -> LabError {
         let state = self.kubectl(&["get", "nodes,pods", "-A", "-o", "wide"]);
         let state = state.unwrap_or_else(|error| error.to_string());
-        LabError::Timeout { what: what.to_owned(), patience, last_seen: format!("{error}\n{state}") }
+        LabError::Timeout {
+            what: what.to_owned(),
+            patience,
+            last_seen: format!("{error}\n{state}"),
+        }
     }
 
     /// Builds images and gives them to all nodes.
@@ -160,11 +186,21 @@ impl Lab {
     }
 
     pub(crate) fn archive_of(&self, image: &str) -> PathBuf {
-        self.folders.images().join(format!("{}.tar", image.replace(['/', ':'], "_")))
+        self.folders
+            .images()
+            .join(format!("{}.tar", image.replace(['/', ':'], "_")))
     }
 
     pub(crate) fn import_archive(&self, node: Machine, archive: &Path) -> Result<String> {
-        let args = ["-a", CONTAINERD_SOCKET, "-n", "k8s.io", "images", "import", "-"];
+        let args = [
+            "-a",
+            CONTAINERD_SOCKET,
+            "-n",
+            "k8s.io",
+            "images",
+            "import",
+            "-",
+        ];
         self.computer(node).run_with_input("ctr", &args, archive)
     }
 }

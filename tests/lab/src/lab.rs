@@ -8,7 +8,7 @@ use std::time::{Duration, Instant};
 use serde::{Deserialize, Serialize};
 
 use crate::components::{
-    self, CONTAINERD_SOCKET, Component, ETC, PAUSE_IMAGE, ProxyMode, containerd_config, cni_config,
+    self, CONTAINERD_SOCKET, Component, ETC, PAUSE_IMAGE, ProxyMode, cni_config, containerd_config,
     kubelet_config,
 };
 use crate::error::{LabError, Result};
@@ -60,7 +60,11 @@ impl Options {
 
     /// The machine of the control plane.
     pub fn control_machine(&self) -> Machine {
-        if self.control_on_node { Machine::Node(1) } else { Machine::Control }
+        if self.control_on_node {
+            Machine::Node(1)
+        } else {
+            Machine::Control
+        }
     }
 
     /// The machine that is only the control plane, if there is one.
@@ -70,7 +74,10 @@ impl Options {
 
     /// All machines that can be switched off.
     pub(crate) fn computers(&self) -> Vec<Machine> {
-        self.extra_machine().into_iter().chain(self.node_machines()).collect()
+        self.extra_machine()
+            .into_iter()
+            .chain(self.node_machines())
+            .collect()
     }
 
     /// What runs on a machine, in the order in which it is started.
@@ -106,7 +113,10 @@ impl Lab {
     /// started until then is removed.
     pub fn start(name: LabName, options: Options) -> Result<Self> {
         if !(1..=MOST_NODES).contains(&options.nodes) {
-            return Err(LabError::BadNodeCount { asked: options.nodes, most: MOST_NODES });
+            return Err(LabError::BadNodeCount {
+                asked: options.nodes,
+                most: MOST_NODES,
+            });
         }
         programs::check_host()?;
         let built = programs::build_cluster()?;
@@ -117,7 +127,13 @@ impl Lab {
         let started = Instant::now();
         let guard = Some(Guard::start(&name)?);
         let folders = Folders::of(&name);
-        let lab = Self { name, options, folders, progress, guard };
+        let lab = Self {
+            name,
+            options,
+            folders,
+            progress,
+            guard,
+        };
         if let Err(error) = lab.build(&built) {
             lab.explain_failure();
             return Err(error);
@@ -132,14 +148,20 @@ impl Lab {
     /// When there is no such lab.
     pub fn attach(name: LabName) -> Result<Self> {
         let folders = Folders::of(&name);
-        let settings = fs::read(folders.settings())
-            .map_err(|_| LabError::NoSuchLab(name.to_string()))?;
+        let settings =
+            fs::read(folders.settings()).map_err(|_| LabError::NoSuchLab(name.to_string()))?;
         let options = serde_json::from_slice(&settings).map_err(|error| LabError::Unexpected {
             what: folders.settings().display().to_string(),
             detail: error.to_string(),
         })?;
         let progress = Progress::new(&name);
-        Ok(Self { name, options, folders, progress, guard: None })
+        Ok(Self {
+            name,
+            options,
+            folders,
+            progress,
+            guard: None,
+        })
     }
 
     /// Has the lab outlive this process, until `arpeggio-lab down`.
@@ -155,7 +177,9 @@ impl Lab {
     /// # Errors
     /// With all that could not be removed.
     pub fn stop(mut self) -> Result<()> {
-        self.guard.take().map_or(Ok(()), |guard| guard.end(&self.name))
+        self.guard
+            .take()
+            .map_or(Ok(()), |guard| guard.end(&self.name))
     }
 
     /// Its name.
@@ -183,6 +207,13 @@ impl Lab {
         self.network().namespace(machine)
     }
 
+    /// A machine as its own programs see it: also its mounts and process numbers, where it has such and is on.
+    pub fn inside(&self, machine: Machine) -> Namespace {
+        self.computer(machine)
+            .inside()
+            .unwrap_or_else(|_| self.namespace(machine))
+    }
+
     pub(crate) fn computer(&self, machine: Machine) -> Computer {
         Computer::new(&self.name, machine)
     }
@@ -193,7 +224,9 @@ impl Lab {
         self.lay_out(built)?;
         thread::scope(|scope| {
             let nodes = scope.spawn(|| {
-                each_at_once(self.options.node_machines(), |node| self.start_container_runtime(node))
+                each_at_once(self.options.node_machines(), |node| {
+                    self.start_container_runtime(node)
+                })
             });
             let control = self.start_control_plane();
             joined(nodes.join()).and(control)
@@ -218,14 +251,16 @@ impl Lab {
             detail: error.to_string(),
         })?;
         write_file(&self.folders.settings(), settings)?;
-        self.network().create(&self.options.node_machines(), self.options.extra_machine())?;
+        self.network()
+            .create(&self.options.node_machines(), self.options.extra_machine())?;
         self.make_disks(built)?;
         for machine in self.options.computers() {
             self.computer(machine).boot()?;
         }
         let pause = Image::of_static_program(PAUSE_IMAGE, &built.join(PAUSE));
         pause.write(&self.archive_of(PAUSE_IMAGE))?;
-        self.progress.done("switch, router, client and machines", started);
+        self.progress
+            .done("switch, router, client and machines", started);
         Ok(())
     }
 
@@ -289,14 +324,21 @@ impl Lab {
         self.start_component(node, "containerd")?;
         self.wait_for_containerd(node)?;
         self.import_archive(node, &self.archive_of(PAUSE_IMAGE))?;
-        self.progress.done(&format!("{node}: containerd ready"), started);
+        self.progress
+            .done(&format!("{node}: containerd ready"), started);
         Ok(())
     }
 
     pub(crate) fn wait_for_containerd(&self, node: Machine) -> Result<()> {
         let inside = self.computer(node).inside()?;
         self.wait_until(&format!("containerd on {node}"), START_PATIENCE, || {
-            let args = ["--connect-timeout", "1s", "-a", CONTAINERD_SOCKET, "version"];
+            let args = [
+                "--connect-timeout",
+                "1s",
+                "-a",
+                CONTAINERD_SOCKET,
+                "version",
+            ];
             inside.run("ctr", &args).map(Some)
         })
         .map(drop)
@@ -310,7 +352,8 @@ impl Lab {
             }
         }
         self.wait_for_nodes(START_PATIENCE)?;
-        self.progress.done(&format!("{} nodes Ready", self.options.nodes), started);
+        self.progress
+            .done(&format!("{} nodes Ready", self.options.nodes), started);
         Ok(())
     }
 
@@ -346,7 +389,11 @@ impl Lab {
                 Err(error) => error.to_string(),
             };
             if Instant::now() > deadline {
-                return Err(LabError::Timeout { what: what.to_owned(), patience, last_seen });
+                return Err(LabError::Timeout {
+                    what: what.to_owned(),
+                    patience,
+                    last_seen,
+                });
             }
             thread::sleep(Duration::from_millis(50));
         }
@@ -360,9 +407,14 @@ pub(crate) fn each_at_once(
 ) -> Result<()> {
     let act = &act;
     thread::scope(|scope| {
-        let threads: Vec<_> =
-            machines.into_iter().map(|machine| scope.spawn(move || act(machine))).collect();
-        threads.into_iter().map(|thread| joined(thread.join())).fold(Ok(()), Result::and)
+        let threads: Vec<_> = machines
+            .into_iter()
+            .map(|machine| scope.spawn(move || act(machine)))
+            .collect();
+        threads
+            .into_iter()
+            .map(|thread| joined(thread.join()))
+            .fold(Ok(()), Result::and)
     })
 }
 

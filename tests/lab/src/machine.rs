@@ -35,7 +35,11 @@ pub(crate) struct Computer {
 
 impl Computer {
     pub(crate) fn new(lab: &LabName, machine: Machine) -> Self {
-        Self { lab: lab.clone(), machine, folders: Folders::of(lab) }
+        Self {
+            lab: lab.clone(),
+            machine,
+            folders: Folders::of(lab),
+        }
     }
 
     /// The folder on the host that the machine sees as `path`, which is below `/var/lib`.
@@ -50,17 +54,25 @@ impl Computer {
         create_folder(&self.folders.logs().join(self.machine.to_string()))?;
         create_folder(&self.on_host(ETC))?;
         programs::install(programs, &self.on_host(BIN))?;
-        write_file(&self.on_host(&format!("{ETC}/resolv.conf")), "nameserver 192.168.0.1\n")
+        write_file(
+            &self.on_host(&format!("{ETC}/resolv.conf")),
+            "nameserver 192.168.0.1\n",
+        )
     }
 
     /// The last words of the components that should run and do not.
     pub(crate) fn last_words(&self, expected: &[Component]) -> Vec<String> {
-        let ended = expected.iter().filter(|c| self.processes_of(c.name).is_empty());
+        let ended = expected
+            .iter()
+            .filter(|c| self.processes_of(c.name).is_empty());
         ended
             .map(|component| {
                 let log = fs::read_to_string(self.log_path(component.name)).unwrap_or_default();
                 let lines: Vec<&str> = log.lines().rev().take(3).collect();
-                format!("{} on {} is not running, it said last: {lines:#?}", component.name, self.machine)
+                format!(
+                    "{} on {} is not running, it said last: {lines:#?}",
+                    component.name, self.machine
+                )
             })
             .collect()
     }
@@ -85,7 +97,10 @@ impl Computer {
         if left.is_empty() {
             return Ok(());
         }
-        Err(LabError::Leftovers { lab: self.lab.to_string(), left })
+        Err(LabError::Leftovers {
+            lab: self.lab.to_string(),
+            left,
+        })
     }
 
     /// The first process, if the machine is on.
@@ -93,7 +108,9 @@ impl Computer {
         let text = fs::read_to_string(self.folders.init_pid(self.machine)).ok()?;
         let init = Process(text.parse().ok()?);
         // The number may be another process's by now.
-        process::living_in(&self.network_inode()).contains(&init).then_some(init)
+        process::living_in(&self.network_inode())
+            .contains(&init)
+            .then_some(init)
     }
 
     fn network_inode(&self) -> Vec<u64> {
@@ -113,11 +130,17 @@ impl Computer {
 
     /// Starts a component, its words going to its log.
     pub(crate) fn start(&self, component: &Component) -> Result<()> {
-        let Some((program, args)) = component.command.split_first() else { return Ok(()) };
+        let Some((program, args)) = component.command.split_first() else {
+            return Ok(());
+        };
         let log = self.log_of(component.name)?;
         let errors = log.try_clone().doing("share a log file")?;
         let mut command = Command::new(program);
-        command.args(args).stdin(Stdio::null()).stdout(log).stderr(errors);
+        command
+            .args(args)
+            .stdin(Stdio::null())
+            .stdout(log)
+            .stderr(errors);
         reap(self.inside()?.spawn(in_group_of_its_own(&mut command))?);
         Ok(())
     }
@@ -125,7 +148,9 @@ impl Computer {
     /// The running processes of a component.
     pub(crate) fn processes_of(&self, component: &str) -> Vec<Process> {
         let all = process::living_in(&self.network_inode());
-        all.into_iter().filter(|process| Component::is(component, &process.words())).collect()
+        all.into_iter()
+            .filter(|process| Component::is(component, &process.words()))
+            .collect()
     }
 
     /// Kills a component and waits until it is gone.
@@ -141,17 +166,31 @@ impl Computer {
     }
 
     /// Runs a program inside, with a file for its standard input.
-    pub(crate) fn run_with_input(&self, program: &str, args: &[&str], input: &Path) -> Result<String> {
+    pub(crate) fn run_with_input(
+        &self,
+        program: &str,
+        args: &[&str],
+        input: &Path,
+    ) -> Result<String> {
         let file = File::open(input).doing(format!("open {}", input.display()))?;
         let mut command = Command::new(program);
-        command.args(args).stdin(file).stdout(Stdio::piped()).stderr(Stdio::piped());
+        command
+            .args(args)
+            .stdin(file)
+            .stdout(Stdio::piped())
+            .stderr(Stdio::piped());
         let child = self.inside()?.spawn(&mut command)?;
-        let output = child.wait_with_output().doing(format!("wait for {program}"))?;
+        let output = child
+            .wait_with_output()
+            .doing(format!("wait for {program}"))?;
         check(&command, &output)
     }
 
     fn log_path(&self, component: &str) -> PathBuf {
-        self.folders.logs().join(self.machine.to_string()).join(format!("{component}.log"))
+        self.folders
+            .logs()
+            .join(self.machine.to_string())
+            .join(format!("{component}.log"))
     }
 
     fn log_of(&self, component: &str) -> Result<File> {
@@ -178,14 +217,22 @@ pub(crate) fn reap(mut child: Child) {
 /// Gives the calling thread, which lives in the machine's network namespace, new mount and process namespaces, and
 /// starts the first process in them.
 fn first_process(disk: &Path) -> Result<Child> {
-    unshare(CloneFlags::CLONE_NEWNS | CloneFlags::CLONE_NEWPID).doing("make a machine's namespaces")?;
+    unshare(CloneFlags::CLONE_NEWNS | CloneFlags::CLONE_NEWPID)
+        .doing("make a machine's namespaces")?;
     let private = MsFlags::MS_REC | MsFlags::MS_PRIVATE;
-    mount(None::<&str>, "/", None::<&str>, private, None::<&str>).doing("part with the host's mounts")?;
+    mount(None::<&str>, "/", None::<&str>, private, None::<&str>)
+        .doing("part with the host's mounts")?;
     // In this order: the disk itself is below /var/lib.
     bind(&disk.join("log"), Path::new("/var/log"))?;
     bind(&disk.join("lib"), Path::new("/var/lib"))?;
-    mount(Some("run"), "/run", Some("tmpfs"), MsFlags::empty(), None::<&str>)
-        .doing("mount a machine's /run")?;
+    mount(
+        Some("run"),
+        "/run",
+        Some("tmpfs"),
+        MsFlags::empty(),
+        None::<&str>,
+    )
+    .doing("mount a machine's /run")?;
     // The thread's own children are in the new process namespace, and the first of them is its number 1.
     let init = Command::new(format!("{BIN}/{PAUSE}"))
         .stdin(Stdio::null())
@@ -202,7 +249,9 @@ fn mount_proc() -> Result<()> {
     command.args(["-t", "proc", "proc", "/proc"]);
     let output = command.output().doing("mount a machine's /proc")?;
     check(&command, &output)?;
-    HOST_SETTINGS.iter().try_for_each(|setting| give_own_copy(setting))?;
+    HOST_SETTINGS
+        .iter()
+        .try_for_each(|setting| give_own_copy(setting))?;
     give_boot_id()
 }
 
@@ -218,7 +267,9 @@ const HOST_SETTINGS: [&str; 6] = [
 
 fn give_own_copy(setting: &str) -> Result<()> {
     let real = Path::new("/proc/sys").join(setting);
-    let Ok(value) = fs::read(&real) else { return Ok(()) };
+    let Ok(value) = fs::read(&real) else {
+        return Ok(());
+    };
     let own = Path::new("/run").join(setting.replace('/', "."));
     write_file(&own, value)?;
     bind(&own, &real)
@@ -233,6 +284,9 @@ fn give_boot_id() -> Result<()> {
 }
 
 fn bind(from: &Path, to: &Path) -> Result<()> {
-    mount(Some(from), to, None::<&str>, MsFlags::MS_BIND, None::<&str>)
-        .doing(format!("mount {} on {}", from.display(), to.display()))
+    mount(Some(from), to, None::<&str>, MsFlags::MS_BIND, None::<&str>).doing(format!(
+        "mount {} on {}",
+        from.display(),
+        to.display()
+    ))
 }

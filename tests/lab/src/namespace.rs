@@ -26,13 +26,19 @@ pub struct Namespace {
 impl Namespace {
     /// The network namespace of this name, as `ip netns` lists it.
     pub fn named(name: &str) -> Self {
-        Self { network: Path::new(NETNS_FOLDER).join(name), init: None }
+        Self {
+            network: Path::new(NETNS_FOLDER).join(name),
+            init: None,
+        }
     }
 
     /// The same, and the mounts and process numbers of process `init` (as the host counts it).
     #[must_use]
     pub(crate) fn with_init(self, init: u32) -> Self {
-        Self { init: Some(PathBuf::from(format!("/proc/{init}/ns"))), ..self }
+        Self {
+            init: Some(PathBuf::from(format!("/proc/{init}/ns"))),
+            ..self
+        }
     }
 
     /// Runs `act` on a thread of its own inside the namespace and waits for it.
@@ -45,7 +51,9 @@ impl Namespace {
     pub fn enter<T: Send>(&self, act: impl FnOnce() -> T + Send) -> Result<T> {
         thread::scope(|scope| {
             let inside = scope.spawn(|| self.move_thread().map(|()| act()));
-            inside.join().map_err(|_| LabError::Panicked(format!("act in {}", self.name())))?
+            inside
+                .join()
+                .map_err(|_| LabError::Panicked(format!("act in {}", self.name())))?
         })
     }
 
@@ -57,7 +65,10 @@ impl Namespace {
         &self,
         act: impl FnOnce() -> T + Send + 'static,
     ) -> Result<thread::JoinHandle<T>> {
-        let network_only = Self { network: self.network.clone(), init: None };
+        let network_only = Self {
+            network: self.network.clone(),
+            init: None,
+        };
         network_only.enter(|| thread::spawn(act))
     }
 
@@ -76,7 +87,8 @@ impl Namespace {
     /// When it could not be started; how it ended is for the caller to judge.
     pub fn output(&self, command: &mut Command) -> Result<Output> {
         let what = format!("run {}", text(command));
-        self.enter(|| command.stdin(Stdio::null()).output())?.doing(what)
+        self.enter(|| command.stdin(Stdio::null()).output())?
+            .doing(what)
     }
 
     /// Runs a program inside and returns what it printed to standard output.
@@ -102,7 +114,11 @@ impl Namespace {
 
     /// The name, as `ip netns` lists it.
     pub fn name(&self) -> String {
-        self.network.file_name().unwrap_or_default().to_string_lossy().into_owned()
+        self.network
+            .file_name()
+            .unwrap_or_default()
+            .to_string_lossy()
+            .into_owned()
     }
 
     /// Moves the calling thread inside, for good.
@@ -116,7 +132,9 @@ impl Namespace {
         };
         let what = || format!("enter namespace {}", self.name());
         setns(network.as_fd(), CloneFlags::CLONE_NEWNET).doing(what())?;
-        let Some((mounts, processes)) = inner else { return Ok(()) };
+        let Some((mounts, processes)) = inner else {
+            return Ok(());
+        };
         // A thread that shares its working folder with others may not change its mounts.
         unshare(CloneFlags::CLONE_FS).doing(what())?;
         setns(processes.as_fd(), CloneFlags::CLONE_NEWPID).doing(what())?;
@@ -142,12 +160,17 @@ pub(crate) fn check(command: &Command, output: &Output) -> Result<String> {
     Err(LabError::Command {
         command: text(command),
         status: output.status.to_string(),
-        output: format!("{} {}", stderr.trim(), stdout.trim()).trim().to_owned(),
+        output: format!("{} {}", stderr.trim(), stdout.trim())
+            .trim()
+            .to_owned(),
     })
 }
 
 /// A command as one would type it.
 pub(crate) fn text(command: &Command) -> String {
     let words = std::iter::once(command.get_program()).chain(command.get_args());
-    words.map(|word| word.to_string_lossy()).collect::<Vec<_>>().join(" ")
+    words
+        .map(|word| word.to_string_lossy())
+        .collect::<Vec<_>>()
+        .join(" ")
 }

@@ -35,7 +35,11 @@ impl Network {
     pub(crate) fn create(&self, nodes: &[Machine], control: Option<Machine>) -> Result<()> {
         self.create_switch()?;
         let fixed = [Machine::Router, Machine::Client];
-        for machine in fixed.into_iter().chain(control).chain(nodes.iter().copied()) {
+        for machine in fixed
+            .into_iter()
+            .chain(control)
+            .chain(nodes.iter().copied())
+        {
             self.create_machine(machine, nodes)?;
         }
         self.create_wan()
@@ -79,7 +83,10 @@ impl Network {
 
     /// A cable from the machine to a port of the switch that has the machine's name.
     fn plug_in(&self, machine: Machine, namespace: &Namespace) -> Result<()> {
-        let missing = || LabError::Unknown { lab: self.lab.to_string(), what: machine.to_string() };
+        let missing = || LabError::Unknown {
+            lab: self.lab.to_string(),
+            what: machine.to_string(),
+        };
         let (v4, v6) = machine.lan_v4().zip(machine.lan_v6()).ok_or_else(missing)?;
         let mac = mac_text(machine.mac().ok_or_else(missing)?);
         let (interface, port) = (machine.interface(), machine.to_string());
@@ -91,20 +98,42 @@ impl Network {
         namespace.ip(&["link", "set", interface, "up"])?;
         namespace.ip(&["address", "add", &format!("{v4}/24"), "dev", interface])?;
         // Without duplicate address detection the address is there at once.
-        namespace.ip(&["address", "add", &format!("{v6}/64"), "dev", interface, "nodad"])
+        namespace.ip(&[
+            "address",
+            "add",
+            &format!("{v6}/64"),
+            "dev",
+            interface,
+            "nodad",
+        ])
     }
 
     /// The internet host and the router's outer side.
     fn create_wan(&self) -> Result<()> {
-        let (router, internet) =
-            (self.namespace(Machine::Router), self.create_namespace(Machine::Internet)?);
-        let peer = ["peer", "name", INTERNET_INTERFACE, "netns", &internet.name()];
+        let (router, internet) = (
+            self.namespace(Machine::Router),
+            self.create_namespace(Machine::Internet)?,
+        );
+        let peer = [
+            "peer",
+            "name",
+            INTERNET_INTERFACE,
+            "netns",
+            &internet.name(),
+        ];
         router.ip(&[&["link", "add", ROUTER_WAN, "type", "veth"][..], &peer].concat())?;
-        for (side, interface, last) in
-            [(&router, ROUTER_WAN, "1"), (&internet, INTERNET_INTERFACE, "2")]
-        {
+        for (side, interface, last) in [
+            (&router, ROUTER_WAN, "1"),
+            (&internet, INTERNET_INTERFACE, "2"),
+        ] {
             side.ip(&["link", "set", interface, "up"])?;
-            side.ip(&["address", "add", &format!("203.0.113.{last}/24"), "dev", interface])?;
+            side.ip(&[
+                "address",
+                "add",
+                &format!("203.0.113.{last}/24"),
+                "dev",
+                interface,
+            ])?;
             let v6 = format!("2001:db8::{last}/64");
             side.ip(&["address", "add", &v6, "dev", interface, "nodad"])?;
         }
@@ -143,7 +172,8 @@ impl Network {
     }
 
     fn set_port(&self, machine: Machine, state: &str) -> Result<()> {
-        self.namespace(Machine::Switch).ip(&["link", "set", &machine.to_string(), state])
+        self.namespace(Machine::Switch)
+            .ip(&["link", "set", &machine.to_string(), state])
     }
 
     /// Cuts a node off from the API server and from nothing else: its packets to the server are dropped, also those of
@@ -152,8 +182,12 @@ impl Network {
     /// # Errors
     /// When the node's packet filter refuses.
     pub fn cut_off_api(&self, node: Machine, control: Machine) -> Result<()> {
-        let server = control.lan_v4().map(|address| address.to_string()).unwrap_or_default();
-        self.namespace(node).nft(&CUT_RULES.replace("SERVER", &server))
+        let server = control
+            .lan_v4()
+            .map(|address| address.to_string())
+            .unwrap_or_default();
+        self.namespace(node)
+            .nft(&CUT_RULES.replace("SERVER", &server))
     }
 
     /// Undoes [`Self::cut_off_api`]. Connections that survived go on.
@@ -221,7 +255,12 @@ impl Namespace {
         } else {
             over.lan_v4().map(|address| address.to_string())
         };
-        self.ip(&["route", "add", destination, "via", &gateway.unwrap_or_default()])
+        self.ip(&[
+            "route",
+            "add",
+            destination,
+            "via",
+            &gateway.unwrap_or_default(),
+        ])
     }
 }
-

@@ -42,14 +42,22 @@ impl Authority {
         let certificate = params.self_signed(&key)?.pem();
         let address = control.lan_v4().unwrap_or(Ipv4Addr::LOCALHOST);
         let server = format!("https://{address}:{API_PORT}");
-        Ok(Self { issuer: Issuer::new(params, key), certificate, server })
+        Ok(Self {
+            issuer: Issuer::new(params, key),
+            certificate,
+            server,
+        })
     }
 
     /// Writes `kube-apiserver`'s own files into `folder`.
     pub(crate) fn write_server_files(&self, folder: &Path, control: Machine) -> Result<()> {
         write_file(&folder.join("ca.crt"), &self.certificate)?;
         self.write_pair(folder, "server", &server_identity(control)?)?;
-        self.write_pair(folder, "kubelet-client", &user("kube-apiserver", Some("system:masters")))?;
+        self.write_pair(
+            folder,
+            "kubelet-client",
+            &user("kube-apiserver", Some("system:masters")),
+        )?;
         let accounts = KeyPair::generate()?;
         write_file(&folder.join("accounts.key"), accounts.serialize_pem())?;
         write_file(&folder.join("accounts.pub"), accounts.public_key_pem())
@@ -58,9 +66,16 @@ impl Authority {
     /// Writes `kubelet.crt` and `kubelet.key` for serving, and the authority's certificate, into `folder`.
     pub(crate) fn write_node_files(&self, folder: &Path, node: Machine) -> Result<()> {
         write_file(&folder.join("ca.crt"), &self.certificate)?;
-        let serves = [node.lan_v4().map(IpAddr::from), node.lan_v6().map(IpAddr::from)];
+        let serves = [
+            node.lan_v4().map(IpAddr::from),
+            node.lan_v6().map(IpAddr::from),
+        ];
         let identity = Identity {
-            serves: serves.into_iter().flatten().map(SanType::IpAddress).collect(),
+            serves: serves
+                .into_iter()
+                .flatten()
+                .map(SanType::IpAddress)
+                .collect(),
             ..user(&node.to_string(), None)
         };
         self.write_pair(folder, "kubelet", &identity)
@@ -72,7 +87,7 @@ impl Authority {
         path: &Path,
         name: &str,
         group: Option<&'static str>,
-  ) -> Result<()> {
+    ) -> Result<()> {
         let (certificate, key) = self.issue(&user(name, group))?;
         let config = json!({
             "apiVersion": "v1",
@@ -103,8 +118,10 @@ impl Authority {
         params.distinguished_name = name(&identity.user, identity.group);
         params.subject_alt_names.clone_from(&identity.serves);
         params.key_usages = vec![KeyUsagePurpose::DigitalSignature];
-        params.extended_key_usages =
-            vec![ExtendedKeyUsagePurpose::ClientAuth, ExtendedKeyUsagePurpose::ServerAuth];
+        params.extended_key_usages = vec![
+            ExtendedKeyUsagePurpose::ClientAuth,
+            ExtendedKeyUsagePurpose::ServerAuth,
+        ];
         let key = KeyPair::generate()?;
         let certificate = params.signed_by(&key, &self.issuer)?;
         Ok((certificate.pem(), key.serialize_pem()))
@@ -112,7 +129,11 @@ impl Authority {
 }
 
 fn user(name: &str, group: Option<&'static str>) -> Identity {
-    Identity { user: name.to_owned(), group, serves: Vec::new() }
+    Identity {
+        user: name.to_owned(),
+        group,
+        serves: Vec::new(),
+    }
 }
 
 /// The API server is called by its LAN addresses, by its Service, and from beside it.
@@ -123,12 +144,23 @@ fn server_identity(control: Machine) -> Result<Identity> {
         Some(API_SERVICE.into()),
         Some(Ipv4Addr::LOCALHOST.into()),
     ];
-    let mut serves: Vec<SanType> =
-        addresses.into_iter().flatten().map(SanType::IpAddress).collect();
-    for name in ["localhost", "kubernetes", "kubernetes.default", "kubernetes.default.svc"] {
+    let mut serves: Vec<SanType> = addresses
+        .into_iter()
+        .flatten()
+        .map(SanType::IpAddress)
+        .collect();
+    for name in [
+        "localhost",
+        "kubernetes",
+        "kubernetes.default",
+        "kubernetes.default.svc",
+    ] {
         serves.push(SanType::DnsName(name.try_into()?));
     }
-    Ok(Identity { serves, ..user("kube-apiserver", None) })
+    Ok(Identity {
+        serves,
+        ..user("kube-apiserver", None)
+    })
 }
 
 fn name(common: &str, organisation: Option<&str>) -> DistinguishedName {
@@ -147,7 +179,15 @@ mod tests {
     #[test]
     fn the_server_answers_to_its_service_address() {
         let identity = server_identity(Machine::Control).unwrap();
-        assert!(identity.serves.contains(&SanType::IpAddress(API_SERVICE.into())));
-        assert!(identity.serves.contains(&SanType::IpAddress("192.168.0.10".parse().unwrap())));
+        assert!(
+            identity
+                .serves
+                .contains(&SanType::IpAddress(API_SERVICE.into()))
+        );
+        assert!(
+            identity
+                .serves
+                .contains(&SanType::IpAddress("192.168.0.10".parse().unwrap()))
+        );
     }
 }

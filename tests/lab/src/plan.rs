@@ -51,7 +51,11 @@ impl LabName {
 
     /// The machine that a namespace of this name belongs to, if it is one of this lab.
     pub fn machine_of(&self, namespace: &str) -> Option<Machine> {
-        namespace.strip_prefix(&self.0)?.strip_prefix('-')?.parse().ok()
+        namespace
+            .strip_prefix(&self.0)?
+            .strip_prefix('-')?
+            .parse()
+            .ok()
     }
 }
 
@@ -64,7 +68,8 @@ impl FromStr for LabName {
             && name.starts_with(|c: char| c.is_ascii_lowercase())
             && !name.ends_with('-')
             && name.chars().all(allowed);
-        good.then(|| Self(name.to_owned())).ok_or_else(|| LabError::BadName(name.to_owned()))
+        good.then(|| Self(name.to_owned()))
+            .ok_or_else(|| LabError::BadName(name.to_owned()))
     }
 }
 
@@ -143,9 +148,10 @@ impl Machine {
     /// The networks of the pods of a node, IPv4 and IPv6, or `None` if it is no node.
     pub fn pod_cidrs(self) -> Option<[String; 2]> {
         match self {
-            Self::Node(number) => {
-                Some([format!("10.244.{number}.0/24"), format!("fd00:a4:{number}::/64")])
-            }
+            Self::Node(number) => Some([
+                format!("10.244.{number}.0/24"),
+                format!("fd00:a4:{number}::/64"),
+            ]),
             _ => None,
         }
     }
@@ -173,7 +179,13 @@ impl FromStr for Machine {
     type Err = UnknownMachine;
 
     fn from_str(name: &str) -> Result<Self, UnknownMachine> {
-        let fixed = [Self::Switch, Self::Router, Self::Internet, Self::Client, Self::Control];
+        let fixed = [
+            Self::Switch,
+            Self::Router,
+            Self::Internet,
+            Self::Client,
+            Self::Control,
+        ];
         let nodes = (1..=MOST_NODES).map(Self::Node);
         fixed
             .into_iter()
@@ -199,7 +211,9 @@ mod tests {
             assert!(good.parse::<LabName>().is_ok(), "{good}");
         }
         let too_long = "a".repeat(25);
-        for bad in ["", "1a", "-a", "a-", "A", "a_b", "a/b", "a b", ".", "ä", &too_long] {
+        for bad in [
+            "", "1a", "-a", "a-", "A", "a_b", "a/b", "a b", ".", "ä", &too_long,
+        ] {
             assert!(bad.parse::<LabName>().is_err(), "{bad}");
         }
     }
@@ -219,11 +233,36 @@ mod tests {
     #[test]
     fn addresses() {
         let table = [
-            (Machine::Router, "192.168.0.1", "fd00:a0::1", "02:00:c0:a8:00:01"),
-            (Machine::Control, "192.168.0.10", "fd00:a0::10", "02:00:c0:a8:00:0a"),
-            (Machine::Node(1), "192.168.0.11", "fd00:a0::11", "02:00:c0:a8:00:0b"),
-            (Machine::Node(9), "192.168.0.19", "fd00:a0::19", "02:00:c0:a8:00:13"),
-            (Machine::Client, "192.168.0.20", "fd00:a0::20", "02:00:c0:a8:00:14"),
+            (
+                Machine::Router,
+                "192.168.0.1",
+                "fd00:a0::1",
+                "02:00:c0:a8:00:01",
+            ),
+            (
+                Machine::Control,
+                "192.168.0.10",
+                "fd00:a0::10",
+                "02:00:c0:a8:00:0a",
+            ),
+            (
+                Machine::Node(1),
+                "192.168.0.11",
+                "fd00:a0::11",
+                "02:00:c0:a8:00:0b",
+            ),
+            (
+                Machine::Node(9),
+                "192.168.0.19",
+                "fd00:a0::19",
+                "02:00:c0:a8:00:13",
+            ),
+            (
+                Machine::Client,
+                "192.168.0.20",
+                "fd00:a0::20",
+                "02:00:c0:a8:00:14",
+            ),
         ];
         for (machine, v4, v6, mac) in table {
             assert_eq!(machine.lan_v4().unwrap().to_string(), v4);
@@ -231,7 +270,10 @@ mod tests {
             assert_eq!(mac_text(machine.mac().unwrap()), mac);
         }
         assert_eq!(Machine::Internet.lan_v4(), None);
-        assert_eq!(Machine::Node(2).pod_cidrs().unwrap(), ["10.244.2.0/24", "fd00:a4:2::/64"]);
+        assert_eq!(
+            Machine::Node(2).pod_cidrs().unwrap(),
+            ["10.244.2.0/24", "fd00:a4:2::/64"]
+        );
     }
 
     proptest! {

@@ -46,7 +46,9 @@ impl Process {
     /// Its program and arguments.
     pub(crate) fn words(self) -> Vec<String> {
         let raw = fs::read(format!("/proc/{}/cmdline", self.0)).unwrap_or_default();
-        raw.split(|byte| *byte == 0).map(|word| String::from_utf8_lossy(word).into_owned()).collect()
+        raw.split(|byte| *byte == 0)
+            .map(|word| String::from_utf8_lossy(word).into_owned())
+            .collect()
     }
 
     /// The control groups that it is in, as the kernel prints them.
@@ -73,12 +75,19 @@ pub(crate) fn inode(namespace: &Path) -> Option<u64> {
 
 /// The processes that live in one of these network namespaces.
 pub(crate) fn living_in(networks: &[u64]) -> Vec<Process> {
-    all().filter(|p| p.network().is_some_and(|network| networks.contains(&network))).collect()
+    all()
+        .filter(|p| {
+            p.network()
+                .is_some_and(|network| networks.contains(&network))
+        })
+        .collect()
 }
 
 /// The processes of a container, by its id.
 pub(crate) fn of_container(id: &str) -> Vec<Process> {
-    all().filter(|process| process.cgroups().contains(id)).collect()
+    all()
+        .filter(|process| process.cgroups().contains(id))
+        .collect()
 }
 
 /// Kills all that live in these namespaces, and those that they start meanwhile, and waits until they are gone.
@@ -91,7 +100,10 @@ pub(crate) fn kill_all_in(networks: &[u64], patience: Duration) -> Vec<String> {
             return Vec::new();
         }
         if Instant::now() > deadline {
-            return alive.iter().map(|p| format!("process {} {:?}", p.0, p.words())).collect();
+            return alive
+                .iter()
+                .map(|p| format!("process {} {:?}", p.0, p.words()))
+                .collect();
         }
         for process in alive {
             let _ = process.signal(Signal::SIGKILL);

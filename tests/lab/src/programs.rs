@@ -38,8 +38,10 @@ pub fn check_host() -> Result<()> {
     if !nix::unistd::geteuid().is_root() {
         return Err(LabError::NotRoot);
     }
-    let mut missing: Vec<(&str, &str)> =
-        NEEDED.into_iter().filter(|(program, _)| find(program).is_none()).collect();
+    let mut missing: Vec<(&str, &str)> = NEEDED
+        .into_iter()
+        .filter(|(program, _)| find(program).is_none())
+        .collect();
     if !Path::new(CNI_SAMPLE.0).exists() {
         missing.push(CNI_SAMPLE);
     }
@@ -49,14 +51,19 @@ pub fn check_host() -> Result<()> {
     let programs: Vec<&str> = missing.iter().map(|(program, _)| *program).collect();
     let mut packages: Vec<&str> = missing.iter().map(|(_, package)| *package).collect();
     packages.dedup();
-    Err(LabError::MissingPrograms { programs: programs.join(", "), packages: packages.join(" ") })
+    Err(LabError::MissingPrograms {
+        programs: programs.join(", "),
+        packages: packages.join(" "),
+    })
 }
 
 /// Looks a program up as a shell would, also in the folders that only root's `PATH` has.
 pub(crate) fn find(program: &str) -> Option<PathBuf> {
     let path = env::var_os("PATH").unwrap_or_default();
     let folders = env::split_paths(&path).chain(["/usr/sbin".into(), "/sbin".into()]);
-    folders.map(|folder| folder.join(program)).find(|candidate| candidate.is_file())
+    folders
+        .map(|folder| folder.join(program))
+        .find(|candidate| candidate.is_file())
 }
 
 /// Builds the cluster's programs, or finds them built, and returns their folder. The first build takes minutes; its
@@ -68,7 +75,9 @@ pub fn build_cluster() -> Result<PathBuf> {
     let script = Path::new(env!("CARGO_MANIFEST_DIR")).join("../cluster/build.sh");
     let mut command = Command::new(&script);
     command.stdin(Stdio::null()).stderr(Stdio::inherit());
-    let output = command.output().doing(format!("run {}", script.display()))?;
+    let output = command
+        .output()
+        .doing(format!("run {}", script.display()))?;
     if !output.status.success() {
         return Err(LabError::Command {
             command: text(&command),
@@ -76,7 +85,9 @@ pub fn build_cluster() -> Result<PathBuf> {
             output: "see above".to_owned(),
         });
     }
-    Ok(PathBuf::from(String::from_utf8_lossy(&output.stdout).trim()))
+    Ok(PathBuf::from(
+        String::from_utf8_lossy(&output.stdout).trim(),
+    ))
 }
 
 /// Puts the cluster's programs into a folder of the lab, so that a rebuild, which removes old versions from the
@@ -102,8 +113,10 @@ mod tests {
     #[test]
     fn every_needed_package_is_on_the_list_that_is_installed() {
         let list = include_str!("../packages.txt");
-        let first_choices: Vec<&str> =
-            list.lines().filter_map(|line| line.split('|').next()).collect();
+        let first_choices: Vec<&str> = list
+            .lines()
+            .filter_map(|line| line.split('|').next())
+            .collect();
         for (_, package) in NEEDED.into_iter().chain([CNI_SAMPLE]) {
             assert!(first_choices.contains(&package), "{package}");
         }

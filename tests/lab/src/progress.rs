@@ -14,7 +14,9 @@ pub struct Progress {
 impl Progress {
     /// Lines begin with the lab's name: several labs may print side by side.
     pub fn new(lab: &LabName) -> Self {
-        Self { lab: lab.to_string() }
+        Self {
+            lab: lab.to_string(),
+        }
     }
 
     /// A step that has ended, and when it began.

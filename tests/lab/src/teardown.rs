@@ -29,7 +29,10 @@ pub fn remove(lab: &LabName, _lock: &LabLock) -> Result<()> {
     if left.is_empty() {
         return Ok(());
     }
-    Err(LabError::Leftovers { lab: lab.to_string(), left })
+    Err(LabError::Leftovers {
+        lab: lab.to_string(),
+        left,
+    })
 }
 
 /// Removes the labs whose guard is dead, and returns their names. A reboot or a killed guard leaves such.
@@ -40,7 +43,9 @@ pub fn remove_dead_labs() -> Result<Vec<LabName>> {
     let mut removed = Vec::new();
     let mut failed = Ok(());
     for lab in known_labs() {
-        let Some(lock) = LabLock::take(&lab)? else { continue };
+        let Some(lock) = LabLock::take(&lab)? else {
+            continue;
+        };
         match remove(&lab, &lock) {
             Ok(()) => removed.push(lab),
             Err(error) => failed = Err(error),
@@ -51,9 +56,17 @@ pub fn remove_dead_labs() -> Result<Vec<LabName>> {
 
 /// The paths of the lab's network namespaces.
 pub(crate) fn namespaces(lab: &LabName) -> Vec<PathBuf> {
-    let entries = fs::read_dir(NETNS_FOLDER).into_iter().flatten().filter_map(io::Result::ok);
+    let entries = fs::read_dir(NETNS_FOLDER)
+        .into_iter()
+        .flatten()
+        .filter_map(io::Result::ok);
     entries
-        .filter(|entry| entry.file_name().to_str().is_some_and(|n| lab.machine_of(n).is_some()))
+        .filter(|entry| {
+            entry
+                .file_name()
+                .to_str()
+                .is_some_and(|n| lab.machine_of(n).is_some())
+        })
         .map(|entry| entry.path())
         .collect()
 }
@@ -62,7 +75,10 @@ pub(crate) fn namespaces(lab: &LabName) -> Vec<PathBuf> {
 /// with the last process, because they exist only in mount namespaces of the machines' own.
 fn remove_namespaces(lab: &LabName) -> Vec<String> {
     let paths = namespaces(lab);
-    let inodes: Vec<u64> = paths.iter().filter_map(|path| process::inode(path)).collect();
+    let inodes: Vec<u64> = paths
+        .iter()
+        .filter_map(|path| process::inode(path))
+        .collect();
     let mut left = process::kill_all_in(&inodes, KILL_PATIENCE);
     for path in paths {
         let name = path.file_name().unwrap_or_default().to_string_lossy();
@@ -76,16 +92,29 @@ fn remove_namespaces(lab: &LabName) -> Vec<String> {
 /// Removes the lab's control groups: on a host with one hierarchy, and on one with a hierarchy per controller.
 fn remove_cgroups(lab: &LabName) -> Vec<String> {
     let root = Path::new(CGROUP_ROOT);
-    let hierarchies = fs::read_dir(root).into_iter().flatten().filter_map(io::Result::ok);
-    let mut groups: Vec<PathBuf> = hierarchies.map(|entry| entry.path().join(lab.as_str())).collect();
+    let hierarchies = fs::read_dir(root)
+        .into_iter()
+        .flatten()
+        .filter_map(io::Result::ok);
+    let mut groups: Vec<PathBuf> = hierarchies
+        .map(|entry| entry.path().join(lab.as_str()))
+        .collect();
     groups.push(root.join(lab.as_str()));
-    groups.iter().filter_map(|group| remove_cgroup(group).err()).collect()
+    groups
+        .iter()
+        .filter_map(|group| remove_cgroup(group).err())
+        .collect()
 }
 
 /// Removes one group and those below it. The kernel refuses for a moment after the last process has died.
 fn remove_cgroup(group: &Path) -> std::result::Result<(), String> {
-    let Ok(below) = fs::read_dir(group) else { return Ok(()) };
-    for entry in below.filter_map(io::Result::ok).filter(|entry| entry.path().is_dir()) {
+    let Ok(below) = fs::read_dir(group) else {
+        return Ok(());
+    };
+    for entry in below
+        .filter_map(io::Result::ok)
+        .filter(|entry| entry.path().is_dir())
+    {
         remove_cgroup(&entry.path())?;
     }
     let deadline = Instant::now() + Duration::from_secs(2);
