@@ -1,0 +1,305 @@
+//! The programs of a machine and their settings. Pure: options in, files and arguments out.
+//!
+//! Paths are those that the machine sees: `/run` is lost with its power, `/var/lib` and `/var/log` are its disk.
+
+use std::time::Duration;
+
+use serde_json::{Value, json};
+
+use crate::plan::{LabName, Machine, POD_CIDRS, SERVICE_CIDRS};
+use crate::programs::CNI_PLUGINS;
+
+/// Where a machine finds the lab's programs.
+pub(crate) const BIN: &str = "/var/lib/lab/bin";
+/// Where a machine finds its settings and keys.
+pub(crate) const ETC: &str = "/var/lib/lab/etc";
+/// containerd's socket.
+pub(crate) const CONTAINERD_SOCKET: &str = "/run/containerd/containerd.sock";
+/// What every pod's first container runs.
+pub(crate) const PAUSE_IMAGE: &str = "lab.local/pause:lab";
+
+/// How kube-proxy translates Service addresses.
+#[derive(
+    Clone,
+    Copy,
+    Debug,
+    Default,
+    PartialEq,
+    Eq,
+    serde::Serialize,
+    serde::Deserialize,
+    clap::ValueEnum,
+)]
+#[serde(rename_all = "lowercase")]
+pub enum ProxyMode {
+    /// The nftables mode.
+    #[default]
+    Nftables,
+    /// The iptables mode, still the most common one.
+    Iptables,
+}
+
+/// A long-lived program of a machine.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) struct Component {
+    /// Also the name of its log.
+    pub name: &'static str,
+    /// The program and its arguments.
+    pub command: Vec<String>,
+}
+
+impl Component {
+    /// One that is in the `cluster` program.
+    fn of_cluster(name: &'static str, flags: &[String]) -> Self {
+        let mut command = vec![format!("{BIN}/cluster"), name.to_owned()];
+        command.extend_from_slice(flags);
+        Self { name, command }
+    }
+
+    /// Whether a process with these words is this component.
+    pub(crate) fn is(name: &str, words: &[String]) -> bool {
+        let is_program = |word: &String| word.rsplit('/').next() == Some(name);
+        match words {
+            [program, component, ..] if program.ends_with("/cluster") => component == name,
+            [program, ..] => is_program(program),
+            [] => false,
+        }
+    }
+}
+
+/// Builds `--name=value` lists, with `ETC` put in place of `@`.
+fn flags(list: &[(&str, &str)]) -> Vec<String> {
+    list.iter().map(|(name, value)| format!("--{name}={}", value.replace('@', ETC))).collect()
+}
+
+/// The parts of the control plane, in the order in which they need one another.
+pub(crate) fn control_plane(machine: Machine, node_monitor_grace: Duration) -> Vec<Component> {
+    vec![
+        Component::of_cluster("etcd", &flags(&[("data-dir", "/var/lib/etcd")])),
+        Component::of_cluster("kube-apiserver", &apiserver_flags(machine)),
+        Component::of_cluster(
+            "kube-controller-manager",
+            &controller_manager_flags(node_monitor_grace),
+        ),
+        Component::of_cluster(
+            "kube-scheduler",
+            &flags(&[("kubeconfig", "@/scheduler.kubeconfig"), ("leader-elect", "false")]),
+        ),
+    ]
+}
+
+fn apiserver_flags(machine: Machine) -> Vec<String> {
+    let address = machine.lan_v4().map(|address| address.to_string()).unwrap_or_default();
+    flags(&[
+        ("advertise-address", &address),
+        ("allow-privileged", "true"),
+        ("authorization-mode", "Node,RBAC"),
+        ("client-ca-file", "@/ca.crt"),
+        ("enable-admission-plugins", "NodeRestriction"),
+        ("etcd-servers", "http://127.0.0.1:2379"),
+        ("kubelet-certificate-authority", "@/ca.crt"),
+        ("kubelet-client-certificate", "@/kubelet-client.crt"),
+        ("kubelet-client-key", "@/kubelet-client.key"),
+        ("kubelet-preferred-address-types", "InternalIP"),
+        ("service-account-issuer", "https://kubernetes.default.svc"),
+        ("service-account-key-file", "@/accounts.pub"),
+        ("service-account-signing-key-file", "@/accounts.key"),
+        ("service-cluster-ip-range", SERVICE_CIDRS),
+        ("tls-cert-file", "@/server.crt"),
+        ("tls-private-key-file", "@/server.key"),
+    ])
+}
+
+fn controller_manager_flags(node_monitor_grace: Duration) -> Vec<String> {
+    let grace = format!("{}s", node_monitor_grace.as_secs());
+    flags(&[
+        ("allocate-node-cidrs", "false"),
+        ("cluster-cidr", POD_CIDRS),
+        ("kubeconfig", "@/controller-manager.kubeconfig"),
+        ("leader-elect", "false"),
+        ("node-monitor-grace-period", &grace),
+        ("node-monitor-period", "1s"),
+        ("root-ca-file", "@/ca.crt"),
+        ("service-account-private-key-file", "@/accounts.key"),
+        ("use-service-account-credentials", "true"),
+    ])
+}
+
+/// The programs of a node, in the order in which they need one another.
+pub(crate) fn node(machine: Machine, proxy: ProxyMode) -> Vec<Component> {
+    let containerd = ["containerd", "--config", &format!("{ETC}/containerd.toml")];
+    vec![
+        Component { name: "containerd", command: containerd.map(str::to_owned).to_vec() },
+        Component::of_cluster("kubelet", &kubelet_flags(machine)),
+        Component::of_cluster("kube-proxy", &proxy_flags(machine, proxy)),
+    ]
+}
+
+fn kubelet_flags(machine: Machine) -> Vec<String> {
+    let addresses = [
+        machine.lan_v4().map(|address| address.to_string()),
+        machine.lan_v6().map(|address| address.to_string()),
+    ];
+    let addresses = addresses.into_iter().flatten().collect::<Vec<_>>().join(",");
+    flags(&[
+        ("config", "@/kubelet.json"),
+        ("kubeconfig", "@/kubelet.kubeconfig"),
+        ("hostname-override", &machine.to_string()),
+        ("node-ip", &addresses),
+    ])
+}
+
+fn proxy_flags(machine: Machine, mode: ProxyMode) -> Vec<String> {
+    let mode = match mode {
+        ProxyMode::Nftables => "nftables",
+        ProxyMode::Iptables => "iptables",
+    };
+    flags(&[
+        ("kubeconfig", "@/proxy.kubeconfig"),
+        ("hostname-override", &machine.to_string()),
+        ("proxy-mode", mode),
+        ("cluster-cidr", POD_CIDRS),
+        // These settings of the kernel cannot be written from a namespace.
+        ("conntrack-max-per-core", "0"),
+        ("conntrack-tcp-timeout-close-wait", "0"),
+        ("conntrack-tcp-timeout-established", "0"),
+    ])
+}
+
+/// kubelet's configuration. A node of the lab shares disk, kernel log and control groups with the host, so what
+/// manages those is switched off.
+pub(crate) fn kubelet_config(
+    lab: &LabName,
+    machine: Machine,
+    node_monitor_grace: Duration,
+) -> Value {
+    json!({
+        "apiVersion": "kubelet.config.k8s.io/v1beta1",
+        "kind": "KubeletConfiguration",
+        "address": "0.0.0.0",
+        "authentication": {
+            "anonymous": {"enabled": false},
+            "webhook": {"enabled": false},
+            "x509": {"clientCAFile": format!("{ETC}/ca.crt")},
+        },
+        "authorization": {"mode": "AlwaysAllow"},
+        "tlsCertFile": format!("{ETC}/kubelet.crt"),
+        "tlsPrivateKeyFile": format!("{ETC}/kubelet.key"),
+        "containerRuntimeEndpoint": format!("unix://{CONTAINERD_SOCKET}"),
+        "cgroupDriver": "cgroupfs",
+        "cgroupRoot": cgroup(lab, machine),
+        "cgroupsPerQOS": false,
+        "enforceNodeAllocatable": [],
+        "failCgroupV1": false,
+        "failSwapOn": false,
+        "featureGates": {"KubeletInUserNamespace": true},
+        "localStorageCapacityIsolation": false,
+        "evictionHard": {"nodefs.available": "0%", "imagefs.available": "0%", "memory.available": "0%"},
+        "imageGCHighThresholdPercent": 100,
+        "imageGCLowThresholdPercent": 99,
+        // The lease is renewed four times within its duration.
+        "nodeLeaseDurationSeconds": node_monitor_grace.as_secs(),
+        "nodeStatusUpdateFrequency": "2s",
+        "resolvConf": format!("{ETC}/resolv.conf"),
+        "volumePluginDir": "/var/lib/kubelet/volume-plugins",
+    })
+}
+
+/// The control group, in every hierarchy, that holds a node's containers.
+fn cgroup(lab: &LabName, machine: Machine) -> String {
+    format!("/{lab}/{machine}")
+}
+
+/// containerd's configuration. Plugins that would write outside of the machine's folders are off.
+pub(crate) fn containerd_config() -> String {
+    format!(
+        r#"version = 2
+disabled_plugins = [
+  "io.containerd.internal.v1.opt",
+  "io.containerd.snapshotter.v1.aufs",
+  "io.containerd.snapshotter.v1.btrfs",
+  "io.containerd.snapshotter.v1.devmapper",
+  "io.containerd.snapshotter.v1.zfs",
+]
+
+[plugins."io.containerd.grpc.v1.cri"]
+  sandbox_image = "{PAUSE_IMAGE}"
+  disable_apparmor = true
+  restrict_oom_score_adj = true
+
+[plugins."io.containerd.grpc.v1.cri".cni]
+  bin_dir = "{CNI_PLUGINS}"
+  conf_dir = "{ETC}/cni"
+
+[plugins."io.containerd.grpc.v1.cri".containerd]
+  snapshotter = "overlayfs"
+
+[plugins."io.containerd.grpc.v1.cri".containerd.runtimes.runc]
+  runtime_type = "io.containerd.runc.v2"
+
+[plugins."io.containerd.grpc.v1.cri".containerd.runtimes.runc.options]
+  SystemdCgroup = false
+"#
+    )
+}
+
+/// The pod network of a node: a cable from each pod to the node, addresses from the node's own networks.
+pub(crate) fn cni_config(machine: Machine) -> Value {
+    let ranges: Vec<Value> = machine
+        .pod_cidrs()
+        .into_iter()
+        .flatten()
+        .map(|subnet| json!([{"subnet": subnet}]))
+        .collect();
+    json!({
+        "cniVersion": "1.0.0",
+        "name": "lab",
+        "plugins": [
+            {
+                "type": "ptp",
+                "ipam": {
+                    "type": "host-local",
+                    "dataDir": "/var/lib/cni/networks",
+                    "ranges": ranges,
+                    "routes": [{"dst": "0.0.0.0/0"}, {"dst": "::/0"}],
+                },
+            },
+            {"type": "portmap", "capabilities": {"portMappings": true}},
+        ],
+    })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn words(text: &str) -> Vec<String> {
+        text.split(' ').map(str::to_owned).collect()
+    }
+
+    #[test]
+    fn components_are_recognised_by_their_words() {
+        let table = [
+            ("kubelet", "/var/lib/lab/bin/cluster kubelet --config=x", true),
+            ("kubelet", "/var/lib/lab/bin/cluster kube-proxy", false),
+            ("kubelet", "grep kubelet", false),
+            ("containerd", "containerd --config x", true),
+            ("containerd", "/usr/bin/containerd-shim-runc-v2 -id x", false),
+        ];
+        for (name, line, expected) in table {
+            assert_eq!(Component::is(name, &words(line)), expected, "{line}");
+        }
+    }
+
+    #[test]
+    fn settings_of_a_node() {
+        let lab = "demo".parse().unwrap();
+        let kubelet = kubelet_config(&lab, Machine::Node(2), Duration::from_secs(8));
+        assert_eq!(kubelet["cgroupRoot"], "/demo/node-2");
+        assert_eq!(kubelet["nodeLeaseDurationSeconds"], 8);
+        let cni = cni_config(Machine::Node(2));
+        assert_eq!(cni["plugins"][0]["ipam"]["ranges"][1][0]["subnet"], "fd00:a4:2::/64");
+        let proxy = &node(Machine::Node(2), ProxyMode::Iptables)[2];
+        assert!(proxy.command.contains(&"--proxy-mode=iptables".to_owned()));
+    }
+}

@@ -1,0 +1,226 @@
+//! The cables of a lab: a switch with a LAN on it, a router to a WAN, and what can be done to them.
+
+use std::net::SocketAddr;
+
+use crate::error::{LabError, Result};
+use crate::namespace::{Namespace, run_on_host};
+use crate::plan::{LabName, Machine, mac_text};
+
+const BRIDGE: &str = "br0";
+const ROUTER_WAN: &str = "wan";
+const INTERNET_INTERFACE: &str = "eth0";
+
+/// The router's IPv4 address on the WAN, at which forwarded ports are reached.
+pub const ROUTER_WAN_V4: &str = "203.0.113.1";
+/// The internet host's IPv4 address.
+pub const INTERNET_V4: &str = "203.0.113.2";
+
+/// The network of one lab. Holds only names; the kernel has the state.
+#[derive(Clone, Debug)]
+pub struct Network {
+    lab: LabName,
+}
+
+impl Network {
+    pub(crate) fn of(lab: &LabName) -> Self {
+        Self { lab: lab.clone() }
+    }
+
+    /// The network namespace of a machine.
+    pub fn namespace(&self, machine: Machine) -> Namespace {
+        Namespace::named(&self.lab.namespace(machine))
+    }
+
+    /// Creates all namespaces and cables for these machines.
+    pub(crate) fn create(&self, nodes: &[Machine], control: Option<Machine>) -> Result<()> {
+        self.create_switch()?;
+        let fixed = [Machine::Router, Machine::Client];
+        for machine in fixed.into_iter().chain(control).chain(nodes.iter().copied()) {
+            self.create_machine(machine, nodes)?;
+        }
+        self.create_wan()
+    }
+
+    fn create_switch(&self) -> Result<()> {
+        let switch = self.create_namespace(Machine::Switch)?;
+        let delay = ["forward_delay", "0", "stp_state", "0"];
+        switch.ip(&[&["link", "add", BRIDGE, "type", "bridge"][..], &delay].concat())?;
+        switch.ip(&["link", "set", BRIDGE, "up"])
+    }
+
+    /// A namespace with `lo` up.
+    fn create_namespace(&self, machine: Machine) -> Result<Namespace> {
+        run_on_host("ip", &["netns", "add", &self.lab.namespace(machine)])?;
+        let namespace = self.namespace(machine);
+        namespace.ip(&["link", "set", "lo", "up"])?;
+        Ok(namespace)
+    }
+
+    /// A machine on the LAN, with addresses and routes.
+    fn create_machine(&self, machine: Machine, nodes: &[Machine]) -> Result<()> {
+        let namespace = self.create_namespace(machine)?;
+        self.plug_in(machine, &namespace)?;
+        if matches!(machine, Machine::Router | Machine::Node(_)) {
+            namespace.set_sysctls(&FORWARDING)?;
+        }
+        let gateway = Machine::Router;
+        if machine != gateway {
+            namespace.route("default", gateway)?;
+            namespace.route("::/0", gateway)?;
+        }
+        // No network plugin spreads the pods' routes here: they are static.
+        for node in nodes.iter().filter(|node| **node != machine) {
+            for cidr in node.pod_cidrs().unwrap_or_default() {
+                namespace.route(&cidr, *node)?;
+            }
+        }
+        Ok(())
+    }
+
+    /// A cable from the machine to a port of the switch that has the machine's name.
+    fn plug_in(&self, machine: Machine, namespace: &Namespace) -> Result<()> {
+        let missing = || LabError::Unknown { lab: self.lab.to_string(), what: machine.to_string() };
+        let (v4, v6) = machine.lan_v4().zip(machine.lan_v6()).ok_or_else(missing)?;
+        let mac = mac_text(machine.mac().ok_or_else(missing)?);
+        let (interface, port) = (machine.interface(), machine.to_string());
+        let switch = self.namespace(Machine::Switch);
+        let peer = ["peer", "name", &port, "netns", &switch.name()];
+        let add = ["link", "add", interface, "address", &mac, "type", "veth"];
+        namespace.ip(&[&add[..], &peer].concat())?;
+        switch.ip(&["link", "set", &port, "master", BRIDGE, "up"])?;
+        namespace.ip(&["link", "set", interface, "up"])?;
+        namespace.ip(&["address", "add", &format!("{v4}/24"), "dev", interface])?;
+        // Without duplicate address detection the address is there at once.
+        namespace.ip(&["address", "add", &format!("{v6}/64"), "dev", interface, "nodad"])
+    }
+
+    /// The internet host and the router's outer side.
+    fn create_wan(&self) -> Result<()> {
+        let (router, internet) =
+            (self.namespace(Machine::Router), self.create_namespace(Machine::Internet)?);
+        let peer = ["peer", "name", INTERNET_INTERFACE, "netns", &internet.name()];
+        router.ip(&[&["link", "add", ROUTER_WAN, "type", "veth"][..], &peer].concat())?;
+        for (side, interface, last) in
+            [(&router, ROUTER_WAN, "1"), (&internet, INTERNET_INTERFACE, "2")]
+        {
+            side.ip(&["link", "set", interface, "up"])?;
+            side.ip(&["address", "add", &format!("203.0.113.{last}/24"), "dev", interface])?;
+            let v6 = format!("2001:db8::{last}/64");
+            side.ip(&["address", "add", &v6, "dev", interface, "nodad"])?;
+        }
+        internet.ip(&["route", "add", "fd00:a0::/64", "via", "2001:db8::1"])?;
+        router.nft(ROUTER_RULES)
+    }
+
+    /// Forwards a port of the router's WAN side to an address on the LAN, as the port forward of a home router does
+    /// (destination NAT).
+    ///
+    /// # Errors
+    /// When the router's packet filter refuses.
+    pub fn forward_port(&self, wan_port: u16, to: SocketAddr) -> Result<()> {
+        let family = if to.is_ipv4() { "ip" } else { "ip6" };
+        let rule = format!(
+            "add rule inet lab prerouting iifname {ROUTER_WAN} meta nfproto ipv{} tcp dport {wan_port} dnat {family} to {to}",
+            if to.is_ipv4() { 4 } else { 6 }
+        );
+        self.namespace(Machine::Router).nft(&rule)
+    }
+
+    /// Takes the machine's cable out of the switch: both ends lose their carrier.
+    ///
+    /// # Errors
+    /// When the machine has no cable.
+    pub fn cable_out(&self, machine: Machine) -> Result<()> {
+        self.set_port(machine, "down")
+    }
+
+    /// Puts the cable back.
+    ///
+    /// # Errors
+    /// When the machine has no cable.
+    pub fn cable_in(&self, machine: Machine) -> Result<()> {
+        self.set_port(machine, "up")
+    }
+
+    fn set_port(&self, machine: Machine, state: &str) -> Result<()> {
+        self.namespace(Machine::Switch).ip(&["link", "set", &machine.to_string(), state])
+    }
+
+    /// Cuts a node off from the API server and from nothing else: its packets to the server are dropped, also those of
+    /// its pods, and those that the node translates to it.
+    ///
+    /// # Errors
+    /// When the node's packet filter refuses.
+    pub fn cut_off_api(&self, node: Machine, control: Machine) -> Result<()> {
+        let server = control.lan_v4().map(|address| address.to_string()).unwrap_or_default();
+        self.namespace(node).nft(&CUT_RULES.replace("SERVER", &server))
+    }
+
+    /// Undoes [`Self::cut_off_api`]. Connections that survived go on.
+    ///
+    /// # Errors
+    /// When the node was not cut off.
+    pub fn heal_api(&self, node: Machine) -> Result<()> {
+        self.namespace(node).nft("delete table inet lab_cut")
+    }
+
+    /// Forgets what a restarting kernel would have forgotten: packet filters, connections, neighbours.
+    pub(crate) fn forget(&self, machine: Machine) -> Result<()> {
+        let namespace = self.namespace(machine);
+        namespace.nft("flush ruleset")?;
+        namespace.ip(&["neighbour", "flush", "all"])?;
+        namespace.run("conntrack", &["-F"]).map(drop)
+    }
+}
+
+/// What a machine that forwards between its interfaces needs. Pods' addresses are usable at once (no DAD).
+const FORWARDING: [(&str, &str); 5] = [
+    ("ipv4/ip_forward", "1"),
+    ("ipv6/conf/all/forwarding", "1"),
+    ("ipv6/conf/default/forwarding", "1"),
+    ("ipv6/conf/default/accept_dad", "0"),
+    ("ipv6/conf/all/accept_dad", "0"),
+];
+
+/// A home router: everything that leaves goes out under its own address; forwarded ports are added to `prerouting`.
+const ROUTER_RULES: &str = "
+table inet lab {
+  chain prerouting { type nat hook prerouting priority dstnat; }
+  chain postrouting {
+    type nat hook postrouting priority srcnat;
+    oifname wan masquerade
+  }
+}";
+
+/// After translation (priority above dstnat), so that the Service address of the API server is covered too.
+const CUT_RULES: &str = "
+table inet lab_cut {
+  chain output {
+    type filter hook output priority filter + 10;
+    ip daddr SERVER tcp dport 6443 drop
+  }
+  chain forward {
+    type filter hook forward priority filter + 10;
+    ip daddr SERVER tcp dport 6443 drop
+  }
+}";
+
+impl Namespace {
+    fn ip(&self, args: &[&str]) -> Result<()> {
+        self.run("ip", args).map(drop)
+    }
+
+    fn nft(&self, rules: &str) -> Result<()> {
+        self.run("nft", &[rules]).map(drop)
+    }
+
+    /// A route over a machine on the LAN, of the destination's own family.
+    fn route(&self, destination: &str, over: Machine) -> Result<()> {
+        let gateway = if destination.contains(':') {
+            over.lan_v6().map(|address| address.to_string())
+        } else {
+            over.lan_v4().map(|address| address.to_string())
+        };
+        self.ip(&["route", "add", destination, "via", &gateway.unwrap_or_default()])
+    }
+}
