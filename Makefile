@@ -1,0 +1,66 @@
+# The one entry for people and for CI. `make help` lists what there is.
+
+# Where the static programs land. They are built with crt-static rather than for musl, so that no further target has
+# to be installed.
+HOST := $(shell rustc -vV 2>/dev/null | sed -n 's/^host: //p')
+PROGRAMS := $(CURDIR)/target/$(HOST)/release
+export ARPEGGIO_PROGRAMS := $(PROGRAMS)
+
+DEMO := cargo run --quiet --package arpeggio-scenarios --bin arpeggio-demo --
+
+.DEFAULT_GOAL := help
+.PHONY: help demo lab clean-lab test check lint unit lab-tests scenarios bench generate setup toolchain programs clean
+
+help: ## List the commands
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-12s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
+
+demo: setup programs ## Run the demo: a real cluster, a power cut, and what a client saw (KEEP=1 leaves it running)
+	@$(DEMO) run
+
+lab: setup programs ## Start a cluster with Arpeggio, leave it running and say how to use it (NODES=n)
+	@$(DEMO) lab
+
+clean-lab: ## Remove every lab of this machine, also what dead ones left
+	@cargo run --quiet --package arpeggio-lab -- down --all
+
+test: setup programs unit lab-tests scenarios ## Run all tests: pure ones, kernel ones, and end to end on real clusters
+
+check: lint unit ## What to run before each commit: format, clippy, docs, unit tests
+
+lint:
+	cargo fmt --all --check
+	cargo clippy --workspace --all-targets --locked -- --deny warnings
+	RUSTDOCFLAGS="--deny warnings" cargo doc --workspace --no-deps --document-private-items --locked --quiet
+	test -z "$$(gofmt -l tests/cluster)"
+
+unit:
+	cargo test --workspace --exclude arpeggio-lab --exclude arpeggio-scenarios --locked --quiet
+	cargo test --package arpeggio-lab --package arpeggio-scenarios --lib --bins --locked --quiet
+
+# One after the other: each starts clusters, and this may be a small machine.
+lab-tests:
+	cargo test --package arpeggio-lab --test '*' --locked -- --test-threads=1
+
+scenarios: ## Run the end-to-end tests only (ONLY=name runs one)
+	cargo test --package arpeggio-scenarios --test scenarios --locked -- --test-threads=1 $(ONLY)
+
+bench: setup programs ## Measure answers and failover side by side with the kernel (JSON lines in target/bench)
+	@$(DEMO) bench
+
+generate: ## Write again what is generated from code (custom resource definitions)
+	UPDATE_GENERATED=1 cargo test --package arpeggio-api --locked --quiet
+
+setup: toolchain
+	@tests/lab/setup.sh
+
+toolchain:
+	@command -v cargo >/dev/null || { echo "Rust is missing: install rustup, then run this again" >&2; exit 1; }
+	@command -v go >/dev/null || { echo "Go is missing: install Go 1.26 or later, then run this again" >&2; exit 1; }
+
+programs: toolchain
+	@echo "programs: building Arpeggio (static, release; some minutes the first time)" >&2
+	@RUSTFLAGS="-C target-feature=+crt-static" cargo build --release --locked --target $(HOST) \
+		--package arpeggio-controller --package arpeggio-speaker --package arpeggio-cli
+
+clean: ## Remove what was built here (the cluster program stays in the user's cache)
+	cargo clean

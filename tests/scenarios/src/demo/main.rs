@@ -1,0 +1,81 @@
+//! The demo: an address outlives its node, on a real cluster, before your eyes.
+
+// A program for people: what it prints is its purpose.
+#![allow(clippy::print_stdout, clippy::print_stderr)]
+#![forbid(unsafe_code)]
+
+mod narrator;
+mod observation;
+mod report;
+mod story;
+mod timeline;
+
+use std::process::ExitCode;
+
+use arpeggio_lab::{LabName, Options, guard};
+use arpeggio_scenarios::Home;
+use clap::{Parser, Subcommand};
+
+/// Shows Arpeggio at work on a real Kubernetes cluster in network namespaces of this machine. Needs root.
+#[derive(Debug, Parser)]
+#[command(name = "arpeggio-demo", version)]
+struct Args {
+    #[command(subcommand)]
+    command: Command,
+    /// The lab's name.
+    #[arg(long, global = true, env = "ARPEGGIO_LAB", default_value = "arpeggio-demo")]
+    name: LabName,
+}
+
+#[derive(Debug, Subcommand)]
+enum Command {
+    /// Run the whole story: install, reach a page, cut the owner's power, watch, clean up.
+    Run {
+        /// Leave the cluster running at the end.
+        #[arg(long, env = "KEEP", value_parser = clap::builder::FalseyValueParser::new())]
+        keep: bool,
+    },
+    /// Start a cluster with Arpeggio, a pool and a page, and leave it running.
+    Lab {
+        /// How many nodes, 1 to 9.
+        #[arg(long, env = "NODES", default_value_t = 3)]
+        nodes: u8,
+    },
+}
+
+fn main() -> ExitCode {
+    guard::run_if_asked();
+    match run(&Args::parse()) {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(error) => {
+            eprintln!("arpeggio-demo: {error:#}");
+            ExitCode::FAILURE
+        }
+    }
+}
+
+fn run(args: &Args) -> anyhow::Result<()> {
+    match args.command {
+        Command::Run { keep } => {
+            let home = Home::start(args.name.as_str(), Options::default())?;
+            story::tell(&home).inspect_err(|_| home.collect())?;
+            end(home, keep, args)
+        }
+        Command::Lab { nodes } => {
+            let options = Options { nodes, ..Options::default() };
+            let home = Home::start(args.name.as_str(), options)?;
+            story::furnish(&home).inspect_err(|_| home.collect())?;
+            end(home, true, args)
+        }
+    }
+}
+
+fn end(home: Home, keep: bool, args: &Args) -> anyhow::Result<()> {
+    if keep {
+        println!("{}", narrator::farewell(&args.name));
+        return Ok(home.lab.keep()?);
+    }
+    home.lab.stop()?;
+    narrator::say("The cluster is gone; nothing is left on this machine.");
+    Ok(())
+}

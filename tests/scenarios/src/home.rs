@@ -1,0 +1,372 @@
+//! A home network with a cluster that Arpeggio is installed in.
+
+use std::{
+    net::{IpAddr, Ipv4Addr},
+    process::Command,
+    time::{Duration, Instant},
+};
+
+use anyhow::{Context as _, ensure};
+use arpeggio_lab::{
+    Lab, LabName, Machine, Options,
+    observe::{ArpReply, ArpWatch},
+    web,
+};
+use nix::sys::signal::Signal;
+use serde_json::{Value, json};
+
+use crate::install::{self, NAMESPACE};
+
+/// The pool that [`Home::add_pool`] makes.
+pub const POOL: &str = "home";
+/// Its addresses.
+pub const POOL_RANGE: &str = "192.168.0.240-192.168.0.250";
+
+/// Generous: nothing here takes longer than a second on a machine at rest.
+const PATIENCE: Duration = Duration::from_secs(30);
+
+/// The first address of [`POOL`].
+pub const fn first_address() -> Ipv4Addr {
+    Ipv4Addr::new(192, 168, 0, 240)
+}
+
+/// A running lab with Arpeggio installed.
+#[derive(Debug)]
+pub struct Home {
+    /// The lab itself, for everything that is not about Arpeggio.
+    pub lab: Lab,
+}
+
+/// A Kubernetes event, as far as users look at it.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct KubernetesEvent {
+    /// `Normal` or `Warning`.
+    pub kind: String,
+    /// One word.
+    pub reason: String,
+    /// A sentence.
+    pub note: String,
+    /// When, as RFC 3339 text; sorts by time.
+    pub at: String,
+}
+
+impl Home {
+    /// Starts a lab and installs Arpeggio. When the installation fails, evidence is collected before the lab goes.
+    ///
+    /// # Errors
+    /// When the host lacks something, or a part does not come up.
+    pub fn start(name: &str, options: Options) -> anyhow::Result<Self> {
+        let name: LabName = name.parse()?;
+        let home = Self { lab: Lab::start(name, options)? };
+        if let Err(error) = install::install(&home.lab) {
+            home.collect();
+            return Err(error);
+        }
+        Ok(home)
+    }
+
+    /// Writes what is known about a failure below `target/lab`.
+    pub fn collect(&self) {
+        if let Err(error) = self.lab.collect() {
+            eprint_line(&format!("evidence is incomplete: {error}"));
+        }
+    }
+
+    /// Makes the pool [`POOL`] with [`POOL_RANGE`].
+    ///
+    /// # Errors
+    /// When the API server refuses it.
+    pub fn add_pool(&self) -> anyhow::Result<()> {
+        self.apply(&pool(POOL, &[POOL_RANGE]))
+    }
+
+    /// Applies an object.
+    ///
+    /// # Errors
+    /// When the API server refuses it.
+    pub fn apply(&self, object: &Value) -> anyhow::Result<()> {
+        self.lab.apply(&object.to_string())?;
+        Ok(())
+    }
+
+    /// Starts `replicas` real nginx pods, the backends of [`service`], and waits until they are ready.
+    ///
+    /// # Errors
+    /// When they do not become ready.
+    pub fn start_web(&self, replicas: u32) -> anyhow::Result<()> {
+        self.lab.apply(&web::manifest(replicas))?;
+        Ok(self.lab.wait_for_rollout("default", "deployment/web", PATIENCE)?)
+    }
+
+    /// The addresses in a Service's status.
+    ///
+    /// # Errors
+    /// When there is no such Service.
+    pub fn addresses(&self, service: &str) -> anyhow::Result<Vec<IpAddr>> {
+        let service = self.lab.get(&["service", service])?;
+        let ingress = service["status"]["loadBalancer"]["ingress"].as_array();
+        let ips = ingress.into_iter().flatten().filter_map(|entry| entry["ip"].as_str());
+        ips.map(|ip| Ok(ip.parse()?)).collect()
+    }
+
+    /// Waits until a Service has an address.
+    ///
+    /// # Errors
+    /// When it does not get one in time; the error has its events.
+    pub fn wait_for_address(&self, service: &str) -> anyhow::Result<IpAddr> {
+        self.wait_until(&format!("Service {service} has an address"), || {
+            let address = self.addresses(service)?.first().copied();
+            address.ok_or_else(|| format!("{:?}", self.events(service)).into())
+        })
+    }
+
+    /// The events about a Service, oldest first.
+    ///
+    /// # Errors
+    /// When they cannot be listed.
+    pub fn events(&self, service: &str) -> anyhow::Result<Vec<KubernetesEvent>> {
+        let selector = format!("--field-selector=regarding.kind=Service,regarding.name={service}");
+        let list = self.lab.get(&["events.events.k8s.io", &selector])?;
+        let items = list["items"].as_array().into_iter().flatten();
+        let text = |value: &Value| value.as_str().unwrap_or_default().to_owned();
+        let mut events: Vec<KubernetesEvent> = items
+            .map(|item| KubernetesEvent {
+                kind: text(&item["type"]),
+                reason: text(&item["reason"]),
+                note: text(&item["note"]),
+                at: text(&item["eventTime"]),
+            })
+            .collect();
+        events.sort_by(|one, other| one.at.cmp(&other.at));
+        Ok(events)
+    }
+
+    /// Waits for an event about a Service.
+    ///
+    /// # Errors
+    /// When there is none in time; the error has those that there are.
+    pub fn wait_for_event(&self, service: &str, reason: &str) -> anyhow::Result<KubernetesEvent> {
+        self.wait_until(&format!("event {reason} on Service {service}"), || {
+            let events = self.events(service)?;
+            let found = events.iter().find(|event| event.reason == reason).cloned();
+            found.ok_or_else(|| format!("{events:?}").into())
+        })
+    }
+
+    /// The lock of an address, if there is one.
+    ///
+    /// # Errors
+    /// When the Leases cannot be listed.
+    pub fn lock(&self, address: IpAddr) -> anyhow::Result<Option<Value>> {
+        let leases = self.lab.get(&["leases", "-n", NAMESPACE])?;
+        let mut items = leases["items"].as_array().into_iter().flatten();
+        let name = format!("address-{address}");
+        Ok(items.find(|lease| lease["metadata"]["name"] == name.as_str()).cloned())
+    }
+
+    /// Who answers for an address within half a second, as a client on the LAN sees it: each machine once.
+    ///
+    /// # Errors
+    /// When the client's raw socket is refused.
+    pub fn who_answers(&self, address: Ipv4Addr) -> anyhow::Result<Vec<Machine>> {
+        let every = Duration::from_millis(50);
+        let watch = ArpWatch::start(&self.lab, Machine::Client, address, every)?;
+        std::thread::sleep(Duration::from_millis(500));
+        let mut machines: Vec<Machine> = Vec::new();
+        for reply in watch.stop()?.replies {
+            let machine = self.machine_of(&reply)?;
+            if !machines.contains(&machine) {
+                machines.push(machine);
+            }
+        }
+        Ok(machines)
+    }
+
+    /// Waits until exactly one node answers for an address.
+    ///
+    /// # Errors
+    /// When none or several do until the end.
+    pub fn wait_for_owner(&self, address: Ipv4Addr) -> anyhow::Result<Machine> {
+        self.wait_until(&format!("one node answers for {address}"), || {
+            match self.who_answers(address)?[..] {
+                [owner] => Ok(owner),
+                ref several => Err(format!("{several:?} answer").into()),
+            }
+        })
+    }
+
+    /// The node whose MAC address a reply names.
+    ///
+    /// # Errors
+    /// When it is nobody's.
+    pub fn machine_of(&self, reply: &ArpReply) -> anyhow::Result<Machine> {
+        let nodes = self.lab.options().node_machines();
+        let machine = nodes.into_iter().find(|node| node.mac() == Some(reply.mac));
+        machine.with_context(|| format!("{:02x?} is the MAC address of no node", reply.mac))
+    }
+
+    /// The name of the speaker's pod on a node.
+    ///
+    /// # Errors
+    /// When there is none.
+    pub fn speaker_on(&self, node: Machine) -> anyhow::Result<String> {
+        let field = format!("--field-selector=spec.nodeName={node}");
+        let label = "-lapp.kubernetes.io/component=speaker";
+        let pods = self.lab.get(&["pods", "-n", NAMESPACE, label, &field])?;
+        let name = pods["items"][0]["metadata"]["name"].as_str();
+        Ok(name.with_context(|| format!("no speaker runs on {node}"))?.to_owned())
+    }
+
+    /// Kills the processes of a container of Arpeggio, as a crash does.
+    ///
+    /// # Errors
+    /// When there are none.
+    pub fn kill_container(&self, pod: &str, container: &str) -> anyhow::Result<()> {
+        for process in self.lab.container(NAMESPACE, pod, container)? {
+            process.signal(Signal::SIGKILL)?;
+        }
+        Ok(())
+    }
+
+    /// How often the first container of a pod of Arpeggio was restarted.
+    ///
+    /// # Errors
+    /// When there is no such pod.
+    pub fn container_restarts(&self, pod: &str) -> anyhow::Result<u64> {
+        let pod = self.lab.get(&["pod", "-n", NAMESPACE, pod])?;
+        Ok(pod["status"]["containerStatuses"][0]["restartCount"].as_u64().unwrap_or_default())
+    }
+
+    /// How often an address has moved to another node.
+    ///
+    /// # Errors
+    /// When it has no lock.
+    pub fn moves(&self, address: IpAddr) -> anyhow::Result<u64> {
+        let lock = self.lock(address)?.with_context(|| format!("{address} has no lock"))?;
+        Ok(lock["spec"]["leaseTransitions"].as_u64().unwrap_or_default())
+    }
+
+    /// Which session of a node this is, counted from 1.
+    ///
+    /// # Errors
+    /// When it has none.
+    pub fn epoch(&self, node: Machine) -> anyhow::Result<u64> {
+        let session = self.lab.get(&["lease", "-n", NAMESPACE, &format!("session-{node}")])?;
+        session["spec"]["leaseTransitions"].as_u64().context("the session has no epoch")
+    }
+
+    /// Waits until a node has a session that counts.
+    ///
+    /// # Errors
+    /// When it does not get one in time.
+    pub fn wait_for_session(&self, node: Machine) -> anyhow::Result<()> {
+        self.wait_until(&format!("{node} has a session"), || {
+            let name = format!("session-{node}");
+            let session =
+                self.lab.get(&["lease", "-n", NAMESPACE, &name]).map_err(anyhow::Error::from)?;
+            let holder = session["spec"]["holderIdentity"].as_str().unwrap_or_default();
+            if holder.is_empty() { Err(session.to_string().into()) } else { Ok(()) }
+        })
+    }
+
+    /// Moves a Deployment's pods off a node: Kubernetes takes many seconds to notice that pods are lost, and requests
+    /// that it sends to them meanwhile say nothing about the address.
+    ///
+    /// # Errors
+    /// When they do not get ready elsewhere.
+    pub fn keep_pods_off(&self, deployment: &str, node: Machine) -> anyhow::Result<()> {
+        let elsewhere = json!({ "spec": { "template": { "spec": { "affinity": { "nodeAffinity": {
+            "requiredDuringSchedulingIgnoredDuringExecution": { "nodeSelectorTerms": [{
+                "matchExpressions": [{
+                    "key": "kubernetes.io/hostname",
+                    "operator": "NotIn",
+                    "values": [node.to_string()],
+                }],
+            }] },
+        } } } } } });
+        let patch = elsewhere.to_string();
+        self.lab.kubectl(&["patch", "deployment", deployment, "--type=merge", "-p", &patch])?;
+        let workload = format!("deployment/{deployment}");
+        Ok(self.lab.wait_for_rollout("default", &workload, PATIENCE)?)
+    }
+
+    /// What `arpeggio status` prints, run on the control plane.
+    ///
+    /// # Errors
+    /// When it fails.
+    pub fn status(&self) -> anyhow::Result<String> {
+        let mut command = Command::new(install::program("arpeggio")?);
+        command.arg("status").env("KUBECONFIG", self.lab.folders().kubeconfig());
+        let output = self.lab.namespace(Machine::Control).output(&mut command)?;
+        let errors = String::from_utf8_lossy(&output.stderr);
+        ensure!(output.status.success(), "arpeggio status failed: {errors}");
+        Ok(String::from_utf8_lossy(&output.stdout).into_owned())
+    }
+
+    /// Tries until `look` succeeds.
+    ///
+    /// # Errors
+    /// After half a minute, with what was seen last.
+    pub fn wait_until<T>(
+        &self,
+        what: &str,
+        mut look: impl FnMut() -> Result<T, NotYet>,
+    ) -> anyhow::Result<T> {
+        let deadline = Instant::now() + PATIENCE;
+        loop {
+            match look() {
+                Ok(seen) => return Ok(seen),
+                Err(NotYet(last)) => {
+                    ensure!(Instant::now() < deadline, "waited in vain: {what}; last seen: {last}");
+                    std::thread::sleep(Duration::from_millis(50));
+                }
+            }
+        }
+    }
+}
+
+/// What was seen instead of what is waited for.
+#[derive(Debug)]
+pub struct NotYet(String);
+
+impl From<String> for NotYet {
+    fn from(seen: String) -> Self {
+        Self(seen)
+    }
+}
+
+impl From<anyhow::Error> for NotYet {
+    fn from(error: anyhow::Error) -> Self {
+        Self(format!("{error:#}"))
+    }
+}
+
+/// An `AddressPool`.
+pub fn pool(name: &str, addresses: &[&str]) -> Value {
+    json!({
+        "apiVersion": "arpeggio.dev/v1alpha1",
+        "kind": "AddressPool",
+        "metadata": { "name": name },
+        "spec": { "addresses": addresses },
+    })
+}
+
+/// A Service of type LoadBalancer for the pods of [`Home::start_web`], on port 80, that asks for a pool by the
+/// annotation `key`.
+pub fn service(name: &str, key: &str, pool: &str) -> Value {
+    json!({
+        "apiVersion": "v1",
+        "kind": "Service",
+        "metadata": { "name": name, "namespace": "default", "annotations": { key: pool } },
+        "spec": {
+            "type": "LoadBalancer",
+            "selector": { "app": "web" },
+            "ports": [{ "port": 80, "targetPort": 80 }],
+        },
+    })
+}
+
+#[allow(clippy::print_stderr)]
+fn eprint_line(text: &str) {
+    eprintln!("{text}");
+}

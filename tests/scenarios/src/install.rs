@@ -1,0 +1,50 @@
+//! Installs Arpeggio in a lab: images from static programs, then `kubectl apply -k`.
+
+use std::{
+    path::{Path, PathBuf},
+    time::Duration,
+};
+
+use anyhow::{Context as _, ensure};
+use arpeggio_lab::{Image, Lab, web};
+
+/// The namespace of the manifests.
+pub(crate) const NAMESPACE: &str = "arpeggio-system";
+
+/// The tag that the manifests ask for.
+const TAG: &str = "0.1.0";
+
+/// A rollout takes two seconds on a machine at rest.
+const PATIENCE: Duration = Duration::from_secs(90);
+
+/// Builds and imports the images, applies the manifests, waits until everything is ready.
+pub(crate) fn install(lab: &Lab) -> anyhow::Result<()> {
+    let images = [image("controller")?, image("speaker")?, web::nginx_image()?];
+    lab.import(&images)?;
+    lab.kubectl(&["apply", "-k", &root().join("manifests/base").to_string_lossy()])?;
+    lab.wait_for_rollout(NAMESPACE, "deployment/arpeggio-controller", PATIENCE)?;
+    lab.wait_for_rollout(NAMESPACE, "daemonset/arpeggio-speaker", PATIENCE)?;
+    let crd = ["crd/addresspools.arpeggio.dev"];
+    Ok(lab.wait_for(&crd, "condition=Established", PATIENCE)?)
+}
+
+fn image(component: &str) -> anyhow::Result<Image> {
+    let program = program(&format!("arpeggio-{component}"))?;
+    let name = format!("docker.io/arpeggio/{component}:{TAG}");
+    Ok(Image::of_static_program(&name, &program))
+}
+
+/// The static program that `make programs` has built.
+pub(crate) fn program(name: &str) -> anyhow::Result<PathBuf> {
+    let folder = std::env::var_os("ARPEGGIO_PROGRAMS")
+        .map(PathBuf::from)
+        .context("ARPEGGIO_PROGRAMS is not set: run this by way of make, which builds Arpeggio first and says where it is")?;
+    let path = folder.join(name);
+    ensure!(path.is_file(), "{} does not exist: run 'make programs'", path.display());
+    Ok(path)
+}
+
+/// The root of this repository.
+pub(crate) fn root() -> PathBuf {
+    Path::new(env!("CARGO_MANIFEST_DIR")).join("../..")
+}

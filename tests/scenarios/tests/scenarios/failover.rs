@@ -1,0 +1,60 @@
+//! An owner loses its power.
+
+use std::{
+    net::SocketAddr,
+    time::{Duration, Instant},
+};
+
+use anyhow::ensure;
+use arpeggio_lab::{
+    Machine,
+    network::ROUTER_WAN_V4,
+    observe::{RequestLoop, RequestPlan, answers, longest_silence},
+};
+use arpeggio_scenarios::{Home, POOL, first_address, service};
+
+/// At rest it is a third of a second. A busy test machine may take longer, but not as long as a session lasts: then the
+/// wire would not have been the witness.
+const LONGEST_OUTAGE: Duration = Duration::from_secs(3);
+
+const BOOT: Duration = Duration::from_secs(60);
+
+pub(crate) fn an_address_outlives_its_node(home: &Home) -> anyhow::Result<()> {
+    home.add_pool()?;
+    home.start_web(2)?;
+    home.apply(&service("web", "arpeggio.dev/address-pool", POOL))?;
+    let address = home.wait_for_address("web")?;
+    let owner = home.wait_for_owner(first_address())?;
+    home.keep_pods_off("web", owner)?;
+    home.lab.network().forward_port(80, SocketAddr::new(address, 80))?;
+
+    let page = RequestPlan::new(SocketAddr::new(ROUTER_WAN_V4.parse()?, 80));
+    let requests = RequestLoop::start(&home.lab.namespace(Machine::Internet), page)?;
+    let begin = Instant::now();
+    std::thread::sleep(Duration::from_secs(2));
+    home.lab.power_off(owner)?;
+    std::thread::sleep(Duration::from_secs(6));
+    let (end, requests) = (Instant::now(), requests.stop()?);
+
+    let outage = longest_silence(answers(&requests), begin, end).length();
+    ensure!(outage < LONGEST_OUTAGE, "the client was without an answer for {outage:?}");
+    let successor = home.wait_for_owner(first_address())?;
+    ensure!(successor != owner, "{owner} has no power");
+    let told = home.wait_until("an event tells of the move and its reason", || {
+        let events = home.events("web")?;
+        let told = events.iter().any(|event| {
+            event.reason == "nodeAssigned"
+                && event.note.contains(&format!("taken over from {owner}: silent on the wire"))
+        });
+        if told { Ok(()) } else { Err(format!("{events:?}").into()) }
+    });
+    told?;
+
+    home.lab.power_on(owner)?;
+    home.lab.wait_for_boot(owner, BOOT)?;
+    home.wait_for_session(owner)?;
+    std::thread::sleep(Duration::from_secs(4));
+    ensure!(home.wait_for_owner(first_address())? == successor, "the address moved back");
+    ensure!(home.moves(address)? == 1, "one move, not {}", home.moves(address)?);
+    Ok(())
+}

@@ -1,0 +1,102 @@
+//! Processes of Arpeggio end and come back.
+
+use std::time::Duration;
+
+use anyhow::ensure;
+use arpeggio_lab::{
+    Machine,
+    observe::{ArpWatch, longest_silence},
+};
+use arpeggio_scenarios::{Home, POOL, first_address, service};
+
+const KEY: &str = "arpeggio.dev/address-pool";
+const PATIENCE: Duration = Duration::from_secs(90);
+
+pub(crate) fn a_killed_speaker_comes_back_and_nothing_moves(home: &Home) -> anyhow::Result<()> {
+    home.add_pool()?;
+    home.apply(&service("web", KEY, POOL))?;
+    let address = home.wait_for_address("web")?;
+    let owner = home.wait_for_owner(first_address())?;
+    let pod = home.speaker_on(owner)?;
+
+    home.kill_container(&pod, "speaker")?;
+    home.wait_until("its container runs again", || match home.container_restarts(&pod)? {
+        0 => Err("not restarted".to_owned().into()),
+        _ => Ok(()),
+    })?;
+    ensure!(home.wait_for_owner(first_address())? == owner, "the same node answers again");
+    // Longer than a session lasts: had it not been resumed, somebody would take over.
+    std::thread::sleep(Duration::from_secs(12));
+    ensure!(home.who_answers(first_address())? == [owner], "nothing moves");
+    ensure!(home.moves(address)? == 0, "no move was written");
+    ensure!(home.epoch(owner)? == 1, "the session was resumed, not begun anew");
+    Ok(())
+}
+
+pub(crate) fn new_speakers_take_nothing_and_miss_nothing(home: &Home) -> anyhow::Result<()> {
+    home.add_pool()?;
+    home.apply(&service("web", KEY, POOL))?;
+    let address = home.wait_for_address("web")?;
+    let owner = home.wait_for_owner(first_address())?;
+
+    let every = Duration::from_millis(20);
+    let watch = ArpWatch::start(&home.lab, Machine::Client, first_address(), every)?;
+    home.lab.kubectl(&["rollout", "restart", "-n", "arpeggio-system", "daemonset"])?;
+    home.lab.wait_for_rollout("arpeggio-system", "daemonset/arpeggio-speaker", PATIENCE)?;
+    let seen = watch.stop()?;
+
+    let (Some(begin), Some(end)) = (seen.asked.first(), seen.asked.last()) else {
+        anyhow::bail!("nobody asked");
+    };
+    let silence = longest_silence(seen.replies.iter().map(|reply| reply.at), *begin, *end).length();
+    ensure!(silence < Duration::from_secs(1), "no answer for {silence:?} during the upgrade");
+    let others = seen.replies.iter().filter(|reply| Some(reply.mac) != owner.mac()).count();
+    ensure!(others == 0, "{others} answers came from another node");
+    ensure!(home.moves(address)? == 0, "no move was written");
+    Ok(())
+}
+
+pub(crate) fn a_killed_controller_keeps_every_address(home: &Home) -> anyhow::Result<()> {
+    home.add_pool()?;
+    for name in ["one", "two"] {
+        home.apply(&service(name, KEY, POOL))?;
+    }
+    let before = [home.wait_for_address("one")?, home.wait_for_address("two")?];
+
+    // A Service goes and another one comes while nobody looks.
+    home.lab.kubectl(&[
+        "scale",
+        "-n",
+        "arpeggio-system",
+        "deployment/arpeggio-controller",
+        "--replicas=0",
+    ])?;
+    home.wait_until("the controller is gone", || {
+        let label = "-lapp.kubernetes.io/component=controller";
+        let pods =
+            home.lab.get(&["pods", "-n", "arpeggio-system", label]).map_err(anyhow::Error::from)?;
+        match pods["items"].as_array().map(Vec::len) {
+            Some(0) => Ok(()),
+            pods => Err(format!("{pods:?} pods").into()),
+        }
+    })?;
+    home.lab.kubectl(&["delete", "service", "one"])?;
+    home.apply(&service("aaa", KEY, POOL))?;
+    home.lab.kubectl(&[
+        "scale",
+        "-n",
+        "arpeggio-system",
+        "deployment/arpeggio-controller",
+        "--replicas=1",
+    ])?;
+
+    let new = home.wait_for_address("aaa")?;
+    ensure!(home.wait_for_address("two")? == before[1], "an address that is held stays");
+    ensure!(new != before[1], "nobody else gets it");
+    home.wait_until("the lock of the deleted Service is gone or given anew", || {
+        match home.lock(before[0])? {
+            Some(_) if new != before[0] => Err("it is still there".to_owned().into()),
+            _ => Ok(()),
+        }
+    })
+}
