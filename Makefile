@@ -44,7 +44,7 @@ lab-tests:
 scenarios: ## Run the end-to-end tests only (ONLY=name runs one)
 	cargo test --package arpeggio-scenarios --test scenarios --locked -- --test-threads=1 $(ONLY)
 
-bench: setup programs ## Measure answers and failover side by side with the kernel (JSON lines in target/bench)
+bench: setup programs ## Measure answers beside the kernel and failovers (CRASHES=n; JSON lines in target/bench)
 	@$(DEMO) bench
 
 generate: ## Write again what is generated from code (custom resource definitions)

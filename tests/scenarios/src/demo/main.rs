@@ -4,6 +4,7 @@
 #![allow(clippy::print_stdout, clippy::print_stderr)]
 #![forbid(unsafe_code)]
 
+mod bench;
 mod narrator;
 mod observation;
 mod report;
@@ -35,6 +36,12 @@ enum Command {
         #[arg(long, env = "KEEP", value_parser = clap::builder::FalseyValueParser::new())]
         keep: bool,
     },
+    /// Measure ARP answers beside the kernel's, and failovers, in one run.
+    Bench {
+        /// How often an owner's power is cut.
+        #[arg(long, env = "CRASHES", default_value_t = 5)]
+        crashes: u32,
+    },
     /// Start a cluster with Arpeggio, a pool and a page, and leave it running.
     Lab {
         /// How many nodes, 1 to 9.
@@ -60,6 +67,11 @@ fn run(args: &Args) -> anyhow::Result<()> {
             let home = Home::start(args.name.as_str(), Options::default())?;
             story::tell(&home).inspect_err(|_| home.collect())?;
             end(home, keep, args)
+        }
+        Command::Bench { crashes } => {
+            let home = Home::start(args.name.as_str(), Options::default())?;
+            bench::run(&home, crashes).inspect_err(|_| home.collect())?;
+            end(home, false, args)
         }
         Command::Lab { nodes } => {
             let options = Options { nodes, ..Options::default() };
