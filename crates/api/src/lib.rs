@@ -5,6 +5,10 @@
 
 #![forbid(unsafe_code)]
 
+pub mod address_pool;
+pub mod condition;
+pub mod crds;
 pub mod lease;
 pub mod lock;
+pub mod service;
 pub mod session;

@@ -1,0 +1,191 @@
+//! What the controller knows, and what follows from it. No I/O, no clock.
+//!
+//! Watches feed it with [`Watched::apply`], [`Watched::delete`] and [`Watched::reset`]; finished tasks with
+//! [`Index::finish`]. Each call only notes which Services are affected; [`Index::decide`] and [`Index::decide_pools`]
+//! then look at those, once, and return tasks. While a task is under way nothing else is decided about its subject: its
+//! report is what the next decision is based on. Nothing is decided before Services, pools and locks were listed once.
+//!
+//! Who holds an address is known from three sources, in this order: a lock says so; a claim is under way; a Service has
+//! it in its status. The [`Allocator`] keeps the sum of them.
+
+mod decision;
+mod locks;
+mod pools;
+mod services;
+
+#[cfg(test)]
+mod tests;
+
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    net::IpAddr,
+};
+
+use arpeggio_api::{address_pool::AddressPool, service::ServiceRecord};
+use arpeggio_ipam::{Allocator, Owner};
+use k8s_openapi::apimachinery::pkg::apis::meta::v1::Time;
+use kube::ResourceExt;
+
+use crate::{
+    effect::{Effect, Failed, Observed, Report, Subject, Task},
+    index::locks::KnownLock,
+};
+
+/// A kind of object that a watch keeps the index informed of.
+pub(crate) trait Watched<K> {
+    /// The object is new or has changed.
+    fn apply(&mut self, object: K);
+    /// The object is gone.
+    fn delete(&mut self, object: K);
+    /// These and no others exist.
+    fn reset(&mut self, objects: Vec<K>);
+}
+
+/// What the controller knows; see the [module](self) for how it is driven.
+#[derive(Debug, Default)]
+pub(crate) struct Index {
+    /// The `loadBalancerClass` that is ours.
+    class: Option<String>,
+    listed: Listed,
+
+    /// Every Service that is ours, or was.
+    services: BTreeMap<Owner, ServiceRecord>,
+    locks: BTreeMap<IpAddr, KnownLock>,
+    pools: BTreeMap<String, AddressPool>,
+    /// The highest version that the watch of locks has shown.
+    locks_seen: u64,
+
+    allocator: Allocator,
+    /// Addresses whose lock is being created.
+    claiming: BTreeMap<Owner, IpAddr>,
+
+    /// Services to look at.
+    dirty: BTreeSet<Owner>,
+    /// Locks whose Service may be gone.
+    suspects: BTreeSet<IpAddr>,
+    /// Services that got no address: looked at again when there may be one.
+    waiting: BTreeSet<Owner>,
+    pools_dirty: bool,
+
+    busy: BTreeSet<Subject>,
+    failures: BTreeMap<Subject, u32>,
+}
+
+/// Which kinds of objects were listed once.
+#[derive(Debug, Default)]
+struct Listed {
+    services: bool,
+    locks: bool,
+    pools: bool,
+}
+
+/// An object's `resourceVersion`, which grows with every write of its kind.
+fn version(object: &impl ResourceExt) -> u64 {
+    object.resource_version().and_then(|text| text.parse().ok()).unwrap_or_default()
+}
+
+impl Index {
+    /// An index for Services of this `loadBalancerClass`; without one, for those that have none.
+    pub(crate) fn new(class: Option<String>) -> Self {
+        Self { class, ..Self::default() }
+    }
+
+    /// Whether Services, pools and locks were listed once.
+    pub(crate) fn is_complete(&self) -> bool {
+        self.listed.services && self.listed.locks && self.listed.pools
+    }
+
+    /// What is to be done for the Services and locks that were affected since the last call.
+    pub(crate) fn decide(&mut self, now: &Time) -> Vec<Task> {
+        if !self.is_complete() {
+            return Vec::new();
+        }
+        let mut tasks = Vec::new();
+        // To let go may free what somebody waits for, who then is looked at in the next round.
+        while !self.dirty.is_empty() {
+            let (due, later): (BTreeSet<Owner>, _) = std::mem::take(&mut self.dirty)
+                .into_iter()
+                .partition(|owner| !self.busy.contains(&Subject::Service(owner.clone())));
+            // First everybody keeps what they have, only then newcomers choose.
+            for owner in &due {
+                self.recall(owner);
+            }
+            for owner in &due {
+                tasks.extend(self.decide_service(owner, now));
+            }
+            if due.is_empty() {
+                self.dirty = later;
+                break;
+            }
+            self.dirty.extend(later);
+        }
+        tasks.extend(self.release_orphans());
+        tasks
+    }
+
+    /// Takes note of what came of a task.
+    pub(crate) fn finish(&mut self, report: Report) {
+        let Report { subject, result } = report;
+        self.busy.remove(&subject);
+        let claimed = self.look_again(&subject);
+        match result {
+            Err(Failed) if self.knows(&subject) => *self.failures.entry(subject).or_default() += 1,
+            Err(Failed) => {
+                self.failures.remove(&subject);
+            }
+            Ok(observed) => {
+                self.failures.remove(&subject);
+                self.observe(observed, claimed);
+            }
+        }
+    }
+
+    /// Has the subject looked at again. Returns the address that was being claimed for it.
+    fn look_again(&mut self, subject: &Subject) -> Option<IpAddr> {
+        match subject {
+            Subject::Service(owner) => {
+                self.dirty.insert(owner.clone());
+                return self.claiming.remove(owner);
+            }
+            Subject::Lock(address) => {
+                self.suspects.insert(*address);
+                self.dirty.extend(self.locks.get(address).map(|lock| lock.owner.clone()));
+            }
+            Subject::Pool(_) => self.pools_dirty = true,
+        }
+        None
+    }
+
+    fn knows(&self, subject: &Subject) -> bool {
+        match subject {
+            Subject::Service(owner) => self.services.contains_key(owner),
+            Subject::Lock(address) => self.locks.contains_key(address),
+            Subject::Pool(name) => self.pools.contains_key(name),
+        }
+    }
+
+    fn observe(&mut self, observed: Observed, claimed: Option<IpAddr>) {
+        match observed {
+            Observed::Service(service) | Observed::Needed(service) => {
+                self.service_seen(*service);
+            }
+            Observed::Lock(lease) => self.lock_found(&lease, claimed),
+            Observed::NoLock { address, lease_uid } => self.lock_deleted(address, &lease_uid),
+            Observed::Pool(pool) => self.pool_written(*pool),
+        }
+    }
+
+    /// Makes a task of an effect, unless its subject is busy.
+    fn task(&mut self, subject: Subject, effect: Effect) -> Option<Task> {
+        if !self.busy.insert(subject.clone()) {
+            return None;
+        }
+        let failures = self.failures.get(&subject).copied().unwrap_or_default();
+        Some(Task { subject, failures, effect })
+    }
+
+    /// There may be an address for those who got none.
+    fn wake_waiting(&mut self) {
+        self.dirty.append(&mut self.waiting);
+    }
+}

@@ -1,0 +1,99 @@
+//! Pools: what there is to give.
+
+use std::collections::BTreeSet;
+
+use arpeggio_api::address_pool::AddressPool;
+use arpeggio_ipam::{Family, PoolName, PoolState, Usage};
+use k8s_openapi::apimachinery::pkg::apis::meta::v1::Time;
+use kube::ResourceExt;
+
+use super::{Index, Watched, version};
+use crate::effect::{Effect, PoolWrite, Subject, Task};
+
+impl Watched<AddressPool> for Index {
+    fn apply(&mut self, pool: AddressPool) {
+        if self.pool_applied(pool) {
+            self.pools_changed();
+        }
+    }
+
+    fn delete(&mut self, pool: AddressPool) {
+        if self.pools.remove(&pool.name_any()).is_some() {
+            self.pools_changed();
+        }
+    }
+
+    fn reset(&mut self, pools: Vec<AddressPool>) {
+        let present: BTreeSet<String> = pools.iter().map(ResourceExt::name_any).collect();
+        self.pools.retain(|name, _| present.contains(name));
+        for pool in pools {
+            self.pool_applied(pool);
+        }
+        self.pools_changed();
+        self.listed.pools = true;
+    }
+}
+
+impl Index {
+    /// A pool as a write of its status left it.
+    pub(super) fn pool_written(&mut self, pool: AddressPool) {
+        let known = self.pools.get(&pool.name_any());
+        if known.is_some_and(|known| version(known) <= version(&pool)) {
+            self.apply(pool);
+        }
+    }
+
+    /// Whether the change is one that allocation cares about.
+    fn pool_applied(&mut self, pool: AddressPool) -> bool {
+        self.pools_dirty = true;
+        let essence = |pool: &AddressPool| (pool.creation_timestamp(), pool.spec.clone());
+        let after = essence(&pool);
+        let before = self.pools.insert(pool.name_any(), pool);
+        before.is_none_or(|before| essence(&before) != after)
+    }
+
+    /// Older pools come first, so that a new pool never takes an old one out of use.
+    fn pools_changed(&mut self) {
+        let mut pools: Vec<&AddressPool> = self.pools.values().collect();
+        pools.sort_by_key(|pool| pool.creation_timestamp().map(|time| time.0));
+        self.allocator.set_pools(pools.into_iter().map(AddressPool::to_pool));
+        self.pools_dirty = true;
+        self.wake_waiting();
+    }
+
+    /// The pools' statuses that have to be written. Called now and then rather than at each change, since each
+    /// allocation changes them.
+    pub(crate) fn decide_pools(&mut self, now: &Time) -> Vec<Task> {
+        if !self.is_complete() || !std::mem::take(&mut self.pools_dirty) {
+            return Vec::new();
+        }
+        let writes: Vec<PoolWrite> = self
+            .allocator
+            .pools()
+            .filter_map(|(name, state)| self.pool_write(name, state, now))
+            .collect();
+        writes.into_iter().filter_map(|write| self.write_pool(write)).collect()
+    }
+
+    fn pool_write(&self, name: &PoolName, state: PoolState<'_>, now: &Time) -> Option<PoolWrite> {
+        let pool = self.pools.get(name.as_str())?;
+        let status = pool.status_with(state, |family| self.usage(name, family), now.clone());
+        let changed = pool.status.as_ref() != Some(&status);
+        changed.then(|| PoolWrite { name: name.to_string(), status })
+    }
+
+    fn write_pool(&mut self, write: PoolWrite) -> Option<Task> {
+        let subject = Subject::Pool(write.name.clone());
+        self.task(subject, Effect::WritePool(Box::new(write)))
+    }
+
+    fn usage(&self, pool: &PoolName, family: Family) -> Usage {
+        self.allocator.usage(pool, family).unwrap_or_default()
+    }
+
+    /// How full every pool is.
+    pub(crate) fn usages(&self) -> impl Iterator<Item = (&PoolName, Family, Usage)> {
+        let of_pool = |name| Family::ALL.map(|family| (name, family, self.usage(name, family)));
+        self.allocator.pools().flat_map(move |(name, _)| of_pool(name))
+    }
+}

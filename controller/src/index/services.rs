@@ -1,0 +1,97 @@
+//! Services: who wants an address, and who has one.
+
+use std::collections::BTreeSet;
+
+use arpeggio_api::service::{self, Ingress, ServiceRecord};
+use arpeggio_ipam::Owner;
+use k8s_openapi::api::core::v1::Service;
+
+use super::{Index, Watched};
+
+fn owner(service: &Service) -> Owner {
+    Owner::from(service::reference(service).uid)
+}
+
+impl Watched<Service> for Index {
+    fn apply(&mut self, service: Service) {
+        let (owner, record) =
+            (owner(&service), ServiceRecord::parse(&service, self.class.as_deref()));
+        let known = self.services.get(&owner);
+        if known.is_some_and(|known| known.version > record.version) {
+            return;
+        }
+        let nothing_said = record.ingress.is_empty() && record.condition.is_none();
+        if record.request.is_none() && nothing_said && self.locked_by(&owner).is_empty() {
+            self.service_gone(&owner);
+            return;
+        }
+        self.services.insert(owner.clone(), record);
+        self.dirty.insert(owner);
+    }
+
+    fn delete(&mut self, service: Service) {
+        self.service_gone(&owner(&service));
+    }
+
+    fn reset(&mut self, services: Vec<Service>) {
+        let present: BTreeSet<Owner> = services.iter().map(owner).collect();
+        let gone: Vec<Owner> =
+            self.services.keys().filter(|it| !present.contains(it)).cloned().collect();
+        for owner in gone {
+            self.service_gone(&owner);
+        }
+        for service in services {
+            self.apply(service);
+        }
+        self.listed.services = true;
+    }
+}
+
+impl Index {
+    /// A Service as a task saw it. Only the watch says which Services exist: one that it has seen go stays gone.
+    pub(super) fn service_seen(&mut self, service: Service) {
+        if self.services.contains_key(&owner(&service)) {
+            self.apply(service);
+        }
+    }
+
+    fn service_gone(&mut self, owner: &Owner) {
+        if self.services.remove(owner).is_some() {
+            self.waiting.remove(owner);
+            self.suspects.extend(self.locked_by(owner));
+            self.dirty.insert(owner.clone());
+        }
+    }
+
+    /// Brings what the allocator knows of `owner` in line with locks, claims and status: lets go of what has no reason
+    /// any more, and holds what the status says, unless somebody else holds it.
+    pub(super) fn recall(&mut self, owner: &Owner) {
+        let stated = self.services.get(owner).map(|record| &record.ingress);
+        let has_reason = |address| {
+            self.has_lock(owner, address)
+                || self.claiming.get(owner) == Some(&address)
+                || stated.is_some_and(|ingress| ingress.addresses.contains(&address))
+        };
+        let (held, loose): (Vec<_>, Vec<_>) =
+            self.allocator.held_by(owner).partition(|address| has_reason(*address));
+        let ours = |address| {
+            self.allocator.pool_of(address).is_some() || stated.is_some_and(Ingress::is_ours)
+        };
+        let adopted: Vec<_> = stated
+            .into_iter()
+            .flat_map(|ingress| &ingress.addresses)
+            .filter(|address| !held.contains(address) && ours(**address))
+            .copied()
+            .collect();
+        for address in adopted {
+            // Refused where somebody else holds it, which the decision will see.
+            self.pools_dirty |= self.allocator.claim(owner, address).is_ok();
+        }
+        for address in &loose {
+            self.pools_dirty |= self.allocator.release(owner, *address);
+        }
+        if !loose.is_empty() {
+            self.wake_waiting();
+        }
+    }
+}

@@ -1,0 +1,277 @@
+//! Histories, and what the index makes of them.
+
+mod cluster;
+mod simulation;
+
+use std::net::IpAddr;
+
+use arpeggio_api::{lock, service::ServiceRecord};
+use arpeggio_runtime::events::News;
+use k8s_openapi::api::coordination::v1::Lease;
+
+use super::*;
+use cluster::{Cluster, Controller};
+
+/// One controller that is told of everything at once.
+struct Lab {
+    cluster: Cluster,
+    controller: Controller,
+    /// What users were told, in order.
+    told: Vec<News>,
+    /// The writes that were made, in order.
+    writes: Vec<&'static str>,
+}
+
+impl Lab {
+    fn with_pools(pools: &[(&str, &[&str])]) -> Self {
+        let mut cluster = Cluster::default();
+        for (name, addresses) in pools {
+            cluster.set_pool(name, addresses);
+        }
+        let controller = Controller::started(&cluster);
+        let mut lab = Self { cluster, controller, told: Vec::new(), writes: Vec::new() };
+        lab.settle();
+        lab.writes.clear();
+        lab
+    }
+
+    /// Lets everything happen until nothing does.
+    fn settle(&mut self) {
+        loop {
+            self.controller.hear_all(&self.cluster);
+            let tasks = self.controller.decide();
+            if tasks.is_empty() {
+                return;
+            }
+            for task in tasks {
+                self.note(&task);
+                let report = self.cluster.perform_at_once(task);
+                self.controller.index.finish(report);
+            }
+        }
+    }
+
+    fn note(&mut self, task: &Task) {
+        self.writes.push(match &task.effect {
+            Effect::Claim(_) => "claim",
+            Effect::Release(_) => "release",
+            Effect::WriteService(_) => "service",
+            Effect::WritePool(_) => "pool",
+        });
+        if let Effect::WriteService(write) = &task.effect {
+            self.told.extend(write.news.clone());
+        }
+    }
+
+    fn restart(&mut self) {
+        self.controller = Controller::started(&self.cluster);
+        self.writes.clear();
+        self.settle();
+    }
+
+    fn create(&mut self, name: &str) {
+        self.cluster.create_service(name, &[]);
+        self.settle();
+    }
+
+    fn record(&self, name: &str) -> ServiceRecord {
+        ServiceRecord::parse(self.cluster.service(name), None)
+    }
+
+    fn addresses(&self, name: &str) -> Vec<String> {
+        self.record(name).ingress.addresses.iter().map(IpAddr::to_string).collect()
+    }
+
+    fn says(&self, name: &str) -> String {
+        self.record(name).condition.map(|it| format!("{}: {}", it.status, it.message)).unwrap()
+    }
+
+    fn locks(&self) -> Vec<String> {
+        self.cluster.leases().map(|lease| lease.metadata.name.clone().unwrap()).collect()
+    }
+
+    fn last_note(&self) -> &str {
+        &self.told.last().unwrap().note
+    }
+}
+
+const HOME: (&str, &[&str]) = ("home", &["10.0.0.1-10.0.0.2"]);
+
+#[test]
+fn an_allocation_costs_two_writes_and_rest_costs_none() {
+    let mut lab = Lab::with_pools(&[HOME]);
+    lab.create("web");
+    assert_eq!(lab.addresses("web"), ["10.0.0.1"]);
+    assert_eq!(lab.says("web"), "True: 10.0.0.1 assigned");
+    assert_eq!(lab.last_note(), "Assigned 10.0.0.1 from pool home");
+    assert_eq!(lab.locks(), ["address-10.0.0.1"]);
+    assert_eq!(lab.writes, ["claim", "service"]);
+    lab.restart();
+    assert_eq!(lab.writes, [""; 0]);
+}
+
+#[test]
+fn nothing_is_decided_before_everything_was_listed() {
+    let mut cluster = Cluster::default();
+    cluster.set_pool(HOME.0, HOME.1);
+    let web = cluster.create_service("web", &[]);
+    let mut index = Index::default();
+    Watched::<AddressPool>::reset(&mut index, cluster.pools().cloned().collect());
+    index.reset(vec![web]);
+    assert!(index.decide(&cluster::now()).is_empty());
+    Watched::<Lease>::reset(&mut index, Vec::new());
+    assert_eq!(index.decide(&cluster::now()).len(), 1);
+}
+
+#[test]
+fn who_waits_is_told_why_once_and_served_when_there_is_an_address() {
+    let mut lab = Lab::with_pools(&[HOME]);
+    for name in ["a", "b", "c"] {
+        lab.create(name);
+    }
+    assert_eq!(lab.addresses("c"), [""; 0]);
+    assert!(lab.says("c").starts_with("False: no pool has an IPv4 address to give"));
+    let told = lab.told.len();
+    lab.restart();
+    assert_eq!((lab.told.len(), lab.writes.len()), (told, 0));
+
+    lab.cluster.delete_service("a");
+    lab.settle();
+    assert_eq!(lab.addresses("c"), ["10.0.0.1"]);
+    assert_eq!(lab.writes, ["release", "claim", "service"]);
+}
+
+#[test]
+fn a_pool_that_appears_serves_who_asked_for_it() {
+    let mut lab = Lab::with_pools(&[HOME]);
+    lab.cluster.create_service("web", &[("arpeggio.dev/address-pool", "extern")]);
+    lab.settle();
+    assert_eq!(lab.last_note(), "no pool named \"extern\"; existing pools: home");
+    lab.cluster.set_pool("extern", &["10.1.0.1"]);
+    lab.settle();
+    assert_eq!(lab.addresses("web"), ["10.1.0.1"]);
+}
+
+#[test]
+fn what_a_service_has_it_keeps_when_pools_go_and_annotations_change() {
+    let mut lab = Lab::with_pools(&[HOME]);
+    lab.create("web");
+    lab.cluster.delete_pool("home");
+    lab.cluster.annotate("web", "arpeggio.dev/address-pool", "elsewhere");
+    lab.settle();
+    lab.restart();
+    assert_eq!(lab.addresses("web"), ["10.0.0.1"]);
+    assert_eq!(lab.writes, [""; 0]);
+
+    lab.cluster.delete_lease("address-10.0.0.1");
+    lab.settle();
+    assert_eq!(lab.locks(), ["address-10.0.0.1"], "a lost lock is made again");
+}
+
+#[test]
+fn a_service_that_is_no_load_balancer_any_more_gives_its_address_back() {
+    let mut lab = Lab::with_pools(&[HOME]);
+    lab.create("web");
+    lab.cluster.set_type("web", "ClusterIP");
+    lab.settle();
+    assert_eq!((lab.addresses("web"), lab.locks()), (vec![], vec![]));
+    assert_eq!(lab.record("web").condition, None);
+    assert_eq!(lab.writes, ["claim", "service", "service", "release"]);
+    assert_eq!(lab.told.last().unwrap().reason, "ClearAssignment");
+}
+
+#[test]
+fn a_service_that_waited_and_is_no_load_balancer_any_more_is_not_accused_for_ever() {
+    let mut lab = Lab::with_pools(&[]);
+    lab.create("web");
+    assert_eq!(lab.says("web"), "False: there are no pools: create one");
+    lab.cluster.set_type("web", "ClusterIP");
+    lab.settle();
+    assert_eq!(lab.record("web").condition, None);
+    assert_eq!(lab.told.len(), 1);
+}
+
+#[test]
+fn load_balancers_of_another_class_are_left_alone() {
+    let mut lab = Lab::with_pools(&[HOME]);
+    lab.create("web");
+    lab.cluster.delete_lease("address-10.0.0.1");
+    let index = Index::new(Some("other".to_owned()));
+    lab.controller = Controller::restarted(index, &lab.cluster);
+    lab.writes.clear();
+    lab.settle();
+    assert_eq!(lab.addresses("web"), ["10.0.0.1"]);
+    assert_eq!(lab.writes, [""; 0]);
+}
+
+#[test]
+fn releases_that_nobody_saw_are_made_up_for_at_the_start() {
+    let mut lab = Lab::with_pools(&[HOME]);
+    lab.create("web");
+    lab.cluster.delete_service("web");
+    lab.restart();
+    assert_eq!(lab.locks(), [""; 0]);
+}
+
+#[test]
+fn who_has_an_address_comes_before_who_wants_one() {
+    let mut lab = Lab::with_pools(&[HOME]);
+    // As another load balancer left it: no lock, no condition.
+    lab.cluster.create_service("z", &[]);
+    lab.cluster.set_ingress("z", "10.0.0.1", "metallb");
+    lab.cluster.create_service("a", &[]);
+    lab.restart();
+    assert_eq!(lab.addresses("z"), ["10.0.0.1"]);
+    assert_eq!(lab.addresses("a"), ["10.0.0.2"]);
+}
+
+#[test]
+fn a_status_that_somebody_else_wrote_stays_untouched() {
+    let mut lab = Lab::with_pools(&[HOME]);
+    lab.cluster.create_service("web", &[]);
+    lab.cluster.set_ingress("web", "203.0.113.9", "cloud");
+    lab.settle();
+    assert_eq!(lab.addresses("web"), ["203.0.113.9"]);
+    assert!(lab.says("web").starts_with("False: status.loadBalancer was written by cloud"));
+    assert_eq!(lab.locks(), [""; 0]);
+}
+
+#[test]
+fn a_lock_of_somebody_else_means_another_address() {
+    let mut lab = Lab::with_pools(&[HOME]);
+    lab.cluster.create_foreign_lease(&lock::name("10.0.0.1".parse().unwrap()));
+    lab.create("web");
+    assert_eq!(lab.addresses("web"), ["10.0.0.2"]);
+    assert_eq!(lab.locks(), ["address-10.0.0.1", "address-10.0.0.2"]);
+}
+
+#[test]
+fn both_families_are_refused_rather_than_half_given() {
+    let mut lab = Lab::with_pools(&[HOME]);
+    lab.cluster.create_service("web", &[]);
+    lab.cluster.require_dual_stack("web");
+    lab.settle();
+    assert!(lab.says("web").starts_with("False: ipFamilyPolicy is RequireDualStack"));
+}
+
+#[test]
+fn pools_report_their_state_once() {
+    let mut lab = Lab::with_pools(&[HOME, ("late", &["10.0.0.2-10.0.0.9"])]);
+    lab.create("web");
+    let mut pool_writes = || {
+        let tasks = lab.controller.index.decide_pools(&cluster::now());
+        let names = tasks.iter().map(|task| format!("{:?}", task.subject)).collect::<Vec<_>>();
+        for task in tasks {
+            let report = lab.cluster.perform_at_once(task);
+            lab.controller.index.finish(report);
+        }
+        names
+    };
+    assert_eq!(pool_writes(), [r#"Pool("home")"#, r#"Pool("late")"#]);
+    assert_eq!(pool_writes(), [""; 0]);
+    let written = lab.cluster.pools().map(|pool| pool.status.clone().unwrap());
+    let states: Vec<_> =
+        written.map(|it| (it.ipv4.unwrap(), it.conditions[0].reason.clone())).collect();
+    assert_eq!((states[0].0.used, states[0].0.free, states[0].1.as_str()), (1, 1, "Valid"));
+    assert_eq!((states[1].0.used, states[1].0.free, states[1].1.as_str()), (0, 0, "Overlapping"));
+}

@@ -1,0 +1,332 @@
+//! A model of the API server, as far as the controller needs one: versions, conflicts, preconditions, watches.
+
+use std::collections::BTreeMap;
+
+use arpeggio_api::{
+    address_pool::{AddressItem, AddressPool, AddressPoolSpec},
+    lock,
+    service::{FIELD_MANAGER, reference},
+};
+use k8s_openapi::{
+    api::{
+        coordination::v1::Lease,
+        core::v1::{LoadBalancerIngress, LoadBalancerStatus, Service, ServiceSpec, ServiceStatus},
+    },
+    apimachinery::pkg::apis::meta::v1::{FieldsV1, ManagedFieldsEntry, ObjectMeta, Time},
+    jiff::Timestamp,
+};
+use kube::ResourceExt as _;
+use serde_json::json;
+
+use super::super::*;
+use crate::effect::{Failed, Release, ServiceWrite};
+
+/// All that is stored, and all that ever happened.
+#[derive(Default)]
+pub(super) struct Cluster {
+    version: u64,
+    /// By uid.
+    services: BTreeMap<String, Service>,
+    leases: BTreeMap<String, Lease>,
+    pools: BTreeMap<String, AddressPool>,
+    log: Log,
+}
+
+#[derive(Default)]
+struct Log {
+    services: Vec<Change<Service>>,
+    leases: Vec<Change<Lease>>,
+    pools: Vec<Change<AddressPool>>,
+}
+
+#[derive(Clone)]
+enum Change<K> {
+    Applied(K),
+    Deleted(K),
+}
+
+/// One of the three watches.
+#[derive(Debug, Clone, Copy)]
+pub(super) enum Watch {
+    Services,
+    Leases,
+    Pools,
+}
+
+impl Watch {
+    pub(super) const ALL: [Self; 3] = [Self::Services, Self::Leases, Self::Pools];
+}
+
+/// A controller without its executor, and how far each of its watches is.
+pub(super) struct Controller {
+    pub(super) index: Index,
+    heard: [usize; 3],
+}
+
+pub(super) fn now() -> Time {
+    Time(Timestamp::UNIX_EPOCH)
+}
+
+impl Controller {
+    /// Lists everything; the watches go on from there.
+    pub(super) fn started(cluster: &Cluster) -> Self {
+        Self::restarted(Index::default(), cluster)
+    }
+
+    pub(super) fn restarted(mut index: Index, cluster: &Cluster) -> Self {
+        index.reset(cluster.services.values().cloned().collect::<Vec<Service>>());
+        index.reset(cluster.leases().cloned().collect::<Vec<Lease>>());
+        index.reset(cluster.pools().cloned().collect::<Vec<AddressPool>>());
+        let Log { services, leases, pools } = &cluster.log;
+        Self { index, heard: [services.len(), leases.len(), pools.len()] }
+    }
+
+    pub(super) fn decide(&mut self) -> Vec<Task> {
+        self.index.decide(&now())
+    }
+
+    /// Hears of the next change on one watch; false when there is none.
+    pub(super) fn hear(&mut self, watch: Watch, cluster: &Cluster) -> bool {
+        let heard = &mut self.heard[watch as usize];
+        let more = match watch {
+            Watch::Services => pass(cluster.log.services.get(*heard), &mut self.index),
+            Watch::Leases => pass(cluster.log.leases.get(*heard), &mut self.index),
+            Watch::Pools => pass(cluster.log.pools.get(*heard), &mut self.index),
+        };
+        *heard += usize::from(more);
+        more
+    }
+
+    pub(super) fn hear_all(&mut self, cluster: &Cluster) {
+        for watch in Watch::ALL {
+            while self.hear(watch, cluster) {}
+        }
+    }
+}
+
+fn pass<K: Clone>(change: Option<&Change<K>>, index: &mut impl Watched<K>) -> bool {
+    match change.cloned() {
+        Some(Change::Applied(object)) => index.apply(object),
+        Some(Change::Deleted(object)) => index.delete(object),
+        None => return false,
+    }
+    true
+}
+
+/// What users do.
+impl Cluster {
+    pub(super) fn create_service(&mut self, name: &str, annotations: &[(&str, &str)]) -> Service {
+        let annotations = annotations.iter().map(|(key, value)| ((*key).into(), (*value).into()));
+        let uid = format!("{name}-{}", self.version);
+        let service = Service {
+            metadata: ObjectMeta {
+                namespace: Some("default".into()),
+                name: Some(name.into()),
+                uid: Some(uid.clone()),
+                annotations: Some(annotations.collect()),
+                ..ObjectMeta::default()
+            },
+            spec: Some(ServiceSpec {
+                type_: Some("LoadBalancer".into()),
+                ip_families: Some(vec!["IPv4".into()]),
+                ..ServiceSpec::default()
+            }),
+            ..Service::default()
+        };
+        self.store_service(service);
+        self.services[&uid].clone()
+    }
+
+    pub(super) fn delete_service(&mut self, name: &str) {
+        let uid = self.uid(name);
+        let mut service = self.services.remove(&uid).unwrap();
+        self.stamp(&mut service.metadata);
+        self.log.services.push(Change::Deleted(service));
+    }
+
+    pub(super) fn set_type(&mut self, name: &str, type_: &str) {
+        self.change(name, |service| service.spec.as_mut().unwrap().type_ = Some(type_.into()));
+    }
+
+    pub(super) fn require_dual_stack(&mut self, name: &str) {
+        self.change(name, |service| {
+            service.spec.as_mut().unwrap().ip_family_policy = Some("RequireDualStack".into());
+        });
+    }
+
+    pub(super) fn annotate(&mut self, name: &str, key: &str, value: &str) {
+        self.change(name, |service| {
+            service.annotations_mut().insert(key.into(), value.into());
+        });
+    }
+
+    pub(super) fn set_ingress(&mut self, name: &str, address: &str, manager: &str) {
+        self.change(name, |service| set_ingress(service, &[address.parse().unwrap()], manager));
+    }
+
+    pub(super) fn set_pool(&mut self, name: &str, addresses: &[&str]) {
+        let addresses = addresses.iter().map(|text| AddressItem((*text).into())).collect();
+        let mut pool = AddressPool::new(name, AddressPoolSpec { addresses, auto_assign: true });
+        pool.metadata.creation_timestamp = Some(now());
+        self.store_pool(pool);
+    }
+
+    pub(super) fn delete_pool(&mut self, name: &str) {
+        let pool = self.pools.remove(name).unwrap();
+        self.log.pools.push(Change::Deleted(pool));
+    }
+
+    pub(super) fn delete_lease(&mut self, name: &str) {
+        let mut lease = self.leases.remove(name).unwrap();
+        self.stamp(&mut lease.metadata);
+        self.log.leases.push(Change::Deleted(lease));
+    }
+
+    /// One without our label, which the watch does not show.
+    pub(super) fn create_foreign_lease(&mut self, name: &str) {
+        let metadata = ObjectMeta { name: Some(name.into()), ..ObjectMeta::default() };
+        self.leases.insert(name.into(), Lease { metadata, spec: None });
+    }
+}
+
+/// What is stored.
+impl Cluster {
+    pub(super) fn service(&self, name: &str) -> &Service {
+        &self.services[&self.uid(name)]
+    }
+
+    pub(super) fn has_service(&self, name: &str) -> bool {
+        self.services.values().any(|service| service.name_any() == name)
+    }
+
+    pub(super) fn services(&self) -> impl Iterator<Item = &Service> {
+        self.services.values()
+    }
+
+    pub(super) fn leases(&self) -> impl Iterator<Item = &Lease> {
+        self.leases.values()
+    }
+
+    pub(super) fn pools(&self) -> impl Iterator<Item = &AddressPool> {
+        self.pools.values()
+    }
+
+    fn uid(&self, name: &str) -> String {
+        let found = self.services.iter().find(|(_, service)| service.name_any() == name);
+        found.unwrap_or_else(|| panic!("no Service {name}")).0.clone()
+    }
+
+    fn change(&mut self, name: &str, change: impl FnOnce(&mut Service)) {
+        let mut service = self.service(name).clone();
+        change(&mut service);
+        self.store_service(service);
+    }
+
+    fn stamp(&mut self, metadata: &mut ObjectMeta) {
+        self.version += 1;
+        metadata.resource_version = Some(self.version.to_string());
+    }
+
+    fn store_service(&mut self, mut service: Service) {
+        self.stamp(&mut service.metadata);
+        self.log.services.push(Change::Applied(service.clone()));
+        self.services.insert(reference(&service).uid, service);
+    }
+
+    fn store_pool(&mut self, mut pool: AddressPool) {
+        self.stamp(&mut pool.metadata);
+        self.log.pools.push(Change::Applied(pool.clone()));
+        self.pools.insert(pool.name_any(), pool);
+    }
+}
+
+/// What controllers do.
+impl Cluster {
+    /// All that a task does, without anything in between.
+    pub(super) fn perform_at_once(&mut self, task: Task) -> Report {
+        let result = match &task.effect {
+            Effect::Release(release) => match self.needing(release) {
+                Some(service) => Ok(Observed::Needed(Box::new(service))),
+                None => Ok(self.delete(release)),
+            },
+            effect => self.perform(effect),
+        };
+        Report { subject: task.subject, result }
+    }
+
+    /// A task that is a single request, or the first one of a claim (the second only reads).
+    pub(super) fn perform(&mut self, effect: &Effect) -> Result<Observed, Failed> {
+        match effect {
+            Effect::Claim(claim) => {
+                let lease = self.create_lease(claim.created());
+                Ok(Observed::Lock(Box::new(lease)))
+            }
+            Effect::Release(_) => panic!("a release is two requests"),
+            Effect::WriteService(write) => self.write_service(write),
+            Effect::WritePool(write) => {
+                let mut pool = self.pools.get(&write.name).ok_or(Failed)?.clone();
+                pool.status = Some(write.status.clone());
+                self.store_pool(pool);
+                Ok(Observed::Pool(Box::new(self.pools[&write.name].clone())))
+            }
+        }
+    }
+
+    /// The lock that is there afterwards, whoever created it.
+    fn create_lease(&mut self, mut lease: Lease) -> Lease {
+        let name = lease.name_any();
+        if !self.leases.contains_key(&name) {
+            self.stamp(&mut lease.metadata);
+            lease.metadata.uid = Some(format!("lease-{}", self.version));
+            self.log.leases.push(Change::Applied(lease.clone()));
+            self.leases.insert(name.clone(), lease);
+        }
+        self.leases[&name].clone()
+    }
+
+    /// The first request of a release.
+    pub(super) fn needing(&self, release: &Release) -> Option<Service> {
+        let mut services = self.services.values();
+        services.find(|service| release.is_needed_by(service, None)).cloned()
+    }
+
+    /// The second request of a release.
+    pub(super) fn delete(&mut self, release: &Release) -> Observed {
+        let name = lock::name(release.address);
+        let uid = self.leases.get(&name).and_then(ResourceExt::uid);
+        if uid.as_ref() == Some(&release.lease_uid) {
+            self.delete_lease(&name);
+        }
+        Observed::NoLock { address: release.address, lease_uid: release.lease_uid.clone() }
+    }
+
+    fn write_service(&mut self, write: &ServiceWrite) -> Result<Observed, Failed> {
+        let uid = &write.record.service.uid;
+        let mut service = self.services.get(uid).ok_or(Failed)?.clone();
+        if service.resource_version() != Some(write.record.version.to_string()) {
+            return Err(Failed);
+        }
+        if !write.addresses.is_empty() || write.record.ingress.is_ours() {
+            set_ingress(&mut service, &write.addresses, FIELD_MANAGER);
+        }
+        let status = service.status.get_or_insert_default();
+        status.conditions = write.condition.clone().map(|condition| vec![condition]);
+        self.store_service(service);
+        Ok(Observed::Service(Box::new(self.services[uid].clone())))
+    }
+}
+
+fn set_ingress(service: &mut Service, addresses: &[IpAddr], manager: &str) {
+    let entry = |ip: &IpAddr| LoadBalancerIngress {
+        ip: Some(ip.to_string()),
+        ..LoadBalancerIngress::default()
+    };
+    service.status.get_or_insert_with(ServiceStatus::default).load_balancer =
+        Some(LoadBalancerStatus { ingress: Some(addresses.iter().map(entry).collect()) });
+    let fields = json!({ "f:status": { "f:loadBalancer": { "f:ingress": {} } } });
+    service.metadata.managed_fields = Some(vec![ManagedFieldsEntry {
+        manager: Some(manager.into()),
+        fields_v1: Some(FieldsV1(fields)),
+        ..ManagedFieldsEntry::default()
+    }]);
+}

@@ -1,0 +1,116 @@
+//! What Prometheus sees of the controller.
+
+use arpeggio_ipam::{Family, PoolName, Usage};
+use prometheus::{
+    Histogram, HistogramOpts, IntCounter, IntCounterVec, IntGaugeVec, Opts, Registry,
+};
+
+/// The controller's metrics.
+#[derive(Debug, Clone)]
+pub(crate) struct Metrics {
+    /// Addresses that Services were told of.
+    pub(crate) allocations: IntCounter,
+    /// Refusals that Services were told of, by `reason`.
+    pub(crate) refusals: IntCounterVec,
+    /// Requests to the API server, by `verb`, `kind` and `outcome`.
+    pub(crate) requests: IntCounterVec,
+    /// How long one round of decisions takes.
+    pub(crate) decisions: Histogram,
+    pool_size: IntGaugeVec,
+    pool_used: IntGaugeVec,
+    pool_free: IntGaugeVec,
+}
+
+impl Metrics {
+    /// Metrics that `registry` shows.
+    ///
+    /// # Errors
+    /// When one of the names is registered already.
+    pub(crate) fn registered(registry: &Registry) -> prometheus::Result<Self> {
+        let pool = |name: &str, help: &str| gauges(registry, name, help, &["pool", "family"]);
+        Ok(Self {
+            allocations: allocations(registry)?,
+            refusals: counters(
+                registry,
+                "arpeggio_refusals_total",
+                "Services that were told that they get no address, by reason.",
+                &["reason"],
+            )?,
+            requests: counters(
+                registry,
+                "arpeggio_api_requests_total",
+                "Requests to the Kubernetes API, without watches.",
+                &["verb", "kind", "outcome"],
+            )?,
+            decisions: decisions(registry)?,
+            pool_size: pool("arpeggio_pool_addresses", "Addresses that a pool has.")?,
+            pool_used: pool("arpeggio_pool_addresses_used", "Addresses that Services hold.")?,
+            pool_free: pool(
+                "arpeggio_pool_addresses_free",
+                "Addresses that a pool can still give; 0 while it is not ready.",
+            )?,
+        })
+    }
+
+    /// Shows how full the pools are, and no others.
+    pub(crate) fn show_pools<'a>(
+        &self,
+        usages: impl Iterator<Item = (&'a PoolName, Family, Usage)>,
+    ) {
+        for gauges in [&self.pool_size, &self.pool_used, &self.pool_free] {
+            gauges.reset();
+        }
+        for (pool, family, usage) in usages.filter(|(_, _, usage)| usage.total > 0) {
+            let labels = [pool.as_str(), label(family)];
+            let shown = |count: u128| i64::try_from(count).unwrap_or(i64::MAX);
+            self.pool_size.with_label_values(&labels).set(shown(usage.total));
+            self.pool_used.with_label_values(&labels).set(shown(usage.used));
+            self.pool_free.with_label_values(&labels).set(shown(usage.free));
+        }
+    }
+}
+
+fn label(family: Family) -> &'static str {
+    match family {
+        Family::V4 => "ipv4",
+        Family::V6 => "ipv6",
+    }
+}
+
+fn allocations(registry: &Registry) -> prometheus::Result<IntCounter> {
+    let counter =
+        IntCounter::new("arpeggio_allocations_total", "Services that were told their address.")?;
+    registry.register(Box::new(counter.clone()))?;
+    Ok(counter)
+}
+
+fn decisions(registry: &Registry) -> prometheus::Result<Histogram> {
+    let help = "How long the controller takes to decide about all that has changed.";
+    let buckets = prometheus::exponential_buckets(0.000_01, 10.0, 7)?;
+    let options = HistogramOpts::new("arpeggio_decision_seconds", help).buckets(buckets);
+    let histogram = Histogram::with_opts(options)?;
+    registry.register(Box::new(histogram.clone()))?;
+    Ok(histogram)
+}
+
+fn counters(
+    registry: &Registry,
+    name: &str,
+    help: &str,
+    labels: &[&str],
+) -> prometheus::Result<IntCounterVec> {
+    let counters = IntCounterVec::new(Opts::new(name, help), labels)?;
+    registry.register(Box::new(counters.clone()))?;
+    Ok(counters)
+}
+
+fn gauges(
+    registry: &Registry,
+    name: &str,
+    help: &str,
+    labels: &[&str],
+) -> prometheus::Result<IntGaugeVec> {
+    let gauges = IntGaugeVec::new(Opts::new(name, help), labels)?;
+    registry.register(Box::new(gauges.clone()))?;
+    Ok(gauges)
+}

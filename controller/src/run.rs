@@ -1,0 +1,126 @@
+//! Joins watches, index and executor: one loop that owns the index.
+
+use std::time::{Duration, SystemTime};
+
+use arpeggio_api::{
+    address_pool::AddressPool,
+    lease::{KIND_LABEL, Kind},
+};
+use arpeggio_runtime::{
+    health::{Awaited, Health, Heartbeat},
+    shutdown::Shutdown,
+};
+use k8s_openapi::{
+    api::{coordination::v1::Lease, core::v1::Service},
+    apimachinery::pkg::apis::meta::v1::Time,
+    jiff::Timestamp,
+};
+use kube::{Api, Client, runtime::watcher::Config};
+use tokio::{
+    sync::mpsc::UnboundedReceiver,
+    time::{Instant, Interval, MissedTickBehavior, interval},
+};
+
+use crate::{effect::Report, executor::Executor, feed::Feed, index::Index, metrics::Metrics};
+
+/// How often the pools' statuses are brought up to date; also the pace of the loop when nothing happens.
+const PACE: Duration = Duration::from_millis(500);
+
+/// A loop that has not gone round for this long is stuck.
+const STUCK: Duration = Duration::from_secs(30);
+
+/// The loop and all that it owns.
+pub(crate) struct Controller {
+    index: Index,
+    services: Feed<Service>,
+    pools: Feed<AddressPool>,
+    locks: Feed<Lease>,
+    executor: Executor,
+    reports: UnboundedReceiver<Report>,
+    metrics: Metrics,
+    heartbeat: Heartbeat,
+    /// Taken when the first decisions were made.
+    first_pass: Option<Awaited>,
+    pace: Interval,
+}
+
+impl Controller {
+    /// A controller that watches with `client` and acts through `executor`, whose reports it gets.
+    pub(crate) fn new(
+        client: &Client,
+        namespace: &str,
+        class: Option<String>,
+        (executor, reports): (Executor, UnboundedReceiver<Report>),
+        health: &Health,
+        metrics: Metrics,
+    ) -> Self {
+        let locks = Config::default().labels(&format!("{KIND_LABEL}={}", Kind::Lock.as_str()));
+        let leases = Api::namespaced(client.clone(), namespace);
+        let mut pace = interval(PACE);
+        pace.set_missed_tick_behavior(MissedTickBehavior::Delay);
+        Self {
+            index: Index::new(class),
+            services: Feed::new(
+                Api::all(client.clone()),
+                Config::default(),
+                health.awaits("Services"),
+            ),
+            pools: Feed::new(
+                Api::all(client.clone()),
+                Config::default(),
+                health.awaits("AddressPools"),
+            ),
+            locks: Feed::new(leases, locks, health.awaits("Leases")),
+            executor,
+            reports,
+            metrics,
+            heartbeat: health.watches("controller", STUCK),
+            first_pass: Some(health.awaits("first pass")),
+            pace,
+        }
+    }
+
+    /// Runs until the process is asked to stop.
+    pub(crate) async fn run(mut self, shutdown: &Shutdown) {
+        loop {
+            tokio::select! {
+                () = shutdown.asked() => return,
+                event = self.services.next() => self.services.pass(event, &mut self.index),
+                event = self.pools.next() => self.pools.pass(event, &mut self.index),
+                event = self.locks.next() => self.locks.pass(event, &mut self.index),
+                // The sender lives as long as the executor, which is ours.
+                Some(report) = self.reports.recv() => self.index.finish(report),
+                _ = self.pace.tick() => self.refresh_pools(),
+            }
+            self.decide();
+            self.heartbeat.beat();
+        }
+    }
+
+    fn decide(&mut self) {
+        let started = Instant::now();
+        let tasks = self.index.decide(&now());
+        if !tasks.is_empty() {
+            self.metrics.decisions.observe(started.elapsed().as_secs_f64());
+        }
+        for task in tasks {
+            self.executor.start(task);
+        }
+        if self.index.is_complete()
+            && let Some(first_pass) = self.first_pass.take()
+        {
+            first_pass.done();
+        }
+    }
+
+    fn refresh_pools(&mut self) {
+        for task in self.index.decide_pools(&now()) {
+            self.executor.start(task);
+        }
+        self.metrics.show_pools(self.index.usages());
+    }
+}
+
+fn now() -> Time {
+    Time(Timestamp::try_from(SystemTime::now()).unwrap_or_default())
+}
