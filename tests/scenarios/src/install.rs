@@ -2,11 +2,11 @@
 
 use std::{
     path::{Path, PathBuf},
-    time::Duration,
+    time::{Duration, Instant},
 };
 
 use anyhow::{Context as _, ensure};
-use arpeggio_lab::{Image, Lab, web};
+use arpeggio_lab::{Image, Lab, progress::Progress, web};
 
 /// The namespace of the manifests.
 pub(crate) const NAMESPACE: &str = "arpeggio-system";
@@ -19,13 +19,18 @@ const PATIENCE: Duration = Duration::from_secs(90);
 
 /// Builds and imports the images, applies the manifests, waits until everything is ready.
 pub(crate) fn install(lab: &Lab) -> anyhow::Result<()> {
+    let progress = Progress::new(lab.name());
+    let begin = Instant::now();
     let images = [image("controller")?, image("speaker")?, web::nginx_image()?];
     lab.import(&images)?;
+    progress.done("images built and imported", begin);
+    let begin = Instant::now();
     lab.kubectl(&["apply", "-k", &root().join("manifests/base").to_string_lossy()])?;
     lab.wait_for_rollout(NAMESPACE, "deployment/arpeggio-controller", PATIENCE)?;
     lab.wait_for_rollout(NAMESPACE, "daemonset/arpeggio-speaker", PATIENCE)?;
-    let crd = ["crd/addresspools.arpeggio.dev"];
-    Ok(lab.wait_for(&crd, "condition=Established", PATIENCE)?)
+    lab.wait_for(&["crd/addresspools.arpeggio.dev"], "condition=Established", PATIENCE)?;
+    progress.done("Arpeggio installed from manifests/base", begin);
+    Ok(())
 }
 
 fn image(component: &str) -> anyhow::Result<Image> {
