@@ -43,6 +43,9 @@ impl Lab {
             .join(self.name.as_str())
             .join(time);
         create_folder(&folder)?;
+        let folder = folder
+            .canonicalize()
+            .doing(format!("find {}", folder.display()))?;
         let missing: Vec<String> = self
             .write_all(&folder)
             .into_iter()

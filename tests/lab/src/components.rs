@@ -6,6 +6,7 @@ use std::time::Duration;
 
 use serde_json::{Value, json};
 
+use crate::cgroup;
 use crate::plan::{LabName, Machine, POD_CIDRS, SERVICE_CIDRS};
 use crate::programs::CNI_PLUGINS;
 
@@ -181,8 +182,8 @@ fn proxy_flags(machine: Machine, mode: ProxyMode) -> Vec<String> {
     ])
 }
 
-/// kubelet's configuration. A node of the lab shares disk, kernel log and control groups with the host, so what
-/// manages those is switched off.
+/// kubelet's configuration. A node of the lab shares disk, memory and kernel log with the host, so what manages those is
+/// switched off.
 pub(crate) fn kubelet_config(
     lab: &LabName,
     machine: Machine,
@@ -202,8 +203,8 @@ pub(crate) fn kubelet_config(
         "tlsPrivateKeyFile": format!("{ETC}/kubelet.key"),
         "containerRuntimeEndpoint": format!("unix://{CONTAINERD_SOCKET}"),
         "cgroupDriver": "cgroupfs",
-        "cgroupRoot": cgroup(lab, machine),
-        "cgroupsPerQOS": false,
+        "cgroupRoot": cgroup::name(lab, machine),
+        "cgroupsPerQOS": true,
         "enforceNodeAllocatable": [],
         "failCgroupV1": false,
         "failSwapOn": false,
@@ -218,11 +219,6 @@ pub(crate) fn kubelet_config(
         "resolvConf": format!("{ETC}/resolv.conf"),
         "volumePluginDir": "/var/lib/kubelet/volume-plugins",
     })
-}
-
-/// The control group, in every hierarchy, that holds a node's containers.
-fn cgroup(lab: &LabName, machine: Machine) -> String {
-    format!("/{lab}/{machine}")
 }
 
 /// containerd's configuration. Plugins that would write outside of the machine's folders are off.

@@ -95,7 +95,8 @@ impl Options {
 
 /// A running lab.
 ///
-/// Dropping it removes the lab, unless it was [kept](Self::keep) or only [attached to](Self::attach).
+/// Dropping it removes the lab, unless it was [kept](Self::keep) or only [attached to](Self::attach). When it is dropped
+/// by a panic, as of a failed assertion, the [evidence](Self::collect) is saved first.
 #[derive(Debug)]
 pub struct Lab {
     pub(crate) name: LabName,
@@ -425,6 +426,11 @@ fn joined<T>(outcome: thread::Result<Result<T>>) -> Result<T> {
 
 impl Drop for Lab {
     fn drop(&mut self) {
+        if thread::panicking()
+            && let Err(error) = self.collect()
+        {
+            self.progress.note(&error.to_string());
+        }
         if let Some(guard) = self.guard.take()
             && let Err(error) = guard.end(&self.name)
         {

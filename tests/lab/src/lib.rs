@@ -25,6 +25,7 @@
 //! }
 //! ```
 
+mod cgroup;
 mod collect;
 mod components;
 pub mod error;

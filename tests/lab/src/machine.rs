@@ -14,6 +14,7 @@ use nix::mount::{MsFlags, mount};
 use nix::sched::{CloneFlags, unshare};
 use nix::sys::signal::Signal;
 
+use crate::cgroup;
 use crate::components::{BIN, Component, ETC};
 use crate::error::{Doing, LabError, Result};
 use crate::folders::{Folders, create_folder, write_file};
@@ -79,6 +80,7 @@ impl Computer {
 
     /// Switches it on: its first process runs, nothing else does.
     pub(crate) fn boot(&self) -> Result<()> {
+        cgroup::create(&self.lab, self.machine)?;
         let disk = self.folders.disk(self.machine);
         let network = Namespace::named(&self.lab.namespace(self.machine));
         let init = network.enter(|| first_process(&disk))??;
@@ -93,7 +95,9 @@ impl Computer {
             init.signal(Signal::SIGKILL)?;
         }
         // A program that was about to enter is not the first process's child.
-        let left = process::kill_all_in(&self.network_inode(), KILL_PATIENCE);
+        let mut left = process::kill_all_in(&self.network_inode(), KILL_PATIENCE);
+        // kubelet would look for the containers of groups that are left, for seconds each.
+        left.extend(cgroup::remove_machine(&self.lab, self.machine));
         if left.is_empty() {
             return Ok(());
         }
