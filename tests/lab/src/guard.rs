@@ -93,9 +93,9 @@ fn events() -> Result<mpsc::Receiver<Event>> {
     let mut signals = Signals::new([SIGTERM, SIGINT, SIGHUP]).doing("watch signals")?;
     let on_signal = sender.clone();
     thread::spawn(move || {
-        signals
-            .forever()
-            .for_each(|_| drop(on_signal.send(Event::Signal)))
+        for _ in signals.forever() {
+            let _ = on_signal.send(Event::Signal);
+        }
     });
     thread::spawn(move || {
         for byte in io::stdin().lock().bytes() {

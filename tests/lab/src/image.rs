@@ -294,7 +294,9 @@ fn write_layout(archive: &Path, index: &Value, blobs: &[&Blob]) -> io::Result<()
 }
 
 fn hex(bytes: &[u8]) -> String {
-    bytes.iter().map(|byte| format!("{byte:02x}")).collect()
+    bytes
+        .iter()
+        .fold(String::new(), |text, byte| text + &format!("{byte:02x}"))
 }
 
 /// OCI images name processors as Go does.

@@ -25,7 +25,7 @@ use crate::progress::Progress;
 use crate::teardown::remove_dead_labs;
 
 /// How long a component may take to come up on a machine that has much else to do.
-const START_PATIENCE: Duration = Duration::from_secs(60);
+const START_PATIENCE: Duration = Duration::from_mins(1);
 
 /// What a lab looks like.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -240,7 +240,9 @@ impl Lab {
         for machine in self.options.computers() {
             let expected = self.options.components_of(machine);
             let words = self.computer(machine).last_words(&expected);
-            words.iter().for_each(|line| self.progress.note(line));
+            for line in &words {
+                self.progress.note(line);
+            }
         }
     }
 

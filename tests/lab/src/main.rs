@@ -165,16 +165,15 @@ WAN 203.0.113.0/24: router .1, internet host .2",
     );
 }
 
-/// Carries on after an error, and returns the last one.
+/// Carries on after an error, and returns the first one.
 fn remove(down: Down) -> Result<()> {
     let labs: Vec<LabName> = if down.all {
         known_labs().into_iter().collect()
     } else {
         vec![down.which.name]
     };
-    labs.iter()
-        .map(guard::end_lab)
-        .fold(Ok(()), |all, one| one.and(all))
+    let outcomes: Vec<Result<()>> = labs.iter().map(guard::end_lab).collect();
+    outcomes.into_iter().collect()
 }
 
 fn print_status() {

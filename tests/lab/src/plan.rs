@@ -3,10 +3,10 @@
 //! | where | IPv4 | IPv6 |
 //! |---|---|---|
 //! | LAN | 192.168.0.0/24 | `fd00:a0::/64` |
-//! | router on the LAN | .1 | ::1 |
-//! | control plane | .10 | ::10 |
-//! | nodes 1 to 9 | .11 to .19 | ::11 to ::19 |
-//! | client | .20 | ::20 |
+//! | router on the LAN | .1 | `::1` |
+//! | control plane | .10 | `::10` |
+//! | nodes 1 to 9 | .11 to .19 | `::11` to `::19` |
+//! | client | .20 | `::20` |
 //! | free for pools | .2 to .9, .200 to .254 | the rest |
 //! | WAN: router, internet host | 203.0.113.1, .2 | `2001:db8::1`, `::2` |
 //! | pods of node N | 10.244.N.0/24 | `fd00:a4:N::/64` |

@@ -30,11 +30,29 @@ pub(crate) fn own_a_lab_if_asked() {
     println!("starting");
     let lab = Lab::start(name.parse().unwrap(), small()).unwrap();
     println!("up");
-    thread::sleep(Duration::from_secs(600));
+    thread::sleep(Duration::from_mins(10));
     drop(lab);
 }
 
-fn owner_of(lab: &LabName, says: &str) -> Child {
+/// A process that has a lab.
+struct Owner(Child);
+
+impl Owner {
+    fn kill(&mut self) {
+        self.0.kill().unwrap();
+        self.0.wait().unwrap();
+    }
+}
+
+/// A failed test leaves none behind.
+impl Drop for Owner {
+    fn drop(&mut self) {
+        let _ = self.0.kill();
+        let _ = self.0.wait();
+    }
+}
+
+fn owner_of(lab: &LabName, says: &str) -> Owner {
     let mut child = Command::new(env::current_exe().unwrap())
         .env(OWN, lab.as_str())
         .stdout(Stdio::piped())
@@ -45,7 +63,7 @@ fn owner_of(lab: &LabName, says: &str) -> Child {
         lines.any(|line| line.unwrap() == says),
         "the owner ended early"
     );
-    child
+    Owner(child)
 }
 
 fn wait_until(what: &str, mut is_so: impl FnMut() -> bool) -> Result<Duration, Failed> {
@@ -73,8 +91,7 @@ pub(crate) fn owner_killed() -> Verdict {
         let mut owner = owner_of(&lab, says);
         thread::sleep(Duration::from_millis(later));
         let traces_of_life = !known_labs().is_empty();
-        owner.kill()?;
-        owner.wait()?;
+        owner.kill();
         let took = wait_until("the end of the lab", || !known_labs().contains(&lab))?;
         eprintln!(
             "owner killed {later} ms after '{says}' (lab there: {traces_of_life}): gone after {took:?}"
@@ -93,8 +110,7 @@ pub(crate) fn guard_killed() -> Verdict {
     Command::new("kill")
         .args(["-KILL", &guard.to_string()])
         .status()?;
-    owner.kill()?;
-    owner.wait()?;
+    owner.kill();
     wait_until("the guard's end", || LabLock::owner(&lab).is_none())?;
     assert!(
         before.none_since(&[lab.as_str()]).is_err(),

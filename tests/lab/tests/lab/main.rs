@@ -1,5 +1,8 @@
 //! Labs for real: needs root. `ARPEGGIO_SKIP_LAB_TESTS=1` skips them, nothing else does.
 
+// Clippy takes only `#[test]` functions for tests, and these are run by a main of their own.
+#![allow(clippy::unwrap_used, clippy::expect_used)]
+
 mod cluster;
 mod lifecycle;
 mod traces;
@@ -9,6 +12,7 @@ use libtest_mimic::{Arguments, Failed, Trial};
 
 /// What a test returns: its failure in words.
 pub(crate) type Verdict = Result<(), Failed>;
+type Test = fn() -> Verdict;
 
 fn main() {
     guard::run_if_asked();
@@ -20,7 +24,7 @@ fn main() {
 }
 
 fn trials() -> Vec<Trial> {
-    let tests: [(&str, fn() -> Verdict); 6] = [
+    let tests: [(&str, Test); 6] = [
         (
             "pods_run_and_a_node_loses_power_and_returns",
             cluster::power,
@@ -41,7 +45,7 @@ fn trials() -> Vec<Trial> {
         ),
     ];
     let skipped = std::env::var_os("ARPEGGIO_SKIP_LAB_TESTS").is_some();
-    let trial = |(name, test): (&str, fn() -> Verdict)| {
+    let trial = |(name, test): (&str, Test)| {
         Trial::test(name, move || {
             programs::check_host().map_err(failed).and_then(|()| test())
         })
