@@ -124,6 +124,9 @@ fn controller_manager_flags(node_monitor_grace: Duration) -> Vec<String> {
     flags(&[
         ("allocate-node-cidrs", "false"),
         ("cluster-cidr", POD_CIDRS),
+        // At the usual 20 requests a second it needs four seconds to get its controllers' tokens.
+        ("kube-api-burst", "1000"),
+        ("kube-api-qps", "1000"),
         ("kubeconfig", "@/controller-manager.kubeconfig"),
         ("leader-elect", "false"),
         ("node-monitor-grace-period", &grace),
@@ -239,7 +242,7 @@ disabled_plugins = [
   restrict_oom_score_adj = true
 
 [plugins."io.containerd.grpc.v1.cri".cni]
-  bin_dir = "{CNI_PLUGINS}"
+  bin_dir = "{CNI_BIN}"
   conf_dir = "{ETC}/cni"
 
 [plugins."io.containerd.grpc.v1.cri".containerd]
@@ -252,6 +255,28 @@ disabled_plugins = [
   SystemdCgroup = false
 "#
     )
+}
+
+/// Where containerd finds the plugins of [`cni_plugins`].
+pub(crate) const CNI_BIN: &str = "/var/lib/lab/cni";
+/// The plugin that connects a pod.
+const POD_CABLE: &str = "ptp-at-once";
+
+/// The CNI plugins of a node, by name, as shell scripts: Debian's own, and `ptp` without the two seconds in which a new
+/// pod would look for another owner of its IPv6 address.
+pub(crate) fn cni_plugins() -> Vec<(String, String)> {
+    let call = |name: &str| format!("exec {CNI_PLUGINS}/{name}\n");
+    let without_dad = "[ \"$CNI_COMMAND\" != ADD ] || nsenter --net=\"$CNI_NETNS\" \\
+    sh -c 'echo 0 >/proc/sys/net/ipv6/conf/default/accept_dad'\n";
+    let plain = ["host-local", "loopback", "portmap"].map(|name| (name.to_owned(), call(name)));
+    let cable = (
+        POD_CABLE.to_owned(),
+        format!("{without_dad}{}", call("ptp")),
+    );
+    let scripts = plain.into_iter().chain([cable]);
+    scripts
+        .map(|(name, lines)| (name, format!("#!/bin/sh\n{lines}")))
+        .collect()
 }
 
 /// The pod network of a node: a cable from each pod to the node, addresses from the node's own networks.
@@ -267,7 +292,7 @@ pub(crate) fn cni_config(machine: Machine) -> Value {
         "name": "lab",
         "plugins": [
             {
-                "type": "ptp",
+                "type": POD_CABLE,
                 "ipam": {
                     "type": "host-local",
                     "dataDir": "/var/lib/cni/networks",

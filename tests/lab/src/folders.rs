@@ -6,7 +6,7 @@
 use std::collections::BTreeSet;
 use std::fs::{self, File};
 use std::io::{self, Write};
-use std::os::unix::fs::MetadataExt;
+use std::os::unix::fs::{MetadataExt, PermissionsExt};
 use std::path::{Path, PathBuf};
 
 use crate::error::{Doing, Result};
@@ -103,6 +103,13 @@ pub(crate) fn create_folder(folder: &Path) -> Result<()> {
 /// Writes a file whole.
 pub(crate) fn write_file(path: &Path, content: impl AsRef<[u8]>) -> Result<()> {
     fs::write(path, content).doing(format!("write {}", path.display()))
+}
+
+/// Writes a file that can be run.
+pub(crate) fn write_program(path: &Path, content: impl AsRef<[u8]>) -> Result<()> {
+    write_file(path, content)?;
+    let mode = fs::Permissions::from_mode(0o755);
+    fs::set_permissions(path, mode).doing(format!("make {} a program", path.display()))
 }
 
 /// All labs that have left anything in the file system, dead or alive.

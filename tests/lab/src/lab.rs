@@ -8,11 +8,11 @@ use std::time::{Duration, Instant};
 use serde::{Deserialize, Serialize};
 
 use crate::components::{
-    self, CONTAINERD_SOCKET, Component, ETC, PAUSE_IMAGE, ProxyMode, cni_config, containerd_config,
-    kubelet_config,
+    self, CNI_BIN, CONTAINERD_SOCKET, Component, ETC, PAUSE_IMAGE, ProxyMode, cni_config,
+    cni_plugins, containerd_config, kubelet_config,
 };
 use crate::error::{LabError, Result};
-use crate::folders::{Folders, create_folder, write_file};
+use crate::folders::{Folders, create_folder, write_file, write_program};
 use crate::guard::Guard;
 use crate::image::Image;
 use crate::machine::Computer;
@@ -303,6 +303,11 @@ impl Lab {
         let kubelet = kubelet_config(&self.name, node, self.options.node_monitor_grace);
         write_file(&etc.join("kubelet.json"), kubelet.to_string())?;
         write_file(&etc.join("containerd.toml"), containerd_config())?;
+        let plugins = self.computer(node).on_host(CNI_BIN);
+        create_folder(&plugins)?;
+        for (name, script) in cni_plugins() {
+            write_program(&plugins.join(name), script)?;
+        }
         create_folder(&etc.join("cni"))?;
         write_file(&etc.join("cni/lab.conflist"), cni_config(node).to_string())
     }

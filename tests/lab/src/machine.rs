@@ -23,6 +23,8 @@ use crate::plan::{LabName, Machine};
 use crate::process::{self, Process};
 use crate::programs::{self, PAUSE};
 
+/// In the environment of a machine's programs: the lab that they belong to.
+const MARK: &str = "ARPEGGIO_LAB";
 /// How long killed processes may take to go.
 const KILL_PATIENCE: Duration = Duration::from_secs(5);
 
@@ -83,7 +85,7 @@ impl Computer {
         cgroup::create(&self.lab, self.machine)?;
         let disk = self.folders.disk(self.machine);
         let network = Namespace::named(&self.lab.namespace(self.machine));
-        let init = network.enter(|| first_process(&disk))??;
+        let init = network.enter(|| first_process(&disk, &self.lab))??;
         write_file(&self.folders.init_pid(self.machine), init.id().to_string())?;
         reap(init);
         Ok(())
@@ -141,6 +143,7 @@ impl Computer {
         let errors = log.try_clone().doing("share a log file")?;
         let mut command = Command::new(program);
         command
+            .env(MARK, self.lab.as_str())
             .args(args)
             .stdin(Stdio::null())
             .stdout(log)
@@ -220,7 +223,7 @@ pub(crate) fn reap(mut child: Child) {
 
 /// Gives the calling thread, which lives in the machine's network namespace, new mount and process namespaces, and
 /// starts the first process in them.
-fn first_process(disk: &Path) -> Result<Child> {
+fn first_process(disk: &Path, lab: &LabName) -> Result<Child> {
     unshare(CloneFlags::CLONE_NEWNS | CloneFlags::CLONE_NEWPID)
         .doing("make a machine's namespaces")?;
     let private = MsFlags::MS_REC | MsFlags::MS_PRIVATE;
@@ -239,6 +242,7 @@ fn first_process(disk: &Path) -> Result<Child> {
     .doing("mount a machine's /run")?;
     // The thread's own children are in the new process namespace, and the first of them is its number 1.
     let init = Command::new(format!("{BIN}/{PAUSE}"))
+        .env(MARK, lab.as_str())
         .stdin(Stdio::null())
         .stdout(Stdio::null())
         .stderr(Stdio::null())

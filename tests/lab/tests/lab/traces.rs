@@ -4,6 +4,9 @@ use std::collections::BTreeSet;
 use std::fs;
 use std::path::Path;
 
+use arpeggio_lab::LabName;
+use arpeggio_lab::folders::known_labs;
+
 use crate::Verdict;
 
 /// Folders in which the programs of a lab would leave something, did they not have file systems of their own.
@@ -42,24 +45,36 @@ impl Traces {
         let mounts = fs::read_to_string("/proc/self/mounts").unwrap();
         all.extend(mounts.lines().map(|line| format!("mount {line}")));
         all.extend(lab_processes());
-        // Others may work in namespaces and temporary files of their own meanwhile.
-        all.retain(|trace| !trace.contains("/tmp/") || trace.contains("arpeggio-lab"));
         Self(all)
     }
 
-    /// Fails if there is more than there was.
+    /// Fails if there is more than there was, by one of these labs or by nobody that can be told.
     pub(crate) fn none_since(&self, labs: &[&str]) -> Verdict {
         let now = Self::now();
-        let is_ours = |trace: &&String| {
-            !trace.contains("netns") || labs.iter().chain(&["cni-"]).any(|lab| trace.contains(lab))
-        };
-        let left: Vec<&String> = now.0.difference(&self.0).filter(is_ours).collect();
+        let others: Vec<LabName> = known_labs()
+            .into_iter()
+            .filter(|lab| !labs.contains(&lab.as_str()))
+            .collect();
+        let left: Vec<&String> = now
+            .0
+            .difference(&self.0)
+            .filter(|trace| !is_of_others(trace, labs, &others))
+            .collect();
         if left.is_empty() {
             Ok(())
         } else {
             Err(format!("left behind: {left:#?}").into())
         }
     }
+}
+
+/// Others may have labs, namespaces and temporary files on this machine, and come and go meanwhile.
+fn is_of_others(trace: &str, labs: &[&str], others: &[LabName]) -> bool {
+    let mentions_us = labs.iter().any(|lab| trace.contains(lab)) || trace.contains("cni-");
+    let is_shared = trace.starts_with("/tmp") || trace.contains("netns");
+    let is_root_of_others = !others.is_empty() && trace.ends_with("/arpeggio-lab");
+    let mentions_others = others.iter().any(|lab| trace.contains(lab.as_str()));
+    !mentions_us && (is_shared || is_root_of_others || mentions_others)
 }
 
 fn names_in(folder: &str) -> Vec<String> {
@@ -72,28 +87,28 @@ fn names_in(folder: &str) -> Vec<String> {
         .collect()
 }
 
-/// Processes that only a lab has: its programs, containerd and its helpers, guards.
+/// The processes that say by their environment or control group which lab they belong to, with what they say.
 fn lab_processes() -> Vec<String> {
-    let numbers = names_in("/proc")
+    let read = |path: String| {
+        String::from_utf8_lossy(&fs::read(path).unwrap_or_default()).replace('\0', " ")
+    };
+    let marks = |process: &String| {
+        let environment = read(format!("{process}/environ"));
+        let groups = read(format!("{process}/cgroup"));
+        let marked = environment
+            .split(' ')
+            .filter(|word| word.starts_with("ARPEGGIO_LAB"));
+        let grouped = groups.lines().filter(|line| line.contains("/kubepods/"));
+        marked.chain(grouped).next().map(str::to_owned)
+    };
+    let processes = names_in("/proc")
         .into_iter()
         .filter(|path| is_number(Path::new(path)));
-    let described = numbers.map(|path| {
-        let words = fs::read(format!("{path}/cmdline")).unwrap_or_default();
-        format!(
-            "process {path} {}",
-            String::from_utf8_lossy(&words).replace('\0', " ")
-        )
+    let described = processes.filter_map(|process| {
+        let words = read(format!("{process}/cmdline"));
+        marks(&process).map(|mark| format!("process {process} {words} of {mark}"))
     });
-    let marks = [
-        "/var/lib/lab/bin",
-        "containerd",
-        "kubelet",
-        "nginx",
-        "tcpdump",
-    ];
-    described
-        .filter(|line| marks.iter().any(|mark| line.contains(mark)))
-        .collect()
+    described.collect()
 }
 
 fn is_number(path: &Path) -> bool {
