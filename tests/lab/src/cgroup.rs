@@ -1,5 +1,5 @@
-//! The control groups of a lab's pods: `/<lab>/<machine>` in each hierarchy of the host, of which there is one on new
-//! systems and one per controller on old ones.
+//! The control groups of a lab's pods: `/<lab>/<machine>` in each hierarchy of the host, of which
+//! there is one on new systems and one per controller on old ones.
 
 use std::fs;
 use std::io;

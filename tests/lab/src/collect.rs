@@ -31,8 +31,9 @@ const QUESTIONS: [(&str, &[&str]); 4] = [
 ];
 
 impl Lab {
-    /// Writes logs of all programs and containers, Kubernetes objects, the namespaces' network state and packet
-    /// captures to a new folder `target/lab/<lab>/<time>`, prints its path and returns it.
+    /// Writes logs of all programs and containers, Kubernetes objects, the namespaces' network
+    /// state and packet captures to a new folder `target/lab/<lab>/<time>`, prints its path and
+    /// returns it.
     ///
     /// # Errors
     /// [`LabError::Evidence`] when a part is missing; the rest is written.

@@ -1,6 +1,7 @@
 //! The programs of a machine and their settings. Pure: options in, files and arguments out.
 //!
-//! Paths are those that the machine sees: `/run` is lost with its power, `/var/lib` and `/var/log` are its disk.
+//! Paths are those that the machine sees: `/run` is lost with its power, `/var/lib` and `/var/log`
+//! are its disk.
 
 use std::time::Duration;
 
@@ -185,8 +186,8 @@ fn proxy_flags(machine: Machine, mode: ProxyMode) -> Vec<String> {
     ])
 }
 
-/// kubelet's configuration. A node of the lab shares disk, memory and kernel log with the host, so what manages those is
-/// switched off.
+/// kubelet's configuration. A node of the lab shares disk, memory and kernel log with the host, so
+/// what manages those is switched off.
 pub(crate) fn kubelet_config(
     lab: &LabName,
     machine: Machine,
@@ -262,8 +263,8 @@ pub(crate) const CNI_BIN: &str = "/var/lib/lab/cni";
 /// The plugin that connects a pod.
 const POD_CABLE: &str = "ptp-at-once";
 
-/// The CNI plugins of a node, by name, as shell scripts: Debian's own, and `ptp` without the two seconds in which a new
-/// pod would look for another owner of its IPv6 address.
+/// The CNI plugins of a node, by name, as shell scripts: Debian's own, and `ptp` without the two
+/// seconds in which a new pod would look for another owner of its IPv6 address.
 pub(crate) fn cni_plugins() -> Vec<(String, String)> {
     let call = |name: &str| format!("exec {CNI_PLUGINS}/{name}\n");
     let without_dad = "[ \"$CNI_COMMAND\" != ADD ] || nsenter --net=\"$CNI_NETNS\" \\
@@ -279,7 +280,8 @@ pub(crate) fn cni_plugins() -> Vec<(String, String)> {
         .collect()
 }
 
-/// The pod network of a node: a cable from each pod to the node, addresses from the node's own networks.
+/// The pod network of a node: a cable from each pod to the node, addresses from the node's own
+/// networks.
 pub(crate) fn cni_config(machine: Machine) -> Value {
     let ranges: Vec<Value> = machine
         .pod_cidrs()

@@ -1,4 +1,5 @@
-//! Container images without a build tool: an archive in the OCI image layout, written from files of the host.
+//! Container images without a build tool: an archive in the OCI image layout, written from files of
+//! the host.
 //!
 //! Format: OCI Image Layout 1.0, with one manifest, one configuration and one uncompressed layer.
 
@@ -54,8 +55,8 @@ impl Image {
         .with_accounts()
     }
 
-    /// An image of programs of the host, with the shared libraries that they need, all at the host's own paths. It runs
-    /// the first.
+    /// An image of programs of the host, with the shared libraries that they need, all at the
+    /// host's own paths. It runs the first.
     ///
     /// # Errors
     /// When a program is not there or its libraries cannot be listed.

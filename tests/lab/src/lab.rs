@@ -32,12 +32,13 @@ const START_PATIENCE: Duration = Duration::from_mins(1);
 pub struct Options {
     /// How many nodes, 1 to 9.
     pub nodes: u8,
-    /// Whether the control plane lives on node 1, and dies with its power, instead of on a machine of its own.
+    /// Whether the control plane lives on node 1, and dies with its power, instead of on a machine
+    /// of its own.
     pub control_on_node: bool,
     /// How kube-proxy works.
     pub proxy: ProxyMode,
-    /// How long a node may be silent before Kubernetes calls it `NotReady` (whole seconds, at least 4; Kubernetes'
-    /// default is 50 s). The nodes' leases last as long.
+    /// How long a node may be silent before Kubernetes calls it `NotReady` (whole seconds, at least
+    /// 4; Kubernetes' default is 50 s). The nodes' leases last as long.
     pub node_monitor_grace: Duration,
 }
 
@@ -95,8 +96,9 @@ impl Options {
 
 /// A running lab.
 ///
-/// Dropping it removes the lab, unless it was [kept](Self::keep) or only [attached to](Self::attach). When it is dropped
-/// by a panic, as of a failed assertion, the [evidence](Self::collect) is saved first.
+/// Dropping it removes the lab, unless it was [kept](Self::keep) or only [attached
+/// to](Self::attach). When it is dropped by a panic, as of a failed assertion, the
+/// [evidence](Self::collect) is saved first.
 #[derive(Debug)]
 pub struct Lab {
     pub(crate) name: LabName,
@@ -107,11 +109,12 @@ pub struct Lab {
 }
 
 impl Lab {
-    /// Starts a lab and waits until all of its nodes are Ready. Labs whose owners have died are removed first.
+    /// Starts a lab and waits until all of its nodes are Ready. Labs whose owners have died are
+    /// removed first.
     ///
     /// # Errors
-    /// When the host lacks something, a lab of this name is running, or a component does not come up. What was
-    /// started until then is removed.
+    /// When the host lacks something, a lab of this name is running, or a component does not come
+    /// up. What was started until then is removed.
     pub fn start(name: LabName, options: Options) -> Result<Self> {
         if !(1..=MOST_NODES).contains(&options.nodes) {
             return Err(LabError::BadNodeCount {
@@ -143,7 +146,8 @@ impl Lab {
         Ok(lab)
     }
 
-    /// A handle to a lab that another process has started. Dropping the handle does nothing to the lab.
+    /// A handle to a lab that another process has started. Dropping the handle does nothing to the
+    /// lab.
     ///
     /// # Errors
     /// When there is no such lab.
@@ -208,7 +212,8 @@ impl Lab {
         self.network().namespace(machine)
     }
 
-    /// A machine as its own programs see it: also its mounts and process numbers, where it has such and is on.
+    /// A machine as its own programs see it: also its mounts and process numbers, where it has such
+    /// and is on.
     pub fn inside(&self, machine: Machine) -> Namespace {
         self.computer(machine)
             .inside()
@@ -379,7 +384,8 @@ impl Lab {
         self.computer(machine).start(component.ok_or_else(unknown)?)
     }
 
-    /// Asks again and again until there is an answer. An error counts as "not yet" and is shown if time runs out.
+    /// Asks again and again until there is an answer. An error counts as "not yet" and is shown if
+    /// time runs out.
     ///
     /// # Errors
     /// [`LabError::Timeout`] with what was seen last.

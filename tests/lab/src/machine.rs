@@ -1,8 +1,8 @@
 //! A machine with a file system and process numbers of its own: the control plane, or a node.
 //!
-//! Its mounts exist only in its mount namespace and its processes only in its process namespace. So when its first
-//! process is killed, the kernel ends everything else in it at once, as a power cut does, and nothing stays mounted on
-//! the host.
+//! Its mounts exist only in its mount namespace and its processes only in its process namespace. So
+//! when its first process is killed, the kernel ends everything else in it at once, as a power cut
+//! does, and nothing stays mounted on the host.
 
 use std::fs::{self, File};
 use std::path::{Path, PathBuf};
@@ -28,7 +28,8 @@ const MARK: &str = "ARPEGGIO_LAB";
 /// How long killed processes may take to go.
 const KILL_PATIENCE: Duration = Duration::from_secs(5);
 
-/// A machine that can be switched on and off. Holds only names; the kernel and the lab's folders have the state.
+/// A machine that can be switched on and off. Holds only names; the kernel and the lab's folders
+/// have the state.
 #[derive(Clone, Debug)]
 pub(crate) struct Computer {
     lab: LabName,
@@ -221,8 +222,8 @@ pub(crate) fn reap(mut child: Child) {
     thread::spawn(move || child.wait());
 }
 
-/// Gives the calling thread, which lives in the machine's network namespace, new mount and process namespaces, and
-/// starts the first process in them.
+/// Gives the calling thread, which lives in the machine's network namespace, new mount and process
+/// namespaces, and starts the first process in them.
 fn first_process(disk: &Path, lab: &LabName) -> Result<Child> {
     unshare(CloneFlags::CLONE_NEWNS | CloneFlags::CLONE_NEWPID)
         .doing("make a machine's namespaces")?;
@@ -240,7 +241,8 @@ fn first_process(disk: &Path, lab: &LabName) -> Result<Child> {
         None::<&str>,
     )
     .doing("mount a machine's /run")?;
-    // The thread's own children are in the new process namespace, and the first of them is its number 1.
+    // The thread's own children are in the new process namespace, and the first of them is its
+    // number 1.
     let init = Command::new(format!("{BIN}/{PAUSE}"))
         .env(MARK, lab.as_str())
         .stdin(Stdio::null())
@@ -283,7 +285,8 @@ fn give_own_copy(setting: &str) -> Result<()> {
     bind(&own, &real)
 }
 
-/// A number of this boot, as every real machine has: kubelet reports it, and so a restart can be told.
+/// A number of this boot, as every real machine has: kubelet reports it, and so a restart can be
+/// told.
 fn give_boot_id() -> Result<()> {
     let own = Path::new("/run/boot_id");
     let uuid = fs::read("/proc/sys/kernel/random/uuid").doing("read a random number")?;

@@ -9,8 +9,8 @@ use clap::{Args, Parser, Subcommand};
 
 /// A real Kubernetes cluster in network namespaces of this machine.
 ///
-/// Each lab has a switch, a home router with an internet host behind it, a client, a control plane and nodes with their
-/// own kubelet, containerd and kube-proxy. Needs root.
+/// Each lab has a switch, a home router with an internet host behind it, a client, a control plane
+/// and nodes with their own kubelet, containerd and kube-proxy. Needs root.
 #[derive(Debug, Parser)]
 #[command(version, name = "arpeggio-lab")]
 struct Cli {

@@ -1,4 +1,5 @@
-//! Who is who in a lab: names, addresses and MACs, all derived from the lab's name and a machine's number. Pure.
+//! Who is who in a lab: names, addresses and MACs, all derived from the lab's name and a machine's
+//! number. Pure.
 //!
 //! | where | IPv4 | IPv6 |
 //! |---|---|---|

@@ -1,5 +1,5 @@
-//! The lab's processes as the kernel shows them: found by the network namespace that they live in, not by a list of
-//! our own, which a crash could make wrong.
+//! The lab's processes as the kernel shows them: found by the network namespace that they live in,
+//! not by a list of our own, which a crash could make wrong.
 
 use std::fs;
 use std::io;
@@ -39,8 +39,8 @@ impl Process {
         }
     }
 
-    /// Whether any of its threads is there. One that has ended and was not waited for is not; its sockets are closed by
-    /// then.
+    /// Whether any of its threads is there. One that has ended and was not waited for is not; its
+    /// sockets are closed by then.
     pub fn is_alive(self) -> bool {
         let threads = fs::read_dir(format!("/proc/{}/task", self.0))
             .into_iter()
@@ -65,8 +65,8 @@ impl Process {
         fs::read_to_string(format!("/proc/{}/cgroup", self.0)).unwrap_or_default()
     }
 
-    /// The inode of its network namespace. A killed process's first thread may have left it while others are still
-    /// there, with the sockets open.
+    /// The inode of its network namespace. A killed process's first thread may have left it while
+    /// others are still there, with the sockets open.
     fn network(self) -> Option<u64> {
         let first = inode(Path::new(&format!("/proc/{}/ns/net", self.0)));
         first.or_else(|| {
@@ -104,8 +104,8 @@ pub(crate) fn of_container(id: &str) -> Vec<Process> {
         .collect()
 }
 
-/// Kills all that live in these namespaces, and those that they start meanwhile, and waits until they are gone.
-/// Returns the words of what is still there when patience ends.
+/// Kills all that live in these namespaces, and those that they start meanwhile, and waits until
+/// they are gone. Returns the words of what is still there when patience ends.
 pub(crate) fn kill_all_in(networks: &[u64], patience: Duration) -> Vec<String> {
     let deadline = Instant::now() + patience;
     loop {

@@ -1,4 +1,5 @@
-//! Removing a lab, whatever state it is in: idempotent, carries on after an error, names what it could not remove.
+//! Removing a lab, whatever state it is in: idempotent, carries on after an error, names what it
+//! could not remove.
 
 use std::fs;
 use std::io;
@@ -20,11 +21,28 @@ const KILL_PATIENCE: Duration = Duration::from_secs(10);
 /// # Errors
 /// [`LabError::Leftovers`] with all that could not be removed.
 pub fn remove(lab: &LabName, _lock: &LabLock) -> Result<()> {
-    // The owner may have been killed while a helper program of its was still creating something: look again.
+    let mut left = remove_all_but_files(lab);
+    left.extend(Folders::of(lab).remove());
+    report(lab, left)
+}
+
+/// The same, but the lock stays: for who is about to build the lab up.
+pub(crate) fn clear(lab: &LabName, _lock: &LabLock) -> Result<()> {
+    let mut left = remove_all_but_files(lab);
+    left.extend(Folders::of(lab).clear());
+    report(lab, left)
+}
+
+fn remove_all_but_files(lab: &LabName) -> Vec<String> {
+    // The owner may have been killed while a helper program of its was still creating something:
+    // look again.
     let mut left = remove_namespaces(lab);
     left.extend(remove_namespaces(lab));
     left.extend(cgroup::remove_lab(lab));
-    left.extend(Folders::of(lab).remove());
+    left
+}
+
+fn report(lab: &LabName, left: Vec<String>) -> Result<()> {
     if left.is_empty() {
         return Ok(());
     }
@@ -34,7 +52,8 @@ pub fn remove(lab: &LabName, _lock: &LabLock) -> Result<()> {
     })
 }
 
-/// Removes the labs whose guard is dead, and returns their names. A reboot or a killed guard leaves such.
+/// Removes the labs whose guard is dead, and returns their names. A reboot or a killed guard leaves
+/// such.
 ///
 /// # Errors
 /// When one cannot be removed; the others are.
@@ -70,8 +89,9 @@ pub(crate) fn namespaces(lab: &LabName) -> Vec<PathBuf> {
         .collect()
 }
 
-/// Kills what lives in the lab's namespaces, then removes those. The machines' mounts and their pods' namespaces end
-/// with the last process, because they exist only in mount namespaces of the machines' own.
+/// Kills what lives in the lab's namespaces, then removes those. The machines' mounts and their
+/// pods' namespaces end with the last process, because they exist only in mount namespaces of the
+/// machines' own.
 fn remove_namespaces(lab: &LabName) -> Vec<String> {
     let paths = namespaces(lab);
     let inodes: Vec<u64> = paths

@@ -1,4 +1,5 @@
-//! Who says that an address is theirs: ARP requests at a steady pace, and every answer and announcement heard.
+//! Who says that an address is theirs: ARP requests at a steady pace, and every answer and
+//! announcement heard.
 
 use std::io;
 use std::net::Ipv4Addr;

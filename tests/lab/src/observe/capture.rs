@@ -18,8 +18,8 @@ pub struct Capture {
 }
 
 impl Capture {
-    /// Starts to write the frames of a machine's LAN interface that pass `filter` (`"arp"`, `"icmp6 or arp"`, empty for
-    /// all) to a file of the lab.
+    /// Starts to write the frames of a machine's LAN interface that pass `filter` (`"arp"`, `"icmp6
+    /// or arp"`, empty for all) to a file of the lab.
     ///
     /// # Errors
     /// When tcpdump does not start.

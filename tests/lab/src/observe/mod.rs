@@ -1,4 +1,5 @@
-//! Seeing what a user of the network sees. Independent of the product's own code, so that it cannot share its errors.
+//! Seeing what a user of the network sees. Independent of the product's own code, so that it cannot
+//! share its errors.
 //!
 //! All times are of one monotonic clock ([`std::time::Instant`]).
 

@@ -15,7 +15,8 @@ use crate::namespace::Namespace;
 pub struct RequestPlan {
     /// Where the web server is.
     pub server: SocketAddr,
-    /// The time from the begin of one request to the begin of the next. No request waits for another one.
+    /// The time from the begin of one request to the begin of the next. No request waits for
+    /// another one.
     pub interval: Duration,
     /// How long each may take, from connecting to the last byte.
     pub patience: Duration,
@@ -95,7 +96,8 @@ impl RequestLoop {
         locked(&self.requests).clone()
     }
 
-    /// Ends the loop, waits for the requests under way, and returns all in the order of their starts.
+    /// Ends the loop, waits for the requests under way, and returns all in the order of their
+    /// starts.
     ///
     /// # Errors
     /// When the loop has crashed.

@@ -9,7 +9,8 @@ use arpeggio_lab::folders::known_labs;
 
 use crate::Verdict;
 
-/// Folders in which the programs of a lab would leave something, did they not have file systems of their own.
+/// Folders in which the programs of a lab would leave something, did they not have file systems of
+/// their own.
 const FOLDERS: [&str; 15] = [
     "/etc/cni",
     "/opt",
@@ -28,7 +29,8 @@ const FOLDERS: [&str; 15] = [
     "/var/log/pods",
 ];
 
-/// What the machine has, as far as labs could change it: folders, mounts, control groups, processes.
+/// What the machine has, as far as labs could change it: folders, mounts, control groups,
+/// processes.
 #[derive(Debug)]
 pub(crate) struct Traces(BTreeSet<String>);
 
@@ -87,7 +89,8 @@ fn names_in(folder: &str) -> Vec<String> {
         .collect()
 }
 
-/// The processes that say by their environment or control group which lab they belong to, with what they say.
+/// The processes that say by their environment or control group which lab they belong to, with what
+/// they say.
 fn lab_processes() -> Vec<String> {
     let read = |path: String| {
         String::from_utf8_lossy(&fs::read(path).unwrap_or_default()).replace('\0', " ")
