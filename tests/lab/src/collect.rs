@@ -76,7 +76,13 @@ impl Lab {
                 &folder.join("pods").join(machine.to_string()),
             ));
         }
-        outcomes.extend(OBJECTS.iter().map(|kind| self.write_objects(kind, folder)));
+        for kind in OBJECTS {
+            outcomes.push(self.write_objects(kind, folder));
+            // The API server may be what has failed; it need not be asked nine times.
+            if outcomes.last().is_some_and(Result::is_err) {
+                break;
+            }
+        }
         for machine in self.machines() {
             outcomes.extend(
                 QUESTIONS

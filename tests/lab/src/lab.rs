@@ -140,6 +140,7 @@ impl Lab {
         };
         if let Err(error) = lab.build(&built) {
             lab.explain_failure();
+            let _ = lab.collect();
             return Err(error);
         }
         lab.progress.done("cluster is up", started);

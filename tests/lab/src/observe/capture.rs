@@ -10,7 +10,8 @@ use crate::lab::Lab;
 use crate::plan::Machine;
 use crate::process::Process;
 
-/// A running packet capture. The file can be read while it grows.
+/// A running packet capture. The file can be read while it grows. One that is not stopped ends with
+/// the lab.
 #[derive(Debug)]
 pub struct Capture {
     tcpdump: Child,

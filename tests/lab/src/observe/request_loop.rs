@@ -7,6 +7,7 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::thread::{self, JoinHandle};
 use std::time::{Duration, Instant};
 
+use super::Stopper;
 use crate::error::{LabError, Result};
 use crate::namespace::Namespace;
 
@@ -67,10 +68,10 @@ pub enum Outcome {
     Broken(String),
 }
 
-/// A running loop. Dropping it without [`RequestLoop::stop`] lets it end by itself.
+/// A running loop. Dropping it ends it, without a result.
 #[derive(Debug)]
 pub struct RequestLoop {
-    stopped: Arc<AtomicBool>,
+    stopper: Stopper,
     requests: Arc<Mutex<Vec<Request>>>,
     thread: JoinHandle<()>,
 }
@@ -81,11 +82,11 @@ impl RequestLoop {
     /// # Errors
     /// When the namespace cannot be entered.
     pub fn start(from: &Namespace, plan: RequestPlan) -> Result<Self> {
-        let (stopped, requests) = (Arc::default(), Arc::default());
-        let (stop_here, record_here) = (Arc::clone(&stopped), Arc::clone(&requests));
+        let (stopper, requests) = (Stopper::default(), Arc::default());
+        let (stop_here, record_here) = (stopper.flag(), Arc::clone(&requests));
         let thread = from.start_thread(move || ask_until(&stop_here, &plan, &record_here))?;
         Ok(Self {
-            stopped,
+            stopper,
             requests,
             thread,
         })
@@ -102,7 +103,7 @@ impl RequestLoop {
     /// # Errors
     /// When the loop has crashed.
     pub fn stop(self) -> Result<Vec<Request>> {
-        self.stopped.store(true, Ordering::Relaxed);
+        drop(self.stopper);
         self.thread
             .join()
             .map_err(|_| LabError::Panicked("send requests".to_owned()))?;
@@ -116,7 +117,6 @@ impl RequestLoop {
 fn ask_until(stopped: &AtomicBool, plan: &RequestPlan, requests: &Mutex<Vec<Request>>) {
     let mut next = Instant::now();
     thread::scope(|scope| {
-        // The loop ends also when whoever started it has forgotten it.
         while !stopped.load(Ordering::Relaxed) {
             scope.spawn(|| {
                 let request = get(plan);
