@@ -36,7 +36,6 @@ disable_at_boot() {
         case $package in
             containerd) systemctl disable --quiet containerd.service ;;
             nginx*) systemctl disable --quiet nginx.service ;;
-            nftables | conntrack) ;;
         esac
     done >/dev/null 2>&1 || true
 }

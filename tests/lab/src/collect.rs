@@ -31,8 +31,9 @@ const QUESTIONS: [(&str, &[&str]); 4] = [
 ];
 
 impl Lab {
-    /// Writes logs of all programs and containers, Kubernetes objects, the namespaces' network state and packet
-    /// captures to a new folder `target/lab/<lab>/<time>`, prints its path and returns it.
+    /// Writes logs of all programs and containers, Kubernetes objects, the namespaces' network
+    /// state and packet captures to a new folder `target/lab/<lab>/<time>`, prints its path and
+    /// returns it.
     ///
     /// # Errors
     /// [`LabError::Evidence`] when a part is missing; the rest is written.
@@ -40,6 +41,7 @@ impl Lab {
         let time = jiff::Timestamp::now().strftime("%Y%m%d-%H%M%S").to_string();
         let folder = target_folder().join("lab").join(self.name.as_str()).join(time);
         create_folder(&folder)?;
+        let folder = folder.canonicalize().doing(format!("find {}", folder.display()))?;
         let missing: Vec<String> = self
             .write_all(&folder)
             .into_iter()
@@ -62,7 +64,13 @@ impl Lab {
             let pods = self.folders.disk(machine).join("log/pods");
             outcomes.push(copy_folder(&pods, &folder.join("pods").join(machine.to_string())));
         }
-        outcomes.extend(OBJECTS.iter().map(|kind| self.write_objects(kind, folder)));
+        for kind in OBJECTS {
+            outcomes.push(self.write_objects(kind, folder));
+            // The API server may be what has failed; it need not be asked nine times.
+            if outcomes.last().is_some_and(Result::is_err) {
+                break;
+            }
+        }
         for machine in self.machines() {
             outcomes.extend(QUESTIONS.iter().map(|question| self.ask(machine, question, folder)));
         }

@@ -1,11 +1,13 @@
 //! The programs of a machine and their settings. Pure: options in, files and arguments out.
 //!
-//! Paths are those that the machine sees: `/run` is lost with its power, `/var/lib` and `/var/log` are its disk.
+//! Paths are those that the machine sees: `/run` is lost with its power, `/var/lib` and `/var/log`
+//! are its disk.
 
 use std::time::Duration;
 
 use serde_json::{Value, json};
 
+use crate::cgroup;
 use crate::plan::{LabName, Machine, POD_CIDRS, SERVICE_CIDRS};
 use crate::programs::CNI_PLUGINS;
 
@@ -115,6 +117,9 @@ fn controller_manager_flags(node_monitor_grace: Duration) -> Vec<String> {
     flags(&[
         ("allocate-node-cidrs", "false"),
         ("cluster-cidr", POD_CIDRS),
+        // At the usual 20 requests a second it needs four seconds to get its controllers' tokens.
+        ("kube-api-burst", "1000"),
+        ("kube-api-qps", "1000"),
         ("kubeconfig", "@/controller-manager.kubeconfig"),
         ("leader-elect", "false"),
         ("node-monitor-grace-period", &grace),
@@ -166,8 +171,8 @@ fn proxy_flags(machine: Machine, mode: ProxyMode) -> Vec<String> {
     ])
 }
 
-/// kubelet's configuration. A node of the lab shares disk, kernel log and control groups with the host, so what
-/// manages those is switched off.
+/// kubelet's configuration. A node of the lab shares disk, memory and kernel log with the host, so
+/// what manages those is switched off.
 pub(crate) fn kubelet_config(
     lab: &LabName,
     machine: Machine,
@@ -187,8 +192,8 @@ pub(crate) fn kubelet_config(
         "tlsPrivateKeyFile": format!("{ETC}/kubelet.key"),
         "containerRuntimeEndpoint": format!("unix://{CONTAINERD_SOCKET}"),
         "cgroupDriver": "cgroupfs",
-        "cgroupRoot": cgroup(lab, machine),
-        "cgroupsPerQOS": false,
+        "cgroupRoot": cgroup::name(lab, machine),
+        "cgroupsPerQOS": true,
         "enforceNodeAllocatable": [],
         "failCgroupV1": false,
         "failSwapOn": false,
@@ -203,11 +208,6 @@ pub(crate) fn kubelet_config(
         "resolvConf": format!("{ETC}/resolv.conf"),
         "volumePluginDir": "/var/lib/kubelet/volume-plugins",
     })
-}
-
-/// The control group, in every hierarchy, that holds a node's containers.
-fn cgroup(lab: &LabName, machine: Machine) -> String {
-    format!("/{lab}/{machine}")
 }
 
 /// containerd's configuration. Plugins that would write outside of the machine's folders are off.
@@ -228,7 +228,7 @@ disabled_plugins = [
   restrict_oom_score_adj = true
 
 [plugins."io.containerd.grpc.v1.cri".cni]
-  bin_dir = "{CNI_PLUGINS}"
+  bin_dir = "{CNI_BIN}"
   conf_dir = "{ETC}/cni"
 
 [plugins."io.containerd.grpc.v1.cri".containerd]
@@ -243,7 +243,25 @@ disabled_plugins = [
     )
 }
 
-/// The pod network of a node: a cable from each pod to the node, addresses from the node's own networks.
+/// Where containerd finds the plugins of [`cni_plugins`].
+pub(crate) const CNI_BIN: &str = "/var/lib/lab/cni";
+/// The plugin that connects a pod.
+const POD_CABLE: &str = "ptp-at-once";
+
+/// The CNI plugins of a node, by name, as shell scripts: Debian's own, and `ptp` without the two
+/// seconds in which a new pod would look for another owner of its IPv6 address.
+pub(crate) fn cni_plugins() -> Vec<(String, String)> {
+    let call = |name: &str| format!("exec {CNI_PLUGINS}/{name}\n");
+    let without_dad = "[ \"$CNI_COMMAND\" != ADD ] || nsenter --net=\"$CNI_NETNS\" \\
+    sh -c 'echo 0 >/proc/sys/net/ipv6/conf/default/accept_dad'\n";
+    let plain = ["host-local", "loopback", "portmap"].map(|name| (name.to_owned(), call(name)));
+    let cable = (POD_CABLE.to_owned(), format!("{without_dad}{}", call("ptp")));
+    let scripts = plain.into_iter().chain([cable]);
+    scripts.map(|(name, lines)| (name, format!("#!/bin/sh\n{lines}"))).collect()
+}
+
+/// The pod network of a node: a cable from each pod to the node, addresses from the node's own
+/// networks.
 pub(crate) fn cni_config(machine: Machine) -> Value {
     let ranges: Vec<Value> = machine
         .pod_cidrs()
@@ -256,7 +274,7 @@ pub(crate) fn cni_config(machine: Machine) -> Value {
         "name": "lab",
         "plugins": [
             {
-                "type": "ptp",
+                "type": POD_CABLE,
                 "ipam": {
                     "type": "host-local",
                     "dataDir": "/var/lib/cni/networks",

@@ -1,18 +1,23 @@
 //! Where a lab keeps its files, and the lock that tells a living lab from a dead one.
 //!
-//! `/run/arpeggio-lab/<lab>` has what is true only now (the lock, process numbers), `/var/lib/arpeggio-lab/<lab>` what
-//! is large (disks of the machines, logs, images). Both go when the lab goes.
+//! `/run/arpeggio-lab/<lab>` has what is true only now (the lock, process numbers),
+//! `/var/lib/arpeggio-lab/<lab>` what is large (disks of the machines, logs, images). Both go when
+//! the lab goes.
 
 use std::collections::BTreeSet;
 use std::fs::{self, File};
 use std::io::{self, Write};
-use std::os::unix::fs::MetadataExt;
+use std::os::unix::fs::{MetadataExt, PermissionsExt};
 use std::path::{Path, PathBuf};
+use std::thread;
+use std::time::{Duration, Instant};
 
 use crate::error::{Doing, Result};
 use crate::plan::{LabName, Machine};
 
 const RUN_ROOT: &str = "/run/arpeggio-lab";
+/// The name of the lock in a lab's run folder.
+const LOCK: &str = "lock";
 const DATA_ROOT: &str = "/var/lib/arpeggio-lab";
 
 /// The folders of one lab.
@@ -78,18 +83,31 @@ impl Folders {
         Ok(())
     }
 
+    /// Removes everything but the lock, and says what could not be.
+    pub(crate) fn clear(&self) -> Vec<String> {
+        let state = fs::read_dir(&self.run).into_iter().flatten().filter_map(io::Result::ok);
+        let outdated = state.map(|entry| entry.path()).filter(|path| !path.ends_with(LOCK));
+        let removed = outdated.map(|path| (fs::remove_file(&path), path));
+        let data = (fs::remove_dir_all(&self.data), self.data.clone());
+        removed
+            .chain([data])
+            .filter_map(|(outcome, path)| match outcome {
+                Err(error) if error.kind() != io::ErrorKind::NotFound => {
+                    Some(format!("{}: {error}", path.display()))
+                }
+                _ => None,
+            })
+            .collect()
+    }
+
     /// Removes everything. What is not there is no error.
     pub(crate) fn remove(&self) -> Vec<String> {
-        let mut left = Vec::new();
-        for (folder, root) in [(&self.data, DATA_ROOT), (&self.run, RUN_ROOT)] {
-            match fs::remove_dir_all(folder) {
-                Err(error) if error.kind() != io::ErrorKind::NotFound => {
-                    left.push(format!("{}: {error}", folder.display()));
-                }
-                _ => {}
-            }
-            // Refused while another lab lives there.
-            let _ = fs::remove_dir(root);
+        let left = self.clear();
+        if left.is_empty() {
+            // Only the lock is in it now. The roots stay while another lab lives there.
+            let _ = fs::remove_dir_all(&self.run);
+            let _ = fs::remove_dir(RUN_ROOT);
+            let _ = fs::remove_dir(DATA_ROOT);
         }
         left
     }
@@ -105,6 +123,13 @@ pub(crate) fn write_file(path: &Path, content: impl AsRef<[u8]>) -> Result<()> {
     fs::write(path, content).doing(format!("write {}", path.display()))
 }
 
+/// Writes a file that can be run.
+pub(crate) fn write_program(path: &Path, content: impl AsRef<[u8]>) -> Result<()> {
+    write_file(path, content)?;
+    let mode = fs::Permissions::from_mode(0o755);
+    fs::set_permissions(path, mode).doing(format!("make {} a program", path.display()))
+}
+
 /// All labs that have left anything in the file system, dead or alive.
 pub fn known_labs() -> BTreeSet<LabName> {
     [RUN_ROOT, DATA_ROOT]
@@ -115,7 +140,8 @@ pub fn known_labs() -> BTreeSet<LabName> {
         .collect()
 }
 
-/// Proof that no other process has this lab: held by the guard of a living lab, or by who removes a dead one.
+/// Proof that no other process has this lab: held by the guard of a living lab, or by who removes a
+/// dead one.
 ///
 /// The kernel gives it back when the process ends, however it ends.
 #[derive(Debug)]
@@ -124,13 +150,14 @@ pub struct LabLock {
 }
 
 impl LabLock {
-    /// Takes the lock and writes this process's number into it, or returns `None` if another process has it.
+    /// Takes the lock and writes this process's number into it, or returns `None` if another
+    /// process has it.
     ///
     /// # Errors
     /// When the folder cannot be used at all.
     pub fn take(lab: &LabName) -> Result<Option<Self>> {
         let folder = Folders::of(lab).run;
-        let path = folder.join("lock");
+        let path = folder.join(LOCK);
         loop {
             create_folder(&folder)?;
             let what = format!("open {}", path.display());
@@ -154,9 +181,23 @@ impl LabLock {
         }
     }
 
+    /// The same, for who expects the lock to be free: somebody may be just looking whether it is.
+    ///
+    /// # Errors
+    /// When the folder cannot be used at all.
+    pub fn take_patiently(lab: &LabName) -> Result<Option<Self>> {
+        let deadline = Instant::now() + Duration::from_secs(1);
+        loop {
+            match Self::take(lab)? {
+                None if Instant::now() < deadline => thread::sleep(Duration::from_millis(20)),
+                outcome => return Ok(outcome),
+            }
+        }
+    }
+
     /// The process that has the lock, if one has it.
     pub fn owner(lab: &LabName) -> Option<u32> {
-        let path = Folders::of(lab).run.join("lock");
+        let path = Folders::of(lab).run.join(LOCK);
         let file = File::open(&path).ok()?;
         match file.try_lock_shared() {
             Err(fs::TryLockError::WouldBlock) => fs::read_to_string(&path).ok()?.parse().ok(),

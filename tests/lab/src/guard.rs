@@ -1,8 +1,10 @@
-//! The guard: a process of its own that removes the lab when its owner is gone, for whatever reason.
+//! The guard: a process of its own that removes the lab when its owner is gone, for whatever
+//! reason.
 //!
-//! It is this same program, started again in a session of its own, so that Ctrl-C in a terminal does not reach it. It
-//! holds the lab's lock and reads from a pipe that only the owner can write to: when the pipe closes, the owner has
-//! ended, and the guard tears the lab down. There is no other way in which a lab is removed while its guard lives.
+//! It is this same program, started again in a session of its own, so that Ctrl-C in a terminal
+//! does not reach it. It holds the lab's lock and reads from a pipe that only the owner can write
+//! to: when the pipe closes, the owner has ended, and the guard tears the lab down. There is no
+//! other way in which a lab is removed while its guard lives.
 
 use std::env;
 use std::fs::File;
@@ -30,7 +32,8 @@ const TAKEN: &str = "taken";
 /// What the owner writes to have the lab outlive it.
 const KEEP: u8 = b'k';
 
-/// To be called first in `main()` by every program that starts labs: does not return if this process is a guard.
+/// To be called first in `main()` by every program that starts labs: does not return if this
+/// process is a guard.
 pub fn run_if_asked() {
     let Ok(name) = env::var(ASKED) else { return };
     let outcome = name.parse().and_then(|lab| guard(&lab));
@@ -45,12 +48,11 @@ pub fn run_if_asked() {
 fn guard(lab: &LabName) -> Result<()> {
     nix::unistd::setsid().doing("start a session for the guard")?;
     let events = events()?;
-    let Some(lock) = LabLock::take(lab)? else {
+    let Some(lock) = LabLock::take_patiently(lab)? else {
         println!("{TAKEN}");
         return Ok(());
     };
-    teardown::remove(lab, &lock)?;
-    let lock = LabLock::take(lab)?.ok_or_else(|| LabError::Running(lab.to_string()))?;
+    teardown::clear(lab, &lock)?;
     println!("{READY}");
     wait_for_the_end(&events);
     let progress = Progress::new(lab);
@@ -81,7 +83,8 @@ fn wait_for_the_end(events: &mpsc::Receiver<Event>) {
     }
 }
 
-/// Who reads the owner's standard error through a pipe would otherwise wait for the end of the kept lab.
+/// Who reads the owner's standard error through a pipe would otherwise wait for the end of the kept
+/// lab.
 fn leave_standard_error() {
     if let Ok(nowhere) = File::options().write(true).open("/dev/null") {
         let _ = nix::unistd::dup2_stderr(nowhere);
@@ -92,7 +95,11 @@ fn events() -> Result<mpsc::Receiver<Event>> {
     let (sender, receiver) = mpsc::channel();
     let mut signals = Signals::new([SIGTERM, SIGINT, SIGHUP]).doing("watch signals")?;
     let on_signal = sender.clone();
-    thread::spawn(move || signals.forever().for_each(|_| drop(on_signal.send(Event::Signal))));
+    thread::spawn(move || {
+        for _ in signals.forever() {
+            let _ = on_signal.send(Event::Signal);
+        }
+    });
     thread::spawn(move || {
         for byte in io::stdin().lock().bytes() {
             if byte.is_ok_and(|byte| byte == KEEP) {
@@ -117,8 +124,8 @@ impl Guard {
     /// Starts the guard of a lab that does not exist yet.
     ///
     /// # Errors
-    /// [`LabError::Running`] if it does, [`LabError::NoGuard`] if this program's `main` does not call
-    /// [`run_if_asked`].
+    /// [`LabError::Running`] if it does, [`LabError::NoGuard`] if this program's `main` does not
+    /// call [`run_if_asked`].
     pub(crate) fn start(lab: &LabName) -> Result<Self> {
         let program = env::current_exe().doing("find this program")?;
         let mut process = Command::new(program)
@@ -175,7 +182,7 @@ pub fn end_lab(lab: &LabName) -> Result<()> {
 }
 
 fn remove_unguarded(lab: &LabName) -> Result<()> {
-    match LabLock::take(lab)? {
+    match LabLock::take_patiently(lab)? {
         Some(lock) => teardown::remove(lab, &lock),
         None => Err(LabError::Running(lab.to_string())),
     }

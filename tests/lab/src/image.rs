@@ -1,4 +1,5 @@
-//! Container images without a build tool: an archive in the OCI image layout, written from files of the host.
+//! Container images without a build tool: an archive in the OCI image layout, written from files of
+//! the host.
 //!
 //! Format: OCI Image Layout 1.0, with one manifest, one configuration and one uncompressed layer.
 
@@ -54,8 +55,8 @@ impl Image {
         .with_accounts()
     }
 
-    /// An image of programs of the host, with the shared libraries that they need, all at the host's own paths. It runs
-    /// the first.
+    /// An image of programs of the host, with the shared libraries that they need, all at the
+    /// host's own paths. It runs the first.
     ///
     /// # Errors
     /// When a program is not there or its libraries cannot be listed.
@@ -257,7 +258,7 @@ fn write_layout(archive: &Path, index: &Value, blobs: &[&Blob]) -> io::Result<()
 }
 
 fn hex(bytes: &[u8]) -> String {
-    bytes.iter().map(|byte| format!("{byte:02x}")).collect()
+    bytes.iter().fold(String::new(), |text, byte| text + &format!("{byte:02x}"))
 }
 
 /// OCI images name processors as Go does.

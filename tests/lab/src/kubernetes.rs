@@ -1,4 +1,5 @@
-//! Asking and telling the API server, as a user does: with kubectl, from the client's place on the LAN.
+//! Asking and telling the API server, as a user does: with kubectl, from the client's place on the
+//! LAN.
 
 use std::io::Write;
 use std::net::TcpStream;
@@ -112,8 +113,8 @@ impl Lab {
         self.wait_for(&names, "condition=Ready", patience)
     }
 
-    /// Waits with `kubectl wait`: `lab.wait_for(&["pod/a"], "condition=Ready", ...)`. Further arguments, as `-n name`,
-    /// may stand among the objects.
+    /// Waits with `kubectl wait`: `lab.wait_for(&["pod/a"], "condition=Ready", ...)`. Further
+    /// arguments, as `-n name`, may stand among the objects.
     ///
     /// # Errors
     /// [`LabError::Timeout`] with the pods and nodes as they were last.
@@ -132,7 +133,8 @@ impl Lab {
             .map_err(|error| self.timed_out(&args.join(" "), patience, &error))
     }
 
-    /// Waits until a rollout is done: `lab.wait_for_rollout("arpeggio-system", "daemonset/arpeggio-speaker", ...)`.
+    /// Waits until a rollout is done: `lab.wait_for_rollout("arpeggio-system",
+    /// "daemonset/arpeggio-speaker", ...)`.
     ///
     /// # Errors
     /// [`LabError::Timeout`] with the pods and nodes as they were last.

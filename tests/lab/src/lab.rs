@@ -8,11 +8,11 @@ use std::time::{Duration, Instant};
 use serde::{Deserialize, Serialize};
 
 use crate::components::{
-    self, CONTAINERD_SOCKET, Component, ETC, PAUSE_IMAGE, ProxyMode, cni_config, containerd_config,
-    kubelet_config,
+    self, CNI_BIN, CONTAINERD_SOCKET, Component, ETC, PAUSE_IMAGE, ProxyMode, cni_config,
+    cni_plugins, containerd_config, kubelet_config,
 };
 use crate::error::{LabError, Result};
-use crate::folders::{Folders, create_folder, write_file};
+use crate::folders::{Folders, create_folder, write_file, write_program};
 use crate::guard::Guard;
 use crate::image::Image;
 use crate::machine::Computer;
@@ -25,19 +25,20 @@ use crate::progress::Progress;
 use crate::teardown::remove_dead_labs;
 
 /// How long a component may take to come up on a machine that has much else to do.
-const START_PATIENCE: Duration = Duration::from_secs(60);
+const START_PATIENCE: Duration = Duration::from_mins(1);
 
 /// What a lab looks like.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Options {
     /// How many nodes, 1 to 9.
     pub nodes: u8,
-    /// Whether the control plane lives on node 1, and dies with its power, instead of on a machine of its own.
+    /// Whether the control plane lives on node 1, and dies with its power, instead of on a machine
+    /// of its own.
     pub control_on_node: bool,
     /// How kube-proxy works.
     pub proxy: ProxyMode,
-    /// How long a node may be silent before Kubernetes calls it `NotReady` (whole seconds, at least 4; Kubernetes'
-    /// default is 50 s). The nodes' leases last as long.
+    /// How long a node may be silent before Kubernetes calls it `NotReady` (whole seconds, at least
+    /// 4; Kubernetes' default is 50 s). The nodes' leases last as long.
     pub node_monitor_grace: Duration,
 }
 
@@ -88,7 +89,9 @@ impl Options {
 
 /// A running lab.
 ///
-/// Dropping it removes the lab, unless it was [kept](Self::keep) or only [attached to](Self::attach).
+/// Dropping it removes the lab, unless it was [kept](Self::keep) or only [attached
+/// to](Self::attach). When it is dropped by a panic, as of a failed assertion, the
+/// [evidence](Self::collect) is saved first.
 #[derive(Debug)]
 pub struct Lab {
     pub(crate) name: LabName,
@@ -99,11 +102,12 @@ pub struct Lab {
 }
 
 impl Lab {
-    /// Starts a lab and waits until all of its nodes are Ready. Labs whose owners have died are removed first.
+    /// Starts a lab and waits until all of its nodes are Ready. Labs whose owners have died are
+    /// removed first.
     ///
     /// # Errors
-    /// When the host lacks something, a lab of this name is running, or a component does not come up. What was
-    /// started until then is removed.
+    /// When the host lacks something, a lab of this name is running, or a component does not come
+    /// up. What was started until then is removed.
     pub fn start(name: LabName, options: Options) -> Result<Self> {
         if !(1..=MOST_NODES).contains(&options.nodes) {
             return Err(LabError::BadNodeCount { asked: options.nodes, most: MOST_NODES });
@@ -120,13 +124,15 @@ impl Lab {
         let lab = Self { name, options, folders, progress, guard };
         if let Err(error) = lab.build(&built) {
             lab.explain_failure();
+            let _ = lab.collect();
             return Err(error);
         }
         lab.progress.done("cluster is up", started);
         Ok(lab)
     }
 
-    /// A handle to a lab that another process has started. Dropping the handle does nothing to the lab.
+    /// A handle to a lab that another process has started. Dropping the handle does nothing to the
+    /// lab.
     ///
     /// # Errors
     /// When there is no such lab.
@@ -183,7 +189,8 @@ impl Lab {
         self.network().namespace(machine)
     }
 
-    /// A machine as its own programs see it: also its mounts and process numbers, where it has such and is on.
+    /// A machine as its own programs see it: also its mounts and process numbers, where it has such
+    /// and is on.
     pub fn inside(&self, machine: Machine) -> Namespace {
         self.computer(machine).inside().unwrap_or_else(|_| self.namespace(machine))
     }
@@ -213,7 +220,9 @@ impl Lab {
         for machine in self.options.computers() {
             let expected = self.options.components_of(machine);
             let words = self.computer(machine).last_words(&expected);
-            words.iter().for_each(|line| self.progress.note(line));
+            for line in &words {
+                self.progress.note(line);
+            }
         }
     }
 
@@ -272,6 +281,11 @@ impl Lab {
         let kubelet = kubelet_config(&self.name, node, self.options.node_monitor_grace);
         write_file(&etc.join("kubelet.json"), kubelet.to_string())?;
         write_file(&etc.join("containerd.toml"), containerd_config())?;
+        let plugins = self.computer(node).on_host(CNI_BIN);
+        create_folder(&plugins)?;
+        for (name, script) in cni_plugins() {
+            write_program(&plugins.join(name), script)?;
+        }
         create_folder(&etc.join("cni"))?;
         write_file(&etc.join("cni/lab.conflist"), cni_config(node).to_string())
     }
@@ -335,7 +349,8 @@ impl Lab {
         self.computer(machine).start(component.ok_or_else(unknown)?)
     }
 
-    /// Asks again and again until there is an answer. An error counts as "not yet" and is shown if time runs out.
+    /// Asks again and again until there is an answer. An error counts as "not yet" and is shown if
+    /// time runs out.
     ///
     /// # Errors
     /// [`LabError::Timeout`] with what was seen last.
@@ -380,6 +395,11 @@ fn joined<T>(outcome: thread::Result<Result<T>>) -> Result<T> {
 
 impl Drop for Lab {
     fn drop(&mut self) {
+        if thread::panicking()
+            && let Err(error) = self.collect()
+        {
+            self.progress.note(&error.to_string());
+        }
         if let Some(guard) = self.guard.take()
             && let Err(error) = guard.end(&self.name)
         {

@@ -1,7 +1,8 @@
 //! A real Kubernetes cluster in network namespaces.
 //!
-//! A [`Lab`] is a switch, a home router with an internet host behind it, a client on the LAN, a control plane, and
-//! nodes with kubelet, containerd and kube-proxy of their own, all on one machine and none of them a mock:
+//! A [`Lab`] is a switch, a home router with an internet host behind it, a client on the LAN, a
+//! control plane, and nodes with kubelet, containerd and kube-proxy of their own, all on one
+//! machine and none of them a mock:
 //!
 //! ```text
 //!   internet ── router ──┬── client
@@ -10,8 +11,8 @@
 //!                        └── node-2 …
 //! ```
 //!
-//! Any program that starts labs calls [`guard::run_if_asked`] first in its `main()`: a process of its own sees to it that
-//! nothing of a lab is left, however its owner ends.
+//! Any program that starts labs calls [`guard::run_if_asked`] first in its `main()`: a process of
+//! its own sees to it that nothing of a lab is left, however its owner ends.
 //!
 //! ```no_run
 //! use arpeggio_lab::{Lab, Machine, Options, guard};
@@ -25,6 +26,7 @@
 //! }
 //! ```
 
+mod cgroup;
 mod collect;
 mod components;
 pub mod error;

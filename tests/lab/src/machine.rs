@@ -1,8 +1,8 @@
 //! A machine with a file system and process numbers of its own: the control plane, or a node.
 //!
-//! Its mounts exist only in its mount namespace and its processes only in its process namespace. So when its first
-//! process is killed, the kernel ends everything else in it at once, as a power cut does, and nothing stays mounted on
-//! the host.
+//! Its mounts exist only in its mount namespace and its processes only in its process namespace. So
+//! when its first process is killed, the kernel ends everything else in it at once, as a power cut
+//! does, and nothing stays mounted on the host.
 
 use std::fs::{self, File};
 use std::path::{Path, PathBuf};
@@ -14,6 +14,7 @@ use nix::mount::{MsFlags, mount};
 use nix::sched::{CloneFlags, unshare};
 use nix::sys::signal::Signal;
 
+use crate::cgroup;
 use crate::components::{BIN, Component, ETC};
 use crate::error::{Doing, LabError, Result};
 use crate::folders::{Folders, create_folder, write_file};
@@ -22,10 +23,13 @@ use crate::plan::{LabName, Machine};
 use crate::process::{self, Process};
 use crate::programs::{self, PAUSE};
 
+/// In the environment of a machine's programs: the lab that they belong to.
+const MARK: &str = "ARPEGGIO_LAB";
 /// How long killed processes may take to go.
 const KILL_PATIENCE: Duration = Duration::from_secs(5);
 
-/// A machine that can be switched on and off. Holds only names; the kernel and the lab's folders have the state.
+/// A machine that can be switched on and off. Holds only names; the kernel and the lab's folders
+/// have the state.
 #[derive(Clone, Debug)]
 pub(crate) struct Computer {
     lab: LabName,
@@ -70,9 +74,10 @@ impl Computer {
 
     /// Switches it on: its first process runs, nothing else does.
     pub(crate) fn boot(&self) -> Result<()> {
+        cgroup::create(&self.lab, self.machine)?;
         let disk = self.folders.disk(self.machine);
         let network = Namespace::named(&self.lab.namespace(self.machine));
-        let init = network.enter(|| first_process(&disk))??;
+        let init = network.enter(|| first_process(&disk, &self.lab))??;
         write_file(&self.folders.init_pid(self.machine), init.id().to_string())?;
         reap(init);
         Ok(())
@@ -84,7 +89,9 @@ impl Computer {
             init.signal(Signal::SIGKILL)?;
         }
         // A program that was about to enter is not the first process's child.
-        let left = process::kill_all_in(&self.network_inode(), KILL_PATIENCE);
+        let mut left = process::kill_all_in(&self.network_inode(), KILL_PATIENCE);
+        // kubelet would look for the containers of groups that are left, for seconds each.
+        left.extend(cgroup::remove_machine(&self.lab, self.machine));
         if left.is_empty() {
             return Ok(());
         }
@@ -122,7 +129,12 @@ impl Computer {
         let log = self.log_of(component.name)?;
         let errors = log.try_clone().doing("share a log file")?;
         let mut command = Command::new(program);
-        command.args(args).stdin(Stdio::null()).stdout(log).stderr(errors);
+        command
+            .env(MARK, self.lab.as_str())
+            .args(args)
+            .stdin(Stdio::null())
+            .stdout(log)
+            .stderr(errors);
         reap(self.inside()?.spawn(in_group_of_its_own(&mut command))?);
         Ok(())
     }
@@ -185,9 +197,9 @@ pub(crate) fn reap(mut child: Child) {
     thread::spawn(move || child.wait());
 }
 
-/// Gives the calling thread, which lives in the machine's network namespace, new mount and process namespaces, and
-/// starts the first process in them.
-fn first_process(disk: &Path) -> Result<Child> {
+/// Gives the calling thread, which lives in the machine's network namespace, new mount and process
+/// namespaces, and starts the first process in them.
+fn first_process(disk: &Path, lab: &LabName) -> Result<Child> {
     unshare(CloneFlags::CLONE_NEWNS | CloneFlags::CLONE_NEWPID)
         .doing("make a machine's namespaces")?;
     let private = MsFlags::MS_REC | MsFlags::MS_PRIVATE;
@@ -198,8 +210,10 @@ fn first_process(disk: &Path) -> Result<Child> {
     bind(&disk.join("lib"), Path::new("/var/lib"))?;
     mount(Some("run"), "/run", Some("tmpfs"), MsFlags::empty(), None::<&str>)
         .doing("mount a machine's /run")?;
-    // The thread's own children are in the new process namespace, and the first of them is its number 1.
+    // The thread's own children are in the new process namespace, and the first of them is its
+    // number 1.
     let init = Command::new(format!("{BIN}/{PAUSE}"))
+        .env(MARK, lab.as_str())
         .stdin(Stdio::null())
         .stdout(Stdio::null())
         .stderr(Stdio::null())
@@ -238,7 +252,8 @@ fn give_own_copy(setting: &str) -> Result<()> {
     bind(&own, &real)
 }
 
-/// A number of this boot, as every real machine has: kubelet reports it, and so a restart can be told.
+/// A number of this boot, as every real machine has: kubelet reports it, and so a restart can be
+/// told.
 fn give_boot_id() -> Result<()> {
     let own = Path::new("/run/boot_id");
     let uuid = fs::read("/proc/sys/kernel/random/uuid").doing("read a random number")?;

@@ -9,8 +9,8 @@ use clap::{Args, Parser, Subcommand};
 
 /// A real Kubernetes cluster in network namespaces of this machine.
 ///
-/// Each lab has a switch, a home router with an internet host behind it, a client, a control plane and nodes with their
-/// own kubelet, containerd and kube-proxy. Needs root.
+/// Each lab has a switch, a home router with an internet host behind it, a client, a control plane
+/// and nodes with their own kubelet, containerd and kube-proxy. Needs root.
 #[derive(Debug, Parser)]
 #[command(version, name = "arpeggio-lab")]
 struct Cli {
@@ -163,11 +163,12 @@ WAN 203.0.113.0/24: router .1, internet host .2",
     );
 }
 
-/// Carries on after an error, and returns the last one.
+/// Carries on after an error, and returns the first one.
 fn remove(down: Down) -> Result<()> {
     let labs: Vec<LabName> =
         if down.all { known_labs().into_iter().collect() } else { vec![down.which.name] };
-    labs.iter().map(guard::end_lab).fold(Ok(()), |all, one| one.and(all))
+    let outcomes: Vec<Result<()>> = labs.iter().map(guard::end_lab).collect();
+    outcomes.into_iter().collect()
 }
 
 fn print_status() {

@@ -1,4 +1,5 @@
-//! Doing things inside a namespace: on a thread that enters it, so that the rest of the program stays where it is.
+//! Doing things inside a namespace: on a thread that enters it, so that the rest of the program
+//! stays where it is.
 
 use std::fs::{self, File};
 use std::os::fd::AsFd;
@@ -37,8 +38,8 @@ impl Namespace {
 
     /// Runs `act` on a thread of its own inside the namespace and waits for it.
     ///
-    /// Sockets that it opens and threads that it starts stay in the network namespace; the file system is the
-    /// machine's own where the machine has one.
+    /// Sockets that it opens and threads that it starts stay in the network namespace; the file
+    /// system is the machine's own where the machine has one.
     ///
     /// # Errors
     /// When the namespace cannot be entered, or `act` panics.
@@ -49,7 +50,8 @@ impl Namespace {
         })
     }
 
-    /// Starts a thread that lives in the network namespace (and only in that: other threads can be started from it).
+    /// Starts a thread that lives in the network namespace (and only in that: other threads can be
+    /// started from it).
     ///
     /// # Errors
     /// When the namespace cannot be entered.
@@ -61,7 +63,8 @@ impl Namespace {
         network_only.enter(|| thread::spawn(act))
     }
 
-    /// Starts a program inside. The caller decides about its standard input and output, and has to wait for it.
+    /// Starts a program inside. The caller decides about its standard input and output, and has to
+    /// wait for it.
     ///
     /// # Errors
     /// When the namespace cannot be entered or the program not started.

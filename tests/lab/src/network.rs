@@ -112,8 +112,8 @@ impl Network {
         router.nft(ROUTER_RULES)
     }
 
-    /// Forwards a port of the router's WAN side to an address on the LAN, as the port forward of a home router does
-    /// (destination NAT).
+    /// Forwards a port of the router's WAN side to an address on the LAN, as the port forward of a
+    /// home router does (destination NAT).
     ///
     /// # Errors
     /// When the router's packet filter refuses.
@@ -146,8 +146,8 @@ impl Network {
         self.namespace(Machine::Switch).ip(&["link", "set", &machine.to_string(), state])
     }
 
-    /// Cuts a node off from the API server and from nothing else: its packets to the server are dropped, also those of
-    /// its pods, and those that the node translates to it.
+    /// Cuts a node off from the API server and from nothing else: its packets to the server are
+    /// dropped, also those of its pods, and those that the node translates to it.
     ///
     /// # Errors
     /// When the node's packet filter refuses.
@@ -164,7 +164,8 @@ impl Network {
         self.namespace(node).nft("delete table inet lab_cut")
     }
 
-    /// Forgets what a restarting kernel would have forgotten: packet filters, connections, neighbours.
+    /// Forgets what a restarting kernel would have forgotten: packet filters, connections,
+    /// neighbours.
     pub(crate) fn forget(&self, machine: Machine) -> Result<()> {
         let namespace = self.namespace(machine);
         namespace.nft("flush ruleset")?;
@@ -173,7 +174,8 @@ impl Network {
     }
 }
 
-/// What a machine that forwards between its interfaces needs. Pods' addresses are usable at once (no DAD).
+/// What a machine that forwards between its interfaces needs. Pods' addresses are usable at once
+/// (no DAD).
 const FORWARDING: [(&str, &str); 5] = [
     ("ipv4/ip_forward", "1"),
     ("ipv6/conf/all/forwarding", "1"),
@@ -182,7 +184,8 @@ const FORWARDING: [(&str, &str); 5] = [
     ("ipv6/conf/all/accept_dad", "0"),
 ];
 
-/// A home router: everything that leaves goes out under its own address; forwarded ports are added to `prerouting`.
+/// A home router: everything that leaves goes out under its own address; forwarded ports are added
+/// to `prerouting`.
 const ROUTER_RULES: &str = "
 table inet lab {
   chain prerouting { type nat hook prerouting priority dstnat; }
@@ -192,7 +195,8 @@ table inet lab {
   }
 }";
 
-/// After translation (priority above dstnat), so that the Service address of the API server is covered too.
+/// After translation (priority above dstnat), so that the Service address of the API server is
+/// covered too.
 const CUT_RULES: &str = "
 table inet lab_cut {
   chain output {

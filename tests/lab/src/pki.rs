@@ -1,4 +1,5 @@
-//! The lab's certificates: one authority, one certificate per component, and the kubeconfig files that use them.
+//! The lab's certificates: one authority, one certificate per component, and the kubeconfig files
+//! that use them.
 
 use std::net::{IpAddr, Ipv4Addr};
 use std::path::Path;
@@ -15,7 +16,8 @@ use crate::error::Result;
 use crate::folders::write_file;
 use crate::plan::{API_PORT, API_SERVICE, Machine};
 
-/// What a component is called by the API server (certificate's common name and organisation), and what it serves as.
+/// What a component is called by the API server (certificate's common name and organisation), and
+/// what it serves as.
 #[derive(Debug)]
 struct Identity {
     user: String,
@@ -55,7 +57,8 @@ impl Authority {
         write_file(&folder.join("accounts.pub"), accounts.public_key_pem())
     }
 
-    /// Writes `kubelet.crt` and `kubelet.key` for serving, and the authority's certificate, into `folder`.
+    /// Writes `kubelet.crt` and `kubelet.key` for serving, and the authority's certificate, into
+    /// `folder`.
     pub(crate) fn write_node_files(&self, folder: &Path, node: Machine) -> Result<()> {
         write_file(&folder.join("ca.crt"), &self.certificate)?;
         let serves = [node.lan_v4().map(IpAddr::from), node.lan_v6().map(IpAddr::from)];

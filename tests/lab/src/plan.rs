@@ -1,12 +1,13 @@
-//! Who is who in a lab: names, addresses and MACs, all derived from the lab's name and a machine's number. Pure.
+//! Who is who in a lab: names, addresses and MACs, all derived from the lab's name and a machine's
+//! number. Pure.
 //!
 //! | where | IPv4 | IPv6 |
 //! |---|---|---|
 //! | LAN | 192.168.0.0/24 | `fd00:a0::/64` |
-//! | router on the LAN | .1 | ::1 |
-//! | control plane | .10 | ::10 |
-//! | nodes 1 to 9 | .11 to .19 | ::11 to ::19 |
-//! | client | .20 | ::20 |
+//! | router on the LAN | .1 | `::1` |
+//! | control plane | .10 | `::10` |
+//! | nodes 1 to 9 | .11 to .19 | `::11` to `::19` |
+//! | client | .20 | `::20` |
 //! | free for pools | .2 to .9, .200 to .254 | the rest |
 //! | WAN: router, internet host | 203.0.113.1, .2 | `2001:db8::1`, `::2` |
 //! | pods of node N | 10.244.N.0/24 | `fd00:a4:N::/64` |

@@ -9,22 +9,23 @@ use crate::plan::Machine;
 use crate::process::{self, Process};
 
 impl Lab {
-    /// Cuts a machine's power: its cable is dead, then every process in it, with no word of farewell on the wire.
-    /// Returns the moment just before.
+    /// Cuts a machine's power: its cable is dead, then every process in it, with no word of
+    /// farewell on the wire. Returns the moment just before.
     ///
     /// # Errors
     /// When something in it could not be killed.
     pub fn power_off(&self, machine: Machine) -> Result<Instant> {
         let computer = self.computer(machine);
         let cut = Instant::now();
-        // The cable first: the kernel closes a dying process's connections, which a power cut does not.
+        // The cable first: the kernel closes a dying process's connections, which a power cut does
+        // not.
         self.network().cable_out(machine)?;
         computer.kill()?;
         Ok(cut)
     }
 
-    /// Switches a machine on again: same disk, everything else forgotten. Returns when its programs are started, long
-    /// before its pods run; see [`Self::wait_for_boot`].
+    /// Switches a machine on again: same disk, everything else forgotten. Returns when its programs
+    /// are started, long before its pods run; see [`Self::wait_for_boot`].
     ///
     /// # Errors
     /// When a program does not start.
@@ -54,7 +55,8 @@ impl Lab {
         self.wait_for(&[format!("node/{node}")], "condition=Ready", patience)
     }
 
-    /// Kills one of a machine's programs (`"kube-apiserver"`, `"kubelet"`, ...) and waits until it is gone.
+    /// Kills one of a machine's programs (`"kube-apiserver"`, `"kubelet"`, ...) and waits until it
+    /// is gone.
     ///
     /// # Errors
     /// When it cannot be killed.
@@ -95,7 +97,8 @@ impl Lab {
         self.network().heal_api(node)
     }
 
-    /// The processes of a pod's container, to be stopped, continued or killed with [`Process::signal`].
+    /// The processes of a pod's container, to be stopped, continued or killed with
+    /// [`Process::signal`].
     ///
     /// # Errors
     /// When the pod has no such running container.

@@ -1,7 +1,8 @@
-//! The lab's processes as the kernel shows them: found by the network namespace that they live in, not by a list of
-//! our own, which a crash could make wrong.
+//! The lab's processes as the kernel shows them: found by the network namespace that they live in,
+//! not by a list of our own, which a crash could make wrong.
 
 use std::fs;
+use std::io;
 use std::os::unix::fs::MetadataExt;
 use std::path::Path;
 use std::thread;
@@ -38,9 +39,15 @@ impl Process {
         }
     }
 
-    /// Whether it runs (one that has ended and was not waited for does not).
+    /// Whether any of its threads is there. One that has ended and was not waited for is not; its
+    /// sockets are closed by then.
     pub fn is_alive(self) -> bool {
-        fs::metadata(format!("/proc/{}/ns/net", self.0)).is_ok()
+        let threads = fs::read_dir(format!("/proc/{}/task", self.0)).into_iter().flatten();
+        threads.filter_map(io::Result::ok).any(|thread| {
+            let status = fs::read_to_string(thread.path().join("status")).unwrap_or_default();
+            let state = status.lines().find_map(|line| line.strip_prefix("State:"));
+            state.is_some_and(|state| !state.trim_start().starts_with(['Z', 'X']))
+        })
     }
 
     /// Its program and arguments.
@@ -56,9 +63,14 @@ impl Process {
         fs::read_to_string(format!("/proc/{}/cgroup", self.0)).unwrap_or_default()
     }
 
-    /// The inode of its network namespace.
+    /// The inode of its network namespace. A killed process's first thread may have left it while
+    /// others are still there, with the sockets open.
     fn network(self) -> Option<u64> {
-        inode(Path::new(&format!("/proc/{}/ns/net", self.0)))
+        let first = inode(Path::new(&format!("/proc/{}/ns/net", self.0)));
+        first.or_else(|| {
+            let mut threads = fs::read_dir(format!("/proc/{}/task", self.0)).ok()?;
+            threads.find_map(|thread| inode(&thread.ok()?.path().join("ns/net")))
+        })
     }
 }
 
@@ -83,8 +95,8 @@ pub(crate) fn of_container(id: &str) -> Vec<Process> {
     all().filter(|process| process.cgroups().contains(id)).collect()
 }
 
-/// Kills all that live in these namespaces, and those that they start meanwhile, and waits until they are gone.
-/// Returns the words of what is still there when patience ends.
+/// Kills all that live in these namespaces, and those that they start meanwhile, and waits until
+/// they are gone. Returns the words of what is still there when patience ends.
 pub(crate) fn kill_all_in(networks: &[u64], patience: Duration) -> Vec<String> {
     let deadline = Instant::now() + patience;
     loop {

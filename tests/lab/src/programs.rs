@@ -1,4 +1,5 @@
-//! The programs that a lab runs: those of Debian packages, which must be there, and the cluster, which is built.
+//! The programs that a lab runs: those of Debian packages, which must be there, and the cluster,
+//! which is built.
 
 use std::env;
 use std::fs;
@@ -59,8 +60,8 @@ pub(crate) fn find(program: &str) -> Option<PathBuf> {
     folders.map(|folder| folder.join(program)).find(|candidate| candidate.is_file())
 }
 
-/// Builds the cluster's programs, or finds them built, and returns their folder. The first build takes minutes; its
-/// progress goes to standard error.
+/// Builds the cluster's programs, or finds them built, and returns their folder. The first build
+/// takes minutes; its progress goes to standard error.
 ///
 /// # Errors
 /// When the build fails; it has said why by then.
@@ -79,8 +80,8 @@ pub fn build_cluster() -> Result<PathBuf> {
     Ok(PathBuf::from(String::from_utf8_lossy(&output.stdout).trim()))
 }
 
-/// Puts the cluster's programs into a folder of the lab, so that a rebuild, which removes old versions from the
-/// cache, cannot take them away from a running lab.
+/// Puts the cluster's programs into a folder of the lab, so that a rebuild, which removes old
+/// versions from the cache, cannot take them away from a running lab.
 pub(crate) fn install(built: &Path, into: &Path) -> Result<()> {
     create_folder(into)?;
     for program in [CLUSTER, PAUSE] {

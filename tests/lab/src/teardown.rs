@@ -1,18 +1,18 @@
-//! Removing a lab, whatever state it is in: idempotent, carries on after an error, names what it could not remove.
+//! Removing a lab, whatever state it is in: idempotent, carries on after an error, names what it
+//! could not remove.
 
 use std::fs;
 use std::io;
-use std::path::{Path, PathBuf};
-use std::thread;
-use std::time::{Duration, Instant};
+use std::path::PathBuf;
+use std::time::Duration;
 
+use crate::cgroup;
 use crate::error::{LabError, Result};
 use crate::folders::{Folders, LabLock, known_labs};
 use crate::namespace::{NETNS_FOLDER, run_on_host};
 use crate::plan::LabName;
 use crate::process;
 
-const CGROUP_ROOT: &str = "/sys/fs/cgroup";
 /// Killed processes leave at once; those in the middle of a disk write take a little longer.
 const KILL_PATIENCE: Duration = Duration::from_secs(10);
 
@@ -21,18 +21,36 @@ const KILL_PATIENCE: Duration = Duration::from_secs(10);
 /// # Errors
 /// [`LabError::Leftovers`] with all that could not be removed.
 pub fn remove(lab: &LabName, _lock: &LabLock) -> Result<()> {
-    // The owner may have been killed while a helper program of its was still creating something: look again.
+    let mut left = remove_all_but_files(lab);
+    left.extend(Folders::of(lab).remove());
+    report(lab, left)
+}
+
+/// The same, but the lock stays: for who is about to build the lab up.
+pub(crate) fn clear(lab: &LabName, _lock: &LabLock) -> Result<()> {
+    let mut left = remove_all_but_files(lab);
+    left.extend(Folders::of(lab).clear());
+    report(lab, left)
+}
+
+fn remove_all_but_files(lab: &LabName) -> Vec<String> {
+    // The owner may have been killed while a helper program of its was still creating something:
+    // look again.
     let mut left = remove_namespaces(lab);
     left.extend(remove_namespaces(lab));
-    left.extend(remove_cgroups(lab));
-    left.extend(Folders::of(lab).remove());
+    left.extend(cgroup::remove_lab(lab));
+    left
+}
+
+fn report(lab: &LabName, left: Vec<String>) -> Result<()> {
     if left.is_empty() {
         return Ok(());
     }
     Err(LabError::Leftovers { lab: lab.to_string(), left })
 }
 
-/// Removes the labs whose guard is dead, and returns their names. A reboot or a killed guard leaves such.
+/// Removes the labs whose guard is dead, and returns their names. A reboot or a killed guard leaves
+/// such.
 ///
 /// # Errors
 /// When one cannot be removed; the others are.
@@ -60,8 +78,9 @@ pub(crate) fn namespaces(lab: &LabName) -> Vec<PathBuf> {
         .collect()
 }
 
-/// Kills what lives in the lab's namespaces, then removes those. The machines' mounts and their pods' namespaces end
-/// with the last process, because they exist only in mount namespaces of the machines' own.
+/// Kills what lives in the lab's namespaces, then removes those. The machines' mounts and their
+/// pods' namespaces end with the last process, because they exist only in mount namespaces of the
+/// machines' own.
 fn remove_namespaces(lab: &LabName) -> Vec<String> {
     let paths = namespaces(lab);
     let inodes: Vec<u64> = paths.iter().filter_map(|path| process::inode(path)).collect();
@@ -73,35 +92,4 @@ fn remove_namespaces(lab: &LabName) -> Vec<String> {
         }
     }
     left
-}
-
-/// Removes the lab's control groups: on a host with one hierarchy, and on one with a hierarchy per controller.
-fn remove_cgroups(lab: &LabName) -> Vec<String> {
-    let root = Path::new(CGROUP_ROOT);
-    let hierarchies = fs::read_dir(root).into_iter().flatten().filter_map(io::Result::ok);
-    let mut groups: Vec<PathBuf> =
-        hierarchies.map(|entry| entry.path().join(lab.as_str())).collect();
-    groups.push(root.join(lab.as_str()));
-    groups.iter().filter_map(|group| remove_cgroup(group).err()).collect()
-}
-
-/// Removes one group and those below it. The kernel refuses for a moment after the last process has died.
-fn remove_cgroup(group: &Path) -> std::result::Result<(), String> {
-    let Ok(below) = fs::read_dir(group) else {
-        return Ok(());
-    };
-    for entry in below.filter_map(io::Result::ok).filter(|entry| entry.path().is_dir()) {
-        remove_cgroup(&entry.path())?;
-    }
-    let deadline = Instant::now() + Duration::from_secs(2);
-    loop {
-        match fs::remove_dir(group) {
-            Ok(()) => return Ok(()),
-            Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(()),
-            Err(error) if Instant::now() > deadline => {
-                return Err(format!("control group {}: {error}", group.display()));
-            }
-            Err(_) => thread::sleep(Duration::from_millis(20)),
-        }
-    }
 }

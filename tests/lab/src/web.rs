@@ -1,4 +1,5 @@
-//! A workload to ask: real nginx from the host's package, whose answer says which pod it is and on which node.
+//! A workload to ask: real nginx from the host's package, whose answer says which pod it is and on
+//! which node.
 
 use crate::error::Result;
 use crate::image::Image;
@@ -14,8 +15,9 @@ pub fn nginx_image() -> Result<Image> {
     Image::of_host_programs(NGINX_IMAGE, &["nginx", "sh"])
 }
 
-/// A ConfigMap and a Deployment, both called `web` with the label `app: web`; nginx listens on port 80 of both
-/// families. To be applied into the default namespace, or another with `kubectl -n`.
+/// A `ConfigMap` and a Deployment, both called `web` with the label `app: web`; nginx listens on
+/// port 80 of both families. To be applied into the default namespace, or another with `kubectl
+/// -n`.
 pub fn manifest(replicas: u32) -> String {
     include_str!("web.yaml").replace("REPLICAS", &replicas.to_string())
 }

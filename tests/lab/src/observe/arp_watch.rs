@@ -1,9 +1,10 @@
-//! Who says that an address is theirs: ARP requests at a steady pace, and every answer and announcement heard.
+//! Who says that an address is theirs: ARP requests at a steady pace, and every answer and
+//! announcement heard.
 
 use std::io;
 use std::net::Ipv4Addr;
 use std::sync::atomic::{AtomicBool, Ordering};
-use std::sync::{Arc, mpsc};
+use std::sync::mpsc;
 use std::thread::{self, JoinHandle};
 use std::time::{Duration, Instant};
 
@@ -15,6 +16,7 @@ use pnet_packet::arp::{
 };
 use pnet_packet::ethernet::{EtherTypes, EthernetPacket, MutableEthernetPacket};
 
+use super::Stopper;
 use crate::error::{LabError, Result};
 use crate::lab::Lab;
 use crate::plan::Machine;
@@ -53,10 +55,10 @@ pub enum NoWatch {
     Socket(#[from] io::Error),
 }
 
-/// A running watch.
+/// A running watch. Dropping it ends it, without a result.
 #[derive(Debug)]
 pub struct ArpWatch {
-    stopped: Arc<AtomicBool>,
+    stopper: Stopper,
     sender: JoinHandle<Vec<Instant>>,
     receiver: JoinHandle<Vec<ArpReply>>,
 }
@@ -67,9 +69,9 @@ impl ArpWatch {
     /// # Errors
     /// When the machine is not on the LAN or the socket is refused.
     pub fn start(lab: &Lab, from: Machine, address: Ipv4Addr, interval: Duration) -> Result<Self> {
-        let stopped: Arc<AtomicBool> = Arc::default();
+        let stopper = Stopper::default();
         let (tell, told) = mpsc::channel();
-        let (stop_sender, stop_receiver) = (Arc::clone(&stopped), Arc::clone(&stopped));
+        let (stop_sender, stop_receiver) = (stopper.flag(), stopper.flag());
         let threads = lab.namespace(from).enter(move || -> std::result::Result<_, NoWatch> {
             let (mut transmit, receive) = open(from)?;
             let request = request(from, address).ok_or(NoWatch::NotOnLan(from))?;
@@ -84,7 +86,7 @@ impl ArpWatch {
         })?;
         // The receiver has reached its loop: nothing sent from now on is missed.
         let _ = told.recv();
-        Ok(Self { stopped, sender, receiver })
+        Ok(Self { stopper, sender, receiver })
     }
 
     /// Ends the watch and returns what it saw.
@@ -93,7 +95,7 @@ impl ArpWatch {
     /// When one of its threads has crashed.
     pub fn stop(self) -> Result<ArpSightings> {
         let crashed = |_| LabError::Panicked("watch ARP".to_owned());
-        self.stopped.store(true, Ordering::Relaxed);
+        drop(self.stopper);
         let asked = self.sender.join().map_err(crashed)?;
         let replies = self.receiver.join().map_err(crashed)?;
         Ok(ArpSightings { asked, replies })

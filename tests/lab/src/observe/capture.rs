@@ -10,7 +10,8 @@ use crate::lab::Lab;
 use crate::plan::Machine;
 use crate::process::Process;
 
-/// A running packet capture. The file can be read while it grows.
+/// A running packet capture. The file can be read while it grows. One that is not stopped ends with
+/// the lab.
 #[derive(Debug)]
 pub struct Capture {
     tcpdump: Child,
@@ -18,8 +19,8 @@ pub struct Capture {
 }
 
 impl Capture {
-    /// Starts to write the frames of a machine's LAN interface that pass `filter` (`"arp"`, `"icmp6 or arp"`, empty for
-    /// all) to a file of the lab.
+    /// Starts to write the frames of a machine's LAN interface that pass `filter` (`"arp"`, `"icmp6
+    /// or arp"`, empty for all) to a file of the lab.
     ///
     /// # Errors
     /// When tcpdump does not start.

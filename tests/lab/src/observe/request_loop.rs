@@ -7,6 +7,7 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::thread::{self, JoinHandle};
 use std::time::{Duration, Instant};
 
+use super::Stopper;
 use crate::error::{LabError, Result};
 use crate::namespace::Namespace;
 
@@ -15,7 +16,8 @@ use crate::namespace::Namespace;
 pub struct RequestPlan {
     /// Where the web server is.
     pub server: SocketAddr,
-    /// The time from the begin of one request to the begin of the next. No request waits for another one.
+    /// The time from the begin of one request to the begin of the next. No request waits for
+    /// another one.
     pub interval: Duration,
     /// How long each may take, from connecting to the last byte.
     pub patience: Duration,
@@ -62,10 +64,10 @@ pub enum Outcome {
     Broken(String),
 }
 
-/// A running loop. Dropping it without [`RequestLoop::stop`] lets it end by itself.
+/// A running loop. Dropping it ends it, without a result.
 #[derive(Debug)]
 pub struct RequestLoop {
-    stopped: Arc<AtomicBool>,
+    stopper: Stopper,
     requests: Arc<Mutex<Vec<Request>>>,
     thread: JoinHandle<()>,
 }
@@ -76,10 +78,10 @@ impl RequestLoop {
     /// # Errors
     /// When the namespace cannot be entered.
     pub fn start(from: &Namespace, plan: RequestPlan) -> Result<Self> {
-        let (stopped, requests) = (Arc::default(), Arc::default());
-        let (stop_here, record_here) = (Arc::clone(&stopped), Arc::clone(&requests));
+        let (stopper, requests) = (Stopper::default(), Arc::default());
+        let (stop_here, record_here) = (stopper.flag(), Arc::clone(&requests));
         let thread = from.start_thread(move || ask_until(&stop_here, &plan, &record_here))?;
-        Ok(Self { stopped, requests, thread })
+        Ok(Self { stopper, requests, thread })
     }
 
     /// What has ended so far, in the order of the ends.
@@ -87,12 +89,13 @@ impl RequestLoop {
         locked(&self.requests).clone()
     }
 
-    /// Ends the loop, waits for the requests under way, and returns all in the order of their starts.
+    /// Ends the loop, waits for the requests under way, and returns all in the order of their
+    /// starts.
     ///
     /// # Errors
     /// When the loop has crashed.
     pub fn stop(self) -> Result<Vec<Request>> {
-        self.stopped.store(true, Ordering::Relaxed);
+        drop(self.stopper);
         self.thread.join().map_err(|_| LabError::Panicked("send requests".to_owned()))?;
         let mut requests = std::mem::take(&mut *locked(&self.requests));
         requests.sort_by_key(|request| request.started);
@@ -104,7 +107,6 @@ impl RequestLoop {
 fn ask_until(stopped: &AtomicBool, plan: &RequestPlan, requests: &Mutex<Vec<Request>>) {
     let mut next = Instant::now();
     thread::scope(|scope| {
-        // The loop ends also when whoever started it has forgotten it.
         while !stopped.load(Ordering::Relaxed) {
             scope.spawn(|| {
                 let request = get(plan);

@@ -49,7 +49,8 @@ pub struct Span<T> {
     pub count: usize,
 }
 
-/// Joins equal neighbours; who answered when, for a timeline. The observations must be in the order of time.
+/// Joins equal neighbours; who answered when, for a timeline. The observations must be in the order
+/// of time.
 pub fn spans<T: PartialEq>(observations: impl IntoIterator<Item = (Instant, T)>) -> Vec<Span<T>> {
     let mut spans: Vec<Span<T>> = Vec::new();
     for (at, value) in observations {

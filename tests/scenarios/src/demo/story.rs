@@ -28,7 +28,7 @@ const POOL_KEY: &str = "arpeggio.dev/address-pool";
 /// A returning node could want its address back within this time; it must not.
 const WATCH_RETURN: Duration = Duration::from_secs(5);
 /// How long a node may take to be Ready again.
-const BOOT: Duration = Duration::from_secs(60);
+const BOOT: Duration = Duration::from_mins(1);
 
 /// The whole story.
 pub(crate) fn tell(home: &Home) -> anyhow::Result<()> {

@@ -44,8 +44,8 @@ fn span(columns: usize) -> Duration {
 
 /// The fate of the requests that began in a column.
 fn request_in(requests: &[Request], column: Instant) -> char {
-    let began = |request: &&Request| (column..column + COLUMN).contains(&request.started);
-    let begun: Vec<&Request> = requests.iter().filter(began).collect();
+    let in_column = |request: &&Request| (column..column + COLUMN).contains(&request.started);
+    let begun: Vec<&Request> = requests.iter().filter(in_column).collect();
     match begun.iter().filter(|request| !request.is_answered()).count() {
         _ if begun.is_empty() => ' ',
         0 => '█',
@@ -55,8 +55,8 @@ fn request_in(requests: &[Request], column: Instant) -> char {
 
 /// The number of the node that was last heard in a column.
 fn answer_in(seen: &Observation, column: Instant, nodes: &[Machine]) -> char {
-    let replies = seen.sightings.replies.iter();
-    let heard = replies.filter(|reply| (column..column + COLUMN).contains(&reply.at)).last();
+    let mut replies = seen.sightings.replies.iter();
+    let heard = replies.rfind(|reply| (column..column + COLUMN).contains(&reply.at));
     let node = heard.and_then(|reply| nodes.iter().find(|node| node.mac() == Some(reply.mac)));
     match node {
         Some(Machine::Node(number)) => char::from_digit(u32::from(*number), 10).unwrap_or('?'),
@@ -66,13 +66,13 @@ fn answer_in(seen: &Observation, column: Instant, nodes: &[Machine]) -> char {
 }
 
 fn axis() -> String {
-    let mut axis = String::new();
-    for column in (0..BEFORE + AFTER).step_by(MARK_EVERY) {
+    let mark = |column: usize| {
         let millis =
             span(column).as_millis().cast_signed() - span(BEFORE).as_millis().cast_signed();
-        axis.push_str(&format!("{:<MARK_EVERY$}", format!("|{millis}")));
-    }
-    axis
+        format!("{:<MARK_EVERY$}", format!("|{millis}"))
+    };
+    let marks: Vec<String> = (0..BEFORE + AFTER).step_by(MARK_EVERY).map(mark).collect();
+    marks.concat()
 }
 
 #[cfg(test)]
@@ -82,9 +82,10 @@ mod tests {
     use super::*;
 
     fn request(started: Instant, answered: bool) -> Request {
-        let outcome = match answered {
-            true => Outcome::Answered { status: 200, body: String::new() },
-            false => Outcome::TimedOut,
+        let outcome = if answered {
+            Outcome::Answered { status: 200, body: String::new() }
+        } else {
+            Outcome::TimedOut
         };
         Request { started, ended: started, outcome }
     }

@@ -17,7 +17,7 @@ use arpeggio_scenarios::{Home, POOL, first_address, service};
 /// wire would not have been the witness.
 const LONGEST_OUTAGE: Duration = Duration::from_secs(3);
 
-const BOOT: Duration = Duration::from_secs(60);
+const BOOT: Duration = Duration::from_mins(1);
 
 pub(crate) fn an_address_outlives_its_node(home: &Home) -> anyhow::Result<()> {
     home.add_pool()?;
