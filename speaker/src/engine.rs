@@ -20,6 +20,7 @@ use crossbeam_channel::{Receiver, bounded, select};
 
 use crate::{
     gratuitous::Schedule,
+    input::Input,
     metrics::Metrics,
     neighbours::{Neighbours, gateway_probes, own_addresses},
     news::News,
@@ -36,23 +37,6 @@ const BATCH: usize = 4096;
 
 /// A stranger that insists is logged once in this time.
 const STRANGER_LOG: Duration = Duration::from_secs(10);
-
-/// Something that happened.
-#[derive(Debug)]
-pub(crate) enum Input {
-    /// Something that only the elector wants to know.
-    Election(Event),
-    /// A session record.
-    Session(SessionRecord),
-    /// A lock record.
-    Lock(LockRecord),
-    /// A lock record no longer exists.
-    LockGone(IpAddr),
-    /// The interfaces have changed.
-    Links(Arc<Links>),
-    /// The process ends.
-    Stop,
-}
 
 /// Where the engine's decisions go.
 pub(crate) struct Outlets {

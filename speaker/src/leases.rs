@@ -16,7 +16,7 @@ use kube::{
     runtime::watcher::{self, watcher},
 };
 
-use crate::engine::Input;
+use crate::input::Input;
 
 /// The pause before a broken watch is started again.
 const RETRY: Duration = Duration::from_millis(500);

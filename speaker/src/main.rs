@@ -10,6 +10,7 @@
 mod args;
 mod engine;
 mod gratuitous;
+mod input;
 mod leases;
 mod metrics;
 mod neighbours;
@@ -34,7 +35,8 @@ use clap::Parser as _;
 
 use crate::{
     args::{Args, Command, RunArgs},
-    engine::{Engine, Input},
+    engine::Engine,
+    input::Input,
     metrics::Metrics,
     news::News,
     writer::Writer,

@@ -15,7 +15,7 @@ use kube::{
 };
 use tokio::{runtime::Handle, sync::Semaphore};
 
-use crate::{engine::Input, leases, metrics::Metrics};
+use crate::{input::Input, leases, metrics::Metrics};
 
 /// Longest time for one request; well below the time that a session lasts.
 const TIME_LIMIT: Duration = Duration::from_secs(2);

@@ -96,7 +96,7 @@ impl Lab {
         };
         self.wait_until("kube-apiserver", patience, || {
             self.namespace(Machine::Client).enter(listening)??;
-            self.kubectl(&["get", "--raw", "/readyz"]).map(Some)
+            self.kubectl(&["get", "--raw", "/readyz"])
         })
         .map(drop)
     }

@@ -1,5 +1,6 @@
 //! A lab: started, kept, found again, ended.
 
+use std::fmt;
 use std::fs;
 use std::path::Path;
 use std::thread;
@@ -318,7 +319,7 @@ impl Lab {
         let inside = self.computer(node).inside()?;
         self.wait_until(&format!("containerd on {node}"), START_PATIENCE, || {
             let args = ["--connect-timeout", "1s", "-a", CONTAINERD_SOCKET, "version"];
-            inside.run("ctr", &args).map(Some)
+            inside.run("ctr", &args)
         })
         .map(drop)
     }
@@ -349,23 +350,22 @@ impl Lab {
         self.computer(machine).start(component.ok_or_else(unknown)?)
     }
 
-    /// Asks again and again until there is an answer. An error counts as "not yet" and is shown if
-    /// time runs out.
+    /// Looks again and again until what is awaited is there. What `look` returns instead, an error or what it saw,
+    /// counts as "not yet".
     ///
     /// # Errors
     /// [`LabError::Timeout`] with what was seen last.
-    pub fn wait_until<T>(
+    pub fn wait_until<T, E: fmt::Display>(
         &self,
         what: &str,
         patience: Duration,
-        mut ask: impl FnMut() -> Result<Option<T>>,
+        mut look: impl FnMut() -> std::result::Result<T, E>,
     ) -> Result<T> {
         let deadline = Instant::now() + patience;
         loop {
-            let last_seen = match ask() {
-                Ok(Some(answer)) => return Ok(answer),
-                Ok(None) => "not yet".to_owned(),
-                Err(error) => error.to_string(),
+            let last_seen = match look() {
+                Ok(seen) => return Ok(seen),
+                Err(instead) => instead.to_string(),
             };
             if Instant::now() > deadline {
                 return Err(LabError::Timeout { what: what.to_owned(), patience, last_seen });

@@ -1,9 +1,10 @@
 //! A home network with a cluster that Arpeggio is installed in.
 
 use std::{
+    fmt,
     net::{IpAddr, Ipv4Addr},
     process::Command,
-    time::{Duration, Instant},
+    time::Duration,
 };
 
 use anyhow::{Context as _, ensure};
@@ -303,31 +304,28 @@ impl Home {
         Ok(String::from_utf8_lossy(&output.stdout).into_owned())
     }
 
-    /// Tries until `look` succeeds.
+    /// Looks until what is awaited is there.
     ///
     /// # Errors
     /// After half a minute, with what was seen last.
     pub fn wait_until<T>(
         &self,
         what: &str,
-        mut look: impl FnMut() -> Result<T, NotYet>,
+        look: impl FnMut() -> Result<T, NotYet>,
     ) -> anyhow::Result<T> {
-        let deadline = Instant::now() + PATIENCE;
-        loop {
-            match look() {
-                Ok(seen) => return Ok(seen),
-                Err(NotYet(last)) => {
-                    ensure!(Instant::now() < deadline, "waited in vain: {what}; last seen: {last}");
-                    std::thread::sleep(Duration::from_millis(50));
-                }
-            }
-        }
+        Ok(self.lab.wait_until(what, PATIENCE, look)?)
     }
 }
 
 /// What was seen instead of what is waited for.
 #[derive(Debug)]
 pub struct NotYet(String);
+
+impl fmt::Display for NotYet {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(&self.0)
+    }
+}
 
 impl From<String> for NotYet {
     fn from(seen: String) -> Self {

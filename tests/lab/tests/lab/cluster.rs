@@ -139,8 +139,8 @@ fn a_machine_returns_with_its_pods(lab: &Lab) -> Result<()> {
 
 fn wait_for_page(lab: &Lab, from: Machine, server: (IpAddr, u16)) -> Result<()> {
     lab.wait_until(&format!("the page at {server:?}"), PATIENCE, || {
-        let page = fetch(lab, from, server)?;
-        Ok(page.is_answered().then_some(()))
+        let page = fetch(lab, from, server).map_err(|error| error.to_string())?;
+        if page.is_answered() { Ok(()) } else { Err(format!("{:?}", page.outcome)) }
     })
 }
 
