@@ -288,7 +288,18 @@ impl Home {
         let patch = elsewhere.to_string();
         self.lab.kubectl(&["patch", "deployment", deployment, "--type=merge", "-p", &patch])?;
         let workload = format!("deployment/{deployment}");
-        Ok(self.lab.wait_for_rollout("default", &workload, PATIENCE)?)
+        self.lab.wait_for_rollout("default", &workload, PATIENCE)?;
+        // A rollout is done before the old pods are gone, and those still get requests.
+        let label = format!("-lapp={deployment}");
+        self.wait_until(&format!("old pods of {deployment} are gone"), || {
+            let pods = self.lab.get(&["pods", &label]).map_err(anyhow::Error::from)?;
+            let pods = pods["items"].as_array().into_iter().flatten();
+            let leaving = pods.filter(|pod| pod["metadata"]["deletionTimestamp"].is_string());
+            match leaving.count() {
+                0 => Ok(()),
+                count => Err(format!("{count} pods").into()),
+            }
+        })
     }
 
     /// What `arpeggio status` prints, run on the control plane.
