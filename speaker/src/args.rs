@@ -71,9 +71,12 @@ pub(crate) struct RunArgs {
     /// How often the session is renewed, in seconds.
     #[arg(long, default_value_t = Settings::default().renewal.as_secs(), value_name = "SECONDS")]
     pub(crate) session_renewal: u64,
-    /// How often a node is asked for on the wire by the two nodes that watch it, in milliseconds (20 or more).
+    /// How often a node is asked for on the wire by the two nodes that watch it, in milliseconds.
     #[arg(long, default_value_t = 100, value_name = "MILLISECONDS")]
     pub(crate) probe_interval: u64,
+    /// How long it may take to answer, in milliseconds (20 or more); then it is asked again at once.
+    #[arg(long, default_value_t = 50, value_name = "MILLISECONDS")]
+    pub(crate) probe_timeout: u64,
     /// After how many unanswered probes in a row a node counts as silent (2 or more).
     #[arg(long, default_value_t = Settings::default().misses, value_name = "COUNT")]
     pub(crate) probe_misses: u32,
@@ -89,6 +92,7 @@ impl RunArgs {
             session: Duration::from_secs(self.session_duration),
             renewal: Duration::from_secs(self.session_renewal),
             probe: Duration::from_millis(self.probe_interval),
+            answer: Duration::from_millis(self.probe_timeout),
             misses: self.probe_misses,
             ..Settings::default()
         }

@@ -143,7 +143,7 @@ impl Elector {
                 self.view.lock_seen(lock);
             }
             Event::LockGone(address) => self.view.lock_gone(address),
-            Event::NodeAnswered(node) => self.wire.answered(&node, now),
+            Event::NodeAnswered(node) => self.wire.answered(&node, now, &self.settings),
             Event::GatewayAnswered => self.wire.gateway_answered(now),
             Event::Heard { address, by } => self.heard(address, &by, now),
             Event::Wrote { write, outcome } => self.wrote(&write, outcome, now),
@@ -197,7 +197,7 @@ impl Elector {
             self.update_announcing();
         }
         let heartbeat = now + HEARTBEAT;
-        let probe = Some(self.wire.due()).filter(|due| *due > now);
+        let probe = self.wire.due().filter(|due| *due > now);
         Decision { effects, next: probe.map_or(heartbeat, |probe| probe.min(heartbeat)) }
     }
 

@@ -15,8 +15,10 @@ pub struct Settings {
     pub session: Duration,
     /// How often it is renewed.
     pub renewal: Duration,
-    /// How often a deputy asks for a node on the wire.
+    /// How often a deputy asks for a node on the wire that answers.
     pub probe: Duration,
+    /// How long an answer may take. Who has not answered by then is asked again at once.
+    pub answer: Duration,
     /// How many unanswered probes in a row make a node silent.
     pub misses: u32,
     /// How long a decision to announce stays fresh; a process that was paused for longer answers nothing until it has
@@ -34,6 +36,7 @@ impl Default for Settings {
             session: Duration::from_secs(10),
             renewal: Duration::from_secs(3),
             probe: Duration::from_millis(100),
+            answer: Duration::from_millis(50),
             misses: 3,
             freshness: Duration::from_secs(2),
             retry: Duration::from_millis(500),
@@ -56,8 +59,16 @@ pub enum UnsafeSettings {
         renewal: Duration,
     },
     /// Scheduling alone would look like silence.
-    #[error("probes every {0:?} are too fast: use 20 ms or more")]
-    ProbeTooFast(Duration),
+    #[error("{0:?} is too short a time for an answer: use 20 ms or more")]
+    AnswerTooShort(Duration),
+    /// A probe would be sent while the answer to the one before is awaited.
+    #[error("probes every {probe:?} are too fast when an answer may take {answer:?}")]
+    ProbeTooFast {
+        /// [`Settings::probe`].
+        probe: Duration,
+        /// [`Settings::answer`].
+        answer: Duration,
+    },
     /// One lost frame would end a session.
     #[error("{0} misses are too few: use 2 or more")]
     TooFewMisses(u32),
@@ -75,8 +86,11 @@ impl Settings {
                 renewal: self.renewal,
             });
         }
-        if self.probe < Duration::from_millis(20) {
-            return Err(UnsafeSettings::ProbeTooFast(self.probe));
+        if self.answer < Duration::from_millis(20) {
+            return Err(UnsafeSettings::AnswerTooShort(self.answer));
+        }
+        if self.probe < self.answer {
+            return Err(UnsafeSettings::ProbeTooFast { probe: self.probe, answer: self.answer });
         }
         if self.misses < 2 {
             return Err(UnsafeSettings::TooFewMisses(self.misses));
@@ -95,7 +109,9 @@ mod tests {
         assert_eq!(safe.checked(), Ok(safe));
         let renewal = Duration::from_secs(4);
         assert!(Settings { renewal, ..safe }.checked().is_err());
-        assert!(Settings { probe: Duration::from_millis(5), ..safe }.checked().is_err());
+        let answer = Duration::from_millis(5);
+        assert!(Settings { answer, ..safe }.checked().is_err());
+        assert!(Settings { probe: Duration::from_millis(40), ..safe }.checked().is_err());
         assert!(Settings { misses: 1, ..safe }.checked().is_err());
     }
 }

@@ -18,7 +18,6 @@ use crate::{
 #[derive(Debug, Default)]
 pub(crate) struct WireWatch {
     peers: BTreeMap<Node, Peer>,
-    due: Timestamp,
     gateway_answered: Option<Timestamp>,
 }
 
@@ -27,8 +26,10 @@ struct Peer {
     answers: u32,
     last_answer: Option<Timestamp>,
     unanswered_since: Option<Timestamp>,
-    outstanding: bool,
     misses: u32,
+    asked: Option<Timestamp>,
+    /// When to look again: for the answer while one is awaited, else to ask.
+    due: Timestamp,
 }
 
 /// Whom to ask now.
@@ -40,16 +41,14 @@ pub(crate) struct Probes {
 }
 
 impl WireWatch {
-    /// When [`WireWatch::tick`] wants to be called next.
-    pub(crate) fn due(&self) -> Timestamp {
-        self.due
+    /// When [`WireWatch::tick`] wants to be called next; `None` while nobody is watched.
+    pub(crate) fn due(&self) -> Option<Timestamp> {
+        self.peers.values().map(|peer| peer.due).min()
     }
 
-    pub(crate) fn answered(&mut self, node: &Node, now: Timestamp) {
+    pub(crate) fn answered(&mut self, node: &Node, now: Timestamp, settings: &Settings) {
         if let Some(peer) = self.peers.get_mut(node) {
-            peer.answers = peer.answers.saturating_add(1);
-            peer.last_answer = Some(now);
-            peer.forgive();
+            peer.answered(now, settings);
         }
     }
 
@@ -57,35 +56,30 @@ impl WireWatch {
         self.gateway_answered = Some(now);
     }
 
-    /// Counts the misses of the last round and starts the next, when it is time.
+    /// Counts the answers that did not come in time, and says whom to ask. Who missed is asked again at once.
     pub(crate) fn tick(
         &mut self,
         now: Timestamp,
         targets: &BTreeSet<Node>,
         settings: &Settings,
     ) -> Probes {
-        if now < self.due {
-            return Probes::default();
-        }
-        // A late tick says that this process was starved, not that nobody answered.
-        let starved = now.since(self.due) > settings.probe;
-        self.due = now + settings.probe;
         self.peers.retain(|node, _| targets.contains(node));
+        let mut probes = Probes::default();
         for node in targets {
-            self.peers.entry(node.clone()).or_default().ask(now, starved);
+            let peer = self.peers.entry(node.clone()).or_default();
+            if peer.due <= now {
+                peer.ask(now, settings);
+                probes.gateway |= peer.misses > 0;
+                probes.nodes.push(node.clone());
+            }
         }
-        let gateway = self.peers.values().any(|peer| peer.misses > 0);
-        Probes { nodes: targets.iter().cloned().collect(), gateway }
+        probes
     }
 
     /// Whether `node` used to answer and does not any more, while others do.
     pub(crate) fn silent(&self, node: &Node, settings: &Settings) -> bool {
-        let Some(peer) = self.peers.get(node) else {
-            return false;
-        };
-        let Some(since) = peer.unanswered_since else {
-            return false;
-        };
+        let Some(peer) = self.peers.get(node) else { return false };
+        let Some(since) = peer.unanswered_since else { return false };
         peer.answers >= ANSWERS_TO_TRUST
             && peer.misses >= settings.misses
             && self.hears_others(node, since)
@@ -101,20 +95,25 @@ impl WireWatch {
 }
 
 impl Peer {
-    fn ask(&mut self, now: Timestamp, starved: bool) {
-        if starved {
-            self.forgive();
-        } else if self.outstanding {
-            self.misses = self.misses.saturating_add(1);
+    fn answered(&mut self, now: Timestamp, settings: &Settings) {
+        self.answers = self.answers.saturating_add(1);
+        self.last_answer = Some(now);
+        self.unanswered_since = None;
+        self.misses = 0;
+        if let Some(asked) = self.asked.take() {
+            self.due = asked + settings.probe;
         }
-        self.outstanding = true;
-        self.unanswered_since.get_or_insert(now);
     }
 
-    fn forgive(&mut self) {
-        self.outstanding = false;
-        self.misses = 0;
-        self.unanswered_since = None;
+    fn ask(&mut self, now: Timestamp, settings: &Settings) {
+        // A look that comes late says that this process was starved, not that nobody answered.
+        let starved = now.since(self.due) > settings.answer;
+        if self.asked.is_some() && !starved {
+            self.misses = self.misses.saturating_add(1);
+        }
+        self.unanswered_since.get_or_insert(now);
+        self.asked = Some(now);
+        self.due = now + settings.answer;
     }
 }
 
@@ -128,17 +127,17 @@ mod tests {
         Timestamp::from_origin(Duration::from_millis(millis))
     }
 
-    /// Ticks every 100 ms from `from` to `to`; `answering` answer each probe after 1 ms.
+    /// Ticks every 10 ms from `from` to `to`; `answering` answer each probe after 1 ms.
     fn run(watch: &mut WireWatch, from: u64, to: u64, answering: &[&str]) {
+        let settings = Settings::default();
         let targets = BTreeSet::from(["a".into(), "b".into()]);
-        for now in (from..to).step_by(100) {
-            watch.tick(at(now), &targets, &Settings::default());
-            for name in answering {
-                if *name == "gateway" {
-                    watch.gateway_answered(at(now + 1));
-                } else {
-                    watch.answered(&Node::from(*name), at(now + 1));
-                }
+        for now in (from..to).step_by(10) {
+            let probes = watch.tick(at(now), &targets, &settings);
+            for node in probes.nodes.iter().filter(|node| answering.contains(&node.as_str())) {
+                watch.answered(node, at(now + 1), &settings);
+            }
+            if probes.gateway && answering.contains(&"gateway") {
+                watch.gateway_answered(at(now + 1));
             }
         }
     }
@@ -151,12 +150,27 @@ mod tests {
     fn three_misses_in_a_row_make_a_node_silent() {
         let mut watch = WireWatch::default();
         run(&mut watch, 1000, 2000, &["a", "b"]);
-        run(&mut watch, 2000, 2300, &["b"]);
+        // Asked at 2000, again at 2050 and at 2100: the third is missed at 2150.
+        run(&mut watch, 2000, 2150, &["b"]);
         assert!(!silent(&watch, "a"), "two misses are not enough");
-        run(&mut watch, 2300, 2400, &["b"]);
+        run(&mut watch, 2150, 2160, &["b"]);
         assert!(silent(&watch, "a") && !silent(&watch, "b"));
-        run(&mut watch, 2400, 2500, &["a", "b"]);
+        run(&mut watch, 2160, 2260, &["a", "b"]);
         assert!(!silent(&watch, "a"), "an answer clears it");
+    }
+
+    #[test]
+    fn a_node_that_answers_is_asked_at_the_slow_pace() {
+        let mut watch = WireWatch::default();
+        let (settings, targets) = (Settings::default(), BTreeSet::from(["a".into()]));
+        let mut asked = Vec::new();
+        for now in (1000..1500).step_by(10) {
+            if !watch.tick(at(now), &targets, &settings).nodes.is_empty() {
+                asked.push(now);
+                watch.answered(&"a".into(), at(now + 1), &settings);
+            }
+        }
+        assert_eq!(asked, [1000, 1100, 1200, 1300, 1400]);
     }
 
     #[test]
@@ -179,21 +193,22 @@ mod tests {
     #[test]
     fn the_gateway_is_asked_only_when_somebody_misses() {
         let mut watch = WireWatch::default();
-        let targets = BTreeSet::from(["a".into()]);
-        let ask = |watch: &mut WireWatch, now| watch.tick(at(now), &targets, &Settings::default());
+        let (settings, targets) = (Settings::default(), BTreeSet::from(["a".into()]));
+        let ask = |watch: &mut WireWatch, now| watch.tick(at(now), &targets, &settings);
         assert!(!ask(&mut watch, 1000).gateway);
-        watch.answered(&"a".into(), at(1001));
+        watch.answered(&"a".into(), at(1001), &settings);
         assert!(!ask(&mut watch, 1100).gateway);
-        assert!(ask(&mut watch, 1200).gateway);
+        assert!(ask(&mut watch, 1150).gateway);
     }
 
     #[test]
     fn a_starved_process_counts_no_misses() {
         let mut watch = WireWatch::default();
+        let (settings, targets) = (Settings::default(), BTreeSet::from(["a".into(), "b".into()]));
         run(&mut watch, 1000, 2000, &["a", "b"]);
         for now in (2000..6000).step_by(500) {
-            watch.answered(&"b".into(), at(now));
-            watch.tick(at(now), &BTreeSet::from(["a".into(), "b".into()]), &Settings::default());
+            watch.answered(&"b".into(), at(now), &settings);
+            watch.tick(at(now), &targets, &settings);
         }
         assert!(!silent(&watch, "a"));
     }
