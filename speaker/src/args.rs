@@ -62,6 +62,9 @@ pub(crate) struct RunArgs {
     // Not `required`, since the subcommand does without.
     #[arg(long, env = "NODE_NAME", value_name = "NAME")]
     pub(crate) node_name: Option<String>,
+    /// This pod's name, which tells two speakers of one node apart. Default: the process number.
+    #[arg(long, env = "POD_NAME", value_name = "NAME")]
+    pub(crate) pod_name: Option<String>,
     /// The namespace of Arpeggio's Leases.
     #[arg(long, env = "POD_NAMESPACE", default_value = "arpeggio-system", value_name = "NAME")]
     pub(crate) namespace: String,
@@ -87,6 +90,10 @@ pub(crate) struct RunArgs {
 }
 
 impl RunArgs {
+    pub(crate) fn instance(&self) -> String {
+        self.pod_name.clone().unwrap_or_else(|| format!("process-{}", std::process::id()))
+    }
+
     pub(crate) fn settings(&self) -> Settings {
         Settings {
             session: Duration::from_secs(self.session_duration),

@@ -38,6 +38,18 @@ const BATCH: usize = 4096;
 /// A stranger that insists is logged once in this time.
 const STRANGER_LOG: Duration = Duration::from_secs(10);
 
+/// A stopping speaker waits so long for others to take what it announces; less than the pod's grace period.
+const HANDOVER: Duration = Duration::from_secs(5);
+
+/// Who this process is.
+#[derive(Debug, Clone)]
+pub(crate) struct Identity {
+    /// Its node.
+    pub(crate) node: Node,
+    /// Which of the node's speakers it is: its pod's name.
+    pub(crate) instance: String,
+}
+
 /// Where the engine's decisions go.
 pub(crate) struct Outlets {
     /// To the API server.
@@ -52,7 +64,7 @@ pub(crate) struct Outlets {
 
 /// One speaker at work.
 pub(crate) struct Engine {
-    me: Node,
+    me: Identity,
     settings: Settings,
     elector: Elector,
     links: Arc<Links>,
@@ -67,11 +79,20 @@ pub(crate) struct Engine {
     metrics: Arc<Metrics>,
     established: Option<Awaited>,
     stranger_logged: Option<Timestamp>,
+    /// When another process of this node last renewed the session.
+    other_instance: Option<Timestamp>,
+    /// Set when the process is asked to stop: when it ends at the latest.
+    ends: Option<Timestamp>,
 }
 
 impl Engine {
     /// A speaker that starts now; it announces nothing yet.
-    pub(crate) fn new(me: Node, settings: Settings, links: Arc<Links>, outlets: Outlets) -> Self {
+    pub(crate) fn new(
+        me: Identity,
+        settings: Settings,
+        links: Arc<Links>,
+        outlets: Outlets,
+    ) -> Self {
         let (sender, sightings) = bounded(SIGHTINGS);
         let freshness = Freshness::default();
         let wiring = Wiring {
@@ -82,7 +103,7 @@ impl Engine {
         let mut segments = Segments::new(wiring);
         segments.follow(&links);
         Self {
-            elector: Elector::new(me.clone(), settings, now()),
+            elector: Elector::new(me.node.clone(), settings, now()),
             me,
             settings,
             links,
@@ -97,46 +118,63 @@ impl Engine {
             metrics: outlets.metrics,
             established: Some(outlets.established),
             stranger_logged: None,
+            other_instance: None,
+            ends: None,
         }
     }
 
-    /// Runs until [`Input::Stop`], or until nobody can send any more.
+    /// Runs until everything is handed over after [`Input::Stop`], or until nobody can send any more.
     pub(crate) fn run(mut self, inputs: &Receiver<Input>, beat: &Heartbeat) {
         loop {
             let next = self.turn();
             beat.beat();
-            if !self.take_in(inputs, next.since(now())) {
+            if self.has_ended() || !self.take_in(inputs, next.since(now())) {
                 break;
             }
         }
         self.freshness.end();
     }
 
-    /// Waits for something to happen, and takes in all that has; `false` when it is time to stop.
+    fn has_ended(&self) -> bool {
+        self.ends.is_some_and(|end| self.elector.announcing().is_empty() || end <= now())
+    }
+
+    /// Waits for something to happen, and takes in all that has; `false` when nothing more can come.
     fn take_in(&mut self, inputs: &Receiver<Input>, patience: Duration) -> bool {
         let sightings = self.sightings.clone();
         select! {
             recv(inputs) -> input => match input {
-                Ok(Input::Stop) | Err(_) => return false,
                 Ok(input) => self.input(input),
+                Err(_) => return false,
             },
             recv(sightings) -> sighting => if let Ok(sighting) = sighting { self.sighted(sighting) },
             default(patience) => {}
         }
         sightings.try_iter().take(BATCH).for_each(|sighting| self.sighted(sighting));
-        for input in inputs.try_iter().take(BATCH) {
-            match input {
-                Input::Stop => return false,
-                input => self.input(input),
-            }
-        }
+        inputs.try_iter().take(BATCH).for_each(|input| self.input(input));
         true
+    }
+
+    /// Steps aside for a second process of this node, which answers the same; else hands everything over.
+    fn stop(&mut self) {
+        let recent = |seen: Timestamp| now().since(seen) < self.settings.renewal * 2;
+        if self.other_instance.is_some_and(recent) {
+            tracing::info!("another speaker runs on this node, leaving everything to it");
+            self.ends = Some(now());
+        } else {
+            tracing::info!("handing over to other nodes");
+            self.ends = Some(now() + HANDOVER);
+            self.elector.handle(now(), Event::Stopping);
+        }
     }
 
     fn input(&mut self, input: Input) {
         let event = match input {
             Input::Election(event) => event,
-            Input::Session(SessionRecord { session, links }) => {
+            Input::Session(SessionRecord { session, instance, links }) => {
+                if session.node == self.me.node && instance != self.me.instance {
+                    self.other_instance = Some(now());
+                }
                 self.neighbours.learn(session.node.clone(), links);
                 Event::Session(session)
             }
@@ -153,7 +191,7 @@ impl Engine {
                 self.links = links;
                 return self.segments.follow(&self.links);
             }
-            Input::Stop => return,
+            Input::Stop => return self.stop(),
         };
         match &event {
             Event::SessionGone(node) => self.neighbours.forget(node),
@@ -181,7 +219,7 @@ impl Engine {
         }
         let address = IpAddr::V4(claim.address);
         match self.neighbours.node_at(claim.mac) {
-            Some(node) if *node == self.me => {}
+            Some(node) if *node == self.me.node => {}
             Some(node) => {
                 self.metrics.conflicts.with_label_values(&["fellow"]).inc();
                 let by = node.clone();
@@ -273,7 +311,7 @@ impl Engine {
                 },
                 Err(unfit) => unfit.to_string(),
             };
-            let note = format!("{address} is announced from {} ({place}): {reason}", self.me);
+            let note = format!("{address} is announced from {} ({place}): {reason}", self.me.node);
             self.news.tell(&record.claim.services, "nodeAssigned", &note);
         }
     }

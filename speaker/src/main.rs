@@ -35,7 +35,7 @@ use clap::Parser as _;
 
 use crate::{
     args::{Args, Command, RunArgs},
-    engine::Engine,
+    engine::{Engine, Identity},
     input::Input,
     metrics::Metrics,
     news::News,
@@ -84,7 +84,7 @@ async fn run(args: &RunArgs) -> anyhow::Result<()> {
     let shutdown = Shutdown::on_signal()?;
     Admin { health: health.clone(), registry }.serve(&args.admin)?;
 
-    let node = Node::from(name);
+    let me = Identity { node: Node::from(name), instance: args.instance() };
     let patience = Patience { connect: Duration::from_secs(2), read: Some(SILENCE), retry: false };
     let client = client::connect(patience).await?;
     let links = arpeggio_link::interfaces::watch().await?;
@@ -95,7 +95,7 @@ async fn run(args: &RunArgs) -> anyhow::Result<()> {
     let writer = Writer::new(
         client.clone(),
         &args.namespace,
-        node.clone(),
+        me.clone(),
         settings,
         inputs.clone(),
         metrics.clone(),
@@ -104,7 +104,7 @@ async fn run(args: &RunArgs) -> anyhow::Result<()> {
     tokio::spawn(follow_links(links.clone(), inputs.clone()));
 
     let engine = Engine::new(
-        node,
+        me,
         settings,
         links.borrow().clone(),
         engine::Outlets { writer, news, metrics, established: health.awaits("session") },

@@ -15,7 +15,7 @@ use kube::{
 };
 use tokio::{runtime::Handle, sync::Semaphore};
 
-use crate::{input::Input, leases, metrics::Metrics};
+use crate::{engine::Identity, input::Input, leases, metrics::Metrics};
 
 /// Longest time for one request; well below the time that a session lasts.
 const TIME_LIMIT: Duration = Duration::from_secs(2);
@@ -39,6 +39,7 @@ pub(crate) struct Order {
 pub(crate) struct Writer {
     api: Api<Lease>,
     me: Node,
+    instance: String,
     settings: Settings,
     inputs: Sender<Input>,
     metrics: Arc<Metrics>,
@@ -54,14 +55,15 @@ impl Writer {
     pub(crate) fn new(
         client: Client,
         namespace: &str,
-        me: Node,
+        identity: Identity,
         settings: Settings,
         inputs: Sender<Input>,
         metrics: Arc<Metrics>,
     ) -> Self {
         Self {
             api: Api::namespaced(client, namespace),
-            me,
+            me: identity.node,
+            instance: identity.instance,
             settings,
             inputs,
             metrics,
@@ -130,6 +132,7 @@ impl Writer {
     fn own(&self, order: &Order) -> session::OwnSession {
         session::OwnSession {
             node: self.me.clone(),
+            instance: self.instance.clone(),
             duration: self.settings.session,
             links: order.links.clone(),
         }

@@ -5,6 +5,7 @@
 //! | `spec.holderIdentity` | the node while the session counts, empty when it was ended |
 //! | `spec.leaseTransitions` | the session's epoch: how many sessions the node has had |
 //! | `spec.leaseDurationSeconds`, `renewTime` | for people; speakers judge by when they saw the object change |
+//! | annotation `arpeggio.dev/instance` | which of the node's processes wrote last; during an upgrade there are two |
 //! | annotation `arpeggio.dev/link-addresses` | `ADDRESS=MAC,...`: where the node is found on the wire |
 //! | annotation `arpeggio.dev/accused-by` | the deputy that no longer hears the node |
 //! | annotations `arpeggio.dev/ended-by`, `ended-because` | who ended the session, and why |
@@ -24,6 +25,7 @@ const PREFIX: &str = "session-";
 const ACCUSED_BY: &str = "arpeggio.dev/accused-by";
 const ENDED_BY: &str = "arpeggio.dev/ended-by";
 const ENDED_BECAUSE: &str = "arpeggio.dev/ended-because";
+const INSTANCE: &str = "arpeggio.dev/instance";
 const LINK_ADDRESSES: &str = "arpeggio.dev/link-addresses";
 
 /// Where a node is found on the wire: one of its own addresses and the MAC address of the interface that has it.
@@ -40,6 +42,8 @@ pub struct LinkAddress {
 pub struct SessionRecord {
     /// The part that ownership is decided with.
     pub session: Session,
+    /// Which of the node's processes renewed it last; empty when it does not say.
+    pub instance: String,
     /// Where the node is found on the wire.
     pub links: Vec<LinkAddress>,
 }
@@ -49,6 +53,8 @@ pub struct SessionRecord {
 pub struct OwnSession {
     /// This node.
     pub node: Node,
+    /// This process, among those of this node: its pod's name.
+    pub instance: String,
     /// How long the session counts after a renewal; shown in whole seconds.
     pub duration: Duration,
     /// Where this node is found on the wire.
@@ -74,7 +80,8 @@ pub fn parse(lease: &Lease) -> Result<SessionRecord, LeaseError> {
         .map_err(|_| LeaseError::new(lease, format!("leaseTransitions {epoch} is negative")))?;
     let session =
         Session { node, epoch: Epoch(epoch), state: state(lease), version: lease::version(lease)? };
-    Ok(SessionRecord { session, links: links(lease)? })
+    let instance = lease::annotation(lease, INSTANCE).unwrap_or_default().to_owned();
+    Ok(SessionRecord { session, instance, links: links(lease)? })
 }
 
 /// The node whose session Lease has this name.
@@ -126,9 +133,12 @@ impl fmt::Display for LinkAddress {
 impl OwnSession {
     /// The object of the node's first session.
     pub fn created(&self, epoch: Epoch, now: MicroTime) -> Lease {
-        let links = BTreeMap::from([(LINK_ADDRESSES.to_owned(), self.links_text())]);
+        let annotations = BTreeMap::from([
+            (INSTANCE.to_owned(), self.instance.clone()),
+            (LINK_ADDRESSES.to_owned(), self.links_text()),
+        ]);
         Lease {
-            metadata: lease::metadata(Kind::Session, name(&self.node), links),
+            metadata: lease::metadata(Kind::Session, name(&self.node), annotations),
             spec: Some(LeaseSpec {
                 holder_identity: Some(self.node.to_string()),
                 lease_duration_seconds: Some(self.seconds()),
@@ -163,6 +173,7 @@ impl OwnSession {
 
     fn clean_annotations(&self) -> Value {
         json!({
+            INSTANCE: self.instance,
             LINK_ADDRESSES: self.links_text(),
             ACCUSED_BY: null,
             ENDED_BY: null,
@@ -204,7 +215,12 @@ mod tests {
     fn own() -> OwnSession {
         let address = "192.168.0.11".parse().unwrap();
         let links = vec![LinkAddress { address, mac: [2, 0, 0, 0xa, 0xb, 0xc] }];
-        OwnSession { node: "node-1".into(), duration: Duration::from_secs(10), links }
+        OwnSession {
+            node: "node-1".into(),
+            instance: "speaker-x7".into(),
+            duration: Duration::from_secs(10),
+            links,
+        }
     }
 
     fn stored(version: &str) -> Lease {
@@ -238,6 +254,7 @@ mod tests {
     fn what_is_written_is_read_back() {
         let record = parse(&stored("7")).unwrap();
         assert_eq!(record.links, own().links);
+        assert_eq!(record.instance, "speaker-x7");
         assert_eq!(record.session.node, "node-1".into());
         assert_eq!(record.session.epoch, Epoch(3));
         assert_eq!(record.session.version, Version(7));

@@ -161,8 +161,12 @@ mod tests {
 
     fn session_of(node: &str, started: Timestamp) -> Lease {
         let link = LinkAddress { address: [192, 168, 0, 11].into(), mac: [2, 0, 0, 0, 0, 11] };
-        let own =
-            OwnSession { node: node.into(), duration: Duration::from_secs(10), links: vec![link] };
+        let own = OwnSession {
+            node: node.into(),
+            instance: "speaker-x7".into(),
+            duration: Duration::from_secs(10),
+            links: vec![link],
+        };
         versioned(own.created(Epoch(4), MicroTime(started)))
     }
 

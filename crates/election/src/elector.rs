@@ -40,6 +40,9 @@ pub enum Event {
         /// The node that says that it is there.
         by: Node,
     },
+    /// The process is asked to stop, and there is no second one on this node: hand everything over. Done when
+    /// [`Elector::announcing`] is empty.
+    Stopping,
     /// A write has ended. The record that resulted, or that was in its way, is fed before.
     Wrote {
         /// The write.
@@ -75,6 +78,7 @@ pub struct Elector {
     me: Node,
     settings: Settings,
     synced: bool,
+    stopping: bool,
     decided: Timestamp,
     view: View,
     own: OwnSession,
@@ -100,6 +104,7 @@ impl Elector {
             me,
             settings,
             synced: false,
+            stopping: false,
             decided: now,
             view: View::default(),
             own,
@@ -129,6 +134,7 @@ impl Elector {
     pub fn handle(&mut self, now: Timestamp, event: Event) {
         match event {
             Event::Synced => self.synced = true,
+            Event::Stopping => self.stopping = true,
             Event::Session(session) => {
                 if session.node == self.me {
                     self.own.saw_epoch(session.epoch);
@@ -189,7 +195,7 @@ impl Elector {
             self.view.mark_free(now);
             self.writes.prune(now);
             self.keep_session(now, &mut effects);
-            if self.established() {
+            if self.established() && !self.stopping {
                 self.watch_sessions(now, &mut effects);
                 self.take_locks(now, &mut effects);
             }
@@ -203,7 +209,16 @@ impl Elector {
 
     fn keep_session(&mut self, now: Timestamp, effects: &mut Vec<Effect>) {
         let session = self.view.session(&self.me);
-        if let Some(write) = self.own.due(session, now, &self.settings) {
+        let write = match session {
+            // The session's end frees its locks; we announce them until somebody has taken them.
+            Some(session) if self.stopping => is_live(session).then(|| Write::End {
+                node: session.node.clone(),
+                expected: session.version,
+                reason: EndReason::Stopped,
+            }),
+            _ => self.own.due(session, now, &self.settings),
+        };
+        if let Some(write) = write {
             self.send(write, now, effects);
         }
     }

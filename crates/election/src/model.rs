@@ -129,6 +129,8 @@ pub enum EndReason {
     NodeSilent,
     /// It was not renewed in time.
     Expired,
+    /// Its own speaker stops and hands over.
+    Stopped,
 }
 
 impl EndReason {
@@ -137,12 +139,14 @@ impl EndReason {
         match self {
             Self::NodeSilent => "NodeSilent",
             Self::Expired => "Expired",
+            Self::Stopped => "Stopped",
         }
     }
 
     /// The reason that `word` stands for.
     pub fn from_word(word: &str) -> Option<Self> {
-        [Self::NodeSilent, Self::Expired].into_iter().find(|reason| reason.as_str() == word)
+        let all = [Self::NodeSilent, Self::Expired, Self::Stopped];
+        all.into_iter().find(|reason| reason.as_str() == word)
     }
 }
 
@@ -151,6 +155,7 @@ impl fmt::Display for EndReason {
         f.write_str(match self {
             Self::NodeSilent => "silent on the wire",
             Self::Expired => "session expired",
+            Self::Stopped => "its speaker stopped",
         })
     }
 }

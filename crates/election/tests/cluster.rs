@@ -90,6 +90,29 @@ fn a_speaker_that_restarts_resumes_its_session_and_nothing_moves() {
 }
 
 #[test]
+fn a_speaker_that_stops_hands_over_without_a_gap() {
+    let (mut sim, owner) = settled();
+    sim.stop_speaker(owner);
+    for _ in 0..500 {
+        sim.run(millis(1));
+        assert!(!sim.announcers(ip(240)).is_empty(), "{:?}", sim.log);
+    }
+    assert_ne!(sim.only_announcer(ip(240)), owner);
+    // From the new owner's first frame until the old one has seen the lock.
+    assert!(sim.longest_overlap <= millis(10), "{:?}", sim.longest_overlap);
+}
+
+#[test]
+fn a_speaker_that_stops_alone_goes_on_as_long_as_it_lives() {
+    let mut sim = Sim::new(1);
+    sim.create_lock(ip(240));
+    sim.run(secs(3));
+    sim.stop_speaker(0);
+    sim.run(secs(5));
+    assert_eq!(sim.only_announcer(ip(240)), 0);
+}
+
+#[test]
 fn a_speaker_that_stays_away_loses_its_session_by_expiry() {
     let (mut sim, owner) = settled();
     sim.pause(owner);

@@ -272,6 +272,10 @@ impl Sim {
         self.power_on(index);
     }
 
+    pub(crate) fn stop_speaker(&mut self, index: usize) {
+        self.tell(index, 0, Event::Stopping);
+    }
+
     pub(crate) fn pause(&mut self, index: usize) {
         self.speakers[index].paused = true;
     }

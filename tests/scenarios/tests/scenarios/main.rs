@@ -27,6 +27,7 @@ const SCENARIOS: &[(&str, Scenario)] = &[
     ("left-alone", allocation::what_is_not_ours_is_left_alone),
     ("bad-input", bad_input::bad_pools_are_refused_or_marked_and_the_rest_goes_on),
     ("speaker-killed", restarts::a_killed_speaker_comes_back_and_nothing_moves),
+    ("handover", restarts::a_stopped_speaker_hands_over_first),
     ("upgrade", restarts::new_speakers_take_nothing_and_miss_nothing),
     ("controller-killed", restarts::a_killed_controller_keeps_every_address),
 ];
