@@ -1,6 +1,6 @@
 //! Carries out writes to Leases, and feeds back what came of them.
 
-use std::{net::IpAddr, sync::Arc, time::Duration};
+use std::{sync::Arc, time::Duration};
 
 use arpeggio_api::{lock, lock::LockRecord, session, session::LinkAddress};
 use arpeggio_election::{Event, Node, Outcome, Settings, Write};
@@ -125,7 +125,7 @@ impl Writer {
                 }
                 None => (None, Outcome::Conflict),
             },
-            Write::Read { address } => self.read_lock(*address).await,
+            Write::Read { address } => self.read(&lock::name(*address)).await,
         }
     }
 
@@ -147,33 +147,29 @@ impl Writer {
         self.conclude(name, patched).await
     }
 
-    async fn read_lock(&self, address: IpAddr) -> Result {
-        let name = lock::name(address);
-        let (record, outcome) = self.read(&name).await;
-        let gone = record.is_none() && outcome == Outcome::Done;
-        (record.or(gone.then_some(Input::LockGone(address))), outcome)
-    }
-
     /// After a conflict the record is read again, so that the next decision is made with what is there now.
     async fn conclude(&self, name: &str, written: kube::Result<Lease>) -> Result {
         match written {
             Ok(lease) => (leases::read(&lease), Outcome::Done),
             Err(kube::Error::Api(status)) if [404, 409].contains(&status.code) => {
-                let (record, read) = self.read(name).await;
-                match read {
-                    Outcome::Failed => (None, Outcome::Failed),
-                    Outcome::Done | Outcome::Conflict => {
-                        (record.or_else(|| leases::gone(name)), Outcome::Conflict)
-                    }
+                match self.read(name).await {
+                    (record, Outcome::Done) => (record, Outcome::Conflict),
+                    failed => failed,
                 }
             }
             Err(error) => failed(name, &error),
         }
     }
 
+    /// The record as it is now, also when that is "gone". One that is not understood is a failure: nothing can be
+    /// decided with it, and it is looked at again later.
     async fn read(&self, name: &str) -> Result {
         match self.api.get_opt(name).await {
-            Ok(lease) => (lease.as_ref().and_then(leases::read), Outcome::Done),
+            Ok(Some(lease)) => match leases::read(&lease) {
+                Some(record) => (Some(record), Outcome::Done),
+                None => (None, Outcome::Failed),
+            },
+            Ok(None) => (leases::gone(name), Outcome::Done),
             Err(error) => failed(name, &error),
         }
     }

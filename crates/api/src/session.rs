@@ -81,7 +81,7 @@ pub fn parse(lease: &Lease) -> Result<SessionRecord, LeaseError> {
     let session =
         Session { node, epoch: Epoch(epoch), state: state(lease), version: lease::version(lease)? };
     let instance = lease::annotation(lease, INSTANCE).unwrap_or_default().to_owned();
-    Ok(SessionRecord { session, instance, links: links(lease)? })
+    Ok(SessionRecord { session, instance, links: links(lease) })
 }
 
 /// The node whose session Lease has this name.
@@ -104,16 +104,10 @@ fn state(lease: &Lease) -> SessionState {
     }
 }
 
-fn links(lease: &Lease) -> Result<Vec<LinkAddress>, LeaseError> {
+/// What is not `ADDRESS=MAC` is left out: a session is worth more than the addresses that go with it.
+fn links(lease: &Lease) -> Vec<LinkAddress> {
     let text = lease::annotation(lease, LINK_ADDRESSES).unwrap_or_default();
-    let items = text.split(',').filter(|item| !item.is_empty());
-    items
-        .map(|item| {
-            parse_link(item).ok_or_else(|| {
-                LeaseError::new(lease, format!("{LINK_ADDRESSES}: {item:?} is not ADDRESS=MAC"))
-            })
-        })
-        .collect()
+    text.split(',').filter_map(parse_link).collect()
 }
 
 fn parse_link(item: &str) -> Option<LinkAddress> {
@@ -288,11 +282,14 @@ mod tests {
     }
 
     #[test]
-    fn damage_is_named() {
+    fn damage_costs_no_more_than_what_is_damaged() {
         let mut lease = stored("7");
-        let links = BTreeMap::from([(LINK_ADDRESSES.to_owned(), "192.168.0.11".to_owned())]);
+        let links = "192.168.0.11,x=y,192.168.0.12=02:00:00:00:00:0c";
+        let links = BTreeMap::from([(LINK_ADDRESSES.to_owned(), links.to_owned())]);
         lease.metadata.annotations = Some(links);
-        assert!(parse(&lease).unwrap_err().what.contains("ADDRESS=MAC"));
+        let record = parse(&lease).unwrap();
+        assert_eq!(record.links.len(), 1);
+        assert_eq!(record.session.epoch, Epoch(3));
         assert!(parse(&stored("x")).unwrap_err().what.contains("resourceVersion"));
     }
 }
