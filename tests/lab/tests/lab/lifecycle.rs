@@ -81,11 +81,15 @@ pub(crate) fn owner_killed() -> Verdict {
         thread::sleep(Duration::from_millis(later));
         let traces_of_life = !known_labs().is_empty();
         owner.kill();
-        let took = wait_until("the end of the lab", || !known_labs().contains(&lab))?;
+        // The guard itself is the last to go, some moments after the lab's folder.
+        let took = wait_until("the end of the lab and of its guard", || {
+            before.none_since(&[lab.as_str()]).is_ok()
+        });
+        before.none_since(&[lab.as_str()])?;
+        let took = took?;
         eprintln!(
             "owner killed {later} ms after '{says}' (lab there: {traces_of_life}): gone after {took:?}"
         );
-        before.none_since(&[lab.as_str()])?;
     }
     Ok(())
 }
