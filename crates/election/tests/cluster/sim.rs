@@ -42,6 +42,7 @@ fn name(index: usize) -> Node {
 struct Speaker {
     elector: Elector,
     running: bool,
+    stopped: bool,
     paused: bool,
     cable: bool,
     api: bool,
@@ -273,6 +274,7 @@ impl Sim {
     }
 
     pub(crate) fn stop_speaker(&mut self, index: usize) {
+        self.speakers[index].stopped = true;
         self.tell(index, 0, Event::Stopping);
     }
 
@@ -296,15 +298,35 @@ impl Sim {
         self.cuts.insert((one, other));
     }
 
+    pub(crate) fn heal_between(&mut self, one: usize, other: usize) {
+        self.cuts.remove(&(one, other));
+    }
+
+    pub(crate) fn api_heal(&mut self, index: usize) {
+        self.speakers[index].api = true;
+        self.list(index);
+    }
+
+    /// Everything works again.
+    pub(crate) fn heal_all(&mut self) {
+        self.cuts.clear();
+        for index in 0..self.speakers.len() {
+            self.speakers[index].cable = true;
+            self.speakers[index].paused = false;
+            if !self.speakers[index].running || self.speakers[index].stopped {
+                self.power_on(index);
+            } else if !self.speakers[index].api {
+                self.api_heal(index);
+            }
+        }
+    }
+
     pub(crate) fn api_down(&mut self) {
         (0..self.speakers.len()).for_each(|index| self.api_cut(index));
     }
 
     pub(crate) fn api_up(&mut self) {
-        for index in 0..self.speakers.len() {
-            self.speakers[index].api = true;
-            self.list(index);
-        }
+        (0..self.speakers.len()).for_each(|index| self.api_heal(index));
     }
 
     pub(crate) fn api_cut(&mut self, index: usize) {
@@ -341,11 +363,14 @@ impl Sim {
         self.log.iter().any(|line| line.contains(word))
     }
 
+    /// Two announcers that cannot hear each other can confuse nobody.
     fn measure_overlap(&mut self) {
         let addresses: Vec<IpAddr> = self.store.locks.keys().copied().collect();
         for address in addresses {
-            let on_wire = |index: &&usize| self.speakers[**index].cable;
-            if self.announcers(address).iter().filter(on_wire).count() > 1 {
+            let several = self.announcers(address);
+            let pairs =
+                several.iter().flat_map(|one| several.iter().map(move |other| (one, other)));
+            if pairs.into_iter().any(|(one, other)| one < other && self.connected(*one, *other)) {
                 let span = self.overlaps.entry(address).or_default();
                 *span += 1;
                 self.longest_overlap = self.longest_overlap.max(millis(*span));
@@ -404,6 +429,7 @@ fn speaker(index: usize, now: u64) -> Speaker {
     Speaker {
         elector: Elector::new(name(index), Settings::default(), at),
         running: true,
+        stopped: false,
         paused: false,
         cable: true,
         api: true,

@@ -1,8 +1,6 @@
-//! Several speakers, one API server and one segment in virtual time: what must hold among them.
+//! One fault at a time, with its stated outcome.
 
-mod sim;
-
-use sim::{Sim, ip, millis, secs};
+use crate::sim::{Sim, ip, millis, secs};
 
 /// Three nodes and one address, settled.
 fn settled() -> (Sim, usize) {
