@@ -26,7 +26,7 @@ pub(crate) struct Probe {
     /// The interface's index.
     pub(crate) interface: u32,
     /// The question, with this node as the asker.
-    pub(crate) question: Question,
+    pub(crate) question: Question<Ipv4Addr>,
     /// Whom to ask.
     pub(crate) to: MacAddr,
 }
@@ -48,7 +48,7 @@ impl Neighbours {
     }
 
     /// What a reply on the wire proves. A reply in a node's name from another MAC address (proxy ARP) proves nothing.
-    pub(crate) fn answered(&self, claim: Claim, links: &Links) -> Option<Event> {
+    pub(crate) fn answered(&self, claim: Claim<Ipv4Addr>, links: &Links) -> Option<Event> {
         if gateways(links).any(|gateway| gateway == claim.address) {
             return Some(Event::GatewayAnswered);
         }
@@ -107,7 +107,7 @@ pub(crate) fn is_segment(interface: &Interface) -> bool {
     interface.flaw().is_none() && interface.addresses.iter().any(has_neighbours)
 }
 
-fn question(interface: &Interface, address: Ipv4Addr) -> Option<Question> {
+fn question(interface: &Interface, address: Ipv4Addr) -> Option<Question<Ipv4Addr>> {
     let asker = Asker { mac: interface.mac()?, address: interface.source_for(address) };
     Some(Question { address, asker })
 }

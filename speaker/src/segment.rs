@@ -33,7 +33,7 @@ const RETRY: Duration = Duration::from_millis(250);
 #[derive(Debug, Clone, Copy)]
 pub(crate) struct Sighting {
     /// What was said.
-    pub(crate) claim: Claim,
+    pub(crate) claim: Claim<Ipv4Addr>,
     /// Whether it was said as a reply to this machine, not unasked or in passing.
     pub(crate) reply: bool,
 }
@@ -228,7 +228,7 @@ impl Listener {
         }
     }
 
-    fn answer(&self, question: Question, announced: &HashSet<Ipv4Addr>) {
+    fn answer(&self, question: Question<Ipv4Addr>, announced: &HashSet<Ipv4Addr>) {
         if !announced.contains(&question.address) {
             return self.ignore("not_announced");
         }
