@@ -31,8 +31,8 @@ use crate::{
 /// The pause after an error of the socket that nothing is known about.
 const RETRY: Duration = Duration::from_millis(250);
 
-/// The longest frame of a segment without jumbo frames. What is cut off of a longer one is padding, or options that no
-/// neighbour needs that many of.
+/// The longest frame of a segment without jumbo frames. A longer one is cut: ARP loses padding, and a solicitation with
+/// so many options is refused as truncated.
 const LONGEST_FRAME: usize = 1514;
 
 /// Somebody says where an address is.
