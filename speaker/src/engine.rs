@@ -213,11 +213,11 @@ impl Engine {
     fn sighted(&mut self, sighting: Sighting) {
         let claim = sighting.claim;
         if sighting.reply
-            && let Some(event) = self.neighbours.answered(claim, &self.links)
+            && let Some(event) = self.neighbours.answered(&sighting, &self.links)
         {
             return self.elector.handle(now(), event);
         }
-        let address = IpAddr::V4(claim.address);
+        let address = claim.address;
         match self.neighbours.node_at(claim.mac) {
             Some(node) if *node == self.me.node => {}
             Some(node) => {

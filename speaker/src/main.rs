@@ -1,8 +1,8 @@
 //! Announces addresses on the local segment.
 //!
 //! One thread decides ([`engine`]); it owns the [`arpeggio_election::Elector`] and everything that follows from its
-//! decisions. Around it: tasks that watch and write Leases ([`leases`], [`writer`]), a thread per interface that
-//! answers ARP ([`segment`]), and a task that writes events ([`news`]). The answering threads share nothing with slow
+//! decisions. Around it: tasks that watch and write Leases ([`leases`], [`writer`]), a thread per interface and
+//! protocol that answers ARP or NDP ([`segment`]), and a task that writes events ([`news`]). The answering threads share nothing with slow
 //! work: they read one table that the engine replaces, and one deadline that it moves.
 
 #![forbid(unsafe_code)]
@@ -15,6 +15,7 @@ mod leases;
 mod metrics;
 mod neighbours;
 mod news;
+mod protocol;
 mod segment;
 mod segments;
 mod writer;

@@ -1,4 +1,4 @@
-//! The speaker's metrics. No label has more values than there are interfaces, reasons or kinds.
+//! The speaker's metrics. No label has more values than there are interfaces, protocols, reasons or kinds.
 
 use prometheus::{
     Error, IntCounterVec, IntGauge, Opts, Registry,
@@ -8,13 +8,13 @@ use prometheus::{
 /// Everything that the speaker counts.
 #[derive(Debug)]
 pub(crate) struct Metrics {
-    /// ARP requests for addresses that this node announces, by interface.
+    /// Questions for addresses that this node announces, by interface and protocol.
     pub(crate) requests: IntCounterVec,
-    /// Answers to them, by interface.
+    /// Answers to them, by interface and protocol.
     pub(crate) replies: IntCounterVec,
-    /// Gratuitous ARP frames, by interface.
+    /// Frames that nobody asked for, by interface and protocol.
     pub(crate) gratuitous: IntCounterVec,
-    /// Frames that were not answered, by interface and reason.
+    /// Frames that were not answered, by interface, protocol and reason.
     pub(crate) ignored: IntCounterVec,
     /// Somebody else announced an address that this node announces, by who it was.
     pub(crate) conflicts: IntCounterVec,
@@ -40,20 +40,24 @@ impl Metrics {
         let make = Make { registry };
         Ok(Self {
             requests: make.counters(
-                "arp_requests_total",
-                "ARP requests for addresses that this node announces.",
-                &["interface"],
+                "requests_total",
+                "ARP requests and NDP solicitations for addresses that this node announces.",
+                &["interface", "protocol"],
             )?,
-            replies: make.counters("arp_replies_total", "ARP replies sent.", &["interface"])?,
+            replies: make.counters(
+                "replies_total",
+                "Answers to them.",
+                &["interface", "protocol"],
+            )?,
             gratuitous: make.counters(
-                "arp_gratuitous_total",
-                "Gratuitous ARP frames sent.",
-                &["interface"],
+                "gratuitous_total",
+                "Gratuitous ARP frames and unsolicited NDP advertisements sent.",
+                &["interface", "protocol"],
             )?,
             ignored: make.counters(
-                "arp_ignored_total",
-                "ARP frames that passed the kernel's filter and were not answered, by reason.",
-                &["interface", "reason"],
+                "ignored_total",
+                "Frames that passed the kernel's filter and were not answered, by reason.",
+                &["interface", "protocol", "reason"],
             )?,
             conflicts: make.counters(
                 "conflicts_total",

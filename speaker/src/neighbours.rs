@@ -2,14 +2,16 @@
 
 use std::{
     collections::{BTreeMap, BTreeSet},
-    net::{IpAddr, Ipv4Addr},
+    net::IpAddr,
 };
 
 use arpeggio_api::session::LinkAddress;
 use arpeggio_election::{Event, Node};
 use arpeggio_link::interfaces::{Family, Interface, Links};
-use arpeggio_wire::{Asker, Claim, MacAddr, Question};
+use arpeggio_wire::MacAddr;
 use ipnet::IpNet;
+
+use crate::segment::Sighting;
 
 /// A session names at most this many addresses; the first one that another node can reach is used.
 const MOST_LINK_ADDRESSES: usize = 8;
@@ -20,15 +22,17 @@ pub(crate) struct Neighbours {
     nodes: BTreeMap<Node, Vec<LinkAddress>>,
 }
 
-/// A question to one neighbour, and the interface to ask it on.
+/// A question to a neighbour, and the interface to ask it on.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) struct Probe {
     /// The interface's index.
     pub(crate) interface: u32,
-    /// The question, with this node as the asker.
-    pub(crate) question: Question,
-    /// Whom to ask.
-    pub(crate) to: MacAddr,
+    /// The address asked for.
+    pub(crate) address: IpAddr,
+    /// This node's own address that asks.
+    pub(crate) source: Option<IpAddr>,
+    /// Whom to ask; `None` for everybody.
+    pub(crate) to: Option<MacAddr>,
 }
 
 impl Neighbours {
@@ -48,97 +52,102 @@ impl Neighbours {
     }
 
     /// What a reply on the wire proves. A reply in a node's name from another MAC address (proxy ARP) proves nothing.
-    pub(crate) fn answered(&self, claim: Claim, links: &Links) -> Option<Event> {
-        if gateways(links).any(|gateway| gateway == claim.address) {
+    pub(crate) fn answered(&self, sighting: &Sighting, links: &Links) -> Option<Event> {
+        let claim = sighting.claim;
+        if gateways(links).any(|gateway| gateway == (sighting.interface, claim.address)) {
             return Some(Event::GatewayAnswered);
         }
-        let is = |link: &LinkAddress| {
-            link.address == IpAddr::V4(claim.address) && link.mac == claim.mac.octets()
-        };
+        let is =
+            |link: &LinkAddress| link.address == claim.address && link.mac == claim.mac.octets();
         let node = self.nodes.iter().find(|(_, links)| links.iter().any(is))?.0;
         Some(Event::NodeAnswered(node.clone()))
     }
 
     /// How to ask `node` for its own address; `None` when no interface here shares a subnet with it.
     pub(crate) fn probe(&self, node: &Node, links: &Links) -> Option<Probe> {
-        let addresses = self.nodes.get(node)?.iter().filter_map(|link| Some((v4(link)?, link.mac)));
-        addresses.into_iter().find_map(|(address, mac)| {
-            let interface = on_link(links, address)?;
-            let question = question(interface, address)?;
-            Some(Probe { interface: interface.index, question, to: mac.into() })
+        self.nodes.get(node)?.iter().find_map(|link| {
+            let interface = on_link(links, link.address)?;
+            Some(probe(interface, link.address, Some(link.mac.into())))
         })
     }
 
     /// The addresses whose answers are awaited on one interface.
-    pub(crate) fn awaited(&self, interface: &Interface, links: &Links) -> BTreeSet<Ipv4Addr> {
-        let nodes = self.nodes.values().flatten().filter_map(v4);
-        nodes.chain(gateways(links)).filter(|address| contains(interface, *address)).collect()
+    pub(crate) fn awaited(&self, interface: &Interface, links: &Links) -> BTreeSet<IpAddr> {
+        let nodes = self.nodes.values().flatten().map(|link| link.address);
+        let nodes = nodes.filter(|address| contains(interface, *address));
+        let gateways = gateways(links).filter(|(index, _)| *index == interface.index);
+        nodes.chain(gateways.map(|(_, gateway)| gateway)).collect()
     }
 }
 
-/// How to ask for the default gateways: by broadcast, since their MAC addresses are nobody's promise.
+/// How to ask for the default gateways: everybody, since their MAC addresses are nobody's promise.
 pub(crate) fn gateway_probes(links: &Links) -> Vec<Probe> {
-    let probe = |gateway| {
-        let interface = on_link(links, gateway)?;
-        let question = question(interface, gateway)?;
-        Some(Probe { interface: interface.index, question, to: MacAddr::broadcast() })
-    };
-    gateways(links).filter_map(probe).collect()
+    let ask = |(index, gateway)| Some(probe(links.interface(index)?, gateway, None));
+    gateways(links).filter_map(ask).collect()
 }
 
 /// Where this node is found: on the interface of the default route first, since other subnets may exist on every node
-/// without being one segment (a container bridge, for instance).
+/// without being one segment (a container bridge, for instance). IPv4 comes before IPv6, so that a node with both is
+/// asked by ARP.
+///
+/// Link-local addresses are left out: they do not say on which segment they are.
 pub(crate) fn own_addresses(links: &Links) -> Vec<LinkAddress> {
     let preferred: Vec<u32> = links.default_routes.iter().map(|route| route.interface).collect();
-    let mut usable: Vec<&Interface> = links.interfaces.iter().filter(|it| is_segment(it)).collect();
+    let mut usable: Vec<&Interface> =
+        links.interfaces.iter().filter(|it| it.flaw().is_none()).collect();
     usable.sort_by_key(|it| (!preferred.contains(&it.index), it.index));
     let of = |interface: &Interface| {
         let mac = interface.mac().map(|mac| mac.octets());
-        let addresses = interface.addresses.iter().map(IpNet::addr);
-        let addresses: Vec<IpAddr> = addresses.filter(IpAddr::is_ipv4).collect();
-        addresses.into_iter().filter_map(move |address| Some(LinkAddress { address, mac: mac? }))
+        let nets: Vec<IpNet> = interface.addresses.iter().copied().filter(has_neighbours).collect();
+        nets.into_iter().filter_map(move |net| Some(LinkAddress { address: net.addr(), mac: mac? }))
     };
-    usable.into_iter().flat_map(of).take(MOST_LINK_ADDRESSES).collect()
+    let mut addresses: Vec<LinkAddress> = usable.into_iter().flat_map(of).collect();
+    addresses.sort_by_key(|link| Family::of(link.address));
+    addresses.truncate(MOST_LINK_ADDRESSES);
+    addresses
 }
 
-/// Whether neighbours can be found on an interface by ARP now.
-pub(crate) fn is_segment(interface: &Interface) -> bool {
-    let has_neighbours = |net: &IpNet| net.addr().is_ipv4() && net.prefix_len() < 32;
-    interface.flaw().is_none() && interface.addresses.iter().any(has_neighbours)
+/// Whether neighbours of a family can be found on an interface now.
+pub(crate) fn is_segment(interface: &Interface, family: Family) -> bool {
+    let of_family = |net: &&IpNet| Family::of(net.addr()) == family;
+    interface.flaw().is_none() && interface.addresses.iter().filter(of_family).any(has_neighbours)
 }
 
-fn question(interface: &Interface, address: Ipv4Addr) -> Option<Question> {
-    let asker = Asker { mac: interface.mac()?, address: interface.source_for(address) };
-    Some(Question { address, asker })
-}
-
-fn on_link(links: &Links, address: Ipv4Addr) -> Option<&Interface> {
-    links.interfaces.iter().find(|it| is_segment(it) && contains(it, address))
-}
-
-fn contains(interface: &Interface, address: Ipv4Addr) -> bool {
-    let address = IpAddr::V4(address);
-    interface.addresses.iter().any(|net| net.contains(&address) && net.addr() != address)
-}
-
-fn gateways(links: &Links) -> impl Iterator<Item = Ipv4Addr> {
-    let routes = links.default_routes.iter().filter(|route| route.family == Family::V4);
-    routes.filter_map(|route| match route.gateway {
-        Some(IpAddr::V4(gateway)) => Some(gateway),
-        Some(IpAddr::V6(_)) | None => None,
-    })
-}
-
-fn v4(link: &LinkAddress) -> Option<Ipv4Addr> {
-    match link.address {
-        IpAddr::V4(address) => Some(address),
-        IpAddr::V6(_) => None,
+/// Whether an address says that others like it are on the same segment. A link-local one does not: every interface
+/// has one, also a pod's.
+fn has_neighbours(net: &IpNet) -> bool {
+    match net {
+        IpNet::V4(net) => net.prefix_len() < net.max_prefix_len(),
+        IpNet::V6(net) => {
+            net.prefix_len() < net.max_prefix_len() && !net.addr().is_unicast_link_local()
+        }
     }
+}
+
+fn probe(interface: &Interface, address: IpAddr, to: Option<MacAddr>) -> Probe {
+    Probe { interface: interface.index, address, source: interface.source_for(address), to }
+}
+
+fn on_link(links: &Links, address: IpAddr) -> Option<&Interface> {
+    links.interfaces.iter().find(|it| it.flaw().is_none() && contains(it, address))
+}
+
+fn contains(interface: &Interface, address: IpAddr) -> bool {
+    let mut subnets = interface.addresses.iter().filter(|net| has_neighbours(net));
+    subnets.any(|net| net.contains(&address) && net.addr() != address)
+}
+
+/// The default gateways, each with the index of its interface, which a link-local address needs.
+fn gateways(links: &Links) -> impl Iterator<Item = (u32, IpAddr)> {
+    links.default_routes.iter().filter_map(|route| Some((route.interface, route.gateway?)))
 }
 
 #[cfg(test)]
 mod tests {
+    use std::net::Ipv4Addr;
+
     use arpeggio_link::interfaces::{DefaultRoute, Medium};
+    use arpeggio_wire::Claim;
 
     use super::*;
 
@@ -148,7 +157,7 @@ mod tests {
         MacAddr(2, 0, 0, 0, 0, last)
     }
 
-    fn interface(index: u32, net: &str) -> Interface {
+    fn interface(index: u32, nets: &[&str]) -> Interface {
         Interface {
             index,
             name: format!("eth{index}"),
@@ -157,72 +166,112 @@ mod tests {
             member_of: None,
             up: true,
             carrier: true,
-            addresses: vec![net.parse().unwrap()],
+            addresses: nets.iter().map(|net| net.parse().unwrap()).collect(),
         }
     }
 
-    /// A container bridge that every node has, and the segment with the default route.
+    /// The router's link-local address, which is another's on another segment.
+    const GATEWAY_V6: &str = "fe80::1";
+
+    /// A container bridge that every node has, and the segment with the default routes.
     fn links() -> Links {
+        let route = |family, gateway| DefaultRoute {
+            family,
+            interface: 2,
+            gateway: Some(gateway),
+            metric: 0,
+        };
         Links {
-            interfaces: vec![interface(1, "172.17.0.1/16"), interface(2, "192.168.0.11/24")],
-            default_routes: vec![DefaultRoute {
-                family: Family::V4,
-                interface: 2,
-                gateway: Some(GATEWAY.into()),
-                metric: 0,
-            }],
+            interfaces: vec![
+                interface(1, &["172.17.0.1/16", "fe80::11/64"]),
+                interface(2, &["192.168.0.11/24", "fe80::11/64", "2001:db8::11/64"]),
+            ],
+            default_routes: vec![
+                route(Family::V4, GATEWAY.into()),
+                route(Family::V6, GATEWAY_V6.parse().unwrap()),
+            ],
         }
+    }
+
+    fn link(text: &str, last: u8) -> LinkAddress {
+        LinkAddress { address: text.parse().unwrap(), mac: mac(last).octets() }
     }
 
     fn neighbours() -> Neighbours {
         let mut neighbours = Neighbours::default();
-        let link = |text: &str, last| LinkAddress {
-            address: text.parse().unwrap(),
-            mac: mac(last).octets(),
-        };
-        let addresses = vec![link("192.168.0.12", 12), link("172.17.0.1", 13)];
+        let addresses =
+            vec![link("192.168.0.12", 12), link("172.17.0.1", 13), link("2001:db8::12", 12)];
         neighbours.learn("node-2".into(), addresses);
+        neighbours.learn("node-3".into(), vec![link("2001:db8::13", 14)]);
         neighbours
+    }
+
+    fn sighting(interface: u32, address: &str, mac: MacAddr) -> Sighting {
+        let claim = Claim { address: address.parse().unwrap(), mac };
+        Sighting { interface, claim, reply: true }
     }
 
     #[test]
     fn a_node_is_found_on_the_segment_that_both_share() {
-        let probe = neighbours().probe(&"node-2".into(), &links()).unwrap();
-        assert_eq!((probe.interface, probe.to), (2, mac(12)));
-        assert_eq!(probe.question.address, Ipv4Addr::new(192, 168, 0, 12));
-        assert_eq!(probe.question.asker.address, Some(Ipv4Addr::new(192, 168, 0, 11)));
+        let table = [
+            ("node-2", "192.168.0.12", mac(12), "192.168.0.11"),
+            ("node-3", "2001:db8::13", mac(14), "2001:db8::11"),
+        ];
+        for (node, address, mac, source) in table {
+            let expected = Probe {
+                interface: 2,
+                address: address.parse().unwrap(),
+                source: source.parse().ok(),
+                to: Some(mac),
+            };
+            assert_eq!(neighbours().probe(&node.into(), &links()), Some(expected));
+        }
     }
 
     #[test]
-    fn this_node_names_the_interface_of_the_default_route_first() {
+    fn this_node_names_the_interface_of_the_default_route_first_and_ipv4_before_ipv6() {
         let addresses: Vec<String> =
             own_addresses(&links()).iter().map(|link| link.address.to_string()).collect();
-        assert_eq!(addresses, ["192.168.0.11", "172.17.0.1"]);
+        assert_eq!(addresses, ["192.168.0.11", "172.17.0.1", "2001:db8::11"]);
     }
 
     #[test]
     fn only_the_nodes_own_mac_proves_that_it_answers() {
-        let answered = |mac| {
-            let claim = Claim { address: Ipv4Addr::new(192, 168, 0, 12), mac };
-            neighbours().answered(claim, &links())
-        };
-        assert_eq!(answered(mac(12)), Some(Event::NodeAnswered("node-2".into())));
-        assert_eq!(answered(mac(99)), None);
+        let answered = |address, mac| neighbours().answered(&sighting(2, address, mac), &links());
+        for address in ["192.168.0.12", "2001:db8::12"] {
+            let answer = answered(address, mac(12));
+            assert_eq!(answer, Some(Event::NodeAnswered("node-2".into())));
+            assert_eq!(answered(address, mac(99)), None);
+        }
     }
 
     #[test]
     fn gateways_are_asked_and_recognised_whatever_their_mac() {
         let probes = gateway_probes(&links());
-        assert_eq!(probes.len(), 1);
-        assert_eq!((probes[0].interface, probes[0].to), (2, MacAddr::broadcast()));
-        let claim = Claim { address: GATEWAY, mac: mac(77) };
-        assert_eq!(neighbours().answered(claim, &links()), Some(Event::GatewayAnswered));
+        let asked: Vec<_> = probes.iter().map(|it| (it.interface, it.source, it.to)).collect();
+        let source = |text: &str| text.parse().ok();
+        assert_eq!(asked, [(2, source("192.168.0.11"), None), (2, source("fe80::11"), None)]);
+        let answered = |interface, gateway| {
+            neighbours().answered(&sighting(interface, gateway, mac(77)), &links())
+        };
+        for gateway in ["192.168.0.1", GATEWAY_V6] {
+            assert_eq!(answered(2, gateway), Some(Event::GatewayAnswered));
+            assert_eq!(answered(1, gateway), None, "another machine on another segment");
+        }
     }
 
     #[test]
-    fn answers_are_awaited_only_from_the_interfaces_own_subnet() {
+    fn answers_are_awaited_only_from_the_interfaces_own_subnets() {
         let links = links();
         let awaited = neighbours().awaited(&links.interfaces[1], &links);
-        assert_eq!(awaited, [GATEWAY, Ipv4Addr::new(192, 168, 0, 12)].into());
+        let expected = ["192.168.0.1", "192.168.0.12", GATEWAY_V6, "2001:db8::12", "2001:db8::13"];
+        assert_eq!(awaited, expected.map(|text| text.parse().unwrap()).into());
+    }
+
+    #[test]
+    fn an_interface_with_nothing_but_a_link_local_address_is_no_segment_for_ndp() {
+        let [bridge, lan] = &links().interfaces[..] else { panic!() };
+        assert!(is_segment(bridge, Family::V4) && !is_segment(bridge, Family::V6));
+        assert!(is_segment(lan, Family::V4) && is_segment(lan, Family::V6));
     }
 }

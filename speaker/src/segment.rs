@@ -1,8 +1,8 @@
-//! One interface: a socket, the thread that answers on it, and the table that it answers from.
+//! One interface and protocol: a socket, the thread that answers on it, and the table that it answers from.
 
 use std::{
     collections::{BTreeSet, HashSet},
-    net::Ipv4Addr,
+    net::IpAddr,
     sync::{
         Arc,
         atomic::{AtomicBool, AtomicU64, Ordering},
@@ -15,25 +15,33 @@ use arc_swap::ArcSwap;
 use arpeggio_election::Timestamp;
 use arpeggio_link::{
     clock,
-    filter::ArpFilter,
     interfaces::Interface,
-    packet::{ArpSocket, SocketError},
+    packet::{FrameSocket, SocketError},
 };
 use arpeggio_runtime::telemetry::causes;
-use arpeggio_wire::{ArpFrame, ArpOperation, Claim, MacAddr, Question};
+use arpeggio_wire::{Asker, Claim, MacAddr, Question};
 use crossbeam_channel::Sender;
 use prometheus::{IntCounter, IntCounterVec};
 
-use crate::metrics::Metrics;
+use crate::{
+    metrics::Metrics,
+    protocol::{Groups, Protocol},
+};
 
 /// The pause after an error of the socket that nothing is known about.
 const RETRY: Duration = Duration::from_millis(250);
 
+/// The longest frame of a segment without jumbo frames. A longer one is cut: ARP loses padding, and a solicitation with
+/// so many options is refused as truncated.
+const LONGEST_FRAME: usize = 1514;
+
 /// Somebody says where an address is.
 #[derive(Debug, Clone, Copy)]
 pub(crate) struct Sighting {
+    /// The index of the interface on which it was heard.
+    pub(crate) interface: u32,
     /// What was said.
-    pub(crate) claim: Claim,
+    pub(crate) claim: Claim<IpAddr>,
     /// Whether it was said as a reply to this machine, not unasked or in passing.
     pub(crate) reply: bool,
 }
@@ -72,45 +80,58 @@ pub(crate) struct Wiring {
 
 /// One interface that answers. Dropping it ends its thread.
 #[derive(Debug)]
-pub(crate) struct Segment {
+pub(crate) struct Segment<P: Protocol> {
     interface: Interface,
     mac: MacAddr,
-    socket: Arc<ArpSocket>,
-    announced: Arc<ArcSwap<HashSet<Ipv4Addr>>>,
-    filter: ArpFilter,
+    socket: Arc<FrameSocket<P::Filter>>,
+    groups: P::Groups,
+    /// A group is missing; it is tried again with every decision.
+    unjoined: bool,
+    announced: Arc<ArcSwap<HashSet<P::Address>>>,
+    ours: BTreeSet<P::Address>,
+    awaited: BTreeSet<P::Address>,
     stop: Arc<AtomicBool>,
     gratuitous: IntCounter,
 }
 
-impl Segment {
+impl<P: Protocol> Segment<P> {
     /// Opens the socket and starts the thread; nothing is announced yet.
     pub(crate) fn open(
         interface: Interface,
         mac: MacAddr,
         wiring: &Wiring,
     ) -> Result<Self, SocketError> {
-        let filter = ArpFilter::default();
-        let socket = Arc::new(ArpSocket::open(interface.index, &filter)?);
+        let socket = Arc::new(FrameSocket::open(interface.index, &P::Filter::default())?);
         let announced = Arc::new(ArcSwap::from_pointee(HashSet::new()));
         let stop = Arc::new(AtomicBool::new(false));
-        let name = interface.name.as_str();
-        let listener = Listener {
+        let listener = Listener::<P> {
             mac,
             socket: socket.clone(),
             announced: announced.clone(),
             stop: stop.clone(),
             wiring: wiring.clone(),
-            requests: wiring.metrics.requests.with_label_values(&[name]),
-            replies: wiring.metrics.replies.with_label_values(&[name]),
+            requests: wiring.metrics.requests.with_label_values(&[&interface.name, P::LABEL]),
+            replies: wiring.metrics.replies.with_label_values(&[&interface.name, P::LABEL]),
             ignored: wiring.metrics.ignored.clone(),
-            interface: name.to_owned(),
+            index: interface.index,
+            interface: interface.name.clone(),
         };
         thread::Builder::new()
-            .name(format!("arp-{name}"))
+            .name(format!("{}-{}", P::LABEL, interface.name))
             .spawn(move || listener.listen())
             .map_err(SocketError::Io)?;
-        let gratuitous = wiring.metrics.gratuitous.with_label_values(&[name]);
-        Ok(Self { interface, mac, socket, announced, filter, stop, gratuitous })
+        Ok(Self {
+            mac,
+            socket,
+            groups: P::Groups::new(interface.index),
+            unjoined: false,
+            announced,
+            ours: BTreeSet::new(),
+            awaited: BTreeSet::new(),
+            stop,
+            gratuitous: wiring.metrics.gratuitous.with_label_values(&[&interface.name, P::LABEL]),
+            interface,
+        })
     }
 
     /// The interface as it was when the socket was opened.
@@ -123,18 +144,22 @@ impl Segment {
         self.interface.name == interface.name && interface.mac() == Some(self.mac)
     }
 
-    /// Announces exactly `ours` from now on, and awaits the answers of `awaited`. The filter is widened before the
-    /// table, so that no request in between is lost.
-    pub(crate) fn announce(&mut self, ours: BTreeSet<Ipv4Addr>, awaited: BTreeSet<Ipv4Addr>) {
-        let filter = ArpFilter { ours, peers: awaited };
-        if filter == self.filter {
+    /// Announces exactly `ours` from now on, and awaits the answers of `awaited`. Groups are joined and the filter is
+    /// widened before the table, so that no question in between is lost.
+    pub(crate) fn announce(&mut self, ours: BTreeSet<P::Address>, awaited: BTreeSet<P::Address>) {
+        let same = ours == self.ours;
+        if !same || self.unjoined {
+            self.join(&ours);
+        }
+        if same && awaited == self.awaited {
             return;
         }
-        match self.socket.set_filter(&filter) {
+        match self.socket.set_filter(&P::filter(ours.clone(), awaited.clone())) {
             Ok(()) => {
-                let ours = filter.ours.iter().copied().collect();
-                self.announced.store(Arc::new(ours));
-                self.filter = filter;
+                self.announced.store(Arc::new(ours.iter().copied().collect()));
+                self.groups.leave_all_but(&ours);
+                self.ours = ours;
+                self.awaited = awaited;
             }
             // Tried again with the next decision, since the filter is still another one.
             Err(error) => {
@@ -147,19 +172,40 @@ impl Segment {
         }
     }
 
+    /// Joins what is missing. Without it the addresses are announced all the same: on a segment whose switches do not
+    /// snoop they can be reached.
+    fn join(&mut self, ours: &BTreeSet<P::Address>) {
+        let joined = self.groups.join(ours);
+        if let Err(error) = &joined
+            && !self.unjoined
+        {
+            tracing::error!(
+                interface = self.interface.name,
+                error = %causes(error),
+                "switches may not deliver questions for announced addresses"
+            );
+        }
+        self.unjoined = joined.is_err();
+    }
+
     /// Tells everybody that `address` is here.
-    pub(crate) fn tell(&self, address: Ipv4Addr) {
-        let claim = Claim { address, mac: self.mac };
-        for operation in [ArpOperation::Request, ArpOperation::Reply] {
-            if self.send(&claim.announcement(operation)) {
+    pub(crate) fn tell(&self, address: P::Address) {
+        for frame in P::announcements(Claim { address, mac: self.mac }) {
+            if self.send(&frame) {
                 self.gratuitous.inc();
             }
         }
     }
 
+    /// Asks for `address`, in the name of this node's address `source`: one machine, or everybody.
+    pub(crate) fn ask(&self, address: P::Address, source: Option<P::Address>, to: Option<MacAddr>) {
+        let asker = Asker { mac: self.mac, address: source };
+        self.send(&P::ask(Question { address, asker }, to));
+    }
+
     /// Sends a frame; says whether it left.
-    pub(crate) fn send(&self, frame: &ArpFrame) -> bool {
-        let sent = self.socket.send(&frame.to_bytes());
+    fn send(&self, frame: &[u8]) -> bool {
+        let sent = self.socket.send(frame);
         if let Err(error) = &sent {
             tracing::debug!(
                 interface = self.interface.name,
@@ -171,18 +217,19 @@ impl Segment {
     }
 }
 
-impl Drop for Segment {
+impl<P: Protocol> Drop for Segment<P> {
     fn drop(&mut self) {
         self.stop.store(true, Ordering::Release);
     }
 }
 
 /// The answering thread.
-struct Listener {
+struct Listener<P: Protocol> {
+    index: u32,
     interface: String,
     mac: MacAddr,
-    socket: Arc<ArpSocket>,
-    announced: Arc<ArcSwap<HashSet<Ipv4Addr>>>,
+    socket: Arc<FrameSocket<P::Filter>>,
+    announced: Arc<ArcSwap<HashSet<P::Address>>>,
     stop: Arc<AtomicBool>,
     wiring: Wiring,
     requests: IntCounter,
@@ -190,10 +237,9 @@ struct Listener {
     ignored: IntCounterVec,
 }
 
-impl Listener {
+impl<P: Protocol> Listener<P> {
     fn listen(&self) {
-        // Longer frames are cut, which costs padding only.
-        let mut buffer = [0; 64];
+        let mut buffer = [0; LONGEST_FRAME];
         while !self.stop.load(Ordering::Acquire) {
             match self.socket.recv(&mut buffer) {
                 Ok(Some(length)) => self.frame(buffer.get(..length).unwrap_or(&buffer)),
@@ -212,23 +258,24 @@ impl Listener {
     }
 
     fn frame(&self, bytes: &[u8]) {
-        let frame = match ArpFrame::parse(bytes) {
+        let frame = match P::parse(bytes) {
             Ok(frame) => frame,
-            Err(error) => return self.ignore(error.label()),
+            Err(reason) => return self.ignore(reason),
         };
         let announced = self.announced.load();
-        if let Some(claim) = frame.claim() {
-            let reply = frame.operation == ArpOperation::Reply;
+        if let Some(claim) = P::claim(&frame) {
+            let reply = P::is_reply(&frame);
             if reply || announced.contains(&claim.address) {
-                self.sighted(Sighting { claim, reply });
+                let claim = claim.of_any_family();
+                self.sighted(Sighting { interface: self.index, claim, reply });
             }
         }
-        if let Some(question) = frame.question() {
+        if let Some(question) = P::question(&frame) {
             self.answer(question, &announced);
         }
     }
 
-    fn answer(&self, question: Question, announced: &HashSet<Ipv4Addr>) {
+    fn answer(&self, question: Question<P::Address>, announced: &HashSet<P::Address>) {
         if !announced.contains(&question.address) {
             return self.ignore("not_announced");
         }
@@ -236,7 +283,7 @@ impl Listener {
         if !self.wiring.freshness.holds() {
             return self.ignore("stale_decision");
         }
-        match self.socket.send(&question.answer(self.mac).to_bytes()) {
+        match self.socket.send(&P::answer(question, self.mac)) {
             Ok(()) => self.replies.inc(),
             Err(_) => self.ignore("send_failed"),
         }
@@ -249,6 +296,6 @@ impl Listener {
     }
 
     fn ignore(&self, reason: &str) {
-        self.ignored.with_label_values(&[self.interface.as_str(), reason]).inc();
+        self.ignored.with_label_values(&[self.interface.as_str(), P::LABEL, reason]).inc();
     }
 }

@@ -1,6 +1,7 @@
-//! A packet socket for ARP on one interface.
+//! A packet socket for ARP or NDP on one interface.
 
 use std::io::{self, ErrorKind, Read};
+use std::marker::PhantomData;
 use std::time::Duration;
 
 use socket2::{Domain, SockFilter, Socket, Type};
@@ -8,9 +9,9 @@ use tracing::debug;
 
 mod address;
 
-use crate::filter::{ArpFilter, MAX_INSTRUCTIONS, MIN_INSTRUCTIONS};
+use crate::filter::{ArpFilter, FrameFilter, MAX_INSTRUCTIONS, MIN_INSTRUCTIONS, NdpFilter};
 
-/// How long [`ArpSocket::recv`] waits for a frame before it comes back without one, so that its
+/// How long [`FrameSocket::recv`] waits for a frame before it comes back without one, so that its
 /// thread notices a shutdown.
 pub const RECEIVE_TIMEOUT: Duration = Duration::from_millis(250);
 
@@ -36,15 +37,26 @@ pub enum SocketError {
 }
 
 /// Receives and sends Ethernet frames that carry ARP, on one interface.
+pub type ArpSocket = FrameSocket<ArpFilter>;
+
+/// Receives and sends Ethernet frames that carry NDP, on one interface.
+///
+/// It hears solicitations to one machine as well as those to a group, other than a socket for
+/// `ICMPv6`, which hears only what is for an address that the machine has. But it joins no group: see
+/// [`SolicitedNodes`](crate::groups::SolicitedNodes).
+pub type NdpSocket = FrameSocket<NdpFilter>;
+
+/// Receives and sends Ethernet frames of the type that the filter is for, on one interface.
 ///
 /// All methods take `&self` and any number of threads can use them at once; one is meant to receive
 /// while others send and change the filter.
 #[derive(Debug)]
-pub struct ArpSocket {
+pub struct FrameSocket<Filter> {
     socket: Socket,
+    filter: PhantomData<Filter>,
 }
 
-impl ArpSocket {
+impl<Filter: FrameFilter> FrameSocket<Filter> {
     /// Opens a socket on the interface with this index, in the calling thread's network namespace.
     ///
     /// Every frame that is ever received has passed the filter: the socket belongs to no protocol,
@@ -54,19 +66,20 @@ impl ArpSocket {
     /// [`SocketError::NotPermitted`] without the capability `NET_RAW`;
     /// [`SocketError::InterfaceGone`] if there is no such interface. An interface that is down is no
     /// error here, but for [`recv`](Self::recv) and [`send`](Self::send).
-    pub fn open(interface: u32, filter: &ArpFilter) -> Result<Self, SocketError> {
+    pub fn open(interface: u32, filter: &Filter) -> Result<Self, SocketError> {
         let socket = Socket::new(Domain::PACKET, Type::RAW, None).map_err(from_io)?;
         socket.set_read_timeout(Some(RECEIVE_TIMEOUT)).map_err(from_io)?;
-        let socket = Self { socket };
+        let socket = Self { socket, filter: PhantomData };
         socket.set_filter(filter)?;
-        let address = address::arp_on(interface).ok_or(SocketError::InterfaceGone)?;
+        let address = address::frames_on(interface, Filter::ETHERNET_TYPE);
+        let address = address.ok_or(SocketError::InterfaceGone)?;
         socket.socket.bind(&address).map_err(from_io)?;
         Ok(socket)
     }
 
     /// Waits for a frame, for [`RECEIVE_TIMEOUT`] at most, and writes it into `buffer` from its
     /// Ethernet header on. Returns its length, or `None` if there was none in time. What does not
-    /// fit into the buffer is lost; 64 bytes hold an ARP frame with its padding.
+    /// fit into the buffer is lost.
     ///
     /// # Errors
     /// [`SocketError::InterfaceDown`] once, each time that the interface goes down; further calls
@@ -100,7 +113,7 @@ impl ArpSocket {
     /// # Errors
     /// [`SocketError::FilterTooBig`] if there is no room for the coarsest one. The old filter then
     /// stays in force.
-    pub fn set_filter(&self, filter: &ArpFilter) -> Result<(), SocketError> {
+    pub fn set_filter(&self, filter: &Filter) -> Result<(), SocketError> {
         let mut limit = MAX_INSTRUCTIONS;
         while limit >= MIN_INSTRUCTIONS {
             match self.attach(filter, limit) {
@@ -116,7 +129,7 @@ impl ArpSocket {
         Err(SocketError::FilterTooBig)
     }
 
-    fn attach(&self, filter: &ArpFilter, limit: usize) -> io::Result<()> {
+    fn attach(&self, filter: &Filter, limit: usize) -> io::Result<()> {
         let program: Vec<_> = filter
             .program(limit)
             .iter()

@@ -110,6 +110,8 @@ fn own_address_to_ask_from() {
         ("192.0.2.9", Some("192.0.2.2")),
         ("198.51.100.9", Some("198.51.100.2")),
         ("203.0.113.9", Some("192.0.2.2")),
+        ("2001:db8::9", Some("2001:db8::2")),
+        ("fe80::9", Some("2001:db8::2")),
     ];
     for (peer, expected) in table {
         let expected = expected.map(|it| it.parse().unwrap());

@@ -5,61 +5,11 @@
 use std::collections::BTreeSet;
 use std::net::Ipv4Addr;
 
-use arpeggio_link::filter::{ArpFilter, Instruction, MAX_INSTRUCTIONS, MIN_INSTRUCTIONS};
+use arpeggio_link::filter::{ArpFilter, FrameFilter, MAX_INSTRUCTIONS, MIN_INSTRUCTIONS};
 use proptest::prelude::*;
 
-/// A frame and what the kernel knows about it.
-#[derive(Clone, Debug)]
-struct Received {
-    bytes: Vec<u8>,
-    packet_type: u32,
-}
-
-/// `PACKET_HOST`, `PACKET_BROADCAST`, `PACKET_MULTICAST`.
-const FOR_US: std::ops::RangeInclusive<u32> = 0..=2;
-/// `PACKET_OTHERHOST`, `PACKET_OUTGOING`.
-const NOT_FOR_US: std::ops::RangeInclusive<u32> = 3..=4;
-
-/// The value that a program returns, and how many instructions that took.
-fn run(program: &[Instruction], frame: &Received) -> (u32, usize) {
-    let mut accumulator = 0;
-    let mut at = 0;
-    for step in 1..=program.len() {
-        let it = program[at];
-        at += 1;
-        match it.code {
-            0x06 => return (it.operand, step),                  // ret #k
-            0x05 => at += usize::try_from(it.operand).unwrap(), // ja
-            0x15 => at += jump(it, accumulator == it.operand),  // jeq #k
-            0x35 => at += jump(it, accumulator >= it.operand),  // jge #k
-            0x20 | 0x28 => match load(frame, it) {
-                // ld [k], ldh [k]
-                Some(value) => accumulator = value,
-                None => return (0, step),
-            },
-            code => panic!("instruction {code:#x} is not one that we use"),
-        }
-    }
-    panic!("the program does not end");
-}
-
-fn jump(it: Instruction, condition: bool) -> usize {
-    usize::from(if condition { it.jump_true } else { it.jump_false })
-}
-
-fn load(frame: &Received, it: Instruction) -> Option<u32> {
-    if it.operand.cast_signed() == -0x0ffc {
-        return Some(frame.packet_type);
-    }
-    let width = if it.code == 0x28 { 2 } else { 4 };
-    let start = usize::try_from(it.operand).unwrap();
-    let bytes = frame.bytes.get(start..start + width)?;
-    Some(bytes.iter().fold(0, |value, byte| value << 8 | u32::from(*byte)))
-}
-
-fn accepts(program: &[Instruction], frame: &Received) -> bool {
-    run(program, frame).0 != 0
-}
+mod interpreter;
+use interpreter::{FOR_US, NOT_FOR_US, Received, accepts, run};
 
 /// What the documentation of `ArpFilter` says, word by word.
 fn is_wanted(filter: &ArpFilter, frame: &Received) -> bool {

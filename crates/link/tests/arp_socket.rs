@@ -29,13 +29,6 @@ fn filter() -> ArpFilter {
 }
 
 impl Namespace {
-    fn link(&self) -> (u32, MacAddr) {
-        let line = self.ip("-oneline link show eth0");
-        let mac = line.split("link/ether ").nth(1).unwrap()[..17].parse();
-        let index = line.split(':').next().unwrap().parse();
-        (index.unwrap(), mac.unwrap())
-    }
-
     fn socket(&self, filter: &ArpFilter) -> ArpSocket {
         let index = self.link().0;
         self.run(|| ArpSocket::open(index, filter)).unwrap()

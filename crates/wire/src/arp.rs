@@ -11,7 +11,8 @@ use pnet_packet::Packet;
 use pnet_packet::arp::{ArpHardwareTypes, ArpOperations, ArpPacket};
 use pnet_packet::ethernet::{EtherType, EtherTypes, EthernetPacket};
 
-use crate::ethernet::{HEADER_LEN, MIN_FRAME_LEN, header};
+use crate::ethernet::{HEADER_LEN, MIN_FRAME_LEN, header, is_station, is_vlan_tag};
+use crate::{Asker, Claim, Question};
 
 /// `ar$hln`: bytes of an Ethernet address.
 const HARDWARE_LEN: u8 = 6;
@@ -143,11 +144,10 @@ impl ArpFrame {
     /// A request for the sender's own address is an announcement (RFC 5227 section 3), not a
     /// question. A sender at a group or zero MAC is not answered: one frame would reach everybody
     /// or nobody (RFC 1812 section 3.3.2 forbids to believe it).
-    pub fn question(&self) -> Option<Question> {
+    pub fn question(&self) -> Option<Question<Ipv4Addr>> {
         let is_question = self.operation == ArpOperation::Request
             && self.sender_protocol != self.target_protocol
-            && self.sender_hardware.is_unicast()
-            && !self.sender_hardware.is_zero();
+            && is_station(self.sender_hardware);
         is_question.then(|| Question {
             address: self.target_protocol,
             asker: Asker { mac: self.sender_hardware, address: specified(self.sender_protocol) },
@@ -156,31 +156,12 @@ impl ArpFrame {
 
     /// Whose MAC the frame tells: any frame with a sender address does (RFC 5227 section 2.4),
     /// whatever its operation. A probe (sender 0.0.0.0) claims nothing.
-    pub fn claim(&self) -> Option<Claim> {
+    pub fn claim(&self) -> Option<Claim<Ipv4Addr>> {
         specified(self.sender_protocol).map(|address| Claim { address, mac: self.sender_hardware })
     }
 }
 
-/// "Who has this address?", and who wants to know.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
-pub struct Question {
-    /// The address asked for.
-    pub address: Ipv4Addr,
-    /// Whom to answer.
-    pub asker: Asker,
-}
-
-/// Who asks.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
-pub struct Asker {
-    /// Where the answer goes.
-    pub mac: MacAddr,
-    /// `None` in a probe: the asker wants to know whether it may use the address itself and must
-    /// not disturb anybody's cache meanwhile (RFC 5227 section 2.1.1). Never `Some(0.0.0.0)`.
-    pub address: Option<Ipv4Addr>,
-}
-
-impl Question {
+impl Question<Ipv4Addr> {
     /// The question as a request to everybody on the segment.
     pub fn broadcast(self) -> ArpFrame {
         self.unicast(MacAddr::broadcast())
@@ -214,16 +195,7 @@ impl Question {
     }
 }
 
-/// "This address is at that MAC."
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
-pub struct Claim {
-    /// The address; never 0.0.0.0.
-    pub address: Ipv4Addr,
-    /// Where it is said to be. Can be a group address when a stranger says so.
-    pub mac: MacAddr,
-}
-
-impl Claim {
+impl Claim<Ipv4Addr> {
     /// The claim told to everybody unasked: a gratuitous ARP.
     ///
     /// As a request it is the announcement of RFC 5227 section 3 (target hardware address zero); as
@@ -248,7 +220,7 @@ impl Claim {
 fn check_ethernet_type(content: EtherType) -> Result<(), ArpError> {
     match content {
         EtherTypes::Arp => Ok(()),
-        EtherTypes::Vlan | EtherTypes::PBridge | EtherTypes::QinQ => Err(ArpError::VlanTagged),
+        tag if is_vlan_tag(tag) => Err(ArpError::VlanTagged),
         _ => Err(ArpError::NotArp),
     }
 }

@@ -1,7 +1,7 @@
 //! What every Ethernet II frame shares.
 
 use pnet_base::MacAddr;
-use pnet_packet::ethernet::EtherType;
+use pnet_packet::ethernet::{EtherType, EtherTypes};
 
 /// Bytes of the shortest Ethernet frame, without preamble and frame check sequence
 /// (IEEE 802.3: 64 with the check sequence). Shorter content is padded with zeros.
@@ -21,4 +21,14 @@ pub(crate) fn header(
     bytes[6..12].copy_from_slice(&source.octets());
     bytes[12..14].copy_from_slice(&content.0.to_be_bytes());
     bytes
+}
+
+/// Whether a VLAN tag stands where the Ethernet type is expected (IEEE 802.1Q, 802.1ad).
+pub(crate) fn is_vlan_tag(content: EtherType) -> bool {
+    matches!(content, EtherTypes::Vlan | EtherTypes::PBridge | EtherTypes::QinQ)
+}
+
+/// Whether exactly one machine can be reached at this address.
+pub(crate) fn is_station(mac: MacAddr) -> bool {
+    mac.is_unicast() && !mac.is_zero()
 }

@@ -1,9 +1,12 @@
-//! Ethernet and ARP frames: bytes to typed messages and back, without I/O.
+//! Ethernet, ARP and NDP frames: bytes to typed messages and back, without I/O.
 //!
 //! Frames are read through the checked views of `pnet_packet` and turned at once into typed forms
 //! that cannot hold a wrong hardware type, length or operation. Frames that we send are written
 //! field by field into arrays of fixed size, so neither direction allocates. Because reading and
 //! writing share no code, a round trip tests the one against the other.
+//!
+//! Both protocols say the same two things, a [`Question`] or a [`Claim`], of an IPv4 or of an IPv6
+//! address.
 //!
 //! ```
 //! use arpeggio_wire::{ArpFrame, Asker, MacAddr, Question};
@@ -23,7 +26,13 @@
 
 mod arp;
 mod ethernet;
+mod ipv6;
+mod meaning;
+mod ndp;
 
-pub use arp::{ArpError, ArpFrame, ArpOperation, Asker, Claim, Question};
+pub use arp::{ArpError, ArpFrame, ArpOperation};
 pub use ethernet::MIN_FRAME_LEN;
+pub use ipv6::{ALL_NODES, multicast_mac, solicited_node};
+pub use meaning::{Asker, Claim, Question};
+pub use ndp::{NdpBytes, NdpError, NdpFrame, NdpMessage};
 pub use pnet_base::MacAddr;

@@ -63,12 +63,13 @@ const REQUEST: Fields = Fields {
     tpa: [192, 0, 2, 10],
 };
 
-const QUESTION: Question =
+const QUESTION: Question<Ipv4Addr> =
     Question { address: ADDRESS, asker: Asker { mac: THEIRS, address: Some(NEIGHBOUR) } };
 
-const PROBE: Question = Question { address: ADDRESS, asker: Asker { mac: THEIRS, address: None } };
+const PROBE: Question<Ipv4Addr> =
+    Question { address: ADDRESS, asker: Asker { mac: THEIRS, address: None } };
 
-const CLAIM: Claim = Claim { address: ADDRESS, mac: OURS };
+const CLAIM: Claim<Ipv4Addr> = Claim { address: ADDRESS, mac: OURS };
 
 #[test]
 fn broadcast_request() {

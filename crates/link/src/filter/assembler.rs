@@ -33,6 +33,12 @@ impl Load {
     pub(super) const PACKET_TYPE: Self =
         Self::word((libc::SKF_AD_OFF + libc::SKF_AD_PKTTYPE).cast_unsigned());
 
+    /// One byte.
+    pub(super) const fn byte(offset: u32) -> Self {
+        let width = libc::BPF_B;
+        Self { width, offset }
+    }
+
     /// Two bytes, big endian.
     pub(super) const fn half(offset: u32) -> Self {
         let width = libc::BPF_H;
@@ -81,6 +87,18 @@ impl Assembler {
         self.load(load, search)
     }
 
+    /// Goes on where the case of the loaded value says, at `otherwise` when there is none. Cases
+    /// rise by value.
+    pub(super) fn switch(
+        &mut self,
+        load: Load,
+        cases: &[(u32, Label)],
+        mut otherwise: Label,
+    ) -> Label {
+        let search = self.cases(cases, &mut otherwise);
+        self.load(load, search)
+    }
+
     /// The whole program, first instruction first.
     pub(super) fn finish(mut self) -> Vec<Instruction> {
         self.reversed.reverse();
@@ -101,6 +119,21 @@ impl Assembler {
         let above = self.search(upper, region + middle + 1, exits);
         let below = self.search(lower, region, exits);
         self.branch(libc::BPF_JGE, boundaries[middle], above, below)
+    }
+
+    /// A balanced binary search; `otherwise` is changed to a nearer place as in [`Self::search`].
+    fn cases(&mut self, cases: &[(u32, Label)], otherwise: &mut Label) -> Label {
+        *otherwise = self.near(*otherwise);
+        match cases {
+            [] => *otherwise,
+            [(value, label)] => self.branch(libc::BPF_JEQ, *value, *label, *otherwise),
+            _ => {
+                let (lower, upper) = cases.split_at(cases.len() / 2);
+                let above = self.cases(upper, otherwise);
+                let below = self.cases(lower, otherwise);
+                self.branch(libc::BPF_JGE, upper[0].0, above, below)
+            }
+        }
     }
 
     fn load(&mut self, load: Load, next: Label) -> Label {

@@ -1,13 +1,13 @@
 //! Sets of addresses as ranges.
 
 use std::collections::BTreeSet;
-use std::net::Ipv4Addr;
 
-/// Disjoint ranges of IPv4 addresses, rising, with a gap between any two.
+/// Disjoint ranges of 32-bit values (IPv4 addresses, or a part of IPv6 addresses), rising, with a
+/// gap between any two.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub(super) struct Ranges(Vec<Range>);
 
-/// First and last address.
+/// First and last value.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 struct Range {
     first: u32,
@@ -15,13 +15,13 @@ struct Range {
 }
 
 impl Ranges {
-    /// The fewest ranges that hold exactly these addresses.
-    pub(super) fn of(addresses: &BTreeSet<Ipv4Addr>) -> Self {
+    /// The fewest ranges that hold exactly these values, which must rise.
+    pub(super) fn of(values: impl IntoIterator<Item = u32>) -> Self {
         let mut ranges: Vec<Range> = Vec::new();
-        for address in addresses.iter().copied().map(u32::from) {
+        for value in values {
             match ranges.last_mut() {
-                Some(range) if range.last + 1 == address => range.last = address,
-                _ => ranges.push(Range { first: address, last: address }),
+                Some(range) if range.last + 1 == value => range.last = value,
+                _ => ranges.push(Range { first: value, last: value }),
             }
         }
         Self(ranges)
@@ -58,7 +58,7 @@ impl Ranges {
         Self(ranges)
     }
 
-    /// Where membership changes, rising: the first address of each range and the one after its
+    /// Where membership changes, rising: the first value of each range and the one after its
     /// last, if there is one.
     pub(super) fn boundaries(&self) -> Vec<u32> {
         self.0
@@ -78,9 +78,8 @@ mod tests {
     }
 
     #[test]
-    fn adjacent_addresses_are_one_range() {
-        let set = [1, 2, 3, 5, u32::MAX].map(Ipv4Addr::from).into();
-        let found = Ranges::of(&set);
+    fn adjacent_values_are_one_range() {
+        let found = Ranges::of([1, 2, 3, 5, u32::MAX]);
         assert_eq!(found, ranges(&[(1, 3), (5, 5), (u32::MAX, u32::MAX)]));
         assert_eq!(found.boundaries(), [1, 4, 5, 6, u32::MAX]);
     }

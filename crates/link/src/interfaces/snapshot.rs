@@ -1,10 +1,10 @@
 //! One consistent view of interfaces, addresses and default routes.
 
 use std::cmp::Reverse;
-use std::net::{IpAddr, Ipv4Addr};
+use std::net::IpAddr;
 
 use arpeggio_wire::MacAddr;
-use ipnet::{IpNet, Ipv4Net};
+use ipnet::IpNet;
 
 /// The interfaces and default routes of one network namespace at one moment.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
@@ -203,10 +203,22 @@ impl Interface {
         }
     }
 
-    /// This node's own IPv4 address to ask `peer` from: in the peer's subnet if there is one.
-    pub fn source_for(&self, peer: Ipv4Addr) -> Option<Ipv4Addr> {
-        let own = || self.addresses.iter().filter_map(as_v4);
-        own().find(|net| net.contains(&peer)).or_else(|| own().next()).map(Ipv4Net::addr)
+    /// This node's own address to ask `peer` from: in the peer's subnet if there is one, else any of
+    /// its family.
+    pub fn source_for(&self, peer: IpAddr) -> Option<IpAddr> {
+        let in_subnet = self.addresses.iter().find(|net| net.contains(&peer));
+        let of_family =
+            || self.addresses.iter().find(|net| Family::of(net.addr()) == Family::of(peer));
+        in_subnet.or_else(of_family).map(IpNet::addr)
+    }
+
+    /// Whether it has a link-local IPv6 address, which the kernel reports group memberships from
+    /// (RFC 3810 section 5).
+    pub fn has_link_local(&self) -> bool {
+        self.addresses.iter().any(|net| match net {
+            IpNet::V4(_) => false,
+            IpNet::V6(net) => net.addr().is_unicast_link_local(),
+        })
     }
 
     /// The longest prefix of this interface's subnets that contain `address`.
@@ -233,12 +245,5 @@ impl Family {
             IpAddr::V4(_) => Self::V4,
             IpAddr::V6(_) => Self::V6,
         }
-    }
-}
-
-fn as_v4(net: &IpNet) -> Option<&Ipv4Net> {
-    match net {
-        IpNet::V4(net) => Some(net),
-        IpNet::V6(_) => None,
     }
 }

@@ -6,13 +6,13 @@ use socket2::{SockAddr, SockAddrStorage, socklen_t};
 
 const LENGTH: socklen_t = size_of::<libc::sockaddr_ll>() as socklen_t;
 
-/// "ARP frames on this interface"; `None` if no interface can have this index.
-pub(super) fn arp_on(interface: u32) -> Option<SockAddr> {
+/// "Frames of this type on this interface"; `None` if no interface can have this index.
+pub(super) fn frames_on(interface: u32, ethernet_type: u16) -> Option<SockAddr> {
     let mut storage = SockAddrStorage::zeroed();
     // SAFETY: sockaddr_ll is one of the platform's socket address types.
     let address: &mut libc::sockaddr_ll = unsafe { storage.view_as() };
     address.sll_family = libc::AF_PACKET as libc::sa_family_t;
-    address.sll_protocol = (libc::ETH_P_ARP as u16).to_be();
+    address.sll_protocol = ethernet_type.to_be();
     address.sll_ifindex = i32::try_from(interface).ok()?;
     // SAFETY: the storage holds a sockaddr_ll with its family, and this is its length.
     Some(unsafe { SockAddr::new(storage, LENGTH) })

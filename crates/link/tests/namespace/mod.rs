@@ -8,6 +8,7 @@ use std::os::fd::AsRawFd;
 use std::process::Command;
 use std::thread;
 
+use arpeggio_wire::MacAddr;
 use nix::sched::{CloneFlags, setns, unshare};
 
 /// Set it to skip the tests that need root.
@@ -46,6 +47,15 @@ impl Namespace {
         let problem = String::from_utf8_lossy(&output.stderr);
         assert!(output.status.success(), "ip {arguments}: {problem}");
         String::from_utf8(output.stdout).unwrap()
+    }
+
+    /// The index and the MAC address of `eth0`.
+    #[allow(dead_code, reason = "not every test asks")]
+    pub(crate) fn link(&self) -> (u32, MacAddr) {
+        let line = self.ip("-oneline link show eth0");
+        let mac = line.split("link/ether ").nth(1).unwrap()[..17].parse();
+        let index = line.split(':').next().unwrap().parse();
+        (index.unwrap(), mac.unwrap())
     }
 
     /// A path by which other programs find the namespace.
