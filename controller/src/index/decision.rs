@@ -7,7 +7,7 @@ use arpeggio_api::{
     lock::Claim,
     service::{ADDRESS_ALLOCATED, ServiceRecord, ServiceRequest},
 };
-use arpeggio_ipam::{Allocator, Choice, Owner, Refusal, Request};
+use arpeggio_ipam::{Allocator, Choice, FamilyRequest, Owner, Refusal};
 use arpeggio_runtime::events::{Kind, News};
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::Time;
 
@@ -118,7 +118,7 @@ impl View<'_> {
         if request.needs_both_families {
             return Step::Refuse(Reason::DualStack);
         }
-        let wanted = Request {
+        let wanted = FamilyRequest {
             pool: request.pool.as_deref().map(Into::into),
             family: request.primary_family(),
         };

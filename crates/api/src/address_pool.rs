@@ -172,7 +172,8 @@ impl AddressPool {
     /// # Errors
     /// The first item that is not an address range; the whole pool is not used then.
     pub fn to_pool(&self) -> Result<Pool, InvalidPool> {
-        Pool::parse(self.name_any().into(), &self.spec.addresses, self.spec.auto_assign)
+        let pool = Pool::parse(self.name_any().into(), &self.spec.addresses)?;
+        Ok(Pool { auto_assign: self.spec.auto_assign, ..pool })
     }
 
     /// The status that says `state` and `usage`. Times of conditions that did not change are kept, so that the result

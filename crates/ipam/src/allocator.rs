@@ -1,6 +1,7 @@
 //! Who holds which address, and which one a newcomer may have.
 
 use alloc::{
+    boxed::Box,
     collections::{BTreeMap, BTreeSet},
     vec::Vec,
 };
@@ -33,7 +34,7 @@ struct Entry {
 #[derive(Debug, Clone)]
 enum Contents {
     Valid {
-        pool: Pool,
+        pool: Box<Pool>,
         /// Kept also while the pool overlaps another one, so that it is right when the other goes.
         free: FreeSpace,
         overlap: Option<Overlap>,
@@ -43,7 +44,7 @@ enum Contents {
 
 /// What somebody wants.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Request {
+pub struct FamilyRequest {
     /// The only pool that will do. `None`: any that assigns automatically.
     pub pool: Option<PoolName>,
     /// The address's family.
@@ -122,7 +123,7 @@ impl Allocator {
     ///
     /// # Errors
     /// When there is none: every pool that was tried, and why it has nothing to give.
-    pub fn choose(&self, request: &Request) -> Result<Choice, Refusal> {
+    pub fn choose(&self, request: &FamilyRequest) -> Result<Choice, Refusal> {
         match &request.pool {
             Some(name) => self.choose_from(name, request.family),
             None => self.choose_anywhere(request.family),
@@ -231,11 +232,11 @@ impl Entry {
                 Self { name: invalid.pool.clone(), contents: Contents::Invalid(invalid) }
             }
             Ok(pool) => Self {
-                name: pool.name().clone(),
+                name: pool.name.clone(),
                 contents: Contents::Valid {
-                    free: FreeSpace::new(pool.ranges()),
+                    free: FreeSpace::new(&pool.ranges),
                     overlap: earlier.iter().find_map(|entry| entry.overlap_with(&pool)),
-                    pool,
+                    pool: Box::new(pool),
                 },
             },
         }
@@ -253,7 +254,7 @@ impl Entry {
 
     fn choose_automatically(&self, family: Family) -> Result<Choice, Unfitness> {
         match &self.contents {
-            Contents::Valid { pool, .. } if !pool.auto_assign() => Err(Unfitness::NotAutomatic),
+            Contents::Valid { pool, .. } if !pool.auto_assign => Err(Unfitness::NotAutomatic),
             _ => self.choose(family),
         }
     }
@@ -287,7 +288,7 @@ impl Entry {
 
     fn give(&mut self, address: IpAddr) {
         if let Contents::Valid { pool, free, .. } = &mut self.contents
-            && pool.contains(address)
+            && pool.ranges.iter().any(|range| range.contains(address))
         {
             free.give(address);
         }
@@ -295,7 +296,9 @@ impl Entry {
 
     fn gives(&self, address: IpAddr) -> bool {
         match &self.contents {
-            Contents::Valid { pool, overlap: None, .. } => pool.contains(address),
+            Contents::Valid { pool, overlap: None, .. } => {
+                pool.ranges.iter().any(|range| range.contains(address))
+            }
             _ => false,
         }
     }

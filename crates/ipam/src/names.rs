@@ -52,3 +52,8 @@ name! {
     /// Who holds an address: opaque here, a Service's `metadata.uid` to the controller.
     Owner
 }
+
+name! {
+    /// A sharing key: Services with the same one may share an address.
+    SharingKey
+}

@@ -4,10 +4,11 @@
 
 use std::net::IpAddr;
 
-use arpeggio_ipam::{Allocator, Family, InvalidPool, Owner, Pool, PoolState, Request, Usage};
+use arpeggio_ipam::{Allocator, Family, FamilyRequest, InvalidPool, Owner, Pool, PoolState, Usage};
 
 fn pool(name: &str, addresses: &[&str]) -> Result<Pool, InvalidPool> {
-    Pool::parse(name.into(), addresses, !name.starts_with("manual"))
+    Pool::parse(name.into(), addresses)
+        .map(|pool| Pool { auto_assign: !name.starts_with("manual"), ..pool })
 }
 
 fn with_pools(pools: &[(&str, &[&str])]) -> Allocator {
@@ -16,19 +17,19 @@ fn with_pools(pools: &[(&str, &[&str])]) -> Allocator {
     allocator
 }
 
-fn any(family: Family) -> Request {
-    Request { pool: None, family }
+fn any(family: Family) -> FamilyRequest {
+    FamilyRequest { pool: None, family }
 }
 
-fn from(pool: &str) -> Request {
-    Request { pool: Some(pool.into()), family: Family::V4 }
+fn from(pool: &str) -> FamilyRequest {
+    FamilyRequest { pool: Some(pool.into()), family: Family::V4 }
 }
 
 fn ip(text: &str) -> IpAddr {
     text.parse().unwrap()
 }
 
-fn refusal(allocator: &Allocator, request: &Request) -> String {
+fn refusal(allocator: &Allocator, request: &FamilyRequest) -> String {
     allocator.choose(request).unwrap_err().to_string()
 }
 

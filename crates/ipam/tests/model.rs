@@ -4,7 +4,7 @@
 
 use std::{collections::BTreeMap, net::IpAddr};
 
-use arpeggio_ipam::{AddressRange, Allocator, Family, Owner, Pool, PoolState, Request};
+use arpeggio_ipam::{AddressRange, Allocator, Family, FamilyRequest, Owner, Pool, PoolState};
 use proptest::prelude::*;
 
 /// Addresses that the histories are about: 24 of each family.
@@ -65,7 +65,8 @@ impl ModelPool {
         let range = |(f, a, b): &(Family, u8, u8)| {
             AddressRange::new(address(*f, *a), address(*f, *b)).unwrap()
         };
-        Pool::new(name(self.name).into(), self.spans.iter().map(range).collect(), self.auto_assign)
+        let ranges = self.spans.iter().map(range).collect();
+        Pool { auto_assign: self.auto_assign, ..Pool::new(name(self.name).into(), ranges) }
     }
 }
 
@@ -140,7 +141,7 @@ fn take(step: Step, allocator: &mut Allocator, model: &mut Model) -> Result<(), 
         }
         Step::Ask { owner: number, pool, family } => {
             let fitting = model.fitting(pool, family);
-            let request = Request { pool: pool.map(|p| name(p).into()), family };
+            let request = FamilyRequest { pool: pool.map(|p| name(p).into()), family };
             match allocator.choose(&request) {
                 Ok(choice) => {
                     prop_assert!(fitting.contains(&choice.address), "{choice:?} does not fit");
