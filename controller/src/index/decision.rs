@@ -5,9 +5,11 @@ use std::net::IpAddr;
 use arpeggio_api::{
     condition::Finding,
     lock::Claim,
-    service::{ADDRESS_ALLOCATED, ServiceRecord, ServiceRequest},
+    service::{ADDRESS_ALLOCATED, RequestError, ServiceRecord},
 };
-use arpeggio_ipam::{Allocator, Choice, FamilyRequest, Owner, Refusal};
+use arpeggio_ipam::{
+    Allocator, Choice, Families, FamilyRequest, Owner, PoolName, Refusal, Request,
+};
 use arpeggio_runtime::events::{Kind, News};
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::Time;
 
@@ -35,6 +37,8 @@ enum Step {
 #[derive(Debug, PartialEq, thiserror::Error)]
 enum Reason {
     #[error("{0}")]
+    Request(RequestError),
+    #[error("{0}")]
     NoneToGive(Refusal),
     #[error(
         "ipFamilyPolicy is RequireDualStack, and only one address is given to a Service so far: set it to \
@@ -52,6 +56,7 @@ impl Reason {
     /// One word, for metrics.
     fn word(&self) -> &'static str {
         match self {
+            Self::Request(error) => error.reason(),
             Self::NoneToGive(refusal) => refusal.reason(),
             Self::DualStack => "RequireDualStack",
             Self::ForeignStatus { .. } => "ForeignStatus",
@@ -71,7 +76,7 @@ struct View<'a> {
 impl View<'_> {
     fn next_step(&self) -> Step {
         match &self.record.request {
-            Some(request) => self.serve(request),
+            Some(request) => self.serve(request.as_ref()),
             None => self.let_go(),
         }
     }
@@ -89,7 +94,7 @@ impl View<'_> {
         self.locked.first().map_or(Step::Rest, |address| Step::Release(*address))
     }
 
-    fn serve(&self, request: &ServiceRequest) -> Step {
+    fn serve(&self, request: Result<&Request, &RequestError>) -> Step {
         let ingress = &self.record.ingress;
         let kept: Vec<IpAddr> =
             ingress.addresses.iter().copied().filter(|it| self.holds(*it)).collect();
@@ -97,7 +102,11 @@ impl View<'_> {
         if foreign && !ingress.is_ours() {
             return Step::Refuse(Reason::ForeignStatus { writers: self.writers() });
         }
-        if kept.is_empty() { self.first_address(request) } else { self.keep(kept) }
+        match request {
+            _ if !kept.is_empty() => self.keep(kept),
+            Ok(request) => self.first_address(request),
+            Err(error) => Step::Refuse(Reason::Request(error.clone())),
+        }
     }
 
     fn holds(&self, address: IpAddr) -> bool {
@@ -111,17 +120,14 @@ impl View<'_> {
         }
     }
 
-    fn first_address(&self, request: &ServiceRequest) -> Step {
+    fn first_address(&self, request: &Request) -> Step {
         if let Some(address) = self.locked.first() {
             return Step::Grant(vec![*address]);
         }
-        if request.needs_both_families {
+        if matches!(request.families, Families::Both(_)) {
             return Step::Refuse(Reason::DualStack);
         }
-        let wanted = FamilyRequest {
-            pool: request.pool.as_deref().map(Into::into),
-            family: request.primary_family(),
-        };
+        let wanted = FamilyRequest { pool: first_pool(request), family: request.families.first() };
         match self.allocator.choose(&wanted) {
             Ok(Choice { address, .. }) => Step::Claim(address),
             Err(refusal) => Step::Refuse(Reason::NoneToGive(refusal)),
@@ -133,7 +139,7 @@ impl View<'_> {
         if let Some(address) = kept.iter().find(|it| !self.locked.contains(it)) {
             return Step::Claim(*address);
         }
-        if self.record.ingress.addresses != kept || !self.says_allocated(&kept) {
+        if !self.record.ingress.says(&kept) || !self.says_allocated(&kept) {
             return Step::Grant(kept);
         }
         let extra = self.locked.iter().find(|address| !kept.contains(address));
@@ -147,6 +153,10 @@ impl View<'_> {
             .as_ref()
             .is_some_and(|it| it.status == "True" && it.message == wanted.message)
     }
+}
+
+fn first_pool(request: &Request) -> Option<PoolName> {
+    request.pools.named(request.families.first())?.first().cloned()
 }
 
 fn allocated(addresses: &[IpAddr]) -> Finding {

@@ -251,7 +251,7 @@ fn both_families_are_refused_rather_than_half_given() {
     lab.cluster.create_service("web", &[]);
     lab.cluster.require_dual_stack("web");
     lab.settle();
-    assert!(lab.says("web").starts_with("False: ipFamilyPolicy is RequireDualStack"));
+    assert!(lab.says("web").starts_with("False: spec.ipFamilyPolicy is RequireDualStack"));
 }
 
 #[test]
