@@ -1,5 +1,7 @@
 //! Command-line arguments.
 
+use std::time::Duration;
+
 use arpeggio_runtime::{admin::AdminArgs, telemetry::LogArgs};
 use clap::Parser;
 
@@ -26,6 +28,9 @@ pub(crate) struct Args {
     /// Serve Services with this spec.loadBalancerClass, instead of those without any.
     #[arg(long, env = "ARPEGGIO_LOAD_BALANCER_CLASS", value_name = "CLASS")]
     pub(crate) load_balancer_class: Option<String>,
+    /// For how many seconds a Service keeps an address that no pool allows any more; 0: it is replaced at once.
+    #[arg(long, env = "ARPEGGIO_GRACE_PERIOD", default_value_t = 600, value_name = "SECONDS")]
+    pub(crate) grace_period: u32,
     #[command(flatten)]
     pub(crate) admin: AdminArgs,
     #[command(flatten)]
@@ -33,6 +38,11 @@ pub(crate) struct Args {
 }
 
 impl Args {
+    /// For how long an address that no pool allows any more is kept.
+    pub(crate) fn grace(&self) -> Duration {
+        Duration::from_secs(self.grace_period.into())
+    }
+
     /// The class to serve. An empty one, as an unset value in a manifest gives, means none.
     pub(crate) fn class(&self) -> Option<String> {
         self.load_balancer_class.clone().filter(|class| !class.is_empty())

@@ -3,9 +3,11 @@
 //! | where | meaning |
 //! |---|---|
 //! | `spec.type`, `spec.loadBalancerClass` | whether the Service is ours at all |
-//! | annotations, `spec.clusterIPs`, `spec.ipFamilyPolicy`, ... | what it asks for, see [`request`] |
+//! | annotations, `spec.clusterIPs`, `spec.ipFamilyPolicy`, ... | what it asks for, see [`mod@request`] |
 //! | `status.loadBalancer.ingress` | the addresses that the Service has |
 //! | `status.conditions`, type `arpeggio.dev/AddressAllocated` | whether it has what it asks for, and why not |
+//! | `status.conditions`, type `arpeggio.dev/AddressExpiring` | which of its addresses no pool allows any more, and since when |
+//! | `status.conditions`, type `arpeggio.dev/AddressReleasing` | which addresses, claimed for it, it is not going to get |
 
 pub mod request;
 mod request_error;
@@ -29,6 +31,15 @@ pub const FIELD_MANAGER: &str = "arpeggio-controller";
 /// The type of the condition that says whether a Service has its addresses.
 pub const ADDRESS_ALLOCATED: &str = "arpeggio.dev/AddressAllocated";
 
+/// The type of the condition that says which addresses no pool allows any more. Its message begins with them.
+pub const ADDRESS_EXPIRING: &str = "arpeggio.dev/AddressExpiring";
+
+/// The type of the condition that says which addresses are claimed for the Service and about to be given back. Its
+/// message begins with them. None of them is written in the Service's status as long as it stands.
+pub const ADDRESS_RELEASING: &str = "arpeggio.dev/AddressReleasing";
+
+const OUR_CONDITIONS: [&str; 3] = [ADDRESS_ALLOCATED, ADDRESS_EXPIRING, ADDRESS_RELEASING];
+
 /// How packets for an address arrive (`ingress[].ipMode`): with the address as destination, for kube-proxy to handle.
 /// The API server writes the same where nothing is said.
 const IP_MODE: &str = "VIP";
@@ -46,8 +57,8 @@ pub struct ServiceRecord {
     pub request: Option<Result<Request, RequestError>>,
     /// What it has.
     pub ingress: Ingress,
-    /// What its condition [`ADDRESS_ALLOCATED`] says so far.
-    pub condition: Option<Condition>,
+    /// The conditions that we have written so far.
+    pub conditions: Vec<Condition>,
 }
 
 /// What `status.loadBalancer.ingress` says.
@@ -77,14 +88,29 @@ impl ServiceRecord {
             is_load_balancer: is_load_balancer(service),
             request: request(service, class),
             ingress: Ingress::parse(service),
-            condition: condition::of_type(conditions.unwrap_or_default(), ADDRESS_ALLOCATED)
-                .cloned(),
+            conditions: OUR_CONDITIONS
+                .iter()
+                .filter_map(|type_| condition::of_type(conditions.unwrap_or_default(), type_))
+                .cloned()
+                .collect(),
         }
     }
 
     /// `NAMESPACE/NAME`, for people.
     pub fn path(&self) -> String {
         format!("{}/{}", self.service.namespace, self.service.name)
+    }
+
+    /// What its condition of this type says so far.
+    pub fn condition(&self, type_: &str) -> Option<&Condition> {
+        condition::of_type(&self.conditions, type_)
+    }
+
+    /// The addresses that its condition of this type, [`ADDRESS_EXPIRING`] or [`ADDRESS_RELEASING`], is about.
+    pub fn addresses_of(&self, type_: &str) -> Vec<IpAddr> {
+        let message = self.condition(type_).map(|condition| condition.message.as_str());
+        let list = message.and_then(|text| text.split(": ").next()).unwrap_or_default();
+        list.split(", ").filter_map(|address| address.parse().ok()).collect()
     }
 
     /// How events refer to it.
@@ -103,14 +129,14 @@ impl ServiceRecord {
     /// does not is removed. It is refused with 409 when the Service has changed since it was read.
     ///
     /// Without `addresses` the list is left to whoever else wrote it; ours is removed.
-    pub fn status_patch(&self, addresses: &[IpAddr], condition: Option<&Condition>) -> Value {
+    pub fn status_patch(&self, addresses: &[IpAddr], conditions: &[Condition]) -> Value {
         let mut status = json!({});
         if !addresses.is_empty() {
             let ingress = addresses.iter().map(|ip| json!({ "ip": ip, "ipMode": IP_MODE }));
             status["loadBalancer"] = json!({ "ingress": ingress.collect::<Vec<_>>() });
         }
-        if let Some(condition) = condition {
-            status["conditions"] = json!([condition]);
+        if !conditions.is_empty() {
+            status["conditions"] = json!(conditions);
         }
         json!({
             "apiVersion": Service::api_version(&()),
@@ -263,13 +289,26 @@ mod tests {
     }
 
     #[test]
+    fn conditions_that_are_about_addresses_begin_with_them() {
+        let condition = json!({
+            "type": ADDRESS_EXPIRING, "status": "True", "reason": "NotAllowed",
+            "lastTransitionTime": "2026-01-01T00:00:00Z",
+            "message": "10.0.0.1, fd00::1: no pool has it",
+        });
+        let record = parse(&json!({ "/status": { "conditions": [condition] } }));
+        let expected: [IpAddr; 2] = ["10.0.0.1".parse().unwrap(), "fd00::1".parse().unwrap()];
+        assert_eq!(record.addresses_of(ADDRESS_EXPIRING), expected);
+        assert_eq!(record.addresses_of(ADDRESS_RELEASING), [] as [IpAddr; 0]);
+    }
+
+    #[test]
     fn the_patch_says_what_it_is_for_and_leaves_out_what_is_not_ours() {
         let record = parse(&json!({}));
-        let patch = record.status_patch(&["10.0.0.1".parse().unwrap()], None);
+        let patch = record.status_patch(&["10.0.0.1".parse().unwrap()], &[]);
         assert_eq!(patch["metadata"]["resourceVersion"], "7");
         let expected =
             json!({ "loadBalancer": { "ingress": [{ "ip": "10.0.0.1", "ipMode": "VIP" }] } });
         assert_eq!(patch["status"], expected);
-        assert_eq!(record.status_patch(&[], None)["status"], json!({}));
+        assert_eq!(record.status_patch(&[], &[])["status"], json!({}));
     }
 }

@@ -141,14 +141,6 @@ impl Pool {
     pub fn admits(&self, requester: &Requester) -> Result<(), Outsider> {
         self.rules.as_ref().map_or(Ok(()), |rules| rules.admit(requester))
     }
-
-    /// The first range that it shares with `other`.
-    pub(crate) fn intersection(&self, other: &Self) -> Option<AddressRange> {
-        let with_other = |range: &AddressRange| {
-            other.ranges.iter().find_map(|theirs| range.intersection(theirs))
-        };
-        self.ranges.iter().find_map(with_other)
-    }
 }
 
 /// Addresses as people write them. `list` says what the items are, for the error: `address`, `excluded address`.
