@@ -6,9 +6,11 @@
 #![forbid(unsafe_code)]
 
 pub mod address_pool;
+pub mod cluster;
 pub mod condition;
 pub mod crds;
 pub mod lease;
 pub mod lock;
+pub mod selector;
 pub mod service;
 pub mod session;
