@@ -78,7 +78,7 @@ impl Index {
 
     fn pool_write(&self, name: &PoolName, state: PoolState<'_>, now: &Time) -> Option<PoolWrite> {
         let pool = self.pools.get(name.as_str())?;
-        let status = pool.status_with(state, |family| self.usage(name, family), now.clone());
+        let status = pool.status_with(state, |family| self.usage(name, family), [], now);
         let changed = pool.status.as_ref() != Some(&status);
         changed.then(|| PoolWrite { name: name.to_string(), status })
     }
