@@ -9,6 +9,7 @@
 //! it in its status. The [`Allocator`] keeps the sum of them.
 
 mod decision;
+mod declared;
 mod locks;
 mod pools;
 mod services;
@@ -31,7 +32,7 @@ use kube::ResourceExt;
 
 use crate::{
     effect::{Effect, Failed, Observed, Report, Subject, Task},
-    index::locks::KnownLock,
+    index::{declared::Declarations, locks::KnownLock},
 };
 
 /// A kind of object that a watch keeps the index informed of.
@@ -55,6 +56,7 @@ pub(crate) struct Index {
     services: BTreeMap<Owner, ServiceRecord>,
     locks: BTreeMap<IpAddr, KnownLock>,
     pools: BTreeMap<String, AddressPool>,
+    declarations: Declarations,
     /// The highest version that the watch of locks has shown.
     locks_seen: u64,
 

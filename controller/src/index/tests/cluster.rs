@@ -169,7 +169,8 @@ impl Cluster {
 
     pub(super) fn set_pool(&mut self, name: &str, addresses: &[&str]) {
         let addresses = addresses.iter().map(|text| AddressItem((*text).into())).collect();
-        let mut pool = AddressPool::new(name, AddressPoolSpec { addresses, ..AddressPoolSpec::default() });
+        let mut pool =
+            AddressPool::new(name, AddressPoolSpec { addresses, ..AddressPoolSpec::default() });
         pool.metadata.creation_timestamp = Some(now());
         self.store_pool(pool);
     }
