@@ -8,6 +8,7 @@
 mod allocation;
 mod bad_input;
 mod failover;
+mod formats;
 mod restarts;
 
 use std::panic::{self, AssertUnwindSafe};
@@ -26,6 +27,8 @@ const SCENARIOS: &[(&str, Scenario)] = &[
     ("no-sharing", allocation::two_services_never_share),
     ("left-alone", allocation::what_is_not_ours_is_left_alone),
     ("bad-input", bad_input::bad_pools_are_refused_or_marked_and_the_rest_goes_on),
+    ("config-map", formats::a_config_map_declares_pools),
+    ("metallb", formats::metallb_s_objects_are_read_as_they_are),
     ("speaker-killed", restarts::a_killed_speaker_comes_back_and_nothing_moves),
     ("upgrade", restarts::new_speakers_take_nothing_and_miss_nothing),
     ("controller-killed", restarts::a_killed_controller_keeps_every_address),
