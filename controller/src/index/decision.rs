@@ -191,10 +191,9 @@ impl Index {
         let (service, version) = (record.service.clone(), record.version);
         if !self.allocator.holds(owner, address) {
             // Fails only when somebody else holds it, and then nothing may be claimed.
-            self.allocator.claim(owner, address, self.terms(owner)).ok()?;
+            self.take(owner, address).ok()?;
         }
         self.claiming.insert(owner.clone(), address);
-        self.pools_dirty = true;
         let effect = if let Some(lock) = self.locks.get(&address) {
             Effect::Join(lock.joined(address, service, version))
         } else {

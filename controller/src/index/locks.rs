@@ -7,7 +7,7 @@ use arpeggio_api::{
     lock::{self, Amendment, ClaimedFor, LockRecord, ServiceRef},
 };
 use arpeggio_election::Version;
-use arpeggio_ipam::{Held, Owner, PoolName, Reservation, Terms};
+use arpeggio_ipam::{Clash, Held, Owner, PoolName, Reservation, Terms};
 use k8s_openapi::{
     api::coordination::v1::Lease, apimachinery::pkg::apis::meta::v1::Time, jiff::SignedDuration,
 };
@@ -199,6 +199,8 @@ impl Index {
         for displaced in strangers.cloned().collect::<Vec<_>>() {
             self.allocator.release(&displaced, address);
             self.dirty.insert(displaced);
+            // Their ports are free.
+            self.wake_waiting();
         }
         self.recall_sharers(owners, address);
     }
@@ -208,7 +210,9 @@ impl Index {
     fn recall_sharers(&mut self, owners: &[Owner], address: IpAddr) {
         for owner in owners {
             let terms = self.terms(owner);
-            self.pools_dirty |= self.allocator.recall(owner, address, terms).is_ok();
+            let shared = matches!(terms, Terms::Shared(_));
+            let changed = self.allocator.recall(owner, address, terms);
+            self.address_changed(changed.unwrap_or_default(), shared);
         }
     }
 
@@ -227,9 +231,25 @@ impl Index {
         if let Some(owners) = on_lock.filter(|owners| owners.contains(owner)) {
             self.recall_sharers(&owners, address);
         } else {
-            let terms = self.terms(owner);
             // Refused where it clashes with those of somebody else, which the decision will see.
-            self.pools_dirty |= self.allocator.claim(owner, address, terms).is_ok();
+            let _ = self.take(owner, address);
+        }
+    }
+
+    /// Holds `address` on the present terms of `owner`.
+    pub(super) fn take(&mut self, owner: &Owner, address: IpAddr) -> Result<(), Clash> {
+        let terms = self.terms(owner);
+        let shared = matches!(terms, Terms::Shared(_));
+        let changed = self.allocator.claim(owner, address, terms)?;
+        self.address_changed(changed, shared);
+        Ok(())
+    }
+
+    /// Where an address is shared from now on, somebody may join who waits.
+    fn address_changed(&mut self, changed: bool, shared: bool) {
+        self.pools_dirty |= changed;
+        if changed && shared {
+            self.wake_waiting();
         }
     }
 

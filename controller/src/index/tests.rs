@@ -2,6 +2,7 @@
 
 mod cluster;
 mod simulation;
+mod stability;
 
 use std::net::IpAddr;
 
@@ -23,6 +24,8 @@ struct Lab {
     told: Vec<News>,
     /// The writes that were made, in order.
     writes: Vec<&'static str>,
+    /// How much time has passed.
+    time: Duration,
 }
 
 impl Lab {
@@ -32,7 +35,13 @@ impl Lab {
             cluster.set_pool(name, addresses);
         }
         let controller = Controller::started(&cluster);
-        let mut lab = Self { cluster, controller, told: Vec::new(), writes: Vec::new() };
+        let mut lab = Self {
+            cluster,
+            controller,
+            told: Vec::new(),
+            writes: Vec::new(),
+            time: Duration::ZERO,
+        };
         lab.settle();
         lab.writes.clear();
         lab
@@ -42,7 +51,7 @@ impl Lab {
     fn settle(&mut self) {
         loop {
             self.controller.hear_all(&self.cluster);
-            let tasks = self.controller.decide();
+            let tasks = self.controller.decide(&cluster::after(self.time));
             if tasks.is_empty() {
                 return;
             }
@@ -65,6 +74,11 @@ impl Lab {
         if let Effect::WriteService(write) = &task.effect {
             self.told.extend(write.news.clone());
         }
+    }
+
+    fn wait(&mut self, time: Duration) {
+        self.time += time;
+        self.settle();
     }
 
     fn restart(&mut self) {
@@ -95,6 +109,14 @@ impl Lab {
 
     fn locks(&self) -> Vec<String> {
         self.cluster.leases().map(|lease| lease.metadata.name.clone().unwrap()).collect()
+    }
+
+    /// The names of the Services on the lock of `address`.
+    fn sharers(&self, address: &str) -> Vec<String> {
+        let name = lock::name(address.parse().unwrap());
+        let lease = self.cluster.leases().find(|it| it.metadata.name.as_ref() == Some(&name));
+        let services = lock::parse(lease.unwrap()).unwrap().claim.services;
+        services.into_iter().map(|service| service.name).collect()
     }
 
     fn last_note(&self) -> &str {

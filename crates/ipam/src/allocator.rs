@@ -159,11 +159,11 @@ impl Allocator {
     }
 
     /// Records that `owner` holds `address`, which need not be in any pool, on these terms. To hold it already, even
-    /// on other terms, is no error.
+    /// on other terms, is no error. Returns whether it is any news.
     ///
     /// # Errors
     /// When the terms clash with those of another holder. Whoever holds it already goes on to do so on its old terms.
-    pub fn claim(&mut self, owner: &Owner, address: IpAddr, terms: Terms) -> Result<(), Clash> {
+    pub fn claim(&mut self, owner: &Owner, address: IpAddr, terms: Terms) -> Result<bool, Clash> {
         self.claim_as(owner, address, terms, false)
     }
 
@@ -172,7 +172,7 @@ impl Allocator {
     ///
     /// # Errors
     /// As [`Self::claim`].
-    pub fn recall(&mut self, owner: &Owner, address: IpAddr, terms: Terms) -> Result<(), Clash> {
+    pub fn recall(&mut self, owner: &Owner, address: IpAddr, terms: Terms) -> Result<bool, Clash> {
         self.claim_as(owner, address, terms, true)
     }
 
@@ -182,11 +182,11 @@ impl Allocator {
         address: IpAddr,
         terms: Terms,
         recorded: bool,
-    ) -> Result<(), Clash> {
+    ) -> Result<bool, Clash> {
         let before = self.holders.is_held(address);
-        self.holders.claim(owner, address, terms, recorded)?;
+        let changed = self.holders.claim(owner, address, terms, recorded)?;
         self.refresh(address, before);
-        Ok(())
+        Ok(changed)
     }
 
     /// Takes `address` from `owner`; false if it did not hold it.

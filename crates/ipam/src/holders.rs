@@ -29,7 +29,7 @@ struct Group {
 }
 
 impl Holders {
-    /// Records that `owner` holds `address` on these terms, also when it did so on others before.
+    /// Records that `owner` holds `address` on these terms, also when it did so on others before; whether that is new.
     ///
     /// # Errors
     /// When the terms clash with those of another holder; nothing is changed then. Terms that are not known clash with
@@ -40,19 +40,19 @@ impl Holders {
         address: IpAddr,
         terms: Terms,
         joined: bool,
-    ) -> Result<(), Clash> {
+    ) -> Result<bool, Clash> {
         match self.clash(owner, address, &terms) {
             Some(clash) if !(joined && clash.why == Disagreement::Unknown) => return Err(clash),
             _ => {}
         }
         if self.by_address.get(&address).and_then(|it| it.get(owner)) == Some(&terms) {
-            return Ok(());
+            return Ok(false);
         }
         self.leave_group(address);
         self.by_address.entry(address).or_default().insert(owner.clone(), terms);
         self.by_owner.entry(owner.clone()).or_default().insert(address);
         self.join_group(address);
-        Ok(())
+        Ok(true)
     }
 
     /// Takes `address` from `owner`; false if it did not hold it.

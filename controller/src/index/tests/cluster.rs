@@ -10,7 +10,10 @@ use arpeggio_api::{
 use k8s_openapi::{
     api::{
         coordination::v1::Lease,
-        core::v1::{LoadBalancerIngress, LoadBalancerStatus, Service, ServiceSpec, ServiceStatus},
+        core::v1::{
+            LoadBalancerIngress, LoadBalancerStatus, Service, ServicePort, ServiceSpec,
+            ServiceStatus,
+        },
     },
     apimachinery::pkg::apis::meta::v1::{FieldsV1, ManagedFieldsEntry, ObjectMeta, Time},
     jiff::Timestamp,
@@ -66,8 +69,14 @@ pub(super) struct Controller {
 /// For how long addresses that no pool allows are kept in tests.
 pub(super) const GRACE: Duration = Duration::from_mins(10);
 
+/// When histories begin.
 pub(super) fn now() -> Time {
-    Time(Timestamp::UNIX_EPOCH)
+    after(Duration::ZERO)
+}
+
+/// So long after histories began.
+pub(super) fn after(time: Duration) -> Time {
+    Time(Timestamp::UNIX_EPOCH + time)
 }
 
 impl Controller {
@@ -84,8 +93,8 @@ impl Controller {
         Self { index, heard: [services.len(), leases.len(), pools.len()] }
     }
 
-    pub(super) fn decide(&mut self) -> Vec<Task> {
-        self.index.decide(&now())
+    pub(super) fn decide(&mut self, now: &Time) -> Vec<Task> {
+        self.index.decide(now)
     }
 
     /// Hears of the next change on one watch; false when there is none.
@@ -157,10 +166,21 @@ impl Cluster {
         });
     }
 
+    pub(super) fn set_cluster_addresses(&mut self, name: &str, addresses: &[&str]) {
+        let addresses = addresses.iter().map(|it| (*it).to_owned()).collect();
+        self.change(name, |service| service.spec.as_mut().unwrap().cluster_ips = Some(addresses));
+    }
+
     pub(super) fn annotate(&mut self, name: &str, key: &str, value: &str) {
         self.change(name, |service| {
             service.annotations_mut().insert(key.into(), value.into());
         });
+    }
+
+    /// Has the Service listen on this TCP port, and no other.
+    pub(super) fn set_port(&mut self, name: &str, port: i32) {
+        let port = ServicePort { port, ..ServicePort::default() };
+        self.change(name, |service| service.spec.as_mut().unwrap().ports = Some(vec![port]));
     }
 
     pub(super) fn set_ingress(&mut self, name: &str, address: &str, manager: &str) {
@@ -169,14 +189,17 @@ impl Cluster {
 
     pub(super) fn set_pool(&mut self, name: &str, addresses: &[&str]) {
         let addresses = addresses.iter().map(|text| AddressItem((*text).into())).collect();
-        let mut pool =
-            AddressPool::new(name, AddressPoolSpec { addresses, ..AddressPoolSpec::default() });
+        self.set_pool_spec(name, AddressPoolSpec { addresses, ..AddressPoolSpec::default() });
+    }
+
+    pub(super) fn set_pool_spec(&mut self, name: &str, spec: AddressPoolSpec) {
+        let mut pool = AddressPool::new(name, spec);
         pool.metadata.creation_timestamp = Some(now());
         self.store_pool(pool);
     }
 
     pub(super) fn delete_pool(&mut self, name: &str) {
-        let pool = self.pools.remove(name).unwrap();
+        let Some(pool) = self.pools.remove(name) else { return };
         self.log.pools.push(Event::Deleted(pool));
     }
 
