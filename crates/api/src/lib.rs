@@ -8,6 +8,7 @@
 pub mod address_pool;
 pub mod condition;
 pub mod crds;
+pub mod leader;
 pub mod lease;
 pub mod lock;
 pub mod service;
