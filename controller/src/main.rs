@@ -17,6 +17,9 @@
 //!    not a load balancer of ours, or in possession of another address. By the second rule no status that was decided
 //!    on an older version can bring the address back afterwards.
 //!
+//! One of them leads and the others only watch ([`leadership`]), to save work. Nothing above depends on that: a leader that
+//! was paused, and finds out late that another one leads, does no harm.
+//!
 //! A request without an answer is none of these rules' business: the lock that it may have created shows in the watch
 //! and belongs to its Service.
 
@@ -27,10 +30,11 @@ mod effect;
 mod executor;
 mod feed;
 mod index;
+mod leadership;
 mod metrics;
 mod run;
 
-use std::process::ExitCode;
+use std::{process::ExitCode, time::SystemTime};
 
 use arpeggio_runtime::{
     admin::Admin,
@@ -42,7 +46,9 @@ use arpeggio_runtime::{
 };
 use clap::Parser as _;
 
-use crate::{args::Args, executor::Executor, metrics::Metrics, run::Controller};
+use crate::{
+    args::Args, executor::Executor, leadership::Leadership, metrics::Metrics, run::Controller,
+};
 
 fn main() -> ExitCode {
     match run(&Args::parse()) {
@@ -67,13 +73,29 @@ async fn run(args: &Args) -> anyhow::Result<()> {
 
     // Tasks are tried again by the index, which may decide otherwise by then.
     let client = client::connect(Patience { retry: false, ..Patience::default() }).await?;
+    let leadership = leadership(args, &client, &metrics, &shutdown);
     let events = EventWriter::new(client.clone(), "arpeggio-controller", args.name.as_str());
     let (namespace, class) = (args.namespace.as_str(), args.class());
     let executor =
         Executor::new(client.clone(), namespace.to_owned(), class.clone(), events, metrics.clone());
-    let controller = Controller::new(&client, namespace, class, executor, &health, metrics);
+    let controller =
+        Controller::new(&client, namespace, class, leadership, executor, &health, metrics);
     Admin { health, registry }.serve(&args.admin)?;
     tracing::info!(namespace, version = env!("CARGO_PKG_VERSION"), "controller started");
     controller.run(&shutdown).await;
     Ok(())
+}
+
+fn leadership(
+    args: &Args,
+    client: &kube::Client,
+    metrics: &Metrics,
+    shutdown: &Shutdown,
+) -> Leadership {
+    if !args.leader_election {
+        return Leadership::unopposed(&metrics.leader);
+    }
+    let name = args.candidate(SystemTime::now());
+    let (client, shown) = (client.clone(), metrics.leader.clone());
+    Leadership::contested(client, &args.namespace, &name, shown, shutdown.clone())
 }

@@ -2,7 +2,7 @@
 
 use arpeggio_ipam::{Family, PoolName, Usage};
 use prometheus::{
-    Histogram, HistogramOpts, IntCounter, IntCounterVec, IntGaugeVec, Opts, Registry,
+    Histogram, HistogramOpts, IntCounter, IntCounterVec, IntGauge, IntGaugeVec, Opts, Registry,
 };
 
 /// The controller's metrics.
@@ -16,6 +16,8 @@ pub(crate) struct Metrics {
     pub(crate) requests: IntCounterVec,
     /// How long one round of decisions takes.
     pub(crate) decisions: Histogram,
+    /// 1 while this process is the one that decides.
+    pub(crate) leader: IntGauge,
     pool_size: IntGaugeVec,
     pool_used: IntGaugeVec,
     pool_free: IntGaugeVec,
@@ -43,6 +45,7 @@ impl Metrics {
                 &["verb", "kind", "outcome"],
             )?,
             decisions: decisions(registry)?,
+            leader: leader(registry)?,
             pool_size: pool("arpeggio_pool_addresses", "Addresses that a pool has.")?,
             pool_used: pool("arpeggio_pool_addresses_used", "Addresses that Services hold.")?,
             pool_free: pool(
@@ -82,6 +85,13 @@ fn allocations(registry: &Registry) -> prometheus::Result<IntCounter> {
         IntCounter::new("arpeggio_allocations_total", "Services that were told their address.")?;
     registry.register(Box::new(counter.clone()))?;
     Ok(counter)
+}
+
+fn leader(registry: &Registry) -> prometheus::Result<IntGauge> {
+    let help = "Whether this controller is the one that decides (1) or a follower (0).";
+    let gauge = IntGauge::new("arpeggio_controller_leader", help)?;
+    registry.register(Box::new(gauge.clone()))?;
+    Ok(gauge)
 }
 
 fn decisions(registry: &Registry) -> prometheus::Result<Histogram> {

@@ -21,7 +21,10 @@ use tokio::{
     time::{Instant, Interval, MissedTickBehavior, interval},
 };
 
-use crate::{effect::Report, executor::Executor, feed::Feed, index::Index, metrics::Metrics};
+use crate::{
+    effect::Report, executor::Executor, feed::Feed, index::Index, leadership::Leadership,
+    metrics::Metrics,
+};
 
 /// How often the pools' statuses are brought up to date; also the pace of the loop when nothing happens.
 const PACE: Duration = Duration::from_millis(500);
@@ -35,21 +38,24 @@ pub(crate) struct Controller {
     services: Feed<Service>,
     pools: Feed<AddressPool>,
     locks: Feed<Lease>,
+    leadership: Leadership,
     executor: Executor,
     reports: UnboundedReceiver<Report>,
     metrics: Metrics,
     heartbeat: Heartbeat,
-    /// Taken when the first decisions were made.
+    /// Taken when everything is known and, if this is the leader, the first decisions were made.
     first_pass: Option<Awaited>,
     pace: Interval,
 }
 
 impl Controller {
-    /// A controller that watches with `client` and acts through `executor`, whose reports it gets.
+    /// A controller that watches with `client` and, while `leadership` is its own, acts through `executor`, whose reports
+    /// it gets.
     pub(crate) fn new(
         client: &Client,
         namespace: &str,
         class: Option<String>,
+        leadership: Leadership,
         (executor, reports): (Executor, UnboundedReceiver<Report>),
         health: &Health,
         metrics: Metrics,
@@ -71,6 +77,7 @@ impl Controller {
                 health.awaits("AddressPools"),
             ),
             locks: Feed::new(leases, locks, health.awaits("Leases")),
+            leadership,
             executor,
             reports,
             metrics,
@@ -84,7 +91,8 @@ impl Controller {
     pub(crate) async fn run(mut self, shutdown: &Shutdown) {
         loop {
             tokio::select! {
-                () = shutdown.asked() => return,
+                () = shutdown.asked() => break,
+                () = self.leadership.changed() => {}
                 event = self.services.next() => self.services.pass(event, &mut self.index),
                 event = self.pools.next() => self.pools.pass(event, &mut self.index),
                 event = self.locks.next() => self.locks.pass(event, &mut self.index),
@@ -92,8 +100,21 @@ impl Controller {
                 Some(report) = self.reports.recv() => self.index.finish(report),
                 _ = self.pace.tick() => self.refresh_pools(),
             }
-            self.decide();
+            self.take_turn();
             self.heartbeat.beat();
+        }
+        self.leadership.ended().await;
+    }
+
+    /// Decides, unless another process does. What has happened meanwhile waits in the index until it is our turn.
+    fn take_turn(&mut self) {
+        if self.leadership.is_ours() {
+            self.decide();
+        }
+        if self.index.is_complete()
+            && let Some(first_pass) = self.first_pass.take()
+        {
+            first_pass.done();
         }
     }
 
@@ -106,14 +127,13 @@ impl Controller {
         for task in tasks {
             self.executor.start(task);
         }
-        if self.index.is_complete()
-            && let Some(first_pass) = self.first_pass.take()
-        {
-            first_pass.done();
-        }
     }
 
     fn refresh_pools(&mut self) {
+        // A follower has not looked at what the pools give; who sums up over all controllers would count twice, too.
+        if !self.leadership.is_ours() {
+            return self.metrics.show_pools(std::iter::empty());
+        }
         for task in self.index.decide_pools(&now()) {
             self.executor.start(task);
         }

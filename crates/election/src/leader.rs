@@ -23,7 +23,7 @@ pub struct Terms {
     pub lead: Duration,
     /// How often the leader renews; shorter than `lead`.
     pub renewal: Duration,
-    /// How long a write that got no answer is left alone.
+    /// How long to wait after a write that was not done.
     pub retry: Duration,
 }
 
@@ -166,7 +166,10 @@ impl Candidate {
                 self.saw(Some(record), now);
                 self.proven_at = ours.then_some(self.sent_at);
             }
-            Answer::Found(record) => self.saw(record, now),
+            Answer::Found(record) => {
+                self.saw(record, now);
+                self.patient_until = now + self.terms.retry;
+            }
             Answer::Nothing => self.patient_until = now + self.terms.retry,
         }
     }
