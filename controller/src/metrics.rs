@@ -124,3 +124,35 @@ fn gauges(
     registry.register(Box::new(gauges.clone()))?;
     Ok(gauges)
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const DOCS: [&str; 2] =
+        [include_str!("../../docs/user-guide.md"), include_str!("../../docs/metallb.md")];
+
+    /// Words that look like a metric of the controller.
+    fn documented() -> impl Iterator<Item = &'static str> {
+        let words = DOCS.iter().flat_map(|text| {
+            text.split(|letter: char| !(letter.is_ascii_lowercase() || letter == '_'))
+        });
+        words.filter(|word| word.starts_with("arpeggio_") && !word.starts_with("arpeggio_speaker_"))
+    }
+
+    #[test]
+    fn every_metric_in_the_docs_exists() {
+        let registry = Registry::new();
+        let metrics = Metrics::registered(&registry).unwrap();
+        metrics.refusals.with_label_values(&["PoolFull"]).inc();
+        metrics.requests.with_label_values(&["get", "Service", "ok"]).inc();
+        let usage = Usage { total: 1, ..Usage::default() };
+        metrics.show_pools([(&"home".into(), Family::V4, usage)].into_iter());
+        let families = registry.gather();
+        let names: Vec<&str> = families.iter().map(|family| family.name()).collect();
+        let wrong: Vec<&str> = documented().filter(|word| !names.contains(word)).collect();
+        assert!(wrong.is_empty(), "{wrong:?} are not among {names:?}");
+        let missing: Vec<&&str> = names.iter().filter(|name| !DOCS[0].contains(**name)).collect();
+        assert!(missing.is_empty(), "the user guide has no {missing:?}");
+    }
+}

@@ -30,7 +30,7 @@ pub struct Cost {
     /// Processor time, its own and the kernel's for it, in seconds.
     pub cpu_seconds: f64,
     /// The most memory that it ever had resident, in KiB.
-    pub peak_kib: u64,
+    pub peak_kib: u32,
 }
 
 impl HostProcess {
@@ -112,7 +112,7 @@ fn cpu_time(stat: &str) -> Option<Duration> {
 }
 
 /// `VmHWM` of `proc_pid_status(5)`.
-fn peak_kib(status: &str) -> Option<u64> {
+fn peak_kib(status: &str) -> Option<u32> {
     let line = status.lines().find_map(|line| line.strip_prefix("VmHWM:"))?;
     line.split_whitespace().next()?.parse().ok()
 }

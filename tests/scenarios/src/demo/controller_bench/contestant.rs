@@ -10,6 +10,8 @@ use arpeggio_lab::Lab;
 use arpeggio_scenarios::{Cost, HostProcess, install_definitions, pool};
 use serde_json::json;
 
+use super::load::Giver;
+
 /// More addresses than any run needs.
 const RANGE: &str = "10.10.0.1-10.10.255.254";
 
@@ -21,6 +23,8 @@ const PORT: u16 = 7473;
 pub(super) enum Contestant {
     /// Nobody: what creating the Services alone takes.
     Nobody,
+    /// Nobody, and the client itself sends what our controller would.
+    Floor,
     /// Our controller.
     Arpeggio,
     /// MetalLB's controller.
@@ -36,12 +40,13 @@ pub(super) struct Running<'a> {
 
 impl Contestant {
     /// In the order in which they are measured.
-    pub(super) const ALL: [Self; 3] = [Self::Nobody, Self::Arpeggio, Self::MetalLb];
+    pub(super) const ALL: [Self; 4] = [Self::Nobody, Self::Floor, Self::Arpeggio, Self::MetalLb];
 
     /// For people.
     pub(super) fn title(self) -> &'static str {
         match self {
             Self::Nobody => "no controller",
+            Self::Floor => "no controller, and the client sends the same requests as ours",
             Self::Arpeggio => "Arpeggio's controller",
             Self::MetalLb => "MetalLB's controller",
         }
@@ -51,6 +56,7 @@ impl Contestant {
     pub(super) fn name(self) -> &'static str {
         match self {
             Self::Nobody => "none",
+            Self::Floor => "floor",
             Self::Arpeggio => "arpeggio",
             Self::MetalLb => "metallb",
         }
@@ -59,7 +65,7 @@ impl Contestant {
     /// Installs what it needs and starts it.
     pub(super) fn start(self, lab: &Lab) -> anyhow::Result<Running<'_>> {
         match self {
-            Self::Nobody => {}
+            Self::Nobody | Self::Floor => {}
             Self::Arpeggio => {
                 install_definitions(lab)?;
                 lab.apply(&pool("bench", &[RANGE]).to_string())?;
@@ -73,9 +79,13 @@ impl Contestant {
 }
 
 impl Running<'_> {
-    /// Whether anybody gives addresses.
-    pub(super) fn serves(&self) -> bool {
-        self.process.is_some()
+    /// Who gives the addresses.
+    pub(super) fn giver(&self) -> Giver {
+        match self.contestant {
+            Contestant::Nobody => Giver::Nobody,
+            Contestant::Floor => Giver::Client,
+            Contestant::Arpeggio | Contestant::MetalLb => Giver::Controller,
+        }
     }
 
     /// What it has cost so far.
@@ -91,7 +101,7 @@ impl Running<'_> {
     /// Starts it, again.
     pub(super) fn start_again(&mut self) -> anyhow::Result<()> {
         self.process = match self.contestant {
-            Contestant::Nobody => None,
+            Contestant::Nobody | Contestant::Floor => None,
             Contestant::Arpeggio => {
                 let args = ["--log=warn"];
                 Some(HostProcess::controller(self.lab, "arpeggio", PORT, &args)?)

@@ -18,7 +18,7 @@ use kube::{
 use serde_json::json;
 use tokio::time::timeout;
 
-use super::server::Writes;
+use super::{floor, server::Writes};
 use crate::narrator::say;
 
 /// How many creates are under way at once.
@@ -36,9 +36,20 @@ pub(super) struct Load {
     services: Api<Service>,
 }
 
+/// Who gives the addresses.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Giver {
+    /// Nobody.
+    Nobody,
+    /// The client itself, which knows them beforehand.
+    Client,
+    /// A controller.
+    Controller,
+}
+
 /// How long it took, from the first create on.
 pub(super) struct Times {
-    /// Until the last create was answered.
+    /// Until the last create was answered, and what the client itself has to do for each.
     pub(super) created: Duration,
     /// Until the last Service had its address, where anybody gives them.
     pub(super) served: Option<Duration>,
@@ -54,20 +65,19 @@ impl Load {
         Ok(Self { services: Api::namespaced(client.clone(), "default"), client })
     }
 
-    /// Creates `count` Services as fast as they are taken and, when somebody `serves`, waits for all of their addresses.
-    pub(super) async fn create(&self, count: usize, serves: bool) -> anyhow::Result<Times> {
+    /// Creates `count` Services as fast as they are taken and, when a controller serves, waits for all of their addresses.
+    pub(super) async fn create(&self, count: usize, giver: Giver) -> anyhow::Result<Times> {
         let begin = Instant::now();
         let creation = async {
-            let names = stream::iter((0..count).map(|number| format!("bench-{number}")));
-            names
-                .map(|name| self.create_one(name))
+            stream::iter(0..count)
+                .map(|number| self.create_numbered(number, giver))
                 .buffer_unordered(CONNECTIONS)
                 .try_for_each(|()| async { Ok(()) })
                 .await?;
             say(format!("created after {:.1} s", begin.elapsed().as_secs_f64()));
             anyhow::Ok(begin.elapsed())
         };
-        if !serves {
+        if giver != Giver::Controller {
             return Ok(Times { created: creation.await?, served: None });
         }
         let (created, last) = tokio::try_join!(creation, self.wait_for_addresses(count, begin))?;
@@ -77,7 +87,7 @@ impl Load {
     /// Creates one Service and waits for its address.
     pub(super) async fn serve_one(&self, name: &str) -> anyhow::Result<Duration> {
         let begin = Instant::now();
-        self.create_one(name.to_owned()).await?;
+        self.create_one(name).await?;
         let wait = async {
             loop {
                 let service = self.services.get(name).await?;
@@ -90,7 +100,15 @@ impl Load {
         timeout(PATIENCE, wait).await.context("the Service got no address")?
     }
 
-    async fn create_one(&self, name: String) -> anyhow::Result<()> {
+    async fn create_numbered(&self, number: usize, giver: Giver) -> anyhow::Result<()> {
+        let service = self.create_one(&format!("bench-{number}")).await?;
+        if giver == Giver::Client {
+            floor::serve(&self.client, &service, number).await?;
+        }
+        Ok(())
+    }
+
+    async fn create_one(&self, name: &str) -> anyhow::Result<Service> {
         // Without a selector there are no endpoints, and without node ports there can be as many as there are addresses.
         let service: Service = serde_json::from_value(json!({
             "metadata": { "name": name },
@@ -101,8 +119,7 @@ impl Load {
             },
         }))?;
         let created = self.services.create(&PostParams::default(), &service).await;
-        created.with_context(|| format!("Service {name} was not created"))?;
-        Ok(())
+        created.with_context(|| format!("Service {name} was not created"))
     }
 
     async fn wait_for_addresses(&self, count: usize, begin: Instant) -> anyhow::Result<Duration> {
