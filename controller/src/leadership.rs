@@ -1,6 +1,6 @@
 //! Whether this process is the one that decides.
 //!
-//! Two controllers at once do no harm (see the [crate](crate)), they only do everything twice. So one leads, and the
+//! Two controllers at once do no harm (see the [crate]), they only do everything twice. So one leads, and the
 //! others keep their index warm. A task of its own holds the leader Lease, so that a long round of decisions delays no
 //! renewal; the loop that decides asks [`Leadership::is_ours`] before each round.
 

@@ -17,7 +17,7 @@
 //!    not a load balancer of ours, or in possession of another address. By the second rule no status that was decided
 //!    on an older version can bring the address back afterwards.
 //!
-//! One of them leads and the others only watch ([`leadership`]), to save work. Nothing above depends on that: a leader that
+//! One of them leads and the others only watch ([`mod@leadership`]), to save work. Nothing above depends on that: a leader that
 //! was paused, and finds out late that another one leads, does no harm.
 //!
 //! A request without an answer is none of these rules' business: the lock that it may have created shows in the watch

@@ -127,6 +127,8 @@ fn gauges(
 
 #[cfg(test)]
 mod tests {
+    use prometheus::proto::MetricFamily;
+
     use super::*;
 
     const DOCS: [&str; 2] =
@@ -149,7 +151,7 @@ mod tests {
         let usage = Usage { total: 1, ..Usage::default() };
         metrics.show_pools([(&"home".into(), Family::V4, usage)].into_iter());
         let families = registry.gather();
-        let names: Vec<&str> = families.iter().map(|family| family.name()).collect();
+        let names: Vec<&str> = families.iter().map(MetricFamily::name).collect();
         let wrong: Vec<&str> = documented().filter(|word| !names.contains(word)).collect();
         assert!(wrong.is_empty(), "{wrong:?} are not among {names:?}");
         let missing: Vec<&&str> = names.iter().filter(|name| !DOCS[0].contains(**name)).collect();
