@@ -330,16 +330,16 @@ impl Home {
         Ok(self.lab.wait_for_rollout("default", &workload, PATIENCE)?)
     }
 
-    /// What `arpeggio status` prints, run on the control plane.
+    /// What the command `arpeggio` prints, run on the control plane: `&["status"]`.
     ///
     /// # Errors
     /// When it fails.
-    pub fn status(&self) -> anyhow::Result<String> {
+    pub fn arpeggio(&self, args: &[&str]) -> anyhow::Result<String> {
         let mut command = Command::new(install::program("arpeggio")?);
-        command.arg("status").env("KUBECONFIG", self.lab.folders().kubeconfig());
+        command.args(args).env("KUBECONFIG", self.lab.folders().kubeconfig());
         let output = self.lab.namespace(Machine::Control).output(&mut command)?;
         let errors = String::from_utf8_lossy(&output.stderr);
-        ensure!(output.status.success(), "arpeggio status failed: {errors}");
+        ensure!(output.status.success(), "arpeggio {args:?} failed: {errors}");
         Ok(String::from_utf8_lossy(&output.stdout).into_owned())
     }
 
