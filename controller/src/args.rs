@@ -1,6 +1,6 @@
 //! Command-line arguments.
 
-use std::time::{SystemTime, UNIX_EPOCH};
+use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use arpeggio_runtime::{admin::AdminArgs, telemetry::LogArgs};
 use clap::{ArgAction, Parser};
@@ -38,6 +38,9 @@ pub(crate) struct Args {
         value_name = "BOOL"
     )]
     pub(crate) leader_election: bool,
+    /// For how many seconds a Service keeps an address that no pool allows any more; 0: it is replaced at once.
+    #[arg(long, env = "ARPEGGIO_GRACE_PERIOD", default_value_t = 600, value_name = "SECONDS")]
+    pub(crate) grace_period: u32,
     #[command(flatten)]
     pub(crate) admin: AdminArgs,
     #[command(flatten)]
@@ -49,6 +52,11 @@ impl Args {
     pub(crate) fn candidate(&self, started: SystemTime) -> String {
         let nanos = started.duration_since(UNIX_EPOCH).unwrap_or_default().as_nanos();
         format!("{}_{nanos:x}", self.name)
+    }
+
+    /// For how long an address that no pool allows any more is kept.
+    pub(crate) fn grace(&self) -> Duration {
+        Duration::from_secs(self.grace_period.into())
     }
 
     /// The class to serve. An empty one, as an unset value in a manifest gives, means none.

@@ -13,7 +13,7 @@ use arpeggio_runtime::{
 use k8s_openapi::{
     api::{coordination::v1::Lease, core::v1::Service},
     apimachinery::pkg::apis::meta::v1::Time,
-    jiff::Timestamp,
+    jiff::{SignedDuration, Timestamp},
 };
 use kube::{Api, Client, runtime::watcher::Config};
 use tokio::{
@@ -54,7 +54,7 @@ impl Controller {
     pub(crate) fn new(
         client: &Client,
         namespace: &str,
-        class: Option<String>,
+        index: Index,
         leadership: Leadership,
         (executor, reports): (Executor, UnboundedReceiver<Report>),
         health: &Health,
@@ -65,7 +65,7 @@ impl Controller {
         let mut pace = interval(PACE);
         pace.set_missed_tick_behavior(MissedTickBehavior::Delay);
         Self {
-            index: Index::new(class),
+            index,
             services: Feed::new(
                 Api::all(client.clone()),
                 Config::default(),
@@ -98,6 +98,8 @@ impl Controller {
                 event = self.locks.next() => self.locks.pass(event, &mut self.index),
                 // The sender lives as long as the executor, which is ours.
                 Some(report) = self.reports.recv() => self.index.finish(report),
+                // A follower decides nothing, so that its alarms would ring for ever.
+                () = until(self.index.next_alarm()), if self.leadership.is_ours() => {}
                 _ = self.pace.tick() => self.refresh_pools(),
             }
             self.take_turn();
@@ -138,6 +140,17 @@ impl Controller {
             self.executor.start(task);
         }
         self.metrics.show_pools(self.index.usages());
+    }
+}
+
+/// Waits until `time`, by the wall clock as it is now; the pace of the loop corrects what it does meanwhile.
+async fn until(time: Option<&Time>) {
+    match time {
+        Some(time) => {
+            let wait = time.0.duration_since(now().0).max(SignedDuration::ZERO);
+            tokio::time::sleep(wait.unsigned_abs()).await;
+        }
+        None => std::future::pending().await,
     }
 }
 

@@ -58,7 +58,8 @@ impl Index {
         pools.sort_by_key(|pool| pool.creation_timestamp().map(|time| time.0));
         self.allocator.set_pools(pools.into_iter().map(AddressPool::to_pool));
         self.pools_dirty = true;
-        self.wake_waiting();
+        // Some may get an address now, others hold one that no pool allows any more.
+        self.dirty.extend(self.services.keys().cloned());
     }
 
     /// The pools' statuses that have to be written. Called now and then rather than at each change, since each
@@ -77,7 +78,7 @@ impl Index {
 
     fn pool_write(&self, name: &PoolName, state: PoolState<'_>, now: &Time) -> Option<PoolWrite> {
         let pool = self.pools.get(name.as_str())?;
-        let status = pool.status_with(state, |family| self.usage(name, family), now.clone());
+        let status = pool.status_with(state, |family| self.usage(name, family), [], now);
         let changed = pool.status.as_ref() != Some(&status);
         changed.then(|| PoolWrite { name: name.to_string(), status })
     }

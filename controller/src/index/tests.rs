@@ -5,7 +5,10 @@ mod simulation;
 
 use std::net::IpAddr;
 
-use arpeggio_api::{lock, service::ServiceRecord};
+use arpeggio_api::{
+    lock,
+    service::{ADDRESS_ALLOCATED, ServiceRecord},
+};
 use arpeggio_runtime::events::News;
 use k8s_openapi::api::coordination::v1::Lease;
 
@@ -53,7 +56,8 @@ impl Lab {
 
     fn note(&mut self, task: &Task) {
         self.writes.push(match &task.effect {
-            Effect::Claim(_) => "claim",
+            Effect::Claim(..) => "claim",
+            Effect::Join(_) => "join",
             Effect::Release(_) => "release",
             Effect::WriteService(_) => "service",
             Effect::WritePool(_) => "pool",
@@ -83,7 +87,10 @@ impl Lab {
     }
 
     fn says(&self, name: &str) -> String {
-        self.record(name).condition.map(|it| format!("{}: {}", it.status, it.message)).unwrap()
+        self.record(name)
+            .condition(ADDRESS_ALLOCATED)
+            .map(|it| format!("{}: {}", it.status, it.message))
+            .unwrap()
     }
 
     fn locks(&self) -> Vec<String> {
@@ -146,7 +153,10 @@ fn a_pool_that_appears_serves_who_asked_for_it() {
     let mut lab = Lab::with_pools(&[HOME]);
     lab.cluster.create_service("web", &[("arpeggio.dev/address-pool", "extern")]);
     lab.settle();
-    assert_eq!(lab.last_note(), "no pool named \"extern\"; existing pools: home");
+    assert_eq!(
+        lab.last_note(),
+        "no IPv4 address to give: pool \"extern\": it does not exist: create it, or name one of these: home"
+    );
     lab.cluster.set_pool("extern", &["10.1.0.1"]);
     lab.settle();
     assert_eq!(lab.addresses("web"), ["10.1.0.1"]);
@@ -175,7 +185,7 @@ fn a_service_that_is_no_load_balancer_any_more_gives_its_address_back() {
     lab.cluster.set_type("web", "ClusterIP");
     lab.settle();
     assert_eq!((lab.addresses("web"), lab.locks()), (vec![], vec![]));
-    assert_eq!(lab.record("web").condition, None);
+    assert_eq!(lab.record("web").conditions, []);
     assert_eq!(lab.writes, ["claim", "service", "service", "release"]);
     assert_eq!(lab.told.last().unwrap().reason, "ClearAssignment");
 }
@@ -187,7 +197,7 @@ fn a_service_that_waited_and_is_no_load_balancer_any_more_is_not_accused_for_eve
     assert_eq!(lab.says("web"), "False: there are no pools: create one");
     lab.cluster.set_type("web", "ClusterIP");
     lab.settle();
-    assert_eq!(lab.record("web").condition, None);
+    assert_eq!(lab.record("web").conditions, []);
     assert_eq!(lab.told.len(), 1);
 }
 
@@ -196,7 +206,7 @@ fn load_balancers_of_another_class_are_left_alone() {
     let mut lab = Lab::with_pools(&[HOME]);
     lab.create("web");
     lab.cluster.delete_lease("address-10.0.0.1");
-    let index = Index::new(Some("other".to_owned()));
+    let index = Index::new(Some("other".to_owned()), cluster::GRACE);
     lab.controller = Controller::restarted(index, &lab.cluster);
     lab.writes.clear();
     lab.settle();
@@ -251,7 +261,7 @@ fn both_families_are_refused_rather_than_half_given() {
     lab.cluster.create_service("web", &[]);
     lab.cluster.require_dual_stack("web");
     lab.settle();
-    assert!(lab.says("web").starts_with("False: ipFamilyPolicy is RequireDualStack"));
+    assert!(lab.says("web").starts_with("False: spec.ipFamilyPolicy is RequireDualStack"));
 }
 
 #[test]

@@ -4,20 +4,26 @@
 //! controller has not got round to it: it is not running, cannot reach the API server, or may not write.
 
 mod afresh;
+mod pools;
 mod report;
 
 use std::fmt::Debug;
 
 use anyhow::Context as _;
-use arpeggio_api::{address_pool::AddressPool, leader, lease};
+use arpeggio_api::{declaration::Declaration, leader, lease};
+use arpeggio_ipam::Labels;
 use k8s_openapi::{
-    api::{coordination::v1::Lease, core::v1::Service, events::v1::Event},
+    api::{
+        coordination::v1::Lease,
+        core::v1::{Namespace, Node, Service},
+        events::v1::Event,
+    },
     jiff::Timestamp,
 };
 use kube::{Api, Client, api::ListParams};
 use serde::de::DeserializeOwned;
 
-use self::report::Report;
+use self::{pools::PlacesArgs, report::Report};
 
 /// Which Service to explain.
 #[derive(Debug, clap::Args)]
@@ -28,6 +34,8 @@ pub(crate) struct ServiceArgs {
     /// The spec.loadBalancerClass that the controller serves, if it was given one.
     #[arg(long, env = "ARPEGGIO_LOAD_BALANCER_CLASS", value_name = "CLASS")]
     load_balancer_class: Option<String>,
+    #[command(flatten)]
+    places: PlacesArgs,
 }
 
 /// A Service's namespace and name.
@@ -54,7 +62,10 @@ impl std::str::FromStr for ServiceName {
 struct Evidence {
     service: Service,
     events: Vec<Event>,
-    pools: Vec<AddressPool>,
+    /// The labels of its namespace.
+    namespace_labels: Labels,
+    pools: Vec<Declaration>,
+    nodes: Vec<Node>,
     /// Locks and sessions.
     leases: Vec<Lease>,
     /// The Lease of the controller that leads.
@@ -67,13 +78,14 @@ pub(crate) async fn show(
     namespace: &str,
     args: &ServiceArgs,
 ) -> anyhow::Result<String> {
-    let evidence = Evidence::read(&client, namespace, &args.service).await?;
+    let evidence = Evidence::read(&client, namespace, args).await?;
     let class = args.load_balancer_class.as_deref().filter(|class| !class.is_empty());
     Ok(Report::of(&evidence, class).render(Timestamp::now()))
 }
 
 impl Evidence {
-    async fn read(client: &Client, namespace: &str, wanted: &ServiceName) -> anyhow::Result<Self> {
+    async fn read(client: &Client, namespace: &str, args: &ServiceArgs) -> anyhow::Result<Self> {
+        let wanted = &args.service;
         let services: Api<Service> = Api::namespaced(client.clone(), &wanted.namespace);
         let leases: Api<Lease> = Api::namespaced(client.clone(), namespace);
         let events = Api::namespaced(client.clone(), &wanted.namespace);
@@ -83,13 +95,21 @@ impl Evidence {
                 format!("cannot read Service {}/{}", wanted.namespace, wanted.name)
             })?,
             events: listed("Events", &events, &ListParams::default().fields(&about)).await?,
-            pools: listed("AddressPools", &Api::all(client.clone()), &ListParams::default())
-                .await?,
+            namespace_labels: namespace_labels(client, &wanted.namespace).await?,
+            pools: pools::read(client, namespace, &args.places).await?,
+            nodes: listed("Nodes", &Api::all(client.clone()), &ListParams::default()).await?,
             leases: listed("Leases", &leases, &ListParams::default().labels(lease::SELECTOR))
                 .await?,
             leader: leases.get_opt(leader::NAME).await.context("cannot read the leader Lease")?,
         })
     }
+}
+
+async fn namespace_labels(client: &Client, name: &str) -> anyhow::Result<Labels> {
+    let api: Api<Namespace> = Api::all(client.clone());
+    let namespace = api.get(name).await;
+    let namespace = namespace.with_context(|| format!("cannot read Namespace {name}"))?;
+    Ok(namespace.metadata.labels.unwrap_or_default())
 }
 
 async fn listed<K>(kind: &str, api: &Api<K>, params: &ListParams) -> anyhow::Result<Vec<K>>

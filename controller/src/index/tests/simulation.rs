@@ -105,7 +105,7 @@ impl World {
         }
         let Sent { from, subject, request } = self.requests.remove(which % self.requests.len());
         let result = match request {
-            Request::Delete(release) => Ok(self.cluster.delete(&release)),
+            Request::Delete(release) => Ok(self.cluster.finish_release(&release)),
             Request::Task(Effect::Release(release)) => {
                 let Some(service) = self.cluster.needing(&release) else {
                     self.requests.push(Sent { from, subject, request: Request::Delete(release) });

@@ -36,11 +36,10 @@ impl<'a> Report<'a> {
     /// The text, with ages as of `now`.
     pub(super) fn render(&self, now: Timestamp) -> String {
         let evidence = self.evidence;
-        let afresh = afresh::verdict(&self.record, &evidence.pools, &evidence.leases);
         let mut text = format!("Service {}\n", self.record.path());
         for (title, body) in [
-            ("What the controller said last", self.condition(now)),
-            ("What follows from the objects as they are now", format!("{afresh}\n")),
+            ("What the controller said last", self.conditions(now)),
+            ("What follows from the objects as they are now", self.afresh()),
             ("Who announces it", self.announced(now)),
             ("Which controller decides", controller(evidence.leader.as_ref(), now)),
             ("Events", events(&evidence.events, now)),
@@ -52,14 +51,23 @@ impl<'a> Report<'a> {
         text
     }
 
-    fn condition(&self, now: Timestamp) -> String {
-        let Some(condition) = &self.record.condition else {
+    fn afresh(&self) -> String {
+        let verdicts = afresh::verdicts(&self.record, self.evidence);
+        verdicts.iter().map(ToString::to_string).collect::<Vec<String>>().join("\n")
+    }
+
+    fn conditions(&self, now: Timestamp) -> String {
+        if self.record.conditions.is_empty() {
             return "nothing: no controller has looked at the Service yet, or it is not for Arpeggio\n"
                 .to_owned();
+        }
+        let line = |condition: &Condition| {
+            let Condition { type_, status, reason, message, last_transition_time, .. } = condition;
+            let type_ = type_.rsplit('/').next().unwrap_or(type_);
+            let age = ago(Some(last_transition_time.0), now);
+            format!("{type_}={status} ({reason}, since {age}): {message}")
         };
-        let Condition { status, reason, message, last_transition_time, .. } = condition;
-        let age = ago(Some(last_transition_time.0), now);
-        format!("AddressAllocated={status} ({reason}, since {age}): {message}\n")
+        self.record.conditions.iter().map(line).collect::<Vec<String>>().join("\n")
     }
 
     fn announced(&self, now: Timestamp) -> String {
@@ -104,7 +112,8 @@ fn events(events: &[Event], now: Timestamp) -> String {
 #[cfg(test)]
 mod tests {
     use arpeggio_api::{
-        address_pool::{AddressItem, AddressPool, AddressPoolSpec},
+        address_pool::{AddressPool, AddressPoolSpec},
+        declaration::Declaration,
         lock::{Claim, ServiceRef},
     };
     use k8s_openapi::{api::core::v1::Service, apimachinery::pkg::apis::meta::v1::MicroTime};
@@ -131,11 +140,10 @@ mod tests {
         .unwrap()
     }
 
-    fn pool(addresses: &str) -> AddressPool {
-        let addresses = vec![AddressItem(addresses.to_owned())];
-        serde_json::from_value::<AddressPoolSpec>(json!({ "addresses": addresses }))
-            .map(|spec| AddressPool::new("home", spec))
-            .unwrap()
+    fn pool(addresses: &str) -> Declaration {
+        let spec: AddressPoolSpec =
+            serde_json::from_value(json!({ "addresses": [addresses] })).unwrap();
+        Declaration::from(&AddressPool::new("home", spec))
     }
 
     fn lock(last: u8, uid: &str) -> Lease {
@@ -191,6 +199,7 @@ mod tests {
     fn what_it_has_is_told_apart_from_what_others_wrote() {
         let evidence = |uid| Evidence {
             service: service(&["192.168.0.240"], None),
+            pools: vec![pool("192.168.0.240/32")],
             leases: vec![lock(240, uid)],
             ..Evidence::default()
         };
