@@ -4,8 +4,8 @@ use std::net::IpAddr;
 
 use arpeggio_api::{
     address_pool::{AddressPool, AddressPoolStatus},
-    lock::{Claim, ServiceRef},
-    service::ServiceRecord,
+    lock::{Amendment, Claim, ClaimedFor, ServiceRef},
+    service::{ADDRESS_RELEASING, ServiceRecord},
 };
 use arpeggio_ipam::Owner;
 use arpeggio_runtime::events::News;
@@ -13,6 +13,9 @@ use k8s_openapi::{
     api::{coordination::v1::Lease, core::v1::Service},
     apimachinery::pkg::apis::meta::v1::Condition,
 };
+
+/// The reason of the news that a Service has got an address.
+pub(crate) const ALLOCATED: &str = "IPAllocated";
 
 /// What an effect is about. There is at most one effect at a time for each subject.
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord)]
@@ -40,8 +43,10 @@ pub(crate) struct Task {
 #[derive(Debug, PartialEq)]
 pub(crate) enum Effect {
     /// Create the lock of an address.
-    Claim(Claim),
-    /// Delete the lock of an address, unless its Service turns out to need it after all.
+    Claim(Claim, ClaimedFor),
+    /// Claim an address that has a lock already: for one more Service, or for the same one once more.
+    Join(Amendment),
+    /// Take a Service off the lock of an address, unless it turns out to need it after all.
     Release(Release),
     /// Write a Service's status.
     WriteService(Box<ServiceWrite>),
@@ -49,25 +54,44 @@ pub(crate) enum Effect {
     WritePool(Box<PoolWrite>),
 }
 
-/// A lock to delete.
-#[derive(Debug, Clone, PartialEq, Eq)]
+/// A Service to take off a lock.
+#[derive(Debug, Clone, PartialEq)]
 pub(crate) struct Release {
     /// Whose lock it is.
     pub(crate) address: IpAddr,
-    /// The Lease's uid: a later Lease of the same name stays.
-    pub(crate) lease_uid: String,
-    /// The Service that the lock was created for.
-    pub(crate) service: ServiceRef,
+    /// The Service. `None`: there is none on the lock, which has only kept the address from being given again.
+    pub(crate) service: Option<ServiceRef>,
+    /// What is written.
+    pub(crate) change: Change,
+}
+
+/// How a lock changes when somebody leaves it. Refused when it is not the one that was decided about.
+#[derive(Debug, Clone, PartialEq)]
+pub(crate) enum Change {
+    /// Nobody is left: it is deleted.
+    Delete {
+        /// The Lease's uid.
+        lease_uid: String,
+        /// Its version.
+        version: u64,
+    },
+    /// Others are left, or the address rests for a while.
+    Amend(Amendment),
 }
 
 impl Release {
     /// Whether `service`, read from the API server after this was decided, still needs the lock: it has the address, or
-    /// has none yet and may be about to get this one. `class` is the `loadBalancerClass` that is served.
+    /// may be about to get it. `class` is the `loadBalancerClass` that is served.
+    ///
+    /// This depends on nothing but the Service. Whoever else sees the same version of it and thinks of writing the
+    /// address in its status comes to the opposite conclusion, and a status that was decided on another version is not
+    /// written.
     pub(crate) fn is_needed_by(&self, service: &Service, class: Option<&str>) -> bool {
         let record = ServiceRecord::parse(service, class);
+        let uid = self.service.as_ref().map(|service| service.uid.as_str());
         let listed = record.ingress.addresses.contains(&self.address);
-        let expected = record.request.is_some() && record.ingress.addresses.is_empty();
-        record.service.uid == self.service.uid && (listed || expected)
+        let renounced = record.addresses_of(ADDRESS_RELEASING).contains(&self.address);
+        uid == Some(&record.service.uid) && (listed || (record.request.is_some() && !renounced))
     }
 }
 
@@ -78,10 +102,10 @@ pub(crate) struct ServiceWrite {
     pub(crate) record: ServiceRecord,
     /// The addresses.
     pub(crate) addresses: Vec<IpAddr>,
-    /// The condition.
-    pub(crate) condition: Option<Condition>,
+    /// The conditions.
+    pub(crate) conditions: Vec<Condition>,
     /// What to tell the user when it is written.
-    pub(crate) news: Option<News>,
+    pub(crate) news: Vec<News>,
     /// Why the Service gets no address, for metrics.
     pub(crate) refusal: Option<&'static str>,
 }
@@ -102,8 +126,8 @@ pub(crate) enum Observed {
     Service(Box<Service>),
     /// The lock as it is now, whether we made it or found it.
     Lock(Box<Lease>),
-    /// The Lease of this uid is gone.
-    NoLock { address: IpAddr, lease_uid: String },
+    /// The lock of this version, or an earlier one, is gone.
+    NoLock { address: IpAddr, version: u64 },
     /// The pool as it is now.
     Pool(Box<AddressPool>),
     /// The lock stays: this Service needs it.

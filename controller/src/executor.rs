@@ -1,14 +1,21 @@
 //! Performs tasks at the API server, a bounded number at a time, each with a time limit.
 
-use std::{future::Future, sync::Arc, time::Duration};
+use std::{future::Future, net::IpAddr, sync::Arc, time::Duration};
 
 use arpeggio_api::{
     address_pool::AddressPool,
-    lock::{self, Claim},
+    declaration::Remark,
+    lock::{self, Amendment, Claim, ClaimedFor},
     service::FIELD_MANAGER,
 };
-use arpeggio_runtime::{events::EventWriter, telemetry::causes};
-use k8s_openapi::api::{coordination::v1::Lease, core::v1::Service};
+use arpeggio_runtime::{
+    events::{EventWriter, Kind, News},
+    telemetry::causes,
+};
+use k8s_openapi::api::{
+    coordination::v1::Lease,
+    core::v1::{ObjectReference, Service},
+};
 use kube::{
     Api, Client, Resource,
     api::{DeleteParams, Patch, PatchParams, PostParams, Preconditions},
@@ -17,7 +24,9 @@ use serde_json::json;
 use tokio::sync::{Semaphore, mpsc};
 
 use crate::{
-    effect::{Effect, Failed, Observed, PoolWrite, Release, Report, ServiceWrite, Task},
+    effect::{
+        ALLOCATED, Change, Effect, Failed, Observed, PoolWrite, Release, Report, ServiceWrite, Task,
+    },
     metrics::Metrics,
 };
 
@@ -124,7 +133,8 @@ impl Executor {
 
     async fn perform(&self, effect: &Effect) -> Call<Observed> {
         match effect {
-            Effect::Claim(claim) => self.claim(claim).await,
+            Effect::Claim(claim, claimed_for) => self.claim(claim, claimed_for).await,
+            Effect::Join(amendment) => self.amend(amendment).await,
             Effect::Release(release) => self.release(release).await,
             Effect::WriteService(write) => self.write_service(write).await,
             Effect::WritePool(write) => self.write_pool(write).await,
@@ -132,57 +142,80 @@ impl Executor {
     }
 
     /// Creates the lock. When there is one already, whoever made it, that is what the index has to know.
-    async fn claim(&self, claim: &Claim) -> Call<Observed> {
-        let (leases, lease) = (self.leases(), claim.created());
+    async fn claim(&self, claim: &Claim, claimed_for: &ClaimedFor) -> Call<Observed> {
+        let (leases, lease) = (self.leases(), claimed_for.on(claim.created()));
         let params = PostParams { field_manager: Some(FIELD_MANAGER.to_owned()), dry_run: false };
         let created = self.call::<Lease, _>("create", leases.create(&params, &lease)).await;
         match created {
-            Err(error) if error.code() == Some(409) => {
-                let name = lock::name(claim.address);
-                self.call::<Lease, _>("get", leases.get(&name)).await
-            }
-            other => other,
+            Err(error) if error.code() == Some(409) => self.look(claim.address, 0).await,
+            other => other.map(|lease| Observed::Lock(Box::new(lease))),
         }
-        .map(|lease| Observed::Lock(Box::new(lease)))
     }
 
-    /// Deletes the lock, unless its Service, read now, needs it.
+    /// Changes who is reached at an address. When the lock has changed meanwhile, that is what the index has to know.
+    async fn amend(&self, amendment: &Amendment) -> Call<Observed> {
+        let (leases, name) = (self.leases(), lock::name(amendment.address));
+        let params =
+            PatchParams { field_manager: Some(FIELD_MANAGER.to_owned()), ..PatchParams::default() };
+        let patch = Patch::Merge(amendment.patch());
+        match self.call::<Lease, _>("patch", leases.patch(&name, &params, &patch)).await {
+            Err(error) if matches!(error.code(), Some(404 | 409)) => {
+                self.look(amendment.address, amendment.expected.0).await
+            }
+            other => other.map(|lease| Observed::Lock(Box::new(lease))),
+        }
+    }
+
+    /// The lock that there is at present, where there was one of this `version`.
+    async fn look(&self, address: IpAddr, version: u64) -> Call<Observed> {
+        let (leases, name) = (self.leases(), lock::name(address));
+        let found = self.call::<Lease, _>("get", leases.get_opt(&name)).await?;
+        Ok(found.map_or(Observed::NoLock { address, version }, |it| Observed::Lock(Box::new(it))))
+    }
+
+    /// Takes the Service off the lock, unless it, read now, needs it.
     async fn release(&self, release: &Release) -> Call<Observed> {
         if let Some(service) = self.needing(release).await? {
             return Ok(Observed::Needed(Box::new(service)));
         }
-        let params = DeleteParams {
-            preconditions: Some(Preconditions {
-                uid: Some(release.lease_uid.clone()),
-                resource_version: None,
-            }),
-            ..DeleteParams::default()
+        match &release.change {
+            Change::Amend(amendment) => self.amend(amendment).await,
+            Change::Delete { lease_uid, version } => {
+                self.delete(release.address, lease_uid, *version).await
+            }
+        }
+    }
+
+    async fn delete(&self, address: IpAddr, lease_uid: &str, version: u64) -> Call<Observed> {
+        let preconditions = Preconditions {
+            uid: Some(lease_uid.to_owned()),
+            resource_version: Some(version.to_string()),
         };
-        let (leases, name) = (self.leases(), lock::name(release.address));
-        let gone =
-            Observed::NoLock { address: release.address, lease_uid: release.lease_uid.clone() };
+        let params = DeleteParams { preconditions: Some(preconditions), ..DeleteParams::default() };
+        let (leases, name) = (self.leases(), lock::name(address));
         match self.call::<Lease, _>("delete", leases.delete(&name, &params)).await {
-            Ok(_) => Ok(gone),
-            // It is gone; with 409 there is a later one of that name.
-            Err(error) if matches!(error.code(), Some(404 | 409)) => Ok(gone),
+            Ok(_) => Ok(Observed::NoLock { address, version }),
+            // It is gone, or not what it was.
+            Err(error) if matches!(error.code(), Some(404 | 409)) => {
+                self.look(address, version).await
+            }
             Err(error) => Err(error),
         }
     }
 
-    /// The Service of a lock, if it exists and has the address or is about to get it.
+    /// The Service that is to leave, if it exists and has the address or is about to get it.
     async fn needing(&self, release: &Release) -> Call<Option<Service>> {
-        let services: Api<Service> =
-            Api::namespaced(self.client.clone(), &release.service.namespace);
-        let request = services.get_opt(&release.service.name);
-        let service = self.call::<Service, _>("get", request).await?;
-        Ok(service.filter(|service| release.is_needed_by(service, self.class.as_deref())))
+        let Some(service) = &release.service else { return Ok(None) };
+        let services: Api<Service> = Api::namespaced(self.client.clone(), &service.namespace);
+        let found = self.call::<Service, _>("get", services.get_opt(&service.name)).await?;
+        Ok(found.filter(|service| release.is_needed_by(service, self.class.as_deref())))
     }
 
     async fn write_service(&self, write: &ServiceWrite) -> Call<Observed> {
         let record = &write.record;
         let services: Api<Service> =
             Api::namespaced(self.client.clone(), &record.service.namespace);
-        let patch = Patch::Apply(record.status_patch(&write.addresses, write.condition.as_ref()));
+        let patch = Patch::Apply(record.status_patch(&write.addresses, &write.conditions));
         let params = apply_params();
         let request = services.patch_status(&record.service.name, &params, &patch);
         let service = self.call::<Service, _>("patch", request).await?;
@@ -205,19 +238,39 @@ impl Executor {
 
     /// Tells the user what was written.
     async fn tell(&self, write: &ServiceWrite) {
-        match write.refusal {
-            Some(reason) => self.metrics.refusals.with_label_values(&[reason]).inc(),
-            None if write.news.is_some() && !write.addresses.is_empty() => {
+        if let Some(reason) = write.refusal {
+            self.metrics.refusals.with_label_values(&[reason]).inc();
+        }
+        let record = &write.record;
+        for news in &write.news {
+            if news.reason == ALLOCATED {
                 self.metrics.allocations.inc();
             }
-            None => {}
+            tracing::info!(service = record.path(), "{}", news.note);
+            if let Err(error) = self.events.publish(&record.object_reference(), news).await {
+                tracing::warn!(service = record.path(), error = %causes(&error), "event lost");
+            }
         }
-        let Some(news) = &write.news else { return };
-        let record = &write.record;
-        tracing::info!(service = record.path(), "{}", news.note);
-        if let Err(error) = self.events.publish(&record.object_reference(), news).await {
-            tracing::warn!(service = record.path(), error = %causes(&error), "event lost");
-        }
+    }
+
+    /// Tells the author of an object, in the background.
+    pub(crate) fn remark(&self, object: ObjectReference, remark: Remark) {
+        let name = object.name.clone().unwrap_or_default();
+        tracing::warn!(
+            kind = object.kind,
+            namespace = object.namespace,
+            name,
+            "{}",
+            remark.message
+        );
+        let Remark { reason, message: note } = remark;
+        let news = News { kind: Kind::Warning, reason, action: "ReadPools", note };
+        let events = self.events.clone();
+        tokio::spawn(async move {
+            if let Err(error) = events.publish(&object, &news).await {
+                tracing::warn!(name, error = %causes(&error), "event lost");
+            }
+        });
     }
 
     fn leases(&self) -> Api<Lease> {

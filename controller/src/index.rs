@@ -9,9 +9,12 @@
 //! it in its status. The [`Allocator`] keeps the sum of them.
 
 mod decision;
+mod declared;
 mod locks;
 mod pools;
 mod services;
+mod surroundings;
+mod wording;
 
 #[cfg(test)]
 mod tests;
@@ -19,16 +22,17 @@ mod tests;
 use std::{
     collections::{BTreeMap, BTreeSet},
     net::IpAddr,
+    time::Duration,
 };
 
 use arpeggio_api::{address_pool::AddressPool, service::ServiceRecord};
-use arpeggio_ipam::{Allocator, Owner};
-use k8s_openapi::apimachinery::pkg::apis::meta::v1::Time;
+use arpeggio_ipam::{Allocator, Labels, Owner, Reservation};
+use k8s_openapi::{apimachinery::pkg::apis::meta::v1::Time, jiff::SignedDuration};
 use kube::ResourceExt;
 
 use crate::{
     effect::{Effect, Failed, Observed, Report, Subject, Task},
-    index::locks::KnownLock,
+    index::{declared::Declarations, locks::KnownLock},
 };
 
 /// A kind of object that a watch keeps the index informed of.
@@ -52,6 +56,7 @@ pub(crate) struct Index {
     services: BTreeMap<Owner, ServiceRecord>,
     locks: BTreeMap<IpAddr, KnownLock>,
     pools: BTreeMap<String, AddressPool>,
+    declarations: Declarations,
     /// The highest version that the watch of locks has shown.
     locks_seen: u64,
 
@@ -63,9 +68,19 @@ pub(crate) struct Index {
     dirty: BTreeSet<Owner>,
     /// Locks whose Service may be gone.
     suspects: BTreeSet<IpAddr>,
-    /// Services that got no address: looked at again when there may be one.
+    /// Services that got less than they ask for: looked at again when there may be more.
     waiting: BTreeSet<Owner>,
     pools_dirty: bool,
+
+    /// When something is to be looked at again.
+    alarms: BTreeSet<(Time, Subject)>,
+    /// For how long an address that no pool allows any more is kept.
+    grace: SignedDuration,
+    /// What is reserved, apart from addresses that rest.
+    #[allow(dead_code, reason = "see surroundings")]
+    reserved: BTreeMap<IpAddr, Reservation>,
+    /// The labels of namespaces.
+    namespaces: BTreeMap<String, Labels>,
 
     busy: BTreeSet<Subject>,
     failures: BTreeMap<Subject, u32>,
@@ -85,9 +100,11 @@ fn version(object: &impl ResourceExt) -> u64 {
 }
 
 impl Index {
-    /// An index for Services of this `loadBalancerClass`; without one, for those that have none.
-    pub(crate) fn new(class: Option<String>) -> Self {
-        Self { class, ..Self::default() }
+    /// An index for Services of this `loadBalancerClass`; without one, for those that have none. An address that no
+    /// pool allows any more is kept for `grace`.
+    pub(crate) fn new(class: Option<String>, grace: Duration) -> Self {
+        let grace = SignedDuration::try_from(grace).unwrap_or(SignedDuration::MAX);
+        Self { class, grace, ..Self::default() }
     }
 
     /// Whether Services, pools and locks were listed once.
@@ -100,6 +117,7 @@ impl Index {
         if !self.is_complete() {
             return Vec::new();
         }
+        self.hear_alarms(now);
         let mut tasks = Vec::new();
         // To let go may free what somebody waits for, who then is looked at in the next round.
         while !self.dirty.is_empty() {
@@ -119,7 +137,7 @@ impl Index {
             }
             self.dirty.extend(later);
         }
-        tasks.extend(self.release_orphans());
+        tasks.extend(self.release_orphans(now));
         tasks
     }
 
@@ -149,7 +167,8 @@ impl Index {
             }
             Subject::Lock(address) => {
                 self.suspects.insert(*address);
-                self.dirty.extend(self.locks.get(address).map(|lock| lock.owner.clone()));
+                let lock = self.locks.get(address);
+                self.dirty.extend(lock.into_iter().flat_map(|lock| lock.owners.iter().cloned()));
             }
             Subject::Pool(_) => self.pools_dirty = true,
         }
@@ -170,7 +189,7 @@ impl Index {
                 self.service_seen(*service);
             }
             Observed::Lock(lease) => self.lock_found(&lease, claimed),
-            Observed::NoLock { address, lease_uid } => self.lock_deleted(address, &lease_uid),
+            Observed::NoLock { address, version } => self.lock_deleted(address, version),
             Observed::Pool(pool) => self.pool_written(*pool),
         }
     }
@@ -182,6 +201,21 @@ impl Index {
         }
         let failures = self.failures.get(&subject).copied().unwrap_or_default();
         Some(Task { subject, failures, effect })
+    }
+
+    /// When there will be something to decide, though nothing happens before.
+    pub(crate) fn next_alarm(&self) -> Option<&Time> {
+        self.alarms.first().map(|(time, _)| time)
+    }
+
+    fn hear_alarms(&mut self, now: &Time) {
+        while self.next_alarm().is_some_and(|time| time <= now) {
+            match self.alarms.pop_first() {
+                Some((_, Subject::Service(owner))) => _ = self.dirty.insert(owner),
+                Some((_, Subject::Lock(address))) => _ = self.suspects.insert(address),
+                _ => {}
+            }
+        }
     }
 
     /// There may be an address for those who got none.

@@ -1,24 +1,41 @@
 //! Gives Services of type `LoadBalancer` their addresses.
 //!
-//! Watches ([`feed`]) keep an [`index`] of Services, `AddressPool`s and locks; the index decides and returns tasks; an
-//! [`executor`] performs them and reports back. One loop ([`mod@run`]) joins them, so that there is one place where
-//! decisions are made, and no lock.
+//! Watches ([`feed`]) keep an [`index`] of Services, pools of every format ([`sources`]) and locks; the index decides and
+//! returns tasks; an [`executor`] performs them and reports back. One loop ([`mod@run`]) joins them, so that there is
+//! one place where decisions are made, and no lock.
 //!
 //! # Why no address is given twice
 //!
 //! Several controllers may run at once, each with a view that is behind by any amount. Still, no two Services are told
-//! the same address, because of three rules that the API server enforces one object at a time:
+//! the same address, unless they share it, because of rules that the API server enforces one object at a time:
 //!
-//! 1. An address is written in the status of a Service only after its lock Lease was seen to name that Service. The
-//!    lock has the address in its name, so there is one at most, and the API server creates it for one claimant only.
-//! 2. A status is written only if the Service is unchanged since it was read (`resourceVersion`). Of two controllers
-//!    that locked different addresses for one Service, one gets to write; the other finds its lock superfluous.
-//! 3. A lock is deleted only after a Service was read, from the API server itself, that has not got the address: gone,
-//!    not a load balancer of ours, or in possession of another address. By the second rule no status that was decided
-//!    on an older version can bring the address back afterwards.
+//! 1. The lock of an address has the address in its name, so there is one at most. It lists the Services that are
+//!    reached there. Who is first creates it; who shares joins by a patch, who leaves goes by a patch or, as the last
+//!    one, by deleting it. Patches and deletes are for one version of the lock (`resourceVersion`) and for no other, so
+//!    whoever joins has seen everybody who is there, and nobody joins what is being deleted.
+//! 2. An address is *new* in a status only if the lock names the Service, and was written for it when the Service had
+//!    the very version (`arpeggio.dev/claimed-for`) for which the status is written. If the Service has changed since,
+//!    the status is not written.
+//! 3. A Service is taken off a lock only after it was read, from the API server itself and after the lock, in a state
+//!    that has not got the address and is not going to: it is gone, or not a load balancer of ours, or its condition
+//!    `arpeggio.dev/AddressReleasing` renounces the address. No controller that sees it in that state writes the address
+//!    in its status.
 //!
-//! A request without an answer is none of these rules' business: the lock that it may have created shows in the watch
-//! and belongs to its Service.
+//! Say a controller takes Service S, read at version r, off a lock, and another one makes the address new in its
+//! status at version w. If w is earlier than r, the write came before the read, which then saw the address, or it is
+//! refused (rule 2). If they are the same version, one of the two does not do it (rule 3). If w is later, the lock was
+//! written for S after the read, hence after the version that the removal is for: the removal is refused, or it came
+//! first and that write was (rule 1).
+//!
+//! Whether two Services may share is judged when one of them joins, by what was known of both then. When a sharer
+//! changes its key or ports afterwards so that they clash, it is the one that has to leave: it gets another address.
+//! A controller that starts knows only who came first on the lock, and lets the later one leave.
+//!
+//! One of them leads and the others only watch ([`mod@leadership`]), to save work. Nothing above depends on that: a leader
+//! that was paused, and finds out late that another one leads, does no harm.
+//!
+//! A request without an answer is none of these rules' business: the lock that it may have written shows in the watch
+//! and belongs to its Services.
 
 #![forbid(unsafe_code)]
 
@@ -27,10 +44,12 @@ mod effect;
 mod executor;
 mod feed;
 mod index;
+mod leadership;
 mod metrics;
 mod run;
+mod sources;
 
-use std::process::ExitCode;
+use std::{process::ExitCode, time::SystemTime};
 
 use arpeggio_runtime::{
     admin::Admin,
@@ -42,7 +61,10 @@ use arpeggio_runtime::{
 };
 use clap::Parser as _;
 
-use crate::{args::Args, executor::Executor, metrics::Metrics, run::Controller};
+use crate::{
+    args::Args, executor::Executor, index::Index, leadership::Leadership, metrics::Metrics,
+    run::Controller,
+};
 
 fn main() -> ExitCode {
     match run(&Args::parse()) {
@@ -67,13 +89,31 @@ async fn run(args: &Args) -> anyhow::Result<()> {
 
     // Tasks are tried again by the index, which may decide otherwise by then.
     let client = client::connect(Patience { retry: false, ..Patience::default() }).await?;
+    let leadership = leadership(args, &client, &metrics, &shutdown);
     let events = EventWriter::new(client.clone(), "arpeggio-controller", args.name.as_str());
     let (namespace, class) = (args.namespace.as_str(), args.class());
     let executor =
         Executor::new(client.clone(), namespace.to_owned(), class.clone(), events, metrics.clone());
-    let controller = Controller::new(&client, namespace, class, executor, &health, metrics);
+    let index = Index::new(class, args.grace());
+    let places = args.places();
+    let controller =
+        Controller::new(&client, &places, index, leadership, executor, &health, metrics);
     Admin { health, registry }.serve(&args.admin)?;
     tracing::info!(namespace, version = env!("CARGO_PKG_VERSION"), "controller started");
     controller.run(&shutdown).await;
     Ok(())
+}
+
+fn leadership(
+    args: &Args,
+    client: &kube::Client,
+    metrics: &Metrics,
+    shutdown: &Shutdown,
+) -> Leadership {
+    if !args.leader_election {
+        return Leadership::unopposed(&metrics.leader);
+    }
+    let name = args.candidate(SystemTime::now());
+    let (client, shown) = (client.clone(), metrics.leader.clone());
+    Leadership::contested(client, &args.namespace, &name, shown, shutdown.clone())
 }

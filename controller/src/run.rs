@@ -13,7 +13,7 @@ use arpeggio_runtime::{
 use k8s_openapi::{
     api::{coordination::v1::Lease, core::v1::Service},
     apimachinery::pkg::apis::meta::v1::Time,
-    jiff::Timestamp,
+    jiff::{SignedDuration, Timestamp},
 };
 use kube::{Api, Client, runtime::watcher::Config};
 use tokio::{
@@ -21,7 +21,15 @@ use tokio::{
     time::{Instant, Interval, MissedTickBehavior, interval},
 };
 
-use crate::{effect::Report, executor::Executor, feed::Feed, index::Index, metrics::Metrics};
+use crate::{
+    effect::Report,
+    executor::Executor,
+    feed::Feed,
+    index::Index,
+    leadership::Leadership,
+    metrics::Metrics,
+    sources::{Places, Sources},
+};
 
 /// How often the pools' statuses are brought up to date; also the pace of the loop when nothing happens.
 const PACE: Duration = Duration::from_millis(500);
@@ -35,31 +43,35 @@ pub(crate) struct Controller {
     services: Feed<Service>,
     pools: Feed<AddressPool>,
     locks: Feed<Lease>,
+    sources: Sources,
+    leadership: Leadership,
     executor: Executor,
     reports: UnboundedReceiver<Report>,
     metrics: Metrics,
     heartbeat: Heartbeat,
-    /// Taken when the first decisions were made.
+    /// Taken when everything is known and, if this is the leader, the first decisions were made.
     first_pass: Option<Awaited>,
     pace: Interval,
 }
 
 impl Controller {
-    /// A controller that watches with `client` and acts through `executor`, whose reports it gets.
+    /// A controller that watches with `client` and, while `leadership` is its own, acts through `executor`, whose reports
+    /// it gets.
     pub(crate) fn new(
         client: &Client,
-        namespace: &str,
-        class: Option<String>,
+        places: &Places,
+        index: Index,
+        leadership: Leadership,
         (executor, reports): (Executor, UnboundedReceiver<Report>),
         health: &Health,
         metrics: Metrics,
     ) -> Self {
         let locks = Config::default().labels(&format!("{KIND_LABEL}={}", Kind::Lock.as_str()));
-        let leases = Api::namespaced(client.clone(), namespace);
+        let leases = Api::namespaced(client.clone(), &places.namespace);
         let mut pace = interval(PACE);
         pace.set_missed_tick_behavior(MissedTickBehavior::Delay);
         Self {
-            index: Index::new(class),
+            index,
             services: Feed::new(
                 Api::all(client.clone()),
                 Config::default(),
@@ -71,6 +83,8 @@ impl Controller {
                 health.awaits("AddressPools"),
             ),
             locks: Feed::new(leases, locks, health.awaits("Leases")),
+            sources: Sources::new(client, places, health),
+            leadership,
             executor,
             reports,
             metrics,
@@ -84,16 +98,34 @@ impl Controller {
     pub(crate) async fn run(mut self, shutdown: &Shutdown) {
         loop {
             tokio::select! {
-                () = shutdown.asked() => return,
+                () = shutdown.asked() => break,
+                () = self.leadership.changed() => {}
                 event = self.services.next() => self.services.pass(event, &mut self.index),
                 event = self.pools.next() => self.pools.pass(event, &mut self.index),
                 event = self.locks.next() => self.locks.pass(event, &mut self.index),
+                shown = self.sources.next() => self.sources.pass(shown, &mut self.index),
                 // The sender lives as long as the executor, which is ours.
                 Some(report) = self.reports.recv() => self.index.finish(report),
+                // A follower decides nothing, so that its alarms would ring for ever.
+                () = until(self.index.next_alarm()), if self.leadership.is_ours() => {}
                 _ = self.pace.tick() => self.refresh_pools(),
             }
-            self.decide();
+            self.take_turn();
             self.heartbeat.beat();
+        }
+        self.leadership.ended().await;
+    }
+
+    /// Decides, unless another process does. What has happened meanwhile waits in the index until it is our turn.
+    fn take_turn(&mut self) {
+        if !self.is_complete() {
+            return;
+        }
+        if self.leadership.is_ours() {
+            self.decide();
+        }
+        if let Some(first_pass) = self.first_pass.take() {
+            first_pass.done();
         }
     }
 
@@ -106,18 +138,39 @@ impl Controller {
         for task in tasks {
             self.executor.start(task);
         }
-        if self.index.is_complete()
-            && let Some(first_pass) = self.first_pass.take()
-        {
-            first_pass.done();
-        }
+    }
+
+    /// Whether everything was listed once.
+    fn is_complete(&self) -> bool {
+        self.index.is_complete() && self.sources.are_listed()
     }
 
     fn refresh_pools(&mut self) {
+        // A follower has not looked at what the pools give; who sums up over all controllers would count twice, too.
+        if !self.leadership.is_ours() {
+            return self.metrics.show_pools(std::iter::empty());
+        }
+        if !self.is_complete() {
+            return;
+        }
+        for (object, remark) in self.index.news() {
+            self.executor.remark(object, remark);
+        }
         for task in self.index.decide_pools(&now()) {
             self.executor.start(task);
         }
         self.metrics.show_pools(self.index.usages());
+    }
+}
+
+/// Waits until `time`, by the wall clock as it is now; the pace of the loop corrects what it does meanwhile.
+async fn until(time: Option<&Time>) {
+    match time {
+        Some(time) => {
+            let wait = time.0.duration_since(now().0).max(SignedDuration::ZERO);
+            tokio::time::sleep(wait.unsigned_abs()).await;
+        }
+        None => std::future::pending().await,
     }
 }
 

@@ -98,7 +98,11 @@ pub(crate) fn gone(name: &str) -> Option<Input> {
 pub(crate) fn read(lease: &Lease) -> Option<Input> {
     let read: Result<Input, LeaseError> = match Kind::of(lease)? {
         Kind::Session => session::parse(lease).map(Input::Session),
-        Kind::Lock => lock::parse(lease).map(Input::Lock),
+        Kind::Lock => lock::parse(lease).map(|record| match record.resting_until {
+            // Nobody is reached there, though nobody else may have it yet.
+            Some(_) => Input::LockGone(record.lock.address),
+            None => Input::Lock(record),
+        }),
     };
     read.inspect_err(|error| tracing::warn!(error = %causes(&error), "a Lease is not understood"))
         .ok()

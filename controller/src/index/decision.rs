@@ -3,75 +3,64 @@
 use std::net::IpAddr;
 
 use arpeggio_api::{
-    condition::Finding,
-    lock::Claim,
-    service::{ADDRESS_ALLOCATED, ServiceRecord, ServiceRequest},
+    lock::{Claim, ClaimedFor},
+    service::{ADDRESS_EXPIRING, ADDRESS_RELEASING, RequestError, ServiceRecord},
 };
-use arpeggio_ipam::{Allocator, Choice, Owner, Refusal, Request};
-use arpeggio_runtime::events::{Kind, News};
+use arpeggio_ipam::{Grace, Held, Leaving, Owner, Plan, Request};
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::Time;
 
-use super::Index;
+use super::{
+    Index,
+    wording::{self, Reason},
+};
 use crate::effect::{Effect, ServiceWrite, Subject, Task};
 
 /// The next step for one Service.
 #[derive(Debug, PartialEq)]
 enum Step {
-    /// All is as it should be.
-    Rest,
-    /// Create the lock of this address.
+    /// Create or change the lock of this address, so that it names the Service in its present version.
     Claim(IpAddr),
-    /// Say in the status that the Service has these addresses.
-    Grant(Vec<IpAddr>),
-    /// Say in the status why the Service has no address.
-    Refuse(Reason),
+    /// Bring the status in line, and then the locks.
+    Settle(Outcome),
     /// Remove from the status what we said.
     Withdraw,
-    /// Delete the lock of this address.
+    /// Take the Service off the lock of this address.
     Release(IpAddr),
+    /// All is as it should be.
+    Rest,
 }
 
-/// Why a Service gets no address.
-#[derive(Debug, PartialEq, thiserror::Error)]
-enum Reason {
-    #[error("{0}")]
-    NoneToGive(Refusal),
-    #[error(
-        "ipFamilyPolicy is RequireDualStack, and only one address is given to a Service so far: set it to \
-         PreferDualStack or SingleStack"
-    )]
-    DualStack,
-    #[error(
-        "status.loadBalancer was written by {writers}, not by Arpeggio, and is left alone: set \
-         spec.loadBalancerClass if the Service is for another load balancer, or clear its status"
-    )]
-    ForeignStatus { writers: String },
-}
-
-impl Reason {
-    /// One word, for metrics.
-    fn word(&self) -> &'static str {
-        match self {
-            Self::NoneToGive(refusal) => refusal.reason(),
-            Self::DualStack => "RequireDualStack",
-            Self::ForeignStatus { .. } => "ForeignStatus",
-        }
-    }
+/// What a Service has and is told.
+#[derive(Debug, Default, PartialEq)]
+pub(super) struct Outcome {
+    /// The addresses in its status.
+    pub(super) addresses: Vec<IpAddr>,
+    /// Those of them that no pool allows any more.
+    pub(super) expiring: Vec<Leaving>,
+    /// Those that it loses.
+    pub(super) leaving: Vec<Leaving>,
+    /// Those that have a lock for it and that it does not get.
+    pub(super) releasing: Vec<IpAddr>,
+    /// Why it does not get what it asks for.
+    pub(super) refusal: Option<Reason>,
+    /// Whether it would get more if some address came free.
+    pub(super) wants_more: bool,
 }
 
 /// All that a decision is made from.
 struct View<'a> {
+    index: &'a Index,
     owner: &'a Owner,
     record: &'a ServiceRecord,
     /// The addresses that the Service has locks for.
     locked: Vec<IpAddr>,
-    allocator: &'a Allocator,
+    now: &'a Time,
 }
 
 impl View<'_> {
     fn next_step(&self) -> Step {
         match &self.record.request {
-            Some(request) => self.serve(request),
+            Some(request) => self.serve(request.as_ref()),
             None => self.let_go(),
         }
     }
@@ -82,26 +71,30 @@ impl View<'_> {
         let was_ours = !self.locked.is_empty() || !self.record.is_load_balancer;
         let listed = &self.record.ingress.addresses;
         let lists_ours = self.locked.iter().any(|address| listed.contains(address));
-        if was_ours && (self.record.condition.is_some() || lists_ours) {
+        if was_ours && (!self.record.conditions.is_empty() || lists_ours) {
             return Step::Withdraw;
         }
         // Only now: as long as the status lists the address, it must stay claimed.
         self.locked.first().map_or(Step::Rest, |address| Step::Release(*address))
     }
 
-    fn serve(&self, request: &ServiceRequest) -> Step {
+    fn serve(&self, request: Result<&Request, &RequestError>) -> Step {
         let ingress = &self.record.ingress;
-        let kept: Vec<IpAddr> =
+        let listed: Vec<IpAddr> =
             ingress.addresses.iter().copied().filter(|it| self.holds(*it)).collect();
-        let foreign = ingress.has_others || kept.len() < ingress.addresses.len();
+        let foreign = ingress.has_others || listed.len() < ingress.addresses.len();
         if foreign && !ingress.is_ours() {
-            return Step::Refuse(Reason::ForeignStatus { writers: self.writers() });
+            let writers = self.writers();
+            return self.refuse(Vec::new(), Reason::ForeignStatus { writers });
         }
-        if kept.is_empty() { self.first_address(request) } else { self.keep(kept) }
+        match request {
+            Ok(request) => self.pursue(&self.index.complete(request), &listed),
+            Err(error) => self.refuse(listed, Reason::Request(error.clone())),
+        }
     }
 
     fn holds(&self, address: IpAddr) -> bool {
-        self.allocator.holder(address) == Some(self.owner)
+        self.index.allocator.holds(self.owner, address)
     }
 
     fn writers(&self) -> String {
@@ -111,51 +104,69 @@ impl View<'_> {
         }
     }
 
-    fn first_address(&self, request: &ServiceRequest) -> Step {
-        if let Some(address) = self.locked.first() {
-            return Step::Grant(vec![*address]);
-        }
-        if request.needs_both_families {
-            return Step::Refuse(Reason::DualStack);
-        }
-        let wanted = Request {
-            pool: request.pool.as_deref().map(Into::into),
-            family: request.primary_family(),
-        };
-        match self.allocator.choose(&wanted) {
-            Ok(Choice { address, .. }) => Step::Claim(address),
-            Err(refusal) => Step::Refuse(Reason::NoneToGive(refusal)),
-        }
+    /// Nothing can be planned. What the Service has it keeps.
+    fn refuse(&self, addresses: Vec<IpAddr>, reason: Reason) -> Step {
+        self.settle(Outcome { addresses, refusal: Some(reason), ..Outcome::default() })
     }
 
-    /// What a Service has it keeps, whatever its pool or its annotations say now.
-    fn keep(&self, kept: Vec<IpAddr>) -> Step {
-        if let Some(address) = kept.iter().find(|it| !self.locked.contains(it)) {
+    fn pursue(&self, request: &Request, listed: &[IpAddr]) -> Step {
+        let renounced = self.record.addresses_of(ADDRESS_RELEASING);
+        let claimed = self.locked.iter().copied();
+        let extra = claimed.filter(|it| !listed.contains(it) && !renounced.contains(it));
+        let mut held = listed.to_vec();
+        held.extend(extra);
+        let plan = self.plan(request, &held);
+        if let Some(choice) = plan.add.first() {
+            // One that is on its way back is claimed anew when it is there.
+            let returning = self.locked.contains(&choice.address);
+            return if returning {
+                Step::Release(choice.address)
+            } else {
+                Step::Claim(choice.address)
+            };
+        }
+        held.retain(|it| !plan.leaving.iter().any(|leaving| leaving.address == *it));
+        self.settle(Outcome {
+            addresses: held,
+            expiring: plan.expiring,
+            leaving: plan.leaving,
+            refusal: plan.refusal.map(Reason::NoneToGive),
+            wants_more: plan.wants_more,
+            ..Outcome::default()
+        })
+    }
+
+    fn plan(&self, request: &Request, addresses: &[IpAddr]) -> Plan {
+        let held: Vec<Held> = addresses.iter().map(|it| self.index.held(*it)).collect();
+        let plan = |grace| self.index.allocator.plan(self.owner, request, &held, grace);
+        let lasting = plan(Grace::Lasts);
+        if self.is_over(&lasting.expiring) { plan(Grace::Over) } else { lasting }
+    }
+
+    /// Whether the grace period of these addresses is over.
+    fn is_over(&self, expiring: &[Leaving]) -> bool {
+        let same =
+            expiring.iter().map(|it| it.address).eq(self.record.addresses_of(ADDRESS_EXPIRING));
+        let end = self.index.end_of_grace(self.record).filter(|_| same);
+        !expiring.is_empty()
+            && (self.index.grace.is_zero() || end.is_some_and(|end| end <= *self.now))
+    }
+
+    /// Every address in the status needs a lock; every new one a lock that was written for the Service as it is now.
+    fn settle(&self, mut outcome: Outcome) -> Step {
+        let version = self.record.version;
+        let unclaimed = outcome.addresses.iter().find(|address| {
+            let listed = self.record.ingress.addresses.contains(address);
+            let claimed = self.index.is_claimed_for(self.owner, version, **address);
+            !self.locked.contains(address) || !(listed || claimed)
+        });
+        if let Some(address) = unclaimed {
             return Step::Claim(*address);
         }
-        if self.record.ingress.addresses != kept || !self.says_allocated(&kept) {
-            return Step::Grant(kept);
-        }
-        let extra = self.locked.iter().find(|address| !kept.contains(address));
-        extra.map_or(Step::Rest, |address| Step::Release(*address))
+        let locked = self.locked.iter().copied();
+        outcome.releasing = locked.filter(|it| !outcome.addresses.contains(it)).collect();
+        Step::Settle(outcome)
     }
-
-    fn says_allocated(&self, addresses: &[IpAddr]) -> bool {
-        let wanted = allocated(addresses);
-        self.record
-            .condition
-            .as_ref()
-            .is_some_and(|it| it.status == "True" && it.message == wanted.message)
-    }
-}
-
-fn allocated(addresses: &[IpAddr]) -> Finding {
-    let message = format!("{} assigned", join(addresses));
-    Finding { type_: ADDRESS_ALLOCATED, holds: true, reason: "Allocated", message }
-}
-
-fn join(addresses: &[IpAddr]) -> String {
-    addresses.iter().map(IpAddr::to_string).collect::<Vec<_>>().join(", ")
 }
 
 impl Index {
@@ -164,107 +175,82 @@ impl Index {
         self.waiting.remove(owner);
         let record = self.services.get(owner)?;
         let locked = self.locked_by(owner);
-        let step = View { owner, record, locked, allocator: &self.allocator }.next_step();
+        let step = View { index: self, owner, record, locked, now }.next_step();
         tracing::debug!(service = record.path(), ?step, "decided");
         match step {
             Step::Rest => None,
             Step::Claim(address) => self.claim(owner, address),
-            Step::Grant(addresses) => self.grant(owner, addresses, now),
-            Step::Refuse(reason) => self.refuse(owner, &reason, now),
+            Step::Settle(outcome) => self.settle(owner, outcome, now),
             Step::Withdraw => self.withdraw(owner),
-            Step::Release(address) => self.release(address),
+            Step::Release(address) => self.release(owner, address, now),
         }
     }
 
     fn claim(&mut self, owner: &Owner, address: IpAddr) -> Option<Task> {
-        let services = vec![self.services.get(owner)?.service.clone()];
-        let pool = self.allocator.pool_of(address).map(ToString::to_string).unwrap_or_default();
-        // Fails only when somebody else holds it, and then nothing may be claimed.
-        self.allocator.claim(owner, address).ok()?;
-        self.claiming.insert(owner.clone(), address);
-        self.pools_dirty = true;
-        let claim = Claim { address, pool, services };
-        self.task(Subject::Service(owner.clone()), Effect::Claim(claim))
-    }
-
-    fn grant(&mut self, owner: &Owner, addresses: Vec<IpAddr>, now: &Time) -> Option<Task> {
         let record = self.services.get(owner)?;
-        let news =
-            (record.ingress.addresses != addresses).then(|| self.granted(record, &addresses));
-        let condition =
-            allocated(&addresses).observed(None, record.condition.as_ref(), now.clone());
-        let write = ServiceWrite {
-            record: record.clone(),
-            addresses,
-            condition: Some(condition),
-            news,
-            refusal: None,
-        };
-        self.write(owner, write)
-    }
-
-    fn granted(&self, record: &ServiceRecord, addresses: &[IpAddr]) -> News {
-        let from = |address: &IpAddr| match self.allocator.pool_of(*address) {
-            Some(pool) => format!("{address} from pool {pool}"),
-            None => address.to_string(),
-        };
-        let given: Vec<String> = addresses.iter().map(from).collect();
-        let instead = match record.ingress.addresses.as_slice() {
-            [] => String::new(),
-            before => format!(" instead of {}, which another Service holds", join(before)),
-        };
-        let note = format!("Assigned {}{instead}", given.join(", "));
-        News { kind: Kind::Normal, reason: "IPAllocated", action: "Allocate", note }
-    }
-
-    /// Says why there is no address, unless that is said already. Addresses that are not ours stay untouched.
-    fn refuse(&mut self, owner: &Owner, reason: &Reason, now: &Time) -> Option<Task> {
-        self.waiting.insert(owner.clone());
-        let record = self.services.get(owner)?;
-        let finding = Finding {
-            type_: ADDRESS_ALLOCATED,
-            holds: false,
-            reason: "AllocationFailed",
-            message: reason.to_string(),
-        };
-        let condition = finding.observed(None, record.condition.as_ref(), now.clone());
-        let said = record.condition.as_ref() == Some(&condition);
-        if said && (record.ingress.is_empty() || !record.ingress.is_ours()) {
-            return None;
+        let (service, version) = (record.service.clone(), record.version);
+        if !self.allocator.holds(owner, address) {
+            // Fails only when somebody else holds it, and then nothing may be claimed.
+            self.take(owner, address).ok()?;
         }
-        let news = News {
-            kind: Kind::Warning,
-            reason: "AllocationFailed",
-            action: "Allocate",
-            note: condition.message.clone(),
+        self.claiming.insert(owner.clone(), address);
+        let effect = if let Some(lock) = self.locks.get(&address) {
+            Effect::Join(lock.joined(address, service, version))
+        } else {
+            let claimed_for = ClaimedFor { uid: service.uid.clone(), version };
+            let pool = self.allocator.pool_of(address).map(|pool| pool.name.to_string());
+            let claim = Claim { address, pool: pool.unwrap_or_default(), services: vec![service] };
+            Effect::Claim(claim, claimed_for)
         };
+        self.task(Subject::Service(owner.clone()), effect)
+    }
+
+    /// Writes the outcome, unless the status says it already; then gives back what is left over.
+    fn settle(&mut self, owner: &Owner, outcome: Outcome, now: &Time) -> Option<Task> {
+        if outcome.wants_more || outcome.refusal.is_some() {
+            self.waiting.insert(owner.clone());
+        }
+        let record = self.services.get(owner)?;
+        let conditions = wording::conditions(record, &outcome, now);
+        let untouched = outcome.addresses.is_empty() && !record.ingress.is_ours();
+        let said = untouched || record.ingress.says(&outcome.addresses);
+        if said && record.conditions == conditions {
+            self.remind(owner);
+            let address = outcome.releasing.first()?;
+            return self.release(owner, *address, now);
+        }
+        let news = wording::news(record, &outcome, &self.allocator);
         let write = ServiceWrite {
             record: record.clone(),
-            addresses: Vec::new(),
-            condition: Some(condition),
-            news: Some(news),
-            refusal: Some(reason.word()),
+            refusal: outcome.refusal.as_ref().map(Reason::word),
+            addresses: outcome.addresses,
+            conditions,
+            news,
         };
         self.write(owner, write)
+    }
+
+    /// Has the Service looked at when the grace period of its addresses is over.
+    fn remind(&mut self, owner: &Owner) {
+        let end = self.services.get(owner).and_then(|record| self.end_of_grace(record));
+        if let Some(end) = end {
+            self.alarms.insert((end, Subject::Service(owner.clone())));
+        }
+    }
+
+    /// When the grace period of the addresses that are expiring is over.
+    fn end_of_grace(&self, record: &ServiceRecord) -> Option<Time> {
+        let since = &record.condition(ADDRESS_EXPIRING)?.last_transition_time;
+        since.0.checked_add(self.grace).ok().map(Time)
     }
 
     fn withdraw(&mut self, owner: &Owner) -> Option<Task> {
         let record = self.services.get(owner)?;
-        let locked = self.locked_by(owner);
-        let news = (!locked.is_empty()).then(|| News {
-            kind: Kind::Normal,
-            reason: "ClearAssignment",
-            action: "Release",
-            note: format!(
-                "Released {}, since the Service is not a load balancer of this class any more",
-                join(&locked)
-            ),
-        });
         let write = ServiceWrite {
             record: record.clone(),
             addresses: Vec::new(),
-            condition: None,
-            news,
+            conditions: Vec::new(),
+            news: wording::withdrawn(&self.locked_by(owner)).into_iter().collect(),
             refusal: None,
         };
         self.write(owner, write)

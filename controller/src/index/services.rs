@@ -3,13 +3,17 @@
 use std::collections::BTreeSet;
 
 use arpeggio_api::service::{self, Ingress, ServiceRecord};
-use arpeggio_ipam::Owner;
+use arpeggio_ipam::{Owner, Sharing};
 use k8s_openapi::api::core::v1::Service;
 
-use super::{Index, Watched};
+use super::{Index, Watched, locks::owner_of};
 
 fn owner(service: &Service) -> Owner {
-    Owner::from(service::reference(service).uid)
+    owner_of(&service::reference(service))
+}
+
+fn sharing(record: &ServiceRecord) -> Option<&Sharing> {
+    record.request.as_ref()?.as_ref().ok()?.sharing.as_ref()
 }
 
 impl Watched<Service> for Index {
@@ -20,13 +24,17 @@ impl Watched<Service> for Index {
         if known.is_some_and(|known| known.version > record.version) {
             return;
         }
-        let nothing_said = record.ingress.is_empty() && record.condition.is_none();
+        let nothing_said = record.ingress.is_empty() && record.conditions.is_empty();
         if record.request.is_none() && nothing_said && self.locked_by(&owner).is_empty() {
             self.service_gone(&owner);
             return;
         }
+        let sharing = known.is_some_and(|known| sharing(known) != sharing(&record));
         self.services.insert(owner.clone(), record);
         self.dirty.insert(owner);
+        if sharing {
+            self.wake_waiting();
+        }
     }
 
     fn delete(&mut self, service: Service) {
@@ -83,9 +91,8 @@ impl Index {
             .filter(|address| !held.contains(address) && ours(**address))
             .copied()
             .collect();
-        for address in adopted {
-            // Refused where somebody else holds it, which the decision will see.
-            self.pools_dirty |= self.allocator.claim(owner, address).is_ok();
+        for address in held.into_iter().chain(adopted) {
+            self.renew_terms(owner, address);
         }
         for address in &loose {
             self.pools_dirty |= self.allocator.release(owner, *address);

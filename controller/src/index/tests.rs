@@ -2,10 +2,14 @@
 
 mod cluster;
 mod simulation;
+mod stability;
 
 use std::net::IpAddr;
 
-use arpeggio_api::{lock, service::ServiceRecord};
+use arpeggio_api::{
+    lock,
+    service::{ADDRESS_ALLOCATED, ServiceRecord},
+};
 use arpeggio_runtime::events::News;
 use k8s_openapi::api::coordination::v1::Lease;
 
@@ -20,6 +24,8 @@ struct Lab {
     told: Vec<News>,
     /// The writes that were made, in order.
     writes: Vec<&'static str>,
+    /// How much time has passed.
+    time: Duration,
 }
 
 impl Lab {
@@ -29,7 +35,13 @@ impl Lab {
             cluster.set_pool(name, addresses);
         }
         let controller = Controller::started(&cluster);
-        let mut lab = Self { cluster, controller, told: Vec::new(), writes: Vec::new() };
+        let mut lab = Self {
+            cluster,
+            controller,
+            told: Vec::new(),
+            writes: Vec::new(),
+            time: Duration::ZERO,
+        };
         lab.settle();
         lab.writes.clear();
         lab
@@ -39,7 +51,7 @@ impl Lab {
     fn settle(&mut self) {
         loop {
             self.controller.hear_all(&self.cluster);
-            let tasks = self.controller.decide();
+            let tasks = self.controller.decide(&cluster::after(self.time));
             if tasks.is_empty() {
                 return;
             }
@@ -53,7 +65,8 @@ impl Lab {
 
     fn note(&mut self, task: &Task) {
         self.writes.push(match &task.effect {
-            Effect::Claim(_) => "claim",
+            Effect::Claim(..) => "claim",
+            Effect::Join(_) => "join",
             Effect::Release(_) => "release",
             Effect::WriteService(_) => "service",
             Effect::WritePool(_) => "pool",
@@ -61,6 +74,11 @@ impl Lab {
         if let Effect::WriteService(write) = &task.effect {
             self.told.extend(write.news.clone());
         }
+    }
+
+    fn wait(&mut self, time: Duration) {
+        self.time += time;
+        self.settle();
     }
 
     fn restart(&mut self) {
@@ -83,11 +101,22 @@ impl Lab {
     }
 
     fn says(&self, name: &str) -> String {
-        self.record(name).condition.map(|it| format!("{}: {}", it.status, it.message)).unwrap()
+        self.record(name)
+            .condition(ADDRESS_ALLOCATED)
+            .map(|it| format!("{}: {}", it.status, it.message))
+            .unwrap()
     }
 
     fn locks(&self) -> Vec<String> {
         self.cluster.leases().map(|lease| lease.metadata.name.clone().unwrap()).collect()
+    }
+
+    /// The names of the Services on the lock of `address`.
+    fn sharers(&self, address: &str) -> Vec<String> {
+        let name = lock::name(address.parse().unwrap());
+        let lease = self.cluster.leases().find(|it| it.metadata.name.as_ref() == Some(&name));
+        let services = lock::parse(lease.unwrap()).unwrap().claim.services;
+        services.into_iter().map(|service| service.name).collect()
     }
 
     fn last_note(&self) -> &str {
@@ -146,7 +175,10 @@ fn a_pool_that_appears_serves_who_asked_for_it() {
     let mut lab = Lab::with_pools(&[HOME]);
     lab.cluster.create_service("web", &[("arpeggio.dev/address-pool", "extern")]);
     lab.settle();
-    assert_eq!(lab.last_note(), "no pool named \"extern\"; existing pools: home");
+    assert_eq!(
+        lab.last_note(),
+        "no IPv4 address to give: pool \"extern\": it does not exist: create it, or name one of these: home"
+    );
     lab.cluster.set_pool("extern", &["10.1.0.1"]);
     lab.settle();
     assert_eq!(lab.addresses("web"), ["10.1.0.1"]);
@@ -175,7 +207,7 @@ fn a_service_that_is_no_load_balancer_any_more_gives_its_address_back() {
     lab.cluster.set_type("web", "ClusterIP");
     lab.settle();
     assert_eq!((lab.addresses("web"), lab.locks()), (vec![], vec![]));
-    assert_eq!(lab.record("web").condition, None);
+    assert_eq!(lab.record("web").conditions, []);
     assert_eq!(lab.writes, ["claim", "service", "service", "release"]);
     assert_eq!(lab.told.last().unwrap().reason, "ClearAssignment");
 }
@@ -187,7 +219,7 @@ fn a_service_that_waited_and_is_no_load_balancer_any_more_is_not_accused_for_eve
     assert_eq!(lab.says("web"), "False: there are no pools: create one");
     lab.cluster.set_type("web", "ClusterIP");
     lab.settle();
-    assert_eq!(lab.record("web").condition, None);
+    assert_eq!(lab.record("web").conditions, []);
     assert_eq!(lab.told.len(), 1);
 }
 
@@ -196,7 +228,7 @@ fn load_balancers_of_another_class_are_left_alone() {
     let mut lab = Lab::with_pools(&[HOME]);
     lab.create("web");
     lab.cluster.delete_lease("address-10.0.0.1");
-    let index = Index::new(Some("other".to_owned()));
+    let index = Index::new(Some("other".to_owned()), cluster::GRACE);
     lab.controller = Controller::restarted(index, &lab.cluster);
     lab.writes.clear();
     lab.settle();
@@ -251,7 +283,7 @@ fn both_families_are_refused_rather_than_half_given() {
     lab.cluster.create_service("web", &[]);
     lab.cluster.require_dual_stack("web");
     lab.settle();
-    assert!(lab.says("web").starts_with("False: ipFamilyPolicy is RequireDualStack"));
+    assert!(lab.says("web").starts_with("False: spec.ipFamilyPolicy is RequireDualStack"));
 }
 
 #[test]

@@ -2,34 +2,25 @@
 //!
 //! What one object can tell about itself is checked by the API server, with the schema and the rules below, so that a
 //! mistake is refused by `kubectl apply`. What it cannot check (whether a range runs backwards, whether two pools
-//! overlap) shows as the condition `Ready=False`.
+//! overlap) shows as a condition.
 
 #![allow(clippy::duplicated_attributes, reason = "columns of one type are no duplicates")]
 
-use std::borrow::Cow;
+mod schema;
+mod status;
 
-use arpeggio_ipam::{Family, InvalidPool, Pool, PoolState, Usage};
-use k8s_openapi::apimachinery::pkg::apis::meta::v1::{Condition, Time};
-use kube::{
-    CustomResource, ResourceExt,
-    core::{Message, Rule},
-};
-use schemars::{JsonSchema, Schema, SchemaGenerator, json_schema};
+use std::time::Duration;
+
+use arpeggio_ipam::{AllocationRules, InvalidPool, Pool, PoolError, PoolName, parse_ranges};
+use kube::{CustomResource, ResourceExt};
+use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
-use serde_json::{Value, json};
 
-use crate::condition::{self, Finding};
-
-/// The type of the condition that says whether a pool gives addresses.
-pub const READY: &str = "Ready";
-
-/// Longest item of `spec.addresses`: two IPv6 addresses and what may stand between them.
-const LONGEST_ITEM: u32 = 96;
+pub use self::status::{AddressPoolStatus, FamilyUsage, OVERLAPPING, READY};
+use crate::selector::{self, LabelSelector};
 
 /// What an `AddressPool` asks for.
-#[derive(
-    CustomResource, JsonSchema, Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize,
-)]
+#[derive(CustomResource, JsonSchema, Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[kube(
     group = "arpeggio.dev",
     version = "v1alpha1",
@@ -57,6 +48,13 @@ const LONGEST_ITEM: u32 = 96;
     printcolumn(name = "IPv6 used", type_ = "integer", json_path = ".status.ipv6.used"),
     printcolumn(name = "IPv6 free", type_ = "integer", json_path = ".status.ipv6.free"),
     printcolumn(
+        name = "Overlapping",
+        type_ = "string",
+        json_path = ".status.conditions[?(@.type==\"Overlapping\")].status",
+        description = "Whether somebody else uses the same addresses",
+        priority = 1
+    ),
+    printcolumn(
         name = "Reason",
         type_ = "string",
         json_path = ".status.conditions[?(@.type==\"Ready\")].reason",
@@ -73,49 +71,132 @@ pub struct AddressPoolSpec {
     #[schemars(length(min = 1, max = 256))]
     pub addresses: Vec<AddressItem>,
 
+    /// Addresses among them that are never given out, written in the same ways.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    #[schemars(length(max = 256))]
+    pub excluded_addresses: Vec<AddressItem>,
+
     /// Whether Services that name no pool get addresses from this one. When false, only Services with the annotation
-    /// arpeggio.dev/address-pool do.
-    #[serde(default = "auto_assign_by_default")]
+    /// arpeggio.dev/address-pool or arpeggio.dev/addresses do.
+    #[serde(default = "yes")]
     pub auto_assign: bool,
+
+    /// Whether IPv4 addresses that end in .0 or .255 are never given out, not on request either. Some old devices take
+    /// them for the address or the broadcast address of a network, whatever the netmask says.
+    #[serde(default, rename = "avoidBuggyIPs", skip_serializing_if = "is_false")]
+    pub avoid_buggy_ips: bool,
+
+    /// Who may have addresses of this pool, and how eagerly it is used. Without it, everybody may; with it, the pool
+    /// is tried before pools without.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub allocation: Option<Allocation>,
+
+    /// Where addresses of this pool are announced: wherever one of these rules allows. Without rules, on every node, on
+    /// the interfaces whose subnet contains the address. Checked and stored, but not obeyed yet by this version's
+    /// speakers, which announce everywhere.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    #[schemars(length(max = 16))]
+    pub announce: Vec<AnnounceRule>,
+
+    /// For how many seconds an address that a Service gave back is given to nobody, so that clients forget whom they
+    /// met there.
+    #[serde(default, skip_serializing_if = "is_zero")]
+    #[schemars(range(min = 0, max = 604_800))]
+    pub reuse_cool_down_seconds: i32,
+
+    /// Whether an address is probed before it is announced for the first time, so that a stranger's address is left
+    /// alone. Stored, but not obeyed yet by this version's speakers, which do not probe.
+    #[serde(default = "yes")]
+    pub conflict_probing: bool,
 }
 
-/// One item of `spec.addresses`, as it was written.
+/// Who may have addresses of a pool. A Service fits when its namespace is listed in namespaces or selected by one of
+/// namespaceSelectors, and when one of serviceSelectors selects it. What is not given asks nothing. Selectors that
+/// select nothing mean that nobody fits.
+#[derive(JsonSchema, Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct Allocation {
+    /// Among the pools that fit, the one with the lowest number is tried first; 0 comes last.
+    #[serde(default, skip_serializing_if = "is_zero")]
+    #[schemars(range(min = 0))]
+    pub priority: i32,
+
+    /// Namespaces, by name.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    #[schemars(length(max = 64), inner(length(min = 1, max = 63)), extend("x-kubernetes-list-type" = "set"))]
+    pub namespaces: Vec<String>,
+
+    /// Namespaces, by their labels.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    #[schemars(length(max = 16))]
+    pub namespace_selectors: Vec<LabelSelector>,
+
+    /// Services, by their labels.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    #[schemars(length(max = 16))]
+    pub service_selectors: Vec<LabelSelector>,
+}
+
+/// Where addresses are announced, and for which Services.
+#[derive(JsonSchema, Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct AnnounceRule {
+    /// The nodes that may announce, by their labels: those that one of these selects; all when there are none.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    #[schemars(length(max = 16))]
+    pub node_selectors: Vec<LabelSelector>,
+
+    /// Among the nodes that may announce, those that rather should. The weights of all that select a node add up; the
+    /// greatest sum wins.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    #[schemars(length(max = 16))]
+    pub preferred_nodes: Vec<PreferredNodes>,
+
+    /// The interfaces to announce on, by their names: those that one of these matches as a whole, where * stands for
+    /// any number of characters and ? for one. When there are none, the interfaces whose subnet contains the address.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    #[schemars(length(max = 32))]
+    pub interfaces: Vec<InterfacePattern>,
+
+    /// The Services that this rule is for, by their labels: those that one of these selects; all when there are none.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    #[schemars(length(max = 16))]
+    pub service_selectors: Vec<LabelSelector>,
+}
+
+/// Nodes that should rather announce than others.
+#[derive(JsonSchema, Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct PreferredNodes {
+    /// How much being selected counts.
+    #[schemars(range(min = 1, max = 100))]
+    pub weight: i32,
+    /// The nodes, by their labels.
+    pub preference: LabelSelector,
+}
+
+/// One item of `spec.addresses` or `spec.excludedAddresses`, as it was written.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(transparent)]
 pub struct AddressItem(pub String);
 
-/// What the controller reports about an `AddressPool`.
-#[derive(JsonSchema, Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
-#[serde(rename_all = "camelCase")]
-pub struct AddressPoolStatus {
-    /// `Ready` says whether the pool gives addresses; its reason tells why.
-    #[serde(default, skip_serializing_if = "Vec::is_empty")]
-    #[schemars(extend("x-kubernetes-list-type" = "map", "x-kubernetes-list-map-keys" = ["type"]))]
-    pub conditions: Vec<Condition>,
+/// A pattern of interface names, as it was written.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(transparent)]
+pub struct InterfacePattern(pub String);
 
-    /// How many IPv4 addresses there are. Absent when the pool has none.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub ipv4: Option<FamilyUsage>,
-
-    /// How many IPv6 addresses there are. Absent when the pool has none.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub ipv6: Option<FamilyUsage>,
-}
-
-/// How full a pool is, in addresses of one family. A number that does not fit shows as 9223372036854775807.
-#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
-#[serde(rename_all = "camelCase")]
-pub struct FamilyUsage {
-    /// How many addresses the pool has.
-    pub total: i64,
-    /// How many of them Services hold.
-    pub used: i64,
-    /// How many it can still give; 0 while it is not ready.
-    pub free: i64,
-}
-
-fn auto_assign_by_default() -> bool {
+fn yes() -> bool {
     true
+}
+
+#[allow(clippy::trivially_copy_pass_by_ref, reason = "the form that serde asks for")]
+fn is_false(value: &bool) -> bool {
+    !value
+}
+
+#[allow(clippy::trivially_copy_pass_by_ref, reason = "the form that serde asks for")]
+fn is_zero(value: &i32) -> bool {
+    *value == 0
 }
 
 impl AsRef<str> for AddressItem {
@@ -124,141 +205,146 @@ impl AsRef<str> for AddressItem {
     }
 }
 
-impl JsonSchema for AddressItem {
-    fn schema_name() -> Cow<'static, str> {
-        "AddressItem".into()
+impl Default for AddressPoolSpec {
+    fn default() -> Self {
+        Self {
+            addresses: Vec::new(),
+            excluded_addresses: Vec::new(),
+            auto_assign: yes(),
+            avoid_buggy_ips: false,
+            allocation: None,
+            announce: Vec::new(),
+            reuse_cool_down_seconds: 0,
+            conflict_probing: yes(),
+        }
     }
-
-    fn json_schema(_: &mut SchemaGenerator) -> Schema {
-        json_schema!({
-            "type": "string",
-            "maxLength": LONGEST_ITEM,
-            "x-kubernetes-validations": item_rules().map(|rule| json!(rule)).collect::<Vec<Value>>(),
-        })
-    }
-}
-
-/// The rules for one item, in CEL. The API server's `isIP` and `isCIDR` refuse zones, leading zeros and IPv4-mapped
-/// IPv6 addresses, as the pool's own parser does.
-///
-/// The API server bounds what rules may cost before it takes a definition: `format` costs what it is given, while a
-/// string of unknown length that is joined with `+` counts as if it were of the greatest possible length.
-fn item_rules() -> impl Iterator<Item = Rule> {
-    const RANGE: &str = "self.split('-').size() == 2 && self.split('-').all(end, isIP(end.trim()))";
-    let shape = (
-        format!("isIP(self) || isCIDR(self) || ({RANGE})"),
-        "'\"%s\" is not an address: write a CIDR (192.168.1.240/28), a range \
-         (192.168.1.240-192.168.1.250) or a single address'.format([self])",
-    );
-    let host_bits = (
-        "!isCIDR(self) || cidr(self) == cidr(self).masked()".to_owned(),
-        "'%s has host bits set: did you mean %s or %s?'.format([self, \
-         self.split('/')[0] + (self.contains(':') ? '/128' : '/32'), string(cidr(self).masked())])",
-    );
-    let family = (
-        format!(
-            "!({RANGE}) || ip(self.split('-')[0].trim()).family() == ip(self.split('-')[1].trim()).family()"
-        ),
-        "'%s mixes IPv4 and IPv6: write one range for each family'.format([self])",
-    );
-    [shape, host_bits, family]
-        .into_iter()
-        .map(|(rule, message)| Rule::new(rule).message(Message::Expression(message.to_owned())))
 }
 
 impl AddressPool {
     /// The pool as the allocator knows it.
     ///
     /// # Errors
-    /// The first item that is not an address range; the whole pool is not used then.
+    /// The first thing that is not what it should be; the whole pool is not used then.
     pub fn to_pool(&self) -> Result<Pool, InvalidPool> {
-        Pool::parse(self.name_any().into(), &self.spec.addresses, self.spec.auto_assign)
-    }
-
-    /// The status that says `state` and `usage`. Times of conditions that did not change are kept, so that the result
-    /// equals the present status when there is nothing to say.
-    #[must_use]
-    pub fn status_with(
-        &self,
-        state: PoolState<'_>,
-        usage: impl Fn(Family) -> Usage,
-        now: Time,
-    ) -> AddressPoolStatus {
-        let present = self.status.as_ref().map(|status| status.conditions.as_slice());
-        let ready = condition::of_type(present.unwrap_or_default(), READY);
-        AddressPoolStatus {
-            conditions: vec![ready_finding(state).observed(self.metadata.generation, ready, now)],
-            ipv4: FamilyUsage::of(usage(Family::V4)),
-            ipv6: FamilyUsage::of(usage(Family::V6)),
-        }
-    }
-}
-
-fn ready_finding(state: PoolState<'_>) -> Finding {
-    let (holds, reason, message) = match state {
-        PoolState::Usable => (true, "Valid", "the pool gives addresses".to_owned()),
-        PoolState::Invalid(invalid) => (false, "InvalidAddresses", invalid.to_string()),
-        PoolState::Overlapping(overlap) => (false, "Overlapping", overlap.to_string()),
-    };
-    Finding { type_: READY, holds, reason, message }
-}
-
-impl FamilyUsage {
-    /// `None` when there are no addresses of the family.
-    fn of(usage: Usage) -> Option<Self> {
-        let shown = |count: u128| i64::try_from(count).unwrap_or(i64::MAX);
-        (usage.total > 0).then(|| Self {
-            total: shown(usage.total),
-            used: shown(usage.used),
-            free: shown(usage.free),
+        let (name, spec) = (PoolName::from(self.name_any()), &self.spec);
+        let invalid = |error| InvalidPool { pool: name.clone(), error };
+        check_announce("spec.announce", &spec.announce).map_err(invalid)?;
+        Ok(Pool {
+            excluded: parse_ranges("excluded address", &spec.excluded_addresses)
+                .map_err(invalid)?,
+            auto_assign: spec.auto_assign,
+            avoid_buggy_ips: spec.avoid_buggy_ips,
+            rules: spec
+                .allocation
+                .as_ref()
+                .map(Allocation::to_rules)
+                .transpose()
+                .map_err(invalid)?,
+            cool_down: seconds(spec.reuse_cool_down_seconds),
+            ..Pool::parse(name.clone(), &spec.addresses)?
         })
     }
+}
+
+impl Allocation {
+    fn to_rules(&self) -> Result<AllocationRules, PoolError> {
+        Ok(AllocationRules {
+            priority: u32::try_from(self.priority).unwrap_or_default(),
+            namespaces: self.namespaces.iter().cloned().collect(),
+            namespace_selectors: selector::parse_all(
+                "spec.allocation.namespaceSelectors",
+                &self.namespace_selectors,
+            )?,
+            service_selectors: selector::parse_all(
+                "spec.allocation.serviceSelectors",
+                &self.service_selectors,
+            )?,
+        })
+    }
+}
+
+/// The schema refuses negative numbers.
+fn seconds(count: i32) -> Duration {
+    Duration::from_secs(u64::try_from(count).unwrap_or_default())
+}
+
+/// Refuses rules that nobody could obey. `field` is where they stand.
+///
+/// # Errors
+/// The first selector that is not one.
+pub fn check_announce(field: &str, rules: &[AnnounceRule]) -> Result<(), PoolError> {
+    for (position, rule) in rules.iter().enumerate() {
+        let at = |list: &str| format!("{field}[{position}].{list}");
+        let preferred: Vec<&LabelSelector> =
+            rule.preferred_nodes.iter().map(|nodes| &nodes.preference).collect();
+        selector::parse_all(&at("nodeSelectors"), &rule.node_selectors)?;
+        selector::parse_all(&at("preferredNodes"), preferred)?;
+        selector::parse_all(&at("serviceSelectors"), &rule.service_selectors)?;
+    }
+    Ok(())
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
-    use arpeggio_ipam::Allocator;
+    use serde_json::{Value, json};
 
-    fn pool(addresses: &[&str]) -> AddressPool {
-        let addresses = addresses.iter().map(|text| AddressItem((*text).to_owned())).collect();
-        AddressPool::new("home", AddressPoolSpec { addresses, auto_assign: true })
-    }
-
-    fn status(pool: &AddressPool, now: i64) -> AddressPoolStatus {
-        let mut allocator = Allocator::default();
-        allocator.set_pools([pool.to_pool()]);
-        let (name, state) = allocator.pools().next().unwrap();
-        let usage = |family| allocator.usage(name, family).unwrap();
-        pool.status_with(state, usage, condition::tests::at(now))
+    fn parse(spec: Value) -> Result<Pool, InvalidPool> {
+        AddressPool::new("home", serde_json::from_value(spec).unwrap()).to_pool()
     }
 
     #[test]
-    fn auto_assign_is_on_unless_it_is_switched_off() {
-        let spec: AddressPoolSpec = serde_json::from_str(r#"{"addresses":["10.0.0.1"]}"#).unwrap();
-        assert!(spec.auto_assign);
+    fn what_is_not_said_has_its_default() {
+        let spec: AddressPoolSpec = serde_json::from_value(json!({ "addresses": [] })).unwrap();
+        assert_eq!(spec, AddressPoolSpec::default());
+        assert!(spec.auto_assign && spec.conflict_probing);
+        let pool = parse(json!({ "addresses": ["10.0.0.1"] })).unwrap();
+        assert_eq!(pool, Pool::new("home".into(), vec!["10.0.0.1".parse().unwrap()]));
     }
 
     #[test]
-    fn counts_show_only_families_that_exist_and_saturate() {
-        let status = status(&pool(&["fd00::/64"]), 0);
-        assert_eq!(status.ipv4, None);
-        let full = FamilyUsage { total: i64::MAX, used: 0, free: i64::MAX };
-        assert_eq!(status.ipv6, Some(full));
+    fn everything_that_can_be_said_reaches_the_allocator() {
+        let pool = parse(json!({
+            "addresses": ["10.0.0.0/24", "fd00::/64"],
+            "excludedAddresses": ["10.0.0.1-10.0.0.9"],
+            "autoAssign": false,
+            "avoidBuggyIPs": true,
+            "allocation": {
+                "priority": 5,
+                "namespaces": ["shop"],
+                "namespaceSelectors": [{ "matchLabels": { "team": "a" } }],
+                "serviceSelectors": [{ "matchExpressions": [{ "key": "app", "operator": "Exists" }] }],
+            },
+            "reuseCoolDownSeconds": 90,
+        }))
+        .unwrap();
+        assert_eq!((pool.ranges.len(), pool.excluded.len()), (2, 1));
+        assert_eq!((pool.auto_assign, pool.avoid_buggy_ips), (false, true));
+        assert_eq!(pool.cool_down, Duration::from_secs(90));
+        let rules = pool.rules.unwrap();
+        assert_eq!(rules.priority, 5);
+        assert!(rules.namespaces.contains("shop"));
+        assert_eq!((rules.namespace_selectors.len(), rules.service_selectors.len()), (1, 1));
     }
 
     #[test]
-    fn a_broken_item_is_a_condition() {
-        let status = status(&pool(&["10.0.0.9-10.0.0.5"]), 0);
-        let ready = &status.conditions[0];
-        assert_eq!((ready.status.as_str(), ready.reason.as_str()), ("False", "InvalidAddresses"));
-        assert!(ready.message.contains("did you mean 10.0.0.5-10.0.0.9?"), "{}", ready.message);
-    }
-
-    #[test]
-    fn without_news_the_status_stays_what_it_is() {
-        let mut pool = pool(&["10.0.0.1"]);
-        pool.status = Some(status(&pool, 0));
-        assert_eq!(pool.status, Some(status(&pool, 100)));
+    fn what_is_wrong_is_named_with_its_place() {
+        let bad = json!([{ "matchExpressions": [{ "key": "app", "operator": "In" }] }]);
+        let table = [
+            (json!({ "excludedAddresses": ["10.0.0.256"] }), "excluded address 1 of 1"),
+            (
+                json!({ "allocation": { "serviceSelectors": bad } }),
+                "spec.allocation.serviceSelectors[0]: app: In needs at least one value",
+            ),
+            (
+                json!({ "announce": [{}, { "nodeSelectors": bad }] }),
+                "spec.announce[1].nodeSelectors[0]: app: In needs at least one value",
+            ),
+        ];
+        for (mut spec, message) in table {
+            spec["addresses"] = json!(["10.0.0.1"]);
+            let error = parse(spec).unwrap_err().to_string();
+            assert!(error.contains(message), "{error}");
+        }
     }
 }

@@ -6,9 +6,15 @@
 #![forbid(unsafe_code)]
 
 pub mod address_pool;
+pub mod cluster;
 pub mod condition;
+pub mod config_map;
 pub mod crds;
+pub mod declaration;
+pub mod leader;
 pub mod lease;
 pub mod lock;
+pub mod metallb;
+pub mod selector;
 pub mod service;
 pub mod session;

@@ -10,14 +10,16 @@
 //! | `spec.acquireTime` | since when this node holds it; for people |
 //! | annotation `arpeggio.dev/session` | the epoch of the holder's session; the holder counts only with this one |
 //! | annotation `arpeggio.dev/pool` | the pool that it came from |
-//! | annotation `arpeggio.dev/services` | the Services that are reached at it: `NAMESPACE/NAME/UID,...` |
+//! | annotation `arpeggio.dev/services` | the Services that are reached at it, in the order in which they came: `NAMESPACE/NAME/UID,...` |
+//! | annotation `arpeggio.dev/claimed-for` | which of them the controller has claimed it for last, and which version of it was known then: `UID@RESOURCEVERSION` |
+//! | annotation `arpeggio.dev/resting-until` | the address was given back, and nobody gets it before this time (RFC 3339) |
 
 use std::{collections::BTreeMap, fmt, net::IpAddr};
 
 use arpeggio_election::{Epoch, Holder, Lock, Node, Version};
 use k8s_openapi::{
     api::coordination::v1::{Lease, LeaseSpec},
-    apimachinery::pkg::apis::meta::v1::MicroTime,
+    apimachinery::pkg::apis::meta::v1::{MicroTime, Time},
 };
 use serde_json::{Value, json};
 
@@ -26,6 +28,8 @@ use crate::lease::{self, Kind, LeaseError};
 const PREFIX: &str = "address-";
 const POOL: &str = "arpeggio.dev/pool";
 const SERVICES: &str = "arpeggio.dev/services";
+const CLAIMED_FOR: &str = "arpeggio.dev/claimed-for";
+const RESTING_UNTIL: &str = "arpeggio.dev/resting-until";
 const SESSION: &str = "arpeggio.dev/session";
 
 /// A Service, as a lock refers to it. The uid tells it from a later Service of the same name.
@@ -56,6 +60,30 @@ pub struct Claim {
     pub services: Vec<ServiceRef>,
 }
 
+/// For which Service a lock was written last, and which version of the Service was known then.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct ClaimedFor {
+    /// The Service's `metadata.uid`.
+    pub uid: String,
+    /// Its `metadata.resourceVersion`.
+    pub version: u64,
+}
+
+/// A change of who is reached at an address that has a lock already.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Amendment {
+    /// The address.
+    pub address: IpAddr,
+    /// The version of the lock that is changed, and no other.
+    pub expected: Version,
+    /// The Services that are reached at it from now on.
+    pub services: Vec<ServiceRef>,
+    /// For which of them this is done. `None`: for one that leaves.
+    pub claimed_for: Option<ClaimedFor>,
+    /// Until when nobody gets the address, when the last one has left.
+    pub resting_until: Option<Time>,
+}
+
 /// A lock Lease, understood.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct LockRecord {
@@ -63,6 +91,10 @@ pub struct LockRecord {
     pub lock: Lock,
     /// What the controller wrote.
     pub claim: Claim,
+    /// For which Service the claim was written last.
+    pub claimed_for: Option<ClaimedFor>,
+    /// The address was given back, and nobody gets it before this time.
+    pub resting_until: Option<Time>,
     /// How often the address has moved to another node.
     pub moves: i32,
     /// The Lease's own uid, for deletes that must not hit a later one.
@@ -99,6 +131,8 @@ pub fn parse(lease: &Lease) -> Result<LockRecord, LeaseError> {
     Ok(LockRecord {
         lock: Lock { address, holder: holder(lease), version },
         claim,
+        claimed_for: lease::annotation(lease, CLAIMED_FOR).and_then(parse_claimed_for),
+        resting_until: resting_until(lease)?,
         moves: lease.spec.as_ref().and_then(|spec| spec.lease_transitions).unwrap_or_default(),
         uid: lease.metadata.uid.clone().unwrap_or_default(),
     })
@@ -129,6 +163,23 @@ fn parse_service(item: &str) -> Option<ServiceRef> {
     parts.next().is_none().then_some(service)
 }
 
+fn parse_claimed_for(text: &str) -> Option<ClaimedFor> {
+    let (uid, version) = text.rsplit_once('@')?;
+    Some(ClaimedFor { uid: uid.to_owned(), version: version.parse().ok()? })
+}
+
+fn resting_until(lease: &Lease) -> Result<Option<Time>, LeaseError> {
+    let Some(text) = lease::annotation(lease, RESTING_UNTIL) else { return Ok(None) };
+    let time = text
+        .parse()
+        .map_err(|_| LeaseError::new(lease, format!("{RESTING_UNTIL}: {text:?} is not a time")))?;
+    Ok(Some(Time(time)))
+}
+
+fn listed(services: &[ServiceRef]) -> String {
+    services.iter().map(ServiceRef::to_string).collect::<Vec<_>>().join(",")
+}
+
 /// A holder without a readable epoch counts as one whose session is over.
 fn holder(lease: &Lease) -> Option<Holder> {
     let node = lease.spec.as_ref()?.holder_identity.as_deref().filter(|node| !node.is_empty())?;
@@ -139,14 +190,48 @@ fn holder(lease: &Lease) -> Option<Holder> {
 impl Claim {
     /// The object whose creation claims the address. Nobody holds it yet.
     pub fn created(&self) -> Lease {
-        let services: Vec<String> = self.services.iter().map(ServiceRef::to_string).collect();
-        let annotations = [(POOL, self.pool.clone()), (SERVICES, services.join(","))];
+        let annotations = [(POOL, self.pool.clone()), (SERVICES, listed(&self.services))];
         let annotations: BTreeMap<String, String> =
             annotations.into_iter().map(|(key, value)| (key.to_owned(), value)).collect();
         Lease {
             metadata: lease::metadata(Kind::Lock, name(self.address), annotations),
             spec: Some(LeaseSpec::default()),
         }
+    }
+}
+
+impl ClaimedFor {
+    /// `lease`, with this written on it.
+    #[must_use]
+    pub fn on(&self, mut lease: Lease) -> Lease {
+        let annotations = lease.metadata.annotations.get_or_insert_default();
+        annotations.insert(CLAIMED_FOR.to_owned(), self.to_string());
+        lease
+    }
+}
+
+impl fmt::Display for ClaimedFor {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{}@{}", self.uid, self.version)
+    }
+}
+
+impl Amendment {
+    /// The patch that does it. An address at which nobody is reached any more is announced by nobody.
+    pub fn patch(&self) -> Value {
+        let mut annotations = json!({ SERVICES: listed(&self.services) });
+        if !self.services.is_empty() {
+            annotations[RESTING_UNTIL] = Value::Null;
+        }
+        if let Some(claimed_for) = &self.claimed_for {
+            annotations[CLAIMED_FOR] = json!(claimed_for.to_string());
+        }
+        let mut spec = json!({});
+        if let Some(until) = &self.resting_until {
+            annotations[RESTING_UNTIL] = json!(until.0.to_string());
+            spec = json!({ "holderIdentity": null, "acquireTime": null });
+        }
+        lease::guarded(self.expected, &annotations, &spec)
     }
 }
 
@@ -206,6 +291,28 @@ mod tests {
         assert_eq!(record.claim, claim());
         assert_eq!(record.lock.holder, None);
         assert_eq!(record.moves, 0);
+    }
+
+    #[test]
+    fn what_an_amendment_writes_is_read_back() {
+        let amendment = Amendment {
+            address: claim().address,
+            expected: Version(7),
+            services: Vec::new(),
+            claimed_for: Some(ClaimedFor { uid: "6f0c".into(), version: 12 }),
+            resting_until: Some(Time(Timestamp::from_second(90).unwrap())),
+        };
+        let patch = amendment.patch();
+        assert_eq!(patch["metadata"]["resourceVersion"], "7");
+        let mut lease = stored();
+        for (key, value) in patch["metadata"]["annotations"].as_object().unwrap() {
+            let annotations = lease.metadata.annotations.as_mut().unwrap();
+            annotations.insert(key.clone(), value.as_str().unwrap().to_owned());
+        }
+        let record = parse(&lease).unwrap();
+        assert_eq!(record.claim.services, []);
+        assert_eq!(record.claimed_for, amendment.claimed_for);
+        assert_eq!(record.resting_until, amendment.resting_until);
     }
 
     #[test]

@@ -3,21 +3,26 @@
 //! | where | meaning |
 //! |---|---|
 //! | `spec.type`, `spec.loadBalancerClass` | whether the Service is ours at all |
-//! | annotation `arpeggio.dev/address-pool` | the pool to take the address from; `metallb.io/` and `metallb.universe.tf/` mean the same |
-//! | `spec.ipFamilies`, `spec.ipFamilyPolicy` | which families the address may have |
+//! | annotations, `spec.clusterIPs`, `spec.ipFamilyPolicy`, ... | what it asks for, see [`mod@request`] |
 //! | `status.loadBalancer.ingress` | the addresses that the Service has |
 //! | `status.conditions`, type `arpeggio.dev/AddressAllocated` | whether it has what it asks for, and why not |
+//! | `status.conditions`, type `arpeggio.dev/AddressExpiring` | which of its addresses no pool allows any more, and since when |
+//! | `status.conditions`, type `arpeggio.dev/AddressReleasing` | which addresses, claimed for it, it is not going to get |
+
+pub mod request;
+mod request_error;
 
 use std::net::IpAddr;
 
-use arpeggio_ipam::Family;
+use arpeggio_ipam::Request;
 use k8s_openapi::{
-    api::core::v1::{LoadBalancerIngress, ObjectReference, Service, ServiceSpec},
+    api::core::v1::{LoadBalancerIngress, ObjectReference, Service},
     apimachinery::pkg::apis::meta::v1::{Condition, ManagedFieldsEntry},
 };
 use kube::Resource;
 use serde_json::{Value, json};
 
+pub use self::request_error::RequestError;
 use crate::{condition, lock::ServiceRef};
 
 /// The field manager of all that the controller writes (`managedFields[].manager`).
@@ -26,9 +31,18 @@ pub const FIELD_MANAGER: &str = "arpeggio-controller";
 /// The type of the condition that says whether a Service has its addresses.
 pub const ADDRESS_ALLOCATED: &str = "arpeggio.dev/AddressAllocated";
 
-/// The annotations that name a pool; an earlier one counts more than a later one. A blank value counts as absent.
-pub const POOL_ANNOTATIONS: [&str; 3] =
-    ["arpeggio.dev/address-pool", "metallb.io/address-pool", "metallb.universe.tf/address-pool"];
+/// The type of the condition that says which addresses no pool allows any more. Its message begins with them.
+pub const ADDRESS_EXPIRING: &str = "arpeggio.dev/AddressExpiring";
+
+/// The type of the condition that says which addresses are claimed for the Service and about to be given back. Its
+/// message begins with them. None of them is written in the Service's status as long as it stands.
+pub const ADDRESS_RELEASING: &str = "arpeggio.dev/AddressReleasing";
+
+const OUR_CONDITIONS: [&str; 3] = [ADDRESS_ALLOCATED, ADDRESS_EXPIRING, ADDRESS_RELEASING];
+
+/// How packets for an address arrive (`ingress[].ipMode`): with the address as destination, for kube-proxy to handle.
+/// The API server writes the same where nothing is said.
+const IP_MODE: &str = "VIP";
 
 /// A Service, understood.
 #[derive(Debug, Clone, PartialEq)]
@@ -39,23 +53,12 @@ pub struct ServiceRecord {
     pub version: u64,
     /// Whether it is of type `LoadBalancer`, for us or for somebody else.
     pub is_load_balancer: bool,
-    /// What it asks us for; `None` when it is not for us.
-    pub request: Option<ServiceRequest>,
+    /// What it asks us for, or why that cannot be understood; `None` when it is not for us.
+    pub request: Option<Result<Request, RequestError>>,
     /// What it has.
     pub ingress: Ingress,
-    /// What its condition [`ADDRESS_ALLOCATED`] says so far.
-    pub condition: Option<Condition>,
-}
-
-/// What a Service asks for.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct ServiceRequest {
-    /// The only pool that will do.
-    pub pool: Option<String>,
-    /// The families of its cluster addresses, the primary one first; never empty.
-    pub families: Vec<Family>,
-    /// Whether nothing less than one address of each family will do (`RequireDualStack`).
-    pub needs_both_families: bool,
+    /// The conditions that we have written so far.
+    pub conditions: Vec<Condition>,
 }
 
 /// What `status.loadBalancer.ingress` says.
@@ -65,6 +68,8 @@ pub struct Ingress {
     pub addresses: Vec<IpAddr>,
     /// Whether there are entries that are not addresses, which we never write.
     pub has_others: bool,
+    /// Whether an address has an `ipMode` that we never write.
+    pub has_other_modes: bool,
     /// The field managers of the list. It is of one piece: the last one to change it is alone.
     pub managers: Vec<String>,
 }
@@ -81,16 +86,31 @@ impl ServiceRecord {
             service: reference(service),
             version: version.unwrap_or_default(),
             is_load_balancer: is_load_balancer(service),
-            request: ServiceRequest::parse(service, class),
+            request: request(service, class),
             ingress: Ingress::parse(service),
-            condition: condition::of_type(conditions.unwrap_or_default(), ADDRESS_ALLOCATED)
-                .cloned(),
+            conditions: OUR_CONDITIONS
+                .iter()
+                .filter_map(|type_| condition::of_type(conditions.unwrap_or_default(), type_))
+                .cloned()
+                .collect(),
         }
     }
 
     /// `NAMESPACE/NAME`, for people.
     pub fn path(&self) -> String {
         format!("{}/{}", self.service.namespace, self.service.name)
+    }
+
+    /// What its condition of this type says so far.
+    pub fn condition(&self, type_: &str) -> Option<&Condition> {
+        condition::of_type(&self.conditions, type_)
+    }
+
+    /// The addresses that its condition of this type, [`ADDRESS_EXPIRING`] or [`ADDRESS_RELEASING`], is about.
+    pub fn addresses_of(&self, type_: &str) -> Vec<IpAddr> {
+        let message = self.condition(type_).map(|condition| condition.message.as_str());
+        let list = message.and_then(|text| text.split(": ").next()).unwrap_or_default();
+        list.split(", ").filter_map(|address| address.parse().ok()).collect()
     }
 
     /// How events refer to it.
@@ -109,14 +129,14 @@ impl ServiceRecord {
     /// does not is removed. It is refused with 409 when the Service has changed since it was read.
     ///
     /// Without `addresses` the list is left to whoever else wrote it; ours is removed.
-    pub fn status_patch(&self, addresses: &[IpAddr], condition: Option<&Condition>) -> Value {
+    pub fn status_patch(&self, addresses: &[IpAddr], conditions: &[Condition]) -> Value {
         let mut status = json!({});
         if !addresses.is_empty() {
-            let ingress = addresses.iter().map(|ip| json!({ "ip": ip, "ipMode": "VIP" }));
+            let ingress = addresses.iter().map(|ip| json!({ "ip": ip, "ipMode": IP_MODE }));
             status["loadBalancer"] = json!({ "ingress": ingress.collect::<Vec<_>>() });
         }
-        if let Some(condition) = condition {
-            status["conditions"] = json!([condition]);
+        if !conditions.is_empty() {
+            status["conditions"] = json!(conditions);
         }
         json!({
             "apiVersion": Service::api_version(&()),
@@ -142,49 +162,14 @@ pub fn reference(service: &Service) -> ServiceRef {
     }
 }
 
-impl ServiceRequest {
-    fn parse(service: &Service, class: Option<&str>) -> Option<Self> {
-        let spec = service.spec.as_ref()?;
-        if !is_load_balancer(service) || spec.load_balancer_class.as_deref() != class {
-            return None;
-        }
-        Some(Self {
-            pool: pool(service),
-            families: families(spec),
-            needs_both_families: spec.ip_family_policy.as_deref() == Some("RequireDualStack"),
-        })
-    }
-
-    /// The family of the Service's first cluster address.
-    pub fn primary_family(&self) -> Family {
-        self.families.first().copied().unwrap_or(Family::V4)
-    }
+fn request(service: &Service, class: Option<&str>) -> Option<Result<Request, RequestError>> {
+    let spec = service.spec.as_ref()?;
+    let is_ours = is_load_balancer(service) && spec.load_balancer_class.as_deref() == class;
+    is_ours.then(|| request::parse(service, spec))
 }
 
 fn is_load_balancer(service: &Service) -> bool {
     service.spec.as_ref().and_then(|spec| spec.type_.as_deref()) == Some("LoadBalancer")
-}
-
-/// The pool that the first non-blank annotation names.
-fn pool(service: &Service) -> Option<String> {
-    let annotations = service.metadata.annotations.as_ref()?;
-    let mut values = POOL_ANNOTATIONS.into_iter().filter_map(|key| annotations.get(key));
-    values.find(|value| !value.trim().is_empty()).map(|value| value.trim().to_owned())
-}
-
-/// The API server fills the list in; without one, the cluster is taken to be of IPv4.
-fn families(spec: &ServiceSpec) -> Vec<Family> {
-    let names = spec.ip_families.iter().flatten();
-    let families: Vec<Family> = names.filter_map(|name| family(name)).collect();
-    if families.is_empty() { vec![Family::V4] } else { families }
-}
-
-fn family(name: &str) -> Option<Family> {
-    match name {
-        "IPv4" => Some(Family::V4),
-        "IPv6" => Some(Family::V6),
-        _ => None,
-    }
 }
 
 impl Ingress {
@@ -195,6 +180,9 @@ impl Ingress {
         let addresses: Vec<IpAddr> = entries.iter().filter_map(address).collect();
         Self {
             has_others: addresses.len() < entries.len(),
+            has_other_modes: entries
+                .iter()
+                .any(|entry| entry.ip_mode.as_deref().is_some_and(|mode| mode != IP_MODE)),
             addresses,
             managers: managers(service.metadata.managed_fields.as_deref().unwrap_or_default()),
         }
@@ -203,6 +191,11 @@ impl Ingress {
     /// Whether the controller wrote the list, and nobody has changed it since.
     pub fn is_ours(&self) -> bool {
         self.managers.iter().any(|manager| manager == FIELD_MANAGER)
+    }
+
+    /// Whether it says what we would write for these addresses.
+    pub fn says(&self, addresses: &[IpAddr]) -> bool {
+        self.addresses == addresses && !self.has_others && !self.has_other_modes
     }
 
     /// Whether there is nothing in it.
@@ -263,28 +256,21 @@ mod tests {
     }
 
     #[test]
-    fn our_annotation_counts_most_and_blank_counts_as_absent() {
-        let [ours, stable, deprecated] = POOL_ANNOTATIONS;
+    fn the_mode_of_an_address_counts() {
+        let ingress = |entry: Value| {
+            parse(&json!({ "/status": { "loadBalancer": { "ingress": [entry] } } })).ingress
+        };
+        let address = ["10.0.0.1".parse().unwrap()];
         let table = [
-            (json!({}), None),
-            (json!({ ours: "a", stable: "b", deprecated: "c" }), Some("a")),
-            (json!({ stable: "b", deprecated: "c" }), Some("b")),
-            (json!({ deprecated: " c " }), Some("c")),
-            (json!({ ours: " ", stable: "", deprecated: "c" }), Some("c")),
-            (json!({ ours: " " }), None),
+            (json!({ "ip": "10.0.0.1", "ipMode": "VIP" }), true),
+            (json!({ "ip": "10.0.0.1" }), true),
+            (json!({ "ip": "10.0.0.1", "ipMode": "Proxy" }), false),
+            (json!({ "ip": "10.0.0.2", "ipMode": "VIP" }), false),
+            (json!({ "hostname": "a.example" }), false),
         ];
-        for (annotations, pool) in table {
-            let record = parse(&json!({ "/metadata/annotations": annotations }));
-            assert_eq!(record.request.unwrap().pool.as_deref(), pool, "{annotations}");
+        for (entry, same) in table {
+            assert_eq!(ingress(entry.clone()).says(&address), same, "{entry}");
         }
-    }
-
-    #[test]
-    fn the_first_family_is_the_primary_one() {
-        let primary = |changes: Value| parse(&changes).request.unwrap().primary_family();
-        assert_eq!(primary(json!({})), Family::V4);
-        assert_eq!(primary(json!({ "/spec/ipFamilies": ["IPv6", "IPv4"] })), Family::V6);
-        assert_eq!(primary(json!({ "/spec/ipFamilies": null })), Family::V4);
     }
 
     #[test]
@@ -303,13 +289,26 @@ mod tests {
     }
 
     #[test]
+    fn conditions_that_are_about_addresses_begin_with_them() {
+        let condition = json!({
+            "type": ADDRESS_EXPIRING, "status": "True", "reason": "NotAllowed",
+            "lastTransitionTime": "2026-01-01T00:00:00Z",
+            "message": "10.0.0.1, fd00::1: no pool has it",
+        });
+        let record = parse(&json!({ "/status": { "conditions": [condition] } }));
+        let expected: [IpAddr; 2] = ["10.0.0.1".parse().unwrap(), "fd00::1".parse().unwrap()];
+        assert_eq!(record.addresses_of(ADDRESS_EXPIRING), expected);
+        assert_eq!(record.addresses_of(ADDRESS_RELEASING), [] as [IpAddr; 0]);
+    }
+
+    #[test]
     fn the_patch_says_what_it_is_for_and_leaves_out_what_is_not_ours() {
         let record = parse(&json!({}));
-        let patch = record.status_patch(&["10.0.0.1".parse().unwrap()], None);
+        let patch = record.status_patch(&["10.0.0.1".parse().unwrap()], &[]);
         assert_eq!(patch["metadata"]["resourceVersion"], "7");
         let expected =
             json!({ "loadBalancer": { "ingress": [{ "ip": "10.0.0.1", "ipMode": "VIP" }] } });
         assert_eq!(patch["status"], expected);
-        assert_eq!(record.status_patch(&[], None)["status"], json!({}));
+        assert_eq!(record.status_patch(&[], &[])["status"], json!({}));
     }
 }

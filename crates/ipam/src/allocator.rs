@@ -1,4 +1,4 @@
-//! Who holds which address, and which one a newcomer may have.
+//! Which pools there are, who holds which address, and what is reserved.
 
 use alloc::{
     collections::{BTreeMap, BTreeSet},
@@ -7,66 +7,42 @@ use alloc::{
 use core::net::IpAddr;
 
 use crate::{
-    free::FreeSpace,
+    holders::Holders,
     names::{Owner, PoolName},
-    pool::{InvalidPool, Pool},
-    range::{AddressRange, Family},
-    refusal::{Refusal, Unfit, Unfitness},
+    pool::{InvalidPool, Pool, PoolError},
+    range::{AddressRange, Family, to_number},
+    reserved::Reservation,
+    sharing::{Clash, Terms},
+    space::{Spaces, declared},
 };
 
 /// Knows the pools and who holds which address; see the [crate] documentation for how it is driven.
 #[derive(Debug, Clone, Default)]
 pub struct Allocator {
-    /// In the order in which they are tried.
-    pools: Vec<Entry>,
-    holders: BTreeMap<IpAddr, Owner>,
-    /// The same as `holders`, seen from the other side.
-    held: BTreeMap<Owner, BTreeSet<IpAddr>>,
+    /// As they were declared: of two with the same addresses, the earlier one has them.
+    pub(crate) entries: Vec<Entry>,
+    by_name: BTreeMap<PoolName, usize>,
+    /// The order in which they are tried.
+    order: Vec<usize>,
+    /// Every interval of the pools in use, by its first number: its last number, and which pool's it is.
+    in_use: BTreeMap<(Family, u128), (u128, usize)>,
+    pub(crate) holders: Holders,
+    reserved: BTreeMap<IpAddr, BTreeSet<Reservation>>,
+    incomplete: bool,
+}
+
+/// A pool, and what became of it.
+#[derive(Debug, Clone)]
+pub(crate) struct Entry {
+    pub(crate) name: PoolName,
+    pub(crate) contents: Contents,
 }
 
 #[derive(Debug, Clone)]
-struct Entry {
-    name: PoolName,
-    contents: Contents,
-}
-
-#[derive(Debug, Clone)]
-enum Contents {
-    Valid {
-        pool: Pool,
-        /// Kept also while the pool overlaps another one, so that it is right when the other goes.
-        free: FreeSpace,
-        overlap: Option<Overlap>,
-    },
+pub(crate) enum Contents {
+    InUse(Pool, Spaces),
+    Overlapping(Pool, Overlap),
     Invalid(InvalidPool),
-}
-
-/// What somebody wants.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Request {
-    /// The only pool that will do. `None`: any that assigns automatically.
-    pub pool: Option<PoolName>,
-    /// The address's family.
-    pub family: Family,
-}
-
-/// An address that somebody may have.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Choice {
-    /// The address. It stays free until it is claimed.
-    pub address: IpAddr,
-    /// The pool that it is from.
-    pub pool: PoolName,
-}
-
-/// A claim for an address that another owner holds.
-#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
-#[error("{address} is held by {holder}")]
-pub struct AddressTaken {
-    /// The address.
-    pub address: IpAddr,
-    /// Who holds it.
-    pub holder: Owner,
 }
 
 /// Addresses that an earlier pool has too.
@@ -75,7 +51,7 @@ pub struct AddressTaken {
 pub struct Overlap {
     /// The earlier pool, which keeps the addresses.
     pub with: PoolName,
-    /// The first range that both have.
+    /// A range that both have.
     pub range: AddressRange,
 }
 
@@ -93,227 +69,294 @@ pub enum PoolState<'a> {
 /// How full a pool is, in addresses of one family. Saturates at `u128::MAX`.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 pub struct Usage {
-    /// How many the pool has.
+    /// How many the pool declares.
     pub total: u128,
     /// How many of them are held.
     pub used: u128,
+    /// How many of the others are given to nobody: excluded, special, avoided, reserved.
+    pub reserved: u128,
     /// How many it can still give; 0 while it is not usable.
     pub free: u128,
 }
 
 impl Allocator {
     /// Replaces the pools. Where pools have the same addresses, the earlier one keeps them and the later one is not
-    /// used; the order is also that in which they are tried. Nobody loses a held address.
+    /// used. Nobody loses a held address.
     pub fn set_pools(&mut self, pools: impl IntoIterator<Item = Result<Pool, InvalidPool>>) {
-        let mut entries: Vec<Entry> = Vec::new();
+        self.entries.clear();
+        self.by_name.clear();
+        self.in_use.clear();
         for declared in pools {
-            let entry = Entry::new(declared, &entries);
-            entries.push(entry);
+            self.add_pool(declared);
         }
-        for address in self.holders.keys() {
-            for entry in &mut entries {
-                entry.take(*address);
-            }
-        }
-        self.pools = entries;
+        self.order = (0..self.entries.len()).collect();
+        self.order.sort_by(|a, b| self.entries[*a].rank().cmp(&self.entries[*b].rank()));
     }
 
-    /// The address that a newcomer with this request may have: the lowest free one of the first pool that has any.
+    fn add_pool(&mut self, declared: Result<Pool, InvalidPool>) {
+        let number = self.entries.len();
+        let contents = match declared {
+            Err(invalid) => Contents::Invalid(invalid),
+            Ok(pool) if self.by_name.contains_key(&pool.name) => {
+                let name = pool.name;
+                Contents::Invalid(InvalidPool {
+                    pool: name.clone(),
+                    error: PoolError::NameTaken(name),
+                })
+            }
+            Ok(pool) => match self.overlap(&pool) {
+                Some(overlap) => Contents::Overlapping(pool, overlap),
+                None => self.taken_into_use(pool, number),
+            },
+        };
+        let name = contents.name().clone();
+        self.by_name.entry(name.clone()).or_insert(number);
+        self.entries.push(Entry { name, contents });
+    }
+
+    /// How `pool` overlaps one that is in use. A pool that is not in use keeps nobody from anything.
+    fn overlap(&self, pool: &Pool) -> Option<Overlap> {
+        pool.ranges.iter().find_map(|range| {
+            let (_, last) = range.numbers();
+            let (other_first, other_last, number) = self.interval_by(range.family(), last)?;
+            let other = AddressRange::between(range.family(), other_first, other_last);
+            let range = other.intersection(range)?;
+            Some(Overlap { with: self.entries[number].name.clone(), range })
+        })
+    }
+
+    fn taken_into_use(&mut self, pool: Pool, number: usize) -> Contents {
+        for family in Family::ALL {
+            for range in disjoint(&pool, family) {
+                let (first, last) = range.numbers();
+                self.in_use.insert((family, first), (last, number));
+            }
+        }
+        let mut spaces = Spaces::new(&pool);
+        for range in Family::ALL.into_iter().flat_map(|family| disjoint(&pool, family)) {
+            let space = spaces.of_mut(range.family());
+            for address in self.holders.within(&range) {
+                space.set_held(true);
+                space.set_free(address, false);
+            }
+            for (address, _) in self.reserved.range(range.first()..=range.last()) {
+                space.set_free(*address, false);
+            }
+        }
+        Contents::InUse(pool, spaces)
+    }
+
+    /// The last interval in use that starts at or before `number`: its ends and its pool.
+    fn interval_by(&self, family: Family, number: u128) -> Option<(u128, u128, usize)> {
+        let (key, (last, pool)) = self.in_use.range((family, 0)..=(family, number)).next_back()?;
+        Some((key.1, *last, *pool))
+    }
+
+    /// Says whether there are pools that cannot be read at present, not even their names. While there are, a held
+    /// address that no known pool has may be one of theirs, and is not disallowed.
+    pub fn set_incomplete(&mut self, incomplete: bool) {
+        self.incomplete = incomplete;
+    }
+
+    /// Records that `owner` holds `address`, which need not be in any pool, on these terms. To hold it already, even
+    /// on other terms, is no error. Returns whether it is any news.
     ///
     /// # Errors
-    /// When there is none: every pool that was tried, and why it has nothing to give.
-    pub fn choose(&self, request: &Request) -> Result<Choice, Refusal> {
-        match &request.pool {
-            Some(name) => self.choose_from(name, request.family),
-            None => self.choose_anywhere(request.family),
-        }
+    /// When the terms clash with those of another holder. Whoever holds it already goes on to do so on its old terms.
+    pub fn claim(&mut self, owner: &Owner, address: IpAddr, terms: Terms) -> Result<bool, Clash> {
+        self.claim_as(owner, address, terms, false)
     }
 
-    fn choose_from(&self, name: &PoolName, family: Family) -> Result<Choice, Refusal> {
-        let entry = self.entry(name).ok_or_else(|| self.unknown(name))?;
-        entry
-            .choose(family)
-            .map_err(|why| Refusal::NamedPool { family, pool: entry.unfit(why).into() })
-    }
-
-    fn choose_anywhere(&self, family: Family) -> Result<Choice, Refusal> {
-        let mut pools = Vec::new();
-        for entry in &self.pools {
-            match entry.choose_automatically(family) {
-                Ok(choice) => return Ok(choice),
-                Err(why) => pools.push(entry.unfit(why)),
-            }
-        }
-        if pools.is_empty() {
-            return Err(Refusal::NoPools);
-        }
-        Err(Refusal::EveryPool { family, pools })
-    }
-
-    /// Records that `owner` holds `address`, which need not be in any pool. To hold it already is no error.
+    /// As [`Self::claim`], for somebody of whom a record says that they hold the address: terms that are not known are
+    /// no hindrance then.
     ///
     /// # Errors
-    /// When somebody else holds it.
-    pub fn claim(&mut self, owner: &Owner, address: IpAddr) -> Result<(), AddressTaken> {
-        match self.holders.get(&address) {
-            Some(holder) if holder == owner => Ok(()),
-            Some(holder) => Err(AddressTaken { address, holder: holder.clone() }),
-            None => {
-                self.holders.insert(address, owner.clone());
-                self.held.entry(owner.clone()).or_default().insert(address);
-                for entry in &mut self.pools {
-                    entry.take(address);
-                }
-                Ok(())
-            }
-        }
+    /// As [`Self::claim`].
+    pub fn recall(&mut self, owner: &Owner, address: IpAddr, terms: Terms) -> Result<bool, Clash> {
+        self.claim_as(owner, address, terms, true)
     }
 
-    /// Frees `address` if `owner` holds it; false if not.
+    fn claim_as(
+        &mut self,
+        owner: &Owner,
+        address: IpAddr,
+        terms: Terms,
+        recorded: bool,
+    ) -> Result<bool, Clash> {
+        let before = self.holders.is_held(address);
+        let changed = self.holders.claim(owner, address, terms, recorded)?;
+        self.refresh(address, before);
+        Ok(changed)
+    }
+
+    /// Takes `address` from `owner`; false if it did not hold it.
     pub fn release(&mut self, owner: &Owner, address: IpAddr) -> bool {
-        if self.holders.get(&address) != Some(owner) {
-            return false;
-        }
-        self.holders.remove(&address);
-        if let Some(held) = self.held.get_mut(owner) {
-            held.remove(&address);
-            if held.is_empty() {
-                self.held.remove(owner);
-            }
-        }
-        for entry in &mut self.pools {
-            entry.give(address);
-        }
-        true
+        let before = self.holders.is_held(address);
+        let held = self.holders.release(owner, address);
+        self.refresh(address, before);
+        held
     }
 
-    /// Who holds `address`.
-    pub fn holder(&self, address: IpAddr) -> Option<&Owner> {
-        self.holders.get(&address)
+    /// Gives `address` to nobody from now on. Who holds it keeps it.
+    pub fn reserve(&mut self, address: IpAddr, reason: Reservation) {
+        self.reserved.entry(address).or_default().insert(reason);
+        self.refresh(address, self.holders.is_held(address));
+    }
+
+    /// Takes back what [`Self::reserve`] said.
+    pub fn unreserve(&mut self, address: IpAddr, reason: &Reservation) {
+        if let Some(reasons) = self.reserved.get_mut(&address) {
+            reasons.remove(reason);
+            if reasons.is_empty() {
+                self.reserved.remove(&address);
+            }
+        }
+        self.refresh(address, self.holders.is_held(address));
+    }
+
+    /// Why `address` is given to nobody, if it is reserved.
+    pub fn reservation(&self, address: IpAddr) -> Option<&Reservation> {
+        self.reserved.get(&address)?.first()
+    }
+
+    /// Brings the pool of `address` up to date. `before`: whether anybody held it so far.
+    fn refresh(&mut self, address: IpAddr, before: bool) {
+        let held = self.holders.is_held(address);
+        let free = !held && !self.reserved.contains_key(&address);
+        if let Some(number) = self.number_of(address)
+            && let Contents::InUse(_, spaces) = &mut self.entries[number].contents
+        {
+            let space = spaces.of_mut(Family::of(address));
+            space.set_free(address, free);
+            if held != before {
+                space.set_held(held);
+            }
+        }
+    }
+
+    /// Whether `owner` holds `address`.
+    pub fn holds(&self, owner: &Owner, address: IpAddr) -> bool {
+        self.holders.holds(owner, address)
+    }
+
+    /// Everybody who holds `address`.
+    pub fn holders(&self, address: IpAddr) -> impl Iterator<Item = &Owner> {
+        self.holders.of(address)
     }
 
     /// What `owner` holds, in ascending order, IPv4 first.
     pub fn held_by(&self, owner: &Owner) -> impl Iterator<Item = IpAddr> + '_ {
-        self.held.get(owner).into_iter().flatten().copied()
+        self.holders.held_by(owner)
     }
 
-    /// The first pool in use that has `address`.
-    pub fn pool_of(&self, address: IpAddr) -> Option<&PoolName> {
-        self.pools.iter().find(|entry| entry.gives(address)).map(|entry| &entry.name)
+    /// The pool in use that has `address`.
+    pub fn pool_of(&self, address: IpAddr) -> Option<&Pool> {
+        self.entries[self.number_of(address)?].pool_in_use().map(|(pool, _)| pool)
     }
 
-    /// Every pool and whether it can give addresses, in the order in which they are tried.
+    pub(crate) fn entry_of(&self, address: IpAddr) -> Option<&Entry> {
+        self.number_of(address).map(|number| &self.entries[number])
+    }
+
+    fn number_of(&self, address: IpAddr) -> Option<usize> {
+        let number = to_number(address);
+        let (_, last, pool) = self.interval_by(Family::of(address), number)?;
+        (number <= last).then_some(pool)
+    }
+
+    /// Whether a pool that cannot be used at present is, or may be, to blame that none in use has `address`, which
+    /// came from pool `origin`: it is broken, it overlaps another one, or it cannot be read.
+    pub(crate) fn may_come_back(&self, address: IpAddr, origin: Option<&PoolName>) -> bool {
+        let is_origin = |entry: &Entry| origin.is_some_and(|origin| entry.name == *origin);
+        self.incomplete
+            || self.entries.iter().any(|entry| match &entry.contents {
+                Contents::InUse(..) => false,
+                Contents::Overlapping(pool, _) => pool.ranges.iter().any(|it| it.contains(address)),
+                Contents::Invalid(_) => is_origin(entry),
+            })
+    }
+
+    /// Every pool and whether it can give addresses, in the order in which they were declared.
     pub fn pools(&self) -> impl Iterator<Item = (&PoolName, PoolState<'_>)> {
-        self.pools.iter().map(|entry| (&entry.name, entry.state()))
+        self.entries.iter().map(|entry| (&entry.name, entry.state()))
     }
 
     /// How full a pool is; `None` when there is no such pool.
     pub fn usage(&self, pool: &PoolName, family: Family) -> Option<Usage> {
-        self.entry(pool).map(|entry| entry.usage(family))
+        self.entry(pool).map(|entry| self.usage_of(entry, family))
     }
 
-    fn entry(&self, name: &PoolName) -> Option<&Entry> {
-        self.pools.iter().find(|entry| entry.name == *name)
-    }
-
-    fn unknown(&self, name: &PoolName) -> Refusal {
-        let mut existing: Vec<PoolName> =
-            self.pools.iter().map(|entry| entry.name.clone()).collect();
-        existing.sort();
-        Refusal::UnknownPool { name: name.clone(), existing }
-    }
-}
-
-impl Entry {
-    fn new(declared: Result<Pool, InvalidPool>, earlier: &[Entry]) -> Self {
-        match declared {
-            Err(invalid) => {
-                Self { name: invalid.pool.clone(), contents: Contents::Invalid(invalid) }
-            }
-            Ok(pool) => Self {
-                name: pool.name().clone(),
-                contents: Contents::Valid {
-                    free: FreeSpace::new(pool.ranges()),
-                    overlap: earlier.iter().find_map(|entry| entry.overlap_with(&pool)),
-                    pool,
-                },
+    fn usage_of(&self, entry: &Entry, family: Family) -> Usage {
+        match &entry.contents {
+            Contents::Invalid(_) => Usage::default(),
+            Contents::InUse(_, spaces) => spaces.of(family).usage(),
+            Contents::Overlapping(pool, _) => Usage {
+                total: declared(&pool.ranges, family).count(),
+                used: self.used(pool, family),
+                ..Usage::default()
             },
         }
     }
 
-    /// How `pool`, a later one, overlaps this one. A pool that is not in use keeps nobody from anything.
-    fn overlap_with(&self, pool: &Pool) -> Option<Overlap> {
-        match &self.contents {
-            Contents::Valid { pool: own, overlap: None, .. } => {
-                pool.intersection(own).map(|range| Overlap { with: self.name.clone(), range })
-            }
-            _ => None,
-        }
+    fn used(&self, pool: &Pool, family: Family) -> u128 {
+        let ranges = disjoint(pool, family);
+        ranges.map(|range| self.holders.within(&range).count()).sum::<usize>() as u128
     }
 
-    fn choose_automatically(&self, family: Family) -> Result<Choice, Unfitness> {
-        match &self.contents {
-            Contents::Valid { pool, .. } if !pool.auto_assign() => Err(Unfitness::NotAutomatic),
-            _ => self.choose(family),
-        }
+    pub(crate) fn entry(&self, name: &PoolName) -> Option<&Entry> {
+        self.by_name.get(name).map(|number| &self.entries[*number])
     }
 
-    fn choose(&self, family: Family) -> Result<Choice, Unfitness> {
-        let free = match &self.contents {
-            Contents::Invalid(invalid) => return Err(Unfitness::Invalid(invalid.clone())),
-            Contents::Valid { overlap: Some(overlap), .. } => {
-                return Err(Unfitness::Overlapping(overlap.clone()));
-            }
-            Contents::Valid { free, .. } => free,
+    /// Every pool in the order in which they are tried.
+    pub(crate) fn in_order(&self) -> impl Iterator<Item = &Entry> {
+        self.order.iter().map(|number| &self.entries[*number])
+    }
+
+    /// The names of all pools, in alphabetical order.
+    pub(crate) fn names(&self) -> Vec<PoolName> {
+        self.by_name.keys().cloned().collect()
+    }
+}
+
+impl Entry {
+    /// Pools with rules come first, by their priority, where 0 comes last; then all by name.
+    fn rank(&self) -> (bool, u32, &PoolName) {
+        let rules = match &self.contents {
+            Contents::InUse(pool, _) | Contents::Overlapping(pool, _) => pool.rules.as_ref(),
+            Contents::Invalid(_) => None,
         };
-        let pool = self.name.clone();
-        free.first(family).map(|address| Choice { address, pool }).ok_or_else(|| {
-            match free.of(family).total() {
-                0 => Unfitness::NoSuchFamily(family),
-                total => Unfitness::Full { total },
-            }
-        })
+        // One less than 0 is the greatest number.
+        let turn = rules.map_or(0, |rules| rules.priority.wrapping_sub(1));
+        (rules.is_none(), turn, &self.name)
     }
 
-    fn unfit(&self, why: Unfitness) -> Unfit {
-        Unfit { pool: self.name.clone(), why }
-    }
-
-    fn take(&mut self, address: IpAddr) {
-        if let Contents::Valid { free, .. } = &mut self.contents {
-            free.take(address);
-        }
-    }
-
-    fn give(&mut self, address: IpAddr) {
-        if let Contents::Valid { pool, free, .. } = &mut self.contents
-            && pool.contains(address)
-        {
-            free.give(address);
-        }
-    }
-
-    fn gives(&self, address: IpAddr) -> bool {
+    pub(crate) fn pool_in_use(&self) -> Option<(&Pool, &Spaces)> {
         match &self.contents {
-            Contents::Valid { pool, overlap: None, .. } => pool.contains(address),
-            _ => false,
+            Contents::InUse(pool, spaces) => Some((pool, spaces)),
+            _ => None,
         }
     }
 
     fn state(&self) -> PoolState<'_> {
         match &self.contents {
             Contents::Invalid(invalid) => PoolState::Invalid(invalid),
-            Contents::Valid { overlap: Some(overlap), .. } => PoolState::Overlapping(overlap),
-            Contents::Valid { .. } => PoolState::Usable,
+            Contents::Overlapping(_, overlap) => PoolState::Overlapping(overlap),
+            Contents::InUse(..) => PoolState::Usable,
         }
     }
+}
 
-    fn usage(&self, family: Family) -> Usage {
-        let Contents::Valid { free, overlap, .. } = &self.contents else {
-            return Usage::default();
-        };
-        let (total, used) = (free.of(family).total(), free.of(family).taken());
-        let free = if overlap.is_none() { total.saturating_sub(used) } else { 0 };
-        Usage { total, used, free }
+impl Contents {
+    fn name(&self) -> &PoolName {
+        match self {
+            Self::InUse(pool, _) | Self::Overlapping(pool, _) => &pool.name,
+            Self::Invalid(invalid) => &invalid.pool,
+        }
     }
+}
+
+/// The pool's addresses of one family, each once.
+fn disjoint(pool: &Pool, family: Family) -> impl Iterator<Item = AddressRange> + use<> {
+    let ranges: Vec<_> = declared(&pool.ranges, family).iter().collect();
+    ranges.into_iter().map(move |(first, last)| AddressRange::between(family, first, last))
 }

@@ -1,7 +1,7 @@
 //! The words by which pools and holders are known.
 
 use alloc::{string::String, sync::Arc};
-use core::fmt;
+use core::{cmp::Ordering, fmt};
 
 /// Makes a type for one kind of name, cheap to clone, so that one kind is never taken for another.
 macro_rules! name {
@@ -49,6 +49,70 @@ name! {
 }
 
 name! {
-    /// Who holds an address: opaque here, a Service's `metadata.uid` to the controller.
-    Owner
+    /// A sharing key: Services with the same one may share an address.
+    SharingKey
+}
+
+/// Who holds an address: a Service, by its `metadata.uid`. It carries a name that people know it by, which does not
+/// count in comparisons.
+#[derive(Clone)]
+pub struct Owner {
+    id: Arc<str>,
+    name: Arc<str>,
+}
+
+impl Owner {
+    /// The owner with this identity, which messages call `name`.
+    pub fn named(id: &str, name: &str) -> Self {
+        Self { id: id.into(), name: name.into() }
+    }
+
+    /// The identity.
+    pub fn as_str(&self) -> &str {
+        &self.id
+    }
+}
+
+impl From<&str> for Owner {
+    fn from(id: &str) -> Self {
+        Self::named(id, id)
+    }
+}
+
+impl From<String> for Owner {
+    fn from(id: String) -> Self {
+        Self::from(id.as_str())
+    }
+}
+
+impl PartialEq for Owner {
+    fn eq(&self, other: &Self) -> bool {
+        self.id == other.id
+    }
+}
+
+impl Eq for Owner {}
+
+impl PartialOrd for Owner {
+    fn partial_cmp(&self, other: &Self) -> Option<Ordering> {
+        Some(self.cmp(other))
+    }
+}
+
+impl Ord for Owner {
+    fn cmp(&self, other: &Self) -> Ordering {
+        self.id.cmp(&other.id)
+    }
+}
+
+impl fmt::Display for Owner {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(&self.name)
+    }
+}
+
+impl fmt::Debug for Owner {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        fmt::Debug::fmt(&self.id, f)
+    }
 }

@@ -1,90 +1,184 @@
 //! Pools as their author declared them.
 
-use alloc::vec::Vec;
+use alloc::{collections::BTreeSet, string::String, vec::Vec};
+use core::time::Duration;
 
 use crate::{
     names::PoolName,
     range::{AddressRange, RangeError},
+    request::Requester,
+    selector::{Labels, Selector, SelectorError},
 };
 
-/// A named set of addresses.
+/// A named set of addresses, and who may have them.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Pool {
-    name: PoolName,
-    ranges: Vec<AddressRange>,
-    auto_assign: bool,
+    /// Its name, unique among pools of whatever origin.
+    pub name: PoolName,
+    /// Its addresses, as declared; they may overlap each other.
+    pub ranges: Vec<AddressRange>,
+    /// Addresses among them that are never given out.
+    pub excluded: Vec<AddressRange>,
+    /// Whether Services that name no pool get addresses from it.
+    pub auto_assign: bool,
+    /// Whether IPv4 addresses that end in .0 or .255 are never given out.
+    pub avoid_buggy_ips: bool,
+    /// Who may have its addresses; `None`: everybody. A pool with rules is tried before pools without.
+    pub rules: Option<AllocationRules>,
+    /// For how long an address that was given back is given to nobody. Zero: not at all.
+    pub cool_down: Duration,
 }
 
-/// A pool that cannot be used because one of its addresses is not one. It keeps its name, so that whoever asks for it
-/// learns why it gives nothing.
+/// Who may have addresses of a pool, and how eagerly it is used.
+///
+/// A Service fits when its namespace is one of `namespaces` or is selected by one of `namespace_selectors`, and one of
+/// `service_selectors` selects it. Where a list is not given at all, nothing is asked in that respect. Selectors that
+/// select nothing mean that nobody fits.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct AllocationRules {
+    /// The lower, the earlier it is tried; 0 comes last.
+    pub priority: u32,
+    /// Namespaces, by name.
+    pub namespaces: BTreeSet<String>,
+    /// Namespaces, by their labels.
+    pub namespace_selectors: Vec<Selector>,
+    /// Services, by their labels.
+    pub service_selectors: Vec<Selector>,
+}
+
+/// A pool that cannot be used. It keeps its name, so that whoever asks for it learns why it gives nothing.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
-#[error("address {} of {}: {error}", position + 1, of)]
+#[error("{error}")]
 pub struct InvalidPool {
     /// The pool.
     pub pool: PoolName,
-    /// Which item is wrong, from 0.
-    pub position: usize,
-    /// How many items there are.
-    pub of: usize,
     /// What is wrong with it.
-    pub error: RangeError,
+    pub error: PoolError,
+}
+
+/// What is wrong with a pool's declaration.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+pub enum PoolError {
+    /// A pool without any address.
+    #[error("it has no addresses: add some")]
+    NoAddresses,
+    /// One of its addresses, given or excluded, is not one.
+    #[error("{list} {} of {of}: {error}", position + 1)]
+    Address {
+        /// What the list's items are: `address`, `excluded address`.
+        list: &'static str,
+        /// Which item is wrong, from 0.
+        position: usize,
+        /// How many items there are.
+        of: usize,
+        /// What is wrong with it.
+        error: RangeError,
+    },
+    /// One of its selectors is not one.
+    #[error("{field}: {error}")]
+    Selector {
+        /// Where it stands.
+        field: String,
+        /// What is wrong with it.
+        error: SelectorError,
+    },
+    /// Another pool has the name already.
+    #[error("another pool has the name \"{0}\": rename one of the two")]
+    NameTaken(PoolName),
+    /// Something that only its format can have, in words that say what to do.
+    #[error("{0}")]
+    Format(String),
+}
+
+/// How a Service does not fit [`AllocationRules`].
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+pub enum Outsider {
+    /// Its namespace is not among those that may.
+    #[error(
+        "it is not for namespace \"{0}\": add the namespace, or a label that selects it, or ask for another pool"
+    )]
+    Namespace(String),
+    /// Its labels are not selected.
+    #[error(
+        "its service selectors do not select this Service: give the Service such labels, or ask for another pool"
+    )]
+    Labels,
 }
 
 impl Pool {
-    /// A pool of `ranges`, which may overlap each other. Services that name no pool get addresses from it only when
-    /// `auto_assign` is set.
-    pub fn new(name: PoolName, ranges: Vec<AddressRange>, auto_assign: bool) -> Self {
-        Self { name, ranges, auto_assign }
+    /// A pool of `ranges` with every other property at its default: it assigns automatically, to everybody.
+    pub fn new(name: PoolName, ranges: Vec<AddressRange>) -> Self {
+        Self {
+            name,
+            ranges,
+            excluded: Vec::new(),
+            auto_assign: true,
+            avoid_buggy_ips: false,
+            rules: None,
+            cool_down: Duration::ZERO,
+        }
     }
 
     /// A pool of addresses as people write them; see [`AddressRange`].
     ///
     /// # Errors
-    /// The first item that is not an address range. A pool of which only a part is understood is not used at all:
-    /// its author should see it at once, not when the other part is full.
-    pub fn parse(
-        name: PoolName,
-        addresses: &[impl AsRef<str>],
-        auto_assign: bool,
-    ) -> Result<Self, InvalidPool> {
-        let mut ranges = Vec::with_capacity(addresses.len());
-        for (position, text) in addresses.iter().enumerate() {
-            match text.as_ref().parse() {
-                Ok(range) => ranges.push(range),
-                Err(error) => {
-                    return Err(InvalidPool { pool: name, position, of: addresses.len(), error });
-                }
+    /// When there are none, or the first item that is not an address range. A pool of which only a part is understood
+    /// is not used at all: its author should see it at once, not when the other part is full.
+    pub fn parse(name: PoolName, addresses: &[impl AsRef<str>]) -> Result<Self, InvalidPool> {
+        match parse_ranges("address", addresses) {
+            Ok(ranges) if ranges.is_empty() => {
+                Err(InvalidPool { pool: name, error: PoolError::NoAddresses })
             }
+            Ok(ranges) => Ok(Self::new(name, ranges)),
+            Err(error) => Err(InvalidPool { pool: name, error }),
         }
-        Ok(Self::new(name, ranges, auto_assign))
     }
 
-    /// Its name.
-    pub fn name(&self) -> &PoolName {
-        &self.name
+    /// Whether its rules let `requester` have its addresses.
+    ///
+    /// # Errors
+    /// Which rule does not.
+    pub fn admits(&self, requester: &Requester) -> Result<(), Outsider> {
+        self.rules.as_ref().map_or(Ok(()), |rules| rules.admit(requester))
     }
+}
 
-    /// Its addresses, as declared.
-    pub fn ranges(&self) -> &[AddressRange] {
-        &self.ranges
-    }
+/// Addresses as people write them. `list` says what the items are, for the error: `address`, `excluded address`.
+///
+/// # Errors
+/// The first item that is not an address range.
+pub fn parse_ranges(
+    list: &'static str,
+    items: &[impl AsRef<str>],
+) -> Result<Vec<AddressRange>, PoolError> {
+    let item = |(position, text): (usize, &str)| {
+        let wrong = |error| PoolError::Address { list, position, of: items.len(), error };
+        text.parse().map_err(wrong)
+    };
+    items.iter().map(AsRef::as_ref).enumerate().map(item).collect()
+}
 
-    /// Whether Services that name no pool get addresses from it.
-    pub fn auto_assign(&self) -> bool {
-        self.auto_assign
+impl AllocationRules {
+    fn admit(&self, requester: &Requester) -> Result<(), Outsider> {
+        let everywhere = self.namespaces.is_empty() && self.namespace_selectors.is_empty();
+        let named = self.namespaces.contains(&requester.namespace);
+        if !everywhere
+            && !named
+            && !any_matches(&self.namespace_selectors, &requester.namespace_labels)
+        {
+            return Err(Outsider::Namespace(requester.namespace.clone()));
+        }
+        if !self.service_selectors.is_empty()
+            && !any_matches(&self.service_selectors, &requester.labels)
+        {
+            return Err(Outsider::Labels);
+        }
+        Ok(())
     }
+}
 
-    /// The first range that it shares with `other`.
-    pub(crate) fn intersection(&self, other: &Self) -> Option<AddressRange> {
-        let with_other = |range: &AddressRange| {
-            other.ranges.iter().find_map(|theirs| range.intersection(theirs))
-        };
-        self.ranges.iter().find_map(with_other)
-    }
-
-    pub(crate) fn contains(&self, address: core::net::IpAddr) -> bool {
-        self.ranges.iter().any(|range| range.contains(address))
-    }
+fn any_matches(selectors: &[Selector], labels: &Labels) -> bool {
+    selectors.iter().any(|selector| selector.matches(labels))
 }
 
 #[cfg(test)]
@@ -95,10 +189,55 @@ mod tests {
     #[test]
     fn the_wrong_item_is_named() {
         let items = ["10.0.0.1", "10.0.0.9-10.0.0.5"];
-        let error = Pool::parse("home".into(), &items, true).unwrap_err();
+        let error = Pool::parse("home".into(), &items).unwrap_err();
         assert_eq!(
             error.to_string(),
             "address 2 of 2: 10.0.0.9-10.0.0.5 starts after its end: did you mean 10.0.0.5-10.0.0.9?"
         );
+        let none: [&str; 0] = [];
+        let error = Pool::parse("home".into(), &none).unwrap_err();
+        assert_eq!(error.to_string(), "it has no addresses: add some");
+    }
+
+    fn requester() -> Requester {
+        Requester {
+            namespace: "shop".into(),
+            namespace_labels: Labels::from([("tier".into(), "front".into())]),
+            labels: Labels::from([("app".into(), "web".into())]),
+        }
+    }
+
+    fn label(key: &str, value: &str) -> Vec<Selector> {
+        Vec::from([Selector::default().with_label(key, value).unwrap()])
+    }
+
+    fn names(names: &[&str]) -> BTreeSet<String> {
+        names.iter().map(ToString::to_string).collect()
+    }
+
+    #[test]
+    fn rules_admit_who_fits_every_kind_that_is_given() {
+        let (here, elsewhere) = (names(&["shop"]), names(&["bank"]));
+        let rules = |namespaces: &BTreeSet<String>, by_label, services| AllocationRules {
+            priority: 0,
+            namespaces: namespaces.clone(),
+            namespace_selectors: by_label,
+            service_selectors: services,
+        };
+        let none = || Vec::<Selector>::new();
+        let outside = Err(Outsider::Namespace("shop".into()));
+        let table = [
+            (rules(&names(&[]), none(), none()), Ok(())),
+            (rules(&here, none(), none()), Ok(())),
+            (rules(&elsewhere, none(), none()), outside.clone()),
+            (rules(&elsewhere, label("tier", "front"), none()), Ok(())),
+            (rules(&names(&[]), label("tier", "back"), none()), outside.clone()),
+            (rules(&here, none(), label("app", "web")), Ok(())),
+            (rules(&here, none(), label("app", "db")), Err(Outsider::Labels)),
+            (rules(&elsewhere, none(), label("app", "web")), outside),
+        ];
+        for (rules, expected) in table {
+            assert_eq!(rules.admit(&requester()), expected, "{rules:?}");
+        }
     }
 }

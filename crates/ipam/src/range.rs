@@ -31,6 +31,15 @@ impl Family {
         }
     }
 
+    /// The other one.
+    #[must_use]
+    pub const fn other(self) -> Self {
+        match self {
+            Self::V4 => Self::V6,
+            Self::V6 => Self::V4,
+        }
+    }
+
     /// The length of an address, in bits.
     pub const fn bits(self) -> u8 {
         match self {

@@ -1,35 +1,42 @@
 //! Why a request gets no address, in words that say what to do.
 
 use alloc::{boxed::Box, vec::Vec};
-use core::fmt;
+use core::{fmt, net::IpAddr};
 
-use crate::{allocator::Overlap, names::PoolName, pool::InvalidPool, range::Family};
+use crate::{
+    allocator::{Overlap, Usage},
+    names::PoolName,
+    pool::{InvalidPool, Outsider},
+    range::Family,
+    reserved::{Reservation, Special},
+    sharing::Clash,
+};
 
-/// Why [`crate::Allocator::choose`] has no address to give.
+/// Why [`crate::Allocator::plan`] has no address to give.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Refusal {
     /// There is no pool at all.
     NoPools,
-    /// The request names a pool that does not exist.
-    UnknownPool {
-        /// The name that was asked for.
-        name: PoolName,
-        /// The names that could have been meant, in alphabetical order.
-        existing: Vec<PoolName>,
-    },
-    /// The named pool exists but has nothing to give.
-    NamedPool {
+    /// No pool that was tried has an address of this family to give.
+    Pools {
         /// The family that was asked for.
         family: Family,
-        /// The pool and its reason.
-        pool: Box<Unfit>,
-    },
-    /// The request names no pool, and none has anything to give.
-    EveryPool {
-        /// The family that was asked for.
-        family: Family,
+        /// Whether the request names the pools.
+        named: bool,
         /// Every pool with its reason, in the order in which they were tried.
         pools: Vec<Unfit>,
+    },
+    /// A requested address cannot be given.
+    Address {
+        /// The address.
+        address: IpAddr,
+        /// Why not.
+        why: UnfitAddress,
+    },
+    /// One address is requested where one of each family is needed.
+    OneAddressForTwo {
+        /// The family of which none is requested.
+        missing: Family,
     },
 }
 
@@ -39,24 +46,30 @@ pub struct Unfit {
     /// The pool.
     pub pool: PoolName,
     /// Why it has nothing to give.
-    pub why: Unfitness,
+    pub why: Box<Unfitness>,
 }
 
 /// Why one pool has nothing to give.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub enum Unfitness {
-    /// Every address of the family is taken.
-    #[error("all its addresses ({total}) are in use: add addresses to it")]
-    Full {
-        /// How many there are.
-        total: u128,
+    /// There is no pool of that name.
+    #[error("it does not exist: create it, or name one of these: {}", List(.existing))]
+    Unknown {
+        /// The names that could have been meant, in alphabetical order.
+        existing: Vec<PoolName>,
     },
+    /// Every address of the family is taken.
+    #[error("{}", Full(.0))]
+    Full(Usage),
     /// It has no address of the family at all.
     #[error("it has no {0} addresses: add some to it")]
     NoSuchFamily(Family),
     /// It gives addresses only to those who ask for it.
     #[error("it is only for those who ask for it by name: do so, or let it assign automatically")]
     NotAutomatic,
+    /// It is not for this Service.
+    #[error("{0}")]
+    Outsider(Outsider),
     /// It cannot be used at all.
     #[error("it is not used, since it is invalid: {0}")]
     Invalid(InvalidPool),
@@ -65,26 +78,88 @@ pub enum Unfitness {
     Overlapping(Overlap),
 }
 
+/// Why a requested address cannot be given.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+pub enum UnfitAddress {
+    /// The Service has no cluster address of this family.
+    #[error("the Service is not {0}: request another address, or change its ipFamilies")]
+    Family(Family),
+    /// No Service can be reached there.
+    #[error("it is {0}, at which no Service can be reached: request another one")]
+    Special(Special),
+    /// No pool in use has it.
+    #[error("no pool in use has it: request another one, or add it to a pool")]
+    NoPool,
+    /// A pool has it, but not one of those that the request names.
+    #[error(
+        "it is in pool \"{0}\", which the Service does not ask for: name that pool, or request another address"
+    )]
+    OtherPool(PoolName),
+    /// Its pool is not for this Service.
+    #[error("pool \"{pool}\": {why}")]
+    Outsider {
+        /// The pool.
+        pool: PoolName,
+        /// How the Service does not fit.
+        why: Outsider,
+    },
+    /// Its pool leaves it out.
+    #[error(
+        "pool \"{0}\" leaves it out (excluded, or avoided for its last byte): request another one"
+    )]
+    LeftOut(PoolName),
+    /// It is reserved.
+    #[error("{0}: request another one")]
+    Reserved(Reservation),
+    /// Somebody else holds it.
+    #[error("{0}; or request another one")]
+    Held(Clash),
+}
+
 impl Refusal {
     /// One word for the reason, for metrics and machines; the set of words is closed.
     pub fn reason(&self) -> &'static str {
         match self {
             Self::NoPools => "NoPools",
-            Self::UnknownPool { .. } => "UnknownPool",
-            Self::NamedPool { pool, .. } => pool.why.reason(),
-            Self::EveryPool { .. } => "EveryPoolUnfit",
+            Self::Pools { named: true, pools, .. } if pools.len() == 1 => pools[0].why.reason(),
+            Self::Pools { .. } => "EveryPoolUnfit",
+            Self::Address { why, .. } => why.reason(),
+            Self::OneAddressForTwo { .. } => "OneAddressForTwo",
         }
+    }
+}
+
+impl Unfit {
+    pub(crate) fn new(pool: &PoolName, why: Unfitness) -> Self {
+        Self { pool: pool.clone(), why: Box::new(why) }
     }
 }
 
 impl Unfitness {
     fn reason(&self) -> &'static str {
         match self {
-            Self::Full { .. } => "PoolFull",
+            Self::Unknown { .. } => "UnknownPool",
+            Self::Full(_) => "PoolFull",
             Self::NoSuchFamily(_) => "NoSuchFamily",
             Self::NotAutomatic => "NotAutomatic",
+            Self::Outsider(_) => "NotAllowed",
             Self::Invalid(_) => "PoolInvalid",
             Self::Overlapping(_) => "PoolOverlapping",
+        }
+    }
+}
+
+impl UnfitAddress {
+    fn reason(&self) -> &'static str {
+        match self {
+            Self::Family(_) => "AddressOfOtherFamily",
+            Self::Special(_) => "AddressSpecial",
+            Self::NoPool => "AddressInNoPool",
+            Self::OtherPool(_) => "AddressInOtherPool",
+            Self::Outsider { .. } => "NotAllowed",
+            Self::LeftOut(_) => "AddressLeftOut",
+            Self::Reserved(_) => "AddressReserved",
+            Self::Held(_) => "AddressHeld",
         }
     }
 }
@@ -95,18 +170,20 @@ impl fmt::Display for Refusal {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             Self::NoPools => f.write_str("there are no pools: create one"),
-            Self::UnknownPool { name, existing } if existing.is_empty() => {
-                write!(f, "no pool named \"{name}\", and no other pools: create it")
+            Self::Pools { family, named: true, pools } => {
+                write!(f, "no {family} address to give: ")?;
+                join(f, pools, "; ")
             }
-            Self::UnknownPool { name, existing } => {
-                write!(f, "no pool named \"{name}\"; existing pools: ")?;
-                join(f, existing, ", ")
-            }
-            Self::NamedPool { family, pool } => write!(f, "no {family} address to give: {pool}"),
-            Self::EveryPool { family, pools } => {
+            Self::Pools { family, named: false, pools } => {
                 write!(f, "no pool has an {family} address to give: ")?;
                 join(f, pools, "; ")
             }
+            Self::Address { address, why } => write!(f, "{address} cannot be given: {why}"),
+            Self::OneAddressForTwo { missing } => write!(
+                f,
+                "the Service needs an IPv4 and an IPv6 address and requests one only: request an {missing} address \
+                 too, or set ipFamilyPolicy to PreferDualStack or SingleStack"
+            ),
         }
     }
 }
@@ -114,6 +191,35 @@ impl fmt::Display for Refusal {
 impl fmt::Display for Unfit {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         write!(f, "pool \"{}\": {}", self.pool, self.why)
+    }
+}
+
+/// Writes why a pool is full.
+struct Full<'a>(&'a Usage);
+
+impl fmt::Display for Full<'_> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let Usage { total, used, reserved, .. } = self.0;
+        match reserved {
+            0 => write!(f, "all its addresses ({total}) are in use: add addresses to it"),
+            _ => write!(
+                f,
+                "of its addresses ({total}), {used} are in use and {reserved} are reserved or left out: add addresses \
+                 to it"
+            ),
+        }
+    }
+}
+
+/// Writes names, or that there are none.
+struct List<'a>(&'a [PoolName]);
+
+impl fmt::Display for List<'_> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        if self.0.is_empty() {
+            return f.write_str("(there are none)");
+        }
+        join(f, self.0, ", ")
     }
 }
 

@@ -1,133 +1,199 @@
-//! What the allocator gives and refuses, by example.
+//! What the allocator gives and refuses, by example: who gets which address, and what every refusal says.
 
 #![allow(clippy::unwrap_used, reason = "a test may fail here")]
 
-use std::net::IpAddr;
+mod common;
 
-use arpeggio_ipam::{Allocator, Family, InvalidPool, Owner, Pool, PoolState, Request, Usage};
-
-fn pool(name: &str, addresses: &[&str]) -> Result<Pool, InvalidPool> {
-    Pool::parse(name.into(), addresses, !name.starts_with("manual"))
-}
-
-fn with_pools(pools: &[(&str, &[&str])]) -> Allocator {
-    let mut allocator = Allocator::default();
-    allocator.set_pools(pools.iter().map(|(name, addresses)| pool(name, addresses)));
-    allocator
-}
-
-fn any(family: Family) -> Request {
-    Request { pool: None, family }
-}
-
-fn from(pool: &str) -> Request {
-    Request { pool: Some(pool.into()), family: Family::V4 }
-}
-
-fn ip(text: &str) -> IpAddr {
-    text.parse().unwrap()
-}
-
-fn refusal(allocator: &Allocator, request: &Request) -> String {
-    allocator.choose(request).unwrap_err().to_string()
-}
+use arpeggio_ipam::{
+    AllocationRules, Families, Family, Labels, Pool, PoolChoice, PoolState, Requester, Reservation,
+    Selector, Usage,
+};
+use common::{Lab, V4, ip, pool};
 
 #[test]
-fn pools_are_tried_in_order_and_addresses_from_the_lowest() {
-    let mut allocator = with_pools(&[("a", &["10.0.0.2", "10.0.0.1"]), ("b", &["10.1.0.0/30"])]);
+fn pools_are_tried_by_name_and_addresses_from_the_lowest() {
+    let mut lab = Lab::with([pool("b", &["10.1.0.0/30"]), pool("a", &["10.0.0.2", "10.0.0.1"])]);
     for expected in ["10.0.0.1", "10.0.0.2", "10.1.0.0"] {
-        let choice = allocator.choose(&any(Family::V4)).unwrap();
-        assert_eq!(choice.address, ip(expected));
-        allocator.claim(&Owner::from(expected), choice.address).unwrap();
+        assert_eq!(lab.give(expected, &V4), [expected]);
     }
-    assert_eq!(allocator.choose(&from("b")).unwrap().address, ip("10.1.0.1"));
+    assert_eq!(lab.give("named", &V4.from(&["b"])), ["10.1.0.1"]);
 }
 
 #[test]
-fn a_pool_that_does_not_assign_automatically_is_there_for_those_who_name_it() {
-    let allocator = with_pools(&[("manual", &["10.0.0.1"])]);
-    assert_eq!(allocator.choose(&from("manual")).unwrap().address, ip("10.0.0.1"));
-    assert_eq!(
-        refusal(&allocator, &any(Family::V4)),
-        "no pool has an IPv4 address to give: pool \"manual\": it is only for those who ask for it by name: do so, \
-         or let it assign automatically"
-    );
-}
-
-#[test]
-fn every_refusal_says_what_to_do() {
-    assert_eq!(refusal(&Allocator::default(), &any(Family::V4)), "there are no pools: create one");
-    assert_eq!(
-        refusal(&Allocator::default(), &from("home")),
-        "no pool named \"home\", and no other pools: create it"
-    );
-    let mut allocator = with_pools(&[
-        ("internal", &["10.0.0.1"]),
-        ("external", &["10.0.0.0/31"]),
-        ("broken", &["10.0.0.1/24"]),
+fn pools_with_rules_come_first_by_priority_and_zero_last() {
+    let with_priority = |name: &str, address: &str, priority| Pool {
+        rules: Some(AllocationRules { priority, ..AllocationRules::default() }),
+        ..pool(name, &[address])
+    };
+    let mut lab = Lab::with([
+        pool("a-free-for-all", &["10.0.0.9"]),
+        with_priority("b-zero", "10.0.0.3", 0),
+        with_priority("c-late", "10.0.0.2", 20),
+        with_priority("d-soon", "10.0.0.1", 3),
     ]);
-    allocator.claim(&"uid".into(), ip("10.0.0.1")).unwrap();
+    for expected in ["10.0.0.1", "10.0.0.2", "10.0.0.3", "10.0.0.9"] {
+        assert_eq!(lab.give(expected, &V4), [expected]);
+    }
+}
+
+#[test]
+fn a_list_of_pools_is_tried_in_its_order() {
+    let mut lab = Lab::with([pool("a", &["10.0.0.1"]), pool("b", &["10.0.0.2"])]);
+    let request = V4.from(&["missing", "b", "a"]);
+    assert_eq!(lab.give("first", &request), ["10.0.0.2"]);
+    assert_eq!(lab.give("second", &request), ["10.0.0.1"]);
     assert_eq!(
-        refusal(&allocator, &from("extern")),
-        "no pool named \"extern\"; existing pools: broken, external, internal"
+        lab.refusal("third", &request),
+        "no IPv4 address to give: pool \"missing\": it does not exist: create it, or name one of these: a, b; \
+         pool \"b\": all its addresses (1) are in use: add addresses to it; \
+         pool \"a\": all its addresses (1) are in use: add addresses to it"
     );
+}
+
+#[test]
+fn a_pool_that_does_not_assign_automatically_is_there_for_those_who_ask() {
+    let manual = Pool { auto_assign: false, ..pool("manual", &["10.0.0.0/29"]) };
+    let mut lab = Lab::with([manual]);
+    assert_eq!(lab.give("named", &V4.from(&["manual"])), ["10.0.0.0"]);
+    assert_eq!(lab.give("requested", &V4.at(&["10.0.0.3"])), ["10.0.0.3"]);
     assert_eq!(
-        refusal(&allocator, &from("internal")),
-        "no IPv4 address to give: pool \"internal\": all its addresses (1) are in use: add addresses to it"
+        lab.refusal("any", &V4),
+        "no pool has an IPv4 address to give: pool \"manual\": it is only for those who ask for it by name: do so, or \
+         let it assign automatically"
     );
+}
+
+#[test]
+fn every_refusal_of_a_pool_says_what_to_do() {
+    let mut lab = Lab::with([]);
+    assert_eq!(lab.refusal("s", &V4), "there are no pools: create one");
     assert_eq!(
-        refusal(&allocator, &any(Family::V6)),
-        "no pool has an IPv6 address to give: pool \"internal\": it has no IPv6 addresses: add some to it; \
-         pool \"external\": it is not used: the older pool \"internal\" has 10.0.0.1 too: remove that from one of the \
-         two; pool \"broken\": it is not used, since it is invalid: address 1 of 1: 10.0.0.1/24 has host bits set: \
-         did you mean 10.0.0.1/32 or 10.0.0.0/24?"
+        lab.refusal("s", &V4.from(&["home"])),
+        "no IPv4 address to give: pool \"home\": it does not exist: create it, or name one of these: (there are none)"
     );
+    lab.allocator.set_pools([
+        Ok(pool("internal", &["10.0.0.1"])),
+        Ok(pool("external", &["10.0.0.0/31"])),
+        Pool::parse("broken".into(), &["10.0.0.1/24"]),
+        Ok(pool("internal", &["10.9.0.0/31"])),
+    ]);
+    lab.give("holder", &V4);
+    assert_eq!(
+        lab.refusal("s", &Families::One(Family::V6).into()),
+        "no pool has an IPv6 address to give: pool \"broken\": it is not used, since it is invalid: address 1 of 1: \
+         10.0.0.1/24 has host bits set: did you mean 10.0.0.1/32 or 10.0.0.0/24?; pool \"external\": it is not used: \
+         the older pool \"internal\" has 10.0.0.1 too: remove that from one of the two; pool \"internal\": it has no \
+         IPv6 addresses: add some to it; pool \"internal\": it is not used, since it is invalid: another pool has the \
+         name \"internal\": rename one of the two"
+    );
+}
+
+#[test]
+fn every_refusal_of_a_requested_address_says_what_to_do() {
+    let spare = Pool {
+        excluded: vec!["10.0.0.7".parse().unwrap()],
+        avoid_buggy_ips: true,
+        ..pool("spare", &["10.0.0.0/28", "127.0.0.1"])
+    };
+    let mut lab = Lab::with([spare, pool("other", &["10.1.0.1"])]);
+    lab.give("holder", &V4.at(&["10.0.0.1"]));
+    lab.allocator.reserve(ip("10.0.0.2"), Reservation::Node("node-1".into()));
+    let table = [
+        (
+            V4.at(&["10.0.0.1"]),
+            "it is in use by holder, which does not share it: give both the same sharing key; or request another one",
+        ),
+        (V4.at(&["10.0.0.2"]), "it is an address of node node-1: request another one"),
+        (
+            V4.at(&["10.0.0.7"]),
+            "pool \"spare\" leaves it out (excluded, or avoided for its last byte): request another one",
+        ),
+        (
+            V4.at(&["10.0.0.0"]),
+            "pool \"spare\" leaves it out (excluded, or avoided for its last byte): request another one",
+        ),
+        (
+            V4.at(&["127.0.0.1"]),
+            "it is a loopback address, at which no Service can be reached: request another one",
+        ),
+        (V4.at(&["10.2.0.1"]), "no pool in use has it: request another one, or add it to a pool"),
+        (
+            V4.at(&["fd00::1"]),
+            "the Service is not IPv6: request another address, or change its ipFamilies",
+        ),
+        (
+            V4.at(&["10.1.0.1"]).from(&["spare"]),
+            "it is in pool \"other\", which the Service does not ask for: name that pool, or request another address",
+        ),
+    ];
+    for (request, why) in table {
+        let expected = format!("{} cannot be given: {why}", request.addresses[0]);
+        assert_eq!(lab.refusal("s", &request), expected);
+    }
+}
+
+#[test]
+fn selectors_that_select_nothing_mean_nobody() {
+    let rules = AllocationRules {
+        namespace_selectors: vec![Selector::default().with_label("tenant", "a").unwrap()],
+        ..AllocationRules::default()
+    };
+    let tenants = Pool { rules: Some(rules), ..pool("tenants", &["10.0.0.1"]) };
+    let mut lab = Lab::with([tenants]);
+    let refused = "pool \"tenants\": it is not for namespace \"shop\": add the namespace, or a label that selects it, \
+                   or ask for another pool";
+    let mut request = V4.request();
+    request.requester = Requester { namespace: "shop".into(), ..Requester::default() };
+    for pools in [PoolChoice::Any, PoolChoice::Named(vec!["tenants".into()])] {
+        request.pools = pools;
+        assert!(lab.refusal("s", &request.clone().into()).ends_with(refused));
+    }
+    request.addresses = vec![ip("10.0.0.1")];
+    assert!(lab.refusal("s", &request.clone().into()).ends_with(refused));
+    request.requester.namespace_labels = Labels::from([("tenant".into(), "a".into())]);
+    assert_eq!(lab.give("s", &request.into()), ["10.0.0.1"]);
+}
+
+#[test]
+fn reserved_addresses_are_passed_over_and_counted() {
+    let mut lab = Lab::with([pool("home", &["10.0.0.0/30"])]);
+    let reason = Reservation::Gateway("node-1".into());
+    lab.allocator.reserve(ip("10.0.0.0"), reason.clone());
+    assert_eq!(lab.give("a", &V4), ["10.0.0.1"]);
+    let usage = |lab: &Lab| lab.allocator.usage(&"home".into(), Family::V4).unwrap();
+    assert_eq!(usage(&lab), Usage { total: 4, used: 1, reserved: 1, free: 2 });
+    lab.allocator.unreserve(ip("10.0.0.0"), &reason);
+    assert_eq!(lab.give("b", &V4), ["10.0.0.0"]);
 }
 
 #[test]
 fn an_overlapping_pool_waits_for_the_other_to_go_and_harms_nobody_meanwhile() {
-    let pools: [(&str, &[&str]); 3] =
-        [("old", &["10.0.0.0/30"]), ("new", &["10.0.0.2-10.0.0.9"]), ("newer", &["10.0.0.9"])];
-    let mut allocator = with_pools(&pools);
-    let states: Vec<_> = allocator.pools().map(|(_, state)| state).collect();
+    let new = || pool("new", &["10.0.0.2-10.0.0.9"]);
+    let mut lab = Lab::with([pool("old", &["10.0.0.0/30"]), new(), pool("newer", &["10.0.0.9"])]);
+    let states: Vec<_> = lab.allocator.pools().map(|(_, state)| state).collect();
     assert!(matches!(
         states[..],
         [PoolState::Usable, PoolState::Overlapping(_), PoolState::Usable]
     ));
 
-    allocator.claim(&"uid".into(), ip("10.0.0.2")).unwrap();
-    allocator.set_pools([pool("new", pools[1].1)]);
-    assert_eq!(allocator.choose(&from("new")).unwrap().address, ip("10.0.0.3"));
-    assert_eq!(
-        allocator.usage(&"new".into(), Family::V4),
-        Some(Usage { total: 8, used: 1, free: 7 })
-    );
-}
-
-#[test]
-fn what_is_held_stays_held_without_its_pool() {
-    let mut allocator = with_pools(&[("home", &["10.0.0.1"])]);
-    let (first, second) = (Owner::from("first"), Owner::from("second"));
-    allocator.claim(&first, ip("10.0.0.1")).unwrap();
-    allocator.set_pools([]);
-    assert_eq!(allocator.claim(&second, ip("10.0.0.1")).unwrap_err().holder, first);
-    assert_eq!(allocator.pool_of(ip("10.0.0.1")), None);
-    allocator.set_pools([pool("home", &["10.0.0.1"])]);
-    assert!(allocator.choose(&from("home")).is_err());
-    assert!(!allocator.release(&second, ip("10.0.0.1")));
-    assert!(allocator.release(&first, ip("10.0.0.1")));
-    assert!(allocator.choose(&from("home")).is_ok());
+    lab.give("s", &V4.at(&["10.0.0.2"]));
+    lab.allocator.set_pools([Ok(new())]);
+    assert_eq!(lab.give("t", &V4.from(&["new"])), ["10.0.0.3"]);
+    let usage = lab.allocator.usage(&"new".into(), Family::V4);
+    assert_eq!(usage, Some(Usage { total: 8, used: 2, reserved: 0, free: 6 }));
 }
 
 #[test]
 fn the_last_address_of_a_full_pool_costs_what_the_first_did() {
-    let mut allocator = with_pools(&[("big", &["10.0.0.0/16", "fd00::/64"])]);
-    for number in 0..=u16::MAX {
-        let choice = allocator.choose(&from("big")).unwrap();
-        allocator.claim(&Owner::from(number.to_string()), choice.address).unwrap();
+    let big = Pool { avoid_buggy_ips: true, ..pool("big", &["10.0.0.0/16", "fd00::/8"]) };
+    let mut lab = Lab::with([big]);
+    let request = V4.from(&["big"]);
+    for number in 0..256 * 254 {
+        assert_eq!(lab.give(&number.to_string(), &request).len(), 1);
     }
-    assert!(allocator.choose(&from("big")).is_err());
-    let usage = |family| allocator.usage(&"big".into(), family).unwrap();
-    assert_eq!(usage(Family::V4), Usage { total: 65536, used: 65536, free: 0 });
-    assert_eq!(usage(Family::V6), Usage { total: 1 << 64, used: 0, free: 1 << 64 });
+    assert!(lab.refusal("last", &request).contains(
+        "of its addresses (65536), 65024 are in use and 512 are reserved or left out: add addresses to it"
+    ));
+    let usage = lab.allocator.usage(&"big".into(), Family::V6).unwrap();
+    assert_eq!(usage, Usage { total: 1 << 120, used: 0, reserved: 0, free: 1 << 120 });
 }

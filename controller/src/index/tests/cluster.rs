@@ -4,13 +4,16 @@ use std::collections::BTreeMap;
 
 use arpeggio_api::{
     address_pool::{AddressItem, AddressPool, AddressPoolSpec},
-    lock,
+    lock::{self, Amendment},
     service::{FIELD_MANAGER, reference},
 };
 use k8s_openapi::{
     api::{
         coordination::v1::Lease,
-        core::v1::{LoadBalancerIngress, LoadBalancerStatus, Service, ServiceSpec, ServiceStatus},
+        core::v1::{
+            LoadBalancerIngress, LoadBalancerStatus, Service, ServicePort, ServiceSpec,
+            ServiceStatus,
+        },
     },
     apimachinery::pkg::apis::meta::v1::{FieldsV1, ManagedFieldsEntry, ObjectMeta, Time},
     jiff::Timestamp,
@@ -19,7 +22,7 @@ use kube::ResourceExt as _;
 use serde_json::json;
 
 use super::super::*;
-use crate::effect::{Failed, Release, ServiceWrite};
+use crate::effect::{Change, Failed, Release, ServiceWrite};
 
 /// All that is stored, and all that ever happened.
 #[derive(Default)]
@@ -34,13 +37,13 @@ pub(super) struct Cluster {
 
 #[derive(Default)]
 struct Log {
-    services: Vec<Change<Service>>,
-    leases: Vec<Change<Lease>>,
-    pools: Vec<Change<AddressPool>>,
+    services: Vec<Event<Service>>,
+    leases: Vec<Event<Lease>>,
+    pools: Vec<Event<AddressPool>>,
 }
 
 #[derive(Clone)]
-enum Change<K> {
+enum Event<K> {
     Applied(K),
     Deleted(K),
 }
@@ -63,14 +66,23 @@ pub(super) struct Controller {
     heard: [usize; 3],
 }
 
+/// For how long addresses that no pool allows are kept in tests.
+pub(super) const GRACE: Duration = Duration::from_mins(10);
+
+/// When histories begin.
 pub(super) fn now() -> Time {
-    Time(Timestamp::UNIX_EPOCH)
+    after(Duration::ZERO)
+}
+
+/// So long after histories began.
+pub(super) fn after(time: Duration) -> Time {
+    Time(Timestamp::UNIX_EPOCH + time)
 }
 
 impl Controller {
     /// Lists everything; the watches go on from there.
     pub(super) fn started(cluster: &Cluster) -> Self {
-        Self::restarted(Index::default(), cluster)
+        Self::restarted(Index::new(None, GRACE), cluster)
     }
 
     pub(super) fn restarted(mut index: Index, cluster: &Cluster) -> Self {
@@ -81,8 +93,8 @@ impl Controller {
         Self { index, heard: [services.len(), leases.len(), pools.len()] }
     }
 
-    pub(super) fn decide(&mut self) -> Vec<Task> {
-        self.index.decide(&now())
+    pub(super) fn decide(&mut self, now: &Time) -> Vec<Task> {
+        self.index.decide(now)
     }
 
     /// Hears of the next change on one watch; false when there is none.
@@ -104,10 +116,10 @@ impl Controller {
     }
 }
 
-fn pass<K: Clone>(change: Option<&Change<K>>, index: &mut impl Watched<K>) -> bool {
+fn pass<K: Clone>(change: Option<&Event<K>>, index: &mut impl Watched<K>) -> bool {
     match change.cloned() {
-        Some(Change::Applied(object)) => index.apply(object),
-        Some(Change::Deleted(object)) => index.delete(object),
+        Some(Event::Applied(object)) => index.apply(object),
+        Some(Event::Deleted(object)) => index.delete(object),
         None => return false,
     }
     true
@@ -141,7 +153,7 @@ impl Cluster {
         let uid = self.uid(name);
         let mut service = self.services.remove(&uid).unwrap();
         self.stamp(&mut service.metadata);
-        self.log.services.push(Change::Deleted(service));
+        self.log.services.push(Event::Deleted(service));
     }
 
     pub(super) fn set_type(&mut self, name: &str, type_: &str) {
@@ -154,10 +166,21 @@ impl Cluster {
         });
     }
 
+    pub(super) fn set_cluster_addresses(&mut self, name: &str, addresses: &[&str]) {
+        let addresses = addresses.iter().map(|it| (*it).to_owned()).collect();
+        self.change(name, |service| service.spec.as_mut().unwrap().cluster_ips = Some(addresses));
+    }
+
     pub(super) fn annotate(&mut self, name: &str, key: &str, value: &str) {
         self.change(name, |service| {
             service.annotations_mut().insert(key.into(), value.into());
         });
+    }
+
+    /// Has the Service listen on this TCP port, and no other.
+    pub(super) fn set_port(&mut self, name: &str, port: i32) {
+        let port = ServicePort { port, ..ServicePort::default() };
+        self.change(name, |service| service.spec.as_mut().unwrap().ports = Some(vec![port]));
     }
 
     pub(super) fn set_ingress(&mut self, name: &str, address: &str, manager: &str) {
@@ -166,20 +189,24 @@ impl Cluster {
 
     pub(super) fn set_pool(&mut self, name: &str, addresses: &[&str]) {
         let addresses = addresses.iter().map(|text| AddressItem((*text).into())).collect();
-        let mut pool = AddressPool::new(name, AddressPoolSpec { addresses, auto_assign: true });
+        self.set_pool_spec(name, AddressPoolSpec { addresses, ..AddressPoolSpec::default() });
+    }
+
+    pub(super) fn set_pool_spec(&mut self, name: &str, spec: AddressPoolSpec) {
+        let mut pool = AddressPool::new(name, spec);
         pool.metadata.creation_timestamp = Some(now());
         self.store_pool(pool);
     }
 
     pub(super) fn delete_pool(&mut self, name: &str) {
-        let pool = self.pools.remove(name).unwrap();
-        self.log.pools.push(Change::Deleted(pool));
+        let Some(pool) = self.pools.remove(name) else { return };
+        self.log.pools.push(Event::Deleted(pool));
     }
 
     pub(super) fn delete_lease(&mut self, name: &str) {
         let mut lease = self.leases.remove(name).unwrap();
         self.stamp(&mut lease.metadata);
-        self.log.leases.push(Change::Deleted(lease));
+        self.log.leases.push(Event::Deleted(lease));
     }
 
     /// One without our label, which the watch does not show.
@@ -229,13 +256,13 @@ impl Cluster {
 
     fn store_service(&mut self, mut service: Service) {
         self.stamp(&mut service.metadata);
-        self.log.services.push(Change::Applied(service.clone()));
+        self.log.services.push(Event::Applied(service.clone()));
         self.services.insert(reference(&service).uid, service);
     }
 
     fn store_pool(&mut self, mut pool: AddressPool) {
         self.stamp(&mut pool.metadata);
-        self.log.pools.push(Change::Applied(pool.clone()));
+        self.log.pools.push(Event::Applied(pool.clone()));
         self.pools.insert(pool.name_any(), pool);
     }
 }
@@ -247,7 +274,7 @@ impl Cluster {
         let result = match &task.effect {
             Effect::Release(release) => match self.needing(release) {
                 Some(service) => Ok(Observed::Needed(Box::new(service))),
-                None => Ok(self.delete(release)),
+                None => Ok(self.finish_release(release)),
             },
             effect => self.perform(effect),
         };
@@ -257,10 +284,11 @@ impl Cluster {
     /// A task that is a single request, or the first one of a claim (the second only reads).
     pub(super) fn perform(&mut self, effect: &Effect) -> Result<Observed, Failed> {
         match effect {
-            Effect::Claim(claim) => {
-                let lease = self.create_lease(claim.created());
+            Effect::Claim(claim, claimed_for) => {
+                let lease = self.create_lease(claimed_for.on(claim.created()));
                 Ok(Observed::Lock(Box::new(lease)))
             }
+            Effect::Join(amendment) => Ok(self.amend(amendment)),
             Effect::Release(_) => panic!("a release is two requests"),
             Effect::WriteService(write) => self.write_service(write),
             Effect::WritePool(write) => {
@@ -276,10 +304,8 @@ impl Cluster {
     fn create_lease(&mut self, mut lease: Lease) -> Lease {
         let name = lease.name_any();
         if !self.leases.contains_key(&name) {
-            self.stamp(&mut lease.metadata);
-            lease.metadata.uid = Some(format!("lease-{}", self.version));
-            self.log.leases.push(Change::Applied(lease.clone()));
-            self.leases.insert(name.clone(), lease);
+            lease.metadata.uid = Some(format!("lease-{}", self.version + 1));
+            self.store_lease(&name, lease);
         }
         self.leases[&name].clone()
     }
@@ -291,13 +317,53 @@ impl Cluster {
     }
 
     /// The second request of a release.
-    pub(super) fn delete(&mut self, release: &Release) -> Observed {
-        let name = lock::name(release.address);
-        let uid = self.leases.get(&name).and_then(ResourceExt::uid);
-        if uid.as_ref() == Some(&release.lease_uid) {
-            self.delete_lease(&name);
+    pub(super) fn finish_release(&mut self, release: &Release) -> Observed {
+        match &release.change {
+            Change::Amend(amendment) => self.amend(amendment),
+            Change::Delete { lease_uid, version } => {
+                let name = lock::name(release.address);
+                let same = |lease: &&Lease| {
+                    lease.uid().as_ref() == Some(lease_uid)
+                        && lease.resource_version() == Some(version.to_string())
+                };
+                if self.leases.get(&name).as_ref().is_some_and(same) {
+                    self.delete_lease(&name);
+                }
+                self.look(release.address, *version)
+            }
         }
-        Observed::NoLock { address: release.address, lease_uid: release.lease_uid.clone() }
+    }
+
+    fn look(&self, address: IpAddr, version: u64) -> Observed {
+        let lease = self.leases.get(&lock::name(address)).cloned();
+        lease.map_or(Observed::NoLock { address, version }, |it| Observed::Lock(Box::new(it)))
+    }
+
+    /// A merge patch for one version of a lock. One that changes nothing makes no new version.
+    fn amend(&mut self, amendment: &Amendment) -> Observed {
+        let name = lock::name(amendment.address);
+        let expected = amendment.expected.0;
+        if let Some(before) = self.leases.get(&name).filter(|it| version(*it) == expected) {
+            let mut lease = before.clone();
+            let annotations = lease.metadata.annotations.get_or_insert_default();
+            let patch = amendment.patch();
+            for (key, value) in patch["metadata"]["annotations"].as_object().unwrap() {
+                match value.as_str() {
+                    Some(value) => annotations.insert(key.clone(), value.to_owned()),
+                    None => annotations.remove(key),
+                };
+            }
+            if lease.metadata.annotations != before.metadata.annotations {
+                self.store_lease(&name, lease);
+            }
+        }
+        self.look(amendment.address, expected)
+    }
+
+    fn store_lease(&mut self, name: &str, mut lease: Lease) {
+        self.stamp(&mut lease.metadata);
+        self.log.leases.push(Event::Applied(lease.clone()));
+        self.leases.insert(name.to_owned(), lease);
     }
 
     fn write_service(&mut self, write: &ServiceWrite) -> Result<Observed, Failed> {
@@ -310,7 +376,7 @@ impl Cluster {
             set_ingress(&mut service, &write.addresses, FIELD_MANAGER);
         }
         let status = service.status.get_or_insert_default();
-        status.conditions = write.condition.clone().map(|condition| vec![condition]);
+        status.conditions = Some(write.conditions.clone());
         self.store_service(service);
         Ok(Observed::Service(Box::new(self.services[uid].clone())))
     }

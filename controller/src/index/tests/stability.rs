@@ -1,0 +1,220 @@
+//! What happens to addresses that Services have, when requests, pools and sharers change.
+
+use arpeggio_api::{
+    address_pool::{AddressItem, AddressPoolSpec},
+    service::{ADDRESS_EXPIRING, ADDRESS_RELEASING},
+};
+
+use super::*;
+
+const POOL: &str = "arpeggio.dev/address-pool";
+const ADDRESSES: &str = "arpeggio.dev/addresses";
+const KEY: &str = "arpeggio.dev/sharing-key";
+const OTHER: (&str, &[&str]) = ("other", &["10.1.0.1"]);
+
+#[test]
+fn a_changed_request_gets_its_new_address_before_the_old_one_is_given_up() {
+    let mut lab = Lab::with_pools(&[HOME, OTHER]);
+    lab.cluster.create_service("web", &[(POOL, "home")]);
+    lab.settle();
+    lab.writes.clear();
+    lab.cluster.annotate("web", POOL, "other");
+    lab.settle();
+    assert_eq!(lab.addresses("web"), ["10.1.0.1"]);
+    assert_eq!(lab.writes, ["claim", "service", "release", "service"]);
+    assert_eq!(
+        lab.last_note(),
+        "Assigned 10.1.0.1 from pool other instead of 10.0.0.1: the Service asks for another pool than \"home\""
+    );
+    assert_eq!(lab.locks(), ["address-10.1.0.1"]);
+    assert_eq!(lab.record("web").condition(ADDRESS_RELEASING), None);
+}
+
+#[test]
+fn a_changed_request_that_cannot_be_met_costs_nothing() {
+    let mut lab = Lab::with_pools(&[HOME, OTHER]);
+    lab.create("other");
+    lab.cluster.create_service("web", &[(POOL, "home")]);
+    lab.settle();
+    for (key, value, expected) in [
+        (
+            POOL,
+            "none",
+            "pool \"none\": it does not exist: create it, or name one of these: home, other",
+        ),
+        (ADDRESSES, "10.9.9.9", "10.9.9.9 cannot be given: no pool in use has it"),
+        (ADDRESSES, "10.0.0.1", "10.0.0.1 cannot be given: it is in use by default/other"),
+        (ADDRESSES, "nonsense", "\"nonsense\""),
+    ] {
+        lab.cluster.annotate("web", POOL, "home");
+        lab.cluster.annotate("web", key, value);
+        lab.settle();
+        lab.restart();
+        assert_eq!(lab.addresses("web"), ["10.0.0.2"], "{value}");
+        let said = lab.says("web");
+        assert!(said.starts_with("False: ") && said.contains(expected), "{said}");
+        assert!(said.ends_with("; 10.0.0.2 stays until then"), "{said}");
+    }
+}
+
+#[test]
+fn an_address_that_no_pool_allows_stays_for_the_grace_period_across_restarts() {
+    let mut lab = Lab::with_pools(&[HOME]);
+    lab.create("web");
+    lab.cluster.delete_pool("home");
+    lab.cluster.set_pool(OTHER.0, OTHER.1);
+    lab.settle();
+    let expiring = lab.record("web").condition(ADDRESS_EXPIRING).cloned().unwrap();
+    assert!(expiring.message.starts_with("10.0.0.1: no pool in use has it"), "{expiring:?}");
+    assert_eq!(lab.told.last().unwrap().reason, "AddressExpiring");
+
+    lab.wait(Duration::from_mins(9));
+    lab.restart();
+    assert_eq!((lab.addresses("web"), lab.writes.len()), (vec!["10.0.0.1".to_owned()], 0));
+    lab.wait(Duration::from_mins(1));
+    assert_eq!(lab.addresses("web"), ["10.1.0.1"]);
+    assert_eq!(lab.record("web").condition(ADDRESS_EXPIRING), None);
+    assert!(lab.last_note().starts_with("Assigned 10.1.0.1 from pool other instead of 10.0.0.1"));
+}
+
+#[test]
+fn without_another_address_the_grace_period_ends_all_the_same() {
+    let mut lab = Lab::with_pools(&[HOME]);
+    lab.create("web");
+    lab.cluster.delete_pool("home");
+    lab.settle();
+    lab.wait(cluster::GRACE);
+    assert_eq!((lab.addresses("web"), lab.locks()), (vec![], vec![]));
+    assert_eq!(lab.says("web"), "False: there are no pools: create one");
+    let reasons: Vec<_> = lab.told.iter().map(|news| news.reason).collect();
+    assert_eq!(reasons, ["IPAllocated", "AddressExpiring", "ClearAssignment", "AllocationFailed"]);
+}
+
+#[test]
+fn a_pool_that_comes_back_in_time_costs_nothing() {
+    let mut lab = Lab::with_pools(&[HOME]);
+    lab.create("web");
+    lab.cluster.delete_pool("home");
+    lab.settle();
+    lab.wait(Duration::from_mins(9));
+    lab.cluster.set_pool(HOME.0, HOME.1);
+    lab.settle();
+    lab.wait(cluster::GRACE);
+    assert_eq!(lab.addresses("web"), ["10.0.0.1"]);
+    assert_eq!(lab.record("web").condition(ADDRESS_EXPIRING), None);
+}
+
+#[test]
+fn a_pool_that_is_broken_by_mistake_costs_nothing_at_all() {
+    let mut lab = Lab::with_pools(&[HOME]);
+    lab.create("web");
+    lab.cluster.set_pool("home", &["10.0.0.1/24"]);
+    lab.settle();
+    lab.restart();
+    lab.wait(cluster::GRACE * 2);
+    assert_eq!((lab.addresses("web"), lab.writes.len()), (vec!["10.0.0.1".to_owned()], 0));
+}
+
+#[test]
+fn without_a_grace_period_the_address_is_replaced_at_once() {
+    let mut lab = Lab::with_pools(&[HOME]);
+    lab.create("web");
+    lab.cluster.delete_pool("home");
+    lab.cluster.set_pool(OTHER.0, OTHER.1);
+    lab.controller = Controller::restarted(Index::new(None, Duration::ZERO), &lab.cluster);
+    lab.settle();
+    assert_eq!(lab.addresses("web"), ["10.1.0.1"]);
+}
+
+#[test]
+fn an_address_that_was_given_back_rests_before_somebody_else_gets_it() {
+    let mut lab = Lab::with_pools(&[]);
+    let addresses = vec![AddressItem("10.0.0.1".to_owned())];
+    let spec = AddressPoolSpec { addresses, reuse_cool_down_seconds: 90, ..Default::default() };
+    lab.cluster.set_pool_spec("home", spec);
+    lab.create("first");
+    lab.cluster.delete_service("first");
+    lab.create("second");
+    lab.restart();
+    assert_eq!(lab.addresses("second"), [""; 0]);
+    assert!(
+        lab.says("second").contains("0 are in use and 1 are reserved"),
+        "{}",
+        lab.says("second")
+    );
+    lab.wait(Duration::from_secs(89));
+    assert_eq!(lab.addresses("second"), [""; 0]);
+    lab.wait(Duration::from_secs(1));
+    assert_eq!(lab.addresses("second"), ["10.0.0.1"]);
+}
+
+#[test]
+fn sharers_are_all_on_the_lock_and_the_last_one_deletes_it() {
+    let mut lab = Lab::with_pools(&[HOME]);
+    for (name, port) in [("a", 80), ("b", 443), ("c", 80)] {
+        lab.cluster.create_service(name, &[(KEY, "k")]);
+        lab.cluster.set_port(name, port);
+        lab.settle();
+    }
+    assert_eq!((lab.addresses("a"), lab.addresses("b")), (lab.addresses("b"), lab.addresses("a")));
+    assert_eq!(lab.addresses("c"), ["10.0.0.2"]);
+    assert_eq!(lab.sharers("10.0.0.1"), ["a", "b"]);
+    lab.restart();
+    assert_eq!(lab.writes, [""; 0]);
+
+    lab.cluster.delete_service("a");
+    lab.settle();
+    assert_eq!(
+        (lab.addresses("b"), lab.sharers("10.0.0.1")),
+        (vec!["10.0.0.1".into()], vec!["b".into()])
+    );
+    lab.cluster.delete_service("b");
+    lab.settle();
+    assert_eq!(lab.locks(), ["address-10.0.0.2"]);
+}
+
+#[test]
+fn who_changes_its_port_to_that_of_another_sharer_moves_and_the_other_stays() {
+    let mut lab = Lab::with_pools(&[HOME]);
+    for (name, port) in [("a", 80), ("b", 443)] {
+        lab.cluster.create_service(name, &[(KEY, "k")]);
+        lab.cluster.set_port(name, port);
+        lab.settle();
+    }
+    lab.cluster.set_port("a", 443);
+    lab.settle();
+    assert_eq!(
+        (lab.addresses("a"), lab.addresses("b")),
+        (vec!["10.0.0.2".into()], vec!["10.0.0.1".into()])
+    );
+    assert!(
+        lab.last_note().ends_with(
+            "it is in use by default/b, which listens on TCP/443 too: choose another port"
+        )
+    );
+}
+
+#[test]
+fn sharers_whose_locks_were_all_deleted_by_hand_find_together_again() {
+    let mut lab = Lab::with_pools(&[HOME]);
+    for (name, port) in [("a", 80), ("b", 443)] {
+        lab.cluster.create_service(name, &[(KEY, "k")]);
+        lab.cluster.set_port(name, port);
+        lab.settle();
+    }
+    lab.cluster.delete_lease("address-10.0.0.1");
+    lab.restart();
+    assert_eq!((lab.addresses("a"), lab.addresses("b")), (lab.addresses("b"), lab.addresses("a")));
+    assert_eq!(lab.sharers("10.0.0.1"), ["a", "b"]);
+}
+
+#[test]
+fn an_address_for_each_family_costs_three_writes() {
+    let mut lab = Lab::with_pools(&[("home", &["10.0.0.1", "fd00::1"])]);
+    lab.cluster.create_service("web", &[]);
+    lab.cluster.set_cluster_addresses("web", &["10.96.0.1", "fd96::1"]);
+    lab.cluster.require_dual_stack("web");
+    lab.settle();
+    assert_eq!(lab.addresses("web"), ["10.0.0.1", "fd00::1"]);
+    assert_eq!(lab.writes, ["claim", "claim", "service"]);
+}

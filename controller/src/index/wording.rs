@@ -1,0 +1,153 @@
+//! What users are told.
+
+use std::net::IpAddr;
+
+use arpeggio_api::{
+    condition::Finding,
+    service::{
+        ADDRESS_ALLOCATED, ADDRESS_EXPIRING, ADDRESS_RELEASING, RequestError, ServiceRecord,
+    },
+};
+use arpeggio_ipam::{Allocator, Leaving, Refusal};
+use arpeggio_runtime::events::{Kind, News};
+use k8s_openapi::apimachinery::pkg::apis::meta::v1::{Condition, Time};
+
+use super::decision::Outcome;
+use crate::effect::ALLOCATED;
+
+/// Why a Service does not get what it asks for.
+#[derive(Debug, PartialEq, thiserror::Error)]
+pub(super) enum Reason {
+    #[error("{0}")]
+    Request(RequestError),
+    #[error("{0}")]
+    NoneToGive(Refusal),
+    #[error(
+        "status.loadBalancer was written by {writers}, not by Arpeggio, and is left alone: set \
+         spec.loadBalancerClass if the Service is for another load balancer, or clear its status"
+    )]
+    ForeignStatus { writers: String },
+}
+
+impl Reason {
+    /// One word, for metrics.
+    pub(super) fn word(&self) -> &'static str {
+        match self {
+            Self::Request(error) => error.reason(),
+            Self::NoneToGive(refusal) => refusal.reason(),
+            Self::ForeignStatus { .. } => "ForeignStatus",
+        }
+    }
+}
+
+/// Addresses as a list for people, which [`ServiceRecord::addresses_of`] reads.
+pub(super) fn join<'a>(addresses: impl IntoIterator<Item = &'a IpAddr>) -> String {
+    addresses.into_iter().map(IpAddr::to_string).collect::<Vec<_>>().join(", ")
+}
+
+/// The conditions that say this outcome.
+pub(super) fn conditions(record: &ServiceRecord, outcome: &Outcome, now: &Time) -> Vec<Condition> {
+    let of = |finding: Finding, same: bool| {
+        let present = record.condition(finding.type_).filter(|_| same);
+        finding.observed(None, present, now.clone())
+    };
+    let expiring = expiring(&outcome.expiring).map(|finding| {
+        // The time is that since which exactly these addresses have been expiring.
+        let listed = outcome.expiring.iter().map(|it| it.address);
+        of(finding, listed.eq(record.addresses_of(ADDRESS_EXPIRING)))
+    });
+    let releasing = releasing(&outcome.releasing).map(|finding| of(finding, true));
+    [Some(of(allocated(outcome), true)), expiring, releasing].into_iter().flatten().collect()
+}
+
+fn allocated(outcome: &Outcome) -> Finding {
+    let addresses = join(&outcome.addresses);
+    let (reason, message) = match &outcome.refusal {
+        None => ("Allocated", format!("{addresses} assigned")),
+        Some(why) if outcome.addresses.is_empty() => ("AllocationFailed", why.to_string()),
+        Some(why) => ("AllocationFailed", format!("{why}; {addresses} stays until then")),
+    };
+    Finding { type_: ADDRESS_ALLOCATED, holds: outcome.refusal.is_none(), reason, message }
+}
+
+fn expiring(expiring: &[Leaving]) -> Option<Finding> {
+    let first = expiring.first()?;
+    let addresses = join(expiring.iter().map(|it| &it.address));
+    let message = format!(
+        "{addresses}: {}; released and replaced when the grace period is over, unless a pool allows it again",
+        first.why
+    );
+    Some(Finding { type_: ADDRESS_EXPIRING, holds: true, reason: "NotAllowed", message })
+}
+
+fn releasing(releasing: &[IpAddr]) -> Option<Finding> {
+    let message = (!releasing.is_empty()).then(|| format!("{}: given back", join(releasing)))?;
+    Some(Finding { type_: ADDRESS_RELEASING, holds: true, reason: "NotNeeded", message })
+}
+
+/// What is new in an outcome, for events.
+pub(super) fn news(record: &ServiceRecord, outcome: &Outcome, allocator: &Allocator) -> Vec<News> {
+    let changed = change(record, outcome, allocator);
+    let finding = allocated(outcome);
+    let said = record.condition(ADDRESS_ALLOCATED).map(|it| it.message.as_str());
+    let refused = outcome.refusal.as_ref().filter(|_| said != Some(&finding.message));
+    let refused = refused.map(|_| warning("AllocationFailed", "Allocate", finding.message));
+    let listed = outcome.expiring.iter().map(|it| it.address);
+    let expiring = expiring(&outcome.expiring)
+        .filter(|_| !listed.eq(record.addresses_of(ADDRESS_EXPIRING)))
+        .map(|finding| warning("AddressExpiring", "Release", finding.message));
+    [changed, refused, expiring].into_iter().flatten().collect()
+}
+
+/// What the Service has got or lost.
+fn change(record: &ServiceRecord, outcome: &Outcome, allocator: &Allocator) -> Option<News> {
+    let before = &record.ingress.addresses;
+    let added: Vec<&IpAddr> = outcome.addresses.iter().filter(|it| !before.contains(it)).collect();
+    let lost: Vec<&IpAddr> = before.iter().filter(|it| !outcome.addresses.contains(it)).collect();
+    let untouched = outcome.addresses.is_empty() && !record.ingress.is_ours();
+    let why = outcome.leaving.first().map(|it| it.why.to_string());
+    let why = why.unwrap_or_else(|| "another Service holds it".to_owned());
+    match (added.is_empty(), lost.is_empty() || untouched) {
+        (true, true) => None,
+        (true, false) => {
+            Some(normal("ClearAssignment", "Release", format!("Released {}: {why}", join(lost))))
+        }
+        (false, nothing_lost) => {
+            let given: Vec<String> = added.iter().map(|it| origin(**it, allocator)).collect();
+            let instead = if nothing_lost {
+                String::new()
+            } else {
+                format!(" instead of {}: {why}", join(lost))
+            };
+            let note = format!("Assigned {}{instead}", given.join(", "));
+            Some(normal(ALLOCATED, "Allocate", note))
+        }
+    }
+}
+
+/// An address and the pool that it is from.
+fn origin(address: IpAddr, allocator: &Allocator) -> String {
+    match allocator.pool_of(address) {
+        Some(pool) => format!("{address} from pool {}", pool.name),
+        None => address.to_string(),
+    }
+}
+
+/// That a Service which is not for us any more has lost its addresses.
+pub(super) fn withdrawn(addresses: &[IpAddr]) -> Option<News> {
+    let note = || {
+        format!(
+            "Released {}, since the Service is not a load balancer of this class any more",
+            join(addresses)
+        )
+    };
+    (!addresses.is_empty()).then(|| normal("ClearAssignment", "Release", note()))
+}
+
+fn normal(reason: &'static str, action: &'static str, note: String) -> News {
+    News { kind: Kind::Normal, reason, action, note }
+}
+
+fn warning(reason: &'static str, action: &'static str, note: String) -> News {
+    News { kind: Kind::Warning, reason, action, note }
+}

@@ -1,0 +1,120 @@
+//! Addresses that the cluster uses itself, so that pools should keep away from them.
+//!
+//! | object | what is read |
+//! |---|---|
+//! | `Node` | `status.addresses`, which are never given out; `spec.podCIDRs`, where its pods are |
+//! | `ServiceCIDR` | `spec.cidrs`, where cluster addresses of Services are |
+
+use std::net::IpAddr;
+
+use arpeggio_ipam::{AddressRange, Pool};
+use k8s_openapi::api::{core::v1::Node, networking::v1::ServiceCIDR};
+use kube::ResourceExt as _;
+
+/// A range that the cluster uses for its pods or Services.
+#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord)]
+pub struct ClusterRange {
+    /// The addresses.
+    pub range: AddressRange,
+    /// What they are for.
+    pub user: RangeUser,
+}
+
+/// What a [`ClusterRange`] is for.
+#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, thiserror::Error)]
+pub enum RangeUser {
+    /// The pods of a node.
+    #[error("the pods of node {0}")]
+    Pods(String),
+    /// The cluster addresses of Services, by the name of the `ServiceCIDR`.
+    #[error("the cluster addresses of Services (ServiceCIDR {0})")]
+    Services(String),
+}
+
+impl RangeUser {
+    /// One CamelCase word, for a condition's reason.
+    pub const fn reason(&self) -> &'static str {
+        match self {
+            Self::Pods(_) => "PodAddresses",
+            Self::Services(_) => "ServiceAddresses",
+        }
+    }
+}
+
+impl ClusterRange {
+    /// Where the pods of `node` are. Empty when the network plugin assigns ranges by itself, unknown to Kubernetes.
+    pub fn of_node(node: &Node) -> Vec<Self> {
+        let cidrs = node.spec.iter().flat_map(|spec| spec.pod_cidrs.iter().flatten());
+        let user = RangeUser::Pods(node.name_any());
+        cidrs.filter_map(|cidr| Self::parse(cidr, user.clone())).collect()
+    }
+
+    /// Where cluster addresses of Services are.
+    pub fn of_service_cidr(cidr: &ServiceCIDR) -> Vec<Self> {
+        let cidrs = cidr.spec.iter().flat_map(|spec| spec.cidrs.iter().flatten());
+        let user = RangeUser::Services(cidr.name_any());
+        cidrs.filter_map(|cidr| Self::parse(cidr, user.clone())).collect()
+    }
+
+    fn parse(cidr: &str, user: RangeUser) -> Option<Self> {
+        Some(Self { range: cidr.parse().ok()?, user })
+    }
+
+    /// The addresses that `pool` has in it, if any.
+    pub fn shared_with(&self, pool: &Pool) -> Option<AddressRange> {
+        pool.ranges.iter().find_map(|range| range.intersection(&self.range))
+    }
+}
+
+/// The node's own addresses (`status.addresses`), whatever they are for; names are left out.
+pub fn node_addresses(node: &Node) -> Vec<IpAddr> {
+    let listed = node.status.iter().flat_map(|status| status.addresses.iter().flatten());
+    listed.filter_map(|entry| entry.address.parse().ok()).collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use serde_json::json;
+
+    fn node() -> Node {
+        serde_json::from_value(json!({
+            "metadata": { "name": "n1" },
+            "spec": { "podCIDRs": ["10.244.1.0/24", "fd00:244:1::/64", "nonsense"] },
+            "status": { "addresses": [
+                { "type": "InternalIP", "address": "192.168.0.11" },
+                { "type": "InternalIP", "address": "fd00::11" },
+                { "type": "Hostname", "address": "n1" },
+            ] },
+        }))
+        .unwrap()
+    }
+
+    #[test]
+    fn what_a_node_uses() {
+        let addresses: Vec<String> =
+            node_addresses(&node()).iter().map(IpAddr::to_string).collect();
+        assert_eq!(addresses, ["192.168.0.11", "fd00::11"]);
+        let shown: Vec<String> = ClusterRange::of_node(&node())
+            .iter()
+            .map(|it| format!("{}: {}", it.range, it.user))
+            .collect();
+        assert_eq!(shown[0], "10.244.1.0-10.244.1.255: the pods of node n1");
+        assert_eq!(shown.len(), 2);
+        assert!(ClusterRange::of_node(&Node::default()).is_empty());
+    }
+
+    #[test]
+    fn what_services_use_and_what_a_pool_shares_with_them() {
+        let cidr = serde_json::from_value(json!({
+            "metadata": { "name": "kubernetes" },
+            "spec": { "cidrs": ["10.96.0.0/16"] },
+        }))
+        .unwrap();
+        let ranges = ClusterRange::of_service_cidr(&cidr);
+        let pool = |range: &str| Pool::new("home".into(), vec![range.parse().unwrap()]);
+        let shared = ranges[0].shared_with(&pool("10.96.255.0-10.97.0.9")).unwrap();
+        assert_eq!(shared.to_string(), "10.96.255.0-10.96.255.255");
+        assert_eq!(ranges[0].shared_with(&pool("10.97.0.0/24")), None);
+    }
+}

@@ -1,0 +1,221 @@
+//! Pools in a `ConfigMap`, for clusters where nobody may install resource definitions.
+//!
+//! ```yaml
+//! address-pools:
+//! - name: external
+//!   protocol: layer2
+//!   addresses:
+//!   - 192.168.0.3/32
+//! ```
+//!
+//! | key | meaning |
+//! |---|---|
+//! | `name` | what annotations call the pool; without commas and equals signs |
+//! | `protocol` | `layer2`, or absent |
+//! | `addresses` | CIDRs, ranges and single addresses |
+//! | `auto-assign` | whether Services that name no pool get addresses from it; absent means yes |
+//! | `avoid-buggy-ips` | whether IPv4 addresses that end in .0 or .255 are never given out; absent means no |
+//!
+//! An entry with a mistake disables only itself, since a pool of which only a part is understood may do what its author
+//! did not want. A text that is not YAML at all says nothing: whoever has read an earlier one goes by that.
+
+mod node;
+
+use arpeggio_ipam::{InvalidPool, Pool, PoolError, PoolName, parse_ranges};
+use k8s_openapi::{api::core::v1::ConfigMap, apimachinery::pkg::apis::meta::v1::Time};
+use kube::{Resource as _, ResourceExt as _};
+
+use self::node::{Located, Node, Pairs};
+use crate::{
+    declaration::{Announcement, Declaration, Origin, Remark, invalid},
+    metallb,
+};
+
+/// The key of the list of pools.
+const POOLS: &str = "address-pools";
+
+/// The keys of one pool.
+const POOL_KEYS: &str = "name, protocol, addresses, auto-assign, avoid-buggy-ips";
+
+/// Which rules apply to the addresses in a `ConfigMap`.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Dialect {
+    /// As in an `AddressPool`: host bits of a CIDR are refused.
+    Ours,
+    /// As in `MetalLB`, whose `ConfigMap` it is: host bits are masked, with a remark.
+    MetalLb,
+}
+
+/// A text from which no pool can be read.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+#[error("{message}; what was read from it before stays in force")]
+pub struct Malformed {
+    message: String,
+}
+
+/// What a `ConfigMap` declares.
+#[derive(Debug, Clone, Default, PartialEq)]
+pub struct Declarations {
+    /// Its pools, in the order of the text.
+    pub pools: Vec<Declaration>,
+    /// What its author should know.
+    pub remarks: Vec<Remark>,
+}
+
+/// The pools in the value of `key`. A `ConfigMap` without that key has none.
+///
+/// # Errors
+/// When it is not YAML or not a mapping, with line and column.
+pub fn parse(object: &ConfigMap, key: &str, dialect: Dialect) -> Result<Declarations, Malformed> {
+    let text = object.data.as_ref().and_then(|data| data.get(key));
+    let document = text.map_or_else(|| Ok(Pairs::default()), |text| node::parse(text))?;
+    let mut reader = Reader { object, dialect, found: Declarations::default() };
+    for (name, value) in document.0 {
+        match (name.value.as_str(), value.value) {
+            (POOLS, Node::List(entries)) => entries.into_iter().for_each(|it| reader.entry(it)),
+            (POOLS, Node::Null) => {}
+            (POOLS, _) => {
+                return Err(Malformed::at(&value.location, "address-pools must be a list"));
+            }
+            (other, _) => reader.ignore(other, &name.location),
+        }
+    }
+    Ok(reader.found)
+}
+
+impl Malformed {
+    fn at(location: &node::Location, what: &str) -> Self {
+        Self { message: format!("{what} at {location}") }
+    }
+}
+
+struct Reader<'a> {
+    object: &'a ConfigMap,
+    dialect: Dialect,
+    found: Declarations,
+}
+
+impl Reader<'_> {
+    /// A key beside the pools may be meant for another program.
+    fn ignore(&mut self, key: &str, at: &node::Location) {
+        let message = match key {
+            "peers" | "bgp-communities" | "bfd-profiles" => {
+                format!("{key} at {at} is ignored: addresses are announced at layer 2 only")
+            }
+            _ => format!("unknown key {key:?} at {at} is ignored: pools are listed under {POOLS}"),
+        };
+        self.found.remarks.push(Remark { reason: "UnknownKey", message });
+    }
+
+    fn entry(&mut self, entry: Located<Node>) {
+        let line = entry.location.line();
+        let pool = match entry.value {
+            Node::Map(pairs) => self.pool(pairs, line),
+            _ => Err(invalid(nameless(line), "an entry must have the keys name and addresses")),
+        };
+        let origin = Origin::ConfigMap {
+            namespace: self.object.namespace().unwrap_or_default(),
+            name: self.object.name_any(),
+            line,
+        };
+        let created: Option<Time> = self.object.creation_timestamp();
+        let announcement = Announcement::Everywhere;
+        let object = self.object.object_ref(&());
+        self.found.pools.push(Declaration { origin, object, created, pool, announcement });
+    }
+
+    fn pool(&mut self, pairs: Pairs, line: u64) -> Result<Pool, InvalidPool> {
+        let name = pool_name(&pairs, line)?;
+        let wrong = |why: String| invalid(name.clone(), why);
+        let mut pool = Pool::new(name.clone(), Vec::new());
+        for (key, value) in pairs.0 {
+            match key.value.as_str() {
+                "name" => {}
+                "protocol" => check_protocol(&value).map_err(wrong)?,
+                "addresses" => {
+                    let items = texts(value).map_err(wrong)?;
+                    pool.ranges = self
+                        .ranges(&items)
+                        .map_err(|error| InvalidPool { pool: name.clone(), error })?;
+                }
+                "auto-assign" => pool.auto_assign = switch(&key, &value).map_err(wrong)?,
+                "avoid-buggy-ips" => pool.avoid_buggy_ips = switch(&key, &value).map_err(wrong)?,
+                other => {
+                    let at = key.location;
+                    let why = format!("unknown key {other:?} at {at}: there are {POOL_KEYS}");
+                    return Err(wrong(why));
+                }
+            }
+        }
+        if pool.ranges.is_empty() {
+            return Err(InvalidPool { pool: name, error: PoolError::NoAddresses });
+        }
+        Ok(pool)
+    }
+
+    fn ranges(&mut self, items: &[String]) -> Result<Vec<arpeggio_ipam::AddressRange>, PoolError> {
+        match self.dialect {
+            Dialect::Ours => parse_ranges("address", items),
+            Dialect::MetalLb => metallb::ranges(items, &mut self.found.remarks),
+        }
+    }
+}
+
+/// What to call a pool that has no usable name; no annotation can name it.
+fn nameless(line: u64) -> PoolName {
+    PoolName::from(format!("(line {line})"))
+}
+
+fn pool_name(pairs: &Pairs, line: u64) -> Result<PoolName, InvalidPool> {
+    let Some(value) = pairs.get("name") else {
+        return Err(invalid(nameless(line), "it has no name: give it one"));
+    };
+    let at = &value.location;
+    match &value.value {
+        Node::Text(name) if name.trim().is_empty() => {
+            Err(invalid(nameless(line), format!("its name at {at} is empty: give it one")))
+        }
+        Node::Text(name) if name.trim() != name || name.contains([',', '=']) => {
+            let why = format!(
+                "its name at {at} has a comma, an equals sign or spaces around it: remove them"
+            );
+            Err(invalid(name.as_str().into(), why))
+        }
+        Node::Text(name) => Ok(name.as_str().into()),
+        _ => {
+            Err(invalid(nameless(line), format!("its name at {at} is not text: put it in quotes")))
+        }
+    }
+}
+
+fn check_protocol(value: &Located<Node>) -> Result<(), String> {
+    let at = value.location;
+    match &value.value {
+        Node::Text(protocol) if protocol == "layer2" => Ok(()),
+        Node::Text(protocol) => Err(format!(
+            "protocol {protocol:?} at {at} is not supported: addresses are announced at layer 2 only, write layer2"
+        )),
+        _ => Err(format!("protocol at {at} must be layer2")),
+    }
+}
+
+fn texts(value: Located<Node>) -> Result<Vec<String>, String> {
+    let Node::List(items) = value.value else {
+        return Err(format!("addresses at {} must be a list", value.location));
+    };
+    let text = |item: Located<Node>| match item.value {
+        Node::Text(text) => Ok(text),
+        _ => Err(format!("the address at {} is not text", item.location)),
+    };
+    items.into_iter().map(text).collect()
+}
+
+fn switch(key: &Located<String>, value: &Located<Node>) -> Result<bool, String> {
+    match value.value {
+        Node::Switch(on) => Ok(on),
+        _ => Err(format!("{} at {} must be true or false", key.value, value.location)),
+    }
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,161 @@
+use std::{collections::BTreeMap, fmt::Write as _};
+
+use super::*;
+
+/// The format that users have, comments included.
+const EXAMPLE: &str = "\
+address-pools:
+# Used in HAProxy and internal DNS, for services accessible from Internet
+- name: external
+  protocol: layer2
+  addresses:
+  - 192.168.0.3/32
+
+# Used only in internal DNS, for services accessible from LAN only
+- name: internal
+  protocol: layer2
+  addresses:
+  - 192.168.0.5/32
+";
+
+fn read(text: &str, dialect: Dialect) -> Result<Declarations, Malformed> {
+    let mut object = ConfigMap::default();
+    object.metadata.namespace = Some("arpeggio-system".to_owned());
+    object.metadata.name = Some("arpeggio".to_owned());
+    object.data = Some(BTreeMap::from([("config".to_owned(), text.to_owned())]));
+    parse(&object, "config", dialect)
+}
+
+/// A pool named `a` with these lines in addition, each of them indented here.
+fn pool_with(lines: &str) -> Declarations {
+    let text =
+        format!("address-pools:\n- name: a\n  {lines}\n- name: good\n  addresses: [10.9.0.0/24]\n");
+    read(&text, Dialect::Ours).unwrap()
+}
+
+#[test]
+fn the_example_is_read() {
+    let found = read(EXAMPLE, Dialect::Ours).unwrap();
+    let pools: Vec<&Pool> = found.pools.iter().map(|it| it.pool.as_ref().unwrap()).collect();
+    let range = |text: &str| vec![text.parse().unwrap()];
+    assert_eq!(*pools[0], Pool::new("external".into(), range("192.168.0.3")));
+    assert_eq!(*pools[1], Pool::new("internal".into(), range("192.168.0.5")));
+    let origins: Vec<String> = found.pools.iter().map(|it| it.origin.to_string()).collect();
+    assert_eq!(origins[1], "ConfigMap arpeggio-system/arpeggio, line 9");
+    assert_eq!(found.remarks, []);
+}
+
+#[test]
+fn every_key_counts() {
+    let found = pool_with(
+        "auto-assign: false\n  avoid-buggy-ips: true\n  addresses: [10.0.0.1, fd00::/64]",
+    );
+    let pool = found.pools[0].pool.as_ref().unwrap();
+    assert_eq!((pool.auto_assign, pool.avoid_buggy_ips, pool.ranges.len()), (false, true, 2));
+}
+
+#[test]
+fn a_bad_entry_disables_only_itself_and_says_where() {
+    let table = [
+        ("addresses: []", "it has no addresses"),
+        ("protocol: layer2", "it has no addresses"),
+        ("addresses: 10.0.0.1", "addresses at line 3, column 14 must be a list"),
+        ("addresses: [7]", "the address at line 3, column 15 is not text"),
+        ("addresses: [10.0.0.1/24]", "did you mean 10.0.0.1/32 or 10.0.0.0/24?"),
+        (
+            "protocol: bgp\n  addresses: [10.0.0.1]",
+            "protocol \"bgp\" at line 3, column 13 is not supported",
+        ),
+        (
+            "addresses: [10.0.0.1]\n  auto-asign: no",
+            "unknown key \"auto-asign\" at line 4, column 3",
+        ),
+        (
+            "addresses: [10.0.0.1]\n  auto-assign: maybe",
+            "auto-assign at line 4, column 16 must be true",
+        ),
+        ("addresses: [10.0.0.1]\n  bgp-advertisements: []", "unknown key \"bgp-advertisements\""),
+    ];
+    for (lines, message) in table {
+        let found = pool_with(lines);
+        let error = found.pools[0].pool.as_ref().unwrap_err();
+        assert_eq!(error.pool.as_str(), "a");
+        assert!(error.to_string().contains(message), "{error}");
+        assert!(found.pools[1].pool.is_ok(), "{lines}");
+    }
+}
+
+#[test]
+fn names_that_no_annotation_could_say_are_refused() {
+    let table = [
+        ("- addresses: [10.0.0.1]", "it has no name"),
+        ("- name: ''", "is empty"),
+        ("- name: 7", "put it in quotes"),
+        ("- name: a,b", "has a comma"),
+        ("- name: ipv4=a", "an equals sign"),
+        ("- external", "must have the keys name and addresses"),
+    ];
+    for (entry, message) in table {
+        let found = read(&format!("address-pools:\n{entry}\n"), Dialect::Ours).unwrap();
+        let error = found.pools[0].pool.as_ref().unwrap_err().to_string();
+        assert!(error.contains(message), "{entry}: {error}");
+    }
+}
+
+#[test]
+fn metallb_masks_host_bits_and_wants_prefix_lengths() {
+    let text = |address: &str| format!("address-pools:\n- name: a\n  addresses: [{address}]\n");
+    let found = read(&text("10.0.0.1/24"), Dialect::MetalLb).unwrap();
+    assert_eq!(found.pools[0].pool.as_ref().unwrap().ranges[0].to_string(), "10.0.0.0-10.0.0.255");
+    assert_eq!(found.remarks[0].reason, "HostBitsMasked");
+    let found = read(&text("10.0.0.1"), Dialect::MetalLb).unwrap();
+    assert!(found.pools[0].pool.is_err());
+}
+
+#[test]
+fn keys_of_others_are_named_and_ignored() {
+    let found = read("peers: []\nfoo: 1\naddress-pools:\n", Dialect::Ours).unwrap();
+    let said: Vec<&str> = found.remarks.iter().map(|it| it.message.as_str()).collect();
+    assert!(said[0].starts_with("peers at line 1, column 1 is ignored"), "{said:?}");
+    assert!(said[1].starts_with("unknown key \"foo\" at line 2, column 1 is ignored"), "{said:?}");
+    assert!(found.pools.is_empty());
+}
+
+#[test]
+fn what_is_not_yaml_is_refused_with_its_place() {
+    let table = [
+        ("address-pools:\n- name: a\n   b: c\n", "line 3, column 5"),
+        ("address-pools: [", "line 1, column 16"),
+        ("address-pools: 3", "must be a list at line 1, column 16"),
+        ("- a\n", "line 1"),
+        ("a: 1\na: 2\n", "line 2, column 1"),
+        ("a: 1\n---\nb: 1\n", "line 3, column 1"),
+    ];
+    for (text, place) in table {
+        let error = read(text, Dialect::Ours).unwrap_err().to_string();
+        assert!(error.contains(place), "{text:?}: {error}");
+    }
+}
+
+#[test]
+fn nothing_means_no_pools() {
+    let none = Ok(Declarations::default());
+    assert_eq!(read("", Dialect::Ours), none);
+    assert_eq!(read("# nothing yet\n", Dialect::Ours), none);
+    assert_eq!(parse(&ConfigMap::default(), "config", Dialect::Ours), none);
+}
+
+#[test]
+fn ten_thousand_lines_are_no_problem() {
+    let mut text = String::from("address-pools:\n");
+    for number in 0..2_500 {
+        let (high, low) = (number / 256, number % 256);
+        writeln!(
+            text,
+            "- name: p{number}\n  protocol: layer2\n  addresses:\n  - 10.{high}.{low}.0/24"
+        )
+        .unwrap();
+    }
+    let found = read(&text, Dialect::Ours).unwrap();
+    assert_eq!(found.pools.iter().filter(|it| it.pool.is_ok()).count(), 2_500);
+}

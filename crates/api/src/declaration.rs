@@ -1,0 +1,118 @@
+//! Pools of whatever format, as one kind of thing.
+
+use std::fmt;
+
+use arpeggio_ipam::{InvalidPool, Pool, PoolError, PoolName};
+use k8s_openapi::{api::core::v1::ObjectReference, apimachinery::pkg::apis::meta::v1::Time};
+use kube::{Resource as _, ResourceExt as _};
+
+use crate::address_pool::{AddressPool, AnnounceRule};
+
+/// A pool that somebody declared.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Declaration {
+    /// Where it was declared.
+    pub origin: Origin,
+    /// The object that it stands in, as events refer to it.
+    pub object: ObjectReference,
+    /// When its object was created; older pools keep addresses that younger ones have too.
+    pub created: Option<Time>,
+    /// The pool as the allocator knows it.
+    pub pool: Result<Pool, InvalidPool>,
+    /// Where its addresses are announced.
+    pub announcement: Announcement,
+}
+
+/// Where a pool was declared.
+#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord)]
+pub enum Origin {
+    /// In an `AddressPool`.
+    AddressPool {
+        /// Its name.
+        name: String,
+    },
+    /// In `MetalLB`'s `IPAddressPool`.
+    IpAddressPool {
+        /// Its namespace.
+        namespace: String,
+        /// Its name.
+        name: String,
+    },
+    /// In a `ConfigMap`.
+    ConfigMap {
+        /// Its namespace.
+        namespace: String,
+        /// Its name.
+        name: String,
+        /// The line of the value in which the pool begins, from 1.
+        line: u64,
+    },
+}
+
+/// Where addresses of a pool are announced.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub enum Announcement {
+    /// On every node, on the interfaces whose subnet contains the address.
+    #[default]
+    Everywhere,
+    /// Wherever one of these rules allows.
+    ByRules(Vec<AnnounceRule>),
+    /// Nowhere, as `MetalLB` has it for a pool that no advertisement selects.
+    Nowhere,
+}
+
+/// Something that the author of an object should know about it. Told once, as an event.
+#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord)]
+pub struct Remark {
+    /// One CamelCase word (`Event.reason`).
+    pub reason: &'static str,
+    /// What it is and what to do.
+    pub message: String,
+}
+
+impl fmt::Display for Origin {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::AddressPool { name } => write!(f, "AddressPool {name}"),
+            Self::IpAddressPool { namespace, name } => {
+                write!(f, "IPAddressPool {namespace}/{name}")
+            }
+            Self::ConfigMap { namespace, name, line } => {
+                write!(f, "ConfigMap {namespace}/{name}, line {line}")
+            }
+        }
+    }
+}
+
+impl Announcement {
+    /// No rules mean no restriction.
+    pub fn by(rules: Vec<AnnounceRule>) -> Self {
+        if rules.is_empty() { Self::Everywhere } else { Self::ByRules(rules) }
+    }
+}
+
+impl Declaration {
+    /// That this pool is not used, and why.
+    pub fn not_used(&self, why: &impl fmt::Display) -> Remark {
+        let name = self.pool.as_ref().map_or_else(|invalid| &invalid.pool, |pool| &pool.name);
+        let message = format!("pool \"{name}\" ({}) is not used: {why}", self.origin);
+        Remark { reason: "PoolNotUsed", message }
+    }
+}
+
+impl From<&AddressPool> for Declaration {
+    fn from(pool: &AddressPool) -> Self {
+        Self {
+            origin: Origin::AddressPool { name: pool.name_any() },
+            object: pool.object_ref(&()),
+            created: pool.creation_timestamp(),
+            pool: pool.to_pool(),
+            announcement: Announcement::by(pool.spec.announce.clone()),
+        }
+    }
+}
+
+/// A pool that its format makes invalid, in words that say what to do.
+pub(crate) fn invalid(pool: PoolName, why: impl Into<String>) -> InvalidPool {
+    InvalidPool { pool, error: PoolError::Format(why.into()) }
+}

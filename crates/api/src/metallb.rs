@@ -1,0 +1,376 @@
+//! `MetalLB`'s own objects, read as they are (`metallb.io/v1beta1`).
+//!
+//! An `IPAddressPool` becomes a pool, the `L2Advertisement`s that select it become its announce rules. Three habits of
+//! `MetalLB` are kept for its objects only: host bits of a CIDR are masked, with a remark; a single address has to be
+//! written with its prefix length; a pool that no advertisement selects is not announced, with a remark.
+
+use std::collections::BTreeSet;
+
+use arpeggio_ipam::{
+    AddressRange, AllocationRules, InvalidPool, Pool, PoolError, PoolName, RangeError, Selector,
+};
+use kube::{CustomResource, Resource as _, ResourceExt as _};
+use serde::{Deserialize, Serialize};
+
+use crate::{
+    address_pool::{AnnounceRule, InterfacePattern, PreferredNodes, check_announce},
+    declaration::{Announcement, Declaration, Origin, Remark, invalid},
+    selector::{self, LabelSelector},
+};
+
+/// What an `IPAddressPool` asks for.
+#[derive(CustomResource, Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[kube(
+    group = "metallb.io",
+    version = "v1beta1",
+    kind = "IPAddressPool",
+    namespaced,
+    schema = "disabled",
+    derive = "PartialEq"
+)]
+#[serde(rename_all = "camelCase", default)]
+pub struct IPAddressPoolSpec {
+    /// CIDRs and ranges.
+    pub addresses: Vec<String>,
+    /// Whether Services that name no pool get addresses from it; absent means yes.
+    pub auto_assign: Option<bool>,
+    /// Whether IPv4 addresses that end in .0 or .255 are never given out.
+    #[serde(rename = "avoidBuggyIPs")]
+    pub avoid_buggy_ips: bool,
+    /// Who may have its addresses.
+    pub service_allocation: Option<ServiceAllocation>,
+}
+
+/// Who may have addresses of an `IPAddressPool`.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase", default)]
+pub struct ServiceAllocation {
+    /// The lower, the earlier; 0 comes last.
+    pub priority: i64,
+    /// Namespaces, by name.
+    pub namespaces: Vec<String>,
+    /// Namespaces, by their labels.
+    pub namespace_selectors: Vec<LabelSelector>,
+    /// Services, by their labels.
+    pub service_selectors: Vec<LabelSelector>,
+}
+
+/// What an `L2Advertisement` asks for.
+#[derive(CustomResource, Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[kube(
+    group = "metallb.io",
+    version = "v1beta1",
+    kind = "L2Advertisement",
+    namespaced,
+    schema = "disabled",
+    derive = "PartialEq"
+)]
+#[serde(rename_all = "camelCase", default)]
+pub struct L2AdvertisementSpec {
+    /// The pools that it announces, by name.
+    #[serde(rename = "ipAddressPools")]
+    pub ip_address_pools: Vec<String>,
+    /// The pools that it announces, by their labels. With neither, every pool.
+    #[serde(rename = "ipAddressPoolSelectors")]
+    pub ip_address_pool_selectors: Vec<LabelSelector>,
+    /// The nodes that may announce.
+    pub node_selectors: Vec<LabelSelector>,
+    /// The nodes that rather should.
+    pub preferred_node_selectors: Vec<PreferredNodes>,
+    /// The interfaces to announce on, by their whole names.
+    pub interfaces: Vec<String>,
+    /// The Services that it is for.
+    pub service_selectors: Vec<LabelSelector>,
+}
+
+/// An `L2Advertisement` that selects what it says.
+#[derive(Debug, Clone)]
+pub struct Advertisement {
+    pools: BTreeSet<String>,
+    selectors: Vec<Selector>,
+    rule: AnnounceRule,
+}
+
+impl Advertisement {
+    /// Reads an advertisement.
+    ///
+    /// # Errors
+    /// The first selector that is not one; the advertisement is not used then, and others are.
+    pub fn parse(object: &L2Advertisement) -> Result<Self, PoolError> {
+        let spec = &object.spec;
+        let interfaces = spec.interfaces.iter().cloned().map(InterfacePattern).collect();
+        let rule = AnnounceRule {
+            node_selectors: spec.node_selectors.clone(),
+            preferred_nodes: spec.preferred_node_selectors.clone(),
+            interfaces,
+            service_selectors: spec.service_selectors.clone(),
+        };
+        check_announce("spec", std::slice::from_ref(&rule))?;
+        let field = "spec.ipAddressPoolSelectors";
+        Ok(Self {
+            pools: spec.ip_address_pools.iter().cloned().collect(),
+            selectors: selector::parse_all(field, &spec.ip_address_pool_selectors)?,
+            rule,
+        })
+    }
+
+    fn selects(&self, pool: &IPAddressPool) -> bool {
+        let all = self.pools.is_empty() && self.selectors.is_empty();
+        let named = self.pools.contains(&pool.name_any());
+        all || named || self.selectors.iter().any(|it| it.matches(pool.labels()))
+    }
+}
+
+impl IPAddressPool {
+    /// The pool, announced as those of `advertisements` say that select it, and what its author should know.
+    pub fn declare<'a>(
+        &self,
+        advertisements: impl IntoIterator<Item = &'a Advertisement>,
+    ) -> (Declaration, Vec<Remark>) {
+        let mut remarks = Vec::new();
+        let pool = self.to_pool(&mut remarks);
+        let selecting = advertisements.into_iter().filter(|it| it.selects(self));
+        let rules: Vec<AnnounceRule> = selecting.map(|it| it.rule.clone()).collect();
+        let announcement =
+            if rules.is_empty() { Announcement::Nowhere } else { Announcement::ByRules(rules) };
+        if announcement == Announcement::Nowhere {
+            remarks.push(not_advertised(&self.name_any()));
+        }
+        let declaration = Declaration {
+            object: self.object_ref(&()),
+            origin: Origin::IpAddressPool {
+                namespace: self.namespace().unwrap_or_default(),
+                name: self.name_any(),
+            },
+            created: self.creation_timestamp(),
+            pool,
+            announcement,
+        };
+        (declaration, remarks)
+    }
+
+    fn to_pool(&self, remarks: &mut Vec<Remark>) -> Result<Pool, InvalidPool> {
+        let (name, spec) = (PoolName::from(self.name_any()), &self.spec);
+        let wrong = |error| InvalidPool { pool: name.clone(), error };
+        if spec.addresses.is_empty() {
+            return Err(wrong(PoolError::NoAddresses));
+        }
+        let rules = spec.service_allocation.as_ref().map(|it| it.to_rules(&name)).transpose()?;
+        Ok(Pool {
+            auto_assign: spec.auto_assign.unwrap_or(true),
+            avoid_buggy_ips: spec.avoid_buggy_ips,
+            rules,
+            ..Pool::new(name.clone(), ranges(&spec.addresses, remarks).map_err(wrong)?)
+        })
+    }
+}
+
+impl ServiceAllocation {
+    fn to_rules(&self, pool: &PoolName) -> Result<AllocationRules, InvalidPool> {
+        let mut namespaces = BTreeSet::new();
+        for namespace in &self.namespaces {
+            if !namespaces.insert(namespace.clone()) {
+                let why = format!("namespace {namespace:?} is listed twice: remove one");
+                return Err(invalid(pool.clone(), why));
+            }
+        }
+        let wrong = |error| InvalidPool { pool: pool.clone(), error };
+        let (field, list) =
+            ("spec.serviceAllocation.namespaceSelectors", &self.namespace_selectors);
+        let namespace_selectors = selector::parse_all(field, list).map_err(wrong)?;
+        let (field, list) = ("spec.serviceAllocation.serviceSelectors", &self.service_selectors);
+        let service_selectors = selector::parse_all(field, list).map_err(wrong)?;
+        // Negative numbers come first with `MetalLB`, as 1 does here.
+        let priority = u32::try_from(self.priority.max(i64::from(self.priority < 0)));
+        Ok(AllocationRules {
+            priority: priority.unwrap_or(u32::MAX),
+            namespaces,
+            namespace_selectors,
+            service_selectors,
+        })
+    }
+}
+
+fn not_advertised(pool: &str) -> Remark {
+    let message = format!(
+        "pool \"{pool}\" is not announced: no L2Advertisement selects it; create one, or make the pool an AddressPool, \
+         which needs none"
+    );
+    Remark { reason: "NotAdvertised", message }
+}
+
+/// The ranges that `MetalLB` would read in `items`, with a remark where it reads more than stands there.
+///
+/// # Errors
+/// The first item that is not a CIDR or a range.
+pub(crate) fn ranges(
+    items: &[String],
+    remarks: &mut Vec<Remark>,
+) -> Result<Vec<AddressRange>, PoolError> {
+    let mut ranges = Vec::with_capacity(items.len());
+    for (position, item) in items.iter().enumerate() {
+        let wrong =
+            |error| PoolError::Address { list: "address", position, of: items.len(), error };
+        let range = match item.parse::<AddressRange>() {
+            Ok(range) if !item.contains(['/', '-']) => {
+                let bits = range.family().bits();
+                let why = format!("address {} of {}", position + 1, items.len());
+                let item = item.trim();
+                return Err(PoolError::Format(format!(
+                    "{why}: a single address needs its prefix length here: write {item}/{bits}"
+                )));
+            }
+            Err(RangeError::HostBits { text, network, .. }) => {
+                remarks.push(masked(&text, &network));
+                network.parse().map_err(wrong)?
+            }
+            other => other.map_err(wrong)?,
+        };
+        ranges.push(range);
+    }
+    Ok(ranges)
+}
+
+fn masked(text: &str, network: &str) -> Remark {
+    let message = format!(
+        "{text} has host bits set and is taken for all of {network}, as MetalLB does: write {network} if that is meant"
+    );
+    Remark { reason: "HostBitsMasked", message }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use serde_json::{Value, json};
+
+    fn pool(labels: &Value, spec: &Value) -> IPAddressPool {
+        serde_json::from_value(json!({
+            "apiVersion": "metallb.io/v1beta1",
+            "kind": "IPAddressPool",
+            "metadata": { "namespace": "metallb-system", "name": "lan", "labels": labels },
+            "spec": spec,
+        }))
+        .unwrap()
+    }
+
+    fn advertisement(spec: &Value) -> Advertisement {
+        let mut object = L2Advertisement::new("l2", L2AdvertisementSpec::default());
+        object.spec = serde_json::from_value(spec.clone()).unwrap();
+        Advertisement::parse(&object).unwrap()
+    }
+
+    fn declare(spec: &Value) -> (Result<Pool, InvalidPool>, Vec<Remark>) {
+        let everything = advertisement(&json!({}));
+        let (declaration, remarks) = pool(&json!({}), spec).declare([&everything]);
+        (declaration.pool, remarks)
+    }
+
+    #[test]
+    fn a_pool_keeps_all_that_it_says() {
+        let (pool, remarks) = declare(&json!({
+            "addresses": ["192.168.1.0/24", "192.168.2.1 - 192.168.2.9", "fd00::/64"],
+            "autoAssign": false,
+            "avoidBuggyIPs": true,
+            "serviceAllocation": {
+                "priority": 50,
+                "namespaces": ["a"],
+                "namespaceSelectors": [{ "matchLabels": { "team": "a" } }],
+                "serviceSelectors": [{ "matchExpressions": [{ "key": "app", "operator": "Exists" }] }],
+            },
+        }));
+        let pool = pool.unwrap();
+        let shown: Vec<String> = pool.ranges.iter().map(ToString::to_string).collect();
+        assert_eq!(shown[1], "192.168.2.1-192.168.2.9");
+        assert_eq!((pool.auto_assign, pool.avoid_buggy_ips, shown.len()), (false, true, 3));
+        let rules = pool.rules.unwrap();
+        assert_eq!((rules.priority, rules.namespaces.len()), (50, 1));
+        assert_eq!((rules.namespace_selectors.len(), rules.service_selectors.len()), (1, 1));
+        assert_eq!(remarks, []);
+    }
+
+    #[test]
+    fn host_bits_are_masked_with_a_remark() {
+        let (pool, remarks) = declare(&json!({ "addresses": ["192.168.1.240/24", "10.0.0.1/32"] }));
+        assert_eq!(pool.unwrap().ranges[0].to_string(), "192.168.1.0-192.168.1.255");
+        assert_eq!(remarks.len(), 1);
+        assert!(remarks[0].message.contains("all of 192.168.1.0/24"), "{}", remarks[0].message);
+    }
+
+    #[test]
+    fn what_metallb_refuses_is_refused() {
+        let selectors = json!([{ "matchExpressions": [{ "key": "a", "operator": "In" }] }]);
+        let table = [
+            (json!({ "addresses": [] }), "it has no addresses"),
+            (json!({ "addresses": ["10.0.0.1"] }), "write 10.0.0.1/32"),
+            (json!({ "addresses": ["10.0.0.1/32", "fd00::1"] }), "address 2 of 2: a single"),
+            (json!({ "addresses": ["10.0.0.9-10.0.0.1"] }), "starts after its end"),
+            (json!({ "addresses": ["10.0.0.1-fd00::1"] }), "mixes IPv4 and IPv6"),
+            (json!({ "addresses": ["10.0.0.0/33"] }), "from 0 to 32"),
+            (
+                json!({ "addresses": ["10.0.0.1/32"], "serviceAllocation": { "namespaces": ["a", "a"] } }),
+                "namespace \"a\" is listed twice",
+            ),
+            (
+                json!({
+                    "addresses": ["10.0.0.1/32"],
+                    "serviceAllocation": { "serviceSelectors": selectors },
+                }),
+                "spec.serviceAllocation.serviceSelectors[0]: a: In needs",
+            ),
+        ];
+        for (spec, message) in table {
+            let error = declare(&spec).0.unwrap_err().to_string();
+            assert!(error.contains(message), "{error}");
+        }
+    }
+
+    #[test]
+    fn advertisements_select_pools_by_name_or_labels_or_all() {
+        let table = [
+            (json!({}), true),
+            (json!({ "ipAddressPools": ["lan"] }), true),
+            (json!({ "ipAddressPools": ["other"] }), false),
+            (json!({ "ipAddressPoolSelectors": [{ "matchLabels": { "zone": "a" } }] }), true),
+            (json!({ "ipAddressPoolSelectors": [{ "matchLabels": { "zone": "b" } }] }), false),
+            (
+                json!({
+                    "ipAddressPools": ["other"],
+                    "ipAddressPoolSelectors": [{ "matchLabels": { "zone": "a" } }],
+                }),
+                true,
+            ),
+        ];
+        let pool = pool(&json!({ "zone": "a" }), &json!({ "addresses": ["10.0.0.1/32"] }));
+        for (spec, selected) in table {
+            let (declaration, remarks) = pool.declare([&advertisement(&spec)]);
+            assert_eq!(declaration.announcement != Announcement::Nowhere, selected, "{spec}");
+            assert_eq!(remarks.iter().any(|it| it.reason == "NotAdvertised"), !selected, "{spec}");
+        }
+    }
+
+    #[test]
+    fn what_advertisements_say_adds_up() {
+        let first = advertisement(&json!({ "interfaces": ["eth0"] }));
+        let second = advertisement(&json!({
+            "nodeSelectors": [{ "matchLabels": { "a": "b" } }],
+            "preferredNodeSelectors": [{ "weight": 7, "preference": {} }],
+        }));
+        let pool = pool(&json!({}), &json!({ "addresses": ["10.0.0.1/32"] }));
+        let (declaration, _) = pool.declare([&first, &second]);
+        assert_eq!(declaration.origin.to_string(), "IPAddressPool metallb-system/lan");
+        let Announcement::ByRules(rules) = declaration.announcement else { panic!("no rules") };
+        assert_eq!(rules[0].interfaces, [InterfacePattern("eth0".to_owned())]);
+        assert_eq!(rules[1].preferred_nodes[0].weight, 7);
+    }
+
+    #[test]
+    fn an_advertisement_that_is_none_is_refused() {
+        let mut object = L2Advertisement::new("l2", L2AdvertisementSpec::default());
+        object.spec = serde_json::from_value(json!({
+            "nodeSelectors": [{ "matchExpressions": [{ "key": "a", "operator": "Near" }] }],
+        }))
+        .unwrap();
+        let error = Advertisement::parse(&object).unwrap_err().to_string();
+        assert!(error.contains("nodeSelectors[0]: a: \"Near\" is no operator"), "{error}");
+    }
+}

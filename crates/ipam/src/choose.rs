@@ -1,0 +1,186 @@
+//! Which address somebody may have who needs one.
+
+use alloc::vec::Vec;
+use core::net::IpAddr;
+
+use crate::{
+    allocator::{Allocator, Contents, Entry},
+    names::{Owner, PoolName},
+    pool::Pool,
+    range::Family,
+    refusal::{Refusal, Unfit, UnfitAddress, Unfitness},
+    request::Request,
+    reserved::Special,
+    sharing::Terms,
+    space::Space,
+};
+
+/// An address that somebody may have.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Choice {
+    /// The address. It stays free until it is claimed.
+    pub address: IpAddr,
+    /// The pool that it is from.
+    pub pool: PoolName,
+}
+
+/// Chooses for one owner with one request.
+pub(crate) struct Chooser<'a> {
+    pub(crate) allocator: &'a Allocator,
+    pub(crate) owner: &'a Owner,
+    pub(crate) request: &'a Request,
+    pub(crate) terms: Terms,
+}
+
+impl Chooser<'_> {
+    /// An address of `family`: the requested one, or the first that there is.
+    pub(crate) fn one(&self, family: Family) -> Result<Choice, Refusal> {
+        match self.request.addresses.iter().find(|address| Family::of(**address) == family) {
+            Some(address) => self.requested(*address),
+            None => self.first_of(family),
+        }
+    }
+
+    /// The lowest address that a Service would share, else the lowest free one, of the first pool that has any.
+    fn first_of(&self, family: Family) -> Result<Choice, Refusal> {
+        let mut pools = Vec::new();
+        for candidate in self.candidates(family) {
+            match candidate.and_then(|entry| self.give_from(entry, family)) {
+                Ok(choice) => return Ok(choice),
+                Err(unfit) => pools.push(unfit),
+            }
+        }
+        let named = self.request.pools.named(family).is_some();
+        if pools.is_empty() && !named {
+            return Err(Refusal::NoPools);
+        }
+        Err(Refusal::Pools { family, named, pools })
+    }
+
+    /// One address of each family, from the first pool that has both.
+    pub(crate) fn pair(&self) -> Option<[Choice; 2]> {
+        let from = |entry: &Entry| {
+            let of = |family| self.give_from(entry, family).ok();
+            Some([of(Family::V4)?, of(Family::V6)?])
+        };
+        self.candidates(Family::V4).filter_map(Result::ok).find_map(from)
+    }
+
+    /// An address of `family` from this pool, if the request allows it.
+    pub(crate) fn of_pool(&self, pool: &PoolName, family: Family) -> Option<Choice> {
+        let mut candidates = self.candidates(family).filter_map(Result::ok);
+        let entry = candidates.find(|entry| entry.name == *pool)?;
+        self.give_from(entry, family).ok()
+    }
+
+    /// The pools to try, in order.
+    fn candidates(&self, family: Family) -> impl Iterator<Item = Result<&Entry, Unfit>> {
+        let named = self.request.pools.named(family);
+        let by_name = named.into_iter().flatten().map(|name| self.named(name));
+        let any = named.is_none().then(|| self.allocator.in_order().map(automatic));
+        by_name.chain(any.into_iter().flatten())
+    }
+
+    fn named(&self, name: &PoolName) -> Result<&Entry, Unfit> {
+        self.allocator.entry(name).ok_or_else(|| {
+            Unfit::new(name, Unfitness::Unknown { existing: self.allocator.names() })
+        })
+    }
+
+    fn give_from(&self, entry: &Entry, family: Family) -> Result<Choice, Unfit> {
+        let unfit = |why| Unfit::new(&entry.name, why);
+        let space = self.opened(entry, family).map_err(unfit)?;
+        let address = self.joinable(space, family).or_else(|| space.first());
+        let pool = entry.name.clone();
+        address
+            .map(|address| Choice { address, pool })
+            .ok_or_else(|| unfit(exhausted(space, family)))
+    }
+
+    /// The addresses of this pool, if it is usable and for this Service.
+    fn opened<'e>(&self, entry: &'e Entry, family: Family) -> Result<&'e Space, Unfitness> {
+        match &entry.contents {
+            Contents::Invalid(invalid) => Err(Unfitness::Invalid(invalid.clone())),
+            Contents::Overlapping(_, overlap) => Err(Unfitness::Overlapping(overlap.clone())),
+            Contents::InUse(pool, spaces) => {
+                pool.admits(&self.request.requester).map_err(Unfitness::Outsider)?;
+                Ok(spaces.of(family))
+            }
+        }
+    }
+
+    /// The lowest address of the pool that is held by Services who would share it.
+    fn joinable(&self, space: &Space, family: Family) -> Option<IpAddr> {
+        let sharing = self.request.sharing.as_ref()?;
+        let mut from = 0;
+        loop {
+            let member = self.allocator.holders.joinable(sharing, family, from)?;
+            let allowed = space.allowed_from(member)?;
+            if allowed == member {
+                let address = family.address(member);
+                if self.allocator.reservation(address).is_none() {
+                    return Some(address);
+                }
+                from = member.checked_add(1)?;
+            } else {
+                from = allowed;
+            }
+        }
+    }
+
+    fn requested(&self, address: IpAddr) -> Result<Choice, Refusal> {
+        match self.check(address) {
+            Ok(pool) => Ok(Choice { address, pool: pool.name.clone() }),
+            Err(why) => Err(Refusal::Address { address, why }),
+        }
+    }
+
+    /// Whether the owner may have exactly this address, and from which pool.
+    fn check(&self, address: IpAddr) -> Result<&Pool, UnfitAddress> {
+        let pool = self.allowed(address)?;
+        if let Some(reservation) = self.allocator.reservation(address) {
+            return Err(UnfitAddress::Reserved(reservation.clone()));
+        }
+        match self.allocator.holders.clash(self.owner, address, &self.terms) {
+            Some(clash) => Err(UnfitAddress::Held(clash)),
+            None => Ok(pool),
+        }
+    }
+
+    /// Whether a pool that the owner may use allows this address, whoever holds it.
+    pub(crate) fn allowed(&self, address: IpAddr) -> Result<&Pool, UnfitAddress> {
+        if let Some(special) = Special::of(address) {
+            return Err(UnfitAddress::Special(special));
+        }
+        let entry = self.allocator.entry_of(address).and_then(Entry::pool_in_use);
+        let (pool, spaces) = entry.ok_or(UnfitAddress::NoPool)?;
+        let family = Family::of(address);
+        if self.request.pools.named(family).is_some_and(|named| !named.contains(&pool.name)) {
+            return Err(UnfitAddress::OtherPool(pool.name.clone()));
+        }
+        let outsider = |why| UnfitAddress::Outsider { pool: pool.name.clone(), why };
+        pool.admits(&self.request.requester).map_err(outsider)?;
+        if spaces.of(family).allows(address) {
+            Ok(pool)
+        } else {
+            Err(UnfitAddress::LeftOut(pool.name.clone()))
+        }
+    }
+}
+
+/// A pool that is tried unasked.
+fn automatic(entry: &Entry) -> Result<&Entry, Unfit> {
+    match entry.pool_in_use() {
+        Some((pool, _)) if !pool.auto_assign => {
+            Err(Unfit::new(&entry.name, Unfitness::NotAutomatic))
+        }
+        _ => Ok(entry),
+    }
+}
+
+fn exhausted(space: &Space, family: Family) -> Unfitness {
+    match space.usage() {
+        usage if usage.total == 0 => Unfitness::NoSuchFamily(family),
+        usage => Unfitness::Full(usage),
+    }
+}

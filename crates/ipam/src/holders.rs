@@ -1,0 +1,205 @@
+//! Who holds which address, on which terms.
+
+use alloc::collections::{BTreeMap, BTreeSet};
+use core::net::IpAddr;
+
+use crate::{
+    names::{Owner, SharingKey},
+    range::{AddressRange, Family, to_number},
+    sharing::{Backend, Clash, Disagreement, Port, Sharing, Terms},
+};
+
+/// Who holds which address, from both sides, and where sharers may join.
+#[derive(Debug, Clone, Default)]
+pub(crate) struct Holders {
+    by_address: BTreeMap<IpAddr, BTreeMap<Owner, Terms>>,
+    by_owner: BTreeMap<Owner, BTreeSet<IpAddr>>,
+    groups: BTreeMap<GroupId, Group>,
+}
+
+/// What all sharers of an address have in common.
+type GroupId = (SharingKey, Backend, Family);
+
+/// The addresses of one family, by number, that Services with the same key and backend hold.
+#[derive(Debug, Clone, Default)]
+struct Group {
+    members: BTreeSet<u128>,
+    /// For each port that is in use at some member: the members where it is not.
+    open: BTreeMap<Port, BTreeSet<u128>>,
+}
+
+impl Holders {
+    /// Records that `owner` holds `address` on these terms, also when it did so on others before; whether that is new.
+    ///
+    /// # Errors
+    /// When the terms clash with those of another holder; nothing is changed then. Terms that are not known clash with
+    /// nothing if `joined`: if some record says that both hold the address.
+    pub(crate) fn claim(
+        &mut self,
+        owner: &Owner,
+        address: IpAddr,
+        terms: Terms,
+        joined: bool,
+    ) -> Result<bool, Clash> {
+        match self.clash(owner, address, &terms) {
+            Some(clash) if !(joined && clash.why == Disagreement::Unknown) => return Err(clash),
+            _ => {}
+        }
+        if self.by_address.get(&address).and_then(|it| it.get(owner)) == Some(&terms) {
+            return Ok(false);
+        }
+        self.leave_group(address);
+        self.by_address.entry(address).or_default().insert(owner.clone(), terms);
+        self.by_owner.entry(owner.clone()).or_default().insert(address);
+        self.join_group(address);
+        Ok(true)
+    }
+
+    /// Takes `address` from `owner`; false if it did not hold it.
+    pub(crate) fn release(&mut self, owner: &Owner, address: IpAddr) -> bool {
+        if !self.holds(owner, address) {
+            return false;
+        }
+        self.leave_group(address);
+        remove_from(&mut self.by_address, &address, |holders| {
+            holders.remove(owner);
+            holders.is_empty()
+        });
+        remove_from(&mut self.by_owner, owner, |held| {
+            held.remove(&address);
+            held.is_empty()
+        });
+        self.join_group(address);
+        true
+    }
+
+    /// How `terms` of `owner` clash with those of another holder of `address`.
+    pub(crate) fn clash(&self, owner: &Owner, address: IpAddr, terms: &Terms) -> Option<Clash> {
+        let others = self.by_address.get(&address)?.iter().filter(|(other, _)| *other != owner);
+        let mut unknown = None;
+        for (other, theirs) in others {
+            match terms.disagreement(theirs) {
+                None => {}
+                Some(Disagreement::Unknown) => unknown = Some(other),
+                Some(why) => return Some(Clash { with: other.clone(), why }),
+            }
+        }
+        unknown.map(|other| Clash { with: other.clone(), why: Disagreement::Unknown })
+    }
+
+    /// As [`Self::clash`], without those that may turn out to be none.
+    pub(crate) fn definite_clash(
+        &self,
+        owner: &Owner,
+        address: IpAddr,
+        terms: &Terms,
+    ) -> Option<Clash> {
+        self.clash(owner, address, terms).filter(|clash| clash.why != Disagreement::Unknown)
+    }
+
+    pub(crate) fn holds(&self, owner: &Owner, address: IpAddr) -> bool {
+        self.by_owner.get(owner).is_some_and(|held| held.contains(&address))
+    }
+
+    pub(crate) fn is_held(&self, address: IpAddr) -> bool {
+        self.by_address.contains_key(&address)
+    }
+
+    /// Who holds `address`.
+    pub(crate) fn of(&self, address: IpAddr) -> impl Iterator<Item = &Owner> {
+        self.by_address.get(&address).into_iter().flat_map(BTreeMap::keys)
+    }
+
+    /// What `owner` holds, in ascending order, IPv4 first.
+    pub(crate) fn held_by(&self, owner: &Owner) -> impl Iterator<Item = IpAddr> + '_ {
+        self.by_owner.get(owner).into_iter().flatten().copied()
+    }
+
+    /// The addresses in `range` that anybody holds.
+    pub(crate) fn within(&self, range: &AddressRange) -> impl Iterator<Item = IpAddr> + '_ {
+        self.by_address.range(range.first()..=range.last()).map(|(address, _)| *address)
+    }
+
+    /// The lowest address, by number and from `from` on, that Services hold who would share it on these terms.
+    pub(crate) fn joinable(&self, sharing: &Sharing, family: Family, from: u128) -> Option<u128> {
+        if sharing.backend.is_private() {
+            return None;
+        }
+        let id = (sharing.key.clone(), sharing.backend.clone(), family);
+        self.groups.get(&id)?.open_to(&sharing.ports, from)
+    }
+
+    /// The group of `address` and the ports in use there, when all who hold it agree.
+    fn group_of(&self, address: IpAddr) -> Option<(GroupId, BTreeSet<Port>)> {
+        let holders = self.by_address.get(&address)?;
+        let first = holders.values().next()?.sharing()?;
+        let mut ports = BTreeSet::new();
+        for terms in holders.values() {
+            let sharing = terms.sharing()?;
+            if sharing.key != first.key || sharing.backend != first.backend {
+                return None;
+            }
+            ports.extend(sharing.ports.iter().copied());
+        }
+        Some(((first.key.clone(), first.backend.clone(), Family::of(address)), ports))
+    }
+
+    fn join_group(&mut self, address: IpAddr) {
+        if let Some((id, ports)) = self.group_of(address) {
+            self.groups.entry(id).or_default().join(to_number(address), &ports);
+        }
+    }
+
+    fn leave_group(&mut self, address: IpAddr) {
+        if let Some((id, _)) = self.group_of(address) {
+            remove_from(&mut self.groups, &id, |group| {
+                group.leave(to_number(address));
+                group.members.is_empty()
+            });
+        }
+    }
+}
+
+impl Group {
+    fn join(&mut self, member: u128, ports: &BTreeSet<Port>) {
+        for port in ports {
+            self.open.entry(*port).or_insert_with(|| self.members.clone());
+        }
+        for (port, open) in &mut self.open {
+            if !ports.contains(port) {
+                open.insert(member);
+            }
+        }
+        self.members.insert(member);
+    }
+
+    fn leave(&mut self, member: u128) {
+        self.members.remove(&member);
+        for open in self.open.values_mut() {
+            open.remove(&member);
+        }
+        self.open.retain(|_, open| open.len() < self.members.len());
+    }
+
+    /// The lowest member from `from` on where none of `ports` is in use. Each step skips to the next member where one
+    /// of them is not, so a port that is in use everywhere ends the search at once.
+    fn open_to(&self, ports: &BTreeSet<Port>, from: u128) -> Option<u128> {
+        let mut at = *self.members.range(from..).next()?;
+        loop {
+            let before = at;
+            for open in ports.iter().filter_map(|port| self.open.get(port)) {
+                at = *open.range(at..).next()?;
+            }
+            if at == before {
+                return Some(at);
+            }
+        }
+    }
+}
+
+/// Changes the value of `key`, and removes it when `change` says that it is empty.
+fn remove_from<K: Ord, V>(map: &mut BTreeMap<K, V>, key: &K, change: impl FnOnce(&mut V) -> bool) {
+    if map.get_mut(key).is_some_and(change) {
+        map.remove(key);
+    }
+}

@@ -1,0 +1,273 @@
+//! What becomes of the addresses that somebody holds, and what they get in addition.
+
+use alloc::vec::Vec;
+use core::net::IpAddr;
+
+use crate::{
+    allocator::Allocator,
+    choose::{Choice, Chooser},
+    names::{Owner, PoolName},
+    range::Family,
+    refusal::{Refusal, UnfitAddress},
+    request::{Families, Request},
+    sharing::{Clash, Terms},
+};
+
+/// An address that somebody holds.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Held {
+    /// The address.
+    pub address: IpAddr,
+    /// The pool that it came from, as far as that was written down.
+    pub origin: Option<PoolName>,
+}
+
+/// What is to become of an owner's addresses.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct Plan {
+    /// Held addresses that stay.
+    pub keep: Vec<IpAddr>,
+    /// Held addresses that stay for the grace period only.
+    pub expiring: Vec<Leaving>,
+    /// Held addresses to give up when all of `add` is claimed.
+    pub leaving: Vec<Leaving>,
+    /// Addresses to claim.
+    pub add: Vec<Choice>,
+    /// Whether there would be more to add if some address came free.
+    pub wants_more: bool,
+    /// Why the owner does not get what it needs.
+    pub refusal: Option<Refusal>,
+}
+
+/// A held address that is not to stay, and why.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Leaving {
+    /// The address.
+    pub address: IpAddr,
+    /// Why it is not to stay.
+    pub why: Misfit,
+}
+
+/// Why a held address is not to stay.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+pub enum Misfit {
+    /// The request has changed: it is for another address, pool or family.
+    #[error("{0}")]
+    Unwanted(Unwanted),
+    /// No pool allows it any more.
+    #[error("{0}")]
+    Disallowed(UnfitAddress),
+    /// It cannot be shared on the owner's present terms.
+    #[error("{0}")]
+    Clash(Clash),
+}
+
+/// How a request is not for an address that is held.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+pub enum Unwanted {
+    /// The owner has no cluster address of the family.
+    #[error("the Service is not {0} any more")]
+    Family(Family),
+    /// One address of the family is enough.
+    #[error("one {0} address is enough")]
+    Surplus(Family),
+    /// Another one is requested.
+    #[error("the Service requests another address")]
+    Address,
+    /// Another pool is named.
+    #[error("the Service asks for another pool than \"{0}\"")]
+    Pool(PoolName),
+}
+
+/// Whether addresses that no pool allows any more are given up.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Grace {
+    /// Not yet.
+    Lasts,
+    /// Now.
+    Over,
+}
+
+impl Allocator {
+    /// What is to become of the addresses that `owner` holds, when it asks for this. Nothing is recorded: what is to be
+    /// added stays free until it is claimed.
+    ///
+    /// What fits stays. What the request is not for any more stays as long as nothing replaces it. What no pool allows
+    /// any more stays as long as `grace` lasts, and is not replaced before.
+    pub fn plan(&self, owner: &Owner, request: &Request, held: &[Held], grace: Grace) -> Plan {
+        let terms = Terms::from(request.sharing.clone());
+        let chooser = Chooser { allocator: self, owner, request, terms };
+        Planner { chooser, grace, plan: Plan::default() }.planned(held)
+    }
+}
+
+struct Planner<'a> {
+    chooser: Chooser<'a>,
+    grace: Grace,
+    plan: Plan,
+}
+
+impl Planner<'_> {
+    fn planned(mut self, held: &[Held]) -> Plan {
+        for held in held {
+            self.judge(held);
+        }
+        self.fill();
+        self.plan.wants_more = self.wants_more();
+        if self.plan.refusal.is_some() {
+            self.retain_unwanted();
+        }
+        self.plan
+    }
+
+    fn judge(&mut self, held: &Held) {
+        let Held { address, .. } = *held;
+        match self.misfit(held) {
+            None => self.plan.keep.push(address),
+            Some(why @ Misfit::Disallowed(_)) if self.grace == Grace::Lasts => {
+                self.plan.expiring.push(Leaving { address, why });
+            }
+            Some(why) => self.plan.leaving.push(Leaving { address, why }),
+        }
+    }
+
+    /// Why an address is not to stay.
+    fn misfit(&self, held: &Held) -> Option<Misfit> {
+        if let Some(unwanted) = self.unwanted(held.address) {
+            return Some(Misfit::Unwanted(unwanted));
+        }
+        let Chooser { allocator, owner, terms, .. } = &self.chooser;
+        match self.chooser.allowed(held.address) {
+            Err(UnfitAddress::OtherPool(pool)) => Some(Misfit::Unwanted(Unwanted::Pool(pool))),
+            Err(UnfitAddress::NoPool)
+                if allocator.may_come_back(held.address, held.origin.as_ref()) =>
+            {
+                None
+            }
+            Err(why) => Some(Misfit::Disallowed(why)),
+            Ok(_) => {
+                allocator.holders.definite_clash(owner, held.address, terms).map(Misfit::Clash)
+            }
+        }
+    }
+
+    fn unwanted(&self, address: IpAddr) -> Option<Unwanted> {
+        let (request, family) = (self.chooser.request, Family::of(address));
+        if !request.families.want(family) {
+            return Some(Unwanted::Family(family));
+        }
+        if !request.addresses.is_empty() && !request.addresses.contains(&address) {
+            return Some(Unwanted::Address);
+        }
+        self.has(family).then_some(Unwanted::Surplus(family))
+    }
+
+    /// Whether there is an address of `family` already that stays, if only for the grace period.
+    fn has(&self, family: Family) -> bool {
+        let expiring = self.plan.expiring.iter().map(|it| &it.address);
+        let added = self.plan.add.iter().map(|it| &it.address);
+        self.plan.keep.iter().chain(expiring).chain(added).any(|it| Family::of(*it) == family)
+    }
+
+    /// Finds what is missing.
+    fn fill(&mut self) {
+        let Request { families, addresses, .. } = self.chooser.request;
+        if let Some(address) = addresses.iter().find(|it| !families.want(Family::of(**it))) {
+            let why = UnfitAddress::Family(Family::of(*address));
+            self.plan.refusal = Some(Refusal::Address { address: *address, why });
+            return;
+        }
+        match families {
+            Families::One(family) if self.has(*family) => {}
+            Families::One(family) => self.add(*family),
+            Families::Prefer(first) => self.fill_preferring(*first),
+            Families::Both(first) => self.fill_both(*first),
+        }
+    }
+
+    /// One of each, as far as possible; a refusal only when there is nothing at all.
+    fn fill_preferring(&mut self, first: Family) {
+        self.add_pair();
+        let mut refusal = None;
+        for family in [first, first.other()] {
+            if !self.has(family) && self.may_choose(family) {
+                self.add(family);
+                refusal = refusal.or(self.plan.refusal.take());
+            }
+        }
+        if !self.has(first) && !self.has(first.other()) {
+            self.plan.refusal = refusal;
+        }
+    }
+
+    /// One of each. What would remain alone is not added.
+    fn fill_both(&mut self, first: Family) {
+        self.add_pair();
+        for family in [first, first.other()] {
+            if !self.has(family) && self.plan.refusal.is_none() {
+                if self.may_choose(family) {
+                    self.add(family);
+                } else {
+                    self.plan.refusal = Some(Refusal::OneAddressForTwo { missing: family });
+                }
+            }
+        }
+        if self.plan.refusal.is_some() {
+            self.plan.add.clear();
+        }
+    }
+
+    fn wants_more(&self) -> bool {
+        let missing = |family| !self.has(family) && self.may_choose(family);
+        self.plan.refusal.is_some() || self.chooser.request.families.wanted().any(missing)
+    }
+
+    /// Requested addresses are all that there is to be.
+    fn may_choose(&self, family: Family) -> bool {
+        let requested = &self.chooser.request.addresses;
+        requested.is_empty() || requested.iter().any(|address| Family::of(*address) == family)
+    }
+
+    /// Adds one of each family from one pool, when there is neither yet and nothing speaks for different pools.
+    fn add_pair(&mut self) {
+        let Chooser { request, .. } = &self.chooser;
+        let free_choice = request.addresses.is_empty() && !request.pools.is_per_family();
+        if free_choice && !Family::ALL.iter().any(|family| self.has(*family)) {
+            self.plan.add.extend(self.chooser.pair().into_iter().flatten());
+            let first = request.families.first();
+            self.plan.add.sort_by_key(|choice| Family::of(choice.address) != first);
+        }
+    }
+
+    /// Adds an address of `family`, rather from the pool that the owner has one of already.
+    fn add(&mut self, family: Family) {
+        let beside = self.pool_in_hand().and_then(|pool| self.chooser.of_pool(&pool, family));
+        let by_request = || self.chooser.one(family);
+        let requested = !self.chooser.request.addresses.is_empty();
+        match beside.filter(|_| !requested).map_or_else(by_request, Ok) {
+            Ok(choice) => self.plan.add.push(choice),
+            Err(refusal) => self.plan.refusal = Some(refusal),
+        }
+    }
+
+    fn pool_in_hand(&self) -> Option<PoolName> {
+        if self.chooser.request.pools.is_per_family() {
+            return None;
+        }
+        let pool = self.chooser.allocator.pool_of(*self.plan.keep.first()?)?;
+        Some(pool.name.clone())
+    }
+
+    /// Keeps what nothing replaces, except what somebody else has a better right to.
+    fn retain_unwanted(&mut self) {
+        let replaced = self.plan.add.iter().map(|it| Family::of(it.address)).collect::<Vec<_>>();
+        let stays = |leaving: &Leaving| {
+            matches!(leaving.why, Misfit::Unwanted(_))
+                && !replaced.contains(&Family::of(leaving.address))
+        };
+        let (stay, go) = self.plan.leaving.drain(..).partition(stays);
+        let stay: Vec<Leaving> = stay;
+        self.plan.leaving = go;
+        self.plan.keep.extend(stay.iter().map(|it| it.address));
+    }
+}

@@ -1,0 +1,302 @@
+//! How Services with two families, changed requests and shared keys are served: the tables that MetalLB's users know,
+//! row by row. A row that begins with "ours" is where we differ on purpose; it says how and why.
+
+#![allow(clippy::unwrap_used, reason = "a test may fail here")]
+
+mod common;
+
+use arpeggio_ipam::{Backend, Grace, Labels, Misfit, Owner, Plan, Pool, Unwanted};
+use common::{Ask, Lab, PREFER, REQUIRE, V4, V6, ip, pool};
+
+const BOTH: [&str; 2] = ["10.0.0.0/30", "fd00::/126"];
+
+fn addresses(plan: &Plan) -> (Vec<String>, Vec<String>, Vec<String>) {
+    let text = |leaving: &[arpeggio_ipam::Leaving]| {
+        leaving.iter().map(|it| it.address.to_string()).collect()
+    };
+    (plan.keep.iter().map(ToString::to_string).collect(), text(&plan.expiring), text(&plan.leaving))
+}
+
+#[test]
+fn two_families() {
+    let v4 = || pool("a4", &["10.4.0.0/30"]);
+    let v6 = || pool("b6", &["fd06::/126"]);
+    let both = || pool("both", &BOTH);
+    let pair = &["10.0.0.0", "fd00::"][..];
+    let table: [(&str, Vec<Pool>, Ask, &[&str]); 12] = [
+        ("one cluster address: one address of its family", vec![both()], V4, &["10.0.0.0"]),
+        ("one cluster address: one address of its family", vec![both()], V6, &["fd00::"]),
+        ("RequireDualStack: both from one pool", vec![v4(), v6(), both()], REQUIRE, pair),
+        (
+            "ours: two pools when none has both, rather than none",
+            vec![v4(), v6()],
+            REQUIRE,
+            &["10.4.0.0", "fd06::"],
+        ),
+        ("RequireDualStack: not half of it", vec![v4()], REQUIRE, &[]),
+        ("PreferDualStack: the first pool with both", vec![v4(), v6(), both()], PREFER, pair),
+        (
+            "ours: two pools when none has both, rather than one",
+            vec![v4(), v6()],
+            PREFER,
+            &["10.4.0.0", "fd06::"],
+        ),
+        ("PreferDualStack: one, when there is no other", vec![v4()], PREFER, &["10.4.0.0"]),
+        ("PreferDualStack: one, when there is no other", vec![v6()], PREFER, &["fd06::"]),
+        (
+            "ours: a pool for each family",
+            vec![v4(), v6(), both()],
+            REQUIRE.each_from("a4", "both"),
+            &["10.4.0.0", "fd00::"],
+        ),
+        (
+            "two requested addresses",
+            vec![both()],
+            PREFER.at(&["10.0.0.3", "fd00::3"]),
+            &["10.0.0.3", "fd00::3"],
+        ),
+        (
+            "ours: one requested address is enough for PreferDualStack, which is a wish",
+            vec![both()],
+            PREFER.at(&["fd00::3"]),
+            &["fd00::3"],
+        ),
+    ];
+    for (row, pools, ask, expected) in table {
+        let mut lab = Lab::with(pools);
+        assert_eq!(lab.carry_out("s", &ask, Grace::Lasts), expected, "{row}");
+    }
+    let lab = Lab::with([both()]);
+    assert!(lab.refusal("s", &REQUIRE.at(&["10.0.0.1"])).contains("request an IPv6 address too"));
+}
+
+#[test]
+fn the_second_family_comes_later() {
+    let mut lab = Lab::with([pool("home", &BOTH[..1])]);
+    lab.give("s", &PREFER);
+    lab.set_pools([pool("home", &BOTH), pool("a-other", &["fd09::/126"])]);
+    assert_eq!(
+        lab.give("s", &PREFER),
+        ["10.0.0.0", "fd00::"],
+        "from the same pool, the first kept"
+    );
+
+    let mut lab = Lab::with([pool("home", &BOTH[..1])]);
+    lab.give("s", &PREFER);
+    lab.set_pools([pool("home", &BOTH[..1]), pool("other", &["10.9.0.0/30", "fd09::/126"])]);
+    assert_eq!(
+        lab.give("s", &PREFER),
+        ["10.0.0.0", "fd09::"],
+        "ours: what is held stays, what is missing comes"
+    );
+}
+
+#[test]
+fn a_pool_that_loses_one_family_costs_that_family_only() {
+    let mut lab = Lab::with([pool("home", &BOTH)]);
+    lab.give("s", &REQUIRE);
+    lab.set_pools([pool("home", &BOTH[..1]), pool("other", &["10.9.0.0/30", "fd09::/126"])]);
+    let (keep, expiring, leaving) = addresses(&lab.plan("s", &REQUIRE, Grace::Lasts));
+    assert_eq!((keep, expiring, leaving), (vec!["10.0.0.0".into()], vec!["fd00::".into()], vec![]));
+    let after = lab.carry_out("s", &REQUIRE, Grace::Over);
+    assert_eq!(after, ["10.0.0.0", "fd09::"], "ours: only the lost one is replaced, not both");
+}
+
+#[test]
+fn families_that_change() {
+    let mut lab = Lab::with([pool("home", &BOTH)]);
+    lab.give("s", &V4);
+    assert_eq!(lab.give("s", &REQUIRE), ["10.0.0.0", "fd00::"], "ours: the first one stays");
+    assert_eq!(lab.give("s", &V6), ["fd00::"]);
+    assert_eq!(lab.give("s", &V4), ["10.0.0.0"]);
+}
+
+type Row<'a> = (&'a str, Vec<Pool>, Ask, [&'a [&'a str]; 4]);
+
+/// What is held, what becomes of the pools, what is asked then; what is kept, what expires, what goes, what comes.
+#[test]
+fn kept_cleared_allocated_anew() {
+    let home = || pool("home", &["10.0.0.0/24"]);
+    let other = || pool("other", &["10.1.0.0/24"]);
+    let for_nobody = || {
+        let rules = arpeggio_ipam::AllocationRules {
+            namespaces: ["elsewhere".to_owned()].into(),
+            ..Default::default()
+        };
+        Pool { rules: Some(rules), ..home() }
+    };
+    let held = "10.0.0.0";
+    let table: [Row<'_>; 11] = [
+        ("no change", vec![home()], V4, [&[held], &[], &[], &[]]),
+        ("ours: last pool deleted: grace", vec![], V4, [&[], &[held], &[], &[]]),
+        ("ours: pool deleted: grace", vec![other()], V4, [&[], &[held], &[], &[]]),
+        (
+            "ours: pool shrunk: grace",
+            vec![pool("home", &["10.0.0.8/29"])],
+            V4,
+            [&[], &[held], &[], &[]],
+        ),
+        (
+            "ours: selectors do not match any more: grace",
+            vec![for_nobody()],
+            V4,
+            [&[], &[held], &[], &[]],
+        ),
+        (
+            "ours: avoided from now on: grace",
+            vec![Pool { avoid_buggy_ips: true, ..home() }],
+            V4,
+            [&[], &[held], &[], &[]],
+        ),
+        (
+            "the address is another pool's now",
+            vec![pool("new", &["10.0.0.0/30"])],
+            V4,
+            [&[held], &[], &[], &[]],
+        ),
+        (
+            "another pool is asked for",
+            vec![home(), other()],
+            V4.from(&["other"]),
+            [&[], &[], &[held], &["10.1.0.0"]],
+        ),
+        (
+            "ours: the other pool is full or missing: kept",
+            vec![home()],
+            V4.from(&["other"]),
+            [&[held], &[], &[], &[]],
+        ),
+        (
+            "another address is requested",
+            vec![home()],
+            V4.at(&["10.0.0.9"]),
+            [&[], &[], &[held], &["10.0.0.9"]],
+        ),
+        (
+            "ours: the other address cannot be had: kept",
+            vec![home()],
+            V4.at(&["10.7.0.9"]),
+            [&[held], &[], &[], &[]],
+        ),
+    ];
+    for (row, pools, ask, [keep, expiring, leaving, add]) in table {
+        let mut lab = Lab::with([home()]);
+        lab.give("s", &V4.from(&["home"]));
+        lab.set_pools(pools);
+        let plan = lab.plan("s", &ask, Grace::Lasts);
+        let (kept, expires, goes) = addresses(&plan);
+        assert_eq!((kept, expires, goes), (own(keep), own(expiring), own(leaving)), "{row}");
+        let added: Vec<String> = plan.add.iter().map(|it| it.address.to_string()).collect();
+        assert_eq!(added, own(add), "{row}");
+    }
+}
+
+fn own(texts: &[&str]) -> Vec<String> {
+    texts.iter().map(ToString::to_string).collect()
+}
+
+#[test]
+fn when_the_grace_period_is_over_the_address_goes_whether_or_not_there_is_another_one() {
+    let mut lab = Lab::with([pool("home", &["10.0.0.0/30"])]);
+    lab.give("s", &V4);
+    lab.set_pools([pool("other", &["10.1.0.0/30"])]);
+    assert_eq!(lab.carry_out("s", &V4, Grace::Over), ["10.1.0.0"]);
+    lab.set_pools([]);
+    assert_eq!(lab.carry_out("s", &V4, Grace::Over), [""; 0]);
+}
+
+#[test]
+fn a_mistake_in_a_pool_costs_nobody_an_address() {
+    let broken = || Pool::parse("home".into(), &["10.0.0.1/24"]);
+    let mut lab = Lab::with([pool("home", &["10.0.0.0/30"])]);
+    lab.give("s", &V4);
+    let stays = |lab: &Lab| lab.plan("s", &V4, Grace::Over).keep == [ip("10.0.0.0")];
+    lab.allocator.set_pools([broken()]);
+    assert!(stays(&lab), "its pool is broken");
+    lab.set_pools([pool("older", &["10.0.0.3"]), pool("home", &["10.0.0.0/30"])]);
+    assert!(stays(&lab), "its pool overlaps another one");
+    lab.set_pools([]);
+    assert!(!stays(&lab));
+    lab.allocator.set_incomplete(true);
+    assert!(stays(&lab), "nobody knows which pools there are");
+}
+
+fn shared(key: &str, port: u16) -> Ask {
+    V4.sharing(key, Backend::Anywhere, &[port])
+}
+
+#[test]
+fn who_shares_with_whom() {
+    let local = |app: &str| Backend::Local(Labels::from([("app".into(), app.into())]));
+    let first = || V4.sharing("k", Backend::Anywhere, &[80]);
+    let first_local = || V4.sharing("k", local("a"), &[80]);
+    let (joins, alone) = ("10.0.0.0", "10.0.0.1");
+    let table = [
+        ("same key, other port", first(), shared("k", 443), joins),
+        ("same key, same port", first(), shared("k", 80), alone),
+        ("other key", first(), shared("l", 443), alone),
+        ("no key", first(), V4, alone),
+        ("with somebody who has no key", V4, shared("k", 443), alone),
+        ("Cluster and Local", first(), V4.sharing("k", local("a"), &[443]), alone),
+        ("Local, same selector", first_local(), V4.sharing("k", local("a"), &[443]), joins),
+        ("Local, other selector", first_local(), V4.sharing("k", local("b"), &[443]), alone),
+        (
+            "ours: Local without a selector shares with nobody: its endpoints are its own",
+            first(),
+            V4.sharing("k", Backend::Local(Labels::new()), &[443]),
+            alone,
+        ),
+    ];
+    for (row, one, other, expected) in table {
+        let mut lab = Lab::with([pool("home", &["10.0.0.0/30"])]);
+        lab.give("one", &one);
+        assert_eq!(lab.give("other", &other), [expected], "{row}");
+        assert_eq!(lab.plan("other", &other, Grace::Lasts).add, [], "{row}: and stays");
+    }
+}
+
+#[test]
+fn sharers_fill_an_address_before_they_take_another_one() {
+    let mut lab = Lab::with([pool("home", &["10.0.0.0/24"])]);
+    lab.give("stranger", &V4);
+    for (port, expected) in [(80, "10.0.0.1"), (80, "10.0.0.2"), (80, "10.0.0.3")] {
+        assert_eq!(lab.give(expected, &shared("k", port)), [expected]);
+    }
+    lab.allocator.release(&Owner::from("stranger"), ip("10.0.0.0"));
+    assert_eq!(lab.give("a", &shared("k", 443)), ["10.0.0.1"]);
+    assert_eq!(lab.give("b", &V4.sharing("k", Backend::Anywhere, &[443, 444])), ["10.0.0.2"]);
+    assert_eq!(lab.give("c", &V4.sharing("k", Backend::Anywhere, &[444, 445])), ["10.0.0.1"]);
+    assert_eq!(lab.give("d", &V4.sharing("k", Backend::Anywhere, &[80, 445])), ["10.0.0.0"]);
+}
+
+#[test]
+fn whoever_changes_its_terms_is_the_one_to_leave() {
+    let mut lab = Lab::with([pool("home", &["10.0.0.0/30"])]);
+    lab.give("one", &shared("k", 80));
+    lab.give("other", &shared("k", 443));
+    let changed = shared("k", 443);
+    let one = Owner::from("one");
+    let refused = lab.allocator.claim(&one, ip("10.0.0.0"), changed.request().sharing.into());
+    assert_eq!(
+        refused.unwrap_err().to_string(),
+        "it is in use by other, which listens on TCP/443 too: choose another port"
+    );
+    let plan = lab.plan("one", &changed, Grace::Lasts);
+    assert!(matches!(plan.leaving[..], [arpeggio_ipam::Leaving { why: Misfit::Clash(_), .. }]));
+    assert_eq!(lab.plan("other", &shared("k", 443), Grace::Lasts).leaving, []);
+    assert_eq!(lab.carry_out("one", &changed, Grace::Lasts), ["10.0.0.1"]);
+
+    // Alone on its address, it may change what it likes.
+    lab.allocator.claim(&one, ip("10.0.0.1"), shared("l", 1).request().sharing.into()).unwrap();
+    assert_eq!(lab.give("one", &shared("l", 1)), ["10.0.0.1"]);
+}
+
+#[test]
+fn one_address_of_each_family_is_enough() {
+    let mut lab = Lab::with([pool("home", &["10.0.0.0/30"])]);
+    lab.give("s", &V4);
+    lab.allocator.claim(&"s".into(), ip("10.0.0.2"), arpeggio_ipam::Terms::Alone).unwrap();
+    let plan = lab.plan("s", &V4, Grace::Lasts);
+    assert_eq!(plan.keep, [ip("10.0.0.0")]);
+    assert!(matches!(plan.leaving[0].why, Misfit::Unwanted(Unwanted::Surplus(_))));
+}
