@@ -1,5 +1,8 @@
 //! What holds for all frames and for all bytes.
 
+// What cannot be must stop the test.
+#![allow(clippy::unwrap_used)]
+
 use std::net::Ipv6Addr;
 
 use arpeggio_wire::{MacAddr, NdpError, NdpFrame, NdpMessage, solicited_node};

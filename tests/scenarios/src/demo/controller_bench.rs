@@ -28,6 +28,9 @@ use crate::{
 /// How long the API server may take for a definition.
 const PATIENCE: Duration = Duration::from_secs(30);
 
+/// How long a restarted controller may take until it serves anybody.
+const RESTART_PATIENCE: Duration = Duration::from_mins(5);
+
 /// How long a restarted controller is watched for needless writes.
 const AFTER_RESTART: Duration = Duration::from_secs(10);
 
@@ -46,8 +49,9 @@ struct Figures {
 
 /// What a restart took, with all Services there.
 struct Restart {
-    /// From the start of the process until a Service that was created at that moment has its address, in seconds.
-    useful: f64,
+    /// From the start of the process until a Service that was created at that moment has its address, in seconds; none
+    /// when that took longer than [`RESTART_PATIENCE`].
+    useful: Option<f64>,
     /// Writes until [`AFTER_RESTART`] later, those for that Service (and for leadership) among them.
     writes: Writes,
 }
@@ -120,8 +124,9 @@ async fn restart(load: &Load, running: &mut Running<'_>) -> anyhow::Result<Resta
     running.stop()?;
     let before = load.writes().await?;
     running.start_again()?;
-    let useful = load.serve_one("after-restart").await?.as_secs_f64();
+    let useful = load.serve_one("after-restart", RESTART_PATIENCE).await?;
     tokio::time::sleep(AFTER_RESTART).await;
+    let useful = useful.map(|span| span.as_secs_f64());
     Ok(Restart { useful, writes: load.writes().await?.since(&before) })
 }
 
@@ -129,7 +134,7 @@ impl Figures {
     fn line(&self, contestant: Contestant, count: usize) -> Value {
         let restart = self.restart.as_ref().map(|restart| {
             json!({
-                "useful_after_s": rounded(restart.useful),
+                "useful_after_s": restart.useful.map(rounded),
                 "writes": restart.writes.named(),
             })
         });
@@ -149,7 +154,9 @@ impl Figures {
 }
 
 fn summary(count: usize, floor: &Figures, ours: &Figures, metallb: &Figures) -> Value {
-    let useful = |figures: &Figures| figures.restart.as_ref().map_or(0.0, |it| it.useful);
+    let useful = |figures: &Figures| {
+        figures.restart.as_ref().and_then(|restart| restart.useful).unwrap_or_default()
+    };
     let served = |figures: &Figures| figures.served.unwrap_or_default();
     json!({
         "bench": "controller-summary",
@@ -165,8 +172,9 @@ fn summary(count: usize, floor: &Figures, ours: &Figures, metallb: &Figures) -> 
     })
 }
 
+/// Nothing where one of the two was not measured.
 fn ratio(one: f64, other: f64) -> Option<f64> {
-    (other > 0.0).then(|| rounded(one / other))
+    (one > 0.0 && other > 0.0).then(|| rounded(one / other))
 }
 
 fn rounded(value: f64) -> f64 {

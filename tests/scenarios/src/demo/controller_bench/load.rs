@@ -84,8 +84,12 @@ impl Load {
         Ok(Times { created, served: Some(last) })
     }
 
-    /// Creates one Service and waits for its address.
-    pub(super) async fn serve_one(&self, name: &str) -> anyhow::Result<Duration> {
+    /// Creates one Service and waits for its address; `None` when it has none after `patience`.
+    pub(super) async fn serve_one(
+        &self,
+        name: &str,
+        patience: Duration,
+    ) -> anyhow::Result<Option<Duration>> {
         let begin = Instant::now();
         self.create_one(name).await?;
         let wait = async {
@@ -97,7 +101,7 @@ impl Load {
                 tokio::time::sleep(Duration::from_millis(20)).await;
             }
         };
-        timeout(PATIENCE, wait).await.context("the Service got no address")?
+        timeout(patience, wait).await.ok().transpose()
     }
 
     async fn create_numbered(&self, number: usize, giver: Giver) -> anyhow::Result<()> {
