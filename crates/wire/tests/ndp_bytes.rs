@@ -1,6 +1,9 @@
 //! Every frame that we send, byte by byte, against what the RFCs say; and every reason to refuse
 //! one that we hear.
 
+// What cannot be must stop the test.
+#![allow(clippy::unwrap_used)]
+
 use std::net::Ipv6Addr;
 
 use arpeggio_wire::{
@@ -10,17 +13,17 @@ use arpeggio_wire::{
 
 const OURS: MacAddr = MacAddr(0x02, 0x00, 0x00, 0x00, 0x00, 0x0a);
 const THEIRS: MacAddr = MacAddr(0x02, 0x00, 0x00, 0x00, 0x00, 0x0b);
-/// 2001:db8::1234:5678
+/// `2001:db8::1234:5678`
 const ADDRESS: Ipv6Addr = Ipv6Addr::new(0x2001, 0xdb8, 0, 0, 0, 0, 0x1234, 0x5678);
-/// fe80::b
+/// `fe80::b`
 const NEIGHBOUR: Ipv6Addr = Ipv6Addr::new(0xfe80, 0, 0, 0, 0, 0, 0, 0x0b);
 
 const ADDRESS_BYTES: [u8; 16] =
     [0x20, 0x01, 0x0d, 0xb8, 0, 0, 0, 0, 0, 0, 0, 0, 0x12, 0x34, 0x56, 0x78];
 const NEIGHBOUR_BYTES: [u8; 16] = [0xfe, 0x80, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0x0b];
-/// ff02::1:ff34:5678
+/// `ff02::1:ff34:5678`
 const GROUP_BYTES: [u8; 16] = [0xff, 0x02, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0x01, 0xff, 0x34, 0x56, 0x78];
-/// ff02::1
+/// `ff02::1`
 const ALL_NODES_BYTES: [u8; 16] = [0xff, 0x02, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0x01];
 
 /// A frame in the order and with the names of RFC 8200 section 3 and RFC 4861 section 4.3.
