@@ -5,6 +5,8 @@ use std::time::Duration;
 use arpeggio_runtime::{admin::AdminArgs, telemetry::LogArgs};
 use clap::Parser;
 
+use crate::sources::Places;
+
 /// Where metrics are served unless the user says otherwise. The speaker's port is another one, so that both can run on
 /// one host.
 const DEFAULT_ADMIN: &str = "0.0.0.0:7473";
@@ -15,6 +17,7 @@ const DEFAULT_ADMIN: &str = "0.0.0.0:7473";
 /// its host. Several may run at once; no two Services get one address.
 ///
 /// Exit codes: 0 stopped by a signal, 1 cannot start, 2 wrong arguments.
+#[allow(clippy::doc_markdown, reason = "it is shown on a terminal")]
 #[derive(Debug, Parser)]
 #[command(version)]
 #[command(mut_arg("admin_address", |arg| arg.required(false).default_value(DEFAULT_ADMIN)))]
@@ -31,6 +34,20 @@ pub(crate) struct Args {
     /// For how many seconds a Service keeps an address that no pool allows any more; 0: it is replaced at once.
     #[arg(long, env = "ARPEGGIO_GRACE_PERIOD", default_value_t = 600, value_name = "SECONDS")]
     pub(crate) grace_period: u32,
+    /// The ConfigMap with pools, in our namespace, for clusters without AddressPools.
+    #[arg(long, env = "ARPEGGIO_CONFIG_MAP", default_value = "arpeggio", value_name = "NAME")]
+    pub(crate) config_map: String,
+    /// The key of its value with pools.
+    #[arg(long, env = "ARPEGGIO_CONFIG_MAP_KEY", default_value = "config", value_name = "KEY")]
+    pub(crate) config_map_key: String,
+    /// The namespace of MetalLB's IPAddressPools, L2Advertisements and ConfigMap, which are read where they exist.
+    #[arg(
+        long,
+        env = "ARPEGGIO_METALLB_NAMESPACE",
+        default_value = "metallb-system",
+        value_name = "NAME"
+    )]
+    pub(crate) metallb_namespace: String,
     #[command(flatten)]
     pub(crate) admin: AdminArgs,
     #[command(flatten)]
@@ -41,6 +58,16 @@ impl Args {
     /// For how long an address that no pool allows any more is kept.
     pub(crate) fn grace(&self) -> Duration {
         Duration::from_secs(self.grace_period.into())
+    }
+
+    /// Where to find pools.
+    pub(crate) fn places(&self) -> Places {
+        Places {
+            namespace: self.namespace.clone(),
+            config_map: self.config_map.clone(),
+            key: self.config_map_key.clone(),
+            metallb_namespace: self.metallb_namespace.clone(),
+        }
     }
 
     /// The class to serve. An empty one, as an unset value in a manifest gives, means none.

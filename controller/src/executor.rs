@@ -4,11 +4,18 @@ use std::{future::Future, net::IpAddr, sync::Arc, time::Duration};
 
 use arpeggio_api::{
     address_pool::AddressPool,
+    declaration::Remark,
     lock::{self, Amendment, Claim, ClaimedFor},
     service::FIELD_MANAGER,
 };
-use arpeggio_runtime::{events::EventWriter, telemetry::causes};
-use k8s_openapi::api::{coordination::v1::Lease, core::v1::Service};
+use arpeggio_runtime::{
+    events::{EventWriter, Kind, News},
+    telemetry::causes,
+};
+use k8s_openapi::api::{
+    coordination::v1::Lease,
+    core::v1::{ObjectReference, Service},
+};
 use kube::{
     Api, Client, Resource,
     api::{DeleteParams, Patch, PatchParams, PostParams, Preconditions},
@@ -244,6 +251,26 @@ impl Executor {
                 tracing::warn!(service = record.path(), error = %causes(&error), "event lost");
             }
         }
+    }
+
+    /// Tells the author of an object, in the background.
+    pub(crate) fn remark(&self, object: ObjectReference, remark: Remark) {
+        let name = object.name.clone().unwrap_or_default();
+        tracing::warn!(
+            kind = object.kind,
+            namespace = object.namespace,
+            name,
+            "{}",
+            remark.message
+        );
+        let Remark { reason, message: note } = remark;
+        let news = News { kind: Kind::Warning, reason, action: "ReadPools", note };
+        let events = self.events.clone();
+        tokio::spawn(async move {
+            if let Err(error) = events.publish(&object, &news).await {
+                tracing::warn!(name, error = %causes(&error), "event lost");
+            }
+        });
     }
 
     fn leases(&self) -> Api<Lease> {

@@ -22,7 +22,11 @@ const SHORTEST_PAUSE: Duration = Duration::from_millis(500);
 /// A broken watch is started again at least this often.
 const LONGEST_PAUSE: Duration = Duration::from_secs(8);
 
-type Event<K> = watcher::Result<watcher::Event<K>>;
+/// How often is looked whether a kind that need not exist does by now.
+const ABSENCE: Duration = Duration::from_secs(10);
+
+/// What a watch shows next.
+pub(crate) type Event<K> = watcher::Result<watcher::Event<K>>;
 
 /// One watch, and the list that it may be in the middle of.
 pub(crate) struct Feed<K> {
@@ -30,6 +34,10 @@ pub(crate) struct Feed<K> {
     listing: Vec<K>,
     /// Taken when the first list is complete.
     awaited: Option<Awaited>,
+    /// Whether the cluster may do without this kind.
+    optional: bool,
+    /// Whether the kind was not there when it was last looked for.
+    absent: bool,
     /// How often in a row the watch has broken without showing anything in between.
     broken: u32,
     /// When a broken watch is started again.
@@ -43,8 +51,26 @@ where
     /// Watches what `config` selects. `awaited` is told when the first list is complete.
     pub(crate) fn new(api: Api<K>, config: watcher::Config, awaited: Awaited) -> Self {
         let events = watcher(api, config.timeout(LONGEST_WATCH)).boxed();
-        let resume = Instant::now();
-        Self { events, listing: Vec::new(), awaited: Some(awaited), broken: 0, resume }
+        Self {
+            events,
+            listing: Vec::new(),
+            awaited: Some(awaited),
+            optional: false,
+            absent: false,
+            broken: 0,
+            resume: Instant::now(),
+        }
+    }
+
+    /// The same for a kind that the cluster may do without, or may not let us see. Its absence is a list of nothing.
+    pub(crate) fn optional(mut self) -> Self {
+        self.optional = true;
+        self
+    }
+
+    /// Whether the first list is complete.
+    pub(crate) fn is_listed(&self) -> bool {
+        self.awaited.is_none()
     }
 
     /// Waits for the next event. There always is one, if only an error. May be cancelled at any time.
@@ -63,17 +89,30 @@ where
             // A list begins; whether it succeeds is not known yet.
             Ok(watcher::Event::Init) => return self.listing.clear(),
             Ok(watcher::Event::InitApply(object)) => self.listing.push(object),
-            Ok(watcher::Event::InitDone) => {
-                index.reset(std::mem::take(&mut self.listing));
-                if let Some(awaited) = self.awaited.take() {
-                    awaited.done();
-                }
-            }
+            Ok(watcher::Event::InitDone) => self.finish_list(index),
             Ok(watcher::Event::Apply(object)) => index.apply(object),
             Ok(watcher::Event::Delete(object)) => index.delete(object),
+            Err(error) if self.optional && is_absent(&error) => return self.pass_absence(index),
             Err(error) => return self.wait_after(&error),
         }
         self.broken = 0;
+        self.absent = false;
+    }
+
+    fn finish_list(&mut self, index: &mut impl Watched<K>) {
+        index.reset(std::mem::take(&mut self.listing));
+        if let Some(awaited) = self.awaited.take() {
+            awaited.done();
+        }
+    }
+
+    fn pass_absence(&mut self, index: &mut impl Watched<K>) {
+        self.resume = Instant::now() + ABSENCE;
+        if !std::mem::replace(&mut self.absent, true) {
+            tracing::info!(kind = %K::kind(&()), "this kind is absent, or not for us to see; looking again now and then");
+            self.listing.clear();
+            self.finish_list(index);
+        }
     }
 
     fn wait_after(&mut self, error: &watcher::Error) {
@@ -96,8 +135,20 @@ fn report<K: Resource<DynamicType = ()>>(error: &watcher::Error) {
 }
 
 fn is_not_found(error: &watcher::Error) -> bool {
-    let watcher::Error::InitialListFailed(kube::Error::Api(status)) = error else { return false };
-    status.code == 404
+    refusal(error) == Some(404)
+}
+
+/// The kind is not known, or forbidden to us.
+fn is_absent(error: &watcher::Error) -> bool {
+    matches!(refusal(error), Some(403 | 404))
+}
+
+/// The HTTP status code with which the API server refused to list.
+fn refusal(error: &watcher::Error) -> Option<u16> {
+    match error {
+        watcher::Error::InitialListFailed(kube::Error::Api(status)) => Some(status.code),
+        _ => None,
+    }
 }
 
 /// How long to wait after the watch has broken `times` times in a row.

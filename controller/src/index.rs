@@ -9,6 +9,7 @@
 //! it in its status. The [`Allocator`] keeps the sum of them.
 
 mod decision;
+mod declared;
 mod locks;
 mod pools;
 mod services;
@@ -31,7 +32,7 @@ use kube::ResourceExt;
 
 use crate::{
     effect::{Effect, Failed, Observed, Report, Subject, Task},
-    index::locks::KnownLock,
+    index::{declared::Declarations, locks::KnownLock},
 };
 
 /// A kind of object that a watch keeps the index informed of.
@@ -54,7 +55,10 @@ pub(crate) struct Index {
     /// Every Service that is ours, or was.
     services: BTreeMap<Owner, ServiceRecord>,
     locks: BTreeMap<IpAddr, KnownLock>,
+    /// The same as `locks`, by who is named on them.
+    locked: BTreeMap<Owner, BTreeSet<IpAddr>>,
     pools: BTreeMap<String, AddressPool>,
+    declarations: Declarations,
     /// The highest version that the watch of locks has shown.
     locks_seen: u64,
 
@@ -75,7 +79,6 @@ pub(crate) struct Index {
     /// For how long an address that no pool allows any more is kept.
     grace: SignedDuration,
     /// What is reserved, apart from addresses that rest.
-    #[allow(dead_code, reason = "see surroundings")]
     reserved: BTreeMap<IpAddr, Reservation>,
     /// The labels of namespaces.
     namespaces: BTreeMap<String, Labels>,

@@ -1,8 +1,8 @@
 //! Gives Services of type `LoadBalancer` their addresses.
 //!
-//! Watches ([`feed`]) keep an [`index`] of Services, `AddressPool`s and locks; the index decides and returns tasks; an
-//! [`executor`] performs them and reports back. One loop ([`mod@run`]) joins them, so that there is one place where
-//! decisions are made, and no lock.
+//! Watches ([`feed`]) keep an [`index`] of Services, pools of every format ([`sources`]) and locks; the index decides and
+//! returns tasks; an [`executor`] performs them and reports back. One loop ([`mod@run`]) joins them, so that there is
+//! one place where decisions are made, and no lock.
 //!
 //! # Why no address is given twice
 //!
@@ -43,6 +43,7 @@ mod feed;
 mod index;
 mod metrics;
 mod run;
+mod sources;
 
 use std::process::ExitCode;
 
@@ -86,7 +87,7 @@ async fn run(args: &Args) -> anyhow::Result<()> {
     let executor =
         Executor::new(client.clone(), namespace.to_owned(), class.clone(), events, metrics.clone());
     let index = Index::new(class, args.grace());
-    let controller = Controller::new(&client, namespace, index, executor, &health, metrics);
+    let controller = Controller::new(&client, &args.places(), index, executor, &health, metrics);
     Admin { health, registry }.serve(&args.admin)?;
     tracing::info!(namespace, version = env!("CARGO_PKG_VERSION"), "controller started");
     controller.run(&shutdown).await;

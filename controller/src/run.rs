@@ -21,7 +21,14 @@ use tokio::{
     time::{Instant, Interval, MissedTickBehavior, interval},
 };
 
-use crate::{effect::Report, executor::Executor, feed::Feed, index::Index, metrics::Metrics};
+use crate::{
+    effect::Report,
+    executor::Executor,
+    feed::Feed,
+    index::Index,
+    metrics::Metrics,
+    sources::{Places, Sources},
+};
 
 /// How often the pools' statuses are brought up to date; also the pace of the loop when nothing happens.
 const PACE: Duration = Duration::from_millis(500);
@@ -35,6 +42,7 @@ pub(crate) struct Controller {
     services: Feed<Service>,
     pools: Feed<AddressPool>,
     locks: Feed<Lease>,
+    sources: Sources,
     executor: Executor,
     reports: UnboundedReceiver<Report>,
     metrics: Metrics,
@@ -48,14 +56,14 @@ impl Controller {
     /// A controller that watches with `client` and acts through `executor`, whose reports it gets.
     pub(crate) fn new(
         client: &Client,
-        namespace: &str,
+        places: &Places,
         index: Index,
         (executor, reports): (Executor, UnboundedReceiver<Report>),
         health: &Health,
         metrics: Metrics,
     ) -> Self {
         let locks = Config::default().labels(&format!("{KIND_LABEL}={}", Kind::Lock.as_str()));
-        let leases = Api::namespaced(client.clone(), namespace);
+        let leases = Api::namespaced(client.clone(), &places.namespace);
         let mut pace = interval(PACE);
         pace.set_missed_tick_behavior(MissedTickBehavior::Delay);
         Self {
@@ -71,6 +79,7 @@ impl Controller {
                 health.awaits("AddressPools"),
             ),
             locks: Feed::new(leases, locks, health.awaits("Leases")),
+            sources: Sources::new(client, places, health),
             executor,
             reports,
             metrics,
@@ -88,12 +97,15 @@ impl Controller {
                 event = self.services.next() => self.services.pass(event, &mut self.index),
                 event = self.pools.next() => self.pools.pass(event, &mut self.index),
                 event = self.locks.next() => self.locks.pass(event, &mut self.index),
+                shown = self.sources.next() => self.sources.pass(shown, &mut self.index),
                 // The sender lives as long as the executor, which is ours.
                 Some(report) = self.reports.recv() => self.index.finish(report),
                 () = until(self.index.next_alarm()) => {}
                 _ = self.pace.tick() => self.refresh_pools(),
             }
-            self.decide();
+            if self.is_complete() {
+                self.decide();
+            }
             self.heartbeat.beat();
         }
     }
@@ -107,14 +119,23 @@ impl Controller {
         for task in tasks {
             self.executor.start(task);
         }
-        if self.index.is_complete()
-            && let Some(first_pass) = self.first_pass.take()
-        {
+        if let Some(first_pass) = self.first_pass.take() {
             first_pass.done();
         }
     }
 
+    /// Whether everything was listed once.
+    fn is_complete(&self) -> bool {
+        self.index.is_complete() && self.sources.are_listed()
+    }
+
     fn refresh_pools(&mut self) {
+        if !self.is_complete() {
+            return;
+        }
+        for (object, remark) in self.index.news() {
+            self.executor.remark(object, remark);
+        }
         for task in self.index.decide_pools(&now()) {
             self.executor.start(task);
         }

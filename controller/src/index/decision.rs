@@ -52,7 +52,7 @@ struct View<'a> {
     index: &'a Index,
     owner: &'a Owner,
     record: &'a ServiceRecord,
-    /// The addresses that the Service has locks for.
+    /// The addresses whose locks name the Service.
     locked: Vec<IpAddr>,
     now: &'a Time,
 }
@@ -111,7 +111,7 @@ impl View<'_> {
 
     fn pursue(&self, request: &Request, listed: &[IpAddr]) -> Step {
         let renounced = self.record.addresses_of(ADDRESS_RELEASING);
-        let claimed = self.locked.iter().copied();
+        let claimed = self.locked.iter().copied().filter(|it| self.holds(*it));
         let extra = claimed.filter(|it| !listed.contains(it) && !renounced.contains(it));
         let mut held = listed.to_vec();
         held.extend(extra);

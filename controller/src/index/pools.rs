@@ -2,7 +2,10 @@
 
 use std::collections::BTreeSet;
 
-use arpeggio_api::address_pool::AddressPool;
+use arpeggio_api::{
+    address_pool::AddressPool,
+    declaration::{Declaration, Origin},
+};
 use arpeggio_ipam::{Family, PoolName, PoolState, Usage};
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::Time;
 use kube::ResourceExt;
@@ -52,11 +55,11 @@ impl Index {
         before.is_none_or(|before| essence(&before) != after)
     }
 
-    /// Older pools come first, so that a new pool never takes an old one out of use.
-    fn pools_changed(&mut self) {
-        let mut pools: Vec<&AddressPool> = self.pools.values().collect();
-        pools.sort_by_key(|pool| pool.creation_timestamp().map(|time| time.0));
-        self.allocator.set_pools(pools.into_iter().map(AddressPool::to_pool));
+    /// Pools of whatever format have changed.
+    pub(super) fn pools_changed(&mut self) {
+        self.declarations.arrange(self.pools.values().map(Declaration::from));
+        self.allocator.set_pools(self.declarations.pools());
+        self.allocator.set_incomplete(self.declarations.are_incomplete());
         self.pools_dirty = true;
         // Some may get an address now, others hold one that no pool allows any more.
         self.dirty.extend(self.services.keys().cloned());
@@ -68,17 +71,18 @@ impl Index {
         if !self.is_complete() || !std::mem::take(&mut self.pools_dirty) {
             return Vec::new();
         }
-        let writes: Vec<PoolWrite> = self
-            .allocator
-            .pools()
-            .filter_map(|(name, state)| self.pool_write(name, state, now))
+        let states = self.declarations.origins().zip(self.allocator.pools());
+        let writes: Vec<PoolWrite> = states
+            .filter(|(origin, _)| matches!(origin, Origin::AddressPool { .. }))
+            .filter_map(|(_, (name, state))| self.pool_write(name, state, now))
             .collect();
         writes.into_iter().filter_map(|write| self.write_pool(write)).collect()
     }
 
     fn pool_write(&self, name: &PoolName, state: PoolState<'_>, now: &Time) -> Option<PoolWrite> {
         let pool = self.pools.get(name.as_str())?;
-        let status = pool.status_with(state, |family| self.usage(name, family), [], now);
+        let usage = |family| self.usage(name, family);
+        let status = pool.status_with(state, usage, &self.declarations.cluster, now);
         let changed = pool.status.as_ref() != Some(&status);
         changed.then(|| PoolWrite { name: name.to_string(), status })
     }

@@ -48,7 +48,7 @@ pub enum Dialect {
 
 /// A text from which no pool can be read.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
-#[error("{message}; pools stay as they were before")]
+#[error("{message}; what was read from it before stays in force")]
 pub struct Malformed {
     message: String,
 }
@@ -193,7 +193,7 @@ fn check_protocol(value: &Located<Node>) -> Result<(), String> {
     match &value.value {
         Node::Text(protocol) if protocol == "layer2" => Ok(()),
         Node::Text(protocol) => Err(format!(
-            "protocol {protocol:?} at {at} is not there: addresses are announced at layer 2 only, write layer2"
+            "protocol {protocol:?} at {at} is not supported: addresses are announced at layer 2 only, write layer2"
         )),
         _ => Err(format!("protocol at {at} must be layer2")),
     }

@@ -45,6 +45,8 @@ pub struct FamilyUsage {
     pub total: i64,
     /// How many of them Services hold.
     pub used: i64,
+    /// How many of the others are given to nobody: excluded, avoided, or known to be somebody else's.
+    pub reserved: i64,
     /// How many it can still give; 0 while it is not ready.
     pub free: i64,
 }
@@ -119,6 +121,7 @@ impl FamilyUsage {
         (usage.total > 0).then(|| Self {
             total: shown(usage.total),
             used: shown(usage.used),
+            reserved: shown(usage.reserved),
             free: shown(usage.free),
         })
     }
@@ -160,7 +163,7 @@ mod tests {
     fn counts_show_only_families_that_exist_and_saturate() {
         let status = status(&pool(&["fd00::/64"]), 0);
         assert_eq!(status.ipv4, None);
-        let full = FamilyUsage { total: i64::MAX, used: 0, free: i64::MAX };
+        let full = FamilyUsage { total: i64::MAX, used: 0, reserved: 0, free: i64::MAX };
         assert_eq!(status.ipv6, Some(full));
     }
 

@@ -64,7 +64,7 @@ fn a_bad_entry_disables_only_itself_and_says_where() {
         ("addresses: [10.0.0.1/24]", "did you mean 10.0.0.1/32 or 10.0.0.0/24?"),
         (
             "protocol: bgp\n  addresses: [10.0.0.1]",
-            "protocol \"bgp\" at line 3, column 13 is not there",
+            "protocol \"bgp\" at line 3, column 13 is not supported",
         ),
         (
             "addresses: [10.0.0.1]\n  auto-asign: no",

@@ -11,12 +11,7 @@ pub(crate) fn bad_pools_are_refused_or_marked_and_the_rest_goes_on(
     home.apply(&service("web", "arpeggio.dev/address-pool", POOL))?;
     let address = home.wait_for_address("web")?;
 
-    refused(home, &pool("typo", &["192.168.0.256"]), "192.168.0.256")?;
-    refused(home, &pool("empty", &[]), "addresses")?;
-    refused(home, &pool("host-bits", &["192.168.1.240/24"]), "192.168.1.240/24")?;
-    let mut unknown = pool("unknown-field", &["192.168.1.1"]);
-    unknown["spec"]["autoAsign"] = json!(false);
-    refused(home, &unknown, "autoAsign")?;
+    refused_by_the_api_server(home)?;
 
     // What only the controller can see becomes a condition.
     home.apply(&pool("backwards", &["192.168.1.9-192.168.1.1"]))?;
@@ -30,6 +25,36 @@ pub(crate) fn bad_pools_are_refused_or_marked_and_the_rest_goes_on(
     ensure!(home.wait_for_address("web")? == address, "nothing has changed for the first");
     let condition = ready(home, POOL)?;
     ensure!(condition["status"] == "True", "the good pool stays good: {condition}");
+    Ok(())
+}
+
+/// What one object can tell about itself, each with words that say what to write instead.
+fn refused_by_the_api_server(home: &Home) -> anyhow::Result<()> {
+    refused(home, &pool("typo", &["192.168.0.256"]), "192.168.0.256")?;
+    refused(home, &pool("empty", &[]), "addresses")?;
+    refused(home, &pool("host-bits", &["192.168.1.240/24"]), "192.168.1.240/24")?;
+    refused(home, &pool("families", &["10.0.0.1-fd00::1"]), "write one range for each family")?;
+    let no_values = json!([{ "matchExpressions": [{ "key": "app", "operator": "In" }] }]);
+    let table = [
+        ("autoAsign", json!(false), "autoAsign"),
+        ("excludedAddresses", json!(["192.168.1.9/24"]), "did you mean 192.168.1.9/32"),
+        ("reuseCoolDownSeconds", json!(-1), "greater than or equal to 0"),
+        ("allocation", json!({ "priority": -1 }), "greater than or equal to 0"),
+        ("allocation", json!({ "namespaces": ["a", "a"] }), "Duplicate value"),
+        ("allocation", json!({ "serviceSelectors": no_values }), "In and NotIn need values"),
+        ("announce", json!([{ "interfaces": ["eth 0"] }]), "is not a name of interfaces"),
+        ("announce", json!([{ "nodeSelectors": no_values }]), "In and NotIn need values"),
+        (
+            "announce",
+            json!([{ "preferredNodes": [{ "weight": 101, "preference": {} }] }]),
+            "less than or equal to 100",
+        ),
+    ];
+    for (field, value, hint) in table {
+        let mut object = pool("bad-field", &["192.168.1.1"]);
+        object["spec"][field] = value;
+        refused(home, &object, hint)?;
+    }
     Ok(())
 }
 

@@ -1,0 +1,135 @@
+//! Pools in a `ConfigMap`.
+
+use arpeggio_api::{
+    config_map::{self, Declarations, Dialect},
+    declaration::Remark,
+};
+use k8s_openapi::api::core::v1::{ConfigMap, ObjectReference};
+use kube::Resource as _;
+
+use super::{Declared, Declarer};
+use crate::index::{Index, Watched};
+
+/// One `ConfigMap` and what it says, or said when it could last be read.
+#[derive(Debug)]
+pub(super) struct PoolFile {
+    declarer: Declarer,
+    key: String,
+    dialect: Dialect,
+    last_good: Option<Declarations>,
+    /// Why the present text cannot be read.
+    complaint: Option<Remark>,
+    object: ObjectReference,
+    changed: bool,
+}
+
+impl PoolFile {
+    pub(super) fn new(declarer: Declarer, key: &str, dialect: Dialect) -> Self {
+        Self {
+            declarer,
+            key: key.to_owned(),
+            dialect,
+            last_good: None,
+            complaint: None,
+            object: ObjectReference::default(),
+            changed: false,
+        }
+    }
+
+    /// Tells the index, if there is something new.
+    pub(super) fn tell(&mut self, index: &mut Index) {
+        if std::mem::take(&mut self.changed) {
+            index.set_declared(self.declarer, self.declared());
+        }
+    }
+
+    fn declared(&self) -> Declared {
+        let good = self.last_good.clone().unwrap_or_default();
+        let remarks = good.remarks.into_iter().chain(self.complaint.clone());
+        Declared {
+            pools: good.pools,
+            remarks: remarks.map(|remark| (self.object.clone(), remark)).collect(),
+            unreadable: self.last_good.is_none() && self.complaint.is_some(),
+        }
+    }
+}
+
+impl Watched<ConfigMap> for PoolFile {
+    fn apply(&mut self, object: ConfigMap) {
+        self.changed = true;
+        self.object = object.object_ref(&());
+        match config_map::parse(&object, &self.key, self.dialect) {
+            Ok(found) => {
+                self.last_good = Some(found);
+                self.complaint = None;
+            }
+            Err(malformed) => {
+                let message = format!("{}: {malformed}", self.key);
+                self.complaint = Some(Remark { reason: "Malformed", message });
+            }
+        }
+    }
+
+    fn delete(&mut self, _: ConfigMap) {
+        self.reset(Vec::new());
+    }
+
+    fn reset(&mut self, objects: Vec<ConfigMap>) {
+        if objects.is_empty() {
+            self.changed = true;
+            self.last_good = None;
+            self.complaint = None;
+        }
+        objects.into_iter().for_each(|object| self.apply(object));
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use std::collections::BTreeMap;
+
+    const GOOD: &str = "address-pools:\n- name: a\n  addresses: [10.0.0.1]\n";
+    const BAD: &str = "address-pools:\n- name: a\n   addresses: x\n";
+
+    fn file() -> PoolFile {
+        PoolFile::new(Declarer::ConfigMap, "config", Dialect::Ours)
+    }
+
+    fn object(text: &str) -> ConfigMap {
+        let data = BTreeMap::from([("config".to_owned(), text.to_owned())]);
+        ConfigMap { data: Some(data), ..ConfigMap::default() }
+    }
+
+    #[test]
+    fn what_was_good_last_stays_in_force() {
+        let mut file = file();
+        file.reset(vec![object(GOOD)]);
+        file.apply(object(BAD));
+        let declared = file.declared();
+        assert_eq!((declared.pools.len(), declared.unreadable), (1, false));
+        let (_, remark) = &declared.remarks[0];
+        assert_eq!(remark.reason, "Malformed");
+        assert!(remark.message.contains("at line 3, column 13"), "{}", remark.message);
+    }
+
+    #[test]
+    fn what_could_never_be_read_is_unknown_rather_than_nothing() {
+        let mut file = file();
+        file.reset(vec![object(BAD)]);
+        assert!(file.declared().unreadable);
+        file.apply(object(GOOD));
+        assert_eq!((file.declared().pools.len(), file.declared().unreadable), (1, false));
+    }
+
+    #[test]
+    fn without_the_object_there_is_nothing() {
+        let mut file = file();
+        file.reset(vec![object(GOOD)]);
+        file.delete(object(GOOD));
+        assert_eq!(file.declared(), Declared::default());
+        file.reset(vec![object(BAD)]);
+        file.reset(Vec::new());
+        assert_eq!(file.declared(), Declared::default());
+    }
+}
