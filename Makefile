@@ -6,13 +6,15 @@ HOST := $(shell rustc -vV 2>/dev/null | sed -n 's/^host: //p')
 PROGRAMS := $(CURDIR)/target/$(HOST)/release
 export ARPEGGIO_PROGRAMS := $(PROGRAMS)
 
+STATIC_BUILD := RUSTFLAGS="-C target-feature=+crt-static" cargo build --release --locked --target $(HOST)
+
 DEMO := cargo run --quiet --package arpeggio-scenarios --bin arpeggio-demo --
 
 .DEFAULT_GOAL := help
-.PHONY: help demo lab clean-lab test check lint unit lab-tests scenarios bench generate setup toolchain programs clean
+.PHONY: help demo lab clean-lab test check lint unit lab-tests scenarios bench bench-wire bench-controller generate setup toolchain programs clean
 
 help: ## List the commands
-	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-12s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-16s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
 
 demo: setup programs ## Run the demo: a real cluster, a power cut, and what a client saw (KEEP=1 leaves it running)
 	@$(DEMO) run
@@ -44,8 +46,16 @@ lab-tests:
 scenarios: ## Run the end-to-end tests only (ONLY=name runs one)
 	cargo test --package arpeggio-scenarios --test scenarios --locked -- --test-threads=1 $(ONLY)
 
-bench: setup programs ## Measure answers beside the kernel and failovers (CRASHES=n; JSON lines in target/bench)
+bench: bench-wire bench-controller ## Run all measurements (JSON lines in target/bench)
+
+bench-wire: setup programs ## Measure answers beside the kernel's, and failovers (CRASHES=n)
 	@$(DEMO) bench
+
+# Built like the programs that it measures: a client in debug mode would be what is waited for.
+bench-controller: setup programs ## Measure the controller beside MetalLB's (COUNT=n Services, 10,000 by default)
+	@tests/peers/build.sh >/dev/null
+	@$(STATIC_BUILD) --package arpeggio-scenarios --bin arpeggio-demo
+	@$(PROGRAMS)/arpeggio-demo bench-controller
 
 generate: ## Write again what is generated from code (custom resource definitions)
 	UPDATE_GENERATED=1 cargo test --package arpeggio-api --locked --quiet
@@ -59,7 +69,7 @@ toolchain:
 
 programs: toolchain
 	@echo "programs: building Arpeggio (static, release; some minutes the first time)" >&2
-	@RUSTFLAGS="-C target-feature=+crt-static" cargo build --release --locked --target $(HOST) \
+	@$(STATIC_BUILD) \
 		--package arpeggio-controller --package arpeggio-speaker --package arpeggio-cli
 
 clean: ## Remove what was built here (the cluster program stays in the user's cache)

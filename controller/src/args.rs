@@ -1,9 +1,9 @@
 //! Command-line arguments.
 
-use std::time::Duration;
+use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use arpeggio_runtime::{admin::AdminArgs, telemetry::LogArgs};
-use clap::Parser;
+use clap::{ArgAction, Parser};
 
 use crate::sources::Places;
 
@@ -14,7 +14,8 @@ const DEFAULT_ADMIN: &str = "0.0.0.0:7473";
 /// Gives Services of type LoadBalancer their addresses, from the address pools of the cluster.
 ///
 /// Finds the cluster by KUBECONFIG, ~/.kube/config or the pod's ServiceAccount, in this order. Needs no privileges on
-/// its host. Several may run at once; no two Services get one address.
+/// its host. Several may run at once: one leads, the others wait to take over, and no two Services ever get one
+/// address.
 ///
 /// Exit codes: 0 stopped by a signal, 1 cannot start, 2 wrong arguments.
 #[allow(clippy::doc_markdown, reason = "it is shown on a terminal")]
@@ -25,12 +26,21 @@ pub(crate) struct Args {
     /// The namespace of Arpeggio's Leases; it must exist.
     #[arg(long, env = "POD_NAMESPACE", default_value = "arpeggio-system", value_name = "NAME")]
     pub(crate) namespace: String,
-    /// Which copy of the controller this is, as events show it.
+    /// Which copy of the controller this is, as events and the leader Lease show it.
     #[arg(long, env = "POD_NAME", default_value = "arpeggio-controller", value_name = "NAME")]
     pub(crate) name: String,
     /// Serve Services with this spec.loadBalancerClass, instead of those without any.
     #[arg(long, env = "ARPEGGIO_LOAD_BALANCER_CLASS", value_name = "CLASS")]
     pub(crate) load_balancer_class: Option<String>,
+    /// Whether only one of several controllers decides. Without it all do, which is as safe and wastes requests.
+    #[arg(
+        long,
+        env = "ARPEGGIO_LEADER_ELECTION",
+        default_value_t = true,
+        action = ArgAction::Set,
+        value_name = "BOOL"
+    )]
+    pub(crate) leader_election: bool,
     /// For how many seconds a Service keeps an address that no pool allows any more; 0: it is replaced at once.
     #[arg(long, env = "ARPEGGIO_GRACE_PERIOD", default_value_t = 600, value_name = "SECONDS")]
     pub(crate) grace_period: u32,
@@ -55,6 +65,12 @@ pub(crate) struct Args {
 }
 
 impl Args {
+    /// This process's name in the election: unlike that of every other process, whatever their `--name`s.
+    pub(crate) fn candidate(&self, started: SystemTime) -> String {
+        let nanos = started.duration_since(UNIX_EPOCH).unwrap_or_default().as_nanos();
+        format!("{}_{nanos:x}", self.name)
+    }
+
     /// For how long an address that no pool allows any more is kept.
     pub(crate) fn grace(&self) -> Duration {
         Duration::from_secs(self.grace_period.into())
@@ -78,6 +94,8 @@ impl Args {
 
 #[cfg(test)]
 mod tests {
+    use std::time::Duration;
+
     use clap::CommandFactory as _;
 
     use super::*;
@@ -87,6 +105,20 @@ mod tests {
         Args::command().debug_assert();
         let args = Args::parse_from(["controller"]);
         assert_eq!(args.admin.admin_address.to_string(), DEFAULT_ADMIN);
+    }
+
+    #[test]
+    fn leader_election_can_be_switched_off() {
+        assert!(Args::parse_from(["controller"]).leader_election);
+        assert!(!Args::parse_from(["controller", "--leader-election=false"]).leader_election);
+    }
+
+    #[test]
+    fn a_process_differs_from_its_predecessor() {
+        let args = Args::parse_from(["controller", "--name", "one"]);
+        let first = args.candidate(UNIX_EPOCH + Duration::from_nanos(255));
+        assert_eq!(first, "one_ff");
+        assert_ne!(first, args.candidate(SystemTime::now()));
     }
 
     #[test]

@@ -31,6 +31,9 @@
 //! changes its key or ports afterwards so that they clash, it is the one that has to leave: it gets another address.
 //! A controller that starts knows only who came first on the lock, and lets the later one leave.
 //!
+//! One of them leads and the others only watch ([`mod@leadership`]), to save work. Nothing above depends on that: a leader
+//! that was paused, and finds out late that another one leads, does no harm.
+//!
 //! A request without an answer is none of these rules' business: the lock that it may have written shows in the watch
 //! and belongs to its Services.
 
@@ -41,11 +44,12 @@ mod effect;
 mod executor;
 mod feed;
 mod index;
+mod leadership;
 mod metrics;
 mod run;
 mod sources;
 
-use std::process::ExitCode;
+use std::{process::ExitCode, time::SystemTime};
 
 use arpeggio_runtime::{
     admin::Admin,
@@ -57,7 +61,10 @@ use arpeggio_runtime::{
 };
 use clap::Parser as _;
 
-use crate::{args::Args, executor::Executor, index::Index, metrics::Metrics, run::Controller};
+use crate::{
+    args::Args, executor::Executor, index::Index, leadership::Leadership, metrics::Metrics,
+    run::Controller,
+};
 
 fn main() -> ExitCode {
     match run(&Args::parse()) {
@@ -82,14 +89,31 @@ async fn run(args: &Args) -> anyhow::Result<()> {
 
     // Tasks are tried again by the index, which may decide otherwise by then.
     let client = client::connect(Patience { retry: false, ..Patience::default() }).await?;
+    let leadership = leadership(args, &client, &metrics, &shutdown);
     let events = EventWriter::new(client.clone(), "arpeggio-controller", args.name.as_str());
     let (namespace, class) = (args.namespace.as_str(), args.class());
     let executor =
         Executor::new(client.clone(), namespace.to_owned(), class.clone(), events, metrics.clone());
     let index = Index::new(class, args.grace());
-    let controller = Controller::new(&client, &args.places(), index, executor, &health, metrics);
+    let places = args.places();
+    let controller =
+        Controller::new(&client, &places, index, leadership, executor, &health, metrics);
     Admin { health, registry }.serve(&args.admin)?;
     tracing::info!(namespace, version = env!("CARGO_PKG_VERSION"), "controller started");
     controller.run(&shutdown).await;
     Ok(())
+}
+
+fn leadership(
+    args: &Args,
+    client: &kube::Client,
+    metrics: &Metrics,
+    shutdown: &Shutdown,
+) -> Leadership {
+    if !args.leader_election {
+        return Leadership::unopposed(&metrics.leader);
+    }
+    let name = args.candidate(SystemTime::now());
+    let (client, shown) = (client.clone(), metrics.leader.clone());
+    Leadership::contested(client, &args.namespace, &name, shown, shutdown.clone())
 }

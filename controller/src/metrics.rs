@@ -2,7 +2,7 @@
 
 use arpeggio_ipam::{Family, PoolName, Usage};
 use prometheus::{
-    Histogram, HistogramOpts, IntCounter, IntCounterVec, IntGaugeVec, Opts, Registry,
+    Histogram, HistogramOpts, IntCounter, IntCounterVec, IntGauge, IntGaugeVec, Opts, Registry,
 };
 
 /// The controller's metrics.
@@ -16,6 +16,8 @@ pub(crate) struct Metrics {
     pub(crate) requests: IntCounterVec,
     /// How long one round of decisions takes.
     pub(crate) decisions: Histogram,
+    /// 1 while this process is the one that decides.
+    pub(crate) leader: IntGauge,
     pool_size: IntGaugeVec,
     pool_used: IntGaugeVec,
     pool_free: IntGaugeVec,
@@ -43,6 +45,7 @@ impl Metrics {
                 &["verb", "kind", "outcome"],
             )?,
             decisions: decisions(registry)?,
+            leader: leader(registry)?,
             pool_size: pool("arpeggio_pool_addresses", "Addresses that a pool has.")?,
             pool_used: pool("arpeggio_pool_addresses_used", "Addresses that Services hold.")?,
             pool_free: pool(
@@ -84,6 +87,13 @@ fn allocations(registry: &Registry) -> prometheus::Result<IntCounter> {
     Ok(counter)
 }
 
+fn leader(registry: &Registry) -> prometheus::Result<IntGauge> {
+    let help = "Whether this controller is the one that decides (1) or a follower (0).";
+    let gauge = IntGauge::new("arpeggio_controller_leader", help)?;
+    registry.register(Box::new(gauge.clone()))?;
+    Ok(gauge)
+}
+
 fn decisions(registry: &Registry) -> prometheus::Result<Histogram> {
     let help = "How long the controller takes to decide about all that has changed.";
     let buckets = prometheus::exponential_buckets(0.000_01, 10.0, 7)?;
@@ -113,4 +123,38 @@ fn gauges(
     let gauges = IntGaugeVec::new(Opts::new(name, help), labels)?;
     registry.register(Box::new(gauges.clone()))?;
     Ok(gauges)
+}
+
+#[cfg(test)]
+mod tests {
+    use prometheus::proto::MetricFamily;
+
+    use super::*;
+
+    const DOCS: [&str; 2] =
+        [include_str!("../../docs/user-guide.md"), include_str!("../../docs/metallb.md")];
+
+    /// Words that look like a metric of the controller.
+    fn documented() -> impl Iterator<Item = &'static str> {
+        let words = DOCS.iter().flat_map(|text| {
+            text.split(|letter: char| !(letter.is_ascii_lowercase() || letter == '_'))
+        });
+        words.filter(|word| word.starts_with("arpeggio_") && !word.starts_with("arpeggio_speaker_"))
+    }
+
+    #[test]
+    fn every_metric_in_the_docs_exists() {
+        let registry = Registry::new();
+        let metrics = Metrics::registered(&registry).unwrap();
+        metrics.refusals.with_label_values(&["PoolFull"]).inc();
+        metrics.requests.with_label_values(&["get", "Service", "ok"]).inc();
+        let usage = Usage { total: 1, ..Usage::default() };
+        metrics.show_pools([(&"home".into(), Family::V4, usage)].into_iter());
+        let families = registry.gather();
+        let names: Vec<&str> = families.iter().map(MetricFamily::name).collect();
+        let wrong: Vec<&str> = documented().filter(|word| !names.contains(word)).collect();
+        assert!(wrong.is_empty(), "{wrong:?} are not among {names:?}");
+        let missing: Vec<&&str> = names.iter().filter(|name| !DOCS[0].contains(**name)).collect();
+        assert!(missing.is_empty(), "the user guide has no {missing:?}");
+    }
 }

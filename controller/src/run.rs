@@ -26,6 +26,7 @@ use crate::{
     executor::Executor,
     feed::Feed,
     index::Index,
+    leadership::Leadership,
     metrics::Metrics,
     sources::{Places, Sources},
 };
@@ -43,21 +44,24 @@ pub(crate) struct Controller {
     pools: Feed<AddressPool>,
     locks: Feed<Lease>,
     sources: Sources,
+    leadership: Leadership,
     executor: Executor,
     reports: UnboundedReceiver<Report>,
     metrics: Metrics,
     heartbeat: Heartbeat,
-    /// Taken when the first decisions were made.
+    /// Taken when everything is known and, if this is the leader, the first decisions were made.
     first_pass: Option<Awaited>,
     pace: Interval,
 }
 
 impl Controller {
-    /// A controller that watches with `client` and acts through `executor`, whose reports it gets.
+    /// A controller that watches with `client` and, while `leadership` is its own, acts through `executor`, whose reports
+    /// it gets.
     pub(crate) fn new(
         client: &Client,
         places: &Places,
         index: Index,
+        leadership: Leadership,
         (executor, reports): (Executor, UnboundedReceiver<Report>),
         health: &Health,
         metrics: Metrics,
@@ -80,6 +84,7 @@ impl Controller {
             ),
             locks: Feed::new(leases, locks, health.awaits("Leases")),
             sources: Sources::new(client, places, health),
+            leadership,
             executor,
             reports,
             metrics,
@@ -93,20 +98,34 @@ impl Controller {
     pub(crate) async fn run(mut self, shutdown: &Shutdown) {
         loop {
             tokio::select! {
-                () = shutdown.asked() => return,
+                () = shutdown.asked() => break,
+                () = self.leadership.changed() => {}
                 event = self.services.next() => self.services.pass(event, &mut self.index),
                 event = self.pools.next() => self.pools.pass(event, &mut self.index),
                 event = self.locks.next() => self.locks.pass(event, &mut self.index),
                 shown = self.sources.next() => self.sources.pass(shown, &mut self.index),
                 // The sender lives as long as the executor, which is ours.
                 Some(report) = self.reports.recv() => self.index.finish(report),
-                () = until(self.index.next_alarm()) => {}
+                // A follower decides nothing, so that its alarms would ring for ever.
+                () = until(self.index.next_alarm()), if self.leadership.is_ours() => {}
                 _ = self.pace.tick() => self.refresh_pools(),
             }
-            if self.is_complete() {
-                self.decide();
-            }
+            self.take_turn();
             self.heartbeat.beat();
+        }
+        self.leadership.ended().await;
+    }
+
+    /// Decides, unless another process does. What has happened meanwhile waits in the index until it is our turn.
+    fn take_turn(&mut self) {
+        if !self.is_complete() {
+            return;
+        }
+        if self.leadership.is_ours() {
+            self.decide();
+        }
+        if let Some(first_pass) = self.first_pass.take() {
+            first_pass.done();
         }
     }
 
@@ -119,9 +138,6 @@ impl Controller {
         for task in tasks {
             self.executor.start(task);
         }
-        if let Some(first_pass) = self.first_pass.take() {
-            first_pass.done();
-        }
     }
 
     /// Whether everything was listed once.
@@ -130,6 +146,10 @@ impl Controller {
     }
 
     fn refresh_pools(&mut self) {
+        // A follower has not looked at what the pools give; who sums up over all controllers would count twice, too.
+        if !self.leadership.is_ours() {
+            return self.metrics.show_pools(std::iter::empty());
+        }
         if !self.is_complete() {
             return;
         }

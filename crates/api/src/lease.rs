@@ -11,7 +11,7 @@ pub const KIND_LABEL: &str = "arpeggio.dev/lease";
 /// Selects all of Arpeggio's Leases, for lists and watches.
 pub const SELECTOR: &str = KIND_LABEL;
 
-const MANAGED_BY: (&str, &str) = ("app.kubernetes.io/managed-by", "arpeggio");
+pub(crate) const MANAGED_BY: (&str, &str) = ("app.kubernetes.io/managed-by", "arpeggio");
 
 /// Which of the two a Lease is.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]

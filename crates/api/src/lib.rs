@@ -11,6 +11,7 @@ pub mod condition;
 pub mod config_map;
 pub mod crds;
 pub mod declaration;
+pub mod leader;
 pub mod lease;
 pub mod lock;
 pub mod metallb;

@@ -6,13 +6,16 @@
 // This is a command: its output is its purpose.
 #![allow(clippy::print_stdout, clippy::print_stderr)]
 
+mod explain;
 mod status;
 mod table;
 
 use std::process::ExitCode;
 
-use arpeggio_runtime::client::{self, Patience};
+use arpeggio_api::crds;
+use arpeggio_runtime::client::{self, ConnectError, Patience};
 use clap::{Parser, Subcommand};
+use kube::Client;
 
 /// Looks into Arpeggio, the layer-2 load balancer.
 ///
@@ -31,6 +34,19 @@ struct Args {
 enum Command {
     /// Show who announces which address, and which nodes take part.
     Status,
+    /// Show why something is as it is.
+    Explain {
+        #[command(subcommand)]
+        what: Explained,
+    },
+    /// Print the custom resource definitions, as YAML for kubectl apply.
+    Crds,
+}
+
+#[derive(Debug, Subcommand)]
+enum Explained {
+    /// Why a Service has its address, or none, and what to do.
+    Service(explain::ServiceArgs),
 }
 
 #[tokio::main(flavor = "current_thread")]
@@ -49,11 +65,22 @@ async fn main() -> ExitCode {
 
 async fn run(args: Args) -> anyhow::Result<String> {
     match args.command {
-        Command::Status => {
-            let client = client::connect(Patience::default()).await?;
-            status::show(client, &args.namespace).await
+        Command::Status => status::show(connect().await?, &args.namespace).await,
+        Command::Explain { what: Explained::Service(service) } => {
+            explain::show(connect().await?, &args.namespace, &service).await
         }
+        Command::Crds => definitions(),
     }
+}
+
+async fn connect() -> Result<Client, ConnectError> {
+    client::connect(Patience::default()).await
+}
+
+/// One YAML document after the other.
+fn definitions() -> anyhow::Result<String> {
+    let documents: Result<Vec<String>, _> = crds::crds().iter().map(crds::to_yaml).collect();
+    Ok(documents?.join("---\n"))
 }
 
 #[cfg(test)]
@@ -61,6 +88,12 @@ mod tests {
     use clap::CommandFactory as _;
 
     use super::*;
+
+    #[test]
+    fn the_definitions_are_those_that_are_installed() {
+        let installed = include_str!("../../../manifests/crds/addresspools.yaml");
+        assert!(definitions().unwrap().contains(installed));
+    }
 
     #[test]
     fn the_arguments_are_consistent() {

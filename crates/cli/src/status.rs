@@ -25,15 +25,21 @@ pub(crate) async fn show(client: Client, namespace: &str) -> anyhow::Result<Stri
     Ok(Status::of(&leases.items).render(Timestamp::now()))
 }
 
+/// The columns of [`Status::addresses_of`].
+pub(crate) const ADDRESS_COLUMNS: [&str; 6] =
+    ["ADDRESS", "POOL", "SERVICE", "NODE", "SINCE", "MOVES"];
+
+/// Locks and sessions, understood.
 #[derive(Debug, Default)]
-struct Status {
+pub(crate) struct Status {
     locks: Vec<(LockRecord, Lease)>,
     sessions: Vec<(SessionRecord, Lease)>,
     damaged: Vec<LeaseError>,
 }
 
 impl Status {
-    fn of(leases: &[Lease]) -> Self {
+    /// What the Leases say.
+    pub(crate) fn of(leases: &[Lease]) -> Self {
         let mut status = Self::default();
         for lease in leases {
             if let Err(error) = status.add(lease) {
@@ -54,16 +60,19 @@ impl Status {
         Ok(())
     }
 
+    /// A row for each address of the Service with this uid.
+    pub(crate) fn addresses_of(&self, uid: &str, now: Timestamp) -> Vec<[String; 6]> {
+        let named = |record: &LockRecord| record.claim.services.iter().any(|it| it.uid == uid);
+        let locks = self.locks.iter().filter(|(record, _)| named(record));
+        locks.map(|(record, lease)| self.address(record, lease, now)).collect()
+    }
+
     fn render(&self, now: Timestamp) -> String {
         let addresses: Vec<_> =
             self.locks.iter().map(|(record, lease)| self.address(record, lease, now)).collect();
         let nodes: Vec<_> =
             self.sessions.iter().map(|(record, lease)| node(record, lease, now)).collect();
-        let mut text = section(
-            "no address is allocated\n",
-            ["ADDRESS", "POOL", "SERVICE", "NODE", "SINCE", "MOVES"],
-            &addresses,
-        );
+        let mut text = section("no address is allocated\n", ADDRESS_COLUMNS, &addresses);
         text.push('\n');
         text.push_str(&section(
             "no speaker has started a session\n",
@@ -130,12 +139,17 @@ fn node(record: &SessionRecord, lease: &Lease, now: Timestamp) -> [String; 6] {
     ]
 }
 
-fn section<const N: usize>(empty: &str, head: [&str; N], rows: &[[String; N]]) -> String {
+/// A table, or what to say when it has no row.
+pub(crate) fn section<const N: usize>(
+    empty: &str,
+    head: [&str; N],
+    rows: &[[String; N]],
+) -> String {
     if rows.is_empty() { empty.to_owned() } else { table::render(head, rows) }
 }
 
 /// How long ago, by this machine's clock, with one unit: `3s`, `12m`, `5h`, `9d`.
-fn ago(time: Option<Timestamp>, now: Timestamp) -> String {
+pub(crate) fn ago(time: Option<Timestamp>, now: Timestamp) -> String {
     let Some(time) = time else { return "-".to_owned() };
     let seconds = now.duration_since(time).max(SignedDuration::ZERO).as_secs();
     match seconds {

@@ -30,6 +30,7 @@
 extern crate alloc;
 
 mod elector;
+pub mod leader;
 mod model;
 mod own;
 mod placement;

@@ -237,6 +237,46 @@ impl Home {
         Ok(pod["status"]["containerStatuses"][0]["restartCount"].as_u64().unwrap_or_default())
     }
 
+    /// The pod of the controller that leads.
+    ///
+    /// # Errors
+    /// When none does.
+    pub fn leading_controller(&self) -> anyhow::Result<String> {
+        let lease = self.lab.get(&["lease", "-n", NAMESPACE, "controller-leader"])?;
+        let holder = lease["spec"]["holderIdentity"].as_str().unwrap_or_default();
+        let (pod, _started) = holder.split_once('_').context("no controller leads")?;
+        Ok(pod.to_owned())
+    }
+
+    /// The node that a pod of Arpeggio runs on.
+    ///
+    /// # Errors
+    /// When there is no such pod, or it runs nowhere.
+    pub fn node_of(&self, pod: &str) -> anyhow::Result<Machine> {
+        let pod = self.lab.get(&["pod", "-n", NAMESPACE, pod])?;
+        let node = pod["spec"]["nodeName"].as_str().context("the pod runs nowhere yet")?;
+        Ok(node.parse()?)
+    }
+
+    /// Sets how many controllers run in pods, and waits until it is so.
+    ///
+    /// # Errors
+    /// When it is not so in time.
+    pub fn scale_controllers(&self, replicas: usize) -> anyhow::Result<()> {
+        let count = format!("--replicas={replicas}");
+        let deployment = "deployment/arpeggio-controller";
+        self.lab.kubectl(&["scale", "-n", NAMESPACE, deployment, &count])?;
+        self.wait_until(&format!("{replicas} controllers run"), || {
+            let label = "-lapp.kubernetes.io/component=controller";
+            let pods = self.lab.get(&["pods", "-n", NAMESPACE, label]);
+            let pods = pods.map_err(anyhow::Error::from)?;
+            match pods["items"].as_array().map_or(0, Vec::len) {
+                seen if seen == replicas => Ok(()),
+                seen => Err(format!("{seen} pods").into()),
+            }
+        })
+    }
+
     /// How often an address has moved to another node.
     ///
     /// # Errors
@@ -290,16 +330,16 @@ impl Home {
         Ok(self.lab.wait_for_rollout("default", &workload, PATIENCE)?)
     }
 
-    /// What `arpeggio status` prints, run on the control plane.
+    /// What the command `arpeggio` prints, run on the control plane: `&["status"]`.
     ///
     /// # Errors
     /// When it fails.
-    pub fn status(&self) -> anyhow::Result<String> {
+    pub fn arpeggio(&self, args: &[&str]) -> anyhow::Result<String> {
         let mut command = Command::new(install::program("arpeggio")?);
-        command.arg("status").env("KUBECONFIG", self.lab.folders().kubeconfig());
+        command.args(args).env("KUBECONFIG", self.lab.folders().kubeconfig());
         let output = self.lab.namespace(Machine::Control).output(&mut command)?;
         let errors = String::from_utf8_lossy(&output.stderr);
-        ensure!(output.status.success(), "arpeggio status failed: {errors}");
+        ensure!(output.status.success(), "arpeggio {args:?} failed: {errors}");
         Ok(String::from_utf8_lossy(&output.stdout).into_owned())
     }
 

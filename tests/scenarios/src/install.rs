@@ -28,6 +28,18 @@ pub(crate) fn install(lab: &Lab) -> anyhow::Result<()> {
     Ok(lab.wait_for(&crd, "condition=Established", PATIENCE)?)
 }
 
+/// Installs only what a controller outside of the cluster needs: the definitions and the namespace.
+///
+/// # Errors
+/// When the API server refuses them.
+pub fn install_definitions(lab: &Lab) -> anyhow::Result<()> {
+    let path = |name: &str| root().join("manifests").join(name).to_string_lossy().into_owned();
+    lab.kubectl(&["apply", "-k", &path("crds")])?;
+    lab.kubectl(&["apply", "-f", &path("base/namespace.yaml")])?;
+    let crd = ["crd/addresspools.arpeggio.dev"];
+    Ok(lab.wait_for(&crd, "condition=Established", PATIENCE)?)
+}
+
 fn image(component: &str) -> anyhow::Result<Image> {
     let program = program(&format!("arpeggio-{component}"))?;
     let name = format!("docker.io/arpeggio/{component}:{TAG}");

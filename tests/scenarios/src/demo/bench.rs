@@ -4,10 +4,7 @@
 //! the same observer, does.
 
 use std::{
-    fs,
-    io::Write as _,
     net::Ipv4Addr,
-    path::PathBuf,
     time::{Duration, Instant},
 };
 
@@ -20,6 +17,7 @@ use arpeggio_scenarios::{Home, first_address};
 use serde_json::{Value, json};
 
 use crate::{
+    lines::Lines,
     narrator::{chapter, say},
     story,
 };
@@ -55,7 +53,7 @@ pub(crate) fn run(home: &Home, crashes: u32) -> anyhow::Result<()> {
         "p50_ms": millis(quantile(&times, 50)),
         "max_ms": millis(quantile(&times, 100)),
     }))?;
-    say(format!("The lines are in {}", file.path.display()));
+    say(format!("The lines are in {}", file.path().display()));
     Ok(())
 }
 
@@ -124,26 +122,6 @@ fn millis(span: Duration) -> f64 {
 
 fn micros(span: Duration) -> f64 {
     (span.as_secs_f64() * 10_000_000.0).round() / 10.0
-}
-
-/// A file of JSON lines below `target/bench`; each line is shown as well.
-struct Lines {
-    path: PathBuf,
-    file: fs::File,
-}
-
-impl Lines {
-    fn create(name: &str) -> anyhow::Result<Self> {
-        let folder = PathBuf::from(concat!(env!("CARGO_MANIFEST_DIR"), "/../../target/bench"));
-        fs::create_dir_all(&folder).context("cannot make target/bench")?;
-        let path = folder.canonicalize()?.join(name);
-        Ok(Self { file: fs::File::create(&path).context("cannot write to target/bench")?, path })
-    }
-
-    fn write(&mut self, line: &Value) -> anyhow::Result<()> {
-        say(line);
-        Ok(writeln!(self.file, "{line}")?)
-    }
 }
 
 #[cfg(test)]

@@ -5,6 +5,8 @@
 #![forbid(unsafe_code)]
 
 mod bench;
+mod controller_bench;
+mod lines;
 mod narrator;
 mod observation;
 mod report;
@@ -42,6 +44,12 @@ enum Command {
         #[arg(long, env = "CRASHES", default_value_t = 5)]
         crashes: u32,
     },
+    /// Measure the controller beside MetalLB's: many Services, created as fast as the API server takes them.
+    BenchController {
+        /// How many Services.
+        #[arg(long, env = "COUNT", default_value_t = 10_000)]
+        count: usize,
+    },
     /// Start a cluster with Arpeggio, a pool and a page, and leave it running.
     Lab {
         /// How many nodes, 1 to 9.
@@ -73,6 +81,7 @@ fn run(args: &Args) -> anyhow::Result<()> {
             bench::run(&home, crashes).inspect_err(|_| home.collect())?;
             end(home, false, args)
         }
+        Command::BenchController { count } => controller_bench::run(&args.name, count),
         Command::Lab { nodes } => {
             let options = Options { nodes, ..Options::default() };
             let home = Home::start(args.name.as_str(), options)?;

@@ -172,7 +172,7 @@ fn bring_back(
     let owner = home.wait_for_owner(address)?;
     ensure!(owner == new_owner, "the address moved from {new_owner} to {owner}");
     say(format!("Nothing moved: {owner} still answers. 'arpeggio status' says:"));
-    show(&home.status()?);
+    show(&home.arpeggio(&["status"])?);
     say(format!("From the internet, http://{ROUTER_WAN_V4}/ says: {}", fetch(home)?));
     Ok(())
 }

@@ -15,13 +15,18 @@ pub(crate) fn without_a_pool_a_service_waits_and_says_why(home: &Home) -> anyhow
     ensure!(event.kind == "Warning", "{event:?}");
     ensure!(event.note.contains("extern") && event.note.contains(POOL), "{event:?}");
     ensure!(home.addresses("lost")?.is_empty(), "it waits");
+    let explained = home.arpeggio(&["explain", "service", "lost"])?;
+    let times = explained.matches(&event.note).count();
+    ensure!(times == 3, "not said by condition, event and afresh, but {times} times: {explained}");
 
     // The pool appears: the Service gets its address without another touch.
     home.apply(&pool("extern", &["192.168.0.200/32"]))?;
     let address = home.wait_for_address("lost")?;
     ensure!(address.to_string() == "192.168.0.200", "got {address}");
     home.wait_for_event("lost", "IPAllocated")?;
-    home.wait_for_owner(Ipv4Addr::new(192, 168, 0, 200))?;
+    let owner = home.wait_for_owner(Ipv4Addr::new(192, 168, 0, 200))?;
+    let explained = home.arpeggio(&["explain", "service", "default/lost"])?;
+    ensure!(explained.contains(&owner.to_string()), "it names {owner}: {explained}");
     Ok(())
 }
 

@@ -64,31 +64,10 @@ pub(crate) fn a_killed_controller_keeps_every_address(home: &Home) -> anyhow::Re
     let before = [home.wait_for_address("one")?, home.wait_for_address("two")?];
 
     // A Service goes and another one comes while nobody looks.
-    home.lab.kubectl(&[
-        "scale",
-        "-n",
-        "arpeggio-system",
-        "deployment/arpeggio-controller",
-        "--replicas=0",
-    ])?;
-    home.wait_until("the controller is gone", || {
-        let label = "-lapp.kubernetes.io/component=controller";
-        let pods =
-            home.lab.get(&["pods", "-n", "arpeggio-system", label]).map_err(anyhow::Error::from)?;
-        match pods["items"].as_array().map(Vec::len) {
-            Some(0) => Ok(()),
-            pods => Err(format!("{pods:?} pods").into()),
-        }
-    })?;
+    home.scale_controllers(0)?;
     home.lab.kubectl(&["delete", "service", "one"])?;
     home.apply(&service("aaa", KEY, POOL))?;
-    home.lab.kubectl(&[
-        "scale",
-        "-n",
-        "arpeggio-system",
-        "deployment/arpeggio-controller",
-        "--replicas=1",
-    ])?;
+    home.scale_controllers(1)?;
 
     let new = home.wait_for_address("aaa")?;
     ensure!(home.wait_for_address("two")? == before[1], "an address that is held stays");

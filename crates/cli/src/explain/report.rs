@@ -1,0 +1,236 @@
+//! The explanation as text.
+
+use std::fmt::Write as _;
+
+use arpeggio_api::{leader, service::ServiceRecord};
+use k8s_openapi::{
+    api::{coordination::v1::Lease, events::v1::Event},
+    apimachinery::pkg::apis::meta::v1::Condition,
+    jiff::{SignedDuration, Timestamp},
+};
+
+use super::{Evidence, afresh};
+use crate::{
+    status::{ADDRESS_COLUMNS, Status, ago, section},
+    table,
+};
+
+/// A leader renews every two seconds; clocks of two machines may differ by some seconds.
+const LATE: SignedDuration = SignedDuration::from_secs(30);
+
+/// How many events are shown, the latest ones.
+const EVENTS: usize = 10;
+
+/// What is known and what follows from it.
+pub(super) struct Report<'a> {
+    evidence: &'a Evidence,
+    record: ServiceRecord,
+}
+
+impl<'a> Report<'a> {
+    /// A report for a controller that serves `class`.
+    pub(super) fn of(evidence: &'a Evidence, class: Option<&str>) -> Self {
+        Self { evidence, record: ServiceRecord::parse(&evidence.service, class) }
+    }
+
+    /// The text, with ages as of `now`.
+    pub(super) fn render(&self, now: Timestamp) -> String {
+        let evidence = self.evidence;
+        let mut text = format!("Service {}\n", self.record.path());
+        for (title, body) in [
+            ("What the controller said last", self.conditions(now)),
+            ("What follows from the objects as they are now", self.afresh()),
+            ("Who announces it", self.announced(now)),
+            ("Which controller decides", controller(evidence.leader.as_ref(), now)),
+            ("Events", events(&evidence.events, now)),
+        ] {
+            // Writing to a string cannot fail.
+            let _ = writeln!(text, "\n{title}:");
+            body.lines().for_each(|line| text.extend(["  ", line, "\n"]));
+        }
+        text
+    }
+
+    fn afresh(&self) -> String {
+        let verdicts = afresh::verdicts(&self.record, self.evidence);
+        verdicts.iter().map(ToString::to_string).collect::<Vec<String>>().join("\n")
+    }
+
+    fn conditions(&self, now: Timestamp) -> String {
+        if self.record.conditions.is_empty() {
+            return "nothing: no controller has looked at the Service yet, or it is not for Arpeggio\n"
+                .to_owned();
+        }
+        let line = |condition: &Condition| {
+            let Condition { type_, status, reason, message, last_transition_time, .. } = condition;
+            let type_ = type_.rsplit('/').next().unwrap_or(type_);
+            let age = ago(Some(last_transition_time.0), now);
+            format!("{type_}={status} ({reason}, since {age}): {message}")
+        };
+        self.record.conditions.iter().map(line).collect::<Vec<String>>().join("\n")
+    }
+
+    fn announced(&self, now: Timestamp) -> String {
+        let rows = Status::of(&self.evidence.leases).addresses_of(&self.record.service.uid, now);
+        section("nobody: no lock names the Service\n", ADDRESS_COLUMNS, &rows)
+    }
+}
+
+fn controller(lease: Option<&Lease>, now: Timestamp) -> String {
+    let Some(lease) = lease else {
+        return "none ever has; that is as it should be only with --leader-election=false\n"
+            .to_owned();
+    };
+    let holder = leader::parse(lease).ok().and_then(|record| record.leader.holder);
+    let renewed = lease.spec.as_ref().and_then(|spec| spec.renew_time.as_ref()).map(|it| it.0);
+    let age = ago(renewed, now);
+    let late = renewed.is_none_or(|renewed| now.duration_since(renewed) > LATE);
+    match holder {
+        None => "none: the last one has stepped down. Do its pods run?\n".to_owned(),
+        Some(holder) if late => {
+            format!("{holder}, which last said so {age} ago: it is late. Do its pods run?\n")
+        }
+        Some(holder) => format!("{holder}, which said so {age} ago\n"),
+    }
+}
+
+fn events(events: &[Event], now: Timestamp) -> String {
+    let time = |event: &Event| event.event_time.as_ref().map(|time| time.0);
+    let mut latest: Vec<&Event> = events.iter().collect();
+    latest.sort_by_key(|event| std::cmp::Reverse(time(event)));
+    let text = |field: &Option<String>| field.clone().unwrap_or_default();
+    let row = |event: &&Event| {
+        [ago(time(event), now), text(&event.type_), text(&event.reason), text(&event.note)]
+    };
+    let rows: Vec<[String; 4]> = latest.iter().take(EVENTS).map(row).collect();
+    if rows.is_empty() {
+        return "none; Kubernetes forgets them after an hour\n".to_owned();
+    }
+    table::render(["AGE", "TYPE", "REASON", "NOTE"], &rows)
+}
+
+#[cfg(test)]
+mod tests {
+    use arpeggio_api::{
+        address_pool::{AddressPool, AddressPoolSpec},
+        declaration::Declaration,
+        lock::{Claim, ServiceRef},
+    };
+    use k8s_openapi::{api::core::v1::Service, apimachinery::pkg::apis::meta::v1::MicroTime};
+    use serde_json::json;
+
+    use super::*;
+
+    fn service(ingress: &[&str], condition: Option<&str>) -> Service {
+        let ingress: Vec<_> = ingress.iter().map(|ip| json!({ "ip": ip })).collect();
+        let condition = condition.map(|message| {
+            json!({
+                "type": "arpeggio.dev/AddressAllocated", "status": "False", "reason": "AllocationFailed",
+                "message": message, "lastTransitionTime": "2026-01-01T00:00:00Z",
+            })
+        });
+        serde_json::from_value(json!({
+            "metadata": { "namespace": "shop", "name": "web", "uid": "u1", "resourceVersion": "5" },
+            "spec": { "type": "LoadBalancer", "ipFamilies": ["IPv4"] },
+            "status": {
+                "loadBalancer": { "ingress": ingress },
+                "conditions": condition.into_iter().collect::<Vec<_>>(),
+            },
+        }))
+        .unwrap()
+    }
+
+    fn pool(addresses: &str) -> Declaration {
+        let spec: AddressPoolSpec =
+            serde_json::from_value(json!({ "addresses": [addresses] })).unwrap();
+        Declaration::from(&AddressPool::new("home", spec))
+    }
+
+    fn lock(last: u8, uid: &str) -> Lease {
+        let service =
+            ServiceRef { namespace: "shop".into(), name: "web".into(), uid: uid.to_owned() };
+        let address = [192, 168, 0, last].into();
+        let mut lease = Claim { address, pool: "home".into(), services: vec![service] }.created();
+        lease.metadata.resource_version = Some("1".into());
+        lease
+    }
+
+    fn leader(now: Timestamp, age: i64) -> Lease {
+        let renewed = MicroTime(now - SignedDuration::from_secs(age));
+        serde_json::from_value(json!({
+            "metadata": { "name": "controller-leader", "resourceVersion": "9" },
+            "spec": { "holderIdentity": "pod-a_ff", "leaseDurationSeconds": 6, "renewTime": renewed },
+        }))
+        .unwrap()
+    }
+
+    fn rendered(evidence: &Evidence) -> String {
+        Report::of(evidence, None).render("2026-01-01T00:03:00Z".parse().unwrap())
+    }
+
+    #[test]
+    fn a_full_pool_is_named_by_the_controller_and_afresh() {
+        let evidence = Evidence {
+            service: service(&[], Some("pool \"home\" was full")),
+            pools: vec![pool("192.168.0.240/32")],
+            leases: vec![lock(240, "u2")],
+            ..Evidence::default()
+        };
+        let text = rendered(&evidence);
+        let said = "AddressAllocated=False (AllocationFailed, since 3m): pool \"home\" was full";
+        assert!(text.contains(said), "{text}");
+        assert!(text.contains("pool \"home\": all its addresses (1) are in use"), "{text}");
+        assert!(text.contains("nobody: no lock names the Service"), "{text}");
+    }
+
+    #[test]
+    fn a_service_that_nobody_looks_at_would_get_an_address() {
+        let evidence = Evidence {
+            service: service(&[], None),
+            pools: vec![pool("192.168.0.240/32")],
+            ..Evidence::default()
+        };
+        let text = rendered(&evidence);
+        assert!(text.contains("it would get 192.168.0.240 from pool \"home\""), "{text}");
+        assert!(text.contains("no controller has looked at the Service yet"), "{text}");
+    }
+
+    #[test]
+    fn what_it_has_is_told_apart_from_what_others_wrote() {
+        let evidence = |uid| Evidence {
+            service: service(&["192.168.0.240"], None),
+            pools: vec![pool("192.168.0.240/32")],
+            leases: vec![lock(240, uid)],
+            ..Evidence::default()
+        };
+        let ours = rendered(&evidence("u1"));
+        assert!(ours.contains("it keeps 192.168.0.240, whose lock names it"), "{ours}");
+        assert!(ours.contains("192.168.0.240   home   shop/web   (nobody yet)"), "{ours}");
+        let foreign = rendered(&evidence("u2"));
+        assert!(foreign.contains("192.168.0.240, which no lock gives it"), "{foreign}");
+    }
+
+    #[test]
+    fn a_late_leader_shows() {
+        let now = "2026-01-01T00:03:00Z".parse().unwrap();
+        assert_eq!(controller(Some(&leader(now, 2)), now), "pod-a_ff, which said so 2s ago\n");
+        let late = controller(Some(&leader(now, 300)), now);
+        assert!(late.contains("5m ago: it is late"), "{late}");
+        assert!(controller(None, now).contains("--leader-election=false"));
+    }
+
+    #[test]
+    fn the_latest_events_come_first() {
+        let event = |seconds: i64, note: &str| Event {
+            event_time: Some(MicroTime(Timestamp::from_second(seconds).unwrap())),
+            reason: Some("Because".into()),
+            note: Some(note.into()),
+            ..Event::default()
+        };
+        let all: Vec<Event> = (0..12).map(|at| event(at, &format!("note {at}."))).collect();
+        let text = events(&all, Timestamp::from_second(20).unwrap());
+        let lines: Vec<&str> = text.lines().collect();
+        assert!(lines[1].starts_with("9s") && lines[1].ends_with("note 11."), "{text}");
+        assert_eq!(lines.len(), 1 + EVENTS);
+    }
+}

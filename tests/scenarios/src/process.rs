@@ -1,0 +1,131 @@
+//! Programs of the host that run in a lab's network: controllers without pods, several at once, measured or killed.
+
+use std::{
+    fs::{self, File},
+    process::{Child, Command, Stdio},
+    time::Duration,
+};
+
+use anyhow::Context as _;
+use arpeggio_lab::{Lab, Machine};
+use nix::{
+    sys::signal::{Signal, kill},
+    unistd::Pid,
+};
+
+use crate::install;
+
+/// Linux counts processor time in this unit for every process (`USER_HZ`), on all architectures that we run on.
+const TICKS_PER_SECOND: f64 = 100.0;
+
+/// A running program. It is killed when this is dropped, and at the latest with its lab.
+#[derive(Debug)]
+pub struct HostProcess {
+    child: Child,
+}
+
+/// What a process has cost so far.
+#[derive(Debug, Clone, Copy, PartialEq)]
+pub struct Cost {
+    /// Processor time, its own and the kernel's for it, in seconds.
+    pub cpu_seconds: f64,
+    /// The most memory that it ever had resident, in KiB.
+    pub peak_kib: u32,
+}
+
+impl HostProcess {
+    /// Starts a program in the control plane's network, with an administrator's access. It writes to the log `name`.
+    ///
+    /// # Errors
+    /// When it cannot be started.
+    pub fn start(lab: &Lab, name: &str, command: &mut Command) -> anyhow::Result<Self> {
+        let path = lab.folders().logs().join(format!("{name}.log"));
+        let log = File::options().create(true).append(true).open(&path);
+        let log = log.with_context(|| format!("cannot write {}", path.display()))?;
+        let errors = log.try_clone().context("cannot share a log file")?;
+        command.env("KUBECONFIG", lab.folders().kubeconfig());
+        command.stdin(Stdio::null()).stdout(log).stderr(errors);
+        Ok(Self { child: lab.namespace(Machine::Control).spawn(command)? })
+    }
+
+    /// Starts our controller, whose metrics are at `port` of the control plane's own addresses.
+    ///
+    /// # Errors
+    /// When it was not built or cannot be started.
+    pub fn controller(lab: &Lab, name: &str, port: u16, args: &[&str]) -> anyhow::Result<Self> {
+        let mut command = Command::new(install::program("arpeggio-controller")?);
+        command.args(["--name", name, "--admin-address", &format!("0.0.0.0:{port}")]).args(args);
+        Self::start(lab, name, &mut command)
+    }
+
+    /// Ends it as a crash does, and waits until it is gone.
+    ///
+    /// # Errors
+    /// When it cannot be waited for.
+    pub fn kill(&mut self) -> anyhow::Result<()> {
+        // Fails only when it has ended already.
+        let _ = self.child.kill();
+        self.child.wait().context("cannot wait for a process")?;
+        Ok(())
+    }
+
+    /// Asks it to stop, and waits until it has.
+    ///
+    /// # Errors
+    /// When it cannot be asked or waited for.
+    pub fn stop(&mut self) -> anyhow::Result<()> {
+        let pid = Pid::from_raw(i32::try_from(self.child.id())?);
+        kill(pid, Signal::SIGTERM).context("cannot ask a process to stop")?;
+        self.child.wait().context("cannot wait for a process")?;
+        Ok(())
+    }
+
+    /// What it has cost so far.
+    ///
+    /// # Errors
+    /// When it has ended.
+    pub fn cost(&self) -> anyhow::Result<Cost> {
+        let read = |file: &str| {
+            let path = format!("/proc/{}/{file}", self.child.id());
+            fs::read_to_string(&path).with_context(|| format!("cannot read {path}"))
+        };
+        let cpu = cpu_time(&read("stat")?).context("no processor time in /proc/PID/stat")?;
+        let peak_kib = peak_kib(&read("status")?).context("the process has ended")?;
+        Ok(Cost { cpu_seconds: cpu.as_secs_f64(), peak_kib })
+    }
+}
+
+impl Drop for HostProcess {
+    fn drop(&mut self) {
+        // Fails only when it has ended already.
+        let _ = self.child.kill();
+        let _ = self.child.wait();
+    }
+}
+
+/// Fields 14 and 15 of `proc_pid_stat(5)`. The second one, the program's name, may hold anything, but ends at the last `)`.
+fn cpu_time(stat: &str) -> Option<Duration> {
+    let (_, fields) = stat.rsplit_once(')')?;
+    let mut fields = fields.split_whitespace().skip(11).map(str::parse::<u32>);
+    let ticks = fields.next()?.ok()? + fields.next()?.ok()?;
+    Some(Duration::from_secs_f64(f64::from(ticks) / TICKS_PER_SECOND))
+}
+
+/// `VmHWM` of `proc_pid_status(5)`.
+fn peak_kib(status: &str) -> Option<u32> {
+    let line = status.lines().find_map(|line| line.strip_prefix("VmHWM:"))?;
+    line.split_whitespace().next()?.parse().ok()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn times_and_memory_are_found() {
+        let stat = "7 (a) b) S 1 7 7 0 -1 4194560 100 0 0 0 150 25 0 0 20 0 1 0 5 0 0";
+        assert_eq!(cpu_time(stat), Some(Duration::from_millis(1_750)));
+        assert_eq!(peak_kib("Name:\tx\nVmHWM:\t   5124 kB\nVmRSS:\t 1 kB\n"), Some(5_124));
+        assert_eq!(peak_kib("Name:\tx\n"), None);
+    }
+}

@@ -1,0 +1,130 @@
+//! Pools in other formats than `AddressPool`.
+
+use anyhow::{Context as _, ensure};
+use arpeggio_scenarios::{Home, service};
+use serde_json::{Value, json};
+
+const DEPRECATED: &str = "metallb.universe.tf/address-pool";
+
+/// Two pools of one address each, as home labs have them, and one that is for routers with BGP.
+const CONFIG: &str = "\
+address-pools:
+# Used in HAProxy and internal DNS, for services accessible from Internet
+- name: external
+  protocol: layer2
+  addresses:
+  - 192.168.0.3/32
+
+# Used only in internal DNS, for services accessible from LAN only
+- name: internal
+  protocol: layer2
+  addresses:
+  - 192.168.0.5/32
+- name: routed
+  protocol: bgp
+  addresses: [192.168.7.0/24]
+";
+
+pub(crate) fn a_config_map_declares_pools(home: &Home) -> anyhow::Result<()> {
+    home.apply(&config_map(CONFIG))?;
+    home.apply(&service("app1", DEPRECATED, "external"))?;
+    home.apply(&service("app2", DEPRECATED, "internal"))?;
+    ensure!(home.wait_for_address("app1")?.to_string() == "192.168.0.3", "the external one");
+    ensure!(home.wait_for_address("app2")?.to_string() == "192.168.0.5", "the internal one");
+    wait_for_note(home, "arpeggio-system", "ConfigMap", "\"routed\"")?;
+
+    home.apply(&service("app3", DEPRECATED, "external"))?;
+    let refusal = home.wait_for_event("app3", "AllocationFailed")?;
+    ensure!(refusal.note.contains("external"), "the full pool is named: {refusal:?}");
+
+    // A slip of the pen costs nobody an address, not even when the controller starts again with it.
+    home.apply(&config_map(&CONFIG.replace("  protocol: bgp", "   protocol: bgp")))?;
+    wait_for_note(home, "arpeggio-system", "ConfigMap", "at line 14, column")?;
+    let namespace = ["-n", "arpeggio-system"];
+    let restart = ["rollout", "restart", "deployment/arpeggio-controller"];
+    home.lab.kubectl(&[&restart[..], &namespace[..]].concat())?;
+    let status = ["rollout", "status", "deployment/arpeggio-controller", "--timeout=90s"];
+    home.lab.kubectl(&[&status[..], &namespace[..]].concat())?;
+    ensure!(home.wait_for_address("app1")?.to_string() == "192.168.0.3", "it stays");
+    ensure!(home.wait_for_address("app2")?.to_string() == "192.168.0.5", "it stays, too");
+    Ok(())
+}
+
+pub(crate) fn metallb_s_objects_are_read_as_they_are(home: &Home) -> anyhow::Result<()> {
+    // The controller runs already when the definitions appear.
+    for (kind, plural) in
+        [("IPAddressPool", "ipaddresspools"), ("L2Advertisement", "l2advertisements")]
+    {
+        home.apply(&definition(kind, plural))?;
+    }
+    let established = ["wait", "crd", "--all", "--for=condition=Established", "--timeout=30s"];
+    home.lab.kubectl(&established)?;
+    home.apply(&json!({
+        "apiVersion": "v1", "kind": "Namespace", "metadata": { "name": "metallb-system" },
+    }))?;
+    let addresses = json!({ "addresses": ["192.168.0.241/30", "192.168.0.248-192.168.0.249"] });
+    home.apply(&metallb("IPAddressPool", "lan", &addresses))?;
+    home.apply(&service("web", "metallb.io/address-pool", "lan"))?;
+    ensure!(home.wait_for_address("web")?.to_string() == "192.168.0.240", "host bits are masked");
+    wait_for_note(home, "metallb-system", "IPAddressPool", "all of 192.168.0.240/30")?;
+    wait_for_note(home, "metallb-system", "IPAddressPool", "no L2Advertisement selects it")?;
+
+    home.apply(&metallb("IPAddressPool", "bare", &json!({ "addresses": ["192.168.0.200"] })))?;
+    home.apply(&metallb("L2Advertisement", "all", &json!({})))?;
+    wait_for_note(home, "metallb-system", "IPAddressPool", "write 192.168.0.200/32")?;
+    Ok(())
+}
+
+fn config_map(text: &str) -> Value {
+    json!({
+        "apiVersion": "v1",
+        "kind": "ConfigMap",
+        "metadata": { "name": "arpeggio", "namespace": "arpeggio-system" },
+        "data": { "config": text },
+    })
+}
+
+fn metallb(kind: &str, name: &str, spec: &Value) -> Value {
+    json!({
+        "apiVersion": "metallb.io/v1beta1",
+        "kind": kind,
+        "metadata": { "name": name, "namespace": "metallb-system" },
+        "spec": spec,
+    })
+}
+
+/// A definition that takes any fields.
+fn definition(kind: &str, plural: &str) -> Value {
+    let schema = json!({ "type": "object", "x-kubernetes-preserve-unknown-fields": true });
+    json!({
+        "apiVersion": "apiextensions.k8s.io/v1",
+        "kind": "CustomResourceDefinition",
+        "metadata": { "name": format!("{plural}.metallb.io") },
+        "spec": {
+            "group": "metallb.io",
+            "names": { "kind": kind, "plural": plural },
+            "scope": "Namespaced",
+            "versions": [{
+                "name": "v1beta1",
+                "served": true,
+                "storage": true,
+                "schema": { "openAPIV3Schema": schema },
+            }],
+        },
+    })
+}
+
+/// Waits for a warning about an object of this kind that contains `hint`.
+fn wait_for_note(home: &Home, namespace: &str, kind: &str, hint: &str) -> anyhow::Result<()> {
+    let selector = format!("--field-selector=regarding.kind={kind}");
+    home.wait_until(&format!("an event on a {kind} says {hint}"), || {
+        let list = home
+            .lab
+            .get(&["events.events.k8s.io", "-n", namespace, &selector])
+            .context("events")?;
+        let items = list["items"].as_array().into_iter().flatten();
+        let notes: Vec<&str> = items.filter_map(|item| item["note"].as_str()).collect();
+        let found = notes.iter().any(|note| note.contains(hint));
+        found.then_some(()).ok_or_else(|| notes.join("; ").into())
+    })
+}
