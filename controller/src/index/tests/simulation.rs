@@ -112,8 +112,8 @@ impl World {
             return;
         }
         let key = [("arpeggio.dev/sharing-key", "k")];
-        self.cluster.create_service(&name, if number.is_multiple_of(2) { &[] } else { &key });
-        self.cluster.set_port(&name, 80 + i32::from(number / 4));
+        let annotations: &[_] = if number.is_multiple_of(2) { &[] } else { &key };
+        self.cluster.create_service_on(&name, annotations, 80 + i32::from(number / 4));
     }
 
     fn request(&mut self, name: &str, address: Option<u8>) {
@@ -302,4 +302,32 @@ proptest! {
         world.settle()?;
         world.check_rest()?;
     }
+}
+
+/// One controller has read the Service while it was no load balancer and is about to delete its lock; meanwhile it is
+/// one again, and another controller, which still knows the lock, is about to write the address in its status.
+#[test]
+fn a_release_and_a_grant_that_cross_do_not_both_succeed() {
+    let mut world = World::new();
+    let heard = [Step::Hear(1, Watch::Services), Step::Hear(1, Watch::Services)];
+    let began =
+        [Step::Toggle(0), Step::Hear(0, Watch::Services), Step::Decide(0), Step::Perform(0)];
+    let released = [Step::Hear(1, Watch::Leases), Step::Decide(1), Step::Perform(0)];
+    let returned = [Step::Retype(0, true), Step::Hear(0, Watch::Services)];
+    let granting = [Step::Hear(0, Watch::Services), Step::Decide(0)];
+    let steps = began.into_iter().chain([Step::Answer(0), Step::Retype(0, false)]);
+    steps
+        .chain(heard)
+        .chain(released)
+        .chain(returned)
+        .chain(granting)
+        .for_each(|it| world.take(&it));
+    assert_eq!(world.requests.len(), 2, "one is to delete the lock, one to claim or write");
+    world.take(&Step::Perform(1));
+    world.take(&Step::Perform(0));
+    let locked = world.cluster.leases().count();
+    let listed: usize = world.records().iter().map(|it| it.ingress.addresses.len()).sum();
+    assert!(listed <= locked, "{listed} addresses in a status, {locked} locks");
+    world.settle().unwrap();
+    world.check_rest().unwrap();
 }
