@@ -55,6 +55,8 @@ pub(crate) struct Index {
     /// Every Service that is ours, or was.
     services: BTreeMap<Owner, ServiceRecord>,
     locks: BTreeMap<IpAddr, KnownLock>,
+    /// The same as `locks`, by who is named on them.
+    locked: BTreeMap<Owner, BTreeSet<IpAddr>>,
     pools: BTreeMap<String, AddressPool>,
     declarations: Declarations,
     /// The highest version that the watch of locks has shown.
@@ -77,7 +79,6 @@ pub(crate) struct Index {
     /// For how long an address that no pool allows any more is kept.
     grace: SignedDuration,
     /// What is reserved, apart from addresses that rest.
-    #[allow(dead_code, reason = "see surroundings")]
     reserved: BTreeMap<IpAddr, Reservation>,
     /// The labels of namespaces.
     namespaces: BTreeMap<String, Labels>,

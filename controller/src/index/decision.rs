@@ -22,6 +22,8 @@ enum Step {
     Claim(IpAddr),
     /// Bring the status in line, and then the locks.
     Settle(Outcome),
+    /// Remove from the status which addresses the Service is not going to get.
+    Unrenounce,
     /// Remove from the status what we said.
     Withdraw,
     /// Take the Service off the lock of this address.
@@ -52,7 +54,7 @@ struct View<'a> {
     index: &'a Index,
     owner: &'a Owner,
     record: &'a ServiceRecord,
-    /// The addresses that the Service has locks for.
+    /// The addresses whose locks name the Service.
     locked: Vec<IpAddr>,
     now: &'a Time,
 }
@@ -111,19 +113,13 @@ impl View<'_> {
 
     fn pursue(&self, request: &Request, listed: &[IpAddr]) -> Step {
         let renounced = self.record.addresses_of(ADDRESS_RELEASING);
-        let claimed = self.locked.iter().copied();
+        let claimed = self.locked.iter().copied().filter(|it| self.holds(*it));
         let extra = claimed.filter(|it| !listed.contains(it) && !renounced.contains(it));
         let mut held = listed.to_vec();
         held.extend(extra);
         let plan = self.plan(request, &held);
         if let Some(choice) = plan.add.first() {
-            // One that is on its way back is claimed anew when it is there.
-            let returning = self.locked.contains(&choice.address);
-            return if returning {
-                Step::Release(choice.address)
-            } else {
-                Step::Claim(choice.address)
-            };
+            return self.obtain(choice.address, renounced.contains(&choice.address));
         }
         held.retain(|it| !plan.leaving.iter().any(|leaving| leaving.address == *it));
         self.settle(Outcome {
@@ -134,6 +130,15 @@ impl View<'_> {
             wants_more: plan.wants_more,
             ..Outcome::default()
         })
+    }
+
+    /// One that was renounced is given back first, and not renounced any more before it is claimed anew.
+    fn obtain(&self, address: IpAddr, renounced: bool) -> Step {
+        match (renounced, self.locked.contains(&address)) {
+            (true, true) => Step::Release(address),
+            (true, false) => Step::Unrenounce,
+            (false, _) => Step::Claim(address),
+        }
     }
 
     fn plan(&self, request: &Request, addresses: &[IpAddr]) -> Plan {
@@ -181,6 +186,7 @@ impl Index {
             Step::Rest => None,
             Step::Claim(address) => self.claim(owner, address),
             Step::Settle(outcome) => self.settle(owner, outcome, now),
+            Step::Unrenounce => self.unrenounce(owner),
             Step::Withdraw => self.withdraw(owner),
             Step::Release(address) => self.release(owner, address, now),
         }
@@ -242,6 +248,20 @@ impl Index {
     fn end_of_grace(&self, record: &ServiceRecord) -> Option<Time> {
         let since = &record.condition(ADDRESS_EXPIRING)?.last_transition_time;
         since.0.checked_add(self.grace).ok().map(Time)
+    }
+
+    fn unrenounce(&mut self, owner: &Owner) -> Option<Task> {
+        let record = self.services.get(owner)?;
+        let ingress = &record.ingress;
+        let conditions = record.conditions.iter().filter(|it| it.type_ != ADDRESS_RELEASING);
+        let write = ServiceWrite {
+            record: record.clone(),
+            addresses: if ingress.is_ours() { ingress.addresses.clone() } else { Vec::new() },
+            conditions: conditions.cloned().collect(),
+            news: Vec::new(),
+            refusal: None,
+        };
+        self.write(owner, write)
     }
 
     fn withdraw(&mut self, owner: &Owner) -> Option<Task> {

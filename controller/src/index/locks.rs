@@ -1,6 +1,9 @@
 //! Locks: who has claimed which address.
 
-use std::{collections::BTreeSet, net::IpAddr};
+use std::{
+    collections::{BTreeSet, btree_map::Entry},
+    net::IpAddr,
+};
 
 use arpeggio_api::{
     lease::Kind,
@@ -174,23 +177,36 @@ impl Index {
         }
         self.suspects.insert(address);
         self.dirty.extend(lock.owners.iter().cloned());
-        if let Some(before) = self.locks.remove(&address) {
-            self.forget_rest(address, &before);
+        if let Some(before) = self.forget(address) {
             self.dirty.extend(before.owners);
         }
         if let Some(reason) = lock.reservation() {
             self.allocator.reserve(address, reason);
         }
         let owners = lock.owners.clone();
+        for owner in &owners {
+            self.locked.entry(owner.clone()).or_default().insert(address);
+        }
         self.locks.insert(address, lock);
         self.hold(&owners, address);
     }
 
-    fn forget_rest(&mut self, address: IpAddr, lock: &KnownLock) {
+    /// Forgets the lock of `address`.
+    fn forget(&mut self, address: IpAddr) -> Option<KnownLock> {
+        let lock = self.locks.remove(&address)?;
+        for owner in &lock.owners {
+            if let Entry::Occupied(mut locked) = self.locked.entry(owner.clone()) {
+                locked.get_mut().remove(&address);
+                if locked.get().is_empty() {
+                    locked.remove();
+                }
+            }
+        }
         if let Some(reason) = lock.reservation() {
             self.allocator.unreserve(address, &reason);
             self.wake_waiting();
         }
+        Some(lock)
     }
 
     /// A lock counts more than what anybody else may think to hold.
@@ -256,8 +272,7 @@ impl Index {
     /// The address is free, unless the Services that have it in their status claim it again.
     fn lock_gone(&mut self, address: IpAddr) {
         self.suspects.remove(&address);
-        if let Some(lock) = self.locks.remove(&address) {
-            self.forget_rest(address, &lock);
+        if let Some(lock) = self.forget(address) {
             self.dirty.extend(lock.owners);
         }
     }
@@ -280,9 +295,9 @@ impl Index {
         claimed_for.is_some_and(|it| it.uid == owner.as_str() && it.version == version)
     }
 
-    /// The addresses that `owner` has locks for, in ascending order.
+    /// The addresses whose locks name `owner`, in ascending order, whether or not it has a right to them.
     pub(super) fn locked_by(&self, owner: &Owner) -> Vec<IpAddr> {
-        self.allocator.held_by(owner).filter(|address| self.has_lock(owner, *address)).collect()
+        self.locked.get(owner).into_iter().flatten().copied().collect()
     }
 
     /// `address` as the allocator judges it: with the pool that it came from.

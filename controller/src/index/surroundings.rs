@@ -1,7 +1,5 @@
 //! What is around pools and Services: the labels of namespaces, and addresses that are somebody else's.
 
-#![allow(dead_code, reason = "the watches of namespaces and nodes come with the other formats")]
-
 use std::{collections::BTreeMap, net::IpAddr};
 
 use arpeggio_api::service::ServiceRecord;

@@ -128,6 +128,16 @@ fn pass<K: Clone>(change: Option<&Event<K>>, index: &mut impl Watched<K>) -> boo
 /// What users do.
 impl Cluster {
     pub(super) fn create_service(&mut self, name: &str, annotations: &[(&str, &str)]) -> Service {
+        self.create_service_on(name, annotations, 80)
+    }
+
+    /// One that listens on this TCP port.
+    pub(super) fn create_service_on(
+        &mut self,
+        name: &str,
+        annotations: &[(&str, &str)],
+        port: i32,
+    ) -> Service {
         let annotations = annotations.iter().map(|(key, value)| ((*key).into(), (*value).into()));
         let uid = format!("{name}-{}", self.version);
         let service = Service {
@@ -141,6 +151,7 @@ impl Cluster {
             spec: Some(ServiceSpec {
                 type_: Some("LoadBalancer".into()),
                 ip_families: Some(vec!["IPv4".into()]),
+                ports: Some(vec![ServicePort { port, ..ServicePort::default() }]),
                 ..ServiceSpec::default()
             }),
             ..Service::default()

@@ -112,8 +112,8 @@ impl World {
             return;
         }
         let key = [("arpeggio.dev/sharing-key", "k")];
-        self.cluster.create_service(&name, if number.is_multiple_of(2) { &[] } else { &key });
-        self.cluster.set_port(&name, 80 + i32::from(number / 4));
+        let annotations: &[_] = if number.is_multiple_of(2) { &[] } else { &key };
+        self.cluster.create_service_on(&name, annotations, 80 + i32::from(number / 4));
     }
 
     fn request(&mut self, name: &str, address: Option<u8>) {
