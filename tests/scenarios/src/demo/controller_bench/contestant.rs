@@ -118,13 +118,13 @@ fn install_metallb(lab: &Lab) -> anyhow::Result<()> {
     lab.kubectl(&["create", "-f", &definitions])?;
     lab.wait_for(&["crd/ipaddresspools.metallb.io"], "condition=Established", super::PATIENCE)?;
     lab.kubectl(&["create", "namespace", "metallb-system"])?;
-    // It wants to find its own Pod. Nobody runs this one.
+    // It wants to find its own Pod. Nobody runs this one, and nobody takes it for an orphan either.
     let pod = json!({
         "apiVersion": "v1",
         "kind": "Pod",
         "metadata": { "name": "controller", "namespace": "metallb-system" },
         "spec": {
-            "nodeName": "elsewhere",
+            "schedulingGates": [{ "name": "example.com/never" }],
             "automountServiceAccountToken": false,
             "containers": [{ "name": "none", "image": "none" }],
         },
