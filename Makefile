@@ -9,7 +9,7 @@ export ARPEGGIO_PROGRAMS := $(PROGRAMS)
 DEMO := cargo run --quiet --package arpeggio-scenarios --bin arpeggio-demo --
 
 .DEFAULT_GOAL := help
-.PHONY: help demo lab clean-lab test check lint unit lab-tests scenarios bench generate setup toolchain programs clean
+.PHONY: help demo lab clean-lab test check lint unit lab-tests scenarios bench fuzz generate setup toolchain programs clean
 
 help: ## List the commands
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-12s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -46,6 +46,16 @@ scenarios: ## Run the end-to-end tests only (ONLY=name runs one)
 
 bench: setup programs ## Measure answers beside the kernel and failovers (CRASHES=n; JSON lines in target/bench)
 	@$(DEMO) bench
+
+FUZZ_SECONDS := 60
+
+fuzz: toolchain ## Feed frames that nobody thought of to the parsers (FUZZ_SECONDS=n for each; needs cargo-fuzz, nightly)
+	@command -v cargo-fuzz >/dev/null || { echo "cargo-fuzz is missing: cargo install cargo-fuzz, then run this again" >&2; exit 1; }
+	@for target in arp ndp; do \
+		mkdir -p tests/fuzz/corpus/$$target; \
+		cargo +nightly fuzz run --fuzz-dir tests/fuzz $$target tests/fuzz/corpus/$$target tests/fuzz/seeds/$$target \
+			-- -max_total_time=$(FUZZ_SECONDS) || exit 1; \
+	done
 
 generate: ## Write again what is generated from code (custom resource definitions)
 	UPDATE_GENERATED=1 cargo test --package arpeggio-api --locked --quiet
