@@ -11,7 +11,7 @@ STATIC_BUILD := RUSTFLAGS="-C target-feature=+crt-static" cargo build --release 
 DEMO := cargo run --quiet --package arpeggio-scenarios --bin arpeggio-demo --
 
 .DEFAULT_GOAL := help
-.PHONY: help demo lab clean-lab test check lint unit lab-tests scenarios bench bench-wire bench-controller generate setup toolchain programs clean
+.PHONY: help demo lab clean-lab test check lint unit lab-tests scenarios bench bench-wire bench-controller fuzz generate setup toolchain programs clean
 
 help: ## List the commands
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-16s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -56,6 +56,16 @@ bench-controller: setup programs ## Measure the controller beside MetalLB's (COU
 	@tests/peers/build.sh >/dev/null
 	@$(STATIC_BUILD) --package arpeggio-scenarios --bin arpeggio-demo
 	@$(PROGRAMS)/arpeggio-demo bench-controller
+
+FUZZ_SECONDS := 60
+
+fuzz: toolchain ## Feed frames that nobody thought of to the parsers (FUZZ_SECONDS=n for each; needs cargo-fuzz, nightly)
+	@command -v cargo-fuzz >/dev/null || { echo "cargo-fuzz is missing: cargo install cargo-fuzz, then run this again" >&2; exit 1; }
+	@for target in arp ndp; do \
+		mkdir -p tests/fuzz/corpus/$$target; \
+		cargo +nightly fuzz run --fuzz-dir tests/fuzz $$target tests/fuzz/corpus/$$target tests/fuzz/seeds/$$target \
+			-- -max_total_time=$(FUZZ_SECONDS) || exit 1; \
+	done
 
 generate: ## Write again what is generated from code (custom resource definitions)
 	UPDATE_GENERATED=1 cargo test --package arpeggio-api --locked --quiet

@@ -10,6 +10,7 @@ mod bad_input;
 mod controllers;
 mod failover;
 mod formats;
+mod ipv6;
 mod restarts;
 
 use std::panic::{self, AssertUnwindSafe};
@@ -22,6 +23,9 @@ type Scenario = fn(&Home) -> anyhow::Result<()>;
 
 const SCENARIOS: &[(&str, Scenario)] = &[
     ("failover", failover::an_address_outlives_its_node),
+    ("ipv6-failover", ipv6::an_ipv6_address_outlives_its_node),
+    ("ipv6-doubts", ipv6::a_clients_doubts_are_answered),
+    ("ipv6-duplicate", ipv6::nobody_can_take_an_announced_address),
     ("no-pool", allocation::without_a_pool_a_service_waits_and_says_why),
     ("annotations", allocation::every_spelling_of_the_annotation_names_the_pool),
     ("delete", allocation::a_deleted_service_leaves_nothing),
