@@ -1,8 +1,8 @@
 //! `MetalLB`'s own objects, read as they are (`metallb.io/v1beta1`).
 //!
-//! An `IPAddressPool` becomes a pool, the `L2Advertisement`s that select it become its announce rules. Three habits of
-//! `MetalLB` are kept for its objects only: host bits of a CIDR are masked, with a remark; a single address has to be
-//! written with its prefix length; a pool that no advertisement selects is not announced, with a remark.
+//! An `IPAddressPool` becomes a pool, the `L2Advertisement`s that select it become its announce rules. Two habits of
+//! `MetalLB` are kept for its objects only: host bits of a CIDR are masked, with a remark, and a single address has to be
+//! written with its prefix length. A pool that no advertisement selects gets a remark.
 
 use std::collections::BTreeSet;
 
@@ -193,8 +193,8 @@ impl ServiceAllocation {
 
 fn not_advertised(pool: &str) -> Remark {
     let message = format!(
-        "pool \"{pool}\" is not announced: no L2Advertisement selects it; create one, or make the pool an AddressPool, \
-         which needs none"
+        "no L2Advertisement selects pool \"{pool}\": MetalLB would not announce its addresses, this version of Arpeggio \
+         does; create one, or set autoAssign to false if they are not to be used"
     );
     Remark { reason: "NotAdvertised", message }
 }

@@ -161,7 +161,7 @@ impl Home {
     pub fn lock(&self, address: IpAddr) -> anyhow::Result<Option<Value>> {
         let leases = self.lab.get(&["leases", "-n", NAMESPACE])?;
         let mut items = leases["items"].as_array().into_iter().flatten();
-        let name = format!("address-{address}");
+        let name = lock_name(address);
         Ok(items.find(|lease| lease["metadata"]["name"] == name.as_str()).cloned())
     }
 
@@ -365,6 +365,17 @@ impl Home {
         look: impl FnMut() -> Result<T, NotYet>,
     ) -> anyhow::Result<T> {
         Ok(self.lab.wait_until(what, PATIENCE, look)?)
+    }
+}
+
+/// The name of an address's lock: an IPv6 address is written in full, with dashes for colons.
+fn lock_name(address: IpAddr) -> String {
+    match address {
+        IpAddr::V4(v4) => format!("address-{v4}"),
+        IpAddr::V6(v6) => {
+            let groups = v6.segments().map(|group| format!("{group:x}"));
+            format!("address-{}", groups.join("-"))
+        }
     }
 }
 
