@@ -223,8 +223,20 @@ impl Home {
     /// # Errors
     /// When there are none.
     pub fn kill_container(&self, pod: &str, container: &str) -> anyhow::Result<()> {
+        self.signal_container(pod, container, Signal::SIGKILL)
+    }
+
+    /// Asks the processes of a container of Arpeggio to stop, as the kubelet does.
+    ///
+    /// # Errors
+    /// When there are none.
+    pub fn stop_container(&self, pod: &str, container: &str) -> anyhow::Result<()> {
+        self.signal_container(pod, container, Signal::SIGTERM)
+    }
+
+    fn signal_container(&self, pod: &str, container: &str, signal: Signal) -> anyhow::Result<()> {
         for process in self.lab.container(NAMESPACE, pod, container)? {
-            process.signal(Signal::SIGKILL)?;
+            process.signal(signal)?;
         }
         Ok(())
     }
