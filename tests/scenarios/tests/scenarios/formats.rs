@@ -67,7 +67,7 @@ pub(crate) fn metallb_s_objects_are_read_as_they_are(home: &Home) -> anyhow::Res
     home.apply(&service("web", "metallb.io/address-pool", "lan"))?;
     ensure!(home.wait_for_address("web")?.to_string() == "192.168.0.240", "host bits are masked");
     wait_for_note(home, "metallb-system", "IPAddressPool", "all of 192.168.0.240/30")?;
-    wait_for_note(home, "metallb-system", "IPAddressPool", "no L2Advertisement selects it")?;
+    wait_for_note(home, "metallb-system", "IPAddressPool", "no L2Advertisement selects pool")?;
 
     home.apply(&metallb("IPAddressPool", "bare", &json!({ "addresses": ["192.168.0.200"] })))?;
     home.apply(&metallb("L2Advertisement", "all", &json!({})))?;
