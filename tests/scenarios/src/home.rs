@@ -2,15 +2,15 @@
 
 use std::{
     fmt,
-    net::{IpAddr, Ipv4Addr},
+    net::{IpAddr, Ipv4Addr, SocketAddr},
     process::Command,
-    time::Duration,
+    time::{Duration, Instant},
 };
 
 use anyhow::{Context as _, ensure};
 use arpeggio_lab::{
     Lab, LabName, Machine, Options,
-    observe::{ArpReply, ArpWatch},
+    observe::{ArpReply, ArpWatch, RequestLoop, RequestPlan, answers, longest_silence},
     web,
 };
 use nix::sys::signal::Signal;
@@ -216,6 +216,27 @@ impl Home {
         let pods = self.lab.get(&["pods", "-n", NAMESPACE, label, &field])?;
         let name = pods["items"][0]["metadata"]["name"].as_str();
         Ok(name.with_context(|| format!("no speaker runs on {node}"))?.to_owned())
+    }
+
+    /// Cuts a node's power while `client` asks for the page at `server`, a new connection every 20 ms. Returns the
+    /// longest time without an answer, of two seconds before the cut and six after it.
+    ///
+    /// # Errors
+    /// When the client's namespace cannot be entered or the power not cut.
+    pub fn outage_by_power_cut(
+        &self,
+        client: Machine,
+        server: SocketAddr,
+        node: Machine,
+    ) -> anyhow::Result<Duration> {
+        let page = RequestPlan::new(server);
+        let requests = RequestLoop::start(&self.lab.namespace(client), page)?;
+        let begin = Instant::now();
+        std::thread::sleep(Duration::from_secs(2));
+        self.lab.power_off(node)?;
+        std::thread::sleep(Duration::from_secs(6));
+        let (end, requests) = (Instant::now(), requests.stop()?);
+        Ok(longest_silence(answers(&requests), begin, end).length())
     }
 
     /// Kills the processes of a container of Arpeggio, as a crash does.

@@ -19,6 +19,7 @@ use serde_json::{Value, json};
 use crate::{
     lines::Lines,
     narrator::{chapter, say},
+    report::millis,
     story,
 };
 
@@ -114,10 +115,6 @@ fn failover(home: &Home) -> anyhow::Result<Duration> {
 fn quantile(values: &[Duration], percent: usize) -> Duration {
     let last = values.len().saturating_sub(1);
     values.get(last * percent / 100).copied().unwrap_or_default()
-}
-
-fn millis(span: Duration) -> f64 {
-    (span.as_secs_f64() * 10_000.0).round() / 10.0
 }
 
 fn micros(span: Duration) -> f64 {

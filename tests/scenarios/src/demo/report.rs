@@ -41,6 +41,6 @@ impl Report {
 }
 
 /// Milliseconds with one decimal.
-fn millis(span: Duration) -> f64 {
+pub(crate) fn millis(span: Duration) -> f64 {
     (span.as_secs_f64() * 10_000.0).round() / 10.0
 }

@@ -1,16 +1,9 @@
 //! An owner loses its power.
 
-use std::{
-    net::SocketAddr,
-    time::{Duration, Instant},
-};
+use std::{net::SocketAddr, time::Duration};
 
 use anyhow::ensure;
-use arpeggio_lab::{
-    Machine,
-    network::ROUTER_WAN_V4,
-    observe::{RequestLoop, RequestPlan, answers, longest_silence},
-};
+use arpeggio_lab::{Machine, network::ROUTER_WAN_V4};
 use arpeggio_scenarios::{Home, POOL, first_address, service};
 
 /// At rest it is a third of a second. A busy test machine may take longer, but not as long as a session lasts: then the
@@ -28,15 +21,8 @@ pub(crate) fn an_address_outlives_its_node(home: &Home) -> anyhow::Result<()> {
     home.keep_pods_off("web", owner)?;
     home.lab.network().forward_port(80, SocketAddr::new(address, 80))?;
 
-    let page = RequestPlan::new(SocketAddr::new(ROUTER_WAN_V4.parse()?, 80));
-    let requests = RequestLoop::start(&home.lab.namespace(Machine::Internet), page)?;
-    let begin = Instant::now();
-    std::thread::sleep(Duration::from_secs(2));
-    home.lab.power_off(owner)?;
-    std::thread::sleep(Duration::from_secs(6));
-    let (end, requests) = (Instant::now(), requests.stop()?);
-
-    let outage = longest_silence(answers(&requests), begin, end).length();
+    let page = SocketAddr::new(ROUTER_WAN_V4.parse()?, 80);
+    let outage = home.outage_by_power_cut(Machine::Internet, page, owner)?;
     ensure!(outage < LONGEST_OUTAGE, "the client was without an answer for {outage:?}");
     let successor = home.wait_for_owner(first_address())?;
     ensure!(successor != owner, "{owner} has no power");

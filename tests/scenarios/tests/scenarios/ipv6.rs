@@ -6,11 +6,7 @@ use std::{
 };
 
 use anyhow::{Context as _, ensure};
-use arpeggio_lab::{
-    Machine,
-    observe::{RequestLoop, RequestPlan, answers, longest_silence},
-    plan::mac_text,
-};
+use arpeggio_lab::{Machine, plan::mac_text};
 use arpeggio_scenarios::{Home, pool, service};
 use serde_json::json;
 
@@ -30,15 +26,8 @@ const UNANSWERED: Duration = Duration::from_millis(900);
 pub(crate) fn an_ipv6_address_outlives_its_node(home: &Home) -> anyhow::Result<()> {
     let (address, owner) = start(home)?;
     home.keep_pods_off("web", owner)?;
-    let page = RequestPlan::new(SocketAddr::new(address, 80));
-    let requests = RequestLoop::start(&home.lab.namespace(Machine::Client), page)?;
-    let begin = Instant::now();
-    std::thread::sleep(Duration::from_secs(2));
-    home.lab.power_off(owner)?;
-    std::thread::sleep(Duration::from_secs(6));
-    let (end, requests) = (Instant::now(), requests.stop()?);
-
-    let outage = longest_silence(answers(&requests), begin, end).length();
+    let page = SocketAddr::new(address, 80);
+    let outage = home.outage_by_power_cut(Machine::Client, page, owner)?;
     ensure!(outage < LONGEST_OUTAGE, "the client was without an answer for {outage:?}");
     let successor = neighbour(home, address)?.node(home)?;
     ensure!(successor != owner, "the client's neighbour table still has {owner}");
