@@ -7,6 +7,7 @@ use alloc::{
 use core::{net::IpAddr, time::Duration};
 
 use crate::{
+    eligibility::{Backends, Candidate, Merit, NodeFacts, Unfit},
     model::{Holder, Lock, Node, Session, SessionState, Timestamp},
     writes::TakeReason,
 };
@@ -16,6 +17,9 @@ use crate::{
 pub(crate) struct View {
     sessions: BTreeMap<Node, SeenSession>,
     locks: BTreeMap<IpAddr, SeenLock>,
+    nodes: BTreeMap<Node, NodeFacts>,
+    /// Only of addresses whose traffic must not leave its node.
+    backends: BTreeMap<IpAddr, Backends>,
 }
 
 #[derive(Debug)]
@@ -68,6 +72,29 @@ impl View {
 
     pub(crate) fn lock_gone(&mut self, address: IpAddr) {
         self.locks.remove(&address);
+    }
+
+    pub(crate) fn node_seen(&mut self, node: Node, facts: NodeFacts) {
+        self.nodes.insert(node, facts);
+    }
+
+    pub(crate) fn node_gone(&mut self, node: &Node) {
+        self.nodes.remove(node);
+    }
+
+    /// `None`: every node can pass traffic on to where the backends are.
+    pub(crate) fn backends_seen(&mut self, address: IpAddr, backends: Option<Backends>) {
+        match backends {
+            Some(backends) => self.backends.insert(address, backends),
+            None => self.backends.remove(&address),
+        };
+    }
+
+    /// What speaks for announcing an address from `node`.
+    pub(crate) fn merit(&self, lock: &Lock, node: &Node) -> Result<Merit, Unfit> {
+        let reach = self.session(node).and_then(|session| session.reach.as_ref());
+        let candidate = Candidate { node, facts: self.nodes.get(node), reach };
+        candidate.merit(lock.address, &lock.terms, self.backends.get(&lock.address))
     }
 
     pub(crate) fn session(&self, node: &Node) -> Option<&Session> {

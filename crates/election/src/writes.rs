@@ -53,6 +53,15 @@ pub enum Write {
         /// Why it may be taken.
         reason: TakeReason,
     },
+    /// Write on a lock that nobody has held yet that a stranger answers at its address.
+    Quarantine {
+        /// The lock's address.
+        address: IpAddr,
+        /// The version that it must have.
+        expected: Version,
+        /// The stranger's MAC address.
+        stranger: [u8; 6],
+    },
     /// Read a lock, past every cache.
     Read {
         /// The lock's address.
@@ -120,7 +129,9 @@ impl Write {
         match self {
             Self::Start { .. } | Self::Renew { .. } => Target::OwnSession,
             Self::Accuse { node, .. } | Self::End { node, .. } => Target::Session(node.clone()),
-            Self::Take { address, .. } | Self::Read { address } => Target::Lock(*address),
+            Self::Take { address, .. } | Self::Quarantine { address, .. } | Self::Read { address } => {
+                Target::Lock(*address)
+            }
         }
     }
 }

@@ -1,5 +1,6 @@
 //! Pools as their author declared them.
 
+use arpeggio_labels::{Labels, Selector, SelectorError};
 use alloc::{collections::BTreeSet, string::String, vec::Vec};
 use core::time::Duration;
 
@@ -7,7 +8,6 @@ use crate::{
     names::PoolName,
     range::{AddressRange, RangeError},
     request::Requester,
-    selector::{Labels, Selector, SelectorError},
 };
 
 /// A named set of addresses, and who may have them.

@@ -1,11 +1,11 @@
 //! On which terms Services share an address.
 
+use arpeggio_labels::Labels;
 use alloc::collections::BTreeSet;
 use core::fmt;
 
 use crate::{
     names::{Owner, SharingKey},
-    selector::Labels,
 };
 
 /// On which terms a Service shares its address: with those that have the same key and backend, and other ports.

@@ -11,7 +11,7 @@ use std::{
 
 use arpeggio_election::{
     Effect, Elector, Event, Holder, Lock, Node, Outcome, Session, SessionState, Settings,
-    Timestamp, Version, Write,
+    Terms, Timestamp, Version, Write,
 };
 
 /// From the write that leaves to the answer that is back; half of it until the server has done it.
@@ -69,6 +69,8 @@ pub(crate) struct Sim {
     /// The longest time that two powered, awake nodes with cables announced one address.
     pub(crate) longest_overlap: Duration,
     overlaps: BTreeMap<IpAddr, u64>,
+    /// Machines that are none of ours, by the address that they answer for.
+    pub(crate) strangers: BTreeMap<IpAddr, [u8; 6]>,
 }
 
 impl Sim {
@@ -84,6 +86,7 @@ impl Sim {
             writes: 0,
             longest_overlap: Duration::ZERO,
             overlaps: BTreeMap::new(),
+            strangers: BTreeMap::new(),
         };
         (0..nodes).for_each(|index| sim.list(index));
         sim
@@ -141,6 +144,11 @@ impl Sim {
             Effect::ProbeGateway => {
                 if self.speakers[index].cable {
                     self.tell(index, WIRE_ROUND_TRIP, Event::GatewayAnswered);
+                }
+            }
+            Effect::ProbeAddress(address) => {
+                if let Some(mac) = self.strangers.get(&address).copied() {
+                    self.tell(index, WIRE_ROUND_TRIP, Event::StrangerAnswered { address, mac });
                 }
             }
             Effect::Write(write) if self.speakers[index].api => {
@@ -226,8 +234,14 @@ impl Sim {
                 })
             }
             Write::Take { address, expected, epoch, .. } => {
-                self.store.swap_lock(*address, *expected, Holder { node: me, epoch: *epoch })
+                self.store.swap_lock(*address, *expected, |lock| {
+                    lock.holder = Some(Holder { node: me, epoch: *epoch });
+                    lock.stranger = None;
+                })
             }
+            Write::Quarantine { address, expected, stranger } => self
+                .store
+                .swap_lock(*address, *expected, |lock| lock.stranger = Some(*stranger)),
             Write::Read { address } => match self.store.locks.get(address) {
                 Some(lock) => (Some(Event::Lock(lock.clone())), Outcome::Done),
                 None => (Some(Event::LockGone(*address)), Outcome::Done),
@@ -245,7 +259,7 @@ impl Sim {
     pub(crate) fn create_lock(&mut self, address: IpAddr) {
         self.store.version += 1;
         let version = Version(self.store.version);
-        let lock = Lock { address, holder: None, version };
+        let lock = Lock { address, holder: None, version, terms: Terms::default(), stranger: None };
         self.store.locks.insert(address, lock.clone());
         self.broadcast(&Event::Lock(lock));
     }
@@ -397,6 +411,7 @@ impl Store {
             node: node.clone(),
             epoch: arpeggio_election::Epoch::default(),
             state: SessionState::Live { accused_by: None },
+            reach: None,
             version: Version::default(),
         });
         session.version = Version(self.version);
@@ -409,7 +424,7 @@ impl Store {
         &mut self,
         address: IpAddr,
         expected: Version,
-        holder: Holder,
+        change: impl FnOnce(&mut Lock),
     ) -> (Option<Event>, Outcome) {
         let Some(lock) = self.locks.get_mut(&address) else {
             return (Some(Event::LockGone(address)), Outcome::Conflict);
@@ -419,7 +434,7 @@ impl Store {
         }
         self.version += 1;
         lock.version = Version(self.version);
-        lock.holder = Some(holder);
+        change(lock);
         (Some(Event::Lock(lock.clone())), Outcome::Done)
     }
 }
