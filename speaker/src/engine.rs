@@ -22,7 +22,7 @@ use crate::{
     gratuitous::Schedule,
     input::Input,
     metrics::Metrics,
-    neighbours::{Neighbours, gateway_probes, own_addresses},
+    neighbours::{Neighbours, gateway_probes, own_addresses, reach},
     news::News,
     segment::{Freshness, Sighting, Wiring},
     segments::Segments,
@@ -271,6 +271,7 @@ impl Engine {
             Effect::ProbeGateway => {
                 gateway_probes(&self.links).into_iter().for_each(|probe| self.segments.ask(probe));
             }
+            Effect::ProbeAddress(_) => {}
             Effect::Write(write) => self.writer.submit(self.order(write)),
         }
     }
@@ -280,7 +281,7 @@ impl Engine {
             Target::Lock(address) => self.locks.get(&address).cloned(),
             Target::OwnSession | Target::Session(_) => None,
         };
-        Order { write, links: own_addresses(&self.links), lock }
+        Order { write, links: own_addresses(&self.links), reach: reach(&self.links), lock }
     }
 
     /// Tells users and counters of a write that has succeeded.
@@ -295,7 +296,7 @@ impl Engine {
                 tracing::warn!(%node, %reason, "session ended");
             }
             Write::Take { address, reason, .. } => self.report_taken(*address, reason),
-            Write::Renew { .. } | Write::Read { .. } => {}
+            Write::Renew { .. } | Write::Quarantine { .. } | Write::Read { .. } => {}
         }
     }
 

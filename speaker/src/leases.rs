@@ -110,13 +110,14 @@ pub(crate) fn read(lease: &Lease) -> Option<Input> {
 
 #[cfg(test)]
 mod tests {
-    use arpeggio_api::lock::Claim;
+    use arpeggio_api::{lock::Claim, terms::WrittenTerms};
 
     use super::*;
 
     fn lock(last: u8) -> Lease {
         let address = [192, 168, 0, last].into();
-        let mut lease = Claim { address, pool: "home".into(), services: Vec::new() }.created();
+        let (services, terms) = (Vec::new(), WrittenTerms::default());
+        let mut lease = Claim { address, pool: "home".into(), services, terms }.created();
         lease.metadata.resource_version = Some("1".into());
         lease
     }

@@ -15,6 +15,8 @@ pub mod leader;
 pub mod lease;
 pub mod lock;
 pub mod metallb;
+mod reach;
 pub mod selector;
 pub mod service;
 pub mod session;
+pub mod terms;

@@ -5,7 +5,7 @@
 
 use std::collections::BTreeMap;
 
-use arpeggio_ipam::{PoolError};
+use arpeggio_ipam::PoolError;
 use arpeggio_labels::{Selector, SelectorError};
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};

@@ -342,13 +342,7 @@ impl Elector {
     }
 
     /// Takes a lock; one that nobody has held before only when nobody else has its address.
-    fn take_vacant(
-        &mut self,
-        take: Write,
-        lock: &Lock,
-        now: Timestamp,
-        effects: &mut Vec<Effect>,
-    ) {
+    fn take_vacant(&mut self, take: Write, lock: &Lock, now: Timestamp, effects: &mut Vec<Effect>) {
         let Lock { address, version: expected, .. } = *lock;
         if lock.holder.is_some() || !lock.terms.probing {
             return self.send(take, now, effects);

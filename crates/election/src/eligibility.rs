@@ -205,10 +205,16 @@ mod tests {
 
     fn reach() -> Reach {
         let subnets = vec!["192.168.0.11/24".parse().unwrap()];
-        Reach { interfaces: vec![Interface { name: "eth0".into(), subnets, ..Interface::default() }] }
+        Reach {
+            interfaces: vec![Interface { name: "eth0".into(), subnets, ..Interface::default() }],
+        }
     }
 
-    fn merit(facts: &NodeFacts, terms: &Terms, backends: Option<&Backends>) -> Result<Merit, Unfit> {
+    fn merit(
+        facts: &NodeFacts,
+        terms: &Terms,
+        backends: Option<&Backends>,
+    ) -> Result<Merit, Unfit> {
         let candidate =
             Candidate { node: &"node-1".into(), facts: Some(facts), reach: Some(&reach()) };
         candidate.merit("192.168.0.240".parse().unwrap(), terms, backends)
@@ -218,8 +224,8 @@ mod tests {
         Terms { places: Places::ByRules(rules), ..Terms::default() }
     }
 
-    fn good(preference: u32) -> Result<Merit, Unfit> {
-        Ok(Merit { standing: Standing::Good, preference })
+    fn good(preference: u32) -> Merit {
+        Merit { standing: Standing::Good, preference }
     }
 
     #[test]
@@ -234,12 +240,12 @@ mod tests {
         };
         let table = [
             (vec![], Err(Unfit::NotAnnounced)),
-            (vec![Rule::default()], good(0)),
+            (vec![Rule::default()], Ok(good(0))),
             (vec![rule(&["b"], "eth*")], Err(Unfit::NotSelected)),
-            (vec![rule(&["b", "a"], "eth*")], good(5)),
+            (vec![rule(&["b", "a"], "eth*")], Ok(good(5))),
             (vec![rule(&[], "wlan*")], Err(Unfit::NoInterface)),
             (vec![rule(&["b"], "eth*"), rule(&[], "wlan*")], Err(Unfit::NoInterface)),
-            (vec![rule(&[], "eth?"), rule(&["a"], "*"), rule(&["b"], "*")], good(10)),
+            (vec![rule(&[], "eth?"), rule(&["a"], "*"), rule(&["b"], "*")], Ok(good(10))),
         ];
         for (rules, expected) in table {
             assert_eq!(merit(&facts(), &by(rules.clone()), None), expected, "{rules:?}");
@@ -277,7 +283,7 @@ mod tests {
     fn what_is_not_known_speaks_against_nobody_but_selectors_select_nobody() {
         let unknown = Candidate { node: &"node-1".into(), facts: None, reach: None };
         let merit = |terms| unknown.merit("10.0.0.1".parse().unwrap(), &terms, None);
-        assert_eq!(merit(Terms::default()), good(0));
+        assert_eq!(merit(Terms::default()), Ok(good(0)));
         let rule = Rule { nodes: vec![selector("a")], ..Rule::default() };
         assert_eq!(merit(by(vec![rule])), Err(Unfit::NotSelected));
     }

@@ -89,7 +89,6 @@ impl Vacancies {
     pub(crate) fn retain(&mut self, addresses: &BTreeSet<IpAddr>) {
         self.asked.retain(|address, _| addresses.contains(address));
     }
-
 }
 
 #[cfg(test)]

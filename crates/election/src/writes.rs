@@ -129,9 +129,9 @@ impl Write {
         match self {
             Self::Start { .. } | Self::Renew { .. } => Target::OwnSession,
             Self::Accuse { node, .. } | Self::End { node, .. } => Target::Session(node.clone()),
-            Self::Take { address, .. } | Self::Quarantine { address, .. } | Self::Read { address } => {
-                Target::Lock(*address)
-            }
+            Self::Take { address, .. }
+            | Self::Quarantine { address, .. }
+            | Self::Read { address } => Target::Lock(*address),
         }
     }
 }

@@ -1,7 +1,7 @@
 //! Pools as their author declared them.
 
-use arpeggio_labels::{Labels, Selector, SelectorError};
 use alloc::{collections::BTreeSet, string::String, vec::Vec};
+use arpeggio_labels::{Labels, Selector, SelectorError};
 use core::time::Duration;
 
 use crate::{

@@ -1,7 +1,7 @@
 //! What a Service asks for.
 
-use arpeggio_labels::Labels;
 use alloc::{collections::BTreeMap, string::String, vec::Vec};
+use arpeggio_labels::Labels;
 use core::{fmt, net::IpAddr};
 
 use crate::{names::PoolName, range::Family, sharing::Sharing};

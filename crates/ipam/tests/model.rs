@@ -7,7 +7,11 @@ use std::{
     net::IpAddr,
 };
 
-use arpeggio_ipam::{AddressRange, AllocationRules, Allocator, Backend, Families, Family, Grace, Held, Misfit, Owner, Plan, Pool, PoolChoice, PoolState, Port, Protocol, Request, Requester, Reservation, Sharing, Terms, Usage};
+use arpeggio_ipam::{
+    AddressRange, AllocationRules, Allocator, Backend, Families, Family, Grace, Held, Misfit,
+    Owner, Plan, Pool, PoolChoice, PoolState, Port, Protocol, Request, Requester, Reservation,
+    Sharing, Terms, Usage,
+};
 use arpeggio_labels::Labels;
 use proptest::prelude::*;
 

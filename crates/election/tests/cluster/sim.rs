@@ -10,8 +10,8 @@ use std::{
 };
 
 use arpeggio_election::{
-    Effect, Elector, Event, Holder, Lock, Node, Outcome, Session, SessionState, Settings,
-    Terms, Timestamp, Version, Write,
+    Effect, Elector, Event, Holder, Lock, Node, Outcome, Session, SessionState, Settings, Terms,
+    Timestamp, Version, Write,
 };
 
 /// From the write that leaves to the answer that is back; half of it until the server has done it.
@@ -239,9 +239,9 @@ impl Sim {
                     lock.stranger = None;
                 })
             }
-            Write::Quarantine { address, expected, stranger } => self
-                .store
-                .swap_lock(*address, *expected, |lock| lock.stranger = Some(*stranger)),
+            Write::Quarantine { address, expected, stranger } => {
+                self.store.swap_lock(*address, *expected, |lock| lock.stranger = Some(*stranger))
+            }
             Write::Read { address } => match self.store.locks.get(address) {
                 Some(lock) => (Some(Event::Lock(lock.clone())), Outcome::Done),
                 None => (Some(Event::LockGone(*address)), Outcome::Done),
