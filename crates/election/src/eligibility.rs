@@ -77,6 +77,21 @@ pub enum Unfit {
     NoBackend,
 }
 
+impl Unfit {
+    /// The word for it in metrics.
+    pub const fn as_str(self) -> &'static str {
+        match self {
+            Self::NotAnnounced => "NotAnnounced",
+            Self::NotSelected => "NotSelected",
+            Self::NoInterface => "NoInterface",
+            Self::Excluded => "Excluded",
+            Self::NetworkUnavailable => "NetworkUnavailable",
+            Self::OutOfService => "OutOfService",
+            Self::NoBackend => "NoBackend",
+        }
+    }
+}
+
 /// How well a node that may announce an address is suited; a lesser one comes first.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
 pub enum Standing {
