@@ -51,6 +51,14 @@ pub struct Backends {
     pub ending: BTreeSet<Node>,
 }
 
+impl Backends {
+    /// Adds those of another Service behind the same address.
+    pub fn add(&mut self, others: &Self) {
+        self.ready.extend(others.ready.iter().cloned());
+        self.ending.extend(others.ending.iter().cloned());
+    }
+}
+
 /// Why a node may not announce an address.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, thiserror::Error)]
 pub enum Unfit {
