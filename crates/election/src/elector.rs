@@ -501,9 +501,14 @@ impl Elector {
         leaving
     }
 
-    /// A pool that is not announced any more is not announced from here either, though nobody takes over.
+    /// Whether an address may be announced from here until somebody else takes it. Not when its pool is not announced
+    /// any more, or nobody anywhere would answer behind it.
     fn may_announce(&self, lock: &Lock) -> bool {
-        self.view.merit(lock, &self.me) != Err(Unfit::NotAnnounced)
+        match self.view.merit(lock, &self.me) {
+            Err(Unfit::NotAnnounced) => false,
+            Err(Unfit::NoBackend) => self.view.has_backends(lock.address),
+            _ => true,
+        }
     }
 
     fn is_mine(&self, lock: &Lock) -> bool {

@@ -110,6 +110,12 @@ impl View {
         };
     }
 
+    /// Whether an address whose traffic must not leave its node has any backends.
+    pub(crate) fn has_backends(&self, address: IpAddr) -> bool {
+        let some = |it: &Backends| !it.ready.is_empty() || !it.ending.is_empty();
+        self.backends.get(&address).is_some_and(some)
+    }
+
     /// What speaks for announcing an address from `node`.
     pub(crate) fn merit(&self, lock: &Lock, node: &Node) -> Result<Merit, Unfit> {
         let candidate = Candidate { node, facts: self.nodes.get(node), reach: self.reach(node) };

@@ -164,6 +164,44 @@ impl Network {
         self.namespace(node).nft("delete table inet lab_cut")
     }
 
+    /// Splits the segment: no frame passes between a machine of `one` and a machine of `other`. Until [`Self::mend`].
+    ///
+    /// # Errors
+    /// When the switch's packet filter refuses.
+    pub fn split(&self, one: &[Machine], other: &[Machine]) -> Result<()> {
+        let (one, other) = (ports(one), ports(other));
+        let drop = |from: &str, to: &str| format!("iifname {{ {from} }} oifname {{ {to} }} drop");
+        self.filter_frames(&[drop(&one, &other), drop(&other, &one)])
+    }
+
+    /// Has the switch lose what one machine sends to the other and to nobody else; broadcasts pass. Until
+    /// [`Self::mend`].
+    ///
+    /// # Errors
+    /// When one of them is not on the LAN, or the switch's packet filter refuses.
+    pub fn lose_unicast(&self, one: Machine, other: Machine) -> Result<()> {
+        let drop = |from: Machine, to: Machine| {
+            Some(format!("iifname \"{from}\" ether daddr {} drop", mac_text(to.mac()?)))
+        };
+        let rules = [drop(one, other), drop(other, one)];
+        self.filter_frames(&rules.into_iter().flatten().collect::<Vec<_>>())
+    }
+
+    fn filter_frames(&self, rules: &[String]) -> Result<()> {
+        let hook = "type filter hook forward priority 0;";
+        let rules = rules.join("\n");
+        let table = format!("table bridge lab_cut {{\nchain forward {{\n{hook}\n{rules}\n}}\n}}");
+        self.namespace(Machine::Switch).nft(&table)
+    }
+
+    /// Lets every frame pass again.
+    ///
+    /// # Errors
+    /// When nothing was cut.
+    pub fn mend(&self) -> Result<()> {
+        self.namespace(Machine::Switch).nft("delete table bridge lab_cut")
+    }
+
     /// Forgets what a restarting kernel would have forgotten: packet filters, connections,
     /// neighbours.
     pub(crate) fn forget(&self, machine: Machine) -> Result<()> {
@@ -227,4 +265,8 @@ impl Namespace {
         };
         self.ip(&["route", "add", destination, "via", &gateway.unwrap_or_default()])
     }
+}
+
+fn ports(machines: &[Machine]) -> String {
+    machines.iter().map(|machine| format!("\"{machine}\"")).collect::<Vec<_>>().join(", ")
 }

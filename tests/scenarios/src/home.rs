@@ -255,6 +255,22 @@ impl Home {
         self.signal_container(pod, container, Signal::SIGTERM)
     }
 
+    /// Stops the processes of a container of Arpeggio where they are, as a machine without time does.
+    ///
+    /// # Errors
+    /// When there are none.
+    pub fn pause_container(&self, pod: &str, container: &str) -> anyhow::Result<()> {
+        self.signal_container(pod, container, Signal::SIGSTOP)
+    }
+
+    /// Lets the processes of a container go on.
+    ///
+    /// # Errors
+    /// When there are none.
+    pub fn continue_container(&self, pod: &str, container: &str) -> anyhow::Result<()> {
+        self.signal_container(pod, container, Signal::SIGCONT)
+    }
+
     fn signal_container(&self, pod: &str, container: &str, signal: Signal) -> anyhow::Result<()> {
         for process in self.lab.container(NAMESPACE, pod, container)? {
             process.signal(signal)?;

@@ -5,10 +5,12 @@
 
 #![forbid(unsafe_code)]
 
+mod fault;
 mod home;
 mod install;
 mod process;
 
+pub use fault::Seen;
 pub use home::{
     Home, KubernetesEvent, NotYet, POOL, POOL_RANGE, eprint_line, first_address, pool, service,
 };

@@ -9,6 +9,7 @@ mod allocation;
 mod bad_input;
 mod controllers;
 mod failover;
+mod faults;
 mod formats;
 mod ipv6;
 mod moves;
@@ -21,6 +22,9 @@ use arpeggio_scenarios::Home;
 use libtest_mimic::{Arguments, Trial};
 
 type Scenario = fn(&Home) -> anyhow::Result<()>;
+
+/// How many nodes a cluster has where nothing else is said.
+const NODES: u8 = 3;
 
 const SCENARIOS: &[(&str, Scenario)] = &[
     ("failover", failover::an_address_outlives_its_node),
@@ -40,22 +44,41 @@ const SCENARIOS: &[(&str, Scenario)] = &[
     ("upgrade", restarts::new_speakers_take_nothing_and_miss_nothing),
     ("drain", moves::a_drained_node_hands_over_first),
     ("exclusion", moves::an_excluded_node_hands_over_and_the_last_one_stays),
+    ("fault-cable", faults::the_owners_cable_is_pulled_and_put_back),
+    ("fault-api-cut", faults::the_owner_is_cut_off_from_the_api_server_only),
+    ("fault-api-away", faults::the_api_server_is_away_for_a_minute),
+    ("fault-speaker-stopped", faults::the_owners_speaker_is_stopped_and_continued),
+    ("fault-leases-deleted", faults::all_leases_are_deleted_by_hand),
+    ("fault-leases-restored", faults::leases_are_put_back_to_an_earlier_time),
+    ("fault-power-of-all", faults::every_node_boots_after_a_power_cut),
+    ("fault-lost-unicast", faults::a_switch_loses_what_two_nodes_send_to_each_other),
+    ("fault-split", faults::the_segment_is_split_and_healed),
     ("leader-power-cut", controllers::a_follower_takes_over_when_the_leader_has_no_power),
     ("leader-stopped", controllers::a_leader_that_is_asked_to_stop_hands_over_at_once),
     ("two-controllers", controllers::two_controllers_at_once_give_no_address_twice),
     ("controller-killed", restarts::a_killed_controller_keeps_every_address),
 ];
 
+/// Those in clusters of another size.
+const SIZED: &[(&str, u8, Scenario)] = &[
+    ("fault-two-nodes", 2, faults::one_of_two_nodes_loses_power),
+    ("fault-one-node", 1, faults::the_only_node_restarts),
+];
+
 fn main() {
     guard::run_if_asked();
-    let trials = SCENARIOS.iter().map(|(name, scenario)| {
-        Trial::test(*name, || run(name, *scenario).map_err(|error| format!("{error:#}").into()))
+    let usual = SCENARIOS.iter().map(|(name, scenario)| (*name, NODES, *scenario));
+    let trials = usual.chain(SIZED.iter().copied()).map(|(name, nodes, scenario)| {
+        let options = Options { nodes, ..Options::default() };
+        Trial::test(name, move || {
+            run(name, options, scenario).map_err(|error| format!("{error:#}").into())
+        })
     });
     libtest_mimic::run(&Arguments::from_args(), trials.collect()).exit();
 }
 
-fn run(name: &str, scenario: Scenario) -> anyhow::Result<()> {
-    let home = Home::start(&format!("test-{name}"), Options::default())?;
+fn run(name: &str, options: Options, scenario: Scenario) -> anyhow::Result<()> {
+    let home = Home::start(&format!("test-{name}"), options)?;
     let outcome = panic::catch_unwind(AssertUnwindSafe(|| scenario(&home)));
     if !matches!(outcome, Ok(Ok(()))) {
         home.collect();

@@ -1,0 +1,148 @@
+//! Something goes wrong while a client looks on, and what it saw.
+
+use std::{
+    fs,
+    net::SocketAddr,
+    path::PathBuf,
+    time::{Duration, Instant},
+};
+
+use anyhow::Context as _;
+use arpeggio_lab::{
+    Machine,
+    observe::{
+        ArpReply, ArpSightings, ArpWatch, Request, RequestLoop, RequestPlan, answers,
+        longest_silence,
+    },
+};
+use serde::{Deserialize, Serialize};
+
+use crate::home::{Home, first_address};
+
+/// How often the client asks who has the address.
+const ASK_EVERY: Duration = Duration::from_millis(5);
+
+/// What a client on the LAN saw of one fault, and what the user was told. A line of `docs/failures.md`.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Seen {
+    /// What was done, in a few words.
+    pub fault: String,
+    /// The longest time without an answered request, in milliseconds; a request begins every 20 ms.
+    pub outage_ms: u64,
+    /// Requests that were not answered.
+    pub failed: usize,
+    /// All requests.
+    pub requests: usize,
+    /// The longest time without an answer to "who has the address?", in milliseconds.
+    pub silence_ms: u64,
+    /// Frames by which an earlier owner announced the address after a later one had begun to.
+    pub overlap: usize,
+    /// Who answered, in order.
+    pub owners: Vec<String>,
+    /// The events on the Service meanwhile.
+    pub told: Vec<String>,
+}
+
+impl Home {
+    /// Does something while a client asks for [`first_address`] and for its page, and goes on for `after`. What it saw is
+    /// kept below `target/failures`.
+    ///
+    /// # Errors
+    /// When the client cannot look on, or it cannot be done.
+    pub fn look_on(
+        &self,
+        fault: &str,
+        after: Duration,
+        act: impl FnOnce() -> anyhow::Result<()>,
+    ) -> anyhow::Result<Seen> {
+        let before = self.events("web")?;
+        let watch = ArpWatch::start(&self.lab, Machine::Client, first_address(), ASK_EVERY)?;
+        let page = RequestPlan::new(SocketAddr::new(first_address().into(), 80));
+        let requests = RequestLoop::start(&self.lab.namespace(Machine::Client), page)?;
+        std::thread::sleep(Duration::from_secs(1));
+        act()?;
+        std::thread::sleep(after);
+        let (sightings, requests) = (watch.stop()?, requests.stop()?);
+        let mut seen = self.seen(fault, &sightings, &requests)?;
+        let after = self.events("web")?.into_iter().filter(|event| !before.contains(event));
+        seen.told = after.map(|event| format!("{}: {}", event.reason, event.note)).collect();
+        keep(&self.lab.name().to_string(), &seen)?;
+        Ok(seen)
+    }
+
+    fn seen(&self, fault: &str, arp: &ArpSightings, requests: &[Request]) -> anyhow::Result<Seen> {
+        let (begin, end) = span(arp)?;
+        let silence = |moments: Vec<Instant>| {
+            let length = longest_silence(moments, begin, end).length();
+            u64::try_from(length.as_millis()).unwrap_or(u64::MAX)
+        };
+        let mut owners: Vec<String> = Vec::new();
+        for reply in first_of_each(&arp.replies) {
+            owners.push(self.machine_of(reply)?.to_string());
+        }
+        Ok(Seen {
+            fault: fault.to_owned(),
+            outage_ms: silence(answers(requests).collect()),
+            failed: requests.iter().filter(|request| !request.is_answered()).count(),
+            requests: requests.len(),
+            silence_ms: silence(arp.replies.iter().map(|reply| reply.at).collect()),
+            overlap: overlap(&arp.replies),
+            owners,
+            told: Vec::new(),
+        })
+    }
+}
+
+fn span(arp: &ArpSightings) -> anyhow::Result<(Instant, Instant)> {
+    let begin = arp.asked.first().context("nobody asked")?;
+    Ok((*begin, *arp.asked.last().unwrap_or(begin)))
+}
+
+/// The first announcement of each owner, in order.
+fn first_of_each(replies: &[ArpReply]) -> Vec<&ArpReply> {
+    let mut firsts: Vec<&ArpReply> = Vec::new();
+    for reply in replies {
+        if firsts.iter().all(|first| first.mac != reply.mac) {
+            firsts.push(reply);
+        }
+    }
+    firsts
+}
+
+/// How many frames name an owner after the first one of a later owner. An address that comes back to an earlier owner
+/// counts too: none of the faults has that happen.
+fn overlap(replies: &[ArpReply]) -> usize {
+    let rank = |mac| first_of_each(replies).iter().position(|first| first.mac == mac);
+    let mut highest = None;
+    let mut count = 0;
+    for reply in replies {
+        let rank = rank(reply.mac);
+        count += usize::from(rank < highest);
+        highest = highest.max(rank);
+    }
+    count
+}
+
+fn keep(lab: &str, seen: &Seen) -> anyhow::Result<()> {
+    let folder = PathBuf::from("target/failures");
+    fs::create_dir_all(&folder).with_context(|| format!("create {}", folder.display()))?;
+    let file = folder.join(format!("{lab}-{}.json", seen.fault.replace(' ', "-")));
+    let text = serde_json::to_string_pretty(seen)?;
+    fs::write(&file, text).with_context(|| format!("write {}", file.display()))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn frames_of_an_earlier_owner_after_a_later_ones_first_are_an_overlap() {
+        let start = Instant::now();
+        let reply = |last| ArpReply { at: start, mac: [2, 0, 0, 0, 0, last], gratuitous: false };
+        let count =
+            |macs: &[u8]| overlap(&macs.iter().map(|last| reply(*last)).collect::<Vec<_>>());
+        assert_eq!(count(&[1, 1, 2, 2]), 0);
+        assert_eq!(count(&[1, 1, 2, 1, 1, 2]), 2);
+        assert_eq!(count(&[]), 0);
+    }
+}

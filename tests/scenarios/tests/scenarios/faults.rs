@@ -1,0 +1,222 @@
+//! Failures, each with its stated outcome: what a client sees, for how long, and what the user is told.
+
+use std::time::Duration;
+
+use anyhow::ensure;
+use arpeggio_lab::Machine;
+use arpeggio_scenarios::{Home, POOL, Seen, first_address, service};
+
+const KEY: &str = "arpeggio.dev/address-pool";
+
+/// A takeover by the wire's evidence takes a third of a second at rest; a session takes ten seconds to expire. Between
+/// them is room for a busy test machine.
+const BY_THE_WIRE: Duration = Duration::from_secs(3);
+
+/// When nothing is to be noticed at all, but the test machine may be busy.
+const UNNOTICED: Duration = Duration::from_millis(700);
+
+/// A session that nobody renews is over after ten seconds; with the takeover and a busy machine.
+const BY_EXPIRY: Duration = Duration::from_secs(16);
+
+const PATIENCE: Duration = Duration::from_secs(90);
+
+fn with_a_web_server(home: &Home) -> anyhow::Result<Machine> {
+    home.add_pool()?;
+    home.start_web(2)?;
+    home.apply(&service("web", KEY, POOL))?;
+    home.wait_for_address("web")?;
+    home.wait_for_owner(first_address())
+}
+
+fn at_most(seen: &Seen, limit: Duration) -> anyhow::Result<()> {
+    let limit = limit.as_millis();
+    ensure!(u128::from(seen.silence_ms) <= limit, "nobody answered for too long: {seen:?}");
+    ensure!(u128::from(seen.outage_ms) <= limit, "the page was away for too long: {seen:?}");
+    Ok(())
+}
+
+/// Exactly `owner` answers, and the lock says the same.
+fn settled_on(home: &Home, owner: Machine) -> anyhow::Result<()> {
+    let answering = home.wait_for_owner(first_address())?;
+    ensure!(answering == owner, "{answering} answers, not {owner}");
+    let lock = home.lock(first_address().into())?;
+    let holder = lock.map(|lock| lock["spec"]["holderIdentity"].clone());
+    ensure!(holder == Some(owner.to_string().into()), "the lock is held by {holder:?}");
+    Ok(())
+}
+
+pub(crate) fn the_owners_cable_is_pulled_and_put_back(home: &Home) -> anyhow::Result<()> {
+    let owner = with_a_web_server(home)?;
+    home.keep_pods_off("web", owner)?;
+    let seen = home.look_on("the owner's cable is pulled", Duration::from_secs(5), || {
+        Ok(home.lab.network().cable_out(owner)?)
+    })?;
+    at_most(&seen, BY_THE_WIRE)?;
+    let successor = home.wait_for_owner(first_address())?;
+    ensure!(successor != owner, "{owner} has no cable");
+    let seen = home.look_on("the cable is put back", Duration::from_secs(8), || {
+        Ok(home.lab.network().cable_in(owner)?)
+    })?;
+    at_most(&seen, UNNOTICED)?;
+    settled_on(home, successor)
+}
+
+pub(crate) fn the_owner_is_cut_off_from_the_api_server_only(home: &Home) -> anyhow::Result<()> {
+    let owner = with_a_web_server(home)?;
+    let fault = "the owner is cut off from the API server only";
+    let seen =
+        home.look_on(fault, Duration::from_secs(20), || Ok(home.lab.cut_off_api(owner)?))?;
+    at_most(&seen, UNNOTICED)?;
+    let successor = home.wait_for_owner(first_address())?;
+    ensure!(successor != owner, "its session is over");
+    home.lab.heal_api(owner)?;
+    home.wait_for_session(owner)?;
+    settled_on(home, successor)
+}
+
+pub(crate) fn the_api_server_is_away_for_a_minute(home: &Home) -> anyhow::Result<()> {
+    let owner = with_a_web_server(home)?;
+    let seen = home.look_on("the API server is away for a minute", Duration::ZERO, || {
+        home.lab.stop_api()?;
+        std::thread::sleep(Duration::from_mins(1));
+        home.lab.start_api(PATIENCE)?;
+        std::thread::sleep(Duration::from_secs(15));
+        Ok(())
+    })?;
+    at_most(&seen, UNNOTICED)?;
+    ensure!(seen.failed == 0, "{seen:?}");
+    settled_on(home, owner)
+}
+
+pub(crate) fn the_owners_speaker_is_stopped_and_continued(home: &Home) -> anyhow::Result<()> {
+    let owner = with_a_web_server(home)?;
+    let pod = home.speaker_on(owner)?;
+    let fault = "the owner's speaker is stopped for 20 s";
+    let seen =
+        home.look_on(fault, Duration::from_secs(20), || home.pause_container(&pod, "speaker"))?;
+    // Clients that know the owner's MAC notice nothing: its kernel forwards as before.
+    ensure!(u128::from(seen.silence_ms) <= BY_EXPIRY.as_millis(), "{seen:?}");
+    let successor = home.wait_for_owner(first_address())?;
+    ensure!(successor != owner, "its session is over");
+    let fault = "the stopped speaker is continued";
+    let seen =
+        home.look_on(fault, Duration::from_secs(8), || home.continue_container(&pod, "speaker"))?;
+    at_most(&seen, UNNOTICED)?;
+    ensure!(seen.overlap == 0, "it must not answer before it has asked: {seen:?}");
+    settled_on(home, successor)
+}
+
+pub(crate) fn all_leases_are_deleted_by_hand(home: &Home) -> anyhow::Result<()> {
+    let owner = with_a_web_server(home)?;
+    let seen = home.look_on("all Leases are deleted by hand", Duration::from_secs(10), || {
+        home.lab.kubectl(&["delete", "leases", "--all", "-n", "arpeggio-system"])?;
+        Ok(())
+    })?;
+    at_most(&seen, BY_THE_WIRE)?;
+    let answering = home.wait_for_owner(first_address())?;
+    ensure!(home.addresses("web")? == [first_address()], "the Service keeps its address");
+    settled_on(home, answering)?;
+    ensure!(seen.owners.first() == Some(&owner.to_string()), "{seen:?}");
+    Ok(())
+}
+
+pub(crate) fn leases_are_put_back_to_an_earlier_time(home: &Home) -> anyhow::Result<()> {
+    let first = with_a_web_server(home)?;
+    let mut earlier = home.lab.get(&["leases", "-n", "arpeggio-system"])?;
+    for lease in earlier["items"].as_array_mut().into_iter().flatten() {
+        lease["metadata"]["resourceVersion"].take();
+        lease["metadata"]["uid"].take();
+    }
+    home.lab.kubectl(&["cordon", &first.to_string()])?;
+    home.wait_until("the address has moved", || match home.who_answers(first_address())?[..] {
+        [owner] if owner != first => Ok(()),
+        ref others => Err(format!("{others:?} answer").into()),
+    })?;
+    home.lab.kubectl(&["uncordon", &first.to_string()])?;
+    let fault = "all Leases are put back to an earlier time";
+    let seen = home.look_on(fault, Duration::from_secs(20), || {
+        home.lab.kubectl_with_input(&["replace", "-f", "-"], &earlier.to_string())?;
+        Ok(())
+    })?;
+    at_most(&seen, BY_EXPIRY)?;
+    let answering = home.wait_for_owner(first_address())?;
+    settled_on(home, answering)
+}
+
+pub(crate) fn every_node_boots_after_a_power_cut(home: &Home) -> anyhow::Result<()> {
+    with_a_web_server(home)?;
+    let nodes = home.lab.options().node_machines();
+    for node in &nodes {
+        home.lab.power_off(*node)?;
+    }
+    std::thread::sleep(Duration::from_secs(3));
+    for node in &nodes {
+        home.lab.power_on(*node)?;
+    }
+    for node in &nodes {
+        home.lab.wait_for_boot(*node, PATIENCE)?;
+    }
+    let owner = home.wait_for_owner(first_address())?;
+    ensure!(home.addresses("web")? == [first_address()], "the Service keeps its address");
+    std::thread::sleep(Duration::from_secs(12));
+    settled_on(home, owner)
+}
+
+pub(crate) fn a_switch_loses_what_two_nodes_send_to_each_other(home: &Home) -> anyhow::Result<()> {
+    let owner = with_a_web_server(home)?;
+    let others: Vec<Machine> = others(home, owner);
+    let fault = "a switch loses unicast between two nodes";
+    let seen = home.look_on(fault, Duration::from_secs(15), || {
+        Ok(home.lab.network().lose_unicast(owner, others[0])?)
+    })?;
+    at_most(&seen, UNNOTICED)?;
+    home.lab.network().mend()?;
+    let answering = home.wait_for_owner(first_address())?;
+    settled_on(home, answering)
+}
+
+pub(crate) fn the_segment_is_split_and_healed(home: &Home) -> anyhow::Result<()> {
+    let owner = with_a_web_server(home)?;
+    let mut rest = others(home, owner);
+    rest.extend([Machine::Control, Machine::Router]);
+    let fault = "the segment is split between client and owner here, all others there";
+    let seen = home.look_on(fault, Duration::from_secs(15), || {
+        Ok(home.lab.network().split(&[owner, Machine::Client], &rest)?)
+    })?;
+    // Both halves have an owner by now; the client sees its own.
+    ensure!(u128::from(seen.silence_ms) <= UNNOTICED.as_millis(), "{seen:?}");
+    let seen = home.look_on("the segment is healed", Duration::from_secs(10), || {
+        Ok(home.lab.network().mend()?)
+    })?;
+    at_most(&seen, BY_THE_WIRE)?;
+    let answering = home.wait_for_owner(first_address())?;
+    settled_on(home, answering)
+}
+
+pub(crate) fn one_of_two_nodes_loses_power(home: &Home) -> anyhow::Result<()> {
+    let owner = with_a_web_server(home)?;
+    home.keep_pods_off("web", owner)?;
+    let fault = "one of two nodes, the owner, loses power";
+    let seen = home.look_on(fault, Duration::from_secs(6), || {
+        home.lab.power_off(owner)?;
+        Ok(())
+    })?;
+    at_most(&seen, BY_THE_WIRE)?;
+    let successor = home.wait_for_owner(first_address())?;
+    ensure!(successor != owner, "{owner} has no power");
+    Ok(())
+}
+
+pub(crate) fn the_only_node_restarts(home: &Home) -> anyhow::Result<()> {
+    let owner = with_a_web_server(home)?;
+    home.lab.power_off(owner)?;
+    home.lab.power_on(owner)?;
+    home.lab.wait_for_boot(owner, PATIENCE)?;
+    settled_on(home, owner)?;
+    ensure!(home.addresses("web")? == [first_address()], "the Service keeps its address");
+    Ok(())
+}
+
+fn others(home: &Home, owner: Machine) -> Vec<Machine> {
+    home.lab.options().node_machines().into_iter().filter(|node| *node != owner).collect()
+}
