@@ -25,8 +25,8 @@ use std::{
     time::Duration,
 };
 
-use arpeggio_api::{address_pool::AddressPool, service::ServiceRecord};
-use arpeggio_ipam::{Allocator, Owner, Reservation};
+use arpeggio_api::{address_pool::AddressPool, reservations::Reservations, service::ServiceRecord};
+use arpeggio_ipam::{Allocator, Owner};
 use arpeggio_labels::Labels;
 use k8s_openapi::{apimachinery::pkg::apis::meta::v1::Time, jiff::SignedDuration};
 use kube::ResourceExt;
@@ -79,8 +79,8 @@ pub(crate) struct Index {
     alarms: BTreeSet<(Time, Subject)>,
     /// For how long an address that no pool allows any more is kept.
     grace: SignedDuration,
-    /// What is reserved, apart from addresses that rest.
-    reserved: BTreeMap<IpAddr, Reservation>,
+    /// What nodes and their neighbourhood use.
+    reserved: Reservations,
     /// The labels of namespaces.
     namespaces: BTreeMap<String, Labels>,
 

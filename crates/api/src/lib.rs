@@ -16,6 +16,7 @@ pub mod lease;
 pub mod lock;
 pub mod metallb;
 mod reach;
+pub mod reservations;
 pub mod selector;
 pub mod service;
 pub mod session;

@@ -5,7 +5,9 @@ use std::net::IpAddr;
 use arpeggio_api::{
     cluster,
     lock::{self, LockRecord},
+    reservations::Reservations,
     service::{RequestError, ServiceRecord},
+    session,
 };
 use arpeggio_ipam::{
     Allocator, Choice, Grace, Held, Leaving, Owner, Plan, Refusal, Request, Reservation, Terms,
@@ -113,10 +115,8 @@ fn held(lock: &LockRecord) -> Held {
 }
 
 fn reserve(allocator: &mut Allocator, evidence: &Evidence, locks: &[LockRecord]) {
-    for node in &evidence.nodes {
-        for address in cluster::node_addresses(node) {
-            allocator.reserve(address, Reservation::Node(node.name_any()));
-        }
+    for (address, reason) in surroundings(evidence).iter() {
+        allocator.reserve(address, reason.clone());
     }
     for lock in locks {
         if let Some(until) = &lock.resting_until {
@@ -124,6 +124,20 @@ fn reserve(allocator: &mut Allocator, evidence: &Evidence, locks: &[LockRecord])
             allocator.reserve(lock.claim.address, Reservation::CoolingDown(until));
         }
     }
+}
+
+/// What nodes and their neighbourhood use.
+fn surroundings(evidence: &Evidence) -> Reservations {
+    let mut reservations = Reservations::default();
+    for node in &evidence.nodes {
+        reservations.add_node(&node.name_any(), cluster::node_addresses(node));
+    }
+    for session in evidence.leases.iter().filter_map(|lease| session::parse(lease).ok()) {
+        if let Some(reach) = &session.session.reach {
+            reservations.add_reach(session.session.node.as_str(), reach);
+        }
+    }
+    reservations
 }
 
 fn told(plan: Plan, listed: &[IpAddr]) -> impl Iterator<Item = Verdict> {
