@@ -8,6 +8,7 @@
 //! Who holds an address is known from three sources, in this order: a lock says so; a claim is under way; a Service has
 //! it in its status. The [`Allocator`] keeps the sum of them.
 
+mod announcing;
 mod decision;
 mod declared;
 mod locks;
@@ -69,7 +70,7 @@ pub(crate) struct Index {
 
     /// Services to look at.
     dirty: BTreeSet<Owner>,
-    /// Locks whose Service may be gone.
+    /// Locks to look at: a Service of theirs may be gone, or their terms may have changed.
     suspects: BTreeSet<IpAddr>,
     /// Services that got less than they ask for: looked at again when there may be more.
     waiting: BTreeSet<Owner>,
@@ -139,7 +140,7 @@ impl Index {
             }
             self.dirty.extend(later);
         }
-        tasks.extend(self.release_orphans(now));
+        tasks.extend(self.tend_locks(now));
         tasks
     }
 

@@ -5,7 +5,6 @@ use std::net::IpAddr;
 use arpeggio_api::{
     lock::{Claim, ClaimedFor},
     service::{ADDRESS_EXPIRING, ADDRESS_RELEASING, RequestError, ServiceRecord},
-    terms::WrittenTerms,
 };
 use arpeggio_ipam::{Grace, Held, Leaving, Owner, Plan, Request};
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::Time;
@@ -44,6 +43,8 @@ pub(super) struct Outcome {
     pub(super) leaving: Vec<Leaving>,
     /// Those that have a lock for it and that it does not get.
     pub(super) releasing: Vec<IpAddr>,
+    /// Those of its addresses that nobody is to announce.
+    pub(super) unannounced: Vec<IpAddr>,
     /// Why it does not get what it asks for.
     pub(super) refusal: Option<Reason>,
     /// Whether it would get more if some address came free.
@@ -171,6 +172,8 @@ impl View<'_> {
         }
         let locked = self.locked.iter().copied();
         outcome.releasing = locked.filter(|it| !outcome.addresses.contains(it)).collect();
+        let nowhere = |address: &&IpAddr| self.index.is_announced_nowhere(**address);
+        outcome.unannounced = outcome.addresses.iter().filter(nowhere).copied().collect();
         Step::Settle(outcome)
     }
 }
@@ -202,16 +205,13 @@ impl Index {
         }
         self.claiming.insert(owner.clone(), address);
         let effect = if let Some(lock) = self.locks.get(&address) {
-            Effect::Join(lock.joined(address, service, version))
+            Effect::Join(self.with_terms(lock.joined(address, service, version)))
         } else {
             let claimed_for = ClaimedFor { uid: service.uid.clone(), version };
             let pool = self.allocator.pool_of(address).map(|pool| pool.name.to_string());
-            let claim = Claim {
-                address,
-                pool: pool.unwrap_or_default(),
-                services: vec![service],
-                terms: WrittenTerms::default(),
-            };
+            let services = vec![service];
+            let terms = self.announce_terms(address, &services).unwrap_or_default();
+            let claim = Claim { address, pool: pool.unwrap_or_default(), services, terms };
             Effect::Claim(claim, claimed_for)
         };
         self.task(Subject::Service(owner.clone()), effect)

@@ -28,7 +28,7 @@ pub(super) struct KnownLock {
     pub(super) owners: Vec<Owner>,
     pub(super) services: Vec<ServiceRef>,
     pub(super) pool: Option<PoolName>,
-    terms: WrittenTerms,
+    pub(super) terms: WrittenTerms,
     claimed_for: Option<ClaimedFor>,
     resting_until: Option<Time>,
     lease_uid: String,
@@ -109,7 +109,7 @@ impl KnownLock {
         Change::Delete { lease_uid: self.lease_uid.clone(), version: self.version }
     }
 
-    fn unchanged(&self, address: IpAddr, services: Vec<ServiceRef>) -> Amendment {
+    pub(super) fn unchanged(&self, address: IpAddr, services: Vec<ServiceRef>) -> Amendment {
         let expected = Version(self.version);
         let terms = self.terms.clone();
         Amendment { address, expected, services, terms, claimed_for: None, resting_until: None }
@@ -311,29 +311,32 @@ impl Index {
         Held { address, origin }
     }
 
-    /// Releases locks whose Service is not known, and those that have rested long enough. That a Service does not exist
-    /// is not certain, since the watch of Services may be behind that of locks: whoever performs the release asks once
-    /// more.
-    pub(super) fn release_orphans(&mut self, now: &Time) -> Vec<Task> {
+    /// Releases locks whose Service is not known, and those that have rested long enough; brings the terms of others in
+    /// line. That a Service does not exist is not certain, since the watch of Services may be behind that of locks:
+    /// whoever performs the release asks once more.
+    pub(super) fn tend_locks(&mut self, now: &Time) -> Vec<Task> {
         let suspects = std::mem::take(&mut self.suspects);
         let mut tasks = Vec::new();
         for address in suspects {
             if self.busy.contains(&Subject::Lock(address)) {
                 self.suspects.insert(address);
             } else {
-                tasks.extend(self.release_orphan(address, now));
+                tasks.extend(self.tend_lock(address, now));
             }
         }
         tasks
     }
 
-    fn release_orphan(&mut self, address: IpAddr, now: &Time) -> Option<Task> {
+    fn tend_lock(&mut self, address: IpAddr, now: &Time) -> Option<Task> {
         let lock = self.locks.get(&address)?;
         if let Some(until) = lock.resting_until.clone() {
             return self.end_rest(address, &until, now);
         }
-        let orphan = lock.owners.iter().find(|owner| !self.services.contains_key(owner))?.clone();
-        self.release(&orphan, address, now)
+        let orphan = lock.owners.iter().find(|owner| !self.services.contains_key(owner)).cloned();
+        match orphan {
+            Some(orphan) => self.release(&orphan, address, now),
+            None => self.amend_terms(address),
+        }
     }
 
     fn end_rest(&mut self, address: IpAddr, until: &Time, now: &Time) -> Option<Task> {
@@ -351,7 +354,10 @@ impl Index {
         let rest = self.rest_of(address, now);
         let lock = self.locks.get(&address)?;
         let service = lock.services.iter().find(|it| it.uid == owner.as_str())?.clone();
-        let change = lock.left(address, owner, rest);
+        let change = match lock.left(address, owner, rest) {
+            Change::Amend(amendment) => Change::Amend(self.with_terms(amendment)),
+            deletion @ Change::Delete { .. } => deletion,
+        };
         let release = Release { address, service: Some(service), change };
         self.task(Subject::Lock(address), Effect::Release(release))
     }

@@ -1,5 +1,6 @@
 //! Histories, and what the index makes of them.
 
+mod announcing;
 mod cluster;
 mod simulation;
 mod stability;
@@ -67,6 +68,7 @@ impl Lab {
         self.writes.push(match &task.effect {
             Effect::Claim(..) => "claim",
             Effect::Join(_) => "join",
+            Effect::Amend(_) => "amend",
             Effect::Release(_) => "release",
             Effect::WriteService(_) => "service",
             Effect::WritePool(_) => "pool",

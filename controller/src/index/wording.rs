@@ -5,7 +5,8 @@ use std::net::IpAddr;
 use arpeggio_api::{
     condition::Finding,
     service::{
-        ADDRESS_ALLOCATED, ADDRESS_EXPIRING, ADDRESS_RELEASING, RequestError, ServiceRecord,
+        ADDRESS_ALLOCATED, ADDRESS_EXPIRING, ADDRESS_NOT_ANNOUNCED, ADDRESS_RELEASING,
+        RequestError, ServiceRecord,
     },
 };
 use arpeggio_ipam::{Allocator, Leaving, Refusal};
@@ -57,7 +58,9 @@ pub(super) fn conditions(record: &ServiceRecord, outcome: &Outcome, now: &Time) 
         of(finding, listed.eq(record.addresses_of(ADDRESS_EXPIRING)))
     });
     let releasing = releasing(&outcome.releasing).map(|finding| of(finding, true));
-    [Some(of(allocated(outcome), true)), expiring, releasing].into_iter().flatten().collect()
+    let unannounced = unannounced(&outcome.unannounced).map(|finding| of(finding, true));
+    let allocated = Some(of(allocated(outcome), true));
+    [allocated, expiring, releasing, unannounced].into_iter().flatten().collect()
 }
 
 fn allocated(outcome: &Outcome) -> Finding {
@@ -85,6 +88,18 @@ fn releasing(releasing: &[IpAddr]) -> Option<Finding> {
     Some(Finding { type_: ADDRESS_RELEASING, holds: true, reason: "NotNeeded", message })
 }
 
+fn unannounced(addresses: &[IpAddr]) -> Option<Finding> {
+    let message = || {
+        format!(
+            "{}: nobody announces it, since no announce rule of its pool is for this Service: add one (for a pool of \
+             MetalLB's, an L2Advertisement that selects the pool), or ask for an address from another pool",
+            join(addresses)
+        )
+    };
+    let message = (!addresses.is_empty()).then(message)?;
+    Some(Finding { type_: ADDRESS_NOT_ANNOUNCED, holds: true, reason: "NotAdvertised", message })
+}
+
 /// What is new in an outcome, for events.
 pub(super) fn news(record: &ServiceRecord, outcome: &Outcome, allocator: &Allocator) -> Vec<News> {
     let changed = change(record, outcome, allocator);
@@ -96,7 +111,10 @@ pub(super) fn news(record: &ServiceRecord, outcome: &Outcome, allocator: &Alloca
     let expiring = expiring(&outcome.expiring)
         .filter(|_| !listed.eq(record.addresses_of(ADDRESS_EXPIRING)))
         .map(|finding| warning("AddressExpiring", "Release", finding.message));
-    [changed, refused, expiring].into_iter().flatten().collect()
+    let unannounced = unannounced(&outcome.unannounced)
+        .filter(|_| outcome.unannounced != record.addresses_of(ADDRESS_NOT_ANNOUNCED))
+        .map(|finding| warning("NotAdvertised", "Announce", finding.message));
+    [changed, refused, expiring, unannounced].into_iter().flatten().collect()
 }
 
 /// What the Service has got or lost.

@@ -247,7 +247,7 @@ impl fmt::Display for ClaimedFor {
 }
 
 impl Amendment {
-    /// The patch that does it. An address at which nobody is reached any more is announced by nobody.
+    /// The patch that does it. What a speaker has written of a stranger stays. An address at which nobody is reached any more is announced by nobody.
     pub fn patch(&self) -> Value {
         let mut annotations =
             json!({ SERVICES: listed(&self.services), ANNOUNCE: self.terms.to_text() });

@@ -188,6 +188,12 @@ impl Cluster {
         });
     }
 
+    pub(super) fn label(&mut self, name: &str, key: &str, value: &str) {
+        self.change(name, |service| {
+            service.labels_mut().insert(key.into(), value.into());
+        });
+    }
+
     /// Has the Service listen on this TCP port, and no other.
     pub(super) fn set_port(&mut self, name: &str, port: i32) {
         let port = ServicePort { port, ..ServicePort::default() };
@@ -299,7 +305,7 @@ impl Cluster {
                 let lease = self.create_lease(claimed_for.on(claim.created()));
                 Ok(Observed::Lock(Box::new(lease)))
             }
-            Effect::Join(amendment) => Ok(self.amend(amendment)),
+            Effect::Join(amendment) | Effect::Amend(amendment) => Ok(self.amend(amendment)),
             Effect::Release(_) => panic!("a release is two requests"),
             Effect::WriteService(write) => self.write_service(write),
             Effect::WritePool(write) => {

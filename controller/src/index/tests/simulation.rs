@@ -3,7 +3,7 @@
 use std::{collections::BTreeSet, time::Duration};
 
 use arpeggio_api::{
-    address_pool::{AddressItem, AddressPool, AddressPoolSpec},
+    address_pool::{AddressItem, AddressPool, AddressPoolSpec, AnnounceRule, InterfacePattern},
     lock,
     service::{ADDRESS_ALLOCATED, ServiceRecord},
 };
@@ -87,7 +87,7 @@ impl World {
         match step {
             Step::Toggle(number) => self.toggle(*number),
             Step::Request(number, address) => self.request(&name(*number), *address),
-            Step::Edit(Some(which)) => self.edit(POOLS[*which]),
+            Step::Edit(Some(which)) => self.edit(*which),
             Step::Edit(None) => self.cluster.delete_pool("home"),
             Step::Wait(minutes) => self.time += Duration::from_mins(*minutes),
             Step::Retype(number, balancer) => self.retype(&name(*number), *balancer),
@@ -123,11 +123,12 @@ impl World {
         }
     }
 
-    /// With a rest of five minutes for addresses that are given back.
-    fn edit(&mut self, addresses: &str) {
-        let addresses = vec![AddressItem(addresses.to_owned())];
+    /// With a rest of five minutes for addresses that are given back, and each time announced on another interface.
+    fn edit(&mut self, which: usize) {
+        let interfaces = vec![InterfacePattern(format!("eth{which}"))];
         let spec = AddressPoolSpec {
-            addresses,
+            addresses: vec![AddressItem(POOLS[which].to_owned())],
+            announce: vec![AnnounceRule { interfaces, ..AnnounceRule::default() }],
             reuse_cool_down_seconds: 300,
             ..AddressPoolSpec::default()
         };
@@ -239,6 +240,19 @@ impl World {
         prop_assert_eq!(&given, &claimed);
         for record in self.records() {
             check_plan(&allocator, &record)?;
+        }
+        self.check_terms()
+    }
+
+    /// Each lock says what its pool says, if there is one.
+    fn check_terms(&self) -> Result<(), TestCaseError> {
+        for pool in self.cluster.pools() {
+            let rules = (!pool.spec.announce.is_empty()).then(|| pool.spec.announce.clone());
+            let ranges = pool.to_pool().unwrap().ranges;
+            let claims = self.cluster.leases().map(|lease| lock::parse(lease).unwrap().claim);
+            for claim in claims.filter(|it| ranges.iter().any(|range| range.contains(it.address))) {
+                prop_assert_eq!(claim.terms.rules, rules.clone(), "at {}", claim.address);
+            }
         }
         Ok(())
     }
