@@ -29,7 +29,7 @@ use std::{
 use arpeggio_api::{address_pool::AddressPool, reservations::Reservations, service::ServiceRecord};
 use arpeggio_ipam::{Allocator, Owner};
 use arpeggio_labels::Labels;
-use k8s_openapi::{apimachinery::pkg::apis::meta::v1::Time, jiff::SignedDuration};
+use k8s_openapi::apimachinery::pkg::apis::meta::v1::Time;
 use kube::ResourceExt;
 
 use crate::{
@@ -75,11 +75,12 @@ pub(crate) struct Index {
     /// Services that got less than they ask for: looked at again when there may be more.
     waiting: BTreeSet<Owner>,
     pools_dirty: bool,
+    /// Addresses at which a stranger answers, or did when they were last asked for.
+    quarantined: BTreeSet<IpAddr>,
 
     /// When something is to be looked at again.
     alarms: BTreeSet<(Time, Subject)>,
-    /// For how long an address that no pool allows any more is kept.
-    grace: SignedDuration,
+    periods: Periods,
     /// What nodes and their neighbourhood use.
     reserved: Reservations,
     /// The labels of namespaces.
@@ -87,6 +88,15 @@ pub(crate) struct Index {
 
     busy: BTreeSet<Subject>,
     failures: BTreeMap<Subject, u32>,
+}
+
+/// How long things last.
+#[derive(Debug, Clone, Copy, Default)]
+pub(crate) struct Periods {
+    /// For how long an address that no pool allows any more is kept.
+    pub(crate) grace: Duration,
+    /// For how long an address at which a stranger answered is given to nobody, after its last Service has left it.
+    pub(crate) quarantine: Duration,
 }
 
 /// Which kinds of objects were listed once.
@@ -103,11 +113,9 @@ fn version(object: &impl ResourceExt) -> u64 {
 }
 
 impl Index {
-    /// An index for Services of this `loadBalancerClass`; without one, for those that have none. An address that no
-    /// pool allows any more is kept for `grace`.
-    pub(crate) fn new(class: Option<String>, grace: Duration) -> Self {
-        let grace = SignedDuration::try_from(grace).unwrap_or(SignedDuration::MAX);
-        Self { class, grace, ..Self::default() }
+    /// An index for Services of this `loadBalancerClass`; without one, for those that have none.
+    pub(crate) fn new(class: Option<String>, periods: Periods) -> Self {
+        Self { class, periods, ..Self::default() }
     }
 
     /// Whether Services, pools and locks were listed once.

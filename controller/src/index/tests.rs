@@ -2,6 +2,7 @@
 
 mod announcing;
 mod cluster;
+mod quarantine;
 mod simulation;
 mod stability;
 
@@ -230,7 +231,7 @@ fn load_balancers_of_another_class_are_left_alone() {
     let mut lab = Lab::with_pools(&[HOME]);
     lab.create("web");
     lab.cluster.delete_lease("address-10.0.0.1");
-    let index = Index::new(Some("other".to_owned()), cluster::GRACE);
+    let index = Index::new(Some("other".to_owned()), cluster::PERIODS);
     lab.controller = Controller::restarted(index, &lab.cluster);
     lab.writes.clear();
     lab.settle();

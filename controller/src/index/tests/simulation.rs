@@ -6,8 +6,9 @@ use arpeggio_api::{
     address_pool::{AddressItem, AddressPool, AddressPoolSpec, AnnounceRule, InterfacePattern},
     lock,
     service::{ADDRESS_ALLOCATED, ServiceRecord},
+    session,
 };
-use arpeggio_ipam::{Allocator, Grace, Held, Terms};
+use arpeggio_ipam::{Allocator, Grace, Held, Reservation, Terms};
 use proptest::prelude::*;
 
 use super::{
@@ -33,6 +34,8 @@ enum Step {
     Edit(Option<usize>),
     /// So many minutes pass.
     Wait(u64),
+    /// A speaker finds a stranger at this address, or announces it.
+    Speak(u8, bool),
     /// A controller hears of one more change.
     Hear(usize, Watch),
     /// A controller decides.
@@ -91,6 +94,10 @@ impl World {
             Step::Edit(None) => self.cluster.delete_pool("home"),
             Step::Wait(minutes) => self.time += Duration::from_mins(*minutes),
             Step::Retype(number, balancer) => self.retype(&name(*number), *balancer),
+            Step::Speak(last, true) => {
+                self.cluster.find_stranger(&format!("10.0.0.{last}"), [2, 0, 0, 0, 0, *last]);
+            }
+            Step::Speak(last, false) => self.cluster.take_lock(&format!("10.0.0.{last}")),
             Step::Hear(which, watch) => {
                 self.controllers[*which].hear(*watch, &self.cluster);
             }
@@ -238,6 +245,12 @@ impl World {
             }
         }
         prop_assert_eq!(&given, &claimed);
+        for lock in self.cluster.leases().map(|lease| lock::parse(lease).unwrap().lock) {
+            if let (Some(stranger), None) = (lock.stranger, lock.holder) {
+                let reason = Reservation::Quarantined(session::mac_text(stranger));
+                allocator.reserve(lock.address, reason);
+            }
+        }
         for record in self.records() {
             check_plan(&allocator, &record)?;
         }
@@ -293,6 +306,7 @@ fn step() -> impl Strategy<Value = Step> {
         2 => (0..SERVICES, prop::option::of(1..5u8)).prop_map(|(number, it)| Step::Request(number, it)),
         1 => prop::option::of(0..POOLS.len()).prop_map(Step::Edit),
         1 => (1..12u64).prop_map(Step::Wait),
+        2 => (1..5u8, any::<bool>()).prop_map(|(last, stranger)| Step::Speak(last, stranger)),
         12 => (controller(), watch).prop_map(|(which, watch)| Step::Hear(which, watch)),
         8 => controller().prop_map(Step::Decide),
         10 => (0..8usize).prop_map(Step::Perform),

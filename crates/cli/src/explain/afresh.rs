@@ -10,7 +10,7 @@ use arpeggio_api::{
     session,
 };
 use arpeggio_ipam::{
-    Allocator, Choice, Grace, Held, Leaving, Owner, Plan, Refusal, Request, Reservation, Terms,
+    Allocator, Choice, Grace, Held, Leaving, Owner, Plan, Refusal, Request, Terms,
 };
 use kube::ResourceExt as _;
 
@@ -99,7 +99,7 @@ fn plan(
         for service in &lock.claim.services {
             let holder =
                 Owner::named(&service.uid, &format!("{}/{}", service.namespace, service.name));
-            let terms = if holder == owner { terms.clone() } else { Terms::Unknown };
+            let terms = if holder == owner { terms.clone() } else { evidence.terms_of(service) };
             // What the lock says counts, even where the terms do not agree any more.
             let _ = allocator.recall(&holder, lock.claim.address, terms);
         }
@@ -119,9 +119,8 @@ fn reserve(allocator: &mut Allocator, evidence: &Evidence, locks: &[LockRecord])
         allocator.reserve(address, reason.clone());
     }
     for lock in locks {
-        if let Some(until) = &lock.resting_until {
-            let until = until.0.to_string();
-            allocator.reserve(lock.claim.address, Reservation::CoolingDown(until));
+        if let Some(reason) = lock.reservation() {
+            allocator.reserve(lock.claim.address, reason);
         }
     }
 }
