@@ -1,11 +1,11 @@
 //! Two controllers at once, with any delay anywhere, dying at any moment.
 
-use std::{collections::BTreeSet, time::Duration};
+use std::{collections::BTreeSet, net::IpAddr, time::Duration};
 
 use arpeggio_api::{
     address_pool::{AddressItem, AddressPool, AddressPoolSpec, AnnounceRule, InterfacePattern},
     lock,
-    service::{ADDRESS_ALLOCATED, ServiceRecord},
+    service::{ADDRESS_ALLOCATED, ADDRESS_RELEASING, ServiceRecord},
     session,
 };
 use arpeggio_ipam::{Allocator, Grace, Held, Reservation, Terms};
@@ -225,6 +225,20 @@ impl World {
         Ok(())
     }
 
+    /// What is in a status was claimed, and was not given back.
+    fn check_every_address_has_a_lock(&self) {
+        let claims: Vec<_> =
+            self.cluster.leases().map(|lease| lock::parse(lease).unwrap().claim).collect();
+        for record in self.records() {
+            for address in &record.ingress.addresses {
+                let claimed = claims
+                    .iter()
+                    .any(|it| it.address == *address && it.services.contains(&record.service));
+                assert!(claimed, "{address} is in the status of {} without a lock", record.path());
+            }
+        }
+    }
+
     /// What must hold at rest: each lock names those who have its address and nobody else, nobody waits in vain, and
     /// nobody has what they should not.
     fn check_rest(&self) -> Result<(), TestCaseError> {
@@ -356,6 +370,40 @@ fn a_release_and_a_grant_that_cross_do_not_both_succeed() {
     let locked = world.cluster.leases().count();
     let listed: usize = world.records().iter().map(|it| it.ingress.addresses.len()).sum();
     assert!(listed <= locked, "{listed} addresses in a status, {locked} locks");
+    world.settle().unwrap();
+    world.check_rest().unwrap();
+}
+
+/// Somebody asks for another address, gets it, and asks for the first one again before that is given back. One controller
+/// knows of the last wish and the other one does not, and goes on to give the address back. Without the condition that
+/// renounces it, the first one would claim it for the Service as it is now and write it in its status, while the other one
+/// reads the same version of the Service and finds that it does not have the address.
+#[test]
+fn an_address_that_is_renounced_is_not_granted_while_somebody_may_give_it_back() {
+    let mut world = World::new();
+    world.take(&Step::Toggle(0));
+    world.settle().unwrap();
+    world.take(&Step::Request(0, Some(2)));
+    let hear = |which| [Step::Hear(which, Watch::Services), Step::Hear(which, Watch::Leases)];
+    let done = |which| [Step::Decide(which), Step::Perform(0), Step::Answer(0)];
+    // The new address is claimed and written, and the old one renounced.
+    let moved = hear(0).into_iter().chain(done(0)).chain(done(0));
+    // Both controllers know, and the user changes their mind: only the first one hears of it.
+    let known = hear(0).into_iter().chain(hear(1)).chain(hear(1));
+    let regretted = [Step::Request(0, Some(1)), Step::Hear(0, Watch::Services)];
+    // The first one does what it thinks right; the second one sees the outcome, and gives the address back.
+    let granted = done(0).into_iter().chain([Step::Hear(1, Watch::Leases)]);
+    let released = [Step::Decide(1), Step::Perform(0), Step::Decide(0)];
+    let steps = moved.chain(known).chain(regretted).chain(granted).chain(released);
+    steps.for_each(|step| world.take(&step));
+    let renounced: Vec<_> =
+        world.records().iter().flat_map(|it| it.addresses_of(ADDRESS_RELEASING)).collect();
+    assert_eq!(renounced, ["10.0.0.1".parse::<IpAddr>().unwrap()], "the test is about this state");
+    while !world.requests.is_empty() {
+        // What was decided last arrives first.
+        world.take(&Step::Perform(world.requests.len() - 1));
+        world.check_every_address_has_a_lock();
+    }
     world.settle().unwrap();
     world.check_rest().unwrap();
 }
