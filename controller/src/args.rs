@@ -5,7 +5,7 @@ use std::time::{Duration, SystemTime, UNIX_EPOCH};
 use arpeggio_runtime::{admin::AdminArgs, telemetry::LogArgs};
 use clap::{ArgAction, Parser};
 
-use crate::sources::Places;
+use crate::{index::Periods, sources::Places};
 
 /// Where metrics are served unless the user says otherwise. The speaker's port is another one, so that both can run on
 /// one host.
@@ -44,6 +44,16 @@ pub(crate) struct Args {
     /// For how many seconds a Service keeps an address that no pool allows any more; 0: it is replaced at once.
     #[arg(long, env = "ARPEGGIO_GRACE_PERIOD", default_value_t = 600, value_name = "SECONDS")]
     pub(crate) grace_period: u32,
+    /// For how many seconds an address at which a stranger answered is given to nobody, after the Service that was to
+    /// have it has got another one.
+    #[arg(
+        long,
+        env = "ARPEGGIO_QUARANTINE",
+        default_value_t = 600,
+        value_parser = clap::value_parser!(u32).range(10..),
+        value_name = "SECONDS"
+    )]
+    pub(crate) quarantine: u32,
     /// The ConfigMap with pools, in our namespace, for clusters without AddressPools.
     #[arg(long, env = "ARPEGGIO_CONFIG_MAP", default_value = "arpeggio", value_name = "NAME")]
     pub(crate) config_map: String,
@@ -71,9 +81,12 @@ impl Args {
         format!("{}_{nanos:x}", self.name)
     }
 
-    /// For how long an address that no pool allows any more is kept.
-    pub(crate) fn grace(&self) -> Duration {
-        Duration::from_secs(self.grace_period.into())
+    /// How long things last.
+    pub(crate) fn periods(&self) -> Periods {
+        Periods {
+            grace: Duration::from_secs(self.grace_period.into()),
+            quarantine: Duration::from_secs(self.quarantine.into()),
+        }
     }
 
     /// Where to find pools.

@@ -46,6 +46,8 @@ pub(crate) enum Effect {
     Claim(Claim, ClaimedFor),
     /// Claim an address that has a lock already: for one more Service, or for the same one once more.
     Join(Amendment),
+    /// Change what a lock says, but not for whom it is.
+    Amend(Amendment),
     /// Take a Service off the lock of an address, unless it turns out to need it after all.
     Release(Release),
     /// Write a Service's status.

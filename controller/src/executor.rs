@@ -134,7 +134,7 @@ impl Executor {
     async fn perform(&self, effect: &Effect) -> Call<Observed> {
         match effect {
             Effect::Claim(claim, claimed_for) => self.claim(claim, claimed_for).await,
-            Effect::Join(amendment) => self.amend(amendment).await,
+            Effect::Join(amendment) | Effect::Amend(amendment) => self.amend(amendment).await,
             Effect::Release(release) => self.release(release).await,
             Effect::WriteService(write) => self.write_service(write).await,
             Effect::WritePool(write) => self.write_pool(write).await,

@@ -8,6 +8,7 @@
 //! Who holds an address is known from three sources, in this order: a lock says so; a claim is under way; a Service has
 //! it in its status. The [`Allocator`] keeps the sum of them.
 
+mod announcing;
 mod decision;
 mod declared;
 mod locks;
@@ -25,10 +26,10 @@ use std::{
     time::Duration,
 };
 
-use arpeggio_api::{address_pool::AddressPool, service::ServiceRecord};
-use arpeggio_ipam::{Allocator, Owner, Reservation};
+use arpeggio_api::{address_pool::AddressPool, reservations::Reservations, service::ServiceRecord};
+use arpeggio_ipam::{Allocator, Owner};
 use arpeggio_labels::Labels;
-use k8s_openapi::{apimachinery::pkg::apis::meta::v1::Time, jiff::SignedDuration};
+use k8s_openapi::apimachinery::pkg::apis::meta::v1::Time;
 use kube::ResourceExt;
 
 use crate::{
@@ -69,23 +70,33 @@ pub(crate) struct Index {
 
     /// Services to look at.
     dirty: BTreeSet<Owner>,
-    /// Locks whose Service may be gone.
+    /// Locks to look at: a Service of theirs may be gone, or their terms may have changed.
     suspects: BTreeSet<IpAddr>,
     /// Services that got less than they ask for: looked at again when there may be more.
     waiting: BTreeSet<Owner>,
     pools_dirty: bool,
+    /// Addresses at which a stranger answers, or did when they were last asked for.
+    quarantined: BTreeSet<IpAddr>,
 
     /// When something is to be looked at again.
     alarms: BTreeSet<(Time, Subject)>,
-    /// For how long an address that no pool allows any more is kept.
-    grace: SignedDuration,
-    /// What is reserved, apart from addresses that rest.
-    reserved: BTreeMap<IpAddr, Reservation>,
+    periods: Periods,
+    /// What nodes and their neighbourhood use.
+    reserved: Reservations,
     /// The labels of namespaces.
     namespaces: BTreeMap<String, Labels>,
 
     busy: BTreeSet<Subject>,
     failures: BTreeMap<Subject, u32>,
+}
+
+/// How long things last.
+#[derive(Debug, Clone, Copy, Default)]
+pub(crate) struct Periods {
+    /// For how long an address that no pool allows any more is kept.
+    pub(crate) grace: Duration,
+    /// For how long an address at which a stranger answered is given to nobody, after its last Service has left it.
+    pub(crate) quarantine: Duration,
 }
 
 /// Which kinds of objects were listed once.
@@ -102,11 +113,9 @@ fn version(object: &impl ResourceExt) -> u64 {
 }
 
 impl Index {
-    /// An index for Services of this `loadBalancerClass`; without one, for those that have none. An address that no
-    /// pool allows any more is kept for `grace`.
-    pub(crate) fn new(class: Option<String>, grace: Duration) -> Self {
-        let grace = SignedDuration::try_from(grace).unwrap_or(SignedDuration::MAX);
-        Self { class, grace, ..Self::default() }
+    /// An index for Services of this `loadBalancerClass`; without one, for those that have none.
+    pub(crate) fn new(class: Option<String>, periods: Periods) -> Self {
+        Self { class, periods, ..Self::default() }
     }
 
     /// Whether Services, pools and locks were listed once.
@@ -139,7 +148,7 @@ impl Index {
             }
             self.dirty.extend(later);
         }
-        tasks.extend(self.release_orphans(now));
+        tasks.extend(self.tend_locks(now));
         tasks
     }
 

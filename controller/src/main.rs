@@ -94,7 +94,7 @@ async fn run(args: &Args) -> anyhow::Result<()> {
     let (namespace, class) = (args.namespace.as_str(), args.class());
     let executor =
         Executor::new(client.clone(), namespace.to_owned(), class.clone(), events, metrics.clone());
-    let index = Index::new(class, args.grace());
+    let index = Index::new(class, args.periods());
     let places = args.places();
     let controller =
         Controller::new(&client, &places, index, leadership, executor, &health, metrics);

@@ -1,5 +1,7 @@
 //! What Prometheus sees of the controller.
 
+use std::collections::BTreeMap;
+
 use arpeggio_ipam::{Family, PoolName, Usage};
 use prometheus::{
     Histogram, HistogramOpts, IntCounter, IntCounterVec, IntGauge, IntGaugeVec, Opts, Registry,
@@ -21,6 +23,7 @@ pub(crate) struct Metrics {
     pool_size: IntGaugeVec,
     pool_used: IntGaugeVec,
     pool_free: IntGaugeVec,
+    pool_quarantined: IntGaugeVec,
 }
 
 impl Metrics {
@@ -52,6 +55,10 @@ impl Metrics {
                 "arpeggio_pool_addresses_free",
                 "Addresses that a pool can still give; 0 while it is not ready.",
             )?,
+            pool_quarantined: pool(
+                "arpeggio_pool_addresses_quarantined",
+                "Addresses of a pool at which a stranger answers; absent where there is none.",
+            )?,
         })
     }
 
@@ -65,12 +72,24 @@ impl Metrics {
         }
         for (pool, family, usage) in usages.filter(|(_, _, usage)| usage.total > 0) {
             let labels = [pool.as_str(), label(family)];
-            let shown = |count: u128| i64::try_from(count).unwrap_or(i64::MAX);
             self.pool_size.with_label_values(&labels).set(shown(usage.total));
             self.pool_used.with_label_values(&labels).set(shown(usage.used));
             self.pool_free.with_label_values(&labels).set(shown(usage.free));
         }
     }
+
+    /// Shows at how many addresses of each pool strangers answer, and of no others.
+    pub(crate) fn show_quarantined(&self, counts: BTreeMap<(&PoolName, Family), u64>) {
+        self.pool_quarantined.reset();
+        for ((pool, family), count) in counts {
+            let labels = [pool.as_str(), label(family)];
+            self.pool_quarantined.with_label_values(&labels).set(shown(count));
+        }
+    }
+}
+
+fn shown(count: impl TryInto<i64>) -> i64 {
+    count.try_into().unwrap_or(i64::MAX)
 }
 
 fn label(family: Family) -> &'static str {
@@ -149,7 +168,9 @@ mod tests {
         metrics.refusals.with_label_values(&["PoolFull"]).inc();
         metrics.requests.with_label_values(&["get", "Service", "ok"]).inc();
         let usage = Usage { total: 1, ..Usage::default() };
-        metrics.show_pools([(&"home".into(), Family::V4, usage)].into_iter());
+        let home = "home".into();
+        metrics.show_pools([(&home, Family::V4, usage)].into_iter());
+        metrics.show_quarantined([((&home, Family::V4), 1)].into());
         let families = registry.gather();
         let names: Vec<&str> = families.iter().map(MetricFamily::name).collect();
         let wrong: Vec<&str> = documented().filter(|word| !names.contains(word)).collect();

@@ -1,6 +1,9 @@
 //! Joins watches, index and executor: one loop that owns the index.
 
-use std::time::{Duration, SystemTime};
+use std::{
+    collections::BTreeMap,
+    time::{Duration, SystemTime},
+};
 
 use arpeggio_api::{
     address_pool::AddressPool,
@@ -148,7 +151,8 @@ impl Controller {
     fn refresh_pools(&mut self) {
         // A follower has not looked at what the pools give; who sums up over all controllers would count twice, too.
         if !self.leadership.is_ours() {
-            return self.metrics.show_pools(std::iter::empty());
+            self.metrics.show_pools(std::iter::empty());
+            return self.metrics.show_quarantined(BTreeMap::new());
         }
         if !self.is_complete() {
             return;
@@ -160,6 +164,7 @@ impl Controller {
             self.executor.start(task);
         }
         self.metrics.show_pools(self.index.usages());
+        self.metrics.show_quarantined(self.index.quarantined());
     }
 }
 

@@ -5,6 +5,7 @@
 //! | `ConfigMap`, `IPAddressPool`, `L2Advertisement` | further pools |
 //! | `Namespace` | labels that pools' rules select |
 //! | `Node` | addresses that are never given out; where pods are |
+//! | session `Lease` | what nodes report of their interfaces: more such addresses |
 //! | `ServiceCIDR` | where cluster addresses of Services are |
 //!
 //! Each is converted here, once, and told to the [`Index`] when something of it has changed.
@@ -17,10 +18,12 @@ mod surroundings;
 use arpeggio_api::{
     config_map::Dialect,
     declaration::{Declaration, Remark},
+    lease::{KIND_LABEL, Kind},
     metallb::{IPAddressPool, L2Advertisement},
 };
 use arpeggio_runtime::health::Health;
 use k8s_openapi::api::{
+    coordination::v1::Lease,
     core::v1::{ConfigMap, Namespace, Node, ObjectReference},
     networking::v1::ServiceCIDR,
 };
@@ -86,6 +89,7 @@ struct Feeds {
     advertisements: Feed<L2Advertisement>,
     namespaces: Feed<PartialObjectMeta<Namespace>>,
     nodes: Feed<Node>,
+    sessions: Feed<Lease>,
     service_cidrs: Feed<ServiceCIDR>,
 }
 
@@ -98,6 +102,7 @@ pub(crate) enum Shown {
     Advertisement(Event<L2Advertisement>),
     Namespace(Event<PartialObjectMeta<Namespace>>),
     Node(Event<Node>),
+    Session(Event<Lease>),
     ServiceCidr(Event<ServiceCIDR>),
 }
 
@@ -123,6 +128,7 @@ impl Sources {
             && feeds.advertisements.is_listed()
             && feeds.namespaces.is_listed()
             && feeds.nodes.is_listed()
+            && feeds.sessions.is_listed()
             && feeds.service_cidrs.is_listed()
     }
 
@@ -136,6 +142,7 @@ impl Sources {
             event = feeds.advertisements.next() => Shown::Advertisement(event),
             event = feeds.namespaces.next() => Shown::Namespace(event),
             event = feeds.nodes.next() => Shown::Node(event),
+            event = feeds.sessions.next() => Shown::Session(event),
             event = feeds.service_cidrs.next() => Shown::ServiceCidr(event),
         }
     }
@@ -150,6 +157,7 @@ impl Sources {
             Shown::Advertisement(event) => feeds.advertisements.pass(event, &mut self.metallb),
             Shown::Namespace(event) => feeds.namespaces.pass(event, index),
             Shown::Node(event) => feeds.nodes.pass(event, &mut self.surroundings),
+            Shown::Session(event) => feeds.sessions.pass(event, &mut self.surroundings),
             Shown::ServiceCidr(event) => {
                 feeds.service_cidrs.pass(event, &mut self.surroundings);
             }
@@ -175,6 +183,9 @@ impl Feeds {
         // The metadata of Namespaces is all that is asked for.
         let namespaces = Api::all(client.clone());
         let nodes = Api::all(client.clone());
+        let of_sessions =
+            Config::default().labels(&format!("{KIND_LABEL}={}", Kind::Session.as_str()));
+        let sessions = Api::namespaced(client.clone(), &places.namespace);
         let service_cidrs = Api::all(client.clone());
         Self {
             file: file(&places.namespace, &places.config_map),
@@ -184,6 +195,7 @@ impl Feeds {
                 .optional(),
             namespaces: Feed::new(namespaces, all(), health.awaits("Namespaces")),
             nodes: Feed::new(nodes, all(), health.awaits("Nodes")),
+            sessions: Feed::new(sessions, of_sessions, health.awaits("session Leases")),
             service_cidrs: Feed::new(service_cidrs, all(), health.awaits("ServiceCIDRs"))
                 .optional(),
         }

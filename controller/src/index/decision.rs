@@ -5,7 +5,6 @@ use std::net::IpAddr;
 use arpeggio_api::{
     lock::{Claim, ClaimedFor},
     service::{ADDRESS_EXPIRING, ADDRESS_RELEASING, RequestError, ServiceRecord},
-    terms::WrittenTerms,
 };
 use arpeggio_ipam::{Grace, Held, Leaving, Owner, Plan, Request};
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::Time;
@@ -22,7 +21,7 @@ enum Step {
     /// Create or change the lock of this address, so that it names the Service in its present version.
     Claim(IpAddr),
     /// Bring the status in line, and then the locks.
-    Settle(Outcome),
+    Settle(Box<Outcome>),
     /// Remove from the status which addresses the Service is not going to get.
     Unrenounce,
     /// Remove from the status what we said.
@@ -44,6 +43,10 @@ pub(super) struct Outcome {
     pub(super) leaving: Vec<Leaving>,
     /// Those that have a lock for it and that it does not get.
     pub(super) releasing: Vec<IpAddr>,
+    /// Those of its addresses at which a stranger answers, and the strangers' MAC addresses.
+    pub(super) conflicts: Vec<(IpAddr, String)>,
+    /// Those of its addresses that nobody is to announce.
+    pub(super) unannounced: Vec<IpAddr>,
     /// Why it does not get what it asks for.
     pub(super) refusal: Option<Reason>,
     /// Whether it would get more if some address came free.
@@ -155,7 +158,7 @@ impl View<'_> {
             expiring.iter().map(|it| it.address).eq(self.record.addresses_of(ADDRESS_EXPIRING));
         let end = self.index.end_of_grace(self.record).filter(|_| same);
         !expiring.is_empty()
-            && (self.index.grace.is_zero() || end.is_some_and(|end| end <= *self.now))
+            && (self.index.periods.grace.is_zero() || end.is_some_and(|end| end <= *self.now))
     }
 
     /// Every address in the status needs a lock; every new one a lock that was written for the Service as it is now.
@@ -171,7 +174,12 @@ impl View<'_> {
         }
         let locked = self.locked.iter().copied();
         outcome.releasing = locked.filter(|it| !outcome.addresses.contains(it)).collect();
-        Step::Settle(outcome)
+        let nowhere = |address: &&IpAddr| self.index.is_announced_nowhere(**address);
+        let conflict =
+            |address: &IpAddr| Some((*address, self.index.stranger_at(*address)?.to_owned()));
+        outcome.conflicts = outcome.addresses.iter().filter_map(conflict).collect();
+        outcome.unannounced = outcome.addresses.iter().filter(nowhere).copied().collect();
+        Step::Settle(Box::new(outcome))
     }
 }
 
@@ -186,7 +194,7 @@ impl Index {
         match step {
             Step::Rest => None,
             Step::Claim(address) => self.claim(owner, address),
-            Step::Settle(outcome) => self.settle(owner, outcome, now),
+            Step::Settle(outcome) => self.settle(owner, *outcome, now),
             Step::Unrenounce => self.unrenounce(owner),
             Step::Withdraw => self.withdraw(owner),
             Step::Release(address) => self.release(owner, address, now),
@@ -202,16 +210,13 @@ impl Index {
         }
         self.claiming.insert(owner.clone(), address);
         let effect = if let Some(lock) = self.locks.get(&address) {
-            Effect::Join(lock.joined(address, service, version))
+            Effect::Join(self.with_terms(lock.joined(address, service, version)))
         } else {
             let claimed_for = ClaimedFor { uid: service.uid.clone(), version };
             let pool = self.allocator.pool_of(address).map(|pool| pool.name.to_string());
-            let claim = Claim {
-                address,
-                pool: pool.unwrap_or_default(),
-                services: vec![service],
-                terms: WrittenTerms::default(),
-            };
+            let services = vec![service];
+            let terms = self.announce_terms(address, &services).unwrap_or_default();
+            let claim = Claim { address, pool: pool.unwrap_or_default(), services, terms };
             Effect::Claim(claim, claimed_for)
         };
         self.task(Subject::Service(owner.clone()), effect)
@@ -253,7 +258,7 @@ impl Index {
     /// When the grace period of the addresses that are expiring is over.
     fn end_of_grace(&self, record: &ServiceRecord) -> Option<Time> {
         let since = &record.condition(ADDRESS_EXPIRING)?.last_transition_time;
-        since.0.checked_add(self.grace).ok().map(Time)
+        since.0.checked_add(self.periods.grace).ok().map(Time)
     }
 
     fn unrenounce(&mut self, owner: &Owner) -> Option<Task> {

@@ -5,8 +5,9 @@ use std::collections::{BTreeMap, BTreeSet};
 use arpeggio_api::{
     cluster::ClusterRange,
     declaration::{Declaration, Origin, Remark},
+    terms::Policy,
 };
-use arpeggio_ipam::{InvalidPool, Pool, PoolState};
+use arpeggio_ipam::{InvalidPool, Pool, PoolName, PoolState};
 use k8s_openapi::api::core::v1::ObjectReference;
 
 use super::Index;
@@ -18,6 +19,8 @@ pub(super) struct Declarations {
     elsewhere: BTreeMap<Declarer, Declared>,
     /// All of them, in the order in which the allocator knows them.
     in_order: Vec<Declaration>,
+    /// How addresses are announced, by pool.
+    policies: BTreeMap<PoolName, Policy>,
     /// What authors were told, by the uid of their object.
     told: BTreeMap<String, BTreeSet<Remark>>,
     /// Whether there may be something new to tell.
@@ -36,7 +39,19 @@ impl Declarations {
             let age = |it: &Declaration| it.created.as_ref().map(|time| time.0);
             age(a).cmp(&age(b)).then_with(|| a.origin.cmp(&b.origin))
         });
+        // The first of several pools of one name has it, even when it cannot be used.
+        let mut policies = BTreeMap::new();
+        for declaration in &self.in_order {
+            policies.entry(declaration.name()).or_insert_with(|| declaration.policy().ok());
+        }
+        let usable = policies.into_iter().filter_map(|(name, it)| Some((name.clone(), it?)));
+        self.policies = usable.collect();
         self.news = true;
+    }
+
+    /// How addresses of `pool` are announced.
+    pub(super) fn policy(&self, pool: &PoolName) -> Option<&Policy> {
+        self.policies.get(pool)
     }
 
     /// What the allocator is told.
@@ -121,6 +136,7 @@ mod tests {
             created: Some(Time(Timestamp::from_second(created).unwrap())),
             pool: Ok(Pool::new(name.into(), vec![address.parse().unwrap()])),
             announcement: Announcement::Everywhere,
+            probing: true,
         }
     }
 

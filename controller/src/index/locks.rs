@@ -1,7 +1,7 @@
 //! Locks: who has claimed which address.
 
 use std::{
-    collections::{BTreeSet, btree_map::Entry},
+    collections::{BTreeMap, BTreeSet, btree_map::Entry},
     net::IpAddr,
 };
 
@@ -11,10 +11,8 @@ use arpeggio_api::{
     terms::WrittenTerms,
 };
 use arpeggio_election::Version;
-use arpeggio_ipam::{Clash, Held, Owner, PoolName, Reservation, Terms};
-use k8s_openapi::{
-    api::coordination::v1::Lease, apimachinery::pkg::apis::meta::v1::Time, jiff::SignedDuration,
-};
+use arpeggio_ipam::{Clash, Family, Held, Owner, PoolName, Reservation, Terms};
+use k8s_openapi::{api::coordination::v1::Lease, apimachinery::pkg::apis::meta::v1::Time};
 use kube::ResourceExt as _;
 
 use super::{Index, Watched, version};
@@ -28,9 +26,11 @@ pub(super) struct KnownLock {
     pub(super) owners: Vec<Owner>,
     pub(super) services: Vec<ServiceRef>,
     pub(super) pool: Option<PoolName>,
-    terms: WrittenTerms,
+    pub(super) terms: WrittenTerms,
     claimed_for: Option<ClaimedFor>,
     resting_until: Option<Time>,
+    /// Why the address is given to nobody for now.
+    reservation: Option<Reservation>,
     lease_uid: String,
     pub(super) version: u64,
 }
@@ -52,6 +52,7 @@ impl KnownLock {
     }
 
     fn understood(lease: &Lease, record: LockRecord) -> Self {
+        let reservation = record.reservation();
         let pool = Some(record.claim.pool).filter(|pool| !pool.is_empty());
         Self {
             owners: record.claim.services.iter().map(owner_of).collect(),
@@ -60,6 +61,7 @@ impl KnownLock {
             terms: record.claim.terms,
             claimed_for: record.claimed_for,
             resting_until: record.resting_until,
+            reservation,
             lease_uid: lease.uid().unwrap_or_default(),
             version: record.lock.version.0,
         }
@@ -74,6 +76,7 @@ impl KnownLock {
             terms: WrittenTerms::default(),
             claimed_for: None,
             resting_until: None,
+            reservation: None,
             lease_uid,
             version: version(lease),
         }
@@ -109,14 +112,17 @@ impl KnownLock {
         Change::Delete { lease_uid: self.lease_uid.clone(), version: self.version }
     }
 
-    fn unchanged(&self, address: IpAddr, services: Vec<ServiceRef>) -> Amendment {
+    pub(super) fn unchanged(&self, address: IpAddr, services: Vec<ServiceRef>) -> Amendment {
         let expected = Version(self.version);
         let terms = self.terms.clone();
         Amendment { address, expected, services, terms, claimed_for: None, resting_until: None }
     }
 
-    fn reservation(&self) -> Option<Reservation> {
-        self.resting_until.as_ref().map(|until| Reservation::CoolingDown(until.0.to_string()))
+    fn stranger(&self) -> Option<&str> {
+        match &self.reservation {
+            Some(Reservation::Quarantined(stranger)) => Some(stranger),
+            _ => None,
+        }
     }
 }
 
@@ -185,8 +191,11 @@ impl Index {
         if let Some(before) = self.forget(address) {
             self.dirty.extend(before.owners);
         }
-        if let Some(reason) = lock.reservation() {
-            self.allocator.reserve(address, reason);
+        if let Some(reason) = &lock.reservation {
+            self.allocator.reserve(address, reason.clone());
+        }
+        if lock.stranger().is_some() {
+            self.quarantined.insert(address);
         }
         let owners = lock.owners.clone();
         for owner in &owners {
@@ -207,8 +216,9 @@ impl Index {
                 }
             }
         }
-        if let Some(reason) = lock.reservation() {
-            self.allocator.unreserve(address, &reason);
+        if let Some(reason) = &lock.reservation {
+            self.allocator.unreserve(address, reason);
+            self.quarantined.remove(&address);
             self.wake_waiting();
         }
         Some(lock)
@@ -311,29 +321,32 @@ impl Index {
         Held { address, origin }
     }
 
-    /// Releases locks whose Service is not known, and those that have rested long enough. That a Service does not exist
-    /// is not certain, since the watch of Services may be behind that of locks: whoever performs the release asks once
-    /// more.
-    pub(super) fn release_orphans(&mut self, now: &Time) -> Vec<Task> {
+    /// Releases locks whose Service is not known, and those that have rested long enough; brings the terms of others in
+    /// line. That a Service does not exist is not certain, since the watch of Services may be behind that of locks:
+    /// whoever performs the release asks once more.
+    pub(super) fn tend_locks(&mut self, now: &Time) -> Vec<Task> {
         let suspects = std::mem::take(&mut self.suspects);
         let mut tasks = Vec::new();
         for address in suspects {
             if self.busy.contains(&Subject::Lock(address)) {
                 self.suspects.insert(address);
             } else {
-                tasks.extend(self.release_orphan(address, now));
+                tasks.extend(self.tend_lock(address, now));
             }
         }
         tasks
     }
 
-    fn release_orphan(&mut self, address: IpAddr, now: &Time) -> Option<Task> {
+    fn tend_lock(&mut self, address: IpAddr, now: &Time) -> Option<Task> {
         let lock = self.locks.get(&address)?;
         if let Some(until) = lock.resting_until.clone() {
             return self.end_rest(address, &until, now);
         }
-        let orphan = lock.owners.iter().find(|owner| !self.services.contains_key(owner))?.clone();
-        self.release(&orphan, address, now)
+        let orphan = lock.owners.iter().find(|owner| !self.services.contains_key(owner)).cloned();
+        match orphan {
+            Some(orphan) => self.release(&orphan, address, now),
+            None => self.amend_terms(address),
+        }
     }
 
     fn end_rest(&mut self, address: IpAddr, until: &Time, now: &Time) -> Option<Task> {
@@ -351,15 +364,36 @@ impl Index {
         let rest = self.rest_of(address, now);
         let lock = self.locks.get(&address)?;
         let service = lock.services.iter().find(|it| it.uid == owner.as_str())?.clone();
-        let change = lock.left(address, owner, rest);
+        let change = match lock.left(address, owner, rest) {
+            Change::Amend(amendment) => Change::Amend(self.with_terms(amendment)),
+            deletion @ Change::Delete { .. } => deletion,
+        };
         let release = Release { address, service: Some(service), change };
         self.task(Subject::Lock(address), Effect::Release(release))
     }
 
-    /// Until when the address is given to nobody, were it given back now.
+    /// Until when the address is given to nobody, were it given back now: as its pool says, and as long as a stranger may
+    /// have it.
     fn rest_of(&self, address: IpAddr, now: &Time) -> Option<Time> {
-        let cool_down = self.allocator.pool_of(address)?.cool_down;
-        let rest = SignedDuration::try_from(cool_down).ok().filter(|it| !it.is_zero())?;
+        let cool_down = self.allocator.pool_of(address).map(|pool| pool.cool_down);
+        let quarantine = self.stranger_at(address).map(|_| self.periods.quarantine);
+        let rest = cool_down.max(quarantine).filter(|rest| !rest.is_zero())?;
         now.0.checked_add(rest).ok().map(Time)
+    }
+
+    /// The MAC address of the stranger who answers at `address` instead of us.
+    pub(super) fn stranger_at(&self, address: IpAddr) -> Option<&str> {
+        self.locks.get(&address)?.stranger()
+    }
+
+    /// The addresses at which strangers answer, counted by pool and family.
+    pub(crate) fn quarantined(&self) -> BTreeMap<(&PoolName, Family), u64> {
+        let mut counts = BTreeMap::new();
+        for address in &self.quarantined {
+            if let Some(pool) = self.allocator.pool_of(*address) {
+                *counts.entry((&pool.name, Family::of(*address))).or_default() += 1;
+            }
+        }
+        counts
     }
 }

@@ -61,8 +61,9 @@ impl Index {
         self.allocator.set_pools(self.declarations.pools());
         self.allocator.set_incomplete(self.declarations.are_incomplete());
         self.pools_dirty = true;
-        // Some may get an address now, others hold one that no pool allows any more.
+        // Some may get an address now, others hold one that no pool allows any more, or that is to be announced elsewhere.
         self.dirty.extend(self.services.keys().cloned());
+        self.suspects.extend(self.locks.keys());
     }
 
     /// The pools' statuses that have to be written. Called now and then rather than at each change, since each

@@ -1,9 +1,9 @@
 //! What is around pools and Services: the labels of namespaces, and addresses that are somebody else's.
 
-use std::{collections::BTreeMap, net::IpAddr};
+use std::collections::BTreeMap;
 
-use arpeggio_api::service::ServiceRecord;
-use arpeggio_ipam::{Owner, Request, Reservation};
+use arpeggio_api::{reservations::Reservations, service::ServiceRecord};
+use arpeggio_ipam::{Owner, Request};
 use arpeggio_labels::Labels;
 
 use super::Index;
@@ -25,14 +25,18 @@ impl Index {
         }
     }
 
-    /// The addresses that nodes, gateways and subnets have are these, and no others.
-    pub(crate) fn set_reserved(&mut self, reserved: BTreeMap<IpAddr, Reservation>) {
-        for (address, reason) in std::mem::replace(&mut self.reserved, reserved) {
-            self.allocator.unreserve(address, &reason);
+    /// The addresses that nodes, gateways and subnets have are these, and no others. Who holds one of them keeps it.
+    pub(crate) fn set_reserved(&mut self, reserved: Reservations) {
+        if reserved == self.reserved {
+            return;
         }
-        for (address, reason) in &self.reserved {
-            self.allocator.reserve(*address, reason.clone());
+        for (address, reason) in self.reserved.iter() {
+            self.allocator.unreserve(address, reason);
         }
+        for (address, reason) in reserved.iter() {
+            self.allocator.reserve(address, reason.clone());
+        }
+        self.reserved = reserved;
         self.pools_dirty = true;
         self.wake_waiting();
     }

@@ -1,6 +1,8 @@
 //! Histories, and what the index makes of them.
 
+mod announcing;
 mod cluster;
+mod quarantine;
 mod simulation;
 mod stability;
 
@@ -67,6 +69,7 @@ impl Lab {
         self.writes.push(match &task.effect {
             Effect::Claim(..) => "claim",
             Effect::Join(_) => "join",
+            Effect::Amend(_) => "amend",
             Effect::Release(_) => "release",
             Effect::WriteService(_) => "service",
             Effect::WritePool(_) => "pool",
@@ -228,7 +231,7 @@ fn load_balancers_of_another_class_are_left_alone() {
     let mut lab = Lab::with_pools(&[HOME]);
     lab.create("web");
     lab.cluster.delete_lease("address-10.0.0.1");
-    let index = Index::new(Some("other".to_owned()), cluster::GRACE);
+    let index = Index::new(Some("other".to_owned()), cluster::PERIODS);
     lab.controller = Controller::restarted(index, &lab.cluster);
     lab.writes.clear();
     lab.settle();

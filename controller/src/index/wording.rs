@@ -5,15 +5,19 @@ use std::net::IpAddr;
 use arpeggio_api::{
     condition::Finding,
     service::{
-        ADDRESS_ALLOCATED, ADDRESS_EXPIRING, ADDRESS_RELEASING, RequestError, ServiceRecord,
+        ADDRESS_ALLOCATED, ADDRESS_CONFLICT, ADDRESS_EXPIRING, ADDRESS_NOT_ANNOUNCED,
+        ADDRESS_RELEASING, RequestError, ServiceRecord,
     },
 };
-use arpeggio_ipam::{Allocator, Leaving, Refusal};
+use arpeggio_ipam::{Allocator, Leaving, Refusal, Reservation, UnfitAddress};
 use arpeggio_runtime::events::{Kind, News};
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::{Condition, Time};
 
 use super::decision::Outcome;
 use crate::effect::ALLOCATED;
+
+/// The reason that a stranger has an address of a Service.
+const CONFLICT: &str = "AddressConflict";
 
 /// Why a Service does not get what it asks for.
 #[derive(Debug, PartialEq, thiserror::Error)]
@@ -40,6 +44,17 @@ impl Reason {
     }
 }
 
+impl Outcome {
+    /// Whether the Service is refused nothing but what it has already: an address that a stranger has.
+    fn is_about_conflict(&self, refusal: &Refusal) -> bool {
+        matches!(
+            refusal,
+            Refusal::Address { address, why: UnfitAddress::Reserved(Reservation::Quarantined(_)) }
+                if self.addresses.contains(address)
+        )
+    }
+}
+
 /// Addresses as a list for people, which [`ServiceRecord::addresses_of`] reads.
 pub(super) fn join<'a>(addresses: impl IntoIterator<Item = &'a IpAddr>) -> String {
     addresses.into_iter().map(IpAddr::to_string).collect::<Vec<_>>().join(", ")
@@ -57,12 +72,18 @@ pub(super) fn conditions(record: &ServiceRecord, outcome: &Outcome, now: &Time) 
         of(finding, listed.eq(record.addresses_of(ADDRESS_EXPIRING)))
     });
     let releasing = releasing(&outcome.releasing).map(|finding| of(finding, true));
-    [Some(of(allocated(outcome), true)), expiring, releasing].into_iter().flatten().collect()
+    let conflict = conflict(&outcome.conflicts).map(|finding| of(finding, true));
+    let unannounced = unannounced(&outcome.unannounced).map(|finding| of(finding, true));
+    let allocated = Some(of(allocated(outcome), true));
+    [allocated, expiring, releasing, conflict, unannounced].into_iter().flatten().collect()
 }
 
 fn allocated(outcome: &Outcome) -> Finding {
     let addresses = join(&outcome.addresses);
     let (reason, message) = match &outcome.refusal {
+        Some(Reason::NoneToGive(refusal)) if outcome.is_about_conflict(refusal) => {
+            (CONFLICT, format!("{addresses} is reserved for the Service, but a stranger has it"))
+        }
         None => ("Allocated", format!("{addresses} assigned")),
         Some(why) if outcome.addresses.is_empty() => ("AllocationFailed", why.to_string()),
         Some(why) => ("AllocationFailed", format!("{why}; {addresses} stays until then")),
@@ -85,18 +106,53 @@ fn releasing(releasing: &[IpAddr]) -> Option<Finding> {
     Some(Finding { type_: ADDRESS_RELEASING, holds: true, reason: "NotNeeded", message })
 }
 
+fn conflict(conflicts: &[(IpAddr, String)]) -> Option<Finding> {
+    let addresses = join(conflicts.iter().map(|(address, _)| address));
+    let strangers: Vec<&str> = conflicts.iter().map(|(_, stranger)| stranger.as_str()).collect();
+    let message = || {
+        format!(
+            "{addresses}: {} answers there and is none of ours, so nobody announces it: find that machine and change \
+             its address, or request another one. It is asked for again now and then, and announced when nobody \
+             answers any more",
+            strangers.join(", ")
+        )
+    };
+    let message = (!conflicts.is_empty()).then(message)?;
+    Some(Finding { type_: ADDRESS_CONFLICT, holds: true, reason: "StrangerAnswers", message })
+}
+
+fn unannounced(addresses: &[IpAddr]) -> Option<Finding> {
+    let message = || {
+        format!(
+            "{}: nobody announces it, since no announce rule of its pool is for this Service: add one (for a pool of \
+             MetalLB's, an L2Advertisement that selects the pool), or ask for an address from another pool",
+            join(addresses)
+        )
+    };
+    let message = (!addresses.is_empty()).then(message)?;
+    Some(Finding { type_: ADDRESS_NOT_ANNOUNCED, holds: true, reason: "NotAdvertised", message })
+}
+
 /// What is new in an outcome, for events.
 pub(super) fn news(record: &ServiceRecord, outcome: &Outcome, allocator: &Allocator) -> Vec<News> {
     let changed = change(record, outcome, allocator);
     let finding = allocated(outcome);
     let said = record.condition(ADDRESS_ALLOCATED).map(|it| it.message.as_str());
-    let refused = outcome.refusal.as_ref().filter(|_| said != Some(&finding.message));
+    let is_new = said != Some(&finding.message) && finding.reason != CONFLICT;
+    let refused = outcome.refusal.as_ref().filter(|_| is_new);
     let refused = refused.map(|_| warning("AllocationFailed", "Allocate", finding.message));
     let listed = outcome.expiring.iter().map(|it| it.address);
     let expiring = expiring(&outcome.expiring)
         .filter(|_| !listed.eq(record.addresses_of(ADDRESS_EXPIRING)))
         .map(|finding| warning("AddressExpiring", "Release", finding.message));
-    [changed, refused, expiring].into_iter().flatten().collect()
+    let conflicting = outcome.conflicts.iter().map(|(address, _)| *address);
+    let conflict = conflict(&outcome.conflicts)
+        .filter(|_| !conflicting.eq(record.addresses_of(ADDRESS_CONFLICT)))
+        .map(|finding| warning(CONFLICT, "Allocate", finding.message));
+    let unannounced = unannounced(&outcome.unannounced)
+        .filter(|_| outcome.unannounced != record.addresses_of(ADDRESS_NOT_ANNOUNCED))
+        .map(|finding| warning("NotAdvertised", "Announce", finding.message));
+    [changed, refused, expiring, conflict, unannounced].into_iter().flatten().collect()
 }
 
 /// What the Service has got or lost.

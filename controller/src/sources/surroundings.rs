@@ -1,13 +1,18 @@
-//! What nodes and the cluster itself use.
+//! What nodes, their neighbourhood and the cluster itself use.
 //!
-//! Nodes' gateways, and the network and broadcast addresses of their subnets, are for their speakers to see; where those
-//! publish them they join what [`Surroundings::reserved`] collects.
+//! Gateways, and the network and broadcast addresses of subnets, are for the nodes' speakers to see. They report them on
+//! their sessions, which they write every few seconds; only a change of what they report is news. What a node has
+//! reported counts as long as its session exists, whether or not that has ended: its router is still there.
 
 use std::{collections::BTreeMap, net::IpAddr};
 
-use arpeggio_api::cluster::{ClusterRange, node_addresses};
-use arpeggio_ipam::Reservation;
-use k8s_openapi::api::{core::v1::Node, networking::v1::ServiceCIDR};
+use arpeggio_api::{
+    cluster::{ClusterRange, node_addresses},
+    reservations::Reservations,
+    session,
+};
+use arpeggio_election::Reach;
+use k8s_openapi::api::{coordination::v1::Lease, core::v1::Node, networking::v1::ServiceCIDR};
 use kube::ResourceExt as _;
 
 use crate::index::{Index, Watched};
@@ -16,6 +21,8 @@ use crate::index::{Index, Watched};
 #[derive(Debug, Default)]
 pub(super) struct Surroundings {
     nodes: BTreeMap<String, Uses>,
+    /// What nodes report of their interfaces.
+    reaches: BTreeMap<String, Reach>,
     service_cidrs: BTreeMap<String, Vec<ClusterRange>>,
     changed: bool,
 }
@@ -42,12 +49,15 @@ impl Surroundings {
         }
     }
 
-    fn reserved(&self) -> BTreeMap<IpAddr, Reservation> {
-        let of_node = |(name, uses): (&String, &Uses)| {
-            let reservation = Reservation::Node(name.clone());
-            uses.addresses.iter().map(move |it| (*it, reservation.clone())).collect::<Vec<_>>()
-        };
-        self.nodes.iter().flat_map(of_node).collect()
+    fn reserved(&self) -> Reservations {
+        let mut reserved = Reservations::default();
+        for (node, uses) in &self.nodes {
+            reserved.add_node(node, uses.addresses.iter().copied());
+        }
+        for (node, reach) in &self.reaches {
+            reserved.add_reach(node, reach);
+        }
+        reserved
     }
 
     fn ranges(&self) -> Vec<ClusterRange> {
@@ -71,6 +81,37 @@ impl Watched<Node> for Surroundings {
     fn reset(&mut self, nodes: Vec<Node>) {
         self.nodes = nodes.iter().map(|node| (node.name_any(), Uses::of(node))).collect();
         self.changed = true;
+    }
+}
+
+/// The node whose session this is, and what it reports of its interfaces, if it does.
+fn reported(lease: &Lease) -> Option<(String, Option<Reach>)> {
+    let session = session::parse(lease).inspect_err(|error| tracing::debug!(%error)).ok()?.session;
+    Some((session.node.to_string(), session.reach))
+}
+
+impl Watched<Lease> for Surroundings {
+    fn apply(&mut self, lease: Lease) {
+        if let Some((node, Some(reach))) = reported(&lease)
+            && self.reaches.get(&node) != Some(&reach)
+        {
+            self.reaches.insert(node, reach);
+            self.changed = true;
+        }
+    }
+
+    fn delete(&mut self, lease: Lease) {
+        let node = session::node_of(&lease.name_any());
+        self.changed |= node.is_some_and(|node| self.reaches.remove(node.as_str()).is_some());
+    }
+
+    fn reset(&mut self, leases: Vec<Lease>) {
+        let present: Vec<_> =
+            leases.iter().filter_map(|it| session::node_of(&it.name_any())).collect();
+        let before = self.reaches.len();
+        self.reaches.retain(|node, _| present.iter().any(|it| it.as_str() == node));
+        self.changed |= self.reaches.len() < before;
+        leases.into_iter().for_each(|lease| self.apply(lease));
     }
 }
 
@@ -109,11 +150,50 @@ mod tests {
     fn nodes_keep_their_addresses_and_pods_theirs() {
         let mut surroundings = Surroundings::default();
         surroundings.reset(vec![node("n1", "192.168.0.11"), node("n2", "192.168.0.12")]);
-        let address = "192.168.0.12".parse().unwrap();
-        assert_eq!(surroundings.reserved()[&address], Reservation::Node("n2".to_owned()));
+        let reserved = |surroundings: &Surroundings| -> Vec<String> {
+            let reserved = surroundings.reserved();
+            reserved.iter().map(|(address, why)| format!("{address}: {why}")).collect()
+        };
+        let of =
+            |node: &str, last: u8| format!("192.168.0.{last}: it is an address of node {node}");
+        assert_eq!(reserved(&surroundings), [of("n1", 11), of("n2", 12)]);
         assert_eq!(surroundings.ranges().len(), 2);
         surroundings.delete(node("n2", "192.168.0.12"));
-        assert!(!surroundings.reserved().contains_key(&address));
+        assert_eq!(reserved(&surroundings), [of("n1", 11)]);
+    }
+
+    /// A session of node n1, as it is after so many renewals.
+    fn session(version: u64, gateway: Option<&str>) -> Lease {
+        let interfaces =
+            gateway.map(|it| json!([{ "name": "eth0", "gateways": [it] }]).to_string());
+        serde_json::from_value(json!({
+            "metadata": {
+                "name": "session-n1",
+                "resourceVersion": version.to_string(),
+                "annotations": { "arpeggio.dev/interfaces": interfaces.unwrap_or_default() },
+            },
+            "spec": { "holderIdentity": "n1", "leaseTransitions": 1 },
+        }))
+        .unwrap()
+    }
+
+    #[test]
+    fn what_a_node_reports_counts_as_long_as_its_session_exists() {
+        let mut surroundings = Surroundings::default();
+        let mut count = |change: &dyn Fn(&mut Surroundings)| {
+            change(&mut surroundings);
+            (std::mem::take(&mut surroundings.changed), surroundings.reserved().iter().count())
+        };
+        assert_eq!(count(&|it| it.reset(vec![session(1, Some("10.0.0.1"))])), (true, 1));
+        assert_eq!(count(&|it| it.apply(session(2, Some("10.0.0.1")))), (false, 1), "renewed");
+        assert_eq!(count(&|it| it.apply(session(3, None))), (false, 1), "no word, no change");
+        let mut ended = session(4, Some("10.0.0.1"));
+        ended.spec.as_mut().unwrap().holder_identity = None;
+        assert_eq!(count(&|it| it.reset(vec![ended.clone()])), (false, 1), "ended");
+        assert_eq!(count(&|it| it.apply(session(5, Some("10.0.0.2")))), (true, 1), "another one");
+        assert_eq!(count(&|it| it.delete(session(5, None))), (true, 0));
+        assert_eq!(count(&|it| it.apply(session(6, Some("10.0.0.1")))), (true, 1));
+        assert_eq!(count(&|it| Watched::<Lease>::reset(it, Vec::new())), (true, 0));
     }
 
     #[test]

@@ -92,8 +92,8 @@ pub struct AddressPoolSpec {
     pub allocation: Option<Allocation>,
 
     /// Where addresses of this pool are announced: wherever one of these rules allows. Without rules, on every node, on
-    /// the interfaces whose subnet contains the address. Checked and stored, but not obeyed yet by this version's
-    /// speakers, which announce everywhere.
+    /// the interfaces whose subnet contains the address. A Service that no rule is for gets an address that nobody
+    /// announces, and a condition that says so.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     #[schemars(length(max = 16))]
     pub announce: Vec<AnnounceRule>,
@@ -105,7 +105,7 @@ pub struct AddressPoolSpec {
     pub reuse_cool_down_seconds: i32,
 
     /// Whether an address is probed before it is announced for the first time, so that a stranger's address is left
-    /// alone. Stored, but not obeyed yet by this version's speakers, which do not probe.
+    /// alone: whoever waits for it gets another one.
     #[serde(default = "yes")]
     pub conflict_probing: bool,
 }

@@ -121,7 +121,8 @@ impl Reader<'_> {
         let created: Option<Time> = self.object.creation_timestamp();
         let announcement = Announcement::Everywhere;
         let object = self.object.object_ref(&());
-        self.found.pools.push(Declaration { origin, object, created, pool, announcement });
+        let probing = true;
+        self.found.pools.push(Declaration { origin, object, created, pool, announcement, probing });
     }
 
     fn pool(&mut self, pairs: Pairs, line: u64) -> Result<Pool, InvalidPool> {

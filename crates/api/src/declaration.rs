@@ -6,7 +6,10 @@ use arpeggio_ipam::{InvalidPool, Pool, PoolError, PoolName};
 use k8s_openapi::{api::core::v1::ObjectReference, apimachinery::pkg::apis::meta::v1::Time};
 use kube::{Resource as _, ResourceExt as _};
 
-use crate::address_pool::{AddressPool, AnnounceRule};
+use crate::{
+    address_pool::{AddressPool, AnnounceRule},
+    terms::Policy,
+};
 
 /// A pool that somebody declared.
 #[derive(Debug, Clone, PartialEq)]
@@ -21,6 +24,8 @@ pub struct Declaration {
     pub pool: Result<Pool, InvalidPool>,
     /// Where its addresses are announced.
     pub announcement: Announcement,
+    /// Whether somebody else is looked for before an address is announced for the first time.
+    pub probing: bool,
 }
 
 /// Where a pool was declared.
@@ -92,10 +97,22 @@ impl Announcement {
 }
 
 impl Declaration {
+    /// The pool's name, whether or not the pool can be used.
+    pub fn name(&self) -> &PoolName {
+        self.pool.as_ref().map_or_else(|invalid| &invalid.pool, |pool| &pool.name)
+    }
+
+    /// How its addresses are announced.
+    ///
+    /// # Errors
+    /// The first selector that is not one; the pool itself is invalid then.
+    pub fn policy(&self) -> Result<Policy, PoolError> {
+        Policy::new(&self.announcement, self.probing)
+    }
+
     /// That this pool is not used, and why.
     pub fn not_used(&self, why: &impl fmt::Display) -> Remark {
-        let name = self.pool.as_ref().map_or_else(|invalid| &invalid.pool, |pool| &pool.name);
-        let message = format!("pool \"{name}\" ({}) is not used: {why}", self.origin);
+        let message = format!("pool \"{}\" ({}) is not used: {why}", self.name(), self.origin);
         Remark { reason: "PoolNotUsed", message }
     }
 }
@@ -108,6 +125,7 @@ impl From<&AddressPool> for Declaration {
             created: pool.creation_timestamp(),
             pool: pool.to_pool(),
             announcement: Announcement::by(pool.spec.announce.clone()),
+            probing: pool.spec.conflict_probing,
         }
     }
 }

@@ -18,6 +18,7 @@ pub mod lock;
 pub mod metallb;
 pub mod node;
 mod reach;
+pub mod reservations;
 pub mod selector;
 pub mod service;
 pub mod session;

@@ -20,6 +20,7 @@
 use std::{collections::BTreeMap, fmt, net::IpAddr};
 
 use arpeggio_election::{Epoch, Holder, Lock, Node, Version};
+use arpeggio_ipam::Reservation;
 use k8s_openapi::{
     api::coordination::v1::{Lease, LeaseSpec},
     apimachinery::pkg::apis::meta::v1::{MicroTime, Time},
@@ -247,7 +248,7 @@ impl fmt::Display for ClaimedFor {
 }
 
 impl Amendment {
-    /// The patch that does it. An address at which nobody is reached any more is announced by nobody.
+    /// The patch that does it. What a speaker has written of a stranger stays. An address at which nobody is reached any more is announced by nobody.
     pub fn patch(&self) -> Value {
         let mut annotations =
             json!({ SERVICES: listed(&self.services), ANNOUNCE: self.terms.to_text() });
@@ -267,6 +268,19 @@ impl Amendment {
 }
 
 impl LockRecord {
+    /// The MAC address of the stranger who answered when the address was last asked for. Not of one of whom somebody
+    /// who holds the lock is to judge: a holder has found the address free, or has used it before.
+    pub fn stranger(&self) -> Option<String> {
+        self.lock.stranger.filter(|_| self.lock.holder.is_none()).map(mac_text)
+    }
+
+    /// Why the address is given to nobody for now.
+    pub fn reservation(&self) -> Option<Reservation> {
+        let quarantined = self.stranger().map(Reservation::Quarantined);
+        let resting = self.resting_until.as_ref();
+        quarantined.or_else(|| resting.map(|it| Reservation::CoolingDown(it.0.to_string())))
+    }
+
     /// The patch by which `me` takes the lock under its session `epoch`, if it still has version `expected`.
     pub fn taken(&self, me: &Node, epoch: Epoch, expected: Version, now: &MicroTime) -> Value {
         let moved = self.lock.holder.as_ref().is_some_and(|holder| holder.node != *me);

@@ -146,6 +146,7 @@ impl IPAddressPool {
             created: self.creation_timestamp(),
             pool,
             announcement,
+            probing: true,
         };
         (declaration, remarks)
     }
@@ -194,8 +195,8 @@ impl ServiceAllocation {
 
 fn not_advertised(pool: &str) -> Remark {
     let message = format!(
-        "no L2Advertisement selects pool \"{pool}\": MetalLB would not announce its addresses, this version of Arpeggio \
-         does; create one, or set autoAssign to false if they are not to be used"
+        "no L2Advertisement selects pool \"{pool}\": Services get its addresses and nobody answers there; create one, or \
+         set autoAssign to false if they are not to be used"
     );
     Remark { reason: "NotAdvertised", message }
 }

@@ -8,6 +8,8 @@
 //! | `status.conditions`, type `arpeggio.dev/AddressAllocated` | whether it has what it asks for, and why not |
 //! | `status.conditions`, type `arpeggio.dev/AddressExpiring` | which of its addresses no pool allows any more, and since when |
 //! | `status.conditions`, type `arpeggio.dev/AddressReleasing` | which addresses, claimed for it, it is not going to get |
+//! | `status.conditions`, type `arpeggio.dev/AddressConflict` | at which of its addresses a stranger answers |
+//! | `status.conditions`, type `arpeggio.dev/AddressNotAnnounced` | which of its addresses no rule of their pools has announced |
 
 pub mod request;
 mod request_error;
@@ -38,7 +40,21 @@ pub const ADDRESS_EXPIRING: &str = "arpeggio.dev/AddressExpiring";
 /// message begins with them. None of them is written in the Service's status as long as it stands.
 pub const ADDRESS_RELEASING: &str = "arpeggio.dev/AddressReleasing";
 
-const OUR_CONDITIONS: [&str; 3] = [ADDRESS_ALLOCATED, ADDRESS_EXPIRING, ADDRESS_RELEASING];
+/// The type of the condition that says at which addresses of the Service somebody else answers, so that nobody announces
+/// them. Its message begins with them.
+pub const ADDRESS_CONFLICT: &str = "arpeggio.dev/AddressConflict";
+
+/// The type of the condition that says which addresses of the Service nobody announces, since no announce rule of their
+/// pools is for it. Its message begins with them.
+pub const ADDRESS_NOT_ANNOUNCED: &str = "arpeggio.dev/AddressNotAnnounced";
+
+const OUR_CONDITIONS: [&str; 5] = [
+    ADDRESS_ALLOCATED,
+    ADDRESS_EXPIRING,
+    ADDRESS_RELEASING,
+    ADDRESS_CONFLICT,
+    ADDRESS_NOT_ANNOUNCED,
+];
 
 /// How packets for an address arrive (`ingress[].ipMode`): with the address as destination, for kube-proxy to handle.
 /// The API server writes the same where nothing is said.
@@ -106,7 +122,7 @@ impl ServiceRecord {
         condition::of_type(&self.conditions, type_)
     }
 
-    /// The addresses that its condition of this type, [`ADDRESS_EXPIRING`] or [`ADDRESS_RELEASING`], is about.
+    /// The addresses that its condition of this type is about: any but [`ADDRESS_ALLOCATED`].
     pub fn addresses_of(&self, type_: &str) -> Vec<IpAddr> {
         let message = self.condition(type_).map(|condition| condition.message.as_str());
         let list = message.and_then(|text| text.split(": ").next()).unwrap_or_default();

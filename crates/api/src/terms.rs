@@ -5,10 +5,12 @@
 
 use arpeggio_election::{Places, Preference, Rule, Terms};
 use arpeggio_ipam::PoolError;
+use arpeggio_labels::{Labels, Selector};
 use serde::{Deserialize, Serialize};
 
 use crate::{
     address_pool::{AnnounceRule, PreferredNodes},
+    declaration::Announcement,
     selector,
 };
 
@@ -48,6 +50,11 @@ impl Default for WrittenTerms {
 }
 
 impl WrittenTerms {
+    /// Whether nobody may announce the address.
+    pub fn is_nowhere(&self) -> bool {
+        self.rules.as_ref().is_some_and(Vec::is_empty)
+    }
+
     /// The text of the lock's annotation; `None` when nothing needs to be said.
     pub fn to_text(&self) -> Option<String> {
         // A structure of texts and lists can always be written.
@@ -75,6 +82,69 @@ impl WrittenTerms {
     }
 }
 
+/// How addresses of one pool are announced, whichever Services have them.
+#[derive(Debug, Clone)]
+pub struct Policy {
+    /// `None`: everywhere.
+    rules: Option<Vec<ServiceRule>>,
+    probing: bool,
+}
+
+/// A rule, and the Services that it is for: those that one of these selects; all when there are none.
+#[derive(Debug, Clone)]
+struct ServiceRule {
+    services: Vec<Selector>,
+    /// Without its own `serviceSelectors`.
+    rule: AnnounceRule,
+}
+
+impl Policy {
+    /// The policy of a pool that is announced like this, where `probing` says whether somebody else is looked for before
+    /// the first use.
+    ///
+    /// # Errors
+    /// The first selector that is not one.
+    pub fn new(announcement: &Announcement, probing: bool) -> Result<Self, PoolError> {
+        let rules = match announcement {
+            Announcement::Everywhere => None,
+            Announcement::Nowhere => Some(Vec::new()),
+            Announcement::ByRules(rules) => {
+                Some(rules.iter().map(ServiceRule::new).collect::<Result<_, _>>()?)
+            }
+        };
+        Ok(Self { rules, probing })
+    }
+
+    /// What is written on the lock of an address that Services with these labels have. A rule counts when it is for any
+    /// of them.
+    pub fn terms_for(&self, services: &[&Labels]) -> WrittenTerms {
+        let probing = self.probing;
+        let Some(rules) = &self.rules else { return WrittenTerms { rules: None, probing } };
+        let mut written: Vec<AnnounceRule> = Vec::new();
+        for ServiceRule { rule, .. } in rules.iter().filter(|rule| rule.is_for_any(services)) {
+            // The weights of preferences add up; everything else says nothing new the second time.
+            if !written.contains(rule) || !rule.preferred_nodes.is_empty() {
+                written.push(rule.clone());
+            }
+        }
+        let everywhere = [AnnounceRule::default()];
+        WrittenTerms { rules: (written != everywhere).then_some(written), probing }
+    }
+}
+
+impl ServiceRule {
+    fn new(rule: &AnnounceRule) -> Result<Self, PoolError> {
+        let services = selector::parse_all("serviceSelectors", &rule.service_selectors)?;
+        let rule = AnnounceRule { service_selectors: Vec::new(), ..rule.clone() };
+        Ok(Self { services, rule })
+    }
+
+    fn is_for_any(&self, services: &[&Labels]) -> bool {
+        let selects = |labels: &&Labels| self.services.iter().any(|it| it.matches(labels));
+        self.services.is_empty() || services.iter().any(selects)
+    }
+}
+
 impl AnnounceRule {
     fn to_rule(&self) -> Result<Rule, PoolError> {
         let preference = |it: &PreferredNodes| {
@@ -95,7 +165,68 @@ impl AnnounceRule {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use serde_json::json;
+    use serde_json::{Value, json};
+
+    fn labels(app: &str) -> Labels {
+        [("app".to_owned(), app.to_owned())].into()
+    }
+
+    /// What is written for a pool with these rules, as JSON, when these Services have the address.
+    fn written(rules: &Value, services: &[&str]) -> Option<Value> {
+        let rules = serde_json::from_value(rules.clone()).unwrap();
+        let policy = Policy::new(&Announcement::ByRules(rules), true).unwrap();
+        let labels: Vec<Labels> = services.iter().map(|app| labels(app)).collect();
+        let terms = policy.terms_for(&labels.iter().collect::<Vec<_>>());
+        terms.to_text().map(|text| serde_json::from_str(&text).unwrap())
+    }
+
+    #[test]
+    fn rules_count_that_are_for_any_of_the_services() {
+        let for_a = json!([{ "matchLabels": { "app": "a" } }]);
+        let rules = json!([
+            { "interfaces": ["eth0"], "serviceSelectors": for_a },
+            { "interfaces": ["eth1"], "serviceSelectors": [{ "matchLabels": { "app": "b" } }] },
+        ]);
+        let names = |services: &[&str]| {
+            let terms = written(&rules, services).unwrap();
+            let rules = terms["rules"].as_array().unwrap().clone();
+            rules.iter().map(|rule| rule["interfaces"][0].clone()).collect::<Vec<_>>()
+        };
+        assert_eq!(names(&["a"]), ["eth0"]);
+        assert_eq!(names(&["c", "b"]), ["eth1"]);
+        assert_eq!(names(&["a", "b"]), ["eth0", "eth1"]);
+        assert_eq!(names(&["c"]), [""; 0], "nowhere");
+        assert_eq!(names(&[]), [""; 0]);
+    }
+
+    #[test]
+    fn a_rule_that_asks_nothing_says_nothing() {
+        assert_eq!(written(&json!([{}]), &["a"]), None);
+        let for_a = json!([{ "matchLabels": { "app": "a" } }]);
+        assert_eq!(written(&json!([{ "serviceSelectors": for_a }, {}]), &["a"]), None);
+        let both = written(&json!([{}, { "interfaces": ["eth1"] }]), &["a"]).unwrap();
+        assert_eq!(both["rules"].as_array().unwrap().len(), 2);
+    }
+
+    #[test]
+    fn a_rule_that_is_there_twice_counts_twice_only_where_weights_add_up() {
+        let count = |rule: &Value| {
+            let terms = written(&json!([rule, rule]), &["a"]).unwrap();
+            terms["rules"].as_array().unwrap().len()
+        };
+        assert_eq!(count(&json!({ "interfaces": ["eth0"] })), 1);
+        assert_eq!(count(&json!({ "preferredNodes": [{ "weight": 7, "preference": {} }] })), 2);
+    }
+
+    #[test]
+    fn everywhere_nowhere_and_unprobed() {
+        let terms = |announcement, probing| {
+            Policy::new(&announcement, probing).unwrap().terms_for(&[&labels("a")])
+        };
+        assert_eq!(terms(Announcement::Everywhere, true), WrittenTerms::default());
+        assert!(terms(Announcement::Nowhere, true).is_nowhere());
+        assert!(!terms(Announcement::Everywhere, false).probing);
+    }
 
     #[test]
     fn what_is_usual_needs_no_words() {

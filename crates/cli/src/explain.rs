@@ -11,7 +11,13 @@ use arpeggio_labels::Labels;
 use std::fmt::Debug;
 
 use anyhow::Context as _;
-use arpeggio_api::{declaration::Declaration, leader, lease};
+use arpeggio_api::{
+    declaration::Declaration,
+    leader, lease,
+    lock::ServiceRef,
+    service::{self, ServiceRecord},
+};
+use arpeggio_ipam::Terms;
 use k8s_openapi::{
     api::{
         coordination::v1::Lease,
@@ -65,6 +71,8 @@ struct Evidence {
     /// The labels of its namespace.
     namespace_labels: Labels,
     pools: Vec<Declaration>,
+    /// The Services that it may share addresses with.
+    others: Vec<Service>,
     nodes: Vec<Node>,
     /// Locks and sessions.
     leases: Vec<Lease>,
@@ -84,16 +92,29 @@ pub(crate) async fn show(
 }
 
 impl Evidence {
+    /// On which terms `holder` has the addresses that its locks give it, as far as that is known.
+    fn terms_of(&self, holder: &ServiceRef) -> Terms {
+        let found = self.others.iter().find(|service| service::reference(service) == *holder);
+        let class = found.and_then(|it| it.spec.as_ref()?.load_balancer_class.as_deref());
+        match found.and_then(|it| ServiceRecord::parse(it, class).request) {
+            Some(Ok(request)) => request.sharing.into(),
+            _ => Terms::Unknown,
+        }
+    }
+
     async fn read(client: &Client, namespace: &str, args: &ServiceArgs) -> anyhow::Result<Self> {
         let wanted = &args.service;
         let services: Api<Service> = Api::namespaced(client.clone(), &wanted.namespace);
         let leases: Api<Lease> = Api::namespaced(client.clone(), namespace);
         let events = Api::namespaced(client.clone(), &wanted.namespace);
         let about = format!("regarding.kind=Service,regarding.name={}", wanted.name);
+        let service = services
+            .get(&wanted.name)
+            .await
+            .with_context(|| format!("cannot read Service {}/{}", wanted.namespace, wanted.name))?;
         Ok(Self {
-            service: services.get(&wanted.name).await.with_context(|| {
-                format!("cannot read Service {}/{}", wanted.namespace, wanted.name)
-            })?,
+            others: sharers(client, &service).await?,
+            service,
             events: listed("Events", &events, &ListParams::default().fields(&about)).await?,
             namespace_labels: namespace_labels(client, &wanted.namespace).await?,
             pools: pools::read(client, namespace, &args.places).await?,
@@ -102,6 +123,17 @@ impl Evidence {
                 .await?,
             leader: leases.get_opt(leader::NAME).await.context("cannot read the leader Lease")?,
         })
+    }
+}
+
+/// Every Service, if this one asks to share its address with some.
+async fn sharers(client: &Client, service: &Service) -> anyhow::Result<Vec<Service>> {
+    let class = service.spec.as_ref().and_then(|spec| spec.load_balancer_class.as_deref());
+    match ServiceRecord::parse(service, class).request {
+        Some(Ok(request)) if request.sharing.is_some() => {
+            listed("Services", &Api::all(client.clone()), &ListParams::default()).await
+        }
+        _ => Ok(Vec::new()),
     }
 }
 

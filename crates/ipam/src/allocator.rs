@@ -219,6 +219,14 @@ impl Allocator {
         self.reserved.get(&address)?.first()
     }
 
+    /// The MAC address of the stranger who answers at `address`, if that is known.
+    pub(crate) fn quarantine(&self, address: IpAddr) -> Option<&str> {
+        self.reserved.get(&address)?.iter().find_map(|reason| match reason {
+            Reservation::Quarantined(stranger) => Some(stranger.as_str()),
+            _ => None,
+        })
+    }
+
     /// Brings the pool of `address` up to date. `before`: whether anybody held it so far.
     fn refresh(&mut self, address: IpAddr, before: bool) {
         let held = self.holders.is_held(address);

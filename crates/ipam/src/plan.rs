@@ -1,6 +1,6 @@
 //! What becomes of the addresses that somebody holds, and what they get in addition.
 
-use alloc::vec::Vec;
+use alloc::{borrow::ToOwned, string::String, vec::Vec};
 use core::net::IpAddr;
 
 use crate::{
@@ -60,6 +60,9 @@ pub enum Misfit {
     /// It cannot be shared on the owner's present terms.
     #[error("{0}")]
     Clash(Clash),
+    /// A stranger with this MAC address answers there ([`Reservation::Quarantined`]).
+    #[error("{0} answers at it, which is none of ours")]
+    Quarantined(String),
 }
 
 /// How a request is not for an address that is held.
@@ -92,8 +95,8 @@ impl Allocator {
     /// What is to become of the addresses that `owner` holds, when it asks for this. Nothing is recorded: what is to be
     /// added stays free until it is claimed.
     ///
-    /// What fits stays. What the request is not for any more stays as long as nothing replaces it. What no pool allows
-    /// any more stays as long as `grace` lasts, and is not replaced before.
+    /// What fits stays. What the request is not for any more, and what a stranger has, stays as long as nothing replaces
+    /// it. What no pool allows any more stays as long as `grace` lasts, and is not replaced before.
     pub fn plan(&self, owner: &Owner, request: &Request, held: &[Held], grace: Grace) -> Plan {
         let terms = Terms::from(request.sharing.clone());
         let chooser = Chooser { allocator: self, owner, request, terms };
@@ -114,9 +117,7 @@ impl Planner<'_> {
         }
         self.fill();
         self.plan.wants_more = self.wants_more();
-        if self.plan.refusal.is_some() {
-            self.retain_unwanted();
-        }
+        self.retain();
         self.plan
     }
 
@@ -131,8 +132,23 @@ impl Planner<'_> {
         }
     }
 
-    /// Why an address is not to stay.
+    /// Why an address is not to stay. Who has to leave it to somebody else has to, whoever answers there.
     fn misfit(&self, held: &Held) -> Option<Misfit> {
+        match self.mismatch(held) {
+            None | Some(Misfit::Disallowed(_)) if self.quarantine(held.address).is_some() => {
+                self.quarantine(held.address)
+            }
+            mismatch => mismatch,
+        }
+    }
+
+    fn quarantine(&self, address: IpAddr) -> Option<Misfit> {
+        let stranger = self.chooser.allocator.quarantine(address)?;
+        Some(Misfit::Quarantined(stranger.to_owned()))
+    }
+
+    /// How an address does not go together with the request, the pools or other holders.
+    fn mismatch(&self, held: &Held) -> Option<Misfit> {
         if let Some(unwanted) = self.unwanted(held.address) {
             return Some(Misfit::Unwanted(unwanted));
         }
@@ -259,15 +275,18 @@ impl Planner<'_> {
     }
 
     /// Keeps what nothing replaces, except what somebody else has a better right to.
-    fn retain_unwanted(&mut self) {
-        let replaced = self.plan.add.iter().map(|it| Family::of(it.address)).collect::<Vec<_>>();
-        let stays = |leaving: &Leaving| {
-            matches!(leaving.why, Misfit::Unwanted(_))
-                && !replaced.contains(&Family::of(leaving.address))
-        };
-        let (stay, go) = self.plan.leaving.drain(..).partition(stays);
-        let stay: Vec<Leaving> = stay;
-        self.plan.leaving = go;
-        self.plan.keep.extend(stay.iter().map(|it| it.address));
+    fn retain(&mut self) {
+        for leaving in core::mem::take(&mut self.plan.leaving) {
+            let stays = match leaving.why {
+                Misfit::Unwanted(_) => self.plan.refusal.is_some(),
+                Misfit::Quarantined(_) => true,
+                Misfit::Disallowed(_) | Misfit::Clash(_) => false,
+            };
+            if stays && !self.has(Family::of(leaving.address)) {
+                self.plan.keep.push(leaving.address);
+            } else {
+                self.plan.leaving.push(leaving);
+            }
+        }
     }
 }

@@ -4,11 +4,13 @@
 
 mod common;
 
+use std::{ops::Range, time::Instant};
+
 use arpeggio_ipam::{
     AllocationRules, Families, Family, Pool, PoolChoice, PoolState, Requester, Reservation, Usage,
 };
 use arpeggio_labels::{Labels, Selector};
-use common::{Lab, V4, ip, pool};
+use common::{Lab, V4, V6, ip, pool};
 
 #[test]
 fn pools_are_tried_by_name_and_addresses_from_the_lowest() {
@@ -183,17 +185,49 @@ fn an_overlapping_pool_waits_for_the_other_to_go_and_harms_nobody_meanwhile() {
     assert_eq!(usage, Some(Usage { total: 8, used: 2, reserved: 0, free: 6 }));
 }
 
+/// How many allocations are timed at either end of a pool.
+const TIMED: usize = 2000;
+
+/// Looking through what is taken would make the last addresses of a `/16` some thousand times dearer; logarithms double
+/// the price, and a busy machine may double it again.
+const DEARER: f64 = 16.0;
+
 #[test]
+#[allow(clippy::print_stdout, reason = "the figures, for those who ask with --nocapture")]
 fn the_last_address_of_a_full_pool_costs_what_the_first_did() {
     let big = Pool { avoid_buggy_ips: true, ..pool("big", &["10.0.0.0/16", "fd00::/8"]) };
     let mut lab = Lab::with([big]);
     let request = V4.from(&["big"]);
-    for number in 0..256 * 254 {
-        assert_eq!(lab.give(&number.to_string(), &request).len(), 1);
-    }
+    let mut give = |numbers: Range<usize>| {
+        let begin = Instant::now();
+        for number in numbers.clone() {
+            assert_eq!(lab.give(&number.to_string(), &request).len(), 1);
+        }
+        begin.elapsed() / u32::try_from(numbers.len()).unwrap()
+    };
+    let all = 256 * 254;
+    let first = give(0..TIMED);
+    give(TIMED..all - TIMED);
+    let last = give(all - TIMED..all);
+    let ratio = last.as_secs_f64() / first.as_secs_f64();
+    println!("an allocation took {first:?} at first, {last:?} at last: {ratio:.1} times as long");
+    assert!(ratio < DEARER, "the last addresses cost {ratio:.1} times what the first did");
     assert!(lab.refusal("last", &request).contains(
         "of its addresses (65536), 65024 are in use and 512 are reserved or left out: add addresses to it"
     ));
     let usage = lab.allocator.usage(&"big".into(), Family::V6).unwrap();
     assert_eq!(usage, Usage { total: 1 << 120, used: 0, reserved: 0, free: 1 << 120 });
+}
+
+#[test]
+fn a_pool_of_2_to_the_120_addresses_is_a_pool_like_any_other() {
+    let huge =
+        Pool { excluded: vec!["fd00::-fdff::".parse().unwrap()], ..pool("huge", &["fd00::/8"]) };
+    let mut lab = Lab::with([huge, pool("more", &["fc00::/8"])]);
+    assert_eq!(lab.give("a", &V6), ["fdff::1"]);
+    let last = "fdff:ffff:ffff:ffff:ffff:ffff:ffff:ffff";
+    assert_eq!(lab.give("b", &V6.at(&[last])), [last]);
+    let usage = lab.allocator.usage(&"huge".into(), Family::V6).unwrap();
+    assert_eq!((usage.total, usage.used, usage.free), (1 << 120, 2, (1 << 112) - 3));
+    assert_eq!(lab.allocator.usage(&"huge".into(), Family::V4), Some(Usage::default()));
 }

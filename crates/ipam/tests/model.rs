@@ -33,6 +33,8 @@ enum Step {
     Leave { owner: u8 },
     /// An address is reserved, or is so no more.
     Reserve { address: IpAddr, reserved: bool },
+    /// A stranger answers at an address, or does so no more.
+    Quarantine { address: IpAddr, answers: bool },
 }
 
 /// The whole truth as lists.
@@ -43,6 +45,7 @@ struct Model {
     /// Who holds what, on the terms on which they were let in.
     holders: BTreeMap<IpAddr, BTreeMap<u8, Option<Sharing>>>,
     reserved: BTreeSet<IpAddr>,
+    quarantined: BTreeSet<IpAddr>,
     /// Whether anything has happened since a Service was last served.
     changed: BTreeSet<u8>,
 }
@@ -117,13 +120,17 @@ impl Model {
         others.filter(|(other, _)| **other != number).all(|(_, it)| agree(sharing, it.as_ref()))
     }
 
+    fn is_reserved(&self, address: IpAddr) -> bool {
+        self.reserved.contains(&address) || self.quarantined.contains(&address)
+    }
+
     /// Every address that a Service may be given.
     fn fitting(&self, number: u8, request: &Request) -> Vec<IpAddr> {
         let unasked = request.addresses.is_empty();
         every_address()
             .filter(|it| request.families.want(Family::of(*it)))
             .filter(|it| unasked || request.addresses.contains(it))
-            .filter(|it| self.allows(*it, request, unasked) && !self.reserved.contains(it))
+            .filter(|it| self.allows(*it, request, unasked) && !self.is_reserved(*it))
             .filter(|it| self.shares(*it, number, request.sharing.as_ref()))
             .collect()
     }
@@ -157,7 +164,7 @@ impl Model {
                 within(&pool.excluded, address) || (pool.avoid_buggy_ips && is_buggy(address));
             if self.holders.contains_key(&address) {
                 usage.used += 1;
-            } else if in_use && (left_out || self.reserved.contains(&address)) {
+            } else if in_use && (left_out || self.is_reserved(address)) {
                 usage.reserved += 1;
             } else if in_use {
                 usage.free += 1;
@@ -268,6 +275,8 @@ fn step() -> impl Strategy<Value = Step> {
         3 => (0..OWNERS).prop_map(|owner| Step::Leave { owner }),
         1 => (some_address(), any::<bool>())
             .prop_map(|(address, reserved)| Step::Reserve { address, reserved }),
+        1 => (some_address(), any::<bool>())
+            .prop_map(|(address, answers)| Step::Quarantine { address, answers }),
     ]
 }
 
@@ -286,7 +295,12 @@ fn serve(
         let agrees = model.shares(*address, number, request.sharing.as_ref());
         prop_assert_eq!(kept, agrees, "terms at {}", address);
         if kept {
-            model.holders.get_mut(address).unwrap().insert(number, request.sharing.clone());
+            let holders = model.holders.get_mut(address).unwrap();
+            let before = holders.insert(number, request.sharing.clone());
+            if before.as_ref() != Some(&request.sharing) {
+                // Who could not join so far may do so now.
+                model.everything_changes();
+            }
         }
     }
     let known: Vec<Held> =
@@ -343,6 +357,7 @@ fn check_what_is_held(
         let right = match &leaving.why {
             Misfit::Disallowed(_) => !allowed,
             Misfit::Clash(_) => allowed && !shared,
+            Misfit::Quarantined(_) => model.quarantined.contains(&leaving.address),
             Misfit::Unwanted(_) => true,
         };
         prop_assert!(right, "{:?}, but allowed: {}, shared: {}", leaving, allowed, shared);
@@ -350,7 +365,29 @@ fn check_what_is_held(
     for address in &plan.keep {
         let fits = model.allows(*address, request, false);
         let overlapping = model.pools.iter().any(|pool| within(&pool.ranges, *address));
-        prop_assert!(fits || overlapping || plan.refusal.is_some(), "{} stays", address);
+        let taken = model.quarantined.contains(address);
+        prop_assert!(fits || overlapping || taken || plan.refusal.is_some(), "{} stays", address);
+    }
+    check_what_strangers_have(plan, number, request, model)
+}
+
+/// An address at which a stranger answers stays only where no other one of its family is to be had.
+fn check_what_strangers_have(
+    plan: &Plan,
+    number: u8,
+    request: &Request,
+    model: &Model,
+) -> Result<(), TestCaseError> {
+    let Families::One(family) = request.families else { return Ok(()) };
+    let fitting = model.fitting(number, request);
+    for address in plan.keep.iter().filter(|it| model.quarantined.contains(it)) {
+        prop_assert!(fitting.is_empty(), "{} stays with {:?} free", address, fitting);
+    }
+    let lost = plan.leaving.iter().filter(|it| matches!(it.why, Misfit::Quarantined(_)));
+    for address in lost.map(|it| it.address) {
+        let added = plan.add.iter().map(|it| it.address);
+        let mut others = added.chain(plan.keep.iter().copied());
+        prop_assert!(others.any(|it| Family::of(it) == family), "nothing replaces {}", address);
     }
     Ok(())
 }
@@ -424,6 +461,17 @@ fn take(step: Step, allocator: &mut Allocator, model: &mut Model) -> Result<(), 
             } else {
                 allocator.unreserve(address, &reason);
                 model.reserved.remove(&address);
+            }
+            model.everything_changes();
+        }
+        Step::Quarantine { address, answers } => {
+            let reason = Reservation::Quarantined("02:00:00:00:00:09".to_owned());
+            if answers {
+                allocator.reserve(address, reason);
+                model.quarantined.insert(address);
+            } else {
+                allocator.unreserve(address, &reason);
+                model.quarantined.remove(&address);
             }
             model.everything_changes();
         }

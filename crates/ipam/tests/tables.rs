@@ -5,7 +5,7 @@
 
 mod common;
 
-use arpeggio_ipam::{Backend, Grace, Misfit, Owner, Plan, Pool, Unwanted};
+use arpeggio_ipam::{Backend, Grace, Misfit, Owner, Plan, Pool, Reservation, Unwanted};
 use arpeggio_labels::Labels;
 use common::{Ask, Lab, PREFER, REQUIRE, V4, V6, ip, pool};
 
@@ -220,6 +220,51 @@ fn a_mistake_in_a_pool_costs_nobody_an_address() {
     assert!(!stays(&lab));
     lab.allocator.set_incomplete(true);
     assert!(stays(&lab), "nobody knows which pools there are");
+}
+
+/// Somebody asks, a stranger answers at 10.0.0.0, and they ask again.
+#[test]
+fn an_address_that_a_stranger_has_is_replaced_when_another_one_will_do() {
+    let only = |addresses: &'static [&'static str]| [pool("home", addresses)];
+    let table = [
+        ("another one is free", only(&["10.0.0.0/31"]), V4, own(&["10.0.0.1"])),
+        ("none is free", only(&["10.0.0.0"]), V4, own(&["10.0.0.0"])),
+        ("it is requested", only(&["10.0.0.0/31"]), V4.at(&["10.0.0.0"]), own(&["10.0.0.0"])),
+        ("one of two", only(&["10.0.0.0/31", "fd00::1"]), PREFER, own(&["10.0.0.1", "fd00::1"])),
+        (
+            "one of two, no other",
+            only(&["10.0.0.0", "fd00::1"]),
+            PREFER,
+            own(&["10.0.0.0", "fd00::1"]),
+        ),
+        (
+            "one of both, no other",
+            only(&["10.0.0.0", "fd00::1"]),
+            REQUIRE,
+            own(&["10.0.0.0", "fd00::1"]),
+        ),
+    ];
+    for (case, pools, ask, expected) in table {
+        let mut lab = Lab::with(pools);
+        lab.give("s", &ask);
+        let stranger = || Reservation::Quarantined("02:00:00:00:00:09".to_owned());
+        lab.allocator.reserve(ip("10.0.0.0"), stranger());
+        for leaving in lab.plan("s", &ask, Grace::Lasts).leaving {
+            assert_eq!(leaving.why, Misfit::Quarantined("02:00:00:00:00:09".to_owned()), "{case}");
+        }
+        assert_eq!(lab.carry_out("s", &ask, Grace::Lasts), expected, "{case}");
+        lab.allocator.unreserve(ip("10.0.0.0"), &stranger());
+        assert_eq!(lab.carry_out("s", &ask, Grace::Lasts), expected, "{case}: nobody moves back");
+    }
+}
+
+#[test]
+fn whoever_has_to_leave_does_so_whether_or_not_a_stranger_answers() {
+    let mut lab = Lab::with([pool("home", &["10.0.0.0"])]);
+    lab.give("a", &shared("k", 80));
+    lab.give("b", &shared("k", 81));
+    lab.allocator.reserve(ip("10.0.0.0"), Reservation::Quarantined("02:00:00:00:00:09".to_owned()));
+    assert_eq!(lab.carry_out("b", &shared("k", 80), Grace::Lasts), [""; 0]);
 }
 
 fn shared(key: &str, port: u16) -> Ask {

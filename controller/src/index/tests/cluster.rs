@@ -4,9 +4,10 @@ use std::collections::BTreeMap;
 
 use arpeggio_api::{
     address_pool::{AddressItem, AddressPool, AddressPoolSpec},
-    lock::{self, Amendment},
+    lock::{self, Amendment, LockRecord},
     service::{FIELD_MANAGER, reference},
 };
+use arpeggio_election::Epoch;
 use k8s_openapi::{
     api::{
         coordination::v1::Lease,
@@ -15,11 +16,13 @@ use k8s_openapi::{
             ServiceStatus,
         },
     },
-    apimachinery::pkg::apis::meta::v1::{FieldsV1, ManagedFieldsEntry, ObjectMeta, Time},
+    apimachinery::pkg::apis::meta::v1::{
+        FieldsV1, ManagedFieldsEntry, MicroTime, ObjectMeta, Time,
+    },
     jiff::Timestamp,
 };
 use kube::ResourceExt as _;
-use serde_json::json;
+use serde_json::{Value, json};
 
 use super::super::*;
 use crate::effect::{Change, Failed, Release, ServiceWrite};
@@ -69,6 +72,12 @@ pub(super) struct Controller {
 /// For how long addresses that no pool allows are kept in tests.
 pub(super) const GRACE: Duration = Duration::from_mins(10);
 
+/// For how long addresses at which a stranger answers are given to nobody in tests.
+pub(super) const QUARANTINE: Duration = Duration::from_mins(7);
+
+/// How long things last in tests.
+pub(super) const PERIODS: Periods = Periods { grace: GRACE, quarantine: QUARANTINE };
+
 /// When histories begin.
 pub(super) fn now() -> Time {
     after(Duration::ZERO)
@@ -82,7 +91,7 @@ pub(super) fn after(time: Duration) -> Time {
 impl Controller {
     /// Lists everything; the watches go on from there.
     pub(super) fn started(cluster: &Cluster) -> Self {
-        Self::restarted(Index::new(None, GRACE), cluster)
+        Self::restarted(Index::new(None, PERIODS), cluster)
     }
 
     pub(super) fn restarted(mut index: Index, cluster: &Cluster) -> Self {
@@ -188,6 +197,12 @@ impl Cluster {
         });
     }
 
+    pub(super) fn label(&mut self, name: &str, key: &str, value: &str) {
+        self.change(name, |service| {
+            service.labels_mut().insert(key.into(), value.into());
+        });
+    }
+
     /// Has the Service listen on this TCP port, and no other.
     pub(super) fn set_port(&mut self, name: &str, port: i32) {
         let port = ServicePort { port, ..ServicePort::default() };
@@ -225,6 +240,54 @@ impl Cluster {
         let metadata = ObjectMeta { name: Some(name.into()), ..ObjectMeta::default() };
         self.leases.insert(name.into(), Lease { metadata, spec: None });
     }
+}
+
+/// What speakers do.
+impl Cluster {
+    /// A speaker has asked for the address, and this stranger has answered.
+    pub(super) fn find_stranger(&mut self, address: &str, stranger: [u8; 6]) {
+        let mark = |record: &LockRecord| {
+            lock::quarantined(&"node-1".into(), stranger, record.lock.version)
+        };
+        self.patch_lock(address, mark);
+    }
+
+    /// A speaker announces the address.
+    pub(super) fn take_lock(&mut self, address: &str) {
+        let time = MicroTime(Timestamp::UNIX_EPOCH);
+        let take = |record: &LockRecord| {
+            record.taken(&"node-1".into(), Epoch(1), record.lock.version, &time)
+        };
+        self.patch_lock(address, take);
+    }
+
+    /// Does nothing where there is no lock, or one that rests.
+    fn patch_lock(&mut self, address: &str, patch: impl FnOnce(&LockRecord) -> Value) {
+        let name = lock::name(address.parse().unwrap());
+        let Some(lease) = self.leases.get(&name) else { return };
+        let Ok(record) = lock::parse(lease) else { return };
+        if record.resting_until.is_none() {
+            let lease = patched(lease, &patch(&record));
+            self.store_lease(&name, lease);
+        }
+    }
+}
+
+/// The part of a merge patch that locks are concerned with.
+fn patched(lease: &Lease, patch: &Value) -> Lease {
+    let mut lease = lease.clone();
+    let annotations = lease.metadata.annotations.get_or_insert_default();
+    for (key, value) in patch["metadata"]["annotations"].as_object().unwrap() {
+        match value.as_str() {
+            Some(value) => annotations.insert(key.clone(), value.to_owned()),
+            None => annotations.remove(key),
+        };
+    }
+    if let Some(holder) = patch["spec"].get("holderIdentity") {
+        let spec = lease.spec.get_or_insert_default();
+        spec.holder_identity = holder.as_str().map(str::to_owned);
+    }
+    lease
 }
 
 /// What is stored.
@@ -299,7 +362,7 @@ impl Cluster {
                 let lease = self.create_lease(claimed_for.on(claim.created()));
                 Ok(Observed::Lock(Box::new(lease)))
             }
-            Effect::Join(amendment) => Ok(self.amend(amendment)),
+            Effect::Join(amendment) | Effect::Amend(amendment) => Ok(self.amend(amendment)),
             Effect::Release(_) => panic!("a release is two requests"),
             Effect::WriteService(write) => self.write_service(write),
             Effect::WritePool(write) => {
@@ -355,16 +418,8 @@ impl Cluster {
         let name = lock::name(amendment.address);
         let expected = amendment.expected.0;
         if let Some(before) = self.leases.get(&name).filter(|it| version(*it) == expected) {
-            let mut lease = before.clone();
-            let annotations = lease.metadata.annotations.get_or_insert_default();
-            let patch = amendment.patch();
-            for (key, value) in patch["metadata"]["annotations"].as_object().unwrap() {
-                match value.as_str() {
-                    Some(value) => annotations.insert(key.clone(), value.to_owned()),
-                    None => annotations.remove(key),
-                };
-            }
-            if lease.metadata.annotations != before.metadata.annotations {
+            let lease = patched(before, &amendment.patch());
+            if lease != *before {
                 self.store_lease(&name, lease);
             }
         }

@@ -1,13 +1,14 @@
 //! Two controllers at once, with any delay anywhere, dying at any moment.
 
-use std::{collections::BTreeSet, time::Duration};
+use std::{collections::BTreeSet, net::IpAddr, time::Duration};
 
 use arpeggio_api::{
-    address_pool::{AddressItem, AddressPool, AddressPoolSpec},
+    address_pool::{AddressItem, AddressPool, AddressPoolSpec, AnnounceRule, InterfacePattern},
     lock,
-    service::{ADDRESS_ALLOCATED, ServiceRecord},
+    service::{ADDRESS_ALLOCATED, ADDRESS_RELEASING, ServiceRecord},
+    session,
 };
-use arpeggio_ipam::{Allocator, Grace, Held, Terms};
+use arpeggio_ipam::{Allocator, Grace, Held, Reservation, Terms};
 use proptest::prelude::*;
 
 use super::{
@@ -33,6 +34,8 @@ enum Step {
     Edit(Option<usize>),
     /// So many minutes pass.
     Wait(u64),
+    /// A speaker finds a stranger at this address, or announces it.
+    Speak(u8, bool),
     /// A controller hears of one more change.
     Hear(usize, Watch),
     /// A controller decides.
@@ -87,10 +90,14 @@ impl World {
         match step {
             Step::Toggle(number) => self.toggle(*number),
             Step::Request(number, address) => self.request(&name(*number), *address),
-            Step::Edit(Some(which)) => self.edit(POOLS[*which]),
+            Step::Edit(Some(which)) => self.edit(*which),
             Step::Edit(None) => self.cluster.delete_pool("home"),
             Step::Wait(minutes) => self.time += Duration::from_mins(*minutes),
             Step::Retype(number, balancer) => self.retype(&name(*number), *balancer),
+            Step::Speak(last, true) => {
+                self.cluster.find_stranger(&format!("10.0.0.{last}"), [2, 0, 0, 0, 0, *last]);
+            }
+            Step::Speak(last, false) => self.cluster.take_lock(&format!("10.0.0.{last}")),
             Step::Hear(which, watch) => {
                 self.controllers[*which].hear(*watch, &self.cluster);
             }
@@ -123,11 +130,12 @@ impl World {
         }
     }
 
-    /// With a rest of five minutes for addresses that are given back.
-    fn edit(&mut self, addresses: &str) {
-        let addresses = vec![AddressItem(addresses.to_owned())];
+    /// With a rest of five minutes for addresses that are given back, and each time announced on another interface.
+    fn edit(&mut self, which: usize) {
+        let interfaces = vec![InterfacePattern(format!("eth{which}"))];
         let spec = AddressPoolSpec {
-            addresses,
+            addresses: vec![AddressItem(POOLS[which].to_owned())],
+            announce: vec![AnnounceRule { interfaces, ..AnnounceRule::default() }],
             reuse_cool_down_seconds: 300,
             ..AddressPoolSpec::default()
         };
@@ -217,6 +225,20 @@ impl World {
         Ok(())
     }
 
+    /// What is in a status was claimed, and was not given back.
+    fn check_every_address_has_a_lock(&self) {
+        let claims: Vec<_> =
+            self.cluster.leases().map(|lease| lock::parse(lease).unwrap().claim).collect();
+        for record in self.records() {
+            for address in &record.ingress.addresses {
+                let claimed = claims
+                    .iter()
+                    .any(|it| it.address == *address && it.services.contains(&record.service));
+                assert!(claimed, "{address} is in the status of {} without a lock", record.path());
+            }
+        }
+    }
+
     /// What must hold at rest: each lock names those who have its address and nobody else, nobody waits in vain, and
     /// nobody has what they should not.
     fn check_rest(&self) -> Result<(), TestCaseError> {
@@ -237,8 +259,27 @@ impl World {
             }
         }
         prop_assert_eq!(&given, &claimed);
+        for lock in self.cluster.leases().map(|lease| lock::parse(lease).unwrap().lock) {
+            if let (Some(stranger), None) = (lock.stranger, lock.holder) {
+                let reason = Reservation::Quarantined(session::mac_text(stranger));
+                allocator.reserve(lock.address, reason);
+            }
+        }
         for record in self.records() {
             check_plan(&allocator, &record)?;
+        }
+        self.check_terms()
+    }
+
+    /// Each lock says what its pool says, if there is one.
+    fn check_terms(&self) -> Result<(), TestCaseError> {
+        for pool in self.cluster.pools() {
+            let rules = (!pool.spec.announce.is_empty()).then(|| pool.spec.announce.clone());
+            let ranges = pool.to_pool().unwrap().ranges;
+            let claims = self.cluster.leases().map(|lease| lock::parse(lease).unwrap().claim);
+            for claim in claims.filter(|it| ranges.iter().any(|range| range.contains(it.address))) {
+                prop_assert_eq!(claim.terms.rules, rules.clone(), "at {}", claim.address);
+            }
         }
         Ok(())
     }
@@ -279,6 +320,7 @@ fn step() -> impl Strategy<Value = Step> {
         2 => (0..SERVICES, prop::option::of(1..5u8)).prop_map(|(number, it)| Step::Request(number, it)),
         1 => prop::option::of(0..POOLS.len()).prop_map(Step::Edit),
         1 => (1..12u64).prop_map(Step::Wait),
+        2 => (1..5u8, any::<bool>()).prop_map(|(last, stranger)| Step::Speak(last, stranger)),
         12 => (controller(), watch).prop_map(|(which, watch)| Step::Hear(which, watch)),
         8 => controller().prop_map(Step::Decide),
         10 => (0..8usize).prop_map(Step::Perform),
@@ -328,6 +370,40 @@ fn a_release_and_a_grant_that_cross_do_not_both_succeed() {
     let locked = world.cluster.leases().count();
     let listed: usize = world.records().iter().map(|it| it.ingress.addresses.len()).sum();
     assert!(listed <= locked, "{listed} addresses in a status, {locked} locks");
+    world.settle().unwrap();
+    world.check_rest().unwrap();
+}
+
+/// Somebody asks for another address, gets it, and asks for the first one again before that is given back. One controller
+/// knows of the last wish and the other one does not, and goes on to give the address back. Without the condition that
+/// renounces it, the first one would claim it for the Service as it is now and write it in its status, while the other one
+/// reads the same version of the Service and finds that it does not have the address.
+#[test]
+fn an_address_that_is_renounced_is_not_granted_while_somebody_may_give_it_back() {
+    let mut world = World::new();
+    world.take(&Step::Toggle(0));
+    world.settle().unwrap();
+    world.take(&Step::Request(0, Some(2)));
+    let hear = |which| [Step::Hear(which, Watch::Services), Step::Hear(which, Watch::Leases)];
+    let done = |which| [Step::Decide(which), Step::Perform(0), Step::Answer(0)];
+    // The new address is claimed and written, and the old one renounced.
+    let moved = hear(0).into_iter().chain(done(0)).chain(done(0));
+    // Both controllers know, and the user changes their mind: only the first one hears of it.
+    let known = hear(0).into_iter().chain(hear(1)).chain(hear(1));
+    let regretted = [Step::Request(0, Some(1)), Step::Hear(0, Watch::Services)];
+    // The first one does what it thinks right; the second one sees the outcome, and gives the address back.
+    let granted = done(0).into_iter().chain([Step::Hear(1, Watch::Leases)]);
+    let released = [Step::Decide(1), Step::Perform(0), Step::Decide(0)];
+    let steps = moved.chain(known).chain(regretted).chain(granted).chain(released);
+    steps.for_each(|step| world.take(&step));
+    let renounced: Vec<_> =
+        world.records().iter().flat_map(|it| it.addresses_of(ADDRESS_RELEASING)).collect();
+    assert_eq!(renounced, ["10.0.0.1".parse::<IpAddr>().unwrap()], "the test is about this state");
+    while !world.requests.is_empty() {
+        // What was decided last arrives first.
+        world.take(&Step::Perform(world.requests.len() - 1));
+        world.check_every_address_has_a_lock();
+    }
     world.settle().unwrap();
     world.check_rest().unwrap();
 }

@@ -121,7 +121,8 @@ fn without_a_grace_period_the_address_is_replaced_at_once() {
     lab.create("web");
     lab.cluster.delete_pool("home");
     lab.cluster.set_pool(OTHER.0, OTHER.1);
-    lab.controller = Controller::restarted(Index::new(None, Duration::ZERO), &lab.cluster);
+    let periods = Periods { grace: Duration::ZERO, ..cluster::PERIODS };
+    lab.controller = Controller::restarted(Index::new(None, periods), &lab.cluster);
     lab.settle();
     assert_eq!(lab.addresses("web"), ["10.1.0.1"]);
 }

@@ -5,10 +5,12 @@ use std::net::IpAddr;
 use arpeggio_api::{
     cluster,
     lock::{self, LockRecord},
+    reservations::Reservations,
     service::{RequestError, ServiceRecord},
+    session,
 };
 use arpeggio_ipam::{
-    Allocator, Choice, Grace, Held, Leaving, Owner, Plan, Refusal, Request, Reservation, Terms,
+    Allocator, Choice, Grace, Held, Leaving, Owner, Plan, Refusal, Request, Terms,
 };
 use kube::ResourceExt as _;
 
@@ -97,7 +99,7 @@ fn plan(
         for service in &lock.claim.services {
             let holder =
                 Owner::named(&service.uid, &format!("{}/{}", service.namespace, service.name));
-            let terms = if holder == owner { terms.clone() } else { Terms::Unknown };
+            let terms = if holder == owner { terms.clone() } else { evidence.terms_of(service) };
             // What the lock says counts, even where the terms do not agree any more.
             let _ = allocator.recall(&holder, lock.claim.address, terms);
         }
@@ -113,17 +115,28 @@ fn held(lock: &LockRecord) -> Held {
 }
 
 fn reserve(allocator: &mut Allocator, evidence: &Evidence, locks: &[LockRecord]) {
-    for node in &evidence.nodes {
-        for address in cluster::node_addresses(node) {
-            allocator.reserve(address, Reservation::Node(node.name_any()));
-        }
+    for (address, reason) in surroundings(evidence).iter() {
+        allocator.reserve(address, reason.clone());
     }
     for lock in locks {
-        if let Some(until) = &lock.resting_until {
-            let until = until.0.to_string();
-            allocator.reserve(lock.claim.address, Reservation::CoolingDown(until));
+        if let Some(reason) = lock.reservation() {
+            allocator.reserve(lock.claim.address, reason);
         }
     }
+}
+
+/// What nodes and their neighbourhood use.
+fn surroundings(evidence: &Evidence) -> Reservations {
+    let mut reservations = Reservations::default();
+    for node in &evidence.nodes {
+        reservations.add_node(&node.name_any(), cluster::node_addresses(node));
+    }
+    for session in evidence.leases.iter().filter_map(|lease| session::parse(lease).ok()) {
+        if let Some(reach) = &session.session.reach {
+            reservations.add_reach(session.session.node.as_str(), reach);
+        }
+    }
+    reservations
 }
 
 fn told(plan: Plan, listed: &[IpAddr]) -> impl Iterator<Item = Verdict> {

@@ -213,6 +213,59 @@ mod tests {
     }
 
     #[test]
+    fn what_nodes_and_strangers_have_is_kept_back() {
+        let session: Lease = serde_json::from_value(json!({
+            "metadata": {
+                "name": "session-n1",
+                "resourceVersion": "3",
+                "labels": { "arpeggio.dev/lease": "session" },
+                "annotations": {
+                    "arpeggio.dev/interfaces":
+                        r#"[{"name":"eth0","subnets":["192.168.0.241/30"],"gateways":["192.168.0.242"]}]"#,
+                },
+            },
+        }))
+        .unwrap();
+        let mut quarantined = lock(244, "u2");
+        let marks = quarantined.metadata.annotations.as_mut().unwrap();
+        marks.insert("arpeggio.dev/services".to_owned(), String::new());
+        marks.insert("arpeggio.dev/stranger".to_owned(), "02:00:00:00:00:09".to_owned());
+        let evidence = Evidence {
+            service: service(&[], None),
+            pools: vec![pool("192.168.0.240-192.168.0.245")],
+            leases: vec![session, quarantined],
+            ..Evidence::default()
+        };
+        let text = rendered(&evidence);
+        assert!(text.contains("it would get 192.168.0.245 from pool"), "{text}");
+    }
+
+    #[test]
+    fn who_shares_is_known_where_the_api_server_tells() {
+        let sharer = |name: &str, uid: &str, port: u16| -> Service {
+            let mut service = service(&[], None);
+            service.metadata.name = Some(name.to_owned());
+            service.metadata.uid = Some(uid.to_owned());
+            let key = ("arpeggio.dev/sharing-key".to_owned(), "k".to_owned());
+            service.metadata.annotations = Some([key].into());
+            let ports = serde_json::from_value(json!([{ "port": port }])).unwrap();
+            service.spec.as_mut().unwrap().ports = Some(ports);
+            service
+        };
+        let evidence = |port| Evidence {
+            service: sharer("new", "u1", port),
+            others: vec![sharer("web", "u2", 80)],
+            pools: vec![pool("192.168.0.240/32")],
+            leases: vec![lock(240, "u2")],
+            ..Evidence::default()
+        };
+        let text = rendered(&evidence(443));
+        assert!(text.contains("it would get 192.168.0.240 from pool"), "{text}");
+        let text = rendered(&evidence(80));
+        assert!(text.contains("all its addresses (1) are in use"), "{text}");
+    }
+
+    #[test]
     fn a_late_leader_shows() {
         let now = "2026-01-01T00:03:00Z".parse().unwrap();
         assert_eq!(controller(Some(&leader(now, 2)), now), "pod-a_ff, which said so 2s ago\n");

@@ -52,16 +52,7 @@ pub(crate) fn a_config_map_declares_pools(home: &Home) -> anyhow::Result<()> {
 
 pub(crate) fn metallb_s_objects_are_read_as_they_are(home: &Home) -> anyhow::Result<()> {
     // The controller runs already when the definitions appear.
-    for (kind, plural) in
-        [("IPAddressPool", "ipaddresspools"), ("L2Advertisement", "l2advertisements")]
-    {
-        home.apply(&definition(kind, plural))?;
-    }
-    let established = ["wait", "crd", "--all", "--for=condition=Established", "--timeout=30s"];
-    home.lab.kubectl(&established)?;
-    home.apply(&json!({
-        "apiVersion": "v1", "kind": "Namespace", "metadata": { "name": "metallb-system" },
-    }))?;
+    install_metallb_definitions(home)?;
     let addresses = json!({ "addresses": ["192.168.0.241/30", "192.168.0.248-192.168.0.249"] });
     home.apply(&metallb("IPAddressPool", "lan", &addresses))?;
     home.apply(&service("web", "metallb.io/address-pool", "lan"))?;
@@ -84,7 +75,22 @@ fn config_map(text: &str) -> Value {
     })
 }
 
-fn metallb(kind: &str, name: &str, spec: &Value) -> Value {
+/// Installs the definitions of MetalLB's objects, and its namespace.
+pub(crate) fn install_metallb_definitions(home: &Home) -> anyhow::Result<()> {
+    for (kind, plural) in
+        [("IPAddressPool", "ipaddresspools"), ("L2Advertisement", "l2advertisements")]
+    {
+        home.apply(&definition(kind, plural))?;
+    }
+    let established = ["wait", "crd", "--all", "--for=condition=Established", "--timeout=30s"];
+    home.lab.kubectl(&established)?;
+    home.apply(&json!({
+        "apiVersion": "v1", "kind": "Namespace", "metadata": { "name": "metallb-system" },
+    }))
+}
+
+/// One of MetalLB's objects.
+pub(crate) fn metallb(kind: &str, name: &str, spec: &Value) -> Value {
     json!({
         "apiVersion": "metallb.io/v1beta1",
         "kind": kind,

@@ -12,8 +12,11 @@ mod failover;
 mod faults;
 mod formats;
 mod ipv6;
+mod migration;
 mod moves;
+mod records;
 mod restarts;
+mod writes;
 
 use std::panic::{self, AssertUnwindSafe};
 
@@ -37,6 +40,11 @@ const SCENARIOS: &[(&str, Scenario)] = &[
     ("no-sharing", allocation::two_services_never_share),
     ("left-alone", allocation::what_is_not_ours_is_left_alone),
     ("bad-input", bad_input::bad_pools_are_refused_or_marked_and_the_rest_goes_on),
+    ("surroundings", records::what_the_network_needs_itself_is_never_given_out),
+    ("quarantine", records::an_address_that_a_stranger_has_is_replaced),
+    ("announce-terms", records::locks_say_where_their_addresses_are_announced),
+    ("writes", writes::an_allocation_costs_two_writes_and_rest_costs_none),
+    ("migration", migration::services_keep_the_addresses_that_metallb_gave_them),
     ("config-map", formats::a_config_map_declares_pools),
     ("metallb", formats::metallb_s_objects_are_read_as_they_are),
     ("speaker-killed", restarts::a_killed_speaker_comes_back_and_nothing_moves),

@@ -1,0 +1,59 @@
+//! How addresses are to be announced: what their pools say of the Services that have them, as it stands on their locks.
+
+use std::net::IpAddr;
+
+use arpeggio_api::{
+    lock::{Amendment, ServiceRef},
+    terms::WrittenTerms,
+};
+use arpeggio_labels::Labels;
+
+use super::{
+    Index,
+    locks::{KnownLock, owner_of},
+};
+use crate::effect::{Effect, Subject, Task};
+
+impl Index {
+    /// How `address` is to be announced for these Services. `None` when that cannot be said at present, because no pool
+    /// in use has it or one of the Services is not understood: what is written stays.
+    pub(super) fn announce_terms(
+        &self,
+        address: IpAddr,
+        services: &[ServiceRef],
+    ) -> Option<WrittenTerms> {
+        let pool = self.allocator.pool_of(address)?;
+        let policy = self.declarations.policy(&pool.name)?;
+        let labels: Option<Vec<&Labels>> = services.iter().map(|it| self.labels(it)).collect();
+        labels.filter(|labels| !labels.is_empty()).map(|labels| policy.terms_for(&labels))
+    }
+
+    fn labels(&self, service: &ServiceRef) -> Option<&Labels> {
+        let record = self.services.get(&owner_of(service))?;
+        let request = record.request.as_ref()?.as_ref().ok()?;
+        Some(&request.requester.labels)
+    }
+
+    /// The amendment, with the terms that its Services are to have.
+    pub(super) fn with_terms(&self, amendment: Amendment) -> Amendment {
+        let terms = self.announce_terms(amendment.address, &amendment.services);
+        Amendment { terms: terms.unwrap_or(amendment.terms), ..amendment }
+    }
+
+    /// Brings the terms on a lock in line with its pool and Services.
+    pub(super) fn amend_terms(&mut self, address: IpAddr) -> Option<Task> {
+        let lock = self.locks.get(&address)?;
+        let amendment = self.with_terms(lock.unchanged(address, lock.services.clone()));
+        let differ = amendment.terms != lock.terms;
+        differ.then(|| self.task(Subject::Lock(address), Effect::Amend(amendment))).flatten()
+    }
+
+    /// Whether no rule of the pool has `address` announced, for which there is a lock.
+    pub(super) fn is_announced_nowhere(&self, address: IpAddr) -> bool {
+        let nowhere = |lock: &KnownLock| {
+            let terms = self.announce_terms(address, &lock.services);
+            terms.as_ref().unwrap_or(&lock.terms).is_nowhere()
+        };
+        self.locks.get(&address).is_some_and(nowhere)
+    }
+}

@@ -1,0 +1,170 @@
+//! What locks say about how their addresses are to be announced.
+
+use arpeggio_api::{
+    address_pool::{AddressItem, AddressPoolSpec},
+    declaration::{Announcement, Declaration, Origin},
+    service::ADDRESS_NOT_ANNOUNCED,
+    terms::WrittenTerms,
+};
+use arpeggio_ipam::Pool;
+use k8s_openapi::api::core::v1::ObjectReference;
+use serde_json::{Value, json};
+
+use super::*;
+use crate::sources::{Declared, Declarer};
+
+const KEY: &str = "arpeggio.dev/sharing-key";
+
+/// A pool of two addresses with these announce rules.
+fn spec(announce: &Value) -> AddressPoolSpec {
+    let addresses = vec![AddressItem("10.0.0.1-10.0.0.2".to_owned())];
+    let announce = serde_json::from_value(announce.clone()).unwrap();
+    AddressPoolSpec { addresses, announce, ..AddressPoolSpec::default() }
+}
+
+fn with_rules(announce: &Value) -> Lab {
+    let mut lab = Lab::with_pools(&[]);
+    lab.cluster.set_pool_spec("home", spec(announce));
+    lab.settle();
+    lab.writes.clear();
+    lab
+}
+
+/// A rule for this interface, and for Services with the label `app` of that value.
+fn rule(interface: &str, app: &str) -> Value {
+    let services = json!([{ "matchLabels": { "app": app } }]);
+    json!({ "interfaces": [interface], "serviceSelectors": services })
+}
+
+impl Lab {
+    /// What the lock of 10.0.0.1 says.
+    fn terms(&self) -> WrittenTerms {
+        lock::parse(self.lease("address-10.0.0.1")).unwrap().claim.terms
+    }
+
+    fn lease(&self, name: &str) -> &Lease {
+        let found = self.cluster.leases().find(|it| it.metadata.name.as_deref() == Some(name));
+        found.unwrap()
+    }
+
+    /// The interfaces that the lock of 10.0.0.1 names; `None` when it does not say anything.
+    fn interfaces(&self) -> Option<Vec<String>> {
+        let rules = self.terms().rules?;
+        Some(rules.iter().flat_map(|rule| &rule.interfaces).map(|it| it.0.clone()).collect())
+    }
+}
+
+#[test]
+fn a_pool_that_asks_nothing_writes_nothing() {
+    let mut lab = Lab::with_pools(&[HOME]);
+    lab.create("web");
+    let annotations = lab.lease("address-10.0.0.1").metadata.annotations.clone().unwrap();
+    assert!(!annotations.contains_key("arpeggio.dev/announce"), "{annotations:?}");
+}
+
+#[test]
+fn what_the_pool_asks_is_written_with_the_claim_and_again_when_it_changes() {
+    let mut lab = with_rules(&json!([{ "interfaces": ["eth0"] }]));
+    lab.create("web");
+    assert_eq!(lab.interfaces().unwrap(), ["eth0"]);
+    assert_eq!(lab.writes, ["claim", "service"]);
+    lab.restart();
+    assert_eq!(lab.writes, [""; 0]);
+
+    lab.cluster.set_pool_spec("home", spec(&json!([{ "interfaces": ["eth1"] }])));
+    lab.settle();
+    assert_eq!((lab.interfaces().unwrap(), &lab.writes[..]), (vec!["eth1".into()], &["amend"][..]));
+    let unprobed = AddressPoolSpec { conflict_probing: false, ..spec(&json!([])) };
+    lab.cluster.set_pool_spec("home", unprobed);
+    lab.restart();
+    assert_eq!(lab.terms(), WrittenTerms { rules: None, probing: false });
+    assert_eq!(lab.writes, ["amend"]);
+    lab.restart();
+    assert_eq!(lab.writes, [""; 0]);
+}
+
+#[test]
+fn without_a_pool_and_with_a_request_that_is_not_understood_the_terms_stay() {
+    let mut lab = with_rules(&json!([{ "interfaces": ["eth0"] }]));
+    lab.create("web");
+    lab.cluster.annotate("web", "arpeggio.dev/addresses", "nonsense");
+    lab.settle();
+    lab.cluster.set_pool_spec("home", spec(&json!([{ "interfaces": ["eth1"] }])));
+    lab.settle();
+    assert_eq!(lab.interfaces().unwrap(), ["eth0"]);
+    lab.cluster.delete_pool("home");
+    lab.restart();
+    assert_eq!(lab.interfaces().unwrap(), ["eth0"]);
+}
+
+#[test]
+fn rules_for_other_services_are_left_out_and_none_at_all_is_told() {
+    let mut lab = with_rules(&json!([rule("eth0", "a"), rule("eth1", "b")]));
+    lab.cluster.create_service("web", &[]);
+    lab.cluster.label("web", "app", "b");
+    lab.settle();
+    assert_eq!(lab.interfaces().unwrap(), ["eth1"]);
+
+    lab.cluster.label("web", "app", "c");
+    lab.settle();
+    assert!(lab.terms().is_nowhere());
+    let condition = lab.record("web").condition(ADDRESS_NOT_ANNOUNCED).cloned().unwrap();
+    assert_eq!(condition.reason, "NotAdvertised");
+    assert!(condition.message.starts_with("10.0.0.1: nobody announces it"), "{condition:?}");
+    assert_eq!(lab.told.last().unwrap().reason, "NotAdvertised");
+    let told = lab.told.len();
+    lab.restart();
+    assert_eq!((lab.told.len(), lab.writes.len()), (told, 0), "told once");
+
+    lab.cluster.label("web", "app", "a");
+    lab.settle();
+    assert_eq!(lab.interfaces().unwrap(), ["eth0"]);
+    assert_eq!(lab.record("web").condition(ADDRESS_NOT_ANNOUNCED), None);
+    assert!(lab.says("web").starts_with("True: "));
+}
+
+#[test]
+fn sharers_have_the_rules_of_both_and_who_leaves_takes_its_own_along() {
+    let mut lab = with_rules(&json!([rule("eth0", "a"), rule("eth1", "b")]));
+    for (name, port) in [("a", 80), ("b", 443)] {
+        lab.cluster.create_service_on(name, &[(KEY, "k")], port);
+        lab.cluster.label(name, "app", name);
+        lab.settle();
+    }
+    assert_eq!(lab.interfaces().unwrap(), ["eth0", "eth1"]);
+    lab.writes.clear();
+    lab.cluster.delete_service("a");
+    lab.settle();
+    assert_eq!(
+        (lab.interfaces().unwrap(), lab.sharers("10.0.0.1")),
+        (vec!["eth1".into()], vec!["b".into()])
+    );
+    assert_eq!(lab.writes, ["release"]);
+}
+
+#[test]
+fn a_pool_of_metallb_s_is_announced_when_an_advertisement_selects_it() {
+    let declared = |announcement| {
+        let object = ObjectReference::default();
+        let origin =
+            Origin::IpAddressPool { namespace: "metallb-system".into(), name: "lan".into() };
+        let pool = Ok(Pool::new("lan".into(), vec!["10.0.0.1".parse().unwrap()]));
+        let created = None;
+        let pools =
+            vec![Declaration { origin, object, created, pool, announcement, probing: true }];
+        Declared { pools, ..Declared::default() }
+    };
+    let mut lab = Lab::with_pools(&[]);
+    lab.controller.index.set_declared(Declarer::MetalLb, declared(Announcement::Nowhere));
+    lab.create("web");
+    assert_eq!(lab.addresses("web"), ["10.0.0.1"]);
+    assert!(lab.terms().is_nowhere());
+    assert!(lab.record("web").condition(ADDRESS_NOT_ANNOUNCED).is_some());
+    assert_eq!(lab.writes, ["claim", "service"]);
+
+    let everything = Announcement::by(serde_json::from_value(json!([{}])).unwrap());
+    lab.controller.index.set_declared(Declarer::MetalLb, declared(everything));
+    lab.settle();
+    assert_eq!(lab.terms(), WrittenTerms::default());
+    assert_eq!(lab.record("web").condition(ADDRESS_NOT_ANNOUNCED), None);
+}

@@ -1,0 +1,144 @@
+//! What becomes of addresses at which somebody else answers.
+
+use arpeggio_api::service::{ADDRESS_CONFLICT, ADDRESS_RELEASING};
+
+use super::*;
+
+const ADDRESSES: &str = "arpeggio.dev/addresses";
+const KEY: &str = "arpeggio.dev/sharing-key";
+const STRANGER: [u8; 6] = [2, 0, 0, 0, 0, 9];
+
+impl Lab {
+    /// A speaker finds a stranger at 10.0.0.1.
+    fn find_stranger(&mut self) {
+        self.writes.clear();
+        self.cluster.find_stranger("10.0.0.1", STRANGER);
+        self.settle();
+    }
+
+    fn conflict(&self, name: &str) -> Option<String> {
+        let condition = self.record(name).condition(ADDRESS_CONFLICT).cloned()?;
+        assert_eq!(condition.status, "True");
+        Some(condition.message)
+    }
+
+    fn reasons(&self) -> Vec<&'static str> {
+        self.told.iter().map(|news| news.reason).collect()
+    }
+}
+
+#[test]
+fn a_service_gets_another_address_before_it_gives_up_that_of_a_stranger() {
+    let mut lab = Lab::with_pools(&[HOME]);
+    lab.create("web");
+    lab.find_stranger();
+    assert_eq!(lab.addresses("web"), ["10.0.0.2"]);
+    assert_eq!(lab.writes, ["claim", "service", "release", "service"]);
+    assert_eq!(
+        lab.last_note(),
+        "Assigned 10.0.0.2 from pool home instead of 10.0.0.1: 02:00:00:00:00:09 answers at it, which is none of ours"
+    );
+    assert_eq!(lab.conflict("web"), None);
+    assert_eq!(lab.record("web").condition(ADDRESS_RELEASING), None);
+    assert_eq!(lab.sharers("10.0.0.1"), [""; 0], "the lock stays as a record");
+}
+
+#[test]
+fn the_address_of_a_stranger_is_tried_again_when_the_quarantine_is_over() {
+    let mut lab = Lab::with_pools(&[HOME]);
+    lab.create("web");
+    lab.find_stranger();
+    lab.create("next");
+    lab.wait(Duration::from_mins(6));
+    lab.restart();
+    assert_eq!((lab.addresses("next"), lab.writes.len()), (vec![], 0));
+    let quarantined: Vec<u64> = lab.controller.index.quarantined().into_values().collect();
+    assert_eq!(quarantined, [1]);
+    lab.wait(Duration::from_mins(1));
+    assert_eq!(lab.addresses("next"), ["10.0.0.1"]);
+    assert_eq!(lab.controller.index.quarantined().len(), 0);
+    assert_eq!(lab.addresses("web"), ["10.0.0.2"], "nobody moves back");
+}
+
+#[test]
+fn who_asks_for_exactly_this_address_waits_until_the_stranger_is_gone() {
+    let mut lab = Lab::with_pools(&[HOME]);
+    lab.cluster.create_service("web", &[(ADDRESSES, "10.0.0.1")]);
+    lab.settle();
+    lab.find_stranger();
+    assert_eq!(
+        (lab.addresses("web"), &lab.writes[..]),
+        (vec!["10.0.0.1".into()], &["service"][..])
+    );
+    let conflict = lab.conflict("web").unwrap();
+    assert!(conflict.starts_with("10.0.0.1: 02:00:00:00:00:09 answers there"), "{conflict}");
+    assert!(lab.says("web").starts_with("False: 10.0.0.1 is reserved for the Service"));
+    assert_eq!(lab.reasons(), ["IPAllocated", "AddressConflict"]);
+
+    // It is asked for again, with the same result.
+    lab.find_stranger();
+    lab.restart();
+    assert_eq!((lab.writes.len(), lab.told.len()), (0, 2));
+
+    lab.cluster.take_lock("10.0.0.1");
+    lab.settle();
+    assert_eq!(lab.conflict("web"), None);
+    assert_eq!(lab.says("web"), "True: 10.0.0.1 assigned");
+    assert_eq!(lab.told.len(), 2);
+}
+
+#[test]
+fn without_another_address_a_service_waits_for_one_or_for_the_stranger_to_go() {
+    let mut lab = Lab::with_pools(&[HOME]);
+    lab.create("web");
+    lab.create("other");
+    lab.find_stranger();
+    assert_eq!(lab.addresses("web"), ["10.0.0.1"]);
+    assert!(lab.conflict("web").is_some());
+    let said = lab.says("web");
+    assert!(said.starts_with("False: no pool has an IPv4 address to give"), "{said}");
+    assert!(said.ends_with("; 10.0.0.1 stays until then"), "{said}");
+
+    lab.cluster.delete_service("other");
+    lab.settle();
+    assert_eq!((lab.addresses("web"), lab.conflict("web")), (vec!["10.0.0.2".into()], None));
+    assert_eq!(lab.says("web"), "True: 10.0.0.2 assigned");
+}
+
+#[test]
+fn an_address_that_somebody_announces_stays_whatever_is_written_of_a_stranger() {
+    let mut lab = Lab::with_pools(&[HOME]);
+    lab.create("web");
+    lab.cluster.take_lock("10.0.0.1");
+    lab.find_stranger();
+    assert_eq!((lab.addresses("web"), lab.writes.len()), (vec!["10.0.0.1".into()], 0));
+}
+
+#[test]
+fn sharers_move_together() {
+    let mut lab = Lab::with_pools(&[HOME]);
+    for (name, port) in [("a", 80), ("b", 443)] {
+        lab.cluster.create_service_on(name, &[(KEY, "k")], port);
+        lab.settle();
+    }
+    lab.find_stranger();
+    assert_eq!(
+        (lab.addresses("a"), lab.addresses("b")),
+        (vec!["10.0.0.2".into()], vec!["10.0.0.2".into()])
+    );
+    assert_eq!(lab.sharers("10.0.0.1"), [""; 0]);
+}
+
+#[test]
+fn a_deleted_service_leaves_the_quarantine_behind() {
+    let mut lab = Lab::with_pools(&[HOME]);
+    lab.cluster.create_service("web", &[(ADDRESSES, "10.0.0.1")]);
+    lab.settle();
+    lab.find_stranger();
+    lab.cluster.delete_service("web");
+    lab.settle();
+    lab.create("next");
+    assert_eq!(lab.addresses("next"), ["10.0.0.2"]);
+    lab.wait(cluster::QUARANTINE);
+    assert_eq!(lab.locks(), ["address-10.0.0.2"]);
+}
