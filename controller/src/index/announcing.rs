@@ -4,15 +4,21 @@ use std::net::IpAddr;
 
 use arpeggio_api::{
     lock::{Amendment, ServiceRef},
-    terms::WrittenTerms,
+    service::ServiceRecord,
+    terms::{Announced, WrittenTerms},
 };
-use arpeggio_labels::Labels;
 
 use super::{
     Index,
     locks::{KnownLock, owner_of},
 };
 use crate::effect::{Effect, Subject, Task};
+
+/// What of a Service matters for announcing its address; `None` when it is not understood.
+pub(super) fn announced(record: &ServiceRecord) -> Option<Announced<'_>> {
+    let request = record.request.as_ref()?.as_ref().ok()?;
+    Some(Announced { labels: &request.requester.labels, is_local: record.is_local })
+}
 
 impl Index {
     /// How `address` is to be announced for these Services. `None` when that cannot be said at present, because no pool
@@ -24,14 +30,9 @@ impl Index {
     ) -> Option<WrittenTerms> {
         let pool = self.allocator.pool_of(address)?;
         let policy = self.declarations.policy(&pool.name)?;
-        let labels: Option<Vec<&Labels>> = services.iter().map(|it| self.labels(it)).collect();
-        labels.filter(|labels| !labels.is_empty()).map(|labels| policy.terms_for(&labels))
-    }
-
-    fn labels(&self, service: &ServiceRef) -> Option<&Labels> {
-        let record = self.services.get(&owner_of(service))?;
-        let request = record.request.as_ref()?.as_ref().ok()?;
-        Some(&request.requester.labels)
+        let announced: Option<Vec<Announced<'_>>> =
+            services.iter().map(|it| announced(self.services.get(&owner_of(it))?)).collect();
+        announced.filter(|all| !all.is_empty()).map(|all| policy.terms_for(&all))
     }
 
     /// The amendment, with the terms that its Services are to have.

@@ -4,17 +4,12 @@ use std::collections::BTreeSet;
 
 use arpeggio_api::service::{self, Ingress, ServiceRecord};
 use arpeggio_ipam::{Owner, Sharing};
-use arpeggio_labels::Labels;
 use k8s_openapi::api::core::v1::Service;
 
-use super::{Index, Watched, locks::owner_of};
+use super::{Index, Watched, announcing::announced, locks::owner_of};
 
 fn owner(service: &Service) -> Owner {
     owner_of(&service::reference(service))
-}
-
-fn labels(record: &ServiceRecord) -> Option<&Labels> {
-    Some(&record.request.as_ref()?.as_ref().ok()?.requester.labels)
 }
 
 fn sharing(record: &ServiceRecord) -> Option<&Sharing> {
@@ -35,8 +30,8 @@ impl Watched<Service> for Index {
             return;
         }
         let sharing = known.is_some_and(|known| sharing(known) != sharing(&record));
-        if known.and_then(labels) != labels(&record) {
-            // They say which announce rules are for the Service.
+        if known.and_then(announced) != announced(&record) {
+            // What its locks say of announcing may not be right any more.
             self.suspects.extend(self.locked_by(&owner));
         }
         self.services.insert(owner.clone(), record);

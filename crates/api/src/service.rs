@@ -69,6 +69,8 @@ pub struct ServiceRecord {
     pub version: u64,
     /// Whether it is of type `LoadBalancer`, for us or for somebody else.
     pub is_load_balancer: bool,
+    /// Whether traffic must not leave the node that it comes to (`spec.externalTrafficPolicy: Local`).
+    pub is_local: bool,
     /// What it asks us for, or why that cannot be understood; `None` when it is not for us.
     pub request: Option<Result<Request, RequestError>>,
     /// What it has.
@@ -102,6 +104,7 @@ impl ServiceRecord {
             service: reference(service),
             version: version.unwrap_or_default(),
             is_load_balancer: is_load_balancer(service),
+            is_local: is_local(service),
             request: request(service, class),
             ingress: Ingress::parse(service),
             conditions: OUR_CONDITIONS
@@ -182,6 +185,11 @@ fn request(service: &Service, class: Option<&str>) -> Option<Result<Request, Req
     let spec = service.spec.as_ref()?;
     let is_ours = is_load_balancer(service) && spec.load_balancer_class.as_deref() == class;
     is_ours.then(|| request::parse(service, spec))
+}
+
+fn is_local(service: &Service) -> bool {
+    let spec = service.spec.as_ref();
+    spec.is_some_and(|spec| spec.external_traffic_policy.as_deref() == Some("Local"))
 }
 
 fn is_load_balancer(service: &Service) -> bool {

@@ -90,6 +90,15 @@ pub struct Policy {
     probing: bool,
 }
 
+/// A Service, as far as announcing its address goes.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Announced<'a> {
+    /// Its labels, which rules select.
+    pub labels: &'a Labels,
+    /// Whether its traffic must not leave the node that it comes to.
+    pub is_local: bool,
+}
+
 /// A rule, and the Services that it is for: those that one of these selects; all when there are none.
 #[derive(Debug, Clone)]
 struct ServiceRule {
@@ -115,11 +124,11 @@ impl Policy {
         Ok(Self { rules, probing })
     }
 
-    /// What is written on the lock of an address that Services with these labels have. A rule counts when it is for any
-    /// of them.
-    pub fn terms_for(&self, services: &[&Labels]) -> WrittenTerms {
+    /// What is written on the lock of an address that these Services have. A rule counts when it is for any of them.
+    pub fn terms_for(&self, services: &[Announced<'_>]) -> WrittenTerms {
         let probing = self.probing;
-        let Some(rules) = &self.rules else { return WrittenTerms { rules: None, probing } };
+        let local = services.iter().any(|service| service.is_local);
+        let Some(rules) = &self.rules else { return WrittenTerms { rules: None, probing, local } };
         let mut written: Vec<AnnounceRule> = Vec::new();
         for ServiceRule { rule, .. } in rules.iter().filter(|rule| rule.is_for_any(services)) {
             // The weights of preferences add up; everything else says nothing new the second time.
@@ -128,7 +137,7 @@ impl Policy {
             }
         }
         let everywhere = [AnnounceRule::default()];
-        WrittenTerms { rules: (written != everywhere).then_some(written), probing }
+        WrittenTerms { rules: (written != everywhere).then_some(written), probing, local }
     }
 }
 
@@ -139,8 +148,9 @@ impl ServiceRule {
         Ok(Self { services, rule })
     }
 
-    fn is_for_any(&self, services: &[&Labels]) -> bool {
-        let selects = |labels: &&Labels| self.services.iter().any(|it| it.matches(labels));
+    fn is_for_any(&self, services: &[Announced<'_>]) -> bool {
+        let selects =
+            |service: &Announced<'_>| self.services.iter().any(|it| it.matches(service.labels));
         self.services.is_empty() || services.iter().any(selects)
     }
 }
@@ -167,6 +177,10 @@ mod tests {
     use super::*;
     use serde_json::{Value, json};
 
+    fn anywhere(labels: &Labels) -> Announced<'_> {
+        Announced { labels, is_local: false }
+    }
+
     fn labels(app: &str) -> Labels {
         [("app".to_owned(), app.to_owned())].into()
     }
@@ -176,7 +190,7 @@ mod tests {
         let rules = serde_json::from_value(rules.clone()).unwrap();
         let policy = Policy::new(&Announcement::ByRules(rules), true).unwrap();
         let labels: Vec<Labels> = services.iter().map(|app| labels(app)).collect();
-        let terms = policy.terms_for(&labels.iter().collect::<Vec<_>>());
+        let terms = policy.terms_for(&labels.iter().map(anywhere).collect::<Vec<_>>());
         terms.to_text().map(|text| serde_json::from_str(&text).unwrap())
     }
 
@@ -221,7 +235,7 @@ mod tests {
     #[test]
     fn everywhere_nowhere_and_unprobed() {
         let terms = |announcement, probing| {
-            Policy::new(&announcement, probing).unwrap().terms_for(&[&labels("a")])
+            Policy::new(&announcement, probing).unwrap().terms_for(&[anywhere(&labels("a"))])
         };
         assert_eq!(terms(Announcement::Everywhere, true), WrittenTerms::default());
         assert!(terms(Announcement::Nowhere, true).is_nowhere());
@@ -253,5 +267,15 @@ mod tests {
         assert!(rules[0].nodes[0].matches(&[("rack".into(), "a".into())].into()));
         assert_eq!(rules[0].preferences[0].weight, 7);
         assert!(rules[0].interfaces[0].matches("eth0"));
+    }
+    #[test]
+    fn traffic_that_must_not_leave_its_node_is_written_with_and_without_rules() {
+        let labels = Labels::new();
+        let local = Announced { labels: &labels, is_local: true };
+        for announcement in [Announcement::Everywhere, Announcement::Nowhere] {
+            let policy = Policy::new(&announcement, true).unwrap();
+            assert!(policy.terms_for(&[anywhere(&labels), local]).local);
+            assert!(!policy.terms_for(&[anywhere(&labels)]).local);
+        }
     }
 }

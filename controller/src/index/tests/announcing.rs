@@ -77,10 +77,23 @@ fn what_the_pool_asks_is_written_with_the_claim_and_again_when_it_changes() {
     let unprobed = AddressPoolSpec { conflict_probing: false, ..spec(&json!([])) };
     lab.cluster.set_pool_spec("home", unprobed);
     lab.restart();
-    assert_eq!(lab.terms(), WrittenTerms { rules: None, probing: false });
+    assert_eq!(lab.terms(), WrittenTerms { probing: false, ..WrittenTerms::default() });
     assert_eq!(lab.writes, ["amend"]);
     lab.restart();
     assert_eq!(lab.writes, [""; 0]);
+}
+
+#[test]
+fn speakers_are_told_whose_traffic_must_not_leave_its_node() {
+    let mut lab = Lab::with_pools(&[HOME]);
+    lab.create("web");
+    lab.writes.clear();
+    for (policy, expected) in [("Local", true), ("Cluster", false)] {
+        lab.cluster.set_policy("web", policy);
+        lab.settle();
+        assert_eq!(lab.terms().local, expected);
+    }
+    assert_eq!(lab.writes, ["amend", "amend"]);
 }
 
 #[test]

@@ -203,6 +203,14 @@ impl Cluster {
         });
     }
 
+    /// Sets `spec.externalTrafficPolicy`.
+    pub(super) fn set_policy(&mut self, name: &str, policy: &str) {
+        let policy = Some(policy.to_owned());
+        self.change(name, |service| {
+            service.spec.as_mut().unwrap().external_traffic_policy = policy
+        });
+    }
+
     /// Has the Service listen on this TCP port, and no other.
     pub(super) fn set_port(&mut self, name: &str, port: i32) {
         let port = ServicePort { port, ..ServicePort::default() };
