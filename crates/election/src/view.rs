@@ -90,6 +90,11 @@ impl View {
         };
     }
 
+    /// What Kubernetes says of a node, if it is known.
+    pub(crate) fn facts(&self, node: &Node) -> Option<&NodeFacts> {
+        self.nodes.get(node)
+    }
+
     /// What speaks for announcing an address from `node`.
     pub(crate) fn merit(&self, lock: &Lock, node: &Node) -> Result<Merit, Unfit> {
         let reach = self.session(node).and_then(|session| session.reach.as_ref());
