@@ -83,6 +83,14 @@ pub(crate) struct RunArgs {
     /// After how many unanswered probes in a row a node counts as silent (2 or more).
     #[arg(long, default_value_t = Settings::default().misses, value_name = "COUNT")]
     pub(crate) probe_misses: u32,
+    /// The pause after each of the three questions for an address that nobody has announced yet, in milliseconds (20 or
+    /// more). Somebody else's address is never announced. 0: nothing is asked, whatever a pool says.
+    #[arg(long, default_value_t = 70, value_name = "MILLISECONDS")]
+    pub(crate) address_probe_pause: u64,
+    /// When an address that somebody else has is asked for again, in seconds.
+    #[arg(long, default_value_t = Settings::default().recheck.as_secs(), value_name = "SECONDS")]
+    #[arg(value_parser = clap::value_parser!(u64).range(1..))]
+    pub(crate) conflict_recheck: u64,
     #[command(flatten)]
     pub(crate) admin: AdminArgs,
     #[command(flatten)]
@@ -101,6 +109,8 @@ impl RunArgs {
             probe: Duration::from_millis(self.probe_interval),
             answer: Duration::from_millis(self.probe_timeout),
             misses: self.probe_misses,
+            first_probe: Duration::from_millis(self.address_probe_pause),
+            recheck: Duration::from_secs(self.conflict_recheck),
             ..Settings::default()
         }
     }

@@ -1,20 +1,25 @@
 //! Announces addresses on the local segment.
 //!
 //! One thread decides ([`engine`]); it owns the [`arpeggio_election::Elector`] and everything that follows from its
-//! decisions. Around it: tasks that watch and write Leases ([`leases`], [`writer`]), a thread per interface and
-//! protocol that answers ARP or NDP ([`segment`]), and a task that writes events ([`news`]). The answering threads share nothing with slow
-//! work: they read one table that the engine replaces, and one deadline that it moves.
+//! decisions; the [`announcer`] puts them on the wire. Around it: tasks that watch and write Leases ([`leases`],
+//! [`writer`]), a thread per interface and protocol that answers ARP or NDP ([`listener`]), and a task that writes events
+//! ([`news`]). The answering threads share nothing with slow work: they read one table that the engine replaces, and one
+//! deadline that it moves.
 
 #![forbid(unsafe_code)]
 
+mod announcer;
 mod args;
+mod conflicts;
 mod engine;
 mod gratuitous;
 mod input;
 mod leases;
+mod listener;
 mod metrics;
 mod neighbours;
 mod news;
+mod pace;
 mod protocol;
 mod segment;
 mod segments;

@@ -11,7 +11,7 @@ use arpeggio_link::interfaces::{DefaultRoute, Family, Interface, Links};
 use arpeggio_wire::MacAddr;
 use ipnet::IpNet;
 
-use crate::segment::Sighting;
+use crate::listener::Sighting;
 
 /// A session names at most this many addresses; the first one that another node can reach is used.
 const MOST_LINK_ADDRESSES: usize = 8;
@@ -36,8 +36,11 @@ pub(crate) struct Probe {
 }
 
 impl Neighbours {
-    pub(crate) fn learn(&mut self, node: Node, links: Vec<LinkAddress>) {
+    /// Takes over what a session says; returns whether that is news.
+    pub(crate) fn learn(&mut self, node: Node, links: Vec<LinkAddress>) -> bool {
+        let known = self.nodes.get(&node) == Some(&links);
         self.nodes.insert(node, links);
+        !known
     }
 
     pub(crate) fn forget(&mut self, node: &Node) {
@@ -129,10 +132,10 @@ fn segment(interface: &Interface, links: &Links) -> election::Interface {
     }
 }
 
-/// Whether neighbours of a family can be found on an interface now.
-pub(crate) fn is_segment(interface: &Interface, family: Family) -> bool {
+/// Whether an interface has a subnet of a family, with room for neighbours.
+pub(crate) fn has_subnet(interface: &Interface, family: Family) -> bool {
     let of_family = |net: &&IpNet| Family::of(net.addr()) == family;
-    interface.flaw().is_none() && interface.addresses.iter().filter(of_family).any(has_neighbours)
+    interface.addresses.iter().filter(of_family).any(has_neighbours)
 }
 
 /// Whether an address says that others like it are on the same segment. A link-local one does not: every interface
@@ -188,6 +191,7 @@ mod tests {
             member_of: None,
             up: true,
             carrier: true,
+            carrier_ups: 1,
             addresses: nets.iter().map(|net| net.parse().unwrap()).collect(),
         }
     }
@@ -307,7 +311,7 @@ mod tests {
     #[test]
     fn an_interface_with_nothing_but_a_link_local_address_is_no_segment_for_ndp() {
         let [bridge, lan] = &links().interfaces[..] else { panic!() };
-        assert!(is_segment(bridge, Family::V4) && !is_segment(bridge, Family::V6));
-        assert!(is_segment(lan, Family::V4) && is_segment(lan, Family::V6));
+        assert!(has_subnet(bridge, Family::V4) && !has_subnet(bridge, Family::V6));
+        assert!(has_subnet(lan, Family::V4) && has_subnet(lan, Family::V6));
     }
 }
