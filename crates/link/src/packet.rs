@@ -53,6 +53,8 @@ pub type NdpSocket = FrameSocket<NdpFilter>;
 #[derive(Debug)]
 pub struct FrameSocket<Filter> {
     socket: Socket,
+    /// The interface's index.
+    interface: u32,
     filter: PhantomData<Filter>,
 }
 
@@ -69,7 +71,7 @@ impl<Filter: FrameFilter> FrameSocket<Filter> {
     pub fn open(interface: u32, filter: &Filter) -> Result<Self, SocketError> {
         let socket = Socket::new(Domain::PACKET, Type::RAW, None).map_err(from_io)?;
         socket.set_read_timeout(Some(RECEIVE_TIMEOUT)).map_err(from_io)?;
-        let socket = Self { socket, filter: PhantomData };
+        let socket = Self { socket, interface, filter: PhantomData };
         socket.set_filter(filter)?;
         let address = address::frames_on(interface, Filter::ETHERNET_TYPE);
         let address = address.ok_or(SocketError::InterfaceGone)?;
@@ -131,7 +133,7 @@ impl<Filter: FrameFilter> FrameSocket<Filter> {
 
     fn attach(&self, filter: &Filter, limit: usize) -> io::Result<()> {
         let program: Vec<_> = filter
-            .program(limit)
+            .program(self.interface, limit)
             .iter()
             .map(|it| SockFilter::new(it.code, it.jump_true, it.jump_false, it.operand))
             .collect();
