@@ -2,7 +2,7 @@
 
 use std::{path::PathBuf, time::Duration};
 
-use arpeggio_election::Settings;
+use arpeggio_election::{Pattern, Settings};
 use arpeggio_runtime::{admin::AdminArgs, telemetry::LogArgs};
 use clap::{Parser, Subcommand, ValueEnum};
 
@@ -91,6 +91,11 @@ pub(crate) struct RunArgs {
     #[arg(long, default_value_t = Settings::default().recheck.as_secs(), value_name = "SECONDS")]
     #[arg(value_parser = clap::value_parser!(u64).range(1..))]
     pub(crate) conflict_recheck: u64,
+    /// Interfaces whose network card is told to let in all frames, as it is on wireless ones, comma-separated; `*`
+    /// stands for any characters, `?` for one. For cards that swallow questions for addresses that the node has not.
+    #[arg(long, value_name = "NAMES", value_delimiter = ',')]
+    #[arg(value_parser = |name: &str| Ok::<_, std::convert::Infallible>(Pattern::from(name)))]
+    pub(crate) promiscuous_interfaces: Vec<Pattern>,
     #[command(flatten)]
     pub(crate) admin: AdminArgs,
     #[command(flatten)]

@@ -7,7 +7,7 @@ use std::{collections::BTreeMap, net::IpAddr, sync::Arc, time::Duration};
 
 use arpeggio_api::{lock::LockRecord, session::SessionRecord};
 use arpeggio_election::{
-    Effect, Elector, Event, Node, Outcome, Settings, TakeReason, Target, Timestamp, Write,
+    Effect, Elector, Event, Node, Outcome, Pattern, Settings, TakeReason, Target, Timestamp, Write,
 };
 use arpeggio_link::{clock, interfaces::Links};
 use arpeggio_runtime::health::{Awaited, Heartbeat};
@@ -84,6 +84,7 @@ impl Engine {
         me: Identity,
         settings: Settings,
         links: Arc<Links>,
+        promiscuous: Arc<[Pattern]>,
         outlets: Outlets,
     ) -> Self {
         let (sender, sightings) = bounded(SIGHTINGS);
@@ -92,6 +93,7 @@ impl Engine {
             sightings: sender,
             freshness: freshness.clone(),
             metrics: outlets.metrics.clone(),
+            promiscuous,
         };
         Self {
             elector: Elector::new(me.node.clone(), settings, now()),

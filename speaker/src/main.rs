@@ -113,6 +113,7 @@ async fn run(args: &RunArgs) -> anyhow::Result<()> {
         me,
         settings,
         links.borrow().clone(),
+        args.promiscuous_interfaces.clone().into(),
         engine::Outlets { writer, news, metrics, established: health.awaits("session") },
     );
     let beat = health.watches("engine", STUCK);

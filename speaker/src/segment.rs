@@ -10,8 +10,9 @@ use std::{
 };
 
 use arc_swap::ArcSwap;
+use arpeggio_election::Pattern;
 use arpeggio_link::{
-    interfaces::Interface,
+    interfaces::{Interface, is_wireless},
     packet::{FrameSocket, SocketError},
 };
 use arpeggio_runtime::telemetry::causes;
@@ -33,6 +34,14 @@ pub(crate) struct Wiring {
     pub(crate) freshness: Freshness,
     /// Where it counts.
     pub(crate) metrics: Arc<Metrics>,
+    /// Interfaces, besides wireless ones, whose cards are told to let everything in.
+    pub(crate) promiscuous: Arc<[Pattern]>,
+}
+
+impl Wiring {
+    fn is_promiscuous(&self, name: &str) -> bool {
+        is_wireless(name) || self.promiscuous.iter().any(|pattern| pattern.matches(name))
+    }
 }
 
 /// The addresses that an interface has to do with.
@@ -83,6 +92,9 @@ impl<P: Protocol> Segment<P> {
         wiring: &Wiring,
     ) -> Result<Self, SocketError> {
         let socket = Arc::new(FrameSocket::open(interface.index, &P::Filter::default())?);
+        if wiring.is_promiscuous(&interface.name) {
+            socket.hear_everything()?;
+        }
         let table = Arc::new(ArcSwap::from_pointee(Table::default()));
         let stop = Arc::new(AtomicBool::new(false));
         let metrics = wiring.metrics.of_segment(&interface.name, P::LABEL);

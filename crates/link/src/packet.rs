@@ -8,6 +8,7 @@ use socket2::{Domain, SockFilter, Socket, Type};
 use tracing::debug;
 
 mod address;
+mod membership;
 
 use crate::filter::{ArpFilter, FrameFilter, MAX_INSTRUCTIONS, MIN_INSTRUCTIONS, NdpFilter};
 
@@ -129,6 +130,16 @@ impl<Filter: FrameFilter> FrameSocket<Filter> {
             }
         }
         Err(SocketError::FilterTooBig)
+    }
+
+    /// Makes the network card let in all frames, whomever they are for, until the socket is dropped.
+    /// The filter still lets through only those that are for this machine. For cards that leave out
+    /// too much: see [`is_wireless`](crate::interfaces::is_wireless).
+    ///
+    /// # Errors
+    /// [`SocketError::InterfaceGone`] if it is.
+    pub fn hear_everything(&self) -> Result<(), SocketError> {
+        membership::hear_everything(&self.socket, self.interface).map_err(from_io)
     }
 
     fn attach(&self, filter: &Filter, limit: usize) -> io::Result<()> {
