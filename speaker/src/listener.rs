@@ -130,14 +130,17 @@ impl<P: Protocol> Listener<P> {
             Err(reason) => return self.metrics.ignored(reason),
         };
         let table = self.table.load();
-        if let Some(claim) = P::claim(&frame) {
-            let reply = P::is_reply(&frame);
-            if reply || table.concerns(claim.address) {
-                self.sighted(claim, reply);
-            }
+        let reply = P::is_reply(&frame);
+        let claim = P::claim(&frame).filter(|it| reply || table.concerns(it.address));
+        let question = P::question(&frame);
+        if let Some(claim) = claim {
+            self.sighted(claim, reply);
         }
-        if let Some(question) = P::question(&frame) {
+        if let Some(question) = question {
             self.asked(question, &table, received);
+        }
+        if claim.is_none() && question.is_none() {
+            self.metrics.ignored("no_question");
         }
     }
 
@@ -145,10 +148,10 @@ impl<P: Protocol> Listener<P> {
         let Question { address, asker } = question;
         if table.announced.contains(&address) {
             self.answer(question, received);
-        } else if !table.asked.contains(&address) {
-            self.metrics.ignored("not_announced");
-        } else if asker.address.is_none() {
+        } else if table.asked.contains(&address) && asker.address.is_none() {
             self.sighted(Claim { address, mac: asker.mac }, false);
+        } else {
+            self.metrics.ignored("not_announced");
         }
     }
 

@@ -14,6 +14,8 @@ mod conflicts;
 mod engine;
 mod gratuitous;
 mod input;
+#[cfg(test)]
+mod kernel;
 mod leases;
 mod listener;
 mod metrics;
