@@ -138,4 +138,14 @@ mod tests {
         assert_eq!(args.run.settings(), Settings::default());
         assert_eq!(args.run.admin.admin_address.to_string(), DEFAULT_ADMIN);
     }
+
+    #[test]
+    fn probing_can_be_switched_off_and_interfaces_named() {
+        let given = ["speaker", "--address-probe-pause=0", "--promiscuous-interfaces=wl*,eth1"];
+        let args = Args::parse_from(given).run;
+        assert_eq!(args.settings().first_probe, Duration::ZERO);
+        assert!(args.settings().checked().is_ok());
+        assert_eq!(args.promiscuous_interfaces, ["wl*".into(), "eth1".into()]);
+        assert!(Args::try_parse_from(["speaker", "--conflict-recheck=0"]).is_err());
+    }
 }

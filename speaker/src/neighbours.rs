@@ -93,20 +93,41 @@ pub(crate) fn gateway_probes(links: &Links) -> Vec<Probe> {
 /// without being one segment (a container bridge, for instance). IPv4 comes before IPv6, so that a node with both is
 /// asked by ARP.
 ///
-/// Link-local addresses are left out: they do not say on which segment they are.
+/// Link-local addresses do not say on which segment they are. One is named only where nothing else tells the others
+/// which MAC address is this node's, so that they do not take it for a stranger's.
 pub(crate) fn own_addresses(links: &Links) -> Vec<LinkAddress> {
     let preferred: Vec<u32> = links.default_routes.iter().map(|route| route.interface).collect();
     let mut usable: Vec<&Interface> =
         links.interfaces.iter().filter(|it| it.flaw().is_none()).collect();
     usable.sort_by_key(|it| (!preferred.contains(&it.index), it.index));
-    let of = |interface: &Interface| {
-        let mac = interface.mac().map(|mac| mac.octets());
-        let nets: Vec<IpNet> = interface.addresses.iter().copied().filter(has_neighbours).collect();
-        nets.into_iter().filter_map(move |net| Some(LinkAddress { address: net.addr(), mac: mac? }))
-    };
-    let mut addresses: Vec<LinkAddress> = usable.into_iter().flat_map(of).collect();
+    let mut addresses: Vec<LinkAddress> =
+        usable.iter().flat_map(|it| link_addresses(it, has_neighbours)).collect();
     addresses.sort_by_key(|link| Family::of(link.address));
-    addresses.truncate(MOST_LINK_ADDRESSES);
+    for interface in usable.iter().filter(|it| preferred.contains(&it.index)) {
+        let found = link_addresses(interface, |_| true).next();
+        let nameless = |it: &LinkAddress| addresses.iter().all(|known| known.mac != it.mac);
+        addresses.extend(found.filter(nameless));
+    }
+    shortened(addresses)
+}
+
+fn link_addresses(
+    interface: &Interface,
+    fits: impl Fn(&IpNet) -> bool,
+) -> impl Iterator<Item = LinkAddress> {
+    let mac = interface.mac().map(|mac| mac.octets());
+    let nets = interface.addresses.iter().filter(move |net| fits(net));
+    nets.filter_map(move |net| Some(LinkAddress { address: net.addr(), mac: mac? }))
+}
+
+/// No more than a session names. Each MAC address is named, as far as possible, before one is named twice.
+fn shortened(mut addresses: Vec<LinkAddress>) -> Vec<LinkAddress> {
+    while addresses.len() > MOST_LINK_ADDRESSES {
+        let mac = |at: usize| addresses.get(at).map(|it| it.mac);
+        let repeated = |at: &usize| (0..*at).any(|earlier| mac(earlier) == mac(*at));
+        let last = (0..addresses.len()).rev().find(repeated).unwrap_or(MOST_LINK_ADDRESSES);
+        addresses.remove(last);
+    }
     addresses
 }
 
@@ -259,6 +280,20 @@ mod tests {
         let addresses: Vec<String> =
             own_addresses(&links()).iter().map(|link| link.address.to_string()).collect();
         assert_eq!(addresses, ["192.168.0.11", "172.17.0.1", "2001:db8::11"]);
+    }
+
+    #[test]
+    fn every_interface_that_announces_tells_its_mac_as_far_as_there_is_room() {
+        let macs = |links: &Links| -> Vec<u8> {
+            own_addresses(links).iter().map(|link| link.mac[5]).collect()
+        };
+        let mut links = links();
+        links.interfaces = vec![interface(2, &["fe80::11/64"]), interface(3, &["fe80::12/64"])];
+        assert_eq!(macs(&links), [2], "the one with the default route");
+        let many: Vec<String> = (1..=12).map(|it| format!("10.{it}.0.1/16")).collect();
+        let many: Vec<&str> = many.iter().map(String::as_str).collect();
+        links.interfaces = vec![interface(2, &many), interface(3, &["10.77.0.1/16"])];
+        assert_eq!(macs(&links), [2, 2, 2, 2, 2, 2, 2, 3]);
     }
 
     #[test]
