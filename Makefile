@@ -67,8 +67,9 @@ fuzz: toolchain ## Feed frames that nobody thought of to the parsers (FUZZ_SECON
 			-- -max_total_time=$(FUZZ_SECONDS) || exit 1; \
 	done
 
-generate: ## Write again what is generated from code (custom resource definitions)
+generate: ## Write again what is generated from code (custom resource definitions, the tables of docs/wire.md)
 	UPDATE_GENERATED=1 cargo test --package arpeggio-api --locked --quiet
+	UPDATE_GENERATED=1 cargo test --package arpeggio-speaker --locked --quiet table
 
 setup: toolchain
 	@tests/lab/setup.sh

@@ -2,7 +2,7 @@
 
 use std::{path::PathBuf, time::Duration};
 
-use arpeggio_election::Settings;
+use arpeggio_election::{Pattern, Settings};
 use arpeggio_runtime::{admin::AdminArgs, telemetry::LogArgs};
 use clap::{Parser, Subcommand, ValueEnum};
 
@@ -87,6 +87,19 @@ pub(crate) struct RunArgs {
     /// clusters put on control-plane nodes.
     #[arg(long)]
     pub(crate) ignore_exclusion_label: bool,
+    /// The pause after each of the three questions for an address that nobody has announced yet, in milliseconds (20 or
+    /// more). Somebody else's address is never announced. 0: nothing is asked, whatever a pool says.
+    #[arg(long, default_value_t = 70, value_name = "MILLISECONDS")]
+    pub(crate) address_probe_pause: u64,
+    /// When an address that somebody else has is asked for again, in seconds.
+    #[arg(long, default_value_t = Settings::default().recheck.as_secs(), value_name = "SECONDS")]
+    #[arg(value_parser = clap::value_parser!(u64).range(1..))]
+    pub(crate) conflict_recheck: u64,
+    /// Interfaces whose network card is told to let in all frames, as it is on wireless ones, comma-separated; `*`
+    /// stands for any characters, `?` for one. For cards that swallow questions for addresses that the node has not.
+    #[arg(long, value_name = "NAMES", value_delimiter = ',')]
+    #[arg(value_parser = |name: &str| Ok::<_, std::convert::Infallible>(Pattern::from(name)))]
+    pub(crate) promiscuous_interfaces: Vec<Pattern>,
     #[command(flatten)]
     pub(crate) admin: AdminArgs,
     #[command(flatten)]
@@ -105,6 +118,8 @@ impl RunArgs {
             probe: Duration::from_millis(self.probe_interval),
             answer: Duration::from_millis(self.probe_timeout),
             misses: self.probe_misses,
+            first_probe: Duration::from_millis(self.address_probe_pause),
+            recheck: Duration::from_secs(self.conflict_recheck),
             ..Settings::default()
         }
     }
@@ -126,5 +141,15 @@ mod tests {
         let args = Args::parse_from(["speaker", "--node-name", "node-1"]);
         assert_eq!(args.run.settings(), Settings::default());
         assert_eq!(args.run.admin.admin_address.to_string(), DEFAULT_ADMIN);
+    }
+
+    #[test]
+    fn probing_can_be_switched_off_and_interfaces_named() {
+        let given = ["speaker", "--address-probe-pause=0", "--promiscuous-interfaces=wl*,eth1"];
+        let args = Args::parse_from(given).run;
+        assert_eq!(args.settings().first_probe, Duration::ZERO);
+        assert!(args.settings().checked().is_ok());
+        assert_eq!(args.promiscuous_interfaces, ["wl*".into(), "eth1".into()]);
+        assert!(Args::try_parse_from(["speaker", "--conflict-recheck=0"]).is_err());
     }
 }

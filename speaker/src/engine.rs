@@ -3,32 +3,30 @@
 //! Each turn takes in everything that has happened, decides once, and carries the decision out: frames and tables at
 //! once, writes by way of the [`Writer`]. It never waits for the API server.
 
-use std::{
-    collections::{BTreeMap, BTreeSet},
-    net::IpAddr,
-    sync::Arc,
-    time::Duration,
-};
+use std::{collections::BTreeMap, net::IpAddr, sync::Arc, time::Duration};
 
 use arpeggio_api::{lock::LockRecord, session::SessionRecord};
 use arpeggio_election::{
-    Effect, Elector, Event, GiveReason, Node, Outcome, Settings, TakeReason, Target, Timestamp,
-    Write,
+    Effect, Elector, Event, GiveReason, Node, Outcome, Pattern, Settings, TakeReason, Target,
+    Timestamp, Write,
 };
 use arpeggio_link::{clock, interfaces::Links};
 use arpeggio_runtime::health::{Awaited, Heartbeat};
+use arpeggio_wire::{Claim, MacAddr};
 use crossbeam_channel::{Receiver, bounded, select};
 use tokio::sync::oneshot;
 
 use crate::{
+    announcer::{Announcer, Demand},
     backends::LocalBackends,
-    gratuitous::Schedule,
+    conflicts::Conflicts,
     input::Input,
+    listener::{Freshness, Sighting},
     metrics::Metrics,
-    neighbours::{Neighbours, gateway_probes, own_addresses, reach},
+    neighbours::{Neighbours, gateway_probes, own_addresses},
     news::News,
-    segment::{Freshness, Sighting, Wiring},
-    segments::Segments,
+    protocol::{Arp, Ndp, Protocol as _},
+    segment::Wiring,
     writer::{Order, Writer},
 };
 
@@ -37,9 +35,6 @@ const SIGHTINGS: usize = 1024;
 
 /// Inputs taken in before the next decision, so that a flood of them cannot delay it for long.
 const BATCH: usize = 4096;
-
-/// A stranger that insists is logged once in this time.
-const STRANGER_LOG: Duration = Duration::from_secs(10);
 
 /// A stopping speaker waits so long for others to take what it announces; less than the pod's grace period.
 const HANDOVER: Duration = Duration::from_secs(5);
@@ -72,19 +67,17 @@ pub(crate) struct Engine {
     me: Identity,
     settings: Settings,
     elector: Elector,
-    links: Arc<Links>,
+    announcer: Announcer,
     neighbours: Neighbours,
+    conflicts: Conflicts,
     locks: BTreeMap<IpAddr, LockRecord>,
     backends: LocalBackends,
-    segments: Segments,
-    schedule: Schedule,
     freshness: Freshness,
     sightings: Receiver<Sighting>,
     writer: Writer,
     news: News,
     metrics: Arc<Metrics>,
     established: Option<Awaited>,
-    stranger_logged: Option<Timestamp>,
     /// When another process of this node last renewed the session.
     other_instance: Option<Timestamp>,
     /// Set when the process is asked to stop: when it ends at the latest.
@@ -97,6 +90,7 @@ impl Engine {
         me: Identity,
         settings: Settings,
         links: Arc<Links>,
+        promiscuous: Arc<[Pattern]>,
         outlets: Outlets,
     ) -> Self {
         let (sender, sightings) = bounded(SIGHTINGS);
@@ -105,28 +99,26 @@ impl Engine {
             sightings: sender,
             freshness: freshness.clone(),
             metrics: outlets.metrics.clone(),
+            promiscuous,
         };
-        let mut segments = Segments::new(wiring);
-        segments.follow(&links);
+        let announcer = Announcer::new(links, wiring);
         let mut elector = Elector::new(me.node.clone(), settings, now());
-        elector.handle(now(), Event::Reach(reach(&links)));
+        elector.handle(now(), Event::Reach(announcer.reach().clone()));
         Self {
             elector,
             me,
             settings,
-            links,
+            announcer,
             neighbours: Neighbours::default(),
+            conflicts: Conflicts::default(),
             locks: BTreeMap::new(),
             backends: LocalBackends::new(outlets.slices_wanted),
-            segments,
-            schedule: Schedule::default(),
             freshness,
             sightings,
             writer: outlets.writer,
             news: outlets.news,
             metrics: outlets.metrics,
             established: Some(outlets.established),
-            stranger_logged: None,
             other_instance: None,
             ends: None,
         }
@@ -184,12 +176,15 @@ impl Engine {
                 if session.node == self.me.node && instance != self.me.instance {
                     self.other_instance = Some(now());
                 }
-                self.neighbours.learn(session.node.clone(), links);
+                if self.neighbours.learn(session.node.clone(), links) {
+                    self.announcer.reconsider();
+                }
                 Event::Session(session)
             }
             Input::Lock(record) => {
                 let lock = record.lock.clone();
                 self.remember(record);
+                self.announcer.reconsider();
                 Event::Lock(lock)
             }
             Input::LockGone(address) => {
@@ -203,14 +198,18 @@ impl Engine {
                 return self.learn(events);
             }
             Input::Links(links) => {
-                self.links = links;
-                self.segments.follow(&self.links);
-                Event::Reach(reach(&self.links))
+                self.announcer.follow(links);
+                Event::Reach(self.announcer.reach().clone())
             }
             Input::Stop => return self.stop(),
         };
         match &event {
-            Event::SessionGone(node) => self.neighbours.forget(node),
+            Event::SessionGone(node) => {
+                self.neighbours.forget(node);
+                self.announcer.reconsider();
+            }
+            // What is known of this node decides by which rules it announces.
+            Event::Node { .. } | Event::NodeGone(_) => self.announcer.reconsider(),
             Event::Wrote { write, outcome: Outcome::Done } => self.report(write),
             _ => {}
         }
@@ -235,31 +234,62 @@ impl Engine {
     fn sighted(&mut self, sighting: Sighting) {
         let claim = sighting.claim;
         if sighting.reply
-            && let Some(event) = self.neighbours.answered(&sighting, &self.links)
+            && let Some(event) = self.neighbours.answered(&sighting, self.announcer.links())
         {
             return self.elector.handle(now(), event);
         }
+        if self.announcer.has(claim.mac) {
+            return;
+        }
         let address = claim.address;
+        let announced = self.elector.announcing().contains(&address);
         match self.neighbours.node_at(claim.mac) {
             Some(node) if *node == self.me.node => {}
             Some(node) => {
-                self.metrics.conflicts.with_label_values(&["fellow"]).inc();
                 let by = node.clone();
+                if announced {
+                    self.count_conflict(&sighting, "fellow");
+                }
                 self.elector.handle(now(), Event::Heard { address, by });
             }
-            None if self.elector.announcing().contains(&address) => self.stranger(sighting),
-            None => {}
+            None if announced => self.stranger(&sighting),
+            None => {
+                let mac = claim.mac.octets();
+                self.elector.handle(now(), Event::StrangerAnswered { address, mac });
+            }
         }
     }
 
-    fn stranger(&mut self, sighting: Sighting) {
-        self.metrics.conflicts.with_label_values(&["stranger"]).inc();
-        let recent = |logged: Timestamp| now().since(logged) < STRANGER_LOG;
-        if !self.stranger_logged.is_some_and(recent) {
-            self.stranger_logged = Some(now());
-            let claim = sighting.claim;
-            tracing::warn!(address = %claim.address, mac = %claim.mac, "a stranger announces our address");
+    /// A stranger announces an address of ours: we insist.
+    fn stranger(&mut self, sighting: &Sighting) {
+        self.count_conflict(sighting, "stranger");
+        let Claim { address, mac } = sighting.claim;
+        let reaction = self.conflicts.heard(address, mac, now());
+        if reaction.defend {
+            self.announcer.insist(address);
         }
+        if reaction.tell {
+            tracing::warn!(%address, %mac, "a stranger announces our address");
+            let note = format!(
+                "{address} is announced by a machine that is no node of ours ({mac}), too: clients may be led there. {} \
+                 insists. Give that machine another address.",
+                self.me.node
+            );
+            self.warn(address, &note);
+        }
+    }
+
+    fn warn(&self, address: IpAddr, note: &str) {
+        if let Some(record) = self.locks.get(&address) {
+            self.news.warn(&record.claim.services, "AddressConflict", note);
+        }
+    }
+
+    fn count_conflict(&self, sighting: &Sighting, by: &str) {
+        let interface = self.announcer.links().interface(sighting.interface);
+        let name = interface.map_or("", |it| it.name.as_str());
+        let protocol = if sighting.claim.address.is_ipv4() { Arp::LABEL } else { Ndp::LABEL };
+        self.metrics.conflicts.with_label_values(&[name, protocol, by]).inc();
     }
 
     /// Decides once and carries it out; returns when the next turn is due at the latest.
@@ -267,33 +297,39 @@ impl Engine {
         let now = now();
         let decision = self.elector.decide(now);
         self.freshness.extend(now + self.settings.freshness);
-        self.announce(now);
+        self.attend(now);
         decision.effects.into_iter().for_each(|effect| self.act(effect));
+        self.announcer.tell(now);
         self.update_health(now);
-        self.schedule.next().map_or(decision.next, |due| due.min(decision.next))
+        self.announcer.next().map_or(decision.next, |due| due.min(decision.next))
     }
 
-    fn announce(&mut self, now: Timestamp) {
-        let changes =
-            self.segments.announce(self.elector.announcing(), &self.links, &self.neighbours);
-        changes.lost.into_iter().for_each(|address| self.schedule.stop(address));
-        changes.gained.into_iter().for_each(|address| self.schedule.start(address, now));
-        while let Some(address) = self.schedule.pop(now) {
-            self.segments.tell(address);
-        }
+    fn attend(&mut self, now: Timestamp) {
+        let elector = &self.elector;
+        let demand = Demand { announced: elector.announcing(), asked: elector.asking().collect() };
+        self.announcer.attend_to(
+            demand,
+            |address, reach| elector.interfaces(address, reach),
+            &self.neighbours,
+            now,
+        );
     }
 
     fn act(&self, effect: Effect) {
+        let links = self.announcer.links();
         match effect {
             Effect::ProbeNode(node) => {
-                if let Some(probe) = self.neighbours.probe(&node, &self.links) {
-                    self.segments.ask(probe);
+                if let Some(probe) = self.neighbours.probe(&node, links) {
+                    self.announcer.ask(probe);
                 }
             }
             Effect::ProbeGateway => {
-                gateway_probes(&self.links).into_iter().for_each(|probe| self.segments.ask(probe));
+                gateway_probes(links).into_iter().for_each(|probe| self.announcer.ask(probe));
             }
-            Effect::ProbeAddress(_) => {}
+            Effect::ProbeAddress(address) => {
+                let interfaces = self.elector.interfaces(address, self.announcer.reach());
+                self.announcer.ask_first(&interfaces, address);
+            }
             Effect::Write(write) => self.writer.submit(self.order(write)),
         }
     }
@@ -303,7 +339,8 @@ impl Engine {
             Target::Lock(address) => self.locks.get(&address).cloned(),
             Target::OwnSession | Target::Session(_) => None,
         };
-        Order { write, links: own_addresses(&self.links), reach: reach(&self.links), lock }
+        let links = own_addresses(self.announcer.links());
+        Order { write, links, reach: self.announcer.reach().clone(), lock }
     }
 
     /// Tells users and counters of a write that has succeeded.
@@ -319,8 +356,22 @@ impl Engine {
             }
             Write::Take { address, reason, .. } => self.report_taken(*address, reason),
             Write::Give { address, to, reason, .. } => self.report_given(*address, to, *reason),
-            Write::Renew { .. } | Write::Quarantine { .. } | Write::Read { .. } => {}
+            Write::Quarantine { address, stranger, .. } => {
+                self.report_quarantined(*address, (*stranger).into());
+            }
+            Write::Renew { .. } | Write::Read { .. } => {}
         }
+    }
+
+    fn report_quarantined(&self, address: IpAddr, stranger: MacAddr) {
+        self.metrics.quarantined.inc();
+        tracing::warn!(%address, %stranger, "a stranger has the address, so it is not announced");
+        let note = format!(
+            "{address} is not announced, because a machine that is no node of ours ({stranger}) answers for it. Give that \
+             machine another address, or exclude this one from the pool. It is asked for again every {} s.",
+            self.settings.recheck.as_secs()
+        );
+        self.warn(address, &note);
     }
 
     fn report_taken(&self, address: IpAddr, reason: &TakeReason) {
@@ -328,13 +379,7 @@ impl Engine {
         tracing::info!(%address, %reason, "lock taken");
         let Some(record) = self.locks.get(&address) else { return };
         if *reason != TakeReason::Ours {
-            let place = match self.links.announcing(address) {
-                Ok(interface) => match interface.mac() {
-                    Some(mac) => format!("{}, {mac}", interface.name),
-                    None => interface.name.clone(),
-                },
-                Err(unfit) => unfit.to_string(),
-            };
+            let place = self.place(address);
             let note = format!("{address} is announced from {} ({place}): {reason}", self.me.node);
             self.news.tell(&record.claim.services, "nodeAssigned", &note);
         }
@@ -349,12 +394,31 @@ impl Engine {
         self.news.tell(&record.claim.services, "nodeAssigned", &note);
     }
 
+    /// Where an address is announced on this node, for people.
+    fn place(&self, address: IpAddr) -> String {
+        let links = self.announcer.links();
+        let interfaces = self.elector.interfaces(address, self.announcer.reach());
+        let mac = |name: &str| links.interfaces.iter().find(|it| it.name == name)?.mac();
+        let with_mac = |name: &str| match mac(name) {
+            Some(mac) => format!("{name}, {mac}"),
+            None => name.to_owned(),
+        };
+        let places: Vec<String> = interfaces.iter().map(|it| with_mac(&it.name)).collect();
+        match links.announcing(address) {
+            _ if !places.is_empty() => places.join("; "),
+            Err(unfit) => unfit.to_string(),
+            Ok(_) => "no interface that its pool names can announce".to_owned(),
+        }
+    }
+
     fn update_health(&mut self, now: Timestamp) {
-        let announced = self.segments.announced();
-        let held: &BTreeSet<IpAddr> = self.elector.announcing();
-        let silent = held.len().saturating_sub(announced);
+        let announced = self.announcer.announced();
+        let contested = self.conflicts.count(now, |address| announced.contains(address));
+        let announced = announced.len();
+        let silent = self.elector.announcing().len().saturating_sub(announced);
         let gauge = |count: usize| i64::try_from(count).unwrap_or(i64::MAX);
         self.metrics.announced.set(gauge(announced));
+        self.metrics.contested.set(gauge(contested));
         self.metrics.unannounceable.set(gauge(silent));
         self.metrics.sessions.set(gauge(self.elector.live(now).len()));
         if self.elector.established()

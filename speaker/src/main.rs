@@ -1,24 +1,30 @@
 //! Announces addresses on the local segment.
 //!
 //! One thread decides ([`engine`]); it owns the [`arpeggio_election::Elector`] and everything that follows from its
-//! decisions. Around it: tasks that watch and write Leases ([`leases`], [`writer`]), tasks that watch what speaks for and
-//! against nodes ([`nodes`], [`endpoints`]), a thread per interface and
-//! protocol that answers ARP or NDP ([`segment`]), and a task that writes events ([`news`]). The answering threads share nothing with slow
-//! work: they read one table that the engine replaces, and one deadline that it moves.
+//! decisions; the [`announcer`] puts them on the wire. Around it: tasks that watch and write Leases ([`leases`],
+//! [`writer`]), tasks that watch what speaks for and against nodes ([`nodes`], [`endpoints`]), a thread per interface and
+//! protocol that answers ARP or NDP ([`listener`]), and a task that writes events ([`news`]). The answering threads share
+//! nothing with slow work: they read one table that the engine replaces, and one deadline that it moves.
 
 #![forbid(unsafe_code)]
 
+mod announcer;
 mod args;
 mod backends;
+mod conflicts;
 mod endpoints;
 mod engine;
 mod gratuitous;
 mod input;
+#[cfg(test)]
+mod kernel;
 mod leases;
+mod listener;
 mod metrics;
 mod neighbours;
 mod news;
 mod nodes;
+mod pace;
 mod protocol;
 mod segment;
 mod segments;
@@ -117,6 +123,7 @@ async fn run(args: &RunArgs) -> anyhow::Result<()> {
         me,
         settings,
         links.borrow().clone(),
+        args.promiscuous_interfaces.clone().into(),
         engine::Outlets {
             writer,
             news,

@@ -1,23 +1,29 @@
 //! The speaker's metrics. No label has more values than there are interfaces, protocols, reasons or kinds.
 
 use prometheus::{
-    Error, IntCounterVec, IntGauge, Opts, Registry,
-    core::{Collector, GenericCounter},
+    Error, Histogram, HistogramOpts, HistogramVec, IntCounter, IntCounterVec, IntGauge, Opts,
+    Registry, core::Collector,
 };
+
+/// Upper bounds of the times from question to answer, in seconds: from what a machine at rest needs to what a client
+/// notices.
+const REPLY_BUCKETS: [f64; 11] = [5e-6, 1e-5, 2e-5, 5e-5, 1e-4, 2e-4, 5e-4, 1e-3, 5e-3, 2e-2, 1e-1];
 
 /// Everything that the speaker counts.
 #[derive(Debug)]
 pub(crate) struct Metrics {
-    /// Questions for addresses that this node announces, by interface and protocol.
-    pub(crate) requests: IntCounterVec,
-    /// Answers to them, by interface and protocol.
-    pub(crate) replies: IntCounterVec,
-    /// Frames that nobody asked for, by interface and protocol.
-    pub(crate) gratuitous: IntCounterVec,
-    /// Frames that were not answered, by interface, protocol and reason.
-    pub(crate) ignored: IntCounterVec,
-    /// Somebody else announced an address that this node announces, by who it was.
+    requests: IntCounterVec,
+    replies: IntCounterVec,
+    reply_seconds: HistogramVec,
+    gratuitous: IntCounterVec,
+    deferred: IntCounterVec,
+    ignored: IntCounterVec,
+    /// Somebody else announced an address that this node announces, by interface, protocol and who it was.
     pub(crate) conflicts: IntCounterVec,
+    /// Addresses that a stranger has announced lately, too.
+    pub(crate) contested: IntGauge,
+    /// Addresses that a stranger answered for before their first use.
+    pub(crate) quarantined: IntCounter,
     /// Addresses that this node announces.
     pub(crate) announced: IntGauge,
     /// Addresses whose lock this node holds, but that no interface can announce.
@@ -33,7 +39,7 @@ pub(crate) struct Metrics {
     /// Requests to the API server, by kind and outcome.
     pub(crate) writes: IntCounterVec,
     /// Events that were not written.
-    pub(crate) events_lost: GenericCounter<prometheus::core::AtomicU64>,
+    pub(crate) events_lost: IntCounter,
 }
 
 impl Metrics {
@@ -51,9 +57,20 @@ impl Metrics {
                 "Answers to them.",
                 &["interface", "protocol"],
             )?,
+            reply_seconds: make.histograms(
+                "reply_seconds",
+                "Time from when the speaker got a question to when its answer had left.",
+                &["interface", "protocol"],
+                &REPLY_BUCKETS,
+            )?,
             gratuitous: make.counters(
                 "gratuitous_total",
                 "Gratuitous ARP frames and unsolicited NDP advertisements sent.",
+                &["interface", "protocol"],
+            )?,
+            deferred: make.counters(
+                "gratuitous_deferred_total",
+                "Announcements that left later than they were due, held back by the rate cap.",
                 &["interface", "protocol"],
             )?,
             ignored: make.counters(
@@ -64,8 +81,16 @@ impl Metrics {
             conflicts: make.counters(
                 "conflicts_total",
                 "Announcements by others of addresses that this node announces: by a fellow speaker or a stranger.",
-                &["by"],
+                &["interface", "protocol", "by"],
             )?,
+            contested: make.gauge(
+                "contested_addresses",
+                "Announced addresses that a stranger has announced in the last two minutes, too.",
+            )?,
+            quarantined: make.added(IntCounter::new(
+                full("quarantined_total"),
+                "Addresses that were not announced because a stranger answered for them before their first use.",
+            )?)?,
             announced: make.gauge("announced_addresses", "Addresses that this node announces.")?,
             unannounceable: make.gauge(
                 "unannounceable_addresses",
@@ -88,11 +113,50 @@ impl Metrics {
                 "Requests about Leases to the API server, by kind and outcome.",
                 &["kind", "outcome"],
             )?,
-            events_lost: make.added(prometheus::IntCounter::new(
+            events_lost: make.added(IntCounter::new(
                 full("events_lost_total"),
                 "Kubernetes events that were not written.",
             )?)?,
         })
+    }
+
+    /// What is counted on one interface by one protocol.
+    pub(crate) fn of_segment(&self, interface: &str, protocol: &str) -> SegmentMetrics {
+        let labels = [interface, protocol];
+        SegmentMetrics {
+            labels: labels.map(str::to_owned),
+            requests: self.requests.with_label_values(&labels),
+            replies: self.replies.with_label_values(&labels),
+            reply_seconds: self.reply_seconds.with_label_values(&labels),
+            gratuitous: self.gratuitous.with_label_values(&labels),
+            deferred: self.deferred.with_label_values(&labels),
+            ignored: self.ignored.clone(),
+        }
+    }
+}
+
+/// What is counted on one interface by one protocol, ready for the thread that answers.
+#[derive(Debug, Clone)]
+pub(crate) struct SegmentMetrics {
+    labels: [String; 2],
+    /// Questions for addresses that this node announces.
+    pub(crate) requests: IntCounter,
+    /// Answers to them.
+    pub(crate) replies: IntCounter,
+    /// From when a question was received to when its answer had left.
+    pub(crate) reply_seconds: Histogram,
+    /// Frames that nobody asked for.
+    pub(crate) gratuitous: IntCounter,
+    /// Announcements that left late because of the rate cap.
+    pub(crate) deferred: IntCounter,
+    ignored: IntCounterVec,
+}
+
+impl SegmentMetrics {
+    /// Counts a frame that was not answered.
+    pub(crate) fn ignored(&self, reason: &str) {
+        let [interface, protocol] = &self.labels;
+        self.ignored.with_label_values(&[interface.as_str(), protocol.as_str(), reason]).inc();
     }
 }
 
@@ -103,6 +167,17 @@ struct Make<'a> {
 impl Make<'_> {
     fn counters(&self, name: &str, help: &str, labels: &[&str]) -> Result<IntCounterVec, Error> {
         self.added(IntCounterVec::new(Opts::new(full(name), help), labels)?)
+    }
+
+    fn histograms(
+        &self,
+        name: &str,
+        help: &str,
+        labels: &[&str],
+        buckets: &[f64],
+    ) -> Result<HistogramVec, Error> {
+        let options = HistogramOpts::new(full(name), help).buckets(buckets.to_vec());
+        self.added(HistogramVec::new(options, labels)?)
     }
 
     fn gauge(&self, name: &str, help: &str) -> Result<IntGauge, Error> {

@@ -11,7 +11,7 @@ use arpeggio_link::interfaces::{DefaultRoute, Family, Interface, Links};
 use arpeggio_wire::MacAddr;
 use ipnet::IpNet;
 
-use crate::segment::Sighting;
+use crate::listener::Sighting;
 
 /// A session names at most this many addresses; the first one that another node can reach is used.
 const MOST_LINK_ADDRESSES: usize = 8;
@@ -40,8 +40,11 @@ pub(crate) struct Probe {
 }
 
 impl Neighbours {
-    pub(crate) fn learn(&mut self, node: Node, links: Vec<LinkAddress>) {
+    /// Takes over what a session says; returns whether that is news.
+    pub(crate) fn learn(&mut self, node: Node, links: Vec<LinkAddress>) -> bool {
+        let known = self.nodes.get(&node) == Some(&links);
         self.nodes.insert(node, links);
+        !known
     }
 
     pub(crate) fn forget(&mut self, node: &Node) {
@@ -94,20 +97,41 @@ pub(crate) fn gateway_probes(links: &Links) -> Vec<Probe> {
 /// without being one segment (a container bridge, for instance). IPv4 comes before IPv6, so that a node with both is
 /// asked by ARP.
 ///
-/// Link-local addresses are left out: they do not say on which segment they are.
+/// Link-local addresses do not say on which segment they are. One is named only where nothing else tells the others
+/// which MAC address is this node's, so that they do not take it for a stranger's.
 pub(crate) fn own_addresses(links: &Links) -> Vec<LinkAddress> {
     let preferred: Vec<u32> = links.default_routes.iter().map(|route| route.interface).collect();
     let mut usable: Vec<&Interface> =
         links.interfaces.iter().filter(|it| it.flaw().is_none()).collect();
     usable.sort_by_key(|it| (!preferred.contains(&it.index), it.index));
-    let of = |interface: &Interface| {
-        let mac = interface.mac().map(|mac| mac.octets());
-        let nets: Vec<IpNet> = interface.addresses.iter().copied().filter(has_neighbours).collect();
-        nets.into_iter().filter_map(move |net| Some(LinkAddress { address: net.addr(), mac: mac? }))
-    };
-    let mut addresses: Vec<LinkAddress> = usable.into_iter().flat_map(of).collect();
+    let mut addresses: Vec<LinkAddress> =
+        usable.iter().flat_map(|it| link_addresses(it, has_neighbours)).collect();
     addresses.sort_by_key(|link| Family::of(link.address));
-    addresses.truncate(MOST_LINK_ADDRESSES);
+    for interface in usable.iter().filter(|it| preferred.contains(&it.index)) {
+        let found = link_addresses(interface, |_| true).next();
+        let nameless = |it: &LinkAddress| addresses.iter().all(|known| known.mac != it.mac);
+        addresses.extend(found.filter(nameless));
+    }
+    shortened(addresses)
+}
+
+fn link_addresses(
+    interface: &Interface,
+    fits: impl Fn(&IpNet) -> bool,
+) -> impl Iterator<Item = LinkAddress> {
+    let mac = interface.mac().map(|mac| mac.octets());
+    let nets = interface.addresses.iter().filter(move |net| fits(net));
+    nets.filter_map(move |net| Some(LinkAddress { address: net.addr(), mac: mac? }))
+}
+
+/// No more than a session names. Each MAC address is named, as far as possible, before one is named twice.
+fn shortened(mut addresses: Vec<LinkAddress>) -> Vec<LinkAddress> {
+    while addresses.len() > MOST_LINK_ADDRESSES {
+        let mac = |at: usize| addresses.get(at).map(|it| it.mac);
+        let repeated = |at: &usize| (0..*at).any(|earlier| mac(earlier) == mac(*at));
+        let last = (0..addresses.len()).rev().find(repeated).unwrap_or(MOST_LINK_ADDRESSES);
+        addresses.remove(last);
+    }
     addresses
 }
 
@@ -138,10 +162,10 @@ fn segment(interface: &Interface, links: &Links) -> election::Interface {
     }
 }
 
-/// Whether neighbours of a family can be found on an interface now.
-pub(crate) fn is_segment(interface: &Interface, family: Family) -> bool {
+/// Whether an interface has a subnet of a family, with room for neighbours.
+pub(crate) fn has_subnet(interface: &Interface, family: Family) -> bool {
     let of_family = |net: &&IpNet| Family::of(net.addr()) == family;
-    interface.flaw().is_none() && interface.addresses.iter().filter(of_family).any(has_neighbours)
+    interface.addresses.iter().filter(of_family).any(has_neighbours)
 }
 
 /// Whether an address says that others like it are on the same segment. A link-local one does not: every interface
@@ -197,6 +221,7 @@ mod tests {
             member_of: None,
             up: true,
             carrier: true,
+            carrier_ups: 1,
             addresses: nets.iter().map(|net| net.parse().unwrap()).collect(),
         }
     }
@@ -267,6 +292,20 @@ mod tests {
     }
 
     #[test]
+    fn every_interface_that_announces_tells_its_mac_as_far_as_there_is_room() {
+        let macs = |links: &Links| -> Vec<u8> {
+            own_addresses(links).iter().map(|link| link.mac[5]).collect()
+        };
+        let mut links = links();
+        links.interfaces = vec![interface(2, &["fe80::11/64"]), interface(3, &["fe80::12/64"])];
+        assert_eq!(macs(&links), [2], "the one with the default route");
+        let many: Vec<String> = (1..=12).map(|it| format!("10.{it}.0.1/16")).collect();
+        let many: Vec<&str> = many.iter().map(String::as_str).collect();
+        links.interfaces = vec![interface(2, &many), interface(3, &["10.77.0.1/16"])];
+        assert_eq!(macs(&links), [2, 2, 2, 2, 2, 2, 2, 3]);
+    }
+
+    #[test]
     fn only_the_nodes_own_mac_proves_that_it_answers() {
         let answered = |address, mac| neighbours().answered(&sighting(2, address, mac), &links());
         for address in ["192.168.0.12", "2001:db8::12"] {
@@ -316,7 +355,7 @@ mod tests {
     #[test]
     fn an_interface_with_nothing_but_a_link_local_address_is_no_segment_for_ndp() {
         let [bridge, lan] = &links().interfaces[..] else { panic!() };
-        assert!(is_segment(bridge, Family::V4) && !is_segment(bridge, Family::V6));
-        assert!(is_segment(lan, Family::V4) && is_segment(lan, Family::V6));
+        assert!(has_subnet(bridge, Family::V4) && !has_subnet(bridge, Family::V6));
+        assert!(has_subnet(lan, Family::V4) && has_subnet(lan, Family::V6));
     }
 }

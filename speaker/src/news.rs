@@ -30,11 +30,19 @@ impl News {
         Self { queue, metrics }
     }
 
-    /// Tells the users of `services`.
+    /// Tells the users of `services` that all is well.
     pub(crate) fn tell(&self, services: &[ServiceRef], reason: &'static str, note: &str) {
+        self.publish(services, Kind::Normal, reason, note);
+    }
+
+    /// Tells them that somebody should look.
+    pub(crate) fn warn(&self, services: &[ServiceRef], reason: &'static str, note: &str) {
+        self.publish(services, Kind::Warning, reason, note);
+    }
+
+    fn publish(&self, services: &[ServiceRef], kind: Kind, reason: &'static str, note: &str) {
         for service in services {
-            let item =
-                Item { kind: Kind::Normal, reason, action: "Announce", note: note.to_owned() };
+            let item = Item { kind, reason, action: "Announce", note: note.to_owned() };
             if self.queue.try_send((service.clone(), item)).is_err() {
                 self.metrics.events_lost.inc();
             }

@@ -10,27 +10,41 @@ use arpeggio_runtime::telemetry::causes;
 use arpeggio_wire::MacAddr;
 
 use crate::{
-    neighbours::{Neighbours, Probe, is_segment},
+    gratuitous::{Announcement, Due},
+    neighbours::{Probe, has_subnet},
     protocol::{Arp, Ndp, Protocol},
-    segment::{Segment, Wiring},
+    segment::{Concern, Segment, Wiring},
 };
 
-/// Where an address is announced.
+/// How an interface is joined to its segment. Whenever that changes, the segment has to be told anew what is where.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(crate) struct Place {
-    /// The interface's index.
-    pub(crate) interface: u32,
+struct Attachment {
     /// The MAC address that is told.
-    pub(crate) mac: MacAddr,
+    mac: MacAddr,
+    /// How often the carrier has come.
+    carrier_ups: u32,
+}
+
+/// What is to be on the wire.
+#[derive(Debug, Default)]
+pub(crate) struct Wanted {
+    /// To be announced.
+    pub(crate) announced: BTreeSet<Announcement>,
+    /// To be asked for.
+    pub(crate) asked: BTreeSet<Announcement>,
+    /// Neighbours' addresses whose answers are awaited, by the interface's index.
+    pub(crate) peers: BTreeMap<u32, BTreeSet<IpAddr>>,
 }
 
 /// What has changed with a new set of addresses.
 #[derive(Debug, Default)]
 pub(crate) struct Changes {
-    /// Announced anew, or at another interface or MAC address: the segment must be told.
-    pub(crate) gained: Vec<IpAddr>,
+    /// Announced anew, or at another MAC address, or after the carrier had gone: the segment must be told.
+    pub(crate) gained: Vec<Announcement>,
     /// No longer announced.
-    pub(crate) lost: Vec<IpAddr>,
+    pub(crate) lost: Vec<Announcement>,
+    /// Something could not be done, and is to be tried again.
+    pub(crate) incomplete: bool,
 }
 
 /// The interfaces that answer.
@@ -39,7 +53,9 @@ pub(crate) struct Segments {
     wiring: Wiring,
     arp: Answering<Arp>,
     ndp: Answering<Ndp>,
-    places: BTreeMap<IpAddr, Place>,
+    places: BTreeMap<Announcement, Attachment>,
+    /// The addresses that have a place.
+    announced: BTreeSet<IpAddr>,
 }
 
 impl Segments {
@@ -49,6 +65,7 @@ impl Segments {
             arp: Answering::default(),
             ndp: Answering::default(),
             places: BTreeMap::new(),
+            announced: BTreeSet::new(),
         }
     }
 
@@ -58,50 +75,57 @@ impl Segments {
         self.ndp.follow(links, &self.wiring);
     }
 
-    /// Announces exactly `addresses` from now on, each where [`Links::announcing`] says.
-    pub(crate) fn announce(
-        &mut self,
-        addresses: &BTreeSet<IpAddr>,
-        links: &Links,
-        neighbours: &Neighbours,
-    ) -> Changes {
-        let places: BTreeMap<IpAddr, Place> = addresses
-            .iter()
-            .filter_map(|address| Some((*address, self.place(*address, links)?)))
-            .collect();
-        self.arp.announce(&places, links, neighbours);
-        self.ndp.announce(&places, links, neighbours);
+    /// Whether an interface went away and came back unseen, so that [`follow`](Self::follow) has something to do.
+    pub(crate) fn have_ended(&self) -> bool {
+        self.arp.have_ended() || self.ndp.have_ended()
+    }
+
+    /// Announces, asks for and awaits exactly what is wanted from now on.
+    pub(crate) fn attend_to(&mut self, wanted: &Wanted, links: &Links) -> Changes {
+        let arp = self.arp.attend_to(wanted, links, &self.wiring);
+        let ndp = self.ndp.attend_to(wanted, links, &self.wiring);
+        let attached = |it: &Announcement| Some((*it, self.attachment(it, links)?));
+        let places: BTreeMap<Announcement, Attachment> =
+            wanted.announced.iter().filter_map(attached).collect();
+        let gained = places.iter().filter(|(it, place)| self.places.get(it) != Some(place));
+        let lost = self.places.keys().filter(|it| !places.contains_key(it));
         let changes = Changes {
-            gained: only_in(&places, &self.places, |one, other| one == other),
-            lost: only_in(&self.places, &places, |_, _| true),
+            gained: gained.map(|(it, _)| *it).collect(),
+            lost: lost.copied().collect(),
+            incomplete: !arp || !ndp,
         };
+        self.announced = places.keys().map(|it| it.address).collect();
         self.places = places;
         changes
     }
 
-    fn place(&self, address: IpAddr, links: &Links) -> Option<Place> {
-        let interface = links.announcing(address).ok()?;
-        let answers = match address {
+    fn attachment(&self, announcement: &Announcement, links: &Links) -> Option<Attachment> {
+        let interface = links.interface(announcement.interface)?;
+        let answers = match announcement.address {
             IpAddr::V4(_) => self.arp.serves(interface),
             IpAddr::V6(_) => self.ndp.serves(interface),
         };
-        answers.then_some(Place { interface: interface.index, mac: interface.mac()? })
+        let Interface { carrier_ups, .. } = *interface;
+        answers.then_some(Attachment { mac: interface.mac()?, carrier_ups })
     }
 
-    /// How many addresses are announced.
-    pub(crate) fn announced(&self) -> usize {
-        self.places.len()
+    /// The addresses that are announced, each on one interface or several.
+    pub(crate) fn announced(&self) -> &BTreeSet<IpAddr> {
+        &self.announced
     }
 
-    /// Tells the segment of `address`.
-    pub(crate) fn tell(&self, address: IpAddr) {
-        if let Some(place) = self.places.get(&address) {
-            self.arp.tell(place.interface, address);
-            self.ndp.tell(place.interface, address);
-        }
+    /// Where an address is announced.
+    pub(crate) fn places(&self, address: IpAddr) -> impl Iterator<Item = Announcement> {
+        self.places.keys().filter(move |it| it.address == address).copied()
     }
 
-    /// Asks a neighbour.
+    /// Tells the segment.
+    pub(crate) fn tell(&self, due: Due) {
+        self.arp.tell(due);
+        self.ndp.tell(due);
+    }
+
+    /// Asks a neighbour, or everybody.
     pub(crate) fn ask(&self, probe: Probe) {
         self.arp.ask(probe);
         self.ndp.ask(probe);
@@ -122,26 +146,26 @@ impl<P: Protocol> Default for Answering<P> {
 
 impl<P: Protocol> Answering<P> {
     fn follow(&mut self, links: &Links, wiring: &Wiring) {
-        let usable: BTreeMap<u32, &Interface> = links
-            .interfaces
-            .iter()
-            .filter(|it| wanted::<P>(it, links))
-            .map(|it| (it.index, it))
-            .collect();
         self.open.retain(|index, segment| {
-            let stays = usable.get(index).is_some_and(|interface| segment.serves(interface));
+            let interface = links.interface(*index).filter(|it| it.flaw().is_none());
+            let stays = interface.is_some_and(|it| {
+                segment.serves(it) && (has_askers::<P>(it, links) || segment.is_needed())
+            });
             if !stays {
                 let interface = &segment.interface().name;
                 tracing::info!(interface, protocol = P::LABEL, "interface closed");
             }
             stays
         });
-        for (index, interface) in usable {
-            if !self.open.contains_key(&index)
-                && let Some(mac) = interface.mac()
-            {
-                self.open(interface, mac, wiring);
-            }
+        let here = links.interfaces.iter().filter(|it| has_askers::<P>(it, links));
+        here.for_each(|it| self.open_if_closed(it, wiring));
+    }
+
+    fn open_if_closed(&mut self, interface: &Interface, wiring: &Wiring) {
+        if !self.open.contains_key(&interface.index)
+            && let Some(mac) = interface.mac()
+        {
+            self.open(interface, mac, wiring);
         }
     }
 
@@ -168,28 +192,38 @@ impl<P: Protocol> Answering<P> {
         }
     }
 
+    fn have_ended(&self) -> bool {
+        self.open.values().any(Segment::has_ended)
+    }
+
     fn serves(&self, interface: &Interface) -> bool {
         self.open.get(&interface.index).is_some_and(|segment| segment.serves(interface))
     }
 
-    fn announce(
-        &mut self,
-        places: &BTreeMap<IpAddr, Place>,
-        links: &Links,
-        neighbours: &Neighbours,
-    ) {
+    /// `false` when something has to be tried again. An interface that a rule names is opened though this node has no
+    /// address of the family on it.
+    fn attend_to(&mut self, wanted: &Wanted, links: &Links, wiring: &Wiring) -> bool {
+        let mut announced = by_interface::<P>(&wanted.announced);
+        let mut asked = by_interface::<P>(&wanted.asked);
+        let named = announced.keys().chain(asked.keys());
+        let usable = named.filter_map(|index| links.interface(*index));
+        usable.filter(|it| it.flaw().is_none()).for_each(|it| self.open_if_closed(it, wiring));
+        let mut complete = true;
         for (index, segment) in &mut self.open {
-            let here = places.iter().filter(|(_, place)| place.interface == *index);
-            let ours = here.filter_map(|(address, _)| P::address(*address)).collect();
-            let current = links.interface(*index);
-            let awaited = current.map(|it| neighbours.awaited(it, links)).unwrap_or_default();
-            segment.announce(ours, awaited.into_iter().filter_map(P::address).collect());
+            let peers = wanted.peers.get(index).into_iter().flatten().copied();
+            complete &= segment.attend_to(Concern {
+                announced: announced.remove(index).unwrap_or_default(),
+                asked: asked.remove(index).unwrap_or_default(),
+                peers: peers.filter_map(P::address).collect(),
+            });
         }
+        complete
     }
 
-    fn tell(&self, interface: u32, address: IpAddr) {
+    fn tell(&self, Due { announcement, deferred }: Due) {
+        let Announcement { interface, address } = announcement;
         if let (Some(segment), Some(address)) = (self.open.get(&interface), P::address(address)) {
-            segment.tell(address);
+            segment.tell(address, deferred);
         }
     }
 
@@ -201,22 +235,23 @@ impl<P: Protocol> Answering<P> {
     }
 }
 
+fn by_interface<P: Protocol>(
+    announcements: &BTreeSet<Announcement>,
+) -> BTreeMap<u32, BTreeSet<P::Address>> {
+    let mut found: BTreeMap<u32, BTreeSet<P::Address>> = BTreeMap::new();
+    for Announcement { interface, address } in announcements {
+        if let Some(address) = P::address(*address) {
+            found.entry(*interface).or_default().insert(address);
+        }
+    }
+    found
+}
+
 /// The interfaces with neighbours, and the one that addresses outside of every subnet are announced on.
-fn wanted<P: Protocol>(interface: &Interface, links: &Links) -> bool {
+fn has_askers<P: Protocol>(interface: &Interface, links: &Links) -> bool {
     let is_default = links
         .default_routes
         .iter()
         .any(|route| route.interface == interface.index && route.family == P::FAMILY);
-    is_segment(interface, P::FAMILY) || (is_default && interface.flaw().is_none())
-}
-
-fn only_in(
-    one: &BTreeMap<IpAddr, Place>,
-    other: &BTreeMap<IpAddr, Place>,
-    same: impl Fn(&Place, &Place) -> bool,
-) -> Vec<IpAddr> {
-    let missing = one
-        .iter()
-        .filter(|(address, place)| !other.get(*address).is_some_and(|there| same(place, there)));
-    missing.map(|(address, _)| *address).collect()
+    interface.flaw().is_none() && (is_default || has_subnet(interface, P::FAMILY))
 }

@@ -12,7 +12,7 @@ use crate::{
     model::{EndReason, Lock, Node, Session, SessionState, Timestamp},
     own::OwnSession,
     placement::{deputies, ranking},
-    reach::Reach,
+    reach::{Interface, Reach},
     settings::{HEARTBEAT, Settings},
     vacancy::{Finding, Vacancies},
     view::{FreeLock, SeenSession, View},
@@ -158,6 +158,12 @@ impl Elector {
     /// The addresses that were asked for before their first use, and whose answers are awaited.
     pub fn asking(&self) -> impl Iterator<Item = IpAddr> {
         self.vacancies.asked()
+    }
+
+    /// The interfaces, out of those that this node has now, on which it announces `address` or asks for it first.
+    pub fn interfaces<'a>(&self, address: IpAddr, reach: &'a Reach) -> Vec<&'a Interface> {
+        let Some(lock) = self.view.lock(address) else { return Vec::new() };
+        lock.terms.interfaces(address, self.view.facts(&self.me), reach)
     }
 
     /// Whether this node's session is known to count.
@@ -358,7 +364,8 @@ impl Elector {
     /// Takes a lock; one that nobody has held before only when nobody else has its address.
     fn take_vacant(&mut self, take: Write, lock: &Lock, now: Timestamp, effects: &mut Vec<Effect>) {
         let Lock { address, version: expected, .. } = *lock;
-        if lock.holder.is_some() || !lock.terms.probing {
+        let probing = lock.terms.probing && !self.settings.first_probe.is_zero();
+        if lock.holder.is_some() || !probing {
             return self.send(take, now, effects);
         }
         let taken = lock.stranger.is_some();

@@ -172,8 +172,7 @@ impl Candidate<'_> {
     }
 
     fn is_selected(&self, rule: &Rule) -> bool {
-        let selects = |facts: &NodeFacts| rule.nodes.iter().any(|it| it.matches(&facts.labels));
-        rule.nodes.is_empty() || self.facts.is_some_and(selects)
+        rule.selects(self.facts)
     }
 
     fn reaches(&self, address: IpAddr, rule: &Rule) -> bool {

@@ -8,6 +8,9 @@ pub(crate) const ANSWERS_TO_TRUST: u32 = 3;
 /// The slowest pace of decisions; also the resolution of every deadline.
 pub(crate) const HEARTBEAT: Duration = Duration::from_millis(100);
 
+/// In less time than this a machine that is busy does not answer.
+const SHORTEST_ANSWER: Duration = Duration::from_millis(20);
+
 /// The durations that ownership is decided with. [`Settings::default`] is what is measured and documented.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Settings {
@@ -29,7 +32,7 @@ pub struct Settings {
     /// How much later than the one before it each further candidate takes a lock that nobody has taken.
     pub patience: Duration,
     /// The pause after each question for an address that is to be announced for the first time; after the third one it
-    /// counts as free.
+    /// counts as free. Zero: nothing is asked.
     pub first_probe: Duration,
     /// When an address at which a stranger answered is asked for again.
     pub recheck: Duration,
@@ -93,8 +96,11 @@ impl Settings {
                 renewal: self.renewal,
             });
         }
-        if self.answer < Duration::from_millis(20) {
+        if self.answer < SHORTEST_ANSWER {
             return Err(UnsafeSettings::AnswerTooShort(self.answer));
+        }
+        if !self.first_probe.is_zero() && self.first_probe < SHORTEST_ANSWER {
+            return Err(UnsafeSettings::AnswerTooShort(self.first_probe));
         }
         if self.probe < self.answer {
             return Err(UnsafeSettings::ProbeTooFast { probe: self.probe, answer: self.answer });
@@ -119,6 +125,9 @@ mod tests {
         let answer = Duration::from_millis(5);
         assert!(Settings { answer, ..safe }.checked().is_err());
         assert!(Settings { probe: Duration::from_millis(40), ..safe }.checked().is_err());
+        let first_probe = Duration::from_millis(5);
+        assert!(Settings { first_probe, ..safe }.checked().is_err());
+        assert!(Settings { first_probe: Duration::ZERO, ..safe }.checked().is_ok());
         assert!(Settings { misses: 1, ..safe }.checked().is_err());
     }
 }

@@ -1,8 +1,14 @@
 //! Where an address may be announced, as the author of its pool wants it.
 
 use alloc::{string::String, vec::Vec};
+use core::{net::IpAddr, slice};
 
 use arpeggio_labels::Selector;
+
+use crate::{
+    eligibility::NodeFacts,
+    reach::{Interface, Reach},
+};
 
 /// How one address is to be announced. The controller works it out from the pool and writes it on the lock.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -46,6 +52,38 @@ pub struct Preference {
 /// A pattern for a whole name: `*` stands for any number of characters, `?` for one.
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord)]
 pub struct Pattern(String);
+
+impl Terms {
+    /// The interfaces, out of `reach`, on which the node that `facts` are about announces `address`: what the rules that
+    /// select the node say, taken together.
+    ///
+    /// When none selects it any more, what all rules say: the address is to be reached until another node has it.
+    pub(crate) fn interfaces<'a>(
+        &self,
+        address: IpAddr,
+        facts: Option<&NodeFacts>,
+        reach: &'a Reach,
+    ) -> Vec<&'a Interface> {
+        let usual = Rule::default();
+        let rules = match &self.places {
+            Places::Everywhere => slice::from_ref(&usual),
+            Places::ByRules(rules) => rules,
+        };
+        let is_selected = rules.iter().any(|rule| rule.selects(facts));
+        let counting = rules.iter().filter(|rule| !is_selected || rule.selects(facts));
+        let named: Vec<&Interface> =
+            counting.flat_map(|rule| reach.announcing(address, &rule.interfaces)).collect();
+        reach.interfaces.iter().filter(|it| named.contains(it)).collect()
+    }
+}
+
+impl Rule {
+    /// Whether a node may announce by this rule. Labels that are not known select nothing.
+    pub(crate) fn selects(&self, facts: Option<&NodeFacts>) -> bool {
+        let by_labels = |facts: &NodeFacts| self.nodes.iter().any(|it| it.matches(&facts.labels));
+        self.nodes.is_empty() || facts.is_some_and(by_labels)
+    }
+}
 
 impl Default for Terms {
     fn default() -> Self {
@@ -101,7 +139,43 @@ fn matches(pattern: &[u8], name: &[u8]) -> bool {
 
 #[cfg(test)]
 mod tests {
+    use alloc::{vec, vec::Vec};
+
     use super::*;
+
+    #[test]
+    fn rules_that_select_the_node_name_interfaces_together() {
+        let interface = |name: &str, net: &str| {
+            let subnets = vec![net.parse().unwrap()];
+            Interface { name: name.into(), subnets, ..Interface::default() }
+        };
+        let lan = interface("lan", "192.168.0.11/24");
+        let reach = Reach { interfaces: vec![lan, interface("dmz", "10.0.0.11/8")] };
+        let rule = |rack: &str, interfaces: &[&str]| Rule {
+            nodes: vec![Selector::default().with_label("rack", rack).unwrap()],
+            interfaces: interfaces.iter().map(|it| Pattern::from(*it)).collect(),
+            ..Rule::default()
+        };
+        let facts =
+            NodeFacts { labels: [("rack".into(), "a".into())].into(), ..Default::default() };
+        let table = [
+            (Places::Everywhere, &["lan"][..]),
+            (Places::ByRules(vec![]), &[]),
+            (Places::ByRules(vec![rule("a", &[])]), &["lan"]),
+            (Places::ByRules(vec![rule("a", &["d*"]), rule("b", &["lan"])]), &["dmz"]),
+            (Places::ByRules(vec![rule("a", &["d*"]), rule("a", &[])]), &["lan", "dmz"]),
+            (Places::ByRules(vec![rule("a", &["wlan*"])]), &[]),
+            // The node was selected once.
+            (Places::ByRules(vec![rule("b", &["dmz"])]), &["dmz"]),
+        ];
+        for (places, expected) in table {
+            let terms = Terms { places, ..Terms::default() };
+            let address = IpAddr::from([192, 168, 0, 240]);
+            let found = terms.interfaces(address, Some(&facts), &reach);
+            let names: Vec<&str> = found.iter().map(|it| it.name.as_str()).collect();
+            assert_eq!(names, expected, "{terms:?}");
+        }
+    }
 
     #[test]
     fn a_pattern_is_about_the_whole_name() {

@@ -116,6 +116,11 @@ impl View {
         self.backends.get(&address).is_some_and(some)
     }
 
+    /// What Kubernetes says of a node, if it is known.
+    pub(crate) fn facts(&self, node: &Node) -> Option<&NodeFacts> {
+        self.nodes.get(node)
+    }
+
     /// What speaks for announcing an address from `node`.
     pub(crate) fn merit(&self, lock: &Lock, node: &Node) -> Result<Merit, Unfit> {
         let candidate = Candidate { node, facts: self.nodes.get(node), reach: self.reach(node) };

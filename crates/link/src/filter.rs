@@ -12,6 +12,8 @@ pub use arp::ArpFilter;
 pub use assembler::Instruction;
 pub use ndp::NdpFilter;
 
+use assembler::{Assembler, Label, Load};
+
 /// The kernel takes no more instructions than this in one program (`BPF_MAXINSNS`).
 pub const MAX_INSTRUCTIONS: usize = 4096;
 
@@ -26,18 +28,27 @@ const WHOLE_FRAME: u32 = u32::MAX;
 /// the former, which is all that remains to be seen of it.
 const NOT_FOR_US: u32 = libc::PACKET_OTHERHOST as u32;
 
+/// Goes on at `next` with frames that concern a listener on `interface`, at `drop` with others.
+fn if_here(code: &mut Assembler, interface: u32, next: Label, drop: Label) -> Label {
+    let for_us = code.if_at_least(Load::PACKET_TYPE, NOT_FOR_US, drop, next);
+    code.if_equal(Load::INTERFACE, interface, for_us, drop)
+}
+
 /// What a listener wants to hear, of one Ethernet type.
 ///
-/// Never wanted are frames that this machine sent itself, and frames for another machine's MAC
-/// (heard by an interface in promiscuous mode) or for a VLAN that this machine is not part of.
+/// Never wanted are frames that this machine sent itself, frames for another machine's MAC (heard by
+/// an interface in promiscuous mode) or for a VLAN that this machine is not part of, and frames for
+/// an interface on top of this one: the kernel shows those of a VLAN or macvlan interface to the
+/// sockets of the one below, too, without the tag and as if they had come untagged.
 pub trait FrameFilter {
     /// The Ethernet type (`ETH_P_*`).
     const ETHERNET_TYPE: u16;
 
-    /// The program, of at most `limit` instructions ([`MIN_INSTRUCTIONS`] if `limit` is lower).
+    /// The program for the interface with this index, of at most `limit` instructions
+    /// ([`MIN_INSTRUCTIONS`] if `limit` is lower).
     ///
     /// A run of adjacent addresses costs no more than a single one. When the limit does not suffice
     /// for the exact sets, a coarser program lets some more through. So a wanted frame always
     /// passes, and the listener has to look again.
-    fn program(&self, limit: usize) -> Vec<Instruction>;
+    fn program(&self, interface: u32, limit: usize) -> Vec<Instruction>;
 }

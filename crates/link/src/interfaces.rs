@@ -5,6 +5,8 @@
 mod decode;
 mod snapshot;
 mod watch;
+mod wireless;
 
 pub use snapshot::{DefaultRoute, Family, Flaw, Interface, Links, Medium, Unfit};
 pub use watch::{NetlinkError, watch};
+pub use wireless::is_wireless;

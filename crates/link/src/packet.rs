@@ -8,6 +8,7 @@ use socket2::{Domain, SockFilter, Socket, Type};
 use tracing::debug;
 
 mod address;
+mod membership;
 
 use crate::filter::{ArpFilter, FrameFilter, MAX_INSTRUCTIONS, MIN_INSTRUCTIONS, NdpFilter};
 
@@ -53,6 +54,8 @@ pub type NdpSocket = FrameSocket<NdpFilter>;
 #[derive(Debug)]
 pub struct FrameSocket<Filter> {
     socket: Socket,
+    /// The interface's index.
+    interface: u32,
     filter: PhantomData<Filter>,
 }
 
@@ -69,7 +72,7 @@ impl<Filter: FrameFilter> FrameSocket<Filter> {
     pub fn open(interface: u32, filter: &Filter) -> Result<Self, SocketError> {
         let socket = Socket::new(Domain::PACKET, Type::RAW, None).map_err(from_io)?;
         socket.set_read_timeout(Some(RECEIVE_TIMEOUT)).map_err(from_io)?;
-        let socket = Self { socket, filter: PhantomData };
+        let socket = Self { socket, interface, filter: PhantomData };
         socket.set_filter(filter)?;
         let address = address::frames_on(interface, Filter::ETHERNET_TYPE);
         let address = address.ok_or(SocketError::InterfaceGone)?;
@@ -129,9 +132,19 @@ impl<Filter: FrameFilter> FrameSocket<Filter> {
         Err(SocketError::FilterTooBig)
     }
 
+    /// Makes the network card let in all frames, whomever they are for, until the socket is dropped.
+    /// The filter still lets through only those that are for this machine. For cards that leave out
+    /// too much: see [`is_wireless`](crate::interfaces::is_wireless).
+    ///
+    /// # Errors
+    /// [`SocketError::InterfaceGone`] if it is.
+    pub fn hear_everything(&self) -> Result<(), SocketError> {
+        membership::hear_everything(&self.socket, self.interface).map_err(from_io)
+    }
+
     fn attach(&self, filter: &Filter, limit: usize) -> io::Result<()> {
         let program: Vec<_> = filter
-            .program(limit)
+            .program(self.interface, limit)
             .iter()
             .map(|it| SockFilter::new(it.code, it.jump_true, it.jump_false, it.operand))
             .collect();

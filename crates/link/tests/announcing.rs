@@ -18,6 +18,7 @@ fn interface(index: u32, name: &str, medium: Medium, addresses: &[&str]) -> Inte
         member_of: None,
         up: true,
         carrier: true,
+        carrier_ups: 1,
         addresses: addresses.iter().map(|it| it.parse().unwrap()).collect(),
     }
 }

@@ -101,6 +101,36 @@ fn a_priority_tag_names_no_other_network() {
     assert_eq!(next(&listener), Some(question(OURS)));
 }
 
+/// The kernel shows such a frame to the sockets of the interface below, too.
+#[test]
+fn frames_for_an_interface_on_top_are_not_ours() {
+    let Some(pair) = Pair::new() else { return };
+    let on_top = MacAddr(0x02, 0, 0, 0, 0, 0x77);
+    pair.here.ip("link add link eth0 name top0 type macvlan mode bridge");
+    pair.here.ip(&format!("link set top0 address {on_top} up"));
+    let listener = pair.here.socket(&filter());
+    let sender = pair.there.socket(&ArpFilter::default());
+    sender.send(&ArpFrame { destination: on_top, ..question(OURS) }.to_bytes()).unwrap();
+    sender.send(&question(OURS).to_bytes()).unwrap();
+    assert_eq!(next(&listener), Some(question(OURS)), "the broadcast");
+    assert_eq!(next(&listener), None);
+}
+
+#[test]
+fn a_card_that_leaves_out_too_much_is_told_to_let_everything_in() {
+    let Some(pair) = Pair::new() else { return };
+    let listener = pair.here.socket(&filter());
+    let counts = || pair.here.ip("-details link show eth0");
+    assert!(counts().contains("promiscuity 0  allmulti 0"), "{}", counts());
+    listener.hear_everything().unwrap();
+    assert!(counts().contains("promiscuity 1  allmulti 1"), "{}", counts());
+    let sender = pair.there.socket(&ArpFilter::default());
+    sender.send(&ArpFrame { destination: STRANGER, ..question(OURS) }.to_bytes()).unwrap();
+    assert_eq!(next(&listener), None, "it is still for another machine");
+    drop(listener);
+    assert!(counts().contains("promiscuity 0  allmulti 0"), "{}", counts());
+}
+
 /// If a socket could receive before its filter is in place, some of these would.
 #[test]
 fn nothing_is_queued_before_the_filter() {

@@ -5,7 +5,7 @@ use std::net::Ipv4Addr;
 
 use super::assembler::{Assembler, Instruction, Load};
 use super::ranges::Ranges;
-use super::{FrameFilter, MIN_INSTRUCTIONS, NOT_FOR_US, WHOLE_FRAME};
+use super::{FrameFilter, MIN_INSTRUCTIONS, WHOLE_FRAME, if_here};
 
 /// What a listener on an ARP socket wants to hear.
 ///
@@ -44,14 +44,14 @@ const TARGET: Load = Load::word(38);
 impl FrameFilter for ArpFilter {
     const ETHERNET_TYPE: u16 = 0x0806;
 
-    fn program(&self, limit: usize) -> Vec<Instruction> {
+    fn program(&self, interface: u32, limit: usize) -> Vec<Instruction> {
         let room = limit.max(MIN_INSTRUCTIONS) - FIXED_INSTRUCTIONS;
         // A range costs two comparisons, and one comparison in 32 a jump over the near ones. Our
         // ranges appear twice in the program.
         let ranges = (room - room / 32) / 2;
         let peers = ranges_of(&self.peers).merged_to(ranges / 4);
         let ours = ranges_of(&self.ours).merged_to((ranges - peers.len()) / 2);
-        assemble(&ours, &peers)
+        assemble(&ours, &peers, interface)
     }
 }
 
@@ -60,7 +60,7 @@ fn ranges_of(addresses: &BTreeSet<Ipv4Addr>) -> Ranges {
 }
 
 /// Written from the end to the beginning, since jumps go forward only.
-fn assemble(ours: &Ranges, peers: &Ranges) -> Vec<Instruction> {
+fn assemble(ours: &Ranges, peers: &Ranges, interface: u32) -> Vec<Instruction> {
     let mut code = Assembler::default();
     let drop = code.ret(0);
     let accept = code.ret(WHOLE_FRAME);
@@ -74,6 +74,6 @@ fn assemble(ours: &Ranges, peers: &Ranges) -> Vec<Instruction> {
         .iter()
         .rev()
         .fold(target, |next, (field, value)| code.if_equal(*field, *value, next, drop));
-    code.if_at_least(Load::PACKET_TYPE, NOT_FOR_US, drop, header);
+    if_here(&mut code, interface, header, drop);
     code.finish()
 }

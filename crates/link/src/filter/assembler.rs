@@ -33,6 +33,10 @@ impl Load {
     pub(super) const PACKET_TYPE: Self =
         Self::word((libc::SKF_AD_OFF + libc::SKF_AD_PKTTYPE).cast_unsigned());
 
+    /// The index of the interface that the frame is for, as far as the kernel has found out.
+    pub(super) const INTERFACE: Self =
+        Self::word((libc::SKF_AD_OFF + libc::SKF_AD_IFINDEX).cast_unsigned());
+
     /// One byte.
     pub(super) const fn byte(offset: u32) -> Self {
         let width = libc::BPF_B;

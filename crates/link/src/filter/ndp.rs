@@ -5,7 +5,7 @@ use std::net::Ipv6Addr;
 
 use super::assembler::{Assembler, Instruction, Label, Load};
 use super::ranges::Ranges;
-use super::{FrameFilter, MIN_INSTRUCTIONS, NOT_FOR_US, WHOLE_FRAME};
+use super::{FrameFilter, MIN_INSTRUCTIONS, WHOLE_FRAME, if_here};
 
 /// What a listener on an NDP socket wants to hear.
 ///
@@ -42,16 +42,17 @@ const LAST_WORD: usize = 3;
 impl FrameFilter for NdpFilter {
     const ETHERNET_TYPE: u16 = 0x86dd;
 
-    fn program(&self, limit: usize) -> Vec<Instruction> {
+    fn program(&self, interface: u32, limit: usize) -> Vec<Instruction> {
         let limit = limit.max(MIN_INSTRUCTIONS);
         // No address costs less than two instructions a word, unless it shares them with others.
         if self.ours.len() + self.peers.len() <= limit {
-            let exact = assemble(&Targets::exact(&self.ours), &Targets::exact(&self.heard()));
+            let exact =
+                assemble(&Targets::exact(&self.ours), &Targets::exact(&self.heard()), interface);
             if exact.len() <= limit {
                 return exact;
             }
         }
-        self.coarse(limit)
+        self.coarse(interface, limit)
     }
 }
 
@@ -61,13 +62,13 @@ impl NdpFilter {
         self.ours.union(&self.peers).copied().collect()
     }
 
-    fn coarse(&self, limit: usize) -> Vec<Instruction> {
+    fn coarse(&self, interface: u32, limit: usize) -> Vec<Instruction> {
         let room = limit - FIXED_INSTRUCTIONS;
         // As for ARP: two comparisons for a range, and some jumps.
         let ranges = (room - room / 32) / 2;
         let asked = last_words(&self.ours).merged_to(ranges / 2);
         let heard = last_words(&self.heard()).merged_to(ranges - asked.len());
-        assemble(&Targets::Last(asked), &Targets::Last(heard))
+        assemble(&Targets::Last(asked), &Targets::Last(heard), interface)
     }
 }
 
@@ -113,7 +114,7 @@ impl Targets {
 }
 
 /// Written from the end to the beginning, since jumps go forward only.
-fn assemble(asked: &Targets, heard: &Targets) -> Vec<Instruction> {
+fn assemble(asked: &Targets, heard: &Targets, interface: u32) -> Vec<Instruction> {
     let mut code = Assembler::default();
     let drop = code.ret(0);
     let accept = code.ret(WHOLE_FRAME);
@@ -126,7 +127,7 @@ fn assemble(asked: &Targets, heard: &Targets) -> Vec<Instruction> {
     let icmp = code.if_equal(NEXT_HEADER, ICMPV6, message, drop);
     let ethernet_type = u32::from(NdpFilter::ETHERNET_TYPE);
     let packet = code.if_equal(ETHERNET_TYPE, ethernet_type, icmp, drop);
-    code.if_at_least(Load::PACKET_TYPE, NOT_FOR_US, drop, packet);
+    if_here(&mut code, interface, packet, drop);
     code.finish()
 }
 

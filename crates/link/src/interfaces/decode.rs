@@ -56,6 +56,7 @@ fn interface(message: &LinkMessage) -> Interface {
         member_of: None,
         up: flags.contains(LinkFlags::Up),
         carrier: flags.contains(LinkFlags::LowerUp),
+        carrier_ups: 0,
         addresses: Vec::new(),
     };
     let mut mac = None;
@@ -63,6 +64,7 @@ fn interface(message: &LinkMessage) -> Interface {
         match attribute {
             LinkAttribute::IfName(name) => found.name.clone_from(name),
             LinkAttribute::Address(bytes) => mac = <[u8; 6]>::try_from(bytes.as_slice()).ok(),
+            LinkAttribute::CarrierUpCount(count) => found.carrier_ups = *count,
             LinkAttribute::LinkInfo(infos) => add_kinds(&mut found, infos),
             _ => {}
         }

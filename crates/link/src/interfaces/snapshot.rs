@@ -34,6 +34,9 @@ pub struct Interface {
     pub up: bool,
     /// Whether it hears the other end (`IFF_LOWER_UP`).
     pub carrier: bool,
+    /// How often it has begun to hear it (`IFLA_CARRIER_UP_COUNT`). Tells of a carrier that was
+    /// lost and came back in a moment, which the kernel reports as one change.
+    pub carrier_ups: u32,
     /// Its addresses with the prefix length of their subnets, in the kernel's order.
     pub addresses: Vec<IpNet>,
 }

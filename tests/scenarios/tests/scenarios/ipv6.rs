@@ -1,7 +1,7 @@
 //! An IPv6 address, with the client's kernel as the judge.
 
 use std::{
-    net::{IpAddr, SocketAddr, UdpSocket},
+    net::{IpAddr, SocketAddr},
     time::{Duration, Instant},
 };
 
@@ -9,6 +9,8 @@ use anyhow::{Context as _, ensure};
 use arpeggio_lab::{Machine, plan::mac_text};
 use arpeggio_scenarios::{Home, pool, service};
 use serde_json::json;
+
+use crate::neighbour::{neighbour, touch};
 
 const POOL: &str = "home-v6";
 const POOL_RANGE: &str = "fd00:a0::240-fd00:a0::250";
@@ -29,7 +31,7 @@ pub(crate) fn an_ipv6_address_outlives_its_node(home: &Home) -> anyhow::Result<(
     let page = SocketAddr::new(address, 80);
     let outage = home.outage_by_power_cut(Machine::Client, page, owner)?;
     ensure!(outage < LONGEST_OUTAGE, "the client was without an answer for {outage:?}");
-    let successor = neighbour(home, address)?.node(home)?;
+    let successor = neighbour(home, Machine::Client, address)?.node(home)?;
     ensure!(successor != owner, "the client's neighbour table still has {owner}");
     Ok(())
 }
@@ -45,12 +47,12 @@ pub(crate) fn a_clients_doubts_are_answered(home: &Home) -> anyhow::Result<()> {
     client.run("ip", &doubtful)?;
     // Whatever becomes of the datagram: that one is sent makes the kernel doubt, and unlike a
     // connection it does not tell the kernel that the neighbour is there.
-    touch(home, address)?;
+    touch(home, Machine::Client, address)?;
 
     let mut states: Vec<(String, Instant)> = Vec::new();
     let begin = Instant::now();
     while begin.elapsed() < CHECK {
-        let state = neighbour(home, address)?.state;
+        let state = neighbour(home, Machine::Client, address)?.state;
         if states.last().is_none_or(|(last, _)| *last != state) {
             states.push((state, Instant::now()));
         }
@@ -65,7 +67,7 @@ pub(crate) fn a_clients_doubts_are_answered(home: &Home) -> anyhow::Result<()> {
     ensure!(longest < UNANSWERED, "a check took {longest:?}: {order:?}");
     let after_doubts = order.iter().skip_while(|state| **state != "DELAY");
     ensure!(after_doubts.clone().any(|state| *state == "REACHABLE"), "{order:?}");
-    ensure!(neighbour(home, address)?.node(home)? == owner, "another MAC address");
+    ensure!(neighbour(home, Machine::Client, address)?.node(home)? == owner, "another MAC address");
     Ok(())
 }
 
@@ -106,44 +108,7 @@ fn start(home: &Home) -> anyhow::Result<(IpAddr, Machine)> {
 fn owner_as_the_client_finds(home: &Home, address: IpAddr) -> anyhow::Result<Machine> {
     let client = home.lab.namespace(Machine::Client);
     client.run("ip", &["-6", "neighbour", "flush", "to", &address.to_string()])?;
-    touch(home, address)?;
+    touch(home, Machine::Client, address)?;
     std::thread::sleep(Duration::from_millis(200));
-    neighbour(home, address)?.node(home)
-}
-
-/// Sends a datagram to nobody in particular at the address.
-fn touch(home: &Home, address: IpAddr) -> anyhow::Result<()> {
-    let sent = home.lab.namespace(Machine::Client).enter(|| {
-        let socket = UdpSocket::bind("[::]:0")?;
-        socket.send_to(b"?", SocketAddr::new(address, 9))
-    })?;
-    sent.context("the client cannot send").map(drop)
-}
-
-/// An entry of the client's neighbour table.
-struct Neighbour {
-    mac: Option<String>,
-    state: String,
-}
-
-impl Neighbour {
-    /// The node with that MAC address.
-    fn node(&self, home: &Home) -> anyhow::Result<Machine> {
-        let nodes = home.lab.options().node_machines();
-        let is = |node: &Machine| node.mac().map(mac_text).is_some_and(|mac| Some(mac) == self.mac);
-        let node = nodes.into_iter().find(is);
-        node.with_context(|| format!("{:?} ({}) is no node", self.mac, self.state))
-    }
-}
-
-fn neighbour(home: &Home, address: IpAddr) -> anyhow::Result<Neighbour> {
-    let client = home.lab.namespace(Machine::Client);
-    let entry = client.run("ip", &["-6", "neighbour", "show", "to", &address.to_string()])?;
-    let words: Vec<&str> = entry.split_whitespace().collect();
-    let after = |word: &str| {
-        let position = words.iter().position(|it| *it == word)?;
-        words.get(position + 1).map(|it| (*it).to_owned())
-    };
-    let state = words.last().context("the client knows nothing of the address")?;
-    Ok(Neighbour { mac: after("lladdr"), state: (*state).to_owned() })
+    neighbour(home, Machine::Client, address)?.node(home)
 }

@@ -14,8 +14,10 @@ mod formats;
 mod ipv6;
 mod migration;
 mod moves;
+mod neighbour;
 mod records;
 mod restarts;
+mod strangers;
 mod writes;
 
 use std::panic::{self, AssertUnwindSafe};
@@ -34,6 +36,10 @@ const SCENARIOS: &[(&str, Scenario)] = &[
     ("ipv6-failover", ipv6::an_ipv6_address_outlives_its_node),
     ("ipv6-doubts", ipv6::a_clients_doubts_are_answered),
     ("ipv6-duplicate", ipv6::nobody_can_take_an_announced_address),
+    ("occupied", strangers::somebody_elses_address_is_never_announced),
+    ("occupied-ipv6", strangers::somebody_elses_ipv6_address_is_never_announced),
+    ("intruder", strangers::an_announced_address_is_defended),
+    ("intruder-ipv6", strangers::an_announced_ipv6_address_is_defended),
     ("no-pool", allocation::without_a_pool_a_service_waits_and_says_why),
     ("annotations", allocation::every_spelling_of_the_annotation_names_the_pool),
     ("delete", allocation::a_deleted_service_leaves_nothing),

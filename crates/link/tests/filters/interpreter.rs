@@ -7,7 +7,12 @@ use arpeggio_link::filter::Instruction;
 pub(crate) struct Received {
     pub(crate) bytes: Vec<u8>,
     pub(crate) packet_type: u32,
+    /// The index of the interface that it is for.
+    pub(crate) interface: u32,
 }
+
+/// The interface that the tests' filters are for.
+pub(crate) const HERE: u32 = 7;
 
 /// `PACKET_HOST`, `PACKET_BROADCAST`, `PACKET_MULTICAST`.
 pub(crate) const FOR_US: std::ops::RangeInclusive<u32> = 0..=2;
@@ -42,8 +47,10 @@ fn jump(it: Instruction, condition: bool) -> usize {
 }
 
 fn load(frame: &Received, it: Instruction) -> Option<u32> {
-    if it.operand.cast_signed() == -0x0ffc {
-        return Some(frame.packet_type);
+    match it.operand.cast_signed() {
+        -0x0ffc => return Some(frame.packet_type), // SKF_AD_PKTTYPE
+        -0x0ff8 => return Some(frame.interface),   // SKF_AD_IFINDEX
+        _ => {}
     }
     let width = match it.code {
         0x30 => 1,

@@ -1,0 +1,177 @@
+//! Puts decisions on the wire: which address is announced on which interface, and when the segment is told of it.
+
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    net::IpAddr,
+    sync::Arc,
+};
+
+use arpeggio_election::{self as election, Reach, Timestamp};
+use arpeggio_link::interfaces::Links;
+use arpeggio_wire::MacAddr;
+
+use crate::{
+    gratuitous::{Announcement, Due, Schedule},
+    neighbours::{Neighbours, Probe, reach},
+    segment::Wiring,
+    segments::{Segments, Wanted},
+};
+
+/// What has been decided.
+pub(crate) struct Demand<'a> {
+    /// The addresses to announce.
+    pub(crate) announced: &'a BTreeSet<IpAddr>,
+    /// The addresses to ask for before their first use.
+    pub(crate) asked: BTreeSet<IpAddr>,
+}
+
+/// What this node has on the wire.
+#[derive(Debug)]
+pub(crate) struct Announcer {
+    links: Arc<Links>,
+    reach: Reach,
+    segments: Segments,
+    schedule: Schedule,
+    announced: BTreeSet<IpAddr>,
+    asked: BTreeSet<IpAddr>,
+    /// What the addresses' places depend on has changed, or could not be put into force.
+    stale: bool,
+}
+
+impl Announcer {
+    /// Opens the interfaces; announces nothing yet.
+    pub(crate) fn new(links: Arc<Links>, wiring: Wiring) -> Self {
+        let mut announcer = Self {
+            reach: Reach::default(),
+            segments: Segments::new(wiring),
+            schedule: Schedule::default(),
+            announced: BTreeSet::new(),
+            asked: BTreeSet::new(),
+            stale: true,
+            links: Arc::default(),
+        };
+        announcer.follow(links);
+        announcer
+    }
+
+    /// The interfaces as they were last seen.
+    pub(crate) fn links(&self) -> &Links {
+        &self.links
+    }
+
+    /// Those of them that can announce.
+    pub(crate) fn reach(&self) -> &Reach {
+        &self.reach
+    }
+
+    /// The interfaces have changed.
+    pub(crate) fn follow(&mut self, links: Arc<Links>) {
+        self.reach = reach(&links);
+        self.segments.follow(&links);
+        self.links = links;
+        self.stale = true;
+    }
+
+    /// Something else has changed that addresses' places, or the neighbours to listen for, depend on.
+    pub(crate) fn reconsider(&mut self) {
+        self.stale = true;
+    }
+
+    /// Puts a decision into force; `interfaces` chooses, out of those that can announce, where to do so for an address.
+    ///
+    /// Costs next to nothing when nothing has changed. A place that stays as it was is not told anew.
+    pub(crate) fn attend_to(
+        &mut self,
+        demand: Demand<'_>,
+        interfaces: impl for<'r> Fn(IpAddr, &'r Reach) -> Vec<&'r election::Interface>,
+        neighbours: &Neighbours,
+        now: Timestamp,
+    ) {
+        if self.segments.have_ended() {
+            self.segments.follow(&self.links);
+            self.stale = true;
+        }
+        if !self.stale && self.announced == *demand.announced && self.asked == demand.asked {
+            return;
+        }
+        let wanted = Wanted {
+            announced: self.placed(demand.announced, &interfaces),
+            asked: self.placed(&demand.asked, &interfaces),
+            peers: self.peers(neighbours),
+        };
+        let changes = self.segments.attend_to(&wanted, &self.links);
+        changes.lost.into_iter().for_each(|it| self.schedule.stop(it));
+        changes.gained.into_iter().for_each(|it| self.schedule.start(it, now));
+        self.announced.clone_from(demand.announced);
+        self.asked = demand.asked;
+        self.stale = changes.incomplete;
+    }
+
+    fn placed(
+        &self,
+        addresses: &BTreeSet<IpAddr>,
+        interfaces: impl for<'r> Fn(IpAddr, &'r Reach) -> Vec<&'r election::Interface>,
+    ) -> BTreeSet<Announcement> {
+        let indices: BTreeMap<&str, u32> =
+            self.links.interfaces.iter().map(|it| (it.name.as_str(), it.index)).collect();
+        let mut placed = BTreeSet::new();
+        for address in addresses {
+            let here = interfaces(*address, &self.reach);
+            let here = here.iter().filter_map(|it| indices.get(it.name.as_str()).copied());
+            placed.extend(here.map(|interface| Announcement { interface, address: *address }));
+        }
+        placed
+    }
+
+    fn peers(&self, neighbours: &Neighbours) -> BTreeMap<u32, BTreeSet<IpAddr>> {
+        let awaited = |it| neighbours.awaited(it, &self.links);
+        self.links.interfaces.iter().map(|it| (it.index, awaited(it))).collect()
+    }
+
+    /// Tells the segment what is due.
+    pub(crate) fn tell(&mut self, now: Timestamp) {
+        while let Some(due) = self.schedule.pop(now) {
+            self.segments.tell(due);
+        }
+    }
+
+    /// When to [`tell`](Self::tell) next.
+    pub(crate) fn next(&self) -> Option<Timestamp> {
+        self.schedule.next()
+    }
+
+    /// Tells the segment of an announced address at once, whatever the schedule says.
+    pub(crate) fn insist(&self, address: IpAddr) {
+        for announcement in self.segments.places(address) {
+            self.segments.tell(Due { announcement, deferred: false });
+        }
+    }
+
+    /// Asks everybody for an address that is asked for before its first use, without a name: nobody remembers an asker
+    /// that has no address, so that whoever has this one loses nothing.
+    pub(crate) fn ask_first<'r>(&'r self, interfaces: &[&'r election::Interface], address: IpAddr) {
+        let index = |it: &&election::Interface| self.index(&it.name);
+        for interface in interfaces.iter().filter_map(index) {
+            self.ask(Probe { interface, address, source: None, to: None });
+        }
+    }
+
+    /// Asks a neighbour, or everybody.
+    pub(crate) fn ask(&self, probe: Probe) {
+        self.segments.ask(probe);
+    }
+
+    /// The addresses that are announced, on one interface or several.
+    pub(crate) fn announced(&self) -> &BTreeSet<IpAddr> {
+        self.segments.announced()
+    }
+
+    /// Whether this node has an interface with a MAC address.
+    pub(crate) fn has(&self, mac: MacAddr) -> bool {
+        self.links.interfaces.iter().any(|it| it.mac() == Some(mac))
+    }
+
+    fn index(&self, name: &str) -> Option<u32> {
+        self.links.interfaces.iter().find(|it| it.name == name).map(|it| it.index)
+    }
+}

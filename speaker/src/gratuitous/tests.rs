@@ -1,0 +1,103 @@
+use super::*;
+
+const BEGIN: u64 = 1000;
+
+fn at(millis: u64) -> Timestamp {
+    Timestamp::from_origin(Duration::from_millis(millis))
+}
+
+fn announcement(number: u16) -> Announcement {
+    let [high, low] = number.to_be_bytes();
+    Announcement { interface: 2, address: IpAddr::from([192, 168, high, low]) }
+}
+
+/// Everything that leaves until `end`, and when. Called as often as the schedule asks for.
+fn sent(schedule: &mut Schedule, end: Timestamp) -> Vec<(Timestamp, Due)> {
+    let mut sent = Vec::new();
+    while let Some(now) = schedule.next().filter(|now| *now <= end) {
+        sent.extend(std::iter::from_fn(|| schedule.pop(now)).map(|due| (now, due)));
+    }
+    sent
+}
+
+/// The pauses between the announcements of one address.
+fn pauses(count: usize) -> Vec<Duration> {
+    let mut schedule = Schedule::default();
+    schedule.start(announcement(1), at(BEGIN));
+    let sent = sent(&mut schedule, at(3_600_000));
+    assert_eq!(sent[0].0, at(BEGIN), "the first is due at once");
+    let times: Vec<Timestamp> = sent.into_iter().take(count + 1).map(|(now, _)| now).collect();
+    times.windows(2).map(|pair| pair[1].since(pair[0])).collect()
+}
+
+#[test]
+fn a_burst_spaced_by_more_than_a_second_then_a_slow_refresh() {
+    let pauses = pauses(20);
+    assert!(pauses[..4].iter().all(|pause| *pause > Duration::from_secs(1)));
+    assert!(pauses[..4].iter().all(|pause| *pause < Duration::from_secs(2)));
+    let refresh = REFRESH..REFRESH + JITTER;
+    assert!(pauses[4..].iter().all(|pause| refresh.contains(pause)), "{pauses:?}");
+    assert!(pauses[4..].windows(2).any(|pair| pair[0] != pair[1]), "jitter varies");
+}
+
+#[test]
+fn a_stopped_address_is_never_due() {
+    let mut schedule = Schedule::default();
+    schedule.start(announcement(1), at(BEGIN));
+    schedule.stop(announcement(1));
+    assert_eq!(schedule.next(), None);
+    assert_eq!(schedule.pop(at(100_000)), None);
+}
+
+#[test]
+fn a_thousand_addresses_are_told_within_half_a_second() {
+    let mut schedule = Schedule::default();
+    (0..1000).for_each(|number| schedule.start(announcement(number), at(BEGIN)));
+    let sent = sent(&mut schedule, at(BEGIN + 500));
+    let told: BTreeSet<Announcement> = sent.iter().map(|(_, due)| due.announcement).collect();
+    assert_eq!((told.len(), sent.len()), (1000, 1000));
+    let at_once = sent.iter().filter(|(_, due)| !due.deferred).count();
+    assert_eq!(at_once, 100, "two frames each");
+}
+
+/// No longer than a second: in that time a burst and what the rate allows.
+#[test]
+fn no_second_has_more_frames_than_the_cap() {
+    let mut schedule = Schedule::default();
+    (0..3000).for_each(|number| schedule.start(announcement(number), at(BEGIN)));
+    let sent = sent(&mut schedule, at(BEGIN + 60_000));
+    let each = sent.iter().fold(BTreeMap::<_, usize>::new(), |mut each, (_, due)| {
+        *each.entry(due.announcement).or_default() += 1;
+        each
+    });
+    assert!(each.values().all(|count| *count == 5), "all repeats leave in the end");
+    let seconds = sent.iter().fold(BTreeMap::<_, usize>::new(), |mut seconds, (now, _)| {
+        *seconds.entry(now.as_duration().as_secs()).or_default() += 2;
+        seconds
+    });
+    // 3,000 addresses take 1.2 s at the rate of first announcements.
+    assert!(seconds.values().take(3).all(|frames| *frames <= 5_800), "{seconds:?}");
+    assert!(seconds.values().skip(3).all(|frames| *frames <= 600), "{seconds:?}");
+}
+
+#[test]
+fn repeats_never_delay_a_fresh_address() {
+    let mut schedule = Schedule::default();
+    (0..2000).for_each(|number| schedule.start(announcement(number), at(BEGIN)));
+    // The repeats of all are due now, and take eight seconds.
+    sent(&mut schedule, at(BEGIN + 3000));
+    let fresh = Announcement { interface: 2, address: IpAddr::from([10, 0, 0, 1]) };
+    schedule.start(fresh, at(BEGIN + 3001));
+    let due = schedule.pop(at(BEGIN + 3001)).unwrap();
+    assert_eq!(due, Due { announcement: fresh, deferred: false });
+}
+
+#[test]
+fn one_interface_does_not_wait_for_another() {
+    let mut schedule = Schedule::default();
+    (0..2000).for_each(|number| schedule.start(announcement(number), at(BEGIN)));
+    let other = Announcement { interface: 3, ..announcement(1) };
+    schedule.start(other, at(BEGIN));
+    let at_once: Vec<Due> = std::iter::from_fn(|| schedule.pop(at(BEGIN))).collect();
+    assert!(at_once.contains(&Due { announcement: other, deferred: false }));
+}

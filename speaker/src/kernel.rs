@@ -1,0 +1,170 @@
+//! Tests between two kernels: a speaker without an election, and a client that sends it frames.
+
+mod life;
+#[path = "../../crates/link/tests/namespace/mod.rs"]
+mod namespace;
+mod table;
+
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    net::{IpAddr, Ipv4Addr, Ipv6Addr},
+    sync::Arc,
+    thread::{self, JoinHandle},
+    time::{Duration, Instant},
+};
+
+use arpeggio_election::{Pattern, Timestamp};
+use arpeggio_link::{
+    clock,
+    filter::{ArpFilter, FrameFilter, NdpFilter},
+    packet::FrameSocket,
+};
+use crossbeam_channel::{Receiver, RecvTimeoutError, Sender, bounded, unbounded};
+use prometheus::{Registry, proto::MetricFamily};
+
+use crate::{
+    announcer::{Announcer, Demand},
+    listener::{Freshness, Sighting},
+    metrics::Metrics,
+    neighbours::Neighbours,
+    segment::Wiring,
+};
+use namespace::{Namespace, Pair};
+
+/// Announced on `eth0` of the one side; asked for by the other.
+const OURS: Ipv4Addr = Ipv4Addr::new(192, 0, 2, 10);
+const OURS_V6: Ipv6Addr = Ipv6Addr::new(0x2001, 0xdb8, 0, 0, 0, 0, 0, 0x10);
+/// The client's own.
+const THERE: Ipv4Addr = Ipv4Addr::new(192, 0, 2, 2);
+const THERE_V6: Ipv6Addr = Ipv6Addr::new(0x2001, 0xdb8, 0, 0, 0, 0, 0, 2);
+
+/// A turn of the speaker takes no longer while it waits.
+const TURN: Duration = Duration::from_millis(5);
+
+/// What the speaker is to do.
+#[derive(Debug, Clone, Default)]
+struct Task {
+    announced: BTreeSet<IpAddr>,
+    asked: BTreeSet<IpAddr>,
+    patterns: Vec<Pattern>,
+}
+
+/// A speaker without an election: it announces and asks for what it is told to.
+struct Speaker {
+    tasks: Option<Sender<Task>>,
+    thread: Option<JoinHandle<()>>,
+    sightings: Receiver<Sighting>,
+    registry: Registry,
+}
+
+impl Speaker {
+    fn start(namespace: &Namespace) -> Self {
+        let registry = Registry::new();
+        let (tasks, received) = unbounded();
+        let (tell, sightings) = bounded(1024);
+        let wiring = Wiring {
+            sightings: tell,
+            freshness: Freshness::default(),
+            metrics: Arc::new(Metrics::registered(&registry).unwrap()),
+            promiscuous: [].into(),
+        };
+        let thread = namespace.run(|| thread::spawn(move || work(&received, wiring)));
+        Self { tasks: Some(tasks), thread: Some(thread), sightings, registry }
+    }
+
+    fn set(&self, task: &Task) {
+        self.tasks.as_ref().unwrap().send(task.clone()).unwrap();
+    }
+
+    fn announce(&self, addresses: impl IntoIterator<Item = IpAddr>) {
+        let announced = addresses.into_iter().collect();
+        self.set(&Task { announced, ..Task::default() });
+    }
+
+    /// The values of a counter by one of its labels.
+    fn counts(&self, name: &str, label: &str) -> BTreeMap<String, u64> {
+        let families = self.registry.gather();
+        let family = families.iter().find(|it| it.name() == format!("arpeggio_speaker_{name}"));
+        let metrics = family.into_iter().flat_map(MetricFamily::get_metric);
+        let counted = metrics.filter_map(|metric| {
+            let label = metric.get_label().iter().find(|it| it.name() == label)?;
+            #[expect(clippy::cast_possible_truncation, clippy::cast_sign_loss, reason = "a count")]
+            Some((label.value().to_owned(), metric.get_counter().get_value() as u64))
+        });
+        counted.collect()
+    }
+}
+
+impl Drop for Speaker {
+    fn drop(&mut self) {
+        self.tasks = None;
+        if let Some(thread) = self.thread.take() {
+            let _ = thread.join();
+        }
+    }
+}
+
+fn work(tasks: &Receiver<Task>, wiring: Wiring) {
+    let runtime = tokio::runtime::Runtime::new().unwrap();
+    let mut links = runtime.block_on(arpeggio_link::interfaces::watch()).unwrap();
+    let freshness = wiring.freshness.clone();
+    let mut announcer = Announcer::new(links.borrow_and_update().clone(), wiring);
+    let mut task = Task::default();
+    loop {
+        match tasks.recv_timeout(TURN) {
+            Ok(next) => task = next,
+            Err(RecvTimeoutError::Timeout) => {}
+            Err(RecvTimeoutError::Disconnected) => return,
+        }
+        if links.has_changed().unwrap() {
+            announcer.follow(links.borrow_and_update().clone());
+        }
+        let now = now();
+        freshness.extend(now + Duration::from_secs(1));
+        let demand = Demand { announced: &task.announced, asked: task.asked.clone() };
+        announcer.attend_to(
+            demand,
+            |address, reach| reach.announcing(address, &task.patterns),
+            &Neighbours::default(),
+            now,
+        );
+        announcer.tell(now);
+    }
+}
+
+fn now() -> Timestamp {
+    Timestamp::from_origin(clock::now())
+}
+
+/// Both sides, with an IPv6 subnet too.
+fn pair() -> Option<Pair> {
+    let pair = Pair::new()?;
+    pair.here.ip("address add 2001:db8::1/64 dev eth0 nodad");
+    pair.there.ip(&format!("address add {THERE_V6}/64 dev eth0 nodad"));
+    Some(pair)
+}
+
+/// A client that hears whatever concerns these addresses.
+fn arp_client(pair: &Pair, ours: impl IntoIterator<Item = Ipv4Addr>) -> FrameSocket<ArpFilter> {
+    client(pair, &ArpFilter { ours: ours.into_iter().collect(), peers: BTreeSet::new() })
+}
+
+fn ndp_client(pair: &Pair, ours: impl IntoIterator<Item = Ipv6Addr>) -> FrameSocket<NdpFilter> {
+    client(pair, &NdpFilter { ours: ours.into_iter().collect(), peers: BTreeSet::new() })
+}
+
+fn client<F: FrameFilter + Send + Sync>(pair: &Pair, filter: &F) -> FrameSocket<F> {
+    let index = pair.there.link().0;
+    pair.there.run(|| FrameSocket::open(index, filter).map_err(|it| it.to_string())).unwrap()
+}
+
+/// The next frame that a client hears, if there is one before `end`.
+fn next<F: FrameFilter>(client: &FrameSocket<F>, end: Instant) -> Option<Vec<u8>> {
+    let mut buffer = [0; 1600];
+    while Instant::now() < end {
+        if let Ok(Some(length)) = client.recv(&mut buffer) {
+            return Some(buffer[..length].to_vec());
+        }
+    }
+    None
+}

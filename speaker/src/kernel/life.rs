@@ -1,0 +1,159 @@
+//! What happens to interfaces, and when the segment is told.
+
+use std::{collections::BTreeSet, net::IpAddr, time::Duration, time::Instant};
+
+use arpeggio_wire::{ArpFrame, Asker, Claim, MacAddr, NdpFrame, Question};
+
+use super::{OURS, OURS_V6, Speaker, THERE, Task, arp_client, ndp_client, next, pair};
+
+/// Longer than the kernel holds back a carrier that changes twice within a second.
+const PATIENCE: Duration = Duration::from_secs(5);
+
+/// A round is a request and a reply; the next one comes after more than a second.
+const ONE_ROUND: usize = 2;
+
+/// Waits until a client is told unasked that `address` is at `mac`; prints how long after the start of the command that
+/// `cause` is.
+macro_rules! told {
+    ($what:literal, $client:expr, $address:expr, $mac:expr, $cause:expr) => {{
+        let start = Instant::now();
+        $cause;
+        let claim = Claim { address: $address, mac: $mac };
+        loop {
+            let frame = next(&$client, start + PATIENCE).expect($what);
+            if ArpFrame::parse(&frame).is_ok_and(|it| it.claim() == Some(claim)) {
+                break;
+            }
+        }
+        println!("{}: told {:?} after the command was started", $what, start.elapsed());
+    }};
+}
+
+/// How many frames a client hears in a while.
+fn heard_in(client: &arpeggio_link::packet::ArpSocket, time: Duration) -> usize {
+    let end = Instant::now() + time;
+    std::iter::from_fn(|| next(client, end)).count()
+}
+
+#[test]
+fn the_segment_is_told_after_each_change_of_an_interface_and_never_else() {
+    let Some(pair) = pair() else { return };
+    let speaker = Speaker::start(&pair.here);
+    let client = arp_client(&pair, [OURS]);
+    let mac = pair.here.link().1;
+    told!("gained", client, OURS, mac, speaker.announce([OURS.into()]));
+    // The rest of the round, and nothing more, whatever is said again or changes elsewhere.
+    for _ in 0..20 {
+        speaker.announce([OURS.into()]);
+    }
+    pair.here.ip("link add other0 type bridge");
+    pair.here.ip("address add 10.9.9.1/24 dev other0");
+    assert!(heard_in(&client, Duration::from_millis(700)) < ONE_ROUND);
+
+    // All four repeats are over then.
+    std::thread::sleep(Duration::from_secs(5));
+    while heard_in(&client, Duration::from_millis(300)) > 0 {}
+    let other: MacAddr = "02:00:00:00:00:77".parse().unwrap();
+    let change = || pair.here.ip(&format!("link set eth0 address {other}"));
+    told!("MAC address changed", client, OURS, other, change());
+
+    told!("carrier lost and back at once", client, OURS, other, {
+        pair.there.ip("link set eth0 down");
+        pair.there.ip("link set eth0 up");
+    });
+    std::thread::sleep(Duration::from_secs(6));
+    while heard_in(&client, Duration::from_millis(300)) > 0 {}
+    pair.there.ip("link set eth0 down");
+    std::thread::sleep(Duration::from_millis(1500));
+    told!("carrier back", client, OURS, other, pair.there.ip("link set eth0 up"));
+
+    pair.here.ip("address delete 192.0.2.1/24 dev eth0");
+    std::thread::sleep(Duration::from_millis(300));
+    while heard_in(&client, Duration::from_millis(300)) > 0 {}
+    assert_eq!(heard_in(&client, Duration::from_millis(1500)), 0, "no subnet, no announcement");
+    let add = || pair.here.ip("address add 192.0.2.1/24 dev eth0");
+    told!("address came back", client, OURS, other, add());
+}
+
+#[test]
+fn an_interface_that_comes_later_announces_also_when_it_takes_the_place_of_another() {
+    let Some(pair) = pair() else { return };
+    let address = std::net::Ipv4Addr::new(198, 51, 100, 10);
+    let mac: MacAddr = "02:00:00:00:00:78".parse().unwrap();
+    let speaker = Speaker::start(&pair.here);
+    let client = arp_client(&pair, [address]);
+    speaker.announce([address.into()]);
+    let add =
+        format!("link add link eth0 name late0 index 77 address {mac} type macvlan mode bridge");
+    told!("interface came", client, address, mac, {
+        pair.here.ip(&add);
+        pair.here.ip("address add 198.51.100.1/24 dev late0");
+        pair.here.ip("link set late0 up");
+    });
+    // Same name, index and MAC address; it may go and come between two looks.
+    pair.here.ip("link delete late0");
+    pair.here.ip(&add);
+    pair.here.ip("address add 198.51.100.1/24 dev late0");
+    pair.here.ip("link set late0 up");
+    let asker = Asker { mac: pair.there.link().1, address: Some(THERE) };
+    let request = Question { address, asker }.broadcast();
+    let start = Instant::now();
+    let answered = std::iter::repeat_with(|| {
+        client.send(&request.to_bytes()).unwrap();
+        next(&client, Instant::now() + Duration::from_millis(50))
+    });
+    let is_answer = |frame: &Vec<u8>| {
+        ArpFrame::parse(frame).is_ok_and(|it| it.destination == asker.mac && it.source == mac)
+    };
+    let until = answered.take_while(|_| start.elapsed() < PATIENCE).flatten().find(is_answer);
+    assert!(until.is_some(), "the new interface answers");
+    println!("interface replaced: answers {:?} after it came", start.elapsed());
+}
+
+#[test]
+fn a_rule_names_the_interfaces_to_announce_on() {
+    let Some(pair) = pair() else { return };
+    let mac: MacAddr = "02:00:00:00:00:79".parse().unwrap();
+    pair.here.ip(&format!("link add link eth0 name top0 address {mac} type macvlan mode bridge"));
+    pair.here.ip("address add 198.51.100.1/24 dev top0");
+    pair.here.ip("link set top0 up");
+    let speaker = Speaker::start(&pair.here);
+    let client = arp_client(&pair, [OURS]);
+    let ndp = ndp_client(&pair, [OURS_V6]);
+    let announced: BTreeSet<IpAddr> = [OURS.into(), OURS_V6.into()].into();
+    let task = Task { announced, patterns: vec!["top*".into(), "eth?".into()], ..Task::default() };
+    speaker.set(&task);
+    let end = Instant::now() + Duration::from_millis(900);
+    let arp: BTreeSet<_> = std::iter::from_fn(|| next(&client, end))
+        .filter_map(|frame| ArpFrame::parse(&frame).ok()?.claim())
+        .map(|claim| claim.mac)
+        .collect();
+    assert_eq!(arp, [mac, pair.here.link().1].into(), "on both");
+    let end = Instant::now() + Duration::from_millis(300);
+    let ndp: BTreeSet<_> = std::iter::from_fn(|| next(&ndp, end))
+        .filter_map(|frame| NdpFrame::parse(&frame).ok()?.claim())
+        .map(|claim| claim.mac)
+        .collect();
+    assert_eq!(ndp, [mac, pair.here.link().1].into(), "also where the node has no IPv6 subnet");
+}
+
+#[test]
+fn a_thousand_addresses_gained_at_once_are_told_at_once() {
+    let Some(pair) = pair() else { return };
+    pair.here.ip("address add 10.0.0.1/16 dev eth0");
+    let speaker = Speaker::start(&pair.here);
+    let many = (0..1000_u32).map(|it| std::net::Ipv4Addr::from(0x0a00_0100 + it));
+    let client = arp_client(&pair, many.clone());
+    // The address has to be seen first.
+    std::thread::sleep(Duration::from_millis(200));
+    let start = Instant::now();
+    speaker.announce(many.map(IpAddr::V4));
+    let mut told = BTreeSet::new();
+    while told.len() < 1000 {
+        let frame = next(&client, start + PATIENCE).expect("more addresses");
+        told.insert(ArpFrame::parse(&frame).unwrap().sender_protocol);
+    }
+    let took = start.elapsed();
+    println!("1,000 addresses: all told within {took:?}");
+    assert!(took < Duration::from_secs(2), "{took:?}");
+}
