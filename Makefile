@@ -11,7 +11,7 @@ STATIC_BUILD := RUSTFLAGS="-C target-feature=+crt-static" cargo build --release 
 DEMO := cargo run --quiet --package arpeggio-scenarios --bin arpeggio-demo --
 
 .DEFAULT_GOAL := help
-.PHONY: help demo lab clean-lab test check lint unit lab-tests scenarios bench bench-wire bench-controller fuzz generate setup toolchain programs clean
+.PHONY: help demo lab clean-lab test check lint unit lab-tests scenarios failures bench bench-wire bench-controller fuzz generate setup toolchain programs clean
 
 help: ## List the commands
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-16s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -45,6 +45,11 @@ lab-tests:
 
 scenarios: ## Run the end-to-end tests only (ONLY=name runs one)
 	cargo test --package arpeggio-scenarios --test scenarios --locked -- --test-threads=1 $(ONLY)
+
+failures: setup programs ## Run the failure tests and write docs/failures.md from what a client saw
+	@rm -rf target/failures
+	cargo test --package arpeggio-scenarios --test scenarios --locked -- --test-threads=1 fault
+	@$(DEMO) failures
 
 bench: bench-wire bench-controller ## Run all measurements (JSON lines in target/bench)
 

@@ -3,7 +3,7 @@
 use std::{
     fs,
     net::SocketAddr,
-    path::PathBuf,
+    path::Path,
     time::{Duration, Instant},
 };
 
@@ -18,6 +18,9 @@ use arpeggio_lab::{
 use serde::{Deserialize, Serialize};
 
 use crate::home::{Home, first_address};
+
+/// Where what was seen is kept, a file for each fault.
+pub const FAULTS_SEEN: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/../../target/failures");
 
 /// How often the client asks who has the address.
 const ASK_EVERY: Duration = Duration::from_millis(5);
@@ -124,8 +127,8 @@ fn overlap(replies: &[ArpReply]) -> usize {
 }
 
 fn keep(lab: &str, seen: &Seen) -> anyhow::Result<()> {
-    let folder = PathBuf::from("target/failures");
-    fs::create_dir_all(&folder).with_context(|| format!("create {}", folder.display()))?;
+    let folder = Path::new(FAULTS_SEEN);
+    fs::create_dir_all(folder).with_context(|| format!("create {}", folder.display()))?;
     let file = folder.join(format!("{lab}-{}.json", seen.fault.replace(' ', "-")));
     let text = serde_json::to_string_pretty(seen)?;
     fs::write(&file, text).with_context(|| format!("write {}", file.display()))

@@ -10,7 +10,7 @@ mod home;
 mod install;
 mod process;
 
-pub use fault::Seen;
+pub use fault::{FAULTS_SEEN, Seen};
 pub use home::{
     Home, KubernetesEvent, NotYet, POOL, POOL_RANGE, eprint_line, first_address, pool, service,
 };

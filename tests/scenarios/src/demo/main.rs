@@ -6,6 +6,7 @@
 
 mod bench;
 mod controller_bench;
+mod failures;
 mod lines;
 mod narrator;
 mod observation;
@@ -50,6 +51,8 @@ enum Command {
         #[arg(long, env = "COUNT", default_value_t = 10_000)]
         count: usize,
     },
+    /// Write docs/failures.md from what the failure tests have seen.
+    Failures,
     /// Start a cluster with Arpeggio, a pool and a page, and leave it running.
     Lab {
         /// How many nodes, 1 to 9.
@@ -82,6 +85,7 @@ fn run(args: &Args) -> anyhow::Result<()> {
             end(home, false, args)
         }
         Command::BenchController { count } => controller_bench::run(&args.name, count),
+        Command::Failures => failures::write(),
         Command::Lab { nodes } => {
             let options = Options { nodes, ..Options::default() };
             let home = Home::start(args.name.as_str(), options)?;

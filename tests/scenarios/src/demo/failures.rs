@@ -1,0 +1,59 @@
+//! Writes `docs/failures.md` from what the failure tests have seen.
+
+use std::{fmt::Write as _, fs, path::Path};
+
+use anyhow::{Context as _, ensure};
+use arpeggio_scenarios::{FAULTS_SEEN, Seen};
+
+const DOCUMENT: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/../../docs/failures.md");
+
+const HEAD: &str = "# What fails, and what a client sees of it
+
+Each row is a test (`make failures` runs them all and writes this page): a cluster of real parts, a client on the segment that
+begins a request for a page every 20 ms over a new connection and asks for the address by ARP every 5 ms, and a fault. The
+figures are those of one run on one machine.
+
+| column | meaning |
+|---|---|
+| outage | the longest time without an answered request |
+| failed | requests that were not answered within half a second, of all |
+| silence | the longest time without an answer to \"who has the address?\" |
+| overlap | frames by which an earlier owner announced the address after a later one had begun to |
+| owners | who announced it, in order |
+| told | the events on the Service meanwhile |
+
+| fault | outage | failed | silence | overlap | owners | told |
+|---|---|---|---|---|---|---|
+";
+
+/// Reads what was seen, and writes the page.
+pub(crate) fn write() -> anyhow::Result<()> {
+    let mut all = Vec::new();
+    for entry in fs::read_dir(FAULTS_SEEN).context(MISSING)? {
+        let path = entry?.path();
+        all.push(read(&path).with_context(|| path.display().to_string())?);
+    }
+    ensure!(!all.is_empty(), MISSING);
+    all.sort_by(|one, other| one.fault.cmp(&other.fault));
+    let mut page = HEAD.to_owned();
+    for seen in &all {
+        row(&mut page, seen)?;
+    }
+    fs::write(DOCUMENT, page).with_context(|| format!("write {DOCUMENT}"))
+}
+
+const MISSING: &str = "there is nothing in target/failures: run make failures";
+
+fn read(path: &Path) -> anyhow::Result<Seen> {
+    Ok(serde_json::from_str(&fs::read_to_string(path)?)?)
+}
+
+fn row(page: &mut String, seen: &Seen) -> std::fmt::Result {
+    let Seen { fault, outage_ms, failed, requests, silence_ms, overlap, owners, told } = seen;
+    let told = if told.is_empty() { "nothing".to_owned() } else { told.join("<br>") };
+    writeln!(
+        page,
+        "| {fault} | {outage_ms} ms | {failed} of {requests} | {silence_ms} ms | {overlap} | {} | {told} |",
+        owners.join(", "),
+    )
+}
