@@ -1,6 +1,7 @@
 //! Histories, and what the index makes of them.
 
 mod announcing;
+mod bad_input;
 mod cluster;
 mod quarantine;
 mod simulation;

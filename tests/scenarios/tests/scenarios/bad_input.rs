@@ -30,32 +30,104 @@ pub(crate) fn bad_pools_are_refused_or_marked_and_the_rest_goes_on(
 
 /// What one object can tell about itself, each with words that say what to write instead.
 fn refused_by_the_api_server(home: &Home) -> anyhow::Result<()> {
-    refused(home, &pool("typo", &["192.168.0.256"]), "192.168.0.256")?;
-    refused(home, &pool("empty", &[]), "addresses")?;
-    refused(home, &pool("host-bits", &["192.168.1.240/24"]), "192.168.1.240/24")?;
-    refused(home, &pool("families", &["10.0.0.1-fd00::1"]), "write one range for each family")?;
-    let no_values = json!([{ "matchExpressions": [{ "key": "app", "operator": "In" }] }]);
-    let table = [
-        ("autoAsign", json!(false), "autoAsign"),
-        ("excludedAddresses", json!(["192.168.1.9/24"]), "did you mean 192.168.1.9/32"),
-        ("reuseCoolDownSeconds", json!(-1), "greater than or equal to 0"),
-        ("allocation", json!({ "priority": -1 }), "greater than or equal to 0"),
-        ("allocation", json!({ "namespaces": ["a", "a"] }), "Duplicate value"),
-        ("allocation", json!({ "serviceSelectors": no_values }), "In and NotIn need values"),
-        ("announce", json!([{ "interfaces": ["eth 0"] }]), "is not a name of interfaces"),
-        ("announce", json!([{ "nodeSelectors": no_values }]), "In and NotIn need values"),
-        (
-            "announce",
-            json!([{ "preferredNodes": [{ "weight": 101, "preference": {} }] }]),
-            "less than or equal to 100",
-        ),
-    ];
-    for (field, value, hint) in table {
+    for (field, value, hint) in fields().into_iter().chain(selectors()) {
         let mut object = pool("bad-field", &["192.168.1.1"]);
         object["spec"][field] = value;
         refused(home, &object, hint)?;
     }
     Ok(())
+}
+
+/// A value for a field of a pool, and what the refusal says.
+type Refusal = (&'static str, Value, &'static str);
+
+/// Every bound and every rule of the definition that is not about selectors.
+fn fields() -> Vec<Refusal> {
+    let preferred =
+        |weight: i32| json!([{ "preferredNodes": [{ "weight": weight, "preference": {} }] }]);
+    let namespaces = |names: Vec<String>| json!({ "namespaces": names });
+    let interfaces = |names: &[&str]| json!([{ "interfaces": names }]);
+    let shape = "is not an address: write a CIDR";
+    vec![
+        ("addresses", json!([]), "at least 1 items"),
+        ("addresses", json!(many("10.0.0.1", 257)), "at most 256 items"),
+        ("addresses", json!(["1".repeat(97)]), "96"),
+        ("addresses", json!([""]), shape),
+        ("addresses", json!(["192.168.0.256"]), shape),
+        ("addresses", json!(["192.168.000.1"]), shape),
+        ("addresses", json!(["::ffff:192.168.0.1"]), shape),
+        ("addresses", json!(["fe80::1%eth0"]), shape),
+        ("addresses", json!(["192.168.0.1 192.168.0.2"]), shape),
+        ("addresses", json!(["192.168.0.0/33"]), shape),
+        (
+            "addresses",
+            json!(["192.168.1.240/24"]),
+            "did you mean 192.168.1.240/32 or 192.168.1.0/24?",
+        ),
+        ("addresses", json!(["fd00::1/64"]), "did you mean fd00::1/128 or fd00::/64?"),
+        ("addresses", json!(["10.0.0.1-fd00::1"]), "write one range for each family"),
+        ("excludedAddresses", json!(many("10.0.0.1", 257)), "at most 256 items"),
+        ("excludedAddresses", json!(["x"]), shape),
+        ("excludedAddresses", json!(["192.168.1.9/24"]), "did you mean 192.168.1.9/32"),
+        ("excludedAddresses", json!(["10.0.0.1-fd00::1"]), "write one range for each family"),
+        ("autoAsign", json!(false), "autoAsign"),
+        ("autoAssign", json!("yes"), "boolean"),
+        ("avoidBuggyIPs", json!("yes"), "boolean"),
+        ("conflictProbing", json!("yes"), "boolean"),
+        ("reuseCoolDownSeconds", json!(-1), "greater than or equal to 0"),
+        ("reuseCoolDownSeconds", json!(604_801), "less than or equal to 604800"),
+        ("allocation", json!({ "priority": -1 }), "greater than or equal to 0"),
+        ("allocation", namespaces(vec!["a".to_owned(); 2]), "Duplicate value"),
+        ("allocation", namespaces(vec![String::new()]), "at least 1 chars long"),
+        ("allocation", namespaces(vec!["a".repeat(64)]), "63"),
+        ("allocation", namespaces((0..65).map(|it| it.to_string()).collect()), "at most 64 items"),
+        ("announce", json!(vec![json!({}); 17]), "at most 16 items"),
+        ("announce", json!([{ "nodes": [] }]), "nodes"),
+        ("announce", interfaces(&["eth 0"]), "is not a name of interfaces"),
+        ("announce", interfaces(&["eth/0"]), "is not a name of interfaces"),
+        ("announce", interfaces(&[""]), "at least 1 chars long"),
+        ("announce", interfaces(&["0123456789012345678901234567890123"]), "32"),
+        ("announce", interfaces(&["eth0"; 33]), "at most 32 items"),
+        ("announce", preferred(0), "greater than or equal to 1"),
+        ("announce", preferred(101), "less than or equal to 100"),
+        ("announce", json!([{ "preferredNodes": [{ "weight": 1 }] }]), "preference"),
+    ]
+}
+
+/// Every bound and every rule of a selector, and each place where one can stand.
+fn selectors() -> Vec<Refusal> {
+    let expression = |key: &str, operator: &str, values: Vec<String>| json!({ "matchExpressions": [{ "key": key, "operator": operator, "values": values }] });
+    let no_values = || expression("app", "In", Vec::new());
+    let labels: serde_json::Map<String, Value> =
+        (0..17).map(|it| (format!("l{it}"), json!("v"))).collect();
+    let of_services = |selector: Value| json!({ "serviceSelectors": [selector] });
+    vec![
+        ("allocation", of_services(no_values()), "In and NotIn need values"),
+        ("allocation", json!({ "namespaceSelectors": [no_values()] }), "In and NotIn need values"),
+        ("announce", json!([{ "nodeSelectors": [no_values()] }]), "In and NotIn need values"),
+        ("announce", json!([{ "serviceSelectors": [no_values()] }]), "In and NotIn need values"),
+        (
+            "announce",
+            json!([{ "preferredNodes": [{ "weight": 1, "preference": no_values() }] }]),
+            "In and NotIn need values",
+        ),
+        (
+            "allocation",
+            of_services(expression("app", "Exists", many("a", 1))),
+            "Exists and DoesNotExist",
+        ),
+        ("allocation", of_services(expression("app", "Is", many("a", 1))), "Unsupported value"),
+        ("allocation", of_services(expression("", "Exists", vec![])), "at least 1 chars long"),
+        ("allocation", of_services(expression(&"a".repeat(318), "Exists", vec![])), "317"),
+        ("allocation", of_services(expression("app", "In", many("a", 65))), "at most 64 items"),
+        ("allocation", of_services(expression("app", "In", vec!["a".repeat(64)])), "63"),
+        ("allocation", of_services(json!({ "matchLabels": labels })), "at most 16"),
+        ("allocation", json!({ "serviceSelectors": vec![json!({}); 17] }), "at most 16 items"),
+    ]
+}
+
+fn many(item: &str, count: usize) -> Vec<String> {
+    vec![item.to_owned(); count]
 }
 
 /// The API server refuses the object, and its answer contains `hint`.

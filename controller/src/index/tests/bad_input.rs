@@ -1,0 +1,151 @@
+//! What users can get wrong, line by line: each is told to them, and holds nobody else back.
+//!
+//! What an object can tell about itself is refused when it is applied (the scenario `bad-input`), what pools of other
+//! formats get wrong stands beside their parsers in `crates/api`.
+
+use arpeggio_api::{
+    address_pool::{AddressItem, AddressPoolSpec, Allocation},
+    selector::LabelSelector,
+};
+
+use super::*;
+
+const POOL: &str = "arpeggio.dev/address-pool";
+const ADDRESSES: &str = "arpeggio.dev/addresses";
+const KEY: &str = "arpeggio.dev/sharing-key";
+
+/// An annotation, its value, and what the Service is told.
+const REFUSED: [(&str, &str, &str); 22] = [
+    (
+        POOL,
+        "lan",
+        "pool \"lan\": it does not exist: create it, or name one of these: closed, home, quiet, tenants",
+    ),
+    (POOL, "lan,wan", "pool \"wan\": it does not exist"),
+    (POOL, "home,", "item 2 of \"home,\" is empty"),
+    (POOL, "home quiet", "pool \"home quiet\": it does not exist"),
+    (POOL, "ipv5=home", "\"ipv5\" is no family"),
+    (POOL, "closed", "pool \"closed\": it is not used, since it is invalid"),
+    (POOL, "tenants", "pool \"tenants\": it is not for namespace \"default\""),
+    ("metallb.io/address-pool", "lan", "pool \"lan\": it does not exist"),
+    ("metallb.universe.tf/address-pool", "lan", "pool \"lan\": it does not exist"),
+    (ADDRESSES, "x", "\"x\" is not an address"),
+    (ADDRESSES, "10.0.0.2 10.0.0.3", "\"10.0.0.2 10.0.0.3\" is not an address"),
+    (ADDRESSES, "10.0.0.0/24", "\"10.0.0.0/24\" is not an address"),
+    (ADDRESSES, "10.0.0.1,", "item 2 of \"10.0.0.1,\" is empty"),
+    (ADDRESSES, "::ffff:10.0.0.2", "is an IPv4 address written as IPv6: write 10.0.0.2"),
+    (ADDRESSES, "fe80::1%eth0", "has a zone: leave out the part from % on"),
+    (ADDRESSES, "10.0.0.2,10.0.0.3", "has two IPv4 addresses"),
+    (ADDRESSES, "fd00::1", "the Service has no IPv6 cluster address"),
+    (ADDRESSES, "10.9.9.9", "no pool in use has it"),
+    (ADDRESSES, "127.0.0.1", "it is a loopback address"),
+    (
+        ADDRESSES,
+        "10.0.0.1",
+        "10.0.0.1 cannot be given: it is in use by default/first, which does not share it",
+    ),
+    ("metallb.io/loadBalancerIPs", "x", "metallb.io/loadBalancerIPs: \"x\" is not an address"),
+    ("metallb.universe.tf/loadBalancerIPs", "x", "metallb.universe.tf/loadBalancerIPs: \"x\""),
+];
+
+/// An annotation and its value, which ask for nothing.
+const HARMLESS: [(&str, &str); 6] =
+    [(POOL, ""), (POOL, "  "), (POOL, "  home  "), (ADDRESSES, ""), (ADDRESSES, "  "), (KEY, "  ")];
+
+/// Pools of all kinds, and a Service that has the first address of the only one that is for everybody.
+fn lab() -> Lab {
+    let mut lab = Lab::with_pools(&[
+        ("home", &["10.0.0.1-10.0.0.99", "127.0.0.1"]),
+        ("closed", &["10.1.0.9-10.1.0.1"]),
+    ]);
+    let addresses = |text: &str| vec![AddressItem(text.to_owned())];
+    let nobody = LabelSelector {
+        match_labels: [("team".to_owned(), "none".to_owned())].into(),
+        ..LabelSelector::default()
+    };
+    let allocation = Allocation { namespace_selectors: vec![nobody], ..Allocation::default() };
+    lab.cluster.set_pool_spec(
+        "tenants",
+        AddressPoolSpec {
+            addresses: addresses("10.2.0.0/24"),
+            allocation: Some(allocation),
+            ..AddressPoolSpec::default()
+        },
+    );
+    lab.cluster.set_pool_spec(
+        "quiet",
+        AddressPoolSpec {
+            addresses: addresses("10.3.0.0/24"),
+            auto_assign: false,
+            ..AddressPoolSpec::default()
+        },
+    );
+    lab.create("first");
+    assert_eq!(lab.addresses("first"), ["10.0.0.1"]);
+    lab
+}
+
+#[test]
+fn what_cannot_be_granted_is_told_once_and_holds_nobody_back() {
+    for (annotation, value, told) in REFUSED {
+        let mut lab = lab();
+        lab.cluster.create_service("bad", &[(annotation, value)]);
+        lab.create("good");
+        lab.restart();
+        let said = lab.says("bad");
+        assert!(said.starts_with("False: ") && said.contains(told), "{value:?}: {said}");
+        let warnings = lab.told.iter().filter(|news| news.reason == "AllocationFailed").count();
+        assert_eq!(warnings, 1, "{value:?}");
+        assert_eq!(lab.addresses("bad"), [""; 0], "{value:?}");
+        assert_eq!(lab.addresses("good"), ["10.0.0.2"], "{value:?}");
+        lab.cluster.annotate("bad", annotation, "");
+        lab.settle();
+        assert_eq!(lab.addresses("bad"), ["10.0.0.3"], "{value:?} was corrected");
+    }
+}
+
+#[test]
+fn what_is_blank_asks_for_nothing() {
+    for (annotation, value) in HARMLESS {
+        let mut lab = lab();
+        lab.cluster.create_service("web", &[(annotation, value)]);
+        lab.settle();
+        assert_eq!(lab.addresses("web"), ["10.0.0.2"], "{annotation}: {value:?}");
+    }
+}
+
+#[test]
+fn what_a_service_has_outlasts_every_mistake() {
+    for (annotation, value, told) in REFUSED {
+        let mut lab = lab();
+        lab.create("web");
+        lab.cluster.annotate("web", annotation, value);
+        lab.settle();
+        lab.restart();
+        let said = lab.says("web");
+        assert!(said.contains(told) && said.ends_with("; 10.0.0.2 stays until then"), "{said}");
+        assert_eq!(lab.addresses("web"), ["10.0.0.2"], "{value:?}");
+    }
+}
+
+#[test]
+fn whose_status_it_is_decides_and_they_are_named() {
+    let mut lab = lab();
+    lab.cluster.create_service("theirs", &[]);
+    lab.cluster.set_ingress("theirs", "203.0.113.9", "cloud-controller-manager");
+    lab.settle();
+    lab.restart();
+    let said = lab.says("theirs");
+    assert!(said.contains("was written by cloud-controller-manager, not by Arpeggio"), "{said}");
+    assert_eq!(lab.addresses("theirs"), ["203.0.113.9"]);
+    // What a pool has is adopted, whoever wrote it.
+    lab.cluster.create_service("adopted", &[]);
+    lab.cluster.set_ingress("adopted", "10.0.0.77", "controller");
+    lab.settle();
+    assert_eq!(lab.says("adopted"), "True: 10.0.0.77 assigned");
+    // Of two with one address only one can have it; what the other one's status says is not ours then.
+    lab.cluster.create_service("second", &[]);
+    lab.cluster.set_ingress("second", "10.0.0.77", "controller");
+    lab.settle();
+    assert!(lab.says("second").contains("was written by controller"), "{}", lab.says("second"));
+}
