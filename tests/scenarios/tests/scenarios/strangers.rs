@@ -58,7 +58,8 @@ pub(crate) fn somebody_elses_ipv6_address_is_never_announced(home: &Home) -> any
     ensure!(known.mac == mac(STRANGER), "the judge finds {known:?}");
     freed(home, address)?;
     home.wait_until("the judge finds a node at the address", || {
-        home.lab.namespace(JUDGE).run("ip", &["-6", "neighbour", "flush", "to", FIRST_V6])?;
+        let forget = ["-6", "neighbour", "flush", "to", FIRST_V6];
+        home.lab.namespace(JUDGE).run("ip", &forget).map_err(anyhow::Error::from)?;
         touch(home, JUDGE, address)?;
         std::thread::sleep(Duration::from_millis(200));
         Ok(neighbour(home, JUDGE, address)?.node(home)?)
@@ -176,8 +177,8 @@ fn text(value: &Value) -> Option<String> {
 
 /// Starts the speakers anew with these arguments.
 fn set_speaker_args(home: &Home, args: &[&str]) -> anyhow::Result<()> {
-    let path = "/spec/template/spec/containers/0/args";
-    let patch = json!([{ "op": "add", "path": path, "value": args }]).to_string();
+    let field = "/spec/template/spec/containers/0/args";
+    let patch = json!([{ "op": "add", "path": field, "value": args }]).to_string();
     let speaker = "daemonset/arpeggio-speaker";
     let namespace = ["-n", "arpeggio-system"];
     home.lab
