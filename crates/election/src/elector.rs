@@ -21,7 +21,7 @@ use crate::{
 };
 
 /// Something that a speaker learns.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq, Eq, Hash)]
 pub enum Event {
     /// Every record has been listed once. Nothing is decided before.
     Synced,
@@ -104,7 +104,10 @@ pub struct Decision {
 }
 
 /// One speaker's view and its decisions. The crate's page has the contract.
-#[derive(Debug)]
+///
+/// Two that are equal by their hashes decide the same from there on; a clone is a second future of the same speaker. The
+/// model check is built on both.
+#[derive(Debug, Clone, Hash)]
 pub struct Elector {
     me: Node,
     settings: Settings,
@@ -122,7 +125,7 @@ pub struct Elector {
 }
 
 /// A fellow speaker was heard announcing what we announce; the lock is being read.
-#[derive(Debug)]
+#[derive(Debug, Clone, Hash)]
 struct Contest {
     since: Timestamp,
     yielded: bool,
@@ -173,14 +176,9 @@ impl Elector {
     /// Takes in what has happened.
     pub fn handle(&mut self, now: Timestamp, event: Event) {
         match event {
-            Event::Synced => self.synced = true,
+            Event::Synced => self.synced(),
             Event::Stopping => self.stopping = true,
-            Event::Session(session) => {
-                if session.node == self.me {
-                    self.own.saw_epoch(session.epoch);
-                }
-                self.view.session_seen(session, now);
-            }
+            Event::Session(session) => self.session_seen(session, now),
             Event::SessionGone(node) => self.view.session_gone(&node),
             Event::Lock(lock) => {
                 if let Some(holder) = lock.holder.as_ref().filter(|holder| holder.node == self.me) {
@@ -199,6 +197,26 @@ impl Elector {
             Event::StrangerAnswered { address, mac } => self.vacancies.answered(address, mac),
             Event::Wrote { write, outcome } => self.wrote(&write, outcome, now),
         }
+    }
+
+    fn session_seen(&mut self, session: Session, now: Timestamp) {
+        if session.node == self.me {
+            self.own.saw_epoch(session.epoch);
+        }
+        let known = self.view.session(&session.node);
+        if known.is_some_and(|known| known.epoch < session.epoch) {
+            // What made us end the session before is no reason to end this one.
+            self.wire.forget(&session.node);
+        }
+        self.view.session_seen(session, now);
+    }
+
+    /// Only the first list tells that a session was deleted: later ones may be older than the answers to our writes.
+    fn synced(&mut self) {
+        if !self.synced {
+            self.view.listed();
+        }
+        self.synced = true;
     }
 
     fn heard(&mut self, address: IpAddr, by: &Node, now: Timestamp) {

@@ -14,7 +14,7 @@ use crate::{
 };
 
 /// Sessions and locks, each with the time when it was last seen to change.
-#[derive(Debug, Default)]
+#[derive(Debug, Clone, Default, Hash)]
 pub(crate) struct View {
     sessions: BTreeMap<Node, SeenSession>,
     locks: BTreeMap<IpAddr, SeenLock>,
@@ -25,17 +25,19 @@ pub(crate) struct View {
     backends: BTreeMap<IpAddr, Backends>,
 }
 
-#[derive(Debug)]
+#[derive(Debug, Clone, Hash)]
 pub(crate) struct SeenSession {
     pub(crate) session: Session,
     pub(crate) changed: Timestamp,
 }
 
-#[derive(Debug)]
+#[derive(Debug, Clone, Hash)]
 pub(crate) struct SeenLock {
     pub(crate) lock: Lock,
-    /// Since when nobody rightly holds it; `None` while somebody does.
+    /// Since when it is known that nobody rightly holds it.
     pub(crate) free_since: Option<Timestamp>,
+    /// Its holder's session was deleted.
+    orphaned: bool,
 }
 
 /// A lock that may be taken.
@@ -58,8 +60,23 @@ impl View {
         }
     }
 
+    /// A session record was deleted; what was held under it is not held any more.
     pub(crate) fn session_gone(&mut self, node: &Node) {
-        self.sessions.remove(node);
+        let Some(gone) = self.sessions.remove(node) else { return };
+        for seen in self.locks.values_mut() {
+            let of_session =
+                |holder: &Holder| holder.node == *node && holder.epoch <= gone.session.epoch;
+            seen.orphaned |= seen.lock.holder.as_ref().is_some_and(of_session);
+        }
+    }
+
+    /// Every record has been listed: a session that is not there was deleted before.
+    pub(crate) fn listed(&mut self) {
+        let sessions = &self.sessions;
+        for seen in self.locks.values_mut() {
+            let missing = |holder: &Holder| !sessions.contains_key(&holder.node);
+            seen.orphaned = seen.lock.holder.as_ref().is_some_and(missing);
+        }
     }
 
     /// Takes over a lock record, unless a newer one is known.
@@ -68,7 +85,7 @@ impl View {
             Some(known) if known.lock.version >= lock.version => {}
             known => {
                 let free_since = known.and_then(|known| known.free_since);
-                self.locks.insert(lock.address, SeenLock { lock, free_since });
+                self.locks.insert(lock.address, SeenLock { lock, free_since, orphaned: false });
             }
         }
     }
@@ -159,12 +176,13 @@ impl View {
     pub(crate) fn mark_free(&mut self, now: Timestamp) {
         let sessions = &self.sessions;
         for seen in self.locks.values_mut() {
-            let held = seen.lock.holder.as_ref().is_some_and(|holder| counts(sessions, holder));
-            seen.free_since = if held { None } else { seen.free_since.or(Some(now)) };
+            let over = |holder: &Holder| seen.orphaned || is_over(sessions, holder);
+            let free = seen.lock.holder.as_ref().is_none_or(over);
+            seen.free_since = if free { seen.free_since.or(Some(now)) } else { None };
         }
     }
 
-    /// The locks that nobody rightly holds, by address.
+    /// The locks that are known to be nobody's, by address.
     pub(crate) fn free(&self, me: &Node) -> Vec<FreeLock<'_>> {
         let free = self.locks.values().filter_map(|seen| Some((&seen.lock, seen.free_since?)));
         free.map(|(lock, since)| FreeLock { lock, since, reason: self.reason(lock, me) }).collect()
@@ -184,16 +202,23 @@ impl View {
         }
     }
 
+    /// Whether a holder's session is known to count.
     fn counts(&self, holder: &Holder) -> bool {
-        counts(&self.sessions, holder)
+        self.session(&holder.node)
+            .is_some_and(|session| session.is_live() && session.epoch == holder.epoch)
     }
 }
 
-/// Whether a holder's session counts. Expiry is not asked for here: a lock becomes free only when the session is ended.
-fn counts(sessions: &BTreeMap<Node, SeenSession>, holder: &Holder) -> bool {
-    sessions
-        .get(&holder.node)
-        .is_some_and(|seen| seen.session.is_live() && seen.session.epoch == holder.epoch)
+/// Whether a holder's session is known to be over. Expiry is not asked for here: a lock becomes free only when the session
+/// is ended.
+///
+/// That is not the opposite of counting. The answer to a write can show a lock before the watch shows the session that it
+/// was taken under, and a session that was not seen yet is as good as any other.
+fn is_over(sessions: &BTreeMap<Node, SeenSession>, holder: &Holder) -> bool {
+    sessions.get(&holder.node).is_some_and(|seen| {
+        let Session { epoch, .. } = seen.session;
+        epoch > holder.epoch || (epoch == holder.epoch && !seen.session.is_live())
+    })
 }
 
 impl SeenSession {
