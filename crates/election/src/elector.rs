@@ -11,7 +11,7 @@ use crate::{
     leaving::Leaving,
     model::{EndReason, Lock, Node, Session, SessionState, Timestamp},
     own::OwnSession,
-    placement::{deputies, ranking},
+    placement::{Charges, deputies, ranking},
     reach::{Interface, Reach},
     settings::{HEARTBEAT, Settings},
     vacancy::{Finding, Vacancies},
@@ -21,7 +21,7 @@ use crate::{
 };
 
 /// Something that a speaker learns.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq, Eq, Hash)]
 pub enum Event {
     /// Every record has been listed once. Nothing is decided before.
     Synced,
@@ -104,7 +104,10 @@ pub struct Decision {
 }
 
 /// One speaker's view and its decisions. The crate's page has the contract.
-#[derive(Debug)]
+///
+/// Two that are equal by their hashes decide the same from there on; a clone is a second future of the same speaker. The
+/// model check is built on both.
+#[derive(Debug, Clone, Hash)]
 pub struct Elector {
     me: Node,
     settings: Settings,
@@ -114,6 +117,7 @@ pub struct Elector {
     view: View,
     own: OwnSession,
     wire: WireWatch,
+    charges: Charges,
     writes: Writes,
     vacancies: Vacancies,
     announcing: BTreeSet<IpAddr>,
@@ -122,7 +126,7 @@ pub struct Elector {
 }
 
 /// A fellow speaker was heard announcing what we announce; the lock is being read.
-#[derive(Debug)]
+#[derive(Debug, Clone, Hash)]
 struct Contest {
     since: Timestamp,
     yielded: bool,
@@ -142,6 +146,7 @@ impl Elector {
             view: View::default(),
             own,
             wire: WireWatch::default(),
+            charges: Charges::default(),
             writes: Writes::default(),
             vacancies: Vacancies::default(),
             announcing: BTreeSet::new(),
@@ -179,14 +184,9 @@ impl Elector {
     /// Takes in what has happened.
     pub fn handle(&mut self, now: Timestamp, event: Event) {
         match event {
-            Event::Synced => self.synced = true,
+            Event::Synced => self.synced(),
             Event::Stopping => self.stopping = true,
-            Event::Session(session) => {
-                if session.node == self.me {
-                    self.own.saw_epoch(session.epoch);
-                }
-                self.view.session_seen(session, now);
-            }
+            Event::Session(session) => self.session_seen(session, now),
             Event::SessionGone(node) => self.view.session_gone(&node),
             Event::Lock(lock) => {
                 if let Some(holder) = lock.holder.as_ref().filter(|holder| holder.node == self.me) {
@@ -205,6 +205,26 @@ impl Elector {
             Event::StrangerAnswered { address, mac } => self.vacancies.answered(address, mac),
             Event::Wrote { write, outcome } => self.wrote(&write, outcome, now),
         }
+    }
+
+    fn session_seen(&mut self, session: Session, now: Timestamp) {
+        if session.node == self.me {
+            self.own.saw_epoch(session.epoch);
+        }
+        let known = self.view.session(&session.node);
+        if known.is_some_and(|known| known.epoch < session.epoch) {
+            // What made us end the session before is no reason to end this one.
+            self.wire.forget(&session.node);
+        }
+        self.view.session_seen(session, now);
+    }
+
+    /// Only the first list tells that a session was deleted: later ones may be older than the answers to our writes.
+    fn synced(&mut self) {
+        if !self.synced {
+            self.view.listed();
+        }
+        self.synced = true;
     }
 
     fn heard(&mut self, address: IpAddr, by: &Node, now: Timestamp) {
@@ -285,32 +305,21 @@ impl Elector {
     /// Asks on the wire for the nodes that this one is a deputy of, and ends the sessions that are over.
     fn watch_sessions(&mut self, now: Timestamp, effects: &mut Vec<Effect>) {
         let live = self.live(now);
-        let watched: BTreeSet<Node> = live
-            .iter()
-            .filter(|node| deputies(node, live.iter()).contains(&self.me))
-            .cloned()
-            .collect();
-        let probes = self.wire.tick(now, &watched, &self.settings);
+        self.charges.update(&live, &self.me);
+        let probes = self.wire.tick(now, self.charges.nodes(), &self.settings);
         effects.extend(probes.nodes.into_iter().map(Effect::ProbeNode));
         if probes.gateway {
             effects.push(Effect::ProbeGateway);
         }
         let others = self.view.sessions().filter(|seen| seen.session.node != self.me);
-        let writes: Vec<Write> =
-            others.filter_map(|seen| self.verdict(seen, &live, &watched, now)).collect();
+        let writes: Vec<Write> = others.filter_map(|seen| self.verdict(seen, &live, now)).collect();
         for write in writes {
             self.send(write, now, effects);
         }
     }
 
     /// What to write about another node's session, if anything.
-    fn verdict(
-        &self,
-        seen: &SeenSession,
-        live: &BTreeSet<Node>,
-        watched: &BTreeSet<Node>,
-        now: Timestamp,
-    ) -> Option<Write> {
+    fn verdict(&self, seen: &SeenSession, live: &BTreeSet<Node>, now: Timestamp) -> Option<Write> {
         let SessionState::Live { accused_by } = &seen.session.state else {
             return None;
         };
@@ -318,7 +327,7 @@ impl Elector {
         let expected = seen.session.version;
         let end = |reason| Write::End { node: node.clone(), expected, reason };
         // Those who watch the node speak first, so that not all nodes write at once.
-        let manners = u32::from(!watched.contains(&node));
+        let manners = u32::from(!self.charges.nodes().contains(&node));
         let longest = self.settings.session + self.settings.patience * manners;
         if seen.expired(now, longest, self.own.in_touch_since()) {
             return Some(end(EndReason::Expired));
@@ -342,10 +351,14 @@ impl Elector {
     }
 
     fn take_locks(&mut self, now: Timestamp, effects: &mut Vec<Effect>) {
+        let free = self.view.free(&self.me);
+        if free.is_empty() {
+            return self.vacancies.retain(&BTreeSet::new());
+        }
         let candidates = self.candidates(now);
         let mut loads = self.view.loads();
         let mut mine = Vec::new();
-        for free in self.view.free(&self.me) {
+        for free in free {
             let fit = self.fit(free.lock, &candidates);
             let ranked = ranking(free.lock.address, last_holder(&free), &fit, &loads);
             if let Some(first) = ranked.first() {
@@ -382,12 +395,17 @@ impl Elector {
 
     /// Gives away what others should rather announce. With nobody else, it stays.
     fn give_locks(&mut self, now: Timestamp, effects: &mut Vec<Effect>) {
+        let reason = |lock| GiveReason::of(self.view.merit(lock, &self.me));
+        let unwanted: Vec<(&Lock, GiveReason)> =
+            self.view.locks_of(&self.me).filter_map(|lock| Some((lock, reason(lock)?))).collect();
+        if unwanted.is_empty() {
+            return;
+        }
         let mut candidates = self.candidates(now);
         candidates.remove(&self.me);
         let mut loads = self.view.loads();
         let mut gives = Vec::new();
-        for lock in self.view.locks().filter(|lock| self.is_mine(lock)) {
-            let Some(reason) = GiveReason::of(self.view.merit(lock, &self.me)) else { continue };
+        for (lock, reason) in unwanted {
             let Some(to) = self.successor(lock, reason, &candidates, &loads) else { continue };
             *loads.entry(to.clone()).or_default() += 1;
             gives.extend(self.give(lock, to, reason));
@@ -472,7 +490,7 @@ impl Elector {
         let epoch = self.view.session(&self.me).filter(|own| is_live(own)).map(|own| own.epoch);
         let mut announcing = BTreeSet::new();
         if self.own.trusted() {
-            let mine = self.view.locks().filter(|lock| self.is_mine(lock));
+            let mine = self.view.locks_of(&self.me);
             let allowed = mine.filter(|lock| self.may_announce(lock));
             let rightly = allowed.filter(|lock| {
                 self.announcing.contains(&lock.address)
@@ -516,10 +534,6 @@ impl Elector {
             Err(Unfit::NoBackend) => self.view.has_backends(lock.address),
             _ => true,
         }
-    }
-
-    fn is_mine(&self, lock: &Lock) -> bool {
-        lock.holder.as_ref().is_some_and(|holder| holder.node == self.me)
     }
 
     fn send(&mut self, write: Write, now: Timestamp, effects: &mut Vec<Effect>) {

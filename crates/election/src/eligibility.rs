@@ -25,7 +25,7 @@ use crate::{
 };
 
 /// What Kubernetes says of a node.
-#[derive(Debug, Clone, Default, PartialEq, Eq)]
+#[derive(Debug, Clone, Default, PartialEq, Eq, Hash)]
 #[allow(clippy::struct_excessive_bools, reason = "they are independent facts of one Node object")]
 pub struct NodeFacts {
     /// `metadata.labels`.
@@ -43,7 +43,7 @@ pub struct NodeFacts {
 }
 
 /// Where the backends of an address are whose traffic must not leave its node (`externalTrafficPolicy: Local`).
-#[derive(Debug, Clone, Default, PartialEq, Eq)]
+#[derive(Debug, Clone, Default, PartialEq, Eq, Hash)]
 pub struct Backends {
     /// The nodes with backends that are ready.
     pub ready: BTreeSet<Node>,
@@ -60,7 +60,7 @@ impl Backends {
 }
 
 /// Why a node may not announce an address.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, thiserror::Error)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, thiserror::Error)]
 pub enum Unfit {
     /// The pool has no rule by which it is announced anywhere.
     #[error("its pool is not announced")]

@@ -12,12 +12,12 @@ use crate::model::{Node, Timestamp};
 const LONGEST_WAIT: Duration = Duration::from_secs(1);
 
 /// What is given away.
-#[derive(Debug, Default)]
+#[derive(Debug, Clone, Default, Hash)]
 pub(crate) struct Leaving {
     successors: BTreeMap<IpAddr, Successor>,
 }
 
-#[derive(Debug)]
+#[derive(Debug, Clone, Hash)]
 struct Successor {
     node: Node,
     /// Until when it is waited for; `None` before it has the lock.

@@ -3,6 +3,7 @@
 use alloc::sync::Arc;
 use core::{
     fmt,
+    hash::{Hash, Hasher},
     net::IpAddr,
     ops::{Add, Sub},
     time::Duration,
@@ -60,6 +61,13 @@ impl Timestamp {
     }
 }
 
+/// As one number, so that a hasher can tell times from everything else that it is fed.
+impl Hash for Timestamp {
+    fn hash<H: Hasher>(&self, state: &mut H) {
+        state.write_u128(self.0.as_nanos());
+    }
+}
+
 impl Add<Duration> for Timestamp {
     type Output = Timestamp;
 
@@ -78,12 +86,12 @@ impl Sub<Duration> for Timestamp {
 
 /// The version of a record: grows with every write. Kubernetes' `resourceVersion`, which is an integer that can be
 /// compared within one resource type.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Default)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Default)]
 pub struct Version(pub u64);
 
 /// Tells the sessions of one node apart. A session that was ended never comes back; the node starts one with a higher
 /// epoch. A restarted speaker *resumes* its node's session, and keeps the epoch, as long as nobody has ended it.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Default)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Default)]
 pub struct Epoch(pub u64);
 
 impl Epoch {
@@ -95,7 +103,7 @@ impl Epoch {
 }
 
 /// A node's proof of life.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq, Eq, Hash)]
 pub struct Session {
     /// Whose it is.
     pub node: Node,
@@ -110,7 +118,7 @@ pub struct Session {
 }
 
 /// Whether a session counts.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq, Eq, Hash)]
 pub enum SessionState {
     /// It counts until somebody ends it.
     Live {
@@ -127,7 +135,7 @@ pub enum SessionState {
 }
 
 /// Why a session was ended.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub enum EndReason {
     /// Its deputies got no answer from the node on the wire.
     NodeSilent,
@@ -179,8 +187,16 @@ pub struct Lock {
     pub version: Version,
 }
 
+/// Without the terms: the version tells them apart.
+impl Hash for Lock {
+    fn hash<H: Hasher>(&self, state: &mut H) {
+        let Self { address, holder, terms: _, stranger, version } = self;
+        (address, holder, stranger, version).hash(state);
+    }
+}
+
 /// The holder of a lock. It counts only while exactly this session counts.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq, Eq, Hash)]
 pub struct Holder {
     /// The node.
     pub node: Node,

@@ -7,7 +7,7 @@ use crate::{
 };
 
 /// What this node knows of its own session, and whether it may rely on it.
-#[derive(Debug, Default)]
+#[derive(Debug, Clone, Default, Hash)]
 pub(crate) struct OwnSession {
     /// When the process last began to run: at its start, or after a pause.
     awake_since: Timestamp,

@@ -1,6 +1,9 @@
 //! Which candidate gets what: the same answer on every node, without a word exchanged.
 
-use alloc::{collections::BTreeMap, vec::Vec};
+use alloc::{
+    collections::{BTreeMap, BTreeSet},
+    vec::Vec,
+};
 use core::{
     cmp::Reverse,
     hash::{Hash, Hasher},
@@ -17,8 +20,31 @@ const DEPUTIES: usize = 2;
 /// The deputies of `node`: the two others that rank highest for it.
 pub(crate) fn deputies<'a>(node: &Node, live: impl Iterator<Item = &'a Node>) -> Vec<Node> {
     let mut others: Vec<&Node> = live.filter(|other| *other != node).collect();
-    others.sort_by_key(|other| Reverse(rendezvous(node, other)));
+    others.sort_by_cached_key(|other| Reverse(rendezvous(node, other)));
     others.into_iter().take(DEPUTIES).cloned().collect()
+}
+
+/// The nodes that one node is a deputy of. Who watches whom takes a while to work out, and changes only with who lives.
+#[derive(Debug, Clone, Default, Hash)]
+pub(crate) struct Charges {
+    live: BTreeSet<Node>,
+    nodes: BTreeSet<Node>,
+}
+
+impl Charges {
+    /// Works out whom `me` watches while `live` live.
+    pub(crate) fn update(&mut self, live: &BTreeSet<Node>, me: &Node) {
+        if self.live != *live {
+            self.live.clone_from(live);
+            let mine = |node: &&Node| deputies(node, live.iter()).contains(me);
+            self.nodes = live.iter().filter(mine).cloned().collect();
+        }
+    }
+
+    /// The nodes that are watched.
+    pub(crate) fn nodes(&self) -> &BTreeSet<Node> {
+        &self.nodes
+    }
 }
 
 /// The candidates for one address, best first: by standing; then the node that held it last, those that are preferred,
@@ -50,7 +76,7 @@ fn rendezvous(what: &impl Hash, node: &Node) -> u64 {
 
 #[cfg(test)]
 mod tests {
-    use alloc::{collections::BTreeSet, format};
+    use alloc::format;
 
     use super::*;
     use crate::eligibility::Standing;

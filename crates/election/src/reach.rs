@@ -8,14 +8,14 @@ use ipnet::IpNet;
 use crate::terms::Pattern;
 
 /// The interfaces of one node that neighbours are found on.
-#[derive(Debug, Clone, Default, PartialEq, Eq)]
+#[derive(Debug, Clone, Default, PartialEq, Eq, Hash)]
 pub struct Reach {
     /// Those that can announce now, in the order of their indices.
     pub interfaces: Vec<Interface>,
 }
 
 /// An interface that can announce.
-#[derive(Debug, Clone, Default, PartialEq, Eq)]
+#[derive(Debug, Clone, Default, PartialEq, Eq, Hash)]
 pub struct Interface {
     /// Its name.
     pub name: String,

@@ -12,7 +12,7 @@ pub(crate) const HEARTBEAT: Duration = Duration::from_millis(100);
 const SHORTEST_ANSWER: Duration = Duration::from_millis(20);
 
 /// The durations that ownership is decided with. [`Settings::default`] is what is measured and documented.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub struct Settings {
     /// How long a session counts after it was last seen to change.
     pub session: Duration,

@@ -16,12 +16,12 @@ const QUESTIONS: u32 = 3;
 pub(crate) type Mac = [u8; 6];
 
 /// The addresses that are being asked for.
-#[derive(Debug, Default)]
+#[derive(Debug, Clone, Default, Hash)]
 pub(crate) struct Vacancies {
     asked: BTreeMap<IpAddr, Asked>,
 }
 
-#[derive(Debug, Default)]
+#[derive(Debug, Clone, Default, Hash)]
 struct Asked {
     questions: u32,
     /// When to look again: to ask, or to conclude that nobody answers.

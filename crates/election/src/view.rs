@@ -14,10 +14,16 @@ use crate::{
 };
 
 /// Sessions and locks, each with the time when it was last seen to change.
-#[derive(Debug, Default)]
+#[derive(Debug, Clone, Default, Hash)]
 pub(crate) struct View {
     sessions: BTreeMap<Node, SeenSession>,
     locks: BTreeMap<IpAddr, SeenLock>,
+    /// The addresses whose locks name each node as holder, rightly or not.
+    held: BTreeMap<Node, BTreeSet<IpAddr>>,
+    /// The locks that are known to be nobody's, and since when.
+    free: BTreeMap<IpAddr, Timestamp>,
+    /// Something has changed that locks may have become free by.
+    free_is_stale: bool,
     nodes: BTreeMap<Node, NodeFacts>,
     /// What this node can reach now, which its session says a little later.
     own_reach: Option<(Node, Reach)>,
@@ -25,17 +31,17 @@ pub(crate) struct View {
     backends: BTreeMap<IpAddr, Backends>,
 }
 
-#[derive(Debug)]
+#[derive(Debug, Clone, Hash)]
 pub(crate) struct SeenSession {
     pub(crate) session: Session,
     pub(crate) changed: Timestamp,
 }
 
-#[derive(Debug)]
+#[derive(Debug, Clone, Hash)]
 pub(crate) struct SeenLock {
     pub(crate) lock: Lock,
-    /// Since when nobody rightly holds it; `None` while somebody does.
-    pub(crate) free_since: Option<Timestamp>,
+    /// Its holder's session was deleted.
+    orphaned: bool,
 }
 
 /// A lock that may be taken.
@@ -51,30 +57,58 @@ impl View {
     pub(crate) fn session_seen(&mut self, session: Session, now: Timestamp) {
         match self.sessions.get(&session.node) {
             Some(known) if known.session.version >= session.version => {}
-            _ => {
+            known => {
+                let same = |known: &Session| {
+                    known.epoch == session.epoch && known.is_live() == session.is_live()
+                };
+                self.free_is_stale |= !known.is_some_and(|known| same(&known.session));
                 let node = session.node.clone();
                 self.sessions.insert(node, SeenSession { session, changed: now });
             }
         }
     }
 
+    /// A session record was deleted; what was held under it is not held any more.
     pub(crate) fn session_gone(&mut self, node: &Node) {
-        self.sessions.remove(node);
+        let Some(gone) = self.sessions.remove(node) else { return };
+        self.free_is_stale = true;
+        for seen in self.locks.values_mut() {
+            let of_session =
+                |holder: &Holder| holder.node == *node && holder.epoch <= gone.session.epoch;
+            seen.orphaned |= seen.lock.holder.as_ref().is_some_and(of_session);
+        }
+    }
+
+    /// Every record has been listed: a session that is not there was deleted before.
+    pub(crate) fn listed(&mut self) {
+        self.free_is_stale = true;
+        let sessions = &self.sessions;
+        for seen in self.locks.values_mut() {
+            let missing = |holder: &Holder| !sessions.contains_key(&holder.node);
+            seen.orphaned = seen.lock.holder.as_ref().is_some_and(missing);
+        }
     }
 
     /// Takes over a lock record, unless a newer one is known.
     pub(crate) fn lock_seen(&mut self, lock: Lock) {
-        match self.locks.get(&lock.address) {
-            Some(known) if known.lock.version >= lock.version => {}
-            known => {
-                let free_since = known.and_then(|known| known.free_since);
-                self.locks.insert(lock.address, SeenLock { lock, free_since });
-            }
+        let known = self.locks.get(&lock.address);
+        if known.is_some_and(|known| known.lock.version >= lock.version) {
+            return;
         }
+        self.lock_gone(lock.address);
+        if let Some(holder) = &lock.holder {
+            self.held.entry(holder.node.clone()).or_default().insert(lock.address);
+        }
+        self.locks.insert(lock.address, SeenLock { lock, orphaned: false });
     }
 
     pub(crate) fn lock_gone(&mut self, address: IpAddr) {
-        self.locks.remove(&address);
+        self.free_is_stale = true;
+        let holder = self.locks.remove(&address).and_then(|seen| seen.lock.holder);
+        let Some(Holder { node, .. }) = holder else { return };
+        if let Some(held) = self.held.get_mut(&node) {
+            held.remove(&address);
+        }
     }
 
     pub(crate) fn node_seen(&mut self, node: Node, facts: NodeFacts) {
@@ -139,8 +173,9 @@ impl View {
         self.locks.get(&address).map(|seen| &seen.lock)
     }
 
-    pub(crate) fn locks(&self) -> impl Iterator<Item = &Lock> {
-        self.locks.values().map(|seen| &seen.lock)
+    /// The locks that name `node` as holder.
+    pub(crate) fn locks_of(&self, node: &Node) -> impl Iterator<Item = &Lock> {
+        self.held.get(node).into_iter().flatten().filter_map(|address| self.lock(*address))
     }
 
     /// The nodes whose sessions count and were renewed within `longest`, judged since `in_touch_since`.
@@ -158,26 +193,34 @@ impl View {
     /// How many locks each node rightly holds.
     pub(crate) fn loads(&self) -> BTreeMap<Node, usize> {
         let mut loads = BTreeMap::new();
-        for lock in self.locks() {
-            if let Some(holder) = lock.holder.as_ref().filter(|holder| self.counts(holder)) {
-                *loads.entry(holder.node.clone()).or_default() += 1;
-            }
+        for (node, SeenSession { session, .. }) in &self.sessions {
+            let rightly = |holder: &Holder| session.is_live() && session.epoch == holder.epoch;
+            let locks =
+                self.locks_of(node).filter(|lock| lock.holder.as_ref().is_some_and(rightly));
+            loads.insert(node.clone(), locks.count());
         }
         loads
     }
 
     /// Notes which locks are free, and since when.
     pub(crate) fn mark_free(&mut self, now: Timestamp) {
-        let sessions = &self.sessions;
-        for seen in self.locks.values_mut() {
-            let held = seen.lock.holder.as_ref().is_some_and(|holder| counts(sessions, holder));
-            seen.free_since = if held { None } else { seen.free_since.or(Some(now)) };
+        if !core::mem::take(&mut self.free_is_stale) {
+            return;
         }
+        let free = self.locks.iter().filter(|(_, seen)| self.is_free(seen));
+        let since = |address| self.free.get(address).copied().unwrap_or(now);
+        self.free = free.map(|(address, _)| (*address, since(address))).collect();
     }
 
-    /// The locks that nobody rightly holds, by address.
+    fn is_free(&self, seen: &SeenLock) -> bool {
+        let over = |holder: &Holder| seen.orphaned || is_over(&self.sessions, holder);
+        seen.lock.holder.as_ref().is_none_or(over)
+    }
+
+    /// The locks that are known to be nobody's, by address.
     pub(crate) fn free(&self, me: &Node) -> Vec<FreeLock<'_>> {
-        let free = self.locks.values().filter_map(|seen| Some((&seen.lock, seen.free_since?)));
+        let free =
+            self.free.iter().filter_map(|(address, since)| Some((self.lock(*address)?, *since)));
         free.map(|(lock, since)| FreeLock { lock, since, reason: self.reason(lock, me) }).collect()
     }
 
@@ -194,17 +237,18 @@ impl View {
             }
         }
     }
-
-    fn counts(&self, holder: &Holder) -> bool {
-        counts(&self.sessions, holder)
-    }
 }
 
-/// Whether a holder's session counts. Expiry is not asked for here: a lock becomes free only when the session is ended.
-fn counts(sessions: &BTreeMap<Node, SeenSession>, holder: &Holder) -> bool {
-    sessions
-        .get(&holder.node)
-        .is_some_and(|seen| seen.session.is_live() && seen.session.epoch == holder.epoch)
+/// Whether a holder's session is known to be over. Expiry is not asked for here: a lock becomes free only when the session
+/// is ended.
+///
+/// That is not the opposite of counting. The answer to a write can show a lock before the watch shows the session that it
+/// was taken under, and a session that was not seen yet is as good as any other.
+fn is_over(sessions: &BTreeMap<Node, SeenSession>, holder: &Holder) -> bool {
+    sessions.get(&holder.node).is_some_and(|seen| {
+        let Session { epoch, .. } = seen.session;
+        epoch > holder.epoch || (epoch == holder.epoch && !seen.session.is_live())
+    })
 }
 
 impl SeenSession {

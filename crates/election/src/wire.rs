@@ -15,17 +15,19 @@ use crate::{
 };
 
 /// What one deputy hears.
-#[derive(Debug, Default)]
+#[derive(Debug, Clone, Default, Hash)]
 pub(crate) struct WireWatch {
     peers: BTreeMap<Node, Peer>,
     gateway_answered: Option<Timestamp>,
 }
 
-#[derive(Debug, Default)]
+#[derive(Debug, Clone, Default, Hash)]
 struct Peer {
+    /// Counted up to [`ANSWERS_TO_TRUST`].
     answers: u32,
     last_answer: Option<Timestamp>,
     unanswered_since: Option<Timestamp>,
+    /// In a row, counted up to [`Settings::misses`].
     misses: u32,
     asked: Option<Timestamp>,
     /// When to look again: for the answer while one is awaited, else to ask.
@@ -50,6 +52,11 @@ impl WireWatch {
         if let Some(peer) = self.peers.get_mut(node) {
             peer.answered(now, settings);
         }
+    }
+
+    /// Begins anew with a node: it must answer before its silence counts.
+    pub(crate) fn forget(&mut self, node: &Node) {
+        self.peers.remove(node);
     }
 
     pub(crate) fn gateway_answered(&mut self, now: Timestamp) {
@@ -96,7 +103,7 @@ impl WireWatch {
 
 impl Peer {
     fn answered(&mut self, now: Timestamp, settings: &Settings) {
-        self.answers = self.answers.saturating_add(1);
+        self.answers = ANSWERS_TO_TRUST.min(self.answers.saturating_add(1));
         self.last_answer = Some(now);
         self.unanswered_since = None;
         self.misses = 0;
@@ -109,7 +116,7 @@ impl Peer {
         // A look that comes late says that this process was starved, not that nobody answered.
         let starved = now.since(self.due) > settings.answer;
         if self.asked.is_some() && !starved {
-            self.misses = self.misses.saturating_add(1);
+            self.misses = settings.misses.min(self.misses.saturating_add(1));
         }
         self.unanswered_since.get_or_insert(now);
         self.asked = Some(now);

@@ -11,7 +11,7 @@ use crate::{
 
 /// One request to the API server. Every write but the first of a session carries the version that the record must
 /// still have.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq, Eq, Hash)]
 pub enum Write {
     /// Start a new session of this node: live, with this epoch. `None`: create the record.
     Start {
@@ -84,7 +84,7 @@ pub enum Write {
 }
 
 /// Why a lock may be taken.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq, Eq, Hash)]
 pub enum TakeReason {
     /// Nobody has held it yet.
     New,
@@ -127,7 +127,7 @@ impl fmt::Display for TakeReason {
 }
 
 /// Why a lock is given to another node.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, thiserror::Error)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, thiserror::Error)]
 pub enum GiveReason {
     /// This node may not announce the address any more.
     #[error("{0}")]
@@ -163,7 +163,7 @@ impl GiveReason {
 }
 
 /// What a write is about. At most one write about one thing is under way.
-#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord)]
+#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub enum Target {
     /// This node's own session.
     OwnSession,
@@ -188,7 +188,7 @@ impl Write {
 }
 
 /// How a write ended.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub enum Outcome {
     /// The API server did it.
     Done,
@@ -199,7 +199,7 @@ pub enum Outcome {
 }
 
 /// The writes under way and the ones that rest after a failure.
-#[derive(Debug, Default)]
+#[derive(Debug, Clone, Default, Hash)]
 pub(crate) struct Writes {
     under_way: BTreeMap<Target, Timestamp>,
     resting: BTreeMap<Target, Timestamp>,

@@ -207,7 +207,7 @@ impl Cluster {
     pub(super) fn set_policy(&mut self, name: &str, policy: &str) {
         let policy = Some(policy.to_owned());
         self.change(name, |service| {
-            service.spec.as_mut().unwrap().external_traffic_policy = policy
+            service.spec.as_mut().unwrap().external_traffic_policy = policy;
         });
     }
 

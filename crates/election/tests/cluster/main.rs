@@ -3,4 +3,6 @@
 mod chaos;
 mod faults;
 mod handovers;
+mod model;
 mod sim;
+mod store;

@@ -10,9 +10,11 @@ use std::{
 };
 
 use arpeggio_election::{
-    Backends, Effect, Elector, Event, Holder, Lock, Node, NodeFacts, Outcome, Reach, Session,
-    SessionState, Settings, Terms, Timestamp, Version, Write,
+    Backends, Effect, Elector, Event, Node, NodeFacts, Outcome, Reach, Settings, Terms, Timestamp,
+    Write,
 };
+
+use crate::store::Store;
 
 /// From the write that leaves to the answer that is back; half of it until the server has done it.
 const ROUND_TRIP: u64 = 6;
@@ -49,13 +51,6 @@ struct Speaker {
     next: u64,
     inbox: VecDeque<(u64, Event)>,
     announced: BTreeSet<IpAddr>,
-}
-
-#[derive(Default)]
-struct Store {
-    version: u64,
-    sessions: BTreeMap<Node, Session>,
-    locks: BTreeMap<IpAddr, Lock>,
 }
 
 pub(crate) struct Sim {
@@ -185,7 +180,7 @@ impl Sim {
     fn serve_writes(&mut self) {
         while self.arriving.front().is_some_and(|(when, ..)| *when <= self.now) {
             let (_, index, write) = self.arriving.pop_front().unwrap();
-            let (record, outcome) = self.perform(index, &write);
+            let (record, outcome) = self.store.perform(&name(index), &write);
             if outcome == Outcome::Done && !matches!(write, Write::Read { .. }) {
                 self.writes += 1;
                 if !matches!(write, Write::Renew { .. }) {
@@ -210,61 +205,13 @@ impl Sim {
         }
     }
 
-    fn perform(&mut self, index: usize, write: &Write) -> (Option<Event>, Outcome) {
-        let me = name(index);
-        let live = |accused_by| SessionState::Live { accused_by };
-        match write {
-            Write::Start { epoch, expected } => {
-                self.store.swap_session(&me, *expected, |session| {
-                    session.epoch = *epoch;
-                    session.state = live(None);
-                })
-            }
-            Write::Renew { expected, .. } => {
-                self.store.swap_session(&me, Some(*expected), |session| session.state = live(None))
-            }
-            Write::Accuse { node, expected } => {
-                self.store.swap_session(node, Some(*expected), |session| {
-                    session.state = live(Some(me));
-                })
-            }
-            Write::End { node, expected, reason } => {
-                self.store.swap_session(node, Some(*expected), |session| {
-                    session.state = SessionState::Ended { by: me, reason: *reason };
-                })
-            }
-            Write::Take { address, expected, epoch, .. } => {
-                self.store.swap_lock(*address, *expected, |lock| {
-                    lock.holder = Some(Holder { node: me, epoch: *epoch });
-                    lock.stranger = None;
-                })
-            }
-            Write::Give { address, expected, to, epoch, .. } => {
-                let holder = Holder { node: to.clone(), epoch: *epoch };
-                self.store.swap_lock(*address, *expected, |lock| lock.holder = Some(holder))
-            }
-            Write::Quarantine { address, expected, stranger } => {
-                self.store.swap_lock(*address, *expected, |lock| lock.stranger = Some(*stranger))
-            }
-            Write::Read { address } => match self.store.locks.get(address) {
-                Some(lock) => (Some(Event::Lock(lock.clone())), Outcome::Done),
-                None => (Some(Event::LockGone(*address)), Outcome::Done),
-            },
-        }
-    }
-
     fn list(&mut self, index: usize) {
-        let sessions = self.store.sessions.values().cloned().map(Event::Session);
-        let locks = self.store.locks.values().cloned().map(Event::Lock);
-        let all: Vec<Event> = sessions.chain(locks).chain([Event::Synced]).collect();
+        let all: Vec<Event> = self.store.list().collect();
         all.into_iter().for_each(|event| self.tell(index, ROUND_TRIP, event));
     }
 
     pub(crate) fn create_lock(&mut self, address: IpAddr) {
-        self.store.version += 1;
-        let version = Version(self.store.version);
-        let lock = Lock { address, holder: None, version, terms: Terms::default(), stranger: None };
-        self.store.locks.insert(address, lock.clone());
+        let lock = self.store.create_lock(address);
         self.broadcast(&Event::Lock(lock));
     }
 
@@ -420,50 +367,6 @@ impl Sim {
                 self.overlaps.remove(&address);
             }
         }
-    }
-}
-
-impl Store {
-    fn swap_session(
-        &mut self,
-        node: &Node,
-        expected: Option<Version>,
-        change: impl FnOnce(&mut Session),
-    ) -> (Option<Event>, Outcome) {
-        let known = self.sessions.get(node);
-        if known.map(|session| session.version) != expected {
-            return (known.cloned().map(Event::Session), Outcome::Conflict);
-        }
-        self.version += 1;
-        let mut session = known.cloned().unwrap_or_else(|| Session {
-            node: node.clone(),
-            epoch: arpeggio_election::Epoch::default(),
-            state: SessionState::Live { accused_by: None },
-            reach: None,
-            version: Version::default(),
-        });
-        session.version = Version(self.version);
-        change(&mut session);
-        self.sessions.insert(node.clone(), session.clone());
-        (Some(Event::Session(session)), Outcome::Done)
-    }
-
-    fn swap_lock(
-        &mut self,
-        address: IpAddr,
-        expected: Version,
-        change: impl FnOnce(&mut Lock),
-    ) -> (Option<Event>, Outcome) {
-        let Some(lock) = self.locks.get_mut(&address) else {
-            return (Some(Event::LockGone(address)), Outcome::Conflict);
-        };
-        if lock.version != expected {
-            return (Some(Event::Lock(lock.clone())), Outcome::Conflict);
-        }
-        self.version += 1;
-        lock.version = Version(self.version);
-        change(lock);
-        (Some(Event::Lock(lock.clone())), Outcome::Done)
     }
 }
 

@@ -1,0 +1,121 @@
+//! The API server's records: every write but the first of a session names the version that it expects.
+
+use std::{collections::BTreeMap, net::IpAddr};
+
+use arpeggio_election::{
+    Epoch, Event, Holder, Lock, Node, Outcome, Session, SessionState, Terms, Version, Write,
+};
+
+/// Sessions and locks. Versions of different records say nothing about one another, as the elector may rely on no more.
+#[derive(Debug, Clone, Default, Hash)]
+pub(crate) struct Store {
+    pub(crate) sessions: BTreeMap<Node, Session>,
+    pub(crate) locks: BTreeMap<IpAddr, Lock>,
+    records: u64,
+}
+
+/// The versions of each record count within a range of their own, so that a version tells which record it is of.
+pub(crate) const VERSIONS_PER_RECORD: u64 = 1 << 32;
+
+impl Store {
+    /// Carries out `write` for `me`; returns the record that resulted or was in its way.
+    pub(crate) fn perform(&mut self, me: &Node, write: &Write) -> (Option<Event>, Outcome) {
+        let live = |accused_by| SessionState::Live { accused_by };
+        match write {
+            Write::Start { epoch, expected } => self.swap_session(me, *expected, |session| {
+                session.epoch = *epoch;
+                session.state = live(None);
+            }),
+            Write::Renew { expected, .. } => {
+                self.swap_session(me, Some(*expected), |session| session.state = live(None))
+            }
+            Write::Accuse { node, expected } => {
+                self.swap_session(node, Some(*expected), |session| {
+                    session.state = live(Some(me.clone()));
+                })
+            }
+            Write::End { node, expected, reason } => {
+                self.swap_session(node, Some(*expected), |session| {
+                    session.state = SessionState::Ended { by: me.clone(), reason: *reason };
+                })
+            }
+            Write::Take { address, expected, epoch, .. } => {
+                self.swap_lock(*address, *expected, |lock| {
+                    lock.holder = Some(Holder { node: me.clone(), epoch: *epoch });
+                    lock.stranger = None;
+                })
+            }
+            Write::Give { address, expected, to, epoch, .. } => {
+                let holder = Holder { node: to.clone(), epoch: *epoch };
+                self.swap_lock(*address, *expected, |lock| lock.holder = Some(holder))
+            }
+            Write::Quarantine { address, expected, stranger } => {
+                self.swap_lock(*address, *expected, |lock| lock.stranger = Some(*stranger))
+            }
+            Write::Read { address } => match self.locks.get(address) {
+                Some(lock) => (Some(Event::Lock(lock.clone())), Outcome::Done),
+                None => (Some(Event::LockGone(*address)), Outcome::Done),
+            },
+        }
+    }
+
+    /// What a speaker that starts, or that comes back, is told.
+    pub(crate) fn list(&self) -> impl Iterator<Item = Event> {
+        let sessions = self.sessions.values().cloned().map(Event::Session);
+        let locks = self.locks.values().cloned().map(Event::Lock);
+        sessions.chain(locks).chain([Event::Synced])
+    }
+
+    /// Adds a lock that nobody holds.
+    pub(crate) fn create_lock(&mut self, address: IpAddr) -> Lock {
+        let version = self.first_version();
+        let lock = Lock { address, holder: None, terms: Terms::default(), stranger: None, version };
+        self.locks.insert(address, lock.clone());
+        lock
+    }
+
+    fn swap_session(
+        &mut self,
+        node: &Node,
+        expected: Option<Version>,
+        change: impl FnOnce(&mut Session),
+    ) -> (Option<Event>, Outcome) {
+        let known = self.sessions.get(node).cloned();
+        if known.as_ref().map(|session| session.version) != expected {
+            return (known.map(Event::Session), Outcome::Conflict);
+        }
+        let mut session = known.unwrap_or_else(|| Session {
+            node: node.clone(),
+            epoch: Epoch::default(),
+            state: SessionState::Live { accused_by: None },
+            reach: None,
+            version: self.first_version(),
+        });
+        session.version.0 += 1;
+        change(&mut session);
+        self.sessions.insert(node.clone(), session.clone());
+        (Some(Event::Session(session)), Outcome::Done)
+    }
+
+    pub(crate) fn swap_lock(
+        &mut self,
+        address: IpAddr,
+        expected: Version,
+        change: impl FnOnce(&mut Lock),
+    ) -> (Option<Event>, Outcome) {
+        let Some(lock) = self.locks.get_mut(&address) else {
+            return (Some(Event::LockGone(address)), Outcome::Conflict);
+        };
+        if lock.version != expected {
+            return (Some(Event::Lock(lock.clone())), Outcome::Conflict);
+        }
+        lock.version.0 += 1;
+        change(lock);
+        (Some(Event::Lock(lock.clone())), Outcome::Done)
+    }
+
+    fn first_version(&mut self) -> Version {
+        self.records += 1;
+        Version(self.records * VERSIONS_PER_RECORD)
+    }
+}
