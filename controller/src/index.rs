@@ -26,7 +26,10 @@ use std::{
     time::Duration,
 };
 
-use arpeggio_api::{address_pool::AddressPool, reservations::Reservations, service::ServiceRecord};
+use arpeggio_api::{
+    address_pool::AddressPool, reservations::Reservations, service::ServiceRecord,
+    session::Whereabouts,
+};
 use arpeggio_ipam::{Allocator, Owner};
 use arpeggio_labels::Labels;
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::Time;
@@ -83,6 +86,10 @@ pub(crate) struct Index {
     periods: Periods,
     /// What nodes and their neighbourhood use.
     reserved: Reservations,
+    /// Where nodes announce.
+    speakers: BTreeMap<String, Whereabouts>,
+    /// Services of which it is to be written later who announces their addresses.
+    moved: BTreeMap<Owner, Time>,
     /// The labels of namespaces.
     namespaces: BTreeMap<String, Labels>,
 

@@ -1,6 +1,6 @@
 //! How addresses are to be announced: what their pools say of the Services that have them, as it stands on their locks.
 
-use std::net::IpAddr;
+use std::{collections::btree_map::Entry, net::IpAddr};
 
 use arpeggio_api::{
     lock::{Amendment, ServiceRef},
@@ -8,11 +8,18 @@ use arpeggio_api::{
     terms::{Announced, WrittenTerms},
 };
 
+use arpeggio_election::Pattern;
+use arpeggio_ipam::Owner;
+use k8s_openapi::{apimachinery::pkg::apis::meta::v1::Time, jiff::SignedDuration};
+
 use super::{
     Index,
     locks::{KnownLock, owner_of},
 };
 use crate::effect::{Effect, Subject, Task};
+
+/// How long after a move it is written who announces an address.
+const TELL_AFTER: SignedDuration = SignedDuration::from_secs(1);
 
 /// What of a Service matters for announcing its address; `None` when it is not understood.
 pub(super) fn announced(record: &ServiceRecord) -> Option<Announced<'_>> {
@@ -56,5 +63,37 @@ impl Index {
             terms.as_ref().unwrap_or(&lock.terms).is_nowhere()
         };
         self.locks.get(&address).is_some_and(nowhere)
+    }
+
+    /// Who announces `address`, for people; `None` when nobody does.
+    pub(super) fn announcer(&self, address: IpAddr) -> Option<String> {
+        let lock = self.locks.get(&address)?;
+        let node = lock.holder.as_ref()?;
+        let rules = lock.terms.rules.iter().flatten();
+        let patterns: Vec<Pattern> =
+            rules.flat_map(|rule| &rule.interfaces).map(|it| it.0.as_str().into()).collect();
+        let speaker = self.speakers.get(node.as_str());
+        match speaker.and_then(|speaker| speaker.place(address, &patterns)) {
+            Some(place) => Some(format!("{address} from {node} ({place})")),
+            None => Some(format!("{address} from {node}")),
+        }
+    }
+
+    /// Whether it is time to write who announces the addresses of `owner`, when nothing else is to be written. Not at
+    /// once: a node that fails has many addresses moved, and to move them comes first.
+    pub(super) fn may_tell_of_move(&mut self, owner: &Owner, now: &Time) -> bool {
+        let due = match self.moved.entry(owner.clone()) {
+            Entry::Occupied(due) if due.get() <= now => {
+                due.remove();
+                return true;
+            }
+            Entry::Occupied(due) => due.get().clone(),
+            Entry::Vacant(none) => {
+                let later = now.0.checked_add(TELL_AFTER).map_or_else(|_| now.clone(), Time);
+                none.insert(later).clone()
+            }
+        };
+        self.alarms.insert((due, Subject::Service(owner.clone())));
+        false
     }
 }

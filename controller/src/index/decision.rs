@@ -45,6 +45,8 @@ pub(super) struct Outcome {
     pub(super) releasing: Vec<IpAddr>,
     /// Those of its addresses at which a stranger answers, and the strangers' MAC addresses.
     pub(super) conflicts: Vec<(IpAddr, String)>,
+    /// Who announces which of them.
+    pub(super) announcers: Vec<Option<String>>,
     /// Those of its addresses that nobody is to announce.
     pub(super) unannounced: Vec<IpAddr>,
     /// Why it does not get what it asks for.
@@ -177,6 +179,7 @@ impl View<'_> {
         let nowhere = |address: &&IpAddr| self.index.is_announced_nowhere(**address);
         let conflict =
             |address: &IpAddr| Some((*address, self.index.stranger_at(*address)?.to_owned()));
+        outcome.announcers = outcome.addresses.iter().map(|it| self.index.announcer(*it)).collect();
         outcome.conflicts = outcome.addresses.iter().filter_map(conflict).collect();
         outcome.unannounced = outcome.addresses.iter().filter(nowhere).copied().collect();
         Step::Settle(Box::new(outcome))
@@ -231,11 +234,19 @@ impl Index {
         let conditions = wording::conditions(record, &outcome, now);
         let untouched = outcome.addresses.is_empty() && !record.ingress.is_ours();
         let said = untouched || record.ingress.says(&outcome.addresses);
-        if said && record.conditions == conditions {
+        let moved = wording::differ_in_announcers(&record.conditions, &conditions);
+        let nothing_to_write = match moved {
+            _ if !said => false,
+            None => false,
+            Some(true) => !self.may_tell_of_move(owner, now),
+            Some(false) => true,
+        };
+        if nothing_to_write {
             self.remind(owner);
             let address = outcome.releasing.first()?;
             return self.release(owner, *address, now);
         }
+        let record = self.services.get(owner)?;
         let news = wording::news(record, &outcome, &self.allocator);
         let write = ServiceWrite {
             record: record.clone(),

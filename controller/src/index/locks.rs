@@ -10,7 +10,7 @@ use arpeggio_api::{
     lock::{self, Amendment, ClaimedFor, LockRecord, ServiceRef},
     terms::WrittenTerms,
 };
-use arpeggio_election::Version;
+use arpeggio_election::{Node, Version};
 use arpeggio_ipam::{Clash, Family, Held, Owner, PoolName, Reservation, Terms};
 use k8s_openapi::{api::coordination::v1::Lease, apimachinery::pkg::apis::meta::v1::Time};
 use kube::ResourceExt as _;
@@ -27,6 +27,8 @@ pub(super) struct KnownLock {
     pub(super) services: Vec<ServiceRef>,
     pub(super) pool: Option<PoolName>,
     pub(super) terms: WrittenTerms,
+    /// The node that announces the address.
+    pub(super) holder: Option<Node>,
     claimed_for: Option<ClaimedFor>,
     resting_until: Option<Time>,
     /// Why the address is given to nobody for now.
@@ -59,6 +61,7 @@ impl KnownLock {
             services: record.claim.services,
             pool: pool.map(PoolName::from),
             terms: record.claim.terms,
+            holder: record.lock.holder.map(|holder| holder.node),
             claimed_for: record.claimed_for,
             resting_until: record.resting_until,
             reservation,
@@ -74,6 +77,7 @@ impl KnownLock {
             services: Vec::new(),
             pool: None,
             terms: WrittenTerms::default(),
+            holder: None,
             claimed_for: None,
             resting_until: None,
             reservation: None,

@@ -2,7 +2,7 @@
 
 use std::collections::BTreeMap;
 
-use arpeggio_api::{reservations::Reservations, service::ServiceRecord};
+use arpeggio_api::{reservations::Reservations, service::ServiceRecord, session::Whereabouts};
 use arpeggio_ipam::{Owner, Request};
 use arpeggio_labels::Labels;
 
@@ -39,6 +39,11 @@ impl Index {
         self.reserved = reserved;
         self.pools_dirty = true;
         self.wake_waiting();
+    }
+
+    /// Where nodes announce, by their names.
+    pub(crate) fn set_speakers(&mut self, speakers: BTreeMap<String, Whereabouts>) {
+        self.speakers = speakers;
     }
 
     /// What a Service asks for, with the labels of its namespace.

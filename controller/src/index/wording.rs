@@ -6,7 +6,7 @@ use arpeggio_api::{
     condition::Finding,
     service::{
         ADDRESS_ALLOCATED, ADDRESS_CONFLICT, ADDRESS_EXPIRING, ADDRESS_NOT_ANNOUNCED,
-        ADDRESS_RELEASING, RequestError, ServiceRecord,
+        ADDRESS_RELEASING, ANNOUNCED, RequestError, ServiceRecord,
     },
 };
 use arpeggio_ipam::{Allocator, Leaving, Refusal, Reservation, UnfitAddress};
@@ -75,7 +75,29 @@ pub(super) fn conditions(record: &ServiceRecord, outcome: &Outcome, now: &Time) 
     let conflict = conflict(&outcome.conflicts).map(|finding| of(finding, true));
     let unannounced = unannounced(&outcome.unannounced).map(|finding| of(finding, true));
     let allocated = Some(of(allocated(outcome), true));
-    [allocated, expiring, releasing, conflict, unannounced].into_iter().flatten().collect()
+    let announced = announced(outcome).map(|finding| of(finding, true));
+    let all = [allocated, expiring, releasing, conflict, unannounced, announced];
+    all.into_iter().flatten().collect()
+}
+
+/// Whether two sets of conditions differ in what they say of who announces; `None` when they differ in more.
+pub(super) fn differ_in_announcers(one: &[Condition], other: &[Condition]) -> Option<bool> {
+    let rest = |of: &[Condition]| -> Vec<Condition> {
+        of.iter().filter(|it| it.type_ != ANNOUNCED).cloned().collect()
+    };
+    (rest(one) == rest(other)).then(|| one != other)
+}
+
+fn announced(outcome: &Outcome) -> Option<Finding> {
+    let somebody: Vec<&str> = outcome.announcers.iter().flatten().map(String::as_str).collect();
+    let holds = somebody.len() == outcome.announcers.len();
+    let (reason, message) = match (holds, somebody.is_empty()) {
+        (true, _) => ("Announced", somebody.join("; ")),
+        (false, true) => ("NotAnnounced", "no speaker announces the Service yet".to_owned()),
+        (false, false) => ("PartlyAnnounced", format!("{}; no other", somebody.join("; "))),
+    };
+    let finding = Finding { type_: ANNOUNCED, holds, reason, message };
+    (!outcome.announcers.is_empty()).then_some(finding)
 }
 
 fn allocated(outcome: &Outcome) -> Finding {

@@ -9,9 +9,8 @@ use std::{collections::BTreeMap, net::IpAddr};
 use arpeggio_api::{
     cluster::{ClusterRange, node_addresses},
     reservations::Reservations,
-    session,
+    session::{self, Whereabouts},
 };
-use arpeggio_election::Reach;
 use k8s_openapi::api::{coordination::v1::Lease, core::v1::Node, networking::v1::ServiceCIDR};
 use kube::ResourceExt as _;
 
@@ -22,7 +21,7 @@ use crate::index::{Index, Watched};
 pub(super) struct Surroundings {
     nodes: BTreeMap<String, Uses>,
     /// What nodes report of their interfaces.
-    reaches: BTreeMap<String, Reach>,
+    speakers: BTreeMap<String, Whereabouts>,
     service_cidrs: BTreeMap<String, Vec<ClusterRange>>,
     changed: bool,
 }
@@ -46,6 +45,7 @@ impl Surroundings {
         if std::mem::take(&mut self.changed) {
             index.set_reserved(self.reserved());
             index.set_cluster_ranges(self.ranges());
+            index.set_speakers(self.speakers.clone());
         }
     }
 
@@ -54,8 +54,8 @@ impl Surroundings {
         for (node, uses) in &self.nodes {
             reserved.add_node(node, uses.addresses.iter().copied());
         }
-        for (node, reach) in &self.reaches {
-            reserved.add_reach(node, reach);
+        for (node, speaker) in &self.speakers {
+            reserved.add_reach(node, &speaker.reach);
         }
         reserved
     }
@@ -85,32 +85,33 @@ impl Watched<Node> for Surroundings {
 }
 
 /// The node whose session this is, and what it reports of its interfaces, if it does.
-fn reported(lease: &Lease) -> Option<(String, Option<Reach>)> {
-    let session = session::parse(lease).inspect_err(|error| tracing::debug!(%error)).ok()?.session;
-    Some((session.node.to_string(), session.reach))
+fn reported(lease: &Lease) -> Option<(String, Whereabouts)> {
+    let record = session::parse(lease).inspect_err(|error| tracing::debug!(%error)).ok()?;
+    let whereabouts = Whereabouts { reach: record.session.reach?, links: record.links };
+    Some((record.session.node.to_string(), whereabouts))
 }
 
 impl Watched<Lease> for Surroundings {
     fn apply(&mut self, lease: Lease) {
-        if let Some((node, Some(reach))) = reported(&lease)
-            && self.reaches.get(&node) != Some(&reach)
+        if let Some((node, speaker)) = reported(&lease)
+            && self.speakers.get(&node) != Some(&speaker)
         {
-            self.reaches.insert(node, reach);
+            self.speakers.insert(node, speaker);
             self.changed = true;
         }
     }
 
     fn delete(&mut self, lease: Lease) {
         let node = session::node_of(&lease.name_any());
-        self.changed |= node.is_some_and(|node| self.reaches.remove(node.as_str()).is_some());
+        self.changed |= node.is_some_and(|node| self.speakers.remove(node.as_str()).is_some());
     }
 
     fn reset(&mut self, leases: Vec<Lease>) {
         let present: Vec<_> =
             leases.iter().filter_map(|it| session::node_of(&it.name_any())).collect();
-        let before = self.reaches.len();
-        self.reaches.retain(|node, _| present.iter().any(|it| it.as_str() == node));
-        self.changed |= self.reaches.len() < before;
+        let before = self.speakers.len();
+        self.speakers.retain(|node, _| present.iter().any(|it| it.as_str() == node));
+        self.changed |= self.speakers.len() < before;
         leases.into_iter().for_each(|lease| self.apply(lease));
     }
 }

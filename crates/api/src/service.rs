@@ -48,12 +48,16 @@ pub const ADDRESS_CONFLICT: &str = "arpeggio.dev/AddressConflict";
 /// pools is for it. Its message begins with them.
 pub const ADDRESS_NOT_ANNOUNCED: &str = "arpeggio.dev/AddressNotAnnounced";
 
-const OUR_CONDITIONS: [&str; 5] = [
+/// The type of the condition that says which nodes announce the Service's addresses.
+pub const ANNOUNCED: &str = "arpeggio.dev/Announced";
+
+const OUR_CONDITIONS: [&str; 6] = [
     ADDRESS_ALLOCATED,
     ADDRESS_EXPIRING,
     ADDRESS_RELEASING,
     ADDRESS_CONFLICT,
     ADDRESS_NOT_ANNOUNCED,
+    ANNOUNCED,
 ];
 
 /// How packets for an address arrive (`ingress[].ipMode`): with the address as destination, for kube-proxy to handle.

@@ -13,7 +13,9 @@
 
 use std::{collections::BTreeMap, fmt, net::IpAddr, time::Duration};
 
-use arpeggio_election::{EndReason, Epoch, Node, Reach, Session, SessionState, Version};
+use arpeggio_election::{
+    EndReason, Epoch, Interface, Node, Pattern, Reach, Session, SessionState, Version,
+};
 use k8s_openapi::{
     api::coordination::v1::{Lease, LeaseSpec},
     apimachinery::pkg::apis::meta::v1::MicroTime,
@@ -51,6 +53,35 @@ pub struct SessionRecord {
     pub instance: String,
     /// Where the node is found on the wire.
     pub links: Vec<LinkAddress>,
+}
+
+/// Where one node announces, as its session says.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct Whereabouts {
+    /// The interfaces that it can announce on.
+    pub reach: Reach,
+    /// Their MAC addresses, by the node's own addresses on them.
+    pub links: Vec<LinkAddress>,
+}
+
+impl Whereabouts {
+    /// The interface on which the node announces `address`, and its MAC address, for people. `patterns`: those of the
+    /// rules for the address.
+    pub fn place(&self, address: IpAddr, patterns: &[Pattern]) -> Option<String> {
+        let places = self.reach.announcing(address, patterns).into_iter();
+        let texts: Vec<String> = places.map(|interface| self.described(interface)).collect();
+        (!texts.is_empty()).then(|| texts.join("; "))
+    }
+
+    fn described(&self, interface: &Interface) -> String {
+        let is_on = |link: &&LinkAddress| {
+            interface.subnets.iter().any(|subnet| subnet.addr() == link.address)
+        };
+        match self.links.iter().find(is_on) {
+            Some(link) => format!("{}, {}", interface.name, mac_text(link.mac)),
+            None => interface.name.clone(),
+        }
+    }
 }
 
 /// What a speaker writes about its own session.
@@ -285,6 +316,16 @@ mod tests {
         assert_eq!(record.session.epoch, Epoch(3));
         assert_eq!(record.session.version, Version(7));
         assert_eq!(record.session.state, SessionState::Live { accused_by: None });
+    }
+
+    #[test]
+    fn a_session_says_where_its_node_announces() {
+        let there = Whereabouts { reach: reach(), links: own().links };
+        let place = |address: &str| there.place(address.parse().unwrap(), &[]);
+        assert_eq!(place("192.168.0.240").unwrap(), "eth0, 02:00:00:0a:0b:0c");
+        assert_eq!(place("10.0.0.1"), None);
+        let named = there.place("10.0.0.1".parse().unwrap(), &["eth*".into()]);
+        assert_eq!(named.unwrap(), "eth0, 02:00:00:0a:0b:0c");
     }
 
     #[test]

@@ -3,7 +3,7 @@
 use arpeggio_api::{
     address_pool::{AddressItem, AddressPoolSpec},
     declaration::{Announcement, Declaration, Origin},
-    service::ADDRESS_NOT_ANNOUNCED,
+    service::{ADDRESS_NOT_ANNOUNCED, ANNOUNCED},
     terms::WrittenTerms,
 };
 use arpeggio_ipam::Pool;
@@ -94,6 +94,27 @@ fn speakers_are_told_whose_traffic_must_not_leave_its_node() {
         assert_eq!(lab.terms().local, expected);
     }
     assert_eq!(lab.writes, ["amend", "amend"]);
+}
+
+#[test]
+fn who_announces_is_told_a_little_later_and_once() {
+    let mut lab = Lab::with_pools(&[HOME]);
+    lab.create("web");
+    let says = |lab: &Lab| {
+        let condition = lab.record("web").condition(ANNOUNCED).cloned().unwrap();
+        (condition.status, condition.message)
+    };
+    assert_eq!(says(&lab).0, "False");
+    lab.writes.clear();
+    lab.cluster.take_lock("10.0.0.1");
+    lab.settle();
+    assert_eq!(lab.writes, [""; 0], "moves come first");
+    lab.wait(Duration::from_secs(2));
+    assert_eq!(says(&lab), ("True".to_owned(), "10.0.0.1 from node-1".to_owned()));
+    assert_eq!(lab.writes, ["service"]);
+    lab.restart();
+    lab.wait(Duration::from_secs(2));
+    assert_eq!(lab.writes, [""; 0]);
 }
 
 #[test]
