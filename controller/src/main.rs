@@ -29,7 +29,10 @@
 //!
 //! Whether two Services may share is judged when one of them joins, by what was known of both then. When a sharer
 //! changes its key or ports afterwards so that they clash, it is the one that has to leave: it gets another address.
-//! A controller that starts knows only who came first on the lock, and lets the later one leave.
+//! A controller that starts cannot tell who has changed: on which terms each of them joined is not written. It lets the
+//! later one on the lock leave. That is the one who joined what the other had already; any two controllers decide it
+//! alike; and it matters only for sharers that were made to clash while no controller ran. To write the terms down would
+//! cost a write of the lock for each change of a sharer's ports, with every controller's own view of them in it.
 //!
 //! One of them leads and the others only watch ([`mod@leadership`]), to save work. Nothing above depends on that: a leader
 //! that was paused, and finds out late that another one leads, does no harm.

@@ -176,20 +176,20 @@ fn sharers_have_the_rules_of_both_and_who_leaves_takes_its_own_along() {
     assert_eq!(lab.writes, ["release"]);
 }
 
+/// A pool of MetalLB's with one address, older than any other.
+fn of_metallb(announcement: Announcement) -> Declared {
+    let object = ObjectReference::default();
+    let origin = Origin::IpAddressPool { namespace: "metallb-system".into(), name: "lan".into() };
+    let pool = Ok(Pool::new("lan".into(), vec!["10.0.0.1".parse().unwrap()]));
+    let created = None;
+    let pools = vec![Declaration { origin, object, created, pool, announcement, probing: true }];
+    Declared { pools, ..Declared::default() }
+}
+
 #[test]
 fn a_pool_of_metallb_s_is_announced_when_an_advertisement_selects_it() {
-    let declared = |announcement| {
-        let object = ObjectReference::default();
-        let origin =
-            Origin::IpAddressPool { namespace: "metallb-system".into(), name: "lan".into() };
-        let pool = Ok(Pool::new("lan".into(), vec!["10.0.0.1".parse().unwrap()]));
-        let created = None;
-        let pools =
-            vec![Declaration { origin, object, created, pool, announcement, probing: true }];
-        Declared { pools, ..Declared::default() }
-    };
     let mut lab = Lab::with_pools(&[]);
-    lab.controller.index.set_declared(Declarer::MetalLb, declared(Announcement::Nowhere));
+    lab.controller.index.set_declared(Declarer::MetalLb, of_metallb(Announcement::Nowhere));
     lab.create("web");
     assert_eq!(lab.addresses("web"), ["10.0.0.1"]);
     assert!(lab.terms().is_nowhere());
@@ -197,8 +197,26 @@ fn a_pool_of_metallb_s_is_announced_when_an_advertisement_selects_it() {
     assert_eq!(lab.writes, ["claim", "service"]);
 
     let everything = Announcement::by(serde_json::from_value(json!([{}])).unwrap());
-    lab.controller.index.set_declared(Declarer::MetalLb, declared(everything));
+    lab.controller.index.set_declared(Declarer::MetalLb, of_metallb(everything));
     lab.settle();
     assert_eq!(lab.terms(), WrittenTerms::default());
     assert_eq!(lab.record("web").condition(ADDRESS_NOT_ANNOUNCED), None);
+}
+
+#[test]
+fn a_pool_that_is_declared_anew_in_our_format_costs_nobody_an_address() {
+    let mut lab = Lab::with_pools(&[]);
+    let index = |lab: &mut Lab, declared| {
+        lab.controller.index.set_declared(Declarer::MetalLb, declared);
+        lab.settle();
+    };
+    index(&mut lab, of_metallb(Announcement::Everywhere));
+    lab.create("web");
+    lab.writes.clear();
+    lab.cluster.set_pool("lan-of-ours", &["10.0.0.1"]);
+    lab.settle();
+    index(&mut lab, Declared::default());
+    lab.wait(cluster::GRACE);
+    assert_eq!((lab.addresses("web"), lab.writes.len()), (vec!["10.0.0.1".to_owned()], 0));
+    assert!(lab.says("web").starts_with("True: "));
 }
