@@ -10,13 +10,13 @@ use crate::sim::{Sim, ip, millis, secs};
 const ADDRESSES: u8 = 4;
 const FAULTS_PER_HISTORY: usize = 12;
 /// Until a node that came back from a cut has its session written again and has seen who holds what.
-const LONGEST_OVERLAP: Duration = Duration::from_millis(1500);
+pub(crate) const LONGEST_OVERLAP: Duration = Duration::from_millis(1500);
 
 /// A small generator of repeatable random numbers (`SplitMix64`, Steele and others, 2014).
-struct Random(u64);
+pub(crate) struct Random(pub(crate) u64);
 
 impl Random {
-    fn below(&mut self, bound: u64) -> u64 {
+    pub(crate) fn below(&mut self, bound: u64) -> u64 {
         self.0 = self.0.wrapping_add(0x9e37_79b9_7f4a_7c15);
         let mut z = self.0;
         z = (z ^ (z >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
@@ -24,16 +24,16 @@ impl Random {
         (z ^ (z >> 31)) % bound
     }
 
-    fn index(&mut self, bound: usize) -> usize {
+    pub(crate) fn index(&mut self, bound: usize) -> usize {
         usize::try_from(self.below(bound as u64)).unwrap_or_default()
     }
 }
 
 /// Happens to a node, or to the path from it to another one.
-type Fault = fn(&mut Sim, usize, usize);
+pub(crate) type Fault = fn(&mut Sim, usize, usize);
 
 /// What can happen.
-const FAULTS: [(&str, Fault); 13] = [
+pub(crate) const FAULTS: [(&str, Fault); 13] = [
     ("power off", |sim, node, _| sim.power_off(node)),
     ("power on", |sim, node, _| sim.power_on(node)),
     ("restart", |sim, node, _| sim.restart_speaker(node)),
@@ -80,7 +80,7 @@ fn history(seed: u64) {
     assert!(overlap <= LONGEST_OVERLAP, "seed {seed}: {overlap:?} in {story:#?}\n{:#?}", sim.log);
 }
 
-fn number(name: &str) -> Option<u64> {
+pub(crate) fn number(name: &str) -> Option<u64> {
     std::env::var(name).ok()?.parse().ok()
 }
 

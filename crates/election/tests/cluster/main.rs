@@ -3,6 +3,7 @@
 mod chaos;
 mod faults;
 mod handovers;
+mod large;
 mod model;
 mod sim;
 mod store;

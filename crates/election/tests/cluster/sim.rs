@@ -10,8 +10,8 @@ use std::{
 };
 
 use arpeggio_election::{
-    Backends, Effect, Elector, Event, Node, NodeFacts, Outcome, Reach, Settings, Terms, Timestamp,
-    Write,
+    Backends, Effect, Elector, Epoch, Event, Node, NodeFacts, Outcome, Reach, Settings, TakeReason,
+    Terms, Timestamp, Write,
 };
 
 use crate::store::Store;
@@ -22,6 +22,8 @@ const ROUND_TRIP: u64 = 6;
 const WATCH_DELAY: u64 = 4;
 /// From a frame that leaves to a frame that is back.
 const WIRE_ROUND_TRIP: u64 = 1;
+/// When a simulation begins; all that was long ago must fit before.
+const START: u64 = 10_000;
 /// A client gives up waiting for the API server.
 const TIME_LIMIT: u64 = 1000;
 
@@ -49,7 +51,8 @@ struct Speaker {
     cable: bool,
     api: bool,
     next: u64,
-    inbox: VecDeque<(u64, Event)>,
+    /// What it will learn, by when and in which order.
+    inbox: BTreeMap<(u64, u64), Event>,
     announced: BTreeSet<IpAddr>,
 }
 
@@ -64,23 +67,50 @@ pub(crate) struct Sim {
     /// The longest time that two powered, awake nodes with cables announced one address.
     pub(crate) longest_overlap: Duration,
     overlaps: BTreeMap<IpAddr, u64>,
+    /// What two or more announce; worked out again when announcements have moved.
+    doubles: Vec<IpAddr>,
+    moved: bool,
+    told: u64,
     /// Machines that are none of ours, by the address that they answer for.
     pub(crate) strangers: BTreeMap<IpAddr, [u8; 6]>,
 }
 
 impl Sim {
     pub(crate) fn new(nodes: usize) -> Self {
-        let start = 10_000;
+        Self::with(nodes, Store::default())
+    }
+
+    /// A cluster whose speakers have all just been restarted: each resumes its session and its share of the addresses.
+    pub(crate) fn resumed(nodes: usize, addresses: &[IpAddr]) -> Self {
+        let mut store = Store::default();
+        for index in 0..nodes {
+            let start = Write::Start { epoch: Epoch(1), expected: None };
+            store.perform(&name(index), &start);
+        }
+        for (address, index) in addresses.iter().zip((0..nodes).cycle()) {
+            let expected = store.create_lock(*address).version;
+            let reason = TakeReason::New;
+            let take = Write::Take { address: *address, expected, epoch: Epoch(1), reason };
+            store.perform(&name(index), &take);
+        }
+        Self::with(nodes, store)
+    }
+
+    fn with(nodes: usize, store: Store) -> Self {
+        let start = START;
         let mut sim = Self {
             now: start,
             speakers: (0..nodes).map(|index| speaker(index, start)).collect(),
-            store: Store::default(),
+            store,
             cuts: BTreeSet::new(),
             arriving: VecDeque::new(),
             log: Vec::new(),
             writes: 0,
             longest_overlap: Duration::ZERO,
             overlaps: BTreeMap::new(),
+            doubles: Vec::new(),
+            moved: false,
+            told: 0,
             strangers: BTreeMap::new(),
         };
         (0..nodes).for_each(|index| sim.list(index));
@@ -108,10 +138,8 @@ impl Sim {
             return;
         }
         let mut busy = self.now >= speaker.next;
-        speaker.inbox.make_contiguous().sort_by_key(|(when, _)| *when);
-        while speaker.inbox.front().is_some_and(|(when, _)| *when <= self.now) {
-            let (_, event) = speaker.inbox.pop_front().unwrap();
-            speaker.elector.handle(at, event);
+        while let Some(first) = speaker.inbox.first_entry().filter(|it| it.key().0 <= self.now) {
+            speaker.elector.handle(at, first.remove());
             busy = true;
         }
         if !busy {
@@ -123,7 +151,10 @@ impl Sim {
         assert!(speaker.next > self.now, "a decision must not ask to be repeated at once");
         let gained: Vec<IpAddr> =
             speaker.elector.announcing().difference(&speaker.announced).copied().collect();
-        speaker.announced = speaker.elector.announcing().clone();
+        if speaker.announced != *speaker.elector.announcing() {
+            speaker.announced = speaker.elector.announcing().clone();
+            self.moved = true;
+        }
         gained.into_iter().for_each(|address| self.gratuitous(index, address));
         decision.effects.into_iter().for_each(|effect| self.act(index, effect));
     }
@@ -131,7 +162,7 @@ impl Sim {
     fn act(&mut self, index: usize, effect: Effect) {
         match effect {
             Effect::ProbeNode(node) => {
-                let other = (0..self.speakers.len()).find(|other| name(*other) == node).unwrap();
+                let other = node.as_str().trim_start_matches("node-").parse().unwrap();
                 if self.connected(index, other) {
                     self.tell(index, WIRE_ROUND_TRIP, Event::NodeAnswered(node));
                 }
@@ -172,7 +203,8 @@ impl Sim {
     }
 
     fn tell(&mut self, index: usize, delay: u64, event: Event) {
-        self.speakers[index].inbox.push_back((self.now + delay, event));
+        self.told += 1;
+        self.speakers[index].inbox.insert((self.now + delay, self.told), event);
     }
 
     // The API server.
@@ -249,6 +281,7 @@ impl Sim {
     pub(crate) fn power_off(&mut self, index: usize) {
         self.speakers[index].running = false;
         self.speakers[index].announced.clear();
+        self.moved = true;
         self.arriving.retain(|(_, from, _)| *from != index);
     }
 
@@ -324,6 +357,11 @@ impl Sim {
 
     // What is seen.
 
+    /// How long it has run.
+    pub(crate) fn age(&self) -> Duration {
+        millis(self.now - START)
+    }
+
     fn answers(&self, index: usize, address: IpAddr) -> bool {
         let speaker = &self.speakers[index];
         let fresh = self.now < speaker.next + 2000;
@@ -352,10 +390,23 @@ impl Sim {
         self.log.iter().any(|line| line.contains(word))
     }
 
+    fn announced_twice(&self) -> Vec<IpAddr> {
+        let (mut once, mut twice) = (BTreeSet::new(), BTreeSet::new());
+        for address in self.speakers.iter().flat_map(|speaker| &speaker.announced) {
+            if !once.insert(*address) {
+                twice.insert(*address);
+            }
+        }
+        twice.into_iter().collect()
+    }
+
     /// Two announcers that cannot hear each other can confuse nobody.
     fn measure_overlap(&mut self) {
-        let addresses: Vec<IpAddr> = self.store.locks.keys().copied().collect();
-        for address in addresses {
+        if std::mem::take(&mut self.moved) {
+            self.doubles = self.announced_twice();
+            self.overlaps.retain(|address, _| self.doubles.contains(address));
+        }
+        for address in self.doubles.clone() {
             let several = self.announcers(address);
             let pairs =
                 several.iter().flat_map(|one| several.iter().map(move |other| (one, other)));
@@ -380,7 +431,7 @@ fn speaker(index: usize, now: u64) -> Speaker {
         cable: true,
         api: true,
         next: now,
-        inbox: VecDeque::new(),
+        inbox: BTreeMap::new(),
         announced: BTreeSet::new(),
     }
 }
