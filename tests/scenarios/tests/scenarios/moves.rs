@@ -8,7 +8,7 @@ use std::{
 use anyhow::ensure;
 use arpeggio_lab::{
     Machine,
-    observe::{ArpSightings, ArpWatch, Request, RequestLoop, RequestPlan, longest_silence},
+    observe::{ArpSightings, ArpWatch, Request, RequestLoop, RequestPlan, get, longest_silence},
 };
 use arpeggio_scenarios::{Home, POOL, eprint_line, first_address, service};
 
@@ -128,5 +128,50 @@ fn moves(seen: &ArpSightings) -> Vec<Instant> {
 fn is_cut(request: &Request, moves: &[Instant]) -> bool {
     moves.iter().any(|at| {
         request.started <= *at + MOVE_SEEN_WITHIN && *at <= request.ended + MOVE_SEEN_WITHIN
+    })
+}
+
+pub(crate) fn an_address_stays_with_the_pods_that_its_traffic_is_for(
+    home: &Home,
+) -> anyhow::Result<()> {
+    home.add_pool()?;
+    home.start_web(2)?;
+    let mut web = service("web", KEY, POOL);
+    web["spec"]["externalTrafficPolicy"] = "Local".into();
+    home.apply(&web)?;
+    home.wait_for_address("web")?;
+    let owner = home.wait_for_owner(first_address())?;
+    page_is_there(home)?;
+
+    home.keep_pods_off("web", owner)?;
+    home.wait_until("the address is where its pods are", || {
+        match home.who_answers(first_address())?[..] {
+            [other] if other != owner => Ok(()),
+            ref answering => Err(format!("{answering:?} answer").into()),
+        }
+    })?;
+    page_is_there(home)?;
+
+    home.lab.kubectl(&["scale", "deployment/web", "--replicas=0"])?;
+    home.wait_until("nobody announces it without a pod", || {
+        match home.who_answers(first_address())?[..] {
+            [] => Ok(()),
+            ref answering => Err(format!("{answering:?} answer").into()),
+        }
+    })?;
+    home.lab.kubectl(&["scale", "deployment/web", "--replicas=1"])?;
+    home.wait_for_owner(first_address())?;
+    page_is_there(home)
+}
+
+fn page_is_there(home: &Home) -> anyhow::Result<()> {
+    let page = RequestPlan::new(SocketAddr::new(first_address().into(), 80));
+    home.wait_until("the page is there", || {
+        let asked = home
+            .lab
+            .namespace(Machine::Client)
+            .enter(|| get(&page))
+            .map_err(anyhow::Error::from)?;
+        if asked.is_answered() { Ok(()) } else { Err(format!("{asked:?}").into()) }
     })
 }
