@@ -96,6 +96,10 @@ pub(crate) struct RunArgs {
     #[arg(long, value_name = "NAMES", value_delimiter = ',')]
     #[arg(value_parser = |name: &str| Ok::<_, std::convert::Infallible>(Pattern::from(name)))]
     pub(crate) promiscuous_interfaces: Vec<Pattern>,
+    /// Announce also from nodes with the label node.kubernetes.io/exclude-from-external-load-balancers, which many
+    /// clusters put on control-plane nodes.
+    #[arg(long)]
+    pub(crate) ignore_exclusion_label: bool,
     #[command(flatten)]
     pub(crate) admin: AdminArgs,
     #[command(flatten)]

@@ -7,15 +7,18 @@ use std::{collections::BTreeMap, net::IpAddr, sync::Arc, time::Duration};
 
 use arpeggio_api::{lock::LockRecord, session::SessionRecord};
 use arpeggio_election::{
-    Effect, Elector, Event, Node, Outcome, Pattern, Settings, TakeReason, Target, Timestamp, Write,
+    Effect, Elector, Event, GiveReason, Node, Outcome, Pattern, Settings, TakeReason, Target,
+    Timestamp, Write,
 };
 use arpeggio_link::{clock, interfaces::Links};
 use arpeggio_runtime::health::{Awaited, Heartbeat};
 use arpeggio_wire::{Claim, MacAddr};
 use crossbeam_channel::{Receiver, bounded, select};
+use tokio::sync::oneshot;
 
 use crate::{
     announcer::{Announcer, Demand},
+    backends::LocalBackends,
     conflicts::Conflicts,
     input::Input,
     listener::{Freshness, Sighting},
@@ -55,6 +58,8 @@ pub(crate) struct Outlets {
     pub(crate) metrics: Arc<Metrics>,
     /// Told when this node has its session.
     pub(crate) established: Awaited,
+    /// Told when `EndpointSlice`s are to be watched.
+    pub(crate) slices_wanted: oneshot::Sender<()>,
 }
 
 /// One speaker at work.
@@ -66,6 +71,7 @@ pub(crate) struct Engine {
     neighbours: Neighbours,
     conflicts: Conflicts,
     locks: BTreeMap<IpAddr, LockRecord>,
+    backends: LocalBackends,
     freshness: Freshness,
     sightings: Receiver<Sighting>,
     writer: Writer,
@@ -95,14 +101,18 @@ impl Engine {
             metrics: outlets.metrics.clone(),
             promiscuous,
         };
+        let announcer = Announcer::new(links, wiring);
+        let mut elector = Elector::new(me.node.clone(), settings, now());
+        elector.handle(now(), Event::Reach(announcer.reach().clone()));
         Self {
-            elector: Elector::new(me.node.clone(), settings, now()),
+            elector,
             me,
             settings,
-            announcer: Announcer::new(links, wiring),
+            announcer,
             neighbours: Neighbours::default(),
             conflicts: Conflicts::default(),
             locks: BTreeMap::new(),
+            backends: LocalBackends::new(outlets.slices_wanted),
             freshness,
             sightings,
             writer: outlets.writer,
@@ -179,9 +189,18 @@ impl Engine {
             }
             Input::LockGone(address) => {
                 self.locks.remove(&address);
+                let backends = self.backends.lock_gone(address);
+                self.learn(backends);
                 Event::LockGone(address)
             }
-            Input::Links(links) => return self.announcer.follow(links),
+            Input::Backends { service, backends } => {
+                let events = self.backends.service_seen(service, backends);
+                return self.learn(events);
+            }
+            Input::Links(links) => {
+                self.announcer.follow(links);
+                Event::Reach(self.announcer.reach().clone())
+            }
             Input::Stop => return self.stop(),
         };
         match &event {
@@ -197,11 +216,17 @@ impl Engine {
         self.elector.handle(now(), event);
     }
 
+    fn learn(&mut self, events: impl IntoIterator<Item = Event>) {
+        events.into_iter().for_each(|event| self.elector.handle(now(), event));
+    }
+
     /// Keeps the newest record of a lock, whichever way it came.
     fn remember(&mut self, record: LockRecord) {
         let address = record.lock.address;
         let newer = |known: &LockRecord| known.lock.version < record.lock.version;
         if self.locks.get(&address).is_none_or(newer) {
+            let backends = self.backends.lock_seen(&record);
+            self.learn(backends);
             self.locks.insert(address, record);
         }
     }
@@ -330,6 +355,7 @@ impl Engine {
                 tracing::warn!(%node, %reason, "session ended");
             }
             Write::Take { address, reason, .. } => self.report_taken(*address, reason),
+            Write::Give { address, to, reason, .. } => self.report_given(*address, to, *reason),
             Write::Quarantine { address, stranger, .. } => {
                 self.report_quarantined(*address, (*stranger).into());
             }
@@ -374,6 +400,15 @@ impl Engine {
             Err(unfit) => unfit.to_string(),
             Ok(_) => "no interface that its pool names can announce".to_owned(),
         }
+    }
+
+    fn report_given(&self, address: IpAddr, to: &Node, reason: GiveReason) {
+        self.metrics.gives.with_label_values(&[reason.as_str()]).inc();
+        tracing::info!(%address, %to, %reason, "lock given");
+        let Some(record) = self.locks.get(&address) else { return };
+        let from = &self.me.node;
+        let note = format!("{address} is announced from {to}: given by {from}, since {reason}");
+        self.news.tell(&record.claim.services, "nodeAssigned", &note);
     }
 
     fn update_health(&mut self, now: Timestamp) {

@@ -2,15 +2,17 @@
 //!
 //! One thread decides ([`engine`]); it owns the [`arpeggio_election::Elector`] and everything that follows from its
 //! decisions; the [`announcer`] puts them on the wire. Around it: tasks that watch and write Leases ([`leases`],
-//! [`writer`]), a thread per interface and protocol that answers ARP or NDP ([`listener`]), and a task that writes events
-//! ([`news`]). The answering threads share nothing with slow work: they read one table that the engine replaces, and one
-//! deadline that it moves.
+//! [`writer`]), tasks that watch what speaks for and against nodes ([`nodes`], [`endpoints`]), a thread per interface and
+//! protocol that answers ARP or NDP ([`listener`]), and a task that writes events ([`news`]). The answering threads share
+//! nothing with slow work: they read one table that the engine replaces, and one deadline that it moves.
 
 #![forbid(unsafe_code)]
 
 mod announcer;
 mod args;
+mod backends;
 mod conflicts;
+mod endpoints;
 mod engine;
 mod gratuitous;
 mod input;
@@ -21,10 +23,12 @@ mod listener;
 mod metrics;
 mod neighbours;
 mod news;
+mod nodes;
 mod pace;
 mod protocol;
 mod segment;
 mod segments;
+mod watches;
 mod writer;
 
 use std::{process::ExitCode, sync::Arc, time::Duration};
@@ -40,6 +44,7 @@ use arpeggio_runtime::{
     telemetry,
 };
 use clap::Parser as _;
+use tokio::sync::oneshot;
 
 use crate::{
     args::{Args, Command, RunArgs},
@@ -108,7 +113,10 @@ async fn run(args: &RunArgs) -> anyhow::Result<()> {
         inputs.clone(),
         metrics.clone(),
     );
-    tokio::spawn(leases::watch(client, args.namespace.clone(), inputs.clone()));
+    let (slices_wanted, wanted) = oneshot::channel();
+    tokio::spawn(leases::watch(client.clone(), args.namespace.clone(), inputs.clone()));
+    tokio::spawn(nodes::watch(client.clone(), !args.ignore_exclusion_label, inputs.clone()));
+    tokio::spawn(endpoints::watch(client, wanted, inputs.clone()));
     tokio::spawn(follow_links(links.clone(), inputs.clone()));
 
     let engine = Engine::new(
@@ -116,7 +124,13 @@ async fn run(args: &RunArgs) -> anyhow::Result<()> {
         settings,
         links.borrow().clone(),
         args.promiscuous_interfaces.clone().into(),
-        engine::Outlets { writer, news, metrics, established: health.awaits("session") },
+        engine::Outlets {
+            writer,
+            news,
+            metrics,
+            established: health.awaits("session"),
+            slices_wanted,
+        },
     );
     let beat = health.watches("engine", STUCK);
     let thread = std::thread::Builder::new()

@@ -16,6 +16,10 @@ use crate::listener::Sighting;
 /// A session names at most this many addresses; the first one that another node can reach is used.
 const MOST_LINK_ADDRESSES: usize = 8;
 
+/// A session names at most this many interfaces, so that a node with a thousand of them does not write them all down
+/// every few seconds.
+const MOST_INTERFACES: usize = 16;
+
 /// What the sessions say about where nodes are found, and what this node's routes say about gateways.
 #[derive(Debug, Default)]
 pub(crate) struct Neighbours {
@@ -137,7 +141,12 @@ pub(crate) fn reach(links: &Links) -> Reach {
     let all = usable.map(|interface| segment(interface, links));
     let leads_somewhere =
         |it: &election::Interface| !it.subnets.is_empty() || it.default_ipv4 || it.default_ipv6;
-    Reach { interfaces: all.filter(leads_somewhere).collect() }
+    let mut interfaces: Vec<election::Interface> = all.filter(leads_somewhere).collect();
+    if interfaces.len() > MOST_INTERFACES {
+        interfaces.sort_by_key(|it| !(it.default_ipv4 || it.default_ipv6));
+        interfaces.truncate(MOST_INTERFACES);
+    }
+    Reach { interfaces }
 }
 
 fn segment(interface: &Interface, links: &Links) -> election::Interface {

@@ -129,6 +129,12 @@ impl Writer {
                 }
                 None => (None, Outcome::Conflict),
             },
+            Write::Give { address, expected, to, epoch, .. } => match &order.lock {
+                Some(lock) => {
+                    self.patch(&lock::name(*address), lock.taken(to, *epoch, *expected, &now)).await
+                }
+                None => (None, Outcome::Conflict),
+            },
             Write::Quarantine { address, expected, stranger } => {
                 let patch = lock::quarantined(&self.me, *stranger, *expected);
                 self.patch(&lock::name(*address), patch).await
@@ -190,6 +196,7 @@ impl Writer {
             Write::Accuse { .. } => "accuse",
             Write::End { .. } => "end_session",
             Write::Take { .. } => "take_lock",
+            Write::Give { .. } => "give_lock",
             Write::Quarantine { .. } => "quarantine",
             Write::Read { .. } => "read_lock",
         };

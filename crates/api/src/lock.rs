@@ -305,7 +305,7 @@ mod tests {
                 name: "web".into(),
                 uid: "6f0c".into(),
             }],
-            terms: WrittenTerms { rules: None, probing: false },
+            terms: WrittenTerms { probing: false, ..WrittenTerms::default() },
         }
     }
 

@@ -6,10 +6,6 @@ use arpeggio_election::{Interface, Reach};
 use ipnet::IpNet;
 use serde::{Deserialize, Serialize};
 
-/// More interfaces than these are left out, so that a node with a thousand of them does not write them all down every
-/// few seconds.
-const MOST_INTERFACES: usize = 16;
-
 /// An interface on a session, as JSON.
 #[derive(Debug, Serialize, Deserialize)]
 struct WrittenInterface {
@@ -26,7 +22,7 @@ struct WrittenInterface {
 /// The text of a session's annotation.
 pub(crate) fn to_text(reach: &Reach) -> String {
     let written: Vec<WrittenInterface> =
-        reach.interfaces.iter().take(MOST_INTERFACES).map(WrittenInterface::from).collect();
+        reach.interfaces.iter().map(WrittenInterface::from).collect();
     // A structure of texts and lists can always be written.
     serde_json::to_string(&written).unwrap_or_default()
 }

@@ -64,7 +64,7 @@ pub struct OwnSession {
     pub duration: Duration,
     /// Where this node is found on the wire.
     pub links: Vec<LinkAddress>,
-    /// The interfaces that it can announce on; of more than 16 the first ones are written.
+    /// The interfaces that it can announce on.
     pub reach: Reach,
 }
 

@@ -22,6 +22,9 @@ pub struct WrittenTerms {
     /// Whether somebody else is looked for before the first use.
     #[serde(default = "yes", skip_serializing_if = "is_true")]
     pub probing: bool,
+    /// Whether the traffic must not leave the node that announces (`externalTrafficPolicy: Local`).
+    #[serde(default, skip_serializing_if = "is_false")]
+    pub local: bool,
 }
 
 fn yes() -> bool {
@@ -33,9 +36,14 @@ fn is_true(value: &bool) -> bool {
     *value
 }
 
+#[allow(clippy::trivially_copy_pass_by_ref, reason = "the form that serde asks for")]
+fn is_false(value: &bool) -> bool {
+    !value
+}
+
 impl Default for WrittenTerms {
     fn default() -> Self {
-        Self { rules: None, probing: true }
+        Self { rules: None, probing: true, local: false }
     }
 }
 
@@ -92,9 +100,9 @@ mod tests {
     #[test]
     fn what_is_usual_needs_no_words() {
         assert_eq!(WrittenTerms::default().to_text(), None);
-        let nowhere = WrittenTerms { rules: Some(Vec::new()), probing: true };
+        let nowhere = WrittenTerms { rules: Some(Vec::new()), ..WrittenTerms::default() };
         assert_eq!(nowhere.to_text().unwrap(), r#"{"rules":[]}"#);
-        let unprobed = WrittenTerms { rules: None, probing: false };
+        let unprobed = WrittenTerms { probing: false, ..WrittenTerms::default() };
         assert_eq!(unprobed.to_text().unwrap(), r#"{"probing":false}"#);
     }
 
@@ -105,8 +113,8 @@ mod tests {
             "preferredNodes": [{ "weight": 7, "preference": { "matchLabels": { "fast": "yes" } } }],
             "interfaces": ["eth*"],
         }]);
-        let written =
-            WrittenTerms { rules: serde_json::from_value(rules).unwrap(), probing: false };
+        let rules = serde_json::from_value(rules).unwrap();
+        let written = WrittenTerms { rules, probing: false, local: true };
         let read = WrittenTerms::from_text(&written.to_text().unwrap()).unwrap();
         assert_eq!(read, written);
         let terms = read.to_terms().unwrap();

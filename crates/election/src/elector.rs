@@ -7,7 +7,8 @@ use alloc::{
 use core::net::IpAddr;
 
 use crate::{
-    eligibility::{Backends, Merit, NodeFacts, Unfit},
+    eligibility::{Backends, Merit, NodeFacts, Standing, Unfit},
+    leaving::Leaving,
     model::{EndReason, Lock, Node, Session, SessionState, Timestamp},
     own::OwnSession,
     placement::{deputies, ranking},
@@ -16,7 +17,7 @@ use crate::{
     vacancy::{Finding, Vacancies},
     view::{FreeLock, SeenSession, View},
     wire::WireWatch,
-    writes::{Outcome, TakeReason, Write, Writes},
+    writes::{GiveReason, Outcome, TakeReason, Write, Writes},
 };
 
 /// Something that a speaker learns.
@@ -59,6 +60,8 @@ pub enum Event {
         /// `None`: its traffic may leave the node that announces it.
         backends: Option<Backends>,
     },
+    /// What this node can reach now. Its session is renewed at once when it says something else.
+    Reach(Reach),
     /// A machine that is no fellow answers for an address that was asked for ([`Effect::ProbeAddress`]).
     StrangerAnswered {
         /// The address.
@@ -114,6 +117,7 @@ pub struct Elector {
     writes: Writes,
     vacancies: Vacancies,
     announcing: BTreeSet<IpAddr>,
+    leaving: Leaving,
     contests: BTreeMap<IpAddr, Contest>,
 }
 
@@ -141,6 +145,7 @@ impl Elector {
             writes: Writes::default(),
             vacancies: Vacancies::default(),
             announcing: BTreeSet::new(),
+            leaving: Leaving::default(),
             contests: BTreeMap::new(),
         }
     }
@@ -196,13 +201,20 @@ impl Elector {
             Event::Node { node, facts } => self.view.node_seen(node, facts),
             Event::NodeGone(node) => self.view.node_gone(&node),
             Event::Backends { address, backends } => self.view.backends_seen(address, backends),
+            Event::Reach(reach) => self.view.own_reach_is(self.me.clone(), reach),
             Event::StrangerAnswered { address, mac } => self.vacancies.answered(address, mac),
             Event::Wrote { write, outcome } => self.wrote(&write, outcome, now),
         }
     }
 
     fn heard(&mut self, address: IpAddr, by: &Node, now: Timestamp) {
-        if *by != self.me && self.announcing.contains(&address) {
+        if *by == self.me || !self.announcing.contains(&address) {
+            return;
+        }
+        if self.stopping {
+            self.leaving.expect(address, by);
+        }
+        if !self.leaving.heard(address, by) {
             self.contests.entry(address).or_insert(Contest { since: now, yielded: false });
         }
     }
@@ -243,9 +255,10 @@ impl Elector {
             if self.established() && !self.stopping {
                 self.watch_sessions(now, &mut effects);
                 self.take_locks(now, &mut effects);
+                self.give_locks(now, &mut effects);
             }
             self.settle_contests(now, &mut effects);
-            self.update_announcing();
+            self.update_announcing(now);
         }
         let heartbeat = now + HEARTBEAT;
         let probes = self.wire.due().into_iter().chain(self.vacancies.due());
@@ -262,7 +275,7 @@ impl Elector {
                 expected: session.version,
                 reason: EndReason::Stopped,
             }),
-            _ => self.own.due(session, now, &self.settings),
+            _ => self.own.due(session, self.view.has_unsaid_reach(), now, &self.settings),
         };
         if let Some(write) = write {
             self.send(write, now, effects);
@@ -367,6 +380,49 @@ impl Elector {
         }
     }
 
+    /// Gives away what others should rather announce. With nobody else, it stays.
+    fn give_locks(&mut self, now: Timestamp, effects: &mut Vec<Effect>) {
+        let mut candidates = self.candidates(now);
+        candidates.remove(&self.me);
+        let mut loads = self.view.loads();
+        let mut gives = Vec::new();
+        for lock in self.view.locks().filter(|lock| self.is_mine(lock)) {
+            let Some(reason) = GiveReason::of(self.view.merit(lock, &self.me)) else { continue };
+            let Some(to) = self.successor(lock, reason, &candidates, &loads) else { continue };
+            *loads.entry(to.clone()).or_default() += 1;
+            gives.extend(self.give(lock, to, reason));
+        }
+        for give in gives {
+            if let Write::Give { address, to, .. } = &give
+                && self.writes.free(&give.target(), now)
+            {
+                self.leaving.give(*address, to.clone());
+            }
+            self.send(give, now, effects);
+        }
+    }
+
+    /// Who should have a lock instead of this node. Where this node may still announce the address, it is given only to
+    /// one that nothing speaks against.
+    fn successor(
+        &self,
+        lock: &Lock,
+        reason: GiveReason,
+        candidates: &BTreeSet<Node>,
+        loads: &BTreeMap<Node, usize>,
+    ) -> Option<Node> {
+        let mut fit = self.fit(lock, candidates);
+        if !matches!(reason, GiveReason::Unfit(_)) {
+            fit.retain(|_, merit| merit.standing == Standing::Good);
+        }
+        ranking(lock.address, None, &fit, loads).into_iter().next()
+    }
+
+    fn give(&self, lock: &Lock, to: Node, reason: GiveReason) -> Option<Write> {
+        let epoch = self.view.session(&to)?.epoch;
+        Some(Write::Give { address: lock.address, expected: lock.version, to, epoch, reason })
+    }
+
     /// Those of `candidates` that may announce the address, and what speaks for them.
     fn fit(&self, lock: &Lock, candidates: &BTreeSet<Node>) -> BTreeMap<Node, Merit> {
         let merit = |node: &Node| Some((node.clone(), self.view.merit(lock, node).ok()?));
@@ -412,7 +468,7 @@ impl Elector {
 
     /// Who holds a lock under the present session may begin to announce; who already announces goes on until somebody
     /// else holds the lock, so that an API server or a session that is gone stops nobody.
-    fn update_announcing(&mut self) {
+    fn update_announcing(&mut self, now: Timestamp) {
         let epoch = self.view.session(&self.me).filter(|own| is_live(own)).map(|own| own.epoch);
         let mut announcing = BTreeSet::new();
         if self.own.trusted() {
@@ -423,10 +479,33 @@ impl Elector {
                     || lock.holder.as_ref().map(|holder| holder.epoch) == epoch
             });
             announcing.extend(rightly.map(|lock| lock.address));
+            announcing.append(&mut self.leaving(now));
         }
+        if self.stopping {
+            // Whatever the API server says, or cannot say: it is announced elsewhere.
+            announcing.retain(|address| !self.leaving.was_heard(*address));
+        }
+        self.leaving.retain(&announcing);
         self.contests.retain(|address, _| self.view.lock(*address).is_some());
         announcing.retain(|address| !self.contests.get(address).is_some_and(|c| c.yielded));
         self.announcing = announcing;
+    }
+
+    /// What others have been given on purpose, and are not heard announcing yet.
+    fn leaving(&mut self, now: Timestamp) -> BTreeSet<IpAddr> {
+        let mut leaving = BTreeSet::new();
+        for address in &self.announcing {
+            let lock = self.view.lock(*address);
+            let holder = lock.and_then(|lock| lock.holder.as_ref()).map(|holder| &holder.node);
+            let Some(successor) = holder.filter(|holder| **holder != self.me) else { continue };
+            if self.stopping {
+                self.leaving.expect(*address, successor);
+            }
+            if self.leaving.goes_on(*address, successor, now) {
+                leaving.insert(*address);
+            }
+        }
+        leaving
     }
 
     /// A pool that is not announced any more is not announced from here either, though nobody takes over.

@@ -51,6 +51,14 @@ pub struct Backends {
     pub ending: BTreeSet<Node>,
 }
 
+impl Backends {
+    /// Adds those of another Service behind the same address.
+    pub fn add(&mut self, others: &Self) {
+        self.ready.extend(others.ready.iter().cloned());
+        self.ending.extend(others.ending.iter().cloned());
+    }
+}
+
 /// Why a node may not announce an address.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, thiserror::Error)]
 pub enum Unfit {
@@ -75,6 +83,21 @@ pub enum Unfit {
     /// The traffic may not leave the node, and nobody on it takes it.
     #[error("no ready backend on the node, and the Service has externalTrafficPolicy: Local")]
     NoBackend,
+}
+
+impl Unfit {
+    /// The word for it in metrics.
+    pub const fn as_str(self) -> &'static str {
+        match self {
+            Self::NotAnnounced => "NotAnnounced",
+            Self::NotSelected => "NotSelected",
+            Self::NoInterface => "NoInterface",
+            Self::Excluded => "Excluded",
+            Self::NetworkUnavailable => "NetworkUnavailable",
+            Self::OutOfService => "OutOfService",
+            Self::NoBackend => "NoBackend",
+        }
+    }
 }
 
 /// How well a node that may announce an address is suited; a lesser one comes first.

@@ -32,6 +32,7 @@ extern crate alloc;
 mod elector;
 mod eligibility;
 pub mod leader;
+mod leaving;
 mod model;
 mod own;
 mod placement;
@@ -49,4 +50,4 @@ pub use model::{EndReason, Epoch, Holder, Lock, Node, Session, SessionState, Tim
 pub use reach::{Interface, Reach};
 pub use settings::{Settings, UnsafeSettings};
 pub use terms::{Pattern, Places, Preference, Rule, Terms};
-pub use writes::{Outcome, TakeReason, Target, Write};
+pub use writes::{GiveReason, Outcome, TakeReason, Target, Write};

@@ -460,6 +460,7 @@ pub fn service(name: &str, key: &str, pool: &str) -> Value {
 }
 
 #[allow(clippy::print_stderr)]
-fn eprint_line(text: &str) {
+/// Prints what was measured, or what went wrong, beside a test's result.
+pub fn eprint_line(text: &str) {
     eprintln!("{text}");
 }

@@ -10,8 +10,8 @@ use std::{
 };
 
 use arpeggio_election::{
-    Effect, Elector, Event, Holder, Lock, Node, Outcome, Session, SessionState, Settings, Terms,
-    Timestamp, Version, Write,
+    Backends, Effect, Elector, Event, Holder, Lock, Node, NodeFacts, Outcome, Reach, Session,
+    SessionState, Settings, Terms, Timestamp, Version, Write,
 };
 
 /// From the write that leaves to the answer that is back; half of it until the server has done it.
@@ -239,6 +239,10 @@ impl Sim {
                     lock.stranger = None;
                 })
             }
+            Write::Give { address, expected, to, epoch, .. } => {
+                let holder = Holder { node: to.clone(), epoch: *epoch };
+                self.store.swap_lock(*address, *expected, |lock| lock.holder = Some(holder))
+            }
             Write::Quarantine { address, expected, stranger } => {
                 self.store.swap_lock(*address, *expected, |lock| lock.stranger = Some(*stranger))
             }
@@ -262,6 +266,30 @@ impl Sim {
         let lock = Lock { address, holder: None, version, terms: Terms::default(), stranger: None };
         self.store.locks.insert(address, lock.clone());
         self.broadcast(&Event::Lock(lock));
+    }
+
+    /// Changes where an address may be announced.
+    pub(crate) fn set_terms(&mut self, address: IpAddr, terms: Terms) {
+        let version = self.store.locks[&address].version;
+        let (record, _) = self.store.swap_lock(address, version, |lock| lock.terms = terms);
+        self.broadcast(&record.unwrap());
+    }
+
+    /// What Kubernetes says of a node.
+    pub(crate) fn set_facts(&mut self, index: usize, facts: NodeFacts) {
+        self.broadcast(&Event::Node { node: name(index), facts });
+    }
+
+    /// Where the backends of an address are.
+    pub(crate) fn set_backends(&mut self, address: IpAddr, ready: &[usize], ending: &[usize]) {
+        let nodes = |indices: &[usize]| indices.iter().map(|index| name(*index)).collect();
+        let backends = Some(Backends { ready: nodes(ready), ending: nodes(ending) });
+        self.broadcast(&Event::Backends { address, backends });
+    }
+
+    /// What a node's interfaces are.
+    pub(crate) fn set_reach(&mut self, index: usize, reach: Reach) {
+        self.tell(index, 0, Event::Reach(reach));
     }
 
     pub(crate) fn delete_lock(&mut self, address: IpAddr) {
