@@ -87,7 +87,7 @@ impl Announcer {
         neighbours: &Neighbours,
         now: Timestamp,
     ) {
-        if self.segments.have_ended() {
+        if self.segments.are_behind() {
             self.segments.follow(&self.links);
             self.stale = true;
         }

@@ -75,9 +75,10 @@ impl Segments {
         self.ndp.follow(links, &self.wiring);
     }
 
-    /// Whether an interface went away and came back unseen, so that [`follow`](Self::follow) has something to do.
-    pub(crate) fn have_ended(&self) -> bool {
-        self.arp.have_ended() || self.ndp.have_ended()
+    /// Whether [`follow`](Self::follow) has something to do though the interfaces look as before: one went away and came
+    /// back unseen, or could not be opened.
+    pub(crate) fn are_behind(&self) -> bool {
+        self.arp.is_behind() || self.ndp.is_behind()
     }
 
     /// Announces, asks for and awaits exactly what is wanted from now on.
@@ -136,11 +137,13 @@ impl Segments {
 #[derive(Debug)]
 struct Answering<P: Protocol> {
     open: BTreeMap<u32, Segment<P>>,
+    /// Those that could not be opened.
+    unopened: BTreeSet<u32>,
 }
 
 impl<P: Protocol> Default for Answering<P> {
     fn default() -> Self {
-        Self { open: BTreeMap::new() }
+        Self { open: BTreeMap::new(), unopened: BTreeSet::new() }
     }
 }
 
@@ -157,6 +160,7 @@ impl<P: Protocol> Answering<P> {
             }
             stays
         });
+        self.unopened.retain(|index| links.interface(*index).is_some_and(|it| it.flaw().is_none()));
         let here = links.interfaces.iter().filter(|it| has_askers::<P>(it, links));
         here.for_each(|it| self.open_if_closed(it, wiring));
     }
@@ -181,19 +185,22 @@ impl<P: Protocol> Answering<P> {
                          may not deliver questions for its addresses"
                     );
                 }
+                self.unopened.remove(&interface.index);
                 self.open.insert(interface.index, segment);
             }
-            Err(error) => tracing::error!(
+            // Said once, and tried again with every decision.
+            Err(error) if self.unopened.insert(interface.index) => tracing::error!(
                 interface = name,
                 protocol = P::LABEL,
                 error = %causes(&error),
                 "interface not opened"
             ),
+            Err(_) => {}
         }
     }
 
-    fn have_ended(&self) -> bool {
-        self.open.values().any(Segment::has_ended)
+    fn is_behind(&self) -> bool {
+        !self.unopened.is_empty() || self.open.values().any(Segment::has_ended)
     }
 
     fn serves(&self, interface: &Interface) -> bool {

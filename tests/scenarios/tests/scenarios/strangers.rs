@@ -29,6 +29,9 @@ const RECHECK: &str = "--conflict-recheck=2";
 /// Generous: at rest three questions are answered within a quarter of a second.
 const MARKED_WITHIN: Duration = Duration::from_secs(5);
 
+/// Longer than a gained address is told again and again.
+const REPEATS: Duration = Duration::from_secs(6);
+
 /// What the judge's neighbour entry may be wrong for; generous.
 const RIGHT_AGAIN_WITHIN: Duration = Duration::from_secs(3);
 
@@ -88,6 +91,7 @@ fn occupied(home: &Home, pool: &str, address: IpAddr, family: &str) -> anyhow::R
         if found == marked { Ok(()) } else { Err(lock.to_string().into()) }
     })?;
     let took = claimed.elapsed();
+    println!("{address}: marked {took:?} after the Service was made");
     ensure!(took < MARKED_WITHIN, "it took {took:?} from the Service to the mark");
     let event = home.wait_for_event("web", "AddressConflict")?;
     ensure!(event.kind == "Warning", "{event:?}");
@@ -153,6 +157,8 @@ fn defended(
         std::thread::sleep(Duration::from_millis(200));
         Ok(neighbour(home, JUDGE, address)?.node(home)?)
     })?;
+    // The repeats of the announcement are over then, so that only a defence can set things right.
+    std::thread::sleep(REPEATS);
     attack()?;
     let event = home.wait_for_event("web", "AddressConflict")?;
     ensure!(event.kind == "Warning", "{event:?}");
