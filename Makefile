@@ -57,13 +57,15 @@ bench-controller: setup programs ## Measure the controller beside MetalLB's (COU
 	@$(STATIC_BUILD) --package arpeggio-scenarios --bin arpeggio-demo
 	@$(PROGRAMS)/arpeggio-demo bench-controller
 
-FUZZ_SECONDS := 60
+# A short run of the same targets is part of `make unit` and needs nothing.
+FUZZ_SECONDS ?= 60
+FUZZ := tests/fuzz/libfuzzer
 
-fuzz: toolchain ## Feed frames that nobody thought of to the parsers (FUZZ_SECONDS=n for each; needs cargo-fuzz, nightly)
+fuzz: toolchain ## Feed all parsers what nobody thought of (FUZZ_SECONDS=n for each; needs cargo-fuzz, nightly)
 	@command -v cargo-fuzz >/dev/null || { echo "cargo-fuzz is missing: cargo install cargo-fuzz, then run this again" >&2; exit 1; }
-	@for target in arp ndp; do \
-		mkdir -p tests/fuzz/corpus/$$target; \
-		cargo +nightly fuzz run --fuzz-dir tests/fuzz $$target tests/fuzz/corpus/$$target tests/fuzz/seeds/$$target \
+	@for target in $$(ls tests/fuzz/seeds); do \
+		mkdir -p $(FUZZ)/corpus/$$target; \
+		cargo +nightly fuzz run --fuzz-dir $(FUZZ) $$target $(FUZZ)/corpus/$$target tests/fuzz/seeds/$$target \
 			-- -max_total_time=$(FUZZ_SECONDS) || exit 1; \
 	done
 
