@@ -7,6 +7,8 @@
 #![allow(clippy::print_stdout, clippy::print_stderr)]
 
 mod explain;
+mod interfaces;
+mod outcome;
 mod status;
 mod table;
 
@@ -17,9 +19,12 @@ use arpeggio_runtime::client::{self, ConnectError, Patience};
 use clap::{Parser, Subcommand};
 use kube::Client;
 
+use crate::{interfaces::InterfacesArgs, outcome::Outcome};
+
 /// Looks into Arpeggio, the layer-2 load balancer.
 ///
-/// Finds the cluster by KUBECONFIG or ~/.kube/config. Exit codes: 0 done, 1 failed, 2 wrong arguments.
+/// Finds the cluster by KUBECONFIG, ~/.kube/config or the pod's ServiceAccount, in this order. Exit codes: 0 done, 1
+/// failed, 2 wrong arguments; a command that has others says so.
 #[derive(Debug, Parser)]
 #[command(name = "arpeggio", version)]
 struct Args {
@@ -39,6 +44,11 @@ enum Command {
         #[command(subcommand)]
         what: Explained,
     },
+    /// Show which of this machine's interfaces announce addresses, and why the others do not.
+    ///
+    /// Run it on a node, or in the speaker's pod: kubectl exec -n arpeggio-system POD -- /arpeggio interfaces. It asks the
+    /// kernel only, not the cluster. Exit codes: 0 done, 1 the address given cannot be announced by this machine.
+    Interfaces(InterfacesArgs),
     /// Print the custom resource definitions, as YAML for kubectl apply.
     Crds,
 }
@@ -52,9 +62,9 @@ enum Explained {
 #[tokio::main(flavor = "current_thread")]
 async fn main() -> ExitCode {
     match run(Args::parse()).await {
-        Ok(output) => {
-            print!("{output}");
-            ExitCode::SUCCESS
+        Ok(outcome) => {
+            print!("{}", outcome.text);
+            outcome.code
         }
         Err(error) => {
             eprintln!("arpeggio: {error:#}");
@@ -63,13 +73,14 @@ async fn main() -> ExitCode {
     }
 }
 
-async fn run(args: Args) -> anyhow::Result<String> {
+async fn run(args: Args) -> anyhow::Result<Outcome> {
     match args.command {
-        Command::Status => status::show(connect().await?, &args.namespace).await,
+        Command::Status => Ok(status::show(connect().await?, &args.namespace).await?.into()),
         Command::Explain { what: Explained::Service(service) } => {
-            explain::show(connect().await?, &args.namespace, &service).await
+            Ok(explain::show(connect().await?, &args.namespace, &service).await?.into())
         }
-        Command::Crds => definitions(),
+        Command::Interfaces(interfaces) => interfaces::show(&interfaces).await,
+        Command::Crds => Ok(definitions()?.into()),
     }
 }
 
