@@ -11,6 +11,7 @@ mod interfaces;
 mod outcome;
 mod status;
 mod table;
+mod who_has;
 
 use std::process::ExitCode;
 
@@ -19,7 +20,7 @@ use arpeggio_runtime::client::{self, ConnectError, Patience};
 use clap::{Parser, Subcommand};
 use kube::Client;
 
-use crate::{interfaces::InterfacesArgs, outcome::Outcome};
+use crate::{interfaces::InterfacesArgs, outcome::Outcome, who_has::WhoHasArgs};
 
 /// Looks into Arpeggio, the layer-2 load balancer.
 ///
@@ -49,6 +50,12 @@ enum Command {
     /// Run it on a node, or in the speaker's pod: kubectl exec -n arpeggio-system POD -- /arpeggio interfaces. It asks the
     /// kernel only, not the cluster. Exit codes: 0 done, 1 the address given cannot be announced by this machine.
     Interfaces(InterfacesArgs),
+    /// Ask the segment who has an address, and say whose machine each one is that answers.
+    ///
+    /// Run it as root on a node, or in the speaker's pod: kubectl exec -n arpeggio-system POD -- /arpeggio who-has ADDRESS.
+    /// It needs the capability NET_RAW. What the cluster knows is shown when the API server can be reached. Exit codes: 0 one
+    /// machine answers, 1 nobody does (or failed), 3 several do.
+    WhoHas(WhoHasArgs),
     /// Print the custom resource definitions, as YAML for kubectl apply.
     Crds,
 }
@@ -80,6 +87,7 @@ async fn run(args: Args) -> anyhow::Result<Outcome> {
             Ok(explain::show(connect().await?, &args.namespace, &service).await?.into())
         }
         Command::Interfaces(interfaces) => interfaces::show(&interfaces).await,
+        Command::WhoHas(who_has) => who_has::show(&who_has, &args.namespace).await,
         Command::Crds => Ok(definitions()?.into()),
     }
 }
