@@ -11,7 +11,7 @@ STATIC_BUILD := RUSTFLAGS="-C target-feature=+crt-static" cargo build --release 
 DEMO := cargo run --quiet --package arpeggio-scenarios --bin arpeggio-demo --
 
 .DEFAULT_GOAL := help
-.PHONY: help demo lab clean-lab test check lint unit lab-tests scenarios bench bench-wire bench-controller fuzz generate setup toolchain programs clean
+.PHONY: help demo lab clean-lab test check lint unit lab-tests scenarios bench bench-wire bench-controller bench-programs fuzz generate setup toolchain programs clean
 
 help: ## List the commands
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-16s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -48,14 +48,16 @@ scenarios: ## Run the end-to-end tests only (ONLY=name runs one)
 
 bench: bench-wire bench-controller ## Run all measurements (JSON lines in target/bench)
 
-bench-wire: setup programs ## Measure answers beside the kernel's, and failovers (CRASHES=n)
-	@$(DEMO) bench
+bench-wire: setup bench-programs ## Measure answers beside the kernel's and MetalLB's, and failovers (PARTS=latency,..., CRASHES=n)
+	@$(PROGRAMS)/arpeggio-demo bench-wire
+
+bench-controller: setup bench-programs ## Measure the controller beside MetalLB's (COUNT=n Services, 10,000 by default)
+	@$(PROGRAMS)/arpeggio-demo bench-controller
 
 # Built like the programs that it measures: a client in debug mode would be what is waited for.
-bench-controller: setup programs ## Measure the controller beside MetalLB's (COUNT=n Services, 10,000 by default)
+bench-programs: programs
 	@tests/peers/build.sh >/dev/null
 	@$(STATIC_BUILD) --package arpeggio-scenarios --bin arpeggio-demo
-	@$(PROGRAMS)/arpeggio-demo bench-controller
 
 # A short run of the same targets is part of `make unit` and needs nothing.
 FUZZ_SECONDS ?= 60
