@@ -7,6 +7,7 @@
 
 mod allocation;
 mod bad_input;
+mod commands;
 mod controllers;
 mod failover;
 mod formats;
@@ -32,6 +33,7 @@ const SCENARIOS: &[(&str, Scenario)] = &[
     ("no-sharing", allocation::two_services_never_share),
     ("left-alone", allocation::what_is_not_ours_is_left_alone),
     ("bad-input", bad_input::bad_pools_are_refused_or_marked_and_the_rest_goes_on),
+    ("commands", commands::the_speakers_pod_answers_a_users_questions),
     ("config-map", formats::a_config_map_declares_pools),
     ("metallb", formats::metallb_s_objects_are_read_as_they_are),
     ("speaker-killed", restarts::a_killed_speaker_comes_back_and_nothing_moves),
