@@ -11,7 +11,7 @@ STATIC_BUILD := RUSTFLAGS="-C target-feature=+crt-static" cargo build --release 
 DEMO := cargo run --quiet --package arpeggio-scenarios --bin arpeggio-demo --
 
 .DEFAULT_GOAL := help
-.PHONY: help demo lab clean-lab test check lint unit lab-tests scenarios failures bench bench-wire bench-controller fuzz generate setup toolchain programs clean
+.PHONY: help demo lab clean-lab test check lint unit lab-tests scenarios failures bench bench-wire bench-controller bench-programs fuzz generate setup toolchain programs clean
 
 help: ## List the commands
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-16s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -53,22 +53,26 @@ failures: setup programs ## Run the failure tests and write docs/failures.md fro
 
 bench: bench-wire bench-controller ## Run all measurements (JSON lines in target/bench)
 
-bench-wire: setup programs ## Measure answers beside the kernel's, and failovers (CRASHES=n)
-	@$(DEMO) bench
+bench-wire: setup bench-programs ## Measure answers beside the kernel's and MetalLB's, and failovers (PARTS=latency,..., CRASHES=n)
+	@$(PROGRAMS)/arpeggio-demo bench-wire
 
-# Built like the programs that it measures: a client in debug mode would be what is waited for.
-bench-controller: setup programs ## Measure the controller beside MetalLB's (COUNT=n Services, 10,000 by default)
-	@tests/peers/build.sh >/dev/null
-	@$(STATIC_BUILD) --package arpeggio-scenarios --bin arpeggio-demo
+bench-controller: setup bench-programs ## Measure the controller beside MetalLB's (COUNT=n Services, 10,000 by default)
 	@$(PROGRAMS)/arpeggio-demo bench-controller
 
-FUZZ_SECONDS := 60
+# Built like the programs that it measures: a client in debug mode would be what is waited for.
+bench-programs: programs
+	@tests/peers/build.sh >/dev/null
+	@$(STATIC_BUILD) --package arpeggio-scenarios --bin arpeggio-demo
 
-fuzz: toolchain ## Feed frames that nobody thought of to the parsers (FUZZ_SECONDS=n for each; needs cargo-fuzz, nightly)
+# A short run of the same targets is part of `make unit` and needs nothing.
+FUZZ_SECONDS ?= 60
+FUZZ := tests/fuzz/libfuzzer
+
+fuzz: toolchain ## Feed all parsers what nobody thought of (FUZZ_SECONDS=n for each; needs cargo-fuzz, nightly)
 	@command -v cargo-fuzz >/dev/null || { echo "cargo-fuzz is missing: cargo install cargo-fuzz, then run this again" >&2; exit 1; }
-	@for target in arp ndp; do \
-		mkdir -p tests/fuzz/corpus/$$target; \
-		cargo +nightly fuzz run --fuzz-dir tests/fuzz $$target tests/fuzz/corpus/$$target tests/fuzz/seeds/$$target \
+	@for target in $$(ls tests/fuzz/seeds); do \
+		mkdir -p $(FUZZ)/corpus/$$target; \
+		cargo +nightly fuzz run --fuzz-dir $(FUZZ) $$target $(FUZZ)/corpus/$$target tests/fuzz/seeds/$$target \
 			-- -max_total_time=$(FUZZ_SECONDS) || exit 1; \
 	done
 

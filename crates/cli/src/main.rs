@@ -7,8 +7,11 @@
 #![allow(clippy::print_stdout, clippy::print_stderr)]
 
 mod explain;
+mod interfaces;
+mod outcome;
 mod status;
 mod table;
+mod who_has;
 
 use std::process::ExitCode;
 
@@ -17,9 +20,12 @@ use arpeggio_runtime::client::{self, ConnectError, Patience};
 use clap::{Parser, Subcommand};
 use kube::Client;
 
+use crate::{interfaces::InterfacesArgs, outcome::Outcome, who_has::WhoHasArgs};
+
 /// Looks into Arpeggio, the layer-2 load balancer.
 ///
-/// Finds the cluster by KUBECONFIG or ~/.kube/config. Exit codes: 0 done, 1 failed, 2 wrong arguments.
+/// Finds the cluster by KUBECONFIG, ~/.kube/config or the pod's ServiceAccount, in this order. Exit codes: 0 done, 1
+/// failed, 2 wrong arguments; a command that has others says so.
 #[derive(Debug, Parser)]
 #[command(name = "arpeggio", version)]
 struct Args {
@@ -39,6 +45,17 @@ enum Command {
         #[command(subcommand)]
         what: Explained,
     },
+    /// Show which of this machine's interfaces announce addresses, and why the others do not.
+    ///
+    /// Run it on a node, or in the speaker's pod: kubectl exec -n arpeggio-system POD -- /arpeggio interfaces. It asks the
+    /// kernel only, not the cluster. Exit codes: 0 done, 1 the address given cannot be announced by this machine.
+    Interfaces(InterfacesArgs),
+    /// Ask the segment who has an address, and say whose machine each one is that answers.
+    ///
+    /// Run it as root on a node, or in the speaker's pod: kubectl exec -n arpeggio-system POD -- /arpeggio who-has ADDRESS.
+    /// It needs the capability NET_RAW. What the cluster knows is shown when the API server can be reached. Exit codes: 0 one
+    /// machine answers, 1 nobody does (or failed), 3 several do.
+    WhoHas(WhoHasArgs),
     /// Print the custom resource definitions, as YAML for kubectl apply.
     Crds,
 }
@@ -52,9 +69,9 @@ enum Explained {
 #[tokio::main(flavor = "current_thread")]
 async fn main() -> ExitCode {
     match run(Args::parse()).await {
-        Ok(output) => {
-            print!("{output}");
-            ExitCode::SUCCESS
+        Ok(outcome) => {
+            print!("{}", outcome.text);
+            outcome.code
         }
         Err(error) => {
             eprintln!("arpeggio: {error:#}");
@@ -63,13 +80,15 @@ async fn main() -> ExitCode {
     }
 }
 
-async fn run(args: Args) -> anyhow::Result<String> {
+async fn run(args: Args) -> anyhow::Result<Outcome> {
     match args.command {
-        Command::Status => status::show(connect().await?, &args.namespace).await,
+        Command::Status => Ok(status::show(connect().await?, &args.namespace).await?.into()),
         Command::Explain { what: Explained::Service(service) } => {
-            explain::show(connect().await?, &args.namespace, &service).await
+            Ok(explain::show(connect().await?, &args.namespace, &service).await?.into())
         }
-        Command::Crds => definitions(),
+        Command::Interfaces(interfaces) => interfaces::show(&interfaces).await,
+        Command::WhoHas(who_has) => who_has::show(&who_has, &args.namespace).await,
+        Command::Crds => Ok(definitions()?.into()),
     }
 }
 

@@ -15,14 +15,19 @@ use kube::{Api, Client, api::ListParams};
 
 use crate::table;
 
-/// Reads all Leases once and renders them.
+/// Renders what all Leases say now.
 pub(crate) async fn show(client: Client, namespace: &str) -> anyhow::Result<String> {
+    Ok(read(client, namespace).await?.render(Timestamp::now()))
+}
+
+/// Reads all Leases once.
+pub(crate) async fn read(client: Client, namespace: &str) -> anyhow::Result<Status> {
     let api: Api<Lease> = Api::namespaced(client, namespace);
     let params = ListParams::default().labels(lease::SELECTOR);
     let leases = api.list(&params).await.with_context(|| {
         format!("cannot list Leases in namespace {namespace}; may you? (kubectl auth can-i list leases -n {namespace})")
     })?;
-    Ok(Status::of(&leases.items).render(Timestamp::now()))
+    Ok(Status::of(&leases.items))
 }
 
 /// The columns of [`Status::addresses_of`].
@@ -58,6 +63,16 @@ impl Status {
             None => {}
         }
         Ok(())
+    }
+
+    /// The locks of all addresses.
+    pub(crate) fn locks(&self) -> impl Iterator<Item = &LockRecord> {
+        self.locks.iter().map(|(record, _)| record)
+    }
+
+    /// The sessions of all nodes.
+    pub(crate) fn sessions(&self) -> impl Iterator<Item = &SessionRecord> {
+        self.sessions.iter().map(|(record, _)| record)
     }
 
     /// A row for each address of the Service with this uid.
@@ -105,7 +120,7 @@ impl Status {
 
     fn holder(&self, record: &LockRecord) -> String {
         let Some(holder) = &record.lock.holder else { return "(nobody yet)".to_owned() };
-        let mut sessions = self.sessions.iter().map(|(record, _)| &record.session);
+        let mut sessions = self.sessions().map(|record| &record.session);
         let counts = sessions.any(|session| {
             session.node == holder.node
                 && session.epoch == holder.epoch

@@ -21,7 +21,9 @@ const PATIENCE: Duration = Duration::from_secs(90);
 pub(crate) fn install(lab: &Lab) -> anyhow::Result<()> {
     let progress = Progress::new(lab.name());
     let begin = Instant::now();
-    let images = [image("controller")?, image("speaker")?, web::nginx_image()?];
+    // On each node somebody may want to look at the interfaces and ask the segment.
+    let speaker = image("speaker")?.with_file("/arpeggio", program("arpeggio")?);
+    let images = [image("controller")?, speaker, web::nginx_image()?];
     lab.import(&images)?;
     progress.done("images built and imported", begin);
     let begin = Instant::now();

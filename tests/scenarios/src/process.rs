@@ -29,6 +29,8 @@ pub struct HostProcess {
 pub struct Cost {
     /// Processor time, its own and the kernel's for it, in seconds.
     pub cpu_seconds: f64,
+    /// The memory that it has resident, in KiB.
+    pub resident_kib: u32,
     /// The most memory that it ever had resident, in KiB.
     pub peak_kib: u32,
 }
@@ -39,13 +41,36 @@ impl HostProcess {
     /// # Errors
     /// When it cannot be started.
     pub fn start(lab: &Lab, name: &str, command: &mut Command) -> anyhow::Result<Self> {
+        Self::start_on(lab, Machine::Control, name, command)
+    }
+
+    /// The same in the network of any machine.
+    ///
+    /// # Errors
+    /// When it cannot be started.
+    pub fn start_on(
+        lab: &Lab,
+        machine: Machine,
+        name: &str,
+        command: &mut Command,
+    ) -> anyhow::Result<Self> {
         let path = lab.folders().logs().join(format!("{name}.log"));
         let log = File::options().create(true).append(true).open(&path);
         let log = log.with_context(|| format!("cannot write {}", path.display()))?;
         let errors = log.try_clone().context("cannot share a log file")?;
         command.env("KUBECONFIG", lab.folders().kubeconfig());
         command.stdin(Stdio::null()).stdout(log).stderr(errors);
-        Ok(Self { child: lab.namespace(Machine::Control).spawn(command)? })
+        Ok(Self { child: lab.namespace(machine).spawn(command)? })
+    }
+
+    /// Starts our speaker as a node's, with `namespace` for its Leases and an administrator's access.
+    ///
+    /// # Errors
+    /// When it was not built or cannot be started.
+    pub fn speaker(lab: &Lab, node: Machine, namespace: &str) -> anyhow::Result<Self> {
+        let mut command = Command::new(install::program("arpeggio-speaker")?);
+        command.args(["--node-name", &node.to_string(), "--namespace", namespace, "--log=warn"]);
+        Self::start_on(lab, node, namespace, &mut command)
     }
 
     /// Starts our controller, whose metrics are at `port` of the control plane's own addresses.
@@ -90,8 +115,13 @@ impl HostProcess {
             fs::read_to_string(&path).with_context(|| format!("cannot read {path}"))
         };
         let cpu = cpu_time(&read("stat")?).context("no processor time in /proc/PID/stat")?;
-        let peak_kib = peak_kib(&read("status")?).context("the process has ended")?;
-        Ok(Cost { cpu_seconds: cpu.as_secs_f64(), peak_kib })
+        let status = read("status")?;
+        let kib = |field| kib(&status, field).context("the process has ended");
+        Ok(Cost {
+            cpu_seconds: cpu.as_secs_f64(),
+            resident_kib: kib("VmRSS:")?,
+            peak_kib: kib("VmHWM:")?,
+        })
     }
 }
 
@@ -111,9 +141,9 @@ fn cpu_time(stat: &str) -> Option<Duration> {
     Some(Duration::from_secs_f64(f64::from(ticks) / TICKS_PER_SECOND))
 }
 
-/// `VmHWM` of `proc_pid_status(5)`.
-fn peak_kib(status: &str) -> Option<u32> {
-    let line = status.lines().find_map(|line| line.strip_prefix("VmHWM:"))?;
+/// A field of `proc_pid_status(5)` that counts memory.
+fn kib(status: &str, field: &str) -> Option<u32> {
+    let line = status.lines().find_map(|line| line.strip_prefix(field))?;
     line.split_whitespace().next()?.parse().ok()
 }
 
@@ -125,7 +155,8 @@ mod tests {
     fn times_and_memory_are_found() {
         let stat = "7 (a) b) S 1 7 7 0 -1 4194560 100 0 0 0 150 25 0 0 20 0 1 0 5 0 0";
         assert_eq!(cpu_time(stat), Some(Duration::from_millis(1_750)));
-        assert_eq!(peak_kib("Name:\tx\nVmHWM:\t   5124 kB\nVmRSS:\t 1 kB\n"), Some(5_124));
-        assert_eq!(peak_kib("Name:\tx\n"), None);
+        let status = "Name:\tx\nVmHWM:\t   5124 kB\nVmRSS:\t 1 kB\n";
+        assert_eq!((kib(status, "VmHWM:"), kib(status, "VmRSS:")), (Some(5_124), Some(1)));
+        assert_eq!(kib("Name:\tx\n", "VmHWM:"), None);
     }
 }

@@ -164,7 +164,7 @@ impl Links {
         let mut found: Vec<_> = self
             .interfaces
             .iter()
-            .filter_map(|it| Some((it.subnet_prefix(address)?, it)))
+            .filter_map(|it| Some((it.subnet_of(address)?.prefix_len(), it)))
             .collect();
         found.sort_by_key(|(prefix, it)| (Reverse(*prefix), it.index));
         found.into_iter().map(|(_, it)| it).collect()
@@ -215,6 +215,16 @@ impl Interface {
         in_subnet.or_else(of_family).map(IpNet::addr)
     }
 
+    /// The most specific of this interface's subnets that contain `address`. One without room for
+    /// neighbours (`/32`, `/128`) is none.
+    pub fn subnet_of(&self, address: IpAddr) -> Option<IpNet> {
+        self.addresses
+            .iter()
+            .filter(|net| net.prefix_len() < net.max_prefix_len() && net.contains(&address))
+            .max_by_key(|net| net.prefix_len())
+            .map(IpNet::trunc)
+    }
+
     /// Whether it has a link-local IPv6 address, which the kernel reports group memberships from
     /// (RFC 3810 section 5).
     pub fn has_link_local(&self) -> bool {
@@ -222,15 +232,6 @@ impl Interface {
             IpNet::V4(_) => false,
             IpNet::V6(net) => net.addr().is_unicast_link_local(),
         })
-    }
-
-    /// The longest prefix of this interface's subnets that contain `address`.
-    fn subnet_prefix(&self, address: IpAddr) -> Option<u8> {
-        self.addresses
-            .iter()
-            .filter(|net| net.prefix_len() < net.max_prefix_len() && net.contains(&address))
-            .map(IpNet::prefix_len)
-            .max()
     }
 
     fn checked(&self) -> Result<&Self, Unfit> {

@@ -2,6 +2,7 @@
 //!
 //! A namespace here has no name and no process: it lives as long as the open file that stands for
 //! it, so nothing is left behind however the test ends.
+#![allow(dead_code, reason = "not every test needs everything")]
 
 use std::fs::File;
 use std::os::fd::AsRawFd;
@@ -18,6 +19,19 @@ const SKIP: &str = "ARPEGGIO_SKIP_ROOT_TESTS";
 pub(crate) struct Namespace(File);
 
 impl Namespace {
+    /// Some namespaces; `None` when the environment says that such tests are to be skipped.
+    pub(crate) fn several<const N: usize>() -> Option<[Self; N]> {
+        if std::env::var_os(SKIP).is_some() {
+            eprintln!("skipped, since {SKIP} is set");
+            return None;
+        }
+        Some([(); N].map(|()| {
+            Self::new().unwrap_or_else(|error| {
+                panic!("cannot make a network namespace ({error}): run as root or set {SKIP}=1")
+            })
+        }))
+    }
+
     fn new() -> nix::Result<Self> {
         thread::scope(|scope| {
             let made = scope.spawn(|| {
@@ -49,8 +63,13 @@ impl Namespace {
         String::from_utf8(output.stdout).unwrap()
     }
 
+    /// Lays a virtual cable from the interface `name` here to `eth0` there; both are down.
+    pub(crate) fn cable(&self, name: &str, there: &Self) {
+        let peer = format!("type veth peer name eth0 netns {}", there.path());
+        self.ip(&format!("link add {name} {peer}"));
+    }
+
     /// The index and the MAC address of `eth0`.
-    #[allow(dead_code, reason = "not every test asks")]
     pub(crate) fn link(&self) -> (u32, MacAddr) {
         let line = self.ip("-oneline link show eth0");
         let mac = line.split("link/ether ").nth(1).unwrap()[..17].parse();
@@ -75,17 +94,8 @@ pub(crate) struct Pair {
 impl Pair {
     /// `None` when the environment says that such tests are to be skipped.
     pub(crate) fn new() -> Option<Self> {
-        if std::env::var_os(SKIP).is_some() {
-            eprintln!("skipped, since {SKIP} is set");
-            return None;
-        }
-        let [here, there] = [(); 2].map(|()| {
-            Namespace::new().unwrap_or_else(|error| {
-                panic!("cannot make a network namespace ({error}): run as root or set {SKIP}=1")
-            })
-        });
-        let peer = format!("type veth peer name eth0 netns {}", there.path());
-        here.ip(&format!("link add eth0 {peer}"));
+        let [here, there] = Namespace::several()?;
+        here.cable("eth0", &there);
         for (namespace, address) in [(&here, "192.0.2.1/24"), (&there, "192.0.2.2/24")] {
             namespace.ip(&format!("address add {address} dev eth0"));
             namespace.ip("link set eth0 up");

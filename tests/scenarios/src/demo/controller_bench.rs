@@ -9,9 +9,8 @@ mod floor;
 mod load;
 mod server;
 
-use std::{fs, time::Duration};
+use std::time::Duration;
 
-use anyhow::Context as _;
 use arpeggio_lab::{Lab, LabName, Machine, Options};
 use serde_json::{Value, json};
 
@@ -21,12 +20,11 @@ use self::{
     server::Writes,
 };
 use crate::{
+    api,
     lines::Lines,
     narrator::{chapter, say},
+    quantile::rounded,
 };
-
-/// How long the API server may take for a definition.
-const PATIENCE: Duration = Duration::from_secs(30);
 
 /// How long a restarted controller may take until it serves anybody.
 const RESTART_PATIENCE: Duration = Duration::from_mins(5);
@@ -88,16 +86,7 @@ fn measure(name: &LabName, contestant: Contestant, count: usize) -> anyhow::Resu
 fn measure_in(lab: &Lab, contestant: Contestant, count: usize) -> anyhow::Result<Figures> {
     lab.power_off(Machine::Node(1))?;
     let mut running = contestant.start(lab)?;
-    let kubeconfig = fs::read_to_string(lab.folders().kubeconfig())
-        .context("cannot read the lab's kubeconfig")?;
-    // All sockets of the load are opened by this thread, inside the client's network.
-    lab.namespace(Machine::Client).enter(|| {
-        let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
-        runtime.block_on(async {
-            let load = Load::connect(&kubeconfig).await?;
-            observe(&load, &mut running, count).await
-        })
-    })?
+    api::run(lab, async |client| observe(&Load::new(client), &mut running, count).await)
 }
 
 async fn observe(load: &Load, running: &mut Running<'_>, count: usize) -> anyhow::Result<Figures> {
@@ -175,8 +164,4 @@ fn summary(count: usize, floor: &Figures, ours: &Figures, metallb: &Figures) -> 
 /// Nothing where one of the two was not measured.
 fn ratio(one: f64, other: f64) -> Option<f64> {
     (one > 0.0 && other > 0.0).then(|| rounded(one / other))
-}
-
-fn rounded(value: f64) -> f64 {
-    (value * 100.0).round() / 100.0
 }

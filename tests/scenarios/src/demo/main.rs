@@ -4,21 +4,26 @@
 #![allow(clippy::print_stdout, clippy::print_stderr)]
 #![forbid(unsafe_code)]
 
-mod bench;
+mod api;
 mod controller_bench;
 mod failures;
 mod lines;
+mod metallb;
 mod narrator;
 mod observation;
+mod quantile;
 mod report;
 mod story;
 mod timeline;
+mod wire_bench;
 
 use std::process::ExitCode;
 
 use arpeggio_lab::{LabName, Options, guard};
 use arpeggio_scenarios::Home;
 use clap::{Parser, Subcommand};
+
+use crate::wire_bench::Part;
 
 /// Shows Arpeggio at work on a real Kubernetes cluster in network namespaces of this machine. Needs root.
 #[derive(Debug, Parser)]
@@ -39,8 +44,11 @@ enum Command {
         #[arg(long, env = "KEEP", value_parser = clap::builder::FalseyValueParser::new())]
         keep: bool,
     },
-    /// Measure ARP answers beside the kernel's, and failovers, in one run.
-    Bench {
+    /// Measure answers on the wire beside the kernel's and MetalLB's, and failovers, in one run.
+    BenchWire {
+        /// Which parts, separated by commas; all of them by default.
+        #[arg(long, env = "PARTS", value_enum, value_delimiter = ',', hide_env_values = true)]
+        parts: Vec<Part>,
         /// How often an owner's power is cut.
         #[arg(long, env = "CRASHES", default_value_t = 5)]
         crashes: u32,
@@ -79,11 +87,7 @@ fn run(args: &Args) -> anyhow::Result<()> {
             story::tell(&home).inspect_err(|_| home.collect())?;
             end(home, keep, args)
         }
-        Command::Bench { crashes } => {
-            let home = Home::start(args.name.as_str(), Options::default())?;
-            bench::run(&home, crashes).inspect_err(|_| home.collect())?;
-            end(home, false, args)
-        }
+        Command::BenchWire { ref parts, crashes } => wire_bench::run(&args.name, parts, crashes),
         Command::BenchController { count } => controller_bench::run(&args.name, count),
         Command::Failures => failures::write(),
         Command::Lab { nodes } => {

@@ -7,6 +7,7 @@
 
 mod allocation;
 mod bad_input;
+mod commands;
 mod controllers;
 mod failover;
 mod faults;
@@ -51,6 +52,7 @@ const SCENARIOS: &[(&str, Scenario)] = &[
     ("announce-terms", records::locks_say_where_their_addresses_are_announced),
     ("writes", writes::an_allocation_costs_two_writes_and_rest_costs_none),
     ("migration", migration::services_keep_the_addresses_that_metallb_gave_them),
+    ("commands", commands::the_speakers_pod_answers_a_users_questions),
     ("config-map", formats::a_config_map_declares_pools),
     ("metallb", formats::metallb_s_objects_are_read_as_they_are),
     ("speaker-killed", restarts::a_killed_speaker_comes_back_and_nothing_moves),

@@ -1,16 +1,10 @@
 //! Who is measured, and how it is started.
 
-use std::{
-    path::{Path, PathBuf},
-    process::{Command, Stdio},
-};
-
-use anyhow::{Context as _, ensure};
 use arpeggio_lab::Lab;
 use arpeggio_scenarios::{Cost, HostProcess, install_definitions, pool};
-use serde_json::json;
 
 use super::load::Giver;
+use crate::metallb;
 
 /// More addresses than any run needs.
 const RANGE: &str = "10.10.0.1-10.10.255.254";
@@ -70,7 +64,7 @@ impl Contestant {
                 install_definitions(lab)?;
                 lab.apply(&pool("bench", &[RANGE]).to_string())?;
             }
-            Self::MetalLb => install_metallb(lab)?,
+            Self::MetalLb => metallb::install(lab, "controller", RANGE)?,
         }
         let mut running = Running { contestant: self, lab, process: None };
         running.start_again()?;
@@ -112,38 +106,8 @@ impl Running<'_> {
     }
 }
 
-fn install_metallb(lab: &Lab) -> anyhow::Result<()> {
-    let definitions = peers()?.join("crds").to_string_lossy().into_owned();
-    // Too large for what `kubectl apply` writes down on an object.
-    lab.kubectl(&["create", "-f", &definitions])?;
-    lab.wait_for(&["crd/ipaddresspools.metallb.io"], "condition=Established", super::PATIENCE)?;
-    lab.kubectl(&["create", "namespace", "metallb-system"])?;
-    // It wants to find its own Pod. Nobody runs this one, and nobody takes it for an orphan either.
-    let pod = json!({
-        "apiVersion": "v1",
-        "kind": "Pod",
-        "metadata": { "name": "controller", "namespace": "metallb-system" },
-        "spec": {
-            "schedulingGates": [{ "name": "example.com/never" }],
-            "automountServiceAccountToken": false,
-            "containers": [{ "name": "none", "image": "none" }],
-        },
-    });
-    // Kubernetes makes this one too, and whoever comes second is refused; without it no Pod is taken.
-    let _ = lab.kubectl(&["create", "serviceaccount", "default", "-n", "metallb-system"]);
-    lab.apply(&pod.to_string())?;
-    let pool = json!({
-        "apiVersion": "metallb.io/v1beta1",
-        "kind": "IPAddressPool",
-        "metadata": { "name": "bench", "namespace": "metallb-system" },
-        "spec": { "addresses": [RANGE] },
-    });
-    lab.apply(&pool.to_string())?;
-    Ok(())
-}
-
 fn metallb(lab: &Lab) -> anyhow::Result<HostProcess> {
-    let mut command = Command::new(peers()?.join("metallb-controller"));
+    let mut command = metallb::program("controller")?;
     command.args([
         "--namespace=metallb-system",
         "--pod-name=controller",
@@ -153,13 +117,4 @@ fn metallb(lab: &Lab) -> anyhow::Result<HostProcess> {
         "--log-level=warn",
     ]);
     HostProcess::start(lab, "metallb", &mut command)
-}
-
-/// The folder of the peers' programs, which are built when they are not there yet.
-fn peers() -> anyhow::Result<PathBuf> {
-    let script = Path::new(env!("CARGO_MANIFEST_DIR")).join("../peers/build.sh");
-    let output = Command::new(&script).stderr(Stdio::inherit()).output();
-    let output = output.with_context(|| format!("cannot run {}", script.display()))?;
-    ensure!(output.status.success(), "{} failed, see above", script.display());
-    Ok(PathBuf::from(String::from_utf8(output.stdout)?.trim()))
 }

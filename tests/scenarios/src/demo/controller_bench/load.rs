@@ -10,9 +10,8 @@ use anyhow::{Context as _, ensure};
 use futures::{StreamExt as _, TryStreamExt as _, stream};
 use k8s_openapi::api::core::v1::Service;
 use kube::{
-    Api, Client, Config,
+    Api, Client,
     api::PostParams,
-    config::{KubeConfigOptions, Kubeconfig},
     runtime::watcher::{self, Event, watcher},
 };
 use serde_json::json;
@@ -56,13 +55,9 @@ pub(super) struct Times {
 }
 
 impl Load {
-    /// Connects lazily, with an administrator's access.
-    pub(super) async fn connect(kubeconfig: &str) -> anyhow::Result<Self> {
-        let kubeconfig = Kubeconfig::from_yaml(kubeconfig).context("the kubeconfig is damaged")?;
-        let options = KubeConfigOptions::default();
-        let config = Config::from_custom_kubeconfig(kubeconfig, &options).await;
-        let client = Client::try_from(config.context("the kubeconfig does not fit")?)?;
-        Ok(Self { services: Api::namespaced(client.clone(), "default"), client })
+    /// By way of this client.
+    pub(super) fn new(client: Client) -> Self {
+        Self { services: Api::namespaced(client.clone(), "default"), client }
     }
 
     /// Creates `count` Services as fast as they are taken and, when a controller serves, waits for all of their addresses.

@@ -1,0 +1,327 @@
+//! What is said about a snapshot of the interfaces.
+
+use std::net::IpAddr;
+
+use arpeggio_link::interfaces::{DefaultRoute, Family, Interface, Links};
+use ipnet::IpNet;
+use serde::Serialize;
+
+use crate::{status::section, table};
+
+/// A table shows no more addresses of one interface: kube-proxy in IPVS mode keeps every Service's on one.
+const MOST_ADDRESSES: usize = 4;
+
+/// The interfaces and default routes of a machine, and where one address is announced if somebody asks.
+#[derive(Debug, Serialize)]
+#[serde(rename_all = "camelCase")]
+pub(super) struct Report {
+    interfaces: Vec<Row>,
+    default_routes: Vec<Route>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    address: Option<Choice>,
+}
+
+#[derive(Debug, Serialize)]
+#[serde(rename_all = "camelCase")]
+struct Row {
+    name: String,
+    index: u32,
+    /// The driver's kind of a virtual interface.
+    kind: Option<String>,
+    /// The kind of the interface that it is a member of.
+    member_of: Option<String>,
+    mac: Option<String>,
+    up: bool,
+    carrier: bool,
+    addresses: Vec<IpNet>,
+    /// The families whose addresses are announced here.
+    announces: Vec<&'static str>,
+    /// One word for why nothing is, when the interface cannot.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    flaw: Option<&'static str>,
+    /// The same for people, and what else they should know.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    remark: Option<String>,
+}
+
+#[derive(Debug, Serialize)]
+struct Route {
+    family: &'static str,
+    interface: String,
+    gateway: Option<IpAddr>,
+    metric: u32,
+}
+
+#[derive(Debug, Serialize)]
+struct Choice {
+    address: IpAddr,
+    /// `None`: it cannot be announced by this machine.
+    interface: Option<String>,
+    because: String,
+}
+
+impl Report {
+    /// What there is to say about these interfaces, and about `address`.
+    pub(super) fn of(links: &Links, address: Option<IpAddr>) -> Self {
+        Self {
+            interfaces: links.interfaces.iter().map(|it| Row::of(it, links)).collect(),
+            default_routes: links.default_routes.iter().map(|it| Route::of(it, links)).collect(),
+            address: address.map(|address| Choice::of(address, links)),
+        }
+    }
+
+    /// Whether the address that was asked for cannot be announced by this machine.
+    pub(super) fn is_refusal(&self) -> bool {
+        self.address.as_ref().is_some_and(|choice| choice.interface.is_none())
+    }
+
+    /// Tables as kubectl prints them; with an address, first what became of it.
+    pub(super) fn to_text(&self) -> String {
+        let choice = self.address.as_ref().map(|choice| choice.to_text() + "\n\n");
+        let interfaces: Vec<_> = self.interfaces.iter().map(Row::cells).collect();
+        let routes: Vec<_> = self.default_routes.iter().map(Route::cells).collect();
+        [
+            choice.unwrap_or_default(),
+            table::render(["NAME", "KIND", "MAC", "ADDRESSES", "ANNOUNCES"], &interfaces),
+            "\n".to_owned(),
+            section("no default route\n", ["DEFAULT", "INTERFACE", "GATEWAY", "METRIC"], &routes),
+        ]
+        .concat()
+    }
+}
+
+impl Row {
+    fn of(interface: &Interface, links: &Links) -> Self {
+        let flaw = interface.flaw();
+        let families: Vec<Family> = match flaw {
+            Some(_) => Vec::new(),
+            None => [Family::V4, Family::V6]
+                .into_iter()
+                .filter(|family| leads_here(interface, *family, links))
+                .collect(),
+        };
+        let remark = match flaw {
+            Some(flaw) => Some(format!("it {flaw}")),
+            None if families.is_empty() => Some("no subnet and no default route here".to_owned()),
+            None => (families.contains(&Family::V6) && !interface.has_link_local()).then(|| {
+                "no link-local IPv6 address, so some switches deliver no questions".into()
+            }),
+        };
+        Self {
+            name: interface.name.clone(),
+            index: interface.index,
+            kind: interface.kind.clone(),
+            member_of: interface.member_of.clone(),
+            mac: interface.mac().map(|mac| mac.to_string()),
+            up: interface.up,
+            carrier: interface.carrier,
+            addresses: interface.addresses.clone(),
+            announces: families.into_iter().map(name).collect(),
+            flaw: flaw.map(arpeggio_link::interfaces::Flaw::label),
+            remark,
+        }
+    }
+
+    fn cells(&self) -> [String; 5] {
+        [
+            self.name.clone(),
+            self.kind.clone().unwrap_or_else(|| "-".to_owned()),
+            self.mac.clone().unwrap_or_else(|| "-".to_owned()),
+            self.some_addresses(),
+            self.verdict(),
+        ]
+    }
+
+    fn some_addresses(&self) -> String {
+        if self.addresses.is_empty() {
+            return "-".to_owned();
+        }
+        let shown = self.addresses.iter().take(MOST_ADDRESSES).map(IpNet::to_string);
+        let shown = shown.collect::<Vec<_>>().join(",");
+        match self.addresses.len().saturating_sub(MOST_ADDRESSES) {
+            0 => shown,
+            more => format!("{shown} and {more} more"),
+        }
+    }
+
+    fn verdict(&self) -> String {
+        match (self.announces.join(", "), &self.remark) {
+            (families, None) => families,
+            (families, Some(remark)) if families.is_empty() => format!("nothing: {remark}"),
+            (families, Some(remark)) => format!("{families}; {remark}"),
+        }
+    }
+}
+
+impl Route {
+    fn of(route: &DefaultRoute, links: &Links) -> Self {
+        let interface = links.interface(route.interface);
+        Self {
+            family: name(route.family),
+            interface: interface.map_or_else(|| route.interface.to_string(), |it| it.name.clone()),
+            gateway: route.gateway,
+            metric: route.metric,
+        }
+    }
+
+    fn cells(&self) -> [String; 4] {
+        let gateway = self.gateway.map_or_else(|| "-".to_owned(), |gateway| gateway.to_string());
+        [self.family.to_owned(), self.interface.clone(), gateway, self.metric.to_string()]
+    }
+}
+
+impl Choice {
+    fn of(address: IpAddr, links: &Links) -> Self {
+        let (interface, because) = match links.announcing(address) {
+            Ok(interface) => (Some(interface.name.clone()), reason(interface, address)),
+            Err(unfit) => (None, unfit.to_string()),
+        };
+        Self { address, interface, because }
+    }
+
+    fn to_text(&self) -> String {
+        let Self { address, because, .. } = self;
+        match &self.interface {
+            Some(interface) => format!("{address} is announced on {interface}: {because}"),
+            None => format!("{address} cannot be announced by this machine: {because}"),
+        }
+    }
+}
+
+fn reason(interface: &Interface, address: IpAddr) -> String {
+    if let Some(subnet) = interface.subnet_of(address) {
+        return format!("its subnet {subnet} contains the address");
+    }
+    let family = name(Family::of(address));
+    format!("no subnet contains the address, and the {family} default route leaves there")
+}
+
+/// Whether addresses of a family are announced on an interface, if it has no flaw: those of a subnet, or those of none.
+fn leads_here(interface: &Interface, family: Family, links: &Links) -> bool {
+    let mut subnets = interface.addresses.iter().filter(|net| Family::of(net.addr()) == family);
+    let mut routes = links.default_routes.iter().filter(|route| route.family == family);
+    subnets.any(has_neighbours)
+        || routes.next().is_some_and(|route| route.interface == interface.index)
+}
+
+/// Every interface has a link-local subnet, and nobody's Services are in it.
+fn has_neighbours(net: &IpNet) -> bool {
+    let is_link_local = match net {
+        IpNet::V4(_) => false,
+        IpNet::V6(net) => net.addr().is_unicast_link_local(),
+    };
+    !is_link_local && net.prefix_len() < net.max_prefix_len()
+}
+
+fn name(family: Family) -> &'static str {
+    match family {
+        Family::V4 => "IPv4",
+        Family::V6 => "IPv6",
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use arpeggio_link::interfaces::Medium;
+    use arpeggio_wire::MacAddr;
+
+    use super::*;
+
+    fn interface(index: u32, name: &str, addresses: &[&str]) -> Interface {
+        Interface {
+            carrier_ups: 0,
+            index,
+            name: name.to_owned(),
+            medium: Medium::Ethernet(MacAddr(2, 0, 0, 0, 0, 1)),
+            kind: None,
+            member_of: None,
+            up: true,
+            carrier: true,
+            addresses: addresses.iter().map(|it| it.parse().unwrap()).collect(),
+        }
+    }
+
+    fn links(interfaces: Vec<Interface>) -> Links {
+        let gateway = Some([192, 0, 2, 1].into());
+        let route = DefaultRoute { family: Family::V4, interface: 2, gateway, metric: 100 };
+        Links { interfaces, default_routes: vec![route] }
+    }
+
+    fn node() -> Links {
+        let lo = Interface { medium: Medium::Loopback, ..interface(1, "lo", &["127.0.0.1/8"]) };
+        let bridge = Interface {
+            kind: Some("bridge".to_owned()),
+            ..interface(2, "br0", &["192.0.2.2/24", "fe80::2/64"])
+        };
+        let member =
+            Interface { member_of: Some("bridge".to_owned()), ..interface(3, "eth0", &[]) };
+        let down = Interface { up: false, ..interface(4, "eth1", &["198.51.100.2/24"]) };
+        let pod = interface(5, "veth1", &["fe80::5/64"]);
+        let v6 = interface(6, "eth2", &["2001:db8::2/64"]);
+        links(vec![lo, bridge, member, down, pod, v6])
+    }
+
+    #[test]
+    fn every_interface_has_a_verdict() {
+        let expected = "\
+NAME    KIND     MAC                 ADDRESSES                 ANNOUNCES
+lo      -        -                   127.0.0.1/8               nothing: it is a loopback interface, which has no neighbours
+br0     bridge   02:00:00:00:00:01   192.0.2.2/24,fe80::2/64   IPv4
+eth0    -        02:00:00:00:00:01   -                         nothing: it is a member of another one: put the subnet's address on the bridge or bond instead
+eth1    -        02:00:00:00:00:01   198.51.100.2/24           nothing: it is down: bring it up
+veth1   -        02:00:00:00:00:01   fe80::5/64                nothing: no subnet and no default route here
+eth2    -        02:00:00:00:00:01   2001:db8::2/64            IPv6; no link-local IPv6 address, so some switches deliver no questions
+
+DEFAULT   INTERFACE   GATEWAY     METRIC
+IPv4      br0         192.0.2.1   100
+";
+        assert_eq!(Report::of(&node(), None).to_text(), expected);
+    }
+
+    #[test]
+    fn an_address_is_told_its_interface_and_the_reason() {
+        let table = [
+            ("192.0.2.240", "is announced on br0: its subnet 192.0.2.0/24 contains the address"),
+            (
+                "203.0.113.1",
+                "is announced on br0: no subnet contains the address, and the IPv4 default route leaves there",
+            ),
+            (
+                "198.51.100.9",
+                "cannot be announced by this machine: interface eth1 is down: bring it up",
+            ),
+            ("2001:db8:1::1", "cannot be announced by this machine: no interface's subnet"),
+        ];
+        for (address, expected) in table {
+            let report = Report::of(&node(), Some(address.parse().unwrap()));
+            let text = report.to_text();
+            assert!(text.starts_with(&format!("{address} {expected}")), "{text}");
+            assert_eq!(report.is_refusal(), expected.starts_with("cannot"), "{address}");
+        }
+    }
+
+    #[test]
+    fn a_machine_without_a_default_route_says_so() {
+        let report = Report::of(&Links::default(), None);
+        assert!(report.to_text().ends_with("no default route\n"));
+    }
+
+    #[test]
+    fn many_addresses_are_counted() {
+        let nets: Vec<String> = (1..=6).map(|it| format!("192.0.2.{it}/32")).collect();
+        let nets: Vec<&str> = nets.iter().map(String::as_str).collect();
+        let text = Report::of(&links(vec![interface(9, "ipvs0", &nets)]), None).to_text();
+        assert!(text.contains("192.0.2.4/32 and 2 more   nothing: no subnet"), "{text}");
+    }
+
+    #[test]
+    fn programs_get_every_field() {
+        let report = Report::of(&node(), Some([192, 0, 2, 240].into()));
+        let json = serde_json::to_value(&report).unwrap();
+        assert_eq!(json["interfaces"][0]["flaw"], "loopback");
+        assert_eq!(json["interfaces"][1]["announces"][0], "IPv4");
+        assert_eq!(json["interfaces"][2]["memberOf"], "bridge");
+        assert_eq!(json["defaultRoutes"][0]["metric"], 100);
+        assert_eq!(json["address"]["interface"], "br0");
+    }
+}

@@ -1,0 +1,31 @@
+//! The API server, asked from the client's network with an administrator's access.
+
+use std::fs;
+
+use anyhow::Context as _;
+use arpeggio_lab::{Lab, Machine};
+use kube::{
+    Client, Config,
+    config::{KubeConfigOptions, Kubeconfig},
+};
+
+/// Runs asynchronous work with a client. All of its sockets are opened inside of the client's network.
+pub(crate) fn run<T: Send>(
+    lab: &Lab,
+    work: impl AsyncFnOnce(Client) -> anyhow::Result<T> + Send,
+) -> anyhow::Result<T> {
+    let kubeconfig = fs::read_to_string(lab.folders().kubeconfig())
+        .context("cannot read the lab's kubeconfig")?;
+    lab.namespace(Machine::Client).enter(|| {
+        let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
+        runtime.block_on(async { work(connect(&kubeconfig).await?).await })
+    })?
+}
+
+/// Connects lazily.
+async fn connect(kubeconfig: &str) -> anyhow::Result<Client> {
+    let kubeconfig = Kubeconfig::from_yaml(kubeconfig).context("the kubeconfig is damaged")?;
+    let options = KubeConfigOptions::default();
+    let config = Config::from_custom_kubeconfig(kubeconfig, &options).await;
+    Client::try_from(config.context("the kubeconfig does not fit")?).context("no client")
+}
