@@ -60,7 +60,7 @@ pub enum Misfit {
     /// It cannot be shared on the owner's present terms.
     #[error("{0}")]
     Clash(Clash),
-    /// A stranger with this MAC address answers there ([`Reservation::Quarantined`]).
+    /// A stranger with this MAC address answers there ([`crate::Reservation::Quarantined`]).
     #[error("{0} answers at it, which is none of ours")]
     Quarantined(String),
 }

@@ -379,6 +379,10 @@ fn check_what_strangers_have(
     model: &Model,
 ) -> Result<(), TestCaseError> {
     let Families::One(family) = request.families else { return Ok(()) };
+    if request.addresses.iter().any(|it| Family::of(*it) != family) {
+        // What cannot be understood is refused as a whole, and everything stays.
+        return Ok(());
+    }
     let fitting = model.fitting(number, request);
     for address in plan.keep.iter().filter(|it| model.quarantined.contains(it)) {
         prop_assert!(fitting.is_empty(), "{} stays with {:?} free", address, fitting);

@@ -65,7 +65,7 @@ fn what_metallb_left(home: &Home) -> anyhow::Result<()> {
     home.apply(&metallb("IPAddressPool", "lan", &addresses))?;
     let advertised = json!({
         "ipAddressPools": ["lan"],
-        "nodeSelectors": [{ "matchExpressions": [{ "key": "kubernetes.io/hostname", "operator": "Exists" }] }],
+        "interfaces": ["eth0"],
     });
     home.apply(&metallb("L2Advertisement", "lan", &advertised))?;
     home.apply(&service("web", KEY, "lan"))?;
@@ -92,7 +92,7 @@ fn give(home: &Home, service: &str, address: &str) -> anyhow::Result<()> {
 fn the_advertisement_is_on_the_lock(home: &Home) -> anyhow::Result<()> {
     let lock = home.lock("192.168.0.245".parse()?)?.context("no lock")?;
     let terms = lock["metadata"]["annotations"]["arpeggio.dev/announce"].as_str();
-    ensure!(terms.is_some_and(|it| it.contains("kubernetes.io/hostname")), "{terms:?}");
+    ensure!(terms == Some(r#"{"rules":[{"interfaces":["eth0"]}]}"#), "{terms:?}");
     Ok(())
 }
 
