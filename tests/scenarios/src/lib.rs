@@ -9,6 +9,8 @@ mod home;
 mod install;
 mod process;
 
-pub use home::{Home, KubernetesEvent, NotYet, POOL, POOL_RANGE, first_address, pool, service};
+pub use home::{
+    Home, KubernetesEvent, NotYet, POOL, POOL_RANGE, collect, first_address, pool, service,
+};
 pub use install::install_definitions;
 pub use process::{Cost, HostProcess};
