@@ -68,9 +68,7 @@ impl Home {
 
     /// Writes what is known about a failure below `target/lab`.
     pub fn collect(&self) {
-        if let Err(error) = self.lab.collect() {
-            eprint_line(&format!("evidence is incomplete: {error}"));
-        }
+        collect(&self.lab);
     }
 
     /// Makes the pool [`POOL`] with [`POOL_RANGE`].
@@ -475,8 +473,15 @@ pub fn service(name: &str, key: &str, pool: &str) -> Value {
     })
 }
 
-#[allow(clippy::print_stderr)]
 /// Prints what was measured, or what went wrong, beside a test's result.
+#[allow(clippy::print_stderr, reason = "this is where it is shown")]
 pub fn eprint_line(text: &str) {
     eprintln!("{text}");
+}
+
+/// Writes what is known about a failure in a lab below `target/lab`.
+pub fn collect(lab: &Lab) {
+    if let Err(error) = lab.collect() {
+        eprint_line(&format!("evidence is incomplete: {error}"));
+    }
 }

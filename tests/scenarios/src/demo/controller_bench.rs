@@ -12,6 +12,7 @@ mod server;
 use std::time::Duration;
 
 use arpeggio_lab::{Lab, LabName, Machine, Options};
+use arpeggio_scenarios::collect;
 use serde_json::{Value, json};
 
 use self::{
@@ -73,12 +74,7 @@ pub(crate) fn run(name: &LabName, count: usize) -> anyhow::Result<()> {
 
 fn measure(name: &LabName, contestant: Contestant, count: usize) -> anyhow::Result<Figures> {
     let lab = Lab::start(name.clone(), Options { nodes: 1, ..Options::default() })?;
-    let outcome = measure_in(&lab, contestant, count);
-    if outcome.is_err()
-        && let Err(error) = lab.collect()
-    {
-        say(format!("evidence is incomplete: {error}"));
-    }
+    let outcome = measure_in(&lab, contestant, count).inspect_err(|_| collect(&lab));
     lab.stop()?;
     outcome
 }

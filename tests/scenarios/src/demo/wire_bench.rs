@@ -16,11 +16,11 @@ mod scale;
 mod unrelated;
 
 use arpeggio_lab::{Lab, LabName, Options};
-use arpeggio_scenarios::Home;
+use arpeggio_scenarios::{Home, collect};
 use clap::ValueEnum;
 
 use self::{contestants::World, results::Results};
-use crate::narrator::{chapter, say};
+use crate::narrator::chapter;
 
 /// One speaker of ours with few addresses, MetalLB's, one of ours with many, and none.
 const NODES: u8 = 4;
@@ -80,10 +80,4 @@ fn on_the_wire(lab: &Lab, parts: &[Part], results: &mut Results) -> anyhow::Resu
         }
     }
     Ok(())
-}
-
-fn collect(lab: &Lab) {
-    if let Err(error) = lab.collect() {
-        say(format!("evidence is incomplete: {error}"));
-    }
 }

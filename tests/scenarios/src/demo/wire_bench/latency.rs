@@ -2,6 +2,7 @@
 
 use std::{thread, time::Duration};
 
+use anyhow::ensure;
 use serde_json::{Value, json};
 
 use super::{
@@ -16,6 +17,8 @@ use crate::{
 
 /// How often each is asked.
 const ROUNDS: usize = 3_000;
+/// Of fewer answers the quantiles would be those of the lucky ones.
+const LEAST_ANSWERED: usize = ROUNDS * 98 / 100;
 /// The pause between two questions; long enough for whoever answers to fall asleep.
 const PAUSE: Duration = Duration::from_micros(700);
 
@@ -72,6 +75,10 @@ pub(super) fn in_turn<const N: usize>(
             spans.extend(client.ask(contestant.address)?);
             thread::sleep(PAUSE);
         }
+    }
+    for (contestant, spans) in contestants.iter().zip(&spans) {
+        let (name, answered) = (contestant.name, spans.len());
+        ensure!(answered >= LEAST_ANSWERED, "{name} answered {answered} of {ROUNDS} requests only");
     }
     let mut spans = spans.into_iter();
     Ok(contestants.map(|it| Latency::of(it.name, spans.next().unwrap_or_default())))

@@ -1,6 +1,9 @@
 //! What was measured, for programs and for people.
 
-use serde_json::Value;
+use std::{fs, thread};
+
+use anyhow::Context as _;
+use serde_json::{Value, json};
 
 use crate::{
     lines::Lines,
@@ -11,6 +14,14 @@ use crate::{
 pub(super) struct Results {
     lines: Lines,
     rows: Vec<Row>,
+    machine: Machine,
+}
+
+/// How busy the machine was before anything was started.
+struct Machine {
+    cores: usize,
+    /// How many threads wanted to run in the last minute.
+    load: f64,
 }
 
 /// One thing that is to be reached.
@@ -31,7 +42,10 @@ pub(super) struct Row {
 impl Results {
     /// Begins `target/bench/wire.jsonl` anew.
     pub(super) fn create() -> anyhow::Result<Self> {
-        Ok(Self { lines: Lines::create("wire.jsonl")?, rows: Vec::new() })
+        let machine = Machine::now()?;
+        let mut lines = Lines::create("wire.jsonl")?;
+        lines.write(&machine.line())?;
+        Ok(Self { lines, rows: Vec::new(), machine })
     }
 
     /// Adds a line of JSON.
@@ -49,7 +63,34 @@ impl Results {
         chapter("What it must reach");
         say(cells(["", "kernel", "arpeggio", "metallb", "", "target"]));
         self.rows.iter().for_each(|row| say(row.text()));
+        if let Some(doubt) = self.machine.doubt() {
+            say(doubt);
+        }
         say(format!("The lines are in {}", self.lines.path().display()));
+    }
+}
+
+impl Machine {
+    fn now() -> anyhow::Result<Self> {
+        let text = fs::read_to_string("/proc/loadavg").context("cannot read /proc/loadavg")?;
+        let load = text.split(' ').next().and_then(|word| word.parse().ok());
+        let load = load.with_context(|| format!("/proc/loadavg says {text:?}"))?;
+        Ok(Self { cores: thread::available_parallelism()?.get(), load })
+    }
+
+    fn line(&self) -> Value {
+        json!({ "bench": "machine", "cores": self.cores, "load_before": self.load })
+    }
+
+    /// Whoever has to wait for a core answers late, and the kernel itself does not have to.
+    fn doubt(&self) -> Option<String> {
+        let Self { cores, load } = self;
+        let idle = f64::from(u32::try_from(*cores).unwrap_or(u32::MAX)) / 2.0;
+        (*load > idle).then(|| {
+            format!(
+                "The machine was busy before (load {load}, {cores} cores): latencies and rates are worse than they could be."
+            )
+        })
     }
 }
 
@@ -75,6 +116,13 @@ fn cells([what, kernel, ours, metallb, verdict, target]: [&str; 6]) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn a_busy_machine_is_told() {
+        let machine = |load| Machine { cores: 2, load };
+        assert_eq!(machine(0.7).doubt(), None);
+        assert!(machine(9.5).doubt().is_some_and(|doubt| doubt.contains("load 9.5")));
+    }
 
     #[test]
     fn a_row_says_whether_its_target_is_reached() {
