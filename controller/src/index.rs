@@ -26,7 +26,8 @@ use std::{
 };
 
 use arpeggio_api::{address_pool::AddressPool, service::ServiceRecord};
-use arpeggio_ipam::{Allocator, Labels, Owner, Reservation};
+use arpeggio_ipam::{Allocator, Owner, Reservation};
+use arpeggio_labels::Labels;
 use k8s_openapi::{apimachinery::pkg::apis::meta::v1::Time, jiff::SignedDuration};
 use kube::ResourceExt;
 

@@ -83,6 +83,10 @@ pub(crate) struct RunArgs {
     /// After how many unanswered probes in a row a node counts as silent (2 or more).
     #[arg(long, default_value_t = Settings::default().misses, value_name = "COUNT")]
     pub(crate) probe_misses: u32,
+    /// Announce also from nodes with the label node.kubernetes.io/exclude-from-external-load-balancers, which many
+    /// clusters put on control-plane nodes.
+    #[arg(long)]
+    pub(crate) ignore_exclusion_label: bool,
     #[command(flatten)]
     pub(crate) admin: AdminArgs,
     #[command(flatten)]

@@ -12,17 +12,20 @@ use std::{
 
 use arpeggio_api::{lock::LockRecord, session::SessionRecord};
 use arpeggio_election::{
-    Effect, Elector, Event, Node, Outcome, Settings, TakeReason, Target, Timestamp, Write,
+    Effect, Elector, Event, GiveReason, Node, Outcome, Settings, TakeReason, Target, Timestamp,
+    Write,
 };
 use arpeggio_link::{clock, interfaces::Links};
 use arpeggio_runtime::health::{Awaited, Heartbeat};
 use crossbeam_channel::{Receiver, bounded, select};
+use tokio::sync::oneshot;
 
 use crate::{
+    backends::LocalBackends,
     gratuitous::Schedule,
     input::Input,
     metrics::Metrics,
-    neighbours::{Neighbours, gateway_probes, own_addresses},
+    neighbours::{Neighbours, gateway_probes, own_addresses, reach},
     news::News,
     segment::{Freshness, Sighting, Wiring},
     segments::Segments,
@@ -60,6 +63,8 @@ pub(crate) struct Outlets {
     pub(crate) metrics: Arc<Metrics>,
     /// Told when this node has its session.
     pub(crate) established: Awaited,
+    /// Told when `EndpointSlice`s are to be watched.
+    pub(crate) slices_wanted: oneshot::Sender<()>,
 }
 
 /// One speaker at work.
@@ -70,6 +75,7 @@ pub(crate) struct Engine {
     links: Arc<Links>,
     neighbours: Neighbours,
     locks: BTreeMap<IpAddr, LockRecord>,
+    backends: LocalBackends,
     segments: Segments,
     schedule: Schedule,
     freshness: Freshness,
@@ -102,13 +108,16 @@ impl Engine {
         };
         let mut segments = Segments::new(wiring);
         segments.follow(&links);
+        let mut elector = Elector::new(me.node.clone(), settings, now());
+        elector.handle(now(), Event::Reach(reach(&links)));
         Self {
-            elector: Elector::new(me.node.clone(), settings, now()),
+            elector,
             me,
             settings,
             links,
             neighbours: Neighbours::default(),
             locks: BTreeMap::new(),
+            backends: LocalBackends::new(outlets.slices_wanted),
             segments,
             schedule: Schedule::default(),
             freshness,
@@ -185,11 +194,18 @@ impl Engine {
             }
             Input::LockGone(address) => {
                 self.locks.remove(&address);
+                let backends = self.backends.lock_gone(address);
+                self.learn(backends);
                 Event::LockGone(address)
+            }
+            Input::Backends { service, backends } => {
+                let events = self.backends.service_seen(service, backends);
+                return self.learn(events);
             }
             Input::Links(links) => {
                 self.links = links;
-                return self.segments.follow(&self.links);
+                self.segments.follow(&self.links);
+                Event::Reach(reach(&self.links))
             }
             Input::Stop => return self.stop(),
         };
@@ -201,11 +217,17 @@ impl Engine {
         self.elector.handle(now(), event);
     }
 
+    fn learn(&mut self, events: impl IntoIterator<Item = Event>) {
+        events.into_iter().for_each(|event| self.elector.handle(now(), event));
+    }
+
     /// Keeps the newest record of a lock, whichever way it came.
     fn remember(&mut self, record: LockRecord) {
         let address = record.lock.address;
         let newer = |known: &LockRecord| known.lock.version < record.lock.version;
         if self.locks.get(&address).is_none_or(newer) {
+            let backends = self.backends.lock_seen(&record);
+            self.learn(backends);
             self.locks.insert(address, record);
         }
     }
@@ -271,6 +293,7 @@ impl Engine {
             Effect::ProbeGateway => {
                 gateway_probes(&self.links).into_iter().for_each(|probe| self.segments.ask(probe));
             }
+            Effect::ProbeAddress(_) => {}
             Effect::Write(write) => self.writer.submit(self.order(write)),
         }
     }
@@ -280,7 +303,7 @@ impl Engine {
             Target::Lock(address) => self.locks.get(&address).cloned(),
             Target::OwnSession | Target::Session(_) => None,
         };
-        Order { write, links: own_addresses(&self.links), lock }
+        Order { write, links: own_addresses(&self.links), reach: reach(&self.links), lock }
     }
 
     /// Tells users and counters of a write that has succeeded.
@@ -295,7 +318,8 @@ impl Engine {
                 tracing::warn!(%node, %reason, "session ended");
             }
             Write::Take { address, reason, .. } => self.report_taken(*address, reason),
-            Write::Renew { .. } | Write::Read { .. } => {}
+            Write::Give { address, to, reason, .. } => self.report_given(*address, to, *reason),
+            Write::Renew { .. } | Write::Quarantine { .. } | Write::Read { .. } => {}
         }
     }
 
@@ -314,6 +338,15 @@ impl Engine {
             let note = format!("{address} is announced from {} ({place}): {reason}", self.me.node);
             self.news.tell(&record.claim.services, "nodeAssigned", &note);
         }
+    }
+
+    fn report_given(&self, address: IpAddr, to: &Node, reason: GiveReason) {
+        self.metrics.gives.with_label_values(&[reason.as_str()]).inc();
+        tracing::info!(%address, %to, %reason, "lock given");
+        let Some(record) = self.locks.get(&address) else { return };
+        let from = &self.me.node;
+        let note = format!("{address} is announced from {to}: given by {from}, since {reason}");
+        self.news.tell(&record.claim.services, "nodeAssigned", &note);
     }
 
     fn update_health(&mut self, now: Timestamp) {

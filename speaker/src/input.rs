@@ -2,8 +2,8 @@
 
 use std::{net::IpAddr, sync::Arc};
 
-use arpeggio_api::{lock::LockRecord, session::SessionRecord};
-use arpeggio_election::Event;
+use arpeggio_api::{endpoints::ServiceName, lock::LockRecord, session::SessionRecord};
+use arpeggio_election::{Backends, Event};
 use arpeggio_link::interfaces::Links;
 
 /// Something that happened.
@@ -17,6 +17,13 @@ pub(crate) enum Input {
     Lock(LockRecord),
     /// A lock record no longer exists.
     LockGone(IpAddr),
+    /// The backends of a Service have changed.
+    Backends {
+        /// The Service.
+        service: ServiceName,
+        /// Its backends.
+        backends: Backends,
+    },
     /// The interfaces have changed.
     Links(Arc<Links>),
     /// The process ends.

@@ -1,6 +1,6 @@
 //! Watches Arpeggio's Leases and tells the engine of every change.
 
-use std::{collections::BTreeSet, time::Duration};
+use std::collections::BTreeSet;
 
 use arpeggio_api::{
     lease::{self, Kind, LeaseError},
@@ -9,41 +9,19 @@ use arpeggio_api::{
 use arpeggio_election::Event;
 use arpeggio_runtime::telemetry::causes;
 use crossbeam_channel::Sender;
-use futures::StreamExt as _;
 use k8s_openapi::api::coordination::v1::Lease;
-use kube::{
-    Api, Client, ResourceExt as _,
-    runtime::watcher::{self, watcher},
-};
+use kube::{Api, Client, ResourceExt as _, runtime::watcher};
 
-use crate::input::Input;
-
-/// The pause before a broken watch is started again.
-const RETRY: Duration = Duration::from_millis(500);
+use crate::{input::Input, watches};
 
 /// Runs until the engine ends.
 pub(crate) async fn watch(client: Client, namespace: String, inputs: Sender<Input>) {
     let api: Api<Lease> = Api::namespaced(client, &namespace);
-    let mut events = watcher(api, watcher::Config::default().labels(lease::SELECTOR)).boxed();
     let mut feed = Feed::default();
-    while let Some(event) = events.next().await {
-        match event {
-            Ok(event) => {
-                for input in feed.take(event) {
-                    if inputs.send(input).is_err() {
-                        return;
-                    }
-                }
-            }
-            Err(error) => {
-                tracing::warn!(
-                    error = %causes(&error),
-                    "the watch on Leases broke, starting it again"
-                );
-                tokio::time::sleep(RETRY).await;
-            }
-        }
-    }
+    watches::follow("Leases", api, watcher::Config::default().labels(lease::SELECTOR), |event| {
+        feed.take(event).into_iter().all(|input| inputs.send(input).is_ok())
+    })
+    .await;
 }
 
 /// Turns the watch's events into inputs.
@@ -110,13 +88,14 @@ pub(crate) fn read(lease: &Lease) -> Option<Input> {
 
 #[cfg(test)]
 mod tests {
-    use arpeggio_api::lock::Claim;
+    use arpeggio_api::{lock::Claim, terms::WrittenTerms};
 
     use super::*;
 
     fn lock(last: u8) -> Lease {
         let address = [192, 168, 0, last].into();
-        let mut lease = Claim { address, pool: "home".into(), services: Vec::new() }.created();
+        let (services, terms) = (Vec::new(), WrittenTerms::default());
+        let mut lease = Claim { address, pool: "home".into(), services, terms }.created();
         lease.metadata.resource_version = Some("1".into());
         lease
     }

@@ -1,13 +1,16 @@
 //! Announces addresses on the local segment.
 //!
 //! One thread decides ([`engine`]); it owns the [`arpeggio_election::Elector`] and everything that follows from its
-//! decisions. Around it: tasks that watch and write Leases ([`leases`], [`writer`]), a thread per interface and
+//! decisions. Around it: tasks that watch and write Leases ([`leases`], [`writer`]), tasks that watch what speaks for and
+//! against nodes ([`nodes`], [`endpoints`]), a thread per interface and
 //! protocol that answers ARP or NDP ([`segment`]), and a task that writes events ([`news`]). The answering threads share nothing with slow
 //! work: they read one table that the engine replaces, and one deadline that it moves.
 
 #![forbid(unsafe_code)]
 
 mod args;
+mod backends;
+mod endpoints;
 mod engine;
 mod gratuitous;
 mod input;
@@ -15,9 +18,11 @@ mod leases;
 mod metrics;
 mod neighbours;
 mod news;
+mod nodes;
 mod protocol;
 mod segment;
 mod segments;
+mod watches;
 mod writer;
 
 use std::{process::ExitCode, sync::Arc, time::Duration};
@@ -33,6 +38,7 @@ use arpeggio_runtime::{
     telemetry,
 };
 use clap::Parser as _;
+use tokio::sync::oneshot;
 
 use crate::{
     args::{Args, Command, RunArgs},
@@ -101,14 +107,23 @@ async fn run(args: &RunArgs) -> anyhow::Result<()> {
         inputs.clone(),
         metrics.clone(),
     );
-    tokio::spawn(leases::watch(client, args.namespace.clone(), inputs.clone()));
+    let (slices_wanted, wanted) = oneshot::channel();
+    tokio::spawn(leases::watch(client.clone(), args.namespace.clone(), inputs.clone()));
+    tokio::spawn(nodes::watch(client.clone(), !args.ignore_exclusion_label, inputs.clone()));
+    tokio::spawn(endpoints::watch(client, wanted, inputs.clone()));
     tokio::spawn(follow_links(links.clone(), inputs.clone()));
 
     let engine = Engine::new(
         me,
         settings,
         links.borrow().clone(),
-        engine::Outlets { writer, news, metrics, established: health.awaits("session") },
+        engine::Outlets {
+            writer,
+            news,
+            metrics,
+            established: health.awaits("session"),
+            slices_wanted,
+        },
     );
     let beat = health.watches("engine", STUCK);
     let thread = std::thread::Builder::new()

@@ -26,6 +26,8 @@ pub(crate) struct Metrics {
     pub(crate) sessions: IntGauge,
     /// Locks that this node took, by reason.
     pub(crate) takes: IntCounterVec,
+    /// Locks that this node gave to others, by reason.
+    pub(crate) gives: IntCounterVec,
     /// Sessions of others that this node ended, by reason.
     pub(crate) ended: IntCounterVec,
     /// Requests to the API server, by kind and outcome.
@@ -71,6 +73,11 @@ impl Metrics {
             )?,
             sessions: make.gauge("live_sessions", "Nodes whose sessions count, as this node sees it.")?,
             takes: make.counters("locks_taken_total", "Locks that this node took, by reason.", &["reason"])?,
+            gives: make.counters(
+                "locks_given_total",
+                "Locks that this node gave to another one on purpose, by reason.",
+                &["reason"],
+            )?,
             ended: make.counters(
                 "sessions_ended_total",
                 "Sessions of other nodes that this node ended, by reason.",

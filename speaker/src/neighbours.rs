@@ -6,8 +6,8 @@ use std::{
 };
 
 use arpeggio_api::session::LinkAddress;
-use arpeggio_election::{Event, Node};
-use arpeggio_link::interfaces::{Family, Interface, Links};
+use arpeggio_election::{self as election, Event, Node, Reach};
+use arpeggio_link::interfaces::{DefaultRoute, Family, Interface, Links};
 use arpeggio_wire::MacAddr;
 use ipnet::IpNet;
 
@@ -15,6 +15,10 @@ use crate::segment::Sighting;
 
 /// A session names at most this many addresses; the first one that another node can reach is used.
 const MOST_LINK_ADDRESSES: usize = 8;
+
+/// A session names at most this many interfaces, so that a node with a thousand of them does not write them all down
+/// every few seconds.
+const MOST_INTERFACES: usize = 16;
 
 /// What the sessions say about where nodes are found, and what this node's routes say about gateways.
 #[derive(Debug, Default)]
@@ -107,6 +111,33 @@ pub(crate) fn own_addresses(links: &Links) -> Vec<LinkAddress> {
     addresses
 }
 
+/// The interfaces on which this node can announce now.
+pub(crate) fn reach(links: &Links) -> Reach {
+    let usable = links.interfaces.iter().filter(|it| it.flaw().is_none());
+    let all = usable.map(|interface| segment(interface, links));
+    let leads_somewhere =
+        |it: &election::Interface| !it.subnets.is_empty() || it.default_ipv4 || it.default_ipv6;
+    let mut interfaces: Vec<election::Interface> = all.filter(leads_somewhere).collect();
+    if interfaces.len() > MOST_INTERFACES {
+        interfaces.sort_by_key(|it| !(it.default_ipv4 || it.default_ipv6));
+        interfaces.truncate(MOST_INTERFACES);
+    }
+    Reach { interfaces }
+}
+
+fn segment(interface: &Interface, links: &Links) -> election::Interface {
+    let here = |route: &&DefaultRoute| route.interface == interface.index;
+    let routes: Vec<&DefaultRoute> = links.default_routes.iter().filter(here).collect();
+    let is_default = |family| routes.iter().any(|route| route.family == family);
+    election::Interface {
+        name: interface.name.clone(),
+        subnets: interface.addresses.iter().copied().filter(has_neighbours).collect(),
+        default_ipv4: is_default(Family::V4),
+        default_ipv6: is_default(Family::V6),
+        gateways: routes.iter().filter_map(|route| route.gateway).collect(),
+    }
+}
+
 /// Whether neighbours of a family can be found on an interface now.
 pub(crate) fn is_segment(interface: &Interface, family: Family) -> bool {
     let of_family = |net: &&IpNet| Family::of(net.addr()) == family;
@@ -146,7 +177,7 @@ fn gateways(links: &Links) -> impl Iterator<Item = (u32, IpAddr)> {
 mod tests {
     use std::net::Ipv4Addr;
 
-    use arpeggio_link::interfaces::{DefaultRoute, Medium};
+    use arpeggio_link::interfaces::Medium;
     use arpeggio_wire::Claim;
 
     use super::*;
@@ -266,6 +297,20 @@ mod tests {
         let awaited = neighbours().awaited(&links.interfaces[1], &links);
         let expected = ["192.168.0.1", "192.168.0.12", GATEWAY_V6, "2001:db8::12", "2001:db8::13"];
         assert_eq!(awaited, expected.map(|text| text.parse().unwrap()).into());
+    }
+
+    #[test]
+    fn what_is_published_says_where_an_address_is_announced_as_the_links_do() {
+        let links = links();
+        let reach = reach(&links);
+        for address in ["192.168.0.240", "172.17.0.9", "10.0.0.1", "2001:db8::5", "2001:db9::5"] {
+            let address = address.parse().unwrap();
+            let published: Vec<&str> =
+                reach.announcing(address, &[]).iter().map(|it| it.name.as_str()).collect();
+            let chosen = links.announcing(address).map(|it| it.name.as_str());
+            assert_eq!(published, chosen.into_iter().collect::<Vec<_>>(), "{address}");
+        }
+        assert_eq!(reach.interfaces[1].gateways.len(), 2);
     }
 
     #[test]

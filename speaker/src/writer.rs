@@ -3,7 +3,7 @@
 use std::{sync::Arc, time::Duration};
 
 use arpeggio_api::{lock, lock::LockRecord, session, session::LinkAddress};
-use arpeggio_election::{Event, Node, Outcome, Settings, Write};
+use arpeggio_election::{Event, Node, Outcome, Reach, Settings, Write};
 use arpeggio_runtime::telemetry::causes;
 use crossbeam_channel::Sender;
 use k8s_openapi::{
@@ -30,6 +30,8 @@ pub(crate) struct Order {
     pub(crate) write: Write,
     /// Where this node is found on the wire, for its session.
     pub(crate) links: Vec<LinkAddress>,
+    /// The interfaces that this node can announce on, for its session.
+    pub(crate) reach: Reach,
     /// The lock that the write is about.
     pub(crate) lock: Option<LockRecord>,
 }
@@ -88,7 +90,9 @@ impl Writer {
 
     async fn carry_out(&self, order: &Order) -> Result {
         let _turn = match order.write {
-            Write::Take { .. } | Write::Read { .. } => self.lock_requests.acquire().await.ok(),
+            Write::Take { .. } | Write::Quarantine { .. } | Write::Read { .. } => {
+                self.lock_requests.acquire().await.ok()
+            }
             _ => None, // Sessions wait for nobody.
         };
         let request = self.request(order);
@@ -125,6 +129,16 @@ impl Writer {
                 }
                 None => (None, Outcome::Conflict),
             },
+            Write::Give { address, expected, to, epoch, .. } => match &order.lock {
+                Some(lock) => {
+                    self.patch(&lock::name(*address), lock.taken(to, *epoch, *expected, &now)).await
+                }
+                None => (None, Outcome::Conflict),
+            },
+            Write::Quarantine { address, expected, stranger } => {
+                let patch = lock::quarantined(&self.me, *stranger, *expected);
+                self.patch(&lock::name(*address), patch).await
+            }
             Write::Read { address } => self.read(&lock::name(*address)).await,
         }
     }
@@ -135,6 +149,7 @@ impl Writer {
             instance: self.instance.clone(),
             duration: self.settings.session,
             links: order.links.clone(),
+            reach: order.reach.clone(),
         }
     }
 
@@ -181,6 +196,8 @@ impl Writer {
             Write::Accuse { .. } => "accuse",
             Write::End { .. } => "end_session",
             Write::Take { .. } => "take_lock",
+            Write::Give { .. } => "give_lock",
+            Write::Quarantine { .. } => "quarantine",
             Write::Read { .. } => "read_lock",
         };
         let outcome = match outcome {

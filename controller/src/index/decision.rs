@@ -5,6 +5,7 @@ use std::net::IpAddr;
 use arpeggio_api::{
     lock::{Claim, ClaimedFor},
     service::{ADDRESS_EXPIRING, ADDRESS_RELEASING, RequestError, ServiceRecord},
+    terms::WrittenTerms,
 };
 use arpeggio_ipam::{Grace, Held, Leaving, Owner, Plan, Request};
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::Time;
@@ -205,7 +206,12 @@ impl Index {
         } else {
             let claimed_for = ClaimedFor { uid: service.uid.clone(), version };
             let pool = self.allocator.pool_of(address).map(|pool| pool.name.to_string());
-            let claim = Claim { address, pool: pool.unwrap_or_default(), services: vec![service] };
+            let claim = Claim {
+                address,
+                pool: pool.unwrap_or_default(),
+                services: vec![service],
+                terms: WrittenTerms::default(),
+            };
             Effect::Claim(claim, claimed_for)
         };
         self.task(Subject::Service(owner.clone()), effect)

@@ -8,6 +8,7 @@ use std::{
 use arpeggio_api::{
     lease::Kind,
     lock::{self, Amendment, ClaimedFor, LockRecord, ServiceRef},
+    terms::WrittenTerms,
 };
 use arpeggio_election::Version;
 use arpeggio_ipam::{Clash, Held, Owner, PoolName, Reservation, Terms};
@@ -27,6 +28,7 @@ pub(super) struct KnownLock {
     pub(super) owners: Vec<Owner>,
     pub(super) services: Vec<ServiceRef>,
     pub(super) pool: Option<PoolName>,
+    terms: WrittenTerms,
     claimed_for: Option<ClaimedFor>,
     resting_until: Option<Time>,
     lease_uid: String,
@@ -55,6 +57,7 @@ impl KnownLock {
             owners: record.claim.services.iter().map(owner_of).collect(),
             services: record.claim.services,
             pool: pool.map(PoolName::from),
+            terms: record.claim.terms,
             claimed_for: record.claimed_for,
             resting_until: record.resting_until,
             lease_uid: lease.uid().unwrap_or_default(),
@@ -68,6 +71,7 @@ impl KnownLock {
             owners: vec![Owner::from(format!("damaged Lease {lease_uid}"))],
             services: Vec::new(),
             pool: None,
+            terms: WrittenTerms::default(),
             claimed_for: None,
             resting_until: None,
             lease_uid,
@@ -107,7 +111,8 @@ impl KnownLock {
 
     fn unchanged(&self, address: IpAddr, services: Vec<ServiceRef>) -> Amendment {
         let expected = Version(self.version);
-        Amendment { address, expected, services, claimed_for: None, resting_until: None }
+        let terms = self.terms.clone();
+        Amendment { address, expected, services, terms, claimed_for: None, resting_until: None }
     }
 
     fn reservation(&self) -> Option<Reservation> {

@@ -3,7 +3,8 @@
 use std::{collections::BTreeMap, net::IpAddr};
 
 use arpeggio_api::service::ServiceRecord;
-use arpeggio_ipam::{Labels, Owner, Request, Reservation};
+use arpeggio_ipam::{Owner, Request, Reservation};
+use arpeggio_labels::Labels;
 
 use super::Index;
 

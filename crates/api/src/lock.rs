@@ -12,6 +12,9 @@
 //! | annotation `arpeggio.dev/pool` | the pool that it came from |
 //! | annotation `arpeggio.dev/services` | the Services that are reached at it, in the order in which they came: `NAMESPACE/NAME/UID,...` |
 //! | annotation `arpeggio.dev/claimed-for` | which of them the controller has claimed it for last, and which version of it was known then: `UID@RESOURCEVERSION` |
+//! | annotation `arpeggio.dev/announce` | where it may be announced, and whether it is asked for first ([`WrittenTerms`]); absent: everywhere, yes |
+//! | annotation `arpeggio.dev/stranger` | the MAC address of a machine that is none of ours and answers at the address |
+//! | annotation `arpeggio.dev/stranger-seen-by` | the node that got its answer |
 //! | annotation `arpeggio.dev/resting-until` | the address was given back, and nobody gets it before this time (RFC 3339) |
 
 use std::{collections::BTreeMap, fmt, net::IpAddr};
@@ -23,13 +26,20 @@ use k8s_openapi::{
 };
 use serde_json::{Value, json};
 
-use crate::lease::{self, Kind, LeaseError};
+use crate::{
+    lease::{self, Kind, LeaseError},
+    session::{mac_text, parse_mac},
+    terms::WrittenTerms,
+};
 
 const PREFIX: &str = "address-";
 const POOL: &str = "arpeggio.dev/pool";
 const SERVICES: &str = "arpeggio.dev/services";
 const CLAIMED_FOR: &str = "arpeggio.dev/claimed-for";
 const RESTING_UNTIL: &str = "arpeggio.dev/resting-until";
+const ANNOUNCE: &str = "arpeggio.dev/announce";
+const STRANGER: &str = "arpeggio.dev/stranger";
+const STRANGER_SEEN_BY: &str = "arpeggio.dev/stranger-seen-by";
 const SESSION: &str = "arpeggio.dev/session";
 
 /// A Service, as a lock refers to it. The uid tells it from a later Service of the same name.
@@ -58,6 +68,8 @@ pub struct Claim {
     pub pool: String,
     /// The Services that are reached at it.
     pub services: Vec<ServiceRef>,
+    /// How it is to be announced.
+    pub terms: WrittenTerms,
 }
 
 /// For which Service a lock was written last, and which version of the Service was known then.
@@ -78,6 +90,8 @@ pub struct Amendment {
     pub expected: Version,
     /// The Services that are reached at it from now on.
     pub services: Vec<ServiceRef>,
+    /// How it is to be announced from now on.
+    pub terms: WrittenTerms,
     /// For which of them this is done. `None`: for one that leaves.
     pub claimed_for: Option<ClaimedFor>,
     /// Until when nobody gets the address, when the last one has left.
@@ -114,7 +128,7 @@ pub fn name(address: IpAddr) -> String {
     }
 }
 
-/// Reads a lock Lease.
+/// Reads a lock Lease. Terms that are not understood are the usual ones; the controller writes them again.
 ///
 /// # Errors
 /// When it was not written by the controller, or was damaged by hand.
@@ -126,10 +140,17 @@ pub fn parse(lease: &Lease) -> Result<LockRecord, LeaseError> {
         address,
         pool: lease::annotation(lease, POOL).unwrap_or_default().to_owned(),
         services: services(lease)?,
+        terms: terms(lease),
     };
-    let version = lease::version(lease)?;
+    let lock = Lock {
+        address,
+        holder: holder(lease),
+        terms: claim.terms.to_terms().unwrap_or_default(),
+        stranger: lease::annotation(lease, STRANGER).and_then(parse_mac),
+        version: lease::version(lease)?,
+    };
     Ok(LockRecord {
-        lock: Lock { address, holder: holder(lease), version },
+        lock,
         claim,
         claimed_for: lease::annotation(lease, CLAIMED_FOR).and_then(parse_claimed_for),
         resting_until: resting_until(lease)?,
@@ -143,6 +164,11 @@ pub fn address_of(lease: &str) -> Option<IpAddr> {
     let text = lease.strip_prefix(PREFIX)?;
     let address = text.parse().or_else(|_| text.replace('-', ":").parse()).ok()?;
     (name(address) == lease).then_some(address)
+}
+
+fn terms(lease: &Lease) -> WrittenTerms {
+    let text = lease::annotation(lease, ANNOUNCE);
+    text.and_then(|text| WrittenTerms::from_text(text).ok()).unwrap_or_default()
 }
 
 fn services(lease: &Lease) -> Result<Vec<ServiceRef>, LeaseError> {
@@ -191,8 +217,12 @@ impl Claim {
     /// The object whose creation claims the address. Nobody holds it yet.
     pub fn created(&self) -> Lease {
         let annotations = [(POOL, self.pool.clone()), (SERVICES, listed(&self.services))];
-        let annotations: BTreeMap<String, String> =
-            annotations.into_iter().map(|(key, value)| (key.to_owned(), value)).collect();
+        let terms = self.terms.to_text().map(|text| (ANNOUNCE, text));
+        let annotations: BTreeMap<String, String> = annotations
+            .into_iter()
+            .chain(terms)
+            .map(|(key, value)| (key.to_owned(), value))
+            .collect();
         Lease {
             metadata: lease::metadata(Kind::Lock, name(self.address), annotations),
             spec: Some(LeaseSpec::default()),
@@ -219,7 +249,8 @@ impl fmt::Display for ClaimedFor {
 impl Amendment {
     /// The patch that does it. An address at which nobody is reached any more is announced by nobody.
     pub fn patch(&self) -> Value {
-        let mut annotations = json!({ SERVICES: listed(&self.services) });
+        let mut annotations =
+            json!({ SERVICES: listed(&self.services), ANNOUNCE: self.terms.to_text() });
         if !self.services.is_empty() {
             annotations[RESTING_UNTIL] = Value::Null;
         }
@@ -244,8 +275,19 @@ impl LockRecord {
             "acquireTime": now,
             "leaseTransitions": self.moves.saturating_add(i32::from(moved)),
         });
-        lease::guarded(expected, &json!({ SESSION: epoch.0.to_string() }), &spec)
+        let annotations = json!({
+            SESSION: epoch.0.to_string(),
+            STRANGER: null,
+            STRANGER_SEEN_BY: null,
+        });
+        lease::guarded(expected, &annotations, &spec)
     }
+}
+
+/// The patch by which `me` notes on the lock that has version `expected` that `stranger` answers at its address.
+pub fn quarantined(me: &Node, stranger: [u8; 6], expected: Version) -> Value {
+    let marks = json!({ STRANGER: mac_text(stranger), STRANGER_SEEN_BY: me.as_str() });
+    lease::guarded(expected, &marks, &json!({}))
 }
 
 #[cfg(test)]
@@ -263,6 +305,7 @@ mod tests {
                 name: "web".into(),
                 uid: "6f0c".into(),
             }],
+            terms: WrittenTerms { probing: false, ..WrittenTerms::default() },
         }
     }
 
@@ -299,6 +342,7 @@ mod tests {
             address: claim().address,
             expected: Version(7),
             services: Vec::new(),
+            terms: WrittenTerms::default(),
             claimed_for: Some(ClaimedFor { uid: "6f0c".into(), version: 12 }),
             resting_until: Some(Time(Timestamp::from_second(90).unwrap())),
         };
@@ -307,10 +351,14 @@ mod tests {
         let mut lease = stored();
         for (key, value) in patch["metadata"]["annotations"].as_object().unwrap() {
             let annotations = lease.metadata.annotations.as_mut().unwrap();
-            annotations.insert(key.clone(), value.as_str().unwrap().to_owned());
+            match value.as_str() {
+                Some(text) => annotations.insert(key.clone(), text.to_owned()),
+                None => annotations.remove(key),
+            };
         }
         let record = parse(&lease).unwrap();
         assert_eq!(record.claim.services, []);
+        assert_eq!(record.claim.terms, amendment.terms);
         assert_eq!(record.claimed_for, amendment.claimed_for);
         assert_eq!(record.resting_until, amendment.resting_until);
     }
@@ -336,6 +384,30 @@ mod tests {
         let patch = record.taken(&"node-1".into(), Epoch(2), Version(7), &now);
         assert_eq!(patch["metadata"]["resourceVersion"], "7");
         assert_eq!(patch["metadata"]["annotations"][SESSION], "2");
+    }
+
+    #[test]
+    fn a_stranger_is_noted_and_forgotten_when_the_lock_is_taken() {
+        let patch = quarantined(&"node-1".into(), [2, 0, 0, 0, 0, 9], Version(7));
+        let mac = &patch["metadata"]["annotations"][STRANGER];
+        assert_eq!(mac, "02:00:00:00:00:09");
+        let mut lease = stored();
+        let annotations = lease.metadata.annotations.as_mut().unwrap();
+        annotations.insert(STRANGER.to_owned(), mac.as_str().unwrap().to_owned());
+        let record = parse(&lease).unwrap();
+        assert_eq!(record.lock.stranger, Some([2, 0, 0, 0, 0, 9]));
+        let now = MicroTime(Timestamp::default());
+        let taken = record.taken(&"node-1".into(), Epoch(2), Version(7), &now);
+        assert!(taken["metadata"]["annotations"][STRANGER].is_null());
+    }
+
+    #[test]
+    fn terms_that_are_not_understood_are_the_usual_ones() {
+        let mut lease = stored();
+        assert!(!parse(&lease).unwrap().lock.terms.probing);
+        let annotations = lease.metadata.annotations.as_mut().unwrap();
+        annotations.insert(ANNOUNCE.to_owned(), "{".to_owned());
+        assert_eq!(parse(&lease).unwrap().lock.terms, arpeggio_election::Terms::default());
     }
 
     #[test]

@@ -7,8 +7,9 @@
 use std::collections::BTreeSet;
 
 use arpeggio_ipam::{
-    AddressRange, AllocationRules, InvalidPool, Pool, PoolError, PoolName, RangeError, Selector,
+    AddressRange, AllocationRules, InvalidPool, Pool, PoolError, PoolName, RangeError,
 };
+use arpeggio_labels::Selector;
 use kube::{CustomResource, Resource as _, ResourceExt as _};
 use serde::{Deserialize, Serialize};
 

@@ -5,7 +5,8 @@
 
 use std::collections::BTreeMap;
 
-use arpeggio_ipam::{PoolError, Selector, SelectorError};
+use arpeggio_ipam::PoolError;
+use arpeggio_labels::{Selector, SelectorError};
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 

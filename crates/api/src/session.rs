@@ -7,25 +7,30 @@
 //! | `spec.leaseDurationSeconds`, `renewTime` | for people; speakers judge by when they saw the object change |
 //! | annotation `arpeggio.dev/instance` | which of the node's processes wrote last; during an upgrade there are two |
 //! | annotation `arpeggio.dev/link-addresses` | `ADDRESS=MAC,...`: where the node is found on the wire |
+//! | annotation `arpeggio.dev/interfaces` | the interfaces that the node can announce on, with subnets and gateways, as JSON |
 //! | annotation `arpeggio.dev/accused-by` | the deputy that no longer hears the node |
 //! | annotations `arpeggio.dev/ended-by`, `ended-because` | who ended the session, and why |
 
 use std::{collections::BTreeMap, fmt, net::IpAddr, time::Duration};
 
-use arpeggio_election::{EndReason, Epoch, Node, Session, SessionState, Version};
+use arpeggio_election::{EndReason, Epoch, Node, Reach, Session, SessionState, Version};
 use k8s_openapi::{
     api::coordination::v1::{Lease, LeaseSpec},
     apimachinery::pkg::apis::meta::v1::MicroTime,
 };
 use serde_json::{Value, json};
 
-use crate::lease::{self, Kind, LeaseError};
+use crate::{
+    lease::{self, Kind, LeaseError},
+    reach,
+};
 
 const PREFIX: &str = "session-";
 const ACCUSED_BY: &str = "arpeggio.dev/accused-by";
 const ENDED_BY: &str = "arpeggio.dev/ended-by";
 const ENDED_BECAUSE: &str = "arpeggio.dev/ended-because";
 const INSTANCE: &str = "arpeggio.dev/instance";
+const INTERFACES: &str = "arpeggio.dev/interfaces";
 const LINK_ADDRESSES: &str = "arpeggio.dev/link-addresses";
 
 /// Where a node is found on the wire: one of its own addresses and the MAC address of the interface that has it.
@@ -59,6 +64,8 @@ pub struct OwnSession {
     pub duration: Duration,
     /// Where this node is found on the wire.
     pub links: Vec<LinkAddress>,
+    /// The interfaces that it can announce on.
+    pub reach: Reach,
 }
 
 /// The name of a node's session Lease.
@@ -78,8 +85,13 @@ pub fn parse(lease: &Lease) -> Result<SessionRecord, LeaseError> {
     let epoch = spec.and_then(|spec| spec.lease_transitions).unwrap_or_default();
     let epoch = u64::try_from(epoch)
         .map_err(|_| LeaseError::new(lease, format!("leaseTransitions {epoch} is negative")))?;
-    let session =
-        Session { node, epoch: Epoch(epoch), state: state(lease), version: lease::version(lease)? };
+    let session = Session {
+        node,
+        epoch: Epoch(epoch),
+        state: state(lease),
+        reach: lease::annotation(lease, INTERFACES).and_then(reach::from_text),
+        version: lease::version(lease)?,
+    };
     let instance = lease::annotation(lease, INSTANCE).unwrap_or_default().to_owned();
     Ok(SessionRecord { session, instance, links: links(lease) })
 }
@@ -112,15 +124,24 @@ fn links(lease: &Lease) -> Vec<LinkAddress> {
 
 fn parse_link(item: &str) -> Option<LinkAddress> {
     let (address, mac) = item.split_once('=')?;
+    Some(LinkAddress { address: address.parse().ok()?, mac: parse_mac(mac)? })
+}
+
+/// Reads what [`mac_text`] writes.
+pub(crate) fn parse_mac(text: &str) -> Option<[u8; 6]> {
     let bytes: Result<Vec<u8>, _> =
-        mac.split(':').map(|byte| u8::from_str_radix(byte, 16)).collect();
-    Some(LinkAddress { address: address.parse().ok()?, mac: bytes.ok()?.try_into().ok()? })
+        text.split(':').map(|byte| u8::from_str_radix(byte, 16)).collect();
+    bytes.ok()?.try_into().ok()
+}
+
+/// A MAC address as people write it.
+pub fn mac_text(mac: [u8; 6]) -> String {
+    mac.map(|byte| format!("{byte:02x}")).join(":")
 }
 
 impl fmt::Display for LinkAddress {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let mac: Vec<String> = self.mac.iter().map(|byte| format!("{byte:02x}")).collect();
-        write!(f, "{}={}", self.address, mac.join(":"))
+        write!(f, "{}={}", self.address, mac_text(self.mac))
     }
 }
 
@@ -130,6 +151,7 @@ impl OwnSession {
         let annotations = BTreeMap::from([
             (INSTANCE.to_owned(), self.instance.clone()),
             (LINK_ADDRESSES.to_owned(), self.links_text()),
+            (INTERFACES.to_owned(), reach::to_text(&self.reach)),
         ]);
         Lease {
             metadata: lease::metadata(Kind::Session, name(&self.node), annotations),
@@ -169,6 +191,7 @@ impl OwnSession {
         json!({
             INSTANCE: self.instance,
             LINK_ADDRESSES: self.links_text(),
+            INTERFACES: reach::to_text(&self.reach),
             ACCUSED_BY: null,
             ENDED_BY: null,
             ENDED_BECAUSE: null,
@@ -214,7 +237,15 @@ mod tests {
             instance: "speaker-x7".into(),
             duration: Duration::from_secs(10),
             links,
+            reach: reach(),
         }
+    }
+
+    fn reach() -> Reach {
+        let subnets = vec!["192.168.0.11/24".parse().unwrap()];
+        let lan =
+            arpeggio_election::Interface { name: "eth0".into(), subnets, ..Default::default() };
+        Reach { interfaces: vec![lan] }
     }
 
     fn stored(version: &str) -> Lease {
@@ -248,6 +279,7 @@ mod tests {
     fn what_is_written_is_read_back() {
         let record = parse(&stored("7")).unwrap();
         assert_eq!(record.links, own().links);
+        assert_eq!(record.session.reach, Some(reach()));
         assert_eq!(record.instance, "speaker-x7");
         assert_eq!(record.session.node, "node-1".into());
         assert_eq!(record.session.epoch, Epoch(3));

@@ -7,11 +7,11 @@ mod afresh;
 mod pools;
 mod report;
 
+use arpeggio_labels::Labels;
 use std::fmt::Debug;
 
 use anyhow::Context as _;
 use arpeggio_api::{declaration::Declaration, leader, lease};
-use arpeggio_ipam::Labels;
 use k8s_openapi::{
     api::{
         coordination::v1::Lease,

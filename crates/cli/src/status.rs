@@ -182,8 +182,9 @@ mod tests {
     use arpeggio_api::{
         lock::{Claim, ServiceRef},
         session::{LinkAddress, OwnSession},
+        terms::WrittenTerms,
     };
-    use arpeggio_election::Epoch;
+    use arpeggio_election::{Epoch, Reach};
     use k8s_openapi::apimachinery::pkg::apis::meta::v1::MicroTime;
 
     use super::*;
@@ -195,6 +196,7 @@ mod tests {
             instance: "speaker-x7".into(),
             duration: Duration::from_secs(10),
             links: vec![link],
+            reach: Reach::default(),
         };
         versioned(own.created(Epoch(4), MicroTime(started)))
     }
@@ -206,6 +208,7 @@ mod tests {
             address: [192, 168, 0, 240].into(),
             pool: "home".into(),
             services: vec![service],
+            terms: WrittenTerms::default(),
         };
         let mut lease = versioned(claim.created());
         let spec = lease.spec.get_or_insert_default();

@@ -7,13 +7,17 @@ use alloc::{
 use core::net::IpAddr;
 
 use crate::{
+    eligibility::{Backends, Merit, NodeFacts, Standing, Unfit},
+    leaving::Leaving,
     model::{EndReason, Lock, Node, Session, SessionState, Timestamp},
     own::OwnSession,
     placement::{deputies, ranking},
+    reach::Reach,
     settings::{HEARTBEAT, Settings},
+    vacancy::{Finding, Vacancies},
     view::{FreeLock, SeenSession, View},
     wire::WireWatch,
-    writes::{Outcome, TakeReason, Write, Writes},
+    writes::{GiveReason, Outcome, TakeReason, Write, Writes},
 };
 
 /// Something that a speaker learns.
@@ -40,6 +44,31 @@ pub enum Event {
         /// The node that says that it is there.
         by: Node,
     },
+    /// What Kubernetes says of a node.
+    Node {
+        /// The node.
+        node: Node,
+        /// What is said.
+        facts: NodeFacts,
+    },
+    /// A Node object no longer exists.
+    NodeGone(Node),
+    /// Where the backends of an address are.
+    Backends {
+        /// The address.
+        address: IpAddr,
+        /// `None`: its traffic may leave the node that announces it.
+        backends: Option<Backends>,
+    },
+    /// What this node can reach now. Its session is renewed at once when it says something else.
+    Reach(Reach),
+    /// A machine that is no fellow answers for an address that was asked for ([`Effect::ProbeAddress`]).
+    StrangerAnswered {
+        /// The address.
+        address: IpAddr,
+        /// The machine's MAC address.
+        mac: [u8; 6],
+    },
     /// The process is asked to stop, and there is no second one on this node: hand everything over. Done when
     /// [`Elector::announcing`] is empty.
     Stopping,
@@ -61,6 +90,8 @@ pub enum Effect {
     ProbeNode(Node),
     /// Ask for the default gateways on the wire.
     ProbeGateway,
+    /// Ask on the wire who has an address that nobody has announced yet.
+    ProbeAddress(IpAddr),
 }
 
 /// What [`Elector::decide`] wants.
@@ -84,7 +115,9 @@ pub struct Elector {
     own: OwnSession,
     wire: WireWatch,
     writes: Writes,
+    vacancies: Vacancies,
     announcing: BTreeSet<IpAddr>,
+    leaving: Leaving,
     contests: BTreeMap<IpAddr, Contest>,
 }
 
@@ -110,7 +143,9 @@ impl Elector {
             own,
             wire: WireWatch::default(),
             writes: Writes::default(),
+            vacancies: Vacancies::default(),
             announcing: BTreeSet::new(),
+            leaving: Leaving::default(),
             contests: BTreeMap::new(),
         }
     }
@@ -118,6 +153,11 @@ impl Elector {
     /// The addresses to announce, as of the last decision.
     pub fn announcing(&self) -> &BTreeSet<IpAddr> {
         &self.announcing
+    }
+
+    /// The addresses that were asked for before their first use, and whose answers are awaited.
+    pub fn asking(&self) -> impl Iterator<Item = IpAddr> {
+        self.vacancies.asked()
     }
 
     /// Whether this node's session is known to count.
@@ -152,12 +192,23 @@ impl Elector {
             Event::NodeAnswered(node) => self.wire.answered(&node, now, &self.settings),
             Event::GatewayAnswered => self.wire.gateway_answered(now),
             Event::Heard { address, by } => self.heard(address, &by, now),
+            Event::Node { node, facts } => self.view.node_seen(node, facts),
+            Event::NodeGone(node) => self.view.node_gone(&node),
+            Event::Backends { address, backends } => self.view.backends_seen(address, backends),
+            Event::Reach(reach) => self.view.own_reach_is(self.me.clone(), reach),
+            Event::StrangerAnswered { address, mac } => self.vacancies.answered(address, mac),
             Event::Wrote { write, outcome } => self.wrote(&write, outcome, now),
         }
     }
 
     fn heard(&mut self, address: IpAddr, by: &Node, now: Timestamp) {
-        if *by != self.me && self.announcing.contains(&address) {
+        if *by == self.me || !self.announcing.contains(&address) {
+            return;
+        }
+        if self.stopping {
+            self.leaving.expect(address, by);
+        }
+        if !self.leaving.heard(address, by) {
             self.contests.entry(address).or_insert(Contest { since: now, yielded: false });
         }
     }
@@ -198,13 +249,15 @@ impl Elector {
             if self.established() && !self.stopping {
                 self.watch_sessions(now, &mut effects);
                 self.take_locks(now, &mut effects);
+                self.give_locks(now, &mut effects);
             }
             self.settle_contests(now, &mut effects);
-            self.update_announcing();
+            self.update_announcing(now);
         }
         let heartbeat = now + HEARTBEAT;
-        let probe = self.wire.due().filter(|due| *due > now);
-        Decision { effects, next: probe.map_or(heartbeat, |probe| probe.min(heartbeat)) }
+        let probes = self.wire.due().into_iter().chain(self.vacancies.due());
+        let next = probes.filter(|due| *due > now).fold(heartbeat, Timestamp::min);
+        Decision { effects, next }
     }
 
     fn keep_session(&mut self, now: Timestamp, effects: &mut Vec<Effect>) {
@@ -216,7 +269,7 @@ impl Elector {
                 expected: session.version,
                 reason: EndReason::Stopped,
             }),
-            _ => self.own.due(session, now, &self.settings),
+            _ => self.own.due(session, self.view.has_unsaid_reach(), now, &self.settings),
         };
         if let Some(write) = write {
             self.send(write, now, effects);
@@ -285,19 +338,88 @@ impl Elector {
     fn take_locks(&mut self, now: Timestamp, effects: &mut Vec<Effect>) {
         let candidates = self.candidates(now);
         let mut loads = self.view.loads();
-        let mut takes = Vec::new();
+        let mut mine = Vec::new();
         for free in self.view.free(&self.me) {
-            let ranked = ranking(free.lock.address, last_holder(&free), &candidates, &loads);
+            let fit = self.fit(free.lock, &candidates);
+            let ranked = ranking(free.lock.address, last_holder(&free), &fit, &loads);
             if let Some(first) = ranked.first() {
                 *loads.entry(first.clone()).or_default() += 1;
             }
             if self.is_my_turn(&ranked, free.since, now) {
-                takes.extend(self.take(free));
+                mine.extend(self.take(&free).map(|take| (take, free.lock.clone())));
             }
         }
-        for take in takes {
-            self.send(take, now, effects);
+        self.vacancies.retain(&mine.iter().map(|(_, lock)| lock.address).collect());
+        for (take, lock) in mine {
+            self.take_vacant(take, &lock, now, effects);
         }
+    }
+
+    /// Takes a lock; one that nobody has held before only when nobody else has its address.
+    fn take_vacant(&mut self, take: Write, lock: &Lock, now: Timestamp, effects: &mut Vec<Effect>) {
+        let Lock { address, version: expected, .. } = *lock;
+        if lock.holder.is_some() || !lock.terms.probing {
+            return self.send(take, now, effects);
+        }
+        let taken = lock.stranger.is_some();
+        match self.vacancies.look(address, taken, now, &self.settings) {
+            Finding::Wait => {}
+            Finding::Ask => effects.push(Effect::ProbeAddress(address)),
+            Finding::Free => self.send(take, now, effects),
+            Finding::Taken(_) if taken => {}
+            Finding::Taken(stranger) => {
+                self.send(Write::Quarantine { address, expected, stranger }, now, effects);
+            }
+        }
+    }
+
+    /// Gives away what others should rather announce. With nobody else, it stays.
+    fn give_locks(&mut self, now: Timestamp, effects: &mut Vec<Effect>) {
+        let mut candidates = self.candidates(now);
+        candidates.remove(&self.me);
+        let mut loads = self.view.loads();
+        let mut gives = Vec::new();
+        for lock in self.view.locks().filter(|lock| self.is_mine(lock)) {
+            let Some(reason) = GiveReason::of(self.view.merit(lock, &self.me)) else { continue };
+            let Some(to) = self.successor(lock, reason, &candidates, &loads) else { continue };
+            *loads.entry(to.clone()).or_default() += 1;
+            gives.extend(self.give(lock, to, reason));
+        }
+        for give in gives {
+            if let Write::Give { address, to, .. } = &give
+                && self.writes.free(&give.target(), now)
+            {
+                self.leaving.give(*address, to.clone());
+            }
+            self.send(give, now, effects);
+        }
+    }
+
+    /// Who should have a lock instead of this node. Where this node may still announce the address, it is given only to
+    /// one that nothing speaks against.
+    fn successor(
+        &self,
+        lock: &Lock,
+        reason: GiveReason,
+        candidates: &BTreeSet<Node>,
+        loads: &BTreeMap<Node, usize>,
+    ) -> Option<Node> {
+        let mut fit = self.fit(lock, candidates);
+        if !matches!(reason, GiveReason::Unfit(_)) {
+            fit.retain(|_, merit| merit.standing == Standing::Good);
+        }
+        ranking(lock.address, None, &fit, loads).into_iter().next()
+    }
+
+    fn give(&self, lock: &Lock, to: Node, reason: GiveReason) -> Option<Write> {
+        let epoch = self.view.session(&to)?.epoch;
+        Some(Write::Give { address: lock.address, expected: lock.version, to, epoch, reason })
+    }
+
+    /// Those of `candidates` that may announce the address, and what speaks for them.
+    fn fit(&self, lock: &Lock, candidates: &BTreeSet<Node>) -> BTreeMap<Node, Merit> {
+        let merit = |node: &Node| Some((node.clone(), self.view.merit(lock, node).ok()?));
+        candidates.iter().filter_map(merit).collect()
     }
 
     /// The nodes that locks may be placed on: alive, and not under suspicion.
@@ -318,12 +440,12 @@ impl Elector {
         rank.is_some_and(|rank| now.since(free_since) >= self.settings.patience * rank)
     }
 
-    fn take(&self, free: FreeLock<'_>) -> Option<Write> {
+    fn take(&self, free: &FreeLock<'_>) -> Option<Write> {
         Some(Write::Take {
             address: free.lock.address,
             expected: free.lock.version,
             epoch: self.view.session(&self.me)?.epoch,
-            reason: free.reason,
+            reason: free.reason.clone(),
         })
     }
 
@@ -339,20 +461,49 @@ impl Elector {
 
     /// Who holds a lock under the present session may begin to announce; who already announces goes on until somebody
     /// else holds the lock, so that an API server or a session that is gone stops nobody.
-    fn update_announcing(&mut self) {
+    fn update_announcing(&mut self, now: Timestamp) {
         let epoch = self.view.session(&self.me).filter(|own| is_live(own)).map(|own| own.epoch);
         let mut announcing = BTreeSet::new();
         if self.own.trusted() {
             let mine = self.view.locks().filter(|lock| self.is_mine(lock));
-            let rightly = mine.filter(|lock| {
+            let allowed = mine.filter(|lock| self.may_announce(lock));
+            let rightly = allowed.filter(|lock| {
                 self.announcing.contains(&lock.address)
                     || lock.holder.as_ref().map(|holder| holder.epoch) == epoch
             });
             announcing.extend(rightly.map(|lock| lock.address));
+            announcing.append(&mut self.leaving(now));
         }
+        if self.stopping {
+            // Whatever the API server says, or cannot say: it is announced elsewhere.
+            announcing.retain(|address| !self.leaving.was_heard(*address));
+        }
+        self.leaving.retain(&announcing);
         self.contests.retain(|address, _| self.view.lock(*address).is_some());
         announcing.retain(|address| !self.contests.get(address).is_some_and(|c| c.yielded));
         self.announcing = announcing;
+    }
+
+    /// What others have been given on purpose, and are not heard announcing yet.
+    fn leaving(&mut self, now: Timestamp) -> BTreeSet<IpAddr> {
+        let mut leaving = BTreeSet::new();
+        for address in &self.announcing {
+            let lock = self.view.lock(*address);
+            let holder = lock.and_then(|lock| lock.holder.as_ref()).map(|holder| &holder.node);
+            let Some(successor) = holder.filter(|holder| **holder != self.me) else { continue };
+            if self.stopping {
+                self.leaving.expect(*address, successor);
+            }
+            if self.leaving.goes_on(*address, successor, now) {
+                leaving.insert(*address);
+            }
+        }
+        leaving
+    }
+
+    /// A pool that is not announced any more is not announced from here either, though nobody takes over.
+    fn may_announce(&self, lock: &Lock) -> bool {
+        self.view.merit(lock, &self.me) != Err(Unfit::NotAnnounced)
     }
 
     fn is_mine(&self, lock: &Lock) -> bool {

@@ -30,16 +30,24 @@
 extern crate alloc;
 
 mod elector;
+mod eligibility;
 pub mod leader;
+mod leaving;
 mod model;
 mod own;
 mod placement;
+mod reach;
 mod settings;
+mod terms;
+mod vacancy;
 mod view;
 mod wire;
 mod writes;
 
 pub use elector::{Decision, Effect, Elector, Event};
+pub use eligibility::{Backends, Merit, NodeFacts, Standing, Unfit};
 pub use model::{EndReason, Epoch, Holder, Lock, Node, Session, SessionState, Timestamp, Version};
+pub use reach::{Interface, Reach};
 pub use settings::{Settings, UnsafeSettings};
-pub use writes::{Outcome, TakeReason, Target, Write};
+pub use terms::{Pattern, Places, Preference, Rule, Terms};
+pub use writes::{GiveReason, Outcome, TakeReason, Target, Write};

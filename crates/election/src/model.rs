@@ -8,6 +8,8 @@ use core::{
     time::Duration,
 };
 
+use crate::{reach::Reach, terms::Terms};
+
 /// A node's name, as in `Node.metadata.name`. Cheap to clone.
 #[derive(Clone, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct Node(Arc<str>);
@@ -101,6 +103,8 @@ pub struct Session {
     pub epoch: Epoch,
     /// Whether it counts.
     pub state: SessionState,
+    /// The interfaces that the node can announce on, as far as it has said.
+    pub reach: Option<Reach>,
     /// The record's version.
     pub version: Version,
 }
@@ -167,6 +171,10 @@ pub struct Lock {
     pub address: IpAddr,
     /// Who holds it; nobody when it was just allocated.
     pub holder: Option<Holder>,
+    /// Where it may be announced.
+    pub terms: Terms,
+    /// The MAC address of the stranger who answered when the address was last asked for before its first use.
+    pub stranger: Option<[u8; 6]>,
     /// The record's version.
     pub version: Version,
 }

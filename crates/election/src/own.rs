@@ -52,10 +52,11 @@ impl OwnSession {
         self.proven_at.is_some_and(|proven| proven >= self.awake_since)
     }
 
-    /// The session write that is due.
+    /// The session write that is due. `news`: the session does not say what the node can reach now.
     pub(crate) fn due(
         &self,
         session: Option<&Session>,
+        news: bool,
         now: Timestamp,
         settings: &Settings,
     ) -> Option<Write> {
@@ -63,8 +64,7 @@ impl OwnSession {
             return Some(Write::Start { epoch: self.highest.next(), expected: None });
         };
         match session.state {
-            SessionState::Live { .. } => self
-                .renewal_due(now, settings)
+            SessionState::Live { .. } => (news || self.renewal_due(now, settings))
                 .then_some(Write::Renew { epoch: session.epoch, expected: session.version }),
             SessionState::Ended { .. } => {
                 let epoch = self.highest.max(session.epoch).next();

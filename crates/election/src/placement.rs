@@ -1,9 +1,6 @@
 //! Which candidate gets what: the same answer on every node, without a word exchanged.
 
-use alloc::{
-    collections::{BTreeMap, BTreeSet},
-    vec::Vec,
-};
+use alloc::{collections::BTreeMap, vec::Vec};
 use core::{
     cmp::Reverse,
     hash::{Hash, Hasher},
@@ -12,7 +9,7 @@ use core::{
 
 use siphasher::sip::SipHasher13;
 
-use crate::model::Node;
+use crate::{eligibility::Merit, model::Node};
 
 /// How many nodes watch one node.
 const DEPUTIES: usize = 2;
@@ -24,20 +21,22 @@ pub(crate) fn deputies<'a>(node: &Node, live: impl Iterator<Item = &'a Node>) ->
     others.into_iter().take(DEPUTIES).cloned().collect()
 }
 
-/// The candidates for one address, best first: the node that held it last, then the least loaded, ties broken by a
-/// rendezvous hash so that equal loads do not all fall on the first name.
+/// The candidates for one address, best first: by standing; then the node that held it last, those that are preferred,
+/// and the least loaded. Ties are broken by a rendezvous hash, so that equal loads do not all fall on the first name.
 pub(crate) fn ranking(
     address: IpAddr,
     last_holder: Option<&Node>,
-    candidates: &BTreeSet<Node>,
+    candidates: &BTreeMap<Node, Merit>,
     loads: &BTreeMap<Node, usize>,
 ) -> Vec<Node> {
-    let mut ranked: Vec<&Node> = candidates.iter().collect();
-    ranked.sort_by_key(|node| {
+    let mut ranked: Vec<(&Node, &Merit)> = candidates.iter().collect();
+    ranked.sort_by_cached_key(|(node, merit)| {
         let load = loads.get(*node).copied().unwrap_or(0);
-        (last_holder != Some(*node), load, Reverse(rendezvous(&address, node)))
+        let by_chance = Reverse(rendezvous(&address, node));
+        let moves = last_holder != Some(*node);
+        (merit.standing, moves, Reverse(merit.preference), load, by_chance)
     });
-    ranked.into_iter().cloned().collect()
+    ranked.into_iter().map(|(node, _)| node.clone()).collect()
 }
 
 /// Highest-random-weight hashing (Thaler and Ravishankar, 1998). SipHash-1-3 with the zero key is fixed by its
@@ -51,12 +50,21 @@ fn rendezvous(what: &impl Hash, node: &Node) -> u64 {
 
 #[cfg(test)]
 mod tests {
-    use alloc::format;
+    use alloc::{collections::BTreeSet, format};
 
     use super::*;
+    use crate::eligibility::Standing;
 
     fn nodes(count: usize) -> BTreeSet<Node> {
         (1..=count).map(|n| Node::from(format!("node-{n}").as_str())).collect()
+    }
+
+    fn good(count: usize) -> BTreeMap<Node, Merit> {
+        nodes(count).into_iter().map(|node| (node, merit(Standing::Good, 0))).collect()
+    }
+
+    fn merit(standing: Standing, preference: u32) -> Merit {
+        Merit { standing, preference }
     }
 
     fn address(last: u8) -> IpAddr {
@@ -77,7 +85,7 @@ mod tests {
 
     #[test]
     fn the_last_holder_comes_first_then_the_least_loaded() {
-        let candidates = nodes(3);
+        let candidates = good(3);
         let loads = [("node-1".into(), 5), ("node-2".into(), 2), ("node-3".into(), 9)].into();
         let last = Node::from("node-3");
         let order = ranking(address(1), Some(&last), &candidates, &loads);
@@ -85,8 +93,21 @@ mod tests {
     }
 
     #[test]
+    fn standing_comes_before_the_last_holder_and_preference_before_load() {
+        let loads = [("node-2".into(), 7)].into();
+        let candidates = [
+            ("node-1".into(), merit(Standing::Cordoned, 100)),
+            ("node-2".into(), merit(Standing::Good, 50)),
+            ("node-3".into(), merit(Standing::Good, 10)),
+        ];
+        let last = Node::from("node-1");
+        let order = ranking(address(1), Some(&last), &candidates.into(), &loads);
+        assert_eq!(order, ["node-2".into(), "node-3".into(), "node-1".into()]);
+    }
+
+    #[test]
     fn equal_loads_are_spread_by_the_hash() {
-        let candidates = nodes(3);
+        let candidates = good(3);
         let loads = BTreeMap::new();
         let mut firsts: BTreeMap<Node, usize> = BTreeMap::new();
         for last in 0..=255 {

@@ -28,6 +28,11 @@ pub struct Settings {
     pub retry: Duration,
     /// How much later than the one before it each further candidate takes a lock that nobody has taken.
     pub patience: Duration,
+    /// The pause after each question for an address that is to be announced for the first time; after the third one it
+    /// counts as free.
+    pub first_probe: Duration,
+    /// When an address at which a stranger answered is asked for again.
+    pub recheck: Duration,
 }
 
 impl Default for Settings {
@@ -41,6 +46,8 @@ impl Default for Settings {
             freshness: Duration::from_secs(2),
             retry: Duration::from_millis(500),
             patience: Duration::from_millis(250),
+            first_probe: Duration::from_millis(70),
+            recheck: Duration::from_secs(30),
         }
     }
 }

@@ -7,7 +7,9 @@ use alloc::{
 use core::{net::IpAddr, time::Duration};
 
 use crate::{
+    eligibility::{Backends, Candidate, Merit, NodeFacts, Unfit},
     model::{Holder, Lock, Node, Session, SessionState, Timestamp},
+    reach::Reach,
     writes::TakeReason,
 };
 
@@ -16,6 +18,11 @@ use crate::{
 pub(crate) struct View {
     sessions: BTreeMap<Node, SeenSession>,
     locks: BTreeMap<IpAddr, SeenLock>,
+    nodes: BTreeMap<Node, NodeFacts>,
+    /// What this node can reach now, which its session says a little later.
+    own_reach: Option<(Node, Reach)>,
+    /// Only of addresses whose traffic must not leave its node.
+    backends: BTreeMap<IpAddr, Backends>,
 }
 
 #[derive(Debug)]
@@ -68,6 +75,45 @@ impl View {
 
     pub(crate) fn lock_gone(&mut self, address: IpAddr) {
         self.locks.remove(&address);
+    }
+
+    pub(crate) fn node_seen(&mut self, node: Node, facts: NodeFacts) {
+        self.nodes.insert(node, facts);
+    }
+
+    pub(crate) fn node_gone(&mut self, node: &Node) {
+        self.nodes.remove(node);
+    }
+
+    pub(crate) fn own_reach_is(&mut self, me: Node, reach: Reach) {
+        self.own_reach = Some((me, reach));
+    }
+
+    /// Whether this node's session says something else than what it can reach now.
+    pub(crate) fn has_unsaid_reach(&self) -> bool {
+        let said = |node| self.session(node).and_then(|session| session.reach.as_ref());
+        self.own_reach.as_ref().is_some_and(|(me, reach)| said(me) != Some(reach))
+    }
+
+    fn reach(&self, node: &Node) -> Option<&Reach> {
+        match &self.own_reach {
+            Some((me, reach)) if me == node => Some(reach),
+            _ => self.session(node)?.reach.as_ref(),
+        }
+    }
+
+    /// `None`: every node can pass traffic on to where the backends are.
+    pub(crate) fn backends_seen(&mut self, address: IpAddr, backends: Option<Backends>) {
+        match backends {
+            Some(backends) => self.backends.insert(address, backends),
+            None => self.backends.remove(&address),
+        };
+    }
+
+    /// What speaks for announcing an address from `node`.
+    pub(crate) fn merit(&self, lock: &Lock, node: &Node) -> Result<Merit, Unfit> {
+        let candidate = Candidate { node, facts: self.nodes.get(node), reach: self.reach(node) };
+        candidate.merit(lock.address, &lock.terms, self.backends.get(&lock.address))
     }
 
     pub(crate) fn session(&self, node: &Node) -> Option<&Session> {

@@ -4,6 +4,7 @@ use alloc::collections::BTreeMap;
 use core::{fmt, net::IpAddr};
 
 use crate::{
+    eligibility::{Merit, Standing, Unfit},
     model::{EndReason, Epoch, Node, Timestamp, Version},
     settings::Settings,
 };
@@ -52,6 +53,28 @@ pub enum Write {
         epoch: Epoch,
         /// Why it may be taken.
         reason: TakeReason,
+    },
+    /// Give a lock of this node to another one.
+    Give {
+        /// The lock's address.
+        address: IpAddr,
+        /// The version that it must have.
+        expected: Version,
+        /// Who gets it.
+        to: Node,
+        /// The session that the lock is bound to.
+        epoch: Epoch,
+        /// Why it is given away.
+        reason: GiveReason,
+    },
+    /// Write on a lock that nobody has held yet that a stranger answers at its address.
+    Quarantine {
+        /// The lock's address.
+        address: IpAddr,
+        /// The version that it must have.
+        expected: Version,
+        /// The stranger's MAC address.
+        stranger: [u8; 6],
     },
     /// Read a lock, past every cache.
     Read {
@@ -103,6 +126,42 @@ impl fmt::Display for TakeReason {
     }
 }
 
+/// Why a lock is given to another node.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, thiserror::Error)]
+pub enum GiveReason {
+    /// This node may not announce the address any more.
+    #[error("{0}")]
+    Unfit(Unfit),
+    /// The node is being emptied.
+    #[error("the node is cordoned")]
+    Cordoned,
+    /// The traffic may not leave the node, and its last backend ends.
+    #[error("the last backend on the node ends")]
+    BackendsEnd,
+}
+
+impl GiveReason {
+    /// The word for it in metrics.
+    pub const fn as_str(self) -> &'static str {
+        match self {
+            Self::Unfit(unfit) => unfit.as_str(),
+            Self::Cordoned => "Cordoned",
+            Self::BackendsEnd => "BackendsEnd",
+        }
+    }
+
+    /// Why a node with this merit gives an address away, if it does.
+    pub(crate) fn of(merit: Result<Merit, Unfit>) -> Option<Self> {
+        match merit {
+            Err(unfit) => Some(Self::Unfit(unfit)),
+            Ok(Merit { standing: Standing::Cordoned, .. }) => Some(Self::Cordoned),
+            Ok(Merit { standing: Standing::Ending, .. }) => Some(Self::BackendsEnd),
+            // That Kubernetes does not hear of a node is no reason to move what it announces: its speaker lives.
+            Ok(Merit { standing: Standing::Good | Standing::NotReady, .. }) => None,
+        }
+    }
+}
+
 /// What a write is about. At most one write about one thing is under way.
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord)]
 pub enum Target {
@@ -120,7 +179,10 @@ impl Write {
         match self {
             Self::Start { .. } | Self::Renew { .. } => Target::OwnSession,
             Self::Accuse { node, .. } | Self::End { node, .. } => Target::Session(node.clone()),
-            Self::Take { address, .. } | Self::Read { address } => Target::Lock(*address),
+            Self::Take { address, .. }
+            | Self::Give { address, .. }
+            | Self::Quarantine { address, .. }
+            | Self::Read { address } => Target::Lock(*address),
         }
     }
 }

@@ -38,7 +38,6 @@ mod range;
 mod refusal;
 mod request;
 mod reserved;
-mod selector;
 mod sharing;
 mod space;
 
@@ -51,5 +50,4 @@ pub use range::{AddressRange, Family, RangeError};
 pub use refusal::{Refusal, Unfit, UnfitAddress, Unfitness};
 pub use request::{Families, PoolChoice, Request, Requester};
 pub use reserved::{Reservation, Special};
-pub use selector::{Labels, Selector, SelectorError};
 pub use sharing::{Backend, Clash, Disagreement, Port, Protocol, Sharing, Terms};

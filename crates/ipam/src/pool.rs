@@ -1,13 +1,13 @@
 //! Pools as their author declared them.
 
 use alloc::{collections::BTreeSet, string::String, vec::Vec};
+use arpeggio_labels::{Labels, Selector, SelectorError};
 use core::time::Duration;
 
 use crate::{
     names::PoolName,
     range::{AddressRange, RangeError},
     request::Requester,
-    selector::{Labels, Selector, SelectorError},
 };
 
 /// A named set of addresses, and who may have them.

@@ -1,9 +1,10 @@
 //! What a Service asks for.
 
 use alloc::{collections::BTreeMap, string::String, vec::Vec};
+use arpeggio_labels::Labels;
 use core::{fmt, net::IpAddr};
 
-use crate::{names::PoolName, range::Family, selector::Labels, sharing::Sharing};
+use crate::{names::PoolName, range::Family, sharing::Sharing};
 
 /// All that a Service asks for.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]

@@ -1,12 +1,10 @@
 //! On which terms Services share an address.
 
 use alloc::collections::BTreeSet;
+use arpeggio_labels::Labels;
 use core::fmt;
 
-use crate::{
-    names::{Owner, SharingKey},
-    selector::Labels,
-};
+use crate::names::{Owner, SharingKey};
 
 /// On which terms a Service shares its address: with those that have the same key and backend, and other ports.
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord)]

@@ -5,9 +5,9 @@
 mod common;
 
 use arpeggio_ipam::{
-    AllocationRules, Families, Family, Labels, Pool, PoolChoice, PoolState, Requester, Reservation,
-    Selector, Usage,
+    AllocationRules, Families, Family, Pool, PoolChoice, PoolState, Requester, Reservation, Usage,
 };
+use arpeggio_labels::{Labels, Selector};
 use common::{Lab, V4, ip, pool};
 
 #[test]

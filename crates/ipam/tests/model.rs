@@ -8,10 +8,11 @@ use std::{
 };
 
 use arpeggio_ipam::{
-    AddressRange, AllocationRules, Allocator, Backend, Families, Family, Grace, Held, Labels,
-    Misfit, Owner, Plan, Pool, PoolChoice, PoolState, Port, Protocol, Request, Requester,
-    Reservation, Sharing, Terms, Usage,
+    AddressRange, AllocationRules, Allocator, Backend, Families, Family, Grace, Held, Misfit,
+    Owner, Plan, Pool, PoolChoice, PoolState, Port, Protocol, Request, Requester, Reservation,
+    Sharing, Terms, Usage,
 };
+use arpeggio_labels::Labels;
 use proptest::prelude::*;
 
 /// Addresses that the histories are about: so many of each family. Two of IPv4 end in .255 and .0.

@@ -5,7 +5,8 @@
 
 mod common;
 
-use arpeggio_ipam::{Backend, Grace, Labels, Misfit, Owner, Plan, Pool, Unwanted};
+use arpeggio_ipam::{Backend, Grace, Misfit, Owner, Plan, Pool, Unwanted};
+use arpeggio_labels::Labels;
 use common::{Ask, Lab, PREFER, REQUIRE, V4, V6, ip, pool};
 
 const BOTH: [&str; 2] = ["10.0.0.0/30", "fd00::/126"];

@@ -458,9 +458,14 @@ pub fn service(name: &str, key: &str, pool: &str) -> Value {
 }
 
 /// Writes what is known about a failure in a lab below `target/lab`.
-#[allow(clippy::print_stderr, reason = "a failure is being reported")]
 pub fn collect(lab: &Lab) {
     if let Err(error) = lab.collect() {
-        eprintln!("evidence is incomplete: {error}");
+        eprint_line(&format!("evidence is incomplete: {error}"));
     }
+}
+
+#[allow(clippy::print_stderr)]
+/// Prints what was measured, or what went wrong, beside a test's result.
+pub fn eprint_line(text: &str) {
+    eprintln!("{text}");
 }

@@ -10,7 +10,8 @@ mod install;
 mod process;
 
 pub use home::{
-    Home, KubernetesEvent, NotYet, POOL, POOL_RANGE, collect, first_address, pool, service,
+    Home, KubernetesEvent, NotYet, POOL, POOL_RANGE, collect, eprint_line, first_address, pool,
+    service,
 };
 pub use install::install_definitions;
 pub use process::{Cost, HostProcess};

@@ -184,8 +184,9 @@ mod tests {
     use arpeggio_api::{
         lock::{Claim, ServiceRef},
         session::{LinkAddress, OwnSession},
+        terms::WrittenTerms,
     };
-    use arpeggio_election::Epoch;
+    use arpeggio_election::{Epoch, Reach};
     use k8s_openapi::{
         api::coordination::v1::Lease, apimachinery::pkg::apis::meta::v1::MicroTime, jiff::Timestamp,
     };
@@ -206,6 +207,7 @@ mod tests {
             instance: "speaker".into(),
             duration: Duration::from_secs(10),
             links: vec![link],
+            reach: Reach::default(),
         };
         own.created(Epoch(1), MicroTime(Timestamp::UNIX_EPOCH))
     }
@@ -213,7 +215,12 @@ mod tests {
     fn lock(holder: &str) -> Lease {
         let service =
             ServiceRef { namespace: "default".into(), name: "web".into(), uid: "u".into() };
-        let claim = Claim { address: ADDRESS.into(), pool: "home".into(), services: vec![service] };
+        let claim = Claim {
+            address: ADDRESS.into(),
+            pool: "home".into(),
+            services: vec![service],
+            terms: WrittenTerms::default(),
+        };
         let mut lease = claim.created();
         lease.spec.get_or_insert_default().holder_identity = Some(holder.to_owned());
         lease

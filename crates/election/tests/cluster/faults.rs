@@ -12,11 +12,28 @@ fn settled() -> (Sim, usize) {
 }
 
 #[test]
-fn a_new_address_is_announced_by_exactly_one_node_within_a_heartbeat() {
+fn a_new_address_is_announced_by_exactly_one_node_when_nobody_has_answered_for_it() {
     let mut sim = Sim::new(3);
     sim.run(secs(3));
     sim.create_lock(ip(240));
+    sim.run(millis(200));
+    assert_eq!(sim.announced_per_node(), [0; 3], "it is asked for first");
     sim.run(millis(150));
+    sim.only_announcer(ip(240));
+}
+
+#[test]
+fn a_strangers_address_is_announced_by_nobody_until_the_stranger_has_gone() {
+    let mut sim = Sim::new(3);
+    sim.run(secs(3));
+    sim.strangers.insert(ip(240), [2, 0, 0, 0, 0, 9]);
+    sim.create_lock(ip(240));
+    sim.run(secs(100));
+    assert_eq!(sim.announced_per_node(), [0; 3]);
+    let told = sim.log.iter().filter(|line| line.contains("Quarantine")).count();
+    assert_eq!(told, 1, "written down once: {:?}", sim.log);
+    sim.strangers.clear();
+    sim.run(secs(31));
     sim.only_announcer(ip(240));
 }
 

@@ -2,4 +2,5 @@
 
 mod chaos;
 mod faults;
+mod handovers;
 mod sim;

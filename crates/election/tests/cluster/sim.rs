@@ -10,8 +10,8 @@ use std::{
 };
 
 use arpeggio_election::{
-    Effect, Elector, Event, Holder, Lock, Node, Outcome, Session, SessionState, Settings,
-    Timestamp, Version, Write,
+    Backends, Effect, Elector, Event, Holder, Lock, Node, NodeFacts, Outcome, Reach, Session,
+    SessionState, Settings, Terms, Timestamp, Version, Write,
 };
 
 /// From the write that leaves to the answer that is back; half of it until the server has done it.
@@ -69,6 +69,8 @@ pub(crate) struct Sim {
     /// The longest time that two powered, awake nodes with cables announced one address.
     pub(crate) longest_overlap: Duration,
     overlaps: BTreeMap<IpAddr, u64>,
+    /// Machines that are none of ours, by the address that they answer for.
+    pub(crate) strangers: BTreeMap<IpAddr, [u8; 6]>,
 }
 
 impl Sim {
@@ -84,6 +86,7 @@ impl Sim {
             writes: 0,
             longest_overlap: Duration::ZERO,
             overlaps: BTreeMap::new(),
+            strangers: BTreeMap::new(),
         };
         (0..nodes).for_each(|index| sim.list(index));
         sim
@@ -141,6 +144,11 @@ impl Sim {
             Effect::ProbeGateway => {
                 if self.speakers[index].cable {
                     self.tell(index, WIRE_ROUND_TRIP, Event::GatewayAnswered);
+                }
+            }
+            Effect::ProbeAddress(address) => {
+                if let Some(mac) = self.strangers.get(&address).copied() {
+                    self.tell(index, WIRE_ROUND_TRIP, Event::StrangerAnswered { address, mac });
                 }
             }
             Effect::Write(write) if self.speakers[index].api => {
@@ -226,7 +234,17 @@ impl Sim {
                 })
             }
             Write::Take { address, expected, epoch, .. } => {
-                self.store.swap_lock(*address, *expected, Holder { node: me, epoch: *epoch })
+                self.store.swap_lock(*address, *expected, |lock| {
+                    lock.holder = Some(Holder { node: me, epoch: *epoch });
+                    lock.stranger = None;
+                })
+            }
+            Write::Give { address, expected, to, epoch, .. } => {
+                let holder = Holder { node: to.clone(), epoch: *epoch };
+                self.store.swap_lock(*address, *expected, |lock| lock.holder = Some(holder))
+            }
+            Write::Quarantine { address, expected, stranger } => {
+                self.store.swap_lock(*address, *expected, |lock| lock.stranger = Some(*stranger))
             }
             Write::Read { address } => match self.store.locks.get(address) {
                 Some(lock) => (Some(Event::Lock(lock.clone())), Outcome::Done),
@@ -245,9 +263,33 @@ impl Sim {
     pub(crate) fn create_lock(&mut self, address: IpAddr) {
         self.store.version += 1;
         let version = Version(self.store.version);
-        let lock = Lock { address, holder: None, version };
+        let lock = Lock { address, holder: None, version, terms: Terms::default(), stranger: None };
         self.store.locks.insert(address, lock.clone());
         self.broadcast(&Event::Lock(lock));
+    }
+
+    /// Changes where an address may be announced.
+    pub(crate) fn set_terms(&mut self, address: IpAddr, terms: Terms) {
+        let version = self.store.locks[&address].version;
+        let (record, _) = self.store.swap_lock(address, version, |lock| lock.terms = terms);
+        self.broadcast(&record.unwrap());
+    }
+
+    /// What Kubernetes says of a node.
+    pub(crate) fn set_facts(&mut self, index: usize, facts: NodeFacts) {
+        self.broadcast(&Event::Node { node: name(index), facts });
+    }
+
+    /// Where the backends of an address are.
+    pub(crate) fn set_backends(&mut self, address: IpAddr, ready: &[usize], ending: &[usize]) {
+        let nodes = |indices: &[usize]| indices.iter().map(|index| name(*index)).collect();
+        let backends = Some(Backends { ready: nodes(ready), ending: nodes(ending) });
+        self.broadcast(&Event::Backends { address, backends });
+    }
+
+    /// What a node's interfaces are.
+    pub(crate) fn set_reach(&mut self, index: usize, reach: Reach) {
+        self.tell(index, 0, Event::Reach(reach));
     }
 
     pub(crate) fn delete_lock(&mut self, address: IpAddr) {
@@ -397,6 +439,7 @@ impl Store {
             node: node.clone(),
             epoch: arpeggio_election::Epoch::default(),
             state: SessionState::Live { accused_by: None },
+            reach: None,
             version: Version::default(),
         });
         session.version = Version(self.version);
@@ -409,7 +452,7 @@ impl Store {
         &mut self,
         address: IpAddr,
         expected: Version,
-        holder: Holder,
+        change: impl FnOnce(&mut Lock),
     ) -> (Option<Event>, Outcome) {
         let Some(lock) = self.locks.get_mut(&address) else {
             return (Some(Event::LockGone(address)), Outcome::Conflict);
@@ -419,7 +462,7 @@ impl Store {
         }
         self.version += 1;
         lock.version = Version(self.version);
-        lock.holder = Some(holder);
+        change(lock);
         (Some(Event::Lock(lock.clone())), Outcome::Done)
     }
 }

@@ -12,6 +12,7 @@ mod controllers;
 mod failover;
 mod formats;
 mod ipv6;
+mod moves;
 mod restarts;
 
 use std::panic::{self, AssertUnwindSafe};
@@ -39,6 +40,8 @@ const SCENARIOS: &[(&str, Scenario)] = &[
     ("speaker-killed", restarts::a_killed_speaker_comes_back_and_nothing_moves),
     ("handover", restarts::a_stopped_speaker_hands_over_first),
     ("upgrade", restarts::new_speakers_take_nothing_and_miss_nothing),
+    ("drain", moves::a_drained_node_hands_over_first),
+    ("exclusion", moves::an_excluded_node_hands_over_and_the_last_one_stays),
     ("leader-power-cut", controllers::a_follower_takes_over_when_the_leader_has_no_power),
     ("leader-stopped", controllers::a_leader_that_is_asked_to_stop_hands_over_at_once),
     ("two-controllers", controllers::two_controllers_at_once_give_no_address_twice),

@@ -1,0 +1,87 @@
+//! A node's interfaces, as its speaker writes them on its session.
+
+use std::net::IpAddr;
+
+use arpeggio_election::{Interface, Reach};
+use ipnet::IpNet;
+use serde::{Deserialize, Serialize};
+
+/// An interface on a session, as JSON.
+#[derive(Debug, Serialize, Deserialize)]
+struct WrittenInterface {
+    name: String,
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    subnets: Vec<IpNet>,
+    /// The families whose default route leaves by it: 4, 6.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    default: Vec<u8>,
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    gateways: Vec<IpAddr>,
+}
+
+/// The text of a session's annotation.
+pub(crate) fn to_text(reach: &Reach) -> String {
+    let written: Vec<WrittenInterface> =
+        reach.interfaces.iter().map(WrittenInterface::from).collect();
+    // A structure of texts and lists can always be written.
+    serde_json::to_string(&written).unwrap_or_default()
+}
+
+/// What a session's annotation says; `None` when it is not understood, which is as good as absent.
+pub(crate) fn from_text(text: &str) -> Option<Reach> {
+    let written: Vec<WrittenInterface> = serde_json::from_str(text).ok()?;
+    Some(Reach { interfaces: written.into_iter().map(Interface::from).collect() })
+}
+
+impl From<&Interface> for WrittenInterface {
+    fn from(interface: &Interface) -> Self {
+        let families = [(interface.default_ipv4, 4), (interface.default_ipv6, 6)];
+        let default = families.into_iter().filter(|(is, _)| *is).map(|(_, family)| family);
+        Self {
+            name: interface.name.clone(),
+            subnets: interface.subnets.clone(),
+            default: default.collect(),
+            gateways: interface.gateways.clone(),
+        }
+    }
+}
+
+impl From<WrittenInterface> for Interface {
+    fn from(written: WrittenInterface) -> Self {
+        Self {
+            default_ipv4: written.default.contains(&4),
+            default_ipv6: written.default.contains(&6),
+            name: written.name,
+            subnets: written.subnets,
+            gateways: written.gateways,
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_is_written_is_read_back() {
+        let lan = Interface {
+            name: "eth0".into(),
+            subnets: vec!["192.168.0.11/24".parse().unwrap(), "fd00::11/64".parse().unwrap()],
+            default_ipv4: true,
+            default_ipv6: false,
+            gateways: vec!["192.168.0.1".parse().unwrap()],
+        };
+        let dmz = Interface { name: "eth1".into(), ..Interface::default() };
+        let reach = Reach { interfaces: vec![lan, dmz] };
+        let text = to_text(&reach);
+        assert_eq!(from_text(&text), Some(reach));
+        assert!(text.ends_with(r#"{"name":"eth1"}]"#), "{text}");
+    }
+
+    #[test]
+    fn damage_is_as_good_as_absence() {
+        for text in ["", "x", "[{}]", r#"[{"name":"eth0","subnets":["192.168.0.11"]}]"#] {
+            assert_eq!(from_text(text), None, "{text}");
+        }
+    }
+}

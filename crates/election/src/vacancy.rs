@@ -1,0 +1,154 @@
+//! Asking for an address before it is announced for the first time.
+//!
+//! Somebody else's address is never announced. Whoever may take a lock that nobody has held yet asks for the address a
+//! few times first, as RFC 5227 section 2.1 has it but quicker; whoever answers has it. An address that a stranger had
+//! is asked for again now and then, since somebody may have asked for exactly this one.
+
+use alloc::collections::{BTreeMap, BTreeSet};
+use core::net::IpAddr;
+
+use crate::{model::Timestamp, settings::Settings};
+
+/// How often an address is asked for before it counts as free.
+const QUESTIONS: u32 = 3;
+
+/// A MAC address, EUI-48.
+pub(crate) type Mac = [u8; 6];
+
+/// The addresses that are being asked for.
+#[derive(Debug, Default)]
+pub(crate) struct Vacancies {
+    asked: BTreeMap<IpAddr, Asked>,
+}
+
+#[derive(Debug, Default)]
+struct Asked {
+    questions: u32,
+    /// When to look again: to ask, or to conclude that nobody answers.
+    due: Timestamp,
+    stranger: Option<Mac>,
+}
+
+/// What to do about an address.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Finding {
+    /// An answer may still come, or it is too early to ask again.
+    Wait,
+    /// Ask now.
+    Ask,
+    /// Nobody has answered.
+    Free,
+    /// Somebody has it.
+    Taken(Mac),
+}
+
+impl Vacancies {
+    /// The addresses whose answers are awaited.
+    pub(crate) fn asked(&self) -> impl Iterator<Item = IpAddr> {
+        self.asked.keys().copied()
+    }
+
+    /// When [`Vacancies::look`] has something new to say.
+    pub(crate) fn due(&self) -> Option<Timestamp> {
+        self.asked.values().map(|asked| asked.due).min()
+    }
+
+    /// A stranger answers for `address`.
+    pub(crate) fn answered(&mut self, address: IpAddr, by: Mac) {
+        if let Some(asked) = self.asked.get_mut(&address) {
+            asked.stranger = Some(by);
+        }
+    }
+
+    /// What to do about `address` now. `taken`: somebody had it when it was last asked for.
+    pub(crate) fn look(
+        &mut self,
+        address: IpAddr,
+        taken: bool,
+        now: Timestamp,
+        settings: &Settings,
+    ) -> Finding {
+        let first = if taken { now + settings.recheck } else { now };
+        let asked = self.asked.entry(address).or_insert(Asked { due: first, ..Asked::default() });
+        if let Some(stranger) = asked.stranger.take() {
+            *asked = Asked { due: now + settings.recheck, ..Asked::default() };
+            return Finding::Taken(stranger);
+        }
+        if now < asked.due {
+            return Finding::Wait;
+        }
+        if asked.questions == QUESTIONS {
+            return Finding::Free;
+        }
+        asked.questions += 1;
+        asked.due = now + settings.first_probe;
+        Finding::Ask
+    }
+
+    /// Forgets all other addresses.
+    pub(crate) fn retain(&mut self, addresses: &BTreeSet<IpAddr>) {
+        self.asked.retain(|address, _| addresses.contains(address));
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use core::time::Duration;
+
+    use alloc::{vec, vec::Vec};
+
+    use super::*;
+
+    const STRANGER: Mac = [2, 0, 0, 0, 0, 9];
+
+    fn address() -> IpAddr {
+        IpAddr::from([192, 168, 0, 240])
+    }
+
+    fn at(millis: u64) -> Timestamp {
+        Timestamp::from_origin(Duration::from_millis(millis))
+    }
+
+    /// Looks every 10 ms until there is a verdict; returns it, when it came, and when was asked.
+    fn verdict(vacancies: &mut Vacancies, taken: bool, from: u64) -> (Finding, u64, Vec<u64>) {
+        let mut asked = vec![];
+        for now in (from..from + 60_000).step_by(10) {
+            match vacancies.look(address(), taken, at(now), &Settings::default()) {
+                Finding::Wait => {}
+                Finding::Ask => asked.push(now),
+                finding => return (finding, now, asked),
+            }
+        }
+        panic!("no verdict");
+    }
+
+    #[test]
+    fn an_address_for_which_nobody_answers_is_free_within_a_quarter_of_a_second() {
+        let (finding, when, asked) = verdict(&mut Vacancies::default(), false, 1000);
+        assert_eq!(finding, Finding::Free);
+        assert_eq!(asked.len(), 3);
+        assert!(when - 1000 <= 250, "{when}");
+    }
+
+    #[test]
+    fn whoever_answers_has_it_and_is_asked_again_later() {
+        let mut vacancies = Vacancies::default();
+        vacancies.look(address(), false, at(1000), &Settings::default());
+        vacancies.answered(address(), STRANGER);
+        let look = |vacancies: &mut Vacancies, now| {
+            vacancies.look(address(), true, at(now), &Settings::default())
+        };
+        assert_eq!(look(&mut vacancies, 1010), Finding::Taken(STRANGER));
+        assert_eq!(look(&mut vacancies, 1020), Finding::Wait);
+        let (finding, when, _) = verdict(&mut vacancies, true, 1030);
+        assert_eq!(finding, Finding::Free);
+        assert!(when > 1010 + 30_000, "{when}");
+    }
+
+    #[test]
+    fn an_answer_that_nobody_waits_for_counts_for_nothing() {
+        let mut vacancies = Vacancies::default();
+        vacancies.answered(address(), STRANGER);
+        assert_eq!(verdict(&mut vacancies, false, 1000).0, Finding::Free);
+    }
+}

@@ -1,0 +1,119 @@
+//! Addresses that move on purpose: nobody is without an answer meanwhile.
+
+use arpeggio_election::{Interface, NodeFacts, Places, Reach, Rule, Terms};
+
+use crate::sim::{Sim, ip, millis, secs};
+
+/// Three nodes and one address, settled; without the longest overlap so far.
+fn settled() -> (Sim, usize) {
+    let mut sim = Sim::new(3);
+    sim.create_lock(ip(240));
+    sim.run(secs(3));
+    let owner = sim.only_announcer(ip(240));
+    (sim, owner)
+}
+
+/// Runs for `count` ms and fails when nobody announces the address meanwhile, or two do for long.
+fn watch(sim: &mut Sim, count: u64) {
+    for _ in 0..count {
+        sim.run(millis(1));
+        assert!(!sim.announcers(ip(240)).is_empty(), "nobody announces: {:?}", sim.log);
+    }
+    // From the new owner's first frame until the old one has heard it.
+    assert!(sim.longest_overlap <= millis(5), "{:?}", sim.longest_overlap);
+}
+
+fn cordoned() -> NodeFacts {
+    NodeFacts { cordoned: true, ..NodeFacts::default() }
+}
+
+fn excluded() -> NodeFacts {
+    NodeFacts { excluded: true, ..NodeFacts::default() }
+}
+
+#[test]
+fn a_cordoned_node_hands_over_and_takes_nothing_back() {
+    let (mut sim, owner) = settled();
+    sim.set_facts(owner, cordoned());
+    watch(&mut sim, 500);
+    let successor = sim.only_announcer(ip(240));
+    assert_ne!(successor, owner);
+    sim.set_facts(owner, NodeFacts::default());
+    watch(&mut sim, 5000);
+    assert_eq!(sim.only_announcer(ip(240)), successor);
+}
+
+#[test]
+fn with_nobody_else_the_address_stays_on_a_cordoned_node() {
+    let (mut sim, owner) = settled();
+    for index in (0..3).filter(|index| *index != owner) {
+        sim.set_facts(index, cordoned());
+    }
+    sim.set_facts(owner, cordoned());
+    watch(&mut sim, 20_000);
+    assert_eq!(sim.only_announcer(ip(240)), owner);
+    assert!(!sim.log_has("Give"), "{:?}", sim.log);
+}
+
+#[test]
+fn a_node_that_is_excluded_hands_over_to_whom_is_left() {
+    let (mut sim, owner) = settled();
+    let last = (owner + 1) % 3;
+    sim.set_facts((owner + 2) % 3, excluded());
+    sim.set_facts(last, cordoned());
+    sim.set_facts(owner, excluded());
+    watch(&mut sim, 500);
+    assert_eq!(sim.only_announcer(ip(240)), last, "rather a cordoned one than none");
+}
+
+#[test]
+fn an_owner_that_loses_its_interface_hands_over_at_once() {
+    let (mut sim, owner) = settled();
+    let subnets = vec!["192.168.0.1/24".parse().unwrap()];
+    let lan = Interface { name: "eth0".into(), subnets, ..Interface::default() };
+    for index in 0..3 {
+        sim.set_reach(index, Reach { interfaces: vec![lan.clone()] });
+    }
+    watch(&mut sim, 1000);
+    assert_eq!(sim.only_announcer(ip(240)), owner);
+    sim.set_reach(owner, Reach::default());
+    sim.run(millis(50));
+    assert_ne!(sim.only_announcer(ip(240)), owner);
+}
+
+#[test]
+fn an_address_follows_the_backends_that_its_traffic_must_stay_with() {
+    let (mut sim, owner) = settled();
+    let (second, third) = ((owner + 1) % 3, (owner + 2) % 3);
+    sim.set_backends(ip(240), &[owner, second], &[]);
+    watch(&mut sim, 1000);
+    assert_eq!(sim.only_announcer(ip(240)), owner, "it has one");
+    sim.set_backends(ip(240), &[second], &[owner]);
+    watch(&mut sim, 500);
+    assert_eq!(sim.only_announcer(ip(240)), second, "the last one on the owner ends");
+    sim.set_backends(ip(240), &[third], &[]);
+    watch(&mut sim, 500);
+    assert_eq!(sim.only_announcer(ip(240)), third);
+    sim.set_backends(ip(240), &[], &[]);
+    watch(&mut sim, 2000);
+    assert_eq!(sim.only_announcer(ip(240)), third, "with none left it stays where it is");
+}
+
+#[test]
+fn an_owner_that_its_pool_does_not_allow_any_more_hands_over() {
+    let (mut sim, owner) = settled();
+    let labels = |index: usize| [("node".to_owned(), index.to_string())].into();
+    for index in 0..3 {
+        sim.set_facts(index, NodeFacts { labels: labels(index), ..NodeFacts::default() });
+    }
+    let other = (owner + 1) % 3;
+    let nodes =
+        vec![arpeggio_labels::Selector::default().with_label("node", &other.to_string()).unwrap()];
+    let rule = Rule { nodes, ..Rule::default() };
+    sim.set_terms(ip(240), Terms { places: Places::ByRules(vec![rule]), probing: true });
+    watch(&mut sim, 500);
+    assert_eq!(sim.only_announcer(ip(240)), other);
+    sim.set_terms(ip(240), Terms { places: Places::ByRules(Vec::new()), probing: true });
+    sim.run(millis(200));
+    assert!(sim.announcers(ip(240)).is_empty(), "its pool is announced nowhere");
+}

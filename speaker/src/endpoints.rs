@@ -1,0 +1,142 @@
+//! Watches `EndpointSlice`s, as soon as some address has traffic that must not leave its node.
+
+use std::collections::BTreeMap;
+
+use arpeggio_api::endpoints::{ServiceName, backends, service_of};
+use arpeggio_election::Backends;
+use crossbeam_channel::Sender;
+use k8s_openapi::api::discovery::v1::EndpointSlice;
+use kube::{
+    Api, Client, ResourceExt as _,
+    runtime::watcher::{self, Config},
+};
+use tokio::sync::oneshot;
+
+use crate::{input::Input, watches};
+
+/// Waits until the slices are wanted, then runs until the engine ends. A cluster may have many of them, which change
+/// often, and most have no address whose traffic must stay with its backends.
+pub(crate) async fn watch(client: Client, wanted: oneshot::Receiver<()>, inputs: Sender<Input>) {
+    if wanted.await.is_err() {
+        return;
+    }
+    let mut feed = Feed::default();
+    let slices: Api<EndpointSlice> = Api::all(client);
+    watches::follow("EndpointSlices", slices, Config::default(), |event| {
+        feed.take(event)
+            .into_iter()
+            .all(|(service, backends)| inputs.send(Input::Backends { service, backends }).is_ok())
+    })
+    .await;
+}
+
+/// A slice, by namespace and name.
+type SliceName = (String, String);
+
+/// Sums up slices by Service.
+#[derive(Debug, Default)]
+struct Feed {
+    slices: BTreeMap<SliceName, (ServiceName, Backends)>,
+    listed: Option<BTreeMap<SliceName, (ServiceName, Backends)>>,
+}
+
+/// Services whose backends have changed.
+type Changes = BTreeMap<ServiceName, Backends>;
+
+impl Feed {
+    fn take(&mut self, event: watcher::Event<EndpointSlice>) -> Changes {
+        match event {
+            watcher::Event::Init => {
+                self.listed = Some(BTreeMap::new());
+                Changes::new()
+            }
+            watcher::Event::InitApply(slice) => {
+                let listed = self.listed.get_or_insert_default();
+                listed.extend(read(&slice));
+                Changes::new()
+            }
+            watcher::Event::InitDone => {
+                let listed = self.listed.take().unwrap_or_default();
+                let before = std::mem::replace(&mut self.slices, listed);
+                self.changes(before.into_values().map(|(service, _)| service))
+            }
+            watcher::Event::Apply(slice) => {
+                let Some((name, now)) = read(&slice) else { return Changes::new() };
+                let service = now.0.clone();
+                if self.slices.insert(name, now.clone()).as_ref() == Some(&now) {
+                    return Changes::new();
+                }
+                Changes::from([(service.clone(), self.sum(&service))])
+            }
+            watcher::Event::Delete(slice) => {
+                let gone = self.slices.remove(&name(&slice));
+                gone.map(|(service, _)| (service.clone(), self.sum(&service))).into_iter().collect()
+            }
+        }
+    }
+
+    /// Every Service that there is, and those that there were.
+    fn changes(&self, before: impl Iterator<Item = ServiceName>) -> Changes {
+        let now = self.slices.values().map(|(service, _)| service.clone());
+        before.chain(now).map(|service| (service.clone(), self.sum(&service))).collect()
+    }
+
+    fn sum(&self, service: &ServiceName) -> Backends {
+        let mut sum = Backends::default();
+        for (_, backends) in self.slices.values().filter(|(of, _)| of == service) {
+            sum.add(backends);
+        }
+        sum
+    }
+}
+
+fn name(slice: &EndpointSlice) -> SliceName {
+    (slice.namespace().unwrap_or_default(), slice.name_any())
+}
+
+fn read(slice: &EndpointSlice) -> Option<(SliceName, (ServiceName, Backends))> {
+    Some((name(slice), (service_of(slice)?, backends(slice))))
+}
+
+#[cfg(test)]
+mod tests {
+    use k8s_openapi::serde_json::{from_value, json};
+    use watcher::Event::{Apply, Delete, Init, InitApply, InitDone};
+
+    use super::*;
+
+    fn slice(name: &str, nodes: &[&str]) -> EndpointSlice {
+        let endpoint = |node: &&str| json!({ "addresses": ["10.244.0.7"], "nodeName": node });
+        from_value(json!({
+            "addressType": "IPv4",
+            "metadata": {
+                "namespace": "shop",
+                "name": name,
+                "labels": { "kubernetes.io/service-name": "web" },
+            },
+            "endpoints": nodes.iter().map(endpoint).collect::<Vec<_>>(),
+        }))
+        .unwrap()
+    }
+
+    fn ready(changes: Changes) -> Vec<String> {
+        changes.into_values().flat_map(|it| it.ready).map(|node| node.to_string()).collect()
+    }
+
+    #[test]
+    fn slices_of_one_service_are_added_up() {
+        let mut feed = Feed::default();
+        let mut take = |event| feed.take(event);
+        take(Init);
+        take(InitApply(slice("web-1", &["a"])));
+        take(InitApply(slice("web-2", &["b"])));
+        assert_eq!(ready(take(InitDone)), ["a", "b"]);
+        assert!(take(Apply(slice("web-2", &["b"]))).is_empty(), "nothing new");
+        assert_eq!(ready(take(Apply(slice("web-2", &["c"])))), ["a", "c"]);
+        assert_eq!(ready(take(Delete(slice("web-1", &["a"])))), ["c"]);
+        take(Init);
+        let changes = take(InitDone);
+        assert_eq!(changes.len(), 1, "the Service that has lost all");
+        assert!(ready(changes).is_empty());
+    }
+}

@@ -1,0 +1,40 @@
+//! How objects of the API server are followed.
+
+use std::{fmt::Debug, time::Duration};
+
+use arpeggio_runtime::telemetry::causes;
+use futures::StreamExt as _;
+use kube::{
+    Api, Resource,
+    runtime::watcher::{Config, Event, watcher},
+};
+use serde::de::DeserializeOwned;
+
+/// The pause before a broken watch is started again.
+const RETRY: Duration = Duration::from_millis(500);
+
+/// Hands every event of a watch to `take`, until that says that nobody wants more. A broken watch is started again.
+pub(crate) async fn follow<K>(
+    what: &str,
+    api: Api<K>,
+    config: Config,
+    mut take: impl FnMut(Event<K>) -> bool,
+) where
+    K: Resource + Clone + DeserializeOwned + Debug + Send + 'static,
+    K::DynamicType: Default,
+{
+    let mut events = watcher(api, config).boxed();
+    while let Some(event) = events.next().await {
+        match event {
+            Ok(event) => {
+                if !take(event) {
+                    return;
+                }
+            }
+            Err(error) => {
+                tracing::warn!(what, error = %causes(&error), "a watch broke, starting it again");
+                tokio::time::sleep(RETRY).await;
+            }
+        }
+    }
+}
