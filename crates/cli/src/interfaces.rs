@@ -12,7 +12,7 @@ use crate::outcome::{Format, Outcome};
 /// Arguments of `arpeggio interfaces`.
 #[derive(Debug, clap::Args)]
 pub(crate) struct InterfacesArgs {
-    /// Which interface is this address announced on?
+    /// Which interface is this address announced on, if its pool names none?
     address: Option<IpAddr>,
     /// How the result is written.
     #[arg(short, long, value_enum, default_value_t, value_name = "FORMAT")]

@@ -22,6 +22,9 @@ pub(super) struct Lock {
     pub(super) services: String,
     /// The pool that it came from.
     pub(super) pool: String,
+    /// The MAC address of a machine that is none of the cluster's and has answered for the address.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub(super) stranger: Option<String>,
 }
 
 impl Cluster {
@@ -51,6 +54,7 @@ impl Cluster {
             holder: record.lock.holder.as_ref().map(|holder| holder.node.to_string()),
             services: services.join(","),
             pool: record.claim.pool.clone(),
+            stranger: record.lock.stranger.map(|mac| MacAddr::from(mac).to_string()),
         })
     }
 }

@@ -167,12 +167,15 @@ fn verdict(
 
 /// What the lock says.
 fn told(lock: Option<&Lock>) -> String {
-    let Some(Lock { holder, services, pool }) = lock else {
+    let Some(Lock { holder, services, pool, stranger }) = lock else {
         return "The address has no lock: this cluster does not announce it.".to_owned();
     };
     let holder = holder.as_deref().unwrap_or("nobody yet");
     let services = if services.is_empty() { "no Service" } else { services };
-    format!("The lock is held by {holder}, for {services} (pool {pool}).")
+    let quarantine = stranger.as_ref().map_or_else(String::new, |mac| {
+        format!(" It is not announced, since a stranger, {mac}, was found to have the address.")
+    });
+    format!("The lock is held by {holder}, for {services} (pool {pool}).{quarantine}")
 }
 
 fn millis(span: Duration) -> f64 {
@@ -257,6 +260,19 @@ MAC                 ANSWERS   TOOK      WHOSE
 The lock is held by node-1, for default/web (pool home).
 ";
         assert_eq!(Report::of(&heard(&[1]), &Ok(cluster())).to_text(), expected);
+    }
+
+    #[test]
+    fn a_strangers_address_is_told() {
+        let mut lease = lock("");
+        lease.metadata.resource_version = Some("1".to_owned());
+        let annotations = lease.metadata.annotations.get_or_insert_default();
+        annotations.insert("arpeggio.dev/stranger".into(), mac(7).to_string());
+        let cluster = Ok(Cluster::new(Status::of(&[lease])));
+        let text = Report::of(&heard(&[7]), &cluster).to_text();
+        assert!(text.contains("unknown to the cluster"), "{text}");
+        assert!(text.contains("held by nobody yet"), "{text}");
+        assert!(text.contains("a stranger, 02:00:00:00:00:07, was found"), "{text}");
     }
 
     #[test]
