@@ -44,6 +44,8 @@ use arpeggio_runtime::{
     telemetry,
 };
 use clap::Parser as _;
+use crossbeam_channel::Sender;
+use kube::Client;
 use tokio::sync::oneshot;
 
 use crate::{
@@ -113,10 +115,7 @@ async fn run(args: &RunArgs) -> anyhow::Result<()> {
         inputs.clone(),
         metrics.clone(),
     );
-    let (slices_wanted, wanted) = oneshot::channel();
-    tokio::spawn(leases::watch(client.clone(), args.namespace.clone(), inputs.clone()));
-    tokio::spawn(nodes::watch(client.clone(), !args.ignore_exclusion_label, inputs.clone()));
-    tokio::spawn(endpoints::watch(client, wanted, inputs.clone()));
+    let slices_wanted = start_watching(client, args, &inputs);
     tokio::spawn(follow_links(links.clone(), inputs.clone()));
 
     let engine = Engine::new(
@@ -149,9 +148,18 @@ async fn run(args: &RunArgs) -> anyhow::Result<()> {
     thread.join().map_err(|_| anyhow::anyhow!("the engine panicked"))
 }
 
+/// Starts the tasks that watch the API server's objects. The returned end says when `EndpointSlice`s are wanted.
+fn start_watching(client: Client, args: &RunArgs, inputs: &Sender<Input>) -> oneshot::Sender<()> {
+    let (slices_wanted, wanted) = oneshot::channel();
+    tokio::spawn(leases::watch(client.clone(), args.namespace.clone(), inputs.clone()));
+    tokio::spawn(nodes::watch(client.clone(), !args.ignore_exclusion_label, inputs.clone()));
+    tokio::spawn(endpoints::watch(client, wanted, inputs.clone()));
+    slices_wanted
+}
+
 async fn follow_links(
     mut links: tokio::sync::watch::Receiver<Arc<arpeggio_link::interfaces::Links>>,
-    inputs: crossbeam_channel::Sender<Input>,
+    inputs: Sender<Input>,
 ) {
     while links.changed().await.is_ok() {
         let now = links.borrow_and_update().clone();
