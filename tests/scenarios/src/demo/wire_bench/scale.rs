@@ -1,6 +1,9 @@
 //! Answers and memory with many addresses.
 
-use std::time::{Duration, Instant};
+use std::{
+    thread,
+    time::{Duration, Instant},
+};
 
 use arpeggio_scenarios::HostProcess;
 use serde_json::json;
@@ -21,6 +24,8 @@ const MANY: u32 = 10_000;
 const PATIENCE: Duration = Duration::from_mins(1);
 /// The same for MetalLB, beginning when it is started.
 const METALLB_PATIENCE: Duration = Duration::from_secs(75);
+/// A gained address is announced four times more, 1.1 s apart. Answers are measured when that is over.
+const SETTLE: Duration = Duration::from_secs(6);
 /// The median with many addresses may differ from that with few by this factor.
 const MOST_TO_FEW: f64 = 1.1;
 /// Memory with few and with many addresses, in MiB.
@@ -35,6 +40,7 @@ pub(super) fn measure(world: &mut World, results: &mut Results) -> anyhow::Resul
         None => gain::start(world)?,
     };
     timed("ours", || many.give(MANY, PATIENCE))?;
+    thread::sleep(SETTLE);
     answers(world, &many, results)?;
     let ours = resident(&many.process)?;
     world.many = Some(many);
