@@ -25,7 +25,7 @@ use crate::{
     gratuitous::Schedule,
     input::Input,
     metrics::Metrics,
-    neighbours::{Neighbours, gateway_probes, own_addresses, reach},
+    neighbours::{Neighbours, address_probe, gateway_probes, own_addresses, reach},
     news::News,
     segment::{Freshness, Sighting, Wiring},
     segments::Segments,
@@ -248,7 +248,10 @@ impl Engine {
                 self.elector.handle(now(), Event::Heard { address, by });
             }
             None if self.elector.announcing().contains(&address) => self.stranger(sighting),
-            None => {}
+            None => {
+                let mac = claim.mac.octets();
+                self.elector.handle(now(), Event::StrangerAnswered { address, mac });
+            }
         }
     }
 
@@ -274,8 +277,11 @@ impl Engine {
     }
 
     fn announce(&mut self, now: Timestamp) {
-        let changes =
-            self.segments.announce(self.elector.announcing(), &self.links, &self.neighbours);
+        // Before anything is asked: an answer must pass the filter.
+        let ask = |address| address_probe(address, &self.links);
+        let asked: Vec<_> = self.elector.asking().filter_map(ask).collect();
+        let announcing = self.elector.announcing();
+        let changes = self.segments.announce(announcing, &asked, &self.links, &self.neighbours);
         changes.lost.into_iter().for_each(|address| self.schedule.stop(address));
         changes.gained.into_iter().for_each(|address| self.schedule.start(address, now));
         while let Some(address) = self.schedule.pop(now) {
@@ -293,7 +299,11 @@ impl Engine {
             Effect::ProbeGateway => {
                 gateway_probes(&self.links).into_iter().for_each(|probe| self.segments.ask(probe));
             }
-            Effect::ProbeAddress(_) => {}
+            Effect::ProbeAddress(address) => {
+                address_probe(address, &self.links)
+                    .into_iter()
+                    .for_each(|probe| self.segments.ask(probe));
+            }
             Effect::Write(write) => self.writer.submit(self.order(write)),
         }
     }

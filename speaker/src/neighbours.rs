@@ -90,6 +90,12 @@ pub(crate) fn gateway_probes(links: &Links) -> Vec<Probe> {
     gateways(links).filter_map(ask).collect()
 }
 
+/// How to ask who has `address`: everybody on the interface that it would be announced on. `None` when there is none.
+pub(crate) fn address_probe(address: IpAddr, links: &Links) -> Option<Probe> {
+    let interface = links.announcing(address).ok()?;
+    Some(probe(interface, address, None))
+}
+
 /// Where this node is found: on the interface of the default route first, since other subnets may exist on every node
 /// without being one segment (a container bridge, for instance). IPv4 comes before IPv6, so that a node with both is
 /// asked by ARP.
@@ -289,6 +295,15 @@ mod tests {
             assert_eq!(answered(2, gateway), Some(Event::GatewayAnswered));
             assert_eq!(answered(1, gateway), None, "another machine on another segment");
         }
+    }
+
+    #[test]
+    fn an_address_is_asked_for_where_it_would_be_announced() {
+        let address = "192.168.0.240".parse().unwrap();
+        let source = "192.168.0.11".parse().ok();
+        let expected = Probe { interface: 2, address, source, to: None };
+        assert_eq!(address_probe(address, &links()), Some(expected));
+        assert_eq!(address_probe(address, &Links::default()), None);
     }
 
     #[test]

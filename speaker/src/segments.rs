@@ -58,10 +58,11 @@ impl Segments {
         self.ndp.follow(links, &self.wiring);
     }
 
-    /// Announces exactly `addresses` from now on, each where [`Links::announcing`] says.
+    /// Announces exactly `addresses` from now on, each where [`Links::announcing`] says, and awaits the answers to `asked`.
     pub(crate) fn announce(
         &mut self,
         addresses: &BTreeSet<IpAddr>,
+        asked: &[Probe],
         links: &Links,
         neighbours: &Neighbours,
     ) -> Changes {
@@ -69,8 +70,8 @@ impl Segments {
             .iter()
             .filter_map(|address| Some((*address, self.place(*address, links)?)))
             .collect();
-        self.arp.announce(&places, links, neighbours);
-        self.ndp.announce(&places, links, neighbours);
+        self.arp.announce(&places, asked, links, neighbours);
+        self.ndp.announce(&places, asked, links, neighbours);
         let changes = Changes {
             gained: only_in(&places, &self.places, |one, other| one == other),
             lost: only_in(&self.places, &places, |_, _| true),
@@ -175,6 +176,7 @@ impl<P: Protocol> Answering<P> {
     fn announce(
         &mut self,
         places: &BTreeMap<IpAddr, Place>,
+        asked: &[Probe],
         links: &Links,
         neighbours: &Neighbours,
     ) {
@@ -182,7 +184,9 @@ impl<P: Protocol> Answering<P> {
             let here = places.iter().filter(|(_, place)| place.interface == *index);
             let ours = here.filter_map(|(address, _)| P::address(*address)).collect();
             let current = links.interface(*index);
-            let awaited = current.map(|it| neighbours.awaited(it, links)).unwrap_or_default();
+            let mut awaited = current.map(|it| neighbours.awaited(it, links)).unwrap_or_default();
+            let asked = asked.iter().filter(|probe| probe.interface == *index);
+            awaited.extend(asked.map(|probe| probe.address));
             segment.announce(ours, awaited.into_iter().filter_map(P::address).collect());
         }
     }
