@@ -8,7 +8,7 @@
 //! **Faults** ([`fault`]) strike at every point between two steps, also between a write and its answer, and are mended
 //! at every moment of rest: all histories with one fault. Of those with two, both strike one part (hosts and wire, the
 //! API server, processes) or the API server and then another part, at rest, and the second one lasts until all is mended.
-//! `MODEL_FAULTS=n` explores all histories with any `n` faults at every point; two of them take minutes and gigabytes.
+//! `MODEL_FAULTS=n` explores all histories with any `n` faults at every point; two are millions of states.
 //!
 //! **What must hold** ([`law`]) is looked at in every state; from every state at rest it is also tried whether the
 //! cluster settles with exactly one announcer for each address when everything is mended.
