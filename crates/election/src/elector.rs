@@ -14,11 +14,14 @@ use crate::{
     placement::{Charges, deputies, ranking},
     reach::{Interface, Reach},
     settings::{HEARTBEAT, Settings},
+    unaided::Unaided,
     vacancy::{Finding, Vacancies},
     view::{FreeLock, SeenSession, View},
     wire::WireWatch,
     writes::{GiveReason, Outcome, TakeReason, Write, Writes},
 };
+
+mod alone;
 
 /// Something that a speaker learns.
 #[derive(Debug, Clone, PartialEq, Eq, Hash)]
@@ -123,6 +126,7 @@ pub struct Elector {
     announcing: BTreeSet<IpAddr>,
     leaving: Leaving,
     contests: BTreeMap<IpAddr, Contest>,
+    unaided: Unaided,
 }
 
 /// A fellow speaker was heard announcing what we announce; the lock is being read.
@@ -152,6 +156,7 @@ impl Elector {
             announcing: BTreeSet::new(),
             leaving: Leaving::default(),
             contests: BTreeMap::new(),
+            unaided: Unaided::default(),
         }
     }
 
@@ -160,9 +165,10 @@ impl Elector {
         &self.announcing
     }
 
-    /// The addresses that were asked for before their first use, and whose answers are awaited.
+    /// The addresses that were asked for, and whose answers are awaited: before their first use, and when the API server
+    /// is away.
     pub fn asking(&self) -> impl Iterator<Item = IpAddr> {
-        self.vacancies.asked()
+        self.vacancies.asked().chain(self.unaided.asked())
     }
 
     /// The interfaces, out of those that this node has now, on which it announces `address` or asks for it first.
@@ -202,7 +208,10 @@ impl Elector {
             Event::NodeGone(node) => self.view.node_gone(&node),
             Event::Backends { address, backends } => self.view.backends_seen(address, backends),
             Event::Reach(reach) => self.view.own_reach_is(self.me.clone(), reach),
-            Event::StrangerAnswered { address, mac } => self.vacancies.answered(address, mac),
+            Event::StrangerAnswered { address, mac } => {
+                self.vacancies.answered(address, mac);
+                self.unaided.heard(address, now, self.settings.recheck);
+            }
             Event::Wrote { write, outcome } => self.wrote(&write, outcome, now),
         }
     }
@@ -228,7 +237,10 @@ impl Elector {
     }
 
     fn heard(&mut self, address: IpAddr, by: &Node, now: Timestamp) {
-        if *by == self.me || !self.announcing.contains(&address) {
+        if *by == self.me || self.give_way_unaided(address, by, now) {
+            return;
+        }
+        if !self.announcing.contains(&address) {
             return;
         }
         if self.stopping {
@@ -265,6 +277,7 @@ impl Elector {
     pub fn decide(&mut self, now: Timestamp) -> Decision {
         if now.since(self.decided) > self.settings.freshness {
             self.own.woke(now);
+            self.unaided.forget();
         }
         self.decided = now;
         let mut effects = Vec::new();
@@ -272,16 +285,21 @@ impl Elector {
             self.view.mark_free(now);
             self.writes.prune(now);
             self.keep_session(now, &mut effects);
+            if !self.stopping {
+                self.watch_wire(now, &mut effects);
+            }
             if self.established() && !self.stopping {
-                self.watch_sessions(now, &mut effects);
+                self.judge_sessions(now, &mut effects);
                 self.take_locks(now, &mut effects);
                 self.give_locks(now, &mut effects);
             }
             self.settle_contests(now, &mut effects);
+            self.stand_in(now, &mut effects);
             self.update_announcing(now);
         }
         let heartbeat = now + HEARTBEAT;
-        let probes = self.wire.due().into_iter().chain(self.vacancies.due());
+        let probes =
+            self.wire.due().into_iter().chain(self.vacancies.due()).chain(self.unaided.due());
         let next = probes.filter(|due| *due > now).fold(heartbeat, Timestamp::min);
         Decision { effects, next }
     }
@@ -302,15 +320,20 @@ impl Elector {
         }
     }
 
-    /// Asks on the wire for the nodes that this one is a deputy of, and ends the sessions that are over.
-    fn watch_sessions(&mut self, now: Timestamp, effects: &mut Vec<Effect>) {
-        let live = self.live(now);
-        self.charges.update(&live, &self.me);
+    /// Asks on the wire for the nodes that this one watches.
+    fn watch_wire(&mut self, now: Timestamp, effects: &mut Vec<Effect>) {
+        let (live, alone) = (self.live(now), self.is_alone(now));
+        self.charges.update(&live, alone, &self.me);
         let probes = self.wire.tick(now, self.charges.nodes(), &self.settings);
         effects.extend(probes.nodes.into_iter().map(Effect::ProbeNode));
         if probes.gateway {
             effects.push(Effect::ProbeGateway);
         }
+    }
+
+    /// Ends the sessions that are over.
+    fn judge_sessions(&mut self, now: Timestamp, effects: &mut Vec<Effect>) {
+        let live = self.live(now);
         let others = self.view.sessions().filter(|seen| seen.session.node != self.me);
         let writes: Vec<Write> = others.filter_map(|seen| self.verdict(seen, &live, now)).collect();
         for write in writes {
@@ -364,7 +387,8 @@ impl Elector {
             if let Some(first) = ranked.first() {
                 *loads.entry(first.clone()).or_default() += 1;
             }
-            if self.is_my_turn(&ranked, free.since, now) {
+            let announces = self.unaided.announces(free.lock.address);
+            if announces || self.is_my_turn(&ranked, free.since, now) {
                 mine.extend(self.take(&free).map(|take| (take, free.lock.clone())));
             }
         }
@@ -506,6 +530,7 @@ impl Elector {
         self.leaving.retain(&announcing);
         self.contests.retain(|address, _| self.view.lock(*address).is_some());
         announcing.retain(|address| !self.contests.get(address).is_some_and(|c| c.yielded));
+        announcing.extend(self.unaided.announced().map(|(address, _)| address));
         self.announcing = announcing;
     }
 

@@ -39,6 +39,7 @@ mod placement;
 mod reach;
 mod settings;
 mod terms;
+mod unaided;
 mod vacancy;
 mod view;
 mod wire;

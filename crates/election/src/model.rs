@@ -187,6 +187,13 @@ pub struct Lock {
     pub version: Version,
 }
 
+impl Lock {
+    /// Whether it names `node` as its holder.
+    pub(crate) fn is_of(&self, node: &Node) -> bool {
+        self.holder.as_ref().is_some_and(|holder| holder.node == *node)
+    }
+}
+
 /// Without the terms: the version tells them apart.
 impl Hash for Lock {
     fn hash<H: Hasher>(&self, state: &mut H) {

@@ -15,6 +15,8 @@ pub(crate) struct OwnSession {
     proven_at: Option<Timestamp>,
     /// Since when session writes have succeeded without a failure between them.
     in_touch_since: Option<Timestamp>,
+    /// The last session write got no answer.
+    out_of_touch: bool,
     /// The highest epoch that was ever seen of this node, in its session and in locks.
     highest: Epoch,
 }
@@ -34,11 +36,18 @@ impl OwnSession {
     pub(crate) fn proved(&mut self, sent: Timestamp) {
         self.proven_at = self.proven_at.max(Some(sent));
         self.in_touch_since.get_or_insert(sent);
+        self.out_of_touch = false;
     }
 
     /// A session write got no answer.
     pub(crate) fn lost_touch(&mut self) {
         self.in_touch_since = None;
+        self.out_of_touch = true;
+    }
+
+    /// Whether the API server did not answer the last session write.
+    pub(crate) fn is_out_of_touch(&self) -> bool {
+        self.out_of_touch
     }
 
     /// Since when the API server has answered every time. While it does not, the silence of other sessions says

@@ -17,26 +17,46 @@ use crate::{eligibility::Merit, model::Node};
 /// How many nodes watch one node.
 const DEPUTIES: usize = 2;
 
+/// How many do while sessions cannot be ended: whoever is to announce a node's addresses must know itself that it is silent.
+const WATCHERS: usize = 4;
+
 /// The deputies of `node`: the two others that rank highest for it.
 pub(crate) fn deputies<'a>(node: &Node, live: impl Iterator<Item = &'a Node>) -> Vec<Node> {
+    best(DEPUTIES, node, live)
+}
+
+/// Those who watch `node` while the API server is away: its deputies, and the next ones.
+pub(crate) fn watchers<'a>(node: &Node, live: impl Iterator<Item = &'a Node>) -> Vec<Node> {
+    best(WATCHERS, node, live)
+}
+
+fn best<'a>(count: usize, node: &Node, live: impl Iterator<Item = &'a Node>) -> Vec<Node> {
     let mut others: Vec<&Node> = live.filter(|other| *other != node).collect();
     others.sort_by_cached_key(|other| Reverse(rendezvous(node, other)));
-    others.into_iter().take(DEPUTIES).cloned().collect()
+    others.into_iter().take(count).cloned().collect()
+}
+
+/// Whether `one` ranks before `other` for an address, whatever else is known of them.
+pub(crate) fn outranks(one: &Node, other: &Node, address: IpAddr) -> bool {
+    rendezvous(&address, one) > rendezvous(&address, other)
 }
 
 /// The nodes that one node is a deputy of. Who watches whom takes a while to work out, and changes only with who lives.
 #[derive(Debug, Clone, Default, Hash)]
 pub(crate) struct Charges {
     live: BTreeSet<Node>,
+    alone: bool,
     nodes: BTreeSet<Node>,
 }
 
 impl Charges {
-    /// Works out whom `me` watches while `live` live.
-    pub(crate) fn update(&mut self, live: &BTreeSet<Node>, me: &Node) {
-        if self.live != *live {
+    /// Works out whom `me` watches while `live` live. `alone`: the API server is away.
+    pub(crate) fn update(&mut self, live: &BTreeSet<Node>, alone: bool, me: &Node) {
+        if self.live != *live || self.alone != alone {
             self.live.clone_from(live);
-            let mine = |node: &&Node| deputies(node, live.iter()).contains(me);
+            self.alone = alone;
+            let count = if alone { WATCHERS } else { DEPUTIES };
+            let mine = |node: &&Node| best(count, node, live.iter()).contains(me);
             self.nodes = live.iter().filter(mine).cloned().collect();
         }
     }

@@ -190,6 +190,17 @@ impl View {
         counting.filter(fresh).map(|seen| seen.session.node.clone()).collect()
     }
 
+    /// Whether `me` may go on announcing, without the lock, what it has announced since `since`, now that locks can be
+    /// read: until its holder is heard of, or somebody else has the lock.
+    pub(crate) fn may_stand_in(&self, address: IpAddr, me: &Node, since: Timestamp) -> bool {
+        let Some(holder) = self.lock(address).and_then(|lock| lock.holder.as_ref()) else {
+            return false;
+        };
+        let Some(seen) = self.sessions.get(&holder.node) else { return true };
+        let counts = seen.session.is_live() && seen.session.epoch == holder.epoch;
+        holder.node != *me && !(counts && seen.changed > since)
+    }
+
     /// How many locks each node rightly holds.
     pub(crate) fn loads(&self) -> BTreeMap<Node, usize> {
         let mut loads = BTreeMap::new();

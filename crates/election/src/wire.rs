@@ -92,6 +92,18 @@ impl WireWatch {
             && self.hears_others(node, since)
     }
 
+    /// Since when `node` is silent.
+    pub(crate) fn silent_since(&self, node: &Node, settings: &Settings) -> Option<Timestamp> {
+        let peer = self.peers.get(node).filter(|_| self.silent(node, settings))?;
+        peer.unanswered_since
+    }
+
+    /// Whether anybody has answered since `since`.
+    pub(crate) fn heard_since(&self, since: Timestamp) -> bool {
+        let peers = self.peers.values().map(|peer| peer.last_answer);
+        peers.chain([self.gateway_answered]).any(|answer| answer >= Some(since))
+    }
+
     fn hears_others(&self, accused: &Node, since: Timestamp) -> bool {
         let others = self.peers.iter().filter(|(node, _)| *node != accused);
         others

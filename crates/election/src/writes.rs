@@ -1,7 +1,7 @@
 //! Writes under way, so that none is sent twice, and failed ones, so that they are not repeated at once.
 
 use alloc::collections::BTreeMap;
-use core::{fmt, net::IpAddr};
+use core::{fmt, net::IpAddr, time::Duration};
 
 use crate::{
     eligibility::{Merit, Standing, Unfit},
@@ -229,6 +229,13 @@ impl Writes {
             Outcome::Failed => self.resting.insert(target.clone(), now + settings.retry),
         };
         self.under_way.remove(target)
+    }
+
+    /// Whether a write about a session has been waiting for its answer for longer than `longest`.
+    pub(crate) fn overdue(&self, now: Timestamp, longest: Duration) -> bool {
+        let of_session = |target: &Target| !matches!(target, Target::Lock(_));
+        let late = |sent: Timestamp| now.since(sent) > longest;
+        self.under_way.iter().any(|(target, sent)| of_session(target) && late(*sent))
     }
 
     /// Forgets the rests that are over, so that gone addresses leave nothing behind.

@@ -7,3 +7,4 @@ mod large;
 mod model;
 mod sim;
 mod store;
+mod unaided;

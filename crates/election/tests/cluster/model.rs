@@ -6,9 +6,9 @@
 //! every order.
 //!
 //! **Faults** ([`fault`]) strike at every point between two steps, also between a write and its answer, and are mended
-//! at every moment of rest: all histories with one fault. Of those with two, the faults strike one part each (hosts and
-//! wire, the API server, processes), at rest, and the second one lasts until all is mended. `MODEL_FAULTS=n` explores all
-//! histories with any `n` faults at every point; two of them take minutes and some gigabytes.
+//! at every moment of rest: all histories with one fault. Of those with two, both strike one part (hosts and wire, the
+//! API server, processes) or the API server and then another part, at rest, and the second one lasts until all is mended.
+//! `MODEL_FAULTS=n` explores all histories with any `n` faults at every point; two are millions of states.
 //!
 //! **What must hold** ([`law`]) is looked at in every state; from every state at rest it is also tried whether the
 //! cluster settles with exactly one announcer for each address when everything is mended.
@@ -52,6 +52,16 @@ fn two_faults_of_the_wire() {
 #[test]
 fn two_faults_of_the_api() {
     check(&World::calm(3, &[Place::Api; 2]));
+}
+
+#[test]
+fn a_fault_of_the_wire_after_one_of_the_api() {
+    check(&World::calm(3, &[Place::Wire, Place::Api]));
+}
+
+#[test]
+fn a_fault_of_a_process_after_one_of_the_api() {
+    check(&World::calm(3, &[Place::Process, Place::Api]));
 }
 
 #[test]

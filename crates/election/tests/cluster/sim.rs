@@ -173,6 +173,12 @@ impl Sim {
                 }
             }
             Effect::ProbeAddress(address) => {
+                for other in self.announcers(address) {
+                    if other != index && self.connected(index, other) {
+                        let by = name(other);
+                        self.tell(index, WIRE_ROUND_TRIP, Event::Heard { address, by });
+                    }
+                }
                 if let Some(mac) = self.strangers.get(&address).copied() {
                     self.tell(index, WIRE_ROUND_TRIP, Event::StrangerAnswered { address, mac });
                 }
@@ -377,6 +383,12 @@ impl Sim {
             [only] => only,
             ref several => panic!("{address} is announced by {several:?}: {:#?}", self.log),
         }
+    }
+
+    /// Which node's lock it is, whether its session counts or not.
+    pub(crate) fn holder(&self, address: IpAddr) -> Option<usize> {
+        let holder = self.store.locks.get(&address)?.holder.as_ref()?;
+        (0..self.speakers.len()).find(|index| name(*index) == holder.node)
     }
 
     pub(crate) fn announced_per_node(&self) -> Vec<usize> {

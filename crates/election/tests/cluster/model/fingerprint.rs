@@ -48,6 +48,7 @@ fn look_at_speaker(speaker: &Speaker, lens: &mut Lens) {
         announced,
         decided,
         proved,
+        asked,
         due,
         slept,
     } = speaker;
@@ -59,7 +60,7 @@ fn look_at_speaker(speaker: &Speaker, lens: &mut Lens) {
     elector.hash(lens);
     lens.slept = 0;
     (paused, stopping, api, lags, watch, inbox).hash(lens);
-    (awaited, announced, decided, proved, due).hash(lens);
+    (awaited, announced, decided, proved, asked, due).hash(lens);
 }
 
 /// A hasher that forgets when things happened.

@@ -27,7 +27,8 @@ pub(crate) const STATIC: &str = "losing the API server alone stops no announceme
 /// Not for longer than [`LONGEST_OVERLAP`].
 pub(crate) const TWO_ANNOUNCERS: &str = "two announcers that hear each other do not both go on";
 /// After a start, and after a pause.
-pub(crate) const UNPROVED: &str = "nobody answers before it has proved its session since it woke";
+pub(crate) const UNPROVED: &str =
+    "nobody answers before it has proved its session since it woke, or has asked for the address";
 /// From every state at rest.
 pub(crate) const SETTLES: &str =
     "when everything is mended, every address has exactly one announcer";
@@ -125,7 +126,9 @@ pub(crate) fn look(world: &mut World) {
     }
     let unproved = |index: &usize| {
         let speaker = &world.speakers[*index];
-        !speaker.proved && announcers.keys().any(|address| world.answers(*index, *address))
+        let unasked =
+            |address: &IpAddr| !speaker.asked.contains(address) && world.answers(*index, *address);
+        !speaker.proved && announcers.keys().any(unasked)
     };
     if (0..world.speakers.len()).any(|index| unproved(&index)) {
         world.witness.breaks(UNPROVED);

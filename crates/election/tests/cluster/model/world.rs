@@ -44,6 +44,8 @@ pub(crate) struct Speaker {
     pub(crate) decided: Timestamp,
     /// Whether a session write that was sent since it last woke has succeeded.
     pub(crate) proved: bool,
+    /// What it has asked for since it last woke, without an answer.
+    pub(crate) asked: BTreeSet<IpAddr>,
     /// Has to decide though nothing was told.
     pub(crate) due: bool,
     /// What its clock lags behind.
@@ -183,6 +185,7 @@ impl World {
             announced: BTreeSet::new(),
             decided: self.now,
             proved: false,
+            asked: BTreeSet::new(),
             due: true,
             slept: Duration::ZERO,
         };
@@ -313,6 +316,7 @@ impl World {
         let at = self.now - speaker.slept;
         if self.now.since(speaker.decided) > settings().freshness {
             speaker.proved = false;
+            speaker.asked.clear();
         }
         speaker.decided = self.now;
         speaker.due = false;
@@ -347,7 +351,7 @@ impl World {
                     self.speaker(index).elector.handle(at, Event::GatewayAnswered);
                 }
             }
-            Effect::ProbeAddress(_) => {} // There are no strangers.
+            Effect::ProbeAddress(address) => self.ask_segment(index, at, address),
             Effect::Write(write) => {
                 let now = self.now;
                 self.speaker(index).awaited.push((now, write.clone()));
@@ -360,6 +364,23 @@ impl World {
     }
 
     // The segment.
+
+    /// There are no strangers: only fellows answer.
+    fn ask_segment(&mut self, index: usize, at: Timestamp, address: IpAddr) {
+        let home = self.speakers[index].home;
+        let others = (0..self.speakers.len()).filter(|other| self.answers(*other, address));
+        let others = others.map(|other| self.speakers[other].home);
+        let answer = others.into_iter().find(|there| self.connected(home, *there));
+        let speaker = Rc::make_mut(&mut self.speakers[index]);
+        match answer {
+            Some(there) => {
+                speaker.asked.remove(&address);
+                let by = self.hosts[there].name.clone();
+                speaker.elector.handle(at, Event::Heard { address, by });
+            }
+            None => drop(speaker.asked.insert(address)),
+        }
+    }
 
     /// Hosts answer as long as they have power and cable, whatever their speakers do.
     pub(crate) fn connected(&self, one: usize, other: usize) -> bool {

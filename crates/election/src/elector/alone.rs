@@ -1,0 +1,98 @@
+//! What is decided while the API server cannot be reached.
+
+use alloc::{
+    collections::{BTreeMap, BTreeSet},
+    vec::Vec,
+};
+use core::net::IpAddr;
+
+use super::{Contest, Effect, Elector, is_live};
+use crate::{
+    eligibility::Merit,
+    model::{Lock, Node, Timestamp},
+    placement::{outranks, ranking, watchers},
+};
+
+impl Elector {
+    /// Whether the API server does not answer: the last session write failed, or one has been under way for long.
+    pub(super) fn is_alone(&self, now: Timestamp) -> bool {
+        self.own.is_out_of_touch() || self.writes.overdue(now, self.settings.retry)
+    }
+
+    /// Announces what nobody announces while no lock can be taken; and gives it up when locks count again.
+    pub(super) fn stand_in(&mut self, now: Timestamp, effects: &mut Vec<Effect>) {
+        if self.stopping {
+            return self.unaided.forget();
+        }
+        if self.is_alone(now) {
+            let wanted = self.abandoned(now);
+            self.unaided.want(&wanted);
+        } else {
+            let (view, me) = (&self.view, &self.me);
+            self.unaided.settle(|address, since| view.may_stand_in(address, me, since));
+        }
+        let wire = &self.wire;
+        let asked = self.unaided.ask(now, |since| wire.heard_since(since), &self.settings);
+        if !asked.is_empty() {
+            effects.push(Effect::ProbeGateway);
+        }
+        effects.extend(asked.into_iter().map(Effect::ProbeAddress));
+        for (address, _) in self.unaided.announced() {
+            self.contests.remove(&address);
+        }
+    }
+
+    /// The addresses that nobody seems to announce and that are this node's to announce, and from when on.
+    fn abandoned(&self, now: Timestamp) -> BTreeMap<IpAddr, Timestamp> {
+        let mut abandoned: BTreeMap<IpAddr, Timestamp> =
+            self.own_silent().map(|lock| (lock.address, now)).collect();
+        for node in self.charges.nodes() {
+            if let Some(since) = self.wire.silent_since(node, &self.settings) {
+                abandoned.extend(self.inherited(node, since));
+            }
+        }
+        abandoned
+    }
+
+    /// What this node held when it last knew, and does not announce: it was paused, or has given way to somebody.
+    fn own_silent(&self) -> impl Iterator<Item = &Lock> {
+        let own = self.view.session(&self.me).filter(|session| is_live(session));
+        let epoch = own.map(|session| session.epoch);
+        self.view.locks_of(&self.me).filter(move |lock| {
+            lock.holder.as_ref().map(|holder| holder.epoch) == epoch
+                && (!self.own.trusted()
+                    || self.contests.get(&lock.address).is_some_and(|c| c.yielded))
+        })
+    }
+
+    /// The addresses of a node that is silent since `since`, each with the time from which on this node asks for it: the
+    /// best-ranked of those that watch the node at once, each further one a little later.
+    fn inherited(&self, node: &Node, since: Timestamp) -> BTreeMap<IpAddr, Timestamp> {
+        let live = self.view.live(since, self.settings.session, None);
+        let watchers: BTreeSet<Node> = watchers(node, live.iter()).into_iter().collect();
+        let loads = self.view.loads();
+        let turn = |lock: &Lock| {
+            let fit: BTreeMap<Node, Merit> = self.fit(lock, &watchers);
+            let ranked = ranking(lock.address, None, &fit, &loads);
+            let rank = ranked.iter().position(|watcher| *watcher == self.me)?;
+            Some((lock.address, since + self.settings.patience * u32::try_from(rank).ok()?))
+        };
+        self.view.locks_of(node).filter_map(turn).collect()
+    }
+
+    /// A fellow announces what this node announces, or asks for, without a lock that it can show. Whether that is so.
+    pub(super) fn give_way_unaided(&mut self, address: IpAddr, by: &Node, now: Timestamp) -> bool {
+        let holds = self.view.lock(address).is_some_and(|lock| lock.is_of(by));
+        // Of two that give way to one another, one asks again first; the other then hears it.
+        let first = !holds && outranks(&self.me, by, address);
+        let pause = if first { self.settings.patience } else { self.settings.renewal };
+        if !self.unaided.heard(address, now, pause) {
+            return false;
+        }
+        if self.view.lock(address).is_some_and(|lock| lock.is_of(&self.me)) {
+            // Our lock says that it is ours, but that is old: it counts again when it has been read.
+            self.contests.insert(address, Contest { since: now, yielded: true });
+        }
+        true
+    }
+}

@@ -1,0 +1,191 @@
+//! Addresses that are announced although their locks cannot be taken, because nobody else announces them.
+//!
+//! While the API server cannot be reached, the segment itself is asked: whoever wants to announce an address asks for it a
+//! few times, and announces it when nobody answers. A claim of this kind shows no lock, so it gives way to every fellow
+//! that is heard.
+
+use alloc::{collections::BTreeMap, vec::Vec};
+use core::{net::IpAddr, time::Duration};
+
+use crate::{model::Timestamp, settings::Settings};
+
+/// How often an address is asked for before it counts as announced by nobody.
+const QUESTIONS: u32 = 3;
+
+/// The addresses that this node announces, or would, without a lock that it can show.
+#[derive(Debug, Clone, Default, Hash)]
+pub(crate) struct Unaided {
+    claims: BTreeMap<IpAddr, Claim>,
+}
+
+#[derive(Debug, Clone, Hash)]
+enum Claim {
+    /// Nothing has been asked since an answer came, or yet.
+    Resting { until: Timestamp },
+    /// The questions so far, when they began, and when the answer to the last one is due.
+    Asking { questions: u32, since: Timestamp, due: Timestamp },
+    /// Since when, and when to ask again whether somebody else does, too.
+    Announcing { since: Timestamp, due: Timestamp },
+}
+
+impl Unaided {
+    /// The addresses that nobody else announced when they were asked for, and since when they are announced from here.
+    pub(crate) fn announced(&self) -> impl Iterator<Item = (IpAddr, Timestamp)> {
+        self.claims.iter().filter_map(|(address, claim)| match claim {
+            Claim::Announcing { since, .. } => Some((*address, *since)),
+            Claim::Resting { .. } | Claim::Asking { .. } => None,
+        })
+    }
+
+    pub(crate) fn announces(&self, address: IpAddr) -> bool {
+        matches!(self.claims.get(&address), Some(Claim::Announcing { .. }))
+    }
+
+    /// The addresses whose answers are awaited.
+    pub(crate) fn asked(&self) -> impl Iterator<Item = IpAddr> {
+        let asking = |claim: &Claim| matches!(claim, Claim::Asking { .. });
+        self.claims.iter().filter(move |(_, claim)| asking(claim)).map(|(address, _)| *address)
+    }
+
+    /// When [`Unaided::ask`] has something to do.
+    pub(crate) fn due(&self) -> Option<Timestamp> {
+        let due = |claim: &Claim| match claim {
+            Claim::Resting { until: due }
+            | Claim::Asking { due, .. }
+            | Claim::Announcing { due, .. } => *due,
+        };
+        self.claims.values().map(due).min()
+    }
+
+    /// These addresses seem to be announced by nobody: each is to be asked for, from its own time on. Others need not be
+    /// asked for any more.
+    pub(crate) fn want(&mut self, wanted: &BTreeMap<IpAddr, Timestamp>) {
+        self.claims.retain(|address, claim| {
+            wanted.contains_key(address) || matches!(claim, Claim::Announcing { .. })
+        });
+        for (address, from) in wanted {
+            self.claims.entry(*address).or_insert(Claim::Resting { until: *from });
+        }
+    }
+
+    /// Asks for what is due, also for what is announced: when a segment that was split is whole again, the other part may
+    /// have an announcer of its own. What was asked for often enough is announced from now on, provided that somebody was heard
+    /// meanwhile (`heard_since`): who hears nobody has lost its own cable.
+    pub(crate) fn ask(
+        &mut self,
+        now: Timestamp,
+        heard_since: impl Fn(Timestamp) -> bool,
+        settings: &Settings,
+    ) -> Vec<IpAddr> {
+        let mut asked = Vec::new();
+        for (address, claim) in &mut self.claims {
+            let (questions, since) = match *claim {
+                Claim::Resting { until } if until <= now => (0, now),
+                Claim::Asking { questions, since, due } if due <= now => (questions, since),
+                Claim::Announcing { since, due } if due <= now => {
+                    asked.push(*address);
+                    *claim = Claim::Announcing { since, due: now + settings.retry * 2 };
+                    continue;
+                }
+                _ => continue,
+            };
+            *claim = if questions < QUESTIONS {
+                asked.push(*address);
+                let due = now + settings.first_probe;
+                Claim::Asking { questions: questions + 1, since, due }
+            } else if heard_since(since) {
+                Claim::Announcing { since: now, due: now + settings.retry * 2 }
+            } else {
+                Claim::Resting { until: now + settings.retry }
+            };
+        }
+        asked
+    }
+
+    /// Somebody else announces `address`: it is left alone for `pause`. Whether it mattered here.
+    pub(crate) fn heard(&mut self, address: IpAddr, now: Timestamp, pause: Duration) -> bool {
+        let claim = self.claims.get_mut(&address);
+        claim.map(|claim| *claim = Claim::Resting { until: now + pause }).is_some()
+    }
+
+    /// Keeps the claims for which `right` says so; what is only asked for is forgotten.
+    pub(crate) fn settle(&mut self, right: impl Fn(IpAddr, Timestamp) -> bool) {
+        self.claims.retain(|address, claim| match claim {
+            Claim::Announcing { since, .. } => right(*address, *since),
+            Claim::Resting { .. } | Claim::Asking { .. } => false,
+        });
+    }
+
+    /// What was asked for before a pause says nothing after it.
+    pub(crate) fn forget(&mut self) {
+        self.claims.clear();
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const ADDRESS: IpAddr = IpAddr::V4(core::net::Ipv4Addr::new(192, 168, 0, 240));
+
+    fn at(millis: u64) -> Timestamp {
+        Timestamp::from_origin(Duration::from_millis(millis))
+    }
+
+    /// Asks every 10 ms; returns when it was asked, until `to` or until it is announced.
+    fn ask(unaided: &mut Unaided, from: u64, to: u64, hears: bool) -> Vec<u64> {
+        let settings = Settings::default();
+        let mut asked = Vec::new();
+        for now in (from..to).step_by(10) {
+            if unaided.announces(ADDRESS) {
+                break;
+            }
+            if !unaided.ask(at(now), |_| hears, &settings).is_empty() {
+                asked.push(now);
+            }
+        }
+        asked
+    }
+
+    fn wanting() -> Unaided {
+        let mut unaided = Unaided::default();
+        unaided.want(&[(ADDRESS, at(1000))].into());
+        unaided
+    }
+
+    #[test]
+    fn what_nobody_answers_for_is_announced_after_three_questions() {
+        let mut unaided = wanting();
+        assert_eq!(ask(&mut unaided, 900, 1300, true), [1000, 1070, 1140]);
+        assert!(unaided.announces(ADDRESS));
+    }
+
+    #[test]
+    fn an_answer_stops_the_questions_and_the_announcement_for_a_while() {
+        let mut unaided = wanting();
+        ask(&mut unaided, 1000, 1100, true);
+        unaided.heard(ADDRESS, at(1100), Duration::from_secs(3));
+        assert_eq!(ask(&mut unaided, 1100, 4100, true), []);
+        ask(&mut unaided, 4100, 5000, true);
+        assert!(unaided.announces(ADDRESS));
+        unaided.heard(ADDRESS, at(5000), Duration::from_secs(3));
+        assert!(!unaided.announces(ADDRESS));
+    }
+
+    #[test]
+    fn who_hears_nobody_announces_nothing() {
+        let mut unaided = wanting();
+        assert!(ask(&mut unaided, 1000, 9000, false).len() > 3);
+        assert!(!unaided.announces(ADDRESS));
+    }
+
+    #[test]
+    fn what_is_announced_stays_when_it_is_not_wanted_any_more_until_it_is_settled() {
+        let mut unaided = wanting();
+        ask(&mut unaided, 1000, 2000, true);
+        unaided.want(&BTreeMap::new());
+        assert!(unaided.announces(ADDRESS));
+        unaided.settle(|_, since| since > at(5000));
+        assert!(!unaided.announces(ADDRESS));
+    }
+}
