@@ -60,6 +60,7 @@ impl Elector {
         let epoch = own.map(|session| session.epoch);
         self.view.locks_of(&self.me).filter(move |lock| {
             lock.holder.as_ref().map(|holder| holder.epoch) == epoch
+                && self.may_announce(lock)
                 && (!self.own.trusted()
                     || self.contests.get(&lock.address).is_some_and(|c| c.yielded))
         })
