@@ -3,16 +3,17 @@
 //! Each turn takes in everything that has happened, decides once, and carries the decision out: frames and tables at
 //! once, writes by way of the [`Writer`]. It never waits for the API server.
 
+mod report;
+
 use std::{collections::BTreeMap, net::IpAddr, sync::Arc, time::Duration};
 
 use arpeggio_api::{lock::LockRecord, session::SessionRecord};
 use arpeggio_election::{
-    Effect, Elector, Event, GiveReason, Node, Outcome, Pattern, Settings, TakeReason, Target,
-    Timestamp, Write,
+    Effect, Elector, Event, Node, Outcome, Pattern, Settings, Target, Timestamp, Write,
 };
 use arpeggio_link::{clock, interfaces::Links};
 use arpeggio_runtime::health::{Awaited, Heartbeat};
-use arpeggio_wire::{Claim, MacAddr};
+use arpeggio_wire::Claim;
 use crossbeam_channel::{Receiver, bounded, select};
 use tokio::sync::oneshot;
 
@@ -341,74 +342,6 @@ impl Engine {
         };
         let links = own_addresses(self.announcer.links());
         Order { write, links, reach: self.announcer.reach().clone(), lock }
-    }
-
-    /// Tells users and counters of a write that has succeeded.
-    fn report(&self, write: &Write) {
-        match write {
-            Write::Start { epoch, .. } => tracing::info!(epoch = epoch.0, "session started"),
-            Write::Accuse { node, .. } => {
-                tracing::warn!(%node, "node is silent on the wire, asking the other deputy");
-            }
-            Write::End { node, reason, .. } => {
-                self.metrics.ended.with_label_values(&[reason.as_str()]).inc();
-                tracing::warn!(%node, %reason, "session ended");
-            }
-            Write::Take { address, reason, .. } => self.report_taken(*address, reason),
-            Write::Give { address, to, reason, .. } => self.report_given(*address, to, *reason),
-            Write::Quarantine { address, stranger, .. } => {
-                self.report_quarantined(*address, (*stranger).into());
-            }
-            Write::Renew { .. } | Write::Read { .. } => {}
-        }
-    }
-
-    fn report_quarantined(&self, address: IpAddr, stranger: MacAddr) {
-        self.metrics.quarantined.inc();
-        tracing::warn!(%address, %stranger, "a stranger has the address, so it is not announced");
-        let note = format!(
-            "{address} is not announced, because a machine that is no node of ours ({stranger}) answers for it. Give that \
-             machine another address, or exclude this one from the pool. It is asked for again every {} s.",
-            self.settings.recheck.as_secs()
-        );
-        self.warn(address, &note);
-    }
-
-    fn report_taken(&self, address: IpAddr, reason: &TakeReason) {
-        self.metrics.takes.with_label_values(&[reason.as_str()]).inc();
-        tracing::info!(%address, %reason, "lock taken");
-        let Some(record) = self.locks.get(&address) else { return };
-        if *reason != TakeReason::Ours {
-            let place = self.place(address);
-            let note = format!("{address} is announced from {} ({place}): {reason}", self.me.node);
-            self.news.tell(&record.claim.services, "nodeAssigned", &note);
-        }
-    }
-
-    fn report_given(&self, address: IpAddr, to: &Node, reason: GiveReason) {
-        self.metrics.gives.with_label_values(&[reason.as_str()]).inc();
-        tracing::info!(%address, %to, %reason, "lock given");
-        let Some(record) = self.locks.get(&address) else { return };
-        let from = &self.me.node;
-        let note = format!("{address} is announced from {to}: given by {from}, since {reason}");
-        self.news.tell(&record.claim.services, "nodeAssigned", &note);
-    }
-
-    /// Where an address is announced on this node, for people.
-    fn place(&self, address: IpAddr) -> String {
-        let links = self.announcer.links();
-        let interfaces = self.elector.interfaces(address, self.announcer.reach());
-        let mac = |name: &str| links.interfaces.iter().find(|it| it.name == name)?.mac();
-        let with_mac = |name: &str| match mac(name) {
-            Some(mac) => format!("{name}, {mac}"),
-            None => name.to_owned(),
-        };
-        let places: Vec<String> = interfaces.iter().map(|it| with_mac(&it.name)).collect();
-        match links.announcing(address) {
-            _ if !places.is_empty() => places.join("; "),
-            Err(unfit) => unfit.to_string(),
-            Ok(_) => "no interface that its pool names can announce".to_owned(),
-        }
     }
 
     fn update_health(&mut self, now: Timestamp) {
