@@ -88,6 +88,26 @@ pub(crate) fn the_api_server_is_away_for_a_minute(home: &Home) -> anyhow::Result
     settled_on(home, owner)
 }
 
+pub(crate) fn the_owner_loses_power_while_the_api_server_is_away(
+    home: &Home,
+) -> anyhow::Result<()> {
+    let owner = with_a_web_server(home)?;
+    home.keep_pods_off("web", owner)?;
+    let fault = "the owner loses power while the API server is away";
+    let seen = home.look_on(fault, Duration::from_secs(20), || {
+        home.lab.stop_api()?;
+        std::thread::sleep(Duration::from_secs(15));
+        home.lab.power_off(owner)?;
+        std::thread::sleep(Duration::from_secs(10));
+        Ok(home.lab.start_api(PATIENCE)?)
+    })?;
+    // The API server was away for longer than this: nobody waited for it.
+    at_most(&seen, BY_THE_WIRE)?;
+    let successor = home.wait_for_owner(first_address())?;
+    ensure!(successor != owner, "{owner} has no power");
+    settled_on(home, successor)
+}
+
 pub(crate) fn the_owners_speaker_is_stopped_and_continued(home: &Home) -> anyhow::Result<()> {
     let owner = with_a_web_server(home)?;
     let pod = home.speaker_on(owner)?;

@@ -64,6 +64,7 @@ const SCENARIOS: &[(&str, Scenario)] = &[
     ("fault-cable", faults::the_owners_cable_is_pulled_and_put_back),
     ("fault-api-cut", faults::the_owner_is_cut_off_from_the_api_server_only),
     ("fault-api-away", faults::the_api_server_is_away_for_a_minute),
+    ("fault-api-and-power", faults::the_owner_loses_power_while_the_api_server_is_away),
     ("fault-frozen", faults::the_owners_speaker_is_stopped_and_continued),
     ("fault-leases-gone", faults::all_leases_are_deleted_by_hand),
     ("fault-leases-old", faults::leases_are_put_back_to_an_earlier_time),
