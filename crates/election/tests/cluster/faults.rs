@@ -1,15 +1,6 @@
 //! One fault at a time, with its stated outcome.
 
-use crate::sim::{Sim, ip, millis, secs};
-
-/// Three nodes and one address, settled.
-fn settled() -> (Sim, usize) {
-    let mut sim = Sim::new(3);
-    sim.create_lock(ip(240));
-    sim.run(secs(3));
-    let owner = sim.only_announcer(ip(240));
-    (sim, owner)
-}
+use crate::sim::{Sim, ip, millis, secs, settled};
 
 #[test]
 fn a_new_address_is_announced_by_exactly_one_node_when_nobody_has_answered_for_it() {

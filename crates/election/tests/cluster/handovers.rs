@@ -2,16 +2,7 @@
 
 use arpeggio_election::{Interface, NodeFacts, Places, Reach, Rule, Terms};
 
-use crate::sim::{Sim, ip, millis, secs};
-
-/// Three nodes and one address, settled; without the longest overlap so far.
-fn settled() -> (Sim, usize) {
-    let mut sim = Sim::new(3);
-    sim.create_lock(ip(240));
-    sim.run(secs(3));
-    let owner = sim.only_announcer(ip(240));
-    (sim, owner)
-}
+use crate::sim::{Sim, ip, millis, settled};
 
 /// Runs for `count` ms and fails when nobody announces the address meanwhile, or two do for long.
 fn watch(sim: &mut Sim, count: u64) {

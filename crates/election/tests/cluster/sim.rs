@@ -35,6 +35,15 @@ pub(crate) fn secs(count: u64) -> Duration {
     Duration::from_secs(count)
 }
 
+/// Three nodes and one address, settled, and which of them announces it.
+pub(crate) fn settled() -> (Sim, usize) {
+    let mut sim = Sim::new(3);
+    sim.create_lock(ip(240));
+    sim.run(secs(3));
+    let owner = sim.only_announcer(ip(240));
+    (sim, owner)
+}
+
 pub(crate) fn ip(last: u8) -> IpAddr {
     IpAddr::from([192, 168, 0, last])
 }

@@ -4,9 +4,9 @@ use std::time::Duration;
 
 use anyhow::ensure;
 use arpeggio_lab::Machine;
-use arpeggio_scenarios::{Home, POOL, Seen, first_address, service};
+use arpeggio_scenarios::{Home, Seen, first_address};
 
-const KEY: &str = "arpeggio.dev/address-pool";
+use crate::moves::with_a_web_server;
 
 /// A takeover by the wire's evidence takes a third of a second at rest; a session takes ten seconds to expire. Between
 /// them is room for a busy test machine.
@@ -19,14 +19,6 @@ const UNNOTICED: Duration = Duration::from_millis(700);
 const BY_EXPIRY: Duration = Duration::from_secs(16);
 
 const PATIENCE: Duration = Duration::from_secs(90);
-
-fn with_a_web_server(home: &Home) -> anyhow::Result<Machine> {
-    home.add_pool()?;
-    home.start_web(2)?;
-    home.apply(&service("web", KEY, POOL))?;
-    home.wait_for_address("web")?;
-    home.wait_for_owner(first_address())
-}
 
 fn at_most(seen: &Seen, limit: Duration) -> anyhow::Result<()> {
     let limit = limit.as_millis();

@@ -70,7 +70,8 @@ pub(crate) fn an_excluded_node_hands_over_and_the_last_one_stays(
     Ok(())
 }
 
-fn with_a_web_server(home: &Home) -> anyhow::Result<Machine> {
+/// A Service with two web servers behind it. Returns the node that announces it.
+pub(crate) fn with_a_web_server(home: &Home) -> anyhow::Result<Machine> {
     home.add_pool()?;
     home.start_web(2)?;
     home.apply(&service("web", KEY, POOL))?;
