@@ -24,15 +24,24 @@ pub(crate) async fn follow<K>(
     K::DynamicType: Default,
 {
     let mut events = watcher(api, config).boxed();
+    let mut broken = false;
     while let Some(event) = events.next().await {
         match event {
             Ok(event) => {
+                // A list that begins shows nothing yet.
+                if broken && !matches!(event, Event::Init) {
+                    broken = false;
+                    tracing::info!(what, "the watch is back");
+                }
                 if !take(event) {
                     return;
                 }
             }
             Err(error) => {
-                tracing::warn!(what, error = %causes(&error), "a watch broke, starting it again");
+                // Once, and not twice a second for as long as the API server is away.
+                if !std::mem::replace(&mut broken, true) {
+                    tracing::warn!(what, error = %causes(&error), "a watch broke, trying to start it again");
+                }
                 tokio::time::sleep(RETRY).await;
             }
         }

@@ -1,6 +1,13 @@
 //! Carries out writes to Leases, and feeds back what came of them.
 
-use std::{sync::Arc, time::Duration};
+use std::{
+    fmt::Display,
+    sync::{
+        Arc,
+        atomic::{AtomicBool, Ordering},
+    },
+    time::Duration,
+};
 
 use arpeggio_api::{lock, lock::LockRecord, session, session::LinkAddress};
 use arpeggio_election::{Event, Node, Outcome, Reach, Settings, Write};
@@ -46,6 +53,8 @@ pub(crate) struct Writer {
     inputs: Sender<Input>,
     metrics: Arc<Metrics>,
     lock_requests: Arc<Semaphore>,
+    /// Whether the last request got no answer.
+    failing: Arc<AtomicBool>,
     runtime: Handle,
 }
 
@@ -70,6 +79,7 @@ impl Writer {
             inputs,
             metrics,
             lock_requests: Arc::new(Semaphore::new(LOCK_REQUESTS)),
+            failing: Arc::default(),
             runtime: Handle::current(),
         }
     }
@@ -96,10 +106,23 @@ impl Writer {
             _ => None, // Sessions wait for nobody.
         };
         let request = self.request(order);
-        tokio::time::timeout(TIME_LIMIT, request).await.unwrap_or_else(|_| {
-            tracing::warn!(write = ?order.write, "the API server did not answer in time");
-            (None, Outcome::Failed)
-        })
+        let answer = tokio::time::timeout(TIME_LIMIT, request).await;
+        let (record, outcome) = answer
+            .unwrap_or_else(|_| self.failed(&format!("{:?}", order.write), &"no answer in time"));
+        if outcome != Outcome::Failed && self.failing.swap(false, Ordering::Relaxed) {
+            tracing::info!("the API server answers again");
+        }
+        (record, outcome)
+    }
+
+    /// Logged once, and not twice a second for as long as the API server is away.
+    fn failed(&self, what: &str, error: &impl Display) -> Result {
+        if self.failing.swap(true, Ordering::Relaxed) {
+            tracing::debug!(what, %error, "request to the API server failed");
+        } else {
+            tracing::warn!(what, %error, "request to the API server failed, and is tried again");
+        }
+        (None, Outcome::Failed)
     }
 
     async fn request(&self, order: &Order) -> Result {
@@ -172,7 +195,7 @@ impl Writer {
                     failed => failed,
                 }
             }
-            Err(error) => failed(name, &error),
+            Err(error) => self.failed(name, &causes(&error)),
         }
     }
 
@@ -185,7 +208,7 @@ impl Writer {
                 None => (None, Outcome::Failed),
             },
             Ok(None) => (leases::gone(name), Outcome::Done),
-            Err(error) => failed(name, &error),
+            Err(error) => self.failed(name, &causes(&error)),
         }
     }
 
@@ -207,9 +230,4 @@ impl Writer {
         };
         self.metrics.writes.with_label_values(&[kind, outcome]).inc();
     }
-}
-
-fn failed(name: &str, error: &kube::Error) -> Result {
-    tracing::warn!(lease = name, error = %causes(&error), "request to the API server failed");
-    (None, Outcome::Failed)
 }

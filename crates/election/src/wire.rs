@@ -14,6 +14,9 @@ use crate::{
     settings::{ANSWERS_TO_TRUST, Settings},
 };
 
+/// How many times the usual misses it takes to accuse somebody when none of several nodes is heard.
+const SELF_DOUBT: u32 = 3;
+
 /// What one deputy hears.
 #[derive(Debug, Clone, Default, Hash)]
 pub(crate) struct WireWatch {
@@ -88,8 +91,18 @@ impl WireWatch {
         let Some(peer) = self.peers.get(node) else { return false };
         let Some(since) = peer.unanswered_since else { return false };
         peer.answers >= ANSWERS_TO_TRUST
-            && peer.misses >= settings.misses
+            && peer.misses >= self.misses_needed(node, since, settings)
             && self.hears_others(node, since)
+    }
+
+    /// Who watches several nodes and hears none of them, though a gateway, may be the one that is in trouble: its own
+    /// processor is busy, or a part of the switch is down. It takes more to convince it.
+    fn misses_needed(&self, accused: &Node, since: Timestamp, settings: &Settings) -> u32 {
+        if self.peers.len() > 1 && !self.hears_peers(accused, since) {
+            settings.misses.saturating_mul(SELF_DOUBT)
+        } else {
+            settings.misses
+        }
     }
 
     /// Since when `node` is silent.
@@ -105,11 +118,12 @@ impl WireWatch {
     }
 
     fn hears_others(&self, accused: &Node, since: Timestamp) -> bool {
-        let others = self.peers.iter().filter(|(node, _)| *node != accused);
-        others
-            .map(|(_, peer)| peer.last_answer)
-            .chain([self.gateway_answered])
-            .any(|answer| answer >= Some(since))
+        self.gateway_answered >= Some(since) || self.hears_peers(accused, since)
+    }
+
+    fn hears_peers(&self, accused: &Node, since: Timestamp) -> bool {
+        let mut others = self.peers.iter().filter(|(node, _)| *node != accused);
+        others.any(|(_, peer)| peer.last_answer >= Some(since))
     }
 }
 
@@ -126,9 +140,10 @@ impl Peer {
 
     fn ask(&mut self, now: Timestamp, settings: &Settings) {
         // A look that comes late says that this process was starved, not that nobody answered.
-        let starved = now.since(self.due) > settings.answer;
+        let starved = now.since(self.due) > settings.answer / 2;
         if self.asked.is_some() && !starved {
-            self.misses = settings.misses.min(self.misses.saturating_add(1));
+            let most = settings.misses.saturating_mul(SELF_DOUBT);
+            self.misses = most.min(self.misses.saturating_add(1));
         }
         self.unanswered_since.get_or_insert(now);
         self.asked = Some(now);
@@ -206,6 +221,16 @@ mod tests {
         run(&mut watch, 2000, 3000, &[]);
         assert!(!silent(&watch, "a") && !silent(&watch, "b"));
         run(&mut watch, 3000, 3100, &["gateway"]);
+        assert!(silent(&watch, "a") && silent(&watch, "b"));
+    }
+
+    #[test]
+    fn who_hears_the_gateway_and_none_of_several_nodes_takes_longer_to_accuse() {
+        let mut watch = WireWatch::default();
+        run(&mut watch, 1000, 2000, &["a", "b", "gateway"]);
+        run(&mut watch, 2000, 2400, &["gateway"]);
+        assert!(!silent(&watch, "a") && !silent(&watch, "b"));
+        run(&mut watch, 2400, 2600, &["gateway"]);
         assert!(silent(&watch, "a") && silent(&watch, "b"));
     }
 

@@ -15,11 +15,14 @@ pub enum LogFormat {
     Json,
 }
 
+/// The client's own lines say what ours beside them say, once more and without what it means.
+const DEFAULT_FILTER: &str = "info,kube_client=off,kube_runtime=off";
+
 /// Logging arguments, for `#[command(flatten)]`.
 #[derive(Debug, Clone, clap::Args)]
 pub struct LogArgs {
     /// What is logged: a level (error, warn, info, debug, trace) or a filter such as `info,arpeggio_election=debug`.
-    #[arg(long = "log", env = "ARPEGGIO_LOG", default_value = "info", value_name = "FILTER")]
+    #[arg(long = "log", env = "ARPEGGIO_LOG", default_value = DEFAULT_FILTER, value_name = "FILTER")]
     pub filter: String,
     /// How log lines look.
     #[arg(long = "log-format", env = "ARPEGGIO_LOG_FORMAT", default_value = "text")]
