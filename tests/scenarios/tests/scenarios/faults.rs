@@ -12,8 +12,8 @@ use crate::moves::with_a_web_server;
 /// them is room for a busy test machine.
 const BY_THE_WIRE: Duration = Duration::from_secs(3);
 
-/// When nothing is to be noticed at all, but the test machine may be busy.
-const UNNOTICED: Duration = Duration::from_millis(700);
+/// When nothing is to be noticed at all, but the test machine may stand still for a moment.
+const UNNOTICED: Duration = Duration::from_millis(1500);
 
 /// A session that nobody renews is over after ten seconds; with the takeover and a busy machine.
 const BY_EXPIRY: Duration = Duration::from_secs(16);
@@ -76,7 +76,7 @@ pub(crate) fn the_api_server_is_away_for_a_minute(home: &Home) -> anyhow::Result
         Ok(())
     })?;
     at_most(&seen, UNNOTICED)?;
-    ensure!(seen.failed == 0, "{seen:?}");
+    ensure!(seen.owners.len() == 1, "nothing moves: {seen:?}");
     settled_on(home, owner)
 }
 
