@@ -60,6 +60,7 @@ const SCENARIOS: &[(&str, Scenario)] = &[
     ("upgrade", restarts::new_speakers_take_nothing_and_miss_nothing),
     ("drain", moves::a_drained_node_hands_over_first),
     ("local-policy", moves::an_address_stays_with_the_pods_that_its_traffic_is_for),
+    ("announce-nodes", moves::a_pools_rules_say_which_node_announces),
     ("exclusion", moves::an_excluded_node_hands_over_and_the_last_one_stays),
     ("fault-cable", faults::the_owners_cable_is_pulled_and_put_back),
     ("fault-api-cut", faults::the_owner_is_cut_off_from_the_api_server_only),

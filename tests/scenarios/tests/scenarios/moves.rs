@@ -10,7 +10,8 @@ use arpeggio_lab::{
     Machine,
     observe::{ArpSightings, ArpWatch, Request, RequestLoop, RequestPlan, get, longest_silence},
 };
-use arpeggio_scenarios::{Home, POOL, eprint_line, first_address, service};
+use arpeggio_scenarios::{Home, POOL, POOL_RANGE, eprint_line, first_address, pool, service};
+use serde_json::{Value, json};
 
 const KEY: &str = "arpeggio.dev/address-pool";
 const EXCLUDE: &str = "node.kubernetes.io/exclude-from-external-load-balancers";
@@ -175,4 +176,32 @@ fn page_is_there(home: &Home) -> anyhow::Result<()> {
             .map_err(anyhow::Error::from)?;
         if asked.is_answered() { Ok(()) } else { Err(format!("{asked:?}").into()) }
     })
+}
+
+pub(crate) fn a_pools_rules_say_which_node_announces(home: &Home) -> anyhow::Result<()> {
+    let nodes = home.lab.options().node_machines();
+    for node in [nodes[1], nodes[2]] {
+        home.apply(&pool_announced_from(node))?;
+        home.apply(&service("web", KEY, POOL))?;
+        home.wait_for_address("web")?;
+        home.wait_until(&format!("{node} announces it"), || {
+            match home.who_answers(first_address())?[..] {
+                [owner] if owner == node => Ok(()),
+                ref answering => Err(format!("{answering:?} answer").into()),
+            }
+        })?;
+    }
+    home.wait_until("a condition says where it is", || {
+        let service = home.lab.get(&["service", "web"]).map_err(anyhow::Error::from)?;
+        let conditions = service["status"]["conditions"].to_string();
+        let said = conditions.contains(&format!("{} from {} (eth0, ", first_address(), nodes[2]));
+        if said { Ok(()) } else { Err(conditions.into()) }
+    })
+}
+
+fn pool_announced_from(node: Machine) -> Value {
+    let mut pool = pool(POOL, &[POOL_RANGE]);
+    let nodes = json!({ "matchLabels": { "kubernetes.io/hostname": node.to_string() } });
+    pool["spec"]["announce"] = json!([{ "nodeSelectors": [nodes] }]);
+    pool
 }
