@@ -205,10 +205,6 @@ impl Engine {
             Input::Stop => return self.stop(),
         };
         match &event {
-            Event::SessionGone(node) => {
-                self.neighbours.forget(node);
-                self.announcer.reconsider();
-            }
             // What is known of this node decides by which rules it announces.
             Event::Node { .. } | Event::NodeGone(_) => self.announcer.reconsider(),
             Event::Wrote { write, outcome: Outcome::Done } => self.report(write),
@@ -297,8 +293,9 @@ impl Engine {
     fn turn(&mut self) -> Timestamp {
         let now = now();
         let decision = self.elector.decide(now);
-        self.freshness.extend(now + self.settings.freshness);
+        // In this order: after a pause, what is in the table is not to be answered for before it is looked at.
         self.attend(now);
+        self.freshness.extend(now + self.settings.freshness);
         decision.effects.into_iter().for_each(|effect| self.act(effect));
         self.announcer.tell(now);
         self.update_health(now);

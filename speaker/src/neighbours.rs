@@ -40,15 +40,12 @@ pub(crate) struct Probe {
 }
 
 impl Neighbours {
-    /// Takes over what a session says; returns whether that is news.
+    /// Takes over what a session says; returns whether that is news. It stays known when the session is gone: a node
+    /// whose Leases were deleted by hand is no stranger.
     pub(crate) fn learn(&mut self, node: Node, links: Vec<LinkAddress>) -> bool {
         let known = self.nodes.get(&node) == Some(&links);
         self.nodes.insert(node, links);
         !known
-    }
-
-    pub(crate) fn forget(&mut self, node: &Node) {
-        self.nodes.remove(node);
     }
 
     /// The node that has an interface with this MAC address.

@@ -159,12 +159,11 @@ impl<P: Protocol> Segment<P> {
         if concern == self.concern {
             return !self.unjoined;
         }
+        // What is not ours any more is answered for no more, whatever the kernel says to the new filter.
+        self.answer_for(&concern.announced & &self.concern.announced, &self.concern.asked);
         match self.socket.set_filter(&P::filter(concern.ours(), concern.peers.clone())) {
             Ok(()) => {
-                self.table.store(Arc::new(Table {
-                    announced: concern.announced.iter().copied().collect(),
-                    asked: concern.asked.iter().copied().collect(),
-                }));
+                self.answer_for(concern.announced.clone(), &concern.asked);
                 self.groups.leave_all_but(&concern.ours());
                 self.concern = concern;
                 !self.unjoined
@@ -178,6 +177,11 @@ impl<P: Protocol> Segment<P> {
                 false
             }
         }
+    }
+
+    fn answer_for(&self, announced: BTreeSet<P::Address>, asked: &BTreeSet<P::Address>) {
+        let announced = announced.into_iter().collect();
+        self.table.store(Arc::new(Table { announced, asked: asked.iter().copied().collect() }));
     }
 
     /// Joins what is missing. Without it the addresses are announced all the same: on a segment whose switches do not
