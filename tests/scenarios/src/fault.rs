@@ -38,7 +38,7 @@ pub struct Seen {
     pub requests: usize,
     /// The longest time without an answer to "who has the address?", in milliseconds.
     pub silence_ms: u64,
-    /// Frames by which an earlier owner announced the address after a later one had begun to.
+    /// Frames by which somebody else announced the address after the last owner had begun to.
     pub overlap: usize,
     /// Who answered, in order.
     pub owners: Vec<String>,
@@ -112,18 +112,11 @@ fn first_of_each(replies: &[ArpReply]) -> Vec<&ArpReply> {
     firsts
 }
 
-/// How many frames name an owner after the first one of a later owner. An address that comes back to an earlier owner
-/// counts too: none of the faults has that happen.
+/// How many frames name somebody else after the last owner has begun to announce.
 fn overlap(replies: &[ArpReply]) -> usize {
-    let rank = |mac| first_of_each(replies).iter().position(|first| first.mac == mac);
-    let mut highest = None;
-    let mut count = 0;
-    for reply in replies {
-        let rank = rank(reply.mac);
-        count += usize::from(rank < highest);
-        highest = highest.max(rank);
-    }
-    count
+    let Some(last) = replies.last() else { return 0 };
+    let since_it_began = replies.iter().skip_while(|reply| reply.mac != last.mac);
+    since_it_began.filter(|reply| reply.mac != last.mac).count()
 }
 
 fn keep(lab: &str, seen: &Seen) -> anyhow::Result<()> {
@@ -139,13 +132,14 @@ mod tests {
     use super::*;
 
     #[test]
-    fn frames_of_an_earlier_owner_after_a_later_ones_first_are_an_overlap() {
+    fn frames_of_others_after_the_last_owners_first_are_an_overlap() {
         let start = Instant::now();
         let reply = |last| ArpReply { at: start, mac: [2, 0, 0, 0, 0, last], gratuitous: false };
         let count =
             |macs: &[u8]| overlap(&macs.iter().map(|last| reply(*last)).collect::<Vec<_>>());
         assert_eq!(count(&[1, 1, 2, 2]), 0);
         assert_eq!(count(&[1, 1, 2, 1, 1, 2]), 2);
+        assert_eq!(count(&[1, 1, 2, 1, 1, 1]), 1, "somebody else for a moment");
         assert_eq!(count(&[]), 0);
     }
 }

@@ -18,7 +18,7 @@ figures are those of one run on one machine.
 | outage | the longest time without an answered request |
 | failed | requests that were not answered within half a second, of all |
 | silence | the longest time without an answer to \"who has the address?\" |
-| overlap | frames by which an earlier owner announced the address after a later one had begun to |
+| overlap | frames by which somebody else announced the address after the last owner had begun to |
 | owners | who announced it, in order |
 | told | the events on the Service meanwhile |
 
