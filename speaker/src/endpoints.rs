@@ -77,13 +77,20 @@ impl Feed {
 
     /// Every Service that there is, and those that there were.
     fn changes(&self, before: impl Iterator<Item = ServiceName>) -> Changes {
-        let now = self.slices.values().map(|(service, _)| service.clone());
-        before.chain(now).map(|service| (service.clone(), self.sum(&service))).collect()
+        let mut sums: Changes = before.map(|service| (service, Backends::default())).collect();
+        for (service, backends) in self.slices.values() {
+            sums.entry(service.clone()).or_default().add(backends);
+        }
+        sums
     }
 
+    /// A Service and its slices are in one namespace.
     fn sum(&self, service: &ServiceName) -> Backends {
+        let (namespace, _) = service;
+        let from = (namespace.clone(), String::new());
+        let neighbours = self.slices.range(from..).take_while(|((there, _), _)| there == namespace);
         let mut sum = Backends::default();
-        for (_, backends) in self.slices.values().filter(|(of, _)| of == service) {
+        for (_, (_, backends)) in neighbours.filter(|(_, (of, _))| of == service) {
             sum.add(backends);
         }
         sum

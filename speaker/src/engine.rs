@@ -7,7 +7,10 @@ mod report;
 
 use std::{collections::BTreeMap, net::IpAddr, sync::Arc, time::Duration};
 
-use arpeggio_api::{lock::LockRecord, session::SessionRecord};
+use arpeggio_api::{
+    lock::LockRecord,
+    session::{SessionRecord, Whereabouts},
+};
 use arpeggio_election::{
     Effect, Elector, Event, Node, Outcome, Pattern, Settings, Target, Timestamp, Write,
 };
@@ -333,12 +336,17 @@ impl Engine {
     }
 
     fn order(&self, write: Write) -> Order {
-        let lock = match write.target() {
-            Target::Lock(address) => self.locks.get(&address).cloned(),
-            Target::OwnSession | Target::Session(_) => None,
+        let (whereabouts, lock) = match write.target() {
+            Target::OwnSession => (self.whereabouts(), None),
+            Target::Lock(address) => (Whereabouts::default(), self.locks.get(&address).cloned()),
+            Target::Session(_) => (Whereabouts::default(), None),
         };
+        Order { write, whereabouts, lock }
+    }
+
+    fn whereabouts(&self) -> Whereabouts {
         let links = own_addresses(self.announcer.links());
-        Order { write, links, reach: self.announcer.reach().clone(), lock }
+        Whereabouts { reach: self.announcer.reach().clone(), links }
     }
 
     fn update_health(&mut self, now: Timestamp) {

@@ -9,8 +9,8 @@ use std::{
     time::Duration,
 };
 
-use arpeggio_api::{lock, lock::LockRecord, session, session::LinkAddress};
-use arpeggio_election::{Event, Node, Outcome, Reach, Settings, Write};
+use arpeggio_api::{lock, lock::LockRecord, session, session::Whereabouts};
+use arpeggio_election::{Event, Node, Outcome, Settings, Write};
 use arpeggio_runtime::telemetry::causes;
 use crossbeam_channel::Sender;
 use k8s_openapi::{
@@ -35,10 +35,8 @@ const LOCK_REQUESTS: usize = 32;
 pub(crate) struct Order {
     /// What to do.
     pub(crate) write: Write,
-    /// Where this node is found on the wire, for its session.
-    pub(crate) links: Vec<LinkAddress>,
-    /// The interfaces that this node can announce on, for its session.
-    pub(crate) reach: Reach,
+    /// Where this node is found on the wire, when the write is about its session.
+    pub(crate) whereabouts: Whereabouts,
     /// The lock that the write is about.
     pub(crate) lock: Option<LockRecord>,
 }
@@ -171,8 +169,7 @@ impl Writer {
             node: self.me.clone(),
             instance: self.instance.clone(),
             duration: self.settings.session,
-            links: order.links.clone(),
-            reach: order.reach.clone(),
+            whereabouts: order.whereabouts.clone(),
         }
     }
 

@@ -82,10 +82,8 @@ pub(super) fn conditions(record: &ServiceRecord, outcome: &Outcome, now: &Time) 
 
 /// Whether two sets of conditions differ in what they say of who announces; `None` when they differ in more.
 pub(super) fn differ_in_announcers(one: &[Condition], other: &[Condition]) -> Option<bool> {
-    let rest = |of: &[Condition]| -> Vec<Condition> {
-        of.iter().filter(|it| it.type_ != ANNOUNCED).cloned().collect()
-    };
-    (rest(one) == rest(other)).then(|| one != other)
+    let rest = |it: &&Condition| it.type_ != ANNOUNCED;
+    one.iter().filter(rest).eq(other.iter().filter(rest)).then(|| one != other)
 }
 
 fn announced(outcome: &Outcome) -> Option<Finding> {

@@ -185,12 +185,12 @@ pub struct AddressItem(pub String);
 #[serde(transparent)]
 pub struct InterfacePattern(pub String);
 
-fn yes() -> bool {
+pub(crate) fn yes() -> bool {
     true
 }
 
 #[allow(clippy::trivially_copy_pass_by_ref, reason = "the form that serde asks for")]
-fn is_false(value: &bool) -> bool {
+pub(crate) fn is_false(value: &bool) -> bool {
     !value
 }
 

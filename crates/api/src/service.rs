@@ -18,7 +18,7 @@ use std::net::IpAddr;
 
 use arpeggio_ipam::Request;
 use k8s_openapi::{
-    api::core::v1::{LoadBalancerIngress, ObjectReference, Service},
+    api::core::v1::{LoadBalancerIngress, ObjectReference, Service, ServiceSpec},
     apimachinery::pkg::apis::meta::v1::{Condition, ManagedFieldsEntry},
 };
 use kube::Resource;
@@ -108,7 +108,7 @@ impl ServiceRecord {
             service: reference(service),
             version: version.unwrap_or_default(),
             is_load_balancer: is_load_balancer(service),
-            is_local: is_local(service),
+            is_local: service.spec.as_ref().is_some_and(is_local),
             request: request(service, class),
             ingress: Ingress::parse(service),
             conditions: OUR_CONDITIONS
@@ -191,9 +191,9 @@ fn request(service: &Service, class: Option<&str>) -> Option<Result<Request, Req
     is_ours.then(|| request::parse(service, spec))
 }
 
-fn is_local(service: &Service) -> bool {
-    let spec = service.spec.as_ref();
-    spec.is_some_and(|spec| spec.external_traffic_policy.as_deref() == Some("Local"))
+/// Whether traffic must not leave the node that it comes to.
+fn is_local(spec: &ServiceSpec) -> bool {
+    spec.external_traffic_policy.as_deref() == Some("Local")
 }
 
 fn is_load_balancer(service: &Service) -> bool {

@@ -93,10 +93,8 @@ pub struct OwnSession {
     pub instance: String,
     /// How long the session counts after a renewal; shown in whole seconds.
     pub duration: Duration,
-    /// Where this node is found on the wire.
-    pub links: Vec<LinkAddress>,
-    /// The interfaces that it can announce on.
-    pub reach: Reach,
+    /// Where this node is found on the wire, and announces.
+    pub whereabouts: Whereabouts,
 }
 
 /// The name of a node's session Lease.
@@ -182,7 +180,7 @@ impl OwnSession {
         let annotations = BTreeMap::from([
             (INSTANCE.to_owned(), self.instance.clone()),
             (LINK_ADDRESSES.to_owned(), self.links_text()),
-            (INTERFACES.to_owned(), reach::to_text(&self.reach)),
+            (INTERFACES.to_owned(), reach::to_text(&self.whereabouts.reach)),
         ]);
         Lease {
             metadata: lease::metadata(Kind::Session, name(&self.node), annotations),
@@ -222,7 +220,7 @@ impl OwnSession {
         json!({
             INSTANCE: self.instance,
             LINK_ADDRESSES: self.links_text(),
-            INTERFACES: reach::to_text(&self.reach),
+            INTERFACES: reach::to_text(&self.whereabouts.reach),
             ACCUSED_BY: null,
             ENDED_BY: null,
             ENDED_BECAUSE: null,
@@ -230,7 +228,8 @@ impl OwnSession {
     }
 
     fn links_text(&self) -> String {
-        let links: Vec<String> = self.links.iter().map(LinkAddress::to_string).collect();
+        let links: Vec<String> =
+            self.whereabouts.links.iter().map(LinkAddress::to_string).collect();
         links.join(",")
     }
 
@@ -267,8 +266,7 @@ mod tests {
             node: "node-1".into(),
             instance: "speaker-x7".into(),
             duration: Duration::from_secs(10),
-            links,
-            reach: reach(),
+            whereabouts: Whereabouts { reach: reach(), links },
         }
     }
 
@@ -309,7 +307,7 @@ mod tests {
     #[test]
     fn what_is_written_is_read_back() {
         let record = parse(&stored("7")).unwrap();
-        assert_eq!(record.links, own().links);
+        assert_eq!(record.links, own().whereabouts.links);
         assert_eq!(record.session.reach, Some(reach()));
         assert_eq!(record.instance, "speaker-x7");
         assert_eq!(record.session.node, "node-1".into());
@@ -320,7 +318,7 @@ mod tests {
 
     #[test]
     fn a_session_says_where_its_node_announces() {
-        let there = Whereabouts { reach: reach(), links: own().links };
+        let there = own().whereabouts;
         let place = |address: &str| there.place(address.parse().unwrap(), &[]);
         assert_eq!(place("192.168.0.240").unwrap(), "eth0, 02:00:00:0a:0b:0c");
         assert_eq!(place("10.0.0.1"), None);

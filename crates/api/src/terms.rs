@@ -9,7 +9,7 @@ use arpeggio_labels::{Labels, Selector};
 use serde::{Deserialize, Serialize};
 
 use crate::{
-    address_pool::{AnnounceRule, PreferredNodes},
+    address_pool::{AnnounceRule, PreferredNodes, is_false, yes},
     declaration::Announcement,
     selector,
 };
@@ -29,18 +29,9 @@ pub struct WrittenTerms {
     pub local: bool,
 }
 
-fn yes() -> bool {
-    true
-}
-
 #[allow(clippy::trivially_copy_pass_by_ref, reason = "the form that serde asks for")]
 fn is_true(value: &bool) -> bool {
     *value
-}
-
-#[allow(clippy::trivially_copy_pass_by_ref, reason = "the form that serde asks for")]
-fn is_false(value: &bool) -> bool {
-    !value
 }
 
 impl Default for WrittenTerms {

@@ -181,10 +181,10 @@ mod tests {
 
     use arpeggio_api::{
         lock::{Claim, ServiceRef},
-        session::{LinkAddress, OwnSession},
+        session::{LinkAddress, OwnSession, Whereabouts},
         terms::WrittenTerms,
     };
-    use arpeggio_election::{Epoch, Reach};
+    use arpeggio_election::Epoch;
     use k8s_openapi::apimachinery::pkg::apis::meta::v1::MicroTime;
 
     use super::*;
@@ -195,8 +195,7 @@ mod tests {
             node: node.into(),
             instance: "speaker-x7".into(),
             duration: Duration::from_secs(10),
-            links: vec![link],
-            reach: Reach::default(),
+            whereabouts: Whereabouts { links: vec![link], ..Whereabouts::default() },
         };
         versioned(own.created(Epoch(4), MicroTime(started)))
     }

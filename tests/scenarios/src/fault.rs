@@ -1,17 +1,12 @@
 //! Something goes wrong while a client looks on, and what it saw.
 
-use std::{
-    fs,
-    net::SocketAddr,
-    path::Path,
-    time::{Duration, Instant},
-};
+use std::{fs, net::SocketAddr, path::Path, time::Duration};
 
 use anyhow::Context as _;
 use arpeggio_lab::{
     Machine,
     observe::{
-        ArpReply, ArpSightings, ArpWatch, Request, RequestLoop, RequestPlan, answers,
+        ArpReply, ArpSightings, ArpWatch, Request, RequestLoop, RequestPlan, Silence, answers,
         longest_silence,
     },
 };
@@ -74,21 +69,19 @@ impl Home {
     }
 
     fn seen(&self, fault: &str, arp: &ArpSightings, requests: &[Request]) -> anyhow::Result<Seen> {
-        let (begin, end) = span(arp)?;
-        let silence = |moments: Vec<Instant>| {
-            let length = longest_silence(moments, begin, end).length();
-            u64::try_from(length.as_millis()).unwrap_or(u64::MAX)
-        };
+        let (begin, end) = arp.span().context("nobody asked")?;
+        let outage = longest_silence(answers(requests), begin, end);
+        let silence = arp.longest_silence().context("nobody asked")?;
         let mut owners: Vec<String> = Vec::new();
         for reply in first_of_each(&arp.replies) {
             owners.push(self.machine_of(reply)?.to_string());
         }
         Ok(Seen {
             fault: fault.to_owned(),
-            outage_ms: silence(answers(requests).collect()),
+            outage_ms: millis(outage),
             failed: requests.iter().filter(|request| !request.is_answered()).count(),
             requests: requests.len(),
-            silence_ms: silence(arp.replies.iter().map(|reply| reply.at).collect()),
+            silence_ms: millis(silence),
             overlap: overlap(&arp.replies),
             owners,
             told: Vec::new(),
@@ -96,9 +89,8 @@ impl Home {
     }
 }
 
-fn span(arp: &ArpSightings) -> anyhow::Result<(Instant, Instant)> {
-    let begin = arp.asked.first().context("nobody asked")?;
-    Ok((*begin, *arp.asked.last().unwrap_or(begin)))
+fn millis(silence: Silence) -> u64 {
+    u64::try_from(silence.length().as_millis()).unwrap_or(u64::MAX)
 }
 
 /// The first announcement of each owner, in order.
@@ -129,6 +121,8 @@ fn keep(lab: &str, seen: &Seen) -> anyhow::Result<()> {
 
 #[cfg(test)]
 mod tests {
+    use std::time::Instant;
+
     use super::*;
 
     #[test]

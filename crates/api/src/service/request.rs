@@ -22,7 +22,7 @@ use arpeggio_ipam::{
 };
 use k8s_openapi::api::core::v1::{Service, ServicePort, ServiceSpec};
 
-use super::RequestError;
+use super::{RequestError, is_local};
 
 /// The annotations that name pools: one, several that are tried in this order (`a,b`), or some for each family
 /// (`ipv4=a,ipv6=b`).
@@ -203,8 +203,7 @@ fn check_families(
 }
 
 fn sharing(key: &str, spec: &ServiceSpec) -> Sharing {
-    let is_local = spec.external_traffic_policy.as_deref() == Some("Local");
-    let backend = if is_local {
+    let backend = if is_local(spec) {
         Backend::Local(spec.selector.clone().unwrap_or_default())
     } else {
         Backend::Anywhere

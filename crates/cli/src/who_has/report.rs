@@ -186,10 +186,10 @@ fn millis(span: Duration) -> f64 {
 mod tests {
     use arpeggio_api::{
         lock::{Claim, ServiceRef},
-        session::{LinkAddress, OwnSession},
+        session::{LinkAddress, OwnSession, Whereabouts},
         terms::WrittenTerms,
     };
-    use arpeggio_election::{Epoch, Reach};
+    use arpeggio_election::Epoch;
     use k8s_openapi::{
         api::coordination::v1::Lease, apimachinery::pkg::apis::meta::v1::MicroTime, jiff::Timestamp,
     };
@@ -209,8 +209,7 @@ mod tests {
             node: node.into(),
             instance: "speaker".into(),
             duration: Duration::from_secs(10),
-            links: vec![link],
-            reach: Reach::default(),
+            whereabouts: Whereabouts { links: vec![link], ..Whereabouts::default() },
         };
         own.created(Epoch(1), MicroTime(Timestamp::UNIX_EPOCH))
     }

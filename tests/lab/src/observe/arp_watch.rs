@@ -17,6 +17,7 @@ use pnet_packet::arp::{
 use pnet_packet::ethernet::{EtherTypes, EthernetPacket, MutableEthernetPacket};
 
 use super::Stopper;
+use super::timeline::{Silence, longest_silence};
 use crate::error::{LabError, Result};
 use crate::lab::Lab;
 use crate::plan::Machine;
@@ -42,6 +43,19 @@ pub struct ArpSightings {
     pub asked: Vec<Instant>,
     /// What was heard, in order.
     pub replies: Vec<ArpReply>,
+}
+
+impl ArpSightings {
+    /// From the first question to the last; `None` when nobody asked.
+    pub fn span(&self) -> Option<(Instant, Instant)> {
+        Some((*self.asked.first()?, *self.asked.last()?))
+    }
+
+    /// The longest time in which nobody said who has the address; `None` when nobody asked.
+    pub fn longest_silence(&self) -> Option<Silence> {
+        let (begin, end) = self.span()?;
+        Some(longest_silence(self.replies.iter().map(|reply| reply.at), begin, end))
+    }
 }
 
 /// Why a watch cannot be started.

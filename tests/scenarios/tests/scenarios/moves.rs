@@ -5,10 +5,10 @@ use std::{
     time::{Duration, Instant},
 };
 
-use anyhow::ensure;
+use anyhow::{Context as _, ensure};
 use arpeggio_lab::{
     Machine,
-    observe::{ArpSightings, ArpWatch, Request, RequestLoop, RequestPlan, get, longest_silence},
+    observe::{ArpSightings, ArpWatch, Request, RequestLoop, RequestPlan, get},
 };
 use arpeggio_scenarios::{Home, POOL, POOL_RANGE, eprint_line, first_address, pool, service};
 use serde_json::{Value, json};
@@ -107,10 +107,7 @@ fn check(seen: &ArpSightings, requests: &[Request]) -> anyhow::Result<()> {
         failed.len(),
         requests.len()
     );
-    let (Some(begin), Some(end)) = (seen.asked.first(), seen.asked.last()) else {
-        anyhow::bail!("nobody asked");
-    };
-    let silence = longest_silence(seen.replies.iter().map(|reply| reply.at), *begin, *end).length();
+    let silence = seen.longest_silence().context("nobody asked")?.length();
     ensure!(silence < LONGEST_SILENCE, "nobody answered for {silence:?}");
     eprint_line(&format!(
         "{} requests answered; the longest time without an ARP answer was {silence:?}",

@@ -2,10 +2,10 @@
 
 use std::time::Duration;
 
-use anyhow::ensure;
+use anyhow::{Context as _, ensure};
 use arpeggio_lab::{
     Machine,
-    observe::{ArpSightings, ArpWatch, longest_silence},
+    observe::{ArpSightings, ArpWatch},
 };
 use arpeggio_scenarios::{Home, POOL, first_address, service};
 
@@ -77,10 +77,7 @@ pub(crate) fn a_stopped_speaker_hands_over_first(home: &Home) -> anyhow::Result<
 
 /// Somebody answered all the time; with room for a busy test machine, but not for a time-out.
 fn never_silent(seen: &ArpSightings) -> anyhow::Result<()> {
-    let (Some(begin), Some(end)) = (seen.asked.first(), seen.asked.last()) else {
-        anyhow::bail!("nobody asked");
-    };
-    let silence = longest_silence(seen.replies.iter().map(|reply| reply.at), *begin, *end).length();
+    let silence = seen.longest_silence().context("nobody asked")?.length();
     ensure!(silence < Duration::from_secs(1), "nobody answered for {silence:?}");
     Ok(())
 }
