@@ -11,7 +11,7 @@ use k8s_openapi::apimachinery::pkg::apis::meta::v1::Time;
 
 use super::{
     Index,
-    wording::{self, Reason},
+    wording::{self, Difference, Reason},
 };
 use crate::effect::{Effect, ServiceWrite, Subject, Task};
 
@@ -234,14 +234,14 @@ impl Index {
         let conditions = wording::conditions(record, &outcome, now);
         let untouched = outcome.addresses.is_empty() && !record.ingress.is_ours();
         let said = untouched || record.ingress.says(&outcome.addresses);
-        let moved = wording::differ_in_announcers(&record.conditions, &conditions);
-        let nothing_to_write = match moved {
-            _ if !said => false,
-            None => false,
-            Some(true) => !self.may_tell_of_move(owner, now),
-            Some(false) => true,
-        };
-        if nothing_to_write {
+        let difference = wording::difference(&record.conditions, &conditions);
+        let rest = said
+            && match difference {
+                Difference::Nothing => true,
+                Difference::Announcers => !self.may_tell_of_move(owner, now),
+                Difference::More => false,
+            };
+        if rest {
             self.remind(owner);
             let address = outcome.releasing.first()?;
             return self.release(owner, *address, now);

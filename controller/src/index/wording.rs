@@ -80,10 +80,24 @@ pub(super) fn conditions(record: &ServiceRecord, outcome: &Outcome, now: &Time) 
     all.into_iter().flatten().collect()
 }
 
-/// Whether two sets of conditions differ in what they say of who announces; `None` when they differ in more.
-pub(super) fn differ_in_announcers(one: &[Condition], other: &[Condition]) -> Option<bool> {
+/// In what two sets of conditions differ.
+pub(super) enum Difference {
+    Nothing,
+    /// Only in what they say of who announces.
+    Announcers,
+    More,
+}
+
+/// In what these two sets of conditions differ.
+pub(super) fn difference(one: &[Condition], other: &[Condition]) -> Difference {
     let rest = |it: &&Condition| it.type_ != ANNOUNCED;
-    one.iter().filter(rest).eq(other.iter().filter(rest)).then(|| one != other)
+    if one == other {
+        Difference::Nothing
+    } else if one.iter().filter(rest).eq(other.iter().filter(rest)) {
+        Difference::Announcers
+    } else {
+        Difference::More
+    }
 }
 
 fn announced(outcome: &Outcome) -> Option<Finding> {
