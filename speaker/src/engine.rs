@@ -187,7 +187,7 @@ impl Engine {
             }
             Input::Lock(record) => {
                 let lock = record.lock.clone();
-                self.remember(record);
+                self.remember(*record);
                 self.announcer.reconsider();
                 Event::Lock(lock)
             }

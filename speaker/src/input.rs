@@ -14,7 +14,7 @@ pub(crate) enum Input {
     /// A session record.
     Session(SessionRecord),
     /// A lock record.
-    Lock(LockRecord),
+    Lock(Box<LockRecord>),
     /// A lock record no longer exists.
     LockGone(IpAddr),
     /// The backends of a Service have changed.

@@ -79,7 +79,7 @@ pub(crate) fn read(lease: &Lease) -> Option<Input> {
         Kind::Lock => lock::parse(lease).map(|record| match record.resting_until {
             // Nobody is reached there, though nobody else may have it yet.
             Some(_) => Input::LockGone(record.lock.address),
-            None => Input::Lock(record),
+            None => Input::Lock(Box::new(record)),
         }),
     };
     read.inspect_err(|error| tracing::warn!(error = %causes(&error), "a Lease is not understood"))

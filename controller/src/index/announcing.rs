@@ -73,10 +73,10 @@ impl Index {
         let patterns: Vec<Pattern> =
             rules.flat_map(|rule| &rule.interfaces).map(|it| it.0.as_str().into()).collect();
         let speaker = self.speakers.get(node.as_str());
-        match speaker.and_then(|speaker| speaker.place(address, &patterns)) {
-            Some(place) => Some(format!("{address} from {node} ({place})")),
-            None => Some(format!("{address} from {node}")),
-        }
+        let place = speaker.and_then(|speaker| speaker.place(address, &patterns));
+        let place = place.map(|place| format!(" ({place})")).unwrap_or_default();
+        let since = lock.since.as_ref().map(|since| format!(" since {:.0}", since.0));
+        Some(format!("{address} from {node}{place}{}", since.unwrap_or_default()))
     }
 
     /// Whether it is time to write who announces the addresses of `owner`, when nothing else is to be written. Not at

@@ -12,7 +12,10 @@ use arpeggio_api::{
 };
 use arpeggio_election::{Node, Version};
 use arpeggio_ipam::{Clash, Family, Held, Owner, PoolName, Reservation, Terms};
-use k8s_openapi::{api::coordination::v1::Lease, apimachinery::pkg::apis::meta::v1::Time};
+use k8s_openapi::{
+    api::coordination::v1::Lease,
+    apimachinery::pkg::apis::meta::v1::{MicroTime, Time},
+};
 use kube::ResourceExt as _;
 
 use super::{Index, Watched, version};
@@ -21,14 +24,17 @@ use crate::effect::{Change, Effect, Release, Subject, Task};
 /// A lock, as far as the controller is concerned.
 #[derive(Debug)]
 pub(super) struct KnownLock {
-    /// Who has it, in the order in which they came. Of a damaged Lease, somebody who does not exist: nobody gets the
-    /// address before somebody repairs or deletes it.
+    /// Who has it, in the order in which they came.
     pub(super) owners: Vec<Owner>,
     pub(super) services: Vec<ServiceRef>,
+    /// Something of it was not understood: others may have it, too, who are not on it any more.
+    is_damaged: bool,
     pub(super) pool: Option<PoolName>,
     pub(super) terms: WrittenTerms,
     /// The node that announces the address.
     pub(super) holder: Option<Node>,
+    /// Since when it does.
+    pub(super) since: Option<MicroTime>,
     claimed_for: Option<ClaimedFor>,
     resting_until: Option<Time>,
     /// Why the address is given to nobody for now.
@@ -43,46 +49,25 @@ pub(super) fn owner_of(service: &ServiceRef) -> Owner {
 }
 
 impl KnownLock {
-    fn parse(lease: &Lease) -> Self {
-        lock::parse(lease).map_or_else(
-            |error| {
-                tracing::warn!(%error, "nobody gets the address of a damaged lock");
-                Self::damaged(lease)
-            },
-            |record| Self::understood(lease, record),
-        )
-    }
-
-    fn understood(lease: &Lease, record: LockRecord) -> Self {
+    fn of(record: LockRecord) -> Self {
+        if let Some(damage) = &record.damage {
+            tracing::warn!(%damage, "a lock is written anew");
+        }
         let reservation = record.reservation();
         let pool = Some(record.claim.pool).filter(|pool| !pool.is_empty());
         Self {
             owners: record.claim.services.iter().map(owner_of).collect(),
             services: record.claim.services,
+            is_damaged: record.damage.is_some(),
             pool: pool.map(PoolName::from),
             terms: record.claim.terms,
             holder: record.lock.holder.map(|holder| holder.node),
+            since: record.since,
             claimed_for: record.claimed_for,
             resting_until: record.resting_until,
             reservation,
-            lease_uid: lease.uid().unwrap_or_default(),
+            lease_uid: record.uid,
             version: record.lock.version.0,
-        }
-    }
-
-    fn damaged(lease: &Lease) -> Self {
-        let lease_uid = lease.uid().unwrap_or_default();
-        Self {
-            owners: vec![Owner::from(format!("damaged Lease {lease_uid}"))],
-            services: Vec::new(),
-            pool: None,
-            terms: WrittenTerms::default(),
-            holder: None,
-            claimed_for: None,
-            resting_until: None,
-            reservation: None,
-            lease_uid,
-            version: version(lease),
         }
     }
 
@@ -130,16 +115,23 @@ impl KnownLock {
     }
 }
 
-/// The address whose lock this is by its name, whatever else is wrong with it.
+/// The address whose lock this is.
 fn address(lease: &Lease) -> Option<IpAddr> {
     (Kind::of(lease) == Some(Kind::Lock)).then(|| lock::address_of(&lease.name_any())).flatten()
+}
+
+/// The lock, if the Lease is one.
+fn known(lease: &Lease) -> Option<(IpAddr, KnownLock)> {
+    let address = address(lease)?;
+    let record = lock::parse(lease).inspect_err(|error| tracing::warn!(%error, "no lock")).ok()?;
+    Some((address, KnownLock::of(record)))
 }
 
 impl Watched<Lease> for Index {
     fn apply(&mut self, lease: Lease) {
         self.locks_seen = self.locks_seen.max(version(&lease));
-        if let Some(address) = address(&lease) {
-            self.lock_applied(address, KnownLock::parse(&lease));
+        if let Some((address, lock)) = known(&lease) {
+            self.lock_applied(address, lock);
         }
     }
 
@@ -167,12 +159,11 @@ impl Watched<Lease> for Index {
 impl Index {
     /// A lock that a claim made or found, which the watch may not have shown yet.
     pub(super) fn lock_found(&mut self, lease: &Lease, claimed: Option<IpAddr>) {
-        let known = KnownLock::parse(lease);
-        match address(lease) {
+        match known(lease) {
             // The watch is past this point and does not know it: it has been deleted since.
-            Some(address)
-                if known.version <= self.locks_seen && !self.locks.contains_key(&address) => {}
-            Some(address) => self.lock_applied(address, known),
+            Some((address, lock))
+                if lock.version <= self.locks_seen && !self.locks.contains_key(&address) => {}
+            Some((address, lock)) => self.lock_applied(address, lock),
             None => self.name_is_taken(lease, claimed),
         }
     }
@@ -201,12 +192,16 @@ impl Index {
         if lock.stranger().is_some() {
             self.quarantined.insert(address);
         }
-        let owners = lock.owners.clone();
+        let (owners, is_damaged) = (lock.owners.clone(), lock.is_damaged);
         for owner in &owners {
             self.locked.entry(owner.clone()).or_default().insert(address);
         }
         self.locks.insert(address, lock);
-        self.hold(&owners, address);
+        if is_damaged {
+            self.recall_sharers(&owners, address);
+        } else {
+            self.hold(&owners, address);
+        }
     }
 
     /// Forgets the lock of `address`.
@@ -349,8 +344,23 @@ impl Index {
         let orphan = lock.owners.iter().find(|owner| !self.services.contains_key(owner)).cloned();
         match orphan {
             Some(orphan) => self.release(&orphan, address, now),
+            None if lock.is_damaged => self.mend(address),
             None => self.amend_terms(address),
         }
+    }
+
+    /// Writes a damaged lock anew, when all who have the address are on it. Who is not joins it first.
+    fn mend(&mut self, address: IpAddr) -> Option<Task> {
+        let lock = self.locks.get(&address)?;
+        if self.allocator.holders(address).any(|it| !lock.owners.contains(it)) {
+            return None;
+        }
+        let effect = if lock.owners.is_empty() {
+            Effect::Release(Release { address, service: None, change: lock.deleted() })
+        } else {
+            Effect::Amend(self.with_terms(lock.unchanged(address, lock.services.clone())))
+        };
+        self.task(Subject::Lock(address), effect)
     }
 
     fn end_rest(&mut self, address: IpAddr, until: &Time, now: &Time) -> Option<Task> {

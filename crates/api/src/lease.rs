@@ -45,9 +45,9 @@ impl Kind {
     }
 }
 
-/// Why a Lease with our label is not understood. It is skipped, the rest goes on.
+/// Why a Lease with our label, or a part of it, is not understood. That is skipped, the rest goes on.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
-#[error("Lease {lease}: {what}; it is ignored. Delete it if nobody needs it")]
+#[error("Lease {lease}: {what}; this is ignored")]
 pub struct LeaseError {
     /// The object's name.
     pub lease: String,

@@ -112,6 +112,10 @@ pub struct LockRecord {
     pub resting_until: Option<Time>,
     /// How often the address has moved to another node.
     pub moves: i32,
+    /// Since when its holder has it, by the clock of that node; for people.
+    pub since: Option<MicroTime>,
+    /// What of it is not understood, because it was damaged by hand. The rest counts; the controller writes it anew.
+    pub damage: Option<LeaseError>,
     /// The Lease's own uid, for deletes that must not hit a later one.
     pub uid: String,
 }
@@ -129,20 +133,22 @@ pub fn name(address: IpAddr) -> String {
     }
 }
 
-/// Reads a lock Lease. Terms that are not understood are the usual ones; the controller writes them again.
+/// Reads a lock Lease. Annotations that are not understood are as good as absent.
 ///
 /// # Errors
-/// When it was not written by the controller, or was damaged by hand.
+/// When its name is not that of a lock.
 pub fn parse(lease: &Lease) -> Result<LockRecord, LeaseError> {
     let name = lease.metadata.name.as_deref().unwrap_or_default();
     let address =
         address_of(name).ok_or_else(|| LeaseError::new(lease, "its name is not address-IP"))?;
+    let mut damage = Damage::default();
     let claim = Claim {
         address,
         pool: lease::annotation(lease, POOL).unwrap_or_default().to_owned(),
-        services: services(lease)?,
+        services: damage.note(services(lease)),
         terms: terms(lease),
     };
+    let resting_until = damage.note(resting_until(lease));
     let lock = Lock {
         address,
         holder: holder(lease),
@@ -154,8 +160,10 @@ pub fn parse(lease: &Lease) -> Result<LockRecord, LeaseError> {
         lock,
         claim,
         claimed_for: lease::annotation(lease, CLAIMED_FOR).and_then(parse_claimed_for),
-        resting_until: resting_until(lease)?,
+        resting_until,
         moves: lease.spec.as_ref().and_then(|spec| spec.lease_transitions).unwrap_or_default(),
+        since: lease.spec.as_ref().and_then(|spec| spec.acquire_time.clone()),
+        damage: damage.into_error(lease),
         uid: lease.metadata.uid.clone().unwrap_or_default(),
     })
 }
@@ -172,16 +180,28 @@ fn terms(lease: &Lease) -> WrittenTerms {
     text.and_then(|text| WrittenTerms::from_text(text).ok()).unwrap_or_default()
 }
 
-fn services(lease: &Lease) -> Result<Vec<ServiceRef>, LeaseError> {
+/// What of a Lease is not understood.
+#[derive(Default)]
+struct Damage(Vec<String>);
+
+impl Damage {
+    /// The part that is understood.
+    fn note<T>(&mut self, (part, what): (T, Option<String>)) -> T {
+        self.0.extend(what);
+        part
+    }
+
+    fn into_error(self, lease: &Lease) -> Option<LeaseError> {
+        (!self.0.is_empty()).then(|| LeaseError::new(lease, self.0.join("; ")))
+    }
+}
+
+fn services(lease: &Lease) -> (Vec<ServiceRef>, Option<String>) {
     let text = lease::annotation(lease, SERVICES).unwrap_or_default();
     let items = text.split(',').filter(|item| !item.is_empty());
-    items
-        .map(|item| {
-            parse_service(item).ok_or_else(|| {
-                LeaseError::new(lease, format!("{SERVICES}: {item:?} is not NAMESPACE/NAME/UID"))
-            })
-        })
-        .collect()
+    let services: Vec<ServiceRef> = items.clone().filter_map(parse_service).collect();
+    let damaged = items.clone().find(|item| parse_service(item).is_none());
+    (services, damaged.map(|item| format!("{SERVICES}: {item:?} is not NAMESPACE/NAME/UID")))
 }
 
 fn parse_service(item: &str) -> Option<ServiceRef> {
@@ -195,12 +215,12 @@ fn parse_claimed_for(text: &str) -> Option<ClaimedFor> {
     Some(ClaimedFor { uid: uid.to_owned(), version: version.parse().ok()? })
 }
 
-fn resting_until(lease: &Lease) -> Result<Option<Time>, LeaseError> {
-    let Some(text) = lease::annotation(lease, RESTING_UNTIL) else { return Ok(None) };
-    let time = text
-        .parse()
-        .map_err(|_| LeaseError::new(lease, format!("{RESTING_UNTIL}: {text:?} is not a time")))?;
-    Ok(Some(Time(time)))
+fn resting_until(lease: &Lease) -> (Option<Time>, Option<String>) {
+    match lease::annotation(lease, RESTING_UNTIL).map(|text| (text, text.parse())) {
+        None => (None, None),
+        Some((_, Ok(time))) => (Some(Time(time)), None),
+        Some((text, Err(_))) => (None, Some(format!("{RESTING_UNTIL}: {text:?} is not a time"))),
+    }
 }
 
 fn listed(services: &[ServiceRef]) -> String {
@@ -422,6 +442,25 @@ mod tests {
         let annotations = lease.metadata.annotations.as_mut().unwrap();
         annotations.insert(ANNOUNCE.to_owned(), "{".to_owned());
         assert_eq!(parse(&lease).unwrap().lock.terms, arpeggio_election::Terms::default());
+    }
+
+    #[test]
+    fn damage_costs_no_more_than_what_is_damaged() {
+        for (key, value, said) in [
+            (SERVICES, "default/web/6f0c,oops", r#""oops" is not NAMESPACE/NAME/UID"#),
+            (SERVICES, "default/web/6f0c,a/b/c/d", r#""a/b/c/d" is not NAMESPACE/NAME/UID"#),
+            (RESTING_UNTIL, "tomorrow", r#""tomorrow" is not a time"#),
+        ] {
+            let mut lease = stored();
+            let annotations = lease.metadata.annotations.as_mut().unwrap();
+            annotations.insert(key.to_owned(), value.to_owned());
+            let record = parse(&lease).unwrap();
+            assert_eq!(record.claim, claim());
+            assert_eq!(record.resting_until, None);
+            let damage = record.damage.unwrap().to_string();
+            assert!(damage.contains(said), "{damage}");
+        }
+        assert_eq!(parse(&stored()).unwrap().damage, None);
     }
 
     #[test]

@@ -37,7 +37,7 @@ pub(crate) const ADDRESS_COLUMNS: [&str; 6] =
 /// Locks and sessions, understood.
 #[derive(Debug, Default)]
 pub(crate) struct Status {
-    locks: Vec<(LockRecord, Lease)>,
+    locks: Vec<LockRecord>,
     sessions: Vec<(SessionRecord, Lease)>,
     damaged: Vec<LeaseError>,
 }
@@ -51,14 +51,18 @@ impl Status {
                 status.damaged.push(error);
             }
         }
-        status.locks.sort_by_key(|(record, _)| record.lock.address);
+        status.locks.sort_by_key(|record| record.lock.address);
         status.sessions.sort_by(|(one, _), (other, _)| one.session.node.cmp(&other.session.node));
         status
     }
 
     fn add(&mut self, lease: &Lease) -> Result<(), LeaseError> {
         match Kind::of(lease) {
-            Some(Kind::Lock) => self.locks.push((lock::parse(lease)?, lease.clone())),
+            Some(Kind::Lock) => {
+                let record = lock::parse(lease)?;
+                self.damaged.extend(record.damage.clone());
+                self.locks.push(record);
+            }
             Some(Kind::Session) => self.sessions.push((session::parse(lease)?, lease.clone())),
             None => {}
         }
@@ -67,7 +71,7 @@ impl Status {
 
     /// The locks of all addresses.
     pub(crate) fn locks(&self) -> impl Iterator<Item = &LockRecord> {
-        self.locks.iter().map(|(record, _)| record)
+        self.locks.iter()
     }
 
     /// The sessions of all nodes.
@@ -78,13 +82,12 @@ impl Status {
     /// A row for each address of the Service with this uid.
     pub(crate) fn addresses_of(&self, uid: &str, now: Timestamp) -> Vec<[String; 6]> {
         let named = |record: &LockRecord| record.claim.services.iter().any(|it| it.uid == uid);
-        let locks = self.locks.iter().filter(|(record, _)| named(record));
-        locks.map(|(record, lease)| self.address(record, lease, now)).collect()
+        let locks = self.locks.iter().filter(|record| named(record));
+        locks.map(|record| self.address(record, now)).collect()
     }
 
     fn render(&self, now: Timestamp) -> String {
-        let addresses: Vec<_> =
-            self.locks.iter().map(|(record, lease)| self.address(record, lease, now)).collect();
+        let addresses: Vec<_> = self.locks.iter().map(|record| self.address(record, now)).collect();
         let nodes: Vec<_> =
             self.sessions.iter().map(|(record, lease)| node(record, lease, now)).collect();
         let mut text = section("no address is allocated\n", ADDRESS_COLUMNS, &addresses);
@@ -100,14 +103,14 @@ impl Status {
         text
     }
 
-    fn address(&self, record: &LockRecord, lease: &Lease, now: Timestamp) -> [String; 6] {
+    fn address(&self, record: &LockRecord, now: Timestamp) -> [String; 6] {
         let services: Vec<String> = record
             .claim
             .services
             .iter()
             .map(|service| format!("{}/{}", service.namespace, service.name))
             .collect();
-        let since = lease.spec.as_ref().and_then(|spec| spec.acquire_time.as_ref());
+        let since = record.since.as_ref();
         [
             record.lock.address.to_string(),
             record.claim.pool.clone(),

@@ -243,6 +243,14 @@ impl Cluster {
         self.log.leases.push(Event::Deleted(lease));
     }
 
+    /// Somebody writes over an annotation of a lock by hand.
+    pub(super) fn damage_lease(&mut self, name: &str, key: &str, value: &str) {
+        let mut lease = self.leases[name].clone();
+        let annotations = lease.metadata.annotations.get_or_insert_default();
+        annotations.insert(key.to_owned(), value.to_owned());
+        self.store_lease(name, lease);
+    }
+
     /// One without our label, which the watch does not show.
     pub(super) fn create_foreign_lease(&mut self, name: &str) {
         let metadata = ObjectMeta { name: Some(name.into()), ..ObjectMeta::default() };

@@ -210,6 +210,47 @@ fn sharers_whose_locks_were_all_deleted_by_hand_find_together_again() {
 }
 
 #[test]
+fn a_lock_that_is_damaged_by_hand_is_written_anew_and_nobody_loses_its_address() {
+    for (restart, damage) in
+        [(false, "oops"), (true, "oops"), (false, "default/a/uid-a,oops"), (true, "oops,")]
+    {
+        let mut lab = Lab::with_pools(&[HOME]);
+        for (name, port) in [("a", 80), ("b", 443)] {
+            lab.cluster.create_service(name, &[(KEY, "k")]);
+            lab.cluster.set_port(name, port);
+            lab.settle();
+        }
+        lab.cluster.damage_lease("address-10.0.0.1", "arpeggio.dev/services", damage);
+        if restart {
+            lab.restart();
+        }
+        lab.create("late");
+        let mut sharers = lab.sharers("10.0.0.1");
+        sharers.sort();
+        assert_eq!(sharers, ["a", "b"], "{damage}");
+        assert_eq!(lab.addresses("a"), ["10.0.0.1"], "{damage}");
+        assert_eq!(lab.addresses("b"), ["10.0.0.1"], "{damage}");
+        assert_eq!(lab.addresses("late"), ["10.0.0.2"], "{damage}");
+    }
+}
+
+#[test]
+fn a_damaged_lock_that_nobody_needs_is_removed() {
+    let mut lab = Lab::with_pools(&[HOME]);
+    lab.create("web");
+    lab.cluster.damage_lease("address-10.0.0.1", "arpeggio.dev/services", "oops");
+    lab.cluster.delete_service("web");
+    lab.settle();
+    assert_eq!(lab.locks(), [""; 0]);
+
+    lab.create("web");
+    lab.cluster.damage_lease("address-10.0.0.1", "arpeggio.dev/resting-until", "tomorrow");
+    lab.settle();
+    assert_eq!(lab.sharers("10.0.0.1"), ["web"]);
+    assert_eq!(lab.writes.last(), Some(&"amend"), "once, and then all is well");
+}
+
+#[test]
 fn an_address_for_each_family_costs_three_writes() {
     let mut lab = Lab::with_pools(&[("home", &["10.0.0.1", "fd00::1"])]);
     lab.cluster.create_service("web", &[]);
