@@ -12,6 +12,7 @@ mod announcing;
 mod decision;
 mod declared;
 mod locks;
+mod outcome;
 mod pools;
 mod services;
 mod surroundings;
@@ -39,6 +40,8 @@ use crate::{
     effect::{Effect, Failed, Observed, Report, Subject, Task},
     index::{declared::Declarations, locks::KnownLock},
 };
+
+pub(crate) use declared::{Declared, Declarer};
 
 /// A kind of object that a watch keeps the index informed of.
 pub(crate) trait Watched<K> {

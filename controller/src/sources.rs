@@ -17,14 +17,13 @@ mod surroundings;
 
 use arpeggio_api::{
     config_map::Dialect,
-    declaration::{Declaration, Remark},
     lease::{KIND_LABEL, Kind},
     metallb::{IPAddressPool, L2Advertisement},
 };
 use arpeggio_runtime::health::Health;
 use k8s_openapi::api::{
     coordination::v1::Lease,
-    core::v1::{ConfigMap, Namespace, Node, ObjectReference},
+    core::v1::{ConfigMap, Namespace, Node},
     networking::v1::ServiceCIDR,
 };
 use kube::{Api, Client, core::PartialObjectMeta, runtime::watcher::Config};
@@ -32,7 +31,7 @@ use kube::{Api, Client, core::PartialObjectMeta, runtime::watcher::Config};
 use self::{config_map::PoolFile, metallb::MetalLb, surroundings::Surroundings};
 use crate::{
     feed::{Event, Feed},
-    index::Index,
+    index::{Declarer, Index},
 };
 
 /// Where to find pools that are not `AddressPool`s.
@@ -50,28 +49,6 @@ pub(crate) struct Places {
 
 /// The name of the `ConfigMap` in `MetalLB`'s namespace, up to its version 0.12.
 const METALLB_CONFIG_MAP: &str = "config";
-
-/// Who declares pools.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
-pub(crate) enum Declarer {
-    /// Our own `ConfigMap`.
-    ConfigMap,
-    /// `MetalLB`'s `ConfigMap`.
-    MetalLbConfigMap,
-    /// `MetalLB`'s custom resources.
-    MetalLb,
-}
-
-/// All that one declarer says now.
-#[derive(Debug, Clone, Default, PartialEq)]
-pub(crate) struct Declared {
-    /// The pools.
-    pub(crate) pools: Vec<Declaration>,
-    /// What authors should know, and of which object.
-    pub(crate) remarks: Vec<(ObjectReference, Remark)>,
-    /// Whether there may be pools that cannot be read, and never could by this process.
-    pub(crate) unreadable: bool,
-}
 
 /// Watches of all these kinds.
 pub(crate) struct Sources {

@@ -11,7 +11,8 @@ use k8s_openapi::apimachinery::pkg::apis::meta::v1::Time;
 
 use super::{
     Index,
-    wording::{self, Difference, Reason},
+    outcome::{Outcome, Reason},
+    wording::{self, Difference},
 };
 use crate::effect::{Effect, ServiceWrite, Subject, Task};
 
@@ -30,29 +31,6 @@ enum Step {
     Release(IpAddr),
     /// All is as it should be.
     Rest,
-}
-
-/// What a Service has and is told.
-#[derive(Debug, Default, PartialEq)]
-pub(super) struct Outcome {
-    /// The addresses in its status.
-    pub(super) addresses: Vec<IpAddr>,
-    /// Those of them that no pool allows any more.
-    pub(super) expiring: Vec<Leaving>,
-    /// Those that it loses.
-    pub(super) leaving: Vec<Leaving>,
-    /// Those that have a lock for it and that it does not get.
-    pub(super) releasing: Vec<IpAddr>,
-    /// Those of its addresses at which a stranger answers, and the strangers' MAC addresses.
-    pub(super) conflicts: Vec<(IpAddr, String)>,
-    /// Who announces which of them.
-    pub(super) announcers: Vec<Option<String>>,
-    /// Those of its addresses that nobody is to announce.
-    pub(super) unannounced: Vec<IpAddr>,
-    /// Why it does not get what it asks for.
-    pub(super) refusal: Option<Reason>,
-    /// Whether it would get more if some address came free.
-    pub(super) wants_more: bool,
 }
 
 /// All that a decision is made from.

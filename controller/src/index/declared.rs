@@ -11,7 +11,28 @@ use arpeggio_ipam::{InvalidPool, Pool, PoolName, PoolState};
 use k8s_openapi::api::core::v1::ObjectReference;
 
 use super::Index;
-use crate::sources::{Declared, Declarer};
+
+/// Who declares pools.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+pub(crate) enum Declarer {
+    /// Our own `ConfigMap`.
+    ConfigMap,
+    /// `MetalLB`'s `ConfigMap`.
+    MetalLbConfigMap,
+    /// `MetalLB`'s custom resources.
+    MetalLb,
+}
+
+/// All that one declarer says now.
+#[derive(Debug, Clone, Default, PartialEq)]
+pub(crate) struct Declared {
+    /// The pools.
+    pub(crate) pools: Vec<Declaration>,
+    /// What authors should know, and of which object.
+    pub(crate) remarks: Vec<(ObjectReference, Remark)>,
+    /// Whether there may be pools that cannot be read, and never could by this process.
+    pub(crate) unreadable: bool,
+}
 
 /// What was declared in other formats than `AddressPool`, and the sum of all.
 #[derive(Debug, Default)]
@@ -125,7 +146,7 @@ impl Index {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use arpeggio_api::declaration::Announcement;
+    use arpeggio_api::terms::Announcement;
     use k8s_openapi::{apimachinery::pkg::apis::meta::v1::Time, jiff::Timestamp};
 
     fn declaration(name: &str, address: &str, created: i64) -> Declaration {

@@ -6,54 +6,18 @@ use arpeggio_api::{
     condition::Finding,
     service::{
         ADDRESS_ALLOCATED, ADDRESS_CONFLICT, ADDRESS_EXPIRING, ADDRESS_NOT_ANNOUNCED,
-        ADDRESS_RELEASING, ANNOUNCED, RequestError, ServiceRecord,
+        ADDRESS_RELEASING, ANNOUNCED, ServiceRecord,
     },
 };
-use arpeggio_ipam::{Allocator, Leaving, Refusal, Reservation, UnfitAddress};
+use arpeggio_ipam::{Allocator, Leaving};
 use arpeggio_runtime::events::{Kind, News};
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::{Condition, Time};
 
-use super::decision::Outcome;
+use super::outcome::{Outcome, Reason};
 use crate::effect::ALLOCATED;
 
 /// The reason that a stranger has an address of a Service.
 const CONFLICT: &str = "AddressConflict";
-
-/// Why a Service does not get what it asks for.
-#[derive(Debug, PartialEq, thiserror::Error)]
-pub(super) enum Reason {
-    #[error("{0}")]
-    Request(RequestError),
-    #[error("{0}")]
-    NoneToGive(Refusal),
-    #[error(
-        "status.loadBalancer was written by {writers}, not by Arpeggio, and is left alone: set \
-         spec.loadBalancerClass if the Service is for another load balancer, or clear its status"
-    )]
-    ForeignStatus { writers: String },
-}
-
-impl Reason {
-    /// One word, for metrics.
-    pub(super) fn word(&self) -> &'static str {
-        match self {
-            Self::Request(error) => error.reason(),
-            Self::NoneToGive(refusal) => refusal.reason(),
-            Self::ForeignStatus { .. } => "ForeignStatus",
-        }
-    }
-}
-
-impl Outcome {
-    /// Whether the Service is refused nothing but what it has already: an address that a stranger has.
-    fn is_about_conflict(&self, refusal: &Refusal) -> bool {
-        matches!(
-            refusal,
-            Refusal::Address { address, why: UnfitAddress::Reserved(Reservation::Quarantined(_)) }
-                if self.addresses.contains(address)
-        )
-    }
-}
 
 /// Addresses as a list for people, which [`ServiceRecord::addresses_of`] reads.
 pub(super) fn join<'a>(addresses: impl IntoIterator<Item = &'a IpAddr>) -> String {

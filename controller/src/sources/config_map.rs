@@ -7,8 +7,7 @@ use arpeggio_api::{
 use k8s_openapi::api::core::v1::{ConfigMap, ObjectReference};
 use kube::Resource as _;
 
-use super::{Declared, Declarer};
-use crate::index::{Index, Watched};
+use crate::index::{Declared, Declarer, Index, Watched};
 
 /// One `ConfigMap` and what it says, or said when it could last be read.
 #[derive(Debug)]

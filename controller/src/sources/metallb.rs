@@ -9,8 +9,7 @@ use arpeggio_api::{
 use k8s_openapi::api::core::v1::ObjectReference;
 use kube::{Resource as _, ResourceExt as _};
 
-use super::{Declared, Declarer};
-use crate::index::{Index, Watched};
+use crate::index::{Declared, Declarer, Index, Watched};
 
 /// All of them, by name.
 #[derive(Debug, Default)]
@@ -95,8 +94,8 @@ impl Watched<L2Advertisement> for MetalLb {
 mod tests {
     use super::*;
     use arpeggio_api::{
-        declaration::Announcement,
         metallb::{IPAddressPoolSpec, L2AdvertisementSpec},
+        terms::Announcement,
     };
 
     fn pool() -> IPAddressPool {

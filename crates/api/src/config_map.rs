@@ -27,8 +27,9 @@ use kube::{Resource as _, ResourceExt as _};
 
 use self::node::{Located, Node, Pairs};
 use crate::{
-    declaration::{Announcement, Declaration, Origin, Remark, invalid},
+    declaration::{Declaration, Origin, Remark, invalid},
     metallb,
+    terms::Announcement,
 };
 
 /// The key of the list of pools.

@@ -7,8 +7,8 @@ use k8s_openapi::{api::core::v1::ObjectReference, apimachinery::pkg::apis::meta:
 use kube::{Resource as _, ResourceExt as _};
 
 use crate::{
-    address_pool::{AddressPool, AnnounceRule},
-    terms::Policy,
+    address_pool::AddressPool,
+    terms::{Announcement, Policy},
 };
 
 /// A pool that somebody declared.
@@ -54,18 +54,6 @@ pub enum Origin {
     },
 }
 
-/// Where addresses of a pool are announced.
-#[derive(Debug, Clone, Default, PartialEq, Eq)]
-pub enum Announcement {
-    /// On every node, on the interfaces whose subnet contains the address.
-    #[default]
-    Everywhere,
-    /// Wherever one of these rules allows.
-    ByRules(Vec<AnnounceRule>),
-    /// Nowhere, as `MetalLB` has it for a pool that no advertisement selects.
-    Nowhere,
-}
-
 /// Something that the author of an object should know about it. Told once, as an event.
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord)]
 pub struct Remark {
@@ -86,13 +74,6 @@ impl fmt::Display for Origin {
                 write!(f, "ConfigMap {namespace}/{name}, line {line}")
             }
         }
-    }
-}
-
-impl Announcement {
-    /// No rules mean no restriction.
-    pub fn by(rules: Vec<AnnounceRule>) -> Self {
-        if rules.is_empty() { Self::Everywhere } else { Self::ByRules(rules) }
     }
 }
 

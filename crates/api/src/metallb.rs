@@ -15,8 +15,9 @@ use serde::{Deserialize, Serialize};
 
 use crate::{
     address_pool::{AnnounceRule, InterfacePattern, PreferredNodes, check_announce},
-    declaration::{Announcement, Declaration, Origin, Remark, invalid},
+    declaration::{Declaration, Origin, Remark, invalid},
     selector::{self, LabelSelector},
+    terms::Announcement,
 };
 
 /// What an `IPAddressPool` asks for.

@@ -10,7 +10,6 @@ use serde::{Deserialize, Serialize};
 
 use crate::{
     address_pool::{AnnounceRule, PreferredNodes, is_false, yes},
-    declaration::Announcement,
     selector,
 };
 
@@ -70,6 +69,25 @@ impl WrittenTerms {
         };
         let rules: Result<Vec<Rule>, PoolError> = rules.iter().map(AnnounceRule::to_rule).collect();
         Ok(Terms { places: Places::ByRules(rules?), probing: self.probing })
+    }
+}
+
+/// Where addresses of a pool are announced.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub enum Announcement {
+    /// On every node, on the interfaces whose subnet contains the address.
+    #[default]
+    Everywhere,
+    /// Wherever one of these rules allows.
+    ByRules(Vec<AnnounceRule>),
+    /// Nowhere, as `MetalLB` has it for a pool that no advertisement selects.
+    Nowhere,
+}
+
+impl Announcement {
+    /// No rules mean no restriction.
+    pub fn by(rules: Vec<AnnounceRule>) -> Self {
+        if rules.is_empty() { Self::Everywhere } else { Self::ByRules(rules) }
     }
 }
 
@@ -259,6 +277,7 @@ mod tests {
         assert_eq!(rules[0].preferences[0].weight, 7);
         assert!(rules[0].interfaces[0].matches("eth0"));
     }
+
     #[test]
     fn traffic_that_must_not_leave_its_node_is_written_with_and_without_rules() {
         let labels = Labels::new();

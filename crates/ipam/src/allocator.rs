@@ -13,7 +13,7 @@ use crate::{
     range::{AddressRange, Family, to_number},
     reserved::Reservation,
     sharing::{Clash, Terms},
-    space::{Spaces, declared},
+    space::{Spaces, Usage, declared},
 };
 
 /// Knows the pools and who holds which address; see the [crate] documentation for how it is driven.
@@ -64,19 +64,6 @@ pub enum PoolState<'a> {
     Invalid(&'a InvalidPool),
     /// It cannot before the earlier pool goes or changes.
     Overlapping(&'a Overlap),
-}
-
-/// How full a pool is, in addresses of one family. Saturates at `u128::MAX`.
-#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
-pub struct Usage {
-    /// How many the pool declares.
-    pub total: u128,
-    /// How many of them are held.
-    pub used: u128,
-    /// How many of the others are given to nobody: excluded, special, avoided, reserved.
-    pub reserved: u128,
-    /// How many it can still give; 0 while it is not usable.
-    pub free: u128,
 }
 
 impl Allocator {

@@ -41,7 +41,7 @@ mod reserved;
 mod sharing;
 mod space;
 
-pub use allocator::{Allocator, Overlap, PoolState, Usage};
+pub use allocator::{Allocator, Overlap, PoolState};
 pub use choose::Choice;
 pub use names::{Owner, PoolName, SharingKey};
 pub use plan::{Grace, Held, Leaving, Misfit, Plan, Unwanted};
@@ -51,3 +51,4 @@ pub use refusal::{Refusal, Unfit, UnfitAddress, Unfitness};
 pub use request::{Families, PoolChoice, Request, Requester};
 pub use reserved::{Reservation, Special};
 pub use sharing::{Backend, Clash, Disagreement, Port, Protocol, Sharing, Terms};
+pub use space::Usage;

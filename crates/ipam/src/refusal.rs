@@ -4,12 +4,13 @@ use alloc::{boxed::Box, vec::Vec};
 use core::{fmt, net::IpAddr};
 
 use crate::{
-    allocator::{Overlap, Usage},
+    allocator::Overlap,
     names::PoolName,
     pool::{InvalidPool, Outsider},
     range::Family,
     reserved::{Reservation, Special},
     sharing::Clash,
+    space::Usage,
 };
 
 /// Why [`crate::Allocator::plan`] has no address to give.

@@ -4,12 +4,24 @@ use alloc::vec::Vec;
 use core::net::IpAddr;
 
 use crate::{
-    allocator::Usage,
     intervals::Intervals,
     pool::Pool,
     range::{AddressRange, Family, to_number},
     reserved::SPECIAL,
 };
+
+/// How full a pool is, in addresses of one family. Saturates at `u128::MAX`.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub struct Usage {
+    /// How many the pool declares.
+    pub total: u128,
+    /// How many of them are held.
+    pub used: u128,
+    /// How many of the others are given to nobody: excluded, special, avoided, reserved.
+    pub reserved: u128,
+    /// How many it can still give; 0 while it is not usable.
+    pub free: u128,
+}
 
 /// The addresses of one pool, of both families.
 #[derive(Debug, Clone)]

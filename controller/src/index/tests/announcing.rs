@@ -2,16 +2,15 @@
 
 use arpeggio_api::{
     address_pool::{AddressItem, AddressPoolSpec},
-    declaration::{Announcement, Declaration, Origin},
+    declaration::{Declaration, Origin},
     service::{ADDRESS_NOT_ANNOUNCED, ANNOUNCED},
-    terms::WrittenTerms,
+    terms::{Announcement, WrittenTerms},
 };
 use arpeggio_ipam::Pool;
 use k8s_openapi::api::core::v1::ObjectReference;
 use serde_json::{Value, json};
 
 use super::*;
-use crate::sources::{Declared, Declarer};
 
 const KEY: &str = "arpeggio.dev/sharing-key";
 
