@@ -27,7 +27,7 @@ use crate::{
     input::Input,
     listener::{Freshness, Sighting},
     metrics::Metrics,
-    neighbours::{Neighbours, gateway_probes, own_addresses},
+    neighbours::{Neighbours, gateway_probes, own_addresses, returned},
     news::News,
     protocol::{Arp, Ndp, Protocol as _},
     segment::Wiring,
@@ -201,10 +201,7 @@ impl Engine {
                 let events = self.backends.service_seen(service, backends);
                 return self.learn(events);
             }
-            Input::Links(links) => {
-                self.announcer.follow(links);
-                Event::Reach(self.announcer.reach().clone())
-            }
+            Input::Links(links) => return self.follow(links),
             Input::Stop => return self.stop(),
         };
         match &event {
@@ -214,6 +211,17 @@ impl Engine {
             _ => {}
         }
         self.elector.handle(now(), event);
+    }
+
+    /// The interfaces have changed. Those that heard nobody for a while are named: what happened there meanwhile has to be
+    /// found out before anything is answered on them.
+    fn follow(&mut self, links: Arc<Links>) {
+        let returned = returned(self.announcer.links(), &links);
+        let returned: Vec<Event> =
+            returned.map(|it| Event::CarrierReturned(it.name.clone())).collect();
+        self.announcer.follow(links);
+        let reach = Event::Reach(self.announcer.reach().clone());
+        self.learn([reach].into_iter().chain(returned));
     }
 
     fn learn(&mut self, events: impl IntoIterator<Item = Event>) {

@@ -146,6 +146,15 @@ pub(crate) fn reach(links: &Links) -> Reach {
     Reach { interfaces }
 }
 
+/// The interfaces that hear their segments now, and did not when `before` was seen or at a moment since.
+pub(crate) fn returned<'a>(before: &Links, now: &'a Links) -> impl Iterator<Item = &'a Interface> {
+    let usable = now.interfaces.iter().filter(|it| it.flaw().is_none());
+    usable.filter(|it| {
+        let known = before.interface(it.index).filter(|known| known.flaw().is_none());
+        known.is_none_or(|known| known.carrier_ups != it.carrier_ups)
+    })
+}
+
 fn segment(interface: &Interface, links: &Links) -> election::Interface {
     let here = |route: &&DefaultRoute| route.interface == interface.index;
     let routes: Vec<&DefaultRoute> = links.default_routes.iter().filter(here).collect();
@@ -333,6 +342,30 @@ mod tests {
         let awaited = neighbours().awaited(&links.interfaces[1], &links);
         let expected = ["192.168.0.1", "192.168.0.12", GATEWAY_V6, "2001:db8::12", "2001:db8::13"];
         assert_eq!(awaited, expected.map(|text| text.parse().unwrap()).into());
+    }
+
+    #[test]
+    fn an_interface_returns_when_it_was_gone_off_or_without_carrier_however_short() {
+        let changed = |change: fn(&mut Interface)| {
+            let mut links = links();
+            links.interfaces.iter_mut().skip(1).for_each(change);
+            links
+        };
+        let table = [
+            (links(), &[][..]),
+            (changed(|it| it.carrier = false), &["eth2"]),
+            (changed(|it| it.up = false), &["eth2"]),
+            (changed(|it| it.carrier_ups = 0), &["eth2"]),
+            (changed(|it| it.addresses.clear()), &[]),
+            (Links::default(), &["eth1", "eth2"]),
+        ];
+        for (before, expected) in table {
+            let now = links();
+            let names: Vec<&str> = returned(&before, &now).map(|it| it.name.as_str()).collect();
+            assert_eq!(names, expected, "{before:?}");
+        }
+        let gone = changed(|it| it.carrier = false);
+        assert_eq!(returned(&links(), &gone).count(), 0, "it is gone, and has not returned");
     }
 
     #[test]

@@ -2,9 +2,10 @@
 
 use alloc::{
     collections::{BTreeMap, BTreeSet},
+    string::String,
     vec::Vec,
 };
-use core::net::IpAddr;
+use core::{net::IpAddr, time::Duration};
 
 use crate::{
     eligibility::{Backends, Merit, NodeFacts, Standing, Unfit},
@@ -65,6 +66,9 @@ pub enum Event {
     },
     /// What this node can reach now. Its session is renewed at once when it says something else.
     Reach(Reach),
+    /// This node's interface of this name hears its segment again after it did not, for however short a time. What
+    /// [`Event::Reach`] says is fed before.
+    CarrierReturned(String),
     /// A machine that is no fellow answers for an address that was asked for ([`Effect::ProbeAddress`]).
     StrangerAnswered {
         /// The address.
@@ -126,6 +130,9 @@ pub struct Elector {
     announcing: BTreeSet<IpAddr>,
     leaving: Leaving,
     contests: BTreeMap<IpAddr, Contest>,
+    /// The interfaces that heard nobody, and since when they hear their segments again. Somebody else may have taken over
+    /// there unheard: nothing is announced on them until the session is proved, or the segment was asked.
+    returned: BTreeMap<String, Timestamp>,
     unaided: Unaided,
 }
 
@@ -156,6 +163,7 @@ impl Elector {
             announcing: BTreeSet::new(),
             leaving: Leaving::default(),
             contests: BTreeMap::new(),
+            returned: BTreeMap::new(),
             unaided: Unaided::default(),
         }
     }
@@ -179,7 +187,7 @@ impl Elector {
 
     /// Whether this node's session is known to count.
     pub fn established(&self) -> bool {
-        self.own.trusted() && self.view.session(&self.me).is_some_and(is_live)
+        self.own.is_proved() && self.view.session(&self.me).is_some_and(is_live)
     }
 
     /// The nodes whose sessions count, as far as this speaker knows.
@@ -208,6 +216,7 @@ impl Elector {
             Event::NodeGone(node) => self.view.node_gone(&node),
             Event::Backends { address, backends } => self.view.backends_seen(address, backends),
             Event::Reach(reach) => self.view.own_reach_is(self.me.clone(), reach),
+            Event::CarrierReturned(interface) => self.carrier_returned(interface, now),
             Event::StrangerAnswered { address, mac } => {
                 self.vacancies.answered(address, mac);
                 self.unaided.heard(address, now, self.settings.recheck);
@@ -256,7 +265,9 @@ impl Elector {
         let sent = self.writes.ended(&target, outcome, now, &self.settings);
         match (write, outcome) {
             (Write::Start { .. } | Write::Renew { .. }, Outcome::Done) => {
-                self.own.proved(sent.unwrap_or_default());
+                let sent = sent.unwrap_or_default();
+                self.own.proved(sent);
+                self.returned.retain(|_, since| *since > sent);
             }
             (Write::Start { .. } | Write::Renew { .. }, Outcome::Failed) => self.own.lost_touch(),
             (Write::Read { address }, Outcome::Done | Outcome::Conflict) => {
@@ -265,6 +276,28 @@ impl Elector {
             (Write::Read { address }, Outcome::Failed) => self.give_way(*address),
             _ => {}
         }
+    }
+
+    /// That nobody was heard on the interface says nothing of the others, who may have gone on without this node.
+    fn carrier_returned(&mut self, interface: String, now: Timestamp) {
+        if !self.view.may_reach_by(&self.me, &interface) {
+            return;
+        }
+        self.own.doubted(now);
+        self.wire.excuse();
+        self.returned.insert(interface, now);
+        let stand_ins = self.unaided.announced().map(|(address, _)| address);
+        let stand_ins: Vec<IpAddr> =
+            stand_ins.filter(|address| self.has_returned(*address)).collect();
+        for address in stand_ins {
+            self.unaided.heard(address, now, Duration::ZERO);
+        }
+    }
+
+    /// Whether `address` is announced on an interface that heard nobody for a while.
+    fn has_returned(&self, address: IpAddr) -> bool {
+        let is_on = |interface: &String| self.view.is_on(address, &self.me, interface);
+        self.returned.keys().any(is_on)
     }
 
     fn give_way(&mut self, address: IpAddr) {
@@ -530,6 +563,7 @@ impl Elector {
         self.leaving.retain(&announcing);
         self.contests.retain(|address, _| self.view.lock(*address).is_some());
         announcing.retain(|address| !self.contests.get(address).is_some_and(|c| c.yielded));
+        announcing.retain(|address| !self.has_returned(*address));
         announcing.extend(self.unaided.announced().map(|(address, _)| address));
         self.announcing = announcing;
     }

@@ -11,6 +11,8 @@ use crate::{
 pub(crate) struct OwnSession {
     /// When the process last began to run: at its start, or after a pause.
     awake_since: Timestamp,
+    /// Since when the session is to be proved though the process was awake all the time.
+    doubted_since: Timestamp,
     /// When the last successful session write was sent. It proves that nobody had ended the session before.
     proven_at: Option<Timestamp>,
     /// Since when session writes have succeeded without a failure between them.
@@ -25,6 +27,11 @@ impl OwnSession {
     /// Notes that the process runs again after a pause.
     pub(crate) fn woke(&mut self, now: Timestamp) {
         self.awake_since = now;
+    }
+
+    /// Somebody may have ended the session unnoticed: it is proved at once.
+    pub(crate) fn doubted(&mut self, now: Timestamp) {
+        self.doubted_since = now;
     }
 
     /// Notes an epoch of this node, wherever it stands.
@@ -61,6 +68,12 @@ impl OwnSession {
         self.proven_at.is_some_and(|proven| proven >= self.awake_since)
     }
 
+    /// Whether it has done so since there was last a reason to doubt it.
+    pub(crate) fn is_proved(&self) -> bool {
+        let needed = self.awake_since.max(self.doubted_since);
+        self.proven_at.is_some_and(|proven| proven >= needed)
+    }
+
     /// The session write that is due. `news`: the session does not say what the node can reach now.
     pub(crate) fn due(
         &self,
@@ -83,6 +96,7 @@ impl OwnSession {
     }
 
     fn renewal_due(&self, now: Timestamp, settings: &Settings) -> bool {
-        !self.trusted() || self.proven_at.is_none_or(|proven| now.since(proven) >= settings.renewal)
+        !self.is_proved()
+            || self.proven_at.is_none_or(|proven| now.since(proven) >= settings.renewal)
     }
 }

@@ -136,6 +136,18 @@ impl View {
         }
     }
 
+    /// Whether `node` may find neighbours on the interface of this name.
+    pub(crate) fn may_reach_by(&self, node: &Node, interface: &str) -> bool {
+        self.reach(node).is_none_or(|reach| reach.interfaces.iter().any(|it| it.name == interface))
+    }
+
+    /// Whether `node` announces `address`, when it does, on the interface of this name. What is not known may be.
+    pub(crate) fn is_on(&self, address: IpAddr, node: &Node, interface: &str) -> bool {
+        let (Some(lock), Some(reach)) = (self.lock(address), self.reach(node)) else { return true };
+        let interfaces = lock.terms.interfaces(address, self.facts(node), reach);
+        interfaces.iter().any(|it| it.name == interface)
+    }
+
     /// `None`: every node can pass traffic on to where the backends are.
     pub(crate) fn backends_seen(&mut self, address: IpAddr, backends: Option<Backends>) {
         match backends {

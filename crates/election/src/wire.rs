@@ -62,6 +62,11 @@ impl WireWatch {
         self.peers.remove(node);
     }
 
+    /// This node could hear nobody: that nobody answered says nothing.
+    pub(crate) fn excuse(&mut self) {
+        self.peers.values_mut().for_each(Peer::excuse);
+    }
+
     pub(crate) fn gateway_answered(&mut self, now: Timestamp) {
         self.gateway_answered = Some(now);
     }
@@ -136,6 +141,11 @@ impl Peer {
         if let Some(asked) = self.asked.take() {
             self.due = asked + settings.probe;
         }
+    }
+
+    /// What it did not answer counts for nothing.
+    fn excuse(&mut self) {
+        (self.asked, self.unanswered_since, self.misses) = (None, None, 0);
     }
 
     fn ask(&mut self, now: Timestamp, settings: &Settings) {
@@ -232,6 +242,18 @@ mod tests {
         assert!(!silent(&watch, "a") && !silent(&watch, "b"));
         run(&mut watch, 2400, 2600, &["gateway"]);
         assert!(silent(&watch, "a") && silent(&watch, "b"));
+    }
+
+    #[test]
+    fn who_could_hear_nobody_begins_anew() {
+        let mut watch = WireWatch::default();
+        run(&mut watch, 1000, 2000, &["a", "b"]);
+        run(&mut watch, 2000, 5000, &[]);
+        watch.excuse();
+        run(&mut watch, 5000, 5100, &["gateway"]);
+        assert!(!silent(&watch, "a"), "as if it had answered until now");
+        run(&mut watch, 5100, 5600, &["gateway"]);
+        assert!(silent(&watch, "a"));
     }
 
     #[test]

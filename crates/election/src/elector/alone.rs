@@ -54,7 +54,8 @@ impl Elector {
         abandoned
     }
 
-    /// What this node held when it last knew, and does not announce: it was paused, or has given way to somebody.
+    /// What this node held when it last knew, and does not announce: it was paused, its interface heard nobody, or it has
+    /// given way to somebody.
     fn own_silent(&self) -> impl Iterator<Item = &Lock> {
         let own = self.view.session(&self.me).filter(|session| is_live(session));
         let epoch = own.map(|session| session.epoch);
@@ -62,6 +63,7 @@ impl Elector {
             lock.holder.as_ref().map(|holder| holder.epoch) == epoch
                 && self.may_announce(lock)
                 && (!self.own.trusted()
+                    || self.has_returned(lock.address)
                     || self.contests.get(&lock.address).is_some_and(|c| c.yielded))
         })
     }

@@ -74,6 +74,35 @@ fn a_node_whose_cable_is_out_accuses_nobody_and_its_addresses_move() {
 }
 
 #[test]
+fn a_node_whose_cable_comes_back_asks_before_it_announces() {
+    let (mut sim, owner) = settled();
+    sim.cable_out(owner);
+    sim.api_cut(owner);
+    sim.run(secs(5));
+    sim.cable_in(owner);
+    sim.run(secs(2));
+    let successor = sim.only_announcer(ip(240));
+    assert_ne!(successor, owner, "it asked the segment: {:?}", sim.log);
+    sim.api_heal(owner);
+    sim.run(secs(20));
+    assert_eq!(sim.only_announcer(ip(240)), successor);
+    assert_eq!(sim.longest_overlap, millis(0));
+}
+
+#[test]
+fn a_cable_that_is_out_for_a_moment_costs_one_renewal() {
+    let (mut sim, owner) = settled();
+    sim.cable_out(owner);
+    sim.run(millis(50));
+    sim.cable_in(owner);
+    sim.run(millis(1));
+    assert!(sim.announcers(ip(240)).is_empty(), "not before it is known that nobody has taken it");
+    sim.run(millis(20));
+    assert_eq!(sim.only_announcer(ip(240)), owner);
+    assert!(!sim.log_has("End"), "{:?}", sim.log);
+}
+
+#[test]
 fn a_node_that_returns_takes_nothing_back() {
     let (mut sim, owner) = settled();
     sim.power_off(owner);

@@ -328,7 +328,9 @@ impl Sim {
     }
 
     pub(crate) fn cable_in(&mut self, index: usize) {
-        self.speakers[index].cable = true;
+        if !std::mem::replace(&mut self.speakers[index].cable, true) {
+            self.tell(index, 0, Event::CarrierReturned("eth0".to_owned()));
+        }
     }
 
     pub(crate) fn cut_between(&mut self, one: usize, other: usize) {
@@ -348,7 +350,7 @@ impl Sim {
     pub(crate) fn heal_all(&mut self) {
         self.cuts.clear();
         for index in 0..self.speakers.len() {
-            self.speakers[index].cable = true;
+            self.cable_in(index);
             self.speakers[index].paused = false;
             if !self.speakers[index].running || self.speakers[index].stopped {
                 self.power_on(index);

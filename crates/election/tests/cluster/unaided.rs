@@ -66,6 +66,25 @@ fn a_node_whose_cable_is_out_stands_in_for_nobody() {
 }
 
 #[test]
+fn an_owner_whose_cable_comes_back_finds_its_successor_and_a_lone_one_goes_on() {
+    let (mut sim, owner) = alone(3);
+    sim.cable_out(owner);
+    sim.run(secs(2));
+    sim.cable_in(owner);
+    sim.run(secs(5));
+    let successor = sim.only_announcer(ip(240));
+    assert_ne!(successor, owner);
+    assert_eq!(sim.longest_overlap, millis(0));
+
+    let (mut sim, owner) = alone(1);
+    sim.cable_out(owner);
+    sim.run(secs(2));
+    sim.cable_in(owner);
+    sim.run(millis(500));
+    assert_eq!(sim.only_announcer(ip(240)), owner, "nobody answered");
+}
+
+#[test]
 fn an_owner_that_returns_with_power_waits_for_the_api_server() {
     let (mut sim, owner) = alone(3);
     sim.power_off(owner);

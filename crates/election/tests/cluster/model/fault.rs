@@ -2,7 +2,7 @@
 
 use arpeggio_election::Event;
 
-use super::world::World;
+use super::{mutations::Mutation, world::World};
 
 /// One fault.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
@@ -204,7 +204,7 @@ impl World {
                 self.start(host);
             }
             Fault::Freeze(host) => self.hosts[host].frozen = false,
-            Fault::Unplug(host) => self.hosts[host].cable = true,
+            Fault::Unplug(host) => self.plug_in(host),
             Fault::Cut(one, other) => drop(self.cuts.remove(&(one, other))),
             Fault::Pause(index) => self.speaker(index).paused = false,
             Fault::ApiCut(index) => self.api_back(index),
@@ -242,6 +242,22 @@ impl World {
         speaker.inbox.clear();
         speaker.watch.clear();
         speaker.awaited.clear();
+    }
+
+    /// While the carrier was gone there was no socket to answer on; now there is one again, and its table is empty.
+    fn plug_in(&mut self, host: usize) {
+        self.hosts[host].cable = true;
+        let told = self.mutation != Mutation::CarrierUnseen;
+        for index in 0..self.speakers.len() {
+            if self.speakers[index].home == host && self.speakers[index].running {
+                let speaker = self.speaker(index);
+                speaker.announced.clear();
+                speaker.forget_proofs();
+                if told {
+                    speaker.inbox.push(Event::CarrierReturned("eth0".to_owned()));
+                }
+            }
+        }
     }
 
     /// Steps aside for a second process; else hands over.

@@ -26,9 +26,9 @@ pub(crate) const AWAY_FOR_ALL: &str = "an API server that was away for all ends 
 pub(crate) const STATIC: &str = "losing the API server alone stops no announcement";
 /// Not for longer than [`LONGEST_OVERLAP`].
 pub(crate) const TWO_ANNOUNCERS: &str = "two announcers that hear each other do not both go on";
-/// After a start, and after a pause.
-pub(crate) const UNPROVED: &str =
-    "nobody answers before it has proved its session since it woke, or has asked for the address";
+/// After a start, after a pause, and when its cable was out.
+pub(crate) const UNPROVED: &str = "nobody answers before it has proved its session since it woke or was cut off, or has \
+                                   asked for the address";
 /// From every state at rest.
 pub(crate) const SETTLES: &str =
     "when everything is mended, every address has exactly one announcer";

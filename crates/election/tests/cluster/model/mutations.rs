@@ -28,6 +28,8 @@ pub(crate) enum Mutation {
     Deaf,
     /// A speaker's clock stands still while it is paused.
     ClockStops,
+    /// Nobody is told that a cable was out.
+    CarrierUnseen,
 }
 
 impl Mutation {
@@ -130,6 +132,11 @@ fn expiry_judged_while_out_of_touch_is_noticed() {
 #[test]
 fn fellows_that_are_not_heard_are_noticed() {
     assert_eq!(found(Mutation::Deaf), Some(law::TWO_ANNOUNCERS));
+}
+
+#[test]
+fn an_answer_after_the_carrier_was_gone_without_a_renewal_is_noticed() {
+    assert_eq!(found(Mutation::CarrierUnseen), Some(law::UNPROVED));
 }
 
 #[test]

@@ -42,9 +42,9 @@ pub(crate) struct Speaker {
     pub(crate) awaited: Vec<(Timestamp, Write)>,
     pub(crate) announced: BTreeSet<IpAddr>,
     pub(crate) decided: Timestamp,
-    /// Whether a session write that was sent since it last woke has succeeded.
+    /// Whether a session write that was sent since it last woke, and heard its segment again, has succeeded.
     pub(crate) proved: bool,
-    /// What it has asked for since it last woke, without an answer.
+    /// What it has asked for since then, without an answer.
     pub(crate) asked: BTreeSet<IpAddr>,
     /// Has to decide though nothing was told.
     pub(crate) due: bool,
@@ -315,8 +315,7 @@ impl World {
         let speaker = Rc::make_mut(&mut self.speakers[index]);
         let at = self.now - speaker.slept;
         if self.now.since(speaker.decided) > settings().freshness {
-            speaker.proved = false;
-            speaker.asked.clear();
+            speaker.forget_proofs();
         }
         speaker.decided = self.now;
         speaker.due = false;
@@ -468,6 +467,12 @@ impl World {
 }
 
 impl Speaker {
+    /// What was made sure of says nothing any more.
+    pub(crate) fn forget_proofs(&mut self) {
+        self.proved = false;
+        self.asked.clear();
+    }
+
     fn has_something_to_do(&self) -> bool {
         self.due || !self.inbox.is_empty() || !(self.lags || self.watch.is_empty())
     }
