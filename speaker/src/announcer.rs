@@ -23,6 +23,8 @@ pub(crate) struct Demand<'a> {
     pub(crate) announced: &'a BTreeSet<IpAddr>,
     /// The addresses to ask for before their first use.
     pub(crate) asked: BTreeSet<IpAddr>,
+    /// The addresses that fellows are asked for.
+    pub(crate) awaited: BTreeSet<IpAddr>,
 }
 
 /// What this node has on the wire.
@@ -34,6 +36,7 @@ pub(crate) struct Announcer {
     schedule: Schedule,
     announced: BTreeSet<IpAddr>,
     asked: BTreeSet<IpAddr>,
+    awaited: BTreeSet<IpAddr>,
     /// What the addresses' places depend on has changed, or could not be put into force.
     stale: bool,
 }
@@ -47,6 +50,7 @@ impl Announcer {
             schedule: Schedule::default(),
             announced: BTreeSet::new(),
             asked: BTreeSet::new(),
+            awaited: BTreeSet::new(),
             stale: true,
             links: Arc::default(),
         };
@@ -91,20 +95,27 @@ impl Announcer {
             self.segments.follow(&self.links);
             self.stale = true;
         }
-        if !self.stale && self.announced == *demand.announced && self.asked == demand.asked {
+        if !self.stale && self.is_met(&demand) {
             return;
         }
         let wanted = Wanted {
             announced: self.placed(demand.announced, &interfaces),
             asked: self.placed(&demand.asked, &interfaces),
-            peers: self.peers(neighbours),
+            peers: self.peers(neighbours, &demand.awaited),
         };
         let changes = self.segments.attend_to(&wanted, &self.links);
         changes.lost.into_iter().for_each(|it| self.schedule.stop(it));
         changes.gained.into_iter().for_each(|it| self.schedule.start(it, now));
         self.announced.clone_from(demand.announced);
         self.asked = demand.asked;
+        self.awaited = demand.awaited;
         self.stale = changes.incomplete;
+    }
+
+    fn is_met(&self, demand: &Demand<'_>) -> bool {
+        self.announced == *demand.announced
+            && self.asked == demand.asked
+            && self.awaited == demand.awaited
     }
 
     fn placed(
@@ -123,8 +134,13 @@ impl Announcer {
         placed
     }
 
-    fn peers(&self, neighbours: &Neighbours) -> BTreeMap<u32, BTreeSet<IpAddr>> {
-        let awaited = |it| neighbours.awaited(it, &self.links);
+    /// Whose answers are awaited where. A fellow's announced addresses may be on any segment.
+    fn peers(
+        &self,
+        neighbours: &Neighbours,
+        announced_there: &BTreeSet<IpAddr>,
+    ) -> BTreeMap<u32, BTreeSet<IpAddr>> {
+        let awaited = |it| &neighbours.awaited(it, &self.links) | announced_there;
         self.links.interfaces.iter().map(|it| (it.index, awaited(it))).collect()
     }
 

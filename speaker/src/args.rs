@@ -83,6 +83,14 @@ pub(crate) struct RunArgs {
     /// After how many unanswered probes in a row a node counts as silent (2 or more).
     #[arg(long, default_value_t = Settings::default().misses, value_name = "COUNT")]
     pub(crate) probe_misses: u32,
+    /// How often a node's speaker is asked by the two nodes that watch it, for an address that the node holds, in
+    /// milliseconds.
+    #[arg(long, default_value_t = 1000, value_name = "MILLISECONDS")]
+    pub(crate) speaker_probe_interval: u64,
+    /// How long a speaker may not answer, while its node does, before its session ends, in seconds (3 or more). A speaker
+    /// that crashes and is restarted within this time keeps what it holds.
+    #[arg(long, default_value_t = Settings::default().speaker_patience.as_secs(), value_name = "SECONDS")]
+    pub(crate) speaker_patience: u64,
     /// Announce also from nodes with the label node.kubernetes.io/exclude-from-external-load-balancers, which many
     /// clusters put on control-plane nodes.
     #[arg(long)]
@@ -118,6 +126,8 @@ impl RunArgs {
             probe: Duration::from_millis(self.probe_interval),
             answer: Duration::from_millis(self.probe_timeout),
             misses: self.probe_misses,
+            speaker_probe: Duration::from_millis(self.speaker_probe_interval),
+            speaker_patience: Duration::from_secs(self.speaker_patience),
             first_probe: Duration::from_millis(self.address_probe_pause),
             recheck: Duration::from_secs(self.conflict_recheck),
             ..Settings::default()

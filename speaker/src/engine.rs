@@ -315,7 +315,11 @@ impl Engine {
 
     fn attend(&mut self, now: Timestamp) {
         let elector = &self.elector;
-        let demand = Demand { announced: elector.announcing(), asked: elector.asking().collect() };
+        let demand = Demand {
+            announced: elector.announcing(),
+            asked: elector.asking().collect(),
+            awaited: elector.awaited().collect(),
+        };
         self.announcer.attend_to(
             demand,
             |address, reach| elector.interfaces(address, reach),
@@ -329,6 +333,11 @@ impl Engine {
         match effect {
             Effect::ProbeNode(node) => {
                 if let Some(probe) = self.neighbours.probe(&node, links) {
+                    self.announcer.ask(probe);
+                }
+            }
+            Effect::ProbeSpeaker { node, address } => {
+                if let Some(probe) = self.neighbours.speaker_probe(&node, address, links) {
                     self.announcer.ask(probe);
                 }
             }

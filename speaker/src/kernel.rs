@@ -121,7 +121,11 @@ fn work(tasks: &Receiver<Task>, wiring: Wiring) {
         }
         let now = now();
         freshness.extend(now + Duration::from_secs(1));
-        let demand = Demand { announced: &task.announced, asked: task.asked.clone() };
+        let demand = Demand {
+            announced: &task.announced,
+            asked: task.asked.clone(),
+            awaited: BTreeSet::new(),
+        };
         announcer.attend_to(
             demand,
             |address, reach| reach.announcing(address, &task.patterns),

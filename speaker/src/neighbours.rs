@@ -75,6 +75,27 @@ impl Neighbours {
         })
     }
 
+    /// How to ask the speaker of `node` for an `address` that it announces: at the node's interface on the segment that the
+    /// address belongs to here, or else at the first that is reached.
+    pub(crate) fn speaker_probe(
+        &self,
+        node: &Node,
+        address: IpAddr,
+        links: &Links,
+    ) -> Option<Probe> {
+        let near = self.nodes.get(node)?.iter();
+        let near = near.filter_map(|link| Some((on_link(links, link.address)?, link.mac)));
+        let segment = links.announcing(address).map(|it| it.index).ok();
+        let (interface, mac) = near.min_by_key(|(it, _)| Some(it.index) != segment)?;
+        let source = interface.source_for(address)?;
+        Some(Probe {
+            interface: interface.index,
+            address,
+            source: Some(source),
+            to: Some(mac.into()),
+        })
+    }
+
     /// The addresses whose answers are awaited on one interface.
     pub(crate) fn awaited(&self, interface: &Interface, links: &Links) -> BTreeSet<IpAddr> {
         let nodes = self.nodes.values().flatten().map(|link| link.address);
@@ -287,6 +308,27 @@ mod tests {
                 to: Some(mac),
             };
             assert_eq!(neighbours().probe(&node.into(), &links()), Some(expected));
+        }
+    }
+
+    #[test]
+    fn a_speaker_is_asked_on_the_segment_of_the_address() {
+        let mut neighbours = neighbours();
+        neighbours.learn("node-4".into(), vec![link("172.17.0.4", 41), link("192.168.0.14", 42)]);
+        let asked = |node: &str, address: &str| {
+            let probe = neighbours.speaker_probe(&node.into(), address.parse().unwrap(), &links());
+            probe.map(|it| (it.interface, it.to.unwrap(), it.source.unwrap().to_string()))
+        };
+        let table = [
+            ("node-4", "192.168.0.240", Some((2, mac(42), "192.168.0.11"))),
+            ("node-4", "172.17.0.240", Some((1, mac(41), "172.17.0.1"))),
+            ("node-4", "2001:db8::240", Some((2, mac(42), "2001:db8::11"))),
+            ("node-3", "192.168.0.240", Some((2, mac(14), "192.168.0.11"))),
+            ("node-9", "192.168.0.240", None),
+        ];
+        for (node, address, expected) in table {
+            let expected = expected.map(|(index, mac, source)| (index, mac, source.to_owned()));
+            assert_eq!(asked(node, address), expected, "{node} {address}");
         }
     }
 

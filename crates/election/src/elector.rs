@@ -15,6 +15,7 @@ use crate::{
     placement::{Charges, deputies, ranking},
     reach::{Interface, Reach},
     settings::{HEARTBEAT, Settings},
+    speakers::SpeakerWatch,
     unaided::Unaided,
     vacancy::{Finding, Vacancies},
     view::{FreeLock, SeenSession, View},
@@ -95,6 +96,13 @@ pub enum Effect {
     Write(Write),
     /// Ask for a node's own address on the wire, by unicast.
     ProbeNode(Node),
+    /// Ask a node's speaker on the wire, by unicast, for an address that the node holds. Its answer is [`Event::Heard`].
+    ProbeSpeaker {
+        /// The node.
+        node: Node,
+        /// The address.
+        address: IpAddr,
+    },
     /// Ask for the default gateways on the wire.
     ProbeGateway,
     /// Ask on the wire who has an address that nobody has announced yet.
@@ -124,6 +132,7 @@ pub struct Elector {
     view: View,
     own: OwnSession,
     wire: WireWatch,
+    speakers: SpeakerWatch,
     charges: Charges,
     writes: Writes,
     vacancies: Vacancies,
@@ -157,6 +166,7 @@ impl Elector {
             view: View::default(),
             own,
             wire: WireWatch::default(),
+            speakers: SpeakerWatch::default(),
             charges: Charges::default(),
             writes: Writes::default(),
             vacancies: Vacancies::default(),
@@ -177,6 +187,11 @@ impl Elector {
     /// is away.
     pub fn asking(&self) -> impl Iterator<Item = IpAddr> {
         self.vacancies.asked().chain(self.unaided.asked())
+    }
+
+    /// The addresses that fellow speakers are asked for, to hear whether they live.
+    pub fn awaited(&self) -> impl Iterator<Item = IpAddr> {
+        self.speakers.awaited()
     }
 
     /// The interfaces, out of those that this node has now, on which it announces `address` or asks for it first.
@@ -233,6 +248,7 @@ impl Elector {
         if known.is_some_and(|known| known.epoch < session.epoch) {
             // What made us end the session before is no reason to end this one.
             self.wire.forget(&session.node);
+            self.speakers.forget(&session.node);
         }
         self.view.session_seen(session, now);
     }
@@ -246,6 +262,7 @@ impl Elector {
     }
 
     fn heard(&mut self, address: IpAddr, by: &Node, now: Timestamp) {
+        self.speakers.answered(by, address, now, &self.settings);
         if *by == self.me || self.give_way_unaided(address, by, now) {
             return;
         }
@@ -332,8 +349,9 @@ impl Elector {
         }
         let heartbeat = now + HEARTBEAT;
         let probes =
-            self.wire.due().into_iter().chain(self.vacancies.due()).chain(self.unaided.due());
-        let next = probes.filter(|due| *due > now).fold(heartbeat, Timestamp::min);
+            [self.wire.due(), self.speakers.due(), self.vacancies.due(), self.unaided.due()];
+        let next =
+            probes.into_iter().flatten().filter(|due| *due > now).fold(heartbeat, Timestamp::min);
         Decision { effects, next }
     }
 
@@ -362,6 +380,9 @@ impl Elector {
         if probes.gateway {
             effects.push(Effect::ProbeGateway);
         }
+        let nodes = self.charges.nodes();
+        let asked = self.speakers.tick(now, nodes, &self.view, &self.wire, &self.settings);
+        effects.extend(asked.map(|(node, address)| Effect::ProbeSpeaker { node, address }));
     }
 
     /// Ends the sessions that are over.
@@ -388,22 +409,28 @@ impl Elector {
         if seen.expired(now, longest, self.own.in_touch_since()) {
             return Some(end(EndReason::Expired));
         }
-        if !self.wire.silent(&node, &self.settings) {
-            return None;
-        }
-        match self.other_deputy(&node, live) {
-            None => Some(end(EndReason::NodeSilent)),
-            Some(other) if accused_by.as_ref() == Some(&other) => Some(end(EndReason::NodeSilent)),
+        let reason = self.silence(&node, now)?;
+        match self.other_deputy(&node, live, now) {
+            None => Some(end(reason)),
+            Some(other) if accused_by.as_ref() == Some(&other) => Some(end(reason)),
             Some(_) if accused_by.as_ref() == Some(&self.me) => None,
             Some(_) => Some(Write::Accuse { node, expected }),
         }
     }
 
     /// The other deputy of `node`, if it lives as far as this one can hear.
-    fn other_deputy(&self, node: &Node, live: &BTreeSet<Node>) -> Option<Node> {
+    fn other_deputy(&self, node: &Node, live: &BTreeSet<Node>, now: Timestamp) -> Option<Node> {
         let both = deputies(node, live.iter()).into_iter();
-        both.filter(|deputy| *deputy != self.me)
-            .find(|deputy| !self.wire.silent(deputy, &self.settings))
+        both.filter(|deputy| *deputy != self.me).find(|deputy| self.silence(deputy, now).is_none())
+    }
+
+    /// What this node misses of another one that it watches.
+    fn silence(&self, node: &Node, now: Timestamp) -> Option<EndReason> {
+        if self.wire.silent(node, &self.settings) {
+            return Some(EndReason::NodeSilent);
+        }
+        let silent = self.speakers.silent(node, &self.view, now, &self.settings);
+        silent.then_some(EndReason::SpeakerSilent)
     }
 
     fn take_locks(&mut self, now: Timestamp, effects: &mut Vec<Effect>) {
@@ -509,7 +536,7 @@ impl Elector {
         let mut candidates = self.live(now);
         candidates.retain(|node| {
             let accused = self.view.session(node).is_some_and(is_accused);
-            !accused && !self.wire.silent(node, &self.settings)
+            !accused && self.silence(node, now).is_none()
         });
         // That somebody accuses us says nothing: we are about to renew, which clears it.
         candidates.insert(self.me.clone());

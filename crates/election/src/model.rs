@@ -139,6 +139,8 @@ pub enum SessionState {
 pub enum EndReason {
     /// Its deputies got no answer from the node on the wire.
     NodeSilent,
+    /// The node answers them, but its speaker does not, for an address that the node holds.
+    SpeakerSilent,
     /// It was not renewed in time.
     Expired,
     /// Its own speaker stops and hands over.
@@ -150,6 +152,7 @@ impl EndReason {
     pub const fn as_str(self) -> &'static str {
         match self {
             Self::NodeSilent => "NodeSilent",
+            Self::SpeakerSilent => "SpeakerSilent",
             Self::Expired => "Expired",
             Self::Stopped => "Stopped",
         }
@@ -157,7 +160,7 @@ impl EndReason {
 
     /// The reason that `word` stands for.
     pub fn from_word(word: &str) -> Option<Self> {
-        let all = [Self::NodeSilent, Self::Expired, Self::Stopped];
+        let all = [Self::NodeSilent, Self::SpeakerSilent, Self::Expired, Self::Stopped];
         all.into_iter().find(|reason| reason.as_str() == word)
     }
 }
@@ -166,6 +169,7 @@ impl fmt::Display for EndReason {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str(match self {
             Self::NodeSilent => "silent on the wire",
+            Self::SpeakerSilent => "its speaker is silent on the wire",
             Self::Expired => "session expired",
             Self::Stopped => "its speaker stopped",
         })

@@ -2,11 +2,11 @@
 
 use core::time::Duration;
 
-/// Fewer answers than this say nothing about a peer's habit to answer.
-pub(crate) const ANSWERS_TO_TRUST: u32 = 3;
-
 /// The slowest pace of decisions; also the resolution of every deadline.
 pub(crate) const HEARTBEAT: Duration = Duration::from_millis(100);
+
+/// A process that is started anew may take this long until it has read the locks and announces again.
+const LONGEST_RESTART: Duration = Duration::from_secs(3);
 
 /// In less time than this a machine that is busy does not answer.
 const SHORTEST_ANSWER: Duration = Duration::from_millis(20);
@@ -22,8 +22,13 @@ pub struct Settings {
     pub probe: Duration,
     /// How long an answer may take. Who has not answered by then is asked again at once.
     pub answer: Duration,
-    /// How many unanswered probes in a row make a node silent.
+    /// How many unanswered probes in a row make a node silent; a speaker, too, but not before [`Settings::speaker_patience`].
     pub misses: u32,
+    /// How often a deputy asks a node's speaker for an address that the node holds. As long may an answer take.
+    pub speaker_probe: Duration,
+    /// How long a speaker may not answer while its node does: longer than a restart takes, so that none moves an address,
+    /// and shorter than a session, or there would be no point in asking.
+    pub speaker_patience: Duration,
     /// How long a decision to announce stays fresh; a process that was paused for longer answers nothing until it has
     /// made sure that it still may.
     pub freshness: Duration,
@@ -46,6 +51,8 @@ impl Default for Settings {
             probe: Duration::from_millis(100),
             answer: Duration::from_millis(50),
             misses: 3,
+            speaker_probe: Duration::from_secs(1),
+            speaker_patience: Duration::from_secs(5),
             freshness: Duration::from_secs(2),
             retry: Duration::from_millis(500),
             patience: Duration::from_millis(250),
@@ -79,6 +86,11 @@ pub enum UnsafeSettings {
         /// [`Settings::answer`].
         answer: Duration,
     },
+    /// A speaker that is restarted would lose its session.
+    #[error(
+        "{0:?} is too short a patience with a speaker: one that is restarted needs up to {LONGEST_RESTART:?}"
+    )]
+    RestartTooShort(Duration),
     /// One lost frame would end a session.
     #[error("{0} misses are too few: use 2 or more")]
     TooFewMisses(u32),
@@ -105,6 +117,12 @@ impl Settings {
         if self.probe < self.answer {
             return Err(UnsafeSettings::ProbeTooFast { probe: self.probe, answer: self.answer });
         }
+        if self.speaker_probe < SHORTEST_ANSWER {
+            return Err(UnsafeSettings::AnswerTooShort(self.speaker_probe));
+        }
+        if self.speaker_patience < LONGEST_RESTART {
+            return Err(UnsafeSettings::RestartTooShort(self.speaker_patience));
+        }
         if self.misses < 2 {
             return Err(UnsafeSettings::TooFewMisses(self.misses));
         }
@@ -129,5 +147,8 @@ mod tests {
         assert!(Settings { first_probe, ..safe }.checked().is_err());
         assert!(Settings { first_probe: Duration::ZERO, ..safe }.checked().is_ok());
         assert!(Settings { misses: 1, ..safe }.checked().is_err());
+        assert!(Settings { speaker_probe: Duration::ZERO, ..safe }.checked().is_err());
+        let speaker_patience = Duration::from_secs(2);
+        assert!(Settings { speaker_patience, ..safe }.checked().is_err());
     }
 }

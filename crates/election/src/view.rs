@@ -2,13 +2,18 @@
 
 use alloc::{
     collections::{BTreeMap, BTreeSet},
+    string::String,
     vec::Vec,
 };
-use core::{net::IpAddr, time::Duration};
+use core::{
+    net::IpAddr,
+    ops::Bound::{Excluded, Unbounded},
+    time::Duration,
+};
 
 use crate::{
     eligibility::{Backends, Candidate, Merit, NodeFacts, Unfit},
-    model::{Holder, Lock, Node, Session, SessionState, Timestamp},
+    model::{Holder, Lock, Node, Session, SessionState, Timestamp, Version},
     reach::Reach,
     writes::TakeReason,
 };
@@ -42,6 +47,17 @@ pub(crate) struct SeenLock {
     pub(crate) lock: Lock,
     /// Its holder's session was deleted.
     orphaned: bool,
+}
+
+/// An address that a node's speaker answers for, as far as is known here. When any of this changes, its speaker may
+/// rightly begin or cease to do so.
+#[derive(Debug, Clone, PartialEq, Eq, Hash)]
+pub(crate) struct Duty {
+    pub(crate) address: IpAddr,
+    /// The lock's.
+    version: Version,
+    /// Where it answers, by name; empty when its node has not said.
+    interfaces: Vec<String>,
 }
 
 /// A lock that may be taken.
@@ -188,6 +204,29 @@ impl View {
     /// The locks that name `node` as holder.
     pub(crate) fn locks_of(&self, node: &Node) -> impl Iterator<Item = &Lock> {
         self.held.get(node).into_iter().flatten().filter_map(|address| self.lock(*address))
+    }
+
+    /// What `node` has to answer for at `address`: it holds the lock under a session that counts, and may announce it.
+    pub(crate) fn duty(&self, node: &Node, address: IpAddr) -> Option<Duty> {
+        let session = self.session(node).filter(|session| session.is_live())?;
+        let held = |lock: &&Lock| {
+            let holder = lock.holder.as_ref();
+            holder.is_some_and(|it| it.node == *node && it.epoch == session.epoch)
+        };
+        let lock = self.lock(address).filter(held)?;
+        self.merit(lock, node).ok()?;
+        let reach = self.reach(node).into_iter();
+        let interfaces = reach.flat_map(|it| lock.terms.interfaces(address, self.facts(node), it));
+        let interfaces = interfaces.map(|it| it.name.clone()).collect();
+        Some(Duty { address, version: lock.version, interfaces })
+    }
+
+    /// The duty of `node` that follows the address `after`, as in a circle.
+    pub(crate) fn next_duty(&self, node: &Node, after: Option<IpAddr>) -> Option<Duty> {
+        let held = self.held.get(node)?;
+        let later = held.range((after.map_or(Unbounded, Excluded), Unbounded));
+        let earlier = after.into_iter().flat_map(|after| held.range(..=after));
+        later.chain(earlier).find_map(|address| self.duty(node, *address))
     }
 
     /// The nodes whose sessions count and were renewed within `longest`, judged since `in_touch_since`.

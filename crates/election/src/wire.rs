@@ -11,7 +11,8 @@ use alloc::{
 
 use crate::{
     model::{Node, Timestamp},
-    settings::{ANSWERS_TO_TRUST, Settings},
+    peer::{Pace, Peer},
+    settings::Settings,
 };
 
 /// How many times the usual misses it takes to accuse somebody when none of several nodes is heard.
@@ -22,19 +23,6 @@ const SELF_DOUBT: u32 = 3;
 pub(crate) struct WireWatch {
     peers: BTreeMap<Node, Peer>,
     gateway_answered: Option<Timestamp>,
-}
-
-#[derive(Debug, Clone, Default, Hash)]
-struct Peer {
-    /// Counted up to [`ANSWERS_TO_TRUST`].
-    answers: u32,
-    last_answer: Option<Timestamp>,
-    unanswered_since: Option<Timestamp>,
-    /// In a row, counted up to [`Settings::misses`].
-    misses: u32,
-    asked: Option<Timestamp>,
-    /// When to look again: for the answer while one is awaited, else to ask.
-    due: Timestamp,
 }
 
 /// Whom to ask now.
@@ -48,12 +36,12 @@ pub(crate) struct Probes {
 impl WireWatch {
     /// When [`WireWatch::tick`] wants to be called next; `None` while nobody is watched.
     pub(crate) fn due(&self) -> Option<Timestamp> {
-        self.peers.values().map(|peer| peer.due).min()
+        self.peers.values().map(Peer::due).min()
     }
 
     pub(crate) fn answered(&mut self, node: &Node, now: Timestamp, settings: &Settings) {
         if let Some(peer) = self.peers.get_mut(node) {
-            peer.answered(now, settings);
+            peer.answered(now, pace(settings));
         }
     }
 
@@ -82,9 +70,9 @@ impl WireWatch {
         let mut probes = Probes::default();
         for node in targets {
             let peer = self.peers.entry(node.clone()).or_default();
-            if peer.due <= now {
-                peer.ask(now, settings);
-                probes.gateway |= peer.misses > 0;
+            if peer.due() <= now {
+                peer.ask(now, pace(settings));
+                probes.gateway |= peer.misses() > 0;
                 probes.nodes.push(node.clone());
             }
         }
@@ -94,9 +82,9 @@ impl WireWatch {
     /// Whether `node` used to answer and does not any more, while others do.
     pub(crate) fn silent(&self, node: &Node, settings: &Settings) -> bool {
         let Some(peer) = self.peers.get(node) else { return false };
-        let Some(since) = peer.unanswered_since else { return false };
-        peer.answers >= ANSWERS_TO_TRUST
-            && peer.misses >= self.misses_needed(node, since, settings)
+        let Some(since) = peer.unanswered_since() else { return false };
+        peer.used_to_answer()
+            && peer.misses() >= self.misses_needed(node, since, settings)
             && self.hears_others(node, since)
     }
 
@@ -113,12 +101,17 @@ impl WireWatch {
     /// Since when `node` is silent.
     pub(crate) fn silent_since(&self, node: &Node, settings: &Settings) -> Option<Timestamp> {
         let peer = self.peers.get(node).filter(|_| self.silent(node, settings))?;
-        peer.unanswered_since
+        peer.unanswered_since()
+    }
+
+    /// Whether `node` has answered since `since`.
+    pub(crate) fn heard_from(&self, node: &Node, since: Timestamp) -> bool {
+        self.peers.get(node).is_some_and(|peer| peer.last_answer() >= Some(since))
     }
 
     /// Whether anybody has answered since `since`.
     pub(crate) fn heard_since(&self, since: Timestamp) -> bool {
-        let peers = self.peers.values().map(|peer| peer.last_answer);
+        let peers = self.peers.values().map(Peer::last_answer);
         peers.chain([self.gateway_answered]).any(|answer| answer >= Some(since))
     }
 
@@ -128,36 +121,15 @@ impl WireWatch {
 
     fn hears_peers(&self, accused: &Node, since: Timestamp) -> bool {
         let mut others = self.peers.iter().filter(|(node, _)| *node != accused);
-        others.any(|(_, peer)| peer.last_answer >= Some(since))
+        others.any(|(_, peer)| peer.last_answer() >= Some(since))
     }
 }
 
-impl Peer {
-    fn answered(&mut self, now: Timestamp, settings: &Settings) {
-        self.answers = ANSWERS_TO_TRUST.min(self.answers.saturating_add(1));
-        self.last_answer = Some(now);
-        self.unanswered_since = None;
-        self.misses = 0;
-        if let Some(asked) = self.asked.take() {
-            self.due = asked + settings.probe;
-        }
-    }
-
-    /// What it did not answer counts for nothing.
-    fn excuse(&mut self) {
-        (self.asked, self.unanswered_since, self.misses) = (None, None, 0);
-    }
-
-    fn ask(&mut self, now: Timestamp, settings: &Settings) {
-        // A look that comes late says that this process was starved, not that nobody answered.
-        let starved = now.since(self.due) > settings.answer / 2;
-        if self.asked.is_some() && !starved {
-            let most = settings.misses.saturating_mul(SELF_DOUBT);
-            self.misses = most.min(self.misses.saturating_add(1));
-        }
-        self.unanswered_since.get_or_insert(now);
-        self.asked = Some(now);
-        self.due = now + settings.answer;
+fn pace(settings: &Settings) -> Pace {
+    Pace {
+        interval: settings.probe,
+        answer: settings.answer,
+        most_misses: settings.misses.saturating_mul(SELF_DOUBT),
     }
 }
 

@@ -13,7 +13,7 @@ impl Engine {
         match write {
             Write::Start { epoch, .. } => tracing::info!(epoch = epoch.0, "session started"),
             Write::Accuse { node, .. } => {
-                tracing::warn!(%node, "node is silent on the wire, asking the other deputy");
+                tracing::warn!(%node, "node or its speaker is silent on the wire, asking the other deputy");
             }
             Write::End { node, reason, .. } => {
                 self.metrics.ended.with_label_values(&[reason.as_str()]).inc();

@@ -148,11 +148,54 @@ fn a_speaker_that_stops_alone_goes_on_as_long_as_it_lives() {
 }
 
 #[test]
-fn a_speaker_that_stays_away_loses_its_session_by_expiry() {
+fn a_speaker_that_stands_still_loses_its_session_before_it_expires() {
+    for nodes in 2..6 {
+        let mut sim = Sim::new(nodes);
+        sim.create_lock(ip(240));
+        sim.run(secs(10));
+        let owner = sim.only_announcer(ip(240));
+        sim.pause(owner);
+        sim.run(millis(4900));
+        assert!(!sim.log_has("End"), "a restart may take this long: {:?}", sim.log);
+        sim.run(millis(1600));
+        assert_ne!(sim.only_announcer(ip(240)), owner);
+        assert!(sim.log_has("SpeakerSilent") && !sim.log_has("Expired"), "{:?}", sim.log);
+        sim.resume(owner);
+        sim.run(secs(20));
+        assert_ne!(sim.only_announcer(ip(240)), owner);
+        assert_eq!(sim.longest_overlap, millis(0));
+    }
+}
+
+#[test]
+fn a_speaker_that_restarts_slowly_keeps_its_session() {
     let (mut sim, owner) = settled();
+    sim.run(secs(10));
     sim.pause(owner);
+    sim.run(secs(4));
+    sim.restart_speaker(owner);
+    sim.run(secs(20));
+    assert_eq!(sim.only_announcer(ip(240)), owner);
+    assert!(!sim.log_has("End") && !sim.log_has("Accuse"), "{:?}", sim.log);
+}
+
+#[test]
+fn a_speaker_that_one_deputy_alone_does_not_hear_keeps_its_session() {
+    let (mut sim, owner) = settled();
+    sim.run(secs(10));
+    sim.deaf_to_speakers.insert((owner + 1) % 3);
+    sim.run(secs(30));
+    assert_eq!(sim.only_announcer(ip(240)), owner);
+    assert!(sim.log_has("Accuse") && !sim.log_has("End"), "{:?}", sim.log);
+}
+
+#[test]
+fn a_speaker_that_holds_nothing_and_stays_away_loses_its_session_by_expiry() {
+    let (mut sim, owner) = settled();
+    let idle = (owner + 1) % 3;
+    sim.pause(idle);
     sim.run(secs(12));
-    assert_ne!(sim.only_announcer(ip(240)), owner);
+    assert_eq!(sim.only_announcer(ip(240)), owner);
     assert!(sim.log_has("Expired"), "{:?}", sim.log);
 }
 

@@ -45,26 +45,31 @@ fn every_history_with_one_fault() {
 }
 
 #[test]
+fn one_fault_at_rest() {
+    check(&World::calm(3, &[Place::Any], Mutation::None));
+}
+
+#[test]
 fn two_faults_of_the_wire() {
-    check(&World::calm(3, &[Place::Wire; 2]));
+    check(&World::calm(3, &[Place::Wire; 2], Mutation::None));
 }
 
 #[test]
 fn two_faults_of_the_api() {
-    check(&World::calm(3, &[Place::Api; 2]));
+    check(&World::calm(3, &[Place::Api; 2], Mutation::None));
 }
 
 #[test]
 fn a_fault_of_the_wire_after_one_of_the_api() {
-    check(&World::calm(3, &[Place::Wire, Place::Api]));
+    check(&World::calm(3, &[Place::Wire, Place::Api], Mutation::None));
 }
 
 #[test]
 fn a_fault_of_a_process_after_one_of_the_api() {
-    check(&World::calm(3, &[Place::Process, Place::Api]));
+    check(&World::calm(3, &[Place::Process, Place::Api], Mutation::None));
 }
 
 #[test]
 fn two_faults_of_processes() {
-    check(&World::calm(3, &[Place::Process; 2]));
+    check(&World::calm(3, &[Place::Process; 2], Mutation::None));
 }

@@ -80,6 +80,8 @@ pub(crate) struct Sim {
     doubles: Vec<IpAddr>,
     moved: bool,
     told: u64,
+    /// Those that do not hear what speakers answer them.
+    pub(crate) deaf_to_speakers: BTreeSet<usize>,
     /// Machines that are none of ours, by the address that they answer for.
     pub(crate) strangers: BTreeMap<IpAddr, [u8; 6]>,
 }
@@ -120,6 +122,7 @@ impl Sim {
             doubles: Vec::new(),
             moved: false,
             told: 0,
+            deaf_to_speakers: BTreeSet::new(),
             strangers: BTreeMap::new(),
         };
         (0..nodes).for_each(|index| sim.list(index));
@@ -174,6 +177,13 @@ impl Sim {
                 let other = node.as_str().trim_start_matches("node-").parse().unwrap();
                 if self.connected(index, other) {
                     self.tell(index, WIRE_ROUND_TRIP, Event::NodeAnswered(node));
+                }
+            }
+            Effect::ProbeSpeaker { node, address } => {
+                let other = node.as_str().trim_start_matches("node-").parse().unwrap();
+                let deaf = self.deaf_to_speakers.contains(&index);
+                if !deaf && self.connected(index, other) && self.answers(other, address) {
+                    self.tell(index, WIRE_ROUND_TRIP, Event::Heard { address, by: node });
                 }
             }
             Effect::ProbeGateway => {

@@ -172,6 +172,7 @@ impl World {
     }
 
     pub(crate) fn break_(&mut self, fault: Fault) {
+        self.witness.begin_anew();
         match fault {
             Fault::PowerOff(host) => {
                 self.hosts[host].power = false;
@@ -198,6 +199,7 @@ impl World {
     }
 
     pub(crate) fn mend(&mut self, fault: Fault) {
+        self.witness.begin_anew();
         match fault {
             Fault::PowerOff(host) => {
                 self.hosts[host].power = true;

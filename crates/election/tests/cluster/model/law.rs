@@ -6,11 +6,11 @@ use std::{
     time::Duration,
 };
 
-use arpeggio_election::{EndReason, Node, SessionState, Timestamp, Write};
+use arpeggio_election::{EndReason, Node, SessionState, Settings, Timestamp, Write};
 
 use super::{
     fault::Kind,
-    world::{TICK, World, announcers},
+    world::{Host, TICK, World, announcers, settings},
 };
 use crate::store::Store;
 
@@ -20,6 +20,8 @@ pub(crate) const TAKEN_FROM_THE_LIVING: &str = "a lock is never taken from a ses
 pub(crate) const ENDED_IS_OVER: &str = "a session that was ended never counts again";
 /// When the path between two hosts is the only thing that is broken.
 pub(crate) const HEARD_IS_ALIVE: &str = "a node that one deputy hears is not ended";
+/// When nothing has happened to a process or a host.
+pub(crate) const ANSWERS_IS_ALIVE: &str = "a speaker that nothing has happened to is not silent";
 /// When the API server's absence is the only thing that is broken.
 pub(crate) const AWAY_FOR_ALL: &str = "an API server that was away for all ends no session";
 /// When paths to the API server are all that is broken.
@@ -29,6 +31,8 @@ pub(crate) const TWO_ANNOUNCERS: &str = "two announcers that hear each other do 
 /// After a start, after a pause, and when its cable was out.
 pub(crate) const UNPROVED: &str = "nobody answers before it has proved its session since it woke or was cut off, or has \
                                    asked for the address";
+/// Within [`longest_darkness`].
+pub(crate) const BACK_IN_TIME: &str = "an address whose owner is gone is announced again in time";
 /// From every state at rest.
 pub(crate) const SETTLES: &str =
     "when everything is mended, every address has exactly one announcer";
@@ -44,11 +48,18 @@ pub(crate) struct Witness {
     overlaps: BTreeMap<IpAddr, Timestamp>,
     /// The addresses that were announced once.
     announced: BTreeSet<IpAddr>,
+    /// Since when nobody announces an address, and nothing has broken or was mended.
+    dark: BTreeMap<IpAddr, Timestamp>,
 }
 
 impl Witness {
     fn breaks(&mut self, law: &'static str) {
         self.broken.get_or_insert(law);
+    }
+
+    /// Something breaks or is mended: what follows begins now.
+    pub(crate) fn begin_anew(&mut self) {
+        self.dark.clear();
     }
 
     /// Looks at a write that was done.
@@ -96,6 +107,9 @@ impl Witness {
         if matches!(faults, [] | [Kind::Pair]) && reason == EndReason::NodeSilent {
             self.breaks(HEARD_IS_ALIVE);
         }
+        if !faults.contains(&Kind::Other) && reason == EndReason::SpeakerSilent {
+            self.breaks(ANSWERS_IS_ALIVE);
+        }
         if faults.iter().all(|kind| *kind == Kind::ApiDown) && reason == EndReason::Expired {
             self.breaks(AWAY_FOR_ALL);
         }
@@ -124,6 +138,7 @@ pub(crate) fn look(world: &mut World) {
             world.witness.overlaps.remove(address);
         }
     }
+    look_for_darkness(world, &announcers);
     let unproved = |index: &usize| {
         let speaker = &world.speakers[*index];
         let unasked =
@@ -133,6 +148,53 @@ pub(crate) fn look(world: &mut World) {
     if (0..world.speakers.len()).any(|index| unproved(&index)) {
         world.witness.breaks(UNPROVED);
     }
+}
+
+fn look_for_darkness(world: &mut World, announcers: &BTreeMap<IpAddr, BTreeSet<usize>>) {
+    let Some(longest) = longest_darkness(world) else { return };
+    let (now, witness) = (world.now, &mut world.witness);
+    for (address, by) in announcers {
+        if !by.is_empty() || !witness.announced.contains(address) {
+            witness.dark.remove(address);
+        } else if now.since(*witness.dark.entry(*address).or_insert(now)) > longest {
+            witness.breaks(BACK_IN_TIME);
+        }
+    }
+}
+
+/// How long an address may be without an announcer, after one host or process has failed in a cluster at rest; and after a
+/// host has, while the API server is away.
+fn longest_darkness(world: &World) -> Option<Duration> {
+    let away = world.speakers.iter().all(|speaker| !speaker.api || !speaker.running);
+    let lost = |host: &Host| !host.power || host.frozen;
+    match world.faults[..] {
+        [Kind::Other] if world.calm => Some(takeover(&settings())),
+        [Kind::ApiDown, Kind::Other] if world.calm && away && world.hosts.iter().any(lost) => {
+            Some(takeover_without_the_api(&settings(), world.hosts.len()))
+        }
+        _ => None,
+    }
+}
+
+/// Until a node, or its speaker, is known to be silent. All else takes no time that counts.
+fn takeover(settings: &Settings) -> Duration {
+    let node = settings.probe + settings.answer * settings.misses;
+    node.max(settings.speaker_probe + settings.speaker_patience)
+}
+
+/// Until a node is known to be silent, the last one of those that may stand in for it has its turn, and has asked the segment
+/// three times.
+fn takeover_without_the_api(settings: &Settings, nodes: usize) -> Duration {
+    let silent = settings.probe + settings.answer * settings.misses;
+    let others = u32::try_from(nodes).unwrap_or(u32::MAX).saturating_sub(2);
+    silent + settings.patience * others + settings.first_probe * 3
+}
+
+#[test]
+fn a_takeover_without_the_api_takes_less_than_two_seconds() {
+    // Four watch a node, however many there are.
+    let longest = takeover_without_the_api(&Settings::default(), 5);
+    assert!(longest + Settings::default().retry < Duration::from_secs(2), "{longest:?}");
 }
 
 /// Whether every address has exactly one announcer.

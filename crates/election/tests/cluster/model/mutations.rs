@@ -28,6 +28,12 @@ pub(crate) enum Mutation {
     Deaf,
     /// A speaker's clock stands still while it is paused.
     ClockStops,
+    /// Who has lost the API server neither answers deputies nor tells anybody unasked.
+    SpeaksOnlyWithApi,
+    /// Whoever asks for an address is answered in the name of its holder, dead or alive: a proxy.
+    Proxied,
+    /// Speakers are answered for by their nodes' kernels.
+    KernelSpeaks,
     /// Nobody is told that a cable was out.
     CarrierUnseen,
 }
@@ -96,7 +102,12 @@ fn ignore_version(me: &Node, write: &mut Write, world: &World) {
 
 /// The law that the check finds broken.
 fn found(mutation: Mutation) -> Option<&'static str> {
-    let report = explore(&World::booting(3, &[Place::Any], mutation));
+    found_from(&World::booting(3, &[Place::Any], mutation))
+}
+
+fn found_from(start: &World) -> Option<&'static str> {
+    let report = explore(start);
+    let mutation = start.mutation;
     println!("{mutation:?}: {report}");
     report.broken.map(|broken| {
         println!("{broken}");
@@ -132,6 +143,23 @@ fn expiry_judged_while_out_of_touch_is_noticed() {
 #[test]
 fn fellows_that_are_not_heard_are_noticed() {
     assert_eq!(found(Mutation::Deaf), Some(law::TWO_ANNOUNCERS));
+}
+
+#[test]
+fn a_speaker_that_is_made_silent_by_the_api_server_is_noticed() {
+    assert_eq!(found(Mutation::SpeaksOnlyWithApi), Some(law::ANSWERS_IS_ALIVE));
+}
+
+#[test]
+fn a_speaker_whose_silence_is_not_heard_is_noticed() {
+    let start = World::calm(3, &[Place::Process], Mutation::KernelSpeaks);
+    assert_eq!(found_from(&start), Some(law::BACK_IN_TIME));
+}
+
+#[test]
+fn an_owner_that_is_not_replaced_while_the_api_server_is_away_is_noticed() {
+    let start = World::calm(3, &[Place::Wire, Place::Api], Mutation::Proxied);
+    assert_eq!(found_from(&start), Some(law::BACK_IN_TIME));
 }
 
 #[test]

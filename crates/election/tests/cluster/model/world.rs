@@ -105,13 +105,15 @@ pub(crate) enum Step {
     Mend(Fault),
 }
 
-fn settings() -> Settings {
+pub(crate) fn settings() -> Settings {
     Settings {
         session: TICK * 3,
         renewal: TICK,
         probe: TICK,
         answer: TICK,
         misses: 2,
+        speaker_probe: TICK,
+        speaker_patience: TICK * 2,
         freshness: TICK,
         retry: TICK,
         patience: TICK,
@@ -150,8 +152,8 @@ impl World {
     }
 
     /// The same when all has come to rest; faults strike only at rest.
-    pub(crate) fn calm(nodes: usize, plan: &[Place]) -> Self {
-        let mut world = Self::booting(nodes, plan, Mutation::None);
+    pub(crate) fn calm(nodes: usize, plan: &[Place], mutation: Mutation) -> Self {
+        let mut world = Self::booting(nodes, plan, mutation);
         world.calm = true;
         let end = world.now + TICK * 10;
         while world.now < end {
@@ -345,6 +347,7 @@ impl World {
                     self.speaker(index).elector.handle(at, Event::NodeAnswered(node));
                 }
             }
+            Effect::ProbeSpeaker { node, address } => self.ask_speaker(index, at, node, address),
             Effect::ProbeGateway => {
                 if self.hosts[home].cable {
                     self.speaker(index).elector.handle(at, Event::GatewayAnswered);
@@ -364,12 +367,30 @@ impl World {
 
     // The segment.
 
+    fn ask_speaker(&mut self, index: usize, at: Timestamp, node: Node, address: IpAddr) {
+        let home = self.speakers[index].home;
+        let answers = |other: &Speaker, index: usize| match self.mutation {
+            Mutation::SpeaksOnlyWithApi if !other.api => false,
+            Mutation::KernelSpeaks => true,
+            _ => self.answers(index, address),
+        };
+        let answered = self.speakers.iter().enumerate().any(|(index, other)| {
+            self.hosts[other.home].name == node
+                && self.connected(home, other.home)
+                && answers(other, index)
+        });
+        if answered {
+            self.speaker(index).elector.handle(at, Event::Heard { address, by: node });
+        }
+    }
+
     /// There are no strangers: only fellows answer.
     fn ask_segment(&mut self, index: usize, at: Timestamp, address: IpAddr) {
         let home = self.speakers[index].home;
         let others = (0..self.speakers.len()).filter(|other| self.answers(*other, address));
         let others = others.map(|other| self.speakers[other].home);
         let answer = others.into_iter().find(|there| self.connected(home, *there));
+        let answer = answer.or_else(|| self.proxied(home, address));
         let speaker = Rc::make_mut(&mut self.speakers[index]);
         match answer {
             Some(there) => {
@@ -381,6 +402,13 @@ impl World {
         }
     }
 
+    /// In whose name a proxy answers.
+    fn proxied(&self, asker: usize, address: IpAddr) -> Option<usize> {
+        let holder = self.store.locks.get(&address)?.holder.as_ref()?;
+        let holder = self.hosts.iter().position(|host| host.name == holder.node)?;
+        (self.mutation == Mutation::Proxied && holder != asker).then_some(holder)
+    }
+
     /// Hosts answer as long as they have power and cable, whatever their speakers do.
     pub(crate) fn connected(&self, one: usize, other: usize) -> bool {
         let up = |host: &Host| host.power && !host.frozen && host.cable;
@@ -390,8 +418,10 @@ impl World {
 
     fn tell_segment(&mut self, from: usize, address: IpAddr) {
         let home = self.speakers[from].home;
-        if self.mutation == Mutation::Deaf {
-            return;
+        match self.mutation {
+            Mutation::Deaf => return,
+            Mutation::SpeaksOnlyWithApi if !self.speakers[from].api => return,
+            _ => {}
         }
         for other in 0..self.speakers.len() {
             let there = self.speakers[other].home;

@@ -1,0 +1,97 @@
+//! One that is asked again and again on the wire, and how well it answers.
+
+use core::time::Duration;
+
+use crate::model::Timestamp;
+
+/// Fewer answers than this say nothing about a peer's habit to answer.
+const ANSWERS_TO_TRUST: u32 = 3;
+
+/// How a peer is asked.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct Pace {
+    /// Between two questions to one that answers.
+    pub(crate) interval: Duration,
+    /// How long an answer may take. Who has not answered by then is asked again at once.
+    pub(crate) answer: Duration,
+    /// Misses are counted up to this many.
+    pub(crate) most_misses: u32,
+}
+
+/// What is known of one peer.
+#[derive(Debug, Clone, Default, Hash)]
+pub(crate) struct Peer {
+    /// Counted up to [`ANSWERS_TO_TRUST`].
+    answers: u32,
+    last_answer: Option<Timestamp>,
+    unanswered_since: Option<Timestamp>,
+    /// In a row, counted up to [`Pace::most_misses`].
+    misses: u32,
+    asked: Option<Timestamp>,
+    /// When to look again: for the answer while one is awaited, else to ask.
+    due: Timestamp,
+}
+
+impl Peer {
+    /// When it is to be looked at again.
+    pub(crate) fn due(&self) -> Timestamp {
+        self.due
+    }
+
+    /// When it answered last.
+    pub(crate) fn last_answer(&self) -> Option<Timestamp> {
+        self.last_answer
+    }
+
+    /// When the question was asked whose answer is awaited.
+    pub(crate) fn asked(&self) -> Option<Timestamp> {
+        self.asked
+    }
+
+    /// When the first question was asked that it has not answered since.
+    pub(crate) fn unanswered_since(&self) -> Option<Timestamp> {
+        self.unanswered_since
+    }
+
+    /// How many answers in a row did not come in time.
+    pub(crate) fn misses(&self) -> u32 {
+        self.misses
+    }
+
+    /// Whether it has answered so often that its silence says something.
+    pub(crate) fn used_to_answer(&self) -> bool {
+        self.answers >= ANSWERS_TO_TRUST
+    }
+
+    pub(crate) fn answered(&mut self, now: Timestamp, pace: Pace) {
+        self.answers = ANSWERS_TO_TRUST.min(self.answers.saturating_add(1));
+        self.last_answer = Some(now);
+        self.unanswered_since = None;
+        self.misses = 0;
+        if let Some(asked) = self.asked.take() {
+            self.due = asked + pace.interval;
+        }
+    }
+
+    /// Notes that it is asked now, and whether it has missed the question before.
+    pub(crate) fn ask(&mut self, now: Timestamp, pace: Pace) {
+        // A look that comes late says that this process was starved, not that nobody answered.
+        let starved = now.since(self.due) > pace.answer / 2;
+        if self.asked.is_some() && !starved {
+            self.misses = pace.most_misses.min(self.misses.saturating_add(1));
+        }
+        self.unanswered_since.get_or_insert(now);
+        self.asked = Some(now);
+        self.due = now + pace.answer;
+    }
+
+    /// What it did not answer counts for nothing.
+    pub(crate) fn excuse(&mut self) {
+        (self.asked, self.unanswered_since, self.misses) = (None, None, 0);
+    }
+
+    /// There is nothing to ask until `due`.
+    pub(crate) fn rest(&mut self, due: Timestamp) {
+        self.due = due;
+    }
+}
