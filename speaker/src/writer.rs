@@ -98,9 +98,11 @@ impl Writer {
 
     async fn carry_out(&self, order: &Order) -> Result {
         let _turn = match order.write {
-            Write::Take { .. } | Write::Quarantine { .. } | Write::Read { .. } => {
-                self.lock_requests.acquire().await.ok()
-            }
+            Write::Take { .. }
+            | Write::Give { .. }
+            | Write::Refuse { .. }
+            | Write::Quarantine { .. }
+            | Write::Read { .. } => self.lock_requests.acquire().await.ok(),
             _ => None, // Sessions wait for nobody.
         };
         let request = self.request(order);
@@ -156,6 +158,10 @@ impl Writer {
                 }
                 None => (None, Outcome::Conflict),
             },
+            Write::Refuse { address, expected, to, reason } => {
+                let patch = lock::move_refused(to, *reason, *expected);
+                self.patch(&lock::name(*address), patch).await
+            }
             Write::Quarantine { address, expected, stranger } => {
                 let patch = lock::quarantined(&self.me, *stranger, *expected);
                 self.patch(&lock::name(*address), patch).await
@@ -217,6 +223,7 @@ impl Writer {
             Write::End { .. } => "end_session",
             Write::Take { .. } => "take_lock",
             Write::Give { .. } => "give_lock",
+            Write::Refuse { .. } => "refuse_move",
             Write::Quarantine { .. } => "quarantine",
             Write::Read { .. } => "read_lock",
         };

@@ -15,11 +15,13 @@
 //! | annotation `arpeggio.dev/announce` | where it may be announced, and whether it is asked for first ([`WrittenTerms`]); absent: everywhere, yes |
 //! | annotation `arpeggio.dev/stranger` | the MAC address of a machine that is none of ours and answers at the address |
 //! | annotation `arpeggio.dev/stranger-seen-by` | the node that got its answer |
+//! | annotation `arpeggio.dev/move-to` | the node that somebody asks the holder to give it to; gone when the holder has changed, or has refused |
+//! | annotation `arpeggio.dev/move-refused` | why the holder has not done what it was asked for last, for people |
 //! | annotation `arpeggio.dev/resting-until` | the address was given back, and nobody gets it before this time (RFC 3339) |
 
 use std::{collections::BTreeMap, fmt, net::IpAddr};
 
-use arpeggio_election::{Epoch, Holder, Lock, Node, Version};
+use arpeggio_election::{Epoch, Holder, Lock, Node, Refusal, Version};
 use arpeggio_ipam::Reservation;
 use k8s_openapi::{
     api::coordination::v1::{Lease, LeaseSpec},
@@ -42,6 +44,8 @@ const ANNOUNCE: &str = "arpeggio.dev/announce";
 const STRANGER: &str = "arpeggio.dev/stranger";
 const STRANGER_SEEN_BY: &str = "arpeggio.dev/stranger-seen-by";
 const SESSION: &str = "arpeggio.dev/session";
+const MOVE_TO: &str = "arpeggio.dev/move-to";
+const MOVE_REFUSED: &str = "arpeggio.dev/move-refused";
 
 /// A Service, as a lock refers to it. The uid tells it from a later Service of the same name.
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Hash)]
@@ -116,6 +120,8 @@ pub struct LockRecord {
     pub since: Option<MicroTime>,
     /// What of it is not understood, because it was damaged by hand. The rest counts; the controller writes it anew.
     pub damage: Option<LeaseError>,
+    /// Why the last request to move it was refused.
+    pub move_refused: Option<String>,
     /// The Lease's own uid, for deletes that must not hit a later one.
     pub uid: String,
 }
@@ -154,6 +160,7 @@ pub fn parse(lease: &Lease) -> Result<LockRecord, LeaseError> {
         holder: holder(lease),
         terms: claim.terms.to_terms().unwrap_or_default(),
         stranger: lease::annotation(lease, STRANGER).and_then(parse_mac),
+        move_to: lease::annotation(lease, MOVE_TO).map(Node::from),
         version: lease::version(lease)?,
     };
     Ok(LockRecord {
@@ -164,6 +171,7 @@ pub fn parse(lease: &Lease) -> Result<LockRecord, LeaseError> {
         moves: lease.spec.as_ref().and_then(|spec| spec.lease_transitions).unwrap_or_default(),
         since: lease.spec.as_ref().and_then(|spec| spec.acquire_time.clone()),
         damage: damage.into_error(lease),
+        move_refused: lease::annotation(lease, MOVE_REFUSED).map(str::to_owned),
         uid: lease.metadata.uid.clone().unwrap_or_default(),
     })
 }
@@ -313,9 +321,24 @@ impl LockRecord {
             SESSION: epoch.0.to_string(),
             STRANGER: null,
             STRANGER_SEEN_BY: null,
+            MOVE_TO: null,
+            MOVE_REFUSED: null,
         });
         lease::guarded(expected, &annotations, &spec)
     }
+}
+
+/// The patch by which somebody asks the holder of the lock that has version `expected` to give it to `to`. `None`: takes
+/// the request back.
+pub fn asked_to_move(to: Option<&Node>, expected: Version) -> Value {
+    let marks = json!({ MOVE_TO: to.map(Node::as_str), MOVE_REFUSED: null });
+    lease::guarded(expected, &marks, &json!({}))
+}
+
+/// The patch by which the holder of the lock that has version `expected` says that it does not give it to `to`, and why.
+pub fn move_refused(to: &Node, reason: Refusal, expected: Version) -> Value {
+    let marks = json!({ MOVE_TO: null, MOVE_REFUSED: format!("to {to}: {reason}") });
+    lease::guarded(expected, &marks, &json!({}))
 }
 
 /// The patch by which `me` notes on the lock that has version `expected` that `stranger` answers at its address.
@@ -433,6 +456,34 @@ mod tests {
         let now = MicroTime(Timestamp::default());
         let taken = record.taken(&"node-1".into(), Epoch(2), Version(7), &now);
         assert!(taken["metadata"]["annotations"][STRANGER].is_null());
+    }
+
+    #[test]
+    fn a_request_to_move_stands_until_it_is_refused_or_the_lock_is_taken() {
+        let mut lease = serde_json::to_value(stored()).unwrap();
+        let write = |lease: &mut Value, patch: &Value| {
+            for (key, value) in patch["metadata"]["annotations"].as_object().unwrap() {
+                lease["metadata"]["annotations"][key] = value.clone();
+            }
+            lease["metadata"]["annotations"].as_object_mut().unwrap().retain(|_, it| !it.is_null());
+            parse(&serde_json::from_value(lease.clone()).unwrap()).unwrap()
+        };
+        let node = Node::from("node-2");
+        let asked = asked_to_move(Some(&node), Version(7));
+        let record = write(&mut lease, &asked);
+        assert_eq!((record.lock.move_to, record.move_refused), (Some(node.clone()), None));
+        let refused = move_refused(&node, Refusal::AlreadyThere, Version(7));
+        let record = write(&mut lease, &refused);
+        assert_eq!(record.lock.move_to, None);
+        let reason = record.move_refused.unwrap();
+        assert_eq!(reason, "to node-2: the address is announced there already");
+        write(&mut lease, &asked);
+        let record = write(&mut lease, &asked_to_move(None, Version(7)));
+        assert_eq!((&record.lock.move_to, &record.move_refused), (&None, &None));
+        let record = write(&mut lease, &asked);
+        let now = MicroTime(Timestamp::default());
+        let record = write(&mut lease, &record.taken(&node, Epoch(1), Version(7), &now));
+        assert_eq!(record.lock.move_to, None);
     }
 
     #[test]

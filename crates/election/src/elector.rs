@@ -24,6 +24,7 @@ use crate::{
 };
 
 mod alone;
+mod moving;
 
 /// Something that a speaker learns.
 #[derive(Debug, Clone, PartialEq, Eq, Hash)]
@@ -272,7 +273,9 @@ impl Elector {
         if self.stopping {
             self.leaving.expect(address, by);
         }
-        if !self.leaving.heard(address, by) {
+        let is_expected = self.leaving.heard(address, by);
+        // It may have got the lock in another way than from us, whose gift has failed.
+        if !is_expected || self.view.lock(address).is_some_and(|lock| lock.is_of(&self.me)) {
             self.contests.entry(address).or_insert(Contest { since: now, yielded: false });
         }
     }
@@ -342,10 +345,12 @@ impl Elector {
                 self.judge_sessions(now, &mut effects);
                 self.take_locks(now, &mut effects);
                 self.give_locks(now, &mut effects);
+                self.obey_requests(now, &mut effects);
             }
             self.settle_contests(now, &mut effects);
             self.stand_in(now, &mut effects);
             self.update_announcing(now);
+            effects.extend(self.leaving.ask(now).into_iter().map(Effect::ProbeAddress));
         }
         let heartbeat = now + HEARTBEAT;
         let probes =
@@ -495,13 +500,18 @@ impl Elector {
             gives.extend(self.give(lock, to, reason));
         }
         for give in gives {
-            if let Write::Give { address, to, .. } = &give
-                && self.writes.free(&give.target(), now)
-            {
-                self.leaving.give(*address, to.clone());
-            }
-            self.send(give, now, effects);
+            self.hand_over(give, now, effects);
         }
+    }
+
+    /// Gives a lock away, and goes on announcing until the successor does.
+    fn hand_over(&mut self, give: Write, now: Timestamp, effects: &mut Vec<Effect>) {
+        if let Write::Give { address, to, .. } = &give
+            && self.writes.free(&give.target(), now)
+        {
+            self.leaving.give(*address, to.clone());
+        }
+        self.send(give, now, effects);
     }
 
     /// Who should have a lock instead of this node. Where this node may still announce the address, it is given only to
@@ -605,7 +615,7 @@ impl Elector {
             if self.stopping {
                 self.leaving.expect(*address, successor);
             }
-            if self.leaving.goes_on(*address, successor, now) {
+            if self.leaving.goes_on(*address, successor, now, self.settings.session * 2) {
                 leaving.insert(*address);
             }
         }

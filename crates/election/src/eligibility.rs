@@ -101,15 +101,19 @@ impl Unfit {
 }
 
 /// How well a node that may announce an address is suited; a lesser one comes first.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, thiserror::Error)]
 pub enum Standing {
     /// Nothing speaks against it.
+    #[error("is well suited")]
     Good,
     /// Kubernetes does not hear of it.
+    #[error("is not Ready")]
     NotReady,
     /// It is being emptied.
+    #[error("is cordoned")]
     Cordoned,
     /// It has only backends that end.
+    #[error("has only backends that end")]
     Ending,
 }
 

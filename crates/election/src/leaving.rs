@@ -1,15 +1,20 @@
 //! Addresses that this node has given away and still announces.
 //!
-//! The successor announces first; then the old holder stops. It knows that the successor does when it hears it; one that
-//! cannot be heard from here is believed after a while.
+//! The successor announces first; then the old holder stops. It knows that the successor does when it hears it, and asks
+//! when it has heard nothing for a second. One that cannot be heard from here is believed after a while: when its
+//! session would be over, and the lock taken by somebody else, if it did not know of its luck.
 
-use alloc::collections::{BTreeMap, BTreeSet};
+use alloc::{
+    collections::{BTreeMap, BTreeSet},
+    vec::Vec,
+};
 use core::{net::IpAddr, time::Duration};
 
 use crate::model::{Node, Timestamp};
 
-/// How long the successor's first announcement is waited for. Its watch and its first frame take some ten milliseconds.
-const LONGEST_WAIT: Duration = Duration::from_secs(1);
+/// How long the successor's first announcement is waited for before it is asked for, and again after each question. Its
+/// watch and its first frame take some ten milliseconds.
+const QUESTION_PAUSE: Duration = Duration::from_secs(1);
 
 /// What is given away.
 #[derive(Debug, Clone, Default, Hash)]
@@ -20,15 +25,18 @@ pub(crate) struct Leaving {
 #[derive(Debug, Clone, Hash)]
 struct Successor {
     node: Node,
-    /// Until when it is waited for; `None` before it has the lock.
-    until: Option<Timestamp>,
+    /// Since when it has the lock, as far as is known here.
+    since: Option<Timestamp>,
+    /// When it was last asked for, if it was.
+    asked: Option<Timestamp>,
     heard: bool,
 }
 
 impl Leaving {
     /// The lock of `address` is being given to `node`.
     pub(crate) fn give(&mut self, address: IpAddr, node: Node) {
-        self.successors.insert(address, Successor { node, until: None, heard: false });
+        let successor = Successor { node, since: None, asked: None, heard: false };
+        self.successors.insert(address, successor);
     }
 
     /// Somebody, it turns out `node`, was to take the lock of `address`.
@@ -39,11 +47,31 @@ impl Leaving {
     }
 
     /// The lock of `address`, which is announced from here, is held by `holder`. Whether it is to be announced from
-    /// here for now.
-    pub(crate) fn goes_on(&mut self, address: IpAddr, holder: &Node, now: Timestamp) -> bool {
+    /// here for now; `longest`: one that is not heard is believed after that.
+    pub(crate) fn goes_on(
+        &mut self,
+        address: IpAddr,
+        holder: &Node,
+        now: Timestamp,
+        longest: Duration,
+    ) -> bool {
         let Some(successor) = self.successors.get_mut(&address) else { return false };
-        let until = *successor.until.get_or_insert(now + LONGEST_WAIT);
-        successor.node == *holder && !successor.heard && now < until
+        let since = *successor.since.get_or_insert(now);
+        successor.node == *holder && !successor.heard && now < since + longest
+    }
+
+    /// The addresses to ask for now, whose successors should have been heard.
+    pub(crate) fn ask(&mut self, now: Timestamp) -> Vec<IpAddr> {
+        let due = |it: &Successor| {
+            let last = it.asked.or(it.since).filter(|_| !it.heard);
+            last.is_some_and(|last| now.since(last) >= QUESTION_PAUSE)
+        };
+        let due = self.successors.iter_mut().filter(|(_, successor)| due(successor));
+        due.map(|(address, successor)| {
+            successor.asked = Some(now);
+            *address
+        })
+        .collect()
     }
 
     /// `by` announces `address`. Whether that is the successor, who was waited for.

@@ -53,4 +53,4 @@ pub use model::{EndReason, Epoch, Holder, Lock, Node, Session, SessionState, Tim
 pub use reach::{Interface, Reach};
 pub use settings::{Settings, UnsafeSettings};
 pub use terms::{Pattern, Places, Preference, Rule, Terms};
-pub use writes::{GiveReason, Outcome, TakeReason, Target, Write};
+pub use writes::{GiveReason, Outcome, Refusal, TakeReason, Target, Write};

@@ -187,6 +187,8 @@ pub struct Lock {
     pub terms: Terms,
     /// The MAC address of the stranger who answered when the address was last asked for before its first use.
     pub stranger: Option<[u8; 6]>,
+    /// The node that somebody asks the holder to give it to.
+    pub move_to: Option<Node>,
     /// The record's version.
     pub version: Version,
 }
@@ -201,8 +203,8 @@ impl Lock {
 /// Without the terms: the version tells them apart.
 impl Hash for Lock {
     fn hash<H: Hasher>(&self, state: &mut H) {
-        let Self { address, holder, terms: _, stranger, version } = self;
-        (address, holder, stranger, version).hash(state);
+        let Self { address, holder, terms: _, stranger, move_to, version } = self;
+        (address, holder, stranger, move_to, version).hash(state);
     }
 }
 

@@ -173,6 +173,7 @@ mod tests {
             holder: Some(Holder { node: node(), epoch: Epoch(1) }),
             terms: Terms::default(),
             stranger: None,
+            move_to: None,
             version: Version(version),
         }
     }

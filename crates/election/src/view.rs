@@ -25,6 +25,8 @@ pub(crate) struct View {
     locks: BTreeMap<IpAddr, SeenLock>,
     /// The addresses whose locks name each node as holder, rightly or not.
     held: BTreeMap<Node, BTreeSet<IpAddr>>,
+    /// The addresses whose holders are asked to give them to another node.
+    asked_to_move: BTreeSet<IpAddr>,
     /// The locks that are known to be nobody's, and since when.
     free: BTreeMap<IpAddr, Timestamp>,
     /// Something has changed that locks may have become free by.
@@ -115,11 +117,15 @@ impl View {
         if let Some(holder) = &lock.holder {
             self.held.entry(holder.node.clone()).or_default().insert(lock.address);
         }
+        if lock.move_to.is_some() {
+            self.asked_to_move.insert(lock.address);
+        }
         self.locks.insert(lock.address, SeenLock { lock, orphaned: false });
     }
 
     pub(crate) fn lock_gone(&mut self, address: IpAddr) {
         self.free_is_stale = true;
+        self.asked_to_move.remove(&address);
         let holder = self.locks.remove(&address).and_then(|seen| seen.lock.holder);
         let Some(Holder { node, .. }) = holder else { return };
         if let Some(held) = self.held.get_mut(&node) {
@@ -254,14 +260,26 @@ impl View {
 
     /// How many locks each node rightly holds.
     pub(crate) fn loads(&self) -> BTreeMap<Node, usize> {
-        let mut loads = BTreeMap::new();
-        for (node, SeenSession { session, .. }) in &self.sessions {
-            let rightly = |holder: &Holder| session.is_live() && session.epoch == holder.epoch;
-            let locks =
-                self.locks_of(node).filter(|lock| lock.holder.as_ref().is_some_and(rightly));
-            loads.insert(node.clone(), locks.count());
-        }
-        loads
+        let load = |node: &Node| (node.clone(), self.rightly_held(node).count());
+        self.sessions.keys().map(load).collect()
+    }
+
+    /// The locks that a node holds under a session that counts.
+    pub(crate) fn rightly_held(&self, node: &Node) -> impl Iterator<Item = &Lock> {
+        let session = self.session(node).filter(|session| session.is_live());
+        let epoch = session.map(|session| session.epoch);
+        let rightly = move |holder: &Holder| Some(holder.epoch) == epoch;
+        self.locks_of(node).filter(move |lock| lock.holder.as_ref().is_some_and(rightly))
+    }
+
+    /// The locks that `node` rightly holds and is asked to give away, and to whom.
+    pub(crate) fn asked_to_move(&self, node: &Node) -> impl Iterator<Item = (&Lock, &Node)> {
+        let epoch = self.session(node).map(|session| session.epoch);
+        let locks = self.asked_to_move.iter().filter_map(|address| self.lock(*address));
+        let rightly = move |holder: &Holder| holder.node == *node && Some(holder.epoch) == epoch;
+        locks
+            .filter(move |lock| lock.holder.as_ref().is_some_and(&rightly))
+            .filter_map(|lock| Some((lock, lock.move_to.as_ref()?)))
     }
 
     /// Notes which locks are free, and since when.

@@ -67,6 +67,17 @@ pub enum Write {
         /// Why it is given away.
         reason: GiveReason,
     },
+    /// Take back a request to give a lock of this node to another one, since that cannot be.
+    Refuse {
+        /// The lock's address.
+        address: IpAddr,
+        /// The version that it must have.
+        expected: Version,
+        /// Who should have got it.
+        to: Node,
+        /// Why it does not.
+        reason: Refusal,
+    },
     /// Write on a lock that nobody has held yet that a stranger answers at its address.
     Quarantine {
         /// The lock's address.
@@ -138,6 +149,9 @@ pub enum GiveReason {
     /// The traffic may not leave the node, and its last backend ends.
     #[error("the last backend on the node ends")]
     BackendsEnd,
+    /// Somebody has asked for it on the lock.
+    #[error("the move was requested")]
+    Requested,
 }
 
 impl GiveReason {
@@ -147,6 +161,7 @@ impl GiveReason {
             Self::Unfit(unfit) => unfit.as_str(),
             Self::Cordoned => "Cordoned",
             Self::BackendsEnd => "BackendsEnd",
+            Self::Requested => "Requested",
         }
     }
 
@@ -160,6 +175,23 @@ impl GiveReason {
             Ok(Merit { standing: Standing::Good | Standing::NotReady, .. }) => None,
         }
     }
+}
+
+/// Why a lock is not given to the node that somebody has asked for.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, thiserror::Error)]
+pub enum Refusal {
+    /// It has it.
+    #[error("the address is announced there already")]
+    AlreadyThere,
+    /// Nobody there would take it up.
+    #[error("the node's session does not count, or the node does not answer on the wire")]
+    NotAlive,
+    /// It may not announce the address.
+    #[error("{0}")]
+    Unfit(Unfit),
+    /// It may announce the address, but its holder would rather not be replaced by it.
+    #[error("the node {0}")]
+    Worse(Standing),
 }
 
 /// What a write is about. At most one write about one thing is under way.
@@ -181,6 +213,7 @@ impl Write {
             Self::Accuse { node, .. } | Self::End { node, .. } => Target::Session(node.clone()),
             Self::Take { address, .. }
             | Self::Give { address, .. }
+            | Self::Refuse { address, .. }
             | Self::Quarantine { address, .. }
             | Self::Read { address } => Target::Lock(*address),
         }

@@ -33,7 +33,14 @@ fn ended(session: Session) -> Session {
 
 fn held_by(node: &str, epoch: u64) -> Lock {
     let holder = Some(Holder { node: node.into(), epoch: Epoch(epoch) });
-    Lock { address: ADDRESS, holder, terms: Terms::default(), stranger: None, version: Version(90) }
+    Lock {
+        address: ADDRESS,
+        holder,
+        terms: Terms::default(),
+        stranger: None,
+        move_to: None,
+        version: Version(90),
+    }
 }
 
 /// A speaker on node-1 with a session, that knows nobody else.

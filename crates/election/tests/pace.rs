@@ -34,6 +34,7 @@ fn lock(index: u32) -> Event {
         holder: Some(Holder { node: name(u64::from(index) % NODES), epoch: Epoch(1) }),
         terms: Terms::default(),
         stranger: None,
+        move_to: None,
         version: Version(1),
     })
 }

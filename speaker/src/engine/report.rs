@@ -2,7 +2,7 @@
 
 use std::net::IpAddr;
 
-use arpeggio_election::{GiveReason, Node, TakeReason, Write};
+use arpeggio_election::{GiveReason, Node, Refusal, TakeReason, Write};
 use arpeggio_wire::MacAddr;
 
 use super::Engine;
@@ -21,6 +21,7 @@ impl Engine {
             }
             Write::Take { address, reason, .. } => self.report_taken(*address, reason),
             Write::Give { address, to, reason, .. } => self.report_given(*address, to, *reason),
+            Write::Refuse { address, to, reason, .. } => self.report_refused(*address, to, *reason),
             Write::Quarantine { address, stranger, .. } => {
                 self.report_quarantined(*address, (*stranger).into());
             }
@@ -57,6 +58,14 @@ impl Engine {
         let from = &self.me.node;
         let note = format!("{address} is announced from {to}: given by {from}, since {reason}");
         self.news.tell(&record.claim.services, "nodeAssigned", &note);
+    }
+
+    fn report_refused(&self, address: IpAddr, to: &Node, reason: Refusal) {
+        tracing::warn!(%address, %to, %reason, "was asked to give a lock away, and does not");
+        let Some(record) = self.locks.get(&address) else { return };
+        let note =
+            format!("{address} stays on {}, and is not moved to {to}: {reason}", self.me.node);
+        self.news.warn(&record.claim.services, "MoveRefused", &note);
     }
 
     /// Where an address is announced on this node, for people.

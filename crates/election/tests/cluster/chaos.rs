@@ -33,7 +33,7 @@ impl Random {
 pub(crate) type Fault = fn(&mut Sim, usize, usize);
 
 /// What can happen.
-pub(crate) const FAULTS: [(&str, Fault); 13] = [
+pub(crate) const FAULTS: [(&str, Fault); 14] = [
     ("power off", |sim, node, _| sim.power_off(node)),
     ("power on", |sim, node, _| sim.power_on(node)),
     ("restart", |sim, node, _| sim.restart_speaker(node)),
@@ -47,6 +47,9 @@ pub(crate) const FAULTS: [(&str, Fault); 13] = [
     ("cut between", |sim, node, other| sim.cut_between(node, other)),
     ("healed between", |sim, node, other| sim.heal_between(node, other)),
     ("all healed", |sim, _, _| sim.heal_all()),
+    ("somebody asks for moves", |sim, node, other| {
+        [(0, node), (1, other)].into_iter().for_each(|(last, to)| sim.ask_to_move(ip(last), to));
+    }),
 ];
 
 fn history(seed: u64) {
@@ -75,6 +78,7 @@ fn history(seed: u64) {
             "seed {seed}: {announcers:?} after {story:#?}\n{:#?}",
             sim.log
         );
+        assert!(!sim.is_asked_to_move(ip(last)), "seed {seed}: {story:#?}\n{:#?}", sim.log);
     }
     let overlap = sim.longest_overlap;
     assert!(overlap <= LONGEST_OVERLAP, "seed {seed}: {overlap:?} in {story:#?}\n{:#?}", sim.log);

@@ -2,7 +2,7 @@
 
 use arpeggio_election::{Interface, NodeFacts, Places, Reach, Rule, Terms};
 
-use crate::sim::{Sim, ip, millis, settled};
+use crate::sim::{Sim, ip, millis, secs, settled};
 
 /// Runs for `count` ms and fails when nobody announces the address meanwhile, or two do for long.
 fn watch(sim: &mut Sim, count: u64) {
@@ -110,4 +110,60 @@ fn an_owner_that_its_pool_does_not_allow_any_more_hands_over() {
     sim.set_terms(ip(240), Terms { places: Places::ByRules(Vec::new()), probing: true });
     sim.run(millis(200));
     assert!(sim.announcers(ip(240)).is_empty(), "its pool is announced nowhere");
+}
+
+#[test]
+fn an_address_goes_where_somebody_asks_for_it_and_stays_there() {
+    let (mut sim, owner) = settled();
+    let other = (owner + 1) % 3;
+    sim.ask_to_move(ip(240), other);
+    watch(&mut sim, 500);
+    assert_eq!(sim.only_announcer(ip(240)), other);
+    assert!(!sim.is_asked_to_move(ip(240)));
+    assert!(sim.log_has("Requested"), "{:?}", sim.log);
+    watch(&mut sim, 20_000);
+    assert_eq!(sim.only_announcer(ip(240)), other);
+}
+
+#[test]
+fn a_request_that_cannot_be_obeyed_is_taken_back_with_the_reason() {
+    let refused = |reason: &str, prevent: fn(&mut Sim, usize)| {
+        let (mut sim, owner) = settled();
+        let other = (owner + 1) % 3;
+        prevent(&mut sim, other);
+        sim.run(secs(1));
+        sim.ask_to_move(ip(240), if reason == "AlreadyThere" { owner } else { other });
+        watch(&mut sim, 500);
+        assert_eq!(sim.only_announcer(ip(240)), owner);
+        assert!(!sim.is_asked_to_move(ip(240)));
+        assert!(sim.log_has(reason), "{reason}: {:?}", sim.log);
+    };
+    refused("AlreadyThere", |_, _| {});
+    refused("NotAlive", Sim::power_off);
+    refused("Unfit(Excluded)", |sim, other| sim.set_facts(other, excluded()));
+    refused("Worse(Cordoned)", |sim, other| sim.set_facts(other, cordoned()));
+}
+
+#[test]
+fn a_successor_that_cannot_learn_of_its_luck_leaves_no_gap() {
+    let (mut sim, owner) = settled();
+    let other = (owner + 1) % 3;
+    sim.ask_to_move(ip(240), other);
+    sim.api_cut(other);
+    watch(&mut sim, 30_000);
+    assert!(sim.log_has("Give"), "{:?}", sim.log);
+    assert_ne!(sim.only_announcer(ip(240)), other, "its session is over");
+}
+
+#[test]
+fn a_request_ends_with_the_holder_that_it_was_for() {
+    let (mut sim, owner) = settled();
+    sim.power_off(owner);
+    sim.ask_to_move(ip(240), owner);
+    sim.run(secs(20));
+    assert_ne!(sim.only_announcer(ip(240)), owner);
+    assert!(!sim.is_asked_to_move(ip(240)));
+    sim.power_on(owner);
+    sim.run(secs(20));
+    assert_ne!(sim.only_announcer(ip(240)), owner);
 }

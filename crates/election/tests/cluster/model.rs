@@ -8,7 +8,8 @@
 //! **Faults** ([`fault`]) strike at every point between two steps, also between a write and its answer, and are mended
 //! at every moment of rest: all histories with one fault. Of those with two, both strike one part (hosts and wire, the
 //! API server, processes) or the API server and then another part, at rest, and the second one lasts until all is mended.
-//! `MODEL_FAULTS=n` explores all histories with any `n` faults at every point; two are millions of states.
+//! `MODEL_FAULTS=n` explores all histories with any `n` faults at every point; two are millions of states. One fault also
+//! strikes at every point after somebody has asked for an address to be moved.
 //!
 //! **What must hold** ([`law`]) is looked at in every state; from every state at rest it is also tried whether the
 //! cluster settles with exactly one announcer for each address when everything is mended.
@@ -47,6 +48,11 @@ fn every_history_with_one_fault() {
 #[test]
 fn one_fault_at_rest() {
     check(&World::calm(3, &[Place::Any], Mutation::None));
+}
+
+#[test]
+fn a_fault_while_somebody_asks_for_a_move() {
+    check(&World::moving(3, &[Place::Any]));
 }
 
 #[test]

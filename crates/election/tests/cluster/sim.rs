@@ -10,8 +10,8 @@ use std::{
 };
 
 use arpeggio_election::{
-    Backends, Effect, Elector, Epoch, Event, Node, NodeFacts, Outcome, Reach, Settings, TakeReason,
-    Terms, Timestamp, Write,
+    Backends, Effect, Elector, Epoch, Event, Lock, Node, NodeFacts, Outcome, Reach, Settings,
+    TakeReason, Terms, Timestamp, Write,
 };
 
 use crate::store::Store;
@@ -277,6 +277,19 @@ impl Sim {
         let version = self.store.locks[&address].version;
         let (record, _) = self.store.swap_lock(address, version, |lock| lock.terms = terms);
         self.broadcast(&record.unwrap());
+    }
+
+    /// Somebody asks for an address to be moved.
+    pub(crate) fn ask_to_move(&mut self, address: IpAddr, to: usize) {
+        let Some(version) = self.store.locks.get(&address).map(|lock| lock.version) else { return };
+        let mark = |lock: &mut Lock| lock.move_to = Some(name(to));
+        let (record, _) = self.store.swap_lock(address, version, mark);
+        self.broadcast(&record.unwrap());
+    }
+
+    /// Whether a request to move an address stands on its lock.
+    pub(crate) fn is_asked_to_move(&self, address: IpAddr) -> bool {
+        self.store.locks[&address].move_to.is_some()
     }
 
     /// What Kubernetes says of a node.

@@ -43,11 +43,18 @@ impl Store {
                 self.swap_lock(*address, *expected, |lock| {
                     lock.holder = Some(Holder { node: me.clone(), epoch: *epoch });
                     lock.stranger = None;
+                    lock.move_to = None;
                 })
             }
             Write::Give { address, expected, to, epoch, .. } => {
                 let holder = Holder { node: to.clone(), epoch: *epoch };
-                self.swap_lock(*address, *expected, |lock| lock.holder = Some(holder))
+                self.swap_lock(*address, *expected, |lock| {
+                    lock.holder = Some(holder);
+                    lock.move_to = None;
+                })
+            }
+            Write::Refuse { address, expected, .. } => {
+                self.swap_lock(*address, *expected, |lock| lock.move_to = None)
             }
             Write::Quarantine { address, expected, stranger } => {
                 self.swap_lock(*address, *expected, |lock| lock.stranger = Some(*stranger))
@@ -69,7 +76,8 @@ impl Store {
     /// Adds a lock that nobody holds.
     pub(crate) fn create_lock(&mut self, address: IpAddr) -> Lock {
         let version = self.first_version();
-        let lock = Lock { address, holder: None, terms: Terms::default(), stranger: None, version };
+        let terms = Terms::default();
+        let lock = Lock { address, holder: None, terms, stranger: None, move_to: None, version };
         self.locks.insert(address, lock.clone());
         lock
     }

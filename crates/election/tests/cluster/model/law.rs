@@ -6,7 +6,7 @@ use std::{
     time::Duration,
 };
 
-use arpeggio_election::{EndReason, Node, SessionState, Settings, Timestamp, Write};
+use arpeggio_election::{EndReason, Lock, Node, SessionState, Settings, Timestamp, Write};
 
 use super::{
     fault::Kind,
@@ -16,6 +16,8 @@ use crate::store::Store;
 
 /// Takeover: the API server's order of writes decides.
 pub(crate) const TAKEN_FROM_THE_LIVING: &str = "a lock is never taken from a session that counts";
+/// A handover, whoever asked for it.
+pub(crate) const GIVEN_BY_ANOTHER: &str = "a lock is given away by its holder only";
 /// Epochs only grow.
 pub(crate) const ENDED_IS_OVER: &str = "a session that was ended never counts again";
 /// When the path between two hosts is the only thing that is broken.
@@ -35,7 +37,7 @@ pub(crate) const UNPROVED: &str = "nobody answers before it has proved its sessi
 pub(crate) const BACK_IN_TIME: &str = "an address whose owner is gone is announced again in time";
 /// From every state at rest.
 pub(crate) const SETTLES: &str =
-    "when everything is mended, every address has exactly one announcer";
+    "when everything is mended, every address has exactly one announcer, and no request is open";
 
 /// Two announcers that hear each other: until the next announcement is repeated, and a lock could not be read.
 const LONGEST_OVERLAP: Duration = Duration::from_secs(2 * TICK.as_secs());
@@ -95,11 +97,16 @@ impl Witness {
                 }
             }
             Write::End { reason, .. } => self.ended(*reason, faults),
+            Write::Give { address, .. } => {
+                let holder = before.locks.get(address).and_then(|lock| lock.holder.as_ref());
+                if holder.is_none_or(|holder| holder.node != *by) {
+                    self.breaks(GIVEN_BY_ANOTHER);
+                }
+            }
             Write::Accuse { .. }
             | Write::Read { .. }
-            | Write::Quarantine { .. }
-            // Nodes are given no reason to.
-            | Write::Give { .. } => {}
+            | Write::Refuse { .. }
+            | Write::Quarantine { .. } => {}
         }
     }
 
@@ -123,6 +130,8 @@ pub(crate) fn look(world: &mut World) {
     for (address, by) in &announcers {
         if !by.is_empty() {
             world.witness.announced.insert(*address);
+        } else if knows_nothing_of(world, *address) {
+            world.witness.announced.remove(address);
         } else if api_only && world.witness.announced.contains(address) {
             world.witness.breaks(STATIC);
         }
@@ -197,7 +206,16 @@ fn a_takeover_without_the_api_takes_less_than_two_seconds() {
     assert!(longest + Settings::default().retry < Duration::from_secs(2), "{longest:?}");
 }
 
-/// Whether every address has exactly one announcer.
+/// Whether the holder of an address was given it behind its back: its watch tells nothing, though its writes are done. A
+/// real speaker notices within seconds that its watch is silent, and lists again.
+fn knows_nothing_of(world: &World, address: IpAddr) -> bool {
+    let holder = world.store.locks.get(&address).and_then(|lock| lock.holder.as_ref());
+    let is_holders = |home: usize| holder.is_some_and(|it| it.node == world.hosts[home].name);
+    world.speakers.iter().any(|it| it.running && it.lags && is_holders(it.home))
+}
+
+/// Whether every address has exactly one announcer, and nobody waits for it to be moved.
 pub(crate) fn settled(world: &World) -> bool {
-    announcers(world).values().all(|by| by.len() == 1)
+    let is_open = |lock: &Lock| lock.move_to.is_some();
+    announcers(world).values().all(|by| by.len() == 1) && !world.store.locks.values().any(is_open)
 }

@@ -163,6 +163,19 @@ impl World {
         world
     }
 
+    /// The same, but somebody has just asked for an address to be moved, and faults strike at any point from now on.
+    pub(crate) fn moving(nodes: usize, plan: &[Place]) -> Self {
+        let mut world = Self { calm: false, ..Self::calm(nodes, plan, Mutation::None) };
+        let address = addresses(&world)[0];
+        let lock = world.store.locks[&address].clone();
+        let holder = lock.holder.map(|holder| holder.node);
+        let other = world.hosts.iter().find(|host| Some(&host.name) != holder.as_ref());
+        let to = other.map(|host| host.name.clone());
+        let (record, _) = world.store.swap_lock(address, lock.version, |lock| lock.move_to = to);
+        world.broadcast(record.as_ref());
+        world
+    }
+
     /// Lets everything happen that happens now.
     pub(crate) fn come_to_rest(&mut self) {
         while self.proceeding()[0] != Step::Tick {
