@@ -292,6 +292,7 @@ impl Elector {
             (Write::Start { .. } | Write::Renew { .. }, Outcome::Failed) => self.own.lost_touch(),
             (Write::Read { address }, Outcome::Done | Outcome::Conflict) => {
                 self.contests.remove(address);
+                self.speakers.read(*address, now, &self.settings);
             }
             (Write::Read { address }, Outcome::Failed) => self.give_way(*address),
             _ => {}
@@ -392,6 +393,9 @@ impl Elector {
 
     /// Ends the sessions that are over.
     fn judge_sessions(&mut self, now: Timestamp, effects: &mut Vec<Effect>) {
+        for address in self.speakers.unread(now, &self.settings) {
+            self.send(Write::Read { address }, now, effects);
+        }
         let live = self.live(now);
         let others = self.view.sessions().filter(|seen| seen.session.node != self.me);
         let writes: Vec<Write> = others.filter_map(|seen| self.verdict(seen, &live, now)).collect();

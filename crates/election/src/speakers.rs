@@ -5,7 +5,9 @@
 //!
 //! * after it used to answer for this very address, on the same terms;
 //! * while the node's kernel is heard: then the way there and back is whole, and the deputy hears;
-//! * when it lasts for longer than a restart takes.
+//! * when it lasts for longer than a restart takes;
+//! * when the lock, read then, says that the node still holds the address: who has given it away is right to be silent,
+//!   and a watch may be late to tell.
 
 use alloc::{
     collections::{BTreeMap, BTreeSet},
@@ -33,6 +35,8 @@ struct Asked {
     /// `None`: its node holds nothing that it could be asked for.
     duty: Option<Duty>,
     peer: Peer,
+    /// Whether the lock was read since the speaker was found silent.
+    read: bool,
 }
 
 impl SpeakerWatch {
@@ -55,10 +59,25 @@ impl SpeakerWatch {
         settings: &Settings,
     ) {
         let asked = self.asked.get_mut(node);
-        let asked = asked.filter(|it| it.duty.as_ref().is_some_and(|it| it.address == address));
+        let asked = asked.filter(|it| it.is_for(address));
         if let Some(asked) = asked {
             asked.peer.answered(now, pace(settings));
+            asked.read = false;
         }
+    }
+
+    /// The lock of `address` was read.
+    pub(crate) fn read(&mut self, address: IpAddr, now: Timestamp, settings: &Settings) {
+        let asked = self.asked.values_mut().filter(|asked| asked.is_for(address));
+        for asked in asked {
+            asked.read = asked.is_silent(now, settings);
+        }
+    }
+
+    /// The addresses whose locks have to be read before the silence of a speaker counts.
+    pub(crate) fn unread(&self, now: Timestamp, settings: &Settings) -> Vec<IpAddr> {
+        let unread = self.asked.values().filter(|it| !it.read && it.is_silent(now, settings));
+        unread.filter_map(|asked| Some(asked.duty.as_ref()?.address)).collect()
     }
 
     /// Begins anew with a node: its speaker must answer before its silence counts.
@@ -97,11 +116,10 @@ impl SpeakerWatch {
         now: Timestamp,
         settings: &Settings,
     ) -> bool {
-        let Some(Asked { duty: Some(duty), peer }) = self.asked.get(node) else { return false };
-        let since = peer.unanswered_since();
-        peer.used_to_answer()
-            && peer.misses() >= settings.misses
-            && since.is_some_and(|since| now.since(since) >= settings.speaker_patience)
+        let Some(asked) = self.asked.get(node) else { return false };
+        let Some(duty) = &asked.duty else { return false };
+        asked.read
+            && asked.is_silent(now, settings)
             && view.duty(node, duty.address).as_ref() == Some(duty)
     }
 }
@@ -114,7 +132,8 @@ impl Asked {
         let address = self.duty.as_ref().map(|duty| duty.address);
         let duty = address.and_then(|address| view.duty(node, address));
         if in_vain || duty.is_none() || duty != self.duty {
-            *self = Self { duty: view.next_duty(node, address), peer: Peer::default() };
+            let duty = view.next_duty(node, address);
+            *self = Self { duty, ..Self::default() };
         }
     }
 
@@ -131,9 +150,22 @@ impl Asked {
         };
         if self.peer.asked().is_some_and(|asked| !wire.heard_from(node, asked)) {
             self.peer.excuse();
+            self.read = false;
         }
         self.peer.ask(now, pace(settings));
         Some(duty.address)
+    }
+
+    fn is_for(&self, address: IpAddr) -> bool {
+        self.duty.as_ref().is_some_and(|duty| duty.address == address)
+    }
+
+    /// Whether it used to answer, and has not for longer than a restart takes.
+    fn is_silent(&self, now: Timestamp, settings: &Settings) -> bool {
+        let since = self.peer.unanswered_since();
+        self.peer.used_to_answer()
+            && self.peer.misses() >= settings.misses
+            && since.is_some_and(|since| now.since(since) >= settings.speaker_patience)
     }
 }
 
@@ -185,6 +217,8 @@ mod tests {
         speakers: SpeakerWatch,
         kernel: bool,
         speaker: bool,
+        /// Whether the API server lets locks be read.
+        api: bool,
         asked: Vec<(u64, IpAddr)>,
     }
 
@@ -202,6 +236,7 @@ mod tests {
                 speakers: SpeakerWatch::default(),
                 kernel: true,
                 speaker: true,
+                api: true,
                 asked: Vec::new(),
             }
         }
@@ -219,6 +254,11 @@ mod tests {
                     self.asked.push((now, address));
                     if self.speaker {
                         self.speakers.answered(&node, address, at(now + 1), &settings);
+                    }
+                }
+                for address in self.speakers.unread(at(now), &settings) {
+                    if self.api {
+                        self.speakers.read(address, at(now + 1), &settings);
                     }
                 }
             }
@@ -248,6 +288,18 @@ mod tests {
         stage.speaker = true;
         stage.run(15_010, 16_010);
         assert!(!stage.silent(16_010), "an answer clears it");
+    }
+
+    #[test]
+    fn silence_counts_only_when_the_lock_was_read_since() {
+        let mut stage = Stage::holding(&[1]);
+        stage.run(1000, 10_000);
+        (stage.speaker, stage.api) = (false, false);
+        stage.run(10_000, 30_000);
+        assert!(!stage.silent(30_000));
+        stage.api = true;
+        stage.run(30_000, 30_010);
+        assert!(stage.silent(30_010));
     }
 
     #[test]
