@@ -38,6 +38,7 @@ mod own;
 mod peer;
 mod placement;
 mod reach;
+pub mod rebalance;
 mod settings;
 mod speakers;
 mod terms;

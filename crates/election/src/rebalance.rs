@@ -1,0 +1,284 @@
+//! Which addresses to move so that the nodes have equally many, on purpose.
+//!
+//! Placement is sticky: nothing moves when a node returns. [`Census::plan`] says which addresses somebody would have to
+//! ask to be moved (`Lock::move_to`), as few as can be. It judges nodes as the speakers do, by the same records.
+
+mod leveling;
+
+use alloc::{collections::BTreeMap, vec::Vec};
+use core::net::IpAddr;
+
+use self::leveling::{Item, level};
+use crate::{
+    eligibility::{Backends, Merit, NodeFacts, Standing},
+    model::{Lock, Node, Session, SessionState, Timestamp},
+    view::View,
+};
+
+/// All that is known of nodes and addresses at one moment.
+#[derive(Debug, Clone, Default)]
+pub struct Census {
+    view: View,
+}
+
+/// What to move, and what comes of it.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct Plan {
+    /// By address. Whether they are made one after the other or all at once makes no difference.
+    pub moves: Vec<Move>,
+    /// How many addresses each node with a session that counts holds now.
+    pub before: BTreeMap<Node, usize>,
+    /// How many it would hold then.
+    pub after: BTreeMap<Node, usize>,
+}
+
+/// An address that changes its holder.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Move {
+    /// The address.
+    pub address: IpAddr,
+    /// Its holder.
+    pub from: Node,
+    /// Who is to have it.
+    pub to: Node,
+}
+
+impl Plan {
+    /// By how many addresses the fullest node would be ahead of the emptiest one. More than one where rules, interfaces or
+    /// backends allow no better.
+    pub fn spread(&self) -> usize {
+        let (most, least) = (self.after.values().max(), self.after.values().min());
+        most.zip(least).map_or(0, |(most, least)| most - least)
+    }
+}
+
+impl Census {
+    /// Adds a session.
+    pub fn add_session(&mut self, session: Session) {
+        self.view.session_seen(session, Timestamp::default());
+    }
+
+    /// Adds a lock.
+    pub fn add_lock(&mut self, lock: Lock) {
+        self.view.lock_seen(lock);
+    }
+
+    /// Adds what Kubernetes says of a node.
+    pub fn add_node(&mut self, node: Node, facts: NodeFacts) {
+        self.view.node_seen(node, facts);
+    }
+
+    /// Says where the backends of an address are whose traffic must not leave its node.
+    pub fn add_backends(&mut self, address: IpAddr, backends: Backends) {
+        self.view.backends_seen(address, Some(backends));
+    }
+
+    /// The fewest moves after which the nodes hold as equal numbers of addresses as can be: within one of each other,
+    /// unless that would take a move to a node that may not announce the address, that something speaks against, or that
+    /// its pool prefers less than the node where it is.
+    ///
+    /// Each address counts on its own, as when it is placed: also those of one Service. After these moves there is
+    /// nothing left to plan.
+    pub fn plan(&self) -> Plan {
+        let nodes: Vec<&Node> = self.counting().map(|session| &session.node).collect();
+        let mut locks = Vec::new();
+        let mut items = Vec::new();
+        for (origin, node) in nodes.iter().enumerate() {
+            for lock in self.view.rightly_held(node) {
+                locks.push(lock);
+                items.push(Item::new(origin, self.allowed(lock, origin, &nodes)));
+            }
+        }
+        level(&mut items, nodes.len());
+        Plan {
+            moves: moves(&locks, &items, &nodes),
+            before: counts(&nodes, items.iter().map(Item::origin)),
+            after: counts(&nodes, items.iter().map(Item::place)),
+        }
+    }
+
+    fn counting(&self) -> impl Iterator<Item = &Session> {
+        let sessions = self.view.sessions().map(|seen| &seen.session);
+        sessions.filter(|session| matches!(session.state, SessionState::Live { .. }))
+    }
+
+    /// The nodes where a lock may be, out of `nodes`. Where its holder may not announce the address any more, the holder
+    /// gives it away by itself.
+    fn allowed(&self, lock: &Lock, holder: usize, nodes: &[&Node]) -> Vec<usize> {
+        let merit = |node: &Node| self.view.merit(lock, node).ok();
+        let present = nodes.get(holder).and_then(|node| merit(node));
+        let replaces = |node: &Node| {
+            !self.is_accused(node)
+                && present.zip(merit(node)).is_some_and(|(old, new)| is_as_good(new, old))
+        };
+        let allowed = nodes.iter().enumerate();
+        let allowed = allowed.filter(|(place, node)| *place == holder || replaces(node));
+        allowed.map(|(place, _)| place).collect()
+    }
+
+    /// Whether somebody does not hear the node, so that speakers give it nothing.
+    fn is_accused(&self, node: &Node) -> bool {
+        let session = self.view.session(node);
+        session.is_some_and(|it| matches!(it.state, SessionState::Live { accused_by: Some(_) }))
+    }
+}
+
+/// Whether somebody may be put in the place of a holder.
+fn is_as_good(new: Merit, old: Merit) -> bool {
+    new.standing == Standing::Good && new.preference >= old.preference
+}
+
+fn moves(locks: &[&Lock], items: &[Item], nodes: &[&Node]) -> Vec<Move> {
+    let name = |place: usize| nodes.get(place).map(|node| (*node).clone());
+    let pairs = locks.iter().zip(items).filter(|(_, item)| item.place() != item.origin());
+    let moves = pairs.filter_map(|(lock, item)| {
+        Some(Move { address: lock.address, from: name(item.origin())?, to: name(item.place())? })
+    });
+    let mut moves: Vec<Move> = moves.collect();
+    moves.sort_by_key(|it| it.address);
+    moves
+}
+
+fn counts(nodes: &[&Node], places: impl Iterator<Item = usize>) -> BTreeMap<Node, usize> {
+    let mut counts: BTreeMap<Node, usize> = nodes.iter().map(|node| ((*node).clone(), 0)).collect();
+    for node in places.filter_map(|place| nodes.get(place)) {
+        *counts.entry((*node).clone()).or_default() += 1;
+    }
+    counts
+}
+
+#[cfg(test)]
+mod tests {
+    use alloc::{format, vec};
+
+    use arpeggio_labels::Selector;
+
+    use super::*;
+    use crate::{
+        model::{Epoch, Holder, Version},
+        terms::{Places, Preference, Rule, Terms},
+    };
+
+    fn node(number: usize) -> Node {
+        Node::from(format!("node-{number}").as_str())
+    }
+
+    fn address(last: u8) -> IpAddr {
+        IpAddr::from([192, 168, 0, last])
+    }
+
+    fn session(number: usize) -> Session {
+        Session {
+            node: node(number),
+            epoch: Epoch(2),
+            state: SessionState::Live { accused_by: None },
+            reach: None,
+            version: Version(1),
+        }
+    }
+
+    fn lock(last: u8, holder: usize, epoch: u64) -> Lock {
+        Lock {
+            address: address(last),
+            holder: Some(Holder { node: node(holder), epoch: Epoch(epoch) }),
+            terms: Terms::default(),
+            stranger: None,
+            move_to: None,
+            version: Version(1),
+        }
+    }
+
+    /// Nodes that hold so many addresses each.
+    fn holding(counts: &[u8]) -> Census {
+        let mut census = Census::default();
+        let mut last = 0;
+        for (number, count) in counts.iter().enumerate() {
+            census.add_session(session(number));
+            for _ in 0..*count {
+                last += 1;
+                census.add_lock(lock(last, number, 2));
+            }
+        }
+        census
+    }
+
+    fn after(census: &Census) -> Vec<usize> {
+        census.plan().after.into_values().collect()
+    }
+
+    #[test]
+    fn nodes_end_within_one_of_each_other_by_as_few_moves_as_can_be() {
+        let table: [(&[u8], &[usize], usize); 6] = [
+            (&[5, 4, 0], &[3, 3, 3], 3),
+            (&[9, 0, 0], &[3, 3, 3], 6),
+            (&[4, 3, 3], &[4, 3, 3], 0),
+            (&[1, 2, 5, 0], &[2, 2, 2, 2], 3),
+            (&[0, 7], &[3, 4], 3),
+            (&[], &[], 0),
+        ];
+        for (before, expected, count) in table {
+            let plan = holding(before).plan();
+            assert_eq!(after(&holding(before)), expected, "{before:?}");
+            assert_eq!(plan.moves.len(), count, "{before:?}");
+            assert!(plan.spread() <= 1);
+        }
+    }
+
+    #[test]
+    fn nothing_goes_to_a_node_that_is_cordoned_accused_or_without_backends() {
+        let mut census = holding(&[4, 0, 0, 0]);
+        census.add_node(node(1), NodeFacts { cordoned: true, ..NodeFacts::default() });
+        let accused = SessionState::Live { accused_by: Some(node(0)) };
+        census.add_session(Session { state: accused, version: Version(2), ..session(2) });
+        for last in 1..=4 {
+            let ready = if last == 1 { [0, 1, 2, 3] } else { [0, 1, 2, 0] };
+            let ready = ready.into_iter().map(node).collect();
+            census.add_backends(address(last), Backends { ready, ..Backends::default() });
+        }
+        let plan = census.plan();
+        assert_eq!(plan.moves, [Move { address: address(1), from: node(0), to: node(3) }]);
+        assert_eq!(plan.spread(), 3);
+    }
+
+    #[test]
+    fn a_chain_of_moves_makes_room_where_no_single_one_can() {
+        // What node 0 has may be on node 1 only, and what that has on node 2.
+        let mut census = holding(&[2, 1, 0]);
+        let allow = |census: &mut Census, last: u8, ready: [usize; 2]| {
+            let ready = ready.into_iter().map(node).collect();
+            census.add_backends(address(last), Backends { ready, ..Backends::default() });
+        };
+        allow(&mut census, 1, [0, 1]);
+        allow(&mut census, 2, [0, 1]);
+        allow(&mut census, 3, [1, 2]);
+        assert_eq!(after(&census), [1, 1, 1]);
+        assert_eq!(census.plan().moves.len(), 2);
+    }
+
+    #[test]
+    fn a_preferred_node_keeps_what_it_has() {
+        let mut census = holding(&[0, 0]);
+        let labels = [("fast".into(), "yes".into())].into();
+        census.add_node(node(0), NodeFacts { labels, ..NodeFacts::default() });
+        let nodes = Selector::default().with_label("fast", "yes").unwrap();
+        let preferences = vec![Preference { weight: 1, nodes }];
+        let rules = vec![Rule { preferences, ..Rule::default() }];
+        let terms = Terms { places: Places::ByRules(rules), ..Terms::default() };
+        for (last, holder) in [(1, 0), (2, 0), (3, 0), (4, 0)] {
+            census.add_lock(Lock { terms: terms.clone(), ..lock(last, holder, 2) });
+        }
+        assert_eq!(census.plan().moves, []);
+    }
+
+    #[test]
+    fn what_nobody_rightly_holds_is_not_counted() {
+        let mut census = holding(&[2, 1]);
+        let over = SessionState::Ended { by: node(0), reason: crate::EndReason::Expired };
+        census.add_session(Session { state: over, ..session(5) });
+        (10..20).for_each(|last| census.add_lock(lock(last, 1, 1)));
+        (20..30).for_each(|last| census.add_lock(lock(last, 5, 2)));
+        let plan = census.plan();
+        assert_eq!(plan.before, [(node(0), 2), (node(1), 1)].into());
+        assert_eq!(plan.moves, []);
+    }
+}
