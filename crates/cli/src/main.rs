@@ -9,6 +9,7 @@
 mod explain;
 mod interfaces;
 mod outcome;
+mod rebalance;
 mod status;
 mod table;
 mod who_has;
@@ -20,7 +21,9 @@ use arpeggio_runtime::client::{self, ConnectError, Patience};
 use clap::{Parser, Subcommand};
 use kube::Client;
 
-use crate::{interfaces::InterfacesArgs, outcome::Outcome, who_has::WhoHasArgs};
+use crate::{
+    interfaces::InterfacesArgs, outcome::Outcome, rebalance::RebalanceArgs, who_has::WhoHasArgs,
+};
 
 /// Looks into Arpeggio, the layer-2 load balancer.
 ///
@@ -56,6 +59,13 @@ enum Command {
     /// It needs the capability NET_RAW. What the cluster knows is shown when the API server can be reached. Exit codes: 0 one
     /// machine answers, 1 nobody does (or failed), 3 several do.
     WhoHas(WhoHasArgs),
+    /// Spread addresses evenly over the nodes that may announce them, with as few moves as can be.
+    ///
+    /// Nothing moves by itself when a node returns; this does it, when you say so. Each address is announced by its new
+    /// node before the old one stops; connections that are open at that moment may be reset. It needs what the Role and the
+    /// `ClusterRole` arpeggio-operator allow. Exit codes: 0 done, or nothing to do, 1 failed, 3 some addresses were not moved: it
+    /// says which and why.
+    Rebalance(RebalanceArgs),
     /// Print the custom resource definitions, as YAML for kubectl apply.
     Crds,
 }
@@ -88,6 +98,9 @@ async fn run(args: Args) -> anyhow::Result<Outcome> {
         }
         Command::Interfaces(interfaces) => interfaces::show(&interfaces).await,
         Command::WhoHas(who_has) => who_has::show(&who_has, &args.namespace).await,
+        Command::Rebalance(rebalance) => {
+            rebalance::run(connect().await?, &args.namespace, &rebalance).await
+        }
         Command::Crds => Ok(definitions()?.into()),
     }
 }

@@ -16,6 +16,7 @@ mod ipv6;
 mod migration;
 mod moves;
 mod neighbour;
+mod rebalance;
 mod records;
 mod restarts;
 mod strangers;
@@ -62,6 +63,7 @@ const SCENARIOS: &[(&str, Scenario)] = &[
     ("local-policy", moves::an_address_stays_with_the_pods_that_its_traffic_is_for),
     ("announce-nodes", moves::a_pools_rules_say_which_node_announces),
     ("exclusion", moves::an_excluded_node_hands_over_and_the_last_one_stays),
+    ("rebalance", rebalance::addresses_are_spread_again_when_somebody_says_so),
     ("fault-cable", faults::the_owners_cable_is_pulled_and_put_back),
     ("fault-api-cut", faults::the_owner_is_cut_off_from_the_api_server_only),
     ("fault-api-away", faults::the_api_server_is_away_for_a_minute),

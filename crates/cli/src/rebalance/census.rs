@@ -1,0 +1,85 @@
+//! Reads what moves are planned with, as speakers know it.
+
+use std::{collections::BTreeMap, net::IpAddr};
+
+use anyhow::Context as _;
+use arpeggio_api::{
+    endpoints::{ServiceName, backends, service_of},
+    lock::LockRecord,
+    node::facts,
+};
+use arpeggio_election::{Backends, Version, rebalance::Census};
+use k8s_openapi::api::{core::v1::Node, discovery::v1::EndpointSlice};
+use kube::{Api, Client, ResourceExt as _, api::ListParams};
+
+use crate::status;
+
+/// The cluster at one moment.
+pub(super) struct Known {
+    pub(super) census: Census,
+    /// The locks of the addresses that Services have.
+    pub(super) locks: Vec<LockRecord>,
+}
+
+impl Known {
+    /// Reads Leases, Nodes and, where an address needs them, `EndpointSlice`s. `obey_exclusion`: whether nodes can be
+    /// excluded by their label.
+    pub(super) async fn read(
+        client: &Client,
+        namespace: &str,
+        obey_exclusion: bool,
+    ) -> anyhow::Result<Self> {
+        let status = status::read(client.clone(), namespace).await?;
+        let mut census = Census::default();
+        status.sessions().for_each(|record| census.add_session(record.session.clone()));
+        // One that rests is reached by nobody, and speakers do not know of it.
+        let in_use = status.locks().filter(|record| record.resting_until.is_none());
+        let locks: Vec<LockRecord> = in_use.cloned().collect();
+        locks.iter().for_each(|record| census.add_lock(record.lock.clone()));
+        let nodes: Api<Node> = Api::all(client.clone());
+        for node in nodes.list(&ListParams::default()).await.context("cannot list nodes")? {
+            census.add_node(node.name_any().as_str().into(), facts(&node, obey_exclusion));
+        }
+        for (address, backends) in local_backends(client, &locks).await? {
+            census.add_backends(address, backends);
+        }
+        Ok(Self { census, locks })
+    }
+
+    /// The version of each lock.
+    pub(super) fn versions(&self) -> BTreeMap<IpAddr, Version> {
+        self.locks.iter().map(|record| (record.lock.address, record.lock.version)).collect()
+    }
+}
+
+/// Where the backends are of the addresses whose traffic must not leave its node.
+async fn local_backends(
+    client: &Client,
+    locks: &[LockRecord],
+) -> anyhow::Result<BTreeMap<IpAddr, Backends>> {
+    let local: Vec<&LockRecord> = locks.iter().filter(|it| it.claim.terms.local).collect();
+    if local.is_empty() {
+        return Ok(BTreeMap::new());
+    }
+    let slices: Api<EndpointSlice> = Api::all(client.clone());
+    let slices = slices.list(&ListParams::default()).await.context("cannot list EndpointSlices")?;
+    let of_services = by_service(&slices.items);
+    Ok(local.into_iter().map(|it| (it.lock.address, behind(it, &of_services))).collect())
+}
+
+fn by_service(slices: &[EndpointSlice]) -> BTreeMap<ServiceName, Backends> {
+    let mut sums: BTreeMap<ServiceName, Backends> = BTreeMap::new();
+    for slice in slices {
+        if let Some(service) = service_of(slice) {
+            sums.entry(service).or_default().add(&backends(slice));
+        }
+    }
+    sums
+}
+
+fn behind(lock: &LockRecord, of_services: &BTreeMap<ServiceName, Backends>) -> Backends {
+    let mut sum = Backends::default();
+    let names = lock.claim.services.iter().map(|it| (it.namespace.clone(), it.name.clone()));
+    names.filter_map(|name| of_services.get(&name)).for_each(|it| sum.add(it));
+    sum
+}
