@@ -104,6 +104,16 @@ pub enum RangeError {
         /// The IPv4 address in it.
         plain: Ipv4Addr,
     },
+    /// Some of its addresses are such.
+    #[error(
+        "{first}-{last} contains IPv4 addresses written as IPv6 (::ffff:0:0/96): leave these out, and write IPv4 addresses as such"
+    )]
+    ContainsMappedIpv4 {
+        /// The first address.
+        first: IpAddr,
+        /// The last address.
+        last: IpAddr,
+    },
     /// The part after the slash is not a number of this family's bits.
     #[error("{text:?}: the prefix length must be a number from 0 to {}", family.bits())]
     PrefixLength {
@@ -140,11 +150,15 @@ pub enum RangeError {
     },
 }
 
+/// IPv4 addresses in IPv6 clothes (RFC 4291 section 2.5.5.2).
+pub(crate) const MAPPED_IPV4: AddressRange =
+    AddressRange::between(Family::V6, 0xffff_0000_0000, 0xffff_ffff_ffff);
+
 impl AddressRange {
     /// The range from `first` to `last`, both included.
     ///
     /// # Errors
-    /// When the families differ or `first` is greater than `last`.
+    /// When the families differ, `first` is greater than `last`, or some of it are IPv4 addresses written as IPv6.
     pub fn new(first: IpAddr, last: IpAddr) -> Result<Self, RangeError> {
         if Family::of(first) != Family::of(last) {
             return Err(RangeError::MixedFamilies { first, last });
@@ -152,7 +166,16 @@ impl AddressRange {
         if first > last {
             return Err(RangeError::StartAfterEnd { first, last });
         }
-        Ok(Self::between(Family::of(first), to_number(first), to_number(last)))
+        Self::between(Family::of(first), to_number(first), to_number(last)).checked()
+    }
+
+    fn checked(self) -> Result<Self, RangeError> {
+        match self.intersection(&MAPPED_IPV4) {
+            Some(_) => {
+                Err(RangeError::ContainsMappedIpv4 { first: self.first(), last: self.last() })
+            }
+            None => Ok(self),
+        }
     }
 
     pub(crate) const fn between(family: Family, first: u128, last: u128) -> Self {
@@ -179,7 +202,7 @@ impl AddressRange {
         (self.first, self.last)
     }
 
-    /// How many addresses it has. `::/0` has one more than fits and counts as `u128::MAX`.
+    /// How many addresses it has.
     pub fn size(&self) -> u128 {
         (self.last - self.first).saturating_add(1)
     }
@@ -257,7 +280,7 @@ fn parse_cidr(address: IpAddr, length: &str, text: &str) -> Result<AddressRange,
             network: network.to_string() + "/" + &length.to_string(),
         });
     }
-    Ok(AddressRange::between(family, number, number | hosts))
+    AddressRange::between(family, number, number | hosts).checked()
 }
 
 /// Digits only, without a leading zero or sign, as everybody else on the machine will read it.
@@ -295,7 +318,10 @@ mod tests {
             ("fd00::/126", "fd00::-fd00::3"),
             ("fd00::1", "fd00::1"),
             ("fd00::1-fd00::a", "fd00::1-fd00::a"),
-            ("::/0", "::-ffff:ffff:ffff:ffff:ffff:ffff:ffff:ffff"),
+            ("8000::/1", "8000::-ffff:ffff:ffff:ffff:ffff:ffff:ffff:ffff"),
+            ("::/81", "::-::7fff:ffff:ffff"),
+            ("::fffe:0:0/96", "::fffe:0:0-::fffe:ffff:ffff"),
+            ("0:0:0:1::/64", "0:0:0:1::-::1:ffff:ffff:ffff:ffff"),
         ];
         for (text, range) in table {
             assert_eq!(parse(text).as_deref(), Ok(range), "{text}");
@@ -305,6 +331,7 @@ mod tests {
     #[test]
     fn every_mistake_names_its_remedy() {
         let how_to_write = "write a CIDR (192.168.1.240/28), a range (192.168.1.240-192.168.1.250) or a single address";
+        let mapped = "contains IPv4 addresses written as IPv6 (::ffff:0:0/96): leave these out, and write IPv4 addresses as such";
         let table = [
             ("", format!("\"\" is not an address: {how_to_write}")),
             ("home", format!("\"home\" is not an address: {how_to_write}")),
@@ -326,6 +353,9 @@ mod tests {
                 "192.168.1.240/24 has host bits set: did you mean 192.168.1.240/32 or 192.168.1.0/24?".into(),
             ),
             ("fd00::5/64", "fd00::5/64 has host bits set: did you mean fd00::5/128 or fd00::/64?".into()),
+            ("::/0", format!("::-ffff:ffff:ffff:ffff:ffff:ffff:ffff:ffff {mapped}")),
+            ("::/80", format!("::-::ffff:255.255.255.255 {mapped}")),
+            ("::fffe:0:1-::1:0:0:0", format!("::fffe:0:1-::1:0:0:0 {mapped}")),
             ("10.0.0.1-fd00::1", "10.0.0.1-fd00::1 mixes IPv4 and IPv6: write one range for each family".into()),
             ("10.0.0.9-10.0.0.1", "10.0.0.9-10.0.0.1 starts after its end: did you mean 10.0.0.1-10.0.0.9?".into()),
         ];
@@ -340,14 +370,17 @@ mod tests {
         assert_eq!(size("10.0.0.1"), 1);
         assert_eq!(size("0.0.0.0/0"), 1 << 32);
         assert_eq!(size("fd00::/64"), 1 << 64);
-        assert_eq!(size("::/1"), 1 << 127);
-        assert_eq!(size("::/0"), u128::MAX);
+        assert_eq!(size("8000::/1"), 1 << 127);
+        assert_eq!(
+            size("::1:0:0:0-ffff:ffff:ffff:ffff:ffff:ffff:ffff:ffff"),
+            0u128.wrapping_sub(1 << 48)
+        );
     }
 
     #[test]
     fn families_never_meet() {
         let v4: AddressRange = "0.0.0.0/0".parse().unwrap();
-        let v6: AddressRange = "::/0".parse().unwrap();
+        let v6: AddressRange = "::/81".parse().unwrap();
         assert_eq!(v4.intersection(&v6), None);
         assert!(!v6.contains("10.0.0.1".parse().unwrap()));
     }

@@ -3,7 +3,7 @@
 use alloc::string::String;
 use core::{fmt, net::IpAddr};
 
-use crate::range::AddressRange;
+use crate::range::{AddressRange, MAPPED_IPV4};
 
 /// Why an address is given to nobody for now. The caller knows and says so.
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, thiserror::Error)]
@@ -57,7 +57,7 @@ pub(crate) const SPECIAL: [(AddressRange, Special); 10] = {
         (range(V4, 0xffff_ffff, 0xffff_ffff), Special::Broadcast),
         (range(V6, 0, 0), Special::Unspecified),
         (range(V6, 1, 1), Special::Loopback),
-        (range(V6, 0xffff_0000_0000, 0xffff_ffff_ffff), Special::MappedIpv4),
+        (MAPPED_IPV4, Special::MappedIpv4),
         (range(V6, 0xfe80 << 112, 0xfe80 << 112), Special::LinkLocalNetwork),
         (range(V6, 0xff << 120, u128::MAX), Special::Multicast),
     ]
