@@ -12,7 +12,7 @@ use arpeggio_wire::MacAddr;
 
 use crate::{
     gratuitous::{Announcement, Due, Schedule},
-    neighbours::{Neighbours, Probe, reach},
+    neighbours::{Neighbours, Probe},
     segment::Wiring,
     segments::{Segments, Wanted},
 };
@@ -70,7 +70,7 @@ impl Announcer {
 
     /// The interfaces have changed.
     pub(crate) fn follow(&mut self, links: Arc<Links>) {
-        self.reach = reach(&links);
+        self.reach = links.reach();
         self.segments.follow(&links);
         self.links = links;
         self.stale = true;

@@ -6,8 +6,8 @@ use std::{
 };
 
 use arpeggio_api::session::LinkAddress;
-use arpeggio_election::{self as election, Event, Node, Reach};
-use arpeggio_link::interfaces::{DefaultRoute, Family, Interface, Links};
+use arpeggio_election::{Event, Node};
+use arpeggio_link::interfaces::{Family, Interface, Links, has_neighbours};
 use arpeggio_wire::MacAddr;
 use ipnet::IpNet;
 
@@ -15,10 +15,6 @@ use crate::listener::Sighting;
 
 /// A session names at most this many addresses; the first one that another node can reach is used.
 const MOST_LINK_ADDRESSES: usize = 8;
-
-/// A session names at most this many interfaces, so that a node with a thousand of them does not write them all down
-/// every few seconds.
-const MOST_INTERFACES: usize = 16;
 
 /// What the sessions say about where nodes are found, and what this node's routes say about gateways.
 #[derive(Debug, Default)]
@@ -85,8 +81,9 @@ impl Neighbours {
     ) -> Option<Probe> {
         let near = self.nodes.get(node)?.iter();
         let near = near.filter_map(|link| Some((on_link(links, link.address)?, link.mac)));
-        let segment = links.announcing(address).map(|it| it.index).ok();
-        let (interface, mac) = near.min_by_key(|(it, _)| Some(it.index) != segment)?;
+        let segment = links.announcing(address, &[]).unwrap_or_default();
+        let is_there = |it: &Interface| segment.iter().any(|other| other.index == it.index);
+        let (interface, mac) = near.min_by_key(|(it, _)| !is_there(it))?;
         let source = interface.source_for(address)?;
         Some(Probe {
             interface: interface.index,
@@ -153,20 +150,6 @@ fn shortened(mut addresses: Vec<LinkAddress>) -> Vec<LinkAddress> {
     addresses
 }
 
-/// The interfaces on which this node can announce now.
-pub(crate) fn reach(links: &Links) -> Reach {
-    let usable = links.interfaces.iter().filter(|it| it.flaw().is_none());
-    let all = usable.map(|interface| segment(interface, links));
-    let leads_somewhere =
-        |it: &election::Interface| !it.subnets.is_empty() || it.default_ipv4 || it.default_ipv6;
-    let mut interfaces: Vec<election::Interface> = all.filter(leads_somewhere).collect();
-    if interfaces.len() > MOST_INTERFACES {
-        interfaces.sort_by_key(|it| !(it.default_ipv4 || it.default_ipv6));
-        interfaces.truncate(MOST_INTERFACES);
-    }
-    Reach { interfaces }
-}
-
 /// The interfaces that hear their segments now, and did not when `before` was seen or at a moment since.
 pub(crate) fn returned<'a>(before: &Links, now: &'a Links) -> impl Iterator<Item = &'a Interface> {
     let usable = now.interfaces.iter().filter(|it| it.flaw().is_none());
@@ -174,36 +157,6 @@ pub(crate) fn returned<'a>(before: &Links, now: &'a Links) -> impl Iterator<Item
         let known = before.interface(it.index).filter(|known| known.flaw().is_none());
         known.is_none_or(|known| known.carrier_ups != it.carrier_ups)
     })
-}
-
-fn segment(interface: &Interface, links: &Links) -> election::Interface {
-    let here = |route: &&DefaultRoute| route.interface == interface.index;
-    let routes: Vec<&DefaultRoute> = links.default_routes.iter().filter(here).collect();
-    let is_default = |family| routes.iter().any(|route| route.family == family);
-    election::Interface {
-        name: interface.name.clone(),
-        subnets: interface.addresses.iter().copied().filter(has_neighbours).collect(),
-        default_ipv4: is_default(Family::V4),
-        default_ipv6: is_default(Family::V6),
-        gateways: routes.iter().filter_map(|route| route.gateway).collect(),
-    }
-}
-
-/// Whether an interface has a subnet of a family, with room for neighbours.
-pub(crate) fn has_subnet(interface: &Interface, family: Family) -> bool {
-    let of_family = |net: &&IpNet| Family::of(net.addr()) == family;
-    interface.addresses.iter().filter(of_family).any(has_neighbours)
-}
-
-/// Whether an address says that others like it are on the same segment. A link-local one does not: every interface
-/// has one, also a pod's.
-fn has_neighbours(net: &IpNet) -> bool {
-    match net {
-        IpNet::V4(net) => net.prefix_len() < net.max_prefix_len(),
-        IpNet::V6(net) => {
-            net.prefix_len() < net.max_prefix_len() && !net.addr().is_unicast_link_local()
-        }
-    }
 }
 
 fn probe(interface: &Interface, address: IpAddr, to: Option<MacAddr>) -> Probe {
@@ -228,7 +181,7 @@ fn gateways(links: &Links) -> impl Iterator<Item = (u32, IpAddr)> {
 mod tests {
     use std::net::Ipv4Addr;
 
-    use arpeggio_link::interfaces::Medium;
+    use arpeggio_link::interfaces::{DefaultRoute, Medium};
     use arpeggio_wire::Claim;
 
     use super::*;
@@ -408,26 +361,5 @@ mod tests {
         }
         let gone = changed(|it| it.carrier = false);
         assert_eq!(returned(&links(), &gone).count(), 0, "it is gone, and has not returned");
-    }
-
-    #[test]
-    fn what_is_published_says_where_an_address_is_announced_as_the_links_do() {
-        let links = links();
-        let reach = reach(&links);
-        for address in ["192.168.0.240", "172.17.0.9", "10.0.0.1", "2001:db8::5", "2001:db9::5"] {
-            let address = address.parse().unwrap();
-            let published: Vec<&str> =
-                reach.announcing(address, &[]).iter().map(|it| it.name.as_str()).collect();
-            let chosen = links.announcing(address).map(|it| it.name.as_str());
-            assert_eq!(published, chosen.into_iter().collect::<Vec<_>>(), "{address}");
-        }
-        assert_eq!(reach.interfaces[1].gateways.len(), 2);
-    }
-
-    #[test]
-    fn an_interface_with_nothing_but_a_link_local_address_is_no_segment_for_ndp() {
-        let [bridge, lan] = &links().interfaces[..] else { panic!() };
-        assert!(has_subnet(bridge, Family::V4) && !has_subnet(bridge, Family::V6));
-        assert!(has_subnet(lan, Family::V4) && has_subnet(lan, Family::V6));
     }
 }

@@ -11,7 +11,7 @@ use arpeggio_wire::MacAddr;
 
 use crate::{
     gratuitous::{Announcement, Due},
-    neighbours::{Probe, has_subnet},
+    neighbours::Probe,
     protocol::{Arp, Ndp, Protocol},
     segment::{Concern, Segment, Wiring},
 };
@@ -260,5 +260,5 @@ fn has_askers<P: Protocol>(interface: &Interface, links: &Links) -> bool {
         .default_routes
         .iter()
         .any(|route| route.interface == interface.index && route.family == P::FAMILY);
-    interface.flaw().is_none() && (is_default || has_subnet(interface, P::FAMILY))
+    interface.flaw().is_none() && (is_default || interface.has_subnet(P::FAMILY))
 }

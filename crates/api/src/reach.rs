@@ -6,6 +6,8 @@ use arpeggio_election::{Interface, Reach};
 use ipnet::IpNet;
 use serde::{Deserialize, Serialize};
 
+use crate::address_pool::is_false;
+
 /// An interface on a session, as JSON.
 #[derive(Debug, Serialize, Deserialize)]
 struct WrittenInterface {
@@ -17,6 +19,8 @@ struct WrittenInterface {
     default: Vec<u8>,
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     gateways: Vec<IpAddr>,
+    #[serde(default, rename = "cutOff", skip_serializing_if = "is_false")]
+    cut_off: bool,
 }
 
 /// The text of a session's annotation.
@@ -42,6 +46,7 @@ impl From<&Interface> for WrittenInterface {
             subnets: interface.subnets.clone(),
             default: default.collect(),
             gateways: interface.gateways.clone(),
+            cut_off: interface.cut_off,
         }
     }
 }
@@ -54,6 +59,7 @@ impl From<WrittenInterface> for Interface {
             name: written.name,
             subnets: written.subnets,
             gateways: written.gateways,
+            cut_off: written.cut_off,
         }
     }
 }
@@ -70,12 +76,14 @@ mod tests {
             default_ipv4: true,
             default_ipv6: false,
             gateways: vec!["192.168.0.1".parse().unwrap()],
+            cut_off: false,
         };
+        let off = Interface { name: "eth2".into(), cut_off: true, ..Interface::default() };
         let dmz = Interface { name: "eth1".into(), ..Interface::default() };
-        let reach = Reach { interfaces: vec![lan, dmz] };
+        let reach = Reach { interfaces: vec![lan, off, dmz] };
         let text = to_text(&reach);
         assert_eq!(from_text(&text), Some(reach));
-        assert!(text.ends_with(r#"{"name":"eth1"}]"#), "{text}");
+        assert!(text.ends_with(r#"{"name":"eth2","cutOff":true},{"name":"eth1"}]"#), "{text}");
     }
 
     #[test]

@@ -7,7 +7,7 @@
 //! | `spec.leaseDurationSeconds`, `renewTime` | for people; speakers judge by when they saw the object change |
 //! | annotation `arpeggio.dev/instance` | which of the node's processes wrote last; during an upgrade there are two |
 //! | annotation `arpeggio.dev/link-addresses` | `ADDRESS=MAC,...`: where the node is found on the wire |
-//! | annotation `arpeggio.dev/interfaces` | the interfaces that the node can announce on, with subnets and gateways, as JSON |
+//! | annotation `arpeggio.dev/interfaces` | the interfaces that lead to neighbours, with subnets and gateways, as JSON; those that cannot announce now are `cutOff` |
 //! | annotation `arpeggio.dev/accused-by` | the deputy that no longer hears the node |
 //! | annotations `arpeggio.dev/ended-by`, `ended-because` | who ended the session, and why |
 
@@ -58,7 +58,7 @@ pub struct SessionRecord {
 /// Where one node announces, as its session says.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct Whereabouts {
-    /// The interfaces that it can announce on.
+    /// The interfaces that lead to its neighbours.
     pub reach: Reach,
     /// Their MAC addresses, by the node's own addresses on them.
     pub links: Vec<LinkAddress>,

@@ -6,6 +6,7 @@
 // This is a command: its output is its purpose.
 #![allow(clippy::print_stdout, clippy::print_stderr)]
 
+mod cluster;
 mod explain;
 mod interfaces;
 mod outcome;
@@ -50,8 +51,9 @@ enum Command {
     },
     /// Show which of this machine's interfaces announce addresses, and why the others do not.
     ///
-    /// Run it on a node, or in the speaker's pod: kubectl exec -n arpeggio-system POD -- /arpeggio interfaces. It asks the
-    /// kernel only, not the cluster. Exit codes: 0 done, 1 the address given cannot be announced by this machine.
+    /// Run it on a node, or in the speaker's pod: kubectl exec -n arpeggio-system POD -- /arpeggio interfaces. With an address,
+    /// the announce rules on its lock count where the API server can be reached. Exit codes: 0 done, 1 the address given cannot
+    /// be announced by this machine.
     Interfaces(InterfacesArgs),
     /// Ask the segment who has an address, and say whose machine each one is that answers.
     ///
@@ -96,7 +98,7 @@ async fn run(args: Args) -> anyhow::Result<Outcome> {
         Command::Explain { what: Explained::Service(service) } => {
             Ok(explain::show(connect().await?, &args.namespace, &service).await?.into())
         }
-        Command::Interfaces(interfaces) => interfaces::show(&interfaces).await,
+        Command::Interfaces(interfaces) => interfaces::show(&interfaces, &args.namespace).await,
         Command::WhoHas(who_has) => who_has::show(&who_has, &args.namespace).await,
         Command::Rebalance(rebalance) => {
             rebalance::run(connect().await?, &args.namespace, &rebalance).await

@@ -1,7 +1,7 @@
 //! `arpeggio who-has`: who on the segment says that an address is his, and whose machine that is.
 
 mod ask;
-mod cluster;
+mod known;
 mod report;
 
 use std::{net::IpAddr, process::ExitCode, time::Duration};
@@ -11,22 +11,18 @@ use arpeggio_link::{
     interfaces::{Interface, Links, Unfit},
     packet::SocketError,
 };
-use arpeggio_runtime::client::{self, Patience};
-use tokio::{task::spawn_blocking, time::timeout};
+use tokio::task::spawn_blocking;
 
 use self::{
     ask::Plan,
-    cluster::Cluster,
+    known::Cluster,
     report::{Heard, Report},
 };
 use crate::{
-    interfaces,
+    cluster, interfaces,
     outcome::{Format, Outcome},
     status,
 };
-
-/// How long the API server has. What the segment says is worth showing without it.
-const API_PATIENCE: Duration = Duration::from_secs(3);
 
 /// Exit code: several machines answer.
 const SEVERAL: u8 = 3;
@@ -53,8 +49,9 @@ pub(crate) async fn show(args: &WhoHasArgs, namespace: &str) -> anyhow::Result<O
     let interface = interface(args, &links)?;
     let plan = plan(args, interface, &links)?;
     let address = args.address;
-    let (cluster, answers) =
-        tokio::join!(cluster(namespace), spawn_blocking(move || ask::ask(address, plan)));
+    let known =
+        cluster::ask(async |client| Ok(Cluster::new(status::read(client, namespace).await?)));
+    let (cluster, answers) = tokio::join!(known, spawn_blocking(move || ask::ask(address, plan)));
     let answers = answers?.map_err(explained)?;
     let heard = Heard {
         address,
@@ -80,7 +77,8 @@ fn interface<'a>(args: &WhoHasArgs, links: &'a Links) -> anyhow::Result<&'a Inte
             "{} is a link-local address, and each segment has its own of them: say which one with --interface",
             args.address
         );
-        return Ok(links.announcing(args.address)?);
+        let here = links.announcing(args.address, &[])?;
+        return here.first().copied().context("the address belongs to no interface");
     };
     let named = links.interfaces.iter().find(|it| it.name == *name);
     let named = named
@@ -109,19 +107,6 @@ fn is_link_local(address: IpAddr) -> bool {
     match address {
         IpAddr::V4(address) => address.is_link_local(),
         IpAddr::V6(address) => address.is_unicast_link_local(),
-    }
-}
-
-/// What the cluster knows; the error is for people.
-async fn cluster(namespace: &str) -> Result<Cluster, String> {
-    let patience = Patience { connect: API_PATIENCE, read: Some(API_PATIENCE), retry: false };
-    let read = async {
-        let client = client::connect(patience).await?;
-        anyhow::Ok(Cluster::new(status::read(client, namespace).await?))
-    };
-    match timeout(API_PATIENCE, read).await {
-        Ok(result) => result.map_err(|error| format!("{error:#}")),
-        Err(_) => Err(format!("no answer from the API server within {API_PATIENCE:?}")),
     }
 }
 

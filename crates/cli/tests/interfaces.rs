@@ -12,7 +12,7 @@ use namespace::Namespace;
 fn interfaces(inside: &Namespace, args: &[&str]) -> Output {
     inside.run(|| {
         let mut command = Command::new(env!("CARGO_BIN_EXE_arpeggio"));
-        command.arg("interfaces").args(args).output().unwrap()
+        command.arg("interfaces").args(args).env("KUBECONFIG", "/nonexistent").output().unwrap()
     })
 }
 
@@ -86,7 +86,7 @@ fn an_address_finds_its_interface_or_a_reason() {
     let Some([node, _there]) = node() else { return };
     becomes(&node, "br0", "IPv4");
     for (address, code, expected) in [
-        ("192.0.2.240", 0, "is announced on br0: its subnet 192.0.2.0/24"),
+        ("192.0.2.240", 0, "is announced on br0: the subnet 192.0.2.0/24"),
         ("203.0.113.1", 0, "is announced on br0: no subnet contains the address"),
         ("10.1.0.9", 1, "cannot be announced by this machine: interface asleep is down"),
         ("2001:db8::1", 1, "cannot be announced by this machine: no interface's subnet"),
@@ -94,6 +94,32 @@ fn an_address_finds_its_interface_or_a_reason() {
         let output = interfaces(&node, &[address]);
         assert_eq!(output.status.code(), Some(code), "{address}");
         assert!(text(&output).starts_with(&format!("{address} {expected}")), "{}", text(&output));
+        assert!(text(&output).contains("\nThe cluster was not asked: "), "{}", text(&output));
+    }
+}
+
+#[test]
+fn patterns_can_be_tried_by_hand() {
+    let Some([node, _there]) = node() else { return };
+    becomes(&node, "br0", "IPv4");
+    for (patterns, code, expected) in [
+        (&["-i", "b*"][..], 0, "is announced on br0: by --interface, br0 can announce\n"),
+        (&["-i", "b*", "--interface", "as?eep"], 0, "is announced on br0: by --interface, br0"),
+        (
+            &["-i", "as?eep"],
+            1,
+            "cannot be announced by this machine: by --interface, interface asleep",
+        ),
+        (
+            &["-i", "wlan*"],
+            1,
+            "cannot be announced by this machine: by --interface, no interface here",
+        ),
+    ] {
+        let output = interfaces(&node, &[&["203.0.113.1"], patterns].concat());
+        assert_eq!(output.status.code(), Some(code), "{patterns:?}");
+        assert!(text(&output).starts_with(&format!("203.0.113.1 {expected}")), "{}", text(&output));
+        assert!(!text(&output).contains("The cluster"), "{}", text(&output));
     }
 }
 
@@ -103,7 +129,7 @@ fn json_is_for_programs() {
     becomes(&node, "br0", "IPv4");
     let json: serde_json::Value =
         serde_json::from_str(&text(&interfaces(&node, &["-o", "json", "192.0.2.240"]))).unwrap();
-    assert_eq!(json["address"]["interface"], "br0");
+    assert_eq!(json["address"]["interfaces"][0], "br0");
     let interfaces = json["interfaces"].as_array().unwrap();
     let port = interfaces.iter().find(|it| it["name"] == "port").unwrap();
     assert_eq!(port["flaw"], "member");

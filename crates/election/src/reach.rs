@@ -10,11 +10,11 @@ use crate::terms::Pattern;
 /// The interfaces of one node that neighbours are found on.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Hash)]
 pub struct Reach {
-    /// Those that can announce now, in the order of their indices.
+    /// In the order of their indices.
     pub interfaces: Vec<Interface>,
 }
 
-/// An interface that can announce.
+/// An interface that leads to neighbours.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Hash)]
 pub struct Interface {
     /// Its name.
@@ -27,6 +27,8 @@ pub struct Interface {
     pub default_ipv6: bool,
     /// The default routers behind it.
     pub gateways: Vec<IpAddr>,
+    /// It cannot announce now: it is down, say, or hears nobody. The addresses of its subnets belong there all the same.
+    pub cut_off: bool,
 }
 
 impl Reach {
@@ -36,19 +38,28 @@ impl Reach {
     /// most specific subnet first; when no subnet does, the one of the default route, since the router there may have a
     /// route to addresses outside of the segment's subnet. A subnet of one address (`/32`, `/128`) has no room for
     /// neighbours and counts for nothing.
+    ///
+    /// One that is cut off announces nothing. But nor does the default route's for it: that is another segment, where
+    /// the address would be in nobody's reach while another node may still have it in its own.
     pub fn announcing(&self, address: IpAddr, patterns: &[Pattern]) -> Vec<&Interface> {
         if patterns.is_empty() {
             return self.fitting(address).into_iter().collect();
         }
         let named = |it: &&Interface| patterns.iter().any(|pattern| pattern.matches(&it.name));
-        self.interfaces.iter().filter(named).collect()
+        self.usable().filter(named).collect()
+    }
+
+    fn usable(&self) -> impl Iterator<Item = &Interface> {
+        self.interfaces.iter().filter(|it| !it.cut_off)
     }
 
     fn fitting(&self, address: IpAddr) -> Option<&Interface> {
         let prefix = |it: &Interface| it.prefix(address);
-        let containing = self.interfaces.iter().filter(|it| prefix(it).is_some());
-        let default = || self.interfaces.iter().find(|it| it.is_default(address));
-        containing.min_by_key(|it| Reverse(prefix(it))).or_else(default)
+        let containing = self.usable().filter(|it| prefix(it).is_some());
+        let belongs_elsewhere = || self.interfaces.iter().any(|it| prefix(it).is_some());
+        let default = || self.usable().find(|it| it.is_default(address));
+        let found = containing.min_by_key(|it| Reverse(prefix(it)));
+        found.or_else(|| if belongs_elsewhere() { None } else { default() })
     }
 }
 
@@ -78,8 +89,10 @@ mod tests {
 
     fn reach() -> Reach {
         let wan = Interface { default_ipv4: true, ..interface("wan", &["203.0.113.2/30"]) };
-        let lan = interface("lan", &["192.168.0.11/16", "fd00::11/64", "10.9.9.9/32"]);
-        Reach { interfaces: vec![lan, interface("dmz", &["192.168.7.1/24"]), wan] }
+        let lan = interface("lan", &["192.168.0.11/16", "fd00::11/64", "100.64.0.9/32"]);
+        let off =
+            Interface { cut_off: true, ..interface("off", &["10.0.0.1/8", "192.168.0.13/24"]) };
+        Reach { interfaces: vec![lan, interface("dmz", &["192.168.7.1/24"]), wan, off] }
     }
 
     #[test]
@@ -88,10 +101,11 @@ mod tests {
             ("192.168.0.240", &[][..], &["lan"][..]),
             ("192.168.7.240", &[], &["dmz"]),
             ("fd00::240", &[], &["lan"]),
-            ("10.9.9.9", &[], &["wan"]),
+            ("100.64.0.9", &[], &["wan"]),
+            ("10.9.9.9", &[], &[]),
             ("fd01::1", &[], &[]),
             ("192.168.7.240", &["lan", "w*"], &["lan", "wan"]),
-            ("192.168.7.240", &["eth*"], &[]),
+            ("192.168.7.240", &["eth*", "off"], &[]),
         ];
         for (address, patterns, expected) in table {
             let patterns: Vec<Pattern> = patterns.iter().map(|it| Pattern::from(*it)).collect();

@@ -53,33 +53,40 @@ pub struct Preference {
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord)]
 pub struct Pattern(String);
 
+/// The rule of an address without any.
+static USUAL: Rule = Rule { nodes: Vec::new(), preferences: Vec::new(), interfaces: Vec::new() };
+
 impl Terms {
-    /// The interfaces, out of `reach`, on which the node that `facts` are about announces `address`: what the rules that
-    /// select the node say, taken together.
-    ///
-    /// When none selects it any more, what all rules say: the address is to be reached until another node has it.
+    /// The interfaces, out of `reach`, on which the node that `facts` are about announces `address`: what
+    /// [`Self::rules_for`] it say, taken together.
     pub(crate) fn interfaces<'a>(
         &self,
         address: IpAddr,
         facts: Option<&NodeFacts>,
         reach: &'a Reach,
     ) -> Vec<&'a Interface> {
-        let usual = Rule::default();
+        let rules = self.rules_for(facts);
+        let named: Vec<&Interface> =
+            rules.flat_map(|rule| reach.announcing(address, &rule.interfaces)).collect();
+        reach.interfaces.iter().filter(|it| named.contains(it)).collect()
+    }
+
+    /// The rules that say on which interfaces the node that `facts` are about announces: those that select it.
+    ///
+    /// When none selects it any more, all rules: the address is to be reached until another node has it.
+    pub fn rules_for(&self, facts: Option<&NodeFacts>) -> impl Iterator<Item = &Rule> {
         let rules = match &self.places {
-            Places::Everywhere => slice::from_ref(&usual),
+            Places::Everywhere => slice::from_ref(&USUAL),
             Places::ByRules(rules) => rules,
         };
         let is_selected = rules.iter().any(|rule| rule.selects(facts));
-        let counting = rules.iter().filter(|rule| !is_selected || rule.selects(facts));
-        let named: Vec<&Interface> =
-            counting.flat_map(|rule| reach.announcing(address, &rule.interfaces)).collect();
-        reach.interfaces.iter().filter(|it| named.contains(it)).collect()
+        rules.iter().filter(move |rule| !is_selected || rule.selects(facts))
     }
 }
 
 impl Rule {
     /// Whether a node may announce by this rule. Labels that are not known select nothing.
-    pub(crate) fn selects(&self, facts: Option<&NodeFacts>) -> bool {
+    pub fn selects(&self, facts: Option<&NodeFacts>) -> bool {
         let by_labels = |facts: &NodeFacts| self.nodes.iter().any(|it| it.matches(&facts.labels));
         self.nodes.is_empty() || facts.is_some_and(by_labels)
     }

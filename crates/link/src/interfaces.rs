@@ -2,11 +2,13 @@
 //!
 //! [`watch()`] keeps a [`Links`] snapshot current; everything that is asked of a snapshot is pure.
 
+mod announcing;
 mod decode;
 mod snapshot;
 mod watch;
 mod wireless;
 
-pub use snapshot::{DefaultRoute, Family, Flaw, Interface, Links, Medium, Unfit};
+pub use announcing::Unfit;
+pub use snapshot::{DefaultRoute, Family, Flaw, Interface, Links, Medium, has_neighbours};
 pub use watch::{NetlinkError, watch};
 pub use wireless::is_wireless;

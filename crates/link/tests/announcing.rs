@@ -4,6 +4,7 @@
 
 use std::net::IpAddr;
 
+use arpeggio_election::Pattern;
 use arpeggio_link::interfaces::{DefaultRoute, Family, Flaw, Interface, Links, Medium, Unfit};
 use arpeggio_wire::MacAddr;
 
@@ -57,12 +58,17 @@ fn node() -> Links {
             member,
             in_vrf,
             interface(10, "tun0", Medium::PointToPoint, &["10.8.0.1/24"]),
+            interface(11, "tun1", Medium::PointToPoint, &["172.20.0.1/24"]),
         ],
         default_routes: vec![
             default_route("192.0.2.254", 2, 100),
             default_route("10.0.0.1", 3, 200),
         ],
     }
+}
+
+fn names(found: Result<Vec<&Interface>, Unfit>) -> Result<Vec<&str>, Unfit> {
+    Ok(found?.into_iter().map(|it| it.name.as_str()).collect())
 }
 
 #[test]
@@ -85,22 +91,88 @@ fn where_each_address_is_announced() {
         ("in no subnet: preferred default route", "203.0.113.50", Ok("eth0")),
         ("in no subnet, no default route of its family", "2001:db8:1::1", nowhere("2001:db8:1::1")),
         ("in the subnet of a port that is down", "198.51.100.50", flaw("eth2", Flaw::Down)),
-        ("in the loopback's subnet", "127.0.0.5", flaw("lo", Flaw::Loopback)),
+        ("in the subnet of a tunnel only", "172.20.0.5", flaw("tun1", Flaw::PointToPoint)),
     ];
     let node = node();
     for (name, address, expected) in table {
-        let found = node.announcing(address.parse().unwrap());
-        assert_eq!(found.map(|it| it.name.as_str()), expected, "{name}: {address}");
+        let found = node.announcing(address.parse().unwrap(), &[]);
+        assert_eq!(names(found), expected.map(|it| vec![it]), "{name}: {address}");
     }
 }
 
 #[test]
 fn a_default_route_by_a_flawed_interface_is_no_way_out() {
     let mut node = node();
+    let address = "203.0.113.50".parse().unwrap();
     node.interfaces[1].carrier = false;
-    let found = node.announcing("203.0.113.50".parse().unwrap());
+    assert_eq!(names(node.announcing(address, &[])), Ok(vec!["eth1"]), "there is another one");
+    node.default_routes.pop();
     let expected = "interface eth0 has no carrier: check cable and switch port";
-    assert_eq!(found.unwrap_err().to_string(), expected);
+    assert_eq!(node.announcing(address, &[]).unwrap_err().to_string(), expected);
+}
+
+#[test]
+fn the_default_route_with_the_lowest_metric_counts_whatever_the_index() {
+    let mut node = node();
+    node.default_routes =
+        vec![default_route("10.0.0.1", 3, 50), default_route("192.0.2.254", 2, 100)];
+    let found = node.announcing("203.0.113.50".parse().unwrap(), &[]);
+    assert_eq!(names(found), Ok(vec!["eth1"]));
+    let gateways: usize = node.reach().interfaces.iter().map(|it| it.gateways.len()).sum();
+    assert_eq!(gateways, 2, "all of them are told");
+}
+
+#[test]
+fn names_are_chosen_by_patterns() {
+    let table = [
+        (&["eth*"][..], Ok(vec!["eth0", "eth1", "eth5"])),
+        (&["cni0", "eth1"], Ok(vec!["eth1", "cni0"])),
+        (&["wlan*", "usb?"], Err("no interface here has a name like wlan* or usb?")),
+        (&["eth3"], Err("interface eth3 has no carrier: check cable and switch port")),
+        (
+            &["eth9"],
+            Err(
+                "interface eth9 has neither a subnet nor a default route, or is one of too many (16) that have: give it an address in the segment's subnet",
+            ),
+        ),
+    ];
+    let mut node = node();
+    node.interfaces.push(interface(12, "eth9", ETHERNET, &["fe80::9/64"]));
+    for (patterns, expected) in table {
+        let patterns: Vec<Pattern> = patterns.iter().map(|it| Pattern::from(*it)).collect();
+        let found = names(node.announcing("192.0.2.50".parse().unwrap(), &patterns));
+        let expected = expected.map_err(str::to_owned);
+        assert_eq!(found.map_err(|it| it.to_string()), expected, "{patterns:?}");
+    }
+}
+
+#[test]
+fn of_too_many_interfaces_those_with_a_default_route_are_told() {
+    let many = (1..=40)
+        .map(|it| interface(it, &format!("eth{it}"), ETHERNET, &[&format!("10.{it}.0.1/16")]));
+    let links = Links {
+        interfaces: many.collect(),
+        default_routes: vec![default_route("10.33.0.254", 33, 0)],
+    };
+    let reach = links.reach();
+    assert_eq!(reach.interfaces.len(), 16);
+    assert_eq!(reach.interfaces[0].name, "eth33");
+}
+
+#[test]
+fn a_segment_has_an_address_with_neighbours() {
+    let table = [
+        ("192.0.2.2/24", Some(Family::V4)),
+        ("192.0.2.2/32", None),
+        ("2001:db8::2/64", Some(Family::V6)),
+        ("2001:db8::2/128", None),
+        ("fe80::2/64", None),
+    ];
+    for (address, expected) in table {
+        let it = interface(2, "eth0", ETHERNET, &[address]);
+        let found = [Family::V4, Family::V6].into_iter().find(|family| it.has_subnet(*family));
+        assert_eq!(found, expected, "{address}");
+    }
 }
 
 #[test]

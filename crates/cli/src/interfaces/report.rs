@@ -6,6 +6,7 @@ use arpeggio_link::interfaces::{DefaultRoute, Family, Interface, Links};
 use ipnet::IpNet;
 use serde::Serialize;
 
+use super::choice::Choice;
 use crate::{status::section, table};
 
 /// A table shows no more addresses of one interface: kube-proxy in IPVS mode keeps every Service's on one.
@@ -52,27 +53,14 @@ struct Route {
     metric: u32,
 }
 
-#[derive(Debug, Serialize)]
-struct Choice {
-    address: IpAddr,
-    /// `None`: it cannot be announced by this machine.
-    interface: Option<String>,
-    because: String,
-}
-
 impl Report {
-    /// What there is to say about these interfaces, and about `address`.
-    pub(super) fn of(links: &Links, address: Option<IpAddr>) -> Self {
+    /// What there is to say about these interfaces, and about an address.
+    pub(super) fn of(links: &Links, address: Option<Choice>) -> Self {
         Self {
             interfaces: links.interfaces.iter().map(|it| Row::of(it, links)).collect(),
             default_routes: links.default_routes.iter().map(|it| Route::of(it, links)).collect(),
-            address: address.map(|address| Choice::of(address, links)),
+            address,
         }
-    }
-
-    /// Whether the address that was asked for cannot be announced by this machine.
-    pub(super) fn is_refusal(&self) -> bool {
-        self.address.as_ref().is_some_and(|choice| choice.interface.is_none())
     }
 
     /// Tables as kubectl prints them; with an address, first what became of it.
@@ -170,50 +158,13 @@ impl Route {
     }
 }
 
-impl Choice {
-    fn of(address: IpAddr, links: &Links) -> Self {
-        let (interface, because) = match links.announcing(address) {
-            Ok(interface) => (Some(interface.name.clone()), reason(interface, address)),
-            Err(unfit) => (None, unfit.to_string()),
-        };
-        Self { address, interface, because }
-    }
-
-    fn to_text(&self) -> String {
-        let Self { address, because, .. } = self;
-        match &self.interface {
-            Some(interface) => format!("{address} is announced on {interface}: {because}"),
-            None => format!("{address} cannot be announced by this machine: {because}"),
-        }
-    }
-}
-
-fn reason(interface: &Interface, address: IpAddr) -> String {
-    if let Some(subnet) = interface.subnet_of(address) {
-        return format!("its subnet {subnet} contains the address");
-    }
-    let family = name(Family::of(address));
-    format!("no subnet contains the address, and the {family} default route leaves there")
-}
-
 /// Whether addresses of a family are announced on an interface, if it has no flaw: those of a subnet, or those of none.
 fn leads_here(interface: &Interface, family: Family, links: &Links) -> bool {
-    let mut subnets = interface.addresses.iter().filter(|net| Family::of(net.addr()) == family);
-    let mut routes = links.default_routes.iter().filter(|route| route.family == family);
-    subnets.any(has_neighbours)
-        || routes.next().is_some_and(|route| route.interface == interface.index)
+    interface.has_subnet(family) || links.default_interface(family) == Some(interface.index)
 }
 
-/// Every interface has a link-local subnet, and nobody's Services are in it.
-fn has_neighbours(net: &IpNet) -> bool {
-    let is_link_local = match net {
-        IpNet::V4(_) => false,
-        IpNet::V6(net) => net.addr().is_unicast_link_local(),
-    };
-    !is_link_local && net.prefix_len() < net.max_prefix_len()
-}
-
-fn name(family: Family) -> &'static str {
+/// What people call a family.
+pub(super) fn name(family: Family) -> &'static str {
     match family {
         Family::V4 => "IPv4",
         Family::V6 => "IPv6",
@@ -221,11 +172,12 @@ fn name(family: Family) -> &'static str {
 }
 
 #[cfg(test)]
-mod tests {
+pub(super) mod tests {
     use arpeggio_link::interfaces::Medium;
     use arpeggio_wire::MacAddr;
 
     use super::*;
+    use crate::interfaces::rules::Rules;
 
     fn interface(index: u32, name: &str, addresses: &[&str]) -> Interface {
         Interface {
@@ -247,7 +199,7 @@ mod tests {
         Links { interfaces, default_routes: vec![route] }
     }
 
-    fn node() -> Links {
+    pub(crate) fn node() -> Links {
         let lo = Interface { medium: Medium::Loopback, ..interface(1, "lo", &["127.0.0.1/8"]) };
         let bridge = Interface {
             kind: Some("bridge".to_owned()),
@@ -279,28 +231,6 @@ IPv4      br0         192.0.2.1   100
     }
 
     #[test]
-    fn an_address_is_told_its_interface_and_the_reason() {
-        let table = [
-            ("192.0.2.240", "is announced on br0: its subnet 192.0.2.0/24 contains the address"),
-            (
-                "203.0.113.1",
-                "is announced on br0: no subnet contains the address, and the IPv4 default route leaves there",
-            ),
-            (
-                "198.51.100.9",
-                "cannot be announced by this machine: interface eth1 is down: bring it up",
-            ),
-            ("2001:db8:1::1", "cannot be announced by this machine: no interface's subnet"),
-        ];
-        for (address, expected) in table {
-            let report = Report::of(&node(), Some(address.parse().unwrap()));
-            let text = report.to_text();
-            assert!(text.starts_with(&format!("{address} {expected}")), "{text}");
-            assert_eq!(report.is_refusal(), expected.starts_with("cannot"), "{address}");
-        }
-    }
-
-    #[test]
     fn a_machine_without_a_default_route_says_so() {
         let report = Report::of(&Links::default(), None);
         assert!(report.to_text().ends_with("no default route\n"));
@@ -316,12 +246,14 @@ IPv4      br0         192.0.2.1   100
 
     #[test]
     fn programs_get_every_field() {
-        let report = Report::of(&node(), Some([192, 0, 2, 240].into()));
+        let choice = Choice::of([192, 0, 2, 240].into(), &node(), &Rules::NoLock);
+        let report = Report::of(&node(), Some(choice));
         let json = serde_json::to_value(&report).unwrap();
         assert_eq!(json["interfaces"][0]["flaw"], "loopback");
         assert_eq!(json["interfaces"][1]["announces"][0], "IPv4");
         assert_eq!(json["interfaces"][2]["memberOf"], "bridge");
         assert_eq!(json["defaultRoutes"][0]["metric"], 100);
-        assert_eq!(json["address"]["interface"], "br0");
+        assert_eq!(json["address"]["interfaces"][0], "br0");
+        assert_eq!(json["address"]["remarks"].as_array().unwrap().len(), 1);
     }
 }

@@ -7,7 +7,7 @@ use serde::Serialize;
 
 use super::{
     ask::{Answer, Answers},
-    cluster::{Cluster, Lock},
+    known::{Cluster, Lock},
 };
 use crate::table;
 

@@ -1,6 +1,5 @@
 //! One consistent view of interfaces, addresses and default routes.
 
-use std::cmp::Reverse;
 use std::net::IpAddr;
 
 use arpeggio_wire::MacAddr;
@@ -76,25 +75,6 @@ pub enum Family {
     V6,
 }
 
-/// Why this node cannot announce an address now.
-#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
-pub enum Unfit {
-    /// No subnet contains the address and there is no default route of its family.
-    #[error(
-        "no interface's subnet contains {0} and there is no default route: \
-         give this node an address in that subnet, or exclude the node"
-    )]
-    NoInterface(IpAddr),
-    /// The interface that the address belongs to cannot be used.
-    #[error("interface {interface} {flaw}")]
-    Interface {
-        /// Its name.
-        interface: String,
-        /// What is wrong with it.
-        flaw: Flaw,
-    },
-}
-
 /// Why an interface cannot announce anything now.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, thiserror::Error)]
 pub enum Flaw {
@@ -137,45 +117,6 @@ impl Links {
     pub fn interface(&self, index: u32) -> Option<&Interface> {
         let position = self.interfaces.binary_search_by_key(&index, |it| it.index);
         position.ok().map(|position| &self.interfaces[position])
-    }
-
-    /// The interface on which this node announces `address`.
-    ///
-    /// That is the one whose subnet contains the address, the most specific subnet first. When no
-    /// subnet does, it is the one of the preferred default route: the router there can have a
-    /// route to addresses outside of the segment's subnet. A subnet of one address (`/32`,
-    /// `/128`) counts for nothing, since it has no room for neighbours; kube-proxy in IPVS mode
-    /// keeps every Service's address like that.
-    ///
-    /// # Errors
-    /// Why none can be used. If several subnets contain the address, the flaw is that of the most
-    /// specific one.
-    pub fn announcing(&self, address: IpAddr) -> Result<&Interface, Unfit> {
-        let candidates = self.containing(address);
-        let usable = candidates.iter().find(|it| it.flaw().is_none());
-        match usable.or(candidates.first()) {
-            Some(interface) => interface.checked(),
-            None => self.default_interface(address)?.checked(),
-        }
-    }
-
-    /// The interfaces whose subnets contain `address`, the most specific subnet first.
-    fn containing(&self, address: IpAddr) -> Vec<&Interface> {
-        let mut found: Vec<_> = self
-            .interfaces
-            .iter()
-            .filter_map(|it| Some((it.subnet_of(address)?.prefix_len(), it)))
-            .collect();
-        found.sort_by_key(|(prefix, it)| (Reverse(*prefix), it.index));
-        found.into_iter().map(|(_, it)| it).collect()
-    }
-
-    fn default_interface(&self, address: IpAddr) -> Result<&Interface, Unfit> {
-        self.default_routes
-            .iter()
-            .filter(|route| route.family == Family::of(address))
-            .find_map(|route| self.interface(route.interface))
-            .ok_or(Unfit::NoInterface(address))
     }
 }
 
@@ -225,6 +166,12 @@ impl Interface {
             .map(IpNet::trunc)
     }
 
+    /// Whether it has a subnet of a family, with room for neighbours.
+    pub fn has_subnet(&self, family: Family) -> bool {
+        let of_family = |net: &&IpNet| Family::of(net.addr()) == family;
+        self.addresses.iter().filter(of_family).any(has_neighbours)
+    }
+
     /// Whether it has a link-local IPv6 address, which the kernel reports group memberships from
     /// (RFC 3810 section 5).
     pub fn has_link_local(&self) -> bool {
@@ -233,13 +180,17 @@ impl Interface {
             IpNet::V6(net) => net.addr().is_unicast_link_local(),
         })
     }
+}
 
-    fn checked(&self) -> Result<&Self, Unfit> {
-        match self.flaw() {
-            None => Ok(self),
-            Some(flaw) => Err(Unfit::Interface { interface: self.name.clone(), flaw }),
-        }
-    }
+/// Whether an address says that others like it are on the same segment. One without room for others
+/// (`/32`, `/128`) does not, nor does a link-local IPv6 address: every interface has one, also a
+/// pod's, and nobody's Services are among them.
+pub fn has_neighbours(net: &IpNet) -> bool {
+    let is_link_local = match net {
+        IpNet::V4(_) => false,
+        IpNet::V6(net) => net.addr().is_unicast_link_local(),
+    };
+    !is_link_local && net.prefix_len() < net.max_prefix_len()
 }
 
 impl Family {

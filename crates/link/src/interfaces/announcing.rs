@@ -1,0 +1,133 @@
+//! On which interface an address is announced.
+//!
+//! The rule itself is [`Reach::announcing`], which every node applies to what every other one says
+//! of itself. Here is what this node says, and why there may be no interface for an address.
+
+use std::cmp::Reverse;
+use std::net::IpAddr;
+
+use arpeggio_election::{self as election, Pattern, Reach};
+
+use super::snapshot::has_neighbours;
+use super::{DefaultRoute, Family, Flaw, Interface, Links};
+
+/// A node tells the others of at most this many interfaces, so that one with a thousand does not
+/// write them all down every few seconds.
+const MOST_INTERFACES: usize = 16;
+
+/// Why this node cannot announce an address now.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+pub enum Unfit {
+    /// No subnet contains the address and there is no default route of its family.
+    #[error(
+        "no interface's subnet contains {0} and there is no default route: \
+         give this node an address in that subnet, or exclude the node"
+    )]
+    NoInterface(IpAddr),
+    /// No interface has a name that is wanted.
+    #[error("no interface here has a name like {}", list(.0))]
+    NoSuchName(Vec<Pattern>),
+    /// The interface that the address belongs to cannot be used.
+    #[error("interface {interface} {flaw}")]
+    Interface {
+        /// Its name.
+        interface: String,
+        /// What is wrong with it.
+        flaw: Flaw,
+    },
+    /// The interface that the address belongs to leads nowhere.
+    #[error(
+        "interface {0} has neither a subnet nor a default route, or is one of too many ({most}) that \
+         have: give it an address in the segment's subnet",
+        most = MOST_INTERFACES
+    )]
+    LeftOut(String),
+}
+
+impl Links {
+    /// The interfaces that lead to neighbours, as this node tells the others; marked are those that
+    /// cannot announce now.
+    pub fn reach(&self) -> Reach {
+        let leads_somewhere = |it: &election::Interface| {
+            !it.subnets.is_empty() || !it.gateways.is_empty() || it.default_ipv4 || it.default_ipv6
+        };
+        let outside = self.interfaces.iter().filter(|it| it.flaw() != Some(Flaw::Loopback));
+        let mut interfaces: Vec<election::Interface> =
+            outside.map(|it| self.segment(it)).filter(leads_somewhere).collect();
+        if interfaces.len() > MOST_INTERFACES {
+            interfaces.sort_by_key(|it| (!(it.default_ipv4 || it.default_ipv6), it.cut_off));
+            interfaces.truncate(MOST_INTERFACES);
+        }
+        Reach { interfaces }
+    }
+
+    fn segment(&self, interface: &Interface) -> election::Interface {
+        let here = |route: &&DefaultRoute| route.interface == interface.index;
+        let routes = self.default_routes.iter().filter(here);
+        let is_default = |family| self.default_interface(family) == Some(interface.index);
+        election::Interface {
+            name: interface.name.clone(),
+            subnets: interface.addresses.iter().copied().filter(has_neighbours).collect(),
+            default_ipv4: is_default(Family::V4),
+            default_ipv6: is_default(Family::V6),
+            gateways: routes.filter_map(|route| route.gateway).collect(),
+            cut_off: interface.flaw().is_some(),
+        }
+    }
+
+    /// The index of the interface that the default route leaves by: the preferred one of those that
+    /// can be used.
+    pub fn default_interface(&self, family: Family) -> Option<u32> {
+        let is_usable = |index| self.interface(index).is_some_and(|it| it.flaw().is_none());
+        let routes = self.default_routes.iter().filter(|route| route.family == family);
+        routes.map(|route| route.interface).find(|index| is_usable(*index))
+    }
+
+    /// The interfaces on which this node announces `address`, by index: those whose names a pattern
+    /// matches, or the one that [`Reach::announcing`] chooses when there is no pattern.
+    ///
+    /// # Errors
+    /// Why there is none. If several subnets contain the address, the flaw is that of the most
+    /// specific one.
+    pub fn announcing(
+        &self,
+        address: IpAddr,
+        patterns: &[Pattern],
+    ) -> Result<Vec<&Interface>, Unfit> {
+        let reach = self.reach();
+        let chosen = reach.announcing(address, patterns);
+        let is_chosen = |it: &&Interface| chosen.iter().any(|chosen| chosen.name == it.name);
+        let found: Vec<&Interface> = self.interfaces.iter().filter(is_chosen).collect();
+        if found.is_empty() { Err(self.unfit(address, patterns)) } else { Ok(found) }
+    }
+
+    /// Why no interface can be used.
+    fn unfit(&self, address: IpAddr, patterns: &[Pattern]) -> Unfit {
+        let meant =
+            if patterns.is_empty() { self.belonging(address) } else { self.named(patterns) };
+        match meant.map(|it| (it.name.clone(), it.flaw())) {
+            Some((interface, Some(flaw))) => Unfit::Interface { interface, flaw },
+            Some((interface, None)) => Unfit::LeftOut(interface),
+            None if patterns.is_empty() => Unfit::NoInterface(address),
+            None => Unfit::NoSuchName(patterns.to_vec()),
+        }
+    }
+
+    /// The interface that an address belongs to, whether it can be used or not.
+    fn belonging(&self, address: IpAddr) -> Option<&Interface> {
+        let subnet = |it: &Interface| it.subnet_of(address).map(|net| net.prefix_len());
+        let containing = self.interfaces.iter().filter(|it| subnet(it).is_some());
+        let family = Family::of(address);
+        let mut routes = self.default_routes.iter().filter(|route| route.family == family);
+        let default = || routes.find_map(|route| self.interface(route.interface));
+        containing.min_by_key(|it| Reverse(subnet(it))).or_else(default)
+    }
+
+    fn named(&self, patterns: &[Pattern]) -> Option<&Interface> {
+        self.interfaces.iter().find(|it| patterns.iter().any(|pattern| pattern.matches(&it.name)))
+    }
+}
+
+fn list(patterns: &[Pattern]) -> String {
+    patterns.iter().map(Pattern::as_str).collect::<Vec<_>>().join(" or ")
+}
