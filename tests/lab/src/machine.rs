@@ -98,6 +98,15 @@ impl Computer {
         Err(LabError::Leftovers { lab: self.lab.to_string(), left })
     }
 
+    /// Everything that runs in it: its own programs, and its pods'.
+    pub(crate) fn processes(&self) -> Vec<Process> {
+        let mut all = process::living_in(&self.network_inode());
+        all.extend(process::of_group(&cgroup::name(&self.lab, self.machine)));
+        all.sort_unstable();
+        all.dedup();
+        all
+    }
+
     /// The first process, if the machine is on.
     pub(crate) fn init(&self) -> Option<Process> {
         let text = fs::read_to_string(self.folders.init_pid(self.machine)).ok()?;

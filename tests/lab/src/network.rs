@@ -187,6 +187,16 @@ impl Network {
         self.filter_frames(&rules.into_iter().flatten().collect::<Vec<_>>())
     }
 
+    /// Has the switch lose everything that a machine sends and is sent, while its carrier stays: a machine that stands
+    /// still hears and says nothing, and its neighbours see no link go down. Until [`Self::mend`].
+    ///
+    /// # Errors
+    /// When the switch's packet filter refuses.
+    pub fn silence(&self, machine: Machine) -> Result<()> {
+        let drop = |end: &str| format!("{end} \"{machine}\" drop");
+        self.filter_frames(&[drop("iifname"), drop("oifname")])
+    }
+
     fn filter_frames(&self, rules: &[String]) -> Result<()> {
         let hook = "type filter hook forward priority 0;";
         let rules = rules.join("\n");

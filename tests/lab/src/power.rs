@@ -3,6 +3,8 @@
 use std::fs;
 use std::time::{Duration, Instant};
 
+use nix::sys::signal::Signal;
+
 use crate::error::{Doing, LabError, Result};
 use crate::lab::Lab;
 use crate::plan::Machine;
@@ -40,6 +42,29 @@ impl Lab {
             }
         }
         Ok(())
+    }
+
+    /// Has a whole machine stand still, as a virtual one whose host does something else: all of its processes are stopped,
+    /// and the switch loses its frames, since its kernel cannot be stopped. Its carrier stays. Clocks go on.
+    ///
+    /// # Errors
+    /// When a process cannot be stopped, or the switch refuses.
+    pub fn pause(&self, machine: Machine) -> Result<()> {
+        self.network().silence(machine)?;
+        self.signal_all(machine, Signal::SIGSTOP)
+    }
+
+    /// Lets a machine that was [paused](Self::pause) go on.
+    ///
+    /// # Errors
+    /// When it was not paused.
+    pub fn resume(&self, machine: Machine) -> Result<()> {
+        self.network().mend()?;
+        self.signal_all(machine, Signal::SIGCONT)
+    }
+
+    fn signal_all(&self, machine: Machine, signal: Signal) -> Result<()> {
+        self.computer(machine).processes().into_iter().try_for_each(|it| it.signal(signal))
     }
 
     /// Waits until Kubernetes knows of a node's latest boot and calls it Ready.

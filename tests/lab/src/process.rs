@@ -95,6 +95,12 @@ pub(crate) fn of_container(id: &str) -> Vec<Process> {
     all().filter(|process| process.cgroups().contains(id)).collect()
 }
 
+/// The processes below a control group.
+pub(crate) fn of_group(group: &str) -> Vec<Process> {
+    let below = format!(":{group}/");
+    all().filter(|process| process.cgroups().contains(&below)).collect()
+}
+
 /// Kills all that live in these namespaces, and those that they start meanwhile, and waits until
 /// they are gone. Returns the words of what is still there when patience ends.
 pub(crate) fn kill_all_in(networks: &[u64], patience: Duration) -> Vec<String> {

@@ -150,6 +150,7 @@ pub(crate) fn faults() -> Verdict {
         a_cable_can_be_out_and_in(lab)?;
         the_api_can_be_away(lab)?;
         a_container_can_be_stopped_and_continued(lab)?;
+        a_machine_can_stand_still_and_go_on(lab)?;
         lab.collect().map(drop)
     })
 }
@@ -199,6 +200,19 @@ fn a_container_can_be_stopped_and_continued(lab: &Lab) -> Result<()> {
     signal(Signal::SIGCONT)?;
     assert!(fetch(lab, Machine::Client, (address, 80))?.is_answered());
     Ok(())
+}
+
+fn a_machine_can_stand_still_and_go_on(lab: &Lab) -> Result<()> {
+    let node = Machine::Node(2);
+    let server = (node.lan_v4().unwrap(), NODE_PORT);
+    lab.pause(node)?;
+    assert!(!fetch(lab, Machine::Client, server)?.is_answered());
+    let link = lab.namespace(node).run("ip", &["link", "show", "eth0"])?;
+    assert!(link.contains("LOWER_UP"), "it has its carrier: {link}");
+    lab.resume(node)?;
+    timed("the paused machine answers again", || {
+        wait_for_page(lab, Machine::Client, (server.0.into(), server.1))
+    })
 }
 
 pub(crate) fn control_on_node() -> Verdict {
