@@ -2,18 +2,16 @@
 
 use std::{
     fmt,
-    net::{IpAddr, Ipv4Addr, SocketAddr},
+    net::{IpAddr, Ipv4Addr},
     process::Command,
-    time::{Duration, Instant},
+    time::Duration,
 };
 
 use anyhow::{Context as _, ensure};
 use arpeggio_lab::{
     Lab, LabName, Machine, Options,
-    observe::{ArpReply, ArpWatch, RequestLoop, RequestPlan, answers, longest_silence},
-    web,
+    observe::{ArpReply, ArpWatch},
 };
-use nix::sys::signal::Signal;
 use serde_json::{Value, json};
 
 use crate::install::{self, NAMESPACE};
@@ -24,7 +22,10 @@ pub const POOL: &str = "home";
 pub const POOL_RANGE: &str = "192.168.0.240-192.168.0.250";
 
 /// Generous: nothing here takes longer than a second on a machine at rest.
-const PATIENCE: Duration = Duration::from_secs(30);
+pub(crate) const PATIENCE: Duration = Duration::from_secs(30);
+
+/// How long a node may take to be Ready again.
+const BOOT: Duration = Duration::from_secs(90);
 
 /// The first address of [`POOL`].
 pub const fn first_address() -> Ipv4Addr {
@@ -66,6 +67,14 @@ impl Home {
         Ok(home)
     }
 
+    /// Removes Arpeggio from the cluster, with everything that it has written there.
+    ///
+    /// # Errors
+    /// When it is not gone in time.
+    pub fn uninstall(&self) -> anyhow::Result<()> {
+        install::uninstall(&self.lab)
+    }
+
     /// Writes what is known about a failure below `target/lab`.
     pub fn collect(&self) {
         collect(&self.lab);
@@ -86,15 +95,6 @@ impl Home {
     pub fn apply(&self, object: &Value) -> anyhow::Result<()> {
         self.lab.apply(&object.to_string())?;
         Ok(())
-    }
-
-    /// Starts `replicas` real nginx pods, the backends of [`service`], and waits until they are ready.
-    ///
-    /// # Errors
-    /// When they do not become ready.
-    pub fn start_web(&self, replicas: u32) -> anyhow::Result<()> {
-        self.lab.apply(&web::manifest(replicas))?;
-        Ok(self.lab.wait_for_rollout("default", "deployment/web", PATIENCE)?)
     }
 
     /// The addresses in a Service's status.
@@ -145,9 +145,28 @@ impl Home {
     /// # Errors
     /// When there is none in time; the error has those that there are.
     pub fn wait_for_event(&self, service: &str, reason: &str) -> anyhow::Result<KubernetesEvent> {
-        self.wait_until(&format!("event {reason} on Service {service}"), || {
+        let what = format!("event {reason} on Service {service}");
+        self.wait_for_event_that(&what, service, |event| event.reason == reason)
+    }
+
+    /// Waits for an event about a Service whose note has these words in it.
+    ///
+    /// # Errors
+    /// When there is none in time; the error has those that there are.
+    pub fn wait_for_note(&self, service: &str, words: &str) -> anyhow::Result<KubernetesEvent> {
+        let what = format!("event on Service {service} that says: {words}");
+        self.wait_for_event_that(&what, service, |event| event.note.contains(words))
+    }
+
+    fn wait_for_event_that(
+        &self,
+        what: &str,
+        service: &str,
+        is_it: impl Fn(&KubernetesEvent) -> bool,
+    ) -> anyhow::Result<KubernetesEvent> {
+        self.wait_until(what, || {
             let events = self.events(service)?;
-            let found = events.iter().find(|event| event.reason == reason).cloned();
+            let found = events.iter().find(|event| is_it(event)).cloned();
             found.ok_or_else(|| format!("{events:?}").into())
         })
     }
@@ -186,10 +205,39 @@ impl Home {
     /// # Errors
     /// When none or several do until the end.
     pub fn wait_for_owner(&self, address: Ipv4Addr) -> anyhow::Result<Machine> {
-        self.wait_until(&format!("one node answers for {address}"), || {
+        self.wait_for_owner_that(address, "one node", |_| true)
+    }
+
+    /// Waits until one node answers for an address, and it is `owner`.
+    ///
+    /// # Errors
+    /// When it is not so until the end.
+    pub fn wait_for_owner_to_be(&self, address: Ipv4Addr, owner: Machine) -> anyhow::Result<()> {
+        self.wait_for_owner_that(address, &format!("{owner}"), |now| now == owner).map(drop)
+    }
+
+    /// Waits until one node answers for an address, and it is another one than `owner`.
+    ///
+    /// # Errors
+    /// When it is not so until the end.
+    pub fn wait_for_another_owner(
+        &self,
+        address: Ipv4Addr,
+        owner: Machine,
+    ) -> anyhow::Result<Machine> {
+        self.wait_for_owner_that(address, &format!("not {owner}"), |now| now != owner)
+    }
+
+    fn wait_for_owner_that(
+        &self,
+        address: Ipv4Addr,
+        who: &str,
+        is_it: impl Fn(Machine) -> bool,
+    ) -> anyhow::Result<Machine> {
+        self.wait_until(&format!("{who} answers for {address}"), || {
             match self.who_answers(address)?[..] {
-                [owner] => Ok(owner),
-                ref several => Err(format!("{several:?} answer").into()),
+                [owner] if is_it(owner) => Ok(owner),
+                ref others => Err(format!("{others:?} answer").into()),
             }
         })
     }
@@ -202,127 +250,6 @@ impl Home {
         let nodes = self.lab.options().node_machines();
         let machine = nodes.into_iter().find(|node| node.mac() == Some(reply.mac));
         machine.with_context(|| format!("{:02x?} is the MAC address of no node", reply.mac))
-    }
-
-    /// The name of the speaker's pod on a node.
-    ///
-    /// # Errors
-    /// When there is none.
-    pub fn speaker_on(&self, node: Machine) -> anyhow::Result<String> {
-        let field = format!("--field-selector=spec.nodeName={node}");
-        let label = "-lapp.kubernetes.io/component=speaker";
-        let pods = self.lab.get(&["pods", "-n", NAMESPACE, label, &field])?;
-        let name = pods["items"][0]["metadata"]["name"].as_str();
-        Ok(name.with_context(|| format!("no speaker runs on {node}"))?.to_owned())
-    }
-
-    /// Cuts a node's power while `client` asks for the page at `server`, a new connection every 20 ms. Returns the
-    /// longest time without an answer, of two seconds before the cut and six after it.
-    ///
-    /// # Errors
-    /// When the client's namespace cannot be entered or the power not cut.
-    pub fn outage_by_power_cut(
-        &self,
-        client: Machine,
-        server: SocketAddr,
-        node: Machine,
-    ) -> anyhow::Result<Duration> {
-        let page = RequestPlan::new(server);
-        let requests = RequestLoop::start(&self.lab.namespace(client), page)?;
-        let begin = Instant::now();
-        std::thread::sleep(Duration::from_secs(2));
-        self.lab.power_off(node)?;
-        std::thread::sleep(Duration::from_secs(6));
-        let (end, requests) = (Instant::now(), requests.stop()?);
-        Ok(longest_silence(answers(&requests), begin, end).length())
-    }
-
-    /// Kills the processes of a container of Arpeggio, as a crash does.
-    ///
-    /// # Errors
-    /// When there are none.
-    pub fn kill_container(&self, pod: &str, container: &str) -> anyhow::Result<()> {
-        self.signal_container(pod, container, Signal::SIGKILL)
-    }
-
-    /// Asks the processes of a container of Arpeggio to stop, as the kubelet does.
-    ///
-    /// # Errors
-    /// When there are none.
-    pub fn stop_container(&self, pod: &str, container: &str) -> anyhow::Result<()> {
-        self.signal_container(pod, container, Signal::SIGTERM)
-    }
-
-    /// Stops the processes of a container of Arpeggio where they are, as a machine without time does.
-    ///
-    /// # Errors
-    /// When there are none.
-    pub fn pause_container(&self, pod: &str, container: &str) -> anyhow::Result<()> {
-        self.signal_container(pod, container, Signal::SIGSTOP)
-    }
-
-    /// Lets the processes of a container go on.
-    ///
-    /// # Errors
-    /// When there are none.
-    pub fn continue_container(&self, pod: &str, container: &str) -> anyhow::Result<()> {
-        self.signal_container(pod, container, Signal::SIGCONT)
-    }
-
-    fn signal_container(&self, pod: &str, container: &str, signal: Signal) -> anyhow::Result<()> {
-        for process in self.lab.container(NAMESPACE, pod, container)? {
-            process.signal(signal)?;
-        }
-        Ok(())
-    }
-
-    /// How often the first container of a pod of Arpeggio was restarted.
-    ///
-    /// # Errors
-    /// When there is no such pod.
-    pub fn container_restarts(&self, pod: &str) -> anyhow::Result<u64> {
-        let pod = self.lab.get(&["pod", "-n", NAMESPACE, pod])?;
-        Ok(pod["status"]["containerStatuses"][0]["restartCount"].as_u64().unwrap_or_default())
-    }
-
-    /// The pod of the controller that leads.
-    ///
-    /// # Errors
-    /// When none does.
-    pub fn leading_controller(&self) -> anyhow::Result<String> {
-        let lease = self.lab.get(&["lease", "-n", NAMESPACE, "controller-leader"])?;
-        let holder = lease["spec"]["holderIdentity"].as_str().unwrap_or_default();
-        let (pod, _started) = holder.split_once('_').context("no controller leads")?;
-        Ok(pod.to_owned())
-    }
-
-    /// The node that a pod of Arpeggio runs on.
-    ///
-    /// # Errors
-    /// When there is no such pod, or it runs nowhere.
-    pub fn node_of(&self, pod: &str) -> anyhow::Result<Machine> {
-        let pod = self.lab.get(&["pod", "-n", NAMESPACE, pod])?;
-        let node = pod["spec"]["nodeName"].as_str().context("the pod runs nowhere yet")?;
-        Ok(node.parse()?)
-    }
-
-    /// Sets how many controllers run in pods, and waits until it is so.
-    ///
-    /// # Errors
-    /// When it is not so in time.
-    pub fn scale_controllers(&self, replicas: usize) -> anyhow::Result<()> {
-        let count = format!("--replicas={replicas}");
-        let deployment = "deployment/arpeggio-controller";
-        self.lab.kubectl(&["scale", "-n", NAMESPACE, deployment, &count])?;
-        self.wait_until(&format!("{replicas} controllers run"), || {
-            let label = "-lapp.kubernetes.io/component=controller";
-            let pods = self.lab.get(&["pods", "-n", NAMESPACE, label]);
-            let pods = pods.map_err(anyhow::Error::from)?;
-            match pods["items"].as_array().map_or(0, Vec::len) {
-                seen if seen == replicas => Ok(()),
-                seen => Err(format!("{seen} pods").into()),
-            }
-        })
     }
 
     /// How often an address has moved to another node.
@@ -357,36 +284,13 @@ impl Home {
         })
     }
 
-    /// Moves a Deployment's pods off a node: Kubernetes takes many seconds to notice that pods are lost, and requests
-    /// that it sends to them meanwhile say nothing about the address.
+    /// Switches a node on again and waits until Kubernetes calls it Ready.
     ///
     /// # Errors
-    /// When they do not get ready elsewhere.
-    pub fn keep_pods_off(&self, deployment: &str, node: Machine) -> anyhow::Result<()> {
-        let elsewhere = json!({ "spec": { "template": { "spec": { "affinity": { "nodeAffinity": {
-            "requiredDuringSchedulingIgnoredDuringExecution": { "nodeSelectorTerms": [{
-                "matchExpressions": [{
-                    "key": "kubernetes.io/hostname",
-                    "operator": "NotIn",
-                    "values": [node.to_string()],
-                }],
-            }] },
-        } } } } } });
-        let patch = elsewhere.to_string();
-        self.lab.kubectl(&["patch", "deployment", deployment, "--type=merge", "-p", &patch])?;
-        let workload = format!("deployment/{deployment}");
-        self.lab.wait_for_rollout("default", &workload, PATIENCE)?;
-        // A rollout is done before the old pods are gone, and those still get requests.
-        let label = format!("-lapp={deployment}");
-        self.wait_until(&format!("old pods of {deployment} are gone"), || {
-            let pods = self.lab.get(&["pods", &label]).map_err(anyhow::Error::from)?;
-            let pods = pods["items"].as_array().into_iter().flatten();
-            let leaving = pods.filter(|pod| pod["metadata"]["deletionTimestamp"].is_string());
-            match leaving.count() {
-                0 => Ok(()),
-                count => Err(format!("{count} pods").into()),
-            }
-        })
+    /// When it is not in time.
+    pub fn switch_on(&self, node: Machine) -> anyhow::Result<()> {
+        self.lab.power_on(node)?;
+        Ok(self.lab.wait_for_boot(node, BOOT)?)
     }
 
     /// What the command `arpeggio` prints, run on the control plane: `&["status"]`.

@@ -35,6 +35,14 @@ pub(crate) fn install(lab: &Lab) -> anyhow::Result<()> {
     Ok(())
 }
 
+/// Removes Arpeggio and everything that it has written.
+pub(crate) fn uninstall(lab: &Lab) -> anyhow::Result<()> {
+    let base = root().join("manifests/base");
+    let timeout = format!("--timeout={}s", PATIENCE.as_secs());
+    lab.kubectl(&["delete", "--wait", &timeout, "-k", &base.to_string_lossy()])?;
+    Ok(())
+}
+
 /// Installs only what a controller outside of the cluster needs: the definitions and the namespace.
 ///
 /// # Errors

@@ -8,6 +8,8 @@
 mod fault;
 mod home;
 mod install;
+mod page;
+mod pods;
 mod process;
 
 pub use fault::{FAULTS_SEEN, Seen};
@@ -16,4 +18,5 @@ pub use home::{
     service,
 };
 pub use install::install_definitions;
+pub use page::page;
 pub use process::{Cost, HostProcess};

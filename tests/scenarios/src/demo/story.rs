@@ -27,8 +27,6 @@ const SERVICE: &str = "web";
 const POOL_KEY: &str = "arpeggio.dev/address-pool";
 /// A returning node could want its address back within this time; it must not.
 const WATCH_RETURN: Duration = Duration::from_secs(5);
-/// How long a node may take to be Ready again.
-const BOOT: Duration = Duration::from_mins(1);
 
 /// The whole story.
 pub(crate) fn tell(home: &Home) -> anyhow::Result<()> {
@@ -165,9 +163,8 @@ fn bring_back(
     new_owner: Machine,
     address: Ipv4Addr,
 ) -> anyhow::Result<()> {
-    home.lab.power_on(old_owner)?;
-    home.lab.wait_for_boot(old_owner, BOOT)?;
-    home.lab.wait_for_rollout("arpeggio-system", "daemonset/arpeggio-speaker", BOOT)?;
+    home.switch_on(old_owner)?;
+    home.wait_for_speakers()?;
     say(format!(
         "{old_owner} is Ready and its speaker runs; five seconds to see whether anything moves"
     ));

@@ -10,8 +10,6 @@ use arpeggio_scenarios::{Home, POOL, first_address, service};
 /// wire would not have been the witness.
 const LONGEST_OUTAGE: Duration = Duration::from_secs(3);
 
-const BOOT: Duration = Duration::from_mins(1);
-
 pub(crate) fn an_address_outlives_its_node(home: &Home) -> anyhow::Result<()> {
     home.add_pool()?;
     home.start_web(2)?;
@@ -26,18 +24,11 @@ pub(crate) fn an_address_outlives_its_node(home: &Home) -> anyhow::Result<()> {
     ensure!(outage < LONGEST_OUTAGE, "the client was without an answer for {outage:?}");
     let successor = home.wait_for_owner(first_address())?;
     ensure!(successor != owner, "{owner} has no power");
-    let told = home.wait_until("an event tells of the move and its reason", || {
-        let events = home.events("web")?;
-        let told = events.iter().any(|event| {
-            event.reason == "nodeAssigned"
-                && event.note.contains(&format!("taken over from {owner}: silent on the wire"))
-        });
-        if told { Ok(()) } else { Err(format!("{events:?}").into()) }
-    });
-    told?;
+    let why = format!("taken over from {owner}: silent on the wire");
+    let told = home.wait_for_note("web", &why)?;
+    ensure!(told.reason == "nodeAssigned", "{told:?}");
 
-    home.lab.power_on(owner)?;
-    home.lab.wait_for_boot(owner, BOOT)?;
+    home.switch_on(owner)?;
     home.wait_for_session(owner)?;
     std::thread::sleep(Duration::from_secs(4));
     ensure!(home.wait_for_owner(first_address())? == successor, "the address moved back");

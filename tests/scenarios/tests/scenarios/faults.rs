@@ -6,8 +6,6 @@ use anyhow::ensure;
 use arpeggio_lab::Machine;
 use arpeggio_scenarios::{Home, Seen, first_address};
 
-use crate::moves::with_a_web_server;
-
 /// A takeover by the wire's evidence takes a third of a second at rest; a session takes ten seconds to expire. Between
 /// them is room for a busy test machine.
 const BY_THE_WIRE: Duration = Duration::from_secs(3);
@@ -44,7 +42,7 @@ fn settled_on(home: &Home, owner: Machine) -> anyhow::Result<()> {
 }
 
 pub(crate) fn the_owners_cable_is_pulled_and_put_back(home: &Home) -> anyhow::Result<()> {
-    let owner = with_a_web_server(home)?;
+    let owner = home.serve_page()?;
     home.keep_pods_off("web", owner)?;
     let seen = home.look_on("the owner's cable is pulled", Duration::from_secs(5), || {
         Ok(home.lab.network().cable_out(owner)?)
@@ -61,7 +59,7 @@ pub(crate) fn the_owners_cable_is_pulled_and_put_back(home: &Home) -> anyhow::Re
 }
 
 pub(crate) fn the_owner_is_cut_off_from_the_api_server_only(home: &Home) -> anyhow::Result<()> {
-    let owner = with_a_web_server(home)?;
+    let owner = home.serve_page()?;
     let fault = "the owner is cut off from the API server only";
     let seen =
         home.look_on(fault, Duration::from_secs(20), || Ok(home.lab.cut_off_api(owner)?))?;
@@ -74,7 +72,7 @@ pub(crate) fn the_owner_is_cut_off_from_the_api_server_only(home: &Home) -> anyh
 }
 
 pub(crate) fn the_api_server_is_away_for_a_minute(home: &Home) -> anyhow::Result<()> {
-    let owner = with_a_web_server(home)?;
+    let owner = home.serve_page()?;
     let seen = home.look_on("the API server is away for a minute", Duration::ZERO, || {
         home.lab.stop_api()?;
         std::thread::sleep(Duration::from_mins(1));
@@ -90,7 +88,7 @@ pub(crate) fn the_api_server_is_away_for_a_minute(home: &Home) -> anyhow::Result
 pub(crate) fn the_owner_loses_power_while_the_api_server_is_away(
     home: &Home,
 ) -> anyhow::Result<()> {
-    let owner = with_a_web_server(home)?;
+    let owner = home.serve_page()?;
     home.keep_pods_off("web", owner)?;
     let fault = "the owner loses power while the API server is away";
     let seen = home.look_on(fault, Duration::from_secs(20), || {
@@ -108,7 +106,7 @@ pub(crate) fn the_owner_loses_power_while_the_api_server_is_away(
 }
 
 pub(crate) fn the_owners_speaker_is_stopped_and_continued(home: &Home) -> anyhow::Result<()> {
-    let owner = with_a_web_server(home)?;
+    let owner = home.serve_page()?;
     let pod = home.speaker_on(owner)?;
     let fault = "the owner's speaker is stopped for 20 s";
     let seen =
@@ -128,7 +126,7 @@ pub(crate) fn the_owners_speaker_is_stopped_and_continued(home: &Home) -> anyhow
 }
 
 pub(crate) fn all_leases_are_deleted_by_hand(home: &Home) -> anyhow::Result<()> {
-    let owner = with_a_web_server(home)?;
+    let owner = home.serve_page()?;
     let seen = home.look_on("all Leases are deleted by hand", Duration::from_secs(10), || {
         home.lab.kubectl(&["delete", "leases", "--all", "-n", "arpeggio-system"])?;
         Ok(())
@@ -142,17 +140,14 @@ pub(crate) fn all_leases_are_deleted_by_hand(home: &Home) -> anyhow::Result<()> 
 }
 
 pub(crate) fn leases_are_put_back_to_an_earlier_time(home: &Home) -> anyhow::Result<()> {
-    let first = with_a_web_server(home)?;
+    let first = home.serve_page()?;
     let mut earlier = home.lab.get(&["leases", "-n", "arpeggio-system"])?;
     for lease in earlier["items"].as_array_mut().into_iter().flatten() {
         lease["metadata"]["resourceVersion"].take();
         lease["metadata"]["uid"].take();
     }
     home.lab.kubectl(&["cordon", &first.to_string()])?;
-    home.wait_until("the address has moved", || match home.who_answers(first_address())?[..] {
-        [owner] if owner != first => Ok(()),
-        ref others => Err(format!("{others:?} answer").into()),
-    })?;
+    home.wait_for_another_owner(first_address(), first)?;
     home.lab.kubectl(&["uncordon", &first.to_string()])?;
     let fault = "all Leases are put back to an earlier time";
     let seen = home.look_on(fault, Duration::from_secs(20), || {
@@ -165,7 +160,7 @@ pub(crate) fn leases_are_put_back_to_an_earlier_time(home: &Home) -> anyhow::Res
 }
 
 pub(crate) fn every_node_boots_after_a_power_cut(home: &Home) -> anyhow::Result<()> {
-    with_a_web_server(home)?;
+    home.serve_page()?;
     let nodes = home.lab.options().node_machines();
     for node in &nodes {
         home.lab.power_off(*node)?;
@@ -184,7 +179,7 @@ pub(crate) fn every_node_boots_after_a_power_cut(home: &Home) -> anyhow::Result<
 }
 
 pub(crate) fn a_switch_loses_what_two_nodes_send_to_each_other(home: &Home) -> anyhow::Result<()> {
-    let owner = with_a_web_server(home)?;
+    let owner = home.serve_page()?;
     let others = others(home, owner);
     let fault = "a switch loses unicast between the owner and another node";
     let seen = home.look_on(fault, Duration::from_secs(15), || {
@@ -199,7 +194,7 @@ pub(crate) fn a_switch_loses_what_two_nodes_send_to_each_other(home: &Home) -> a
 }
 
 pub(crate) fn the_segment_is_split_and_healed(home: &Home) -> anyhow::Result<()> {
-    let owner = with_a_web_server(home)?;
+    let owner = home.serve_page()?;
     let mut rest = others(home, owner);
     rest.extend([Machine::Control, Machine::Router]);
     let fault =
@@ -216,7 +211,7 @@ pub(crate) fn the_segment_is_split_and_healed(home: &Home) -> anyhow::Result<()>
 }
 
 pub(crate) fn one_of_two_nodes_loses_power(home: &Home) -> anyhow::Result<()> {
-    let owner = with_a_web_server(home)?;
+    let owner = home.serve_page()?;
     home.keep_pods_off("web", owner)?;
     let fault = "one of two nodes, the owner, loses power";
     let seen = home.look_on(fault, Duration::from_secs(6), || {
@@ -230,7 +225,7 @@ pub(crate) fn one_of_two_nodes_loses_power(home: &Home) -> anyhow::Result<()> {
 }
 
 pub(crate) fn the_only_node_restarts(home: &Home) -> anyhow::Result<()> {
-    let owner = with_a_web_server(home)?;
+    let owner = home.serve_page()?;
     home.lab.power_off(owner)?;
     home.lab.power_on(owner)?;
     home.lab.wait_for_boot(owner, PATIENCE)?;

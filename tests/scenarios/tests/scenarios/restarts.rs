@@ -2,16 +2,10 @@
 
 use std::time::Duration;
 
-use anyhow::{Context as _, ensure};
-use arpeggio_lab::{
-    Machine,
-    observe::{ArpSightings, ArpWatch},
-};
+use anyhow::ensure;
 use arpeggio_scenarios::{Home, POOL, first_address, service};
 
 const KEY: &str = "arpeggio.dev/address-pool";
-const PATIENCE: Duration = Duration::from_secs(90);
-const ASK_EVERY: Duration = Duration::from_millis(20);
 
 pub(crate) fn a_killed_speaker_comes_back_and_nothing_moves(home: &Home) -> anyhow::Result<()> {
     home.add_pool()?;
@@ -35,50 +29,27 @@ pub(crate) fn a_killed_speaker_comes_back_and_nothing_moves(home: &Home) -> anyh
 }
 
 pub(crate) fn new_speakers_take_nothing_and_miss_nothing(home: &Home) -> anyhow::Result<()> {
-    home.add_pool()?;
-    home.apply(&service("web", KEY, POOL))?;
-    let address = home.wait_for_address("web")?;
-    let owner = home.wait_for_owner(first_address())?;
-
-    let watch = ArpWatch::start(&home.lab, Machine::Client, first_address(), ASK_EVERY)?;
-    home.lab.kubectl(&["rollout", "restart", "-n", "arpeggio-system", "daemonset"])?;
-    home.lab.wait_for_rollout("arpeggio-system", "daemonset/arpeggio-speaker", PATIENCE)?;
-    let seen = watch.stop()?;
-
-    never_silent(&seen)?;
-    let others = seen.replies.iter().filter(|reply| Some(reply.mac) != owner.mac()).count();
-    ensure!(others == 0, "{others} answers came from another node");
-    ensure!(home.moves(address)? == 0, "no move was written");
+    let owner = home.serve_page()?;
+    let what = "all speakers are upgraded, one after the other";
+    let seen = home.look_on(what, Duration::from_secs(2), || home.replace_speakers())?;
+    let seen = seen.without_a_gap()?;
+    ensure!(seen.owners == [owner.to_string()], "somebody else answered: {seen:?}");
+    ensure!(home.moves(first_address().into())? == 0, "no move was written");
     Ok(())
 }
 
 pub(crate) fn a_stopped_speaker_hands_over_first(home: &Home) -> anyhow::Result<()> {
-    home.add_pool()?;
-    home.apply(&service("web", KEY, POOL))?;
-    let address = home.wait_for_address("web")?;
-    let owner = home.wait_for_owner(first_address())?;
+    let owner = home.serve_page()?;
     let pod = home.speaker_on(owner)?;
-
-    let watch = ArpWatch::start(&home.lab, Machine::Client, first_address(), ASK_EVERY)?;
     // Not by deleting the pod: the next one may run before this one stops, and then nothing has to move.
-    home.stop_container(&pod, "speaker")?;
-    std::thread::sleep(Duration::from_secs(2));
-    never_silent(&watch.stop()?)?;
+    let stop = || home.stop_container(&pod, "speaker");
+    home.look_on("the owner's speaker is asked to stop", Duration::from_secs(2), stop)?
+        .without_a_gap()?;
     let successor = home.wait_for_owner(first_address())?;
     ensure!(successor != owner, "{owner} has handed over");
-    ensure!(home.moves(address)? == 1, "one move, not {}", home.moves(address)?);
-    home.wait_until("an event says why", || {
-        let events = home.events("web")?;
-        let why = format!("taken over from {owner}: its speaker stopped");
-        let told = events.iter().any(|event| event.note.contains(&why));
-        if told { Ok(()) } else { Err(format!("{events:?}").into()) }
-    })
-}
-
-/// Somebody answered all the time; with room for a busy test machine, but not for a time-out.
-fn never_silent(seen: &ArpSightings) -> anyhow::Result<()> {
-    let silence = seen.longest_silence().context("nobody asked")?.length();
-    ensure!(silence < Duration::from_secs(1), "nobody answered for {silence:?}");
+    let moves = home.moves(first_address().into())?;
+    ensure!(moves == 1, "one move, not {moves}");
+    home.wait_for_note("web", &format!("taken over from {owner}: its speaker stopped"))?;
     Ok(())
 }
 

@@ -73,7 +73,7 @@ pub(crate) fn somebody_elses_ipv6_address_is_never_announced(home: &Home) -> any
 /// The stranger takes the first address of the pool, then a Service asks for exactly this one: it is marked as taken,
 /// and users are told.
 fn occupied(home: &Home, pool: &str, address: IpAddr, family: &str) -> anyhow::Result<()> {
-    set_speaker_args(home, &[RECHECK])?;
+    home.set_speaker_args(&[RECHECK])?;
     let own = if address.is_ipv4() { format!("{address}/32") } else { format!("{address}/128") };
     let stranger = home.lab.namespace(STRANGER);
     stranger.run("ip", &["address", "add", &own, "dev", "eth0"])?;
@@ -179,15 +179,4 @@ fn mac(machine: Machine) -> Option<String> {
 
 fn text(value: &Value) -> Option<String> {
     value.as_str().map(str::to_owned)
-}
-
-/// Starts the speakers anew with these arguments.
-fn set_speaker_args(home: &Home, args: &[&str]) -> anyhow::Result<()> {
-    let field = "/spec/template/spec/containers/0/args";
-    let patch = json!([{ "op": "add", "path": field, "value": args }]).to_string();
-    let speaker = "daemonset/arpeggio-speaker";
-    let namespace = ["-n", "arpeggio-system"];
-    home.lab
-        .kubectl(&[&["patch", speaker, "--type=json", "-p", &patch], &namespace[..]].concat())?;
-    Ok(home.lab.wait_for_rollout("arpeggio-system", speaker, Duration::from_mins(2))?)
 }

@@ -1,0 +1,146 @@
+//! The pods of Arpeggio: found, counted, changed, and what happens to their processes.
+
+use std::time::Duration;
+
+use anyhow::Context as _;
+use arpeggio_lab::Machine;
+use nix::sys::signal::Signal;
+use serde_json::json;
+
+use crate::{home::Home, install::NAMESPACE};
+
+/// The speakers.
+const SPEAKERS: &str = "daemonset/arpeggio-speaker";
+
+/// How long new pods may take to be ready on every node.
+const ROLLOUT: Duration = Duration::from_mins(2);
+
+impl Home {
+    /// The name of the speaker's pod on a node.
+    ///
+    /// # Errors
+    /// When there is none.
+    pub fn speaker_on(&self, node: Machine) -> anyhow::Result<String> {
+        let field = format!("--field-selector=spec.nodeName={node}");
+        let label = "-lapp.kubernetes.io/component=speaker";
+        let pods = self.lab.get(&["pods", "-n", NAMESPACE, label, &field])?;
+        let name = pods["items"][0]["metadata"]["name"].as_str();
+        Ok(name.with_context(|| format!("no speaker runs on {node}"))?.to_owned())
+    }
+
+    /// Has the speakers run with these arguments: a rollout, one node after the other.
+    ///
+    /// # Errors
+    /// When they do not become ready.
+    pub fn set_speaker_args(&self, args: &[&str]) -> anyhow::Result<()> {
+        let field = "/spec/template/spec/containers/0/args";
+        let patch = json!([{ "op": "add", "path": field, "value": args }]).to_string();
+        self.lab.kubectl(&["patch", SPEAKERS, "--type=json", "-p", &patch, "-n", NAMESPACE])?;
+        self.wait_for_speakers()
+    }
+
+    /// Replaces every speaker by a new one, as an upgrade does, one node after the other.
+    ///
+    /// # Errors
+    /// When the new ones do not become ready.
+    pub fn replace_speakers(&self) -> anyhow::Result<()> {
+        self.lab.kubectl(&["rollout", "restart", SPEAKERS, "-n", NAMESPACE])?;
+        self.wait_for_speakers()
+    }
+
+    /// Waits until every node has the speaker that it is to have, and all are ready.
+    ///
+    /// # Errors
+    /// When it is not so in time.
+    pub fn wait_for_speakers(&self) -> anyhow::Result<()> {
+        Ok(self.lab.wait_for_rollout(NAMESPACE, SPEAKERS, ROLLOUT)?)
+    }
+
+    /// Kills the processes of a container of Arpeggio, as a crash does.
+    ///
+    /// # Errors
+    /// When there are none.
+    pub fn kill_container(&self, pod: &str, container: &str) -> anyhow::Result<()> {
+        self.signal_container(pod, container, Signal::SIGKILL)
+    }
+
+    /// Asks the processes of a container of Arpeggio to stop, as the kubelet does.
+    ///
+    /// # Errors
+    /// When there are none.
+    pub fn stop_container(&self, pod: &str, container: &str) -> anyhow::Result<()> {
+        self.signal_container(pod, container, Signal::SIGTERM)
+    }
+
+    /// Stops the processes of a container of Arpeggio where they are, as a machine without time does.
+    ///
+    /// # Errors
+    /// When there are none.
+    pub fn pause_container(&self, pod: &str, container: &str) -> anyhow::Result<()> {
+        self.signal_container(pod, container, Signal::SIGSTOP)
+    }
+
+    /// Lets the processes of a container go on.
+    ///
+    /// # Errors
+    /// When there are none.
+    pub fn continue_container(&self, pod: &str, container: &str) -> anyhow::Result<()> {
+        self.signal_container(pod, container, Signal::SIGCONT)
+    }
+
+    fn signal_container(&self, pod: &str, container: &str, signal: Signal) -> anyhow::Result<()> {
+        for process in self.lab.container(NAMESPACE, pod, container)? {
+            process.signal(signal)?;
+        }
+        Ok(())
+    }
+
+    /// How often the first container of a pod of Arpeggio was restarted.
+    ///
+    /// # Errors
+    /// When there is no such pod.
+    pub fn container_restarts(&self, pod: &str) -> anyhow::Result<u64> {
+        let pod = self.lab.get(&["pod", "-n", NAMESPACE, pod])?;
+        Ok(pod["status"]["containerStatuses"][0]["restartCount"].as_u64().unwrap_or_default())
+    }
+
+    /// The pod of the controller that leads.
+    ///
+    /// # Errors
+    /// When none does.
+    pub fn leading_controller(&self) -> anyhow::Result<String> {
+        let lease = self.lab.get(&["lease", "-n", NAMESPACE, "controller-leader"])?;
+        let holder = lease["spec"]["holderIdentity"].as_str().unwrap_or_default();
+        let (pod, _started) = holder.split_once('_').context("no controller leads")?;
+        Ok(pod.to_owned())
+    }
+
+    /// The node that a pod of Arpeggio runs on.
+    ///
+    /// # Errors
+    /// When there is no such pod, or it runs nowhere.
+    pub fn node_of(&self, pod: &str) -> anyhow::Result<Machine> {
+        let pod = self.lab.get(&["pod", "-n", NAMESPACE, pod])?;
+        let node = pod["spec"]["nodeName"].as_str().context("the pod runs nowhere yet")?;
+        Ok(node.parse()?)
+    }
+
+    /// Sets how many controllers run in pods, and waits until it is so.
+    ///
+    /// # Errors
+    /// When it is not so in time.
+    pub fn scale_controllers(&self, replicas: usize) -> anyhow::Result<()> {
+        let count = format!("--replicas={replicas}");
+        let deployment = "deployment/arpeggio-controller";
+        self.lab.kubectl(&["scale", "-n", NAMESPACE, deployment, &count])?;
+        self.wait_until(&format!("{replicas} controllers run"), || {
+            let label = "-lapp.kubernetes.io/component=controller";
+            let pods = self.lab.get(&["pods", "-n", NAMESPACE, label]);
+            let pods = pods.map_err(anyhow::Error::from)?;
+            match pods["items"].as_array().map_or(0, Vec::len) {
+                seen if seen == replicas => Ok(()),
+                seen => Err(format!("{seen} pods").into()),
+            }
+        })
+    }
+}
