@@ -1,6 +1,6 @@
 #!/bin/sh
 # Installs what packages.txt names and this machine lacks. Starts no service, also not at the next boot: the lab runs
-# its own containerd and nginx, and those of the package would only be in somebody's way.
+# its own containerd, keepalived and nginx, and those of the package would only be in somebody's way.
 set -eu
 
 list=$(dirname "$0")/packages.txt
@@ -35,6 +35,7 @@ disable_at_boot() {
     for package in "$@"; do
         case $package in
             containerd) systemctl disable --quiet containerd.service ;;
+            keepalived) systemctl disable --quiet keepalived.service ;;
             nginx*) systemctl disable --quiet nginx.service ;;
         esac
     done >/dev/null 2>&1 || true

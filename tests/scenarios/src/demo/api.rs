@@ -5,9 +5,14 @@ use std::fs;
 use anyhow::Context as _;
 use arpeggio_lab::{Lab, Machine};
 use kube::{
-    Client, Config,
+    Api, Client, Config,
+    api::PostParams,
     config::{KubeConfigOptions, Kubeconfig},
 };
+use serde_json::Value;
+
+/// How many requests are under way at once when there is much to create.
+pub(crate) const CONNECTIONS: usize = 32;
 
 /// Runs asynchronous work with a client. All of its sockets are opened inside of the client's network.
 pub(crate) fn run<T: Send>(
@@ -20,6 +25,16 @@ pub(crate) fn run<T: Send>(
         let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
         runtime.block_on(async { work(connect(&kubeconfig).await?).await })
     })?
+}
+
+/// Creates an object.
+pub(crate) async fn create<K>(api: &Api<K>, object: Value) -> anyhow::Result<()>
+where
+    K: Clone + std::fmt::Debug + serde::Serialize + serde::de::DeserializeOwned,
+{
+    let object = serde_json::from_value(object)?;
+    api.create(&PostParams::default(), &object).await.context("an object was not created")?;
+    Ok(())
 }
 
 /// Connects lazily.

@@ -4,15 +4,20 @@
 #![allow(clippy::print_stdout, clippy::print_stderr)]
 #![forbid(unsafe_code)]
 
+mod announcements;
 mod api;
+mod client;
 mod controller_bench;
+mod failover_bench;
 mod failures;
 mod lines;
+mod locks;
 mod metallb;
 mod narrator;
 mod observation;
 mod quantile;
 mod report;
+mod results;
 mod story;
 mod timeline;
 mod wire_bench;
@@ -23,7 +28,7 @@ use arpeggio_lab::{LabName, Options, guard};
 use arpeggio_scenarios::Home;
 use clap::{Parser, Subcommand};
 
-use crate::wire_bench::Part;
+use crate::{failover_bench::Plan, wire_bench::Part};
 
 /// Shows Arpeggio at work on a real Kubernetes cluster in network namespaces of this machine. Needs root.
 #[derive(Debug, Parser)]
@@ -44,14 +49,16 @@ enum Command {
         #[arg(long, env = "KEEP", value_parser = clap::builder::FalseyValueParser::new())]
         keep: bool,
     },
-    /// Measure answers on the wire beside the kernel's and MetalLB's, and failovers, in one run.
+    /// Measure answers on the wire beside the kernel's and MetalLB's, in one run.
     BenchWire {
         /// Which parts, separated by commas; all of them by default.
         #[arg(long, env = "PARTS", value_enum, value_delimiter = ',', hide_env_values = true)]
         parts: Vec<Part>,
-        /// How often an owner's power is cut.
-        #[arg(long, env = "CRASHES", default_value_t = 5)]
-        crashes: u32,
+    },
+    /// Measure how long an address is gone when its owner dies, beside keepalived and MetalLB, in one run.
+    BenchFailover {
+        #[command(flatten)]
+        plan: Plan,
     },
     /// Measure the controller beside MetalLB's: many Services, created as fast as the API server takes them.
     BenchController {
@@ -87,7 +94,8 @@ fn run(args: &Args) -> anyhow::Result<()> {
             story::tell(&home).inspect_err(|_| home.collect())?;
             end(home, keep, args)
         }
-        Command::BenchWire { ref parts, crashes } => wire_bench::run(&args.name, parts, crashes),
+        Command::BenchWire { ref parts } => wire_bench::run(&args.name, parts),
+        Command::BenchFailover { ref plan } => failover_bench::run(&args.name, plan),
         Command::BenchController { count } => controller_bench::run(&args.name, count),
         Command::Failures => failures::write(),
         Command::Lab { nodes } => {

@@ -1,24 +1,32 @@
 //! MetalLB, to be measured beside.
 
 use std::{
+    net::Ipv4Addr,
     path::{Path, PathBuf},
     process::{Command, Stdio},
     time::Duration,
 };
 
 use anyhow::{Context as _, ensure};
-use arpeggio_lab::Lab;
-use serde_json::json;
+use arpeggio_lab::{Lab, Machine};
+use arpeggio_scenarios::HostProcess;
+use k8s_openapi::api::{core::v1::Service, discovery::v1::EndpointSlice};
+use kube::{
+    Api,
+    api::{Patch, PatchParams},
+};
+use serde_json::{Value, json};
+
+use crate::api;
 
 /// The namespace of its objects.
-pub(crate) const NAMESPACE: &str = "metallb-system";
+const NAMESPACE: &str = "metallb-system";
 
 /// How long the API server may take for a definition.
 const PATIENCE: Duration = Duration::from_secs(30);
 
-/// Installs what one of its programs needs: the definitions, a pool with `range`, and a Pod of the name `pod`, which it
-/// wants to find. Nobody runs that one, and nobody takes it for an orphan either.
-pub(crate) fn install(lab: &Lab, pod: &str, range: &str) -> anyhow::Result<()> {
+/// Installs what its programs need: the definitions, and a pool with `range`. Each program wants a Pod, too.
+pub(crate) fn install(lab: &Lab, range: &str) -> anyhow::Result<()> {
     let definitions = programs()?.join("crds").to_string_lossy().into_owned();
     // Too large for what `kubectl apply` writes down on an object.
     lab.kubectl(&["create", "-f", &definitions])?;
@@ -26,17 +34,6 @@ pub(crate) fn install(lab: &Lab, pod: &str, range: &str) -> anyhow::Result<()> {
     lab.kubectl(&["create", "namespace", NAMESPACE])?;
     // Kubernetes makes this one too, and whoever comes second is refused; without it no Pod is taken.
     let _ = lab.kubectl(&["create", "serviceaccount", "default", "-n", NAMESPACE]);
-    let pod = json!({
-        "apiVersion": "v1",
-        "kind": "Pod",
-        "metadata": { "name": pod, "namespace": NAMESPACE },
-        "spec": {
-            "schedulingGates": [{ "name": "example.com/never" }],
-            "automountServiceAccountToken": false,
-            "containers": [{ "name": "none", "image": "none" }],
-        },
-    });
-    lab.apply(&pod.to_string())?;
     let pool = json!({
         "apiVersion": "metallb.io/v1beta1",
         "kind": "IPAddressPool",
@@ -47,8 +44,127 @@ pub(crate) fn install(lab: &Lab, pod: &str, range: &str) -> anyhow::Result<()> {
     Ok(())
 }
 
+/// Has these nodes announce the pool's addresses.
+pub(crate) fn advertise(lab: &Lab, nodes: &[Machine]) -> anyhow::Result<()> {
+    let names = nodes.iter().map(Machine::to_string);
+    let selectors = names.map(|name| json!({ "matchLabels": { "kubernetes.io/hostname": name } }));
+    let advertisement = json!({
+        "apiVersion": "metallb.io/v1beta1",
+        "kind": "L2Advertisement",
+        "metadata": { "name": "bench", "namespace": NAMESPACE },
+        "spec": { "nodeSelectors": selectors.collect::<Vec<_>>() },
+    });
+    lab.apply(&advertisement.to_string())?;
+    Ok(())
+}
+
+/// Adds the Pod that its controller wants to find under its own name.
+pub(crate) fn add_controller_pod(lab: &Lab) -> anyhow::Result<()> {
+    add_pod(lab, "controller", "controller")
+}
+
+/// The same for the speaker of a node, with the address at which the other speakers find this one.
+pub(crate) fn add_speaker_pod(lab: &Lab, node: Machine) -> anyhow::Result<()> {
+    let name = format!("speaker-{node}");
+    add_pod(lab, &name, "speaker")?;
+    let ip = node.lan_v4().context("a node has an address")?;
+    let status = json!({ "status": { "podIP": ip, "podIPs": [{ "ip": ip }] } }).to_string();
+    let patch = ["patch", "pod", &name, "--subresource=status", "--type=merge", "-p", &status];
+    lab.kubectl(&[&patch[..], &["-n", NAMESPACE]].concat())?;
+    Ok(())
+}
+
+/// Nobody runs this Pod, and nobody takes it for an orphan either.
+fn add_pod(lab: &Lab, name: &str, component: &str) -> anyhow::Result<()> {
+    let pod = json!({
+        "apiVersion": "v1",
+        "kind": "Pod",
+        "metadata": { "name": name, "namespace": NAMESPACE, "labels": { "component": component } },
+        "spec": {
+            "schedulingGates": [{ "name": "example.com/never" }],
+            "automountServiceAccountToken": false,
+            "containers": [{ "name": "none", "image": "none" }],
+        },
+    });
+    lab.apply(&pod.to_string())?;
+    Ok(())
+}
+
+/// Its controller, without metrics.
+pub(crate) fn controller(lab: &Lab) -> anyhow::Result<HostProcess> {
+    let mut command = program("controller")?;
+    command.args([
+        "--namespace=metallb-system",
+        "--pod-name=controller",
+        "--port=0",
+        "--webhook-mode=disabled",
+        "--disable-cert-rotation",
+        "--log-level=warn",
+    ]);
+    HostProcess::start(lab, "metallb", &mut command)
+}
+
+/// Whether a speaker looks for those of other nodes, to notice when one dies.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Fellows {
+    Ignored,
+    Watched,
+}
+
+/// Its speaker on a node, without metrics.
+pub(crate) fn speaker(lab: &Lab, node: Machine, fellows: Fellows) -> anyhow::Result<HostProcess> {
+    let mut command = program("speaker")?;
+    command.args(["--namespace=metallb-system", "--port=0", "--log-level=warn"]);
+    command.arg(format!("--node-name={node}")).arg(format!("--pod-name=speaker-{node}"));
+    if fellows == Fellows::Watched {
+        let ip = node.lan_v4().context("a node has an address")?;
+        command.arg(format!("--ml-bindaddr={ip}")).arg("--ml-bindport=7946");
+        command.arg("--ml-labels=component=speaker");
+    }
+    HostProcess::start_on(lab, node, "metallb-speaker", &mut command)
+}
+
+/// Waits for the object that a speaker makes for its own state. If it looks for it too early, it serves nobody from then on:
+/// it must be started again when the object is there.
+pub(crate) fn wait_for_state(lab: &Lab, node: Machine) -> anyhow::Result<()> {
+    let state = format!("configurationstate/speaker-{node}");
+    lab.wait_until(&state, PATIENCE, || lab.get(&["-n", NAMESPACE, &state]))?;
+    Ok(())
+}
+
+/// A Service with addresses and a ready endpoint, as its controller and Kubernetes would leave it.
+pub(crate) async fn serve(
+    services: &Api<Service>,
+    slices: &Api<EndpointSlice>,
+    addresses: &[Ipv4Addr],
+) -> anyhow::Result<()> {
+    let first = addresses.first().context("a Service has an address")?;
+    let name = format!("bench-{}", first.to_string().replace('.', "-"));
+    let slice = json!({
+        "metadata": { "name": name, "labels": { "kubernetes.io/service-name": name } },
+        "addressType": "IPv4",
+        "endpoints": [{ "addresses": ["10.244.1.9"], "conditions": { "ready": true } }],
+        "ports": [{ "port": 80 }],
+    });
+    api::create(slices, slice).await?;
+    let service = json!({
+        "metadata": { "name": name },
+        "spec": {
+            "type": "LoadBalancer",
+            "allocateLoadBalancerNodePorts": false,
+            "ports": [{ "port": 80 }],
+        },
+    });
+    api::create(services, service).await?;
+    let ingress: Vec<Value> = addresses.iter().map(|it| json!({ "ip": it.to_string() })).collect();
+    let status = json!({ "status": { "loadBalancer": { "ingress": ingress } } });
+    let patch = services.patch_status(&name, &PatchParams::default(), &Patch::Merge(status)).await;
+    patch.with_context(|| format!("Service {name} was not told its address"))?;
+    Ok(())
+}
+
 /// One of its programs: `controller` or `speaker`.
-pub(crate) fn program(name: &str) -> anyhow::Result<Command> {
+fn program(name: &str) -> anyhow::Result<Command> {
     Ok(Command::new(programs()?.join(format!("metallb-{name}"))))
 }
 

@@ -2,10 +2,11 @@
 
 use std::time::Duration;
 
-/// The value that `percent` of the sorted `values` do not exceed.
+/// The least of the sorted `values` that at least `percent` of them do not exceed (the nearest rank): with twenty values
+/// the 99th percentile is the greatest.
 pub(crate) fn quantile(values: &[Duration], percent: usize) -> Duration {
-    let last = values.len().saturating_sub(1);
-    values.get(last * percent / 100).copied().unwrap_or_default()
+    let rank = (values.len() * percent).div_ceil(100).max(1);
+    values.get(rank - 1).copied().unwrap_or_default()
 }
 
 /// Microseconds with one decimal.
@@ -27,6 +28,8 @@ mod tests {
         let values: Vec<Duration> = (1..=4).map(Duration::from_millis).collect();
         assert_eq!(quantile(&values, 50), Duration::from_millis(2));
         assert_eq!(quantile(&values, 100), Duration::from_millis(4));
+        assert_eq!(quantile(&values, 99), Duration::from_millis(4));
+        assert_eq!(quantile(&values, 0), Duration::from_millis(1));
         assert_eq!(quantile(&[], 50), Duration::ZERO);
     }
 }

@@ -3,11 +3,9 @@
 //! Times of one machine say little about another; ratios do, when all were measured in the same minutes by the same client.
 //! Speakers run as plain processes in the nodes' networks: their pods would add nothing to what is measured. Neither
 //! would kubelet and kube-proxy, which are stopped since they would have the larger part of the work with thousands of
-//! Services. Only for the failovers whole nodes run, in a lab of their own.
+//! Services.
 
-mod client;
 mod contestants;
-mod failover;
 mod flood;
 mod gain;
 mod latency;
@@ -16,10 +14,13 @@ mod scale;
 mod unrelated;
 
 use arpeggio_lab::{Lab, LabName, Options};
-use arpeggio_scenarios::{Home, collect};
+use arpeggio_scenarios::collect;
 use clap::ValueEnum;
 
-use self::{contestants::World, results::Results};
+use self::{
+    contestants::World,
+    results::{Results, head},
+};
 use crate::narrator::chapter;
 
 /// One speaker of ours with few addresses, MetalLB's, one of ours with many, and none.
@@ -41,24 +42,15 @@ pub(crate) enum Part {
     Gain,
     /// Answers and memory with 10,000 addresses.
     Scale,
-    /// From a power cut to another node's first announcement.
-    Failover,
 }
 
 /// Runs these parts, or all if none is named.
-pub(crate) fn run(name: &LabName, parts: &[Part], crashes: u32) -> anyhow::Result<()> {
+pub(crate) fn run(name: &LabName, parts: &[Part]) -> anyhow::Result<()> {
     let parts = if parts.is_empty() { Part::value_variants() } else { parts };
-    let mut results = Results::create()?;
-    if parts.iter().any(|part| *part != Part::Failover) {
-        let lab = Lab::start(name.clone(), Options { nodes: NODES, ..Options::default() })?;
-        on_the_wire(&lab, parts, &mut results).inspect_err(|_| collect(&lab))?;
-        lab.stop()?;
-    }
-    if parts.contains(&Part::Failover) {
-        let home = Home::start(name.as_str(), Options::default())?;
-        failover::measure(&home, crashes, &mut results).inspect_err(|_| home.collect())?;
-        home.lab.stop()?;
-    }
+    let mut results = Results::create("wire.jsonl", head())?;
+    let lab = Lab::start(name.clone(), Options { nodes: NODES, ..Options::default() })?;
+    on_the_wire(&lab, parts, &mut results).inspect_err(|_| collect(&lab))?;
+    lab.stop()?;
     results.show();
     Ok(())
 }
@@ -76,7 +68,6 @@ fn on_the_wire(lab: &Lab, parts: &[Part], results: &mut Results) -> anyhow::Resu
             Part::Unrelated => unrelated::measure(&world, results)?,
             Part::Gain => gain::measure(&mut world, results)?,
             Part::Scale => scale::measure(&mut world, results)?,
-            Part::Failover => {}
         }
     }
     Ok(())

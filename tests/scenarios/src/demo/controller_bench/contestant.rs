@@ -64,7 +64,10 @@ impl Contestant {
                 install_definitions(lab)?;
                 lab.apply(&pool("bench", &[RANGE]).to_string())?;
             }
-            Self::MetalLb => metallb::install(lab, "controller", RANGE)?,
+            Self::MetalLb => {
+                metallb::install(lab, RANGE)?;
+                metallb::add_controller_pod(lab)?;
+            }
         }
         let mut running = Running { contestant: self, lab, process: None };
         running.start_again()?;
@@ -100,21 +103,8 @@ impl Running<'_> {
                 let args = ["--log=warn"];
                 Some(HostProcess::controller(self.lab, "arpeggio", PORT, &args)?)
             }
-            Contestant::MetalLb => Some(metallb(self.lab)?),
+            Contestant::MetalLb => Some(metallb::controller(self.lab)?),
         };
         Ok(())
     }
-}
-
-fn metallb(lab: &Lab) -> anyhow::Result<HostProcess> {
-    let mut command = metallb::program("controller")?;
-    command.args([
-        "--namespace=metallb-system",
-        "--pod-name=controller",
-        "--port=0",
-        "--webhook-mode=disabled",
-        "--disable-cert-rotation",
-        "--log-level=warn",
-    ]);
-    HostProcess::start(lab, "metallb", &mut command)
 }

@@ -7,20 +7,19 @@ use arpeggio_lab::{Lab, Machine};
 use arpeggio_scenarios::HostProcess;
 use arpeggio_wire::MacAddr;
 use futures::{StreamExt as _, TryStreamExt as _, stream};
-use k8s_openapi::api::{coordination::v1::Lease, core::v1::Service, discovery::v1::EndpointSlice};
-use kube::{
-    Api,
-    api::{Patch, PatchParams, PostParams},
-};
-use serde_json::{Value, json};
+use k8s_openapi::api::{core::v1::Service, discovery::v1::EndpointSlice};
+use kube::Api;
 
-use super::client::wait_for_answers;
-use crate::{api, metallb, narrator::say};
+use crate::{
+    api::{self, CONNECTIONS},
+    client::{mac, wait_for_answers},
+    locks::{self, Lock},
+    metallb::{self, Fellows},
+    narrator::say,
+};
 
 /// The node without a speaker.
 const KERNEL: Machine = Machine::Node(4);
-/// How many creates are under way at once.
-const CONNECTIONS: usize = 32;
 /// MetalLB's speaker takes any number of addresses from a Service, and a Service takes the API server much longer to
 /// create than a Lease. So what it takes for many addresses is less than with a Service for each.
 const PER_SERVICE: usize = 10;
@@ -100,11 +99,7 @@ impl<'a> Ours<'a> {
     ) -> anyhow::Result<Self> {
         lab.kubectl(&["create", "namespace", namespace])?;
         let process = HostProcess::speaker(lab, node, namespace)?;
-        let session = format!("session-{node}");
-        let epoch = lab.wait_until(&format!("session of {node}"), PATIENCE, || {
-            let lease = lab.get(&["lease", "-n", namespace, &session])?;
-            Ok::<_, anyhow::Error>(lease["spec"]["leaseTransitions"].as_i64().unwrap_or_default())
-        })?;
+        let epoch = locks::epoch(lab, namespace, node)?;
         Ok(Self { lab, node, namespace, first, epoch, held: 0, process })
     }
 
@@ -114,9 +109,9 @@ impl<'a> Ours<'a> {
         Ok(())
     }
 
-    /// Its addresses of these numbers. Not one next to the other, since a filter would have it too easy.
+    /// Its addresses of these numbers.
     pub(super) fn addresses(&self, numbers: Range<u32>) -> Vec<Ipv4Addr> {
-        numbers.map(|number| Ipv4Addr::from_bits(self.first.to_bits() + 2 * number)).collect()
+        locks::addresses(self.first, numbers)
     }
 
     /// Gives it `count` addresses in all and waits until it answers for each.
@@ -125,35 +120,14 @@ impl<'a> Ours<'a> {
         wait_for_answers(self.lab, &self.addresses(0..count), patience)
     }
 
-    /// Creates locks that it holds already, until there are `count` of them: what it would write itself takes much
-    /// longer than what is measured.
+    /// Creates locks that it holds already, until there are `count` of them.
     pub(super) fn lock(&mut self, count: u32) -> anyhow::Result<()> {
-        let addresses = self.addresses(self.held..count);
-        api::run(self.lab, async |client| {
-            let leases: Api<Lease> = Api::namespaced(client, self.namespace);
-            stream::iter(addresses)
-                .map(async |address| create(&leases, self.lease(address)).await)
-                .buffer_unordered(CONNECTIONS)
-                .try_collect::<()>()
-                .await
-        })?;
+        let (holder, epoch) = (self.node, self.epoch);
+        let addresses = self.addresses(self.held..count).into_iter();
+        let locks = addresses.map(|address| Lock { address, holder, epoch });
+        locks::create(self.lab, self.namespace, locks)?;
         self.held = count;
         Ok(())
-    }
-
-    fn lease(&self, address: Ipv4Addr) -> Value {
-        json!({
-            "metadata": {
-                "name": format!("address-{address}"),
-                "labels": { "app.kubernetes.io/managed-by": "arpeggio", "arpeggio.dev/lease": "address" },
-                "annotations": {
-                    "arpeggio.dev/pool": "bench",
-                    "arpeggio.dev/services": format!("default/bench/{address}"),
-                    "arpeggio.dev/session": self.epoch.to_string(),
-                },
-            },
-            "spec": { "holderIdentity": self.node.to_string(), "leaseTransitions": 0 },
-        })
     }
 
     /// Its first address.
@@ -173,21 +147,12 @@ pub(super) struct MetalLb<'a> {
 
 impl<'a> MetalLb<'a> {
     fn start(lab: &'a Lab, node: Machine) -> anyhow::Result<Self> {
-        metallb::install(lab, "speaker", METALLB_RANGE)?;
-        let advertisement = json!({
-            "apiVersion": "metallb.io/v1beta1",
-            "kind": "L2Advertisement",
-            "metadata": { "name": "bench", "namespace": metallb::NAMESPACE },
-            "spec": { "nodeSelectors": [
-                { "matchLabels": { "kubernetes.io/hostname": node.to_string() } }
-            ] },
-        });
-        lab.apply(&advertisement.to_string())?;
-        // It makes an object for its own state, and if it looks for it too early, it serves nobody from then on. Started
-        // again with the first addresses, it finds it.
-        let process = speaker(lab, node)?;
-        let state = format!("configurationstate/speaker-{node}");
-        lab.wait_until(&state, PATIENCE, || lab.get(&["-n", metallb::NAMESPACE, &state]))?;
+        metallb::install(lab, METALLB_RANGE)?;
+        metallb::advertise(lab, &[node])?;
+        metallb::add_speaker_pod(lab, node)?;
+        // It is started again with the first addresses.
+        let process = metallb::speaker(lab, node, Fellows::Ignored)?;
+        metallb::wait_for_state(lab, node)?;
         Ok(Self { lab, node, held: 0, process })
     }
 
@@ -205,74 +170,17 @@ impl<'a> MetalLb<'a> {
             let services: Api<Service> = Api::namespaced(client.clone(), "default");
             let slices: Api<EndpointSlice> = Api::namespaced(client, "default");
             stream::iter(addresses.chunks(PER_SERVICE))
-                .map(async |chunk| serve(&services, &slices, chunk).await)
+                .map(async |chunk| metallb::serve(&services, &slices, chunk).await)
                 .buffer_unordered(CONNECTIONS)
                 .try_collect::<()>()
                 .await
         })?;
         self.held = count;
-        self.process = speaker(self.lab, self.node)?;
+        self.process = metallb::speaker(self.lab, self.node, Fellows::Ignored)?;
         wait_for_answers(self.lab, &Self::addresses(0..count), patience)
     }
 
     fn contestant(&self) -> anyhow::Result<Contestant> {
         Ok(Contestant { name: "metallb", address: METALLB_FIRST, mac: mac(self.node)? })
     }
-}
-
-/// MetalLB's speaker, without metrics.
-fn speaker(lab: &Lab, node: Machine) -> anyhow::Result<HostProcess> {
-    let mut command = metallb::program("speaker")?;
-    command.args([
-        "--namespace=metallb-system",
-        "--pod-name=speaker",
-        &format!("--node-name={node}"),
-        "--port=0",
-        "--log-level=warn",
-    ]);
-    HostProcess::start_on(lab, node, "metallb-speaker", &mut command)
-}
-
-/// A Service with addresses and a ready endpoint, as its controller and Kubernetes would leave it.
-async fn serve(
-    services: &Api<Service>,
-    slices: &Api<EndpointSlice>,
-    addresses: &[Ipv4Addr],
-) -> anyhow::Result<()> {
-    let first = addresses.first().context("a Service has an address")?;
-    let name = format!("bench-{}", first.to_string().replace('.', "-"));
-    let slice = json!({
-        "metadata": { "name": name, "labels": { "kubernetes.io/service-name": name } },
-        "addressType": "IPv4",
-        "endpoints": [{ "addresses": ["10.244.1.9"], "conditions": { "ready": true } }],
-        "ports": [{ "port": 80 }],
-    });
-    create(slices, slice).await?;
-    let service = json!({
-        "metadata": { "name": name },
-        "spec": {
-            "type": "LoadBalancer",
-            "allocateLoadBalancerNodePorts": false,
-            "ports": [{ "port": 80 }],
-        },
-    });
-    create(services, service).await?;
-    let ingress: Vec<Value> = addresses.iter().map(|it| json!({ "ip": it.to_string() })).collect();
-    let status = json!({ "status": { "loadBalancer": { "ingress": ingress } } });
-    let patch = services.patch_status(&name, &PatchParams::default(), &Patch::Merge(status)).await;
-    patch.with_context(|| format!("Service {name} was not told its address"))?;
-    Ok(())
-}
-
-async fn create<K>(api: &Api<K>, object: Value) -> anyhow::Result<()>
-where
-    K: Clone + std::fmt::Debug + serde::Serialize + serde::de::DeserializeOwned,
-{
-    let object = serde_json::from_value(object)?;
-    api.create(&PostParams::default(), &object).await.context("an object was not created")?;
-    Ok(())
-}
-
-fn mac(node: Machine) -> anyhow::Result<MacAddr> {
-    node.mac().map(MacAddr::from).context("a node has a MAC address")
 }

@@ -11,11 +11,10 @@ use arpeggio_lab::Lab;
 use serde_json::json;
 
 use super::{
-    client::Client,
     contestants::{Contestant, World},
     results::{Results, Row},
 };
-use crate::{narrator::chapter, quantile::rounded};
+use crate::{client::Client, narrator::chapter, quantile::rounded};
 
 /// For how long each is asked.
 const FLOOD: Duration = Duration::from_secs(4);

@@ -6,11 +6,11 @@ use anyhow::ensure;
 use serde_json::{Value, json};
 
 use super::{
-    client::Client,
     contestants::{Contestant, World},
     results::{Results, Row},
 };
 use crate::{
+    client::Client,
     narrator::chapter,
     quantile::{micros, quantile, rounded},
 };

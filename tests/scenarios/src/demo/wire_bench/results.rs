@@ -1,28 +1,11 @@
-//! What was measured, for programs and for people.
+//! The rows of this bench's table.
 
-use std::{fs, thread};
+use std::fmt;
 
-use anyhow::Context as _;
-use serde_json::{Value, json};
-
-use crate::{
-    lines::Lines,
-    narrator::{chapter, say},
-};
+use crate::results::{self, verdict};
 
 /// All results of one run.
-pub(super) struct Results {
-    lines: Lines,
-    rows: Vec<Row>,
-    machine: Machine,
-}
-
-/// How busy the machine was before anything was started.
-struct Machine {
-    cores: usize,
-    /// How many threads wanted to run in the last minute.
-    load: f64,
-}
+pub(super) type Results = results::Results<Row>;
 
 /// One thing that is to be reached.
 pub(super) struct Row {
@@ -39,73 +22,22 @@ pub(super) struct Row {
     pub(super) reached: bool,
 }
 
-impl Results {
-    /// Begins `target/bench/wire.jsonl` anew.
-    pub(super) fn create() -> anyhow::Result<Self> {
-        let machine = Machine::now()?;
-        let mut lines = Lines::create("wire.jsonl")?;
-        lines.write(&machine.line())?;
-        Ok(Self { lines, rows: Vec::new(), machine })
-    }
-
-    /// Adds a line of JSON.
-    pub(super) fn line(&mut self, line: &Value) -> anyhow::Result<()> {
-        self.lines.write(line)
-    }
-
-    /// Adds a row to the table that is shown at the end.
-    pub(super) fn row(&mut self, row: Row) {
-        self.rows.push(row);
-    }
-
-    /// Shows the table.
-    pub(super) fn show(&self) {
-        chapter("What it must reach");
-        say(cells(["", "kernel", "arpeggio", "metallb", "", "target"]));
-        self.rows.iter().for_each(|row| say(row.text()));
-        if let Some(doubt) = self.machine.doubt() {
-            say(doubt);
-        }
-        say(format!("The lines are in {}", self.lines.path().display()));
-    }
+/// What stands above the rows.
+pub(super) fn head() -> String {
+    cells(["", "kernel", "arpeggio", "metallb", "", "target"])
 }
 
-impl Machine {
-    fn now() -> anyhow::Result<Self> {
-        let text = fs::read_to_string("/proc/loadavg").context("cannot read /proc/loadavg")?;
-        let load = text.split(' ').next().and_then(|word| word.parse().ok());
-        let load = load.with_context(|| format!("/proc/loadavg says {text:?}"))?;
-        Ok(Self { cores: thread::available_parallelism()?.get(), load })
-    }
-
-    fn line(&self) -> Value {
-        json!({ "bench": "machine", "cores": self.cores, "load_before": self.load })
-    }
-
-    /// Whoever has to wait for a core answers late, and the kernel itself does not have to.
-    fn doubt(&self) -> Option<String> {
-        let Self { cores, load } = self;
-        let idle = f64::from(u32::try_from(*cores).unwrap_or(u32::MAX)) / 2.0;
-        (*load > idle).then(|| {
-            format!(
-                "The machine was busy before (load {load}, {cores} cores): latencies and rates are worse than they could be."
-            )
-        })
-    }
-}
-
-impl Row {
-    fn text(&self) -> String {
+impl fmt::Display for Row {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let number = |value: Option<f64>| value.map_or_else(|| "-".to_owned(), |it| it.to_string());
-        let verdict = if self.reached { "reached" } else { "NOT reached" };
-        cells([
+        f.write_str(&cells([
             self.what,
             &number(self.kernel),
             &number(Some(self.ours)),
             &number(self.metallb),
-            verdict,
+            verdict(self.reached),
             &self.target,
-        ])
+        ]))
     }
 }
 
@@ -118,13 +50,6 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_busy_machine_is_told() {
-        let machine = |load| Machine { cores: 2, load };
-        assert_eq!(machine(0.7).doubt(), None);
-        assert!(machine(9.5).doubt().is_some_and(|doubt| doubt.contains("load 9.5")));
-    }
-
-    #[test]
     fn a_row_says_whether_its_target_is_reached() {
         let row = Row {
             what: "memory",
@@ -134,7 +59,8 @@ mod tests {
             target: "under 15".to_owned(),
             reached: true,
         };
-        let words: Vec<String> = row.text().split_whitespace().map(str::to_owned).collect();
+        let text = row.to_string();
+        let words: Vec<&str> = text.split_whitespace().collect();
         assert_eq!(words, ["memory", "-", "12.5", "59", "reached", "under", "15"]);
     }
 }

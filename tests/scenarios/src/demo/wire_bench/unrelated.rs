@@ -9,11 +9,10 @@ use std::{
 use serde_json::json;
 
 use super::{
-    client::Client,
     contestants::World,
     results::{Results, Row},
 };
-use crate::{narrator::chapter, quantile::rounded};
+use crate::{client::Client, narrator::chapter, quantile::rounded};
 
 /// How many requests are sent in a second, and how many of them at once.
 const RATE: u32 = 50_000;

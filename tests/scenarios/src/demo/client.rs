@@ -16,27 +16,27 @@ use nix::net::if_::if_nametoindex;
 const BUFFER: usize = 128;
 
 /// A raw socket in the client's network. It hears what concerns some addresses only: what else is said costs it nothing.
-pub(super) struct Client {
+pub(crate) struct Client {
     socket: ArpSocket,
     asker: Asker<Ipv4Addr>,
 }
 
 impl Client {
     /// A client that hears replies about these addresses.
-    pub(super) fn asking_for(lab: &Lab, addresses: &[Ipv4Addr]) -> anyhow::Result<Self> {
+    pub(crate) fn asking_for(lab: &Lab, addresses: &[Ipv4Addr]) -> anyhow::Result<Self> {
         let peers = addresses.iter().copied().collect();
         Self::open(lab, &ArpFilter { peers, ..ArpFilter::default() })
     }
 
     /// A client that hears everything about these addresses, also what nobody has asked for.
-    pub(super) fn watching(lab: &Lab, addresses: &[Ipv4Addr]) -> anyhow::Result<Self> {
+    pub(crate) fn watching(lab: &Lab, addresses: &[Ipv4Addr]) -> anyhow::Result<Self> {
         let ours: BTreeSet<Ipv4Addr> = addresses.iter().copied().collect();
         Self::open(lab, &ArpFilter { ours, ..ArpFilter::default() })
     }
 
     fn open(lab: &Lab, filter: &ArpFilter) -> anyhow::Result<Self> {
         let me = Machine::Client;
-        let mac = me.mac().map(MacAddr::from).context("the client has a MAC address")?;
+        let mac = mac(me)?;
         let socket = lab.namespace(me).enter(|| {
             let index = if_nametoindex(me.interface()).context("the client has no LAN")?;
             anyhow::Ok(ArpSocket::open(index, filter)?)
@@ -45,7 +45,7 @@ impl Client {
     }
 
     /// Asks everybody once; how long the answer took, or `None` if none came.
-    pub(super) fn ask(&self, address: Ipv4Addr) -> anyhow::Result<Option<Duration>> {
+    pub(crate) fn ask(&self, address: Ipv4Addr) -> anyhow::Result<Option<Duration>> {
         let question = self.question(address).broadcast().to_bytes();
         let begin = Instant::now();
         self.socket.send(&question)?;
@@ -58,7 +58,7 @@ impl Client {
     }
 
     /// The next word about an address that this client listens for, or `None` after a quarter of a second.
-    pub(super) fn next(&self) -> anyhow::Result<Option<Claim<Ipv4Addr>>> {
+    pub(crate) fn next(&self) -> anyhow::Result<Option<Claim<Ipv4Addr>>> {
         let mut buffer = [0; BUFFER];
         while let Some(length) = self.socket.recv(&mut buffer)? {
             if let Some(claim) = ArpFrame::parse(&buffer[..length])?.claim() {
@@ -69,18 +69,23 @@ impl Client {
     }
 
     /// Sends bytes as they are; `false` when the kernel has no room for them now.
-    pub(super) fn send(&self, frame: &[u8]) -> bool {
+    pub(crate) fn send(&self, frame: &[u8]) -> bool {
         self.socket.send(frame).is_ok()
     }
 
     /// This client's question for an address.
-    pub(super) fn question(&self, address: Ipv4Addr) -> Question<Ipv4Addr> {
+    pub(crate) fn question(&self, address: Ipv4Addr) -> Question<Ipv4Addr> {
         Question { address, asker: self.asker }
     }
 }
 
+/// Where a machine is found on the LAN.
+pub(crate) fn mac(machine: Machine) -> anyhow::Result<MacAddr> {
+    machine.mac().map(MacAddr::from).with_context(|| format!("{machine} is not on the LAN"))
+}
+
 /// Waits until somebody answers for every address, the last one first.
-pub(super) fn wait_for_answers(
+pub(crate) fn wait_for_answers(
     lab: &Lab,
     addresses: &[Ipv4Addr],
     patience: Duration,
