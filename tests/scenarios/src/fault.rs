@@ -45,13 +45,16 @@ pub struct Seen {
     pub requests: usize,
     /// The longest time without an answer to "who has the address?", in milliseconds.
     pub silence_ms: u64,
-    /// Frames by which somebody else announced the address after the last owner had begun to.
+    /// Frames of those who gave way while another one announced the address as well.
     pub overlap: usize,
     /// Who answered, in order.
     pub owners: Vec<String>,
     /// The events on the Service meanwhile.
     pub told: Vec<String>,
 }
+
+/// Who says nothing for as long has ended to announce the address, being asked for it every 5 ms.
+const PAUSE: Duration = Duration::from_secs(1);
 
 /// Room for a busy test machine, but not for a time-out.
 const GAP_MS: u64 = 500;
@@ -147,11 +150,39 @@ fn is_under_way(request: &Request, moments: &[Instant]) -> bool {
     })
 }
 
-/// How many frames name somebody else after the last owner has begun to announce.
+/// A time in which one machine announced the address without a pause.
+struct Spell {
+    mac: [u8; 6],
+    first: Instant,
+    last: Instant,
+    frames: Vec<Instant>,
+}
+
+/// Who announced the address, and when; in the order of the beginnings.
+fn spells(replies: &[ArpReply]) -> Vec<Spell> {
+    let mut spells: Vec<Spell> = Vec::new();
+    for ArpReply { at, mac, .. } in replies.iter().copied() {
+        let latest = spells.iter_mut().rfind(|spell| spell.mac == mac);
+        match latest.filter(|spell| at - spell.last < PAUSE) {
+            Some(spell) => {
+                spell.last = at;
+                spell.frames.push(at);
+            }
+            None => spells.push(Spell { mac, first: at, last: at, frames: vec![at] }),
+        }
+    }
+    spells
+}
+
+/// How many frames came from machines that gave way while another one announced the address as well.
 fn overlap(replies: &[ArpReply]) -> usize {
-    let Some(last) = replies.last() else { return 0 };
-    let since_it_began = replies.iter().skip_while(|reply| reply.mac != last.mac);
-    since_it_began.filter(|reply| reply.mac != last.mac).count()
+    let spells = spells(replies);
+    let beside = |gone: &Spell, stays: &Spell| {
+        let both = stays.first..=stays.last;
+        let frames = gone.frames.iter().filter(|at| both.contains(*at));
+        if gone.mac != stays.mac && gone.last < stays.last { frames.count() } else { 0 }
+    };
+    spells.iter().map(|gone| spells.iter().map(|stays| beside(gone, stays)).sum::<usize>()).sum()
 }
 
 fn keep(lab: &str, seen: &Seen) -> anyhow::Result<()> {
@@ -169,15 +200,22 @@ mod tests {
     use super::*;
 
     #[test]
-    fn frames_of_others_after_the_last_owners_first_are_an_overlap() {
+    fn frames_beside_another_announcer_are_an_overlap() {
         let start = Instant::now();
-        let reply = |last| ArpReply { at: start, mac: [2, 0, 0, 0, 0, last], gratuitous: false };
-        let count =
-            |macs: &[u8]| overlap(&macs.iter().map(|last| reply(*last)).collect::<Vec<_>>());
-        assert_eq!(count(&[1, 1, 2, 2]), 0);
-        assert_eq!(count(&[1, 1, 2, 1, 1, 2]), 2);
-        assert_eq!(count(&[1, 1, 2, 1, 1, 1]), 1, "somebody else for a moment");
+        let count = |frames: &[(u64, u8)]| {
+            let reply = |(millis, last): &(u64, u8)| ArpReply {
+                at: start + Duration::from_millis(*millis),
+                mac: [2, 0, 0, 0, 0, *last],
+                gratuitous: false,
+            };
+            overlap(&frames.iter().map(reply).collect::<Vec<_>>())
+        };
         assert_eq!(count(&[]), 0);
+        assert_eq!(count(&[(0, 1), (5, 1), (10, 2), (15, 2)]), 0);
+        assert_eq!(count(&[(0, 1), (5, 1), (10, 2), (15, 1), (20, 1), (25, 2)]), 2);
+        assert_eq!(count(&[(0, 1), (5, 2), (10, 1)]), 1, "somebody else for a moment");
+        assert_eq!(count(&[(0, 1), (500, 2), (1_400, 2), (1_500, 1)]), 0, "there and back");
+        assert_eq!(count(&[(0, 1), (500, 2), (1_400, 2), (1_500, 1), (1_505, 2), (1_510, 1)]), 1);
     }
 
     #[test]

@@ -19,7 +19,7 @@ those of one run on one machine.
 | failed | requests that were not answered within 0.9 s, of all |
 | cut | those of them that were under way when the address moved: open connections do not survive that |
 | silence | the longest time without an answer to \"who has the address?\" |
-| overlap | frames by which somebody else announced the address after the last owner had begun to |
+| overlap | frames of those who gave way while another one announced the address as well |
 | owners | who announced it, in order |
 | told | the events on the Service meanwhile |
 

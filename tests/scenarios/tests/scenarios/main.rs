@@ -13,6 +13,7 @@ mod failover;
 mod faults;
 mod formats;
 mod ipv6;
+mod machines;
 mod migration;
 mod moves;
 mod neighbour;
@@ -56,22 +57,23 @@ const SCENARIOS: &[(&str, Scenario)] = &[
     ("commands", commands::the_speakers_pod_answers_a_users_questions),
     ("config-map", formats::a_config_map_declares_pools),
     ("metallb", formats::metallb_s_objects_are_read_as_they_are),
-    ("speaker-killed", restarts::a_killed_speaker_comes_back_and_nothing_moves),
-    ("handover", restarts::a_stopped_speaker_hands_over_first),
-    ("upgrade", restarts::new_speakers_take_nothing_and_miss_nothing),
-    ("drain", moves::a_drained_node_hands_over_first),
+    ("fault-speaker-killed", restarts::a_killed_speaker_comes_back_and_nothing_moves),
+    ("fault-speaker-stopped", restarts::a_stopped_speaker_hands_over_first),
+    ("fault-upgrade", restarts::new_speakers_take_nothing_and_miss_nothing),
+    ("fault-drain", moves::a_drained_node_hands_over_first),
     ("local-policy", moves::an_address_stays_with_the_pods_that_its_traffic_is_for),
     ("announce-nodes", moves::a_pools_rules_say_which_node_announces),
-    ("exclusion", moves::an_excluded_node_hands_over_and_the_last_one_stays),
     ("rebalance", rebalance::addresses_are_spread_again_when_somebody_says_so),
+    ("fault-exclusion", moves::an_excluded_node_hands_over_and_the_last_one_stays),
     ("fault-cable", faults::the_owners_cable_is_pulled_and_put_back),
     ("fault-api-cut", faults::the_owner_is_cut_off_from_the_api_server_only),
     ("fault-api-away", faults::the_api_server_is_away_for_a_minute),
-    ("fault-api-and-power", faults::the_owner_loses_power_while_the_api_server_is_away),
+    ("fault-api-and-power", machines::the_owner_loses_power_while_the_api_server_is_away),
     ("fault-frozen", faults::the_owners_speaker_is_stopped_and_continued),
     ("fault-leases-gone", faults::all_leases_are_deleted_by_hand),
     ("fault-leases-old", faults::leases_are_put_back_to_an_earlier_time),
-    ("fault-all-power", faults::every_node_boots_after_a_power_cut),
+    ("fault-standstill", machines::the_owner_stands_still_and_goes_on),
+    ("fault-clock", faults::the_owners_clock_jumps),
     ("fault-lost-unicast", faults::a_switch_loses_what_two_nodes_send_to_each_other),
     ("fault-split", faults::the_segment_is_split_and_healed),
     ("leader-power-cut", controllers::a_follower_takes_over_when_the_leader_has_no_power),
@@ -80,19 +82,44 @@ const SCENARIOS: &[(&str, Scenario)] = &[
     ("controller-killed", restarts::a_killed_controller_keeps_every_address),
 ];
 
-/// Those in clusters of another size.
-const SIZED: &[(&str, u8, Scenario)] = &[
-    ("fault-two-nodes", 2, faults::one_of_two_nodes_loses_power),
-    ("fault-one-node", 1, faults::the_only_node_restarts),
+/// Those in clusters of another shape.
+const SHAPED: &[(&str, Shape, Scenario)] = &[
+    ("fault-two-nodes", Shape::Nodes(2), machines::one_of_two_nodes_loses_power),
+    ("fault-one-node", Shape::Nodes(1), machines::the_only_node_restarts),
+    ("fault-all-power", Shape::Nodes(5), machines::everything_boots_after_a_power_cut),
+    (
+        "fault-control-plane",
+        Shape::ControlOnNode,
+        machines::the_control_plane_node_which_is_the_owner_loses_power,
+    ),
 ];
+
+/// What a cluster looks like.
+#[derive(Clone, Copy)]
+enum Shape {
+    /// This many nodes, and a machine for the control plane.
+    Nodes(u8),
+    /// As many nodes as usual, and the control plane on one of them.
+    ControlOnNode,
+}
+
+impl Shape {
+    fn options(self) -> Options {
+        match self {
+            Self::Nodes(nodes) => Options { nodes, ..Options::default() },
+            Self::ControlOnNode => {
+                Options { nodes: NODES, control_on_node: true, ..Options::default() }
+            }
+        }
+    }
+}
 
 fn main() {
     guard::run_if_asked();
-    let usual = SCENARIOS.iter().map(|(name, scenario)| (*name, NODES, *scenario));
-    let trials = usual.chain(SIZED.iter().copied()).map(|(name, nodes, scenario)| {
-        let options = Options { nodes, ..Options::default() };
+    let usual = SCENARIOS.iter().map(|(name, scenario)| (*name, Shape::Nodes(NODES), *scenario));
+    let trials = usual.chain(SHAPED.iter().copied()).map(|(name, shape, scenario)| {
         Trial::test(name, move || {
-            run(name, options, scenario).map_err(|error| format!("{error:#}").into())
+            run(name, shape.options(), scenario).map_err(|error| format!("{error:#}").into())
         })
     });
     libtest_mimic::run(&Arguments::from_args(), trials.collect()).exit();

@@ -8,22 +8,19 @@ use arpeggio_scenarios::{Home, POOL, first_address, service};
 const KEY: &str = "arpeggio.dev/address-pool";
 
 pub(crate) fn a_killed_speaker_comes_back_and_nothing_moves(home: &Home) -> anyhow::Result<()> {
-    home.add_pool()?;
-    home.apply(&service("web", KEY, POOL))?;
-    let address = home.wait_for_address("web")?;
-    let owner = home.wait_for_owner(first_address())?;
+    let owner = home.serve_page()?;
     let pod = home.speaker_on(owner)?;
-
-    home.kill_container(&pod, "speaker")?;
-    home.wait_until("its container runs again", || match home.container_restarts(&pod)? {
-        0 => Err("not restarted".to_owned().into()),
-        _ => Ok(()),
-    })?;
-    ensure!(home.wait_for_owner(first_address())? == owner, "the same node answers again");
     // Longer than a session lasts: had it not been resumed, somebody would take over.
-    std::thread::sleep(Duration::from_secs(12));
-    ensure!(home.who_answers(first_address())? == [owner], "nothing moves");
-    ensure!(home.moves(address)? == 0, "no move was written");
+    let seen = home.look_on("the owner's speaker is killed", Duration::from_secs(12), || {
+        home.kill_container(&pod, "speaker")?;
+        home.wait_until("its container runs again", || match home.container_restarts(&pod)? {
+            0 => Err("not restarted".to_owned().into()),
+            _ => Ok(()),
+        })
+    })?;
+    ensure!(seen.owners == [owner.to_string()], "nothing moves: {seen:?}");
+    ensure!(home.who_answers(first_address())? == [owner], "the same node answers again");
+    ensure!(home.moves(first_address().into())? == 0, "no move was written");
     ensure!(home.epoch(owner)? == 1, "the session was resumed, not begun anew");
     Ok(())
 }
