@@ -10,7 +10,8 @@ use anyhow::{Context as _, ensure};
 use arpeggio_lab::{
     Machine,
     observe::{
-        ArpReply, ArpSightings, ArpWatch, Request, RequestLoop, Silence, answers, longest_silence,
+        ArpReply, ArpSightings, ArpWatch, Outcome, Request, RequestLoop, Silence, answers,
+        longest_silence,
     },
 };
 use serde::{Deserialize, Serialize};
@@ -38,7 +39,7 @@ pub struct Seen {
     pub outage_ms: u64,
     /// Requests that were not answered.
     pub failed: usize,
-    /// Those of them that were under way when the address moved. The new node knows nothing of the connection, and its
+    /// Those of them whose connection was open when the address moved, and was broken. The new node knows nothing of the connection, and its
     /// backend refuses it: whatever announces the address at layer 2, open connections do not survive a move.
     pub cut: usize,
     /// All requests.
@@ -60,8 +61,8 @@ const PAUSE: Duration = Duration::from_secs(1);
 const GAP_MS: u64 = 500;
 
 impl Seen {
-    /// Checks that nobody was without an answer: only requests that were under way when the address moved may have
-    /// failed.
+    /// Checks that nobody was without an answer: only connections that were open when the address moved may have been
+    /// broken.
     ///
     /// # Errors
     /// With all that was seen.
@@ -112,7 +113,7 @@ impl Home {
             fault: fault.to_owned(),
             outage_ms: millis(outage),
             failed: failed().count(),
-            cut: failed().filter(|request| is_under_way(request, &moves)).count(),
+            cut: failed().filter(|request| is_cut(request, &moves)).count(),
             requests: requests.len(),
             silence_ms: millis(silence),
             overlap: overlap(&arp.replies),
@@ -143,11 +144,12 @@ fn moves(replies: &[ArpReply]) -> Vec<Instant> {
     pairs.map(|pair| pair[1].at).collect()
 }
 
-/// Whether a request was under way at one of these moments.
-fn is_under_way(request: &Request, moments: &[Instant]) -> bool {
-    moments.iter().any(|at| {
+/// Whether a connection was broken at one of these moves. One that nobody has answered was not: the address was away.
+fn is_cut(request: &Request, moves: &[Instant]) -> bool {
+    let is_under_way = |at: &Instant| {
         request.started <= *at + MOVE_SEEN_WITHIN && *at <= request.ended + MOVE_SEEN_WITHIN
-    })
+    };
+    matches!(request.outcome, Outcome::Broken(_)) && moves.iter().any(is_under_way)
 }
 
 /// A time in which one machine announced the address without a pause.
@@ -195,8 +197,6 @@ fn keep(lab: &str, seen: &Seen) -> anyhow::Result<()> {
 
 #[cfg(test)]
 mod tests {
-    use arpeggio_lab::observe::Outcome;
-
     use super::*;
 
     #[test]
@@ -219,18 +219,24 @@ mod tests {
     }
 
     #[test]
-    fn a_request_that_a_move_falls_into_is_under_way() {
+    fn a_connection_that_breaks_at_a_move_is_cut() {
         let start = Instant::now();
         let at = |millis| start + Duration::from_millis(millis);
         let reply = |millis, last| ArpReply { at: at(millis), mac: [last; 6], gratuitous: false };
         let moves = moves(&[reply(0, 1), reply(95, 1), reply(100, 2), reply(105, 2)]);
         assert_eq!(moves, [at(100)]);
-        let table =
-            [(50, 150, true), (90, 95, true), (110, 115, true), (10, 60, false), (130, 900, false)];
-        for (started, ended, expected) in table {
-            let outcome = Outcome::TimedOut;
+        let reset = || Outcome::Broken("reset".to_owned());
+        let table = [
+            (50, 150, reset(), true),
+            (90, 95, reset(), true),
+            (110, 115, reset(), true),
+            (50, 950, Outcome::TimedOut, false),
+            (10, 60, reset(), false),
+            (130, 900, reset(), false),
+        ];
+        for (started, ended, outcome, expected) in table {
             let request = Request { started: at(started), ended: at(ended), outcome };
-            assert_eq!(is_under_way(&request, &moves), expected, "{started} to {ended}");
+            assert_eq!(is_cut(&request, &moves), expected, "{request:?}");
         }
     }
 }

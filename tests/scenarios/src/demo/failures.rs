@@ -17,7 +17,7 @@ those of one run on one machine.
 |---|---|
 | outage | the longest time without an answered request |
 | failed | requests that were not answered within 0.9 s, of all |
-| cut | those of them that were under way when the address moved: open connections do not survive that |
+| cut | those of them whose connection was open when the address moved, and was broken: no connection survives that |
 | silence | the longest time without an answer to \"who has the address?\" |
 | overlap | frames of those who gave way while another one announced the address as well |
 | owners | who announced it, in order |
