@@ -24,6 +24,9 @@ pub const POOL_RANGE: &str = "192.168.0.240-192.168.0.250";
 /// Generous: nothing here takes longer than a second on a machine at rest.
 pub(crate) const PATIENCE: Duration = Duration::from_secs(30);
 
+/// The label that keeps load balancers off a node.
+pub const EXCLUDE: &str = "node.kubernetes.io/exclude-from-external-load-balancers";
+
 /// How long a node may take to be Ready again.
 const BOOT: Duration = Duration::from_secs(90);
 
@@ -65,6 +68,33 @@ impl Home {
             return Err(error);
         }
         Ok(home)
+    }
+
+    /// Makes the cluster as it was when Arpeggio had been installed: without Services, pools and web servers, every node for
+    /// every pod.
+    ///
+    /// # Errors
+    /// When something of it stays.
+    pub fn sweep(&self) -> anyhow::Result<()> {
+        let nodes = self.lab.options().node_machines();
+        let nodes: Vec<String> = nodes.iter().map(Machine::to_string).collect();
+        let nodes: Vec<&str> = nodes.iter().map(String::as_str).collect();
+        self.lab.kubectl(&[&["uncordon"], &nodes[..]].concat())?;
+        self.lab.kubectl(&["label", "nodes", "--all", &format!("{EXCLUDE}-")])?;
+        let services = ["delete", "services", "--field-selector=metadata.name!=kubernetes"];
+        self.lab.kubectl(&services)?;
+        self.lab.kubectl(&["delete", "deployments", "--all", "--cascade=foreground"])?;
+        self.lab.kubectl(&["delete", "addresspools", "--all"])?;
+        self.wait_until("all locks are gone", || {
+            let locks = ["leases", "-n", NAMESPACE, "-larpeggio.dev/lease=address"];
+            let locks = self.lab.get(&locks).map_err(anyhow::Error::from)?;
+            match locks["items"].as_array().map_or(0, Vec::len) {
+                0 => Ok(()),
+                left => Err(format!("{left} locks").into()),
+            }
+        })?;
+        self.lab.kubectl(&["delete", "events.events.k8s.io", "--all"])?;
+        Ok(())
     }
 
     /// Removes Arpeggio from the cluster, with everything that it has written there.

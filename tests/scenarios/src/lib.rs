@@ -14,8 +14,8 @@ mod process;
 
 pub use fault::{FAULTS_SEEN, Seen};
 pub use home::{
-    Home, KubernetesEvent, NotYet, POOL, POOL_RANGE, collect, eprint_line, first_address, pool,
-    service,
+    EXCLUDE, Home, KubernetesEvent, NotYet, POOL, POOL_RANGE, collect, eprint_line, first_address,
+    pool, service,
 };
 pub use install::install_definitions;
 pub use page::page;

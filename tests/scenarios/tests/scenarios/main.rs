@@ -1,4 +1,5 @@
-//! End-to-end tests: each starts a cluster of its own with Arpeggio installed, and can be run alone and read alone.
+//! End-to-end tests on clusters with Arpeggio installed. Each can be run alone and read alone; some share a cluster when
+//! they are run together.
 //!
 //! `make scenarios ONLY=NAME` runs those whose names contain NAME. When one fails, everything that is known about it is
 //! written below `target/lab`.
@@ -23,7 +24,10 @@ mod restarts;
 mod strangers;
 mod writes;
 
-use std::panic::{self, AssertUnwindSafe};
+use std::{
+    panic::{self, AssertUnwindSafe},
+    sync::{Mutex, MutexGuard, PoisonError},
+};
 
 use arpeggio_lab::{Options, guard};
 use arpeggio_scenarios::Home;
@@ -34,6 +38,26 @@ type Scenario = fn(&Home) -> anyhow::Result<()>;
 /// How many nodes a cluster has where nothing else is said.
 const NODES: u8 = 3;
 
+/// Those that leave nothing but what [`Home::sweep`] removes: when several are run, they share a cluster.
+const SHARING: &[(&str, Scenario)] = &[
+    ("no-pool", allocation::without_a_pool_a_service_waits_and_says_why),
+    ("annotations", allocation::every_spelling_of_the_annotation_names_the_pool),
+    ("delete", allocation::a_deleted_service_leaves_nothing),
+    ("no-sharing", allocation::two_services_never_share),
+    ("left-alone", allocation::what_is_not_ours_is_left_alone),
+    ("bad-input", bad_input::bad_pools_are_refused_or_marked_and_the_rest_goes_on),
+    ("surroundings", records::what_the_network_needs_itself_is_never_given_out),
+    ("commands", commands::the_speakers_pod_answers_a_users_questions),
+    ("fault-drain", moves::a_drained_node_hands_over_first),
+    ("local-policy", moves::an_address_stays_with_the_pods_that_its_traffic_is_for),
+    ("announce-nodes", moves::a_pools_rules_say_which_node_announces),
+    ("fault-exclusion", moves::an_excluded_node_hands_over_and_the_last_one_stays),
+    ("fault-upgrade", restarts::new_speakers_take_nothing_and_miss_nothing),
+    ("fault-stopped", restarts::a_stopped_speaker_hands_over_first),
+    ("fault-killed", restarts::a_killed_speaker_comes_back_and_nothing_moves),
+];
+
+/// Those that get a cluster of their own.
 const SCENARIOS: &[(&str, Scenario)] = &[
     ("failover", failover::an_address_outlives_its_node),
     ("ipv6-failover", ipv6::an_ipv6_address_outlives_its_node),
@@ -43,28 +67,13 @@ const SCENARIOS: &[(&str, Scenario)] = &[
     ("occupied-ipv6", strangers::somebody_elses_ipv6_address_is_never_announced),
     ("intruder", strangers::an_announced_address_is_defended),
     ("intruder-ipv6", strangers::an_announced_ipv6_address_is_defended),
-    ("no-pool", allocation::without_a_pool_a_service_waits_and_says_why),
-    ("annotations", allocation::every_spelling_of_the_annotation_names_the_pool),
-    ("delete", allocation::a_deleted_service_leaves_nothing),
-    ("no-sharing", allocation::two_services_never_share),
-    ("left-alone", allocation::what_is_not_ours_is_left_alone),
-    ("bad-input", bad_input::bad_pools_are_refused_or_marked_and_the_rest_goes_on),
-    ("surroundings", records::what_the_network_needs_itself_is_never_given_out),
     ("quarantine", records::an_address_that_a_stranger_has_is_replaced),
     ("announce-terms", records::locks_say_where_their_addresses_are_announced),
     ("writes", writes::an_allocation_costs_two_writes_and_rest_costs_none),
     ("migration", migration::services_keep_the_addresses_that_metallb_gave_them),
-    ("commands", commands::the_speakers_pod_answers_a_users_questions),
     ("config-map", formats::a_config_map_declares_pools),
     ("metallb", formats::metallb_s_objects_are_read_as_they_are),
-    ("fault-killed", restarts::a_killed_speaker_comes_back_and_nothing_moves),
-    ("fault-stopped", restarts::a_stopped_speaker_hands_over_first),
-    ("fault-upgrade", restarts::new_speakers_take_nothing_and_miss_nothing),
-    ("fault-drain", moves::a_drained_node_hands_over_first),
-    ("local-policy", moves::an_address_stays_with_the_pods_that_its_traffic_is_for),
-    ("announce-nodes", moves::a_pools_rules_say_which_node_announces),
     ("rebalance", rebalance::addresses_are_spread_again_when_somebody_says_so),
-    ("fault-exclusion", moves::an_excluded_node_hands_over_and_the_last_one_stays),
     ("fault-cable", faults::the_owners_cable_is_pulled_and_put_back),
     ("fault-api-cut", faults::the_owner_is_cut_off_from_the_api_server_only),
     ("fault-api-away", faults::the_api_server_is_away_for_a_minute),
@@ -116,13 +125,48 @@ impl Shape {
 
 fn main() {
     guard::run_if_asked();
+    let sharing = SHARING.iter().map(|(name, scenario)| {
+        Trial::test(*name, move || {
+            run_sharing(*scenario).map_err(|error| format!("{error:#}").into())
+        })
+    });
     let usual = SCENARIOS.iter().map(|(name, scenario)| (*name, Shape::Nodes(NODES), *scenario));
-    let trials = usual.chain(SHAPED.iter().copied()).map(|(name, shape, scenario)| {
+    let own = usual.chain(SHAPED.iter().copied()).map(|(name, shape, scenario)| {
         Trial::test(name, move || {
             run(name, shape.options(), scenario).map_err(|error| format!("{error:#}").into())
         })
     });
-    libtest_mimic::run(&Arguments::from_args(), trials.collect()).exit();
+    let conclusion = libtest_mimic::run(&Arguments::from_args(), sharing.chain(own).collect());
+    // Removed now, not by the guard after this process.
+    drop(shared().take());
+    conclusion.exit();
+}
+
+/// The cluster of [`SHARING`], swept. Nobody starts it before the first one needs it.
+static SHARED: Mutex<Option<Home>> = Mutex::new(None);
+
+fn shared() -> MutexGuard<'static, Option<Home>> {
+    SHARED.lock().unwrap_or_else(PoisonError::into_inner)
+}
+
+/// Where a scenario fails, the next one gets a new cluster.
+fn run_sharing(scenario: Scenario) -> anyhow::Result<()> {
+    let mut shared = shared();
+    let home = match shared.take() {
+        Some(home) => home,
+        None => Home::start("test-shared", Shape::Nodes(NODES).options())?,
+    };
+    let outcome = panic::catch_unwind(AssertUnwindSafe(|| scenario(&home)));
+    let swept = matches!(outcome, Ok(Ok(()))).then(|| home.sweep());
+    match swept {
+        Some(Ok(())) => *shared = Some(home),
+        Some(Err(error)) => {
+            home.collect();
+            return Err(error.context("the cluster cannot be used again"));
+        }
+        None => home.collect(),
+    }
+    outcome.unwrap_or_else(|panic| panic::resume_unwind(panic))
 }
 
 fn run(name: &str, options: Options, scenario: Scenario) -> anyhow::Result<()> {

@@ -4,11 +4,10 @@ use std::time::Duration;
 
 use anyhow::ensure;
 use arpeggio_lab::Machine;
-use arpeggio_scenarios::{Home, POOL, POOL_RANGE, first_address, pool, service};
+use arpeggio_scenarios::{EXCLUDE, Home, POOL, POOL_RANGE, first_address, pool, service};
 use serde_json::{Value, json};
 
 const KEY: &str = "arpeggio.dev/address-pool";
-const EXCLUDE: &str = "node.kubernetes.io/exclude-from-external-load-balancers";
 
 pub(crate) fn a_drained_node_hands_over_first(home: &Home) -> anyhow::Result<()> {
     let owner = home.serve_page()?;
