@@ -10,6 +10,7 @@ use std::{
 use anyhow::{Context as _, ensure};
 use arpeggio_lab::{Lab, Machine};
 use arpeggio_scenarios::HostProcess;
+use futures::{StreamExt as _, TryStreamExt as _, stream};
 use k8s_openapi::api::{core::v1::Service, discovery::v1::EndpointSlice};
 use kube::{
     Api,
@@ -17,10 +18,13 @@ use kube::{
 };
 use serde_json::{Value, json};
 
-use crate::api;
+use crate::api::{self, CONNECTIONS};
 
 /// The namespace of its objects.
 const NAMESPACE: &str = "metallb-system";
+
+/// How many addresses a Service gets.
+const PER_SERVICE: usize = 10;
 
 /// How long the API server may take for a definition.
 const PATIENCE: Duration = Duration::from_secs(30);
@@ -132,8 +136,22 @@ pub(crate) fn wait_for_state(lab: &Lab, node: Machine) -> anyhow::Result<()> {
     Ok(())
 }
 
+/// Creates Services with these addresses, a few each: MetalLB takes any number from one, and a Service takes the API server
+/// much longer to create than a Lease. So what it takes for many addresses is less than with a Service for each.
+pub(crate) fn serve(lab: &Lab, addresses: &[Ipv4Addr]) -> anyhow::Result<()> {
+    api::run(lab, async |client| {
+        let services: Api<Service> = Api::namespaced(client.clone(), "default");
+        let slices: Api<EndpointSlice> = Api::namespaced(client, "default");
+        stream::iter(addresses.chunks(PER_SERVICE))
+            .map(async |chunk| make_service(&services, &slices, chunk).await)
+            .buffer_unordered(CONNECTIONS)
+            .try_collect::<()>()
+            .await
+    })
+}
+
 /// A Service with addresses and a ready endpoint, as its controller and Kubernetes would leave it.
-pub(crate) async fn serve(
+async fn make_service(
     services: &Api<Service>,
     slices: &Api<EndpointSlice>,
     addresses: &[Ipv4Addr],

@@ -73,11 +73,11 @@ pub(crate) fn the_owner_is_cut_off_from_the_api_server_only(home: &Home) -> anyh
     settled_on(home, successor)
 }
 
-pub(crate) fn the_api_server_is_away_for_a_minute(home: &Home) -> anyhow::Result<()> {
+pub(crate) fn the_api_server_is_away_for_half_a_minute(home: &Home) -> anyhow::Result<()> {
     let owner = home.serve_page()?;
-    let seen = home.look_on("the API server is away for a minute", Duration::ZERO, || {
+    let seen = home.look_on("the API server is away for half a minute", Duration::ZERO, || {
         home.lab.stop_api()?;
-        std::thread::sleep(Duration::from_mins(1));
+        std::thread::sleep(Duration::from_secs(30));
         home.lab.start_api(PATIENCE)?;
         std::thread::sleep(Duration::from_secs(15));
         Ok(())

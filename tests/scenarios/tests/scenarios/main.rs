@@ -76,7 +76,7 @@ const SCENARIOS: &[(&str, Scenario)] = &[
     ("rebalance", rebalance::addresses_are_spread_again_when_somebody_says_so),
     ("fault-cable", faults::the_owners_cable_is_pulled_and_put_back),
     ("fault-api-cut", faults::the_owner_is_cut_off_from_the_api_server_only),
-    ("fault-api-away", faults::the_api_server_is_away_for_a_minute),
+    ("fault-api-away", faults::the_api_server_is_away_for_half_a_minute),
     ("fault-api-and-power", machines::the_owner_loses_power_while_the_api_server_is_away),
     ("fault-frozen", faults::the_owners_speaker_is_stopped_and_continued),
     ("fault-leases-gone", faults::all_leases_are_deleted_by_hand),

@@ -12,12 +12,32 @@ use crate::metallb::{self, Fellows};
 /// Nobody else's.
 const ADDRESS: Ipv4Addr = Ipv4Addr::new(192, 168, 0, 232);
 
+/// A speaker on each node.
+pub(super) type Speakers = BTreeMap<Machine, HostProcess>;
+
+/// Installs it with a pool, and starts its speakers.
+pub(super) fn start_speakers(home: &Home, range: &str) -> anyhow::Result<Speakers> {
+    let (lab, nodes) = (&home.lab, home.lab.options().node_machines());
+    metallb::install(lab, range)?;
+    metallb::advertise(lab, &nodes)?;
+    nodes.iter().try_for_each(|node| metallb::add_speaker_pod(lab, *node))?;
+    let first = speakers(home)?;
+    nodes.iter().try_for_each(|node| metallb::wait_for_state(lab, *node))?;
+    drop(first);
+    speakers(home)
+}
+
+fn speakers(home: &Home) -> anyhow::Result<Speakers> {
+    let start = |node| Ok((node, metallb::speaker(&home.lab, node, Fellows::Watched)?));
+    home.lab.options().node_machines().into_iter().map(start).collect()
+}
+
 /// All of its processes.
 pub(super) struct MetalLb<'a> {
     home: &'a Home,
     #[allow(dead_code, reason = "it ends when it is dropped")]
     controller: HostProcess,
-    speakers: BTreeMap<Machine, HostProcess>,
+    speakers: Speakers,
     /// Who announces the address when all nodes are well: it moves back to the same node each time.
     owner: Machine,
 }
@@ -25,20 +45,9 @@ pub(super) struct MetalLb<'a> {
 impl<'a> MetalLb<'a> {
     /// Starts all of it, and makes a Service with an address.
     pub(super) fn start(home: &'a Home) -> anyhow::Result<Self> {
-        let (lab, nodes) = (&home.lab, home.lab.options().node_machines());
-        metallb::install(lab, &format!("{ADDRESS}/32"))?;
-        metallb::advertise(lab, &nodes)?;
-        metallb::add_controller_pod(lab)?;
-        nodes.iter().try_for_each(|node| metallb::add_speaker_pod(lab, *node))?;
-        let start = || -> anyhow::Result<BTreeMap<_, _>> {
-            let start =
-                |node: &Machine| Ok((*node, metallb::speaker(lab, *node, Fellows::Watched)?));
-            nodes.iter().map(start).collect()
-        };
-        let first = start()?;
-        nodes.iter().try_for_each(|node| metallb::wait_for_state(lab, *node))?;
-        drop(first);
-        let (controller, speakers) = (metallb::controller(lab)?, start()?);
+        let speakers = start_speakers(home, &format!("{ADDRESS}/32"))?;
+        metallb::add_controller_pod(&home.lab)?;
+        let controller = metallb::controller(&home.lab)?;
         make_service(home)?;
         let owner = home.wait_for_owner(ADDRESS)?;
         Ok(Self { home, controller, speakers, owner })

@@ -6,12 +6,8 @@ use anyhow::Context as _;
 use arpeggio_lab::{Lab, Machine};
 use arpeggio_scenarios::HostProcess;
 use arpeggio_wire::MacAddr;
-use futures::{StreamExt as _, TryStreamExt as _, stream};
-use k8s_openapi::api::{core::v1::Service, discovery::v1::EndpointSlice};
-use kube::Api;
 
 use crate::{
-    api::{self, CONNECTIONS},
     client::{mac, wait_for_answers},
     locks::{self, Lock},
     metallb::{self, Fellows},
@@ -20,9 +16,6 @@ use crate::{
 
 /// The node without a speaker.
 const KERNEL: Machine = Machine::Node(4);
-/// MetalLB's speaker takes any number of addresses from a Service, and a Service takes the API server much longer to
-/// create than a Lease. So what it takes for many addresses is less than with a Service for each.
-const PER_SERVICE: usize = 10;
 /// How long a speaker may take to start and to announce a few addresses.
 const PATIENCE: Duration = Duration::from_secs(30);
 /// How many addresses each has at first.
@@ -165,16 +158,7 @@ impl<'a> MetalLb<'a> {
     /// that: at work it would take the larger part of the machine from whoever creates its Services.
     pub(super) fn give(&mut self, count: u32, patience: Duration) -> anyhow::Result<()> {
         self.process.kill()?;
-        let addresses = Self::addresses(self.held..count);
-        api::run(self.lab, async |client| {
-            let services: Api<Service> = Api::namespaced(client.clone(), "default");
-            let slices: Api<EndpointSlice> = Api::namespaced(client, "default");
-            stream::iter(addresses.chunks(PER_SERVICE))
-                .map(async |chunk| metallb::serve(&services, &slices, chunk).await)
-                .buffer_unordered(CONNECTIONS)
-                .try_collect::<()>()
-                .await
-        })?;
+        metallb::serve(self.lab, &Self::addresses(self.held..count))?;
         self.held = count;
         self.process = metallb::speaker(self.lab, self.node, Fellows::Ignored)?;
         wait_for_answers(self.lab, &Self::addresses(0..count), patience)
