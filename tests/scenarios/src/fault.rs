@@ -39,8 +39,9 @@ pub struct Seen {
     pub outage_ms: u64,
     /// Requests that were not answered.
     pub failed: usize,
-    /// Those of them whose connection was open when the address moved, and was broken. The new node knows nothing of the connection, and its
-    /// backend refuses it: whatever announces the address at layer 2, open connections do not survive a move.
+    /// Those of them whose connection was open when the address moved, and was broken. The new node knows nothing of
+    /// the connection, and its backend refuses it: whatever announces the address at layer 2, open connections do not
+    /// survive a move.
     pub cut: usize,
     /// All requests.
     pub requests: usize,
