@@ -24,6 +24,7 @@ use crate::{
     announcer::{Announcer, Demand},
     backends::LocalBackends,
     conflicts::Conflicts,
+    failovers::Failovers,
     input::Input,
     listener::{Freshness, Sighting},
     metrics::Metrics,
@@ -74,6 +75,9 @@ pub(crate) struct Engine {
     announcer: Announcer,
     neighbours: Neighbours,
     conflicts: Conflicts,
+    failovers: Failovers,
+    /// When the last decision was made.
+    decided: Timestamp,
     locks: BTreeMap<IpAddr, LockRecord>,
     backends: LocalBackends,
     freshness: Freshness,
@@ -115,6 +119,8 @@ impl Engine {
             announcer,
             neighbours: Neighbours::default(),
             conflicts: Conflicts::default(),
+            failovers: Failovers::default(),
+            decided: now(),
             locks: BTreeMap::new(),
             backends: LocalBackends::new(outlets.slices_wanted),
             freshness,
@@ -183,6 +189,7 @@ impl Engine {
                 if self.neighbours.learn(session.node.clone(), links) {
                     self.announcer.reconsider();
                 }
+                self.failovers.session_seen(&session, now());
                 Event::Session(session)
             }
             Input::Lock(record) => {
@@ -207,6 +214,7 @@ impl Engine {
         match &event {
             // What is known of this node decides by which rules it announces.
             Event::Node { .. } | Event::NodeGone(_) => self.announcer.reconsider(),
+            Event::SessionGone(node) => self.failovers.session_gone(node),
             Event::Wrote { write, outcome: Outcome::Done } => self.report(write),
             _ => {}
         }
@@ -244,6 +252,9 @@ impl Engine {
         if sighting.reply
             && let Some(event) = self.neighbours.answered(&sighting, self.announcer.links())
         {
+            if let Event::NodeAnswered(node) = &event {
+                self.failovers.node_heard(node, now());
+            }
             return self.elector.handle(now(), event);
         }
         if self.announcer.has(claim.mac) {
@@ -258,6 +269,7 @@ impl Engine {
                 if announced {
                     self.count_conflict(&sighting, "fellow");
                 }
+                self.failovers.speaker_heard(&by, now());
                 self.elector.handle(now(), Event::Heard { address, by });
             }
             None if announced => self.stranger(&sighting),
@@ -303,10 +315,12 @@ impl Engine {
     /// Decides once and carries it out; returns when the next turn is due at the latest.
     fn turn(&mut self) -> Timestamp {
         let now = now();
+        self.count_ownerless(now);
         let decision = self.elector.decide(now);
         // In this order: after a pause, what is in the table is not to be answered for before it is looked at.
         self.attend(now);
         self.freshness.extend(now + self.settings.freshness);
+        self.count_failovers(&decision.gained, now);
         decision.effects.into_iter().for_each(|effect| self.act(effect));
         self.announcer.tell(now);
         self.update_health(now);
@@ -376,6 +390,7 @@ impl Engine {
         self.metrics.contested.set(gauge(contested));
         self.metrics.unannounceable.set(gauge(silent));
         self.metrics.sessions.set(gauge(self.elector.live(now).len()));
+        self.metrics.ownerless.set(gauge(self.elector.ownerless()));
         if self.elector.established()
             && let Some(established) = self.established.take()
         {

@@ -14,6 +14,7 @@ mod backends;
 mod conflicts;
 mod endpoints;
 mod engine;
+mod failovers;
 mod gratuitous;
 mod input;
 #[cfg(test)]

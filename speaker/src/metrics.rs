@@ -1,13 +1,18 @@
 //! The speaker's metrics. No label has more values than there are interfaces, protocols, reasons or kinds.
 
 use prometheus::{
-    Error, Histogram, HistogramOpts, HistogramVec, IntCounter, IntCounterVec, IntGauge, Opts,
-    Registry, core::Collector,
+    Counter, Error, Histogram, HistogramOpts, HistogramVec, IntCounter, IntCounterVec, IntGauge,
+    Opts, Registry, core::Collector,
 };
 
 /// Upper bounds of the times from question to answer, in seconds: from what a machine at rest needs to what a client
 /// notices.
 const REPLY_BUCKETS: [f64; 11] = [5e-6, 1e-5, 2e-5, 5e-5, 1e-4, 2e-4, 5e-4, 1e-3, 5e-3, 2e-2, 1e-1];
+
+/// Upper bounds of the times until an address of a failed owner is announced again, in seconds: from what the wire's
+/// evidence needs to two sessions.
+const FAILOVER_BUCKETS: [f64; 13] =
+    [0.1, 0.15, 0.2, 0.25, 0.3, 0.4, 0.5, 0.75, 1.0, 2.0, 5.0, 10.0, 20.0];
 
 /// Everything that the speaker counts.
 #[derive(Debug)]
@@ -36,6 +41,12 @@ pub(crate) struct Metrics {
     pub(crate) gives: IntCounterVec,
     /// Sessions of others that this node ended, by reason.
     pub(crate) ended: IntCounterVec,
+    /// How long addresses were dark that this node took over from a failed owner.
+    pub(crate) failover_seconds: Histogram,
+    /// Addresses that nobody holds, though some node could.
+    pub(crate) ownerless: IntGauge,
+    /// For how long they were, all together.
+    pub(crate) ownerless_seconds: Counter,
     /// Requests to the API server, by kind and outcome.
     pub(crate) writes: IntCounterVec,
     /// Events that were not written.
@@ -108,6 +119,19 @@ impl Metrics {
                 "Sessions of other nodes that this node ended, by reason.",
                 &["reason"],
             )?,
+            failover_seconds: make.histogram(
+                "failover_seconds",
+                "Time from the last sign of life of an owner that failed to this node's first announcement of its address.",
+                &FAILOVER_BUCKETS,
+            )?,
+            ownerless: make.gauge(
+                "ownerless_addresses",
+                "Addresses that some node could announce and that nobody with a live session holds, as this node sees it.",
+            )?,
+            ownerless_seconds: make.added(Counter::new(
+                full("ownerless_seconds_total"),
+                "Time that addresses spent so, added up over all addresses, as this node sees it.",
+            )?)?,
             writes: make.counters(
                 "api_requests_total",
                 "Requests about Leases to the API server, by kind and outcome.",
@@ -178,6 +202,11 @@ impl Make<'_> {
     ) -> Result<HistogramVec, Error> {
         let options = HistogramOpts::new(full(name), help).buckets(buckets.to_vec());
         self.added(HistogramVec::new(options, labels)?)
+    }
+
+    fn histogram(&self, name: &str, help: &str, buckets: &[f64]) -> Result<Histogram, Error> {
+        let options = HistogramOpts::new(full(name), help).buckets(buckets.to_vec());
+        self.added(Histogram::with_opts(options)?)
     }
 
     fn gauge(&self, name: &str, help: &str) -> Result<IntGauge, Error> {

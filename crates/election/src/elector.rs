@@ -115,6 +115,8 @@ pub enum Effect {
 pub struct Decision {
     /// To be carried out now.
     pub effects: Vec<Effect>,
+    /// The addresses that are to be announced from now on, and were not before.
+    pub gained: Vec<IpAddr>,
     /// When to ask again at the latest.
     pub next: Timestamp,
 }
@@ -138,6 +140,7 @@ pub struct Elector {
     writes: Writes,
     vacancies: Vacancies,
     announcing: BTreeSet<IpAddr>,
+    ownerless: usize,
     leaving: Leaving,
     contests: BTreeMap<IpAddr, Contest>,
     /// The interfaces that heard nobody, and since when they hear their segments again. Somebody else may have taken over
@@ -172,6 +175,7 @@ impl Elector {
             writes: Writes::default(),
             vacancies: Vacancies::default(),
             announcing: BTreeSet::new(),
+            ownerless: 0,
             leaving: Leaving::default(),
             contests: BTreeMap::new(),
             returned: BTreeMap::new(),
@@ -188,6 +192,12 @@ impl Elector {
     /// is away.
     pub fn asking(&self) -> impl Iterator<Item = IpAddr> {
         self.vacancies.asked().chain(self.unaided.asked())
+    }
+
+    /// How many addresses had nobody with a session that counts to hold them, though some node could, at the last
+    /// decision.
+    pub fn ownerless(&self) -> usize {
+        self.ownerless
     }
 
     /// The addresses that fellow speakers are asked for, to hear whether they live.
@@ -334,7 +344,7 @@ impl Elector {
             self.unaided.forget();
         }
         self.decided = now;
-        let mut effects = Vec::new();
+        let (mut effects, mut gained) = (Vec::new(), Vec::new());
         if self.synced {
             self.view.mark_free(now);
             self.writes.prune(now);
@@ -342,6 +352,7 @@ impl Elector {
             if !self.stopping {
                 self.watch_wire(now, &mut effects);
             }
+            self.ownerless = 0;
             if self.established() && !self.stopping {
                 self.judge_sessions(now, &mut effects);
                 self.take_locks(now, &mut effects);
@@ -350,7 +361,7 @@ impl Elector {
             }
             self.settle_contests(now, &mut effects);
             self.stand_in(now, &mut effects);
-            self.update_announcing(now);
+            gained = self.update_announcing(now);
             effects.extend(self.leaving.ask(now).into_iter().map(Effect::ProbeAddress));
         }
         let heartbeat = now + HEARTBEAT;
@@ -358,7 +369,7 @@ impl Elector {
             [self.wire.due(), self.speakers.due(), self.vacancies.due(), self.unaided.due()];
         let next =
             probes.into_iter().flatten().filter(|due| *due > now).fold(heartbeat, Timestamp::min);
-        Decision { effects, next }
+        Decision { effects, gained, next }
     }
 
     fn keep_session(&mut self, now: Timestamp, effects: &mut Vec<Effect>) {
@@ -455,6 +466,7 @@ impl Elector {
             let ranked = ranking(free.lock.address, last_holder(&free), &fit, &loads);
             if let Some(first) = ranked.first() {
                 *loads.entry(first.clone()).or_default() += 1;
+                self.ownerless += 1;
             }
             let announces = self.unaided.announces(free.lock.address);
             if announces || self.is_my_turn(&ranked, free.since, now) {
@@ -583,8 +595,8 @@ impl Elector {
     }
 
     /// Who holds a lock under the present session may begin to announce; who already announces goes on until somebody
-    /// else holds the lock, so that an API server or a session that is gone stops nobody.
-    fn update_announcing(&mut self, now: Timestamp) {
+    /// else holds the lock, so that an API server or a session that is gone stops nobody. Returns what is gained.
+    fn update_announcing(&mut self, now: Timestamp) -> Vec<IpAddr> {
         let epoch = self.view.session(&self.me).filter(|own| is_live(own)).map(|own| own.epoch);
         let mut announcing = BTreeSet::new();
         if self.own.trusted() {
@@ -606,7 +618,9 @@ impl Elector {
         announcing.retain(|address| !self.contests.get(address).is_some_and(|c| c.yielded));
         announcing.retain(|address| !self.has_returned(*address));
         announcing.extend(self.unaided.announced().map(|(address, _)| address));
+        let gained = announcing.difference(&self.announcing).copied().collect();
         self.announcing = announcing;
+        gained
     }
 
     /// What others have been given on purpose, and are not heard announcing yet.

@@ -2,14 +2,14 @@
 
 use std::net::IpAddr;
 
-use arpeggio_election::{GiveReason, Node, Refusal, TakeReason, Write};
+use arpeggio_election::{GiveReason, Node, Refusal, TakeReason, Timestamp, Write};
 use arpeggio_wire::MacAddr;
 
 use super::Engine;
 
 impl Engine {
     /// Tells users and counters of a write that has succeeded.
-    pub(super) fn report(&self, write: &Write) {
+    pub(super) fn report(&mut self, write: &Write) {
         match write {
             Write::Start { epoch, .. } => tracing::info!(epoch = epoch.0, "session started"),
             Write::Accuse { node, .. } => {
@@ -40,7 +40,10 @@ impl Engine {
         self.warn(address, &note);
     }
 
-    fn report_taken(&self, address: IpAddr, reason: &TakeReason) {
+    fn report_taken(&mut self, address: IpAddr, reason: &TakeReason) {
+        if !self.elector.announcing().contains(&address) {
+            self.failovers.taken(address, reason);
+        }
         self.metrics.takes.with_label_values(&[reason.as_str()]).inc();
         tracing::info!(%address, %reason, "lock taken");
         let Some(record) = self.locks.get(&address) else { return };
@@ -49,6 +52,28 @@ impl Engine {
             let note = format!("{address} is announced from {} ({place}): {reason}", self.me.node);
             self.news.tell(&record.claim.services, "nodeAssigned", &note);
         }
+    }
+
+    /// Notes how long those of the addresses that are gained now were dark whose owners had failed.
+    pub(super) fn count_failovers(&mut self, gained: &[IpAddr], now: Timestamp) {
+        let announced = self.announcer.announced();
+        for address in gained.iter().filter(|address| announced.contains(*address)) {
+            let lock = self.locks.get(address).map(|record| &record.lock);
+            let holder = lock.and_then(|lock| Some(&lock.holder.as_ref()?.node));
+            if let Some(dark) = self.failovers.announced(*address, holder, &self.me.node, now) {
+                self.metrics.failover_seconds.observe(dark.as_secs_f64());
+            }
+        }
+        self.failovers.settle();
+    }
+
+    /// Adds up for how long addresses had no owner since the last decision. A process that stood still for longer than a
+    /// decision holds knows nothing of the rest.
+    pub(super) fn count_ownerless(&mut self, now: Timestamp) {
+        let span = now.since(self.decided).min(self.settings.freshness);
+        self.decided = now;
+        let addresses = u32::try_from(self.elector.ownerless()).unwrap_or(u32::MAX);
+        self.metrics.ownerless_seconds.inc_by(span.as_secs_f64() * f64::from(addresses));
     }
 
     fn report_given(&self, address: IpAddr, to: &Node, reason: GiveReason) {

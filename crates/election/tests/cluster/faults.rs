@@ -1,5 +1,7 @@
 //! One fault at a time, with its stated outcome.
 
+use arpeggio_election::{Places, Terms};
+
 use crate::sim::{Sim, ip, millis, secs, settled};
 
 #[test]
@@ -48,6 +50,23 @@ fn an_owner_that_loses_power_is_replaced_within_half_a_second() {
     assert_ne!(sim.only_announcer(ip(240)), owner);
     assert!(sim.log_has("NodeSilent"), "{:?}", sim.log);
     assert_eq!(sim.longest_overlap, millis(0));
+}
+
+#[test]
+fn an_address_without_an_owner_is_counted_by_everybody_until_it_is_taken() {
+    let (mut sim, owner) = settled();
+    let other = (owner + 1) % 3;
+    assert_eq!(sim.ownerless(other), 0);
+    sim.create_lock(ip(241));
+    sim.run(millis(100));
+    assert_eq!(sim.ownerless(other), 1, "it is asked for first");
+    sim.run(millis(300));
+    assert_eq!(sim.ownerless(other), 0);
+    sim.set_terms(ip(241), Terms { places: Places::ByRules(Vec::new()), probing: true });
+    let holder = sim.holder(ip(241)).unwrap();
+    sim.power_off(holder);
+    sim.run(secs(1));
+    assert_eq!(sim.ownerless((holder + 1) % 3), 0, "what nobody may announce wants for no owner");
 }
 
 #[test]

@@ -161,13 +161,11 @@ impl Sim {
         let next = decision.next.as_duration().as_millis();
         speaker.next = u64::try_from(next).unwrap();
         assert!(speaker.next > self.now, "a decision must not ask to be repeated at once");
-        let gained: Vec<IpAddr> =
-            speaker.elector.announcing().difference(&speaker.announced).copied().collect();
         if speaker.announced != *speaker.elector.announcing() {
             speaker.announced = speaker.elector.announcing().clone();
             self.moved = true;
         }
-        gained.into_iter().for_each(|address| self.gratuitous(index, address));
+        decision.gained.iter().for_each(|address| self.gratuitous(index, *address));
         decision.effects.into_iter().for_each(|effect| self.act(index, effect));
     }
 
@@ -430,6 +428,11 @@ impl Sim {
             if speaker.running { speaker.announced.len() } else { 0 }
         };
         self.speakers.iter().map(count).collect()
+    }
+
+    /// How many addresses have no owner, as one node sees it.
+    pub(crate) fn ownerless(&self, index: usize) -> usize {
+        self.speakers[index].elector.ownerless()
     }
 
     pub(crate) fn log_has(&self, word: &str) -> bool {

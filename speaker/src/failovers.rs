@@ -1,0 +1,180 @@
+//! How long an address was dark when its owner failed, as the node that announces it now can tell.
+//!
+//! It counts from the last sign of life of the old owner that this node has seen. One that watches it has heard it on
+//! the wire a tenth of a second before; another one knows its last renewal only, which may be three seconds older.
+
+use std::{collections::BTreeMap, net::IpAddr, time::Duration};
+
+use arpeggio_election::{EndReason, Node, Session, SessionState, TakeReason, Timestamp, Version};
+
+/// What was last seen of other nodes, and of whom this node has just taken over.
+#[derive(Debug, Default)]
+pub(crate) struct Failovers {
+    signs: BTreeMap<Node, Signs>,
+    /// Taken, and not announced yet: since when it may be dark.
+    taken: BTreeMap<IpAddr, Timestamp>,
+}
+
+/// The last signs of life of one node.
+#[derive(Debug, Clone, Copy, Default)]
+struct Signs {
+    kernel: Option<Timestamp>,
+    speaker: Option<Timestamp>,
+    /// Of its session, when its speaker last wrote it.
+    written: Version,
+}
+
+impl Failovers {
+    /// A node's kernel has answered on the wire.
+    pub(crate) fn node_heard(&mut self, node: &Node, now: Timestamp) {
+        self.signs.entry(node.clone()).or_default().kernel = Some(now);
+    }
+
+    /// A node's speaker was heard to announce something.
+    pub(crate) fn speaker_heard(&mut self, node: &Node, now: Timestamp) {
+        self.signs.entry(node.clone()).or_default().speaker = Some(now);
+    }
+
+    /// A session was seen. Only what its own speaker has written, and was not seen before, is a sign of life.
+    pub(crate) fn session_seen(&mut self, session: &Session, now: Timestamp) {
+        let signs = self.signs.entry(session.node.clone()).or_default();
+        let own = session.state == SessionState::Live { accused_by: None };
+        if own && session.version > signs.written {
+            (signs.speaker, signs.written) = (Some(now), session.version);
+        }
+    }
+
+    /// A session's record no longer exists.
+    pub(crate) fn session_gone(&mut self, node: &Node) {
+        self.signs.remove(node);
+    }
+
+    /// The lock of an address that this node does not announce yet was taken.
+    pub(crate) fn taken(&mut self, address: IpAddr, reason: &TakeReason) {
+        let TakeReason::Over { holder, reason } = reason else { return };
+        let sign = match reason {
+            Some(EndReason::Stopped) => None, // It goes on until it hears us.
+            Some(EndReason::NodeSilent) => self.last_sign(holder),
+            Some(EndReason::SpeakerSilent | EndReason::Expired) | None => {
+                self.signs.get(holder).and_then(|signs| signs.speaker)
+            }
+        };
+        self.taken.extend(sign.map(|sign| (address, sign)));
+    }
+
+    /// `address`, whose lock `holder` has, is announced from now on, and was not before. How long it may have been dark, if an
+    /// owner has failed.
+    pub(crate) fn announced(
+        &mut self,
+        address: IpAddr,
+        holder: Option<&Node>,
+        me: &Node,
+        now: Timestamp,
+    ) -> Option<Duration> {
+        let stood_in_for = holder.filter(|holder| *holder != me);
+        let sign = match stood_in_for {
+            Some(holder) => self.last_sign(holder),
+            None => self.taken.get(&address).copied(),
+        };
+        sign.map(|sign| now.since(sign))
+    }
+
+    /// What was taken is announced by now, or will not be for another reason.
+    pub(crate) fn settle(&mut self) {
+        self.taken.clear();
+    }
+
+    fn last_sign(&self, node: &Node) -> Option<Timestamp> {
+        self.signs.get(node).and_then(|signs| signs.kernel.max(signs.speaker))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use arpeggio_election::Epoch;
+
+    use super::*;
+
+    const ADDRESS: IpAddr = IpAddr::V4(std::net::Ipv4Addr::new(192, 168, 0, 240));
+
+    fn at(millis: u64) -> Timestamp {
+        Timestamp::from_origin(Duration::from_millis(millis))
+    }
+
+    fn session(version: u64, accused: bool) -> Session {
+        let accused_by = accused.then(|| Node::from("node-3"));
+        Session {
+            node: "node-1".into(),
+            epoch: Epoch(1),
+            state: SessionState::Live { accused_by },
+            reach: None,
+            version: Version(version),
+        }
+    }
+
+    /// node-1 renewed its session at 1 s, its speaker was heard at 2 s and its kernel at 3 s.
+    fn seen() -> Failovers {
+        let mut failovers = Failovers::default();
+        failovers.session_seen(&session(7, false), at(1000));
+        failovers.speaker_heard(&"node-1".into(), at(2000));
+        failovers.node_heard(&"node-1".into(), at(3000));
+        failovers
+    }
+
+    fn announced(failovers: &mut Failovers, holder: &str, now: u64) -> Option<u64> {
+        let holder = Node::from(holder);
+        let dark = failovers.announced(ADDRESS, Some(&holder), &"node-2".into(), at(now));
+        dark.map(|dark| u64::try_from(dark.as_millis()).unwrap())
+    }
+
+    #[test]
+    fn an_address_is_dark_since_the_last_sign_of_what_has_failed() {
+        let over = |reason| TakeReason::Over { holder: "node-1".into(), reason };
+        let table = [
+            (over(Some(EndReason::NodeSilent)), Some(250)),
+            (over(Some(EndReason::SpeakerSilent)), Some(1250)),
+            (over(Some(EndReason::Expired)), Some(1250)),
+            (over(None), Some(1250)),
+            (over(Some(EndReason::Stopped)), None),
+            (TakeReason::New, None),
+            (TakeReason::Ours, None),
+        ];
+        for (reason, expected) in table {
+            let mut failovers = seen();
+            failovers.taken(ADDRESS, &reason);
+            assert_eq!(announced(&mut failovers, "node-2", 3250), expected, "{reason:?}");
+        }
+    }
+
+    #[test]
+    fn who_stands_in_counts_from_the_last_sign_of_the_holder() {
+        assert_eq!(announced(&mut seen(), "node-1", 3700), Some(700));
+        assert_eq!(announced(&mut seen(), "node-9", 3700), None, "never seen");
+    }
+
+    #[test]
+    fn what_is_settled_counts_no_more() {
+        let mut failovers = seen();
+        let reason = Some(EndReason::NodeSilent);
+        failovers.taken(ADDRESS, &TakeReason::Over { holder: "node-1".into(), reason });
+        failovers.settle();
+        assert_eq!(
+            announced(&mut failovers, "node-2", 9000),
+            None,
+            "announced again after a pause"
+        );
+    }
+
+    #[test]
+    fn a_record_that_was_seen_before_or_that_others_wrote_is_no_sign_of_life() {
+        let mut failovers = Failovers::default();
+        failovers.session_seen(&session(7, false), at(1000));
+        failovers.session_seen(&session(7, false), at(5000));
+        failovers.session_seen(&session(8, true), at(6000));
+        assert_eq!(announced(&mut failovers, "node-1", 6100), Some(5100));
+        failovers.session_seen(&session(9, false), at(6200));
+        assert_eq!(announced(&mut failovers, "node-1", 6300), Some(100));
+        failovers.session_gone(&"node-1".into());
+        assert_eq!(announced(&mut failovers, "node-1", 6400), None);
+    }
+}
