@@ -5,121 +5,31 @@ use alloc::{
     string::String,
     vec::Vec,
 };
-use core::{net::IpAddr, time::Duration};
+use core::net::IpAddr;
 
 use crate::{
-    eligibility::{Backends, Merit, NodeFacts, Standing, Unfit},
+    eligibility::{Merit, Standing},
+    exchange::{Decision, Effect, Event},
     leaving::Leaving,
     model::{EndReason, Lock, Node, Session, SessionState, Timestamp},
     own::OwnSession,
-    placement::{Charges, deputies, ranking},
+    placement::{Charges, ranking},
     reach::{Interface, Reach},
     settings::{HEARTBEAT, Settings},
     speakers::SpeakerWatch,
     unaided::Unaided,
     vacancy::{Finding, Vacancies},
-    view::{FreeLock, SeenSession, View},
+    view::{FreeLock, View},
     wire::WireWatch,
     writes::{GiveReason, Outcome, TakeReason, Write, Writes},
 };
 
 mod alone;
+mod announcing;
 mod moving;
+mod watching;
 
-/// Something that a speaker learns.
-#[derive(Debug, Clone, PartialEq, Eq, Hash)]
-pub enum Event {
-    /// Every record has been listed once. Nothing is decided before.
-    Synced,
-    /// A session record, from a watch, a list or the answer to a write.
-    Session(Session),
-    /// A session record no longer exists.
-    SessionGone(Node),
-    /// A lock record, from a watch, a list or the answer to a write.
-    Lock(Lock),
-    /// A lock record no longer exists.
-    LockGone(IpAddr),
-    /// A node answered a probe on the wire.
-    NodeAnswered(Node),
-    /// A default gateway answered a probe on the wire.
-    GatewayAnswered,
-    /// A fellow speaker announces an address on the wire.
-    Heard {
-        /// The address.
-        address: IpAddr,
-        /// The node that says that it is there.
-        by: Node,
-    },
-    /// What Kubernetes says of a node.
-    Node {
-        /// The node.
-        node: Node,
-        /// What is said.
-        facts: NodeFacts,
-    },
-    /// A Node object no longer exists.
-    NodeGone(Node),
-    /// Where the backends of an address are.
-    Backends {
-        /// The address.
-        address: IpAddr,
-        /// `None`: its traffic may leave the node that announces it.
-        backends: Option<Backends>,
-    },
-    /// What this node can reach now. Its session is renewed at once when it says something else.
-    Reach(Reach),
-    /// This node's interface of this name hears its segment again after it did not, for however short a time. What
-    /// [`Event::Reach`] says is fed before.
-    CarrierReturned(String),
-    /// A machine that is no fellow answers for an address that was asked for ([`Effect::ProbeAddress`]).
-    StrangerAnswered {
-        /// The address.
-        address: IpAddr,
-        /// The machine's MAC address.
-        mac: [u8; 6],
-    },
-    /// The process is asked to stop, and there is no second one on this node: hand everything over. Done when
-    /// [`Elector::announcing`] is empty.
-    Stopping,
-    /// A write has ended. The record that resulted, or that was in its way, is fed before.
-    Wrote {
-        /// The write.
-        write: Write,
-        /// How it ended.
-        outcome: Outcome,
-    },
-}
-
-/// Something to do.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub enum Effect {
-    /// Send this to the API server.
-    Write(Write),
-    /// Ask for a node's own address on the wire, by unicast.
-    ProbeNode(Node),
-    /// Ask a node's speaker on the wire, by unicast, for an address that the node holds. Its answer is [`Event::Heard`].
-    ProbeSpeaker {
-        /// The node.
-        node: Node,
-        /// The address.
-        address: IpAddr,
-    },
-    /// Ask for the default gateways on the wire.
-    ProbeGateway,
-    /// Ask on the wire who has an address that nobody has announced yet.
-    ProbeAddress(IpAddr),
-}
-
-/// What [`Elector::decide`] wants.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Decision {
-    /// To be carried out now.
-    pub effects: Vec<Effect>,
-    /// The addresses that are to be announced from now on, and were not before.
-    pub gained: Vec<IpAddr>,
-    /// When to ask again at the latest.
-    pub next: Timestamp,
-}
+use announcing::Contest;
 
 /// One speaker's view and its decisions. The crate's page has the contract.
 ///
@@ -147,13 +57,6 @@ pub struct Elector {
     /// there unheard: nothing is announced on them until the session is proved, or the segment was asked.
     returned: BTreeMap<String, Timestamp>,
     unaided: Unaided,
-}
-
-/// A fellow speaker was heard announcing what we announce; the lock is being read.
-#[derive(Debug, Clone, Hash)]
-struct Contest {
-    since: Timestamp,
-    yielded: bool,
 }
 
 impl Elector {
@@ -272,24 +175,6 @@ impl Elector {
         self.synced = true;
     }
 
-    fn heard(&mut self, address: IpAddr, by: &Node, now: Timestamp) {
-        self.speakers.answered(by, address, now, &self.settings);
-        if *by == self.me || self.give_way_unaided(address, by, now) {
-            return;
-        }
-        if !self.announcing.contains(&address) {
-            return;
-        }
-        if self.stopping {
-            self.leaving.expect(address, by);
-        }
-        let is_expected = self.leaving.heard(address, by);
-        // It may have got the lock in another way than from us, whose gift has failed.
-        if !is_expected || self.view.lock(address).is_some_and(|lock| lock.is_of(&self.me)) {
-            self.contests.entry(address).or_insert(Contest { since: now, yielded: false });
-        }
-    }
-
     fn wrote(&mut self, write: &Write, outcome: Outcome, now: Timestamp) {
         let target = write.target();
         let sent = self.writes.ended(&target, outcome, now, &self.settings);
@@ -306,34 +191,6 @@ impl Elector {
             }
             (Write::Read { address }, Outcome::Failed) => self.give_way(*address),
             _ => {}
-        }
-    }
-
-    /// That nobody was heard on the interface says nothing of the others, who may have gone on without this node.
-    fn carrier_returned(&mut self, interface: String, now: Timestamp) {
-        if !self.view.may_reach_by(&self.me, &interface) {
-            return;
-        }
-        self.own.doubted(now);
-        self.wire.excuse();
-        self.returned.insert(interface, now);
-        let stand_ins = self.unaided.announced().map(|(address, _)| address);
-        let stand_ins: Vec<IpAddr> =
-            stand_ins.filter(|address| self.has_returned(*address)).collect();
-        for address in stand_ins {
-            self.unaided.heard(address, now, Duration::ZERO);
-        }
-    }
-
-    /// Whether `address` is announced on an interface that heard nobody for a while.
-    fn has_returned(&self, address: IpAddr) -> bool {
-        let is_on = |interface: &String| self.view.is_on(address, &self.me, interface);
-        self.returned.keys().any(is_on)
-    }
-
-    fn give_way(&mut self, address: IpAddr) {
-        if let Some(contest) = self.contests.get_mut(&address) {
-            contest.yielded = true;
         }
     }
 
@@ -386,71 +243,6 @@ impl Elector {
         if let Some(write) = write {
             self.send(write, now, effects);
         }
-    }
-
-    /// Asks on the wire for the nodes that this one watches.
-    fn watch_wire(&mut self, now: Timestamp, effects: &mut Vec<Effect>) {
-        let (live, alone) = (self.live(now), self.is_alone(now));
-        self.charges.update(&live, alone, &self.me);
-        let probes = self.wire.tick(now, self.charges.nodes(), &self.settings);
-        effects.extend(probes.nodes.into_iter().map(Effect::ProbeNode));
-        if probes.gateway {
-            effects.push(Effect::ProbeGateway);
-        }
-        let nodes = self.charges.nodes();
-        let asked = self.speakers.tick(now, nodes, &self.view, &self.wire, &self.settings);
-        effects.extend(asked.map(|(node, address)| Effect::ProbeSpeaker { node, address }));
-    }
-
-    /// Ends the sessions that are over.
-    fn judge_sessions(&mut self, now: Timestamp, effects: &mut Vec<Effect>) {
-        for address in self.speakers.unread(now, &self.settings) {
-            self.send(Write::Read { address }, now, effects);
-        }
-        let live = self.live(now);
-        let others = self.view.sessions().filter(|seen| seen.session.node != self.me);
-        let writes: Vec<Write> = others.filter_map(|seen| self.verdict(seen, &live, now)).collect();
-        for write in writes {
-            self.send(write, now, effects);
-        }
-    }
-
-    /// What to write about another node's session, if anything.
-    fn verdict(&self, seen: &SeenSession, live: &BTreeSet<Node>, now: Timestamp) -> Option<Write> {
-        let SessionState::Live { accused_by } = &seen.session.state else {
-            return None;
-        };
-        let node = seen.session.node.clone();
-        let expected = seen.session.version;
-        let end = |reason| Write::End { node: node.clone(), expected, reason };
-        // Those who watch the node speak first, so that not all nodes write at once.
-        let manners = u32::from(!self.charges.nodes().contains(&node));
-        let longest = self.settings.session + self.settings.patience * manners;
-        if seen.expired(now, longest, self.own.in_touch_since()) {
-            return Some(end(EndReason::Expired));
-        }
-        let reason = self.silence(&node, now)?;
-        match self.other_deputy(&node, live, now) {
-            None => Some(end(reason)),
-            Some(other) if accused_by.as_ref() == Some(&other) => Some(end(reason)),
-            Some(_) if accused_by.as_ref() == Some(&self.me) => None,
-            Some(_) => Some(Write::Accuse { node, expected }),
-        }
-    }
-
-    /// The other deputy of `node`, if it lives as far as this one can hear.
-    fn other_deputy(&self, node: &Node, live: &BTreeSet<Node>, now: Timestamp) -> Option<Node> {
-        let both = deputies(node, live.iter()).into_iter();
-        both.filter(|deputy| *deputy != self.me).find(|deputy| self.silence(deputy, now).is_none())
-    }
-
-    /// What this node misses of another one that it watches.
-    fn silence(&self, node: &Node, now: Timestamp) -> Option<EndReason> {
-        if self.wire.silent(node, &self.settings) {
-            return Some(EndReason::NodeSilent);
-        }
-        let silent = self.speakers.silent(node, &self.view, now, &self.settings);
-        silent.then_some(EndReason::SpeakerSilent)
     }
 
     fn take_locks(&mut self, now: Timestamp, effects: &mut Vec<Effect>) {
@@ -582,72 +374,6 @@ impl Elector {
             epoch: self.view.session(&self.me)?.epoch,
             reason: free.reason.clone(),
         })
-    }
-
-    fn settle_contests(&mut self, now: Timestamp, effects: &mut Vec<Effect>) {
-        let contested: Vec<IpAddr> = self.contests.keys().copied().collect();
-        for address in contested {
-            self.send(Write::Read { address }, now, effects);
-        }
-        for contest in self.contests.values_mut() {
-            contest.yielded |= now.since(contest.since) > self.settings.retry;
-        }
-    }
-
-    /// Who holds a lock under the present session may begin to announce; who already announces goes on until somebody
-    /// else holds the lock, so that an API server or a session that is gone stops nobody. Returns what is gained.
-    fn update_announcing(&mut self, now: Timestamp) -> Vec<IpAddr> {
-        let epoch = self.view.session(&self.me).filter(|own| is_live(own)).map(|own| own.epoch);
-        let mut announcing = BTreeSet::new();
-        if self.own.trusted() {
-            let mine = self.view.locks_of(&self.me);
-            let allowed = mine.filter(|lock| self.may_announce(lock));
-            let rightly = allowed.filter(|lock| {
-                self.announcing.contains(&lock.address)
-                    || lock.holder.as_ref().map(|holder| holder.epoch) == epoch
-            });
-            announcing.extend(rightly.map(|lock| lock.address));
-            announcing.append(&mut self.leaving(now));
-        }
-        if self.stopping {
-            // Whatever the API server says, or cannot say: it is announced elsewhere.
-            announcing.retain(|address| !self.leaving.was_heard(*address));
-        }
-        self.leaving.retain(&announcing);
-        self.contests.retain(|address, _| self.view.lock(*address).is_some());
-        announcing.retain(|address| !self.contests.get(address).is_some_and(|c| c.yielded));
-        announcing.retain(|address| !self.has_returned(*address));
-        announcing.extend(self.unaided.announced().map(|(address, _)| address));
-        let gained = announcing.difference(&self.announcing).copied().collect();
-        self.announcing = announcing;
-        gained
-    }
-
-    /// What others have been given on purpose, and are not heard announcing yet.
-    fn leaving(&mut self, now: Timestamp) -> BTreeSet<IpAddr> {
-        let mut leaving = BTreeSet::new();
-        for address in &self.announcing {
-            let lock = self.view.lock(*address);
-            let holder = lock.and_then(|lock| lock.holder.as_ref()).map(|holder| &holder.node);
-            let Some(successor) = holder.filter(|holder| **holder != self.me) else { continue };
-            if self.stopping {
-                self.leaving.expect(*address, successor);
-            }
-            if self.leaving.goes_on(*address, successor, now, self.settings.session * 2) {
-                leaving.insert(*address);
-            }
-        }
-        leaving
-    }
-
-    /// Whether an address may be announced from here until somebody else takes it. Not when its pool is not announced
-    /// any more, or nobody anywhere would answer behind it.
-    fn may_announce(&self, lock: &Lock) -> bool {
-        match self.view.merit(lock, &self.me) {
-            Err(Unfit::NotAnnounced) => false,
-            Err(Unfit::NoBackend) => self.view.has_backends(lock.address),
-            _ => true,
-        }
     }
 
     fn send(&mut self, write: Write, now: Timestamp, effects: &mut Vec<Effect>) {

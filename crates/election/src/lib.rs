@@ -31,6 +31,7 @@ extern crate alloc;
 
 mod elector;
 mod eligibility;
+mod exchange;
 pub mod leader;
 mod leaving;
 mod model;
@@ -48,8 +49,9 @@ mod view;
 mod wire;
 mod writes;
 
-pub use elector::{Decision, Effect, Elector, Event};
+pub use elector::Elector;
 pub use eligibility::{Backends, Merit, NodeFacts, Standing, Unfit};
+pub use exchange::{Decision, Effect, Event};
 pub use model::{EndReason, Epoch, Holder, Lock, Node, Session, SessionState, Timestamp, Version};
 pub use reach::{Interface, Reach};
 pub use settings::{Settings, UnsafeSettings};

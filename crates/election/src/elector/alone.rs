@@ -6,9 +6,10 @@ use alloc::{
 };
 use core::net::IpAddr;
 
-use super::{Contest, Effect, Elector, is_live};
+use super::{Elector, announcing::Contest, is_live};
 use crate::{
     eligibility::Merit,
+    exchange::Effect,
     model::{Lock, Node, Timestamp},
     placement::{outranks, ranking, watchers},
 };

@@ -1,7 +1,7 @@
 //! Every history with a few faults: the real [`arpeggio_election::Elector`]s among an API server and a segment, in
 //! coarse time, explored breadth first.
 //!
-//! **The world** ([`world`]). Three nodes, two addresses. Time goes in ticks; within a tick everything that is not held
+//! **The world** ([`world`], with the [`segment`] and the API [`server`]). Three nodes, two addresses. Time goes in ticks; within a tick everything that is not held
 //! up by a fault arrives and is reacted to, until nothing more happens. Writes about one record reach the API server in
 //! every order.
 //!
@@ -22,6 +22,8 @@ mod fault;
 mod fingerprint;
 mod law;
 mod mutations;
+mod segment;
+mod server;
 mod world;
 
 use explorer::explore;

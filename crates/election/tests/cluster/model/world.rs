@@ -7,9 +7,7 @@ use std::{
     time::Duration,
 };
 
-use arpeggio_election::{
-    Effect, Elector, Event, Node, Outcome, Settings, Target, Timestamp, Write,
-};
+use arpeggio_election::{Effect, Elector, Event, Node, Outcome, Settings, Timestamp, Write};
 
 use super::{
     fault::{Fault, Kind, Place},
@@ -288,17 +286,6 @@ impl World {
         self.refresh();
     }
 
-    /// The slow announcement that is repeated for ever.
-    fn refresh(&mut self) {
-        for from in 0..self.speakers.len() {
-            for address in self.speakers[from].announced.clone() {
-                if self.answers(from, address) {
-                    self.tell_segment(from, address);
-                }
-            }
-        }
-    }
-
     // Speakers.
 
     pub(crate) fn speaker(&mut self, index: usize) -> &mut Speaker {
@@ -377,136 +364,6 @@ impl World {
             }
         }
     }
-
-    // The segment.
-
-    fn ask_speaker(&mut self, index: usize, at: Timestamp, node: Node, address: IpAddr) {
-        let home = self.speakers[index].home;
-        let answers = |other: &Speaker, index: usize| match self.mutation {
-            Mutation::SpeaksOnlyWithApi if !other.api => false,
-            Mutation::KernelSpeaks => true,
-            _ => self.answers(index, address),
-        };
-        let answered = self.speakers.iter().enumerate().any(|(index, other)| {
-            self.hosts[other.home].name == node
-                && self.connected(home, other.home)
-                && answers(other, index)
-        });
-        if answered {
-            self.speaker(index).elector.handle(at, Event::Heard { address, by: node });
-        }
-    }
-
-    /// There are no strangers: only fellows answer.
-    fn ask_segment(&mut self, index: usize, at: Timestamp, address: IpAddr) {
-        let home = self.speakers[index].home;
-        let others = (0..self.speakers.len()).filter(|other| self.answers(*other, address));
-        let others = others.map(|other| self.speakers[other].home);
-        let answer = others.into_iter().find(|there| self.connected(home, *there));
-        let answer = answer.or_else(|| self.proxied(home, address));
-        let speaker = Rc::make_mut(&mut self.speakers[index]);
-        match answer {
-            Some(there) => {
-                speaker.asked.remove(&address);
-                let by = self.hosts[there].name.clone();
-                speaker.elector.handle(at, Event::Heard { address, by });
-            }
-            None => drop(speaker.asked.insert(address)),
-        }
-    }
-
-    /// In whose name a proxy answers.
-    fn proxied(&self, asker: usize, address: IpAddr) -> Option<usize> {
-        let holder = self.store.locks.get(&address)?.holder.as_ref()?;
-        let holder = self.hosts.iter().position(|host| host.name == holder.node)?;
-        (self.mutation == Mutation::Proxied && holder != asker).then_some(holder)
-    }
-
-    /// Hosts answer as long as they have power and cable, whatever their speakers do.
-    pub(crate) fn connected(&self, one: usize, other: usize) -> bool {
-        let up = |host: &Host| host.power && !host.frozen && host.cable;
-        let pair = (one.min(other), one.max(other));
-        up(&self.hosts[one]) && up(&self.hosts[other]) && !self.cuts.contains(&pair)
-    }
-
-    fn tell_segment(&mut self, from: usize, address: IpAddr) {
-        let home = self.speakers[from].home;
-        match self.mutation {
-            Mutation::Deaf => return,
-            Mutation::SpeaksOnlyWithApi if !self.speakers[from].api => return,
-            _ => {}
-        }
-        for other in 0..self.speakers.len() {
-            let there = self.speakers[other].home;
-            if there != home && self.connected(home, there) && self.speakers[other].running {
-                let event = Event::Heard { address, by: self.hosts[home].name.clone() };
-                let inbox = &mut self.speaker(other).inbox;
-                if !inbox.contains(&event) {
-                    inbox.push(event);
-                }
-            }
-        }
-    }
-
-    // The API server.
-
-    pub(crate) fn record(&self, request: &Request) -> Target {
-        let home = self.speakers[request.from].home;
-        match request.write.target() {
-            Target::OwnSession => Target::Session(self.hosts[home].name.clone()),
-            other => other,
-        }
-    }
-
-    /// Serves the request at `place`, then each that nothing else competes with.
-    fn serve_from(&mut self, place: usize) {
-        let request = self.requests.remove(place);
-        self.serve(request);
-        while let [Step::Serve(next)] = self.proceeding()[..] {
-            let request = self.requests.remove(next);
-            self.serve(request);
-        }
-    }
-
-    fn serve(&mut self, request: Request) {
-        let Request { from, write, answer_lost, .. } = request;
-        let me = self.hosts[self.speakers[from].home].name.clone();
-        let before = self.store.clone();
-        let (by, performed) = self.mutation.of_write(&me, &write, self);
-        let (record, outcome) = self.store.perform(&by, &performed);
-        let record = record.map(|record| self.mutation.of_record(record));
-        if outcome == Outcome::Done {
-            self.witness.wrote(&me, &performed, &before, &self.store, &self.faults);
-            self.broadcast(record.as_ref());
-        }
-        self.answer(from, write, record, outcome, answer_lost);
-    }
-
-    fn answer(
-        &mut self,
-        from: usize,
-        write: Write,
-        record: Option<Event>,
-        outcome: Outcome,
-        lost: bool,
-    ) {
-        let speaker = self.speaker(from);
-        let Some(place) = speaker.awaited.iter().position(|(_, awaited)| *awaited == write) else {
-            return;
-        };
-        if !lost && speaker.api {
-            speaker.awaited.remove(place);
-            speaker.inbox.extend(record);
-            speaker.inbox.push(Event::Wrote { write, outcome });
-        }
-    }
-
-    fn broadcast(&mut self, record: Option<&Event>) {
-        let told = self.speakers.iter_mut().filter(|speaker| speaker.running && speaker.api);
-        for speaker in told.map(Rc::make_mut) {
-            record.cloned().into_iter().for_each(|record| speaker.will_see(record));
-        }
-    }
 }
 
 impl Speaker {
@@ -518,25 +375,6 @@ impl Speaker {
 
     fn has_something_to_do(&self) -> bool {
         self.due || !self.inbox.is_empty() || !(self.lags || self.watch.is_empty())
-    }
-}
-
-impl Speaker {
-    /// What waits is taken in at once, so only the last word about each record matters; a list stays as it is.
-    fn will_see(&mut self, record: Event) {
-        let list_end = self.watch.iter().position(|waiting| *waiting == Event::Synced);
-        let mut news = self.watch.split_off(list_end.map_or(0, |end| end + 1));
-        news.retain(|waiting| about(waiting) != about(&record));
-        self.watch.extend(news.into_iter().chain([record]));
-    }
-}
-
-/// The record that an event of the watch is about.
-fn about(event: &Event) -> Option<Target> {
-    match event {
-        Event::Session(session) => Some(Target::Session(session.node.clone())),
-        Event::Lock(lock) => Some(Target::Lock(lock.address)),
-        _ => None,
     }
 }
 

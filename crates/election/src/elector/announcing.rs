@@ -1,0 +1,133 @@
+//! What this node announces, and when it gives way.
+
+use alloc::{collections::BTreeSet, string::String, vec::Vec};
+use core::{net::IpAddr, time::Duration};
+
+use super::{Elector, is_live};
+use crate::{
+    eligibility::Unfit,
+    exchange::Effect,
+    model::{Lock, Node, Timestamp},
+    writes::Write,
+};
+
+/// A fellow speaker was heard announcing what we announce; the lock is being read.
+#[derive(Debug, Clone, Hash)]
+pub(super) struct Contest {
+    pub(super) since: Timestamp,
+    pub(super) yielded: bool,
+}
+
+impl Elector {
+    pub(super) fn heard(&mut self, address: IpAddr, by: &Node, now: Timestamp) {
+        self.speakers.answered(by, address, now, &self.settings);
+        if *by == self.me || self.give_way_unaided(address, by, now) {
+            return;
+        }
+        if !self.announcing.contains(&address) {
+            return;
+        }
+        if self.stopping {
+            self.leaving.expect(address, by);
+        }
+        let is_expected = self.leaving.heard(address, by);
+        // It may have got the lock in another way than from us, whose gift has failed.
+        if !is_expected || self.view.lock(address).is_some_and(|lock| lock.is_of(&self.me)) {
+            self.contests.entry(address).or_insert(Contest { since: now, yielded: false });
+        }
+    }
+
+    pub(super) fn give_way(&mut self, address: IpAddr) {
+        if let Some(contest) = self.contests.get_mut(&address) {
+            contest.yielded = true;
+        }
+    }
+
+    /// That nobody was heard on the interface says nothing of the others, who may have gone on without this node.
+    pub(super) fn carrier_returned(&mut self, interface: String, now: Timestamp) {
+        if !self.view.may_reach_by(&self.me, &interface) {
+            return;
+        }
+        self.own.doubted(now);
+        self.wire.excuse();
+        self.returned.insert(interface, now);
+        let stand_ins = self.unaided.announced().map(|(address, _)| address);
+        let stand_ins: Vec<IpAddr> =
+            stand_ins.filter(|address| self.has_returned(*address)).collect();
+        for address in stand_ins {
+            self.unaided.heard(address, now, Duration::ZERO);
+        }
+    }
+
+    /// Whether `address` is announced on an interface that heard nobody for a while.
+    pub(super) fn has_returned(&self, address: IpAddr) -> bool {
+        let is_on = |interface: &String| self.view.is_on(address, &self.me, interface);
+        self.returned.keys().any(is_on)
+    }
+
+    pub(super) fn settle_contests(&mut self, now: Timestamp, effects: &mut Vec<Effect>) {
+        let contested: Vec<IpAddr> = self.contests.keys().copied().collect();
+        for address in contested {
+            self.send(Write::Read { address }, now, effects);
+        }
+        for contest in self.contests.values_mut() {
+            contest.yielded |= now.since(contest.since) > self.settings.retry;
+        }
+    }
+
+    /// Who holds a lock under the present session may begin to announce; who already announces goes on until somebody
+    /// else holds the lock, so that an API server or a session that is gone stops nobody. Returns what is gained.
+    pub(super) fn update_announcing(&mut self, now: Timestamp) -> Vec<IpAddr> {
+        let epoch = self.view.session(&self.me).filter(|own| is_live(own)).map(|own| own.epoch);
+        let mut announcing = BTreeSet::new();
+        if self.own.trusted() {
+            let mine = self.view.locks_of(&self.me);
+            let allowed = mine.filter(|lock| self.may_announce(lock));
+            let rightly = allowed.filter(|lock| {
+                self.announcing.contains(&lock.address)
+                    || lock.holder.as_ref().map(|holder| holder.epoch) == epoch
+            });
+            announcing.extend(rightly.map(|lock| lock.address));
+            announcing.append(&mut self.leaving(now));
+        }
+        if self.stopping {
+            // Whatever the API server says, or cannot say: it is announced elsewhere.
+            announcing.retain(|address| !self.leaving.was_heard(*address));
+        }
+        self.leaving.retain(&announcing);
+        self.contests.retain(|address, _| self.view.lock(*address).is_some());
+        announcing.retain(|address| !self.contests.get(address).is_some_and(|c| c.yielded));
+        announcing.retain(|address| !self.has_returned(*address));
+        announcing.extend(self.unaided.announced().map(|(address, _)| address));
+        let gained = announcing.difference(&self.announcing).copied().collect();
+        self.announcing = announcing;
+        gained
+    }
+
+    /// What others have been given on purpose, and are not heard announcing yet.
+    fn leaving(&mut self, now: Timestamp) -> BTreeSet<IpAddr> {
+        let mut leaving = BTreeSet::new();
+        for address in &self.announcing {
+            let lock = self.view.lock(*address);
+            let holder = lock.and_then(|lock| lock.holder.as_ref()).map(|holder| &holder.node);
+            let Some(successor) = holder.filter(|holder| **holder != self.me) else { continue };
+            if self.stopping {
+                self.leaving.expect(*address, successor);
+            }
+            if self.leaving.goes_on(*address, successor, now, self.settings.session * 2) {
+                leaving.insert(*address);
+            }
+        }
+        leaving
+    }
+
+    /// Whether an address may be announced from here until somebody else takes it. Not when its pool is not announced
+    /// any more, or nobody anywhere would answer behind it.
+    pub(super) fn may_announce(&self, lock: &Lock) -> bool {
+        match self.view.merit(lock, &self.me) {
+            Err(Unfit::NotAnnounced) => false,
+            Err(Unfit::NoBackend) => self.view.has_backends(lock.address),
+            _ => true,
+        }
+    }
+}

@@ -1,0 +1,79 @@
+//! Watching other nodes, and ending the sessions of those that have failed.
+
+use alloc::{collections::BTreeSet, vec::Vec};
+
+use super::Elector;
+use crate::{
+    exchange::Effect,
+    model::{EndReason, Node, SessionState, Timestamp},
+    placement::deputies,
+    view::SeenSession,
+    writes::Write,
+};
+
+impl Elector {
+    /// Asks on the wire for the nodes that this one watches.
+    pub(super) fn watch_wire(&mut self, now: Timestamp, effects: &mut Vec<Effect>) {
+        let (live, alone) = (self.live(now), self.is_alone(now));
+        self.charges.update(&live, alone, &self.me);
+        let probes = self.wire.tick(now, self.charges.nodes(), &self.settings);
+        effects.extend(probes.nodes.into_iter().map(Effect::ProbeNode));
+        if probes.gateway {
+            effects.push(Effect::ProbeGateway);
+        }
+        let nodes = self.charges.nodes();
+        let asked = self.speakers.tick(now, nodes, &self.view, &self.wire, &self.settings);
+        effects.extend(asked.map(|(node, address)| Effect::ProbeSpeaker { node, address }));
+    }
+
+    /// Ends the sessions that are over.
+    pub(super) fn judge_sessions(&mut self, now: Timestamp, effects: &mut Vec<Effect>) {
+        for address in self.speakers.unread(now, &self.settings) {
+            self.send(Write::Read { address }, now, effects);
+        }
+        let live = self.live(now);
+        let others = self.view.sessions().filter(|seen| seen.session.node != self.me);
+        let writes: Vec<Write> = others.filter_map(|seen| self.verdict(seen, &live, now)).collect();
+        for write in writes {
+            self.send(write, now, effects);
+        }
+    }
+
+    /// What to write about another node's session, if anything.
+    fn verdict(&self, seen: &SeenSession, live: &BTreeSet<Node>, now: Timestamp) -> Option<Write> {
+        let SessionState::Live { accused_by } = &seen.session.state else {
+            return None;
+        };
+        let node = seen.session.node.clone();
+        let expected = seen.session.version;
+        let end = |reason| Write::End { node: node.clone(), expected, reason };
+        // Those who watch the node speak first, so that not all nodes write at once.
+        let manners = u32::from(!self.charges.nodes().contains(&node));
+        let longest = self.settings.session + self.settings.patience * manners;
+        if seen.expired(now, longest, self.own.in_touch_since()) {
+            return Some(end(EndReason::Expired));
+        }
+        let reason = self.silence(&node, now)?;
+        match self.other_deputy(&node, live, now) {
+            None => Some(end(reason)),
+            Some(other) if accused_by.as_ref() == Some(&other) => Some(end(reason)),
+            Some(_) if accused_by.as_ref() == Some(&self.me) => None,
+            Some(_) => Some(Write::Accuse { node, expected }),
+        }
+    }
+
+    /// The other deputy of `node`, if it lives as far as this one can hear.
+    fn other_deputy(&self, node: &Node, live: &BTreeSet<Node>, now: Timestamp) -> Option<Node> {
+        let both = deputies(node, live.iter()).into_iter();
+        both.filter(|deputy| *deputy != self.me).find(|deputy| self.silence(deputy, now).is_none())
+    }
+
+    /// What this node misses of another one that it watches.
+    pub(super) fn silence(&self, node: &Node, now: Timestamp) -> Option<EndReason> {
+        if self.wire.silent(node, &self.settings) {
+            return Some(EndReason::NodeSilent);
+        }
+        let silent = self.speakers.silent(node, &self.view, now, &self.settings);
+        silent.then_some(EndReason::SpeakerSilent)
+    }
+}

@@ -1,0 +1,106 @@
+//! What a speaker tells its elector, and what that wants done.
+
+use alloc::{string::String, vec::Vec};
+use core::net::IpAddr;
+
+use crate::{
+    eligibility::{Backends, NodeFacts},
+    model::{Lock, Node, Session, Timestamp},
+    reach::Reach,
+    writes::{Outcome, Write},
+};
+
+/// Something that a speaker learns.
+#[derive(Debug, Clone, PartialEq, Eq, Hash)]
+pub enum Event {
+    /// Every record has been listed once. Nothing is decided before.
+    Synced,
+    /// A session record, from a watch, a list or the answer to a write.
+    Session(Session),
+    /// A session record no longer exists.
+    SessionGone(Node),
+    /// A lock record, from a watch, a list or the answer to a write.
+    Lock(Lock),
+    /// A lock record no longer exists.
+    LockGone(IpAddr),
+    /// A node answered a probe on the wire.
+    NodeAnswered(Node),
+    /// A default gateway answered a probe on the wire.
+    GatewayAnswered,
+    /// A fellow speaker announces an address on the wire.
+    Heard {
+        /// The address.
+        address: IpAddr,
+        /// The node that says that it is there.
+        by: Node,
+    },
+    /// What Kubernetes says of a node.
+    Node {
+        /// The node.
+        node: Node,
+        /// What is said.
+        facts: NodeFacts,
+    },
+    /// A Node object no longer exists.
+    NodeGone(Node),
+    /// Where the backends of an address are.
+    Backends {
+        /// The address.
+        address: IpAddr,
+        /// `None`: its traffic may leave the node that announces it.
+        backends: Option<Backends>,
+    },
+    /// What this node can reach now. Its session is renewed at once when it says something else.
+    Reach(Reach),
+    /// This node's interface of this name hears its segment again after it did not, for however short a time. What
+    /// [`Event::Reach`] says is fed before.
+    CarrierReturned(String),
+    /// A machine that is no fellow answers for an address that was asked for ([`Effect::ProbeAddress`]).
+    StrangerAnswered {
+        /// The address.
+        address: IpAddr,
+        /// The machine's MAC address.
+        mac: [u8; 6],
+    },
+    /// The process is asked to stop, and there is no second one on this node: hand everything over. Done when
+    /// [`Elector::announcing`](crate::Elector::announcing) is empty.
+    Stopping,
+    /// A write has ended. The record that resulted, or that was in its way, is fed before.
+    Wrote {
+        /// The write.
+        write: Write,
+        /// How it ended.
+        outcome: Outcome,
+    },
+}
+
+/// Something to do.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Effect {
+    /// Send this to the API server.
+    Write(Write),
+    /// Ask for a node's own address on the wire, by unicast.
+    ProbeNode(Node),
+    /// Ask a node's speaker on the wire, by unicast, for an address that the node holds. Its answer is [`Event::Heard`].
+    ProbeSpeaker {
+        /// The node.
+        node: Node,
+        /// The address.
+        address: IpAddr,
+    },
+    /// Ask for the default gateways on the wire.
+    ProbeGateway,
+    /// Ask on the wire who has an address that nobody has announced yet.
+    ProbeAddress(IpAddr),
+}
+
+/// What [`Elector::decide`](crate::Elector::decide) wants.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Decision {
+    /// To be carried out now.
+    pub effects: Vec<Effect>,
+    /// The addresses that are to be announced from now on, and were not before.
+    pub gained: Vec<IpAddr>,
+    /// When to ask again at the latest.
+    pub next: Timestamp,
+}
