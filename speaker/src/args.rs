@@ -68,10 +68,12 @@ pub(crate) struct RunArgs {
     /// The namespace of Arpeggio's Leases.
     #[arg(long, env = "POD_NAMESPACE", default_value = "arpeggio-system", value_name = "NAME")]
     pub(crate) namespace: String,
-    /// How long a session counts after its last renewal, in seconds (3 times --session-renewal or more).
+    /// How long a session counts after its last renewal, in seconds (3 times --session-renewal or more). With more than 40
+    /// nodes for each second of --session-renewal both grow with the number of nodes, so that the API server gets no more than
+    /// 40 renewals a second.
     #[arg(long, default_value_t = Settings::default().session.as_secs(), value_name = "SECONDS")]
     pub(crate) session_duration: u64,
-    /// How often the session is renewed, in seconds.
+    /// How often the session is renewed, in seconds (1 or more).
     #[arg(long, default_value_t = Settings::default().renewal.as_secs(), value_name = "SECONDS")]
     pub(crate) session_renewal: u64,
     /// How often a node is asked for on the wire by the two nodes that watch it, in milliseconds.

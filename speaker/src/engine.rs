@@ -168,7 +168,7 @@ impl Engine {
 
     /// Steps aside for a second process of this node, which answers the same; else hands everything over.
     fn stop(&mut self) {
-        let recent = |seen: Timestamp| now().since(seen) < self.settings.renewal * 2;
+        let recent = |seen: Timestamp| now().since(seen) < self.elector.renewal() * 2;
         if self.other_instance.is_some_and(recent) {
             tracing::info!("another speaker runs on this node, leaving everything to it");
             self.ends = Some(now());

@@ -108,14 +108,8 @@ async fn run(args: &RunArgs) -> anyhow::Result<()> {
 
     let events = EventWriter::new(client.clone(), "speaker", name);
     let news = News::spawn(events, metrics.clone());
-    let writer = Writer::new(
-        client.clone(),
-        &args.namespace,
-        me.clone(),
-        settings,
-        inputs.clone(),
-        metrics.clone(),
-    );
+    let writer =
+        Writer::new(client.clone(), &args.namespace, me.clone(), inputs.clone(), metrics.clone());
     let slices_wanted = start_watching(client, args, &inputs);
     tokio::spawn(follow_links(links.clone(), inputs.clone()));
 

@@ -10,7 +10,7 @@ use std::{
 };
 
 use arpeggio_api::{lock, lock::LockRecord, session, session::Whereabouts};
-use arpeggio_election::{Event, Node, Outcome, Settings, Write};
+use arpeggio_election::{Event, Node, Outcome, Write};
 use arpeggio_runtime::telemetry::causes;
 use crossbeam_channel::Sender;
 use k8s_openapi::{
@@ -47,7 +47,6 @@ pub(crate) struct Writer {
     api: Api<Lease>,
     me: Node,
     instance: String,
-    settings: Settings,
     inputs: Sender<Input>,
     metrics: Arc<Metrics>,
     lock_requests: Arc<Semaphore>,
@@ -65,7 +64,6 @@ impl Writer {
         client: Client,
         namespace: &str,
         identity: Identity,
-        settings: Settings,
         inputs: Sender<Input>,
         metrics: Arc<Metrics>,
     ) -> Self {
@@ -73,7 +71,6 @@ impl Writer {
             api: Api::namespaced(client, namespace),
             me: identity.node,
             instance: identity.instance,
-            settings,
             inputs,
             metrics,
             lock_requests: Arc::new(Semaphore::new(LOCK_REQUESTS)),
@@ -128,16 +125,18 @@ impl Writer {
     async fn request(&self, order: &Order) -> Result {
         let now = MicroTime(Timestamp::now());
         match &order.write {
-            Write::Start { epoch, expected: None } => {
-                let lease = self.own(order).created(*epoch, now);
+            Write::Start { epoch, expected: None, lasts } => {
+                let lease = self.own(order, *lasts).created(*epoch, now);
                 let created = self.api.create(&PostParams::default(), &lease).await;
                 self.conclude(&session::name(&self.me), created).await
             }
-            Write::Start { epoch, expected: Some(expected) } => {
-                self.patch_session(&self.me, self.own(order).started(*epoch, *expected, &now)).await
+            Write::Start { epoch, expected: Some(expected), lasts } => {
+                let patch = self.own(order, *lasts).started(*epoch, *expected, &now);
+                self.patch_session(&self.me, patch).await
             }
-            Write::Renew { expected, .. } => {
-                self.patch_session(&self.me, self.own(order).renewed(*expected, &now)).await
+            Write::Renew { expected, lasts, .. } => {
+                let patch = self.own(order, *lasts).renewed(*expected, &now);
+                self.patch_session(&self.me, patch).await
             }
             Write::Accuse { node, expected } => {
                 self.patch_session(node, session::accused(&self.me, *expected)).await
@@ -170,11 +169,11 @@ impl Writer {
         }
     }
 
-    fn own(&self, order: &Order) -> session::OwnSession {
+    fn own(&self, order: &Order, lasts: Duration) -> session::OwnSession {
         session::OwnSession {
             node: self.me.clone(),
             instance: self.instance.clone(),
-            duration: self.settings.session,
+            duration: lasts,
             whereabouts: order.whereabouts.clone(),
         }
     }

@@ -4,7 +4,8 @@
 //! |---|---|
 //! | `spec.holderIdentity` | the node while the session counts, empty when it was ended |
 //! | `spec.leaseTransitions` | the session's epoch: how many sessions the node has had |
-//! | `spec.leaseDurationSeconds`, `renewTime` | for people; speakers judge by when they saw the object change |
+//! | `spec.leaseDurationSeconds` | how long the session counts after a renewal was seen |
+//! | `spec.renewTime` | for people; speakers judge by when they saw the object change |
 //! | annotation `arpeggio.dev/instance` | which of the node's processes wrote last; during an upgrade there are two |
 //! | annotation `arpeggio.dev/link-addresses` | `ADDRESS=MAC,...`: where the node is found on the wire |
 //! | annotation `arpeggio.dev/interfaces` | the interfaces that lead to neighbours, with subnets and gateways, as JSON; those that cannot announce now are `cutOff` |
@@ -119,6 +120,7 @@ pub fn parse(lease: &Lease) -> Result<SessionRecord, LeaseError> {
         epoch: Epoch(epoch),
         state: state(lease),
         reach: lease::annotation(lease, INTERFACES).and_then(reach::from_text),
+        lasts: lasts(lease),
         version: lease::version(lease)?,
     };
     let instance = lease::annotation(lease, INSTANCE).unwrap_or_default().to_owned();
@@ -128,6 +130,12 @@ pub fn parse(lease: &Lease) -> Result<SessionRecord, LeaseError> {
 /// The node whose session Lease has this name.
 pub fn node_of(name: &str) -> Option<Node> {
     name.strip_prefix(PREFIX).filter(|node| !node.is_empty()).map(Node::from)
+}
+
+/// What is not a time that a session can last says nothing.
+fn lasts(lease: &Lease) -> Option<Duration> {
+    let seconds = lease.spec.as_ref()?.lease_duration_seconds?;
+    u64::try_from(seconds).ok().filter(|seconds| *seconds > 0).map(Duration::from_secs)
 }
 
 fn state(lease: &Lease) -> SessionState {
@@ -312,6 +320,7 @@ mod tests {
         assert_eq!(record.instance, "speaker-x7");
         assert_eq!(record.session.node, "node-1".into());
         assert_eq!(record.session.epoch, Epoch(3));
+        assert_eq!(record.session.lasts, Some(Duration::from_secs(10)));
         assert_eq!(record.session.version, Version(7));
         assert_eq!(record.session.state, SessionState::Live { accused_by: None });
     }
@@ -358,8 +367,10 @@ mod tests {
         let links = "192.168.0.11,x=y,192.168.0.12=02:00:00:00:00:0c";
         let links = BTreeMap::from([(LINK_ADDRESSES.to_owned(), links.to_owned())]);
         lease.metadata.annotations = Some(links);
+        lease.spec.as_mut().unwrap().lease_duration_seconds = Some(0);
         let record = parse(&lease).unwrap();
         assert_eq!(record.links.len(), 1);
+        assert_eq!(record.session.lasts, None);
         assert_eq!(record.session.epoch, Epoch(3));
         assert!(parse(&stored("x")).unwrap_err().what.contains("resourceVersion"));
     }

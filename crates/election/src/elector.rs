@@ -5,7 +5,7 @@ use alloc::{
     string::String,
     vec::Vec,
 };
-use core::net::IpAddr;
+use core::{net::IpAddr, time::Duration};
 
 use crate::{
     eligibility::{Merit, Standing},
@@ -124,6 +124,16 @@ impl Elector {
         self.view.live(now, self.settings.session, self.own.in_touch_since())
     }
 
+    /// How often this node renews its session now.
+    pub fn renewal(&self) -> Duration {
+        self.settings.renewal_of(self.session_lasts())
+    }
+
+    /// How long a session is to count after a renewal, in a cluster as large as this one.
+    fn session_lasts(&self) -> Duration {
+        self.settings.session_among(self.view.counting())
+    }
+
     /// Takes in what has happened.
     pub fn handle(&mut self, now: Timestamp, event: Event) {
         match event {
@@ -238,7 +248,10 @@ impl Elector {
                 expected: session.version,
                 reason: EndReason::Stopped,
             }),
-            _ => self.own.due(session, self.view.has_unsaid_reach(), now, &self.settings),
+            _ => {
+                let news = self.view.has_unsaid_reach();
+                self.own.due(session, news, self.session_lasts(), now, &self.settings)
+            }
         };
         if let Some(write) = write {
             self.send(write, now, effects);

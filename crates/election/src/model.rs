@@ -113,6 +113,9 @@ pub struct Session {
     pub state: SessionState,
     /// The interfaces that the node can announce on, as far as it has said.
     pub reach: Option<Reach>,
+    /// How long it counts after a renewal, as its own speaker has written it. Who judges it goes by that, and by its own
+    /// settings only when nothing is said.
+    pub lasts: Option<Duration>,
     /// The record's version.
     pub version: Version,
 }

@@ -1,5 +1,7 @@
 //! This node's own session.
 
+use core::time::Duration;
+
 use crate::{
     model::{Epoch, Session, SessionState, Timestamp},
     settings::Settings,
@@ -74,29 +76,40 @@ impl OwnSession {
         self.proven_at.is_some_and(|proven| proven >= needed)
     }
 
-    /// The session write that is due. `news`: the session does not say what the node can reach now.
+    /// The session write that is due. `news`: the session does not say what the node can reach now. `lasts`: how long a
+    /// session is to count after a renewal now.
     pub(crate) fn due(
         &self,
         session: Option<&Session>,
         news: bool,
+        lasts: Duration,
         now: Timestamp,
         settings: &Settings,
     ) -> Option<Write> {
         let Some(session) = session else {
-            return Some(Write::Start { epoch: self.highest.next(), expected: None });
+            return Some(Write::Start { epoch: self.highest.next(), expected: None, lasts });
         };
         match session.state {
-            SessionState::Live { .. } => (news || self.renewal_due(now, settings))
-                .then_some(Write::Renew { epoch: session.epoch, expected: session.version }),
+            SessionState::Live { .. } => {
+                let pause = settings.renewal_of(promised(session, lasts));
+                let due = news || self.renewal_due(now, pause);
+                let Session { epoch, version: expected, .. } = *session;
+                due.then_some(Write::Renew { epoch, expected, lasts })
+            }
             SessionState::Ended { .. } => {
                 let epoch = self.highest.max(session.epoch).next();
-                Some(Write::Start { epoch, expected: Some(session.version) })
+                Some(Write::Start { epoch, expected: Some(session.version), lasts })
             }
         }
     }
 
-    fn renewal_due(&self, now: Timestamp, settings: &Settings) -> bool {
-        !self.is_proved()
-            || self.proven_at.is_none_or(|proven| now.since(proven) >= settings.renewal)
+    fn renewal_due(&self, now: Timestamp, pause: Duration) -> bool {
+        !self.is_proved() || self.proven_at.is_none_or(|proven| now.since(proven) >= pause)
     }
+}
+
+/// How long others let a session count: what was written last. A longer time does not count before it is written, and a
+/// shorter one is kept to at once.
+pub(crate) fn promised(session: &Session, lasts: Duration) -> Duration {
+    session.lasts.map_or(lasts, |written| written.min(lasts))
 }

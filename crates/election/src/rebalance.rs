@@ -173,6 +173,7 @@ mod tests {
             epoch: Epoch(2),
             state: SessionState::Live { accused_by: None },
             reach: None,
+            lasts: None,
             version: Version(1),
         }
     }

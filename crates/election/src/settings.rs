@@ -8,15 +8,22 @@ pub(crate) const HEARTBEAT: Duration = Duration::from_millis(100);
 /// A process that is started anew may take this long until it has read the locks and announces again.
 const LONGEST_RESTART: Duration = Duration::from_secs(3);
 
+/// How many renewals a second all nodes together may come to. The promise is 50, of which the rest is for sessions that
+/// start and for accusations.
+const RENEWALS_PER_SECOND: u32 = 40;
+
+/// Renewed more often than this, sessions are a load on the API server and prove nothing more.
+const SHORTEST_RENEWAL: Duration = Duration::from_secs(1);
+
 /// In less time than this a machine that is busy does not answer.
 const SHORTEST_ANSWER: Duration = Duration::from_millis(20);
 
 /// The durations that ownership is decided with. [`Settings::default`] is what is measured and documented.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub struct Settings {
-    /// How long a session counts after it was last seen to change.
+    /// How long a session counts after it was last seen to change; longer in a large cluster.
     pub session: Duration,
-    /// How often it is renewed.
+    /// How often it is renewed; less often in a large cluster.
     pub renewal: Duration,
     /// How often a deputy asks for a node on the wire that answers.
     pub probe: Duration,
@@ -75,6 +82,9 @@ pub enum UnsafeSettings {
         /// [`Settings::renewal`].
         renewal: Duration,
     },
+    /// The API server would have nothing else to do.
+    #[error("sessions that are renewed every {0:?} are too many writes: use 1 s or more")]
+    RenewalTooOften(Duration),
     /// Scheduling alone would look like silence.
     #[error("{0:?} is too short a time for an answer: use 20 ms or more")]
     AnswerTooShort(Duration),
@@ -108,6 +118,9 @@ impl Settings {
                 renewal: self.renewal,
             });
         }
+        if self.renewal < SHORTEST_RENEWAL {
+            return Err(UnsafeSettings::RenewalTooOften(self.renewal));
+        }
         if self.answer < SHORTEST_ANSWER {
             return Err(UnsafeSettings::AnswerTooShort(self.answer));
         }
@@ -128,6 +141,30 @@ impl Settings {
         }
         Ok(self)
     }
+
+    /// How long a session counts after a renewal in a cluster where `sessions` nodes have one: as set, or whole seconds
+    /// so many that all renewals together stay below 40 a second.
+    pub fn session_among(&self, sessions: usize) -> Duration {
+        let sessions = u32::try_from(sessions).unwrap_or(u32::MAX);
+        let slowest = Duration::from_secs(1).saturating_mul(sessions) / RENEWALS_PER_SECOND;
+        if slowest <= self.renewal {
+            return self.session;
+        }
+        let exact = scaled(self.session, slowest, self.renewal);
+        Duration::from_secs(exact.as_secs() + u64::from(exact.subsec_nanos() > 0))
+    }
+
+    /// How often a session that counts for `session` after a renewal is renewed: in the same proportion as set.
+    pub fn renewal_of(&self, session: Duration) -> Duration {
+        scaled(self.renewal, session, self.session)
+    }
+}
+
+/// `span`, multiplied by `numerator` and divided by `denominator`.
+fn scaled(span: Duration, numerator: Duration, denominator: Duration) -> Duration {
+    let nanos = span.as_nanos().saturating_mul(numerator.as_nanos());
+    let nanos = nanos.checked_div(denominator.as_nanos()).unwrap_or_default();
+    Duration::from_nanos(u64::try_from(nanos).unwrap_or(u64::MAX))
 }
 
 #[cfg(test)]
@@ -140,6 +177,8 @@ mod tests {
         assert_eq!(safe.checked(), Ok(safe));
         let renewal = Duration::from_secs(4);
         assert!(Settings { renewal, ..safe }.checked().is_err());
+        let (session, renewal) = (Duration::from_secs(2), Duration::from_millis(500));
+        assert!(Settings { session, renewal, ..safe }.checked().is_err());
         let answer = Duration::from_millis(5);
         assert!(Settings { answer, ..safe }.checked().is_err());
         assert!(Settings { probe: Duration::from_millis(40), ..safe }.checked().is_err());
@@ -150,5 +189,33 @@ mod tests {
         assert!(Settings { speaker_probe: Duration::ZERO, ..safe }.checked().is_err());
         let speaker_patience = Duration::from_secs(2);
         assert!(Settings { speaker_patience, ..safe }.checked().is_err());
+    }
+
+    #[test]
+    fn sessions_of_many_nodes_last_longer_and_are_renewed_less_often() {
+        let usual = Settings::default();
+        let renewal = Duration::from_secs(1);
+        let quick = Settings { session: Duration::from_secs(4), renewal, ..usual };
+        let table = [
+            (usual, 0, 10, 3000),
+            (usual, 3, 10, 3000),
+            (usual, 120, 10, 3000),
+            (usual, 121, 11, 3300),
+            (usual, 200, 17, 5100),
+            (usual, 1000, 84, 25_200),
+            (usual, 5000, 417, 125_100),
+            (quick, 40, 4, 1000),
+            (quick, 41, 5, 1250),
+            (quick, 200, 20, 5000),
+        ];
+        for (settings, sessions, lasts, renewed_after) in table {
+            let session = settings.session_among(sessions);
+            assert_eq!(session, Duration::from_secs(lasts), "{sessions}");
+            let renewal = settings.renewal_of(session);
+            assert_eq!(renewal, Duration::from_millis(renewed_after), "{sessions}");
+            assert!(Settings { session, renewal, ..settings }.checked().is_ok());
+            let all: u32 = u32::try_from(sessions).unwrap() * 1000;
+            assert!(u128::from(all) <= 40 * renewal.as_millis(), "{sessions}");
+        }
     }
 }

@@ -226,8 +226,14 @@ mod tests {
         fn holding(last: &[u8]) -> Self {
             let mut view = View::default();
             let state = SessionState::Live { accused_by: None };
-            let session =
-                Session { node: node(), epoch: Epoch(1), state, reach: None, version: Version(1) };
+            let session = Session {
+                node: node(),
+                epoch: Epoch(1),
+                state,
+                reach: None,
+                lasts: None,
+                version: Version(1),
+            };
             view.session_seen(session, at(0));
             last.iter().for_each(|last| view.lock_seen(lock(*last, 1)));
             Self {

@@ -235,14 +235,20 @@ impl View {
         later.chain(earlier).find_map(|address| self.duty(node, *address))
     }
 
-    /// The nodes whose sessions count and were renewed within `longest`, judged since `in_touch_since`.
+    /// How many sessions nobody has ended.
+    pub(crate) fn counting(&self) -> usize {
+        self.sessions.values().filter(|seen| seen.session.is_live()).count()
+    }
+
+    /// The nodes whose sessions count and were renewed in time, judged since `in_touch_since`. `usual`: the time of those
+    /// that do not say theirs.
     pub(crate) fn live(
         &self,
         now: Timestamp,
-        longest: Duration,
+        usual: Duration,
         in_touch_since: Option<Timestamp>,
     ) -> BTreeSet<Node> {
-        let fresh = |seen: &&SeenSession| !seen.expired(now, longest, in_touch_since);
+        let fresh = |seen: &&SeenSession| !seen.expired(now, seen.lasts(usual), in_touch_since);
         let counting = self.sessions.values().filter(|seen| seen.session.is_live());
         counting.filter(fresh).map(|seen| seen.session.node.clone()).collect()
     }
@@ -332,6 +338,11 @@ fn is_over(sessions: &BTreeMap<Node, SeenSession>, holder: &Holder) -> bool {
 }
 
 impl SeenSession {
+    /// How long it counts after a renewal.
+    pub(crate) fn lasts(&self, usual: Duration) -> Duration {
+        self.session.lasts.unwrap_or(usual)
+    }
+
     /// Whether the session was not renewed for `longest` while the API server was there to tell.
     pub(crate) fn expired(
         &self,

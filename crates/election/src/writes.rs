@@ -19,6 +19,8 @@ pub enum Write {
         epoch: Epoch,
         /// The version of the ended session's record.
         expected: Option<Version>,
+        /// How long it counts after this write.
+        lasts: Duration,
     },
     /// Renew this node's session, which also clears an accusation.
     Renew {
@@ -26,6 +28,8 @@ pub enum Write {
         epoch: Epoch,
         /// The version that it must have.
         expected: Version,
+        /// How long it counts after this write.
+        lasts: Duration,
     },
     /// Accuse a node of silence.
     Accuse {

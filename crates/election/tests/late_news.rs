@@ -22,6 +22,7 @@ fn session(node: &str, epoch: u64, version: u64) -> Session {
         epoch: Epoch(epoch),
         state,
         reach: None,
+        lasts: None,
         version: Version(version),
     }
 }

@@ -114,7 +114,7 @@ impl Elector {
             if self.stopping {
                 self.leaving.expect(*address, successor);
             }
-            if self.leaving.goes_on(*address, successor, now, self.settings.session * 2) {
+            if self.leaving.goes_on(*address, successor, now, self.session_lasts() * 2) {
                 leaving.insert(*address);
             }
         }

@@ -49,7 +49,7 @@ impl Elector {
         let end = |reason| Write::End { node: node.clone(), expected, reason };
         // Those who watch the node speak first, so that not all nodes write at once.
         let manners = u32::from(!self.charges.nodes().contains(&node));
-        let longest = self.settings.session + self.settings.patience * manners;
+        let longest = seen.lasts(self.settings.session) + self.settings.patience * manners;
         if seen.expired(now, longest, self.own.in_touch_since()) {
             return Some(end(EndReason::Expired));
         }

@@ -95,7 +95,7 @@ impl Sim {
     pub(crate) fn resumed(nodes: usize, addresses: &[IpAddr]) -> Self {
         let mut store = Store::default();
         for index in 0..nodes {
-            let start = Write::Start { epoch: Epoch(1), expected: None };
+            let start = Write::Start { epoch: Epoch(1), expected: None, lasts: secs(10) };
             store.perform(&name(index), &start);
         }
         for (address, index) in addresses.iter().zip((0..nodes).cycle()) {

@@ -22,12 +22,18 @@ impl Store {
     pub(crate) fn perform(&mut self, me: &Node, write: &Write) -> (Option<Event>, Outcome) {
         let live = |accused_by| SessionState::Live { accused_by };
         match write {
-            Write::Start { epoch, expected } => self.swap_session(me, *expected, |session| {
-                session.epoch = *epoch;
-                session.state = live(None);
-            }),
-            Write::Renew { expected, .. } => {
-                self.swap_session(me, Some(*expected), |session| session.state = live(None))
+            Write::Start { epoch, expected, lasts } => {
+                self.swap_session(me, *expected, |session| {
+                    session.epoch = *epoch;
+                    session.state = live(None);
+                    session.lasts = Some(*lasts);
+                })
+            }
+            Write::Renew { expected, lasts, .. } => {
+                self.swap_session(me, Some(*expected), |session| {
+                    session.state = live(None);
+                    session.lasts = Some(*lasts);
+                })
             }
             Write::Accuse { node, expected } => {
                 self.swap_session(node, Some(*expected), |session| {
@@ -97,6 +103,7 @@ impl Store {
             epoch: Epoch::default(),
             state: SessionState::Live { accused_by: None },
             reach: None,
+            lasts: None,
             version: self.first_version(),
         });
         session.version.0 += 1;

@@ -1,0 +1,112 @@
+//! How long sessions last, and who goes by what.
+
+use std::time::Duration;
+
+use arpeggio_election::{
+    Effect, Elector, EndReason, Epoch, Event, Node, Outcome, Session, SessionState, Settings,
+    Timestamp, Version, Write,
+};
+
+const TURN: Duration = Duration::from_millis(100);
+
+/// A speaker whose writes are done at once.
+struct Alone {
+    elector: Elector,
+    now: Timestamp,
+    version: u64,
+    /// The session writes so far, each with its time and how long the session lasts from then on.
+    renewals: Vec<(Timestamp, Duration)>,
+    ends: Vec<(Timestamp, Node)>,
+}
+
+impl Alone {
+    fn start() -> Self {
+        let now = Timestamp::from_origin(Duration::from_secs(100));
+        let elector = Elector::new(Node::from("me"), Settings::default(), now);
+        let mut alone = Self { elector, now, version: 1, renewals: Vec::new(), ends: Vec::new() };
+        alone.elector.handle(now, Event::Synced);
+        alone
+    }
+
+    fn see(&mut self, node: &str, lasts: Option<Duration>) {
+        self.version += 1;
+        let session = Session {
+            node: Node::from(node),
+            epoch: Epoch(1),
+            state: SessionState::Live { accused_by: None },
+            reach: None,
+            lasts,
+            version: Version(self.version),
+        };
+        self.elector.handle(self.now, Event::Session(session));
+    }
+
+    fn run(&mut self, span: Duration) {
+        let end = self.now + span;
+        while self.now < end {
+            self.now = self.now + TURN;
+            for effect in self.elector.decide(self.now).effects {
+                if let Effect::Write(write) = effect {
+                    self.perform(write);
+                }
+            }
+        }
+    }
+
+    fn perform(&mut self, write: Write) {
+        match &write {
+            Write::Start { lasts, .. } | Write::Renew { lasts, .. } => {
+                self.renewals.push((self.now, *lasts));
+                self.see("me", Some(*lasts));
+            }
+            Write::End { node, reason: EndReason::Expired, .. } => {
+                self.ends.push((self.now, node.clone()));
+            }
+            _ => {}
+        }
+        self.elector.handle(self.now, Event::Wrote { write, outcome: Outcome::Done });
+    }
+}
+
+fn secs(count: u64) -> Duration {
+    Duration::from_secs(count)
+}
+
+#[test]
+fn a_session_is_judged_by_the_time_that_is_written_on_it() {
+    let table = [(Some(60), 60), (None, 10), (Some(4), 4)];
+    for (written, expected) in table {
+        let mut alone = Alone::start();
+        alone.run(secs(1));
+        let began = alone.now;
+        alone.see("other", written.map(secs));
+        alone.run(secs(70));
+        let ends: Vec<_> = alone.ends.iter().map(|(at, _)| at.since(began).as_secs()).collect();
+        assert_eq!(ends.first(), Some(&expected), "{written:?}");
+    }
+}
+
+#[test]
+fn a_longer_time_counts_when_it_is_written_and_a_shorter_one_at_once() {
+    let mut alone = Alone::start();
+    alone.run(secs(7));
+    assert!(alone.renewals.iter().all(|(_, lasts)| *lasts == secs(10)));
+    let few = alone.renewals.len();
+    for number in 0..299 {
+        alone.see(&format!("node-{number}"), Some(secs(600)));
+    }
+    alone.run(secs(40));
+    let pauses: Vec<Duration> =
+        alone.renewals.windows(2).map(|pair| pair[1].0.since(pair[0].0)).collect();
+    assert_eq!(alone.renewals[few].1, secs(25));
+    assert!(pauses[few - 1] <= secs(3), "others still count ten seconds: {pauses:?}");
+    assert!(pauses[few..].iter().all(|pause| (7450..=7600).contains(&pause.as_millis())));
+
+    let many = alone.renewals.len();
+    for number in 0..299 {
+        alone.elector.handle(alone.now, Event::SessionGone(Node::from(&*format!("node-{number}"))));
+    }
+    alone.run(secs(10));
+    let later: Vec<_> = alone.renewals[many..].to_vec();
+    assert!(later.len() >= 3 && later.iter().all(|(_, lasts)| *lasts == secs(10)), "{later:?}");
+}
