@@ -11,7 +11,7 @@ STATIC_BUILD := RUSTFLAGS="-C target-feature=+crt-static" cargo build --release 
 DEMO := cargo run --quiet --package arpeggio-scenarios --bin arpeggio-demo --
 
 .DEFAULT_GOAL := help
-.PHONY: help demo lab clean-lab test check lint unit lab-tests scenarios failures bench bench-wire bench-failover bench-controller bench-programs fuzz generate setup toolchain programs clean
+.PHONY: help demo lab clean-lab test check lint unit lab-tests scenarios failures bench bench-wire bench-failover bench-controller bench-api bench-programs fuzz generate setup toolchain programs clean
 
 help: ## List the commands
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-16s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -51,7 +51,7 @@ failures: setup programs ## Run the failure tests and write docs/failures.md fro
 	cargo test --package arpeggio-scenarios --test scenarios --locked -- --test-threads=1 fault
 	@$(DEMO) failures
 
-bench: bench-wire bench-failover bench-controller ## Run all measurements (JSON lines in target/bench)
+bench: bench-wire bench-failover bench-controller bench-api ## Run all measurements (JSON lines in target/bench)
 
 bench-wire: setup bench-programs ## Measure answers beside the kernel's and MetalLB's (PARTS=latency,...)
 	@$(PROGRAMS)/arpeggio-demo bench-wire
@@ -61,6 +61,9 @@ bench-failover: setup bench-programs ## Measure failovers beside keepalived and 
 
 bench-controller: setup bench-programs ## Measure the controller beside MetalLB's (COUNT=n Services, 10,000 by default)
 	@$(PROGRAMS)/arpeggio-demo bench-controller
+
+bench-api: setup bench-programs ## Measure what speakers at rest cost the API server (MANY_NODES=n, 200 by default)
+	@$(PROGRAMS)/arpeggio-demo bench-api
 
 # Built like the programs that it measures: a client in debug mode would be what is waited for.
 bench-programs: programs

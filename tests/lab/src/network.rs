@@ -1,6 +1,7 @@
 //! The cables of a lab: a switch with a LAN on it, a router to a WAN, and what can be done to them.
 
 use std::net::SocketAddr;
+use std::ops::RangeInclusive;
 
 use crate::error::{LabError, Result};
 use crate::namespace::{Namespace, run_on_host};
@@ -75,6 +76,14 @@ impl Network {
             }
         }
         Ok(())
+    }
+
+    /// Adds bare hosts of these numbers to the LAN, with a default route and nothing else. They go with the lab.
+    ///
+    /// # Errors
+    /// When one of them is there already.
+    pub fn add_hosts(&self, numbers: RangeInclusive<u8>) -> Result<()> {
+        numbers.into_iter().try_for_each(|number| self.create_machine(Machine::Host(number), &[]))
     }
 
     /// A cable from the machine to a port of the switch that has the machine's name.

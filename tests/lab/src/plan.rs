@@ -8,7 +8,8 @@
 //! | control plane | .10 | `::10` |
 //! | nodes 1 to 9 | .11 to .19 | `::11` to `::19` |
 //! | client | .20 | `::20` |
-//! | free for pools | .2 to .9, .200 to .254 | the rest |
+//! | bare hosts, where a measurement adds such | .21 to .220 | `::21` to `::220` |
+//! | free for pools | .2 to .9, .221 to .254; .200 to .220 without so many hosts | the rest |
 //! | WAN: router, internet host | 203.0.113.1, .2 | `2001:db8::1`, `::2` |
 //! | pods of node N | 10.244.N.0/24 | `fd00:a4:N::/64` |
 //! | Services | 10.96.0.0/16 | `fd00:a6::/112` |
@@ -25,6 +26,8 @@ use crate::error::LabError;
 
 /// The most nodes that the address plan has room for.
 pub const MOST_NODES: u8 = 9;
+/// The most bare hosts.
+pub const MOST_HOSTS: u8 = 200;
 /// Every Service's cluster IP comes from here.
 pub const SERVICE_CIDRS: &str = "10.96.0.0/16,fd00:a6::/112";
 /// Every pod's address comes from here.
@@ -104,6 +107,8 @@ pub enum Machine {
     Control,
     /// A Kubernetes node, counted from 1.
     Node(u8),
+    /// A bare host on the LAN, counted from 1: nothing runs on it but what somebody starts there.
+    Host(u8),
 }
 
 impl Machine {
@@ -115,6 +120,7 @@ impl Machine {
             Self::Control => Some(10),
             Self::Node(number) => Some(10 + number),
             Self::Client => Some(20),
+            Self::Host(number) => Some(20 + number),
         }
     }
 
@@ -126,7 +132,7 @@ impl Machine {
     /// The machine's IPv6 address on the LAN: the same digits as in IPv4, to be recognised by eye.
     pub fn lan_v6(self) -> Option<Ipv6Addr> {
         let digits = u16::from(self.host_number()?);
-        let looks_decimal = digits / 10 * 16 + digits % 10;
+        let looks_decimal = digits / 100 * 256 + digits / 10 % 10 * 16 + digits % 10;
         Some(Ipv6Addr::new(0xfd00, 0xa0, 0, 0, 0, 0, 0, looks_decimal))
     }
 
@@ -161,13 +167,16 @@ impl fmt::Display for Machine {
             Self::Client => f.pad("client"),
             Self::Control => f.pad("control"),
             Self::Node(number) => f.pad(&format!("node-{number}")),
+            Self::Host(number) => f.pad(&format!("host-{number}")),
         }
     }
 }
 
 /// A word that names no machine of the plan.
 #[derive(Debug, thiserror::Error)]
-#[error("'{0}' is no machine: router, internet, client, control, switch, or node-1 to node-9")]
+#[error(
+    "'{0}' is no machine: router, internet, client, control, switch, node-1 to node-9, or host-1 to host-200"
+)]
 pub struct UnknownMachine(String);
 
 impl FromStr for Machine {
@@ -179,6 +188,7 @@ impl FromStr for Machine {
         fixed
             .into_iter()
             .chain(nodes)
+            .chain((1..=MOST_HOSTS).map(Self::Host))
             .find(|machine| machine.to_string() == name)
             .ok_or_else(|| UnknownMachine(name.to_owned()))
     }
@@ -225,6 +235,7 @@ mod tests {
             (Machine::Node(1), "192.168.0.11", "fd00:a0::11", "02:00:c0:a8:00:0b"),
             (Machine::Node(9), "192.168.0.19", "fd00:a0::19", "02:00:c0:a8:00:13"),
             (Machine::Client, "192.168.0.20", "fd00:a0::20", "02:00:c0:a8:00:14"),
+            (Machine::Host(200), "192.168.0.220", "fd00:a0::220", "02:00:c0:a8:00:dc"),
         ];
         for (machine, v4, v6, mac) in table {
             assert_eq!(machine.lan_v4().unwrap().to_string(), v4);

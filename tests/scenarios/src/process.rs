@@ -68,9 +68,22 @@ impl HostProcess {
     /// # Errors
     /// When it was not built or cannot be started.
     pub fn speaker(lab: &Lab, node: Machine, namespace: &str) -> anyhow::Result<Self> {
+        Self::speaker_with(lab, node, namespace, &[])
+    }
+
+    /// The same with further arguments.
+    ///
+    /// # Errors
+    /// When it was not built or cannot be started.
+    pub fn speaker_with(
+        lab: &Lab,
+        node: Machine,
+        namespace: &str,
+        args: &[&str],
+    ) -> anyhow::Result<Self> {
         let mut command = Command::new(install::program("arpeggio-speaker")?);
         command.args(["--node-name", &node.to_string(), "--namespace", namespace, "--log=warn"]);
-        Self::start_on(lab, node, namespace, &mut command)
+        Self::start_on(lab, node, namespace, command.args(args))
     }
 
     /// Starts our controller, whose metrics are at `port` of the control plane's own addresses.
@@ -103,6 +116,16 @@ impl HostProcess {
         kill(pid, Signal::SIGTERM).context("cannot ask a process to stop")?;
         self.child.wait().context("cannot wait for a process")?;
         Ok(())
+    }
+
+    /// How many bytes of IP its machine has received so far, headers included and ARP not.
+    ///
+    /// # Errors
+    /// When it has ended.
+    pub fn received(&self) -> anyhow::Result<u64> {
+        let path = format!("/proc/{}/net/netstat", self.child.id());
+        let counts = fs::read_to_string(&path).with_context(|| format!("cannot read {path}"))?;
+        in_octets(&counts).with_context(|| format!("no InOctets in {path}"))
     }
 
     /// What it has cost so far.
@@ -141,6 +164,13 @@ fn cpu_time(stat: &str) -> Option<Duration> {
     Some(Duration::from_secs_f64(f64::from(ticks) / TICKS_PER_SECOND))
 }
 
+/// `IpExt: InNoRoutes ... InOctets ...`, the names in one line and the values in the next.
+fn in_octets(netstat: &str) -> Option<u64> {
+    let mut lines = netstat.lines().filter_map(|line| line.strip_prefix("IpExt: "));
+    let (names, values) = (lines.next()?.split(' '), lines.next()?.split(' '));
+    names.zip(values).find(|(name, _)| *name == "InOctets")?.1.parse().ok()
+}
+
 /// A field of `proc_pid_status(5)` that counts memory.
 fn kib(status: &str, field: &str) -> Option<u32> {
     let line = status.lines().find_map(|line| line.strip_prefix(field))?;
@@ -158,5 +188,12 @@ mod tests {
         let status = "Name:\tx\nVmHWM:\t   5124 kB\nVmRSS:\t 1 kB\n";
         assert_eq!((kib(status, "VmHWM:"), kib(status, "VmRSS:")), (Some(5_124), Some(1)));
         assert_eq!(kib("Name:\tx\n", "VmHWM:"), None);
+    }
+
+    #[test]
+    fn received_bytes_are_found() {
+        let netstat = "TcpExt: A B\nTcpExt: 1 2\nIpExt: InNoRoutes InOctets X\nIpExt: 0 4711 3\n";
+        assert_eq!(in_octets(netstat), Some(4_711));
+        assert_eq!(in_octets("TcpExt: A\nTcpExt: 1\n"), None);
     }
 }

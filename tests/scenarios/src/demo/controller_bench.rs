@@ -7,7 +7,6 @@
 mod contestant;
 mod floor;
 mod load;
-mod server;
 
 use std::time::Duration;
 
@@ -18,13 +17,13 @@ use serde_json::{Value, json};
 use self::{
     contestant::{Contestant, Running},
     load::{Giver, Load},
-    server::Writes,
 };
 use crate::{
     api,
     lines::Lines,
     narrator::{chapter, say},
     quantile::rounded,
+    server::Writes,
 };
 
 /// How long a restarted controller may take until it serves anybody.

@@ -6,6 +6,7 @@
 
 mod announcements;
 mod api;
+mod api_bench;
 mod client;
 mod controller_bench;
 mod failover_bench;
@@ -18,6 +19,7 @@ mod observation;
 mod quantile;
 mod report;
 mod results;
+mod server;
 mod story;
 mod timeline;
 mod wire_bench;
@@ -66,6 +68,12 @@ enum Command {
         #[arg(long, env = "COUNT", default_value_t = 10_000)]
         count: usize,
     },
+    /// Measure what speakers at rest cost the API server: few and many addresses, few and many nodes.
+    BenchApi {
+        /// How many nodes are many, 4 to 200.
+        #[arg(long, env = "MANY_NODES", default_value_t = 200, value_parser = clap::value_parser!(u8).range(4..=200))]
+        nodes: u8,
+    },
     /// Write docs/failures.md from what the failure tests have seen.
     Failures,
     /// Start a cluster with Arpeggio, a pool and a page, and leave it running.
@@ -97,6 +105,7 @@ fn run(args: &Args) -> anyhow::Result<()> {
         Command::BenchWire { ref parts } => wire_bench::run(&args.name, parts),
         Command::BenchFailover { ref plan } => failover_bench::run(&args.name, plan),
         Command::BenchController { count } => controller_bench::run(&args.name, count),
+        Command::BenchApi { nodes } => api_bench::run(&args.name, nodes),
         Command::Failures => failures::write(),
         Command::Lab { nodes } => {
             let options = Options { nodes, ..Options::default() };

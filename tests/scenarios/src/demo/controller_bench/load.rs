@@ -17,8 +17,8 @@ use kube::{
 use serde_json::json;
 use tokio::time::timeout;
 
-use super::{floor, server::Writes};
-use crate::narrator::say;
+use super::floor;
+use crate::{narrator::say, server::Writes};
 
 /// How many creates are under way at once.
 const CONNECTIONS: usize = 32;

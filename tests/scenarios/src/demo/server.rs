@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 
 /// Requests that change something, by `VERB RESOURCE`.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
-pub(super) struct Writes(BTreeMap<String, u64>);
+pub(crate) struct Writes(BTreeMap<String, u64>);
 
 /// `kube-apiserver`'s own labels for what changes an object.
 const VERBS: [&str; 5] = ["POST", "PUT", "PATCH", "APPLY", "DELETE"];
@@ -21,7 +21,7 @@ const THEIRS: [&str; 6] = [
 
 impl Writes {
     /// Reads the API server's `/metrics`.
-    pub(super) fn parse(metrics: &str) -> Self {
+    pub(crate) fn parse(metrics: &str) -> Self {
         let mut counts = BTreeMap::new();
         for line in metrics.lines().filter_map(|line| line.strip_prefix("apiserver_request_total{"))
         {
@@ -33,7 +33,7 @@ impl Writes {
     }
 
     /// What came since `before`.
-    pub(super) fn since(&self, before: &Self) -> Self {
+    pub(crate) fn since(&self, before: &Self) -> Self {
         let grown = |(name, count): (&String, &u64)| {
             let count = count.saturating_sub(before.0.get(name).copied().unwrap_or_default());
             (count > 0).then(|| (name.clone(), count))
@@ -42,18 +42,25 @@ impl Writes {
     }
 
     /// The counts of what controllers of load balancers write.
-    pub(super) fn named(&self) -> BTreeMap<&str, u64> {
+    pub(crate) fn named(&self) -> BTreeMap<&str, u64> {
         let is_theirs = |name: &str| THEIRS.iter().any(|resource| name.contains(resource));
         let theirs = self.0.iter().filter(|(name, _)| is_theirs(name));
         theirs.map(|(name, count)| (name.as_str(), *count)).collect()
     }
 
     /// How many that is for each of `count` Services.
-    pub(super) fn per(&self, count: usize) -> f64 {
+    pub(crate) fn per(&self, count: usize) -> f64 {
         let total: u64 = self.named().values().sum();
         let float = |number: u64| f64::from(u32::try_from(number).unwrap_or(u32::MAX));
         float(total) / float(u64::try_from(count).unwrap_or(u64::MAX)).max(1.0)
     }
+}
+
+/// How many watches are open, of any kind and by anybody.
+pub(crate) fn watches(metrics: &str) -> u64 {
+    let lines = metrics.lines().filter(|line| line.starts_with("apiserver_longrunning_requests{"));
+    let watches = lines.filter(|line| line.contains(r#"verb="WATCH""#));
+    watches.filter_map(|line| line.rsplit(' ').next()?.parse::<u64>().ok()).sum()
 }
 
 /// `...resource="leases",...,subresource="",verb="POST",...} 12`
@@ -91,5 +98,14 @@ apiserver_request_total{code="200",component="apiserver",dry_run="",group="",res
         let grown = Writes::parse(&after).since(&Writes::parse(BEFORE));
         assert_eq!(grown.named(), BTreeMap::from([("APPLY services/status", 10)]));
         assert!((grown.per(5) - 2.0).abs() < f64::EPSILON);
+    }
+
+    #[test]
+    fn open_watches_are_counted() {
+        let line = |verb: &str, count: u8| {
+            format!(r#"apiserver_longrunning_requests{{resource="leases",verb="{verb}"}} {count}"#)
+        };
+        let metrics = [line("WATCH", 3), line("CONNECT", 1), line("WATCH", 2)].join("\n");
+        assert_eq!(watches(&metrics), 5);
     }
 }
