@@ -91,10 +91,11 @@ impl Elector {
             announcing.append(&mut self.leaving(now));
         }
         if self.stopping {
-            // Whatever the API server says, or cannot say: it is announced elsewhere.
+            // Whatever the API server says, or cannot say: it is announced elsewhere, and for good.
             announcing.retain(|address| !self.leaving.was_heard(*address));
+        } else {
+            self.leaving.retain(&announcing);
         }
-        self.leaving.retain(&announcing);
         self.contests.retain(|address, _| self.view.lock(*address).is_some());
         announcing.retain(|address| !self.contests.get(address).is_some_and(|c| c.yielded));
         announcing.retain(|address| !self.has_returned(*address));

@@ -33,7 +33,7 @@ impl Random {
 pub(crate) type Fault = fn(&mut Sim, usize, usize);
 
 /// What can happen.
-pub(crate) const FAULTS: [(&str, Fault); 14] = [
+pub(crate) const FAULTS: [(&str, Fault); 16] = [
     ("power off", |sim, node, _| sim.power_off(node)),
     ("power on", |sim, node, _| sim.power_on(node)),
     ("restart", |sim, node, _| sim.restart_speaker(node)),
@@ -44,6 +44,8 @@ pub(crate) const FAULTS: [(&str, Fault); 14] = [
     ("API back for", |sim, node, _| sim.api_heal(node)),
     ("API down", |sim, _, _| sim.api_down()),
     ("API up", |sim, _, _| sim.api_up()),
+    ("cable out", |sim, node, _| sim.cable_out(node)),
+    ("cable in", |sim, node, _| sim.cable_in(node)),
     ("cut between", |sim, node, other| sim.cut_between(node, other)),
     ("healed between", |sim, node, other| sim.heal_between(node, other)),
     ("all healed", |sim, _, _| sim.heal_all()),

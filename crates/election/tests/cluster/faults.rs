@@ -157,6 +157,16 @@ fn a_speaker_that_stops_hands_over_without_a_gap() {
 }
 
 #[test]
+fn a_speaker_that_stops_without_the_api_server_gives_way_for_good() {
+    let (mut sim, owner) = settled();
+    sim.api_cut(owner);
+    sim.stop_speaker(owner);
+    sim.run(secs(20));
+    assert_ne!(sim.only_announcer(ip(240)), owner, "{:?}", sim.log);
+    assert!(sim.longest_overlap <= millis(5), "{:?}", sim.longest_overlap);
+}
+
+#[test]
 fn a_speaker_that_stops_alone_goes_on_as_long_as_it_lives() {
     let mut sim = Sim::new(1);
     sim.create_lock(ip(240));
