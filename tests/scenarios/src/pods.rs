@@ -28,6 +28,23 @@ impl Home {
         Ok(name.with_context(|| format!("no speaker runs on {node}"))?.to_owned())
     }
 
+    /// The values of a metric `arpeggio_speaker_NAME` of the speaker on a node, one for each set of labels.
+    ///
+    /// # Errors
+    /// When its metrics cannot be read.
+    pub fn speaker_metric(&self, node: Machine, name: &str) -> anyhow::Result<Vec<String>> {
+        let pod = self.speaker_on(node)?;
+        let page = format!("/api/v1/namespaces/{NAMESPACE}/pods/{pod}:7474/proxy/metrics");
+        let metrics = self.lab.kubectl(&["get", "--raw", &page])?;
+        let name = format!("arpeggio_speaker_{name}");
+        let values = metrics.lines().filter_map(|line| {
+            let (labelled, value) = line.rsplit_once(' ')?;
+            let of_name = labelled.split('{').next() == Some(name.as_str());
+            of_name.then(|| value.to_owned())
+        });
+        Ok(values.collect())
+    }
+
     /// Has the speakers run with these arguments: a rollout, one node after the other.
     ///
     /// # Errors

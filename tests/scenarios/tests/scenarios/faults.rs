@@ -99,6 +99,8 @@ pub(crate) fn the_owners_speaker_is_stopped_and_continued(home: &Home) -> anyhow
     ensure!(seen.told.iter().any(told), "the user is told why: {seen:?}");
     let successor = home.wait_for_owner(first_address())?;
     ensure!(successor != owner, "its session is over");
+    let failovers = home.speaker_metric(successor, "failover_seconds_count")?;
+    ensure!(failovers == ["1"], "the new owner counts it: {failovers:?}");
     let fault = "the stopped speaker is continued";
     let seen =
         home.look_on(fault, Duration::from_secs(8), || home.continue_container(&pod, "speaker"))?;

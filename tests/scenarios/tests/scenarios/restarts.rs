@@ -11,6 +11,8 @@ pub(crate) fn a_killed_speaker_comes_back_and_nothing_moves(home: &Home) -> anyh
     let owner = home.serve_page()?;
     let pod = home.speaker_on(owner)?;
     let (epoch, restarts) = (home.epoch(owner)?, home.container_restarts(&pod)?);
+    // Until the node's deputies know that its speaker answers, and its silence says something.
+    std::thread::sleep(Duration::from_secs(6));
     // Longer than a session lasts: had it not been resumed, somebody would take over.
     let seen = home.look_on("the owner's speaker is killed", Duration::from_secs(12), || {
         home.kill_container(&pod, "speaker")?;
