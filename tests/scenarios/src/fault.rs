@@ -49,7 +49,7 @@ pub struct Seen {
     pub silence_ms: u64,
     /// Frames of those who gave way while another one announced the address as well.
     pub overlap: usize,
-    /// Who answered, in order.
+    /// Who answered, in order; twice who had it, lost it and got it again.
     pub owners: Vec<String>,
     /// The events on the Service meanwhile.
     pub told: Vec<String>,
@@ -106,10 +106,10 @@ impl Home {
         let silence = arp.longest_silence().context("nobody asked")?;
         let moves = moves(&arp.replies);
         let failed = || requests.iter().filter(|request| !request.is_answered());
-        let mut owners: Vec<String> = Vec::new();
-        for reply in first_of_each(&arp.replies) {
-            owners.push(self.machine_of(reply)?.to_string());
-        }
+        let mut owners: Vec<[u8; 6]> = spells(&arp.replies).iter().map(|spell| spell.mac).collect();
+        owners.dedup();
+        let name = |mac: [u8; 6]| Ok(self.machine_at(mac)?.to_string());
+        let owners = owners.into_iter().map(name).collect::<anyhow::Result<_>>()?;
         Ok(Seen {
             fault: fault.to_owned(),
             outage_ms: millis(outage),
@@ -126,17 +126,6 @@ impl Home {
 
 fn millis(silence: Silence) -> u64 {
     u64::try_from(silence.length().as_millis()).unwrap_or(u64::MAX)
-}
-
-/// The first announcement of each owner, in order.
-fn first_of_each(replies: &[ArpReply]) -> Vec<&ArpReply> {
-    let mut firsts: Vec<&ArpReply> = Vec::new();
-    for reply in replies {
-        if firsts.iter().all(|first| first.mac != reply.mac) {
-            firsts.push(reply);
-        }
-    }
-    firsts
 }
 
 /// When somebody else began to answer.

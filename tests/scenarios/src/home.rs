@@ -8,10 +8,7 @@ use std::{
 };
 
 use anyhow::{Context as _, ensure};
-use arpeggio_lab::{
-    Lab, LabName, Machine, Options,
-    observe::{ArpReply, ArpWatch},
-};
+use arpeggio_lab::{Lab, LabName, Machine, Options, observe::ArpWatch, plan::mac_text};
 use serde_json::{Value, json};
 
 use crate::install::{self, NAMESPACE};
@@ -222,7 +219,7 @@ impl Home {
         std::thread::sleep(Duration::from_millis(500));
         let mut machines: Vec<Machine> = Vec::new();
         for reply in watch.stop()?.replies {
-            let machine = self.machine_of(&reply)?;
+            let machine = self.machine_at(reply.mac)?;
             if !machines.contains(&machine) {
                 machines.push(machine);
             }
@@ -272,14 +269,14 @@ impl Home {
         })
     }
 
-    /// The node whose MAC address a reply names.
+    /// The node that has a MAC address.
     ///
     /// # Errors
     /// When it is nobody's.
-    pub fn machine_of(&self, reply: &ArpReply) -> anyhow::Result<Machine> {
+    pub fn machine_at(&self, mac: [u8; 6]) -> anyhow::Result<Machine> {
         let nodes = self.lab.options().node_machines();
-        let machine = nodes.into_iter().find(|node| node.mac() == Some(reply.mac));
-        machine.with_context(|| format!("{:02x?} is the MAC address of no node", reply.mac))
+        let machine = nodes.into_iter().find(|node| node.mac() == Some(mac));
+        machine.with_context(|| format!("{} is the MAC address of no node", mac_text(mac)))
     }
 
     /// How often an address has moved to another node.
