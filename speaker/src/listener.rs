@@ -15,7 +15,7 @@ use arc_swap::ArcSwap;
 use arpeggio_election::Timestamp;
 use arpeggio_link::{
     clock,
-    packet::{FrameSocket, SocketError},
+    packet::{BATCH, FrameSocket, Inbox, Outbox, SocketError},
 };
 use arpeggio_runtime::telemetry::causes;
 use arpeggio_wire::{Claim, MacAddr, Question};
@@ -25,10 +25,6 @@ use crate::{metrics::SegmentMetrics, protocol::Protocol};
 
 /// The pause after an error of the socket that nothing is known about.
 const RETRY: Duration = Duration::from_millis(250);
-
-/// The longest frame of a segment without jumbo frames. A longer one is cut: ARP loses padding, and a solicitation with
-/// so many options is refused as truncated.
-const LONGEST_FRAME: usize = 1514;
 
 /// Somebody says where an address is.
 #[derive(Debug, Clone, Copy)]
@@ -42,9 +38,13 @@ pub(crate) struct Sighting {
     pub(crate) reply: bool,
 }
 
-/// Until when the last decision to announce holds. One for all interfaces; read for every answer.
+/// Until when the last decision to announce holds. One for all interfaces; judged for every answer.
 #[derive(Debug, Clone, Default)]
 pub(crate) struct Freshness(Arc<AtomicU64>);
+
+/// Until when a decision holds: nanoseconds of [`clock::now`].
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+struct Deadline(u64);
 
 impl Freshness {
     /// Lets the decision hold until `until`.
@@ -58,8 +58,16 @@ impl Freshness {
         self.0.store(0, Ordering::Release);
     }
 
-    fn holds(&self) -> bool {
-        u128::from(self.0.load(Ordering::Acquire)) > clock::now().as_nanos()
+    /// The deadline of the last decision. The table, if it is loaded afterwards, is of that decision or a later one.
+    fn deadline(&self) -> Deadline {
+        Deadline(self.0.load(Ordering::Acquire))
+    }
+
+    /// Whether a decision with this deadline holds still. A newer one does not prolong it: whoever was paused meanwhile
+    /// has an old table in hands.
+    fn holds(&self, deadline: Deadline) -> bool {
+        let Deadline(until) = deadline.min(self.deadline());
+        u128::from(until) > clock::now().as_nanos()
     }
 }
 
@@ -102,14 +110,28 @@ pub(crate) struct Listener<P: Protocol> {
     pub(crate) metrics: SegmentMetrics,
 }
 
+/// The answers to one batch of frames.
+struct Answers<P: Protocol> {
+    frames: Vec<P::Bytes>,
+    outbox: Outbox,
+}
+
+impl<P: Protocol> Answers<P> {
+    /// None so far, with room for a batch.
+    fn new() -> Self {
+        Self { frames: Vec::with_capacity(BATCH), outbox: Outbox::new() }
+    }
+}
+
 impl<P: Protocol> Listener<P> {
     /// Answers until it is told to stop or the interface is gone.
     pub(crate) fn listen(&self) {
-        let mut buffer = [0; LONGEST_FRAME];
+        let mut inbox = Inbox::new();
+        let mut answers = Answers::new();
         while !self.stop.load(Ordering::Acquire) {
-            match self.socket.recv(&mut buffer) {
-                Ok(Some(length)) => self.frame(buffer.get(..length).unwrap_or(&buffer)),
-                Ok(None) | Err(SocketError::InterfaceDown) => {}
+            match self.socket.recv_batch(&mut inbox) {
+                Ok(()) => self.batch(&inbox, &mut answers),
+                Err(SocketError::InterfaceDown) => {}
                 Err(SocketError::InterfaceGone) => return,
                 Err(error) => {
                     tracing::warn!(
@@ -123,13 +145,22 @@ impl<P: Protocol> Listener<P> {
         }
     }
 
-    fn frame(&self, bytes: &[u8]) {
+    fn batch(&self, inbox: &Inbox, answers: &mut Answers<P>) {
         let received = Instant::now();
+        let deadline = self.freshness.deadline();
+        let table = self.table.load();
+        answers.frames.clear();
+        inbox.frames().for_each(|bytes| self.frame(bytes, &table, &mut answers.frames));
+        if !answers.frames.is_empty() {
+            self.answer(answers, deadline, received);
+        }
+    }
+
+    fn frame(&self, bytes: &[u8], table: &Table<P>, answers: &mut Vec<P::Bytes>) {
         let frame = match P::parse(bytes) {
             Ok(frame) => frame,
-            Err(reason) => return self.metrics.ignored(reason),
+            Err(reason) => return self.metrics.ignored(reason, 1),
         };
-        let table = self.table.load();
         let reply = P::is_reply(&frame);
         let claim = P::claim(&frame).filter(|it| reply || table.concerns(it.address));
         let question = P::question(&frame);
@@ -137,43 +168,70 @@ impl<P: Protocol> Listener<P> {
             self.sighted(claim, reply);
         }
         if let Some(question) = question {
-            self.asked(question, &table, received);
+            self.asked(question, table, answers);
         }
         if claim.is_none() && question.is_none() {
-            self.metrics.ignored("no_question");
+            self.metrics.ignored("no_question", 1);
         }
     }
 
-    fn asked(&self, question: Question<P::Address>, table: &Table<P>, received: Instant) {
+    fn asked(&self, question: Question<P::Address>, table: &Table<P>, answers: &mut Vec<P::Bytes>) {
         let Question { address, asker } = question;
         if table.announced.contains(&address) {
-            self.answer(question, received);
+            answers.push(P::answer(question, self.mac));
         } else if table.asked.contains(&address) && asker.address.is_none() {
             self.sighted(Claim { address, mac: asker.mac }, false);
         } else {
-            self.metrics.ignored("not_announced");
+            self.metrics.ignored("not_announced", 1);
         }
     }
 
-    fn answer(&self, question: Question<P::Address>, received: Instant) {
-        self.metrics.requests.inc();
-        if !self.freshness.holds() {
-            return self.metrics.ignored("stale_decision");
+    /// Sends the answers if the decision behind them holds to this moment.
+    fn answer(&self, answers: &mut Answers<P>, deadline: Deadline, received: Instant) {
+        let Answers { frames, outbox } = answers;
+        self.metrics.requests.inc_by(count(frames.len()));
+        if !self.freshness.holds(deadline) {
+            return self.metrics.ignored("stale_decision", count(frames.len()));
         }
-        match self.socket.send(&P::answer(question, self.mac)) {
-            Ok(()) => {
-                self.metrics.replies.inc();
-                self.metrics.reply_seconds.observe(received.elapsed().as_secs_f64());
-            }
-            Err(_) => self.metrics.ignored("send_failed"),
-        }
+        let sent = self.socket.send_batch(outbox, frames);
+        self.metrics.replied(count(sent), received.elapsed());
+        self.metrics.ignored("send_failed", count(frames.len().saturating_sub(sent)));
     }
 
     fn sighted(&self, claim: Claim<P::Address>, reply: bool) {
         let claim = claim.of_any_family();
         let sighting = Sighting { interface: self.index, claim, reply };
         if self.sightings.try_send(sighting).is_err() {
-            self.metrics.ignored("sightings_overflow");
+            self.metrics.ignored("sightings_overflow", 1);
         }
+    }
+}
+
+fn count(frames: usize) -> u64 {
+    u64::try_from(frames).unwrap_or(u64::MAX)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_decision_holds_until_its_deadline_and_no_newer_one_prolongs_it() {
+        let now = Timestamp::from_origin(clock::now());
+        let (old, later) = (Duration::from_millis(20), Duration::from_mins(1));
+        let freshness = Freshness::default();
+        assert!(!freshness.holds(freshness.deadline()), "nothing is decided");
+        freshness.extend(now + later);
+        let deadline = freshness.deadline();
+        assert!(freshness.holds(deadline));
+        freshness.extend(now + old);
+        let deadline = freshness.deadline();
+        thread::sleep(old);
+        freshness.extend(now + later);
+        assert!(!freshness.holds(deadline), "the table in hands is of the old decision");
+        assert!(freshness.holds(freshness.deadline()));
+        let deadline = freshness.deadline();
+        freshness.end();
+        assert!(!freshness.holds(deadline), "it has been revoked");
     }
 }

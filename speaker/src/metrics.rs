@@ -1,5 +1,7 @@
 //! The speaker's metrics. No label has more values than there are interfaces, protocols, reasons or kinds.
 
+use std::time::Duration;
+
 use prometheus::{
     Counter, Error, Histogram, HistogramOpts, HistogramVec, IntCounter, IntCounterVec, IntGauge,
     Opts, Registry, core::Collector,
@@ -166,9 +168,9 @@ pub(crate) struct SegmentMetrics {
     /// Questions for addresses that this node announces.
     pub(crate) requests: IntCounter,
     /// Answers to them.
-    pub(crate) replies: IntCounter,
+    replies: IntCounter,
     /// From when a question was received to when its answer had left.
-    pub(crate) reply_seconds: Histogram,
+    reply_seconds: Histogram,
     /// Frames that nobody asked for.
     pub(crate) gratuitous: IntCounter,
     /// Announcements that left late because of the rate cap.
@@ -177,10 +179,19 @@ pub(crate) struct SegmentMetrics {
 }
 
 impl SegmentMetrics {
-    /// Counts a frame that was not answered.
-    pub(crate) fn ignored(&self, reason: &str) {
-        let [interface, protocol] = &self.labels;
-        self.ignored.with_label_values(&[interface.as_str(), protocol.as_str(), reason]).inc();
+    /// Counts frames that were not answered.
+    pub(crate) fn ignored(&self, reason: &str, frames: u64) {
+        if frames > 0 {
+            let [interface, protocol] = &self.labels;
+            let labels = [interface.as_str(), protocol.as_str(), reason];
+            self.ignored.with_label_values(&labels).inc_by(frames);
+        }
+    }
+
+    /// Counts answers that left together, `after` their questions were received.
+    pub(crate) fn replied(&self, frames: u64, after: Duration) {
+        self.replies.inc_by(frames);
+        (0..frames).for_each(|_| self.reply_seconds.observe(after.as_secs_f64()));
     }
 }
 

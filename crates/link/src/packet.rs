@@ -2,13 +2,18 @@
 
 use std::io::{self, ErrorKind, Read};
 use std::marker::PhantomData;
+use std::ops::Deref;
+use std::os::fd::{AsFd, BorrowedFd};
 use std::time::Duration;
 
 use socket2::{Domain, SockFilter, Socket, Type};
 use tracing::debug;
 
 mod address;
+mod batch;
 mod membership;
+
+pub use batch::{BATCH, Inbox, LONGEST_FRAME, Outbox};
 
 use crate::filter::{ArpFilter, FrameFilter, MAX_INSTRUCTIONS, MIN_INSTRUCTIONS, NdpFilter};
 
@@ -32,6 +37,9 @@ pub enum SocketError {
     /// The kernel has no memory for a filter, not even for the smallest one.
     #[error("the kernel refuses the packet filter: raise the sysctl net.core.optmem_max")]
     FilterTooBig,
+    /// So many frames wait for the network card that there is no room for another one.
+    #[error("the network card does not keep up: the frame is not sent")]
+    Full,
     /// Anything else.
     #[error("packet socket")]
     Io(#[source] io::Error),
@@ -88,23 +96,36 @@ impl<Filter: FrameFilter> FrameSocket<Filter> {
     /// [`SocketError::InterfaceDown`] once, each time that the interface goes down; further calls
     /// wait as usual. [`SocketError::InterfaceGone`] from when the interface is removed.
     pub fn recv(&self, buffer: &mut [u8]) -> Result<Option<usize>, SocketError> {
-        match (&self.socket).read(buffer) {
-            Ok(length) => Ok(Some(length)),
-            // An interface goes down before it is removed, and only the former is reported.
-            Err(_) if self.is_unbound() => Err(SocketError::InterfaceGone),
-            Err(error) => match error.kind() {
-                ErrorKind::WouldBlock | ErrorKind::Interrupted => Ok(None),
-                _ => Err(from_io(error)),
-            },
-        }
+        self.received((&self.socket).read(buffer))
     }
 
-    /// Sends a frame, given from its Ethernet header on.
+    /// Waits for a frame, for [`RECEIVE_TIMEOUT`] at most, and fills `inbox` with it and those that
+    /// came with it, up to [`BATCH`] in all. If there was none in time, or in case of an error, the
+    /// inbox is empty.
     ///
     /// # Errors
-    /// [`SocketError::InterfaceDown`] and [`SocketError::InterfaceGone`] while that is so.
+    /// As for [`recv`](Self::recv).
+    pub fn recv_batch(&self, inbox: &mut Inbox) -> Result<(), SocketError> {
+        self.received(inbox.fill(&self.socket)).map(Option::unwrap_or_default)
+    }
+
+    /// Sends a frame, given from its Ethernet header on. Never waits: an answer that is late may be
+    /// wrong, and whoever decides must not be held up by a card that is stuck.
+    ///
+    /// # Errors
+    /// [`SocketError::InterfaceDown`] and [`SocketError::InterfaceGone`] while that is so;
+    /// [`SocketError::Full`] if the frame would have to wait.
     pub fn send(&self, frame: &[u8]) -> Result<(), SocketError> {
-        self.socket.send(frame).map(|_| ()).map_err(from_io)
+        self.socket.send_with_flags(frame, libc::MSG_DONTWAIT).map(|_| ()).map_err(from_io)
+    }
+
+    /// Sends frames as [`send`](Self::send) does each; returns how many of them have left. What the
+    /// kernel refuses is left out.
+    pub fn send_batch<Bytes>(&self, outbox: &mut Outbox, frames: &[Bytes]) -> usize
+    where
+        Bytes: Deref<Target = [u8]>,
+    {
+        outbox.send_all(&self.socket, frames)
     }
 
     /// Replaces the filter at once: each frame is judged by the old one or by the new one. Frames
@@ -151,9 +172,29 @@ impl<Filter: FrameFilter> FrameSocket<Filter> {
         self.socket.attach_filter(&program)
     }
 
+    /// What a call that waits for frames has come to: `None` if it was in vain.
+    fn received<T>(&self, result: io::Result<T>) -> Result<Option<T>, SocketError> {
+        match result {
+            Ok(received) => Ok(Some(received)),
+            // An interface goes down before it is removed, and only the former is reported.
+            Err(_) if self.is_unbound() => Err(SocketError::InterfaceGone),
+            Err(error) => match error.kind() {
+                ErrorKind::WouldBlock | ErrorKind::Interrupted => Ok(None),
+                _ => Err(from_io(error)),
+            },
+        }
+    }
+
     /// Whether the kernel has parted the socket from its interface, which is removed then.
     fn is_unbound(&self) -> bool {
         self.socket.local_addr().is_ok_and(|address| !address::has_interface(&address))
+    }
+}
+
+/// For whoever waits in another way than [`FrameSocket::recv`] does.
+impl<Filter> AsFd for FrameSocket<Filter> {
+    fn as_fd(&self) -> BorrowedFd<'_> {
+        self.socket.as_fd()
     }
 }
 
@@ -162,6 +203,7 @@ fn from_io(error: io::Error) -> SocketError {
         Some(libc::EPERM | libc::EACCES) => SocketError::NotPermitted,
         Some(libc::ENETDOWN) => SocketError::InterfaceDown,
         Some(libc::ENODEV | libc::ENXIO) => SocketError::InterfaceGone,
+        Some(libc::EAGAIN | libc::ENOBUFS) => SocketError::Full,
         _ => SocketError::Io(error),
     }
 }
@@ -178,6 +220,8 @@ mod tests {
             (libc::ENETDOWN, "try again once it is up"),
             (libc::ENODEV, "open one on an interface that exists"),
             (libc::ENXIO, "open one on an interface that exists"),
+            (libc::EAGAIN, "does not keep up"),
+            (libc::ENOBUFS, "does not keep up"),
         ] {
             let message = from_io(io::Error::from_raw_os_error(code)).to_string();
             assert!(message.contains(expected), "{code}: {message}");

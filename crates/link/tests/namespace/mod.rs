@@ -54,12 +54,21 @@ impl Namespace {
 
     /// Runs `ip` in the namespace and returns what it prints; its arguments stand in one string.
     pub(crate) fn ip(&self, arguments: &str) -> String {
+        self.iproute2("ip", arguments)
+    }
+
+    /// Runs `tc` in the namespace.
+    pub(crate) fn tc(&self, arguments: &str) {
+        self.iproute2("tc", arguments);
+    }
+
+    fn iproute2(&self, program: &str, arguments: &str) -> String {
         let output = self.run(|| {
-            let mut ip = Command::new("ip");
-            ip.args(arguments.split(' ')).output().expect("install iproute2")
+            let mut command = Command::new(program);
+            command.args(arguments.split(' ')).output().expect("install iproute2")
         });
         let problem = String::from_utf8_lossy(&output.stderr);
-        assert!(output.status.success(), "ip {arguments}: {problem}");
+        assert!(output.status.success(), "{program} {arguments}: {problem}");
         String::from_utf8(output.stdout).unwrap()
     }
 

@@ -1,0 +1,116 @@
+//! Several frames by one system call, between two kernels.
+#![cfg(test)]
+
+use std::net::Ipv4Addr;
+use std::time::{Duration, Instant};
+
+use arpeggio_link::filter::ArpFilter;
+use arpeggio_link::packet::{ArpSocket, BATCH, Inbox, Outbox, RECEIVE_TIMEOUT, SocketError};
+use arpeggio_wire::{ArpFrame, Asker, MIN_FRAME_LEN, MacAddr, Question};
+
+mod namespace;
+use namespace::{Namespace, Pair};
+
+/// One batch and some more.
+const FRAMES: usize = BATCH + 8;
+
+fn addresses() -> impl Iterator<Item = Ipv4Addr> {
+    (0..FRAMES).map(|number| Ipv4Addr::new(192, 0, 2, u8::try_from(number).unwrap() + 100))
+}
+
+/// A question for each address.
+fn questions() -> Vec<[u8; MIN_FRAME_LEN]> {
+    let asker = Asker { mac: MacAddr(2, 0, 0, 0, 0, 0x99), address: None };
+    addresses().map(|address| Question { address, asker }.broadcast().to_bytes()).collect()
+}
+
+fn socket(side: &Namespace) -> ArpSocket {
+    let index = side.link().0;
+    let filter = ArpFilter { ours: addresses().collect(), ..ArpFilter::default() };
+    side.run(|| ArpSocket::open(index, &filter)).unwrap()
+}
+
+/// What `send_batch` takes.
+fn boxed(frames: &[[u8; MIN_FRAME_LEN]]) -> Vec<Vec<u8>> {
+    frames.iter().map(|frame| frame.to_vec()).collect()
+}
+
+fn targets(inbox: &Inbox) -> Vec<Ipv4Addr> {
+    inbox.frames().map(|bytes| ArpFrame::parse(bytes).unwrap().target_protocol).collect()
+}
+
+#[test]
+fn frames_arrive_together_and_in_order() {
+    let Some(pair) = Pair::new() else { return };
+    let (listener, sender) = (socket(&pair.here), socket(&pair.there));
+    let sent = sender.send_batch(&mut Outbox::new(), &boxed(&questions()));
+    assert_eq!(sent, FRAMES);
+    let mut inbox = Inbox::new();
+    let expected: Vec<Ipv4Addr> = addresses().collect();
+    for expected in expected.chunks(BATCH) {
+        listener.recv_batch(&mut inbox).unwrap();
+        assert_eq!(targets(&inbox), expected);
+    }
+    let waiting = Instant::now();
+    listener.recv_batch(&mut inbox).unwrap();
+    assert!(waiting.elapsed() >= RECEIVE_TIMEOUT);
+    assert_eq!(targets(&inbox), [] as [Ipv4Addr; 0], "what was in it is not heard twice");
+}
+
+#[test]
+fn one_frame_is_not_kept_back_until_others_come() {
+    let Some(pair) = Pair::new() else { return };
+    let (listener, sender) = (socket(&pair.here), socket(&pair.there));
+    sender.send(&questions()[0]).unwrap();
+    let (mut inbox, waiting) = (Inbox::new(), Instant::now());
+    listener.recv_batch(&mut inbox).unwrap();
+    assert_eq!(inbox.frames().count(), 1);
+    assert!(waiting.elapsed() < RECEIVE_TIMEOUT);
+}
+
+#[test]
+fn a_frame_that_is_refused_does_not_take_the_others_with_it() {
+    let Some(pair) = Pair::new() else { return };
+    let (listener, sender) = (socket(&pair.here), socket(&pair.there));
+    let mut frames = boxed(&questions()[..5]);
+    frames[0].clear();
+    frames[3].resize(20_000, 0);
+    assert_eq!(sender.send_batch(&mut Outbox::new(), &frames), 3);
+    let mut inbox = Inbox::new();
+    listener.recv_batch(&mut inbox).unwrap();
+    let expected: Vec<Ipv4Addr> = addresses().collect();
+    assert_eq!(targets(&inbox), [expected[1], expected[2], expected[4]]);
+}
+
+#[test]
+fn an_interface_that_is_down_or_gone_is_told() {
+    let Some(pair) = Pair::new() else { return };
+    let (listener, sender) = (socket(&pair.here), socket(&pair.there));
+    let mut inbox = Inbox::new();
+    sender.send(&questions()[0]).unwrap();
+    listener.recv_batch(&mut inbox).unwrap();
+    pair.here.ip("link set eth0 down");
+    let down = listener.recv_batch(&mut inbox);
+    assert!(matches!(down, Err(SocketError::InterfaceDown)), "{down:?}");
+    assert_eq!(inbox.frames().count(), 0);
+    assert_eq!(listener.send_batch(&mut Outbox::new(), &boxed(&questions())), 0);
+    pair.here.ip("link delete eth0");
+    let gone = listener.recv_batch(&mut inbox);
+    assert!(matches!(gone, Err(SocketError::InterfaceGone)), "{gone:?}");
+}
+
+/// Whoever decides sends, too: it must not stand still because a cable does.
+#[test]
+fn a_card_that_is_stuck_holds_nobody_up() {
+    let Some(pair) = Pair::new() else { return };
+    let sender = socket(&pair.here);
+    pair.here.tc("qdisc add dev eth0 root tbf rate 8kbit burst 1600 limit 1000000");
+    let begin = Instant::now();
+    let frame = questions()[0];
+    let sent = (0..10_000).map_while(|_| sender.send(&frame).ok()).count();
+    println!("{sent} frames before there was no room");
+    let refused = sender.send(&frame);
+    assert!(matches!(refused, Err(SocketError::Full)), "{refused:?}");
+    assert_eq!(sender.send_batch(&mut Outbox::new(), &boxed(&questions())), 0);
+    assert!(begin.elapsed() < Duration::from_secs(5), "{:?}", begin.elapsed());
+}
