@@ -3,14 +3,22 @@
 use std::{
     collections::BTreeSet,
     net::Ipv4Addr,
+    os::fd::{AsFd as _, AsRawFd as _},
     time::{Duration, Instant},
 };
 
 use anyhow::{Context as _, ensure};
 use arpeggio_lab::{Lab, Machine};
-use arpeggio_link::{filter::ArpFilter, packet::ArpSocket};
+use arpeggio_link::{
+    filter::ArpFilter,
+    packet::{ArpSocket, Inbox, RECEIVE_TIMEOUT},
+};
 use arpeggio_wire::{ArpFrame, Asker, Claim, MacAddr, Question};
-use nix::net::if_::if_nametoindex;
+use nix::{
+    errno::Errno,
+    net::if_::if_nametoindex,
+    sys::socket::{MsgFlags, recv},
+};
 
 /// More than any ARP frame has.
 const BUFFER: usize = 128;
@@ -44,13 +52,27 @@ impl Client {
         Ok(Self { socket, asker: Asker { mac, address: me.lan_v4() } })
     }
 
+    /// Asks everybody once; whether an answer came.
+    pub(crate) fn ask(&self, address: Ipv4Addr) -> anyhow::Result<bool> {
+        self.socket.send(&self.question(address).broadcast().to_bytes())?;
+        while let Some(claim) = self.next()? {
+            if claim.address == address {
+                return Ok(true);
+            }
+        }
+        Ok(false)
+    }
+
     /// Asks everybody once; how long the answer took, or `None` if none came.
-    pub(crate) fn ask(&self, address: Ipv4Addr) -> anyhow::Result<Option<Duration>> {
+    ///
+    /// It does not sleep meanwhile: to be woken up takes about as long as to be answered, and is none of the answerer's
+    /// doing.
+    pub(crate) fn time(&self, address: Ipv4Addr) -> anyhow::Result<Option<Duration>> {
         let question = self.question(address).broadcast().to_bytes();
         let begin = Instant::now();
         self.socket.send(&question)?;
-        while let Some(claim) = self.next()? {
-            if claim.address == address {
+        while begin.elapsed() < RECEIVE_TIMEOUT {
+            if self.heard()?.is_some_and(|claim| claim.address == address) {
                 return Ok(Some(begin.elapsed()));
             }
         }
@@ -66,6 +88,23 @@ impl Client {
             }
         }
         Ok(None)
+    }
+
+    /// What has been said already about an address that this client listens for.
+    fn heard(&self) -> anyhow::Result<Option<Claim<Ipv4Addr>>> {
+        let mut buffer = [0; BUFFER];
+        match recv(self.socket.as_fd().as_raw_fd(), &mut buffer, MsgFlags::MSG_DONTWAIT) {
+            Ok(length) => Ok(ArpFrame::parse(&buffer[..length])?.claim()),
+            Err(Errno::EAGAIN) => Ok(None),
+            Err(error) => Err(error.into()),
+        }
+    }
+
+    /// How many words about them come together next; 0 after a quarter of a second without any.
+    pub(crate) fn count(&self, inbox: &mut Inbox) -> anyhow::Result<usize> {
+        self.socket.recv_batch(inbox)?;
+        let is_claim = |bytes: &&[u8]| ArpFrame::parse(bytes).is_ok_and(|it| it.claim().is_some());
+        Ok(inbox.frames().filter(is_claim).count())
     }
 
     /// Sends bytes as they are; `false` when the kernel has no room for them now.
@@ -93,7 +132,7 @@ pub(crate) fn wait_for_answers(
     let client = Client::asking_for(lab, addresses)?;
     let begin = Instant::now();
     for address in addresses.iter().rev() {
-        while client.ask(*address)?.is_none() {
+        while !client.ask(*address)? {
             ensure!(begin.elapsed() < patience, "nobody answers for {address} after {patience:?}");
         }
     }

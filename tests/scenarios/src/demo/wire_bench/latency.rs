@@ -1,4 +1,8 @@
 //! From request to reply, for one client that asks now and then.
+//!
+//! The client looks for the reply all the time, so that its own waking up is no part of what is measured. What is: the
+//! broadcast on its way to every machine, the answerer's waking up if it has to be woken (the kernel has not: it answers
+//! before the client's system call returns), its answer, and the way back.
 
 use std::{thread, time::Duration};
 
@@ -72,7 +76,7 @@ pub(super) fn in_turn<const N: usize>(
     let mut spans = contestants.map(|_| Vec::with_capacity(ROUNDS));
     for _ in 0..ROUNDS {
         for (contestant, spans) in contestants.iter().zip(&mut spans) {
-            spans.extend(client.ask(contestant.address)?);
+            spans.extend(client.time(contestant.address)?);
             thread::sleep(PAUSE);
         }
     }
