@@ -19,7 +19,10 @@ pub(crate) fn the_speakers_pod_answers_a_users_questions(home: &Home) -> anyhow:
     ensure!(told.contains("for default/web (pool home)"), "on {other}: {told}");
 
     let told = in_pod(home, owner, &["interfaces", &address])?;
-    let expected = format!("{address} is announced on {}: its subnet", owner.interface());
+    let expected = format!(
+        "{address} is announced on {}: pool {POOL} names no interfaces, and the subnet",
+        owner.interface()
+    );
     ensure!(told.starts_with(&expected), "on {owner}: {told}");
     Ok(())
 }
