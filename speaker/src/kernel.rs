@@ -1,6 +1,7 @@
 //! Tests between two kernels: a speaker without an election, and a client that sends it frames.
 
 mod life;
+mod link_local;
 #[path = "../../crates/link/tests/namespace/mod.rs"]
 mod namespace;
 mod table;

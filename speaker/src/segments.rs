@@ -139,11 +139,13 @@ struct Answering<P: Protocol> {
     open: BTreeMap<u32, Segment<P>>,
     /// Those that could not be opened.
     unopened: BTreeSet<u32>,
+    /// Those from which the kernel cannot report groups.
+    mute: BTreeSet<u32>,
 }
 
 impl<P: Protocol> Default for Answering<P> {
     fn default() -> Self {
-        Self { open: BTreeMap::new(), unopened: BTreeSet::new() }
+        Self { open: BTreeMap::new(), unopened: BTreeSet::new(), mute: BTreeSet::new() }
     }
 }
 
@@ -163,6 +165,30 @@ impl<P: Protocol> Answering<P> {
         self.unopened.retain(|index| links.interface(*index).is_some_and(|it| it.flaw().is_none()));
         let here = links.interfaces.iter().filter(|it| has_askers::<P>(it, links));
         here.for_each(|it| self.open_if_closed(it, wiring));
+        self.look_for_link_local(links);
+    }
+
+    /// Says when an interface has no address that the kernel could report groups from, and when it has one at last.
+    fn look_for_link_local(&mut self, links: &Links) {
+        if P::FAMILY != Family::V6 {
+            return;
+        }
+        let Self { open, mute, .. } = self;
+        mute.retain(|index| open.contains_key(index));
+        for interface in open.keys().filter_map(|index| links.interface(*index)) {
+            let Interface { name, index, .. } = interface;
+            if interface.has_link_local() {
+                if mute.remove(index) {
+                    tracing::info!(interface = name, "there is a link-local IPv6 address now");
+                }
+            } else if mute.insert(*index) {
+                tracing::warn!(
+                    interface = name,
+                    "no link-local IPv6 address: switches that snoop on group reports ignore this node's, and may not \
+                     deliver questions for its addresses"
+                );
+            }
+        }
     }
 
     fn open_if_closed(&mut self, interface: &Interface, wiring: &Wiring) {
@@ -178,13 +204,6 @@ impl<P: Protocol> Answering<P> {
         match Segment::open(interface.clone(), mac, wiring) {
             Ok(segment) => {
                 tracing::info!(interface = name, protocol = P::LABEL, %mac, "interface opened");
-                if P::FAMILY == Family::V6 && !interface.has_link_local() {
-                    tracing::warn!(
-                        interface = name,
-                        "no link-local IPv6 address: switches that snoop on group reports ignore this node's, and \
-                         may not deliver questions for its addresses"
-                    );
-                }
                 self.unopened.remove(&interface.index);
                 self.open.insert(interface.index, segment);
             }
@@ -215,6 +234,7 @@ impl<P: Protocol> Answering<P> {
         let named = announced.keys().chain(asked.keys());
         let usable = named.filter_map(|index| links.interface(*index));
         usable.filter(|it| it.flaw().is_none()).for_each(|it| self.open_if_closed(it, wiring));
+        self.look_for_link_local(links);
         let mut complete = true;
         for (index, segment) in &mut self.open {
             let peers = wanted.peers.get(index).into_iter().flatten().copied();
