@@ -144,9 +144,11 @@ impl Announcer {
         self.links.interfaces.iter().map(|it| (it.index, awaited(it))).collect()
     }
 
-    /// Tells the segment what is due.
+    /// Tells the segment what is due. The rest stays due when the decision behind it is too old.
     pub(crate) fn tell(&mut self, now: Timestamp) {
-        while let Some(due) = self.schedule.pop(now) {
+        while self.segments.may_tell()
+            && let Some(due) = self.schedule.pop(now)
+        {
             self.segments.tell(due);
         }
     }
@@ -156,8 +158,12 @@ impl Announcer {
         self.schedule.next()
     }
 
-    /// Tells the segment of an announced address at once, whatever the schedule says.
+    /// Tells the segment of an announced address at once, whatever the schedule says. After a pause, what was heard in
+    /// the meantime is no reason to.
     pub(crate) fn insist(&self, address: IpAddr) {
+        if !self.segments.may_tell() {
+            return;
+        }
         for announcement in self.segments.places(address) {
             self.segments.tell(Due { announcement, deferred: false });
         }

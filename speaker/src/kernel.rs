@@ -48,6 +48,8 @@ struct Task {
     announced: BTreeSet<IpAddr>,
     asked: BTreeSet<IpAddr>,
     patterns: Vec<Pattern>,
+    /// As after a pause of the process: what was decided is too old.
+    stale: bool,
 }
 
 /// A speaker without an election: it announces and asks for what it is told to.
@@ -121,7 +123,11 @@ fn work(tasks: &Receiver<Task>, wiring: Wiring) {
             announcer.follow(links.borrow_and_update().clone());
         }
         let now = now();
-        freshness.extend(now + Duration::from_secs(1));
+        if task.stale {
+            freshness.end();
+        } else {
+            freshness.extend(now + Duration::from_secs(1));
+        }
         let demand = Demand {
             announced: &task.announced,
             asked: task.asked.clone(),

@@ -58,6 +58,11 @@ impl Freshness {
         self.0.store(0, Ordering::Release);
     }
 
+    /// Whether the last decision holds still.
+    pub(crate) fn is_given(&self) -> bool {
+        self.holds(self.deadline())
+    }
+
     /// The deadline of the last decision. The table, if it is loaded afterwards, is of that decision or a later one.
     fn deadline(&self) -> Deadline {
         Deadline(self.0.load(Ordering::Acquire))
@@ -220,7 +225,7 @@ mod tests {
         let now = Timestamp::from_origin(clock::now());
         let (old, later) = (Duration::from_millis(20), Duration::from_mins(1));
         let freshness = Freshness::default();
-        assert!(!freshness.holds(freshness.deadline()), "nothing is decided");
+        assert!(!freshness.is_given(), "nothing is decided");
         freshness.extend(now + later);
         let deadline = freshness.deadline();
         assert!(freshness.holds(deadline));
@@ -229,7 +234,7 @@ mod tests {
         thread::sleep(old);
         freshness.extend(now + later);
         assert!(!freshness.holds(deadline), "the table in hands is of the old decision");
-        assert!(freshness.holds(freshness.deadline()));
+        assert!(freshness.is_given());
         let deadline = freshness.deadline();
         freshness.end();
         assert!(!freshness.holds(deadline), "it has been revoked");

@@ -36,6 +36,7 @@ use std::{process::ExitCode, sync::Arc, time::Duration};
 
 use anyhow::Context as _;
 use arpeggio_election::Node;
+use arpeggio_link::interfaces::{self, Links};
 use arpeggio_runtime::{
     admin::{self, Admin},
     client::{self, Patience},
@@ -47,7 +48,7 @@ use arpeggio_runtime::{
 use clap::Parser as _;
 use crossbeam_channel::Sender;
 use kube::Client;
-use tokio::sync::oneshot;
+use tokio::sync::{oneshot, watch};
 
 use crate::{
     args::{Args, Command, RunArgs},
@@ -64,6 +65,9 @@ const SILENCE: Duration = Duration::from_secs(8);
 
 /// The engine decides ten times a second; one that has not for this long is stuck.
 const STUCK: Duration = Duration::from_secs(10);
+
+/// The pause after the kernel has refused to list the interfaces.
+const RETRY: Duration = Duration::from_secs(1);
 
 fn main() -> ExitCode {
     let args = Args::parse();
@@ -103,7 +107,7 @@ async fn run(args: &RunArgs) -> anyhow::Result<()> {
     let me = Identity { node: Node::from(name), instance: args.instance() };
     let patience = Patience { connect: Duration::from_secs(2), read: Some(SILENCE), retry: false };
     let client = client::connect(patience).await?;
-    let links = arpeggio_link::interfaces::watch().await?;
+    let links = interfaces::watch().await?;
     let (inputs, received) = crossbeam_channel::unbounded();
 
     let events = EventWriter::new(client.clone(), "speaker", name);
@@ -152,15 +156,45 @@ fn start_watching(client: Client, args: &RunArgs, inputs: &Sender<Input>) -> one
     slices_wanted
 }
 
-async fn follow_links(
-    mut links: tokio::sync::watch::Receiver<Arc<arpeggio_link::interfaces::Links>>,
-    inputs: Sender<Input>,
-) {
-    while links.changed().await.is_ok() {
-        let now = links.borrow_and_update().clone();
-        if inputs.send(Input::Links(now)).is_err() {
-            return;
+/// Tells the engine of every change of the interfaces, until it ends.
+async fn follow_links(mut links: watch::Receiver<Arc<Links>>, inputs: Sender<Input>) {
+    loop {
+        while links.changed().await.is_ok() {
+            let now = links.borrow_and_update().clone();
+            if inputs.send(Input::Links(now)).is_err() {
+                return;
+            }
         }
+        tracing::error!("the kernel has closed the netlink connection, opening another one");
+        links = watch_links_again().await;
+        links.mark_changed();
     }
-    tracing::error!("changes of interfaces are no longer seen: the netlink connection was closed");
+}
+
+async fn watch_links_again() -> watch::Receiver<Arc<Links>> {
+    loop {
+        match interfaces::watch().await {
+            Ok(links) => return links,
+            Err(error) => {
+                tracing::error!(error = %telemetry::causes(&error), "interfaces not read, trying again");
+            }
+        }
+        tokio::time::sleep(RETRY).await;
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[tokio::test]
+    async fn interfaces_are_seen_again_after_their_connection_was_closed() {
+        let (_, closed) = watch::channel(Arc::new(Links::default()));
+        let (inputs, received) = crossbeam_channel::unbounded();
+        let following = tokio::spawn(follow_links(closed, inputs));
+        let seen = tokio::task::spawn_blocking(move || received.recv_timeout(STUCK));
+        let Ok(Input::Links(links)) = seen.await.unwrap() else { panic!("nothing seen") };
+        assert!(links.interfaces.iter().any(|it| it.name == "lo"), "{links:?}");
+        following.abort();
+    }
 }

@@ -120,6 +120,11 @@ impl Segments {
         self.places.keys().filter(move |it| it.address == address).copied()
     }
 
+    /// Whether what is announced may be told: not when this process was paused since it was decided.
+    pub(crate) fn may_tell(&self) -> bool {
+        self.wiring.freshness.is_given()
+    }
+
     /// Tells the segment.
     pub(crate) fn tell(&self, due: Due) {
         self.arp.tell(due);

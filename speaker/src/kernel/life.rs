@@ -139,6 +139,25 @@ fn a_rule_names_the_interfaces_to_announce_on() {
 }
 
 #[test]
+fn what_was_decided_too_long_ago_is_neither_told_nor_answered_but_told_later() {
+    let Some(pair) = pair() else { return };
+    let speaker = Speaker::start(&pair.here);
+    let client = arp_client(&pair, [OURS]);
+    let task = Task { announced: [OURS.into()].into(), stale: true, ..Task::default() };
+    speaker.set(&task);
+    let asker = Asker { mac: pair.there.link().1, address: Some(THERE) };
+    let question = Question { address: OURS, asker }.broadcast().to_bytes();
+    let end = Instant::now() + PATIENCE;
+    while speaker.counts("ignored_total", "reason").get("stale_decision").is_none_or(|it| *it < 3) {
+        assert!(Instant::now() < end, "{:?}", speaker.counts("ignored_total", "reason"));
+        client.send(&question).unwrap();
+        assert_eq!(next(&client, Instant::now() + Duration::from_millis(50)), None);
+    }
+    let mac = pair.here.link().1;
+    told!("decided anew", client, OURS, mac, speaker.set(&Task { stale: false, ..task }));
+}
+
+#[test]
 fn a_thousand_addresses_gained_at_once_are_told_at_once() {
     let Some(pair) = pair() else { return };
     pair.here.ip("address add 10.0.0.1/16 dev eth0");
