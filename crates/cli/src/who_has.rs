@@ -77,8 +77,7 @@ fn interface<'a>(args: &WhoHasArgs, links: &'a Links) -> anyhow::Result<&'a Inte
             "{} is a link-local address, and each segment has its own of them: say which one with --interface",
             args.address
         );
-        let here = links.announcing(args.address, &[])?;
-        return here.first().copied().context("the address belongs to no interface");
+        return Ok(links.announcing(args.address)?);
     };
     let named = links.interfaces.iter().find(|it| it.name == *name);
     let named = named

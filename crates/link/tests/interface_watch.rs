@@ -126,10 +126,9 @@ fn default_routes_lead_to_addresses_outside_of_every_subnet() {
     watching(async |pair, mut snapshots| {
         let elsewhere: IpAddr = "203.0.113.5".parse().unwrap();
         let missing = Err(Unfit::NoInterface(elsewhere));
-        assert_eq!(snapshots.borrow().announcing(elsewhere, &[]), missing);
+        assert_eq!(snapshots.borrow().announcing(elsewhere), missing);
         let add = || drop(pair.here.ip("route add default via 192.0.2.2 metric 7"));
-        becomes("default route", &mut snapshots, add, |it| it.announcing(elsewhere, &[]).is_ok())
-            .await;
+        becomes("default route", &mut snapshots, add, |it| it.announcing(elsewhere).is_ok()).await;
         let route = snapshots.borrow().default_routes[0];
         assert_eq!((route.family, route.metric), (Family::V4, 7));
         assert_eq!(route.gateway, Some("192.0.2.2".parse().unwrap()));
@@ -155,8 +154,8 @@ fn members_of_a_bridge_are_left_alone() {
             pair.here.ip("link set br0 up");
         };
         let on_bridge = |it: &Links| {
-            let found = it.announcing("192.0.2.77".parse().unwrap(), &[]);
-            found.is_ok_and(|it| it[0].kind.as_deref() == Some("bridge"))
+            let found = it.announcing("192.0.2.77".parse().unwrap());
+            found.is_ok_and(|it| it.kind.as_deref() == Some("bridge"))
         };
         becomes("bridge instead of its member", &mut snapshots, move_address, on_bridge).await;
     });

@@ -103,7 +103,7 @@ impl Engine {
             None => name.to_owned(),
         };
         let places: Vec<String> = interfaces.iter().map(|it| with_mac(&it.name)).collect();
-        match links.announcing(address, &[]) {
+        match links.announcing(address) {
             _ if !places.is_empty() => places.join("; "),
             Err(unfit) => unfit.to_string(),
             Ok(_) => "no interface that its pool names can announce".to_owned(),

@@ -47,7 +47,7 @@ impl Choice {
         let mut here: Vec<&Interface> = Vec::new();
         let mut because = Vec::new();
         for say in &says {
-            match links.announcing(address, say.patterns) {
+            match links.announcing_by(address, say.patterns) {
                 Ok(found) => {
                     because.push(say.reason(address, &found));
                     here.extend(found);

@@ -83,13 +83,23 @@ impl Links {
         routes.map(|route| route.interface).find(|index| is_usable(*index))
     }
 
-    /// The interfaces on which this node announces `address`, by index: those whose names a pattern
-    /// matches, or the one that [`Reach::announcing`] chooses when there is no pattern.
+    /// The interface on which this node announces `address` when no rule names others: see
+    /// [`Reach::announcing`].
     ///
     /// # Errors
     /// Why there is none. If several subnets contain the address, the flaw is that of the most
     /// specific one.
-    pub fn announcing(
+    pub fn announcing(&self, address: IpAddr) -> Result<&Interface, Unfit> {
+        let by_default = self.announcing_by(address, &[])?;
+        by_default.first().copied().ok_or(Unfit::NoInterface(address))
+    }
+
+    /// The interfaces, by rising index, on which this node announces `address` by a rule that names
+    /// `patterns`; without a pattern the one that [`announcing`](Self::announcing) finds.
+    ///
+    /// # Errors
+    /// Why there is none.
+    pub fn announcing_by(
         &self,
         address: IpAddr,
         patterns: &[Pattern],
