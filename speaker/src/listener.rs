@@ -133,8 +133,13 @@ impl<P: Protocol> Listener<P> {
     pub(crate) fn listen(&self) {
         let mut inbox = Inbox::new();
         let mut answers = Answers::new();
-        while !self.stop.load(Ordering::Acquire) {
-            match self.socket.recv_batch(&mut inbox) {
+        loop {
+            let received = self.socket.recv_batch(&mut inbox);
+            // What came just now is for whoever took this one's place: perhaps at another MAC address.
+            if self.stop.load(Ordering::Acquire) {
+                return;
+            }
+            match received {
                 Ok(()) => self.batch(&inbox, &mut answers),
                 Err(SocketError::InterfaceDown) => {}
                 Err(SocketError::InterfaceGone) => return,

@@ -77,6 +77,8 @@ pub(crate) struct Segment<P: Protocol> {
     groups: P::Groups,
     /// A group is missing; it is tried again with every decision.
     unjoined: bool,
+    /// The kernel has refused the last filter.
+    refused: bool,
     table: Arc<ArcSwap<Table<P>>>,
     concern: Concern<P::Address>,
     stop: Arc<AtomicBool>,
@@ -118,6 +120,7 @@ impl<P: Protocol> Segment<P> {
             socket,
             groups: P::Groups::new(interface.index),
             unjoined: false,
+            refused: false,
             table,
             concern: Concern::default(),
             stop,
@@ -161,22 +164,29 @@ impl<P: Protocol> Segment<P> {
         }
         // What is not ours any more is answered for no more, whatever the kernel says to the new filter.
         self.answer_for(&concern.announced & &self.concern.announced, &self.concern.asked);
-        match self.socket.set_filter(&P::filter(concern.ours(), concern.peers.clone())) {
-            Ok(()) => {
-                self.answer_for(concern.announced.clone(), &concern.asked);
-                self.groups.leave_all_but(&concern.ours());
-                self.concern = concern;
-                !self.unjoined
-            }
-            Err(error) => {
-                tracing::error!(
-                    interface = self.interface.name,
-                    error = %causes(&error),
-                    "addresses not announced"
-                );
-                false
-            }
+        if !self.let_in(&concern) {
+            return false;
         }
+        self.answer_for(concern.announced.clone(), &concern.asked);
+        self.groups.leave_all_but(&concern.ours());
+        self.concern = concern;
+        !self.unjoined
+    }
+
+    /// Replaces the filter. A refusal is said once, and tried again with every decision.
+    fn let_in(&mut self, concern: &Concern<P::Address>) -> bool {
+        let replaced = self.socket.set_filter(&P::filter(concern.ours(), concern.peers.clone()));
+        if let Err(error) = &replaced
+            && !self.refused
+        {
+            tracing::error!(
+                interface = self.interface.name,
+                error = %causes(error),
+                "addresses not announced"
+            );
+        }
+        self.refused = replaced.is_err();
+        replaced.is_ok()
     }
 
     fn answer_for(&self, announced: BTreeSet<P::Address>, asked: &BTreeSet<P::Address>) {

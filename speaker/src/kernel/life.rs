@@ -111,6 +111,28 @@ fn an_interface_that_comes_later_announces_also_when_it_takes_the_place_of_anoth
     println!("interface replaced: answers {:?} after it came", start.elapsed());
 }
 
+/// Whoever asks at that moment must not be told where the address was.
+#[test]
+fn nobody_answers_with_the_old_mac_address_once_the_new_one_is_told() {
+    let Some(pair) = pair() else { return };
+    let speaker = Speaker::start(&pair.here);
+    let client = arp_client(&pair, [OURS]);
+    told!("gained", client, OURS, pair.here.link().1, speaker.announce([OURS.into()]));
+    let asker = Asker { mac: pair.there.link().1, address: Some(THERE) };
+    let question = Question { address: OURS, asker }.broadcast().to_bytes();
+    for last in 0x81..0x86 {
+        let mac = MacAddr(2, 0, 0, 0, 0, last);
+        let change = || pair.here.ip(&format!("link set eth0 address {mac}"));
+        told!("MAC address changed", client, OURS, mac, change());
+        client.send(&question).unwrap();
+        let end = Instant::now() + Duration::from_millis(100);
+        let heard = std::iter::from_fn(|| next(&client, end));
+        let macs: BTreeSet<_> =
+            heard.filter_map(|it| ArpFrame::parse(&it).ok()?.claim()).map(|it| it.mac).collect();
+        assert_eq!(macs, [mac].into());
+    }
+}
+
 #[test]
 fn a_rule_names_the_interfaces_to_announce_on() {
     let Some(pair) = pair() else { return };
