@@ -81,9 +81,8 @@ impl Neighbours {
     ) -> Option<Probe> {
         let near = self.nodes.get(node)?.iter();
         let near = near.filter_map(|link| Some((on_link(links, link.address)?, link.mac)));
-        let segment = links.announcing(address, &[]).unwrap_or_default();
-        let is_there = |it: &Interface| segment.iter().any(|other| other.index == it.index);
-        let (interface, mac) = near.min_by_key(|(it, _)| !is_there(it))?;
+        let segment = links.announcing(address).map(|it| it.index).ok();
+        let (interface, mac) = near.min_by_key(|(it, _)| Some(it.index) != segment)?;
         let source = interface.source_for(address)?;
         Some(Probe {
             interface: interface.index,
