@@ -59,9 +59,13 @@ use crate::{
     writer::Writer,
 };
 
-/// A dead connection to the API server is noticed within this time. Something is always expected on the watch: this
-/// node's own renewals come back on it.
+/// A dead connection to the API server is noticed within this time. Something is always expected on the watch of Leases:
+/// the renewals of this node, or of many others.
 const SILENCE: Duration = Duration::from_secs(8);
+
+/// The same for the watches of Nodes and `EndpointSlice`s, on which nothing may come for a long time but the API server's
+/// bookmarks, about one a minute. Each watch has a connection of its own.
+const QUIET_SILENCE: Duration = Duration::from_secs(90);
 
 /// The engine decides ten times a second; one that has not for this long is stuck.
 const STUCK: Duration = Duration::from_secs(10);
@@ -114,7 +118,8 @@ async fn run(args: &RunArgs) -> anyhow::Result<()> {
     let news = News::spawn(events, metrics.clone());
     let writer =
         Writer::new(client.clone(), &args.namespace, me.clone(), inputs.clone(), metrics.clone());
-    let slices_wanted = start_watching(client, args, &inputs);
+    let quiet = client::connect(Patience { read: Some(QUIET_SILENCE), ..patience }).await?;
+    let slices_wanted = start_watching(client, quiet, args, &inputs);
     tokio::spawn(follow_links(links.clone(), inputs.clone()));
 
     let engine = Engine::new(
@@ -147,12 +152,18 @@ async fn run(args: &RunArgs) -> anyhow::Result<()> {
     thread.join().map_err(|_| anyhow::anyhow!("the engine panicked"))
 }
 
-/// Starts the tasks that watch the API server's objects. The returned end says when `EndpointSlice`s are wanted.
-fn start_watching(client: Client, args: &RunArgs, inputs: &Sender<Input>) -> oneshot::Sender<()> {
+/// Starts the tasks that watch the API server's objects. `quiet`: the client for those that seldom change. The returned end
+/// says when `EndpointSlice`s are wanted.
+fn start_watching(
+    client: Client,
+    quiet: Client,
+    args: &RunArgs,
+    inputs: &Sender<Input>,
+) -> oneshot::Sender<()> {
     let (slices_wanted, wanted) = oneshot::channel();
-    tokio::spawn(leases::watch(client.clone(), args.namespace.clone(), inputs.clone()));
-    tokio::spawn(nodes::watch(client.clone(), !args.ignore_exclusion_label, inputs.clone()));
-    tokio::spawn(endpoints::watch(client, wanted, inputs.clone()));
+    tokio::spawn(leases::watch(client, args.namespace.clone(), inputs.clone()));
+    tokio::spawn(nodes::watch(quiet.clone(), !args.ignore_exclusion_label, inputs.clone()));
+    tokio::spawn(endpoints::watch(quiet, wanted, inputs.clone()));
     slices_wanted
 }
 
