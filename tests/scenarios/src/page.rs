@@ -49,10 +49,9 @@ impl Home {
     /// # Errors
     /// When it does not in time.
     pub fn wait_for_page(&self, from: Machine) -> anyhow::Result<()> {
-        let page = RequestPlan::new(SocketAddr::new(first_address().into(), 80));
         self.wait_until(&format!("{from} gets the page"), || {
-            let asked =
-                self.lab.namespace(from).enter(|| get(&page)).map_err(anyhow::Error::from)?;
+            let asked = self.lab.namespace(from).enter(|| get(&page()));
+            let asked = asked.map_err(anyhow::Error::from)?;
             if asked.is_answered() { Ok(()) } else { Err(format!("{asked:?}").into()) }
         })
     }
