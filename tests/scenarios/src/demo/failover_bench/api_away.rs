@@ -33,6 +33,7 @@ pub(super) fn measure(home: &Home, plan: &Plan, results: &mut Results) -> anyhow
     let unanswered = || requests.iter().filter(|request| !request.is_answered());
     let failed = unanswered().count();
     let outcomes = unanswered().take(SHOWN).map(|request| format!("{:?}", request.outcome));
+    let owner = home.wait_for_owner(first_address())?;
     let back = outage(home, first_address(), owner, PATIENCE)?.as_secs_f64();
     results.line(&json!({
         "bench": "api-away",

@@ -2,7 +2,7 @@
 
 use std::{net::Ipv4Addr, time::Duration};
 
-use anyhow::Context as _;
+use anyhow::{Context as _, ensure};
 use arpeggio_lab::{Machine, observe::ArpWatch};
 use arpeggio_scenarios::Home;
 use serde_json::json;
@@ -125,6 +125,9 @@ pub(super) fn outage(
     let cut = home.lab.power_off(owner)?;
     std::thread::sleep(patience);
     let replies = watch.stop()?.replies;
+    let before = replies.iter().rfind(|reply| reply.at < cut);
+    let had_it = before.is_some_and(|reply| Some(reply.mac) == owner.mac());
+    ensure!(had_it, "{address} was not announced from {owner} any more when its power was cut");
     let mut others = replies.iter().filter(|reply| Some(reply.mac) != owner.mac());
     let first = others.find(|reply| reply.at > cut);
     let first = first.with_context(|| format!("no node took {address} over in {patience:?}"))?;
