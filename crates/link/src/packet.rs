@@ -21,6 +21,11 @@ use crate::filter::{ArpFilter, FrameFilter, MAX_INSTRUCTIONS, MIN_INSTRUCTIONS, 
 /// thread notices a shutdown.
 pub const RECEIVE_TIMEOUT: Duration = Duration::from_millis(250);
 
+/// How much may wait to be received, in bytes. The kernel takes no more than its sysctl
+/// `net.core.rmem_max`, and then reckons with twice that: enough for some hundred frames at least,
+/// such as a thread that was kept from its core for a moment finds waiting.
+const RECEIVE_BUFFER: usize = 1 << 20;
+
 /// Why a packet socket does not work.
 #[derive(Debug, thiserror::Error)]
 pub enum SocketError {
@@ -80,6 +85,7 @@ impl<Filter: FrameFilter> FrameSocket<Filter> {
     pub fn open(interface: u32, filter: &Filter) -> Result<Self, SocketError> {
         let socket = Socket::new(Domain::PACKET, Type::RAW, None).map_err(from_io)?;
         socket.set_read_timeout(Some(RECEIVE_TIMEOUT)).map_err(from_io)?;
+        socket.set_recv_buffer_size(RECEIVE_BUFFER).map_err(from_io)?;
         let socket = Self { socket, interface, filter: PhantomData };
         socket.set_filter(filter)?;
         let address = address::frames_on(interface, Filter::ETHERNET_TYPE);

@@ -57,6 +57,23 @@ fn frames_arrive_together_and_in_order() {
     assert_eq!(targets(&inbox), [] as [Ipv4Addr; 0], "what was in it is not heard twice");
 }
 
+/// Many clients ask at once when an address has moved.
+#[test]
+fn hundreds_of_frames_wait_for_a_thread_that_is_kept_from_its_core() {
+    const BURST: usize = 400;
+    let Some(pair) = Pair::new() else { return };
+    let (listener, sender) = (socket(&pair.here), socket(&pair.there));
+    let frames: Vec<Vec<u8>> = boxed(&questions()).into_iter().cycle().take(BURST).collect();
+    assert_eq!(sender.send_batch(&mut Outbox::new(), &frames), BURST);
+    let (mut inbox, mut heard) = (Inbox::new(), 0);
+    while heard < BURST {
+        listener.recv_batch(&mut inbox).unwrap();
+        let together = inbox.frames().count();
+        assert!(together > 0, "{heard} frames of {BURST} have waited");
+        heard += together;
+    }
+}
+
 #[test]
 fn one_frame_is_not_kept_back_until_others_come() {
     let Some(pair) = Pair::new() else { return };

@@ -23,7 +23,7 @@ use crate::{client::Client, narrator::chapter, quantile::rounded};
 /// For how long each is asked.
 const FLOOD: Duration = Duration::from_secs(4);
 /// The client lets replies come together for this long before it counts them. To be woken up for each costs more than the
-/// reply itself, and costs it whoever answers; a socket holds the replies of five times as long.
+/// reply itself, and costs it whoever answers; a socket holds the replies of many times as long.
 const PAUSE: Duration = Duration::from_micros(200);
 /// Ours must answer at least as many as the kernel, and so many times as many as MetalLB.
 const LEAST_TO_KERNEL: f64 = 1.0;
