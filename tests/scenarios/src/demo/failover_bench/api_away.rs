@@ -1,6 +1,9 @@
 //! The API server is away: nothing is noticed, and an owner that dies meanwhile is replaced.
 
-use std::{thread, time::Duration};
+use std::{
+    thread,
+    time::{Duration, Instant},
+};
 
 use arpeggio_lab::{Machine, observe::RequestLoop};
 use arpeggio_scenarios::{Home, first_address, page};
@@ -15,6 +18,8 @@ use crate::{narrator::chapter, quantile::rounded};
 
 /// How long a failover is waited for.
 const PATIENCE: Duration = Duration::from_secs(6);
+/// kube-proxy comes to changed pods a second later.
+const SETTLE: Duration = Duration::from_secs(2);
 /// Of how many failed requests it is said what became of them.
 const SHOWN: usize = 5;
 /// Within how many seconds an owner is to be replaced.
@@ -26,13 +31,18 @@ pub(super) fn measure(home: &Home, plan: &Plan, results: &mut Results) -> anyhow
     chapter(&format!("The API server is away for {minutes} min, then the owner dies"));
     let owner = home.serve_page()?;
     home.keep_pods_off("web", owner)?;
+    thread::sleep(SETTLE);
+    let begin = Instant::now();
     let requests = RequestLoop::start(&home.lab.namespace(Machine::Client), page())?;
     home.lab.stop_api()?;
     thread::sleep(plan.long());
     let requests = requests.stop()?;
     let unanswered = || requests.iter().filter(|request| !request.is_answered());
     let failed = unanswered().count();
-    let outcomes = unanswered().take(SHOWN).map(|request| format!("{:?}", request.outcome));
+    let outcomes = unanswered().take(SHOWN).map(|request| {
+        let at = rounded((request.started - begin).as_secs_f64());
+        json!({ "at_s": at, "outcome": format!("{:?}", request.outcome) })
+    });
     let owner = home.wait_for_owner(first_address())?;
     let back = outage(home, first_address(), owner, PATIENCE)?.as_secs_f64();
     results.line(&json!({
