@@ -63,8 +63,8 @@ use crate::{
 /// the renewals of this node, or of many others.
 const SILENCE: Duration = Duration::from_secs(8);
 
-/// The same for the watches of Nodes and `EndpointSlice`s, on which nothing may come for a long time but the API server's
-/// bookmarks, about one a minute. Each watch has a connection of its own.
+/// The same for the watches of Nodes and `EndpointSlice`s, on which nothing may come for a long time. Each watch has a
+/// connection of its own, and one that is taken for dead costs the API server a new one.
 const QUIET_SILENCE: Duration = Duration::from_secs(90);
 
 /// The engine decides ten times a second; one that has not for this long is stuck.
