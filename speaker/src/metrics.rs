@@ -233,3 +233,46 @@ impl Make<'_> {
 fn full(name: &str) -> String {
     format!("arpeggio_speaker_{name}")
 }
+
+#[cfg(test)]
+mod tests {
+    use std::collections::BTreeSet;
+
+    use prometheus::proto::MetricFamily;
+
+    use super::*;
+
+    const USER_GUIDE: &str = include_str!("../../docs/user-guide.md");
+    const METALLB: &str = include_str!("../../docs/metallb.md");
+
+    /// The names in the first column of the user guide's table.
+    fn documented() -> BTreeSet<String> {
+        let rows = USER_GUIDE
+            .lines()
+            .skip_while(|line| !line.starts_with("| metric of `arpeggio_speaker_"));
+        let rows = rows.skip(2).take_while(|line| line.starts_with('|'));
+        let cells = rows.filter_map(|row| row.split('|').nth(1));
+        cells.flat_map(|cell| cell.split('`').skip(1).step_by(2)).map(full).collect()
+    }
+
+    fn present() -> BTreeSet<String> {
+        let registry = Registry::new();
+        let metrics = Metrics::registered(&registry).unwrap();
+        metrics.of_segment("eth0", "arp").ignored("truncated", 1);
+        metrics.conflicts.with_label_values(&["eth0", "arp", "stranger"]).inc();
+        for counters in [&metrics.takes, &metrics.gives, &metrics.ended] {
+            counters.with_label_values(&["a reason"]).inc();
+        }
+        metrics.writes.with_label_values(&["renew", "done"]).inc();
+        registry.gather().iter().map(MetricFamily::name).map(str::to_owned).collect()
+    }
+
+    #[test]
+    fn the_docs_have_every_metric_and_no_other() {
+        assert_eq!(documented(), present());
+        let words = METALLB.split(|letter: char| !(letter.is_ascii_lowercase() || letter == '_'));
+        let named = words.filter(|word| word.starts_with("arpeggio_speaker_"));
+        let wrong: Vec<&str> = named.filter(|word| !present().contains(*word)).collect();
+        assert_eq!(wrong, [""; 0]);
+    }
+}
