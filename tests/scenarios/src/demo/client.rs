@@ -66,7 +66,7 @@ impl Client {
     /// Asks everybody once; how long the answer took, or `None` if none came.
     ///
     /// It does not sleep meanwhile: to be woken up takes about as long as to be answered, and is none of the answerer's
-    /// doing.
+    /// doing. After each look it offers its core to others: an answerer that was woken up there need not wait for it.
     pub(crate) fn time(&self, address: Ipv4Addr) -> anyhow::Result<Option<Duration>> {
         let question = self.question(address).broadcast().to_bytes();
         let begin = Instant::now();
@@ -75,6 +75,7 @@ impl Client {
             if self.heard()?.is_some_and(|claim| claim.address == address) {
                 return Ok(Some(begin.elapsed()));
             }
+            std::thread::yield_now();
         }
         Ok(None)
     }
