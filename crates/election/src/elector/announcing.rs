@@ -33,7 +33,9 @@ impl Elector {
         let is_expected = self.leaving.heard(address, by);
         // It may have got the lock in another way than from us, whose gift has failed.
         if !is_expected || self.view.lock(address).is_some_and(|lock| lock.is_of(&self.me)) {
-            self.contests.entry(address).or_insert(Contest { since: now, yielded: false });
+            // Who knows already that no lock can be read need not try.
+            let yielded = self.is_alone(now);
+            self.contests.entry(address).or_insert(Contest { since: now, yielded });
         }
     }
 
