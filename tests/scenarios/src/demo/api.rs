@@ -4,6 +4,7 @@ use std::fs;
 
 use anyhow::Context as _;
 use arpeggio_lab::{Lab, Machine};
+use futures::{StreamExt as _, TryStreamExt as _, stream};
 use kube::{
     Api, Client, Config,
     api::PostParams,
@@ -25,6 +26,18 @@ pub(crate) fn run<T: Send>(
         let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
         runtime.block_on(async { work(connect(&kubeconfig).await?).await })
     })?
+}
+
+/// Creates objects, many at once.
+pub(crate) async fn create_all<K>(
+    api: &Api<K>,
+    objects: impl Iterator<Item = Value>,
+) -> anyhow::Result<()>
+where
+    K: Clone + std::fmt::Debug + serde::Serialize + serde::de::DeserializeOwned,
+{
+    let creates = stream::iter(objects).map(|object| create(api, object));
+    creates.buffer_unordered(CONNECTIONS).try_collect::<()>().await
 }
 
 /// Creates an object.

@@ -3,12 +3,11 @@
 use std::{net::Ipv4Addr, ops::Range, time::Duration};
 
 use arpeggio_lab::{Lab, Machine};
-use futures::{StreamExt as _, TryStreamExt as _, stream};
 use k8s_openapi::api::coordination::v1::Lease;
 use kube::Api;
 use serde_json::{Value, json};
 
-use crate::api::{self, CONNECTIONS};
+use crate::api;
 
 /// How long a speaker may take to begin its session.
 const PATIENCE: Duration = Duration::from_secs(30);
@@ -28,13 +27,25 @@ pub(crate) fn create(
     namespace: &str,
     locks: impl Iterator<Item = Lock> + Send,
 ) -> anyhow::Result<()> {
+    create_leases(lab, namespace, locks.map(held))
+}
+
+/// Creates locks that nobody holds yet and that may be taken at once.
+pub(crate) fn create_free(
+    lab: &Lab,
+    namespace: &str,
+    addresses: impl Iterator<Item = Ipv4Addr> + Send,
+) -> anyhow::Result<()> {
+    create_leases(lab, namespace, addresses.map(free))
+}
+
+fn create_leases(
+    lab: &Lab,
+    namespace: &str,
+    leases: impl Iterator<Item = Value> + Send,
+) -> anyhow::Result<()> {
     api::run(lab, async |client| {
-        let leases: Api<Lease> = Api::namespaced(client, namespace);
-        stream::iter(locks)
-            .map(async |lock| api::create(&leases, lease(lock)).await)
-            .buffer_unordered(CONNECTIONS)
-            .try_collect::<()>()
-            .await
+        api::create_all::<Lease>(&Api::namespaced(client, namespace), leases).await
     })
 }
 
@@ -52,7 +63,20 @@ pub(crate) fn addresses(first: Ipv4Addr, numbers: Range<u32>) -> Vec<Ipv4Addr> {
     numbers.map(|number| Ipv4Addr::from_bits(first.to_bits() + 2 * number)).collect()
 }
 
-fn lease(Lock { address, holder, epoch }: Lock) -> Value {
+fn held(Lock { address, holder, epoch }: Lock) -> Value {
+    let mut lease = lease(address);
+    lease["metadata"]["annotations"]["arpeggio.dev/session"] = epoch.to_string().into();
+    lease["spec"] = json!({ "holderIdentity": holder.to_string(), "leaseTransitions": 0 });
+    lease
+}
+
+fn free(address: Ipv4Addr) -> Value {
+    let mut lease = lease(address);
+    lease["metadata"]["annotations"]["arpeggio.dev/announce"] = r#"{"probing":false}"#.into();
+    lease
+}
+
+fn lease(address: Ipv4Addr) -> Value {
     json!({
         "metadata": {
             "name": format!("address-{address}"),
@@ -60,9 +84,8 @@ fn lease(Lock { address, holder, epoch }: Lock) -> Value {
             "annotations": {
                 "arpeggio.dev/pool": "bench",
                 "arpeggio.dev/services": format!("default/bench/{address}"),
-                "arpeggio.dev/session": epoch.to_string(),
             },
         },
-        "spec": { "holderIdentity": holder.to_string(), "leaseTransitions": 0 },
+        "spec": {},
     })
 }

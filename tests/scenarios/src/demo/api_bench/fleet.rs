@@ -2,18 +2,14 @@
 
 use std::{net::Ipv4Addr, thread::sleep, time::Duration};
 
-use anyhow::{Context as _, ensure};
+use anyhow::ensure;
 use arpeggio_lab::{Lab, Machine};
 use arpeggio_scenarios::HostProcess;
-use futures::{StreamExt as _, TryStreamExt as _, stream};
 use k8s_openapi::api::{coordination::v1::Lease, core::v1::Node};
-use kube::{
-    Api,
-    api::{ListParams, PostParams},
-};
+use kube::{Api, api::ListParams};
 use serde_json::{Value, json};
 
-use crate::{api, narrator::say};
+use crate::{api, locks, narrator::say};
 
 /// The namespace of the Leases.
 const NAMESPACE: &str = "bench";
@@ -21,8 +17,6 @@ const FIRST: Ipv4Addr = Ipv4Addr::new(10, 10, 0, 1);
 /// The wire is not what is measured here: nodes ask for one another less often than by default, to leave the processors to
 /// the rest.
 const QUIET: [&str; 2] = ["--probe-interval=1000", "--probe-timeout=500"];
-/// How many creates are under way at once.
-const CONNECTIONS: usize = 16;
 /// Between the starts of two speakers, so that all fit on a small machine.
 const STAGGER: Duration = Duration::from_millis(250);
 /// How long all sessions or takes may take.
@@ -52,7 +46,9 @@ impl<'a> Fleet<'a> {
         let first = u8::try_from(self.speakers.len())? + 1;
         self.lab.network().add_hosts(first..=count)?;
         let hosts: Vec<Machine> = (first..=count).map(Machine::Host).collect();
-        self.create::<Node>(None, hosts.iter().map(|host| node(*host)))?;
+        api::run(self.lab, async |client| {
+            api::create_all::<Node>(&Api::all(client), hosts.iter().map(|host| node(*host))).await
+        })?;
         for host in hosts {
             self.speakers.push(HostProcess::speaker_with(self.lab, host, NAMESPACE, &QUIET)?);
             sleep(STAGGER);
@@ -64,40 +60,12 @@ impl<'a> Fleet<'a> {
 
     /// Adds locks until there are `count`, and waits until each has a holder.
     pub(super) fn give(&mut self, count: u32) -> anyhow::Result<()> {
-        let locks = (self.addresses..count).map(lock);
-        self.create::<Lease>(Some(NAMESPACE), locks)?;
+        let address = |number| Ipv4Addr::from_bits(FIRST.to_bits() + number);
+        locks::create_free(self.lab, NAMESPACE, (self.addresses..count).map(address))?;
         self.addresses = count;
         self.wait_for("address", usize::try_from(count)?)?;
         say(format!("{count} addresses have their holders"));
         Ok(())
-    }
-
-    fn create<K>(
-        &self,
-        namespace: Option<&str>,
-        objects: impl Iterator<Item = Value>,
-    ) -> anyhow::Result<()>
-    where
-        K: kube::Resource<DynamicType = ()> + Clone + std::fmt::Debug + Send,
-        K: serde::Serialize + serde::de::DeserializeOwned,
-    {
-        let resource = kube::core::ApiResource::erase::<K>(&());
-        let objects: Vec<Value> = objects.collect();
-        api::run(self.lab, async |client| {
-            let api: Api<kube::core::DynamicObject> = match namespace {
-                Some(namespace) => Api::namespaced_with(client, namespace, &resource),
-                None => Api::all_with(client, &resource),
-            };
-            stream::iter(objects)
-                .map(async |object| {
-                    let object = serde_json::from_value(object)?;
-                    api.create(&PostParams::default(), &object).await.context("not created")?;
-                    anyhow::Ok(())
-                })
-                .buffer_unordered(CONNECTIONS)
-                .try_collect::<()>()
-                .await
-        })
     }
 
     /// Waits until so many Leases of a kind have holders.
@@ -126,22 +94,4 @@ impl<'a> Fleet<'a> {
 
 fn node(host: Machine) -> Value {
     json!({ "apiVersion": "v1", "kind": "Node", "metadata": { "name": host.to_string() } })
-}
-
-fn lock(number: u32) -> Value {
-    let address = Ipv4Addr::from_bits(FIRST.to_bits() + number);
-    json!({
-        "apiVersion": "coordination.k8s.io/v1",
-        "kind": "Lease",
-        "metadata": {
-            "name": format!("address-{address}"),
-            "labels": { "app.kubernetes.io/managed-by": "arpeggio", "arpeggio.dev/lease": "address" },
-            "annotations": {
-                "arpeggio.dev/pool": "bench",
-                "arpeggio.dev/services": format!("default/bench/{address}"),
-                "arpeggio.dev/announce": r#"{"probing":false}"#,
-            },
-        },
-        "spec": {},
-    })
 }
