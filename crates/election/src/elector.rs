@@ -11,7 +11,7 @@ use crate::{
     eligibility::{Merit, Standing},
     exchange::{Decision, Effect, Event},
     leaving::Leaving,
-    model::{EndReason, Lock, Node, Session, SessionState, Timestamp},
+    model::{EndReason, Lock, Node, Session, Timestamp},
     own::OwnSession,
     placement::{Charges, ranking},
     reach::{Interface, Reach},
@@ -116,7 +116,7 @@ impl Elector {
 
     /// Whether this node's session is known to count.
     pub fn established(&self) -> bool {
-        self.own.is_proved() && self.view.session(&self.me).is_some_and(is_live)
+        self.own.is_proved() && self.view.session(&self.me).is_some_and(Session::is_live)
     }
 
     /// The nodes whose sessions count, as far as this speaker knows.
@@ -243,7 +243,7 @@ impl Elector {
         let session = self.view.session(&self.me);
         let write = match session {
             // The session's end frees its locks; we announce them until somebody has taken them.
-            Some(session) if self.stopping => is_live(session).then(|| Write::End {
+            Some(session) if self.stopping => session.is_live().then(|| Write::End {
                 node: session.node.clone(),
                 expected: session.version,
                 reason: EndReason::Stopped,
@@ -366,7 +366,7 @@ impl Elector {
     fn candidates(&self, now: Timestamp) -> BTreeSet<Node> {
         let mut candidates = self.live(now);
         candidates.retain(|node| {
-            let accused = self.view.session(node).is_some_and(is_accused);
+            let accused = self.view.session(node).is_some_and(Session::is_accused);
             !accused && self.silence(node, now).is_none()
         });
         // That somebody accuses us says nothing: we are about to renew, which clears it.
@@ -396,14 +396,6 @@ impl Elector {
             effects.push(Effect::Write(write));
         }
     }
-}
-
-fn is_live(session: &Session) -> bool {
-    matches!(session.state, SessionState::Live { .. })
-}
-
-fn is_accused(session: &Session) -> bool {
-    matches!(session.state, SessionState::Live { accused_by: Some(_) })
 }
 
 fn last_holder<'a>(free: &'a FreeLock<'_>) -> Option<&'a Node> {

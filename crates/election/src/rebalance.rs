@@ -11,7 +11,7 @@ use core::net::IpAddr;
 use self::leveling::{Item, level};
 use crate::{
     eligibility::{Backends, Merit, NodeFacts, Standing},
-    model::{Lock, Node, Session, SessionState, Timestamp},
+    model::{Lock, Node, Session, Timestamp},
     view::View,
 };
 
@@ -99,7 +99,7 @@ impl Census {
 
     fn counting(&self) -> impl Iterator<Item = &Session> {
         let sessions = self.view.sessions().map(|seen| &seen.session);
-        sessions.filter(|session| matches!(session.state, SessionState::Live { .. }))
+        sessions.filter(|session| session.is_live())
     }
 
     /// The nodes where a lock may be, out of `nodes`. Where its holder may not announce the address any more, the holder
@@ -118,8 +118,7 @@ impl Census {
 
     /// Whether somebody does not hear the node, so that speakers give it nothing.
     fn is_accused(&self, node: &Node) -> bool {
-        let session = self.view.session(node);
-        session.is_some_and(|it| matches!(it.state, SessionState::Live { accused_by: Some(_) }))
+        self.view.session(node).is_some_and(Session::is_accused)
     }
 }
 
@@ -155,7 +154,7 @@ mod tests {
 
     use super::*;
     use crate::{
-        model::{Epoch, Holder, Version},
+        model::{Epoch, Holder, SessionState, Version},
         terms::{Places, Preference, Rule, Terms},
     };
 

@@ -214,12 +214,8 @@ impl View {
 
     /// What `node` has to answer for at `address`: it holds the lock under a session that counts, and may announce it.
     pub(crate) fn duty(&self, node: &Node, address: IpAddr) -> Option<Duty> {
-        let session = self.session(node).filter(|session| session.is_live())?;
-        let held = |lock: &&Lock| {
-            let holder = lock.holder.as_ref();
-            holder.is_some_and(|it| it.node == *node && it.epoch == session.epoch)
-        };
-        let lock = self.lock(address).filter(held)?;
+        let session = self.session(node)?;
+        let lock = self.lock(address).filter(|lock| session.holds(lock))?;
         self.merit(lock, node).ok()?;
         let reach = self.reach(node).into_iter();
         let interfaces = reach.flat_map(|it| lock.terms.interfaces(address, self.facts(node), it));
@@ -272,19 +268,16 @@ impl View {
 
     /// The locks that a node holds under a session that counts.
     pub(crate) fn rightly_held(&self, node: &Node) -> impl Iterator<Item = &Lock> {
-        let session = self.session(node).filter(|session| session.is_live());
-        let epoch = session.map(|session| session.epoch);
-        let rightly = move |holder: &Holder| Some(holder.epoch) == epoch;
-        self.locks_of(node).filter(move |lock| lock.holder.as_ref().is_some_and(rightly))
+        let session = self.session(node);
+        self.locks_of(node).filter(move |lock| session.is_some_and(|it| it.holds(lock)))
     }
 
     /// The locks that `node` rightly holds and is asked to give away, and to whom.
     pub(crate) fn asked_to_move(&self, node: &Node) -> impl Iterator<Item = (&Lock, &Node)> {
-        let epoch = self.session(node).map(|session| session.epoch);
+        let session = self.session(node);
         let locks = self.asked_to_move.iter().filter_map(|address| self.lock(*address));
-        let rightly = move |holder: &Holder| holder.node == *node && Some(holder.epoch) == epoch;
         locks
-            .filter(move |lock| lock.holder.as_ref().is_some_and(&rightly))
+            .filter(move |lock| session.is_some_and(|it| it.holds(lock)))
             .filter_map(|lock| Some((lock, lock.move_to.as_ref()?)))
     }
 
@@ -355,7 +348,19 @@ impl SeenSession {
 }
 
 impl Session {
-    fn is_live(&self) -> bool {
+    /// Whether it counts: nobody has ended it.
+    pub(crate) fn is_live(&self) -> bool {
         matches!(self.state, SessionState::Live { .. })
+    }
+
+    /// Whether a deputy does not hear its node.
+    pub(crate) fn is_accused(&self) -> bool {
+        matches!(self.state, SessionState::Live { accused_by: Some(_) })
+    }
+
+    /// Whether it counts and its node holds the lock under it.
+    pub(crate) fn holds(&self, lock: &Lock) -> bool {
+        let held = |holder: &Holder| holder.node == self.node && holder.epoch == self.epoch;
+        self.is_live() && lock.holder.as_ref().is_some_and(held)
     }
 }

@@ -6,7 +6,7 @@ use alloc::{
 };
 use core::net::IpAddr;
 
-use super::{Elector, announcing::Contest, is_live};
+use super::{Elector, announcing::Contest};
 use crate::{
     eligibility::Merit,
     exchange::Effect,
@@ -58,11 +58,8 @@ impl Elector {
     /// What this node held when it last knew, and does not announce: it was paused, its interface heard nobody, or it has
     /// given way to somebody.
     fn own_silent(&self) -> impl Iterator<Item = &Lock> {
-        let own = self.view.session(&self.me).filter(|session| is_live(session));
-        let epoch = own.map(|session| session.epoch);
-        self.view.locks_of(&self.me).filter(move |lock| {
-            lock.holder.as_ref().map(|holder| holder.epoch) == epoch
-                && self.may_announce(lock)
+        self.view.rightly_held(&self.me).filter(|lock| {
+            self.may_announce(lock)
                 && (!self.own.trusted()
                     || self.has_returned(lock.address)
                     || self.contests.get(&lock.address).is_some_and(|c| c.yielded))

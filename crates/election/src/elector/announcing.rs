@@ -3,7 +3,7 @@
 use alloc::{collections::BTreeSet, string::String, vec::Vec};
 use core::{net::IpAddr, time::Duration};
 
-use super::{Elector, is_live};
+use super::Elector;
 use crate::{
     eligibility::Unfit,
     exchange::Effect,
@@ -80,14 +80,13 @@ impl Elector {
     /// Who holds a lock under the present session may begin to announce; who already announces goes on until somebody
     /// else holds the lock, so that an API server or a session that is gone stops nobody. Returns what is gained.
     pub(super) fn update_announcing(&mut self, now: Timestamp) -> Vec<IpAddr> {
-        let epoch = self.view.session(&self.me).filter(|own| is_live(own)).map(|own| own.epoch);
+        let own = self.view.session(&self.me);
         let mut announcing = BTreeSet::new();
         if self.own.trusted() {
             let mine = self.view.locks_of(&self.me);
             let allowed = mine.filter(|lock| self.may_announce(lock));
             let rightly = allowed.filter(|lock| {
-                self.announcing.contains(&lock.address)
-                    || lock.holder.as_ref().map(|holder| holder.epoch) == epoch
+                self.announcing.contains(&lock.address) || own.is_some_and(|own| own.holds(lock))
             });
             announcing.extend(rightly.map(|lock| lock.address));
             announcing.append(&mut self.leaving(now));
