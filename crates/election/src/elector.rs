@@ -8,18 +8,19 @@ use alloc::{
 use core::{net::IpAddr, time::Duration};
 
 use crate::{
-    eligibility::{Merit, Standing},
+    eligibility::Standing,
     exchange::{Decision, Effect, Event},
     leaving::Leaving,
-    model::{EndReason, Lock, Node, Session, Timestamp},
+    model::{EndReason, Holder, Lock, Node, Session, Timestamp},
     own::OwnSession,
     placement::{Charges, ranking},
     reach::{Interface, Reach},
     settings::{HEARTBEAT, Settings},
     speakers::SpeakerWatch,
+    succession::Succession,
     unaided::Unaided,
     vacancy::{Finding, Vacancies},
-    view::{FreeLock, View},
+    view::View,
     wire::WireWatch,
     writes::{GiveReason, Outcome, TakeReason, Write, Writes},
 };
@@ -50,7 +51,7 @@ pub struct Elector {
     writes: Writes,
     vacancies: Vacancies,
     announcing: BTreeSet<IpAddr>,
-    ownerless: usize,
+    succession: Succession,
     leaving: Leaving,
     contests: BTreeMap<IpAddr, Contest>,
     /// The interfaces that heard nobody, and since when they hear their segments again. Somebody else may have taken over
@@ -78,7 +79,7 @@ impl Elector {
             writes: Writes::default(),
             vacancies: Vacancies::default(),
             announcing: BTreeSet::new(),
-            ownerless: 0,
+            succession: Succession::default(),
             leaving: Leaving::default(),
             contests: BTreeMap::new(),
             returned: BTreeMap::new(),
@@ -100,7 +101,8 @@ impl Elector {
     /// How many addresses had nobody with a session that counts to hold them, though some node could, at the last
     /// decision.
     pub fn ownerless(&self) -> usize {
-        self.ownerless
+        let judges = self.synced && self.established() && !self.stopping;
+        if judges { self.succession.len() } else { 0 }
     }
 
     /// The addresses that fellow speakers are asked for, to hear whether they live.
@@ -196,7 +198,7 @@ impl Elector {
             }
             (Write::Start { .. } | Write::Renew { .. }, Outcome::Failed) => self.own.lost_touch(),
             (Write::Read { address }, Outcome::Done | Outcome::Conflict) => {
-                self.contests.remove(address);
+                self.lock_read(*address);
                 self.speakers.read(*address, now, &self.settings);
             }
             (Write::Read { address }, Outcome::Failed) => self.give_way(*address),
@@ -219,7 +221,6 @@ impl Elector {
             if !self.stopping {
                 self.watch_wire(now, &mut effects);
             }
-            self.ownerless = 0;
             if self.established() && !self.stopping {
                 self.judge_sessions(now, &mut effects);
                 self.take_locks(now, &mut effects);
@@ -249,7 +250,7 @@ impl Elector {
                 reason: EndReason::Stopped,
             }),
             _ => {
-                let news = self.view.has_unsaid_reach();
+                let news = self.view.has_unsaid_reach() || self.needs_proof();
                 self.own.due(session, news, self.session_lasts(), now, &self.settings)
             }
         };
@@ -259,34 +260,44 @@ impl Elector {
     }
 
     fn take_locks(&mut self, now: Timestamp, effects: &mut Vec<Effect>) {
-        let free = self.view.free(&self.me);
-        if free.is_empty() {
-            return self.vacancies.retain(&BTreeSet::new());
-        }
-        let candidates = self.candidates(now);
-        let mut loads = self.view.loads();
-        let mut mine = Vec::new();
-        for free in free {
-            let fit = self.fit(free.lock, &candidates);
-            let ranked = ranking(free.lock.address, last_holder(&free), &fit, &loads);
-            if let Some(first) = ranked.first() {
-                *loads.entry(first.clone()).or_default() += 1;
-                self.ownerless += 1;
+        let (candidates, anew) = (self.candidates(now), self.view.have_merits_changed());
+        self.succession.update(&self.view, candidates, anew, now);
+        let mine: Vec<Lock> = self.turns(now).cloned().collect();
+        self.vacancies.retain(&mine.iter().map(|lock| lock.address).collect());
+        for lock in mine {
+            if let Some(dead) = self.inherits_from(&lock) {
+                self.succession.stands_in(&lock, &self.me, now);
+                self.unaided.announce(lock.address, dead, now, &self.settings);
             }
-            let announces = self.unaided.announces(free.lock.address);
-            if announces || self.is_my_turn(&ranked, free.since, now) {
-                mine.extend(self.take(&free).map(|take| (take, free.lock.clone())));
-            }
-        }
-        self.vacancies.retain(&mine.iter().map(|(_, lock)| lock.address).collect());
-        for (take, lock) in mine {
-            self.take_vacant(take, &lock, now, effects);
+            self.take_vacant(&lock, now, effects);
         }
     }
 
+    /// The holder of a free lock, if it is silent on the wire and this node is to have what it held: then the address is
+    /// announced from here while the write that takes the lock is under way. Of a thousand, the last ones are written a
+    /// second later than the first.
+    fn inherits_from(&self, lock: &Lock) -> Option<Holder> {
+        let silent = Some(EndReason::NodeSilent);
+        let reason = self.view.reason(lock, &self.me);
+        let is_dead = matches!(reason, TakeReason::Over { reason, .. } if reason == silent);
+        let heir = is_dead && self.succession.is_heir(&self.me, lock.address);
+        lock.holder.clone().filter(|_| heir && !self.has_returned(lock.address))
+    }
+
+    /// The free locks that this node may take now.
+    fn turns(&self, now: Timestamp) -> impl Iterator<Item = &Lock> {
+        let is_mine = move |address, since| {
+            self.unaided.announces(address)
+                || self.succession.is_turn_of(&self.me, address, since, now, &self.settings)
+        };
+        let turns = self.view.free().filter(move |(lock, since)| is_mine(lock.address, *since));
+        turns.map(|(lock, _)| lock)
+    }
+
     /// Takes a lock; one that nobody has held before only when nobody else has its address.
-    fn take_vacant(&mut self, take: Write, lock: &Lock, now: Timestamp, effects: &mut Vec<Effect>) {
+    fn take_vacant(&mut self, lock: &Lock, now: Timestamp, effects: &mut Vec<Effect>) {
         let Lock { address, version: expected, .. } = *lock;
+        let Some(take) = self.take(lock) else { return };
         let probing = lock.terms.probing && !self.settings.first_probe.is_zero();
         if lock.holder.is_some() || !probing {
             return self.send(take, now, effects);
@@ -344,7 +355,7 @@ impl Elector {
         candidates: &BTreeSet<Node>,
         loads: &BTreeMap<Node, usize>,
     ) -> Option<Node> {
-        let mut fit = self.fit(lock, candidates);
+        let mut fit = self.view.fit(lock, candidates);
         if !matches!(reason, GiveReason::Unfit(_)) {
             fit.retain(|_, merit| merit.standing == Standing::Good);
         }
@@ -354,12 +365,6 @@ impl Elector {
     fn give(&self, lock: &Lock, to: Node, reason: GiveReason) -> Option<Write> {
         let epoch = self.view.session(&to)?.epoch;
         Some(Write::Give { address: lock.address, expected: lock.version, to, epoch, reason })
-    }
-
-    /// Those of `candidates` that may announce the address, and what speaks for them.
-    fn fit(&self, lock: &Lock, candidates: &BTreeSet<Node>) -> BTreeMap<Node, Merit> {
-        let merit = |node: &Node| Some((node.clone(), self.view.merit(lock, node).ok()?));
-        candidates.iter().filter_map(merit).collect()
     }
 
     /// The nodes that locks may be placed on: alive, and not under suspicion.
@@ -374,18 +379,12 @@ impl Elector {
         candidates
     }
 
-    fn is_my_turn(&self, ranked: &[Node], free_since: Timestamp, now: Timestamp) -> bool {
-        let rank = ranked.iter().position(|node| *node == self.me);
-        let rank = rank.and_then(|rank| u32::try_from(rank).ok());
-        rank.is_some_and(|rank| now.since(free_since) >= self.settings.patience * rank)
-    }
-
-    fn take(&self, free: &FreeLock<'_>) -> Option<Write> {
+    fn take(&self, lock: &Lock) -> Option<Write> {
         Some(Write::Take {
-            address: free.lock.address,
-            expected: free.lock.version,
+            address: lock.address,
+            expected: lock.version,
             epoch: self.view.session(&self.me)?.epoch,
-            reason: free.reason.clone(),
+            reason: self.view.reason(lock, &self.me),
         })
     }
 
@@ -394,15 +393,6 @@ impl Elector {
         if self.writes.free(&target, now) {
             self.writes.sent(target, now);
             effects.push(Effect::Write(write));
-        }
-    }
-}
-
-fn last_holder<'a>(free: &'a FreeLock<'_>) -> Option<&'a Node> {
-    match free.reason {
-        TakeReason::New => None,
-        TakeReason::Ours | TakeReason::Over { .. } => {
-            free.lock.holder.as_ref().map(|holder| &holder.node)
         }
     }
 }

@@ -42,6 +42,7 @@ mod reach;
 pub mod rebalance;
 mod settings;
 mod speakers;
+mod succession;
 mod terms;
 mod unaided;
 mod vacancy;

@@ -4,7 +4,7 @@ use core::time::Duration;
 
 use crate::{
     model::{Epoch, Session, SessionState, Timestamp},
-    settings::Settings,
+    settings::{HEARTBEAT, Settings},
     writes::Write,
 };
 
@@ -76,12 +76,17 @@ impl OwnSession {
         self.proven_at.is_some_and(|proven| proven >= needed)
     }
 
-    /// The session write that is due. `news`: the session does not say what the node can reach now. `lasts`: how long a
+    /// Whether a session write that was sent at `since` or later has succeeded.
+    pub(crate) fn proved_since(&self, since: Timestamp) -> bool {
+        self.proven_at >= Some(since)
+    }
+
+    /// The session write that is due. `early`: there is a reason not to wait for the next renewal. `lasts`: how long a
     /// session is to count after a renewal now.
     pub(crate) fn due(
         &self,
         session: Option<&Session>,
-        news: bool,
+        early: bool,
         lasts: Duration,
         now: Timestamp,
         settings: &Settings,
@@ -92,7 +97,7 @@ impl OwnSession {
         match session.state {
             SessionState::Live { .. } => {
                 let pause = settings.renewal_of(promised(session, lasts));
-                let due = news || self.renewal_due(now, pause);
+                let due = self.renewal_due(early, pause, now);
                 let Session { epoch, version: expected, .. } = *session;
                 due.then_some(Write::Renew { epoch, expected, lasts })
             }
@@ -103,7 +108,9 @@ impl OwnSession {
         }
     }
 
-    fn renewal_due(&self, now: Timestamp, pause: Duration) -> bool {
+    /// However many reasons others give not to wait, renewals keep a distance.
+    fn renewal_due(&self, early: bool, pause: Duration, now: Timestamp) -> bool {
+        let pause = if early { HEARTBEAT.min(pause) } else { pause };
         !self.is_proved() || self.proven_at.is_none_or(|proven| now.since(proven) >= pause)
     }
 }

@@ -1,13 +1,16 @@
-//! Addresses that are announced although their locks cannot be taken, because nobody else announces them.
+//! Addresses that are announced without a lock, because nobody else announces them.
 //!
 //! While the API server cannot be reached, the segment itself is asked: whoever wants to announce an address asks for it a
-//! few times, and announces it when nobody answers. A claim of this kind shows no lock, so it gives way to every fellow
-//! that is heard.
+//! few times, and announces it when nobody answers. And who takes the lock of a node that is dead announces the address
+//! while the write is under way. A claim of either kind shows no lock, so it gives way to every fellow that is heard.
 
 use alloc::{collections::BTreeMap, vec::Vec};
 use core::{net::IpAddr, time::Duration};
 
-use crate::{model::Timestamp, settings::Settings};
+use crate::{
+    model::{Holder, Timestamp},
+    settings::Settings,
+};
 
 /// How often an address is asked for before it counts as announced by nobody.
 const QUESTIONS: u32 = 3;
@@ -24,17 +27,39 @@ enum Claim {
     Resting { until: Timestamp },
     /// The questions so far, when they began, and when the answer to the last one is due.
     Asking { questions: u32, since: Timestamp, due: Timestamp },
-    /// Since when, and when to ask again whether somebody else does, too.
-    Announcing { since: Timestamp, due: Timestamp },
+    /// In whose place and since when, and when to ask again whether somebody else does, too.
+    Announcing { instead_of: Option<Holder>, since: Timestamp, due: Timestamp },
 }
 
 impl Unaided {
-    /// The addresses that nobody else announced when they were asked for, and since when they are announced from here.
-    pub(crate) fn announced(&self) -> impl Iterator<Item = (IpAddr, Timestamp)> {
+    /// The addresses that are announced from here.
+    pub(crate) fn announced(&self) -> impl Iterator<Item = IpAddr> {
         self.claims.iter().filter_map(|(address, claim)| match claim {
-            Claim::Announcing { since, .. } => Some((*address, *since)),
+            Claim::Announcing { .. } => Some(*address),
             Claim::Resting { .. } | Claim::Asking { .. } => None,
         })
+    }
+
+    /// Since when anything is announced from here in the place of `holder`.
+    pub(crate) fn since(&self, holder: &Holder) -> Option<Timestamp> {
+        let of_holder = |claim: &Claim| match claim {
+            Claim::Announcing { instead_of, since, .. } => {
+                (instead_of.as_ref() == Some(holder)).then_some(*since)
+            }
+            Claim::Resting { .. } | Claim::Asking { .. } => None,
+        };
+        self.claims.values().filter_map(of_holder).min()
+    }
+
+    /// Announces an address from now on in the place of `holder`, who is known to be dead.
+    pub(crate) fn announce(
+        &mut self,
+        address: IpAddr,
+        holder: Holder,
+        now: Timestamp,
+        settings: &Settings,
+    ) {
+        self.claims.insert(address, Claim::announcing(Some(holder), now, settings));
     }
 
     pub(crate) fn announces(&self, address: IpAddr) -> bool {
@@ -70,21 +95,22 @@ impl Unaided {
 
     /// Asks for what is due, also for what is announced: when a segment that was split is whole again, the other part may
     /// have an announcer of its own. What was asked for often enough is announced from now on, provided that somebody was heard
-    /// meanwhile (`heard_since`): who hears nobody has lost its own cable.
+    /// meanwhile (`heard_since`): who hears nobody has lost its own cable. `holder`: who had it last.
     pub(crate) fn ask(
         &mut self,
         now: Timestamp,
         heard_since: impl Fn(Timestamp) -> bool,
+        holder: impl Fn(IpAddr) -> Option<Holder>,
         settings: &Settings,
     ) -> Vec<IpAddr> {
         let mut asked = Vec::new();
         for (address, claim) in &mut self.claims {
-            let (questions, since) = match *claim {
-                Claim::Resting { until } if until <= now => (0, now),
-                Claim::Asking { questions, since, due } if due <= now => (questions, since),
-                Claim::Announcing { since, due } if due <= now => {
+            let (questions, since) = match claim {
+                Claim::Resting { until } if *until <= now => (0, now),
+                Claim::Asking { questions, since, due } if *due <= now => (*questions, *since),
+                Claim::Announcing { due, .. } if *due <= now => {
                     asked.push(*address);
-                    *claim = Claim::Announcing { since, due: now + settings.retry * 2 };
+                    *due = now + settings.retry * 2;
                     continue;
                 }
                 _ => continue,
@@ -94,7 +120,7 @@ impl Unaided {
                 let due = now + settings.first_probe;
                 Claim::Asking { questions: questions + 1, since, due }
             } else if heard_since(since) {
-                Claim::Announcing { since: now, due: now + settings.retry * 2 }
+                Claim::announcing(holder(*address), now, settings)
             } else {
                 Claim::Resting { until: now + settings.retry }
             };
@@ -108,10 +134,13 @@ impl Unaided {
         claim.map(|claim| *claim = Claim::Resting { until: now + pause }).is_some()
     }
 
-    /// Keeps the claims for which `right` says so; what is only asked for is forgotten.
-    pub(crate) fn settle(&mut self, right: impl Fn(IpAddr, Timestamp) -> bool) {
+    /// Keeps the claims for which `right` says so, by whom each replaces and since when; what is only asked for is
+    /// forgotten.
+    pub(crate) fn settle(&mut self, right: impl Fn(IpAddr, Option<&Holder>, Timestamp) -> bool) {
         self.claims.retain(|address, claim| match claim {
-            Claim::Announcing { since, .. } => right(*address, *since),
+            Claim::Announcing { instead_of, since, .. } => {
+                right(*address, instead_of.as_ref(), *since)
+            }
             Claim::Resting { .. } | Claim::Asking { .. } => false,
         });
     }
@@ -119,6 +148,12 @@ impl Unaided {
     /// What was asked for before a pause says nothing after it.
     pub(crate) fn forget(&mut self) {
         self.claims.clear();
+    }
+}
+
+impl Claim {
+    fn announcing(instead_of: Option<Holder>, now: Timestamp, settings: &Settings) -> Self {
+        Self::Announcing { instead_of, since: now, due: now + settings.retry * 2 }
     }
 }
 
@@ -140,7 +175,7 @@ mod tests {
             if unaided.announces(ADDRESS) {
                 break;
             }
-            if !unaided.ask(at(now), |_| hears, &settings).is_empty() {
+            if !unaided.ask(at(now), |_| hears, |_| None, &settings).is_empty() {
                 asked.push(now);
             }
         }
@@ -185,7 +220,7 @@ mod tests {
         ask(&mut unaided, 1000, 2000, true);
         unaided.want(&BTreeMap::new());
         assert!(unaided.announces(ADDRESS));
-        unaided.settle(|_, since| since > at(5000));
+        unaided.settle(|_, _, since| since > at(5000));
         assert!(!unaided.announces(ADDRESS));
     }
 }

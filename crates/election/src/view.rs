@@ -29,8 +29,10 @@ pub(crate) struct View {
     asked_to_move: BTreeSet<IpAddr>,
     /// The locks that are known to be nobody's, and since when.
     free: BTreeMap<IpAddr, Timestamp>,
-    /// Something has changed that locks may have become free by.
-    free_is_stale: bool,
+    /// The addresses whose locks may have become free since that was looked at, or may not be free any more.
+    unsettled: BTreeSet<IpAddr>,
+    /// What speaks for the candidates has changed since somebody last asked.
+    merits_changed: bool,
     nodes: BTreeMap<Node, NodeFacts>,
     /// What this node can reach now, which its session says a little later.
     own_reach: Option<(Node, Reach)>,
@@ -62,24 +64,20 @@ pub(crate) struct Duty {
     interfaces: Vec<String>,
 }
 
-/// A lock that may be taken.
-#[derive(Debug)]
-pub(crate) struct FreeLock<'a> {
-    pub(crate) lock: &'a Lock,
-    pub(crate) since: Timestamp,
-    pub(crate) reason: TakeReason,
-}
-
 impl View {
     /// Takes over a session record, unless a newer one is known.
     pub(crate) fn session_seen(&mut self, session: Session, now: Timestamp) {
         match self.sessions.get(&session.node) {
             Some(known) if known.session.version >= session.version => {}
             known => {
-                let same = |known: &Session| {
+                let known = known.map(|known| &known.session);
+                let counts = |known: &Session| {
                     known.epoch == session.epoch && known.is_live() == session.is_live()
                 };
-                self.free_is_stale |= !known.is_some_and(|known| same(&known.session));
+                if !known.is_some_and(counts) {
+                    self.unsettled.extend(self.held.get(&session.node).into_iter().flatten());
+                }
+                self.merits_changed |= known.is_none_or(|known| known.reach != session.reach);
                 let node = session.node.clone();
                 self.sessions.insert(node, SeenSession { session, changed: now });
             }
@@ -89,7 +87,8 @@ impl View {
     /// A session record was deleted; what was held under it is not held any more.
     pub(crate) fn session_gone(&mut self, node: &Node) {
         let Some(gone) = self.sessions.remove(node) else { return };
-        self.free_is_stale = true;
+        self.unsettled.extend(self.held.get(node).into_iter().flatten());
+        self.merits_changed = true;
         for seen in self.locks.values_mut() {
             let of_session =
                 |holder: &Holder| holder.node == *node && holder.epoch <= gone.session.epoch;
@@ -99,7 +98,7 @@ impl View {
 
     /// Every record has been listed: a session that is not there was deleted before.
     pub(crate) fn listed(&mut self) {
-        self.free_is_stale = true;
+        self.unsettled.extend(self.locks.keys());
         let sessions = &self.sessions;
         for seen in self.locks.values_mut() {
             let missing = |holder: &Holder| !sessions.contains_key(&holder.node);
@@ -124,7 +123,7 @@ impl View {
     }
 
     pub(crate) fn lock_gone(&mut self, address: IpAddr) {
-        self.free_is_stale = true;
+        self.unsettled.insert(address);
         self.asked_to_move.remove(&address);
         let holder = self.locks.remove(&address).and_then(|seen| seen.lock.holder);
         let Some(Holder { node, .. }) = holder else { return };
@@ -134,15 +133,23 @@ impl View {
     }
 
     pub(crate) fn node_seen(&mut self, node: Node, facts: NodeFacts) {
+        self.merits_changed |= self.nodes.get(&node) != Some(&facts);
         self.nodes.insert(node, facts);
     }
 
     pub(crate) fn node_gone(&mut self, node: &Node) {
+        self.merits_changed = true;
         self.nodes.remove(node);
     }
 
     pub(crate) fn own_reach_is(&mut self, me: Node, reach: Reach) {
+        self.merits_changed = true;
         self.own_reach = Some((me, reach));
+    }
+
+    /// Whether what speaks for the candidates has changed, other than by the terms of a lock, since this was last asked.
+    pub(crate) fn have_merits_changed(&mut self) -> bool {
+        core::mem::take(&mut self.merits_changed)
     }
 
     /// Whether this node's session says something else than what it can reach now.
@@ -172,6 +179,7 @@ impl View {
 
     /// `None`: every node can pass traffic on to where the backends are.
     pub(crate) fn backends_seen(&mut self, address: IpAddr, backends: Option<Backends>) {
+        self.merits_changed |= self.backends.get(&address) != backends.as_ref();
         match backends {
             Some(backends) => self.backends.insert(address, backends),
             None => self.backends.remove(&address),
@@ -193,6 +201,12 @@ impl View {
     pub(crate) fn merit(&self, lock: &Lock, node: &Node) -> Result<Merit, Unfit> {
         let candidate = Candidate { node, facts: self.nodes.get(node), reach: self.reach(node) };
         candidate.merit(lock.address, &lock.terms, self.backends.get(&lock.address))
+    }
+
+    /// Those of `candidates` that may announce the address of a lock, and what speaks for them.
+    pub(crate) fn fit(&self, lock: &Lock, candidates: &BTreeSet<Node>) -> BTreeMap<Node, Merit> {
+        let merit = |node: &Node| Some((node.clone(), self.merit(lock, node).ok()?));
+        candidates.iter().filter_map(merit).collect()
     }
 
     pub(crate) fn session(&self, node: &Node) -> Option<&Session> {
@@ -249,15 +263,22 @@ impl View {
         counting.filter(fresh).map(|seen| seen.session.node.clone()).collect()
     }
 
-    /// Whether `me` may go on announcing, without the lock, what it has announced since `since`, now that locks can be
-    /// read: until its holder is heard of, or somebody else has the lock.
-    pub(crate) fn may_stand_in(&self, address: IpAddr, me: &Node, since: Timestamp) -> bool {
-        let Some(holder) = self.lock(address).and_then(|lock| lock.holder.as_ref()) else {
-            return false;
+    /// Whether `me` may go on announcing, without the lock, what it has announced since `since` in the place of `holder`,
+    /// now that locks can be read: until that holder is heard of, or somebody else has the lock.
+    pub(crate) fn may_stand_in(
+        &self,
+        address: IpAddr,
+        me: &Node,
+        holder: Option<&Holder>,
+        since: Timestamp,
+    ) -> bool {
+        let Some(holder) = holder.filter(|holder| holder.node != *me) else { return false };
+        let is_still_its =
+            self.lock(address).is_some_and(|lock| lock.holder.as_ref() == Some(holder));
+        let counts = |seen: &SeenSession| {
+            seen.session.is_live() && seen.session.epoch == holder.epoch && seen.changed > since
         };
-        let Some(seen) = self.sessions.get(&holder.node) else { return true };
-        let counts = seen.session.is_live() && seen.session.epoch == holder.epoch;
-        holder.node != *me && !(counts && seen.changed > since)
+        is_still_its && !self.sessions.get(&holder.node).is_some_and(counts)
     }
 
     /// How many locks each node rightly holds.
@@ -272,6 +293,12 @@ impl View {
         self.locks_of(node).filter(move |lock| session.is_some_and(|it| it.holds(lock)))
     }
 
+    /// Whether `node` holds the lock of `address` under a session that counts.
+    pub(crate) fn holds(&self, node: &Node, address: IpAddr) -> bool {
+        let both = self.session(node).zip(self.lock(address));
+        both.is_some_and(|(session, lock)| session.holds(lock))
+    }
+
     /// The locks that `node` rightly holds and is asked to give away, and to whom.
     pub(crate) fn asked_to_move(&self, node: &Node) -> impl Iterator<Item = (&Lock, &Node)> {
         let session = self.session(node);
@@ -283,12 +310,13 @@ impl View {
 
     /// Notes which locks are free, and since when.
     pub(crate) fn mark_free(&mut self, now: Timestamp) {
-        if !core::mem::take(&mut self.free_is_stale) {
-            return;
+        for address in core::mem::take(&mut self.unsettled) {
+            if self.locks.get(&address).is_some_and(|seen| self.is_free(seen)) {
+                self.free.entry(address).or_insert(now);
+            } else {
+                self.free.remove(&address);
+            }
         }
-        let free = self.locks.iter().filter(|(_, seen)| self.is_free(seen));
-        let since = |address| self.free.get(address).copied().unwrap_or(now);
-        self.free = free.map(|(address, _)| (*address, since(address))).collect();
     }
 
     fn is_free(&self, seen: &SeenLock) -> bool {
@@ -296,14 +324,17 @@ impl View {
         seen.lock.holder.as_ref().is_none_or(over)
     }
 
-    /// The locks that are known to be nobody's, by address.
-    pub(crate) fn free(&self, me: &Node) -> Vec<FreeLock<'_>> {
-        let free =
-            self.free.iter().filter_map(|(address, since)| Some((self.lock(*address)?, *since)));
-        free.map(|(lock, since)| FreeLock { lock, since, reason: self.reason(lock, me) }).collect()
+    /// The locks that are known to be nobody's, and since when, by address.
+    pub(crate) fn free(&self) -> impl Iterator<Item = (&Lock, Timestamp)> {
+        self.free.iter().filter_map(|(address, since)| Some((self.lock(*address)?, *since)))
     }
 
-    fn reason(&self, lock: &Lock, me: &Node) -> TakeReason {
+    pub(crate) fn is_known_free(&self, address: IpAddr) -> bool {
+        self.free.contains_key(&address)
+    }
+
+    /// Why `me` may take a lock that is nobody's.
+    pub(crate) fn reason(&self, lock: &Lock, me: &Node) -> TakeReason {
         match &lock.holder {
             None => TakeReason::New,
             Some(holder) if holder.node == *me => TakeReason::Ours,

@@ -30,15 +30,18 @@ impl Elector {
             self.unaided.want(&wanted);
         } else {
             let (view, me) = (&self.view, &self.me);
-            self.unaided.settle(|address, since| view.may_stand_in(address, me, since));
+            self.unaided
+                .settle(|address, holder, since| view.may_stand_in(address, me, holder, since));
         }
-        let wire = &self.wire;
-        let asked = self.unaided.ask(now, |since| wire.heard_since(since), &self.settings);
+        let (wire, view) = (&self.wire, &self.view);
+        let holder = |address| view.lock(address)?.holder.clone();
+        let heard_since = |since| wire.heard_since(since);
+        let asked = self.unaided.ask(now, heard_since, holder, &self.settings);
         if !asked.is_empty() {
             effects.push(Effect::ProbeGateway);
         }
         effects.extend(asked.into_iter().map(Effect::ProbeAddress));
-        for (address, _) in self.unaided.announced() {
+        for address in self.unaided.announced() {
             self.contests.remove(&address);
         }
     }
@@ -73,7 +76,7 @@ impl Elector {
         let watchers: BTreeSet<Node> = watchers(node, live.iter()).into_iter().collect();
         let loads = self.view.loads();
         let turn = |lock: &Lock| {
-            let fit: BTreeMap<Node, Merit> = self.fit(lock, &watchers);
+            let fit: BTreeMap<Node, Merit> = self.view.fit(lock, &watchers);
             let ranked = ranking(lock.address, None, &fit, &loads);
             let rank = ranked.iter().position(|watcher| *watcher == self.me)?;
             Some((lock.address, since + self.settings.patience * u32::try_from(rank).ok()?))
@@ -92,7 +95,7 @@ impl Elector {
         }
         if self.view.lock(address).is_some_and(|lock| lock.is_of(&self.me)) {
             // Our lock says that it is ours, but that is old: it counts again when it has been read.
-            self.contests.insert(address, Contest { since: now, yielded: true });
+            self.contests.insert(address, Contest::new(now, true));
         }
         true
     }

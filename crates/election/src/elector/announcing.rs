@@ -11,17 +11,34 @@ use crate::{
     writes::Write,
 };
 
-/// A fellow speaker was heard announcing what we announce; the lock is being read.
+/// A fellow speaker was heard announcing what we announce. The lock is read, and the session proved: the fellow may have
+/// ended it, and announce what it is about to take.
 #[derive(Debug, Clone, Hash)]
 pub(super) struct Contest {
-    pub(super) since: Timestamp,
+    since: Timestamp,
+    /// The lock was read since.
+    read: bool,
     pub(super) yielded: bool,
+}
+
+impl Contest {
+    pub(super) fn new(since: Timestamp, yielded: bool) -> Self {
+        Self { since, read: false, yielded }
+    }
 }
 
 impl Elector {
     pub(super) fn heard(&mut self, address: IpAddr, by: &Node, now: Timestamp) {
         self.speakers.answered(by, address, now, &self.settings);
-        if *by == self.me || self.give_way_unaided(address, by, now) {
+        if *by == self.me {
+            return;
+        }
+        match self.view.lock(address) {
+            Some(_) if self.view.holds(by, address) => self.succession.holds(address),
+            Some(lock) => self.succession.stands_in(lock, by, now),
+            None => {}
+        }
+        if self.give_way_unaided(address, by, now) {
             return;
         }
         if !self.announcing.contains(&address) {
@@ -34,9 +51,21 @@ impl Elector {
         // It may have got the lock in another way than from us, whose gift has failed.
         if !is_expected || self.view.lock(address).is_some_and(|lock| lock.is_of(&self.me)) {
             // Who knows already that no lock can be read need not try.
-            let yielded = self.is_alone(now);
-            self.contests.entry(address).or_insert(Contest { since: now, yielded });
+            let yielded = self.is_alone(now) || !self.view.holds(&self.me, address);
+            self.contests.entry(address).or_insert(Contest::new(now, yielded));
         }
+    }
+
+    /// The lock of `address` was read.
+    pub(super) fn lock_read(&mut self, address: IpAddr) {
+        if let Some(contest) = self.contests.get_mut(&address) {
+            contest.read = true;
+        }
+    }
+
+    /// Whether a contest waits for a proof that nobody has ended the session.
+    pub(super) fn needs_proof(&self) -> bool {
+        self.contests.values().any(|contest| !self.own.proved_since(contest.since))
     }
 
     pub(super) fn give_way(&mut self, address: IpAddr) {
@@ -53,7 +82,7 @@ impl Elector {
         self.own.doubted(now);
         self.wire.excuse();
         self.returned.insert(interface, now);
-        let stand_ins = self.unaided.announced().map(|(address, _)| address);
+        let stand_ins = self.unaided.announced();
         let stand_ins: Vec<IpAddr> =
             stand_ins.filter(|address| self.has_returned(*address)).collect();
         for address in stand_ins {
@@ -68,8 +97,24 @@ impl Elector {
     }
 
     pub(super) fn settle_contests(&mut self, now: Timestamp, effects: &mut Vec<Effect>) {
-        let contested: Vec<IpAddr> = self.contests.keys().copied().collect();
-        for address in contested {
+        let lost = |address: &IpAddr, contest: &Contest| {
+            contest.read && !self.view.holds(&self.me, *address)
+        };
+        let lost: Vec<IpAddr> = self
+            .contests
+            .iter()
+            .filter(|(it, contest)| lost(it, contest))
+            .map(|it| *it.0)
+            .collect();
+        for address in lost {
+            self.announcing.remove(&address);
+            self.contests.remove(&address);
+        }
+        let own = &self.own;
+        self.contests.retain(|_, contest| !(contest.read && own.proved_since(contest.since)));
+        let unread = self.contests.iter().filter(|(_, contest)| !contest.read);
+        let unread: Vec<IpAddr> = unread.map(|(address, _)| *address).collect();
+        for address in unread {
             self.send(Write::Read { address }, now, effects);
         }
         for contest in self.contests.values_mut() {
@@ -100,7 +145,7 @@ impl Elector {
         self.contests.retain(|address, _| self.view.lock(*address).is_some());
         announcing.retain(|address| !self.contests.get(address).is_some_and(|c| c.yielded));
         announcing.retain(|address| !self.has_returned(*address));
-        announcing.extend(self.unaided.announced().map(|(address, _)| address));
+        announcing.extend(self.unaided.announced());
         let gained = announcing.difference(&self.announcing).copied().collect();
         self.announcing = announcing;
         gained

@@ -5,7 +5,7 @@ use alloc::{collections::BTreeSet, vec::Vec};
 use super::Elector;
 use crate::{
     exchange::Effect,
-    model::{EndReason, Node, SessionState, Timestamp},
+    model::{EndReason, Holder, Node, SessionState, Timestamp},
     placement::deputies,
     view::SeenSession,
     writes::Write,
@@ -53,6 +53,9 @@ impl Elector {
         if seen.expired(now, longest, self.own.in_touch_since()) {
             return Some(end(EndReason::Expired));
         }
+        if self.was_replaced(seen) {
+            return Some(end(EndReason::NodeSilent));
+        }
         let reason = self.silence(&node, now)?;
         match self.other_deputy(&node, live, now) {
             None => Some(end(reason)),
@@ -60,6 +63,13 @@ impl Elector {
             Some(_) if accused_by.as_ref() == Some(&self.me) => None,
             Some(_) => Some(Write::Accuse { node, expected }),
         }
+    }
+
+    /// Whether this node announces something in the place of another one, whose session was not renewed since it began to:
+    /// while the API server was away, nobody on the segment answered. What has moved stays where it is.
+    fn was_replaced(&self, seen: &SeenSession) -> bool {
+        let holder = Holder { node: seen.session.node.clone(), epoch: seen.session.epoch };
+        self.unaided.since(&holder).is_some_and(|since| seen.changed <= since)
     }
 
     /// The other deputy of `node`, if it lives as far as this one can hear.

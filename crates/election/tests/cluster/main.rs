@@ -7,4 +7,5 @@ mod large;
 mod model;
 mod sim;
 mod store;
+mod takeovers;
 mod unaided;

@@ -10,8 +10,8 @@ use std::{
 };
 
 use arpeggio_election::{
-    Backends, Effect, Elector, Epoch, Event, Lock, Node, NodeFacts, Outcome, Reach, Settings,
-    TakeReason, Terms, Timestamp, Write,
+    Backends, Effect, Elector, EndReason, Epoch, Event, Lock, Node, NodeFacts, Outcome, Reach,
+    Settings, TakeReason, Target, Terms, Timestamp, Write,
 };
 
 use crate::store::Store;
@@ -71,8 +71,16 @@ pub(crate) struct Sim {
     store: Store,
     cuts: BTreeSet<(usize, usize)>,
     arriving: VecDeque<(u64, usize, Write)>,
+    /// How long the API server takes for each write of a speaker to a lock; those of one speaker wait for one another.
+    /// Sessions wait for nothing.
+    pub(crate) lock_takes: BTreeMap<usize, u64>,
+    locks_done: BTreeMap<usize, u64>,
+    /// How much later than others a speaker is told of changes.
+    pub(crate) lags: BTreeMap<usize, u64>,
     pub(crate) log: Vec<String>,
     pub(crate) writes: usize,
+    /// How many locks were to be taken that had just been taken.
+    pub(crate) in_vain: usize,
     /// The longest time that two powered, awake nodes with cables announced one address.
     pub(crate) longest_overlap: Duration,
     overlaps: BTreeMap<IpAddr, u64>,
@@ -115,8 +123,12 @@ impl Sim {
             store,
             cuts: BTreeSet::new(),
             arriving: VecDeque::new(),
+            lock_takes: BTreeMap::new(),
+            locks_done: BTreeMap::new(),
+            lags: BTreeMap::new(),
             log: Vec::new(),
             writes: 0,
+            in_vain: 0,
             longest_overlap: Duration::ZERO,
             overlaps: BTreeMap::new(),
             doubles: Vec::new(),
@@ -201,7 +213,10 @@ impl Sim {
                 }
             }
             Effect::Write(write) if self.speakers[index].api => {
-                self.arriving.push_back((self.now + ROUND_TRIP / 2, index, write));
+                let when = self.now + ROUND_TRIP / 2;
+                let when = when.max(self.lock_is_done(index, &write));
+                let place = self.arriving.partition_point(|(other, ..)| *other <= when);
+                self.arriving.insert(place, (when, index, write));
             }
             Effect::Write(write) => {
                 self.tell(index, TIME_LIMIT, Event::Wrote { write, outcome: Outcome::Failed });
@@ -232,10 +247,22 @@ impl Sim {
 
     // The API server.
 
+    /// When the API server has done what a speaker wants of it, if that is about a lock.
+    fn lock_is_done(&mut self, index: usize, write: &Write) -> u64 {
+        if !matches!(write.target(), Target::Lock(_)) || matches!(write, Write::Read { .. }) {
+            return 0;
+        }
+        let done = self.locks_done.entry(index).or_default();
+        *done = (*done).max(self.now) + self.lock_takes.get(&index).copied().unwrap_or_default();
+        *done
+    }
+
     fn serve_writes(&mut self) {
         while self.arriving.front().is_some_and(|(when, ..)| *when <= self.now) {
             let (_, index, write) = self.arriving.pop_front().unwrap();
             let (record, outcome) = self.store.perform(&name(index), &write);
+            let is_take = matches!(write, Write::Take { .. });
+            self.in_vain += usize::from(is_take && outcome == Outcome::Conflict);
             if outcome == Outcome::Done && !matches!(write, Write::Read { .. }) {
                 self.writes += 1;
                 if !matches!(write, Write::Renew { .. }) {
@@ -255,7 +282,8 @@ impl Sim {
     fn broadcast(&mut self, event: &Event) {
         for index in 0..self.speakers.len() {
             if self.speakers[index].api {
-                self.tell(index, WATCH_DELAY, event.clone());
+                let lag = self.lags.get(&index).copied().unwrap_or_default();
+                self.tell(index, WATCH_DELAY + lag, event.clone());
             }
         }
     }
@@ -313,6 +341,14 @@ impl Sim {
     }
 
     // Faults.
+
+    /// Somebody ends a node's session, whatever the node does.
+    pub(crate) fn end_session(&mut self, index: usize) {
+        let expected = self.store.sessions[&name(index)].version;
+        let write = Write::End { node: name(index), expected, reason: EndReason::NodeSilent };
+        let other = (index + 1) % self.speakers.len();
+        self.arriving.push_front((self.now, other, write));
+    }
 
     pub(crate) fn power_off(&mut self, index: usize) {
         self.speakers[index].running = false;
