@@ -58,6 +58,8 @@ pub struct Elector {
     /// there unheard: nothing is announced on them until the session is proved, or the segment was asked.
     returned: BTreeMap<String, Timestamp>,
     unaided: Unaided,
+    /// Somebody is heard again who was silent. Each may have announced what the other one does.
+    reunited: bool,
 }
 
 impl Elector {
@@ -84,6 +86,7 @@ impl Elector {
             contests: BTreeMap::new(),
             returned: BTreeMap::new(),
             unaided: Unaided::default(),
+            reunited: false,
         }
     }
 
@@ -150,7 +153,9 @@ impl Elector {
                 self.view.lock_seen(lock);
             }
             Event::LockGone(address) => self.view.lock_gone(address),
-            Event::NodeAnswered(node) => self.wire.answered(&node, now, &self.settings),
+            Event::NodeAnswered(node) => {
+                self.reunited |= self.wire.answered(&node, now, &self.settings);
+            }
             Event::GatewayAnswered => self.wire.gateway_answered(now),
             Event::Heard { address, by } => self.heard(address, &by, now),
             Event::Node { node, facts } => self.view.node_seen(node, facts),

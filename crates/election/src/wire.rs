@@ -39,10 +39,12 @@ impl WireWatch {
         self.peers.values().map(Peer::due).min()
     }
 
-    pub(crate) fn answered(&mut self, node: &Node, now: Timestamp, settings: &Settings) {
-        if let Some(peer) = self.peers.get_mut(node) {
-            peer.answered(now, pace(settings));
-        }
+    /// `node` has answered. Whether that is news, since it was silent.
+    pub(crate) fn answered(&mut self, node: &Node, now: Timestamp, settings: &Settings) -> bool {
+        let Some(peer) = self.peers.get_mut(node) else { return false };
+        let was_silent = peer.used_to_answer() && peer.misses() >= settings.misses;
+        peer.answered(now, pace(settings));
+        was_silent
     }
 
     /// Begins anew with a node: it must answer before its silence counts.

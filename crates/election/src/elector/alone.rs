@@ -25,9 +25,14 @@ impl Elector {
         if self.stopping {
             return self.unaided.forget();
         }
+        let reunited = core::mem::take(&mut self.reunited);
         if self.is_alone(now) {
             let wanted = self.abandoned(now);
             self.unaided.want(&wanted);
+            // No lock says which of the two gives way.
+            effects.extend(
+                self.announcing.iter().filter(|_| reunited).copied().map(Effect::ProbeAddress),
+            );
         } else {
             let (view, me) = (&self.view, &self.me);
             self.unaided

@@ -95,5 +95,5 @@ fn random_histories_of_faults() {
     if let Some(seed) = number("CHAOS_SEED") {
         return history(seed);
     }
-    (0..number("CHAOS_RUNS").unwrap_or(40)).for_each(history);
+    (0..number("CHAOS_RUNS").unwrap_or(200)).for_each(history);
 }

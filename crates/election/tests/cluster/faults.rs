@@ -172,7 +172,7 @@ fn a_speaker_that_stops_alone_goes_on_as_long_as_it_lives() {
     sim.create_lock(ip(240));
     sim.run(secs(3));
     sim.stop_speaker(0);
-    sim.run(secs(5));
+    sim.run(secs(4));
     assert_eq!(sim.only_announcer(ip(240)), 0);
 }
 

@@ -27,6 +27,9 @@ const START: u64 = 10_000;
 /// A client gives up waiting for the API server.
 const TIME_LIMIT: u64 = 1000;
 
+/// A process that is asked to stop ends after this time, whatever it has not handed over.
+const GRACE: u64 = 5000;
+
 pub(crate) fn millis(count: u64) -> Duration {
     Duration::from_millis(count)
 }
@@ -55,7 +58,8 @@ fn name(index: usize) -> Node {
 struct Speaker {
     elector: Elector,
     running: bool,
-    stopped: bool,
+    /// When it was asked to stop.
+    stopped: Option<u64>,
     paused: bool,
     cable: bool,
     api: bool,
@@ -159,6 +163,11 @@ impl Sim {
         let at = self.at();
         let speaker = &mut self.speakers[index];
         if !speaker.running || speaker.paused {
+            return;
+        }
+        if speaker.stopped.is_some_and(|stopped| self.now >= stopped + GRACE) {
+            self.moved |= !speaker.announced.is_empty();
+            speaker.announced.clear();
             return;
         }
         let mut busy = self.now >= speaker.next;
@@ -368,7 +377,7 @@ impl Sim {
     }
 
     pub(crate) fn stop_speaker(&mut self, index: usize) {
-        self.speakers[index].stopped = true;
+        self.speakers[index].stopped.get_or_insert(self.now);
         self.tell(index, 0, Event::Stopping);
     }
 
@@ -409,7 +418,7 @@ impl Sim {
         for index in 0..self.speakers.len() {
             self.cable_in(index);
             self.speakers[index].paused = false;
-            if !self.speakers[index].running || self.speakers[index].stopped {
+            if !self.speakers[index].running || self.speakers[index].stopped.is_some() {
                 self.power_on(index);
             } else if !self.speakers[index].api {
                 self.api_heal(index);
@@ -511,7 +520,7 @@ fn speaker(index: usize, now: u64) -> Speaker {
     Speaker {
         elector: Elector::new(name(index), Settings::default(), at),
         running: true,
-        stopped: false,
+        stopped: None,
         paused: false,
         cable: true,
         api: true,

@@ -101,6 +101,22 @@ fn an_owner_that_returns_with_power_waits_for_the_api_server() {
 }
 
 #[test]
+fn an_owner_that_lost_everybody_finds_its_successor_when_the_segment_is_whole_again() {
+    let mut sim = Sim::new(2);
+    sim.create_lock(ip(240));
+    sim.run(secs(3));
+    let owner = sim.only_announcer(ip(240));
+    sim.api_cut(owner);
+    sim.cut_between(0, 1);
+    sim.run(secs(20));
+    assert_eq!(sim.announcers(ip(240)), [0, 1], "neither can know of the other");
+    sim.heal_between(0, 1);
+    sim.run(secs(2));
+    assert_eq!(sim.only_announcer(ip(240)), 1 - owner);
+    assert!(sim.longest_overlap <= millis(250), "{:?}", sim.longest_overlap);
+}
+
+#[test]
 fn a_successor_that_dies_too_is_replaced() {
     let (mut sim, owner) = alone(4);
     sim.power_off(owner);

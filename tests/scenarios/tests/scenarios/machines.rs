@@ -51,10 +51,11 @@ pub(crate) fn the_control_plane_node_which_is_the_owner_loses_power(
     })?;
     // It was off for longer than this: nobody waited for it.
     at_most(&seen, BY_THE_WIRE)?;
-    // Without an API server nobody could write that the address has moved. When it returns with the node, the lock
-    // decides, and it is the node's if its speaker is back before others have ended its session.
-    let owner = home.wait_for_owner(first_address())?;
-    settled_on(home, owner)
+    // Without an API server nobody could write that the address has moved. They do when it returns with the node, before
+    // the node's speaker is back.
+    let successor = home.wait_for_owner(first_address())?;
+    ensure!(successor != control && seen.owners.len() == 2, "nothing moves back: {seen:?}");
+    settled_on(home, successor)
 }
 
 /// Has a node announce the address, by cordons on all others.
