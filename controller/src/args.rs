@@ -1,9 +1,10 @@
 //! Command-line arguments.
 
-use std::time::{Duration, SystemTime, UNIX_EPOCH};
+use std::time::Duration;
 
 use arpeggio_runtime::{admin::AdminArgs, telemetry::LogArgs};
 use clap::{ArgAction, Parser};
+use k8s_openapi::jiff::Timestamp;
 
 use crate::{index::Periods, sources::Places};
 
@@ -76,9 +77,8 @@ pub(crate) struct Args {
 
 impl Args {
     /// This process's name in the election: unlike that of every other process, whatever their `--name`s.
-    pub(crate) fn candidate(&self, started: SystemTime) -> String {
-        let nanos = started.duration_since(UNIX_EPOCH).unwrap_or_default().as_nanos();
-        format!("{}_{nanos:x}", self.name)
+    pub(crate) fn candidate(&self, started: Timestamp) -> String {
+        format!("{}_{:x}", self.name, started.as_nanosecond())
     }
 
     /// How long things last.
@@ -129,9 +129,9 @@ mod tests {
     #[test]
     fn a_process_differs_from_its_predecessor() {
         let args = Args::parse_from(["controller", "--name", "one"]);
-        let first = args.candidate(UNIX_EPOCH + Duration::from_nanos(255));
+        let first = args.candidate(Timestamp::UNIX_EPOCH + Duration::from_nanos(255));
         assert_eq!(first, "one_ff");
-        assert_ne!(first, args.candidate(SystemTime::now()));
+        assert_ne!(first, args.candidate(Timestamp::UNIX_EPOCH));
     }
 
     #[test]

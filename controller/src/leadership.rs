@@ -11,12 +11,9 @@ use arpeggio_election::{
     Timestamp,
     leader::{Answer, Candidate, Leader, Terms, Write},
 };
-use arpeggio_runtime::{shutdown::Shutdown, telemetry::causes};
+use arpeggio_runtime::{shutdown::Shutdown, telemetry::causes, wall_clock};
 use futures::{StreamExt as _, stream::BoxStream};
-use k8s_openapi::{
-    api::coordination::v1::Lease, apimachinery::pkg::apis::meta::v1::MicroTime,
-    jiff::Timestamp as WallClock,
-};
+use k8s_openapi::{api::coordination::v1::Lease, apimachinery::pkg::apis::meta::v1::MicroTime};
 use kube::{
     Api, Client,
     api::{Patch, PatchParams, PostParams},
@@ -210,7 +207,7 @@ impl Campaign {
     }
 
     fn request(&self, write: Write) -> Request {
-        let now = MicroTime(WallClock::now());
+        let now = MicroTime(wall_clock::now());
         let (name, known) = (self.candidate.name(), self.known.as_ref());
         leader::request(write, name, known, self.terms.duration, &now)
     }

@@ -52,7 +52,7 @@ mod metrics;
 mod run;
 mod sources;
 
-use std::{process::ExitCode, time::SystemTime};
+use std::process::ExitCode;
 
 use arpeggio_runtime::{
     admin::Admin,
@@ -60,7 +60,7 @@ use arpeggio_runtime::{
     events::EventWriter,
     health::Health,
     shutdown::Shutdown,
-    telemetry,
+    telemetry, wall_clock,
 };
 use clap::Parser as _;
 
@@ -116,7 +116,7 @@ fn leadership(
     if !args.leader_election {
         return Leadership::unopposed(&metrics.leader);
     }
-    let name = args.candidate(SystemTime::now());
+    let name = args.candidate(wall_clock::now());
     let (client, shown) = (client.clone(), metrics.leader.clone());
     Leadership::contested(client, &args.namespace, &name, shown, shutdown.clone())
 }

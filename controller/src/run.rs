@@ -1,9 +1,6 @@
 //! Joins watches, index and executor: one loop that owns the index.
 
-use std::{
-    collections::BTreeMap,
-    time::{Duration, SystemTime},
-};
+use std::{collections::BTreeMap, time::Duration};
 
 use arpeggio_api::{
     address_pool::AddressPool,
@@ -12,11 +9,12 @@ use arpeggio_api::{
 use arpeggio_runtime::{
     health::{Awaited, Health, Heartbeat},
     shutdown::Shutdown,
+    wall_clock,
 };
 use k8s_openapi::{
     api::{coordination::v1::Lease, core::v1::Service},
     apimachinery::pkg::apis::meta::v1::Time,
-    jiff::{SignedDuration, Timestamp},
+    jiff::SignedDuration,
 };
 use kube::{Api, Client, runtime::watcher::Config};
 use tokio::{
@@ -180,5 +178,5 @@ async fn until(time: Option<&Time>) {
 }
 
 fn now() -> Time {
-    Time(Timestamp::try_from(SystemTime::now()).unwrap_or_default())
+    Time(wall_clock::now())
 }

@@ -11,11 +11,9 @@ use std::{
 
 use arpeggio_api::{lock, lock::LockRecord, session, session::Whereabouts};
 use arpeggio_election::{Event, Node, Outcome, Write};
-use arpeggio_runtime::telemetry::causes;
+use arpeggio_runtime::{telemetry::causes, wall_clock};
 use crossbeam_channel::Sender;
-use k8s_openapi::{
-    api::coordination::v1::Lease, apimachinery::pkg::apis::meta::v1::MicroTime, jiff::Timestamp,
-};
+use k8s_openapi::{api::coordination::v1::Lease, apimachinery::pkg::apis::meta::v1::MicroTime};
 use kube::{
     Api, Client,
     api::{Patch, PatchParams, PostParams},
@@ -123,7 +121,7 @@ impl Writer {
     }
 
     async fn request(&self, order: &Order) -> Result {
-        let now = MicroTime(Timestamp::now());
+        let now = MicroTime(wall_clock::now());
         match &order.write {
             Write::Start { epoch, expected: None, lasts } => {
                 let lease = self.own(order, *lasts).created(*epoch, now);

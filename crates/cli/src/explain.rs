@@ -18,13 +18,11 @@ use arpeggio_api::{
     service::{self, ServiceRecord},
 };
 use arpeggio_ipam::Terms;
-use k8s_openapi::{
-    api::{
-        coordination::v1::Lease,
-        core::v1::{Namespace, Node, Service},
-        events::v1::Event,
-    },
-    jiff::Timestamp,
+use arpeggio_runtime::wall_clock;
+use k8s_openapi::api::{
+    coordination::v1::Lease,
+    core::v1::{Namespace, Node, Service},
+    events::v1::Event,
 };
 use kube::{Api, Client, api::ListParams};
 use serde::de::DeserializeOwned;
@@ -88,7 +86,7 @@ pub(crate) async fn show(
 ) -> anyhow::Result<String> {
     let evidence = Evidence::read(&client, namespace, args).await?;
     let class = args.load_balancer_class.as_deref().filter(|class| !class.is_empty());
-    Ok(Report::of(&evidence, class).render(Timestamp::now()))
+    Ok(Report::of(&evidence, class).render(wall_clock::now()))
 }
 
 impl Evidence {

@@ -7,6 +7,7 @@ use arpeggio_api::{
     session::{self, SessionRecord},
 };
 use arpeggio_election::SessionState;
+use arpeggio_runtime::wall_clock;
 use k8s_openapi::{
     api::coordination::v1::Lease,
     jiff::{SignedDuration, Timestamp},
@@ -17,7 +18,7 @@ use crate::table;
 
 /// Renders what all Leases say now.
 pub(crate) async fn show(client: Client, namespace: &str) -> anyhow::Result<String> {
-    Ok(read(client, namespace).await?.render(Timestamp::now()))
+    Ok(read(client, namespace).await?.render(wall_clock::now()))
 }
 
 /// Reads all Leases once.
@@ -227,7 +228,7 @@ mod tests {
 
     #[test]
     fn owners_and_sessions_are_shown() {
-        let now = Timestamp::now();
+        let now = wall_clock::now();
         let leases = [session_of("node-1", now), lock_held_by(Some("node-1"))];
         let text = Status::of(&leases).render(now);
         assert!(text.contains("192.168.0.240   home   default/web   node-1   -"), "{text}");
@@ -237,7 +238,7 @@ mod tests {
 
     #[test]
     fn a_holder_without_a_session_is_gone() {
-        let now = Timestamp::now();
+        let now = wall_clock::now();
         let text = Status::of(&[lock_held_by(Some("node-2"))]).render(now);
         assert!(text.contains("node-2 (gone)"), "{text}");
         let text = Status::of(&[lock_held_by(None)]).render(now);
@@ -246,13 +247,13 @@ mod tests {
 
     #[test]
     fn nothing_at_all_is_said_in_words() {
-        let text = Status::of(&[]).render(Timestamp::now());
+        let text = Status::of(&[]).render(wall_clock::now());
         assert_eq!(text, "no address is allocated\n\nno speaker has started a session\n");
     }
 
     #[test]
     fn times_have_one_unit() {
-        let now = Timestamp::now();
+        let now = wall_clock::now();
         for (seconds, text) in [(3, "3s"), (720, "12m"), (18_000, "5h"), (777_600, "9d")] {
             let time = now - SignedDuration::from_secs(seconds);
             assert_eq!(ago(Some(time), now), text);

@@ -3,7 +3,7 @@
 //! Arpeggio tells of changes only, so each call makes one event object; nothing is folded into a series, where a
 //! second, different note under the same reason would be lost.
 
-use std::time::{Duration, SystemTime, UNIX_EPOCH};
+use std::time::Duration;
 
 use k8s_openapi::{
     api::{core::v1::ObjectReference, events::v1::Event},
@@ -11,6 +11,8 @@ use k8s_openapi::{
     jiff::Timestamp,
 };
 use kube::{Api, Client, api::PostParams};
+
+use crate::wall_clock;
 
 /// The API server refuses longer notes (events.k8s.io/v1 `note`).
 const LONGEST_NOTE: usize = 1024;
@@ -72,7 +74,7 @@ impl EventWriter {
     pub async fn publish(&self, object: &ObjectReference, news: &News) -> Result<(), EventError> {
         let namespace = object.namespace.as_deref().unwrap_or("default");
         let api: Api<Event> = Api::namespaced(self.client.0.clone(), namespace);
-        let event = self.event(object, namespace, news, SystemTime::now());
+        let event = self.event(object, namespace, news, wall_clock::now());
         let params = PostParams::default();
         tokio::time::timeout(TIME_LIMIT, api.create(&params, &event))
             .await
@@ -86,9 +88,9 @@ impl EventWriter {
         object: &ObjectReference,
         namespace: &str,
         news: &News,
-        now: SystemTime,
+        now: Timestamp,
     ) -> Event {
-        let nanos = now.duration_since(UNIX_EPOCH).unwrap_or_default().as_nanos();
+        let nanos = now.as_nanosecond();
         let about = object.name.as_deref().unwrap_or("unknown");
         Event {
             metadata: ObjectMeta {
@@ -98,7 +100,7 @@ impl EventWriter {
                 ..ObjectMeta::default()
             },
             action: Some(news.action.to_owned()),
-            event_time: Some(MicroTime(Timestamp::try_from(now).unwrap_or_default())),
+            event_time: Some(MicroTime(now)),
             note: Some(cut(&news.note).to_owned()),
             reason: Some(news.reason.to_owned()),
             regarding: Some(object.clone()),

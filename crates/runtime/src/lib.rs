@@ -11,3 +11,4 @@ pub mod events;
 pub mod health;
 pub mod shutdown;
 pub mod telemetry;
+pub mod wall_clock;

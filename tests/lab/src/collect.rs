@@ -37,6 +37,7 @@ impl Lab {
     ///
     /// # Errors
     /// [`LabError::Evidence`] when a part is missing; the rest is written.
+    #[expect(clippy::disallowed_methods, reason = "a folder's name, for people")]
     pub fn collect(&self) -> Result<PathBuf> {
         let time = jiff::Timestamp::now().strftime("%Y%m%d-%H%M%S").to_string();
         let folder = target_folder().join("lab").join(self.name.as_str()).join(time);

@@ -56,6 +56,7 @@ fn keep(panic: &PanicHookInfo) {
 }
 
 impl Plan {
+    #[expect(clippy::disallowed_methods, reason = "any number will do")]
     fn from_environment() -> Result<Self, String> {
         let clock = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
         // Few enough digits to be typed.
