@@ -195,7 +195,6 @@ impl Engine {
             Input::Lock(record) => {
                 let lock = record.lock.clone();
                 self.remember(*record);
-                self.announcer.reconsider();
                 Event::Lock(lock)
             }
             Input::LockGone(address) => {
@@ -239,8 +238,11 @@ impl Engine {
     /// Keeps the newest record of a lock, whichever way it came.
     fn remember(&mut self, record: LockRecord) {
         let address = record.lock.address;
-        let newer = |known: &LockRecord| known.lock.version < record.lock.version;
-        if self.locks.get(&address).is_none_or(newer) {
+        let known = self.locks.get(&address).map(|known| &known.lock);
+        if known.is_none_or(|known| known.version < record.lock.version) {
+            if known.is_none_or(|known| known.terms != record.lock.terms) {
+                self.announcer.reconsider();
+            }
             let backends = self.backends.lock_seen(&record);
             self.learn(backends);
             self.locks.insert(address, record);

@@ -128,7 +128,7 @@ impl Metrics {
             )?,
             ownerless: make.gauge(
                 "ownerless_addresses",
-                "Addresses that some node could announce and that nobody with a live session holds, as this node sees it.",
+                "Addresses that some node could announce, that nobody with a live session holds and nobody is heard to announce.",
             )?,
             ownerless_seconds: make.added(Counter::new(
                 full("ownerless_seconds_total"),

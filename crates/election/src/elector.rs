@@ -13,6 +13,7 @@ use crate::{
     leaving::Leaving,
     model::{EndReason, Holder, Lock, Node, Session, Timestamp},
     own::OwnSession,
+    own_merits::OwnMerits,
     placement::{Charges, ranking},
     reach::{Interface, Reach},
     settings::{HEARTBEAT, Settings},
@@ -52,6 +53,7 @@ pub struct Elector {
     vacancies: Vacancies,
     announcing: BTreeSet<IpAddr>,
     succession: Succession,
+    merits: OwnMerits,
     leaving: Leaving,
     contests: BTreeMap<IpAddr, Contest>,
     /// The interfaces that heard nobody, and since when they hear their segments again. Somebody else may have taken over
@@ -82,6 +84,7 @@ impl Elector {
             vacancies: Vacancies::default(),
             announcing: BTreeSet::new(),
             succession: Succession::default(),
+            merits: OwnMerits::default(),
             leaving: Leaving::default(),
             contests: BTreeMap::new(),
             returned: BTreeMap::new(),
@@ -101,11 +104,10 @@ impl Elector {
         self.vacancies.asked().chain(self.unaided.asked())
     }
 
-    /// How many addresses had nobody with a session that counts to hold them, though some node could, at the last
-    /// decision.
+    /// How many addresses nobody announced, as far as this node knew, though some node could, at the last decision.
     pub fn ownerless(&self) -> usize {
         let judges = self.synced && self.established() && !self.stopping;
-        if judges { self.succession.len() } else { 0 }
+        if judges { self.succession.ownerless() } else { 0 }
     }
 
     /// The addresses that fellow speakers are asked for, to hear whether they live.
@@ -221,6 +223,7 @@ impl Elector {
         let (mut effects, mut gained) = (Vec::new(), Vec::new());
         if self.synced {
             self.view.mark_free(now);
+            self.weigh();
             self.writes.prune(now);
             self.keep_session(now, &mut effects);
             if !self.stopping {
@@ -245,6 +248,15 @@ impl Elector {
         Decision { effects, gained, next }
     }
 
+    /// What speaks for the nodes may have changed.
+    fn weigh(&mut self) {
+        let anew = self.view.have_merits_changed();
+        self.merits.update(&self.view, &self.me, anew);
+        if anew {
+            self.succession.begin_anew();
+        }
+    }
+
     fn keep_session(&mut self, now: Timestamp, effects: &mut Vec<Effect>) {
         let session = self.view.session(&self.me);
         let write = match session {
@@ -265,8 +277,11 @@ impl Elector {
     }
 
     fn take_locks(&mut self, now: Timestamp, effects: &mut Vec<Effect>) {
-        let (candidates, anew) = (self.candidates(now), self.view.have_merits_changed());
-        self.succession.update(&self.view, candidates, anew, now);
+        if self.succession.is_idle() && !self.view.has_free() {
+            return;
+        }
+        let candidates = self.candidates(now);
+        self.succession.update(&self.view, candidates, now);
         let mine: Vec<Lock> = self.turns(now).cloned().collect();
         self.vacancies.retain(&mine.iter().map(|lock| lock.address).collect());
         for lock in mine {
@@ -321,7 +336,7 @@ impl Elector {
 
     /// Gives away what others should rather announce. With nobody else, it stays.
     fn give_locks(&mut self, now: Timestamp, effects: &mut Vec<Effect>) {
-        let reason = |lock| GiveReason::of(self.view.merit(lock, &self.me));
+        let reason = |lock| GiveReason::of(self.merits.of(lock)?);
         let unwanted: Vec<(&Lock, GiveReason)> =
             self.view.locks_of(&self.me).filter_map(|lock| Some((lock, reason(lock)?))).collect();
         if unwanted.is_empty() {

@@ -118,7 +118,7 @@ pub enum Standing {
 }
 
 /// What speaks for a node that may announce an address.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub struct Merit {
     /// How well it is suited.
     pub standing: Standing,

@@ -40,6 +40,7 @@ pub mod leader;
 mod leaving;
 mod model;
 mod own;
+mod own_merits;
 mod peer;
 mod placement;
 mod reach;

@@ -43,19 +43,13 @@ struct StandIn {
 }
 
 impl Succession {
-    /// Forgets what was taken, and draws up lines for what has become free. With other candidates, or `anew`, since other
-    /// things speak for them, all lines are.
-    pub(crate) fn update(
-        &mut self,
-        view: &View,
-        candidates: BTreeSet<Node>,
-        anew: bool,
-        now: Timestamp,
-    ) {
+    /// Forgets what was taken, and draws up lines for what has become free. With other candidates all lines are drawn up
+    /// anew.
+    pub(crate) fn update(&mut self, view: &View, candidates: BTreeSet<Node>, now: Timestamp) {
         self.forget_taken(view, now);
-        if anew || self.candidates != candidates {
+        if self.candidates != candidates {
             self.candidates = candidates;
-            self.lines.clear();
+            self.begin_anew();
         }
         let is_new = |lock: &Lock| !self.lines.contains_key(&lock.address);
         let new: Vec<&Lock> =
@@ -76,6 +70,11 @@ impl Succession {
             line.burden(&mut loads);
             self.lines.insert(lock.address, line);
         }
+    }
+
+    /// Other things speak for the candidates than before.
+    pub(crate) fn begin_anew(&mut self) {
+        self.lines.clear();
     }
 
     fn forget_taken(&mut self, view: &View, now: Timestamp) {
@@ -132,9 +131,17 @@ impl Succession {
         self.stand_ins.remove(&address);
     }
 
-    /// How many locks are free that somebody could take.
-    pub(crate) fn len(&self) -> usize {
-        self.lines.values().filter(|line| !line.ranked.is_empty()).count()
+    /// How many addresses nobody announces, as far as is known, though somebody could.
+    pub(crate) fn ownerless(&self) -> usize {
+        let waits = |(address, line): &(&IpAddr, &Line)| {
+            !line.ranked.is_empty() && !self.stand_ins.contains_key(*address)
+        };
+        self.lines.iter().filter(waits).count()
+    }
+
+    /// Whether there is nothing that could be out of date.
+    pub(crate) fn is_idle(&self) -> bool {
+        self.lines.is_empty() && self.stand_ins.is_empty()
     }
 }
 

@@ -329,6 +329,10 @@ impl View {
         self.free.iter().filter_map(|(address, since)| Some((self.lock(*address)?, *since)))
     }
 
+    pub(crate) fn has_free(&self) -> bool {
+        !self.free.is_empty()
+    }
+
     pub(crate) fn is_known_free(&self, address: IpAddr) -> bool {
         self.free.contains_key(&address)
     }

@@ -171,9 +171,9 @@ impl Elector {
     /// Whether an address may be announced from here until somebody else takes it. Not when its pool is not announced
     /// any more, or nobody anywhere would answer behind it.
     pub(super) fn may_announce(&self, lock: &Lock) -> bool {
-        match self.view.merit(lock, &self.me) {
-            Err(Unfit::NotAnnounced) => false,
-            Err(Unfit::NoBackend) => self.view.has_backends(lock.address),
+        match self.merits.of(lock) {
+            Some(Err(Unfit::NotAnnounced)) => false,
+            Some(Err(Unfit::NoBackend)) => self.view.has_backends(lock.address),
             _ => true,
         }
     }

@@ -1,0 +1,39 @@
+//! What speaks for this node to announce what it holds.
+
+use alloc::collections::BTreeMap;
+use core::net::IpAddr;
+
+use crate::{
+    eligibility::{Merit, Unfit},
+    model::{Lock, Node, Version},
+    view::View,
+};
+
+/// This node's merits for the locks that name it as holder. Each decision asks for all of them, and they seldom change.
+#[derive(Debug, Clone, Default, Hash)]
+pub(crate) struct OwnMerits {
+    /// With the lock's version.
+    known: BTreeMap<IpAddr, (Version, Result<Merit, Unfit>)>,
+}
+
+impl OwnMerits {
+    /// Works out what is not known; everything, when `anew`.
+    pub(crate) fn update(&mut self, view: &View, me: &Node, anew: bool) {
+        if anew {
+            self.known.clear();
+        }
+        let is_own = |address| view.lock(address).is_some_and(|lock| lock.is_of(me));
+        self.known.retain(|address, _| is_own(*address));
+        for lock in view.locks_of(me) {
+            let known = self.known.get(&lock.address);
+            if known.is_none_or(|(version, _)| *version != lock.version) {
+                self.known.insert(lock.address, (lock.version, view.merit(lock, me)));
+            }
+        }
+    }
+
+    /// What speaks for announcing the address of a lock that this node holds.
+    pub(crate) fn of(&self, lock: &Lock) -> Option<Result<Merit, Unfit>> {
+        self.known.get(&lock.address).map(|(_, merit)| *merit)
+    }
+}
