@@ -81,6 +81,11 @@ impl Announcer {
         self.stale = true;
     }
 
+    /// Whether frames have come that nobody has told of yet.
+    pub(crate) fn has_backlog(&self) -> bool {
+        self.segments.have_backlog()
+    }
+
     /// Puts a decision into force; `interfaces` chooses, out of those that can announce, where to do so for an address.
     ///
     /// Costs next to nothing when nothing has changed. A place that stays as it was is not told anew.

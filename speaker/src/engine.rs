@@ -318,6 +318,9 @@ impl Engine {
     fn turn(&mut self) -> Timestamp {
         let now = now();
         self.count_ownerless(now);
+        if self.elector.misses_somebody(now) && self.has_backlog() {
+            self.elector.handle(now, Event::Backlog);
+        }
         let decision = self.elector.decide(now);
         // In this order: after a pause, what is in the table is not to be answered for before it is looked at.
         self.attend(now);
@@ -327,6 +330,11 @@ impl Engine {
         self.announcer.tell(now);
         self.update_health(now);
         self.announcer.next().map_or(decision.next, |due| due.min(decision.next))
+    }
+
+    /// Whether frames have come that this thread does not know of. Asked in the order in which they come.
+    fn has_backlog(&self) -> bool {
+        self.announcer.has_backlog() || !self.sightings.is_empty()
     }
 
     fn attend(&mut self, now: Timestamp) {

@@ -109,6 +109,8 @@ pub(crate) struct Listener<P: Protocol> {
     pub(crate) table: Arc<ArcSwap<Table<P>>>,
     /// Ends the thread.
     pub(crate) stop: Arc<AtomicBool>,
+    /// Set while the thread has frames in hand.
+    pub(crate) busy: Arc<AtomicBool>,
     /// Bounded; what does not fit is lost, and said again by whoever said it.
     pub(crate) sightings: Sender<Sighting>,
     pub(crate) freshness: Freshness,
@@ -134,7 +136,9 @@ impl<P: Protocol> Listener<P> {
         let mut inbox = Inbox::new();
         let mut answers = Answers::new();
         loop {
+            self.busy.store(false, Ordering::Release);
             let received = self.socket.recv_batch(&mut inbox);
+            self.busy.store(true, Ordering::Release);
             // What came just now is for whoever took this one's place: perhaps at another MAC address.
             if self.stop.load(Ordering::Acquire) {
                 return;

@@ -82,6 +82,7 @@ pub(crate) struct Segment<P: Protocol> {
     table: Arc<ArcSwap<Table<P>>>,
     concern: Concern<P::Address>,
     stop: Arc<AtomicBool>,
+    busy: Arc<AtomicBool>,
     thread: JoinHandle<()>,
     metrics: SegmentMetrics,
 }
@@ -98,7 +99,7 @@ impl<P: Protocol> Segment<P> {
             socket.hear_everything()?;
         }
         let table = Arc::new(ArcSwap::from_pointee(Table::default()));
-        let stop = Arc::new(AtomicBool::new(false));
+        let [stop, busy] = [false; 2].map(|it| Arc::new(AtomicBool::new(it)));
         let metrics = wiring.metrics.of_segment(&interface.name, P::LABEL);
         let listener = Listener::<P> {
             index: interface.index,
@@ -107,6 +108,7 @@ impl<P: Protocol> Segment<P> {
             socket: socket.clone(),
             table: table.clone(),
             stop: stop.clone(),
+            busy: busy.clone(),
             sightings: wiring.sightings.clone(),
             freshness: wiring.freshness.clone(),
             metrics: metrics.clone(),
@@ -124,6 +126,7 @@ impl<P: Protocol> Segment<P> {
             table,
             concern: Concern::default(),
             stop,
+            busy,
             thread,
             metrics,
             interface,
@@ -145,6 +148,11 @@ impl<P: Protocol> Segment<P> {
     /// Whether the thread has found that the interface is gone. Another one may have got its index since.
     pub(crate) fn has_ended(&self) -> bool {
         self.thread.is_finished()
+    }
+
+    /// Whether frames have come that the thread has not told of yet.
+    pub(crate) fn has_backlog(&self) -> bool {
+        self.socket.has_unread() || self.busy.load(Ordering::Acquire)
     }
 
     /// Whether something is announced or asked for here.

@@ -81,6 +81,11 @@ impl Segments {
         self.arp.is_behind() || self.ndp.is_behind()
     }
 
+    /// Whether frames have come that nobody has told of yet.
+    pub(crate) fn have_backlog(&self) -> bool {
+        self.arp.has_backlog() || self.ndp.has_backlog()
+    }
+
     /// Announces, asks for and awaits exactly what is wanted from now on.
     pub(crate) fn attend_to(&mut self, wanted: &Wanted, links: &Links) -> Changes {
         let arp = self.arp.attend_to(wanted, links, &self.wiring);
@@ -155,6 +160,10 @@ impl<P: Protocol> Default for Answering<P> {
 }
 
 impl<P: Protocol> Answering<P> {
+    fn has_backlog(&self) -> bool {
+        self.open.values().any(Segment::has_backlog)
+    }
+
     fn follow(&mut self, links: &Links, wiring: &Wiring) {
         self.open.retain(|index, segment| {
             let interface = links.interface(*index).filter(|it| it.flaw().is_none());

@@ -141,6 +141,12 @@ impl Elector {
         self.settings.session_among(self.view.counting())
     }
 
+    /// Whether a node's answer is overdue, so that frames that nobody has looked at yet would matter: see
+    /// [`Event::Backlog`].
+    pub fn misses_somebody(&self, now: Timestamp) -> bool {
+        self.wire.misses_somebody(now)
+    }
+
     /// Takes in what has happened.
     pub fn handle(&mut self, now: Timestamp, event: Event) {
         match event {
@@ -159,6 +165,7 @@ impl Elector {
                 self.reunited |= self.wire.answered(&node, now, &self.settings);
             }
             Event::GatewayAnswered => self.wire.gateway_answered(now),
+            Event::Backlog => self.wire.has_backlog(),
             Event::Heard { address, by } => self.heard(address, &by, now),
             Event::Node { node, facts } => self.view.node_seen(node, facts),
             Event::NodeGone(node) => self.view.node_gone(&node),

@@ -62,6 +62,9 @@ pub enum Event {
         /// The machine's MAC address.
         mac: [u8; 6],
     },
+    /// Frames have come that nobody has looked at yet, since this process is busy: who seems to be silent may have
+    /// answered.
+    Backlog,
     /// The process is asked to stop, and there is no second one on this node: hand everything over. Done when
     /// [`Elector::announcing`](crate::Elector::announcing) is empty.
     Stopping,

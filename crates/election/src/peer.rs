@@ -7,6 +7,9 @@ use crate::model::Timestamp;
 /// Fewer answers than this say nothing about a peer's habit to answer.
 const ANSWERS_TO_TRUST: u32 = 3;
 
+/// How many times as long as usual an answer is waited for that may have come already.
+const LONGEST_WAIT: u32 = 3;
+
 /// How a peer is asked.
 #[derive(Debug, Clone, Copy)]
 pub(crate) struct Pace {
@@ -27,6 +30,8 @@ pub(crate) struct Peer {
     unanswered_since: Option<Timestamp>,
     /// In a row, counted up to [`Pace::most_misses`].
     misses: u32,
+    /// When the last of the questions was asked that it has missed.
+    missed: Option<Timestamp>,
     asked: Option<Timestamp>,
     /// When to look again: for the answer while one is awaited, else to ask.
     due: Timestamp,
@@ -53,6 +58,12 @@ impl Peer {
         self.unanswered_since
     }
 
+    /// When the last of the questions was asked that it has missed. Who has heard somebody else since would have heard
+    /// its answer.
+    pub(crate) fn missed(&self) -> Option<Timestamp> {
+        self.missed
+    }
+
     /// How many answers in a row did not come in time.
     pub(crate) fn misses(&self) -> u32 {
         self.misses
@@ -66,8 +77,7 @@ impl Peer {
     pub(crate) fn answered(&mut self, now: Timestamp, pace: Pace) {
         self.answers = ANSWERS_TO_TRUST.min(self.answers.saturating_add(1));
         self.last_answer = Some(now);
-        self.unanswered_since = None;
-        self.misses = 0;
+        (self.unanswered_since, self.missed, self.misses) = (None, None, 0);
         if let Some(asked) = self.asked.take() {
             self.due = asked + pace.interval;
         }
@@ -79,15 +89,27 @@ impl Peer {
         let starved = now.since(self.due) > pace.answer / 2;
         if self.asked.is_some() && !starved {
             self.misses = pace.most_misses.min(self.misses.saturating_add(1));
+            self.missed = self.asked;
         }
         self.unanswered_since.get_or_insert(now);
         self.asked = Some(now);
         self.due = now + pace.answer;
     }
 
+    /// Its answer may have come, and waits to be looked at: it is not missed yet, if that does not go on for too long.
+    /// Whether it is waited for.
+    pub(crate) fn wait(&mut self, now: Timestamp, pace: Pace) -> bool {
+        let in_time = |asked: Timestamp| now.since(asked) < pace.answer * LONGEST_WAIT;
+        let waits = self.asked.is_some_and(in_time);
+        if waits {
+            self.due = now + pace.answer / 8;
+        }
+        waits
+    }
+
     /// What it did not answer counts for nothing.
     pub(crate) fn excuse(&mut self) {
-        (self.asked, self.unanswered_since, self.misses) = (None, None, 0);
+        (self.asked, self.unanswered_since, self.missed, self.misses) = (None, None, None, 0);
     }
 
     /// There is nothing to ask until `due`.

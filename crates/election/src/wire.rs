@@ -2,7 +2,8 @@
 //!
 //! A deputy asks for the node's own address, which the node's kernel answers even while its speaker is busy or
 //! restarts. Silence counts only of a node that used to answer, and only while the deputy hears somebody else: one that
-//! hears nobody has lost its own cable.
+//! hears nobody has lost its own cable, or is too busy to read what has come. So when a node misses a question, all others
+//! are asked as well, and its silence counts when one of them has answered later than the node should have.
 
 use alloc::{
     collections::{BTreeMap, BTreeSet},
@@ -23,6 +24,8 @@ const SELF_DOUBT: u32 = 3;
 pub(crate) struct WireWatch {
     peers: BTreeMap<Node, Peer>,
     gateway_answered: Option<Timestamp>,
+    /// Frames wait to be looked at.
+    backlog: bool,
 }
 
 /// Whom to ask now.
@@ -57,6 +60,16 @@ impl WireWatch {
         self.peers.values_mut().for_each(Peer::excuse);
     }
 
+    /// Frames wait to be looked at, the answers that are awaited perhaps among them.
+    pub(crate) fn has_backlog(&mut self) {
+        self.backlog = true;
+    }
+
+    /// Whether an answer is overdue.
+    pub(crate) fn misses_somebody(&self, now: Timestamp) -> bool {
+        self.peers.values().any(|peer| peer.asked().is_some() && peer.due() <= now)
+    }
+
     pub(crate) fn gateway_answered(&mut self, now: Timestamp) {
         self.gateway_answered = Some(now);
     }
@@ -69,12 +82,20 @@ impl WireWatch {
         settings: &Settings,
     ) -> Probes {
         self.peers.retain(|node, _| targets.contains(node));
+        let backlog = core::mem::take(&mut self.backlog);
         let mut probes = Probes::default();
         for node in targets {
             let peer = self.peers.entry(node.clone()).or_default();
-            if peer.due() <= now {
+            if peer.due() <= now && !(backlog && peer.wait(now, pace(settings))) {
                 peer.ask(now, pace(settings));
                 probes.gateway |= peer.misses() > 0;
+                probes.nodes.push(node.clone());
+            }
+        }
+        if probes.gateway {
+            let idle = self.peers.iter_mut().filter(|(_, peer)| peer.asked().is_none());
+            for (node, peer) in idle {
+                peer.ask(now, pace(settings));
                 probes.nodes.push(node.clone());
             }
         }
@@ -84,10 +105,10 @@ impl WireWatch {
     /// Whether `node` used to answer and does not any more, while others do.
     pub(crate) fn silent(&self, node: &Node, settings: &Settings) -> bool {
         let Some(peer) = self.peers.get(node) else { return false };
-        let Some(since) = peer.unanswered_since() else { return false };
+        let Some(missed) = peer.missed() else { return false };
         peer.used_to_answer()
-            && peer.misses() >= self.misses_needed(node, since, settings)
-            && self.hears_others(node, since)
+            && peer.misses() >= self.misses_needed(node, missed, settings)
+            && self.hears_others(node, missed)
     }
 
     /// Who watches several nodes and hears none of them, though a gateway, may be the one that is in trouble: its own
@@ -239,6 +260,57 @@ mod tests {
         watch.answered(&"a".into(), at(1001), &settings);
         assert!(!ask(&mut watch, 1100).gateway);
         assert!(ask(&mut watch, 1150).gateway);
+    }
+
+    #[test]
+    fn what_was_heard_before_the_last_question_says_nothing_of_its_answer() {
+        let mut watch = WireWatch::default();
+        run(&mut watch, 1000, 2000, &["a", "b"]);
+        // Both are asked at 2000, one answer is read, and then none for a while, whoever may have answered.
+        run(&mut watch, 2000, 2010, &["b"]);
+        run(&mut watch, 2010, 2500, &[]);
+        assert!(!silent(&watch, "a"));
+        run(&mut watch, 2500, 2600, &["gateway", "b"]);
+        assert!(silent(&watch, "a"));
+    }
+
+    #[test]
+    fn when_one_misses_the_others_are_asked_with_it() {
+        let mut watch = WireWatch::default();
+        let (settings, targets) = (Settings::default(), BTreeSet::from(["a".into(), "b".into()]));
+        watch.tick(at(1000), &targets, &settings);
+        watch.answered(&"b".into(), at(1001), &settings);
+        let asked = watch.tick(at(1050), &targets, &settings).nodes;
+        assert_eq!(asked, ["a".into(), "b".into()]);
+    }
+
+    #[test]
+    fn an_answer_that_may_have_come_is_waited_for_but_not_for_ever() {
+        let (settings, targets) = (Settings::default(), BTreeSet::from(["a".into(), "b".into()]));
+        // With as long a backlog; who answers is heard when it is over.
+        let silent_after = |backlog: u64, a_answers: bool| {
+            let mut watch = WireWatch::default();
+            run(&mut watch, 1000, 2000, &["a", "b"]);
+            (2000..4000).step_by(5).find(|now| {
+                let over = *now >= 2000 + backlog;
+                if !over {
+                    watch.has_backlog();
+                }
+                for node in watch.tick(at(*now), &targets, &settings).nodes {
+                    if over && (node != "a".into() || a_answers) {
+                        watch.answered(&node, at(now + 1), &settings);
+                    }
+                }
+                if over {
+                    watch.gateway_answered(at(now + 1));
+                }
+                silent(&watch, "a")
+            })
+        };
+        assert_eq!(silent_after(140, true), None, "it was busy for longer than three answers take");
+        assert!(silent_after(140, false).is_some_and(|at| at <= 2350));
+        assert!(silent_after(1000, false).is_some_and(|at| at >= 3000), "it has heard nobody");
+        assert!(silent_after(1000, false).is_some_and(|at| at <= 3100), "a flood is no excuse");
     }
 
     #[test]

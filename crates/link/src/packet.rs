@@ -6,6 +6,7 @@ use std::ops::Deref;
 use std::os::fd::{AsFd, BorrowedFd};
 use std::time::Duration;
 
+use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
 use socket2::{Domain, SockFilter, Socket, Type};
 use tracing::debug;
 
@@ -113,6 +114,12 @@ impl<Filter: FrameFilter> FrameSocket<Filter> {
     /// As for [`recv`](Self::recv).
     pub fn recv_batch(&self, inbox: &mut Inbox) -> Result<(), SocketError> {
         self.received(inbox.fill(&self.socket)).map(Option::unwrap_or_default)
+    }
+
+    /// Whether frames, or an error, wait to be received.
+    pub fn has_unread(&self) -> bool {
+        let mut events = [PollFd::new(self.socket.as_fd(), PollFlags::POLLIN)];
+        poll(&mut events, PollTimeout::ZERO).is_ok_and(|ready| ready > 0)
     }
 
     /// Sends a frame, given from its Ethernet header on. Never waits: an answer that is late may be
