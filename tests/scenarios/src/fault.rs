@@ -53,6 +53,8 @@ pub struct Seen {
     pub owners: Vec<String>,
     /// The events on the Service meanwhile.
     pub told: Vec<String>,
+    /// The Service's conditions that were others before.
+    pub conditions: Vec<String>,
 }
 
 /// Who says nothing for as long has ended to announce the address, being asked for it every 5 ms.
@@ -86,7 +88,7 @@ impl Home {
         after: Duration,
         act: impl FnOnce() -> anyhow::Result<()>,
     ) -> anyhow::Result<Seen> {
-        let before = self.events("web")?;
+        let (before, conditions) = (self.events("web")?, self.conditions("web")?);
         let watch = ArpWatch::start(&self.lab, Machine::Client, first_address(), ASK_EVERY)?;
         let requests = RequestLoop::start(&self.lab.namespace(Machine::Client), page())?;
         std::thread::sleep(Duration::from_secs(1));
@@ -96,6 +98,8 @@ impl Home {
         let mut seen = self.seen(fault, &sightings, &requests)?;
         let after = self.events("web")?.into_iter().filter(|event| !before.contains(event));
         seen.told = after.map(|event| format!("{}: {}", event.reason, event.note)).collect();
+        let now = self.conditions("web")?.into_iter();
+        seen.conditions = now.filter(|condition| !conditions.contains(condition)).collect();
         keep(&self.lab.name().to_string(), &seen)?;
         Ok(seen)
     }
@@ -108,8 +112,9 @@ impl Home {
         let failed = || requests.iter().filter(|request| !request.is_answered());
         let mut owners: Vec<[u8; 6]> = spells(&arp.replies).iter().map(|spell| spell.mac).collect();
         owners.dedup();
-        let name = |mac: [u8; 6]| Ok(self.machine_at(mac)?.to_string());
-        let owners = owners.into_iter().map(name).collect::<anyhow::Result<_>>()?;
+        let node = |mac| self.machine_at(mac).map(|node| node.to_string()).ok();
+        let name = |mac| node(mac).unwrap_or_else(|| "a stranger".to_owned());
+        let owners = owners.into_iter().map(name).collect();
         Ok(Seen {
             fault: fault.to_owned(),
             outage_ms: millis(outage),
@@ -120,6 +125,7 @@ impl Home {
             overlap: overlap(&arp.replies),
             owners,
             told: Vec::new(),
+            conditions: Vec::new(),
         })
     }
 }

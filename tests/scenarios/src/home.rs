@@ -167,6 +167,21 @@ impl Home {
         Ok(events)
     }
 
+    /// The conditions in a Service's status, as a user reads them: `Announced=True: 192.168.0.240 from node-1 ...`.
+    ///
+    /// # Errors
+    /// When there is no such Service.
+    pub fn conditions(&self, service: &str) -> anyhow::Result<Vec<String>> {
+        let service = self.lab.get(&["service", service])?;
+        let conditions = service["status"]["conditions"].as_array().into_iter().flatten();
+        let text = |value: &Value| value.as_str().unwrap_or_default().to_owned();
+        let line = |it: &Value| {
+            let name = text(&it["type"]).replace("arpeggio.dev/", "");
+            format!("{name}={}: {}", text(&it["status"]), text(&it["message"]))
+        };
+        Ok(conditions.map(line).collect())
+    }
+
     /// Waits for an event about a Service.
     ///
     /// # Errors

@@ -21,7 +21,7 @@ those of one run on one machine.
 | silence | the longest time without an answer to \"who has the address?\" |
 | overlap | frames of those who gave way while another one announced the address as well |
 | owners | who announced it, in order |
-| told | the events on the Service meanwhile |
+| told | the events on the Service meanwhile, and those of its conditions that were others before |
 
 | fault | outage | failed | cut | silence | overlap | owners | told |
 |---|---|---|---|---|---|---|---|
@@ -52,11 +52,15 @@ fn read(path: &Path) -> anyhow::Result<Seen> {
 }
 
 fn row(page: &mut String, seen: &Seen) -> std::fmt::Result {
-    let Seen { fault, outage_ms, failed, cut, requests, silence_ms, overlap, owners, told } = seen;
-    let told = if told.is_empty() { "nothing".to_owned() } else { told.join("<br>") };
+    let Seen { fault, outage_ms, failed, cut, requests, silence_ms, overlap, .. } = seen;
+    let or = |parts: &[String], between: &str, nothing: &str| match parts {
+        [] => nothing.to_owned(),
+        parts => parts.join(between),
+    };
+    let owners = or(&seen.owners, ", ", "nobody");
+    let told = or(&[&seen.told[..], &seen.conditions].concat(), "<br>", "nothing");
     writeln!(
         page,
-        "| {fault} | {outage_ms} ms | {failed} of {requests} | {cut} | {silence_ms} ms | {overlap} | {} | {told} |",
-        owners.join(", "),
+        "| {fault} | {outage_ms} ms | {failed} of {requests} | {cut} | {silence_ms} ms | {overlap} | {owners} | {told} |",
     )
 }

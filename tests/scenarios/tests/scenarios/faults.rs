@@ -73,13 +73,15 @@ pub(crate) fn the_owner_is_cut_off_from_the_api_server_only(home: &Home) -> anyh
     settled_on(home, successor)
 }
 
-pub(crate) fn the_api_server_is_away_for_half_a_minute(home: &Home) -> anyhow::Result<()> {
+/// Not longer: after 70 seconds a client that opens 200 connections a second has used all its ports, and the nodes'
+/// connection tracking, which remembers the old connections, loses some of the new ones without any fault.
+pub(crate) fn the_api_server_is_away_for_a_minute(home: &Home) -> anyhow::Result<()> {
     let owner = home.serve_page()?;
-    let seen = home.look_on("the API server is away for half a minute", Duration::ZERO, || {
+    let seen = home.look_on("the API server is away for a minute", Duration::ZERO, || {
         home.lab.stop_api()?;
-        std::thread::sleep(Duration::from_secs(30));
+        std::thread::sleep(Duration::from_secs(50));
         home.lab.start_api(PATIENCE)?;
-        std::thread::sleep(Duration::from_secs(15));
+        std::thread::sleep(Duration::from_secs(12));
         Ok(())
     })?;
     at_most(&seen, UNNOTICED)?;
@@ -134,6 +136,7 @@ pub(crate) fn the_owners_clock_jumps(home: &Home) -> anyhow::Result<()> {
 }
 
 /// Writes on a session when it was renewed, some hours from now.
+#[expect(clippy::disallowed_methods, reason = "what a speaker writes there")]
 fn say_renewed(home: &Home, node: Machine, hours: i64) -> anyhow::Result<()> {
     let at = Timestamp::now().checked_add(SignedDuration::from_hours(hours))?;
     let spec = json!({ "spec": { "renewTime": at.strftime("%FT%T.000000Z").to_string() } });

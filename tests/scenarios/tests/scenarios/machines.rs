@@ -11,8 +11,8 @@ use arpeggio_scenarios::{Home, first_address};
 
 use crate::faults::{BY_THE_WIRE, PATIENCE, UNNOTICED, at_most, settled_on};
 
-/// With the time in which a client looks on, longer than a session lasts.
-const STANDSTILL: Duration = Duration::from_secs(8);
+/// With the time in which a client looks on, a minute; a session lasts ten seconds.
+const STANDSTILL: Duration = Duration::from_secs(56);
 
 pub(crate) fn the_owner_loses_power_while_the_api_server_is_away(
     home: &Home,
@@ -130,13 +130,25 @@ pub(crate) fn one_of_two_nodes_loses_power(home: &Home) -> anyhow::Result<()> {
     at_most(&seen, BY_THE_WIRE)?;
     let successor = home.wait_for_owner(first_address())?;
     ensure!(successor != owner, "{owner} has no power");
-    Ok(())
+    home.lab.power_off(successor)?;
+    let seen = home.look_on("two nodes boot at once", Duration::from_secs(8), || {
+        at_once(&[owner, successor], |node| Ok(home.lab.power_on(node)?))?;
+        home.lab.wait_for_boot(owner, PATIENCE)?;
+        home.lab.wait_for_boot(successor, PATIENCE)?;
+        home.wait_for_owner(first_address()).map(drop)
+    })?;
+    ensure!(seen.overlap == 0 && seen.owners.len() == 1, "one owner: {seen:?}");
+    let owner = home.wait_for_owner(first_address())?;
+    settled_on(home, owner)
 }
 
 pub(crate) fn the_only_node_restarts(home: &Home) -> anyhow::Result<()> {
     let owner = home.serve_page()?;
-    home.lab.power_off(owner)?;
-    home.switch_on(owner)?;
+    home.look_on("the only node loses power, and boots", Duration::from_secs(3), || {
+        home.lab.power_off(owner)?;
+        home.switch_on(owner)?;
+        home.wait_for_owner(first_address()).map(drop)
+    })?;
     settled_on(home, owner)?;
     ensure!(home.addresses("web")? == [first_address()], "the Service keeps its address");
     Ok(())

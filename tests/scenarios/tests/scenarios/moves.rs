@@ -7,6 +7,8 @@ use arpeggio_lab::Machine;
 use arpeggio_scenarios::{EXCLUDE, Home, POOL, POOL_RANGE, first_address, pool, service};
 use serde_json::{Value, json};
 
+use crate::faults::{BY_THE_WIRE, at_most};
+
 const KEY: &str = "arpeggio.dev/address-pool";
 
 pub(crate) fn a_drained_node_hands_over_first(home: &Home) -> anyhow::Result<()> {
@@ -71,17 +73,24 @@ pub(crate) fn an_address_stays_with_the_pods_that_its_traffic_is_for(
     let owner = home.wait_for_owner(first_address())?;
     home.wait_for_page(Machine::Client)?;
 
-    home.keep_pods_off("web", owner)?;
-    // The address follows its pods.
-    home.wait_for_another_owner(first_address(), owner)?;
-    home.wait_for_page(Machine::Client)?;
+    let left = "the last ready backend of a Service with the policy Local leaves the owner";
+    let seen = home.look_on(left, Duration::from_secs(2), || {
+        home.keep_pods_off("web", owner)?;
+        // The address follows its pods.
+        home.wait_for_another_owner(first_address(), owner)?;
+        home.wait_for_page(Machine::Client)
+    })?;
+    at_most(&seen, BY_THE_WIRE)?;
 
-    home.lab.kubectl(&["scale", "deployment/web", "--replicas=0"])?;
-    home.wait_until("nobody announces it without a pod", || {
-        match home.who_answers(first_address())?[..] {
-            [] => Ok(()),
-            ref answering => Err(format!("{answering:?} answer").into()),
-        }
+    let gone = "all backends of a Service with the policy Local leave";
+    home.look_on(gone, Duration::from_secs(2), || {
+        home.lab.kubectl(&["scale", "deployment/web", "--replicas=0"])?;
+        home.wait_until("nobody announces it without a pod", || {
+            match home.who_answers(first_address())?[..] {
+                [] => Ok(()),
+                ref answering => Err(format!("{answering:?} answer").into()),
+            }
+        })
     })?;
     home.lab.kubectl(&["scale", "deployment/web", "--replicas=1"])?;
     home.wait_for_owner(first_address())?;

@@ -15,7 +15,10 @@ use arpeggio_lab::{
 use arpeggio_scenarios::{Home, POOL, first_address, pool, service};
 use serde_json::{Value, json};
 
-use crate::neighbour::{neighbour, touch};
+use crate::{
+    faults::{UNNOTICED, at_most, settled_on},
+    neighbour::{neighbour, touch},
+};
 
 const STRANGER: Machine = Machine::Client;
 const JUDGE: Machine = Machine::Router;
@@ -144,6 +147,47 @@ pub(crate) fn an_announced_ipv6_address_is_defended(home: &Home) -> anyhow::Resu
         stranger.run("ip", &["address", "add", &own, "dev", "eth0"])?;
         Ok(())
     })
+}
+
+/// A machine that neither serves the page nor asks for it.
+const BYSTANDER: Machine = Machine::Host(1);
+
+pub(crate) fn a_stranger_that_takes_the_address_changes_little(home: &Home) -> anyhow::Result<()> {
+    let owner = home.serve_page()?;
+    home.lab.network().add_hosts(1..=1)?;
+    let stranger = home.lab.namespace(BYSTANDER);
+    stranger.run("sysctl", &["-qw", "net.ipv4.ip_nonlocal_bind=1"])?;
+    // The repeats of the announcement are over then, so that only a defence can set things right.
+    std::thread::sleep(REPEATS);
+    let fault = "a stranger says that it has the address";
+    let seen = home.look_on(fault, Duration::from_secs(4), || {
+        let address = first_address().to_string();
+        let says = ["-U", "-c", "1", "-I", "eth0", "-s", &address, &address];
+        Ok(stranger.run("arping", &says).map(drop)?)
+    })?;
+    at_most(&seen, UNNOTICED)?;
+    ensure!(seen.told.iter().any(|note| note.contains("AddressConflict")), "{seen:?}");
+    settled_on(home, owner)
+}
+
+pub(crate) fn who_wants_a_strangers_address_is_told(home: &Home) -> anyhow::Result<()> {
+    home.add_pool()?;
+    home.start_web(2)?;
+    home.lab.network().add_hosts(1..=1)?;
+    let own = format!("{}/32", first_address());
+    home.lab.namespace(BYSTANDER).run("ip", &["address", "add", &own, "dev", "eth0"])?;
+    let mut web = service("web", "arpeggio.dev/addresses", &first_address().to_string());
+    web["spec"]["type"] = json!("ClusterIP");
+    home.apply(&web)?;
+    let fault = "a stranger has the address already that a Service asks for";
+    let seen = home.look_on(fault, Duration::from_secs(3), || {
+        web["spec"]["type"] = json!("LoadBalancer");
+        home.apply(&web)?;
+        home.wait_for_event("web", "AddressConflict").map(drop)
+    })?;
+    ensure!(seen.owners == ["a stranger"], "no node answers: {seen:?}");
+    ensure!(seen.conditions.iter().any(|it| it.starts_with("AddressConflict=True")), "{seen:?}");
+    Ok(())
 }
 
 /// Whatever the stranger says, the judge goes on finding the owner, and users are told whose MAC address it was.
