@@ -399,7 +399,7 @@ impl Engine {
         self.metrics.announced.set(gauge(announced));
         self.metrics.contested.set(gauge(contested));
         self.metrics.unannounceable.set(gauge(silent));
-        self.metrics.sessions.set(gauge(self.elector.live(now).len()));
+        self.metrics.sessions.set(gauge(self.elector.live_count()));
         self.metrics.ownerless.set(gauge(self.elector.ownerless()));
         if self.elector.established()
             && let Some(established) = self.established.take()

@@ -81,6 +81,8 @@ pub(crate) struct Segment<P: Protocol> {
     refused: bool,
     table: Arc<ArcSwap<Table<P>>>,
     concern: Concern<P::Address>,
+    /// What the filter lets in: questions for our addresses, and neighbours' answers.
+    let_in: (BTreeSet<P::Address>, BTreeSet<P::Address>),
     stop: Arc<AtomicBool>,
     busy: Arc<AtomicBool>,
     thread: JoinHandle<()>,
@@ -125,6 +127,7 @@ impl<P: Protocol> Segment<P> {
             refused: false,
             table,
             concern: Concern::default(),
+            let_in: Default::default(),
             stop,
             busy,
             thread,
@@ -170,8 +173,12 @@ impl<P: Protocol> Segment<P> {
         if concern == self.concern {
             return !self.unjoined;
         }
-        // What is not ours any more is answered for no more, whatever the kernel says to the new filter.
-        self.answer_for(&concern.announced & &self.concern.announced, &self.concern.asked);
+        let kept = &concern.announced & &self.concern.announced;
+        if kept != self.concern.announced {
+            // What is not ours any more is answered for no more, whatever the kernel says to the new filter.
+            self.answer_for(kept.clone(), &self.concern.asked);
+            self.concern.announced = kept;
+        }
         if !self.let_in(&concern) {
             return false;
         }
@@ -181,9 +188,13 @@ impl<P: Protocol> Segment<P> {
         !self.unjoined
     }
 
-    /// Replaces the filter. A refusal is said once, and tried again with every decision.
+    /// Replaces the filter, if it is to let in something else. A refusal is said once, and tried again with every decision.
     fn let_in(&mut self, concern: &Concern<P::Address>) -> bool {
-        let replaced = self.socket.set_filter(&P::filter(concern.ours(), concern.peers.clone()));
+        let wanted = (concern.ours(), concern.peers.clone());
+        if wanted == self.let_in {
+            return true;
+        }
+        let replaced = self.socket.set_filter(&P::filter(wanted.0.clone(), wanted.1.clone()));
         if let Err(error) = &replaced
             && !self.refused
         {
@@ -194,7 +205,10 @@ impl<P: Protocol> Segment<P> {
             );
         }
         self.refused = replaced.is_err();
-        replaced.is_ok()
+        if !self.refused {
+            self.let_in = wanted;
+        }
+        !self.refused
     }
 
     fn answer_for(&self, announced: BTreeSet<P::Address>, asked: &BTreeSet<P::Address>) {

@@ -126,8 +126,13 @@ impl Elector {
         self.own.is_proved() && self.view.session(&self.me).is_some_and(Session::is_live)
     }
 
-    /// The nodes whose sessions count, as far as this speaker knows.
-    pub fn live(&self, now: Timestamp) -> BTreeSet<Node> {
+    /// How many nodes' sessions counted, as far as this speaker knew, at the last decision.
+    pub fn live_count(&self) -> usize {
+        self.charges.live().len()
+    }
+
+    /// The nodes whose sessions count.
+    fn live(&self, now: Timestamp) -> BTreeSet<Node> {
         self.view.live(now, self.settings.session, self.own.in_touch_since())
     }
 

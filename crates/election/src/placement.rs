@@ -61,6 +61,11 @@ impl Charges {
         }
     }
 
+    /// Those who live, as of the last update.
+    pub(crate) fn live(&self) -> &BTreeSet<Node> {
+        &self.live
+    }
+
     /// The nodes that are watched.
     pub(crate) fn nodes(&self) -> &BTreeSet<Node> {
         &self.nodes

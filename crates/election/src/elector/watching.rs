@@ -1,6 +1,6 @@
 //! Watching other nodes, and ending the sessions of those that have failed.
 
-use alloc::{collections::BTreeSet, vec::Vec};
+use alloc::vec::Vec;
 
 use super::Elector;
 use crate::{
@@ -31,38 +31,42 @@ impl Elector {
         for address in self.speakers.unread(now, &self.settings) {
             self.send(Write::Read { address }, now, effects);
         }
-        let live = self.live(now);
         let others = self.view.sessions().filter(|seen| seen.session.node != self.me);
-        let writes: Vec<Write> = others.filter_map(|seen| self.verdict(seen, &live, now)).collect();
+        let writes: Vec<Write> = others.filter_map(|seen| self.verdict(seen, now)).collect();
         for write in writes {
             self.send(write, now, effects);
         }
     }
 
     /// What to write about another node's session, if anything.
-    fn verdict(&self, seen: &SeenSession, live: &BTreeSet<Node>, now: Timestamp) -> Option<Write> {
+    fn verdict(&self, seen: &SeenSession, now: Timestamp) -> Option<Write> {
         let SessionState::Live { accused_by } = &seen.session.state else {
             return None;
         };
         let node = seen.session.node.clone();
         let expected = seen.session.version;
         let end = |reason| Write::End { node: node.clone(), expected, reason };
-        // Those who watch the node speak first, so that not all nodes write at once.
-        let manners = u32::from(!self.charges.nodes().contains(&node));
-        let longest = seen.lasts(self.settings.session) + self.settings.patience * manners;
-        if seen.expired(now, longest, self.own.in_touch_since()) {
+        if self.has_expired(seen, now) {
             return Some(end(EndReason::Expired));
         }
         if self.was_replaced(seen) {
             return Some(end(EndReason::NodeSilent));
         }
         let reason = self.silence(&node, now)?;
-        match self.other_deputy(&node, live, now) {
+        match self.other_deputy(&node, now) {
             None => Some(end(reason)),
             Some(other) if accused_by.as_ref() == Some(&other) => Some(end(reason)),
             Some(_) if accused_by.as_ref() == Some(&self.me) => None,
             Some(_) => Some(Write::Accuse { node, expected }),
         }
+    }
+
+    /// Those who watch a node speak first, so that not all nodes write at once.
+    fn has_expired(&self, seen: &SeenSession, now: Timestamp) -> bool {
+        let lasts = seen.lasts(self.settings.session);
+        let after = |longest| seen.expired(now, longest, self.own.in_touch_since());
+        let is_charge = || self.charges.nodes().contains(&seen.session.node);
+        after(lasts) && (is_charge() || after(lasts + self.settings.patience))
     }
 
     /// Whether this node announces something in the place of another one, whose session was not renewed since it began to:
@@ -73,8 +77,8 @@ impl Elector {
     }
 
     /// The other deputy of `node`, if it lives as far as this one can hear.
-    fn other_deputy(&self, node: &Node, live: &BTreeSet<Node>, now: Timestamp) -> Option<Node> {
-        let both = deputies(node, live.iter()).into_iter();
+    fn other_deputy(&self, node: &Node, now: Timestamp) -> Option<Node> {
+        let both = deputies(node, self.charges.live().iter()).into_iter();
         both.filter(|deputy| *deputy != self.me).find(|deputy| self.silence(deputy, now).is_none())
     }
 

@@ -20,7 +20,7 @@ const QUIET: [&str; 2] = ["--probe-interval=1000", "--probe-timeout=500"];
 /// Between the starts of two speakers, so that all fit on a small machine.
 const STAGGER: Duration = Duration::from_millis(250);
 /// How long all sessions or takes may take.
-const PATIENCE: Duration = Duration::from_secs(90);
+const PATIENCE: Duration = Duration::from_mins(4);
 
 /// All speakers.
 pub(super) struct Fleet<'a> {
