@@ -41,6 +41,9 @@ const SIGHTINGS: usize = 1024;
 /// Inputs taken in before the next decision, so that a flood of them cannot delay it for long.
 const BATCH: usize = 4096;
 
+/// Why users are warned when somebody else has an address of ours.
+const CONFLICT: &str = "AddressConflict";
+
 /// A stopping speaker waits so long for others to take what it announces; less than the pod's grace period.
 const HANDOVER: Duration = Duration::from_secs(5);
 
@@ -297,13 +300,13 @@ impl Engine {
                  insists. Give that machine another address.",
                 self.me.node
             );
-            self.warn(address, &note);
+            self.warn(address, &note, CONFLICT);
         }
     }
 
-    fn warn(&self, address: IpAddr, note: &str) {
+    fn warn(&self, address: IpAddr, note: &str, reason: &'static str) {
         if let Some(record) = self.locks.get(&address) {
-            self.news.warn(&record.claim.services, "AddressConflict", note);
+            self.news.warn(&record.claim.services, reason, note);
         }
     }
 
@@ -326,6 +329,7 @@ impl Engine {
         self.attend(now);
         self.freshness.extend(now + self.settings.freshness);
         self.count_failovers(&decision.gained, now);
+        decision.backless.iter().for_each(|address| self.report_backless(*address));
         decision.effects.into_iter().for_each(|effect| self.act(effect));
         self.announcer.tell(now);
         self.update_health(now);

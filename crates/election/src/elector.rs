@@ -232,7 +232,7 @@ impl Elector {
             self.unaided.forget();
         }
         self.decided = now;
-        let (mut effects, mut gained) = (Vec::new(), Vec::new());
+        let (mut effects, mut gained, mut backless) = (Vec::new(), Vec::new(), Vec::new());
         if self.synced {
             self.view.mark_free(now);
             self.weigh();
@@ -249,7 +249,7 @@ impl Elector {
             }
             self.settle_contests(now, &mut effects);
             self.stand_in(now, &mut effects);
-            gained = self.update_announcing(now);
+            (gained, backless) = self.update_announcing(now);
             effects.extend(self.leaving.ask(now).into_iter().map(Effect::ProbeAddress));
         }
         let heartbeat = now + HEARTBEAT;
@@ -257,7 +257,7 @@ impl Elector {
             [self.wire.due(), self.speakers.due(), self.vacancies.due(), self.unaided.due()];
         let next =
             probes.into_iter().flatten().filter(|due| *due > now).fold(heartbeat, Timestamp::min);
-        Decision { effects, gained, next }
+        Decision { effects, gained, backless, next }
     }
 
     /// What speaks for the nodes may have changed.

@@ -104,6 +104,9 @@ pub struct Decision {
     pub effects: Vec<Effect>,
     /// The addresses that are to be announced from now on, and were not before.
     pub gained: Vec<IpAddr>,
+    /// The addresses that this node holds and has just ceased to announce, since there is no node any more whose backends
+    /// would answer behind them.
+    pub backless: Vec<IpAddr>,
     /// When to ask again at the latest.
     pub next: Timestamp,
 }

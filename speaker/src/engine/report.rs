@@ -5,7 +5,7 @@ use std::net::IpAddr;
 use arpeggio_election::{GiveReason, Node, Refusal, TakeReason, Timestamp, Write};
 use arpeggio_wire::MacAddr;
 
-use super::Engine;
+use super::{CONFLICT, Engine};
 
 impl Engine {
     /// Tells users and counters of a write that has succeeded.
@@ -37,7 +37,7 @@ impl Engine {
              machine another address, or exclude this one from the pool. It is asked for again every {} s.",
             self.settings.recheck.as_secs()
         );
-        self.warn(address, &note);
+        self.warn(address, &note, CONFLICT);
     }
 
     fn report_taken(&mut self, address: IpAddr, reason: &TakeReason) {
@@ -74,6 +74,15 @@ impl Engine {
         self.decided = now;
         let addresses = u32::try_from(self.elector.ownerless()).unwrap_or(u32::MAX);
         self.metrics.ownerless_seconds.inc_by(span.as_secs_f64() * f64::from(addresses));
+    }
+
+    pub(super) fn report_backless(&self, address: IpAddr) {
+        tracing::warn!(%address, "no pod behind the address is ready, so nobody announces it");
+        let note = format!(
+            "{address} is announced by nobody until a pod of the Service is ready: with externalTrafficPolicy Local a node \
+             announces only what its own pods answer"
+        );
+        self.warn(address, &note, "NoReadyEndpoints");
     }
 
     fn report_given(&self, address: IpAddr, to: &Node, reason: GiveReason) {

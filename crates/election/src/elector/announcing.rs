@@ -123,8 +123,9 @@ impl Elector {
     }
 
     /// Who holds a lock under the present session may begin to announce; who already announces goes on until somebody
-    /// else holds the lock, so that an API server or a session that is gone stops nobody. Returns what is gained.
-    pub(super) fn update_announcing(&mut self, now: Timestamp) -> Vec<IpAddr> {
+    /// else holds the lock, so that an API server or a session that is gone stops nobody. Returns what is gained, and what
+    /// is lost for want of a backend anywhere.
+    pub(super) fn update_announcing(&mut self, now: Timestamp) -> (Vec<IpAddr>, Vec<IpAddr>) {
         let own = self.view.session(&self.me);
         let mut announcing = BTreeSet::new();
         if self.own.trusted() {
@@ -147,8 +148,17 @@ impl Elector {
         announcing.retain(|address| !self.has_returned(*address));
         announcing.extend(self.unaided.announced());
         let gained = announcing.difference(&self.announcing).copied().collect();
+        let lost = self.announcing.difference(&announcing);
+        let backless = lost.filter(|address| self.is_backless(**address)).copied().collect();
         self.announcing = announcing;
-        gained
+        (gained, backless)
+    }
+
+    /// Whether an address that this node holds has no backend that would answer, on any node.
+    fn is_backless(&self, address: IpAddr) -> bool {
+        let own = self.view.lock(address).filter(|lock| lock.is_of(&self.me));
+        let here = own.and_then(|lock| self.merits.of(lock));
+        here == Some(Err(Unfit::NoBackend)) && !self.view.has_backends(address)
     }
 
     /// What others have been given on purpose, and are not heard announcing yet.

@@ -81,6 +81,8 @@ pub(crate) struct Sim {
     locks_done: BTreeMap<usize, u64>,
     /// How much later than others a speaker is told of changes.
     pub(crate) lags: BTreeMap<usize, u64>,
+    /// What was no more announced for want of a backend.
+    pub(crate) backless: Vec<IpAddr>,
     pub(crate) log: Vec<String>,
     pub(crate) writes: usize,
     /// How many locks were to be taken that had just been taken.
@@ -130,6 +132,7 @@ impl Sim {
             lock_takes: BTreeMap::new(),
             locks_done: BTreeMap::new(),
             lags: BTreeMap::new(),
+            backless: Vec::new(),
             log: Vec::new(),
             writes: 0,
             in_vain: 0,
@@ -186,6 +189,7 @@ impl Sim {
             speaker.announced = speaker.elector.announcing().clone();
             self.moved = true;
         }
+        self.backless.extend(decision.backless);
         decision.gained.iter().for_each(|address| self.gratuitous(index, *address));
         decision.effects.into_iter().for_each(|effect| self.act(index, effect));
     }

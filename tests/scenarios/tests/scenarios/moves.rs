@@ -83,7 +83,7 @@ pub(crate) fn an_address_stays_with_the_pods_that_its_traffic_is_for(
     at_most(&seen, BY_THE_WIRE)?;
 
     let gone = "all backends of a Service with the policy Local leave";
-    home.look_on(gone, Duration::from_secs(2), || {
+    let seen = home.look_on(gone, Duration::from_secs(2), || {
         home.lab.kubectl(&["scale", "deployment/web", "--replicas=0"])?;
         home.wait_until("nobody announces it without a pod", || {
             match home.who_answers(first_address())?[..] {
@@ -92,6 +92,7 @@ pub(crate) fn an_address_stays_with_the_pods_that_its_traffic_is_for(
             }
         })
     })?;
+    ensure!(seen.told.iter().any(|note| note.starts_with("NoReadyEndpoints")), "{seen:?}");
     home.lab.kubectl(&["scale", "deployment/web", "--replicas=1"])?;
     home.wait_for_owner(first_address())?;
     home.wait_for_page(Machine::Client)
