@@ -5,8 +5,7 @@
 //! real one; the controllers of Kubernetes are stopped, and the lab's own node is switched off.
 //!
 //! All speakers of many nodes share the processors of this machine with the API server, which they do not elsewhere: what
-//! is counted here are requests and bytes, not time. Two processors that had other work, too, were enough for 150 speakers
-//! and not for 200, which did not come up in time.
+//! is counted here are requests and bytes, not time. Two processors are busy with 200 speakers; some of their watches break then.
 
 mod fleet;
 mod meter;

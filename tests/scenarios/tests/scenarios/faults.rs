@@ -73,8 +73,8 @@ pub(crate) fn the_owner_is_cut_off_from_the_api_server_only(home: &Home) -> anyh
     settled_on(home, successor)
 }
 
-/// Not longer: after 70 seconds a client that opens 200 connections a second has used all its ports, and the nodes'
-/// connection tracking, which remembers the old connections, loses some of the new ones without any fault.
+/// Not longer: a client that opens 200 connections a second uses its ports again after a minute, and where the nodes'
+/// connection tracking remembers an old connection, it may lose the new one without any fault.
 pub(crate) fn the_api_server_is_away_for_a_minute(home: &Home) -> anyhow::Result<()> {
     let owner = home.serve_page()?;
     let seen = home.look_on("the API server is away for a minute", Duration::ZERO, || {

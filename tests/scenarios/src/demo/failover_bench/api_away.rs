@@ -24,7 +24,7 @@ const PATIENCE: Duration = Duration::from_secs(6);
 /// kube-proxy comes to changed pods a second later.
 const SETTLE: Duration = Duration::from_secs(2);
 /// How often a page is asked for. More connections than these in five minutes, and the client uses its ports again while
-/// the nodes' connection tracking remembers them, which costs a request now and then without any fault.
+/// the nodes' connection tracking remembers them, which costs one of some thousand requests without any fault.
 const ASK_EVERY: Duration = Duration::from_millis(25);
 /// Of how many failed requests it is said what became of them.
 const SHOWN: usize = 5;
