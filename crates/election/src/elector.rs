@@ -52,6 +52,8 @@ pub struct Elector {
     writes: Writes,
     vacancies: Vacancies,
     announcing: BTreeSet<IpAddr>,
+    /// After the last decision nothing but news could change what is announced.
+    calm: bool,
     succession: Succession,
     merits: OwnMerits,
     leaving: Leaving,
@@ -60,8 +62,6 @@ pub struct Elector {
     /// there unheard: nothing is announced on them until the session is proved, or the segment was asked.
     returned: BTreeMap<String, Timestamp>,
     unaided: Unaided,
-    /// Somebody is heard again who was silent. Each may have announced what the other one does.
-    reunited: bool,
 }
 
 impl Elector {
@@ -83,13 +83,13 @@ impl Elector {
             writes: Writes::default(),
             vacancies: Vacancies::default(),
             announcing: BTreeSet::new(),
+            calm: false,
             succession: Succession::default(),
             merits: OwnMerits::default(),
             leaving: Leaving::default(),
             contests: BTreeMap::new(),
             returned: BTreeMap::new(),
             unaided: Unaided::default(),
-            reunited: false,
         }
     }
 
@@ -166,9 +166,7 @@ impl Elector {
                 self.view.lock_seen(lock);
             }
             Event::LockGone(address) => self.view.lock_gone(address),
-            Event::NodeAnswered(node) => {
-                self.reunited |= self.wire.answered(&node, now, &self.settings);
-            }
+            Event::NodeAnswered(node) => self.wire.answered(&node, now, &self.settings),
             Event::GatewayAnswered => self.wire.gateway_answered(now),
             Event::Backlog => self.wire.has_backlog(),
             Event::Heard { address, by } => self.heard(address, &by, now),
@@ -234,8 +232,8 @@ impl Elector {
         self.decided = now;
         let (mut effects, mut gained, mut backless) = (Vec::new(), Vec::new(), Vec::new());
         if self.synced {
-            self.view.mark_free(now);
-            self.weigh();
+            let was_calm = self.calm && self.is_calm();
+            let has_changed = self.weigh(now);
             self.writes.prune(now);
             self.keep_session(now, &mut effects);
             if !self.stopping {
@@ -249,7 +247,10 @@ impl Elector {
             }
             self.settle_contests(now, &mut effects);
             self.stand_in(now, &mut effects);
-            (gained, backless) = self.update_announcing(now);
+            self.calm = self.is_calm();
+            if has_changed || !was_calm || !self.calm {
+                (gained, backless) = self.update_announcing(now);
+            }
             effects.extend(self.leaving.ask(now).into_iter().map(Effect::ProbeAddress));
         }
         let heartbeat = now + HEARTBEAT;
@@ -260,13 +261,23 @@ impl Elector {
         Decision { effects, gained, backless, next }
     }
 
-    /// What speaks for the nodes may have changed.
-    fn weigh(&mut self) {
+    /// Takes in what has changed of locks, and of what speaks for the nodes. Whether anything has.
+    fn weigh(&mut self, now: Timestamp) -> bool {
         let anew = self.view.have_merits_changed();
-        self.merits.update(&self.view, &self.me, anew);
+        let has_changed = self.view.mark_free(now) || anew;
+        if has_changed {
+            self.merits.update(&self.view, &self.me, anew);
+        }
         if anew {
             self.succession.begin_anew();
         }
+        has_changed
+    }
+
+    /// Whether nothing but a change of locks, or of what speaks for the nodes, can change what is announced.
+    fn is_calm(&self) -> bool {
+        let sure = self.own.trusted() && self.returned.is_empty() && self.contests.is_empty();
+        sure && !self.stopping && self.unaided.is_idle() && self.leaving.is_idle()
     }
 
     fn keep_session(&mut self, now: Timestamp, effects: &mut Vec<Effect>) {
@@ -348,9 +359,9 @@ impl Elector {
 
     /// Gives away what others should rather announce. With nobody else, it stays.
     fn give_locks(&mut self, now: Timestamp, effects: &mut Vec<Effect>) {
-        let reason = |lock| GiveReason::of(self.merits.of(lock)?);
+        let unwanted = self.merits.unwanted();
         let unwanted: Vec<(&Lock, GiveReason)> =
-            self.view.locks_of(&self.me).filter_map(|lock| Some((lock, reason(lock)?))).collect();
+            unwanted.filter_map(|(it, reason)| Some((self.view.lock(it)?, reason))).collect();
         if unwanted.is_empty() {
             return;
         }

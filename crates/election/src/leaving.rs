@@ -85,6 +85,11 @@ impl Leaving {
         self.successors.get(&address).is_some_and(|it| it.heard)
     }
 
+    /// Whether nothing is given away.
+    pub(crate) fn is_idle(&self) -> bool {
+        self.successors.is_empty()
+    }
+
     /// Keeps only those of these addresses.
     pub(crate) fn retain(&mut self, addresses: &BTreeSet<IpAddr>) {
         self.successors.retain(|address, _| addresses.contains(address));

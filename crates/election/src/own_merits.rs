@@ -7,13 +7,16 @@ use crate::{
     eligibility::{Merit, Unfit},
     model::{Lock, Node, Version},
     view::View,
+    writes::GiveReason,
 };
 
-/// This node's merits for the locks that name it as holder. Each decision asks for all of them, and they seldom change.
+/// This node's merits for the locks that name it as holder. Each decision asks for them, and they seldom change.
 #[derive(Debug, Clone, Default, Hash)]
 pub(crate) struct OwnMerits {
     /// With the lock's version.
     known: BTreeMap<IpAddr, (Version, Result<Merit, Unfit>)>,
+    /// What others should rather have, and why.
+    unwanted: BTreeMap<IpAddr, GiveReason>,
 }
 
 impl OwnMerits {
@@ -30,6 +33,14 @@ impl OwnMerits {
                 self.known.insert(lock.address, (lock.version, view.merit(lock, me)));
             }
         }
+        let reason = |merit: &(Version, Result<Merit, Unfit>)| GiveReason::of(merit.1);
+        let unwanted = self.known.iter().filter_map(|(it, merit)| Some((*it, reason(merit)?)));
+        self.unwanted = unwanted.collect();
+    }
+
+    /// The addresses that others should rather announce, and why.
+    pub(crate) fn unwanted(&self) -> impl Iterator<Item = (IpAddr, GiveReason)> {
+        self.unwanted.iter().map(|(address, reason)| (*address, *reason))
     }
 
     /// What speaks for announcing the address of a lock that this node holds.

@@ -62,6 +62,11 @@ impl Unaided {
         self.claims.insert(address, Claim::announcing(Some(holder), now, settings));
     }
 
+    /// Whether nothing is announced or asked for without a lock.
+    pub(crate) fn is_idle(&self) -> bool {
+        self.claims.is_empty()
+    }
+
     pub(crate) fn announces(&self, address: IpAddr) -> bool {
         matches!(self.claims.get(&address), Some(Claim::Announcing { .. }))
     }

@@ -308,8 +308,10 @@ impl View {
             .filter_map(|lock| Some((lock, lock.move_to.as_ref()?)))
     }
 
-    /// Notes which locks are free, and since when.
-    pub(crate) fn mark_free(&mut self, now: Timestamp) {
+    /// Notes which locks are free, and since when. Whether any lock, or whether the session of its holder counts, has
+    /// changed since this was last done.
+    pub(crate) fn mark_free(&mut self, now: Timestamp) -> bool {
+        let has_changed = !self.unsettled.is_empty();
         for address in core::mem::take(&mut self.unsettled) {
             if self.locks.get(&address).is_some_and(|seen| self.is_free(seen)) {
                 self.free.entry(address).or_insert(now);
@@ -317,6 +319,7 @@ impl View {
                 self.free.remove(&address);
             }
         }
+        has_changed
     }
 
     fn is_free(&self, seen: &SeenLock) -> bool {

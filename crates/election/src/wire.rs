@@ -26,6 +26,8 @@ pub(crate) struct WireWatch {
     gateway_answered: Option<Timestamp>,
     /// Frames wait to be looked at.
     backlog: bool,
+    /// A node has answered that was silent.
+    heard_again: bool,
 }
 
 /// Whom to ask now.
@@ -42,12 +44,16 @@ impl WireWatch {
         self.peers.values().map(Peer::due).min()
     }
 
-    /// `node` has answered. Whether that is news, since it was silent.
-    pub(crate) fn answered(&mut self, node: &Node, now: Timestamp, settings: &Settings) -> bool {
-        let Some(peer) = self.peers.get_mut(node) else { return false };
-        let was_silent = peer.used_to_answer() && peer.misses() >= settings.misses;
-        peer.answered(now, pace(settings));
-        was_silent
+    pub(crate) fn answered(&mut self, node: &Node, now: Timestamp, settings: &Settings) {
+        if let Some(peer) = self.peers.get_mut(node) {
+            self.heard_again |= peer.used_to_answer() && peer.misses() >= settings.misses;
+            peer.answered(now, pace(settings));
+        }
+    }
+
+    /// Whether a node has answered that was silent, since this was last asked.
+    pub(crate) fn hears_somebody_again(&mut self) -> bool {
+        core::mem::take(&mut self.heard_again)
     }
 
     /// Begins anew with a node: it must answer before its silence counts.

@@ -25,7 +25,8 @@ impl Elector {
         if self.stopping {
             return self.unaided.forget();
         }
-        let reunited = core::mem::take(&mut self.reunited);
+        // Each may have announced meanwhile what the other one does.
+        let reunited = self.wire.hears_somebody_again();
         if self.is_alone(now) {
             let wanted = self.abandoned(now);
             self.unaided.want(&wanted);
