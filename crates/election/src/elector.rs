@@ -1,4 +1,20 @@
 //! One speaker's decisions.
+//!
+//! # What a speaker is to an address
+//!
+//! | state | announces | how it begins | how it ends |
+//! |---|---|---|---|
+//! | bystander | no | | |
+//! | asker | no | it is this node's turn to take a lock that nobody has held ([`TakeReason::New`]) | nobody answers three questions: it takes the lock and is the holder. A stranger answers: [`Write::Quarantine`], and it asks again later |
+//! | heir | at once | it is the first in line for what was held under a session that was ended as [`EndReason::NodeSilent`] | it has the lock: holder. It hears a fellow: taker |
+//! | taker | no | it is this node's turn to take what was held under another ended session ([`TakeReason::Over`], [`TakeReason::Ours`]) | the write is done: holder. Somebody else's was: bystander |
+//! | holder | as long as it is allowed to ([`Unfit`](crate::Unfit)) and has proved its session since it last woke | it took the lock, or was given it | somebody else has the lock: bystander |
+//! | doubter | for half a second, or not at all when it knows that it cannot read the lock, or that its session is over | as a holder it hears a fellow | it has read the lock and proved its session: holder. Else bystander |
+//! | leaver | until it hears its successor, or for two sessions' time | it gives the lock away ([`GiveReason`]), or its process stops ([`EndReason::Stopped`]) | bystander |
+//! | returner | no | its interface heard nobody for a while, or its process was paused | it has proved its session: holder. Without the API server: nobody answers three questions |
+//! | stand-in | yes | without the API server, a node is silent that holds the lock, and nobody answers three questions | it hears a fellow: it asks again later. The API server is back: it ends the silent node's session, and takes the lock |
+//!
+//! Losing the API server alone ends no state that announces.
 
 use alloc::{
     collections::{BTreeMap, BTreeSet},
