@@ -43,6 +43,8 @@ pub struct Seen {
     /// the connection, and its backend refuses it: whatever announces the address at layer 2, open connections do not
     /// survive a move.
     pub cut: usize,
+    /// What became of those that failed and were not cut, and when; as much of it as a person reads.
+    pub unexplained: Vec<String>,
     /// All requests.
     pub requests: usize,
     /// The longest time without an answer to "who has the address?", in milliseconds.
@@ -59,6 +61,9 @@ pub struct Seen {
 
 /// Who says nothing for as long has ended to announce the address, being asked for it every 5 ms.
 const PAUSE: Duration = Duration::from_secs(1);
+
+/// So many failed requests are described.
+const DESCRIBED: usize = 10;
 
 /// Room for a busy test machine, but not for a time-out.
 const GAP_MS: u64 = 500;
@@ -110,6 +115,7 @@ impl Home {
         let silence = arp.longest_silence().context("nobody asked")?;
         let moves = moves(&arp.replies);
         let failed = || requests.iter().filter(|request| !request.is_answered());
+        let unexplained = failed().filter(|request| !is_cut(request, &moves));
         let mut owners: Vec<[u8; 6]> = spells(&arp.replies).iter().map(|spell| spell.mac).collect();
         owners.dedup();
         let node = |mac| self.machine_at(mac).map(|node| node.to_string()).ok();
@@ -120,6 +126,7 @@ impl Home {
             outage_ms: millis(outage),
             failed: failed().count(),
             cut: failed().filter(|request| is_cut(request, &moves)).count(),
+            unexplained: unexplained.take(DESCRIBED).map(|it| described(it, begin)).collect(),
             requests: requests.len(),
             silence_ms: millis(silence),
             overlap: overlap(&arp.replies),
@@ -128,6 +135,12 @@ impl Home {
             conditions: Vec::new(),
         })
     }
+}
+
+fn described(request: &Request, begin: Instant) -> String {
+    let after = |at: Instant| at.saturating_duration_since(begin).as_millis();
+    let (started, ended) = (after(request.started), after(request.ended));
+    format!("from {started} to {ended} ms: {:?}", request.outcome)
 }
 
 fn millis(silence: Silence) -> u64 {

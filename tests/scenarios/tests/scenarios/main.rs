@@ -30,8 +30,8 @@ use std::{
 };
 
 use arpeggio_lab::{Options, guard};
-use arpeggio_scenarios::Home;
-use libtest_mimic::{Arguments, Trial};
+use arpeggio_scenarios::{Home, eprint_line};
+use libtest_mimic::{Arguments, Failed, Trial};
 
 type Scenario = fn(&Home) -> anyhow::Result<()>;
 
@@ -129,21 +129,26 @@ impl Shape {
 
 fn main() {
     guard::run_if_asked();
-    let sharing = SHARING.iter().map(|(name, scenario)| {
-        Trial::test(*name, move || {
-            run_sharing(*scenario).map_err(|error| format!("{error:#}").into())
-        })
-    });
+    let sharing = SHARING
+        .iter()
+        .map(|(name, scenario)| Trial::test(*name, move || told(run_sharing(*scenario))));
     let usual = SCENARIOS.iter().map(|(name, scenario)| (*name, Shape::Nodes(NODES), *scenario));
     let own = usual.chain(SHAPED.iter().copied()).map(|(name, shape, scenario)| {
-        Trial::test(name, move || {
-            run(name, shape.options(), scenario).map_err(|error| format!("{error:#}").into())
-        })
+        Trial::test(name, move || told(run(name, shape.options(), scenario)))
     });
     let conclusion = libtest_mimic::run(&Arguments::from_args(), sharing.chain(own).collect());
     // Removed now, not by the guard after this process.
     drop(shared().take());
     conclusion.exit();
+}
+
+/// Says at once what has failed, beside what led to it, and not only half an hour later.
+fn told(outcome: anyhow::Result<()>) -> Result<(), Failed> {
+    outcome.map_err(|error| {
+        let error = format!("{error:#}");
+        eprint_line(&error);
+        error.into()
+    })
 }
 
 /// The cluster of [`SHARING`], swept. Nobody starts it before the first one needs it.
