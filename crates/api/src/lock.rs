@@ -158,6 +158,7 @@ pub fn parse(lease: &Lease) -> Result<LockRecord, LeaseError> {
     let lock = Lock {
         address,
         holder: holder(lease),
+        service: claim.services.first().map(|service| service.uid.as_str().into()),
         terms: claim.terms.to_terms().unwrap_or_default(),
         stranger: lease::annotation(lease, STRANGER).and_then(parse_mac),
         move_to: lease::annotation(lease, MOVE_TO).map(Node::from),

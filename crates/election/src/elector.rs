@@ -27,6 +27,7 @@ use crate::{
     eligibility::Standing,
     exchange::{Decision, Effect, Event},
     leaving::Leaving,
+    loads::Loads,
     model::{EndReason, Holder, Lock, Node, Session, Timestamp},
     own::OwnSession,
     own_merits::OwnMerits,
@@ -383,11 +384,11 @@ impl Elector {
         }
         let mut candidates = self.candidates(now);
         candidates.remove(&self.me);
-        let mut loads = self.view.loads();
+        let mut loads = Loads::of(&self.view);
         let mut gives = Vec::new();
         for (lock, reason) in unwanted {
             let Some(to) = self.successor(lock, reason, &candidates, &loads) else { continue };
-            *loads.entry(to.clone()).or_default() += 1;
+            loads.place(lock, &to);
             gives.extend(self.give(lock, to, reason));
         }
         for give in gives {
@@ -412,13 +413,13 @@ impl Elector {
         lock: &Lock,
         reason: GiveReason,
         candidates: &BTreeSet<Node>,
-        loads: &BTreeMap<Node, usize>,
+        loads: &Loads<'_>,
     ) -> Option<Node> {
         let mut fit = self.view.fit(lock, candidates);
         if !matches!(reason, GiveReason::Unfit(_)) {
             fit.retain(|_, merit| merit.standing == Standing::Good);
         }
-        ranking(lock.address, None, &fit, loads).into_iter().next()
+        ranking(lock, None, &fit, loads).into_iter().next()
     }
 
     fn give(&self, lock: &Lock, to: Node, reason: GiveReason) -> Option<Write> {

@@ -38,6 +38,7 @@ mod eligibility;
 mod exchange;
 pub mod leader;
 mod leaving;
+mod loads;
 mod model;
 mod own;
 mod own_merits;

@@ -186,6 +186,9 @@ pub struct Lock {
     pub address: IpAddr,
     /// Who holds it; nobody when it was just allocated.
     pub holder: Option<Holder>,
+    /// The first of the Services that are reached at it, by its uid or whatever else tells it from others. Addresses of
+    /// one Service are kept together; one without is on its own.
+    pub service: Option<Arc<str>>,
     /// Where it may be announced.
     pub terms: Terms,
     /// The MAC address of the stranger who answered when the address was last asked for before its first use.
@@ -206,8 +209,8 @@ impl Lock {
 /// Without the terms: the version tells them apart.
 impl Hash for Lock {
     fn hash<H: Hasher>(&self, state: &mut H) {
-        let Self { address, holder, terms: _, stranger, move_to, version } = self;
-        (address, holder, stranger, move_to, version).hash(state);
+        let Self { address, holder, service, terms: _, stranger, move_to, version } = self;
+        (address, holder, service, stranger, move_to, version).hash(state);
     }
 }
 

@@ -30,6 +30,9 @@ pub struct Plan {
     pub before: BTreeMap<Node, usize>,
     /// How many it would hold then.
     pub after: BTreeMap<Node, usize>,
+    /// By how many the fullest node would be ahead of the emptiest one then, the addresses of one Service counted once.
+    /// More than one where rules, interfaces or backends allow no better.
+    pub spread: usize,
 }
 
 /// An address that changes its holder.
@@ -43,14 +46,8 @@ pub struct Move {
     pub to: Node,
 }
 
-impl Plan {
-    /// By how many addresses the fullest node would be ahead of the emptiest one. More than one where rules, interfaces or
-    /// backends allow no better.
-    pub fn spread(&self) -> usize {
-        let (most, least) = (self.after.values().max(), self.after.values().min());
-        most.zip(least).map_or(0, |(most, least)| most - least)
-    }
-}
+/// What is moved together: a lock, or those of one Service that are on one node.
+type Group<'a> = Vec<&'a Lock>;
 
 impl Census {
     /// Adds a session.
@@ -77,24 +74,36 @@ impl Census {
     /// unless that would take a move to a node that may not announce the address, that something speaks against, or that
     /// its pool prefers less than the node where it is.
     ///
-    /// Each address counts on its own, as when it is placed: also those of one Service. After these moves there is
-    /// nothing left to plan.
+    /// As when they are placed, addresses of one Service on one node count once, and stay together. After these moves
+    /// there is nothing left to plan.
     pub fn plan(&self) -> Plan {
         let nodes: Vec<&Node> = self.counting().map(|session| &session.node).collect();
-        let mut locks = Vec::new();
+        let mut groups = Vec::new();
         let mut items = Vec::new();
         for (origin, node) in nodes.iter().enumerate() {
-            for lock in self.view.rightly_held(node) {
-                locks.push(lock);
-                items.push(Item::new(origin, self.allowed(lock, origin, &nodes)));
+            for group in self.groups(node) {
+                items.push(Item::new(origin, self.allowed(&group, origin, &nodes)));
+                groups.push(group);
             }
         }
         level(&mut items, nodes.len());
+        let placed: Vec<(Group<'_>, Item)> = groups.into_iter().zip(items).collect();
         Plan {
-            moves: moves(&locks, &items, &nodes),
-            before: counts(&nodes, items.iter().map(Item::origin)),
-            after: counts(&nodes, items.iter().map(Item::place)),
+            moves: moves(&placed, &nodes),
+            before: counts(&placed, &nodes, Item::origin),
+            after: counts(&placed, &nodes, Item::place),
+            spread: spread(&placed, nodes.len()),
         }
+    }
+
+    /// What a node rightly holds.
+    fn groups(&self, node: &Node) -> impl Iterator<Item = Group<'_>> {
+        let mut groups: BTreeMap<IpAddr, Group<'_>> = BTreeMap::new();
+        for lock in self.view.rightly_held(node) {
+            let here = self.view.relatives(lock).filter(|it| self.view.holds(node, *it));
+            groups.entry(here.fold(lock.address, IpAddr::min)).or_default().push(lock);
+        }
+        groups.into_values()
     }
 
     fn counting(&self) -> impl Iterator<Item = &Session> {
@@ -102,17 +111,18 @@ impl Census {
         sessions.filter(|session| session.is_live())
     }
 
-    /// The nodes where a lock may be, out of `nodes`. Where its holder may not announce the address any more, the holder
-    /// gives it away by itself.
-    fn allowed(&self, lock: &Lock, holder: usize, nodes: &[&Node]) -> Vec<usize> {
-        let merit = |node: &Node| self.view.merit(lock, node).ok();
-        let present = nodes.get(holder).and_then(|node| merit(node));
-        let replaces = |node: &Node| {
-            !self.is_accused(node)
-                && present.zip(merit(node)).is_some_and(|(old, new)| is_as_good(new, old))
+    /// The nodes where all locks of a group may be, out of `nodes`. Where its holder may not announce the address any more,
+    /// the holder gives it away by itself.
+    fn allowed(&self, group: &[&Lock], holder: usize, nodes: &[&Node]) -> Vec<usize> {
+        let merit = |lock: &Lock, node: &Node| self.view.merit(lock, node).ok();
+        let replaces = |lock: &Lock, node: &Node| {
+            let present = nodes.get(holder).and_then(|holder| merit(lock, holder));
+            present.zip(merit(lock, node)).is_some_and(|(old, new)| is_as_good(new, old))
         };
+        let takes =
+            |node: &Node| !self.is_accused(node) && group.iter().all(|lock| replaces(lock, node));
         let allowed = nodes.iter().enumerate();
-        let allowed = allowed.filter(|(place, node)| *place == holder || replaces(node));
+        let allowed = allowed.filter(|(place, node)| *place == holder || takes(node));
         allowed.map(|(place, _)| place).collect()
     }
 
@@ -127,23 +137,42 @@ fn is_as_good(new: Merit, old: Merit) -> bool {
     new.standing == Standing::Good && new.preference >= old.preference
 }
 
-fn moves(locks: &[&Lock], items: &[Item], nodes: &[&Node]) -> Vec<Move> {
-    let name = |place: usize| nodes.get(place).map(|node| (*node).clone());
-    let pairs = locks.iter().zip(items).filter(|(_, item)| item.place() != item.origin());
-    let moves = pairs.filter_map(|(lock, item)| {
-        Some(Move { address: lock.address, from: name(item.origin())?, to: name(item.place())? })
-    });
-    let mut moves: Vec<Move> = moves.collect();
+fn moves(placed: &[(Group<'_>, Item)], nodes: &[&Node]) -> Vec<Move> {
+    let mut moves = Vec::new();
+    for (group, item) in placed.iter().filter(|(_, item)| item.place() != item.origin()) {
+        if let (Some(from), Some(to)) = (nodes.get(item.origin()), nodes.get(item.place())) {
+            let of = |lock: &&Lock| Move {
+                address: lock.address,
+                from: (*from).clone(),
+                to: (*to).clone(),
+            };
+            moves.extend(group.iter().map(of));
+        }
+    }
     moves.sort_by_key(|it| it.address);
     moves
 }
 
-fn counts(nodes: &[&Node], places: impl Iterator<Item = usize>) -> BTreeMap<Node, usize> {
+/// How many addresses each node has, when each group is at its `place`.
+fn counts(
+    placed: &[(Group<'_>, Item)],
+    nodes: &[&Node],
+    place: impl Fn(&Item) -> usize,
+) -> BTreeMap<Node, usize> {
     let mut counts: BTreeMap<Node, usize> = nodes.iter().map(|node| ((*node).clone(), 0)).collect();
-    for node in places.filter_map(|place| nodes.get(place)) {
-        *counts.entry((*node).clone()).or_default() += 1;
+    for (group, item) in placed {
+        if let Some(node) = nodes.get(place(item)) {
+            *counts.entry((*node).clone()).or_default() += group.len();
+        }
     }
     counts
+}
+
+/// By how many groups the fullest of so many nodes is ahead of the emptiest one.
+fn spread(placed: &[(Group<'_>, Item)], nodes: usize) -> usize {
+    let load = |node| placed.iter().filter(|(_, item)| item.place() == node).count();
+    let (most, least) = ((0..nodes).map(load).max(), (0..nodes).map(load).min());
+    most.zip(least).map_or(0, |(most, least)| most - least)
 }
 
 #[cfg(test)]
@@ -181,6 +210,7 @@ mod tests {
         Lock {
             address: address(last),
             holder: Some(Holder { node: node(holder), epoch: Epoch(epoch) }),
+            service: None,
             terms: Terms::default(),
             stranger: None,
             move_to: None,
@@ -220,7 +250,7 @@ mod tests {
             let plan = holding(before).plan();
             assert_eq!(after(&holding(before)), expected, "{before:?}");
             assert_eq!(plan.moves.len(), count, "{before:?}");
-            assert!(plan.spread() <= 1);
+            assert!(plan.spread <= 1);
         }
     }
 
@@ -237,7 +267,7 @@ mod tests {
         }
         let plan = census.plan();
         assert_eq!(plan.moves, [Move { address: address(1), from: node(0), to: node(3) }]);
-        assert_eq!(plan.spread(), 3);
+        assert_eq!(plan.spread, 3);
     }
 
     #[test]
@@ -268,6 +298,25 @@ mod tests {
             census.add_lock(Lock { terms: terms.clone(), ..lock(last, holder, 2) });
         }
         assert_eq!(census.plan().moves, []);
+    }
+
+    #[test]
+    fn addresses_of_one_service_move_together_and_count_once() {
+        let mut census = holding(&[0, 0]);
+        for last in 1..=6 {
+            // Two Services with two addresses each, and two with one.
+            let service = Some(["a", "a", "b", "b", "c", "d"][usize::from(last) - 1].into());
+            census.add_lock(Lock { service, ..lock(last, 0, 2) });
+        }
+        let plan = census.plan();
+        assert_eq!(plan.spread, 0);
+        let went = |last| plan.moves.iter().any(|it| it.address == address(last));
+        assert_eq!((went(1), went(3)), (went(2), went(4)));
+        let backends = Backends { ready: [node(0)].into(), ..Backends::default() };
+        census.add_backends(address(1), backends.clone());
+        census.add_backends(address(4), backends);
+        let moved: Vec<IpAddr> = census.plan().moves.into_iter().map(|it| it.address).collect();
+        assert_eq!(moved, [address(5), address(6)], "of the others, one must stay");
     }
 
     #[test]

@@ -203,6 +203,7 @@ mod tests {
         Lock {
             address: ip(last),
             holder: Some(Holder { node: node(), epoch: Epoch(1) }),
+            service: None,
             terms: Terms::default(),
             stranger: None,
             move_to: None,

@@ -7,6 +7,7 @@ use alloc::{
 use core::net::IpAddr;
 
 use crate::{
+    loads::Loads,
     model::{Lock, Node, Timestamp, Version},
     placement::ranking,
     settings::Settings,
@@ -57,17 +58,19 @@ impl Succession {
         if new.is_empty() {
             return;
         }
-        let mut loads = view.loads();
-        for line in self.lines.values() {
-            line.burden(&mut loads);
+        let mut loads = Loads::of(view);
+        for (address, line) in &self.lines {
+            if let Some(lock) = view.lock(*address) {
+                line.burden(lock, &mut loads);
+            }
         }
         for lock in new {
             let stand_in = self.stand_ins.get(&lock.address).map(|it| &it.node);
             let holder = lock.holder.as_ref().map(|holder| &holder.node);
             let fit = view.fit(lock, &self.candidates);
-            let ranked = ranking(lock.address, stand_in.or(holder), &fit, &loads);
+            let ranked = ranking(lock, stand_in.or(holder), &fit, &loads);
             let line = Line { version: lock.version, ranked };
-            line.burden(&mut loads);
+            line.burden(lock, &mut loads);
             self.lines.insert(lock.address, line);
         }
     }
@@ -147,9 +150,9 @@ impl Succession {
 
 impl Line {
     /// Adds the lock to what the first in line has.
-    fn burden(&self, loads: &mut BTreeMap<Node, usize>) {
+    fn burden(&self, lock: &Lock, loads: &mut Loads<'_>) {
         if let Some(first) = self.ranked.first() {
-            *loads.entry(first.clone()).or_default() += 1;
+            loads.place(lock, first);
         }
     }
 }

@@ -3,6 +3,7 @@
 use alloc::{
     collections::{BTreeMap, BTreeSet},
     string::String,
+    sync::Arc,
     vec::Vec,
 };
 use core::{
@@ -25,6 +26,8 @@ pub(crate) struct View {
     locks: BTreeMap<IpAddr, SeenLock>,
     /// The addresses whose locks name each node as holder, rightly or not.
     held: BTreeMap<Node, BTreeSet<IpAddr>>,
+    /// The addresses of each Service: one, or one of each family.
+    by_service: BTreeMap<Arc<str>, BTreeSet<IpAddr>>,
     /// The addresses whose holders are asked to give them to another node.
     asked_to_move: BTreeSet<IpAddr>,
     /// The locks that are known to be nobody's, and since when.
@@ -116,6 +119,9 @@ impl View {
         if let Some(holder) = &lock.holder {
             self.held.entry(holder.node.clone()).or_default().insert(lock.address);
         }
+        if let Some(service) = &lock.service {
+            self.by_service.entry(Arc::clone(service)).or_default().insert(lock.address);
+        }
         if lock.move_to.is_some() {
             self.asked_to_move.insert(lock.address);
         }
@@ -125,10 +131,20 @@ impl View {
     pub(crate) fn lock_gone(&mut self, address: IpAddr) {
         self.unsettled.insert(address);
         self.asked_to_move.remove(&address);
-        let holder = self.locks.remove(&address).and_then(|seen| seen.lock.holder);
-        let Some(Holder { node, .. }) = holder else { return };
-        if let Some(held) = self.held.get_mut(&node) {
+        let Some(Lock { holder, service, .. }) = self.locks.remove(&address).map(|seen| seen.lock)
+        else {
+            return;
+        };
+        if let Some(held) = holder.and_then(|holder| self.held.get_mut(&holder.node)) {
             held.remove(&address);
+        }
+        if let Some(service) = service
+            && let Some(addresses) = self.by_service.get_mut(&service)
+        {
+            addresses.remove(&address);
+            if addresses.is_empty() {
+                self.by_service.remove(&service);
+            }
         }
     }
 
@@ -281,10 +297,11 @@ impl View {
         is_still_its && !self.sessions.get(&holder.node).is_some_and(counts)
     }
 
-    /// How many locks each node rightly holds.
-    pub(crate) fn loads(&self) -> BTreeMap<Node, usize> {
-        let load = |node: &Node| (node.clone(), self.rightly_held(node).count());
-        self.sessions.keys().map(load).collect()
+    /// The other addresses of the Service of a lock, in order.
+    pub(crate) fn relatives(&self, lock: &Lock) -> impl Iterator<Item = IpAddr> {
+        let all = lock.service.as_ref().and_then(|service| self.by_service.get(service));
+        let address = lock.address;
+        all.into_iter().flatten().copied().filter(move |it| *it != address)
     }
 
     /// The locks that a node holds under a session that counts.

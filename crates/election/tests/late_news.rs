@@ -37,6 +37,7 @@ fn held_by(node: &str, epoch: u64) -> Lock {
     Lock {
         address: ADDRESS,
         holder,
+        service: None,
         terms: Terms::default(),
         stranger: None,
         move_to: None,

@@ -32,6 +32,7 @@ fn lock(index: u32, nodes: u64) -> Event {
     Event::Lock(Lock {
         address: IpAddr::from((0x0a00_0000 + index).to_be_bytes()),
         holder: Some(Holder { node: name(u64::from(index) % nodes), epoch: Epoch(1) }),
+        service: None,
         terms: Terms::default(),
         stranger: None,
         move_to: None,

@@ -25,7 +25,7 @@ impl Preview<'_> {
         };
         text.push('\n');
         text.push_str(&table::render(["NODE", "ADDRESSES", "AFTER"], &self.counts()));
-        if plan.spread() > 1 {
+        if plan.spread > 1 {
             text.push_str(
                 "\nMore even it cannot be: rules and preferences of pools, the state of nodes, or where pods are forbid it.\n",
             );
@@ -67,7 +67,8 @@ mod tests {
     fn plan(moves: Vec<Move>, before: [usize; 2], after: [usize; 2]) -> String {
         let counts =
             |[a, b]: [usize; 2]| [("node-1".into(), a), ("node-2".into(), b)].into_iter().collect();
-        let plan = Plan { moves, before: counts(before), after: counts(after) };
+        let spread = after[0].abs_diff(after[1]);
+        let plan = Plan { moves, before: counts(before), after: counts(after), spread };
         Preview { plan: &plan, locks: &[] }.to_text()
     }
 

@@ -10,6 +10,7 @@ use super::{Elector, announcing::Contest};
 use crate::{
     eligibility::Merit,
     exchange::Effect,
+    loads::Loads,
     model::{Lock, Node, Timestamp},
     placement::{outranks, ranking, watchers},
 };
@@ -80,10 +81,10 @@ impl Elector {
     fn inherited(&self, node: &Node, since: Timestamp) -> BTreeMap<IpAddr, Timestamp> {
         let live = self.view.live(since, self.settings.session, None);
         let watchers: BTreeSet<Node> = watchers(node, live.iter()).into_iter().collect();
-        let loads = self.view.loads();
+        let loads = Loads::of(&self.view);
         let turn = |lock: &Lock| {
             let fit: BTreeMap<Node, Merit> = self.view.fit(lock, &watchers);
-            let ranked = ranking(lock.address, None, &fit, &loads);
+            let ranked = ranking(lock, None, &fit, &loads);
             let rank = ranked.iter().position(|watcher| *watcher == self.me)?;
             Some((lock.address, since + self.settings.patience * u32::try_from(rank).ok()?))
         };
@@ -92,9 +93,9 @@ impl Elector {
 
     /// A fellow announces what this node announces, or asks for, without a lock that it can show. Whether that is so.
     pub(super) fn give_way_unaided(&mut self, address: IpAddr, by: &Node, now: Timestamp) -> bool {
-        let holds = self.view.lock(address).is_some_and(|lock| lock.is_of(by));
         // Of two that give way to one another, one asks again first; the other then hears it.
-        let first = !holds && outranks(&self.me, by, address);
+        let lock = self.view.lock(address).filter(|lock| !lock.is_of(by));
+        let first = lock.is_some_and(|lock| outranks(&self.me, by, lock));
         let pause = if first { self.settings.patience } else { self.settings.renewal };
         if !self.unaided.heard(address, now, pause) {
             return false;

@@ -58,7 +58,8 @@ fn history(seed: u64) {
     let mut random = Random(seed);
     let nodes = 2 + random.index(4);
     let mut sim = Sim::new(nodes);
-    (0..ADDRESSES).for_each(|last| sim.create_lock(ip(last)));
+    sim.create_locks_of("both", &[ip(0), ip(1)]);
+    (2..ADDRESSES).for_each(|last| sim.create_lock(ip(last)));
     sim.run(secs(3));
     let mut story = vec![format!("{nodes} nodes")];
     for _ in 0..FAULTS_PER_HISTORY {

@@ -1,6 +1,7 @@
 //! Several speakers, one API server and one segment in virtual time: what must hold among them.
 
 mod chaos;
+mod families;
 mod faults;
 mod handovers;
 mod large;

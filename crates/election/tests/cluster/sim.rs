@@ -113,7 +113,7 @@ impl Sim {
             store.perform(&name(index), &start);
         }
         for (address, index) in addresses.iter().zip((0..nodes).cycle()) {
-            let expected = store.create_lock(*address).version;
+            let expected = store.create_lock(*address, None).version;
             let reason = TakeReason::New;
             let take = Write::Take { address: *address, expected, epoch: Epoch(1), reason };
             store.perform(&name(index), &take);
@@ -307,8 +307,16 @@ impl Sim {
     }
 
     pub(crate) fn create_lock(&mut self, address: IpAddr) {
-        let lock = self.store.create_lock(address);
+        let lock = self.store.create_lock(address, None);
         self.broadcast(&Event::Lock(lock));
+    }
+
+    /// The locks of one Service's addresses.
+    pub(crate) fn create_locks_of(&mut self, service: &str, addresses: &[IpAddr]) {
+        for address in addresses {
+            let lock = self.store.create_lock(*address, Some(service));
+            self.broadcast(&Event::Lock(lock));
+        }
     }
 
     /// Changes where an address may be announced.

@@ -80,10 +80,18 @@ impl Store {
     }
 
     /// Adds a lock that nobody holds.
-    pub(crate) fn create_lock(&mut self, address: IpAddr) -> Lock {
+    pub(crate) fn create_lock(&mut self, address: IpAddr, service: Option<&str>) -> Lock {
         let version = self.first_version();
         let terms = Terms::default();
-        let lock = Lock { address, holder: None, terms, stranger: None, move_to: None, version };
+        let lock = Lock {
+            address,
+            holder: None,
+            service: service.map(Into::into),
+            terms,
+            stranger: None,
+            move_to: None,
+            version,
+        };
         self.locks.insert(address, lock.clone());
         lock
     }

@@ -131,7 +131,7 @@ impl World {
             cable: true,
         };
         let mut store = Store::default();
-        (1..=2).for_each(|last| drop(store.create_lock(ip(last))));
+        (1..=2).for_each(|last| drop(store.create_lock(ip(last), None)));
         let mut world = Self {
             now,
             hosts: (0..nodes).map(host).collect(),
