@@ -224,6 +224,16 @@ impl Home {
         Ok(items.find(|lease| lease["metadata"]["name"] == name.as_str()).cloned())
     }
 
+    /// The node whose lock that of an address is, if it is anybody's.
+    ///
+    /// # Errors
+    /// When the Leases cannot be listed, or it is held by what is no node.
+    pub fn holder(&self, address: IpAddr) -> anyhow::Result<Option<Machine>> {
+        let lock = self.lock(address)?;
+        let holder = lock.as_ref().and_then(|lock| lock["spec"]["holderIdentity"].as_str());
+        Ok(holder.map(str::parse).transpose()?)
+    }
+
     /// Who answers for an address within half a second, as a client on the LAN sees it: each machine once.
     ///
     /// # Errors

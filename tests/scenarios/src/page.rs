@@ -49,8 +49,17 @@ impl Home {
     /// # Errors
     /// When it does not in time.
     pub fn wait_for_page(&self, from: Machine) -> anyhow::Result<()> {
-        self.wait_until(&format!("{from} gets the page"), || {
-            let asked = self.lab.namespace(from).enter(|| get(&page()));
+        self.wait_for_page_at(from, page().server)
+    }
+
+    /// Waits until a machine gets the page at another address.
+    ///
+    /// # Errors
+    /// When it does not in time.
+    pub fn wait_for_page_at(&self, from: Machine, server: SocketAddr) -> anyhow::Result<()> {
+        let page = RequestPlan { server, ..page() };
+        self.wait_until(&format!("{from} gets the page at {server}"), || {
+            let asked = self.lab.namespace(from).enter(|| get(&page));
             let asked = asked.map_err(anyhow::Error::from)?;
             if asked.is_answered() { Ok(()) } else { Err(format!("{asked:?}").into()) }
         })
@@ -97,24 +106,28 @@ impl Home {
         })
     }
 
-    /// Cuts a node's power while `client` asks for the page at `server`, a new connection every 20 ms. Returns the
-    /// longest time without an answer, of two seconds before the cut and six after it.
+    /// Cuts a node's power while `client` asks for the pages at `servers`, a new connection to each every 20 ms. Returns
+    /// the longest time without an answer from each, of two seconds before the cut and six after it.
     ///
     /// # Errors
     /// When the client's namespace cannot be entered or the power not cut.
-    pub fn outage_by_power_cut(
+    pub fn outages_by_power_cut<const N: usize>(
         &self,
         client: Machine,
-        server: SocketAddr,
+        servers: [SocketAddr; N],
         node: Machine,
-    ) -> anyhow::Result<Duration> {
-        let page = RequestPlan::new(server);
-        let requests = RequestLoop::start(&self.lab.namespace(client), page)?;
+    ) -> anyhow::Result<[Duration; N]> {
+        let client = self.lab.namespace(client);
+        let loops = servers.map(|server| RequestLoop::start(&client, RequestPlan::new(server)));
         let begin = Instant::now();
         std::thread::sleep(Duration::from_secs(2));
         self.lab.power_off(node)?;
         std::thread::sleep(Duration::from_secs(6));
-        let (end, requests) = (Instant::now(), requests.stop()?);
-        Ok(longest_silence(answers(&requests), begin, end).length())
+        let end = Instant::now();
+        let mut outages = [Duration::ZERO; N];
+        for (outage, requests) in outages.iter_mut().zip(loops) {
+            *outage = longest_silence(answers(&requests?.stop()?), begin, end).length();
+        }
+        Ok(outages)
     }
 }

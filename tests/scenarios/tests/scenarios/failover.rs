@@ -20,7 +20,7 @@ pub(crate) fn an_address_outlives_its_node(home: &Home) -> anyhow::Result<()> {
     home.lab.network().forward_port(80, SocketAddr::new(address, 80))?;
 
     let page = SocketAddr::new(ROUTER_WAN_V4.parse()?, 80);
-    let outage = home.outage_by_power_cut(Machine::Internet, page, owner)?;
+    let [outage] = home.outages_by_power_cut(Machine::Internet, [page], owner)?;
     ensure!(outage < LONGEST_OUTAGE, "the client was without an answer for {outage:?}");
     let successor = home.wait_for_owner(first_address())?;
     ensure!(successor != owner, "{owner} has no power");

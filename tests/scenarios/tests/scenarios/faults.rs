@@ -37,9 +37,8 @@ pub(crate) fn at_most(seen: &Seen, limit: Duration) -> anyhow::Result<()> {
 pub(crate) fn settled_on(home: &Home, owner: Machine) -> anyhow::Result<()> {
     let answering = home.wait_for_owner(first_address())?;
     ensure!(answering == owner, "{answering} answers, not {owner}");
-    let lock = home.lock(first_address().into())?;
-    let holder = lock.map(|lock| lock["spec"]["holderIdentity"].clone());
-    ensure!(holder == Some(owner.to_string().into()), "the lock is held by {holder:?}");
+    let holder = home.holder(first_address().into())?;
+    ensure!(holder == Some(owner), "the lock is held by {holder:?}");
     Ok(())
 }
 

@@ -29,7 +29,7 @@ pub(crate) fn an_ipv6_address_outlives_its_node(home: &Home) -> anyhow::Result<(
     let (address, owner) = start(home)?;
     home.keep_pods_off("web", owner)?;
     let page = SocketAddr::new(address, 80);
-    let outage = home.outage_by_power_cut(Machine::Client, page, owner)?;
+    let [outage] = home.outages_by_power_cut(Machine::Client, [page], owner)?;
     ensure!(outage < LONGEST_OUTAGE, "the client was without an answer for {outage:?}");
     let successor = neighbour(home, Machine::Client, address)?.node(home)?;
     ensure!(successor != owner, "the client's neighbour table still has {owner}");

@@ -11,6 +11,7 @@ mod bad_input;
 mod commands;
 mod controllers;
 mod failover;
+mod families;
 mod faults;
 mod formats;
 mod ipv6;
@@ -63,6 +64,7 @@ const SHARING: &[(&str, Scenario)] = &[
 const SCENARIOS: &[(&str, Scenario)] = &[
     ("failover", failover::an_address_outlives_its_node),
     ("ipv6-failover", ipv6::an_ipv6_address_outlives_its_node),
+    ("dual-stack", families::both_addresses_of_a_service_are_on_one_node),
     ("ipv6-doubts", ipv6::a_clients_doubts_are_answered),
     ("ipv6-duplicate", ipv6::nobody_can_take_an_announced_address),
     ("occupied", strangers::somebody_elses_address_is_never_announced),
