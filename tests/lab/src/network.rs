@@ -64,6 +64,9 @@ impl Network {
         if matches!(machine, Machine::Router | Machine::Node(_)) {
             namespace.set_sysctls(&FORWARDING)?;
         }
+        if machine == Machine::Client {
+            namespace.set_sysctls(&MANY_PORTS)?;
+        }
         let gateway = Machine::Router;
         if machine != gateway {
             namespace.route("default", gateway)?;
@@ -133,6 +136,16 @@ impl Network {
             if to.is_ipv4() { 4 } else { 6 }
         );
         self.namespace(Machine::Router).nft(&rule)
+    }
+
+    /// Has a machine forget all connections that it translates and forwards. One that began and never got an answer is
+    /// remembered for two minutes, and what a client begins on the same port meanwhile goes where the first one went,
+    /// to a pod that may be gone.
+    ///
+    /// # Errors
+    /// When the machine's connection tracking refuses.
+    pub fn forget_connections(&self, machine: Machine) -> Result<()> {
+        self.namespace(machine).run("conntrack", &["--flush"]).map(drop)
     }
 
     /// Takes the machine's cable out of the switch: both ends lose their carrier.
@@ -230,6 +243,9 @@ impl Network {
         namespace.run("conntrack", &["-F"]).map(drop)
     }
 }
+
+/// A client that begins hundreds of connections a second uses no port twice for as long as can be.
+const MANY_PORTS: [(&str, &str); 1] = [("ipv4/ip_local_port_range", "1024 65535")];
 
 /// What a machine that forwards between its interfaces needs. Pods' addresses are usable at once
 /// (no DAD).

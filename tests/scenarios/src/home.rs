@@ -67,14 +67,14 @@ impl Home {
         Ok(home)
     }
 
-    /// Makes the cluster as it was when Arpeggio had been installed: without Services, pools and web servers, every node for
-    /// every pod.
+    /// Makes the cluster as it was when Arpeggio had been installed: without Services, pools, web servers and their
+    /// connections, every node for every pod.
     ///
     /// # Errors
     /// When something of it stays.
     pub fn sweep(&self) -> anyhow::Result<()> {
-        let nodes = self.lab.options().node_machines();
-        let nodes: Vec<String> = nodes.iter().map(Machine::to_string).collect();
+        let machines = self.lab.options().node_machines();
+        let nodes: Vec<String> = machines.iter().map(Machine::to_string).collect();
         let nodes: Vec<&str> = nodes.iter().map(String::as_str).collect();
         self.lab.kubectl(&[&["uncordon"], &nodes[..]].concat())?;
         self.lab.kubectl(&["label", "nodes", "--all", &format!("{EXCLUDE}-")])?;
@@ -91,6 +91,9 @@ impl Home {
             }
         })?;
         self.lab.kubectl(&["delete", "events.events.k8s.io", "--all"])?;
+        for machine in machines {
+            self.lab.network().forget_connections(machine)?;
+        }
         Ok(())
     }
 
