@@ -329,7 +329,7 @@ impl Engine {
         self.attend(now);
         self.freshness.extend(now + self.settings.freshness);
         self.count_failovers(&decision.gained, now);
-        decision.backless.iter().for_each(|address| self.report_backless(*address));
+        decision.stranded.iter().for_each(|stranded| self.report_stranded(stranded));
         decision.effects.into_iter().for_each(|effect| self.act(effect));
         self.announcer.tell(now);
         self.update_health(now);

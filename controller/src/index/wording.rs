@@ -69,7 +69,10 @@ fn announced(outcome: &Outcome) -> Option<Finding> {
     let holds = somebody.len() == outcome.announcers.len();
     let (reason, message) = match (holds, somebody.is_empty()) {
         (true, _) => ("Announced", somebody.join("; ")),
-        (false, true) => ("NotAnnounced", "no speaker announces the Service yet".to_owned()),
+        (false, true) => (
+            "NotAnnounced",
+            "no speaker announces the Service yet; if that lasts, its events say why".to_owned(),
+        ),
         (false, false) => ("PartlyAnnounced", format!("{}; no other", somebody.join("; "))),
     };
     let finding = Finding { type_: ANNOUNCED, holds, reason, message };

@@ -35,6 +35,7 @@ use crate::{
     reach::{Interface, Reach},
     settings::{HEARTBEAT, Settings},
     speakers::SpeakerWatch,
+    stranded::Strandings,
     succession::Succession,
     unaided::Unaided,
     vacancy::{Finding, Vacancies},
@@ -46,6 +47,7 @@ use crate::{
 mod alone;
 mod announcing;
 mod moving;
+mod telling;
 mod watching;
 
 use announcing::Contest;
@@ -72,6 +74,7 @@ pub struct Elector {
     /// After the last decision nothing but news could change what is announced.
     calm: bool,
     succession: Succession,
+    strandings: Strandings,
     merits: OwnMerits,
     leaving: Leaving,
     contests: BTreeMap<IpAddr, Contest>,
@@ -102,6 +105,7 @@ impl Elector {
             announcing: BTreeSet::new(),
             calm: false,
             succession: Succession::default(),
+            strandings: Strandings::default(),
             merits: OwnMerits::default(),
             leaving: Leaving::default(),
             contests: BTreeMap::new(),
@@ -247,7 +251,8 @@ impl Elector {
             self.unaided.forget();
         }
         self.decided = now;
-        let (mut effects, mut gained, mut backless) = (Vec::new(), Vec::new(), Vec::new());
+        let (mut effects, mut gained, mut stranded) = (Vec::new(), Vec::new(), Vec::new());
+        let mut ceased = Vec::new();
         if self.synced {
             let was_calm = self.calm && self.is_calm();
             let has_changed = self.weigh(now);
@@ -266,7 +271,10 @@ impl Elector {
             self.stand_in(now, &mut effects);
             self.calm = self.is_calm();
             if has_changed || !was_calm || !self.calm {
-                (gained, backless) = self.update_announcing(now);
+                (gained, ceased) = self.update_announcing(now);
+            }
+            if self.established() && !self.stopping {
+                stranded = self.tell_of_stranded(&ceased, now);
             }
             effects.extend(self.leaving.ask(now).into_iter().map(Effect::ProbeAddress));
         }
@@ -275,7 +283,7 @@ impl Elector {
             [self.wire.due(), self.speakers.due(), self.vacancies.due(), self.unaided.due()];
         let next =
             probes.into_iter().flatten().filter(|due| *due > now).fold(heartbeat, Timestamp::min);
-        Decision { effects, gained, backless, next }
+        Decision { effects, gained, stranded, next }
     }
 
     /// Takes in what has changed of locks, and of what speaks for the nodes. Whether anything has.

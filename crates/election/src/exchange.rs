@@ -7,6 +7,7 @@ use crate::{
     eligibility::{Backends, NodeFacts},
     model::{Lock, Node, Session, Timestamp},
     reach::Reach,
+    stranded::Stranded,
     writes::{Outcome, Write},
 };
 
@@ -104,9 +105,8 @@ pub struct Decision {
     pub effects: Vec<Effect>,
     /// The addresses that are to be announced from now on, and were not before.
     pub gained: Vec<IpAddr>,
-    /// The addresses that this node holds and has just ceased to announce, since there is no node any more whose backends
-    /// would answer behind them.
-    pub backless: Vec<IpAddr>,
+    /// The addresses that no node may announce, of which this node is to tell now: each once, by one node.
+    pub stranded: Vec<Stranded>,
     /// When to ask again at the latest.
     pub next: Timestamp,
 }

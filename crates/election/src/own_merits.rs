@@ -5,7 +5,7 @@ use core::net::IpAddr;
 
 use crate::{
     eligibility::{Merit, Unfit},
-    model::{Lock, Node, Version},
+    model::{Node, Version},
     view::View,
     writes::GiveReason,
 };
@@ -41,10 +41,5 @@ impl OwnMerits {
     /// The addresses that others should rather announce, and why.
     pub(crate) fn unwanted(&self) -> impl Iterator<Item = (IpAddr, GiveReason)> {
         self.unwanted.iter().map(|(address, reason)| (*address, *reason))
-    }
-
-    /// What speaks for announcing the address of a lock that this node holds.
-    pub(crate) fn of(&self, lock: &Lock) -> Option<Result<Merit, Unfit>> {
-        self.known.get(&lock.address).map(|(_, merit)| *merit)
     }
 }

@@ -95,6 +95,11 @@ pub(crate) fn ranking(
     ranked.into_iter().map(|(node, _)| node.clone()).collect()
 }
 
+/// The one of these nodes that speaks for a lock that none of them may take.
+pub(crate) fn spokesman<'a>(lock: &Lock, nodes: &'a BTreeSet<Node>) -> Option<&'a Node> {
+    nodes.iter().max_by_key(|node| chance(lock, node))
+}
+
 /// The same for all addresses of one Service.
 fn chance(lock: &Lock, node: &Node) -> u64 {
     match &lock.service {

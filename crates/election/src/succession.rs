@@ -9,7 +9,7 @@ use core::net::IpAddr;
 use crate::{
     loads::Loads,
     model::{Lock, Node, Timestamp, Version},
-    placement::ranking,
+    placement::{ranking, spokesman},
     settings::Settings,
     view::View,
 };
@@ -140,6 +140,17 @@ impl Succession {
             !line.ranked.is_empty() && !self.stand_ins.contains_key(*address)
         };
         self.lines.iter().filter(waits).count()
+    }
+
+    /// The free locks whose addresses no node may announce, and of which `me` is to tell.
+    pub(crate) fn stranded<'a>(
+        &'a self,
+        view: &'a View,
+        me: &'a Node,
+    ) -> impl Iterator<Item = &'a Lock> {
+        let nobodys = self.lines.iter().filter(|(_, line)| line.ranked.is_empty());
+        let locks = nobodys.filter_map(|(address, _)| view.lock(*address));
+        locks.filter(move |lock| spokesman(lock, &self.candidates) == Some(me))
     }
 
     /// Whether there is nothing that could be out of date.

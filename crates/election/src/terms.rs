@@ -57,6 +57,11 @@ pub struct Pattern(String);
 static USUAL: Rule = Rule { nodes: Vec::new(), preferences: Vec::new(), interfaces: Vec::new() };
 
 impl Terms {
+    /// Whether nobody is to announce.
+    pub(crate) fn is_nowhere(&self) -> bool {
+        matches!(&self.places, Places::ByRules(rules) if rules.is_empty())
+    }
+
     /// The interfaces, out of `reach`, on which the node that `facts` are about announces `address`: what
     /// [`Self::rules_for`] it say, taken together.
     pub(crate) fn interfaces<'a>(

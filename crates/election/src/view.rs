@@ -202,10 +202,10 @@ impl View {
         };
     }
 
-    /// Whether an address whose traffic must not leave its node has any backends.
-    pub(crate) fn has_backends(&self, address: IpAddr) -> bool {
-        let some = |it: &Backends| !it.ready.is_empty() || !it.ending.is_empty();
-        self.backends.get(&address).is_some_and(some)
+    /// Whether no node has backends for an address whose traffic must not leave the node that announces it.
+    pub(crate) fn is_backless(&self, address: IpAddr) -> bool {
+        let none = |it: &Backends| it.ready.is_empty() && it.ending.is_empty();
+        self.backends.get(&address).is_some_and(none)
     }
 
     /// What Kubernetes says of a node, if it is known.

@@ -1,11 +1,14 @@
 //! What users and counters are told of the engine's writes.
 
-use std::net::IpAddr;
+use std::{collections::BTreeMap, net::IpAddr};
 
-use arpeggio_election::{GiveReason, Node, Refusal, TakeReason, Timestamp, Write};
+use arpeggio_election::{GiveReason, Node, Refusal, Stranded, TakeReason, Timestamp, Unfit, Write};
 use arpeggio_wire::MacAddr;
 
 use super::{CONFLICT, Engine};
+
+/// So many nodes are named of those that one thing keeps from announcing: an event has room for 1,024 characters.
+const NAMED: usize = 3;
 
 impl Engine {
     /// Tells users and counters of a write that has succeeded.
@@ -76,13 +79,26 @@ impl Engine {
         self.metrics.ownerless_seconds.inc_by(span.as_secs_f64() * f64::from(addresses));
     }
 
-    pub(super) fn report_backless(&self, address: IpAddr) {
-        tracing::warn!(%address, "no pod behind the address is ready, so nobody announces it");
-        let note = format!(
-            "{address} is announced by nobody until a pod of the Service is ready: with externalTrafficPolicy Local a node \
-             announces only what its own pods answer"
-        );
-        self.warn(address, &note, "NoReadyEndpoints");
+    /// Tells users of an address that no node may announce.
+    pub(super) fn report_stranded(&self, stranded: &Stranded) {
+        let Stranded { address, backless, why } = stranded;
+        let (reason, note) = if *backless {
+            (
+                "NoReadyEndpoints",
+                format!(
+                    "{address} is announced by nobody until a pod of the Service is ready: with externalTrafficPolicy \
+                     Local a node announces only what its own pods answer"
+                ),
+            )
+        } else {
+            let why = obstacles(why);
+            (
+                "NoEligibleNode",
+                format!("{address} is announced by nobody, since no node may: {why}"),
+            )
+        };
+        tracing::warn!(%address, reason, why = %obstacles(why), "nobody announces the address");
+        self.warn(*address, &note, reason);
     }
 
     fn report_given(&self, address: IpAddr, to: &Node, reason: GiveReason) {
@@ -117,5 +133,35 @@ impl Engine {
             Err(unfit) => unfit.to_string(),
             Ok(_) => "no interface that its pool names can announce".to_owned(),
         }
+    }
+}
+
+/// What keeps nodes from announcing an address, and which: `node-1, node-2: no interface of the node fits it`.
+fn obstacles(why: &BTreeMap<Unfit, Vec<Node>>) -> String {
+    let of = |(unfit, nodes): (&Unfit, &Vec<Node>)| {
+        let named: Vec<&str> = nodes.iter().take(NAMED).map(Node::as_str).collect();
+        let others = match nodes.len().saturating_sub(NAMED) {
+            0 => String::new(),
+            others => format!(" and {others} more"),
+        };
+        format!("{}{others}: {unfit}", named.join(", "))
+    };
+    why.iter().map(of).collect::<Vec<_>>().join("; ")
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn obstacles_are_named_with_some_of_their_nodes() {
+        let nodes = |names: &[&str]| names.iter().map(|name| Node::from(*name)).collect();
+        let why = [
+            (Unfit::NoInterface, nodes(&["a", "b", "c", "d", "e"])),
+            (Unfit::Excluded, nodes(&["f"])),
+        ];
+        let expected =
+            format!("a, b, c and 2 more: {}; f: {}", Unfit::NoInterface, Unfit::Excluded);
+        assert_eq!(obstacles(&why.into()), expected);
     }
 }

@@ -5,7 +5,6 @@ use core::{net::IpAddr, time::Duration};
 
 use super::Elector;
 use crate::{
-    eligibility::Unfit,
     exchange::Effect,
     model::{Lock, Node, Timestamp},
     writes::Write,
@@ -149,23 +148,16 @@ impl Elector {
         announcing.extend(self.unaided.announced());
         let gained = announcing.difference(&self.announcing).copied().collect();
         let lost = self.announcing.difference(&announcing);
-        let backless = lost.filter(|address| self.is_backless(**address)).copied().collect();
+        let backless = lost.filter(|address| self.view.is_backless(**address)).copied().collect();
         self.announcing = announcing;
         (gained, backless)
-    }
-
-    /// Whether an address that this node holds has no backend that would answer, on any node.
-    fn is_backless(&self, address: IpAddr) -> bool {
-        let own = self.view.lock(address).filter(|lock| lock.is_of(&self.me));
-        let here = own.and_then(|lock| self.merits.of(lock));
-        here == Some(Err(Unfit::NoBackend)) && !self.view.has_backends(address)
     }
 
     /// What others have been given on purpose, and are not heard announcing yet.
     fn leaving(&mut self, now: Timestamp) -> BTreeSet<IpAddr> {
         let mut leaving = BTreeSet::new();
         for address in &self.announcing {
-            let lock = self.view.lock(*address);
+            let lock = self.view.lock(*address).filter(|lock| self.may_announce(lock));
             let holder = lock.and_then(|lock| lock.holder.as_ref()).map(|holder| &holder.node);
             let Some(successor) = holder.filter(|holder| **holder != self.me) else { continue };
             if self.stopping {
@@ -181,10 +173,6 @@ impl Elector {
     /// Whether an address may be announced from here until somebody else takes it. Not when its pool is not announced
     /// any more, or nobody anywhere would answer behind it.
     pub(super) fn may_announce(&self, lock: &Lock) -> bool {
-        match self.merits.of(lock) {
-            Some(Err(Unfit::NotAnnounced)) => false,
-            Some(Err(Unfit::NoBackend)) => self.view.has_backends(lock.address),
-            _ => true,
-        }
+        !lock.terms.is_nowhere() && !self.view.is_backless(lock.address)
     }
 }

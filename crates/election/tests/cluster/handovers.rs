@@ -85,11 +85,12 @@ fn an_address_follows_the_backends_that_its_traffic_must_stay_with() {
     sim.set_backends(ip(240), &[third], &[]);
     watch(&mut sim, 500);
     assert_eq!(sim.only_announcer(ip(240)), third);
-    assert!(sim.backless.is_empty());
+    assert_eq!(sim.stranded, []);
     sim.set_backends(ip(240), &[], &[]);
     sim.run(millis(500));
     assert!(sim.announcers(ip(240)).is_empty(), "with none left nobody announces it");
-    assert_eq!(sim.backless, [ip(240)], "which is said once");
+    let told: Vec<_> = sim.stranded.iter().map(|it| (it.address, it.backless)).collect();
+    assert_eq!(told, [(ip(240), true)], "which is said once, and at once");
     sim.set_backends(ip(240), &[owner], &[]);
     sim.run(millis(500));
     assert_eq!(sim.only_announcer(ip(240)), owner);

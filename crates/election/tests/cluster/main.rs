@@ -8,5 +8,6 @@ mod large;
 mod model;
 mod sim;
 mod store;
+mod stranded;
 mod takeovers;
 mod unaided;

@@ -11,7 +11,7 @@ use std::{
 
 use arpeggio_election::{
     Backends, Effect, Elector, EndReason, Epoch, Event, Lock, Node, NodeFacts, Outcome, Reach,
-    Settings, TakeReason, Target, Terms, Timestamp, Write,
+    Settings, Stranded, TakeReason, Target, Terms, Timestamp, Write,
 };
 
 use crate::store::Store;
@@ -81,8 +81,8 @@ pub(crate) struct Sim {
     locks_done: BTreeMap<usize, u64>,
     /// How much later than others a speaker is told of changes.
     pub(crate) lags: BTreeMap<usize, u64>,
-    /// What was no more announced for want of a backend.
-    pub(crate) backless: Vec<IpAddr>,
+    /// What users were told that no node may announce.
+    pub(crate) stranded: Vec<Stranded>,
     pub(crate) log: Vec<String>,
     pub(crate) writes: usize,
     /// How many locks were to be taken that had just been taken.
@@ -132,7 +132,7 @@ impl Sim {
             lock_takes: BTreeMap::new(),
             locks_done: BTreeMap::new(),
             lags: BTreeMap::new(),
-            backless: Vec::new(),
+            stranded: Vec::new(),
             log: Vec::new(),
             writes: 0,
             in_vain: 0,
@@ -189,7 +189,7 @@ impl Sim {
             speaker.announced = speaker.elector.announcing().clone();
             self.moved = true;
         }
-        self.backless.extend(decision.backless);
+        self.stranded.extend(decision.stranded);
         decision.gained.iter().for_each(|address| self.gratuitous(index, *address));
         decision.effects.into_iter().for_each(|effect| self.act(index, effect));
     }

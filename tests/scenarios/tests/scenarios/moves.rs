@@ -101,6 +101,29 @@ pub(crate) fn an_address_stays_with_the_pods_that_its_traffic_is_for(
     home.wait_for_page(Machine::Client)
 }
 
+/// What people see who install it on one machine: kubeadm puts the label on the only node.
+pub(crate) fn who_has_no_node_left_is_told_why(home: &Home) -> anyhow::Result<()> {
+    home.add_pool()?;
+    home.lab.kubectl(&["label", "nodes", "--all", &format!("{EXCLUDE}=")])?;
+    home.apply(&service("web", KEY, POOL))?;
+    home.wait_for_address("web")?;
+    let told = home.wait_for_event("web", "NoEligibleNode")?;
+    for node in home.lab.options().node_machines() {
+        ensure!(told.note.contains(&node.to_string()), "{told:?}");
+    }
+    ensure!(told.kind == "Warning" && told.note.contains(EXCLUDE), "{told:?}");
+    home.lab.kubectl(&["label", "nodes", "--all", &format!("{EXCLUDE}-")])?;
+    home.wait_for_owner(first_address())?;
+    let events = home.events("web")?;
+    let warnings = events.iter().filter(|event| event.reason == "NoEligibleNode").count();
+    ensure!(warnings == 1, "one node says it once: {events:?}");
+
+    let mut local = service("local", KEY, POOL);
+    local["spec"]["externalTrafficPolicy"] = "Local".into();
+    home.apply(&local)?;
+    home.wait_for_event("local", "NoReadyEndpoints").map(drop)
+}
+
 pub(crate) fn a_pools_rules_say_which_node_announces(home: &Home) -> anyhow::Result<()> {
     let nodes = home.lab.options().node_machines();
     for node in [nodes[1], nodes[2]] {
