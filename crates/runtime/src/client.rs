@@ -2,7 +2,24 @@
 
 use std::time::Duration;
 
-use kube::{Client, Config, config::InferConfigError};
+use hyper_timeout::TimeoutConnector;
+use hyper_util::{client::legacy, client::legacy::connect::HttpConnector, rt::TokioExecutor};
+use kube::{
+    Client, Config,
+    client::{ClientBuilder, ConfigExt as _, retry::RetryPolicy},
+    config::InferConfigError,
+};
+use tower::{BoxError, ServiceBuilder, retry::RetryLayer};
+
+/// After so long without a word on a connection, the kernel asks whether the other side still knows it. One that has
+/// lost its power, or its connection tracking, sends nothing on a watch, and its successor knows nothing of it.
+const ASK_AFTER: Duration = Duration::from_secs(5);
+
+/// The time between two such questions.
+const ASK_EVERY: Duration = Duration::from_secs(3);
+
+/// So many unanswered ones mean that the connection is dead.
+const UNANSWERED: u32 = 3;
 
 /// How patient a client is. The defaults of the library let a dead connection go unnoticed for minutes.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -48,5 +65,38 @@ pub async fn connect(patience: Patience) -> Result<Client, ConnectError> {
     // Otherwise the idle time of a pooled connection counts against the next answer.
     config.reset_reader_on_write = true;
     config.default_retry = patience.retry;
-    Client::try_from(config).map_err(|error| ConnectError::Unusable(Box::new(error)))
+    attentive(config).map_err(|error| ConnectError::Unusable(Box::new(error)))
+}
+
+/// The library's client, but that the kernel finds out dead connections. Through a proxy it is the library's own: there
+/// the proxy is the other side.
+fn attentive(config: Config) -> kube::Result<Client> {
+    if config.proxy_url.is_some() {
+        return Client::try_from(config);
+    }
+    let tls = config.rustls_https_connector_with_connector(keeping_alive())?;
+    let mut connector = TimeoutConnector::new(tls);
+    connector.set_connect_timeout(config.connect_timeout);
+    connector.set_read_timeout(config.read_timeout);
+    connector.set_write_timeout(config.write_timeout);
+    connector.set_reset_reader_on_write(config.reset_reader_on_write);
+    let connections = legacy::Client::builder(TokioExecutor::new()).build(connector);
+    let retry = config.default_retry.then(|| RetryLayer::new(RetryPolicy::server_retry()));
+    let requests = ServiceBuilder::new()
+        .layer(config.base_uri_layer())
+        .option_layer(retry)
+        .option_layer(config.auth_layer()?)
+        .layer(config.extra_headers_layer()?)
+        .map_err(BoxError::from)
+        .service(connections);
+    Ok(ClientBuilder::new(requests, config.default_namespace).build())
+}
+
+fn keeping_alive() -> HttpConnector {
+    let mut connector = HttpConnector::new();
+    connector.enforce_http(false);
+    connector.set_keepalive(Some(ASK_AFTER));
+    connector.set_keepalive_interval(Some(ASK_EVERY));
+    connector.set_keepalive_retries(Some(UNANSWERED));
+    connector
 }

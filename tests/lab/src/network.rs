@@ -2,9 +2,10 @@
 
 use std::net::SocketAddr;
 use std::ops::RangeInclusive;
+use std::process::Command;
 
 use crate::error::{LabError, Result};
-use crate::namespace::{Namespace, run_on_host};
+use crate::namespace::{Namespace, check, run_on_host};
 use crate::plan::{LabName, Machine, mac_text};
 
 const BRIDGE: &str = "br0";
@@ -138,14 +139,29 @@ impl Network {
         self.namespace(Machine::Router).nft(&rule)
     }
 
-    /// Has a machine forget all connections that it translates and forwards. One that began and never got an answer is
-    /// remembered for two minutes, and what a client begins on the same port meanwhile goes where the first one went,
-    /// to a pod that may be gone.
+    /// Has a machine forget all connections that it translates, as a firewall that is loaded anew may. What comes on them
+    /// afterwards reaches nobody who knows of them, and who only listens is told nothing.
     ///
     /// # Errors
     /// When the machine's connection tracking refuses.
     pub fn forget_connections(&self, machine: Machine) -> Result<()> {
         self.namespace(machine).run("conntrack", &["--flush"]).map(drop)
+    }
+
+    /// Has a machine forget the connections that come from the client, as far as it translates them. One that began and
+    /// never got an answer is remembered for two minutes, and what the client begins on the same port meanwhile goes
+    /// where the first one went, to a pod that may be gone.
+    ///
+    /// # Errors
+    /// When the machine's connection tracking refuses.
+    pub fn forget_clients(&self, machine: Machine) -> Result<()> {
+        let client = Machine::Client.lan_v4().map(|it| it.to_string()).unwrap_or_default();
+        let mut command = Command::new("conntrack");
+        command.args(["--delete", "--orig-src", &client]);
+        let output = self.namespace(machine).output(&mut command)?;
+        // That there is none is an error to this program.
+        let none = String::from_utf8_lossy(&output.stderr).contains(" 0 flow entries");
+        if none { Ok(()) } else { check(&command, &output).map(drop) }
     }
 
     /// Takes the machine's cable out of the switch: both ends lose their carrier.

@@ -67,8 +67,8 @@ impl Home {
         Ok(home)
     }
 
-    /// Makes the cluster as it was when Arpeggio had been installed: without Services, pools, web servers and their
-    /// connections, every node for every pod.
+    /// Makes the cluster as it was when Arpeggio had been installed: without Services, pools and web servers, and
+    /// without what the client has left; every node for every pod.
     ///
     /// # Errors
     /// When something of it stays.
@@ -92,7 +92,7 @@ impl Home {
         })?;
         self.lab.kubectl(&["delete", "events.events.k8s.io", "--all"])?;
         for machine in machines {
-            self.lab.network().forget_connections(machine)?;
+            self.lab.network().forget_clients(machine)?;
         }
         Ok(())
     }

@@ -50,6 +50,19 @@ pub(crate) fn a_leader_that_is_asked_to_stop_hands_over_at_once(home: &Home) -> 
     Ok(())
 }
 
+pub(crate) fn controllers_find_out_that_their_connections_are_dead(
+    home: &Home,
+) -> anyhow::Result<()> {
+    home.add_pool()?;
+    home.apply(&service("before", KEY, POOL))?;
+    home.wait_for_address("before")?;
+    for node in home.lab.options().node_machines() {
+        home.lab.network().forget_connections(node)?;
+    }
+    home.apply(&service("after", KEY, POOL))?;
+    home.wait_for_address("after").map(drop)
+}
+
 /// Addresses of the pool of the test below, and the Services that want them.
 const ADDRESSES: usize = 120;
 const SERVICES: usize = 240;

@@ -7,7 +7,7 @@ use std::{
 
 use anyhow::{anyhow, ensure};
 use arpeggio_lab::Machine;
-use arpeggio_scenarios::{Home, first_address};
+use arpeggio_scenarios::{Home, POOL, first_address, service};
 
 use crate::faults::{BY_THE_WIRE, PATIENCE, UNNOTICED, at_most, settled_on};
 
@@ -55,7 +55,10 @@ pub(crate) fn the_control_plane_node_which_is_the_owner_loses_power(
     // the node's speaker is back.
     let successor = home.wait_for_owner(first_address())?;
     ensure!(successor != control && seen.owners.len() == 2, "nothing moves back: {seen:?}");
-    settled_on(home, successor)
+    settled_on(home, successor)?;
+    // Connections to a machine that has booted are dead, and on a watch nobody says so.
+    home.apply(&service("after", "arpeggio.dev/address-pool", POOL))?;
+    home.wait_for_address("after").map(drop)
 }
 
 /// Has a node announce the address, by cordons on all others.

@@ -51,6 +51,7 @@ const SHARING: &[(&str, Scenario)] = &[
     ("commands", commands::the_speakers_pod_answers_a_users_questions),
     ("fault-drain", moves::a_drained_node_hands_over_first),
     ("local-policy", moves::an_address_stays_with_the_pods_that_its_traffic_is_for),
+    ("no-candidate", moves::who_has_no_node_left_is_told_why),
     ("announce-nodes", moves::a_pools_rules_say_which_node_announces),
     ("fault-exclusion", moves::an_excluded_node_hands_over_and_the_last_one_stays),
     // The kubelet waits ten seconds before it starts a container again that has ended twice. So the upgrade, which brings
@@ -93,6 +94,7 @@ const SCENARIOS: &[(&str, Scenario)] = &[
     ("fault-split", faults::the_segment_is_split_and_healed),
     ("leader-power-cut", controllers::a_follower_takes_over_when_the_leader_has_no_power),
     ("leader-stopped", controllers::a_leader_that_is_asked_to_stop_hands_over_at_once),
+    ("dead-connections", controllers::controllers_find_out_that_their_connections_are_dead),
     ("two-controllers", controllers::two_controllers_at_once_give_no_address_twice),
     ("controller-killed", restarts::a_killed_controller_keeps_every_address),
 ];
