@@ -96,6 +96,7 @@ impl Writer {
             Write::Take { .. }
             | Write::Give { .. }
             | Write::Refuse { .. }
+            | Write::Note { .. }
             | Write::Quarantine { .. }
             | Write::Read { .. } => self.lock_requests.acquire().await.ok(),
             _ => None, // Sessions wait for nobody.
@@ -159,6 +160,9 @@ impl Writer {
                 let patch = lock::move_refused(to, *reason, *expected);
                 self.patch(&lock::name(*address), patch).await
             }
+            Write::Note { address, expected, announced } => {
+                self.patch(&lock::name(*address), lock::noted(*announced, *expected)).await
+            }
             Write::Quarantine { address, expected, stranger } => {
                 let patch = lock::quarantined(&self.me, *stranger, *expected);
                 self.patch(&lock::name(*address), patch).await
@@ -221,6 +225,7 @@ impl Writer {
             Write::Take { .. } => "take_lock",
             Write::Give { .. } => "give_lock",
             Write::Refuse { .. } => "refuse_move",
+            Write::Note { .. } => "note",
             Write::Quarantine { .. } => "quarantine",
             Write::Read { .. } => "read_lock",
         };

@@ -65,9 +65,14 @@ impl Index {
         self.locks.get(&address).is_some_and(nowhere)
     }
 
+    /// Whether nobody announces `address` because no node has a backend that it may be announced for.
+    pub(super) fn is_backless(&self, address: IpAddr) -> bool {
+        self.locks.get(&address).is_some_and(|lock| lock.is_backless)
+    }
+
     /// Who announces `address`, for people; `None` when nobody does.
     pub(super) fn announcer(&self, address: IpAddr) -> Option<String> {
-        let lock = self.locks.get(&address)?;
+        let lock = self.locks.get(&address).filter(|lock| !lock.is_backless)?;
         let node = lock.holder.as_ref()?;
         let rules = lock.terms.rules.iter().flatten();
         let patterns: Vec<Pattern> =

@@ -158,6 +158,8 @@ impl View<'_> {
         let conflict =
             |address: &IpAddr| Some((*address, self.index.stranger_at(*address)?.to_owned()));
         outcome.announcers = outcome.addresses.iter().map(|it| self.index.announcer(*it)).collect();
+        let backless = outcome.addresses.iter().filter(|it| self.index.is_backless(**it));
+        outcome.backless = backless.copied().collect();
         outcome.conflicts = outcome.addresses.iter().filter_map(conflict).collect();
         outcome.unannounced = outcome.addresses.iter().filter(nowhere).copied().collect();
         Step::Settle(Box::new(outcome))

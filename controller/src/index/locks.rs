@@ -33,6 +33,8 @@ pub(super) struct KnownLock {
     pub(super) terms: WrittenTerms,
     /// The node that announces the address.
     pub(super) holder: Option<Node>,
+    /// It does not at present, since no node has a backend.
+    pub(super) is_backless: bool,
     /// Since when it does.
     pub(super) since: Option<MicroTime>,
     claimed_for: Option<ClaimedFor>,
@@ -61,6 +63,7 @@ impl KnownLock {
             is_damaged: record.damage.is_some(),
             pool: pool.map(PoolName::from),
             terms: record.claim.terms,
+            is_backless: record.lock.unannounced,
             holder: record.lock.holder.map(|holder| holder.node),
             since: record.since,
             claimed_for: record.claimed_for,

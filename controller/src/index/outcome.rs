@@ -20,6 +20,8 @@ pub(super) struct Outcome {
     pub(super) conflicts: Vec<(IpAddr, String)>,
     /// Who announces which of them.
     pub(super) announcers: Vec<Option<String>>,
+    /// Those that nobody announces until a pod is ready.
+    pub(super) backless: Vec<IpAddr>,
     /// Those of its addresses that nobody is to announce.
     pub(super) unannounced: Vec<IpAddr>,
     /// Why it does not get what it asks for.

@@ -4,6 +4,7 @@ use std::net::IpAddr;
 
 use arpeggio_api::{
     condition::Finding,
+    lock::NO_READY_ENDPOINTS,
     service::{
         ADDRESS_ALLOCATED, ADDRESS_CONFLICT, ADDRESS_EXPIRING, ADDRESS_NOT_ANNOUNCED,
         ADDRESS_RELEASING, ANNOUNCED, ServiceRecord,
@@ -18,6 +19,9 @@ use crate::effect::ALLOCATED;
 
 /// The reason that a stranger has an address of a Service.
 const CONFLICT: &str = "AddressConflict";
+
+/// What there is to say of a Service that nobody has begun to announce.
+const NOT_YET: &str = "no speaker announces the Service yet; if that lasts, its events say why";
 
 /// Addresses as a list for people, which [`ServiceRecord::addresses_of`] reads.
 pub(super) fn join<'a>(addresses: impl IntoIterator<Item = &'a IpAddr>) -> String {
@@ -69,14 +73,24 @@ fn announced(outcome: &Outcome) -> Option<Finding> {
     let holds = somebody.len() == outcome.announcers.len();
     let (reason, message) = match (holds, somebody.is_empty()) {
         (true, _) => ("Announced", somebody.join("; ")),
-        (false, true) => (
-            "NotAnnounced",
-            "no speaker announces the Service yet; if that lasts, its events say why".to_owned(),
-        ),
+        _ if !outcome.backless.is_empty() => {
+            let waiting = waiting(&outcome.backless);
+            let told = somebody.into_iter().chain([waiting.as_str()]).collect::<Vec<_>>();
+            (NO_READY_ENDPOINTS, told.join("; "))
+        }
+        (false, true) => ("NotAnnounced", NOT_YET.to_owned()),
         (false, false) => ("PartlyAnnounced", format!("{}; no other", somebody.join("; "))),
     };
     let finding = Finding { type_: ANNOUNCED, holds, reason, message };
     (!outcome.announcers.is_empty()).then_some(finding)
+}
+
+fn waiting(backless: &[IpAddr]) -> String {
+    format!(
+        "nobody announces {} until a pod of the Service is ready: with externalTrafficPolicy Local a node announces only \
+         what its own pods answer",
+        join(backless)
+    )
 }
 
 fn allocated(outcome: &Outcome) -> Finding {

@@ -17,6 +17,7 @@
 //! | annotation `arpeggio.dev/stranger-seen-by` | the node that got its answer |
 //! | annotation `arpeggio.dev/move-to` | the node that somebody asks the holder to give it to; gone when the holder has changed, or has refused |
 //! | annotation `arpeggio.dev/move-refused` | why the holder has not done what it was asked for last, for people |
+//! | annotation `arpeggio.dev/unannounced` | why its holder does not announce it at present, in a word: `NoReadyEndpoints` |
 //! | annotation `arpeggio.dev/resting-until` | the address was given back, and nobody gets it before this time (RFC 3339) |
 
 use std::{collections::BTreeMap, fmt, net::IpAddr};
@@ -45,7 +46,11 @@ const STRANGER: &str = "arpeggio.dev/stranger";
 const STRANGER_SEEN_BY: &str = "arpeggio.dev/stranger-seen-by";
 const SESSION: &str = "arpeggio.dev/session";
 const MOVE_TO: &str = "arpeggio.dev/move-to";
+const UNANNOUNCED: &str = "arpeggio.dev/unannounced";
 const MOVE_REFUSED: &str = "arpeggio.dev/move-refused";
+
+/// The reason that no node has a backend for an address, on its lock and in events.
+pub const NO_READY_ENDPOINTS: &str = "NoReadyEndpoints";
 
 /// A Service, as a lock refers to it. The uid tells it from a later Service of the same name.
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Hash)]
@@ -162,6 +167,7 @@ pub fn parse(lease: &Lease) -> Result<LockRecord, LeaseError> {
         terms: claim.terms.to_terms().unwrap_or_default(),
         stranger: lease::annotation(lease, STRANGER).and_then(parse_mac),
         move_to: lease::annotation(lease, MOVE_TO).map(Node::from),
+        unannounced: lease::annotation(lease, UNANNOUNCED).is_some(),
         version: lease::version(lease)?,
     };
     Ok(LockRecord {
@@ -324,9 +330,17 @@ impl LockRecord {
             STRANGER_SEEN_BY: null,
             MOVE_TO: null,
             MOVE_REFUSED: null,
+            UNANNOUNCED: null,
         });
         lease::guarded(expected, &annotations, &spec)
     }
+}
+
+/// The patch by which the holder of the lock that has version `expected` says whether it announces the address, for which
+/// no node may have a backend.
+pub fn noted(announced: bool, expected: Version) -> Value {
+    let why = (!announced).then_some(NO_READY_ENDPOINTS);
+    lease::guarded(expected, &json!({ UNANNOUNCED: why }), &json!({}))
 }
 
 /// The patch by which somebody asks the holder of the lock that has version `expected` to give it to `to`. `None`: takes

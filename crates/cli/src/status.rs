@@ -130,7 +130,11 @@ impl Status {
                 && session.epoch == holder.epoch
                 && matches!(session.state, SessionState::Live { .. })
         });
-        if counts { holder.node.to_string() } else { format!("{} (gone)", holder.node) }
+        match (counts, record.lock.unannounced) {
+            (true, false) => holder.node.to_string(),
+            (true, true) => format!("{} (no ready pod)", holder.node),
+            (false, _) => format!("{} (gone)", holder.node),
+        }
     }
 }
 

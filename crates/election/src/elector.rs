@@ -266,6 +266,7 @@ impl Elector {
                 self.take_locks(now, &mut effects);
                 self.give_locks(now, &mut effects);
                 self.obey_requests(now, &mut effects);
+                self.note_unannounced(now, &mut effects);
             }
             self.settle_contests(now, &mut effects);
             self.stand_in(now, &mut effects);

@@ -195,6 +195,8 @@ pub struct Lock {
     pub stranger: Option<[u8; 6]>,
     /// The node that somebody asks the holder to give it to.
     pub move_to: Option<Node>,
+    /// Its holder does not announce it, since no node has a backend for it.
+    pub unannounced: bool,
     /// The record's version.
     pub version: Version,
 }
@@ -209,8 +211,9 @@ impl Lock {
 /// Without the terms: the version tells them apart.
 impl Hash for Lock {
     fn hash<H: Hasher>(&self, state: &mut H) {
-        let Self { address, holder, service, terms: _, stranger, move_to, version } = self;
-        (address, holder, service, stranger, move_to, version).hash(state);
+        let Self { address, holder, service, terms: _, stranger, move_to, unannounced, version } =
+            self;
+        (address, holder, service, stranger, move_to, unannounced, version).hash(state);
     }
 }
 

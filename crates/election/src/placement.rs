@@ -166,6 +166,7 @@ mod tests {
             terms: Terms::default(),
             stranger: None,
             move_to: None,
+            unannounced: false,
             version: Version(1),
         }
     }

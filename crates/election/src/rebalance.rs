@@ -214,6 +214,7 @@ mod tests {
             terms: Terms::default(),
             stranger: None,
             move_to: None,
+            unannounced: false,
             version: Version(1),
         }
     }

@@ -207,6 +207,7 @@ mod tests {
             terms: Terms::default(),
             stranger: None,
             move_to: None,
+            unannounced: false,
             version: Version(version),
         }
     }

@@ -30,6 +30,8 @@ pub(crate) struct View {
     by_service: BTreeMap<Arc<str>, BTreeSet<IpAddr>>,
     /// The addresses whose holders are asked to give them to another node.
     asked_to_move: BTreeSet<IpAddr>,
+    /// The addresses whose locks say that they are not announced.
+    unannounced: BTreeSet<IpAddr>,
     /// The locks that are known to be nobody's, and since when.
     free: BTreeMap<IpAddr, Timestamp>,
     /// The addresses whose locks may have become free since that was looked at, or may not be free any more.
@@ -125,12 +127,16 @@ impl View {
         if lock.move_to.is_some() {
             self.asked_to_move.insert(lock.address);
         }
+        if lock.unannounced {
+            self.unannounced.insert(lock.address);
+        }
         self.locks.insert(lock.address, SeenLock { lock, orphaned: false });
     }
 
     pub(crate) fn lock_gone(&mut self, address: IpAddr) {
         self.unsettled.insert(address);
         self.asked_to_move.remove(&address);
+        self.unannounced.remove(&address);
         let Some(Lock { holder, service, .. }) = self.locks.remove(&address).map(|seen| seen.lock)
         else {
             return;
@@ -323,6 +329,11 @@ impl View {
         locks
             .filter(move |lock| session.is_some_and(|it| it.holds(lock)))
             .filter_map(|lock| Some((lock, lock.move_to.as_ref()?)))
+    }
+
+    /// The addresses whose locks say that they are not announced.
+    pub(crate) fn unannounced(&self) -> impl Iterator<Item = IpAddr> {
+        self.unannounced.iter().copied()
     }
 
     /// Notes which locks are free, and since when. Whether any lock, or whether the session of its holder counts, has

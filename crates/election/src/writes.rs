@@ -82,6 +82,16 @@ pub enum Write {
         /// Why it does not.
         reason: Refusal,
     },
+    /// Write on a lock of this node whether its address is announced: not while no node has a backend for it. For people,
+    /// who would take the holder for somebody who announces.
+    Note {
+        /// The lock's address.
+        address: IpAddr,
+        /// The version that it must have.
+        expected: Version,
+        /// Whether it is announced.
+        announced: bool,
+    },
     /// Write on a lock that nobody has held yet that a stranger answers at its address.
     Quarantine {
         /// The lock's address.
@@ -218,6 +228,7 @@ impl Write {
             Self::Take { address, .. }
             | Self::Give { address, .. }
             | Self::Refuse { address, .. }
+            | Self::Note { address, .. }
             | Self::Quarantine { address, .. }
             | Self::Read { address } => Target::Lock(*address),
         }

@@ -41,6 +41,7 @@ fn held_by(node: &str, epoch: u64) -> Lock {
         terms: Terms::default(),
         stranger: None,
         move_to: None,
+        unannounced: false,
         version: Version(90),
     }
 }

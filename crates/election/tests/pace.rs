@@ -36,6 +36,7 @@ fn lock(index: u32, nodes: u64) -> Event {
         terms: Terms::default(),
         stranger: None,
         move_to: None,
+        unannounced: false,
         version: Version(1),
     })
 }

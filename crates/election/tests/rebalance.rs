@@ -55,6 +55,7 @@ impl Cluster {
                 terms: Terms::default(),
                 stranger: None,
                 move_to: None,
+                unannounced: false,
                 version: Version(1),
             });
             if let Some(backends) = backends {

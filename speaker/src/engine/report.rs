@@ -2,6 +2,7 @@
 
 use std::{collections::BTreeMap, net::IpAddr};
 
+use arpeggio_api::lock::NO_READY_ENDPOINTS;
 use arpeggio_election::{GiveReason, Node, Refusal, Stranded, TakeReason, Timestamp, Unfit, Write};
 use arpeggio_wire::MacAddr;
 
@@ -28,7 +29,8 @@ impl Engine {
             Write::Quarantine { address, stranger, .. } => {
                 self.report_quarantined(*address, (*stranger).into());
             }
-            Write::Renew { .. } | Write::Read { .. } => {}
+            // Users are told by what is stranded.
+            Write::Note { .. } | Write::Renew { .. } | Write::Read { .. } => {}
         }
     }
 
@@ -84,7 +86,7 @@ impl Engine {
         let Stranded { address, backless, why } = stranded;
         let (reason, note) = if *backless {
             (
-                "NoReadyEndpoints",
+                NO_READY_ENDPOINTS,
                 format!(
                     "{address} is announced by nobody until a pod of the Service is ready: with externalTrafficPolicy \
                      Local a node announces only what its own pods answer"

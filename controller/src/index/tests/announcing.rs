@@ -117,6 +117,27 @@ fn who_announces_is_told_a_little_later_and_once() {
 }
 
 #[test]
+fn what_its_holder_does_not_announce_is_not_called_announced() {
+    let mut lab = Lab::with_pools(&[HOME]);
+    lab.create("web");
+    lab.cluster.take_lock("10.0.0.1");
+    lab.settle();
+    lab.wait(Duration::from_secs(2));
+    let says = |lab: &Lab| {
+        let condition = lab.record("web").condition(ANNOUNCED).cloned().unwrap();
+        (condition.status, condition.reason)
+    };
+    for (announced, expected) in
+        [(false, ("False", "NoReadyEndpoints")), (true, ("True", "Announced"))]
+    {
+        lab.cluster.note("10.0.0.1", announced);
+        lab.settle();
+        lab.wait(Duration::from_secs(2));
+        assert_eq!(says(&lab), (expected.0.to_owned(), expected.1.to_owned()));
+    }
+}
+
+#[test]
 fn without_a_pool_and_with_a_request_that_is_not_understood_the_terms_stay() {
     let mut lab = with_rules(&json!([{ "interfaces": ["eth0"] }]));
     lab.create("web");

@@ -277,6 +277,11 @@ impl Cluster {
         self.patch_lock(address, take);
     }
 
+    /// A lock's holder says whether it announces the address.
+    pub(super) fn note(&mut self, address: &str, announced: bool) {
+        self.patch_lock(address, |record| lock::noted(announced, record.lock.version));
+    }
+
     /// Does nothing where there is no lock, or one that rests.
     fn patch_lock(&mut self, address: &str, patch: impl FnOnce(&LockRecord) -> Value) {
         let name = lock::name(address.parse().unwrap());

@@ -9,8 +9,10 @@ use core::net::IpAddr;
 use super::Elector;
 use crate::{
     eligibility::Unfit,
+    exchange::Effect,
     model::{Lock, Node, Timestamp},
     stranded::Stranded,
+    writes::Write,
 };
 
 impl Elector {
@@ -24,6 +26,23 @@ impl Elector {
         let due = self.strandings.update(&all, ceased, now).into_iter();
         let due = due.filter_map(|address| self.view.lock(address));
         due.map(|lock| self.explained(lock, now)).collect()
+    }
+
+    /// Notes on the locks of this node which of their addresses it does not announce for want of a backend anywhere, and
+    /// which it announces again.
+    pub(super) fn note_unannounced(&mut self, now: Timestamp, effects: &mut Vec<Effect>) {
+        let unwanted = self.merits.unwanted().map(|(address, _)| address);
+        let concerned = unwanted.chain(self.view.unannounced());
+        let own = concerned.filter(|address| self.view.holds(&self.me, *address));
+        let note = |address| {
+            let Lock { version: expected, unannounced, .. } = *self.view.lock(address)?;
+            let announced = !self.view.is_backless(address);
+            (announced == unannounced).then_some(Write::Note { address, expected, announced })
+        };
+        let notes: Vec<Write> = own.filter_map(note).collect();
+        for note in notes {
+            self.send(note, now, effects);
+        }
     }
 
     /// What nobody holds, where this node was chosen to speak, and what it holds itself and nobody would answer behind.

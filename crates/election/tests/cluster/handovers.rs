@@ -91,9 +91,26 @@ fn an_address_follows_the_backends_that_its_traffic_must_stay_with() {
     assert!(sim.announcers(ip(240)).is_empty(), "with none left nobody announces it");
     let told: Vec<_> = sim.stranded.iter().map(|it| (it.address, it.backless)).collect();
     assert_eq!(told, [(ip(240), true)], "which is said once, and at once");
+    assert!(sim.is_noted_unannounced(ip(240)), "{:?}", sim.log);
     sim.set_backends(ip(240), &[owner], &[]);
     sim.run(millis(500));
     assert_eq!(sim.only_announcer(ip(240)), owner);
+    assert!(!sim.is_noted_unannounced(ip(240)), "{:?}", sim.log);
+}
+
+#[test]
+fn an_address_whose_backends_return_to_its_holder_is_noted_as_announced() {
+    let (mut sim, owner) = settled();
+    for _ in 0..3 {
+        sim.set_backends(ip(240), &[], &[]);
+        sim.run(millis(500));
+        assert!(sim.is_noted_unannounced(ip(240)));
+        sim.set_backends(ip(240), &[owner], &[]);
+        sim.run(millis(500));
+        assert!(!sim.is_noted_unannounced(ip(240)));
+    }
+    let noted = sim.log.iter().filter(|line| line.contains("Note")).count();
+    assert_eq!(noted, 6, "{:?}", sim.log);
 }
 
 #[test]

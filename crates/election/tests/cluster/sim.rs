@@ -339,6 +339,11 @@ impl Sim {
         self.store.locks[&address].move_to.is_some()
     }
 
+    /// Whether the lock of an address says that nobody announces it.
+    pub(crate) fn is_noted_unannounced(&self, address: IpAddr) -> bool {
+        self.store.locks[&address].unannounced
+    }
+
     /// What Kubernetes says of a node.
     pub(crate) fn set_facts(&mut self, index: usize, facts: NodeFacts) {
         self.broadcast(&Event::Node { node: name(index), facts });

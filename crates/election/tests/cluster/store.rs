@@ -50,6 +50,7 @@ impl Store {
                     lock.holder = Some(Holder { node: me.clone(), epoch: *epoch });
                     lock.stranger = None;
                     lock.move_to = None;
+                    lock.unannounced = false;
                 })
             }
             Write::Give { address, expected, to, epoch, .. } => {
@@ -57,10 +58,14 @@ impl Store {
                 self.swap_lock(*address, *expected, |lock| {
                     lock.holder = Some(holder);
                     lock.move_to = None;
+                    lock.unannounced = false;
                 })
             }
             Write::Refuse { address, expected, .. } => {
                 self.swap_lock(*address, *expected, |lock| lock.move_to = None)
+            }
+            Write::Note { address, expected, announced } => {
+                self.swap_lock(*address, *expected, |lock| lock.unannounced = !announced)
             }
             Write::Quarantine { address, expected, stranger } => {
                 self.swap_lock(*address, *expected, |lock| lock.stranger = Some(*stranger))
@@ -90,6 +95,7 @@ impl Store {
             terms,
             stranger: None,
             move_to: None,
+            unannounced: false,
             version,
         };
         self.locks.insert(address, lock.clone());

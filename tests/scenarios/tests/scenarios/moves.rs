@@ -96,6 +96,13 @@ pub(crate) fn an_address_stays_with_the_pods_that_its_traffic_is_for(
         })
     })?;
     ensure!(seen.told.iter().any(|note| note.starts_with("NoReadyEndpoints")), "{seen:?}");
+    home.wait_until("the condition says so, too", || {
+        let said = home.conditions("web")?;
+        let unannounced = said.iter().any(|it| it.starts_with("Announced=False: nobody announces"));
+        if unannounced { Ok(()) } else { Err(format!("{said:?}").into()) }
+    })?;
+    let status = home.arpeggio(&["status"])?;
+    ensure!(status.contains("(no ready pod)"), "{status}");
     home.lab.kubectl(&["scale", "deployment/web", "--replicas=1"])?;
     home.wait_for_owner(first_address())?;
     home.wait_for_page(Machine::Client)

@@ -106,6 +106,7 @@ impl Witness {
             Write::Accuse { .. }
             | Write::Read { .. }
             | Write::Refuse { .. }
+            | Write::Note { .. }
             | Write::Quarantine { .. } => {}
         }
     }

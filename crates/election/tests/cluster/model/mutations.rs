@@ -94,6 +94,7 @@ fn ignore_version(me: &Node, write: &mut Write, world: &World) {
         Write::Take { address, expected, .. }
         | Write::Give { address, expected, .. }
         | Write::Refuse { address, expected, .. }
+        | Write::Note { address, expected, .. }
         | Write::Quarantine { address, expected, .. } => {
             replace(expected, world.store.locks.get(address).map(|lock| lock.version));
         }
