@@ -16,31 +16,12 @@
 use alloc::collections::BTreeSet;
 use core::net::IpAddr;
 
-use arpeggio_labels::Labels;
-
 use crate::{
+    facts::NodeFacts,
     model::Node,
     reach::Reach,
     terms::{Places, Rule, Terms},
 };
-
-/// What Kubernetes says of a node.
-#[derive(Debug, Clone, Default, PartialEq, Eq, Hash)]
-#[allow(clippy::struct_excessive_bools, reason = "they are independent facts of one Node object")]
-pub struct NodeFacts {
-    /// `metadata.labels`.
-    pub labels: Labels,
-    /// Its label `node.kubernetes.io/exclude-from-external-load-balancers` is there and is obeyed.
-    pub excluded: bool,
-    /// `spec.unschedulable`.
-    pub cordoned: bool,
-    /// The condition `Ready` is not true.
-    pub not_ready: bool,
-    /// The condition `NetworkUnavailable` is true.
-    pub network_unavailable: bool,
-    /// It has the taint `node.kubernetes.io/out-of-service`.
-    pub out_of_service: bool,
-}
 
 /// Where the backends of an address are whose traffic must not leave its node (`externalTrafficPolicy: Local`).
 #[derive(Debug, Clone, Default, PartialEq, Eq, Hash)]

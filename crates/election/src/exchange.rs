@@ -4,7 +4,8 @@ use alloc::{string::String, vec::Vec};
 use core::net::IpAddr;
 
 use crate::{
-    eligibility::{Backends, NodeFacts},
+    eligibility::Backends,
+    facts::NodeFacts,
     model::{Lock, Node, Session, Timestamp},
     reach::Reach,
     stranded::Stranded,

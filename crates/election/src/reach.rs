@@ -5,7 +5,7 @@ use core::{cmp::Reverse, net::IpAddr};
 
 use ipnet::IpNet;
 
-use crate::terms::Pattern;
+use crate::pattern::Pattern;
 
 /// The interfaces of one node that neighbours are found on.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Hash)]

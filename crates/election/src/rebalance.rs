@@ -10,7 +10,8 @@ use core::net::IpAddr;
 
 use self::leveling::{Item, level};
 use crate::{
-    eligibility::{Backends, Merit, NodeFacts, Standing},
+    eligibility::{Backends, Merit, Standing},
+    facts::NodeFacts,
     model::{Lock, Node, Session, Timestamp},
     view::View,
 };

@@ -13,7 +13,8 @@ use core::{
 };
 
 use crate::{
-    eligibility::{Backends, Candidate, Merit, NodeFacts, Unfit},
+    eligibility::{Backends, Candidate, Merit, Unfit},
+    facts::NodeFacts,
     model::{Holder, Lock, Node, Session, SessionState, Timestamp, Version},
     reach::Reach,
     writes::TakeReason,
