@@ -26,10 +26,12 @@
 //! }
 //! ```
 
+mod arp;
 mod cgroup;
 mod collect;
 mod components;
 pub mod error;
+pub mod flood;
 pub mod folders;
 pub mod guard;
 pub mod image;

@@ -49,7 +49,7 @@ pub struct Seen {
     pub requests: usize,
     /// The longest time without an answer to "who has the address?", in milliseconds.
     pub silence_ms: u64,
-    /// Frames of those who gave way while another one announced the address as well.
+    /// Frames of nodes that gave way while another node announced the address as well.
     pub overlap: usize,
     /// Who answered, in order; twice who had it, lost it and got it again.
     pub owners: Vec<String>,
@@ -118,6 +118,8 @@ impl Home {
         let unexplained = failed().filter(|request| !is_cut(request, &moves));
         let mut owners: Vec<[u8; 6]> = spells(&arp.replies).iter().map(|spell| spell.mac).collect();
         owners.dedup();
+        let is_node = |reply: &&ArpReply| self.machine_at(reply.mac).is_ok();
+        let by_nodes: Vec<ArpReply> = arp.replies.iter().filter(is_node).copied().collect();
         let node = |mac| self.machine_at(mac).map(|node| node.to_string()).ok();
         let name = |mac| node(mac).unwrap_or_else(|| "a stranger".to_owned());
         let owners = owners.into_iter().map(name).collect();
@@ -129,7 +131,7 @@ impl Home {
             unexplained: unexplained.take(DESCRIBED).map(|it| described(it, begin)).collect(),
             requests: requests.len(),
             silence_ms: millis(silence),
-            overlap: overlap(&arp.replies),
+            overlap: overlap(&by_nodes),
             owners,
             told: Vec::new(),
             conditions: Vec::new(),

@@ -1,7 +1,6 @@
 //! Who says that an address is theirs: ARP requests at a steady pace, and every answer and
 //! announcement heard.
 
-use std::io;
 use std::net::Ipv4Addr;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::mpsc;
@@ -9,21 +8,17 @@ use std::thread::{self, JoinHandle};
 use std::time::{Duration, Instant};
 
 use pnet_base::MacAddr;
-use pnet_datalink::{Channel, Config, DataLinkReceiver, DataLinkSender, NetworkInterface};
+use pnet_datalink::{DataLinkReceiver, DataLinkSender};
 use pnet_packet::Packet;
-use pnet_packet::arp::{
-    ArpHardwareTypes, ArpOperation, ArpOperations, ArpPacket, MutableArpPacket,
-};
-use pnet_packet::ethernet::{EtherTypes, EthernetPacket, MutableEthernetPacket};
+use pnet_packet::arp::{ArpOperations, ArpPacket};
+use pnet_packet::ethernet::{EtherTypes, EthernetPacket};
 
 use super::Stopper;
 use super::timeline::{Silence, longest_silence};
+use crate::arp::{RawSocketError, frame, open};
 use crate::error::{LabError, Result};
 use crate::lab::Lab;
 use crate::plan::Machine;
-
-const ETHERNET_HEADER: usize = 14;
-const ARP_LENGTH: usize = 28;
 
 /// A frame that says who has the address.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -58,17 +53,6 @@ impl ArpSightings {
     }
 }
 
-/// Why a watch cannot be started.
-#[derive(Debug, thiserror::Error)]
-pub enum NoWatch {
-    /// The machine has no LAN interface.
-    #[error("{0} is not on the LAN")]
-    NotOnLan(Machine),
-    /// Its raw socket was refused.
-    #[error("raw socket on the LAN: {0}")]
-    Socket(#[from] io::Error),
-}
-
 /// A running watch. Dropping it ends it, without a result.
 #[derive(Debug)]
 pub struct ArpWatch {
@@ -86,14 +70,15 @@ impl ArpWatch {
         let stopper = Stopper::default();
         let (tell, told) = mpsc::channel();
         let (stop_sender, stop_receiver) = (stopper.flag(), stopper.flag());
-        let threads = lab.namespace(from).enter(move || -> std::result::Result<_, NoWatch> {
-            let (mut transmit, receive) = open(from)?;
-            let request = request(from, address).ok_or(NoWatch::NotOnLan(from))?;
-            let sender =
-                thread::spawn(move || ask(&mut *transmit, &request, interval, &stop_sender));
-            let receiver = thread::spawn(move || hear(receive, address, &stop_receiver, &tell));
-            Ok((sender, receiver))
-        })?;
+        let threads =
+            lab.namespace(from).enter(move || -> std::result::Result<_, RawSocketError> {
+                let (mut transmit, receive) = open(from)?;
+                let request = request(from, address).ok_or(RawSocketError::NotOnLan(from))?;
+                let sender =
+                    thread::spawn(move || ask(&mut *transmit, &request, interval, &stop_sender));
+                let receiver = thread::spawn(move || hear(receive, address, &stop_receiver, &tell));
+                Ok((sender, receiver))
+            })?;
         let (sender, receiver) = threads.map_err(|error| LabError::Unexpected {
             what: "the ARP watch".to_owned(),
             detail: error.to_string(),
@@ -113,19 +98,6 @@ impl ArpWatch {
         let asked = self.sender.join().map_err(crashed)?;
         let replies = self.receiver.join().map_err(crashed)?;
         Ok(ArpSightings { asked, replies })
-    }
-}
-
-type RawSocket = (Box<dyn DataLinkSender>, Box<dyn DataLinkReceiver>);
-
-/// A raw socket on the machine's LAN interface, opened by a thread that is inside of its namespace.
-fn open(machine: Machine) -> std::result::Result<RawSocket, NoWatch> {
-    let is_lan = |interface: &NetworkInterface| interface.name == machine.interface();
-    let interface = pnet_datalink::interfaces().into_iter().find(is_lan);
-    let config = Config { read_timeout: Some(Duration::from_millis(50)), ..Config::default() };
-    match pnet_datalink::channel(&interface.ok_or(NoWatch::NotOnLan(machine))?, config)? {
-        Channel::Ethernet(sender, receiver) => Ok((sender, receiver)),
-        _ => Err(NoWatch::NotOnLan(machine)),
     }
 }
 
@@ -185,32 +157,6 @@ fn reply_in(frame: &[u8], address: Ipv4Addr) -> Option<([u8; 6], bool)> {
 fn request(from: Machine, address: Ipv4Addr) -> Option<Vec<u8>> {
     let asker = (MacAddr::from(from.mac()?), from.lan_v4()?);
     frame(ArpOperations::Request, asker, (MacAddr::zero(), address), MacAddr::broadcast())
-}
-
-/// An ARP frame; sender and target are pairs of MAC and address.
-fn frame(
-    operation: ArpOperation,
-    sender: (MacAddr, Ipv4Addr),
-    target: (MacAddr, Ipv4Addr),
-    to: MacAddr,
-) -> Option<Vec<u8>> {
-    let mut bytes = vec![0; ETHERNET_HEADER + ARP_LENGTH];
-    let (header, body) = bytes.split_at_mut(ETHERNET_HEADER);
-    let mut ethernet = MutableEthernetPacket::new(header)?;
-    ethernet.set_destination(to);
-    ethernet.set_source(sender.0);
-    ethernet.set_ethertype(EtherTypes::Arp);
-    let mut arp = MutableArpPacket::new(body)?;
-    arp.set_hardware_type(ArpHardwareTypes::Ethernet);
-    arp.set_protocol_type(EtherTypes::Ipv4);
-    arp.set_hw_addr_len(6);
-    arp.set_proto_addr_len(4);
-    arp.set_operation(operation);
-    arp.set_sender_hw_addr(sender.0);
-    arp.set_sender_proto_addr(sender.1);
-    arp.set_target_hw_addr(target.0);
-    arp.set_target_proto_addr(target.1);
-    Some(bytes)
 }
 
 #[cfg(test)]

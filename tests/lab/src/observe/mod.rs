@@ -8,7 +8,7 @@ mod capture;
 mod request_loop;
 mod timeline;
 
-pub use arp_watch::{ArpReply, ArpSightings, ArpWatch, NoWatch};
+pub use arp_watch::{ArpReply, ArpSightings, ArpWatch};
 pub use capture::Capture;
 pub use request_loop::{Outcome, Request, RequestLoop, RequestPlan, get};
 pub use timeline::{Silence, Span, answers, longest_silence, spans};

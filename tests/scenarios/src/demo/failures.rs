@@ -19,7 +19,7 @@ those of one run on one machine.
 | failed | requests that were not answered within 0.9 s, of all. After a minute of 200 connections a second a client uses its ports again, and loses a request now and then without any fault |
 | cut | those of them whose connection was open when the address moved, and was broken: no connection survives that |
 | silence | the longest time without an answer to \"who has the address?\" |
-| overlap | frames of those who gave way while another one announced the address as well |
+| overlap | frames of nodes that gave way while another node announced the address as well |
 | owners | who announced it, in order |
 | told | the events on the Service meanwhile, and those of its conditions that were others before |
 

@@ -72,6 +72,7 @@ const SCENARIOS: &[(&str, Scenario)] = &[
     ("occupied-ipv6", strangers::somebody_elses_ipv6_address_is_never_announced),
     ("intruder", strangers::an_announced_address_is_defended),
     ("fault-intruder", strangers::a_stranger_that_takes_the_address_changes_little),
+    ("fault-flood", strangers::a_flood_of_claims_ends_no_session),
     ("fault-occupied", strangers::who_wants_a_strangers_address_is_told),
     ("intruder-ipv6", strangers::an_announced_ipv6_address_is_defended),
     ("quarantine", records::an_address_that_a_stranger_has_is_replaced),
