@@ -79,6 +79,8 @@ pub(crate) struct Sim {
     /// Sessions wait for nothing.
     pub(crate) lock_takes: BTreeMap<usize, u64>,
     locks_done: BTreeMap<usize, u64>,
+    /// How much longer the API server takes for what a speaker writes of its own session.
+    pub(crate) session_takes: BTreeMap<usize, u64>,
     /// How much later than others a speaker is told of changes.
     pub(crate) lags: BTreeMap<usize, u64>,
     /// What users were told that no node may announce.
@@ -131,6 +133,7 @@ impl Sim {
             arriving: VecDeque::new(),
             lock_takes: BTreeMap::new(),
             locks_done: BTreeMap::new(),
+            session_takes: BTreeMap::new(),
             lags: BTreeMap::new(),
             stranded: Vec::new(),
             log: Vec::new(),
@@ -226,7 +229,7 @@ impl Sim {
                 }
             }
             Effect::Write(write) if self.speakers[index].api => {
-                let when = self.now + ROUND_TRIP / 2;
+                let when = self.now + ROUND_TRIP / 2 + self.session_is_done(index, &write);
                 let when = when.max(self.lock_is_done(index, &write));
                 let place = self.arriving.partition_point(|(other, ..)| *other <= when);
                 self.arriving.insert(place, (when, index, write));
@@ -268,6 +271,11 @@ impl Sim {
         let done = self.locks_done.entry(index).or_default();
         *done = (*done).max(self.now) + self.lock_takes.get(&index).copied().unwrap_or_default();
         *done
+    }
+
+    fn session_is_done(&self, index: usize, write: &Write) -> u64 {
+        let takes = self.session_takes.get(&index).filter(|_| write.target() == Target::OwnSession);
+        takes.copied().unwrap_or_default()
     }
 
     fn serve_writes(&mut self) {

@@ -89,6 +89,23 @@ fn an_owner_whose_session_was_ended_wrongly_stops_when_it_hears_its_heirs() {
     }
 }
 
+/// Its heirs announce before they have the locks, which still name it: only its session tells. Whatever it is about to
+/// hear of that takes long.
+#[test]
+fn an_owner_that_reads_its_name_on_the_lock_stops_all_the_same() {
+    for phase in 0..12 {
+        let mut sim = settled();
+        sim.lags.insert(0, 5000);
+        sim.session_takes.insert(0, 2000);
+        sim.lock_takes.extend([(1, 5000), (2, 5000)]);
+        sim.run(millis(3000 + 250 * phase));
+        sim.end_session(0);
+        sim.run(secs(2));
+        assert!(has_exactly_one_announcer_for_each(&sim), "{phase}: {:#?}", sim.log);
+        assert!(sim.longest_overlap <= millis(700), "{phase}: {:?}", sim.longest_overlap);
+    }
+}
+
 #[test]
 fn what_was_replaced_while_the_api_server_was_away_stays_where_it_is() {
     let mut sim = settled();
