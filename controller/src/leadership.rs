@@ -150,6 +150,14 @@ impl Campaign {
             let step = self.candidate.decide(self.now());
             if let Some(write) = step.write {
                 let answer = self.write(write).await;
+                if is_from_the_past(write, &answer) {
+                    tracing::error!(
+                        "the API server has gone back to an earlier state, as after etcd was restored from a backup: \
+                         this process ends, so that its successor reads everything anew"
+                    );
+                    shutdown.ask();
+                    break;
+                }
                 self.candidate.answered(answer, self.now());
                 self.publish();
                 continue;
@@ -249,6 +257,12 @@ impl Campaign {
     fn now(&self) -> Timestamp {
         Timestamp::from_origin(self.origin.elapsed())
     }
+}
+
+/// Whether the Lease has a lower version than it had before. All that this process knows is of a history that is no more.
+fn is_from_the_past(write: Write, answer: &Answer) -> bool {
+    let expected = write.expected();
+    matches!(answer, Answer::Found(Some(found)) if Some(found.version) < expected)
 }
 
 /// The leader Lease at the API server. Requests have a time limit.

@@ -12,17 +12,25 @@ use kube::{
 };
 use tokio::sync::oneshot;
 
-use crate::{input::Input, watches};
+use crate::{
+    input::Input,
+    watches::{self, Rewinds},
+};
 
 /// Waits until the slices are wanted, then runs until the engine ends. A cluster may have many of them, which change
 /// often, and most have no address whose traffic must stay with its backends.
-pub(crate) async fn watch(client: Client, wanted: oneshot::Receiver<()>, inputs: Sender<Input>) {
+pub(crate) async fn watch(
+    client: Client,
+    wanted: oneshot::Receiver<()>,
+    rewinds: Rewinds,
+    inputs: Sender<Input>,
+) {
     if wanted.await.is_err() {
         return;
     }
     let mut feed = Feed::default();
     let slices: Api<EndpointSlice> = Api::all(client);
-    watches::follow("EndpointSlices", slices, Config::default(), |event| {
+    watches::follow("EndpointSlices", slices, Config::default(), rewinds, |event| {
         feed.take(event)
             .into_iter()
             .all(|(service, backends)| inputs.send(Input::Backends { service, backends }).is_ok())

@@ -12,7 +12,7 @@ use arpeggio_api::{
     session::{SessionRecord, Whereabouts},
 };
 use arpeggio_election::{
-    Effect, Elector, Event, Node, Outcome, Pattern, Settings, Target, Timestamp, Write,
+    Effect, Elector, Event, Node, Outcome, Pattern, Settings, Target, Timestamp, Version, Write,
 };
 use arpeggio_link::{clock, interfaces::Links};
 use arpeggio_runtime::health::{Awaited, Heartbeat};
@@ -217,6 +217,10 @@ impl Engine {
             // What is known of this node decides by which rules it announces.
             Event::Node { .. } | Event::NodeGone(_) => self.announcer.reconsider(),
             Event::SessionGone(node) => self.failovers.session_gone(node),
+            // Any version of a record is newer than one of a history that is no more.
+            Event::Rewound => {
+                self.locks.values_mut().for_each(|record| record.lock.version = Version(0));
+            }
             Event::Wrote { write, outcome: Outcome::Done } => self.report(write),
             _ => {}
         }

@@ -12,13 +12,22 @@ use crossbeam_channel::Sender;
 use k8s_openapi::api::coordination::v1::Lease;
 use kube::{Api, Client, ResourceExt as _, runtime::watcher};
 
-use crate::{input::Input, watches};
+use crate::{
+    input::Input,
+    watches::{self, Rewinds},
+};
 
 /// Runs until the engine ends.
-pub(crate) async fn watch(client: Client, namespace: String, inputs: Sender<Input>) {
+pub(crate) async fn watch(
+    client: Client,
+    namespace: String,
+    rewinds: Rewinds,
+    inputs: Sender<Input>,
+) {
     let api: Api<Lease> = Api::namespaced(client, &namespace);
     let mut feed = Feed::default();
-    watches::follow("Leases", api, watcher::Config::default().labels(lease::SELECTOR), |event| {
+    let ours = watcher::Config::default().labels(lease::SELECTOR);
+    watches::follow("Leases", api, ours, rewinds, |event| {
         feed.take(event).into_iter().all(|input| inputs.send(input).is_ok())
     })
     .await;

@@ -56,6 +56,7 @@ use crate::{
     input::Input,
     metrics::Metrics,
     news::News,
+    watches::Rewinds,
     writer::Writer,
 };
 
@@ -119,7 +120,7 @@ async fn run(args: &RunArgs) -> anyhow::Result<()> {
     let writer =
         Writer::new(client.clone(), &args.namespace, me.clone(), inputs.clone(), metrics.clone());
     let quiet = client::connect(Patience { read: Some(QUIET_SILENCE), ..patience }).await?;
-    let slices_wanted = start_watching(client, quiet, args, &inputs);
+    let slices_wanted = start_watching(client, quiet, args, writer.rewinds(), &inputs);
     tokio::spawn(follow_links(links.clone(), inputs.clone()));
 
     let engine = Engine::new(
@@ -158,12 +159,15 @@ fn start_watching(
     client: Client,
     quiet: Client,
     args: &RunArgs,
+    rewinds: Rewinds,
     inputs: &Sender<Input>,
 ) -> oneshot::Sender<()> {
     let (slices_wanted, wanted) = oneshot::channel();
-    tokio::spawn(leases::watch(client, args.namespace.clone(), inputs.clone()));
-    tokio::spawn(nodes::watch(quiet.clone(), !args.ignore_exclusion_label, inputs.clone()));
-    tokio::spawn(endpoints::watch(quiet, wanted, inputs.clone()));
+    let namespace = args.namespace.clone();
+    tokio::spawn(leases::watch(client, namespace, rewinds.clone(), inputs.clone()));
+    let obey_exclusion = !args.ignore_exclusion_label;
+    tokio::spawn(nodes::watch(quiet.clone(), obey_exclusion, rewinds.clone(), inputs.clone()));
+    tokio::spawn(endpoints::watch(quiet, wanted, rewinds, inputs.clone()));
     slices_wanted
 }
 

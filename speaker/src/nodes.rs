@@ -11,13 +11,21 @@ use kube::{
     runtime::watcher::{self, Config},
 };
 
-use crate::{input::Input, watches};
+use crate::{
+    input::Input,
+    watches::{self, Rewinds},
+};
 
 /// Runs until the engine ends. `obey_exclusion`: whether nodes can be excluded by their label.
-pub(crate) async fn watch(client: Client, obey_exclusion: bool, inputs: Sender<Input>) {
+pub(crate) async fn watch(
+    client: Client,
+    obey_exclusion: bool,
+    rewinds: Rewinds,
+    inputs: Sender<Input>,
+) {
     let mut feed = Feed { obey_exclusion, ..Feed::default() };
     let nodes: Api<v1::Node> = Api::all(client);
-    watches::follow("Nodes", nodes, Config::default(), |event| {
+    watches::follow("Nodes", nodes, Config::default(), rewinds, |event| {
         feed.take(event).into_iter().all(|event| inputs.send(Input::Election(event)).is_ok())
     })
     .await;

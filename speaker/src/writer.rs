@@ -18,9 +18,12 @@ use kube::{
     Api, Client,
     api::{Patch, PatchParams, PostParams},
 };
-use tokio::{runtime::Handle, sync::Semaphore};
+use tokio::{
+    runtime::Handle,
+    sync::{Semaphore, watch},
+};
 
-use crate::{engine::Identity, input::Input, leases, metrics::Metrics};
+use crate::{engine::Identity, input::Input, leases, metrics::Metrics, watches::Rewinds};
 
 /// Longest time for one request; well below the time that a session lasts.
 const TIME_LIMIT: Duration = Duration::from_secs(2);
@@ -50,6 +53,8 @@ pub(crate) struct Writer {
     lock_requests: Arc<Semaphore>,
     /// Whether the last request got no answer.
     failing: Arc<AtomicBool>,
+    /// How often the API server has gone back to an earlier state.
+    rewinds: Arc<watch::Sender<u64>>,
     runtime: Handle,
 }
 
@@ -73,8 +78,14 @@ impl Writer {
             metrics,
             lock_requests: Arc::new(Semaphore::new(LOCK_REQUESTS)),
             failing: Arc::default(),
+            rewinds: Arc::default(),
             runtime: Handle::current(),
         }
+    }
+
+    /// What tells when the API server has gone back to an earlier state.
+    pub(crate) fn rewinds(&self) -> Rewinds {
+        self.rewinds.subscribe()
     }
 
     /// Starts with an order and returns at once.
@@ -83,12 +94,26 @@ impl Writer {
         self.runtime.spawn(async move {
             let (record, outcome) = writer.carry_out(&order).await;
             writer.count(&order.write, outcome);
+            if is_from_the_past(&order.write, record.as_ref()) {
+                writer.rewound(&order.write);
+            }
             let wrote = Event::Wrote { write: order.write, outcome };
             for input in record.into_iter().chain([Input::Election(wrote)]) {
                 // Fails only when the engine has ended.
                 let _ = writer.inputs.send(input);
             }
         });
+    }
+
+    /// First the engine forgets what versions it knows, then the watches show it everything anew.
+    fn rewound(&self, write: &Write) {
+        tracing::warn!(
+            ?write,
+            "the API server has gone back to an earlier state, as after etcd was restored from a backup: reading \
+             everything anew"
+        );
+        let _ = self.inputs.send(Input::Election(Event::Rewound)); // Fails only when the engine has ended.
+        self.rewinds.send_modify(|count| *count += 1);
     }
 
     async fn carry_out(&self, order: &Order) -> Result {
@@ -235,5 +260,44 @@ impl Writer {
             Outcome::Failed => "failed",
         };
         self.metrics.writes.with_label_values(&[kind, outcome]).inc();
+    }
+}
+
+/// Whether a record, read after a write had been refused, has a lower version than the write has expected: one that the
+/// API server had shown before.
+fn is_from_the_past(write: &Write, record: Option<&Input>) -> bool {
+    let version = match record {
+        Some(Input::Session(record)) => record.session.version,
+        Some(Input::Lock(record)) => record.lock.version,
+        _ => return false,
+    };
+    write.expected().is_some_and(|expected| version < expected)
+}
+
+#[cfg(test)]
+mod tests {
+    use arpeggio_api::{lock::Claim, terms::WrittenTerms};
+    use arpeggio_election::{Epoch, TakeReason, Version};
+
+    use super::*;
+
+    #[test]
+    fn only_a_lower_version_than_expected_is_from_the_past() {
+        let address = [192, 168, 0, 240].into();
+        let (services, terms) = (Vec::new(), WrittenTerms::default());
+        let mut lease = Claim { address, pool: "home".into(), services, terms }.created();
+        lease.metadata.resource_version = Some("7".into());
+        let record = Input::Lock(Box::new(lock::parse(&lease).unwrap()));
+        let take = |expected| Write::Take {
+            address,
+            expected: Version(expected),
+            epoch: Epoch(1),
+            reason: TakeReason::New,
+        };
+        for (expected, is_past) in [(6, false), (7, false), (8, true)] {
+            assert_eq!(is_from_the_past(&take(expected), Some(&record)), is_past, "{expected}");
+        }
+        assert!(!is_from_the_past(&take(8), None));
+        assert!(!is_from_the_past(&Write::Read { address }, Some(&record)));
     }
 }

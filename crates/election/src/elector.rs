@@ -178,6 +178,7 @@ impl Elector {
         match event {
             Event::Synced => self.synced(),
             Event::Stopping => self.stopping = true,
+            Event::Rewound => self.view.rewound(),
             Event::Session(session) => self.session_seen(session, now),
             Event::SessionGone(node) => self.view.session_gone(&node),
             Event::Lock(lock) => {

@@ -17,6 +17,9 @@ use crate::{
 pub enum Event {
     /// Every record has been listed once. Nothing is decided before.
     Synced,
+    /// The API server has gone back to an earlier state, as after etcd was restored from a backup: it has shown a record at a
+    /// lower version than before. What it shows from now on counts, whatever the versions.
+    Rewound,
     /// A session record, from a watch, a list or the answer to a write.
     Session(Session),
     /// A session record no longer exists.

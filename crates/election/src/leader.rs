@@ -71,6 +71,18 @@ pub enum Write {
     },
 }
 
+impl Write {
+    /// The version that the record must still have, if there is to be one.
+    pub fn expected(&self) -> Option<Version> {
+        match self {
+            Self::Create => None,
+            Self::Take { expected } | Self::Renew { expected } | Self::StepDown { expected } => {
+                Some(*expected)
+            }
+        }
+    }
+}
+
 /// What came of a [`Write`].
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Answer {

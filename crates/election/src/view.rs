@@ -50,6 +50,8 @@ pub(crate) struct View {
 pub(crate) struct SeenSession {
     pub(crate) session: Session,
     pub(crate) changed: Timestamp,
+    /// It is of a history that the API server has forgotten: whatever is shown takes its place.
+    outdated: bool,
 }
 
 #[derive(Debug, Clone, Hash)]
@@ -57,6 +59,8 @@ pub(crate) struct SeenLock {
     pub(crate) lock: Lock,
     /// Its holder's session was deleted.
     orphaned: bool,
+    /// As of a session.
+    outdated: bool,
 }
 
 /// An address that a node's speaker answers for, as far as is known here. When any of this changes, its speaker may
@@ -71,10 +75,16 @@ pub(crate) struct Duty {
 }
 
 impl View {
+    /// The API server has gone back to an earlier state. What is known stays in force until it shows something else.
+    pub(crate) fn rewound(&mut self) {
+        self.sessions.values_mut().for_each(|seen| seen.outdated = true);
+        self.locks.values_mut().for_each(|seen| seen.outdated = true);
+    }
+
     /// Takes over a session record, unless a newer one is known.
     pub(crate) fn session_seen(&mut self, session: Session, now: Timestamp) {
         match self.sessions.get(&session.node) {
-            Some(known) if known.session.version >= session.version => {}
+            Some(known) if !known.outdated && known.session.version >= session.version => {}
             known => {
                 let known = known.map(|known| &known.session);
                 let counts = |known: &Session| {
@@ -85,7 +95,7 @@ impl View {
                 }
                 self.merits_changed |= known.is_none_or(|known| known.reach != session.reach);
                 let node = session.node.clone();
-                self.sessions.insert(node, SeenSession { session, changed: now });
+                self.sessions.insert(node, SeenSession { session, changed: now, outdated: false });
             }
         }
     }
@@ -115,7 +125,7 @@ impl View {
     /// Takes over a lock record, unless a newer one is known.
     pub(crate) fn lock_seen(&mut self, lock: Lock) {
         let known = self.locks.get(&lock.address);
-        if known.is_some_and(|known| known.lock.version >= lock.version) {
+        if known.is_some_and(|known| !known.outdated && known.lock.version >= lock.version) {
             return;
         }
         self.lock_gone(lock.address);
@@ -131,7 +141,7 @@ impl View {
         if lock.unannounced {
             self.unannounced.insert(lock.address);
         }
-        self.locks.insert(lock.address, SeenLock { lock, orphaned: false });
+        self.locks.insert(lock.address, SeenLock { lock, orphaned: false, outdated: false });
     }
 
     pub(crate) fn lock_gone(&mut self, address: IpAddr) {

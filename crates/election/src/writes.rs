@@ -220,6 +220,22 @@ pub enum Target {
 }
 
 impl Write {
+    /// The version that the record must still have, if there is to be one.
+    pub fn expected(&self) -> Option<Version> {
+        match self {
+            Self::Start { expected, .. } => *expected,
+            Self::Renew { expected, .. }
+            | Self::Accuse { expected, .. }
+            | Self::End { expected, .. }
+            | Self::Take { expected, .. }
+            | Self::Give { expected, .. }
+            | Self::Refuse { expected, .. }
+            | Self::Note { expected, .. }
+            | Self::Quarantine { expected, .. } => Some(*expected),
+            Self::Read { .. } => None,
+        }
+    }
+
     /// What the write is about.
     pub fn target(&self) -> Target {
         match self {

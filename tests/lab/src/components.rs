@@ -14,6 +14,8 @@ use crate::programs::CNI_PLUGINS;
 /// Where a machine finds the lab's programs.
 pub(crate) const BIN: &str = "/var/lib/lab/bin";
 /// Where a machine finds its settings and keys.
+/// Where etcd keeps what the cluster knows.
+pub(crate) const ETCD_DATA: &str = "/var/lib/etcd";
 pub(crate) const ETC: &str = "/var/lib/lab/etc";
 /// containerd's socket.
 pub(crate) const CONTAINERD_SOCKET: &str = "/run/containerd/containerd.sock";
@@ -77,7 +79,7 @@ fn flags(list: &[(&str, &str)]) -> Vec<String> {
 /// The parts of the control plane, in the order in which they need one another.
 pub(crate) fn control_plane(machine: Machine, node_monitor_grace: Duration) -> Vec<Component> {
     vec![
-        Component::of_cluster("etcd", &flags(&[("data-dir", "/var/lib/etcd")])),
+        Component::of_cluster("etcd", &flags(&[("data-dir", ETCD_DATA)])),
         Component::of_cluster("kube-apiserver", &apiserver_flags(machine)),
         Component::of_cluster(
             "kube-controller-manager",

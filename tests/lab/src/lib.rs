@@ -27,6 +27,7 @@
 //! ```
 
 mod arp;
+mod backup;
 mod cgroup;
 mod collect;
 mod components;

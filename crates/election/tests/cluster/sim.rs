@@ -11,7 +11,7 @@ use std::{
 
 use arpeggio_election::{
     Backends, Effect, Elector, EndReason, Epoch, Event, Lock, Node, NodeFacts, Outcome, Reach,
-    Settings, Stranded, TakeReason, Target, Terms, Timestamp, Write,
+    Settings, Stranded, TakeReason, Target, Terms, Timestamp, Version, Write,
 };
 
 use crate::store::Store;
@@ -291,6 +291,11 @@ impl Sim {
                 }
             }
             if let Some(record) = record {
+                if write.expected().is_some_and(|expected| version(&record) < Some(expected)) {
+                    // As the speaker's writer and its watch do.
+                    self.tell(index, ROUND_TRIP / 2, Event::Rewound);
+                    self.list(index);
+                }
                 if outcome == Outcome::Done {
                     self.broadcast(&record);
                 }
@@ -367,6 +372,23 @@ impl Sim {
     /// What a node's interfaces are.
     pub(crate) fn set_reach(&mut self, index: usize, reach: Reach) {
         self.tell(index, 0, Event::Reach(reach));
+    }
+
+    /// The records as they are now.
+    pub(crate) fn backup(&self) -> Store {
+        self.store.clone()
+    }
+
+    /// Puts the API server back to an earlier state; all watches break, and list what there is.
+    pub(crate) fn restore(&mut self, backup: Store) {
+        self.store = backup;
+        self.arriving.clear();
+        (0..self.speakers.len()).for_each(|index| self.list(index));
+    }
+
+    /// A list shows that there is no such lock.
+    pub(crate) fn absent(&mut self, address: IpAddr) {
+        self.broadcast(&Event::LockGone(address));
     }
 
     pub(crate) fn delete_lock(&mut self, address: IpAddr) {
@@ -537,6 +559,14 @@ impl Sim {
                 self.overlaps.remove(&address);
             }
         }
+    }
+}
+
+fn version(record: &Event) -> Option<Version> {
+    match record {
+        Event::Session(session) => Some(session.version),
+        Event::Lock(lock) => Some(lock.version),
+        _ => None,
     }
 }
 

@@ -4,9 +4,9 @@ use std::time::Duration;
 
 use anyhow::ensure;
 use arpeggio_lab::Machine;
-use arpeggio_scenarios::{Home, Seen, first_address};
+use arpeggio_scenarios::{Home, POOL, Seen, first_address, service};
 use k8s_openapi::jiff::{SignedDuration, Timestamp};
-use serde_json::json;
+use serde_json::{Value, json};
 
 /// A takeover by the wire's evidence takes a third of a second at rest; a session takes ten seconds to expire. Between
 /// them is room for a busy test machine.
@@ -25,6 +25,9 @@ const BY_EXPIRY: Duration = Duration::from_secs(16);
 const A_FEW_FRAMES: usize = 10;
 
 pub(crate) const PATIENCE: Duration = Duration::from_secs(90);
+
+/// So many objects are created after a backup.
+const WRITTEN: u32 = 400;
 
 pub(crate) fn at_most(seen: &Seen, limit: Duration) -> anyhow::Result<()> {
     let limit = limit.as_millis();
@@ -177,6 +180,41 @@ pub(crate) fn leases_are_put_back_to_an_earlier_time(home: &Home) -> anyhow::Res
     at_most(&seen, BY_EXPIRY)?;
     let answering = home.wait_for_owner(first_address())?;
     settled_on(home, answering)
+}
+
+/// With versions that speakers and controllers have seen long ago.
+pub(crate) fn etcd_is_restored_from_a_backup(home: &Home) -> anyhow::Result<()> {
+    let first = home.serve_page()?;
+    home.lab.back_up_etcd(PATIENCE)?;
+    home.wait_for_owner(first_address())?;
+    // More is written than a restored cluster writes in the time of this test.
+    home.lab.kubectl(&["cordon", &first.to_string()])?;
+    home.wait_for_another_owner(first_address(), first)?;
+    home.apply(&service("lost", "arpeggio.dev/address-pool", POOL))?;
+    let lost = home.wait_for_address("lost")?;
+    let written = (0..WRITTEN).map(|number| {
+        let metadata = json!({ "name": format!("written-{number}"), "namespace": "default" });
+        json!({ "apiVersion": "v1", "kind": "ConfigMap", "metadata": metadata })
+    });
+    let written: Vec<Value> = written.collect();
+    home.apply(&json!({ "apiVersion": "v1", "kind": "List", "items": written }))?;
+    let fault = "etcd is restored from a backup";
+    let seen =
+        home.look_on(fault, Duration::from_secs(20), || Ok(home.lab.restore_etcd(PATIENCE)?))?;
+    at_most(&seen, UNNOTICED)?;
+    let answering = home.wait_for_owner(first_address())?;
+    settled_on(home, answering)?;
+
+    home.apply(&service("new", "arpeggio.dev/address-pool", POOL))?;
+    ensure!(home.wait_for_address("new")? == lost, "nobody has it, as far as the backup knows");
+    home.keep_pods_off("web", answering)?;
+    let fault = "the owner loses power after etcd was restored";
+    let seen = home.look_on(fault, Duration::from_secs(5), || {
+        Ok(home.lab.power_off(answering).map(drop)?)
+    })?;
+    at_most(&seen, BY_THE_WIRE)?;
+    ensure!(home.wait_for_owner(first_address())? != answering, "{answering} has no power");
+    Ok(())
 }
 
 pub(crate) fn a_switch_loses_what_two_nodes_send_to_each_other(home: &Home) -> anyhow::Result<()> {

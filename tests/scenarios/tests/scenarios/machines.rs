@@ -14,6 +14,25 @@ use crate::faults::{BY_THE_WIRE, PATIENCE, UNNOTICED, at_most, settled_on};
 /// With the time in which a client looks on, a minute; a session lasts ten seconds.
 const STANDSTILL: Duration = Duration::from_secs(56);
 
+pub(crate) fn the_owner_loses_power_and_returns(home: &Home) -> anyhow::Result<()> {
+    let owner = home.serve_page()?;
+    home.keep_pods_off("web", owner)?;
+    let cut = || Ok(home.lab.power_off(owner).map(drop)?);
+    let seen = home.look_on("the owner loses power", Duration::from_secs(5), cut)?;
+    at_most(&seen, BY_THE_WIRE)?;
+    let told = |note: &String| note.contains("silent on the wire");
+    ensure!(seen.told.iter().any(told), "the user is told why: {seen:?}");
+    let successor = home.wait_for_another_owner(first_address(), owner)?;
+    let fault = "the owner that lost power returns";
+    let seen = home.look_on(fault, Duration::from_secs(5), || {
+        home.switch_on(owner)?;
+        home.wait_for_session(owner)
+    })?;
+    let seen = seen.without_a_gap()?;
+    ensure!(seen.owners == [successor.to_string()], "nothing moves back: {seen:?}");
+    settled_on(home, successor)
+}
+
 pub(crate) fn the_owner_loses_power_while_the_api_server_is_away(
     home: &Home,
 ) -> anyhow::Result<()> {
