@@ -12,7 +12,7 @@ use arpeggio_api::{
     session::{SessionRecord, Whereabouts},
 };
 use arpeggio_election::{
-    Effect, Elector, Event, Node, Outcome, Pattern, Settings, Target, Timestamp, Version, Write,
+    Effect, Elector, Event, Outcome, Pattern, Settings, Target, Timestamp, Version, Write,
 };
 use arpeggio_link::{clock, interfaces::Links};
 use arpeggio_runtime::health::{Awaited, Heartbeat};
@@ -25,6 +25,7 @@ use crate::{
     backends::LocalBackends,
     conflicts::Conflicts,
     failovers::Failovers,
+    identity::Identity,
     input::Input,
     listener::{Freshness, Sighting},
     metrics::Metrics,
@@ -46,15 +47,6 @@ const CONFLICT: &str = "AddressConflict";
 
 /// A stopping speaker waits so long for others to take what it announces; less than the pod's grace period.
 const HANDOVER: Duration = Duration::from_secs(5);
-
-/// Who this process is.
-#[derive(Debug, Clone)]
-pub(crate) struct Identity {
-    /// Its node.
-    pub(crate) node: Node,
-    /// Which of the node's speakers it is: its pod's name.
-    pub(crate) instance: String,
-}
 
 /// Where the engine's decisions go.
 pub(crate) struct Outlets {

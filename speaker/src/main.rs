@@ -16,6 +16,7 @@ mod endpoints;
 mod engine;
 mod failovers;
 mod gratuitous;
+mod identity;
 mod input;
 #[cfg(test)]
 mod kernel;
@@ -52,7 +53,8 @@ use tokio::sync::{oneshot, watch};
 
 use crate::{
     args::{Args, Command, RunArgs},
-    engine::{Engine, Identity},
+    engine::Engine,
+    identity::Identity,
     input::Input,
     metrics::Metrics,
     news::News,

@@ -23,7 +23,7 @@ use tokio::{
     sync::{Semaphore, watch},
 };
 
-use crate::{engine::Identity, input::Input, leases, metrics::Metrics, watches::Rewinds};
+use crate::{identity::Identity, input::Input, leases, metrics::Metrics, watches::Rewinds};
 
 /// Longest time for one request; well below the time that a session lasts.
 const TIME_LIMIT: Duration = Duration::from_secs(2);

@@ -6,10 +6,7 @@ use arpeggio_election::{Pattern, Places, Rule};
 use arpeggio_link::interfaces::{Family, Interface, Links};
 use serde::Serialize;
 
-use super::{
-    report::name,
-    rules::{OnLock, Rules},
-};
+use super::rules::{OnLock, Rules};
 
 /// Where an address is announced.
 #[derive(Debug, Serialize)]
@@ -137,7 +134,7 @@ fn by_default(interface: &Interface, address: IpAddr) -> String {
     }
     format!(
         "no subnet contains the address, and the {} default route leaves by {here}",
-        name(Family::of(address))
+        Family::of(address).name()
     )
 }
 

@@ -104,7 +104,7 @@ impl Row {
             up: interface.up,
             carrier: interface.carrier,
             addresses: interface.addresses.clone(),
-            announces: families.into_iter().map(name).collect(),
+            announces: families.into_iter().map(Family::name).collect(),
             flaw: flaw.map(arpeggio_link::interfaces::Flaw::label),
             remark,
         }
@@ -145,7 +145,7 @@ impl Route {
     fn of(route: &DefaultRoute, links: &Links) -> Self {
         let interface = links.interface(route.interface);
         Self {
-            family: name(route.family),
+            family: route.family.name(),
             interface: interface.map_or_else(|| route.interface.to_string(), |it| it.name.clone()),
             gateway: route.gateway,
             metric: route.metric,
@@ -161,14 +161,6 @@ impl Route {
 /// Whether addresses of a family are announced on an interface, if it has no flaw: those of a subnet, or those of none.
 fn leads_here(interface: &Interface, family: Family, links: &Links) -> bool {
     interface.has_subnet(family) || links.default_interface(family) == Some(interface.index)
-}
-
-/// What people call a family.
-pub(super) fn name(family: Family) -> &'static str {
-    match family {
-        Family::V4 => "IPv4",
-        Family::V6 => "IPv6",
-    }
 }
 
 #[cfg(test)]

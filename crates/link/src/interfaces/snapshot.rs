@@ -201,4 +201,12 @@ impl Family {
             IpAddr::V6(_) => Self::V6,
         }
     }
+
+    /// What people call it.
+    pub const fn name(self) -> &'static str {
+        match self {
+            Self::V4 => "IPv4",
+            Self::V6 => "IPv6",
+        }
+    }
 }
