@@ -21,11 +21,8 @@ impl<'a> Loads<'a> {
     /// What the nodes rightly hold now.
     pub(crate) fn of(view: &'a View) -> Self {
         let count = |node: &Node| {
-            let is_first = |lock: &&Lock| {
-                let mut before = view.relatives(lock).take_while(|it| *it < lock.address);
-                !before.any(|relative| view.holds(node, relative))
-            };
-            view.rightly_held(node).filter(is_first).count()
+            let is_eldest = |lock: &&Lock| view.eldest(lock, node) == lock.address;
+            view.rightly_held(node).filter(is_eldest).count()
         };
         let nodes = view.sessions().map(|seen| &seen.session.node);
         let counts = nodes.map(|node| (node.clone(), count(node))).collect();

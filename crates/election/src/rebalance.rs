@@ -101,8 +101,7 @@ impl Census {
     fn groups(&self, node: &Node) -> impl Iterator<Item = Group<'_>> {
         let mut groups: BTreeMap<IpAddr, Group<'_>> = BTreeMap::new();
         for lock in self.view.rightly_held(node) {
-            let here = self.view.relatives(lock).filter(|it| self.view.holds(node, *it));
-            groups.entry(here.fold(lock.address, IpAddr::min)).or_default().push(lock);
+            groups.entry(self.view.eldest(lock, node)).or_default().push(lock);
         }
         groups.into_values()
     }

@@ -321,6 +321,13 @@ impl View {
         all.into_iter().flatten().copied().filter(move |it| *it != address)
     }
 
+    /// The first address of the Service of a lock that `node` rightly holds, as it holds this one: all of them have the
+    /// same.
+    pub(crate) fn eldest(&self, lock: &Lock, node: &Node) -> IpAddr {
+        let here = self.relatives(lock).filter(|relative| self.holds(node, *relative));
+        here.fold(lock.address, IpAddr::min)
+    }
+
     /// The locks that a node holds under a session that counts.
     pub(crate) fn rightly_held(&self, node: &Node) -> impl Iterator<Item = &Lock> {
         let session = self.session(node);

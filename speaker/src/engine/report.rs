@@ -84,6 +84,7 @@ impl Engine {
     /// Tells users of an address that no node may announce.
     pub(super) fn report_stranded(&self, stranded: &Stranded) {
         let Stranded { address, backless, why } = stranded;
+        let why = obstacles(why);
         let (reason, note) = if *backless {
             (
                 NO_READY_ENDPOINTS,
@@ -93,13 +94,12 @@ impl Engine {
                 ),
             )
         } else {
-            let why = obstacles(why);
             (
                 "NoEligibleNode",
                 format!("{address} is announced by nobody, since no node may: {why}"),
             )
         };
-        tracing::warn!(%address, reason, why = %obstacles(why), "nobody announces the address");
+        tracing::warn!(%address, reason, why, "nobody announces the address");
         self.warn(*address, &note, reason);
     }
 

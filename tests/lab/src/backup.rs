@@ -8,7 +8,6 @@ use crate::error::Result;
 use crate::lab::Lab;
 use crate::namespace::run_on_host;
 
-const API_SERVER: &str = "kube-apiserver";
 const ETCD: &str = "etcd";
 
 impl Lab {
@@ -37,7 +36,7 @@ impl Lab {
 
     fn without_etcd(&self, patience: Duration, act: impl FnOnce() -> Result<()>) -> Result<()> {
         let control = self.options().control_machine();
-        self.stop_component(control, API_SERVER)?;
+        self.stop_api()?;
         self.stop_component(control, ETCD)?;
         act()?;
         self.start_component(control, ETCD)?;

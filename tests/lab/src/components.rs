@@ -14,9 +14,9 @@ use crate::programs::CNI_PLUGINS;
 /// Where a machine finds the lab's programs.
 pub(crate) const BIN: &str = "/var/lib/lab/bin";
 /// Where a machine finds its settings and keys.
+pub(crate) const ETC: &str = "/var/lib/lab/etc";
 /// Where etcd keeps what the cluster knows.
 pub(crate) const ETCD_DATA: &str = "/var/lib/etcd";
-pub(crate) const ETC: &str = "/var/lib/lab/etc";
 /// containerd's socket.
 pub(crate) const CONTAINERD_SOCKET: &str = "/run/containerd/containerd.sock";
 /// What every pod's first container runs.
