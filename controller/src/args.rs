@@ -2,11 +2,12 @@
 
 use std::time::Duration;
 
+use arpeggio_allocation::Periods;
 use arpeggio_runtime::{admin::AdminArgs, telemetry::LogArgs};
 use clap::{ArgAction, Parser};
 use k8s_openapi::jiff::Timestamp;
 
-use crate::{index::Periods, sources::Places};
+use crate::sources::Places;
 
 /// Where metrics are served unless the user says otherwise. The speaker's port is another one, so that both can run on
 /// one host.

@@ -2,6 +2,12 @@
 
 use std::{future::Future, net::IpAddr, sync::Arc, time::Duration};
 
+use arpeggio_allocation::{
+    effect::{
+        ALLOCATED, Change, Effect, Failed, Observed, PoolWrite, Release, Report, ServiceWrite, Task,
+    },
+    news,
+};
 use arpeggio_api::{
     address_pool::AddressPool,
     declaration::Remark,
@@ -23,12 +29,7 @@ use kube::{
 use serde_json::json;
 use tokio::sync::{Semaphore, mpsc};
 
-use crate::{
-    effect::{
-        ALLOCATED, Change, Effect, Failed, Observed, PoolWrite, Release, Report, ServiceWrite, Task,
-    },
-    metrics::Metrics,
-};
+use crate::metrics::Metrics;
 
 /// How many requests may be under way at once. Each is a connection of its own.
 const AT_ONCE: usize = 32;
@@ -247,7 +248,8 @@ impl Executor {
                 self.metrics.allocations.inc();
             }
             tracing::info!(service = record.path(), "{}", news.note);
-            if let Err(error) = self.events.publish(&record.object_reference(), news).await {
+            if let Err(error) = self.events.publish(&record.object_reference(), &event(news)).await
+            {
                 tracing::warn!(service = record.path(), error = %causes(&error), "event lost");
             }
         }
@@ -293,6 +295,15 @@ impl Executor {
         self.metrics.requests.with_label_values(&[verb, &K::kind(&()), outcome]).inc();
         result
     }
+}
+
+/// The news, as events tell it.
+fn event(news: &news::News) -> News {
+    let kind = match news.kind {
+        news::Kind::Normal => Kind::Normal,
+        news::Kind::Warning => Kind::Warning,
+    };
+    News { kind, reason: news.reason, action: news.action, note: news.note.clone() }
 }
 
 /// We own what we write in a status, whoever wrote it before.

@@ -2,6 +2,7 @@
 
 use std::{fmt::Debug, time::Duration};
 
+use arpeggio_allocation::Watched;
 use arpeggio_runtime::{health::Awaited, telemetry::causes};
 use futures::{StreamExt as _, stream::BoxStream};
 use kube::{
@@ -10,8 +11,6 @@ use kube::{
 };
 use serde::de::DeserializeOwned;
 use tokio::time::Instant;
-
-use crate::index::Watched;
 
 /// A watch is renewed at least this often, in seconds, so that a dead connection is noticed.
 const LONGEST_WATCH: u32 = 60;

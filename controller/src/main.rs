@@ -1,6 +1,6 @@
 //! Gives Services of type `LoadBalancer` their addresses.
 //!
-//! Watches ([`feed`]) keep an [`index`] of Services, pools of every format ([`sources`]) and locks; the index decides and
+//! Watches ([`feed`]) keep an [`Index`] of Services, pools of every format ([`sources`]) and locks; the index decides and
 //! returns tasks; an [`executor`] performs them and reports back. One loop ([`mod@run`]) joins them, so that there is
 //! one place where decisions are made, and no lock.
 //!
@@ -43,10 +43,8 @@
 #![forbid(unsafe_code)]
 
 mod args;
-mod effect;
 mod executor;
 mod feed;
-mod index;
 mod leadership;
 mod metrics;
 mod run;
@@ -54,6 +52,7 @@ mod sources;
 
 use std::process::ExitCode;
 
+use arpeggio_allocation::Index;
 use arpeggio_runtime::{
     admin::Admin,
     client::{self, Patience},
@@ -65,8 +64,7 @@ use arpeggio_runtime::{
 use clap::Parser as _;
 
 use crate::{
-    args::Args, executor::Executor, index::Index, leadership::Leadership, metrics::Metrics,
-    run::Controller,
+    args::Args, executor::Executor, leadership::Leadership, metrics::Metrics, run::Controller,
 };
 
 fn main() -> ExitCode {

@@ -2,6 +2,7 @@
 
 use std::{collections::BTreeMap, time::Duration};
 
+use arpeggio_allocation::{Index, effect::Report};
 use arpeggio_api::{
     address_pool::AddressPool,
     lease::{KIND_LABEL, Kind},
@@ -23,10 +24,8 @@ use tokio::{
 };
 
 use crate::{
-    effect::Report,
     executor::Executor,
     feed::Feed,
-    index::Index,
     leadership::Leadership,
     metrics::Metrics,
     sources::{Places, Sources},

@@ -10,11 +10,10 @@
 //!
 //! Each is converted here, once, and told to the [`Index`] when something of it has changed.
 
-mod config_map;
-mod metallb;
-mod namespaces;
-mod surroundings;
-
+use arpeggio_allocation::{
+    Declarer, Index,
+    sources::{MetalLb, PoolFile, Surroundings},
+};
 use arpeggio_api::{
     config_map::Dialect,
     lease::{KIND_LABEL, Kind},
@@ -28,11 +27,7 @@ use k8s_openapi::api::{
 };
 use kube::{Api, Client, core::PartialObjectMeta, runtime::watcher::Config};
 
-use self::{config_map::PoolFile, metallb::MetalLb, surroundings::Surroundings};
-use crate::{
-    feed::{Event, Feed},
-    index::{Declarer, Index},
-};
+use crate::feed::{Event, Feed};
 
 /// Where to find pools that are not `AddressPool`s.
 #[derive(Debug, Clone)]

@@ -2,6 +2,7 @@
 
 use std::net::IpAddr;
 
+use crate::news::{Kind, News};
 use arpeggio_api::{
     condition::Finding,
     lock::NO_READY_ENDPOINTS,
@@ -11,7 +12,6 @@ use arpeggio_api::{
     },
 };
 use arpeggio_ipam::{Allocator, Leaving};
-use arpeggio_runtime::events::{Kind, News};
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::{Condition, Time};
 
 use super::outcome::{Outcome, Reason};

@@ -1,4 +1,4 @@
-//! What the controller knows, and what follows from it. No I/O, no clock.
+//! Which Service gets which address: what the controller knows, and what follows from it. No I/O, no clock.
 //!
 //! Watches feed it with [`Watched::apply`], [`Watched::delete`] and [`Watched::reset`]; finished tasks with
 //! [`Index::finish`]. Each call only notes which Services are affected; [`Index::decide`] and [`Index::decide_pools`]
@@ -8,13 +8,18 @@
 //! Who holds an address is known from three sources, in this order: a lock says so; a claim is under way; a Service has
 //! it in its status. The [`Allocator`] keeps the sum of them.
 
+#![forbid(unsafe_code)]
+
 mod announcing;
 mod decision;
 mod declared;
+pub mod effect;
 mod locks;
+pub mod news;
 mod outcome;
 mod pools;
 mod services;
+pub mod sources;
 mod surroundings;
 mod wording;
 
@@ -37,14 +42,15 @@ use k8s_openapi::apimachinery::pkg::apis::meta::v1::Time;
 use kube::ResourceExt;
 
 use crate::{
+    declared::Declarations,
     effect::{Effect, Failed, Observed, Report, Subject, Task},
-    index::{declared::Declarations, locks::KnownLock},
+    locks::KnownLock,
 };
 
-pub(crate) use declared::{Declared, Declarer};
+pub use declared::{Declared, Declarer};
 
 /// A kind of object that a watch keeps the index informed of.
-pub(crate) trait Watched<K> {
+pub trait Watched<K> {
     /// The object is new or has changed.
     fn apply(&mut self, object: K);
     /// The object is gone.
@@ -53,9 +59,9 @@ pub(crate) trait Watched<K> {
     fn reset(&mut self, objects: Vec<K>);
 }
 
-/// What the controller knows; see the [module](self) for how it is driven.
+/// What the controller knows; see the [crate](self) for how it is driven.
 #[derive(Debug, Default)]
-pub(crate) struct Index {
+pub struct Index {
     /// The `loadBalancerClass` that is ours.
     class: Option<String>,
     listed: Listed,
@@ -102,11 +108,11 @@ pub(crate) struct Index {
 
 /// How long things last.
 #[derive(Debug, Clone, Copy, Default)]
-pub(crate) struct Periods {
+pub struct Periods {
     /// For how long an address that no pool allows any more is kept.
-    pub(crate) grace: Duration,
+    pub grace: Duration,
     /// For how long an address at which a stranger answered is given to nobody, after its last Service has left it.
-    pub(crate) quarantine: Duration,
+    pub quarantine: Duration,
 }
 
 /// Which kinds of objects were listed once.
@@ -124,17 +130,17 @@ fn version(object: &impl ResourceExt) -> u64 {
 
 impl Index {
     /// An index for Services of this `loadBalancerClass`; without one, for those that have none.
-    pub(crate) fn new(class: Option<String>, periods: Periods) -> Self {
+    pub fn new(class: Option<String>, periods: Periods) -> Self {
         Self { class, periods, ..Self::default() }
     }
 
     /// Whether Services, pools and locks were listed once.
-    pub(crate) fn is_complete(&self) -> bool {
+    pub fn is_complete(&self) -> bool {
         self.listed.services && self.listed.locks && self.listed.pools
     }
 
     /// What is to be done for the Services and locks that were affected since the last call.
-    pub(crate) fn decide(&mut self, now: &Time) -> Vec<Task> {
+    pub fn decide(&mut self, now: &Time) -> Vec<Task> {
         if !self.is_complete() {
             return Vec::new();
         }
@@ -163,7 +169,7 @@ impl Index {
     }
 
     /// Takes note of what came of a task.
-    pub(crate) fn finish(&mut self, report: Report) {
+    pub fn finish(&mut self, report: Report) {
         let Report { subject, result } = report;
         self.busy.remove(&subject);
         let claimed = self.look_again(&subject);
@@ -225,7 +231,7 @@ impl Index {
     }
 
     /// When there will be something to decide, though nothing happens before.
-    pub(crate) fn next_alarm(&self) -> Option<&Time> {
+    pub fn next_alarm(&self) -> Option<&Time> {
         self.alarms.first().map(|(time, _)| time)
     }
 

@@ -404,7 +404,7 @@ impl Index {
     }
 
     /// The addresses at which strangers answer, counted by pool and family.
-    pub(crate) fn quarantined(&self) -> BTreeMap<(&PoolName, Family), u64> {
+    pub fn quarantined(&self) -> BTreeMap<(&PoolName, Family), u64> {
         let mut counts = BTreeMap::new();
         for address in &self.quarantined {
             if let Some(pool) = self.allocator.pool_of(*address) {

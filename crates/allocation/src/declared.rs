@@ -14,7 +14,7 @@ use super::Index;
 
 /// Who declares pools.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
-pub(crate) enum Declarer {
+pub enum Declarer {
     /// Our own `ConfigMap`.
     ConfigMap,
     /// `MetalLB`'s `ConfigMap`.
@@ -25,13 +25,13 @@ pub(crate) enum Declarer {
 
 /// All that one declarer says now.
 #[derive(Debug, Clone, Default, PartialEq)]
-pub(crate) struct Declared {
+pub struct Declared {
     /// The pools.
-    pub(crate) pools: Vec<Declaration>,
+    pub pools: Vec<Declaration>,
     /// What authors should know, and of which object.
-    pub(crate) remarks: Vec<(ObjectReference, Remark)>,
+    pub remarks: Vec<(ObjectReference, Remark)>,
     /// Whether there may be pools that cannot be read, and never could by this process.
-    pub(crate) unreadable: bool,
+    pub unreadable: bool,
 }
 
 /// What was declared in other formats than `AddressPool`, and the sum of all.
@@ -111,19 +111,19 @@ impl Declarations {
 
 impl Index {
     /// All that one declarer says now.
-    pub(crate) fn set_declared(&mut self, by: Declarer, declared: Declared) {
+    pub fn set_declared(&mut self, by: Declarer, declared: Declared) {
         self.declarations.elsewhere.insert(by, declared);
         self.pools_changed();
     }
 
     /// The ranges that the cluster uses for its pods and Services.
-    pub(crate) fn set_cluster_ranges(&mut self, ranges: Vec<ClusterRange>) {
+    pub fn set_cluster_ranges(&mut self, ranges: Vec<ClusterRange>) {
         self.declarations.cluster = ranges;
         self.pools_dirty = true;
     }
 
     /// What authors of pools were not told yet. After a restart it is told once more, since nobody remembers.
-    pub(crate) fn news(&mut self) -> Vec<(ObjectReference, Remark)> {
+    pub fn news(&mut self) -> Vec<(ObjectReference, Remark)> {
         if !std::mem::take(&mut self.declarations.news) {
             return Vec::new();
         }

@@ -14,11 +14,11 @@ use arpeggio_api::{
 use k8s_openapi::api::{coordination::v1::Lease, core::v1::Node, networking::v1::ServiceCIDR};
 use kube::ResourceExt as _;
 
-use crate::index::{Index, Watched};
+use crate::{Index, Watched};
 
 /// What is known of nodes and of the cluster's ranges.
 #[derive(Debug, Default)]
-pub(super) struct Surroundings {
+pub struct Surroundings {
     nodes: BTreeMap<String, Uses>,
     /// What nodes report of their interfaces.
     speakers: BTreeMap<String, Whereabouts>,
@@ -41,7 +41,7 @@ impl Uses {
 
 impl Surroundings {
     /// Tells the index, if there is something new.
-    pub(super) fn tell(&mut self, index: &mut Index) {
+    pub fn tell(&mut self, index: &mut Index) {
         if std::mem::take(&mut self.changed) {
             index.set_reserved(self.reserved());
             index.set_cluster_ranges(self.ranges());

@@ -10,13 +10,13 @@ use super::Index;
 
 impl Index {
     /// The namespaces and their labels are these.
-    pub(crate) fn set_namespaces(&mut self, namespaces: BTreeMap<String, Labels>) {
+    pub fn set_namespaces(&mut self, namespaces: BTreeMap<String, Labels>) {
         self.namespaces = namespaces;
         self.dirty.extend(self.services.keys().cloned());
     }
 
     /// A namespace has these labels; without any it may be gone.
-    pub(crate) fn set_namespace(&mut self, name: &str, labels: Labels) {
+    pub fn set_namespace(&mut self, name: &str, labels: Labels) {
         let before = self.namespaces.insert(name.to_owned(), labels);
         if before.as_ref() != self.namespaces.get(name) {
             let inside = |(_, it): &(&Owner, &ServiceRecord)| it.service.namespace == name;
@@ -26,7 +26,7 @@ impl Index {
     }
 
     /// The addresses that nodes, gateways and subnets have are these, and no others. Who holds one of them keeps it.
-    pub(crate) fn set_reserved(&mut self, reserved: Reservations) {
+    pub fn set_reserved(&mut self, reserved: Reservations) {
         if reserved == self.reserved {
             return;
         }
@@ -42,7 +42,7 @@ impl Index {
     }
 
     /// Where nodes announce, by their names.
-    pub(crate) fn set_speakers(&mut self, speakers: BTreeMap<String, Whereabouts>) {
+    pub fn set_speakers(&mut self, speakers: BTreeMap<String, Whereabouts>) {
         self.speakers = speakers;
     }
 

@@ -7,11 +7,11 @@ use arpeggio_api::{
 use k8s_openapi::api::core::v1::{ConfigMap, ObjectReference};
 use kube::Resource as _;
 
-use crate::index::{Declared, Declarer, Index, Watched};
+use crate::{Declared, Declarer, Index, Watched};
 
 /// One `ConfigMap` and what it says, or said when it could last be read.
 #[derive(Debug)]
-pub(super) struct PoolFile {
+pub struct PoolFile {
     declarer: Declarer,
     key: String,
     dialect: Dialect,
@@ -23,7 +23,8 @@ pub(super) struct PoolFile {
 }
 
 impl PoolFile {
-    pub(super) fn new(declarer: Declarer, key: &str, dialect: Dialect) -> Self {
+    /// One that speaks as `declarer`: the text under `key`, read as `dialect` says.
+    pub fn new(declarer: Declarer, key: &str, dialect: Dialect) -> Self {
         Self {
             declarer,
             key: key.to_owned(),
@@ -36,7 +37,7 @@ impl PoolFile {
     }
 
     /// Tells the index, if there is something new.
-    pub(super) fn tell(&mut self, index: &mut Index) {
+    pub fn tell(&mut self, index: &mut Index) {
         if std::mem::take(&mut self.changed) {
             index.set_declared(self.declarer, self.declared());
         }

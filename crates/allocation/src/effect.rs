@@ -2,24 +2,24 @@
 
 use std::net::IpAddr;
 
+use crate::news::News;
 use arpeggio_api::{
     address_pool::{AddressPool, AddressPoolStatus},
     lock::{Amendment, Claim, ClaimedFor, ServiceRef},
     service::{ADDRESS_RELEASING, ServiceRecord},
 };
 use arpeggio_ipam::Owner;
-use arpeggio_runtime::events::News;
 use k8s_openapi::{
     api::{coordination::v1::Lease, core::v1::Service},
     apimachinery::pkg::apis::meta::v1::Condition,
 };
 
 /// The reason of the news that a Service has got an address.
-pub(crate) const ALLOCATED: &str = "IPAllocated";
+pub const ALLOCATED: &str = "IPAllocated";
 
 /// What an effect is about. There is at most one effect at a time for each subject.
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord)]
-pub(crate) enum Subject {
+pub enum Subject {
     /// A Service, by its uid.
     Service(Owner),
     /// A lock, by its address.
@@ -30,18 +30,18 @@ pub(crate) enum Subject {
 
 /// One thing to do.
 #[derive(Debug)]
-pub(crate) struct Task {
+pub struct Task {
     /// What it is about.
-    pub(crate) subject: Subject,
+    pub subject: Subject,
     /// How often in a row the subject's tasks have failed before this one.
-    pub(crate) failures: u32,
+    pub failures: u32,
     /// What to do.
-    pub(crate) effect: Effect,
+    pub effect: Effect,
 }
 
 /// What to do.
 #[derive(Debug, PartialEq)]
-pub(crate) enum Effect {
+pub enum Effect {
     /// Create the lock of an address.
     Claim(Claim, ClaimedFor),
     /// Claim an address that has a lock already: for one more Service, or for the same one once more.
@@ -58,18 +58,18 @@ pub(crate) enum Effect {
 
 /// A Service to take off a lock.
 #[derive(Debug, Clone, PartialEq)]
-pub(crate) struct Release {
+pub struct Release {
     /// Whose lock it is.
-    pub(crate) address: IpAddr,
+    pub address: IpAddr,
     /// The Service. `None`: there is none on the lock, which has only kept the address from being given again.
-    pub(crate) service: Option<ServiceRef>,
+    pub service: Option<ServiceRef>,
     /// What is written.
-    pub(crate) change: Change,
+    pub change: Change,
 }
 
 /// How a lock changes when somebody leaves it. Refused when it is not the one that was decided about.
 #[derive(Debug, Clone, PartialEq)]
-pub(crate) enum Change {
+pub enum Change {
     /// Nobody is left: it is deleted.
     Delete {
         /// The Lease's uid.
@@ -88,7 +88,7 @@ impl Release {
     /// This depends on nothing but the Service. Whoever else sees the same version of it and thinks of writing the
     /// address in its status comes to the opposite conclusion, and a status that was decided on another version is not
     /// written.
-    pub(crate) fn is_needed_by(&self, service: &Service, class: Option<&str>) -> bool {
+    pub fn is_needed_by(&self, service: &Service, class: Option<&str>) -> bool {
         let record = ServiceRecord::parse(service, class);
         let uid = self.service.as_ref().map(|service| service.uid.as_str());
         let listed = record.ingress.addresses.contains(&self.address);
@@ -99,37 +99,42 @@ impl Release {
 
 /// What to write in a Service's status. What is not in it and was written by us before is removed.
 #[derive(Debug, PartialEq)]
-pub(crate) struct ServiceWrite {
+pub struct ServiceWrite {
     /// The Service as it was when this was decided. If it has changed since, nothing is written.
-    pub(crate) record: ServiceRecord,
+    pub record: ServiceRecord,
     /// The addresses.
-    pub(crate) addresses: Vec<IpAddr>,
+    pub addresses: Vec<IpAddr>,
     /// The conditions.
-    pub(crate) conditions: Vec<Condition>,
+    pub conditions: Vec<Condition>,
     /// What to tell the user when it is written.
-    pub(crate) news: Vec<News>,
+    pub news: Vec<News>,
     /// Why the Service gets no address, for metrics.
-    pub(crate) refusal: Option<&'static str>,
+    pub refusal: Option<&'static str>,
 }
 
 /// What to write in a pool's status.
 #[derive(Debug, PartialEq)]
-pub(crate) struct PoolWrite {
+pub struct PoolWrite {
     /// The pool's name.
-    pub(crate) name: String,
+    pub name: String,
     /// The status.
-    pub(crate) status: AddressPoolStatus,
+    pub status: AddressPoolStatus,
 }
 
 /// What the API server said last about the subject of a task that was done.
 #[derive(Debug)]
-pub(crate) enum Observed {
+pub enum Observed {
     /// The Service as it is now.
     Service(Box<Service>),
     /// The lock as it is now, whether we made it or found it.
     Lock(Box<Lease>),
     /// The lock of this version, or an earlier one, is gone.
-    NoLock { address: IpAddr, version: u64 },
+    NoLock {
+        /// Whose lock it was.
+        address: IpAddr,
+        /// The latest version that is gone.
+        version: u64,
+    },
     /// The pool as it is now.
     Pool(Box<AddressPool>),
     /// The lock stays: this Service needs it.
@@ -138,13 +143,13 @@ pub(crate) enum Observed {
 
 /// A task that was not done. What to do instead is decided anew, from what is known then.
 #[derive(Debug)]
-pub(crate) struct Failed;
+pub struct Failed;
 
 /// What came of a task.
 #[derive(Debug)]
-pub(crate) struct Report {
+pub struct Report {
     /// What the task was about.
-    pub(crate) subject: Subject,
+    pub subject: Subject,
     /// What came of it.
-    pub(crate) result: Result<Observed, Failed>,
+    pub result: Result<Observed, Failed>,
 }

@@ -68,7 +68,7 @@ impl Index {
 
     /// The pools' statuses that have to be written. Called now and then rather than at each change, since each
     /// allocation changes them.
-    pub(crate) fn decide_pools(&mut self, now: &Time) -> Vec<Task> {
+    pub fn decide_pools(&mut self, now: &Time) -> Vec<Task> {
         if !self.is_complete() || !std::mem::take(&mut self.pools_dirty) {
             return Vec::new();
         }
@@ -98,7 +98,7 @@ impl Index {
     }
 
     /// How full every pool is.
-    pub(crate) fn usages(&self) -> impl Iterator<Item = (&PoolName, Family, Usage)> {
+    pub fn usages(&self) -> impl Iterator<Item = (&PoolName, Family, Usage)> {
         let of_pool = |name| Family::ALL.map(|family| (name, family, self.usage(name, family)));
         self.allocator.pools().flat_map(move |(name, _)| of_pool(name))
     }

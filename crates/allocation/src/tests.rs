@@ -9,11 +9,11 @@ mod stability;
 
 use std::net::IpAddr;
 
+use crate::news::News;
 use arpeggio_api::{
     lock,
     service::{ADDRESS_ALLOCATED, ServiceRecord},
 };
-use arpeggio_runtime::events::News;
 use k8s_openapi::api::coordination::v1::Lease;
 
 use super::*;

@@ -9,11 +9,11 @@ use arpeggio_api::{
 use k8s_openapi::api::core::v1::ObjectReference;
 use kube::{Resource as _, ResourceExt as _};
 
-use crate::index::{Declared, Declarer, Index, Watched};
+use crate::{Declared, Declarer, Index, Watched};
 
 /// All of them, by name.
 #[derive(Debug, Default)]
-pub(super) struct MetalLb {
+pub struct MetalLb {
     pools: BTreeMap<String, IPAddressPool>,
     advertisements: BTreeMap<String, L2Advertisement>,
     changed: bool,
@@ -21,7 +21,7 @@ pub(super) struct MetalLb {
 
 impl MetalLb {
     /// Tells the index, if there is something new.
-    pub(super) fn tell(&mut self, index: &mut Index) {
+    pub fn tell(&mut self, index: &mut Index) {
         if std::mem::take(&mut self.changed) {
             index.set_declared(Declarer::MetalLb, self.declared());
         }

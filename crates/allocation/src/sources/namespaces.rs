@@ -5,7 +5,7 @@ use std::collections::BTreeMap;
 use k8s_openapi::api::core::v1::Namespace;
 use kube::{ResourceExt as _, core::PartialObjectMeta};
 
-use crate::index::{Index, Watched};
+use crate::{Index, Watched};
 
 type Meta = PartialObjectMeta<Namespace>;
 
