@@ -9,7 +9,7 @@ use std::{future::Future, time::Duration};
 use arpeggio_api::leader::{self, LeaderRecord, Request};
 use arpeggio_election::{
     Timestamp,
-    leader::{Answer, Candidate, Leader, Terms, Write},
+    leader::{Answer, Candidate, Leader, LeaseTimes, Write},
 };
 use arpeggio_runtime::{shutdown::Shutdown, telemetry::causes, wall_clock};
 use futures::{StreamExt as _, stream::BoxStream};
@@ -110,7 +110,7 @@ struct Campaign {
     server: Server,
     news: BoxStream<'static, watcher::Result<watcher::Event<Lease>>>,
     candidate: Candidate,
-    terms: Terms,
+    terms: LeaseTimes,
     known: Option<LeaderRecord>,
     /// Whether the list that is under way has shown the Lease.
     listed: bool,
@@ -131,7 +131,7 @@ impl Campaign {
         let leases: Api<Lease> = Api::namespaced(client, namespace);
         let ours = format!("metadata.name={}", leader::NAME);
         let config = watcher::Config::default().fields(&ours).timeout(LONGEST_WATCH);
-        let terms = Terms::default();
+        let terms = LeaseTimes::default();
         Self {
             news: watcher(leases.clone(), config).boxed(),
             server: Server(leases),

@@ -69,7 +69,7 @@ impl LocalBackends {
 mod tests {
     use arpeggio_api::{
         lock::{Claim, ServiceRef, parse},
-        terms::WrittenTerms,
+        terms::WrittenAnnounceTerms,
     };
 
     use super::*;
@@ -81,7 +81,7 @@ mod tests {
             address: address(),
             pool: "home".into(),
             services: vec![service],
-            terms: WrittenTerms { local, ..WrittenTerms::default() },
+            terms: WrittenAnnounceTerms { local, ..WrittenAnnounceTerms::default() },
         };
         let mut lease = claim.created();
         lease.metadata.resource_version = Some("1".into());

@@ -97,13 +97,13 @@ pub(crate) fn read(lease: &Lease) -> Option<Input> {
 
 #[cfg(test)]
 mod tests {
-    use arpeggio_api::{lock::Claim, terms::WrittenTerms};
+    use arpeggio_api::{lock::Claim, terms::WrittenAnnounceTerms};
 
     use super::*;
 
     fn lock(last: u8) -> Lease {
         let address = [192, 168, 0, last].into();
-        let (services, terms) = (Vec::new(), WrittenTerms::default());
+        let (services, terms) = (Vec::new(), WrittenAnnounceTerms::default());
         let mut lease = Claim { address, pool: "home".into(), services, terms }.created();
         lease.metadata.resource_version = Some("1".into());
         lease

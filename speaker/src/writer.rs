@@ -276,7 +276,7 @@ fn is_from_the_past(write: &Write, record: Option<&Input>) -> bool {
 
 #[cfg(test)]
 mod tests {
-    use arpeggio_api::{lock::Claim, terms::WrittenTerms};
+    use arpeggio_api::{lock::Claim, terms::WrittenAnnounceTerms};
     use arpeggio_election::{Epoch, TakeReason, Version};
 
     use super::*;
@@ -284,7 +284,7 @@ mod tests {
     #[test]
     fn only_a_lower_version_than_expected_is_from_the_past() {
         let address = [192, 168, 0, 240].into();
-        let (services, terms) = (Vec::new(), WrittenTerms::default());
+        let (services, terms) = (Vec::new(), WrittenAnnounceTerms::default());
         let mut lease = Claim { address, pool: "home".into(), services, terms }.created();
         lease.metadata.resource_version = Some("7".into());
         let record = Input::Lock(Box::new(lock::parse(&lease).unwrap()));

@@ -5,7 +5,7 @@ use std::{collections::btree_map::Entry, net::IpAddr};
 use arpeggio_api::{
     lock::{Amendment, ServiceRef},
     service::ServiceRecord,
-    terms::{Announced, WrittenTerms},
+    terms::{Announced, WrittenAnnounceTerms},
 };
 
 use arpeggio_election::Pattern;
@@ -34,7 +34,7 @@ impl Index {
         &self,
         address: IpAddr,
         services: &[ServiceRef],
-    ) -> Option<WrittenTerms> {
+    ) -> Option<WrittenAnnounceTerms> {
         let pool = self.allocator.pool_of(address)?;
         let policy = self.declarations.policy(&pool.name)?;
         let announced: Option<Vec<Announced<'_>>> =

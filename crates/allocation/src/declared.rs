@@ -36,7 +36,7 @@ pub struct Declared {
 
 /// What was declared in other formats than `AddressPool`, and the sum of all.
 #[derive(Debug, Default)]
-pub(super) struct Declarations {
+pub(super) struct DeclaredPools {
     elsewhere: BTreeMap<Declarer, Declared>,
     /// All of them, in the order in which the allocator knows them.
     in_order: Vec<Declaration>,
@@ -50,7 +50,7 @@ pub(super) struct Declarations {
     pub(super) cluster: Vec<ClusterRange>,
 }
 
-impl Declarations {
+impl DeclaredPools {
     /// Puts these and what was declared elsewhere in order: older pools first, so that a new pool never takes an old
     /// one out of use.
     pub(super) fn arrange(&mut self, pools: impl Iterator<Item = Declaration>) {

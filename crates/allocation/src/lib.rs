@@ -42,7 +42,7 @@ use k8s_openapi::apimachinery::pkg::apis::meta::v1::Time;
 use kube::ResourceExt;
 
 use crate::{
-    declared::Declarations,
+    declared::DeclaredPools,
     effect::{Effect, Failed, Observed, Report, Subject, Task},
     locks::KnownLock,
 };
@@ -72,7 +72,7 @@ pub struct Index {
     /// The same as `locks`, by who is named on them.
     locked: BTreeMap<Owner, BTreeSet<IpAddr>>,
     pools: BTreeMap<String, AddressPool>,
-    declarations: Declarations,
+    declarations: DeclaredPools,
     /// The highest version that the watch of locks has shown.
     locks_seen: u64,
 

@@ -8,10 +8,10 @@ use std::{
 use arpeggio_api::{
     lease::Kind,
     lock::{self, Amendment, ClaimedFor, LockRecord, ServiceRef},
-    terms::WrittenTerms,
+    terms::WrittenAnnounceTerms,
 };
 use arpeggio_election::{Node, Version};
-use arpeggio_ipam::{Clash, Family, Held, Owner, PoolName, Reservation, Terms};
+use arpeggio_ipam::{Clash, Family, Held, Owner, PoolName, Reservation, SharingTerms};
 use k8s_openapi::{
     api::coordination::v1::Lease,
     apimachinery::pkg::apis::meta::v1::{MicroTime, Time},
@@ -30,7 +30,7 @@ pub(super) struct KnownLock {
     /// Something of it was not understood: others may have it, too, who are not on it any more.
     is_damaged: bool,
     pub(super) pool: Option<PoolName>,
-    pub(super) terms: WrittenTerms,
+    pub(super) terms: WrittenAnnounceTerms,
     /// The node that announces the address.
     pub(super) holder: Option<Node>,
     /// It does not at present, since no node has a backend.
@@ -243,18 +243,18 @@ impl Index {
     fn recall_sharers(&mut self, owners: &[Owner], address: IpAddr) {
         for owner in owners {
             let terms = self.terms(owner);
-            let shared = matches!(terms, Terms::Shared(_));
+            let shared = matches!(terms, SharingTerms::Shared(_));
             let changed = self.allocator.recall(owner, address, terms);
             self.address_changed(changed.unwrap_or_default(), shared);
         }
     }
 
     /// As far as is known, on which terms `owner` holds addresses.
-    pub(super) fn terms(&self, owner: &Owner) -> Terms {
+    pub(super) fn terms(&self, owner: &Owner) -> SharingTerms {
         let request = self.services.get(owner).and_then(|record| record.request.as_ref());
         match request {
             Some(Ok(request)) => request.sharing.clone().into(),
-            _ => Terms::Unknown,
+            _ => SharingTerms::Unknown,
         }
     }
 
@@ -272,7 +272,7 @@ impl Index {
     /// Holds `address` on the present terms of `owner`.
     pub(super) fn take(&mut self, owner: &Owner, address: IpAddr) -> Result<(), Clash> {
         let terms = self.terms(owner);
-        let shared = matches!(terms, Terms::Shared(_));
+        let shared = matches!(terms, SharingTerms::Shared(_));
         let changed = self.allocator.claim(owner, address, terms)?;
         self.address_changed(changed, shared);
         Ok(())

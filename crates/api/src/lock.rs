@@ -12,7 +12,7 @@
 //! | annotation `arpeggio.dev/pool` | the pool that it came from |
 //! | annotation `arpeggio.dev/services` | the Services that are reached at it, in the order in which they came: `NAMESPACE/NAME/UID,...` |
 //! | annotation `arpeggio.dev/claimed-for` | which of them the controller has claimed it for last, and which version of it was known then: `UID@RESOURCEVERSION` |
-//! | annotation `arpeggio.dev/announce` | where it may be announced, and whether it is asked for first ([`WrittenTerms`]); absent: everywhere, yes |
+//! | annotation `arpeggio.dev/announce` | where it may be announced, and whether it is asked for first ([`WrittenAnnounceTerms`]); absent: everywhere, yes |
 //! | annotation `arpeggio.dev/stranger` | the MAC address of a machine that is none of ours and answers at the address |
 //! | annotation `arpeggio.dev/stranger-seen-by` | the node that got its answer |
 //! | annotation `arpeggio.dev/move-to` | the node that somebody asks the holder to give it to; gone when the holder has changed, or has refused |
@@ -33,7 +33,7 @@ use serde_json::{Value, json};
 use crate::{
     lease::{self, Kind, LeaseError},
     session::{mac_text, parse_mac},
-    terms::WrittenTerms,
+    terms::WrittenAnnounceTerms,
 };
 
 const PREFIX: &str = "address-";
@@ -79,7 +79,7 @@ pub struct Claim {
     /// The Services that are reached at it.
     pub services: Vec<ServiceRef>,
     /// How it is to be announced.
-    pub terms: WrittenTerms,
+    pub terms: WrittenAnnounceTerms,
 }
 
 /// For which Service a lock was written last, and which version of the Service was known then.
@@ -101,7 +101,7 @@ pub struct Amendment {
     /// The Services that are reached at it from now on.
     pub services: Vec<ServiceRef>,
     /// How it is to be announced from now on.
-    pub terms: WrittenTerms,
+    pub terms: WrittenAnnounceTerms,
     /// For which of them this is done. `None`: for one that leaves.
     pub claimed_for: Option<ClaimedFor>,
     /// Until when nobody gets the address, when the last one has left.
@@ -190,9 +190,9 @@ pub fn address_of(lease: &str) -> Option<IpAddr> {
     (name(address) == lease).then_some(address)
 }
 
-fn terms(lease: &Lease) -> WrittenTerms {
+fn terms(lease: &Lease) -> WrittenAnnounceTerms {
     let text = lease::annotation(lease, ANNOUNCE);
-    text.and_then(|text| WrittenTerms::from_text(text).ok()).unwrap_or_default()
+    text.and_then(|text| WrittenAnnounceTerms::from_text(text).ok()).unwrap_or_default()
 }
 
 /// What of a Lease is not understood.
@@ -377,7 +377,7 @@ mod tests {
                 name: "web".into(),
                 uid: "6f0c".into(),
             }],
-            terms: WrittenTerms { probing: false, ..WrittenTerms::default() },
+            terms: WrittenAnnounceTerms { probing: false, ..WrittenAnnounceTerms::default() },
         }
     }
 
@@ -414,7 +414,7 @@ mod tests {
             address: claim().address,
             expected: Version(7),
             services: Vec::new(),
-            terms: WrittenTerms::default(),
+            terms: WrittenAnnounceTerms::default(),
             claimed_for: Some(ClaimedFor { uid: "6f0c".into(), version: 12 }),
             resting_until: Some(Time(Timestamp::from_second(90).unwrap())),
         };
@@ -507,7 +507,7 @@ mod tests {
         assert!(!parse(&lease).unwrap().lock.terms.probing);
         let annotations = lease.metadata.annotations.as_mut().unwrap();
         annotations.insert(ANNOUNCE.to_owned(), "{".to_owned());
-        assert_eq!(parse(&lease).unwrap().lock.terms, arpeggio_election::Terms::default());
+        assert_eq!(parse(&lease).unwrap().lock.terms, arpeggio_election::AnnounceTerms::default());
     }
 
     #[test]

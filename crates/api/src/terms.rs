@@ -3,7 +3,7 @@
 //! The controller has read the pool, whatever its format, and left out the rules that are for other Services. What is
 //! written is short: nothing at all for an address that is announced everywhere and probed first.
 
-use arpeggio_election::{Places, Preference, Rule, Terms};
+use arpeggio_election::{AnnounceTerms, Places, Preference, Rule};
 use arpeggio_ipam::PoolError;
 use arpeggio_labels::{Labels, Selector};
 use serde::{Deserialize, Serialize};
@@ -16,7 +16,7 @@ use crate::{
 /// What stands on a lock, as JSON.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase")]
-pub struct WrittenTerms {
+pub struct WrittenAnnounceTerms {
     /// Absent: everywhere. Empty: nowhere.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub rules: Option<Vec<AnnounceRule>>,
@@ -33,13 +33,13 @@ fn is_true(value: &bool) -> bool {
     *value
 }
 
-impl Default for WrittenTerms {
+impl Default for WrittenAnnounceTerms {
     fn default() -> Self {
         Self { rules: None, probing: true, local: false }
     }
 }
 
-impl WrittenTerms {
+impl WrittenAnnounceTerms {
     /// Whether nobody may announce the address.
     pub fn is_nowhere(&self) -> bool {
         self.rules.as_ref().is_some_and(Vec::is_empty)
@@ -63,12 +63,12 @@ impl WrittenTerms {
     ///
     /// # Errors
     /// The first selector that is not one.
-    pub fn to_terms(&self) -> Result<Terms, PoolError> {
+    pub fn to_terms(&self) -> Result<AnnounceTerms, PoolError> {
         let Some(rules) = &self.rules else {
-            return Ok(Terms { places: Places::Everywhere, probing: self.probing });
+            return Ok(AnnounceTerms { places: Places::Everywhere, probing: self.probing });
         };
         let rules: Result<Vec<Rule>, PoolError> = rules.iter().map(AnnounceRule::to_rule).collect();
-        Ok(Terms { places: Places::ByRules(rules?), probing: self.probing })
+        Ok(AnnounceTerms { places: Places::ByRules(rules?), probing: self.probing })
     }
 }
 
@@ -134,10 +134,12 @@ impl Policy {
     }
 
     /// What is written on the lock of an address that these Services have. A rule counts when it is for any of them.
-    pub fn terms_for(&self, services: &[Announced<'_>]) -> WrittenTerms {
+    pub fn terms_for(&self, services: &[Announced<'_>]) -> WrittenAnnounceTerms {
         let probing = self.probing;
         let local = services.iter().any(|service| service.is_local);
-        let Some(rules) = &self.rules else { return WrittenTerms { rules: None, probing, local } };
+        let Some(rules) = &self.rules else {
+            return WrittenAnnounceTerms { rules: None, probing, local };
+        };
         let mut written: Vec<AnnounceRule> = Vec::new();
         for ServiceRule { rule, .. } in rules.iter().filter(|rule| rule.is_for_any(services)) {
             // The weights of preferences add up; everything else says nothing new the second time.
@@ -146,7 +148,7 @@ impl Policy {
             }
         }
         let everywhere = [AnnounceRule::default()];
-        WrittenTerms { rules: (written != everywhere).then_some(written), probing, local }
+        WrittenAnnounceTerms { rules: (written != everywhere).then_some(written), probing, local }
     }
 }
 
@@ -246,17 +248,18 @@ mod tests {
         let terms = |announcement, probing| {
             Policy::new(&announcement, probing).unwrap().terms_for(&[anywhere(&labels("a"))])
         };
-        assert_eq!(terms(Announcement::Everywhere, true), WrittenTerms::default());
+        assert_eq!(terms(Announcement::Everywhere, true), WrittenAnnounceTerms::default());
         assert!(terms(Announcement::Nowhere, true).is_nowhere());
         assert!(!terms(Announcement::Everywhere, false).probing);
     }
 
     #[test]
     fn what_is_usual_needs_no_words() {
-        assert_eq!(WrittenTerms::default().to_text(), None);
-        let nowhere = WrittenTerms { rules: Some(Vec::new()), ..WrittenTerms::default() };
+        assert_eq!(WrittenAnnounceTerms::default().to_text(), None);
+        let nowhere =
+            WrittenAnnounceTerms { rules: Some(Vec::new()), ..WrittenAnnounceTerms::default() };
         assert_eq!(nowhere.to_text().unwrap(), r#"{"rules":[]}"#);
-        let unprobed = WrittenTerms { probing: false, ..WrittenTerms::default() };
+        let unprobed = WrittenAnnounceTerms { probing: false, ..WrittenAnnounceTerms::default() };
         assert_eq!(unprobed.to_text().unwrap(), r#"{"probing":false}"#);
     }
 
@@ -268,8 +271,8 @@ mod tests {
             "interfaces": ["eth*"],
         }]);
         let rules = serde_json::from_value(rules).unwrap();
-        let written = WrittenTerms { rules, probing: false, local: true };
-        let read = WrittenTerms::from_text(&written.to_text().unwrap()).unwrap();
+        let written = WrittenAnnounceTerms { rules, probing: false, local: true };
+        let read = WrittenAnnounceTerms::from_text(&written.to_text().unwrap()).unwrap();
         assert_eq!(read, written);
         let terms = read.to_terms().unwrap();
         let Places::ByRules(rules) = terms.places else { panic!("{terms:?}") };

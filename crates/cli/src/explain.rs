@@ -17,7 +17,7 @@ use arpeggio_api::{
     lock::ServiceRef,
     service::{self, ServiceRecord},
 };
-use arpeggio_ipam::Terms;
+use arpeggio_ipam::SharingTerms;
 use arpeggio_runtime::wall_clock;
 use k8s_openapi::api::{
     coordination::v1::Lease,
@@ -91,12 +91,12 @@ pub(crate) async fn show(
 
 impl Evidence {
     /// On which terms `holder` has the addresses that its locks give it, as far as that is known.
-    fn terms_of(&self, holder: &ServiceRef) -> Terms {
+    fn terms_of(&self, holder: &ServiceRef) -> SharingTerms {
         let found = self.others.iter().find(|service| service::reference(service) == *holder);
         let class = found.and_then(|it| it.spec.as_ref()?.load_balancer_class.as_deref());
         match found.and_then(|it| ServiceRecord::parse(it, class).request) {
             Some(Ok(request)) => request.sharing.into(),
-            _ => Terms::Unknown,
+            _ => SharingTerms::Unknown,
         }
     }
 

@@ -190,7 +190,7 @@ mod tests {
     use arpeggio_api::{
         lock::{Claim, ServiceRef},
         session::{LinkAddress, OwnSession, Whereabouts},
-        terms::WrittenTerms,
+        terms::WrittenAnnounceTerms,
     };
     use arpeggio_election::Epoch;
     use k8s_openapi::apimachinery::pkg::apis::meta::v1::MicroTime;
@@ -215,7 +215,7 @@ mod tests {
             address: [192, 168, 0, 240].into(),
             pool: "home".into(),
             services: vec![service],
-            terms: WrittenTerms::default(),
+            terms: WrittenAnnounceTerms::default(),
         };
         let mut lease = versioned(claim.created());
         let spec = lease.spec.get_or_insert_default();

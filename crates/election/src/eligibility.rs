@@ -20,7 +20,7 @@ use crate::{
     facts::NodeFacts,
     model::Node,
     reach::Reach,
-    terms::{Places, Rule, Terms},
+    terms::{AnnounceTerms, Places, Rule},
 };
 
 /// Where the backends of an address are whose traffic must not leave its node (`externalTrafficPolicy: Local`).
@@ -120,7 +120,7 @@ impl Candidate<'_> {
     pub(crate) fn merit(
         &self,
         address: IpAddr,
-        terms: &Terms,
+        terms: &AnnounceTerms,
         backends: Option<&Backends>,
     ) -> Result<Merit, Unfit> {
         self.check_health()?;
@@ -140,7 +140,7 @@ impl Candidate<'_> {
     }
 
     /// How much the rules prefer this node, if they allow it at all.
-    fn placed(&self, address: IpAddr, terms: &Terms) -> Result<u32, Unfit> {
+    fn placed(&self, address: IpAddr, terms: &AnnounceTerms) -> Result<u32, Unfit> {
         let everywhere = [Rule::default()];
         let rules = match &terms.places {
             Places::Everywhere => &everywhere[..],
@@ -219,7 +219,7 @@ mod tests {
 
     fn merit(
         facts: &NodeFacts,
-        terms: &Terms,
+        terms: &AnnounceTerms,
         backends: Option<&Backends>,
     ) -> Result<Merit, Unfit> {
         let candidate =
@@ -227,8 +227,8 @@ mod tests {
         candidate.merit("192.168.0.240".parse().unwrap(), terms, backends)
     }
 
-    fn by(rules: Vec<Rule>) -> Terms {
-        Terms { places: Places::ByRules(rules), ..Terms::default() }
+    fn by(rules: Vec<Rule>) -> AnnounceTerms {
+        AnnounceTerms { places: Places::ByRules(rules), ..AnnounceTerms::default() }
     }
 
     fn good(preference: u32) -> Merit {
@@ -264,7 +264,7 @@ mod tests {
         let of = |change: fn(&mut NodeFacts)| {
             let mut facts = facts();
             change(&mut facts);
-            merit(&facts, &Terms::default(), None).map(|merit| merit.standing)
+            merit(&facts, &AnnounceTerms::default(), None).map(|merit| merit.standing)
         };
         assert_eq!(of(|_| {}), Ok(Standing::Good));
         assert_eq!(of(|it| it.not_ready = true), Ok(Standing::NotReady));
@@ -279,7 +279,7 @@ mod tests {
         let nodes = |names: &[&str]| names.iter().map(|it| Node::from(*it)).collect();
         let of = |ready: &[&str], ending: &[&str]| {
             let backends = Backends { ready: nodes(ready), ending: nodes(ending) };
-            merit(&facts(), &Terms::default(), Some(&backends)).map(|merit| merit.standing)
+            merit(&facts(), &AnnounceTerms::default(), Some(&backends)).map(|merit| merit.standing)
         };
         assert_eq!(of(&["node-1"], &["node-1"]), Ok(Standing::Good));
         assert_eq!(of(&["node-2"], &["node-1"]), Ok(Standing::Ending));
@@ -290,7 +290,7 @@ mod tests {
     fn what_is_not_known_speaks_against_nobody_but_selectors_select_nobody() {
         let unknown = Candidate { node: &"node-1".into(), facts: None, reach: None };
         let merit = |terms| unknown.merit("10.0.0.1".parse().unwrap(), &terms, None);
-        assert_eq!(merit(Terms::default()), Ok(good(0)));
+        assert_eq!(merit(AnnounceTerms::default()), Ok(good(0)));
         let rule = Rule { nodes: vec![selector("a")], ..Rule::default() };
         assert_eq!(merit(by(vec![rule])), Err(Unfit::NotSelected));
     }

@@ -4,7 +4,7 @@
 //! [`Candidate::answered`], asks [`Candidate::decide`] what to write, and acts only before [`Candidate::leads_until`].
 //!
 //! Each process judges by its own clock. A follower takes the record over when it has not seen it change for the whole
-//! [`Terms::duration`]; the leader stops [`Terms::lead`] after it *sent* the last renewal that was answered, which is
+//! [`LeaseTimes::duration`]; the leader stops [`LeaseTimes::lead`] after it *sent* the last renewal that was answered, which is
 //! earlier, by however much the renewal and the news of it were delayed. So two leaders are never active at one moment,
 //! as long as their clocks run at the same speed and none is paused between looking at the clock and acting. Where that
 //! is not enough, what a leader does must itself be guarded.
@@ -14,9 +14,9 @@ use core::time::Duration;
 
 use crate::model::{Timestamp, Version};
 
-/// The durations of leadership. [`Terms::default`] is what is documented.
+/// The durations of leadership. [`LeaseTimes::default`] is what is documented.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct Terms {
+pub struct LeaseTimes {
     /// How long the record counts after it was last seen to change.
     pub duration: Duration,
     /// How long a leader acts after it sent a renewal that succeeded; shorter than `duration`.
@@ -27,7 +27,7 @@ pub struct Terms {
     pub retry: Duration,
 }
 
-impl Default for Terms {
+impl Default for LeaseTimes {
     fn default() -> Self {
         Self {
             duration: Duration::from_secs(6),
@@ -119,7 +119,7 @@ enum Known {
 pub struct Candidate {
     /// Unlike every other process's.
     name: String,
-    terms: Terms,
+    terms: LeaseTimes,
     known: Known,
     /// When the last write that made or kept us the leader was sent.
     proven_at: Option<Timestamp>,
@@ -131,7 +131,7 @@ pub struct Candidate {
 
 impl Candidate {
     /// A process that knows nothing yet. No other one may have this `name`, not even its own predecessor.
-    pub fn new(name: &str, terms: Terms) -> Self {
+    pub fn new(name: &str, terms: LeaseTimes) -> Self {
         Self {
             name: name.to_owned(),
             terms,
@@ -250,7 +250,7 @@ mod tests {
     }
 
     fn candidate() -> Candidate {
-        Candidate::new(ME, Terms::default())
+        Candidate::new(ME, LeaseTimes::default())
     }
 
     /// A candidate that became the leader at `millis` by writing version 1.

@@ -68,5 +68,5 @@ pub use pattern::Pattern;
 pub use reach::{Interface, Reach};
 pub use settings::{Settings, UnsafeSettings};
 pub use stranded::Stranded;
-pub use terms::{Places, Preference, Rule, Terms};
+pub use terms::{AnnounceTerms, Places, Preference, Rule};
 pub use writes::{GiveReason, Outcome, Refusal, TakeReason, Target, Write};

@@ -9,7 +9,7 @@ use core::{
     time::Duration,
 };
 
-use crate::{reach::Reach, terms::Terms};
+use crate::{reach::Reach, terms::AnnounceTerms};
 
 /// A node's name, as in `Node.metadata.name`. Cheap to clone.
 #[derive(Clone, PartialEq, Eq, PartialOrd, Ord, Hash)]
@@ -190,7 +190,7 @@ pub struct Lock {
     /// one Service are kept together; one without is on its own.
     pub service: Option<Arc<str>>,
     /// Where it may be announced.
-    pub terms: Terms,
+    pub terms: AnnounceTerms,
     /// The MAC address of the stranger who answered when the address was last asked for before its first use.
     pub stranger: Option<[u8; 6]>,
     /// The node that somebody asks the holder to give it to.

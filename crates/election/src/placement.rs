@@ -126,7 +126,7 @@ mod tests {
     use crate::{
         eligibility::Standing,
         model::{Epoch, Holder, Session, SessionState, Timestamp, Version},
-        terms::Terms,
+        terms::AnnounceTerms,
         view::View,
     };
 
@@ -163,7 +163,7 @@ mod tests {
             address: address(last),
             holder: holder.map(|node| Holder { node: node.into(), epoch: Epoch(1) }),
             service: None,
-            terms: Terms::default(),
+            terms: AnnounceTerms::default(),
             stranger: None,
             move_to: None,
             unannounced: false,

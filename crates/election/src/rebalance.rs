@@ -184,7 +184,7 @@ mod tests {
     use super::*;
     use crate::{
         model::{Epoch, Holder, SessionState, Version},
-        terms::{Places, Preference, Rule, Terms},
+        terms::{AnnounceTerms, Places, Preference, Rule},
     };
 
     fn node(number: usize) -> Node {
@@ -211,7 +211,7 @@ mod tests {
             address: address(last),
             holder: Some(Holder { node: node(holder), epoch: Epoch(epoch) }),
             service: None,
-            terms: Terms::default(),
+            terms: AnnounceTerms::default(),
             stranger: None,
             move_to: None,
             unannounced: false,
@@ -294,7 +294,7 @@ mod tests {
         let nodes = Selector::default().with_label("fast", "yes").unwrap();
         let preferences = vec![Preference { weight: 1, nodes }];
         let rules = vec![Rule { preferences, ..Rule::default() }];
-        let terms = Terms { places: Places::ByRules(rules), ..Terms::default() };
+        let terms = AnnounceTerms { places: Places::ByRules(rules), ..AnnounceTerms::default() };
         for (last, holder) in [(1, 0), (2, 0), (3, 0), (4, 0)] {
             census.add_lock(Lock { terms: terms.clone(), ..lock(last, holder, 2) });
         }

@@ -184,7 +184,7 @@ mod tests {
     use super::*;
     use crate::{
         model::{Epoch, Holder, Lock, Session, SessionState, Version},
-        terms::{Places, Terms},
+        terms::{AnnounceTerms, Places},
     };
 
     fn at(millis: u64) -> Timestamp {
@@ -204,7 +204,7 @@ mod tests {
             address: ip(last),
             holder: Some(Holder { node: node(), epoch: Epoch(1) }),
             service: None,
-            terms: Terms::default(),
+            terms: AnnounceTerms::default(),
             stranger: None,
             move_to: None,
             unannounced: false,
@@ -336,7 +336,8 @@ mod tests {
 
     #[test]
     fn what_its_node_may_not_announce_or_does_not_hold_any_more_is_not_asked_for() {
-        let nowhere = Terms { places: Places::ByRules(Vec::new()), ..Terms::default() };
+        let nowhere =
+            AnnounceTerms { places: Places::ByRules(Vec::new()), ..AnnounceTerms::default() };
         let elsewhere = Some(Holder { node: "b".into(), epoch: Epoch(1) });
         let older = Some(Holder { node: node(), epoch: Epoch(0) });
         let changes = [

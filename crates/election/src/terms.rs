@@ -13,7 +13,7 @@ use crate::{
 
 /// How one address is to be announced. The controller works it out from the pool and writes it on the lock.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Terms {
+pub struct AnnounceTerms {
     /// Where.
     pub places: Places,
     /// Whether somebody else is looked for at the address before it is announced for the first time.
@@ -53,7 +53,7 @@ pub struct Preference {
 /// The rule of an address without any.
 static USUAL: Rule = Rule { nodes: Vec::new(), preferences: Vec::new(), interfaces: Vec::new() };
 
-impl Terms {
+impl AnnounceTerms {
     /// Whether nobody is to announce.
     pub(crate) fn is_nowhere(&self) -> bool {
         matches!(&self.places, Places::ByRules(rules) if rules.is_empty())
@@ -94,7 +94,7 @@ impl Rule {
     }
 }
 
-impl Default for Terms {
+impl Default for AnnounceTerms {
     fn default() -> Self {
         Self { places: Places::Everywhere, probing: true }
     }
@@ -132,7 +132,7 @@ mod tests {
             (Places::ByRules(vec![rule("b", &["dmz"])]), &["dmz"]),
         ];
         for (places, expected) in table {
-            let terms = Terms { places, ..Terms::default() };
+            let terms = AnnounceTerms { places, ..AnnounceTerms::default() };
             let address = IpAddr::from([192, 168, 0, 240]);
             let found = terms.interfaces(address, Some(&facts), &reach);
             let names: Vec<&str> = found.iter().map(|it| it.name.as_str()).collect();

@@ -5,8 +5,8 @@
 use std::{net::IpAddr, time::Duration};
 
 use arpeggio_election::{
-    Effect, Elector, EndReason, Epoch, Event, Holder, Lock, Node, Outcome, Session, SessionState,
-    Settings, Terms, Timestamp, Version, Write,
+    AnnounceTerms, Effect, Elector, EndReason, Epoch, Event, Holder, Lock, Node, Outcome, Session,
+    SessionState, Settings, Timestamp, Version, Write,
 };
 
 const ADDRESS: IpAddr = IpAddr::V4(std::net::Ipv4Addr::new(192, 168, 0, 240));
@@ -38,7 +38,7 @@ fn held_by(node: &str, epoch: u64) -> Lock {
         address: ADDRESS,
         holder,
         service: None,
-        terms: Terms::default(),
+        terms: AnnounceTerms::default(),
         stranger: None,
         move_to: None,
         unannounced: false,

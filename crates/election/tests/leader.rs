@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use arpeggio_election::{
     Timestamp, Version,
-    leader::{Answer, Candidate, Leader, Terms, Write},
+    leader::{Answer, Candidate, Leader, LeaseTimes, Write},
 };
 use proptest::prelude::*;
 
@@ -71,7 +71,7 @@ struct World {
 impl World {
     fn new() -> Self {
         let process = |number| Process {
-            candidate: Candidate::new(&format!("process-{number}"), Terms::default()),
+            candidate: Candidate::new(&format!("process-{number}"), LeaseTimes::default()),
             flight: None,
             running: true,
         };
@@ -148,7 +148,7 @@ impl World {
         }
         let record = Leader {
             holder: holds.then(|| self.processes[number].candidate.name().to_owned()),
-            duration: Terms::default().duration,
+            duration: LeaseTimes::default().duration,
             version: Version(current.map_or(1, |version| version.0 + 1)),
         };
         self.record = Some(record.clone());

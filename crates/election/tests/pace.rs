@@ -6,8 +6,8 @@ use std::{
 };
 
 use arpeggio_election::{
-    Elector, Epoch, Event, Holder, Lock, Node, Session, SessionState, Settings, Terms, Timestamp,
-    Version,
+    AnnounceTerms, Elector, Epoch, Event, Holder, Lock, Node, Session, SessionState, Settings,
+    Timestamp, Version,
 };
 
 const ADDRESSES: u32 = 10_000;
@@ -33,7 +33,7 @@ fn lock(index: u32, nodes: u64) -> Event {
         address: IpAddr::from((0x0a00_0000 + index).to_be_bytes()),
         holder: Some(Holder { node: name(u64::from(index) % nodes), epoch: Epoch(1) }),
         service: None,
-        terms: Terms::default(),
+        terms: AnnounceTerms::default(),
         stranger: None,
         move_to: None,
         unannounced: false,

@@ -10,7 +10,7 @@ use std::{
 };
 
 use arpeggio_election::{
-    Backends, Epoch, Holder, Lock, Node, NodeFacts, Session, SessionState, Terms, Version,
+    AnnounceTerms, Backends, Epoch, Holder, Lock, Node, NodeFacts, Session, SessionState, Version,
     rebalance::{Census, Plan},
 };
 use proptest::prelude::*;
@@ -52,7 +52,7 @@ impl Cluster {
                 address: address(number),
                 holder: Some(Holder { node: node(*holder), epoch: Epoch(1) }),
                 service: None,
-                terms: Terms::default(),
+                terms: AnnounceTerms::default(),
                 stranger: None,
                 move_to: None,
                 unannounced: false,

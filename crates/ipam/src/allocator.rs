@@ -12,7 +12,7 @@ use crate::{
     pool::{InvalidPool, Pool, PoolError},
     range::{AddressRange, Family, to_number},
     reserved::Reservation,
-    sharing::{Clash, Terms},
+    sharing::{Clash, SharingTerms},
     space::{Spaces, Usage, declared},
 };
 
@@ -150,7 +150,12 @@ impl Allocator {
     ///
     /// # Errors
     /// When the terms clash with those of another holder. Whoever holds it already goes on to do so on its old terms.
-    pub fn claim(&mut self, owner: &Owner, address: IpAddr, terms: Terms) -> Result<bool, Clash> {
+    pub fn claim(
+        &mut self,
+        owner: &Owner,
+        address: IpAddr,
+        terms: SharingTerms,
+    ) -> Result<bool, Clash> {
         self.claim_as(owner, address, terms, false)
     }
 
@@ -159,7 +164,12 @@ impl Allocator {
     ///
     /// # Errors
     /// As [`Self::claim`].
-    pub fn recall(&mut self, owner: &Owner, address: IpAddr, terms: Terms) -> Result<bool, Clash> {
+    pub fn recall(
+        &mut self,
+        owner: &Owner,
+        address: IpAddr,
+        terms: SharingTerms,
+    ) -> Result<bool, Clash> {
         self.claim_as(owner, address, terms, true)
     }
 
@@ -167,7 +177,7 @@ impl Allocator {
         &mut self,
         owner: &Owner,
         address: IpAddr,
-        terms: Terms,
+        terms: SharingTerms,
         recorded: bool,
     ) -> Result<bool, Clash> {
         let before = self.holders.is_held(address);

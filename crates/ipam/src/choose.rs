@@ -11,7 +11,7 @@ use crate::{
     refusal::{Refusal, Unfit, UnfitAddress, Unfitness},
     request::Request,
     reserved::Special,
-    sharing::Terms,
+    sharing::SharingTerms,
     space::Space,
 };
 
@@ -29,7 +29,7 @@ pub(crate) struct Chooser<'a> {
     pub(crate) allocator: &'a Allocator,
     pub(crate) owner: &'a Owner,
     pub(crate) request: &'a Request,
-    pub(crate) terms: Terms,
+    pub(crate) terms: SharingTerms,
 }
 
 impl Chooser<'_> {

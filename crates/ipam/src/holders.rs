@@ -6,13 +6,13 @@ use core::net::IpAddr;
 use crate::{
     names::{Owner, SharingKey},
     range::{AddressRange, Family, to_number},
-    sharing::{Backend, Clash, Disagreement, Port, Sharing, Terms},
+    sharing::{Backend, Clash, Disagreement, Port, Sharing, SharingTerms},
 };
 
 /// Who holds which address, from both sides, and where sharers may join.
 #[derive(Debug, Clone, Default)]
 pub(crate) struct Holders {
-    by_address: BTreeMap<IpAddr, BTreeMap<Owner, Terms>>,
+    by_address: BTreeMap<IpAddr, BTreeMap<Owner, SharingTerms>>,
     by_owner: BTreeMap<Owner, BTreeSet<IpAddr>>,
     groups: BTreeMap<GroupId, Group>,
 }
@@ -38,7 +38,7 @@ impl Holders {
         &mut self,
         owner: &Owner,
         address: IpAddr,
-        terms: Terms,
+        terms: SharingTerms,
         joined: bool,
     ) -> Result<bool, Clash> {
         match self.clash(owner, address, &terms) {
@@ -74,7 +74,12 @@ impl Holders {
     }
 
     /// How `terms` of `owner` clash with those of another holder of `address`.
-    pub(crate) fn clash(&self, owner: &Owner, address: IpAddr, terms: &Terms) -> Option<Clash> {
+    pub(crate) fn clash(
+        &self,
+        owner: &Owner,
+        address: IpAddr,
+        terms: &SharingTerms,
+    ) -> Option<Clash> {
         let others = self.by_address.get(&address)?.iter().filter(|(other, _)| *other != owner);
         let mut unknown = None;
         for (other, theirs) in others {
@@ -92,7 +97,7 @@ impl Holders {
         &self,
         owner: &Owner,
         address: IpAddr,
-        terms: &Terms,
+        terms: &SharingTerms,
     ) -> Option<Clash> {
         self.clash(owner, address, terms).filter(|clash| clash.why != Disagreement::Unknown)
     }

@@ -50,5 +50,5 @@ pub use range::{AddressRange, Family, RangeError};
 pub use refusal::{Refusal, Unfit, UnfitAddress, Unfitness};
 pub use request::{Families, PoolChoice, Request, Requester};
 pub use reserved::{Reservation, Special};
-pub use sharing::{Backend, Clash, Disagreement, Port, Protocol, Sharing, Terms};
+pub use sharing::{Backend, Clash, Disagreement, Port, Protocol, Sharing, SharingTerms};
 pub use space::Usage;

@@ -10,7 +10,7 @@ use crate::{
     range::Family,
     refusal::{Refusal, UnfitAddress},
     request::{Families, Request},
-    sharing::{Clash, Terms},
+    sharing::{Clash, SharingTerms},
 };
 
 /// An address that somebody holds.
@@ -98,7 +98,7 @@ impl Allocator {
     /// What fits stays. What the request is not for any more, and what a stranger has, stays as long as nothing replaces
     /// it. What no pool allows any more stays as long as `grace` lasts, and is not replaced before.
     pub fn plan(&self, owner: &Owner, request: &Request, held: &[Held], grace: Grace) -> Plan {
-        let terms = Terms::from(request.sharing.clone());
+        let terms = SharingTerms::from(request.sharing.clone());
         let chooser = Chooser { allocator: self, owner, request, terms };
         Planner { chooser, grace, plan: Plan::default() }.planned(held)
     }

@@ -61,7 +61,7 @@ impl fmt::Display for Port {
 
 /// The terms on which one owner holds an address.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub enum Terms {
+pub enum SharingTerms {
     /// Alone.
     Alone,
     /// Together with those whose terms agree.
@@ -106,7 +106,7 @@ pub enum Disagreement {
     Unknown,
 }
 
-impl Terms {
+impl SharingTerms {
     /// How these, of a newcomer, differ from those of somebody who is there already.
     pub(crate) fn disagreement(&self, theirs: &Self) -> Option<Disagreement> {
         match (self, theirs) {
@@ -125,7 +125,7 @@ impl Terms {
     }
 }
 
-impl From<Option<Sharing>> for Terms {
+impl From<Option<Sharing>> for SharingTerms {
     fn from(sharing: Option<Sharing>) -> Self {
         sharing.map_or(Self::Alone, Self::Shared)
     }
@@ -155,10 +155,10 @@ mod tests {
     use super::*;
     use alloc::string::ToString;
 
-    fn shared(key: &str, backend: Backend, ports: &[u16]) -> Terms {
+    fn shared(key: &str, backend: Backend, ports: &[u16]) -> SharingTerms {
         let port = |number: &u16| Port { protocol: Protocol::Tcp, number: *number };
         let ports = ports.iter().map(port).collect();
-        Terms::Shared(Sharing { key: key.into(), backend, ports })
+        SharingTerms::Shared(Sharing { key: key.into(), backend, ports })
     }
 
     fn local(app: &str) -> Backend {
@@ -187,9 +187,9 @@ mod tests {
                 shared("k", private(), &[80]),
                 Some("selector differs"),
             ),
-            (Terms::Alone, with(), Some("has no sharing key")),
-            (with(), Terms::Alone, Some("does not share it")),
-            (shared("k", Anywhere, &[443]), Terms::Unknown, Some("nothing is known yet")),
+            (SharingTerms::Alone, with(), Some("has no sharing key")),
+            (with(), SharingTerms::Alone, Some("does not share it")),
+            (shared("k", Anywhere, &[443]), SharingTerms::Unknown, Some("nothing is known yet")),
         ];
         for (ours, theirs, expected) in table {
             let said = ours.disagreement(&theirs).map(|it| it.to_string());

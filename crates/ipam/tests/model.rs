@@ -10,7 +10,7 @@ use std::{
 use arpeggio_ipam::{
     AddressRange, AllocationRules, Allocator, Backend, Families, Family, Grace, Held, Misfit,
     Owner, Plan, Pool, PoolChoice, PoolState, Port, Protocol, Request, Requester, Reservation,
-    Sharing, Terms, Usage,
+    Sharing, SharingTerms, Usage,
 };
 use arpeggio_labels::Labels;
 use proptest::prelude::*;
@@ -324,7 +324,7 @@ fn carry_out(
     model: &mut Model,
 ) -> Result<(), TestCaseError> {
     for choice in &plan.add {
-        let terms = Terms::from(request.sharing.clone());
+        let terms = SharingTerms::from(request.sharing.clone());
         prop_assert!(allocator.claim(&owner(number), choice.address, terms).is_ok());
         let sharing = request.sharing.clone();
         model.holders.entry(choice.address).or_default().insert(number, sharing);
@@ -539,7 +539,7 @@ proptest! {
         allocator.set_pools(before.into_iter().map(Ok));
         for (number, address) in &claims {
             // Refused where an earlier claim took it: that one must stay.
-            let _ = allocator.claim(&owner(*number), *address, Terms::Alone);
+            let _ = allocator.claim(&owner(*number), *address, SharingTerms::Alone);
         }
         let holders = |allocator: &Allocator| -> Vec<Vec<Owner>> {
             every_address().map(|address| allocator.holders(address).cloned().collect()).collect()

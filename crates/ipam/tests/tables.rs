@@ -341,7 +341,7 @@ fn whoever_changes_its_terms_is_the_one_to_leave() {
 fn one_address_of_each_family_is_enough() {
     let mut lab = Lab::with([pool("home", &["10.0.0.0/30"])]);
     lab.give("s", &V4);
-    lab.allocator.claim(&"s".into(), ip("10.0.0.2"), arpeggio_ipam::Terms::Alone).unwrap();
+    lab.allocator.claim(&"s".into(), ip("10.0.0.2"), arpeggio_ipam::SharingTerms::Alone).unwrap();
     let plan = lab.plan("s", &V4, Grace::Lasts);
     assert_eq!(plan.keep, [ip("10.0.0.0")]);
     assert!(matches!(plan.leaving[0].why, Misfit::Unwanted(Unwanted::Surplus(_))));

@@ -4,7 +4,7 @@ use arpeggio_api::{
     address_pool::{AddressItem, AddressPoolSpec},
     declaration::{Declaration, Origin},
     service::{ADDRESS_NOT_ANNOUNCED, ANNOUNCED},
-    terms::{Announcement, WrittenTerms},
+    terms::{Announcement, WrittenAnnounceTerms},
 };
 use arpeggio_ipam::Pool;
 use k8s_openapi::api::core::v1::ObjectReference;
@@ -37,7 +37,7 @@ fn rule(interface: &str, app: &str) -> Value {
 
 impl Lab {
     /// What the lock of 10.0.0.1 says.
-    fn terms(&self) -> WrittenTerms {
+    fn terms(&self) -> WrittenAnnounceTerms {
         lock::parse(self.lease("address-10.0.0.1")).unwrap().claim.terms
     }
 
@@ -76,7 +76,10 @@ fn what_the_pool_asks_is_written_with_the_claim_and_again_when_it_changes() {
     let unprobed = AddressPoolSpec { conflict_probing: false, ..spec(&json!([])) };
     lab.cluster.set_pool_spec("home", unprobed);
     lab.restart();
-    assert_eq!(lab.terms(), WrittenTerms { probing: false, ..WrittenTerms::default() });
+    assert_eq!(
+        lab.terms(),
+        WrittenAnnounceTerms { probing: false, ..WrittenAnnounceTerms::default() }
+    );
     assert_eq!(lab.writes, ["amend"]);
     lab.restart();
     assert_eq!(lab.writes, [""; 0]);
@@ -219,7 +222,7 @@ fn a_pool_of_metallb_s_is_announced_when_an_advertisement_selects_it() {
     let everything = Announcement::by(serde_json::from_value(json!([{}])).unwrap());
     lab.controller.index.set_declared(Declarer::MetalLb, of_metallb(everything));
     lab.settle();
-    assert_eq!(lab.terms(), WrittenTerms::default());
+    assert_eq!(lab.terms(), WrittenAnnounceTerms::default());
     assert_eq!(lab.record("web").condition(ADDRESS_NOT_ANNOUNCED), None);
 }
 

@@ -8,7 +8,7 @@ use arpeggio_api::{
     service::{ADDRESS_ALLOCATED, ADDRESS_RELEASING, ServiceRecord},
     session,
 };
-use arpeggio_ipam::{Allocator, Grace, Held, Reservation, Terms};
+use arpeggio_ipam::{Allocator, Grace, Held, Reservation, SharingTerms};
 use proptest::prelude::*;
 
 use super::{
@@ -299,11 +299,11 @@ fn check_plan(allocator: &Allocator, record: &ServiceRecord) -> Result<(), TestC
     Ok(())
 }
 
-fn terms(record: &ServiceRecord) -> Terms {
+fn terms(record: &ServiceRecord) -> SharingTerms {
     match &record.request {
         Some(Ok(request)) => request.sharing.clone().into(),
         // A Service that has just become another type, or asks for nonsense: it goes together with anybody for now.
-        _ => Terms::Unknown,
+        _ => SharingTerms::Unknown,
     }
 }
 

@@ -10,7 +10,7 @@ use arpeggio_api::{
     session,
 };
 use arpeggio_ipam::{
-    Allocator, Choice, Grace, Held, Leaving, Owner, Plan, Refusal, Request, Terms,
+    Allocator, Choice, Grace, Held, Leaving, Owner, Plan, Refusal, Request, SharingTerms,
 };
 use kube::ResourceExt as _;
 
@@ -94,7 +94,7 @@ fn plan(
     allocator.set_pools(evidence.pools.iter().map(|declared| declared.pool.clone()));
     reserve(&mut allocator, evidence, locks);
     let owner = Owner::from(record.service.uid.as_str());
-    let terms = Terms::from(request.sharing.clone());
+    let terms = SharingTerms::from(request.sharing.clone());
     for lock in locks {
         for service in &lock.claim.services {
             let holder =

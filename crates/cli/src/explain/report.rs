@@ -115,7 +115,7 @@ mod tests {
         address_pool::{AddressPool, AddressPoolSpec},
         declaration::Declaration,
         lock::{Claim, ServiceRef},
-        terms::WrittenTerms,
+        terms::WrittenAnnounceTerms,
     };
     use k8s_openapi::{api::core::v1::Service, apimachinery::pkg::apis::meta::v1::MicroTime};
     use serde_json::json;
@@ -151,7 +151,7 @@ mod tests {
         let service =
             ServiceRef { namespace: "shop".into(), name: "web".into(), uid: uid.to_owned() };
         let address = [192, 168, 0, last].into();
-        let (services, terms) = (vec![service], WrittenTerms::default());
+        let (services, terms) = (vec![service], WrittenAnnounceTerms::default());
         let mut lease = Claim { address, pool: "home".into(), services, terms }.created();
         lease.metadata.resource_version = Some("1".into());
         lease

@@ -159,7 +159,7 @@ fn remarks(rules: &Rules) -> Vec<String> {
 
 #[cfg(test)]
 mod tests {
-    use arpeggio_election::{NodeFacts, Terms};
+    use arpeggio_election::{AnnounceTerms, NodeFacts};
     use arpeggio_labels::Selector;
 
     use super::{super::report::tests::node, *};
@@ -174,7 +174,7 @@ mod tests {
         let facts = |rack: &str| NodeFacts { labels: labels(rack), ..NodeFacts::default() };
         Rules::OnLock(OnLock {
             pool: "home".to_owned(),
-            terms: Terms { places, ..Terms::default() },
+            terms: AnnounceTerms { places, ..AnnounceTerms::default() },
             node: rack.map(|rack| ("node-1".into(), facts(rack))),
         })
     }

@@ -4,7 +4,7 @@ use std::{env, net::IpAddr};
 
 use anyhow::Context as _;
 use arpeggio_api::node;
-use arpeggio_election::{Node, NodeFacts, Pattern, Terms};
+use arpeggio_election::{AnnounceTerms, Node, NodeFacts, Pattern};
 use arpeggio_link::interfaces::Links;
 use k8s_openapi::api::core::v1;
 use kube::{Api, Client, api::ListParams};
@@ -36,7 +36,7 @@ pub(super) struct OnLock {
     /// The pool that the address came from.
     pub(super) pool: String,
     /// The rules.
-    pub(super) terms: Terms,
+    pub(super) terms: AnnounceTerms,
     /// This node and its labels, by which rules select nodes; `None` when they are not known.
     pub(super) node: Option<(Node, NodeFacts)>,
 }

@@ -186,14 +186,14 @@ fn answer(wanted: &Move, record: &LockRecord) -> Answer {
 
 #[cfg(test)]
 mod tests {
-    use arpeggio_api::{lock::Claim, terms::WrittenTerms};
+    use arpeggio_api::{lock::Claim, terms::WrittenAnnounceTerms};
     use arpeggio_election::{Epoch, Holder};
 
     use super::*;
 
     fn lock(holder: &str, move_to: Option<&str>, refused: Option<&str>) -> LockRecord {
         let address = [192, 168, 0, 240].into();
-        let (services, terms) = (Vec::new(), WrittenTerms::default());
+        let (services, terms) = (Vec::new(), WrittenAnnounceTerms::default());
         let mut lease = Claim { address, pool: "home".into(), services, terms }.created();
         lease.metadata.resource_version = Some("7".into());
         let mut record = lock::parse(&lease).unwrap();

@@ -187,7 +187,7 @@ mod tests {
     use arpeggio_api::{
         lock::{Claim, ServiceRef},
         session::{LinkAddress, OwnSession, Whereabouts},
-        terms::WrittenTerms,
+        terms::WrittenAnnounceTerms,
     };
     use arpeggio_election::Epoch;
     use k8s_openapi::{
@@ -221,7 +221,7 @@ mod tests {
             address: ADDRESS.into(),
             pool: "home".into(),
             services: vec![service],
-            terms: WrittenTerms::default(),
+            terms: WrittenAnnounceTerms::default(),
         };
         let mut lease = claim.created();
         lease.spec.get_or_insert_default().holder_identity = Some(holder.to_owned());

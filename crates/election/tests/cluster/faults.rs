@@ -1,6 +1,6 @@
 //! One fault at a time, with its stated outcome.
 
-use arpeggio_election::{Places, Terms};
+use arpeggio_election::{AnnounceTerms, Places};
 
 use crate::sim::{Sim, ip, millis, secs, settled};
 
@@ -62,7 +62,7 @@ fn an_address_without_an_owner_is_counted_by_everybody_until_it_is_taken() {
     assert_eq!(sim.ownerless(other), 1, "it is asked for first");
     sim.run(millis(300));
     assert_eq!(sim.ownerless(other), 0);
-    sim.set_terms(ip(241), Terms { places: Places::ByRules(Vec::new()), probing: true });
+    sim.set_terms(ip(241), AnnounceTerms { places: Places::ByRules(Vec::new()), probing: true });
     let holder = sim.holder(ip(241)).unwrap();
     sim.power_off(holder);
     sim.run(secs(1));

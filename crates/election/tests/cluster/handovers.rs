@@ -1,6 +1,6 @@
 //! Addresses that move on purpose: nobody is without an answer meanwhile.
 
-use arpeggio_election::{Interface, NodeFacts, Places, Reach, Rule, Terms};
+use arpeggio_election::{AnnounceTerms, Interface, NodeFacts, Places, Reach, Rule};
 
 use crate::sim::{Sim, ip, millis, secs, settled};
 
@@ -124,10 +124,10 @@ fn an_owner_that_its_pool_does_not_allow_any_more_hands_over() {
     let nodes =
         vec![arpeggio_labels::Selector::default().with_label("node", &other.to_string()).unwrap()];
     let rule = Rule { nodes, ..Rule::default() };
-    sim.set_terms(ip(240), Terms { places: Places::ByRules(vec![rule]), probing: true });
+    sim.set_terms(ip(240), AnnounceTerms { places: Places::ByRules(vec![rule]), probing: true });
     watch(&mut sim, 500);
     assert_eq!(sim.only_announcer(ip(240)), other);
-    sim.set_terms(ip(240), Terms { places: Places::ByRules(Vec::new()), probing: true });
+    sim.set_terms(ip(240), AnnounceTerms { places: Places::ByRules(Vec::new()), probing: true });
     sim.run(millis(200));
     assert!(sim.announcers(ip(240)).is_empty(), "its pool is announced nowhere");
 }

@@ -10,8 +10,8 @@ use std::{
 };
 
 use arpeggio_election::{
-    Backends, Effect, Elector, EndReason, Epoch, Event, Lock, Node, NodeFacts, Outcome, Reach,
-    Settings, Stranded, TakeReason, Target, Terms, Timestamp, Version, Write,
+    AnnounceTerms, Backends, Effect, Elector, EndReason, Epoch, Event, Lock, Node, NodeFacts,
+    Outcome, Reach, Settings, Stranded, TakeReason, Target, Timestamp, Version, Write,
 };
 
 use crate::store::Store;
@@ -333,7 +333,7 @@ impl Sim {
     }
 
     /// Changes where an address may be announced.
-    pub(crate) fn set_terms(&mut self, address: IpAddr, terms: Terms) {
+    pub(crate) fn set_terms(&mut self, address: IpAddr, terms: AnnounceTerms) {
         let version = self.store.locks[&address].version;
         let (record, _) = self.store.swap_lock(address, version, |lock| lock.terms = terms);
         self.broadcast(&record.unwrap());

@@ -3,7 +3,7 @@
 use std::{collections::BTreeMap, net::IpAddr};
 
 use arpeggio_election::{
-    Epoch, Event, Holder, Lock, Node, Outcome, Session, SessionState, Terms, Version, Write,
+    AnnounceTerms, Epoch, Event, Holder, Lock, Node, Outcome, Session, SessionState, Version, Write,
 };
 
 /// Sessions and locks. Versions of different records say nothing about one another, as the elector may rely on no more.
@@ -87,7 +87,7 @@ impl Store {
     /// Adds a lock that nobody holds.
     pub(crate) fn create_lock(&mut self, address: IpAddr, service: Option<&str>) -> Lock {
         let version = self.first_version();
-        let terms = Terms::default();
+        let terms = AnnounceTerms::default();
         let lock = Lock {
             address,
             holder: None,
