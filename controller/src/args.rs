@@ -13,6 +13,10 @@ use crate::sources::Places;
 /// one host.
 const DEFAULT_ADMIN: &str = "0.0.0.0:7473";
 
+/// For how long the address of a deleted Service waits for one of the same name. `kubectl replace --force` and `helm
+/// upgrade --force` create a Service within a second after they have deleted it.
+const SUCCESSION: Duration = Duration::from_secs(3);
+
 /// Gives Services of type LoadBalancer their addresses, from the address pools of the cluster.
 ///
 /// Finds the cluster by KUBECONFIG, ~/.kube/config or the pod's ServiceAccount, in this order. Needs no privileges on
@@ -87,6 +91,7 @@ impl Args {
         Periods {
             grace: Duration::from_secs(self.grace_period.into()),
             quarantine: Duration::from_secs(self.quarantine.into()),
+            succession: SUCCESSION,
         }
     }
 

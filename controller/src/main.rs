@@ -27,6 +27,11 @@
 //! written for S after the read, hence after the version that the removal is for: the removal is refused, or it came
 //! first and that write was (rule 1).
 //!
+//! A Service that is deleted and created again has another uid and the same name. No two Services have one name at a
+//! time, so whoever has seen the later one knows that the earlier one is gone: the lock is written for the later one, by a
+//! patch that puts it in the earlier one's place. Rule 2 asks for the uid, so that nothing that was decided for the earlier
+//! one is written for the later one; rule 3 reads whichever of them exists.
+//!
 //! Whether two Services may share is judged when one of them joins, by what was known of both then. When a sharer
 //! changes its key or ports afterwards so that they clash, it is the one that has to leave: it gets another address.
 //! A controller that starts cannot tell who has changed: on which terms each of them joined is not written. It lets the

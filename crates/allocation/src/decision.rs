@@ -146,8 +146,9 @@ impl View<'_> {
         let version = self.record.version;
         let unclaimed = outcome.addresses.iter().find(|address| {
             let listed = self.record.ingress.addresses.contains(address);
-            let claimed = self.index.is_claimed_for(self.owner, version, **address);
-            !self.locked.contains(address) || !(listed || claimed)
+            let service = &self.record.service;
+            let claimed = self.index.is_claimed_for(&service.uid, version, **address);
+            !self.index.names(service, **address) || !(listed || claimed)
         });
         if let Some(address) = unclaimed {
             return Step::Claim(*address);

@@ -85,15 +85,18 @@ impl Release {
     /// Whether `service`, read from the API server after this was decided, still needs the lock: it has the address, or
     /// may be about to get it. `class` is the `loadBalancerClass` that is served.
     ///
+    /// A Service of the same name that has been created since needs it just as well: it inherits the address, unless it
+    /// renounces it.
+    ///
     /// This depends on nothing but the Service. Whoever else sees the same version of it and thinks of writing the
     /// address in its status comes to the opposite conclusion, and a status that was decided on another version is not
     /// written.
     pub fn is_needed_by(&self, service: &Service, class: Option<&str>) -> bool {
         let record = ServiceRecord::parse(service, class);
-        let uid = self.service.as_ref().map(|service| service.uid.as_str());
+        let path = self.service.as_ref().map(ServiceRef::path);
         let listed = record.ingress.addresses.contains(&self.address);
         let renounced = record.addresses_of(ADDRESS_RELEASING).contains(&self.address);
-        uid == Some(&record.service.uid) && (listed || (record.request.is_some() && !renounced))
+        path == Some(record.path()) && (listed || (record.request.is_some() && !renounced))
     }
 }
 

@@ -71,6 +71,10 @@ pub struct Index {
     locks: BTreeMap<IpAddr, KnownLock>,
     /// The same as `locks`, by who is named on them.
     locked: BTreeMap<Owner, BTreeSet<IpAddr>>,
+    /// Addresses that rest, by the Service that was deleted while it had them.
+    formers: BTreeMap<Owner, BTreeSet<IpAddr>>,
+    /// Addresses of Services that are gone, and until when a Service of the same name may still inherit them.
+    orphaned: BTreeMap<IpAddr, Time>,
     pools: BTreeMap<String, AddressPool>,
     declarations: DeclaredPools,
     /// The highest version that the watch of locks has shown.
@@ -113,6 +117,8 @@ pub struct Periods {
     pub grace: Duration,
     /// For how long an address at which a stranger answered is given to nobody, after its last Service has left it.
     pub quarantine: Duration,
+    /// For how long the address of a Service that is gone waits for a Service of the same namespace and name.
+    pub succession: Duration,
 }
 
 /// Which kinds of objects were listed once.

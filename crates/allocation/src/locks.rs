@@ -27,6 +27,8 @@ pub(super) struct KnownLock {
     /// Who has it, in the order in which they came.
     pub(super) owners: Vec<Owner>,
     pub(super) services: Vec<ServiceRef>,
+    /// The Service that was deleted while it had the address, which rests since.
+    former: Option<Owner>,
     /// Something of it was not understood: others may have it, too, who are not on it any more.
     is_damaged: bool,
     pub(super) pool: Option<PoolName>,
@@ -45,9 +47,10 @@ pub(super) struct KnownLock {
     pub(super) version: u64,
 }
 
-/// Whom a Service is to the allocator.
+/// Whom a Service is to the allocator: its namespace and name. A Service that is created again is the same owner, and so
+/// inherits what its predecessor had; which of the two a lock was written for, its uid tells.
 pub(super) fn owner_of(service: &ServiceRef) -> Owner {
-    Owner::named(&service.uid, &format!("{}/{}", service.namespace, service.name))
+    Owner::from(service.path())
 }
 
 impl KnownLock {
@@ -59,6 +62,7 @@ impl KnownLock {
         let pool = Some(record.claim.pool).filter(|pool| !pool.is_empty());
         Self {
             owners: record.claim.services.iter().map(owner_of).collect(),
+            former: record.last_service.map(Owner::from),
             services: record.claim.services,
             is_damaged: record.damage.is_some(),
             pool: pool.map(PoolName::from),
@@ -78,15 +82,16 @@ impl KnownLock {
     pub(super) fn joined(&self, address: IpAddr, service: ServiceRef, seen: u64) -> Amendment {
         let claimed_for = ClaimedFor { uid: service.uid.clone(), version: seen };
         let mut services = self.services.clone();
-        if !services.contains(&service) {
-            services.push(service);
+        match services.iter_mut().find(|it| it.path() == service.path()) {
+            Some(predecessor) => *predecessor = service,
+            None => services.push(service),
         }
         Amendment { claimed_for: Some(claimed_for), ..self.unchanged(address, services) }
     }
 
     /// How the lock changes when `owner` leaves. The last one deletes it, unless the address rests until some time.
     fn left(&self, address: IpAddr, owner: &Owner, resting_until: Option<Time>) -> Change {
-        let stays = |service: &&ServiceRef| service.uid != owner.as_str();
+        let stays = |service: &&ServiceRef| owner_of(service) != *owner;
         let services: Vec<ServiceRef> = self.services.iter().filter(stays).cloned().collect();
         if !services.is_empty() {
             return Change::Amend(self.unchanged(address, services));
@@ -107,7 +112,21 @@ impl KnownLock {
     pub(super) fn unchanged(&self, address: IpAddr, services: Vec<ServiceRef>) -> Amendment {
         let expected = Version(self.version);
         let terms = self.terms.clone();
-        Amendment { address, expected, services, terms, claimed_for: None, resting_until: None }
+        Amendment {
+            address,
+            expected,
+            services,
+            terms,
+            claimed_for: None,
+            resting_until: None,
+            last_service: None,
+        }
+    }
+
+    /// Why nobody gets the address of a lock without Services.
+    fn resting(&self) -> Option<Reservation> {
+        let until = || Some(Reservation::CoolingDown(self.resting_until.as_ref()?.0.to_string()));
+        self.reservation.clone().or_else(until)
     }
 
     fn stranger(&self) -> Option<&str> {
@@ -189,6 +208,16 @@ impl Index {
         if let Some(before) = self.forget(address) {
             self.dirty.extend(before.owners);
         }
+        self.remember(address, lock);
+    }
+
+    fn remember(&mut self, address: IpAddr, mut lock: KnownLock) {
+        if let Some(former) = &lock.former {
+            self.formers.entry(former.clone()).or_default().insert(address);
+        }
+        if let Some(successor) = self.successor(&lock) {
+            (lock.owners, lock.reservation) = (vec![successor], None);
+        }
         if let Some(reason) = &lock.reservation {
             self.allocator.reserve(address, reason.clone());
         }
@@ -207,9 +236,37 @@ impl Index {
         }
     }
 
+    /// The Service that may have a resting address at once: one with the name of the Service that was deleted while it
+    /// had it.
+    fn successor(&self, lock: &KnownLock) -> Option<Owner> {
+        let former = lock.former.as_ref().filter(|_| lock.services.is_empty())?;
+        let rests = matches!(lock.reservation, Some(Reservation::CoolingDown(_)));
+        let exists = self.services.get(former).is_some_and(|record| record.request.is_some());
+        (rests && exists).then(|| former.clone())
+    }
+
+    /// Looks again at resting addresses that `owner` may have before others, since it has come or gone.
+    pub(super) fn heirlooms_of(&mut self, owner: &Owner) {
+        for address in self.formers.get(owner).cloned().unwrap_or_default() {
+            if let Some(lock) = self.forget(address) {
+                let (owners, reservation) = (Vec::new(), lock.resting());
+                self.remember(address, KnownLock { owners, reservation, ..lock });
+                self.suspects.insert(address);
+            }
+        }
+    }
+
     /// Forgets the lock of `address`.
     fn forget(&mut self, address: IpAddr) -> Option<KnownLock> {
         let lock = self.locks.remove(&address)?;
+        if let Some(former) = &lock.former
+            && let Entry::Occupied(mut addresses) = self.formers.entry(former.clone())
+        {
+            addresses.get_mut().remove(&address);
+            if addresses.get().is_empty() {
+                addresses.remove();
+            }
+        }
         for owner in &lock.owners {
             if let Entry::Occupied(mut locked) = self.locked.entry(owner.clone()) {
                 locked.get_mut().remove(&address);
@@ -289,6 +346,7 @@ impl Index {
     /// The address is free, unless the Services that have it in their status claim it again.
     fn lock_gone(&mut self, address: IpAddr) {
         self.suspects.remove(&address);
+        self.orphaned.remove(&address);
         if let Some(lock) = self.forget(address) {
             self.dirty.extend(lock.owners);
         }
@@ -301,15 +359,20 @@ impl Index {
         }
     }
 
+    /// Whether the lock of `address` names this very Service, and not only one of the same name.
+    pub(super) fn names(&self, service: &ServiceRef, address: IpAddr) -> bool {
+        self.locks.get(&address).is_some_and(|lock| lock.services.contains(service))
+    }
+
     /// Whether `owner` has a lock for `address`.
     pub(super) fn has_lock(&self, owner: &Owner, address: IpAddr) -> bool {
         self.locks.get(&address).is_some_and(|lock| lock.owners.contains(owner))
     }
 
-    /// Whether the lock of `address` was written for `owner` when its Service had this `version`.
-    pub(super) fn is_claimed_for(&self, owner: &Owner, version: u64, address: IpAddr) -> bool {
+    /// Whether the lock of `address` was written for the Service with this uid when it had this `version`.
+    pub(super) fn is_claimed_for(&self, uid: &str, version: u64, address: IpAddr) -> bool {
         let claimed_for = self.locks.get(&address).and_then(|lock| lock.claimed_for.as_ref());
-        claimed_for.is_some_and(|it| it.uid == owner.as_str() && it.version == version)
+        claimed_for.is_some_and(|it| it.uid == uid && it.version == version)
     }
 
     /// The addresses whose locks name `owner`, in ascending order, whether or not it has a right to them.
@@ -345,11 +408,23 @@ impl Index {
             return self.end_rest(address, &until, now);
         }
         let orphan = lock.owners.iter().find(|owner| !self.services.contains_key(owner)).cloned();
-        match orphan {
-            Some(orphan) => self.release(&orphan, address, now),
-            None if lock.is_damaged => self.mend(address),
-            None => self.amend_terms(address),
+        let is_damaged = lock.is_damaged;
+        let Some(orphan) = orphan else {
+            self.orphaned.remove(&address);
+            return if is_damaged { self.mend(address) } else { self.amend_terms(address) };
+        };
+        if self.awaits_successor(address, now) { None } else { self.release(&orphan, address, now) }
+    }
+
+    /// Whether a Service that is gone may be on its way back: `kubectl replace --force` deletes and creates it again.
+    fn awaits_successor(&mut self, address: IpAddr, now: &Time) -> bool {
+        let end = now.0.checked_add(self.periods.succession).map_or_else(|_| now.clone(), Time);
+        let end = self.orphaned.entry(address).or_insert(end).clone();
+        if end <= *now {
+            return false;
         }
+        self.alarms.insert((end, Subject::Lock(address)));
+        true
     }
 
     /// Writes a damaged lock anew, when all who have the address are on it. Who is not joins it first.
@@ -367,6 +442,10 @@ impl Index {
     }
 
     fn end_rest(&mut self, address: IpAddr, until: &Time, now: &Time) -> Option<Task> {
+        if self.locks.get(&address).is_some_and(|lock| !lock.owners.is_empty()) {
+            // Its heir claims it, or says that it does not want it.
+            return None;
+        }
         if now < until {
             self.alarms.insert((until.clone(), Subject::Lock(address)));
             return None;
@@ -380,12 +459,27 @@ impl Index {
     pub(super) fn release(&mut self, owner: &Owner, address: IpAddr, now: &Time) -> Option<Task> {
         let rest = self.rest_of(address, now);
         let lock = self.locks.get(&address)?;
-        let service = lock.services.iter().find(|it| it.uid == owner.as_str())?.clone();
+        let Some(service) = lock.services.iter().find(|it| owner_of(it) == *owner).cloned() else {
+            return self.disown(address);
+        };
+        let gone = !self.services.contains_key(owner);
         let change = match lock.left(address, owner, rest) {
-            Change::Amend(amendment) => Change::Amend(self.with_terms(amendment)),
+            Change::Amend(amendment) => {
+                let last_service = gone.then(|| service.path());
+                Change::Amend(self.with_terms(Amendment { last_service, ..amendment }))
+            }
             deletion @ Change::Delete { .. } => deletion,
         };
         let release = Release { address, service: Some(service), change };
+        self.task(Subject::Lock(address), Effect::Release(release))
+    }
+
+    /// The task to let an address rest for everybody, since its heir does not want it.
+    fn disown(&mut self, address: IpAddr) -> Option<Task> {
+        let lock = self.locks.get(&address).filter(|lock| lock.services.is_empty())?;
+        let resting_until = lock.resting_until.clone();
+        let amendment = Amendment { resting_until, ..lock.unchanged(address, Vec::new()) };
+        let release = Release { address, service: None, change: Change::Amend(amendment) };
         self.task(Subject::Lock(address), Effect::Release(release))
     }
 

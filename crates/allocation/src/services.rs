@@ -6,7 +6,7 @@ use arpeggio_api::service::{self, Ingress, ServiceRecord};
 use arpeggio_ipam::{Owner, Sharing};
 use k8s_openapi::api::core::v1::Service;
 
-use super::{Index, Watched, announcing::announced, locks::owner_of};
+use super::{Index, Watched, announcing::announced, effect::Subject, locks::owner_of};
 
 fn owner(service: &Service) -> Owner {
     owner_of(&service::reference(service))
@@ -20,10 +20,13 @@ impl Watched<Service> for Index {
     fn apply(&mut self, service: Service) {
         let (owner, record) =
             (owner(&service), ServiceRecord::parse(&service, self.class.as_deref()));
-        let known = self.services.get(&owner);
-        if known.is_some_and(|known| known.version > record.version) {
+        if self.services.get(&owner).is_some_and(|known| known.version > record.version) {
             return;
         }
+        if self.services.get(&owner).is_some_and(|known| known.service != record.service) {
+            self.service_gone(&owner);
+        }
+        let known = self.services.get(&owner);
         let nothing_said = record.ingress.is_empty() && record.conditions.is_empty();
         if record.request.is_none() && nothing_said && self.locked_by(&owner).is_empty() {
             self.service_gone(&owner);
@@ -34,7 +37,11 @@ impl Watched<Service> for Index {
             // What its locks say of announcing may not be right any more.
             self.suspects.extend(self.locked_by(&owner));
         }
+        let is_new = known.is_none();
         self.services.insert(owner.clone(), record);
+        if is_new {
+            self.heirlooms_of(&owner);
+        }
         self.dirty.insert(owner);
         if sharing {
             self.wake_waiting();
@@ -42,7 +49,12 @@ impl Watched<Service> for Index {
     }
 
     fn delete(&mut self, service: Service) {
-        self.service_gone(&owner(&service));
+        let owner = owner(&service);
+        // Not if a Service of the same name has been seen already.
+        let is_known = |known: &ServiceRecord| known.service == service::reference(&service);
+        if self.services.get(&owner).is_some_and(is_known) {
+            self.service_gone(&owner);
+        }
     }
 
     fn reset(&mut self, services: Vec<Service>) {
@@ -70,7 +82,10 @@ impl Index {
     fn service_gone(&mut self, owner: &Owner) {
         if self.services.remove(owner).is_some() {
             self.waiting.remove(owner);
+            self.moved.remove(owner);
+            self.failures.remove(&Subject::Service(owner.clone()));
             self.suspects.extend(self.locked_by(owner));
+            self.heirlooms_of(owner);
             self.dirty.insert(owner.clone());
         }
     }

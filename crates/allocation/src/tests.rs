@@ -6,6 +6,7 @@ mod cluster;
 mod quarantine;
 mod simulation;
 mod stability;
+mod succession;
 
 use std::net::IpAddr;
 
@@ -29,6 +30,8 @@ struct Lab {
     writes: Vec<&'static str>,
     /// How much time has passed.
     time: Duration,
+    /// How long things last for the controllers that are started from now on.
+    periods: Periods,
 }
 
 impl Lab {
@@ -44,6 +47,7 @@ impl Lab {
             told: Vec::new(),
             writes: Vec::new(),
             time: Duration::ZERO,
+            periods: cluster::PERIODS,
         };
         lab.settle();
         lab.writes.clear();
@@ -86,7 +90,7 @@ impl Lab {
     }
 
     fn restart(&mut self) {
-        self.controller = Controller::started(&self.cluster);
+        self.controller = Controller::restarted(Index::new(None, self.periods), &self.cluster);
         self.writes.clear();
         self.settle();
     }

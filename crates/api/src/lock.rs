@@ -19,6 +19,7 @@
 //! | annotation `arpeggio.dev/move-refused` | why the holder has not done what it was asked for last, for people |
 //! | annotation `arpeggio.dev/unannounced` | why its holder does not announce it at present, in a word: `NoReadyEndpoints` |
 //! | annotation `arpeggio.dev/resting-until` | the address was given back, and nobody gets it before this time (RFC 3339) |
+//! | annotation `arpeggio.dev/last-service` | the Service that was deleted while it had the address, `NAMESPACE/NAME`: one of this name may have it at once |
 
 use std::{collections::BTreeMap, fmt, net::IpAddr};
 
@@ -41,6 +42,7 @@ const POOL: &str = "arpeggio.dev/pool";
 const SERVICES: &str = "arpeggio.dev/services";
 const CLAIMED_FOR: &str = "arpeggio.dev/claimed-for";
 const RESTING_UNTIL: &str = "arpeggio.dev/resting-until";
+const LAST_SERVICE: &str = "arpeggio.dev/last-service";
 const ANNOUNCE: &str = "arpeggio.dev/announce";
 const STRANGER: &str = "arpeggio.dev/stranger";
 const STRANGER_SEEN_BY: &str = "arpeggio.dev/stranger-seen-by";
@@ -61,6 +63,13 @@ pub struct ServiceRef {
     pub name: String,
     /// `metadata.uid`.
     pub uid: String,
+}
+
+impl ServiceRef {
+    /// `NAMESPACE/NAME`.
+    pub fn path(&self) -> String {
+        format!("{}/{}", self.namespace, self.name)
+    }
 }
 
 impl fmt::Display for ServiceRef {
@@ -106,6 +115,8 @@ pub struct Amendment {
     pub claimed_for: Option<ClaimedFor>,
     /// Until when nobody gets the address, when the last one has left.
     pub resting_until: Option<Time>,
+    /// `NAMESPACE/NAME` of the last one, if it was deleted: a Service of this name need not wait.
+    pub last_service: Option<String>,
 }
 
 /// A lock Lease, understood.
@@ -119,6 +130,8 @@ pub struct LockRecord {
     pub claimed_for: Option<ClaimedFor>,
     /// The address was given back, and nobody gets it before this time.
     pub resting_until: Option<Time>,
+    /// `NAMESPACE/NAME` of the Service that was deleted while it had the address, which rests since.
+    pub last_service: Option<String>,
     /// How often the address has moved to another node.
     pub moves: i32,
     /// Since when its holder has it, by the clock of that node; for people.
@@ -175,6 +188,7 @@ pub fn parse(lease: &Lease) -> Result<LockRecord, LeaseError> {
         claim,
         claimed_for: lease::annotation(lease, CLAIMED_FOR).and_then(parse_claimed_for),
         resting_until,
+        last_service: lease::annotation(lease, LAST_SERVICE).map(str::to_owned),
         moves: lease.spec.as_ref().and_then(|spec| spec.lease_transitions).unwrap_or_default(),
         since: lease.spec.as_ref().and_then(|spec| spec.acquire_time.clone()),
         damage: damage.into_error(lease),
@@ -285,8 +299,11 @@ impl fmt::Display for ClaimedFor {
 impl Amendment {
     /// The patch that does it. What a speaker has written of a stranger stays. An address at which nobody is reached any more is announced by nobody.
     pub fn patch(&self) -> Value {
-        let mut annotations =
-            json!({ SERVICES: listed(&self.services), ANNOUNCE: self.terms.to_text() });
+        let mut annotations = json!({
+            SERVICES: listed(&self.services),
+            ANNOUNCE: self.terms.to_text(),
+            LAST_SERVICE: self.last_service,
+        });
         if !self.services.is_empty() {
             annotations[RESTING_UNTIL] = Value::Null;
         }
@@ -417,6 +434,7 @@ mod tests {
             terms: WrittenAnnounceTerms::default(),
             claimed_for: Some(ClaimedFor { uid: "6f0c".into(), version: 12 }),
             resting_until: Some(Time(Timestamp::from_second(90).unwrap())),
+            last_service: Some("default/web".into()),
         };
         let patch = amendment.patch();
         assert_eq!(patch["metadata"]["resourceVersion"], "7");
@@ -430,6 +448,7 @@ mod tests {
         }
         let record = parse(&lease).unwrap();
         assert_eq!(record.claim.services, []);
+        assert_eq!(record.last_service.as_deref(), Some("default/web"));
         assert_eq!(record.claim.terms, amendment.terms);
         assert_eq!(record.claimed_for, amendment.claimed_for);
         assert_eq!(record.resting_until, amendment.resting_until);

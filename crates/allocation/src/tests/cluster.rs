@@ -76,7 +76,12 @@ pub(super) const GRACE: Duration = Duration::from_mins(10);
 pub(super) const QUARANTINE: Duration = Duration::from_mins(7);
 
 /// How long things last in tests.
-pub(super) const PERIODS: Periods = Periods { grace: GRACE, quarantine: QUARANTINE };
+pub(super) const PERIODS: Periods = Periods {
+    grace: GRACE,
+    quarantine: QUARANTINE,
+    // Only some histories are about Services that come back.
+    succession: Duration::ZERO,
+};
 
 /// When histories begin.
 pub(super) fn now() -> Time {

@@ -16,6 +16,7 @@ use super::{
     cluster::{self, Cluster, Controller, Watch},
 };
 use crate::effect::{Effect, Observed, Release, Report, Subject, Task};
+use crate::{Index, Periods};
 
 /// What the pool may be. Each has fewer addresses than there are Services, so that they contend.
 const POOLS: [&str; 3] = ["10.0.0.1-10.0.0.3", "10.0.0.1-10.0.0.2", "10.0.0.3-10.0.0.4"];
@@ -68,13 +69,19 @@ struct World {
     requests: Vec<Sent>,
     answers: Vec<((usize, u32), Report)>,
     time: Duration,
+    periods: Periods,
 }
 
 impl World {
+    /// One in which Services have no time to come back.
     fn new() -> Self {
+        Self::with(cluster::PERIODS)
+    }
+
+    fn with(periods: Periods) -> Self {
         let mut cluster = Cluster::default();
         cluster.set_pool("home", &POOLS[..1]);
-        let controllers = (0..CONTROLLERS).map(|_| Controller::started(&cluster)).collect();
+        let controllers = (0..CONTROLLERS).map(|_| started(periods, &cluster)).collect();
         let lives = vec![0; CONTROLLERS];
         Self {
             cluster,
@@ -83,6 +90,7 @@ impl World {
             requests: Vec::new(),
             answers: Vec::new(),
             time: Duration::ZERO,
+            periods,
         }
     }
 
@@ -106,7 +114,7 @@ impl World {
             Step::Answer(which) => self.answer(*which),
             Step::Restart(which) => {
                 self.lives[*which] += 1;
-                self.controllers[*which] = Controller::started(&self.cluster);
+                self.controllers[*which] = started(self.periods, &self.cluster);
             }
         }
     }
@@ -307,6 +315,10 @@ fn terms(record: &ServiceRecord) -> SharingTerms {
     }
 }
 
+fn started(periods: Periods, cluster: &Cluster) -> Controller {
+    Controller::restarted(Index::new(None, periods), cluster)
+}
+
 fn name(number: u8) -> String {
     format!("s{number}")
 }
@@ -334,9 +346,10 @@ proptest! {
 
     #[test]
     fn no_address_is_ever_given_twice_and_all_comes_to_rest(
-        steps in prop::collection::vec(step(), 1..120)
+        steps in prop::collection::vec(step(), 1..120), patient: bool,
     ) {
-        let mut world = World::new();
+        let succession = Duration::from_secs(if patient { 3 } else { 0 });
+        let mut world = World::with(Periods { succession, ..cluster::PERIODS });
         for step in &steps {
             world.take(step);
             world.check_no_address_twice()?;

@@ -1,0 +1,135 @@
+//! A Service that is deleted and created again keeps what it had.
+
+use arpeggio_api::address_pool::{AddressItem, AddressPoolSpec};
+
+use super::*;
+
+/// A pool of three whose addresses rest for a minute when they are given back.
+fn resting() -> AddressPoolSpec {
+    AddressPoolSpec {
+        addresses: vec![AddressItem("10.0.0.1-10.0.0.3".to_owned())],
+        reuse_cool_down_seconds: 60,
+        ..AddressPoolSpec::default()
+    }
+}
+
+/// A cluster where Services have three seconds to come back.
+fn lab(pool: AddressPoolSpec) -> Lab {
+    let mut lab = Lab::with_pools(&[]);
+    lab.cluster.set_pool_spec("home", pool);
+    lab.periods.succession = Duration::from_secs(3);
+    lab.restart();
+    lab
+}
+
+fn plain() -> AddressPoolSpec {
+    AddressPoolSpec { reuse_cool_down_seconds: 0, ..resting() }
+}
+
+#[test]
+fn a_service_that_is_replaced_keeps_its_address_time_and_again() {
+    for pool in [plain(), resting()] {
+        let mut lab = lab(pool);
+        for name in ["a", "b", "c", "waits"] {
+            lab.create(name);
+        }
+        for round in 0..10 {
+            lab.cluster.delete_service("b");
+            // Half of the time the controller sees the Service go before it sees it come.
+            if round % 2 == 0 {
+                lab.settle();
+            }
+            lab.create("b");
+            assert_eq!(lab.addresses("b"), ["10.0.0.2"], "round {round}");
+            assert_eq!(lab.sharers("10.0.0.2"), ["b"]);
+        }
+        assert_eq!(lab.addresses("waits"), [""; 0]);
+        lab.restart();
+        assert_eq!(lab.writes, [""; 0]);
+    }
+}
+
+#[test]
+fn a_service_that_was_replaced_while_no_controller_ran_keeps_its_address() {
+    let mut lab = lab(plain());
+    lab.create("a");
+    lab.create("b");
+    for name in ["a", "b"] {
+        lab.cluster.delete_service(name);
+    }
+    lab.cluster.create_service("b", &[]);
+    lab.cluster.create_service("a", &[]);
+    lab.restart();
+    assert_eq!((lab.addresses("a"), lab.addresses("b")), (s("10.0.0.1"), s("10.0.0.2")));
+}
+
+#[test]
+fn a_status_that_came_back_with_a_backup_is_claimed_for_the_new_service() {
+    let mut lab = lab(plain());
+    lab.create("web");
+    lab.cluster.delete_service("web");
+    lab.cluster.create_service("web", &[]);
+    lab.cluster.set_ingress("web", "10.0.0.1", "velero");
+    lab.restart();
+    let uid = lab.record("web").service.uid;
+    let lease = lab.cluster.leases().next().unwrap();
+    assert_eq!(lock::parse(lease).unwrap().claim.services[0].uid, uid);
+}
+
+#[test]
+fn a_resting_address_goes_to_its_last_service_alone() {
+    let mut lab = lab(resting());
+    lab.create("web");
+    lab.cluster.delete_service("web");
+    lab.settle();
+    lab.wait(Duration::from_secs(10));
+    lab.restart();
+    lab.create("other");
+    assert_eq!(lab.addresses("other"), ["10.0.0.2"], "the first one rests");
+    lab.create("web");
+    assert_eq!(lab.addresses("web"), ["10.0.0.1"]);
+    lab.wait(Duration::from_mins(5));
+    assert_eq!(lab.addresses("web"), ["10.0.0.1"]);
+}
+
+#[test]
+fn a_resting_address_that_its_last_service_does_not_want_rests_on() {
+    let mut lab = lab(resting());
+    lab.create("web");
+    lab.cluster.delete_service("web");
+    lab.settle();
+    lab.wait(Duration::from_secs(10));
+    lab.cluster.create_service("web", &[("arpeggio.dev/addresses", "10.0.0.3")]);
+    lab.settle();
+    assert_eq!(lab.addresses("web"), ["10.0.0.3"]);
+    lab.create("other");
+    assert_eq!(lab.addresses("other"), ["10.0.0.2"]);
+    lab.wait(Duration::from_mins(2));
+    assert_eq!(lab.locks(), ["address-10.0.0.2", "address-10.0.0.3"]);
+}
+
+#[test]
+fn an_address_that_a_service_gave_up_by_itself_is_no_inheritance() {
+    let mut lab = lab(resting());
+    lab.create("web");
+    lab.cluster.annotate("web", "arpeggio.dev/addresses", "10.0.0.2");
+    lab.settle();
+    lab.cluster.annotate("web", "arpeggio.dev/addresses", "");
+    lab.settle();
+    assert_eq!(lab.addresses("web"), ["10.0.0.2"]);
+}
+
+#[test]
+fn a_service_that_does_not_come_back_leaves_nothing() {
+    let mut lab = lab(plain());
+    lab.create("web");
+    lab.cluster.delete_service("web");
+    lab.settle();
+    assert_eq!(lab.locks(), ["address-10.0.0.1"], "for three seconds");
+    lab.wait(Duration::from_secs(3));
+    assert_eq!(lab.locks(), [""; 0]);
+}
+
+fn s(address: &str) -> Vec<String> {
+    vec![address.to_owned()]
+}
