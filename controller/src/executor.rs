@@ -4,7 +4,8 @@ use std::{future::Future, net::IpAddr, sync::Arc, time::Duration};
 
 use arpeggio_allocation::{
     effect::{
-        ALLOCATED, Change, Effect, Failed, Observed, PoolWrite, Release, Report, ServiceWrite, Task,
+        ALLOCATED, Change, Effect, Failed, Observed, PoolWrite, Refused, Release, Report,
+        ServiceWrite, Task,
     },
     news,
 };
@@ -25,6 +26,7 @@ use k8s_openapi::api::{
 use kube::{
     Api, Client, Resource,
     api::{DeleteParams, Patch, PatchParams, PostParams, Preconditions},
+    core::Status,
 };
 use serde_json::json;
 use tokio::sync::{Semaphore, mpsc};
@@ -36,12 +38,6 @@ const AT_ONCE: usize = 32;
 
 /// Longest time for one request.
 const TIME_LIMIT: Duration = Duration::from_secs(10);
-
-/// How long a task that failed once is left alone; doubled with each further failure.
-const SHORTEST_PAUSE: Duration = Duration::from_millis(250);
-
-/// A task is tried again at least this often.
-const LONGEST_PAUSE: Duration = Duration::from_secs(30);
 
 /// How long to wait for the watch to catch up with what a request has shown.
 const CATCH_UP: Duration = Duration::from_millis(100);
@@ -70,9 +66,14 @@ enum CallError {
 impl CallError {
     /// The HTTP status code of the API server's answer.
     fn code(&self) -> Option<u16> {
+        self.status().map(|status| status.code)
+    }
+
+    /// The API server's answer.
+    fn status(&self) -> Option<&Status> {
         match self {
             Self::Refused(error) => match error.as_ref() {
-                kube::Error::Api(status) => Some(status.code),
+                kube::Error::Api(status) => Some(status),
                 _ => None,
             },
             Self::TimedOut => None,
@@ -117,16 +118,13 @@ impl Executor {
         let Ok(permit) = self.permits.acquire().await else { return };
         let result = self.perform(&task.effect).await;
         drop(permit);
-        if let Some(pause) = pause(&result, task.failures) {
-            if let Err(error) = &result {
-                report_failure(&task, error, pause);
-            }
-            tokio::time::sleep(pause).await;
+        if is_behind(&result) {
+            tokio::time::sleep(CATCH_UP).await;
         }
         let succeeded = result.is_ok();
+        let result = result.map_err(|error| failed(&task, &error, &self.namespace));
         // Fails only when the process ends.
-        let _ =
-            self.reports.send(Report { subject: task.subject, result: result.map_err(|_| Failed) });
+        let _ = self.reports.send(Report { subject: task.subject, result });
         if let (true, Effect::WriteService(write)) = (succeeded, task.effect) {
             self.tell(&write).await;
         }
@@ -257,19 +255,19 @@ impl Executor {
 
     /// Tells the author of an object, in the background.
     pub(crate) fn remark(&self, object: ObjectReference, remark: Remark) {
-        let name = object.name.clone().unwrap_or_default();
-        tracing::warn!(
-            kind = object.kind,
-            namespace = object.namespace,
-            name,
-            "{}",
-            remark.message
-        );
         let Remark { reason, message: note } = remark;
-        let news = News { kind: Kind::Warning, reason, action: "ReadPools", note };
+        let news = news::News { kind: news::Kind::Warning, reason, action: "ReadPools", note };
+        self.announce(object, news);
+    }
+
+    /// Tells the readers of an object, in the background.
+    pub(crate) fn announce(&self, object: ObjectReference, news: news::News) {
+        let name = object.name.clone().unwrap_or_default();
+        let (kind, namespace) = (object.kind.as_deref(), object.namespace.as_deref());
+        tracing::warn!(kind, namespace, name, "{}", news.note);
         let events = self.events.clone();
         tokio::spawn(async move {
-            if let Err(error) = events.publish(&object, &news).await {
+            if let Err(error) = events.publish(&object, &event(&news)).await {
                 tracing::warn!(name, error = %causes(&error), "event lost");
             }
         });
@@ -311,24 +309,57 @@ fn apply_params() -> PatchParams {
     PatchParams::apply(FIELD_MANAGER).force()
 }
 
-/// How long to leave the subject alone after this.
-fn pause(result: &Call<Observed>, failures: u32) -> Option<Duration> {
+/// Whether the watch has not shown yet what the request has.
+fn is_behind(result: &Call<Observed>) -> bool {
     match result {
-        Ok(Observed::Needed(_)) => Some(CATCH_UP),
-        Ok(_) => None,
-        Err(error) if error.code() == Some(409) => Some(CATCH_UP),
-        Err(_) => {
-            let doubled = SHORTEST_PAUSE.saturating_mul(2_u32.saturating_pow(failures));
-            Some(doubled.min(LONGEST_PAUSE))
+        Ok(observed) => matches!(observed, Observed::Needed(_)),
+        Err(error) => error.code() == Some(409),
+    }
+}
+
+/// What the index has to know of a failure.
+fn failed(task: &Task, error: &CallError, namespace: &str) -> Failed {
+    let subject = &task.subject;
+    let failed = match error.status() {
+        Some(status) => of_status(status, &task.effect, namespace),
+        None => Failed::Unanswered { retry_after: None },
+    };
+    match &failed {
+        Failed::Changed => {
+            tracing::debug!(%subject, error = %causes(error), "changed meanwhile; decided anew");
+        }
+        _ => {
+            tracing::warn!(%subject, error = %causes(error), "API request failed, will retry");
+        }
+    }
+    failed
+}
+
+/// What an answer of the API server means (`Status.code`, `Status.details.retryAfterSeconds`).
+fn of_status(status: &Status, effect: &Effect, namespace: &str) -> Failed {
+    match status.code {
+        404 if matches!(effect, Effect::WriteService(_)) => Failed::Changed,
+        409 => Failed::Changed,
+        400 | 403..=405 | 413 | 422 => Failed::Refused(Refused {
+            what: effect.request(namespace),
+            kind: kind(status),
+            why: status.message.clone(),
+        }),
+        _ => {
+            let seconds = status.details.as_ref().map(|details| details.retry_after_seconds);
+            let retry_after = seconds.filter(|it| *it > 0).map(|it| Duration::from_secs(it.into()));
+            Failed::Unanswered { retry_after }
         }
     }
 }
 
-fn report_failure(task: &Task, error: &CallError, pause: Duration) {
-    let subject = &task.subject;
-    if error.code() == Some(409) {
-        tracing::debug!(?subject, error = %causes(error), "changed meanwhile; decided anew");
-    } else {
-        tracing::warn!(?subject, error = %causes(error), retry_in = ?pause, "the API server did not do it");
+/// The kind of a refusal, as far as the API server's words tell it.
+fn kind(status: &Status) -> &'static str {
+    let says = |words: &str| status.message.contains(words);
+    match status.code {
+        _ if says("exceeded quota") => "Quota",
+        _ if says("denied") => "Admission",
+        403 => "Forbidden",
+        _ => "Invalid",
     }
 }

@@ -105,7 +105,7 @@ impl Controller {
                 event = self.locks.next() => self.locks.pass(event, &mut self.index),
                 shown = self.sources.next() => self.sources.pass(shown, &mut self.index),
                 // The sender lives as long as the executor, which is ours.
-                Some(report) = self.reports.recv() => self.index.finish(report),
+                Some(report) = self.reports.recv() => self.index.finish(report, &now()),
                 // A follower decides nothing, so that its alarms would ring for ever.
                 () = until(self.index.next_alarm()), if self.leadership.is_ours() => {}
                 _ = self.pace.tick() => self.refresh_pools(),
@@ -156,6 +156,9 @@ impl Controller {
         }
         for (object, remark) in self.index.news() {
             self.executor.remark(object, remark);
+        }
+        for (object, news) in self.index.take_outbox() {
+            self.executor.announce(object, news);
         }
         for task in self.index.decide_pools(&now()) {
             self.executor.start(task);

@@ -12,9 +12,10 @@ use k8s_openapi::apimachinery::pkg::apis::meta::v1::Time;
 use super::{
     Index,
     outcome::{Outcome, Reason},
+    setbacks::Work,
     wording::{self, Difference},
 };
-use crate::effect::{Effect, ServiceWrite, Subject, Task};
+use crate::effect::{Effect, Refused, ServiceWrite, Subject, Task};
 
 /// The next step for one Service.
 #[derive(Debug, PartialEq)]
@@ -142,7 +143,7 @@ impl View<'_> {
     }
 
     /// Every address in the status needs a lock; every new one a lock that was written for the Service as it is now.
-    fn settle(&self, mut outcome: Outcome) -> Step {
+    fn settle(&self, outcome: Outcome) -> Step {
         let version = self.record.version;
         let unclaimed = outcome.addresses.iter().find(|address| {
             let listed = self.record.ingress.addresses.contains(address);
@@ -153,6 +154,11 @@ impl View<'_> {
         if let Some(address) = unclaimed {
             return Step::Claim(*address);
         }
+        Step::Settle(Box::new(self.described(outcome)))
+    }
+
+    /// The outcome, with all that there is to say of its addresses.
+    fn described(&self, mut outcome: Outcome) -> Outcome {
         let locked = self.locked.iter().copied();
         outcome.releasing = locked.filter(|it| !outcome.addresses.contains(it)).collect();
         let nowhere = |address: &&IpAddr| self.index.is_announced_nowhere(**address);
@@ -163,7 +169,7 @@ impl View<'_> {
         outcome.backless = backless.copied().collect();
         outcome.conflicts = outcome.addresses.iter().filter_map(conflict).collect();
         outcome.unannounced = outcome.addresses.iter().filter(nowhere).copied().collect();
-        Step::Settle(Box::new(outcome))
+        outcome
     }
 }
 
@@ -177,6 +183,10 @@ impl Index {
         tracing::debug!(service = record.path(), ?step, "decided");
         match step {
             Step::Rest => None,
+            Step::Claim(_) if self.is_held_back(&Subject::Service(owner.clone()), Work::Locks) => {
+                let refused = self.refusal_of_locks(owner)?;
+                self.settle_refused(owner, refused, now)
+            }
             Step::Claim(address) => self.claim(owner, address),
             Step::Settle(outcome) => self.settle(owner, *outcome, now),
             Step::Unrenounce => self.unrenounce(owner),
@@ -237,6 +247,20 @@ impl Index {
             news,
         };
         self.write(owner, write)
+    }
+
+    /// Writes that the API server refuses what the Service needs. What it has it keeps.
+    fn settle_refused(&mut self, owner: &Owner, refused: Refused, now: &Time) -> Option<Task> {
+        let record = self.services.get(owner)?;
+        let locked = self.locked_by(owner);
+        let view = View { index: self, owner, record, locked, now };
+        let listed = record.ingress.addresses.iter().copied();
+        let addresses = listed.filter(|it| view.holds(*it)).collect();
+        let refusal = Some(Reason::ApiRefused(refused));
+        let outcome = view.described(Outcome { addresses, refusal, ..Outcome::default() });
+        // What is claimed and not in the status yet is no more and no less wanted than before.
+        let releasing = record.addresses_of(ADDRESS_RELEASING);
+        self.settle(owner, Outcome { releasing, ..outcome }, now)
     }
 
     /// Has the Service looked at when the grace period of its addresses is over.

@@ -1,11 +1,11 @@
 //! What the index wants done, and what came of it.
 
-use std::net::IpAddr;
+use std::{fmt, net::IpAddr, time::Duration};
 
 use crate::news::News;
 use arpeggio_api::{
     address_pool::{AddressPool, AddressPoolStatus},
-    lock::{Amendment, Claim, ClaimedFor, ServiceRef},
+    lock::{self, Amendment, Claim, ClaimedFor, ServiceRef},
     service::{ADDRESS_RELEASING, ServiceRecord},
 };
 use arpeggio_ipam::Owner;
@@ -33,8 +33,6 @@ pub enum Subject {
 pub struct Task {
     /// What it is about.
     pub subject: Subject,
-    /// How often in a row the subject's tasks have failed before this one.
-    pub failures: u32,
     /// What to do.
     pub effect: Effect,
 }
@@ -54,6 +52,35 @@ pub enum Effect {
     WriteService(Box<ServiceWrite>),
     /// Write a pool's status.
     WritePool(Box<PoolWrite>),
+}
+
+impl Effect {
+    /// The request, for people: its verb, and the kind and name of the object. Locks are in this `namespace`.
+    pub fn request(&self, namespace: &str) -> String {
+        let lease = |verb: &str, address: IpAddr| {
+            format!("{verb} Lease {} in namespace {namespace}", lock::name(address))
+        };
+        match self {
+            Self::Claim(claim, _) => lease("create", claim.address),
+            Self::Join(amendment) | Self::Amend(amendment) => lease("patch", amendment.address),
+            Self::Release(release) => match release.change {
+                Change::Delete { .. } => lease("delete", release.address),
+                Change::Amend(_) => lease("patch", release.address),
+            },
+            Self::WriteService(_) => "patch the status of the Service".to_owned(),
+            Self::WritePool(_) => "patch the status of the AddressPool".to_owned(),
+        }
+    }
+}
+
+impl fmt::Display for Subject {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Service(owner) => write!(f, "Service {owner}"),
+            Self::Lock(address) => write!(f, "Lease {}", lock::name(*address)),
+            Self::Pool(name) => write!(f, "AddressPool {name}"),
+        }
+    }
 }
 
 /// A Service to take off a lock.
@@ -144,9 +171,38 @@ pub enum Observed {
     Needed(Box<Service>),
 }
 
-/// A task that was not done. What to do instead is decided anew, from what is known then.
+/// Why a task was not done. What to do instead is decided anew, from what is known then.
 #[derive(Debug)]
-pub struct Failed;
+pub enum Failed {
+    /// The object has changed since.
+    Changed,
+    /// The API server could not be asked, or says that it has too much to do.
+    Unanswered {
+        /// When to ask again, where it says so.
+        retry_after: Option<Duration>,
+    },
+    /// The API server said no.
+    Refused(Refused),
+}
+
+/// What the API server refused, and why.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+#[error("the API server refused to {what}: {why}")]
+pub struct Refused {
+    /// The request: verb, kind and name.
+    pub what: String,
+    /// The kind of refusal, in a word.
+    pub kind: &'static str,
+    /// Its own words.
+    pub why: String,
+}
+
+impl Refused {
+    /// Whether the same request was refused for the same kind of reason, perhaps in other words.
+    pub fn is_like(&self, other: &Self) -> bool {
+        (&self.what, self.kind) == (&other.what, other.kind)
+    }
+}
 
 /// What came of a task.
 #[derive(Debug)]

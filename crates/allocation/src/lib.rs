@@ -19,6 +19,7 @@ pub mod news;
 mod outcome;
 mod pools;
 mod services;
+mod setbacks;
 pub mod sources;
 mod surroundings;
 mod wording;
@@ -38,13 +39,15 @@ use arpeggio_api::{
 };
 use arpeggio_ipam::{Allocator, Owner};
 use arpeggio_labels::Labels;
-use k8s_openapi::apimachinery::pkg::apis::meta::v1::Time;
+use k8s_openapi::{api::core::v1::ObjectReference, apimachinery::pkg::apis::meta::v1::Time};
 use kube::ResourceExt;
 
 use crate::{
     declared::DeclaredPools,
-    effect::{Effect, Failed, Observed, Report, Subject, Task},
+    effect::{Effect, Observed, Report, Subject, Task},
     locks::KnownLock,
+    news::News,
+    setbacks::{Setbacks, Work},
 };
 
 pub use declared::{Declared, Declarer};
@@ -106,8 +109,13 @@ pub struct Index {
     /// The labels of namespaces.
     namespaces: BTreeMap<String, Labels>,
 
-    busy: BTreeSet<Subject>,
-    failures: BTreeMap<Subject, u32>,
+    /// What is being done about whom.
+    busy: BTreeMap<Subject, Work>,
+    setbacks: Setbacks,
+    /// What users are to be told, and of which object.
+    outbox: Vec<(ObjectReference, News)>,
+    /// The time of the decision that is under way, or of the last one.
+    now: Option<Time>,
 }
 
 /// How long things last.
@@ -150,13 +158,14 @@ impl Index {
         if !self.is_complete() {
             return Vec::new();
         }
+        self.now = Some(now.clone());
         self.hear_alarms(now);
         let mut tasks = Vec::new();
         // To let go may free what somebody waits for, who then is looked at in the next round.
         while !self.dirty.is_empty() {
             let (due, later): (BTreeSet<Owner>, _) = std::mem::take(&mut self.dirty)
                 .into_iter()
-                .partition(|owner| !self.busy.contains(&Subject::Service(owner.clone())));
+                .partition(|owner| !self.busy.contains_key(&Subject::Service(owner.clone())));
             // First everybody keeps what they have, only then newcomers choose.
             for owner in &due {
                 self.recall(owner);
@@ -175,18 +184,18 @@ impl Index {
     }
 
     /// Takes note of what came of a task.
-    pub fn finish(&mut self, report: Report) {
+    pub fn finish(&mut self, report: Report, now: &Time) {
         let Report { subject, result } = report;
-        self.busy.remove(&subject);
+        let work = self.busy.remove(&subject).unwrap_or(Work::Locks);
         let claimed = self.look_again(&subject);
         match result {
-            Err(Failed) if self.knows(&subject) => *self.failures.entry(subject).or_default() += 1,
-            Err(Failed) => {
-                self.failures.remove(&subject);
-            }
+            Err(failed) => self.set_back(subject, work, failed, now),
             Ok(observed) => {
-                self.failures.remove(&subject);
+                self.succeeded(&subject, work);
                 self.observe(observed, claimed);
+                if work == Work::Status {
+                    self.wrote(&subject);
+                }
             }
         }
     }
@@ -227,13 +236,14 @@ impl Index {
         }
     }
 
-    /// Makes a task of an effect, unless its subject is busy.
+    /// Makes a task of an effect, unless its subject is busy, or is left alone for a while.
     fn task(&mut self, subject: Subject, effect: Effect) -> Option<Task> {
-        if !self.busy.insert(subject.clone()) {
+        let work = Work::of(&effect);
+        if self.busy.contains_key(&subject) || self.is_held_back(&subject, work) {
             return None;
         }
-        let failures = self.failures.get(&subject).copied().unwrap_or_default();
-        Some(Task { subject, failures, effect })
+        self.busy.insert(subject.clone(), work);
+        Some(Task { subject, effect })
     }
 
     /// When there will be something to decide, though nothing happens before.
@@ -246,7 +256,8 @@ impl Index {
             match self.alarms.pop_first() {
                 Some((_, Subject::Service(owner))) => _ = self.dirty.insert(owner),
                 Some((_, Subject::Lock(address))) => _ = self.suspects.insert(address),
-                _ => {}
+                Some((_, Subject::Pool(_))) => self.pools_dirty = true,
+                None => {}
             }
         }
     }

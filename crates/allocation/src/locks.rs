@@ -347,6 +347,7 @@ impl Index {
     fn lock_gone(&mut self, address: IpAddr) {
         self.suspects.remove(&address);
         self.orphaned.remove(&address);
+        self.forget_setbacks(&Subject::Lock(address));
         if let Some(lock) = self.forget(address) {
             self.dirty.extend(lock.owners);
         }
@@ -393,7 +394,7 @@ impl Index {
         let suspects = std::mem::take(&mut self.suspects);
         let mut tasks = Vec::new();
         for address in suspects {
-            if self.busy.contains(&Subject::Lock(address)) {
+            if self.busy.contains_key(&Subject::Lock(address)) {
                 self.suspects.insert(address);
             } else {
                 tasks.extend(self.tend_lock(address, now));

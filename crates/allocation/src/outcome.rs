@@ -5,6 +5,8 @@ use std::net::IpAddr;
 use arpeggio_api::service::RequestError;
 use arpeggio_ipam::{Leaving, Refusal, Reservation, UnfitAddress};
 
+use super::effect::Refused;
+
 /// What a Service has and is told.
 #[derive(Debug, Default, PartialEq)]
 pub(super) struct Outcome {
@@ -53,6 +55,8 @@ pub(super) enum Reason {
          spec.loadBalancerClass if the Service is for another load balancer, or clear its status"
     )]
     ForeignStatus { writers: String },
+    #[error("{0}")]
+    ApiRefused(Refused),
 }
 
 impl Reason {
@@ -62,6 +66,7 @@ impl Reason {
             Self::Request(error) => error.reason(),
             Self::NoneToGive(refusal) => refusal.reason(),
             Self::ForeignStatus { .. } => "ForeignStatus",
+            Self::ApiRefused(_) => "ApiRefused",
         }
     }
 }

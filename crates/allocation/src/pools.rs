@@ -69,6 +69,7 @@ impl Index {
     /// The pools' statuses that have to be written. Called now and then rather than at each change, since each
     /// allocation changes them.
     pub fn decide_pools(&mut self, now: &Time) -> Vec<Task> {
+        self.now = Some(now.clone());
         if !self.is_complete() || !std::mem::take(&mut self.pools_dirty) {
             return Vec::new();
         }

@@ -83,7 +83,7 @@ impl Index {
         if self.services.remove(owner).is_some() {
             self.waiting.remove(owner);
             self.moved.remove(owner);
-            self.failures.remove(&Subject::Service(owner.clone()));
+            self.forget_setbacks(&Subject::Service(owner.clone()));
             self.suspects.extend(self.locked_by(owner));
             self.heirlooms_of(owner);
             self.dirty.insert(owner.clone());

@@ -4,6 +4,7 @@ mod announcing;
 mod bad_input;
 mod cluster;
 mod quarantine;
+mod refused;
 mod simulation;
 mod stability;
 mod succession;
@@ -65,7 +66,7 @@ impl Lab {
             for task in tasks {
                 self.note(&task);
                 let report = self.cluster.perform_at_once(task);
-                self.controller.index.finish(report);
+                self.controller.index.finish(report, &cluster::after(self.time));
             }
         }
     }
@@ -303,7 +304,7 @@ fn pools_report_their_state_once() {
         let names = tasks.iter().map(|task| format!("{:?}", task.subject)).collect::<Vec<_>>();
         for task in tasks {
             let report = lab.cluster.perform_at_once(task);
-            lab.controller.index.finish(report);
+            lab.controller.index.finish(report, &cluster::now());
         }
         names
     };

@@ -100,10 +100,18 @@ fn allocated(outcome: &Outcome) -> Finding {
             (CONFLICT, format!("{addresses} is reserved for the Service, but a stranger has it"))
         }
         None => ("Allocated", format!("{addresses} assigned")),
-        Some(why) if outcome.addresses.is_empty() => ("AllocationFailed", why.to_string()),
-        Some(why) => ("AllocationFailed", format!("{why}; {addresses} stays until then")),
+        Some(why) if outcome.addresses.is_empty() => (failure(why), why.to_string()),
+        Some(why) => (failure(why), format!("{why}; {addresses} stays until then")),
     };
     Finding { type_: ADDRESS_ALLOCATED, holds: outcome.refusal.is_none(), reason, message }
+}
+
+/// The reason, as conditions and events have it.
+fn failure(why: &Reason) -> &'static str {
+    match why {
+        Reason::ApiRefused(_) => "ApiRefused",
+        _ => "AllocationFailed",
+    }
 }
 
 fn expiring(expiring: &[Leaving]) -> Option<Finding> {
@@ -155,7 +163,7 @@ pub(super) fn news(record: &ServiceRecord, outcome: &Outcome, allocator: &Alloca
     let said = record.condition(ADDRESS_ALLOCATED).map(|it| it.message.as_str());
     let is_new = said != Some(&finding.message) && finding.reason != CONFLICT;
     let refused = outcome.refusal.as_ref().filter(|_| is_new);
-    let refused = refused.map(|_| warning("AllocationFailed", "Allocate", finding.message));
+    let refused = refused.map(|why| warning(failure(why), "Allocate", finding.message));
     let listed = outcome.expiring.iter().map(|it| it.address);
     let expiring = expiring(&outcome.expiring)
         .filter(|_| !listed.eq(record.addresses_of(ADDRESS_EXPIRING)))

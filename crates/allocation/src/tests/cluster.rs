@@ -25,7 +25,7 @@ use kube::ResourceExt as _;
 use serde_json::{Value, json};
 
 use super::super::*;
-use crate::effect::{Change, Failed, Release, ServiceWrite};
+use crate::effect::{Change, Failed, Refused, Release, ServiceWrite};
 
 /// All that is stored, and all that ever happened.
 #[derive(Default)]
@@ -36,6 +36,10 @@ pub(super) struct Cluster {
     leases: BTreeMap<String, Lease>,
     pools: BTreeMap<String, AddressPool>,
     log: Log,
+    /// Requests that are refused: those whose words contain this.
+    pub(super) refuses: Option<&'static str>,
+    /// How many were.
+    pub(super) refusals: u32,
 }
 
 #[derive(Default)]
@@ -374,7 +378,7 @@ impl Cluster {
         let result = match &task.effect {
             Effect::Release(release) => match self.needing(release) {
                 Some(service) => Ok(Observed::Needed(Box::new(service))),
-                None => Ok(self.finish_release(release)),
+                None => self.finish_refusable(release.clone()),
             },
             effect => self.perform(effect),
         };
@@ -383,6 +387,9 @@ impl Cluster {
 
     /// A task that is a single request, or the first one of a claim (the second only reads).
     pub(super) fn perform(&mut self, effect: &Effect) -> Result<Observed, Failed> {
+        if let Some(refused) = self.refusal(effect) {
+            return Err(Failed::Refused(refused));
+        }
         match effect {
             Effect::Claim(claim, claimed_for) => {
                 let lease = self.create_lease(claimed_for.on(claim.created()));
@@ -392,12 +399,27 @@ impl Cluster {
             Effect::Release(_) => panic!("a release is two requests"),
             Effect::WriteService(write) => self.write_service(write),
             Effect::WritePool(write) => {
-                let mut pool = self.pools.get(&write.name).ok_or(Failed)?.clone();
+                let mut pool = self.pools.get(&write.name).ok_or(Failed::Changed)?.clone();
                 pool.status = Some(write.status.clone());
                 self.store_pool(pool);
                 Ok(Observed::Pool(Box::new(self.pools[&write.name].clone())))
             }
         }
+    }
+
+    fn refusal(&mut self, effect: &Effect) -> Option<Refused> {
+        let what = match effect {
+            Effect::Claim(..) => "create Lease",
+            Effect::Join(_) | Effect::Amend(_) => "patch Lease",
+            Effect::Release(_) => "delete Lease",
+            Effect::WriteService(_) => "patch services/status",
+            Effect::WritePool(_) => "patch addresspools/status",
+        };
+        self.refuses.filter(|words| what.contains(words))?;
+        self.refusals += 1;
+        // As a quota does, which counts what there is.
+        let why = format!("exceeded quota, used: {}", self.refusals);
+        Some(Refused { what: what.to_owned(), kind: "Quota", why })
     }
 
     /// The lock that is there afterwards, whoever created it.
@@ -416,8 +438,15 @@ impl Cluster {
         services.find(|service| release.is_needed_by(service, None)).cloned()
     }
 
-    /// The second request of a release.
-    pub(super) fn finish_release(&mut self, release: &Release) -> Observed {
+    /// The second request of a release, which may be refused.
+    pub(super) fn finish_refusable(&mut self, release: Release) -> Result<Observed, Failed> {
+        match self.refusal(&Effect::Release(release.clone())) {
+            Some(refused) => Err(Failed::Refused(refused)),
+            None => Ok(self.finish_release(&release)),
+        }
+    }
+
+    fn finish_release(&mut self, release: &Release) -> Observed {
         match &release.change {
             Change::Amend(amendment) => self.amend(amendment),
             Change::Delete { lease_uid, version } => {
@@ -460,9 +489,9 @@ impl Cluster {
 
     fn write_service(&mut self, write: &ServiceWrite) -> Result<Observed, Failed> {
         let uid = &write.record.service.uid;
-        let mut service = self.services.get(uid).ok_or(Failed)?.clone();
+        let mut service = self.services.get(uid).ok_or(Failed::Changed)?.clone();
         if service.resource_version() != Some(write.record.version.to_string()) {
-            return Err(Failed);
+            return Err(Failed::Changed);
         }
         if !write.addresses.is_empty() || write.record.ingress.is_ours() {
             set_ingress(&mut service, &write.addresses, FIELD_MANAGER);

@@ -20,6 +20,8 @@ use crate::{Index, Periods};
 
 /// What the pool may be. Each has fewer addresses than there are Services, so that they contend.
 const POOLS: [&str; 3] = ["10.0.0.1-10.0.0.3", "10.0.0.1-10.0.0.2", "10.0.0.3-10.0.0.4"];
+/// What the API server may refuse.
+const REFUSED: [&str; 4] = ["create Lease", "patch Lease", "services/status", "delete Lease"];
 const SERVICES: u8 = 6;
 const CONTROLLERS: usize = 2;
 
@@ -37,6 +39,8 @@ enum Step {
     Wait(u64),
     /// A speaker finds a stranger at this address, or announces it.
     Speak(u8, bool),
+    /// The API server refuses requests with these words from now on, or none.
+    Refuse(Option<&'static str>),
     /// A controller hears of one more change.
     Hear(usize, Watch),
     /// A controller decides.
@@ -106,6 +110,7 @@ impl World {
                 self.cluster.find_stranger(&format!("10.0.0.{last}"), [2, 0, 0, 0, 0, *last]);
             }
             Step::Speak(last, false) => self.cluster.take_lock(&format!("10.0.0.{last}")),
+            Step::Refuse(words) => self.cluster.refuses = *words,
             Step::Hear(which, watch) => {
                 self.controllers[*which].hear(*watch, &self.cluster);
             }
@@ -170,7 +175,7 @@ impl World {
         }
         let Sent { from, subject, request } = self.requests.remove(which % self.requests.len());
         let result = match request {
-            Request::Delete(release) => Ok(self.cluster.finish_release(&release)),
+            Request::Delete(release) => self.cluster.finish_refusable(release),
             Request::Task(Effect::Release(release)) => {
                 let Some(service) = self.cluster.needing(&release) else {
                     self.requests.push(Sent { from, subject, request: Request::Delete(release) });
@@ -189,12 +194,13 @@ impl World {
         }
         let ((controller, life), report) = self.answers.remove(which % self.answers.len());
         if self.lives[controller] == life {
-            self.controllers[controller].index.finish(report);
+            self.controllers[controller].index.finish(report, &cluster::after(self.time));
         }
     }
 
     /// Lets all that is under way arrive, and all that is waited for happen, until nothing does any more.
     fn settle(&mut self) -> Result<(), TestCaseError> {
+        self.cluster.refuses = None;
         for _ in 0..300 {
             for which in 0..CONTROLLERS {
                 self.controllers[which].hear_all(&self.cluster);
@@ -203,7 +209,7 @@ impl World {
             if self.requests.is_empty() && self.answers.is_empty() {
                 let alarms = self.controllers.iter().filter_map(|it| it.index.next_alarm());
                 let Some(next) = alarms.min().cloned() else { return Ok(()) };
-                self.time = Duration::from_secs(next.0.as_second().unsigned_abs());
+                self.time = Duration::from_nanos(u64::try_from(next.0.as_nanosecond()).unwrap());
             }
             while !self.requests.is_empty() {
                 self.perform(0);
@@ -337,6 +343,7 @@ fn step() -> impl Strategy<Value = Step> {
         8 => controller().prop_map(Step::Decide),
         10 => (0..8usize).prop_map(Step::Perform),
         8 => (0..8usize).prop_map(Step::Answer),
+        1 => prop::option::of(prop::sample::select(REFUSED.to_vec())).prop_map(Step::Refuse),
         1 => controller().prop_map(Step::Restart),
     ]
 }

@@ -1,0 +1,177 @@
+//! What the API server did not do: when it is tried again, and what is said of it.
+
+use std::{collections::BTreeMap, time::Duration};
+
+use arpeggio_api::service::ServiceRecord;
+use arpeggio_ipam::Owner;
+use k8s_openapi::{api::core::v1::ObjectReference, apimachinery::pkg::apis::meta::v1::Time};
+use kube::Resource as _;
+
+use super::{
+    Index,
+    effect::{Effect, Failed, Refused, Subject},
+    news::{Kind, News},
+};
+
+/// How long a subject is left alone after its first setback; doubled with each further one.
+const SHORTEST_PAUSE: Duration = Duration::from_millis(250);
+
+/// A subject is tried again at least this often.
+const LONGEST_PAUSE: Duration = Duration::from_secs(30);
+
+/// What a task changes: where one kind of write is refused, the other may still be allowed.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+pub(super) enum Work {
+    /// Locks.
+    Locks,
+    /// The status of a Service or of a pool.
+    Status,
+}
+
+impl Work {
+    pub(super) fn of(effect: &Effect) -> Self {
+        match effect {
+            Effect::WriteService(_) | Effect::WritePool(_) => Self::Status,
+            Effect::Claim(..) | Effect::Join(_) | Effect::Amend(_) | Effect::Release(_) => {
+                Self::Locks
+            }
+        }
+    }
+}
+
+/// The last setbacks of each subject that has met any since it last succeeded.
+pub(super) type Setbacks = BTreeMap<(Subject, Work), Setback>;
+
+/// One or more failures in a row.
+#[derive(Debug)]
+pub(super) struct Setback {
+    times: u32,
+    /// When it is tried again.
+    until: Time,
+    /// The version of the subject's object. A later one may be somebody's mend, and is tried at once.
+    version: u64,
+    refused: Option<Refused>,
+}
+
+impl Setback {
+    /// Another failure. While the API server refuses for the same cause its first words stand: those of a quota contain
+    /// counts, which would be news each time.
+    fn again(&mut self, failed: Failed, version: u64, now: &Time) {
+        let (pause, refused) = match failed {
+            Failed::Changed => (None, None),
+            Failed::Unanswered { retry_after } => (retry_after, self.refused.take()),
+            Failed::Refused(new) => {
+                let same = self.refused.take().filter(|it| it.is_like(&new));
+                (None, Some(same.unwrap_or(new)))
+            }
+        };
+        self.times = self.times.saturating_add(1);
+        let doubled = SHORTEST_PAUSE.saturating_mul(2_u32.saturating_pow(self.times - 1));
+        let pause = doubled.min(LONGEST_PAUSE).max(pause.unwrap_or_default());
+        self.until = later(now, pause);
+        (self.version, self.refused) = (version, refused);
+    }
+}
+
+/// So much later.
+pub(super) fn later(now: &Time, by: Duration) -> Time {
+    now.0.checked_add(by).map_or_else(|_| now.clone(), Time)
+}
+
+impl Index {
+    /// Takes note that a task was not done.
+    pub(super) fn set_back(&mut self, subject: Subject, work: Work, failed: Failed, now: &Time) {
+        if matches!(failed, Failed::Changed) || !self.knows(&subject) {
+            return;
+        }
+        let version = self.version_of(&subject);
+        let setback = self.setbacks.entry((subject.clone(), work)).or_insert_with(|| Setback {
+            times: 0,
+            until: now.clone(),
+            version,
+            refused: None,
+        });
+        let before = setback.refused.clone();
+        setback.again(failed, version, now);
+        let refused = setback.refused.clone().filter(|it| before.as_ref() != Some(it));
+        let shows_in_status = matches!(subject, Subject::Service(_)) && work == Work::Locks;
+        if let Some(refused) = refused.filter(|_| !shows_in_status) {
+            self.tell_refusal(&subject, &refused);
+        }
+    }
+
+    /// Takes note that a task was done. One that wrote a status has made a new version of the object, which is no mend.
+    pub(super) fn succeeded(&mut self, subject: &Subject, work: Work) {
+        self.setbacks.remove(&(subject.clone(), work));
+    }
+
+    /// Has setbacks of `subject` count for the version of its object that we have written ourselves.
+    pub(super) fn wrote(&mut self, subject: &Subject) {
+        let version = self.version_of(subject);
+        if let Some(setback) = self.setbacks.get_mut(&(subject.clone(), Work::Locks)) {
+            setback.version = version;
+        }
+    }
+
+    /// Forgets the setbacks of a subject that is gone.
+    pub(super) fn forget_setbacks(&mut self, subject: &Subject) {
+        for work in [Work::Locks, Work::Status] {
+            self.setbacks.remove(&(subject.clone(), work));
+        }
+    }
+
+    /// Whether `subject` is to be left alone for now. It is looked at again in time.
+    pub(super) fn is_held_back(&mut self, subject: &Subject, work: Work) -> bool {
+        let version = self.version_of(subject);
+        let Some(setback) = self.setbacks.get(&(subject.clone(), work)) else { return false };
+        let is_over = self.now.as_ref().is_some_and(|now| setback.until <= *now);
+        if is_over || setback.version != version {
+            return false;
+        }
+        self.alarms.insert((setback.until.clone(), subject.clone()));
+        true
+    }
+
+    /// What the API server said when it refused to write locks for `owner`.
+    pub(super) fn refusal_of_locks(&self, owner: &Owner) -> Option<Refused> {
+        self.setbacks.get(&(Subject::Service(owner.clone()), Work::Locks))?.refused.clone()
+    }
+
+    fn version_of(&self, subject: &Subject) -> u64 {
+        match subject {
+            Subject::Service(owner) => self.services.get(owner).map(|record| record.version),
+            Subject::Lock(address) => self.locks.get(address).map(|lock| lock.version),
+            Subject::Pool(name) => self.pools.get(name).map(super::version),
+        }
+        .unwrap_or_default()
+    }
+
+    /// Tells those who are concerned, by an event: what says it elsewhere is what could not be written.
+    fn tell_refusal(&mut self, subject: &Subject, refused: &Refused) {
+        let note = refused.to_string();
+        let news = News { kind: Kind::Warning, reason: "ApiRefused", action: "Write", note };
+        for object in self.objects_of(subject) {
+            self.outbox.push((object, news.clone()));
+        }
+    }
+
+    fn objects_of(&self, subject: &Subject) -> Vec<ObjectReference> {
+        let reference =
+            |owner: &Owner| self.services.get(owner).map(ServiceRecord::object_reference);
+        match subject {
+            Subject::Service(owner) => reference(owner).into_iter().collect(),
+            Subject::Lock(address) => {
+                let lock = self.locks.get(address);
+                lock.into_iter().flat_map(|lock| &lock.owners).filter_map(reference).collect()
+            }
+            Subject::Pool(name) => {
+                self.pools.get(name).map(|pool| pool.object_ref(&())).into_iter().collect()
+            }
+        }
+    }
+
+    /// What users were not told yet, apart from what goes with the writing of a status.
+    pub fn take_outbox(&mut self) -> Vec<(ObjectReference, News)> {
+        std::mem::take(&mut self.outbox)
+    }
+}

@@ -1,0 +1,107 @@
+//! The API server says no.
+
+use super::*;
+
+impl Lab {
+    /// Lets so many seconds pass, one after the other.
+    fn seconds(&mut self, count: u64) {
+        for _ in 0..count {
+            self.wait(Duration::from_secs(1));
+        }
+    }
+
+    fn outbox(&mut self) -> Vec<String> {
+        let outbox = self.controller.index.take_outbox();
+        outbox
+            .into_iter()
+            .map(|(object, news)| format!("{}: {}", object.name.unwrap(), news.note))
+            .collect()
+    }
+}
+
+#[test]
+fn who_gets_no_lock_is_told_what_was_refused_and_why_and_is_tried_again() {
+    let mut lab = Lab::with_pools(&[HOME]);
+    lab.cluster.refuses = Some("create Lease");
+    lab.create("web");
+    let said = "False: the API server refused to create Lease: exceeded quota, used: 1";
+    assert_eq!(lab.says("web"), said);
+    assert_eq!((lab.told[0].reason, lab.told.len()), ("ApiRefused", 1));
+    lab.seconds(120);
+    assert_eq!(lab.says("web"), said, "in the first words, though it counts on");
+    let writes = lab.writes.iter().filter(|it| **it == "service").count();
+    assert_eq!((writes, lab.told.len()), (1, 1));
+    assert!(lab.cluster.refusals < 15, "{}", lab.cluster.refusals);
+    lab.cluster.refuses = None;
+    lab.seconds(30);
+    assert_eq!(lab.addresses("web"), ["10.0.0.1"]);
+    assert_eq!(lab.says("web"), "True: 10.0.0.1 assigned");
+}
+
+#[test]
+fn a_users_mend_is_tried_at_once() {
+    let mut lab = Lab::with_pools(&[HOME]);
+    lab.cluster.refuses = Some("create Lease");
+    lab.create("web");
+    lab.seconds(100);
+    lab.cluster.refuses = None;
+    lab.cluster.annotate("web", "team", "blue");
+    lab.settle();
+    assert_eq!(lab.addresses("web"), ["10.0.0.1"]);
+}
+
+#[test]
+fn who_cannot_be_told_in_the_status_is_told_by_an_event_once() {
+    let mut lab = Lab::with_pools(&[HOME]);
+    lab.cluster.refuses = Some("services/status");
+    lab.create("web");
+    assert_eq!(
+        lab.outbox(),
+        ["web: the API server refused to patch services/status: exceeded quota, used: 1"]
+    );
+    lab.seconds(120);
+    assert_eq!(lab.outbox(), [""; 0]);
+    assert!(lab.cluster.refusals < 15, "{}", lab.cluster.refusals);
+    lab.cluster.refuses = None;
+    lab.seconds(30);
+    assert_eq!(lab.addresses("web"), ["10.0.0.1"]);
+}
+
+#[test]
+fn nobody_else_waits_for_who_is_refused() {
+    let mut lab = Lab::with_pools(&[HOME]);
+    lab.cluster.refuses = Some("services/status");
+    lab.create("web");
+    lab.seconds(100);
+    lab.cluster.refuses = None;
+    lab.create("other");
+    assert_eq!(lab.addresses("other"), ["10.0.0.2"]);
+}
+
+#[test]
+fn an_overloaded_server_is_asked_again_when_it_says() {
+    let mut lab = Lab::with_pools(&[HOME]);
+    lab.cluster.create_service("web", &[]);
+    lab.controller.hear_all(&lab.cluster);
+    let task = lab.controller.decide(&cluster::now()).remove(0);
+    let retry_after = Some(Duration::from_secs(60));
+    let result = Err(crate::effect::Failed::Unanswered { retry_after });
+    lab.controller.index.finish(Report { subject: task.subject, result }, &cluster::now());
+    lab.wait(Duration::from_secs(59));
+    assert_eq!(lab.locks(), [""; 0]);
+    lab.wait(Duration::from_secs(1));
+    assert_eq!(lab.addresses("web"), ["10.0.0.1"]);
+}
+
+#[test]
+fn sharers_learn_that_their_lock_is_not_amended() {
+    let mut lab = Lab::with_pools(&[HOME]);
+    lab.create("web");
+    lab.cluster.refuses = Some("patch Lease");
+    lab.cluster.set_policy("web", "Local");
+    lab.settle();
+    let told = lab.outbox();
+    assert!(told[0].starts_with("web: the API server refused to patch Lease"), "{told:?}");
+    lab.seconds(60);
+    assert_eq!(lab.outbox(), [""; 0]);
+}
