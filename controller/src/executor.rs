@@ -214,7 +214,11 @@ impl Executor {
         let record = &write.record;
         let services: Api<Service> =
             Api::namespaced(self.client.clone(), &record.service.namespace);
-        let patch = Patch::Apply(record.status_patch(&write.addresses, &write.conditions));
+        let patch = Patch::Apply(record.status_patch(
+            &write.addresses,
+            &write.conditions,
+            &write.releasing,
+        ));
         let params = apply_params();
         let request = services.patch_status(&record.service.name, &params, &patch);
         let service = self.call::<Service, _>("patch", request).await?;

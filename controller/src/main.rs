@@ -17,8 +17,8 @@
 //!    the very version (`arpeggio.dev/claimed-for`) for which the status is written. If the Service has changed since,
 //!    the status is not written.
 //! 3. A Service is taken off a lock only after it was read, from the API server itself and after the lock, in a state
-//!    that has not got the address and is not going to: it is gone, or not a load balancer of ours, or its condition
-//!    `arpeggio.dev/AddressReleasing` renounces the address. No controller that sees it in that state writes the address
+//!    that has not got the address and is not going to: it is gone, or not a load balancer of ours, or its annotation
+//!    `arpeggio.dev/releasing` renounces the address. No controller that sees it in that state writes the address
 //!    in its status.
 //!
 //! Say a controller takes Service S, read at version r, off a lock, and another one makes the address new in its

@@ -3,8 +3,8 @@
 use std::net::IpAddr;
 
 use arpeggio_api::{
-    lock::{Claim, ClaimedFor},
-    service::{ADDRESS_EXPIRING, ADDRESS_RELEASING, RequestError, ServiceRecord},
+    lock::{Claim, ClaimedFor, ServiceRef},
+    service::{ADDRESS_RELEASING, RequestError, ServiceRecord},
 };
 use arpeggio_ipam::{Grace, Held, Leaving, Owner, Plan, Request};
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::Time;
@@ -24,6 +24,8 @@ enum Step {
     Claim(IpAddr),
     /// Bring the status in line, and then the locks.
     Settle(Box<Outcome>),
+    /// Say on the lock of this address that the grace period began at that time, or that there is none.
+    Mark(IpAddr, Option<Time>),
     /// Remove from the status which addresses the Service is not going to get.
     Unrenounce,
     /// Remove from the status what we said.
@@ -97,7 +99,7 @@ impl View<'_> {
     }
 
     fn pursue(&self, request: &Request, listed: &[IpAddr]) -> Step {
-        let renounced = self.record.addresses_of(ADDRESS_RELEASING);
+        let renounced = &self.record.renounced;
         let claimed = self.locked.iter().copied().filter(|it| self.holds(*it));
         let extra = claimed.filter(|it| !listed.contains(it) && !renounced.contains(it));
         let mut held = listed.to_vec();
@@ -135,11 +137,11 @@ impl View<'_> {
 
     /// Whether the grace period of these addresses is over.
     fn is_over(&self, expiring: &[Leaving]) -> bool {
-        let same =
-            expiring.iter().map(|it| it.address).eq(self.record.addresses_of(ADDRESS_EXPIRING));
-        let end = self.index.end_of_grace(self.record).filter(|_| same);
-        !expiring.is_empty()
-            && (self.index.periods.grace.is_zero() || end.is_some_and(|end| end <= *self.now))
+        let ends = |it: &Leaving| {
+            let end = self.index.end_of_grace(&self.record.service, it.address);
+            end.is_some_and(|end| end <= *self.now)
+        };
+        !expiring.is_empty() && (self.index.periods.grace.is_zero() || expiring.iter().all(ends))
     }
 
     /// Every address in the status needs a lock; every new one a lock that was written for the Service as it is now.
@@ -154,7 +156,20 @@ impl View<'_> {
         if let Some(address) = unclaimed {
             return Step::Claim(*address);
         }
-        Step::Settle(Box::new(self.described(outcome)))
+        match self.mismarked(&outcome) {
+            Some((address, since)) => Step::Mark(address, since),
+            None => Step::Settle(Box::new(self.described(outcome))),
+        }
+    }
+
+    /// An address whose lock does not say yet, or says without reason, that the Service has it for a grace period only,
+    /// and what it should say.
+    fn mismarked(&self, outcome: &Outcome) -> Option<(IpAddr, Option<Time>)> {
+        outcome.addresses.iter().find_map(|address| {
+            let expires = outcome.expiring.iter().any(|it| it.address == *address);
+            let since = self.index.expiring_since(&self.record.service, *address);
+            (since.is_some() != expires).then(|| (*address, expires.then(|| self.now.clone())))
+        })
     }
 
     /// The outcome, with all that there is to say of its addresses.
@@ -189,6 +204,7 @@ impl Index {
             }
             Step::Claim(address) => self.claim(owner, address),
             Step::Settle(outcome) => self.settle(owner, *outcome, now),
+            Step::Mark(address, since) => self.mark(owner, address, since),
             Step::Unrenounce => self.unrenounce(owner),
             Step::Withdraw => self.withdraw(owner),
             Step::Release(address) => self.release(owner, address, now),
@@ -222,11 +238,17 @@ impl Index {
             self.waiting.insert(owner.clone());
         }
         let record = self.services.get(owner)?;
-        let conditions = wording::conditions(record, &outcome, now);
+        let expiring_since = outcome
+            .expiring
+            .iter()
+            .filter_map(|it| self.expiring_since(&record.service, it.address));
+        let since = expiring_since.max().cloned();
+        let conditions = wording::conditions(record, &outcome, since, now);
         let untouched = outcome.addresses.is_empty() && !record.ingress.is_ours();
         let said = untouched || record.ingress.says(&outcome.addresses);
         let difference = wording::difference(&record.conditions, &conditions);
         let rest = said
+            && outcome.releasing.iter().all(|it| record.renounced.contains(it))
             && match difference {
                 Difference::Nothing => true,
                 Difference::Announcers => !self.may_tell_of_move(owner, now),
@@ -243,6 +265,7 @@ impl Index {
             record: record.clone(),
             refusal: outcome.refusal.as_ref().map(Reason::word),
             addresses: outcome.addresses,
+            releasing: outcome.releasing,
             conditions,
             news,
         };
@@ -259,22 +282,34 @@ impl Index {
         let refusal = Some(Reason::ApiRefused(refused));
         let outcome = view.described(Outcome { addresses, refusal, ..Outcome::default() });
         // What is claimed and not in the status yet is no more and no less wanted than before.
-        let releasing = record.addresses_of(ADDRESS_RELEASING);
+        let releasing = record.renounced.clone();
         self.settle(owner, Outcome { releasing, ..outcome }, now)
     }
 
     /// Has the Service looked at when the grace period of its addresses is over.
     fn remind(&mut self, owner: &Owner) {
-        let end = self.services.get(owner).and_then(|record| self.end_of_grace(record));
-        if let Some(end) = end {
-            self.alarms.insert((end, Subject::Service(owner.clone())));
-        }
+        let Some(record) = self.services.get(owner) else { return };
+        let end = |address: &IpAddr| self.end_of_grace(&record.service, *address);
+        let ends: Vec<Time> = self.locked_by(owner).iter().filter_map(end).collect();
+        self.alarms.extend(ends.into_iter().map(|end| (end, Subject::Service(owner.clone()))));
     }
 
-    /// When the grace period of the addresses that are expiring is over.
-    fn end_of_grace(&self, record: &ServiceRecord) -> Option<Time> {
-        let since = &record.condition(ADDRESS_EXPIRING)?.last_transition_time;
+    /// When the grace period for which `service` has `address` is over, if it has it for one only.
+    fn end_of_grace(&self, service: &ServiceRef, address: IpAddr) -> Option<Time> {
+        let since = self.expiring_since(service, address)?;
         since.0.checked_add(self.periods.grace).ok().map(Time)
+    }
+
+    /// Since when `service` has `address` for a grace period only.
+    pub(super) fn expiring_since(&self, service: &ServiceRef, address: IpAddr) -> Option<&Time> {
+        self.locks.get(&address)?.expiring_since(&service.uid)
+    }
+
+    fn mark(&mut self, owner: &Owner, address: IpAddr, since: Option<Time>) -> Option<Task> {
+        let uid = &self.services.get(owner)?.service.uid;
+        let amendment = self.locks.get(&address)?.marked(address, uid, since);
+        let effect = Effect::Amend(self.with_terms(amendment));
+        self.task(Subject::Service(owner.clone()), effect)
     }
 
     fn unrenounce(&mut self, owner: &Owner) -> Option<Task> {
@@ -285,6 +320,7 @@ impl Index {
             record: record.clone(),
             addresses: if ingress.is_ours() { ingress.addresses.clone() } else { Vec::new() },
             conditions: conditions.cloned().collect(),
+            releasing: Vec::new(),
             news: Vec::new(),
             refusal: None,
         };
@@ -297,6 +333,7 @@ impl Index {
             record: record.clone(),
             addresses: Vec::new(),
             conditions: Vec::new(),
+            releasing: Vec::new(),
             news: wording::withdrawn(&self.locked_by(owner)).into_iter().collect(),
             refusal: None,
         };

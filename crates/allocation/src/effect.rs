@@ -6,7 +6,7 @@ use crate::news::News;
 use arpeggio_api::{
     address_pool::{AddressPool, AddressPoolStatus},
     lock::{self, Amendment, Claim, ClaimedFor, ServiceRef},
-    service::{ADDRESS_RELEASING, ServiceRecord},
+    service::ServiceRecord,
 };
 use arpeggio_ipam::Owner;
 use k8s_openapi::{
@@ -122,7 +122,7 @@ impl Release {
         let record = ServiceRecord::parse(service, class);
         let path = self.service.as_ref().map(ServiceRef::path);
         let listed = record.ingress.addresses.contains(&self.address);
-        let renounced = record.addresses_of(ADDRESS_RELEASING).contains(&self.address);
+        let renounced = record.renounced.contains(&self.address);
         path == Some(record.path()) && (listed || (record.request.is_some() && !renounced))
     }
 }
@@ -136,6 +136,8 @@ pub struct ServiceWrite {
     pub addresses: Vec<IpAddr>,
     /// The conditions.
     pub conditions: Vec<Condition>,
+    /// The addresses that the Service renounces from now on, and no others.
+    pub releasing: Vec<IpAddr>,
     /// What to tell the user when it is written.
     pub news: Vec<News>,
     /// Why the Service gets no address, for metrics.

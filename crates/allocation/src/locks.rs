@@ -7,7 +7,7 @@ use std::{
 
 use arpeggio_api::{
     lease::Kind,
-    lock::{self, Amendment, ClaimedFor, LockRecord, ServiceRef},
+    lock::{self, Amendment, ClaimedFor, Expiry, LockRecord, ServiceRef},
     terms::WrittenAnnounceTerms,
 };
 use arpeggio_election::{Node, Version};
@@ -29,6 +29,7 @@ pub(super) struct KnownLock {
     pub(super) services: Vec<ServiceRef>,
     /// The Service that was deleted while it had the address, which rests since.
     former: Option<Owner>,
+    expiring: Vec<Expiry>,
     /// Something of it was not understood: others may have it, too, who are not on it any more.
     is_damaged: bool,
     pub(super) pool: Option<PoolName>,
@@ -62,6 +63,7 @@ impl KnownLock {
         let pool = Some(record.claim.pool).filter(|pool| !pool.is_empty());
         Self {
             owners: record.claim.services.iter().map(owner_of).collect(),
+            expiring: record.expiring,
             former: record.last_service.map(Owner::from),
             services: record.claim.services,
             is_damaged: record.damage.is_some(),
@@ -112,6 +114,8 @@ impl KnownLock {
     pub(super) fn unchanged(&self, address: IpAddr, services: Vec<ServiceRef>) -> Amendment {
         let expected = Version(self.version);
         let terms = self.terms.clone();
+        let stays = |expiry: &&Expiry| services.iter().any(|it| it.uid == expiry.uid);
+        let expiring = self.expiring.iter().filter(stays).cloned().collect();
         Amendment {
             address,
             expected,
@@ -120,7 +124,21 @@ impl KnownLock {
             claimed_for: None,
             resting_until: None,
             last_service: None,
+            expiring,
         }
+    }
+
+    /// Since when the Service with this uid has the address for a grace period only.
+    pub(super) fn expiring_since(&self, uid: &str) -> Option<&Time> {
+        self.expiring.iter().find(|it| it.uid == uid).map(|it| &it.since)
+    }
+
+    /// The lock, where the grace period of the Service with this uid begins at that time, or is none.
+    pub(super) fn marked(&self, address: IpAddr, uid: &str, since: Option<Time>) -> Amendment {
+        let mut amendment = self.unchanged(address, self.services.clone());
+        amendment.expiring.retain(|it| it.uid != uid);
+        amendment.expiring.extend(since.map(|since| Expiry { uid: uid.to_owned(), since }));
+        amendment
     }
 
     /// Why nobody gets the address of a lock without Services.

@@ -23,22 +23,24 @@ const CONFLICT: &str = "AddressConflict";
 /// What there is to say of a Service that nobody has begun to announce.
 const NOT_YET: &str = "no speaker announces the Service yet; if that lasts, its events say why";
 
-/// Addresses as a list for people, which [`ServiceRecord::addresses_of`] reads.
+/// Addresses as a list for people.
 pub(super) fn join<'a>(addresses: impl IntoIterator<Item = &'a IpAddr>) -> String {
     addresses.into_iter().map(IpAddr::to_string).collect::<Vec<_>>().join(", ")
 }
 
-/// The conditions that say this outcome.
-pub(super) fn conditions(record: &ServiceRecord, outcome: &Outcome, now: &Time) -> Vec<Condition> {
+/// The conditions that say this outcome. `expiring_since`: when the grace period of its expiring addresses began.
+pub(super) fn conditions(
+    record: &ServiceRecord,
+    outcome: &Outcome,
+    expiring_since: Option<Time>,
+    now: &Time,
+) -> Vec<Condition> {
     let of = |finding: Finding, same: bool| {
         let present = record.condition(finding.type_).filter(|_| same);
         finding.observed(None, present, now.clone())
     };
-    let expiring = expiring(&outcome.expiring).map(|finding| {
-        // The time is that since which exactly these addresses have been expiring.
-        let listed = outcome.expiring.iter().map(|it| it.address);
-        of(finding, listed.eq(record.addresses_of(ADDRESS_EXPIRING)))
-    });
+    let expiring = expiring(&outcome.expiring)
+        .map(|it| it.observed(None, None, expiring_since.unwrap_or_else(|| now.clone())));
     let releasing = releasing(&outcome.releasing).map(|finding| of(finding, true));
     let conflict = conflict(&outcome.conflicts).map(|finding| of(finding, true));
     let unannounced = unannounced(&outcome.unannounced).map(|finding| of(finding, true));
@@ -164,16 +166,17 @@ pub(super) fn news(record: &ServiceRecord, outcome: &Outcome, allocator: &Alloca
     let is_new = said != Some(&finding.message) && finding.reason != CONFLICT;
     let refused = outcome.refusal.as_ref().filter(|_| is_new);
     let refused = refused.map(|why| warning(failure(why), "Allocate", finding.message));
-    let listed = outcome.expiring.iter().map(|it| it.address);
+    let is_news = |finding: &Finding| {
+        record.condition(finding.type_).is_none_or(|it| it.message != finding.message)
+    };
     let expiring = expiring(&outcome.expiring)
-        .filter(|_| !listed.eq(record.addresses_of(ADDRESS_EXPIRING)))
+        .filter(is_news)
         .map(|finding| warning("AddressExpiring", "Release", finding.message));
-    let conflicting = outcome.conflicts.iter().map(|(address, _)| *address);
     let conflict = conflict(&outcome.conflicts)
-        .filter(|_| !conflicting.eq(record.addresses_of(ADDRESS_CONFLICT)))
+        .filter(is_news)
         .map(|finding| warning(CONFLICT, "Allocate", finding.message));
     let unannounced = unannounced(&outcome.unannounced)
-        .filter(|_| outcome.unannounced != record.addresses_of(ADDRESS_NOT_ANNOUNCED))
+        .filter(is_news)
         .map(|finding| warning("NotAdvertised", "Announce", finding.message));
     [changed, refused, expiring, conflict, unannounced].into_iter().flatten().collect()
 }

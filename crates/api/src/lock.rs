@@ -19,6 +19,7 @@
 //! | annotation `arpeggio.dev/move-refused` | why the holder has not done what it was asked for last, for people |
 //! | annotation `arpeggio.dev/unannounced` | why its holder does not announce it at present, in a word: `NoReadyEndpoints` |
 //! | annotation `arpeggio.dev/resting-until` | the address was given back, and nobody gets it before this time (RFC 3339) |
+//! | annotation `arpeggio.dev/expiring` | which of the Services have the address for a grace period only, and since when: `UID@TIME,...` (RFC 3339) |
 //! | annotation `arpeggio.dev/last-service` | the Service that was deleted while it had the address, `NAMESPACE/NAME`: one of this name may have it at once |
 
 use std::{collections::BTreeMap, fmt, net::IpAddr};
@@ -43,6 +44,7 @@ const SERVICES: &str = "arpeggio.dev/services";
 const CLAIMED_FOR: &str = "arpeggio.dev/claimed-for";
 const RESTING_UNTIL: &str = "arpeggio.dev/resting-until";
 const LAST_SERVICE: &str = "arpeggio.dev/last-service";
+const EXPIRING: &str = "arpeggio.dev/expiring";
 const ANNOUNCE: &str = "arpeggio.dev/announce";
 const STRANGER: &str = "arpeggio.dev/stranger";
 const STRANGER_SEEN_BY: &str = "arpeggio.dev/stranger-seen-by";
@@ -117,6 +119,23 @@ pub struct Amendment {
     pub resting_until: Option<Time>,
     /// `NAMESPACE/NAME` of the last one, if it was deleted: a Service of this name need not wait.
     pub last_service: Option<String>,
+    /// Which of the Services have it for a grace period only.
+    pub expiring: Vec<Expiry>,
+}
+
+/// A Service, by its uid, that has an address for a grace period only, and since when.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Expiry {
+    /// The Service's `metadata.uid`.
+    pub uid: String,
+    /// When the grace period began.
+    pub since: Time,
+}
+
+impl fmt::Display for Expiry {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{}@{}", self.uid, self.since.0)
+    }
 }
 
 /// A lock Lease, understood.
@@ -132,6 +151,8 @@ pub struct LockRecord {
     pub resting_until: Option<Time>,
     /// `NAMESPACE/NAME` of the Service that was deleted while it had the address, which rests since.
     pub last_service: Option<String>,
+    /// Which of its Services have it for a grace period only.
+    pub expiring: Vec<Expiry>,
     /// How often the address has moved to another node.
     pub moves: i32,
     /// Since when its holder has it, by the clock of that node; for people.
@@ -189,6 +210,7 @@ pub fn parse(lease: &Lease) -> Result<LockRecord, LeaseError> {
         claimed_for: lease::annotation(lease, CLAIMED_FOR).and_then(parse_claimed_for),
         resting_until,
         last_service: lease::annotation(lease, LAST_SERVICE).map(str::to_owned),
+        expiring: expiring(lease),
         moves: lease.spec.as_ref().and_then(|spec| spec.lease_transitions).unwrap_or_default(),
         since: lease.spec.as_ref().and_then(|spec| spec.acquire_time.clone()),
         damage: damage.into_error(lease),
@@ -252,6 +274,23 @@ fn resting_until(lease: &Lease) -> (Option<Time>, Option<String>) {
     }
 }
 
+/// What is not understood is as good as absent: the grace period begins anew.
+fn expiring(lease: &Lease) -> Vec<Expiry> {
+    let text = lease::annotation(lease, EXPIRING).unwrap_or_default();
+    text.split(',').filter_map(parse_expiry).collect()
+}
+
+fn parse_expiry(item: &str) -> Option<Expiry> {
+    let (uid, since) = item.split_once('@')?;
+    Some(Expiry { uid: uid.to_owned(), since: Time(since.parse().ok()?) })
+}
+
+/// `None` when there is nothing to say.
+fn joined(expiring: &[Expiry]) -> Option<String> {
+    let text = expiring.iter().map(Expiry::to_string).collect::<Vec<_>>().join(",");
+    (!text.is_empty()).then_some(text)
+}
+
 fn listed(services: &[ServiceRef]) -> String {
     services.iter().map(ServiceRef::to_string).collect::<Vec<_>>().join(",")
 }
@@ -303,6 +342,7 @@ impl Amendment {
             SERVICES: listed(&self.services),
             ANNOUNCE: self.terms.to_text(),
             LAST_SERVICE: self.last_service,
+            EXPIRING: joined(&self.expiring),
         });
         if !self.services.is_empty() {
             annotations[RESTING_UNTIL] = Value::Null;
@@ -435,6 +475,7 @@ mod tests {
             claimed_for: Some(ClaimedFor { uid: "6f0c".into(), version: 12 }),
             resting_until: Some(Time(Timestamp::from_second(90).unwrap())),
             last_service: Some("default/web".into()),
+            expiring: vec![Expiry { uid: "6f0c".into(), since: Time(Timestamp::UNIX_EPOCH) }],
         };
         let patch = amendment.patch();
         assert_eq!(patch["metadata"]["resourceVersion"], "7");
@@ -448,6 +489,7 @@ mod tests {
         }
         let record = parse(&lease).unwrap();
         assert_eq!(record.claim.services, []);
+        assert_eq!(record.expiring, amendment.expiring);
         assert_eq!(record.last_service.as_deref(), Some("default/web"));
         assert_eq!(record.claim.terms, amendment.terms);
         assert_eq!(record.claimed_for, amendment.claimed_for);

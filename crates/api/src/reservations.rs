@@ -55,6 +55,16 @@ impl Reservations {
         }
     }
 
+    /// Whether a node or a gateway has this address: a machine that would be cut off if somebody else announced it.
+    pub fn is_of_machine(&self, address: IpAddr) -> bool {
+        matches!(self.0.get(&address), Some(Reservation::Node(_) | Reservation::Gateway(_)))
+    }
+
+    /// Whether a node has this address.
+    pub fn is_of_node(&self, address: IpAddr) -> bool {
+        matches!(self.0.get(&address), Some(Reservation::Node(_)))
+    }
+
     /// Every address with its reason, in ascending order.
     pub fn iter(&self) -> impl Iterator<Item = (IpAddr, &Reservation)> {
         self.0.iter().map(|(address, reason)| (*address, reason))

@@ -9,17 +9,20 @@
 //! | `status.conditions`, type `arpeggio.dev/AddressExpiring` | which of its addresses no pool allows any more, and since when |
 //! | `status.conditions`, type `arpeggio.dev/AddressReleasing` | which addresses, claimed for it, it is not going to get |
 //! | `status.conditions`, type `arpeggio.dev/AddressConflict` | at which of its addresses a stranger answers |
+//! | `status.conditions`, type `arpeggio.dev/StatusContested` | that another program writes the same status, and which one |
+//! | annotation `arpeggio.dev/releasing` | the addresses that `AddressReleasing` is about, for the controller: written with the status, and only there |
+//! | annotation `arpeggio.dev/take-over` | `"true"`: a status that another load balancer has left may be replaced |
 //! | `status.conditions`, type `arpeggio.dev/AddressNotAnnounced` | which of its addresses no rule of their pools has announced |
 
 pub mod request;
 mod request_error;
 
-use std::net::IpAddr;
+use std::{cmp::Reverse, collections::BTreeMap, net::IpAddr};
 
 use arpeggio_ipam::Request;
 use k8s_openapi::{
     api::core::v1::{LoadBalancerIngress, ObjectReference, Service, ServiceSpec},
-    apimachinery::pkg::apis::meta::v1::{Condition, ManagedFieldsEntry},
+    apimachinery::pkg::apis::meta::v1::{Condition, ManagedFieldsEntry, Time},
 };
 use kube::Resource;
 use serde_json::{Value, json};
@@ -48,15 +51,25 @@ pub const ADDRESS_CONFLICT: &str = "arpeggio.dev/AddressConflict";
 /// pools is for it. Its message begins with them.
 pub const ADDRESS_NOT_ANNOUNCED: &str = "arpeggio.dev/AddressNotAnnounced";
 
+/// The type of the condition that says that another program writes the Service's status, too.
+pub const STATUS_CONTESTED: &str = "arpeggio.dev/StatusContested";
+
+/// The annotation by which the owner of a Service lets us replace a status that another load balancer has left.
+pub const TAKE_OVER: &str = "arpeggio.dev/take-over";
+
+/// The annotation with the addresses that are claimed for the Service and about to be given back, separated by commas.
+const RELEASING: &str = "arpeggio.dev/releasing";
+
 /// The type of the condition that says which nodes announce the Service's addresses.
 pub const ANNOUNCED: &str = "arpeggio.dev/Announced";
 
-const OUR_CONDITIONS: [&str; 6] = [
+const OUR_CONDITIONS: [&str; 7] = [
     ADDRESS_ALLOCATED,
     ADDRESS_EXPIRING,
     ADDRESS_RELEASING,
     ADDRESS_CONFLICT,
     ADDRESS_NOT_ANNOUNCED,
+    STATUS_CONTESTED,
     ANNOUNCED,
 ];
 
@@ -75,6 +88,19 @@ pub struct ServiceRecord {
     pub is_load_balancer: bool,
     /// Whether traffic must not leave the node that it comes to (`spec.externalTrafficPolicy: Local`).
     pub is_local: bool,
+    /// `metadata.creationTimestamp`.
+    pub created: Option<Time>,
+    /// Since when it is being deleted (`metadata.deletionTimestamp`).
+    pub deleting_since: Option<Time>,
+    /// What keeps it from being gone (`metadata.finalizers`).
+    pub finalizers: Vec<String>,
+    /// Whether a status that another load balancer has left may be replaced.
+    pub takes_over: bool,
+    /// The addresses that are claimed for it and that it is not going to get. None of them is written in its status as
+    /// long as it renounces them.
+    pub renounced: Vec<IpAddr>,
+    /// Whether somebody else wrote so: only a value of ours can take its place.
+    renounced_by_others: bool,
     /// What it asks us for, or why that cannot be understood; `None` when it is not for us.
     pub request: Option<Result<Request, RequestError>>,
     /// What it has.
@@ -94,6 +120,8 @@ pub struct Ingress {
     pub has_other_modes: bool,
     /// The field managers of the list. It is of one piece: the last one to change it is alone.
     pub managers: Vec<String>,
+    /// The field managers other than we that have written anything of the status, the last one first.
+    pub other_writers: Vec<String>,
 }
 
 impl ServiceRecord {
@@ -109,6 +137,14 @@ impl ServiceRecord {
             version: version.unwrap_or_default(),
             is_load_balancer: is_load_balancer(service),
             is_local: service.spec.as_ref().is_some_and(is_local),
+            created: metadata.creation_timestamp.clone(),
+            deleting_since: metadata.deletion_timestamp.clone(),
+            finalizers: metadata.finalizers.clone().unwrap_or_default(),
+            takes_over: annotation(service, TAKE_OVER).is_some_and(|it| it.trim() == "true"),
+            renounced: addresses(annotation(service, RELEASING).unwrap_or_default()),
+            renounced_by_others: managers(fields(service), RELEASING_FIELD)
+                .iter()
+                .any(|manager| manager != FIELD_MANAGER),
             request: request(service, class),
             ingress: Ingress::parse(service),
             conditions: OUR_CONDITIONS
@@ -129,13 +165,6 @@ impl ServiceRecord {
         condition::of_type(&self.conditions, type_)
     }
 
-    /// The addresses that its condition of this type is about: any but [`ADDRESS_ALLOCATED`].
-    pub fn addresses_of(&self, type_: &str) -> Vec<IpAddr> {
-        let message = self.condition(type_).map(|condition| condition.message.as_str());
-        let list = message.and_then(|text| text.split(": ").next()).unwrap_or_default();
-        list.split(", ").filter_map(|address| address.parse().ok()).collect()
-    }
-
     /// How events refer to it.
     pub fn object_reference(&self) -> ObjectReference {
         ObjectReference {
@@ -152,7 +181,15 @@ impl ServiceRecord {
     /// does not is removed. It is refused with 409 when the Service has changed since it was read.
     ///
     /// Without `addresses` the list is left to whoever else wrote it; ours is removed.
-    pub fn status_patch(&self, addresses: &[IpAddr], conditions: &[Condition]) -> Value {
+    ///
+    /// `releasing` is what [`Self::renounced`] reads: it is an annotation, since a status has no place for it, and is
+    /// written with the status, so that both hold from the same version on.
+    pub fn status_patch(
+        &self,
+        addresses: &[IpAddr],
+        conditions: &[Condition],
+        releasing: &[IpAddr],
+    ) -> Value {
         let mut status = json!({});
         if !addresses.is_empty() {
             let ingress = addresses.iter().map(|ip| json!({ "ip": ip, "ipMode": IP_MODE }));
@@ -160,6 +197,10 @@ impl ServiceRecord {
         }
         if !conditions.is_empty() {
             status["conditions"] = json!(conditions);
+        }
+        let mut annotations = releasing_annotation(releasing);
+        if self.renounced_by_others {
+            annotations.entry(RELEASING.to_owned()).or_default();
         }
         json!({
             "apiVersion": Service::api_version(&()),
@@ -169,10 +210,26 @@ impl ServiceRecord {
                 "namespace": self.service.namespace,
                 "uid": self.service.uid,
                 "resourceVersion": self.version.to_string(),
+                "annotations": annotations,
             },
             "status": status,
         })
     }
+}
+
+/// The annotations that say that these addresses are renounced.
+pub fn releasing_annotation(releasing: &[IpAddr]) -> BTreeMap<String, String> {
+    let text = releasing.iter().map(IpAddr::to_string).collect::<Vec<_>>().join(",");
+    (!text.is_empty()).then(|| (RELEASING.to_owned(), text)).into_iter().collect()
+}
+
+fn annotation<'a>(service: &'a Service, key: &str) -> Option<&'a str> {
+    service.metadata.annotations.as_ref()?.get(key).map(String::as_str)
+}
+
+/// What is an address in a list that is separated by commas.
+fn addresses(list: &str) -> Vec<IpAddr> {
+    list.split(',').filter_map(|item| item.trim().parse().ok()).collect()
 }
 
 /// Which Service this is.
@@ -212,7 +269,8 @@ impl Ingress {
                 .iter()
                 .any(|entry| entry.ip_mode.as_deref().is_some_and(|mode| mode != IP_MODE)),
             addresses,
-            managers: managers(service.metadata.managed_fields.as_deref().unwrap_or_default()),
+            managers: managers(fields(service), INGRESS_FIELD),
+            other_writers: other_writers(service),
         }
     }
 
@@ -232,15 +290,34 @@ impl Ingress {
     }
 }
 
+/// Who else writes the status (`managedFields[].subresource`), the last one first.
+fn other_writers(service: &Service) -> Vec<String> {
+    let entries = fields(service);
+    let of_status = |entry: &&ManagedFieldsEntry| entry.subresource.as_deref() == Some("status");
+    let mut entries: Vec<&ManagedFieldsEntry> = entries.iter().filter(of_status).collect();
+    entries.sort_by_key(|entry| Reverse(entry.time.as_ref().map(|time| time.0)));
+    let names = entries.into_iter().filter_map(|entry| entry.manager.clone());
+    names.filter(|name| name != FIELD_MANAGER).collect()
+}
+
 fn address(entry: &LoadBalancerIngress) -> Option<IpAddr> {
     entry.ip.as_deref()?.parse().ok()
 }
 
-/// Who manages `status.loadBalancer.ingress` (server-side apply's `fieldsV1`).
-fn managers(entries: &[ManagedFieldsEntry]) -> Vec<String> {
-    const INGRESS: &str = "/f:status/f:loadBalancer/f:ingress";
+/// `status.loadBalancer.ingress`, as server-side apply names it (`fieldsV1`).
+const INGRESS_FIELD: &str = "/f:status/f:loadBalancer/f:ingress";
+
+/// The annotation [`RELEASING`], as server-side apply names it.
+const RELEASING_FIELD: &str = "/f:metadata/f:annotations/f:arpeggio.dev~1releasing";
+
+fn fields(service: &Service) -> &[ManagedFieldsEntry] {
+    service.metadata.managed_fields.as_deref().unwrap_or_default()
+}
+
+/// Who manages this field.
+fn managers(entries: &[ManagedFieldsEntry], field: &str) -> Vec<String> {
     let manages = |entry: &&ManagedFieldsEntry| {
-        entry.fields_v1.as_ref().is_some_and(|fields| fields.0.pointer(INGRESS).is_some())
+        entry.fields_v1.as_ref().is_some_and(|fields| fields.0.pointer(field).is_some())
     };
     entries.iter().filter(manages).filter_map(|entry| entry.manager.clone()).collect()
 }
@@ -317,26 +394,47 @@ mod tests {
     }
 
     #[test]
-    fn conditions_that_are_about_addresses_begin_with_them() {
-        let condition = json!({
-            "type": ADDRESS_EXPIRING, "status": "True", "reason": "NotAllowed",
-            "lastTransitionTime": "2026-01-01T00:00:00Z",
-            "message": "10.0.0.1, fd00::1: no pool has it",
-        });
-        let record = parse(&json!({ "/status": { "conditions": [condition] } }));
-        let expected: [IpAddr; 2] = ["10.0.0.1".parse().unwrap(), "fd00::1".parse().unwrap()];
-        assert_eq!(record.addresses_of(ADDRESS_EXPIRING), expected);
-        assert_eq!(record.addresses_of(ADDRESS_RELEASING), [] as [IpAddr; 0]);
+    fn what_is_renounced_is_written_with_the_status_and_read_back() {
+        let renounced: [IpAddr; 2] = ["10.0.0.1".parse().unwrap(), "fd00::1".parse().unwrap()];
+        let patch = parse(&json!({})).status_patch(&[], &[], &renounced);
+        let annotations = patch["metadata"]["annotations"].clone();
+        let record = parse(&json!({ "/metadata/annotations": annotations }));
+        assert_eq!(record.renounced, renounced);
+        assert_eq!(record.status_patch(&[], &[], &[])["metadata"]["annotations"], json!({}));
+    }
+
+    #[test]
+    fn what_a_user_renounces_by_hand_is_overwritten_since_it_cannot_be_removed() {
+        let fields =
+            json!({ "f:metadata": { "f:annotations": { "f:arpeggio.dev/releasing": {} } } });
+        let record = parse(&json!({
+            "/metadata/annotations": { RELEASING: "10.0.0.1" },
+            "/metadata/managedFields": [{ "manager": "kubectl-edit", "fieldsV1": fields }],
+        }));
+        let patch = record.status_patch(&[], &[], &[]);
+        assert_eq!(patch["metadata"]["annotations"], json!({ RELEASING: "" }));
+    }
+
+    #[test]
+    fn who_else_writes_the_status_is_known_the_last_one_first() {
+        let entry = |manager: &str, subresource: &str, time: &str| json!({ "manager": manager, "subresource": subresource, "time": time });
+        let record = parse(&json!({ "/metadata/managedFields": [
+            entry("kubectl", "", "2026-01-01T00:00:09Z"),
+            entry("controller", "status", "2026-01-01T00:00:01Z"),
+            entry(FIELD_MANAGER, "status", "2026-01-01T00:00:03Z"),
+            entry("cilium-operator", "status", "2026-01-01T00:00:02Z"),
+        ]}));
+        assert_eq!(record.ingress.other_writers, ["cilium-operator", "controller"]);
     }
 
     #[test]
     fn the_patch_says_what_it_is_for_and_leaves_out_what_is_not_ours() {
         let record = parse(&json!({}));
-        let patch = record.status_patch(&["10.0.0.1".parse().unwrap()], &[]);
+        let patch = record.status_patch(&["10.0.0.1".parse().unwrap()], &[], &[]);
         assert_eq!(patch["metadata"]["resourceVersion"], "7");
         let expected =
             json!({ "loadBalancer": { "ingress": [{ "ip": "10.0.0.1", "ipMode": "VIP" }] } });
         assert_eq!(patch["status"], expected);
-        assert_eq!(record.status_patch(&[], &[])["status"], json!({}));
+        assert_eq!(record.status_patch(&[], &[], &[])["status"], json!({}));
     }
 }

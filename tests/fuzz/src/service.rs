@@ -1,10 +1,7 @@
 //! Services, with what users write on them.
 
-use arpeggio_api::service::{ADDRESS_EXPIRING, ServiceRecord};
-use k8s_openapi::{
-    api::core::v1::{Service, ServiceSpec},
-    apimachinery::pkg::apis::meta::v1::{Condition, Time},
-};
+use arpeggio_api::service::ServiceRecord;
+use k8s_openapi::api::core::v1::{Service, ServiceSpec};
 
 use crate::object::Fields;
 
@@ -14,7 +11,7 @@ pub fn check(bytes: &[u8]) {
     if let Some(Err(error)) = &record.request {
         assert!(!error.to_string().is_empty());
     }
-    assert!(record.addresses_of(ADDRESS_EXPIRING).len() <= bytes.len());
+    assert!(record.renounced.len() <= bytes.len());
 }
 
 fn service(fields: &Fields) -> Service {
@@ -28,21 +25,5 @@ fn service(fields: &Fields) -> Service {
         external_traffic_policy: fields.get("externalTrafficPolicy"),
         ..ServiceSpec::default()
     };
-    let mut service =
-        Service { metadata: fields.metadata(), spec: Some(spec), ..Service::default() };
-    if let Some(message) = fields.get("expiring") {
-        service.status.get_or_insert_default().conditions = Some(vec![expiring(message)]);
-    }
-    service
-}
-
-fn expiring(message: String) -> Condition {
-    Condition {
-        last_transition_time: Time(k8s_openapi::jiff::Timestamp::UNIX_EPOCH),
-        message,
-        observed_generation: None,
-        reason: "Expiring".to_owned(),
-        status: "True".to_owned(),
-        type_: ADDRESS_EXPIRING.to_owned(),
-    }
+    Service { metadata: fields.metadata(), spec: Some(spec), ..Service::default() }
 }

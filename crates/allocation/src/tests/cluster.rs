@@ -5,7 +5,7 @@ use std::collections::BTreeMap;
 use arpeggio_api::{
     address_pool::{AddressItem, AddressPool, AddressPoolSpec},
     lock::{self, Amendment, LockRecord},
-    service::{FIELD_MANAGER, reference},
+    service::{FIELD_MANAGER, reference, releasing_annotation},
 };
 use arpeggio_election::Epoch;
 use k8s_openapi::{
@@ -498,6 +498,9 @@ impl Cluster {
         }
         let status = service.status.get_or_insert_default();
         status.conditions = Some(write.conditions.clone());
+        let annotations = service.annotations_mut();
+        annotations.remove("arpeggio.dev/releasing");
+        annotations.extend(releasing_annotation(&write.releasing));
         self.store_service(service);
         Ok(Observed::Service(Box::new(self.services[uid].clone())))
     }

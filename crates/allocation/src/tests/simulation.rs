@@ -5,7 +5,7 @@ use std::{collections::BTreeSet, net::IpAddr, time::Duration};
 use arpeggio_api::{
     address_pool::{AddressItem, AddressPool, AddressPoolSpec, AnnounceRule, InterfacePattern},
     lock,
-    service::{ADDRESS_ALLOCATED, ADDRESS_RELEASING, ServiceRecord},
+    service::{ADDRESS_ALLOCATED, ServiceRecord},
     session,
 };
 use arpeggio_ipam::{Allocator, Grace, Held, Reservation, SharingTerms};
@@ -416,8 +416,7 @@ fn an_address_that_is_renounced_is_not_granted_while_somebody_may_give_it_back()
     let released = [Step::Decide(1), Step::Perform(0), Step::Decide(0)];
     let steps = moved.chain(known).chain(regretted).chain(granted).chain(released);
     steps.for_each(|step| world.take(&step));
-    let renounced: Vec<_> =
-        world.records().iter().flat_map(|it| it.addresses_of(ADDRESS_RELEASING)).collect();
+    let renounced: Vec<_> = world.records().into_iter().flat_map(|it| it.renounced).collect();
     assert_eq!(renounced, ["10.0.0.1".parse::<IpAddr>().unwrap()], "the test is about this state");
     while !world.requests.is_empty() {
         // What was decided last arrives first.
