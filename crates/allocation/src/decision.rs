@@ -6,16 +6,17 @@ use arpeggio_api::{
     lock::{Claim, ClaimedFor, ServiceRef},
     service::{ADDRESS_RELEASING, RequestError, ServiceRecord},
 };
-use arpeggio_ipam::{Grace, Held, Leaving, Owner, Plan, Request};
+use arpeggio_ipam::{Grace, Held, Leaving, Owner, Plan, Refusal, Request, UnfitAddress};
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::Time;
 
 use super::{
     Index,
-    outcome::{Outcome, Reason},
+    outcome::{Outcome, Reason, Terminating},
     setbacks::Work,
     wording::{self, Difference},
 };
 use crate::effect::{Effect, Refused, ServiceWrite, Subject, Task};
+use crate::news::News;
 
 /// The next step for one Service.
 #[derive(Debug, PartialEq)]
@@ -72,25 +73,54 @@ impl View<'_> {
         let listed: Vec<IpAddr> =
             ingress.addresses.iter().copied().filter(|it| self.holds(*it)).collect();
         let foreign = ingress.has_others || listed.len() < ingress.addresses.len();
-        if foreign && !ingress.is_ours() {
-            let writers = self.writers();
+        if foreign && !ingress.is_ours() && !self.takes_over(&listed) {
+            let writers = ingress.writers();
             return self.refuse(Vec::new(), Reason::ForeignStatus { writers });
         }
         match request {
-            Ok(request) => self.pursue(&self.index.complete(request), &listed),
+            Ok(_) if self.record.deleting_since.is_some() => self.rest_in_peace(listed),
+            Ok(request) => match self.index.complete(request) {
+                Some(request) => self.pursue(&request, &listed),
+                None => Step::Rest,
+            },
             Err(error) => self.refuse(listed, Reason::Request(error.clone())),
+        }
+    }
+
+    /// Whether what another balancer has left in the status may be replaced: the user says so, or it is nothing but
+    /// addresses of nodes, as k3s' `ServiceLB` leaves them, which are no balancer's to keep.
+    fn takes_over(&self, listed: &[IpAddr]) -> bool {
+        let ingress = &self.record.ingress;
+        let mut others = ingress.addresses.iter().filter(|it| !listed.contains(it));
+        self.record.takes_over
+            || (!ingress.has_others && others.all(|it| self.index.reserved.is_of_node(*it)))
+    }
+
+    /// A Service that is being deleted keeps what it has, and gets nothing new.
+    fn rest_in_peace(&self, listed: Vec<IpAddr>) -> Step {
+        let refusal = listed.is_empty().then(|| Reason::Terminating(self.terminating()));
+        self.settle(Outcome { addresses: listed, refusal, ..Outcome::default() })
+    }
+
+    fn terminating(&self) -> Terminating {
+        Terminating::of(self.record).unwrap_or_default()
+    }
+
+    /// Why there is nothing to give.
+    fn reason(&self, refusal: Refusal) -> Reason {
+        let holder = match &refusal {
+            Refusal::Address { why: UnfitAddress::Held(clash), .. } => Some(&clash.with),
+            _ => None,
+        };
+        let holder = holder.and_then(|owner| self.index.services.get(owner));
+        match holder.and_then(|record| Terminating::seen_by(record, self.record)) {
+            Some(terminating) => Reason::HeldByTerminating(refusal, terminating),
+            None => Reason::NoneToGive(refusal),
         }
     }
 
     fn holds(&self, address: IpAddr) -> bool {
         self.index.allocator.holds(self.owner, address)
-    }
-
-    fn writers(&self) -> String {
-        match self.record.ingress.managers.as_slice() {
-            [] => "an unknown program".to_owned(),
-            managers => managers.join(", "),
-        }
     }
 
     /// Nothing can be planned. What the Service has it keeps.
@@ -113,7 +143,7 @@ impl View<'_> {
             addresses: held,
             expiring: plan.expiring,
             leaving: plan.leaving,
-            refusal: plan.refusal.map(Reason::NoneToGive),
+            refusal: plan.refusal.map(|refusal| self.reason(refusal)),
             wants_more: plan.wants_more,
             ..Outcome::default()
         })
@@ -192,6 +222,9 @@ impl Index {
     /// The next task for one Service, if any.
     pub(super) fn decide_service(&mut self, owner: &Owner, now: &Time) -> Option<Task> {
         self.waiting.remove(owner);
+        if self.yields_to_rival(owner, now) {
+            return None;
+        }
         let record = self.services.get(owner)?;
         let locked = self.locked_by(owner);
         let step = View { index: self, owner, record, locked, now }.next_step();
@@ -243,7 +276,8 @@ impl Index {
             .iter()
             .filter_map(|it| self.expiring_since(&record.service, it.address));
         let since = expiring_since.max().cloned();
-        let conditions = wording::conditions(record, &outcome, since, now);
+        let rival = self.rival_of(owner);
+        let conditions = wording::conditions(record, &outcome, since, rival.as_deref(), now);
         let untouched = outcome.addresses.is_empty() && !record.ingress.is_ours();
         let said = untouched || record.ingress.says(&outcome.addresses);
         let difference = wording::difference(&record.conditions, &conditions);
@@ -259,8 +293,8 @@ impl Index {
             let address = outcome.releasing.first()?;
             return self.release(owner, *address, now);
         }
+        let news = self.news_of(owner, &outcome, now)?;
         let record = self.services.get(owner)?;
-        let news = wording::news(record, &outcome, &self.allocator);
         let write = ServiceWrite {
             record: record.clone(),
             refusal: outcome.refusal.as_ref().map(Reason::word),
@@ -270,6 +304,15 @@ impl Index {
             news,
         };
         self.write(owner, write)
+    }
+
+    /// What there is to tell when this outcome is written. To write again what a rival took away is no news each time.
+    fn news_of(&mut self, owner: &Owner, outcome: &Outcome, now: &Time) -> Option<Vec<News>> {
+        if self.restores(owner, now) {
+            let rival = self.rival_of(owner).filter(|_| self.unmasks_rival(owner));
+            return Some(rival.map(|rival| wording::contested(&rival)).into_iter().collect());
+        }
+        Some(wording::news(self.services.get(owner)?, outcome, &self.allocator))
     }
 
     /// Writes that the API server refuses what the Service needs. What it has it keeps.

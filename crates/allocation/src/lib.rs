@@ -18,6 +18,7 @@ mod locks;
 pub mod news;
 mod outcome;
 mod pools;
+mod rivals;
 mod services;
 mod setbacks;
 pub mod sources;
@@ -47,6 +48,7 @@ use crate::{
     effect::{Effect, Observed, Report, Subject, Task},
     locks::KnownLock,
     news::News,
+    rivals::Rival,
     setbacks::{Setbacks, Work},
 };
 
@@ -112,6 +114,10 @@ pub struct Index {
     /// What is being done about whom.
     busy: BTreeMap<Subject, Work>,
     setbacks: Setbacks,
+    /// What we have written last in the status of Services, as far as it was addresses.
+    written: BTreeMap<Owner, Vec<IpAddr>>,
+    /// Programs that have overwritten it.
+    rivals: BTreeMap<Owner, Rival>,
     /// What users are to be told, and of which object.
     outbox: Vec<(ObjectReference, News)>,
     /// The time of the decision that is under way, or of the last one.
@@ -170,7 +176,7 @@ impl Index {
             for owner in &due {
                 self.recall(owner);
             }
-            for owner in &due {
+            for owner in &self.in_turn(&due) {
                 tasks.extend(self.decide_service(owner, now));
             }
             if due.is_empty() {
@@ -183,13 +189,28 @@ impl Index {
         tasks
     }
 
+    /// Those who came first are served first.
+    fn in_turn(&self, owners: &BTreeSet<Owner>) -> Vec<Owner> {
+        let created = |owner: &Owner| {
+            let created = self.services.get(owner).and_then(|record| record.created.as_ref());
+            created.map(|time| time.0)
+        };
+        let mut owners: Vec<Owner> = owners.iter().cloned().collect();
+        owners.sort_by_cached_key(created);
+        owners
+    }
+
     /// Takes note of what came of a task.
     pub fn finish(&mut self, report: Report, now: &Time) {
         let Report { subject, result } = report;
         let work = self.busy.remove(&subject).unwrap_or(Work::Locks);
-        let claimed = self.look_again(&subject);
+        let claimed = match &subject {
+            Subject::Service(owner) => self.claiming.remove(owner),
+            _ => None,
+        };
+        self.look_at(&subject);
         match result {
-            Err(failed) => self.set_back(subject, work, failed, now),
+            Err(failed) => self.set_back(&subject, work, failed, now),
             Ok(observed) => {
                 self.succeeded(&subject, work);
                 self.observe(observed, claimed);
@@ -200,13 +221,10 @@ impl Index {
         }
     }
 
-    /// Has the subject looked at again. Returns the address that was being claimed for it.
-    fn look_again(&mut self, subject: &Subject) -> Option<IpAddr> {
+    /// Has the subject looked at, and with a lock those who are on it.
+    fn look_at(&mut self, subject: &Subject) {
         match subject {
-            Subject::Service(owner) => {
-                self.dirty.insert(owner.clone());
-                return self.claiming.remove(owner);
-            }
+            Subject::Service(owner) => _ = self.dirty.insert(owner.clone()),
             Subject::Lock(address) => {
                 self.suspects.insert(*address);
                 let lock = self.locks.get(address);
@@ -214,7 +232,6 @@ impl Index {
             }
             Subject::Pool(_) => self.pools_dirty = true,
         }
-        None
     }
 
     fn knows(&self, subject: &Subject) -> bool {
@@ -253,11 +270,8 @@ impl Index {
 
     fn hear_alarms(&mut self, now: &Time) {
         while self.next_alarm().is_some_and(|time| time <= now) {
-            match self.alarms.pop_first() {
-                Some((_, Subject::Service(owner))) => _ = self.dirty.insert(owner),
-                Some((_, Subject::Lock(address))) => _ = self.suspects.insert(address),
-                Some((_, Subject::Pool(_))) => self.pools_dirty = true,
-                None => {}
+            if let Some((_, subject)) = self.alarms.pop_first() {
+                self.look_at(&subject);
             }
         }
     }

@@ -222,11 +222,10 @@ impl Index {
             return;
         }
         self.suspects.insert(address);
-        self.dirty.extend(lock.owners.iter().cloned());
-        if let Some(before) = self.forget(address) {
-            self.dirty.extend(before.owners);
-        }
+        let mut concerned = lock.owners.clone();
+        concerned.extend(self.forget(address).into_iter().flat_map(|before| before.owners));
         self.remember(address, lock);
+        concerned.iter().for_each(|owner| self.touch(owner));
     }
 
     fn remember(&mut self, address: IpAddr, mut lock: KnownLock) {
@@ -306,7 +305,7 @@ impl Index {
         let strangers = self.allocator.holders(address).filter(|it| !owners.contains(it));
         for displaced in strangers.cloned().collect::<Vec<_>>() {
             self.allocator.release(&displaced, address);
-            self.dirty.insert(displaced);
+            self.touch(&displaced);
             // Their ports are free.
             self.wake_waiting();
         }
@@ -367,7 +366,7 @@ impl Index {
         self.orphaned.remove(&address);
         self.forget_setbacks(&Subject::Lock(address));
         if let Some(lock) = self.forget(address) {
-            self.dirty.extend(lock.owners);
+            lock.owners.iter().for_each(|owner| self.touch(owner));
         }
     }
 

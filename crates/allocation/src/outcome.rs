@@ -1,8 +1,8 @@
 //! What is decided for a Service: what it has, and why it has no more.
 
-use std::net::IpAddr;
+use std::{fmt, net::IpAddr};
 
-use arpeggio_api::service::RequestError;
+use arpeggio_api::service::{RequestError, ServiceRecord};
 use arpeggio_ipam::{Leaving, Refusal, Reservation, UnfitAddress};
 
 use super::effect::Refused;
@@ -52,11 +52,16 @@ pub(super) enum Reason {
     NoneToGive(Refusal),
     #[error(
         "status.loadBalancer was written by {writers}, not by Arpeggio, and is left alone: set \
-         spec.loadBalancerClass if the Service is for another load balancer, or clear its status"
+         spec.loadBalancerClass if the Service is for another load balancer; if that one is gone, annotate the Service \
+         with arpeggio.dev/take-over=true"
     )]
     ForeignStatus { writers: String },
     #[error("{0}")]
     ApiRefused(Refused),
+    #[error("the Service is being deleted{0}: it gets no address any more")]
+    Terminating(Terminating),
+    #[error("{0}. The Service that has it is being deleted{1}: wait, or find out what holds it")]
+    HeldByTerminating(Refusal, Terminating),
 }
 
 impl Reason {
@@ -64,9 +69,44 @@ impl Reason {
     pub(super) fn word(&self) -> &'static str {
         match self {
             Self::Request(error) => error.reason(),
-            Self::NoneToGive(refusal) => refusal.reason(),
+            Self::NoneToGive(refusal) | Self::HeldByTerminating(refusal, _) => refusal.reason(),
             Self::ForeignStatus { .. } => "ForeignStatus",
             Self::ApiRefused(_) => "ApiRefused",
+            Self::Terminating(_) => "Terminating",
+        }
+    }
+}
+
+/// Since when a Service is being deleted, and what it still waits for.
+#[derive(Debug, Default, PartialEq)]
+pub(super) struct Terminating {
+    since: Option<String>,
+    finalizers: Vec<String>,
+}
+
+impl Terminating {
+    /// `None` for a Service that is not being deleted.
+    pub(super) fn of(record: &ServiceRecord) -> Option<Self> {
+        let since = record.deleting_since.as_ref()?.0.to_string();
+        Some(Self { since: Some(since), finalizers: record.finalizers.clone() })
+    }
+
+    /// What of it concerns the author of another Service: of one in another namespace only that it is so.
+    pub(super) fn seen_by(record: &ServiceRecord, other: &ServiceRecord) -> Option<Self> {
+        let of = Self::of(record)?;
+        let same = record.service.namespace == other.service.namespace;
+        Some(if same { of } else { Self::default() })
+    }
+}
+
+impl fmt::Display for Terminating {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        if let Some(since) = &self.since {
+            write!(f, " since {since}")?;
+        }
+        match self.finalizers.as_slice() {
+            [] => Ok(()),
+            finalizers => write!(f, " and waits for its finalizers ({})", finalizers.join(", ")),
         }
     }
 }

@@ -39,6 +39,7 @@ impl Watched<Service> for Index {
         }
         let is_new = known.is_none();
         self.services.insert(owner.clone(), record);
+        self.note_written(&owner);
         if is_new {
             self.heirlooms_of(&owner);
         }
@@ -83,10 +84,21 @@ impl Index {
         if self.services.remove(owner).is_some() {
             self.waiting.remove(owner);
             self.moved.remove(owner);
+            self.forget_rival(owner);
             self.forget_setbacks(&Subject::Service(owner.clone()));
             self.suspects.extend(self.locked_by(owner));
             self.heirlooms_of(owner);
+            self.touch(owner);
+        }
+    }
+
+    /// Has a Service looked at. One that is gone is dealt with at once: nothing is decided for it, and a process that
+    /// decides nothing, since another one leads, must not collect them.
+    pub(super) fn touch(&mut self, owner: &Owner) {
+        if self.services.contains_key(owner) {
             self.dirty.insert(owner.clone());
+        } else {
+            self.recall(owner);
         }
     }
 
@@ -101,9 +113,11 @@ impl Index {
         };
         let (held, loose): (Vec<_>, Vec<_>) =
             self.allocator.held_by(owner).partition(|address| has_reason(*address));
-        let ours = |address| {
-            self.allocator.pool_of(address).is_some() || stated.is_some_and(Ingress::is_ours)
+        // An address that another program wrote is not ours to announce when a machine has it.
+        let adoptable = |address| {
+            self.allocator.pool_of(address).is_some() && !self.reserved.is_of_machine(address)
         };
+        let ours = |address| adoptable(address) || stated.is_some_and(Ingress::is_ours);
         let adopted: Vec<_> = stated
             .into_iter()
             .flat_map(|ingress| &ingress.addresses)

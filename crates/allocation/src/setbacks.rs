@@ -80,11 +80,11 @@ pub(super) fn later(now: &Time, by: Duration) -> Time {
 
 impl Index {
     /// Takes note that a task was not done.
-    pub(super) fn set_back(&mut self, subject: Subject, work: Work, failed: Failed, now: &Time) {
-        if matches!(failed, Failed::Changed) || !self.knows(&subject) {
+    pub(super) fn set_back(&mut self, subject: &Subject, work: Work, failed: Failed, now: &Time) {
+        if matches!(failed, Failed::Changed) || !self.knows(subject) {
             return;
         }
-        let version = self.version_of(&subject);
+        let version = self.version_of(subject);
         let setback = self.setbacks.entry((subject.clone(), work)).or_insert_with(|| Setback {
             times: 0,
             until: now.clone(),
@@ -96,7 +96,7 @@ impl Index {
         let refused = setback.refused.clone().filter(|it| before.as_ref() != Some(it));
         let shows_in_status = matches!(subject, Subject::Service(_)) && work == Work::Locks;
         if let Some(refused) = refused.filter(|_| !shows_in_status) {
-            self.tell_refusal(&subject, &refused);
+            self.tell_refusal(subject, &refused);
         }
     }
 

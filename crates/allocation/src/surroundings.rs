@@ -15,7 +15,12 @@ impl Index {
         self.dirty.extend(self.services.keys().cloned());
     }
 
-    /// A namespace has these labels; without any it may be gone.
+    /// A namespace is gone.
+    pub fn forget_namespace(&mut self, name: &str) {
+        self.namespaces.remove(name);
+    }
+
+    /// A namespace has these labels.
     pub fn set_namespace(&mut self, name: &str, labels: Labels) {
         let before = self.namespaces.insert(name.to_owned(), labels);
         if before.as_ref() != self.namespaces.get(name) {
@@ -46,11 +51,12 @@ impl Index {
         self.speakers = speakers;
     }
 
-    /// What a Service asks for, with the labels of its namespace.
-    pub(super) fn complete(&self, request: &Request) -> Request {
+    /// What a Service asks for, with the labels of its namespace. `None` while the namespace is not known: it may be as
+    /// young as the Service, and which pools are for it cannot be said yet.
+    pub(super) fn complete(&self, request: &Request) -> Option<Request> {
+        let labels = self.namespaces.get(&request.requester.namespace)?;
         let mut request = request.clone();
-        let labels = self.namespaces.get(&request.requester.namespace);
-        request.requester.namespace_labels = labels.cloned().unwrap_or_default();
-        request
+        request.requester.namespace_labels.clone_from(labels);
+        Some(request)
     }
 }

@@ -3,6 +3,7 @@
 mod announcing;
 mod bad_input;
 mod cluster;
+mod neighbours;
 mod quarantine;
 mod refused;
 mod simulation;
@@ -158,6 +159,7 @@ fn nothing_is_decided_before_everything_was_listed() {
     index.reset(vec![web]);
     assert!(index.decide(&cluster::now()).is_empty());
     Watched::<Lease>::reset(&mut index, Vec::new());
+    index.set_namespaces([("default".to_owned(), Labels::new())].into());
     assert_eq!(index.decide(&cluster::now()).len(), 1);
 }
 
@@ -293,6 +295,30 @@ fn both_families_are_refused_rather_than_half_given() {
     lab.cluster.require_dual_stack("web");
     lab.settle();
     assert!(lab.says("web").starts_with("False: spec.ipFamilyPolicy is RequireDualStack"));
+}
+
+#[test]
+fn a_follower_collects_nothing_of_what_is_gone() {
+    let mut cluster = Cluster::default();
+    cluster.set_pool(HOME.0, HOME.1);
+    let mut follower = Controller::started(&cluster);
+    let mut leader = Controller::started(&cluster);
+    for _ in 0..500 {
+        cluster.create_service("web", &[]);
+        for deleted in [false, true] {
+            if deleted {
+                cluster.delete_service("web");
+            }
+            leader.hear_all(&cluster);
+            for task in leader.decide(&cluster::now()) {
+                let report = cluster.perform_at_once(task);
+                leader.index.finish(report, &cluster::now());
+            }
+        }
+    }
+    follower.hear_all(&cluster);
+    let Index { dirty, written, alarms, .. } = &follower.index;
+    assert!(dirty.len() + written.len() + alarms.len() < 5, "{dirty:?} {written:?} {alarms:?}");
 }
 
 #[test]

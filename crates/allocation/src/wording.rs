@@ -8,7 +8,7 @@ use arpeggio_api::{
     lock::NO_READY_ENDPOINTS,
     service::{
         ADDRESS_ALLOCATED, ADDRESS_CONFLICT, ADDRESS_EXPIRING, ADDRESS_NOT_ANNOUNCED,
-        ADDRESS_RELEASING, ANNOUNCED, ServiceRecord,
+        ADDRESS_RELEASING, ANNOUNCED, STATUS_CONTESTED, ServiceRecord,
     },
 };
 use arpeggio_ipam::{Allocator, Leaving};
@@ -19,6 +19,9 @@ use crate::effect::ALLOCATED;
 
 /// The reason that a stranger has an address of a Service.
 const CONFLICT: &str = "AddressConflict";
+
+/// The reason that another program writes the status of a Service.
+const RIVAL: &str = "RivalWriter";
 
 /// What there is to say of a Service that nobody has begun to announce.
 const NOT_YET: &str = "no speaker announces the Service yet; if that lasts, its events say why";
@@ -33,6 +36,7 @@ pub(super) fn conditions(
     record: &ServiceRecord,
     outcome: &Outcome,
     expiring_since: Option<Time>,
+    rival: Option<&str>,
     now: &Time,
 ) -> Vec<Condition> {
     let of = |finding: Finding, same: bool| {
@@ -46,7 +50,8 @@ pub(super) fn conditions(
     let unannounced = unannounced(&outcome.unannounced).map(|finding| of(finding, true));
     let allocated = Some(of(allocated(outcome), true));
     let announced = announced(outcome).map(|finding| of(finding, true));
-    let all = [allocated, expiring, releasing, conflict, unannounced, announced];
+    let contested = rival.map(|rival| of(contest(rival), true));
+    let all = [allocated, expiring, releasing, conflict, unannounced, contested, announced];
     all.into_iter().flatten().collect()
 }
 
@@ -68,6 +73,35 @@ pub(super) fn difference(one: &[Condition], other: &[Condition]) -> Difference {
     } else {
         Difference::More
     }
+}
+
+/// That another program writes the same status.
+fn contest(rival: &str) -> Finding {
+    let message = format!(
+        "{rival:?} clears or overwrites the status of the Service, which Arpeggio then writes again: only one load \
+         balancer may serve a Service. Set spec.loadBalancerClass so that the Service is for one of the two, or switch \
+         the other one off{}",
+        how_to_switch_off(rival)
+    );
+    Finding { type_: STATUS_CONTESTED, holds: true, reason: RIVAL, message }
+}
+
+/// The setting by which well-known programs stop to serve Services, by their field managers.
+fn how_to_switch_off(rival: &str) -> &'static str {
+    match rival {
+        "cilium-operator" | "cilium-operator-generic" => {
+            " (Cilium: enable-lb-ipam: \"false\" in ConfigMap cilium-config, then restart cilium-operator)"
+        }
+        "k3s" => " (k3s: --disable=servicelb)",
+        "rke2" => " (RKE2: --disable=rke2-servicelb)",
+        "kube-vip" | "kube-vip-cloud-provider" => " (kube-vip: svc_enable=\"false\")",
+        _ => "",
+    }
+}
+
+/// The news that another program writes the same status.
+pub(super) fn contested(rival: &str) -> News {
+    warning(RIVAL, "Allocate", contest(rival).message)
 }
 
 fn announced(outcome: &Outcome) -> Option<Finding> {
@@ -186,7 +220,8 @@ fn change(record: &ServiceRecord, outcome: &Outcome, allocator: &Allocator) -> O
     let before = &record.ingress.addresses;
     let added: Vec<&IpAddr> = outcome.addresses.iter().filter(|it| !before.contains(it)).collect();
     let lost: Vec<&IpAddr> = before.iter().filter(|it| !outcome.addresses.contains(it)).collect();
-    let untouched = outcome.addresses.is_empty() && !record.ingress.is_ours();
+    let ours = record.ingress.is_ours();
+    let untouched = outcome.addresses.is_empty() && !ours;
     let why = outcome.leaving.first().map(|it| it.why.to_string());
     let why = why.unwrap_or_else(|| "another Service holds it".to_owned());
     match (added.is_empty(), lost.is_empty() || untouched) {
@@ -196,10 +231,14 @@ fn change(record: &ServiceRecord, outcome: &Outcome, allocator: &Allocator) -> O
         }
         (false, nothing_lost) => {
             let given: Vec<String> = added.iter().map(|it| origin(**it, allocator)).collect();
-            let instead = if nothing_lost {
-                String::new()
-            } else {
-                format!(" instead of {}: {why}", join(lost))
+            let instead = match (nothing_lost, ours) {
+                (true, _) => String::new(),
+                (false, true) => format!(" instead of {}: {why}", join(lost)),
+                (false, false) => format!(
+                    " instead of {}, which {} had left in the status",
+                    join(lost),
+                    record.ingress.writers()
+                ),
             };
             let note = format!("Assigned {}{instead}", given.join(", "));
             Some(normal(ALLOCATED, "Allocate", note))

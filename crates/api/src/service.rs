@@ -99,8 +99,8 @@ pub struct ServiceRecord {
     /// The addresses that are claimed for it and that it is not going to get. None of them is written in its status as
     /// long as it renounces them.
     pub renounced: Vec<IpAddr>,
-    /// Whether somebody else wrote so: only a value of ours can take its place.
-    renounced_by_others: bool,
+    /// The field manager other than we that wrote so: only a value of ours can take its place.
+    foreign_renouncer: Option<String>,
     /// What it asks us for, or why that cannot be understood; `None` when it is not for us.
     pub request: Option<Result<Request, RequestError>>,
     /// What it has.
@@ -142,9 +142,9 @@ impl ServiceRecord {
             finalizers: metadata.finalizers.clone().unwrap_or_default(),
             takes_over: annotation(service, TAKE_OVER).is_some_and(|it| it.trim() == "true"),
             renounced: addresses(annotation(service, RELEASING).unwrap_or_default()),
-            renounced_by_others: managers(fields(service), RELEASING_FIELD)
-                .iter()
-                .any(|manager| manager != FIELD_MANAGER),
+            foreign_renouncer: managers(fields(service), RELEASING_FIELD)
+                .into_iter()
+                .find(|manager| manager != FIELD_MANAGER),
             request: request(service, class),
             ingress: Ingress::parse(service),
             conditions: OUR_CONDITIONS
@@ -199,7 +199,7 @@ impl ServiceRecord {
             status["conditions"] = json!(conditions);
         }
         let mut annotations = releasing_annotation(releasing);
-        if self.renounced_by_others {
+        if self.foreign_renouncer.is_some() {
             annotations.entry(RELEASING.to_owned()).or_default();
         }
         json!({
@@ -277,6 +277,14 @@ impl Ingress {
     /// Whether the controller wrote the list, and nobody has changed it since.
     pub fn is_ours(&self) -> bool {
         self.managers.iter().any(|manager| manager == FIELD_MANAGER)
+    }
+
+    /// Who wrote the list, for people.
+    pub fn writers(&self) -> String {
+        match self.managers.as_slice() {
+            [] => "an unknown program".to_owned(),
+            managers => managers.join(", "),
+        }
     }
 
     /// Whether it says what we would write for these addresses.

@@ -1,7 +1,5 @@
 //! Namespaces, of which only the labels matter.
 
-use std::collections::BTreeMap;
-
 use k8s_openapi::api::core::v1::Namespace;
 use kube::{ResourceExt as _, core::PartialObjectMeta};
 
@@ -15,7 +13,7 @@ impl Watched<Meta> for Index {
     }
 
     fn delete(&mut self, namespace: Meta) {
-        self.set_namespace(&namespace.name_any(), BTreeMap::new());
+        self.forget_namespace(&namespace.name_any());
     }
 
     fn reset(&mut self, namespaces: Vec<Meta>) {

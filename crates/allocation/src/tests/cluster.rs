@@ -107,6 +107,7 @@ impl Controller {
         index.reset(cluster.services.values().cloned().collect::<Vec<Service>>());
         index.reset(cluster.leases().cloned().collect::<Vec<Lease>>());
         index.reset(cluster.pools().cloned().collect::<Vec<AddressPool>>());
+        index.set_namespaces([("default".to_owned(), Labels::new())].into());
         let Log { services, leases, pools } = &cluster.log;
         Self { index, heard: [services.len(), leases.len(), pools.len()] }
     }
@@ -228,6 +229,32 @@ impl Cluster {
 
     pub(super) fn set_ingress(&mut self, name: &str, address: &str, manager: &str) {
         self.change(name, |service| set_ingress(service, &[address.parse().unwrap()], manager));
+    }
+
+    /// Another program replaces the whole status by an empty one with a condition of its own.
+    pub(super) fn clear_status(&mut self, name: &str, manager: &str) {
+        self.change(name, |service| {
+            service.status = Some(ServiceStatus::default());
+            service.metadata.managed_fields = Some(vec![ManagedFieldsEntry {
+                manager: Some(manager.into()),
+                subresource: Some("status".into()),
+                fields_v1: Some(FieldsV1(json!({ "f:status": { "f:conditions": {} } }))),
+                ..ManagedFieldsEntry::default()
+            }]);
+        });
+    }
+
+    /// The user deletes the Service, which waits for this finalizer.
+    pub(super) fn begin_deletion(&mut self, name: &str, finalizer: &str) {
+        self.change(name, |service| {
+            service.metadata.deletion_timestamp = Some(now());
+            service.metadata.finalizers = Some(vec![finalizer.to_owned()]);
+        });
+    }
+
+    pub(super) fn set_created(&mut self, name: &str, second: i64) {
+        let created = Time(Timestamp::from_second(second).unwrap());
+        self.change(name, |service| service.metadata.creation_timestamp = Some(created));
     }
 
     pub(super) fn set_pool(&mut self, name: &str, addresses: &[&str]) {
@@ -378,7 +405,7 @@ impl Cluster {
         let result = match &task.effect {
             Effect::Release(release) => match self.needing(release) {
                 Some(service) => Ok(Observed::Needed(Box::new(service))),
-                None => self.finish_refusable(release.clone()),
+                None => self.finish_refusable(release),
             },
             effect => self.perform(effect),
         };
@@ -439,10 +466,10 @@ impl Cluster {
     }
 
     /// The second request of a release, which may be refused.
-    pub(super) fn finish_refusable(&mut self, release: Release) -> Result<Observed, Failed> {
+    pub(super) fn finish_refusable(&mut self, release: &Release) -> Result<Observed, Failed> {
         match self.refusal(&Effect::Release(release.clone())) {
             Some(refused) => Err(Failed::Refused(refused)),
-            None => Ok(self.finish_release(&release)),
+            None => Ok(self.finish_release(release)),
         }
     }
 

@@ -84,7 +84,7 @@ fn an_overloaded_server_is_asked_again_when_it_says() {
     lab.cluster.create_service("web", &[]);
     lab.controller.hear_all(&lab.cluster);
     let task = lab.controller.decide(&cluster::now()).remove(0);
-    let retry_after = Some(Duration::from_secs(60));
+    let retry_after = Some(Duration::from_mins(1));
     let result = Err(crate::effect::Failed::Unanswered { retry_after });
     lab.controller.index.finish(Report { subject: task.subject, result }, &cluster::now());
     lab.wait(Duration::from_secs(59));

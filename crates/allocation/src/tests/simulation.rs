@@ -39,6 +39,8 @@ enum Step {
     Wait(u64),
     /// A speaker finds a stranger at this address, or announces it.
     Speak(u8, bool),
+    /// Another program empties the status of the Service.
+    Rob(u8),
     /// The API server refuses requests with these words from now on, or none.
     Refuse(Option<&'static str>),
     /// A controller hears of one more change.
@@ -110,6 +112,7 @@ impl World {
                 self.cluster.find_stranger(&format!("10.0.0.{last}"), [2, 0, 0, 0, 0, *last]);
             }
             Step::Speak(last, false) => self.cluster.take_lock(&format!("10.0.0.{last}")),
+            Step::Rob(number) => self.rob(&name(*number)),
             Step::Refuse(words) => self.cluster.refuses = *words,
             Step::Hear(which, watch) => {
                 self.controllers[*which].hear(*watch, &self.cluster);
@@ -134,6 +137,12 @@ impl World {
         let key = [("arpeggio.dev/sharing-key", "k")];
         let annotations: &[_] = if number.is_multiple_of(2) { &[] } else { &key };
         self.cluster.create_service_on(&name, annotations, 80 + i32::from(number / 4));
+    }
+
+    fn rob(&mut self, name: &str) {
+        if self.cluster.has_service(name) {
+            self.cluster.clear_status(name, "rival");
+        }
     }
 
     fn request(&mut self, name: &str, address: Option<u8>) {
@@ -175,7 +184,7 @@ impl World {
         }
         let Sent { from, subject, request } = self.requests.remove(which % self.requests.len());
         let result = match request {
-            Request::Delete(release) => self.cluster.finish_refusable(release),
+            Request::Delete(release) => self.cluster.finish_refusable(&release),
             Request::Task(Effect::Release(release)) => {
                 let Some(service) = self.cluster.needing(&release) else {
                     self.requests.push(Sent { from, subject, request: Request::Delete(release) });
@@ -335,6 +344,7 @@ fn step() -> impl Strategy<Value = Step> {
     prop_oneof![
         3 => (0..SERVICES).prop_map(Step::Toggle),
         2 => (0..SERVICES, any::<bool>()).prop_map(|(number, on)| Step::Retype(number, on)),
+        1 => (0..SERVICES).prop_map(Step::Rob),
         2 => (0..SERVICES, prop::option::of(1..5u8)).prop_map(|(number, it)| Step::Request(number, it)),
         1 => prop::option::of(0..POOLS.len()).prop_map(Step::Edit),
         1 => (1..12u64).prop_map(Step::Wait),

@@ -1,0 +1,114 @@
+//! Another program that clears or overwrites the status of Services that we serve.
+//!
+//! What it takes away is written again, at growing intervals, so that two programs that each insist cost the API server a
+//! few writes a minute; the user learns which program it is.
+
+use std::time::Duration;
+
+use arpeggio_ipam::Owner;
+use k8s_openapi::apimachinery::pkg::apis::meta::v1::Time;
+
+use super::{Index, effect::Subject, setbacks::later};
+
+/// The pause after a status was written again for the first time; doubled each further time.
+const SHORTEST_PAUSE: Duration = Duration::from_secs(1);
+
+/// A status is written again at least this often.
+const LONGEST_PAUSE: Duration = Duration::from_mins(1);
+
+/// A rival of which nothing was seen for this long has gone.
+const TRUCE: Duration = Duration::from_mins(10);
+
+/// How often a status is written again before it is a rival's doing: once can be somebody's slip.
+const SUSPICIOUS: u32 = 2;
+
+/// A program that has overwritten a status of ours.
+#[derive(Debug)]
+pub(super) struct Rival {
+    /// Its field manager (`managedFields[].manager`), where the API server has it.
+    manager: Option<String>,
+    /// How often we have written the status again.
+    times: u32,
+    /// When we did last.
+    last: Time,
+}
+
+impl Rival {
+    fn pause_ends(&self) -> Time {
+        let doubled = SHORTEST_PAUSE.saturating_mul(2_u32.saturating_pow(self.times - 1));
+        later(&self.last, doubled.min(LONGEST_PAUSE))
+    }
+
+    fn truce(&self) -> Time {
+        later(&self.last, TRUCE)
+    }
+}
+
+impl Index {
+    /// Whether somebody else has taken out of the status of `owner` what we had written, and what still is to be there.
+    fn is_robbed(&self, owner: &Owner) -> bool {
+        let (Some(record), Some(written)) = (self.services.get(owner), self.written.get(owner))
+        else {
+            return false;
+        };
+        let still_ours = written.iter().all(|address| self.has_lock(owner, *address));
+        let robbed = record.ingress.is_empty() || record.conditions.is_empty();
+        record.request.is_some() && still_ours && robbed
+    }
+
+    /// Whether to leave the status of `owner` to a rival for a while. It is looked at again in time.
+    pub(super) fn yields_to_rival(&mut self, owner: &Owner, now: &Time) -> bool {
+        let Some(rival) = self.rivals.get(owner) else { return false };
+        let (pause, truce) = (rival.pause_ends(), rival.truce());
+        if truce <= *now {
+            self.rivals.remove(owner);
+            return false;
+        }
+        let yields = self.is_robbed(owner) && pause > *now;
+        let next = if yields { pause } else { truce };
+        self.alarms.insert((next, Subject::Service(owner.clone())));
+        yields
+    }
+
+    /// Counts what is about to be written as the restoration of a status, if it is one. Says whether it is.
+    pub(super) fn restores(&mut self, owner: &Owner, now: &Time) -> bool {
+        if !self.is_robbed(owner) {
+            return false;
+        }
+        let manager = self.services[owner].ingress.other_writers.first().cloned();
+        let rival = self.rivals.entry(owner.clone()).or_insert_with(|| Rival {
+            manager: None,
+            times: 0,
+            last: now.clone(),
+        });
+        rival.times += 1;
+        rival.last = now.clone();
+        rival.manager = manager.or(rival.manager.take());
+        true
+    }
+
+    /// Whether this is the restoration from which on users are told.
+    pub(super) fn unmasks_rival(&self, owner: &Owner) -> bool {
+        self.rivals.get(owner).is_some_and(|rival| rival.times == SUSPICIOUS)
+    }
+
+    /// The program that insists on another status for `owner`, for people.
+    pub(super) fn rival_of(&self, owner: &Owner) -> Option<String> {
+        let rival = self.rivals.get(owner).filter(|rival| rival.times >= SUSPICIOUS)?;
+        Some(rival.manager.clone().unwrap_or_else(|| "an unknown program".to_owned()))
+    }
+
+    /// Takes note of what the status of `owner` says, when it is we who have written it.
+    pub(super) fn note_written(&mut self, owner: &Owner) {
+        let Some(record) = self.services.get(owner) else { return };
+        if record.ingress.is_ours() && !record.ingress.is_empty() {
+            self.written.insert(owner.clone(), record.ingress.addresses.clone());
+        }
+    }
+
+    /// Forgets all rivalry about a Service that is gone.
+    pub(super) fn forget_rival(&mut self, owner: &Owner) {
+        self.rivals.remove(owner);
+        self.written.remove(owner);
+    }
+}

@@ -1,0 +1,193 @@
+//! Other programs that write what we write, and what they leave behind.
+
+use arpeggio_api::{
+    reservations::Reservations,
+    service::{FIELD_MANAGER, STATUS_CONTESTED},
+};
+
+use super::*;
+
+const WIDE: (&str, &[&str]) = ("home", &["10.0.0.1-10.0.0.20"]);
+
+/// A cluster whose node n1 has this address.
+fn lab_with_node(address: &str) -> Lab {
+    let mut lab = Lab::with_pools(&[WIDE]);
+    lab.set_node(address);
+    lab
+}
+
+impl Lab {
+    fn set_node(&mut self, address: &str) {
+        let mut reserved = Reservations::default();
+        reserved.add_node("n1", [address.parse().unwrap()]);
+        self.controller.index.set_reserved(reserved);
+    }
+
+    fn contest(&self, name: &str) -> Option<String> {
+        self.record(name).condition(STATUS_CONTESTED).map(|it| it.message.clone())
+    }
+
+    fn count(&self, kind: &str) -> usize {
+        self.writes.iter().filter(|it| **it == kind).count()
+    }
+}
+
+#[test]
+fn a_rival_that_clears_the_status_costs_few_writes_and_is_named_once() {
+    let mut lab = Lab::with_pools(&[WIDE]);
+    lab.create("web");
+    lab.writes.clear();
+    for _ in 0..50 {
+        lab.cluster.clear_status("web", "cilium-operator");
+        lab.wait(Duration::from_millis(600));
+    }
+    assert!(lab.count("service") <= 7, "{:?}", lab.writes);
+    lab.wait(Duration::from_mins(1));
+    assert_eq!(lab.addresses("web"), ["10.0.0.1"], "written again in the end");
+    let contest = lab.contest("web").unwrap();
+    for part in ["\"cilium-operator\"", "spec.loadBalancerClass", "enable-lb-ipam"] {
+        assert!(contest.contains(part), "{contest}");
+    }
+    let reasons: Vec<_> = lab.told.iter().map(|news| news.reason).collect();
+    assert_eq!(reasons, ["IPAllocated", "RivalWriter"]);
+    assert_eq!(lab.locks(), ["address-10.0.0.1"]);
+}
+
+#[test]
+fn a_status_that_is_cleared_once_is_written_again_at_once() {
+    let mut lab = Lab::with_pools(&[WIDE]);
+    lab.create("web");
+    lab.cluster.clear_status("web", "kubectl-edit");
+    lab.settle();
+    assert_eq!((lab.addresses("web"), lab.contest("web")), (vec!["10.0.0.1".to_owned()], None));
+}
+
+#[test]
+fn a_rival_that_has_gone_is_forgotten() {
+    let mut lab = Lab::with_pools(&[WIDE]);
+    lab.create("web");
+    for _ in 0..3 {
+        lab.cluster.clear_status("web", "cilium-operator");
+        lab.wait(Duration::from_secs(5));
+    }
+    assert!(lab.contest("web").is_some());
+    for _ in 0..12 {
+        lab.wait(Duration::from_mins(1));
+    }
+    assert_eq!(lab.contest("web"), None);
+    lab.restart();
+    assert_eq!(lab.writes, [""; 0]);
+}
+
+#[test]
+fn what_the_user_changes_during_a_contest_is_done() {
+    let mut lab = Lab::with_pools(&[WIDE]);
+    lab.create("web");
+    for _ in 0..8 {
+        lab.cluster.clear_status("web", "cilium-operator");
+        lab.wait(Duration::from_millis(100));
+    }
+    lab.cluster.set_type("web", "ClusterIP");
+    lab.settle();
+    assert_eq!((lab.addresses("web"), lab.locks()), (vec![], vec![]));
+}
+
+#[test]
+fn the_address_of_a_node_is_never_adopted_whoever_wrote_it() {
+    for manager in ["k3s", "controller", "somebody"] {
+        let mut lab = lab_with_node("10.0.0.3");
+        lab.cluster.create_service("web", &[]);
+        lab.cluster.set_ingress("web", "10.0.0.3", manager);
+        lab.settle();
+        assert_eq!(lab.addresses("web"), ["10.0.0.1"], "a status of nodes' addresses is replaced");
+        assert_eq!(lab.locks(), ["address-10.0.0.1"]);
+        let told = format!("instead of 10.0.0.3, which {manager} had left in the status");
+        assert!(lab.last_note().contains(&told), "{}", lab.last_note());
+    }
+}
+
+#[test]
+fn an_address_that_we_gave_stays_when_a_node_says_that_it_has_it() {
+    let mut lab = Lab::with_pools(&[WIDE]);
+    lab.create("web");
+    lab.set_node("10.0.0.1");
+    lab.cluster.annotate("web", "team", "blue");
+    lab.settle();
+    assert_eq!(lab.addresses("web"), ["10.0.0.1"]);
+}
+
+#[test]
+fn a_status_that_may_be_somebodys_is_replaced_when_the_user_says_so() {
+    let mut lab = lab_with_node("10.0.0.3");
+    lab.cluster.create_service("web", &[]);
+    lab.cluster.set_ingress("web", "203.0.113.9", "cloud");
+    lab.settle();
+    let said = lab.says("web");
+    assert!(said.contains("written by cloud") && said.contains("take-over=true"), "{said}");
+    lab.cluster.annotate("web", "arpeggio.dev/take-over", "true");
+    lab.settle();
+    assert_eq!(lab.addresses("web"), ["10.0.0.1"]);
+    assert_eq!(lab.record("web").ingress.managers, [FIELD_MANAGER]);
+}
+
+#[test]
+fn a_service_that_is_being_deleted_keeps_what_it_has_and_gets_nothing_new() {
+    let mut lab = Lab::with_pools(&[WIDE]);
+    lab.create("has");
+    lab.cluster.begin_deletion("has", "load-balancer-cleanup");
+    lab.cluster.create_service("new", &[]);
+    lab.cluster.begin_deletion("new", "load-balancer-cleanup");
+    lab.settle();
+    assert_eq!((lab.addresses("has"), lab.addresses("new").len()), (vec!["10.0.0.1".into()], 0));
+    assert!(
+        lab.says("new").contains("the Service is being deleted since 1970"),
+        "{}",
+        lab.says("new")
+    );
+    lab.cluster.annotate("has", "arpeggio.dev/addresses", "10.0.0.5");
+    lab.settle();
+    assert_eq!(lab.addresses("has"), ["10.0.0.1"]);
+    lab.cluster.create_service("asks", &[("arpeggio.dev/addresses", "10.0.0.1")]);
+    lab.settle();
+    let said = lab.says("asks");
+    assert!(said.contains("is being deleted since 1970"), "{said}");
+    assert!(said.contains("finalizers (load-balancer-cleanup)"), "{said}");
+}
+
+#[test]
+fn a_namespace_that_is_not_known_yet_selects_nothing_and_refuses_nothing() {
+    let mut lab = Lab::with_pools(&[WIDE]);
+    lab.controller.index.forget_namespace("default");
+    lab.create("web");
+    assert_eq!((lab.writes.len(), lab.locks().len()), (0, 0));
+    lab.controller.index.set_namespace("default", Labels::new());
+    lab.settle();
+    assert_eq!(lab.addresses("web"), ["10.0.0.1"]);
+}
+
+#[test]
+fn a_service_keeps_its_address_when_its_namespace_is_not_known() {
+    let mut lab = Lab::with_pools(&[WIDE]);
+    lab.create("web");
+    lab.controller.index.forget_namespace("default");
+    lab.cluster.annotate("web", "team", "blue");
+    lab.settle();
+    assert_eq!((lab.addresses("web"), lab.locks().len()), (vec!["10.0.0.1".to_owned()], 1));
+}
+
+#[test]
+fn who_waits_is_served_in_the_order_of_creation() {
+    let mut lab = Lab::with_pools(&[HOME]);
+    lab.create("one");
+    lab.create("two");
+    for (second, name) in ["z", "a", "m"].into_iter().enumerate() {
+        lab.cluster.create_service(name, &[]);
+        lab.cluster.set_created(name, second.try_into().unwrap());
+    }
+    lab.settle();
+    for (freed, served) in [("one", "z"), ("two", "a"), ("z", "m")] {
+        lab.cluster.delete_service(freed);
+        lab.settle();
+        assert_eq!(lab.addresses(served).len(), 1, "{served} is next");
+    }
+}
