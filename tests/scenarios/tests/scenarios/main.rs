@@ -15,6 +15,7 @@ mod families;
 mod faults;
 mod formats;
 mod ipv6;
+mod leftovers;
 mod machines;
 mod migration;
 mod moves;
@@ -44,6 +45,8 @@ const SHARING: &[(&str, Scenario)] = &[
     ("no-pool", allocation::without_a_pool_a_service_waits_and_says_why),
     ("annotations", allocation::every_spelling_of_the_annotation_names_the_pool),
     ("delete", allocation::a_deleted_service_leaves_nothing),
+    ("leftovers", leftovers::a_status_that_lists_nodes_is_replaced),
+    ("changed-request", leftovers::a_changed_request_moves_the_service),
     ("no-sharing", allocation::two_services_never_share),
     ("left-alone", allocation::what_is_not_ours_is_left_alone),
     ("bad-input", bad_input::bad_pools_are_refused_or_marked_and_the_rest_goes_on),
