@@ -3,6 +3,7 @@
 use std::{
     collections::{BTreeMap, BTreeSet, btree_map::Entry},
     net::IpAddr,
+    time::Duration,
 };
 
 use arpeggio_api::{
@@ -18,8 +19,11 @@ use k8s_openapi::{
 };
 use kube::ResourceExt as _;
 
-use super::{Index, Watched, version};
+use super::{Index, Watched, setbacks::later, version};
 use crate::effect::{Change, Effect, Release, Subject, Task};
+
+/// For how long nobody gets an address whose lock's name a Lease of somebody else has, before it is tried once more.
+const FOREIGN_LEASE: Duration = Duration::from_mins(1);
 
 /// A lock, as far as the controller is concerned.
 #[derive(Debug)]
@@ -167,6 +171,19 @@ fn known(lease: &Lease) -> Option<(IpAddr, KnownLock)> {
     Some((address, KnownLock::of(record)))
 }
 
+/// A lock whose label somebody has removed, or a restored backup has lost. The watch does not show it, and it is written
+/// anew like one that is damaged.
+fn without_label(lease: &Lease) -> Option<(IpAddr, KnownLock)> {
+    let address = lock::address_of(lease.metadata.name.as_deref()?)?;
+    let lock = KnownLock::of(lock::parse(lease).ok()?);
+    (!lock.services.is_empty()).then(|| (address, KnownLock { is_damaged: true, ..lock }))
+}
+
+/// Who holds an address whose lock's name a Lease of somebody else has.
+fn foreign_owner(address: IpAddr) -> Owner {
+    Owner::from(format!("foreign Lease {}", lock::name(address)))
+}
+
 impl Watched<Lease> for Index {
     fn apply(&mut self, lease: Lease) {
         self.locks_seen = self.locks_seen.max(version(&lease));
@@ -204,16 +221,30 @@ impl Index {
             Some((address, lock))
                 if lock.version <= self.locks_seen && !self.locks.contains_key(&address) => {}
             Some((address, lock)) => self.lock_applied(address, lock),
-            None => self.name_is_taken(lease, claimed),
+            None => match without_label(lease) {
+                Some((address, lock)) => self.lock_applied(address, lock),
+                None => self.name_is_taken(claimed),
+            },
         }
     }
 
-    /// Somebody else's Lease has the name of a lock. Its address is nobody's as long as this process lives.
-    fn name_is_taken(&mut self, lease: &Lease, claimed: Option<IpAddr>) {
-        let name = lease.metadata.name.as_deref().unwrap_or_default();
-        tracing::warn!(lease = name, "a Lease that is not ours has a lock's name: delete it");
-        if let Some(address) = claimed {
-            self.hold(&[Owner::from(format!("foreign Lease {name}"))], address);
+    /// Somebody else's Lease has the name of a lock. Its address is nobody's for a while.
+    fn name_is_taken(&mut self, claimed: Option<IpAddr>) {
+        let Some(address) = claimed else { return };
+        tracing::warn!(
+            lease = lock::name(address),
+            "a Lease that is not ours has the name of a lock: delete it"
+        );
+        self.hold(&[foreign_owner(address)], address);
+        if let Some(now) = &self.now {
+            self.alarms.insert((later(now, FOREIGN_LEASE), Subject::Lock(address)));
+        }
+    }
+
+    /// Somebody else's Lease may be gone by now: who wants its address tries once more.
+    fn try_foreign(&mut self, address: IpAddr) {
+        if self.allocator.release(&foreign_owner(address), address) {
+            self.wake_waiting();
         }
     }
 
@@ -421,7 +452,10 @@ impl Index {
     }
 
     fn tend_lock(&mut self, address: IpAddr, now: &Time) -> Option<Task> {
-        let lock = self.locks.get(&address)?;
+        let Some(lock) = self.locks.get(&address) else {
+            self.try_foreign(address);
+            return None;
+        };
         if let Some(until) = lock.resting_until.clone() {
             return self.end_rest(address, &until, now);
         }

@@ -289,6 +289,37 @@ fn a_lock_of_somebody_else_means_another_address() {
 }
 
 #[test]
+fn an_address_behind_a_lease_of_somebody_else_is_tried_again_when_that_may_be_gone() {
+    let mut lab = Lab::with_pools(&[("home", &["10.0.0.1"])]);
+    let name = lock::name("10.0.0.1".parse().unwrap());
+    lab.cluster.create_foreign_lease(&name);
+    lab.create("web");
+    lab.wait(Duration::from_mins(2));
+    assert_eq!(lab.addresses("web"), [""; 0]);
+    lab.cluster.remove_silently(&name);
+    lab.wait(Duration::from_mins(1));
+    assert_eq!(lab.addresses("web"), ["10.0.0.1"]);
+}
+
+#[test]
+fn a_lock_that_has_lost_its_label_gets_it_back() {
+    for restarted in [false, true] {
+        let mut lab = Lab::with_pools(&[HOME]);
+        lab.create("web");
+        lab.cluster.unlabel_lease("address-10.0.0.1");
+        if restarted {
+            lab.restart();
+        }
+        lab.settle();
+        assert_eq!(lab.addresses("web"), ["10.0.0.1"]);
+        let lease = lab.cluster.leases().next().unwrap();
+        assert!(lease.metadata.labels.is_some(), "{lease:?}");
+        lab.restart();
+        assert_eq!(lab.writes, [""; 0]);
+    }
+}
+
+#[test]
 fn both_families_are_refused_rather_than_half_given() {
     let mut lab = Lab::with_pools(&[HOME]);
     lab.cluster.create_service("web", &[]);

@@ -355,7 +355,10 @@ impl Amendment {
             annotations[RESTING_UNTIL] = json!(until.0.to_string());
             spec = json!({ "holderIdentity": null, "acquireTime": null });
         }
-        lease::guarded(self.expected, &annotations, &spec)
+        let mut patch = lease::guarded(self.expected, &annotations, &spec);
+        // By which watches find it: a lock that somebody has taken it from gets it back.
+        patch["metadata"]["labels"] = json!(Kind::Lock.labels());
+        patch
     }
 }
 

@@ -287,6 +287,18 @@ impl Cluster {
         self.store_lease(name, lease);
     }
 
+    /// Somebody removes our label, so that the watch does not show the Lease any more.
+    pub(super) fn unlabel_lease(&mut self, name: &str) {
+        let mut lease = self.leases[name].clone();
+        self.log.leases.push(Event::Deleted(lease.clone()));
+        lease.metadata.labels = None;
+        self.leases.insert(name.to_owned(), lease);
+    }
+
+    pub(super) fn remove_silently(&mut self, name: &str) {
+        self.leases.remove(name);
+    }
+
     /// One without our label, which the watch does not show.
     pub(super) fn create_foreign_lease(&mut self, name: &str) {
         let metadata = ObjectMeta { name: Some(name.into()), ..ObjectMeta::default() };
@@ -339,6 +351,11 @@ fn patched(lease: &Lease, patch: &Value) -> Lease {
             Some(value) => annotations.insert(key.clone(), value.to_owned()),
             None => annotations.remove(key),
         };
+    }
+    if let Some(labels) = patch["metadata"]["labels"].as_object() {
+        let text = |value: &Value| value.as_str().unwrap().to_owned();
+        let labels = labels.iter().map(|(key, value)| (key.clone(), text(value)));
+        lease.metadata.labels.get_or_insert_default().extend(labels);
     }
     if let Some(holder) = patch["spec"].get("holderIdentity") {
         let spec = lease.spec.get_or_insert_default();
