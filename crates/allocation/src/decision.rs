@@ -244,6 +244,14 @@ impl Index {
         }
     }
 
+    /// Whether there is something to do for a Service that waits, apart from telling it once more what it lacks.
+    pub(super) fn gains(&self, owner: &Owner, now: &Time) -> bool {
+        let Some(record) = self.services.get(owner) else { return false };
+        let locked = self.locked_by(owner);
+        let step = View { index: self, owner, record, locked, now }.next_step();
+        !matches!(step, Step::Settle(outcome) if outcome.refusal.is_some() || outcome.wants_more)
+    }
+
     fn claim(&mut self, owner: &Owner, address: IpAddr) -> Option<Task> {
         let record = self.services.get(owner)?;
         let (service, version) = (record.service.clone(), record.version);
@@ -268,7 +276,7 @@ impl Index {
     /// Writes the outcome, unless the status says it already; then gives back what is left over.
     fn settle(&mut self, owner: &Owner, outcome: Outcome, now: &Time) -> Option<Task> {
         if outcome.wants_more || outcome.refusal.is_some() {
-            self.waiting.insert(owner.clone());
+            self.queue_up(owner);
         }
         let record = self.services.get(owner)?;
         let expiring_since = outcome

@@ -23,6 +23,7 @@ mod services;
 mod setbacks;
 pub mod sources;
 mod surroundings;
+mod waiting;
 mod wording;
 
 #[cfg(test)]
@@ -50,6 +51,7 @@ use crate::{
     news::News,
     rivals::Rival,
     setbacks::{Setbacks, Work},
+    waiting::Waiting,
 };
 
 pub use declared::{Declared, Declarer};
@@ -94,7 +96,7 @@ pub struct Index {
     /// Locks to look at: a Service of theirs may be gone, or their terms may have changed.
     suspects: BTreeSet<IpAddr>,
     /// Services that got less than they ask for: looked at again when there may be more.
-    waiting: BTreeSet<Owner>,
+    waiting: Waiting,
     pools_dirty: bool,
     /// Addresses at which a stranger answers, or did when they were last asked for.
     quarantined: BTreeSet<IpAddr>,
@@ -169,13 +171,13 @@ impl Index {
         let mut tasks = Vec::new();
         // To let go may free what somebody waits for, who then is looked at in the next round.
         while !self.dirty.is_empty() {
-            let (due, later): (BTreeSet<Owner>, _) = std::mem::take(&mut self.dirty)
-                .into_iter()
-                .partition(|owner| !self.busy.contains_key(&Subject::Service(owner.clone())));
+            let (due, later): (BTreeSet<Owner>, _) =
+                std::mem::take(&mut self.dirty).into_iter().partition(|it| !self.is_busy(it));
             // First everybody keeps what they have, only then newcomers choose.
             for owner in &due {
                 self.recall(owner);
             }
+            tasks.extend(self.serve_waiting(now));
             for owner in &self.in_turn(&due) {
                 tasks.extend(self.decide_service(owner, now));
             }
@@ -185,19 +187,20 @@ impl Index {
             }
             self.dirty.extend(later);
         }
+        tasks.extend(self.serve_waiting(now));
         tasks.extend(self.tend_locks(now));
         tasks
     }
 
     /// Those who came first are served first.
     fn in_turn(&self, owners: &BTreeSet<Owner>) -> Vec<Owner> {
-        let created = |owner: &Owner| {
-            let created = self.services.get(owner).and_then(|record| record.created.as_ref());
-            created.map(|time| time.0)
-        };
         let mut owners: Vec<Owner> = owners.iter().cloned().collect();
-        owners.sort_by_cached_key(created);
+        owners.sort_by_cached_key(|owner| self.created(owner));
         owners
+    }
+
+    fn is_busy(&self, owner: &Owner) -> bool {
+        self.busy.contains_key(&Subject::Service(owner.clone()))
     }
 
     /// Takes note of what came of a task.
@@ -274,10 +277,5 @@ impl Index {
                 self.look_at(&subject);
             }
         }
-    }
-
-    /// There may be an address for those who got none.
-    fn wake_waiting(&mut self) {
-        self.dirty.append(&mut self.waiting);
     }
 }

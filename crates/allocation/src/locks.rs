@@ -244,7 +244,7 @@ impl Index {
     /// Somebody else's Lease may be gone by now: who wants its address tries once more.
     fn try_foreign(&mut self, address: IpAddr) {
         if self.allocator.release(&foreign_owner(address), address) {
-            self.wake_waiting();
+            self.address_freed();
         }
     }
 
@@ -326,7 +326,7 @@ impl Index {
         if let Some(reason) = &lock.reservation {
             self.allocator.unreserve(address, reason);
             self.quarantined.remove(&address);
-            self.wake_waiting();
+            self.address_freed();
         }
         Some(lock)
     }

@@ -1,6 +1,6 @@
 //! Services: who wants an address, and who has one.
 
-use std::collections::BTreeSet;
+use std::{collections::BTreeSet, net::IpAddr};
 
 use arpeggio_api::service::{self, Ingress, ServiceRecord};
 use arpeggio_ipam::{Owner, Sharing};
@@ -127,11 +127,19 @@ impl Index {
         for address in held.into_iter().chain(adopted) {
             self.renew_terms(owner, address);
         }
-        for address in &loose {
-            self.pools_dirty |= self.allocator.release(owner, *address);
+        for address in loose {
+            self.let_go(owner, address);
         }
-        if !loose.is_empty() {
+    }
+
+    /// Releases what `owner` has no reason to hold any more. Where others stay, there is room for more sharers.
+    fn let_go(&mut self, owner: &Owner, address: IpAddr) {
+        self.pools_dirty |= self.allocator.release(owner, address);
+        let is_shared = self.allocator.holders(address).next().is_some();
+        if is_shared {
             self.wake_waiting();
+        } else {
+            self.address_freed();
         }
     }
 }

@@ -1,0 +1,119 @@
+//! Services that got less than they ask for.
+//!
+//! They are served in the order of their creation. When an address comes free, as many of them are looked at as it takes
+//! to give it away: the others would only learn what they know. When more may have changed (a pool, the ports at a shared
+//! address), all of them are.
+
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    ops::Bound,
+};
+
+use arpeggio_ipam::Owner;
+use k8s_openapi::{apimachinery::pkg::apis::meta::v1::Time, jiff::Timestamp};
+
+use super::Index;
+use crate::effect::Task;
+
+/// The place of a Service in the queue: when it was created, and which one it is.
+type Turn = (Option<Timestamp>, Owner);
+
+/// The queue.
+#[derive(Debug, Default)]
+pub(super) struct Waiting {
+    queue: BTreeSet<Turn>,
+    turns: BTreeMap<Owner, Option<Timestamp>>,
+    /// How many addresses have come free that nobody was offered yet.
+    freed: usize,
+}
+
+impl Waiting {
+    pub(super) fn insert(&mut self, owner: Owner, created: Option<Timestamp>) {
+        self.remove(&owner);
+        self.queue.insert((created, owner.clone()));
+        self.turns.insert(owner, created);
+    }
+
+    pub(super) fn remove(&mut self, owner: &Owner) {
+        if let Some(created) = self.turns.remove(owner) {
+            self.queue.remove(&(created, owner.clone()));
+        }
+    }
+
+    fn after(&self, turn: Option<&Turn>) -> Option<Turn> {
+        let from = turn.map_or(Bound::Unbounded, Bound::Excluded);
+        self.queue.range((from, Bound::Unbounded)).next().cloned()
+    }
+
+    fn take_all(&mut self) -> impl Iterator<Item = Owner> {
+        self.queue.clear();
+        std::mem::take(&mut self.turns).into_keys()
+    }
+}
+
+impl Index {
+    /// There may be an address for any of those who got none.
+    pub(super) fn wake_waiting(&mut self) {
+        self.waiting.freed = 0;
+        self.dirty.extend(self.waiting.take_all());
+    }
+
+    /// One more address is free.
+    pub(super) fn address_freed(&mut self) {
+        self.waiting.freed += 1;
+    }
+
+    /// Has the Service wait for its turn.
+    pub(super) fn queue_up(&mut self, owner: &Owner) {
+        let created = self.created(owner);
+        self.waiting.insert(owner.clone(), created);
+    }
+
+    /// When the Service was created.
+    pub(super) fn created(&self, owner: &Owner) -> Option<Timestamp> {
+        let created = self.services.get(owner)?.created.as_ref();
+        created.map(|time| time.0)
+    }
+
+    /// Offers what has come free to those who wait, before anybody else may have it.
+    pub(super) fn serve_waiting(&mut self, now: &Time) -> Vec<Task> {
+        let mut tasks = Vec::new();
+        let mut turn = None;
+        while self.waiting.freed > 0 {
+            let Some(next) = self.waiting.after(turn.as_ref()) else { break };
+            if self.gains(&next.1, now) && !self.is_busy(&next.1) {
+                let task = self.decide_service(&next.1, now);
+                self.waiting.freed = self.waiting.freed.saturating_sub(task.is_some().into());
+                tasks.extend(task);
+            }
+            turn = Some(next);
+        }
+        self.waiting.freed = 0;
+        tasks
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_queue_is_in_the_order_of_creation() {
+        let mut waiting = Waiting::default();
+        let at = |second| Some(Timestamp::from_second(second).unwrap());
+        for (name, second) in [("z", 1), ("a", 3), ("m", 2), ("b", 3)] {
+            waiting.insert(name.into(), at(second));
+        }
+        waiting.insert("m".into(), at(4));
+        waiting.remove(&"b".into());
+        let mut order = Vec::new();
+        let mut turn = None;
+        while let Some(next) = waiting.after(turn.as_ref()) {
+            order.push(next.1.to_string());
+            turn = Some(next);
+        }
+        assert_eq!(order, ["z", "a", "m"]);
+        assert_eq!(waiting.take_all().count(), 3);
+        assert!(waiting.queue.is_empty());
+    }
+}
