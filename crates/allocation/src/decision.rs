@@ -264,7 +264,7 @@ impl Index {
             Effect::Join(self.with_terms(lock.joined(address, service, version)))
         } else {
             let claimed_for = ClaimedFor { uid: service.uid.clone(), version };
-            let pool = self.allocator.pool_of(address).map(|pool| pool.name.to_string());
+            let pool = self.allocator.pool_of(address).map(|pool| pool.name.as_str().to_owned());
             let services = vec![service];
             let terms = self.announce_terms(address, &services).unwrap_or_default();
             let claim = Claim { address, pool: pool.unwrap_or_default(), services, terms };

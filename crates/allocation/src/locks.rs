@@ -176,7 +176,7 @@ fn known(lease: &Lease) -> Option<(IpAddr, KnownLock)> {
 fn without_label(lease: &Lease) -> Option<(IpAddr, KnownLock)> {
     let address = lock::address_of(lease.metadata.name.as_deref()?)?;
     let lock = KnownLock::of(lock::parse(lease).ok()?);
-    (!lock.services.is_empty()).then(|| (address, KnownLock { is_damaged: true, ..lock }))
+    (!lock.services.is_empty()).then_some((address, KnownLock { is_damaged: true, ..lock }))
 }
 
 /// Who holds an address whose lock's name a Lease of somebody else has.
@@ -370,15 +370,24 @@ impl Index {
             self.recall_sharers(&owners, address);
         } else {
             // Refused where it clashes with those of somebody else, which the decision will see.
-            let _ = self.take(owner, address);
+            let _ = self.keep(owner, address);
         }
     }
 
-    /// Holds `address` on the present terms of `owner`.
+    /// Holds `address`, which is new to `owner`, on its present terms.
     pub(super) fn take(&mut self, owner: &Owner, address: IpAddr) -> Result<(), Clash> {
         let terms = self.terms(owner);
         let shared = matches!(terms, SharingTerms::Shared(_));
         let changed = self.allocator.claim(owner, address, terms)?;
+        self.address_changed(changed, shared);
+        Ok(())
+    }
+
+    /// Holds `address`, which the status of `owner` lists, on its present terms.
+    fn keep(&mut self, owner: &Owner, address: IpAddr) -> Result<(), Clash> {
+        let terms = self.terms(owner);
+        let shared = matches!(terms, SharingTerms::Shared(_));
+        let changed = self.allocator.keep(owner, address, terms)?;
         self.address_changed(changed, shared);
         Ok(())
     }

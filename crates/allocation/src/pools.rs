@@ -86,7 +86,7 @@ impl Index {
         let usage = |family| self.usage(name, family);
         let status = pool.status_with(state, usage, &self.declarations.cluster, now);
         let changed = pool.status.as_ref() != Some(&status);
-        changed.then(|| PoolWrite { name: name.to_string(), status })
+        changed.then(|| PoolWrite { name: name.as_str().to_owned(), status })
     }
 
     fn write_pool(&mut self, write: PoolWrite) -> Option<Task> {

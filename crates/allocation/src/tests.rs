@@ -9,6 +9,7 @@ mod refused;
 mod simulation;
 mod stability;
 mod succession;
+mod tenants;
 
 use std::net::IpAddr;
 
@@ -188,7 +189,8 @@ fn a_pool_that_appears_serves_who_asked_for_it() {
     lab.settle();
     assert_eq!(
         lab.last_note(),
-        "no IPv4 address to give: pool \"extern\": it does not exist: create it, or name one of these: home"
+        "no IPv4 address to give: pool \"extern\": it does not exist: create it, or name \
+         another one in arpeggio.dev/address-pool"
     );
     lab.cluster.set_pool("extern", &["10.1.0.1"]);
     lab.settle();

@@ -11,7 +11,9 @@ mod status;
 
 use std::time::Duration;
 
-use arpeggio_ipam::{AllocationRules, InvalidPool, Pool, PoolError, PoolName, parse_ranges};
+use arpeggio_ipam::{
+    AllocationRules, InvalidPool, Pool, PoolError, PoolName, SharingScope, parse_ranges,
+};
 use kube::{CustomResource, ResourceExt};
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
@@ -104,10 +106,40 @@ pub struct AddressPoolSpec {
     #[schemars(range(min = 0, max = 604_800))]
     pub reuse_cool_down_seconds: i32,
 
+    /// Whose Services may share one of its addresses, where they have the same sharing key (annotation
+    /// arpeggio.dev/sharing-key) and listen on different ports: those of one namespace (Namespace), or of any
+    /// (Cluster). Services with externalTrafficPolicy Local share within their namespace only.
+    #[serde(default, skip_serializing_if = "is_default")]
+    pub sharing: Sharing,
+
     /// Whether an address is probed before it is announced for the first time, so that a stranger's address is left
     /// alone: whoever waits for it gets another one.
     #[serde(default = "yes")]
     pub conflict_probing: bool,
+}
+
+/// Whose Services may share an address.
+#[derive(JsonSchema, Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub enum Sharing {
+    /// Those of one namespace.
+    #[default]
+    Namespace,
+    /// Those of any namespaces.
+    Cluster,
+}
+
+#[allow(clippy::trivially_copy_pass_by_ref, reason = "the form that serde asks for")]
+fn is_default(sharing: &Sharing) -> bool {
+    *sharing == Sharing::default()
+}
+
+impl From<Sharing> for SharingScope {
+    fn from(sharing: Sharing) -> Self {
+        match sharing {
+            Sharing::Namespace => Self::Namespace,
+            Sharing::Cluster => Self::Cluster,
+        }
+    }
 }
 
 /// Who may have addresses of a pool. A Service fits when its namespace is listed in namespaces or selected by one of
@@ -215,6 +247,7 @@ impl Default for AddressPoolSpec {
             allocation: None,
             announce: Vec::new(),
             reuse_cool_down_seconds: 0,
+            sharing: Sharing::default(),
             conflict_probing: yes(),
         }
     }
@@ -241,6 +274,7 @@ impl AddressPool {
                 .transpose()
                 .map_err(invalid)?,
             cool_down: seconds(spec.reuse_cool_down_seconds),
+            sharing: spec.sharing.into(),
             ..Pool::parse(name.clone(), &spec.addresses)?
         })
     }
@@ -316,11 +350,15 @@ mod tests {
                 "serviceSelectors": [{ "matchExpressions": [{ "key": "app", "operator": "Exists" }] }],
             },
             "reuseCoolDownSeconds": 90,
+            "sharing": "Cluster",
         }))
         .unwrap();
         assert_eq!((pool.ranges.len(), pool.excluded.len()), (2, 1));
         assert_eq!((pool.auto_assign, pool.avoid_buggy_ips), (false, true));
-        assert_eq!(pool.cool_down, Duration::from_secs(90));
+        assert_eq!(
+            (pool.cool_down, pool.sharing),
+            (Duration::from_secs(90), SharingScope::Cluster)
+        );
         let rules = pool.rules.unwrap();
         assert_eq!(rules.priority, 5);
         assert!(rules.namespaces.contains("shop"));

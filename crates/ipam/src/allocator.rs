@@ -12,7 +12,7 @@ use crate::{
     pool::{InvalidPool, Pool, PoolError},
     range::{AddressRange, Family, to_number},
     reserved::Reservation,
-    sharing::{Clash, SharingTerms},
+    sharing::{Clash, Disagreement, SharingScope, SharingTerms},
     space::{Spaces, Usage, declared},
 };
 
@@ -156,11 +156,25 @@ impl Allocator {
         address: IpAddr,
         terms: SharingTerms,
     ) -> Result<bool, Clash> {
-        self.claim_as(owner, address, terms, false)
+        self.claim_as(owner, address, terms, |_| false)
     }
 
-    /// As [`Self::claim`], for somebody of whom a record says that they hold the address: terms that are not known are
-    /// no hindrance then.
+    /// As [`Self::claim`], for somebody who was told that they have the address: that the others are of another namespace
+    /// is no hindrance then.
+    ///
+    /// # Errors
+    /// As [`Self::claim`].
+    pub fn keep(
+        &mut self,
+        owner: &Owner,
+        address: IpAddr,
+        terms: SharingTerms,
+    ) -> Result<bool, Clash> {
+        self.claim_as(owner, address, terms, |why| *why == Disagreement::Namespace)
+    }
+
+    /// As [`Self::keep`], for somebody of whom a record says that they hold the address: terms that are not known are no
+    /// hindrance then, either.
     ///
     /// # Errors
     /// As [`Self::claim`].
@@ -170,7 +184,7 @@ impl Allocator {
         address: IpAddr,
         terms: SharingTerms,
     ) -> Result<bool, Clash> {
-        self.claim_as(owner, address, terms, true)
+        self.claim_as(owner, address, terms, Disagreement::bars_newcomers_only)
     }
 
     fn claim_as(
@@ -178,10 +192,11 @@ impl Allocator {
         owner: &Owner,
         address: IpAddr,
         terms: SharingTerms,
-        recorded: bool,
+        tolerated: fn(&Disagreement) -> bool,
     ) -> Result<bool, Clash> {
         let before = self.holders.is_held(address);
-        let changed = self.holders.claim(owner, address, terms, recorded)?;
+        let scope = self.sharing_scope(address);
+        let changed = self.holders.claim(owner, address, terms, scope, tolerated)?;
         self.refresh(address, before);
         Ok(changed)
     }
@@ -259,6 +274,11 @@ impl Allocator {
         self.entries[self.number_of(address)?].pool_in_use().map(|(pool, _)| pool)
     }
 
+    /// Whose Services may share `address`.
+    pub(crate) fn sharing_scope(&self, address: IpAddr) -> SharingScope {
+        self.pool_of(address).map(|pool| pool.sharing).unwrap_or_default()
+    }
+
     pub(crate) fn entry_of(&self, address: IpAddr) -> Option<&Entry> {
         self.number_of(address).map(|number| &self.entries[number])
     }
@@ -315,11 +335,6 @@ impl Allocator {
     /// Every pool in the order in which they are tried.
     pub(crate) fn in_order(&self) -> impl Iterator<Item = &Entry> {
         self.order.iter().map(|number| &self.entries[*number])
-    }
-
-    /// The names of all pools, in alphabetical order.
-    pub(crate) fn names(&self) -> Vec<PoolName> {
-        self.by_name.keys().cloned().collect()
     }
 }
 

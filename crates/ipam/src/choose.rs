@@ -11,7 +11,7 @@ use crate::{
     refusal::{Refusal, Unfit, UnfitAddress, Unfitness},
     request::Request,
     reserved::Special,
-    sharing::SharingTerms,
+    sharing::{SharingScope, SharingTerms},
     space::Space,
 };
 
@@ -54,6 +54,10 @@ impl Chooser<'_> {
         if pools.is_empty() && !named {
             return Err(Refusal::NoPools);
         }
+        if !named {
+            // Which pools there are for others is not this Service's business.
+            pools.retain(|unfit| !matches!(*unfit.why, Unfitness::Outsider(_)));
+        }
         Err(Refusal::Pools { family, named, pools })
     }
 
@@ -82,15 +86,14 @@ impl Chooser<'_> {
     }
 
     fn named(&self, name: &PoolName) -> Result<&Entry, Unfit> {
-        self.allocator.entry(name).ok_or_else(|| {
-            Unfit::new(name, Unfitness::Unknown { existing: self.allocator.names() })
-        })
+        self.allocator.entry(name).ok_or_else(|| Unfit::new(name, Unfitness::Unknown))
     }
 
     fn give_from(&self, entry: &Entry, family: Family) -> Result<Choice, Unfit> {
         let unfit = |why| Unfit::new(&entry.name, why);
         let space = self.opened(entry, family).map_err(unfit)?;
-        let address = self.joinable(space, family).or_else(|| space.first());
+        let scope = entry.pool_in_use().map(|(pool, _)| pool.sharing).unwrap_or_default();
+        let address = self.joinable(space, family, scope).or_else(|| space.first());
         let pool = entry.name.clone();
         address
             .map(|address| Choice { address, pool })
@@ -110,11 +113,11 @@ impl Chooser<'_> {
     }
 
     /// The lowest address of the pool that is held by Services who would share it.
-    fn joinable(&self, space: &Space, family: Family) -> Option<IpAddr> {
+    fn joinable(&self, space: &Space, family: Family, scope: SharingScope) -> Option<IpAddr> {
         let sharing = self.request.sharing.as_ref()?;
         let mut from = 0;
         loop {
-            let member = self.allocator.holders.joinable(sharing, family, from)?;
+            let member = self.allocator.holders.joinable(sharing, family, scope, from)?;
             let allowed = space.allowed_from(member)?;
             if allowed == member {
                 let address = family.address(member);
@@ -141,7 +144,7 @@ impl Chooser<'_> {
         if let Some(reservation) = self.allocator.reservation(address) {
             return Err(UnfitAddress::Reserved(reservation.clone()));
         }
-        match self.allocator.holders.clash(self.owner, address, &self.terms) {
+        match self.allocator.holders.clash(self.owner, address, &self.terms, pool.sharing) {
             Some(clash) => Err(UnfitAddress::Held(clash)),
             None => Ok(pool),
         }
@@ -155,11 +158,18 @@ impl Chooser<'_> {
         let entry = self.allocator.entry_of(address).and_then(Entry::pool_in_use);
         let (pool, spaces) = entry.ok_or(UnfitAddress::NoPool)?;
         let family = Family::of(address);
-        if self.request.pools.named(family).is_some_and(|named| !named.contains(&pool.name)) {
-            return Err(UnfitAddress::OtherPool(pool.name.clone()));
+        let named = self.request.pools.named(family);
+        let is_named = named.is_some_and(|named| named.contains(&pool.name));
+        let outsider = |why| {
+            let pool = is_named.then(|| pool.name.clone());
+            UnfitAddress::Outsider { pool, why }
+        };
+        let admitted = pool.admits(&self.request.requester).map_err(outsider);
+        if named.is_some() && !is_named {
+            let name = admitted.is_ok().then(|| pool.name.clone());
+            return Err(UnfitAddress::OtherPool(name));
         }
-        let outsider = |why| UnfitAddress::Outsider { pool: pool.name.clone(), why };
-        pool.admits(&self.request.requester).map_err(outsider)?;
+        admitted?;
         if spaces.of(family).allows(address) {
             Ok(pool)
         } else {
@@ -181,6 +191,6 @@ fn automatic(entry: &Entry) -> Result<&Entry, Unfit> {
 fn exhausted(space: &Space, family: Family) -> Unfitness {
     match space.usage() {
         usage if usage.total == 0 => Unfitness::NoSuchFamily(family),
-        usage => Unfitness::Full(usage),
+        _ => Unfitness::Full(family),
     }
 }

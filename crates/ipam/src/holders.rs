@@ -1,12 +1,15 @@
 //! Who holds which address, on which terms.
 
-use alloc::collections::{BTreeMap, BTreeSet};
+use alloc::{
+    collections::{BTreeMap, BTreeSet},
+    string::String,
+};
 use core::net::IpAddr;
 
 use crate::{
     names::{Owner, SharingKey},
     range::{AddressRange, Family, to_number},
-    sharing::{Backend, Clash, Disagreement, Port, Sharing, SharingTerms},
+    sharing::{Backend, Clash, Disagreement, Port, Sharing, SharingScope, SharingTerms},
 };
 
 /// Who holds which address, from both sides, and where sharers may join.
@@ -17,8 +20,8 @@ pub(crate) struct Holders {
     groups: BTreeMap<GroupId, Group>,
 }
 
-/// What all sharers of an address have in common.
-type GroupId = (SharingKey, Backend, Family);
+/// What all sharers of an address have in common; the namespace, if they have it in common.
+type GroupId = (SharingKey, Backend, Family, Option<String>);
 
 /// The addresses of one family, by number, that Services with the same key and backend hold.
 #[derive(Debug, Clone, Default)]
@@ -32,17 +35,17 @@ impl Holders {
     /// Records that `owner` holds `address` on these terms, also when it did so on others before; whether that is new.
     ///
     /// # Errors
-    /// When the terms clash with those of another holder; nothing is changed then. Terms that are not known clash with
-    /// nothing if `joined`: if some record says that both hold the address.
+    /// When the terms clash with those of another holder, and that is not tolerated; nothing is changed then.
     pub(crate) fn claim(
         &mut self,
         owner: &Owner,
         address: IpAddr,
         terms: SharingTerms,
-        joined: bool,
+        scope: SharingScope,
+        tolerated: fn(&Disagreement) -> bool,
     ) -> Result<bool, Clash> {
-        match self.clash(owner, address, &terms) {
-            Some(clash) if !(joined && clash.why == Disagreement::Unknown) => return Err(clash),
+        match self.clash(owner, address, &terms, scope) {
+            Some(clash) if !tolerated(&clash.why) => return Err(clash),
             _ => {}
         }
         if self.by_address.get(&address).and_then(|it| it.get(owner)) == Some(&terms) {
@@ -73,33 +76,38 @@ impl Holders {
         true
     }
 
-    /// How `terms` of `owner` clash with those of another holder of `address`.
+    /// How `terms` of `owner` clash with those of another holder of `address`, in the worst way that there is.
     pub(crate) fn clash(
         &self,
         owner: &Owner,
         address: IpAddr,
         terms: &SharingTerms,
+        scope: SharingScope,
     ) -> Option<Clash> {
         let others = self.by_address.get(&address)?.iter().filter(|(other, _)| *other != owner);
-        let mut unknown = None;
-        for (other, theirs) in others {
-            match terms.disagreement(theirs) {
-                None => {}
-                Some(Disagreement::Unknown) => unknown = Some(other),
-                Some(why) => return Some(Clash { with: other.clone(), why }),
-            }
-        }
-        unknown.map(|other| Clash { with: other.clone(), why: Disagreement::Unknown })
+        let clashes = others.filter_map(|(other, theirs)| {
+            let why = terms.disagreement(theirs, scope)?;
+            let is_elsewhere =
+                other.namespace().is_some_and(|namespace| owner.namespace() != Some(namespace));
+            Some(Clash { with: other.clone(), why, is_elsewhere })
+        });
+        clashes.min_by_key(|clash| match clash.why {
+            Disagreement::Namespace => 2,
+            Disagreement::Unknown => 1,
+            _ => 0,
+        })
     }
 
-    /// As [`Self::clash`], without those that may turn out to be none.
-    pub(crate) fn definite_clash(
+    /// As [`Self::clash`], for somebody who is there already.
+    pub(crate) fn lasting_clash(
         &self,
         owner: &Owner,
         address: IpAddr,
         terms: &SharingTerms,
+        scope: SharingScope,
     ) -> Option<Clash> {
-        self.clash(owner, address, terms).filter(|clash| clash.why != Disagreement::Unknown)
+        let clash = self.clash(owner, address, terms, scope);
+        clash.filter(|clash| !clash.why.bars_newcomers_only())
     }
 
     pub(crate) fn holds(&self, owner: &Owner, address: IpAddr) -> bool {
@@ -126,12 +134,26 @@ impl Holders {
     }
 
     /// The lowest address, by number and from `from` on, that Services hold who would share it on these terms.
-    pub(crate) fn joinable(&self, sharing: &Sharing, family: Family, from: u128) -> Option<u128> {
-        if sharing.backend.is_private() {
+    pub(crate) fn joinable(
+        &self,
+        sharing: &Sharing,
+        family: Family,
+        scope: SharingScope,
+        from: u128,
+    ) -> Option<u128> {
+        let Sharing { namespace, key, backend, ports } = sharing;
+        if backend.is_private() {
             return None;
         }
-        let id = (sharing.key.clone(), sharing.backend.clone(), family);
-        self.groups.get(&id)?.open_to(&sharing.ports, from)
+        let id = |namespace| (key.clone(), backend.clone(), family, namespace);
+        if !sharing.crosses_namespaces(scope) {
+            return self.groups.get(&id(Some(namespace.clone())))?.open_to(ports, from);
+        }
+        let alike = |(group, _): &(&GroupId, &Group)| {
+            (&group.0, &group.1, group.2) == (key, backend, family)
+        };
+        let groups = self.groups.range(id(None)..).take_while(alike);
+        groups.filter_map(|(_, group)| group.open_to(ports, from)).min()
     }
 
     /// The group of `address` and the ports in use there, when all who hold it agree.
@@ -139,14 +161,18 @@ impl Holders {
         let holders = self.by_address.get(&address)?;
         let first = holders.values().next()?.sharing()?;
         let mut ports = BTreeSet::new();
+        let mut namespace = Some(&first.namespace);
         for terms in holders.values() {
             let sharing = terms.sharing()?;
             if sharing.key != first.key || sharing.backend != first.backend {
                 return None;
             }
+            namespace = namespace.filter(|it| **it == sharing.namespace);
             ports.extend(sharing.ports.iter().copied());
         }
-        Some(((first.key.clone(), first.backend.clone(), Family::of(address)), ports))
+        let id =
+            (first.key.clone(), first.backend.clone(), Family::of(address), namespace.cloned());
+        Some((id, ports))
     }
 
     fn join_group(&mut self, address: IpAddr) {

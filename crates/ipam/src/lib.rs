@@ -50,5 +50,7 @@ pub use range::{AddressRange, Family, RangeError};
 pub use refusal::{Refusal, Unfit, UnfitAddress, Unfitness};
 pub use request::{Families, PoolChoice, Request, Requester};
 pub use reserved::{Reservation, Special};
-pub use sharing::{Backend, Clash, Disagreement, Port, Protocol, Sharing, SharingTerms};
+pub use sharing::{
+    Backend, Clash, Disagreement, Port, Protocol, Sharing, SharingScope, SharingTerms,
+};
 pub use space::Usage;

@@ -1,7 +1,7 @@
 //! The words by which pools and holders are known.
 
 use alloc::{string::String, sync::Arc};
-use core::{cmp::Ordering, fmt};
+use core::fmt;
 
 /// Makes a type for one kind of name, cheap to clone, so that one kind is never taken for another.
 macro_rules! name {
@@ -29,9 +29,10 @@ macro_rules! name {
             }
         }
 
+        /// For people: what could end a line, or hide something, is escaped, and what is too long is cut.
         impl fmt::Display for $name {
             fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-                f.write_str(&self.0)
+                write_shown(&self.0, f)
             }
         }
 
@@ -41,6 +42,18 @@ macro_rules! name {
             }
         }
     };
+}
+
+/// The longest text of somebody else that a message shows, in characters; no name of Kubernetes is longer.
+const LONGEST_SHOWN: usize = 253;
+
+/// Writes what users wrote so that it cannot be taken for anything else.
+fn write_shown(text: &str, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+    let mut rest = text.chars();
+    for character in rest.by_ref().take(LONGEST_SHOWN) {
+        fmt::Display::fmt(&character.escape_debug(), f)?;
+    }
+    if rest.next().is_some() { f.write_str("...") } else { Ok(()) }
 }
 
 name! {
@@ -53,66 +66,35 @@ name! {
     SharingKey
 }
 
-/// Who holds an address: a Service, by its `metadata.uid`. It carries a name that people know it by, which does not
-/// count in comparisons.
-#[derive(Clone)]
-pub struct Owner {
-    id: Arc<str>,
-    name: Arc<str>,
+name! {
+    /// Who holds an address: a Service, as `NAMESPACE/NAME`, or something else without a slash in its name.
+    Owner
 }
 
 impl Owner {
-    /// The owner with this identity, which messages call `name`.
-    pub fn named(id: &str, name: &str) -> Self {
-        Self { id: id.into(), name: name.into() }
-    }
-
-    /// The identity.
-    pub fn as_str(&self) -> &str {
-        &self.id
+    /// The Service's namespace; `None` for what is no Service.
+    pub fn namespace(&self) -> Option<&str> {
+        self.0.split_once('/').map(|(namespace, _)| namespace)
     }
 }
 
-impl From<&str> for Owner {
-    fn from(id: &str) -> Self {
-        Self::named(id, id)
-    }
-}
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use alloc::string::ToString;
 
-impl From<String> for Owner {
-    fn from(id: String) -> Self {
-        Self::from(id.as_str())
-    }
-}
-
-impl PartialEq for Owner {
-    fn eq(&self, other: &Self) -> bool {
-        self.id == other.id
-    }
-}
-
-impl Eq for Owner {}
-
-impl PartialOrd for Owner {
-    fn partial_cmp(&self, other: &Self) -> Option<Ordering> {
-        Some(self.cmp(other))
-    }
-}
-
-impl Ord for Owner {
-    fn cmp(&self, other: &Self) -> Ordering {
-        self.id.cmp(&other.id)
-    }
-}
-
-impl fmt::Display for Owner {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str(&self.name)
-    }
-}
-
-impl fmt::Debug for Owner {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        fmt::Debug::fmt(&self.id, f)
+    #[test]
+    fn what_users_wrote_stays_on_its_line_and_is_not_endless() {
+        let table = [
+            ("home", "home"),
+            ("a\nERROR x", "a\\nERROR x"),
+            ("a\u{202e}b", "a\\u{202e}b"),
+            ("caf\u{e9} \"1\"", "caf\u{e9} \\\"1\\\""),
+        ];
+        for (name, shown) in table {
+            assert_eq!(PoolName::from(name).to_string(), shown);
+        }
+        let long = PoolName::from("x".repeat(100_000)).to_string();
+        assert_eq!((long.len(), long.ends_with("...")), (256, true));
     }
 }

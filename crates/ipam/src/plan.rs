@@ -154,7 +154,10 @@ impl Planner<'_> {
         }
         let Chooser { allocator, owner, terms, .. } = &self.chooser;
         match self.chooser.allowed(held.address) {
-            Err(UnfitAddress::OtherPool(pool)) => Some(Misfit::Unwanted(Unwanted::Pool(pool))),
+            Err(UnfitAddress::OtherPool(_)) => {
+                let pool = allocator.pool_of(held.address)?;
+                Some(Misfit::Unwanted(Unwanted::Pool(pool.name.clone())))
+            }
             Err(UnfitAddress::NoPool)
                 if allocator.may_come_back(held.address, held.origin.as_ref()) =>
             {
@@ -162,7 +165,11 @@ impl Planner<'_> {
             }
             Err(why) => Some(Misfit::Disallowed(why)),
             Ok(_) => {
-                allocator.holders.definite_clash(owner, held.address, terms).map(Misfit::Clash)
+                let scope = allocator.sharing_scope(held.address);
+                allocator
+                    .holders
+                    .lasting_clash(owner, held.address, terms, scope)
+                    .map(Misfit::Clash)
             }
         }
     }

@@ -8,6 +8,7 @@ use crate::{
     names::PoolName,
     range::{AddressRange, RangeError},
     request::Requester,
+    sharing::SharingScope,
 };
 
 /// A named set of addresses, and who may have them.
@@ -27,6 +28,8 @@ pub struct Pool {
     pub rules: Option<AllocationRules>,
     /// For how long an address that was given back is given to nobody. Zero: not at all.
     pub cool_down: Duration,
+    /// Whose Services may share one of its addresses.
+    pub sharing: SharingScope,
 }
 
 /// Who may have addresses of a pool, and how eagerly it is used.
@@ -95,12 +98,12 @@ pub enum PoolError {
 pub enum Outsider {
     /// Its namespace is not among those that may.
     #[error(
-        "it is not for namespace \"{0}\": add the namespace, or a label that selects it, or ask for another pool"
+        "its spec.allocation is not for namespace \"{0}\": add the namespace to it, or name another pool"
     )]
     Namespace(String),
     /// Its labels are not selected.
     #[error(
-        "its service selectors do not select this Service: give the Service such labels, or ask for another pool"
+        "its serviceSelectors do not select this Service: give the Service such labels, or name another pool"
     )]
     Labels,
 }
@@ -116,6 +119,7 @@ impl Pool {
             avoid_buggy_ips: false,
             rules: None,
             cool_down: Duration::ZERO,
+            sharing: SharingScope::default(),
         }
     }
 

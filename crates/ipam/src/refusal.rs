@@ -10,7 +10,6 @@ use crate::{
     range::Family,
     reserved::{Reservation, Special},
     sharing::Clash,
-    space::Usage,
 };
 
 /// Why [`crate::Allocator::plan`] has no address to give.
@@ -54,19 +53,19 @@ pub struct Unfit {
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub enum Unfitness {
     /// There is no pool of that name.
-    #[error("it does not exist: create it, or name one of these: {}", List(.existing))]
-    Unknown {
-        /// The names that could have been meant, in alphabetical order.
-        existing: Vec<PoolName>,
-    },
-    /// Every address of the family is taken.
-    #[error("{}", Full(.0))]
-    Full(Usage),
+    #[error("it does not exist: create it, or name another one in arpeggio.dev/address-pool")]
+    Unknown,
+    /// Every address of the family is taken. How many there are the pool's status says: were it said here, it would be
+    /// news for all who wait each time that one comes free.
+    #[error("all its {0} addresses are in use, reserved or excluded: add addresses to it")]
+    Full(Family),
     /// It has no address of the family at all.
     #[error("it has no {0} addresses: add some to it")]
     NoSuchFamily(Family),
     /// It gives addresses only to those who ask for it.
-    #[error("it is only for those who ask for it by name: do so, or let it assign automatically")]
+    #[error(
+        "autoAssign is off: name the pool in arpeggio.dev/address-pool, or set autoAssign: true"
+    )]
     NotAutomatic,
     /// It is not for this Service.
     #[error("{0}")]
@@ -75,7 +74,9 @@ pub enum Unfitness {
     #[error("it is not used, since it is invalid: {0}")]
     Invalid(InvalidPool),
     /// It cannot be used while another pool has the same addresses.
-    #[error("it is not used: {0}")]
+    #[error(
+        "it is not used, since an older pool has some of its addresses: the pool's conditions say which"
+    )]
     Overlapping(Overlap),
 }
 
@@ -92,15 +93,13 @@ pub enum UnfitAddress {
     #[error("no pool in use has it: request another one, or add it to a pool")]
     NoPool,
     /// A pool has it, but not one of those that the request names.
-    #[error(
-        "it is in pool \"{0}\", which the Service does not ask for: name that pool, or request another address"
-    )]
-    OtherPool(PoolName),
+    #[error("{}", OtherPool(.0.as_ref()))]
+    OtherPool(Option<PoolName>),
     /// Its pool is not for this Service.
-    #[error("pool \"{pool}\": {why}")]
+    #[error("{}", Outside { pool: pool.as_ref(), why })]
     Outsider {
-        /// The pool.
-        pool: PoolName,
+        /// The pool, if the Service knows its name.
+        pool: Option<PoolName>,
         /// How the Service does not fit.
         why: Outsider,
     },
@@ -113,7 +112,7 @@ pub enum UnfitAddress {
     #[error("{0}: request another one")]
     Reserved(Reservation),
     /// Somebody else holds it.
-    #[error("{0}; or request another one")]
+    #[error("{}", Taken(.0))]
     Held(Clash),
 }
 
@@ -139,7 +138,7 @@ impl Unfit {
 impl Unfitness {
     fn reason(&self) -> &'static str {
         match self {
-            Self::Unknown { .. } => "UnknownPool",
+            Self::Unknown => "UnknownPool",
             Self::Full(_) => "PoolFull",
             Self::NoSuchFamily(_) => "NoSuchFamily",
             Self::NotAutomatic => "NotAutomatic",
@@ -171,6 +170,10 @@ impl fmt::Display for Refusal {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             Self::NoPools => f.write_str("there are no pools: create one"),
+            Self::Pools { pools, .. } if pools.is_empty() => f.write_str(
+                "no pool is for this Service: add its namespace and labels to the spec.allocation of one, or name a pool in \
+                 arpeggio.dev/address-pool",
+            ),
             Self::Pools { family, named: true, pools } => {
                 write!(f, "no {family} address to give: ")?;
                 join(f, pools, "; ")
@@ -195,32 +198,45 @@ impl fmt::Display for Unfit {
     }
 }
 
-/// Writes why a pool is full.
-struct Full<'a>(&'a Usage);
+/// Writes that another pool has an address. Its name is for those only whom it is for.
+struct OtherPool<'a>(Option<&'a PoolName>);
 
-impl fmt::Display for Full<'_> {
+impl fmt::Display for OtherPool<'_> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let Usage { total, used, reserved, .. } = self.0;
-        match reserved {
-            0 => write!(f, "all its addresses ({total}) are in use: add addresses to it"),
-            _ => write!(
+        match self.0 {
+            Some(pool) => write!(
                 f,
-                "of its addresses ({total}), {used} are in use and {reserved} are reserved or left out: add addresses \
-                 to it"
+                "it is in pool \"{pool}\", which the Service does not ask for: name that pool, or request another address"
             ),
+            None => {
+                f.write_str("it is not in a pool that the Service asks for: request another one")
+            }
         }
     }
 }
 
-/// Writes names, or that there are none.
-struct List<'a>(&'a [PoolName]);
+/// Writes that the pool of an address is not for a Service.
+struct Outside<'a> {
+    pool: Option<&'a PoolName>,
+    why: &'a Outsider,
+}
 
-impl fmt::Display for List<'_> {
+impl fmt::Display for Outside<'_> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        if self.0.is_empty() {
-            return f.write_str("(there are none)");
+        match self.pool {
+            Some(pool) => write!(f, "pool \"{pool}\": {}", self.why),
+            None => f.write_str("its pool is not for this Service: request another one"),
         }
-        join(f, self.0, ", ")
+    }
+}
+
+/// Writes that somebody has an address, and what to do.
+struct Taken<'a>(&'a Clash);
+
+impl fmt::Display for Taken<'_> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let between = if self.0.is_elsewhere { ":" } else { "; or" };
+        write!(f, "{}{between} request another one", self.0)
     }
 }
 

@@ -1,14 +1,27 @@
 //! On which terms Services share an address.
 
-use alloc::collections::BTreeSet;
+use alloc::{collections::BTreeSet, string::String};
 use arpeggio_labels::Labels;
 use core::fmt;
 
 use crate::names::{Owner, SharingKey};
 
-/// On which terms a Service shares its address: with those that have the same key and backend, and other ports.
+/// Whose Services may share an address of a pool.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub enum SharingScope {
+    /// Those of one namespace.
+    #[default]
+    Namespace,
+    /// Those of any namespaces, as long as every node serves them.
+    Cluster,
+}
+
+/// On which terms a Service shares its address: with those that have the same key and backend, and other ports, and are
+/// in the same namespace, unless the pool says otherwise.
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord)]
 pub struct Sharing {
+    /// The Service's namespace.
+    pub namespace: String,
     /// The key that all sharers have.
     pub key: SharingKey,
     /// Where its traffic goes.
@@ -72,13 +85,28 @@ pub enum SharingTerms {
 }
 
 /// Why two owners cannot share an address.
-#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
-#[error("it is in use by {with}, {why}")]
+///
+/// As text it is for the owner of the Service that does not get the address, who may not know what is in another
+/// namespace: not whose Service has it, and, since that would tell whether a guess was right, not how the terms differ.
+#[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Clash {
     /// The other owner.
     pub with: Owner,
     /// How the terms differ.
     pub why: Disagreement,
+    /// Whether the other owner is a Service of another namespace.
+    pub is_elsewhere: bool,
+}
+
+impl core::error::Error for Clash {}
+
+impl fmt::Display for Clash {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        if self.is_elsewhere {
+            return f.write_str("a Service of another namespace has it");
+        }
+        write!(f, "it is in use by {}, {}", self.with, self.why)
+    }
 }
 
 /// How the terms of two owners differ.
@@ -91,8 +119,8 @@ pub enum Disagreement {
     #[error("and this Service has no sharing key: give both the same")]
     WeAreAlone,
     /// The keys differ.
-    #[error("whose sharing key is \"{0}\": give both the same")]
-    Key(SharingKey),
+    #[error("whose sharing key differs: give both the same")]
+    Key,
     /// Traffic goes to different places.
     #[error(
         "whose externalTrafficPolicy or selector differs: set Cluster on both, or Local on both with the same selector"
@@ -104,16 +132,27 @@ pub enum Disagreement {
     /// The other one's terms are not known yet.
     #[error("of which nothing is known yet: wait")]
     Unknown,
+    /// The namespaces differ, and the pool shares within namespaces only.
+    #[error("which is in another namespace")]
+    Namespace,
+}
+
+impl Disagreement {
+    /// Whether those who are at an address already stay there all the same: what may turn out to be none, and what only
+    /// bars those who come.
+    pub(crate) fn bars_newcomers_only(&self) -> bool {
+        matches!(self, Self::Unknown | Self::Namespace)
+    }
 }
 
 impl SharingTerms {
     /// How these, of a newcomer, differ from those of somebody who is there already.
-    pub(crate) fn disagreement(&self, theirs: &Self) -> Option<Disagreement> {
+    pub(crate) fn disagreement(&self, theirs: &Self, scope: SharingScope) -> Option<Disagreement> {
         match (self, theirs) {
             (Self::Unknown, _) | (_, Self::Unknown) => Some(Disagreement::Unknown),
             (_, Self::Alone) => Some(Disagreement::TheyAreAlone),
             (Self::Alone, _) => Some(Disagreement::WeAreAlone),
-            (Self::Shared(ours), Self::Shared(theirs)) => ours.disagreement(theirs),
+            (Self::Shared(ours), Self::Shared(theirs)) => ours.disagreement(theirs, scope),
         }
     }
 
@@ -132,14 +171,23 @@ impl From<Option<Sharing>> for SharingTerms {
 }
 
 impl Sharing {
-    fn disagreement(&self, theirs: &Self) -> Option<Disagreement> {
+    /// Whether these terms allow sharers of other namespaces. Nodes with pods of one Service are not those of another.
+    pub(crate) fn crosses_namespaces(&self, scope: SharingScope) -> bool {
+        scope == SharingScope::Cluster && self.backend == Backend::Anywhere
+    }
+
+    fn disagreement(&self, theirs: &Self, scope: SharingScope) -> Option<Disagreement> {
         if self.key != theirs.key {
-            return Some(Disagreement::Key(theirs.key.clone()));
+            return Some(Disagreement::Key);
         }
         if self.backend != theirs.backend || self.backend.is_private() {
             return Some(Disagreement::Backend);
         }
-        self.ports.intersection(&theirs.ports).next().map(|port| Disagreement::Port(*port))
+        if let Some(port) = self.ports.intersection(&theirs.ports).next() {
+            return Some(Disagreement::Port(*port));
+        }
+        let apart = self.namespace != theirs.namespace && !self.crosses_namespaces(scope);
+        apart.then_some(Disagreement::Namespace)
     }
 }
 
@@ -156,9 +204,14 @@ mod tests {
     use alloc::string::ToString;
 
     fn shared(key: &str, backend: Backend, ports: &[u16]) -> SharingTerms {
+        shared_in("shop", key, backend, ports)
+    }
+
+    fn shared_in(namespace: &str, key: &str, backend: Backend, ports: &[u16]) -> SharingTerms {
+        let namespace = namespace.to_string();
         let port = |number: &u16| Port { protocol: Protocol::Tcp, number: *number };
         let ports = ports.iter().map(port).collect();
-        SharingTerms::Shared(Sharing { key: key.into(), backend, ports })
+        SharingTerms::Shared(Sharing { namespace, key: key.into(), backend, ports })
     }
 
     fn local(app: &str) -> Backend {
@@ -173,7 +226,7 @@ mod tests {
         let table = [
             (shared("k", Anywhere, &[443]), with(), None),
             (shared("k", Anywhere, &[443, 81]), with(), Some("TCP/81 too")),
-            (shared("j", Anywhere, &[443]), with(), Some("sharing key is \"k\"")),
+            (shared("j", Anywhere, &[443]), with(), Some("sharing key differs")),
             (shared("k", local("a"), &[443]), with(), Some("externalTrafficPolicy or selector")),
             (shared("k", local("a"), &[443]), shared("k", local("a"), &[80]), None),
             (
@@ -192,11 +245,40 @@ mod tests {
             (shared("k", Anywhere, &[443]), SharingTerms::Unknown, Some("nothing is known yet")),
         ];
         for (ours, theirs, expected) in table {
-            let said = ours.disagreement(&theirs).map(|it| it.to_string());
+            let said = ours.disagreement(&theirs, SharingScope::Namespace).map(|it| it.to_string());
             match expected {
                 None => assert_eq!(said, None, "{ours:?} with {theirs:?}"),
                 Some(words) => assert!(said.clone().unwrap().contains(words), "{said:?}: {words}"),
             }
+        }
+    }
+
+    #[test]
+    fn another_namespace_needs_the_pools_leave_and_traffic_that_any_node_serves() {
+        use SharingScope::{Cluster, Namespace};
+        let table = [
+            (Backend::Anywhere, Namespace, Some(Disagreement::Namespace)),
+            (Backend::Anywhere, Cluster, None),
+            (local("a"), Namespace, Some(Disagreement::Namespace)),
+            (local("a"), Cluster, Some(Disagreement::Namespace)),
+        ];
+        for (backend, scope, expected) in table {
+            let theirs = shared_in("a", "k", backend.clone(), &[80]);
+            let ours = shared_in("b", "k", backend, &[443]);
+            assert_eq!(ours.disagreement(&theirs, scope), expected, "{scope:?}");
+        }
+    }
+
+    #[test]
+    fn of_another_namespace_nothing_is_told() {
+        for why in [
+            Disagreement::Key,
+            Disagreement::TheyAreAlone,
+            Disagreement::Namespace,
+            Disagreement::Port(Port { protocol: Protocol::Tcp, number: 443 }),
+        ] {
+            let clash = Clash { with: "a/secret".into(), why, is_elsewhere: true };
+            assert_eq!(clash.to_string(), "a Service of another namespace has it");
         }
     }
 }

@@ -46,9 +46,9 @@ fn a_list_of_pools_is_tried_in_its_order() {
     assert_eq!(lab.give("second", &request), ["10.0.0.1"]);
     assert_eq!(
         lab.refusal("third", &request),
-        "no IPv4 address to give: pool \"missing\": it does not exist: create it, or name one of these: a, b; \
-         pool \"b\": all its addresses (1) are in use: add addresses to it; \
-         pool \"a\": all its addresses (1) are in use: add addresses to it"
+        "no IPv4 address to give: pool \"missing\": it does not exist: create it, or name another one in \
+         arpeggio.dev/address-pool; pool \"b\": all its IPv4 addresses are in use, reserved or excluded: add addresses \
+         to it; pool \"a\": all its IPv4 addresses are in use, reserved or excluded: add addresses to it"
     );
 }
 
@@ -60,8 +60,8 @@ fn a_pool_that_does_not_assign_automatically_is_there_for_those_who_ask() {
     assert_eq!(lab.give("requested", &V4.at(&["10.0.0.3"])), ["10.0.0.3"]);
     assert_eq!(
         lab.refusal("any", &V4),
-        "no pool has an IPv4 address to give: pool \"manual\": it is only for those who ask for it by name: do so, or \
-         let it assign automatically"
+        "no pool has an IPv4 address to give: pool \"manual\": autoAssign is off: name the pool in \
+         arpeggio.dev/address-pool, or set autoAssign: true"
     );
 }
 
@@ -71,7 +71,7 @@ fn every_refusal_of_a_pool_says_what_to_do() {
     assert_eq!(lab.refusal("s", &V4), "there are no pools: create one");
     assert_eq!(
         lab.refusal("s", &V4.from(&["home"])),
-        "no IPv4 address to give: pool \"home\": it does not exist: create it, or name one of these: (there are none)"
+        "no IPv4 address to give: pool \"home\": it does not exist: create it, or name another one in arpeggio.dev/address-pool"
     );
     lab.allocator.set_pools([
         Ok(pool("internal", &["10.0.0.1"])),
@@ -83,8 +83,8 @@ fn every_refusal_of_a_pool_says_what_to_do() {
     assert_eq!(
         lab.refusal("s", &Families::One(Family::V6).into()),
         "no pool has an IPv6 address to give: pool \"broken\": it is not used, since it is invalid: address 1 of 1: \
-         10.0.0.1/24 has host bits set: did you mean 10.0.0.1/32 or 10.0.0.0/24?; pool \"external\": it is not used: \
-         the older pool \"internal\" has 10.0.0.1 too: remove that from one of the two; pool \"internal\": it has no \
+         10.0.0.1/24 has host bits set: did you mean 10.0.0.1/32 or 10.0.0.0/24?; pool \"external\": it is not used, since an \
+         older pool has some of its addresses: the pool's conditions say which; pool \"internal\": it has no \
          IPv6 addresses: add some to it; pool \"internal\": it is not used, since it is invalid: another pool has the \
          name \"internal\": rename one of the two"
     );
@@ -142,16 +142,29 @@ fn selectors_that_select_nothing_mean_nobody() {
     };
     let tenants = Pool { rules: Some(rules), ..pool("tenants", &["10.0.0.1"]) };
     let mut lab = Lab::with([tenants]);
-    let refused = "pool \"tenants\": it is not for namespace \"shop\": add the namespace, or a label that selects it, \
-                   or ask for another pool";
+    let named = "pool \"tenants\": its spec.allocation is not for namespace \"shop\": add the namespace to it, or name \
+                 another pool";
+    let unasked = "no pool is for this Service: add its namespace and labels to the spec.allocation of one, or name a \
+                   pool in arpeggio.dev/address-pool";
     let mut request = V4.request();
     request.requester = Requester { namespace: "shop".into(), ..Requester::default() };
-    for pools in [PoolChoice::Any, PoolChoice::Named(vec!["tenants".into()])] {
+    for (pools, refused) in
+        [(PoolChoice::Any, unasked), (PoolChoice::Named(vec!["tenants".into()]), named)]
+    {
         request.pools = pools;
-        assert!(lab.refusal("s", &request.clone().into()).ends_with(refused));
+        assert_eq!(
+            lab.refusal("s", &request.clone().into()).split(" give: ").last(),
+            Some(refused)
+        );
     }
     request.addresses = vec![ip("10.0.0.1")];
-    assert!(lab.refusal("s", &request.clone().into()).ends_with(refused));
+    assert!(lab.refusal("s", &request.clone().into()).ends_with(named));
+    for pools in [PoolChoice::Any, PoolChoice::Named(vec!["other".into()])] {
+        request.pools = pools;
+        let refusal = lab.refusal("s", &request.clone().into());
+        assert!(!refusal.contains("tenants"), "pools for others have no names: {refusal}");
+    }
+    request.pools = PoolChoice::Any;
     request.requester.namespace_labels = Labels::from([("tenant".into(), "a".into())]);
     assert_eq!(lab.give("s", &request.into()), ["10.0.0.1"]);
 }
@@ -212,9 +225,8 @@ fn the_last_address_of_a_full_pool_costs_what_the_first_did() {
     let ratio = last.as_secs_f64() / first.as_secs_f64();
     println!("an allocation took {first:?} at first, {last:?} at last: {ratio:.1} times as long");
     assert!(ratio < DEARER, "the last addresses cost {ratio:.1} times what the first did");
-    assert!(lab.refusal("last", &request).contains(
-        "of its addresses (65536), 65024 are in use and 512 are reserved or left out: add addresses to it"
-    ));
+    let full = "all its IPv4 addresses are in use, reserved or excluded: add addresses to it";
+    assert!(lab.refusal("last", &request).contains(full));
     let usage = lab.allocator.usage(&"big".into(), Family::V6).unwrap();
     assert_eq!(usage, Usage { total: 1 << 120, used: 0, reserved: 0, free: 1 << 120 });
 }

@@ -10,7 +10,7 @@ use std::{
 use arpeggio_ipam::{
     AddressRange, AllocationRules, Allocator, Backend, Families, Family, Grace, Held, Misfit,
     Owner, Plan, Pool, PoolChoice, PoolState, Port, Protocol, Request, Requester, Reservation,
-    Sharing, SharingTerms, Usage,
+    Sharing, SharingScope, SharingTerms, Usage,
 };
 use arpeggio_labels::Labels;
 use proptest::prelude::*;
@@ -22,6 +22,7 @@ const ADDRESSES: u8 = 16;
 const OWNERS: u8 = 8;
 
 #[derive(Debug, Clone)]
+#[allow(clippy::large_enum_variant, reason = "there are some dozens of them in a history")]
 enum Step {
     /// The pools become these.
     Pools(Vec<Pool>),
@@ -73,6 +74,7 @@ fn is_buggy(address: IpAddr) -> bool {
     matches!(address, IpAddr::V4(v4) if [0, 255].contains(&v4.octets()[3]))
 }
 
+/// Whether those who are at an address go together; newcomers must be of the same namespace, too.
 fn agree(ours: Option<&Sharing>, theirs: Option<&Sharing>) -> bool {
     let (Some(ours), Some(theirs)) = (ours, theirs) else { return false };
     let private = matches!(&ours.backend, Backend::Local(selector) if selector.is_empty());
@@ -120,6 +122,22 @@ impl Model {
         others.filter(|(other, _)| **other != number).all(|(_, it)| agree(sharing, it.as_ref()))
     }
 
+    /// Whether a Service that is not there yet may share the address.
+    fn may_join(&self, address: IpAddr, number: u8, sharing: Option<&Sharing>) -> bool {
+        let pool = self.in_use().into_iter().find(|pool| within(&pool.ranges, address));
+        let scope = pool.map(|pool| pool.sharing).unwrap_or_default();
+        let near = |theirs: &Sharing| {
+            sharing.is_some_and(|ours| {
+                let anywhere = scope == SharingScope::Cluster && ours.backend == Backend::Anywhere;
+                anywhere || ours.namespace == theirs.namespace
+            })
+        };
+        let others = self.holders.get(&address).into_iter().flatten();
+        let mut others = others.filter(|(other, _)| **other != number);
+        self.shares(address, number, sharing)
+            && others.all(|(_, theirs)| theirs.as_ref().is_none_or(near))
+    }
+
     fn is_reserved(&self, address: IpAddr) -> bool {
         self.reserved.contains(&address) || self.quarantined.contains(&address)
     }
@@ -131,7 +149,7 @@ impl Model {
             .filter(|it| request.families.want(Family::of(*it)))
             .filter(|it| unasked || request.addresses.contains(it))
             .filter(|it| self.allows(*it, request, unasked) && !self.is_reserved(*it))
-            .filter(|it| self.shares(*it, number, request.sharing.as_ref()))
+            .filter(|it| self.may_join(*it, number, request.sharing.as_ref()))
             .collect()
     }
 
@@ -193,8 +211,10 @@ fn pool(number: usize) -> impl Strategy<Value = Pool> {
     let ranges = prop::collection::vec(range(), 1..4);
     let excluded = prop::collection::vec(range(), 0..2);
     let rules = prop::option::weighted(0.3, (0..3u32, prop::option::of(0..2u8)));
-    (ranges, excluded, prop::bool::weighted(0.7), any::<bool>(), rules).prop_map(
-        move |(ranges, excluded, auto_assign, avoid_buggy_ips, rules)| Pool {
+    let scope = prop::sample::select(vec![SharingScope::Namespace, SharingScope::Cluster]);
+    (ranges, excluded, prop::bool::weighted(0.7), any::<bool>(), rules, scope).prop_map(
+        move |(ranges, excluded, auto_assign, avoid_buggy_ips, rules, sharing)| Pool {
+            sharing,
             excluded,
             auto_assign,
             avoid_buggy_ips,
@@ -229,8 +249,9 @@ fn sharing() -> impl Strategy<Value = Sharing> {
     ];
     let port = (1..5u16).prop_map(|number| Port { protocol: Protocol::Tcp, number });
     let ports = prop::collection::btree_set(port, 1..3);
-    (prop::sample::select(vec!["k", "l"]), backend, ports)
-        .prop_map(|(key, backend, ports)| Sharing { key: key.into(), backend, ports })
+    (prop::sample::select(vec!["k", "l"]), backend, ports).prop_map(|(key, backend, ports)| {
+        Sharing { namespace: String::new(), key: key.into(), backend, ports }
+    })
 }
 
 fn request() -> impl Strategy<Value = Request> {
@@ -260,7 +281,8 @@ fn request() -> impl Strategy<Value = Request> {
             families,
             addresses,
             pools,
-            sharing,
+            sharing: sharing
+                .map(|sharing| Sharing { namespace: format!("namespace-{namespace}"), ..sharing }),
         },
     )
 }
@@ -290,8 +312,7 @@ fn serve(
 ) -> Result<(), TestCaseError> {
     let held = model.held(number);
     for address in &held {
-        let kept =
-            allocator.claim(&owner(number), *address, request.sharing.clone().into()).is_ok();
+        let kept = allocator.keep(&owner(number), *address, request.sharing.clone().into()).is_ok();
         let agrees = model.shares(*address, number, request.sharing.as_ref());
         prop_assert_eq!(kept, agrees, "terms at {}", address);
         if kept {

@@ -5,7 +5,9 @@
 
 mod common;
 
-use arpeggio_ipam::{Backend, Grace, Misfit, Owner, Plan, Pool, Reservation, Unwanted};
+use arpeggio_ipam::{
+    Backend, Grace, Misfit, Owner, Plan, Pool, Reservation, SharingScope, Unwanted,
+};
 use arpeggio_labels::Labels;
 use common::{Ask, Lab, PREFER, REQUIRE, V4, V6, ip, pool};
 
@@ -345,4 +347,53 @@ fn one_address_of_each_family_is_enough() {
     let plan = lab.plan("s", &V4, Grace::Lasts);
     assert_eq!(plan.keep, [ip("10.0.0.0")]);
     assert!(matches!(plan.leaving[0].why, Misfit::Unwanted(Unwanted::Surplus(_))));
+}
+
+/// A Service of a namespace that shares with this key.
+fn shared_in(namespace: &str, port: u16) -> Ask {
+    let mut ask = shared("k", port);
+    namespace.clone_into(&mut ask.sharing.as_mut().unwrap().namespace);
+    ask
+}
+
+#[test]
+fn an_address_is_shared_within_a_namespace_unless_the_pool_says_otherwise() {
+    let cluster =
+        |sharing| Pool { sharing, ..Pool::parse("home".into(), &["10.0.0.0/30"]).unwrap() };
+    let (near, far) = (SharingScope::Namespace, SharingScope::Cluster);
+    for (scope, expected) in [(near, "10.0.0.1"), (far, "10.0.0.0")] {
+        let mut lab = Lab::with([cluster(scope)]);
+        lab.give("a/one", &shared_in("a", 443));
+        assert_eq!(lab.give("b/two", &shared_in("b", 80)), [expected], "{scope:?}");
+        assert_eq!(lab.give("a/three", &shared_in("a", 81)), ["10.0.0.0"], "{scope:?}");
+    }
+}
+
+#[test]
+fn who_shares_across_namespaces_already_stays_and_nobody_else_comes() {
+    let mut lab = Lab::with([pool("home", &["10.0.0.0/30"])]);
+    for (name, namespace, port) in [("a/one", "a", 443), ("b/two", "b", 80)] {
+        let terms = shared_in(namespace, port).request().sharing.into();
+        lab.allocator.recall(&name.into(), ip("10.0.0.0"), terms).unwrap();
+    }
+    for (name, namespace, port) in [("a/one", "a", 443), ("b/two", "b", 80)] {
+        assert_eq!(lab.plan(name, &shared_in(namespace, port), Grace::Lasts).keep.len(), 1);
+    }
+    assert_eq!(lab.give("b/three", &shared_in("b", 81)), ["10.0.0.1"]);
+}
+
+#[test]
+fn who_asks_for_the_address_of_another_namespace_learns_nothing() {
+    let mut lab = Lab::with([pool("home", &["10.0.0.0/30"])]);
+    lab.give("a/secret", &shared_in("a", 443));
+    let expected =
+        "10.0.0.0 cannot be given: a Service of another namespace has it: request another one";
+    for (namespace, key, port) in [("b", "k", 80), ("b", "k", 443), ("b", "guess", 80)] {
+        let mut ask = shared_in(namespace, port).at(&["10.0.0.0"]);
+        ask.sharing.as_mut().unwrap().key = key.into();
+        assert_eq!(lab.refusal("b/curious", &ask), expected);
+    }
+    assert_eq!(lab.refusal("b/curious", &V4.at(&["10.0.0.0"])), expected);
+    let neighbour = lab.refusal("a/neighbour", &shared_in("a", 443).at(&["10.0.0.0"]));
+    assert!(neighbour.contains("in use by a/secret, which listens on TCP/443 too"), "{neighbour}");
 }

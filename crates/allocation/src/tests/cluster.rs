@@ -150,6 +150,20 @@ impl Cluster {
         self.create_service_on(name, annotations, 80)
     }
 
+    /// One in another namespace.
+    pub(super) fn create_service_in(
+        &mut self,
+        namespace: &str,
+        name: &str,
+        annotations: &[(&str, &str)],
+        port: i32,
+    ) {
+        let mut service = self.create_service_on(name, annotations, port);
+        self.delete_service(name);
+        service.metadata.namespace = Some(namespace.to_owned());
+        self.store_service(service);
+    }
+
     /// One that listens on this TCP port.
     pub(super) fn create_service_on(
         &mut self,

@@ -59,7 +59,7 @@ pub(super) fn parse(service: &Service, spec: &ServiceSpec) -> Result<Request, Re
         families,
         addresses: requested_addresses(annotations, spec, families)?,
         pools: annotations.first(POOL_ANNOTATIONS).map_or(Ok(PoolChoice::Any), pools)?,
-        sharing: annotations.first(SHARING_ANNOTATIONS).map(|(_, key)| sharing(key, spec)),
+        sharing: annotations.first(SHARING_ANNOTATIONS).map(|(_, key)| sharing(service, key, spec)),
     })
 }
 
@@ -202,14 +202,15 @@ fn check_families(
     }
 }
 
-fn sharing(key: &str, spec: &ServiceSpec) -> Sharing {
+fn sharing(service: &Service, key: &str, spec: &ServiceSpec) -> Sharing {
     let backend = if is_local(spec) {
         Backend::Local(spec.selector.clone().unwrap_or_default())
     } else {
         Backend::Anywhere
     };
     let ports: BTreeSet<Port> = spec.ports.iter().flatten().filter_map(port).collect();
-    Sharing { key: key.into(), backend, ports }
+    let namespace = service.metadata.namespace.clone().unwrap_or_default();
+    Sharing { namespace, key: key.into(), backend, ports }
 }
 
 /// `None` only for what the API server accepts nowhere.

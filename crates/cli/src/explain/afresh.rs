@@ -93,12 +93,11 @@ fn plan(
     let mut allocator = Allocator::default();
     allocator.set_pools(evidence.pools.iter().map(|declared| declared.pool.clone()));
     reserve(&mut allocator, evidence, locks);
-    let owner = Owner::from(record.service.uid.as_str());
+    let owner = Owner::from(record.path());
     let terms = SharingTerms::from(request.sharing.clone());
     for lock in locks {
         for service in &lock.claim.services {
-            let holder =
-                Owner::named(&service.uid, &format!("{}/{}", service.namespace, service.name));
+            let holder = Owner::from(service.path());
             let terms = if holder == owner { terms.clone() } else { evidence.terms_of(service) };
             // What the lock says counts, even where the terms do not agree any more.
             let _ = allocator.recall(&holder, lock.claim.address, terms);

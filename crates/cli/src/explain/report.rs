@@ -181,7 +181,7 @@ mod tests {
         let text = rendered(&evidence);
         let said = "AddressAllocated=False (AllocationFailed, since 3m): pool \"home\" was full";
         assert!(text.contains(said), "{text}");
-        assert!(text.contains("pool \"home\": all its addresses (1) are in use"), "{text}");
+        assert!(text.contains("pool \"home\": all its IPv4 addresses are in use"), "{text}");
         assert!(text.contains("nobody: no lock names the Service"), "{text}");
     }
 
@@ -262,7 +262,7 @@ mod tests {
         let text = rendered(&evidence(443));
         assert!(text.contains("it would get 192.168.0.240 from pool"), "{text}");
         let text = rendered(&evidence(80));
-        assert!(text.contains("all its addresses (1) are in use"), "{text}");
+        assert!(text.contains("all its IPv4 addresses are in use"), "{text}");
     }
 
     #[test]

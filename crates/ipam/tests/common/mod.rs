@@ -56,7 +56,10 @@ impl Ask {
     pub(crate) fn sharing(&self, key: &str, backend: Backend, ports: &[u16]) -> Self {
         let port = |number: &u16| Port { protocol: Protocol::Tcp, number: *number };
         let ports = ports.iter().map(port).collect();
-        Self { sharing: Some(Sharing { key: key.into(), backend, ports }), ..self.clone() }
+        Self {
+            sharing: Some(Sharing { namespace: String::new(), key: key.into(), backend, ports }),
+            ..self.clone()
+        }
     }
 
     pub(crate) fn request(&self) -> Request {

@@ -13,7 +13,7 @@ pub(crate) fn without_a_pool_a_service_waits_and_says_why(home: &Home) -> anyhow
     home.apply(&service("lost", KEY, "extern"))?;
     let event = home.wait_for_event("lost", "AllocationFailed")?;
     ensure!(event.kind == "Warning", "{event:?}");
-    ensure!(event.note.contains("extern") && event.note.contains(POOL), "{event:?}");
+    ensure!(event.note.contains("extern") && !event.note.contains(POOL), "{event:?}");
     ensure!(home.addresses("lost")?.is_empty(), "it waits");
     let explained = home.arpeggio(&["explain", "service", "lost"])?;
     let times = explained.matches(&event.note).count();

@@ -1,0 +1,115 @@
+//! Services of namespaces that trust each other as far as their pools say.
+
+use arpeggio_api::address_pool::{AddressItem, AddressPoolSpec, Sharing};
+
+use super::*;
+
+const KEY: &str = "arpeggio.dev/sharing-key";
+const ADDRESSES: &str = "arpeggio.dev/addresses";
+
+/// Namespaces a and b, and a pool of two whose addresses are shared like this; a has the first one, with a key.
+fn lab(sharing: Sharing) -> Lab {
+    let mut lab = Lab::with_pools(&[]);
+    for namespace in ["a", "b"] {
+        lab.controller.index.set_namespace(namespace, Labels::new());
+    }
+    let addresses = vec![AddressItem("10.0.0.1-10.0.0.2".to_owned())];
+    lab.cluster.set_pool_spec("home", AddressPoolSpec { addresses, sharing, ..Default::default() });
+    lab.cluster.create_service_in("a", "secret", &[(KEY, "hunter2")], 443);
+    lab.settle();
+    lab
+}
+
+/// Everything that the owner of this Service can read.
+fn readable(lab: &Lab, name: &str) -> String {
+    let conditions = lab.record(name).conditions.into_iter().map(|it| it.message);
+    let notes = lab.told.iter().skip(1).map(|news| news.note.clone());
+    conditions.chain(notes).collect::<Vec<_>>().join("\n")
+}
+
+#[test]
+fn a_key_of_another_namespace_opens_nothing_and_is_never_told() {
+    for key in ["hunter2", "guess"] {
+        let mut lab = lab(Sharing::Namespace);
+        let asks = [(KEY, key), (ADDRESSES, "10.0.0.1")];
+        lab.cluster.create_service_in("b", "curious", &asks, 80);
+        lab.settle();
+        assert_eq!(lab.addresses("curious"), [""; 0]);
+        let text = readable(&lab, "curious");
+        assert!(text.contains("a Service of another namespace has it"), "{text}");
+        for secret in ["hunter2", "secret", "a/", "443"] {
+            assert!(!text.contains(secret), "{secret}: {text}");
+        }
+    }
+}
+
+#[test]
+fn without_a_request_sharers_of_two_namespaces_get_two_addresses() {
+    for (sharing, expected) in [(Sharing::Namespace, "10.0.0.2"), (Sharing::Cluster, "10.0.0.1")] {
+        let mut lab = lab(sharing);
+        lab.cluster.create_service_in("b", "web", &[(KEY, "hunter2")], 80);
+        lab.settle();
+        assert_eq!(lab.addresses("web"), [expected]);
+    }
+}
+
+#[test]
+fn sharers_stay_together_when_their_pool_does_not_allow_it_any_more() {
+    let mut lab = lab(Sharing::Cluster);
+    lab.cluster.create_service_in("b", "web", &[(KEY, "hunter2")], 80);
+    lab.settle();
+    let addresses = vec![AddressItem("10.0.0.1-10.0.0.2".to_owned())];
+    lab.cluster.set_pool_spec("home", AddressPoolSpec { addresses, ..Default::default() });
+    lab.settle();
+    lab.writes.clear();
+    assert_eq!(lab.addresses("web"), ["10.0.0.1"]);
+    assert_eq!(lab.sharers("10.0.0.1"), ["secret", "web"]);
+}
+
+#[test]
+fn what_another_balancer_had_two_namespaces_share_they_go_on_sharing() {
+    let mut lab = lab(Sharing::Namespace);
+    lab.cluster.create_service_in("b", "web", &[(KEY, "hunter2")], 80);
+    lab.cluster.set_ingress("web", "10.0.0.1", "controller");
+    lab.settle();
+    assert_eq!(lab.addresses("web"), ["10.0.0.1"]);
+    assert_eq!(lab.sharers("10.0.0.1"), ["secret", "web"]);
+}
+
+#[test]
+fn an_annotation_with_a_line_break_stays_on_its_line() {
+    let mut lab = lab(Sharing::Namespace);
+    for annotation in ["arpeggio.dev/address-pool", ADDRESSES, KEY] {
+        let value = "a\n2026-01-01 ERROR everything is lost\u{202e}";
+        lab.cluster.create_service_in("b", "rude", &[(annotation, value)], 80);
+        lab.settle();
+        let text = readable(&lab, "rude");
+        let control =
+            text.lines().any(|line| line.starts_with("2026") || line.contains('\u{202e}'));
+        assert!(!control, "{text}");
+        lab.cluster.delete_service("rude");
+        lab.settle();
+    }
+}
+
+#[test]
+fn many_who_wait_are_told_nothing_new_when_one_address_comes_free() {
+    let mut lab = Lab::with_pools(&[]);
+    let addresses = vec![AddressItem("10.0.0.1-10.0.0.2".to_owned())];
+    let reuse_cool_down_seconds = 60;
+    let spec = AddressPoolSpec { addresses, reuse_cool_down_seconds, ..Default::default() };
+    lab.cluster.set_pool_spec("home", spec);
+    for number in 0..42 {
+        lab.create(&format!("s{number:02}"));
+    }
+    lab.writes.clear();
+    lab.told.clear();
+    lab.cluster.delete_service("s00");
+    lab.settle();
+    lab.wait(Duration::from_secs(61));
+    lab.settle();
+    assert_eq!(lab.writes, ["release", "release", "claim", "service"]);
+    let told: Vec<_> = lab.told.iter().map(|news| news.reason).collect();
+    assert_eq!(told, ["IPAllocated"]);
+    assert_eq!(lab.addresses("s02").len(), 1, "the first of those who wait");
+}
