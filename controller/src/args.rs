@@ -11,7 +11,7 @@ use crate::sources::Places;
 
 /// Where metrics are served unless the user says otherwise. The speaker's port is another one, so that both can run on
 /// one host.
-const DEFAULT_ADMIN: &str = "0.0.0.0:7473";
+const DEFAULT_ADMIN: &str = "[::]:7473";
 
 /// For how long the address of a deleted Service waits for one of the same name. `kubectl replace --force` and `helm
 /// upgrade --force` create a Service within a second after they have deleted it.

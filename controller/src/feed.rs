@@ -1,169 +1,77 @@
-//! One watch, as calls to the index.
+//! One watch, as calls to whoever keeps what it shows.
 
-use std::{fmt::Debug, time::Duration};
+use std::fmt::Debug;
 
 use arpeggio_allocation::Watched;
-use arpeggio_runtime::{health::Awaited, telemetry::causes};
-use futures::{StreamExt as _, stream::BoxStream};
-use kube::{
-    Api, Resource,
-    runtime::watcher::{self, watcher},
+use arpeggio_runtime::{
+    health::Awaited,
+    watch::{Change, Complaint, Event, Watch},
 };
+use kube::{Api, Resource, core::DeserializeGuard, runtime::watcher::Config};
 use serde::de::DeserializeOwned;
-use tokio::time::Instant;
 
-/// A watch is renewed at least this often, in seconds, so that a dead connection is noticed.
-const LONGEST_WATCH: u32 = 60;
-
-/// The pause after a watch has broken for the first time; doubled each time that it breaks again.
-const SHORTEST_PAUSE: Duration = Duration::from_millis(500);
-
-/// A broken watch is started again at least this often.
-const LONGEST_PAUSE: Duration = Duration::from_secs(8);
-
-/// How often is looked whether a kind that need not exist does by now.
-const ABSENCE: Duration = Duration::from_secs(10);
-
-/// What a watch shows next.
-pub(crate) type Event<K> = watcher::Result<watcher::Event<K>>;
-
-/// One watch, and the list that it may be in the middle of.
-pub(crate) struct Feed<K> {
-    events: BoxStream<'static, Event<K>>,
-    listing: Vec<K>,
-    /// Taken when the first list is complete.
-    awaited: Option<Awaited>,
-    /// Whether the cluster may do without this kind.
-    optional: bool,
-    /// Whether the kind was not there when it was last looked for.
-    absent: bool,
-    /// How often in a row the watch has broken without showing anything in between.
-    broken: u32,
-    /// When a broken watch is started again.
-    resume: Instant,
-}
+/// One watch.
+pub(crate) struct Feed<K>(Watch<K>);
 
 impl<K> Feed<K>
 where
     K: Resource<DynamicType = ()> + Clone + Debug + DeserializeOwned + Send + 'static,
 {
     /// Watches what `config` selects. `awaited` is told when the first list is complete.
-    pub(crate) fn new(api: Api<K>, config: watcher::Config, awaited: Awaited) -> Self {
-        let events = watcher(api, config.timeout(LONGEST_WATCH)).boxed();
-        Self {
-            events,
-            listing: Vec::new(),
-            awaited: Some(awaited),
-            optional: false,
-            absent: false,
-            broken: 0,
-            resume: Instant::now(),
-        }
-    }
-
-    /// The same for a kind that the cluster may do without, or may not let us see. Its absence is a list of nothing.
-    pub(crate) fn optional(mut self) -> Self {
-        self.optional = true;
-        self
+    pub(crate) fn new(api: Api<DeserializeGuard<K>>, config: Config, awaited: Awaited) -> Self {
+        Self(Watch::new(api, config, awaited))
     }
 
     /// Whether the first list is complete.
     pub(crate) fn is_listed(&self) -> bool {
-        self.awaited.is_none()
+        self.0.is_listed()
     }
 
     /// Waits for the next event. There always is one, if only an error. May be cancelled at any time.
     pub(crate) async fn next(&mut self) -> Event<K> {
-        tokio::time::sleep_until(self.resume).await;
-        match self.events.next().await {
-            Some(event) => event,
-            None => std::future::pending().await,
+        self.0.next().await
+    }
+
+    /// Passes an event on. Where some objects of a list cannot be decoded, none is taken for gone.
+    pub(crate) fn pass(&mut self, event: Event<K>, keeper: &mut impl Watched<K>) {
+        match self.0.pass(event) {
+            Some(Change::Applied(object)) => keeper.apply(object),
+            Some(Change::Deleted(object)) => keeper.delete(object),
+            Some(Change::Listed(objects)) => keeper.reset(objects),
+            Some(Change::ListedInPart(objects)) => {
+                objects.into_iter().for_each(|object| keeper.apply(object));
+            }
+            None => {}
         }
     }
 
-    /// Passes an event on. What has gone while the watch was broken shows only as absence from the next list, so a list
-    /// is passed on as a whole.
-    pub(crate) fn pass(&mut self, event: Event<K>, index: &mut impl Watched<K>) {
-        match event {
-            // A list begins; whether it succeeds is not known yet.
-            Ok(watcher::Event::Init) => return self.listing.clear(),
-            Ok(watcher::Event::InitApply(object)) => self.listing.push(object),
-            Ok(watcher::Event::InitDone) => self.finish_list(index),
-            Ok(watcher::Event::Apply(object)) => index.apply(object),
-            Ok(watcher::Event::Delete(object)) => index.delete(object),
-            Err(error) if self.optional && is_absent(&error) => return self.pass_absence(index),
-            Err(error) => return self.wait_after(&error),
-        }
-        self.broken = 0;
-        self.absent = false;
+    /// Whether there are objects that cannot be decoded.
+    pub(crate) fn is_partial(&self) -> bool {
+        self.0.undecodable() > 0
     }
 
-    fn finish_list(&mut self, index: &mut impl Watched<K>) {
-        index.reset(std::mem::take(&mut self.listing));
-        if let Some(awaited) = self.awaited.take() {
-            awaited.done();
+    /// The kind, how many of its objects cannot be decoded, and those that could not be since the last call.
+    pub(crate) fn undecodable(&mut self) -> Undecodable {
+        Undecodable {
+            kind: K::kind(&()).into_owned(),
+            count: self.0.undecodable(),
+            complaints: self.0.take_complaints(),
         }
     }
-
-    fn pass_absence(&mut self, index: &mut impl Watched<K>) {
-        self.resume = Instant::now() + ABSENCE;
-        if !std::mem::replace(&mut self.absent, true) {
-            tracing::info!(kind = %K::kind(&()), "this kind is absent, or not for us to see; looking again now and then");
-            self.listing.clear();
-            self.finish_list(index);
-        }
-    }
-
-    fn wait_after(&mut self, error: &watcher::Error) {
-        self.broken = self.broken.saturating_add(1);
-        self.resume = Instant::now() + pause(self.broken);
-        report::<K>(error);
-    }
 }
 
-fn report<K: Resource<DynamicType = ()>>(error: &watcher::Error) {
-    let kind = K::kind(&());
-    if is_not_found(error) {
-        tracing::error!(
-            %kind,
-            "the API server does not know this kind: install manifests/crds; nothing is allocated before"
-        );
-    } else {
-        tracing::warn!(%kind, error = %causes(error), "the watch broke, starting it again");
-    }
+/// What of one kind cannot be decoded.
+pub(crate) struct Undecodable {
+    pub(crate) kind: String,
+    pub(crate) count: usize,
+    pub(crate) complaints: Vec<Complaint>,
 }
 
-fn is_not_found(error: &watcher::Error) -> bool {
-    refusal(error) == Some(404)
-}
-
-/// The kind is not known, or forbidden to us.
-fn is_absent(error: &watcher::Error) -> bool {
-    matches!(refusal(error), Some(403 | 404))
-}
-
-/// The HTTP status code with which the API server refused to list.
-fn refusal(error: &watcher::Error) -> Option<u16> {
-    match error {
-        watcher::Error::InitialListFailed(kube::Error::Api(status)) => Some(status.code),
-        _ => None,
-    }
-}
-
-/// How long to wait after the watch has broken `times` times in a row.
-fn pause(times: u32) -> Duration {
-    let doubled = 2_u32.saturating_pow(times.saturating_sub(1));
-    SHORTEST_PAUSE.saturating_mul(doubled).min(LONGEST_PAUSE)
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn pauses_grow_to_their_limit() {
-        let shown: Vec<u128> = (1..=6).map(|times| pause(times).as_millis()).collect();
-        assert_eq!(shown, [500, 1000, 2000, 4000, 8000, 8000]);
-        assert_eq!(pause(u32::MAX), LONGEST_PAUSE);
+impl Undecodable {
+    /// The sum of two watches of one kind.
+    pub(crate) fn and(mut self, mut other: Self) -> Self {
+        self.count += other.count;
+        self.complaints.append(&mut other.complaints);
+        self
     }
 }

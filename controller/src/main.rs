@@ -106,7 +106,7 @@ async fn run(args: &Args) -> anyhow::Result<()> {
         Controller::new(&client, &places, index, leadership, executor, &health, metrics);
     Admin { health, registry }.serve(&args.admin)?;
     tracing::info!(namespace, version = env!("CARGO_PKG_VERSION"), "controller started");
-    controller.run(&shutdown).await;
+    Box::pin(controller.run(&shutdown)).await;
     Ok(())
 }
 

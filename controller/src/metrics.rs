@@ -1,6 +1,9 @@
 //! What Prometheus sees of the controller.
 
-use std::collections::BTreeMap;
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    sync::{Arc, Mutex, PoisonError},
+};
 
 use arpeggio_ipam::{Family, PoolName, Usage};
 use prometheus::{
@@ -20,10 +23,11 @@ pub(crate) struct Metrics {
     pub(crate) decisions: Histogram,
     /// 1 while this process is the one that decides.
     pub(crate) leader: IntGauge,
-    pool_size: IntGaugeVec,
-    pool_used: IntGaugeVec,
-    pool_free: IntGaugeVec,
-    pool_quarantined: IntGaugeVec,
+    pool_size: Table,
+    pool_used: Table,
+    pool_free: Table,
+    pool_quarantined: Table,
+    undecodable: IntGaugeVec,
 }
 
 impl Metrics {
@@ -32,8 +36,17 @@ impl Metrics {
     /// # Errors
     /// When one of the names is registered already.
     pub(crate) fn registered(registry: &Registry) -> prometheus::Result<Self> {
-        let pool = |name: &str, help: &str| gauges(registry, name, help, &["pool", "family"]);
+        let undecodable = gauges(
+            registry,
+            "arpeggio_undecodable_objects",
+            "Objects that the controller does not understand and leaves out, by kind; events on them say why.",
+            &["kind"],
+        )?;
+        let pool = |name: &str, help: &str| {
+            gauges(registry, name, help, &["pool", "family"]).map(Table::new)
+        };
         Ok(Self {
+            undecodable,
             allocations: allocations(registry)?,
             refusals: counters(
                 registry,
@@ -62,29 +75,65 @@ impl Metrics {
         })
     }
 
+    /// Shows how many objects of a kind cannot be decoded.
+    pub(crate) fn show_undecodable(&self, kind: &str, count: usize) {
+        self.undecodable.with_label_values(&[kind]).set(shown(count));
+    }
+
     /// Shows how full the pools are, and no others.
     pub(crate) fn show_pools<'a>(
         &self,
         usages: impl Iterator<Item = (&'a PoolName, Family, Usage)>,
     ) {
-        for gauges in [&self.pool_size, &self.pool_used, &self.pool_free] {
-            gauges.reset();
-        }
-        for (pool, family, usage) in usages.filter(|(_, _, usage)| usage.total > 0) {
-            let labels = [pool.as_str(), label(family)];
-            self.pool_size.with_label_values(&labels).set(shown(usage.total));
-            self.pool_used.with_label_values(&labels).set(shown(usage.used));
-            self.pool_free.with_label_values(&labels).set(shown(usage.free));
-        }
+        let usages: Vec<_> = usages.filter(|(_, _, usage)| usage.total > 0).collect();
+        let rows = |count: fn(&Usage) -> u128| -> Rows {
+            let row = |(pool, family, usage): &(&PoolName, Family, Usage)| {
+                (row_of(pool, *family), shown(count(usage)))
+            };
+            usages.iter().map(row).collect()
+        };
+        self.pool_size.show(rows(|usage| usage.total));
+        self.pool_used.show(rows(|usage| usage.used));
+        self.pool_free.show(rows(|usage| usage.free));
     }
 
     /// Shows at how many addresses of each pool strangers answer, and of no others.
     pub(crate) fn show_quarantined(&self, counts: BTreeMap<(&PoolName, Family), u64>) {
-        self.pool_quarantined.reset();
-        for ((pool, family), count) in counts {
-            let labels = [pool.as_str(), label(family)];
-            self.pool_quarantined.with_label_values(&labels).set(shown(count));
+        let row = |((pool, family), count)| (row_of(pool, family), shown(count));
+        self.pool_quarantined.show(counts.into_iter().map(row).collect());
+    }
+}
+
+/// What a table shows: a value for each pool and family.
+type Rows = BTreeMap<[String; 2], i64>;
+
+fn row_of(pool: &PoolName, family: Family) -> [String; 2] {
+    [pool.as_str().to_owned(), label(family).to_owned()]
+}
+
+/// Gauges of which some come and go. What stays is never gone in between, when somebody looks.
+#[derive(Debug, Clone)]
+struct Table {
+    gauges: IntGaugeVec,
+    shown: Arc<Mutex<BTreeSet<[String; 2]>>>,
+}
+
+impl Table {
+    fn new(gauges: IntGaugeVec) -> Self {
+        Self { gauges, shown: Arc::default() }
+    }
+
+    /// Shows these and no others.
+    fn show(&self, rows: Rows) {
+        let mut shown = self.shown.lock().unwrap_or_else(PoisonError::into_inner);
+        for labels in shown.iter().filter(|labels| !rows.contains_key(*labels)) {
+            // There is nothing else that could remove it.
+            let _ = self.gauges.remove_label_values(labels);
         }
+        for (labels, value) in &rows {
+            self.gauges.with_label_values(labels).set(*value);
+        }
+        *shown = rows.into_keys().collect();
     }
 }
 
@@ -162,6 +211,28 @@ mod tests {
     }
 
     #[test]
+    fn what_stays_is_there_at_every_moment() {
+        let gauges = gauges(&Registry::new(), "pools", "Pools.", &["pool", "family"]).unwrap();
+        let table = Table::new(gauges.clone());
+        let rows = |pools: &[&str]| -> Rows {
+            pools.iter().map(|pool| ([(*pool).to_owned(), "ipv4".to_owned()], 1)).collect()
+        };
+        table.show(rows(&["home", "old"]));
+        let looks = {
+            let gauges = gauges.clone();
+            std::thread::spawn(move || {
+                let count = || prometheus::core::Collector::collect(&gauges)[0].get_metric().len();
+                (0..20_000).map(|_| count()).min().unwrap()
+            })
+        };
+        while !looks.is_finished() {
+            table.show(rows(&["home", "new"]));
+            table.show(rows(&["home", "old"]));
+        }
+        assert!(looks.join().unwrap() >= 1, "a look saw no pool at all");
+    }
+
+    #[test]
     fn every_metric_in_the_docs_exists() {
         let registry = Registry::new();
         let metrics = Metrics::registered(&registry).unwrap();
@@ -171,6 +242,7 @@ mod tests {
         let home = "home".into();
         metrics.show_pools([(&home, Family::V4, usage)].into_iter());
         metrics.show_quarantined([((&home, Family::V4), 1)].into());
+        metrics.show_undecodable("Service", 0);
         let families = registry.gather();
         let names: Vec<&str> = families.iter().map(MetricFamily::name).collect();
         let wrong: Vec<&str> = documented().filter(|word| !names.contains(word)).collect();

@@ -2,15 +2,20 @@
 
 use std::{collections::BTreeMap, time::Duration};
 
-use arpeggio_allocation::{Index, effect::Report};
+use arpeggio_allocation::{
+    Index,
+    effect::Report,
+    news::{Kind, News},
+};
 use arpeggio_api::{
     address_pool::AddressPool,
-    lease::{KIND_LABEL, Kind},
+    lease::{self, KIND_LABEL},
 };
 use arpeggio_runtime::{
     health::{Awaited, Health, Heartbeat},
     shutdown::Shutdown,
     wall_clock,
+    watch::Complaint,
 };
 use k8s_openapi::{
     api::{coordination::v1::Lease, core::v1::Service},
@@ -25,7 +30,7 @@ use tokio::{
 
 use crate::{
     executor::Executor,
-    feed::Feed,
+    feed::{Feed, Undecodable},
     leadership::Leadership,
     metrics::Metrics,
     sources::{Places, Sources},
@@ -66,7 +71,8 @@ impl Controller {
         health: &Health,
         metrics: Metrics,
     ) -> Self {
-        let locks = Config::default().labels(&format!("{KIND_LABEL}={}", Kind::Lock.as_str()));
+        let locks =
+            Config::default().labels(&format!("{KIND_LABEL}={}", lease::Kind::Lock.as_str()));
         let leases = Api::namespaced(client.clone(), &places.namespace);
         let mut pace = interval(PACE);
         pace.set_missed_tick_behavior(MissedTickBehavior::Delay);
@@ -110,6 +116,8 @@ impl Controller {
                 () = until(self.index.next_alarm()), if self.leadership.is_ours() => {}
                 _ = self.pace.tick() => self.refresh_pools(),
             }
+            let undecodable = self.pools.is_partial() || self.sources.have_undecodable_pools();
+            self.index.set_undecodable_pools(undecodable);
             self.take_turn();
             self.heartbeat.beat();
         }
@@ -160,12 +168,36 @@ impl Controller {
         for (object, news) in self.index.take_outbox() {
             self.executor.announce(object, news);
         }
+        self.show_undecodable();
         for task in self.index.decide_pools(&now()) {
             self.executor.start(task);
         }
         self.metrics.show_pools(self.index.usages());
         self.metrics.show_quarantined(self.index.quarantined());
     }
+}
+
+impl Controller {
+    /// Tells the authors of what cannot be decoded, and counts it.
+    fn show_undecodable(&mut self) {
+        let leases = self.locks.undecodable().and(self.sources.undecodable_sessions());
+        let own = [self.services.undecodable(), self.pools.undecodable(), leases];
+        for Undecodable { kind, count, complaints } in
+            own.into_iter().chain(self.sources.undecodable())
+        {
+            self.metrics.show_undecodable(&kind, count);
+            for Complaint { object, why } in complaints {
+                self.executor.announce(object, not_understood(&why));
+            }
+        }
+    }
+}
+
+fn not_understood(why: &str) -> News {
+    let note = format!(
+        "Arpeggio does not understand this object and goes on with what it knew of it, if anything: {why}"
+    );
+    News { kind: Kind::Warning, reason: "NotUnderstood", action: "Read", note }
 }
 
 /// Waits until `time`, by the wall clock as it is now; the pace of the loop corrects what it does meanwhile.

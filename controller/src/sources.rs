@@ -19,7 +19,7 @@ use arpeggio_api::{
     lease::{KIND_LABEL, Kind},
     metallb::{IPAddressPool, L2Advertisement},
 };
-use arpeggio_runtime::health::Health;
+use arpeggio_runtime::{health::Health, watch::Event};
 use k8s_openapi::api::{
     coordination::v1::Lease,
     core::v1::{ConfigMap, Namespace, Node},
@@ -27,7 +27,7 @@ use k8s_openapi::api::{
 };
 use kube::{Api, Client, core::PartialObjectMeta, runtime::watcher::Config};
 
-use crate::feed::{Event, Feed};
+use crate::feed::{Feed, Undecodable};
 
 /// Where to find pools that are not `AddressPool`s.
 #[derive(Debug, Clone)]
@@ -141,14 +141,43 @@ impl Sources {
     }
 }
 
+impl Sources {
+    /// What cannot be decoded, of each kind.
+    pub(crate) fn undecodable(&mut self) -> Vec<Undecodable> {
+        let feeds = &mut self.feeds;
+        vec![
+            feeds.file.undecodable().and(feeds.metallb_file.undecodable()),
+            feeds.pools.undecodable(),
+            feeds.advertisements.undecodable(),
+            feeds.namespaces.undecodable(),
+            feeds.nodes.undecodable(),
+            feeds.service_cidrs.undecodable(),
+        ]
+    }
+
+    /// Whether some object with pools cannot be decoded.
+    pub(crate) fn have_undecodable_pools(&self) -> bool {
+        let feeds = &self.feeds;
+        feeds.file.is_partial()
+            || feeds.metallb_file.is_partial()
+            || feeds.pools.is_partial()
+            || feeds.advertisements.is_partial()
+    }
+
+    /// The same of sessions, which are Leases, as locks are.
+    pub(crate) fn undecodable_sessions(&mut self) -> Undecodable {
+        self.feeds.sessions.undecodable()
+    }
+}
+
 impl Feeds {
     fn new(client: &Client, places: &Places, health: &Health) -> Self {
         let all = Config::default;
         let metallb = places.metallb_namespace.as_str();
-        let file = |namespace: &str, name: &str| {
+        let file = |namespace: &str, name: &str, name_of_part| {
             let named = Config::default().fields(&format!("metadata.name={name}"));
             let api = Api::namespaced(client.clone(), namespace);
-            Feed::new(api, named, health.awaits("ConfigMaps")).optional()
+            Feed::new(api, named, health.awaits(name_of_part))
         };
         let pools = Api::namespaced(client.clone(), metallb);
         let advertisements = Api::namespaced(client.clone(), metallb);
@@ -160,16 +189,14 @@ impl Feeds {
         let sessions = Api::namespaced(client.clone(), &places.namespace);
         let service_cidrs = Api::all(client.clone());
         Self {
-            file: file(&places.namespace, &places.config_map),
-            metallb_file: file(metallb, METALLB_CONFIG_MAP),
-            pools: Feed::new(pools, all(), health.awaits("IPAddressPools")).optional(),
-            advertisements: Feed::new(advertisements, all(), health.awaits("L2Advertisements"))
-                .optional(),
+            file: file(&places.namespace, &places.config_map, "the ConfigMap with pools"),
+            metallb_file: file(metallb, METALLB_CONFIG_MAP, "MetalLB's ConfigMap"),
+            pools: Feed::new(pools, all(), health.awaits("IPAddressPools")),
+            advertisements: Feed::new(advertisements, all(), health.awaits("L2Advertisements")),
             namespaces: Feed::new(namespaces, all(), health.awaits("Namespaces")),
             nodes: Feed::new(nodes, all(), health.awaits("Nodes")),
             sessions: Feed::new(sessions, of_sessions, health.awaits("session Leases")),
-            service_cidrs: Feed::new(service_cidrs, all(), health.awaits("ServiceCIDRs"))
-                .optional(),
+            service_cidrs: Feed::new(service_cidrs, all(), health.awaits("ServiceCIDRs")),
         }
     }
 }

@@ -8,7 +8,7 @@ use clap::{Parser, Subcommand, ValueEnum};
 
 /// Where metrics are served unless the user says otherwise. The controller's port is another one, so that both can
 /// run on one host.
-const DEFAULT_ADMIN: &str = "0.0.0.0:7474";
+const DEFAULT_ADMIN: &str = "[::]:7474";
 
 /// Announces the addresses of Services of type LoadBalancer on this node's segment.
 ///

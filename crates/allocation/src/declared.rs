@@ -38,6 +38,8 @@ pub struct Declared {
 #[derive(Debug, Default)]
 pub(super) struct DeclaredPools {
     elsewhere: BTreeMap<Declarer, Declared>,
+    /// Whether there are objects with pools that cannot be decoded.
+    undecodable: bool,
     /// All of them, in the order in which the allocator knows them.
     in_order: Vec<Declaration>,
     /// How addresses are announced, by pool.
@@ -87,7 +89,7 @@ impl DeclaredPools {
 
     /// Whether some declarer may have pools that cannot be read.
     pub(super) fn are_incomplete(&self) -> bool {
-        self.elsewhere.values().any(|declared| declared.unreadable)
+        self.undecodable || self.elsewhere.values().any(|declared| declared.unreadable)
     }
 
     /// What every author should know, given what became of the pools. An `AddressPool` has conditions for that.
@@ -114,6 +116,13 @@ impl Index {
     pub fn set_declared(&mut self, by: Declarer, declared: Declared) {
         self.declarations.elsewhere.insert(by, declared);
         self.pools_changed();
+    }
+
+    /// Whether there are objects with pools that cannot be decoded: their addresses may be held, and are not disallowed.
+    pub fn set_undecodable_pools(&mut self, undecodable: bool) {
+        if std::mem::replace(&mut self.declarations.undecodable, undecodable) != undecodable {
+            self.pools_changed();
+        }
     }
 
     /// The ranges that the cluster uses for its pods and Services.

@@ -28,6 +28,9 @@ impl Finding {
         present: Option<&Condition>,
         now: Time,
     ) -> Condition {
+        if self.message.contains(char::is_control) {
+            self.message = self.message.escape_debug().to_string();
+        }
         self.message.truncate(self.message.floor_char_boundary(LONGEST_MESSAGE));
         let unchanged = present.filter(|present| present.status == self.status());
         Condition {
@@ -71,6 +74,12 @@ pub(crate) mod tests {
         assert_eq!(reworded.last_transition_time, at(1));
         let turned = finding(false, "b").observed(None, Some(&reworded), at(3));
         assert_eq!(turned.last_transition_time, at(3));
+    }
+
+    #[test]
+    fn a_message_is_one_line() {
+        let condition = finding(true, "said: a\nERROR").observed(None, None, at(1));
+        assert_eq!(condition.message, "said: a\\nERROR");
     }
 
     #[test]

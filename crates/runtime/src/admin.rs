@@ -7,7 +7,7 @@
 
 use std::{
     io,
-    net::SocketAddr,
+    net::{Ipv4Addr, Ipv6Addr, SocketAddr},
     path::{Path, PathBuf},
     time::Duration,
 };
@@ -37,7 +37,7 @@ pub struct Admin {
 /// Where the page is served; for `#[command(flatten)]`.
 #[derive(Debug, Clone, clap::Args)]
 pub struct AdminArgs {
-    /// Address and port of /metrics, /livez and /readyz.
+    /// Address and port of /metrics, /livez and /readyz; [::] means every address of both families.
     #[arg(long, env = "ARPEGGIO_ADMIN_ADDRESS", value_name = "IP:PORT")]
     pub admin_address: SocketAddr,
     /// Unix socket that serves the same, for probes by exec.
@@ -81,12 +81,19 @@ impl Admin {
     /// Opens the listeners and serves them on tasks of their own until the runtime ends.
     ///
     /// # Errors
-    /// When a listener cannot be opened.
+    /// When a listener cannot be opened; the TCP port is worth an error only where probes depend on it.
     pub fn serve(self, args: &AdminArgs) -> Result<(), AdminError> {
         let router = self.router();
         let tcp = listen(args.admin_address)
-            .map_err(|source| AdminError::Port { address: args.admin_address, source })?;
-        tokio::spawn(serve_tcp(tcp, router.clone()));
+            .map_err(|source| AdminError::Port { address: args.admin_address, source });
+        match tcp {
+            Ok(tcp) => _ = tokio::spawn(serve_tcp(tcp, router.clone())),
+            // Where probes have a socket of their own, metrics alone do not decide over the process.
+            Err(error) if args.admin_socket.is_some() => {
+                tracing::error!(error = %causes(&error), "there are no metrics");
+            }
+            Err(error) => return Err(error),
+        }
         if let Some(path) = &args.admin_socket {
             let unix = listen_unix(path)
                 .map_err(|source| AdminError::Socket { path: path.clone(), source })?;
@@ -124,7 +131,7 @@ async fn readyz(State(admin): State<Admin>) -> (StatusCode, String) {
     verdict("waiting for", &admin.health.missing())
 }
 
-fn verdict(complaint: &str, parts: &[&str]) -> (StatusCode, String) {
+fn verdict(complaint: &str, parts: &[String]) -> (StatusCode, String) {
     if parts.is_empty() {
         (StatusCode::OK, "ok\n".to_owned())
     } else {
@@ -139,8 +146,21 @@ async fn metrics(State(admin): State<Admin>) -> (StatusCode, String) {
     }
 }
 
+/// `[::]` stands for all addresses of both families, and for those of IPv4 where the kernel has no IPv6.
 fn listen(address: SocketAddr) -> io::Result<TcpListener> {
+    match listen_on(address) {
+        Err(_) if address.ip() == Ipv6Addr::UNSPECIFIED => {
+            listen_on(SocketAddr::from((Ipv4Addr::UNSPECIFIED, address.port())))
+        }
+        result => result,
+    }
+}
+
+fn listen_on(address: SocketAddr) -> io::Result<TcpListener> {
     let socket = Socket::new(Domain::for_address(address), Type::STREAM, Some(Protocol::TCP))?;
+    if address.is_ipv6() {
+        socket.set_only_v6(false)?;
+    }
     socket.set_reuse_address(true)?;
     socket.set_reuse_port(true)?;
     socket.set_nonblocking(true)?;
@@ -218,6 +238,35 @@ mod tests {
     async fn a_second_process_can_listen_on_the_same_port() {
         let first = listen("127.0.0.1:0".parse().unwrap()).unwrap();
         listen(first.local_addr().unwrap()).unwrap();
+    }
+
+    /// The kubelet asks at the pod's first address, of whichever family that is.
+    #[tokio::test]
+    async fn all_addresses_of_both_families_are_served() {
+        let listener = listen("[::]:0".parse().unwrap()).unwrap();
+        let port = listener.local_addr().unwrap().port();
+        for address in ["127.0.0.1", "::1"] {
+            let address = SocketAddr::new(address.parse().unwrap(), port);
+            tokio::net::TcpStream::connect(address).await.unwrap();
+        }
+    }
+
+    #[tokio::test]
+    async fn a_port_that_is_taken_costs_the_metrics_and_not_the_process() {
+        let folder = folder("taken");
+        let path = folder.join("admin.sock");
+        let taken = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
+        let admin_address = taken.local_addr().unwrap();
+        let admin = || Admin {
+            health: Health::default(),
+            registry: crate::telemetry::registry("0").unwrap(),
+        };
+        let with_socket = AdminArgs { admin_address, admin_socket: Some(path.clone()) };
+        admin().serve(&with_socket).unwrap();
+        check(&path, "/livez").await.unwrap();
+        let alone = AdminArgs { admin_address, admin_socket: None };
+        assert!(matches!(admin().serve(&alone), Err(AdminError::Port { .. })));
+        std::fs::remove_dir_all(folder).unwrap();
     }
 
     #[tokio::test]

@@ -12,10 +12,13 @@ use k8s_openapi::{
 };
 use kube::{Api, Client, api::PostParams};
 
-use crate::wall_clock;
+use crate::{telemetry::printable, wall_clock};
 
 /// The API server refuses longer notes (events.k8s.io/v1 `note`).
 const LONGEST_NOTE: usize = 1024;
+
+/// The API server refuses longer names of reporters (events.k8s.io/v1 `reportingInstance`), and pods may have longer ones.
+const LONGEST_INSTANCE: usize = 128;
 
 /// Longest time for one write; an event is not worth waiting for.
 const TIME_LIMIT: Duration = Duration::from_secs(5);
@@ -101,11 +104,11 @@ impl EventWriter {
             },
             action: Some(news.action.to_owned()),
             event_time: Some(MicroTime(now)),
-            note: Some(cut(&news.note).to_owned()),
+            note: Some(cut(&printable(&news.note), LONGEST_NOTE).to_owned()),
             reason: Some(news.reason.to_owned()),
             regarding: Some(object.clone()),
             reporting_controller: Some(format!("arpeggio.dev/{}", self.component)),
-            reporting_instance: Some(self.instance.clone()),
+            reporting_instance: Some(cut(&self.instance, LONGEST_INSTANCE).to_owned()),
             type_: Some(match news.kind {
                 Kind::Normal => "Normal".to_owned(),
                 Kind::Warning => "Warning".to_owned(),
@@ -126,10 +129,9 @@ pub enum EventError {
     Refused(#[source] Box<kube::Error>),
 }
 
-/// The longest prefix that the API server takes, ending at a character's end.
-fn cut(note: &str) -> &str {
-    let end = (0..=note.len().min(LONGEST_NOTE)).rev().find(|at| note.is_char_boundary(*at));
-    note.get(..end.unwrap_or(0)).unwrap_or_default()
+/// The longest prefix that has no more bytes, ending at a character's end.
+fn cut(text: &str, bytes: usize) -> &str {
+    &text[..text.floor_char_boundary(bytes)]
 }
 
 #[cfg(test)]
@@ -139,7 +141,7 @@ mod tests {
     #[test]
     fn a_long_note_is_cut_at_a_character() {
         let note = format!("{}é tail", "x".repeat(LONGEST_NOTE - 1));
-        assert_eq!(cut(&note), "x".repeat(LONGEST_NOTE - 1));
-        assert_eq!(cut("short"), "short");
+        assert_eq!(cut(&note, LONGEST_NOTE), "x".repeat(LONGEST_NOTE - 1));
+        assert_eq!(cut("short", LONGEST_NOTE), "short");
     }
 }

@@ -1,6 +1,6 @@
 //! Liveness and readiness, each made of named parts.
 //!
-//! *Ready* means that every awaited part has reported once ("the first list of Leases is here"). *Live* means that
+//! *Ready* means that every awaited part has reported ("the first list of Leases is here") and lacks nothing since. *Live* means that
 //! every watched loop has beaten recently; a process that is stuck is better restarted.
 
 use std::{
@@ -17,8 +17,17 @@ pub struct Health {
 
 #[derive(Debug, Default)]
 struct Parts {
-    awaited: BTreeMap<&'static str, bool>,
+    awaited: BTreeMap<&'static str, State>,
     loops: BTreeMap<&'static str, Beat>,
+}
+
+/// How far an awaited part is.
+#[derive(Debug)]
+enum State {
+    Awaited,
+    /// It lacks this.
+    Lacks(String),
+    Done,
 }
 
 #[derive(Debug)]
@@ -27,7 +36,7 @@ struct Beat {
     longest: Duration,
 }
 
-/// Reports that a part has its first data.
+/// Reports that a part has its first data, or what it lacks.
 #[derive(Debug)]
 #[must_use = "the process is not ready before this handle says so"]
 pub struct Awaited {
@@ -46,7 +55,7 @@ pub struct Heartbeat {
 impl Health {
     /// Adds a part without which the process is not ready.
     pub fn awaits(&self, name: &'static str) -> Awaited {
-        self.with(|parts| parts.awaited.insert(name, false));
+        self.with(|parts| parts.awaited.insert(name, State::Awaited));
         Awaited { name, health: self.clone() }
     }
 
@@ -57,17 +66,25 @@ impl Health {
     }
 
     /// The parts that the process still waits for; empty when it is ready.
-    pub fn missing(&self) -> Vec<&'static str> {
-        self.with(|parts| {
-            parts.awaited.iter().filter(|(_, done)| !**done).map(|(name, _)| *name).collect()
-        })
+    pub fn missing(&self) -> Vec<String> {
+        let missing = |(name, state): (&&'static str, &State)| match state {
+            State::Awaited => Some((*name).to_owned()),
+            State::Lacks(what) => Some(format!("{name} ({what})")),
+            State::Done => None,
+        };
+        self.with(|parts| parts.awaited.iter().filter_map(missing).collect())
     }
 
     /// The loops that have not beaten in time; empty when the process is live.
-    pub fn stuck(&self) -> Vec<&'static str> {
+    pub fn stuck(&self) -> Vec<String> {
         self.with(|parts| {
             let late = |beat: &Beat| beat.last.elapsed() > beat.longest;
-            parts.loops.iter().filter(|(_, beat)| late(beat)).map(|(name, _)| *name).collect()
+            parts
+                .loops
+                .iter()
+                .filter(|(_, beat)| late(beat))
+                .map(|(name, _)| (*name).to_owned())
+                .collect()
         })
     }
 
@@ -77,9 +94,14 @@ impl Health {
 }
 
 impl Awaited {
-    /// The part has its first data.
-    pub fn done(self) {
-        self.health.with(|parts| parts.awaited.insert(self.name, true));
+    /// The part has its data, and lacks nothing.
+    pub fn done(&self) {
+        self.health.with(|parts| parts.awaited.insert(self.name, State::Done));
+    }
+
+    /// The part cannot get its data: what it lacks, for people.
+    pub fn lacks(&self, what: String) {
+        self.health.with(|parts| parts.awaited.insert(self.name, State::Lacks(what)));
     }
 }
 

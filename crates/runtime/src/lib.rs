@@ -12,3 +12,4 @@ pub mod health;
 pub mod shutdown;
 pub mod telemetry;
 pub mod wall_clock;
+pub mod watch;

@@ -1,6 +1,6 @@
 //! Logs and metrics.
 
-use std::{error::Error, fmt};
+use std::{borrow::Cow, error::Error, fmt, io};
 
 use prometheus::{IntGaugeVec, Opts, Registry, process_collector::ProcessCollector};
 use tracing_subscriber::{EnvFilter, filter::ParseError};
@@ -56,13 +56,44 @@ pub fn init(args: &LogArgs) -> Result<(), TelemetryError> {
         .map_err(|source| TelemetryError::Filter { filter: args.filter.clone(), source })?;
     let builder = tracing_subscriber::fmt()
         .with_env_filter(filter)
-        .with_writer(std::io::stderr)
+        .with_writer(|| OneLine(std::io::stderr()))
         .with_ansi(false);
     match args.format {
         LogFormat::Text => builder.init(),
         LogFormat::Json => builder.json().init(),
     }
     Ok(())
+}
+
+/// Writes each log line as one line, whatever is in it: a line break in somebody's text must not begin another one.
+struct OneLine<W>(W);
+
+impl<W: io::Write> io::Write for OneLine<W> {
+    fn write(&mut self, line: &[u8]) -> io::Result<usize> {
+        let text = String::from_utf8_lossy(line);
+        let (text, end) = text.strip_suffix('\n').map_or((&*text, ""), |text| (text, "\n"));
+        write!(self.0, "{}{end}", printable(text))?;
+        Ok(line.len())
+    }
+
+    fn flush(&mut self) -> io::Result<()> {
+        self.0.flush()
+    }
+}
+
+/// The text with control characters escaped, for logs and events.
+pub fn printable(text: &str) -> Cow<'_, str> {
+    if !text.contains(char::is_control) {
+        return Cow::Borrowed(text);
+    }
+    let shown = |character: char| {
+        if character.is_control() {
+            character.escape_debug().to_string()
+        } else {
+            character.to_string()
+        }
+    };
+    Cow::Owned(text.chars().map(shown).collect())
 }
 
 /// The metrics registry of one process: build information and process metrics are in it. There is no global one, so
@@ -112,6 +143,15 @@ mod tests {
         let args = LogArgs { filter: "info,=x=".into(), format: LogFormat::Text };
         let error = init(&args).unwrap_err().to_string();
         assert!(error.contains("info,=x=") && error.contains("use a level"), "{error}");
+    }
+
+    #[test]
+    fn a_line_break_begins_no_line_of_the_log() {
+        let mut written = Vec::new();
+        let line = "INFO \"a\nERROR all is lost\" \u{1b}[31m\n";
+        io::Write::write_all(&mut OneLine(&mut written), line.as_bytes()).unwrap();
+        let written = String::from_utf8(written).unwrap();
+        assert_eq!(written, "INFO \"a\\nERROR all is lost\" \\u{1b}[31m\n");
     }
 
     #[test]

@@ -105,6 +105,14 @@ impl Home {
         install::uninstall(&self.lab)
     }
 
+    /// Installs our definitions, and waits until the API server knows them.
+    ///
+    /// # Errors
+    /// When the API server refuses them.
+    pub fn install_definitions(&self) -> anyhow::Result<()> {
+        install::install_definitions(&self.lab)
+    }
+
     /// Writes what is known about a failure below `target/lab`.
     pub fn collect(&self) {
         collect(&self.lab);

@@ -116,6 +116,20 @@ fn a_pool_that_is_broken_by_mistake_costs_nothing_at_all() {
 }
 
 #[test]
+fn a_pool_that_cannot_be_decoded_may_still_have_the_address() {
+    let mut lab = Lab::with_pools(&[HOME]);
+    lab.create("web");
+    lab.controller.index.set_undecodable_pools(true);
+    lab.cluster.delete_pool("home");
+    lab.wait(cluster::GRACE * 2);
+    assert_eq!(lab.addresses("web"), ["10.0.0.1"]);
+    lab.controller.index.set_undecodable_pools(false);
+    lab.settle();
+    lab.wait(cluster::GRACE);
+    assert_eq!(lab.addresses("web"), [""; 0]);
+}
+
+#[test]
 fn without_a_grace_period_the_address_is_replaced_at_once() {
     let mut lab = Lab::with_pools(&[HOME]);
     lab.create("web");

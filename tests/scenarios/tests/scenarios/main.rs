@@ -10,6 +10,7 @@ mod allocation;
 mod bad_input;
 mod commands;
 mod controllers;
+mod definitions;
 mod failover;
 mod families;
 mod faults;
@@ -83,6 +84,8 @@ const SCENARIOS: &[(&str, Scenario)] = &[
     ("writes", writes::an_allocation_costs_two_writes_and_rest_costs_none),
     ("migration", migration::services_keep_the_addresses_that_metallb_gave_them),
     ("config-map", formats::a_config_map_declares_pools),
+    ("no-definition", definitions::without_the_definition_pools_stand_in_a_config_map),
+    ("not-understood", definitions::an_object_that_is_not_understood_disables_itself),
     ("metallb", formats::metallb_s_objects_are_read_as_they_are),
     ("rebalance", rebalance::addresses_are_spread_again_when_somebody_says_so),
     ("fault-power", machines::the_owner_loses_power_and_returns),

@@ -1,0 +1,397 @@
+//! One watch of one kind of object.
+//!
+//! | what happens | what follows |
+//! |---|---|
+//! | an object cannot be decoded | it is left out, what was known of it stays, and there is a [`Complaint`] about it |
+//! | 404: the API server does not know the kind | there are none, until it does |
+//! | 403: we may not list it | what was known stays, and the process is not ready: it says which permission is missing |
+//! | anything else | the watch is started again after a pause; what was known stays |
+
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    fmt::Debug,
+    time::Duration,
+};
+
+use futures::{StreamExt as _, stream::BoxStream};
+use k8s_openapi::api::core::v1::ObjectReference;
+use kube::{
+    Api, Resource,
+    api::ObjectMeta,
+    core::{DeserializeGuard, Status, error_boundary::InvalidObject},
+    runtime::watcher::{self, watcher},
+};
+use serde::de::DeserializeOwned;
+use tokio::time::Instant;
+
+use crate::{health::Awaited, telemetry::causes};
+
+/// A watch is renewed at least this often, in seconds, so that a dead connection is noticed.
+const LONGEST_WATCH: u32 = 60;
+
+/// The pause after a watch has broken for the first time; doubled each time that it breaks again.
+const SHORTEST_PAUSE: Duration = Duration::from_millis(500);
+
+/// A broken watch is started again at least this often.
+const LONGEST_PAUSE: Duration = Duration::from_secs(8);
+
+/// How long to wait before a kind that is absent is looked for again; doubled each time that it still is.
+const SHORTEST_ABSENCE: Duration = Duration::from_secs(5);
+
+/// A kind that is absent is looked for at least this often.
+const LONGEST_ABSENCE: Duration = Duration::from_mins(1);
+
+/// What a watch shows next; for [`Watch::pass`].
+pub type Event<K> = watcher::Result<watcher::Event<DeserializeGuard<K>>>;
+
+/// What follows from an event.
+#[derive(Debug, Clone, PartialEq)]
+pub enum Change<K> {
+    /// The object is new or has changed.
+    Applied(K),
+    /// The object is gone.
+    Deleted(K),
+    /// These and no others exist.
+    Listed(Vec<K>),
+    /// These exist, and others that cannot be decoded: what is not among them need not be gone.
+    ListedInPart(Vec<K>),
+}
+
+/// An object that cannot be decoded.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Complaint {
+    /// The object.
+    pub object: ObjectReference,
+    /// Why not.
+    pub why: String,
+}
+
+/// One watch, and the list that it may be in the middle of.
+pub struct Watch<K> {
+    events: BoxStream<'static, Event<K>>,
+    listing: Vec<K>,
+    /// Which objects of the list cannot be decoded.
+    left_out: BTreeSet<Name>,
+    /// The objects that cannot be decoded, by namespace and name, and why.
+    undecodable: BTreeMap<Name, String>,
+    complaints: Vec<Complaint>,
+    awaited: Awaited,
+    /// Whether the first list is complete.
+    listed: bool,
+    /// How often in a row the kind was absent.
+    absent: u32,
+    /// How often in a row the watch has broken without showing anything in between.
+    broken: u32,
+    /// When a broken watch is started again.
+    resume: Instant,
+}
+
+type Name = (String, String);
+
+impl<K> Watch<K>
+where
+    K: Resource<DynamicType = ()> + Clone + Debug + DeserializeOwned + Send + 'static,
+{
+    /// Watches what `config` selects. `awaited` is told when the first list is complete, and when it is lacking again.
+    pub fn new(api: Api<DeserializeGuard<K>>, config: watcher::Config, awaited: Awaited) -> Self {
+        Self::of(watcher(api, config.timeout(LONGEST_WATCH)).boxed(), awaited)
+    }
+
+    fn of(events: BoxStream<'static, Event<K>>, awaited: Awaited) -> Self {
+        Self {
+            events,
+            listing: Vec::new(),
+            left_out: BTreeSet::new(),
+            undecodable: BTreeMap::new(),
+            complaints: Vec::new(),
+            awaited,
+            listed: false,
+            absent: 0,
+            broken: 0,
+            resume: Instant::now(),
+        }
+    }
+
+    /// Whether the first list is complete.
+    pub fn is_listed(&self) -> bool {
+        self.listed
+    }
+
+    /// How many objects cannot be decoded at present.
+    pub fn undecodable(&self) -> usize {
+        self.undecodable.len()
+    }
+
+    /// The objects that could not be decoded since the last call, each once for each reason.
+    pub fn take_complaints(&mut self) -> Vec<Complaint> {
+        std::mem::take(&mut self.complaints)
+    }
+
+    /// Waits for the next event. There always is one, if only an error. May be cancelled at any time.
+    ///
+    /// # Errors
+    /// Those of the watch, which [`Self::pass`] deals with.
+    pub async fn next(&mut self) -> Event<K> {
+        tokio::time::sleep_until(self.resume).await;
+        match self.events.next().await {
+            Some(event) => event,
+            None => std::future::pending().await,
+        }
+    }
+
+    /// What follows from an event. What has gone while the watch was broken shows only as absence from the next list, so
+    /// a list is passed on as a whole.
+    pub fn pass(&mut self, event: Event<K>) -> Option<Change<K>> {
+        let event = match event {
+            Ok(event) => event,
+            Err(error) => return self.fail(&error),
+        };
+        (self.broken, self.absent) = (0, 0);
+        match event {
+            watcher::Event::Init => {
+                self.listing.clear();
+                self.left_out.clear();
+                None
+            }
+            watcher::Event::InitApply(object) => {
+                let object = self.decoded(object)?;
+                self.listing.push(object);
+                None
+            }
+            watcher::Event::InitDone => Some(self.finish_list()),
+            watcher::Event::Apply(object) => self.decoded(object).map(Change::Applied),
+            watcher::Event::Delete(object) => self.deleted(object),
+        }
+    }
+
+    fn decoded(&mut self, object: DeserializeGuard<K>) -> Option<K> {
+        match object.0 {
+            Ok(object) => {
+                self.undecodable.remove(&name(object.meta()));
+                Some(object)
+            }
+            Err(invalid) => {
+                self.complain(invalid);
+                None
+            }
+        }
+    }
+
+    fn complain(&mut self, invalid: InvalidObject) {
+        let InvalidObject { error: why, metadata } = invalid;
+        self.left_out.insert(name(&metadata));
+        let before = self.undecodable.insert(name(&metadata), why.clone());
+        if before.as_ref() != Some(&why) {
+            let object = reference::<K>(metadata);
+            tracing::warn!(
+                kind = object.kind,
+                namespace = object.namespace,
+                name = object.name,
+                why,
+                "the object is not understood and left out"
+            );
+            self.complaints.push(Complaint { object, why });
+        }
+    }
+
+    /// Of an object that cannot be decoded, the name is enough to know which one is gone, but not for those who want the
+    /// object: they learn it from the next list.
+    fn deleted(&mut self, object: DeserializeGuard<K>) -> Option<Change<K>> {
+        self.undecodable.remove(&name(object.meta()));
+        object.0.ok().map(Change::Deleted)
+    }
+
+    fn finish_list(&mut self) -> Change<K> {
+        let objects = std::mem::take(&mut self.listing);
+        let left_out = std::mem::take(&mut self.left_out);
+        self.undecodable.retain(|name, _| left_out.contains(name));
+        // Before the first list nothing is known that could be kept.
+        let in_part = self.listed && !self.undecodable.is_empty();
+        self.listed = true;
+        self.awaited.done();
+        if in_part { Change::ListedInPart(objects) } else { Change::Listed(objects) }
+    }
+
+    fn fail(&mut self, error: &watcher::Error) -> Option<Change<K>> {
+        match refusal(error) {
+            Some(status) if status.code == 404 => self.note_absence(),
+            status => {
+                if let Some(status) = status.filter(|status| status.code == 403) {
+                    self.awaited.lacks(status.message.clone());
+                }
+                self.wait_after(error);
+                None
+            }
+        }
+    }
+
+    fn note_absence(&mut self) -> Option<Change<K>> {
+        self.resume = Instant::now() + pause(self.absent, SHORTEST_ABSENCE, LONGEST_ABSENCE);
+        self.absent = self.absent.saturating_add(1);
+        if self.absent > 1 {
+            return None;
+        }
+        tracing::info!(kind = %K::kind(&()), "this kind is not installed; looking for it now and then");
+        self.listing.clear();
+        self.left_out.clear();
+        Some(self.finish_list())
+    }
+
+    /// Once, and not every few seconds for as long as it lasts.
+    fn wait_after(&mut self, error: &watcher::Error) {
+        self.resume = Instant::now() + pause(self.broken, SHORTEST_PAUSE, LONGEST_PAUSE);
+        self.broken = self.broken.saturating_add(1);
+        if self.broken == 1 {
+            let kind = K::kind(&());
+            tracing::warn!(%kind, error = %causes(error), "the watch broke; starting it again");
+        }
+    }
+}
+
+fn name(metadata: &ObjectMeta) -> Name {
+    let text = |part: &Option<String>| part.clone().unwrap_or_default();
+    (text(&metadata.namespace), text(&metadata.name))
+}
+
+fn reference<K: Resource<DynamicType = ()>>(metadata: ObjectMeta) -> ObjectReference {
+    ObjectReference {
+        api_version: Some(K::api_version(&()).into_owned()),
+        kind: Some(K::kind(&()).into_owned()),
+        namespace: metadata.namespace,
+        name: metadata.name,
+        uid: metadata.uid,
+        ..ObjectReference::default()
+    }
+}
+
+/// The API server's refusal to list.
+fn refusal(error: &watcher::Error) -> Option<&Status> {
+    match error {
+        watcher::Error::InitialListFailed(kube::Error::Api(status)) => Some(status),
+        _ => None,
+    }
+}
+
+/// How long to wait after something has been so `times` times before.
+fn pause(times: u32, shortest: Duration, longest: Duration) -> Duration {
+    shortest.saturating_mul(2_u32.saturating_pow(times)).min(longest)
+}
+
+#[cfg(test)]
+mod tests {
+    use k8s_openapi::api::core::v1::ConfigMap;
+    use serde_json::{Value, json};
+
+    use super::*;
+    use crate::health::Health;
+
+    fn watch(health: &Health) -> Watch<ConfigMap> {
+        Watch::of(futures::stream::pending().boxed(), health.awaits("ConfigMaps"))
+    }
+
+    fn object(name: &str, data: &Value) -> DeserializeGuard<ConfigMap> {
+        let metadata = json!({ "namespace": "shop", "name": name });
+        serde_json::from_value(json!({ "metadata": metadata, "data": data })).unwrap()
+    }
+
+    fn good(name: &str) -> DeserializeGuard<ConfigMap> {
+        object(name, &json!({ "key": "value" }))
+    }
+
+    fn bad(name: &str) -> DeserializeGuard<ConfigMap> {
+        object(name, &json!("no map"))
+    }
+
+    fn refused(code: u16) -> Event<ConfigMap> {
+        let status = Status { code, message: format!("no: {code}"), ..Status::default() };
+        Err(watcher::Error::InitialListFailed(kube::Error::Api(Box::new(status))))
+    }
+
+    /// Lists these objects; the names in the change that follows.
+    fn list(
+        watch: &mut Watch<ConfigMap>,
+        objects: Vec<DeserializeGuard<ConfigMap>>,
+    ) -> (bool, Vec<String>) {
+        assert_eq!(watch.pass(Ok(watcher::Event::Init)), None);
+        for object in objects {
+            assert_eq!(watch.pass(Ok(watcher::Event::InitApply(object))), None);
+        }
+        names(watch.pass(Ok(watcher::Event::InitDone)).unwrap())
+    }
+
+    /// Whether the list is all that there is, and the names.
+    fn names(change: Change<ConfigMap>) -> (bool, Vec<String>) {
+        let (whole, objects) = match change {
+            Change::Listed(objects) => (true, objects),
+            Change::ListedInPart(objects) => (false, objects),
+            other => panic!("{other:?}"),
+        };
+        (whole, objects.into_iter().filter_map(|it| it.metadata.name).collect())
+    }
+
+    fn owned(names: &[&str]) -> Vec<String> {
+        names.iter().map(|name| (*name).to_owned()).collect()
+    }
+
+    #[test]
+    fn one_bad_object_disables_itself_and_is_named_once() {
+        let health = Health::default();
+        let mut watch = watch(&health);
+        let shown = list(&mut watch, vec![good("a"), bad("b"), good("c")]);
+        assert_eq!(shown, (true, owned(&["a", "c"])), "nothing is known yet that could be kept");
+        assert!(health.missing().is_empty());
+        let complaints = watch.take_complaints();
+        assert_eq!(complaints.len(), 1);
+        assert_eq!(complaints[0].object.name.as_deref(), Some("b"));
+        assert_eq!(complaints[0].object.kind.as_deref(), Some("ConfigMap"));
+        assert_eq!(watch.pass(Ok(watcher::Event::Apply(bad("b")))), None);
+        assert_eq!((watch.take_complaints().len(), watch.undecodable()), (0, 1));
+        let mended = watch.pass(Ok(watcher::Event::Apply(good("b"))));
+        assert!(matches!(mended, Some(Change::Applied(_))));
+        assert_eq!(watch.undecodable(), 0);
+    }
+
+    #[test]
+    fn what_was_good_and_is_bad_now_is_not_gone() {
+        let health = Health::default();
+        let mut watch = watch(&health);
+        assert_eq!(list(&mut watch, vec![good("a"), good("b")]), (true, owned(&["a", "b"])));
+        assert_eq!(watch.pass(Ok(watcher::Event::Apply(bad("b")))), None);
+        assert_eq!(list(&mut watch, vec![good("a"), bad("b")]), (false, owned(&["a"])));
+        assert_eq!(watch.take_complaints().len(), 1, "once, however often it is listed");
+        assert_eq!(list(&mut watch, vec![good("a")]), (true, owned(&["a"])));
+    }
+
+    #[tokio::test]
+    async fn a_kind_that_is_absent_has_no_objects_and_may_come() {
+        let health = Health::default();
+        let mut watch = watch(&health);
+        assert_eq!(names(watch.pass(refused(404)).unwrap()), (true, vec![]));
+        assert!(watch.is_listed() && health.missing().is_empty());
+        assert_eq!(watch.pass(refused(404)), None, "no news");
+        assert_eq!(list(&mut watch, vec![good("a")]), (true, owned(&["a"])));
+        assert_eq!(names(watch.pass(refused(404)).unwrap()), (true, vec![]), "it was removed");
+    }
+
+    #[tokio::test]
+    async fn what_is_forbidden_stays_as_it_was_and_the_process_says_what_it_lacks() {
+        let health = Health::default();
+        let mut watch = watch(&health);
+        assert_eq!(watch.pass(refused(403)), None);
+        assert!(!watch.is_listed());
+        assert_eq!(health.missing(), ["ConfigMaps (no: 403)"]);
+        list(&mut watch, vec![good("a")]);
+        assert!(health.missing().is_empty());
+        assert_eq!(watch.pass(refused(403)), None, "no list of nothing");
+        assert_eq!(health.missing(), ["ConfigMaps (no: 403)"]);
+        assert_eq!(watch.pass(refused(500)), None);
+    }
+
+    #[test]
+    fn pauses_grow_to_their_limit() {
+        let shown: Vec<u128> =
+            (0..6).map(|times| pause(times, SHORTEST_PAUSE, LONGEST_PAUSE).as_millis()).collect();
+        assert_eq!(shown, [500, 1000, 2000, 4000, 8000, 8000]);
+        assert_eq!(pause(u32::MAX, SHORTEST_ABSENCE, LONGEST_ABSENCE), LONGEST_ABSENCE);
+    }
+}

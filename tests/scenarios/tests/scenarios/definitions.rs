@@ -1,0 +1,95 @@
+//! Clusters where our definition is missing, or is another one than ours.
+
+use anyhow::ensure;
+use arpeggio_scenarios::{Home, pool, service};
+use serde_json::json;
+
+const KEY: &str = "arpeggio.dev/address-pool";
+const CRD: &str = "addresspools.arpeggio.dev";
+const NAMESPACE: [&str; 2] = ["-n", "arpeggio-system"];
+
+/// Somebody else owns the definitions of this cluster, and does not want ours: pools stand in a `ConfigMap`.
+pub(crate) fn without_the_definition_pools_stand_in_a_config_map(
+    home: &Home,
+) -> anyhow::Result<()> {
+    home.lab.kubectl(&["delete", "crd", CRD])?;
+    let pools = "address-pools: [{name: file, addresses: [192.168.0.200/32]}]";
+    home.apply(&json!({
+        "apiVersion": "v1",
+        "kind": "ConfigMap",
+        "metadata": { "name": "arpeggio", "namespace": "arpeggio-system" },
+        "data": { "config": pools },
+    }))?;
+    restart(home)?;
+    home.apply(&service("web", KEY, "file"))?;
+    ensure!(home.wait_for_address("web")?.to_string() == "192.168.0.200", "from the ConfigMap");
+
+    home.install_definitions()?;
+    home.apply(&pool("later", &["192.168.0.201/32"]))?;
+    home.apply(&service("second", KEY, "later"))?;
+    let address =
+        home.wait_until("the new pool is used", || match home.addresses("second")?[..] {
+            [address] => Ok(address),
+            _ => Err("no address".to_owned().into()),
+        })?;
+    ensure!(address.to_string() == "192.168.0.201", "from the AddressPool: {address}");
+    ensure!(home.wait_for_address("web")?.to_string() == "192.168.0.200", "nothing moves");
+    Ok(())
+}
+
+/// An object from before an upgrade of the definition, or after the return from one: the API server has it, and the
+/// controller cannot read it.
+pub(crate) fn an_object_that_is_not_understood_disables_itself(home: &Home) -> anyhow::Result<()> {
+    home.apply(&pool("good", &["192.168.0.200-192.168.0.209"]))?;
+    home.apply(&pool("turns", &["192.168.0.210/32"]))?;
+    home.apply(&service("before", KEY, "turns"))?;
+    home.wait_for_address("before")?;
+    loosen(home)?;
+    let strange = json!({ "spec": { "addresses": { "from": "192.168.0.210" } } }).to_string();
+    home.lab.kubectl(&["patch", CRD, "turns", "--type=merge", "-p", &strange])?;
+    told(home, "turns")?;
+    for restarted in [false, true] {
+        if restarted {
+            restart(home)?;
+        }
+        let name = if restarted { "after" } else { "meanwhile" };
+        home.apply(&service(name, KEY, "good"))?;
+        home.wait_for_address(name)?;
+        let kept = home.addresses("before")?;
+        ensure!(kept == ["192.168.0.210".parse::<std::net::IpAddr>()?], "{kept:?}");
+    }
+    Ok(())
+}
+
+fn restart(home: &Home) -> anyhow::Result<()> {
+    let restart = ["rollout", "restart", "deployment/arpeggio-controller"];
+    home.lab.kubectl(&[&restart[..], &NAMESPACE].concat())?;
+    let status = ["rollout", "status", "deployment/arpeggio-controller", "--timeout=90s"];
+    home.lab.kubectl(&[&status[..], &NAMESPACE].concat())?;
+    Ok(())
+}
+
+/// Has the API server take anything for an `AddressPool`.
+fn loosen(home: &Home) -> anyhow::Result<()> {
+    let anything = json!([{
+        "op": "replace",
+        "path": "/spec/versions/0/schema/openAPIV3Schema",
+        "value": { "type": "object", "x-kubernetes-preserve-unknown-fields": true },
+    }]);
+    home.lab.kubectl(&["patch", "crd", CRD, "--type=json", "-p", &anything.to_string()])?;
+    Ok(())
+}
+
+fn told(home: &Home, name: &str) -> anyhow::Result<()> {
+    home.wait_until("its author is told", || {
+        let events = home.lab.get(&["events.events.k8s.io", "-n", "default"]);
+        let events = events.map_err(anyhow::Error::from)?;
+        let about = |event: &serde_json::Value| {
+            event["regarding"]["name"] == name && event["reason"] == "NotUnderstood"
+        };
+        let all = events["items"].as_array();
+        all.and_then(|all| all.iter().find(|event| about(event)))
+            .map(|_| ())
+            .ok_or_else(|| "no event".to_owned().into())
+    })
+}
