@@ -27,7 +27,11 @@ pub(crate) fn install(lab: &Lab) -> anyhow::Result<()> {
     lab.import(&images)?;
     progress.done("images built and imported", begin);
     let begin = Instant::now();
-    lab.kubectl(&["apply", "-k", &root().join("manifests/base").to_string_lossy()])?;
+    let manifests = root().join("manifests");
+    lab.kubectl(&["apply", "-k", &manifests.join("base").to_string_lossy()])?;
+    // All that speakers do, they do under the policy that narrows it.
+    let policy = manifests.join("components/admission/policy.yaml");
+    lab.kubectl(&["apply", "-f", &policy.to_string_lossy()])?;
     lab.wait_for_rollout(NAMESPACE, "deployment/arpeggio-controller", PATIENCE)?;
     lab.wait_for_rollout(NAMESPACE, "daemonset/arpeggio-speaker", PATIENCE)?;
     lab.wait_for(&["crd/addresspools.arpeggio.dev"], "condition=Established", PATIENCE)?;

@@ -21,6 +21,7 @@ mod machines;
 mod migration;
 mod moves;
 mod neighbour;
+mod neighbourhood;
 mod rebalance;
 mod records;
 mod restarts;
@@ -47,6 +48,12 @@ const SHARING: &[(&str, Scenario)] = &[
     ("annotations", allocation::every_spelling_of_the_annotation_names_the_pool),
     ("delete", allocation::a_deleted_service_leaves_nothing),
     ("leftovers", leftovers::a_status_that_lists_nodes_is_replaced),
+    ("tenants", neighbourhood::tenants_learn_nothing_of_each_other),
+    ("rival", neighbourhood::a_rival_is_named_and_costs_little),
+    ("replaced", neighbourhood::a_replaced_service_keeps_its_address),
+    ("terminating", neighbourhood::a_service_that_cannot_go_keeps_its_address),
+    ("refused", neighbourhood::what_the_api_server_refuses_is_told),
+    ("speaker-token", neighbourhood::a_speakers_token_is_good_for_its_own_node),
     ("changed-request", leftovers::a_changed_request_moves_the_service),
     ("no-sharing", allocation::two_services_never_share),
     ("left-alone", allocation::what_is_not_ours_is_left_alone),
