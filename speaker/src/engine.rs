@@ -12,11 +12,11 @@ use arpeggio_api::{
     session::{SessionRecord, Whereabouts},
 };
 use arpeggio_election::{
-    Effect, Elector, Event, Outcome, Pattern, Settings, Target, Timestamp, Version, Write,
+    Effect, Elector, Event, Node, Outcome, Pattern, Settings, Target, Timestamp, Version, Write,
 };
 use arpeggio_link::{clock, interfaces::Links};
 use arpeggio_runtime::health::{Awaited, Heartbeat};
-use arpeggio_wire::Claim;
+use arpeggio_wire::{Claim, MacAddr};
 use crossbeam_channel::{Receiver, bounded, select};
 use tokio::sync::oneshot;
 
@@ -29,7 +29,7 @@ use crate::{
     input::Input,
     listener::{Freshness, Sighting},
     metrics::Metrics,
-    neighbours::{Neighbours, gateway_probes, own_addresses, returned},
+    neighbours::{Neighbours, gateway_probes, own_links, returned},
     news::News,
     protocol::{Arp, Ndp, Protocol as _},
     segment::Wiring,
@@ -177,7 +177,7 @@ impl Engine {
     fn input(&mut self, input: Input) {
         let event = match input {
             Input::Election(event) => event,
-            Input::Session(SessionRecord { session, instance, links }) => {
+            Input::Session(SessionRecord { session, instance, links, .. }) => {
                 if session.node == self.me.node && instance != self.me.instance {
                     self.other_instance = Some(now());
                 }
@@ -256,29 +256,41 @@ impl Engine {
             if let Event::NodeAnswered(node) = &event {
                 self.failovers.node_heard(node, now());
             }
-            return self.elector.handle(now(), event);
+            self.elector.handle(now(), event);
+            // A node's own address, or a router's, may be in a pool, too.
+            if !self.locks.contains_key(&claim.address) {
+                return;
+            }
         }
         if self.announcer.has(claim.mac) {
             return;
         }
-        let address = claim.address;
-        let announced = self.elector.announcing().contains(&address);
-        match self.neighbours.node_at(claim.mac) {
-            Some(node) if *node == self.me.node => {}
-            Some(node) => {
-                let by = node.clone();
-                if announced {
-                    self.count_conflict(&sighting, "fellow");
-                }
-                self.failovers.speaker_heard(&by, now());
-                self.elector.handle(now(), Event::Heard { address, by });
-            }
+        let announced = self.elector.announcing().contains(&claim.address);
+        match self.neighbours.node_at(claim.mac).cloned() {
+            Some(node) if node == self.me.node => {}
+            Some(node) => self.fellow(&sighting, node, announced),
             None if announced => self.stranger(&sighting),
-            None => {
-                let mac = claim.mac.octets();
-                self.elector.handle(now(), Event::StrangerAnswered { address, mac });
-            }
+            None => self.occupied(claim.address, claim.mac, None),
         }
+    }
+
+    /// A fellow node announces an address: its speaker does, or its kernel has the address.
+    fn fellow(&mut self, sighting: &Sighting, by: Node, announced: bool) {
+        let address = sighting.claim.address;
+        if announced {
+            self.count_conflict(sighting, "fellow");
+        }
+        self.failovers.speaker_heard(&by, now());
+        self.elector.handle(now(), Event::Heard { address, by: by.clone() });
+        // Where this node's service proxy has it, the fellow's has it as well: nobody's own address.
+        if !announced && !self.announcer.links().is_for_services(address) {
+            self.occupied(address, sighting.claim.mac, Some(by));
+        }
+    }
+
+    /// A machine has an address that this node does not announce.
+    fn occupied(&mut self, address: IpAddr, mac: MacAddr, by: Option<Node>) {
+        self.elector.handle(now(), Event::Occupied { address, mac: mac.octets(), by });
     }
 
     /// A stranger announces an address of ours: we insist.
@@ -352,7 +364,7 @@ impl Engine {
         );
     }
 
-    fn act(&self, effect: Effect) {
+    fn act(&mut self, effect: Effect) {
         let links = self.announcer.links();
         match effect {
             Effect::ProbeNode(node) => {
@@ -368,11 +380,22 @@ impl Engine {
             Effect::ProbeGateway => {
                 gateway_probes(links).into_iter().for_each(|probe| self.announcer.ask(probe));
             }
-            Effect::ProbeAddress(address) => {
-                let interfaces = self.elector.interfaces(address, self.announcer.reach());
-                self.announcer.ask_first(&interfaces, address);
-            }
+            Effect::ProbeAddress(address) => self.ask_first(address),
             Effect::Write(write) => self.writer.submit(self.order(write)),
+        }
+    }
+
+    /// Asks everybody for an address, this node's own kernel as well, which does not answer itself on the wire.
+    fn ask_first(&mut self, address: IpAddr) {
+        let interfaces = self.elector.interfaces(address, self.announcer.reach());
+        self.announcer.ask_first(&interfaces, address);
+        let links = self.announcer.links();
+        if links.own_addresses().contains(&address) {
+            let asked = interfaces.iter().map(|it| it.name.as_str());
+            let mac = asked.filter_map(|name| links.mac_of(name)).next();
+            if let Some(mac) = mac {
+                self.occupied(address, mac, Some(self.me.node.clone()));
+            }
         }
     }
 
@@ -386,8 +409,9 @@ impl Engine {
     }
 
     fn whereabouts(&self) -> Whereabouts {
-        let links = own_addresses(self.announcer.links());
-        Whereabouts { reach: self.announcer.reach().clone(), links }
+        let links = self.announcer.links();
+        let reach = self.announcer.reach().clone();
+        Whereabouts { reach, links: own_links(links), own: links.own_addresses() }
     }
 
     fn update_health(&mut self, now: Timestamp) {

@@ -113,7 +113,7 @@ pub(crate) fn gateway_probes(links: &Links) -> Vec<Probe> {
 ///
 /// Link-local addresses do not say on which segment they are. One is named only where nothing else tells the others
 /// which MAC address is this node's, so that they do not take it for a stranger's.
-pub(crate) fn own_addresses(links: &Links) -> Vec<LinkAddress> {
+pub(crate) fn own_links(links: &Links) -> Vec<LinkAddress> {
     let preferred: Vec<u32> = links.default_routes.iter().map(|route| route.interface).collect();
     let mut usable: Vec<&Interface> =
         links.interfaces.iter().filter(|it| it.flaw().is_none()).collect();
@@ -287,14 +287,14 @@ mod tests {
     #[test]
     fn this_node_names_the_interface_of_the_default_route_first_and_ipv4_before_ipv6() {
         let addresses: Vec<String> =
-            own_addresses(&links()).iter().map(|link| link.address.to_string()).collect();
+            own_links(&links()).iter().map(|link| link.address.to_string()).collect();
         assert_eq!(addresses, ["192.168.0.11", "172.17.0.1", "2001:db8::11"]);
     }
 
     #[test]
     fn every_interface_that_announces_tells_its_mac_as_far_as_there_is_room() {
         let macs = |links: &Links| -> Vec<u8> {
-            own_addresses(links).iter().map(|link| link.mac[5]).collect()
+            own_links(links).iter().map(|link| link.mac[5]).collect()
         };
         let mut links = links();
         links.interfaces = vec![interface(2, &["fe80::11/64"]), interface(3, &["fe80::12/64"])];

@@ -9,14 +9,21 @@
 //! | annotation `arpeggio.dev/instance` | which of the node's processes wrote last; during an upgrade there are two |
 //! | annotation `arpeggio.dev/link-addresses` | `ADDRESS=MAC,...`: where the node is found on the wire |
 //! | annotation `arpeggio.dev/interfaces` | the interfaces that lead to neighbours, with subnets and gateways, as JSON; those that cannot announce now are `cutOff` |
+//! | annotation `arpeggio.dev/own-addresses` | `ADDRESS,...`: the node's own addresses that `interfaces` does not name, on whatever interface; Services' are not among them |
 //! | annotation `arpeggio.dev/accused-by` | the deputy that no longer hears the node |
 //! | annotations `arpeggio.dev/ended-by`, `ended-because` | who ended the session, and why |
 
-use std::{collections::BTreeMap, fmt, net::IpAddr, time::Duration};
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    fmt,
+    net::IpAddr,
+    time::Duration,
+};
 
 use arpeggio_election::{
     EndReason, Epoch, Interface, Node, Pattern, Reach, Session, SessionState, Version,
 };
+use ipnet::IpNet;
 use k8s_openapi::{
     api::coordination::v1::{Lease, LeaseSpec},
     apimachinery::pkg::apis::meta::v1::MicroTime,
@@ -35,6 +42,10 @@ const ENDED_BECAUSE: &str = "arpeggio.dev/ended-because";
 const INSTANCE: &str = "arpeggio.dev/instance";
 const INTERFACES: &str = "arpeggio.dev/interfaces";
 const LINK_ADDRESSES: &str = "arpeggio.dev/link-addresses";
+const OWN_ADDRESSES: &str = "arpeggio.dev/own-addresses";
+
+/// A session names at most this many of its node's own addresses, so that it stays small.
+const MOST_OWN_ADDRESSES: usize = 64;
 
 /// Where a node is found on the wire: one of its own addresses and the MAC address of the interface that has it.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
@@ -54,6 +65,9 @@ pub struct SessionRecord {
     pub instance: String,
     /// Where the node is found on the wire.
     pub links: Vec<LinkAddress>,
+    /// The node's own addresses, apart from those that its interfaces say. `None`: it does not say, or not in a way that
+    /// is understood.
+    pub own: Option<BTreeSet<IpAddr>>,
 }
 
 /// Where one node announces, as its session says.
@@ -63,6 +77,8 @@ pub struct Whereabouts {
     pub reach: Reach,
     /// Their MAC addresses, by the node's own addresses on them.
     pub links: Vec<LinkAddress>,
+    /// The node's own addresses. A session names those that `reach` does not say, and no more than 64.
+    pub own: BTreeSet<IpAddr>,
 }
 
 impl Whereabouts {
@@ -124,7 +140,7 @@ pub fn parse(lease: &Lease) -> Result<SessionRecord, LeaseError> {
         version: lease::version(lease)?,
     };
     let instance = lease::annotation(lease, INSTANCE).unwrap_or_default().to_owned();
-    Ok(SessionRecord { session, instance, links: links(lease) })
+    Ok(SessionRecord { session, instance, links: links(lease), own: own_addresses(lease) })
 }
 
 /// The node whose session Lease has this name.
@@ -159,6 +175,13 @@ fn links(lease: &Lease) -> Vec<LinkAddress> {
     text.split(',').filter_map(parse_link).collect()
 }
 
+/// An empty list says that there are none.
+fn own_addresses(lease: &Lease) -> Option<BTreeSet<IpAddr>> {
+    let text = lease.metadata.annotations.as_ref()?.get(OWN_ADDRESSES)?;
+    let items = text.split(',').filter(|item| !item.is_empty());
+    items.map(|item| item.parse().ok()).collect()
+}
+
 fn parse_link(item: &str) -> Option<LinkAddress> {
     let (address, mac) = item.split_once('=')?;
     Some(LinkAddress { address: address.parse().ok()?, mac: parse_mac(mac)? })
@@ -189,6 +212,7 @@ impl OwnSession {
             (INSTANCE.to_owned(), self.instance.clone()),
             (LINK_ADDRESSES.to_owned(), self.links_text()),
             (INTERFACES.to_owned(), reach::to_text(&self.whereabouts.reach)),
+            (OWN_ADDRESSES.to_owned(), self.own_text()),
         ]);
         Lease {
             metadata: lease::metadata(Kind::Session, name(&self.node), annotations),
@@ -229,6 +253,7 @@ impl OwnSession {
             INSTANCE: self.instance,
             LINK_ADDRESSES: self.links_text(),
             INTERFACES: reach::to_text(&self.whereabouts.reach),
+            OWN_ADDRESSES: self.own_text(),
             ACCUSED_BY: null,
             ENDED_BY: null,
             ENDED_BECAUSE: null,
@@ -239,6 +264,15 @@ impl OwnSession {
         let links: Vec<String> =
             self.whereabouts.links.iter().map(LinkAddress::to_string).collect();
         links.join(",")
+    }
+
+    /// What the interfaces do not say already.
+    fn own_text(&self) -> String {
+        let Whereabouts { reach, own, .. } = &self.whereabouts;
+        let said: BTreeSet<IpAddr> =
+            reach.interfaces.iter().flat_map(|it| &it.subnets).map(IpNet::addr).collect();
+        let rest = own.difference(&said).take(MOST_OWN_ADDRESSES);
+        rest.map(IpAddr::to_string).collect::<Vec<_>>().join(",")
     }
 
     fn seconds(&self) -> i32 {
@@ -274,8 +308,13 @@ mod tests {
             node: "node-1".into(),
             instance: "speaker-x7".into(),
             duration: Duration::from_secs(10),
-            whereabouts: Whereabouts { reach: reach(), links },
+            whereabouts: Whereabouts { reach: reach(), links, own: own_addresses() },
         }
+    }
+
+    /// One of the subnet's, and two that no subnet has.
+    fn own_addresses() -> BTreeSet<IpAddr> {
+        ["192.168.0.11", "192.168.0.241", "fd00::1"].map(|it| it.parse().unwrap()).into()
     }
 
     fn reach() -> Reach {
@@ -317,12 +356,42 @@ mod tests {
         let record = parse(&stored("7")).unwrap();
         assert_eq!(record.links, own().whereabouts.links);
         assert_eq!(record.session.reach, Some(reach()));
+        let rest = ["192.168.0.241", "fd00::1"].map(|it| it.parse().unwrap());
+        assert_eq!(record.own, Some(rest.into()), "the interface says the other one");
         assert_eq!(record.instance, "speaker-x7");
         assert_eq!(record.session.node, "node-1".into());
         assert_eq!(record.session.epoch, Epoch(3));
         assert_eq!(record.session.lasts, Some(Duration::from_secs(10)));
         assert_eq!(record.session.version, Version(7));
         assert_eq!(record.session.state, SessionState::Live { accused_by: None });
+    }
+
+    #[test]
+    fn no_word_of_own_addresses_is_not_the_word_that_there_are_none() {
+        let table = [
+            (None, None),
+            (Some(""), Some(0)),
+            (Some("192.168.0.241"), Some(1)),
+            (Some("192.168.0.241,x"), None),
+        ];
+        for (text, expected) in table {
+            let mut lease = stored("7");
+            let annotations = lease.metadata.annotations.as_mut().unwrap();
+            annotations.remove(OWN_ADDRESSES);
+            annotations.extend(text.map(|text| (OWN_ADDRESSES.to_owned(), text.to_owned())));
+            assert_eq!(parse(&lease).unwrap().own.map(|own| own.len()), expected, "{text:?}");
+        }
+    }
+
+    #[test]
+    fn a_session_stays_small_however_many_addresses_its_node_has() {
+        let mut own = own();
+        let many = (1..1000)
+            .map(|it| IpAddr::from([0x2001, 0xdb8, 0xffff, 0xffff, 0xffff, 0xffff, 0xffff, it]));
+        own.whereabouts.own = many.collect();
+        let text = own.own_text();
+        assert_eq!(text.split(',').count(), MOST_OWN_ADDRESSES);
+        assert!(text.len() < 4096, "{}", text.len());
     }
 
     #[test]

@@ -9,7 +9,7 @@ use std::{collections::BTreeMap, net::IpAddr};
 use arpeggio_api::{
     cluster::{ClusterRange, node_addresses},
     reservations::Reservations,
-    session::{self, Whereabouts},
+    session::{self, SessionRecord, Whereabouts},
 };
 use k8s_openapi::api::{coordination::v1::Lease, core::v1::Node, networking::v1::ServiceCIDR};
 use kube::ResourceExt as _;
@@ -56,6 +56,7 @@ impl Surroundings {
         }
         for (node, speaker) in &self.speakers {
             reserved.add_reach(node, &speaker.reach);
+            reserved.add_node(node, speaker.own.iter().copied());
         }
         reserved
     }
@@ -84,18 +85,21 @@ impl Watched<Node> for Surroundings {
     }
 }
 
-/// The node whose session this is, and what it reports of its interfaces, if it does.
-fn reported(lease: &Lease) -> Option<(String, Whereabouts)> {
-    let record = session::parse(lease).inspect_err(|error| tracing::debug!(%error)).ok()?;
-    let whereabouts = Whereabouts { reach: record.session.reach?, links: record.links };
-    Some((record.session.node.to_string(), whereabouts))
+/// What a session says of its node, if it is understood.
+fn reported(lease: &Lease) -> Option<SessionRecord> {
+    session::parse(lease).inspect_err(|error| tracing::debug!(%error, "no session")).ok()
 }
 
 impl Watched<Lease> for Surroundings {
+    /// What a session does not say, or not in a way that is understood, stays as it was.
     fn apply(&mut self, lease: Lease) {
-        if let Some((node, speaker)) = reported(&lease)
-            && self.speakers.get(&node) != Some(&speaker)
-        {
+        let Some(SessionRecord { session, links, own, .. }) = reported(&lease) else { return };
+        let node = session.node.to_string();
+        let known = self.speakers.get(&node).cloned().unwrap_or_default();
+        let reach = session.reach.unwrap_or_else(|| known.reach.clone());
+        let own = own.unwrap_or_else(|| known.own.clone());
+        let speaker = Whereabouts { reach, links, own };
+        if speaker != known {
             self.speakers.insert(node, speaker);
             self.changed = true;
         }
@@ -195,6 +199,24 @@ mod tests {
         assert_eq!(count(&|it| it.delete(session(5, None))), (true, 0));
         assert_eq!(count(&|it| it.apply(session(6, Some("10.0.0.1")))), (true, 1));
         assert_eq!(count(&|it| Watched::<Lease>::reset(it, Vec::new())), (true, 0));
+    }
+
+    #[test]
+    fn a_nodes_own_addresses_count_until_it_says_otherwise() {
+        let mut surroundings = Surroundings::default();
+        let mut after = |version: u64, own: Option<&str>| -> Vec<String> {
+            let mut lease = session(version, None);
+            let annotations = lease.metadata.annotations.as_mut().unwrap();
+            let own = own.map(|own| ("arpeggio.dev/own-addresses".to_owned(), own.to_owned()));
+            annotations.extend(own);
+            surroundings.apply(lease);
+            surroundings.reserved().iter().map(|(it, why)| format!("{it}: {why}")).collect()
+        };
+        let its = ["10.0.0.241: it is an address of node n1"];
+        assert_eq!(after(1, Some("10.0.0.241")), its);
+        assert_eq!(after(2, None), its, "it does not say");
+        assert_eq!(after(3, Some("10.0.0.241,damaged")), its, "not understood");
+        assert!(after(4, Some("")).is_empty(), "there are none");
     }
 
     #[test]
