@@ -22,6 +22,7 @@ mod rivals;
 mod services;
 mod setbacks;
 pub mod sources;
+mod strangers;
 mod surroundings;
 mod waiting;
 mod wording;

@@ -47,7 +47,7 @@ pub(super) struct KnownLock {
     claimed_for: Option<ClaimedFor>,
     resting_until: Option<Time>,
     /// Why the address is given to nobody for now.
-    reservation: Option<Reservation>,
+    pub(super) reservation: Option<Reservation>,
     lease_uid: String,
     pub(super) version: u64,
 }
@@ -151,6 +151,7 @@ impl KnownLock {
         self.reservation.clone().or_else(until)
     }
 
+    /// The MAC address of the machine that answers at the address, with the node's name if it is one.
     fn stranger(&self) -> Option<&str> {
         match &self.reservation {
             Some(Reservation::Quarantined(stranger)) => Some(stranger),
@@ -255,7 +256,7 @@ impl Index {
         self.suspects.insert(address);
         let mut concerned = lock.owners.clone();
         concerned.extend(self.forget(address).into_iter().flat_map(|before| before.owners));
-        self.remember(address, lock);
+        self.remember(address, self.with_stranger_named(lock));
         concerned.iter().for_each(|owner| self.touch(owner));
     }
 

@@ -34,12 +34,17 @@ impl Engine {
         }
     }
 
-    fn report_quarantined(&self, address: IpAddr, stranger: MacAddr) {
+    fn report_quarantined(&self, address: IpAddr, mac: MacAddr) {
         self.metrics.quarantined.inc();
-        tracing::warn!(%address, %stranger, "a stranger has the address, so it is not announced");
+        let node = self.neighbours.node_at(mac);
+        let machine = occupant(mac, node);
+        tracing::warn!(%address, machine, "another machine has the address, so it is not announced");
+        let remedy = match node {
+            Some(_) => OF_A_NODE,
+            None => "Give that machine another address, or exclude this one from the pool.",
+        };
         let note = format!(
-            "{address} is not announced, because a machine that is no node of ours ({stranger}) answers for it. Give that \
-             machine another address, or exclude this one from the pool. It is asked for again every {} s.",
+            "{address} is not announced, because {machine} answers for it. {remedy} The nodes ask for it again every {} s.",
             self.settings.recheck.as_secs()
         );
         self.warn(address, &note, CONFLICT);
@@ -135,6 +140,19 @@ impl Engine {
             Err(unfit) => unfit.to_string(),
             Ok(_) => "no interface that its pool names can announce".to_owned(),
         }
+    }
+}
+
+/// Why a node answers for an address that no speaker announces, and what to do about it.
+const OF_A_NODE: &str = "If it is an address of the node itself (of the API server, say), exclude it from the pool. If it is \
+                         not, another load balancer on that node, or kube-proxy in IPVS mode without strictARP, answers \
+                         for Services.";
+
+/// A machine that has an address, for people.
+fn occupant(mac: MacAddr, node: Option<&Node>) -> String {
+    match node {
+        Some(node) => format!("node {node} ({mac})"),
+        None => format!("a machine that is no node of this cluster ({mac})"),
     }
 }
 
