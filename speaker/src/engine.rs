@@ -27,12 +27,13 @@ use crate::{
     failovers::Failovers,
     identity::Identity,
     input::Input,
-    listener::{Freshness, Sighting},
+    listener::{Freshness, Said, Sighting},
     metrics::Metrics,
     neighbours::{Neighbours, gateway_probes, own_links, returned},
     news::News,
     protocol::{Arp, Ndp, Protocol as _},
     segment::Wiring,
+    unclear::UnclearLeases,
     writer::{Order, Writer},
 };
 
@@ -74,6 +75,7 @@ pub(crate) struct Engine {
     /// When the last decision was made.
     decided: Timestamp,
     locks: BTreeMap<IpAddr, LockRecord>,
+    unclear: UnclearLeases,
     backends: LocalBackends,
     freshness: Freshness,
     sightings: Receiver<Sighting>,
@@ -117,6 +119,7 @@ impl Engine {
             failovers: Failovers::default(),
             decided: now(),
             locks: BTreeMap::new(),
+            unclear: UnclearLeases::default(),
             backends: LocalBackends::new(outlets.slices_wanted),
             freshness,
             sightings,
@@ -177,7 +180,8 @@ impl Engine {
     fn input(&mut self, input: Input) {
         let event = match input {
             Input::Election(event) => event,
-            Input::Session(SessionRecord { session, instance, links, .. }) => {
+            Input::Session(SessionRecord { session, newer, instance, links, .. }) => {
+                self.unclear.session_is(&session.node, newer.as_deref());
                 if session.node == self.me.node && instance != self.me.instance {
                     self.other_instance = Some(now());
                 }
@@ -188,11 +192,17 @@ impl Engine {
                 Event::Session(session)
             }
             Input::Lock(record) => {
+                let known = self.locks.get(&record.lock.address);
+                let record = self.unclear.completed(*record, known);
                 let lock = record.lock.clone();
-                self.remember(*record);
+                self.remember(record);
                 Event::Lock(lock)
             }
+            Input::NewerLock(address, format) => {
+                return self.unclear.lock_is_newer(address, &format);
+            }
             Input::LockGone(address) => {
+                self.unclear.lock_gone(address);
                 self.locks.remove(&address);
                 let backends = self.backends.lock_gone(address);
                 self.learn(backends);
@@ -250,7 +260,7 @@ impl Engine {
 
     fn sighted(&mut self, sighting: Sighting) {
         let claim = sighting.claim;
-        if sighting.reply
+        if sighting.said == Said::Replied
             && let Some(event) = self.neighbours.answered(&sighting, self.announcer.links())
         {
             if let Event::NodeAnswered(node) = &event {
@@ -282,8 +292,10 @@ impl Engine {
         }
         self.failovers.speaker_heard(&by, now());
         self.elector.handle(now(), Event::Heard { address, by: by.clone() });
-        // Where this node's service proxy has it, the fellow's has it as well: nobody's own address.
-        if !announced && !self.announcer.links().is_for_services(address) {
+        // A fellow's speaker may ask for the same address. And where this node's service proxy has it, the fellow's has it
+        // as well: it is nobody's own address.
+        let is_its_own = sighting.said != Said::Asked;
+        if is_its_own && !announced && !self.announcer.links().is_for_services(address) {
             self.occupied(address, sighting.claim.mac, Some(by));
         }
     }
@@ -381,6 +393,10 @@ impl Engine {
                 gateway_probes(links).into_iter().for_each(|probe| self.announcer.ask(probe));
             }
             Effect::ProbeAddress(address) => self.ask_first(address),
+            Effect::Write(write) if self.unclear.bar(&write) => {
+                let outcome = Outcome::Failed;
+                self.elector.handle(now(), Event::Wrote { write, outcome });
+            }
             Effect::Write(write) => self.writer.submit(self.order(write)),
         }
     }
@@ -425,6 +441,7 @@ impl Engine {
         self.metrics.unannounceable.set(gauge(silent));
         self.metrics.sessions.set(gauge(self.elector.live_count()));
         self.metrics.ownerless.set(gauge(self.elector.ownerless()));
+        self.metrics.unclear.set(gauge(self.unclear.locks()));
         if self.elector.established()
             && let Some(established) = self.established.take()
         {

@@ -184,6 +184,7 @@ mod tests {
     use arpeggio_wire::Claim;
 
     use super::*;
+    use crate::listener::Said;
 
     const GATEWAY: Ipv4Addr = Ipv4Addr::new(192, 168, 0, 1);
 
@@ -243,7 +244,7 @@ mod tests {
 
     fn sighting(interface: u32, address: &str, mac: MacAddr) -> Sighting {
         let claim = Claim { address: address.parse().unwrap(), mac };
-        Sighting { interface, claim, reply: true }
+        Sighting { interface, claim, said: Said::Replied }
     }
 
     #[test]

@@ -36,6 +36,10 @@ pub(super) struct KnownLock {
     expiring: Vec<Expiry>,
     /// Something of it was not understood: others may have it, too, who are not on it any more.
     is_damaged: bool,
+    /// Where it may be announced was not understood; the speakers keep what they have understood last.
+    rules_unknown: bool,
+    /// It is of a format that only a newer release understands.
+    pub(super) is_newer: bool,
     pub(super) pool: Option<PoolName>,
     pub(super) terms: WrittenAnnounceTerms,
     /// The node that announces the address.
@@ -63,6 +67,10 @@ impl KnownLock {
         if let Some(damage) = &record.damage {
             tracing::warn!(%damage, "a lock is written anew");
         }
+        if let Some(format) = &record.newer {
+            let address = record.lock.address;
+            tracing::warn!(%address, format, "a newer release wrote the lock: it is left alone");
+        }
         let reservation = record.reservation();
         let pool = Some(record.claim.pool).filter(|pool| !pool.is_empty());
         Self {
@@ -70,7 +78,9 @@ impl KnownLock {
             expiring: record.expiring,
             former: record.last_service.map(Owner::from),
             services: record.claim.services,
-            is_damaged: record.damage.is_some(),
+            is_damaged: record.damage.is_some() || record.newer.is_some(),
+            rules_unknown: record.rules_unknown,
+            is_newer: record.newer.is_some(),
             pool: pool.map(PoolName::from),
             terms: record.claim.terms,
             is_backless: record.lock.unannounced,
@@ -493,6 +503,10 @@ impl Index {
     fn mend(&mut self, address: IpAddr) -> Option<Task> {
         let lock = self.locks.get(&address)?;
         if self.allocator.holders(address).any(|it| !lock.owners.contains(it)) {
+            return None;
+        }
+        let is_ruled = || self.announce_terms(address, &lock.services).is_some();
+        if lock.rules_unknown && !lock.owners.is_empty() && !is_ruled() {
             return None;
         }
         let effect = if lock.owners.is_empty() {

@@ -61,6 +61,9 @@ pub struct LinkAddress {
 pub struct SessionRecord {
     /// The part that ownership is decided with.
     pub session: Session,
+    /// Its format, when only a newer release understands it: then its node lives as long as it changes, and nobody else
+    /// writes on it.
+    pub newer: Option<String>,
     /// Which of the node's processes renewed it last; empty when it does not say.
     pub instance: String,
     /// Where the node is found on the wire.
@@ -131,22 +134,26 @@ pub fn parse(lease: &Lease) -> Result<SessionRecord, LeaseError> {
     let epoch = spec.and_then(|spec| spec.lease_transitions).unwrap_or_default();
     let epoch = u64::try_from(epoch)
         .map_err(|_| LeaseError::new(lease, format!("leaseTransitions {epoch} is negative")))?;
+    let newer = lease::newer_format(lease).map(str::to_owned);
     let session = Session {
         node,
         epoch: Epoch(epoch),
-        state: state(lease),
+        state: if newer.is_some() { LIVE } else { state(lease) },
         reach: lease::annotation(lease, INTERFACES).and_then(reach::from_text),
         lasts: lasts(lease),
         version: lease::version(lease)?,
     };
     let instance = lease::annotation(lease, INSTANCE).unwrap_or_default().to_owned();
-    Ok(SessionRecord { session, instance, links: links(lease), own: own_addresses(lease) })
+    Ok(SessionRecord { session, newer, instance, links: links(lease), own: own_addresses(lease) })
 }
 
 /// The node whose session Lease has this name.
 pub fn node_of(name: &str) -> Option<Node> {
     name.strip_prefix(PREFIX).filter(|node| !node.is_empty()).map(Node::from)
 }
+
+/// Of a newer release's session.
+const LIVE: SessionState = SessionState::Live { accused_by: None };
 
 /// What is not a time that a session can last says nothing.
 fn lasts(lease: &Lease) -> Option<Duration> {
@@ -428,6 +435,18 @@ mod tests {
         let session = parse(&patched(&start)).unwrap().session;
         assert_eq!(session.epoch, Epoch(4));
         assert_eq!(session.state, SessionState::Live { accused_by: None });
+    }
+
+    #[test]
+    fn a_newer_releases_session_lives_whatever_it_says() {
+        let end = ended(&"node-2".into(), EndReason::NodeSilent, Version(7));
+        let mut lease = patched(&end);
+        let annotations = lease.metadata.annotations.as_mut().unwrap();
+        annotations.insert("arpeggio.dev/format".to_owned(), "2".to_owned());
+        let record = parse(&lease).unwrap();
+        assert_eq!(record.newer.as_deref(), Some("2"));
+        assert_eq!(record.session.state, LIVE);
+        assert_eq!(parse(&stored("7")).unwrap().newer, None);
     }
 
     #[test]

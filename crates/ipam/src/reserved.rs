@@ -20,6 +20,11 @@ pub enum Reservation {
     /// It is the last address of an IPv4 subnet that a node is in.
     #[error("it is the broadcast address of {0}")]
     Broadcast(String),
+    /// Its lock has a format that only a newer release understands.
+    #[error(
+        "its lock was written by a newer release of Arpeggio (format {0}): upgrade the controller"
+    )]
+    Newer(String),
     /// Another machine answers there: its MAC address, with the node's name if it is one.
     #[error("the machine with the MAC address {0} answers at it")]
     Quarantined(String),

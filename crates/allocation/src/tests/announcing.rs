@@ -41,7 +41,7 @@ impl Lab {
         lock::parse(self.lease("address-10.0.0.1")).unwrap().claim.terms
     }
 
-    fn lease(&self, name: &str) -> &Lease {
+    pub(super) fn lease(&self, name: &str) -> &Lease {
         let found = self.cluster.leases().find(|it| it.metadata.name.as_deref() == Some(name));
         found.unwrap()
     }

@@ -21,6 +21,7 @@ mod machines;
 mod migration;
 mod moves;
 mod neighbour;
+mod own_addresses;
 mod rebalance;
 mod records;
 mod restarts;
@@ -74,6 +75,7 @@ const SCENARIOS: &[(&str, Scenario)] = &[
     ("ipv6-duplicate", ipv6::nobody_can_take_an_announced_address),
     ("occupied", strangers::somebody_elses_address_is_never_announced),
     ("occupied-ipv6", strangers::somebody_elses_ipv6_address_is_never_announced),
+    ("node-address", own_addresses::a_nodes_own_address_is_neither_given_nor_announced),
     ("intruder", strangers::an_announced_address_is_defended),
     ("fault-intruder", strangers::a_stranger_that_takes_the_address_changes_little),
     ("fault-flood", strangers::a_flood_of_claims_ends_no_session),
