@@ -21,6 +21,7 @@ mod outcome;
 mod pools;
 mod rivals;
 mod services;
+pub mod sessions;
 mod setbacks;
 pub mod sources;
 mod strangers;
