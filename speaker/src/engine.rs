@@ -12,7 +12,8 @@ use arpeggio_api::{
     session::{SessionRecord, Whereabouts},
 };
 use arpeggio_election::{
-    Effect, Elector, Event, Node, Outcome, Pattern, Settings, Target, Timestamp, Version, Write,
+    Effect, Elector, Event, Node, Outcome, Pattern, SessionState, Settings, Target, Timestamp,
+    Version, Write,
 };
 use arpeggio_link::{clock, interfaces::Links};
 use arpeggio_runtime::health::{Awaited, Heartbeat};
@@ -180,24 +181,8 @@ impl Engine {
     fn input(&mut self, input: Input) {
         let event = match input {
             Input::Election(event) => event,
-            Input::Session(SessionRecord { session, newer, instance, links, .. }) => {
-                self.unclear.session_is(&session.node, newer.as_deref());
-                if session.node == self.me.node && instance != self.me.instance {
-                    self.other_instance = Some(now());
-                }
-                if self.neighbours.learn(session.node.clone(), links) {
-                    self.announcer.reconsider();
-                }
-                self.failovers.session_seen(&session, now());
-                Event::Session(session)
-            }
-            Input::Lock(record) => {
-                let known = self.locks.get(&record.lock.address);
-                let record = self.unclear.completed(*record, known);
-                let lock = record.lock.clone();
-                self.remember(record);
-                Event::Lock(lock)
-            }
+            Input::Session(record) => self.session_seen(record),
+            Input::Lock(record) => self.lock_seen(*record),
             Input::NewerLock(address, format) => {
                 return self.unclear.lock_is_newer(address, &format);
             }
@@ -218,7 +203,10 @@ impl Engine {
         match &event {
             // What is known of this node decides by which rules it announces.
             Event::Node { .. } | Event::NodeGone(_) => self.announcer.reconsider(),
-            Event::SessionGone(node) => self.failovers.session_gone(node),
+            Event::SessionGone(node) => {
+                self.failovers.session_gone(node);
+                self.neighbours.lost(node, now());
+            }
             // Any version of a record is newer than one of a history that is no more.
             Event::Rewound => {
                 self.locks.values_mut().for_each(|record| record.lock.version = Version(0));
@@ -227,6 +215,28 @@ impl Engine {
             _ => {}
         }
         self.elector.handle(now(), event);
+    }
+
+    fn session_seen(&mut self, record: SessionRecord) -> Event {
+        let SessionRecord { session, newer, instance, links, .. } = record;
+        self.unclear.session_is(&session.node, newer.as_deref());
+        if session.node == self.me.node && instance != self.me.instance {
+            self.other_instance = Some(now());
+        }
+        let is_live = matches!(session.state, SessionState::Live { .. });
+        if self.neighbours.learn(session.node.clone(), links, is_live) {
+            self.announcer.reconsider();
+        }
+        self.failovers.session_seen(&session, now());
+        Event::Session(session)
+    }
+
+    fn lock_seen(&mut self, record: LockRecord) -> Event {
+        let known = self.locks.get(&record.lock.address);
+        let record = self.unclear.completed(record, known);
+        let lock = record.lock.clone();
+        self.remember(record);
+        Event::Lock(lock)
     }
 
     /// The interfaces have changed. Those that heard nobody for a while are named: what happened there meanwhile has to be
@@ -341,6 +351,9 @@ impl Engine {
     fn turn(&mut self) -> Timestamp {
         let now = now();
         self.count_ownerless(now);
+        if self.neighbours.forget(now) {
+            self.announcer.reconsider();
+        }
         if self.elector.misses_somebody(now) && self.has_backlog() {
             self.elector.handle(now, Event::Backlog);
         }

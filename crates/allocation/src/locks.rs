@@ -36,8 +36,6 @@ pub(super) struct KnownLock {
     expiring: Vec<Expiry>,
     /// Something of it was not understood: others may have it, too, who are not on it any more.
     is_damaged: bool,
-    /// Where it may be announced was not understood; the speakers keep what they have understood last.
-    rules_unknown: bool,
     /// It is of a format that only a newer release understands.
     pub(super) is_newer: bool,
     pub(super) pool: Option<PoolName>,
@@ -79,7 +77,6 @@ impl KnownLock {
             former: record.last_service.map(Owner::from),
             services: record.claim.services,
             is_damaged: record.damage.is_some() || record.newer.is_some(),
-            rules_unknown: record.rules_unknown,
             is_newer: record.newer.is_some(),
             pool: pool.map(PoolName::from),
             terms: record.claim.terms,
@@ -505,8 +502,10 @@ impl Index {
         if self.allocator.holders(address).any(|it| !lock.owners.contains(it)) {
             return None;
         }
+        // Rules that are not understood read like none. The speakers go by the last ones that they have understood, and
+        // that is better than to write "nowhere" while no pool says what is right.
         let is_ruled = || self.announce_terms(address, &lock.services).is_some();
-        if lock.rules_unknown && !lock.owners.is_empty() && !is_ruled() {
+        if lock.terms.is_nowhere() && !lock.owners.is_empty() && !is_ruled() {
             return None;
         }
         let effect = if lock.owners.is_empty() {
