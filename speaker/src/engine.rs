@@ -420,9 +420,8 @@ impl Engine {
         self.announcer.ask_first(&interfaces, address);
         let links = self.announcer.links();
         if links.own_addresses().contains(&address) {
-            let asked = interfaces.iter().map(|it| it.name.as_str());
-            let mac = asked.filter_map(|name| links.mac_of(name)).next();
-            if let Some(mac) = mac {
+            let mut asked = interfaces.iter().map(|it| it.name.as_str());
+            if let Some(mac) = asked.find_map(|name| links.mac_of(name)) {
                 self.occupied(address, mac, Some(self.me.node.clone()));
             }
         }

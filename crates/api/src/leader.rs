@@ -189,7 +189,7 @@ mod tests {
             lease.spec.as_mut().unwrap().holder_identity = Some(holder.to_owned());
             let record = parse(&lease).unwrap();
             assert_eq!(record.newer.as_deref(), Some("2"));
-            let mut candidate = Candidate::new("one".into(), LeaseTimes::default());
+            let mut candidate = Candidate::new("one", LeaseTimes::default());
             for day in 0..9 {
                 let now = Timestamp::from_origin(Duration::from_hours(24 * day));
                 candidate.saw(Some(record.leader.clone()), now);

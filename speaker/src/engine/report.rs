@@ -36,10 +36,10 @@ impl Engine {
 
     fn report_quarantined(&self, address: IpAddr, mac: MacAddr) {
         self.metrics.quarantined.inc();
-        let node = self.neighbours.node_at(mac);
-        let machine = occupant(mac, node);
+        let known = self.neighbours.node_at(mac);
+        let machine = occupant(mac, known);
         tracing::warn!(%address, machine, "another machine has the address, so it is not announced");
-        let remedy = match node {
+        let remedy = match known {
             Some(_) => OF_A_NODE,
             None => "Give that machine another address, or exclude this one from the pool.",
         };
