@@ -53,6 +53,7 @@ const SHARING: &[(&str, Scenario)] = &[
     ("left-alone", allocation::what_is_not_ours_is_left_alone),
     ("bad-input", bad_input::bad_pools_are_refused_or_marked_and_the_rest_goes_on),
     ("surroundings", records::what_the_network_needs_itself_is_never_given_out),
+    ("damaged-locks", records::damage_is_mended_and_a_newer_release_left_alone),
     ("commands", commands::the_speakers_pod_answers_a_users_questions),
     ("fault-drain", moves::a_drained_node_hands_over_first),
     ("local-policy", moves::an_address_stays_with_the_pods_that_its_traffic_is_for),

@@ -4,14 +4,26 @@ use std::{net::IpAddr, time::Duration};
 
 use anyhow::ensure;
 use arpeggio_lab::Machine;
-use arpeggio_scenarios::{Home, POOL, service};
+use arpeggio_scenarios::{Home, POOL, pool, service};
+use serde_json::json;
 
 const POOL_KEY: &str = "arpeggio.dev/address-pool";
 const ADDRESSES: &str = "arpeggio.dev/addresses";
 
-/// The one that has an address before a Service asks for it, and the one that gets it after that.
-const EARLY: (Machine, &str) = (Machine::Node(1), "192.168.0.240");
-const LATE: (Machine, &str) = (Machine::Node(2), "192.168.0.250");
+/// The node that has an address before a Service asks for it.
+const EARLY: &str = "192.168.0.240";
+/// The node that gets addresses after Services have asked for them.
+const LATE: Machine = Machine::Node(2);
+/// Those addresses, the family of each, and the node that may announce it: the same one, whose kernel is looked up, or
+/// another one, which hears it on the wire.
+const CLAIMED: [(&str, &str, &str); 3] = [
+    ("192.168.0.230", "IPv4", "node-2"),
+    ("192.168.0.231", "IPv4", "node-1"),
+    ("fd00:a0::249", "IPv6", "node-3"),
+];
+
+/// Duplicate address detection takes a second, and the kernel answers for no IPv6 address before.
+const DETECTION: Duration = Duration::from_secs(2);
 
 /// Longer than every node needs to ask for an address and to take its lock.
 const TAKEN: Duration = Duration::from_secs(4);
@@ -22,7 +34,7 @@ pub(crate) fn a_nodes_own_address_is_neither_given_nor_announced(
     for node in 1..=3 {
         home.wait_for_session(Machine::Node(node))?;
     }
-    add(home, EARLY)?;
+    add(home, Machine::Node(1), EARLY)?;
     home.add_pool()?;
     home.wait_until("what the node reports is reserved", || {
         let pool = home.lab.get(&["addresspool", POOL]).map_err(anyhow::Error::from)?;
@@ -31,30 +43,51 @@ pub(crate) fn a_nodes_own_address_is_neither_given_nor_announced(
     })?;
     home.apply(&service("web", POOL_KEY, POOL))?;
     ensure!(home.wait_for_address("web")?.to_string() == "192.168.0.241", "the next one");
-    home.apply(&service("exact", ADDRESSES, EARLY.1))?;
+    home.apply(&service("exact", ADDRESSES, EARLY))?;
     let event = home.wait_for_event("exact", "AllocationFailed")?;
     ensure!(event.note.contains("it is an address of node node-1"), "{event:?}");
-    one_that_comes_after_the_claim_is_found_on_the_wire(home)
+    those_that_come_after_the_claim_are_found(home)
 }
 
-fn one_that_comes_after_the_claim_is_found_on_the_wire(home: &Home) -> anyhow::Result<()> {
+fn those_that_come_after_the_claim_are_found(home: &Home) -> anyhow::Result<()> {
     let speakers: Vec<String> =
         (1..=3).map(|it| home.speaker_on(Machine::Node(it))).collect::<Result<_, _>>()?;
     speakers.iter().try_for_each(|pod| home.pause_container(pod, "speaker"))?;
-    home.apply(&service("late", ADDRESSES, LATE.1))?;
-    home.wait_for_address("late")?;
-    add(home, LATE)?;
+    for claimed in CLAIMED {
+        claim(home, claimed)?;
+        add(home, LATE, claimed.0)?;
+    }
+    std::thread::sleep(DETECTION);
     speakers.iter().try_for_each(|pod| home.continue_container(pod, "speaker"))?;
-    let event = home.wait_for_event("late", "AddressConflict")?;
-    ensure!(event.kind == "Warning" && event.note.contains("node node-2"), "{event:?}");
+    for (_, _, announcer) in CLAIMED {
+        let event = home.wait_for_event(&format!("late-{announcer}"), "AddressConflict")?;
+        ensure!(event.kind == "Warning" && event.note.contains("node node-2"), "{event:?}");
+    }
     std::thread::sleep(TAKEN);
-    let holder = home.holder(LATE.1.parse::<IpAddr>()?)?;
-    ensure!(holder.is_none(), "{holder:?} announces an address of {}", LATE.0);
+    for (address, ..) in CLAIMED {
+        let holder = home.holder(address.parse::<IpAddr>()?)?;
+        ensure!(holder.is_none(), "{holder:?} announces {address}, which {LATE} has");
+    }
     Ok(())
 }
 
-fn add(home: &Home, (node, address): (Machine, &str)) -> anyhow::Result<()> {
-    let own = format!("{address}/32");
+/// A Service with this address, which only one node may announce.
+fn claim(home: &Home, (address, family, announcer): (&str, &str, &str)) -> anyhow::Result<()> {
+    let name = format!("late-{announcer}");
+    let mut announced = pool(&name, &[address]);
+    let labels = json!({ "kubernetes.io/hostname": announcer });
+    announced["spec"]["announce"] = json!([{ "nodeSelectors": [{ "matchLabels": labels }] }]);
+    home.apply(&announced)?;
+    let mut late = service(&name, POOL_KEY, &name);
+    late["spec"]["ipFamilies"] = json!([family]);
+    home.apply(&late)?;
+    home.wait_for_address(&name)?;
+    Ok(())
+}
+
+fn add(home: &Home, node: Machine, address: &str) -> anyhow::Result<()> {
+    let length = if address.contains(':') { 128 } else { 32 };
+    let own = format!("{address}/{length}");
     home.lab.namespace(node).run("ip", &["address", "add", &own, "dev", "eth0"])?;
     Ok(())
 }
