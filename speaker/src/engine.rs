@@ -169,7 +169,9 @@ impl Engine {
     fn stop(&mut self) {
         let recent = |seen: Timestamp| now().since(seen) < self.elector.renewal() * 2;
         if self.other_instance.is_some_and(recent) {
-            tracing::info!("another speaker runs on this node, leaving everything to it");
+            tracing::info!(
+                "another speaker runs on this node: this one stops and leaves everything to it"
+            );
             self.ends = Some(now());
         } else {
             tracing::info!("handing over to other nodes");
@@ -324,10 +326,10 @@ impl Engine {
             self.announcer.insist(address);
         }
         if reaction.tell {
-            tracing::warn!(%address, %mac, "a stranger announces our address");
+            tracing::warn!(%address, %mac, "a machine that is no node of this cluster announces an address of ours");
             let note = format!(
-                "{address} is announced by a machine that is no node of ours ({mac}), too: clients may be led there. {} \
-                 insists. Give that machine another address.",
+                "A machine that is no node of this cluster ({mac}) announces {address} as well: clients may reach the wrong \
+                 machine. {} keeps defending the address. Give that machine another address.",
                 self.me.node
             );
             self.warn(address, &note, CONFLICT);

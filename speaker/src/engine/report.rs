@@ -17,7 +17,7 @@ impl Engine {
         match write {
             Write::Start { epoch, .. } => tracing::info!(epoch = epoch.0, "session started"),
             Write::Accuse { node, .. } => {
-                tracing::warn!(%node, "node or its speaker is silent on the wire, asking the other deputy");
+                tracing::warn!(%node, "a node or its speaker is silent on the wire; waiting for the other node that watches it to confirm");
             }
             Write::End { node, reason, .. } => {
                 self.metrics.ended.with_label_values(&[reason.as_str()]).inc();
@@ -94,17 +94,14 @@ impl Engine {
             (
                 NO_READY_ENDPOINTS,
                 format!(
-                    "{address} is announced by nobody until a pod of the Service is ready: with externalTrafficPolicy \
-                     Local a node announces only what its own pods answer"
+                    "No node announces {address} until a pod of the Service is ready: with externalTrafficPolicy: Local a \
+                     node announces only addresses that its own pods answer"
                 ),
             )
         } else {
-            (
-                "NoEligibleNode",
-                format!("{address} is announced by nobody, since no node may: {why}"),
-            )
+            ("NoEligibleNode", format!("No node announces {address}, because no node may: {why}"))
         };
-        tracing::warn!(%address, reason, why, "nobody announces the address");
+        tracing::warn!(%address, reason, why, "no node announces the address");
         self.warn(*address, &note, reason);
     }
 
@@ -113,15 +110,16 @@ impl Engine {
         tracing::info!(%address, %to, %reason, "lock given");
         let Some(record) = self.locks.get(&address) else { return };
         let from = &self.me.node;
-        let note = format!("{address} is announced from {to}: given by {from}, since {reason}");
+        let note =
+            format!("{address} is announced from {to}: {from} gave it away because {reason}");
         self.news.tell(&record.claim.services, "nodeAssigned", &note);
     }
 
     fn report_refused(&self, address: IpAddr, to: &Node, reason: Refusal) {
-        tracing::warn!(%address, %to, %reason, "was asked to give a lock away, and does not");
+        tracing::warn!(%address, %to, %reason, "refused a request to give a lock away");
         let Some(record) = self.locks.get(&address) else { return };
         let note =
-            format!("{address} stays on {}, and is not moved to {to}: {reason}", self.me.node);
+            format!("{address} stays on {} and does not move to {to}: {reason}", self.me.node);
         self.news.warn(&record.claim.services, "MoveRefused", &note);
     }
 
@@ -156,7 +154,7 @@ fn occupant(mac: MacAddr, node: Option<&Node>) -> String {
     }
 }
 
-/// What keeps nodes from announcing an address, and which: `node-1, node-2: no interface of the node fits it`.
+/// What keeps nodes from announcing an address, and which: `node-1, node-2: no interface of the node can announce it`.
 fn obstacles(why: &BTreeMap<Unfit, Vec<Node>>) -> String {
     let of = |(unfit, nodes): (&Unfit, &Vec<Node>)| {
         let named: Vec<&str> = nodes.iter().take(NAMED).map(Node::as_str).collect();
