@@ -180,7 +180,8 @@ pub(crate) fn stop_speakers(home: &Home) -> anyhow::Result<()> {
 
 fn mark(home: &Home, address: &str, annotation: &str) -> anyhow::Result<()> {
     let lock = format!("address-{address}");
-    home.lab.kubectl(&["annotate", "lease", &lock, annotation, "-n", "arpeggio-system"])?;
+    let command = ["annotate", "--overwrite", "lease", &lock, annotation, "-n", "arpeggio-system"];
+    home.lab.kubectl(&command)?;
     Ok(())
 }
 
