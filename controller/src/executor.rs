@@ -8,6 +8,7 @@ use arpeggio_allocation::{
         ServiceWrite, Task,
     },
     news,
+    sessions::EndSession,
 };
 use arpeggio_api::{
     address_pool::AddressPool,
@@ -273,6 +274,25 @@ impl Executor {
         tokio::spawn(async move {
             if let Err(error) = events.publish(&object, &event(&news)).await {
                 tracing::warn!(name, error = %causes(&error), "event lost");
+            }
+        });
+    }
+
+    /// Deletes the session of a node that is gone, in the background, unless it has changed. If that fails it is asked for
+    /// again.
+    pub(crate) fn end_session(&self, session: EndSession) {
+        let executor = self.clone();
+        tokio::spawn(async move {
+            let EndSession { name, uid, version } = session;
+            let preconditions = Preconditions { uid: Some(uid), resource_version: Some(version) };
+            let params =
+                DeleteParams { preconditions: Some(preconditions), ..DeleteParams::default() };
+            let leases = executor.leases();
+            match executor.call::<Lease, _>("delete", leases.delete(&name, &params)).await {
+                Ok(_) => tracing::info!(lease = name, "deleted the session of a node that is gone"),
+                Err(error) => {
+                    tracing::warn!(lease = name, error = %causes(&error), "the session of a node that is gone stays");
+                }
             }
         });
     }

@@ -196,10 +196,18 @@ impl Campaign {
 
     /// What a Lease says; one that cannot be understood is as good as none.
     fn read(&mut self, lease: Option<&Lease>) -> Option<Leader> {
-        self.known = lease.map(leader::parse).transpose().unwrap_or_else(|error| {
+        let known = lease.map(leader::parse).transpose().unwrap_or_else(|error| {
             tracing::warn!(error = %causes(&error), "the leader Lease is damaged");
             None
         });
+        let before = std::mem::replace(&mut self.known, known);
+        let newer = |record: &Option<LeaderRecord>| record.as_ref()?.newer.clone();
+        if let Some(format) = newer(&self.known).filter(|_| newer(&before).is_none()) {
+            tracing::warn!(
+                format,
+                "a newer release wrote the leader Lease, so this one only follows: to go back to it, delete the Lease"
+            );
+        }
         self.known.as_ref().map(|record| record.leader.clone())
     }
 

@@ -57,6 +57,8 @@ pub(crate) struct Controller {
     /// Taken when everything is known and, if this is the leader, the first decisions were made.
     first_pass: Option<Awaited>,
     pace: Interval,
+    /// When the process began to observe.
+    started: Instant,
 }
 
 impl Controller {
@@ -97,6 +99,7 @@ impl Controller {
             heartbeat: health.watches("controller", STUCK),
             first_pass: Some(health.awaits("first pass")),
             pace,
+            started: Instant::now(),
         }
     }
 
@@ -154,6 +157,8 @@ impl Controller {
     }
 
     fn refresh_pools(&mut self) {
+        // A follower observes the same, so that it need not wait for an hour when it leads.
+        let over = self.sources.sessions_over(self.started.elapsed());
         // A follower has not looked at what the pools give; who sums up over all controllers would count twice, too.
         if !self.leadership.is_ours() {
             self.metrics.show_pools(std::iter::empty());
@@ -162,6 +167,7 @@ impl Controller {
         if !self.is_complete() {
             return;
         }
+        over.into_iter().for_each(|session| self.executor.end_session(session));
         for (object, remark) in self.index.news() {
             self.executor.remark(object, remark);
         }

@@ -10,8 +10,11 @@
 //!
 //! Each is converted here, once, and told to the [`Index`] when something of it has changed.
 
+use std::time::Duration;
+
 use arpeggio_allocation::{
     Declarer, Index,
+    sessions::EndSession,
     sources::{MetalLb, PoolFile, Surroundings},
 };
 use arpeggio_api::{
@@ -117,6 +120,11 @@ impl Sources {
             event = feeds.sessions.next() => Shown::Session(event),
             event = feeds.service_cidrs.next() => Shown::ServiceCidr(event),
         }
+    }
+
+    /// The sessions of nodes that are gone for good, at the time `now` on a clock that never steps.
+    pub(crate) fn sessions_over(&mut self, now: Duration) -> Vec<EndSession> {
+        self.surroundings.sessions_over(now)
     }
 
     /// Takes note of it, and tells the index what follows.

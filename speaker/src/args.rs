@@ -58,7 +58,7 @@ impl Page {
 
 #[derive(Debug, clap::Args)]
 pub(crate) struct RunArgs {
-    /// This node's name in Kubernetes; needed.
+    /// The name of this node in Kubernetes (required).
     // Not `required`, since the subcommand does without.
     #[arg(long, env = "NODE_NAME", value_name = "NAME")]
     pub(crate) node_name: Option<String>,
@@ -76,37 +76,36 @@ pub(crate) struct RunArgs {
     /// How often the session is renewed, in seconds (1 or more).
     #[arg(long, default_value_t = Settings::default().renewal.as_secs(), value_name = "SECONDS")]
     pub(crate) session_renewal: u64,
-    /// How often a node is asked for on the wire by the two nodes that watch it, in milliseconds.
+    /// How often the two nodes that watch a node ask for it on the wire, in milliseconds.
     #[arg(long, default_value_t = 100, value_name = "MILLISECONDS")]
     pub(crate) probe_interval: u64,
-    /// How long it may take to answer, in milliseconds (20 or more); then it is asked again at once.
+    /// How long a node may take to answer a probe, in milliseconds (20 or more). After that it is asked again at once.
     #[arg(long, default_value_t = 50, value_name = "MILLISECONDS")]
     pub(crate) probe_timeout: u64,
     /// After how many unanswered probes in a row a node counts as silent (2 or more).
     #[arg(long, default_value_t = Settings::default().misses, value_name = "COUNT")]
     pub(crate) probe_misses: u32,
-    /// How often a node's speaker is asked by the two nodes that watch it, for an address that the node holds, in
-    /// milliseconds.
+    /// How often the two nodes that watch a node ask its speaker for an address that the node holds, in milliseconds.
     #[arg(long, default_value_t = 1000, value_name = "MILLISECONDS")]
     pub(crate) speaker_probe_interval: u64,
-    /// How long a speaker may not answer, while its node does, before its session ends, in seconds (3 or more). A speaker
-    /// that crashes and is restarted within this time keeps what it holds.
+    /// How long a speaker may stay silent while its node answers, before its session is ended, in seconds (3 or more). A
+    /// speaker that crashes and is restarted within this time keeps what it holds.
     #[arg(long, default_value_t = Settings::default().speaker_patience.as_secs(), value_name = "SECONDS")]
     pub(crate) speaker_patience: u64,
     /// Announce also from nodes with the label node.kubernetes.io/exclude-from-external-load-balancers, which many
     /// clusters put on control-plane nodes.
     #[arg(long)]
     pub(crate) ignore_exclusion_label: bool,
-    /// The pause after each of the three questions for an address that nobody has announced yet, in milliseconds (20 or
-    /// more). Somebody else's address is never announced. 0: nothing is asked, whatever a pool says.
+    /// The pause after each of the three probes for an address that is announced for the first time, in milliseconds (20 or
+    /// more). An address that another machine answers for is not announced. 0: no address is probed, whatever its pool says.
     #[arg(long, default_value_t = 70, value_name = "MILLISECONDS")]
     pub(crate) address_probe_pause: u64,
-    /// When an address that somebody else has is asked for again, in seconds.
+    /// How long to wait before an address that another machine has is probed again, in seconds.
     #[arg(long, default_value_t = Settings::default().recheck.as_secs(), value_name = "SECONDS")]
     #[arg(value_parser = clap::value_parser!(u64).range(1..))]
     pub(crate) conflict_recheck: u64,
-    /// Interfaces whose network card is told to let in all frames, as it is on wireless ones, comma-separated; `*`
-    /// stands for any characters, `?` for one. For cards that swallow questions for addresses that the node has not.
+    /// Interfaces to switch to promiscuous mode, as wireless ones always are, comma-separated; `*` stands for any
+    /// characters, `?` for one. For network cards that drop questions for addresses that are not the node's own.
     #[arg(long, value_name = "NAMES", value_delimiter = ',')]
     #[arg(value_parser = |name: &str| Ok::<_, std::convert::Infallible>(Pattern::from(name)))]
     pub(crate) promiscuous_interfaces: Vec<Pattern>,

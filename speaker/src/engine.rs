@@ -12,11 +12,12 @@ use arpeggio_api::{
     session::{SessionRecord, Whereabouts},
 };
 use arpeggio_election::{
-    Effect, Elector, Event, Outcome, Pattern, Settings, Target, Timestamp, Version, Write,
+    Effect, Elector, Event, Node, Outcome, Pattern, SessionState, Settings, Target, Timestamp,
+    Version, Write,
 };
 use arpeggio_link::{clock, interfaces::Links};
 use arpeggio_runtime::health::{Awaited, Heartbeat};
-use arpeggio_wire::Claim;
+use arpeggio_wire::{Claim, MacAddr};
 use crossbeam_channel::{Receiver, bounded, select};
 use tokio::sync::oneshot;
 
@@ -27,12 +28,13 @@ use crate::{
     failovers::Failovers,
     identity::Identity,
     input::Input,
-    listener::{Freshness, Sighting},
+    listener::{Freshness, Said, Sighting},
     metrics::Metrics,
-    neighbours::{Neighbours, gateway_probes, own_addresses, returned},
+    neighbours::{Neighbours, gateway_probes, own_links, returned},
     news::News,
     protocol::{Arp, Ndp, Protocol as _},
     segment::Wiring,
+    unclear::UnclearLeases,
     writer::{Order, Writer},
 };
 
@@ -74,6 +76,7 @@ pub(crate) struct Engine {
     /// When the last decision was made.
     decided: Timestamp,
     locks: BTreeMap<IpAddr, LockRecord>,
+    unclear: UnclearLeases,
     backends: LocalBackends,
     freshness: Freshness,
     sightings: Receiver<Sighting>,
@@ -117,6 +120,7 @@ impl Engine {
             failovers: Failovers::default(),
             decided: now(),
             locks: BTreeMap::new(),
+            unclear: UnclearLeases::default(),
             backends: LocalBackends::new(outlets.slices_wanted),
             freshness,
             sightings,
@@ -165,7 +169,9 @@ impl Engine {
     fn stop(&mut self) {
         let recent = |seen: Timestamp| now().since(seen) < self.elector.renewal() * 2;
         if self.other_instance.is_some_and(recent) {
-            tracing::info!("another speaker runs on this node, leaving everything to it");
+            tracing::info!(
+                "another speaker runs on this node: this one stops and leaves everything to it"
+            );
             self.ends = Some(now());
         } else {
             tracing::info!("handing over to other nodes");
@@ -177,22 +183,13 @@ impl Engine {
     fn input(&mut self, input: Input) {
         let event = match input {
             Input::Election(event) => event,
-            Input::Session(SessionRecord { session, instance, links }) => {
-                if session.node == self.me.node && instance != self.me.instance {
-                    self.other_instance = Some(now());
-                }
-                if self.neighbours.learn(session.node.clone(), links) {
-                    self.announcer.reconsider();
-                }
-                self.failovers.session_seen(&session, now());
-                Event::Session(session)
-            }
-            Input::Lock(record) => {
-                let lock = record.lock.clone();
-                self.remember(*record);
-                Event::Lock(lock)
+            Input::Session(record) => self.session_seen(record),
+            Input::Lock(record) => self.lock_seen(*record),
+            Input::NewerLock(address, format) => {
+                return self.unclear.lock_is_newer(address, &format);
             }
             Input::LockGone(address) => {
+                self.unclear.lock_gone(address);
                 self.locks.remove(&address);
                 let backends = self.backends.lock_gone(address);
                 self.learn(backends);
@@ -208,7 +205,10 @@ impl Engine {
         match &event {
             // What is known of this node decides by which rules it announces.
             Event::Node { .. } | Event::NodeGone(_) => self.announcer.reconsider(),
-            Event::SessionGone(node) => self.failovers.session_gone(node),
+            Event::SessionGone(node) => {
+                self.failovers.session_gone(node);
+                self.neighbours.lost(node, now());
+            }
             // Any version of a record is newer than one of a history that is no more.
             Event::Rewound => {
                 self.locks.values_mut().for_each(|record| record.lock.version = Version(0));
@@ -217,6 +217,28 @@ impl Engine {
             _ => {}
         }
         self.elector.handle(now(), event);
+    }
+
+    fn session_seen(&mut self, record: SessionRecord) -> Event {
+        let SessionRecord { session, newer, instance, links, .. } = record;
+        self.unclear.session_is(&session.node, newer.as_deref());
+        if session.node == self.me.node && instance != self.me.instance {
+            self.other_instance = Some(now());
+        }
+        let is_live = matches!(session.state, SessionState::Live { .. });
+        if self.neighbours.learn(session.node.clone(), links, is_live) {
+            self.announcer.reconsider();
+        }
+        self.failovers.session_seen(&session, now());
+        Event::Session(session)
+    }
+
+    fn lock_seen(&mut self, record: LockRecord) -> Event {
+        let known = self.locks.get(&record.lock.address);
+        let record = self.unclear.completed(record, known);
+        let lock = record.lock.clone();
+        self.remember(record);
+        Event::Lock(lock)
     }
 
     /// The interfaces have changed. Those that heard nobody for a while are named: what happened there meanwhile has to be
@@ -250,35 +272,49 @@ impl Engine {
 
     fn sighted(&mut self, sighting: Sighting) {
         let claim = sighting.claim;
-        if sighting.reply
+        if sighting.said == Said::Replied
             && let Some(event) = self.neighbours.answered(&sighting, self.announcer.links())
         {
             if let Event::NodeAnswered(node) = &event {
                 self.failovers.node_heard(node, now());
             }
-            return self.elector.handle(now(), event);
+            self.elector.handle(now(), event);
+            // A node's own address, or a router's, may be in a pool, too.
+            if !self.locks.contains_key(&claim.address) {
+                return;
+            }
         }
         if self.announcer.has(claim.mac) {
             return;
         }
-        let address = claim.address;
-        let announced = self.elector.announcing().contains(&address);
-        match self.neighbours.node_at(claim.mac) {
-            Some(node) if *node == self.me.node => {}
-            Some(node) => {
-                let by = node.clone();
-                if announced {
-                    self.count_conflict(&sighting, "fellow");
-                }
-                self.failovers.speaker_heard(&by, now());
-                self.elector.handle(now(), Event::Heard { address, by });
-            }
+        let announced = self.elector.announcing().contains(&claim.address);
+        match self.neighbours.node_at(claim.mac).cloned() {
+            Some(node) if node == self.me.node => {}
+            Some(node) => self.fellow(&sighting, node, announced),
             None if announced => self.stranger(&sighting),
-            None => {
-                let mac = claim.mac.octets();
-                self.elector.handle(now(), Event::StrangerAnswered { address, mac });
-            }
+            None => self.occupied(claim.address, claim.mac, None),
         }
+    }
+
+    /// A fellow node announces an address: its speaker does, or its kernel has the address.
+    fn fellow(&mut self, sighting: &Sighting, by: Node, announced: bool) {
+        let address = sighting.claim.address;
+        if announced {
+            self.count_conflict(sighting, "fellow");
+        }
+        self.failovers.speaker_heard(&by, now());
+        self.elector.handle(now(), Event::Heard { address, by: by.clone() });
+        // A fellow's speaker may ask for the same address. And where this node's service proxy has it, the fellow's has it
+        // as well: it is nobody's own address.
+        let is_its_own = sighting.said != Said::Asked;
+        if is_its_own && !announced && !self.announcer.links().is_for_services(address) {
+            self.occupied(address, sighting.claim.mac, Some(by));
+        }
+    }
+
+    /// A machine has an address that this node does not announce.
+    fn occupied(&mut self, address: IpAddr, mac: MacAddr, by: Option<Node>) {
+        self.elector.handle(now(), Event::Occupied { address, mac: mac.octets(), by });
     }
 
     /// A stranger announces an address of ours: we insist.
@@ -290,10 +326,10 @@ impl Engine {
             self.announcer.insist(address);
         }
         if reaction.tell {
-            tracing::warn!(%address, %mac, "a stranger announces our address");
+            tracing::warn!(%address, %mac, "a machine that is no node of this cluster announces an address of ours");
             let note = format!(
-                "{address} is announced by a machine that is no node of ours ({mac}), too: clients may be led there. {} \
-                 insists. Give that machine another address.",
+                "A machine that is no node of this cluster ({mac}) announces {address} as well: clients may reach the wrong \
+                 machine. {} keeps defending the address. Give that machine another address.",
                 self.me.node
             );
             self.warn(address, &note, CONFLICT);
@@ -317,6 +353,9 @@ impl Engine {
     fn turn(&mut self) -> Timestamp {
         let now = now();
         self.count_ownerless(now);
+        if self.neighbours.forget(now) {
+            self.announcer.reconsider();
+        }
         if self.elector.misses_somebody(now) && self.has_backlog() {
             self.elector.handle(now, Event::Backlog);
         }
@@ -352,7 +391,7 @@ impl Engine {
         );
     }
 
-    fn act(&self, effect: Effect) {
+    fn act(&mut self, effect: Effect) {
         let links = self.announcer.links();
         match effect {
             Effect::ProbeNode(node) => {
@@ -368,11 +407,25 @@ impl Engine {
             Effect::ProbeGateway => {
                 gateway_probes(links).into_iter().for_each(|probe| self.announcer.ask(probe));
             }
-            Effect::ProbeAddress(address) => {
-                let interfaces = self.elector.interfaces(address, self.announcer.reach());
-                self.announcer.ask_first(&interfaces, address);
+            Effect::ProbeAddress(address) => self.ask_first(address),
+            Effect::Write(write) if self.unclear.bar(&write) => {
+                let outcome = Outcome::Failed;
+                self.elector.handle(now(), Event::Wrote { write, outcome });
             }
             Effect::Write(write) => self.writer.submit(self.order(write)),
+        }
+    }
+
+    /// Asks everybody for an address, this node's own kernel as well, which does not answer itself on the wire.
+    fn ask_first(&mut self, address: IpAddr) {
+        let interfaces = self.elector.interfaces(address, self.announcer.reach());
+        self.announcer.ask_first(&interfaces, address);
+        let links = self.announcer.links();
+        if links.own_addresses().contains(&address) {
+            let mut asked = interfaces.iter().map(|it| it.name.as_str());
+            if let Some(mac) = asked.find_map(|name| links.mac_of(name)) {
+                self.occupied(address, mac, Some(self.me.node.clone()));
+            }
         }
     }
 
@@ -386,8 +439,9 @@ impl Engine {
     }
 
     fn whereabouts(&self) -> Whereabouts {
-        let links = own_addresses(self.announcer.links());
-        Whereabouts { reach: self.announcer.reach().clone(), links }
+        let links = self.announcer.links();
+        let reach = self.announcer.reach().clone();
+        Whereabouts { reach, links: own_links(links), own: links.own_addresses() }
     }
 
     fn update_health(&mut self, now: Timestamp) {
@@ -401,6 +455,7 @@ impl Engine {
         self.metrics.unannounceable.set(gauge(silent));
         self.metrics.sessions.set(gauge(self.elector.live_count()));
         self.metrics.ownerless.set(gauge(self.elector.ownerless()));
+        self.metrics.unclear.set(gauge(self.unclear.locks()));
         if self.elector.established()
             && let Some(established) = self.established.take()
         {

@@ -15,6 +15,8 @@ pub(crate) enum Input {
     Session(SessionRecord),
     /// A lock record.
     Lock(Box<LockRecord>),
+    /// The lock of this address has this format, which only a newer release understands.
+    NewerLock(IpAddr, String),
     /// A lock record no longer exists.
     LockGone(IpAddr),
     /// The backends of a Service have changed.

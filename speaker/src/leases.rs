@@ -4,7 +4,8 @@ use std::collections::BTreeSet;
 
 use arpeggio_api::{
     lease::{self, Kind, LeaseError},
-    lock, session,
+    lock::{self, LockRecord},
+    session,
 };
 use arpeggio_election::Event;
 use arpeggio_runtime::telemetry::causes;
@@ -85,14 +86,20 @@ pub(crate) fn gone(name: &str) -> Option<Input> {
 pub(crate) fn read(lease: &Lease) -> Option<Input> {
     let read: Result<Input, LeaseError> = match Kind::of(lease)? {
         Kind::Session => session::parse(lease).map(Input::Session),
-        Kind::Lock => lock::parse(lease).map(|record| match record.resting_until {
-            // Nobody is reached there, though nobody else may have it yet.
-            Some(_) => Input::LockGone(record.lock.address),
-            None => Input::Lock(Box::new(record)),
-        }),
+        Kind::Lock => lock::parse(lease).map(lock_is),
     };
     read.inspect_err(|error| tracing::warn!(error = %causes(&error), "a Lease is not understood"))
         .ok()
+}
+
+fn lock_is(record: LockRecord) -> Input {
+    let address = record.lock.address;
+    match record.newer {
+        Some(format) => Input::NewerLock(address, format),
+        // Nobody is reached there, though nobody else may have it yet.
+        None if record.rests => Input::LockGone(address),
+        None => Input::Lock(Box::new(record)),
+    }
 }
 
 #[cfg(test)]

@@ -34,8 +34,19 @@ pub(crate) struct Sighting {
     /// What was said. Of an address that is asked for before its first use also what somebody else asks who wants it
     /// too: one of both has to do without (RFC 5227 section 2.1.1, RFC 4862 section 5.4.3).
     pub(crate) claim: Claim<IpAddr>,
-    /// Whether it was said as a reply to this machine, not unasked or in passing.
-    pub(crate) reply: bool,
+    /// In which way it was said.
+    pub(crate) said: Said,
+}
+
+/// In which way a machine says where an address is.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Said {
+    /// As a reply to this machine.
+    Replied,
+    /// Unasked, or in passing.
+    Told,
+    /// By asking whether it may have the address itself.
+    Asked,
 }
 
 /// Until when the last decision to announce holds. One for all interfaces; judged for every answer.
@@ -179,7 +190,7 @@ impl<P: Protocol> Listener<P> {
         let claim = P::claim(&frame).filter(|it| reply || table.concerns(it.address));
         let question = P::question(&frame);
         if let Some(claim) = claim {
-            self.sighted(claim, reply);
+            self.sighted(claim, if reply { Said::Replied } else { Said::Told });
         }
         if let Some(question) = question {
             self.asked(question, table, answers);
@@ -194,7 +205,7 @@ impl<P: Protocol> Listener<P> {
         if table.announced.contains(&address) {
             answers.push(P::answer(question, self.mac));
         } else if table.asked.contains(&address) && asker.address.is_none() {
-            self.sighted(Claim { address, mac: asker.mac }, false);
+            self.sighted(Claim { address, mac: asker.mac }, Said::Asked);
         } else {
             self.metrics.ignored("not_announced", 1);
         }
@@ -212,9 +223,9 @@ impl<P: Protocol> Listener<P> {
         self.metrics.ignored("send_failed", count(frames.len().saturating_sub(sent)));
     }
 
-    fn sighted(&self, claim: Claim<P::Address>, reply: bool) {
+    fn sighted(&self, claim: Claim<P::Address>, said: Said) {
         let claim = claim.of_any_family();
-        let sighting = Sighting { interface: self.index, claim, reply };
+        let sighting = Sighting { interface: self.index, claim, said };
         if self.sightings.try_send(sighting).is_err() {
             self.metrics.ignored("sightings_overflow", 1);
         }

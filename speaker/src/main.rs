@@ -30,6 +30,7 @@ mod pace;
 mod protocol;
 mod segment;
 mod segments;
+mod unclear;
 mod watches;
 mod writer;
 

@@ -49,6 +49,8 @@ pub(crate) struct Metrics {
     pub(crate) ownerless: IntGauge,
     /// For how long they were, all together.
     pub(crate) ownerless_seconds: Counter,
+    /// Locks that are damaged, or of a newer release.
+    pub(crate) unclear: IntGauge,
     /// Requests to the API server, by kind and outcome.
     pub(crate) writes: IntCounterVec,
     /// Events that were not written.
@@ -129,6 +131,10 @@ impl Metrics {
             ownerless: make.gauge(
                 "ownerless_addresses",
                 "Addresses that some node could announce, that nobody with a live session holds and nobody is heard to announce.",
+            )?,
+            unclear: make.gauge(
+                "unclear_locks",
+                "Locks whose announce rules are damaged, or whose format only a newer release understands.",
             )?,
             ownerless_seconds: make.added(Counter::new(
                 full("ownerless_seconds_total"),

@@ -3,10 +3,11 @@
 use std::{
     collections::{BTreeMap, BTreeSet},
     net::IpAddr,
+    time::Duration,
 };
 
 use arpeggio_api::session::LinkAddress;
-use arpeggio_election::{Event, Node};
+use arpeggio_election::{Event, Node, Timestamp};
 use arpeggio_link::interfaces::{Family, Interface, Links, has_neighbours};
 use arpeggio_wire::MacAddr;
 use ipnet::IpNet;
@@ -19,8 +20,22 @@ const MOST_LINK_ADDRESSES: usize = 8;
 /// What the sessions say about where nodes are found, and what this node's routes say about gateways.
 #[derive(Debug, Default)]
 pub(crate) struct Neighbours {
-    nodes: BTreeMap<Node, Vec<LinkAddress>>,
+    nodes: BTreeMap<Node, Known>,
 }
+
+/// A node, as its session describes it.
+#[derive(Debug, PartialEq, Eq)]
+struct Known {
+    links: Vec<LinkAddress>,
+    /// Whether its session counts. One machine can have several names, of which one counts.
+    is_live: bool,
+    /// Since when it has no session.
+    gone: Option<Timestamp>,
+}
+
+/// For how long a node without a session is still a node. One whose Leases were deleted by hand, and that has no API server
+/// to write them anew, is no stranger; a machine that was taken out of the cluster is one.
+const TRUST: Duration = Duration::from_mins(10);
 
 /// A question to a neighbour, and the interface to ask it on.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -36,19 +51,43 @@ pub(crate) struct Probe {
 }
 
 impl Neighbours {
-    /// Takes over what a session says; returns whether that is news. It stays known when the session is gone: a node
-    /// whose Leases were deleted by hand is no stranger.
-    pub(crate) fn learn(&mut self, node: Node, links: Vec<LinkAddress>) -> bool {
-        let known = self.nodes.get(&node) == Some(&links);
-        self.nodes.insert(node, links);
-        !known
+    /// Takes over what a session says; returns whether that is news.
+    pub(crate) fn learn(&mut self, node: Node, links: Vec<LinkAddress>, is_live: bool) -> bool {
+        let known = Known { links, is_live, gone: None };
+        let is_news = self.nodes.get(&node) != Some(&known);
+        self.nodes.insert(node, known);
+        is_news
+    }
+
+    /// A node has no session any more.
+    pub(crate) fn lost(&mut self, node: &Node, now: Timestamp) {
+        if let Some(known) = self.nodes.get_mut(node) {
+            known.is_live = false;
+            known.gone.get_or_insert(now);
+        }
+    }
+
+    /// Forgets the nodes that have had no session for long; returns whether there are any.
+    pub(crate) fn forget(&mut self, now: Timestamp) -> bool {
+        let before = self.nodes.len();
+        self.nodes.retain(|_, known| known.gone.is_none_or(|gone| now.since(gone) < TRUST));
+        self.nodes.len() < before
     }
 
     /// The node that has an interface with this MAC address.
     pub(crate) fn node_at(&self, mac: MacAddr) -> Option<&Node> {
         let mac = mac.octets();
-        let has = |links: &Vec<LinkAddress>| links.iter().any(|link| link.mac == mac);
-        self.nodes.iter().find(|(_, links)| has(links)).map(|(node, _)| node)
+        self.node_with(|link| link.mac == mac)
+    }
+
+    /// The node that has such a link address, rather one whose session counts.
+    fn node_with(&self, is: impl Fn(&LinkAddress) -> bool) -> Option<&Node> {
+        let having = self.nodes.iter().filter(|(_, known)| known.links.iter().any(&is));
+        having.min_by_key(|(_, known)| !known.is_live).map(|(node, _)| node)
+    }
+
+    fn links_of(&self, node: &Node) -> Option<&[LinkAddress]> {
+        self.nodes.get(node).map(|known| &known.links[..])
     }
 
     /// What a reply on the wire proves. A reply in a node's name from another MAC address (proxy ARP) proves nothing.
@@ -57,15 +96,14 @@ impl Neighbours {
         if gateways(links).any(|gateway| gateway == (sighting.interface, claim.address)) {
             return Some(Event::GatewayAnswered);
         }
-        let is =
-            |link: &LinkAddress| link.address == claim.address && link.mac == claim.mac.octets();
-        let node = self.nodes.iter().find(|(_, links)| links.iter().any(is))?.0;
+        let mac = claim.mac.octets();
+        let node = self.node_with(|link| link.address == claim.address && link.mac == mac)?;
         Some(Event::NodeAnswered(node.clone()))
     }
 
     /// How to ask `node` for its own address; `None` when no interface here shares a subnet with it.
     pub(crate) fn probe(&self, node: &Node, links: &Links) -> Option<Probe> {
-        self.nodes.get(node)?.iter().find_map(|link| {
+        self.links_of(node)?.iter().find_map(|link| {
             let interface = on_link(links, link.address)?;
             Some(probe(interface, link.address, Some(link.mac.into())))
         })
@@ -79,7 +117,7 @@ impl Neighbours {
         address: IpAddr,
         links: &Links,
     ) -> Option<Probe> {
-        let near = self.nodes.get(node)?.iter();
+        let near = self.links_of(node)?.iter();
         let near = near.filter_map(|link| Some((on_link(links, link.address)?, link.mac)));
         let segment = links.announcing(address).map(|it| it.index).ok();
         let (interface, mac) = near.min_by_key(|(it, _)| Some(it.index) != segment)?;
@@ -94,7 +132,7 @@ impl Neighbours {
 
     /// The addresses whose answers are awaited on one interface.
     pub(crate) fn awaited(&self, interface: &Interface, links: &Links) -> BTreeSet<IpAddr> {
-        let nodes = self.nodes.values().flatten().map(|link| link.address);
+        let nodes = self.nodes.values().flat_map(|known| &known.links).map(|link| link.address);
         let nodes = nodes.filter(|address| contains(interface, *address));
         let gateways = gateways(links).filter(|(index, _)| *index == interface.index);
         nodes.chain(gateways.map(|(_, gateway)| gateway)).collect()
@@ -113,7 +151,7 @@ pub(crate) fn gateway_probes(links: &Links) -> Vec<Probe> {
 ///
 /// Link-local addresses do not say on which segment they are. One is named only where nothing else tells the others
 /// which MAC address is this node's, so that they do not take it for a stranger's.
-pub(crate) fn own_addresses(links: &Links) -> Vec<LinkAddress> {
+pub(crate) fn own_links(links: &Links) -> Vec<LinkAddress> {
     let preferred: Vec<u32> = links.default_routes.iter().map(|route| route.interface).collect();
     let mut usable: Vec<&Interface> =
         links.interfaces.iter().filter(|it| it.flaw().is_none()).collect();
@@ -184,6 +222,7 @@ mod tests {
     use arpeggio_wire::Claim;
 
     use super::*;
+    use crate::listener::Said;
 
     const GATEWAY: Ipv4Addr = Ipv4Addr::new(192, 168, 0, 1);
 
@@ -236,14 +275,14 @@ mod tests {
         let mut neighbours = Neighbours::default();
         let addresses =
             vec![link("192.168.0.12", 12), link("172.17.0.1", 13), link("2001:db8::12", 12)];
-        neighbours.learn("node-2".into(), addresses);
-        neighbours.learn("node-3".into(), vec![link("2001:db8::13", 14)]);
+        neighbours.learn("node-2".into(), addresses, true);
+        neighbours.learn("node-3".into(), vec![link("2001:db8::13", 14)], true);
         neighbours
     }
 
     fn sighting(interface: u32, address: &str, mac: MacAddr) -> Sighting {
         let claim = Claim { address: address.parse().unwrap(), mac };
-        Sighting { interface, claim, reply: true }
+        Sighting { interface, claim, said: Said::Replied }
     }
 
     #[test]
@@ -266,7 +305,8 @@ mod tests {
     #[test]
     fn a_speaker_is_asked_on_the_segment_of_the_address() {
         let mut neighbours = neighbours();
-        neighbours.learn("node-4".into(), vec![link("172.17.0.4", 41), link("192.168.0.14", 42)]);
+        let near = vec![link("172.17.0.4", 41), link("192.168.0.14", 42)];
+        neighbours.learn("node-4".into(), near, true);
         let asked = |node: &str, address: &str| {
             let probe = neighbours.speaker_probe(&node.into(), address.parse().unwrap(), &links());
             probe.map(|it| (it.interface, it.to.unwrap(), it.source.unwrap().to_string()))
@@ -287,14 +327,14 @@ mod tests {
     #[test]
     fn this_node_names_the_interface_of_the_default_route_first_and_ipv4_before_ipv6() {
         let addresses: Vec<String> =
-            own_addresses(&links()).iter().map(|link| link.address.to_string()).collect();
+            own_links(&links()).iter().map(|link| link.address.to_string()).collect();
         assert_eq!(addresses, ["192.168.0.11", "172.17.0.1", "2001:db8::11"]);
     }
 
     #[test]
     fn every_interface_that_announces_tells_its_mac_as_far_as_there_is_room() {
         let macs = |links: &Links| -> Vec<u8> {
-            own_addresses(links).iter().map(|link| link.mac[5]).collect()
+            own_links(links).iter().map(|link| link.mac[5]).collect()
         };
         let mut links = links();
         links.interfaces = vec![interface(2, &["fe80::11/64"]), interface(3, &["fe80::12/64"])];
@@ -303,6 +343,35 @@ mod tests {
         let many: Vec<&str> = many.iter().map(String::as_str).collect();
         links.interfaces = vec![interface(2, &many), interface(3, &["10.77.0.1/16"])];
         assert_eq!(macs(&links), [2, 2, 2, 2, 2, 2, 2, 3]);
+    }
+
+    #[test]
+    fn of_two_names_of_one_machine_the_one_counts_whose_session_does() {
+        for live in ["node-2", "renamed"] {
+            let mut neighbours = Neighbours::default();
+            for name in ["node-2", "renamed"] {
+                neighbours.learn(name.into(), vec![link("192.168.0.12", 12)], name == live);
+            }
+            assert_eq!(neighbours.node_at(mac(12)), Some(&live.into()));
+            let answer = neighbours.answered(&sighting(2, "192.168.0.12", mac(12)), &links());
+            assert_eq!(answer, Some(Event::NodeAnswered(live.into())));
+        }
+    }
+
+    #[test]
+    fn a_machine_that_has_left_the_cluster_is_a_stranger_after_a_while() {
+        let at = |seconds| Timestamp::from_origin(Duration::from_secs(seconds));
+        let mut neighbours = neighbours();
+        neighbours.lost(&"node-2".into(), at(100));
+        neighbours.lost(&"node-2".into(), at(600));
+        assert!(!neighbours.forget(at(699)));
+        assert_eq!(neighbours.node_at(mac(12)), Some(&"node-2".into()));
+        assert!(neighbours.forget(at(700)));
+        assert_eq!(neighbours.node_at(mac(12)), None);
+
+        neighbours.lost(&"node-3".into(), at(800));
+        neighbours.learn("node-3".into(), vec![link("2001:db8::13", 14)], true);
+        assert!(!neighbours.forget(at(9000)), "it has come back");
     }
 
     #[test]

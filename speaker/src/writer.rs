@@ -233,6 +233,8 @@ impl Writer {
     async fn read(&self, name: &str) -> Result {
         match self.api.get_opt(name).await {
             Ok(Some(lease)) => match leases::read(&lease) {
+                // Whose it is cannot be told.
+                Some(newer @ Input::NewerLock(..)) => (Some(newer), Outcome::Failed),
                 Some(record) => (Some(record), Outcome::Done),
                 None => (None, Outcome::Failed),
             },

@@ -83,6 +83,17 @@ impl fmt::Display for Subject {
     }
 }
 
+impl Effect {
+    /// The address whose lock it changes or deletes; creating one changes none.
+    pub(crate) fn changes_lock(&self) -> Option<IpAddr> {
+        match self {
+            Self::Join(amendment) | Self::Amend(amendment) => Some(amendment.address),
+            Self::Release(release) => Some(release.address),
+            _ => None,
+        }
+    }
+}
+
 /// A Service to take off a lock.
 #[derive(Debug, Clone, PartialEq)]
 pub struct Release {

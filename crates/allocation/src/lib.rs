@@ -14,14 +14,17 @@ mod announcing;
 mod decision;
 mod declared;
 pub mod effect;
+mod formats;
 mod locks;
 pub mod news;
 mod outcome;
 mod pools;
 mod rivals;
 mod services;
+pub mod sessions;
 mod setbacks;
 pub mod sources;
+mod strangers;
 mod surroundings;
 mod waiting;
 mod wording;
@@ -256,9 +259,12 @@ impl Index {
         }
     }
 
-    /// Makes a task of an effect, unless its subject is busy, or is left alone for a while.
+    /// Makes a task of an effect, unless its subject is busy, or is left alone for a while, or its lock for good.
     fn task(&mut self, subject: Subject, effect: Effect) -> Option<Task> {
         let work = Work::of(&effect);
+        if effect.changes_lock().is_some_and(|address| self.is_newer(address)) {
+            return None;
+        }
         if self.busy.contains_key(&subject) || self.is_held_back(&subject, work) {
             return None;
         }

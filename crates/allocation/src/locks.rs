@@ -36,6 +36,8 @@ pub(super) struct KnownLock {
     expiring: Vec<Expiry>,
     /// Something of it was not understood: others may have it, too, who are not on it any more.
     is_damaged: bool,
+    /// It is of a format that only a newer release understands.
+    pub(super) is_newer: bool,
     pub(super) pool: Option<PoolName>,
     pub(super) terms: WrittenAnnounceTerms,
     /// The node that announces the address.
@@ -47,7 +49,7 @@ pub(super) struct KnownLock {
     claimed_for: Option<ClaimedFor>,
     resting_until: Option<Time>,
     /// Why the address is given to nobody for now.
-    reservation: Option<Reservation>,
+    pub(super) reservation: Option<Reservation>,
     lease_uid: String,
     pub(super) version: u64,
 }
@@ -63,6 +65,10 @@ impl KnownLock {
         if let Some(damage) = &record.damage {
             tracing::warn!(%damage, "a lock is written anew");
         }
+        if let Some(format) = &record.newer {
+            let address = record.lock.address;
+            tracing::warn!(%address, format, "a newer release wrote the lock: it is left alone");
+        }
         let reservation = record.reservation();
         let pool = Some(record.claim.pool).filter(|pool| !pool.is_empty());
         Self {
@@ -70,7 +76,8 @@ impl KnownLock {
             expiring: record.expiring,
             former: record.last_service.map(Owner::from),
             services: record.claim.services,
-            is_damaged: record.damage.is_some(),
+            is_damaged: record.damage.is_some() || record.newer.is_some(),
+            is_newer: record.newer.is_some(),
             pool: pool.map(PoolName::from),
             terms: record.claim.terms,
             is_backless: record.lock.unannounced,
@@ -151,6 +158,7 @@ impl KnownLock {
         self.reservation.clone().or_else(until)
     }
 
+    /// The MAC address of the machine that answers at the address, with the node's name if it is one.
     fn stranger(&self) -> Option<&str> {
         match &self.reservation {
             Some(Reservation::Quarantined(stranger)) => Some(stranger),
@@ -255,7 +263,7 @@ impl Index {
         self.suspects.insert(address);
         let mut concerned = lock.owners.clone();
         concerned.extend(self.forget(address).into_iter().flat_map(|before| before.owners));
-        self.remember(address, lock);
+        self.remember(address, self.with_stranger_named(lock));
         concerned.iter().for_each(|owner| self.touch(owner));
     }
 
@@ -492,6 +500,12 @@ impl Index {
     fn mend(&mut self, address: IpAddr) -> Option<Task> {
         let lock = self.locks.get(&address)?;
         if self.allocator.holders(address).any(|it| !lock.owners.contains(it)) {
+            return None;
+        }
+        // Rules that are not understood read like none. The speakers go by the last ones that they have understood, and
+        // that is better than to write "nowhere" while no pool says what is right.
+        let is_ruled = || self.announce_terms(address, &lock.services).is_some();
+        if lock.terms.is_nowhere() && !lock.owners.is_empty() && !is_ruled() {
             return None;
         }
         let effect = if lock.owners.is_empty() {

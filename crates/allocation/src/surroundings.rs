@@ -1,8 +1,9 @@
 //! What is around pools and Services: the labels of namespaces, and addresses that are somebody else's.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 use arpeggio_api::{reservations::Reservations, service::ServiceRecord, session::Whereabouts};
+use arpeggio_election::Node;
 use arpeggio_ipam::{Owner, Request};
 use arpeggio_labels::Labels;
 
@@ -46,9 +47,15 @@ impl Index {
         self.wake_waiting();
     }
 
-    /// Where nodes announce, by their names.
+    /// Where nodes announce, by their names. Who announces an address may have to be said anew.
     pub fn set_speakers(&mut self, speakers: BTreeMap<String, Whereabouts>) {
-        self.speakers = speakers;
+        let before = std::mem::replace(&mut self.speakers, speakers);
+        let place = |it: Option<&Whereabouts>| it.map(|it| (it.reach.clone(), it.links.clone()));
+        let mut changed = before.keys().chain(self.speakers.keys()).collect::<BTreeSet<_>>();
+        changed.retain(|node| place(before.get(*node)) != place(self.speakers.get(*node)));
+        let is_there = |node: &Node| changed.iter().any(|it| it.as_str() == node.as_str());
+        let locks = self.locks.values().filter(|it| it.holder.as_ref().is_some_and(is_there));
+        self.dirty.extend(locks.flat_map(|lock| lock.owners.iter().cloned()));
     }
 
     /// What a Service asks for, with the labels of its namespace. `None` while the namespace is not known: it may be as

@@ -3,6 +3,7 @@
 mod announcing;
 mod bad_input;
 mod cluster;
+mod formats;
 mod neighbours;
 mod quarantine;
 mod refused;

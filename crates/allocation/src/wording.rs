@@ -132,9 +132,10 @@ fn waiting(backless: &[IpAddr]) -> String {
 fn allocated(outcome: &Outcome) -> Finding {
     let addresses = join(&outcome.addresses);
     let (reason, message) = match &outcome.refusal {
-        Some(Reason::NoneToGive(refusal)) if outcome.is_about_conflict(refusal) => {
-            (CONFLICT, format!("{addresses} is reserved for the Service, but a stranger has it"))
-        }
+        Some(Reason::NoneToGive(refusal)) if outcome.is_about_conflict(refusal) => (
+            CONFLICT,
+            format!("{addresses} is reserved for the Service, but another machine answers at it"),
+        ),
         None => ("Allocated", format!("{addresses} assigned")),
         Some(why) if outcome.addresses.is_empty() => (failure(why), why.to_string()),
         Some(why) => (failure(why), format!("{why}; {addresses} stays until then")),
@@ -170,9 +171,9 @@ fn conflict(conflicts: &[(IpAddr, String)]) -> Option<Finding> {
     let strangers: Vec<&str> = conflicts.iter().map(|(_, stranger)| stranger.as_str()).collect();
     let message = || {
         format!(
-            "{addresses}: {} answers there and is none of ours, so nobody announces it: find that machine and change \
-             its address, or request another one. It is asked for again now and then, and announced when nobody \
-             answers any more",
+            "{addresses}: the machine with the MAC address {} answers there, so no node announces it: take the address \
+             away from that machine, or request another one. The nodes ask again now and then, and announce it when no \
+             machine answers any more",
             strangers.join(", ")
         )
     };

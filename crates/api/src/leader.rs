@@ -33,6 +33,8 @@ pub struct LeaderRecord {
     pub leader: Leader,
     /// How often another process has become the leader.
     pub transitions: i32,
+    /// Its format, when only a newer release understands it: then it is left alone, and nobody of this release leads.
+    pub newer: Option<String>,
 }
 
 /// How a [`Write`] is said to the API server.
@@ -49,6 +51,9 @@ pub enum Request {
 /// # Errors
 /// When its version is not a number.
 pub fn parse(lease: &Lease) -> Result<LeaderRecord, LeaseError> {
+    if let Some(format) = lease::newer_format(lease) {
+        return Ok(newer(format, lease::version(lease)?));
+    }
     let spec = lease.spec.as_ref();
     let seconds = spec.and_then(|spec| spec.lease_duration_seconds).unwrap_or_default();
     let holder = spec.and_then(|spec| spec.holder_identity.clone());
@@ -58,7 +63,14 @@ pub fn parse(lease: &Lease) -> Result<LeaderRecord, LeaseError> {
         version: lease::version(lease)?,
     };
     let transitions = spec.and_then(|spec| spec.lease_transitions).unwrap_or_default();
-    Ok(LeaderRecord { leader, transitions })
+    Ok(LeaderRecord { leader, transitions, newer: None })
+}
+
+/// A newer release leads, whatever it says of itself, until somebody deletes the Lease.
+fn newer(format: &str, version: Version) -> LeaderRecord {
+    let holder = Some(format!("a newer release (format {format})"));
+    let leader = Leader { holder, duration: Duration::MAX, version };
+    LeaderRecord { leader, transitions: 0, newer: Some(format.to_owned()) }
 }
 
 /// The request by which process `name` does `write`, where `known` is the record as it was seen last. `duration` is
@@ -99,6 +111,7 @@ fn created(name: &str, seconds: i32, now: &MicroTime) -> Lease {
         metadata: ObjectMeta {
             name: Some(NAME.to_owned()),
             labels: Some(BTreeMap::from([(key.to_owned(), value.to_owned())])),
+            annotations: Some(BTreeMap::from([lease::format_annotation()])),
             ..ObjectMeta::default()
         },
         spec: Some(LeaseSpec {
@@ -114,7 +127,11 @@ fn created(name: &str, seconds: i32, now: &MicroTime) -> Lease {
 
 #[cfg(test)]
 mod tests {
-    use k8s_openapi::jiff::Timestamp;
+    use arpeggio_election::{
+        Timestamp,
+        leader::{Candidate, LeaseTimes},
+    };
+    use k8s_openapi::jiff;
 
     use super::*;
     use crate::lease::Kind;
@@ -122,7 +139,7 @@ mod tests {
     const DURATION: Duration = Duration::from_secs(6);
 
     fn now() -> MicroTime {
-        MicroTime(Timestamp::default())
+        MicroTime(jiff::Timestamp::default())
     }
 
     fn asked(write: Write, known: Option<&LeaderRecord>) -> Request {
@@ -140,7 +157,7 @@ mod tests {
     fn what_is_created_is_read_back() {
         let record = parse(&created_lease()).unwrap();
         let leader = Leader { holder: Some("one".into()), duration: DURATION, version: Version(7) };
-        assert_eq!(record, LeaderRecord { leader, transitions: 0 });
+        assert_eq!(record, LeaderRecord { leader, transitions: 0, newer: None });
     }
 
     #[test]
@@ -161,6 +178,25 @@ mod tests {
         let Request::Patch(take) = asked(Write::Take { expected }, Some(&known)) else { panic!() };
         assert_eq!(take["spec"]["leaseTransitions"], 5);
         assert_eq!(take["spec"]["holderIdentity"], "one");
+    }
+
+    #[test]
+    fn nobody_leads_over_a_newer_release() {
+        let mut lease = created_lease();
+        let annotations = lease.metadata.annotations.as_mut().unwrap();
+        annotations.insert("arpeggio.dev/format".to_owned(), "2".to_owned());
+        for holder in ["", "one", "another"] {
+            lease.spec.as_mut().unwrap().holder_identity = Some(holder.to_owned());
+            let record = parse(&lease).unwrap();
+            assert_eq!(record.newer.as_deref(), Some("2"));
+            let mut candidate = Candidate::new("one", LeaseTimes::default());
+            for day in 0..9 {
+                let now = Timestamp::from_origin(Duration::from_hours(24 * day));
+                candidate.saw(Some(record.leader.clone()), now);
+                assert_eq!(candidate.decide(now).write, None, "{holder} {day}");
+                assert_eq!(candidate.leads_until(), None, "{holder} {day}");
+            }
+        }
     }
 
     #[test]

@@ -1,4 +1,8 @@
 //! What sessions and locks have in common: both are `coordination.k8s.io/v1` `Lease` objects in Arpeggio's namespace.
+//!
+//! Every Lease says in which format it is written (annotation `arpeggio.dev/format`; absent: 1). A release reads its own
+//! format and lower ones. It leaves a Lease of a higher format alone: what such a Lease says may mean something that this
+//! release does not know.
 
 use std::collections::BTreeMap;
 
@@ -10,6 +14,11 @@ use serde_json::{Value, json};
 pub const KIND_LABEL: &str = "arpeggio.dev/lease";
 /// Selects all of Arpeggio's Leases, for lists and watches.
 pub const SELECTOR: &str = KIND_LABEL;
+
+const FORMAT: &str = "arpeggio.dev/format";
+
+/// The format that this release writes, and the highest that it understands.
+pub const OUR_FORMAT: u32 = 1;
 
 pub(crate) const MANAGED_BY: (&str, &str) = ("app.kubernetes.io/managed-by", "arpeggio");
 
@@ -61,6 +70,18 @@ impl LeaseError {
     }
 }
 
+/// The format of a Lease that only a newer release understands, as it is written there. What is no number is one that
+/// this release does not know, either.
+pub fn newer_format(lease: &Lease) -> Option<&str> {
+    let format = annotation(lease, FORMAT)?;
+    (!format.parse().is_ok_and(|format: u32| format <= OUR_FORMAT)).then_some(format)
+}
+
+/// The annotation of every Lease that this release writes.
+pub(crate) fn format_annotation() -> (String, String) {
+    (FORMAT.to_owned(), OUR_FORMAT.to_string())
+}
+
 pub(crate) fn annotation<'a>(lease: &'a Lease, key: &str) -> Option<&'a str> {
     let value = lease.metadata.annotations.as_ref()?.get(key)?.as_str();
     (!value.is_empty()).then_some(value)
@@ -77,8 +98,9 @@ pub(crate) fn version(lease: &Lease) -> Result<Version, LeaseError> {
 pub(crate) fn metadata(
     kind: Kind,
     name: String,
-    annotations: BTreeMap<String, String>,
+    mut annotations: BTreeMap<String, String>,
 ) -> ObjectMeta {
+    annotations.extend([format_annotation()]);
     ObjectMeta {
         name: Some(name),
         labels: Some(kind.labels()),
@@ -88,10 +110,47 @@ pub(crate) fn metadata(
 }
 
 /// A JSON merge patch (RFC 7386) that the API server refuses with 409 unless the object still has version `expected`.
-/// An annotation that is `null` is removed.
+/// An annotation that is `null` is removed. The format is added.
 pub(crate) fn guarded(expected: Version, annotations: &Value, spec: &Value) -> Value {
+    let (key, format) = format_annotation();
+    let mut annotations = annotations.clone();
+    annotations[key] = json!(format);
     json!({
         "metadata": { "resourceVersion": expected.0.to_string(), "annotations": annotations },
         "spec": spec,
     })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_format_that_is_not_known_is_a_newer_one() {
+        let table = [
+            (None, None),
+            (Some(""), None),
+            (Some("0"), None),
+            (Some("1"), None),
+            (Some("2"), Some("2")),
+            (Some("99999999999"), Some("99999999999")),
+            (Some("1.1"), Some("1.1")),
+            (Some("-1"), Some("-1")),
+        ];
+        for (format, expected) in table {
+            let annotations = format.map(|it| (FORMAT.to_owned(), it.to_owned()));
+            let annotations = Some(annotations.into_iter().collect());
+            let metadata = ObjectMeta { annotations, ..ObjectMeta::default() };
+            let lease = Lease { metadata, ..Lease::default() };
+            assert_eq!(newer_format(&lease), expected, "{format:?}");
+        }
+    }
+
+    #[test]
+    fn whatever_is_written_says_its_format() {
+        let patch = guarded(Version(7), &json!({}), &json!({}));
+        assert_eq!(patch["metadata"]["annotations"][FORMAT], "1");
+        let created = metadata(Kind::Lock, "address-10.0.0.1".into(), BTreeMap::new());
+        assert_eq!(created.annotations.unwrap()[FORMAT], "1");
+    }
 }

@@ -8,6 +8,7 @@
 //! | `spec.holderIdentity` | the node that announces the address |
 //! | `spec.leaseTransitions` | how often the address has moved to another node |
 //! | `spec.acquireTime` | since when this node holds it; for people |
+//! | annotation `arpeggio.dev/format` | the format that all this is written in ([`lease`]) |
 //! | annotation `arpeggio.dev/session` | the epoch of the holder's session; the holder counts only with this one |
 //! | annotation `arpeggio.dev/pool` | the pool that it came from |
 //! | annotation `arpeggio.dev/services` | the Services that are reached at it, in the order in which they came: `NAMESPACE/NAME/UID,...` |
@@ -24,7 +25,7 @@
 
 use std::{collections::BTreeMap, fmt, net::IpAddr};
 
-use arpeggio_election::{Epoch, Holder, Lock, Node, Refusal, Version};
+use arpeggio_election::{AnnounceTerms, Epoch, Holder, Lock, Node, Places, Refusal, Version};
 use arpeggio_ipam::Reservation;
 use k8s_openapi::{
     api::coordination::v1::{Lease, LeaseSpec},
@@ -157,6 +158,13 @@ pub struct LockRecord {
     pub moves: i32,
     /// Since when its holder has it, by the clock of that node; for people.
     pub since: Option<MicroTime>,
+    /// Its format, when only a newer release understands it: then it is left alone, and its address is given to nobody.
+    pub newer: Option<String>,
+    /// The rules that say where the address is announced are not understood: the last ones that were stay in force. Who
+    /// knows none announces it nowhere.
+    pub rules_unknown: bool,
+    /// The address was given back, and nobody is reached there: it is announced nowhere.
+    pub rests: bool,
     /// What of it is not understood, because it was damaged by hand. The rest counts; the controller writes it anew.
     pub damage: Option<LeaseError>,
     /// Why the last request to move it was refused.
@@ -178,7 +186,7 @@ pub fn name(address: IpAddr) -> String {
     }
 }
 
-/// Reads a lock Lease. Annotations that are not understood are as good as absent.
+/// Reads a lock Lease. Of annotations that are not understood nothing follows that anybody is allowed.
 ///
 /// # Errors
 /// When its name is not that of a lock.
@@ -186,20 +194,25 @@ pub fn parse(lease: &Lease) -> Result<LockRecord, LeaseError> {
     let name = lease.metadata.name.as_deref().unwrap_or_default();
     let address =
         address_of(name).ok_or_else(|| LeaseError::new(lease, "its name is not address-IP"))?;
+    let newer = lease::newer_format(lease).map(str::to_owned);
     let mut damage = Damage::default();
-    let claim = Claim {
-        address,
-        pool: lease::annotation(lease, POOL).unwrap_or_default().to_owned(),
-        services: damage.note(services(lease)),
-        terms: terms(lease),
-    };
+    let services = damage.note(services(lease, newer.is_some()));
+    let rests = lease::annotation(lease, RESTING_UNTIL).is_some()
+        && services.is_empty()
+        && damage.0.is_empty();
+    let understood = terms(lease);
+    let rules_unknown = understood.is_err();
+    let (written, terms) = damage.note(understood.map_or_else(nowhere, |terms| (terms, None)));
+    let pool = lease::annotation(lease, POOL).unwrap_or_default().to_owned();
+    let claim = Claim { address, pool, services, terms: written };
     let resting_until = damage.note(resting_until(lease));
+    let rests = rests || resting_until.is_some();
     let lock = Lock {
         address,
         holder: holder(lease),
         service: claim.services.first().map(|service| service.uid.as_str().into()),
-        terms: claim.terms.to_terms().unwrap_or_default(),
-        stranger: lease::annotation(lease, STRANGER).and_then(parse_mac),
+        terms,
+        stranger: lease::annotation(lease, STRANGER).map(|mac| parse_mac(mac).unwrap_or_default()),
         move_to: lease::annotation(lease, MOVE_TO).map(Node::from),
         unannounced: lease::annotation(lease, UNANNOUNCED).is_some(),
         version: lease::version(lease)?,
@@ -213,7 +226,10 @@ pub fn parse(lease: &Lease) -> Result<LockRecord, LeaseError> {
         expiring: expiring(lease),
         moves: lease.spec.as_ref().and_then(|spec| spec.lease_transitions).unwrap_or_default(),
         since: lease.spec.as_ref().and_then(|spec| spec.acquire_time.clone()),
-        damage: damage.into_error(lease),
+        damage: if newer.is_some() { None } else { damage.into_error(lease) },
+        newer,
+        rules_unknown,
+        rests,
         move_refused: lease::annotation(lease, MOVE_REFUSED).map(str::to_owned),
         uid: lease.metadata.uid.clone().unwrap_or_default(),
     })
@@ -226,9 +242,21 @@ pub fn address_of(lease: &str) -> Option<IpAddr> {
     (name(address) == lease).then_some(address)
 }
 
-fn terms(lease: &Lease) -> WrittenAnnounceTerms {
-    let text = lease::annotation(lease, ANNOUNCE);
-    text.and_then(|text| WrittenAnnounceTerms::from_text(text).ok()).unwrap_or_default()
+/// Where the address may be announced: as it is written, and as speakers decide with it.
+type Terms = (WrittenAnnounceTerms, AnnounceTerms);
+
+fn terms(lease: &Lease) -> Result<Terms, String> {
+    let Some(text) = lease::annotation(lease, ANNOUNCE) else { return Ok(Terms::default()) };
+    let written =
+        WrittenAnnounceTerms::from_text(text).map_err(|error| format!("{ANNOUNCE}: {error}"))?;
+    let terms = written.to_terms().map_err(|error| format!("{ANNOUNCE}: {error}"))?;
+    Ok((written, terms))
+}
+
+/// Rules that cannot be read allow nothing.
+fn nowhere(why: String) -> (Terms, Option<String>) {
+    let terms = AnnounceTerms { places: Places::ByRules(Vec::new()), probing: true };
+    ((WrittenAnnounceTerms::nowhere(), terms), Some(why))
 }
 
 /// What of a Lease is not understood.
@@ -247,18 +275,20 @@ impl Damage {
     }
 }
 
-fn services(lease: &Lease) -> (Vec<ServiceRef>, Option<String>) {
+/// In a newer format an item may have more parts.
+fn services(lease: &Lease, is_newer: bool) -> (Vec<ServiceRef>, Option<String>) {
     let text = lease::annotation(lease, SERVICES).unwrap_or_default();
     let items = text.split(',').filter(|item| !item.is_empty());
-    let services: Vec<ServiceRef> = items.clone().filter_map(parse_service).collect();
-    let damaged = items.clone().find(|item| parse_service(item).is_none());
+    let parse = |item| parse_service(item, is_newer);
+    let services: Vec<ServiceRef> = items.clone().filter_map(parse).collect();
+    let damaged = items.clone().find(|item| parse(item).is_none());
     (services, damaged.map(|item| format!("{SERVICES}: {item:?} is not NAMESPACE/NAME/UID")))
 }
 
-fn parse_service(item: &str) -> Option<ServiceRef> {
+fn parse_service(item: &str, is_newer: bool) -> Option<ServiceRef> {
     let mut parts = item.split('/').map(str::to_owned);
     let service = ServiceRef { namespace: parts.next()?, name: parts.next()?, uid: parts.next()? };
-    parts.next().is_none().then_some(service)
+    (is_newer || parts.next().is_none()).then_some(service)
 }
 
 fn parse_claimed_for(text: &str) -> Option<ClaimedFor> {
@@ -371,6 +401,9 @@ impl LockRecord {
 
     /// Why the address is given to nobody for now.
     pub fn reservation(&self) -> Option<Reservation> {
+        if let Some(format) = &self.newer {
+            return Some(Reservation::Newer(format.clone()));
+        }
         let quarantined = self.stranger().map(Reservation::Quarantined);
         let resting = self.resting_until.as_ref();
         quarantined.or_else(|| resting.map(|it| Reservation::CoolingDown(it.0.to_string())))
@@ -565,13 +598,73 @@ mod tests {
         assert_eq!(record.lock.move_to, None);
     }
 
-    #[test]
-    fn terms_that_are_not_understood_are_the_usual_ones() {
+    fn annotated(key: &str, value: &str) -> Lease {
         let mut lease = stored();
-        assert!(!parse(&lease).unwrap().lock.terms.probing);
         let annotations = lease.metadata.annotations.as_mut().unwrap();
-        annotations.insert(ANNOUNCE.to_owned(), "{".to_owned());
-        assert_eq!(parse(&lease).unwrap().lock.terms, arpeggio_election::AnnounceTerms::default());
+        annotations.insert(key.to_owned(), value.to_owned());
+        lease
+    }
+
+    #[test]
+    fn rules_that_are_not_understood_allow_nothing() {
+        assert!(!parse(&stored()).unwrap().lock.terms.probing);
+        for text in [
+            "{",
+            "[]",
+            r#"{"rules":"x"}"#,
+            r#"{"rules":[{"nodeSelectors":[{"x":1}]}]}"#,
+            r#"{"Rules":[]}"#,
+            "null",
+        ] {
+            let record = parse(&annotated(ANNOUNCE, text)).unwrap();
+            assert_eq!(record.lock.terms.places, Places::ByRules(vec![]), "{text}");
+            assert!(record.rules_unknown && record.claim.terms.is_nowhere(), "{text}");
+            assert!(record.damage.unwrap().what.contains(ANNOUNCE), "{text}");
+        }
+        let nowhere = parse(&annotated(ANNOUNCE, r#"{"rules":[]}"#)).unwrap();
+        assert!(!nowhere.rules_unknown && nowhere.damage.is_none(), "that is understood");
+    }
+
+    #[test]
+    fn an_address_is_not_free_because_what_keeps_it_back_is_not_understood() {
+        let record = parse(&annotated(STRANGER, "the printer")).unwrap();
+        assert!(record.lock.stranger.is_some());
+        assert!(matches!(record.reservation(), Some(Reservation::Quarantined(_))));
+
+        let mut lease = annotated(RESTING_UNTIL, "tomorrow");
+        assert!(!parse(&lease).unwrap().rests, "a Service is reached there");
+        let annotations = lease.metadata.annotations.as_mut().unwrap();
+        annotations.insert(SERVICES.to_owned(), String::new());
+        assert!(parse(&lease).unwrap().rests);
+        let annotations = lease.metadata.annotations.as_mut().unwrap();
+        annotations.insert(SERVICES.to_owned(), "oops".to_owned());
+        assert!(!parse(&lease).unwrap().rests, "perhaps a Service is reached there");
+    }
+
+    #[test]
+    fn what_a_newer_release_has_written_is_no_damage() {
+        let table = [
+            (SERVICES, "default/web/6f0c/extra"),
+            (SERVICES, "oops"),
+            (ANNOUNCE, "{"),
+            (RESTING_UNTIL, "tomorrow"),
+        ];
+        for (key, value) in table {
+            for (format, is_newer) in [("1", false), ("2", true)] {
+                let mut lease = annotated(key, value);
+                let annotations = lease.metadata.annotations.as_mut().unwrap();
+                annotations.insert("arpeggio.dev/format".to_owned(), format.to_owned());
+                let record = parse(&lease).unwrap();
+                assert_eq!(record.newer.is_some(), is_newer);
+                assert_eq!(record.damage.is_none(), is_newer, "{key}: {value}");
+                let reserved = matches!(record.reservation(), Some(Reservation::Newer(_)));
+                assert_eq!(reserved, is_newer, "{key}: {value}");
+            }
+        }
+        let mut lease = annotated(SERVICES, "default/web/6f0c/extra");
+        let annotations = lease.metadata.annotations.as_mut().unwrap();
+        annotations.insert("arpeggio.dev/format".to_owned(), "2".to_owned());
+        assert_eq!(parse(&lease).unwrap().claim.services, claim().services);
     }
 
     #[test]

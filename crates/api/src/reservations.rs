@@ -4,6 +4,7 @@
 //! |---|---|
 //! | `Node`, `status.addresses` | the node's own |
 //! | session Lease, interfaces | the node's own, their gateways, and what their subnets need themselves |
+//! | session Lease, own addresses | the node's own that no interface's subnet says: single ones (`/32`, `/128`), and those on interfaces without neighbours |
 
 use std::{collections::BTreeMap, net::IpAddr};
 

@@ -9,14 +9,21 @@
 //! | annotation `arpeggio.dev/instance` | which of the node's processes wrote last; during an upgrade there are two |
 //! | annotation `arpeggio.dev/link-addresses` | `ADDRESS=MAC,...`: where the node is found on the wire |
 //! | annotation `arpeggio.dev/interfaces` | the interfaces that lead to neighbours, with subnets and gateways, as JSON; those that cannot announce now are `cutOff` |
+//! | annotation `arpeggio.dev/own-addresses` | `ADDRESS,...`: the node's own addresses that `interfaces` does not name, on whatever interface; Services' are not among them |
 //! | annotation `arpeggio.dev/accused-by` | the deputy that no longer hears the node |
 //! | annotations `arpeggio.dev/ended-by`, `ended-because` | who ended the session, and why |
 
-use std::{collections::BTreeMap, fmt, net::IpAddr, time::Duration};
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    fmt,
+    net::IpAddr,
+    time::Duration,
+};
 
 use arpeggio_election::{
     EndReason, Epoch, Interface, Node, Pattern, Reach, Session, SessionState, Version,
 };
+use ipnet::IpNet;
 use k8s_openapi::{
     api::coordination::v1::{Lease, LeaseSpec},
     apimachinery::pkg::apis::meta::v1::MicroTime,
@@ -35,6 +42,10 @@ const ENDED_BECAUSE: &str = "arpeggio.dev/ended-because";
 const INSTANCE: &str = "arpeggio.dev/instance";
 const INTERFACES: &str = "arpeggio.dev/interfaces";
 const LINK_ADDRESSES: &str = "arpeggio.dev/link-addresses";
+const OWN_ADDRESSES: &str = "arpeggio.dev/own-addresses";
+
+/// A session names at most this many of its node's own addresses, so that it stays small.
+const MOST_OWN_ADDRESSES: usize = 64;
 
 /// Where a node is found on the wire: one of its own addresses and the MAC address of the interface that has it.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
@@ -50,10 +61,16 @@ pub struct LinkAddress {
 pub struct SessionRecord {
     /// The part that ownership is decided with.
     pub session: Session,
+    /// Its format, when only a newer release understands it: then its node lives as long as it changes, and nobody else
+    /// writes on it.
+    pub newer: Option<String>,
     /// Which of the node's processes renewed it last; empty when it does not say.
     pub instance: String,
     /// Where the node is found on the wire.
     pub links: Vec<LinkAddress>,
+    /// The node's own addresses, apart from those that its interfaces say. `None`: it does not say, or not in a way that
+    /// is understood.
+    pub own: Option<BTreeSet<IpAddr>>,
 }
 
 /// Where one node announces, as its session says.
@@ -63,6 +80,8 @@ pub struct Whereabouts {
     pub reach: Reach,
     /// Their MAC addresses, by the node's own addresses on them.
     pub links: Vec<LinkAddress>,
+    /// The node's own addresses. A session names those that `reach` does not say, and no more than 64.
+    pub own: BTreeSet<IpAddr>,
 }
 
 impl Whereabouts {
@@ -115,22 +134,26 @@ pub fn parse(lease: &Lease) -> Result<SessionRecord, LeaseError> {
     let epoch = spec.and_then(|spec| spec.lease_transitions).unwrap_or_default();
     let epoch = u64::try_from(epoch)
         .map_err(|_| LeaseError::new(lease, format!("leaseTransitions {epoch} is negative")))?;
+    let newer = lease::newer_format(lease).map(str::to_owned);
     let session = Session {
         node,
         epoch: Epoch(epoch),
-        state: state(lease),
+        state: if newer.is_some() { LIVE } else { state(lease) },
         reach: lease::annotation(lease, INTERFACES).and_then(reach::from_text),
         lasts: lasts(lease),
         version: lease::version(lease)?,
     };
     let instance = lease::annotation(lease, INSTANCE).unwrap_or_default().to_owned();
-    Ok(SessionRecord { session, instance, links: links(lease) })
+    Ok(SessionRecord { session, newer, instance, links: links(lease), own: own_addresses(lease) })
 }
 
 /// The node whose session Lease has this name.
 pub fn node_of(name: &str) -> Option<Node> {
     name.strip_prefix(PREFIX).filter(|node| !node.is_empty()).map(Node::from)
 }
+
+/// Of a newer release's session.
+const LIVE: SessionState = SessionState::Live { accused_by: None };
 
 /// What is not a time that a session can last says nothing.
 fn lasts(lease: &Lease) -> Option<Duration> {
@@ -157,6 +180,13 @@ fn state(lease: &Lease) -> SessionState {
 fn links(lease: &Lease) -> Vec<LinkAddress> {
     let text = lease::annotation(lease, LINK_ADDRESSES).unwrap_or_default();
     text.split(',').filter_map(parse_link).collect()
+}
+
+/// An empty list says that there are none.
+fn own_addresses(lease: &Lease) -> Option<BTreeSet<IpAddr>> {
+    let text = lease.metadata.annotations.as_ref()?.get(OWN_ADDRESSES)?;
+    let items = text.split(',').filter(|item| !item.is_empty());
+    items.map(|item| item.parse().ok()).collect()
 }
 
 fn parse_link(item: &str) -> Option<LinkAddress> {
@@ -189,6 +219,7 @@ impl OwnSession {
             (INSTANCE.to_owned(), self.instance.clone()),
             (LINK_ADDRESSES.to_owned(), self.links_text()),
             (INTERFACES.to_owned(), reach::to_text(&self.whereabouts.reach)),
+            (OWN_ADDRESSES.to_owned(), self.own_text()),
         ]);
         Lease {
             metadata: lease::metadata(Kind::Session, name(&self.node), annotations),
@@ -229,6 +260,7 @@ impl OwnSession {
             INSTANCE: self.instance,
             LINK_ADDRESSES: self.links_text(),
             INTERFACES: reach::to_text(&self.whereabouts.reach),
+            OWN_ADDRESSES: self.own_text(),
             ACCUSED_BY: null,
             ENDED_BY: null,
             ENDED_BECAUSE: null,
@@ -239,6 +271,15 @@ impl OwnSession {
         let links: Vec<String> =
             self.whereabouts.links.iter().map(LinkAddress::to_string).collect();
         links.join(",")
+    }
+
+    /// What the interfaces do not say already.
+    fn own_text(&self) -> String {
+        let Whereabouts { reach, own, .. } = &self.whereabouts;
+        let said: BTreeSet<IpAddr> =
+            reach.interfaces.iter().flat_map(|it| &it.subnets).map(IpNet::addr).collect();
+        let rest = own.difference(&said).take(MOST_OWN_ADDRESSES);
+        rest.map(IpAddr::to_string).collect::<Vec<_>>().join(",")
     }
 
     fn seconds(&self) -> i32 {
@@ -274,8 +315,13 @@ mod tests {
             node: "node-1".into(),
             instance: "speaker-x7".into(),
             duration: Duration::from_secs(10),
-            whereabouts: Whereabouts { reach: reach(), links },
+            whereabouts: Whereabouts { reach: reach(), links, own: own_addresses() },
         }
+    }
+
+    /// One of the subnet's, and two that no subnet has.
+    fn own_addresses() -> BTreeSet<IpAddr> {
+        ["192.168.0.11", "192.168.0.241", "fd00::1"].map(|it| it.parse().unwrap()).into()
     }
 
     fn reach() -> Reach {
@@ -317,12 +363,42 @@ mod tests {
         let record = parse(&stored("7")).unwrap();
         assert_eq!(record.links, own().whereabouts.links);
         assert_eq!(record.session.reach, Some(reach()));
+        let rest = ["192.168.0.241", "fd00::1"].map(|it| it.parse().unwrap());
+        assert_eq!(record.own, Some(rest.into()), "the interface says the other one");
         assert_eq!(record.instance, "speaker-x7");
         assert_eq!(record.session.node, "node-1".into());
         assert_eq!(record.session.epoch, Epoch(3));
         assert_eq!(record.session.lasts, Some(Duration::from_secs(10)));
         assert_eq!(record.session.version, Version(7));
         assert_eq!(record.session.state, SessionState::Live { accused_by: None });
+    }
+
+    #[test]
+    fn no_word_of_own_addresses_is_not_the_word_that_there_are_none() {
+        let table = [
+            (None, None),
+            (Some(""), Some(0)),
+            (Some("192.168.0.241"), Some(1)),
+            (Some("192.168.0.241,x"), None),
+        ];
+        for (text, expected) in table {
+            let mut lease = stored("7");
+            let annotations = lease.metadata.annotations.as_mut().unwrap();
+            annotations.remove(OWN_ADDRESSES);
+            annotations.extend(text.map(|text| (OWN_ADDRESSES.to_owned(), text.to_owned())));
+            assert_eq!(parse(&lease).unwrap().own.map(|own| own.len()), expected, "{text:?}");
+        }
+    }
+
+    #[test]
+    fn a_session_stays_small_however_many_addresses_its_node_has() {
+        let mut own = own();
+        let many = (1..1000)
+            .map(|it| IpAddr::from([0x2001, 0xdb8, 0xffff, 0xffff, 0xffff, 0xffff, 0xffff, it]));
+        own.whereabouts.own = many.collect();
+        let text = own.own_text();
+        assert_eq!(text.split(',').count(), MOST_OWN_ADDRESSES);
+        assert!(text.len() < 4096, "{}", text.len());
     }
 
     #[test]
@@ -359,6 +435,18 @@ mod tests {
         let session = parse(&patched(&start)).unwrap().session;
         assert_eq!(session.epoch, Epoch(4));
         assert_eq!(session.state, SessionState::Live { accused_by: None });
+    }
+
+    #[test]
+    fn a_newer_releases_session_lives_whatever_it_says() {
+        let end = ended(&"node-2".into(), EndReason::NodeSilent, Version(7));
+        let mut lease = patched(&end);
+        let annotations = lease.metadata.annotations.as_mut().unwrap();
+        annotations.insert("arpeggio.dev/format".to_owned(), "2".to_owned());
+        let record = parse(&lease).unwrap();
+        assert_eq!(record.newer.as_deref(), Some("2"));
+        assert_eq!(record.session.state, LIVE);
+        assert_eq!(parse(&stored("7")).unwrap().newer, None);
     }
 
     #[test]

@@ -7,6 +7,7 @@ use arpeggio_election::{AnnounceTerms, Places, Preference, Rule};
 use arpeggio_ipam::PoolError;
 use arpeggio_labels::{Labels, Selector};
 use serde::{Deserialize, Serialize};
+use serde_json::Value;
 
 use crate::{
     address_pool::{AnnounceRule, PreferredNodes, is_false, yes},
@@ -28,6 +29,17 @@ pub struct WrittenAnnounceTerms {
     pub local: bool,
 }
 
+/// Why what stands on a lock is not understood.
+#[derive(Debug, thiserror::Error)]
+pub enum TermsError {
+    /// It is not JSON, or not of the right form.
+    #[error(transparent)]
+    Json(#[from] serde_json::Error),
+    /// It is more than what is understood of it.
+    #[error("it has fields that are not known, or says what needs not be said")]
+    More,
+}
+
 #[allow(clippy::trivially_copy_pass_by_ref, reason = "the form that serde asks for")]
 fn is_true(value: &bool) -> bool {
     *value
@@ -40,6 +52,11 @@ impl Default for WrittenAnnounceTerms {
 }
 
 impl WrittenAnnounceTerms {
+    /// What cannot be read allows nothing.
+    pub fn nowhere() -> Self {
+        Self { rules: Some(Vec::new()), ..Self::default() }
+    }
+
     /// Whether nobody may announce the address.
     pub fn is_nowhere(&self) -> bool {
         self.rules.as_ref().is_some_and(Vec::is_empty)
@@ -54,9 +71,12 @@ impl WrittenAnnounceTerms {
     /// Reads the text of the lock's annotation.
     ///
     /// # Errors
-    /// When it is not what [`Self::to_text`] writes.
-    pub fn from_text(text: &str) -> Result<Self, serde_json::Error> {
-        serde_json::from_str(text)
+    /// When it is not what [`Self::to_text`] writes. That counts to the last field: one that is not known, or is written
+    /// in another way, may restrict what the others allow.
+    pub fn from_text(text: &str) -> Result<Self, TermsError> {
+        let value: Value = serde_json::from_str(text)?;
+        let terms: Self = serde_json::from_value(value.clone())?;
+        if serde_json::to_value(&terms)? == value { Ok(terms) } else { Err(TermsError::More) }
     }
 
     /// What speakers decide with.

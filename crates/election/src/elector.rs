@@ -38,7 +38,7 @@ use crate::{
     stranded::Strandings,
     succession::Succession,
     unaided::Unaided,
-    vacancy::{Finding, Vacancies},
+    vacancy::{FormerHolders, Vacancies},
     view::View,
     wire::WireWatch,
     writes::{GiveReason, Outcome, TakeReason, Write, Writes},
@@ -48,6 +48,7 @@ mod alone;
 mod announcing;
 mod moving;
 mod telling;
+mod vacant;
 mod watching;
 
 use announcing::Contest;
@@ -70,6 +71,7 @@ pub struct Elector {
     charges: Charges,
     writes: Writes,
     vacancies: Vacancies,
+    former: FormerHolders,
     announcing: BTreeSet<IpAddr>,
     /// After the last decision nothing but news could change what is announced.
     calm: bool,
@@ -102,6 +104,7 @@ impl Elector {
             charges: Charges::default(),
             writes: Writes::default(),
             vacancies: Vacancies::default(),
+            former: FormerHolders::default(),
             announcing: BTreeSet::new(),
             calm: false,
             succession: Succession::default(),
@@ -185,9 +188,15 @@ impl Elector {
                 if let Some(holder) = lock.holder.as_ref().filter(|holder| holder.node == self.me) {
                     self.own.saw_epoch(holder.epoch);
                 }
+                if lock.holder.is_none() {
+                    self.holder_lost(lock.address, now);
+                }
                 self.view.lock_seen(lock);
             }
-            Event::LockGone(address) => self.view.lock_gone(address),
+            Event::LockGone(address) => {
+                self.holder_lost(address, now);
+                self.view.lock_gone(address);
+            }
             Event::NodeAnswered(node) => self.wire.answered(&node, now, &self.settings),
             Event::GatewayAnswered => self.wire.gateway_answered(now),
             Event::Backlog => self.wire.has_backlog(),
@@ -197,10 +206,7 @@ impl Elector {
             Event::Backends { address, backends } => self.view.backends_seen(address, backends),
             Event::Reach(reach) => self.view.own_reach_is(self.me.clone(), reach),
             Event::CarrierReturned(interface) => self.carrier_returned(interface, now),
-            Event::StrangerAnswered { address, mac } => {
-                self.vacancies.answered(address, mac);
-                self.unaided.heard(address, now, self.settings.recheck);
-            }
+            Event::Occupied { address, mac, by } => self.occupied(address, mac, by.as_ref(), now),
             Event::Wrote { write, outcome } => self.wrote(&write, outcome, now),
         }
     }
@@ -362,26 +368,6 @@ impl Elector {
         };
         let turns = self.view.free().filter(move |(lock, since)| is_mine(lock.address, *since));
         turns.map(|(lock, _)| lock)
-    }
-
-    /// Takes a lock; one that nobody has held before only when nobody else has its address.
-    fn take_vacant(&mut self, lock: &Lock, now: Timestamp, effects: &mut Vec<Effect>) {
-        let Lock { address, version: expected, .. } = *lock;
-        let Some(take) = self.take(lock) else { return };
-        let probing = lock.terms.probing && !self.settings.first_probe.is_zero();
-        if lock.holder.is_some() || !probing {
-            return self.send(take, now, effects);
-        }
-        let taken = lock.stranger.is_some();
-        match self.vacancies.look(address, taken, now, &self.settings) {
-            Finding::Wait => {}
-            Finding::Ask => effects.push(Effect::ProbeAddress(address)),
-            Finding::Free => self.send(take, now, effects),
-            Finding::Taken(_) if taken => {}
-            Finding::Taken(stranger) => {
-                self.send(Write::Quarantine { address, expected, stranger }, now, effects);
-            }
-        }
     }
 
     /// Gives away what others should rather announce. With nobody else, it stays.

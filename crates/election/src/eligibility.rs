@@ -50,7 +50,7 @@ pub enum Unfit {
     #[error("no announce rule of its pool selects the node")]
     NotSelected,
     /// The node is not where the address is.
-    #[error("no interface of the node fits it")]
+    #[error("no interface of the node can announce it")]
     NoInterface,
     /// The node is to serve no load balancers.
     #[error("the node has the label node.kubernetes.io/exclude-from-external-load-balancers")]
@@ -94,7 +94,7 @@ pub enum Standing {
     #[error("is cordoned")]
     Cordoned,
     /// It has only backends that end.
-    #[error("has only backends that end")]
+    #[error("has only backends that are terminating")]
     Ending,
 }
 

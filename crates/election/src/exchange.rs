@@ -60,12 +60,15 @@ pub enum Event {
     /// This node's interface of this name hears its segment again after it did not, for however short a time. What
     /// [`Event::Reach`] says is fed before.
     CarrierReturned(String),
-    /// A machine that is no fellow answers for an address that was asked for ([`Effect::ProbeAddress`]).
-    StrangerAnswered {
+    /// A machine has an address that was asked for ([`Effect::ProbeAddress`]): it answers on the wire, or it is this node,
+    /// whose kernel has it.
+    Occupied {
         /// The address.
         address: IpAddr,
         /// The machine's MAC address.
         mac: [u8; 6],
+        /// The node, when it is one of ours; whether its speaker or its kernel has answered cannot be told.
+        by: Option<Node>,
     },
     /// Frames have come that nobody has looked at yet, since this process is busy: who seems to be silent may have
     /// answered.

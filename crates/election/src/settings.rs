@@ -83,10 +83,10 @@ pub enum UnsafeSettings {
         renewal: Duration,
     },
     /// The API server would have nothing else to do.
-    #[error("sessions that are renewed every {0:?} are too many writes: use 1 s or more")]
+    #[error("renewing the session every {0:?} makes too many writes: use 1 s or more")]
     RenewalTooOften(Duration),
     /// Scheduling alone would look like silence.
-    #[error("{0:?} is too short a time for an answer: use 20 ms or more")]
+    #[error("an answer timeout of {0:?} is too short: use 20 ms or more")]
     AnswerTooShort(Duration),
     /// A probe would be sent while the answer to the one before is awaited.
     #[error("probes every {probe:?} are too fast when an answer may take {answer:?}")]
@@ -98,7 +98,7 @@ pub enum UnsafeSettings {
     },
     /// A speaker that is restarted would lose its session.
     #[error(
-        "{0:?} is too short a patience with a speaker: one that is restarted needs up to {LONGEST_RESTART:?}"
+        "--speaker-patience ({0:?}) is too short: a restart of the speaker takes up to {LONGEST_RESTART:?}"
     )]
     RestartTooShort(Duration),
     /// One lost frame would end a session.

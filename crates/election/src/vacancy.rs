@@ -1,13 +1,17 @@
 //! Asking for an address before it is announced for the first time.
 //!
-//! Somebody else's address is never announced. Whoever may take a lock that nobody has held yet asks for the address a
-//! few times first, as RFC 5227 section 2.1 has it but quicker; whoever answers has it. An address that a stranger had
-//! is asked for again now and then, since somebody may have asked for exactly this one.
+//! An address that another machine has is never announced, whether that machine is a stranger or a node of this cluster
+//! whose kernel has it. A speaker that may take a lock without a holder asks for the address a few times first, as RFC
+//! 5227 section 2.1 has it but quicker; the machine that answers has it. An address that was found occupied is asked for
+//! again now and then, since a user may have asked for exactly this one.
 
 use alloc::collections::{BTreeMap, BTreeSet};
-use core::net::IpAddr;
+use core::{net::IpAddr, time::Duration};
 
-use crate::{model::Timestamp, settings::Settings};
+use crate::{
+    model::{Node, Timestamp},
+    settings::Settings,
+};
 
 /// How often an address is asked for before it counts as free.
 const QUESTIONS: u32 = 3;
@@ -53,7 +57,7 @@ impl Vacancies {
         self.asked.values().map(|asked| asked.due).min()
     }
 
-    /// A stranger answers for `address`.
+    /// A machine that has `address` answers for it.
     pub(crate) fn answered(&mut self, address: IpAddr, by: Mac) {
         if let Some(asked) = self.asked.get_mut(&address) {
             asked.stranger = Some(by);
@@ -91,10 +95,34 @@ impl Vacancies {
     }
 }
 
+/// The last holders of locks that are gone, or that have no holder any more. Theirs is the one speaker that may answer
+/// for such an address.
+#[derive(Debug, Clone, Default, Hash)]
+pub(crate) struct FormerHolders(BTreeMap<IpAddr, (Node, Timestamp)>);
+
+impl FormerHolders {
+    /// `node` does not hold the lock of `address` any more.
+    pub(crate) fn lost(&mut self, address: IpAddr, node: Node, now: Timestamp) {
+        self.0.insert(address, (node, now));
+    }
+
+    /// Whether the speaker of `node` may still announce `address`, which it held. `patience`: how long it takes at most to
+    /// hear that it does not any more; `None` when it may never hear.
+    pub(crate) fn may_answer(
+        &self,
+        node: &Node,
+        address: IpAddr,
+        now: Timestamp,
+        patience: Option<Duration>,
+    ) -> bool {
+        self.0.get(&address).is_some_and(|(former, lost)| {
+            former == node && patience.is_none_or(|patience| now.since(*lost) <= patience)
+        })
+    }
+}
+
 #[cfg(test)]
 mod tests {
-    use core::time::Duration;
-
     use alloc::{vec, vec::Vec};
 
     use super::*;
@@ -143,6 +171,25 @@ mod tests {
         let (finding, when, _) = verdict(&mut vacancies, true, 1030);
         assert_eq!(finding, Finding::Free);
         assert!(when > 1010 + 30_000, "{when}");
+    }
+
+    #[test]
+    fn only_the_last_holder_may_answer_and_not_for_ever() {
+        let mut former = FormerHolders::default();
+        former.lost(address(), "node-1".into(), at(1000));
+        let second = Some(Duration::from_secs(1));
+        let table = [
+            ("node-1", 2000, second, true),
+            ("node-1", 2001, second, false),
+            ("node-1", 900_000, None, true),
+            ("node-2", 1000, None, false),
+        ];
+        for (node, now, patience, expected) in table {
+            let may = former.may_answer(&node.into(), address(), at(now), patience);
+            assert_eq!(may, expected, "{node} {now}");
+        }
+        let other = IpAddr::from([192, 168, 0, 241]);
+        assert!(!former.may_answer(&"node-1".into(), other, at(1000), None));
     }
 
     #[test]

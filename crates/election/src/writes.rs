@@ -161,7 +161,7 @@ pub enum GiveReason {
     #[error("the node is cordoned")]
     Cordoned,
     /// The traffic may not leave the node, and its last backend ends.
-    #[error("the last backend on the node ends")]
+    #[error("the last backend on the node is terminating")]
     BackendsEnd,
     /// Somebody has asked for it on the lock.
     #[error("the move was requested")]

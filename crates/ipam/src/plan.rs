@@ -61,7 +61,7 @@ pub enum Misfit {
     #[error("{0}")]
     Clash(Clash),
     /// A stranger with this MAC address answers there ([`crate::Reservation::Quarantined`]).
-    #[error("{0} answers at it, which is none of ours")]
+    #[error("the machine with the MAC address {0} answers at it")]
     Quarantined(String),
 }
 

@@ -20,8 +20,13 @@ pub enum Reservation {
     /// It is the last address of an IPv4 subnet that a node is in.
     #[error("it is the broadcast address of {0}")]
     Broadcast(String),
-    /// A stranger answers there.
-    #[error("{0} answers at it, which is none of ours")]
+    /// Its lock has a format that only a newer release understands.
+    #[error(
+        "its lock was written by a newer release of Arpeggio (format {0}): upgrade the controller"
+    )]
+    Newer(String),
+    /// Another machine answers there: its MAC address, with the node's name if it is one.
+    #[error("the machine with the MAC address {0} answers at it")]
     Quarantined(String),
     /// It was given back a short while ago.
     #[error("it was given back a short while ago, and is given again after {0}")]

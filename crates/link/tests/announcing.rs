@@ -38,6 +38,11 @@ fn node() -> Links {
     };
     let unplugged =
         Interface { carrier: false, ..interface(7, "eth3", ETHERNET, &["192.0.2.3/24"]) };
+    let services = ["192.0.2.77/32", "203.0.113.9/32"];
+    let of_services = Interface {
+        kind: Some("dummy".to_owned()),
+        ..interface(5, "kube-ipvs0", Medium::Other, &services)
+    };
     let member = Interface {
         member_of: Some("bond".to_owned()),
         ..interface(8, "eth4", ETHERNET, &["10.4.0.1/24"])
@@ -52,7 +57,7 @@ fn node() -> Links {
             interface(2, "eth0", ETHERNET, &["192.0.2.2/24", "2001:db8::2/64"]),
             interface(3, "eth1", ETHERNET, &["10.0.0.2/8"]),
             interface(4, "cni0", ETHERNET, &["10.244.1.1/24"]),
-            interface(5, "kube-ipvs0", Medium::Other, &["192.0.2.77/32", "203.0.113.9/32"]),
+            of_services,
             down,
             unplugged,
             member,
@@ -193,4 +198,40 @@ fn own_address_to_ask_from() {
     }
     let without = interface(1, "eth0", ETHERNET, &["2001:db8::2/64"]);
     assert_eq!(without.source_for("192.0.2.9".parse().unwrap()), None);
+}
+
+#[test]
+fn own_addresses_are_all_that_the_kernel_answers_for_but_services() {
+    let own = |interfaces: Vec<Interface>| -> Vec<String> {
+        let links = Links { interfaces, ..Links::default() };
+        links.own_addresses().iter().map(ToString::to_string).collect()
+    };
+    let dummy = |name: &str| Interface {
+        kind: Some("dummy".to_owned()),
+        ..interface(3, name, Medium::Other, &["192.0.2.78/32", "2001:db8::78/128"])
+    };
+    let lo = &["127.0.0.1/8", "127.0.0.53/8", "::1/128", "192.0.2.77/32"];
+    let eth0 = &["192.0.2.2/24", "192.0.2.240/32", "fe80::2/64", "2001:db8::240/128"];
+    let table = [
+        (vec![interface(1, "lo", Medium::Loopback, lo)], &["192.0.2.77"][..]),
+        (
+            vec![interface(2, "eth0", ETHERNET, eth0)],
+            &["192.0.2.2", "192.0.2.240", "2001:db8::240"],
+        ),
+        (vec![dummy("dummy0")], &["192.0.2.78", "2001:db8::78"]),
+        (vec![dummy("kube-ipvs0")], &[]),
+        (vec![dummy("kube-dummy-if")], &[]),
+        (vec![Interface { kind: None, ..dummy("kube-ipvs0") }], &["192.0.2.78", "2001:db8::78"]),
+        (vec![interface(4, "tun0", Medium::PointToPoint, &["10.8.0.1/32"])], &["10.8.0.1"]),
+        (
+            vec![Interface { up: false, ..interface(5, "eth1", ETHERNET, &["10.0.0.1/24"]) }],
+            &["10.0.0.1"],
+        ),
+    ];
+    for (interfaces, expected) in table {
+        assert_eq!(own(interfaces.clone()), expected, "{interfaces:?}");
+    }
+    let node = node();
+    assert!(node.is_for_services("192.0.2.77".parse().unwrap()));
+    assert!(!node.is_for_services("192.0.2.2".parse().unwrap()));
 }

@@ -17,7 +17,7 @@ impl Engine {
         match write {
             Write::Start { epoch, .. } => tracing::info!(epoch = epoch.0, "session started"),
             Write::Accuse { node, .. } => {
-                tracing::warn!(%node, "node or its speaker is silent on the wire, asking the other deputy");
+                tracing::warn!(%node, "a node or its speaker is silent on the wire; waiting for the other node that watches it to confirm");
             }
             Write::End { node, reason, .. } => {
                 self.metrics.ended.with_label_values(&[reason.as_str()]).inc();
@@ -34,12 +34,17 @@ impl Engine {
         }
     }
 
-    fn report_quarantined(&self, address: IpAddr, stranger: MacAddr) {
+    fn report_quarantined(&self, address: IpAddr, mac: MacAddr) {
         self.metrics.quarantined.inc();
-        tracing::warn!(%address, %stranger, "a stranger has the address, so it is not announced");
+        let known = self.neighbours.node_at(mac);
+        let machine = occupant(mac, known);
+        tracing::warn!(%address, machine, "another machine has the address, so it is not announced");
+        let remedy = match known {
+            Some(_) => OF_A_NODE,
+            None => "Give that machine another address, or exclude this one from the pool.",
+        };
         let note = format!(
-            "{address} is not announced, because a machine that is no node of ours ({stranger}) answers for it. Give that \
-             machine another address, or exclude this one from the pool. It is asked for again every {} s.",
+            "{address} is not announced, because {machine} answers for it. {remedy} The nodes ask for it again every {} s.",
             self.settings.recheck.as_secs()
         );
         self.warn(address, &note, CONFLICT);
@@ -89,17 +94,14 @@ impl Engine {
             (
                 NO_READY_ENDPOINTS,
                 format!(
-                    "{address} is announced by nobody until a pod of the Service is ready: with externalTrafficPolicy \
-                     Local a node announces only what its own pods answer"
+                    "No node announces {address} until a pod of the Service is ready: with externalTrafficPolicy: Local a \
+                     node announces only addresses that its own pods answer"
                 ),
             )
         } else {
-            (
-                "NoEligibleNode",
-                format!("{address} is announced by nobody, since no node may: {why}"),
-            )
+            ("NoEligibleNode", format!("No node announces {address}, because no node may: {why}"))
         };
-        tracing::warn!(%address, reason, why, "nobody announces the address");
+        tracing::warn!(%address, reason, why, "no node announces the address");
         self.warn(*address, &note, reason);
     }
 
@@ -108,15 +110,16 @@ impl Engine {
         tracing::info!(%address, %to, %reason, "lock given");
         let Some(record) = self.locks.get(&address) else { return };
         let from = &self.me.node;
-        let note = format!("{address} is announced from {to}: given by {from}, since {reason}");
+        let note =
+            format!("{address} is announced from {to}: {from} gave it away because {reason}");
         self.news.tell(&record.claim.services, "nodeAssigned", &note);
     }
 
     fn report_refused(&self, address: IpAddr, to: &Node, reason: Refusal) {
-        tracing::warn!(%address, %to, %reason, "was asked to give a lock away, and does not");
+        tracing::warn!(%address, %to, %reason, "refused a request to give a lock away");
         let Some(record) = self.locks.get(&address) else { return };
         let note =
-            format!("{address} stays on {}, and is not moved to {to}: {reason}", self.me.node);
+            format!("{address} stays on {} and does not move to {to}: {reason}", self.me.node);
         self.news.warn(&record.claim.services, "MoveRefused", &note);
     }
 
@@ -138,7 +141,20 @@ impl Engine {
     }
 }
 
-/// What keeps nodes from announcing an address, and which: `node-1, node-2: no interface of the node fits it`.
+/// Why a node answers for an address that no speaker announces, and what to do about it.
+const OF_A_NODE: &str = "If it is an address of the node itself (of the API server, say), exclude it from the pool. If it is \
+                         not, another load balancer on that node, or kube-proxy in IPVS mode without strictARP, answers \
+                         for Services.";
+
+/// A machine that has an address, for people.
+fn occupant(mac: MacAddr, node: Option<&Node>) -> String {
+    match node {
+        Some(node) => format!("node {node} ({mac})"),
+        None => format!("a machine that is no node of this cluster ({mac})"),
+    }
+}
+
+/// What keeps nodes from announcing an address, and which: `node-1, node-2: no interface of the node can announce it`.
 fn obstacles(why: &BTreeMap<Unfit, Vec<Node>>) -> String {
     let of = |(unfit, nodes): (&Unfit, &Vec<Node>)| {
         let named: Vec<&str> = nodes.iter().take(NAMED).map(Node::as_str).collect();

@@ -2,19 +2,23 @@
 //!
 //! Gateways, and the network and broadcast addresses of subnets, are for the nodes' speakers to see. They report them on
 //! their sessions, which they write every few seconds; only a change of what they report is news. What a node has
-//! reported counts as long as its session exists, whether or not that has ended: its router is still there.
+//! reported counts as long as its session exists, whether or not that has ended: its router is still there. The session of
+//! a node that is gone is deleted after a while ([`crate::sessions`]), and then what it has reported counts no more.
 
-use std::{collections::BTreeMap, net::IpAddr};
+use std::{collections::BTreeMap, net::IpAddr, time::Duration};
 
 use arpeggio_api::{
     cluster::{ClusterRange, node_addresses},
     reservations::Reservations,
-    session::{self, Whereabouts},
+    session::{self, SessionRecord, Whereabouts},
 };
 use k8s_openapi::api::{coordination::v1::Lease, core::v1::Node, networking::v1::ServiceCIDR};
 use kube::ResourceExt as _;
 
-use crate::{Index, Watched};
+use crate::{
+    Index, Watched,
+    sessions::{EndSession, Sessions},
+};
 
 /// What is known of nodes and of the cluster's ranges.
 #[derive(Debug, Default)]
@@ -22,6 +26,7 @@ pub struct Surroundings {
     nodes: BTreeMap<String, Uses>,
     /// What nodes report of their interfaces.
     speakers: BTreeMap<String, Whereabouts>,
+    sessions: Sessions,
     service_cidrs: BTreeMap<String, Vec<ClusterRange>>,
     changed: bool,
 }
@@ -49,6 +54,13 @@ impl Surroundings {
         }
     }
 
+    /// The sessions of nodes that are gone for good, at the time `now` on a clock that never steps. To be called every few
+    /// seconds, also by a process that deletes nothing. Nodes must have been listed.
+    pub fn sessions_over(&mut self, now: Duration) -> Vec<EndSession> {
+        let nodes = &self.nodes;
+        self.sessions.over(now, |node| nodes.contains_key(node))
+    }
+
     fn reserved(&self) -> Reservations {
         let mut reserved = Reservations::default();
         for (node, uses) in &self.nodes {
@@ -56,6 +68,7 @@ impl Surroundings {
         }
         for (node, speaker) in &self.speakers {
             reserved.add_reach(node, &speaker.reach);
+            reserved.add_node(node, speaker.own.iter().copied());
         }
         reserved
     }
@@ -84,33 +97,40 @@ impl Watched<Node> for Surroundings {
     }
 }
 
-/// The node whose session this is, and what it reports of its interfaces, if it does.
-fn reported(lease: &Lease) -> Option<(String, Whereabouts)> {
-    let record = session::parse(lease).inspect_err(|error| tracing::debug!(%error)).ok()?;
-    let whereabouts = Whereabouts { reach: record.session.reach?, links: record.links };
-    Some((record.session.node.to_string(), whereabouts))
+/// What a session says of its node, if it is understood.
+fn reported(lease: &Lease) -> Option<SessionRecord> {
+    session::parse(lease).inspect_err(|error| tracing::debug!(%error, "no session")).ok()
 }
 
 impl Watched<Lease> for Surroundings {
+    /// What a session does not say, or not in a way that is understood, stays as it was.
     fn apply(&mut self, lease: Lease) {
-        if let Some((node, speaker)) = reported(&lease)
-            && self.speakers.get(&node) != Some(&speaker)
-        {
+        self.sessions.seen(&lease);
+        let Some(SessionRecord { session, links, own, .. }) = reported(&lease) else { return };
+        let node = session.node.to_string();
+        let known = self.speakers.get(&node).cloned().unwrap_or_default();
+        let reach = session.reach.unwrap_or_else(|| known.reach.clone());
+        let own = own.unwrap_or_else(|| known.own.clone());
+        let speaker = Whereabouts { reach, links, own };
+        if speaker != known {
             self.speakers.insert(node, speaker);
             self.changed = true;
         }
     }
 
     fn delete(&mut self, lease: Lease) {
-        let node = session::node_of(&lease.name_any());
-        self.changed |= node.is_some_and(|node| self.speakers.remove(node.as_str()).is_some());
+        let Some(node) = session::node_of(&lease.name_any()) else { return };
+        self.sessions.gone(node.as_str());
+        self.changed |= self.speakers.remove(node.as_str()).is_some();
     }
 
     fn reset(&mut self, leases: Vec<Lease>) {
         let present: Vec<_> =
             leases.iter().filter_map(|it| session::node_of(&it.name_any())).collect();
         let before = self.speakers.len();
-        self.speakers.retain(|node, _| present.iter().any(|it| it.as_str() == node));
+        let is_present = |node: &str| present.iter().any(|it| it.as_str() == node);
+        self.speakers.retain(|node, _| is_present(node));
+        self.sessions.retain(is_present);
         self.changed |= self.speakers.len() < before;
         leases.into_iter().for_each(|lease| self.apply(lease));
     }
@@ -195,6 +215,39 @@ mod tests {
         assert_eq!(count(&|it| it.delete(session(5, None))), (true, 0));
         assert_eq!(count(&|it| it.apply(session(6, Some("10.0.0.1")))), (true, 1));
         assert_eq!(count(&|it| Watched::<Lease>::reset(it, Vec::new())), (true, 0));
+    }
+
+    #[test]
+    fn a_nodes_own_addresses_count_until_it_says_otherwise() {
+        let mut surroundings = Surroundings::default();
+        let mut after = |version: u64, own: Option<&str>| -> Vec<String> {
+            let mut lease = session(version, None);
+            let annotations = lease.metadata.annotations.as_mut().unwrap();
+            let own = own.map(|own| ("arpeggio.dev/own-addresses".to_owned(), own.to_owned()));
+            annotations.extend(own);
+            surroundings.apply(lease);
+            surroundings.reserved().iter().map(|(it, why)| format!("{it}: {why}")).collect()
+        };
+        let its = ["10.0.0.241: it is an address of node n1"];
+        assert_eq!(after(1, Some("10.0.0.241")), its);
+        assert_eq!(after(2, None), its, "it does not say");
+        assert_eq!(after(3, Some("10.0.0.241,damaged")), its, "not understood");
+        assert!(after(4, Some("")).is_empty(), "there are none");
+    }
+
+    #[test]
+    fn what_a_node_that_is_gone_has_reported_is_free_an_hour_later() {
+        let mut surroundings = Surroundings::default();
+        surroundings.reset(vec![node("n1", "10.0.0.11")]);
+        surroundings.apply(session(1, Some("10.0.0.1")));
+        let hour = Duration::from_hours(1);
+        let over = |it: &mut Surroundings, hours| it.sessions_over(hour * hours).len();
+        assert_eq!((over(&mut surroundings, 0), over(&mut surroundings, 9)), (0, 0), "a node");
+        surroundings.delete(node("n1", "10.0.0.11"));
+        assert_eq!((over(&mut surroundings, 9), surroundings.reserved().iter().count()), (1, 1));
+        surroundings.delete(session(1, None));
+        assert_eq!(surroundings.reserved().iter().count(), 0);
+        assert_eq!(over(&mut surroundings, 99), 0);
     }
 
     #[test]

@@ -4,8 +4,10 @@ use arpeggio_api::{
     address_pool::{AddressItem, AddressPoolSpec},
     declaration::{Declaration, Origin},
     service::{ADDRESS_NOT_ANNOUNCED, ANNOUNCED},
+    session::Whereabouts,
     terms::{Announcement, WrittenAnnounceTerms},
 };
+use arpeggio_election::{Interface, Reach};
 use arpeggio_ipam::Pool;
 use k8s_openapi::api::core::v1::ObjectReference;
 use serde_json::{Value, json};
@@ -41,7 +43,7 @@ impl Lab {
         lock::parse(self.lease("address-10.0.0.1")).unwrap().claim.terms
     }
 
-    fn lease(&self, name: &str) -> &Lease {
+    pub(super) fn lease(&self, name: &str) -> &Lease {
         let found = self.cluster.leases().find(|it| it.metadata.name.as_deref() == Some(name));
         found.unwrap()
     }
@@ -242,4 +244,40 @@ fn a_pool_that_is_declared_anew_in_our_format_costs_nobody_an_address() {
     lab.wait(cluster::GRACE);
     assert_eq!((lab.addresses("web"), lab.writes.len()), (vec!["10.0.0.1".to_owned()], 0));
     assert!(lab.says("web").starts_with("True: "));
+}
+
+/// A node with this interface in the subnet of the addresses.
+fn whereabouts(interface: &str, own: &str) -> Whereabouts {
+    let lan = Interface {
+        name: interface.to_owned(),
+        subnets: vec!["10.0.0.101/24".parse().unwrap()],
+        ..Interface::default()
+    };
+    let own = [own.parse().unwrap()].into();
+    Whereabouts { reach: Reach { interfaces: vec![lan] }, own, ..Whereabouts::default() }
+}
+
+#[test]
+fn where_an_address_is_announced_is_said_anew_when_its_node_says_so() {
+    let mut lab = Lab::with_pools(&[HOME]);
+    lab.create("web");
+    lab.cluster.take_lock("10.0.0.1");
+    let holder = lab.lease("address-10.0.0.1").spec.as_ref().unwrap().holder_identity.clone();
+    let mut after = |node: &str, interface: &str, own: &str| {
+        let speakers = [(node.to_owned(), whereabouts(interface, own))];
+        lab.controller.index.set_speakers(speakers.into());
+        lab.writes.clear();
+        lab.settle();
+        lab.wait(Duration::from_secs(5));
+        let message = lab.record("web").condition(ANNOUNCED).unwrap().message.clone();
+        (message.contains(&format!("({interface})")), lab.writes.len())
+    };
+    let holder = holder.unwrap();
+    assert_eq!(after(&holder, "eth0", "10.9.9.9"), (true, 1));
+    assert_eq!(after(&holder, "eth0", "10.9.9.9"), (true, 0));
+    assert_eq!(after(&holder, "eth0", "10.9.9.8"), (true, 0), "that is said nowhere");
+    assert_eq!(after(&holder, "bond0", "10.9.9.8"), (true, 1));
+    let (_, writes) = after("another", "eth0", "10.9.9.8");
+    assert_eq!(writes, 1, "nothing is known of the holder any more");
+    assert_eq!(after("another", "eth9", "10.9.9.8"), (false, 0), "it holds nothing");
 }

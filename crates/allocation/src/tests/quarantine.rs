@@ -1,6 +1,9 @@
 //! What becomes of addresses at which somebody else answers.
 
-use arpeggio_api::service::{ADDRESS_CONFLICT, ADDRESS_RELEASING};
+use arpeggio_api::{
+    service::{ADDRESS_CONFLICT, ADDRESS_RELEASING},
+    session::{LinkAddress, Whereabouts},
+};
 
 use super::*;
 
@@ -36,7 +39,7 @@ fn a_service_gets_another_address_before_it_gives_up_that_of_a_stranger() {
     assert_eq!(lab.writes, ["claim", "service", "release", "service"]);
     assert_eq!(
         lab.last_note(),
-        "Assigned 10.0.0.2 from pool home instead of 10.0.0.1: 02:00:00:00:00:09 answers at it, which is none of ours"
+        "Assigned 10.0.0.2 from pool home instead of 10.0.0.1: the machine with the MAC address 02:00:00:00:00:09 answers at it"
     );
     assert_eq!(lab.conflict("web"), None);
     assert_eq!(lab.record("web").condition(ADDRESS_RELEASING), None);
@@ -71,7 +74,11 @@ fn who_asks_for_exactly_this_address_waits_until_the_stranger_is_gone() {
         (vec!["10.0.0.1".into()], &["service"][..])
     );
     let conflict = lab.conflict("web").unwrap();
-    assert!(conflict.starts_with("10.0.0.1: 02:00:00:00:00:09 answers there"), "{conflict}");
+    assert!(
+        conflict
+            .starts_with("10.0.0.1: the machine with the MAC address 02:00:00:00:00:09 answers"),
+        "{conflict}"
+    );
     assert!(lab.says("web").starts_with("False: 10.0.0.1 is reserved for the Service"));
     assert_eq!(lab.reasons(), ["IPAllocated", "AddressConflict"]);
 
@@ -141,4 +148,17 @@ fn a_deleted_service_leaves_the_quarantine_behind() {
     assert_eq!(lab.addresses("next"), ["10.0.0.2"]);
     lab.wait(cluster::QUARANTINE);
     assert_eq!(lab.locks(), ["address-10.0.0.2"]);
+}
+
+#[test]
+fn a_node_that_has_the_address_itself_is_named() {
+    let mut lab = Lab::with_pools(&[HOME]);
+    let link = LinkAddress { address: "10.0.0.201".parse().unwrap(), mac: STRANGER };
+    let node = Whereabouts { links: vec![link], ..Whereabouts::default() };
+    lab.controller.index.set_speakers([("node-1".to_owned(), node)].into());
+    lab.cluster.create_service("web", &[(ADDRESSES, "10.0.0.1")]);
+    lab.settle();
+    lab.find_stranger();
+    let told = lab.conflict("web").unwrap();
+    assert!(told.contains("02:00:00:00:00:09 (node node-1) answers there"), "{told}");
 }

@@ -130,10 +130,10 @@ fn surroundings(evidence: &Evidence) -> Reservations {
     for node in &evidence.nodes {
         reservations.add_node(&node.name_any(), cluster::node_addresses(node));
     }
-    for session in evidence.leases.iter().filter_map(|lease| session::parse(lease).ok()) {
-        if let Some(reach) = &session.session.reach {
-            reservations.add_reach(session.session.node.as_str(), reach);
-        }
+    for record in evidence.leases.iter().filter_map(|lease| session::parse(lease).ok()) {
+        let node = record.session.node.as_str();
+        record.session.reach.iter().for_each(|reach| reservations.add_reach(node, reach));
+        reservations.add_node(node, record.own.into_iter().flatten());
     }
     reservations
 }

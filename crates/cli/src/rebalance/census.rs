@@ -33,7 +33,7 @@ impl Known {
         let mut census = Census::default();
         status.sessions().for_each(|record| census.add_session(record.session.clone()));
         // One that rests is reached by nobody, and speakers do not know of it.
-        let in_use = status.locks().filter(|record| record.resting_until.is_none());
+        let in_use = status.locks().filter(|record| !record.rests && record.newer.is_none());
         let locks: Vec<LockRecord> = in_use.cloned().collect();
         locks.iter().for_each(|record| census.add_lock(record.lock.clone()));
         let nodes: Api<Node> = Api::all(client.clone());

@@ -173,7 +173,9 @@ fn told(lock: Option<&Lock>) -> String {
     let holder = holder.as_deref().unwrap_or("nobody yet");
     let services = if services.is_empty() { "no Service" } else { services };
     let quarantine = stranger.as_ref().map_or_else(String::new, |mac| {
-        format!(" It is not announced, since a stranger, {mac}, was found to have the address.")
+        format!(
+            " It is not announced, since another machine, {mac}, was found to have the address."
+        )
     });
     format!("The lock is held by {holder}, for {services} (pool {pool}).{quarantine}")
 }
@@ -271,7 +273,7 @@ The lock is held by node-1, for default/web (pool home).
         let text = Report::of(&heard(&[7]), &cluster).to_text();
         assert!(text.contains("unknown to the cluster"), "{text}");
         assert!(text.contains("held by nobody yet"), "{text}");
-        assert!(text.contains("a stranger, 02:00:00:00:00:07, was found"), "{text}");
+        assert!(text.contains("another machine, 02:00:00:00:00:07, was found"), "{text}");
     }
 
     #[test]

@@ -6,6 +6,7 @@ mod faults;
 mod handovers;
 mod large;
 mod model;
+mod occupied;
 mod rewinds;
 mod sim;
 mod store;

@@ -100,6 +100,8 @@ pub(crate) struct Sim {
     pub(crate) deaf_to_speakers: BTreeSet<usize>,
     /// Machines that are none of ours, by the address that they answer for.
     pub(crate) strangers: BTreeMap<IpAddr, [u8; 6]>,
+    /// Nodes whose kernels have an address.
+    pub(crate) kernels: BTreeMap<IpAddr, usize>,
 }
 
 impl Sim {
@@ -146,6 +148,7 @@ impl Sim {
             told: 0,
             deaf_to_speakers: BTreeSet::new(),
             strangers: BTreeMap::new(),
+            kernels: BTreeMap::new(),
         };
         (0..nodes).for_each(|index| sim.list(index));
         sim
@@ -217,17 +220,7 @@ impl Sim {
                     self.tell(index, WIRE_ROUND_TRIP, Event::GatewayAnswered);
                 }
             }
-            Effect::ProbeAddress(address) => {
-                for other in self.announcers(address) {
-                    if other != index && self.connected(index, other) {
-                        let by = name(other);
-                        self.tell(index, WIRE_ROUND_TRIP, Event::Heard { address, by });
-                    }
-                }
-                if let Some(mac) = self.strangers.get(&address).copied() {
-                    self.tell(index, WIRE_ROUND_TRIP, Event::StrangerAnswered { address, mac });
-                }
-            }
+            Effect::ProbeAddress(address) => self.ask_segment(index, address),
             Effect::Write(write) if self.speakers[index].api => {
                 let when = self.now + ROUND_TRIP / 2 + self.session_is_done(index, &write);
                 let when = when.max(self.lock_is_done(index, &write));
@@ -237,6 +230,27 @@ impl Sim {
             Effect::Write(write) => {
                 self.tell(index, TIME_LIMIT, Event::Wrote { write, outcome: Outcome::Failed });
             }
+        }
+    }
+
+    /// As the engine of a speaker tells what it hears: by a MAC address, a node's speaker and its kernel are one.
+    fn ask_segment(&mut self, index: usize, address: IpAddr) {
+        let kernel = self.kernels.get(&address).copied();
+        let fellows = self.announcers(address).into_iter().chain(kernel);
+        for other in fellows
+            .filter(|other| *other == index || self.connected(index, *other))
+            .collect::<Vec<_>>()
+        {
+            let (by, mac) = (name(other), node_mac(other));
+            if other != index {
+                self.tell(index, WIRE_ROUND_TRIP, Event::Heard { address, by: by.clone() });
+            } else if kernel != Some(index) {
+                continue;
+            }
+            self.tell(index, WIRE_ROUND_TRIP, Event::Occupied { address, mac, by: Some(by) });
+        }
+        if let Some(mac) = self.strangers.get(&address).copied() {
+            self.tell(index, WIRE_ROUND_TRIP, Event::Occupied { address, mac, by: None });
         }
     }
 
@@ -515,6 +529,11 @@ impl Sim {
         (0..self.speakers.len()).find(|index| name(*index) == holder.node)
     }
 
+    /// The MAC address that the lock of an address says has it.
+    pub(crate) fn stranger(&self, address: IpAddr) -> Option<[u8; 6]> {
+        self.store.locks[&address].stranger
+    }
+
     pub(crate) fn announced_per_node(&self) -> Vec<usize> {
         let count = |speaker: &Speaker| {
             if speaker.running { speaker.announced.len() } else { 0 }
@@ -560,6 +579,11 @@ impl Sim {
             }
         }
     }
+}
+
+/// The MAC address of a node.
+pub(crate) fn node_mac(index: usize) -> [u8; 6] {
+    [2, 0, 0, 0, 1, u8::try_from(index).unwrap()]
 }
 
 fn version(record: &Event) -> Option<Version> {

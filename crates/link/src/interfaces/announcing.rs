@@ -4,9 +4,11 @@
 //! of itself. Here is what this node says, and why there may be no interface for an address.
 
 use std::cmp::Reverse;
+use std::collections::BTreeSet;
 use std::net::IpAddr;
 
 use arpeggio_election::{self as election, Pattern, Reach};
+use ipnet::IpNet;
 
 use super::snapshot::has_neighbours;
 use super::{DefaultRoute, Family, Flaw, Interface, Links};
@@ -59,6 +61,14 @@ impl Links {
             interfaces.truncate(MOST_INTERFACES);
         }
         Reach { interfaces }
+    }
+
+    /// This node's own addresses, in ascending order and on whatever interface: those that its kernel answers for, apart
+    /// from Services' ([`Interface::is_for_services`]). Not those that every machine has: loopback and link-local IPv6
+    /// addresses.
+    pub fn own_addresses(&self) -> BTreeSet<IpAddr> {
+        let own = self.interfaces.iter().filter(|it| !it.is_for_services());
+        own.flat_map(|it| it.addresses.iter().map(IpNet::addr)).filter(is_own).collect()
     }
 
     fn segment(&self, interface: &Interface) -> election::Interface {
@@ -136,6 +146,14 @@ impl Links {
     fn named(&self, patterns: &[Pattern]) -> Option<&Interface> {
         self.interfaces.iter().find(|it| patterns.iter().any(|pattern| pattern.matches(&it.name)))
     }
+}
+
+fn is_own(address: &IpAddr) -> bool {
+    let is_link_local = match address {
+        IpAddr::V4(_) => false,
+        IpAddr::V6(address) => address.is_unicast_link_local(),
+    };
+    !is_link_local && !address.is_loopback()
 }
 
 fn list(patterns: &[Pattern]) -> String {

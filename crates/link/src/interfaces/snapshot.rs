@@ -118,6 +118,17 @@ impl Links {
         let position = self.interfaces.binary_search_by_key(&index, |it| it.index);
         position.ok().map(|position| &self.interfaces[position])
     }
+
+    /// The MAC address of the interface with this name.
+    pub fn mac_of(&self, name: &str) -> Option<MacAddr> {
+        self.interfaces.iter().find(|it| it.name == name)?.mac()
+    }
+
+    /// Whether a service proxy of this node keeps `address` as that of a Service.
+    pub fn is_for_services(&self, address: IpAddr) -> bool {
+        let mut of_services = self.interfaces.iter().filter(|it| it.is_for_services());
+        of_services.any(|it| it.addresses.iter().any(|net| net.addr() == address))
+    }
 }
 
 impl Interface {
@@ -145,6 +156,13 @@ impl Interface {
             (_, _, false) => Some(Flaw::NoCarrier),
             (false, true, true) => None,
         }
+    }
+
+    /// Whether a service proxy keeps the addresses of Services here, which are no node's: kube-proxy in IPVS mode and
+    /// kube-router have a dummy interface for them, on every node, whose name nobody can change.
+    pub fn is_for_services(&self) -> bool {
+        let of_proxies = ["kube-ipvs0", "kube-dummy-if"];
+        self.kind.as_deref() == Some("dummy") && of_proxies.contains(&self.name.as_str())
     }
 
     /// This node's own address to ask `peer` from: in the peer's subnet if there is one, else any of

@@ -22,6 +22,7 @@ mod migration;
 mod moves;
 mod neighbour;
 mod neighbourhood;
+mod own_addresses;
 mod rebalance;
 mod records;
 mod restarts;
@@ -59,6 +60,7 @@ const SHARING: &[(&str, Scenario)] = &[
     ("left-alone", allocation::what_is_not_ours_is_left_alone),
     ("bad-input", bad_input::bad_pools_are_refused_or_marked_and_the_rest_goes_on),
     ("surroundings", records::what_the_network_needs_itself_is_never_given_out),
+    ("damaged-locks", records::damage_is_mended_and_a_newer_release_left_alone),
     ("commands", commands::the_speakers_pod_answers_a_users_questions),
     ("fault-drain", moves::a_drained_node_hands_over_first),
     ("local-policy", moves::an_address_stays_with_the_pods_that_its_traffic_is_for),
@@ -81,6 +83,7 @@ const SCENARIOS: &[(&str, Scenario)] = &[
     ("ipv6-duplicate", ipv6::nobody_can_take_an_announced_address),
     ("occupied", strangers::somebody_elses_address_is_never_announced),
     ("occupied-ipv6", strangers::somebody_elses_ipv6_address_is_never_announced),
+    ("node-address", own_addresses::a_nodes_own_address_is_neither_given_nor_announced),
     ("intruder", strangers::an_announced_address_is_defended),
     ("fault-intruder", strangers::a_stranger_that_takes_the_address_changes_little),
     ("fault-flood", strangers::a_flood_of_claims_ends_no_session),

@@ -21,7 +21,7 @@ pub(crate) fn a_drained_node_hands_over_first(home: &Home) -> anyhow::Result<()>
         Ok(())
     })?;
     ensure!(successor != owner, "{owner} was drained");
-    home.wait_for_note("web", &format!("given by {owner}, since the node is cordoned"))?;
+    home.wait_for_note("web", &format!("{owner} gave it away because the node is cordoned"))?;
 
     home.lab.kubectl(&["uncordon", &owner.to_string()])?;
     std::thread::sleep(Duration::from_secs(3));

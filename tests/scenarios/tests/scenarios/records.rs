@@ -1,14 +1,19 @@
 //! What the controller makes of what others write: nodes about their network, speakers about strangers, authors of pools
 //! about where to announce.
 
+use std::time::Duration;
+
 use anyhow::{Context as _, ensure};
 use arpeggio_lab::Machine;
-use arpeggio_scenarios::{Home, NotYet, POOL, pool, service};
+use arpeggio_scenarios::{Home, NotYet, POOL, first_address, pool, service};
 use serde_json::{Value, json};
 
 const KEY: &str = "arpeggio.dev/address-pool";
 const ADDRESSES: &str = "arpeggio.dev/addresses";
 const STRANGER: &str = "02:00:00:00:00:09";
+
+/// Longer than a controller waits for a Service that was deleted to come back.
+const LEFT_ALONE: Duration = Duration::from_secs(8);
 
 /// Only one address of the pool is nobody else's.
 const AROUND: [&str; 5] =
@@ -94,6 +99,34 @@ fn who_asked_for_it_waits(home: &Home) -> anyhow::Result<()> {
     wait_for(home, "exact", "192.168.0.250")
 }
 
+/// What was damaged is written anew, and what a newer release has written is left alone, until that is no more.
+pub(crate) fn damage_is_mended_and_a_newer_release_left_alone(home: &Home) -> anyhow::Result<()> {
+    home.add_pool()?;
+    home.apply(&service("web", KEY, POOL))?;
+    let address = first_address();
+    let owner = home.wait_for_owner(address)?;
+    let text = address.to_string();
+    mark(home, &text, "arpeggio.dev/announce={")?;
+    home.wait_until("the rules are written anew", || {
+        let annotations = lock(home, &text)?["metadata"]["annotations"].clone();
+        let mended = annotations["arpeggio.dev/announce"].is_null();
+        if mended { Ok(()) } else { Err(annotations.to_string().into()) }
+    })?;
+
+    mark(home, &text, "arpeggio.dev/format=2")?;
+    home.lab.kubectl(&["delete", "service", "web"])?;
+    home.apply(&service("exact", ADDRESSES, &text))?;
+    let event = home.wait_for_event("exact", "AllocationFailed")?;
+    ensure!(event.note.contains("written by a newer release"), "{event:?}");
+    std::thread::sleep(LEFT_ALONE);
+    ensure!(home.holder(address.into())? == Some(owner), "the lock is what it was");
+    ensure!(home.moves(address.into())? == 0, "nobody has touched the address");
+    ensure!(home.who_answers(address)? == [owner], "its holder goes on");
+
+    mark(home, &text, "arpeggio.dev/format-")?;
+    wait_for(home, "exact", &text)
+}
+
 pub(crate) fn locks_say_where_their_addresses_are_announced(home: &Home) -> anyhow::Result<()> {
     stop_speakers(home)?;
     let mut announced = pool(POOL, &["192.168.0.240"]);
@@ -147,7 +180,8 @@ pub(crate) fn stop_speakers(home: &Home) -> anyhow::Result<()> {
 
 fn mark(home: &Home, address: &str, annotation: &str) -> anyhow::Result<()> {
     let lock = format!("address-{address}");
-    home.lab.kubectl(&["annotate", "lease", &lock, annotation, "-n", "arpeggio-system"])?;
+    let command = ["annotate", "--overwrite", "lease", &lock, annotation, "-n", "arpeggio-system"];
+    home.lab.kubectl(&command)?;
     Ok(())
 }
 

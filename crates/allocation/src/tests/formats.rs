@@ -1,0 +1,66 @@
+//! Locks that are damaged, and those that a newer release has written.
+
+use super::*;
+
+const ADDRESSES: &str = "arpeggio.dev/addresses";
+const ANNOUNCE: &str = "arpeggio.dev/announce";
+const SERVICES: &str = "arpeggio.dev/services";
+const FORMAT: &str = "arpeggio.dev/format";
+const LOCK: &str = "address-10.0.0.1";
+
+impl Lab {
+    fn lock_annotation(&self, key: &str) -> Option<String> {
+        self.lease(LOCK).metadata.annotations.as_ref()?.get(key).cloned()
+    }
+}
+
+#[test]
+fn rules_that_are_damaged_are_written_anew_when_a_pool_says_them() {
+    let mut lab = Lab::with_pools(&[HOME]);
+    lab.create("web");
+    lab.cluster.damage_lease(LOCK, ANNOUNCE, "{");
+    lab.settle();
+    assert_eq!((lab.lock_annotation(ANNOUNCE), lab.writes.last()), (None, Some(&"amend")));
+
+    lab.cluster.delete_pool("home");
+    lab.settle();
+    lab.writes.clear();
+    lab.cluster.damage_lease(LOCK, ANNOUNCE, "{");
+    lab.settle();
+    assert_eq!(lab.lock_annotation(ANNOUNCE).as_deref(), Some("{"), "{:?}", lab.writes);
+    lab.cluster.set_pool("home", &["10.0.0.1-10.0.0.2"]);
+    lab.settle();
+    assert_eq!(lab.lock_annotation(ANNOUNCE), None, "{:?}", lab.writes);
+}
+
+#[test]
+fn a_lock_that_a_newer_release_has_written_is_left_alone() {
+    for (key, value) in
+        [(SERVICES, "default/web/uid-web/extra"), (SERVICES, "oops"), (ANNOUNCE, "{")]
+    {
+        let mut lab = Lab::with_pools(&[HOME]);
+        lab.create("web");
+        lab.cluster.damage_lease(LOCK, FORMAT, "2");
+        lab.cluster.damage_lease(LOCK, key, value);
+        let before = lab.lease(LOCK).clone();
+        for restart in [false, true] {
+            if restart {
+                lab.restart();
+            }
+            lab.create("other");
+            lab.cluster.set_port("other", 81);
+            lab.settle();
+            assert_eq!(lab.addresses("other"), ["10.0.0.2"], "{value}");
+            assert_eq!(lab.addresses("web"), ["10.0.0.1"], "{value}");
+        }
+        lab.cluster.create_service("exact", &[(ADDRESSES, "10.0.0.1")]);
+        lab.settle();
+        assert_eq!(lab.addresses("exact"), [""; 0], "{value}");
+        let why = "its lock was written by a newer release of Arpeggio (format 2)";
+        assert!(lab.says("exact").contains(why), "{}", lab.says("exact"));
+        lab.cluster.delete_service("web");
+        lab.settle();
+        lab.wait(Duration::from_hours(1));
+        assert_eq!(*lab.lease(LOCK), before, "{value}");
+    }
+}
