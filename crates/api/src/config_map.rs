@@ -123,7 +123,16 @@ impl Reader<'_> {
         let announcement = Announcement::Everywhere;
         let object = self.object.object_ref(&());
         let probing = true;
-        self.found.pools.push(Declaration { origin, object, created, pool, announcement, probing });
+        let generation = None;
+        self.found.pools.push(Declaration {
+            origin,
+            object,
+            generation,
+            created,
+            pool,
+            announcement,
+            probing,
+        });
     }
 
     fn pool(&mut self, pairs: Pairs, line: u64) -> Result<Pool, InvalidPool> {

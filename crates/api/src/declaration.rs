@@ -18,6 +18,8 @@ pub struct Declaration {
     pub origin: Origin,
     /// The object that it stands in, as events refer to it.
     pub object: ObjectReference,
+    /// Which version of the object's spec says it, for kinds that count them.
+    pub generation: Option<i64>,
     /// When its object was created; older pools keep addresses that younger ones have too.
     pub created: Option<Time>,
     /// The pool as the allocator knows it.
@@ -38,6 +40,13 @@ pub enum Origin {
     },
     /// In `MetalLB`'s `IPAddressPool`.
     IpAddressPool {
+        /// Its namespace.
+        namespace: String,
+        /// Its name.
+        name: String,
+    },
+    /// In `MetalLB`'s `AddressPool`, which came before the `IPAddressPool`.
+    LegacyPool {
         /// Its namespace.
         namespace: String,
         /// Its name.
@@ -69,6 +78,9 @@ impl fmt::Display for Origin {
             Self::AddressPool { name } => write!(f, "AddressPool {name}"),
             Self::IpAddressPool { namespace, name } => {
                 write!(f, "IPAddressPool {namespace}/{name}")
+            }
+            Self::LegacyPool { namespace, name } => {
+                write!(f, "MetalLB's AddressPool {namespace}/{name}")
             }
             Self::ConfigMap { namespace, name, line } => {
                 write!(f, "ConfigMap {namespace}/{name}, line {line}")
@@ -103,6 +115,7 @@ impl From<&AddressPool> for Declaration {
         Self {
             origin: Origin::AddressPool { name: pool.name_any() },
             object: pool.object_ref(&()),
+            generation: pool.metadata.generation,
             created: pool.creation_timestamp(),
             pool: pool.to_pool(),
             announcement: Announcement::by(pool.spec.announce.clone()),
