@@ -154,7 +154,7 @@ impl Controller {
         if !self.is_complete() {
             return;
         }
-        for (object, remark) in self.index.news() {
+        for (object, remark) in self.index.news(&now()) {
             self.executor.remark(object, remark);
         }
         for (object, news) in self.index.take_outbox() {

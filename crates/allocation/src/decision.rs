@@ -266,7 +266,7 @@ impl Index {
             let claimed_for = ClaimedFor { uid: service.uid.clone(), version };
             let pool = self.allocator.pool_of(address).map(|pool| pool.name.as_str().to_owned());
             let services = vec![service];
-            let terms = self.announce_terms(address, &services).unwrap_or_default();
+            let terms = self.first_terms(address, &services);
             let claim = Claim { address, pool: pool.unwrap_or_default(), services, terms };
             Effect::Claim(claim, claimed_for)
         };

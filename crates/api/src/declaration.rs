@@ -2,12 +2,12 @@
 
 use std::fmt;
 
-use arpeggio_ipam::{InvalidPool, Pool, PoolError, PoolName};
+use arpeggio_ipam::{InvalidPool, Pool, PoolError, PoolName, Unusable};
 use k8s_openapi::{api::core::v1::ObjectReference, apimachinery::pkg::apis::meta::v1::Time};
 use kube::{Resource as _, ResourceExt as _};
 
 use crate::{
-    address_pool::AddressPool,
+    address_pool::{AddressPool, still_in_force},
     terms::{Announcement, Policy},
 };
 
@@ -107,6 +107,14 @@ impl Declaration {
     pub fn not_used(&self, why: &impl fmt::Display) -> Remark {
         let message = format!("pool \"{}\" ({}) is not used: {why}", self.name(), self.origin);
         Remark { reason: "PoolNotUsed", message }
+    }
+
+    /// That this pool is used as it was declared at `generation`, and why not as it is now.
+    pub fn change_not_used(&self, why: &Unusable, generation: Option<i64>) -> Remark {
+        let why = still_in_force(why, generation);
+        let message =
+            format!("a change of pool \"{}\" ({}) is not used: {why}", self.name(), self.origin);
+        Remark { reason: "ChangeNotUsed", message }
     }
 }
 
