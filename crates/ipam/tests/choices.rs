@@ -69,7 +69,10 @@ fn a_pool_that_does_not_assign_automatically_is_there_for_those_who_ask() {
 #[test]
 fn every_refusal_of_a_pool_says_what_to_do() {
     let mut lab = Lab::with([]);
-    assert_eq!(lab.refusal("s", &V4), "there are no pools: create one");
+    assert_eq!(
+        lab.refusal("s", &V4),
+        "there are no pools: create one, or have MetalLB's read (manifests/components/metallb)"
+    );
     assert_eq!(
         lab.refusal("s", &V4.from(&["home"])),
         "no IPv4 address to give: pool \"home\": it does not exist: create it, or name another one in arpeggio.dev/address-pool"
