@@ -8,11 +8,9 @@ use arpeggio_api::{
     terms::Policy,
 };
 use arpeggio_ipam::{Allocator, InvalidPool, Pool, PoolName, PoolState};
-use k8s_openapi::{
-    api::core::v1::ObjectReference, apimachinery::pkg::apis::meta::v1::Time, jiff::SignedDuration,
-};
+use k8s_openapi::{api::core::v1::ObjectReference, apimachinery::pkg::apis::meta::v1::Time};
 
-use super::Index;
+use super::{Index, patience::TELL_AFTER};
 
 /// Who declares pools.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
@@ -35,10 +33,6 @@ pub struct Declared {
     /// Whether there may be pools that cannot be read, and never could by this process.
     pub unreadable: bool,
 }
-
-/// How long something must be so before its author is told: the other half of a change may be on its way, such as the
-/// advertisement of a new pool.
-const TELL_AFTER: SignedDuration = SignedDuration::from_secs(5);
 
 /// The object that declares a pool, by its uid, and the pool's name.
 type Key = (String, PoolName);

@@ -17,6 +17,7 @@ pub mod effect;
 mod locks;
 pub mod news;
 mod outcome;
+mod patience;
 mod pools;
 mod rivals;
 mod services;

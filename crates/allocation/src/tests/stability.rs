@@ -280,3 +280,21 @@ fn a_slip_of_the_pen_in_a_pool_stops_neither_old_services_nor_new_ones() {
     lab.create("newer");
     assert_eq!(lab.addresses("newer"), ["10.0.1.0"]);
 }
+
+#[test]
+fn a_service_that_comes_just_before_its_pool_is_warned_of_nothing() {
+    for comes in [true, false] {
+        let mut lab = Lab::with_pools(&[]);
+        lab.cluster.create_service("web", &[("arpeggio.dev/address-pool", "late")]);
+        lab.cluster.set_created("web", 0);
+        lab.settle();
+        lab.wait(Duration::from_secs(4));
+        assert_eq!((lab.writes.len(), lab.told.len()), (0, 0));
+        if comes {
+            lab.cluster.set_pool("late", &["10.0.0.1"]);
+        }
+        lab.wait(Duration::from_secs(1));
+        let warned = lab.told.iter().any(|news| news.reason == "AllocationFailed");
+        assert_eq!((lab.addresses("web").len(), warned), (usize::from(comes), !comes));
+    }
+}
