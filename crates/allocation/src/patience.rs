@@ -60,7 +60,7 @@ fn misses_pool(outcome: &Outcome) -> bool {
     match refusal {
         Refusal::NoPools => true,
         Refusal::Pools { pools, .. } => {
-            pools.iter().any(|it| matches!(*it.why, Unfitness::Unknown { .. }))
+            pools.iter().any(|it| matches!(*it.why, Unfitness::Unknown))
         }
         Refusal::Address { why, .. } => *why == UnfitAddress::NoPool,
         Refusal::OneAddressForTwo { .. } => false,

@@ -48,17 +48,17 @@ impl MetalLb {
         let usable = || self.advertisements.values().filter_map(|known| known.last_good.as_ref());
         let all_known = usable().count() == self.advertisements.len();
         for pool in self.pools.values() {
-            declared.add(pool.object_ref(&()), pool.declare(usable(), all_known));
+            declared.add(&pool.object_ref(&()), pool.declare(usable(), all_known));
         }
         for pool in self.legacy_pools.values() {
-            declared.add(pool.object_ref(&()), pool.declare());
+            declared.add(&pool.object_ref(&()), pool.declare());
         }
         declared
     }
 }
 
 impl Declared {
-    fn add(&mut self, object: ObjectReference, (pool, remarks): (Declaration, Vec<Remark>)) {
+    fn add(&mut self, object: &ObjectReference, (pool, remarks): (Declaration, Vec<Remark>)) {
         self.pools.push(pool);
         self.remarks.extend(remarks.into_iter().map(|remark| (object.clone(), remark)));
     }
@@ -207,29 +207,27 @@ mod tests {
         assert!(metallb.changed);
     }
 
-    fn advertisement(uid: &str, spec: Value) -> L2Advertisement {
+    fn advertisement(uid: &str, spec: &Value) -> L2Advertisement {
         let metadata = json!({ "name": "l2", "uid": uid });
         serde_json::from_value(json!({ "metadata": metadata, "spec": spec })).unwrap()
     }
 
     #[test]
     fn what_an_advertisement_said_last_stays_in_force() {
-        let good = || advertisement("1", json!({ "interfaces": ["dmz0"] }));
-        let bad = |uid| advertisement(uid, json!({ "interfaces": "dmz0" }));
+        let good = || advertisement("1", &json!({ "interfaces": ["dmz0"] }));
+        let bad = |uid| advertisement(uid, &json!({ "interfaces": "dmz0" }));
         let mut metallb = MetalLb::default();
         let announcement = |metallb: &MetalLb| metallb.declared().pools[0].announcement.clone();
         metallb.reset(vec![pool()]);
         metallb.reset(vec![good()]);
         let before = announcement(&metallb);
-        for again in 0..2 {
-            if again == 0 {
-                metallb.apply(bad("1"))
-            } else {
-                metallb.reset(vec![bad("1")])
-            }
+        let mut still = |change: &dyn Fn(&mut MetalLb)| {
+            change(&mut metallb);
             assert_eq!(announcement(&metallb), before);
             assert_eq!(reasons(&metallb.declared()), ["AdvertisementNotUsed"]);
-        }
+        };
+        still(&|it| it.apply(bad("1")));
+        still(&|it| it.reset(vec![bad("1")]));
         metallb.apply(bad("2"));
         assert_eq!(announcement(&metallb), Announcement::Unknown, "made anew, it has no past");
         metallb.delete(bad("2"));

@@ -83,10 +83,11 @@ impl AddressPool {
         cluster: impl IntoIterator<Item = &'a ClusterRange>,
     ) -> Finding {
         let (holds, reason, message) = match (state, self.overlap_with(cluster)) {
-            (PoolState::Overlapping(overlap), _)
-            | (PoolState::Earlier(Unusable::Overlapping(overlap)), _) => {
-                (true, "Pool", overlap.to_string())
-            }
+            (
+                PoolState::Overlapping(overlap)
+                | PoolState::Earlier(Unusable::Overlapping(overlap)),
+                _,
+            ) => (true, "Pool", overlap.to_string()),
             (_, Some((used, range))) => {
                 let message = format!(
                     "{range} is also used for {}: clients cannot reach both, choose addresses outside of {}",
