@@ -64,14 +64,16 @@ pub struct Declarations {
     pub pools: Vec<Declaration>,
     /// What its author should know.
     pub remarks: Vec<Remark>,
+    /// Whether some entry has no name that can be read: it may be any pool that was there before.
+    pub has_nameless: bool,
 }
 
-/// The pools in the value of `key`. A `ConfigMap` without that key has none.
+/// The pools in the value of `key`. A `ConfigMap` without any value has none.
 ///
 /// # Errors
-/// When it is not YAML or not a mapping, with line and column.
+/// When it is not YAML or not a mapping, with line and column; when there are values under other keys only.
 pub fn parse(object: &ConfigMap, key: &str, dialect: Dialect) -> Result<Declarations, Malformed> {
-    let text = object.data.as_ref().and_then(|data| data.get(key)).map_or("", String::as_str);
+    let text = text_of(object, key)?;
     let document = node::parse(text)?;
     let mut reader = Reader { object, text, dialect, found: Declarations::default() };
     for (name, value) in document.0 {
@@ -85,6 +87,17 @@ pub fn parse(object: &ConfigMap, key: &str, dialect: Dialect) -> Result<Declarat
         }
     }
     Ok(reader.found)
+}
+
+fn text_of<'a>(object: &'a ConfigMap, key: &str) -> Result<&'a str, Malformed> {
+    let Some(data) = object.data.as_ref().filter(|data| !data.is_empty()) else { return Ok("") };
+    data.get(key).map(String::as_str).ok_or_else(|| {
+        let others: Vec<&str> = data.keys().map(String::as_str).collect();
+        let others = others.join(", ");
+        Malformed {
+            message: format!("there is no such key, but {others}: rename the one with the pools"),
+        }
+    })
 }
 
 impl Malformed {
@@ -118,6 +131,7 @@ impl Reader<'_> {
             Node::Map(pairs) => self.pool(pairs, line),
             _ => Err(invalid(nameless(line), "an entry must have the keys name and addresses")),
         };
+        self.found.has_nameless |= pool.as_ref().is_err_and(|it| it.pool == nameless(line));
         let origin = Origin::ConfigMap {
             namespace: self.object.namespace().unwrap_or_default(),
             name: self.object.name_any(),

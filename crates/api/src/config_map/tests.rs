@@ -109,6 +109,7 @@ fn names_that_no_annotation_could_say_are_refused() {
         let found = read(&format!("address-pools:\n{entry}\n"), Dialect::Ours).unwrap();
         let error = found.pools[0].pool.as_ref().unwrap_err().to_string();
         assert!(error.contains(message), "{entry}: {error}");
+        assert_eq!(found.has_nameless, !error.contains("a comma"), "{entry}");
     }
 }
 
@@ -219,6 +220,10 @@ fn nothing_means_no_pools() {
     assert_eq!(read("", Dialect::Ours), none);
     assert_eq!(read("# nothing yet\n", Dialect::Ours), none);
     assert_eq!(parse(&ConfigMap::default(), "config", Dialect::Ours), none);
+    let data = BTreeMap::from([("config.yaml".to_owned(), EXAMPLE.to_owned())]);
+    let renamed = ConfigMap { data: Some(data), ..ConfigMap::default() };
+    let error = parse(&renamed, "config", Dialect::Ours).unwrap_err().to_string();
+    assert!(error.starts_with("there is no such key, but config.yaml"), "{error}");
 }
 
 #[test]
