@@ -56,6 +56,8 @@ pub(crate) struct MetalLbPlace {
 /// Watches of all these kinds.
 pub(crate) struct Sources {
     feeds: Feeds,
+    /// Where `MetalLB` is read, until it was looked once whether there is anything.
+    unseen: Option<MetalLbPlace>,
     file: PoolFile,
     metallb_file: PoolFile,
     metallb: MetalLb,
@@ -104,6 +106,7 @@ impl Sources {
         let key = &places.key;
         Self {
             feeds: Feeds::new(client, places, health),
+            unseen: places.metallb.clone(),
             file: PoolFile::new(Declarer::ConfigMap, key, Dialect::Ours),
             metallb_file: PoolFile::new(Declarer::MetalLbConfigMap, key, Dialect::MetalLb),
             metallb: MetalLb::default(),
@@ -152,10 +155,27 @@ impl Sources {
                 feeds.service_cidrs.pass(event, &mut self.surroundings);
             }
         }
+        self.warn_of_nothing();
         self.file.tell(index);
         self.metallb_file.tell(index);
         self.metallb.tell(index);
         self.surroundings.tell(index);
+    }
+}
+
+impl Sources {
+    /// Who has us read `MetalLB` expects something there.
+    fn warn_of_nothing(&mut self) {
+        let listed = self.feeds.metallb.as_ref().is_some_and(MetalLbFeeds::are_listed);
+        let Some(place) = self.unseen.take_if(|_| listed) else { return };
+        if self.metallb.has_no_pools() && self.metallb_file.is_absent() {
+            tracing::warn!(
+                namespace = place.namespace,
+                config_map = place.config_map,
+                "no pools of MetalLB's are in this namespace, or they are not for us to see: check --metallb-namespace \
+                 and the Role of manifests/components/metallb"
+            );
+        }
     }
 }
 

@@ -39,6 +39,12 @@ impl PoolFile {
         }
     }
 
+    /// Whether there is no such object.
+    #[must_use]
+    pub fn is_absent(&self) -> bool {
+        self.last_good.is_none() && self.complaint.is_none()
+    }
+
     /// Tells the index, if there is something new.
     pub fn tell(&mut self, index: &mut Index) {
         if std::mem::take(&mut self.changed) {

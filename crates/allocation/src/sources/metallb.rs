@@ -39,6 +39,12 @@ impl MetalLb {
         }
     }
 
+    /// Whether there are no pools at all.
+    #[must_use]
+    pub fn has_no_pools(&self) -> bool {
+        self.pools.is_empty() && self.legacy_pools.is_empty()
+    }
+
     fn declared(&self) -> Declared {
         let mut declared = Declared::default();
         for known in self.advertisements.values() {
