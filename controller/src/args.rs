@@ -7,7 +7,7 @@ use arpeggio_runtime::{admin::AdminArgs, telemetry::LogArgs};
 use clap::{ArgAction, Parser};
 use k8s_openapi::jiff::Timestamp;
 
-use crate::sources::Places;
+use crate::sources::{MetalLbPlace, Places};
 
 /// Where metrics are served unless the user says otherwise. The speaker's port is another one, so that both can run on
 /// one host.
@@ -66,14 +66,19 @@ pub(crate) struct Args {
     /// The key of its value with pools.
     #[arg(long, env = "ARPEGGIO_CONFIG_MAP_KEY", default_value = "config", value_name = "KEY")]
     pub(crate) config_map_key: String,
-    /// The namespace of MetalLB's IPAddressPools, L2Advertisements and ConfigMap, which are read where they exist.
+    /// Read MetalLB's pools, too: IPAddressPools, L2Advertisements, AddressPools and the ConfigMap in this namespace,
+    /// such as metallb-system. Everybody who may write there decides which addresses are announced. Needs permissions
+    /// there, see manifests/components/metallb.
+    #[arg(long, env = "ARPEGGIO_METALLB_NAMESPACE", value_name = "NAME")]
+    pub(crate) metallb_namespace: Option<String>,
+    /// The name of MetalLB's ConfigMap there, which it read up to its version 0.12.
     #[arg(
         long,
-        env = "ARPEGGIO_METALLB_NAMESPACE",
-        default_value = "metallb-system",
+        env = "ARPEGGIO_METALLB_CONFIG_MAP",
+        default_value = "config",
         value_name = "NAME"
     )]
-    pub(crate) metallb_namespace: String,
+    pub(crate) metallb_config_map: String,
     #[command(flatten)]
     pub(crate) admin: AdminArgs,
     #[command(flatten)]
@@ -101,8 +106,14 @@ impl Args {
             namespace: self.namespace.clone(),
             config_map: self.config_map.clone(),
             key: self.config_map_key.clone(),
-            metallb_namespace: self.metallb_namespace.clone(),
+            metallb: self.metallb_place(),
         }
+    }
+
+    /// Where to read MetalLB's pools, if at all. An empty namespace, as an unset value in a manifest gives, means none.
+    fn metallb_place(&self) -> Option<MetalLbPlace> {
+        let namespace = self.metallb_namespace.clone().filter(|name| !name.is_empty())?;
+        Some(MetalLbPlace { namespace, config_map: self.metallb_config_map.clone() })
     }
 
     /// The class to serve. An empty one, as an unset value in a manifest gives, means none.
@@ -138,6 +149,19 @@ mod tests {
         let first = args.candidate(Timestamp::UNIX_EPOCH + Duration::from_nanos(255));
         assert_eq!(first, "one_ff");
         assert_ne!(first, args.candidate(Timestamp::UNIX_EPOCH));
+    }
+
+    #[test]
+    fn metallb_is_read_only_where_somebody_says_so() {
+        let place =
+            |args: &[&str]| Args::parse_from([&["controller"], args].concat()).places().metallb;
+        assert_eq!(place(&[]), None);
+        assert_eq!(place(&["--metallb-namespace="]), None);
+        let read = place(&["--metallb-namespace=metallb-system"]).unwrap();
+        assert_eq!(
+            (read.namespace.as_str(), read.config_map.as_str()),
+            ("metallb-system", "config")
+        );
     }
 
     #[test]

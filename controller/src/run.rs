@@ -168,7 +168,7 @@ impl Controller {
             return;
         }
         over.into_iter().for_each(|session| self.executor.end_session(session));
-        for (object, remark) in self.index.news() {
+        for (object, remark) in self.index.news(&now()) {
             self.executor.remark(object, remark);
         }
         for (object, news) in self.index.take_outbox() {

@@ -2,7 +2,8 @@
 //!
 //! | kind | for |
 //! |---|---|
-//! | `ConfigMap`, `IPAddressPool`, `L2Advertisement` | further pools |
+//! | `ConfigMap` | further pools |
+//! | `MetalLB`'s `IPAddressPool`, `AddressPool`, `L2Advertisement`, `ConfigMap` | the same, where the installer says so |
 //! | `Namespace` | labels that pools' rules select |
 //! | `Node` | addresses that are never given out; where pods are |
 //! | session `Lease` | what nodes report of their interfaces: more such addresses |
@@ -20,9 +21,12 @@ use arpeggio_allocation::{
 use arpeggio_api::{
     config_map::Dialect,
     lease::{KIND_LABEL, Kind},
-    metallb::{IPAddressPool, L2Advertisement},
+    metallb::{IPAddressPool, L2Advertisement, LegacyPool},
 };
-use arpeggio_runtime::{health::Health, watch::Event};
+use arpeggio_runtime::{
+    health::{Awaited, Health},
+    watch::Event,
+};
 use k8s_openapi::api::{
     coordination::v1::Lease,
     core::v1::{ConfigMap, Namespace, Node},
@@ -41,16 +45,25 @@ pub(crate) struct Places {
     pub(crate) config_map: String,
     /// The key of its value with the pools; `MetalLB`'s is the same.
     pub(crate) key: String,
-    /// The namespace of `MetalLB`'s objects and `ConfigMap`.
-    pub(crate) metallb_namespace: String,
+    /// Where `MetalLB` is read, if at all.
+    pub(crate) metallb: Option<MetalLbPlace>,
 }
 
-/// The name of the `ConfigMap` in `MetalLB`'s namespace, up to its version 0.12.
-const METALLB_CONFIG_MAP: &str = "config";
+/// Where `MetalLB`'s pools are. Who may write there decides which addresses are announced, so nobody is trusted with that
+/// who was not named by the installer.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) struct MetalLbPlace {
+    /// The namespace of its objects and its `ConfigMap`.
+    pub(crate) namespace: String,
+    /// The name of its `ConfigMap`, up to its version 0.12.
+    pub(crate) config_map: String,
+}
 
 /// Watches of all these kinds.
 pub(crate) struct Sources {
     feeds: Feeds,
+    /// Where `MetalLB` is read, until it was looked once whether there is anything.
+    unseen: Option<MetalLbPlace>,
     file: PoolFile,
     metallb_file: PoolFile,
     metallb: MetalLb,
@@ -59,26 +72,38 @@ pub(crate) struct Sources {
 
 struct Feeds {
     file: Feed<ConfigMap>,
-    metallb_file: Feed<ConfigMap>,
-    pools: Feed<IPAddressPool>,
-    advertisements: Feed<L2Advertisement>,
+    metallb: Option<MetalLbFeeds>,
     namespaces: Feed<PartialObjectMeta<Namespace>>,
     nodes: Feed<Node>,
     sessions: Feed<Lease>,
     service_cidrs: Feed<ServiceCIDR>,
 }
 
+struct MetalLbFeeds {
+    file: Feed<ConfigMap>,
+    pools: Feed<IPAddressPool>,
+    legacy_pools: Feed<LegacyPool>,
+    advertisements: Feed<L2Advertisement>,
+}
+
 /// Something that a watch has shown.
 #[allow(clippy::large_enum_variant, reason = "there is one at a time, and not for long")]
 pub(crate) enum Shown {
     File(Event<ConfigMap>),
-    MetalLbFile(Event<ConfigMap>),
-    Pool(Event<IPAddressPool>),
-    Advertisement(Event<L2Advertisement>),
+    MetalLb(MetalLbShown),
     Namespace(Event<PartialObjectMeta<Namespace>>),
     Node(Event<Node>),
     Session(Event<Lease>),
     ServiceCidr(Event<ServiceCIDR>),
+}
+
+/// Something that a watch of `MetalLB`'s objects has shown.
+#[allow(clippy::large_enum_variant, reason = "there is one at a time, and not for long")]
+pub(crate) enum MetalLbShown {
+    File(Event<ConfigMap>),
+    Pool(Event<IPAddressPool>),
+    LegacyPool(Event<LegacyPool>),
+    Advertisement(Event<L2Advertisement>),
 }
 
 impl Sources {
@@ -87,6 +112,7 @@ impl Sources {
         let key = &places.key;
         Self {
             feeds: Feeds::new(client, places, health),
+            unseen: places.metallb.clone(),
             file: PoolFile::new(Declarer::ConfigMap, key, Dialect::Ours),
             metallb_file: PoolFile::new(Declarer::MetalLbConfigMap, key, Dialect::MetalLb),
             metallb: MetalLb::default(),
@@ -98,9 +124,7 @@ impl Sources {
     pub(crate) fn are_listed(&self) -> bool {
         let feeds = &self.feeds;
         feeds.file.is_listed()
-            && feeds.metallb_file.is_listed()
-            && feeds.pools.is_listed()
-            && feeds.advertisements.is_listed()
+            && feeds.metallb.as_ref().is_none_or(MetalLbFeeds::are_listed)
             && feeds.namespaces.is_listed()
             && feeds.nodes.is_listed()
             && feeds.sessions.is_listed()
@@ -112,9 +136,7 @@ impl Sources {
         let feeds = &mut self.feeds;
         tokio::select! {
             event = feeds.file.next() => Shown::File(event),
-            event = feeds.metallb_file.next() => Shown::MetalLbFile(event),
-            event = feeds.pools.next() => Shown::Pool(event),
-            event = feeds.advertisements.next() => Shown::Advertisement(event),
+            shown = next(&mut feeds.metallb) => Shown::MetalLb(shown),
             event = feeds.namespaces.next() => Shown::Namespace(event),
             event = feeds.nodes.next() => Shown::Node(event),
             event = feeds.sessions.next() => Shown::Session(event),
@@ -132,9 +154,11 @@ impl Sources {
         let feeds = &mut self.feeds;
         match shown {
             Shown::File(event) => feeds.file.pass(event, &mut self.file),
-            Shown::MetalLbFile(event) => feeds.metallb_file.pass(event, &mut self.metallb_file),
-            Shown::Pool(event) => feeds.pools.pass(event, &mut self.metallb),
-            Shown::Advertisement(event) => feeds.advertisements.pass(event, &mut self.metallb),
+            Shown::MetalLb(shown) => {
+                if let Some(feeds) = &mut feeds.metallb {
+                    feeds.pass(shown, &mut self.metallb_file, &mut self.metallb);
+                }
+            }
             Shown::Namespace(event) => feeds.namespaces.pass(event, index),
             Shown::Node(event) => feeds.nodes.pass(event, &mut self.surroundings),
             Shown::Session(event) => feeds.sessions.pass(event, &mut self.surroundings),
@@ -142,6 +166,7 @@ impl Sources {
                 feeds.service_cidrs.pass(event, &mut self.surroundings);
             }
         }
+        self.warn_of_nothing();
         self.file.tell(index);
         self.metallb_file.tell(index);
         self.metallb.tell(index);
@@ -153,42 +178,118 @@ impl Sources {
     /// What cannot be decoded, of each kind.
     pub(crate) fn undecodable(&mut self) -> Vec<Undecodable> {
         let feeds = &mut self.feeds;
-        vec![
-            feeds.file.undecodable().and(feeds.metallb_file.undecodable()),
-            feeds.pools.undecodable(),
-            feeds.advertisements.undecodable(),
+        let own = [
+            feeds.file.undecodable(),
             feeds.namespaces.undecodable(),
             feeds.nodes.undecodable(),
             feeds.service_cidrs.undecodable(),
-        ]
+        ];
+        own.into_iter()
+            .chain(feeds.metallb.iter_mut().flat_map(MetalLbFeeds::undecodable))
+            .collect()
     }
 
     /// Whether some object with pools cannot be decoded.
     pub(crate) fn have_undecodable_pools(&self) -> bool {
-        let feeds = &self.feeds;
-        feeds.file.is_partial()
-            || feeds.metallb_file.is_partial()
-            || feeds.pools.is_partial()
-            || feeds.advertisements.is_partial()
+        let metallb = self.feeds.metallb.as_ref();
+        self.feeds.file.is_partial() || metallb.is_some_and(MetalLbFeeds::are_partial)
     }
 
     /// The same of sessions, which are Leases, as locks are.
     pub(crate) fn undecodable_sessions(&mut self) -> Undecodable {
         self.feeds.sessions.undecodable()
     }
+
+    /// Who has us read `MetalLB` expects something there.
+    fn warn_of_nothing(&mut self) {
+        let listed = self.feeds.metallb.as_ref().is_some_and(MetalLbFeeds::are_listed);
+        let Some(place) = self.unseen.take_if(|_| listed) else { return };
+        if self.metallb.has_no_pools() && self.metallb_file.is_absent() {
+            tracing::warn!(
+                namespace = place.namespace,
+                config_map = place.config_map,
+                "no pools of MetalLB's are in this namespace, or they are not for us to see: check --metallb-namespace \
+                 and the Role of manifests/components/metallb"
+            );
+        }
+    }
+}
+
+/// Waits for what a watch of `MetalLB`'s objects shows next; for ever where it is not read.
+async fn next(feeds: &mut Option<MetalLbFeeds>) -> MetalLbShown {
+    match feeds {
+        Some(feeds) => feeds.next().await,
+        None => std::future::pending().await,
+    }
+}
+
+impl MetalLbFeeds {
+    fn new(client: &Client, place: &MetalLbPlace, health: &Health) -> Self {
+        let namespace = place.namespace.as_str();
+        let all = Config::default;
+        let pools = Api::namespaced(client.clone(), namespace);
+        let legacy_pools = Api::namespaced(client.clone(), namespace);
+        let advertisements = Api::namespaced(client.clone(), namespace);
+        Self {
+            file: file(client, namespace, &place.config_map, health.awaits("MetalLB's ConfigMap")),
+            pools: Feed::new(pools, all(), health.awaits("IPAddressPools")),
+            legacy_pools: Feed::new(legacy_pools, all(), health.awaits("MetalLB's AddressPools")),
+            advertisements: Feed::new(advertisements, all(), health.awaits("L2Advertisements")),
+        }
+    }
+
+    fn undecodable(&mut self) -> [Undecodable; 4] {
+        [
+            self.file.undecodable(),
+            self.pools.undecodable(),
+            self.legacy_pools.undecodable(),
+            self.advertisements.undecodable(),
+        ]
+    }
+
+    fn are_partial(&self) -> bool {
+        self.file.is_partial()
+            || self.pools.is_partial()
+            || self.legacy_pools.is_partial()
+            || self.advertisements.is_partial()
+    }
+
+    fn are_listed(&self) -> bool {
+        self.file.is_listed()
+            && self.pools.is_listed()
+            && self.legacy_pools.is_listed()
+            && self.advertisements.is_listed()
+    }
+
+    async fn next(&mut self) -> MetalLbShown {
+        tokio::select! {
+            event = self.file.next() => MetalLbShown::File(event),
+            event = self.pools.next() => MetalLbShown::Pool(event),
+            event = self.legacy_pools.next() => MetalLbShown::LegacyPool(event),
+            event = self.advertisements.next() => MetalLbShown::Advertisement(event),
+        }
+    }
+
+    fn pass(&mut self, shown: MetalLbShown, file: &mut PoolFile, objects: &mut MetalLb) {
+        match shown {
+            MetalLbShown::File(event) => self.file.pass(event, file),
+            MetalLbShown::Pool(event) => self.pools.pass(event, objects),
+            MetalLbShown::LegacyPool(event) => self.legacy_pools.pass(event, objects),
+            MetalLbShown::Advertisement(event) => self.advertisements.pass(event, objects),
+        }
+    }
+}
+
+/// A watch of one `ConfigMap`, which need not exist.
+fn file(client: &Client, namespace: &str, name: &str, awaited: Awaited) -> Feed<ConfigMap> {
+    let named = Config::default().fields(&format!("metadata.name={name}"));
+    Feed::new(Api::namespaced(client.clone(), namespace), named, awaited)
 }
 
 impl Feeds {
     fn new(client: &Client, places: &Places, health: &Health) -> Self {
         let all = Config::default;
-        let metallb = places.metallb_namespace.as_str();
-        let file = |namespace: &str, name: &str, name_of_part| {
-            let named = Config::default().fields(&format!("metadata.name={name}"));
-            let api = Api::namespaced(client.clone(), namespace);
-            Feed::new(api, named, health.awaits(name_of_part))
-        };
-        let pools = Api::namespaced(client.clone(), metallb);
-        let advertisements = Api::namespaced(client.clone(), metallb);
+        let metallb = places.metallb.as_ref();
         // The metadata of Namespaces is all that is asked for.
         let namespaces = Api::all(client.clone());
         let nodes = Api::all(client.clone());
@@ -197,10 +298,13 @@ impl Feeds {
         let sessions = Api::namespaced(client.clone(), &places.namespace);
         let service_cidrs = Api::all(client.clone());
         Self {
-            file: file(&places.namespace, &places.config_map, "the ConfigMap with pools"),
-            metallb_file: file(metallb, METALLB_CONFIG_MAP, "MetalLB's ConfigMap"),
-            pools: Feed::new(pools, all(), health.awaits("IPAddressPools")),
-            advertisements: Feed::new(advertisements, all(), health.awaits("L2Advertisements")),
+            file: file(
+                client,
+                &places.namespace,
+                &places.config_map,
+                health.awaits("the ConfigMap"),
+            ),
+            metallb: metallb.map(|place| MetalLbFeeds::new(client, place, health)),
             namespaces: Feed::new(namespaces, all(), health.awaits("Namespaces")),
             nodes: Feed::new(nodes, all(), health.awaits("Nodes")),
             sessions: Feed::new(sessions, of_sessions, health.awaits("session Leases")),

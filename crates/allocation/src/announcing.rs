@@ -42,6 +42,20 @@ impl Index {
         announced.filter(|all| !all.is_empty()).map(|all| policy.terms_for(&all))
     }
 
+    /// How `address` is to be announced for somebody who gets it now: nowhere as long as it cannot be read what its pool
+    /// says of that.
+    pub(super) fn first_terms(
+        &self,
+        address: IpAddr,
+        services: &[ServiceRef],
+    ) -> WrittenAnnounceTerms {
+        let pool = self.allocator.pool_of(address);
+        let is_known = pool.is_none_or(|pool| self.declarations.policy(&pool.name).is_some());
+        let rules = (!is_known).then(Vec::new);
+        let otherwise = WrittenAnnounceTerms { rules, ..WrittenAnnounceTerms::default() };
+        self.announce_terms(address, services).unwrap_or(otherwise)
+    }
+
     /// The amendment, with the terms that its Services are to have.
     pub(super) fn with_terms(&self, amendment: Amendment) -> Amendment {
         let terms = self.announce_terms(amendment.address, &amendment.services);

@@ -206,7 +206,9 @@ impl View<'_> {
     fn described(&self, mut outcome: Outcome) -> Outcome {
         let locked = self.locked.iter().copied();
         outcome.releasing = locked.filter(|it| !outcome.addresses.contains(it)).collect();
-        let nowhere = |address: &&IpAddr| self.index.is_announced_nowhere(**address);
+        let nowhere = |address: &&IpAddr| {
+            self.index.is_announced_nowhere(**address) && !self.index.is_fresh(**address, self.now)
+        };
         let conflict =
             |address: &IpAddr| Some((*address, self.index.stranger_at(*address)?.to_owned()));
         outcome.announcers = outcome.addresses.iter().map(|it| self.index.announcer(*it)).collect();
@@ -266,7 +268,7 @@ impl Index {
             let claimed_for = ClaimedFor { uid: service.uid.clone(), version };
             let pool = self.allocator.pool_of(address).map(|pool| pool.name.as_str().to_owned());
             let services = vec![service];
-            let terms = self.announce_terms(address, &services).unwrap_or_default();
+            let terms = self.first_terms(address, &services);
             let claim = Claim { address, pool: pool.unwrap_or_default(), services, terms };
             Effect::Claim(claim, claimed_for)
         };
@@ -278,6 +280,10 @@ impl Index {
         if outcome.wants_more || outcome.refusal.is_some() {
             self.queue_up(owner);
         }
+        if self.is_premature(owner, &outcome, now) {
+            return None;
+        }
+        self.await_advertisements(owner, &outcome, now);
         let record = self.services.get(owner)?;
         let expiring_since = outcome
             .expiring

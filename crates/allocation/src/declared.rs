@@ -1,16 +1,16 @@
 //! Pools of every format together, and what their authors are told.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::BTreeMap;
 
 use arpeggio_api::{
     cluster::ClusterRange,
     declaration::{Declaration, Origin, Remark},
     terms::Policy,
 };
-use arpeggio_ipam::{InvalidPool, Pool, PoolName, PoolState};
-use k8s_openapi::api::core::v1::ObjectReference;
+use arpeggio_ipam::{Allocator, InvalidPool, Pool, PoolName, PoolState};
+use k8s_openapi::{api::core::v1::ObjectReference, apimachinery::pkg::apis::meta::v1::Time};
 
-use super::Index;
+use super::{Index, patience::TELL_AFTER};
 
 /// Who declares pools.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
@@ -34,6 +34,9 @@ pub struct Declared {
     pub unreadable: bool,
 }
 
+/// The object that declares a pool, by its uid, and the pool's name.
+type Key = (String, PoolName);
+
 /// What was declared in other formats than `AddressPool`, and the sum of all.
 #[derive(Debug, Default)]
 pub(super) struct DeclaredPools {
@@ -42,34 +45,73 @@ pub(super) struct DeclaredPools {
     undecodable: bool,
     /// All of them, in the order in which the allocator knows them.
     in_order: Vec<Declaration>,
+    /// What each said when it could last be used.
+    last_good: BTreeMap<Key, Declaration>,
     /// How addresses are announced, by pool.
     policies: BTreeMap<PoolName, Policy>,
-    /// What authors were told, by the uid of their object.
-    told: BTreeMap<String, BTreeSet<Remark>>,
+    /// What authors should know, by the uid of their object.
+    notices: BTreeMap<(String, Remark), Notice>,
     /// Whether there may be something new to tell.
-    news: bool,
+    changed: bool,
     /// What the cluster uses itself.
     pub(super) cluster: Vec<ClusterRange>,
+}
+
+/// Something that an author should know.
+#[derive(Debug, Clone)]
+struct Notice {
+    about: ObjectReference,
+    since: Time,
+    told: bool,
 }
 
 impl DeclaredPools {
     /// Puts these and what was declared elsewhere in order: older pools first, so that a new pool never takes an old
     /// one out of use.
     pub(super) fn arrange(&mut self, pools: impl Iterator<Item = Declaration>) {
-        let elsewhere = self.elsewhere.values().flat_map(|declared| declared.pools.iter().cloned());
+        let elsewhere = self.in_force().flat_map(|(_, declared)| declared.pools.iter().cloned());
         self.in_order = pools.chain(elsewhere).collect();
         self.in_order.sort_by(|a, b| {
             let age = |it: &Declaration| it.created.as_ref().map(|time| time.0);
             age(a).cmp(&age(b)).then_with(|| a.origin.cmp(&b.origin))
         });
-        // The first of several pools of one name has it, even when it cannot be used.
+    }
+
+    /// Takes note of what became of them: what can be used is good, and stays in force when a change of it cannot.
+    pub(super) fn settle(&mut self, allocator: &Allocator) {
+        let mut last_good = BTreeMap::new();
         let mut policies = BTreeMap::new();
-        for declaration in &self.in_order {
-            policies.entry(declaration.name()).or_insert_with(|| declaration.policy().ok());
+        for (declaration, (_, state)) in self.in_order.iter().zip(allocator.pools()) {
+            let before = self.last_good.remove(&key(declaration));
+            let good = if state == PoolState::Usable { Some(declaration.clone()) } else { before };
+            // The first of several pools of one name has it, even when it cannot be used.
+            policies
+                .entry(declaration.name().clone())
+                .or_insert_with(|| policy_of(declaration, good.as_ref()));
+            last_good.extend(good.map(|good| (key(declaration), good)));
         }
-        let usable = policies.into_iter().filter_map(|(name, it)| Some((name.clone(), it?)));
-        self.policies = usable.collect();
-        self.news = true;
+        self.last_good = last_good;
+        self.policies =
+            policies.into_iter().filter_map(|(name, policy)| Some((name, policy?))).collect();
+        self.changed = true;
+    }
+
+    /// Who is listened to, and what each says. As with `MetalLB`, its `ConfigMap` counts only where there are no pools
+    /// of its kinds.
+    fn in_force(&self) -> impl Iterator<Item = (&Declarer, &Declared)> {
+        let forgotten = self.forgotten().is_some();
+        self.elsewhere
+            .iter()
+            .filter(move |(by, _)| !(forgotten && **by == Declarer::MetalLbConfigMap))
+    }
+
+    /// `MetalLB`'s `ConfigMap`, if there are pools of its kinds beside it.
+    fn forgotten(&self) -> Option<&ObjectReference> {
+        let objects = self.elsewhere.get(&Declarer::MetalLb)?;
+        let file = self.elsewhere.get(&Declarer::MetalLbConfigMap)?;
+        let from_file = file.pools.first().map(|pool| &pool.object);
+        let about = from_file.or_else(|| file.remarks.first().map(|(object, _)| object));
+        about.filter(|_| !objects.pools.is_empty())
     }
 
     /// How addresses of `pool` are announced.
@@ -77,19 +119,29 @@ impl DeclaredPools {
         self.policies.get(pool)
     }
 
-    /// What the allocator is told.
-    pub(super) fn pools(&self) -> impl Iterator<Item = Result<Pool, InvalidPool>> + '_ {
-        self.in_order.iter().map(|declaration| declaration.pool.clone())
+    /// What the allocator is told: each pool, and what it said when it could last be used.
+    pub(super) fn pools(
+        &self,
+    ) -> impl Iterator<Item = (Result<Pool, InvalidPool>, Option<Pool>)> + '_ {
+        self.in_order.iter().map(|declaration| {
+            let good = self.last_good.get(&key(declaration));
+            (declaration.pool.clone(), good.and_then(|good| good.pool.clone().ok()))
+        })
     }
 
-    /// Where each was declared.
-    pub(super) fn origins(&self) -> impl Iterator<Item = &Origin> {
-        self.in_order.iter().map(|declaration| &declaration.origin)
+    /// Each of them, in the order in which the allocator knows them.
+    pub(super) fn iter(&self) -> impl Iterator<Item = &Declaration> {
+        self.in_order.iter()
+    }
+
+    /// Which version of its object a pool is used in, when it cannot be used in the present one.
+    pub(super) fn generation_in_force(&self, declaration: &Declaration) -> Option<i64> {
+        self.last_good.get(&key(declaration))?.generation
     }
 
     /// Whether some declarer may have pools that cannot be read.
     pub(super) fn are_incomplete(&self) -> bool {
-        self.undecodable || self.elsewhere.values().any(|declared| declared.unreadable)
+        self.undecodable || self.in_force().any(|(_, declared)| declared.unreadable)
     }
 
     /// What every author should know, given what became of the pools. An `AddressPool` has conditions for that.
@@ -97,18 +149,67 @@ impl DeclaredPools {
         &'a self,
         states: impl Iterator<Item = PoolState<'a>>,
     ) -> Vec<(&'a ObjectReference, Remark)> {
-        let general = self.elsewhere.values().flat_map(|all| &all.remarks);
+        let general = self.in_force().flat_map(|(_, all)| &all.remarks);
         let general = general.map(|(about, remark)| (about, remark.clone()));
         let unused = self.in_order.iter().zip(states).filter_map(|(pool, state)| {
             let remark = match (&pool.origin, state) {
                 (Origin::AddressPool { .. }, _) | (_, PoolState::Usable) => return None,
                 (_, PoolState::Invalid(why)) => pool.not_used(why),
                 (_, PoolState::Overlapping(why)) => pool.not_used(why),
+                (_, PoolState::Earlier(why)) => {
+                    pool.change_not_used(why, self.generation_in_force(pool))
+                }
             };
             Some((&pool.object, remark))
         });
-        general.chain(unused).collect()
+        let forgotten = self.forgotten().map(|about| (about, superseded()));
+        general.chain(unused).chain(forgotten).collect()
     }
+
+    /// Takes note of what is so now, and returns what has been so for long enough and was not told yet.
+    fn ripe(
+        &mut self,
+        present: impl IntoIterator<Item = (ObjectReference, Remark)>,
+        now: &Time,
+    ) -> Vec<(ObjectReference, Remark)> {
+        let mut before = std::mem::take(&mut self.notices);
+        for (about, remark) in present {
+            let key = (about.uid.clone().unwrap_or_default(), remark);
+            let known = before.remove(&key);
+            let fresh = || Notice { about, since: now.clone(), told: false };
+            self.notices.entry(key).or_insert_with(|| known.unwrap_or_else(fresh));
+        }
+        let due = |notice: &Notice| now.0.duration_since(notice.since.0) >= TELL_AFTER;
+        let ripe = self.notices.iter_mut().filter(|(_, notice)| !notice.told && due(notice));
+        ripe.map(|((_, remark), notice)| {
+            notice.told = true;
+            (notice.about.clone(), remark.clone())
+        })
+        .collect()
+    }
+
+    fn has_untold(&self) -> bool {
+        self.changed || self.notices.values().any(|notice| !notice.told)
+    }
+}
+
+fn key(declaration: &Declaration) -> Key {
+    (declaration.object.uid.clone().unwrap_or_default(), declaration.name().clone())
+}
+
+/// How addresses of a pool are announced: as it said when it could last be used. Where an `IPAddressPool` is announced
+/// is not part of it, so that counts as it is now.
+fn policy_of(present: &Declaration, good: Option<&Declaration>) -> Option<Policy> {
+    match present.origin {
+        Origin::IpAddressPool { .. } => present.policy().ok(),
+        _ => good.unwrap_or(present).policy().ok(),
+    }
+}
+
+fn superseded() -> Remark {
+    let message = "its pools are not used, since there are IPAddressPools or AddressPools of MetalLB's in its namespace: \
+                   MetalLB ignores it as well from version 0.13 on; delete it, or those";
+    Remark { reason: "Superseded", message: message.to_owned() }
 }
 
 impl Index {
@@ -131,39 +232,35 @@ impl Index {
         self.pools_dirty = true;
     }
 
-    /// What authors of pools were not told yet. After a restart it is told once more, since nobody remembers.
-    pub fn news(&mut self) -> Vec<(ObjectReference, Remark)> {
-        if !std::mem::take(&mut self.declarations.news) {
+    /// What authors of pools were not told yet and has been so for some seconds. To be asked for now and then. After a
+    /// restart it is told once more, since nobody remembers.
+    pub fn news(&mut self, now: &Time) -> Vec<(ObjectReference, Remark)> {
+        if !self.declarations.has_untold() {
             return Vec::new();
         }
+        self.declarations.changed = false;
         let states = self.allocator.pools().map(|(_, state)| state);
-        let mut told: BTreeMap<String, BTreeSet<Remark>> = BTreeMap::new();
-        let mut news = Vec::new();
-        for (object, remark) in self.declarations.remarks(states) {
-            let uid = object.uid.clone().unwrap_or_default();
-            let before = self.declarations.told.get(&uid);
-            let is_new = before.is_none_or(|remarks| !remarks.contains(&remark));
-            if told.entry(uid).or_default().insert(remark.clone()) && is_new {
-                news.push((object.clone(), remark));
-            }
-        }
-        self.declarations.told = told;
-        news
+        let remarks = self.declarations.remarks(states).into_iter();
+        let present: Vec<_> = remarks.map(|(about, remark)| (about.clone(), remark)).collect();
+        self.declarations.ripe(present, now)
     }
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
-    use arpeggio_api::terms::Announcement;
-    use k8s_openapi::{apimachinery::pkg::apis::meta::v1::Time, jiff::Timestamp};
+    use arpeggio_api::terms::{Announced, Announcement};
+    use arpeggio_ipam::PoolError;
+    use arpeggio_labels::Labels;
+    use k8s_openapi::jiff::Timestamp;
 
     fn declaration(name: &str, address: &str, created: i64) -> Declaration {
         let object = ObjectReference { uid: Some(name.to_owned()), ..ObjectReference::default() };
         Declaration {
             origin: Origin::IpAddressPool { namespace: "metallb-system".into(), name: name.into() },
             object,
-            created: Some(Time(Timestamp::from_second(created).unwrap())),
+            generation: None,
+            created: Some(at(created)),
             pool: Ok(Pool::new(name.into(), vec![address.parse().unwrap()])),
             announcement: Announcement::Everywhere,
             probing: true,
@@ -174,26 +271,142 @@ mod tests {
         Declared { pools, ..Declared::default() }
     }
 
+    fn at(seconds: i64) -> Time {
+        Time(Timestamp::from_second(seconds).unwrap())
+    }
+
+    /// The first address of each pool that is in use, by name.
+    fn in_use(index: &Index, addresses: &[&'static str]) -> Vec<(&'static str, String)> {
+        let pool = |address: &&'static str| {
+            let pool = index.allocator.pool_of(address.parse().unwrap())?;
+            Some((*address, pool.name.to_string()))
+        };
+        addresses.iter().filter_map(pool).collect()
+    }
+
+    fn broken(name: &str, created: i64) -> Declaration {
+        let error = PoolError::Format("it is broken".to_owned());
+        let pool = Err(InvalidPool { pool: name.into(), error });
+        Declaration { pool, ..declaration(name, "10.0.0.1", created) }
+    }
+
+    /// What is told once everything has been so for long enough.
+    fn told(index: &mut Index) -> Vec<String> {
+        index.news(&at(0));
+        index.news(&at(5)).into_iter().map(|(_, remark)| remark.message).collect()
+    }
+
     #[test]
     fn the_older_pool_keeps_what_both_have_whatever_its_format() {
         let mut index = Index::default();
         let (young, old) = (declaration("a", "10.0.0.0/24", 2), declaration("b", "10.0.0.9", 1));
-        index.set_declared(Declarer::MetalLb, declared(vec![young]));
         index.set_declared(Declarer::ConfigMap, declared(vec![old]));
+        index.set_declared(Declarer::MetalLb, declared(vec![young]));
         let states: Vec<(&str, bool)> = index
             .allocator
             .pools()
             .map(|(name, state)| (name.as_str(), matches!(state, PoolState::Usable)))
             .collect();
         assert_eq!(states, [("b", true), ("a", false)]);
-        let news = index.news();
-        assert_eq!(news.len(), 1);
-        let told = "pool \"a\" (IPAddressPool metallb-system/a) is not used: the older pool \"b\"";
-        assert!(news[0].1.message.starts_with(told), "{:?}", news[0]);
+        let start = "pool \"a\" (IPAddressPool metallb-system/a) is not used: the older pool \"b\"";
+        let told = told(&mut index);
+        assert!(told.len() == 1 && told[0].starts_with(start), "{told:?}");
     }
 
     #[test]
-    fn authors_are_told_once_and_again_when_it_comes_back() {
+    fn what_a_pool_said_last_stays_in_force_when_a_change_of_it_is_broken() {
+        for by in [Declarer::ConfigMap, Declarer::MetalLbConfigMap, Declarer::MetalLb] {
+            let mut index = Index::default();
+            let others = || declaration("other", "10.0.9.0/28", 9);
+            let good = Declaration { generation: Some(4), ..declaration("a", "10.0.0.0/28", 1) };
+            index.set_declared(by, declared(vec![good, others()]));
+            for _ in 0..2 {
+                let bad = Declaration { generation: Some(5), ..broken("a", 1) };
+                index.set_declared(by, declared(vec![bad, others()]));
+                assert_eq!(in_use(&index, &["10.0.0.9", "10.0.9.1"]).len(), 2, "{by:?}");
+            }
+            let told = told(&mut index);
+            assert_eq!(told.len(), 1);
+            let end = "it is broken; what the pool said before (generation 4) stays in force";
+            assert!(told[0].ends_with(end), "{told:?}");
+            index.set_declared(by, declared(vec![declaration("a", "10.0.1.0/28", 1)]));
+            assert_eq!(in_use(&index, &["10.0.0.9", "10.0.1.9", "10.0.9.1"]).len(), 1);
+        }
+    }
+
+    #[test]
+    fn a_pool_that_is_deleted_or_made_anew_has_no_past() {
+        let mut index = Index::default();
+        let good = || declared(vec![declaration("a", "10.0.0.0/28", 1)]);
+        index.set_declared(Declarer::MetalLb, good());
+        let object = ObjectReference { uid: Some("new".to_owned()), ..ObjectReference::default() };
+        let anew = Declaration { object, ..broken("a", 2) };
+        index.set_declared(Declarer::MetalLb, declared(vec![anew]));
+        assert_eq!(in_use(&index, &["10.0.0.1"]), []);
+        index.set_declared(Declarer::MetalLb, good());
+        index.set_declared(Declarer::MetalLb, declared(vec![]));
+        index.set_declared(Declarer::MetalLb, declared(vec![broken("a", 1)]));
+        assert_eq!(in_use(&index, &["10.0.0.1"]), []);
+    }
+
+    #[test]
+    fn a_change_that_overlaps_an_older_pool_is_not_used() {
+        let mut index = Index::default();
+        let old = || declaration("old", "10.0.0.0/28", 1);
+        let mut set = |range| {
+            let pools = vec![old(), declaration("young", range, 2)];
+            index.set_declared(Declarer::MetalLb, declared(pools));
+            in_use(&index, &["10.0.0.1", "10.0.1.1", "10.0.2.1"])
+        };
+        let before = set("10.0.1.0/28");
+        assert_eq!(set("10.0.0.0/24"), before);
+        assert_eq!(set("10.0.2.0/28")[1].0, "10.0.2.1");
+    }
+
+    #[test]
+    fn how_a_pool_is_announced_stays_as_well() {
+        let mut index = Index::default();
+        let nowhere = |pool| Declaration { announcement: Announcement::Nowhere, ..pool };
+        let policy = |index: &Index| index.declarations.policy(&"a".into()).cloned();
+        let services = [Announced { labels: &Labels::new(), is_local: false }];
+        let is_nowhere = |index: &Index| policy(index).unwrap().terms_for(&services).is_nowhere();
+        let file = |pool| {
+            let origin = Origin::ConfigMap { namespace: "n".into(), name: "c".into(), line: 1 };
+            declared(vec![Declaration { origin, ..pool }])
+        };
+        index.set_declared(Declarer::ConfigMap, file(declaration("a", "10.0.0.0/28", 1)));
+        index.set_declared(Declarer::ConfigMap, file(nowhere(broken("a", 1))));
+        assert!(!is_nowhere(&index), "it is part of the change that is not used");
+        index.set_declared(Declarer::ConfigMap, Declared::default());
+        let pool = declaration("a", "10.0.0.0/28", 1);
+        index.set_declared(Declarer::MetalLb, declared(vec![pool]));
+        index.set_declared(Declarer::MetalLb, declared(vec![nowhere(broken("a", 1))]));
+        assert!(is_nowhere(&index), "advertisements are objects of their own");
+        let unknown = Declaration { announcement: Announcement::Unknown, ..broken("a", 1) };
+        index.set_declared(Declarer::MetalLb, declared(vec![unknown]));
+        assert!(policy(&index).is_none());
+    }
+
+    #[test]
+    fn objects_win_over_a_forgotten_config_map() {
+        let mut index = Index::default();
+        index.set_declared(
+            Declarer::MetalLbConfigMap,
+            declared(vec![declaration("file", "10.0.0.0/28", 1)]),
+        );
+        assert_eq!(in_use(&index, &["10.0.0.1"]).len(), 1);
+        let objects = declared(vec![declaration("lan", "10.0.1.0/28", 2)]);
+        index.set_declared(Declarer::MetalLb, objects);
+        let both = ["10.0.0.1", "10.0.1.1"];
+        assert_eq!(in_use(&index, &both), [("10.0.1.1", "lan".to_owned())]);
+        let told = told(&mut index);
+        assert!(told.len() == 1 && told[0].starts_with("its pools are not used"), "{told:?}");
+        index.set_declared(Declarer::MetalLb, Declared::default());
+        assert_eq!(in_use(&index, &both), [("10.0.0.1", "file".to_owned())]);
+    }
+
+    #[test]
+    fn authors_are_told_once_what_lasts_and_again_when_it_comes_back() {
         let mut index = Index::default();
         let remark = || Remark { reason: "Because", message: "so".to_owned() };
         let object = || ObjectReference { uid: Some("1".to_owned()), ..ObjectReference::default() };
@@ -201,13 +414,19 @@ mod tests {
             let remarks = vec![(object(), remark()), (object(), remark())];
             Declared { remarks, ..Declared::default() }
         };
-        let mut told = |said| {
+        let mut told = |said, seconds| {
             index.set_declared(Declarer::ConfigMap, said);
-            index.news()
+            index.news(&at(seconds))
         };
-        assert_eq!(told(complaining()), [(object(), remark())]);
-        assert_eq!(told(complaining()), []);
-        assert_eq!(told(Declared::default()), []);
-        assert_eq!(told(complaining()), [(object(), remark())]);
+        assert_eq!(told(complaining(), 0), []);
+        assert_eq!(told(Declared::default(), 4), [], "it lasted for a moment only");
+        assert_eq!(told(complaining(), 5), []);
+        assert_eq!(told(complaining(), 9), []);
+        assert_eq!(told(complaining(), 10), [(object(), remark())]);
+        assert_eq!(told(complaining(), 20), []);
+        assert_eq!(told(Declared::default(), 21), []);
+        assert_eq!(told(complaining(), 22), []);
+        assert_eq!(index.news(&at(27)), [(object(), remark())], "though nothing has changed since");
+        assert_eq!(index.news(&at(60)), []);
     }
 }

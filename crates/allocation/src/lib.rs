@@ -18,6 +18,7 @@ mod formats;
 mod locks;
 pub mod news;
 mod outcome;
+mod patience;
 mod pools;
 mod rivals;
 mod services;

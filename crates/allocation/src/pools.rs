@@ -49,7 +49,9 @@ impl Index {
     /// Whether the change is one that allocation cares about.
     fn pool_applied(&mut self, pool: AddressPool) -> bool {
         self.pools_dirty = true;
-        let essence = |pool: &AddressPool| (pool.creation_timestamp(), pool.spec.clone());
+        // A pool that was made anew has no past.
+        let essence =
+            |pool: &AddressPool| (pool.uid(), pool.creation_timestamp(), pool.spec.clone());
         let after = essence(&pool);
         let before = self.pools.insert(pool.name_any(), pool);
         before.is_none_or(|before| essence(&before) != after)
@@ -58,7 +60,8 @@ impl Index {
     /// Pools of whatever format have changed.
     pub(super) fn pools_changed(&mut self) {
         self.declarations.arrange(self.pools.values().map(Declaration::from));
-        self.allocator.set_pools(self.declarations.pools());
+        self.allocator.set_pools_or_earlier(self.declarations.pools());
+        self.declarations.settle(&self.allocator);
         self.allocator.set_incomplete(self.declarations.are_incomplete());
         self.pools_dirty = true;
         // Some may get an address now, others hold one that no pool allows any more, or that is to be announced elsewhere.
@@ -73,18 +76,25 @@ impl Index {
         if !self.is_complete() || !std::mem::take(&mut self.pools_dirty) {
             return Vec::new();
         }
-        let states = self.declarations.origins().zip(self.allocator.pools());
+        let states = self.declarations.iter().zip(self.allocator.pools());
         let writes: Vec<PoolWrite> = states
-            .filter(|(origin, _)| matches!(origin, Origin::AddressPool { .. }))
-            .filter_map(|(_, (name, state))| self.pool_write(name, state, now))
+            .filter(|(pool, _)| matches!(pool.origin, Origin::AddressPool { .. }))
+            .filter_map(|(pool, (_, state))| self.pool_write(pool, state, now))
             .collect();
         writes.into_iter().filter_map(|write| self.write_pool(write)).collect()
     }
 
-    fn pool_write(&self, name: &PoolName, state: PoolState<'_>, now: &Time) -> Option<PoolWrite> {
+    fn pool_write(
+        &self,
+        declaration: &Declaration,
+        state: PoolState<'_>,
+        now: &Time,
+    ) -> Option<PoolWrite> {
+        let name = declaration.name();
         let pool = self.pools.get(name.as_str())?;
         let usage = |family| self.usage(name, family);
-        let status = pool.status_with(state, usage, &self.declarations.cluster, now);
+        let in_force = self.declarations.generation_in_force(declaration);
+        let status = pool.status_with(state, in_force, usage, &self.declarations.cluster, now);
         let changed = pool.status.as_ref() != Some(&status);
         changed.then(|| PoolWrite { name: name.as_str().to_owned(), status })
     }

@@ -230,7 +230,10 @@ fn a_service_that_is_no_load_balancer_any_more_gives_its_address_back() {
 fn a_service_that_waited_and_is_no_load_balancer_any_more_is_not_accused_for_ever() {
     let mut lab = Lab::with_pools(&[]);
     lab.create("web");
-    assert_eq!(lab.says("web"), "False: there are no pools: create one");
+    assert_eq!(
+        lab.says("web"),
+        "False: there are no pools: create one, or have MetalLB's read (manifests/components/metallb)"
+    );
     lab.cluster.set_type("web", "ClusterIP");
     lab.settle();
     assert_eq!(lab.record("web").conditions, []);

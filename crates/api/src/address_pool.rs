@@ -18,6 +18,7 @@ use kube::{CustomResource, ResourceExt};
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
+pub(crate) use self::status::still_in_force;
 pub use self::status::{AddressPoolStatus, FamilyUsage, OVERLAPPING, READY};
 use crate::selector::{self, LabelSelector};
 
@@ -37,7 +38,7 @@ use crate::selector::{self, LabelSelector};
         name = "Ready",
         type_ = "string",
         json_path = ".status.conditions[?(@.type==\"Ready\")].status",
-        description = "Whether the pool gives addresses"
+        description = "Whether the pool gives addresses as its spec says"
     ),
     printcolumn(
         name = "Auto",
@@ -60,7 +61,7 @@ use crate::selector::{self, LabelSelector};
         name = "Reason",
         type_ = "string",
         json_path = ".status.conditions[?(@.type==\"Ready\")].reason",
-        description = "Why the pool does or does not give addresses"
+        description = "Why the pool does or does not give addresses as its spec says"
     ),
     printcolumn(name = "Addresses", type_ = "string", json_path = ".spec.addresses", priority = 1),
     printcolumn(name = "Age", type_ = "date", json_path = ".metadata.creationTimestamp")

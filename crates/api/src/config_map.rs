@@ -16,6 +16,9 @@
 //! | `auto-assign` | whether Services that name no pool get addresses from it; absent means yes |
 //! | `avoid-buggy-ips` | whether IPv4 addresses that end in .0 or .255 are never given out; absent means no |
 //!
+//! A name may be a word that YAML takes for something else, such as `1` or `yes`: it is read as it stands there. A key
+//! with nothing behind it counts as absent.
+//!
 //! An entry with a mistake disables only itself, since a pool of which only a part is understood may do what its author
 //! did not want. A text that is not YAML at all says nothing: whoever has read an earlier one goes by that.
 
@@ -61,16 +64,18 @@ pub struct Declarations {
     pub pools: Vec<Declaration>,
     /// What its author should know.
     pub remarks: Vec<Remark>,
+    /// Whether some entry has no name that can be read: it may be any pool that was there before.
+    pub has_nameless: bool,
 }
 
-/// The pools in the value of `key`. A `ConfigMap` without that key has none.
+/// The pools in the value of `key`. A `ConfigMap` without any value has none.
 ///
 /// # Errors
-/// When it is not YAML or not a mapping, with line and column.
+/// When it is not YAML or not a mapping, with line and column; when there are values under other keys only.
 pub fn parse(object: &ConfigMap, key: &str, dialect: Dialect) -> Result<Declarations, Malformed> {
-    let text = object.data.as_ref().and_then(|data| data.get(key));
-    let document = text.map_or_else(|| Ok(Pairs::default()), |text| node::parse(text))?;
-    let mut reader = Reader { object, dialect, found: Declarations::default() };
+    let text = text_of(object, key)?;
+    let document = node::parse(text)?;
+    let mut reader = Reader { object, text, dialect, found: Declarations::default() };
     for (name, value) in document.0 {
         match (name.value.as_str(), value.value) {
             (POOLS, Node::List(entries)) => entries.into_iter().for_each(|it| reader.entry(it)),
@@ -84,6 +89,17 @@ pub fn parse(object: &ConfigMap, key: &str, dialect: Dialect) -> Result<Declarat
     Ok(reader.found)
 }
 
+fn text_of<'a>(object: &'a ConfigMap, key: &str) -> Result<&'a str, Malformed> {
+    let Some(data) = object.data.as_ref().filter(|data| !data.is_empty()) else { return Ok("") };
+    data.get(key).map(String::as_str).ok_or_else(|| {
+        let others: Vec<&str> = data.keys().map(String::as_str).collect();
+        let others = others.join(", ");
+        Malformed {
+            message: format!("there is no such key, but {others}: rename the one with the pools"),
+        }
+    })
+}
+
 impl Malformed {
     fn at(location: &node::Location, what: &str) -> Self {
         Self { message: format!("{what} at {location}") }
@@ -92,6 +108,7 @@ impl Malformed {
 
 struct Reader<'a> {
     object: &'a ConfigMap,
+    text: &'a str,
     dialect: Dialect,
     found: Declarations,
 }
@@ -114,6 +131,7 @@ impl Reader<'_> {
             Node::Map(pairs) => self.pool(pairs, line),
             _ => Err(invalid(nameless(line), "an entry must have the keys name and addresses")),
         };
+        self.found.has_nameless |= pool.as_ref().is_err_and(|it| it.pool == nameless(line));
         let origin = Origin::ConfigMap {
             namespace: self.object.namespace().unwrap_or_default(),
             name: self.object.name_any(),
@@ -123,19 +141,28 @@ impl Reader<'_> {
         let announcement = Announcement::Everywhere;
         let object = self.object.object_ref(&());
         let probing = true;
-        self.found.pools.push(Declaration { origin, object, created, pool, announcement, probing });
+        let generation = None;
+        self.found.pools.push(Declaration {
+            origin,
+            object,
+            generation,
+            created,
+            pool,
+            announcement,
+            probing,
+        });
     }
 
     fn pool(&mut self, pairs: Pairs, line: u64) -> Result<Pool, InvalidPool> {
-        let name = pool_name(&pairs, line)?;
+        let name = pool_name(&pairs, line, self.text)?;
         let wrong = |why: String| invalid(name.clone(), why);
         let mut pool = Pool::new(name.clone(), Vec::new());
         for (key, value) in pairs.0 {
             match key.value.as_str() {
                 "name" => {}
-                "protocol" => check_protocol(&value).map_err(wrong)?,
+                "protocol" => check_protocol(&value, self.text).map_err(wrong)?,
                 "addresses" => {
-                    let items = texts(value).map_err(wrong)?;
+                    let items = texts(value, self.text).map_err(wrong)?;
                     pool.ranges = self
                         .ranges(&items)
                         .map_err(|error| InvalidPool { pool: name.clone(), error })?;
@@ -168,53 +195,57 @@ fn nameless(line: u64) -> PoolName {
     PoolName::from(format!("(line {line})"))
 }
 
-fn pool_name(pairs: &Pairs, line: u64) -> Result<PoolName, InvalidPool> {
+fn pool_name(pairs: &Pairs, line: u64, text: &str) -> Result<PoolName, InvalidPool> {
     let Some(value) = pairs.get("name") else {
         return Err(invalid(nameless(line), "it has no name: give it one"));
     };
     let at = &value.location;
-    match &value.value {
-        Node::Text(name) if name.trim().is_empty() => {
+    match value.word(text) {
+        None => Err(invalid(nameless(line), format!("its name at {at} must be one word"))),
+        Some(name) if name.trim().is_empty() => {
             Err(invalid(nameless(line), format!("its name at {at} is empty: give it one")))
         }
-        Node::Text(name) if name.trim() != name || name.contains([',', '=']) => {
+        Some(name) if name.trim() != name || name.contains([',', '=']) => {
             let why = format!(
                 "its name at {at} has a comma, an equals sign or spaces around it: remove them"
             );
-            Err(invalid(name.as_str().into(), why))
+            Err(invalid(name.into(), why))
         }
-        Node::Text(name) => Ok(name.as_str().into()),
-        _ => {
-            Err(invalid(nameless(line), format!("its name at {at} is not text: put it in quotes")))
-        }
+        Some(name) => Ok(name.into()),
     }
 }
 
-fn check_protocol(value: &Located<Node>) -> Result<(), String> {
+/// An absent protocol, or an empty one, is `layer2`.
+fn check_protocol(value: &Located<Node>, text: &str) -> Result<(), String> {
     let at = value.location;
-    match &value.value {
-        Node::Text(protocol) if protocol == "layer2" => Ok(()),
-        Node::Text(protocol) => Err(format!(
+    match value.word(text) {
+        Some("" | "layer2") => Ok(()),
+        Some(protocol) => Err(format!(
             "protocol {protocol:?} at {at} is not supported: addresses are announced at layer 2 only, write layer2"
         )),
-        _ => Err(format!("protocol at {at} must be layer2")),
+        None => Err(format!("protocol at {at} must be layer2")),
     }
 }
 
-fn texts(value: Located<Node>) -> Result<Vec<String>, String> {
-    let Node::List(items) = value.value else {
-        return Err(format!("addresses at {} must be a list", value.location));
+/// The items of a list; none where nothing stands.
+fn texts(value: Located<Node>, text: &str) -> Result<Vec<String>, String> {
+    let items = match value.value {
+        Node::List(items) => items,
+        Node::Null => Vec::new(),
+        _ => return Err(format!("addresses at {} must be a list", value.location)),
     };
-    let text = |item: Located<Node>| match item.value {
-        Node::Text(text) => Ok(text),
-        _ => Err(format!("the address at {} is not text", item.location)),
+    let word = |item: Located<Node>| match item.word(text) {
+        Some(word) if !word.is_empty() => Ok(word.to_owned()),
+        _ => Err(format!("the address at {} is none", item.location)),
     };
-    items.into_iter().map(text).collect()
+    items.into_iter().map(word).collect()
 }
 
 fn switch(key: &Located<String>, value: &Located<Node>) -> Result<bool, String> {
     match value.value {
         Node::Switch(on) => Ok(on),
+        // Nothing is what it is without the key.
+        Node::Null => Ok(key.value == "auto-assign"),
         _ => Err(format!("{} at {} must be true or false", key.value, value.location)),
     }
 }

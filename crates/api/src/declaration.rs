@@ -2,12 +2,12 @@
 
 use std::fmt;
 
-use arpeggio_ipam::{InvalidPool, Pool, PoolError, PoolName};
+use arpeggio_ipam::{InvalidPool, Pool, PoolError, PoolName, Unusable};
 use k8s_openapi::{api::core::v1::ObjectReference, apimachinery::pkg::apis::meta::v1::Time};
 use kube::{Resource as _, ResourceExt as _};
 
 use crate::{
-    address_pool::AddressPool,
+    address_pool::{AddressPool, still_in_force},
     terms::{Announcement, Policy},
 };
 
@@ -18,6 +18,8 @@ pub struct Declaration {
     pub origin: Origin,
     /// The object that it stands in, as events refer to it.
     pub object: ObjectReference,
+    /// Which version of the object's spec says it, for kinds that count them.
+    pub generation: Option<i64>,
     /// When its object was created; older pools keep addresses that younger ones have too.
     pub created: Option<Time>,
     /// The pool as the allocator knows it.
@@ -38,6 +40,13 @@ pub enum Origin {
     },
     /// In `MetalLB`'s `IPAddressPool`.
     IpAddressPool {
+        /// Its namespace.
+        namespace: String,
+        /// Its name.
+        name: String,
+    },
+    /// In `MetalLB`'s `AddressPool`, which came before the `IPAddressPool`.
+    LegacyPool {
         /// Its namespace.
         namespace: String,
         /// Its name.
@@ -70,6 +79,9 @@ impl fmt::Display for Origin {
             Self::IpAddressPool { namespace, name } => {
                 write!(f, "IPAddressPool {namespace}/{name}")
             }
+            Self::LegacyPool { namespace, name } => {
+                write!(f, "MetalLB's AddressPool {namespace}/{name}")
+            }
             Self::ConfigMap { namespace, name, line } => {
                 write!(f, "ConfigMap {namespace}/{name}, line {line}")
             }
@@ -96,6 +108,14 @@ impl Declaration {
         let message = format!("pool \"{}\" ({}) is not used: {why}", self.name(), self.origin);
         Remark { reason: "PoolNotUsed", message }
     }
+
+    /// That this pool is used as it was declared at `generation`, and why not as it is now.
+    pub fn change_not_used(&self, why: &Unusable, generation: Option<i64>) -> Remark {
+        let why = still_in_force(why, generation);
+        let message =
+            format!("a change of pool \"{}\" ({}) is not used: {why}", self.name(), self.origin);
+        Remark { reason: "ChangeNotUsed", message }
+    }
 }
 
 impl From<&AddressPool> for Declaration {
@@ -103,6 +123,7 @@ impl From<&AddressPool> for Declaration {
         Self {
             origin: Origin::AddressPool { name: pool.name_any() },
             object: pool.object_ref(&()),
+            generation: pool.metadata.generation,
             created: pool.creation_timestamp(),
             pool: pool.to_pool(),
             announcement: Announcement::by(pool.spec.announce.clone()),

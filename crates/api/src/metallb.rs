@@ -1,8 +1,14 @@
 //! `MetalLB`'s own objects, read as they are (`metallb.io/v1beta1`).
 //!
-//! An `IPAddressPool` becomes a pool, the `L2Advertisement`s that select it become its announce rules. Two habits of
-//! `MetalLB` are kept for its objects only: host bits of a CIDR are masked, with a remark, and a single address has to be
-//! written with its prefix length. A pool that no advertisement selects gets a remark.
+//! An `IPAddressPool` becomes a pool, the `L2Advertisement`s that select it become its announce rules. An `AddressPool` of
+//! `MetalLB`'s, the kind that came before (up to 0.14), is a pool that is announced everywhere. Two habits of `MetalLB` are
+//! kept for its objects only: host bits of a CIDR are masked, with a remark, and a single address has to be written with
+//! its prefix length. A pool that no advertisement selects gets a remark.
+//!
+//! What `MetalLB` accepts is accepted here: no spec, fields that are null, fields that are unknown, with a remark. What
+//! cannot be understood is refused by the name of its object.
+
+mod object;
 
 use std::collections::BTreeSet;
 
@@ -10,9 +16,10 @@ use arpeggio_ipam::{
     AddressRange, AllocationRules, InvalidPool, Pool, PoolError, PoolName, RangeError,
 };
 use arpeggio_labels::Selector;
-use kube::{CustomResource, Resource as _, ResourceExt as _};
+use kube::{Resource as _, ResourceExt as _};
 use serde::{Deserialize, Serialize};
 
+pub use self::object::{Kind, Object, Written};
 use crate::{
     address_pool::{AnnounceRule, InterfacePattern, PreferredNodes, check_announce},
     declaration::{Declaration, Origin, Remark, invalid},
@@ -20,16 +27,44 @@ use crate::{
     terms::Announcement,
 };
 
+/// A pool of `MetalLB`'s.
+pub type IPAddressPool = Object<IPAddressPoolSpec>;
+
+/// What says where pools of `MetalLB`'s are announced.
+pub type L2Advertisement = Object<L2AdvertisementSpec>;
+
+/// A pool of `MetalLB`'s, of the kind that came before `IPAddressPool`.
+pub type LegacyPool = Object<LegacyPoolSpec>;
+
+impl Kind for IPAddressPoolSpec {
+    const KIND: &'static str = "IPAddressPool";
+    const PLURAL: &'static str = "ipaddresspools";
+    const FIELDS: &'static [&'static str] =
+        &["addresses", "autoAssign", "avoidBuggyIPs", "serviceAllocation"];
+}
+
+impl Kind for L2AdvertisementSpec {
+    const KIND: &'static str = "L2Advertisement";
+    const PLURAL: &'static str = "l2advertisements";
+    const FIELDS: &'static [&'static str] = &[
+        "ipAddressPools",
+        "ipAddressPoolSelectors",
+        "nodeSelectors",
+        "preferredNodeSelectors",
+        "interfaces",
+        "serviceSelectors",
+    ];
+}
+
+impl Kind for LegacyPoolSpec {
+    const KIND: &'static str = "AddressPool";
+    const PLURAL: &'static str = "addresspools";
+    const FIELDS: &'static [&'static str] =
+        &["protocol", "addresses", "autoAssign", "bgpAdvertisements"];
+}
+
 /// What an `IPAddressPool` asks for.
-#[derive(CustomResource, Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
-#[kube(
-    group = "metallb.io",
-    version = "v1beta1",
-    kind = "IPAddressPool",
-    namespaced,
-    schema = "disabled",
-    derive = "PartialEq"
-)]
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase", default)]
 pub struct IPAddressPoolSpec {
     /// CIDRs and ranges.
@@ -57,16 +92,20 @@ pub struct ServiceAllocation {
     pub service_selectors: Vec<LabelSelector>,
 }
 
+/// What an `AddressPool` of `MetalLB`'s asks for.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase", default)]
+pub struct LegacyPoolSpec {
+    /// How its addresses are announced: `layer2`.
+    pub protocol: String,
+    /// CIDRs and ranges.
+    pub addresses: Vec<String>,
+    /// Whether Services that name no pool get addresses from it; absent means yes.
+    pub auto_assign: Option<bool>,
+}
+
 /// What an `L2Advertisement` asks for.
-#[derive(CustomResource, Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
-#[kube(
-    group = "metallb.io",
-    version = "v1beta1",
-    kind = "L2Advertisement",
-    namespaced,
-    schema = "disabled",
-    derive = "PartialEq"
-)]
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase", default)]
 pub struct L2AdvertisementSpec {
     /// The pools that it announces, by name.
@@ -97,9 +136,9 @@ impl Advertisement {
     /// Reads an advertisement.
     ///
     /// # Errors
-    /// The first selector that is not one; the advertisement is not used then, and others are.
+    /// The first field or selector that is not one; the advertisement is not used then, and others are.
     pub fn parse(object: &L2Advertisement) -> Result<Self, PoolError> {
-        let spec = &object.spec;
+        let spec = object.spec.meaning.as_ref().map_err(|why| PoolError::Format(why.clone()))?;
         let interfaces = spec.interfaces.iter().cloned().map(InterfacePattern).collect();
         let rule = AnnounceRule {
             node_selectors: spec.node_selectors.clone(),
@@ -123,48 +162,124 @@ impl Advertisement {
     }
 }
 
-impl IPAddressPool {
-    /// The pool, announced as those of `advertisements` say that select it, and what its author should know.
-    pub fn declare<'a>(
+impl<S: Kind> Object<S> {
+    /// Its fields that mean nothing here.
+    pub fn unknown_fields(&self) -> impl Iterator<Item = Remark> {
+        self.spec.unknown.iter().map(|field| {
+            let known = S::FIELDS.join(", ");
+            let message = format!(
+                "spec.{field} is ignored, since it means nothing here: the fields are {known}"
+            );
+            Remark { reason: "UnknownKey", message }
+        })
+    }
+
+    fn declaration(
         &self,
-        advertisements: impl IntoIterator<Item = &'a Advertisement>,
-    ) -> (Declaration, Vec<Remark>) {
-        let mut remarks = Vec::new();
-        let pool = self.to_pool(&mut remarks);
-        let selecting = advertisements.into_iter().filter(|it| it.selects(self));
-        let rules: Vec<AnnounceRule> = selecting.map(|it| it.rule.clone()).collect();
-        let announcement =
-            if rules.is_empty() { Announcement::Nowhere } else { Announcement::ByRules(rules) };
-        if announcement == Announcement::Nowhere {
-            remarks.push(not_advertised(&self.name_any()));
-        }
-        let declaration = Declaration {
+        origin: Origin,
+        pool: Result<Pool, InvalidPool>,
+        announcement: Announcement,
+    ) -> Declaration {
+        Declaration {
             object: self.object_ref(&()),
-            origin: Origin::IpAddressPool {
-                namespace: self.namespace().unwrap_or_default(),
-                name: self.name_any(),
-            },
+            generation: self.metadata.generation,
+            origin,
             created: self.creation_timestamp(),
             pool,
             announcement,
             probing: true,
-        };
-        (declaration, remarks)
+        }
     }
 
-    fn to_pool(&self, remarks: &mut Vec<Remark>) -> Result<Pool, InvalidPool> {
-        let (name, spec) = (PoolName::from(self.name_any()), &self.spec);
-        let wrong = |error| InvalidPool { pool: name.clone(), error };
-        if spec.addresses.is_empty() {
-            return Err(wrong(PoolError::NoAddresses));
+    /// The pool that `read` finds in the spec, unless that is not understood.
+    fn pool(
+        &self,
+        read: impl FnOnce(PoolName, &S) -> Result<Pool, InvalidPool>,
+    ) -> Result<Pool, InvalidPool> {
+        let name = PoolName::from(self.name_any());
+        match &self.spec.meaning {
+            Ok(spec) => read(name, spec),
+            Err(why) => Err(invalid(name, why.as_str())),
         }
-        let rules = spec.service_allocation.as_ref().map(|it| it.to_rules(&name)).transpose()?;
+    }
+}
+
+impl IPAddressPool {
+    /// The pool, announced as those of `advertisements` say that select it, and what its author should know. `all_known`:
+    /// whether these are all advertisements; if not, one that cannot be read may be for this pool.
+    pub fn declare<'a>(
+        &self,
+        advertisements: impl IntoIterator<Item = &'a Advertisement>,
+        all_known: bool,
+    ) -> (Declaration, Vec<Remark>) {
+        let mut remarks: Vec<Remark> = self.unknown_fields().collect();
+        let pool = self.pool(|name, spec| spec.to_pool(&name, &mut remarks));
+        let selecting = advertisements.into_iter().filter(|it| it.selects(self));
+        let rules: Vec<AnnounceRule> = selecting.map(|it| it.rule.clone()).collect();
+        let announcement = match (rules.is_empty(), all_known) {
+            (false, _) => Announcement::ByRules(rules),
+            (true, true) => Announcement::Nowhere,
+            (true, false) => Announcement::Unknown,
+        };
+        if announcement == Announcement::Nowhere {
+            remarks.push(not_advertised(&self.name_any()));
+        }
+        let origin = Origin::IpAddressPool {
+            namespace: self.namespace().unwrap_or_default(),
+            name: self.name_any(),
+        };
+        (self.declaration(origin, pool, announcement), remarks)
+    }
+}
+
+impl LegacyPool {
+    /// The pool, announced everywhere, and what its author should know.
+    pub fn declare(&self) -> (Declaration, Vec<Remark>) {
+        let mut remarks: Vec<Remark> = self.unknown_fields().collect();
+        let pool = self.pool(|name, spec| spec.to_pool(&name, &mut remarks));
+        let origin = Origin::LegacyPool {
+            namespace: self.namespace().unwrap_or_default(),
+            name: self.name_any(),
+        };
+        (self.declaration(origin, pool, Announcement::Everywhere), remarks)
+    }
+}
+
+impl IPAddressPoolSpec {
+    fn to_pool(&self, name: &PoolName, remarks: &mut Vec<Remark>) -> Result<Pool, InvalidPool> {
+        let rules = self.service_allocation.as_ref().map(|it| it.to_rules(name)).transpose()?;
         Ok(Pool {
-            auto_assign: spec.auto_assign.unwrap_or(true),
-            avoid_buggy_ips: spec.avoid_buggy_ips,
+            auto_assign: self.auto_assign.unwrap_or(true),
+            avoid_buggy_ips: self.avoid_buggy_ips,
             rules,
-            ..Pool::new(name.clone(), ranges(&spec.addresses, remarks).map_err(wrong)?)
+            ..pool_of(name, &self.addresses, remarks)?
         })
+    }
+}
+
+impl LegacyPoolSpec {
+    fn to_pool(&self, name: &PoolName, remarks: &mut Vec<Remark>) -> Result<Pool, InvalidPool> {
+        if self.protocol != "layer2" {
+            let why = format!(
+                "spec.protocol is {:?}: addresses are announced at layer 2 only, write layer2",
+                self.protocol
+            );
+            return Err(invalid(name.clone(), why));
+        }
+        let pool = pool_of(name, &self.addresses, remarks)?;
+        Ok(Pool { auto_assign: self.auto_assign.unwrap_or(true), ..pool })
+    }
+}
+
+fn pool_of(
+    name: &PoolName,
+    addresses: &[String],
+    remarks: &mut Vec<Remark>,
+) -> Result<Pool, InvalidPool> {
+    let wrong = |error| InvalidPool { pool: name.clone(), error };
+    match ranges(addresses, remarks).map_err(wrong)? {
+        none if none.is_empty() => Err(wrong(PoolError::NoAddresses)),
+        ranges => Ok(Pool::new(name.clone(), ranges)),
     }
 }
 
@@ -257,14 +372,17 @@ mod tests {
     }
 
     fn advertisement(spec: &Value) -> Advertisement {
-        let mut object = L2Advertisement::new("l2", L2AdvertisementSpec::default());
-        object.spec = serde_json::from_value(spec.clone()).unwrap();
-        Advertisement::parse(&object).unwrap()
+        Advertisement::parse(&l2(&json!({ "spec": spec }))).unwrap()
+    }
+
+    /// An advertisement as it comes from the API server.
+    fn l2(object: &Value) -> L2Advertisement {
+        serde_json::from_value(object.clone()).unwrap()
     }
 
     fn declare(spec: &Value) -> (Result<Pool, InvalidPool>, Vec<Remark>) {
         let everything = advertisement(&json!({}));
-        let (declaration, remarks) = pool(&json!({}), spec).declare([&everything]);
+        let (declaration, remarks) = pool(&json!({}), spec).declare([&everything], true);
         (declaration.pool, remarks)
     }
 
@@ -345,7 +463,7 @@ mod tests {
         ];
         let pool = pool(&json!({ "zone": "a" }), &json!({ "addresses": ["10.0.0.1/32"] }));
         for (spec, selected) in table {
-            let (declaration, remarks) = pool.declare([&advertisement(&spec)]);
+            let (declaration, remarks) = pool.declare([&advertisement(&spec)], true);
             assert_eq!(declaration.announcement != Announcement::Nowhere, selected, "{spec}");
             assert_eq!(remarks.iter().any(|it| it.reason == "NotAdvertised"), !selected, "{spec}");
         }
@@ -359,7 +477,7 @@ mod tests {
             "preferredNodeSelectors": [{ "weight": 7, "preference": {} }],
         }));
         let pool = pool(&json!({}), &json!({ "addresses": ["10.0.0.1/32"] }));
-        let (declaration, _) = pool.declare([&first, &second]);
+        let (declaration, _) = pool.declare([&first, &second], true);
         assert_eq!(declaration.origin.to_string(), "IPAddressPool metallb-system/lan");
         let Announcement::ByRules(rules) = declaration.announcement else { panic!("no rules") };
         assert_eq!(rules[0].interfaces, [InterfacePattern("eth0".to_owned())]);
@@ -368,12 +486,109 @@ mod tests {
 
     #[test]
     fn an_advertisement_that_is_none_is_refused() {
-        let mut object = L2Advertisement::new("l2", L2AdvertisementSpec::default());
-        object.spec = serde_json::from_value(json!({
-            "nodeSelectors": [{ "matchExpressions": [{ "key": "a", "operator": "Near" }] }],
+        let near = json!([{ "matchExpressions": [{ "key": "a", "operator": "Near" }] }]);
+        let table = [
+            (json!({ "nodeSelectors": near }), "nodeSelectors[0]: a: \"Near\" is no operator"),
+            (json!({ "interfaces": "eth0" }), "spec.interfaces: invalid type"),
+            (json!({ "ipAddressPools": [1] }), "spec.ipAddressPools: invalid type"),
+            (json!("all"), "spec: invalid type"),
+        ];
+        for (spec, message) in table {
+            let error = Advertisement::parse(&l2(&json!({ "spec": spec }))).unwrap_err();
+            assert!(error.to_string().contains(message), "{error}");
+        }
+    }
+
+    #[test]
+    fn an_advertisement_that_says_nothing_is_for_every_pool() {
+        let pool = pool(&json!({}), &json!({ "addresses": ["10.0.0.1/32"] }));
+        let table = [
+            json!({}),
+            json!({ "spec": null }),
+            json!({ "spec": {} }),
+            json!({ "spec": { "ipAddressPools": null, "nodeSelectors": [], "interfaces": null } }),
+            json!({ "spec": { "nodeSelectors": [{ "matchLabels": null }], "aggregation": 1 } }),
+        ];
+        for object in table {
+            let advertisement = Advertisement::parse(&l2(&object)).unwrap();
+            let (declaration, _) = pool.declare([&advertisement], true);
+            assert!(matches!(declaration.announcement, Announcement::ByRules(_)), "{object}");
+        }
+    }
+
+    #[test]
+    fn what_cannot_be_understood_is_refused_by_name() {
+        let bad = |spec| declare(&spec).0.unwrap_err().to_string();
+        assert_eq!(bad(json!(null)), "it has no addresses: add some");
+        assert_eq!(bad(json!({ "addresses": null })), "it has no addresses: add some");
+        let table = [
+            (json!({ "addresses": "10.0.0.1/32" }), "spec.addresses: invalid type"),
+            (json!({ "addresses": [7] }), "spec.addresses: invalid type"),
+            (json!({ "addresses": [], "autoAssign": "no" }), "spec.autoAssign: invalid type"),
+            (
+                json!({ "serviceAllocation": { "priority": "a" } }),
+                "spec.serviceAllocation: invalid",
+            ),
+            (json!([]), "it has no addresses"),
+            (json!(true), "spec: invalid type"),
+        ];
+        for (spec, message) in table {
+            let error = bad(spec);
+            assert!(error.contains(message), "{error}");
+        }
+        let without: IPAddressPool = serde_json::from_value(json!({
+            "apiVersion": "metallb.io/v1beta1", "kind": "IPAddressPool", "metadata": { "name": "a" },
         }))
         .unwrap();
-        let error = Advertisement::parse(&object).unwrap_err().to_string();
-        assert!(error.contains("nodeSelectors[0]: a: \"Near\" is no operator"), "{error}");
+        let (declaration, _) = without.declare([], true);
+        assert_eq!(declaration.pool.unwrap_err().to_string(), "it has no addresses: add some");
+    }
+
+    #[test]
+    fn fields_that_mean_nothing_are_named_and_null_is_nothing() {
+        let (pool, remarks) = declare(&json!({
+            "addresses": ["10.0.0.1/32", null],
+            "autoAssign": null,
+            "serviceAllocation": { "namespaces": null, "serviceSelectors": [{ "matchLabels": null }] },
+            "autoasign": false,
+        }));
+        assert!(pool.unwrap().auto_assign);
+        assert_eq!(remarks.len(), 1);
+        assert!(remarks[0].message.starts_with("spec.autoasign is ignored"), "{remarks:?}");
+    }
+
+    #[test]
+    fn the_kind_that_came_before_is_read_too() {
+        let legacy = |spec: Value| {
+            let object: LegacyPool =
+                serde_json::from_value(json!({ "metadata": { "name": "old" }, "spec": spec }))
+                    .unwrap();
+            object.declare().0
+        };
+        let good = legacy(json!({
+            "protocol": "layer2", "addresses": ["10.0.0.1/32"], "autoAssign": false,
+        }));
+        assert_eq!(good.announcement, Announcement::Everywhere);
+        assert!(!good.pool.unwrap().auto_assign);
+        let table = [
+            (
+                json!({ "protocol": "bgp", "addresses": ["10.0.0.1/32"] }),
+                "spec.protocol is \"bgp\"",
+            ),
+            (json!({ "protocol": "layer2" }), "it has no addresses"),
+        ];
+        for (spec, message) in table {
+            let error = legacy(spec).pool.unwrap_err().to_string();
+            assert!(error.contains(message), "{error}");
+        }
+    }
+
+    #[test]
+    fn while_an_advertisement_cannot_be_read_the_rest_is_unknown() {
+        let pool = pool(&json!({}), &json!({ "addresses": ["10.0.0.1/32"] }));
+        let (declaration, remarks) = pool.declare([], false);
+        assert_eq!((declaration.announcement, remarks.len()), (Announcement::Unknown, 0));
+        let (declaration, _) = pool.declare([&advertisement(&json!({}))], false);
+        assert!(matches!(declaration.announcement, Announcement::ByRules(_)));
     }
 }

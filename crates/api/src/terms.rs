@@ -102,6 +102,8 @@ pub enum Announcement {
     ByRules(Vec<AnnounceRule>),
     /// Nowhere, as `MetalLB` has it for a pool that no advertisement selects.
     Nowhere,
+    /// As something says that cannot be read: what was written on locks before stays.
+    Unknown,
 }
 
 impl Announcement {
@@ -141,11 +143,14 @@ impl Policy {
     /// the first use.
     ///
     /// # Errors
-    /// The first selector that is not one.
+    /// The first selector that is not one; or that nothing is known of the announcement.
     pub fn new(announcement: &Announcement, probing: bool) -> Result<Self, PoolError> {
         let rules = match announcement {
             Announcement::Everywhere => None,
             Announcement::Nowhere => Some(Vec::new()),
+            Announcement::Unknown => {
+                return Err(PoolError::Format("where it is announced cannot be read".to_owned()));
+            }
             Announcement::ByRules(rules) => {
                 Some(rules.iter().map(ServiceRule::new).collect::<Result<_, _>>()?)
             }

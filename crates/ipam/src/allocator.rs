@@ -36,6 +36,8 @@ pub struct Allocator {
 pub(crate) struct Entry {
     pub(crate) name: PoolName,
     pub(crate) contents: Contents,
+    /// Why its present declaration is not used, when an earlier one is in its place.
+    refused: Option<Unusable>,
 }
 
 #[derive(Debug, Clone)]
@@ -55,6 +57,17 @@ pub struct Overlap {
     pub range: AddressRange,
 }
 
+/// Why a pool cannot be used as it is declared.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+pub enum Unusable {
+    /// It is broken.
+    #[error("{0}")]
+    Invalid(InvalidPool),
+    /// An earlier pool has addresses of it.
+    #[error("{0}")]
+    Overlapping(Overlap),
+}
+
 /// Whether a pool can give addresses.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum PoolState<'a> {
@@ -64,41 +77,61 @@ pub enum PoolState<'a> {
     Invalid(&'a InvalidPool),
     /// It cannot before the earlier pool goes or changes.
     Overlapping(&'a Overlap),
+    /// It can, but as it was declared earlier: its present declaration cannot be used.
+    Earlier(&'a Unusable),
 }
 
 impl Allocator {
     /// Replaces the pools. Where pools have the same addresses, the earlier one keeps them and the later one is not
     /// used. Nobody loses a held address.
     pub fn set_pools(&mut self, pools: impl IntoIterator<Item = Result<Pool, InvalidPool>>) {
+        self.set_pools_or_earlier(pools.into_iter().map(|declared| (declared, None)));
+    }
+
+    /// As [`Self::set_pools`], where each pool may come with an earlier declaration of the same name: that one is used
+    /// while the present one cannot be, unless a pool before it has its addresses by now.
+    pub fn set_pools_or_earlier(
+        &mut self,
+        pools: impl IntoIterator<Item = (Result<Pool, InvalidPool>, Option<Pool>)>,
+    ) {
         self.entries.clear();
         self.by_name.clear();
         self.in_use.clear();
-        for declared in pools {
-            self.add_pool(declared);
+        for (declared, earlier) in pools {
+            self.add_pool(declared, earlier);
         }
         self.order = (0..self.entries.len()).collect();
         self.order.sort_by(|a, b| self.entries[*a].rank().cmp(&self.entries[*b].rank()));
     }
 
-    fn add_pool(&mut self, declared: Result<Pool, InvalidPool>) {
-        let number = self.entries.len();
-        let contents = match declared {
+    fn add_pool(&mut self, declared: Result<Pool, InvalidPool>, earlier: Option<Pool>) {
+        let mut contents = self.contents_of(declared);
+        let mut refused = None;
+        if let Some(why) = contents.unusable()
+            && let Some(earlier) = earlier.filter(|earlier| earlier.name == *contents.name())
+            && let usable @ Contents::InUse(..) = self.contents_of(Ok(earlier))
+        {
+            (contents, refused) = (usable, Some(why));
+        }
+        let name = contents.name().clone();
+        self.by_name.entry(name.clone()).or_insert(self.entries.len());
+        self.entries.push(Entry { name, contents, refused });
+    }
+
+    /// What becomes of a pool that is declared after those that are there.
+    fn contents_of(&mut self, declared: Result<Pool, InvalidPool>) -> Contents {
+        match declared {
             Err(invalid) => Contents::Invalid(invalid),
             Ok(pool) if self.by_name.contains_key(&pool.name) => {
                 let name = pool.name;
-                Contents::Invalid(InvalidPool {
-                    pool: name.clone(),
-                    error: PoolError::NameTaken(name),
-                })
+                let error = PoolError::NameTaken(name.clone());
+                Contents::Invalid(InvalidPool { pool: name, error })
             }
             Ok(pool) => match self.overlap(&pool) {
                 Some(overlap) => Contents::Overlapping(pool, overlap),
-                None => self.taken_into_use(pool, number),
+                None => self.taken_into_use(pool, self.entries.len()),
             },
-        };
-        let name = contents.name().clone();
-        self.by_name.entry(name.clone()).or_insert(number);
-        self.entries.push(Entry { name, contents });
+        }
     }
 
     /// How `pool` overlaps one that is in use. A pool that is not in use keeps nobody from anything.
@@ -358,6 +391,9 @@ impl Entry {
     }
 
     fn state(&self) -> PoolState<'_> {
+        if let Some(why) = &self.refused {
+            return PoolState::Earlier(why);
+        }
         match &self.contents {
             Contents::Invalid(invalid) => PoolState::Invalid(invalid),
             Contents::Overlapping(_, overlap) => PoolState::Overlapping(overlap),
@@ -367,6 +403,15 @@ impl Entry {
 }
 
 impl Contents {
+    /// Why the pool is not in use.
+    fn unusable(&self) -> Option<Unusable> {
+        match self {
+            Self::InUse(..) => None,
+            Self::Overlapping(_, overlap) => Some(Unusable::Overlapping(overlap.clone())),
+            Self::Invalid(invalid) => Some(Unusable::Invalid(invalid.clone())),
+        }
+    }
+
     fn name(&self) -> &PoolName {
         match self {
             Self::InUse(pool, _) | Self::Overlapping(pool, _) => &pool.name,

@@ -41,7 +41,7 @@ mod reserved;
 mod sharing;
 mod space;
 
-pub use allocator::{Allocator, Overlap, PoolState};
+pub use allocator::{Allocator, Overlap, PoolState, Unusable};
 pub use choose::Choice;
 pub use names::{Owner, PoolName, SharingKey};
 pub use plan::{Grace, Held, Leaving, Misfit, Plan, Unwanted};

@@ -169,7 +169,7 @@ impl core::error::Error for Refusal {}
 impl fmt::Display for Refusal {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
-            Self::NoPools => f.write_str("there are no pools: create one"),
+            Self::NoPools => f.write_str("there are no pools: create one, or have MetalLB's read (manifests/components/metallb)"),
             Self::Pools { pools, .. } if pools.is_empty() => f.write_str(
                 "no pool is for this Service: add its namespace and labels to the spec.allocation of one, or name a pool in \
                  arpeggio.dev/address-pool",

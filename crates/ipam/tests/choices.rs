@@ -7,7 +7,8 @@ mod common;
 use std::{ops::Range, time::Instant};
 
 use arpeggio_ipam::{
-    AllocationRules, Families, Family, Pool, PoolChoice, PoolState, Requester, Reservation, Usage,
+    AllocationRules, Allocator, Families, Family, InvalidPool, Pool, PoolChoice, PoolError,
+    PoolState, Requester, Reservation, Unusable, Usage,
 };
 use arpeggio_labels::{Labels, Selector};
 use common::{Lab, V4, V6, ip, pool};
@@ -68,7 +69,10 @@ fn a_pool_that_does_not_assign_automatically_is_there_for_those_who_ask() {
 #[test]
 fn every_refusal_of_a_pool_says_what_to_do() {
     let mut lab = Lab::with([]);
-    assert_eq!(lab.refusal("s", &V4), "there are no pools: create one");
+    assert_eq!(
+        lab.refusal("s", &V4),
+        "there are no pools: create one, or have MetalLB's read (manifests/components/metallb)"
+    );
     assert_eq!(
         lab.refusal("s", &V4.from(&["home"])),
         "no IPv4 address to give: pool \"home\": it does not exist: create it, or name another one in arpeggio.dev/address-pool"
@@ -242,4 +246,26 @@ fn a_pool_of_2_to_the_120_addresses_is_a_pool_like_any_other() {
     let usage = lab.allocator.usage(&"huge".into(), Family::V6).unwrap();
     assert_eq!((usage.total, usage.used, usage.free), (1 << 120, 2, (1 << 112) - 3));
     assert_eq!(lab.allocator.usage(&"huge".into(), Family::V4), Some(Usage::default()));
+}
+
+#[test]
+fn an_earlier_declaration_is_used_while_the_present_one_cannot_be() {
+    let pool = |name: &str, range: &str| Pool::new(name.into(), vec![range.parse().unwrap()]);
+    let broken = |name: &str| Err(InvalidPool { pool: name.into(), error: PoolError::NoAddresses });
+    let mut allocator = Allocator::default();
+    allocator.set_pools_or_earlier([
+        (broken("a"), Some(pool("a", "10.0.0.0/28"))),
+        (Ok(pool("b", "10.0.0.8/32")), Some(pool("b", "10.0.1.0/28"))),
+        (broken("c"), Some(pool("c", "10.0.1.1/32"))),
+        (Ok(pool("d", "10.0.2.0/28")), Some(pool("d", "10.0.3.0/28"))),
+        (broken("e"), None),
+    ]);
+    let states: Vec<PoolState<'_>> = allocator.pools().map(|(_, state)| state).collect();
+    assert!(matches!(states[0], PoolState::Earlier(Unusable::Invalid(_))), "{states:?}");
+    assert!(matches!(states[1], PoolState::Earlier(Unusable::Overlapping(_))), "{states:?}");
+    assert!(matches!(states[2], PoolState::Invalid(_)), "an older pool has its addresses by now");
+    assert!(matches!(states[3..], [PoolState::Usable, PoolState::Invalid(_)]), "{states:?}");
+    let in_use = |address: &str| allocator.pool_of(address.parse().unwrap()).is_some();
+    assert!(in_use("10.0.0.1") && in_use("10.0.1.9") && in_use("10.0.2.1"));
+    assert!(!in_use("10.0.3.1"));
 }

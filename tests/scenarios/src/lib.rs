@@ -8,6 +8,7 @@
 mod fault;
 mod home;
 mod install;
+pub mod metallb;
 mod page;
 mod pods;
 mod process;

@@ -1,9 +1,12 @@
 //! Pools in a `ConfigMap`.
 
+use std::collections::BTreeSet;
+
 use arpeggio_api::{
     config_map::{self, Declarations, Dialect},
     declaration::Remark,
 };
+use arpeggio_ipam::PoolName;
 use k8s_openapi::api::core::v1::{ConfigMap, ObjectReference};
 use kube::Resource as _;
 
@@ -36,11 +39,28 @@ impl PoolFile {
         }
     }
 
+    /// Whether there is no such object.
+    #[must_use]
+    pub fn is_absent(&self) -> bool {
+        self.last_good.is_none() && self.complaint.is_none()
+    }
+
     /// Tells the index, if there is something new.
     pub fn tell(&mut self, index: &mut Index) {
         if std::mem::take(&mut self.changed) {
             index.set_declared(self.declarer, self.declared());
         }
+    }
+
+    /// An entry whose name cannot be read may be any of the pools that were there, so none of them counts as deleted.
+    fn completed(&self, mut found: Declarations) -> Declarations {
+        if let Some(before) = self.last_good.as_ref().filter(|_| found.has_nameless) {
+            let names: BTreeSet<PoolName> =
+                found.pools.iter().map(|pool| pool.name().clone()).collect();
+            let missing = before.pools.iter().filter(|it| !names.contains(it.name()));
+            found.pools.extend(missing.filter(|it| it.pool.is_ok()).cloned());
+        }
+        found
     }
 
     fn declared(&self) -> Declared {
@@ -60,7 +80,7 @@ impl Watched<ConfigMap> for PoolFile {
         self.object = object.object_ref(&());
         match config_map::parse(&object, &self.key, self.dialect) {
             Ok(found) => {
-                self.last_good = Some(found);
+                self.last_good = Some(self.completed(found));
                 self.complaint = None;
             }
             Err(malformed) => {
@@ -111,6 +131,23 @@ mod tests {
         let (_, remark) = &declared.remarks[0];
         assert_eq!(remark.reason, "Malformed");
         assert!(remark.message.contains("at line 3, column 13"), "{}", remark.message);
+    }
+
+    #[test]
+    fn an_entry_that_has_lost_its_name_deletes_no_pool() {
+        let two = "address-pools:\n- name: a\n  addresses: [10.0.0.1]\n- name: b\n  addresses: [10.0.0.2]\n";
+        let names = |file: &PoolFile| -> Vec<String> {
+            let pools = file.declared().pools;
+            pools.iter().filter(|it| it.pool.is_ok()).map(|it| it.name().to_string()).collect()
+        };
+        let mut file = file();
+        file.reset(vec![object(two)]);
+        for _ in 0..2 {
+            file.apply(object(&two.replace("name: a", "name:")));
+            assert_eq!(names(&file), ["b", "a"]);
+        }
+        file.apply(object(&two.replace("name: a", "name: c")));
+        assert_eq!(names(&file), ["c", "b"]);
     }
 
     #[test]

@@ -3,9 +3,10 @@
 use std::collections::BTreeMap;
 
 use arpeggio_api::{
-    declaration::Remark,
-    metallb::{Advertisement, IPAddressPool, L2Advertisement},
+    declaration::{Declaration, Remark},
+    metallb::{Advertisement, IPAddressPool, Kind, L2Advertisement, LegacyPool, Object},
 };
+use arpeggio_ipam::PoolError;
 use k8s_openapi::api::core::v1::ObjectReference;
 use kube::{Resource as _, ResourceExt as _};
 
@@ -15,8 +16,19 @@ use crate::{Declared, Declarer, Index, Watched};
 #[derive(Debug, Default)]
 pub struct MetalLb {
     pools: BTreeMap<String, IPAddressPool>,
-    advertisements: BTreeMap<String, L2Advertisement>,
+    /// Of the kind that came before.
+    legacy_pools: BTreeMap<String, LegacyPool>,
+    advertisements: BTreeMap<String, Known>,
     changed: bool,
+}
+
+/// An advertisement, and what it said when it could last be read.
+#[derive(Debug)]
+struct Known {
+    object: L2Advertisement,
+    last_good: Option<Advertisement>,
+    /// Why it cannot be read as it is now.
+    error: Option<PoolError>,
 }
 
 impl MetalLb {
@@ -27,41 +39,82 @@ impl MetalLb {
         }
     }
 
+    /// Whether there are no pools at all.
+    #[must_use]
+    pub fn has_no_pools(&self) -> bool {
+        self.pools.is_empty() && self.legacy_pools.is_empty()
+    }
+
     fn declared(&self) -> Declared {
         let mut declared = Declared::default();
-        let advertisements = self.advertisements(&mut declared.remarks);
+        for known in self.advertisements.values() {
+            let about = known.object.object_ref(&());
+            declared.remarks.extend(known.remarks().map(|remark| (about.clone(), remark)));
+        }
+        let usable = || self.advertisements.values().filter_map(|known| known.last_good.as_ref());
+        let all_known = usable().count() == self.advertisements.len();
         for pool in self.pools.values() {
-            let (declaration, remarks) = pool.declare(&advertisements);
-            let object = pool.object_ref(&());
-            declared.remarks.extend(remarks.into_iter().map(|it| (object.clone(), it)));
-            declared.pools.push(declaration);
+            declared.add(&pool.object_ref(&()), pool.declare(usable(), all_known));
+        }
+        for pool in self.legacy_pools.values() {
+            declared.add(&pool.object_ref(&()), pool.declare());
         }
         declared
     }
+}
 
-    fn advertisements(&self, remarks: &mut Vec<(ObjectReference, Remark)>) -> Vec<Advertisement> {
-        let mut usable = Vec::new();
-        for object in self.advertisements.values() {
-            match Advertisement::parse(object) {
-                Ok(advertisement) => usable.push(advertisement),
-                Err(error) => {
-                    let message = format!("the advertisement is not used: {error}");
-                    let remark = Remark { reason: "AdvertisementNotUsed", message };
-                    remarks.push((object.object_ref(&()), remark));
-                }
+impl Declared {
+    fn add(&mut self, object: &ObjectReference, (pool, remarks): (Declaration, Vec<Remark>)) {
+        self.pools.push(pool);
+        self.remarks.extend(remarks.into_iter().map(|remark| (object.clone(), remark)));
+    }
+}
+
+impl Known {
+    /// The advertisement as it is now. `before`: what is known of an object of its name.
+    fn new(object: L2Advertisement, before: Option<Self>) -> Self {
+        let before = before.filter(|before| before.object.uid() == object.uid());
+        match Advertisement::parse(&object) {
+            Ok(good) => Self { object, last_good: Some(good), error: None },
+            Err(error) => {
+                let last_good = before.and_then(|before| before.last_good);
+                Self { object, last_good, error: Some(error) }
             }
         }
-        usable
     }
+
+    fn remarks(&self) -> impl Iterator<Item = Remark> {
+        let remark = self.error.as_ref().map(|error| {
+            let then = match self.last_good {
+                Some(_) => "what it said before stays in force",
+                None => "addresses of pools that no other one selects are announced as before, new ones nowhere",
+            };
+            let message = format!("the advertisement is not used: {error}; {then}");
+            Remark { reason: "AdvertisementNotUsed", message }
+        });
+        remark.into_iter().chain(self.object.unknown_fields())
+    }
+}
+
+/// What of an object matters here. Its status changes with every allocation, while `MetalLB` runs too.
+fn essence<S: Kind>(object: &Object<S>) -> impl PartialEq + use<S> {
+    (object.uid(), object.spec.clone(), object.labels().clone())
+}
+
+/// Puts an object in its place; whether anything that matters has changed.
+fn put<S: Kind>(objects: &mut BTreeMap<String, Object<S>>, object: Object<S>) -> bool {
+    let after = essence(&object);
+    let before = objects.insert(object.name_any(), object);
+    before.is_none_or(|before| essence(&before) != after)
+}
+
+fn by_name<S: Kind>(objects: Vec<Object<S>>) -> BTreeMap<String, Object<S>> {
+    objects.into_iter().map(|object| (object.name_any(), object)).collect()
 }
 
 impl Watched<IPAddressPool> for MetalLb {
     fn apply(&mut self, pool: IPAddressPool) {
-        let before = self.pools.insert(pool.name_any(), pool.clone());
-        // Its status changes with every allocation, while `MetalLB` runs too.
-        self.changed |= before.is_none_or(|it| {
-            (it.uid(), &it.spec, it.labels()) != (pool.uid(), &pool.spec, pool.labels())
-        });
+        self.changed |= put(&mut self.pools, pool);
     }
 
     fn delete(&mut self, pool: IPAddressPool) {
@@ -69,14 +122,31 @@ impl Watched<IPAddressPool> for MetalLb {
     }
 
     fn reset(&mut self, pools: Vec<IPAddressPool>) {
-        self.pools = pools.into_iter().map(|pool| (pool.name_any(), pool)).collect();
+        self.pools = by_name(pools);
+        self.changed = true;
+    }
+}
+
+impl Watched<LegacyPool> for MetalLb {
+    fn apply(&mut self, pool: LegacyPool) {
+        self.changed |= put(&mut self.legacy_pools, pool);
+    }
+
+    fn delete(&mut self, pool: LegacyPool) {
+        self.changed |= self.legacy_pools.remove(&pool.name_any()).is_some();
+    }
+
+    fn reset(&mut self, pools: Vec<LegacyPool>) {
+        self.legacy_pools = by_name(pools);
         self.changed = true;
     }
 }
 
 impl Watched<L2Advertisement> for MetalLb {
     fn apply(&mut self, advertisement: L2Advertisement) {
-        self.advertisements.insert(advertisement.name_any(), advertisement);
+        let name = advertisement.name_any();
+        let before = self.advertisements.remove(&name);
+        self.advertisements.insert(name, Known::new(advertisement, before));
         self.changed = true;
     }
 
@@ -85,7 +155,12 @@ impl Watched<L2Advertisement> for MetalLb {
     }
 
     fn reset(&mut self, advertisements: Vec<L2Advertisement>) {
-        self.advertisements = advertisements.into_iter().map(|it| (it.name_any(), it)).collect();
+        let mut before = std::mem::take(&mut self.advertisements);
+        for advertisement in advertisements {
+            let name = advertisement.name_any();
+            let known = Known::new(advertisement, before.remove(&name));
+            self.advertisements.insert(name, known);
+        }
         self.changed = true;
     }
 }
@@ -97,6 +172,7 @@ mod tests {
         metallb::{IPAddressPoolSpec, L2AdvertisementSpec},
         terms::Announcement,
     };
+    use serde_json::{Value, json};
 
     fn pool() -> IPAddressPool {
         let addresses = vec!["10.0.0.0/24".to_owned()];
@@ -132,8 +208,52 @@ mod tests {
         metallb.apply(same);
         assert!(!metallb.changed);
         let mut other = pool();
-        other.spec.avoid_buggy_ips = true;
+        other.spec.meaning.as_mut().unwrap().avoid_buggy_ips = true;
         metallb.apply(other);
         assert!(metallb.changed);
+    }
+
+    fn advertisement(uid: &str, spec: &Value) -> L2Advertisement {
+        let metadata = json!({ "name": "l2", "uid": uid });
+        serde_json::from_value(json!({ "metadata": metadata, "spec": spec })).unwrap()
+    }
+
+    #[test]
+    fn what_an_advertisement_said_last_stays_in_force() {
+        let good = || advertisement("1", &json!({ "interfaces": ["dmz0"] }));
+        let bad = |uid| advertisement(uid, &json!({ "interfaces": "dmz0" }));
+        let mut metallb = MetalLb::default();
+        let announcement = |metallb: &MetalLb| metallb.declared().pools[0].announcement.clone();
+        metallb.reset(vec![pool()]);
+        metallb.reset(vec![good()]);
+        let before = announcement(&metallb);
+        let mut still = |change: &dyn Fn(&mut MetalLb)| {
+            change(&mut metallb);
+            assert_eq!(announcement(&metallb), before);
+            assert_eq!(reasons(&metallb.declared()), ["AdvertisementNotUsed"]);
+        };
+        still(&|it| it.apply(bad("1")));
+        still(&|it| it.reset(vec![bad("1")]));
+        metallb.apply(bad("2"));
+        assert_eq!(announcement(&metallb), Announcement::Unknown, "made anew, it has no past");
+        metallb.delete(bad("2"));
+        assert_eq!(announcement(&metallb), Announcement::Nowhere);
+        metallb.apply(bad("3"));
+        assert_eq!(announcement(&metallb), Announcement::Unknown);
+        assert_eq!(reasons(&metallb.declared()), ["AdvertisementNotUsed"]);
+    }
+
+    #[test]
+    fn pools_of_the_kind_that_came_before_are_read() {
+        let mut metallb = MetalLb::default();
+        let spec = json!({ "protocol": "layer2", "addresses": ["10.0.1.0/24"] });
+        let object = json!({ "metadata": { "name": "old" }, "spec": spec });
+        let legacy: LegacyPool = serde_json::from_value(object).unwrap();
+        metallb.reset(vec![legacy.clone()]);
+        let declared = metallb.declared();
+        assert_eq!(declared.pools[0].origin.to_string(), "MetalLB's AddressPool /old");
+        assert_eq!((declared.pools.len(), declared.remarks.len()), (1, 0));
+        metallb.delete(legacy);
+        assert_eq!(metallb.declared(), Declared::default());
     }
 }

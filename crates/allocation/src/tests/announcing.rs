@@ -206,9 +206,16 @@ fn of_metallb(announcement: Announcement) -> Declared {
     let object = ObjectReference::default();
     let origin = Origin::IpAddressPool { namespace: "metallb-system".into(), name: "lan".into() };
     let pool = Ok(Pool::new("lan".into(), vec!["10.0.0.1".parse().unwrap()]));
-    let created = None;
-    let pools = vec![Declaration { origin, object, created, pool, announcement, probing: true }];
-    Declared { pools, ..Declared::default() }
+    let declaration = Declaration {
+        origin,
+        object,
+        generation: None,
+        created: None,
+        pool,
+        announcement,
+        probing: true,
+    };
+    Declared { pools: vec![declaration], ..Declared::default() }
 }
 
 #[test]
@@ -226,6 +233,43 @@ fn a_pool_of_metallb_s_is_announced_when_an_advertisement_selects_it() {
     lab.settle();
     assert_eq!(lab.terms(), WrittenAnnounceTerms::default());
     assert_eq!(lab.record("web").condition(ADDRESS_NOT_ANNOUNCED), None);
+}
+
+#[test]
+fn a_pool_that_comes_just_before_its_advertisement_earns_no_warning() {
+    for comes in [true, false] {
+        let declared = |announcement| {
+            let mut declared = of_metallb(announcement);
+            declared.pools[0].created = Some(cluster::now());
+            declared
+        };
+        let mut lab = Lab::with_pools(&[]);
+        let index = &mut lab.controller.index;
+        index.set_declared(Declarer::MetalLb, declared(Announcement::Nowhere));
+        lab.create("web");
+        lab.wait(Duration::from_secs(4));
+        assert_eq!(lab.record("web").condition(ADDRESS_NOT_ANNOUNCED), None);
+        if comes {
+            let index = &mut lab.controller.index;
+            index.set_declared(Declarer::MetalLb, declared(Announcement::Everywhere));
+        }
+        lab.wait(Duration::from_secs(1));
+        assert_eq!(lab.record("web").condition(ADDRESS_NOT_ANNOUNCED).is_some(), !comes);
+        assert_eq!(lab.told.iter().any(|news| news.reason == "NotAdvertised"), !comes);
+    }
+}
+
+#[test]
+fn while_it_cannot_be_read_where_a_pool_is_announced_only_new_addresses_are_silent() {
+    for (before, nowhere) in [(Announcement::Everywhere, false), (Announcement::Unknown, true)] {
+        let mut lab = Lab::with_pools(&[]);
+        lab.controller.index.set_declared(Declarer::MetalLb, of_metallb(before));
+        lab.create("web");
+        let unknown = of_metallb(Announcement::Unknown);
+        lab.controller.index.set_declared(Declarer::MetalLb, unknown);
+        lab.settle();
+        assert_eq!((lab.addresses("web").len(), lab.terms().is_nowhere()), (1, nowhere));
+    }
 }
 
 #[test]

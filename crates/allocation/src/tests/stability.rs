@@ -85,7 +85,10 @@ fn without_another_address_the_grace_period_ends_all_the_same() {
     lab.settle();
     lab.wait(cluster::GRACE);
     assert_eq!((lab.addresses("web"), lab.locks()), (vec![], vec![]));
-    assert_eq!(lab.says("web"), "False: there are no pools: create one");
+    assert_eq!(
+        lab.says("web"),
+        "False: there are no pools: create one, or have MetalLB's read (manifests/components/metallb)"
+    );
     let reasons: Vec<_> = lab.told.iter().map(|news| news.reason).collect();
     assert_eq!(reasons, ["IPAllocated", "AddressExpiring", "ClearAssignment", "AllocationFailed"]);
 }
@@ -269,4 +272,43 @@ fn an_address_for_each_family_costs_three_writes() {
     lab.settle();
     assert_eq!(lab.addresses("web"), ["10.0.0.1", "fd00::1"]);
     assert_eq!(lab.writes, ["claim", "claim", "service"]);
+}
+
+#[test]
+fn a_slip_of_the_pen_in_a_pool_stops_neither_old_services_nor_new_ones() {
+    let mut lab = Lab::with_pools(&[("home", &["10.0.0.0/28"])]);
+    lab.create("old");
+    lab.cluster.set_pool("home", &["10.0.0.0/99"]);
+    lab.settle();
+    lab.create("new");
+    assert_eq!(lab.addresses("old"), ["10.0.0.0"]);
+    assert_eq!(lab.addresses("new"), ["10.0.0.1"]);
+    for task in lab.controller.index.decide_pools(&cluster::now()) {
+        lab.cluster.perform_at_once(task);
+    }
+    let said = &lab.cluster.pools().next().unwrap().status.as_ref().unwrap().conditions[0];
+    assert_eq!((said.type_.as_str(), said.status.as_str()), ("Ready", "False"));
+    assert!(said.message.contains("stays in force"), "{}", said.message);
+    lab.cluster.set_pool("home", &["10.0.1.0/28"]);
+    lab.settle();
+    lab.create("newer");
+    assert_eq!(lab.addresses("newer"), ["10.0.1.0"]);
+}
+
+#[test]
+fn a_service_that_comes_just_before_its_pool_is_warned_of_nothing() {
+    for comes in [true, false] {
+        let mut lab = Lab::with_pools(&[]);
+        lab.cluster.create_service("web", &[("arpeggio.dev/address-pool", "late")]);
+        lab.cluster.set_created("web", 0);
+        lab.settle();
+        lab.wait(Duration::from_secs(4));
+        assert_eq!((lab.writes.len(), lab.told.len()), (0, 0));
+        if comes {
+            lab.cluster.set_pool("late", &["10.0.0.1"]);
+        }
+        lab.wait(Duration::from_secs(1));
+        let warned = lab.told.iter().any(|news| news.reason == "AllocationFailed");
+        assert_eq!((lab.addresses("web").len(), warned), (usize::from(comes), !comes));
+    }
 }

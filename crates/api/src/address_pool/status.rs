@@ -1,6 +1,6 @@
 //! What the controller reports about an `AddressPool`.
 
-use arpeggio_ipam::{AddressRange, Family, PoolState, Usage};
+use arpeggio_ipam::{AddressRange, Family, PoolState, Unusable, Usage};
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::{Condition, Time};
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
@@ -11,7 +11,7 @@ use crate::{
     condition::{self, Finding},
 };
 
-/// The type of the condition that says whether a pool gives addresses.
+/// The type of the condition that says whether a pool gives addresses as its spec says.
 pub const READY: &str = "Ready";
 
 /// The type of the condition that says whether a pool has addresses that somebody else uses: another pool, the
@@ -22,7 +22,7 @@ pub const OVERLAPPING: &str = "Overlapping";
 #[derive(JsonSchema, Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase")]
 pub struct AddressPoolStatus {
-    /// Ready says whether the pool gives addresses, Overlapping whether somebody else uses the same ones; the reasons
+    /// Ready says whether the pool gives addresses as its spec says, Overlapping whether somebody else uses the same ones; the reasons
     /// tell why.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     #[schemars(extend("x-kubernetes-list-type" = "map", "x-kubernetes-list-map-keys" = ["type"]))]
@@ -47,18 +47,19 @@ pub struct FamilyUsage {
     pub used: i64,
     /// How many of the others are given to nobody: excluded, avoided, or known to be somebody else's.
     pub reserved: i64,
-    /// How many it can still give; 0 while it is not ready.
+    /// How many it can still give; 0 while it gives none.
     pub free: i64,
 }
 
 impl AddressPool {
-    /// The status that says `state` and `usage`, where `cluster` are the ranges that the cluster uses itself. Times of
-    /// conditions that did not change are kept, so that the result equals the present status when there is nothing to
+    /// The status that says `state` and `usage`, where `cluster` are the ranges that the cluster uses itself, and
+    /// `in_force` is the generation of the spec that is used in place of the present one, if any. Times of conditions that did not change are kept, so that the result equals the present status when there is nothing to
     /// say.
     #[must_use]
     pub fn status_with<'a>(
         &self,
         state: PoolState<'_>,
+        in_force: Option<i64>,
         usage: impl Fn(Family) -> Usage,
         cluster: impl IntoIterator<Item = &'a ClusterRange>,
         now: &Time,
@@ -70,7 +71,7 @@ impl AddressPool {
         };
         let overlapping = self.overlapping_finding(state, cluster);
         AddressPoolStatus {
-            conditions: [ready_finding(state), overlapping].map(observed).into(),
+            conditions: [ready_finding(state, in_force), overlapping].map(observed).into(),
             ipv4: FamilyUsage::of(usage(Family::V4)),
             ipv6: FamilyUsage::of(usage(Family::V6)),
         }
@@ -82,7 +83,11 @@ impl AddressPool {
         cluster: impl IntoIterator<Item = &'a ClusterRange>,
     ) -> Finding {
         let (holds, reason, message) = match (state, self.overlap_with(cluster)) {
-            (PoolState::Overlapping(overlap), _) => (true, "Pool", overlap.to_string()),
+            (
+                PoolState::Overlapping(overlap)
+                | PoolState::Earlier(Unusable::Overlapping(overlap)),
+                _,
+            ) => (true, "Pool", overlap.to_string()),
             (_, Some((used, range))) => {
                 let message = format!(
                     "{range} is also used for {}: clients cannot reach both, choose addresses outside of {}",
@@ -105,13 +110,27 @@ impl AddressPool {
     }
 }
 
-fn ready_finding(state: PoolState<'_>) -> Finding {
+fn ready_finding(state: PoolState<'_>, in_force: Option<i64>) -> Finding {
     let (holds, reason, message) = match state {
         PoolState::Usable => (true, "Valid", "the pool gives addresses".to_owned()),
         PoolState::Invalid(invalid) => (false, "Invalid", invalid.to_string()),
         PoolState::Overlapping(overlap) => (false, "Overlapping", overlap.to_string()),
+        PoolState::Earlier(why) => (false, word_for(why), still_in_force(why, in_force)),
     };
     Finding { type_: READY, holds, reason, message }
+}
+
+fn word_for(why: &Unusable) -> &'static str {
+    match why {
+        Unusable::Invalid(_) => "Invalid",
+        Unusable::Overlapping(_) => "Overlapping",
+    }
+}
+
+/// Why a change of a pool is not in force, and what is.
+pub(crate) fn still_in_force(why: &Unusable, generation: Option<i64>) -> String {
+    let which = generation.map(|it| format!(" (generation {it})")).unwrap_or_default();
+    format!("{why}; what the pool said before{which} stays in force")
 }
 
 impl FamilyUsage {
@@ -150,7 +169,7 @@ mod tests {
         allocator.set_pools([pool.to_pool()]);
         let (name, state) = allocator.pools().next().unwrap();
         let usage = |family| allocator.usage(name, family).unwrap();
-        pool.status_with(state, usage, [&pods], &condition::tests::at(now))
+        pool.status_with(state, None, usage, [&pods], &condition::tests::at(now))
     }
 
     #[test]
@@ -173,6 +192,21 @@ mod tests {
         let ready = &status.conditions[0];
         assert_eq!((ready.status.as_str(), ready.reason.as_str()), ("False", "Invalid"));
         assert!(ready.message.contains("did you mean 10.0.0.5-10.0.0.9?"), "{}", ready.message);
+    }
+
+    #[test]
+    fn a_change_that_cannot_be_used_says_what_stays_in_force() {
+        let (good, bad) = (pool(&["10.0.0.0/28"]), pool(&["10.0.0.0/99"]));
+        let mut allocator = Allocator::default();
+        allocator.set_pools_or_earlier([(bad.to_pool(), good.to_pool().ok())]);
+        let (name, state) = allocator.pools().next().unwrap();
+        let usage = |family| allocator.usage(name, family).unwrap();
+        let status = bad.status_with(state, Some(3), usage, [], &condition::tests::at(0));
+        let ready = &status.conditions[0];
+        assert_eq!((ready.status.as_str(), ready.reason.as_str()), ("False", "Invalid"));
+        let end = "; what the pool said before (generation 3) stays in force";
+        assert!(ready.message.ends_with(end), "{}", ready.message);
+        assert_eq!(status.ipv4.unwrap().free, 16);
     }
 
     #[test]

@@ -1,6 +1,6 @@
 //! YAML with the place of everything in it, so that a mistake can be named with its line.
 
-use std::fmt;
+use std::{fmt, ops::Range};
 
 use serde::{
     Deserialize, Deserializer,
@@ -21,6 +21,8 @@ pub(super) struct Location {
 #[derive(Debug, Clone)]
 pub(super) struct Located<T> {
     pub(super) location: Location,
+    /// Which bytes of the text it is made of, where that is known.
+    bytes: Range<usize>,
     pub(super) value: T,
 }
 
@@ -29,7 +31,7 @@ pub(super) struct Located<T> {
 pub(super) enum Node {
     Null,
     Switch(bool),
-    /// A number, as nothing here is one.
+    /// A number. Nothing here is one, but it may be meant for a name.
     Number,
     Text(String),
     List(Vec<Located<Self>>),
@@ -69,9 +71,30 @@ impl Pairs {
 
 impl<'de, T: Deserialize<'de>> Deserialize<'de> for Located<T> {
     fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
-        let Spanned { value, referenced, .. } = Spanned::deserialize(deserializer)?;
+        let Spanned { value, referenced, defined } = Spanned::deserialize(deserializer)?;
         let location = Location { line: referenced.line(), column: referenced.column() };
-        Ok(Self { location, value })
+        Ok(Self { location, bytes: bytes(defined).unwrap_or_default(), value })
+    }
+}
+
+/// The bytes of the text that stand there.
+fn bytes(location: serde_saphyr::Location) -> Option<Range<usize>> {
+    let span = location.span();
+    let start = usize::try_from(span.byte_offset()?).ok()?;
+    let length = usize::try_from(span.byte_len()?).ok()?;
+    Some(start..start.checked_add(length)?)
+}
+
+impl Located<Node> {
+    /// The word that it is, as it stands in `text`: a number, or a word such as `yes`, may well be a name. Nothing is an
+    /// empty word.
+    pub(super) fn word<'a>(&'a self, text: &'a str) -> Option<&'a str> {
+        match &self.value {
+            Node::Null => Some(""),
+            Node::Text(word) => Some(word),
+            Node::Number | Node::Switch(_) => text.get(self.bytes.clone()).map(str::trim),
+            Node::List(_) | Node::Map(_) => None,
+        }
     }
 }
 

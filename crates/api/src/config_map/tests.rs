@@ -64,7 +64,10 @@ fn a_bad_entry_disables_only_itself_and_says_where() {
         ("addresses: []", "it has no addresses"),
         ("protocol: layer2", "it has no addresses"),
         ("addresses: 10.0.0.1", "addresses at line 3, column 14 must be a list"),
-        ("addresses: [7]", "the address at line 3, column 15 is not text"),
+        ("addresses: [7]", "address 1 of 1: \"7\""),
+        ("addresses: [~]", "the address at line 3, column 15 is none"),
+        ("addresses: [[]]", "the address at line 3, column 15 is none"),
+        ("addresses:", "it has no addresses"),
         ("addresses: [10.0.0.1/24]", "did you mean 10.0.0.1/32 or 10.0.0.0/24?"),
         (
             "protocol: bgp\n  addresses: [10.0.0.1]",
@@ -94,7 +97,10 @@ fn names_that_no_annotation_could_say_are_refused() {
     let table = [
         ("- addresses: [10.0.0.1]", "it has no name"),
         ("- name: ''", "is empty"),
-        ("- name: 7", "put it in quotes"),
+        ("- name:", "is empty"),
+        ("- name: null", "is empty"),
+        ("- name: [a]", "must be one word"),
+        ("-", "must have the keys name and addresses"),
         ("- name: a,b", "has a comma"),
         ("- name: ipv4=a", "an equals sign"),
         ("- external", "must have the keys name and addresses"),
@@ -103,7 +109,74 @@ fn names_that_no_annotation_could_say_are_refused() {
         let found = read(&format!("address-pools:\n{entry}\n"), Dialect::Ours).unwrap();
         let error = found.pools[0].pool.as_ref().unwrap_err().to_string();
         assert!(error.contains(message), "{entry}: {error}");
+        assert_eq!(found.has_nameless, !error.contains("a comma"), "{entry}");
     }
+}
+
+#[test]
+fn names_that_yaml_takes_for_something_else_are_read_as_they_stand() {
+    let names = [
+        "1",
+        "1.0",
+        "0x10",
+        "1e3",
+        "010",
+        "yes",
+        "no",
+        "on",
+        "off",
+        "y",
+        "n",
+        "True",
+        "'null'",
+        "\"~\"",
+        "2022-01-01",
+        "1_000",
+        ".5",
+        "-1",
+        "infinity",
+        "nan",
+    ];
+    for name in names {
+        for after in ["", " # a comment"] {
+            let text = format!(
+                "address-pools:\n- name: {name}{after}\n  protocol: layer2\n  addresses: [10.0.0.1/32]\n"
+            );
+            let found = read(&text, Dialect::MetalLb).unwrap();
+            let pool = found.pools[0].pool.as_ref().unwrap();
+            assert_eq!(pool.name.as_str(), name.trim_matches(['\'', '"']), "{text}");
+        }
+    }
+    let found = read(
+        "address-pools:\n- &a {name: &n 7, addresses: [10.0.0.1]}\n- {name: *n, addresses: [10.0.0.2]}\n",
+        Dialect::Ours,
+    );
+    let names: Vec<String> = found.unwrap().pools.iter().map(|it| it.name().to_string()).collect();
+    assert_eq!(names, ["7", "7"]);
+}
+
+#[test]
+fn what_metallb_reads_in_a_switch_is_read() {
+    let table = [
+        ("true", true),
+        ("yes", true),
+        ("on", true),
+        ("y", true),
+        ("Yes", true),
+        ("ON", true),
+        ("false", false),
+        ("no", false),
+        ("off", false),
+        ("n", false),
+        ("~", true),
+        ("", true),
+    ];
+    for (word, on) in table {
+        let found = pool_with(&format!("addresses: [10.0.0.1]\n  auto-assign: {word}"));
+        assert_eq!(found.pools[0].pool.as_ref().unwrap().auto_assign, on, "{word}");
+    }
+    let found = pool_with("addresses: [10.0.0.1]\n  avoid-buggy-ips:\n  protocol: ~");
+    assert!(!found.pools[0].pool.as_ref().unwrap().avoid_buggy_ips);
 }
 
 #[test]
@@ -147,6 +220,10 @@ fn nothing_means_no_pools() {
     assert_eq!(read("", Dialect::Ours), none);
     assert_eq!(read("# nothing yet\n", Dialect::Ours), none);
     assert_eq!(parse(&ConfigMap::default(), "config", Dialect::Ours), none);
+    let data = BTreeMap::from([("config.yaml".to_owned(), EXAMPLE.to_owned())]);
+    let renamed = ConfigMap { data: Some(data), ..ConfigMap::default() };
+    let error = parse(&renamed, "config", Dialect::Ours).unwrap_err().to_string();
+    assert!(error.starts_with("there is no such key, but config.yaml"), "{error}");
 }
 
 #[test]

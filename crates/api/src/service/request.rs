@@ -9,7 +9,8 @@
 //! | who may share | | `spec.ports`, `spec.externalTrafficPolicy`, `spec.selector` |
 //!
 //! One rule holds for all annotations: of several spellings the first one with a value that is not blank counts, and the
-//! others are not looked at. A value that cannot be understood is refused as a whole: half of a wish is somebody
+//! others are not looked at. The field may repeat what the annotation says; if it says something else, the request is
+//! refused. A value that cannot be understood is refused as a whole: half of a wish is somebody
 //! else's.
 
 use std::{
@@ -145,15 +146,17 @@ fn requested_addresses(
 ) -> Result<Vec<IpAddr>, RequestError> {
     let annotated = annotations.first(ADDRESS_ANNOTATIONS);
     let field = spec.load_balancer_ip.as_deref().map(str::trim).filter(|it| !it.is_empty());
-    let (place, value) = match (annotated, field) {
-        (None, None) => return Ok(Vec::new()),
-        (Some((annotation, _)), Some(_)) => {
-            return Err(RequestError::AddressesTwice { annotation });
-        }
-        (Some(annotated), None) => annotated,
-        (None, Some(value)) => (LOAD_BALANCER_IP, value),
+    let Some((place, value)) = annotated.or(field.map(|value| (LOAD_BALANCER_IP, value))) else {
+        return Ok(Vec::new());
     };
     let addresses = parse_addresses(place, value)?;
+    if let Some(field) = field {
+        // What is asked for twice is one request, as long as both are the same.
+        let again = parse_addresses(LOAD_BALANCER_IP, field)?;
+        if !again.iter().all(|address| addresses.contains(address)) {
+            return Err(RequestError::AddressesTwice { annotation: place });
+        }
+    }
     check_families(place, &addresses, families)?;
     Ok(addresses)
 }
@@ -307,6 +310,7 @@ mod tests {
             (json!({ deprecated: "192.168.1.240" }), json!({}), vec![four]),
             (json!({}), json!({ "loadBalancerIP": "192.168.1.240" }), vec![four]),
             (json!({ ours: "fd00::240" }), json!({ "loadBalancerIP": "" }), vec![six]),
+            (json!({ ours: "fd00::240" }), json!({ "loadBalancerIP": "fd00:0::240" }), vec![six]),
         ];
         for (annotations, spec, addresses) in table {
             assert_eq!(asked(&annotations, &spec).unwrap().addresses, addresses, "{annotations}");
@@ -342,8 +346,8 @@ mod tests {
         let table = [
             (
                 json!({ stable: "10.0.0.1" }),
-                json!({ "loadBalancerIP": "10.0.0.1" }),
-                "metallb.io/loadBalancerIPs and spec.loadBalancerIP are both set",
+                json!({ "loadBalancerIP": "10.0.0.2" }),
+                "metallb.io/loadBalancerIPs and spec.loadBalancerIP ask for different addresses",
             ),
             (json!({ ours: "fd00::1" }), single, "the Service has no IPv6 cluster address"),
             (json!({ ours: "10.0.0.1" }), required, "add an IPv6 address or set PreferDualStack"),

@@ -77,9 +77,9 @@ pub enum RequestError {
         /// The family.
         family: Family,
     },
-    /// Both ways of asking at once.
+    /// Both ways of asking, for different addresses.
     #[error(
-        "{annotation} and spec.loadBalancerIP are both set: remove one of them, rather the deprecated field"
+        "{annotation} and spec.loadBalancerIP ask for different addresses: remove one of them, rather the deprecated field"
     )]
     AddressesTwice {
         /// The annotation.

@@ -5,14 +5,11 @@ use arpeggio_api::{
     address_pool::AddressPool,
     config_map::{self, Dialect},
     declaration::Declaration,
-    metallb::{Advertisement, IPAddressPool, L2Advertisement},
+    metallb::{Advertisement, IPAddressPool, L2Advertisement, LegacyPool},
 };
 use k8s_openapi::api::core::v1::ConfigMap;
 use kube::{Api, Client, Resource, api::ListParams};
 use serde::de::DeserializeOwned;
-
-/// The name of the `ConfigMap` in `MetalLB`'s namespace.
-const METALLB_CONFIG_MAP: &str = "config";
 
 /// Where the controller looks for pools that are not `AddressPool`s; the same arguments and defaults as its own.
 #[derive(Debug, clap::Args)]
@@ -24,14 +21,17 @@ pub(super) struct PlacesArgs {
     /// The key of its value with pools.
     #[arg(long, env = "ARPEGGIO_CONFIG_MAP_KEY", default_value = "config", value_name = "KEY")]
     config_map_key: String,
-    /// The namespace of MetalLB's objects.
+    /// Where the controller reads MetalLB's pools, if it was told to.
+    #[arg(long, env = "ARPEGGIO_METALLB_NAMESPACE", value_name = "NAME")]
+    metallb_namespace: Option<String>,
+    /// The name of MetalLB's ConfigMap there.
     #[arg(
         long,
-        env = "ARPEGGIO_METALLB_NAMESPACE",
-        default_value = "metallb-system",
+        env = "ARPEGGIO_METALLB_CONFIG_MAP",
+        default_value = "config",
         value_name = "NAME"
     )]
-    metallb_namespace: String,
+    metallb_config_map: String,
 }
 
 /// Reads them all, the oldest first: where two have an address in common, the older one is used.
@@ -40,12 +40,13 @@ pub(super) async fn read(
     namespace: &str,
     places: &PlacesArgs,
 ) -> anyhow::Result<Vec<Declaration>> {
-    let (key, metallb) = (places.config_map_key.as_str(), places.metallb_namespace.as_str());
+    let key = places.config_map_key.as_str();
     let own: Vec<AddressPool> = listed(Api::all(client.clone())).await?;
     let mut pools: Vec<Declaration> = own.iter().map(Declaration::from).collect();
     pools.extend(of_config_map(client, namespace, &places.config_map, key, Dialect::Ours).await?);
-    pools.extend(of_config_map(client, metallb, METALLB_CONFIG_MAP, key, Dialect::MetalLb).await?);
-    pools.extend(of_metallb(client, metallb).await?);
+    if let Some(metallb) = places.metallb_namespace.as_deref().filter(|name| !name.is_empty()) {
+        pools.extend(of_metallb(client, metallb, places).await?);
+    }
     pools.sort_by(|one, other| {
         let age = |pool: &Declaration| pool.created.as_ref().map(|time| time.0);
         age(one).cmp(&age(other)).then_with(|| one.origin.cmp(&other.origin))
@@ -66,13 +67,24 @@ async fn of_config_map(
     Ok(config_map::parse(&object, key, dialect).with_context(what)?.pools)
 }
 
-async fn of_metallb(client: &Client, namespace: &str) -> anyhow::Result<Vec<Declaration>> {
+/// MetalLB's objects; its `ConfigMap` where there are none.
+async fn of_metallb(
+    client: &Client,
+    namespace: &str,
+    places: &PlacesArgs,
+) -> anyhow::Result<Vec<Declaration>> {
     let pools: Vec<IPAddressPool> = listed(Api::namespaced(client.clone(), namespace)).await?;
-    let advertisements: Vec<L2Advertisement> =
-        listed(Api::namespaced(client.clone(), namespace)).await?;
+    let legacy: Vec<LegacyPool> = listed(Api::namespaced(client.clone(), namespace)).await?;
+    if pools.is_empty() && legacy.is_empty() {
+        let (name, key) = (&places.metallb_config_map, &places.config_map_key);
+        return of_config_map(client, namespace, name, key, Dialect::MetalLb).await;
+    }
+    let objects: Vec<L2Advertisement> = listed(Api::namespaced(client.clone(), namespace)).await?;
     let advertisements: Vec<Advertisement> =
-        advertisements.iter().filter_map(|it| Advertisement::parse(it).ok()).collect();
-    Ok(pools.iter().map(|pool| pool.declare(&advertisements).0).collect())
+        objects.iter().filter_map(|it| Advertisement::parse(it).ok()).collect();
+    let all_known = advertisements.len() == objects.len();
+    let pools = pools.iter().map(|pool| pool.declare(&advertisements, all_known).0);
+    Ok(pools.chain(legacy.iter().map(|pool| pool.declare().0)).collect())
 }
 
 /// All objects of a kind; none where the kind itself is not known.

@@ -1,7 +1,9 @@
 //! Pools in other formats than `AddressPool`.
 
+use std::{path::Path, time::Duration};
+
 use anyhow::{Context as _, ensure};
-use arpeggio_scenarios::{Home, service};
+use arpeggio_scenarios::{Home, metallb, service};
 use serde_json::{Value, json};
 
 const DEPRECATED: &str = "metallb.universe.tf/address-pool";
@@ -37,6 +39,13 @@ pub(crate) fn a_config_map_declares_pools(home: &Home) -> anyhow::Result<()> {
     let refusal = home.wait_for_event("app3", "AllocationFailed")?;
     ensure!(refusal.note.contains("external"), "the full pool is named: {refusal:?}");
 
+    // An entry with a mistake stays what it was.
+    home.apply(&config_map(&CONFIG.replace("192.168.0.5/32", "192.168.0.5/99")))?;
+    wait_for_note(home, "arpeggio-system", "ConfigMap", "stays in force")?;
+    home.lab.kubectl(&["delete", "service", "app2"])?;
+    home.apply(&service("app2", DEPRECATED, "internal"))?;
+    ensure!(home.wait_for_address("app2")?.to_string() == "192.168.0.5", "as before");
+
     // A slip of the pen costs nobody an address, not even when the controller starts again with it.
     home.apply(&config_map(&CONFIG.replace("  protocol: bgp", "   protocol: bgp")))?;
     wait_for_note(home, "arpeggio-system", "ConfigMap", "at line 14, column")?;
@@ -51,72 +60,68 @@ pub(crate) fn a_config_map_declares_pools(home: &Home) -> anyhow::Result<()> {
 }
 
 pub(crate) fn metallb_s_objects_are_read_as_they_are(home: &Home) -> anyhow::Result<()> {
+    // A namespace that somebody makes means nothing, whatever its name, as long as the installer does not say so.
+    home.apply(&json!({
+        "apiVersion": "v1", "kind": "Namespace", "metadata": { "name": "metallb-system" },
+    }))?;
+    home.apply(&config_map_at("metallb-system", "config", CONFIG))?;
+    home.apply(&service("early", DEPRECATED, "external"))?;
+    let refusal = home.wait_for_event("early", "AllocationFailed")?;
+    ensure!(refusal.note.contains("does not exist"), "{refusal:?}");
+
     // The controller runs already when the definitions appear.
-    install_metallb_definitions(home)?;
+    install_from_metallb(home)?;
+    ensure!(home.wait_for_address("early")?.to_string() == "192.168.0.3", "the ConfigMap counts");
+    metallb::install_definitions(&home.lab)?;
     let addresses = json!({ "addresses": ["192.168.0.241/30", "192.168.0.248-192.168.0.249"] });
-    home.apply(&metallb("IPAddressPool", "lan", &addresses))?;
+    home.apply(&object("IPAddressPool", "lan", &addresses))?;
     home.apply(&service("web", "metallb.io/address-pool", "lan"))?;
     ensure!(home.wait_for_address("web")?.to_string() == "192.168.0.240", "host bits are masked");
     wait_for_note(home, "metallb-system", "IPAddressPool", "all of 192.168.0.240/30")?;
     wait_for_note(home, "metallb-system", "IPAddressPool", "no L2Advertisement selects pool")?;
+    wait_for_note(home, "metallb-system", "ConfigMap", "its pools are not used")?;
 
-    home.apply(&metallb("IPAddressPool", "bare", &json!({ "addresses": ["192.168.0.200"] })))?;
-    home.apply(&metallb("L2Advertisement", "all", &json!({})))?;
+    home.apply(&object("IPAddressPool", "bare", &json!({ "addresses": ["192.168.0.200"] })))?;
+    home.apply(&object("L2Advertisement", "all", &json!({})))?;
     wait_for_note(home, "metallb-system", "IPAddressPool", "write 192.168.0.200/32")?;
+
+    // A change that cannot be used leaves in force what was good, for new Services too.
+    home.apply(&object("IPAddressPool", "lan", &json!({ "addresses": ["192.168.0.240/99"] })))?;
+    wait_for_note(home, "metallb-system", "IPAddressPool", "stays in force")?;
+    home.apply(&service("late", "metallb.io/address-pool", "lan"))?;
+    ensure!(home.wait_for_address("late")?.to_string() == "192.168.0.241", "as before");
     Ok(())
 }
 
 fn config_map(text: &str) -> Value {
+    config_map_at("arpeggio-system", "arpeggio", text)
+}
+
+fn config_map_at(namespace: &str, name: &str, text: &str) -> Value {
     json!({
         "apiVersion": "v1",
         "kind": "ConfigMap",
-        "metadata": { "name": "arpeggio", "namespace": "arpeggio-system" },
+        "metadata": { "name": name, "namespace": namespace },
         "data": { "config": text },
     })
 }
 
-/// Installs the definitions of MetalLB's objects, and its namespace.
-pub(crate) fn install_metallb_definitions(home: &Home) -> anyhow::Result<()> {
-    for (kind, plural) in
-        [("IPAddressPool", "ipaddresspools"), ("L2Advertisement", "l2advertisements")]
-    {
-        home.apply(&definition(kind, plural))?;
-    }
-    let established = ["wait", "crd", "--all", "--for=condition=Established", "--timeout=30s"];
-    home.lab.kubectl(&established)?;
-    home.apply(&json!({
-        "apiVersion": "v1", "kind": "Namespace", "metadata": { "name": "metallb-system" },
-    }))
+/// Installs Arpeggio as those do who come from MetalLB: with its pools.
+pub(crate) fn install_from_metallb(home: &Home) -> anyhow::Result<()> {
+    let manifests = Path::new(env!("CARGO_MANIFEST_DIR")).join("../../manifests/from-metallb");
+    home.lab.apply_folder(&manifests)?;
+    let controller = "deployment/arpeggio-controller";
+    home.lab.wait_for_rollout("arpeggio-system", controller, Duration::from_secs(90))?;
+    home.wait_for_speakers()
 }
 
 /// One of MetalLB's objects.
-pub(crate) fn metallb(kind: &str, name: &str, spec: &Value) -> Value {
+pub(crate) fn object(kind: &str, name: &str, spec: &Value) -> Value {
     json!({
         "apiVersion": "metallb.io/v1beta1",
         "kind": kind,
         "metadata": { "name": name, "namespace": "metallb-system" },
         "spec": spec,
-    })
-}
-
-/// A definition that takes any fields.
-fn definition(kind: &str, plural: &str) -> Value {
-    let schema = json!({ "type": "object", "x-kubernetes-preserve-unknown-fields": true });
-    json!({
-        "apiVersion": "apiextensions.k8s.io/v1",
-        "kind": "CustomResourceDefinition",
-        "metadata": { "name": format!("{plural}.metallb.io") },
-        "spec": {
-            "group": "metallb.io",
-            "names": { "kind": kind, "plural": plural },
-            "scope": "Namespaced",
-            "versions": [{
-                "name": "v1beta1",
-                "served": true,
-                "storage": true,
-                "schema": { "openAPIV3Schema": schema },
-            }],
-        },
     })
 }
 
