@@ -83,7 +83,8 @@ impl Index {
             let Some(next) = self.waiting.after(turn.as_ref()) else { break };
             if self.gains(&next.1, now) && !self.is_busy(&next.1) {
                 let task = self.decide_service(&next.1, now);
-                self.waiting.freed = self.waiting.freed.saturating_sub(task.is_some().into());
+                let claims = self.claiming.contains_key(&next.1);
+                self.waiting.freed = self.waiting.freed.saturating_sub(claims.into());
                 tasks.extend(task);
             }
             turn = Some(next);
