@@ -15,7 +15,7 @@ const DEFAULT_ADMIN: &str = "[::]:7473";
 
 /// For how long the address of a deleted Service waits for one of the same name. `kubectl replace --force` and `helm
 /// upgrade --force` create a Service within a second after they have deleted it.
-const SUCCESSION: Duration = Duration::from_secs(3);
+const SUCCESSION: Duration = Duration::from_secs(2);
 
 /// Gives Services of type LoadBalancer their addresses, from the address pools of the cluster.
 ///
