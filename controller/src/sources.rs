@@ -208,8 +208,7 @@ impl Sources {
             tracing::warn!(
                 namespace = place.namespace,
                 config_map = place.config_map,
-                "no pools of MetalLB's are in this namespace, or they are not for us to see: check --metallb-namespace \
-                 and the Role of manifests/components/metallb"
+                "no pools of MetalLB's are in this namespace: check --metallb-namespace"
             );
         }
     }

@@ -11,6 +11,7 @@ use arpeggio_ipam::{Allocator, InvalidPool, Pool, PoolName, PoolState};
 use k8s_openapi::{api::core::v1::ObjectReference, apimachinery::pkg::apis::meta::v1::Time};
 
 use super::{Index, patience::TELL_AFTER};
+use crate::effect::Subject;
 
 /// Who declares pools.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
@@ -49,12 +50,24 @@ pub(super) struct DeclaredPools {
     last_good: BTreeMap<Key, Declaration>,
     /// How addresses are announced, by pool.
     policies: BTreeMap<PoolName, Policy>,
+    /// Pools that nothing has announced any more for a moment only.
+    silencing: BTreeMap<PoolName, Silencing>,
     /// What authors should know, by the uid of their object.
     notices: BTreeMap<(String, Remark), Notice>,
     /// Whether there may be something new to tell.
     changed: bool,
     /// What the cluster uses itself.
     pub(super) cluster: Vec<ClusterRange>,
+}
+
+/// A pool that was announced and of which nothing says so any more. The pool itself may be about to go, and then its
+/// addresses stay announced until their grace period is over.
+#[derive(Debug)]
+struct Silencing {
+    /// How it is announced then: nowhere.
+    policy: Policy,
+    /// When; `None` before anybody has looked at the clock.
+    due: Option<Time>,
 }
 
 /// Something that an author should know.
@@ -91,9 +104,47 @@ impl DeclaredPools {
             last_good.extend(good.map(|good| (key(declaration), good)));
         }
         self.last_good = last_good;
-        self.policies =
-            policies.into_iter().filter_map(|(name, policy)| Some((name, policy?))).collect();
+        self.set_policies(
+            policies.into_iter().filter_map(|(name, policy)| Some((name, policy?))).collect(),
+        );
         self.changed = true;
+    }
+
+    /// A pool that was announced is not silent at once: how it is announced counts as unknown until [`Self::fall_silent`]
+    /// says that it stayed so.
+    fn set_policies(&mut self, policies: BTreeMap<PoolName, Policy>) {
+        let (mut before, mut silencing) =
+            (std::mem::take(&mut self.policies), std::mem::take(&mut self.silencing));
+        for (name, policy) in policies {
+            let pending = silencing.remove(&name);
+            let was_announced = before.remove(&name).is_some_and(|before| !before.is_nowhere());
+            if policy.is_nowhere() && (was_announced || pending.is_some()) {
+                let due = pending.and_then(|pending| pending.due);
+                self.silencing.insert(name, Silencing { policy, due });
+            } else {
+                self.policies.insert(name, policy);
+            }
+        }
+    }
+
+    /// Has pools fall silent that nothing has announced for long enough. Returns whether there were any, and when to come
+    /// again for which others.
+    fn fall_silent(&mut self, now: &Time) -> (bool, Vec<(Time, PoolName)>) {
+        let (mut fell, mut later) = (false, Vec::new());
+        for (name, mut pool) in std::mem::take(&mut self.silencing) {
+            let due = pool.due.take().or_else(|| now.0.checked_add(TELL_AFTER).ok().map(Time));
+            match due {
+                Some(due) if due > *now => {
+                    later.push((due.clone(), name.clone()));
+                    self.silencing.insert(name, Silencing { due: Some(due), ..pool });
+                }
+                _ => {
+                    fell = true;
+                    self.policies.insert(name, pool.policy);
+                }
+            }
+        }
+        (fell, later)
     }
 
     /// Who is listened to, and what each says. As with `MetalLB`, its `ConfigMap` counts only where there are no pools
@@ -223,6 +274,17 @@ impl Index {
     pub fn set_undecodable_pools(&mut self, undecodable: bool) {
         if std::mem::replace(&mut self.declarations.undecodable, undecodable) != undecodable {
             self.pools_changed();
+        }
+    }
+
+    /// Has pools fall silent that nothing has announced for some seconds.
+    pub(super) fn fall_silent(&mut self, now: &Time) {
+        let (fell, later) = self.declarations.fall_silent(now);
+        let alarms = later.into_iter().map(|(due, name)| (due, Subject::Pool(name.to_string())));
+        self.alarms.extend(alarms);
+        if fell {
+            self.dirty.extend(self.services.keys().cloned());
+            self.suspects.extend(self.locks.keys());
         }
     }
 
@@ -381,6 +443,11 @@ mod tests {
         let pool = declaration("a", "10.0.0.0/28", 1);
         index.set_declared(Declarer::MetalLb, declared(vec![pool]));
         index.set_declared(Declarer::MetalLb, declared(vec![nowhere(broken("a", 1))]));
+        index.fall_silent(&at(0));
+        assert!(policy(&index).is_none(), "the pool itself may be about to go");
+        index.fall_silent(&at(4));
+        assert!(policy(&index).is_none());
+        index.fall_silent(&at(5));
         assert!(is_nowhere(&index), "advertisements are objects of their own");
         let unknown = Declaration { announcement: Announcement::Unknown, ..broken("a", 1) };
         index.set_declared(Declarer::MetalLb, declared(vec![unknown]));

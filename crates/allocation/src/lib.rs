@@ -172,6 +172,7 @@ impl Index {
         }
         self.now = Some(now.clone());
         self.hear_alarms(now);
+        self.fall_silent(now);
         let mut tasks = Vec::new();
         // To let go may free what somebody waits for, who then is looked at in the next round.
         while !self.dirty.is_empty() {

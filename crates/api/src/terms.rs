@@ -158,6 +158,11 @@ impl Policy {
         Ok(Self { rules, probing })
     }
 
+    /// Whether nobody announces them, whatever the Service.
+    pub fn is_nowhere(&self) -> bool {
+        self.rules.as_ref().is_some_and(Vec::is_empty)
+    }
+
     /// What is written on the lock of an address that these Services have. A rule counts when it is for any of them.
     pub fn terms_for(&self, services: &[Announced<'_>]) -> WrittenAnnounceTerms {
         let probing = self.probing;

@@ -260,6 +260,29 @@ fn a_pool_that_comes_just_before_its_advertisement_earns_no_warning() {
 }
 
 #[test]
+fn who_deletes_a_pool_with_its_advertisement_silences_nothing() {
+    for pool_goes in [true, false] {
+        let mut lab = Lab::with_pools(&[]);
+        let set = |lab: &mut Lab, declared| {
+            lab.controller.index.set_declared(Declarer::MetalLb, declared);
+            lab.settle();
+        };
+        set(&mut lab, of_metallb(Announcement::Everywhere));
+        lab.create("web");
+        set(&mut lab, of_metallb(Announcement::Nowhere));
+        lab.wait(Duration::from_secs(4));
+        assert!(!lab.terms().is_nowhere());
+        assert_eq!(lab.record("web").condition(ADDRESS_NOT_ANNOUNCED), None);
+        if pool_goes {
+            set(&mut lab, Declared::default());
+        }
+        lab.wait(Duration::from_secs(1));
+        assert_eq!(lab.terms().is_nowhere(), !pool_goes);
+        assert_eq!(lab.record("web").condition(ADDRESS_NOT_ANNOUNCED).is_some(), !pool_goes);
+    }
+}
+
+#[test]
 fn while_it_cannot_be_read_where_a_pool_is_announced_only_new_addresses_are_silent() {
     for (before, nowhere) in [(Announcement::Everywhere, false), (Announcement::Unknown, true)] {
         let mut lab = Lab::with_pools(&[]);
