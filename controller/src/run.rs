@@ -188,14 +188,16 @@ impl Controller {
     fn show_undecodable(&mut self) {
         let leases = self.locks.undecodable().and(self.sources.undecodable_sessions());
         let own = [self.services.undecodable(), self.pools.undecodable(), leases];
+        let mut counts: BTreeMap<String, usize> = BTreeMap::new();
         for Undecodable { kind, count, complaints } in
             own.into_iter().chain(self.sources.undecodable())
         {
-            self.metrics.show_undecodable(&kind, count);
+            *counts.entry(kind).or_default() += count;
             for Complaint { object, why } in complaints {
                 self.executor.announce(object, not_understood(&why));
             }
         }
+        counts.iter().for_each(|(kind, count)| self.metrics.show_undecodable(kind, *count));
     }
 }
 
