@@ -42,6 +42,9 @@
 //! One of them leads and the others only watch ([`mod@leadership`]), to save work. Nothing above depends on that: a leader
 //! that was paused, and finds out late that another one leads, does no harm.
 //!
+//! All of this needs the locks to be in one namespace: of two installations in one cluster, one decides
+//! ([`mod@installations`]).
+//!
 //! A request without an answer is none of these rules' business: the lock that it may have written shows in the watch
 //! and belongs to its Services.
 
@@ -50,6 +53,7 @@
 mod args;
 mod executor;
 mod feed;
+mod installations;
 mod leadership;
 mod metrics;
 mod run;

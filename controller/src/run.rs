@@ -31,6 +31,7 @@ use tokio::{
 use crate::{
     executor::Executor,
     feed::{Feed, Undecodable},
+    installations::Installations,
     leadership::Leadership,
     metrics::Metrics,
     sources::{Places, Sources},
@@ -50,6 +51,7 @@ pub(crate) struct Controller {
     locks: Feed<Lease>,
     sources: Sources,
     leadership: Leadership,
+    installations: Installations,
     executor: Executor,
     reports: UnboundedReceiver<Report>,
     metrics: Metrics,
@@ -93,6 +95,7 @@ impl Controller {
             locks: Feed::new(leases, locks, health.awaits("Leases")),
             sources: Sources::new(client, places, health),
             leadership,
+            installations: Installations::new(client, &places.namespace, health),
             executor,
             reports,
             metrics,
@@ -109,6 +112,7 @@ impl Controller {
             tokio::select! {
                 () = shutdown.asked() => break,
                 () = self.leadership.changed() => {}
+                event = self.installations.next() => self.installations.pass(event),
                 event = self.services.next() => self.services.pass(event, &mut self.index),
                 event = self.pools.next() => self.pools.pass(event, &mut self.index),
                 event = self.locks.next() => self.locks.pass(event, &mut self.index),
@@ -116,7 +120,7 @@ impl Controller {
                 // The sender lives as long as the executor, which is ours.
                 Some(report) = self.reports.recv() => self.index.finish(report, &now()),
                 // A follower decides nothing, so that its alarms would ring for ever.
-                () = until(self.index.next_alarm()), if self.leadership.is_ours() => {}
+                () = until(self.index.next_alarm()), if self.decides() => {}
                 _ = self.pace.tick() => self.refresh_pools(),
             }
             let undecodable = self.pools.is_partial() || self.sources.have_undecodable_pools();
@@ -132,12 +136,17 @@ impl Controller {
         if !self.is_complete() {
             return;
         }
-        if self.leadership.is_ours() {
+        if self.decides() {
             self.decide();
         }
         if let Some(first_pass) = self.first_pass.take() {
             first_pass.done();
         }
+    }
+
+    /// Whether this process is the one that decides in this cluster.
+    fn decides(&self) -> bool {
+        self.leadership.is_ours() && !self.installations.are_in_our_way()
     }
 
     fn decide(&mut self) {
@@ -153,14 +162,15 @@ impl Controller {
 
     /// Whether everything was listed once.
     fn is_complete(&self) -> bool {
-        self.index.is_complete() && self.sources.are_listed()
+        self.index.is_complete() && self.sources.are_listed() && self.installations.are_listed()
     }
 
     fn refresh_pools(&mut self) {
         // A follower observes the same, so that it need not wait for an hour when it leads.
         let over = self.sources.sessions_over(self.started.elapsed());
         // A follower has not looked at what the pools give; who sums up over all controllers would count twice, too.
-        if !self.leadership.is_ours() {
+        self.installations.tell();
+        if !self.decides() {
             self.metrics.show_pools(std::iter::empty());
             return self.metrics.show_quarantined(BTreeMap::new());
         }

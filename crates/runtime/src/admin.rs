@@ -37,7 +37,7 @@ pub struct Admin {
 /// Where the page is served; for `#[command(flatten)]`.
 #[derive(Debug, Clone, clap::Args)]
 pub struct AdminArgs {
-    /// Address and port of /metrics, /livez and /readyz; [::] means every address of both families.
+    /// Address and port of /metrics, /livez and /readyz; `[::]` means every address of both families.
     #[arg(long, env = "ARPEGGIO_ADMIN_ADDRESS", value_name = "IP:PORT")]
     pub admin_address: SocketAddr,
     /// Unix socket that serves the same, for probes by exec.

@@ -1,5 +1,11 @@
 //! Clusters where our definition is missing, or is another one than ours.
 
+use std::{
+    sync::atomic::{AtomicU64, Ordering},
+    thread,
+    time::Duration,
+};
+
 use anyhow::ensure;
 use arpeggio_scenarios::{Home, pool, service};
 use serde_json::json;
@@ -35,6 +41,52 @@ pub(crate) fn without_the_definition_pools_stand_in_a_config_map(
     ensure!(address.to_string() == "192.168.0.201", "from the AddressPool: {address}");
     ensure!(home.wait_for_address("web")?.to_string() == "192.168.0.200", "nothing moves");
     Ok(())
+}
+
+/// Somebody installs Arpeggio a second time, in a namespace of its own. Here it is the other one's Lease that is seen.
+pub(crate) fn of_two_installations_one_decides(home: &Home) -> anyhow::Result<()> {
+    home.apply(&pool("good", &["192.168.0.200-192.168.0.209"]))?;
+    home.apply(&service("first", KEY, "good"))?;
+    home.wait_for_address("first")?;
+    // A younger one is no reason to stop; an older one is. Ours is made anew, and so is younger than the other one.
+    lead_elsewhere(home)?;
+    home.apply(&service("second", KEY, "good"))?;
+    home.wait_for_address("second")?;
+    home.lab.kubectl(&[&["delete", "lease", "controller-leader"][..], &NAMESPACE].concat())?;
+    home.wait_until("the controllers say why they are not ready", || {
+        lead_elsewhere(home)?;
+        let pods = ["pods", "-lapp.kubernetes.io/component=controller"];
+        let pods = home.lab.get(&[&pods[..], &NAMESPACE].concat()).map_err(anyhow::Error::from)?;
+        let ready = pods["items"].to_string().contains("\"ready\":true");
+        if ready { Err("they are ready".to_owned().into()) } else { Ok(()) }
+    })?;
+    home.apply(&service("third", KEY, "good"))?;
+    for _ in 0..3 {
+        lead_elsewhere(home)?;
+        thread::sleep(Duration::from_secs(1));
+    }
+    ensure!(home.addresses("third")?.is_empty(), "it is the other installation's to decide");
+    // It is gone, and its Lease is not renewed any more.
+    home.wait_for_address("third")?;
+    Ok(())
+}
+
+/// Renews the leader Lease of another installation.
+fn lead_elsewhere(home: &Home) -> anyhow::Result<()> {
+    static RENEWALS: AtomicU64 = AtomicU64::new(0);
+    let renewal = RENEWALS.fetch_add(1, Ordering::Relaxed);
+    home.apply(&json!({
+        "apiVersion": "v1", "kind": "Namespace", "metadata": { "name": "elsewhere" },
+    }))?;
+    home.apply(&json!({
+        "apiVersion": "coordination.k8s.io/v1",
+        "kind": "Lease",
+        "metadata": {
+            "name": "controller-leader", "namespace": "elsewhere",
+            "annotations": { "renewed": renewal.to_string() },
+        },
+        "spec": { "holderIdentity": "somebody", "leaseDurationSeconds": 6 },
+    }))
 }
 
 /// An object from before an upgrade of the definition, or after the return from one: the API server has it, and the

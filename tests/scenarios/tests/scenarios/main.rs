@@ -95,6 +95,7 @@ const SCENARIOS: &[(&str, Scenario)] = &[
     ("migration", migration::services_keep_the_addresses_that_metallb_gave_them),
     ("config-map", formats::a_config_map_declares_pools),
     ("no-definition", definitions::without_the_definition_pools_stand_in_a_config_map),
+    ("two-installations", definitions::of_two_installations_one_decides),
     ("not-understood", definitions::an_object_that_is_not_understood_disables_itself),
     ("metallb", formats::metallb_s_objects_are_read_as_they_are),
     ("rebalance", rebalance::addresses_are_spread_again_when_somebody_says_so),

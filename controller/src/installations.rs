@@ -1,0 +1,180 @@
+//! Other installations of Arpeggio in the same cluster.
+//!
+//! No address is given twice because its lock has its name, in one namespace. Two installations have two namespaces, and
+//! see the same pools. So only the older one decides; the other one is not ready and says why. Each is known by its
+//! controllers' leader Lease, and counts as long as that is renewed, by our own clock.
+
+use std::{collections::BTreeMap, time::Duration};
+
+use arpeggio_allocation::Watched;
+use arpeggio_api::leader;
+use arpeggio_runtime::{
+    health::{Awaited, Health},
+    watch::Event,
+};
+use k8s_openapi::{api::coordination::v1::Lease, jiff::Timestamp};
+use kube::{Api, Client, ResourceExt as _, runtime::watcher::Config};
+use tokio::time::Instant;
+
+use crate::feed::Feed;
+
+/// A watch of the leader Leases of all namespaces.
+pub(crate) struct Installations {
+    feed: Feed<Lease>,
+    known: Known,
+    awaited: Awaited,
+    /// The installation that keeps this one from deciding, as it was said last.
+    said: Option<String>,
+}
+
+impl Installations {
+    /// Watches with `client`; `namespace` is our own.
+    pub(crate) fn new(client: &Client, namespace: &str, health: &Health) -> Self {
+        let leaders = Config::default().fields(&format!("metadata.name={}", leader::NAME));
+        let listed = health.awaits("leader Leases of all namespaces");
+        Self {
+            feed: Feed::new(Api::all(client.clone()), leaders, listed),
+            known: Known { own: namespace.to_owned(), seen: BTreeMap::new() },
+            awaited: health.awaits("no other installation"),
+            said: None,
+        }
+    }
+
+    /// Whether the first list is complete.
+    pub(crate) fn are_listed(&self) -> bool {
+        self.feed.is_listed()
+    }
+
+    /// Waits for what the watch shows next. May be cancelled at any time.
+    pub(crate) async fn next(&mut self) -> Event<Lease> {
+        self.feed.next().await
+    }
+
+    /// Takes note of it.
+    pub(crate) fn pass(&mut self, event: Event<Lease>) {
+        self.feed.pass(event, &mut self.known);
+    }
+
+    /// Whether another installation decides in this cluster.
+    pub(crate) fn are_in_our_way(&self) -> bool {
+        self.known.elder(Instant::now()).is_some()
+    }
+
+    /// Says so, once, and when it is over.
+    pub(crate) fn tell(&mut self) {
+        let elder = self.known.elder(Instant::now()).map(str::to_owned);
+        match &elder {
+            None => self.awaited.done(),
+            Some(namespace) => self.awaited.lacks(format!(
+                "Arpeggio is installed in namespace {namespace} already: remove one of the two"
+            )),
+        }
+        if elder != self.said {
+            if let Some(namespace) = &elder {
+                tracing::error!(
+                    namespace,
+                    "another installation of Arpeggio decides in this cluster, so this one does not: two could give one \
+                     address twice. Remove one of the two"
+                );
+            } else {
+                tracing::info!("there is no other installation any more");
+            }
+            self.said = elder;
+        }
+    }
+}
+
+/// The leader Leases that there are, by namespace.
+struct Known {
+    own: String,
+    seen: BTreeMap<String, Seen>,
+}
+
+/// A leader Lease.
+struct Seen {
+    created: Option<Timestamp>,
+    /// Until when it counts, unless it is renewed; `None`: its controllers have stepped down.
+    lasts_until: Option<Instant>,
+}
+
+impl Known {
+    fn note(&mut self, lease: &Lease, now: Instant) {
+        let Ok(record) = leader::parse(lease) else { return };
+        let lasts = record.leader.duration.min(Duration::from_hours(1));
+        let lasts_until = record.leader.holder.map(|_| now + lasts);
+        let created = lease.creation_timestamp().map(|time| time.0);
+        let namespace = lease.namespace().unwrap_or_default();
+        self.seen.insert(namespace, Seen { created, lasts_until });
+    }
+
+    /// The namespace of the installation that was there first, if its controllers live and it is not ours. Without a
+    /// Lease of our own we come last.
+    fn elder(&self, now: Instant) -> Option<&str> {
+        let own = self.seen.get(&self.own).map(|seen| (seen.created, self.own.as_str()));
+        let others = self.seen.iter().filter(|(namespace, seen)| {
+            **namespace != self.own && seen.lasts_until.is_some_and(|until| now < until)
+        });
+        let elder = others.map(|(namespace, seen)| (seen.created, namespace.as_str())).min()?;
+        own.is_none_or(|own| elder < own).then_some(elder.1)
+    }
+}
+
+impl Watched<Lease> for Known {
+    fn apply(&mut self, lease: Lease) {
+        self.note(&lease, Instant::now());
+    }
+
+    fn delete(&mut self, lease: Lease) {
+        self.seen.remove(&lease.namespace().unwrap_or_default());
+    }
+
+    fn reset(&mut self, leases: Vec<Lease>) {
+        self.seen.clear();
+        leases.iter().for_each(|lease| self.note(lease, Instant::now()));
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use serde_json::json;
+
+    fn lease(namespace: &str, created: u8, holder: &str) -> Lease {
+        serde_json::from_value(json!({
+            "metadata": {
+                "name": leader::NAME, "namespace": namespace, "resourceVersion": "1",
+                "creationTimestamp": format!("2026-01-01T00:00:{created:02}Z"),
+            },
+            "spec": { "holderIdentity": holder, "leaseDurationSeconds": 6 },
+        }))
+        .unwrap()
+    }
+
+    fn elder(leases: &[Lease], seconds: u64) -> Option<String> {
+        let mut known = Known { own: "ours".to_owned(), seen: BTreeMap::new() };
+        let now = Instant::now();
+        leases.iter().for_each(|lease| known.note(lease, now));
+        known.elder(now + Duration::from_secs(seconds)).map(str::to_owned)
+    }
+
+    #[test]
+    fn who_was_there_first_decides_as_long_as_it_lives() {
+        let ours = lease("ours", 5, "a");
+        let (older, younger) = (lease("older", 4, "b"), lease("younger", 6, "c"));
+        let older_name = || Some("older".to_owned());
+        assert_eq!(elder(std::slice::from_ref(&ours), 0), None);
+        assert_eq!(elder(&[ours.clone(), younger.clone()], 0), None);
+        assert_eq!(elder(&[ours.clone(), older.clone(), younger], 0), older_name());
+        assert_eq!(elder(&[ours.clone(), older.clone()], 6), None, "it is not renewed any more");
+        assert_eq!(elder(&[ours, lease("older", 4, "")], 0), None, "it has stepped down");
+        assert_eq!(elder(&[older], 0), older_name(), "we have not even begun");
+    }
+
+    #[test]
+    fn of_two_that_came_at_once_one_decides() {
+        let (ours, twin) = (lease("ours", 5, "a"), lease("twin", 5, "b"));
+        assert_eq!(elder(&[ours.clone(), twin], 0), None);
+        let before = lease("before", 5, "b");
+        assert_eq!(elder(&[ours, before], 0), Some("before".to_owned()));
+    }
+}
