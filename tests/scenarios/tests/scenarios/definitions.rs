@@ -52,6 +52,8 @@ pub(crate) fn of_two_installations_one_decides(home: &Home) -> anyhow::Result<()
     lead_elsewhere(home)?;
     home.apply(&service("second", KEY, "good"))?;
     home.wait_for_address("second")?;
+    // Kubernetes dates objects by the second.
+    thread::sleep(Duration::from_secs(2));
     home.lab.kubectl(&[&["delete", "lease", "controller-leader"][..], &NAMESPACE].concat())?;
     home.wait_until("the controllers say why they are not ready", || {
         lead_elsewhere(home)?;
