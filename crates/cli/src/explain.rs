@@ -10,7 +10,7 @@ mod report;
 
 use std::time::Duration;
 
-use anyhow::Context as _;
+use anyhow::{Context as _, anyhow};
 use arpeggio_allocation::{Advice, Index, Periods, Watched as _, sources::Surroundings};
 use arpeggio_api::{
     leader,
@@ -39,9 +39,12 @@ use self::{
 /// Which Service to explain.
 #[derive(Debug, clap::Args)]
 pub(crate) struct ServiceArgs {
-    /// The Service: NAME in the namespace `default`, or NAMESPACE/NAME.
+    /// The Service: NAME in the namespace of -n, or NAMESPACE/NAME.
     #[arg(value_name = "[NAMESPACE/]NAME")]
     service: ServiceName,
+    /// The Service's namespace. Default: the one of the kubeconfig's context.
+    #[arg(short, long, value_name = "NAME")]
+    namespace: Option<String>,
     /// The spec.loadBalancerClass that the controller serves, if it was given one.
     #[arg(long, env = "ARPEGGIO_LOAD_BALANCER_CLASS", value_name = "CLASS")]
     load_balancer_class: Option<String>,
@@ -53,16 +56,26 @@ pub(crate) struct ServiceArgs {
 }
 
 impl ServiceArgs {
+    /// The Service's namespace, where `usual` is that of the kubeconfig's context.
+    pub(crate) fn home<'a>(&'a self, usual: &'a str) -> anyhow::Result<&'a str> {
+        match (self.service.namespace.as_deref(), self.namespace.as_deref()) {
+            (Some(one), Some(other)) if one != other => Err(anyhow!(
+                "the Service is in namespace {one} or {other}? Give either -n or NAMESPACE/NAME"
+            )),
+            (one, other) => Ok(one.or(other).unwrap_or(usual)),
+        }
+    }
+
     /// The class that is served. An empty one, as an unset value in a manifest gives, means none.
     fn class(&self) -> Option<&str> {
         self.load_balancer_class.as_deref().filter(|class| !class.is_empty())
     }
 }
 
-/// A Service's namespace and name.
+/// A Service's name, and its namespace where that is written before it.
 #[derive(Debug, Clone, PartialEq, Eq)]
 struct ServiceName {
-    namespace: String,
+    namespace: Option<String>,
     name: String,
 }
 
@@ -70,11 +83,14 @@ impl std::str::FromStr for ServiceName {
     type Err = String;
 
     fn from_str(text: &str) -> Result<Self, Self::Err> {
-        let (namespace, name) = text.split_once('/').unwrap_or(("default", text));
-        if namespace.is_empty() || name.is_empty() || name.contains('/') {
+        let (namespace, name) = match text.split_once('/') {
+            Some((namespace, name)) => (Some(namespace), name),
+            None => (None, text),
+        };
+        if namespace == Some("") || name.is_empty() || name.contains('/') {
             return Err("write NAME or NAMESPACE/NAME".to_owned());
         }
-        Ok(Self { namespace: namespace.to_owned(), name: name.to_owned() })
+        Ok(Self { namespace: namespace.map(str::to_owned), name: name.to_owned() })
     }
 }
 
@@ -111,7 +127,8 @@ pub(crate) async fn show(
 impl Evidence {
     /// Without the Service there is nothing to explain; without the rest, less.
     async fn read(client: Client, namespace: &str, args: &ServiceArgs) -> anyhow::Result<Self> {
-        let ServiceName { namespace: home, name } = &args.service;
+        let usual = client.default_namespace().to_owned();
+        let (home, name) = (args.home(&usual)?, args.service.name.as_str());
         let services: Api<Service> = Api::namespaced(client.clone(), home);
         let service = services
             .get(name)
@@ -184,8 +201,8 @@ mod tests {
     #[test]
     fn a_service_is_named_with_or_without_its_namespace() {
         let named = |text: &str| text.parse::<ServiceName>().map(|it| (it.namespace, it.name));
-        assert_eq!(named("web"), Ok(("default".to_owned(), "web".to_owned())));
-        assert_eq!(named("shop/web"), Ok(("shop".to_owned(), "web".to_owned())));
+        assert_eq!(named("web"), Ok((None, "web".to_owned())));
+        assert_eq!(named("shop/web"), Ok((Some("shop".to_owned()), "web".to_owned())));
         for wrong in ["", "/", "a/", "/b", "a/b/c"] {
             assert!(named(wrong).is_err(), "{wrong:?}");
         }

@@ -195,7 +195,7 @@ mod tests {
     }
 
     fn rendered(evidence: &Evidence) -> String {
-        let grace = Duration::from_secs(600);
+        let grace = Duration::from_mins(10);
         Report::of(evidence, None, grace).render("2026-01-01T00:03:00Z".parse().unwrap())
     }
 
