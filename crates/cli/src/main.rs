@@ -30,6 +30,7 @@ use crate::{
 ///
 /// Finds the cluster by KUBECONFIG, ~/.kube/config or the pod's ServiceAccount, in this order. Exit codes: 0 done, 1
 /// failed, 2 wrong arguments; a command that has others says so.
+#[allow(clippy::doc_markdown, reason = "it is shown on a terminal")]
 #[derive(Debug, Parser)]
 #[command(name = "arpeggio", version)]
 struct Args {
