@@ -20,7 +20,7 @@ use crate::news::News;
 
 /// The next step for one Service.
 #[derive(Debug, PartialEq)]
-enum Step {
+pub(super) enum Step {
     /// Create or change the lock of this address, so that it names the Service in its present version.
     Claim(IpAddr),
     /// Bring the status in line, and then the locks.
@@ -227,10 +227,8 @@ impl Index {
         if self.yields_to_rival(owner, now) {
             return None;
         }
-        let record = self.services.get(owner)?;
-        let locked = self.locked_by(owner);
-        let step = View { index: self, owner, record, locked, now }.next_step();
-        tracing::debug!(service = record.path(), ?step, "decided");
+        let step = self.next_step(owner, now)?;
+        tracing::debug!(service = %owner, ?step, "decided");
         match step {
             Step::Rest => None,
             Step::Claim(_) if self.is_held_back(&Subject::Service(owner.clone()), Work::Locks) => {
@@ -246,11 +244,16 @@ impl Index {
         }
     }
 
+    /// The next step for one Service; `None` if it is not known.
+    pub(super) fn next_step(&self, owner: &Owner, now: &Time) -> Option<Step> {
+        let record = self.services.get(owner)?;
+        let locked = self.locked_by(owner);
+        Some(View { index: self, owner, record, locked, now }.next_step())
+    }
+
     /// Whether there is something to do for a Service that waits, apart from telling it once more what it lacks.
     pub(super) fn gains(&self, owner: &Owner, now: &Time) -> bool {
-        let Some(record) = self.services.get(owner) else { return false };
-        let locked = self.locked_by(owner);
-        let step = View { index: self, owner, record, locked, now }.next_step();
+        let Some(step) = self.next_step(owner, now) else { return false };
         !matches!(step, Step::Settle(outcome) if outcome.refusal.is_some() || outcome.wants_more)
     }
 
@@ -352,7 +355,7 @@ impl Index {
     }
 
     /// When the grace period for which `service` has `address` is over, if it has it for one only.
-    fn end_of_grace(&self, service: &ServiceRef, address: IpAddr) -> Option<Time> {
+    pub(super) fn end_of_grace(&self, service: &ServiceRef, address: IpAddr) -> Option<Time> {
         let since = self.expiring_since(service, address)?;
         since.0.checked_add(self.periods.grace).ok().map(Time)
     }

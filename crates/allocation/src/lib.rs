@@ -10,6 +10,7 @@
 
 #![forbid(unsafe_code)]
 
+mod advice;
 mod announcing;
 mod decision;
 mod declared;
@@ -58,6 +59,7 @@ use crate::{
     waiting::Waiting,
 };
 
+pub use advice::Advice;
 pub use declared::{Declared, Declarer};
 
 /// A kind of object that a watch keeps the index informed of.

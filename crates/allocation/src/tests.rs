@@ -1,5 +1,6 @@
 //! Histories, and what the index makes of them.
 
+mod advice;
 mod announcing;
 mod bad_input;
 mod cluster;

@@ -129,7 +129,8 @@ fn waiting(backless: &[IpAddr]) -> String {
     )
 }
 
-fn allocated(outcome: &Outcome) -> Finding {
+/// Whether the Service has what it asks for, and why not.
+pub(super) fn allocated(outcome: &Outcome) -> Finding {
     let addresses = join(&outcome.addresses);
     let (reason, message) = match &outcome.refusal {
         Some(Reason::NoneToGive(refusal)) if outcome.is_about_conflict(refusal) => (

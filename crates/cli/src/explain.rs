@@ -3,49 +3,79 @@
 //! What the controller said is shown beside what follows from the objects as they are now. Where the two differ, the
 //! controller has not got round to it: it is not running, cannot reach the API server, or may not write.
 
-mod afresh;
+mod gaps;
 mod pools;
+mod reader;
 mod report;
 
-use arpeggio_labels::Labels;
-use std::fmt::Debug;
+use std::time::Duration;
 
-use anyhow::Context as _;
+use anyhow::{Context as _, anyhow};
+use arpeggio_allocation::{Advice, Index, Periods, Watched as _, sources::Surroundings};
 use arpeggio_api::{
-    declaration::Declaration,
-    leader, lease,
-    lock::ServiceRef,
-    service::{self, ServiceRecord},
+    leader,
+    lease::{self, Kind},
+    service,
 };
-use arpeggio_ipam::SharingTerms;
 use arpeggio_runtime::wall_clock;
-use k8s_openapi::api::{
-    coordination::v1::Lease,
-    core::v1::{Namespace, Node, Service},
-    events::v1::Event,
+use k8s_openapi::{
+    api::{
+        coordination::v1::Lease,
+        core::v1::{Namespace, Node, Service},
+        events::v1::Event,
+        networking::v1::ServiceCIDR,
+    },
+    apimachinery::pkg::apis::meta::v1::Time,
 };
-use kube::{Api, Client, api::ListParams};
-use serde::de::DeserializeOwned;
+use kube::{Api, Client, ResourceExt as _, api::ListParams, core::PartialObjectMeta};
 
-use self::{pools::PlacesArgs, report::Report};
+use self::{
+    gaps::Gap,
+    pools::{PlacesArgs, Pools},
+    reader::Reader,
+    report::Report,
+};
 
 /// Which Service to explain.
 #[derive(Debug, clap::Args)]
 pub(crate) struct ServiceArgs {
-    /// The Service: NAME in the namespace `default`, or NAMESPACE/NAME.
+    /// The Service: NAME in the namespace of -n, or NAMESPACE/NAME.
     #[arg(value_name = "[NAMESPACE/]NAME")]
     service: ServiceName,
+    /// The Service's namespace. Default: the one of the kubeconfig's context.
+    #[arg(short, long, value_name = "NAME")]
+    namespace: Option<String>,
     /// The spec.loadBalancerClass that the controller serves, if it was given one.
     #[arg(long, env = "ARPEGGIO_LOAD_BALANCER_CLASS", value_name = "CLASS")]
     load_balancer_class: Option<String>,
+    /// For how many seconds the controller leaves a Service an address that no pool allows any more.
+    #[arg(long, env = "ARPEGGIO_GRACE_PERIOD", default_value_t = 600, value_name = "SECONDS")]
+    grace_period: u32,
     #[command(flatten)]
     places: PlacesArgs,
 }
 
-/// A Service's namespace and name.
+impl ServiceArgs {
+    /// The Service's namespace, where `usual` is that of the kubeconfig's context.
+    pub(crate) fn home<'a>(&'a self, usual: &'a str) -> anyhow::Result<&'a str> {
+        match (self.service.namespace.as_deref(), self.namespace.as_deref()) {
+            (Some(one), Some(other)) if one != other => Err(anyhow!(
+                "the Service is in namespace {one} or {other}? Give either -n or NAMESPACE/NAME"
+            )),
+            (one, other) => Ok(one.or(other).unwrap_or(usual)),
+        }
+    }
+
+    /// The class that is served. An empty one, as an unset value in a manifest gives, means none.
+    fn class(&self) -> Option<&str> {
+        self.load_balancer_class.as_deref().filter(|class| !class.is_empty())
+    }
+}
+
+/// A Service's name, and its namespace where that is written before it.
 #[derive(Debug, Clone, PartialEq, Eq)]
 struct ServiceName {
-    namespace: String,
+    namespace: Option<String>,
     name: String,
 }
 
@@ -53,11 +83,14 @@ impl std::str::FromStr for ServiceName {
     type Err = String;
 
     fn from_str(text: &str) -> Result<Self, Self::Err> {
-        let (namespace, name) = text.split_once('/').unwrap_or(("default", text));
-        if namespace.is_empty() || name.is_empty() || name.contains('/') {
+        let (namespace, name) = match text.split_once('/') {
+            Some((namespace, name)) => (Some(namespace), name),
+            None => (None, text),
+        };
+        if namespace == Some("") || name.is_empty() || name.contains('/') {
             return Err("write NAME or NAMESPACE/NAME".to_owned());
         }
-        Ok(Self { namespace: namespace.to_owned(), name: name.to_owned() })
+        Ok(Self { namespace: namespace.map(str::to_owned), name: name.to_owned() })
     }
 }
 
@@ -66,16 +99,18 @@ impl std::str::FromStr for ServiceName {
 struct Evidence {
     service: Service,
     events: Vec<Event>,
-    /// The labels of its namespace.
-    namespace_labels: Labels,
-    pools: Vec<Declaration>,
-    /// The Services that it may share addresses with.
-    others: Vec<Service>,
+    /// All Services, as far as they could be read; this one among them.
+    services: Vec<Service>,
+    namespaces: Vec<PartialObjectMeta<Namespace>>,
+    pools: Pools,
     nodes: Vec<Node>,
+    service_cidrs: Vec<ServiceCIDR>,
     /// Locks and sessions.
     leases: Vec<Lease>,
     /// The Lease of the controller that leads.
     leader: Option<Lease>,
+    /// What could not be read.
+    gaps: Vec<Gap>,
 }
 
 /// Reads what there is to know, once, and renders it.
@@ -84,70 +119,79 @@ pub(crate) async fn show(
     namespace: &str,
     args: &ServiceArgs,
 ) -> anyhow::Result<String> {
-    let evidence = Evidence::read(&client, namespace, args).await?;
-    let class = args.load_balancer_class.as_deref().filter(|class| !class.is_empty());
-    Ok(Report::of(&evidence, class).render(wall_clock::now()))
+    let evidence = Evidence::read(client, namespace, args).await?;
+    let grace = Duration::from_secs(args.grace_period.into());
+    Ok(Report::of(&evidence, args.class(), grace).render(wall_clock::now()))
 }
 
 impl Evidence {
-    /// On which terms `holder` has the addresses that its locks give it, as far as that is known.
-    fn terms_of(&self, holder: &ServiceRef) -> SharingTerms {
-        let found = self.others.iter().find(|service| service::reference(service) == *holder);
-        let class = found.and_then(|it| it.spec.as_ref()?.load_balancer_class.as_deref());
-        match found.and_then(|it| ServiceRecord::parse(it, class).request) {
-            Some(Ok(request)) => request.sharing.into(),
-            _ => SharingTerms::Unknown,
-        }
-    }
-
-    async fn read(client: &Client, namespace: &str, args: &ServiceArgs) -> anyhow::Result<Self> {
-        let wanted = &args.service;
-        let services: Api<Service> = Api::namespaced(client.clone(), &wanted.namespace);
-        let leases: Api<Lease> = Api::namespaced(client.clone(), namespace);
-        let events = Api::namespaced(client.clone(), &wanted.namespace);
-        let about = format!("regarding.kind=Service,regarding.name={}", wanted.name);
+    /// Without the Service there is nothing to explain; without the rest, less.
+    async fn read(client: Client, namespace: &str, args: &ServiceArgs) -> anyhow::Result<Self> {
+        let usual = client.default_namespace().to_owned();
+        let (home, name) = (args.home(&usual)?, args.service.name.as_str());
+        let services: Api<Service> = Api::namespaced(client.clone(), home);
         let service = services
-            .get(&wanted.name)
+            .get(name)
             .await
-            .with_context(|| format!("cannot read Service {}/{}", wanted.namespace, wanted.name))?;
-        Ok(Self {
-            others: sharers(client, &service).await?,
+            .with_context(|| format!("cannot read Service {home}/{name}"))?;
+        let about = format!("regarding.kind=Service,regarding.name={name}");
+        let of_arpeggio = ListParams::default().labels(lease::SELECTOR);
+        let leading = ListParams::default().fields(&format!("metadata.name={}", leader::NAME));
+        let mut reader = Reader::new(client);
+        let evidence = Self {
+            services: with(&service, reader.all().await),
             service,
-            events: listed("Events", &events, &ListParams::default().fields(&about)).await?,
-            namespace_labels: namespace_labels(client, &wanted.namespace).await?,
-            pools: pools::read(client, namespace, &args.places).await?,
-            nodes: listed("Nodes", &Api::all(client.clone()), &ListParams::default()).await?,
-            leases: listed("Leases", &leases, &ListParams::default().labels(lease::SELECTOR))
-                .await?,
-            leader: leases.get_opt(leader::NAME).await.context("cannot read the leader Lease")?,
-        })
+            events: reader.inside(home, &ListParams::default().fields(&about)).await,
+            namespaces: namespaces(&mut reader, home).await,
+            pools: Pools::read(&mut reader, namespace, &args.places).await,
+            nodes: reader.all().await,
+            service_cidrs: reader.all().await,
+            leases: reader.inside(namespace, &of_arpeggio).await,
+            leader: reader.inside(namespace, &leading).await.pop(),
+            gaps: Vec::new(),
+        };
+        // Clusters before Kubernetes 1.33 need not have the kind.
+        reader.excuse::<ServiceCIDR>(None);
+        reader.gaps.dedup();
+        Ok(Self { gaps: reader.gaps, ..evidence })
+    }
+
+    /// What the controller would do next, were it told all this at once.
+    fn advice(&self, class: Option<&str>, grace: Duration, now: &Time) -> Vec<Advice> {
+        let periods = Periods { grace, ..Periods::default() };
+        let mut index = Index::new(class.map(str::to_owned), periods);
+        let mut surroundings = Surroundings::default();
+        surroundings.reset(self.nodes.clone());
+        surroundings.reset(self.sessions());
+        surroundings.reset(self.service_cidrs.clone());
+        surroundings.tell(&mut index);
+        index.reset(self.namespaces.clone());
+        self.pools.tell(&mut index);
+        index.reset(self.leases.clone());
+        index.reset(self.services.clone());
+        index.advice(&service::reference(&self.service), now)
+    }
+
+    fn sessions(&self) -> Vec<Lease> {
+        let sessions = self.leases.iter().filter(|it| Kind::of(it) == Some(Kind::Session));
+        sessions.cloned().collect()
     }
 }
 
-/// Every Service, if this one asks to share its address with some.
-async fn sharers(client: &Client, service: &Service) -> anyhow::Result<Vec<Service>> {
-    let class = service.spec.as_ref().and_then(|spec| spec.load_balancer_class.as_deref());
-    match ServiceRecord::parse(service, class).request {
-        Some(Ok(request)) if request.sharing.is_some() => {
-            listed("Services", &Api::all(client.clone()), &ListParams::default()).await
-        }
-        _ => Ok(Vec::new()),
+/// The Services with this one as it was read, whether or not it is among them.
+fn with(service: &Service, mut services: Vec<Service>) -> Vec<Service> {
+    services.retain(|other| other.uid() != service.uid());
+    services.push(service.clone());
+    services
+}
+
+/// All of them; at least the one of the Service, which many may read who may not list them.
+async fn namespaces(reader: &mut Reader, home: &str) -> Vec<PartialObjectMeta<Namespace>> {
+    let mut namespaces: Vec<PartialObjectMeta<Namespace>> = reader.all().await;
+    if !namespaces.iter().any(|it| it.name_any() == home) {
+        namespaces.extend(reader.one(home).await);
     }
-}
-
-async fn namespace_labels(client: &Client, name: &str) -> anyhow::Result<Labels> {
-    let api: Api<Namespace> = Api::all(client.clone());
-    let namespace = api.get(name).await;
-    let namespace = namespace.with_context(|| format!("cannot read Namespace {name}"))?;
-    Ok(namespace.metadata.labels.unwrap_or_default())
-}
-
-async fn listed<K>(kind: &str, api: &Api<K>, params: &ListParams) -> anyhow::Result<Vec<K>>
-where
-    K: Clone + Debug + DeserializeOwned,
-{
-    let list = api.list(params).await.with_context(|| format!("cannot list {kind}"))?;
-    Ok(list.items)
+    namespaces
 }
 
 #[cfg(test)]
@@ -157,8 +201,8 @@ mod tests {
     #[test]
     fn a_service_is_named_with_or_without_its_namespace() {
         let named = |text: &str| text.parse::<ServiceName>().map(|it| (it.namespace, it.name));
-        assert_eq!(named("web"), Ok(("default".to_owned(), "web".to_owned())));
-        assert_eq!(named("shop/web"), Ok(("shop".to_owned(), "web".to_owned())));
+        assert_eq!(named("web"), Ok((None, "web".to_owned())));
+        assert_eq!(named("shop/web"), Ok((Some("shop".to_owned()), "web".to_owned())));
         for wrong in ["", "/", "a/", "/b", "a/b/c"] {
             assert!(named(wrong).is_err(), "{wrong:?}");
         }

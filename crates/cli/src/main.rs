@@ -30,14 +30,23 @@ use crate::{
 ///
 /// Finds the cluster by KUBECONFIG, ~/.kube/config or the pod's ServiceAccount, in this order. Exit codes: 0 done, 1
 /// failed, 2 wrong arguments; a command that has others says so.
+#[allow(clippy::doc_markdown, reason = "it is shown on a terminal")]
 #[derive(Debug, Parser)]
 #[command(name = "arpeggio", version)]
 struct Args {
     #[command(subcommand)]
     command: Command,
-    /// The namespace that Arpeggio is installed in.
-    #[arg(short, long, global = true, default_value = "arpeggio-system", value_name = "NAME")]
-    namespace: String,
+    /// The namespace that Arpeggio is installed in. Default: POD_NAMESPACE, as in Arpeggio's pods, or arpeggio-system.
+    #[arg(long, global = true, env = "ARPEGGIO_NAMESPACE", value_name = "NAME")]
+    system_namespace: Option<String>,
+}
+
+impl Args {
+    fn system_namespace(&self) -> String {
+        let of_pod = || std::env::var("POD_NAMESPACE").ok();
+        let given = self.system_namespace.clone().or_else(of_pod).filter(|name| !name.is_empty());
+        given.unwrap_or_else(|| "arpeggio-system".to_owned())
+    }
 }
 
 #[derive(Debug, Subcommand)]
@@ -93,15 +102,16 @@ async fn main() -> ExitCode {
 }
 
 async fn run(args: Args) -> anyhow::Result<Outcome> {
+    let system = args.system_namespace();
     match args.command {
-        Command::Status => Ok(status::show(connect().await?, &args.namespace).await?.into()),
+        Command::Status => Ok(status::show(connect().await?, &system).await?.into()),
         Command::Explain { what: Explained::Service(service) } => {
-            Ok(explain::show(connect().await?, &args.namespace, &service).await?.into())
+            Ok(explain::show(connect().await?, &system, &service).await?.into())
         }
-        Command::Interfaces(interfaces) => interfaces::show(&interfaces, &args.namespace).await,
-        Command::WhoHas(who_has) => who_has::show(&who_has, &args.namespace).await,
+        Command::Interfaces(interfaces) => interfaces::show(&interfaces, &system).await,
+        Command::WhoHas(who_has) => who_has::show(&who_has, &system).await,
         Command::Rebalance(rebalance) => {
-            rebalance::run(connect().await?, &args.namespace, &rebalance).await
+            rebalance::run(connect().await?, &system, &rebalance).await
         }
         Command::Crds => Ok(definitions()?.into()),
     }
@@ -132,5 +142,19 @@ mod tests {
     #[test]
     fn the_arguments_are_consistent() {
         Args::command().debug_assert();
+    }
+
+    #[test]
+    fn the_services_namespace_is_not_arpeggios() {
+        let line =
+            ["arpeggio", "explain", "service", "web", "-n", "shop", "--system-namespace", "lb"];
+        let args = Args::try_parse_from(line).unwrap();
+        assert_eq!(args.system_namespace(), "lb");
+        let Command::Explain { what: Explained::Service(service) } = args.command else {
+            panic!("another command")
+        };
+        assert_eq!(service.home("default").unwrap(), "shop");
+        let refused = Args::try_parse_from(["arpeggio", "status", "-n", "lb"]);
+        assert!(refused.is_err(), "-n is no longer where Arpeggio is");
     }
 }

@@ -1,15 +1,18 @@
 //! Every pool that there is, in whatever format it was declared.
 
-use anyhow::Context as _;
+use arpeggio_allocation::{
+    Declarer, Index, Watched,
+    sources::{MetalLb, PoolFile},
+};
 use arpeggio_api::{
     address_pool::AddressPool,
-    config_map::{self, Dialect},
-    declaration::Declaration,
-    metallb::{Advertisement, IPAddressPool, L2Advertisement, LegacyPool},
+    config_map::Dialect,
+    metallb::{IPAddressPool, L2Advertisement, LegacyPool},
 };
 use k8s_openapi::api::core::v1::ConfigMap;
-use kube::{Api, Client, Resource, api::ListParams};
-use serde::de::DeserializeOwned;
+use kube::api::ListParams;
+
+use super::reader::Reader;
 
 /// Where the controller looks for pools that are not `AddressPool`s; the same arguments and defaults as its own.
 #[derive(Debug, clap::Args)]
@@ -34,67 +37,81 @@ pub(super) struct PlacesArgs {
     metallb_config_map: String,
 }
 
-/// Reads them all, the oldest first: where two have an address in common, the older one is used.
-pub(super) async fn read(
-    client: &Client,
-    namespace: &str,
-    places: &PlacesArgs,
-) -> anyhow::Result<Vec<Declaration>> {
-    let key = places.config_map_key.as_str();
-    let own: Vec<AddressPool> = listed(Api::all(client.clone())).await?;
-    let mut pools: Vec<Declaration> = own.iter().map(Declaration::from).collect();
-    pools.extend(of_config_map(client, namespace, &places.config_map, key, Dialect::Ours).await?);
-    if let Some(metallb) = places.metallb_namespace.as_deref().filter(|name| !name.is_empty()) {
-        pools.extend(of_metallb(client, metallb, places).await?);
-    }
-    pools.sort_by(|one, other| {
-        let age = |pool: &Declaration| pool.created.as_ref().map(|time| time.0);
-        age(one).cmp(&age(other)).then_with(|| one.origin.cmp(&other.origin))
-    });
-    Ok(pools)
+/// The objects that declare pools.
+#[derive(Debug, Default)]
+pub(super) struct Pools {
+    pub(super) own: Vec<AddressPool>,
+    /// The key of a `ConfigMap`'s value with pools.
+    pub(super) key: String,
+    pub(super) file: Vec<ConfigMap>,
+    pub(super) metallb: MetalLbObjects,
+    /// Whether some could not be read.
+    pub(super) incomplete: bool,
 }
 
-async fn of_config_map(
-    client: &Client,
-    namespace: &str,
-    name: &str,
-    key: &str,
-    dialect: Dialect,
-) -> anyhow::Result<Vec<Declaration>> {
-    let api: Api<ConfigMap> = Api::namespaced(client.clone(), namespace);
-    let what = || format!("cannot read ConfigMap {namespace}/{name}");
-    let Some(object) = api.get_opt(name).await.with_context(what)? else { return Ok(Vec::new()) };
-    Ok(config_map::parse(&object, key, dialect).with_context(what)?.pools)
+/// Those of `MetalLB`'s.
+#[derive(Debug, Default)]
+pub(super) struct MetalLbObjects {
+    file: Vec<ConfigMap>,
+    pools: Vec<IPAddressPool>,
+    legacy_pools: Vec<LegacyPool>,
+    advertisements: Vec<L2Advertisement>,
 }
 
-/// MetalLB's objects; its `ConfigMap` where there are none.
-async fn of_metallb(
-    client: &Client,
-    namespace: &str,
-    places: &PlacesArgs,
-) -> anyhow::Result<Vec<Declaration>> {
-    let pools: Vec<IPAddressPool> = listed(Api::namespaced(client.clone(), namespace)).await?;
-    let legacy: Vec<LegacyPool> = listed(Api::namespaced(client.clone(), namespace)).await?;
-    if pools.is_empty() && legacy.is_empty() {
-        let (name, key) = (&places.metallb_config_map, &places.config_map_key);
-        return of_config_map(client, namespace, name, key, Dialect::MetalLb).await;
+impl Pools {
+    pub(super) async fn read(reader: &mut Reader, namespace: &str, places: &PlacesArgs) -> Self {
+        let before = reader.gaps.len();
+        let metallb = places.metallb_namespace.as_deref().filter(|name| !name.is_empty());
+        Self {
+            own: reader.all().await,
+            key: places.config_map_key.clone(),
+            file: reader.inside(namespace, &named(&places.config_map)).await,
+            metallb: match metallb {
+                Some(metallb) => MetalLbObjects::read(reader, metallb, places).await,
+                None => MetalLbObjects::default(),
+            },
+            incomplete: reader.gaps.len() > before,
+        }
     }
-    let objects: Vec<L2Advertisement> = listed(Api::namespaced(client.clone(), namespace)).await?;
-    let advertisements: Vec<Advertisement> =
-        objects.iter().filter_map(|it| Advertisement::parse(it).ok()).collect();
-    let all_known = advertisements.len() == objects.len();
-    let pools = pools.iter().map(|pool| pool.declare(&advertisements, all_known).0);
-    Ok(pools.chain(legacy.iter().map(|pool| pool.declare().0)).collect())
+
+    /// Tells the index of all of them.
+    pub(super) fn tell(&self, index: &mut Index) {
+        index.set_undecodable_pools(self.incomplete);
+        index.reset(self.own.clone());
+        self.tell_file(index, Declarer::ConfigMap, Dialect::Ours, &self.file);
+        self.tell_file(index, Declarer::MetalLbConfigMap, Dialect::MetalLb, &self.metallb.file);
+        let mut metallb = MetalLb::default();
+        metallb.reset(self.metallb.pools.clone());
+        metallb.reset(self.metallb.legacy_pools.clone());
+        metallb.reset(self.metallb.advertisements.clone());
+        metallb.tell(index);
+    }
+
+    fn tell_file(&self, index: &mut Index, by: Declarer, dialect: Dialect, file: &[ConfigMap]) {
+        let mut pools = PoolFile::new(by, &self.key, dialect);
+        pools.reset(file.to_vec());
+        pools.tell(index);
+    }
 }
 
-/// All objects of a kind; none where the kind itself is not known.
-async fn listed<K>(api: Api<K>) -> anyhow::Result<Vec<K>>
-where
-    K: Clone + std::fmt::Debug + DeserializeOwned + Resource<DynamicType = ()>,
-{
-    match api.list(&ListParams::default()).await {
-        Ok(list) => Ok(list.items),
-        Err(kube::Error::Api(status)) if status.code == 404 => Ok(Vec::new()),
-        Err(error) => Err(error).with_context(|| format!("cannot list {}", K::plural(&()))),
+impl MetalLbObjects {
+    /// The releases of `MetalLB` differ in which of these kinds they install.
+    async fn read(reader: &mut Reader, namespace: &str, places: &PlacesArgs) -> Self {
+        let all = ListParams::default();
+        let objects = Self {
+            file: reader.inside(namespace, &named(&places.metallb_config_map)).await,
+            pools: reader.inside(namespace, &all).await,
+            legacy_pools: reader.inside(namespace, &all).await,
+            advertisements: reader.inside(namespace, &all).await,
+        };
+        reader.excuse::<IPAddressPool>(Some(namespace));
+        reader.excuse::<LegacyPool>(Some(namespace));
+        reader.excuse::<L2Advertisement>(Some(namespace));
+        objects
     }
+}
+
+/// The object of this name, if there is one.
+fn named(name: &str) -> ListParams {
+    ListParams::default().fields(&format!("metadata.name={name}"))
 }

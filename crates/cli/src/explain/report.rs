@@ -1,15 +1,15 @@
 //! The explanation as text.
 
-use std::fmt::Write as _;
+use std::{fmt::Write as _, time::Duration};
 
 use arpeggio_api::{leader, service::ServiceRecord};
 use k8s_openapi::{
     api::{coordination::v1::Lease, events::v1::Event},
-    apimachinery::pkg::apis::meta::v1::Condition,
+    apimachinery::pkg::apis::meta::v1::{Condition, Time},
     jiff::{SignedDuration, Timestamp},
 };
 
-use super::{Evidence, afresh};
+use super::Evidence;
 use crate::{
     status::{ADDRESS_COLUMNS, Status, ago, section},
     table,
@@ -24,26 +24,31 @@ const EVENTS: usize = 10;
 /// What is known and what follows from it.
 pub(super) struct Report<'a> {
     evidence: &'a Evidence,
+    class: Option<&'a str>,
+    grace: Duration,
     record: ServiceRecord,
 }
 
 impl<'a> Report<'a> {
-    /// A report for a controller that serves `class`.
-    pub(super) fn of(evidence: &'a Evidence, class: Option<&str>) -> Self {
-        Self { evidence, record: ServiceRecord::parse(&evidence.service, class) }
+    /// A report for a controller that serves `class` and keeps addresses for `grace` that no pool allows.
+    pub(super) fn of(evidence: &'a Evidence, class: Option<&'a str>, grace: Duration) -> Self {
+        let record = ServiceRecord::parse(&evidence.service, class);
+        Self { evidence, class, grace, record }
     }
 
     /// The text, with ages as of `now`.
     pub(super) fn render(&self, now: Timestamp) -> String {
         let evidence = self.evidence;
         let mut text = format!("Service {}\n", self.record.path());
-        for (title, body) in [
+        let sections = [
             ("What the controller said last", self.conditions(now)),
-            ("What follows from the objects as they are now", self.afresh()),
+            ("What follows from the objects as they are now", self.afresh(now)),
             ("Who announces it", self.announced(now)),
             ("Which controller decides", controller(evidence.leader.as_ref(), now)),
             ("Events", events(&evidence.events, now)),
-        ] {
+            ("What could not be read, so that the above may be incomplete or wrong", self.gaps()),
+        ];
+        for (title, body) in sections.into_iter().filter(|(_, body)| !body.is_empty()) {
             // Writing to a string cannot fail.
             let _ = writeln!(text, "\n{title}:");
             body.lines().for_each(|line| text.extend(["  ", line, "\n"]));
@@ -51,9 +56,12 @@ impl<'a> Report<'a> {
         text
     }
 
-    fn afresh(&self) -> String {
-        let verdicts = afresh::verdicts(&self.record, self.evidence);
-        verdicts.iter().map(ToString::to_string).collect::<Vec<String>>().join("\n")
+    fn afresh(&self, now: Timestamp) -> String {
+        lines(&self.evidence.advice(self.class, self.grace, &Time(now)))
+    }
+
+    fn gaps(&self) -> String {
+        lines(&self.evidence.gaps)
     }
 
     fn conditions(&self, now: Timestamp) -> String {
@@ -74,6 +82,10 @@ impl<'a> Report<'a> {
         let rows = Status::of(&self.evidence.leases).addresses_of(&self.record.service.uid, now);
         section("nobody: no lock names the Service\n", ADDRESS_COLUMNS, &rows)
     }
+}
+
+fn lines(said: &[impl ToString]) -> String {
+    said.iter().map(ToString::to_string).collect::<Vec<String>>().join("\n")
 }
 
 fn controller(lease: Option<&Lease>, now: Timestamp) -> String {
@@ -113,7 +125,6 @@ fn events(events: &[Event], now: Timestamp) -> String {
 mod tests {
     use arpeggio_api::{
         address_pool::{AddressPool, AddressPoolSpec},
-        declaration::Declaration,
         lock::{Claim, ServiceRef},
         terms::WrittenAnnounceTerms,
     };
@@ -121,6 +132,10 @@ mod tests {
     use serde_json::json;
 
     use super::*;
+    use crate::explain::{
+        gaps::{Gap, Reading},
+        pools::Pools,
+    };
 
     fn service(ingress: &[&str], condition: Option<&str>) -> Service {
         let ingress: Vec<_> = ingress.iter().map(|ip| json!({ "ip": ip })).collect();
@@ -141,15 +156,28 @@ mod tests {
         .unwrap()
     }
 
-    fn pool(addresses: &str) -> Declaration {
-        let spec: AddressPoolSpec =
-            serde_json::from_value(json!({ "addresses": [addresses] })).unwrap();
-        Declaration::from(&AddressPool::new("home", spec))
+    /// What is known of a Service in a namespace without labels.
+    fn known(service: Service) -> Evidence {
+        let namespace = json!({
+            "apiVersion": "v1", "kind": "Namespace", "metadata": { "name": "shop" },
+        });
+        Evidence {
+            services: vec![service.clone()],
+            service,
+            namespaces: vec![serde_json::from_value(namespace).unwrap()],
+            ..Evidence::default()
+        }
     }
 
-    fn lock(last: u8, uid: &str) -> Lease {
-        let service =
-            ServiceRef { namespace: "shop".into(), name: "web".into(), uid: uid.to_owned() };
+    fn pool(addresses: &str) -> Pools {
+        let spec: AddressPoolSpec =
+            serde_json::from_value(json!({ "addresses": [addresses] })).unwrap();
+        Pools { own: vec![AddressPool::new("home", spec)], ..Pools::default() }
+    }
+
+    fn lock(last: u8, name: &str, uid: &str) -> Lease {
+        let (name, uid) = (name.to_owned(), uid.to_owned());
+        let service = ServiceRef { namespace: "shop".into(), name, uid };
         let address = [192, 168, 0, last].into();
         let (services, terms) = (vec![service], WrittenAnnounceTerms::default());
         let mut lease = Claim { address, pool: "home".into(), services, terms }.created();
@@ -167,16 +195,16 @@ mod tests {
     }
 
     fn rendered(evidence: &Evidence) -> String {
-        Report::of(evidence, None).render("2026-01-01T00:03:00Z".parse().unwrap())
+        let grace = Duration::from_mins(10);
+        Report::of(evidence, None, grace).render("2026-01-01T00:03:00Z".parse().unwrap())
     }
 
     #[test]
     fn a_full_pool_is_named_by_the_controller_and_afresh() {
         let evidence = Evidence {
-            service: service(&[], Some("pool \"home\" was full")),
-            pools: vec![pool("192.168.0.240/32")],
-            leases: vec![lock(240, "u2")],
-            ..Evidence::default()
+            pools: pool("192.168.0.240/32"),
+            leases: vec![lock(240, "other", "u2")],
+            ..known(service(&[], Some("pool \"home\" was full")))
         };
         let text = rendered(&evidence);
         let said = "AddressAllocated=False (AllocationFailed, since 3m): pool \"home\" was full";
@@ -187,11 +215,7 @@ mod tests {
 
     #[test]
     fn a_service_that_nobody_looks_at_would_get_an_address() {
-        let evidence = Evidence {
-            service: service(&[], None),
-            pools: vec![pool("192.168.0.240/32")],
-            ..Evidence::default()
-        };
+        let evidence = Evidence { pools: pool("192.168.0.240/32"), ..known(service(&[], None)) };
         let text = rendered(&evidence);
         assert!(text.contains("it would get 192.168.0.240 from pool \"home\""), "{text}");
         assert!(text.contains("no controller has looked at the Service yet"), "{text}");
@@ -199,17 +223,18 @@ mod tests {
 
     #[test]
     fn what_it_has_is_told_apart_from_what_others_wrote() {
-        let evidence = |uid| Evidence {
-            service: service(&["192.168.0.240"], None),
-            pools: vec![pool("192.168.0.240/32")],
-            leases: vec![lock(240, uid)],
-            ..Evidence::default()
+        let evidence = |locks: &[Lease]| Evidence {
+            pools: pool("192.168.0.240/32"),
+            leases: locks.to_vec(),
+            ..known(service(&["192.168.0.240"], None))
         };
-        let ours = rendered(&evidence("u1"));
+        let ours = rendered(&evidence(&[lock(240, "web", "u1")]));
         assert!(ours.contains("it keeps 192.168.0.240, whose lock names it"), "{ours}");
         assert!(ours.contains("192.168.0.240   home   shop/web   (nobody yet)"), "{ours}");
-        let foreign = rendered(&evidence("u2"));
-        assert!(foreign.contains("192.168.0.240, which no lock gives it"), "{foreign}");
+        let lost = rendered(&evidence(&[]));
+        assert!(lost.contains("192.168.0.240, which no lock gives it"), "{lost}");
+        let foreign = rendered(&evidence(&[lock(240, "other", "u2")]));
+        assert!(foreign.contains("status.loadBalancer was written by"), "{foreign}");
     }
 
     #[test]
@@ -226,15 +251,14 @@ mod tests {
             },
         }))
         .unwrap();
-        let mut quarantined = lock(244, "u2");
+        let mut quarantined = lock(244, "other", "u2");
         let marks = quarantined.metadata.annotations.as_mut().unwrap();
         marks.insert("arpeggio.dev/services".to_owned(), String::new());
         marks.insert("arpeggio.dev/stranger".to_owned(), "02:00:00:00:00:09".to_owned());
         let evidence = Evidence {
-            service: service(&[], None),
-            pools: vec![pool("192.168.0.240-192.168.0.245")],
+            pools: pool("192.168.0.240-192.168.0.245"),
             leases: vec![session, quarantined],
-            ..Evidence::default()
+            ..known(service(&[], None))
         };
         let text = rendered(&evidence);
         assert!(text.contains("it would get 192.168.0.245 from pool"), "{text}");
@@ -253,16 +277,78 @@ mod tests {
             service
         };
         let evidence = |port| Evidence {
-            service: sharer("new", "u1", port),
-            others: vec![sharer("web", "u2", 80)],
-            pools: vec![pool("192.168.0.240/32")],
-            leases: vec![lock(240, "u2")],
-            ..Evidence::default()
+            services: vec![sharer("new", "u1", port), sharer("web", "u2", 80)],
+            pools: pool("192.168.0.240/32"),
+            leases: vec![lock(240, "web", "u2")],
+            ..known(sharer("new", "u1", port))
         };
         let text = rendered(&evidence(443));
         assert!(text.contains("it would get 192.168.0.240 from pool"), "{text}");
         let text = rendered(&evidence(80));
         assert!(text.contains("all its IPv4 addresses are in use"), "{text}");
+    }
+
+    #[test]
+    fn what_could_not_be_read_is_named_and_the_rest_is_shown() {
+        let reading = |namespace: Option<&str>| Reading {
+            resource: "leases".to_owned(),
+            group: "coordination.k8s.io".to_owned(),
+            namespace: namespace.map(str::to_owned),
+        };
+        let complete = Evidence { pools: pool("192.168.0.240/32"), ..known(service(&[], None)) };
+        assert!(!rendered(&complete).contains("could not be read"));
+        let gaps =
+            vec![Gap::Forbidden(reading(Some("arpeggio-system"))), Gap::UnknownKind(reading(None))];
+        let text = rendered(&Evidence { gaps, ..complete });
+        assert!(text.contains("it would get 192.168.0.240 from pool"), "{text}");
+        assert!(text.contains("so that the above may be incomplete or wrong:\n"), "{text}");
+        let forbidden = "leases (API group \"coordination.k8s.io\", namespace arpeggio-system): you need the permission";
+        assert!(text.contains(forbidden), "{text}");
+        assert!(text.contains("does not know the kind"), "{text}");
+    }
+
+    #[test]
+    fn without_its_namespace_nothing_is_decided() {
+        let evidence = Evidence {
+            pools: pool("192.168.0.240/32"),
+            namespaces: Vec::new(),
+            ..known(service(&[], None))
+        };
+        let text = rendered(&evidence);
+        assert!(text.contains("its namespace \"shop\" is not known"), "{text}");
+    }
+
+    #[test]
+    fn who_came_first_chooses_first() {
+        let mut older = service(&[], None);
+        older.metadata.name = Some("older".to_owned());
+        older.metadata.uid = Some("u2".to_owned());
+        let mut younger = service(&[], None);
+        younger.metadata.creation_timestamp = Some(Time("2026-01-01T00:00:00Z".parse().unwrap()));
+        let evidence = Evidence {
+            services: vec![younger.clone(), older],
+            pools: pool("192.168.0.240/32"),
+            ..known(younger)
+        };
+        let text = rendered(&evidence);
+        assert!(text.contains("all its IPv4 addresses are in use"), "{text}");
+    }
+
+    #[test]
+    fn what_no_pool_allows_is_kept_for_a_grace_period() {
+        let mut lease = lock(250, "web", "u1");
+        let evidence = |lease: &Lease| Evidence {
+            pools: pool("192.168.0.240/32"),
+            leases: vec![lease.clone()],
+            ..known(service(&["192.168.0.250"], None))
+        };
+        let text = rendered(&evidence(&lease));
+        assert!(text.contains("a grace period begins"), "{text}");
+        let expiring = [("arpeggio.dev/expiring".to_owned(), "u1@2026-01-01T00:02:00Z".to_owned())];
+        lease.metadata.annotations.as_mut().unwrap().extend(expiring);
+        let text = rendered(&evidence(&lease));
+        let kept = "it keeps 192.168.0.250 for the grace period only, until 2026-01-01T00:12:00Z: ";
+        assert!(text.contains(kept), "{text}");
     }
 
     #[test]

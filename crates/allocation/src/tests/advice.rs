@@ -1,0 +1,39 @@
+//! What the next step for a Service is called.
+
+use super::{cluster::now, *};
+use crate::Advice;
+
+/// What is said of this Service by an index that has just listed everything.
+fn advice(lab: &Lab, name: &str) -> Vec<Advice> {
+    let service = arpeggio_api::service::reference(lab.cluster.service(name));
+    Controller::started(&lab.cluster).index.advice(&service, &now())
+}
+
+#[test]
+fn each_step_on_the_way_to_an_address_has_its_words() {
+    let mut lab = Lab::with_pools(&[("home", &["10.0.0.1/32"])]);
+    lab.cluster.create_service("web", &[]);
+    let address = "10.0.0.1".parse().unwrap();
+    let would_get = Advice::WouldGet { address, pool: "home".to_owned() };
+    assert_eq!(advice(&lab, "web"), [would_get]);
+    lab.settle();
+    assert_eq!(advice(&lab, "web"), [Advice::Keeps(address)]);
+    lab.cluster.clear_status("web", "rival");
+    assert_eq!(advice(&lab, "web"), [Advice::Claimed(address)]);
+    lab.settle();
+    lab.cluster.set_type("web", "ClusterIP");
+    assert_eq!(advice(&lab, "web"), [Advice::Withdrawn]);
+    lab.settle();
+    assert_eq!(advice(&lab, "web"), [Advice::NotServed]);
+}
+
+#[test]
+fn who_waits_reads_what_its_condition_says() {
+    let mut lab = Lab::with_pools(&[("home", &["10.0.0.1/32"])]);
+    lab.cluster.create_service("web", &[]);
+    lab.settle();
+    lab.cluster.create_service("late", &[]);
+    lab.settle();
+    let said = lab.record("late").conditions[0].message.clone();
+    assert_eq!(advice(&lab, "late"), [Advice::Waits(said)]);
+}

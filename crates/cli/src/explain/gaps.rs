@@ -1,0 +1,72 @@
+//! What could not be read, and what to do about it.
+
+use kube::{Resource, core::error_boundary::InvalidObject};
+
+/// A request that reads objects, as a permission names it.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(super) struct Reading {
+    /// The resource, in the plural.
+    pub(super) resource: String,
+    /// The API group; empty for the core group.
+    pub(super) group: String,
+    /// The namespace; `None` for all of them.
+    pub(super) namespace: Option<String>,
+}
+
+impl Reading {
+    /// Of a kind's objects in `namespace`, or wherever they are.
+    pub(super) fn of<K: Resource<DynamicType = ()>>(namespace: Option<&str>) -> Self {
+        Self {
+            resource: K::plural(&()).into_owned(),
+            group: K::group(&()).into_owned(),
+            namespace: namespace.map(str::to_owned),
+        }
+    }
+}
+
+impl std::fmt::Display for Reading {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        let Self { resource, group, namespace } = self;
+        write!(f, "{resource} (API group \"{group}\"")?;
+        match namespace {
+            Some(namespace) => write!(f, ", namespace {namespace})"),
+            None => write!(f, ", cluster-wide)"),
+        }
+    }
+}
+
+/// Something that an explanation lacks.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+pub(super) enum Gap {
+    /// A permission is missing.
+    #[error("{0}: you need the permission to \"list\" them")]
+    Forbidden(Reading),
+    /// The API server does not know the kind.
+    #[error(
+        "{0}: the API server does not know the kind; is its CustomResourceDefinition installed?"
+    )]
+    UnknownKind(Reading),
+    /// The request has failed.
+    #[error("{0}: {1}")]
+    Failed(Reading, String),
+    /// One object is not as it must be.
+    #[error("{0}: the object \"{1}\" cannot be read: {2}")]
+    Malformed(Reading, String, String),
+}
+
+impl Gap {
+    /// Why nothing was read.
+    pub(super) fn of(reading: Reading, error: &kube::Error) -> Self {
+        match error {
+            kube::Error::Api(status) if status.code == 403 => Self::Forbidden(reading),
+            kube::Error::Api(status) if status.code == 404 => Self::UnknownKind(reading),
+            error => Self::Failed(reading, error.to_string()),
+        }
+    }
+
+    /// An object that was left out.
+    pub(super) fn malformed(reading: Reading, object: InvalidObject) -> Self {
+        let name = object.metadata.name.unwrap_or_default();
+        Self::Malformed(reading, name, object.error)
+    }
+}
