@@ -150,10 +150,18 @@ mod tests {
             ["arpeggio", "explain", "service", "web", "-n", "shop", "--system-namespace", "lb"];
         let args = Args::try_parse_from(line).unwrap();
         assert_eq!(args.system_namespace(), "lb");
-        let Command::Explain { what: Explained::Service(service) } = args.command else {
-            panic!("another command")
+        let service = |args: Args| match args.command {
+            Command::Explain { what: Explained::Service(service) } => service,
+            other => panic!("{other:?}"),
         };
-        assert_eq!(service.home("default").unwrap(), "shop");
+        assert_eq!(service(args).home("default").unwrap(), "shop");
+        let line = |words: &[&'static str]| {
+            let words = [&["arpeggio", "explain", "service"], words].concat();
+            service(Args::try_parse_from(words).unwrap())
+        };
+        assert_eq!(line(&["web"]).home("default").unwrap(), "default");
+        assert_eq!(line(&["a/web"]).home("default").unwrap(), "a");
+        assert!(line(&["a/web", "-n", "b"]).home("default").is_err(), "two namespaces");
         let refused = Args::try_parse_from(["arpeggio", "status", "-n", "lb"]);
         assert!(refused.is_err(), "-n is no longer where Arpeggio is");
     }
