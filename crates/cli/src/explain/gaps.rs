@@ -64,6 +64,15 @@ impl Gap {
         }
     }
 
+    /// Whether objects of this resource are missing.
+    pub(super) fn is_of(&self, resource: &str) -> bool {
+        let (Self::Forbidden(of)
+        | Self::UnknownKind(of)
+        | Self::Failed(of, _)
+        | Self::Malformed(of, ..)) = self;
+        of.resource == resource
+    }
+
     /// An object that was left out.
     pub(super) fn malformed(reading: Reading, object: InvalidObject) -> Self {
         let name = object.metadata.name.unwrap_or_default();

@@ -44,7 +44,7 @@ impl<'a> Report<'a> {
             ("What the controller said last", self.conditions(now)),
             ("What follows from the objects as they are now", self.afresh(now)),
             ("Who announces it", self.announced(now)),
-            ("Which controller decides", controller(evidence.leader.as_ref(), now)),
+            ("Which controller decides", self.leader(now)),
             ("Events", events(&evidence.events, now)),
             ("What could not be read, so that the above may be incomplete or wrong", self.gaps()),
         ];
@@ -58,6 +58,18 @@ impl<'a> Report<'a> {
 
     fn afresh(&self, now: Timestamp) -> String {
         lines(&self.evidence.advice(self.class, self.grace, &Time(now)))
+    }
+
+    /// A Lease that could not be read is not one that does not exist.
+    fn leader(&self, now: Timestamp) -> String {
+        match &self.evidence.leader {
+            None if self.lacks_leases() => "not known: not all Leases could be read\n".to_owned(),
+            lease => controller(lease.as_ref(), now),
+        }
+    }
+
+    fn lacks_leases(&self) -> bool {
+        self.evidence.gaps.iter().any(|gap| gap.is_of("leases"))
     }
 
     fn gaps(&self) -> String {
@@ -80,7 +92,12 @@ impl<'a> Report<'a> {
 
     fn announced(&self, now: Timestamp) -> String {
         let rows = Status::of(&self.evidence.leases).addresses_of(&self.record.service.uid, now);
-        section("nobody: no lock names the Service\n", ADDRESS_COLUMNS, &rows)
+        let nobody = if self.lacks_leases() {
+            "not known: not all Leases could be read\n"
+        } else {
+            "nobody: no lock names the Service\n"
+        };
+        section(nobody, ADDRESS_COLUMNS, &rows)
     }
 }
 
@@ -305,6 +322,7 @@ mod tests {
         let forbidden = "leases (API group \"coordination.k8s.io\", namespace arpeggio-system): you need the permission";
         assert!(text.contains(forbidden), "{text}");
         assert!(text.contains("does not know the kind"), "{text}");
+        assert_eq!(text.matches("not known: not all Leases").count(), 2, "{text}");
     }
 
     #[test]
