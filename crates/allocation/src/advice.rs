@@ -6,7 +6,7 @@ use arpeggio_api::lock::ServiceRef;
 use arpeggio_ipam::{Leaving, Owner};
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::Time;
 
-use super::{Index, decision::Step, locks::owner_of, outcome::Outcome, wording};
+use super::{Index, decision::Step, known_lock::owner_of, outcome::Outcome, wording};
 
 /// One thing that the controller finds about a Service.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]

@@ -14,7 +14,7 @@ use k8s_openapi::{apimachinery::pkg::apis::meta::v1::Time, jiff::SignedDuration}
 
 use super::{
     Index,
-    locks::{KnownLock, owner_of},
+    known_lock::{KnownLock, owner_of},
 };
 use crate::effect::{Effect, Subject, Task};
 

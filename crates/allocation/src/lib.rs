@@ -16,6 +16,7 @@ mod decision;
 mod declared;
 pub mod effect;
 mod formats;
+mod known_lock;
 mod locks;
 pub mod news;
 mod outcome;
@@ -28,6 +29,7 @@ mod setbacks;
 pub mod sources;
 mod strangers;
 mod surroundings;
+mod tending;
 mod waiting;
 mod wording;
 
@@ -52,7 +54,7 @@ use kube::ResourceExt;
 use crate::{
     declared::DeclaredPools,
     effect::{Effect, Observed, Report, Subject, Task},
-    locks::KnownLock,
+    known_lock::KnownLock,
     news::News,
     rivals::Rival,
     setbacks::{Setbacks, Work},

@@ -6,7 +6,7 @@ use arpeggio_api::service::{self, Ingress, ServiceRecord};
 use arpeggio_ipam::{Owner, Sharing};
 use k8s_openapi::api::core::v1::Service;
 
-use super::{Index, Watched, announcing::announced, effect::Subject, locks::owner_of};
+use super::{Index, Watched, announcing::announced, effect::Subject, known_lock::owner_of};
 
 fn owner(service: &Service) -> Owner {
     owner_of(&service::reference(service))

@@ -3,7 +3,7 @@
 use arpeggio_api::session::mac_text;
 use arpeggio_ipam::Reservation;
 
-use crate::{Index, locks::KnownLock};
+use crate::{Index, known_lock::KnownLock};
 
 impl Index {
     /// The lock, with the name of the node that has its address, if a node has it. Nodes are told by their MAC addresses,

@@ -12,7 +12,7 @@ use arpeggio_ipam::{Allocator, Grace, Held, Reservation, SharingTerms};
 use proptest::prelude::*;
 
 use super::{
-    super::locks::owner_of,
+    super::known_lock::owner_of,
     cluster::{self, Cluster, Controller, Watch},
 };
 use crate::effect::{Effect, Observed, Release, Report, Subject, Task};

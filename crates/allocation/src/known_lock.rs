@@ -1,0 +1,190 @@
+//! A lock as the controller knows it, and how it changes.
+
+use std::net::IpAddr;
+
+use arpeggio_api::{
+    lease::Kind,
+    lock::{self, Amendment, ClaimedFor, Expiry, LockRecord, ServiceRef},
+    terms::WrittenAnnounceTerms,
+};
+use arpeggio_election::{Node, Version};
+use arpeggio_ipam::{Owner, PoolName, Reservation};
+use k8s_openapi::{
+    api::coordination::v1::Lease,
+    apimachinery::pkg::apis::meta::v1::{MicroTime, Time},
+};
+use kube::ResourceExt as _;
+
+use crate::effect::Change;
+
+/// A lock, as far as the controller is concerned.
+#[derive(Debug)]
+pub(super) struct KnownLock {
+    /// Who has it, in the order in which they came.
+    pub(super) owners: Vec<Owner>,
+    pub(super) services: Vec<ServiceRef>,
+    /// The Service that was deleted while it had the address, which rests since.
+    pub(super) former: Option<Owner>,
+    pub(super) expiring: Vec<Expiry>,
+    /// Something of it was not understood: others may have it, too, who are not on it any more.
+    pub(super) is_damaged: bool,
+    /// It is of a format that only a newer release understands.
+    pub(super) is_newer: bool,
+    pub(super) pool: Option<PoolName>,
+    pub(super) terms: WrittenAnnounceTerms,
+    /// The node that announces the address.
+    pub(super) holder: Option<Node>,
+    /// It does not at present, since no node has a backend.
+    pub(super) is_backless: bool,
+    /// Since when it does.
+    pub(super) since: Option<MicroTime>,
+    pub(super) claimed_for: Option<ClaimedFor>,
+    pub(super) resting_until: Option<Time>,
+    /// Why the address is given to nobody for now.
+    pub(super) reservation: Option<Reservation>,
+    pub(super) lease_uid: String,
+    pub(super) version: u64,
+}
+
+/// Whom a Service is to the allocator: its namespace and name. A Service that is created again is the same owner, and so
+/// inherits what its predecessor had; which of the two a lock was written for, its uid tells.
+pub(super) fn owner_of(service: &ServiceRef) -> Owner {
+    Owner::from(service.path())
+}
+
+impl KnownLock {
+    pub(super) fn of(record: LockRecord) -> Self {
+        if let Some(damage) = &record.damage {
+            tracing::warn!(%damage, "a lock is written anew");
+        }
+        if let Some(format) = &record.newer {
+            let address = record.lock.address;
+            tracing::warn!(%address, format, "a newer release wrote the lock: it is left alone");
+        }
+        let reservation = record.reservation();
+        let pool = Some(record.claim.pool).filter(|pool| !pool.is_empty());
+        Self {
+            owners: record.claim.services.iter().map(owner_of).collect(),
+            expiring: record.expiring,
+            former: record.last_service.map(Owner::from),
+            services: record.claim.services,
+            is_damaged: record.damage.is_some() || record.newer.is_some(),
+            is_newer: record.newer.is_some(),
+            pool: pool.map(PoolName::from),
+            terms: record.claim.terms,
+            is_backless: record.lock.unannounced,
+            holder: record.lock.holder.map(|holder| holder.node),
+            since: record.since,
+            claimed_for: record.claimed_for,
+            resting_until: record.resting_until,
+            reservation,
+            lease_uid: record.uid,
+            version: record.lock.version.0,
+        }
+    }
+
+    /// The lock with `service` on it, claimed for it.
+    pub(super) fn joined(&self, address: IpAddr, service: ServiceRef, seen: u64) -> Amendment {
+        let claimed_for = ClaimedFor { uid: service.uid.clone(), version: seen };
+        let mut services = self.services.clone();
+        match services.iter_mut().find(|it| it.path() == service.path()) {
+            Some(predecessor) => *predecessor = service,
+            None => services.push(service),
+        }
+        Amendment { claimed_for: Some(claimed_for), ..self.unchanged(address, services) }
+    }
+
+    /// How the lock changes when `owner` leaves. The last one deletes it, unless the address rests until some time.
+    pub(super) fn left(
+        &self,
+        address: IpAddr,
+        owner: &Owner,
+        resting_until: Option<Time>,
+    ) -> Change {
+        let stays = |service: &&ServiceRef| owner_of(service) != *owner;
+        let services: Vec<ServiceRef> = self.services.iter().filter(stays).cloned().collect();
+        if !services.is_empty() {
+            return Change::Amend(self.unchanged(address, services));
+        }
+        match resting_until {
+            None => self.deleted(),
+            until => Change::Amend(Amendment {
+                resting_until: until,
+                ..self.unchanged(address, services)
+            }),
+        }
+    }
+
+    pub(super) fn deleted(&self) -> Change {
+        Change::Delete { lease_uid: self.lease_uid.clone(), version: self.version }
+    }
+
+    pub(super) fn unchanged(&self, address: IpAddr, services: Vec<ServiceRef>) -> Amendment {
+        let expected = Version(self.version);
+        let terms = self.terms.clone();
+        let stays = |expiry: &&Expiry| services.iter().any(|it| it.uid == expiry.uid);
+        let expiring = self.expiring.iter().filter(stays).cloned().collect();
+        Amendment {
+            address,
+            expected,
+            services,
+            terms,
+            claimed_for: None,
+            resting_until: None,
+            last_service: None,
+            expiring,
+        }
+    }
+
+    /// Since when the Service with this uid has the address for a grace period only.
+    pub(super) fn expiring_since(&self, uid: &str) -> Option<&Time> {
+        self.expiring.iter().find(|it| it.uid == uid).map(|it| &it.since)
+    }
+
+    /// The lock, where the grace period of the Service with this uid begins at that time, or is none.
+    pub(super) fn marked(&self, address: IpAddr, uid: &str, since: Option<Time>) -> Amendment {
+        let mut amendment = self.unchanged(address, self.services.clone());
+        amendment.expiring.retain(|it| it.uid != uid);
+        amendment.expiring.extend(since.map(|since| Expiry { uid: uid.to_owned(), since }));
+        amendment
+    }
+
+    /// Why nobody gets the address of a lock without Services.
+    pub(super) fn resting(&self) -> Option<Reservation> {
+        let until = || Some(Reservation::CoolingDown(self.resting_until.as_ref()?.0.to_string()));
+        self.reservation.clone().or_else(until)
+    }
+
+    /// The MAC address of the machine that answers at the address, with the node's name if it is one.
+    pub(super) fn stranger(&self) -> Option<&str> {
+        match &self.reservation {
+            Some(Reservation::Quarantined(stranger)) => Some(stranger),
+            _ => None,
+        }
+    }
+}
+
+/// The address whose lock this is.
+pub(super) fn address(lease: &Lease) -> Option<IpAddr> {
+    (Kind::of(lease) == Some(Kind::Lock)).then(|| lock::address_of(&lease.name_any())).flatten()
+}
+
+/// The lock, if the Lease is one.
+pub(super) fn known(lease: &Lease) -> Option<(IpAddr, KnownLock)> {
+    let address = address(lease)?;
+    let record = lock::parse(lease).inspect_err(|error| tracing::warn!(%error, "no lock")).ok()?;
+    Some((address, KnownLock::of(record)))
+}
+
+/// A lock whose label somebody has removed, or a restored backup has lost. The watch does not show it, and it is written
+/// anew like one that is damaged.
+pub(super) fn without_label(lease: &Lease) -> Option<(IpAddr, KnownLock)> {
+    let address = lock::address_of(lease.metadata.name.as_deref()?)?;
+    let lock = KnownLock::of(lock::parse(lease).ok()?);
+    (!lock.services.is_empty()).then_some((address, KnownLock { is_damaged: true, ..lock }))
+}
+
+/// Who holds an address whose lock's name a Lease of somebody else has.
+pub(super) fn foreign_owner(address: IpAddr) -> Owner {
+    Owner::from(format!("foreign Lease {}", lock::name(address)))
+}

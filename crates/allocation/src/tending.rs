@@ -1,0 +1,127 @@
+//! What locks need: to be given back, written anew, or brought in line with their pools and Services.
+
+use std::net::IpAddr;
+
+use arpeggio_api::lock::Amendment;
+use arpeggio_ipam::Owner;
+use k8s_openapi::apimachinery::pkg::apis::meta::v1::Time;
+
+use super::{Index, known_lock::owner_of};
+use crate::effect::{Change, Effect, Release, Subject, Task};
+
+impl Index {
+    /// Releases locks whose Service is not known, and those that have rested long enough; brings the terms of others in
+    /// line. That a Service does not exist is not certain, since the watch of Services may be behind that of locks:
+    /// whoever performs the release asks once more.
+    pub(super) fn tend_locks(&mut self, now: &Time) -> Vec<Task> {
+        let suspects = std::mem::take(&mut self.suspects);
+        let mut tasks = Vec::new();
+        for address in suspects {
+            if self.busy.contains_key(&Subject::Lock(address)) {
+                self.suspects.insert(address);
+            } else {
+                tasks.extend(self.tend_lock(address, now));
+            }
+        }
+        tasks
+    }
+
+    fn tend_lock(&mut self, address: IpAddr, now: &Time) -> Option<Task> {
+        let Some(lock) = self.locks.get(&address) else {
+            self.try_foreign(address);
+            return None;
+        };
+        if let Some(until) = lock.resting_until.clone() {
+            return self.end_rest(address, &until, now);
+        }
+        let orphan = lock.owners.iter().find(|owner| !self.services.contains_key(owner)).cloned();
+        let is_damaged = lock.is_damaged;
+        let Some(orphan) = orphan else {
+            self.orphaned.remove(&address);
+            return if is_damaged { self.mend(address) } else { self.amend_terms(address) };
+        };
+        if self.awaits_successor(address, now) { None } else { self.release(&orphan, address, now) }
+    }
+
+    /// Whether a Service that is gone may be on its way back: `kubectl replace --force` deletes and creates it again.
+    fn awaits_successor(&mut self, address: IpAddr, now: &Time) -> bool {
+        let end = now.0.checked_add(self.periods.succession).map_or_else(|_| now.clone(), Time);
+        let end = self.orphaned.entry(address).or_insert(end).clone();
+        if end <= *now {
+            return false;
+        }
+        self.alarms.insert((end, Subject::Lock(address)));
+        true
+    }
+
+    /// Writes a damaged lock anew, when all who have the address are on it. Who is not joins it first.
+    fn mend(&mut self, address: IpAddr) -> Option<Task> {
+        let lock = self.locks.get(&address)?;
+        if self.allocator.holders(address).any(|it| !lock.owners.contains(it)) {
+            return None;
+        }
+        // Rules that are not understood read like none. The speakers go by the last ones that they have understood, and
+        // that is better than to write "nowhere" while no pool says what is right.
+        let is_ruled = || self.announce_terms(address, &lock.services).is_some();
+        if lock.terms.is_nowhere() && !lock.owners.is_empty() && !is_ruled() {
+            return None;
+        }
+        let effect = if lock.owners.is_empty() {
+            Effect::Release(Release { address, service: None, change: lock.deleted() })
+        } else {
+            Effect::Amend(self.with_terms(lock.unchanged(address, lock.services.clone())))
+        };
+        self.task(Subject::Lock(address), effect)
+    }
+
+    fn end_rest(&mut self, address: IpAddr, until: &Time, now: &Time) -> Option<Task> {
+        if self.locks.get(&address).is_some_and(|lock| !lock.owners.is_empty()) {
+            // Its heir claims it, or says that it does not want it.
+            return None;
+        }
+        if now < until {
+            self.alarms.insert((until.clone(), Subject::Lock(address)));
+            return None;
+        }
+        let change = self.locks.get(&address)?.deleted();
+        let release = Release { address, service: None, change };
+        self.task(Subject::Lock(address), Effect::Release(release))
+    }
+
+    /// The task to take `owner` off the lock of `address`, if it is on one that may be changed.
+    pub(super) fn release(&mut self, owner: &Owner, address: IpAddr, now: &Time) -> Option<Task> {
+        let rest = self.rest_of(address, now);
+        let lock = self.locks.get(&address)?;
+        let Some(service) = lock.services.iter().find(|it| owner_of(it) == *owner).cloned() else {
+            return self.disown(address);
+        };
+        let gone = !self.services.contains_key(owner);
+        let change = match lock.left(address, owner, rest) {
+            Change::Amend(amendment) => {
+                let last_service = gone.then(|| service.path());
+                Change::Amend(self.with_terms(Amendment { last_service, ..amendment }))
+            }
+            deletion @ Change::Delete { .. } => deletion,
+        };
+        let release = Release { address, service: Some(service), change };
+        self.task(Subject::Lock(address), Effect::Release(release))
+    }
+
+    /// The task to let an address rest for everybody, since its heir does not want it.
+    fn disown(&mut self, address: IpAddr) -> Option<Task> {
+        let lock = self.locks.get(&address).filter(|lock| lock.services.is_empty())?;
+        let resting_until = lock.resting_until.clone();
+        let amendment = Amendment { resting_until, ..lock.unchanged(address, Vec::new()) };
+        let release = Release { address, service: None, change: Change::Amend(amendment) };
+        self.task(Subject::Lock(address), Effect::Release(release))
+    }
+
+    /// Until when the address is given to nobody, were it given back now: as its pool says, and as long as a stranger may
+    /// have it.
+    fn rest_of(&self, address: IpAddr, now: &Time) -> Option<Time> {
+        let cool_down = self.allocator.pool_of(address).map(|pool| pool.cool_down);
+        let quarantine = self.stranger_at(address).map(|_| self.periods.quarantine);
+        let rest = cool_down.max(quarantine).filter(|rest| !rest.is_zero())?;
+        now.0.checked_add(rest).ok().map(Time)
+    }
+}
