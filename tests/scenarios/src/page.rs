@@ -17,6 +17,9 @@ use crate::home::{Home, PATIENCE, POOL, first_address, service};
 /// Shorter than the second after which a lost SYN is sent again: a request that needed that has failed.
 const REQUEST_PATIENCE: Duration = Duration::from_millis(900);
 
+/// So many requests in a row meet every backend.
+const STEADY: usize = 24;
+
 /// How a client fetches the page at [`first_address`]: a new connection every 5 ms.
 pub fn page() -> RequestPlan {
     RequestPlan {
@@ -104,6 +107,23 @@ impl Home {
                 count => Err(format!("{count} pods").into()),
             }
         })
+    }
+
+    /// Waits until no node's kube-proxy sends anybody to a pod that is gone: it may learn of that a second later.
+    ///
+    /// # Errors
+    /// When it does not in time.
+    pub fn wait_for_steady_page(&self) -> anyhow::Result<()> {
+        for node in self.lab.options().node_machines() {
+            self.wait_until(&format!("every request of {node} gets the page"), || {
+                let ask = || (0..STEADY).map(|_| get(&page())).find(|asked| !asked.is_answered());
+                match self.lab.namespace(node).enter(ask).map_err(anyhow::Error::from)? {
+                    None => Ok(()),
+                    Some(lost) => Err(format!("{lost:?}").into()),
+                }
+            })?;
+        }
+        Ok(())
     }
 
     /// Cuts a node's power while `client` asks for the pages at `servers`, a new connection to each every 20 ms. Returns

@@ -15,6 +15,7 @@ pub(crate) fn a_drained_node_hands_over_first(home: &Home) -> anyhow::Result<()>
     let owner = home.serve_page()?;
     // Its own pods are elsewhere, so that only the address moves.
     home.keep_pods_off("web", owner)?;
+    home.wait_for_steady_page()?;
     let successor = moved(home, "the owner is drained", || {
         let node = owner.to_string();
         home.lab.kubectl(&["drain", &node, "--ignore-daemonsets", "--delete-emptydir-data"])?;
