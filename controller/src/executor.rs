@@ -18,6 +18,7 @@ use arpeggio_api::{
 };
 use arpeggio_runtime::{
     events::{EventWriter, Kind, News},
+    failure::Failure,
     telemetry::causes,
 };
 use k8s_openapi::api::{
@@ -65,9 +66,11 @@ enum CallError {
 }
 
 impl CallError {
-    /// The HTTP status code of the API server's answer.
-    fn code(&self) -> Option<u16> {
-        self.status().map(|status| status.code)
+    fn failure(&self) -> Failure {
+        match self {
+            Self::TimedOut => Failure::Unanswered { retry_after: None },
+            Self::Refused(error) => error.as_ref().into(),
+        }
     }
 
     /// The API server's answer.
@@ -83,12 +86,19 @@ impl CallError {
 
     /// What metrics call it.
     fn outcome(&self) -> &'static str {
-        match (self, self.code()) {
+        match (self, self.failure()) {
             (Self::TimedOut, _) => "timeout",
-            (_, Some(404)) => "not_found",
-            (_, Some(409)) => "conflict",
-            _ => "error",
+            (_, Failure::NotFound) => "not_found",
+            (_, Failure::Conflict) => "conflict",
+            (_, Failure::Refused(_)) => "refused",
+            (_, Failure::Busy { .. }) => "busy",
+            (_, Failure::Unanswered { .. }) => "error",
         }
+    }
+
+    /// Whether the object is gone, or not what it was.
+    fn tells_of_change(&self) -> bool {
+        matches!(self.failure(), Failure::NotFound | Failure::Conflict)
     }
 }
 
@@ -147,7 +157,7 @@ impl Executor {
         let params = PostParams { field_manager: Some(FIELD_MANAGER.to_owned()), dry_run: false };
         let created = self.call::<Lease, _>("create", leases.create(&params, &lease)).await;
         match created {
-            Err(error) if error.code() == Some(409) => self.look(claim.address, 0).await,
+            Err(error) if error.failure() == Failure::Conflict => self.look(claim.address, 0).await,
             other => other.map(|lease| Observed::Lock(Box::new(lease))),
         }
     }
@@ -159,7 +169,7 @@ impl Executor {
             PatchParams { field_manager: Some(FIELD_MANAGER.to_owned()), ..PatchParams::default() };
         let patch = Patch::Merge(amendment.patch());
         match self.call::<Lease, _>("patch", leases.patch(&name, &params, &patch)).await {
-            Err(error) if matches!(error.code(), Some(404 | 409)) => {
+            Err(error) if error.tells_of_change() => {
                 self.look(amendment.address, amendment.expected.0).await
             }
             other => other.map(|lease| Observed::Lock(Box::new(lease))),
@@ -196,9 +206,7 @@ impl Executor {
         match self.call::<Lease, _>("delete", leases.delete(&name, &params)).await {
             Ok(_) => Ok(Observed::NoLock { address, version }),
             // It is gone, or not what it was.
-            Err(error) if matches!(error.code(), Some(404 | 409)) => {
-                self.look(address, version).await
-            }
+            Err(error) if error.tells_of_change() => self.look(address, version).await,
             Err(error) => Err(error),
         }
     }
@@ -337,7 +345,7 @@ fn apply_params() -> PatchParams {
 fn is_behind(result: &Call<Observed>) -> bool {
     match result {
         Ok(observed) => matches!(observed, Observed::Needed(_)),
-        Err(error) => error.code() == Some(409),
+        Err(error) => error.failure() == Failure::Conflict,
     }
 }
 
@@ -359,31 +367,19 @@ fn failed(task: &Task, error: &CallError, namespace: &str) -> Failed {
     failed
 }
 
-/// What an answer of the API server means (`Status.code`, `Status.details.retryAfterSeconds`).
+/// What an answer of the API server means for a task.
 fn of_status(status: &Status, effect: &Effect, namespace: &str) -> Failed {
-    match status.code {
-        404 if matches!(effect, Effect::WriteService(_)) => Failed::Changed,
-        409 => Failed::Changed,
-        400 | 403..=405 | 413 | 422 => Failed::Refused(Refused {
+    match Failure::of_status(status) {
+        Failure::NotFound if matches!(effect, Effect::WriteService(_)) => Failed::Changed,
+        Failure::Conflict => Failed::Changed,
+        Failure::NotFound => Failed::Unanswered { retry_after: None },
+        Failure::Refused(cause) => Failed::Refused(Refused {
             what: effect.request(namespace),
-            kind: kind(status),
+            kind: cause.as_str(),
             why: status.message.clone(),
         }),
-        _ => {
-            let seconds = status.details.as_ref().map(|details| details.retry_after_seconds);
-            let retry_after = seconds.filter(|it| *it > 0).map(|it| Duration::from_secs(it.into()));
+        Failure::Busy { retry_after } | Failure::Unanswered { retry_after } => {
             Failed::Unanswered { retry_after }
         }
-    }
-}
-
-/// The kind of a refusal, as far as the API server's words tell it.
-fn kind(status: &Status) -> &'static str {
-    let says = |words: &str| status.message.contains(words);
-    match status.code {
-        _ if says("exceeded quota") => "Quota",
-        _ if says("denied") => "Admission",
-        403 => "Forbidden",
-        _ => "Invalid",
     }
 }

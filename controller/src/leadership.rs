@@ -11,7 +11,7 @@ use arpeggio_election::{
     Timestamp,
     leader::{Answer, Candidate, Leader, LeaseTimes, Write},
 };
-use arpeggio_runtime::{shutdown::Shutdown, telemetry::causes, wall_clock};
+use arpeggio_runtime::{failure::Failure, shutdown::Shutdown, telemetry::causes, wall_clock};
 use futures::{StreamExt as _, stream::BoxStream};
 use k8s_openapi::{api::coordination::v1::Lease, apimachinery::pkg::apis::meta::v1::MicroTime};
 use kube::{
@@ -297,10 +297,10 @@ impl Server {
         };
         match answer {
             Some(Ok(lease)) => Reply::Done(Box::new(lease)),
-            Some(Err(kube::Error::Api(status))) if matches!(status.code, 404 | 409) => {
-                Reply::Refused
-            }
             Some(Err(error)) => {
+                if let Failure::NotFound | Failure::Conflict = (&error).into() {
+                    return Reply::Refused;
+                }
                 tracing::warn!(error = %causes(&error), "the leader Lease was not written");
                 Reply::Nothing
             }

@@ -1,5 +1,8 @@
 //! Strangers that announce addresses which this node announces.
 //!
+//! Each is told of, but of one address no more than a few: a host with two network cards is two strangers, and frames with
+//! invented senders would be as many as there are MAC addresses.
+//!
 //! Such an address is defended, or clients would go to the stranger until their caches expire; but no more often than
 //! RFC 5227 section 2.4 (c) allows, or two machines that both insist would flood the segment.
 
@@ -12,8 +15,8 @@ use arpeggio_wire::MacAddr;
 const DEFEND_INTERVAL: Duration = Duration::from_secs(10);
 /// A conflict is over when the stranger has been silent for this time.
 const QUIET: Duration = Duration::from_mins(2);
-/// While a conflict lasts, users are told of it again after this time.
-const REMINDER: Duration = Duration::from_mins(10);
+/// So many different strangers of one address are told of.
+const STRANGERS: usize = 3;
 
 /// The conflicts that go on.
 #[derive(Debug, Default)]
@@ -21,10 +24,10 @@ pub(crate) struct Conflicts(BTreeMap<IpAddr, Conflict>);
 
 #[derive(Debug)]
 struct Conflict {
-    stranger: MacAddr,
+    /// The first few.
+    strangers: Vec<MacAddr>,
     heard: Timestamp,
     defended: Timestamp,
-    told: Timestamp,
 }
 
 /// What to do about a stranger.
@@ -32,28 +35,28 @@ struct Conflict {
 pub(crate) struct Reaction {
     /// Announce the address at once.
     pub(crate) defend: bool,
-    /// Tell users.
-    pub(crate) tell: bool,
+    /// Users were not told of this stranger yet.
+    pub(crate) is_new: bool,
 }
 
 impl Conflicts {
     /// A stranger announces an address of ours.
     pub(crate) fn heard(&mut self, address: IpAddr, stranger: MacAddr, now: Timestamp) -> Reaction {
         let Some(known) = self.0.get_mut(&address).filter(|it| !it.is_over(now)) else {
-            self.0.insert(address, Conflict { stranger, heard: now, defended: now, told: now });
-            return Reaction { defend: true, tell: true };
+            let conflict = Conflict { strangers: vec![stranger], heard: now, defended: now };
+            self.0.insert(address, conflict);
+            return Reaction { defend: true, is_new: true };
         };
-        let reaction = Reaction {
-            defend: now.since(known.defended) >= DEFEND_INTERVAL,
-            tell: known.stranger != stranger || now.since(known.told) >= REMINDER,
-        };
-        *known = Conflict {
-            stranger,
-            heard: now,
-            defended: if reaction.defend { now } else { known.defended },
-            told: if reaction.tell { now } else { known.told },
-        };
-        reaction
+        let defend = now.since(known.defended) >= DEFEND_INTERVAL;
+        let is_new = known.strangers.len() < STRANGERS && !known.strangers.contains(&stranger);
+        if is_new {
+            known.strangers.push(stranger);
+        }
+        known.heard = now;
+        if defend {
+            known.defended = now;
+        }
+        Reaction { defend, is_new }
     }
 
     /// How many addresses are contested now. Those that are `announced` no longer do not count.
@@ -74,9 +77,9 @@ mod tests {
     use super::*;
 
     const STRANGER: MacAddr = MacAddr(2, 0, 0, 0, 0, 9);
-    const BOTH: Reaction = Reaction { defend: true, tell: true };
-    const DEFEND: Reaction = Reaction { defend: true, tell: false };
-    const NOTHING: Reaction = Reaction { defend: false, tell: false };
+    const BOTH: Reaction = Reaction { defend: true, is_new: true };
+    const DEFEND: Reaction = Reaction { defend: true, is_new: false };
+    const NOTHING: Reaction = Reaction { defend: false, is_new: false };
 
     fn address(last: u8) -> IpAddr {
         IpAddr::from([192, 168, 0, last])
@@ -100,14 +103,14 @@ mod tests {
     }
 
     #[test]
-    fn another_stranger_or_a_long_conflict_is_worth_a_word() {
+    fn a_few_strangers_are_worth_a_word_each_however_often_they_take_turns() {
         let mut conflicts = Conflicts::default();
-        conflicts.heard(address(1), STRANGER, at(100));
-        let other = conflicts.heard(address(1), MacAddr(2, 0, 0, 0, 0, 8), at(101));
-        assert_eq!(other, Reaction { defend: false, tell: true });
-        let mut told = |now| conflicts.heard(address(1), MacAddr(2, 0, 0, 0, 0, 8), at(now)).tell;
-        let reminders: Vec<u64> = (102..2000).step_by(60).filter(|now| told(*now)).collect();
-        assert_eq!(reminders, [702, 1302, 1902]);
+        let mut news = |strangers: u8, frames: u8| {
+            let macs = (0..frames).map(|frame| MacAddr(2, 0, 0, 0, 0, frame % strangers));
+            macs.filter(|mac| conflicts.heard(address(1), *mac, at(100)).is_new).count()
+        };
+        assert_eq!(news(2, 200), 2);
+        assert_eq!(news(250, 250), 1, "three of one address");
     }
 
     #[test]

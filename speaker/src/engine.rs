@@ -32,6 +32,7 @@ use crate::{
     metrics::Metrics,
     neighbours::{Neighbours, gateway_probes, own_links, returned},
     news::News,
+    notices::{Notices, Trouble},
     protocol::{Arp, Ndp, Protocol as _},
     segment::Wiring,
     unclear::UnclearLeases,
@@ -73,6 +74,7 @@ pub(crate) struct Engine {
     neighbours: Neighbours,
     conflicts: Conflicts,
     failovers: Failovers,
+    notices: Notices,
     /// When the last decision was made.
     decided: Timestamp,
     locks: BTreeMap<IpAddr, LockRecord>,
@@ -118,6 +120,7 @@ impl Engine {
             neighbours: Neighbours::default(),
             conflicts: Conflicts::default(),
             failovers: Failovers::default(),
+            notices: Notices::default(),
             decided: now(),
             locks: BTreeMap::new(),
             unclear: UnclearLeases::default(),
@@ -188,8 +191,10 @@ impl Engine {
             Input::NewerLock(address, format) => {
                 return self.unclear.lock_is_newer(address, &format);
             }
+            Input::LockRefused { address, why } => return self.lock_refused(address, &why),
             Input::LockGone(address) => {
                 self.unclear.lock_gone(address);
+                self.notices.gone(address);
                 self.locks.remove(&address);
                 let backends = self.backends.lock_gone(address);
                 self.learn(backends);
@@ -236,8 +241,12 @@ impl Engine {
     fn lock_seen(&mut self, record: LockRecord) -> Event {
         let known = self.locks.get(&record.lock.address);
         let record = self.unclear.completed(record, known);
-        let lock = record.lock.clone();
+        let (lock, rules_unknown) = (record.lock.clone(), record.rules_unknown);
+        let is_damaged = rules_unknown && known.is_none_or(|known| !known.rules_unknown);
         self.remember(record);
+        if is_damaged {
+            self.rules_unknown(lock.address);
+        }
         Event::Lock(lock)
     }
 
@@ -325,7 +334,7 @@ impl Engine {
         if reaction.defend {
             self.announcer.insist(address);
         }
-        if reaction.tell {
+        if self.notices.tell(address, Trouble::Stranger, reaction.is_new, now()) {
             tracing::warn!(%address, %mac, "a machine that is no node of this cluster announces an address of ours");
             let note = format!(
                 "A machine that is no node of this cluster ({mac}) announces {address} as well: clients may reach the wrong \
@@ -333,6 +342,29 @@ impl Engine {
                 self.me.node
             );
             self.warn(address, &note, CONFLICT);
+        }
+    }
+
+    /// Tells users that the API server does not let this node write the lock of an address.
+    fn lock_refused(&mut self, address: IpAddr, why: &str) {
+        if self.notices.tell(address, Trouble::Refused, false, now()) {
+            let note = format!(
+                "{} cannot write the Lease of {address}, so who announces the address cannot change: {why}",
+                self.me.node
+            );
+            self.warn(address, &note, "ApiRefused");
+        }
+    }
+
+    /// Tells users that nobody can read where an address is to be announced. One of the nodes does.
+    fn rules_unknown(&mut self, address: IpAddr) {
+        let is_spokesman = self.elector.speaks_for(address);
+        if is_spokesman && self.notices.tell(address, Trouble::Rules, false, now()) {
+            let note = format!(
+                "The announce rules on the Lease of {address} cannot be read, until the controller writes them anew. A \
+                 speaker goes by the last ones that it could read; one that knows none does not announce the address."
+            );
+            self.warn(address, &note, "AnnounceRulesUnknown");
         }
     }
 
@@ -445,6 +477,7 @@ impl Engine {
     }
 
     fn update_health(&mut self, now: Timestamp) {
+        self.notices.forget(now);
         let announced = self.announcer.announced();
         let contested = self.conflicts.count(now, |address| announced.contains(address));
         let announced = announced.len();

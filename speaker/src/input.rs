@@ -17,6 +17,13 @@ pub(crate) enum Input {
     Lock(Box<LockRecord>),
     /// The lock of this address has this format, which only a newer release understands.
     NewerLock(IpAddr, String),
+    /// The API server refuses to write a lock, and will until somebody mends the cause.
+    LockRefused {
+        /// The lock's address.
+        address: IpAddr,
+        /// The API server's words.
+        why: String,
+    },
     /// A lock record no longer exists.
     LockGone(IpAddr),
     /// The backends of a Service have changed.

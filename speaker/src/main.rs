@@ -26,6 +26,7 @@ mod metrics;
 mod neighbours;
 mod news;
 mod nodes;
+mod notices;
 mod pace;
 mod protocol;
 mod segment;

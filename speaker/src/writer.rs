@@ -10,8 +10,8 @@ use std::{
 };
 
 use arpeggio_api::{lock, lock::LockRecord, session, session::Whereabouts};
-use arpeggio_election::{Event, Node, Outcome, Write};
-use arpeggio_runtime::{telemetry::causes, wall_clock};
+use arpeggio_election::{Event, Node, Outcome, Target, Write};
+use arpeggio_runtime::{failure::Failure, telemetry::causes, wall_clock};
 use crossbeam_channel::Sender;
 use k8s_openapi::{api::coordination::v1::Lease, apimachinery::pkg::apis::meta::v1::MicroTime};
 use kube::{
@@ -53,6 +53,8 @@ pub(crate) struct Writer {
     lock_requests: Arc<Semaphore>,
     /// Whether the last request got no answer.
     failing: Arc<AtomicBool>,
+    /// Whether a request was refused since one was last done.
+    refusing: Arc<AtomicBool>,
     /// How often the API server has gone back to an earlier state.
     rewinds: Arc<watch::Sender<u64>>,
     runtime: Handle,
@@ -78,6 +80,7 @@ impl Writer {
             metrics,
             lock_requests: Arc::new(Semaphore::new(LOCK_REQUESTS)),
             failing: Arc::default(),
+            refusing: Arc::default(),
             rewinds: Arc::default(),
             runtime: Handle::current(),
         }
@@ -117,83 +120,109 @@ impl Writer {
     }
 
     async fn carry_out(&self, order: &Order) -> Result {
-        let _turn = match order.write {
-            Write::Take { .. }
-            | Write::Give { .. }
-            | Write::Refuse { .. }
-            | Write::Note { .. }
-            | Write::Quarantine { .. }
-            | Write::Read { .. } => self.lock_requests.acquire().await.ok(),
-            _ => None, // Sessions wait for nobody.
+        let _turn = match order.write.target() {
+            Target::Lock(_) => self.lock_requests.acquire().await.ok(),
+            Target::OwnSession | Target::Session(_) => None, // Sessions wait for nobody.
         };
         let request = self.request(order);
         let answer = tokio::time::timeout(TIME_LIMIT, request).await;
-        let (record, outcome) = answer
-            .unwrap_or_else(|_| self.failed(&format!("{:?}", order.write), &"no answer in time"));
+        let (record, outcome) =
+            answer.unwrap_or_else(|_| self.failed(&self.name(&order.write), &"no answer in time"));
         if outcome != Outcome::Failed && self.failing.swap(false, Ordering::Relaxed) {
             tracing::info!("the API server answers again");
+        }
+        if outcome == Outcome::Done && self.refusing.swap(false, Ordering::Relaxed) {
+            tracing::info!("the API server does again what it is asked for");
         }
         (record, outcome)
     }
 
     /// Logged once, and not twice a second for as long as the API server is away.
-    fn failed(&self, what: &str, error: &impl Display) -> Result {
+    fn failed(&self, lease: &str, error: &impl Display) -> Result {
         if self.failing.swap(true, Ordering::Relaxed) {
-            tracing::debug!(what, %error, "request to the API server failed");
+            tracing::debug!(lease, %error, "request to the API server failed");
         } else {
-            tracing::warn!(what, %error, "request to the API server failed, and is tried again");
+            tracing::warn!(lease, %error, "request to the API server failed, and is tried again");
         }
         (None, Outcome::Failed)
     }
 
+    /// Logged once, and not for each of a thousand locks.
+    fn refused(&self, write: &Write, why: String, retry_after: Option<Duration>) -> Result {
+        let lease = self.name(write);
+        if self.refusing.swap(true, Ordering::Relaxed) {
+            tracing::debug!(lease, why, "the API server refused a request");
+        } else {
+            tracing::warn!(
+                lease,
+                why,
+                "the API server refused a request, which is tried again less and less often"
+            );
+        }
+        let record = match write.target() {
+            Target::Lock(address) => Some(Input::LockRefused { address, why }),
+            Target::OwnSession | Target::Session(_) => None,
+        };
+        (record, Outcome::Refused { retry_after })
+    }
+
+    /// What follows from a request that brought nothing.
+    fn unmet(&self, write: &Write, error: &kube::Error) -> Result {
+        match error.into() {
+            Failure::Refused(_) => self.refused(write, causes(error).to_string(), None),
+            Failure::Busy { retry_after } => {
+                let (_, outcome) = self.refused(write, causes(error).to_string(), retry_after);
+                (None, outcome) // It passes by itself.
+            }
+            _ => self.failed(&self.name(write), &causes(error)),
+        }
+    }
+
+    /// The name of the Lease that a write is about.
+    fn name(&self, write: &Write) -> String {
+        match write.target() {
+            Target::OwnSession => session::name(&self.me),
+            Target::Session(node) => session::name(&node),
+            Target::Lock(address) => lock::name(address),
+        }
+    }
+
     async fn request(&self, order: &Order) -> Result {
-        let now = MicroTime(wall_clock::now());
-        match &order.write {
+        let (now, write) = (MicroTime(wall_clock::now()), &order.write);
+        let patch = match write {
             Write::Start { epoch, expected: None, lasts } => {
                 let lease = self.own(order, *lasts).created(*epoch, now);
                 let created = self.api.create(&PostParams::default(), &lease).await;
-                self.conclude(&session::name(&self.me), created).await
+                return self.conclude(write, created).await;
             }
             Write::Start { epoch, expected: Some(expected), lasts } => {
-                let patch = self.own(order, *lasts).started(*epoch, *expected, &now);
-                self.patch_session(&self.me, patch).await
+                self.own(order, *lasts).started(*epoch, *expected, &now)
             }
             Write::Renew { expected, lasts, .. } => {
-                let patch = self.own(order, *lasts).renewed(*expected, &now);
-                self.patch_session(&self.me, patch).await
+                self.own(order, *lasts).renewed(*expected, &now)
             }
-            Write::Accuse { node, expected } => {
-                self.patch_session(node, session::accused(&self.me, *expected)).await
-            }
-            Write::End { node, expected, reason } => {
-                self.patch_session(node, session::ended(&self.me, *reason, *expected)).await
-            }
-            Write::Take { address, expected, epoch, .. } => match &order.lock {
-                Some(lock) => {
-                    let patch = lock.taken(&self.me, *epoch, *expected, &now);
-                    self.patch(&lock::name(*address), patch).await
-                }
-                None => (None, Outcome::Conflict),
+            Write::Accuse { expected, .. } => session::accused(&self.me, *expected),
+            Write::End { expected, reason, .. } => session::ended(&self.me, *reason, *expected),
+            Write::Take { expected, epoch, .. } => match &order.lock {
+                Some(lock) => lock.taken(&self.me, *epoch, *expected, &now),
+                None => return (None, Outcome::Conflict),
             },
-            Write::Give { address, expected, to, epoch, .. } => match &order.lock {
-                Some(lock) => {
-                    self.patch(&lock::name(*address), lock.taken(to, *epoch, *expected, &now)).await
-                }
-                None => (None, Outcome::Conflict),
+            Write::Give { expected, to, epoch, .. } => match &order.lock {
+                Some(lock) => lock.taken(to, *epoch, *expected, &now),
+                None => return (None, Outcome::Conflict),
             },
-            Write::Refuse { address, expected, to, reason } => {
-                let patch = lock::move_refused(to, *reason, *expected);
-                self.patch(&lock::name(*address), patch).await
+            Write::Refuse { expected, to, reason, .. } => {
+                lock::move_refused(to, *reason, *expected)
             }
-            Write::Note { address, expected, announced } => {
-                self.patch(&lock::name(*address), lock::noted(*announced, *expected)).await
+            Write::Note { expected, announced, .. } => lock::noted(*announced, *expected),
+            Write::Quarantine { expected, stranger, .. } => {
+                lock::quarantined(&self.me, *stranger, *expected)
             }
-            Write::Quarantine { address, expected, stranger } => {
-                let patch = lock::quarantined(&self.me, *stranger, *expected);
-                self.patch(&lock::name(*address), patch).await
-            }
-            Write::Read { address } => self.read(&lock::name(*address)).await,
-        }
+            Write::Read { .. } => return self.read(write).await,
+        };
+        let (name, params) = (self.name(write), PatchParams::default());
+        let patched = self.api.patch(&name, &params, &Patch::Merge(patch)).await;
+        self.conclude(write, patched).await
     }
 
     fn own(&self, order: &Order, lasts: Duration) -> session::OwnSession {
@@ -205,41 +234,34 @@ impl Writer {
         }
     }
 
-    async fn patch_session(&self, node: &Node, patch: k8s_openapi::serde_json::Value) -> Result {
-        self.patch(&session::name(node), patch).await
-    }
-
-    async fn patch(&self, name: &str, patch: k8s_openapi::serde_json::Value) -> Result {
-        let patched = self.api.patch(name, &PatchParams::default(), &Patch::Merge(patch)).await;
-        self.conclude(name, patched).await
-    }
-
     /// After a conflict the record is read again, so that the next decision is made with what is there now.
-    async fn conclude(&self, name: &str, written: kube::Result<Lease>) -> Result {
-        match written {
-            Ok(lease) => (leases::read(&lease), Outcome::Done),
-            Err(kube::Error::Api(status)) if [404, 409].contains(&status.code) => {
-                match self.read(name).await {
-                    (record, Outcome::Done) => (record, Outcome::Conflict),
-                    failed => failed,
-                }
-            }
-            Err(error) => self.failed(name, &causes(&error)),
+    async fn conclude(&self, write: &Write, written: kube::Result<Lease>) -> Result {
+        let error = match written {
+            Ok(lease) => return (leases::read(&lease), Outcome::Done),
+            Err(error) => error,
+        };
+        match (&error).into() {
+            Failure::NotFound | Failure::Conflict => match self.read(write).await {
+                (record, Outcome::Done) => (record, Outcome::Conflict),
+                failed => failed,
+            },
+            _ => self.unmet(write, &error),
         }
     }
 
     /// The record as it is now, also when that is "gone". One that is not understood is a failure: nothing can be
     /// decided with it, and it is looked at again later.
-    async fn read(&self, name: &str) -> Result {
-        match self.api.get_opt(name).await {
+    async fn read(&self, write: &Write) -> Result {
+        let name = self.name(write);
+        match self.api.get_opt(&name).await {
             Ok(Some(lease)) => match leases::read(&lease) {
                 // Whose it is cannot be told.
                 Some(newer @ Input::NewerLock(..)) => (Some(newer), Outcome::Failed),
                 Some(record) => (Some(record), Outcome::Done),
                 None => (None, Outcome::Failed),
             },
-            Ok(None) => (leases::gone(name), Outcome::Done),
-            Err(error) => self.failed(name, &causes(&error)),
+            Ok(None) => (leases::gone(&name), Outcome::Done),
+            Err(error) => self.unmet(write, &error),
         }
     }
 
@@ -259,6 +281,7 @@ impl Writer {
         let outcome = match outcome {
             Outcome::Done => "done",
             Outcome::Conflict => "conflict",
+            Outcome::Refused { .. } => "refused",
             Outcome::Failed => "failed",
         };
         self.metrics.writes.with_label_values(&[kind, outcome]).inc();

@@ -31,7 +31,7 @@ use crate::{
     model::{EndReason, Holder, Lock, Node, Session, Timestamp},
     own::OwnSession,
     own_merits::OwnMerits,
-    placement::{Charges, ranking},
+    placement::{Charges, ranking, spokesman},
     reach::{Interface, Reach},
     settings::{HEARTBEAT, Settings},
     speakers::SpeakerWatch,
@@ -145,6 +145,12 @@ impl Elector {
         lock.terms.interfaces(address, self.view.facts(&self.me), reach)
     }
 
+    /// Whether, of the nodes whose sessions count, this one is to tell users what all of them see of an address.
+    pub fn speaks_for(&self, address: IpAddr) -> bool {
+        let live = self.charges.live();
+        self.view.lock(address).and_then(|lock| spokesman(lock, live)) == Some(&self.me)
+    }
+
     /// Whether this node's session is known to count.
     pub fn established(&self) -> bool {
         self.own.is_proved() && self.view.session(&self.me).is_some_and(Session::is_live)
@@ -242,11 +248,16 @@ impl Elector {
                 self.returned.retain(|_, since| *since > sent);
             }
             (Write::Start { .. } | Write::Renew { .. }, Outcome::Failed) => self.own.lost_touch(),
+            (Write::Start { .. } | Write::Renew { .. }, Outcome::Refused { .. }) => {
+                self.own.refused();
+            }
             (Write::Read { address }, Outcome::Done | Outcome::Conflict) => {
                 self.lock_read(*address);
                 self.speakers.read(*address, now, &self.settings);
             }
-            (Write::Read { address }, Outcome::Failed) => self.give_way(*address),
+            (Write::Read { address }, Outcome::Failed | Outcome::Refused { .. }) => {
+                self.give_way(*address);
+            }
             _ => {}
         }
     }

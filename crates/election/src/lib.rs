@@ -33,6 +33,7 @@
 
 extern crate alloc;
 
+mod bucket;
 mod elector;
 mod eligibility;
 mod exchange;
@@ -59,6 +60,7 @@ mod view;
 mod wire;
 mod writes;
 
+pub use bucket::Bucket;
 pub use elector::Elector;
 pub use eligibility::{Backends, Merit, Standing, Unfit};
 pub use exchange::{Decision, Effect, Event};

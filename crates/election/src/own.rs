@@ -54,12 +54,18 @@ impl OwnSession {
         self.out_of_touch = true;
     }
 
+    /// The API server answers, but has refused a session write. It may refuse those of others for the same cause.
+    pub(crate) fn refused(&mut self) {
+        self.in_touch_since = None;
+        self.out_of_touch = false;
+    }
+
     /// Whether the API server did not answer the last session write.
     pub(crate) fn is_out_of_touch(&self) -> bool {
         self.out_of_touch
     }
 
-    /// Since when the API server has answered every time. While it does not, the silence of other sessions says
+    /// Since when the API server has done every session write. While it does not, the silence of other sessions says
     /// nothing about them.
     pub(crate) fn in_touch_since(&self) -> Option<Timestamp> {
         self.in_touch_since

@@ -258,22 +258,39 @@ pub enum Outcome {
     Done,
     /// The record had another version, or was gone. Nothing was written.
     Conflict,
-    /// No answer, or an error. It may have been written all the same.
+    /// The API server answers, but does not do it: a permission is missing, a quota or a policy is in the way, or it has
+    /// too much to do. Nothing was written.
+    Refused {
+        /// How long it asks to be left alone.
+        retry_after: Option<Duration>,
+    },
+    /// No answer, or an error of the API server's own. It may have been written all the same.
     Failed,
+}
+
+/// How long a write that was refused rests at most, unless the API server asks for more.
+const LONGEST_REST: Duration = Duration::from_secs(30);
+
+/// Why a write waits.
+#[derive(Debug, Clone, Copy, Hash)]
+struct Rest {
+    until: Timestamp,
+    /// How often it was refused in a row.
+    refusals: u32,
 }
 
 /// The writes under way and the ones that rest after a failure.
 #[derive(Debug, Clone, Default, Hash)]
 pub(crate) struct Writes {
     under_way: BTreeMap<Target, Timestamp>,
-    resting: BTreeMap<Target, Timestamp>,
+    resting: BTreeMap<Target, Rest>,
 }
 
 impl Writes {
     /// Whether a write about `target` may be sent now.
     pub(crate) fn free(&self, target: &Target, now: Timestamp) -> bool {
         !self.under_way.contains_key(target)
-            && self.resting.get(target).is_none_or(|until| *until <= now)
+            && self.resting.get(target).is_none_or(|rest| rest.until <= now)
     }
 
     pub(crate) fn sent(&mut self, target: Target, now: Timestamp) {
@@ -289,10 +306,34 @@ impl Writes {
         settings: &Settings,
     ) -> Option<Timestamp> {
         match outcome {
-            Outcome::Done | Outcome::Conflict => self.resting.remove(target),
-            Outcome::Failed => self.resting.insert(target.clone(), now + settings.retry),
-        };
+            Outcome::Done | Outcome::Conflict => _ = self.resting.remove(target),
+            Outcome::Failed => {
+                let rest = Rest { until: now + settings.retry, refusals: 0 };
+                self.resting.insert(target.clone(), rest);
+            }
+            Outcome::Refused { retry_after } => self.refused(target, retry_after, now, settings),
+        }
         self.under_way.remove(target)
+    }
+
+    /// Each further refusal makes the rest longer: it takes a person to mend its cause. But a session is renewed as often
+    /// as ever, or it would be lost for a moment's trouble.
+    fn refused(
+        &mut self,
+        target: &Target,
+        retry_after: Option<Duration>,
+        now: Timestamp,
+        settings: &Settings,
+    ) {
+        let before = self.resting.get(target).map_or(0, |rest| rest.refusals);
+        let longest = match target {
+            Target::OwnSession => settings.renewal,
+            Target::Session(_) | Target::Lock(_) => LONGEST_REST,
+        };
+        let doubled = settings.retry.saturating_mul(2_u32.saturating_pow(before.min(16)));
+        let rest = doubled.min(longest).max(retry_after.unwrap_or_default());
+        let rest = Rest { until: now + rest, refusals: before.saturating_add(1) };
+        self.resting.insert(target.clone(), rest);
     }
 
     /// Whether a write about a session has been waiting for its answer for longer than `longest`.
@@ -302,8 +343,52 @@ impl Writes {
         self.under_way.iter().any(|(target, sent)| of_session(target) && late(*sent))
     }
 
-    /// Forgets the rests that are over, so that gone addresses leave nothing behind.
+    /// Forgets the rests that are long over, so that gone addresses leave nothing behind.
     pub(crate) fn prune(&mut self, now: Timestamp) {
-        self.resting.retain(|_, until| *until > now);
+        self.resting.retain(|_, rest| match rest.refusals {
+            0 => rest.until > now,
+            _ => rest.until + LONGEST_REST > now,
+        });
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const ADDRESS: Target = Target::Lock(IpAddr::V4(core::net::Ipv4Addr::new(192, 168, 0, 240)));
+
+    /// After how many milliseconds `target` is tried again, with an outcome after each try.
+    fn rests(target: &Target, outcomes: &[Outcome]) -> alloc::vec::Vec<u64> {
+        let (settings, mut writes, mut now) = (Settings::default(), Writes::default(), 0);
+        let at = |millis| Timestamp::from_origin(Duration::from_millis(millis));
+        let mut rests = alloc::vec::Vec::new();
+        for outcome in outcomes {
+            writes.sent(target.clone(), at(now));
+            writes.ended(target, *outcome, at(now), &settings);
+            let free = (now..).step_by(250).find(|it| {
+                writes.prune(at(*it));
+                writes.free(target, at(*it))
+            });
+            let free = free.unwrap_or_default();
+            rests.push(free - now);
+            now = free;
+        }
+        rests
+    }
+
+    #[test]
+    fn what_is_refused_again_and_again_is_tried_less_and_less_often() {
+        let refused = Outcome::Refused { retry_after: None };
+        let patient = Outcome::Refused { retry_after: Some(Duration::from_secs(40)) };
+        let outcomes = [refused; 8];
+        assert_eq!(
+            rests(&ADDRESS, &outcomes),
+            [500, 1000, 2000, 4000, 8000, 16_000, 30_000, 30_000]
+        );
+        assert_eq!(rests(&Target::OwnSession, &outcomes[..5]), [500, 1000, 2000, 3000, 3000]);
+        assert_eq!(rests(&ADDRESS, &[patient]), [40_000]);
+        let mixed = [refused, refused, Outcome::Failed, Outcome::Done, refused];
+        assert_eq!(rests(&ADDRESS, &mixed), [500, 1000, 500, 0, 500]);
     }
 }

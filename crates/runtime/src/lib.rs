@@ -8,6 +8,7 @@
 pub mod admin;
 pub mod client;
 pub mod events;
+pub mod failure;
 pub mod health;
 pub mod shutdown;
 pub mod telemetry;

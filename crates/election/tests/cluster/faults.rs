@@ -253,6 +253,32 @@ fn losing_the_api_server_stops_no_announcement_and_its_return_moves_nothing() {
 }
 
 #[test]
+fn an_api_server_that_refuses_all_writes_is_not_taken_for_one_that_is_away() {
+    let (mut sim, owner) = settled();
+    sim.refused = [0, 1, 2].into();
+    sim.run(secs(60));
+    assert_eq!(sim.only_announcer(ip(240)), owner);
+    sim.power_off(owner);
+    sim.run(secs(5));
+    assert!(sim.announcers(ip(240)).is_empty(), "nobody stands in where locks can be read");
+    sim.refused.clear();
+    sim.run(secs(4));
+    assert_ne!(sim.only_announcer(ip(240)), owner);
+    assert!(!sim.log_has("Expired"), "the others were refused as well: {:?}", sim.log);
+}
+
+#[test]
+fn an_owner_whose_writes_are_refused_gives_way_to_its_successor() {
+    let (mut sim, owner) = settled();
+    sim.refused.insert(owner);
+    sim.run(secs(6));
+    assert_eq!(sim.only_announcer(ip(240)), owner);
+    sim.run(secs(10));
+    assert_ne!(sim.only_announcer(ip(240)), owner);
+    assert!(sim.longest_overlap <= millis(15), "{:?}", sim.longest_overlap);
+}
+
+#[test]
 fn an_owner_cut_off_from_the_api_goes_on_until_a_fellow_is_heard() {
     let (mut sim, owner) = settled();
     sim.api_cut(owner);

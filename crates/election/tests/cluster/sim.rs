@@ -81,6 +81,8 @@ pub(crate) struct Sim {
     locks_done: BTreeMap<usize, u64>,
     /// How much longer the API server takes for what a speaker writes of its own session.
     pub(crate) session_takes: BTreeMap<usize, u64>,
+    /// Those whose writes the API server refuses. They read as ever.
+    pub(crate) refused: BTreeSet<usize>,
     /// How much later than others a speaker is told of changes.
     pub(crate) lags: BTreeMap<usize, u64>,
     /// What users were told that no node may announce.
@@ -136,6 +138,7 @@ impl Sim {
             lock_takes: BTreeMap::new(),
             locks_done: BTreeMap::new(),
             session_takes: BTreeMap::new(),
+            refused: BTreeSet::new(),
             lags: BTreeMap::new(),
             stranded: Vec::new(),
             log: Vec::new(),
@@ -295,6 +298,11 @@ impl Sim {
     fn serve_writes(&mut self) {
         while self.arriving.front().is_some_and(|(when, ..)| *when <= self.now) {
             let (_, index, write) = self.arriving.pop_front().unwrap();
+            if self.refused.contains(&index) && !matches!(write, Write::Read { .. }) {
+                let outcome = Outcome::Refused { retry_after: None };
+                self.tell(index, ROUND_TRIP / 2, Event::Wrote { write, outcome });
+                continue;
+            }
             let (record, outcome) = self.store.perform(&name(index), &write);
             let is_take = matches!(write, Write::Take { .. });
             self.in_vain += usize::from(is_take && outcome == Outcome::Conflict);

@@ -1,0 +1,137 @@
+//! What it means that a request to the API server brought nothing.
+
+use std::time::Duration;
+
+use kube::core::Status;
+
+/// Why a request brought nothing, as far as the caller has to act on it.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Failure {
+    /// There is no such object (HTTP 404).
+    NotFound,
+    /// The object has changed meanwhile, or exists already (HTTP 409).
+    Conflict,
+    /// The API server answers, and says no. It will say so again until somebody mends something.
+    Refused(Cause),
+    /// The API server answers, and has too much to do (HTTP 429).
+    Busy {
+        /// How long it asks to be left alone (`Status.details.retryAfterSeconds`).
+        retry_after: Option<Duration>,
+    },
+    /// Nothing came, or the API server could not do it (HTTP 5xx). It may have done it all the same.
+    Unanswered {
+        /// How long it asks to be left alone, where it says so.
+        retry_after: Option<Duration>,
+    },
+}
+
+/// Why the API server says no.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Cause {
+    /// A `ResourceQuota` is used up.
+    Quota,
+    /// An admission policy or webhook denies it.
+    Admission,
+    /// The ServiceAccount lacks a permission, or its token is not accepted (HTTP 401, 403).
+    Forbidden,
+    /// The object is not acceptable: malformed or too large, say.
+    Invalid,
+}
+
+impl Cause {
+    /// The word for it in conditions and metrics.
+    pub const fn as_str(self) -> &'static str {
+        match self {
+            Self::Quota => "Quota",
+            Self::Admission => "Admission",
+            Self::Forbidden => "Forbidden",
+            Self::Invalid => "Invalid",
+        }
+    }
+
+    /// The API server has one code for quotas, policies and permissions; its words tell them apart.
+    fn of(status: &Status) -> Self {
+        let says = |words: &str| status.message.contains(words);
+        match status.code {
+            _ if says("exceeded quota") => Self::Quota,
+            _ if says("denied") => Self::Admission,
+            401 | 403 => Self::Forbidden,
+            _ => Self::Invalid,
+        }
+    }
+}
+
+impl Failure {
+    /// What an answer of the API server means (`Status.code`).
+    pub fn of_status(status: &Status) -> Self {
+        let seconds = status.details.as_ref().map(|details| details.retry_after_seconds);
+        let retry_after = seconds.filter(|it| *it > 0).map(|it| Duration::from_secs(it.into()));
+        match status.code {
+            404 => Self::NotFound,
+            409 => Self::Conflict,
+            429 => Self::Busy { retry_after },
+            400..=499 => Self::Refused(Cause::of(status)),
+            _ => Self::Unanswered { retry_after },
+        }
+    }
+}
+
+impl From<&kube::Error> for Failure {
+    fn from(error: &kube::Error) -> Self {
+        match error {
+            kube::Error::Api(status) => Self::of_status(status),
+            _ => Self::Unanswered { retry_after: None },
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use kube::core::response::StatusDetails;
+
+    use super::*;
+
+    fn status(code: u16, message: &str, retry_after_seconds: u32) -> Status {
+        let details = StatusDetails {
+            name: String::new(),
+            group: String::new(),
+            kind: String::new(),
+            uid: String::new(),
+            causes: Vec::new(),
+            retry_after_seconds,
+        };
+        Status { code, message: message.into(), details: Some(details), ..Status::default() }
+    }
+
+    #[test]
+    fn an_api_server_that_says_no_is_not_one_that_is_away() {
+        let second = Some(Duration::from_secs(1));
+        let table = [
+            (404, "not found", 0, Failure::NotFound),
+            (409, "the object has been modified", 0, Failure::Conflict),
+            (401, "Unauthorized", 0, Failure::Refused(Cause::Forbidden)),
+            (
+                403,
+                "leases is forbidden: User x cannot patch",
+                0,
+                Failure::Refused(Cause::Forbidden),
+            ),
+            (403, "forbidden: exceeded quota: leases", 0, Failure::Refused(Cause::Quota)),
+            (
+                403,
+                "admission webhook \"a\" denied the request",
+                0,
+                Failure::Refused(Cause::Admission),
+            ),
+            (413, "request is too large", 0, Failure::Refused(Cause::Invalid)),
+            (422, "Lease is invalid", 0, Failure::Refused(Cause::Invalid)),
+            (429, "too many requests", 1, Failure::Busy { retry_after: second }),
+            (429, "too many requests", 0, Failure::Busy { retry_after: None }),
+            (500, "etcdserver: request timed out", 0, Failure::Unanswered { retry_after: None }),
+            (503, "apiserver is shutting down", 1, Failure::Unanswered { retry_after: second }),
+        ];
+        for (code, message, seconds, expected) in table {
+            assert_eq!(Failure::of_status(&status(code, message, seconds)), expected, "{message}");
+        }
+    }
+}
