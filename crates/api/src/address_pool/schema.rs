@@ -1,7 +1,10 @@
 //! What the API server checks by itself: rules in CEL, its expression language, with messages that say what to write.
 //!
-//! The API server bounds what rules may cost before it takes a definition: `format` costs what it is given, while a
-//! string of unknown length that is joined with `+` counts as if it were of the greatest possible length.
+//! They use what Kubernetes 1.29 knows. It has no `isIP` and no `format` yet, so addresses are told by regular expressions.
+//!
+//! The API server bounds what rules may cost before it takes a definition. A string of unknown length that is joined with
+//! `+` counts as if it were of the greatest possible length, and so do the results of `split` and `string`. Those of
+//! `substring` count as what they are cut from, and the last `replace` of a message may put in whatever it likes.
 
 use std::borrow::Cow;
 
@@ -30,8 +33,8 @@ impl JsonSchema for InterfacePattern {
     fn json_schema(_: &mut SchemaGenerator) -> Schema {
         let shape = rule(
             r"self.matches('^[^\\s/:,]+$')",
-            "'\"%s\" is not a name of interfaces: write one (eth0) or a pattern (en*, eth?), without spaces, \
-             slashes, colons and commas'.format([self])",
+            "'\"' + self + '\" is not a name of interfaces: write one (eth0) or a pattern (en*, eth?), without spaces, \
+             slashes, colons and commas'",
         );
         json_schema!({
             "type": "string",
@@ -56,25 +59,105 @@ impl JsonSchema for AddressItem {
     }
 }
 
-/// The rules for one item, in CEL. The API server's `isIP` and `isCIDR` refuse zones, leading zeros and IPv4-mapped
-/// IPv6 addresses, as the pool's own parser does.
+/// The rules for one item, in CEL. They refuse zones, leading zeros and IPv4 addresses in IPv6 clothes, as the pool's own
+/// parser does. What only the parser tells: host bits of an IPv6 CIDR, and ranges that run backwards.
 fn item_rules() -> Vec<Value> {
-    const RANGE: &str = "self.split('-').size() == 2 && self.split('-').all(end, isIP(end.trim()))";
-    let shape = (
-        format!("isIP(self) || isCIDR(self) || ({RANGE})"),
-        "'\"%s\" is not an address: write a CIDR (192.168.1.240/28), a range \
-         (192.168.1.240-192.168.1.250) or a single address'.format([self])",
-    );
-    let host_bits = (
-        "!isCIDR(self) || cidr(self) == cidr(self).masked()".to_owned(),
-        "'%s has host bits set: did you mean %s or %s?'.format([self, \
-         self.split('/')[0] + (self.contains(':') ? '/128' : '/32'), string(cidr(self).masked())])",
-    );
-    let family = (
+    [shape(), host_bits(), family()].into()
+}
+
+/// An IPv4 address: four numbers from 0 to 255 without leading zeros.
+fn ipv4() -> String {
+    const NUMBER: &str = r"(25[0-5]|2[0-4]\d|1\d\d|[1-9]?\d)";
+    format!(r"({NUMBER}\.){{3}}{NUMBER}")
+}
+
+/// The length of an IPv4 CIDR's prefix.
+const IPV4_LENGTH: &str = r"/(3[0-2]|[12]?\d)";
+
+/// The length of an IPv6 CIDR's prefix.
+const IPV6_LENGTH: &str = r"/(12[0-8]|1[01]\d|[1-9]?\d)";
+
+/// A group of an IPv6 address; letters of both cases are alike.
+const GROUP: &str = r"[\da-f]{1,4}";
+
+/// An IPv6 address: eight groups, or fewer and one `::`. Its end is not written as an IPv4 address.
+fn ipv6() -> String {
+    // With `::` after so many groups, there is room for so many more.
+    let shortened = (1..=6).map(|before| {
+        let after = 7 - before;
+        format!("({GROUP}:){{{before}}}(:{GROUP}){{1,{after}}}")
+    });
+    let others = [
+        format!("({GROUP}:){{7}}{GROUP}"),
+        format!("({GROUP}:){{1,7}}:"),
+        format!(":((:{GROUP}){{1,7}}|:)"),
+    ];
+    shortened.chain(others).collect::<Vec<_>>().join("|")
+}
+
+/// What in an item is an IPv4 address in IPv6 clothes (`::ffff:0:0/96`), if the item has the right shape.
+fn mapped_ipv4() -> String {
+    const ZERO: &str = "0{1,4}";
+    let in_full = format!("({ZERO}:){{5}}ffff:");
+    let shortened = format!(r"(:|({ZERO}:)+):({ZERO}:)*ffff:{GROUP}:{GROUP}($|[\s/-])");
+    format!(r"(^|[\s-])({in_full}|{shortened})")
+}
+
+/// It is a CIDR, a range or a single address.
+fn shape() -> Value {
+    let (ipv4, ipv6) = (ipv4(), ipv6());
+    let single_or_cidr = format!(r"{ipv4}({IPV4_LENGTH})?|({ipv6})({IPV6_LENGTH})?");
+    let range = format!(r"\s*({ipv4}|{ipv6})\s*-\s*({ipv4}|{ipv6})\s*");
+    rule(
         format!(
-            "!({RANGE}) || ip(self.split('-')[0].trim()).family() == ip(self.split('-')[1].trim()).family()"
+            "self.matches(r'(?i)^({single_or_cidr}|{range})$') && !self.matches(r'(?i){}')",
+            mapped_ipv4()
         ),
-        "'%s mixes IPv4 and IPv6: write one range for each family'.format([self])",
+        "'\"' + self + '\" is not an address: write a CIDR (192.168.1.240/28), a range \
+         (192.168.1.240-192.168.1.250) or a single address'",
+    )
+}
+
+/// The numbers of an IPv4 CIDR, in CEL: those of its address, and then the length of its prefix.
+const NUMBERS: &str = r"self.findAll(r'\d+').map(number, int(number))";
+
+/// By which number a number of an address must be divisible when the prefix covers so many of its eight bits.
+const DIVISORS: &str = "[256, 128, 64, 32, 16, 8, 4, 2]";
+
+/// An IPv4 CIDR begins with its first address.
+fn host_bits() -> Value {
+    let divisor = format!("{DIVISORS}[n[4] > 8 * i ? n[4] - 8 * i : 0]");
+    let all_divisible = format!("[0, 1, 2, 3].all(i, n[4] >= 8 * i + 8 || n[i] % {divisor} == 0)");
+    rule(
+        format!(
+            "!self.matches(r'^{}{IPV4_LENGTH}$') || [{NUMBERS}].all(n, {all_divisible})",
+            ipv4()
+        ),
+        &network_that_is_meant(),
+    )
+}
+
+/// The message for host bits. Up to the number where the prefix ends, the network reads as the address; that number is
+/// rounded down, and all after it are 0.
+fn network_that_is_meant() -> String {
+    let dot = "self.indexOf('.')";
+    let starts =
+        format!("[0, {dot} + 1, self.indexOf('.', {dot} + 1) + 1, self.lastIndexOf('.') + 1]");
+    let message = format!(
+        "(self + ' has host bits set: did you mean ' + self.substring(0, self.indexOf('/')) + '/32 or ' + \
+         self.substring(0, {starts}[n[4] / 8]) + '#' + '.0.0.0'.substring(n[4] / 8 * 2) + \
+         self.substring(self.indexOf('/')) + '?')"
     );
-    [shape, host_bits, family].into_iter().map(|(when, message)| rule(when, message)).collect()
+    let rounded = format!("n[n[4] / 8] - n[n[4] / 8] % {DIVISORS}[n[4] % 8]");
+    format!("[{NUMBERS}].map(n, {message}.replace('#', string({rounded})))[0]")
+}
+
+/// Both ends of a range are of one family.
+fn family() -> Value {
+    const IPV4: &str = r"\s*[\d.]+\s*";
+    const IPV6: &str = r"\s*[\da-f]*:[\da-f:]*\s*";
+    rule(
+        format!("!self.matches(r'(?i)^({IPV4}-{IPV6}|{IPV6}-{IPV4})$')"),
+        "self + ' mixes IPv4 and IPv6: write one range for each family'",
+    )
 }

@@ -11,11 +11,13 @@ pub(crate) fn bad_pools_are_refused_or_marked_and_the_rest_goes_on(
     home.apply(&service("web", "arpeggio.dev/address-pool", POOL))?;
     let address = home.wait_for_address("web")?;
 
-    refused_by_the_api_server(home)?;
+    judged_by_the_api_server(home)?;
 
     // What only the controller can see becomes a condition.
     home.apply(&pool("backwards", &["192.168.1.9-192.168.1.1"]))?;
     not_ready(home, "backwards", "192.168.1.9-192.168.1.1")?;
+    home.apply(&pool("host-bits", &["fd00::1/64"]))?;
+    not_ready(home, "host-bits", "did you mean fd00::1/128 or fd00::/64?")?;
     home.apply(&pool("overlap", &["192.168.0.248/29"]))?;
     not_ready(home, "overlap", POOL)?;
 
@@ -28,8 +30,13 @@ pub(crate) fn bad_pools_are_refused_or_marked_and_the_rest_goes_on(
     Ok(())
 }
 
-/// What one object can tell about itself, each with words that say what to write instead.
-fn refused_by_the_api_server(home: &Home) -> anyhow::Result<()> {
+/// What one object can tell about itself: good ones are accepted, bad ones refused, each with words that say what to write
+/// instead.
+pub(crate) fn judged_by_the_api_server(home: &Home) -> anyhow::Result<()> {
+    for item in GOOD_ADDRESSES {
+        let object = pool("good-field", &[item]).to_string();
+        home.lab.kubectl_with_input(&["create", "--dry-run=server", "-f", "-"], &object)?;
+    }
     for (field, value, hint) in fields().into_iter().chain(selectors()) {
         let mut object = pool("bad-field", &["192.168.1.1"]);
         object["spec"][field] = value;
@@ -37,6 +44,30 @@ fn refused_by_the_api_server(home: &Home) -> anyhow::Result<()> {
     }
     Ok(())
 }
+
+/// Each way to write addresses, and what is nearly refused.
+const GOOD_ADDRESSES: &[&str] = &[
+    "0.0.0.0",
+    "255.249.199.100",
+    "10.128.0.0/9",
+    "192.168.1.240/28",
+    "192.168.1.254/31",
+    "192.168.1.255/32",
+    "0.0.0.0/0",
+    "192.168.1.240-192.168.1.250",
+    " 192.168.1.240 - 192.168.1.250 ",
+    "fd00::",
+    "FD00::a",
+    "1:2:3:4:5:6:7:8",
+    "1::3:4:5:6:7:8",
+    "1:2:3:4:5:6::8",
+    "1:2:3:4:5:6:7::",
+    "::1:ffff:1:2",
+    "::ffff:0:1:2",
+    "fd00::/64",
+    "fd00::1/128",
+    "fd00::1-fd00::ffff",
+];
 
 /// A value for a field of a pool, and what the refusal says.
 type Refusal = (&'static str, Value, &'static str);
@@ -59,13 +90,35 @@ fn fields() -> Vec<Refusal> {
         ("addresses", json!(["fe80::1%eth0"]), shape),
         ("addresses", json!(["192.168.0.1 192.168.0.2"]), shape),
         ("addresses", json!(["192.168.0.0/33"]), shape),
+        ("addresses", json!(["192.168.0.0/08"]), shape),
+        ("addresses", json!(["192.168.0"]), shape),
+        ("addresses", json!(["192.168.0.1-"]), shape),
+        ("addresses", json!(["192.168.0.1-192.168.0.2-192.168.0.3"]), shape),
+        ("addresses", json!(["192.168.0.1-192.168.0.8/29"]), shape),
+        ("addresses", json!(["::ffff:c0a8:1"]), shape),
+        ("addresses", json!(["0::0:FFFF:c0a8:1"]), shape),
+        ("addresses", json!(["0:0:0:0:0:ffff::"]), shape),
+        ("addresses", json!(["fd00::1-::ffff:c0a8:1"]), shape),
+        ("addresses", json!(["::ffff:0:0/96"]), shape),
+        ("addresses", json!(["fd00::1::2"]), shape),
+        ("addresses", json!(["fd00::12345"]), shape),
+        ("addresses", json!(["fd00:::1"]), shape),
+        ("addresses", json!(["1:2:3:4:5:6:7"]), shape),
+        ("addresses", json!(["1:2:3:4:5:6:7:8:9"]), shape),
+        ("addresses", json!(["1:2:3:4::5:6:7:8"]), shape),
+        ("addresses", json!(["fd00::/129"]), shape),
         (
             "addresses",
             json!(["192.168.1.240/24"]),
             "did you mean 192.168.1.240/32 or 192.168.1.0/24?",
         ),
-        ("addresses", json!(["fd00::1/64"]), "did you mean fd00::1/128 or fd00::/64?"),
+        ("addresses", json!(["10.1.2.3/0"]), "did you mean 10.1.2.3/32 or 0.0.0.0/0?"),
+        ("addresses", json!(["10.1.2.3/8"]), "did you mean 10.1.2.3/32 or 10.0.0.0/8?"),
+        ("addresses", json!(["10.255.1.0/9"]), "did you mean 10.255.1.0/32 or 10.128.0.0/9?"),
+        ("addresses", json!(["10.1.255.0/18"]), "did you mean 10.1.255.0/32 or 10.1.192.0/18?"),
+        ("addresses", json!(["10.1.2.7/31"]), "did you mean 10.1.2.7/32 or 10.1.2.6/31?"),
         ("addresses", json!(["10.0.0.1-fd00::1"]), "write one range for each family"),
+        ("addresses", json!(["fd00::1 - 10.0.0.1"]), "write one range for each family"),
         ("excludedAddresses", json!(many("10.0.0.1", 257)), "at most 256 items"),
         ("excludedAddresses", json!(["x"]), shape),
         ("excludedAddresses", json!(["192.168.1.9/24"]), "did you mean 192.168.1.9/32"),
