@@ -1,81 +1,15 @@
 #!/bin/sh
 # Builds the programs of the cluster (`cluster`, `pause`) and prints the folder that holds them.
-#
-# The result is kept in the user's cache under a key of the sources and the Go version, so that a second call is
-# instant and a change of either builds anew. Progress goes to stderr, the folder alone to stdout.
 set -eu
 
-go_needed=1.26
+name=cluster
 kubernetes_version=v1.36.3
-report_every=10 # seconds
+expected="2900 and 4 minutes"
 
 cd "$(dirname "$0")"
-cache=${XDG_CACHE_HOME:-$HOME/.cache}/arpeggio/cluster
+. ../go-build.sh
 
-say() { echo "cluster: $*" >&2; }
-fail() { say "$*"; exit 1; }
-
-# Go 1.21 and newer fetch the release that go.mod asks for by themselves; older ones cannot even read it.
-require_go() {
-    command -v go >/dev/null ||
-        fail "Go $go_needed or newer is needed to build the cluster, and there is none: install it from https://go.dev/dl and put its bin folder into PATH"
-    found=$(GOTOOLCHAIN=local go env GOVERSION 2>/dev/null || echo unknown)
-    oldest=$(printf '%s\n' "$found" "go$go_needed" go1.21 | sort -V | head -n 1)
-    case $oldest in
-        "go$go_needed" | go1.21) ;;
-        *) fail "Go $go_needed or newer is needed to build the cluster, found $found: install it from https://go.dev/dl" ;;
-    esac
-    [ "$(printf '%s\n' "$found" "go$go_needed" | sort -V | head -n 1)" = "go$go_needed" ] ||
-        export GOTOOLCHAIN="go$go_needed.0+auto"
-}
-
-key() {
-    { go env GOVERSION GOARCH; cat go.mod go.sum build.sh ./*.go pause/*.go; } | sha256sum | cut -c 1-16
-}
-
-# One line now and then while a background process runs: how many packages `go build -v` has named so far.
-report_progress() {
-    started=$(date +%s)
-    # The pause between two lines must not keep the caller's pipe open, nor the lock.
-    while sleep "$report_every" >/dev/null 2>&1 9>&- && kill -0 "$1" 2>/dev/null; do
-        seconds=$(($(date +%s) - started))
-        say "building Kubernetes $kubernetes_version: $(grep -c '^[a-z][^ ]*$' "$2") packages compiled ($seconds s; about 2900 and 4 minutes the first time)"
-    done
-}
-
-compile() {
-    say "building Kubernetes $kubernetes_version into $1 (once; kept for the next time)"
-    version="-X k8s.io/component-base/version.gitVersion=$kubernetes_version"
-    version="$version -X k8s.io/component-base/version.gitMajor=1 -X k8s.io/component-base/version.gitMinor=36"
-    version="$version -X k8s.io/component-base/version.gitTreeState=clean"
-    CGO_ENABLED=0 go build -v -trimpath -buildvcs=false -ldflags "-s -w $version" -o "$1/" . ./pause 2>"$1/build.log" &
-    build=$!
-    trap 'kill "$build" 2>/dev/null; exit 130' INT TERM
-    report_progress "$build" "$1/build.log" >/dev/null &
-    reporter=$!
-    status=0
-    wait "$build" || status=$?
-    kill "$reporter" 2>/dev/null || true
-    trap - INT TERM
-    [ "$status" -eq 0 ] && return
-    grep -v '^[a-z][^ ]*$' "$1/build.log" | tail -n 20 >&2
-    fail "the build failed (go build ended with $status; the last messages are above). If a download failed, run it again: what is there is kept"
-}
+compile() { build_kubernetes "$1" . ./pause; }
 
 require_go
-target=$cache/$(key)
-mkdir -p "$cache"
-exec 9>"$cache/lock"
-if ! flock -n 9; then
-    say "another build is running, waiting for it"
-    flock 9
-fi
-if [ ! -x "$target/cluster" ]; then
-    rm -rf "$cache"/*.partial
-    mkdir "$target.partial"
-    compile "$target.partial"
-    mv "$target.partial" "$target"
-    # Older keys are of no use to anybody any more, and large.
-    find "$cache" -mindepth 1 -maxdepth 1 -type d ! -path "$target" -exec rm -rf {} +
-fi
-echo "$target"
+cached go.mod go.sum build.sh ./*.go pause/*.go
