@@ -11,10 +11,10 @@ STATIC_BUILD := RUSTFLAGS="-C target-feature=+crt-static" cargo build --release 
 DEMO := cargo run --quiet --package arpeggio-scenarios --bin arpeggio-demo --
 
 .DEFAULT_GOAL := help
-.PHONY: help demo lab clean-lab test check lint unit lab-tests scenarios failures bench bench-wire bench-failover bench-controller bench-api bench-programs fuzz generate setup toolchain programs clean
+.PHONY: help demo lab clean-lab test check lint unit lab-tests scenarios oldest-kubernetes failures bench bench-wire bench-failover bench-controller bench-api bench-programs fuzz generate setup toolchain programs clean
 
 help: ## List the commands
-	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-16s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-17s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
 
 demo: setup programs ## Run the demo: a real cluster, a power cut, and what a client saw (KEEP=1 leaves it running)
 	@$(DEMO) run
@@ -33,7 +33,7 @@ lint:
 	cargo fmt --all --check
 	cargo clippy --workspace --all-targets --locked -- --deny warnings
 	RUSTDOCFLAGS="--deny warnings" cargo doc --workspace --no-deps --document-private-items --locked --quiet
-	test -z "$$(gofmt -l tests/cluster)"
+	test -z "$$(gofmt -l tests/cluster tests/cluster-oldest)"
 
 unit:
 	cargo test --workspace --exclude arpeggio-lab --exclude arpeggio-scenarios --locked --quiet
@@ -45,6 +45,9 @@ lab-tests:
 
 scenarios: ## Run the end-to-end tests only (ONLY=name runs one)
 	cargo test --package arpeggio-scenarios --test scenarios --locked -- --test-threads=1 $(ONLY)
+
+oldest-kubernetes: setup programs ## Show that Arpeggio works with the oldest Kubernetes that it supports (1.29; in make test, too)
+	cargo test --package arpeggio-scenarios --test scenarios --locked -- --test-threads=1 oldest-kubernetes
 
 failures: setup programs ## Run the failure tests and write docs/failures.md from what a client saw
 	@rm -rf target/failures

@@ -9,7 +9,7 @@ use serde_json::{Value, json};
 
 use crate::cgroup;
 use crate::plan::{LabName, Machine, POD_CIDRS, SERVICE_CIDRS};
-use crate::programs::CNI_PLUGINS;
+use crate::programs::{API_SERVER, CNI_PLUGINS};
 
 /// Where a machine finds the lab's programs.
 pub(crate) const BIN: &str = "/var/lib/lab/bin";
@@ -60,6 +60,13 @@ impl Component {
         Self { name, command }
     }
 
+    /// One that is a program of its own.
+    fn alone(name: &'static str, flags: &[String]) -> Self {
+        let mut command = vec![format!("{BIN}/{name}")];
+        command.extend_from_slice(flags);
+        Self { name, command }
+    }
+
     /// Whether a process with these words is this component.
     pub(crate) fn is(name: &str, words: &[String]) -> bool {
         let is_program = |word: &String| word.rsplit('/').next() == Some(name);
@@ -79,8 +86,8 @@ fn flags(list: &[(&str, &str)]) -> Vec<String> {
 /// The parts of the control plane, in the order in which they need one another.
 pub(crate) fn control_plane(machine: Machine, node_monitor_grace: Duration) -> Vec<Component> {
     vec![
-        Component::of_cluster("etcd", &flags(&[("data-dir", ETCD_DATA)])),
-        Component::of_cluster("kube-apiserver", &apiserver_flags(machine)),
+        etcd(),
+        Component::of_cluster(API_SERVER, &apiserver_flags(machine)),
         Component::of_cluster(
             "kube-controller-manager",
             &controller_manager_flags(node_monitor_grace),
@@ -90,6 +97,15 @@ pub(crate) fn control_plane(machine: Machine, node_monitor_grace: Duration) -> V
             &flags(&[("kubeconfig", "@/scheduler.kubeconfig"), ("leader-elect", "false")]),
         ),
     ]
+}
+
+/// What answers for the oldest Kubernetes: nothing but its API server, and etcd.
+pub(crate) fn oldest_control_plane(machine: Machine) -> Vec<Component> {
+    vec![etcd(), Component::alone(API_SERVER, &apiserver_flags(machine))]
+}
+
+fn etcd() -> Component {
+    Component::of_cluster("etcd", &flags(&[("data-dir", ETCD_DATA)]))
 }
 
 fn apiserver_flags(machine: Machine) -> Vec<String> {
@@ -303,6 +319,7 @@ mod tests {
             ("kubelet", "/var/lib/lab/bin/cluster kubelet --config=x", true),
             ("kubelet", "/var/lib/lab/bin/cluster kube-proxy", false),
             ("kubelet", "grep kubelet", false),
+            ("kube-apiserver", "/var/lib/lab/bin/kube-apiserver --etcd-servers=x", true),
             ("containerd", "containerd --config x", true),
             ("containerd", "/usr/bin/containerd-shim-runc-v2 -id x", false),
         ];

@@ -9,7 +9,7 @@ use std::time::{Duration, Instant};
 use serde::{Deserialize, Serialize};
 
 use crate::components::{
-    self, CNI_BIN, CONTAINERD_SOCKET, Component, ETC, PAUSE_IMAGE, ProxyMode, cni_config,
+    self, BIN, CNI_BIN, CONTAINERD_SOCKET, Component, ETC, PAUSE_IMAGE, ProxyMode, cni_config,
     cni_plugins, containerd_config, kubelet_config,
 };
 use crate::error::{LabError, Result};
@@ -21,7 +21,7 @@ use crate::namespace::Namespace;
 use crate::network::Network;
 use crate::pki::Authority;
 use crate::plan::{LabName, MOST_NODES, Machine};
-use crate::programs::{self, PAUSE};
+use crate::programs::{self, API_SERVER, PAUSE};
 use crate::progress::Progress;
 use crate::teardown::remove_dead_labs;
 
@@ -41,6 +41,10 @@ pub struct Options {
     /// How long a node may be silent before Kubernetes calls it `NotReady` (whole seconds, at least
     /// 4; Kubernetes' default is 50 s). The nodes' leases last as long.
     pub node_monitor_grace: Duration,
+    /// Whether there is only an API server, that of the oldest Kubernetes that Arpeggio supports:
+    /// no controllers, no scheduler and no nodes.
+    #[serde(default)]
+    pub oldest_api: bool,
 }
 
 impl Default for Options {
@@ -50,11 +54,17 @@ impl Default for Options {
             control_on_node: false,
             proxy: ProxyMode::default(),
             node_monitor_grace: Duration::from_secs(12),
+            oldest_api: false,
         }
     }
 }
 
 impl Options {
+    /// Only the API server of the oldest Kubernetes that Arpeggio supports.
+    pub fn oldest_api() -> Self {
+        Self { nodes: 0, oldest_api: true, ..Self::default() }
+    }
+
     /// The nodes' machines.
     pub fn node_machines(&self) -> Vec<Machine> {
         (1..=self.nodes).map(Machine::Node).collect()
@@ -75,11 +85,26 @@ impl Options {
         self.extra_machine().into_iter().chain(self.node_machines()).collect()
     }
 
+    /// The parts of the control plane, in the order in which they need one another.
+    fn control_plane(&self) -> Vec<Component> {
+        let machine = self.control_machine();
+        if self.oldest_api {
+            components::oldest_control_plane(machine)
+        } else {
+            components::control_plane(machine, self.node_monitor_grace)
+        }
+    }
+
+    /// Whether there are as many nodes as such a lab can have.
+    fn has_good_node_count(&self) -> bool {
+        if self.oldest_api { self.nodes == 0 } else { (1..=MOST_NODES).contains(&self.nodes) }
+    }
+
     /// What runs on a machine, in the order in which it is started.
     pub(crate) fn components_of(&self, machine: Machine) -> Vec<Component> {
         let mut all = Vec::new();
         if machine == self.control_machine() {
-            all.extend(components::control_plane(machine, self.node_monitor_grace));
+            all.extend(self.control_plane());
         }
         if matches!(machine, Machine::Node(_)) {
             all.extend(components::node(machine, self.proxy));
@@ -110,7 +135,7 @@ impl Lab {
     /// When the host lacks something, a lab of this name is running, or a component does not come
     /// up. What was started until then is removed.
     pub fn start(name: LabName, options: Options) -> Result<Self> {
-        if !(1..=MOST_NODES).contains(&options.nodes) {
+        if !options.has_good_node_count() {
             return Err(LabError::BadNodeCount { asked: options.nodes, most: MOST_NODES });
         }
         programs::check_host()?;
@@ -253,6 +278,7 @@ impl Lab {
             self.computer(machine).make_disk(built)?;
             if machine == control {
                 self.write_control_files(&authority)?;
+                self.install_oldest_api()?;
             }
             if matches!(machine, Machine::Node(_)) {
                 self.write_node_files(&authority, machine)?;
@@ -260,6 +286,14 @@ impl Lab {
         }
         let admin = self.folders.kubeconfig();
         authority.write_kubeconfig(&admin, "admin", Some("system:masters"))
+    }
+
+    fn install_oldest_api(&self) -> Result<()> {
+        if !self.options.oldest_api {
+            return Ok(());
+        }
+        let bin = self.computer(self.options.control_machine()).on_host(BIN);
+        programs::install(&[API_SERVER], &programs::build_oldest()?, &bin)
     }
 
     fn write_control_files(&self, authority: &Authority) -> Result<()> {
@@ -295,9 +329,9 @@ impl Lab {
         let started = Instant::now();
         let machine = self.options.control_machine();
         let computer = self.computer(machine);
-        for component in components::control_plane(machine, self.options.node_monitor_grace) {
+        for component in self.options.control_plane() {
             computer.start(&component)?;
-            if component.name == "kube-apiserver" {
+            if component.name == API_SERVER {
                 self.wait_for_api(START_PATIENCE)?;
                 self.progress.done("kube-apiserver ready", started);
             }
@@ -325,6 +359,9 @@ impl Lab {
     }
 
     fn start_node_agents(&self) -> Result<()> {
+        if self.options.nodes == 0 {
+            return Ok(());
+        }
         let started = Instant::now();
         for component in ["kubelet", "kube-proxy"] {
             for node in self.options.node_machines() {

@@ -11,6 +11,9 @@
 //!                        └── node-2 …
 //! ```
 //!
+//! A lab of [`Options::oldest_api`] has only the API server of the oldest Kubernetes that Arpeggio
+//! supports, and etcd.
+//!
 //! Any program that starts labs calls [`guard::run_if_asked`] first in its `main()`: a process of
 //! its own sees to it that nothing of a lab is left, however its owner ends.
 //!

@@ -21,7 +21,7 @@ use crate::folders::{Folders, create_folder, write_file};
 use crate::namespace::{NETNS_FOLDER, Namespace, check};
 use crate::plan::{LabName, Machine};
 use crate::process::{self, Process};
-use crate::programs::{self, PAUSE};
+use crate::programs::{self, CLUSTER, PAUSE};
 
 /// In the environment of a machine's programs: the lab that they belong to.
 const MARK: &str = "ARPEGGIO_LAB";
@@ -53,7 +53,7 @@ impl Computer {
         create_folder(&self.folders.disk(self.machine).join("log"))?;
         create_folder(&self.folders.logs().join(self.machine.to_string()))?;
         create_folder(&self.on_host(ETC))?;
-        programs::install(programs, &self.on_host(BIN))?;
+        programs::install(&[CLUSTER, PAUSE], programs, &self.on_host(BIN))?;
         write_file(&self.on_host(&format!("{ETC}/resolv.conf")), "nameserver 192.168.0.1\n")
     }
 

@@ -136,6 +136,7 @@ fn start(up: Up) -> Result<()> {
         control_on_node: up.control_on_node,
         proxy: up.proxy,
         node_monitor_grace: Duration::from_secs(up.node_monitor_grace),
+        ..Options::default()
     };
     let lab = Lab::start(up.which.name, options)?;
     print_welcome(lab.name());

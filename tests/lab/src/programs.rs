@@ -28,6 +28,8 @@ const CNI_SAMPLE: (&str, &str) = ("/usr/lib/cni/ptp", "containernetworking-plugi
 
 /// The name of the program that is etcd and all of Kubernetes; its first argument chooses.
 pub(crate) const CLUSTER: &str = "cluster";
+/// The name of the program that is the API server of the oldest Kubernetes, and of the component.
+pub(crate) const API_SERVER: &str = "kube-apiserver";
 /// The name of the program that holds a pod's, or a machine's, namespaces.
 pub(crate) const PAUSE: &str = "pause";
 
@@ -66,7 +68,21 @@ pub(crate) fn find(program: &str) -> Option<PathBuf> {
 /// # Errors
 /// When the build fails; it has said why by then.
 pub fn build_cluster() -> Result<PathBuf> {
-    let script = Path::new(env!("CARGO_MANIFEST_DIR")).join("../cluster/build.sh");
+    build("cluster")
+}
+
+/// The same for `kube-apiserver` of the oldest Kubernetes that Arpeggio supports.
+///
+/// # Errors
+/// When the build fails; it has said why by then.
+pub(crate) fn build_oldest() -> Result<PathBuf> {
+    build("cluster-oldest")
+}
+
+/// Runs the build script of a folder of `tests`.
+fn build(folder: &str) -> Result<PathBuf> {
+    let tests = Path::new(env!("CARGO_MANIFEST_DIR")).join("..");
+    let script = tests.join(folder).join("build.sh");
     let mut command = Command::new(&script);
     command.stdin(Stdio::null()).stderr(Stdio::inherit());
     let output = command.output().doing(format!("run {}", script.display()))?;
@@ -80,11 +96,11 @@ pub fn build_cluster() -> Result<PathBuf> {
     Ok(PathBuf::from(String::from_utf8_lossy(&output.stdout).trim()))
 }
 
-/// Puts the cluster's programs into a folder of the lab, so that a rebuild, which removes old
-/// versions from the cache, cannot take them away from a running lab.
-pub(crate) fn install(built: &Path, into: &Path) -> Result<()> {
+/// Puts programs into a folder of the lab, so that a rebuild, which removes old versions from the
+/// cache, cannot take them away from a running lab.
+pub(crate) fn install(programs: &[&str], built: &Path, into: &Path) -> Result<()> {
     create_folder(into)?;
-    for program in [CLUSTER, PAUSE] {
+    for program in programs {
         let (from, to) = (built.join(program), into.join(program));
         link_or_copy(&from, &to).doing(format!("copy {} to {}", from.display(), to.display()))?;
     }

@@ -58,13 +58,21 @@ impl Home {
     /// # Errors
     /// When the host lacks something, or a part does not come up.
     pub fn start(name: &str, options: Options) -> anyhow::Result<Self> {
-        let name: LabName = name.parse()?;
-        let home = Self { lab: Lab::start(name, options)? };
+        let home = Self::without_arpeggio(name, options)?;
         if let Err(error) = install::install(&home.lab) {
             home.collect();
             return Err(error);
         }
         Ok(home)
+    }
+
+    /// Starts a lab and installs nothing.
+    ///
+    /// # Errors
+    /// When the host lacks something, or a part does not come up.
+    pub fn without_arpeggio(name: &str, options: Options) -> anyhow::Result<Self> {
+        let name: LabName = name.parse()?;
+        Ok(Self { lab: Lab::start(name, options)? })
     }
 
     /// Makes the cluster as it was when Arpeggio had been installed: without Services, pools and web servers, and
@@ -103,6 +111,15 @@ impl Home {
     /// When it is not gone in time.
     pub fn uninstall(&self) -> anyhow::Result<()> {
         install::uninstall(&self.lab)
+    }
+
+    /// Applies a folder of `manifests`, and waits for nothing.
+    ///
+    /// # Errors
+    /// When the API server refuses one of its objects.
+    pub fn apply_manifests(&self, folder: &str) -> anyhow::Result<()> {
+        self.lab.apply_folder(&install::root().join("manifests").join(folder))?;
+        Ok(())
     }
 
     /// Installs our definitions, and waits until the API server knows them.

@@ -195,7 +195,8 @@ fn refused(home: &Home, object: &Value, hint: &str) -> anyhow::Result<()> {
     }
 }
 
-fn not_ready(home: &Home, name: &str, hint: &str) -> anyhow::Result<()> {
+/// The condition of the pool becomes `False`, and its message contains `hint`.
+pub(crate) fn not_ready(home: &Home, name: &str, hint: &str) -> anyhow::Result<()> {
     home.wait_until(&format!("pool {name} says why it is not used"), || {
         let condition = ready(home, name)?;
         let message = condition["message"].as_str().unwrap_or_default();

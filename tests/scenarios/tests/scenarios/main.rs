@@ -22,6 +22,7 @@ mod migration;
 mod moves;
 mod neighbour;
 mod neighbourhood;
+mod oldest;
 mod own_addresses;
 mod rebalance;
 mod records;
@@ -129,6 +130,11 @@ const SHAPED: &[(&str, Shape, Scenario)] = &[
         Shape::ControlOnNode,
         machines::the_control_plane_node_which_is_the_owner_loses_power,
     ),
+    (
+        "oldest-kubernetes",
+        Shape::OldestApi,
+        oldest::the_oldest_kubernetes_takes_our_manifests_and_serves_our_controller,
+    ),
 ];
 
 /// What a cluster looks like.
@@ -138,6 +144,8 @@ enum Shape {
     Nodes(u8),
     /// As many nodes as usual, and the control plane on one of them.
     ControlOnNode,
+    /// Only the API server of the oldest Kubernetes that we support, and Arpeggio is not installed.
+    OldestApi,
 }
 
 impl Shape {
@@ -147,6 +155,7 @@ impl Shape {
             Self::ControlOnNode => {
                 Options { nodes: NODES, control_on_node: true, ..Options::default() }
             }
+            Self::OldestApi => Options::oldest_api(),
         }
     }
 }
@@ -205,7 +214,12 @@ fn run_sharing(scenario: Scenario) -> anyhow::Result<()> {
 fn run(name: &str, options: Options, scenario: Scenario) -> anyhow::Result<()> {
     // Nobody needs it any more: it would only be busy beside this one.
     drop(shared().take());
-    let home = Home::start(&format!("test-{name}"), options)?;
+    let name = format!("test-{name}");
+    let home = if options.oldest_api {
+        Home::without_arpeggio(&name, options)?
+    } else {
+        Home::start(&name, options)?
+    };
     let outcome = panic::catch_unwind(AssertUnwindSafe(|| scenario(&home)));
     if !matches!(outcome, Ok(Ok(()))) {
         home.collect();
