@@ -133,7 +133,7 @@ const SHAPED: &[(&str, Shape, Scenario)] = &[
     (
         "oldest-kubernetes",
         Shape::OldestApi,
-        oldest::the_oldest_kubernetes_takes_our_manifests_and_serves_our_controller,
+        oldest::the_oldest_kubernetes_takes_our_manifests_and_serves_our_programs,
     ),
 ];
 
