@@ -1,8 +1,8 @@
 //! The `AddressPool` resource: a named set of addresses for Services of type `LoadBalancer`.
 //!
 //! What one object can tell about itself is checked by the API server, with the schema and the rules below, so that a
-//! mistake is refused by `kubectl apply`. What it cannot check (whether a range runs backwards, whether two pools
-//! overlap) shows as a condition.
+//! mistake is refused by `kubectl apply`. What it cannot check (host bits of an IPv6 CIDR, whether a range runs backwards,
+//! whether two pools overlap) shows as a condition.
 
 #![allow(clippy::duplicated_attributes, reason = "columns of one type are no duplicates")]
 

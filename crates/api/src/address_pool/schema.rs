@@ -95,24 +95,26 @@ fn ipv6() -> String {
     shortened.chain(others).collect::<Vec<_>>().join("|")
 }
 
+/// A CIDR, a range or a single address, IPv4 and IPv6.
+fn item() -> String {
+    let (ipv4, ipv6) = (ipv4(), ipv6());
+    let single_or_cidr = format!(r"{ipv4}({IPV4_LENGTH})?|({ipv6})({IPV6_LENGTH})?");
+    let range = format!(r"\s*({ipv4}|{ipv6})\s*-\s*({ipv4}|{ipv6})\s*");
+    format!("(?i)^({single_or_cidr}|{range})$")
+}
+
 /// What in an item is an IPv4 address in IPv6 clothes (`::ffff:0:0/96`), if the item has the right shape.
 fn mapped_ipv4() -> String {
     const ZERO: &str = "0{1,4}";
     let in_full = format!("({ZERO}:){{5}}ffff:");
     let shortened = format!(r"(:|({ZERO}:)+):({ZERO}:)*ffff:{GROUP}:{GROUP}($|[\s/-])");
-    format!(r"(^|[\s-])({in_full}|{shortened})")
+    format!(r"(?i)(^|[\s-])({in_full}|{shortened})")
 }
 
-/// It is a CIDR, a range or a single address.
+/// It is a CIDR, a range or a single address, and no IPv4 address in IPv6 clothes.
 fn shape() -> Value {
-    let (ipv4, ipv6) = (ipv4(), ipv6());
-    let single_or_cidr = format!(r"{ipv4}({IPV4_LENGTH})?|({ipv6})({IPV6_LENGTH})?");
-    let range = format!(r"\s*({ipv4}|{ipv6})\s*-\s*({ipv4}|{ipv6})\s*");
     rule(
-        format!(
-            "self.matches(r'(?i)^({single_or_cidr}|{range})$') && !self.matches(r'(?i){}')",
-            mapped_ipv4()
-        ),
+        format!("self.matches(r'{}') && !self.matches(r'{}')", item(), mapped_ipv4()),
         "'\"' + self + '\" is not an address: write a CIDR (192.168.1.240/28), a range \
          (192.168.1.240-192.168.1.250) or a single address'",
     )
@@ -160,4 +162,76 @@ fn family() -> Value {
         format!("!self.matches(r'(?i)^({IPV4}-{IPV6}|{IPV6}-{IPV4})$')"),
         "self + ' mixes IPv4 and IPv6: write one range for each family'",
     )
+}
+
+#[cfg(test)]
+mod tests {
+    use std::sync::LazyLock;
+
+    use arpeggio_ipam::{AddressRange, RangeError};
+    use proptest::{collection::vec, prelude::*, sample::select};
+    use regex::Regex;
+
+    use super::*;
+
+    static ITEM: LazyLock<Regex> = LazyLock::new(|| Regex::new(&item()).unwrap());
+    static MAPPED_IPV4: LazyLock<Regex> = LazyLock::new(|| Regex::new(&mapped_ipv4()).unwrap());
+
+    /// Whether the pool's own parser finds addresses in an item, be they good ones or not.
+    fn is_read(item: &str) -> bool {
+        match item.parse::<AddressRange>() {
+            Ok(_) => true,
+            Err(error) => matches!(
+                error,
+                RangeError::HostBits { .. }
+                    | RangeError::MixedFamilies { .. }
+                    | RangeError::StartAfterEnd { .. }
+                    | RangeError::ContainsMappedIpv4 { .. }
+            ),
+        }
+    }
+
+    /// What only the parser accepts: spaces around a single address, and an IPv4 address as the end of an IPv6 address.
+    fn is_for_the_parser_alone(item: &str) -> bool {
+        let spaced = !item.contains('-') && item != item.trim();
+        spaced || item.split(['-', '/']).any(|it| it.contains('.') && it.contains(':'))
+    }
+
+    fn ipv6_like() -> impl Strategy<Value = String> {
+        let group = select(vec!["0", "0000", "1", "db8", "ffff", "FFFF", "c0a8"]);
+        (vec(group, 0..=9), 0..12usize).prop_map(|(groups, shortened_at)| {
+            let (before, after) = groups.split_at(shortened_at.min(groups.len()));
+            let shortened = format!("{}::{}", before.join(":"), after.join(":"));
+            if shortened_at > 9 { groups.join(":") } else { shortened }
+        })
+    }
+
+    fn ipv4_like() -> impl Strategy<Value = String> {
+        let number = select(vec![
+            "0", "00", "7", "07", "10", "99", "192", "199", "249", "255", "256", "300",
+        ]);
+        vec(number, 3..=5).prop_map(|numbers| numbers.join("."))
+    }
+
+    fn address_like() -> impl Strategy<Value = String> {
+        prop_oneof![ipv4_like(), ipv6_like(), "[0-9]{1,3}([.][0-9]{1,3}){3}", "[0-9a-f:.%]{0,12}"]
+    }
+
+    fn item_like() -> impl Strategy<Value = String> {
+        prop_oneof![
+            address_like(),
+            (address_like(), "[+]?[0-9]{0,3}").prop_map(|(it, length)| format!("{it}/{length}")),
+            (address_like(), " ?- ?|[ /-]", address_like()).prop_map(|(a, b, c)| a + &b + &c),
+        ]
+    }
+
+    proptest! {
+        #![proptest_config(ProptestConfig::with_cases(10_000))]
+
+        #[test]
+        fn the_api_server_and_the_parser_agree(item in item_like()) {
+            let accepted = ITEM.is_match(&item) && !MAPPED_IPV4.is_match(&item);
+            prop_assert!(accepted == is_read(&item) || is_for_the_parser_alone(&item), "{item:?}");
+        }
+    }
 }
