@@ -256,7 +256,13 @@ impl Engine {
         let returned = returned(self.announcer.links(), &links);
         let returned: Vec<Event> =
             returned.map(|it| Event::CarrierReturned(it.name.clone())).collect();
+        let before = self.announcer.links().clone();
         self.announcer.follow(links);
+        let links = self.announcer.links();
+        if own_links(links) != own_links(&before) || links.own_addresses() != before.own_addresses()
+        {
+            self.elector.handle(now(), Event::Outdated);
+        }
         let reach = Event::Reach(self.announcer.reach().clone());
         self.learn([reach].into_iter().chain(returned));
     }
@@ -282,7 +288,7 @@ impl Engine {
     fn sighted(&mut self, sighting: Sighting) {
         let claim = sighting.claim;
         if sighting.said == Said::Replied
-            && let Some(event) = self.neighbours.answered(&sighting, self.announcer.links())
+            && let Some(event) = self.neighbours.answered(&sighting, self.announcer.links(), now())
         {
             if let Event::NodeAnswered(node) = &event {
                 self.failovers.node_heard(node, now());
@@ -430,6 +436,13 @@ impl Engine {
                 if let Some(probe) = self.neighbours.probe(&node, links) {
                     self.announcer.ask(probe);
                 }
+            }
+            Effect::ProbeNodeAnywhere(node) => {
+                let probes = [
+                    self.neighbours.probe(&node, links),
+                    self.neighbours.probe_anywhere(&node, links),
+                ];
+                probes.into_iter().flatten().for_each(|probe| self.announcer.ask(probe));
             }
             Effect::ProbeSpeaker { node, address } => {
                 if let Some(probe) = self.neighbours.speaker_probe(&node, address, links) {

@@ -108,6 +108,7 @@ mod tests {
             epoch: Epoch(1),
             state: SessionState::Live { accused_by },
             reach: None,
+            hears: None,
             lasts: None,
             version: Version(version),
         }

@@ -9,7 +9,7 @@ use std::{
 use arpeggio_api::session::LinkAddress;
 use arpeggio_election::{Event, Node, Timestamp};
 use arpeggio_link::interfaces::{Family, Interface, Links, has_neighbours};
-use arpeggio_wire::MacAddr;
+use arpeggio_wire::{Claim, MacAddr};
 use ipnet::IpNet;
 
 use crate::listener::Sighting;
@@ -21,6 +21,8 @@ const MOST_LINK_ADDRESSES: usize = 8;
 #[derive(Debug, Default)]
 pub(crate) struct Neighbours {
     nodes: BTreeMap<Node, Known>,
+    /// The nodes that a machine answers for whose MAC address is not theirs, and since when.
+    moved: BTreeMap<Node, Timestamp>,
 }
 
 /// A node, as its session describes it.
@@ -36,6 +38,10 @@ struct Known {
 /// For how long a node without a session is still a node. One whose Leases were deleted by hand, and that has no API server
 /// to write them anew, is no stranger; a machine that was taken out of the cluster is one.
 const TRUST: Duration = Duration::from_mins(10);
+
+/// For so long another MAC address may answer for a node until the node's session names it. A bond, a bridge or an administrator
+/// changes the MAC address of a node that is well; a machine that goes on answering for a node that is not is another one.
+const RENAMED_WITHIN: Duration = Duration::from_secs(2);
 
 /// A question to a neighbour, and the interface to ask it on.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -55,6 +61,9 @@ impl Neighbours {
     pub(crate) fn learn(&mut self, node: Node, links: Vec<LinkAddress>, is_live: bool) -> bool {
         let known = Known { links, is_live, gone: None };
         let is_news = self.nodes.get(&node) != Some(&known);
+        if is_news {
+            self.moved.remove(&node);
+        }
         self.nodes.insert(node, known);
         is_news
     }
@@ -71,6 +80,7 @@ impl Neighbours {
     pub(crate) fn forget(&mut self, now: Timestamp) -> bool {
         let before = self.nodes.len();
         self.nodes.retain(|_, known| known.gone.is_none_or(|gone| now.since(gone) < TRUST));
+        self.moved.retain(|node, _| self.nodes.contains_key(node));
         self.nodes.len() < before
     }
 
@@ -90,15 +100,33 @@ impl Neighbours {
         self.nodes.get(node).map(|known| &known.links[..])
     }
 
-    /// What a reply on the wire proves. A reply in a node's name from another MAC address (proxy ARP) proves nothing.
-    pub(crate) fn answered(&self, sighting: &Sighting, links: &Links) -> Option<Event> {
+    /// What a reply on the wire proves. A reply in a node's name from another node's MAC address (proxy ARP) proves nothing,
+    /// and one from a MAC address that is nobody's proves something for a moment only.
+    pub(crate) fn answered(
+        &mut self,
+        sighting: &Sighting,
+        links: &Links,
+        now: Timestamp,
+    ) -> Option<Event> {
         let claim = sighting.claim;
         if gateways(links).any(|gateway| gateway == (sighting.interface, claim.address)) {
             return Some(Event::GatewayAnswered);
         }
         let mac = claim.mac.octets();
-        let node = self.node_with(|link| link.address == claim.address && link.mac == mac)?;
-        Some(Event::NodeAnswered(node.clone()))
+        let node = self.node_with(|link| link.address == claim.address && link.mac == mac).cloned();
+        let node = node.or_else(|| self.moved(claim, now))?;
+        Some(Event::NodeAnswered(node))
+    }
+
+    /// The node whose MAC address has changed, it seems: its session does not say so yet.
+    fn moved(&mut self, claim: Claim<IpAddr>, now: Timestamp) -> Option<Node> {
+        let node = self.node_with(|link| link.address == claim.address)?.clone();
+        let is_live = self.nodes.get(&node).is_some_and(|known| known.is_live);
+        if !is_live || self.node_at(claim.mac).is_some() {
+            return None;
+        }
+        let since = *self.moved.entry(node.clone()).or_insert(now);
+        (now.since(since) < RENAMED_WITHIN).then_some(node)
     }
 
     /// How to ask `node` for its own address; `None` when no interface here shares a subnet with it.
@@ -107,6 +135,11 @@ impl Neighbours {
             let interface = on_link(links, link.address)?;
             Some(probe(interface, link.address, Some(link.mac.into())))
         })
+    }
+
+    /// How to ask everybody for the own address of `node`.
+    pub(crate) fn probe_anywhere(&self, node: &Node, links: &Links) -> Option<Probe> {
+        Some(Probe { to: None, ..self.probe(node, links)? })
     }
 
     /// How to ask the speaker of `node` for an `address` that it announces: at the node's interface on the segment that the
@@ -280,6 +313,10 @@ mod tests {
         neighbours
     }
 
+    fn at(millis: u64) -> Timestamp {
+        Timestamp::from_origin(Duration::from_millis(millis))
+    }
+
     fn sighting(interface: u32, address: &str, mac: MacAddr) -> Sighting {
         let claim = Claim { address: address.parse().unwrap(), mac };
         Sighting { interface, claim, said: Said::Replied }
@@ -353,7 +390,8 @@ mod tests {
                 neighbours.learn(name.into(), vec![link("192.168.0.12", 12)], name == live);
             }
             assert_eq!(neighbours.node_at(mac(12)), Some(&live.into()));
-            let answer = neighbours.answered(&sighting(2, "192.168.0.12", mac(12)), &links());
+            let answer =
+                neighbours.answered(&sighting(2, "192.168.0.12", mac(12)), &links(), at(0));
             assert_eq!(answer, Some(Event::NodeAnswered(live.into())));
         }
     }
@@ -376,12 +414,36 @@ mod tests {
 
     #[test]
     fn only_the_nodes_own_mac_proves_that_it_answers() {
-        let answered = |address, mac| neighbours().answered(&sighting(2, address, mac), &links());
+        let answered =
+            |address, mac| neighbours().answered(&sighting(2, address, mac), &links(), at(0));
         for address in ["192.168.0.12", "2001:db8::12"] {
             let answer = answered(address, mac(12));
             assert_eq!(answer, Some(Event::NodeAnswered("node-2".into())));
-            assert_eq!(answered(address, mac(99)), None);
+            assert_eq!(answered(address, mac(14)), None, "another node's");
         }
+    }
+
+    #[test]
+    fn a_new_mac_address_answers_for_a_node_for_a_moment_and_then_its_session_must_name_it() {
+        let mut neighbours = neighbours();
+        let mut answered = |millis, mac| {
+            neighbours.answered(&sighting(2, "192.168.0.12", mac), &links(), at(millis)).is_some()
+        };
+        let heard = [0, 100, 1900, 2100, 60_000].map(|millis| answered(millis, mac(99)));
+        assert_eq!(
+            heard,
+            [true, true, true, false, false],
+            "as of a machine that took the address"
+        );
+        assert!(answered(60_001, mac(12)));
+        neighbours.learn("node-2".into(), vec![link("192.168.0.12", 99)], true);
+        let answer =
+            neighbours.answered(&sighting(2, "192.168.0.12", mac(98)), &links(), at(70_000));
+        assert!(answer.is_some(), "it has changed again");
+        neighbours.learn("node-2".into(), vec![link("192.168.0.12", 99)], false);
+        let answer =
+            neighbours.answered(&sighting(2, "192.168.0.12", mac(97)), &links(), at(70_001));
+        assert!(answer.is_none(), "it has no session");
     }
 
     #[test]
@@ -391,7 +453,7 @@ mod tests {
         let source = |text: &str| text.parse().ok();
         assert_eq!(asked, [(2, source("192.168.0.11"), None), (2, source("fe80::11"), None)]);
         let answered = |interface, gateway| {
-            neighbours().answered(&sighting(interface, gateway, mac(77)), &links())
+            neighbours().answered(&sighting(interface, gateway, mac(77)), &links(), at(0))
         };
         for gateway in ["192.168.0.1", GATEWAY_V6] {
             assert_eq!(answered(2, gateway), Some(Event::GatewayAnswered));

@@ -102,7 +102,7 @@ mod tests {
     fn what_a_newer_release_has_written_is_left_alone_until_it_is_not() {
         let address = IpAddr::from([192, 168, 0, 240]);
         let (expected, epoch, node) = (Version(7), Epoch(1), Node::from("node-2"));
-        let reason = EndReason::Expired;
+        let (reason, lasts) = (EndReason::Expired, std::time::Duration::from_secs(9));
         let writes = [
             (Write::Take { address, expected, epoch, reason: TakeReason::New }, true),
             (Write::Read { address }, true),
@@ -111,7 +111,7 @@ mod tests {
             (Write::Accuse { node: node.clone(), expected }, true),
             (Write::End { node: node.clone(), expected, reason }, true),
             (Write::Accuse { node: "node-3".into(), expected }, false),
-            (Write::Renew { epoch, expected, lasts: std::time::Duration::from_secs(9) }, false),
+            (Write::Renew { epoch, expected, lasts, hears: BTreeSet::new() }, false),
         ];
         let mut newer = UnclearLeases::default();
         newer.lock_is_newer(address, "2");

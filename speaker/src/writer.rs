@@ -1,6 +1,7 @@
 //! Carries out writes to Leases, and feeds back what came of them.
 
 use std::{
+    collections::BTreeSet,
     fmt::Display,
     sync::{
         Arc,
@@ -190,16 +191,16 @@ impl Writer {
     async fn request(&self, order: &Order) -> Result {
         let (now, write) = (MicroTime(wall_clock::now()), &order.write);
         let patch = match write {
-            Write::Start { epoch, expected: None, lasts } => {
-                let lease = self.own(order, *lasts).created(*epoch, now);
+            Write::Start { epoch, expected: None, lasts, hears } => {
+                let lease = self.own(order, *lasts, hears).created(*epoch, now);
                 let created = self.api.create(&PostParams::default(), &lease).await;
                 return self.conclude(write, created).await;
             }
-            Write::Start { epoch, expected: Some(expected), lasts } => {
-                self.own(order, *lasts).started(*epoch, *expected, &now)
+            Write::Start { epoch, expected: Some(expected), lasts, hears } => {
+                self.own(order, *lasts, hears).started(*epoch, *expected, &now)
             }
-            Write::Renew { expected, lasts, .. } => {
-                self.own(order, *lasts).renewed(*expected, &now)
+            Write::Renew { expected, lasts, hears, .. } => {
+                self.own(order, *lasts, hears).renewed(*expected, &now)
             }
             Write::Accuse { expected, .. } => session::accused(&self.me, *expected),
             Write::End { expected, reason, .. } => session::ended(&self.me, *reason, *expected),
@@ -225,12 +226,13 @@ impl Writer {
         self.conclude(write, patched).await
     }
 
-    fn own(&self, order: &Order, lasts: Duration) -> session::OwnSession {
+    fn own(&self, order: &Order, lasts: Duration, hears: &BTreeSet<Node>) -> session::OwnSession {
         session::OwnSession {
             node: self.me.clone(),
             instance: self.instance.clone(),
             duration: lasts,
             whereabouts: order.whereabouts.clone(),
+            hears: hears.clone(),
         }
     }
 

@@ -10,6 +10,7 @@
 //! | annotation `arpeggio.dev/link-addresses` | `ADDRESS=MAC,...`: where the node is found on the wire |
 //! | annotation `arpeggio.dev/interfaces` | the interfaces that lead to neighbours, with subnets and gateways, as JSON; those that cannot announce now are `cutOff` |
 //! | annotation `arpeggio.dev/own-addresses` | `ADDRESS,...`: the node's own addresses that `interfaces` does not name, on whatever interface; Services' are not among them |
+//! | annotation `arpeggio.dev/hears` | `NODE,...`: the nodes that this one watches and hears on the wire, so that it could confirm their silence |
 //! | annotation `arpeggio.dev/accused-by` | the deputy that no longer hears the node |
 //! | annotations `arpeggio.dev/ended-by`, `ended-because` | who ended the session, and why |
 
@@ -39,6 +40,7 @@ const PREFIX: &str = "session-";
 const ACCUSED_BY: &str = "arpeggio.dev/accused-by";
 const ENDED_BY: &str = "arpeggio.dev/ended-by";
 const ENDED_BECAUSE: &str = "arpeggio.dev/ended-because";
+const HEARS: &str = "arpeggio.dev/hears";
 const INSTANCE: &str = "arpeggio.dev/instance";
 const INTERFACES: &str = "arpeggio.dev/interfaces";
 const LINK_ADDRESSES: &str = "arpeggio.dev/link-addresses";
@@ -115,6 +117,8 @@ pub struct OwnSession {
     pub duration: Duration,
     /// Where this node is found on the wire, and announces.
     pub whereabouts: Whereabouts,
+    /// The nodes that it watches and hears.
+    pub hears: BTreeSet<Node>,
 }
 
 /// The name of a node's session Lease.
@@ -140,6 +144,7 @@ pub fn parse(lease: &Lease) -> Result<SessionRecord, LeaseError> {
         epoch: Epoch(epoch),
         state: if newer.is_some() { LIVE } else { state(lease) },
         reach: lease::annotation(lease, INTERFACES).and_then(reach::from_text),
+        hears: hears(lease),
         lasts: lasts(lease),
         version: lease::version(lease)?,
     };
@@ -189,6 +194,12 @@ fn own_addresses(lease: &Lease) -> Option<BTreeSet<IpAddr>> {
     items.map(|item| item.parse().ok()).collect()
 }
 
+/// An empty list says that it hears none. Speakers of earlier releases say nothing.
+fn hears(lease: &Lease) -> Option<BTreeSet<Node>> {
+    let text = lease.metadata.annotations.as_ref()?.get(HEARS)?;
+    Some(text.split(',').filter(|item| !item.is_empty()).map(Node::from).collect())
+}
+
 fn parse_link(item: &str) -> Option<LinkAddress> {
     let (address, mac) = item.split_once('=')?;
     Some(LinkAddress { address: address.parse().ok()?, mac: parse_mac(mac)? })
@@ -220,6 +231,7 @@ impl OwnSession {
             (LINK_ADDRESSES.to_owned(), self.links_text()),
             (INTERFACES.to_owned(), reach::to_text(&self.whereabouts.reach)),
             (OWN_ADDRESSES.to_owned(), self.own_text()),
+            (HEARS.to_owned(), self.hears_text()),
         ]);
         Lease {
             metadata: lease::metadata(Kind::Session, name(&self.node), annotations),
@@ -261,6 +273,7 @@ impl OwnSession {
             LINK_ADDRESSES: self.links_text(),
             INTERFACES: reach::to_text(&self.whereabouts.reach),
             OWN_ADDRESSES: self.own_text(),
+            HEARS: self.hears_text(),
             ACCUSED_BY: null,
             ENDED_BY: null,
             ENDED_BECAUSE: null,
@@ -280,6 +293,10 @@ impl OwnSession {
             reach.interfaces.iter().flat_map(|it| &it.subnets).map(IpNet::addr).collect();
         let rest = own.difference(&said).take(MOST_OWN_ADDRESSES);
         rest.map(IpAddr::to_string).collect::<Vec<_>>().join(",")
+    }
+
+    fn hears_text(&self) -> String {
+        self.hears.iter().map(Node::as_str).collect::<Vec<_>>().join(",")
     }
 
     fn seconds(&self) -> i32 {
@@ -316,6 +333,7 @@ mod tests {
             instance: "speaker-x7".into(),
             duration: Duration::from_secs(10),
             whereabouts: Whereabouts { reach: reach(), links, own: own_addresses() },
+            hears: ["node-2".into(), "node-3".into()].into(),
         }
     }
 

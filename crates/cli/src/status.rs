@@ -204,6 +204,7 @@ mod tests {
             instance: "speaker-x7".into(),
             duration: Duration::from_secs(10),
             whereabouts: Whereabouts { links: vec![link], ..Whereabouts::default() },
+            hears: std::collections::BTreeSet::new(),
         };
         versioned(own.created(Epoch(4), MicroTime(started)))
     }

@@ -29,9 +29,9 @@ use crate::{
     leaving::Leaving,
     loads::Loads,
     model::{EndReason, Holder, Lock, Node, Session, Timestamp},
-    own::OwnSession,
+    own::{OwnSession, Says},
     own_merits::OwnMerits,
-    placement::{Charges, ranking, spokesman},
+    placement::{ranking, spokesman},
     reach::{Interface, Reach},
     settings::{HEARTBEAT, Settings},
     speakers::SpeakerWatch,
@@ -41,7 +41,8 @@ use crate::{
     vacancy::{FormerHolders, Vacancies},
     view::View,
     wire::WireWatch,
-    writes::{GiveReason, Outcome, TakeReason, Write, Writes},
+    witnesses::Charges,
+    writes::{GiveReason, Outcome, TakeReason, Target, Write, Writes},
 };
 
 mod alone;
@@ -211,6 +212,7 @@ impl Elector {
             Event::NodeGone(node) => self.view.node_gone(&node),
             Event::Backends { address, backends } => self.view.backends_seen(address, backends),
             Event::Reach(reach) => self.view.own_reach_is(self.me.clone(), reach),
+            Event::Outdated => self.own.outdated(now),
             Event::CarrierReturned(interface) => self.carrier_returned(interface, now),
             Event::Occupied { address, mac, by } => self.occupied(address, mac, by.as_ref(), now),
             Event::Wrote { write, outcome } => self.wrote(&write, outcome, now),
@@ -334,13 +336,24 @@ impl Elector {
                 reason: EndReason::Stopped,
             }),
             _ => {
-                let news = self.view.has_unsaid_reach() || self.needs_proof();
-                self.own.due(session, news, self.session_lasts(), now, &self.settings)
+                let hears = self.wire.heard(self.charges.nodes());
+                let says = Says { lasts: self.session_lasts(), hears };
+                let news = self.has_news(&says) || self.needs_proof();
+                self.own.due(session, news, says, now, &self.settings)
             }
         };
-        if let Some(write) = write {
-            self.send(write, now, effects);
+        let Some(write) = write else { return };
+        if matches!(write, Write::Renew { .. }) && self.writes.free(&Target::OwnSession, now) {
+            self.own.renews(self.renewal(), now);
         }
+        self.send(write, now, effects);
+    }
+
+    /// Whether this node's session is to say something that others wait for. That a node is not watched any more can wait.
+    fn has_news(&self, says: &Says) -> bool {
+        let said = self.view.session(&self.me).and_then(|session| session.hears.as_ref());
+        let hears_more = !said.map_or(says.hears.is_empty(), |said| says.hears.is_subset(said));
+        hears_more || self.view.has_unsaid_reach() || self.own.is_outdated()
     }
 
     fn take_locks(&mut self, now: Timestamp, effects: &mut Vec<Effect>) {

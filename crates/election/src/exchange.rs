@@ -57,6 +57,9 @@ pub enum Event {
     },
     /// What this node can reach now. Its session is renewed at once when it says something else.
     Reach(Reach),
+    /// This node's session says of it what is not so any more, apart from its reach: its MAC addresses, say. It is renewed
+    /// at once.
+    Outdated,
     /// This node's interface of this name hears its segment again after it did not, for however short a time. What
     /// [`Event::Reach`] says is fed before.
     CarrierReturned(String),
@@ -92,6 +95,9 @@ pub enum Effect {
     Write(Write),
     /// Ask for a node's own address on the wire, by unicast.
     ProbeNode(Node),
+    /// Ask for a node's own address on the wire, by unicast and by broadcast: its silence is about to count, and its MAC
+    /// address may be another one than its session says.
+    ProbeNodeAnywhere(Node),
     /// Ask a node's speaker on the wire, by unicast, for an address that the node holds. Its answer is [`Event::Heard`].
     ProbeSpeaker {
         /// The node.

@@ -58,6 +58,7 @@ mod unaided;
 mod vacancy;
 mod view;
 mod wire;
+mod witnesses;
 mod writes;
 
 pub use bucket::Bucket;

@@ -1,6 +1,6 @@
 //! The records that speakers share, and the words for them.
 
-use alloc::sync::Arc;
+use alloc::{collections::BTreeSet, sync::Arc};
 use core::{
     fmt,
     hash::{Hash, Hasher},
@@ -113,6 +113,8 @@ pub struct Session {
     pub state: SessionState,
     /// The interfaces that the node can announce on, as far as it has said.
     pub reach: Option<Reach>,
+    /// The nodes that it watches and hears on the wire: whose silence it could confirm. `None`: it does not say.
+    pub hears: Option<BTreeSet<Node>>,
     /// How long it counts after a renewal, as its own speaker has written it. Who judges it goes by that, and by its own
     /// settings only when nothing is said.
     pub lasts: Option<Duration>,

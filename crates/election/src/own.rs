@@ -1,12 +1,28 @@
 //! This node's own session.
 
+use alloc::collections::BTreeSet;
 use core::time::Duration;
 
 use crate::{
-    model::{Epoch, Session, SessionState, Timestamp},
+    bucket::Bucket,
+    model::{Epoch, Node, Session, SessionState, Timestamp},
     settings::{HEARTBEAT, Settings},
     writes::Write,
 };
+
+/// Renewals that do not wait for their time: so many at once, and one more after each pause. Others give reasons for them,
+/// and each one is told to all nodes.
+const EARLY: u32 = 8;
+const EARLY_PAUSE: Duration = Duration::from_secs(2);
+
+#[derive(Debug, Clone, Hash)]
+struct Early(Bucket);
+
+impl Default for Early {
+    fn default() -> Self {
+        Self(Bucket::new(EARLY, EARLY_PAUSE))
+    }
+}
 
 /// What this node knows of its own session, and whether it may rely on it.
 #[derive(Debug, Clone, Default, Hash)]
@@ -19,6 +35,10 @@ pub(crate) struct OwnSession {
     proven_at: Option<Timestamp>,
     /// Since when session writes have succeeded without a failure between them.
     in_touch_since: Option<Timestamp>,
+    /// Since when the session's record says something of this node that is not so any more.
+    outdated_since: Option<Timestamp>,
+    /// Bounds the renewals that do not wait for their time.
+    early: Early,
     /// The last session write got no answer.
     out_of_touch: bool,
     /// The highest epoch that was ever seen of this node, in its session and in locks.
@@ -36,6 +56,16 @@ impl OwnSession {
         self.doubted_since = now;
     }
 
+    /// What the session's record says of this node is not so any more. The next write will say what is.
+    pub(crate) fn outdated(&mut self, now: Timestamp) {
+        self.outdated_since = Some(now);
+    }
+
+    /// Whether the session's record says something of this node that is not so any more.
+    pub(crate) fn is_outdated(&self) -> bool {
+        self.outdated_since.is_some()
+    }
+
     /// Notes an epoch of this node, wherever it stands.
     pub(crate) fn saw_epoch(&mut self, epoch: Epoch) {
         self.highest = self.highest.max(epoch);
@@ -44,6 +74,7 @@ impl OwnSession {
     /// A session write that was sent at `sent` has succeeded.
     pub(crate) fn proved(&mut self, sent: Timestamp) {
         self.proven_at = self.proven_at.max(Some(sent));
+        self.outdated_since = self.outdated_since.filter(|since| *since > sent);
         self.in_touch_since.get_or_insert(sent);
         self.out_of_touch = false;
     }
@@ -87,38 +118,54 @@ impl OwnSession {
         self.proven_at >= Some(since)
     }
 
-    /// The session write that is due. `early`: there is a reason not to wait for the next renewal. `lasts`: how long a
-    /// session is to count after a renewal now.
+    /// The session write that is due. `early`: there is a reason not to wait for the next renewal.
     pub(crate) fn due(
         &self,
         session: Option<&Session>,
         early: bool,
-        lasts: Duration,
+        says: Says,
         now: Timestamp,
         settings: &Settings,
     ) -> Option<Write> {
+        let Says { lasts, hears } = says;
         let Some(session) = session else {
-            return Some(Write::Start { epoch: self.highest.next(), expected: None, lasts });
+            return Some(Write::Start { epoch: self.highest.next(), expected: None, lasts, hears });
         };
         match session.state {
             SessionState::Live { .. } => {
                 let pause = settings.renewal_of(promised(session, lasts));
                 let due = self.renewal_due(early, pause, now);
                 let Session { epoch, version: expected, .. } = *session;
-                due.then_some(Write::Renew { epoch, expected, lasts })
+                due.then_some(Write::Renew { epoch, expected, lasts, hears })
             }
             SessionState::Ended { .. } => {
                 let epoch = self.highest.max(session.epoch).next();
-                Some(Write::Start { epoch, expected: Some(session.version), lasts })
+                Some(Write::Start { epoch, expected: Some(session.version), lasts, hears })
             }
+        }
+    }
+
+    /// A renewal is sent, where the next one was due after `pause`.
+    pub(crate) fn renews(&mut self, pause: Duration, now: Timestamp) {
+        if self.is_proved() && self.proven_at.is_some_and(|proven| now.since(proven) < pause) {
+            self.early.0.take(now);
         }
     }
 
     /// However many reasons others give not to wait, renewals keep a distance.
     fn renewal_due(&self, early: bool, pause: Duration, now: Timestamp) -> bool {
-        let pause = if early { HEARTBEAT.min(pause) } else { pause };
+        let pause = if early && self.early.0.has(now) { HEARTBEAT.min(pause) } else { pause };
         !self.is_proved() || self.proven_at.is_none_or(|proven| now.since(proven) >= pause)
     }
+}
+
+/// What a session is to say when it is written now.
+#[derive(Debug)]
+pub(crate) struct Says {
+    /// How long it counts.
+    pub(crate) lasts: Duration,
+    /// The nodes whose silence its node could confirm.
+    pub(crate) hears: BTreeSet<Node>,
 }
 
 /// How long others let a session count: what was written last. A longer time does not count before it is written, and a

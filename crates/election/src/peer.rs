@@ -19,6 +19,12 @@ pub(crate) struct Pace {
     pub(crate) answer: Duration,
     /// Misses are counted up to this many.
     pub(crate) most_misses: u32,
+    /// Who used to answer, and has not for so long, is asked seldom.
+    pub(crate) patience: Duration,
+    /// Who has never answered, and missed so many questions, is asked seldom.
+    pub(crate) misses: u32,
+    /// Between two questions to one that is asked seldom.
+    pub(crate) rest: Duration,
 }
 
 /// What is known of one peer.
@@ -33,6 +39,10 @@ pub(crate) struct Peer {
     /// When the last of the questions was asked that it has missed.
     missed: Option<Timestamp>,
     asked: Option<Timestamp>,
+    /// When it is to be asked again if it answers.
+    again: Timestamp,
+    /// It has not answered for so long that it is asked seldom.
+    rests: bool,
     /// When to look again: for the answer while one is awaited, else to ask.
     due: Timestamp,
 }
@@ -74,12 +84,18 @@ impl Peer {
         self.answers >= ANSWERS_TO_TRUST
     }
 
-    pub(crate) fn answered(&mut self, now: Timestamp, pace: Pace) {
+    /// Whether it has not answered for so long that it is asked seldom.
+    pub(crate) fn rests(&self) -> bool {
+        self.rests
+    }
+
+    pub(crate) fn answered(&mut self, now: Timestamp) {
         self.answers = ANSWERS_TO_TRUST.min(self.answers.saturating_add(1));
         self.last_answer = Some(now);
         (self.unanswered_since, self.missed, self.misses) = (None, None, 0);
-        if let Some(asked) = self.asked.take() {
-            self.due = asked + pace.interval;
+        self.rests = false;
+        if self.asked.take().is_some() {
+            self.due = self.again;
         }
     }
 
@@ -93,7 +109,13 @@ impl Peer {
         }
         self.unanswered_since.get_or_insert(now);
         self.asked = Some(now);
-        self.due = now + pace.answer;
+        self.again = now + pace.interval;
+        self.rests = if self.used_to_answer() {
+            self.unanswered_since.is_some_and(|since| now.since(since) >= pace.patience)
+        } else {
+            self.misses >= pace.misses
+        };
+        self.due = now + if self.rests { pace.rest } else { pace.answer };
     }
 
     /// Its answer may have come, and waits to be looked at: it is not missed yet, if that does not go on for too long.
@@ -110,6 +132,9 @@ impl Peer {
     /// What it did not answer counts for nothing.
     pub(crate) fn excuse(&mut self) {
         (self.asked, self.unanswered_since, self.missed, self.misses) = (None, None, None, 0);
+        if core::mem::take(&mut self.rests) {
+            self.due = Timestamp::default();
+        }
     }
 
     /// There is nothing to ask until `due`.

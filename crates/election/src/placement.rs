@@ -17,62 +17,9 @@ use crate::{
     model::{Lock, Node},
 };
 
-/// How many nodes watch one node.
-const DEPUTIES: usize = 2;
-
-/// How many do while sessions cannot be ended: whoever is to announce a node's addresses must know itself that it is silent.
-const WATCHERS: usize = 4;
-
-/// The deputies of `node`: the two others that rank highest for it.
-pub(crate) fn deputies<'a>(node: &Node, live: impl Iterator<Item = &'a Node>) -> Vec<Node> {
-    best(DEPUTIES, node, live)
-}
-
-/// Those who watch `node` while the API server is away: its deputies, and the next ones.
-pub(crate) fn watchers<'a>(node: &Node, live: impl Iterator<Item = &'a Node>) -> Vec<Node> {
-    best(WATCHERS, node, live)
-}
-
-fn best<'a>(count: usize, node: &Node, live: impl Iterator<Item = &'a Node>) -> Vec<Node> {
-    let mut others: Vec<&Node> = live.filter(|other| *other != node).collect();
-    others.sort_by_cached_key(|other| Reverse(rendezvous(node, other)));
-    others.into_iter().take(count).cloned().collect()
-}
-
 /// Whether `one` ranks before `other` for a lock, whatever else is known of them.
 pub(crate) fn outranks(one: &Node, other: &Node, lock: &Lock) -> bool {
     chance(lock, one) > chance(lock, other)
-}
-
-/// The nodes that one node is a deputy of. Who watches whom takes a while to work out, and changes only with who lives.
-#[derive(Debug, Clone, Default, Hash)]
-pub(crate) struct Charges {
-    live: BTreeSet<Node>,
-    alone: bool,
-    nodes: BTreeSet<Node>,
-}
-
-impl Charges {
-    /// Works out whom `me` watches while `live` live. `alone`: the API server is away.
-    pub(crate) fn update(&mut self, live: &BTreeSet<Node>, alone: bool, me: &Node) {
-        if self.live != *live || self.alone != alone {
-            self.live.clone_from(live);
-            self.alone = alone;
-            let count = if alone { WATCHERS } else { DEPUTIES };
-            let mine = |node: &&Node| best(count, node, live.iter()).contains(me);
-            self.nodes = live.iter().filter(mine).cloned().collect();
-        }
-    }
-
-    /// Those who live, as of the last update.
-    pub(crate) fn live(&self) -> &BTreeSet<Node> {
-        &self.live
-    }
-
-    /// The nodes that are watched.
-    pub(crate) fn nodes(&self) -> &BTreeSet<Node> {
-        &self.nodes
-    }
 }
 
 /// The candidates for one lock, best first: by standing; then the node that held it last, those that are preferred, the
@@ -110,7 +57,7 @@ fn chance(lock: &Lock, node: &Node) -> u64 {
 
 /// Highest-random-weight hashing (Thaler and Ravishankar, 1998). SipHash-1-3 with the zero key is fixed by its
 /// definition, so every version of the speaker computes the same.
-fn rendezvous(what: &impl Hash, node: &Node) -> u64 {
+pub(crate) fn rendezvous(what: &impl Hash, node: &Node) -> u64 {
     let mut hasher = SipHasher13::new();
     what.hash(&mut hasher);
     node.as_str().hash(&mut hasher);
@@ -146,18 +93,6 @@ mod tests {
         IpAddr::from([192, 168, 0, last])
     }
 
-    #[test]
-    fn a_node_is_watched_by_two_others_or_by_all_there_are() {
-        for count in 1..6 {
-            let live = nodes(count);
-            for node in &live {
-                let deputies = deputies(node, live.iter());
-                assert_eq!(deputies.len(), (count - 1).min(2));
-                assert!(!deputies.contains(node));
-            }
-        }
-    }
-
     fn lock(last: u8, holder: Option<&str>) -> Lock {
         Lock {
             address: address(last),
@@ -182,8 +117,15 @@ mod tests {
             view.lock_seen(lock.clone());
             let Some(Holder { node, epoch }) = lock.holder.clone() else { continue };
             let state = SessionState::Live { accused_by: None };
-            let session =
-                Session { node, epoch, state, reach: None, lasts: None, version: Version(1) };
+            let session = Session {
+                node,
+                epoch,
+                state,
+                reach: None,
+                hears: None,
+                lasts: None,
+                version: Version(1),
+            };
             view.session_seen(session, Timestamp::default());
         }
         view

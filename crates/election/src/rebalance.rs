@@ -201,6 +201,7 @@ mod tests {
             epoch: Epoch(2),
             state: SessionState::Live { accused_by: None },
             reach: None,
+            hears: None,
             lasts: None,
             version: Version(1),
         }

@@ -51,17 +51,11 @@ impl SpeakerWatch {
     }
 
     /// The speaker of `node` is heard to announce `address`.
-    pub(crate) fn answered(
-        &mut self,
-        node: &Node,
-        address: IpAddr,
-        now: Timestamp,
-        settings: &Settings,
-    ) {
+    pub(crate) fn answered(&mut self, node: &Node, address: IpAddr, now: Timestamp) {
         let asked = self.asked.get_mut(node);
         let asked = asked.filter(|it| it.is_for(address));
         if let Some(asked) = asked {
-            asked.peer.answered(now, pace(settings));
+            asked.peer.answered(now);
             asked.read = false;
         }
     }
@@ -174,6 +168,9 @@ fn pace(settings: &Settings) -> Pace {
         interval: settings.speaker_probe,
         answer: settings.speaker_probe,
         most_misses: settings.misses,
+        misses: settings.misses,
+        patience: settings.session,
+        rest: settings.speaker_probe,
     }
 }
 
@@ -185,6 +182,7 @@ mod tests {
     use crate::{
         model::{Epoch, Holder, Lock, Session, SessionState, Version},
         terms::{AnnounceTerms, Places},
+        wire::Targets,
     };
 
     fn at(millis: u64) -> Timestamp {
@@ -233,6 +231,7 @@ mod tests {
                 epoch: Epoch(1),
                 state,
                 reach: None,
+                hears: None,
                 lasts: None,
                 version: Version(1),
             };
@@ -253,7 +252,8 @@ mod tests {
         fn run(&mut self, from: u64, to: u64) {
             let (settings, nodes) = (Settings::default(), BTreeSet::from([node()]));
             for now in (from..to).step_by(10) {
-                let probes = self.wire.tick(at(now), &nodes, &settings);
+                let targets = Targets { charges: &nodes, others: &BTreeSet::new() };
+                let probes = self.wire.tick(at(now), targets, &settings);
                 if self.kernel && !probes.nodes.is_empty() {
                     self.wire.answered(&node(), at(now + 1), &settings);
                 }
@@ -261,7 +261,7 @@ mod tests {
                 for (node, address) in asked {
                     self.asked.push((now, address));
                     if self.speaker {
-                        self.speakers.answered(&node, address, at(now + 1), &settings);
+                        self.speakers.answered(&node, address, at(now + 1));
                     }
                 }
                 for address in self.speakers.unread(at(now), &settings) {

@@ -39,6 +39,8 @@ pub(crate) struct View {
     unsettled: BTreeSet<IpAddr>,
     /// What speaks for the candidates has changed since somebody last asked.
     merits_changed: bool,
+    /// Who is where, or hears whom, has changed since somebody last asked.
+    witnesses_changed: bool,
     nodes: BTreeMap<Node, NodeFacts>,
     /// What this node can reach now, which its session says a little later.
     own_reach: Option<(Node, Reach)>,
@@ -93,7 +95,10 @@ impl View {
                 if !known.is_some_and(counts) {
                     self.unsettled.extend(self.held.get(&session.node).into_iter().flatten());
                 }
-                self.merits_changed |= known.is_none_or(|known| known.reach != session.reach);
+                let has_moved = known.is_none_or(|known| known.reach != session.reach);
+                self.merits_changed |= has_moved;
+                self.witnesses_changed |=
+                    has_moved || known.is_some_and(|known| known.hears != session.hears);
                 let node = session.node.clone();
                 self.sessions.insert(node, SeenSession { session, changed: now, outdated: false });
             }
@@ -128,6 +133,9 @@ impl View {
         if known.is_some_and(|known| !known.outdated && known.lock.version >= lock.version) {
             return;
         }
+        // What else is written on a lock brings nobody's session back.
+        let orphaned =
+            known.is_some_and(|known| known.orphaned && known.lock.holder == lock.holder);
         self.lock_gone(lock.address);
         if let Some(holder) = &lock.holder {
             self.held.entry(holder.node.clone()).or_default().insert(lock.address);
@@ -141,7 +149,7 @@ impl View {
         if lock.unannounced {
             self.unannounced.insert(lock.address);
         }
-        self.locks.insert(lock.address, SeenLock { lock, orphaned: false, outdated: false });
+        self.locks.insert(lock.address, SeenLock { lock, orphaned, outdated: false });
     }
 
     pub(crate) fn lock_gone(&mut self, address: IpAddr) {
@@ -177,7 +185,13 @@ impl View {
 
     pub(crate) fn own_reach_is(&mut self, me: Node, reach: Reach) {
         self.merits_changed = true;
+        self.witnesses_changed = true;
         self.own_reach = Some((me, reach));
+    }
+
+    /// Whether who is where, or hears whom, has changed since this was last asked.
+    pub(crate) fn have_witnesses_changed(&mut self) -> bool {
+        core::mem::take(&mut self.witnesses_changed)
     }
 
     /// Whether what speaks for the candidates has changed, other than by the terms of a lock, since this was last asked.
@@ -191,7 +205,8 @@ impl View {
         self.own_reach.as_ref().is_some_and(|(me, reach)| said(me) != Some(reach))
     }
 
-    fn reach(&self, node: &Node) -> Option<&Reach> {
+    /// Where a node is, if it says.
+    pub(crate) fn reach(&self, node: &Node) -> Option<&Reach> {
         match &self.own_reach {
             Some((me, reach)) if me == node => Some(reach),
             _ => self.session(node)?.reach.as_ref(),

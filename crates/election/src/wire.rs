@@ -2,8 +2,12 @@
 //!
 //! A deputy asks for the node's own address, which the node's kernel answers even while its speaker is busy or
 //! restarts. Silence counts only of a node that used to answer, and only while the deputy hears somebody else: one that
-//! hears nobody has lost its own cable, or is too busy to read what has come. So when a node misses a question, all others
-//! are asked as well, and its silence counts when one of them has answered later than the node should have.
+//! hears nobody has lost its own cable, or is too busy to read what has come. So when such a node misses a question, all
+//! others are asked as well, and its silence counts when one of them has answered later than the node should have.
+//!
+//! The others are, beside the nodes that this one watches, some of which it only needs to know whether they can be heard:
+//! the fellows that would have to confirm what it says, and a few neighbours. These are asked seldom while all is well, and
+//! so is who has never answered.
 
 use alloc::{
     collections::{BTreeMap, BTreeSet},
@@ -15,6 +19,9 @@ use crate::{
     peer::{Pace, Peer},
     settings::Settings,
 };
+
+/// How many times as long as others it takes until those are asked that are not watched, or have never answered.
+const SELDOM: u32 = 10;
 
 /// How many times the usual misses it takes to accuse somebody when none of several nodes is heard.
 const SELF_DOUBT: u32 = 3;
@@ -30,10 +37,29 @@ pub(crate) struct WireWatch {
     heard_again: bool,
 }
 
+/// Whom to ask.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct Targets<'a> {
+    /// The nodes that are watched.
+    pub(crate) charges: &'a BTreeSet<Node>,
+    /// The nodes of which it is only to be known whether they are heard.
+    pub(crate) others: &'a BTreeSet<Node>,
+}
+
+impl Targets<'_> {
+    fn contain(&self, node: &Node) -> bool {
+        self.charges.contains(node) || self.others.contains(node)
+    }
+}
+
 /// Whom to ask now.
 #[derive(Debug, Default, PartialEq, Eq)]
 pub(crate) struct Probes {
+    /// By unicast.
     pub(crate) nodes: Vec<Node>,
+    /// Those whose silence counts if they miss this question, too: everybody is asked for them, since their MAC address may
+    /// be another one by now.
+    pub(crate) anywhere: Vec<Node>,
     /// Somebody did not answer; ask the gateway too, to know whether it is us.
     pub(crate) gateway: bool,
 }
@@ -47,7 +73,7 @@ impl WireWatch {
     pub(crate) fn answered(&mut self, node: &Node, now: Timestamp, settings: &Settings) {
         if let Some(peer) = self.peers.get_mut(node) {
             self.heard_again |= peer.used_to_answer() && peer.misses() >= settings.misses;
-            peer.answered(now, pace(settings));
+            peer.answered(now);
         }
     }
 
@@ -84,28 +110,37 @@ impl WireWatch {
     pub(crate) fn tick(
         &mut self,
         now: Timestamp,
-        targets: &BTreeSet<Node>,
+        targets: Targets<'_>,
         settings: &Settings,
     ) -> Probes {
-        self.peers.retain(|node, _| targets.contains(node));
+        self.peers.retain(|node, _| targets.contain(node));
         let backlog = core::mem::take(&mut self.backlog);
-        let mut probes = Probes::default();
-        for node in targets {
+        let (mut probes, mut somebody_misses) = (Probes::default(), false);
+        for node in targets.charges.iter().chain(targets.others.difference(targets.charges)) {
             let peer = self.peers.entry(node.clone()).or_default();
-            if peer.due() <= now && !(backlog && peer.wait(now, pace(settings))) {
-                peer.ask(now, pace(settings));
-                probes.gateway |= peer.misses() > 0;
-                probes.nodes.push(node.clone());
+            let pace = pace_of(peer, targets.charges.contains(node), settings);
+            if peer.due() <= now && !(backlog && peer.wait(now, pace)) {
+                ask(node, peer, now, pace, settings, &mut probes);
+                let is_charge = targets.charges.contains(node);
+                somebody_misses |= is_charge && peer.used_to_answer() && peer.misses() > 0;
             }
         }
-        if probes.gateway {
-            let idle = self.peers.iter_mut().filter(|(_, peer)| peer.asked().is_none());
+        if somebody_misses {
+            probes.gateway = true;
+            let idle = self.peers.iter_mut();
+            let idle = idle.filter(|(_, peer)| peer.asked().is_none() || peer.rests());
             for (node, peer) in idle {
-                peer.ask(now, pace(settings));
-                probes.nodes.push(node.clone());
+                let pace = pace_of(peer, targets.charges.contains(node), settings);
+                ask(node, peer, now, pace, settings, &mut probes);
             }
         }
         probes
+    }
+
+    /// The nodes out of `charges` that have answered so often that their silence would say something.
+    pub(crate) fn heard(&self, charges: &BTreeSet<Node>) -> BTreeSet<Node> {
+        let is_heard = |node: &&Node| self.peers.get(*node).is_some_and(Peer::used_to_answer);
+        charges.iter().filter(is_heard).cloned().collect()
     }
 
     /// Whether `node` used to answer and does not any more, while others do.
@@ -120,7 +155,8 @@ impl WireWatch {
     /// Who watches several nodes and hears none of them, though a gateway, may be the one that is in trouble: its own
     /// processor is busy, or a part of the switch is down. It takes more to convince it.
     fn misses_needed(&self, accused: &Node, since: Timestamp, settings: &Settings) -> u32 {
-        if self.peers.len() > 1 && !self.hears_peers(accused, since) {
+        let known = self.peers.values().filter(|peer| peer.used_to_answer()).count();
+        if known > 1 && !self.hears_peers(accused, since) {
             settings.misses.saturating_mul(SELF_DOUBT)
         } else {
             settings.misses
@@ -154,11 +190,34 @@ impl WireWatch {
     }
 }
 
-fn pace(settings: &Settings) -> Pace {
+/// Asks a peer, and says how.
+fn ask(
+    node: &Node,
+    peer: &mut Peer,
+    now: Timestamp,
+    pace: Pace,
+    settings: &Settings,
+    probes: &mut Probes,
+) {
+    peer.ask(now, pace);
+    let is_last = peer.used_to_answer() && peer.misses() + 1 == settings.misses;
+    if is_last {
+        probes.anywhere.push(node.clone());
+    } else {
+        probes.nodes.push(node.clone());
+    }
+}
+
+fn pace_of(peer: &Peer, is_charge: bool, settings: &Settings) -> Pace {
+    let often = is_charge || !peer.used_to_answer();
+    let interval = if often { settings.probe } else { settings.probe * SELDOM };
     Pace {
-        interval: settings.probe,
+        interval,
         answer: settings.answer,
         most_misses: settings.misses.saturating_mul(SELF_DOUBT),
+        patience: settings.session,
+        rest: settings.probe * SELDOM,
+        misses: settings.misses,
     }
 }
 
@@ -172,13 +231,25 @@ mod tests {
         Timestamp::from_origin(Duration::from_millis(millis))
     }
 
+    /// Asks for these nodes, all of which are watched.
+    fn tick(watch: &mut WireWatch, now: u64, nodes: &[&str]) -> Probes {
+        let charges = nodes.iter().map(|node| Node::from(*node)).collect();
+        let others = BTreeSet::new();
+        watch.tick(at(now), Targets { charges: &charges, others: &others }, &Settings::default())
+    }
+
+    fn asked(probes: &Probes) -> Vec<Node> {
+        let mut asked = [&probes.nodes[..], &probes.anywhere].concat();
+        asked.sort();
+        asked
+    }
+
     /// Ticks every 10 ms from `from` to `to`; `answering` answer each probe after 1 ms.
     fn run(watch: &mut WireWatch, from: u64, to: u64, answering: &[&str]) {
         let settings = Settings::default();
-        let targets = BTreeSet::from(["a".into(), "b".into()]);
         for now in (from..to).step_by(10) {
-            let probes = watch.tick(at(now), &targets, &settings);
-            for node in probes.nodes.iter().filter(|node| answering.contains(&node.as_str())) {
+            let probes = tick(watch, now, &["a", "b"]);
+            for node in asked(&probes).iter().filter(|node| answering.contains(&node.as_str())) {
                 watch.answered(node, at(now + 1), &settings);
             }
             if probes.gateway && answering.contains(&"gateway") {
@@ -207,12 +278,11 @@ mod tests {
     #[test]
     fn a_node_that_answers_is_asked_at_the_slow_pace() {
         let mut watch = WireWatch::default();
-        let (settings, targets) = (Settings::default(), BTreeSet::from(["a".into()]));
         let mut asked = Vec::new();
         for now in (1000..1500).step_by(10) {
-            if !watch.tick(at(now), &targets, &settings).nodes.is_empty() {
+            if !tick(&mut watch, now, &["a"]).nodes.is_empty() {
                 asked.push(now);
-                watch.answered(&"a".into(), at(now + 1), &settings);
+                watch.answered(&"a".into(), at(now + 1), &Settings::default());
             }
         }
         assert_eq!(asked, [1000, 1100, 1200, 1300, 1400]);
@@ -258,14 +328,57 @@ mod tests {
     }
 
     #[test]
-    fn the_gateway_is_asked_only_when_somebody_misses() {
+    fn the_gateway_is_asked_only_when_one_misses_that_used_to_answer() {
+        let (mut watch, settings) = (WireWatch::default(), Settings::default());
+        for now in [1000, 1100, 1200] {
+            assert!(!tick(&mut watch, now, &["a"]).gateway);
+            watch.answered(&"a".into(), at(now + 1), &settings);
+        }
+        assert!(!tick(&mut watch, 1300, &["a"]).gateway);
+        assert!(tick(&mut watch, 1350, &["a"]).gateway);
+    }
+
+    #[test]
+    fn who_cannot_be_heard_is_asked_seldom_and_costs_nobody_anything() {
         let mut watch = WireWatch::default();
-        let (settings, targets) = (Settings::default(), BTreeSet::from(["a".into()]));
-        let ask = |watch: &mut WireWatch, now| watch.tick(at(now), &targets, &settings);
-        assert!(!ask(&mut watch, 1000).gateway);
-        watch.answered(&"a".into(), at(1001), &settings);
-        assert!(!ask(&mut watch, 1100).gateway);
-        assert!(ask(&mut watch, 1150).gateway);
+        let (mut questions, mut others) = (0, 0);
+        for now in (1000..21_000).step_by(10) {
+            let probes = tick(&mut watch, now, &["a", "b"]);
+            assert!(!probes.gateway && probes.anywhere.is_empty(), "{probes:?}");
+            questions += probes.nodes.iter().filter(|node| **node == "a".into()).count();
+            others += probes.nodes.iter().filter(|node| **node == "b".into()).count();
+            watch.answered(&"b".into(), at(now + 1), &Settings::default());
+        }
+        assert!((20..=26).contains(&questions), "{questions} questions in 20 s");
+        assert_eq!(others, 200, "the other one is asked as ever");
+    }
+
+    #[test]
+    fn the_last_question_before_silence_counts_is_put_to_everybody() {
+        let mut watch = WireWatch::default();
+        run(&mut watch, 1000, 2000, &["a", "b"]);
+        let put = |watch: &mut WireWatch, now| tick(watch, now, &["a"]).anywhere.len();
+        assert_eq!([2000, 2050, 2100, 2150, 2200].map(|now| put(&mut watch, now)), [0, 0, 1, 0, 0]);
+    }
+
+    #[test]
+    fn those_that_are_not_watched_are_asked_seldom_but_with_one_that_misses() {
+        let (mut watch, settings) = (WireWatch::default(), Settings::default());
+        let (charges, others) = (BTreeSet::from(["a".into()]), BTreeSet::from(["c".into()]));
+        let targets = Targets { charges: &charges, others: &others };
+        let mut of_c = Vec::new();
+        for now in (1000..4500).step_by(10) {
+            for node in asked(&watch.tick(at(now), targets, &settings)) {
+                if node == "c".into() {
+                    of_c.push(now);
+                }
+                if node == "c".into() || now < 4000 {
+                    watch.answered(&node, at(now + 1), &settings);
+                }
+            }
+        }
+        assert_eq!(of_c[..7], [1000, 1100, 1200, 1300, 2300, 3300, 4050]);
+        assert!(silent(&watch, "a"), "the one that is not watched was heard");
     }
 
     #[test]
@@ -283,16 +396,15 @@ mod tests {
     #[test]
     fn when_one_misses_the_others_are_asked_with_it() {
         let mut watch = WireWatch::default();
-        let (settings, targets) = (Settings::default(), BTreeSet::from(["a".into(), "b".into()]));
-        watch.tick(at(1000), &targets, &settings);
-        watch.answered(&"b".into(), at(1001), &settings);
-        let asked = watch.tick(at(1050), &targets, &settings).nodes;
-        assert_eq!(asked, ["a".into(), "b".into()]);
+        run(&mut watch, 1000, 2000, &["a", "b"]);
+        tick(&mut watch, 2000, &["a", "b"]);
+        watch.answered(&"b".into(), at(2001), &Settings::default());
+        assert_eq!(asked(&tick(&mut watch, 2050, &["a", "b"])), ["a".into(), "b".into()]);
     }
 
     #[test]
     fn an_answer_that_may_have_come_is_waited_for_but_not_for_ever() {
-        let (settings, targets) = (Settings::default(), BTreeSet::from(["a".into(), "b".into()]));
+        let settings = Settings::default();
         // With as long a backlog; who answers is heard when it is over.
         let silent_after = |backlog: u64, a_answers: bool| {
             let mut watch = WireWatch::default();
@@ -302,7 +414,7 @@ mod tests {
                 if !over {
                     watch.has_backlog();
                 }
-                for node in watch.tick(at(*now), &targets, &settings).nodes {
+                for node in asked(&tick(&mut watch, *now, &["a", "b"])) {
                     if over && (node != "a".into() || a_answers) {
                         watch.answered(&node, at(now + 1), &settings);
                     }
@@ -322,11 +434,10 @@ mod tests {
     #[test]
     fn a_starved_process_counts_no_misses() {
         let mut watch = WireWatch::default();
-        let (settings, targets) = (Settings::default(), BTreeSet::from(["a".into(), "b".into()]));
         run(&mut watch, 1000, 2000, &["a", "b"]);
         for now in (2000..6000).step_by(500) {
-            watch.answered(&"b".into(), at(now), &settings);
-            watch.tick(at(now), &targets, &settings);
+            watch.answered(&"b".into(), at(now), &Settings::default());
+            tick(&mut watch, now, &["a", "b"]);
         }
         assert!(!silent(&watch, "a"));
     }

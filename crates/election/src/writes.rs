@@ -1,6 +1,6 @@
 //! Writes under way, so that none is sent twice, and failed ones, so that they are not repeated at once.
 
-use alloc::collections::BTreeMap;
+use alloc::collections::{BTreeMap, BTreeSet};
 use core::{fmt, net::IpAddr, time::Duration};
 
 use crate::{
@@ -21,6 +21,8 @@ pub enum Write {
         expected: Option<Version>,
         /// How long it counts after this write.
         lasts: Duration,
+        /// What [`Session::hears`](crate::Session::hears) is to say.
+        hears: BTreeSet<Node>,
     },
     /// Renew this node's session, which also clears an accusation.
     Renew {
@@ -30,6 +32,8 @@ pub enum Write {
         expected: Version,
         /// How long it counts after this write.
         lasts: Duration,
+        /// What [`Session::hears`](crate::Session::hears) is to say.
+        hears: BTreeSet<Node>,
     },
     /// Accuse a node of silence.
     Accuse {

@@ -5,8 +5,8 @@
 use std::{net::IpAddr, time::Duration};
 
 use arpeggio_election::{
-    AnnounceTerms, Effect, Elector, EndReason, Epoch, Event, Holder, Lock, Node, Outcome, Session,
-    SessionState, Settings, Timestamp, Version, Write,
+    AnnounceTerms, Effect, Elector, EndReason, Epoch, Event, Holder, Lock, Node, Outcome, Places,
+    Session, SessionState, Settings, Timestamp, Version, Write,
 };
 
 const ADDRESS: IpAddr = IpAddr::V4(std::net::Ipv4Addr::new(192, 168, 0, 240));
@@ -22,6 +22,7 @@ fn session(node: &str, epoch: u64, version: u64) -> Session {
         epoch: Epoch(epoch),
         state,
         reach: None,
+        hears: None,
         lasts: None,
         version: Version(version),
     }
@@ -115,6 +116,20 @@ fn a_lock_whose_holders_session_is_deleted_or_was_deleted_before_is_free() {
 }
 
 #[test]
+fn a_lock_whose_holders_session_is_deleted_stays_free_whatever_else_is_written_on_it() {
+    let mut elector = established();
+    let nowhere = AnnounceTerms { places: Places::ByRules(Vec::new()), probing: true };
+    elector.handle(at(10), Event::Session(session("node-2", 1, 20)));
+    elector.handle(at(10), Event::Lock(Lock { terms: nowhere, ..held_by("node-2", 1) }));
+    elector.handle(at(20), Event::SessionGone("node-2".into()));
+    assert_eq!(takes(&writes(&mut elector, 20)), 0, "no node may announce it");
+    elector.handle(at(1020), Event::Lock(Lock { version: Version(91), ..held_by("node-2", 1) }));
+    assert_eq!(takes(&writes(&mut elector, 1020)), 1);
+    elector.handle(at(2020), Event::Lock(Lock { version: Version(92), ..held_by("node-2", 2) }));
+    assert_eq!(takes(&writes(&mut elector, 2020)), 0, "taken under a session not seen yet");
+}
+
+#[test]
 fn silence_that_ended_a_session_does_not_end_the_next_one() {
     let mut elector = established();
     let silent = Node::from("node-2");
@@ -125,7 +140,7 @@ fn silence_that_ended_a_session_does_not_end_the_next_one() {
         for effect in elector.decide(at(now)).effects {
             match effect {
                 Effect::ProbeGateway => elector.handle(at(now), Event::GatewayAnswered),
-                Effect::ProbeNode(_) if answers < 3 => {
+                Effect::ProbeNode(_) | Effect::ProbeNodeAnywhere(_) if answers < 3 => {
                     answers += 1;
                     elector.handle(at(now), Event::NodeAnswered(silent.clone()));
                 }

@@ -23,6 +23,7 @@ fn session(index: u64, version: u64) -> Event {
         epoch: Epoch(1),
         state: SessionState::Live { accused_by: None },
         reach: None,
+        hears: None,
         lasts: None,
         version: Version(version),
     })

@@ -41,6 +41,7 @@ impl Cluster {
                 epoch: Epoch(1),
                 state: SessionState::Live { accused_by: None },
                 reach: None,
+                hears: None,
                 lasts: None,
                 version: Version(1),
             });

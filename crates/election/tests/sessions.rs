@@ -35,6 +35,7 @@ impl Alone {
             epoch: Epoch(1),
             state: SessionState::Live { accused_by: None },
             reach: None,
+            hears: None,
             lasts,
             version: Version(self.version),
         };

@@ -212,6 +212,7 @@ mod tests {
             instance: "speaker".into(),
             duration: Duration::from_secs(10),
             whereabouts: Whereabouts { links: vec![link], ..Whereabouts::default() },
+            hears: std::collections::BTreeSet::new(),
         };
         own.created(Epoch(1), MicroTime(Timestamp::UNIX_EPOCH))
     }

@@ -12,7 +12,8 @@ use crate::{
     exchange::Effect,
     loads::Loads,
     model::{Lock, Node, Timestamp},
-    placement::{outranks, ranking, watchers},
+    placement::{outranks, ranking},
+    witnesses::watchers,
 };
 
 impl Elector {
@@ -80,7 +81,8 @@ impl Elector {
     /// best-ranked of those that watch the node at once, each further one a little later.
     fn inherited(&self, node: &Node, since: Timestamp) -> BTreeMap<IpAddr, Timestamp> {
         let live = self.view.live(since, self.settings.session, None);
-        let watchers: BTreeSet<Node> = watchers(node, live.iter()).into_iter().collect();
+        let watchers: BTreeSet<Node> =
+            watchers(node, &live, &self.view).into_iter().cloned().collect();
         let loads = Loads::of(&self.view);
         let turn = |lock: &Lock| {
             let fit: BTreeMap<Node, Merit> = self.view.fit(lock, &watchers);

@@ -28,7 +28,7 @@ impl Contest {
 
 impl Elector {
     pub(super) fn heard(&mut self, address: IpAddr, by: &Node, now: Timestamp) {
-        self.speakers.answered(by, address, now, &self.settings);
+        self.speakers.answered(by, address, now);
         if *by == self.me {
             return;
         }

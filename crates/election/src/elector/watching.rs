@@ -6,7 +6,6 @@ use super::Elector;
 use crate::{
     exchange::Effect,
     model::{EndReason, Holder, Node, SessionState, Timestamp},
-    placement::deputies,
     view::SeenSession,
     writes::Write,
 };
@@ -15,9 +14,10 @@ impl Elector {
     /// Asks on the wire for the nodes that this one watches.
     pub(super) fn watch_wire(&mut self, now: Timestamp, effects: &mut Vec<Effect>) {
         let (live, alone) = (self.live(now), self.is_alone(now));
-        self.charges.update(&live, alone, &self.me);
-        let probes = self.wire.tick(now, self.charges.nodes(), &self.settings);
+        self.charges.update(&mut self.view, &live, alone, &self.me);
+        let probes = self.wire.tick(now, self.charges.targets(), &self.settings);
         effects.extend(probes.nodes.into_iter().map(Effect::ProbeNode));
+        effects.extend(probes.anywhere.into_iter().map(Effect::ProbeNodeAnywhere));
         if probes.gateway {
             effects.push(Effect::ProbeGateway);
         }
@@ -53,12 +53,11 @@ impl Elector {
             return Some(end(EndReason::NodeSilent));
         }
         let reason = self.silence(&node, now)?;
-        match self.other_deputy(&node, now) {
-            None => Some(end(reason)),
-            Some(other) if accused_by.as_ref() == Some(&other) => Some(end(reason)),
-            Some(_) if accused_by.as_ref() == Some(&self.me) => None,
-            Some(_) => Some(Write::Accuse { node, expected }),
+        let confirms = accused_by.as_ref().is_some_and(|by| *by != self.me);
+        if confirms || !self.has_fellow(&node, now) {
+            return Some(end(reason));
         }
+        (!seen.session.is_accused()).then_some(Write::Accuse { node, expected })
     }
 
     /// Those who watch a node speak first, so that not all nodes write at once.
@@ -76,10 +75,10 @@ impl Elector {
         self.unaided.since(&holder).is_some_and(|since| seen.changed <= since)
     }
 
-    /// The other deputy of `node`, if it lives as far as this one can hear.
-    fn other_deputy(&self, node: &Node, now: Timestamp) -> Option<Node> {
-        let both = deputies(node, self.charges.live().iter()).into_iter();
-        both.filter(|deputy| *deputy != self.me).find(|deputy| self.silence(deputy, now).is_none())
+    /// Whether somebody else could confirm that `node` is silent: it lives, as far as this node can hear, and hears `node`.
+    fn has_fellow(&self, node: &Node, now: Timestamp) -> bool {
+        let mut others = self.charges.other_witnesses(node, &self.view, &self.me);
+        others.any(|other| self.silence(other, now).is_none())
     }
 
     /// What this node misses of another one that it watches.

@@ -13,3 +13,4 @@ mod store;
 mod stranded;
 mod takeovers;
 mod unaided;
+mod witnesses;

@@ -98,6 +98,12 @@ pub(crate) struct Sim {
     doubles: Vec<IpAddr>,
     moved: bool,
     told: u64,
+    /// Nodes whose MAC address is not what their sessions say.
+    pub(crate) moved_macs: BTreeSet<usize>,
+    /// Which segments a node has a cable to. All are in the same where nothing is said.
+    pub(crate) segments: BTreeMap<usize, BTreeSet<u8>>,
+    /// How many questions were put to everybody.
+    pub(crate) broadcasts: usize,
     /// Those that do not hear what speakers answer them.
     pub(crate) deaf_to_speakers: BTreeSet<usize>,
     /// Machines that are none of ours, by the address that they answer for.
@@ -115,7 +121,12 @@ impl Sim {
     pub(crate) fn resumed(nodes: usize, addresses: &[IpAddr]) -> Self {
         let mut store = Store::default();
         for index in 0..nodes {
-            let start = Write::Start { epoch: Epoch(1), expected: None, lasts: secs(10) };
+            let start = Write::Start {
+                epoch: Epoch(1),
+                expected: None,
+                lasts: secs(10),
+                hears: BTreeSet::new(),
+            };
             store.perform(&name(index), &start);
         }
         for (address, index) in addresses.iter().zip((0..nodes).cycle()) {
@@ -149,6 +160,9 @@ impl Sim {
             doubles: Vec::new(),
             moved: false,
             told: 0,
+            moved_macs: BTreeSet::new(),
+            segments: BTreeMap::new(),
+            broadcasts: 0,
             deaf_to_speakers: BTreeSet::new(),
             strangers: BTreeMap::new(),
             kernels: BTreeMap::new(),
@@ -204,8 +218,17 @@ impl Sim {
     }
 
     fn act(&mut self, index: usize, effect: Effect) {
+        let is_broadcast = matches!(effect, Effect::ProbeGateway | Effect::ProbeNodeAnywhere(_));
+        self.broadcasts += usize::from(is_broadcast);
         match effect {
             Effect::ProbeNode(node) => {
+                let other = node.as_str().trim_start_matches("node-").parse().unwrap();
+                let is_found = !self.moved_macs.contains(&other);
+                if is_found && self.connected(index, other) {
+                    self.tell(index, WIRE_ROUND_TRIP, Event::NodeAnswered(node));
+                }
+            }
+            Effect::ProbeNodeAnywhere(node) => {
                 let other = node.as_str().trim_start_matches("node-").parse().unwrap();
                 if self.connected(index, other) {
                     self.tell(index, WIRE_ROUND_TRIP, Event::NodeAnswered(node));
@@ -270,7 +293,12 @@ impl Sim {
     fn connected(&self, one: usize, other: usize) -> bool {
         let up = |index: usize| self.speakers[index].running && self.speakers[index].cable;
         let cut = self.cuts.contains(&(one, other)) || self.cuts.contains(&(other, one));
-        up(one) && up(other) && !cut
+        up(one) && up(other) && !cut && self.share_segment(one, other)
+    }
+
+    fn share_segment(&self, one: usize, other: usize) -> bool {
+        let segments = |index: usize| self.segments.get(&index).cloned().unwrap_or([0].into());
+        !segments(one).is_disjoint(&segments(other))
     }
 
     fn tell(&mut self, index: usize, delay: u64, event: Event) {
@@ -393,7 +421,13 @@ impl Sim {
 
     /// What a node's interfaces are.
     pub(crate) fn set_reach(&mut self, index: usize, reach: Reach) {
+        self.store.reaches.insert(name(index), reach.clone());
         self.tell(index, 0, Event::Reach(reach));
+    }
+
+    /// A node notices that its session does not say what is so any more.
+    pub(crate) fn record_is_outdated(&mut self, index: usize) {
+        self.tell(index, 0, Event::Outdated);
     }
 
     /// The records as they are now.

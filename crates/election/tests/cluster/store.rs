@@ -3,7 +3,8 @@
 use std::{collections::BTreeMap, net::IpAddr};
 
 use arpeggio_election::{
-    AnnounceTerms, Epoch, Event, Holder, Lock, Node, Outcome, Session, SessionState, Version, Write,
+    AnnounceTerms, Epoch, Event, Holder, Lock, Node, Outcome, Reach, Session, SessionState,
+    Version, Write,
 };
 
 /// Sessions and locks. Versions of different records say nothing about one another, as the elector may rely on no more.
@@ -11,6 +12,8 @@ use arpeggio_election::{
 pub(crate) struct Store {
     pub(crate) sessions: BTreeMap<Node, Session>,
     pub(crate) locks: BTreeMap<IpAddr, Lock>,
+    /// Where each node is, which it says with each renewal.
+    pub(crate) reaches: BTreeMap<Node, Reach>,
     records: u64,
 }
 
@@ -22,17 +25,21 @@ impl Store {
     pub(crate) fn perform(&mut self, me: &Node, write: &Write) -> (Option<Event>, Outcome) {
         let live = |accused_by| SessionState::Live { accused_by };
         match write {
-            Write::Start { epoch, expected, lasts } => {
+            Write::Start { epoch, expected, lasts, hears } => {
+                let reach = self.reaches.get(me).cloned();
                 self.swap_session(me, *expected, |session| {
                     session.epoch = *epoch;
                     session.state = live(None);
-                    session.lasts = Some(*lasts);
+                    (session.reach, session.lasts) = (reach, Some(*lasts));
+                    session.hears = Some(hears.clone());
                 })
             }
-            Write::Renew { expected, lasts, .. } => {
+            Write::Renew { expected, lasts, hears, .. } => {
+                let reach = self.reaches.get(me).cloned();
                 self.swap_session(me, Some(*expected), |session| {
                     session.state = live(None);
-                    session.lasts = Some(*lasts);
+                    (session.reach, session.lasts) = (reach, Some(*lasts));
+                    session.hears = Some(hears.clone());
                 })
             }
             Write::Accuse { node, expected } => {
@@ -117,6 +124,7 @@ impl Store {
             epoch: Epoch::default(),
             state: SessionState::Live { accused_by: None },
             reach: None,
+            hears: None,
             lasts: None,
             version: self.first_version(),
         });

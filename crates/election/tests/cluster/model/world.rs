@@ -341,7 +341,7 @@ impl World {
     fn act(&mut self, index: usize, at: Timestamp, effect: Effect) {
         let home = self.speakers[index].home;
         match effect {
-            Effect::ProbeNode(node) => {
+            Effect::ProbeNode(node) | Effect::ProbeNodeAnywhere(node) => {
                 let there = self.hosts.iter().position(|host| host.name == node);
                 if there.is_some_and(|there| self.connected(home, there)) {
                     self.speaker(index).elector.handle(at, Event::NodeAnswered(node));

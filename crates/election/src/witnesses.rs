@@ -1,0 +1,191 @@
+//! Who watches whom on the wire, and whose word counts.
+//!
+//! Whoever is to say that a node is silent must be able to hear it. So a node is watched by others that share a segment
+//! with it, as far as their sessions tell: by the two that rank highest for it. That two nodes have interfaces in one
+//! subnet does not mean that they hear each other, though (a tunnel, two sites, a network that isolates its clients).
+//! Each session therefore names the nodes that its node watches and hears; a watcher that does not name a node has no say,
+//! and the next in rank watches the node as well.
+
+use alloc::{
+    collections::{BTreeMap, BTreeSet},
+    vec::Vec,
+};
+
+use ipnet::IpNet;
+
+use crate::{model::Node, placement::rendezvous, reach::Reach, view::View, wire::Targets};
+
+/// How many nodes that hear it watch one node.
+const DEPUTIES: usize = 2;
+
+/// How many watch a node at most, while fewer are known to hear it. As many do while sessions cannot be ended: whoever is to
+/// announce a node's addresses must know itself that it is silent.
+const WATCHERS: usize = 4;
+
+/// How many others a node asks now and then, so that it knows whether it hears anybody when one is silent.
+const NEIGHBOURS: usize = 3;
+
+/// What one node watches. Who watches whom takes a while to work out, and changes only with who lives, hears whom, and is
+/// where.
+#[derive(Debug, Clone, Default, Hash)]
+pub(crate) struct Charges {
+    live: BTreeSet<Node>,
+    alone: bool,
+    nodes: BTreeSet<Node>,
+    others: BTreeSet<Node>,
+}
+
+impl Charges {
+    /// Works out whom `me` watches while `live` live. `alone`: the API server is away.
+    pub(crate) fn update(
+        &mut self,
+        view: &mut View,
+        live: &BTreeSet<Node>,
+        alone: bool,
+        me: &Node,
+    ) {
+        let anew = view.have_witnesses_changed();
+        if !anew && self.live == *live && self.alone == alone {
+            return;
+        }
+        self.live.clone_from(live);
+        self.alone = alone;
+        let segments = Segments::of(view, live);
+        let near = segments.near(me);
+        let mine =
+            |node: &&Node| *node != me && is_watcher(me, node, &segments.near(node), view, alone);
+        self.nodes = near.iter().copied().filter(mine).cloned().collect();
+        self.others = self.fellows(view, me);
+        let mut neighbours: Vec<&Node> = near.into_iter().filter(|node| *node != me).collect();
+        neighbours.sort_by_cached_key(|node| rendezvous(me, node));
+        self.others.extend(neighbours.into_iter().rev().take(NEIGHBOURS).cloned());
+    }
+
+    /// The nodes that hear one that `me` watches, too.
+    fn fellows(&self, view: &View, me: &Node) -> BTreeSet<Node> {
+        let watches_one = |node: &&Node| {
+            let heard = view.session(node).and_then(|session| session.hears.as_ref());
+            heard.is_some_and(|heard| !heard.is_disjoint(&self.nodes))
+        };
+        let others = self.live.iter().filter(|node| *node != me);
+        others.filter(watches_one).cloned().collect()
+    }
+
+    /// Those who live, as of the last update.
+    pub(crate) fn live(&self) -> &BTreeSet<Node> {
+        &self.live
+    }
+
+    /// The nodes that are watched.
+    pub(crate) fn nodes(&self) -> &BTreeSet<Node> {
+        &self.nodes
+    }
+
+    /// Whom to ask on the wire.
+    pub(crate) fn targets(&self) -> Targets<'_> {
+        Targets { charges: &self.nodes, others: &self.others }
+    }
+
+    /// The other nodes that could confirm that `node` is silent.
+    pub(crate) fn other_witnesses<'a>(
+        &'a self,
+        node: &'a Node,
+        view: &'a View,
+        me: &'a Node,
+    ) -> impl Iterator<Item = &'a Node> {
+        let others = self.live.iter().filter(move |other| *other != me && *other != node);
+        others.filter(move |other| {
+            hears(view, other, node).unwrap_or_else(|| self.is_deputy(other, node))
+        })
+    }
+
+    /// By what speakers go that do not say whom they hear: one of the two that rank highest of all that live.
+    fn is_deputy(&self, other: &Node, node: &Node) -> bool {
+        let mine = rendezvous(node, other);
+        let better = self.live.iter().filter(|it| *it != node && rendezvous(node, it) > mine);
+        better.take(DEPUTIES).count() < DEPUTIES
+    }
+}
+
+/// Those of `live` that may watch `node` when the API server is away.
+pub(crate) fn watchers<'a>(
+    node: &Node,
+    live: &'a BTreeSet<Node>,
+    view: &View,
+) -> BTreeSet<&'a Node> {
+    let segments = Segments::of(view, live);
+    let mut near = segments.near(node);
+    near.remove(node);
+    let mut ranked: Vec<&Node> = near.into_iter().collect();
+    ranked.sort_by_cached_key(|other| core::cmp::Reverse(rendezvous(node, other)));
+    ranked.into_iter().take(WATCHERS).collect()
+}
+
+/// Whether `other` hears `node`, if it says.
+fn hears(view: &View, other: &Node, node: &Node) -> Option<bool> {
+    let heard = view.session(other)?.hears.as_ref()?;
+    Some(heard.contains(node))
+}
+
+/// Whether `me` watches `node`, which has these `near` it: not when enough do that rank higher.
+fn is_watcher(me: &Node, node: &Node, near: &BTreeSet<&Node>, view: &View, alone: bool) -> bool {
+    let mine = rendezvous(node, me);
+    let (mut watchers, mut deputies) = (0, 0);
+    for other in near {
+        if *other == node || *other == me || rendezvous(node, other) <= mine {
+            continue;
+        }
+        watchers += 1;
+        deputies += usize::from(!alone && hears(view, other, node).unwrap_or(true));
+        if watchers >= WATCHERS || deputies >= DEPUTIES {
+            return false;
+        }
+    }
+    true
+}
+
+/// Which nodes have interfaces in which subnets.
+struct Segments<'a> {
+    subnets: BTreeMap<&'a Node, BTreeSet<IpNet>>,
+    members: BTreeMap<IpNet, Vec<&'a Node>>,
+    /// They do not say where they are, so they may be anywhere.
+    anywhere: Vec<&'a Node>,
+    all: &'a BTreeSet<Node>,
+}
+
+impl<'a> Segments<'a> {
+    fn of(view: &View, live: &'a BTreeSet<Node>) -> Self {
+        let mut segments = Self {
+            subnets: BTreeMap::new(),
+            members: BTreeMap::new(),
+            anywhere: Vec::new(),
+            all: live,
+        };
+        for node in live {
+            match view.reach(node) {
+                None => segments.anywhere.push(node),
+                Some(reach) => {
+                    let subnets = subnets(reach);
+                    for subnet in &subnets {
+                        segments.members.entry(*subnet).or_default().push(node);
+                    }
+                    segments.subnets.insert(node, subnets);
+                }
+            }
+        }
+        segments
+    }
+
+    /// The nodes that may share a segment with `node`, itself among them.
+    fn near(&self, node: &Node) -> BTreeSet<&'a Node> {
+        let Some(subnets) = self.subnets.get(node) else { return self.all.iter().collect() };
+        let members = subnets.iter().filter_map(|subnet| self.members.get(subnet)).flatten();
+        members.chain(&self.anywhere).copied().collect()
+    }
+}
+
+/// The subnets in which a node has neighbours and can be heard now.
+fn subnets(reach: &Reach) -> BTreeSet<IpNet> {
+    let usable = reach.interfaces.iter().filter(|it| !it.cut_off).flat_map(|it| &it.subnets);
+    usable.filter(|net| net.prefix_len() < net.max_prefix_len()).map(IpNet::trunc).collect()
+}
