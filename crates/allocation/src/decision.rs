@@ -6,7 +6,7 @@ use arpeggio_api::{
     lock::{Claim, ClaimedFor, ServiceRef},
     service::{ADDRESS_RELEASING, RequestError, ServiceRecord},
 };
-use arpeggio_ipam::{Grace, Held, Leaving, Owner, Plan, Refusal, Request, UnfitAddress};
+use arpeggio_ipam::{Family, Grace, Held, Leaving, Owner, Plan, Refusal, Request, UnfitAddress};
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::Time;
 
 use super::{
@@ -132,6 +132,9 @@ impl View<'_> {
         let renounced = &self.record.renounced;
         let claimed = self.locked.iter().copied().filter(|it| self.holds(*it));
         let extra = claimed.filter(|it| !listed.contains(it) && !renounced.contains(it));
+        let mut extra: Vec<IpAddr> = extra.collect();
+        extra.sort_by_key(|it| Family::of(*it) != request.families.first());
+        // What the status says already stays in its order.
         let mut held = listed.to_vec();
         held.extend(extra);
         let plan = self.plan(request, &held);
@@ -235,6 +238,11 @@ impl Index {
                 let refused = self.refusal_of_locks(owner)?;
                 self.settle_refused(owner, refused, now)
             }
+            // What is claimed is to be written in the status next. While that is refused, two that share an address would
+            // take turns in claiming it.
+            Step::Claim(_) if self.is_held_back(&Subject::Service(owner.clone()), Work::Status) => {
+                None
+            }
             Step::Claim(address) => self.claim(owner, address),
             Step::Settle(outcome) => self.settle(owner, *outcome, now),
             Step::Mark(address, since) => self.mark(owner, address, since),
@@ -306,7 +314,7 @@ impl Index {
                 Difference::More => false,
             };
         if rest {
-            self.remind(owner);
+            self.remind(owner, now);
             let address = outcome.releasing.first()?;
             return self.release(owner, *address, now);
         }
@@ -346,11 +354,17 @@ impl Index {
         self.settle(owner, Outcome { releasing, ..outcome }, now)
     }
 
-    /// Has the Service looked at when the grace period of its addresses is over.
-    fn remind(&mut self, owner: &Owner) {
+    /// Has the Service looked at when the grace period of its addresses is over. One that is over and could not be given
+    /// back yet is tried again by what keeps it.
+    fn remind(&mut self, owner: &Owner, now: &Time) {
         let Some(record) = self.services.get(owner) else { return };
         let end = |address: &IpAddr| self.end_of_grace(&record.service, *address);
-        let ends: Vec<Time> = self.locked_by(owner).iter().filter_map(end).collect();
+        let ends = self
+            .locked_by(owner)
+            .iter()
+            .filter_map(end)
+            .filter(|end| end > now)
+            .collect::<Vec<_>>();
         self.alarms.extend(ends.into_iter().map(|end| (end, Subject::Service(owner.clone()))));
     }
 

@@ -8,7 +8,7 @@ use std::time::Duration;
 use serde_json::{Value, json};
 
 use crate::cgroup;
-use crate::plan::{LabName, Machine, POD_CIDRS, SERVICE_CIDRS};
+use crate::plan::{Families, LabName, Machine};
 use crate::programs::{API_SERVER, CNI_PLUGINS};
 
 /// Where a machine finds the lab's programs.
@@ -84,13 +84,17 @@ fn flags(list: &[(&str, &str)]) -> Vec<String> {
 }
 
 /// The parts of the control plane, in the order in which they need one another.
-pub(crate) fn control_plane(machine: Machine, node_monitor_grace: Duration) -> Vec<Component> {
+pub(crate) fn control_plane(
+    machine: Machine,
+    families: Families,
+    node_monitor_grace: Duration,
+) -> Vec<Component> {
     vec![
         etcd(),
-        Component::of_cluster(API_SERVER, &apiserver_flags(machine)),
+        Component::of_cluster(API_SERVER, &apiserver_flags(machine, families)),
         Component::of_cluster(
             "kube-controller-manager",
-            &controller_manager_flags(node_monitor_grace),
+            &controller_manager_flags(families, node_monitor_grace),
         ),
         Component::of_cluster(
             "kube-scheduler",
@@ -100,20 +104,22 @@ pub(crate) fn control_plane(machine: Machine, node_monitor_grace: Duration) -> V
 }
 
 /// What answers for the oldest Kubernetes: nothing but its API server, and etcd.
-pub(crate) fn oldest_control_plane(machine: Machine) -> Vec<Component> {
-    vec![etcd(), Component::alone(API_SERVER, &apiserver_flags(machine))]
+pub(crate) fn oldest_control_plane(machine: Machine, families: Families) -> Vec<Component> {
+    vec![etcd(), Component::alone(API_SERVER, &apiserver_flags(machine, families))]
 }
 
 fn etcd() -> Component {
     Component::of_cluster("etcd", &flags(&[("data-dir", ETCD_DATA)]))
 }
 
-fn apiserver_flags(machine: Machine) -> Vec<String> {
-    let address = machine.lan_v4().map(|address| address.to_string()).unwrap_or_default();
+fn apiserver_flags(machine: Machine, families: Families) -> Vec<String> {
+    let addresses = families.addresses_of(machine);
+    let address = addresses.first().map(ToString::to_string).unwrap_or_default();
     flags(&[
         ("advertise-address", &address),
         ("allow-privileged", "true"),
         ("authorization-mode", "Node,RBAC"),
+        ("bind-address", "::"),
         ("client-ca-file", "@/ca.crt"),
         ("enable-admission-plugins", "NodeRestriction"),
         ("etcd-servers", "http://127.0.0.1:2379"),
@@ -124,17 +130,17 @@ fn apiserver_flags(machine: Machine) -> Vec<String> {
         ("service-account-issuer", "https://kubernetes.default.svc"),
         ("service-account-key-file", "@/accounts.pub"),
         ("service-account-signing-key-file", "@/accounts.key"),
-        ("service-cluster-ip-range", SERVICE_CIDRS),
+        ("service-cluster-ip-range", &families.service_cidrs()),
         ("tls-cert-file", "@/server.crt"),
         ("tls-private-key-file", "@/server.key"),
     ])
 }
 
-fn controller_manager_flags(node_monitor_grace: Duration) -> Vec<String> {
+fn controller_manager_flags(families: Families, node_monitor_grace: Duration) -> Vec<String> {
     let grace = format!("{}s", node_monitor_grace.as_secs());
     flags(&[
         ("allocate-node-cidrs", "false"),
-        ("cluster-cidr", POD_CIDRS),
+        ("cluster-cidr", &families.pod_cidrs()),
         // At the usual 20 requests a second it needs four seconds to get its controllers' tokens.
         ("kube-api-burst", "1000"),
         ("kube-api-qps", "1000"),
@@ -149,21 +155,19 @@ fn controller_manager_flags(node_monitor_grace: Duration) -> Vec<String> {
 }
 
 /// The programs of a node, in the order in which they need one another.
-pub(crate) fn node(machine: Machine, proxy: ProxyMode) -> Vec<Component> {
+pub(crate) fn node(machine: Machine, families: Families, proxy: ProxyMode) -> Vec<Component> {
     let containerd = ["containerd", "--config", &format!("{ETC}/containerd.toml")];
     vec![
         Component { name: "containerd", command: containerd.map(str::to_owned).to_vec() },
-        Component::of_cluster("kubelet", &kubelet_flags(machine)),
-        Component::of_cluster("kube-proxy", &proxy_flags(machine, proxy)),
+        Component::of_cluster("kubelet", &kubelet_flags(machine, families)),
+        Component::of_cluster("kube-proxy", &proxy_flags(machine, families, proxy)),
     ]
 }
 
-fn kubelet_flags(machine: Machine) -> Vec<String> {
-    let addresses = [
-        machine.lan_v4().map(|address| address.to_string()),
-        machine.lan_v6().map(|address| address.to_string()),
-    ];
-    let addresses = addresses.into_iter().flatten().collect::<Vec<_>>().join(",");
+fn kubelet_flags(machine: Machine, families: Families) -> Vec<String> {
+    let addresses: Vec<String> =
+        families.addresses_of(machine).iter().map(ToString::to_string).collect();
+    let addresses = addresses.join(",");
     flags(&[
         ("config", "@/kubelet.json"),
         ("kubeconfig", "@/kubelet.kubeconfig"),
@@ -172,7 +176,7 @@ fn kubelet_flags(machine: Machine) -> Vec<String> {
     ])
 }
 
-fn proxy_flags(machine: Machine, mode: ProxyMode) -> Vec<String> {
+fn proxy_flags(machine: Machine, families: Families, mode: ProxyMode) -> Vec<String> {
     let mode = match mode {
         ProxyMode::Nftables => "nftables",
         ProxyMode::Iptables => "iptables",
@@ -181,7 +185,7 @@ fn proxy_flags(machine: Machine, mode: ProxyMode) -> Vec<String> {
         ("kubeconfig", "@/proxy.kubeconfig"),
         ("hostname-override", &machine.to_string()),
         ("proxy-mode", mode),
-        ("cluster-cidr", POD_CIDRS),
+        ("cluster-cidr", &families.pod_cidrs()),
         // These settings of the kernel cannot be written from a namespace.
         ("conntrack-max-per-core", "0"),
         ("conntrack-tcp-timeout-close-wait", "0"),
@@ -194,12 +198,13 @@ fn proxy_flags(machine: Machine, mode: ProxyMode) -> Vec<String> {
 pub(crate) fn kubelet_config(
     lab: &LabName,
     machine: Machine,
+    families: Families,
     node_monitor_grace: Duration,
 ) -> Value {
     json!({
         "apiVersion": "kubelet.config.k8s.io/v1beta1",
         "kind": "KubeletConfiguration",
-        "address": "0.0.0.0",
+        "address": families.any_address(),
         "authentication": {
             "anonymous": {"enabled": false},
             "webhook": {"enabled": false},
@@ -280,13 +285,11 @@ pub(crate) fn cni_plugins() -> Vec<(String, String)> {
 
 /// The pod network of a node: a cable from each pod to the node, addresses from the node's own
 /// networks.
-pub(crate) fn cni_config(machine: Machine) -> Value {
-    let ranges: Vec<Value> = machine
-        .pod_cidrs()
-        .into_iter()
-        .flatten()
-        .map(|subnet| json!([{"subnet": subnet}]))
-        .collect();
+pub(crate) fn cni_config(machine: Machine, families: Families) -> Value {
+    let subnets = families.pod_cidrs_of(machine);
+    let ranges: Vec<Value> = subnets.iter().map(|subnet| json!([{"subnet": subnet}])).collect();
+    let routes: Vec<Value> =
+        families.of("0.0.0.0/0", "::/0").iter().map(|route| json!({"dst": route})).collect();
     json!({
         "cniVersion": "1.0.0",
         "name": "lab",
@@ -297,7 +300,7 @@ pub(crate) fn cni_config(machine: Machine) -> Value {
                     "type": "host-local",
                     "dataDir": "/var/lib/cni/networks",
                     "ranges": ranges,
-                    "routes": [{"dst": "0.0.0.0/0"}, {"dst": "::/0"}],
+                    "routes": routes,
                 },
             },
             {"type": "portmap", "capabilities": {"portMappings": true}},
@@ -331,12 +334,19 @@ mod tests {
     #[test]
     fn settings_of_a_node() {
         let lab = "demo".parse().unwrap();
-        let kubelet = kubelet_config(&lab, Machine::Node(2), Duration::from_secs(8));
+        let families = Families::default();
+        let kubelet = kubelet_config(&lab, Machine::Node(2), families, Duration::from_secs(8));
         assert_eq!(kubelet["cgroupRoot"], "/demo/node-2");
         assert_eq!(kubelet["nodeLeaseDurationSeconds"], 8);
-        let cni = cni_config(Machine::Node(2));
+        let cni = cni_config(Machine::Node(2), families);
         assert_eq!(cni["plugins"][0]["ipam"]["ranges"][1][0]["subnet"], "fd00:a4:2::/64");
-        let proxy = &node(Machine::Node(2), ProxyMode::Iptables)[2];
+        let proxy = &node(Machine::Node(2), families, ProxyMode::Iptables)[2];
         assert!(proxy.command.contains(&"--proxy-mode=iptables".to_owned()));
+        let cni = cni_config(Machine::Node(2), Families::Ipv6Only);
+        let ipam = &cni["plugins"][0]["ipam"];
+        assert_eq!(ipam["ranges"], json!([[{"subnet": "fd00:a4:2::/64"}]]));
+        assert_eq!(ipam["routes"], json!([{"dst": "::/0"}]));
+        let kubelet = kubelet_flags(Machine::Node(2), Families::Ipv6First);
+        assert!(kubelet.contains(&"--node-ip=fd00:a0::12,192.168.0.12".to_owned()), "{kubelet:?}");
     }
 }

@@ -86,9 +86,9 @@ impl Lab {
     /// # Errors
     /// [`LabError::Timeout`].
     pub fn wait_for_api(&self, patience: Duration) -> Result<()> {
-        let Some(server) = self.options.control_machine().lan_v4() else {
-            return Ok(());
-        };
+        let control = self.options.control_machine();
+        let addresses = self.options.families.addresses_of(control);
+        let Some(server) = addresses.first().copied() else { return Ok(()) };
         // A connection costs nothing; kubectl is started only when there is somebody to talk to.
         let listening = || {
             TcpStream::connect_timeout(&(server, API_PORT).into(), Duration::from_millis(500))

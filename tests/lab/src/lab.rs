@@ -20,7 +20,7 @@ use crate::machine::Computer;
 use crate::namespace::Namespace;
 use crate::network::Network;
 use crate::pki::Authority;
-use crate::plan::{LabName, MOST_NODES, Machine};
+use crate::plan::{Families, LabName, MOST_NODES, Machine};
 use crate::programs::{self, API_SERVER, PAUSE};
 use crate::progress::Progress;
 use crate::teardown::remove_dead_labs;
@@ -36,6 +36,9 @@ pub struct Options {
     /// Whether the control plane lives on node 1, and dies with its power, instead of on a machine
     /// of its own.
     pub control_on_node: bool,
+    /// Which kinds of addresses there are.
+    #[serde(default)]
+    pub families: Families,
     /// How kube-proxy works.
     pub proxy: ProxyMode,
     /// How long a node may be silent before Kubernetes calls it `NotReady` (whole seconds, at least
@@ -52,6 +55,7 @@ impl Default for Options {
         Self {
             nodes: 3,
             control_on_node: false,
+            families: Families::default(),
             proxy: ProxyMode::default(),
             node_monitor_grace: Duration::from_secs(12),
             oldest_api: false,
@@ -89,9 +93,9 @@ impl Options {
     fn control_plane(&self) -> Vec<Component> {
         let machine = self.control_machine();
         if self.oldest_api {
-            components::oldest_control_plane(machine)
+            components::oldest_control_plane(machine, self.families)
         } else {
-            components::control_plane(machine, self.node_monitor_grace)
+            components::control_plane(machine, self.families, self.node_monitor_grace)
         }
     }
 
@@ -107,7 +111,7 @@ impl Options {
             all.extend(self.control_plane());
         }
         if matches!(machine, Machine::Node(_)) {
-            all.extend(components::node(machine, self.proxy));
+            all.extend(components::node(machine, self.families, self.proxy));
         }
         all
     }
@@ -207,7 +211,7 @@ impl Lab {
 
     /// Its cables, switch and router.
     pub fn network(&self) -> Network {
-        Network::of(&self.name)
+        Network::of(&self.name, self.options.families)
     }
 
     /// The network namespace of a machine; for threads, sockets and programs of the host.
@@ -273,7 +277,7 @@ impl Lab {
 
     fn make_disks(&self, built: &Path) -> Result<()> {
         let control = self.options.control_machine();
-        let authority = Authority::new(control)?;
+        let authority = Authority::new(control, self.options.families)?;
         for machine in self.options.computers() {
             self.computer(machine).make_disk(built)?;
             if machine == control {
@@ -313,7 +317,12 @@ impl Lab {
         authority.write_node_files(&etc, node)?;
         authority.write_kubeconfig(&etc.join("kubelet.kubeconfig"), &user, Some("system:nodes"))?;
         authority.write_kubeconfig(&etc.join("proxy.kubeconfig"), "system:kube-proxy", None)?;
-        let kubelet = kubelet_config(&self.name, node, self.options.node_monitor_grace);
+        let kubelet = kubelet_config(
+            &self.name,
+            node,
+            self.options.families,
+            self.options.node_monitor_grace,
+        );
         write_file(&etc.join("kubelet.json"), kubelet.to_string())?;
         write_file(&etc.join("containerd.toml"), containerd_config())?;
         let plugins = self.computer(node).on_host(CNI_BIN);
@@ -322,7 +331,10 @@ impl Lab {
             write_program(&plugins.join(name), script)?;
         }
         create_folder(&etc.join("cni"))?;
-        write_file(&etc.join("cni/lab.conflist"), cni_config(node).to_string())
+        write_file(
+            &etc.join("cni/lab.conflist"),
+            cni_config(node, self.options.families).to_string(),
+        )
     }
 
     fn start_control_plane(&self) -> Result<()> {

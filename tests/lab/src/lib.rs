@@ -58,4 +58,4 @@ pub use components::ProxyMode;
 pub use error::{LabError, Result};
 pub use image::Image;
 pub use lab::{Lab, Options};
-pub use plan::{LabName, Machine};
+pub use plan::{Families, LabName, Machine};

@@ -4,7 +4,9 @@ use std::process::{Command, ExitCode, ExitStatus};
 use std::time::Duration;
 
 use arpeggio_lab::folders::{LabLock, known_labs};
-use arpeggio_lab::{Lab, LabError, LabName, Machine, Options, ProxyMode, Result, guard, network};
+use arpeggio_lab::{
+    Families, Lab, LabError, LabName, Machine, Options, ProxyMode, Result, guard, network,
+};
 use clap::{Args, Parser, Subcommand};
 
 /// A real Kubernetes cluster in network namespaces of this machine.
@@ -55,6 +57,9 @@ struct Up {
     /// Put the control plane on node-1 instead of a machine of its own.
     #[arg(long)]
     control_on_node: bool,
+    /// Which kinds of addresses there are.
+    #[arg(long, value_enum, default_value_t)]
+    families: Families,
     /// How kube-proxy works.
     #[arg(long, value_enum, default_value_t)]
     proxy: ProxyMode,
@@ -134,6 +139,7 @@ fn start(up: Up) -> Result<()> {
     let options = Options {
         nodes: up.nodes,
         control_on_node: up.control_on_node,
+        families: up.families,
         proxy: up.proxy,
         node_monitor_grace: Duration::from_secs(up.node_monitor_grace),
         ..Options::default()

@@ -6,7 +6,7 @@ use std::process::Command;
 
 use crate::error::{LabError, Result};
 use crate::namespace::{Namespace, check, run_on_host};
-use crate::plan::{LabName, Machine, mac_text};
+use crate::plan::{Families, LabName, Machine, mac_text};
 
 const BRIDGE: &str = "br0";
 const ROUTER_WAN: &str = "wan";
@@ -21,11 +21,12 @@ pub const INTERNET_V4: &str = "203.0.113.2";
 #[derive(Clone, Debug)]
 pub struct Network {
     lab: LabName,
+    families: Families,
 }
 
 impl Network {
-    pub(crate) fn of(lab: &LabName) -> Self {
-        Self { lab: lab.clone() }
+    pub(crate) fn of(lab: &LabName, families: Families) -> Self {
+        Self { lab: lab.clone(), families }
     }
 
     /// The network namespace of a machine.
@@ -70,12 +71,13 @@ impl Network {
         }
         let gateway = Machine::Router;
         if machine != gateway {
-            namespace.route("default", gateway)?;
-            namespace.route("::/0", gateway)?;
+            for everything in self.families.of("default", "::/0") {
+                namespace.route(everything, gateway)?;
+            }
         }
         // No network plugin spreads the pods' routes here: they are static.
         for node in nodes.iter().filter(|node| **node != machine) {
-            for cidr in node.pod_cidrs().unwrap_or_default() {
+            for cidr in self.families.pod_cidrs_of(*node) {
                 namespace.route(&cidr, *node)?;
             }
         }
@@ -102,7 +104,9 @@ impl Network {
         namespace.ip(&[&add[..], &peer].concat())?;
         switch.ip(&["link", "set", &port, "master", BRIDGE, "up"])?;
         namespace.ip(&["link", "set", interface, "up"])?;
-        namespace.ip(&["address", "add", &format!("{v4}/24"), "dev", interface])?;
+        if self.families.have_ipv4() {
+            namespace.ip(&["address", "add", &format!("{v4}/24"), "dev", interface])?;
+        }
         // Without duplicate address detection the address is there at once.
         namespace.ip(&["address", "add", &format!("{v6}/64"), "dev", interface, "nodad"])
     }
@@ -155,13 +159,18 @@ impl Network {
     /// # Errors
     /// When the machine's connection tracking refuses.
     pub fn forget_clients(&self, machine: Machine) -> Result<()> {
-        let client = Machine::Client.lan_v4().map(|it| it.to_string()).unwrap_or_default();
-        let mut command = Command::new("conntrack");
-        command.args(["--delete", "--orig-src", &client]);
-        let output = self.namespace(machine).output(&mut command)?;
-        // That there is none is an error to this program.
-        let none = String::from_utf8_lossy(&output.stderr).contains(" 0 flow entries");
-        if none { Ok(()) } else { check(&command, &output).map(drop) }
+        for client in self.families.addresses_of(Machine::Client) {
+            let mut command = Command::new("conntrack");
+            let family = if client.is_ipv4() { "ipv4" } else { "ipv6" };
+            command.args(["--delete", "--family", family, "--orig-src", &client.to_string()]);
+            let output = self.namespace(machine).output(&mut command)?;
+            // That there is none is an error to this program.
+            let none = String::from_utf8_lossy(&output.stderr).contains(" 0 flow entries");
+            if !none {
+                check(&command, &output)?;
+            }
+        }
+        Ok(())
     }
 
     /// Takes the machine's cable out of the switch: both ends lose their carrier.
@@ -190,8 +199,11 @@ impl Network {
     /// # Errors
     /// When the node's packet filter refuses.
     pub fn cut_off_api(&self, node: Machine, control: Machine) -> Result<()> {
-        let server = control.lan_v4().map(|address| address.to_string()).unwrap_or_default();
-        self.namespace(node).nft(&CUT_RULES.replace("SERVER", &server))
+        // Where every client finds it.
+        let server = self.families.addresses_of(control).first().map(|address| {
+            format!("{} daddr {address}", if address.is_ipv4() { "ip" } else { "ip6" })
+        });
+        self.namespace(node).nft(&CUT_RULES.replace("TO_SERVER", &server.unwrap_or_default()))
     }
 
     /// Undoes [`Self::cut_off_api`]. Connections that survived go on.
@@ -290,11 +302,11 @@ const CUT_RULES: &str = "
 table inet lab_cut {
   chain output {
     type filter hook output priority filter + 10;
-    ip daddr SERVER tcp dport 6443 drop
+    TO_SERVER tcp dport 6443 drop
   }
   chain forward {
     type filter hook forward priority filter + 10;
-    ip daddr SERVER tcp dport 6443 drop
+    TO_SERVER tcp dport 6443 drop
   }
 }";
 

@@ -1,7 +1,7 @@
 //! The lab's certificates: one authority, one certificate per component, and the kubeconfig files
 //! that use them.
 
-use std::net::{IpAddr, Ipv4Addr};
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
 use std::path::Path;
 
 use base64::Engine;
@@ -14,7 +14,7 @@ use serde_json::json;
 
 use crate::error::Result;
 use crate::folders::write_file;
-use crate::plan::{API_PORT, API_SERVICE, Machine};
+use crate::plan::{API_PORT, API_SERVICES, Families, Machine};
 
 /// What a component is called by the API server (certificate's common name and organisation), and
 /// what it serves as.
@@ -35,15 +35,16 @@ pub(crate) struct Authority {
 
 impl Authority {
     /// Makes a new one for an API server on `control`.
-    pub(crate) fn new(control: Machine) -> Result<Self> {
+    pub(crate) fn new(control: Machine, families: Families) -> Result<Self> {
         let mut params = CertificateParams::default();
         params.distinguished_name = name("arpeggio-lab", None);
         params.is_ca = IsCa::Ca(BasicConstraints::Unconstrained);
         params.key_usages = vec![KeyUsagePurpose::KeyCertSign, KeyUsagePurpose::CrlSign];
         let key = KeyPair::generate()?;
         let certificate = params.self_signed(&key)?.pem();
-        let address = control.lan_v4().unwrap_or(Ipv4Addr::LOCALHOST);
-        let server = format!("https://{address}:{API_PORT}");
+        let address = families.addresses_of(control).first().copied();
+        let address = SocketAddr::new(address.unwrap_or(Ipv4Addr::LOCALHOST.into()), API_PORT);
+        let server = format!("https://{address}");
         Ok(Self { issuer: Issuer::new(params, key), certificate, server })
     }
 
@@ -120,14 +121,10 @@ fn user(name: &str, group: Option<&'static str>) -> Identity {
 
 /// The API server is called by its LAN addresses, by its Service, and from beside it.
 fn server_identity(control: Machine) -> Result<Identity> {
-    let addresses = [
-        control.lan_v4().map(IpAddr::from),
-        control.lan_v6().map(IpAddr::from),
-        Some(API_SERVICE.into()),
-        Some(Ipv4Addr::LOCALHOST.into()),
-    ];
-    let mut serves: Vec<SanType> =
-        addresses.into_iter().flatten().map(SanType::IpAddress).collect();
+    let beside = [Ipv4Addr::LOCALHOST.into(), Ipv6Addr::LOCALHOST.into()];
+    let addresses = Families::default().addresses_of(control).into_iter();
+    let addresses = addresses.chain(API_SERVICES).chain(beside);
+    let mut serves: Vec<SanType> = addresses.map(SanType::IpAddress).collect();
     for name in ["localhost", "kubernetes", "kubernetes.default", "kubernetes.default.svc"] {
         serves.push(SanType::DnsName(name.try_into()?));
     }
@@ -150,7 +147,9 @@ mod tests {
     #[test]
     fn the_server_answers_to_its_service_address() {
         let identity = server_identity(Machine::Control).unwrap();
-        assert!(identity.serves.contains(&SanType::IpAddress(API_SERVICE.into())));
+        for service in API_SERVICES {
+            assert!(identity.serves.contains(&SanType::IpAddress(service)));
+        }
         assert!(identity.serves.contains(&SanType::IpAddress("192.168.0.10".parse().unwrap())));
     }
 }

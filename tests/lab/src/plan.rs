@@ -17,7 +17,7 @@
 //! The addresses are the same in every lab, because each lab has namespaces of its own.
 
 use std::fmt;
-use std::net::{Ipv4Addr, Ipv6Addr};
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 use std::str::FromStr;
 
 use serde::{Deserialize, Serialize};
@@ -28,14 +28,70 @@ use crate::error::LabError;
 pub const MOST_NODES: u8 = 9;
 /// The most bare hosts.
 pub const MOST_HOSTS: u8 = 200;
-/// Every Service's cluster IP comes from here.
-pub const SERVICE_CIDRS: &str = "10.96.0.0/16,fd00:a6::/112";
-/// Every pod's address comes from here.
-pub const POD_CIDRS: &str = "10.244.0.0/16,fd00:a4::/32";
-/// The Service `kubernetes.default`: the first address of [`SERVICE_CIDRS`].
-pub const API_SERVICE: Ipv4Addr = Ipv4Addr::new(10, 96, 0, 1);
+/// The addresses that the Service `kubernetes.default` may have: the first one of each network of Services.
+pub const API_SERVICES: [IpAddr; 2] = [
+    IpAddr::V4(Ipv4Addr::new(10, 96, 0, 1)),
+    IpAddr::V6(Ipv6Addr::new(0xfd00, 0xa6, 0, 0, 0, 0, 0, 1)),
+];
 /// Where kube-apiserver listens.
 pub const API_PORT: u16 = 6443;
+
+/// Which kinds of addresses the machines on the LAN, the pods and the Services have, in the order in which Kubernetes is
+/// told of them.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize, clap::ValueEnum)]
+#[serde(rename_all = "kebab-case")]
+pub enum Families {
+    /// Both, IPv4 first.
+    #[default]
+    Ipv4First,
+    /// Both, IPv6 first.
+    Ipv6First,
+    /// Nothing but IPv6.
+    Ipv6Only,
+}
+
+impl Families {
+    /// Whether there is any IPv4.
+    pub fn have_ipv4(self) -> bool {
+        self != Self::Ipv6Only
+    }
+
+    /// Those of two that there are, in their order.
+    pub fn of<T>(self, ipv4: T, ipv6: T) -> Vec<T> {
+        match self {
+            Self::Ipv4First => vec![ipv4, ipv6],
+            Self::Ipv6First => vec![ipv6, ipv4],
+            Self::Ipv6Only => vec![ipv6],
+        }
+    }
+
+    /// Every Service's cluster IP comes from here, comma-separated.
+    pub fn service_cidrs(self) -> String {
+        self.of("10.96.0.0/16", "fd00:a6::/112").join(",")
+    }
+
+    /// Every pod's address comes from here, comma-separated.
+    pub fn pod_cidrs(self) -> String {
+        self.of("10.244.0.0/16", "fd00:a4::/32").join(",")
+    }
+
+    /// The networks of the pods of a node; none if it is no node.
+    pub fn pod_cidrs_of(self, machine: Machine) -> Vec<String> {
+        let cidrs = machine.pod_cidrs().map(|[ipv4, ipv6]| self.of(ipv4, ipv6));
+        cidrs.unwrap_or_default()
+    }
+
+    /// The machine's addresses on the LAN; none if it is not on the LAN.
+    pub fn addresses_of(self, machine: Machine) -> Vec<IpAddr> {
+        let both = machine.lan_v4().zip(machine.lan_v6());
+        both.map(|(ipv4, ipv6)| self.of(ipv4.into(), ipv6.into())).unwrap_or_default()
+    }
+
+    /// What stands for any address of a machine.
+    pub(crate) fn any_address(self) -> IpAddr {
+        if self.have_ipv4() { Ipv4Addr::UNSPECIFIED.into() } else { Ipv6Addr::UNSPECIFIED.into() }
+    }
+}
 
 /// The name of a lab: part of the names of everything that it creates.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]

@@ -275,6 +275,19 @@ fn an_address_for_each_family_costs_three_writes() {
 }
 
 #[test]
+fn the_address_of_the_first_family_comes_first() {
+    let mut lab = Lab::with_pools(&[("home", &["10.0.0.1", "fd00::1"])]);
+    lab.cluster.create_service("web", &[]);
+    lab.cluster.set_cluster_addresses("web", &["fd96::1", "10.96.0.1"]);
+    lab.cluster.require_dual_stack("web");
+    lab.settle();
+    assert_eq!(lab.addresses("web"), ["fd00::1", "10.0.0.1"]);
+    lab.restart();
+    assert_eq!(lab.addresses("web"), ["fd00::1", "10.0.0.1"]);
+    assert_eq!(lab.writes, [""; 0]);
+}
+
+#[test]
 fn a_slip_of_the_pen_in_a_pool_stops_neither_old_services_nor_new_ones() {
     let mut lab = Lab::with_pools(&[("home", &["10.0.0.0/28"])]);
     lab.create("old");

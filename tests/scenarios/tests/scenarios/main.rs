@@ -35,7 +35,7 @@ use std::{
     sync::{Mutex, MutexGuard, PoisonError},
 };
 
-use arpeggio_lab::{Options, guard};
+use arpeggio_lab::{Families, Options, guard};
 use arpeggio_scenarios::{Home, eprint_line};
 use libtest_mimic::{Arguments, Failed, Trial};
 
@@ -131,6 +131,16 @@ const SHAPED: &[(&str, Shape, Scenario)] = &[
         machines::the_control_plane_node_which_is_the_owner_loses_power,
     ),
     (
+        "ipv6-only",
+        Shape::Families(Families::Ipv6Only),
+        families::a_cluster_without_ipv4_is_served_like_any_other,
+    ),
+    (
+        "ipv6-first",
+        Shape::Families(Families::Ipv6First),
+        families::where_ipv6_is_first_services_get_it_first,
+    ),
+    (
         "oldest-kubernetes",
         Shape::OldestApi,
         oldest::the_oldest_kubernetes_takes_our_manifests_and_serves_our_programs,
@@ -144,6 +154,8 @@ enum Shape {
     Nodes(u8),
     /// As many nodes as usual, and the control plane on one of them.
     ControlOnNode,
+    /// As many nodes as usual, with these kinds of addresses.
+    Families(Families),
     /// Only the API server of the oldest Kubernetes that we support, and Arpeggio is not installed.
     OldestApi,
 }
@@ -155,6 +167,7 @@ impl Shape {
             Self::ControlOnNode => {
                 Options { nodes: NODES, control_on_node: true, ..Options::default() }
             }
+            Self::Families(families) => Options { nodes: NODES, families, ..Options::default() },
             Self::OldestApi => Options::oldest_api(),
         }
     }
