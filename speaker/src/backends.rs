@@ -12,6 +12,9 @@ use tokio::sync::oneshot;
 /// Joins locks and the backends of Services.
 #[derive(Debug)]
 pub(crate) struct LocalBackends {
+    /// Whether they have been listed.
+    listed: bool,
+    /// Of Services that have any.
     of_service: BTreeMap<ServiceName, Backends>,
     /// The Services behind each address whose traffic must not leave its node.
     behind: BTreeMap<IpAddr, BTreeSet<ServiceName>>,
@@ -21,7 +24,12 @@ pub(crate) struct LocalBackends {
 
 impl LocalBackends {
     pub(crate) fn new(wanted: oneshot::Sender<()>) -> Self {
-        Self { of_service: BTreeMap::new(), behind: BTreeMap::new(), wanted: Some(wanted) }
+        Self {
+            listed: false,
+            of_service: BTreeMap::new(),
+            behind: BTreeMap::new(),
+            wanted: Some(wanted),
+        }
     }
 
     /// A lock is new or has changed.
@@ -45,19 +53,28 @@ impl LocalBackends {
         Some(Event::Backends { address, backends: None })
     }
 
-    /// The backends of a Service have changed.
-    pub(crate) fn service_seen(&mut self, service: ServiceName, backends: Backends) -> Vec<Event> {
-        let concerned: Vec<IpAddr> = self
-            .behind
-            .iter()
-            .filter(|(_, services)| services.contains(&service))
-            .map(|(address, _)| *address)
-            .collect();
-        self.of_service.insert(service, backends);
+    /// The backends of Services have changed, or have been listed.
+    pub(crate) fn changed(&mut self, changes: BTreeMap<ServiceName, Backends>) -> Vec<Event> {
+        let was_listed = std::mem::replace(&mut self.listed, true);
+        let is_concerned = |services: &BTreeSet<ServiceName>| {
+            !was_listed || services.iter().any(|service| changes.contains_key(service))
+        };
+        let concerned = self.behind.iter().filter(|(_, services)| is_concerned(services));
+        let concerned: Vec<IpAddr> = concerned.map(|(address, _)| *address).collect();
+        for (service, backends) in changes {
+            if backends == Backends::default() {
+                self.of_service.remove(&service);
+            } else {
+                self.of_service.insert(service, backends);
+            }
+        }
         concerned.into_iter().map(|address| self.event(address)).collect()
     }
 
     fn event(&self, address: IpAddr) -> Event {
+        if !self.listed {
+            return Event::BackendsUnknown(address);
+        }
         let mut backends = Backends::default();
         let services = self.behind.get(&address).into_iter().flatten();
         services.filter_map(|it| self.of_service.get(it)).for_each(|it| backends.add(it));
@@ -106,15 +123,24 @@ mod tests {
         let mut local = LocalBackends::new(sender);
         assert_eq!(local.lock_seen(&lock(false)), None);
         assert!(wanted.try_recv().is_err());
-        assert_eq!(local.lock_seen(&lock(true)), Some(event(Some(Backends::default()))));
+        let unknown = Event::BackendsUnknown(address());
+        assert_eq!(local.lock_seen(&lock(true)), Some(unknown), "nothing was listed yet");
         assert!(wanted.try_recv().is_ok());
         assert_eq!(local.lock_seen(&lock(true)), None, "nothing new");
-        let web = || ("shop".to_owned(), "web".to_owned());
-        assert_eq!(local.service_seen(web(), on("node-1")), [event(Some(on("node-1")))]);
-        let other = ("shop".to_owned(), "other".to_owned());
-        assert_eq!(local.service_seen(other, on("node-2")), []);
+        let of =
+            |service: &str, backends| [(("shop".to_owned(), service.to_owned()), backends)].into();
+        assert_eq!(
+            local.changed(BTreeMap::new()),
+            [event(Some(Backends::default()))],
+            "there are none"
+        );
+        assert_eq!(local.changed(of("web", on("node-1"))), [event(Some(on("node-1")))]);
+        assert_eq!(local.changed(of("other", on("node-2"))), []);
         assert_eq!(local.lock_seen(&lock(false)), Some(event(None)));
-        assert_eq!(local.service_seen(web(), on("node-2")), []);
+        assert_eq!(local.changed(of("web", on("node-2"))), []);
         assert_eq!(local.lock_seen(&lock(true)), Some(event(Some(on("node-2")))));
+        local.changed(of("web", Backends::default()));
+        local.changed(of("other", Backends::default()));
+        assert!(local.of_service.is_empty(), "what has no backends leaves nothing");
     }
 }

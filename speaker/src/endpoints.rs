@@ -31,9 +31,10 @@ pub(crate) async fn watch(
     let mut feed = Feed::default();
     let slices: Api<EndpointSlice> = Api::all(client);
     watches::follow("EndpointSlices", slices, Config::default(), rewinds, |event| {
-        feed.take(event)
-            .into_iter()
-            .all(|(service, backends)| inputs.send(Input::Backends { service, backends }).is_ok())
+        let is_list = matches!(event, watcher::Event::InitDone);
+        let changes = feed.take(event);
+        // An empty list is news as well: there are no backends, and not only none that are known.
+        !is_list && changes.is_empty() || inputs.send(Input::Backends(changes)).is_ok()
     })
     .await;
 }
@@ -69,18 +70,21 @@ impl Feed {
                 self.changes(before.into_values().map(|(service, _)| service))
             }
             watcher::Event::Apply(slice) => {
-                let Some((name, now)) = read(&slice) else { return Changes::new() };
+                let Some((name, now)) = read(&slice) else { return self.remove(&slice) };
                 let service = now.0.clone();
                 if self.slices.insert(name, now.clone()).as_ref() == Some(&now) {
                     return Changes::new();
                 }
                 Changes::from([(service.clone(), self.sum(&service))])
             }
-            watcher::Event::Delete(slice) => {
-                let gone = self.slices.remove(&name(&slice));
-                gone.map(|(service, _)| (service.clone(), self.sum(&service))).into_iter().collect()
-            }
+            watcher::Event::Delete(slice) => self.remove(&slice),
         }
+    }
+
+    /// A slice is gone, or is no Service's any more.
+    fn remove(&mut self, slice: &EndpointSlice) -> Changes {
+        let gone = self.slices.remove(&name(slice));
+        gone.map(|(service, _)| (service.clone(), self.sum(&service))).into_iter().collect()
     }
 
     /// Every Service that there is, and those that there were.

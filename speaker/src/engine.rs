@@ -51,6 +51,9 @@ const CONFLICT: &str = "AddressConflict";
 /// A stopping speaker waits so long for others to take what it announces; less than the pod's grace period.
 const HANDOVER: Duration = Duration::from_secs(5);
 
+/// How long decisions wait for the list of Nodes when that of Leases is there.
+const WITHOUT_NODES: Duration = Duration::from_secs(3);
+
 /// Where the engine's decisions go.
 pub(crate) struct Outlets {
     /// To the API server.
@@ -77,6 +80,9 @@ pub(crate) struct Engine {
     notices: Notices,
     /// When the last decision was made.
     decided: Timestamp,
+    nodes_listed: bool,
+    /// Since when everything but the Nodes has been listed.
+    leases_listed: Option<Timestamp>,
     locks: BTreeMap<IpAddr, LockRecord>,
     unclear: UnclearLeases,
     backends: LocalBackends,
@@ -122,6 +128,8 @@ impl Engine {
             failovers: Failovers::default(),
             notices: Notices::default(),
             decided: now(),
+            nodes_listed: false,
+            leases_listed: None,
             locks: BTreeMap::new(),
             unclear: UnclearLeases::default(),
             backends: LocalBackends::new(outlets.slices_wanted),
@@ -185,6 +193,10 @@ impl Engine {
 
     fn input(&mut self, input: Input) {
         let event = match input {
+            Input::Election(Event::Synced) if !self.nodes_listed => {
+                self.leases_listed.get_or_insert(now());
+                return;
+            }
             Input::Election(event) => event,
             Input::Session(record) => self.session_seen(record),
             Input::Lock(record) => self.lock_seen(*record),
@@ -200,16 +212,15 @@ impl Engine {
                 self.learn(backends);
                 Event::LockGone(address)
             }
-            Input::Backends { service, backends } => {
-                let events = self.backends.service_seen(service, backends);
+            Input::Backends(changes) => {
+                let events = self.backends.changed(changes);
                 return self.learn(events);
             }
+            Input::Nodes(events) => return self.nodes_seen(events),
             Input::Links(links) => return self.follow(links),
             Input::Stop => return self.stop(),
         };
         match &event {
-            // What is known of this node decides by which rules it announces.
-            Event::Node { .. } | Event::NodeGone(_) => self.announcer.reconsider(),
             Event::SessionGone(node) => {
                 self.failovers.session_gone(node);
                 self.neighbours.lost(node, now());
@@ -222,6 +233,24 @@ impl Engine {
             _ => {}
         }
         self.elector.handle(now(), event);
+    }
+
+    /// What is known of this node decides by which rules it announces.
+    fn nodes_seen(&mut self, events: Vec<Event>) {
+        self.announcer.reconsider();
+        self.learn(events);
+        self.nodes_listed = true;
+        self.begin();
+    }
+
+    /// Has the elector decide from now on, if all is there that it goes by: else it would take what is not known yet for
+    /// what is not so. Nodes that cannot be listed are waited for a while.
+    fn begin(&mut self) {
+        let Some(since) = self.leases_listed else { return };
+        if self.nodes_listed || now().since(since) >= WITHOUT_NODES {
+            self.leases_listed = None;
+            self.elector.handle(now(), Event::Synced);
+        }
     }
 
     fn session_seen(&mut self, record: SessionRecord) -> Event {
@@ -390,6 +419,7 @@ impl Engine {
     /// Decides once and carries it out; returns when the next turn is due at the latest.
     fn turn(&mut self) -> Timestamp {
         let now = now();
+        self.begin();
         self.count_ownerless(now);
         if self.neighbours.forget(now) {
             self.announcer.reconsider();

@@ -1,6 +1,6 @@
 //! What the engine is told.
 
-use std::{net::IpAddr, sync::Arc};
+use std::{collections::BTreeMap, net::IpAddr, sync::Arc};
 
 use arpeggio_api::{endpoints::ServiceName, lock::LockRecord, session::SessionRecord};
 use arpeggio_election::{Backends, Event};
@@ -26,13 +26,10 @@ pub(crate) enum Input {
     },
     /// A lock record no longer exists.
     LockGone(IpAddr),
-    /// The backends of a Service have changed.
-    Backends {
-        /// The Service.
-        service: ServiceName,
-        /// Its backends.
-        backends: Backends,
-    },
+    /// The backends of Services have changed. The first of these comes when all have been listed.
+    Backends(BTreeMap<ServiceName, Backends>),
+    /// What Kubernetes says of nodes has changed. The first of these comes when all have been listed.
+    Nodes(Vec<Event>),
     /// The interfaces have changed.
     Links(Arc<Links>),
     /// The process ends.

@@ -26,7 +26,9 @@ pub(crate) async fn watch(
     let mut feed = Feed { obey_exclusion, ..Feed::default() };
     let nodes: Api<v1::Node> = Api::all(client);
     watches::follow("Nodes", nodes, Config::default(), rewinds, |event| {
-        feed.take(event).into_iter().all(|event| inputs.send(Input::Election(event)).is_ok())
+        let is_list = matches!(event, watcher::Event::InitDone);
+        let news = feed.take(event);
+        !is_list && news.is_empty() || inputs.send(Input::Nodes(news)).is_ok()
     })
     .await;
 }

@@ -211,6 +211,7 @@ impl Elector {
             Event::Node { node, facts } => self.view.node_seen(node, facts),
             Event::NodeGone(node) => self.view.node_gone(&node),
             Event::Backends { address, backends } => self.view.backends_seen(address, backends),
+            Event::BackendsUnknown(address) => self.view.backends_unknown(address),
             Event::Reach(reach) => self.view.own_reach_is(self.me.clone(), reach),
             Event::Outdated => self.own.outdated(now),
             Event::CarrierReturned(interface) => self.carrier_returned(interface, now),
@@ -387,6 +388,9 @@ impl Elector {
     /// The free locks that this node may take now.
     fn turns(&self, now: Timestamp) -> impl Iterator<Item = &Lock> {
         let is_mine = move |address, since| {
+            if self.view.are_backends_unknown(address) {
+                return false;
+            }
             self.unaided.announces(address)
                 || self.succession.is_turn_of(&self.me, address, since, now, &self.settings)
         };

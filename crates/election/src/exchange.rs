@@ -55,6 +55,9 @@ pub enum Event {
         /// `None`: its traffic may leave the node that announces it.
         backends: Option<Backends>,
     },
+    /// The traffic of an address must not leave the node that announces it, and where its backends are is not known yet:
+    /// what is announced stays so, and nothing is taken.
+    BackendsUnknown(IpAddr),
     /// What this node can reach now. Its session is renewed at once when it says something else.
     Reach(Reach),
     /// This node's session says of it what is not so any more, apart from its reach: its MAC addresses, say. It is renewed

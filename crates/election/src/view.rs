@@ -46,6 +46,8 @@ pub(crate) struct View {
     own_reach: Option<(Node, Reach)>,
     /// Only of addresses whose traffic must not leave its node.
     backends: BTreeMap<IpAddr, Backends>,
+    /// Of such addresses, those whose backends were not listed yet.
+    unlisted: BTreeSet<IpAddr>,
 }
 
 #[derive(Debug, Clone, Hash)]
@@ -227,6 +229,7 @@ impl View {
 
     /// `None`: every node can pass traffic on to where the backends are.
     pub(crate) fn backends_seen(&mut self, address: IpAddr, backends: Option<Backends>) {
+        self.merits_changed |= self.unlisted.remove(&address);
         self.merits_changed |= self.backends.get(&address) != backends.as_ref();
         match backends {
             Some(backends) => self.backends.insert(address, backends),
@@ -234,8 +237,24 @@ impl View {
         };
     }
 
-    /// Whether no node has backends for an address whose traffic must not leave the node that announces it.
+    /// Where the backends are is not known yet. What is known of them from before stays in force.
+    pub(crate) fn backends_unknown(&mut self, address: IpAddr) {
+        if !self.backends.contains_key(&address) {
+            self.merits_changed |= self.unlisted.insert(address);
+        }
+    }
+
+    /// Whether the backends of an address matter and are not known yet.
+    pub(crate) fn are_backends_unknown(&self, address: IpAddr) -> bool {
+        self.unlisted.contains(&address)
+    }
+
+    /// Whether no node has backends for an address whose traffic must not leave the node that announces it. While they are
+    /// not known, what its lock says of that counts.
     pub(crate) fn is_backless(&self, address: IpAddr) -> bool {
+        if self.unlisted.contains(&address) {
+            return self.unannounced.contains(&address);
+        }
         let none = |it: &Backends| it.ready.is_empty() && it.ending.is_empty();
         self.backends.get(&address).is_some_and(none)
     }

@@ -187,3 +187,45 @@ fn a_request_ends_with_the_holder_that_it_was_for() {
     sim.run(secs(20));
     assert_ne!(sim.only_announcer(ip(240)), owner);
 }
+
+/// A speaker that starts has the locks before it has the `EndpointSlice`s.
+#[test]
+fn a_speaker_that_does_not_know_the_backends_yet_changes_nothing() {
+    for ready in [true, false] {
+        let (mut sim, owner) = settled();
+        let backends: &[usize] = if ready { &[owner] } else { &[] };
+        sim.set_backends(ip(240), backends, &[]);
+        sim.run(secs(2));
+        assert_eq!(sim.is_noted_unannounced(ip(240)), !ready);
+        let (log, told) = (sim.log.len(), sim.stranded.len());
+        (0..3).for_each(|index| {
+            sim.restart_speaker(index);
+            sim.backends_unknown(index, ip(240));
+        });
+        sim.run(millis(200));
+        for _ in 0..3000 {
+            sim.run(millis(1));
+            let expected: &[usize] = if ready { &[owner] } else { &[] };
+            assert_eq!(sim.announcers(ip(240)), expected, "{:?}", sim.log);
+        }
+        sim.set_backends(ip(240), backends, &[]);
+        sim.run(secs(2));
+        assert_eq!(sim.announcers(ip(240)).len(), usize::from(ready));
+        assert_eq!(sim.log[log..], [] as [String; 0], "nothing is written");
+        assert!(!ready || sim.stranded.len() == told, "nothing is told: {:?}", sim.stranded);
+    }
+}
+
+#[test]
+fn what_has_unknown_backends_is_not_taken_before_they_are_known() {
+    let mut sim = Sim::new(3);
+    sim.run(secs(2));
+    (0..3).for_each(|index| sim.backends_unknown(index, ip(240)));
+    sim.create_lock(ip(240));
+    sim.run(secs(2));
+    assert!(sim.announcers(ip(240)).is_empty(), "{:?}", sim.log);
+    sim.set_backends(ip(240), &[1], &[]);
+    sim.run(secs(1));
+    assert_eq!(sim.only_announcer(ip(240)), 1);
+    assert!(!sim.log_has("Give"), "{:?}", sim.log);
+}

@@ -419,6 +419,11 @@ impl Sim {
         self.broadcast(&Event::Backends { address, backends });
     }
 
+    /// A speaker does not know yet where the backends of an address are.
+    pub(crate) fn backends_unknown(&mut self, index: usize, address: IpAddr) {
+        self.tell(index, 0, Event::BackendsUnknown(address));
+    }
+
     /// What a node's interfaces are.
     pub(crate) fn set_reach(&mut self, index: usize, reach: Reach) {
         self.store.reaches.insert(name(index), reach.clone());
