@@ -32,6 +32,8 @@ pub(crate) struct Demand<'a> {
 pub(crate) struct Announcer {
     links: Arc<Links>,
     reach: Reach,
+    /// The interfaces that could not be opened when `reach` was worked out.
+    unopened: BTreeSet<u32>,
     segments: Segments,
     schedule: Schedule,
     announced: BTreeSet<IpAddr>,
@@ -46,6 +48,7 @@ impl Announcer {
     pub(crate) fn new(links: Arc<Links>, wiring: Wiring) -> Self {
         let mut announcer = Self {
             reach: Reach::default(),
+            unopened: BTreeSet::new(),
             segments: Segments::new(wiring),
             schedule: Schedule::default(),
             announced: BTreeSet::new(),
@@ -70,10 +73,36 @@ impl Announcer {
 
     /// The interfaces have changed.
     pub(crate) fn follow(&mut self, links: Arc<Links>) {
-        self.reach = links.reach();
         self.segments.follow(&links);
         self.links = links;
+        self.work_out_reach();
         self.stale = true;
+    }
+
+    /// What the kernel says counts only where this process can hear and answer.
+    fn work_out_reach(&mut self) {
+        self.unopened = self.segments.unopened();
+        self.reach = self.links.reach();
+        let unopened = self.unopened.iter().filter_map(|index| self.links.interface(*index));
+        let unopened: Vec<&str> = unopened.map(|it| it.name.as_str()).collect();
+        for interface in &mut self.reach.interfaces {
+            interface.cut_off |= unopened.contains(&interface.name.as_str());
+        }
+    }
+
+    /// Looks again at which interfaces could be opened. If others are than before, returns the names of those that are now
+    /// and were not.
+    pub(crate) fn look_at_opened(&mut self) -> Option<Vec<String>> {
+        let before = std::mem::take(&mut self.unopened);
+        self.unopened = self.segments.unopened();
+        if before == self.unopened {
+            return None;
+        }
+        self.work_out_reach();
+        self.stale = true;
+        let opened = before.difference(&self.unopened);
+        let opened = opened.filter_map(|index| self.links.interface(*index));
+        Some(opened.map(|it| it.name.clone()).collect())
     }
 
     /// Something else has changed that addresses' places, or the neighbours to listen for, depend on.

@@ -296,6 +296,13 @@ impl Engine {
         self.learn([reach].into_iter().chain(returned));
     }
 
+    /// An interface whose sockets cannot be opened is one that this node cannot announce on.
+    fn look_at_opened(&mut self) {
+        let Some(opened) = self.announcer.look_at_opened() else { return };
+        let reach = Event::Reach(self.announcer.reach().clone());
+        self.learn([reach].into_iter().chain(opened.into_iter().map(Event::CarrierReturned)));
+    }
+
     fn learn(&mut self, events: impl IntoIterator<Item = Event>) {
         events.into_iter().for_each(|event| self.elector.handle(now(), event));
     }
@@ -346,8 +353,13 @@ impl Engine {
         if announced {
             self.count_conflict(sighting, "fellow");
         }
-        self.failovers.speaker_heard(&by, now());
-        self.elector.handle(now(), Event::Heard { address, by: by.clone() });
+        let links = self.announcer.links();
+        let holds = self.locks.get(&address).and_then(|it| it.lock.holder.as_ref());
+        let holds = holds.is_some_and(|holder| holder.node == by);
+        if is_by_speaker(sighting.said, links.is_for_services(address), holds) {
+            self.failovers.speaker_heard(&by, now());
+            self.elector.handle(now(), Event::Heard { address, by: by.clone() });
+        }
         // A fellow's speaker may ask for the same address. And where this node's service proxy has it, the fellow's has it
         // as well: it is nobody's own address.
         let is_its_own = sighting.said != Said::Asked;
@@ -374,6 +386,24 @@ impl Engine {
             let note = format!(
                 "A machine that is no node of this cluster ({mac}) announces {address} as well: clients may reach the wrong \
                  machine. {} keeps defending the address. Give that machine another address.",
+                self.me.node
+            );
+            self.warn(address, &note, CONFLICT);
+        }
+    }
+
+    /// Tells users of the fellow nodes that go on claiming what this node holds.
+    fn name_fellows(&mut self, now: Timestamp) {
+        let disputed: Vec<(IpAddr, Node)> =
+            self.elector.disputed(now).map(|(address, by)| (address, by.clone())).collect();
+        for (address, by) in disputed {
+            if !self.notices.tell(address, Trouble::Fellow, false, now) {
+                continue;
+            }
+            tracing::warn!(%address, %by, "a node goes on answering for an address of ours, though it does not hold it");
+            let note = format!(
+                "Node {by} answers for {address} as well, though {} announces it: clients may reach the wrong node. \
+                 Another load balancer on {by}, or kube-proxy in IPVS mode without strictARP, may do so: switch that off.",
                 self.me.node
             );
             self.warn(address, &note, CONFLICT);
@@ -430,9 +460,11 @@ impl Engine {
         let decision = self.elector.decide(now);
         // In this order: after a pause, what is in the table is not to be answered for before it is looked at.
         self.attend(now);
+        self.look_at_opened();
         self.freshness.extend(now + self.settings.freshness);
         self.count_failovers(&decision.gained, now);
         decision.stranded.iter().for_each(|stranded| self.report_stranded(stranded));
+        self.name_fellows(now);
         decision.effects.into_iter().for_each(|effect| self.act(effect));
         self.announcer.tell(now);
         self.update_health(now);
@@ -540,6 +572,32 @@ impl Engine {
     }
 }
 
+/// Whether what a fellow node says of an address can be its speaker's word. Where the service proxies of all nodes have the
+/// address (kube-proxy in IPVS mode), their kernels answer for it as well, unless `strictARP` is set; but kernels tell
+/// nobody of it unasked.
+fn is_by_speaker(said: Said, is_for_services: bool, holds: bool) -> bool {
+    said != Said::Replied || !is_for_services || holds
+}
+
 fn now() -> Timestamp {
     Timestamp::from_origin(clock::now())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn where_kernels_answer_for_services_a_reply_is_only_its_holders_word() {
+        let table = [
+            (Said::Replied, false, false, true),
+            (Said::Replied, true, false, false),
+            (Said::Replied, true, true, true),
+            (Said::Told, true, false, true),
+            (Said::Asked, true, false, true),
+        ];
+        for (said, is_for_services, holds, expected) in table {
+            assert_eq!(is_by_speaker(said, is_for_services, holds), expected, "{said:?}");
+        }
+    }
 }

@@ -81,6 +81,11 @@ impl Segments {
         self.arp.is_behind() || self.ndp.is_behind()
     }
 
+    /// The interfaces that could not be opened: this node neither hears nor answers there.
+    pub(crate) fn unopened(&self) -> BTreeSet<u32> {
+        &self.arp.unopened | &self.ndp.unopened
+    }
+
     /// Whether frames have come that nobody has told of yet.
     pub(crate) fn have_backlog(&self) -> bool {
         self.arp.has_backlog() || self.ndp.has_backlog()

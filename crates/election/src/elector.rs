@@ -24,6 +24,7 @@ use alloc::{
 use core::{net::IpAddr, time::Duration};
 
 use crate::{
+    disputes::Disputes,
     eligibility::Standing,
     exchange::{Decision, Effect, Event},
     leaving::Leaving,
@@ -81,6 +82,7 @@ pub struct Elector {
     merits: OwnMerits,
     leaving: Leaving,
     contests: BTreeMap<IpAddr, Contest>,
+    disputes: Disputes,
     /// The interfaces that heard nobody, and since when they hear their segments again. Somebody else may have taken over
     /// there unheard: nothing is announced on them until the session is proved, or the segment was asked.
     returned: BTreeMap<String, Timestamp>,
@@ -113,6 +115,7 @@ impl Elector {
             merits: OwnMerits::default(),
             leaving: Leaving::default(),
             contests: BTreeMap::new(),
+            disputes: Disputes::default(),
             returned: BTreeMap::new(),
             unaided: Unaided::default(),
         }
@@ -150,6 +153,11 @@ impl Elector {
     pub fn speaks_for(&self, address: IpAddr) -> bool {
         let live = self.charges.live();
         self.view.lock(address).and_then(|lock| spokesman(lock, live)) == Some(&self.me)
+    }
+
+    /// The addresses of this node that a fellow goes on claiming though it does not hold them, and which one.
+    pub fn disputed(&self, now: Timestamp) -> impl Iterator<Item = (IpAddr, &Node)> {
+        self.disputes.stubborn(now)
     }
 
     /// Whether this node's session is known to count.

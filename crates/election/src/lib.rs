@@ -34,6 +34,7 @@
 extern crate alloc;
 
 mod bucket;
+mod disputes;
 mod elector;
 mod eligibility;
 mod exchange;

@@ -104,7 +104,7 @@ impl Elector {
         }
         if self.view.lock(address).is_some_and(|lock| lock.is_of(&self.me)) {
             // Our lock says that it is ours, but that is old: it counts again when it has been read.
-            self.contests.insert(address, Contest::new(now, true));
+            self.contests.insert(address, Contest::new(now, by.clone(), true));
         }
         true
     }

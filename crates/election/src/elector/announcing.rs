@@ -15,14 +15,16 @@ use crate::{
 #[derive(Debug, Clone, Hash)]
 pub(super) struct Contest {
     since: Timestamp,
+    /// The fellow.
+    by: Node,
     /// The lock was read since.
     read: bool,
     pub(super) yielded: bool,
 }
 
 impl Contest {
-    pub(super) fn new(since: Timestamp, yielded: bool) -> Self {
-        Self { since, read: false, yielded }
+    pub(super) fn new(since: Timestamp, by: Node, yielded: bool) -> Self {
+        Self { since, by, read: false, yielded }
     }
 }
 
@@ -51,7 +53,10 @@ impl Elector {
         if !is_expected || self.view.lock(address).is_some_and(|lock| lock.is_of(&self.me)) {
             // Who knows already that no lock can be read need not try.
             let yielded = self.is_alone(now) || !self.view.holds(&self.me, address);
-            self.contests.entry(address).or_insert(Contest::new(now, yielded));
+            if yielded || !self.disputes.overhears(address, now) {
+                let contest = Contest::new(now, by.clone(), yielded);
+                self.contests.entry(address).or_insert(contest);
+            }
         }
     }
 
@@ -109,8 +114,15 @@ impl Elector {
             self.announcing.remove(&address);
             self.contests.remove(&address);
         }
-        let own = &self.own;
-        self.contests.retain(|_, contest| !(contest.read && own.proved_since(contest.since)));
+        let (own, disputes) = (&self.own, &mut self.disputes);
+        disputes.forget(now);
+        self.contests.retain(|address, contest| {
+            let is_won = contest.read && own.proved_since(contest.since);
+            if is_won {
+                disputes.was_wrong(*address, contest.by.clone(), now);
+            }
+            !is_won
+        });
         let unread = self.contests.iter().filter(|(_, contest)| !contest.read);
         let unread: Vec<IpAddr> = unread.map(|(address, _)| *address).collect();
         for address in unread {

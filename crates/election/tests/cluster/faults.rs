@@ -334,3 +334,37 @@ fn at_rest_only_sessions_are_written() {
     let writes = sim.writes - before;
     assert!((27..=33).contains(&writes), "{writes} writes in 30 s by three nodes");
 }
+
+#[test]
+fn a_fellow_that_claims_what_it_does_not_hold_costs_little_and_is_named() {
+    let (mut sim, owner) = settled();
+    let fellow = (owner + 1) % 3;
+    let (writes, reads) = (sim.writes, sim.reads);
+    let mut dark = 0;
+    for now in 0..60_000 {
+        if now % 10 == 0 {
+            sim.forge(owner, ip(240), fellow);
+        }
+        sim.run(millis(1));
+        dark += usize::from(sim.announcers(ip(240)).is_empty());
+    }
+    assert_eq!((sim.only_announcer(ip(240)), dark), (owner, 0), "{:?}", sim.log);
+    assert!(sim.reads - reads <= 10, "{} reads in a minute", sim.reads - reads);
+    assert!(sim.writes - writes <= 60 + 10, "{} renewals of three nodes", sim.writes - writes);
+    assert_eq!(sim.disputed(owner), [(ip(240), format!("node-{fellow}"))]);
+    sim.run(secs(70));
+    assert_eq!(sim.disputed(owner), [], "it has ceased");
+}
+
+#[test]
+fn a_fellow_that_was_wrong_before_and_is_right_now_is_believed() {
+    let (mut sim, owner) = settled();
+    for _ in 0..6000 {
+        sim.forge(owner, ip(240), (owner + 1) % 3);
+        sim.run(millis(5));
+    }
+    sim.end_session(owner);
+    sim.run(secs(1));
+    sim.only_announcer(ip(240));
+    assert!(sim.longest_overlap <= millis(15), "{:?}", sim.longest_overlap);
+}

@@ -89,6 +89,7 @@ pub(crate) struct Sim {
     pub(crate) stranded: Vec<Stranded>,
     pub(crate) log: Vec<String>,
     pub(crate) writes: usize,
+    pub(crate) reads: usize,
     /// How many locks were to be taken that had just been taken.
     pub(crate) in_vain: usize,
     /// The longest time that two powered, awake nodes with cables announced one address.
@@ -154,6 +155,7 @@ impl Sim {
             stranded: Vec::new(),
             log: Vec::new(),
             writes: 0,
+            reads: 0,
             in_vain: 0,
             longest_overlap: Duration::ZERO,
             overlaps: BTreeMap::new(),
@@ -332,6 +334,7 @@ impl Sim {
                 continue;
             }
             let (record, outcome) = self.store.perform(&name(index), &write);
+            self.reads += usize::from(matches!(write, Write::Read { .. }));
             let is_take = matches!(write, Write::Take { .. });
             self.in_vain += usize::from(is_take && outcome == Outcome::Conflict);
             if outcome == Outcome::Done && !matches!(write, Write::Read { .. }) {
@@ -417,6 +420,17 @@ impl Sim {
         let nodes = |indices: &[usize]| indices.iter().map(|index| name(*index)).collect();
         let backends = Some(Backends { ready: nodes(ready), ending: nodes(ending) });
         self.broadcast(&Event::Backends { address, backends });
+    }
+
+    /// A frame comes to a speaker that says that another node announces an address.
+    pub(crate) fn forge(&mut self, index: usize, address: IpAddr, by: usize) {
+        self.tell(index, 0, Event::Heard { address, by: name(by) });
+    }
+
+    /// Which of its addresses a speaker would tell users of, since a fellow goes on claiming them.
+    pub(crate) fn disputed(&self, index: usize) -> Vec<(IpAddr, String)> {
+        let disputed = self.speakers[index].elector.disputed(self.at());
+        disputed.map(|(address, by)| (address, by.to_string())).collect()
     }
 
     /// A speaker does not know yet where the backends of an address are.

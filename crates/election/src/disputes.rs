@@ -1,0 +1,91 @@
+//! Fellows that claim what this node holds, again and again.
+//!
+//! A claim is looked into: the lock is read and the session proved. Whoever claims wrongly (another load balancer on the
+//! same nodes, a kernel that answers for Services, forged frames) would make this node ask the API server as often as it
+//! likes. So after each claim that was wrong, further ones for the address are overheard for a while, and for longer each
+//! time.
+
+use alloc::collections::BTreeMap;
+use core::{net::IpAddr, time::Duration};
+
+use crate::model::{Node, Timestamp};
+
+/// How long claims are overheard after the first one that was wrong; doubled with each further one.
+const SHORTEST: Duration = Duration::from_secs(1);
+/// A claim that is right all the same is looked into after this time at the latest.
+const LONGEST: Duration = Duration::from_secs(10);
+/// Who has been wrong so often is named.
+const STUBBORN: u32 = 3;
+/// Without another claim for so long, all is forgotten.
+const MEMORY: Duration = Duration::from_mins(1);
+
+/// The claims that were wrong.
+#[derive(Debug, Clone, Default, Hash)]
+pub(crate) struct Disputes(BTreeMap<IpAddr, Dispute>);
+
+#[derive(Debug, Clone, Hash)]
+struct Dispute {
+    by: Node,
+    times: u32,
+    settled: Timestamp,
+}
+
+impl Dispute {
+    fn pause(&self) -> Duration {
+        LONGEST.min(SHORTEST.saturating_mul(2_u32.saturating_pow(self.times.saturating_sub(1))))
+    }
+}
+
+impl Disputes {
+    /// A claim by `by` for `address` was looked into, and was wrong.
+    pub(crate) fn was_wrong(&mut self, address: IpAddr, by: Node, now: Timestamp) {
+        let times = self.0.get(&address).map_or(0, |dispute| dispute.times);
+        let times = times.saturating_add(1);
+        self.0.insert(address, Dispute { by, times, settled: now });
+    }
+
+    /// Whether a claim for `address` is not to be looked into now.
+    pub(crate) fn overhears(&self, address: IpAddr, now: Timestamp) -> bool {
+        self.0.get(&address).is_some_and(|it| now.since(it.settled) < it.pause())
+    }
+
+    /// The addresses that somebody goes on claiming, and who did so last.
+    pub(crate) fn stubborn(&self, now: Timestamp) -> impl Iterator<Item = (IpAddr, &Node)> {
+        let lasting = self
+            .0
+            .iter()
+            .filter(move |(_, it)| it.times >= STUBBORN && now.since(it.settled) < MEMORY);
+        lasting.map(|(address, dispute)| (*address, &dispute.by))
+    }
+
+    /// Forgets those that are over.
+    pub(crate) fn forget(&mut self, now: Timestamp) {
+        self.0.retain(|_, dispute| now.since(dispute.settled) < MEMORY);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use alloc::vec::Vec;
+
+    use super::*;
+
+    #[test]
+    fn the_more_often_a_claim_was_wrong_the_longer_the_next_ones_are_overheard() {
+        let address = IpAddr::from([192, 168, 0, 240]);
+        let at = |millis| Timestamp::from_origin(Duration::from_millis(millis));
+        let mut disputes = Disputes::default();
+        let mut looked_into = Vec::new();
+        for now in (0..60_000).step_by(50) {
+            if !disputes.overhears(address, at(now)) {
+                looked_into.push(now);
+                disputes.was_wrong(address, "node-2".into(), at(now));
+            }
+            assert_eq!(disputes.stubborn(at(now)).count(), usize::from(now >= 3000), "{now}");
+        }
+        let expected = [0, 1000, 3000, 7000, 15_000, 25_000, 35_000, 45_000, 55_000];
+        assert_eq!(looked_into, expected);
+        disputes.forget(at(200_000));
+        assert!(!disputes.overhears(address, at(200_000)) && disputes.0.is_empty());
+    }
+}
