@@ -91,8 +91,9 @@ fn main() -> ExitCode {
 
 #[tokio::main]
 async fn run(args: &Args) -> anyhow::Result<()> {
-    telemetry::init(&args.log)?;
+    let logging = telemetry::init(&args.log)?;
     let registry = telemetry::registry(env!("CARGO_PKG_VERSION"))?;
+    logging.count_lost(&registry)?;
     let metrics = Metrics::registered(&registry)?;
     let health = Health::default();
     let shutdown = Shutdown::on_signal()?;

@@ -37,7 +37,7 @@ mod writer;
 
 use std::{process::ExitCode, sync::Arc, time::Duration};
 
-use anyhow::Context as _;
+use anyhow::{Context as _, bail};
 use arpeggio_election::Node;
 use arpeggio_link::interfaces::{self, Links};
 use arpeggio_runtime::{
@@ -51,7 +51,10 @@ use arpeggio_runtime::{
 use clap::Parser as _;
 use crossbeam_channel::Sender;
 use kube::Client;
-use tokio::sync::{oneshot, watch};
+use tokio::{
+    sync::{oneshot, watch},
+    task::JoinSet,
+};
 
 use crate::{
     args::{Args, Command, RunArgs},
@@ -103,11 +106,12 @@ async fn health(socket: &std::path::Path, page: &str) -> anyhow::Result<()> {
 
 #[tokio::main]
 async fn run(args: &RunArgs) -> anyhow::Result<()> {
-    telemetry::init(&args.log)?;
+    let logging = telemetry::init(&args.log)?;
     let name = args.node_name.as_deref().filter(|name| !name.is_empty());
     let name = name.context("which node is this? Say it with --node-name or NODE_NAME")?;
     let settings = args.settings().checked()?;
     let registry = telemetry::registry(env!("CARGO_PKG_VERSION"))?;
+    logging.count_lost(&registry)?;
     let metrics = Arc::new(Metrics::registered(&registry)?);
     let health = Health::default();
     let shutdown = Shutdown::on_signal()?;
@@ -124,8 +128,9 @@ async fn run(args: &RunArgs) -> anyhow::Result<()> {
     let writer =
         Writer::new(client.clone(), &args.namespace, me.clone(), inputs.clone(), metrics.clone());
     let quiet = client::connect(Patience { read: Some(QUIET_SILENCE), ..patience }).await?;
-    let slices_wanted = start_watching(client, quiet, args, writer.rewinds(), &inputs);
-    tokio::spawn(follow_links(links.clone(), inputs.clone()));
+    let mut tasks = JoinSet::new();
+    let slices_wanted = start_watching(&mut tasks, client, quiet, args, writer.rewinds(), &inputs);
+    tasks.spawn(follow_links(links.clone(), inputs.clone()));
 
     let engine = Engine::new(
         me,
@@ -141,9 +146,13 @@ async fn run(args: &RunArgs) -> anyhow::Result<()> {
         },
     );
     let beat = health.watches("engine", STUCK);
+    let (running, ended) = oneshot::channel::<()>();
     let thread = std::thread::Builder::new()
         .name("engine".to_owned())
-        .spawn(move || engine.run(&received, &beat))
+        .spawn(move || {
+            engine.run(&received, &beat);
+            drop(running);
+        })
         .context("cannot start the engine's thread")?;
     tracing::info!(
         node = name,
@@ -152,7 +161,12 @@ async fn run(args: &RunArgs) -> anyhow::Result<()> {
         "speaker started"
     );
 
-    shutdown.asked().await;
+    // Whatever has ended unasked is missing from here on: this process ends too, and is started anew.
+    tokio::select! {
+        () = shutdown.asked() => {}
+        _ = ended => bail!("the engine has ended unasked"),
+        _ = tasks.join_next() => bail!("a watch has ended unasked"),
+    }
     let _ = inputs.send(Input::Stop); // Fails only when the engine has ended, which is what we want.
     thread.join().map_err(|_| anyhow::anyhow!("the engine panicked"))
 }
@@ -160,6 +174,7 @@ async fn run(args: &RunArgs) -> anyhow::Result<()> {
 /// Starts the tasks that watch the API server's objects. `quiet`: the client for those that seldom change. The returned end
 /// says when `EndpointSlice`s are wanted.
 fn start_watching(
+    tasks: &mut JoinSet<()>,
     client: Client,
     quiet: Client,
     args: &RunArgs,
@@ -168,10 +183,10 @@ fn start_watching(
 ) -> oneshot::Sender<()> {
     let (slices_wanted, wanted) = oneshot::channel();
     let namespace = args.namespace.clone();
-    tokio::spawn(leases::watch(client, namespace, rewinds.clone(), inputs.clone()));
+    tasks.spawn(leases::watch(client, namespace, rewinds.clone(), inputs.clone()));
     let obey_exclusion = !args.ignore_exclusion_label;
-    tokio::spawn(nodes::watch(quiet.clone(), obey_exclusion, rewinds.clone(), inputs.clone()));
-    tokio::spawn(endpoints::watch(quiet, wanted, rewinds, inputs.clone()));
+    tasks.spawn(nodes::watch(quiet.clone(), obey_exclusion, rewinds.clone(), inputs.clone()));
+    tasks.spawn(endpoints::watch(quiet, wanted, rewinds, inputs.clone()));
     slices_wanted
 }
 

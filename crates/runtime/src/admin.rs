@@ -5,6 +5,8 @@
 //! network, and the second must be able to start. For the same reason the speaker's probes do not use the port (the
 //! other process might answer) but the socket in the pod's own volume, by way of [`check`].
 
+mod limit;
+
 use std::{
     io,
     net::{Ipv4Addr, Ipv6Addr, SocketAddr},
@@ -112,7 +114,7 @@ impl Admin {
 }
 
 async fn serve_tcp(listener: TcpListener, router: Router) {
-    if let Err(error) = axum::serve(listener, router).await {
+    if let Err(error) = axum::serve(limit::Limited::new(listener), router).await {
         tracing::error!(error = %causes(&error), "the admin port is closed");
     }
 }

@@ -2,7 +2,13 @@
 
 use std::{borrow::Cow, error::Error, fmt, io};
 
-use prometheus::{IntGaugeVec, Opts, Registry, process_collector::ProcessCollector};
+use prometheus::{
+    IntCounter, IntGaugeVec, Opts, Registry,
+    core::{Collector, Desc},
+    process_collector::ProcessCollector,
+    proto::MetricFamily,
+};
+use tracing_appender::non_blocking::{ErrorCounter, NonBlockingBuilder, WorkerGuard};
 use tracing_subscriber::{EnvFilter, filter::ParseError};
 
 /// How log lines look.
@@ -47,22 +53,71 @@ pub enum TelemetryError {
     Metrics(#[from] prometheus::Error),
 }
 
-/// Starts logging to standard error.
+/// Lines that wait to be written. More are lost: no log line may hold up a thread that decides or answers, whatever the
+/// disk behind standard error does.
+const WAITING_LINES: usize = 16_384;
+
+/// The logging of a process. What waits is written when it is dropped.
+#[must_use = "without it nothing is logged"]
+#[derive(Debug)]
+pub struct Logging {
+    _writer: WorkerGuard,
+    lost: ErrorCounter,
+}
+
+impl Logging {
+    /// Shows in the metrics how many lines were lost.
+    ///
+    /// # Errors
+    /// When that is shown already.
+    pub fn count_lost(&self, registry: &Registry) -> Result<(), TelemetryError> {
+        let name = "arpeggio_log_lines_lost_total";
+        let counter = IntCounter::new(name, "Log lines that could not be written in time.")?;
+        registry.register(Box::new(LostLines { counter, lost: self.lost.clone() }))?;
+        Ok(())
+    }
+}
+
+/// Asks the writer when somebody asks.
+struct LostLines {
+    counter: IntCounter,
+    lost: ErrorCounter,
+}
+
+impl Collector for LostLines {
+    fn desc(&self) -> Vec<&Desc> {
+        self.counter.desc()
+    }
+
+    fn collect(&self) -> Vec<MetricFamily> {
+        let lost = u64::try_from(self.lost.dropped_lines()).unwrap_or(u64::MAX);
+        self.counter.inc_by(lost.saturating_sub(self.counter.get()));
+        self.counter.collect()
+    }
+}
+
+/// Starts logging to standard error, by a thread of its own.
 ///
 /// # Errors
 /// When the filter cannot be parsed.
-pub fn init(args: &LogArgs) -> Result<(), TelemetryError> {
+pub fn init(args: &LogArgs) -> Result<Logging, TelemetryError> {
     let filter = EnvFilter::try_new(&args.filter)
         .map_err(|source| TelemetryError::Filter { filter: args.filter.clone(), source })?;
+    let (writer, guard) = NonBlockingBuilder::default()
+        .lossy(true)
+        .buffered_lines_limit(WAITING_LINES)
+        .thread_name("log")
+        .finish(io::stderr());
+    let lost = writer.error_counter();
     let builder = tracing_subscriber::fmt()
         .with_env_filter(filter)
-        .with_writer(|| OneLine(std::io::stderr()))
+        .with_writer(move || OneLine(writer.clone()))
         .with_ansi(false);
     match args.format {
         LogFormat::Text => builder.init(),
         LogFormat::Json => builder.json().init(),
     }
-    Ok(())
+    Ok(Logging { _writer: guard, lost })
 }
 
 /// Writes each log line as one line, whatever is in it: a line break in somebody's text must not begin another one.
@@ -72,7 +127,8 @@ impl<W: io::Write> io::Write for OneLine<W> {
     fn write(&mut self, line: &[u8]) -> io::Result<usize> {
         let text = String::from_utf8_lossy(line);
         let (text, end) = text.strip_suffix('\n').map_or((&*text, ""), |text| (text, "\n"));
-        write!(self.0, "{}{end}", printable(text))?;
+        // In one piece: what is written one by one may be lost one by one.
+        self.0.write_all(format!("{}{end}", printable(text)).as_bytes())?;
         Ok(line.len())
     }
 

@@ -1,6 +1,6 @@
 //! Failures, each with its stated outcome: what a client sees, for how long, and what the user is told.
 
-use std::time::Duration;
+use std::{thread, time::Duration};
 
 use anyhow::ensure;
 use arpeggio_lab::Machine;
@@ -60,6 +60,27 @@ pub(crate) fn the_owners_cable_is_pulled_and_put_back(home: &Home) -> anyhow::Re
     at_most(&seen, UNNOTICED)?;
     ensure!(seen.overlap <= A_FEW_FRAMES, "it must ask before it answers: {seen:?}");
     settled_on(home, successor)
+}
+
+/// As a bond, a bridge or an administrator does it: the carrier stays. Whoever watches the node asks at the old address.
+pub(crate) fn a_node_gets_another_mac_address(home: &Home) -> anyhow::Result<()> {
+    let owner = home.serve_page()?;
+    let nodes = home.lab.options().node_machines();
+    let epochs =
+        || nodes.iter().map(|node| home.epoch(*node)).collect::<anyhow::Result<Vec<u64>>>();
+    let (before, moves) = (epochs()?, home.moves(first_address().into())?);
+    for (node, last) in nodes.iter().zip(1..) {
+        let mac = format!("02:00:5e:00:00:{last:02x}");
+        let change = ["link", "set", node.interface(), "address", &mac];
+        home.lab.namespace(*node).run("ip", &change)?;
+        // Longer than it takes to accuse, to confirm and to end a session.
+        thread::sleep(Duration::from_secs(3));
+        ensure!(epochs()? == before, "the session of {node} was ended: {:?}", epochs()?);
+    }
+    let holder = home.holder(first_address().into())?;
+    ensure!(holder == Some(owner), "the address has moved from {owner} to {holder:?}");
+    ensure!(home.moves(first_address().into())? == moves, "the address has moved");
+    home.wait_for_page(Machine::Client)
 }
 
 pub(crate) fn the_owner_is_cut_off_from_the_api_server_only(home: &Home) -> anyhow::Result<()> {

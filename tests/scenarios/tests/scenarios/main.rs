@@ -110,6 +110,7 @@ const SCENARIOS: &[(&str, Scenario)] = &[
     ("fault-leases-old", faults::leases_are_put_back_to_an_earlier_time),
     ("fault-etcd-restored", faults::etcd_is_restored_from_a_backup),
     ("fault-standstill", machines::the_owner_stands_still_and_goes_on),
+    ("new-mac", faults::a_node_gets_another_mac_address),
     ("fault-clock", faults::the_owners_clock_jumps),
     ("fault-lost-unicast", faults::a_switch_loses_what_two_nodes_send_to_each_other),
     ("fault-split", faults::the_segment_is_split_and_healed),
