@@ -203,12 +203,19 @@ impl Announcer {
         }
     }
 
-    /// Asks everybody for an address that is asked for before its first use, without a name: nobody remembers an asker
-    /// that has no address, so that whoever has this one loses nothing.
-    pub(crate) fn ask_first<'r>(&'r self, interfaces: &[&'r election::Interface], address: IpAddr) {
-        let index = |it: &&election::Interface| self.index(&it.name);
-        for interface in interfaces.iter().filter_map(index) {
-            self.ask(Probe { interface, address, source: None, to: None });
+    /// Asks everybody for an address. Before its `first_use` without a name: nobody remembers an asker that has no address,
+    /// so that whoever has this one loses nothing. Else by this node's own address: access points that watch such questions
+    /// learn from one without a sender that the address is here.
+    pub(crate) fn ask_everybody<'r>(
+        &'r self,
+        interfaces: &[&'r election::Interface],
+        address: IpAddr,
+        first_use: bool,
+    ) {
+        let found = interfaces.iter().filter_map(|it| self.index(&it.name));
+        for interface in found.filter_map(|index| self.links.interface(index)) {
+            let source = interface.source_for(address).filter(|_| !first_use);
+            self.ask(Probe { interface: interface.index, address, source, to: None });
         }
     }
 

@@ -514,7 +514,7 @@ impl Engine {
             Effect::ProbeGateway => {
                 gateway_probes(links).into_iter().for_each(|probe| self.announcer.ask(probe));
             }
-            Effect::ProbeAddress(address) => self.ask_first(address),
+            Effect::ProbeAddress(address) => self.ask_everybody(address),
             Effect::Write(write) if self.unclear.bar(&write) => {
                 let outcome = Outcome::Failed;
                 self.elector.handle(now(), Event::Wrote { write, outcome });
@@ -524,9 +524,11 @@ impl Engine {
     }
 
     /// Asks everybody for an address, this node's own kernel as well, which does not answer itself on the wire.
-    fn ask_first(&mut self, address: IpAddr) {
+    fn ask_everybody(&mut self, address: IpAddr) {
         let interfaces = self.elector.interfaces(address, self.announcer.reach());
-        self.announcer.ask_first(&interfaces, address);
+        let lock = self.locks.get(&address).map(|record| &record.lock);
+        let first_use = lock.is_none_or(|it| it.holder.is_none() && it.stranger.is_none());
+        self.announcer.ask_everybody(&interfaces, address, first_use);
         let links = self.announcer.links();
         if links.own_addresses().contains(&address) {
             let mut asked = interfaces.iter().map(|it| it.name.as_str());

@@ -145,18 +145,26 @@ fn start(up: Up) -> Result<()> {
         ..Options::default()
     };
     let lab = Lab::start(up.which.name, options)?;
-    print_welcome(lab.name());
+    print_welcome(lab.name(), lab.options().families);
     lab.keep()
 }
 
-fn print_welcome(lab: &LabName) {
+const LAN_V4: &str = "LAN 192.168.0.0/24: router .1, control plane .10, nodes .11 and up, client .20; free for \
+                      pools: .2-.9, .200-.254";
+const LAN_V6: &str = "LAN fd00:a0::/64: router ::1, control plane ::10, nodes ::11 and up, client ::20; free for \
+                      pools: all others";
+
+fn print_welcome(lab: &LabName, families: Families) {
+    let node = families.addresses_of(Machine::Node(1)).first().map(ToString::to_string);
+    let node = node.unwrap_or_default();
+    let lan = families.of(LAN_V4, LAN_V6).join("\n");
     let me = std::env::args().next().unwrap_or_else(|| "arpeggio-lab".to_owned());
     println!(
         "
 lab '{lab}' is running. Ready to paste:
 
   {me} kubectl --name {lab} -- get nodes -o wide
-  {me} exec --name {lab} client -- ping -c 1 192.168.0.11
+  {me} exec --name {lab} client -- ping -c 1 {node}
   {me} exec --name {lab} internet -- ping -c 1 {router}
   {me} exec --name {lab} router -- nft list ruleset
   {me} exec --name {lab} node-1 -- ctr -n k8s.io containers list
@@ -164,7 +172,7 @@ lab '{lab}' is running. Ready to paste:
   {me} power-on --name {lab} node-2
   {me} down --name {lab}
 
-LAN 192.168.0.0/24: router .1, control plane .10, nodes .11 and up, client .20; free for pools: .2-.9, .200-.254
+{lan}
 WAN 203.0.113.0/24: router .1, internet host .2",
         router = network::ROUTER_WAN_V4,
     );

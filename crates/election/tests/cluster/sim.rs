@@ -444,6 +444,11 @@ impl Sim {
         self.tell(index, 0, Event::Reach(reach));
     }
 
+    /// A node's speaker is of an earlier release: its session does not say whom it hears.
+    pub(crate) fn is_of_earlier_release(&mut self, index: usize) {
+        self.store.earlier.insert(name(index));
+    }
+
     /// A node notices that its session does not say what is so any more.
     pub(crate) fn record_is_outdated(&mut self, index: usize) {
         self.tell(index, 0, Event::Outdated);

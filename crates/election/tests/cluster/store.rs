@@ -1,6 +1,9 @@
 //! The API server's records: every write but the first of a session names the version that it expects.
 
-use std::{collections::BTreeMap, net::IpAddr};
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    net::IpAddr,
+};
 
 use arpeggio_election::{
     AnnounceTerms, Epoch, Event, Holder, Lock, Node, Outcome, Reach, Session, SessionState,
@@ -14,6 +17,8 @@ pub(crate) struct Store {
     pub(crate) locks: BTreeMap<IpAddr, Lock>,
     /// Where each node is, which it says with each renewal.
     pub(crate) reaches: BTreeMap<Node, Reach>,
+    /// Nodes with a speaker of an earlier release, whose sessions do not say whom it hears.
+    pub(crate) earlier: BTreeSet<Node>,
     records: u64,
 }
 
@@ -24,22 +29,27 @@ impl Store {
     /// Carries out `write` for `me`; returns the record that resulted or was in its way.
     pub(crate) fn perform(&mut self, me: &Node, write: &Write) -> (Option<Event>, Outcome) {
         let live = |accused_by| SessionState::Live { accused_by };
+        let hears_said = match write {
+            Write::Start { hears, .. } | Write::Renew { hears, .. } => Some(hears.clone()),
+            _ => None,
+        };
+        let hears_said = hears_said.filter(|_| !self.earlier.contains(me));
         match write {
-            Write::Start { epoch, expected, lasts, hears } => {
+            Write::Start { epoch, expected, lasts, .. } => {
                 let reach = self.reaches.get(me).cloned();
                 self.swap_session(me, *expected, |session| {
                     session.epoch = *epoch;
                     session.state = live(None);
                     (session.reach, session.lasts) = (reach, Some(*lasts));
-                    session.hears = Some(hears.clone());
+                    session.hears = hears_said.clone();
                 })
             }
-            Write::Renew { expected, lasts, hears, .. } => {
+            Write::Renew { expected, lasts, .. } => {
                 let reach = self.reaches.get(me).cloned();
                 self.swap_session(me, Some(*expected), |session| {
                     session.state = live(None);
                     (session.reach, session.lasts) = (reach, Some(*lasts));
-                    session.hears = Some(hears.clone());
+                    session.hears = hears_said.clone();
                 })
             }
             Write::Accuse { node, expected } => {

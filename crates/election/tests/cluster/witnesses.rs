@@ -177,3 +177,15 @@ fn at_rest_only_renewals_are_written_and_those_as_often_as_ever() {
     let writes = sim.writes - before;
     assert!((72..=88).contains(&writes), "{writes} writes in 30 s by eight nodes");
 }
+
+#[test]
+fn speakers_of_an_earlier_release_watch_as_they_did() {
+    for dying in 0..4 {
+        for earlier in [&[0, 1][..], &[2, 3], &[0, 1, 2, 3]] {
+            let mut sim = Sim::new(4);
+            earlier.iter().for_each(|index| sim.is_of_earlier_release(*index));
+            with_addresses(&mut sim, 8);
+            die_at_once(&mut sim, &[dying], 8, FAST);
+        }
+    }
+}

@@ -61,10 +61,12 @@ pub(crate) fn a_cluster_without_ipv4_is_served_like_any_other(home: &Home) -> an
     for node in &nodes {
         let sessions = home.speaker_metric(*node, "live_sessions")?;
         ensure!(sessions == [nodes.len().to_string()], "{node}: {sessions:?}");
+        let speaker = home.speaker_on(*node)?;
+        home.lab.kubectl(&["get", "--raw", &admin_page(&speaker, 7474, "readyz")])?;
     }
     let controller = home.leading_controller()?;
     for page in ["readyz", "metrics"] {
-        home.lab.kubectl(&["get", "--raw", &admin_page(&controller, page)])?;
+        home.lab.kubectl(&["get", "--raw", &admin_page(&controller, 7473, page)])?;
     }
     ipv6::an_ipv6_address_outlives_its_node(home)?;
     wants_an_ipv4_address(home)
@@ -81,8 +83,8 @@ fn wants_an_ipv4_address(home: &Home) -> anyhow::Result<()> {
     })
 }
 
-fn admin_page(pod: &str, page: &str) -> String {
-    format!("/api/v1/namespaces/arpeggio-system/pods/{pod}:7473/proxy/{page}")
+fn admin_page(pod: &str, port: u16, page: &str) -> String {
+    format!("/api/v1/namespaces/arpeggio-system/pods/{pod}:{port}/proxy/{page}")
 }
 
 /// A Service that says nothing of families gets an IPv6 address; one that prefers both gets the IPv6 address first.
@@ -106,6 +108,8 @@ pub(crate) fn where_ipv6_is_first_services_get_it_first(home: &Home) -> anyhow::
     let outages = home.outages_by_power_cut(Machine::Client, pages, owner)?;
     let short = outages.iter().all(|outage| *outage < LONGEST_OUTAGE);
     ensure!(short, "the client was without an answer for {outages:?}");
+    let successor = common_owner(home, addresses)?;
+    ensure!(successor != owner, "{owner} has no power");
     Ok(())
 }
 
