@@ -41,7 +41,7 @@ impl Store {
                     session.epoch = *epoch;
                     session.state = live(None);
                     (session.reach, session.lasts) = (reach, Some(*lasts));
-                    session.hears = hears_said.clone();
+                    session.hears.clone_from(&hears_said);
                 })
             }
             Write::Renew { expected, lasts, .. } => {
@@ -49,7 +49,7 @@ impl Store {
                 self.swap_session(me, Some(*expected), |session| {
                     session.state = live(None);
                     (session.reach, session.lasts) = (reach, Some(*lasts));
-                    session.hears = hears_said.clone();
+                    session.hears.clone_from(&hears_said);
                 })
             }
             Write::Accuse { node, expected } => {
