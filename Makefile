@@ -11,7 +11,7 @@ STATIC_BUILD := RUSTFLAGS="-C target-feature=+crt-static" cargo build --release 
 DEMO := cargo run --quiet --package arpeggio-scenarios --bin arpeggio-demo --
 
 .DEFAULT_GOAL := help
-.PHONY: help demo lab clean-lab test check lint unit lab-tests scenarios oldest-kubernetes failures bench bench-wire bench-failover bench-controller bench-api bench-programs fuzz generate setup toolchain programs clean
+.PHONY: help demo lab clean-lab test check lint unit lab-tests scenarios oldest-kubernetes skew failures bench bench-wire bench-failover bench-controller bench-api bench-programs fuzz generate setup toolchain programs clean
 
 help: ## List the commands
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-17s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -48,6 +48,10 @@ scenarios: ## Run the end-to-end tests only (ONLY=name runs one)
 
 oldest-kubernetes: setup programs ## Show that Arpeggio works with the oldest Kubernetes that it supports (1.29; in make test, too)
 	cargo test --package arpeggio-scenarios --test scenarios --locked -- --test-threads=1 oldest-kubernetes
+
+skew: setup programs ## Run this release's controller and speakers beside those of an earlier commit
+	@folder=$$(tests/earlier.sh) && ARPEGGIO_EARLIER_PROGRAMS=$$folder \
+		cargo test --package arpeggio-scenarios --test scenarios --locked -- --test-threads=1 two-versions
 
 failures: setup programs ## Run the failure tests and write docs/failures.md from what a client saw
 	@rm -rf target/failures

@@ -19,12 +19,14 @@ pub(crate) struct Pace {
     pub(crate) answer: Duration,
     /// Misses are counted up to this many.
     pub(crate) most_misses: u32,
-    /// Who used to answer, and has not for so long, is asked seldom.
+    /// Who used to answer, and has not for so long, is asked less often.
     pub(crate) patience: Duration,
     /// Who has never answered, and missed so many questions, is asked seldom.
     pub(crate) misses: u32,
-    /// Between two questions to one that is asked seldom.
+    /// Between two questions to one that has never answered.
     pub(crate) rest: Duration,
+    /// Between two questions to one that has not answered for long.
+    pub(crate) often: Duration,
 }
 
 /// What is known of one peer.
@@ -115,7 +117,13 @@ impl Peer {
         } else {
             self.misses >= pace.misses
         };
-        self.due = now + if self.rests { pace.rest } else { pace.answer };
+        self.due = now
+            + match self.rests {
+                // It may be back at any time, and until then it is said to be silent.
+                true if self.used_to_answer() => pace.often,
+                true => pace.rest,
+                false => pace.answer,
+            };
     }
 
     /// Its answer may have come, and waits to be looked at: it is not missed yet, if that does not go on for too long.

@@ -171,6 +171,7 @@ fn pace(settings: &Settings) -> Pace {
         misses: settings.misses,
         patience: settings.session,
         rest: settings.speaker_probe,
+        often: settings.speaker_probe,
     }
 }
 

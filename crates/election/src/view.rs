@@ -54,6 +54,8 @@ pub(crate) struct View {
 pub(crate) struct SeenSession {
     pub(crate) session: Session,
     pub(crate) changed: Timestamp,
+    /// When it was last seen to be what its own node had written, and nobody had accused it since.
+    pub(crate) renewed: Timestamp,
     /// It is of a history that the API server has forgotten: whatever is shown takes its place.
     outdated: bool,
 }
@@ -102,7 +104,12 @@ impl View {
                 self.witnesses_changed |=
                     has_moved || known.is_some_and(|known| known.hears != session.hears);
                 let node = session.node.clone();
-                self.sessions.insert(node, SeenSession { session, changed: now, outdated: false });
+                let before = self.sessions.get(&node);
+                let is_same = |seen: &&SeenSession| seen.session.epoch == session.epoch;
+                let before = before.filter(is_same).map(|seen| seen.renewed);
+                let renewed = before.filter(|_| session.is_accused()).unwrap_or(now);
+                let seen = SeenSession { session, changed: now, renewed, outdated: false };
+                self.sessions.insert(node, seen);
             }
         }
     }
@@ -343,7 +350,7 @@ impl View {
         let is_still_its =
             self.lock(address).is_some_and(|lock| lock.holder.as_ref() == Some(holder));
         let counts = |seen: &SeenSession| {
-            seen.session.is_live() && seen.session.epoch == holder.epoch && seen.changed > since
+            seen.session.is_live() && seen.session.epoch == holder.epoch && seen.renewed > since
         };
         is_still_its && !self.sessions.get(&holder.node).is_some_and(counts)
     }

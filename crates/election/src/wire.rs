@@ -128,7 +128,8 @@ impl WireWatch {
         if somebody_misses {
             probes.gateway = true;
             let idle = self.peers.iter_mut();
-            let idle = idle.filter(|(_, peer)| peer.asked().is_none() || peer.rests());
+            let waits = |peer: &Peer| peer.asked().is_none() || peer.rests();
+            let idle = idle.filter(|(_, peer)| waits(peer) && peer.asked() != Some(now));
             for (node, peer) in idle {
                 let pace = pace_of(peer, targets.charges.contains(node), settings);
                 ask(node, peer, now, pace, settings, &mut probes);
@@ -217,6 +218,7 @@ fn pace_of(peer: &Peer, is_charge: bool, settings: &Settings) -> Pace {
         most_misses: settings.misses.saturating_mul(SELF_DOUBT),
         patience: settings.session,
         rest: settings.probe * SELDOM,
+        often: settings.probe,
         misses: settings.misses,
     }
 }

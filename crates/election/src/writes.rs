@@ -275,6 +275,10 @@ pub enum Outcome {
 /// How long a write that was refused rests at most, unless the API server asks for more.
 const LONGEST_REST: Duration = Duration::from_secs(30);
 
+/// So many times in a row it is tried again as soon as after a failure: an API server that has just started knows no
+/// permissions for a second.
+const QUICK_TRIES: u32 = 4;
+
 /// Why a write waits.
 #[derive(Debug, Clone, Copy, Hash)]
 struct Rest {
@@ -334,7 +338,8 @@ impl Writes {
             Target::OwnSession => settings.renewal,
             Target::Session(_) | Target::Lock(_) => LONGEST_REST,
         };
-        let doubled = settings.retry.saturating_mul(2_u32.saturating_pow(before.min(16)));
+        let doublings = before.saturating_sub(QUICK_TRIES - 1).min(16);
+        let doubled = settings.retry.saturating_mul(2_u32.saturating_pow(doublings));
         let rest = doubled.min(longest).max(retry_after.unwrap_or_default());
         let rest = Rest { until: now + rest, refusals: before.saturating_add(1) };
         self.resting.insert(target.clone(), rest);
@@ -386,13 +391,11 @@ mod tests {
         let refused = Outcome::Refused { retry_after: None };
         let patient = Outcome::Refused { retry_after: Some(Duration::from_secs(40)) };
         let outcomes = [refused; 8];
-        assert_eq!(
-            rests(&ADDRESS, &outcomes),
-            [500, 1000, 2000, 4000, 8000, 16_000, 30_000, 30_000]
-        );
-        assert_eq!(rests(&Target::OwnSession, &outcomes[..5]), [500, 1000, 2000, 3000, 3000]);
+        assert_eq!(rests(&ADDRESS, &outcomes), [500, 500, 500, 500, 1000, 2000, 4000, 8000]);
+        let own = [500, 500, 500, 500, 1000, 2000, 3000, 3000];
+        assert_eq!(rests(&Target::OwnSession, &outcomes), own);
         assert_eq!(rests(&ADDRESS, &[patient]), [40_000]);
         let mixed = [refused, refused, Outcome::Failed, Outcome::Done, refused];
-        assert_eq!(rests(&ADDRESS, &mixed), [500, 1000, 500, 0, 500]);
+        assert_eq!(rests(&ADDRESS, &mixed), [500, 500, 500, 0, 500]);
     }
 }

@@ -14,6 +14,9 @@ pub(crate) const NAMESPACE: &str = "arpeggio-system";
 /// The tag that the manifests ask for.
 const TAG: &str = "0.1.0";
 
+/// The tag of an earlier commit's programs.
+const EARLIER_TAG: &str = "earlier";
+
 /// A rollout takes two seconds on a machine at rest.
 const PATIENCE: Duration = Duration::from_secs(90);
 
@@ -59,10 +62,47 @@ pub fn install_definitions(lab: &Lab) -> anyhow::Result<()> {
     Ok(lab.wait_for(&crd, "condition=Established", PATIENCE)?)
 }
 
+/// The folder with the programs of an earlier commit, where they were built.
+pub fn earlier_programs() -> Option<PathBuf> {
+    std::env::var_os("ARPEGGIO_EARLIER_PROGRAMS").map(PathBuf::from)
+}
+
+/// Imports the images of an earlier commit's programs, with the tag `earlier`.
+///
+/// # Errors
+/// When they were not built, or a node does not take them.
+pub fn import_earlier(lab: &Lab) -> anyhow::Result<()> {
+    let folder = earlier_programs().context("ARPEGGIO_EARLIER_PROGRAMS is not set: make skew")?;
+    let earlier = |component: &str| {
+        let name = image_name(component, EARLIER_TAG);
+        let image = Image::of_static_program(&name, &folder.join(format!("arpeggio-{component}")));
+        image.with_file("/arpeggio", folder.join("arpeggio"))
+    };
+    Ok(lab.import(&[earlier("controller"), earlier("speaker")])?)
+}
+
+/// Has a component run in this release's version, or in the earlier one.
+///
+/// # Errors
+/// When the API server refuses.
+pub fn set_version(
+    lab: &Lab,
+    workload: &str,
+    component: &str,
+    earlier: bool,
+) -> anyhow::Result<()> {
+    let tag = if earlier { EARLIER_TAG } else { TAG };
+    let image = format!("{component}={}", image_name(component, tag));
+    Ok(lab.kubectl(&["set", "image", "-n", NAMESPACE, workload, &image]).map(drop)?)
+}
+
 fn image(component: &str) -> anyhow::Result<Image> {
     let program = program(&format!("arpeggio-{component}"))?;
-    let name = format!("docker.io/arpeggio/{component}:{TAG}");
-    Ok(Image::of_static_program(&name, &program))
+    Ok(Image::of_static_program(&image_name(component, TAG), &program))
+}
+
+fn image_name(component: &str, tag: &str) -> String {
+    format!("docker.io/arpeggio/{component}:{tag}")
 }
 
 /// The static program that `make programs` has built.

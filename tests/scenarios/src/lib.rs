@@ -18,6 +18,6 @@ pub use home::{
     EXCLUDE, Home, KubernetesEvent, NotYet, POOL, POOL_RANGE, collect, eprint_line, first_address,
     pool, service,
 };
-pub use install::install_definitions;
+pub use install::{earlier_programs, import_earlier, install_definitions, set_version};
 pub use page::page;
 pub use process::{Cost, HostProcess};

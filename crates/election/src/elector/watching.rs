@@ -72,7 +72,7 @@ impl Elector {
     /// while the API server was away, nobody on the segment answered. What has moved stays where it is.
     fn was_replaced(&self, seen: &SeenSession) -> bool {
         let holder = Holder { node: seen.session.node.clone(), epoch: seen.session.epoch };
-        self.unaided.since(&holder).is_some_and(|since| seen.changed <= since)
+        self.unaided.since(&holder).is_some_and(|since| seen.renewed <= since)
     }
 
     /// Whether somebody else could confirm that `node` is silent: it lives, as far as this node can hear, and hears `node`.

@@ -28,6 +28,7 @@ mod rebalance;
 mod records;
 mod restarts;
 mod strangers;
+mod versions;
 mod writes;
 
 use std::{
@@ -36,7 +37,7 @@ use std::{
 };
 
 use arpeggio_lab::{Families, Options, guard};
-use arpeggio_scenarios::{Home, eprint_line};
+use arpeggio_scenarios::{Home, earlier_programs, eprint_line};
 use libtest_mimic::{Arguments, Failed, Trial};
 
 type Scenario = fn(&Home) -> anyhow::Result<()>;
@@ -121,6 +122,9 @@ const SCENARIOS: &[(&str, Scenario)] = &[
     ("controller-killed", restarts::a_killed_controller_keeps_every_address),
 ];
 
+/// Those that need the programs of an earlier commit: `make skew`.
+const WITH_EARLIER: &[(&str, Scenario)] = &[("two-versions", versions::two_releases_work_together)];
+
 /// Those in clusters of another shape.
 const SHAPED: &[(&str, Shape, Scenario)] = &[
     ("fault-two-nodes", Shape::Nodes(2), machines::one_of_two_nodes_loses_power),
@@ -179,7 +183,9 @@ fn main() {
     let sharing = SHARING
         .iter()
         .map(|(name, scenario)| Trial::test(*name, move || told(run_sharing(*scenario))));
-    let usual = SCENARIOS.iter().map(|(name, scenario)| (*name, Shape::Nodes(NODES), *scenario));
+    let earlier = if earlier_programs().is_some() { WITH_EARLIER } else { &[] };
+    let usual = SCENARIOS.iter().chain(earlier);
+    let usual = usual.map(|(name, scenario)| (*name, Shape::Nodes(NODES), *scenario));
     let own = usual.chain(SHAPED.iter().copied()).map(|(name, shape, scenario)| {
         Trial::test(name, move || told(run(name, shape.options(), scenario)))
     });
