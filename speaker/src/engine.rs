@@ -395,7 +395,7 @@ impl Engine {
     /// Tells users of the fellow nodes that go on claiming what this node holds.
     fn name_fellows(&mut self, now: Timestamp) {
         let disputed: Vec<(IpAddr, Node)> =
-            self.elector.disputed(now).map(|(address, by)| (address, by.clone())).collect();
+            self.elector.disputed().map(|(address, by)| (address, by.clone())).collect();
         for (address, by) in disputed {
             if !self.notices.tell(address, Trouble::Fellow, false, now) {
                 continue;

@@ -149,8 +149,7 @@ impl Writer {
     }
 
     /// Logged once, and not for each of a thousand locks.
-    fn refused(&self, write: &Write, why: String, retry_after: Option<Duration>) -> Result {
-        let lease = self.name(write);
+    fn log_refusal(&self, lease: &str, why: &str) {
         if self.refusing.swap(true, Ordering::Relaxed) {
             tracing::debug!(lease, why, "the API server refused a request");
         } else {
@@ -160,23 +159,27 @@ impl Writer {
                 "the API server refused a request, which is tried again less and less often"
             );
         }
-        let record = match write.target() {
-            Target::Lock(address) => Some(Input::LockRefused { address, why }),
-            Target::OwnSession | Target::Session(_) => None,
-        };
-        (record, Outcome::Refused { retry_after })
     }
 
     /// What follows from a request that brought nothing.
     fn unmet(&self, write: &Write, error: &kube::Error) -> Result {
-        match error.into() {
-            Failure::Refused(_) => self.refused(write, causes(error).to_string(), None),
-            Failure::Busy { retry_after } => {
-                let (_, outcome) = self.refused(write, causes(error).to_string(), retry_after);
-                (None, outcome) // It passes by itself.
+        let (lease, why) = (self.name(write), causes(error));
+        let failure = error.into();
+        let retry_after = match failure {
+            Failure::Refused(_) => None,
+            Failure::Busy { retry_after } => retry_after,
+            _ => return self.failed(&lease, &why),
+        };
+        let why = why.to_string();
+        self.log_refusal(&lease, &why);
+        // Users are told of what will not pass by itself.
+        let record = match (failure, write.target()) {
+            (Failure::Refused(_), Target::Lock(address)) => {
+                Some(Input::LockRefused { address, why })
             }
-            _ => self.failed(&self.name(write), &causes(error)),
-        }
+            _ => None,
+        };
+        (record, Outcome::Refused { retry_after })
     }
 
     /// The name of the Lease that a write is about.

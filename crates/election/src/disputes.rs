@@ -50,11 +50,8 @@ impl Disputes {
     }
 
     /// The addresses that somebody goes on claiming, and who did so last.
-    pub(crate) fn stubborn(&self, now: Timestamp) -> impl Iterator<Item = (IpAddr, &Node)> {
-        let lasting = self
-            .0
-            .iter()
-            .filter(move |(_, it)| it.times >= STUBBORN && now.since(it.settled) < MEMORY);
+    pub(crate) fn stubborn(&self) -> impl Iterator<Item = (IpAddr, &Node)> {
+        let lasting = self.0.iter().filter(|(_, it)| it.times >= STUBBORN);
         lasting.map(|(address, dispute)| (*address, &dispute.by))
     }
 
@@ -81,7 +78,7 @@ mod tests {
                 looked_into.push(now);
                 disputes.was_wrong(address, "node-2".into(), at(now));
             }
-            assert_eq!(disputes.stubborn(at(now)).count(), usize::from(now >= 3000), "{now}");
+            assert_eq!(disputes.stubborn().count(), usize::from(now >= 3000), "{now}");
         }
         let expected = [0, 1000, 3000, 7000, 15_000, 25_000, 35_000, 45_000, 55_000];
         assert_eq!(looked_into, expected);

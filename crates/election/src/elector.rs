@@ -155,9 +155,10 @@ impl Elector {
         self.view.lock(address).and_then(|lock| spokesman(lock, live)) == Some(&self.me)
     }
 
-    /// The addresses of this node that a fellow goes on claiming though it does not hold them, and which one.
-    pub fn disputed(&self, now: Timestamp) -> impl Iterator<Item = (IpAddr, &Node)> {
-        self.disputes.stubborn(now)
+    /// The addresses of this node that a fellow goes on claiming though it does not hold them, and which one; as of the last
+    /// decision.
+    pub fn disputed(&self) -> impl Iterator<Item = (IpAddr, &Node)> {
+        self.disputes.stubborn()
     }
 
     /// Whether this node's session is known to count.

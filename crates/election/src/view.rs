@@ -91,8 +91,8 @@ impl View {
     pub(crate) fn session_seen(&mut self, session: Session, now: Timestamp) {
         match self.sessions.get(&session.node) {
             Some(known) if !known.outdated && known.session.version >= session.version => {}
-            known => {
-                let known = known.map(|known| &known.session);
+            seen => {
+                let known = seen.map(|seen| &seen.session);
                 let counts = |known: &Session| {
                     known.epoch == session.epoch && known.is_live() == session.is_live()
                 };
@@ -104,10 +104,9 @@ impl View {
                 self.witnesses_changed |=
                     has_moved || known.is_some_and(|known| known.hears != session.hears);
                 let node = session.node.clone();
-                let before = self.sessions.get(&node);
                 let is_same = |seen: &&SeenSession| seen.session.epoch == session.epoch;
-                let before = before.filter(is_same).map(|seen| seen.renewed);
-                let renewed = before.filter(|_| session.is_accused()).unwrap_or(now);
+                let before = seen.filter(is_same).filter(|_| session.is_accused());
+                let renewed = before.map_or(now, |seen| seen.renewed);
                 let seen = SeenSession { session, changed: now, renewed, outdated: false };
                 self.sessions.insert(node, seen);
             }

@@ -118,10 +118,10 @@ impl WireWatch {
         let (mut probes, mut somebody_misses) = (Probes::default(), false);
         for node in targets.charges.iter().chain(targets.others.difference(targets.charges)) {
             let peer = self.peers.entry(node.clone()).or_default();
-            let pace = pace_of(peer, targets.charges.contains(node), settings);
+            let is_charge = targets.charges.contains(node);
+            let pace = pace_of(peer, is_charge, settings);
             if peer.due() <= now && !(backlog && peer.wait(now, pace)) {
                 ask(node, peer, now, pace, settings, &mut probes);
-                let is_charge = targets.charges.contains(node);
                 somebody_misses |= is_charge && peer.used_to_answer() && peer.misses() > 0;
             }
         }

@@ -429,7 +429,7 @@ impl Sim {
 
     /// Which of its addresses a speaker would tell users of, since a fellow goes on claiming them.
     pub(crate) fn disputed(&self, index: usize) -> Vec<(IpAddr, String)> {
-        let disputed = self.speakers[index].elector.disputed(self.at());
+        let disputed = self.speakers[index].elector.disputed();
         disputed.map(|(address, by)| (address, by.to_string())).collect()
     }
 
