@@ -172,6 +172,7 @@ impl Controller {
         self.installations.tell();
         if !self.decides() {
             self.metrics.show_pools(std::iter::empty());
+            self.metrics.show_waiting(&BTreeMap::new());
             return self.metrics.show_quarantined(BTreeMap::new());
         }
         if !self.is_complete() {
@@ -189,6 +190,7 @@ impl Controller {
             self.executor.start(task);
         }
         self.metrics.show_pools(self.index.usages());
+        self.metrics.show_waiting(&self.index.refused());
         self.metrics.show_quarantined(self.index.quarantined());
     }
 }

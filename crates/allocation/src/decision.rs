@@ -291,6 +291,10 @@ impl Index {
         if outcome.wants_more || outcome.refusal.is_some() {
             self.queue_up(owner);
         }
+        match &outcome.refusal {
+            Some(why) => _ = self.refused.insert(owner.clone(), why.word()),
+            None => _ = self.refused.remove(owner),
+        }
         if self.is_premature(owner, &outcome, now) {
             return None;
         }
@@ -402,6 +406,7 @@ impl Index {
     }
 
     fn withdraw(&mut self, owner: &Owner) -> Option<Task> {
+        self.refused.remove(owner);
         let record = self.services.get(owner)?;
         let write = ServiceWrite {
             record: record.clone(),
