@@ -267,15 +267,15 @@ impl Executor {
     pub(crate) fn remark(&self, object: ObjectReference, remark: Remark) {
         let Remark { reason, message: note } = remark;
         let news = news::News { kind: news::Kind::Warning, reason, action: "ReadPools", note };
-        self.announce(object, news);
+        self.announce(object, &news);
     }
 
     /// Tells the readers of an object, in the background.
-    pub(crate) fn announce(&self, object: ObjectReference, news: news::News) {
+    pub(crate) fn announce(&self, object: ObjectReference, news: &news::News) {
         let name = object.name.clone().unwrap_or_default();
         let (kind, namespace) = (object.kind.as_deref(), object.namespace.as_deref());
         tracing::warn!(kind, namespace, name, "{}", news.note);
-        self.events.publish(object, event(&news));
+        self.events.publish(object, event(news));
     }
 
     /// Deletes the session of a node that is gone, in the background, unless it has changed. If that fails it is asked for

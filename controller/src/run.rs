@@ -183,7 +183,7 @@ impl Controller {
             self.executor.remark(object, remark);
         }
         for (object, news) in self.index.take_outbox() {
-            self.executor.announce(object, news);
+            self.executor.announce(object, &news);
         }
         self.show_undecodable();
         for task in self.index.decide_pools(&now()) {
@@ -206,7 +206,7 @@ impl Controller {
         {
             *counts.entry(kind).or_default() += count;
             for Complaint { object, why } in complaints {
-                self.executor.announce(object, not_understood(&why));
+                self.executor.announce(object, &not_understood(&why));
             }
         }
         counts.iter().for_each(|(kind, count)| self.metrics.show_undecodable(kind, *count));

@@ -43,7 +43,7 @@ use arpeggio_link::interfaces::{self, Links};
 use arpeggio_runtime::{
     admin::{self, Admin},
     client::{self, Patience},
-    events::EventWriter,
+    events::{EventQueue, EventWriter},
     health::Health,
     shutdown::Shutdown,
     telemetry,
@@ -124,12 +124,14 @@ async fn run(args: &RunArgs) -> anyhow::Result<()> {
     let (inputs, received) = crossbeam_channel::unbounded();
 
     let events = EventWriter::new(client.clone(), "speaker", name);
-    let news = News::spawn(events, metrics.clone());
+    let news = News(EventQueue::spawn(events, metrics.events_lost.clone()));
     let writer =
         Writer::new(client.clone(), &args.namespace, me.clone(), inputs.clone(), metrics.clone());
     let quiet = client::connect(Patience { read: Some(QUIET_SILENCE), ..patience }).await?;
     let mut tasks = JoinSet::new();
-    let slices_wanted = start_watching(&mut tasks, client, quiet, args, writer.rewinds(), &inputs);
+    let watches =
+        Watches { client, quiet, health: &health, rewinds: writer.rewinds(), inputs: &inputs };
+    let slices_wanted = watches.start(&mut tasks, args);
     tasks.spawn(follow_links(links.clone(), inputs.clone()));
 
     let engine = Engine::new(
@@ -171,23 +173,30 @@ async fn run(args: &RunArgs) -> anyhow::Result<()> {
     thread.join().map_err(|_| anyhow::anyhow!("the engine panicked"))
 }
 
-/// Starts the tasks that watch the API server's objects. `quiet`: the client for those that seldom change. The returned end
-/// says when `EndpointSlice`s are wanted.
-fn start_watching(
-    tasks: &mut JoinSet<()>,
+/// What the tasks need that watch the API server's objects.
+struct Watches<'a> {
     client: Client,
+    /// The client for what seldom changes.
     quiet: Client,
-    args: &RunArgs,
+    health: &'a Health,
     rewinds: Rewinds,
-    inputs: &Sender<Input>,
-) -> oneshot::Sender<()> {
-    let (slices_wanted, wanted) = oneshot::channel();
-    let namespace = args.namespace.clone();
-    tasks.spawn(leases::watch(client, namespace, rewinds.clone(), inputs.clone()));
-    let obey_exclusion = !args.ignore_exclusion_label;
-    tasks.spawn(nodes::watch(quiet.clone(), obey_exclusion, rewinds.clone(), inputs.clone()));
-    tasks.spawn(endpoints::watch(quiet, wanted, rewinds, inputs.clone()));
-    slices_wanted
+    inputs: &'a Sender<Input>,
+}
+
+impl Watches<'_> {
+    /// Starts the tasks. The returned end says when `EndpointSlice`s are wanted.
+    fn start(self, tasks: &mut JoinSet<()>, args: &RunArgs) -> oneshot::Sender<()> {
+        let Self { client, quiet, health, rewinds, inputs } = self;
+        let (slices_wanted, wanted) = oneshot::channel();
+        let (namespace, listed) = (args.namespace.clone(), health.awaits("Leases"));
+        tasks.spawn(leases::watch(client, namespace, listed, rewinds.clone(), inputs.clone()));
+        let (obey_exclusion, listed) = (!args.ignore_exclusion_label, health.awaits("Nodes"));
+        let nodes =
+            nodes::watch(quiet.clone(), obey_exclusion, listed, rewinds.clone(), inputs.clone());
+        tasks.spawn(nodes);
+        tasks.spawn(endpoints::watch(quiet, health.clone(), wanted, rewinds, inputs.clone()));
+        slices_wanted
+    }
 }
 
 /// Tells the engine of every change of the interfaces, until it ends.
