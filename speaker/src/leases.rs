@@ -15,7 +15,7 @@ use arpeggio_runtime::{
 };
 use crossbeam_channel::Sender;
 use k8s_openapi::api::coordination::v1::Lease;
-use kube::{Api, Client, ResourceExt as _};
+use kube::{Api, Client, ResourceExt};
 
 use crate::{
     input::Input,
@@ -64,7 +64,7 @@ impl Feed {
 
     /// What was deleted while there was no watch shows only by its absence from a `whole` list.
     fn listed(&mut self, leases: &[Lease], whole: bool) -> Vec<Input> {
-        let listed: BTreeSet<String> = leases.iter().map(|lease| lease.name_any()).collect();
+        let listed: BTreeSet<String> = leases.iter().map(ResourceExt::name_any).collect();
         let absent = self.known.difference(&listed).filter(|_| whole);
         let gone = absent.filter_map(|name| gone(name));
         let inputs = leases.iter().filter_map(read).chain(gone);
