@@ -229,10 +229,19 @@ impl Engine {
             Event::Rewound => {
                 self.locks.values_mut().for_each(|record| record.lock.version = Version(0));
             }
-            Event::Wrote { write, outcome: Outcome::Done } => self.report(write),
+            Event::Wrote { write, outcome } => self.wrote(write, *outcome),
             _ => {}
         }
         self.elector.handle(now(), event);
+    }
+
+    fn wrote(&mut self, write: &Write, outcome: Outcome) {
+        if let (Write::Take { address, .. }, Outcome::Done | Outcome::Conflict) = (write, outcome) {
+            self.failovers.answered(*address);
+        }
+        if outcome == Outcome::Done {
+            self.report(write);
+        }
     }
 
     /// What is known of this node decides by which rules it announces.
@@ -272,6 +281,8 @@ impl Engine {
         let record = self.unclear.completed(record, known);
         let (lock, rules_unknown) = (record.lock.clone(), record.rules_unknown);
         let is_damaged = rules_unknown && known.is_none_or(|known| !known.rules_unknown);
+        let holder = lock.holder.as_ref().map(|holder| &holder.node);
+        self.failovers.lock_seen(lock.address, holder, &self.me.node);
         self.remember(record);
         if is_damaged {
             self.rules_unknown(lock.address);
@@ -458,6 +469,7 @@ impl Engine {
             self.elector.handle(now, Event::Backlog);
         }
         let decision = self.elector.decide(now);
+        self.note_takeovers(&decision);
         // In this order: after a pause, what is in the table is not to be answered for before it is looked at.
         self.attend(now);
         self.look_at_opened();
