@@ -29,7 +29,7 @@ use crate::{
     exchange::{Decision, Effect, Event},
     leaving::Leaving,
     loads::Loads,
-    model::{EndReason, Holder, Lock, Node, Session, Timestamp},
+    model::{EndReason, Holder, Lock, Node, Session, SessionState, Timestamp},
     own::{OwnSession, Says},
     own_merits::OwnMerits,
     placement::{ranking, spokesman},
@@ -238,8 +238,18 @@ impl Elector {
             // What made us end the session before is no reason to end this one.
             self.wire.forget(&session.node);
             self.speakers.forget(&session.node);
+        } else if known.is_some_and(|known| self.is_disproved_by(known, &session)) {
+            self.wire.disprove(&session.node);
+            self.speakers.disprove(&session.node);
         }
         self.view.session_seen(session, now);
+    }
+
+    /// Whether a node has renewed its session though this node accuses it.
+    fn is_disproved_by(&self, known: &Session, renewed: &Session) -> bool {
+        let accused = SessionState::Live { accused_by: Some(self.me.clone()) };
+        let cleared = renewed.is_live() && !renewed.is_accused();
+        known.state == accused && cleared && known.version < renewed.version
     }
 
     /// Only the first list tells that a session was deleted: later ones may be older than the answers to our writes.

@@ -87,6 +87,14 @@ impl WireWatch {
         self.peers.remove(node);
     }
 
+    /// A node has renewed its session, which this one had accused of being silent. Twice, and it is the way to it that is
+    /// broken: it must answer before its silence counts again.
+    pub(crate) fn disprove(&mut self, node: &Node) {
+        if self.peers.get_mut(node).is_some_and(Peer::is_disproved_again) {
+            self.peers.remove(node);
+        }
+    }
+
     /// This node could hear nobody: that nobody answered says nothing.
     pub(crate) fn excuse(&mut self) {
         self.peers.values_mut().for_each(Peer::excuse);
