@@ -92,10 +92,28 @@ pub(crate) struct Engine {
     news: News,
     metrics: Arc<Metrics>,
     established: Option<Awaited>,
-    /// When another process of this node last renewed the session.
-    other_instance: Option<Timestamp>,
+    twin: Twin,
     /// Set when the process is asked to stop: when it ends at the latest.
     ends: Option<Timestamp>,
+}
+
+/// Another process of this node, as in an upgrade.
+#[derive(Debug, Default)]
+struct Twin {
+    /// The version of this node's session that was there when this process began. Its writer may have ended since.
+    first: Option<Version>,
+    /// When it last renewed the session.
+    renewed: Option<Timestamp>,
+}
+
+impl Twin {
+    /// This node's session was seen, as this process wrote it or another one did.
+    fn own_session_seen(&mut self, version: Version, is_ours: bool, now: Timestamp) {
+        let first = *self.first.get_or_insert(version);
+        if !is_ours && version > first {
+            self.renewed = Some(now);
+        }
+    }
 }
 
 impl Engine {
@@ -139,7 +157,7 @@ impl Engine {
             news: outlets.news,
             metrics: outlets.metrics,
             established: Some(outlets.established),
-            other_instance: None,
+            twin: Twin::default(),
             ends: None,
         }
     }
@@ -179,7 +197,7 @@ impl Engine {
     /// Steps aside for a second process of this node, which answers the same; else hands everything over.
     fn stop(&mut self) {
         let recent = |seen: Timestamp| now().since(seen) < self.elector.renewal() * 2;
-        if self.other_instance.is_some_and(recent) {
+        if self.twin.renewed.is_some_and(recent) {
             tracing::info!(
                 "another speaker runs on this node: this one stops and leaves everything to it"
             );
@@ -204,7 +222,19 @@ impl Engine {
                 return self.unclear.lock_is_newer(address, &format);
             }
             Input::LockRefused { address, why } => return self.lock_refused(address, &why),
-            Input::LockGone(address) => {
+            Input::SessionGone(node, until) => {
+                if until.is_some_and(|until| self.elector.session_version(&node) > Some(until)) {
+                    return;
+                }
+                self.failovers.session_gone(&node);
+                self.neighbours.lost(&node, now());
+                Event::SessionGone(node)
+            }
+            Input::LockGone(address, until) => {
+                let known = self.locks.get(&address).map(|record| record.lock.version);
+                if until.is_some_and(|until| known > Some(until)) {
+                    return;
+                }
                 self.unclear.lock_gone(address);
                 self.notices.gone(address);
                 self.locks.remove(&address);
@@ -221,10 +251,6 @@ impl Engine {
             Input::Stop => return self.stop(),
         };
         match &event {
-            Event::SessionGone(node) => {
-                self.failovers.session_gone(node);
-                self.neighbours.lost(node, now());
-            }
             // Any version of a record is newer than one of a history that is no more.
             Event::Rewound => {
                 self.locks.values_mut().for_each(|record| record.lock.version = Version(0));
@@ -265,8 +291,9 @@ impl Engine {
     fn session_seen(&mut self, record: SessionRecord) -> Event {
         let SessionRecord { session, newer, instance, links, .. } = record;
         self.unclear.session_is(&session.node, newer.as_deref());
-        if session.node == self.me.node && instance != self.me.instance {
-            self.other_instance = Some(now());
+        if session.node == self.me.node {
+            let is_ours = instance == self.me.instance;
+            self.twin.own_session_seen(session.version, is_ours, now());
         }
         let is_live = matches!(session.state, SessionState::Live { .. });
         if self.neighbours.learn(session.node.clone(), links, is_live) {
@@ -600,6 +627,19 @@ fn now() -> Timestamp {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn only_a_renewal_after_the_start_shows_that_another_process_lives() {
+        let at = |seconds| Timestamp::from_origin(Duration::from_secs(seconds));
+        let mut twin = Twin::default();
+        twin.own_session_seen(Version(7), false, at(1));
+        twin.own_session_seen(Version(7), false, at(2));
+        assert_eq!(twin.renewed, None, "the list shows what a predecessor left");
+        twin.own_session_seen(Version(8), true, at(3));
+        assert_eq!(twin.renewed, None);
+        twin.own_session_seen(Version(9), false, at(4));
+        assert_eq!(twin.renewed, Some(at(4)));
+    }
 
     #[test]
     fn where_kernels_answer_for_services_a_reply_is_only_its_holders_word() {

@@ -7,7 +7,7 @@ use arpeggio_api::{
     lock::{self, LockRecord},
     session,
 };
-use arpeggio_election::Event;
+use arpeggio_election::{Event, Version};
 use arpeggio_runtime::{
     health::Awaited,
     telemetry::causes,
@@ -55,7 +55,7 @@ impl Feed {
             }
             Change::Deleted(lease) => {
                 self.known.remove(&lease.name_any());
-                gone(&lease.name_any()).into_iter().collect()
+                gone(&lease.name_any(), lease::version(&lease).ok()).into_iter().collect()
             }
             Change::Listed(leases) => self.listed(&leases, true),
             Change::ListedInPart(leases) => self.listed(&leases, false),
@@ -66,7 +66,7 @@ impl Feed {
     fn listed(&mut self, leases: &[Lease], whole: bool) -> Vec<Input> {
         let listed: BTreeSet<String> = leases.iter().map(ResourceExt::name_any).collect();
         let absent = self.known.difference(&listed).filter(|_| whole);
-        let gone = absent.filter_map(|name| gone(name));
+        let gone = absent.filter_map(|name| gone(name, None));
         let inputs = leases.iter().filter_map(read).chain(gone);
         let inputs = inputs.chain([Input::Election(Event::Synced)]).collect();
         if whole {
@@ -78,10 +78,11 @@ impl Feed {
     }
 }
 
-/// What the absence of a Lease tells the engine; nothing when its name is not one of ours.
-pub(crate) fn gone(name: &str) -> Option<Input> {
-    let session = session::node_of(name).map(|node| Input::Election(Event::SessionGone(node)));
-    session.or_else(|| lock::address_of(name).map(Input::LockGone))
+/// What the absence of a Lease tells the engine, where it is known to be gone up to some version; nothing when its name is
+/// not one of ours.
+pub(crate) fn gone(name: &str, until: Option<Version>) -> Option<Input> {
+    let session = session::node_of(name).map(|node| Input::SessionGone(node, until));
+    session.or_else(|| lock::address_of(name).map(|address| Input::LockGone(address, until)))
 }
 
 /// What a Lease tells the engine; nothing when it is not ours or not understood.
@@ -99,7 +100,7 @@ fn lock_is(record: LockRecord) -> Input {
     match record.newer {
         Some(format) => Input::NewerLock(address, format),
         // Nobody is reached there, though nobody else may have it yet.
-        None if record.rests => Input::LockGone(address),
+        None if record.rests => Input::LockGone(address, Some(record.lock.version)),
         None => Input::Lock(Box::new(record)),
     }
 }
@@ -121,7 +122,7 @@ mod tests {
     fn summary(inputs: Vec<Input>) -> Vec<String> {
         let text = |input| match input {
             Input::Lock(record) => format!("lock {}", record.lock.address),
-            Input::LockGone(address) => format!("gone {address}"),
+            Input::LockGone(address, _) => format!("gone {address}"),
             Input::Election(Event::Synced) => "synced".to_owned(),
             other => format!("{other:?}"),
         };
@@ -147,6 +148,6 @@ mod tests {
         let mut damaged = lock(1);
         damaged.metadata.name = Some("address-x".into());
         assert!(Feed::default().take(Change::Applied(damaged)).is_empty());
-        assert!(gone("somebody-elses-lease").is_none());
+        assert!(gone("somebody-elses-lease", None).is_none());
     }
 }

@@ -29,7 +29,7 @@ use crate::{
     exchange::{Decision, Effect, Event},
     leaving::Leaving,
     loads::Loads,
-    model::{EndReason, Holder, Lock, Node, Session, SessionState, Timestamp},
+    model::{EndReason, Holder, Lock, Node, Session, SessionState, Timestamp, Version},
     own::{OwnSession, Says},
     own_merits::OwnMerits,
     placement::{ranking, spokesman},
@@ -164,6 +164,11 @@ impl Elector {
     /// Whether this node's session is known to count.
     pub fn established(&self) -> bool {
         self.own.is_proved() && self.view.session(&self.me).is_some_and(Session::is_live)
+    }
+
+    /// The version of a node's session that this speaker knows; none that is of a history that is no more.
+    pub fn session_version(&self, node: &Node) -> Option<Version> {
+        self.view.session_version(node)
     }
 
     /// How many nodes' sessions counted, as far as this speaker knew, at the last decision.
