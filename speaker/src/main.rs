@@ -67,8 +67,8 @@ use crate::{
     writer::Writer,
 };
 
-/// A dead connection to the API server is noticed within this time. Something is always expected on the watch of Leases:
-/// the renewals of this node, or of many others.
+/// A dead connection to the API server is noticed within this time, unless sessions are renewed so seldom that nothing may
+/// come for as long: see [`silence`].
 const SILENCE: Duration = Duration::from_secs(8);
 
 /// The same for the watches of Nodes and `EndpointSlice`s, on which nothing may come for a long time. Each watch has a
@@ -99,6 +99,12 @@ fn main() -> ExitCode {
     }
 }
 
+/// After how long without a word a connection counts as dead. Something is always expected on the watch of Leases: the
+/// renewals of this node, or of many others.
+fn silence(renewal: Duration) -> Duration {
+    SILENCE.max(renewal * 2)
+}
+
 #[tokio::main(flavor = "current_thread")]
 async fn health(socket: &std::path::Path, page: &str) -> anyhow::Result<()> {
     Ok(admin::check(socket, page).await?)
@@ -118,7 +124,8 @@ async fn run(args: &RunArgs) -> anyhow::Result<()> {
     Admin { health: health.clone(), registry }.serve(&args.admin)?;
 
     let me = Identity { node: Node::from(name), instance: args.instance() };
-    let patience = Patience { connect: Duration::from_secs(2), read: Some(SILENCE), retry: false };
+    let read = Some(silence(settings.renewal));
+    let patience = Patience { connect: Duration::from_secs(2), read, retry: false };
     let client = client::connect(patience).await?;
     let links = interfaces::watch().await?;
     let (inputs, received) = crossbeam_channel::unbounded();
@@ -229,6 +236,16 @@ async fn watch_links_again() -> watch::Receiver<Arc<Links>> {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn a_connection_is_not_dead_between_two_renewals() {
+        let table = [(1, 8), (3, 8), (9, 18), (30, 60)];
+        for (renewal, expected) in
+            table.map(|(a, b)| (Duration::from_secs(a), Duration::from_secs(b)))
+        {
+            assert_eq!(silence(renewal), expected);
+        }
+    }
 
     #[tokio::test]
     async fn interfaces_are_seen_again_after_their_connection_was_closed() {

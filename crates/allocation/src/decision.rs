@@ -218,6 +218,8 @@ impl View<'_> {
         let backless = outcome.addresses.iter().filter(|it| self.index.is_backless(**it));
         outcome.backless = backless.copied().collect();
         outcome.conflicts = outcome.addresses.iter().filter_map(conflict).collect();
+        let everywhere = |address: &IpAddr| self.index.allocator.answers_everywhere(*address);
+        outcome.answered_everywhere = outcome.addresses.iter().any(everywhere);
         outcome.unannounced = outcome.addresses.iter().filter(nowhere).copied().collect();
         outcome
     }
