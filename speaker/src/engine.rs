@@ -33,6 +33,7 @@ use crate::{
     neighbours::{Neighbours, gateway_probes, own_links, returned},
     news::News,
     notices::{Notices, Trouble},
+    paths::{Choice, Paths},
     protocol::{Arp, Ndp, Protocol as _},
     segment::Wiring,
     unclear::UnclearLeases,
@@ -44,6 +45,9 @@ const SIGHTINGS: usize = 1024;
 
 /// Inputs taken in before the next decision, so that a flood of them cannot delay it for long.
 const BATCH: usize = 4096;
+
+/// A turn that comes so much later than it was due says that this process got no time.
+const LATE_TURN: Duration = Duration::from_millis(5);
 
 /// Why users are warned when somebody else has an address of ours.
 const CONFLICT: &str = "AddressConflict";
@@ -62,6 +66,8 @@ pub(crate) struct Outlets {
     pub(crate) news: News,
     /// To whoever counts.
     pub(crate) metrics: Arc<Metrics>,
+    /// Whether each way to a node is asked by the profile that it has earned.
+    pub(crate) adapts: bool,
     /// Told when this node has its session.
     pub(crate) established: Awaited,
     /// Told when `EndpointSlice`s are to be watched.
@@ -77,6 +83,11 @@ pub(crate) struct Engine {
     neighbours: Neighbours,
     conflicts: Conflicts,
     failovers: Failovers,
+    paths: Paths,
+    /// Whether each way to a node is asked by the profile that it has earned.
+    adapts: bool,
+    /// When the next turn was due at the latest.
+    due: Timestamp,
     notices: Notices,
     /// When the last decision was made.
     decided: Timestamp,
@@ -144,6 +155,9 @@ impl Engine {
             neighbours: Neighbours::default(),
             conflicts: Conflicts::default(),
             failovers: Failovers::default(),
+            paths: Paths::default(),
+            adapts: outlets.adapts,
+            due: now(),
             notices: Notices::default(),
             decided: now(),
             nodes_listed: false,
@@ -299,6 +313,9 @@ impl Engine {
         if self.neighbours.learn(session.node.clone(), links, is_live) {
             self.announcer.reconsider();
         }
+        if self.elector.epoch(&session.node).is_some_and(|known| known < session.epoch) {
+            self.paths.forget(&session.node);
+        }
         self.failovers.session_seen(&session, now());
         Event::Session(session)
     }
@@ -364,8 +381,13 @@ impl Engine {
         if sighting.said == Said::Replied
             && let Some(event) = self.neighbours.answered(&sighting, self.announcer.links(), now())
         {
-            if let Event::NodeAnswered(node) = &event {
-                self.failovers.node_heard(node, now());
+            match &event {
+                Event::NodeAnswered(node) => {
+                    self.failovers.node_heard(node, now());
+                    self.judge_path(&node.clone());
+                }
+                Event::GatewayAnswered => self.paths.gateway_answered(now()),
+                _ => {}
             }
             self.elector.handle(now(), event);
             // A node's own address, or a router's, may be in a pool, too.
@@ -484,9 +506,34 @@ impl Engine {
         self.metrics.conflicts.with_label_values(&[name, protocol, by]).inc();
     }
 
+    /// Takes note of how a node has answered.
+    fn judge_path(&mut self, node: &Node) {
+        let Some(answer) = self.paths.answered(node, now()) else { return };
+        self.metrics.probe_seconds.observe(answer.latency.as_secs_f64());
+        for tempo in answer.wrongly {
+            self.metrics.would_have_accused.with_label_values(&[tempo.as_str()]).inc();
+        }
+    }
+
+    /// Has each node asked as the way to it has earned.
+    fn choose_profiles(&mut self, now: Timestamp) {
+        for (node, Choice { tempo, why }) in self.paths.changed(now) {
+            tracing::info!(%node, profile = tempo.as_str(), ?why, "how the node is asked on the wire");
+            if self.adapts {
+                let profile = Some(tempo.profile());
+                self.elector.handle(now, Event::Profile { node, profile });
+            }
+        }
+    }
+
     /// Decides once and carries it out; returns when the next turn is due at the latest.
     fn turn(&mut self) -> Timestamp {
         let now = now();
+        // Whoever's answers came while this process was kept waiting is not late itself.
+        if now.since(self.due) > LATE_TURN {
+            self.paths.excuse();
+        }
+        self.choose_profiles(now);
         self.begin();
         self.count_ownerless(now);
         if self.neighbours.forget(now) {
@@ -507,7 +554,8 @@ impl Engine {
         decision.effects.into_iter().for_each(|effect| self.act(effect));
         self.announcer.tell(now);
         self.update_health(now);
-        self.announcer.next().map_or(decision.next, |due| due.min(decision.next))
+        self.due = self.announcer.next().map_or(decision.next, |due| due.min(decision.next));
+        self.due
     }
 
     /// Whether frames have come that this thread does not know of. Asked in the order in which they come.
@@ -532,6 +580,15 @@ impl Engine {
 
     fn act(&mut self, effect: Effect) {
         let links = self.announcer.links();
+        match &effect {
+            Effect::ProbeNode(node) | Effect::ProbeNodeAnywhere(node) => {
+                let reach = self.elector.reach(node);
+                let wireless = self.neighbours.is_wireless(node, reach, links);
+                self.paths.asked(node, wireless, now());
+            }
+            Effect::ProbeGateway => self.paths.gateway_asked(now()),
+            _ => {}
+        }
         match effect {
             Effect::ProbeNode(node) => {
                 if let Some(probe) = self.neighbours.probe(&node, links) {
@@ -589,7 +646,10 @@ impl Engine {
     fn whereabouts(&self) -> Whereabouts {
         let links = self.announcer.links();
         let reach = self.announcer.reach().clone();
-        Whereabouts { reach, links: own_links(links), own: links.own_addresses() }
+        let watched = self.elector.watched();
+        let mut paths = self.paths.described();
+        paths.retain(|node, _| watched.contains(node));
+        Whereabouts { reach, links: own_links(links), own: links.own_addresses(), paths }
     }
 
     fn update_health(&mut self, now: Timestamp) {

@@ -28,6 +28,7 @@ mod news;
 mod nodes;
 mod notices;
 mod pace;
+mod paths;
 mod protocol;
 mod segment;
 mod segments;
@@ -150,6 +151,7 @@ async fn run(args: &RunArgs) -> anyhow::Result<()> {
             writer,
             news,
             metrics,
+            adapts: args.adapts(),
             established: health.awaits("session"),
             slices_wanted,
         },

@@ -7,7 +7,7 @@ use std::{
 };
 
 use arpeggio_api::session::LinkAddress;
-use arpeggio_election::{Event, Node, Timestamp};
+use arpeggio_election::{Event, Node, Reach, Timestamp};
 use arpeggio_link::interfaces::{Family, Interface, Links, has_neighbours};
 use arpeggio_wire::{Claim, MacAddr};
 use ipnet::IpNet;
@@ -135,6 +135,17 @@ impl Neighbours {
             let interface = on_link(links, link.address)?;
             Some(probe(interface, link.address, Some(link.mac.into())))
         })
+    }
+
+    /// Whether a radio is on the way to `node`: on this side, or on the other, which has this `reach`.
+    pub(crate) fn is_wireless(&self, node: &Node, reach: Option<&Reach>, links: &Links) -> bool {
+        let Some(probe) = self.probe(node, links) else { return false };
+        let here = links.interface(probe.interface).is_some_and(|it| it.wireless);
+        let has = |it: &&arpeggio_election::Interface| {
+            it.subnets.iter().any(|net| net.addr() == probe.address)
+        };
+        let there = reach.and_then(|reach| reach.interfaces.iter().find(has));
+        here || there.is_some_and(|it| it.wireless)
     }
 
     /// How to ask everybody for the own address of `node`.
@@ -273,6 +284,7 @@ mod tests {
             up: true,
             carrier: true,
             carrier_ups: 1,
+            wireless: false,
             addresses: nets.iter().map(|net| net.parse().unwrap()).collect(),
         }
     }

@@ -29,7 +29,7 @@ use crate::{
     exchange::{Decision, Effect, Event},
     leaving::Leaving,
     loads::Loads,
-    model::{EndReason, Holder, Lock, Node, Session, SessionState, Timestamp, Version},
+    model::{EndReason, Epoch, Holder, Lock, Node, Session, SessionState, Timestamp, Version},
     own::{OwnSession, Says},
     own_merits::OwnMerits,
     placement::{ranking, spokesman},
@@ -166,6 +166,21 @@ impl Elector {
         self.own.is_proved() && self.view.session(&self.me).is_some_and(Session::is_live)
     }
 
+    /// The epoch of a node's session that this speaker knows.
+    pub fn epoch(&self, node: &Node) -> Option<Epoch> {
+        self.view.session(node).map(|session| session.epoch)
+    }
+
+    /// Where a node says that it is found.
+    pub fn reach(&self, node: &Node) -> Option<&Reach> {
+        self.view.reach(node)
+    }
+
+    /// The nodes that this one watches on the wire.
+    pub fn watched(&self) -> &BTreeSet<Node> {
+        self.charges.nodes()
+    }
+
     /// The version of a node's session that this speaker knows; none that is of a history that is no more.
     pub fn session_version(&self, node: &Node) -> Option<Version> {
         self.view.session_version(node)
@@ -219,6 +234,7 @@ impl Elector {
                 self.view.lock_gone(address);
             }
             Event::NodeAnswered(node) => self.wire.answered(&node, now, &self.settings),
+            Event::Profile { node, profile } => self.wire.ask_by(node, profile),
             Event::GatewayAnswered => self.wire.gateway_answered(now),
             Event::Backlog => self.wire.has_backlog(),
             Event::Heard { address, by } => self.heard(address, &by, now),

@@ -20,6 +20,7 @@ fn interface(index: u32, name: &str, medium: Medium, addresses: &[&str]) -> Inte
         up: true,
         carrier: true,
         carrier_ups: 1,
+        wireless: false,
         addresses: addresses.iter().map(|it| it.parse().unwrap()).collect(),
     }
 }

@@ -174,6 +174,7 @@ pub(super) mod tests {
     fn interface(index: u32, name: &str, addresses: &[&str]) -> Interface {
         Interface {
             carrier_ups: 0,
+            wireless: false,
             index,
             name: name.to_owned(),
             medium: Medium::Ethernet(MacAddr(2, 0, 0, 0, 0, 1)),

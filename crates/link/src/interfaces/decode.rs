@@ -57,6 +57,7 @@ fn interface(message: &LinkMessage) -> Interface {
         up: flags.contains(LinkFlags::Up),
         carrier: flags.contains(LinkFlags::LowerUp),
         carrier_ups: 0,
+        wireless: false,
         addresses: Vec::new(),
     };
     let mut mac = None;

@@ -36,6 +36,8 @@ pub struct Interface {
     /// How often it has begun to hear it (`IFLA_CARRIER_UP_COUNT`). Tells of a carrier that was
     /// lost and came back in a moment, which the kernel reports as one change.
     pub carrier_ups: u32,
+    /// Whether it is a radio ([`is_wireless`](super::is_wireless)).
+    pub wireless: bool,
     /// Its addresses with the prefix length of their subnets, in the kernel's order.
     pub addresses: Vec<IpNet>,
 }
