@@ -9,6 +9,8 @@ use crate::namespace::{Namespace, check, run_on_host};
 use crate::plan::{Families, LabName, Machine, mac_text};
 
 const BRIDGE: &str = "br0";
+const SECOND_BRIDGE: &str = "br1";
+const SECOND_INTERFACE: &str = "eth1";
 const ROUTER_WAN: &str = "wan";
 const INTERNET_INTERFACE: &str = "eth0";
 
@@ -111,6 +113,33 @@ impl Network {
         namespace.ip(&["address", "add", &format!("{v6}/64"), "dev", interface, "nodad"])
     }
 
+    /// Adds a second segment, 192.168.1.0/24, that has these machines: each gets an interface `eth1` with the same last
+    /// number as on the LAN. It goes with the lab.
+    ///
+    /// # Errors
+    /// When there is one already, or a machine is not on the LAN.
+    pub fn add_segment(&self, machines: &[Machine]) -> Result<()> {
+        let switch = self.namespace(Machine::Switch);
+        switch.ip(&["link", "add", SECOND_BRIDGE, "type", "bridge", "stp_state", "0"])?;
+        switch.ip(&["link", "set", SECOND_BRIDGE, "up"])?;
+        machines.iter().try_for_each(|machine| self.plug_into_second(*machine))
+    }
+
+    fn plug_into_second(&self, machine: Machine) -> Result<()> {
+        let missing = || LabError::Unknown { lab: self.lab.to_string(), what: machine.to_string() };
+        let number = machine.host_number().ok_or_else(missing)?;
+        let (namespace, switch) = (self.namespace(machine), self.namespace(Machine::Switch));
+        let port = second_port(machine);
+        let mac = mac_text([0x02, 0x00, 192, 168, 1, number]);
+        let peer = ["peer", "name", &port, "netns", &switch.name()];
+        let add = ["link", "add", SECOND_INTERFACE, "address", &mac, "type", "veth"];
+        namespace.ip(&[&add[..], &peer].concat())?;
+        switch.ip(&["link", "set", &port, "master", SECOND_BRIDGE, "up"])?;
+        namespace.ip(&["link", "set", SECOND_INTERFACE, "up"])?;
+        let address = format!("192.168.1.{number}/24");
+        namespace.ip(&["address", "add", &address, "dev", SECOND_INTERFACE])
+    }
+
     /// The internet host and the router's outer side.
     fn create_wan(&self) -> Result<()> {
         let (router, internet) =
@@ -173,7 +202,7 @@ impl Network {
         Ok(())
     }
 
-    /// Takes the machine's cable out of the switch: both ends lose their carrier.
+    /// Takes the machine's cable out of the switch, on each segment that it has one on: both ends lose their carrier.
     ///
     /// # Errors
     /// When the machine has no cable.
@@ -190,7 +219,12 @@ impl Network {
     }
 
     fn set_port(&self, machine: Machine, state: &str) -> Result<()> {
-        self.namespace(Machine::Switch).ip(&["link", "set", &machine.to_string(), state])
+        let switch = self.namespace(Machine::Switch);
+        let second = second_port(machine);
+        if switch.ip(&["link", "show", &second]).is_ok() {
+            switch.ip(&["link", "set", &second, state])?;
+        }
+        switch.ip(&["link", "set", &machine.to_string(), state])
     }
 
     /// Cuts a node off from the API server and from nothing else: its packets to the server are
@@ -270,6 +304,11 @@ impl Network {
         namespace.ip(&["neighbour", "flush", "all"])?;
         namespace.run("conntrack", &["-F"]).map(drop)
     }
+}
+
+/// The machine's port of the second segment's bridge.
+fn second_port(machine: Machine) -> String {
+    format!("{machine}-1")
 }
 
 /// A client that begins hundreds of connections a second uses no port twice for as long as can be.

@@ -28,7 +28,8 @@ impl Home {
         Ok(name.with_context(|| format!("no speaker runs on {node}"))?.to_owned())
     }
 
-    /// The values of a metric `arpeggio_speaker_NAME` of the speaker on a node, one for each set of labels.
+    /// The values of a metric `arpeggio_speaker_NAME` of the speaker on a node, one for each set of labels; or with one
+    /// set only: `NAME{label="value"}`.
     ///
     /// # Errors
     /// When its metrics cannot be read.
@@ -39,7 +40,7 @@ impl Home {
         let name = format!("arpeggio_speaker_{name}");
         let values = metrics.lines().filter_map(|line| {
             let (labelled, value) = line.rsplit_once(' ')?;
-            let of_name = labelled.split('{').next() == Some(name.as_str());
+            let of_name = labelled == name || labelled.split('{').next() == Some(name.as_str());
             of_name.then(|| value.to_owned())
         });
         Ok(values.collect())

@@ -5,12 +5,13 @@
 
 mod api_away;
 mod arpeggio;
+mod busy;
 mod crash;
-mod fast;
 mod keepalived;
 mod many;
 mod metallb;
 mod results;
+mod setups;
 
 use std::time::Duration;
 
@@ -25,12 +26,14 @@ use self::results::{Results, head};
 pub(crate) enum Part {
     /// One address, with the settings that everybody has, beside keepalived and MetalLB.
     Crash,
-    /// The same with the fast profile, and whether it accuses anybody wrongly on busy nodes.
-    Fast,
+    /// Whether anybody is accused wrongly on busy nodes, and what each profile would have done.
+    Busy,
     /// Many addresses whose owner dies.
     Many,
     /// The API server is away, and then the owner dies.
     ApiAway,
+    /// Two segments; six nodes of which two die at once; IPv6 only; a node on another network.
+    Setups,
 }
 
 /// What to measure, and how much of it.
@@ -59,12 +62,17 @@ pub(crate) fn run(name: &LabName, plan: &Plan) -> anyhow::Result<()> {
     let parts = if plan.parts.is_empty() { Part::value_variants() } else { &plan.parts[..] };
     let mut results = Results::create("failover.jsonl", head())?;
     for part in parts {
+        if matches!(part, Part::Setups) {
+            setups::measure(name, plan, &mut results)?;
+            continue;
+        }
         let home = Home::start(name.as_str(), Options::default())?;
         let outcome = match part {
             Part::Crash => crash::measure(&home, plan.crashes, &mut results),
-            Part::Fast => fast::measure(&home, plan, &mut results),
+            Part::Busy => busy::measure(&home, plan, &mut results),
             Part::Many => many::measure(&home, &mut results),
             Part::ApiAway => api_away::measure(&home, plan, &mut results),
+            Part::Setups => Ok(()),
         };
         outcome.inspect_err(|_| home.collect())?;
         home.lab.stop()?;

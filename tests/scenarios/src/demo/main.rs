@@ -11,6 +11,7 @@ mod client;
 mod controller_bench;
 mod failover_bench;
 mod failures;
+mod hearing;
 mod lines;
 mod locks;
 mod metallb;
