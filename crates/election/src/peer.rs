@@ -134,6 +134,14 @@ impl Peer {
             };
     }
 
+    /// It is to be asked as often as `pace` says from now on, also when that was less often before.
+    pub(crate) fn keep_pace(&mut self, now: Timestamp, pace: Pace) {
+        self.again = self.again.min(now + pace.interval);
+        if self.asked.is_none() {
+            self.due = self.due.min(self.again);
+        }
+    }
+
     /// Its answer may have come, and waits to be looked at: it is not missed yet, if that does not go on for too long.
     /// Whether it is waited for.
     pub(crate) fn wait(&mut self, now: Timestamp, pace: Pace) -> bool {

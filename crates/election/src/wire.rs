@@ -140,6 +140,7 @@ impl WireWatch {
             let is_charge = targets.charges.contains(node);
             let profile = profile_of(&self.profiles, node, settings);
             let pace = pace_of(peer, is_charge, profile, settings);
+            peer.keep_pace(now, pace);
             if peer.due() <= now && !(backlog && peer.wait(now, pace)) {
                 ask(node, peer, now, pace, &mut probes);
                 somebody_misses |= is_charge && peer.used_to_answer() && peer.misses() > 0;
@@ -402,6 +403,24 @@ mod tests {
         }
         assert_eq!(of_c[..7], [1000, 1100, 1200, 1300, 2300, 3300, 4050]);
         assert!(silent(&watch, "a"), "the one that is not watched was heard");
+    }
+
+    #[test]
+    fn who_is_watched_from_now_on_is_asked_as_often_from_now_on() {
+        let (mut watch, settings) = (WireWatch::default(), Settings::default());
+        let (a, none) = (BTreeSet::from(["a".into()]), BTreeSet::new());
+        let mut asked_at = Vec::new();
+        for now in (1000..3000).step_by(10) {
+            let watched = now >= 2000;
+            let (charges, others) = if watched { (&a, &none) } else { (&none, &a) };
+            let probes = watch.tick(at(now), Targets { charges, others }, &settings);
+            if !asked(&probes).is_empty() {
+                asked_at.push(now);
+                watch.answered(&"a".into(), at(now + 1), &settings);
+            }
+        }
+        let since: Vec<u64> = asked_at.into_iter().filter(|now| *now >= 1300).collect();
+        assert_eq!(since[..4], [1300, 2100, 2200, 2300]);
     }
 
     #[test]

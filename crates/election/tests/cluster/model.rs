@@ -53,6 +53,11 @@ fn one_fault_at_rest() {
 }
 
 #[test]
+fn two_of_five_hosts_lose_power() {
+    check(&World::calm(5, &[Place::Power; 2], Mutation::None));
+}
+
+#[test]
 fn a_fault_while_somebody_asks_for_a_move() {
     check(&World::moving(3, &[Place::Any]));
 }

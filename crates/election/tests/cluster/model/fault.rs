@@ -57,6 +57,8 @@ pub(crate) enum Place {
     Any,
     /// Hosts and what joins them.
     Wire,
+    /// The power of hosts.
+    Power,
     /// The API server, and what is said to it.
     Api,
     /// The speakers' processes.
@@ -65,6 +67,9 @@ pub(crate) enum Place {
 
 impl Fault {
     pub(crate) fn is_at(self, place: Place) -> bool {
+        if place == Place::Power {
+            return matches!(self, Self::PowerOff(_));
+        }
         let at = match self {
             Self::PowerOff(_) | Self::Freeze(_) | Self::Unplug(_) | Self::Cut(..) => Place::Wire,
             Self::Kill(_) | Self::Pause(_) | Self::Stop(_) | Self::Second(_) => Place::Process,

@@ -179,11 +179,21 @@ fn longest_darkness(world: &World) -> Option<Duration> {
     let lost = |host: &Host| !host.power || host.frozen;
     match world.faults[..] {
         [Kind::Other] if world.calm => Some(takeover(&settings())),
+        // Also when those have died who would have to confirm that a node is silent: they are asked when the node has
+        // missed its first question.
+        [Kind::Other, Kind::Other] if world.calm && is_powerless(world, 2) => {
+            Some(takeover(&settings()) + settings().answer)
+        }
         [Kind::ApiDown, Kind::Other] if world.calm && away && world.hosts.iter().any(lost) => {
             Some(takeover_without_the_api(&settings(), world.hosts.len()))
         }
         _ => None,
     }
+}
+
+/// Whether so many hosts have no power, which explains that many faults.
+fn is_powerless(world: &World, hosts: usize) -> bool {
+    world.hosts.iter().filter(|host| !host.power).count() == hosts
 }
 
 /// Until a node, or its speaker, is known to be silent. All else takes no time that counts.

@@ -218,7 +218,9 @@ impl World {
             let faults = self.possible_faults().into_iter().filter(|fault| fault.is_at(*place));
             steps.extend(faults.map(Step::Break));
         }
-        if steps[0] == Step::Tick && !(self.calm && self.plan.is_empty()) {
+        // Who has lost power stays without it until all is mended, so that larger clusters can be explored.
+        let mendable = self.plan.last() != Some(&Place::Power);
+        if steps[0] == Step::Tick && mendable && !(self.calm && self.plan.is_empty()) {
             steps.extend(self.present_faults().into_iter().map(Step::Mend));
         }
         steps
