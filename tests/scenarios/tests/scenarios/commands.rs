@@ -33,3 +33,19 @@ fn in_pod(home: &Home, node: Machine, args: &[&str]) -> anyhow::Result<String> {
     let exec = ["exec", "-n", "arpeggio-system", &pod, "--", "/arpeggio"];
     Ok(home.lab.kubectl(&[&exec[..], args].concat())?)
 }
+
+/// Every link of the lab is a wire, and answers at once.
+pub(crate) fn status_says_how_nodes_are_asked(home: &Home) -> anyhow::Result<()> {
+    home.wait_until("every node is asked fast", || {
+        let status = home.arpeggio(&["status"])?;
+        let nodes = status.lines().filter(|line| line.starts_with("node-"));
+        let fast = nodes.filter(|line| line.trim_end().ends_with(" fast")).count();
+        if fast == 3 { Ok(()) } else { Err(status.into()) }
+    })?;
+    for node in home.lab.options().node_machines() {
+        let name = "would_have_accused_total{profile=\"patient\"}";
+        let wrong = home.speaker_metric(node, name)?;
+        ensure!(wrong == ["0"], "{node}: {wrong:?}");
+    }
+    Ok(())
+}

@@ -21,8 +21,8 @@ use crate::{
 
 /// How often the client asks: the resolution of a failover's time.
 const ASK_EVERY: Duration = Duration::from_millis(5);
-/// How long all is well before the cut.
-const BEFORE: Duration = Duration::from_millis(300);
+/// How long all is well before the cut: as long as those who watch a node need to know that its link is a good one.
+const BEFORE: Duration = Duration::from_secs(5);
 
 /// How often an owner dies that is keepalived's, and one of MetalLB's.
 const KEEPALIVED_CRASHES: u32 = 5;
