@@ -146,6 +146,7 @@ impl RunArgs {
             ProbeProfile::Fast => Profile::FAST,
             ProbeProfile::Standard => Profile::STANDARD,
             ProbeProfile::Patient => Profile::PATIENT,
+            ProbeProfile::Sparse => Profile::SPARSE,
         };
         Settings {
             session: Duration::from_secs(self.session_duration),
@@ -164,12 +165,14 @@ impl RunArgs {
 pub(crate) enum ProbeProfile {
     /// Each as it has earned.
     Auto,
-    /// Every 50 ms; silent after four times 20 ms.
+    /// Every 40 ms; silent after four times 20 ms.
     Fast,
     /// Every 100 ms; silent after three times 50 ms.
     Standard,
     /// Every 150 ms; silent after five times 150 ms.
     Patient,
+    /// Every 500 ms; silent after four times 200 ms. For switches that limit ARP to 15 frames a second and port.
+    Sparse,
 }
 
 #[cfg(test)]

@@ -63,12 +63,15 @@ pub struct Profile {
 
 impl Profile {
     /// For a wired link that was seen to answer at once.
-    pub const FAST: Self = Self::new(50, 20, 4);
+    pub const FAST: Self = Self::new(40, 20, 4);
     /// For a link of which nothing is known.
     pub const STANDARD: Self = Self::new(100, 50, 3);
     /// For radios, and other links that are slow now and then: longer than a radio's scan for other networks takes, or its
     /// sleep.
     pub const PATIENT: Self = Self::new(150, 150, 5);
+
+    /// For switches that let through no more than 15 ARP frames a second from one port.
+    pub const SPARSE: Self = Self::new(500, 200, 4);
 
     /// Times in milliseconds.
     const fn new(probe: u64, answer: u64, misses: u32) -> Self {
@@ -217,7 +220,7 @@ mod tests {
     #[test]
     fn the_defaults_are_safe_and_unsafe_ones_are_refused() {
         let safe = Settings::default();
-        for profile in [Profile::FAST, Profile::STANDARD, Profile::PATIENT] {
+        for profile in [Profile::FAST, Profile::STANDARD, Profile::PATIENT, Profile::SPARSE] {
             assert_eq!(safe.with(profile).checked(), Ok(safe.with(profile)));
             assert_eq!(safe.with(profile).profile(), profile);
         }

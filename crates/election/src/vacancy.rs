@@ -9,6 +9,7 @@ use alloc::collections::{BTreeMap, BTreeSet};
 use core::{net::IpAddr, time::Duration};
 
 use crate::{
+    bucket::Bucket,
     model::{Node, Timestamp},
     settings::Settings,
 };
@@ -19,10 +20,25 @@ const QUESTIONS: u32 = 3;
 /// A MAC address, EUI-48.
 pub(crate) type Mac = [u8; 6];
 
+/// For so many addresses at once the first question is put, and then for one more after each pause: what everybody on the
+/// segment has to read must not come in thousands, however many Services somebody creates.
+const AT_ONCE: u32 = 100;
+const PAUSE: Duration = Duration::from_millis(2);
+
+/// When an address is looked at again for whose first question it was too early.
+const LATER: Duration = Duration::from_millis(20);
+
 /// The addresses that are being asked for.
-#[derive(Debug, Clone, Default, Hash)]
+#[derive(Debug, Clone, Hash)]
 pub(crate) struct Vacancies {
     asked: BTreeMap<IpAddr, Asked>,
+    first_questions: Bucket,
+}
+
+impl Default for Vacancies {
+    fn default() -> Self {
+        Self { asked: BTreeMap::new(), first_questions: Bucket::new(AT_ONCE, PAUSE) }
+    }
 }
 
 #[derive(Debug, Clone, Default, Hash)]
@@ -83,6 +99,10 @@ impl Vacancies {
         }
         if asked.questions == QUESTIONS {
             return Finding::Free;
+        }
+        if asked.questions == 0 && !self.first_questions.take(now) {
+            asked.due = now + LATER;
+            return Finding::Wait;
         }
         asked.questions += 1;
         asked.due = now + settings.first_probe;
@@ -197,5 +217,29 @@ mod tests {
         let mut vacancies = Vacancies::default();
         vacancies.answered(address(), STRANGER);
         assert_eq!(verdict(&mut vacancies, false, 1000).0, Finding::Free);
+    }
+
+    #[test]
+    fn a_thousand_addresses_are_not_asked_for_at_once() {
+        let (mut vacancies, settings) = (Vacancies::default(), Settings::default());
+        let address =
+            |number: u16| IpAddr::from([10, 0, number.to_be_bytes()[0], number.to_be_bytes()[1]]);
+        let (mut asked, mut free) = (Vec::new(), BTreeSet::new());
+        for millis in (1000..4000).step_by(10) {
+            let now = Timestamp::from_origin(Duration::from_millis(millis));
+            let mut questions = 0;
+            for number in 0..1000 {
+                match vacancies.look(address(number), false, now, &settings) {
+                    Finding::Ask => questions += 1,
+                    Finding::Free => _ = free.insert(number),
+                    _ => {}
+                }
+            }
+            asked.push(questions);
+        }
+        assert_eq!(free.len(), 1000);
+        assert_eq!(asked.iter().sum::<u32>(), 3000);
+        let most = asked.windows(10).map(|tenth| tenth.iter().sum::<u32>()).max();
+        assert!(most <= Some(400), "{most:?} in a tenth of a second");
     }
 }

@@ -1,8 +1,10 @@
 //! The command in the speaker's pod, where a user gets without a login on the node.
 
+use std::time::Duration;
+
 use anyhow::{Context as _, ensure};
-use arpeggio_lab::Machine;
-use arpeggio_scenarios::{Home, POOL, first_address, service};
+use arpeggio_lab::{Machine, observe::Capture, plan::mac_text};
+use arpeggio_scenarios::{Home, POOL, eprint_line, first_address, service};
 
 pub(crate) fn the_speakers_pod_answers_a_users_questions(home: &Home) -> anyhow::Result<()> {
     home.add_pool()?;
@@ -48,4 +50,38 @@ pub(crate) fn status_says_how_nodes_are_asked(home: &Home) -> anyhow::Result<()>
         ensure!(wrong == ["0"], "{node}: {wrong:?}");
     }
     Ok(())
+}
+
+/// What one node says by ARP while all is well, with the default and for switches that limit ARP (to 15 frames a second and
+/// port, unless told otherwise).
+pub(crate) fn nodes_at_rest_say_little(home: &Home) -> anyhow::Result<()> {
+    home.add_pool()?;
+    home.apply(&service("web", "arpeggio.dev/address-pool", POOL))?;
+    home.wait_for_address("web")?;
+    let owner = home.wait_for_owner(first_address())?;
+    for (args, most) in [(&["--probe-profile=sparse"][..], 15.0), (&[], 150.0)] {
+        home.set_speaker_args(args)?;
+        home.wait_for_owner_to_be(first_address(), owner)?;
+        std::thread::sleep(SETTLED);
+        let frames = arp_frames_per_second(home, owner)?;
+        eprint_line(&format!(
+            "ARP frames a second from a node that owns an address, with {args:?}: {frames:.1}"
+        ));
+        ensure!(frames <= most, "{frames} frames a second with {args:?}");
+    }
+    Ok(())
+}
+
+/// After so long a gained address is announced no more, and every way to a node is known.
+const SETTLED: Duration = Duration::from_secs(12);
+
+const COUNTED: Duration = Duration::from_secs(10);
+
+fn arp_frames_per_second(home: &Home, node: Machine) -> anyhow::Result<f64> {
+    let mac = mac_text(node.mac().context("a node has a MAC address")?);
+    let capture = Capture::start(&home.lab, node, &format!("arp and ether src {mac}"))?;
+    std::thread::sleep(COUNTED);
+    let file = capture.stop()?.to_string_lossy().into_owned();
+    let frames = home.lab.namespace(node).run("tcpdump", &["-n", "-r", &file])?.lines().count();
+    Ok(f64::from(u32::try_from(frames)?) / COUNTED.as_secs_f64())
 }

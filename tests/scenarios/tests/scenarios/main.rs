@@ -57,6 +57,7 @@ const SHARING: &[(&str, Scenario)] = &[
     ("terminating", neighbourhood::a_service_that_cannot_go_keeps_its_address),
     ("refused", neighbourhood::what_the_api_server_refuses_is_told),
     ("profiles", commands::status_says_how_nodes_are_asked),
+    ("frames-at-rest", commands::nodes_at_rest_say_little),
     ("permissions", neighbourhood::permissions_are_what_the_docs_say),
     ("forbidden", neighbourhood::a_missing_permission_is_named),
     ("speaker-token", neighbourhood::a_speakers_token_is_good_for_its_own_node),
@@ -75,6 +76,7 @@ const SHARING: &[(&str, Scenario)] = &[
     // The kubelet waits ten seconds before it starts a container again that has ended twice. So the upgrade, which brings
     // new pods, is between these two.
     ("fault-killed", restarts::a_killed_speaker_comes_back_and_nothing_moves),
+    ("local-upgrade", restarts::new_speakers_wait_until_they_know_the_backends),
     ("fault-upgrade", restarts::new_speakers_take_nothing_and_miss_nothing),
     ("fault-stopped", restarts::a_stopped_speaker_hands_over_first),
 ];

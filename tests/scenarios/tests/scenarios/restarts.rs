@@ -2,8 +2,10 @@
 
 use std::time::Duration;
 
-use anyhow::ensure;
+use anyhow::{Context as _, ensure};
+use arpeggio_lab::Machine;
 use arpeggio_scenarios::{Home, POOL, first_address, service};
+use serde_json::{Value, json};
 
 const KEY: &str = "arpeggio.dev/address-pool";
 
@@ -36,6 +38,52 @@ pub(crate) fn new_speakers_take_nothing_and_miss_nothing(home: &Home) -> anyhow:
     ensure!(seen.owners == [owner.to_string()], "somebody else answered: {seen:?}");
     ensure!(home.moves(first_address().into())? == 0, "no move was written");
     Ok(())
+}
+
+/// New speakers have to list so many slices before they know where the backends are.
+pub(crate) fn new_speakers_wait_until_they_know_the_backends(home: &Home) -> anyhow::Result<()> {
+    let slices: Vec<Value> = (0..SLICES).map(slice).collect();
+    let slices = json!({ "apiVersion": "v1", "kind": "List", "items": slices }).to_string();
+    home.lab.kubectl_with_input(&["create", "-f", "-"], &slices)?;
+    home.add_pool()?;
+    home.start_web(2)?;
+    let mut web = service("web", KEY, POOL);
+    web["spec"]["externalTrafficPolicy"] = "Local".into();
+    home.apply(&web)?;
+    home.wait_for_address("web")?;
+    let owner = home.wait_for_owner(first_address())?;
+    home.wait_for_page(Machine::Client)?;
+    let version = || -> anyhow::Result<String> {
+        let lock = home.lock(first_address().into())?.context("the address has no lock")?;
+        Ok(lock["metadata"]["resourceVersion"].to_string())
+    };
+    let before = version()?;
+    let what = "all speakers are upgraded, and an address stays with its pods";
+    let seen = home.look_on(what, Duration::from_secs(2), || home.replace_speakers())?;
+    let seen = seen.without_a_gap()?;
+    ensure!(seen.owners == [owner.to_string()], "somebody else answered: {seen:?}");
+    ensure!(version()? == before, "the lock was written");
+    let events = home.events("web")?;
+    ensure!(events.iter().all(|it| it.reason != "NoReadyEndpoints"), "{events:?}");
+    home.lab.kubectl(&["delete", "endpointslices", "-l", "bench=slices"]).map(drop)?;
+    Ok(())
+}
+
+const SLICES: u16 = 2_000;
+
+/// One of a Service that does not exist.
+fn slice(number: u16) -> Value {
+    let [high, low] = number.to_be_bytes();
+    json!({
+        "apiVersion": "discovery.k8s.io/v1",
+        "kind": "EndpointSlice",
+        "addressType": "IPv4",
+        "metadata": {
+            "name": format!("crowd-{number}"),
+            "labels": { "kubernetes.io/service-name": format!("crowd-{number}"), "bench": "slices" },
+        },
+        "endpoints": [{ "addresses": [format!("10.244.{high}.{low}")], "nodeName": "node-1" }],
+    })
 }
 
 pub(crate) fn a_stopped_speaker_hands_over_first(home: &Home) -> anyhow::Result<()> {
