@@ -282,7 +282,7 @@ impl Elector {
         }
         self.decided = now;
         let (mut effects, mut gained, mut stranded) = (Vec::new(), Vec::new(), Vec::new());
-        let mut ceased = Vec::new();
+        let (mut ceased, mut lines_due) = (Vec::new(), None);
         if self.synced {
             let was_calm = self.calm && self.is_calm();
             let has_changed = self.weigh(now);
@@ -294,6 +294,7 @@ impl Elector {
             if self.established() && !self.stopping {
                 self.judge_sessions(now, &mut effects);
                 self.take_locks(now, &mut effects);
+                lines_due = self.succession.due(now);
                 self.give_locks(now, &mut effects);
                 self.obey_requests(now, &mut effects);
                 self.note_unannounced(now, &mut effects);
@@ -312,21 +313,20 @@ impl Elector {
         let heartbeat = now + HEARTBEAT;
         let probes =
             [self.wire.due(), self.speakers.due(), self.vacancies.due(), self.unaided.due()];
-        let next =
-            probes.into_iter().flatten().filter(|due| *due > now).fold(heartbeat, Timestamp::min);
+        let due = probes.into_iter().chain([lines_due]).flatten();
+        let next = due.filter(|due| *due > now).fold(heartbeat, Timestamp::min);
         Decision { effects, gained, stranded, next }
     }
 
     /// Takes in what has changed of locks, and of what speaks for the nodes. Whether anything has.
     fn weigh(&mut self, now: Timestamp) -> bool {
-        let anew = self.view.have_merits_changed();
+        let changed = self.view.take_changed();
+        let anew = !changed.is_empty();
         let has_changed = self.view.mark_free(now) || anew;
         if has_changed {
             self.merits.update(&self.view, &self.me, anew);
         }
-        if anew {
-            self.succession.begin_anew();
-        }
+        self.succession.reconsider(&self.view, &changed);
         has_changed
     }
 
@@ -371,9 +371,11 @@ impl Elector {
             return;
         }
         let candidates = self.candidates(now);
-        self.succession.update(&self.view, candidates, now);
+        self.succession.update(&self.view, candidates, now, &self.settings);
         let mine: Vec<Lock> = self.turns(now).cloned().collect();
-        self.vacancies.retain(&mine.iter().map(|lock| lock.address).collect());
+        let undrawn = self.succession.undrawn(&self.view);
+        let kept = mine.iter().map(|lock| lock.address).chain(undrawn).collect();
+        self.vacancies.retain(&kept);
         for lock in mine {
             if let Some(dead) = self.inherits_from(&lock) {
                 self.succession.stands_in(&lock, &self.me, now);
@@ -417,10 +419,10 @@ impl Elector {
         }
         let mut candidates = self.candidates(now);
         candidates.remove(&self.me);
-        let mut loads = Loads::of(&self.view);
+        let mut loads = Loads::of(&self.view, &candidates);
         let mut gives = Vec::new();
         for (lock, reason) in unwanted {
-            let Some(to) = self.successor(lock, reason, &candidates, &loads) else { continue };
+            let Some(to) = self.successor(lock, reason, &loads) else { continue };
             loads.place(lock, &to);
             gives.extend(self.give(lock, to, reason));
         }
@@ -441,18 +443,10 @@ impl Elector {
 
     /// Who should have a lock instead of this node. Where this node may still announce the address, it is given only to
     /// one that nothing speaks against.
-    fn successor(
-        &self,
-        lock: &Lock,
-        reason: GiveReason,
-        candidates: &BTreeSet<Node>,
-        loads: &Loads<'_>,
-    ) -> Option<Node> {
-        let mut fit = self.view.fit(lock, candidates);
-        if !matches!(reason, GiveReason::Unfit(_)) {
-            fit.retain(|_, merit| merit.standing == Standing::Good);
-        }
-        ranking(lock, None, &fit, loads).into_iter().next()
+    fn successor(&self, lock: &Lock, reason: GiveReason, loads: &Loads<'_>) -> Option<Node> {
+        let best = ranking(lock, None, loads, 1).pop()?;
+        let is_good = || self.view.merit(lock, &best).is_ok_and(|it| it.standing == Standing::Good);
+        (matches!(reason, GiveReason::Unfit(_)) || is_good()).then_some(best)
     }
 
     fn give(&self, lock: &Lock, to: Node, reason: GiveReason) -> Option<Write> {

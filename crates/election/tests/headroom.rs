@@ -88,6 +88,10 @@ fn cordoned() -> NodeFacts {
     NodeFacts { cordoned: true, ..NodeFacts::default() }
 }
 
+fn excluded() -> NodeFacts {
+    NodeFacts { excluded: true, ..NodeFacts::default() }
+}
+
 /// Those who measure do so one after the other.
 static ALONE: Mutex<()> = Mutex::new(());
 
@@ -105,6 +109,16 @@ impl Stage {
     /// Each node holds as many addresses as any other.
     fn held(nodes: u64) -> Self {
         Self::with(nodes, |index| Some(u64::from(index) % nodes), &NodeFacts::default())
+    }
+
+    /// Nobody holds anything yet.
+    fn free() -> Self {
+        Self::with(NODES, |_| None, &NodeFacts::default())
+    }
+
+    /// Nobody holds anything, since nobody may.
+    fn stranded() -> Self {
+        Self::with(NODES, |_| None, &excluded())
     }
 
     fn with(nodes: u64, holder: impl Fn(u32) -> Option<u64>, facts: &NodeFacts) -> Self {
@@ -250,6 +264,17 @@ fn changes_of_sessions(at: &mut Stage) {
 }
 
 #[test]
+fn a_hundred_nodes_that_die_at_once_cost_little() {
+    let mut stage = Stage::held(NODES).settled();
+    let dead = (500..600).map(|index| Event::Session(ended(index, 10)));
+    let tries = stage.cost(dead);
+    let tries = (600..602)
+        .map(|one| stage.cost([Event::Session(ended(one, 10))]))
+        .fold(tries, Duration::min);
+    check("a hundred nodes die at once, and some more", tries);
+}
+
+#[test]
 fn losing_the_api_server_costs_little() {
     let mut stage = Stage::held(NODES).settled();
     let longest =
@@ -258,6 +283,36 @@ fn losing_the_api_server_costs_little() {
     check("the API server goes away", longest(&mut stage));
     stage.api = true;
     check("the API server is back", longest(&mut stage));
+}
+
+#[test]
+fn addresses_that_nobody_may_announce_cost_little() {
+    let mut stage = Stage::stranded();
+    check("ten thousand addresses are stranded", stage.cost([]));
+    let mut stage = stage.settled();
+    check("a turn with them", stage.turn(HEARTBEAT));
+    stage.check("with them, a node gets a label", |node, _| {
+        let facts = NodeFacts { excluded: true, ..labelled() };
+        Event::Node { node: name(node), facts }
+    });
+    stage.check("with them, a session ends", |node, version| Event::Session(ended(node, version)));
+    stage.check("with them, a node joins", |node, version| {
+        Event::Session(session(20_000 + node, version))
+    });
+    stage.check("a node may announce them all", |node, _| Event::Node {
+        node: name(node),
+        facts: NodeFacts::default(),
+    });
+}
+
+#[test]
+fn addresses_that_nobody_holds_yet_cost_little() {
+    let mut stage = Stage::free();
+    check("ten thousand addresses are free", stage.cost([]));
+    stage.check("with them, a session ends", |node, version| Event::Session(ended(node, version)));
+    stage.check("with them, a node joins", |node, version| {
+        Event::Session(session(20_000 + node, version))
+    });
 }
 
 #[test]
