@@ -25,7 +25,7 @@ use core::{net::IpAddr, time::Duration};
 
 use crate::{
     disputes::Disputes,
-    eligibility::Standing,
+    eligibility::{Candidate, Standing},
     exchange::{Decision, Effect, Event},
     leaving::Leaving,
     loads::Loads,
@@ -412,17 +412,24 @@ impl Elector {
     /// Gives away what others should rather announce. With nobody else, it stays.
     fn give_locks(&mut self, now: Timestamp, effects: &mut Vec<Effect>) {
         let unwanted = self.merits.unwanted();
-        let unwanted: Vec<(&Lock, GiveReason)> =
+        let mut unwanted: Vec<(&Lock, GiveReason)> =
             unwanted.filter_map(|(it, reason)| Some((self.view.lock(it)?, reason))).collect();
         if unwanted.is_empty() {
             return;
         }
         let mut candidates = self.candidates(now);
         candidates.remove(&self.me);
+        // What nobody else can have is looked at in each turn: no loads are counted for it.
+        let others: Vec<Candidate<'_>> =
+            candidates.iter().map(|node| self.view.candidate(node)).collect();
+        unwanted.retain(|(lock, reason)| others.iter().any(|it| self.suits(it, lock, *reason)));
+        if unwanted.is_empty() {
+            return;
+        }
         let mut loads = Loads::of(&self.view, &candidates);
         let mut gives = Vec::new();
         for (lock, reason) in unwanted {
-            let Some(to) = self.successor(lock, reason, &loads) else { continue };
+            let Some(to) = ranking(lock, None, &loads, 1).pop() else { continue };
             loads.place(lock, &to);
             gives.extend(self.give(lock, to, reason));
         }
@@ -441,12 +448,12 @@ impl Elector {
         self.send(give, now, effects);
     }
 
-    /// Who should have a lock instead of this node. Where this node may still announce the address, it is given only to
-    /// one that nothing speaks against.
-    fn successor(&self, lock: &Lock, reason: GiveReason, loads: &Loads<'_>) -> Option<Node> {
-        let best = ranking(lock, None, loads, 1).pop()?;
-        let is_good = || self.view.merit(lock, &best).is_ok_and(|it| it.standing == Standing::Good);
-        (matches!(reason, GiveReason::Unfit(_)) || is_good()).then_some(best)
+    /// Whether a lock can be given to a candidate. Where this node may still announce the address, only to one that nothing
+    /// speaks against.
+    fn suits(&self, candidate: &Candidate<'_>, lock: &Lock, reason: GiveReason) -> bool {
+        let merit = candidate.merit(lock.address, &lock.terms, self.view.backends(lock.address));
+        let may_be_worse = matches!(reason, GiveReason::Unfit(_));
+        merit.is_ok_and(|it| may_be_worse || it.standing == Standing::Good)
     }
 
     fn give(&self, lock: &Lock, to: Node, reason: GiveReason) -> Option<Write> {

