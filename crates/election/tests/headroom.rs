@@ -102,6 +102,10 @@ struct Stage {
     version: u64,
     /// Whether the API server does anything.
     api: bool,
+    /// Those that were asked on the wire.
+    asked: BTreeSet<Node>,
+    /// One of them, which does not answer.
+    dead: Option<Node>,
     _alone: MutexGuard<'static, ()>,
 }
 
@@ -125,7 +129,15 @@ impl Stage {
         let alone = ALONE.lock().unwrap_or_else(PoisonError::into_inner);
         let now = Timestamp::from_origin(Duration::from_secs(1000));
         let elector = Elector::new(name(0), Settings::default(), now);
-        let mut stage = Self { elector, now, version: 1, api: true, _alone: alone };
+        let mut stage = Self {
+            elector,
+            now,
+            version: 1,
+            api: true,
+            asked: BTreeSet::new(),
+            dead: None,
+            _alone: alone,
+        };
         for index in 0..nodes {
             stage.learn(Event::Session(session(index, 1)));
             stage.learn(Event::Node { node: name(index), facts: facts.clone() });
@@ -163,19 +175,22 @@ impl Stage {
         took
     }
 
-    /// Every node answers.
+    /// Every node answers but the dead one.
     fn perform(&mut self, decision: Decision) {
         for effect in decision.effects {
             match effect {
                 Effect::ProbeNode(node) | Effect::ProbeNodeAnywhere(node) => {
-                    self.learn(Event::NodeAnswered(node));
+                    self.asked.insert(node.clone());
+                    if self.dead.as_ref() != Some(&node) {
+                        self.learn(Event::NodeAnswered(node));
+                    }
                 }
-                Effect::ProbeSpeaker { node, address } => {
+                Effect::ProbeSpeaker { node, address } if self.dead.as_ref() != Some(&node) => {
                     self.learn(Event::Heard { address, by: node });
                 }
                 Effect::ProbeGateway => self.learn(Event::GatewayAnswered),
                 Effect::Write(write) => self.write(write),
-                Effect::ProbeAddress(_) => {}
+                Effect::ProbeSpeaker { .. } | Effect::ProbeAddress(_) => {}
             }
         }
     }
@@ -204,7 +219,7 @@ impl Stage {
         let began = Instant::now();
         events.into_iter().for_each(|event| self.learn(event));
         let first = began.elapsed() + self.turn(SOON);
-        (0..25).map(|_| self.turn(SOON)).fold(first, Duration::max)
+        (0..30).map(|_| self.turn(SOON)).fold(first, Duration::max)
     }
 
     /// Makes a change at one node after the other, and sees what it costs.
@@ -287,6 +302,13 @@ fn losing_the_api_server_costs_little() {
         |stage: &mut Stage| (0..400).map(|_| stage.turn(HEARTBEAT)).max().unwrap_or_default();
     stage.api = false;
     check("the API server goes away", longest(&mut stage));
+    let asked = stage.asked.clone();
+    let dead = asked.into_iter().map(|node| {
+        stage.dead = Some(node);
+        stage.cost([])
+    });
+    check("a neighbour dies without it", dead.max().unwrap());
+    stage.dead = None;
     stage.api = true;
     check("the API server is back", longest(&mut stage));
 }
