@@ -372,10 +372,11 @@ impl Elector {
         }
         let candidates = self.candidates(now);
         self.succession.update(&self.view, candidates, now, &self.settings);
-        let mine: Vec<Lock> = self.turns(now).cloned().collect();
-        let undrawn = self.succession.undrawn(&self.view);
-        let kept = mine.iter().map(|lock| lock.address).chain(undrawn).collect();
-        self.vacancies.retain(&kept);
+        let mut asked = self.turns(now);
+        let mine = asked.iter().filter_map(|address| self.view.lock(*address).cloned());
+        let mine: Vec<Lock> = mine.collect();
+        asked.extend(self.succession.undrawn(&self.view));
+        self.vacancies.retain(&asked);
         for lock in mine {
             if let Some(dead) = self.inherits_from(&lock) {
                 self.succession.stands_in(&lock, &self.me, now);
@@ -396,17 +397,11 @@ impl Elector {
         lock.holder.clone().filter(|_| heir && !self.has_returned(lock.address))
     }
 
-    /// The free locks that this node may take now.
-    fn turns(&self, now: Timestamp) -> impl Iterator<Item = &Lock> {
-        let is_mine = move |address, since| {
-            if self.view.are_backends_unknown(address) {
-                return false;
-            }
-            self.unaided.announces(address)
-                || self.succession.is_turn_of(&self.me, address, since, now, &self.settings)
-        };
-        let turns = self.view.free().filter(move |(lock, since)| is_mine(lock.address, *since));
-        turns.map(|(lock, _)| lock)
+    /// The free locks that this node may take now, by address.
+    fn turns(&self, now: Timestamp) -> BTreeSet<IpAddr> {
+        let announced = self.unaided.announced().filter(|it| self.view.free_since(*it).is_some());
+        let turns = self.succession.turns(&self.me, &self.view, now, &self.settings);
+        turns.chain(announced).filter(|it| !self.view.are_backends_unknown(*it)).collect()
     }
 
     /// Gives away what others should rather announce. With nobody else, it stays.

@@ -82,6 +82,12 @@ impl Succession {
         if self.candidates != candidates {
             self.replace_candidates(view, candidates);
         }
+        // Lines that nobody is in may be many, and stay for long.
+        let is_full = |line: &Line| line.ranked.len() == line.room.most;
+        if self.lines.len() == view.free_count() && !self.lines.values().any(is_full) {
+            self.behind = false;
+            return;
+        }
         let missing = view.free().filter_map(|(lock, since)| {
             let room = self.missing(lock, since, now, settings)?;
             Some((lock, room))
@@ -175,7 +181,7 @@ impl Succession {
             if let Some(holder) = lock.and_then(|lock| lock.holder.as_ref()).filter(|_| !stays) {
                 at_work.insert(holder.node.clone(), now);
             }
-            stays && view.is_known_free(*address)
+            stays && view.free_since(*address).is_some()
         });
         let version = |address| view.lock(address).map(|lock| lock.version);
         self.stand_ins.retain(|address, it| version(*address) == Some(it.version));
@@ -184,19 +190,20 @@ impl Succession {
         }
     }
 
-    /// Whether it is `me` whose turn it is to take a lock that is free since `since`: the first in line may at once, each
-    /// further one when those before have done nothing for a while longer. What is announced already can wait.
-    pub(crate) fn is_turn_of(
+    /// The free locks that it is the turn of `me` to take: the first in line may at once, each further one when those before
+    /// have done nothing for a while longer. What is announced already can wait.
+    pub(crate) fn turns(
         &self,
         me: &Node,
-        address: IpAddr,
-        since: Timestamp,
+        view: &View,
         now: Timestamp,
         settings: &Settings,
-    ) -> bool {
-        let Some(line) = self.lines.get(&address) else { return false };
-        let Some(rank) = line.ranked.iter().position(|node| node == me) else { return false };
-        now >= self.turn(line, rank, address, since, settings)
+    ) -> impl Iterator<Item = IpAddr> {
+        self.lines.iter().filter_map(move |(address, line)| {
+            let rank = line.ranked.iter().position(|node| node == me)?;
+            let since = view.free_since(*address)?;
+            (now >= self.turn(line, rank, *address, since, settings)).then_some(*address)
+        })
     }
 
     /// When the turn comes of whoever has this rank.
@@ -325,12 +332,14 @@ mod tests {
     /// Whose turn it is.
     fn turns(
         succession: &Succession,
+        view: &View,
         candidates: &BTreeSet<Node>,
         address: IpAddr,
         now: u64,
     ) -> usize {
         let settings = Settings::default();
-        let is_turn = |me: &&Node| succession.is_turn_of(me, address, at(1000), at(now), &settings);
+        let is_turn =
+            |me: &&Node| succession.turns(me, view, at(now), &settings).any(|turn| turn == address);
         candidates.iter().filter(is_turn).count()
     }
 
@@ -340,7 +349,7 @@ mod tests {
         for rank in 0..40 {
             let now = 1000 + 250 * rank;
             update(&mut succession, &view, &candidates, now);
-            let turns = turns(&succession, &candidates, ip(0), now);
+            let turns = turns(&succession, &view, &candidates, ip(0), now);
             assert_eq!(turns, usize::try_from(rank).unwrap() + 1);
         }
     }
@@ -355,9 +364,9 @@ mod tests {
         }
         assert_eq!(left, [199, 98, 0]);
         assert_eq!(succession.due(at(5600)), None);
-        assert_eq!(turns(&succession, &candidates, ip(0), 5600), 8, "it waits since 1000");
-        assert_eq!(turns(&succession, &candidates, ip(150), 5600), 2, "drawn up at 5300");
-        assert_eq!(turns(&succession, &candidates, ip(299), 5600), 1);
+        assert_eq!(turns(&succession, &view, &candidates, ip(0), 5600), 8, "it waits since 1000");
+        assert_eq!(turns(&succession, &view, &candidates, ip(150), 5600), 2, "drawn up at 5300");
+        assert_eq!(turns(&succession, &view, &candidates, ip(299), 5600), 1);
     }
 
     #[test]

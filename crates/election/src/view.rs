@@ -451,8 +451,14 @@ impl View {
         !self.free.is_empty()
     }
 
-    pub(crate) fn is_known_free(&self, address: IpAddr) -> bool {
-        self.free.contains_key(&address)
+    /// How many there are.
+    pub(crate) fn free_count(&self) -> usize {
+        self.free.len()
+    }
+
+    /// Since when a lock is known to be nobody's, if it is.
+    pub(crate) fn free_since(&self, address: IpAddr) -> Option<Timestamp> {
+        self.free.get(&address).copied()
     }
 
     /// Why `me` may take a lock that is nobody's.

@@ -150,8 +150,8 @@ impl Stage {
 
     /// As it is when nothing has happened for a while.
     fn settled(mut self) -> Self {
-        for _ in 0..30 {
-            self.turn(HEARTBEAT);
+        for _ in 0..150 {
+            self.turn(SOON);
         }
         self
     }
@@ -297,20 +297,28 @@ fn a_hundred_nodes_that_die_at_once_cost_little() {
 
 #[test]
 fn losing_the_api_server_costs_little() {
+    let tries: Vec<[Duration; 3]> = (0..TRIES).map(|_| without_the_api_server()).collect();
+    let whats =
+        ["the API server goes away", "a neighbour dies without it", "the API server is back"];
+    for (index, what) in whats.into_iter().enumerate() {
+        check(what, tries.iter().map(|it| it[index]).min().unwrap());
+    }
+}
+
+/// The longest turns in which it goes away, each neighbour dies in turn, and it is back.
+fn without_the_api_server() -> [Duration; 3] {
     let mut stage = Stage::held(NODES).settled();
     let longest =
         |stage: &mut Stage| (0..400).map(|_| stage.turn(HEARTBEAT)).max().unwrap_or_default();
     stage.api = false;
-    check("the API server goes away", longest(&mut stage));
-    let asked = stage.asked.clone();
-    let dead = asked.into_iter().map(|node| {
+    let away = longest(&mut stage);
+    let dead = stage.asked.clone().into_iter().map(|node| {
         stage.dead = Some(node);
         stage.cost([])
     });
-    check("a neighbour dies without it", dead.max().unwrap());
-    stage.dead = None;
-    stage.api = true;
-    check("the API server is back", longest(&mut stage));
+    let dead = dead.max().unwrap();
+    (stage.dead, stage.api) = (None, true);
+    [away, dead, longest(&mut stage)]
 }
 
 #[test]
