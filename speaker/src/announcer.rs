@@ -178,6 +178,16 @@ impl Announcer {
         self.links.interfaces.iter().map(|it| (it.index, awaited(it))).collect()
     }
 
+    /// An address was allocated, for whichever node to announce.
+    pub(crate) fn allocated(&mut self, address: IpAddr) {
+        self.schedule.joined(address);
+    }
+
+    /// An address that was [`allocated`](Self::allocated) is not any more.
+    pub(crate) fn released(&mut self, address: IpAddr) {
+        self.schedule.left(address);
+    }
+
     /// Tells the segment what is due. The rest stays due when the decision behind it is too old.
     pub(crate) fn tell(&mut self, now: Timestamp) {
         while self.segments.may_tell()

@@ -251,7 +251,9 @@ impl Engine {
                 }
                 self.unclear.lock_gone(address);
                 self.notices.gone(address);
-                self.locks.remove(&address);
+                if self.locks.remove(&address).is_some() {
+                    self.announcer.released(address);
+                }
                 let backends = self.backends.lock_gone(address);
                 self.learn(backends);
                 Event::LockGone(address)
@@ -372,7 +374,9 @@ impl Engine {
             }
             let backends = self.backends.lock_seen(&record);
             self.learn(backends);
-            self.locks.insert(address, record);
+            if self.locks.insert(address, record).is_none() {
+                self.announcer.allocated(address);
+            }
         }
     }
 

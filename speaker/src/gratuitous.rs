@@ -5,6 +5,10 @@
 //! for ever, because a switch forgets a port (five minutes) before a router forgets a MAC (up to four hours), and
 //! floods or drops until it hears from us.
 //!
+//! Slowly is slower the more addresses there are: each frame reaches everybody on the segment, and takes air time on a
+//! wireless one. So all nodes together send no more than so many a second for that, and each knows its part: the locks of
+//! all addresses are seen by every speaker. A switch knows the port of a node by whatever else the node sends, too.
+//!
 //! On each interface frames leave at a limited rate, so that a thousand addresses do not flood the segment. First
 //! announcements have a rate of their own and go before all others: whatever is still to be repeated, an address that
 //! is taken over now is told now.
@@ -22,15 +26,18 @@ use crate::pace::Pace;
 
 /// The pauses after a gain; longer than Linux' locktime.
 const BURST: [Duration; 4] = [Duration::from_millis(1100); 4];
-/// The pause between later announcements, before jitter.
+/// The pause between later announcements, before jitter, where there are few addresses.
 const REFRESH: Duration = Duration::from_mins(1);
-/// Jitter adds up to this much, so that the announcements of many addresses do not stay together.
-const JITTER: Duration = Duration::from_secs(15);
+/// Of later announcements, all nodes together send one frame in this time, if that takes longer: 50 a second. That begins
+/// at 1,500 IPv4 addresses, and makes 400 s of the minute for 10,000.
+const SHARE: Duration = Duration::from_millis(20);
+/// Jitter adds up to this part of the pause, so that the announcements of many addresses do not stay together.
+const JITTER: u32 = 4;
 
 /// The rate of first announcements: 5,000 frames a second, and 200 at once. A thousand IPv4 addresses, with two frames
 /// each, take 0.36 s.
 const FIRST: Pace = Pace::new(Duration::from_micros(200), 200);
-/// The rate of all others: 500 frames a second, and 50 at once; enough to refresh 15,000 IPv4 addresses.
+/// The rate of all others: 500 frames a second, and 50 at once. It is for the first repeats of many addresses.
 const REPEATED: Pace = Pace::new(Duration::from_millis(2), 50);
 /// What had to wait for its rate is looked at again after this time.
 const PAUSE: Duration = Duration::from_millis(10);
@@ -58,6 +65,8 @@ pub(crate) struct Due {
 pub(crate) struct Schedule {
     /// By the interface's index.
     interfaces: BTreeMap<u32, Rounds>,
+    /// How many frames announce each address once, whichever node has it.
+    all: u32,
 }
 
 impl Schedule {
@@ -78,6 +87,22 @@ impl Schedule {
         }
     }
 
+    /// Some node may announce `address`.
+    pub(crate) fn joined(&mut self, address: IpAddr) {
+        self.all = self.all.saturating_add(frames(address));
+    }
+
+    /// No node will announce `address`, which had [`joined`](Self::joined).
+    pub(crate) fn left(&mut self, address: IpAddr) {
+        self.all = self.all.saturating_sub(frames(address));
+    }
+
+    /// The pause between later announcements of one address, before jitter. Where it is announced by others is not known:
+    /// all are counted as if they were on one segment.
+    fn refresh(&self) -> Duration {
+        REFRESH.max(SHARE.saturating_mul(self.all))
+    }
+
     /// When to [`pop`](Self::pop) next.
     pub(crate) fn next(&self) -> Option<Timestamp> {
         let queues = self.interfaces.values().flat_map(|it| [&it.first, &it.repeated]);
@@ -86,11 +111,15 @@ impl Schedule {
 
     /// An announcement that may leave now, first ones first. Its next turn is set hereby.
     pub(crate) fn pop(&mut self, now: Timestamp) -> Option<Due> {
+        let refresh = self.refresh();
         let mut first = self.interfaces.iter_mut();
-        let due = first.find_map(|(interface, rounds)| Some((*interface, rounds.pop_first(now)?)));
+        let due = first
+            .find_map(|(interface, rounds)| Some((*interface, rounds.pop_first(now, refresh)?)));
         let (interface, (address, deferred)) = due.or_else(|| {
             let mut repeated = self.interfaces.iter_mut();
-            repeated.find_map(|(interface, rounds)| Some((*interface, rounds.pop_repeated(now)?)))
+            repeated.find_map(|(interface, rounds)| {
+                Some((*interface, rounds.pop_repeated(now, refresh)?))
+            })
         })?;
         Some(Due { announcement: Announcement { interface, address }, deferred })
     }
@@ -132,21 +161,22 @@ impl Rounds {
         if sent == 0 { &mut self.first } else { &mut self.repeated }
     }
 
-    fn pop_first(&mut self, now: Timestamp) -> Option<(IpAddr, bool)> {
+    fn pop_first(&mut self, now: Timestamp, refresh: Duration) -> Option<(IpAddr, bool)> {
         let due = self.first.pop(now)?;
-        self.repeat(due.0, now);
+        self.repeat(due.0, now, refresh);
         Some(due)
     }
 
-    fn pop_repeated(&mut self, now: Timestamp) -> Option<(IpAddr, bool)> {
+    fn pop_repeated(&mut self, now: Timestamp, refresh: Duration) -> Option<(IpAddr, bool)> {
         let due = self.repeated.pop(now)?;
-        self.repeat(due.0, now);
+        self.repeat(due.0, now, refresh);
         Some(due)
     }
 
-    fn repeat(&mut self, address: IpAddr, now: Timestamp) {
+    fn repeat(&mut self, address: IpAddr, now: Timestamp, refresh: Duration) {
         let sent = self.next.get(&address).map_or(0, |next| next.sent);
-        let pause = BURST.get(sent).copied().unwrap_or_else(|| REFRESH + jitter(address, sent));
+        let later = || refresh + jitter(address, sent, refresh / JITTER);
+        let pause = BURST.get(sent).copied().unwrap_or_else(later);
         self.insert(address, Next { at: now + pause, sent: sent.saturating_add(1) });
     }
 }
@@ -190,10 +220,10 @@ const fn frames(address: IpAddr) -> u32 {
     if address.is_ipv4() { 2 } else { 1 }
 }
 
-fn jitter(address: IpAddr, round: usize) -> Duration {
+fn jitter(address: IpAddr, round: usize, most: Duration) -> Duration {
     let mut hasher = DefaultHasher::new();
     (address, round).hash(&mut hasher);
-    let range = u64::try_from(JITTER.as_millis()).unwrap_or(u64::MAX);
+    let range = u64::try_from(most.as_millis()).unwrap_or(u64::MAX).max(1);
     Duration::from_millis(hasher.finish() % range)
 }
 

@@ -25,7 +25,7 @@ use core::{net::IpAddr, time::Duration};
 
 use crate::{
     disputes::Disputes,
-    eligibility::Standing,
+    eligibility::{Candidate, Standing},
     exchange::{Decision, Effect, Event},
     leaving::Leaving,
     loads::Loads,
@@ -313,7 +313,7 @@ impl Elector {
         }
         self.decided = now;
         let (mut effects, mut gained, mut stranded) = (Vec::new(), Vec::new(), Vec::new());
-        let mut ceased = Vec::new();
+        let (mut ceased, mut lines_due) = (Vec::new(), None);
         if self.synced {
             let was_calm = self.calm && self.is_calm();
             let has_changed = self.weigh(now);
@@ -325,6 +325,7 @@ impl Elector {
             if self.established() && !self.stopping {
                 self.judge_sessions(now, &mut effects);
                 self.take_locks(now, &mut effects);
+                lines_due = self.succession.due(now);
                 self.give_locks(now, &mut effects);
                 self.obey_requests(now, &mut effects);
                 self.note_unannounced(now, &mut effects);
@@ -343,21 +344,20 @@ impl Elector {
         let heartbeat = now + HEARTBEAT;
         let probes =
             [self.wire.due(), self.speakers.due(), self.vacancies.due(), self.unaided.due()];
-        let next =
-            probes.into_iter().flatten().filter(|due| *due > now).fold(heartbeat, Timestamp::min);
+        let due = probes.into_iter().chain([lines_due]).flatten();
+        let next = due.filter(|due| *due > now).fold(heartbeat, Timestamp::min);
         Decision { effects, gained, stranded, next }
     }
 
     /// Takes in what has changed of locks, and of what speaks for the nodes. Whether anything has.
     fn weigh(&mut self, now: Timestamp) -> bool {
-        let anew = self.view.have_merits_changed();
+        let changed = self.view.take_changed();
+        let anew = !changed.is_empty();
         let has_changed = self.view.mark_free(now) || anew;
         if has_changed {
             self.merits.update(&self.view, &self.me, anew);
         }
-        if anew {
-            self.succession.begin_anew();
-        }
+        self.succession.reconsider(&self.view, &changed);
         has_changed
     }
 
@@ -402,9 +402,12 @@ impl Elector {
             return;
         }
         let candidates = self.candidates(now);
-        self.succession.update(&self.view, candidates, now);
-        let mine: Vec<Lock> = self.turns(now).cloned().collect();
-        self.vacancies.retain(&mine.iter().map(|lock| lock.address).collect());
+        self.succession.update(&self.view, candidates, now, &self.settings);
+        let mut asked = self.turns(now);
+        let mine = asked.iter().filter_map(|address| self.view.lock(*address).cloned());
+        let mine: Vec<Lock> = mine.collect();
+        asked.extend(self.succession.undrawn(&self.view));
+        self.vacancies.retain(&asked);
         for lock in mine {
             if let Some(dead) = self.inherits_from(&lock) {
                 self.succession.stands_in(&lock, &self.me, now);
@@ -425,33 +428,34 @@ impl Elector {
         lock.holder.clone().filter(|_| heir && !self.has_returned(lock.address))
     }
 
-    /// The free locks that this node may take now.
-    fn turns(&self, now: Timestamp) -> impl Iterator<Item = &Lock> {
-        let is_mine = move |address, since| {
-            if self.view.are_backends_unknown(address) {
-                return false;
-            }
-            self.unaided.announces(address)
-                || self.succession.is_turn_of(&self.me, address, since, now, &self.settings)
-        };
-        let turns = self.view.free().filter(move |(lock, since)| is_mine(lock.address, *since));
-        turns.map(|(lock, _)| lock)
+    /// The free locks that this node may take now, by address.
+    fn turns(&self, now: Timestamp) -> BTreeSet<IpAddr> {
+        let announced = self.unaided.announced().filter(|it| self.view.free_since(*it).is_some());
+        let turns = self.succession.turns(&self.me, &self.view, now, &self.settings);
+        turns.chain(announced).filter(|it| !self.view.are_backends_unknown(*it)).collect()
     }
 
     /// Gives away what others should rather announce. With nobody else, it stays.
     fn give_locks(&mut self, now: Timestamp, effects: &mut Vec<Effect>) {
         let unwanted = self.merits.unwanted();
-        let unwanted: Vec<(&Lock, GiveReason)> =
+        let mut unwanted: Vec<(&Lock, GiveReason)> =
             unwanted.filter_map(|(it, reason)| Some((self.view.lock(it)?, reason))).collect();
         if unwanted.is_empty() {
             return;
         }
         let mut candidates = self.candidates(now);
         candidates.remove(&self.me);
-        let mut loads = Loads::of(&self.view);
+        // What nobody else can have is looked at in each turn: no loads are counted for it.
+        let others: Vec<Candidate<'_>> =
+            candidates.iter().map(|node| self.view.candidate(node)).collect();
+        unwanted.retain(|(lock, reason)| others.iter().any(|it| self.suits(it, lock, *reason)));
+        if unwanted.is_empty() {
+            return;
+        }
+        let mut loads = Loads::of(&self.view, &candidates);
         let mut gives = Vec::new();
         for (lock, reason) in unwanted {
-            let Some(to) = self.successor(lock, reason, &candidates, &loads) else { continue };
+            let Some(to) = ranking(lock, None, &loads, 1).pop() else { continue };
             loads.place(lock, &to);
             gives.extend(self.give(lock, to, reason));
         }
@@ -470,20 +474,12 @@ impl Elector {
         self.send(give, now, effects);
     }
 
-    /// Who should have a lock instead of this node. Where this node may still announce the address, it is given only to
-    /// one that nothing speaks against.
-    fn successor(
-        &self,
-        lock: &Lock,
-        reason: GiveReason,
-        candidates: &BTreeSet<Node>,
-        loads: &Loads<'_>,
-    ) -> Option<Node> {
-        let mut fit = self.view.fit(lock, candidates);
-        if !matches!(reason, GiveReason::Unfit(_)) {
-            fit.retain(|_, merit| merit.standing == Standing::Good);
-        }
-        ranking(lock, None, &fit, loads).into_iter().next()
+    /// Whether a lock can be given to a candidate. Where this node may still announce the address, only to one that nothing
+    /// speaks against.
+    fn suits(&self, candidate: &Candidate<'_>, lock: &Lock, reason: GiveReason) -> bool {
+        let merit = candidate.merit(lock.address, &lock.terms, self.view.backends(lock.address));
+        let may_be_worse = matches!(reason, GiveReason::Unfit(_));
+        merit.is_ok_and(|it| may_be_worse || it.standing == Standing::Good)
     }
 
     fn give(&self, lock: &Lock, to: Node, reason: GiveReason) -> Option<Write> {

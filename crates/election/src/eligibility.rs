@@ -161,7 +161,7 @@ impl Candidate<'_> {
     }
 
     fn reaches(&self, address: IpAddr, rule: &Rule) -> bool {
-        self.reach.is_none_or(|it| !it.announcing(address, &rule.interfaces).is_empty())
+        self.reach.is_none_or(|it| it.is_announcing(address, &rule.interfaces))
     }
 
     fn preference(&self, rule: &Rule) -> u32 {

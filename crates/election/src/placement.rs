@@ -1,9 +1,6 @@
 //! Which candidate gets what: the same answer on every node, without a word exchanged.
 
-use alloc::{
-    collections::{BTreeMap, BTreeSet},
-    vec::Vec,
-};
+use alloc::{collections::BTreeSet, vec::Vec};
 use core::{
     cmp::Reverse,
     hash::{Hash, Hasher},
@@ -13,7 +10,7 @@ use siphasher::sip::SipHasher13;
 
 use crate::{
     eligibility::Merit,
-    loads::Loads,
+    loads::{Fit, Loads},
     model::{Lock, Node},
 };
 
@@ -22,24 +19,28 @@ pub(crate) fn outranks(one: &Node, other: &Node, lock: &Lock) -> bool {
     chance(lock, one) > chance(lock, other)
 }
 
-/// The candidates for one lock, best first: by standing; then the node that held it last, those that are preferred, the
-/// one with other addresses of the same Service, and the least loaded. Ties are broken by a rendezvous hash, so that
-/// equal loads do not all fall on the first name.
+/// The candidates for one lock, best first, and no more than `most`: by standing; then the node that held it last, those
+/// that are preferred, the one with other addresses of the same Service, and the least loaded. Ties are broken by a
+/// rendezvous hash, so that equal loads do not all fall on the first name.
 pub(crate) fn ranking(
     lock: &Lock,
     last_holder: Option<&Node>,
-    candidates: &BTreeMap<Node, Merit>,
     loads: &Loads<'_>,
+    most: usize,
 ) -> Vec<Node> {
-    let mut ranked: Vec<(&Node, &Merit)> = candidates.iter().collect();
-    ranked.sort_by_cached_key(|(node, merit)| {
-        let moves = last_holder != Some(*node);
-        let apart = !loads.has_relative(lock, node);
-        let by_chance = Reverse(chance(lock, node));
-        let Merit { standing, preference } = merit;
-        (*standing, moves, Reverse(*preference), apart, loads.count(node), by_chance)
-    });
-    ranked.into_iter().map(|(node, _)| node.clone()).collect()
+    let homes = loads.homes(lock);
+    let rank = |Fit { node, merit: Merit { standing, preference }, load }| {
+        let (moves, apart) = (last_holder != Some(node), !homes.contains(&node));
+        ((standing, moves, Reverse(preference), apart, load), node)
+    };
+    let mut ranked: Vec<_> = loads.fit(lock).into_iter().map(rank).collect();
+    // The hash takes longer than all else, and matters only to those that could be among the first by the rest.
+    if let Some(last) = most.checked_sub(1).filter(|last| *last < ranked.len()) {
+        let (_, &mut (worst, _), _) = ranked.select_nth_unstable_by_key(last, |(rank, _)| *rank);
+        ranked.retain(|(rank, _)| *rank <= worst);
+    }
+    ranked.sort_by_cached_key(|(rank, node)| (*rank, Reverse(chance(lock, node)), *node));
+    ranked.into_iter().take(most).map(|(_, node)| node.clone()).collect()
 }
 
 /// The one of these nodes that speaks for a lock that none of them may take.
@@ -66,14 +67,16 @@ pub(crate) fn rendezvous(what: &impl Hash, node: &Node) -> u64 {
 
 #[cfg(test)]
 mod tests {
-    use alloc::format;
+    use alloc::{collections::BTreeMap, format, vec};
     use core::net::IpAddr;
+
+    use arpeggio_labels::Selector;
 
     use super::*;
     use crate::{
-        eligibility::Standing,
+        facts::NodeFacts,
         model::{Epoch, Holder, Session, SessionState, Timestamp, Version},
-        terms::AnnounceTerms,
+        terms::{AnnounceTerms, Places, Preference, Rule},
         view::View,
     };
 
@@ -81,12 +84,14 @@ mod tests {
         (1..=count).map(|n| Node::from(format!("node-{n}").as_str())).collect()
     }
 
-    fn good(count: usize) -> BTreeMap<Node, Merit> {
-        nodes(count).into_iter().map(|node| (node, merit(Standing::Good, 0))).collect()
-    }
-
-    fn merit(standing: Standing, preference: u32) -> Merit {
-        Merit { standing, preference }
+    /// The order of all of `candidates`.
+    fn order(
+        lock: &Lock,
+        last: Option<&Node>,
+        view: &View,
+        candidates: &BTreeSet<Node>,
+    ) -> Vec<Node> {
+        ranking(lock, last, &Loads::of(view, candidates), candidates.len())
     }
 
     fn address(last: u8) -> IpAddr {
@@ -139,34 +144,34 @@ mod tests {
 
     #[test]
     fn the_last_holder_comes_first_then_the_least_loaded() {
-        let candidates = good(3);
         let view = holding(&[("node-1", 5), ("node-2", 2), ("node-3", 9)]);
         let last = Node::from("node-3");
-        let order = ranking(&lock(1, None), Some(&last), &candidates, &Loads::of(&view));
+        let order = order(&lock(1, None), Some(&last), &view, &nodes(3));
         assert_eq!(order, ["node-3".into(), "node-2".into(), "node-1".into()]);
     }
 
     #[test]
     fn standing_comes_before_the_last_holder_and_preference_before_load() {
-        let view = holding(&[("node-2", 7)]);
-        let candidates = [
-            ("node-1".into(), merit(Standing::Cordoned, 100)),
-            ("node-2".into(), merit(Standing::Good, 50)),
-            ("node-3".into(), merit(Standing::Good, 10)),
-        ];
-        let last = Node::from("node-1");
-        let loads = Loads::of(&view);
-        let order = ranking(&lock(1, None), Some(&last), &candidates.into(), &loads);
+        let mut view = holding(&[("node-2", 7)]);
+        let rack = |rack: &str| [("rack".into(), rack.into())].into();
+        let cordoned = NodeFacts { labels: rack("a"), cordoned: true, ..NodeFacts::default() };
+        view.node_seen("node-1".into(), cordoned);
+        view.node_seen("node-2".into(), NodeFacts { labels: rack("a"), ..NodeFacts::default() });
+        let nodes_of_a = Selector::default().with_label("rack", "a").unwrap();
+        let preferences = vec![Preference { weight: 50, nodes: nodes_of_a }];
+        let places = Places::ByRules(vec![Rule { preferences, ..Rule::default() }]);
+        let terms = AnnounceTerms { places, ..AnnounceTerms::default() };
+        let lock = Lock { terms, ..lock(1, None) };
+        let order = order(&lock, Some(&"node-1".into()), &view, &nodes(3));
         assert_eq!(order, ["node-2".into(), "node-3".into(), "node-1".into()]);
     }
 
     #[test]
     fn equal_loads_are_spread_by_the_hash() {
-        let (candidates, view) = (good(3), View::default());
+        let (candidates, view) = (nodes(3), View::default());
         let mut firsts: BTreeMap<Node, usize> = BTreeMap::new();
         for last in 0..=255 {
-            let loads = Loads::of(&view);
-            let first = ranking(&lock(last, None), None, &candidates, &loads).swap_remove(0);
+            let first = order(&lock(last, None), None, &view, &candidates).swap_remove(0);
             *firsts.entry(first).or_default() += 1;
         }
         assert!(firsts.values().all(|count| (50..120).contains(count)), "{firsts:?}");
@@ -178,27 +183,47 @@ mod tests {
         let second = of_service("web", lock(2, None));
         let others = [lock(3, Some("node-1")), lock(4, Some("node-2"))];
         let view = view(&[&[first, second.clone()][..], &others].concat());
-        let mut loads = Loads::of(&view);
+        let candidates = nodes(2);
+        let mut loads = Loads::of(&view, &candidates);
         let ranked = |loads: &Loads<'_>, lock: &Lock, last: Option<&Node>| {
-            ranking(lock, last, &good(2), loads).swap_remove(0)
+            ranking(lock, last, loads, 1).swap_remove(0)
+        };
+        let load = |loads: &Loads<'_>, node: &str| {
+            let fit = loads.fit(&lock(9, None));
+            fit.iter().find(|it| *it.node == node.into()).map(|it| it.load)
         };
         assert_eq!(ranked(&loads, &second, None), "node-1".into(), "though it has more");
         assert_eq!(ranked(&loads, &second, Some(&"node-2".into())), "node-2".into(), "it stays");
         loads.place(&second, &"node-1".into());
-        assert_eq!(loads.count(&"node-1".into()), 2);
+        assert_eq!(load(&loads, "node-1"), Some(2));
         loads.place(&lock(5, None), &"node-2".into());
-        assert_eq!(loads.count(&"node-2".into()), 2);
+        assert_eq!(load(&loads, "node-2"), Some(2));
     }
 
     #[test]
     fn with_nothing_else_to_tell_nodes_apart_addresses_of_one_service_choose_alike() {
         let view = View::default();
         for name in ["a", "b", "c", "d", "e", "f", "g", "h"] {
-            let order = |last| {
+            let of_address = |last| {
                 let lock = of_service(name, lock(last, None));
-                ranking(&lock, None, &good(9), &Loads::of(&view))
+                order(&lock, None, &view, &nodes(9))
             };
-            assert_eq!(order(1), order(2));
+            assert_eq!(of_address(1), of_address(2));
+        }
+    }
+
+    #[test]
+    fn the_first_of_many_are_the_same_however_many_are_asked_for() {
+        let view = holding(&[("node-3", 2), ("node-5", 1), ("node-7", 1), ("node-20", 3)]);
+        let candidates = nodes(30);
+        for last in 0..50 {
+            let lock = lock(last, None);
+            let all = order(&lock, Some(&"node-9".into()), &view, &candidates);
+            for most in 0..=30 {
+                let loads = Loads::of(&view, &candidates);
+                let first = ranking(&lock, Some(&"node-9".into()), &loads, most);
+                assert_eq!(first, all[..most], "{last} {most}");
+            }
         }
     }
 }

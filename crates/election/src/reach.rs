@@ -48,8 +48,20 @@ impl Reach {
         if patterns.is_empty() {
             return self.fitting(address).into_iter().collect();
         }
-        let named = |it: &&Interface| patterns.iter().any(|pattern| pattern.matches(&it.name));
-        self.usable().filter(named).collect()
+        self.named(patterns).collect()
+    }
+
+    /// Whether there is any.
+    pub(crate) fn is_announcing(&self, address: IpAddr, patterns: &[Pattern]) -> bool {
+        if patterns.is_empty() {
+            return self.fitting(address).is_some();
+        }
+        self.named(patterns).next().is_some()
+    }
+
+    fn named(&self, patterns: &[Pattern]) -> impl Iterator<Item = &Interface> {
+        let is_named = |it: &&Interface| patterns.iter().any(|pattern| pattern.matches(&it.name));
+        self.usable().filter(is_named)
     }
 
     fn usable(&self) -> impl Iterator<Item = &Interface> {

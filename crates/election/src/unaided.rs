@@ -67,10 +67,6 @@ impl Unaided {
         self.claims.is_empty()
     }
 
-    pub(crate) fn announces(&self, address: IpAddr) -> bool {
-        matches!(self.claims.get(&address), Some(Claim::Announcing { .. }))
-    }
-
     /// The addresses whose answers are awaited.
     pub(crate) fn asked(&self) -> impl Iterator<Item = IpAddr> {
         let asking = |claim: &Claim| matches!(claim, Claim::Asking { .. });
@@ -172,12 +168,16 @@ mod tests {
         Timestamp::from_origin(Duration::from_millis(millis))
     }
 
+    fn announces(unaided: &Unaided) -> bool {
+        unaided.announced().any(|address| address == ADDRESS)
+    }
+
     /// Asks every 10 ms; returns when it was asked, until `to` or until it is announced.
     fn ask(unaided: &mut Unaided, from: u64, to: u64, hears: bool) -> Vec<u64> {
         let settings = Settings::default();
         let mut asked = Vec::new();
         for now in (from..to).step_by(10) {
-            if unaided.announces(ADDRESS) {
+            if announces(unaided) {
                 break;
             }
             if !unaided.ask(at(now), |_| hears, |_| None, &settings).is_empty() {
@@ -197,7 +197,7 @@ mod tests {
     fn what_nobody_answers_for_is_announced_after_three_questions() {
         let mut unaided = wanting();
         assert_eq!(ask(&mut unaided, 900, 1300, true), [1000, 1070, 1140]);
-        assert!(unaided.announces(ADDRESS));
+        assert!(announces(&unaided));
     }
 
     #[test]
@@ -207,16 +207,16 @@ mod tests {
         unaided.heard(ADDRESS, at(1100), Duration::from_secs(3));
         assert_eq!(ask(&mut unaided, 1100, 4100, true), []);
         ask(&mut unaided, 4100, 5000, true);
-        assert!(unaided.announces(ADDRESS));
+        assert!(announces(&unaided));
         unaided.heard(ADDRESS, at(5000), Duration::from_secs(3));
-        assert!(!unaided.announces(ADDRESS));
+        assert!(!announces(&unaided));
     }
 
     #[test]
     fn who_hears_nobody_announces_nothing() {
         let mut unaided = wanting();
         assert!(ask(&mut unaided, 1000, 9000, false).len() > 3);
-        assert!(!unaided.announces(ADDRESS));
+        assert!(!announces(&unaided));
     }
 
     #[test]
@@ -224,8 +224,8 @@ mod tests {
         let mut unaided = wanting();
         ask(&mut unaided, 1000, 2000, true);
         unaided.want(&BTreeMap::new());
-        assert!(unaided.announces(ADDRESS));
+        assert!(announces(&unaided));
         unaided.settle(|_, _, since| since > at(5000));
-        assert!(!unaided.announces(ADDRESS));
+        assert!(!announces(&unaided));
     }
 }

@@ -38,7 +38,7 @@ pub(crate) struct View {
     /// The addresses whose locks may have become free since that was looked at, or may not be free any more.
     unsettled: BTreeSet<IpAddr>,
     /// What speaks for the candidates has changed since somebody last asked.
-    merits_changed: bool,
+    changed: Changed,
     /// Who is where, or hears whom, has changed since somebody last asked.
     witnesses_changed: bool,
     nodes: BTreeMap<Node, NodeFacts>,
@@ -48,6 +48,21 @@ pub(crate) struct View {
     backends: BTreeMap<IpAddr, Backends>,
     /// Of such addresses, those whose backends were not listed yet.
     unlisted: BTreeSet<IpAddr>,
+}
+
+/// What has changed of what speaks for the candidates, other than by the terms of a lock.
+#[derive(Debug, Clone, Default, Hash)]
+pub(crate) struct Changed {
+    /// What is said of these nodes, or where they are.
+    pub(crate) nodes: BTreeSet<Node>,
+    /// Where the backends of these addresses are, or whether that is known.
+    pub(crate) addresses: BTreeSet<IpAddr>,
+}
+
+impl Changed {
+    pub(crate) fn is_empty(&self) -> bool {
+        self.nodes.is_empty() && self.addresses.is_empty()
+    }
 }
 
 #[derive(Debug, Clone, Hash)]
@@ -106,7 +121,9 @@ impl View {
                     self.unsettled.extend(self.held.get(&session.node).into_iter().flatten());
                 }
                 let has_moved = known.is_none_or(|known| known.reach != session.reach);
-                self.merits_changed |= has_moved;
+                if has_moved {
+                    self.changed.nodes.insert(session.node.clone());
+                }
                 self.witnesses_changed |=
                     has_moved || known.is_some_and(|known| known.hears != session.hears);
                 let node = session.node.clone();
@@ -123,7 +140,7 @@ impl View {
     pub(crate) fn session_gone(&mut self, node: &Node) {
         let Some(gone) = self.sessions.remove(node) else { return };
         self.unsettled.extend(self.held.get(node).into_iter().flatten());
-        self.merits_changed = true;
+        self.changed.nodes.insert(node.clone());
         for seen in self.locks.values_mut() {
             let of_session =
                 |holder: &Holder| holder.node == *node && holder.epoch <= gone.session.epoch;
@@ -188,17 +205,19 @@ impl View {
     }
 
     pub(crate) fn node_seen(&mut self, node: Node, facts: NodeFacts) {
-        self.merits_changed |= self.nodes.get(&node) != Some(&facts);
+        if self.nodes.get(&node) != Some(&facts) {
+            self.changed.nodes.insert(node.clone());
+        }
         self.nodes.insert(node, facts);
     }
 
     pub(crate) fn node_gone(&mut self, node: &Node) {
-        self.merits_changed = true;
+        self.changed.nodes.insert(node.clone());
         self.nodes.remove(node);
     }
 
     pub(crate) fn own_reach_is(&mut self, me: Node, reach: Reach) {
-        self.merits_changed = true;
+        self.changed.nodes.insert(me.clone());
         self.witnesses_changed = true;
         self.own_reach = Some((me, reach));
     }
@@ -208,9 +227,9 @@ impl View {
         core::mem::take(&mut self.witnesses_changed)
     }
 
-    /// Whether what speaks for the candidates has changed, other than by the terms of a lock, since this was last asked.
-    pub(crate) fn have_merits_changed(&mut self) -> bool {
-        core::mem::take(&mut self.merits_changed)
+    /// What has changed of what speaks for the candidates since this was last asked.
+    pub(crate) fn take_changed(&mut self) -> Changed {
+        core::mem::take(&mut self.changed)
     }
 
     /// Whether this node's session says something else than what it can reach now.
@@ -241,8 +260,9 @@ impl View {
 
     /// `None`: every node can pass traffic on to where the backends are.
     pub(crate) fn backends_seen(&mut self, address: IpAddr, backends: Option<Backends>) {
-        self.merits_changed |= self.unlisted.remove(&address);
-        self.merits_changed |= self.backends.get(&address) != backends.as_ref();
+        if self.unlisted.remove(&address) || self.backends.get(&address) != backends.as_ref() {
+            self.changed.addresses.insert(address);
+        }
         match backends {
             Some(backends) => self.backends.insert(address, backends),
             None => self.backends.remove(&address),
@@ -251,8 +271,8 @@ impl View {
 
     /// Where the backends are is not known yet. What is known of them from before stays in force.
     pub(crate) fn backends_unknown(&mut self, address: IpAddr) {
-        if !self.backends.contains_key(&address) {
-            self.merits_changed |= self.unlisted.insert(address);
+        if !self.backends.contains_key(&address) && self.unlisted.insert(address) {
+            self.changed.addresses.insert(address);
         }
     }
 
@@ -276,16 +296,19 @@ impl View {
         self.nodes.get(node)
     }
 
-    /// What speaks for announcing an address from `node`.
-    pub(crate) fn merit(&self, lock: &Lock, node: &Node) -> Result<Merit, Unfit> {
-        let candidate = Candidate { node, facts: self.nodes.get(node), reach: self.reach(node) };
-        candidate.merit(lock.address, &lock.terms, self.backends.get(&lock.address))
+    /// Where the backends of an address are, if that matters.
+    pub(crate) fn backends(&self, address: IpAddr) -> Option<&Backends> {
+        self.backends.get(&address)
     }
 
-    /// Those of `candidates` that may announce the address of a lock, and what speaks for them.
-    pub(crate) fn fit(&self, lock: &Lock, candidates: &BTreeSet<Node>) -> BTreeMap<Node, Merit> {
-        let merit = |node: &Node| Some((node.clone(), self.merit(lock, node).ok()?));
-        candidates.iter().filter_map(merit).collect()
+    /// What is known of a node.
+    pub(crate) fn candidate<'a>(&'a self, node: &'a Node) -> Candidate<'a> {
+        Candidate { node, facts: self.nodes.get(node), reach: self.reach(node) }
+    }
+
+    /// What speaks for announcing an address from `node`.
+    pub(crate) fn merit(&self, lock: &Lock, node: &Node) -> Result<Merit, Unfit> {
+        self.candidate(node).merit(lock.address, &lock.terms, self.backends(lock.address))
     }
 
     pub(crate) fn session(&self, node: &Node) -> Option<&Session> {
@@ -386,6 +409,12 @@ impl View {
         both.is_some_and(|(session, lock)| session.holds(lock))
     }
 
+    /// Who holds the lock of `address` under a session that counts.
+    pub(crate) fn rightful_holder(&self, address: IpAddr) -> Option<&Node> {
+        let holder = &self.lock(address)?.holder.as_ref()?.node;
+        self.holds(holder, address).then_some(holder)
+    }
+
     /// The locks that `node` rightly holds and is asked to give away, and to whom.
     pub(crate) fn asked_to_move(&self, node: &Node) -> impl Iterator<Item = (&Lock, &Node)> {
         let session = self.session(node);
@@ -428,8 +457,14 @@ impl View {
         !self.free.is_empty()
     }
 
-    pub(crate) fn is_known_free(&self, address: IpAddr) -> bool {
-        self.free.contains_key(&address)
+    /// How many there are.
+    pub(crate) fn free_count(&self) -> usize {
+        self.free.len()
+    }
+
+    /// Since when a lock is known to be nobody's, if it is.
+    pub(crate) fn free_since(&self, address: IpAddr) -> Option<Timestamp> {
+        self.free.get(&address).copied()
     }
 
     /// Why `me` may take a lock that is nobody's.

@@ -51,9 +51,9 @@ impl Charges {
         self.live.clone_from(live);
         self.alone = alone;
         let segments = Segments::of(view, live);
-        let near = segments.near(me);
+        let near: BTreeSet<&Node> = segments.near(me).collect();
         let mine =
-            |node: &&Node| *node != me && is_watcher(me, node, &segments.near(node), view, alone);
+            |node: &&Node| *node != me && is_watcher(me, node, segments.near(node), view, alone);
         self.nodes = near.iter().copied().filter(mine).cloned().collect();
         self.others = self.fellows(view, me);
         let mut neighbours: Vec<&Node> = near.into_iter().filter(|node| *node != me).collect();
@@ -114,8 +114,7 @@ pub(crate) fn watchers<'a>(
     view: &View,
 ) -> BTreeSet<&'a Node> {
     let segments = Segments::of(view, live);
-    let mut near = segments.near(node);
-    near.remove(node);
+    let near: BTreeSet<&Node> = segments.near(node).filter(|other| *other != node).collect();
     let mut ranked: Vec<&Node> = near.into_iter().collect();
     ranked.sort_by_cached_key(|other| core::cmp::Reverse(rendezvous(node, other)));
     ranked.into_iter().take(WATCHERS).collect()
@@ -127,17 +126,28 @@ fn hears(view: &View, other: &Node, node: &Node) -> Option<bool> {
     Some(heard.contains(node))
 }
 
-/// Whether `me` watches `node`, which has these `near` it: not when enough do that rank higher.
-fn is_watcher(me: &Node, node: &Node, near: &BTreeSet<&Node>, view: &View, alone: bool) -> bool {
+/// Whether `me` watches `node`, which has these `near` it: not when enough do that rank higher. Of a thousand, a few have
+/// to be looked at until that is so, unless `me` is one of the few that do watch.
+fn is_watcher<'a>(
+    me: &Node,
+    node: &Node,
+    near: impl Iterator<Item = &'a Node>,
+    view: &View,
+    alone: bool,
+) -> bool {
     let mine = rendezvous(node, me);
-    let (mut watchers, mut deputies) = (0, 0);
+    let (mut watchers, mut deputies) = (Vec::with_capacity(WATCHERS), 0);
     for other in near {
-        if *other == node || *other == me || rendezvous(node, other) <= mine {
+        if other == node || other == me || rendezvous(node, other) <= mine {
             continue;
         }
-        watchers += 1;
+        // It shares another subnet with the node as well.
+        if watchers.contains(&other) {
+            continue;
+        }
+        watchers.push(other);
         deputies += usize::from(!alone && hears(view, other, node).unwrap_or(true));
-        if watchers >= WATCHERS || deputies >= DEPUTIES {
+        if watchers.len() >= WATCHERS || deputies >= DEPUTIES {
             return false;
         }
     }
@@ -176,11 +186,14 @@ impl<'a> Segments<'a> {
         segments
     }
 
-    /// The nodes that may share a segment with `node`, itself among them.
-    fn near(&self, node: &Node) -> BTreeSet<&'a Node> {
-        let Some(subnets) = self.subnets.get(node) else { return self.all.iter().collect() };
-        let members = subnets.iter().filter_map(|subnet| self.members.get(subnet)).flatten();
-        members.chain(&self.anywhere).copied().collect()
+    /// The nodes that may share a segment with `node`, itself among them; once for each subnet that they share.
+    fn near(&self, node: &Node) -> impl Iterator<Item = &'a Node> {
+        let subnets = self.subnets.get(node);
+        let anybody = subnets.is_none().then_some(self.all).into_iter().flatten();
+        let shared = subnets.into_iter().flatten();
+        let members = shared.filter_map(|subnet| self.members.get(subnet)).flatten();
+        let anywhere = subnets.map(|_| &self.anywhere).into_iter().flatten();
+        anybody.chain(members.chain(anywhere).copied())
     }
 }
 

@@ -35,7 +35,7 @@ fn a_burst_spaced_by_more_than_a_second_then_a_slow_refresh() {
     let pauses = pauses(20);
     assert!(pauses[..4].iter().all(|pause| *pause > Duration::from_secs(1)));
     assert!(pauses[..4].iter().all(|pause| *pause < Duration::from_secs(2)));
-    let refresh = REFRESH..REFRESH + JITTER;
+    let refresh = REFRESH..REFRESH + REFRESH / JITTER;
     assert!(pauses[4..].iter().all(|pause| refresh.contains(pause)), "{pauses:?}");
     assert!(pauses[4..].windows(2).any(|pair| pair[0] != pair[1]), "jitter varies");
 }
@@ -100,4 +100,46 @@ fn one_interface_does_not_wait_for_another() {
     schedule.start(other, at(BEGIN));
     let at_once: Vec<Due> = std::iter::from_fn(|| schedule.pop(at(BEGIN))).collect();
     assert!(at_once.contains(&Due { announcement: other, deferred: false }));
+}
+
+/// What one of several nodes sends in an hour, each of which has as many addresses, once the first repeats are over.
+fn frames_in_an_hour(all: &[IpAddr], nodes: usize) -> u32 {
+    let mut schedule = Schedule::default();
+    all.iter().for_each(|address| schedule.joined(*address));
+    let own = all.iter().step_by(nodes);
+    own.for_each(|it| schedule.start(Announcement { interface: 2, address: *it }, at(BEGIN)));
+    sent(&mut schedule, at(600_000));
+    let sent = sent(&mut schedule, at(4_200_000));
+    sent.iter().map(|(_, due)| frames(due.announcement.address)).sum()
+}
+
+#[test]
+fn all_nodes_together_keep_to_their_share_however_many_addresses_there_are() {
+    let v4 = |count: u16| (0..count).map(|number| announcement(number).address);
+    let v6 =
+        |count: u16| (0..count).map(|number| IpAddr::from([0x2001, 0xdb8, 0, 0, 0, 0, 0, number]));
+    let table: [(Vec<IpAddr>, std::ops::Range<u32>); 5] = [
+        // Once in 60 to 75 s.
+        (v4(100).collect(), 2..4),
+        (v4(1500).collect(), 40..50),
+        (v4(10_000).collect(), 40..50),
+        (v6(10_000).collect(), 40..50),
+        (v4(5000).chain(v6(5000)).collect(), 40..50),
+    ];
+    for (all, expected) in table {
+        for nodes in [1, 10] {
+            let each_second = frames_in_an_hour(&all, nodes) * u32::try_from(nodes).unwrap() / 3600;
+            assert!(expected.contains(&each_second), "{} {nodes}: {each_second}", all.len());
+        }
+    }
+}
+
+#[test]
+fn addresses_that_are_gone_take_no_share() {
+    let mut schedule = Schedule::default();
+    let all: Vec<IpAddr> = (0..10_000).map(|number| announcement(number).address).collect();
+    all.iter().for_each(|address| schedule.joined(*address));
+    assert_eq!(schedule.refresh(), Duration::from_secs(400));
+    all.iter().for_each(|address| schedule.left(*address));
+    assert_eq!(schedule.refresh(), REFRESH);
 }

@@ -8,7 +8,6 @@ use core::net::IpAddr;
 
 use super::{Elector, announcing::Contest};
 use crate::{
-    eligibility::Merit,
     exchange::Effect,
     loads::Loads,
     model::{Lock, Node, Timestamp},
@@ -83,10 +82,9 @@ impl Elector {
         let live = self.view.live(since, self.settings.session, None);
         let watchers: BTreeSet<Node> =
             watchers(node, &live, &self.view).into_iter().cloned().collect();
-        let loads = Loads::of(&self.view);
+        let loads = Loads::of(&self.view, &watchers);
         let turn = |lock: &Lock| {
-            let fit: BTreeMap<Node, Merit> = self.view.fit(lock, &watchers);
-            let ranked = ranking(lock, None, &fit, &loads);
+            let ranked = ranking(lock, None, &loads, watchers.len());
             let rank = ranked.iter().position(|watcher| *watcher == self.me)?;
             Some((lock.address, since + self.settings.patience * u32::try_from(rank).ok()?))
         };

@@ -23,9 +23,13 @@ impl Elector {
         if all.is_empty() && self.strandings.is_empty() {
             return Vec::new();
         }
-        let due = self.strandings.update(&all, ceased, now).into_iter();
-        let due = due.filter_map(|address| self.view.lock(address));
-        due.map(|lock| self.explained(lock, now)).collect()
+        let due = self.strandings.update(&all, ceased, now);
+        if due.is_empty() {
+            return Vec::new();
+        }
+        let candidates = self.candidates(now);
+        let locks = due.into_iter().filter_map(|address| self.view.lock(address));
+        locks.map(|lock| self.explained(lock, &candidates)).collect()
     }
 
     /// Notes on the locks of this node which of their addresses it does not announce for want of a backend anywhere, and
@@ -55,11 +59,11 @@ impl Elector {
         nobodys.chain(own).collect()
     }
 
-    fn explained(&self, lock: &Lock, now: Timestamp) -> Stranded {
+    fn explained(&self, lock: &Lock, candidates: &BTreeSet<Node>) -> Stranded {
         let mut why: BTreeMap<Unfit, Vec<Node>> = BTreeMap::new();
-        for node in self.candidates(now) {
-            if let Err(unfit) = self.view.merit(lock, &node) {
-                why.entry(unfit).or_default().push(node);
+        for node in candidates {
+            if let Err(unfit) = self.view.merit(lock, node) {
+                why.entry(unfit).or_default().push(node.clone());
             }
         }
         let address = lock.address;
