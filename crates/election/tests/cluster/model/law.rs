@@ -180,8 +180,10 @@ fn longest_darkness(world: &World) -> Option<Duration> {
     match world.faults[..] {
         [Kind::Other] if world.calm => Some(takeover(&settings())),
         // Also when those have died who would have to confirm that a node is silent: they are asked when the node has
-        // missed its first question.
-        [Kind::Other, Kind::Other] if world.calm && is_powerless(world, 2) => {
+        // missed its first question. One that is left alone has to doubt itself, and takes longer.
+        [Kind::Other, Kind::Other]
+            if world.calm && world.hosts.len() > 3 && is_powerless(world, 2) =>
+        {
             Some(takeover(&settings()) + settings().answer)
         }
         [Kind::ApiDown, Kind::Other] if world.calm && away && world.hosts.iter().any(lost) => {
