@@ -219,9 +219,9 @@ impl Announcer {
         }
     }
 
-    /// Asks a neighbour, or everybody.
-    pub(crate) fn ask(&self, probe: Probe) {
-        self.segments.ask(probe);
+    /// Asks a neighbour, or everybody; says whether the question has left.
+    pub(crate) fn ask(&self, probe: Probe) -> bool {
+        self.segments.ask(probe)
     }
 
     /// The addresses that are announced, on one interface or several.

@@ -30,7 +30,7 @@ use crate::{
     input::Input,
     listener::{Freshness, Said, Sighting},
     metrics::Metrics,
-    neighbours::{Neighbours, gateway_probes, own_links, returned},
+    neighbours::{Neighbours, Probe, gateway_probes, own_links, returned},
     news::News,
     notices::{Notices, Trouble},
     protocol::{Arp, Ndp, Protocol as _},
@@ -495,16 +495,13 @@ impl Engine {
         let links = self.announcer.links();
         match effect {
             Effect::ProbeNode(node) => {
-                if let Some(probe) = self.neighbours.probe(&node, links) {
-                    self.announcer.ask(probe);
-                }
+                let probe = self.neighbours.probe(&node, links);
+                self.ask_node(node, probe);
             }
             Effect::ProbeNodeAnywhere(node) => {
-                let probes = [
-                    self.neighbours.probe(&node, links),
-                    self.neighbours.probe_anywhere(&node, links),
-                ];
-                probes.into_iter().flatten().for_each(|probe| self.announcer.ask(probe));
+                let probe = self.neighbours.probe(&node, links);
+                let everybody = probe.map(|probe| Probe { to: None, ..probe });
+                self.ask_node(node, probe.into_iter().chain(everybody));
             }
             Effect::ProbeSpeaker { node, address } => {
                 if let Some(probe) = self.neighbours.speaker_probe(&node, address, links) {
@@ -512,7 +509,9 @@ impl Engine {
                 }
             }
             Effect::ProbeGateway => {
-                gateway_probes(links).into_iter().for_each(|probe| self.announcer.ask(probe));
+                gateway_probes(links).into_iter().for_each(|probe| {
+                    self.announcer.ask(probe);
+                });
             }
             Effect::ProbeAddress(address) => self.ask_everybody(address),
             Effect::Write(write) if self.unclear.bar(&write) => {
@@ -520,6 +519,14 @@ impl Engine {
                 self.elector.handle(now(), Event::Wrote { write, outcome });
             }
             Effect::Write(write) => self.writer.submit(self.order(write)),
+        }
+    }
+
+    /// Asks for a node's own address.
+    fn ask_node(&mut self, node: Node, probes: impl IntoIterator<Item = Probe>) {
+        let asked = probes.into_iter().filter(|probe| self.announcer.ask(*probe)).count();
+        if asked == 0 {
+            self.elector.handle(now(), Event::Unasked(node));
         }
     }
 

@@ -245,10 +245,15 @@ impl<P: Protocol> Segment<P> {
     }
 
     /// Asks for `address`: one machine, or everybody. In the name of this node's address `source`; without one it is a
-    /// question that nobody remembers the asker by.
-    pub(crate) fn ask(&self, address: P::Address, source: Option<P::Address>, to: Option<MacAddr>) {
+    /// question that nobody remembers the asker by. Says whether it has left.
+    pub(crate) fn ask(
+        &self,
+        address: P::Address,
+        source: Option<P::Address>,
+        to: Option<MacAddr>,
+    ) -> bool {
         let asker = Asker { mac: self.mac, address: source };
-        self.send(&P::ask(Question { address, asker }, to));
+        self.send(&P::ask(Question { address, asker }, to))
     }
 
     /// Sends a frame; says whether it left.

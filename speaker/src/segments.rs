@@ -141,10 +141,9 @@ impl Segments {
         self.ndp.tell(due);
     }
 
-    /// Asks a neighbour, or everybody.
-    pub(crate) fn ask(&self, probe: Probe) {
-        self.arp.ask(probe);
-        self.ndp.ask(probe);
+    /// Asks a neighbour, or everybody; says whether the question has left.
+    pub(crate) fn ask(&self, probe: Probe) -> bool {
+        self.arp.ask(probe) || self.ndp.ask(probe)
     }
 }
 
@@ -273,11 +272,11 @@ impl<P: Protocol> Answering<P> {
         }
     }
 
-    fn ask(&self, probe: Probe) {
-        let address = P::address(probe.address);
-        if let (Some(segment), Some(address)) = (self.open.get(&probe.interface), address) {
-            segment.ask(address, probe.source.and_then(P::address), probe.to);
-        }
+    fn ask(&self, probe: Probe) -> bool {
+        let segment = self.open.get(&probe.interface);
+        segment.zip(P::address(probe.address)).is_some_and(|(segment, address)| {
+            segment.ask(address, probe.source.and_then(P::address), probe.to)
+        })
     }
 }
 

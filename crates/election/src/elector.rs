@@ -216,6 +216,7 @@ impl Elector {
             Event::NodeAnswered(node) => self.wire.answered(&node, now, &self.settings),
             Event::GatewayAnswered => self.wire.gateway_answered(now),
             Event::Backlog => self.wire.has_backlog(),
+            Event::Unasked(node) => self.wire.unasked(&node),
             Event::Heard { address, by } => self.heard(address, &by, now),
             Event::Node { node, facts } => self.view.node_seen(node, facts),
             Event::NodeGone(node) => self.view.node_gone(&node),
