@@ -8,7 +8,7 @@ use std::{
 
 use arpeggio_api::session::LinkAddress;
 use arpeggio_election::{Event, Node, Timestamp};
-use arpeggio_link::interfaces::{Family, Interface, Links, has_neighbours};
+use arpeggio_link::interfaces::{Address, Family, Interface, Links, has_neighbours};
 use arpeggio_wire::{Claim, MacAddr};
 use ipnet::IpNet;
 
@@ -129,17 +129,13 @@ impl Neighbours {
         (now.since(since) < RENAMED_WITHIN).then_some(node)
     }
 
-    /// How to ask `node` for its own address; `None` when no interface here shares a subnet with it.
+    /// How to ask `node` for its own address; `None` when no interface here shares a subnet with it, or has an address to
+    /// ask from.
     pub(crate) fn probe(&self, node: &Node, links: &Links) -> Option<Probe> {
         self.links_of(node)?.iter().find_map(|link| {
             let interface = on_link(links, link.address)?;
-            Some(probe(interface, link.address, Some(link.mac.into())))
+            probe(interface, link.address, Some(link.mac.into()))
         })
-    }
-
-    /// How to ask everybody for the own address of `node`.
-    pub(crate) fn probe_anywhere(&self, node: &Node, links: &Links) -> Option<Probe> {
-        Some(Probe { to: None, ..self.probe(node, links)? })
     }
 
     /// How to ask the speaker of `node` for an `address` that it announces: at the node's interface on the segment that the
@@ -174,7 +170,7 @@ impl Neighbours {
 
 /// How to ask for the default gateways: everybody, since their MAC addresses are nobody's promise.
 pub(crate) fn gateway_probes(links: &Links) -> Vec<Probe> {
-    let ask = |(index, gateway)| Some(probe(links.interface(index)?, gateway, None));
+    let ask = |(index, gateway)| probe(links.interface(index)?, gateway, None);
     gateways(links).filter_map(ask).collect()
 }
 
@@ -184,6 +180,9 @@ pub(crate) fn gateway_probes(links: &Links) -> Vec<Probe> {
 ///
 /// Link-local addresses do not say on which segment they are. One is named only where nothing else tells the others
 /// which MAC address is this node's, so that they do not take it for a stranger's.
+///
+/// The kernel answers for none that is still being checked. One that is on its way out is asked for only when there is no
+/// other.
 pub(crate) fn own_links(links: &Links) -> Vec<LinkAddress> {
     let preferred: Vec<u32> = links.default_routes.iter().map(|route| route.interface).collect();
     let mut usable: Vec<&Interface> =
@@ -205,7 +204,9 @@ fn link_addresses(
     fits: impl Fn(&IpNet) -> bool,
 ) -> impl Iterator<Item = LinkAddress> {
     let mac = interface.mac().map(|mac| mac.octets());
-    let nets = interface.addresses.iter().filter(move |net| fits(net));
+    let mut usable: Vec<&Address> = interface.usable_addresses().collect();
+    usable.sort_by_key(|it| it.state);
+    let nets = usable.into_iter().map(|it| it.net).filter(move |net| fits(net));
     nets.filter_map(move |net| Some(LinkAddress { address: net.addr(), mac: mac? }))
 }
 
@@ -229,8 +230,12 @@ pub(crate) fn returned<'a>(before: &Links, now: &'a Links) -> impl Iterator<Item
     })
 }
 
-fn probe(interface: &Interface, address: IpAddr, to: Option<MacAddr>) -> Probe {
-    Probe { interface: interface.index, address, source: interface.source_for(address), to }
+/// From `::` nothing is asked but whether anybody has an address (RFC 4862): a neighbour that is just asking that for its own
+/// would take this node for another machine that wants it.
+fn probe(interface: &Interface, address: IpAddr, to: Option<MacAddr>) -> Option<Probe> {
+    let source = interface.source_for(address);
+    let may_ask = source.is_some() || address.is_ipv4();
+    may_ask.then_some(Probe { interface: interface.index, address, source, to })
 }
 
 fn on_link(links: &Links, address: IpAddr) -> Option<&Interface> {
@@ -238,7 +243,7 @@ fn on_link(links: &Links, address: IpAddr) -> Option<&Interface> {
 }
 
 fn contains(interface: &Interface, address: IpAddr) -> bool {
-    let mut subnets = interface.addresses.iter().filter(|net| has_neighbours(net));
+    let mut subnets = interface.addresses.iter().map(Address::subnet).filter(has_neighbours);
     subnets.any(|net| net.contains(&address) && net.addr() != address)
 }
 
@@ -251,7 +256,7 @@ fn gateways(links: &Links) -> impl Iterator<Item = (u32, IpAddr)> {
 mod tests {
     use std::net::Ipv4Addr;
 
-    use arpeggio_link::interfaces::{DefaultRoute, Medium};
+    use arpeggio_link::interfaces::{AddressState, DefaultRoute, Medium};
     use arpeggio_wire::Claim;
 
     use super::*;
@@ -273,7 +278,7 @@ mod tests {
             up: true,
             carrier: true,
             carrier_ups: 1,
-            addresses: nets.iter().map(|net| net.parse().unwrap()).collect(),
+            addresses: nets.iter().map(|net| net.parse::<IpNet>().unwrap().into()).collect(),
         }
     }
 
@@ -444,6 +449,35 @@ mod tests {
         let answer =
             neighbours.answered(&sighting(2, "192.168.0.12", mac(97)), &links(), at(70_001));
         assert!(answer.is_none(), "it has no session");
+    }
+
+    #[test]
+    fn addresses_that_are_not_in_use_are_not_named_and_ask_nobody() {
+        use AddressState::{Deprecated, Duplicate, Preferred, Temporary, Tentative};
+        let table = [
+            (&[Preferred, Preferred][..], &["2001:db8::11", "2001:db8::12"][..], Some("::11")),
+            (&[Temporary, Preferred], &["2001:db8::12", "2001:db8::11"], Some("::12")),
+            (&[Deprecated, Temporary], &["2001:db8::12", "2001:db8::11"], Some("::12")),
+            (&[Tentative, Deprecated], &["2001:db8::12"], Some("::12")),
+            (&[Tentative, Duplicate], &[], None),
+        ];
+        for (states, named, source) in table {
+            let mut links = links();
+            let addresses = ["2001:db8::11/64", "2001:db8::12/64"].into_iter().zip(states);
+            links.interfaces[1].addresses = addresses
+                .map(|(net, state)| Address { net: net.parse().unwrap(), state: *state })
+                .collect();
+            let found: Vec<String> = own_links(&links)
+                .iter()
+                .filter(|link| link.mac[5] == 2)
+                .map(|link| link.address.to_string())
+                .collect();
+            assert_eq!(found, named, "{states:?}");
+            let probe = neighbours().probe(&"node-3".into(), &links);
+            let asks = probe.and_then(|it| it.source).map(|it| it.to_string());
+            let source = source.map(|it| format!("2001:db8{it}"));
+            assert_eq!(asks, source, "{states:?}");
+        }
     }
 
     #[test]

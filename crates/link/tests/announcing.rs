@@ -5,8 +5,11 @@
 use std::net::IpAddr;
 
 use arpeggio_election::Pattern;
-use arpeggio_link::interfaces::{DefaultRoute, Family, Flaw, Interface, Links, Medium, Unfit};
+use arpeggio_link::interfaces::{
+    Address, AddressState, DefaultRoute, Family, Flaw, Interface, Links, Medium, Unfit,
+};
 use arpeggio_wire::MacAddr;
+use ipnet::IpNet;
 
 const ETHERNET: Medium = Medium::Ethernet(MacAddr(2, 0, 0, 0, 0, 1));
 
@@ -20,7 +23,7 @@ fn interface(index: u32, name: &str, medium: Medium, addresses: &[&str]) -> Inte
         up: true,
         carrier: true,
         carrier_ups: 1,
-        addresses: addresses.iter().map(|it| it.parse().unwrap()).collect(),
+        addresses: addresses.iter().map(|it| it.parse::<IpNet>().unwrap().into()).collect(),
     }
 }
 
@@ -198,6 +201,54 @@ fn own_address_to_ask_from() {
     }
     let without = interface(1, "eth0", ETHERNET, &["2001:db8::2/64"]);
     assert_eq!(without.source_for("192.0.2.9".parse().unwrap()), None);
+}
+
+/// What an interface has by IPv6, in the kernel's order.
+fn addresses(states: &[(&str, AddressState)]) -> Vec<Address> {
+    states.iter().map(|(net, state)| Address { net: net.parse().unwrap(), state: *state }).collect()
+}
+
+#[test]
+fn an_address_that_is_not_in_use_says_its_subnet_and_nothing_else() {
+    use AddressState::{Deprecated, Duplicate, Preferred, Temporary, Tentative};
+    let table = [
+        (Preferred, "2001:db8::5/64", Some("2001:db8::5")),
+        (Temporary, "2001:db8::5/64", Some("2001:db8::5")),
+        (Deprecated, "2001:db8::5/64", Some("2001:db8::5")),
+        (Tentative, "2001:db8::/64", None),
+        (Duplicate, "2001:db8::/64", None),
+    ];
+    for (state, subnet, own) in table {
+        let mut eth0 = interface(1, "eth0", ETHERNET, &[]);
+        eth0.addresses = addresses(&[("2001:db8::5/64", state)]);
+        let peer = "2001:db8::9".parse().unwrap();
+        let own: Option<IpAddr> = own.map(|it| it.parse().unwrap());
+        assert_eq!(eth0.source_for(peer), own, "{state:?}");
+        assert!(eth0.has_subnet(Family::V6), "{state:?}");
+        let links = Links { interfaces: vec![eth0], ..Links::default() };
+        assert_eq!(links.own_addresses(), own.into_iter().collect(), "{state:?}");
+        let reach = links.reach();
+        assert_eq!(reach.interfaces[0].subnets, [subnet.parse().unwrap()], "{state:?}");
+        let found = links.announcing("2001:db8::240".parse().unwrap());
+        assert_eq!(found.map(|it| it.name.as_str()), Ok("eth0"), "{state:?}: the segment is there");
+    }
+}
+
+#[test]
+fn an_address_that_lasts_is_asked_from_rather() {
+    use AddressState::{Deprecated, Preferred, Temporary, Tentative};
+    let table = [
+        (&[("2001:db8::5/64", Temporary), ("2001:db8::6/64", Preferred)][..], "2001:db8::6"),
+        (&[("2001:db8::5/64", Deprecated), ("2001:db8::6/64", Temporary)], "2001:db8::6"),
+        (&[("2001:db8::5/64", Tentative), ("2001:db8::6/64", Deprecated)], "2001:db8::6"),
+        (&[("2001:db8:1::5/64", Preferred), ("2001:db8::6/64", Deprecated)], "2001:db8::6"),
+    ];
+    for (states, expected) in table {
+        let mut eth0 = interface(1, "eth0", ETHERNET, &[]);
+        eth0.addresses = addresses(states);
+        let source = eth0.source_for("2001:db8::9".parse().unwrap());
+        assert_eq!(source, expected.parse().ok(), "{states:?}");
+    }
 }
 
 #[test]

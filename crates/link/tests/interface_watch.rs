@@ -5,7 +5,9 @@ use std::net::IpAddr;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use arpeggio_link::interfaces::{Family, Flaw, Interface, Links, Medium, Unfit, watch};
+use arpeggio_link::interfaces::{
+    AddressState, Family, Flaw, Interface, Links, Medium, Unfit, watch,
+};
 use tokio::runtime;
 use tokio::sync::watch::Receiver;
 use tokio::time;
@@ -34,7 +36,7 @@ fn eth0(links: &Links) -> Option<&Interface> {
 }
 
 fn has(links: &Links, net: &str) -> bool {
-    eth0(links).is_some_and(|it| it.addresses.contains(&net.parse().unwrap()))
+    eth0(links).is_some_and(|it| it.addresses.iter().any(|own| own.net.to_string() == net))
 }
 
 /// Waits until the snapshot is as expected. The time runs from the start of the command that
@@ -70,7 +72,7 @@ fn first_snapshot() {
         assert_eq!(eth0.kind.as_deref(), Some("veth"));
         assert_eq!((eth0.up, &eth0.member_of), (true, &None));
         assert!(eth0.mac().is_some());
-        assert!(eth0.addresses.contains(&"192.0.2.1/24".parse().unwrap()));
+        assert!(has(&links, "192.0.2.1/24"));
         assert_eq!(links.default_routes, []);
     });
 }
@@ -84,6 +86,39 @@ fn addresses_come_and_go() {
             let delete = || drop(pair.here.ip(&format!("address delete {net} dev eth0")));
             becomes("address deleted", &mut snapshots, delete, |it| !has(it, net)).await;
         }
+    });
+}
+
+/// The kernel asks its neighbours for a second or two before it uses an address.
+#[test]
+fn addresses_that_are_not_in_use_yet_or_any_more() {
+    watching(async |pair, mut snapshots| {
+        use AddressState::{Deprecated, Duplicate, Preferred, Temporary, Tentative};
+        std::fs::write("/proc/sys/net/ipv6/conf/eth0/use_tempaddr", "2").unwrap();
+        let state = |links: &Links, net: &str| {
+            let mut addresses = eth0(links)?.addresses.iter();
+            Some(addresses.find(|it| it.net.to_string() == net)?.state)
+        };
+        pair.there.ip("address add 2001:db8::9/64 dev eth0 nodad");
+        settle(&mut snapshots).await;
+        let add = |words: &str| drop(pair.here.ip(&format!("address add {words} dev eth0")));
+        for (words, expected) in [
+            ("2001:db8::5/64", Tentative),
+            ("2001:db8::6/64 nodad", Preferred),
+            ("2001:db8::7/64 nodad preferred_lft 0", Deprecated),
+            ("2001:db8::9/64", Duplicate),
+        ] {
+            let net = words.split(' ').next().unwrap();
+            let is_expected = |it: &Links| state(it, net) == Some(expected);
+            becomes(words, &mut snapshots, || add(words), is_expected).await;
+        }
+        let checked = |it: &Links| state(it, "2001:db8::5/64") == Some(Preferred);
+        becomes("nobody has it", &mut snapshots, || (), checked).await;
+        let managed = || add("2001:db8:1::5/64 mngtmpaddr");
+        let has_temporary = |it: &Links| {
+            eth0(it).is_some_and(|it| it.addresses.iter().any(|own| own.state == Temporary))
+        };
+        becomes("one for today", &mut snapshots, managed, has_temporary).await;
     });
 }
 

@@ -2,7 +2,7 @@
 
 use std::net::IpAddr;
 
-use arpeggio_link::interfaces::{DefaultRoute, Family, Interface, Links};
+use arpeggio_link::interfaces::{Address, DefaultRoute, Family, Interface, Links};
 use ipnet::IpNet;
 use serde::Serialize;
 
@@ -35,6 +35,9 @@ struct Row {
     up: bool,
     carrier: bool,
     addresses: Vec<IpNet>,
+    /// Those that are not like others.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    marked: Vec<Marked>,
     /// The families whose addresses are announced here.
     announces: Vec<&'static str>,
     /// One word for why nothing is, when the interface cannot.
@@ -43,6 +46,17 @@ struct Row {
     /// The same for people, and what else they should know.
     #[serde(skip_serializing_if = "Option::is_none")]
     remark: Option<String>,
+}
+
+/// An address that is not, or not before others, asked from and told to other nodes.
+#[derive(Debug, Serialize)]
+struct Marked {
+    address: IpAddr,
+    /// One word for what the kernel says of it.
+    state: &'static str,
+    /// Why it is not used at all.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    unused: Option<&'static str>,
 }
 
 #[derive(Debug, Serialize)]
@@ -103,7 +117,8 @@ impl Row {
             mac: interface.mac().map(|mac| mac.to_string()),
             up: interface.up,
             carrier: interface.carrier,
-            addresses: interface.addresses.clone(),
+            addresses: interface.addresses.iter().map(|it| it.net).collect(),
+            marked: interface.addresses.iter().filter_map(Marked::of).collect(),
             announces: families.into_iter().map(Family::name).collect(),
             flaw: flaw.map(arpeggio_link::interfaces::Flaw::label),
             remark,
@@ -124,7 +139,10 @@ impl Row {
         if self.addresses.is_empty() {
             return "-".to_owned();
         }
-        let shown = self.addresses.iter().take(MOST_ADDRESSES).map(IpNet::to_string);
+        let mark = |net: &IpNet| self.marked.iter().find(|it| it.address == net.addr());
+        let shown = self.addresses.iter().take(MOST_ADDRESSES).map(|net| {
+            mark(net).map_or_else(|| net.to_string(), |mark| format!("{net} ({})", mark.state))
+        });
         let shown = shown.collect::<Vec<_>>().join(",");
         match self.addresses.len().saturating_sub(MOST_ADDRESSES) {
             0 => shown,
@@ -133,11 +151,23 @@ impl Row {
     }
 
     fn verdict(&self) -> String {
-        match (self.announces.join(", "), &self.remark) {
+        let verdict = match (self.announces.join(", "), &self.remark) {
             (families, None) => families,
             (families, Some(remark)) if families.is_empty() => format!("nothing: {remark}"),
             (families, Some(remark)) => format!("{families}; {remark}"),
-        }
+        };
+        let unused = self
+            .marked
+            .iter()
+            .filter_map(|it| Some(format!("{} is not used: {}", it.address, it.unused?)));
+        [verdict].into_iter().chain(unused).collect::<Vec<_>>().join("; ")
+    }
+}
+
+impl Marked {
+    fn of(address: &Address) -> Option<Self> {
+        let state = address.state.label()?;
+        Some(Self { address: address.net.addr(), state, unused: address.state.why_not() })
     }
 }
 
@@ -165,7 +195,7 @@ fn leads_here(interface: &Interface, family: Family, links: &Links) -> bool {
 
 #[cfg(test)]
 pub(super) mod tests {
-    use arpeggio_link::interfaces::Medium;
+    use arpeggio_link::interfaces::{AddressState, Medium};
     use arpeggio_wire::MacAddr;
 
     use super::*;
@@ -181,7 +211,7 @@ pub(super) mod tests {
             member_of: None,
             up: true,
             carrier: true,
-            addresses: addresses.iter().map(|it| it.parse().unwrap()).collect(),
+            addresses: addresses.iter().map(|it| it.parse::<IpNet>().unwrap().into()).collect(),
         }
     }
 
@@ -234,6 +264,22 @@ IPv4      br0         192.0.2.1   100
         let nets: Vec<&str> = nets.iter().map(String::as_str).collect();
         let text = Report::of(&links(vec![interface(9, "ipvs0", &nets)]), None).to_text();
         assert!(text.contains("192.0.2.4/32 and 2 more   nothing: no subnet"), "{text}");
+    }
+
+    #[test]
+    fn addresses_that_are_not_like_others_are_marked() {
+        let mut eth0 = interface(9, "eth0", &["fe80::9/64", "2001:db8::5/64", "2001:db8::6/64"]);
+        eth0.addresses[1].state = AddressState::Temporary;
+        eth0.addresses[2].state = AddressState::Duplicate;
+        let report = Report::of(&links(vec![eth0]), None);
+        let text = report.to_text();
+        let expected = "fe80::9/64,2001:db8::5/64 (temporary),2001:db8::6/64 (duplicate)   IPv6; 2001:db8::6 is not used: \
+                        another machine had it when the kernel asked: give one of both another address\n";
+        assert!(text.contains(expected), "{text}");
+        let json = serde_json::to_value(&report).unwrap();
+        let marked = &json["interfaces"][0]["marked"];
+        assert_eq!(marked[0]["state"], "temporary");
+        assert!(marked[0].get("unused").is_none() && marked[1].get("unused").is_some());
     }
 
     #[test]

@@ -7,11 +7,9 @@ use std::cmp::Reverse;
 use std::collections::BTreeSet;
 use std::net::IpAddr;
 
+use super::snapshot::{has_neighbours, is_link_local};
+use super::{Address, DefaultRoute, Family, Flaw, Interface, Links};
 use arpeggio_election::{self as election, Pattern, Reach};
-use ipnet::IpNet;
-
-use super::snapshot::has_neighbours;
-use super::{DefaultRoute, Family, Flaw, Interface, Links};
 
 /// A node tells the others of at most this many interfaces, so that one with a thousand does not
 /// write them all down every few seconds.
@@ -68,7 +66,8 @@ impl Links {
     /// addresses.
     pub fn own_addresses(&self) -> BTreeSet<IpAddr> {
         let own = self.interfaces.iter().filter(|it| !it.is_for_services());
-        own.flat_map(|it| it.addresses.iter().map(IpNet::addr)).filter(is_own).collect()
+        let usable = own.flat_map(Interface::usable_addresses).map(|it| it.net.addr());
+        usable.filter(|it| !is_link_local(*it) && !it.is_loopback()).collect()
     }
 
     fn segment(&self, interface: &Interface) -> election::Interface {
@@ -77,7 +76,12 @@ impl Links {
         let is_default = |family| self.default_interface(family) == Some(interface.index);
         election::Interface {
             name: interface.name.clone(),
-            subnets: interface.addresses.iter().copied().filter(has_neighbours).collect(),
+            subnets: interface
+                .addresses
+                .iter()
+                .map(Address::subnet)
+                .filter(has_neighbours)
+                .collect(),
             default_ipv4: is_default(Family::V4),
             default_ipv6: is_default(Family::V6),
             gateways: routes.filter_map(|route| route.gateway).collect(),
@@ -146,14 +150,6 @@ impl Links {
     fn named(&self, patterns: &[Pattern]) -> Option<&Interface> {
         self.interfaces.iter().find(|it| patterns.iter().any(|pattern| pattern.matches(&it.name)))
     }
-}
-
-fn is_own(address: &IpAddr) -> bool {
-    let is_link_local = match address {
-        IpAddr::V4(_) => false,
-        IpAddr::V6(address) => address.is_unicast_link_local(),
-    };
-    !is_link_local && !address.is_loopback()
 }
 
 fn list(patterns: &[Pattern]) -> String {

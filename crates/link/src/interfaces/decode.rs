@@ -4,14 +4,14 @@ use std::net::IpAddr;
 
 use arpeggio_wire::MacAddr;
 use ipnet::IpNet;
-use netlink_packet_route::address::{AddressAttribute, AddressMessage};
+use netlink_packet_route::address::{AddressAttribute, AddressFlags, AddressMessage};
 use netlink_packet_route::link::{LinkAttribute, LinkFlags, LinkInfo, LinkLayerType, LinkMessage};
 use netlink_packet_route::route::{
     RouteAddress, RouteAttribute, RouteHeader, RouteMessage, RouteNextHop, RouteType,
 };
 use netlink_packet_route::{AddressFamily, RouteNetlinkMessage};
 
-use super::{DefaultRoute, Family, Interface, Links, Medium};
+use super::{Address, AddressState, DefaultRoute, Family, Interface, Links, Medium};
 
 /// Whether a change that the kernel reports can change the snapshot.
 ///
@@ -98,7 +98,7 @@ fn medium(layer: LinkLayerType, flags: LinkFlags, mac: Option<MacAddr>) -> Mediu
     }
 }
 
-fn address(message: &AddressMessage) -> Option<IpNet> {
+fn address(message: &AddressMessage) -> Option<Address> {
     let mut found = None;
     for attribute in &message.attributes {
         match attribute {
@@ -108,7 +108,32 @@ fn address(message: &AddressMessage) -> Option<IpNet> {
             _ => {}
         }
     }
-    IpNet::new(found?, message.header.prefix_len).ok()
+    let net = IpNet::new(found?, message.header.prefix_len).ok()?;
+    Some(Address { net, state: state(message) })
+}
+
+fn state(message: &AddressMessage) -> AddressState {
+    // The header has the first eight flags; all of them are in an attribute since Linux 3.14.
+    let all = message.attributes.iter().find_map(|attribute| match attribute {
+        AddressAttribute::Flags(flags) => Some(*flags),
+        _ => None,
+    });
+    let first = AddressFlags::from_bits_retain(message.header.flags.bits().into());
+    let flags = all.unwrap_or(first);
+    // Of IPv4 the same bit says that the subnet has an earlier address (`IFA_F_SECONDARY`).
+    let is_temporary =
+        message.header.family == AddressFamily::Inet6 && flags.contains(AddressFlags::Secondary);
+    if flags.contains(AddressFlags::Dadfailed) {
+        AddressState::Duplicate
+    } else if flags.contains(AddressFlags::Tentative) {
+        AddressState::Tentative
+    } else if flags.contains(AddressFlags::Deprecated) {
+        AddressState::Deprecated
+    } else if is_temporary {
+        AddressState::Temporary
+    } else {
+        AddressState::Preferred
+    }
 }
 
 fn is_default(route: &RouteMessage) -> bool {
@@ -168,6 +193,7 @@ fn gateway(attributes: &[RouteAttribute]) -> Option<IpAddr> {
 /// What a kernel without bonds, VRFs and tunnels cannot be made to say.
 #[cfg(test)]
 mod tests {
+    use netlink_packet_route::address::AddressHeaderFlags;
     use netlink_packet_route::link::{InfoKind, InfoPortKind};
 
     use super::*;
@@ -234,7 +260,41 @@ mod tests {
             vec![AddressAttribute::Address(ours)],
         ] {
             message.attributes = attributes;
-            assert_eq!(address(&message), IpNet::new(ours, 24).ok());
+            assert_eq!(address(&message).map(|it| it.net), IpNet::new(ours, 24).ok());
+        }
+    }
+
+    #[test]
+    fn what_flags_say_of_an_address() {
+        let (v4, v6) = (IpAddr::from([192, 0, 2, 1]), "2001:db8::1".parse().unwrap());
+        let [failed, optimistic] = [0x08, 0x04];
+        let [tentative, deprecated, temporary, managed] = [0x40, 0x20, 0x01, 0x300];
+        let table = [
+            (v6, 0x80, AddressState::Preferred),
+            (v6, managed, AddressState::Preferred),
+            (v6, tentative, AddressState::Tentative),
+            (v6, tentative | optimistic, AddressState::Tentative),
+            (v6, tentative | failed | 0x80, AddressState::Duplicate),
+            (v6, deprecated, AddressState::Deprecated),
+            (v6, temporary | managed, AddressState::Temporary),
+            (v6, temporary | deprecated, AddressState::Deprecated),
+            (v6, temporary | tentative, AddressState::Tentative),
+            (v4, 0x80, AddressState::Preferred),
+            (v4, temporary | 0x80, AddressState::Preferred),
+        ];
+        for (ours, flags, expected) in table {
+            let of_header =
+                AddressHeaderFlags::from_bits_retain(u8::try_from(flags & 0xff).unwrap());
+            let in_full = AddressAttribute::Flags(AddressFlags::from_bits_retain(flags));
+            for attributes in [vec![], vec![in_full]] {
+                let mut message = AddressMessage::default();
+                message.header.family =
+                    if ours.is_ipv4() { AddressFamily::Inet } else { AddressFamily::Inet6 };
+                message.header.prefix_len = 32;
+                message.header.flags = of_header;
+                message.attributes = [attributes, vec![AddressAttribute::Address(ours)]].concat();
+                assert_eq!(address(&message).unwrap().state, expected, "{ours} {flags:#x}");
+            }
         }
     }
 
