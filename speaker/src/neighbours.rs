@@ -185,9 +185,10 @@ pub(crate) fn gateway_probes(links: &Links) -> Vec<Probe> {
 /// other.
 pub(crate) fn own_links(links: &Links) -> Vec<LinkAddress> {
     let preferred: Vec<u32> = links.default_routes.iter().map(|route| route.interface).collect();
+    let turn = |index| preferred.iter().position(|it| *it == index).unwrap_or(preferred.len());
     let mut usable: Vec<&Interface> =
         links.interfaces.iter().filter(|it| it.flaw().is_none()).collect();
-    usable.sort_by_key(|it| (!preferred.contains(&it.index), it.index));
+    usable.sort_by_key(|it| (turn(it.index), it.wireless, it.index));
     let mut addresses: Vec<LinkAddress> =
         usable.iter().flat_map(|it| link_addresses(it, has_neighbours)).collect();
     addresses.sort_by_key(|link| Family::of(link.address));
@@ -239,7 +240,8 @@ fn probe(interface: &Interface, address: IpAddr, to: Option<MacAddr>) -> Option<
 }
 
 fn on_link(links: &Links, address: IpAddr) -> Option<&Interface> {
-    links.interfaces.iter().find(|it| it.flaw().is_none() && contains(it, address))
+    let usable = links.interfaces.iter().filter(|it| it.flaw().is_none());
+    usable.filter(|it| contains(it, address)).min_by_key(|it| it.way_to(address))
 }
 
 fn contains(interface: &Interface, address: IpAddr) -> bool {
@@ -277,6 +279,7 @@ mod tests {
             member_of: None,
             up: true,
             carrier: true,
+            wireless: false,
             carrier_ups: 1,
             addresses: nets.iter().map(|net| net.parse::<IpNet>().unwrap().into()).collect(),
         }
@@ -465,7 +468,10 @@ mod tests {
             let mut links = links();
             let addresses = ["2001:db8::11/64", "2001:db8::12/64"].into_iter().zip(states);
             links.interfaces[1].addresses = addresses
-                .map(|(net, state)| Address { net: net.parse().unwrap(), state: *state })
+                .map(|(net, state)| Address {
+                    state: *state,
+                    ..net.parse::<IpNet>().unwrap().into()
+                })
                 .collect();
             let found: Vec<String> = own_links(&links)
                 .iter()

@@ -22,6 +22,7 @@ fn interface(index: u32, name: &str, medium: Medium, addresses: &[&str]) -> Inte
         member_of: None,
         up: true,
         carrier: true,
+        wireless: false,
         carrier_ups: 1,
         addresses: addresses.iter().map(|it| it.parse::<IpNet>().unwrap().into()).collect(),
     }
@@ -93,8 +94,8 @@ fn where_each_address_is_announced() {
         ("in IPv6's subnet", "2001:db8::50", Ok("eth0")),
         ("the more specific subnet", "10.244.1.50", Ok("cni0")),
         ("the less specific subnet", "10.7.0.50", Ok("eth1")),
-        ("more specific, but of a bond's member", "10.4.0.50", Ok("eth1")),
-        ("more specific, but of a tunnel", "10.8.0.50", Ok("eth1")),
+        ("more specific, but of a bond's member", "10.4.0.50", flaw("eth4", Flaw::Member)),
+        ("more specific, but of a tunnel", "10.8.0.50", flaw("tun0", Flaw::PointToPoint)),
         ("in a VRF", "10.5.0.50", Ok("eth5")),
         ("in no subnet: preferred default route", "203.0.113.50", Ok("eth0")),
         ("in no subnet, no default route of its family", "2001:db8:1::1", nowhere("2001:db8:1::1")),
@@ -106,6 +107,49 @@ fn where_each_address_is_announced() {
         let found = node.announcing(address.parse().unwrap());
         assert_eq!(found.map(|it| it.name.as_str()), expected, "{name}: {address}");
     }
+}
+
+/// Two interfaces in one subnet: by the metrics of their routes to it, and whether they are radios.
+#[test]
+fn of_equal_subnets_the_kernels_route_decides_and_then_a_wire() {
+    const OFF: bool = true;
+    let table = [
+        ("metrics of NetworkManager", Some(100), Some(600), false, "eth0"),
+        ("the radio is preferred by its metric", Some(600), Some(100), false, "wlan0"),
+        ("no metrics", Some(0), Some(0), false, "eth0"),
+        ("no route", None, Some(600), false, "wlan0"),
+        ("no routes", None, None, false, "eth0"),
+        ("the preferred one is unplugged", Some(100), Some(600), OFF, "wlan0"),
+    ];
+    for (name, wired, radio, unplugged, expected) in table {
+        let with = |index, name, net, metric| {
+            let mut it = interface(index, name, ETHERNET, &[net]);
+            it.addresses[0].metric = metric;
+            it
+        };
+        let wlan0 = with(2, "wlan0", "192.0.2.3/24", radio);
+        let eth0 = with(3, "eth0", "192.0.2.2/24", wired);
+        let interfaces =
+            vec![Interface { wireless: true, ..wlan0 }, Interface { carrier: !unplugged, ..eth0 }];
+        let links = Links { interfaces, ..Links::default() };
+        let found = links.announcing("192.0.2.50".parse().unwrap());
+        assert_eq!(found.map(|it| it.name.as_str()), Ok(expected), "{name}");
+        let by_name = names(links.announcing_by("192.0.2.50".parse().unwrap(), &["wlan0".into()]));
+        assert_eq!(by_name, Ok(vec!["wlan0"]), "{name}: a rule is a rule");
+    }
+}
+
+#[test]
+fn ranks_are_told_only_where_two_interfaces_share_a_subnet() {
+    let ranks = |links: &Links| -> Vec<Vec<u8>> {
+        links.reach().interfaces.into_iter().map(|it| it.ranks).collect()
+    };
+    let eth0 = interface(2, "eth0", ETHERNET, &["192.0.2.2/24", "2001:db8::2/64", "fe80::2/64"]);
+    let eth1 = interface(3, "eth1", ETHERNET, &["10.0.0.2/24", "2001:db8::3/64", "fe80::3/64"]);
+    let mut links = Links { interfaces: vec![eth0, eth1], ..Links::default() };
+    assert_eq!(ranks(&links), [vec![], vec![0, 1]]);
+    links.interfaces[1].addresses.truncate(1);
+    assert_eq!(ranks(&links), [vec![], vec![]]);
 }
 
 #[test]
@@ -205,7 +249,10 @@ fn own_address_to_ask_from() {
 
 /// What an interface has by IPv6, in the kernel's order.
 fn addresses(states: &[(&str, AddressState)]) -> Vec<Address> {
-    states.iter().map(|(net, state)| Address { net: net.parse().unwrap(), state: *state }).collect()
+    states
+        .iter()
+        .map(|(net, state)| Address { state: *state, ..net.parse::<IpNet>().unwrap().into() })
+        .collect()
 }
 
 #[test]

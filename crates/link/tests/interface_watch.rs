@@ -1,7 +1,7 @@
 //! What happens to a real interface, seen as snapshots.
 #![cfg(test)]
 
-use std::net::IpAddr;
+use std::net::{IpAddr, Ipv4Addr};
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
@@ -13,8 +13,9 @@ use tokio::sync::watch::Receiver;
 use tokio::time;
 
 mod namespace;
-use namespace::Pair;
+use namespace::{Namespace, Pair};
 
+const PEER: IpAddr = IpAddr::V4(Ipv4Addr::new(192, 0, 2, 2));
 const PATIENCE: Duration = Duration::from_secs(5);
 
 type Snapshots = Receiver<Arc<Links>>;
@@ -170,6 +171,34 @@ fn default_routes_lead_to_addresses_outside_of_every_subnet() {
         let add = || drop(pair.here.ip("-6 route add default dev eth0"));
         let is_v6 = |it: &Links| it.default_routes.iter().any(|it| it.family == Family::V6);
         becomes("IPv6 default route", &mut snapshots, add, is_v6).await;
+    });
+}
+
+/// Two cables into one segment, and the kernel's routes say which of them counts.
+#[test]
+fn of_equal_subnets_the_kernels_route_decides() {
+    watching(async |pair, mut snapshots| {
+        let [other] = Namespace::several().unwrap();
+        pair.here.cable("eth1", &other);
+        other.ip("link set eth0 up");
+        let is_on = |it: &Links, name: &str| {
+            let found = it.announcing("192.0.2.77".parse().unwrap());
+            found.is_ok_and(|it| it.name == name)
+        };
+        let add = || {
+            pair.here.ip("link set eth1 up");
+            pair.here.ip("address add 192.0.2.3/24 dev eth1 noprefixroute");
+            pair.here.ip("route add 192.0.2.0/24 dev eth1 metric 100");
+        };
+        let both = |it: &Links| it.interfaces.iter().filter(|it| it.way_to(PEER).is_some()).count();
+        becomes("both", &mut snapshots, add, |it| both(it) == 2 && is_on(it, "eth0")).await;
+        let replace = || {
+            pair.here.ip("route add 192.0.2.0/24 dev eth0 metric 600");
+            pair.here.ip("route delete 192.0.2.0/24 dev eth0 metric 0");
+        };
+        becomes("lower metric", &mut snapshots, replace, |it| is_on(it, "eth1")).await;
+        let cut = || drop(other.ip("link set eth0 down"));
+        becomes("unplugged", &mut snapshots, cut, |it| is_on(it, "eth0")).await;
     });
 }
 

@@ -211,6 +211,7 @@ pub(super) mod tests {
             member_of: None,
             up: true,
             carrier: true,
+            wireless: false,
             addresses: addresses.iter().map(|it| it.parse::<IpNet>().unwrap().into()).collect(),
         }
     }

@@ -73,20 +73,33 @@ impl Links {
     fn segment(&self, interface: &Interface) -> election::Interface {
         let here = |route: &&DefaultRoute| route.interface == interface.index;
         let routes = self.default_routes.iter().filter(here);
+        let subnets = interface.addresses.iter().filter(|it| has_neighbours(&it.net));
+        let mut ranks: Vec<u8> = subnets.clone().map(|it| self.rank(interface, it)).collect();
+        if ranks.iter().all(|rank| *rank == 0) {
+            ranks.clear();
+        }
         let is_default = |family| self.default_interface(family) == Some(interface.index);
         election::Interface {
             name: interface.name.clone(),
-            subnets: interface
-                .addresses
-                .iter()
-                .map(Address::subnet)
-                .filter(has_neighbours)
-                .collect(),
+            subnets: subnets.map(Address::subnet).collect(),
+            ranks,
             default_ipv4: is_default(Family::V4),
             default_ipv6: is_default(Family::V6),
             gateways: routes.filter_map(|route| route.gateway).collect(),
             cut_off: interface.flaw().is_some(),
         }
+    }
+
+    /// How many other interfaces lead to the subnet of this one's `address` better.
+    fn rank(&self, interface: &Interface, address: &Address) -> u8 {
+        let way = interface.way(address);
+        let is_same = |other: &&Address| other.net.trunc() == address.net.trunc();
+        let on_segments = self.interfaces.iter().filter(|it| it.is_on_segment());
+        let better = on_segments.filter(|it| {
+            let mut there = it.addresses.iter().filter(is_same);
+            it.index != interface.index && there.any(|other| it.way(other) < way)
+        });
+        u8::try_from(better.count()).unwrap_or(u8::MAX)
     }
 
     /// The index of the interface that the default route leaves by: the preferred one of those that
@@ -144,7 +157,8 @@ impl Links {
         let family = Family::of(address);
         let mut routes = self.default_routes.iter().filter(|route| route.family == family);
         let default = || routes.find_map(|route| self.interface(route.interface));
-        containing.min_by_key(|it| Reverse(subnet(it))).or_else(default)
+        let usable_first = |it: &&Interface| (Reverse(subnet(it)), it.flaw().is_some());
+        containing.min_by_key(usable_first).or_else(default)
     }
 
     fn named(&self, patterns: &[Pattern]) -> Option<&Interface> {

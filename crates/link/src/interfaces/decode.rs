@@ -1,5 +1,6 @@
 //! From rtnetlink messages to a snapshot.
 
+use std::collections::BTreeMap;
 use std::net::IpAddr;
 
 use arpeggio_wire::MacAddr;
@@ -11,16 +12,18 @@ use netlink_packet_route::route::{
 };
 use netlink_packet_route::{AddressFamily, RouteNetlinkMessage};
 
-use super::{Address, AddressState, DefaultRoute, Family, Interface, Links, Medium};
+use super::{
+    Address, AddressState, DefaultRoute, Family, Interface, Links, Medium, has_neighbours,
+};
 
 /// Whether a change that the kernel reports can change the snapshot.
 ///
-/// Of routes only default routes count: a node that routes for its pods or runs a routing daemon
-/// changes thousands of others.
+/// Of routes only default routes and those to an interface's own subnet count: a node that routes
+/// for its pods or runs a routing daemon changes thousands of others.
 pub(super) fn concerns_snapshot(event: &RouteNetlinkMessage) -> bool {
     match event {
         RouteNetlinkMessage::NewRoute(route) | RouteNetlinkMessage::DelRoute(route) => {
-            is_default(route)
+            is_default(route) || connected(route).is_some()
         }
         _ => true,
     }
@@ -34,11 +37,14 @@ pub(super) fn snapshot(
 ) -> Links {
     let mut interfaces: Vec<_> = links.iter().map(interface).collect();
     interfaces.sort_by_key(|it| it.index);
+    let metrics = metrics(routes);
     for message in addresses {
-        let owner = interfaces.binary_search_by_key(&message.header.index, |it| it.index);
+        let index = message.header.index;
+        let owner = interfaces.binary_search_by_key(&index, |it| it.index);
         // An interface can appear between the two lists; its own event brings the next snapshot.
         if let (Ok(owner), Some(address)) = (owner, address(message)) {
-            interfaces[owner].addresses.push(address);
+            let metric = metrics.get(&(index, address.net.trunc())).copied();
+            interfaces[owner].addresses.push(Address { metric, ..address });
         }
     }
     let mut default_routes: Vec<_> = routes.iter().flat_map(default_hops).collect();
@@ -56,6 +62,7 @@ fn interface(message: &LinkMessage) -> Interface {
         member_of: None,
         up: flags.contains(LinkFlags::Up),
         carrier: flags.contains(LinkFlags::LowerUp),
+        wireless: false,
         carrier_ups: 0,
         addresses: Vec::new(),
     };
@@ -109,7 +116,7 @@ fn address(message: &AddressMessage) -> Option<Address> {
         }
     }
     let net = IpNet::new(found?, message.header.prefix_len).ok()?;
-    Some(Address { net, state: state(message) })
+    Some(Address { net, state: state(message), metric: None })
 }
 
 fn state(message: &AddressMessage) -> AddressState {
@@ -137,9 +144,48 @@ fn state(message: &AddressMessage) -> AddressState {
 }
 
 fn is_default(route: &RouteMessage) -> bool {
-    route.header.destination_prefix_length == 0
-        && route.header.table == RouteHeader::RT_TABLE_MAIN
-        && route.header.kind == RouteType::Unicast
+    route.header.destination_prefix_length == 0 && is_for_everything(route)
+}
+
+fn is_for_everything(route: &RouteMessage) -> bool {
+    route.header.table == RouteHeader::RT_TABLE_MAIN && route.header.kind == RouteType::Unicast
+}
+
+/// The lowest metric of the routes by which each interface leads to each subnet without a router.
+fn metrics(routes: &[RouteMessage]) -> BTreeMap<(u32, IpNet), u32> {
+    let mut found = BTreeMap::new();
+    for route in routes {
+        if let Some(way) = connected(route) {
+            let lowest = found.entry(way).or_insert(u32::MAX);
+            *lowest = (*lowest).min(metric(route));
+        }
+    }
+    found
+}
+
+/// The interface and the subnet that a route without a router leads to.
+fn connected(route: &RouteMessage) -> Option<(u32, IpNet)> {
+    let destination = route.attributes.iter().find_map(|attribute| match attribute {
+        RouteAttribute::Destination(RouteAddress::Inet(address)) => Some(IpAddr::V4(*address)),
+        RouteAttribute::Destination(RouteAddress::Inet6(address)) => Some(IpAddr::V6(*address)),
+        _ => None,
+    });
+    let net = IpNet::new(destination?, route.header.destination_prefix_length).ok()?;
+    match hops(&route.attributes)[..] {
+        [(interface, None)] if is_for_everything(route) && has_neighbours(&net) => {
+            Some((interface, net))
+        }
+        _ => None,
+    }
+}
+
+/// One that is not said is the lowest.
+fn metric(route: &RouteMessage) -> u32 {
+    let metric = route.attributes.iter().find_map(|attribute| match attribute {
+        RouteAttribute::Priority(metric) => Some(*metric),
+        _ => None,
+    });
+    metric.unwrap_or_default()
 }
 
 fn default_hops(route: &RouteMessage) -> Vec<DefaultRoute> {
@@ -151,16 +197,8 @@ fn default_hops(route: &RouteMessage) -> Vec<DefaultRoute> {
     if !is_default(route) {
         return Vec::new();
     }
-    let metric = route.attributes.iter().find_map(|attribute| match attribute {
-        RouteAttribute::Priority(metric) => Some(*metric),
-        _ => None,
-    });
-    let hop = |(interface, gateway)| DefaultRoute {
-        family,
-        interface,
-        gateway,
-        metric: metric.unwrap_or_default(),
-    };
+    let metric = metric(route);
+    let hop = |(interface, gateway)| DefaultRoute { family, interface, gateway, metric };
     hops(&route.attributes).into_iter().map(hop).collect()
 }
 
@@ -306,6 +344,39 @@ mod tests {
         message.header.kind = RouteType::Unicast;
         message.attributes = attributes;
         message
+    }
+
+    #[test]
+    fn the_metric_of_the_route_to_an_addresss_subnet() {
+        let subnet = RouteAttribute::Destination(RouteAddress::Inet([10, 0, 0, 0].into()));
+        let by = |interface, metric| {
+            vec![subnet.clone(), RouteAttribute::Oif(interface), RouteAttribute::Priority(metric)]
+        };
+        let gateway = RouteAttribute::Gateway(RouteAddress::Inet([10, 9, 0, 1].into()));
+        let main = RouteHeader::RT_TABLE_MAIN;
+        let table = [
+            (vec![route(main, 24, by(7, 600))], Some(600)),
+            (vec![route(main, 24, by(7, 600)), route(main, 24, by(7, 100))], Some(100)),
+            (vec![route(main, 24, vec![subnet.clone(), RouteAttribute::Oif(7)])], Some(0)),
+            (vec![route(main, 24, by(8, 100))], None),
+            (vec![route(main, 16, by(7, 100))], None),
+            (vec![route(100, 24, by(7, 100))], None),
+            (vec![route(main, 24, [by(7, 100), vec![gateway]].concat())], None),
+            (vec![], None),
+        ];
+        for (routes, expected) in table {
+            let mut message = AddressMessage::default();
+            message.header.index = 7;
+            message.header.prefix_len = 24;
+            message.attributes = vec![AddressAttribute::Local([10, 0, 0, 5].into())];
+            let eth0 = link(LinkLayerType::Ether, LinkFlags::Up, &[]);
+            let found = snapshot(&[eth0], &[message], &routes);
+            assert_eq!(found.interfaces[0].addresses[0].metric, expected, "{routes:?}");
+        }
+        let of_pod = route(main, 32, by(7, 0));
+        assert!(!concerns_snapshot(&RouteNetlinkMessage::NewRoute(of_pod)));
+        let of_subnet = route(main, 24, by(7, 0));
+        assert!(concerns_snapshot(&RouteNetlinkMessage::DelRoute(of_subnet)));
     }
 
     #[test]

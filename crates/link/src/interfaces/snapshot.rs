@@ -1,5 +1,6 @@
 //! One consistent view of interfaces, addresses and default routes.
 
+use std::cmp::Reverse;
 use std::net::IpAddr;
 
 use arpeggio_wire::MacAddr;
@@ -33,6 +34,8 @@ pub struct Interface {
     pub up: bool,
     /// Whether it hears the other end (`IFF_LOWER_UP`).
     pub carrier: bool,
+    /// Whether it is a radio, as far as the kernel says.
+    pub wireless: bool,
     /// How often it has begun to hear it (`IFLA_CARRIER_UP_COUNT`). Tells of a carrier that was
     /// lost and came back in a moment, which the kernel reports as one change.
     pub carrier_ups: u32,
@@ -47,6 +50,18 @@ pub struct Address {
     pub net: IpNet,
     /// Whether it is in use.
     pub state: AddressState,
+    /// The metric of the route to its subnet by this interface; `None` when there is none.
+    pub metric: Option<u32>,
+}
+
+/// How an interface leads to a subnet. Of several the kernel takes the least, and the user would rather have a wire where the
+/// kernel does not care.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub struct Way {
+    prefix_length: Reverse<u8>,
+    metric: u32,
+    wireless: bool,
+    index: u32,
 }
 
 /// How far an address can be used; what is to be preferred comes first.
@@ -187,6 +202,11 @@ impl Interface {
         }
     }
 
+    /// Whether it speaks for a segment, now or when it hears it again.
+    pub(super) fn is_on_segment(&self) -> bool {
+        matches!(self.flaw(), None | Some(Flaw::Down | Flaw::NoCarrier))
+    }
+
     /// Whether a service proxy keeps the addresses of Services here, which are no node's: kube-proxy in IPVS mode and
     /// kube-router have a dummy interface for them, on every node, whose name nobody can change.
     pub fn is_for_services(&self) -> bool {
@@ -217,6 +237,22 @@ impl Interface {
             .map(|net| net.trunc())
     }
 
+    /// How it leads to a neighbour; `None` when none of its subnets contains the address.
+    pub fn way_to(&self, neighbour: IpAddr) -> Option<Way> {
+        let subnets = self.addresses.iter().filter(|it| has_neighbours(&it.net));
+        subnets.filter(|it| it.net.contains(&neighbour)).map(|it| self.way(it)).min()
+    }
+
+    /// How it leads to the subnet of one of its addresses.
+    pub(super) fn way(&self, address: &Address) -> Way {
+        Way {
+            prefix_length: Reverse(address.net.prefix_len()),
+            metric: address.metric.unwrap_or(u32::MAX),
+            wireless: self.wireless,
+            index: self.index,
+        }
+    }
+
     /// Whether it has a subnet of a family, with room for neighbours.
     pub fn has_subnet(&self, family: Family) -> bool {
         self.nets().any(|net| Family::of(net.addr()) == family && has_neighbours(&net))
@@ -244,7 +280,7 @@ impl Address {
 /// An address that is in use.
 impl From<IpNet> for Address {
     fn from(net: IpNet) -> Self {
-        Self { net, state: AddressState::default() }
+        Self { net, state: AddressState::default(), metric: Some(0) }
     }
 }
 

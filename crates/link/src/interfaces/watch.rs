@@ -18,7 +18,7 @@ use tokio::sync::watch;
 use tokio::time;
 use tracing::warn;
 
-use super::{Links, decode};
+use super::{Links, decode, is_wireless};
 
 /// How long further events are awaited before reading, since one cause makes several of them.
 const SETTLE: Duration = Duration::from_millis(20);
@@ -139,7 +139,10 @@ async fn read_lists(handle: &Handle) -> Result<Links, NetlinkError> {
     for family in [AddressFamily::Inet, AddressFamily::Inet6] {
         routes.extend(main_table(handle, family).await?);
     }
-    Ok(decode::snapshot(&links, &addresses, &routes))
+    let mut links = decode::snapshot(&links, &addresses, &routes);
+    let cards = links.interfaces.iter_mut().filter(|it| it.kind.is_none());
+    cards.for_each(|it| it.wireless = is_wireless(&it.name));
+    Ok(links)
 }
 
 /// The routes of the main table; other tables are for some packets only.
