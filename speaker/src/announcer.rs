@@ -6,7 +6,7 @@ use std::{
     sync::Arc,
 };
 
-use arpeggio_election::{self as election, Reach, Timestamp};
+use arpeggio_election::{self as election, Pattern, Reach, Timestamp};
 use arpeggio_link::interfaces::Links;
 use arpeggio_wire::MacAddr;
 
@@ -32,6 +32,10 @@ pub(crate) struct Demand<'a> {
 pub(crate) struct Announcer {
     links: Arc<Links>,
     reach: Reach,
+    /// The names of interfaces that rules name.
+    named: Vec<Pattern>,
+    /// The interfaces that others are not told of, since there are too many.
+    left_out: Vec<String>,
     /// The interfaces that could not be opened when `reach` was worked out.
     unopened: BTreeSet<u32>,
     segments: Segments,
@@ -48,6 +52,8 @@ impl Announcer {
     pub(crate) fn new(links: Arc<Links>, wiring: Wiring) -> Self {
         let mut announcer = Self {
             reach: Reach::default(),
+            named: Vec::new(),
+            left_out: Vec::new(),
             unopened: BTreeSet::new(),
             segments: Segments::new(wiring),
             schedule: Schedule::default(),
@@ -79,15 +85,38 @@ impl Announcer {
         self.stale = true;
     }
 
+    /// Rules name these interfaces, which counts where an interface has no address. Returns whether that is news.
+    pub(crate) fn name(&mut self, named: Vec<Pattern>) -> bool {
+        let is_news = self.named != named;
+        if is_news {
+            self.named = named;
+            self.work_out_reach();
+            self.stale = true;
+        }
+        is_news
+    }
+
     /// What the kernel says counts only where this process can hear and answer.
     fn work_out_reach(&mut self) {
         self.unopened = self.segments.unopened();
-        self.reach = self.links.reach();
+        self.reach = self.links.reach(&self.named);
+        self.tell_of_left_out();
         let unopened = self.unopened.iter().filter_map(|index| self.links.interface(*index));
         let unopened: Vec<&str> = unopened.map(|it| it.name.as_str()).collect();
         for interface in &mut self.reach.interfaces {
             interface.cut_off |= unopened.contains(&interface.name.as_str());
         }
+    }
+
+    fn tell_of_left_out(&mut self) {
+        let left_out = self.links.left_out(&self.named);
+        if self.left_out != left_out && !left_out.is_empty() {
+            tracing::warn!(
+                interfaces = left_out.join(", "),
+                "too many interfaces: nothing is announced on these, nor any address outside of the others' subnets"
+            );
+        }
+        self.left_out = left_out;
     }
 
     /// Looks again at which interfaces could be opened. If others are than before, returns the names of those that are now

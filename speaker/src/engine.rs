@@ -5,7 +5,12 @@
 
 mod report;
 
-use std::{collections::BTreeMap, net::IpAddr, sync::Arc, time::Duration};
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    net::IpAddr,
+    sync::Arc,
+    time::Duration,
+};
 
 use arpeggio_api::{
     lock::LockRecord,
@@ -84,6 +89,8 @@ pub(crate) struct Engine {
     /// Since when everything but the Nodes has been listed.
     leases_listed: Option<Timestamp>,
     locks: BTreeMap<IpAddr, LockRecord>,
+    /// The rules of a lock have changed since it was last looked at which interfaces rules name.
+    rules_changed: bool,
     unclear: UnclearLeases,
     backends: LocalBackends,
     freshness: Freshness,
@@ -131,6 +138,7 @@ impl Engine {
             nodes_listed: false,
             leases_listed: None,
             locks: BTreeMap::new(),
+            rules_changed: false,
             unclear: UnclearLeases::default(),
             backends: LocalBackends::new(outlets.slices_wanted),
             freshness,
@@ -208,6 +216,7 @@ impl Engine {
                 self.unclear.lock_gone(address);
                 self.notices.gone(address);
                 self.locks.remove(&address);
+                self.rules_changed = true;
                 let backends = self.backends.lock_gone(address);
                 self.learn(backends);
                 Event::LockGone(address)
@@ -285,15 +294,26 @@ impl Engine {
         let returned = returned(self.announcer.links(), &links);
         let returned: Vec<Event> =
             returned.map(|it| Event::CarrierReturned(it.name.clone())).collect();
-        let before = self.announcer.links().clone();
+        let before = self.whereabouts();
         self.announcer.follow(links);
-        let links = self.announcer.links();
-        if own_links(links) != own_links(&before) || links.own_addresses() != before.own_addresses()
-        {
+        let whereabouts = self.whereabouts();
+        if whereabouts.links != before.links || whereabouts.own != before.own {
             self.elector.handle(now(), Event::Outdated);
         }
         let reach = Event::Reach(self.announcer.reach().clone());
         self.learn([reach].into_iter().chain(returned));
+    }
+
+    /// An interface without an address is one that this node can announce on if a rule names it.
+    fn look_at_rules(&mut self) {
+        if !std::mem::take(&mut self.rules_changed) {
+            return;
+        }
+        let named: BTreeSet<&Pattern> =
+            self.locks.values().flat_map(|record| record.lock.terms.named()).collect();
+        if self.announcer.name(named.into_iter().cloned().collect()) {
+            self.learn([Event::Reach(self.announcer.reach().clone())]);
+        }
     }
 
     /// An interface whose sockets cannot be opened is one that this node cannot announce on.
@@ -314,6 +334,7 @@ impl Engine {
         if known.is_none_or(|known| known.version < record.lock.version) {
             if known.is_none_or(|known| known.terms != record.lock.terms) {
                 self.announcer.reconsider();
+                self.rules_changed = true;
             }
             let backends = self.backends.lock_seen(&record);
             self.learn(backends);
@@ -449,6 +470,7 @@ impl Engine {
     /// Decides once and carries it out; returns when the next turn is due at the latest.
     fn turn(&mut self) -> Timestamp {
         let now = now();
+        self.look_at_rules();
         self.begin();
         self.count_ownerless(now);
         if self.neighbours.forget(now) {
@@ -557,7 +579,7 @@ impl Engine {
     fn whereabouts(&self) -> Whereabouts {
         let links = self.announcer.links();
         let reach = self.announcer.reach().clone();
-        Whereabouts { reach, links: own_links(links), own: links.own_addresses() }
+        Whereabouts { links: own_links(links, &reach), own: links.own_addresses(), reach }
     }
 
     fn update_health(&mut self, now: Timestamp) {

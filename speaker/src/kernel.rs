@@ -133,6 +133,7 @@ fn work(tasks: &Receiver<Task>, wiring: Wiring) {
             asked: task.asked.clone(),
             awaited: BTreeSet::new(),
         };
+        announcer.name(task.patterns.clone());
         announcer.attend_to(
             demand,
             |address, reach| reach.announcing(address, &task.patterns),

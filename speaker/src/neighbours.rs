@@ -2,20 +2,19 @@
 
 use std::{
     collections::{BTreeMap, BTreeSet},
-    net::IpAddr,
+    net::{IpAddr, Ipv4Addr},
     time::Duration,
 };
 
 use arpeggio_api::session::LinkAddress;
-use arpeggio_election::{Event, Node, Timestamp};
+use arpeggio_election::{Event, Node, Reach, Timestamp};
 use arpeggio_link::interfaces::{Address, Family, Interface, Links, has_neighbours};
 use arpeggio_wire::{Claim, MacAddr};
-use ipnet::IpNet;
 
 use crate::listener::Sighting;
 
 /// A session names at most this many addresses; the first one that another node can reach is used.
-const MOST_LINK_ADDRESSES: usize = 8;
+const MOST_LINK_ADDRESSES: usize = 64;
 
 /// What the sessions say about where nodes are found, and what this node's routes say about gateways.
 #[derive(Debug, Default)]
@@ -178,37 +177,40 @@ pub(crate) fn gateway_probes(links: &Links) -> Vec<Probe> {
 /// without being one segment (a container bridge, for instance). IPv4 comes before IPv6, so that a node with both is
 /// asked by ARP.
 ///
-/// Link-local addresses do not say on which segment they are. One is named only where nothing else tells the others
-/// which MAC address is this node's, so that they do not take it for a stranger's.
+/// The kernel answers for no address that is still being checked. Of several in one subnet one is enough: one that lasts.
 ///
-/// The kernel answers for none that is still being checked. One that is on its way out is asked for only when there is no
-/// other.
-pub(crate) fn own_links(links: &Links) -> Vec<LinkAddress> {
+/// Where an interface of `reach` has no such address, its link-local one tells the others at least that the MAC address is
+/// this node's, so that they do not take it for a stranger's; it does not say on which segment it is. Where there is none
+/// either, no address is named.
+pub(crate) fn own_links(links: &Links, reach: &Reach) -> Vec<LinkAddress> {
     let preferred: Vec<u32> = links.default_routes.iter().map(|route| route.interface).collect();
     let turn = |index| preferred.iter().position(|it| *it == index).unwrap_or(preferred.len());
     let mut usable: Vec<&Interface> =
         links.interfaces.iter().filter(|it| it.flaw().is_none()).collect();
     usable.sort_by_key(|it| (turn(it.index), it.wireless, it.index));
-    let mut addresses: Vec<LinkAddress> =
-        usable.iter().flat_map(|it| link_addresses(it, has_neighbours)).collect();
+    let mut addresses: Vec<LinkAddress> = usable.iter().flat_map(|it| link_addresses(it)).collect();
     addresses.sort_by_key(|link| Family::of(link.address));
-    for interface in usable.iter().filter(|it| preferred.contains(&it.index)) {
-        let found = link_addresses(interface, |_| true).next();
-        let nameless = |it: &LinkAddress| addresses.iter().all(|known| known.mac != it.mac);
-        addresses.extend(found.filter(nameless));
+    usable.retain(|it| reach.interfaces.iter().any(|told| told.name == it.name));
+    for (interface, mac) in usable.iter().filter_map(|it| Some((it, it.mac()?.octets()))) {
+        if addresses.iter().all(|known| known.mac != mac) {
+            let link_local = interface.usable_addresses().map(|it| it.net.addr()).next();
+            let address = link_local.unwrap_or(IpAddr::V4(Ipv4Addr::UNSPECIFIED));
+            addresses.push(LinkAddress { address, mac });
+        }
     }
     shortened(addresses)
 }
 
-fn link_addresses(
-    interface: &Interface,
-    fits: impl Fn(&IpNet) -> bool,
-) -> impl Iterator<Item = LinkAddress> {
-    let mac = interface.mac().map(|mac| mac.octets());
-    let mut usable: Vec<&Address> = interface.usable_addresses().collect();
+/// One address in each subnet of an interface.
+fn link_addresses(interface: &Interface) -> Vec<LinkAddress> {
+    let Some(mac) = interface.mac() else { return Vec::new() };
+    let mut usable: Vec<&Address> =
+        interface.usable_addresses().filter(|it| has_neighbours(&it.net)).collect();
     usable.sort_by_key(|it| it.state);
-    let nets = usable.into_iter().map(|it| it.net).filter(move |net| fits(net));
-    nets.filter_map(move |net| Some(LinkAddress { address: net.addr(), mac: mac? }))
+    let mut subnets = BTreeSet::new();
+    usable.retain(|it| subnets.insert(it.net.trunc()));
+    let link = |it: &Address| LinkAddress { address: it.net.addr(), mac: mac.octets() };
+    usable.into_iter().map(link).collect()
 }
 
 /// No more than a session names. Each MAC address is named, as far as possible, before one is named twice.
@@ -256,10 +258,11 @@ fn gateways(links: &Links) -> impl Iterator<Item = (u32, IpAddr)> {
 
 #[cfg(test)]
 mod tests {
-    use std::net::Ipv4Addr;
-
+    use arpeggio_election::Pattern;
     use arpeggio_link::interfaces::{AddressState, DefaultRoute, Medium};
     use arpeggio_wire::Claim;
+
+    use ipnet::IpNet;
 
     use super::*;
     use crate::listener::Said;
@@ -371,23 +374,29 @@ mod tests {
 
     #[test]
     fn this_node_names_the_interface_of_the_default_route_first_and_ipv4_before_ipv6() {
-        let addresses: Vec<String> =
-            own_links(&links()).iter().map(|link| link.address.to_string()).collect();
+        let addresses: Vec<String> = own_links(&links(), &links().reach(&[]))
+            .iter()
+            .map(|link| link.address.to_string())
+            .collect();
         assert_eq!(addresses, ["192.168.0.11", "172.17.0.1", "2001:db8::11"]);
     }
 
     #[test]
     fn every_interface_that_announces_tells_its_mac_as_far_as_there_is_room() {
-        let macs = |links: &Links| -> Vec<u8> {
-            own_links(links).iter().map(|link| link.mac[5]).collect()
+        let macs = |links: &Links, named: &[Pattern]| -> Vec<u8> {
+            own_links(links, &links.reach(named)).iter().map(|link| link.mac[5]).collect()
         };
         let mut links = links();
         links.interfaces = vec![interface(2, &["fe80::11/64"]), interface(3, &["fe80::12/64"])];
-        assert_eq!(macs(&links), [2], "the one with the default route");
-        let many: Vec<String> = (1..=12).map(|it| format!("10.{it}.0.1/16")).collect();
+        assert_eq!(macs(&links, &[]), [2], "the one with the default route");
+        links.interfaces.push(interface(4, &[]));
+        assert_eq!(macs(&links, &["eth?".into()]), [2, 3, 4], "those that a rule names");
+        let unnamed = own_links(&links, &links.reach(&["eth4".into()])).pop().unwrap();
+        assert!(unnamed.address.is_unspecified());
+        let many: Vec<String> = (1..=70).map(|it| format!("10.{it}.0.1/16")).collect();
         let many: Vec<&str> = many.iter().map(String::as_str).collect();
         links.interfaces = vec![interface(2, &many), interface(3, &["10.77.0.1/16"])];
-        assert_eq!(macs(&links), [2, 2, 2, 2, 2, 2, 2, 3]);
+        assert_eq!(macs(&links, &[]), [&[2; 63][..], &[3]].concat());
     }
 
     #[test]
@@ -458,9 +467,9 @@ mod tests {
     fn addresses_that_are_not_in_use_are_not_named_and_ask_nobody() {
         use AddressState::{Deprecated, Duplicate, Preferred, Temporary, Tentative};
         let table = [
-            (&[Preferred, Preferred][..], &["2001:db8::11", "2001:db8::12"][..], Some("::11")),
-            (&[Temporary, Preferred], &["2001:db8::12", "2001:db8::11"], Some("::12")),
-            (&[Deprecated, Temporary], &["2001:db8::12", "2001:db8::11"], Some("::12")),
+            (&[Preferred, Preferred][..], &["2001:db8::11"][..], Some("::11")),
+            (&[Temporary, Preferred], &["2001:db8::12"], Some("::12")),
+            (&[Deprecated, Temporary], &["2001:db8::12"], Some("::12")),
             (&[Tentative, Deprecated], &["2001:db8::12"], Some("::12")),
             (&[Tentative, Duplicate], &[], None),
         ];
@@ -473,7 +482,7 @@ mod tests {
                     ..net.parse::<IpNet>().unwrap().into()
                 })
                 .collect();
-            let found: Vec<String> = own_links(&links)
+            let found: Vec<String> = own_links(&links, &Reach::default())
                 .iter()
                 .filter(|link| link.mac[5] == 2)
                 .map(|link| link.address.to_string())

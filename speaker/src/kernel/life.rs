@@ -160,6 +160,34 @@ fn a_rule_names_the_interfaces_to_announce_on() {
     assert_eq!(ndp, [mac, pair.here.link().1].into(), "also where the node has no IPv6 subnet");
 }
 
+/// As on a VLAN where the node has no address of its own.
+#[test]
+fn an_interface_without_an_address_announces_and_answers_when_a_rule_names_it() {
+    let Some(pair) = pair() else { return };
+    let mac: MacAddr = "02:00:00:00:00:7a".parse().unwrap();
+    pair.here.ip(&format!("link add link eth0 name lan.9 address {mac} type macvlan mode bridge"));
+    pair.here.ip("link set lan.9 up");
+    let speaker = Speaker::start(&pair.here);
+    let elsewhere = [10, 9, 0, 240].into();
+    let elsewhere_v6 = "2001:db8:9::240".parse().unwrap();
+    let (client, ndp) = (arp_client(&pair, [elsewhere]), ndp_client(&pair, [elsewhere_v6]));
+    let announced = [elsewhere.into(), elsewhere_v6.into()].into();
+    let task = Task { announced, patterns: vec!["lan.*".into()], ..Task::default() };
+    told!("named", client, elsewhere, mac, speaker.set(&task));
+    let end = Instant::now() + PATIENCE;
+    let mut claims = std::iter::from_fn(|| next(&ndp, end))
+        .filter_map(|frame| NdpFrame::parse(&frame).ok()?.claim());
+    assert_eq!(claims.next().map(|claim| claim.mac), Some(mac));
+    let asker = Asker { mac: pair.there.link().1, address: Some(THERE) };
+    client.send(&Question { address: elsewhere, asker }.broadcast().to_bytes()).unwrap();
+    let end = Instant::now() + Duration::from_millis(900);
+    let mut heard = std::iter::from_fn(|| next(&client, end));
+    let is_answer = |frame: Vec<u8>| {
+        ArpFrame::parse(&frame).is_ok_and(|it| it.destination == asker.mac && it.source == mac)
+    };
+    assert!(heard.any(is_answer));
+}
+
 #[test]
 fn what_was_decided_too_long_ago_is_neither_told_nor_answered_but_told_later() {
     let Some(pair) = pair() else { return };

@@ -2,7 +2,7 @@
 
 use std::net::IpAddr;
 
-use arpeggio_link::interfaces::{Address, DefaultRoute, Family, Interface, Links};
+use arpeggio_link::interfaces::{Address, DefaultRoute, Family, Interface, Links, Unfit};
 use ipnet::IpNet;
 use serde::Serialize;
 
@@ -95,8 +95,10 @@ impl Report {
 impl Row {
     fn of(interface: &Interface, links: &Links) -> Self {
         let flaw = interface.flaw();
+        let is_left_out = links.left_out(&[]).contains(&interface.name);
         let families: Vec<Family> = match flaw {
             Some(_) => Vec::new(),
+            None if is_left_out => Vec::new(),
             None => [Family::V4, Family::V6]
                 .into_iter()
                 .filter(|family| leads_here(interface, *family, links))
@@ -104,7 +106,10 @@ impl Row {
         };
         let remark = match flaw {
             Some(flaw) => Some(format!("it {flaw}")),
-            None if families.is_empty() => Some("no subnet and no default route here".to_owned()),
+            None if is_left_out => Some(Unfit::TooMany.to_string()),
+            None if families.is_empty() => {
+                Some("no subnet and no default route here, unless a rule names it".to_owned())
+            }
             None => (families.contains(&Family::V6) && !interface.has_link_local()).then(|| {
                 "no link-local IPv6 address, so some switches deliver no questions".into()
             }),
@@ -244,7 +249,7 @@ lo      -        -                   127.0.0.1/8               nothing: it is a 
 br0     bridge   02:00:00:00:00:01   192.0.2.2/24,fe80::2/64   IPv4
 eth0    -        02:00:00:00:00:01   -                         nothing: it is a member of another one: put the subnet's address on the bridge or bond instead
 eth1    -        02:00:00:00:00:01   198.51.100.2/24           nothing: it is down: bring it up
-veth1   -        02:00:00:00:00:01   fe80::5/64                nothing: no subnet and no default route here
+veth1   -        02:00:00:00:00:01   fe80::5/64                nothing: no subnet and no default route here, unless a rule names it
 eth2    -        02:00:00:00:00:01   2001:db8::2/64            IPv6; no link-local IPv6 address, so some switches deliver no questions
 
 DEFAULT   INTERFACE   GATEWAY     METRIC
@@ -265,6 +270,14 @@ IPv4      br0         192.0.2.1   100
         let nets: Vec<&str> = nets.iter().map(String::as_str).collect();
         let text = Report::of(&links(vec![interface(9, "ipvs0", &nets)]), None).to_text();
         assert!(text.contains("192.0.2.4/32 and 2 more   nothing: no subnet"), "{text}");
+    }
+
+    #[test]
+    fn what_there_is_no_room_for_is_said() {
+        let one = |it: u32| interface(it, &format!("eth{it}"), &[&format!("10.{it}.0.1/16")]);
+        let text = Report::of(&links((1..=65).map(one).collect()), None).to_text();
+        let left_out: Vec<&str> = text.lines().filter(|it| it.contains("more than 64")).collect();
+        assert!(left_out.len() == 1 && left_out[0].starts_with("eth65"), "{left_out:?}");
     }
 
     #[test]

@@ -13,7 +13,7 @@ use arpeggio_election::{self as election, Pattern, Reach};
 
 /// A node tells the others of at most this many interfaces, so that one with a thousand does not
 /// write them all down every few seconds.
-const MOST_INTERFACES: usize = 16;
+const MOST_INTERFACES: usize = 64;
 
 /// Why this node cannot announce an address now.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
@@ -35,30 +35,57 @@ pub enum Unfit {
         /// What is wrong with it.
         flaw: Flaw,
     },
-    /// The interface that the address belongs to leads nowhere.
+    /// The interface leads nowhere, and its name is not said.
     #[error(
-        "interface {0} has neither a subnet nor a default route, or is one of too many ({most}) that \
-         have: give it an address in the segment's subnet",
+        "interface {0} has neither a subnet nor a default route: a rule has to name it in full, \
+         without * and ?"
+    )]
+    NotNamed(String),
+    /// There are too many interfaces.
+    #[error(
+        "this node has more than {most} interfaces with subnets, so that some are left out, and \
+         addresses outside of the other subnets are announced nowhere: see 'arpeggio interfaces'",
         most = MOST_INTERFACES
     )]
-    LeftOut(String),
+    TooMany,
 }
 
 impl Links {
     /// The interfaces that lead to neighbours, as this node tells the others; marked are those that
-    /// cannot announce now.
-    pub fn reach(&self) -> Reach {
-        let leads_somewhere = |it: &election::Interface| {
-            !it.subnets.is_empty() || !it.gateways.is_empty() || it.default_ipv4 || it.default_ipv6
-        };
-        let outside = self.interfaces.iter().filter(|it| it.flaw() != Some(Flaw::Loopback));
-        let mut interfaces: Vec<election::Interface> =
-            outside.map(|it| self.segment(it)).filter(leads_somewhere).collect();
-        if interfaces.len() > MOST_INTERFACES {
-            interfaces.sort_by_key(|it| (!(it.default_ipv4 || it.default_ipv6), it.cut_off));
-            interfaces.truncate(MOST_INTERFACES);
+    /// cannot announce now. One that has neither a subnet nor a default route counts if one of `named`
+    /// names it ([`Interface::is_named`]): to answer on a segment takes no address there.
+    pub fn reach(&self, named: &[Pattern]) -> Reach {
+        let (mut interfaces, left_out) = self.told(named);
+        // What is outside of all subnets that are told may be in one of the others, and the default
+        // route leads to another segment.
+        if left_out.iter().any(|it| !it.subnets.is_empty()) {
+            for interface in &mut interfaces {
+                (interface.default_ipv4, interface.default_ipv6) = (false, false);
+            }
         }
         Reach { interfaces }
+    }
+
+    /// The names of the interfaces that [`reach`](Self::reach) leaves out since there are too many.
+    pub fn left_out(&self, named: &[Pattern]) -> Vec<String> {
+        let (_, left_out) = self.told(named);
+        left_out.into_iter().map(|it| it.name).collect()
+    }
+
+    /// The interfaces that others are told of, and those for which there is no room.
+    fn told(&self, named: &[Pattern]) -> (Vec<election::Interface>, Vec<election::Interface>) {
+        let outside = self.interfaces.iter().filter(|it| it.flaw() != Some(Flaw::Loopback));
+        let counts = |(interface, segment): &(&Interface, election::Interface)| {
+            leads_somewhere(segment) || interface.flaw().is_none() && interface.is_named(named)
+        };
+        let counting = outside.map(|it| (it, self.segment(it))).filter(counts);
+        let mut told: Vec<election::Interface> = counting.map(|(_, segment)| segment).collect();
+        if told.len() > MOST_INTERFACES {
+            let is_default = |it: &election::Interface| it.default_ipv4 || it.default_ipv6;
+            told.sort_by_key(|it| (!is_default(it), it.subnets.is_empty(), it.cut_off));
+        }
+        let left_out = told.split_off(told.len().min(MOST_INTERFACES));
+        (told, left_out)
     }
 
     /// This node's own addresses, in ascending order and on whatever interface: those that its kernel answers for, apart
@@ -131,7 +158,7 @@ impl Links {
         address: IpAddr,
         patterns: &[Pattern],
     ) -> Result<Vec<&Interface>, Unfit> {
-        let reach = self.reach();
+        let reach = self.reach(patterns);
         let chosen = reach.announcing(address, patterns);
         let is_chosen = |it: &&Interface| chosen.iter().any(|chosen| chosen.name == it.name);
         let found: Vec<&Interface> = self.interfaces.iter().filter(is_chosen).collect();
@@ -144,7 +171,8 @@ impl Links {
             if patterns.is_empty() { self.belonging(address) } else { self.named(patterns) };
         match meant.map(|it| (it.name.clone(), it.flaw())) {
             Some((interface, Some(flaw))) => Unfit::Interface { interface, flaw },
-            Some((interface, None)) => Unfit::LeftOut(interface),
+            Some(_) if !self.left_out(patterns).is_empty() => Unfit::TooMany,
+            Some((interface, None)) => Unfit::NotNamed(interface),
             None if patterns.is_empty() => Unfit::NoInterface(address),
             None => Unfit::NoSuchName(patterns.to_vec()),
         }
@@ -164,6 +192,13 @@ impl Links {
     fn named(&self, patterns: &[Pattern]) -> Option<&Interface> {
         self.interfaces.iter().find(|it| patterns.iter().any(|pattern| pattern.matches(&it.name)))
     }
+}
+
+fn leads_somewhere(segment: &election::Interface) -> bool {
+    !segment.subnets.is_empty()
+        || !segment.gateways.is_empty()
+        || segment.default_ipv4
+        || segment.default_ipv6
 }
 
 fn list(patterns: &[Pattern]) -> String {

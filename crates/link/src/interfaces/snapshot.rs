@@ -3,6 +3,7 @@
 use std::cmp::Reverse;
 use std::net::IpAddr;
 
+use arpeggio_election::Pattern;
 use arpeggio_wire::MacAddr;
 use ipnet::IpNet;
 
@@ -200,6 +201,17 @@ impl Interface {
             (_, _, false) => Some(Flaw::NoCarrier),
             (false, true, true) => None,
         }
+    }
+
+    /// Whether one of `patterns` names it although it has no address. In full, that goes for every
+    /// interface; by `*` and `?` only for kinds that lead out of the machine, and not for those that
+    /// each pod has one of.
+    pub fn is_named(&self, patterns: &[Pattern]) -> bool {
+        let leads_out = match self.kind.as_deref() {
+            None => true,
+            Some(kind) => ["vlan", "bond", "team", "bridge", "macvlan"].contains(&kind),
+        };
+        patterns.iter().any(|it| it.as_str() == self.name || leads_out && it.matches(&self.name))
     }
 
     /// Whether it speaks for a segment, now or when it hears it again.
