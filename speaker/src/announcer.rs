@@ -7,7 +7,7 @@ use std::{
 };
 
 use arpeggio_election::{self as election, Pattern, Reach, Timestamp};
-use arpeggio_link::interfaces::Links;
+use arpeggio_link::interfaces::{Interface, Links};
 use arpeggio_wire::MacAddr;
 
 use crate::{
@@ -164,7 +164,7 @@ impl Announcer {
         let wanted = Wanted {
             announced: self.placed(demand.announced, &interfaces),
             asked: self.placed(&demand.asked, &interfaces),
-            peers: self.peers(neighbours, &demand.awaited),
+            peers: self.peers(neighbours, &demand.awaited, &interfaces),
         };
         let changes = self.segments.attend_to(&wanted, &self.links);
         changes.lost.into_iter().for_each(|it| self.schedule.stop(it));
@@ -197,13 +197,22 @@ impl Announcer {
         placed
     }
 
-    /// Whose answers are awaited where. A fellow's announced addresses may be on any segment.
+    /// Whose answers are awaited where. A fellow's announced address is where this node would announce it, or may be on any
+    /// segment when that is nowhere.
     fn peers(
         &self,
         neighbours: &Neighbours,
         announced_there: &BTreeSet<IpAddr>,
+        interfaces: impl for<'r> Fn(IpAddr, &'r Reach) -> Vec<&'r election::Interface>,
     ) -> BTreeMap<u32, BTreeSet<IpAddr>> {
-        let awaited = |it| &neighbours.awaited(it, &self.links) | announced_there;
+        let placed = self.placed(announced_there, interfaces);
+        let has_place: BTreeSet<IpAddr> = placed.iter().map(|it| it.address).collect();
+        let anywhere = announced_there - &has_place;
+        let awaited = |interface: &Interface| {
+            let here = placed.iter().filter(|it| it.interface == interface.index);
+            let here: BTreeSet<IpAddr> = here.map(|it| it.address).collect();
+            &(&neighbours.awaited(interface, &self.links) | &anywhere) | &here
+        };
         self.links.interfaces.iter().map(|it| (it.index, awaited(it))).collect()
     }
 

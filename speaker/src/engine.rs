@@ -356,7 +356,7 @@ impl Engine {
                 return;
             }
         }
-        if self.announcer.has(claim.mac) {
+        if self.announcer.has(claim.mac) || !self.is_of_its_segment(&sighting) {
             return;
         }
         let announced = self.elector.announcing().contains(&claim.address);
@@ -366,6 +366,18 @@ impl Engine {
             None if announced => self.stranger(&sighting),
             None => self.occupied(claim.address, claim.mac, None),
         }
+    }
+
+    /// Whether what was heard comes from where this node would announce the address itself. On another segment, a bridge of
+    /// pods for instance, somebody may say anything.
+    fn is_of_its_segment(&self, Sighting { interface, claim, .. }: &Sighting) -> bool {
+        let places = self.elector.interfaces(claim.address, self.announcer.reach());
+        let links = self.announcer.links();
+        if places.is_empty() {
+            return !self.neighbours.is_elsewhere(claim.mac, *interface, links);
+        }
+        let heard_on = links.interface(*interface);
+        heard_on.is_some_and(|heard_on| places.iter().any(|it| it.name == heard_on.name))
     }
 
     /// A fellow node announces an address: its speaker does, or its kernel has the address.

@@ -100,7 +100,8 @@ impl Neighbours {
     }
 
     /// What a reply on the wire proves. A reply in a node's name from another node's MAC address (proxy ARP) proves nothing,
-    /// and one from a MAC address that is nobody's proves something for a moment only.
+    /// nor does one from another segment than the node's: there a pod may say what it likes. One from a MAC address that is
+    /// nobody's proves something for a moment only.
     pub(crate) fn answered(
         &mut self,
         sighting: &Sighting,
@@ -110,6 +111,9 @@ impl Neighbours {
         let claim = sighting.claim;
         if gateways(links).any(|gateway| gateway == (sighting.interface, claim.address)) {
             return Some(Event::GatewayAnswered);
+        }
+        if !links.interface(sighting.interface).is_some_and(|it| contains(it, claim.address)) {
+            return None;
         }
         let mac = claim.mac.octets();
         let node = self.node_with(|link| link.address == claim.address && link.mac == mac).cloned();
@@ -135,6 +139,14 @@ impl Neighbours {
             let interface = on_link(links, link.address)?;
             probe(interface, link.address, Some(link.mac.into()))
         })
+    }
+
+    /// Whether this node has a neighbour with this MAC address on one of its interfaces, and not on this one.
+    pub(crate) fn is_elsewhere(&self, mac: MacAddr, interface: u32, links: &Links) -> bool {
+        let mac = mac.octets();
+        let its = self.nodes.values().flat_map(|known| &known.links).filter(|it| it.mac == mac);
+        let near: Vec<u32> = its.flat_map(|link| reaching(links, link.address)).collect();
+        !near.is_empty() && !near.contains(&interface)
     }
 
     /// How to ask the speaker of `node` for an `address` that it announces: at the node's interface on the segment that the
@@ -244,6 +256,11 @@ fn probe(interface: &Interface, address: IpAddr, to: Option<MacAddr>) -> Option<
 fn on_link(links: &Links, address: IpAddr) -> Option<&Interface> {
     let usable = links.interfaces.iter().filter(|it| it.flaw().is_none());
     usable.filter(|it| contains(it, address)).min_by_key(|it| it.way_to(address))
+}
+
+/// The indices of the interfaces in whose subnets a neighbour is.
+fn reaching(links: &Links, neighbour: IpAddr) -> impl Iterator<Item = u32> {
+    links.interfaces.iter().filter(move |it| contains(it, neighbour)).map(|it| it.index)
 }
 
 fn contains(interface: &Interface, address: IpAddr) -> bool {
@@ -437,6 +454,19 @@ mod tests {
             let answer = answered(address, mac(12));
             assert_eq!(answer, Some(Event::NodeAnswered("node-2".into())));
             assert_eq!(answered(address, mac(14)), None, "another node's");
+            let of_a_pod = neighbours().answered(&sighting(1, address, mac(12)), &links(), at(0));
+            assert_eq!(of_a_pod, None, "on another segment");
+        }
+    }
+
+    #[test]
+    fn a_node_is_elsewhere_when_another_interface_leads_to_it() {
+        let mut neighbours = neighbours();
+        neighbours.learn("far".into(), vec![link("10.0.0.9", 77), link("fe80::9", 77)], true);
+        let table = [(1, 12, true), (2, 12, false), (2, 13, false), (1, 77, false)];
+        for (interface, last, expected) in table {
+            let is_elsewhere = neighbours.is_elsewhere(mac(last), interface, &links());
+            assert_eq!(is_elsewhere, expected, "{last} on {interface}");
         }
     }
 
