@@ -221,7 +221,9 @@ impl Announcer {
         while self.segments.may_tell()
             && let Some(due) = self.schedule.pop(now)
         {
-            self.segments.tell(due);
+            if !self.segments.tell(due) {
+                self.schedule.refused(due.announcement, now);
+            }
         }
     }
 

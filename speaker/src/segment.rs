@@ -232,16 +232,20 @@ impl<P: Protocol> Segment<P> {
         self.unjoined = joined.is_err();
     }
 
-    /// Tells everybody that `address` is here. `deferred`: later than it was due.
-    pub(crate) fn tell(&self, address: P::Address, deferred: bool) {
+    /// Tells everybody that `address` is here, and says whether all of that has left. `deferred`: later than it was due.
+    pub(crate) fn tell(&self, address: P::Address, deferred: bool) -> bool {
         if deferred {
             self.metrics.deferred.inc();
         }
+        let mut all = true;
         for frame in P::announcements(Claim { address, mac: self.mac }) {
             if self.send(&frame) {
                 self.metrics.gratuitous.inc();
+            } else {
+                all = false;
             }
         }
+        all
     }
 
     /// Asks for `address`: one machine, or everybody. In the name of this node's address `source`; without one it is a

@@ -135,10 +135,9 @@ impl Segments {
         self.wiring.freshness.is_given()
     }
 
-    /// Tells the segment.
-    pub(crate) fn tell(&self, due: Due) {
-        self.arp.tell(due);
-        self.ndp.tell(due);
+    /// Tells the segment; says whether everything has left.
+    pub(crate) fn tell(&self, due: Due) -> bool {
+        self.arp.tell(due) && self.ndp.tell(due)
     }
 
     /// Asks a neighbour, or everybody; says whether the question has left.
@@ -265,11 +264,11 @@ impl<P: Protocol> Answering<P> {
         complete
     }
 
-    fn tell(&self, Due { announcement, deferred }: Due) {
+    /// What is of the other protocol is not to be told here.
+    fn tell(&self, Due { announcement, deferred }: Due) -> bool {
         let Announcement { interface, address } = announcement;
-        if let (Some(segment), Some(address)) = (self.open.get(&interface), P::address(address)) {
-            segment.tell(address, deferred);
-        }
+        let segment = self.open.get(&interface).zip(P::address(address));
+        segment.is_none_or(|(segment, address)| segment.tell(address, deferred))
     }
 
     fn ask(&self, probe: Probe) -> bool {
