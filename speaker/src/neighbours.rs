@@ -195,8 +195,11 @@ pub(crate) fn gateway_probes(links: &Links) -> Vec<Probe> {
 /// this node's, so that they do not take it for a stranger's; it does not say on which segment it is. Where there is none
 /// either, no address is named.
 pub(crate) fn own_links(links: &Links, reach: &Reach) -> Vec<LinkAddress> {
-    let preferred: Vec<u32> = links.default_routes.iter().map(|route| route.interface).collect();
-    let turn = |index| preferred.iter().position(|it| *it == index).unwrap_or(preferred.len());
+    let turn = |index| {
+        let here = links.default_routes.iter().filter(|route| route.interface == index);
+        let best = here.map(|route| (route.metric, route.preference)).min();
+        (best.is_none(), best)
+    };
     let mut usable: Vec<&Interface> =
         links.interfaces.iter().filter(|it| it.flaw().is_none()).collect();
     usable.sort_by_key(|it| (turn(it.index), it.wireless, it.index));
@@ -276,7 +279,7 @@ fn gateways(links: &Links) -> impl Iterator<Item = (u32, IpAddr)> {
 #[cfg(test)]
 mod tests {
     use arpeggio_election::Pattern;
-    use arpeggio_link::interfaces::{AddressState, DefaultRoute, Medium};
+    use arpeggio_link::interfaces::{AddressState, DefaultRoute, Medium, RouterPreference};
     use arpeggio_wire::Claim;
 
     use ipnet::IpNet;
@@ -315,6 +318,7 @@ mod tests {
             interface: 2,
             gateway: Some(gateway),
             metric: 0,
+            preference: RouterPreference::Medium,
         };
         Links {
             interfaces: vec![
@@ -396,6 +400,25 @@ mod tests {
             .map(|link| link.address.to_string())
             .collect();
         assert_eq!(addresses, ["192.168.0.11", "172.17.0.1", "2001:db8::11"]);
+    }
+
+    #[test]
+    fn of_equal_interfaces_the_wired_one_is_named_first() {
+        let mut links = links();
+        links.interfaces =
+            vec![interface(2, &["192.168.0.11/24"]), interface(3, &["192.168.0.14/24"])];
+        links.interfaces[0].wireless = true;
+        let first = |links: &Links| own_links(links, &Reach::default())[0].mac[5];
+        assert_eq!(first(&links), 2, "it has the default route");
+        let wired = links.default_routes.iter().map(|it| DefaultRoute { interface: 3, ..*it });
+        links.default_routes = [&links.default_routes[..], &wired.collect::<Vec<_>>()].concat();
+        assert_eq!(first(&links), 3);
+        links.default_routes[0].metric = 0;
+        links.default_routes[2].metric = 600;
+        links.default_routes[3].metric = 600;
+        assert_eq!(first(&links), 2, "the kernel prefers it");
+        let probe = neighbours().probe(&"node-2".into(), &links).unwrap();
+        assert_eq!(probe.interface, 3, "of equal routes to the subnet");
     }
 
     #[test]

@@ -10,8 +10,8 @@ mod wireless;
 
 pub use announcing::Unfit;
 pub use snapshot::{
-    Address, AddressState, DefaultRoute, Family, Flaw, Interface, Links, Medium, Way,
-    has_neighbours,
+    Address, AddressState, DefaultRoute, Family, Flaw, Interface, Links, Medium, RouterPreference,
+    Way, has_neighbours,
 };
 pub use watch::{NetlinkError, watch};
 pub use wireless::is_wireless;

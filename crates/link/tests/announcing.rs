@@ -6,7 +6,8 @@ use std::net::IpAddr;
 
 use arpeggio_election::Pattern;
 use arpeggio_link::interfaces::{
-    Address, AddressState, DefaultRoute, Family, Flaw, Interface, Links, Medium, Unfit,
+    Address, AddressState, DefaultRoute, Family, Flaw, Interface, Links, Medium, RouterPreference,
+    Unfit,
 };
 use arpeggio_wire::MacAddr;
 use ipnet::IpNet;
@@ -30,7 +31,8 @@ fn interface(index: u32, name: &str, medium: Medium, addresses: &[&str]) -> Inte
 
 fn default_route(gateway: &str, interface: u32, metric: u32) -> DefaultRoute {
     let gateway: IpAddr = gateway.parse().unwrap();
-    DefaultRoute { family: Family::of(gateway), interface, gateway: Some(gateway), metric }
+    let (family, preference) = (Family::of(gateway), RouterPreference::Medium);
+    DefaultRoute { family, interface, gateway: Some(gateway), metric, preference }
 }
 
 /// A node with everything: two segments, a cluster network, IPVS, a tunnel, a dead port.
@@ -173,6 +175,19 @@ fn the_default_route_with_the_lowest_metric_counts_whatever_the_index() {
     assert_eq!(found.map(|it| it.name.as_str()), Ok("eth1"));
     let gateways: usize = node.reach(&[]).interfaces.iter().map(|it| it.gateways.len()).sum();
     assert_eq!(gateways, 2, "all of them are told");
+}
+
+#[test]
+fn of_equal_default_routes_the_wired_one_counts() {
+    let table = [(100, 100, "eth1"), (100, 200, "eth0"), (200, 100, "eth1")];
+    for (of_radio, of_wire, expected) in table {
+        let mut node = node();
+        node.interfaces[1].wireless = true;
+        node.default_routes =
+            vec![default_route("192.0.2.254", 2, of_radio), default_route("10.0.0.1", 3, of_wire)];
+        let found = node.announcing("203.0.113.50".parse().unwrap());
+        assert_eq!(found.map(|it| it.name.as_str()), Ok(expected), "{of_radio} {of_wire}");
+    }
 }
 
 #[test]

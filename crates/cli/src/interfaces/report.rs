@@ -200,7 +200,7 @@ fn leads_here(interface: &Interface, family: Family, links: &Links) -> bool {
 
 #[cfg(test)]
 pub(super) mod tests {
-    use arpeggio_link::interfaces::{AddressState, Medium};
+    use arpeggio_link::interfaces::{AddressState, Medium, RouterPreference};
     use arpeggio_wire::MacAddr;
 
     use super::*;
@@ -223,7 +223,9 @@ pub(super) mod tests {
 
     fn links(interfaces: Vec<Interface>) -> Links {
         let gateway = Some([192, 0, 2, 1].into());
-        let route = DefaultRoute { family: Family::V4, interface: 2, gateway, metric: 100 };
+        let preference = RouterPreference::Medium;
+        let route =
+            DefaultRoute { family: Family::V4, interface: 2, gateway, metric: 100, preference };
         Links { interfaces, default_routes: vec![route] }
     }
 

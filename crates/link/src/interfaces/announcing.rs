@@ -130,11 +130,14 @@ impl Links {
     }
 
     /// The index of the interface that the default route leaves by: the preferred one of those that
-    /// can be used.
+    /// can be used, and of equal ones one that is no radio.
     pub fn default_interface(&self, family: Family) -> Option<u32> {
-        let is_usable = |index| self.interface(index).is_some_and(|it| it.flaw().is_none());
         let routes = self.default_routes.iter().filter(|route| route.family == family);
-        routes.map(|route| route.interface).find(|index| is_usable(*index))
+        let ways = routes.filter_map(|route| Some((route, self.interface(route.interface)?)));
+        let usable = ways.filter(|(_, interface)| interface.flaw().is_none());
+        let best = usable
+            .min_by_key(|(route, interface)| (route.metric, route.preference, interface.wireless));
+        best.map(|(_, interface)| interface.index)
     }
 
     /// The interface on which this node announces `address` when no rule names others: see

@@ -8,12 +8,14 @@ use ipnet::IpNet;
 use netlink_packet_route::address::{AddressAttribute, AddressFlags, AddressMessage};
 use netlink_packet_route::link::{LinkAttribute, LinkFlags, LinkInfo, LinkLayerType, LinkMessage};
 use netlink_packet_route::route::{
-    RouteAddress, RouteAttribute, RouteHeader, RouteMessage, RouteNextHop, RouteType,
+    RouteAddress, RouteAttribute, RouteHeader, RouteMessage, RouteNextHop, RoutePreference,
+    RouteType,
 };
 use netlink_packet_route::{AddressFamily, RouteNetlinkMessage};
 
 use super::{
-    Address, AddressState, DefaultRoute, Family, Interface, Links, Medium, has_neighbours,
+    Address, AddressState, DefaultRoute, Family, Interface, Links, Medium, RouterPreference,
+    has_neighbours,
 };
 
 /// Whether a change that the kernel reports can change the snapshot.
@@ -48,7 +50,7 @@ pub(super) fn snapshot(
         }
     }
     let mut default_routes: Vec<_> = routes.iter().flat_map(default_hops).collect();
-    default_routes.sort_by_key(|route| (route.metric, route.family));
+    default_routes.sort_by_key(|route| (route.metric, route.preference, route.family));
     Links { interfaces, default_routes }
 }
 
@@ -198,8 +200,22 @@ fn default_hops(route: &RouteMessage) -> Vec<DefaultRoute> {
         return Vec::new();
     }
     let metric = metric(route);
-    let hop = |(interface, gateway)| DefaultRoute { family, interface, gateway, metric };
+    let preference = preference(route);
+    let hop =
+        |(interface, gateway)| DefaultRoute { family, interface, gateway, metric, preference };
     hops(&route.attributes).into_iter().map(hop).collect()
+}
+
+fn preference(route: &RouteMessage) -> RouterPreference {
+    let said = route.attributes.iter().find_map(|attribute| match attribute {
+        RouteAttribute::Preference(preference) => Some(*preference),
+        _ => None,
+    });
+    match said {
+        Some(RoutePreference::High) => RouterPreference::High,
+        Some(RoutePreference::Low) => RouterPreference::Low,
+        _ => RouterPreference::Medium,
+    }
 }
 
 /// Interface and gateway of each way that a route goes, one or several.
@@ -380,6 +396,23 @@ mod tests {
     }
 
     #[test]
+    fn the_preference_of_a_router_decides_between_equal_metrics() {
+        let by = |interface, metric, preference: Option<RoutePreference>| {
+            let way = [RouteAttribute::Oif(interface), RouteAttribute::Priority(metric)];
+            let preference = preference.map(RouteAttribute::Preference);
+            route(RouteHeader::RT_TABLE_MAIN, 0, way.into_iter().chain(preference).collect())
+        };
+        let routes = [
+            by(2, 1024, Some(RoutePreference::Low)),
+            by(3, 1024, None),
+            by(4, 1024, Some(RoutePreference::High)),
+            by(5, 100, Some(RoutePreference::Low)),
+        ];
+        let found = snapshot(&[], &[], &routes).default_routes;
+        assert_eq!(found.iter().map(|it| it.interface).collect::<Vec<_>>(), [5, 4, 3, 2]);
+    }
+
+    #[test]
     fn default_routes_by_several_ways() {
         let hop = |interface_index: u32, last: u8| {
             let address = RouteAddress::Inet([10, 0, 0, last].into());
@@ -397,6 +430,7 @@ mod tests {
             interface,
             gateway: Some([10, 0, 0, last].into()),
             metric: 5,
+            preference: RouterPreference::Medium,
         };
         assert_eq!(found, [expected(2, 1), expected(3, 2)]);
         for other in [route(main, 8, attributes.clone()), route(100, 0, attributes)] {

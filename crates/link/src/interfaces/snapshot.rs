@@ -109,6 +109,20 @@ pub struct DefaultRoute {
     pub gateway: Option<IpAddr>,
     /// The kernel prefers the lowest (`RTA_PRIORITY`).
     pub metric: u32,
+    /// What the router says of itself decides between equal metrics (`RTA_PREF`, RFC 4191).
+    pub preference: RouterPreference,
+}
+
+/// How much a router wants to be used.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub enum RouterPreference {
+    /// Rather than others.
+    High,
+    /// As any other.
+    #[default]
+    Medium,
+    /// When there is no other.
+    Low,
 }
 
 /// The version of the Internet protocol.
