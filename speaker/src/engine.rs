@@ -538,7 +538,8 @@ impl Engine {
                 self.ask_node(node, probe.into_iter().chain(everybody));
             }
             Effect::ProbeSpeaker { node, address } => {
-                if let Some(probe) = self.neighbours.speaker_probe(&node, address, links) {
+                let places = self.elector.interfaces(address, self.announcer.reach());
+                if let Some(probe) = self.neighbours.speaker_probe(&node, address, &places, links) {
                     self.announcer.ask(probe);
                 }
             }

@@ -7,7 +7,7 @@ use std::{
 };
 
 use arpeggio_api::session::LinkAddress;
-use arpeggio_election::{Event, Node, Reach, Timestamp};
+use arpeggio_election::{self as election, Event, Node, Reach, Timestamp};
 use arpeggio_link::interfaces::{Address, Family, Interface, Links, has_neighbours};
 use arpeggio_wire::{Claim, MacAddr};
 
@@ -149,18 +149,19 @@ impl Neighbours {
         !near.is_empty() && !near.contains(&interface)
     }
 
-    /// How to ask the speaker of `node` for an `address` that it announces: at the node's interface on the segment that the
-    /// address belongs to here, or else at the first that is reached.
+    /// How to ask the speaker of `node` for an `address` that it announces: at the node's interface on a segment where this
+    /// node would announce it, or else at the first that is reached.
     pub(crate) fn speaker_probe(
         &self,
         node: &Node,
         address: IpAddr,
+        places: &[&election::Interface],
         links: &Links,
     ) -> Option<Probe> {
         let near = self.links_of(node)?.iter();
         let near = near.filter_map(|link| Some((on_link(links, link.address)?, link.mac)));
-        let segment = links.announcing(address).map(|it| it.index).ok();
-        let (interface, mac) = near.min_by_key(|(it, _)| Some(it.index) != segment)?;
+        let is_place = |it: &Interface| places.iter().any(|place| place.name == it.name);
+        let (interface, mac) = near.min_by_key(|(it, _)| !is_place(it))?;
         let source = interface.source_for(address)?;
         Some(Probe {
             interface: interface.index,
@@ -376,8 +377,10 @@ mod tests {
         let mut neighbours = neighbours();
         let near = vec![link("172.17.0.4", 41), link("192.168.0.14", 42)];
         neighbours.learn("node-4".into(), near, true);
-        let asked = |node: &str, address: &str| {
-            let probe = neighbours.speaker_probe(&node.into(), address.parse().unwrap(), &links());
+        let asked = |node: &str, address: &str, patterns: &[Pattern]| {
+            let (address, reach) = (address.parse().unwrap(), links().reach(patterns));
+            let places = reach.announcing(address, patterns);
+            let probe = neighbours.speaker_probe(&node.into(), address, &places, &links());
             probe.map(|it| (it.interface, it.to.unwrap(), it.source.unwrap().to_string()))
         };
         let table = [
@@ -389,8 +392,10 @@ mod tests {
         ];
         for (node, address, expected) in table {
             let expected = expected.map(|(index, mac, source)| (index, mac, source.to_owned()));
-            assert_eq!(asked(node, address), expected, "{node} {address}");
+            assert_eq!(asked(node, address, &[]), expected, "{node} {address}");
         }
+        let by_rule = asked("node-4", "172.17.0.240", &["eth2".into()]);
+        assert_eq!(by_rule.map(|(index, ..)| index), Some(2));
     }
 
     #[test]

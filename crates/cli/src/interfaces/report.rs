@@ -34,6 +34,7 @@ struct Row {
     mac: Option<String>,
     up: bool,
     carrier: bool,
+    wireless: bool,
     addresses: Vec<IpNet>,
     /// Those that are not like others.
     #[serde(skip_serializing_if = "Vec::is_empty")]
@@ -104,12 +105,17 @@ impl Row {
                 .filter(|family| leads_here(interface, *family, links))
                 .collect(),
         };
+        let elsewhere = links.announced_elsewhere(interface).into_iter();
+        let elsewhere: Vec<String> = elsewhere
+            .map(|(net, it)| format!("addresses in {net} rather on {}", it.name))
+            .collect();
         let remark = match flaw {
             Some(flaw) => Some(format!("it {flaw}")),
             None if is_left_out => Some(Unfit::TooMany.to_string()),
             None if families.is_empty() => {
                 Some("no subnet and no default route here, unless a rule names it".to_owned())
             }
+            None if !elsewhere.is_empty() => Some(elsewhere.join(", ")),
             None => (families.contains(&Family::V6) && !interface.has_link_local()).then(|| {
                 "no link-local IPv6 address, so some switches deliver no questions".into()
             }),
@@ -122,6 +128,7 @@ impl Row {
             mac: interface.mac().map(|mac| mac.to_string()),
             up: interface.up,
             carrier: interface.carrier,
+            wireless: interface.wireless,
             addresses: interface.addresses.iter().map(|it| it.net).collect(),
             marked: interface.addresses.iter().filter_map(Marked::of).collect(),
             announces: families.into_iter().map(Family::name).collect(),
@@ -272,6 +279,23 @@ IPv4      br0         192.0.2.1   100
         let nets: Vec<&str> = nets.iter().map(String::as_str).collect();
         let text = Report::of(&links(vec![interface(9, "ipvs0", &nets)]), None).to_text();
         assert!(text.contains("192.0.2.4/32 and 2 more   nothing: no subnet"), "{text}");
+    }
+
+    #[test]
+    fn of_two_interfaces_in_one_subnet_the_one_that_yields_says_so() {
+        let two =
+            [interface(2, "wlan0", &["192.0.2.2/24"]), interface(3, "eth0", &["192.0.2.3/24"])];
+        let mut links = links(two.into());
+        links.interfaces[0].wireless = true;
+        let text = Report::of(&links, None).to_text();
+        let verdict = |name: &str| text.lines().find(|it| it.starts_with(name)).unwrap();
+        assert!(
+            verdict("wlan0").ends_with("IPv4; addresses in 192.0.2.0/24 rather on eth0"),
+            "{text}"
+        );
+        assert!(verdict("eth0").ends_with("IPv4"), "{text}");
+        let json = serde_json::to_value(Report::of(&links, None)).unwrap();
+        assert_eq!(json["interfaces"][0]["wireless"], true);
     }
 
     #[test]

@@ -7,6 +7,8 @@ use std::cmp::Reverse;
 use std::collections::BTreeSet;
 use std::net::IpAddr;
 
+use ipnet::IpNet;
+
 use super::snapshot::{has_neighbours, is_link_local};
 use super::{Address, DefaultRoute, Family, Flaw, Interface, Links};
 use arpeggio_election::{self as election, Pattern, Reach};
@@ -166,6 +168,20 @@ impl Links {
         let is_chosen = |it: &&Interface| chosen.iter().any(|chosen| chosen.name == it.name);
         let found: Vec<&Interface> = self.interfaces.iter().filter(is_chosen).collect();
         if found.is_empty() { Err(self.unfit(address, patterns)) } else { Ok(found) }
+    }
+
+    /// The subnets of an interface that another one announces the addresses of, and which one that is.
+    pub fn announced_elsewhere(&self, interface: &Interface) -> Vec<(IpNet, &Interface)> {
+        let mut subnets: Vec<IpNet> =
+            interface.addresses.iter().map(|it| it.net).filter(has_neighbours).collect();
+        subnets.sort_by_key(IpNet::trunc);
+        subnets.dedup_by_key(|net| net.trunc());
+        let other = |net: IpNet| {
+            let other = self.announcing(net.addr()).ok()?;
+            let is_twin = other.subnet_of(net.addr()) == Some(net.trunc());
+            (is_twin && other.index != interface.index).then_some((net.trunc(), other))
+        };
+        subnets.into_iter().filter_map(other).collect()
     }
 
     /// Why no interface can be used.
