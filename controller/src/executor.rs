@@ -17,7 +17,7 @@ use arpeggio_api::{
     service::FIELD_MANAGER,
 };
 use arpeggio_runtime::{
-    events::{EventWriter, Kind, News},
+    events::{EventQueue, Kind, News},
     failure::Failure,
     telemetry::causes,
 };
@@ -50,7 +50,7 @@ pub(crate) struct Executor {
     client: Client,
     namespace: String,
     class: Option<String>,
-    events: EventWriter,
+    events: EventQueue,
     metrics: Metrics,
     permits: Arc<Semaphore>,
     reports: mpsc::UnboundedSender<Report>,
@@ -110,7 +110,7 @@ impl Executor {
         client: Client,
         namespace: String,
         class: Option<String>,
-        events: EventWriter,
+        events: EventQueue,
         metrics: Metrics,
     ) -> (Self, mpsc::UnboundedReceiver<Report>) {
         let (reports, received) = mpsc::unbounded_channel();
@@ -137,7 +137,7 @@ impl Executor {
         // Fails only when the process ends.
         let _ = self.reports.send(Report { subject: task.subject, result });
         if let (true, Effect::WriteService(write)) = (succeeded, task.effect) {
-            self.tell(&write).await;
+            self.tell(&write);
         }
     }
 
@@ -249,7 +249,7 @@ impl Executor {
     }
 
     /// Tells the user what was written.
-    async fn tell(&self, write: &ServiceWrite) {
+    fn tell(&self, write: &ServiceWrite) {
         if let Some(reason) = write.refusal {
             self.metrics.refusals.with_label_values(&[reason]).inc();
         }
@@ -259,10 +259,7 @@ impl Executor {
                 self.metrics.allocations.inc();
             }
             tracing::info!(service = record.path(), "{}", news.note);
-            if let Err(error) = self.events.publish(&record.object_reference(), &event(news)).await
-            {
-                tracing::warn!(service = record.path(), error = %causes(&error), "event lost");
-            }
+            self.events.publish(record.object_reference(), event(news));
         }
     }
 
@@ -270,20 +267,15 @@ impl Executor {
     pub(crate) fn remark(&self, object: ObjectReference, remark: Remark) {
         let Remark { reason, message: note } = remark;
         let news = news::News { kind: news::Kind::Warning, reason, action: "ReadPools", note };
-        self.announce(object, news);
+        self.announce(object, &news);
     }
 
     /// Tells the readers of an object, in the background.
-    pub(crate) fn announce(&self, object: ObjectReference, news: news::News) {
+    pub(crate) fn announce(&self, object: ObjectReference, news: &news::News) {
         let name = object.name.clone().unwrap_or_default();
         let (kind, namespace) = (object.kind.as_deref(), object.namespace.as_deref());
         tracing::warn!(kind, namespace, name, "{}", news.note);
-        let events = self.events.clone();
-        tokio::spawn(async move {
-            if let Err(error) = events.publish(&object, &event(&news)).await {
-                tracing::warn!(name, error = %causes(&error), "event lost");
-            }
-        });
+        self.events.publish(object, event(news));
     }
 
     /// Deletes the session of a node that is gone, in the background, unless it has changed. If that fails it is asked for

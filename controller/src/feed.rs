@@ -5,7 +5,7 @@ use std::fmt::Debug;
 use arpeggio_allocation::Watched;
 use arpeggio_runtime::{
     health::Awaited,
-    watch::{Change, Complaint, Event, Watch},
+    watch::{Change, Complaint, Event, Haste, Watch},
 };
 use kube::{Api, Resource, core::DeserializeGuard, runtime::watcher::Config};
 use serde::de::DeserializeOwned;
@@ -19,7 +19,7 @@ where
 {
     /// Watches what `config` selects. `awaited` is told when the first list is complete.
     pub(crate) fn new(api: Api<DeserializeGuard<K>>, config: Config, awaited: Awaited) -> Self {
-        Self(Watch::new(api, config, awaited))
+        Self(Watch::new(api, config, Haste::Patient, awaited))
     }
 
     /// Whether the first list is complete.

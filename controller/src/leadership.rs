@@ -11,13 +11,19 @@ use arpeggio_election::{
     Timestamp,
     leader::{Answer, Candidate, Leader, LeaseTimes, Write},
 };
-use arpeggio_runtime::{failure::Failure, shutdown::Shutdown, telemetry::causes, wall_clock};
-use futures::{StreamExt as _, stream::BoxStream};
+use arpeggio_runtime::{
+    failure::Failure,
+    health::Awaited,
+    shutdown::Shutdown,
+    telemetry::causes,
+    wall_clock,
+    watch::{Change, Haste, Watch},
+};
 use k8s_openapi::{api::coordination::v1::Lease, apimachinery::pkg::apis::meta::v1::MicroTime};
 use kube::{
     Api, Client,
     api::{Patch, PatchParams, PostParams},
-    runtime::watcher::{self, watcher},
+    runtime::watcher::Config,
 };
 use prometheus::IntGauge;
 use tokio::{
@@ -28,12 +34,6 @@ use tokio::{
 
 /// Longest time for one request. Two fit into the time for which a leader goes on without an answer.
 const TIME_LIMIT: Duration = Duration::from_millis(1_500);
-
-/// The watch is renewed at least this often, in seconds, so that a dead connection is noticed.
-const LONGEST_WATCH: u32 = 30;
-
-/// The pause before a broken watch is started again.
-const WATCH_PAUSE: Duration = Duration::from_millis(500);
 
 /// For how long a process decides.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -64,16 +64,21 @@ impl Leadership {
     }
 
     /// A process that decides while it holds the leader Lease in `namespace`. `name` must be unlike that of every other
-    /// process that ever ran. `shown` is 1 while it leads.
+    /// process that ever ran. `shown` is 1 while it leads; `awaited` is told when the Lease is known.
     pub(crate) fn contested(
         client: Client,
         namespace: &str,
         name: &str,
         shown: IntGauge,
+        awaited: Awaited,
         shutdown: Shutdown,
     ) -> Self {
         let (sender, term) = watch::channel(Term::Follows);
-        let campaign = Campaign::new(client, namespace, name, sender, shown);
+        let leases = Api::namespaced(client.clone(), namespace);
+        let ours = Config::default().fields(&format!("metadata.name={}", leader::NAME));
+        let watch = Watch::new(leases, ours, Haste::Urgent, awaited);
+        let server = Server(Api::namespaced(client, namespace));
+        let campaign = Campaign::new(server, watch, name, sender, shown);
         let campaign = tokio::spawn(campaign.run(shutdown));
         Self { term, _unopposed: None, campaign: Some(campaign) }
     }
@@ -108,12 +113,10 @@ impl Leadership {
 /// One process's part in the election.
 struct Campaign {
     server: Server,
-    news: BoxStream<'static, watcher::Result<watcher::Event<Lease>>>,
+    watch: Watch<Lease>,
     candidate: Candidate,
     terms: LeaseTimes,
     known: Option<LeaderRecord>,
-    /// Whether the list that is under way has shown the Lease.
-    listed: bool,
     /// What the candidate's times count from.
     origin: Instant,
     term: watch::Sender<Term>,
@@ -122,23 +125,19 @@ struct Campaign {
 
 impl Campaign {
     fn new(
-        client: Client,
-        namespace: &str,
+        server: Server,
+        watch: Watch<Lease>,
         name: &str,
         term: watch::Sender<Term>,
         shown: IntGauge,
     ) -> Self {
-        let leases: Api<Lease> = Api::namespaced(client, namespace);
-        let ours = format!("metadata.name={}", leader::NAME);
-        let config = watcher::Config::default().fields(&ours).timeout(LONGEST_WATCH);
         let terms = LeaseTimes::default();
         Self {
-            news: watcher(leases.clone(), config).boxed(),
-            server: Server(leases),
+            watch,
+            server,
             candidate: Candidate::new(name, terms),
             terms,
             known: None,
-            listed: false,
             origin: Instant::now(),
             term,
             shown,
@@ -165,26 +164,22 @@ impl Campaign {
             let next = self.term_ends().min(self.origin + step.next.as_duration());
             tokio::select! {
                 () = shutdown.asked() => break,
-                Some(event) = self.news.next() => self.take(event).await,
+                event = self.watch.next() => if let Some(change) = self.watch.pass(event) {
+                    self.take(change);
+                },
                 () = sleep_until(next) => self.publish(),
             }
         }
         self.step_down().await;
     }
 
-    async fn take(&mut self, event: watcher::Result<watcher::Event<Lease>>) {
-        match event {
-            Ok(watcher::Event::Init) => self.listed = false,
-            Ok(watcher::Event::InitApply(lease) | watcher::Event::Apply(lease)) => {
-                self.listed = true;
-                self.saw(Some(&lease));
-            }
-            Ok(watcher::Event::InitDone) if self.listed => {}
-            Ok(watcher::Event::InitDone | watcher::Event::Delete(_)) => self.saw(None),
-            Err(error) => {
-                tracing::warn!(error = %causes(&error), "the watch of the leader Lease broke");
-                tokio::time::sleep(WATCH_PAUSE).await;
-            }
+    fn take(&mut self, change: Change<Lease>) {
+        match change {
+            Change::Applied(lease) => self.saw(Some(&lease)),
+            Change::Deleted(_) => self.saw(None),
+            Change::Listed(leases) => self.saw(leases.first()),
+            // It is there and not understood, and shows when it is written again.
+            Change::ListedInPart(_) => {}
         }
         self.publish();
     }

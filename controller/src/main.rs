@@ -65,7 +65,7 @@ use arpeggio_allocation::Index;
 use arpeggio_runtime::{
     admin::Admin,
     client::{self, Patience},
-    events::EventWriter,
+    events::{EventQueue, EventWriter},
     health::Health,
     shutdown::Shutdown,
     telemetry, wall_clock,
@@ -100,8 +100,9 @@ async fn run(args: &Args) -> anyhow::Result<()> {
 
     // Tasks are tried again by the index, which may decide otherwise by then.
     let client = client::connect(Patience { retry: false, ..Patience::default() }).await?;
-    let leadership = leadership(args, &client, &metrics, &shutdown);
+    let leadership = leadership(args, &client, &metrics, &health, &shutdown);
     let events = EventWriter::new(client.clone(), "arpeggio-controller", args.name.as_str());
+    let events = EventQueue::spawn(events, metrics.events_lost.clone());
     let (namespace, class) = (args.namespace.as_str(), args.class());
     let executor =
         Executor::new(client.clone(), namespace.to_owned(), class.clone(), events, metrics.clone());
@@ -119,6 +120,7 @@ fn leadership(
     args: &Args,
     client: &kube::Client,
     metrics: &Metrics,
+    health: &Health,
     shutdown: &Shutdown,
 ) -> Leadership {
     if !args.leader_election {
@@ -126,5 +128,6 @@ fn leadership(
     }
     let name = args.candidate(wall_clock::now());
     let (client, shown) = (client.clone(), metrics.leader.clone());
-    Leadership::contested(client, &args.namespace, &name, shown, shutdown.clone())
+    let known = health.awaits("the leader Lease");
+    Leadership::contested(client, &args.namespace, &name, shown, known, shutdown.clone())
 }

@@ -17,16 +17,19 @@ pub(crate) struct Metrics {
     pub(crate) allocations: IntCounter,
     /// Refusals that Services were told of, by `reason`.
     pub(crate) refusals: IntCounterVec,
+    /// Events that were not written.
+    pub(crate) events_lost: IntCounter,
     /// Requests to the API server, by `verb`, `kind` and `outcome`.
     pub(crate) requests: IntCounterVec,
     /// How long one round of decisions takes.
     pub(crate) decisions: Histogram,
     /// 1 while this process is the one that decides.
     pub(crate) leader: IntGauge,
-    pool_size: Table,
-    pool_used: Table,
-    pool_free: Table,
-    pool_quarantined: Table,
+    waiting: Table<1>,
+    pool_size: Table<2>,
+    pool_used: Table<2>,
+    pool_free: Table<2>,
+    pool_quarantined: Table<2>,
     undecodable: IntGaugeVec,
 }
 
@@ -47,13 +50,28 @@ impl Metrics {
         };
         Ok(Self {
             undecodable,
-            allocations: allocations(registry)?,
+            allocations: counter(
+                registry,
+                "arpeggio_allocations_total",
+                "Services that were told their address.",
+            )?,
             refusals: counters(
                 registry,
                 "arpeggio_refusals_total",
                 "Services that were told that they get no address, by reason.",
                 &["reason"],
             )?,
+            events_lost: counter(
+                registry,
+                "arpeggio_events_lost_total",
+                "Events that were not written, because the API server did not take them or too many waited.",
+            )?,
+            waiting: Table::new(gauges(
+                registry,
+                "arpeggio_waiting_services",
+                "Services that have less than they ask for, by reason.",
+                &["reason"],
+            )?),
             requests: counters(
                 registry,
                 "arpeggio_api_requests_total",
@@ -80,13 +98,19 @@ impl Metrics {
         self.undecodable.with_label_values(&[kind]).set(shown(count));
     }
 
+    /// Shows how many Services wait, by reason.
+    pub(crate) fn show_waiting(&self, counts: &BTreeMap<&'static str, u64>) {
+        let row = |(reason, count): (&&str, &u64)| ([(*reason).to_owned()], shown(*count));
+        self.waiting.show(counts.iter().map(row).collect());
+    }
+
     /// Shows how full the pools are, and no others.
     pub(crate) fn show_pools<'a>(
         &self,
         usages: impl Iterator<Item = (&'a PoolName, Family, Usage)>,
     ) {
         let usages: Vec<_> = usages.filter(|(_, _, usage)| usage.total > 0).collect();
-        let rows = |count: fn(&Usage) -> u128| -> Rows {
+        let rows = |count: fn(&Usage) -> u128| -> Rows<2> {
             let row = |(pool, family, usage): &(&PoolName, Family, Usage)| {
                 (row_of(pool, *family), shown(count(usage)))
             };
@@ -104,8 +128,8 @@ impl Metrics {
     }
 }
 
-/// What a table shows: a value for each pool and family.
-type Rows = BTreeMap<[String; 2], i64>;
+/// What a table shows: a value for each combination of its labels' values.
+type Rows<const LABELS: usize> = BTreeMap<[String; LABELS], i64>;
 
 fn row_of(pool: &PoolName, family: Family) -> [String; 2] {
     [pool.as_str().to_owned(), label(family).to_owned()]
@@ -113,18 +137,18 @@ fn row_of(pool: &PoolName, family: Family) -> [String; 2] {
 
 /// Gauges of which some come and go. What stays is never gone in between, when somebody looks.
 #[derive(Debug, Clone)]
-struct Table {
+struct Table<const LABELS: usize> {
     gauges: IntGaugeVec,
-    shown: Arc<Mutex<BTreeSet<[String; 2]>>>,
+    shown: Arc<Mutex<BTreeSet<[String; LABELS]>>>,
 }
 
-impl Table {
+impl<const LABELS: usize> Table<LABELS> {
     fn new(gauges: IntGaugeVec) -> Self {
         Self { gauges, shown: Arc::default() }
     }
 
     /// Shows these and no others.
-    fn show(&self, rows: Rows) {
+    fn show(&self, rows: Rows<LABELS>) {
         let mut shown = self.shown.lock().unwrap_or_else(PoisonError::into_inner);
         for labels in shown.iter().filter(|labels| !rows.contains_key(*labels)) {
             // There is nothing else that could remove it.
@@ -148,9 +172,8 @@ fn label(family: Family) -> &'static str {
     }
 }
 
-fn allocations(registry: &Registry) -> prometheus::Result<IntCounter> {
-    let counter =
-        IntCounter::new("arpeggio_allocations_total", "Services that were told their address.")?;
+fn counter(registry: &Registry, name: &str, help: &str) -> prometheus::Result<IntCounter> {
+    let counter = IntCounter::new(name, help)?;
     registry.register(Box::new(counter.clone()))?;
     Ok(counter)
 }
@@ -214,7 +237,7 @@ mod tests {
     fn what_stays_is_there_at_every_moment() {
         let gauges = gauges(&Registry::new(), "pools", "Pools.", &["pool", "family"]).unwrap();
         let table = Table::new(gauges.clone());
-        let rows = |pools: &[&str]| -> Rows {
+        let rows = |pools: &[&str]| -> Rows<2> {
             pools.iter().map(|pool| ([(*pool).to_owned(), "ipv4".to_owned()], 1)).collect()
         };
         table.show(rows(&["home", "old"]));
@@ -243,6 +266,7 @@ mod tests {
         metrics.show_pools([(&home, Family::V4, usage)].into_iter());
         metrics.show_quarantined([((&home, Family::V4), 1)].into());
         metrics.show_undecodable("Service", 0);
+        metrics.show_waiting(&[("PoolFull", 1)].into());
         let families = registry.gather();
         let names: Vec<&str> = families.iter().map(MetricFamily::name).collect();
         let wrong: Vec<&str> = documented().filter(|word| !names.contains(word)).collect();

@@ -172,6 +172,7 @@ impl Controller {
         self.installations.tell();
         if !self.decides() {
             self.metrics.show_pools(std::iter::empty());
+            self.metrics.show_waiting(&BTreeMap::new());
             return self.metrics.show_quarantined(BTreeMap::new());
         }
         if !self.is_complete() {
@@ -182,13 +183,14 @@ impl Controller {
             self.executor.remark(object, remark);
         }
         for (object, news) in self.index.take_outbox() {
-            self.executor.announce(object, news);
+            self.executor.announce(object, &news);
         }
         self.show_undecodable();
         for task in self.index.decide_pools(&now()) {
             self.executor.start(task);
         }
         self.metrics.show_pools(self.index.usages());
+        self.metrics.show_waiting(&self.index.refused());
         self.metrics.show_quarantined(self.index.quarantined());
     }
 }
@@ -204,7 +206,7 @@ impl Controller {
         {
             *counts.entry(kind).or_default() += count;
             for Complaint { object, why } in complaints {
-                self.executor.announce(object, not_understood(&why));
+                self.executor.announce(object, &not_understood(&why));
             }
         }
         counts.iter().for_each(|(kind, count)| self.metrics.show_undecodable(kind, *count));

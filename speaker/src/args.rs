@@ -2,7 +2,7 @@
 
 use std::{path::PathBuf, time::Duration};
 
-use arpeggio_election::{Pattern, Settings};
+use arpeggio_election::{Pattern, Profile, Settings};
 use arpeggio_runtime::{admin::AdminArgs, telemetry::LogArgs};
 use clap::{Parser, Subcommand, ValueEnum};
 
@@ -76,15 +76,20 @@ pub(crate) struct RunArgs {
     /// How often the session is renewed, in seconds (1 or more).
     #[arg(long, default_value_t = Settings::default().renewal.as_secs(), value_name = "SECONDS")]
     pub(crate) session_renewal: u64,
-    /// How often the two nodes that watch a node ask for it on the wire, in milliseconds.
-    #[arg(long, default_value_t = 100, value_name = "MILLISECONDS")]
-    pub(crate) probe_interval: u64,
-    /// How long a node may take to answer a probe, in milliseconds (20 or more). After that it is asked again at once.
-    #[arg(long, default_value_t = 50, value_name = "MILLISECONDS")]
-    pub(crate) probe_timeout: u64,
-    /// After how many unanswered probes in a row a node counts as silent (2 or more).
-    #[arg(long, default_value_t = Settings::default().misses, value_name = "COUNT")]
-    pub(crate) probe_misses: u32,
+    /// How the nodes that watch a node ask for it on the wire, and when its silence counts. auto: fast where a wired link has
+    /// answered at once for a while, patient where a radio is on either side or answers come late, else standard.
+    #[arg(long, value_enum, default_value_t = ProbeProfile::Auto, value_name = "PROFILE")]
+    pub(crate) probe_profile: ProbeProfile,
+    /// How often a node is asked, in milliseconds. This argument and the next two replace the profile: what is not given is
+    /// standard's.
+    #[arg(long, value_name = "MILLISECONDS", conflicts_with = "probe_profile")]
+    pub(crate) probe_interval: Option<u64>,
+    /// How long a node may take to answer, in milliseconds (20 or more). After that it is asked again at once.
+    #[arg(long, value_name = "MILLISECONDS", conflicts_with = "probe_profile")]
+    pub(crate) probe_timeout: Option<u64>,
+    /// After how many unanswered questions in a row a node counts as silent (2 or more).
+    #[arg(long, value_name = "COUNT", conflicts_with = "probe_profile")]
+    pub(crate) probe_misses: Option<u32>,
     /// How often the two nodes that watch a node ask its speaker for an address that the node holds, in milliseconds.
     #[arg(long, default_value_t = 1000, value_name = "MILLISECONDS")]
     pub(crate) speaker_probe_interval: u64,
@@ -120,20 +125,51 @@ impl RunArgs {
         self.pod_name.clone().unwrap_or_else(|| format!("process-{}", std::process::id()))
     }
 
+    /// Whether each way is asked as it has earned.
+    pub(crate) fn adapts(&self) -> bool {
+        self.probe_profile == ProbeProfile::Auto && self.own_profile() == Profile::STANDARD
+    }
+
+    /// The profile that the user has given in figures; standard's are those that were not given.
+    fn own_profile(&self) -> Profile {
+        let millis = |given: Option<u64>, usual| given.map_or(usual, Duration::from_millis);
+        Profile {
+            probe: millis(self.probe_interval, Profile::STANDARD.probe),
+            answer: millis(self.probe_timeout, Profile::STANDARD.answer),
+            misses: self.probe_misses.unwrap_or(Profile::STANDARD.misses),
+        }
+    }
+
     pub(crate) fn settings(&self) -> Settings {
+        let profile = match self.probe_profile {
+            ProbeProfile::Auto => self.own_profile(),
+            ProbeProfile::Fast => Profile::FAST,
+            ProbeProfile::Standard => Profile::STANDARD,
+            ProbeProfile::Patient => Profile::PATIENT,
+        };
         Settings {
             session: Duration::from_secs(self.session_duration),
             renewal: Duration::from_secs(self.session_renewal),
-            probe: Duration::from_millis(self.probe_interval),
-            answer: Duration::from_millis(self.probe_timeout),
-            misses: self.probe_misses,
             speaker_probe: Duration::from_millis(self.speaker_probe_interval),
             speaker_patience: Duration::from_secs(self.speaker_patience),
             first_probe: Duration::from_millis(self.address_probe_pause),
             recheck: Duration::from_secs(self.conflict_recheck),
-            ..Settings::default()
+            ..Settings::default().with(profile)
         }
     }
+}
+
+/// How nodes are asked on the wire.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+pub(crate) enum ProbeProfile {
+    /// Each as it has earned.
+    Auto,
+    /// Every 50 ms; silent after four times 20 ms.
+    Fast,
+    /// Every 100 ms; silent after three times 50 ms.
+    Standard,
+    /// Every 150 ms; silent after five times 150 ms.
+    Patient,
 }
 
 #[cfg(test)]
@@ -152,6 +188,22 @@ mod tests {
         let args = Args::parse_from(["speaker", "--node-name", "node-1"]);
         assert_eq!(args.run.settings(), Settings::default());
         assert_eq!(args.run.admin.admin_address.to_string(), DEFAULT_ADMIN);
+    }
+
+    #[test]
+    fn a_profile_is_given_by_name_or_in_figures() {
+        let parse = |given: &[&str]| {
+            Args::try_parse_from([&["speaker"], given].concat()).map(|args| args.run)
+        };
+        let fast = parse(&["--probe-profile=fast"]).unwrap();
+        assert_eq!((fast.settings().profile(), fast.adapts()), (Profile::FAST, false));
+        let standard = parse(&["--probe-profile=standard"]).unwrap();
+        assert!(!standard.adapts());
+        let own = parse(&["--probe-misses=4"]).unwrap();
+        assert_eq!(own.settings().profile(), Profile { misses: 4, ..Profile::STANDARD });
+        assert!(!own.adapts());
+        assert!(parse(&[]).unwrap().adapts());
+        assert!(parse(&["--probe-profile=fast", "--probe-misses=4"]).is_err());
     }
 
     #[test]

@@ -1,15 +1,16 @@
 //! Watches `EndpointSlice`s, as soon as some address has traffic that must not leave its node.
 
-use std::collections::BTreeMap;
+use std::{collections::BTreeMap, iter};
 
 use arpeggio_api::endpoints::{ServiceName, backends, service_of};
 use arpeggio_election::Backends;
+use arpeggio_runtime::{
+    health::Health,
+    watch::{Change, Haste, Watch},
+};
 use crossbeam_channel::Sender;
 use k8s_openapi::api::discovery::v1::EndpointSlice;
-use kube::{
-    Api, Client, ResourceExt as _,
-    runtime::watcher::{self, Config},
-};
+use kube::{Api, Client, ResourceExt as _};
 use tokio::sync::oneshot;
 
 use crate::{
@@ -18,9 +19,11 @@ use crate::{
 };
 
 /// Waits until the slices are wanted, then runs until the engine ends. A cluster may have many of them, which change
-/// often, and most have no address whose traffic must stay with its backends.
+/// often, and most have no address whose traffic must stay with its backends. From then on the process is ready only when
+/// they have been listed.
 pub(crate) async fn watch(
     client: Client,
+    health: Health,
     wanted: oneshot::Receiver<()>,
     rewinds: Rewinds,
     inputs: Sender<Input>,
@@ -29,10 +32,11 @@ pub(crate) async fn watch(
         return;
     }
     let mut feed = Feed::default();
-    let slices: Api<EndpointSlice> = Api::all(client);
-    watches::follow("EndpointSlices", slices, Config::default(), rewinds, |event| {
-        let is_list = matches!(event, watcher::Event::InitDone);
-        let changes = feed.take(event);
+    let (slices, awaited) = (Api::all(client), health.awaits("EndpointSlices"));
+    let slices = Watch::new(slices, watches::config(), Haste::Patient, awaited);
+    watches::follow(slices, rewinds, |change| {
+        let is_list = matches!(change, Change::Listed(_) | Change::ListedInPart(_));
+        let changes = feed.take(change);
         // An empty list is news as well: there are no backends, and not only none that are known.
         !is_list && changes.is_empty() || inputs.send(Input::Backends(changes)).is_ok()
     })
@@ -46,30 +50,15 @@ type SliceName = (String, String);
 #[derive(Debug, Default)]
 struct Feed {
     slices: BTreeMap<SliceName, (ServiceName, Backends)>,
-    listed: Option<BTreeMap<SliceName, (ServiceName, Backends)>>,
 }
 
 /// Services whose backends have changed.
 type Changes = BTreeMap<ServiceName, Backends>;
 
 impl Feed {
-    fn take(&mut self, event: watcher::Event<EndpointSlice>) -> Changes {
-        match event {
-            watcher::Event::Init => {
-                self.listed = Some(BTreeMap::new());
-                Changes::new()
-            }
-            watcher::Event::InitApply(slice) => {
-                let listed = self.listed.get_or_insert_default();
-                listed.extend(read(&slice));
-                Changes::new()
-            }
-            watcher::Event::InitDone => {
-                let listed = self.listed.take().unwrap_or_default();
-                let before = std::mem::replace(&mut self.slices, listed);
-                self.changes(before.into_values().map(|(service, _)| service))
-            }
-            watcher::Event::Apply(slice) => {
+    fn take(&mut self, change: Change<EndpointSlice>) -> Changes {
+        match change {
+            Change::Applied(slice) => {
                 let Some((name, now)) = read(&slice) else { return self.remove(&slice) };
                 let service = now.0.clone();
                 if self.slices.insert(name, now.clone()).as_ref() == Some(&now) {
@@ -77,7 +66,16 @@ impl Feed {
                 }
                 Changes::from([(service.clone(), self.sum(&service))])
             }
-            watcher::Event::Delete(slice) => self.remove(&slice),
+            Change::Deleted(slice) => self.remove(&slice),
+            Change::Listed(slices) => {
+                let before = std::mem::take(&mut self.slices);
+                self.slices.extend(slices.iter().filter_map(read));
+                self.changes(before.into_values().map(|(service, _)| service))
+            }
+            Change::ListedInPart(slices) => {
+                self.slices.extend(slices.iter().filter_map(read));
+                self.changes(iter::empty())
+            }
         }
     }
 
@@ -119,8 +117,8 @@ fn read(slice: &EndpointSlice) -> Option<(SliceName, (ServiceName, Backends))> {
 
 #[cfg(test)]
 mod tests {
+    use Change::{Applied, Deleted, Listed, ListedInPart};
     use k8s_openapi::serde_json::{from_value, json};
-    use watcher::Event::{Apply, Delete, Init, InitApply, InitDone};
 
     use super::*;
 
@@ -145,16 +143,15 @@ mod tests {
     #[test]
     fn slices_of_one_service_are_added_up() {
         let mut feed = Feed::default();
-        let mut take = |event| feed.take(event);
-        take(Init);
-        take(InitApply(slice("web-1", &["a"])));
-        take(InitApply(slice("web-2", &["b"])));
-        assert_eq!(ready(take(InitDone)), ["a", "b"]);
-        assert!(take(Apply(slice("web-2", &["b"]))).is_empty(), "nothing new");
-        assert_eq!(ready(take(Apply(slice("web-2", &["c"])))), ["a", "c"]);
-        assert_eq!(ready(take(Delete(slice("web-1", &["a"])))), ["c"]);
-        take(Init);
-        let changes = take(InitDone);
+        let mut take = |change| feed.take(change);
+        let both = vec![slice("web-1", &["a"]), slice("web-2", &["b"])];
+        assert_eq!(ready(take(Listed(both))), ["a", "b"]);
+        assert!(take(Applied(slice("web-2", &["b"]))).is_empty(), "nothing new");
+        assert_eq!(ready(take(Applied(slice("web-2", &["c"])))), ["a", "c"]);
+        assert_eq!(ready(take(Deleted(slice("web-1", &["a"])))), ["c"]);
+        let part = vec![slice("web-3", &["d"])];
+        assert_eq!(ready(take(ListedInPart(part))), ["c", "d"], "one is not understood");
+        let changes = take(Listed(vec![]));
         assert_eq!(changes.len(), 1, "the Service that has lost all");
         assert!(ready(changes).is_empty());
     }

@@ -38,6 +38,7 @@ use crate::{
     neighbours::{Neighbours, Probe, gateway_probes, own_links, returned},
     news::News,
     notices::{Notices, Trouble},
+    paths::{Choice, Paths},
     protocol::{Arp, Ndp, Protocol as _},
     segment::Wiring,
     unclear::UnclearLeases,
@@ -49,6 +50,9 @@ const SIGHTINGS: usize = 1024;
 
 /// Inputs taken in before the next decision, so that a flood of them cannot delay it for long.
 const BATCH: usize = 4096;
+
+/// A turn that comes so much later than it was due says that this process got no time.
+const LATE_TURN: Duration = Duration::from_millis(5);
 
 /// Why users are warned when somebody else has an address of ours.
 const CONFLICT: &str = "AddressConflict";
@@ -67,6 +71,8 @@ pub(crate) struct Outlets {
     pub(crate) news: News,
     /// To whoever counts.
     pub(crate) metrics: Arc<Metrics>,
+    /// Whether each way to a node is asked by the profile that it has earned.
+    pub(crate) adapts: bool,
     /// Told when this node has its session.
     pub(crate) established: Awaited,
     /// Told when `EndpointSlice`s are to be watched.
@@ -82,6 +88,11 @@ pub(crate) struct Engine {
     neighbours: Neighbours,
     conflicts: Conflicts,
     failovers: Failovers,
+    paths: Paths,
+    /// Whether each way to a node is asked by the profile that it has earned.
+    adapts: bool,
+    /// When the next turn was due at the latest.
+    due: Timestamp,
     notices: Notices,
     /// When the last decision was made.
     decided: Timestamp,
@@ -99,10 +110,28 @@ pub(crate) struct Engine {
     news: News,
     metrics: Arc<Metrics>,
     established: Option<Awaited>,
-    /// When another process of this node last renewed the session.
-    other_instance: Option<Timestamp>,
+    twin: Twin,
     /// Set when the process is asked to stop: when it ends at the latest.
     ends: Option<Timestamp>,
+}
+
+/// Another process of this node, as in an upgrade.
+#[derive(Debug, Default)]
+struct Twin {
+    /// The version of this node's session that was there when this process began. Its writer may have ended since.
+    first: Option<Version>,
+    /// When it last renewed the session.
+    renewed: Option<Timestamp>,
+}
+
+impl Twin {
+    /// This node's session was seen, as this process wrote it or another one did.
+    fn own_session_seen(&mut self, version: Version, is_ours: bool, now: Timestamp) {
+        let first = *self.first.get_or_insert(version);
+        if !is_ours && version > first {
+            self.renewed = Some(now);
+        }
+    }
 }
 
 impl Engine {
@@ -133,6 +162,9 @@ impl Engine {
             neighbours: Neighbours::default(),
             conflicts: Conflicts::default(),
             failovers: Failovers::default(),
+            paths: Paths::default(),
+            adapts: outlets.adapts,
+            due: now(),
             notices: Notices::default(),
             decided: now(),
             nodes_listed: false,
@@ -147,7 +179,7 @@ impl Engine {
             news: outlets.news,
             metrics: outlets.metrics,
             established: Some(outlets.established),
-            other_instance: None,
+            twin: Twin::default(),
             ends: None,
         }
     }
@@ -187,7 +219,7 @@ impl Engine {
     /// Steps aside for a second process of this node, which answers the same; else hands everything over.
     fn stop(&mut self) {
         let recent = |seen: Timestamp| now().since(seen) < self.elector.renewal() * 2;
-        if self.other_instance.is_some_and(recent) {
+        if self.twin.renewed.is_some_and(recent) {
             tracing::info!(
                 "another speaker runs on this node: this one stops and leaves everything to it"
             );
@@ -212,7 +244,19 @@ impl Engine {
                 return self.unclear.lock_is_newer(address, &format);
             }
             Input::LockRefused { address, why } => return self.lock_refused(address, &why),
-            Input::LockGone(address) => {
+            Input::SessionGone(node, until) => {
+                if until.is_some_and(|until| self.elector.session_version(&node) > Some(until)) {
+                    return;
+                }
+                self.failovers.session_gone(&node);
+                self.neighbours.lost(&node, now());
+                Event::SessionGone(node)
+            }
+            Input::LockGone(address, until) => {
+                let known = self.locks.get(&address).map(|record| record.lock.version);
+                if until.is_some_and(|until| known > Some(until)) {
+                    return;
+                }
                 self.unclear.lock_gone(address);
                 self.notices.gone(address);
                 self.locks.remove(&address);
@@ -230,18 +274,23 @@ impl Engine {
             Input::Stop => return self.stop(),
         };
         match &event {
-            Event::SessionGone(node) => {
-                self.failovers.session_gone(node);
-                self.neighbours.lost(node, now());
-            }
             // Any version of a record is newer than one of a history that is no more.
             Event::Rewound => {
                 self.locks.values_mut().for_each(|record| record.lock.version = Version(0));
             }
-            Event::Wrote { write, outcome: Outcome::Done } => self.report(write),
+            Event::Wrote { write, outcome } => self.wrote(write, *outcome),
             _ => {}
         }
         self.elector.handle(now(), event);
+    }
+
+    fn wrote(&mut self, write: &Write, outcome: Outcome) {
+        if let (Write::Take { address, .. }, Outcome::Done | Outcome::Conflict) = (write, outcome) {
+            self.failovers.answered(*address);
+        }
+        if outcome == Outcome::Done {
+            self.report(write);
+        }
     }
 
     /// What is known of this node decides by which rules it announces.
@@ -265,12 +314,16 @@ impl Engine {
     fn session_seen(&mut self, record: SessionRecord) -> Event {
         let SessionRecord { session, newer, instance, links, .. } = record;
         self.unclear.session_is(&session.node, newer.as_deref());
-        if session.node == self.me.node && instance != self.me.instance {
-            self.other_instance = Some(now());
+        if session.node == self.me.node {
+            let is_ours = instance == self.me.instance;
+            self.twin.own_session_seen(session.version, is_ours, now());
         }
         let is_live = matches!(session.state, SessionState::Live { .. });
         if self.neighbours.learn(session.node.clone(), links, is_live) {
             self.announcer.reconsider();
+        }
+        if self.elector.epoch(&session.node).is_some_and(|known| known < session.epoch) {
+            self.paths.forget(&session.node);
         }
         self.failovers.session_seen(&session, now());
         Event::Session(session)
@@ -281,6 +334,8 @@ impl Engine {
         let record = self.unclear.completed(record, known);
         let (lock, rules_unknown) = (record.lock.clone(), record.rules_unknown);
         let is_damaged = rules_unknown && known.is_none_or(|known| !known.rules_unknown);
+        let holder = lock.holder.as_ref().map(|holder| &holder.node);
+        self.failovers.lock_seen(lock.address, holder, &self.me.node);
         self.remember(record);
         if is_damaged {
             self.rules_unknown(lock.address);
@@ -347,8 +402,13 @@ impl Engine {
         if sighting.said == Said::Replied
             && let Some(event) = self.neighbours.answered(&sighting, self.announcer.links(), now())
         {
-            if let Event::NodeAnswered(node) = &event {
-                self.failovers.node_heard(node, now());
+            match &event {
+                Event::NodeAnswered(node) => {
+                    self.failovers.node_heard(node, now());
+                    self.judge_path(&node.clone());
+                }
+                Event::GatewayAnswered => self.paths.gateway_answered(now()),
+                _ => {}
             }
             self.elector.handle(now(), event);
             // A node's own address, or a router's, may be in a pool, too.
@@ -479,9 +539,34 @@ impl Engine {
         self.metrics.conflicts.with_label_values(&[name, protocol, by]).inc();
     }
 
+    /// Takes note of how a node has answered.
+    fn judge_path(&mut self, node: &Node) {
+        let Some(answer) = self.paths.answered(node, now()) else { return };
+        self.metrics.probe_seconds.observe(answer.latency.as_secs_f64());
+        for tempo in answer.wrongly {
+            self.metrics.would_have_accused.with_label_values(&[tempo.as_str()]).inc();
+        }
+    }
+
+    /// Has each node asked as the way to it has earned.
+    fn choose_profiles(&mut self, now: Timestamp) {
+        for (node, Choice { tempo, why }) in self.paths.changed(now) {
+            tracing::info!(%node, profile = tempo.as_str(), ?why, "how the node is asked on the wire");
+            if self.adapts {
+                let profile = Some(tempo.profile());
+                self.elector.handle(now, Event::Profile { node, profile });
+            }
+        }
+    }
+
     /// Decides once and carries it out; returns when the next turn is due at the latest.
     fn turn(&mut self) -> Timestamp {
         let now = now();
+        // Whoever's answers came while this process was kept waiting is not late itself.
+        if now.since(self.due) > LATE_TURN {
+            self.paths.excuse();
+        }
+        self.choose_profiles(now);
         self.look_at_rules();
         self.begin();
         self.count_ownerless(now);
@@ -492,6 +577,7 @@ impl Engine {
             self.elector.handle(now, Event::Backlog);
         }
         let decision = self.elector.decide(now);
+        self.note_takeovers(&decision);
         // In this order: after a pause, what is in the table is not to be answered for before it is looked at.
         self.attend(now);
         self.look_at_opened();
@@ -502,7 +588,8 @@ impl Engine {
         decision.effects.into_iter().for_each(|effect| self.act(effect));
         self.announcer.tell(now);
         self.update_health(now);
-        self.announcer.next().map_or(decision.next, |due| due.min(decision.next))
+        self.due = self.announcer.next().map_or(decision.next, |due| due.min(decision.next));
+        self.due
     }
 
     /// Whether frames have come that this thread does not know of. Asked in the order in which they come.
@@ -544,6 +631,7 @@ impl Engine {
                 }
             }
             Effect::ProbeGateway => {
+                self.paths.gateway_asked(now());
                 gateway_probes(links).into_iter().for_each(|probe| {
                     self.announcer.ask(probe);
                 });
@@ -559,10 +647,14 @@ impl Engine {
 
     /// Asks for a node's own address.
     fn ask_node(&mut self, node: Node, probes: impl IntoIterator<Item = Probe>) {
+        let before = now();
         let asked = probes.into_iter().filter(|probe| self.announcer.ask(*probe)).count();
         if asked == 0 {
-            self.elector.handle(now(), Event::Unasked(node));
+            return self.elector.handle(before, Event::Unasked(node));
         }
+        let reach = self.elector.reach(&node);
+        let wireless = self.neighbours.is_wireless(&node, reach, self.announcer.links());
+        self.paths.asked(&node, wireless, before);
     }
 
     /// Asks everybody for an address, this node's own kernel as well, which does not answer itself on the wire.
@@ -592,7 +684,11 @@ impl Engine {
     fn whereabouts(&self) -> Whereabouts {
         let links = self.announcer.links();
         let reach = self.announcer.reach().clone();
-        Whereabouts { links: own_links(links, &reach), own: links.own_addresses(), reach }
+        let watched = self.elector.watched();
+        let mut paths = self.paths.described();
+        paths.retain(|node, _| watched.contains(node));
+        let (own_links, own) = (own_links(links, &reach), links.own_addresses());
+        Whereabouts { reach, links: own_links, own, paths }
     }
 
     fn update_health(&mut self, now: Timestamp) {
@@ -630,6 +726,19 @@ fn now() -> Timestamp {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn only_a_renewal_after_the_start_shows_that_another_process_lives() {
+        let at = |seconds| Timestamp::from_origin(Duration::from_secs(seconds));
+        let mut twin = Twin::default();
+        twin.own_session_seen(Version(7), false, at(1));
+        twin.own_session_seen(Version(7), false, at(2));
+        assert_eq!(twin.renewed, None, "the list shows what a predecessor left");
+        twin.own_session_seen(Version(8), true, at(3));
+        assert_eq!(twin.renewed, None);
+        twin.own_session_seen(Version(9), false, at(4));
+        assert_eq!(twin.renewed, Some(at(4)));
+    }
 
     #[test]
     fn where_kernels_answer_for_services_a_reply_is_only_its_holders_word() {

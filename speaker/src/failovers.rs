@@ -11,8 +11,19 @@ use arpeggio_election::{EndReason, Node, Session, SessionState, TakeReason, Time
 #[derive(Debug, Default)]
 pub(crate) struct Failovers {
     signs: BTreeMap<Node, Signs>,
-    /// Taken, and not announced yet: since when it may be dark.
-    taken: BTreeMap<IpAddr, Timestamp>,
+    /// Taken from owners that have failed, and not announced yet. The record of a lock may show that it is taken before the
+    /// answer to the write does.
+    takeovers: BTreeMap<IpAddr, Takeover>,
+}
+
+/// The lock of an address is being taken, or was.
+#[derive(Debug)]
+struct Takeover {
+    from: Node,
+    /// Since when the address may be dark.
+    dark: Timestamp,
+    /// Whether it is known what came of it.
+    answered: bool,
 }
 
 /// The last signs of life of one node.
@@ -49,8 +60,8 @@ impl Failovers {
         self.signs.remove(node);
     }
 
-    /// The lock of an address that this node does not announce yet was taken.
-    pub(crate) fn taken(&mut self, address: IpAddr, reason: &TakeReason) {
+    /// The lock of an address that this node does not announce yet is about to be taken.
+    pub(crate) fn takes(&mut self, address: IpAddr, reason: &TakeReason) {
         let TakeReason::Over { holder, reason } = reason else { return };
         let sign = match reason {
             Some(EndReason::Stopped) => None, // It goes on until it hears us.
@@ -59,7 +70,23 @@ impl Failovers {
                 self.signs.get(holder).and_then(|signs| signs.speaker)
             }
         };
-        self.taken.extend(sign.map(|sign| (address, sign)));
+        let takeover = sign.map(|dark| Takeover { from: holder.clone(), dark, answered: false });
+        self.takeovers.extend(takeover.map(|it| (address, it)));
+    }
+
+    /// It is known by now whether the lock was taken. If it was, the address is announced by the next decision.
+    pub(crate) fn answered(&mut self, address: IpAddr) {
+        if let Some(takeover) = self.takeovers.get_mut(&address) {
+            takeover.answered = true;
+        }
+    }
+
+    /// The lock of an address was seen. Somebody else may have taken it.
+    pub(crate) fn lock_seen(&mut self, address: IpAddr, holder: Option<&Node>, me: &Node) {
+        let lost = |it: &Takeover| holder.is_some_and(|holder| holder != me && *holder != it.from);
+        if self.takeovers.get(&address).is_some_and(lost) {
+            self.takeovers.remove(&address);
+        }
     }
 
     /// `address`, whose lock `holder` has, is announced from now on, and was not before. How long it may have been dark, if an
@@ -71,17 +98,15 @@ impl Failovers {
         me: &Node,
         now: Timestamp,
     ) -> Option<Duration> {
+        let taken = self.takeovers.remove(&address).map(|it| it.dark);
         let stood_in_for = holder.filter(|holder| *holder != me);
-        let sign = match stood_in_for {
-            Some(holder) => self.last_sign(holder),
-            None => self.taken.get(&address).copied(),
-        };
+        let sign = taken.or_else(|| self.last_sign(stood_in_for?));
         sign.map(|sign| now.since(sign))
     }
 
     /// What was taken is announced by now, or will not be for another reason.
     pub(crate) fn settle(&mut self) {
-        self.taken.clear();
+        self.takeovers.retain(|_, it| !it.answered);
     }
 
     fn last_sign(&self, node: &Node) -> Option<Timestamp> {
@@ -143,7 +168,7 @@ mod tests {
         ];
         for (reason, expected) in table {
             let mut failovers = seen();
-            failovers.taken(ADDRESS, &reason);
+            failovers.takes(ADDRESS, &reason);
             assert_eq!(announced(&mut failovers, "node-2", 3250), expected, "{reason:?}");
         }
     }
@@ -154,11 +179,43 @@ mod tests {
         assert_eq!(announced(&mut seen(), "node-9", 3700), None, "never seen");
     }
 
+    /// node-2 is about to take the address over from node-1, whose speaker is silent.
+    fn taking() -> Failovers {
+        let mut failovers = seen();
+        let reason = Some(EndReason::SpeakerSilent);
+        failovers.takes(ADDRESS, &TakeReason::Over { holder: "node-1".into(), reason });
+        failovers
+    }
+
+    #[test]
+    fn who_announces_first_and_takes_then_counts_from_the_same_sign() {
+        let mut failovers = taking();
+        assert_eq!(announced(&mut failovers, "node-1", 7000), Some(5000), "not the kernel's");
+        failovers.answered(ADDRESS);
+        assert_eq!(announced(&mut failovers, "node-2", 7100), None, "once");
+    }
+
+    #[test]
+    fn a_takeover_counts_also_when_the_lock_is_seen_before_the_answer() {
+        let mut failovers = taking();
+        failovers.settle();
+        failovers.lock_seen(ADDRESS, Some(&"node-2".into()), &"node-2".into());
+        assert_eq!(announced(&mut failovers, "node-2", 7000), Some(5000));
+    }
+
+    #[test]
+    fn what_somebody_else_has_taken_counts_there() {
+        let mut failovers = taking();
+        failovers.lock_seen(ADDRESS, Some(&"node-1".into()), &"node-2".into());
+        assert!(failovers.takeovers.contains_key(&ADDRESS), "old news");
+        failovers.lock_seen(ADDRESS, Some(&"node-3".into()), &"node-2".into());
+        assert_eq!(announced(&mut failovers, "node-2", 7000), None);
+    }
+
     #[test]
     fn what_is_settled_counts_no_more() {
-        let mut failovers = seen();
-        let reason = Some(EndReason::NodeSilent);
-        failovers.taken(ADDRESS, &TakeReason::Over { holder: "node-1".into(), reason });
+        let mut failovers = taking();
+        failovers.answered(ADDRESS);
         failovers.settle();
         assert_eq!(
             announced(&mut failovers, "node-2", 9000),

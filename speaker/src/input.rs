@@ -3,7 +3,7 @@
 use std::{collections::BTreeMap, net::IpAddr, sync::Arc};
 
 use arpeggio_api::{endpoints::ServiceName, lock::LockRecord, session::SessionRecord};
-use arpeggio_election::{Backends, Event};
+use arpeggio_election::{Backends, Event, Node, Version};
 use arpeggio_link::interfaces::Links;
 
 /// Something that happened.
@@ -24,8 +24,11 @@ pub(crate) enum Input {
         /// The API server's words.
         why: String,
     },
-    /// A lock record no longer exists.
-    LockGone(IpAddr),
+    /// A session record no longer exists. With a version: as for locks.
+    SessionGone(Node, Option<Version>),
+    /// A lock record no longer exists. With a version: one of this version or an earlier one does not; whoever has learnt
+    /// of a later one meanwhile knows better.
+    LockGone(IpAddr, Option<Version>),
     /// The backends of Services have changed. The first of these comes when all have been listed.
     Backends(BTreeMap<ServiceName, Backends>),
     /// What Kubernetes says of nodes has changed. The first of these comes when all have been listed.

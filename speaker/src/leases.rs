@@ -7,79 +7,82 @@ use arpeggio_api::{
     lock::{self, LockRecord},
     session,
 };
-use arpeggio_election::Event;
-use arpeggio_runtime::telemetry::causes;
+use arpeggio_election::{Event, Version};
+use arpeggio_runtime::{
+    health::Awaited,
+    telemetry::causes,
+    watch::{Change, Haste, Watch},
+};
 use crossbeam_channel::Sender;
 use k8s_openapi::api::coordination::v1::Lease;
-use kube::{Api, Client, ResourceExt as _, runtime::watcher};
+use kube::{Api, Client, ResourceExt};
 
 use crate::{
     input::Input,
     watches::{self, Rewinds},
 };
 
-/// Runs until the engine ends.
+/// Runs until the engine ends. `awaited` is told when all have been listed.
 pub(crate) async fn watch(
     client: Client,
     namespace: String,
+    awaited: Awaited,
     rewinds: Rewinds,
     inputs: Sender<Input>,
 ) {
-    let api: Api<Lease> = Api::namespaced(client, &namespace);
+    let ours = watches::config().labels(lease::SELECTOR);
+    let leases = Watch::new(Api::namespaced(client, &namespace), ours, Haste::Urgent, awaited);
     let mut feed = Feed::default();
-    let ours = watcher::Config::default().labels(lease::SELECTOR);
-    watches::follow("Leases", api, ours, rewinds, |event| {
-        feed.take(event).into_iter().all(|input| inputs.send(input).is_ok())
+    watches::follow(leases, rewinds, |change| {
+        feed.take(change).into_iter().all(|input| inputs.send(input).is_ok())
     })
     .await;
 }
 
-/// Turns the watch's events into inputs.
+/// Turns what the watch shows into inputs.
 #[derive(Debug, Default)]
 struct Feed {
     /// The Leases that the engine knows, by name.
     known: BTreeSet<String>,
-    /// Those of the list under way.
-    listed: BTreeSet<String>,
 }
 
 impl Feed {
-    fn take(&mut self, event: watcher::Event<Lease>) -> Vec<Input> {
-        match event {
-            watcher::Event::Init => {
-                self.listed.clear();
-                Vec::new()
-            }
-            watcher::Event::InitApply(lease) => {
-                self.listed.insert(lease.name_any());
-                read(&lease).into_iter().collect()
-            }
-            watcher::Event::InitDone => self.list_done(),
-            watcher::Event::Apply(lease) => {
+    fn take(&mut self, change: Change<Lease>) -> Vec<Input> {
+        match change {
+            Change::Applied(lease) => {
                 self.known.insert(lease.name_any());
                 read(&lease).into_iter().collect()
             }
-            watcher::Event::Delete(lease) => {
+            Change::Deleted(lease) => {
                 self.known.remove(&lease.name_any());
-                gone(&lease.name_any()).into_iter().collect()
+                gone(&lease.name_any(), lease::version(&lease).ok()).into_iter().collect()
             }
+            Change::Listed(leases) => self.listed(&leases, true),
+            Change::ListedInPart(leases) => self.listed(&leases, false),
         }
     }
 
-    /// A list is complete. What was deleted while there was no watch shows only by its absence.
-    fn list_done(&mut self) -> Vec<Input> {
-        let listed = std::mem::take(&mut self.listed);
-        let absent = self.known.difference(&listed).filter_map(|name| gone(name));
-        let inputs = absent.chain([Input::Election(Event::Synced)]).collect();
-        self.known = listed;
+    /// What was deleted while there was no watch shows only by its absence from a `whole` list.
+    fn listed(&mut self, leases: &[Lease], whole: bool) -> Vec<Input> {
+        let listed: BTreeSet<String> = leases.iter().map(ResourceExt::name_any).collect();
+        let absent = self.known.difference(&listed).filter(|_| whole);
+        let gone = absent.filter_map(|name| gone(name, None));
+        let inputs = leases.iter().filter_map(read).chain(gone);
+        let inputs = inputs.chain([Input::Election(Event::Synced)]).collect();
+        if whole {
+            self.known = listed;
+        } else {
+            self.known.extend(listed);
+        }
         inputs
     }
 }
 
-/// What the absence of a Lease tells the engine; nothing when its name is not one of ours.
-pub(crate) fn gone(name: &str) -> Option<Input> {
-    let session = session::node_of(name).map(|node| Input::Election(Event::SessionGone(node)));
-    session.or_else(|| lock::address_of(name).map(Input::LockGone))
+/// What the absence of a Lease tells the engine, where it is known to be gone up to some version; nothing when its name is
+/// not one of ours.
+pub(crate) fn gone(name: &str, until: Option<Version>) -> Option<Input> {
+    let session = session::node_of(name).map(|node| Input::SessionGone(node, until));
+    session.or_else(|| lock::address_of(name).map(|address| Input::LockGone(address, until)))
 }
 
 /// What a Lease tells the engine; nothing when it is not ours or not understood.
@@ -97,7 +100,7 @@ fn lock_is(record: LockRecord) -> Input {
     match record.newer {
         Some(format) => Input::NewerLock(address, format),
         // Nobody is reached there, though nobody else may have it yet.
-        None if record.rests => Input::LockGone(address),
+        None if record.rests => Input::LockGone(address, Some(record.lock.version)),
         None => Input::Lock(Box::new(record)),
     }
 }
@@ -119,7 +122,7 @@ mod tests {
     fn summary(inputs: Vec<Input>) -> Vec<String> {
         let text = |input| match input {
             Input::Lock(record) => format!("lock {}", record.lock.address),
-            Input::LockGone(address) => format!("gone {address}"),
+            Input::LockGone(address, _) => format!("gone {address}"),
             Input::Election(Event::Synced) => "synced".to_owned(),
             other => format!("{other:?}"),
         };
@@ -128,25 +131,23 @@ mod tests {
 
     #[test]
     fn a_new_list_tells_of_what_is_no_longer_there() {
-        use watcher::Event::{Apply, Delete, Init, InitApply, InitDone};
+        use Change::{Applied, Deleted, Listed, ListedInPart};
         let mut feed = Feed::default();
-        let mut take = |event| summary(feed.take(event));
-        assert!(take(Init).is_empty());
-        assert_eq!(take(InitApply(lock(1))), ["lock 192.168.0.1"]);
-        assert_eq!(take(InitDone), ["synced"]);
-        assert_eq!(take(Apply(lock(2))), ["lock 192.168.0.2"]);
-        assert_eq!(take(Apply(lock(3))), ["lock 192.168.0.3"]);
-        assert_eq!(take(Delete(lock(3))), ["gone 192.168.0.3"]);
-        assert!(take(Init).is_empty());
-        assert_eq!(take(InitApply(lock(2))), ["lock 192.168.0.2"]);
-        assert_eq!(take(InitDone), ["gone 192.168.0.1", "synced"]);
+        let mut take = |change| summary(feed.take(change));
+        assert_eq!(take(Listed(vec![lock(1)])), ["lock 192.168.0.1", "synced"]);
+        assert_eq!(take(Applied(lock(2))), ["lock 192.168.0.2"]);
+        assert_eq!(take(Applied(lock(3))), ["lock 192.168.0.3"]);
+        assert_eq!(take(Deleted(lock(3))), ["gone 192.168.0.3"]);
+        assert_eq!(take(ListedInPart(vec![lock(2)])), ["lock 192.168.0.2", "synced"]);
+        let shown = ["lock 192.168.0.2", "gone 192.168.0.1", "synced"];
+        assert_eq!(take(Listed(vec![lock(2)])), shown);
     }
 
     #[test]
     fn what_is_not_understood_is_skipped() {
         let mut damaged = lock(1);
         damaged.metadata.name = Some("address-x".into());
-        assert!(Feed::default().take(watcher::Event::Apply(damaged)).is_empty());
-        assert!(gone("somebody-elses-lease").is_none());
+        assert!(Feed::default().take(Change::Applied(damaged)).is_empty());
+        assert!(gone("somebody-elses-lease", None).is_none());
     }
 }

@@ -28,6 +28,7 @@ mod news;
 mod nodes;
 mod notices;
 mod pace;
+mod paths;
 mod protocol;
 mod segment;
 mod segments;
@@ -43,7 +44,7 @@ use arpeggio_link::interfaces::{self, Links};
 use arpeggio_runtime::{
     admin::{self, Admin},
     client::{self, Patience},
-    events::EventWriter,
+    events::{EventQueue, EventWriter},
     health::Health,
     shutdown::Shutdown,
     telemetry,
@@ -67,8 +68,8 @@ use crate::{
     writer::Writer,
 };
 
-/// A dead connection to the API server is noticed within this time. Something is always expected on the watch of Leases:
-/// the renewals of this node, or of many others.
+/// A dead connection to the API server is noticed within this time, unless sessions are renewed so seldom that nothing may
+/// come for as long: see [`silence`].
 const SILENCE: Duration = Duration::from_secs(8);
 
 /// The same for the watches of Nodes and `EndpointSlice`s, on which nothing may come for a long time. Each watch has a
@@ -99,6 +100,12 @@ fn main() -> ExitCode {
     }
 }
 
+/// After how long without a word a connection counts as dead. Something is always expected on the watch of Leases: the
+/// renewals of this node, or of many others.
+fn silence(renewal: Duration) -> Duration {
+    SILENCE.max(renewal * 2)
+}
+
 #[tokio::main(flavor = "current_thread")]
 async fn health(socket: &std::path::Path, page: &str) -> anyhow::Result<()> {
     Ok(admin::check(socket, page).await?)
@@ -118,18 +125,21 @@ async fn run(args: &RunArgs) -> anyhow::Result<()> {
     Admin { health: health.clone(), registry }.serve(&args.admin)?;
 
     let me = Identity { node: Node::from(name), instance: args.instance() };
-    let patience = Patience { connect: Duration::from_secs(2), read: Some(SILENCE), retry: false };
+    let read = Some(silence(settings.renewal));
+    let patience = Patience { connect: Duration::from_secs(2), read, retry: false };
     let client = client::connect(patience).await?;
     let links = interfaces::watch().await?;
     let (inputs, received) = crossbeam_channel::unbounded();
 
     let events = EventWriter::new(client.clone(), "speaker", name);
-    let news = News::spawn(events, metrics.clone());
+    let news = News(EventQueue::spawn(events, metrics.events_lost.clone()));
     let writer =
         Writer::new(client.clone(), &args.namespace, me.clone(), inputs.clone(), metrics.clone());
     let quiet = client::connect(Patience { read: Some(QUIET_SILENCE), ..patience }).await?;
     let mut tasks = JoinSet::new();
-    let slices_wanted = start_watching(&mut tasks, client, quiet, args, writer.rewinds(), &inputs);
+    let watches =
+        Watches { client, quiet, health: &health, rewinds: writer.rewinds(), inputs: &inputs };
+    let slices_wanted = watches.start(&mut tasks, args);
     tasks.spawn(follow_links(links.clone(), inputs.clone()));
 
     let engine = Engine::new(
@@ -141,6 +151,7 @@ async fn run(args: &RunArgs) -> anyhow::Result<()> {
             writer,
             news,
             metrics,
+            adapts: args.adapts(),
             established: health.awaits("session"),
             slices_wanted,
         },
@@ -171,23 +182,30 @@ async fn run(args: &RunArgs) -> anyhow::Result<()> {
     thread.join().map_err(|_| anyhow::anyhow!("the engine panicked"))
 }
 
-/// Starts the tasks that watch the API server's objects. `quiet`: the client for those that seldom change. The returned end
-/// says when `EndpointSlice`s are wanted.
-fn start_watching(
-    tasks: &mut JoinSet<()>,
+/// What the tasks need that watch the API server's objects.
+struct Watches<'a> {
     client: Client,
+    /// The client for what seldom changes.
     quiet: Client,
-    args: &RunArgs,
+    health: &'a Health,
     rewinds: Rewinds,
-    inputs: &Sender<Input>,
-) -> oneshot::Sender<()> {
-    let (slices_wanted, wanted) = oneshot::channel();
-    let namespace = args.namespace.clone();
-    tasks.spawn(leases::watch(client, namespace, rewinds.clone(), inputs.clone()));
-    let obey_exclusion = !args.ignore_exclusion_label;
-    tasks.spawn(nodes::watch(quiet.clone(), obey_exclusion, rewinds.clone(), inputs.clone()));
-    tasks.spawn(endpoints::watch(quiet, wanted, rewinds, inputs.clone()));
-    slices_wanted
+    inputs: &'a Sender<Input>,
+}
+
+impl Watches<'_> {
+    /// Starts the tasks. The returned end says when `EndpointSlice`s are wanted.
+    fn start(self, tasks: &mut JoinSet<()>, args: &RunArgs) -> oneshot::Sender<()> {
+        let Self { client, quiet, health, rewinds, inputs } = self;
+        let (slices_wanted, wanted) = oneshot::channel();
+        let (namespace, listed) = (args.namespace.clone(), health.awaits("Leases"));
+        tasks.spawn(leases::watch(client, namespace, listed, rewinds.clone(), inputs.clone()));
+        let (obey_exclusion, listed) = (!args.ignore_exclusion_label, health.awaits("Nodes"));
+        let nodes =
+            nodes::watch(quiet.clone(), obey_exclusion, listed, rewinds.clone(), inputs.clone());
+        tasks.spawn(nodes);
+        tasks.spawn(endpoints::watch(quiet, health.clone(), wanted, rewinds, inputs.clone()));
+        slices_wanted
+    }
 }
 
 /// Tells the engine of every change of the interfaces, until it ends.
@@ -220,6 +238,16 @@ async fn watch_links_again() -> watch::Receiver<Arc<Links>> {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn a_connection_is_not_dead_between_two_renewals() {
+        let table = [(1, 8), (3, 8), (9, 18), (30, 60)];
+        for (renewal, expected) in
+            table.map(|(a, b)| (Duration::from_secs(a), Duration::from_secs(b)))
+        {
+            assert_eq!(silence(renewal), expected);
+        }
+    }
 
     #[tokio::test]
     async fn interfaces_are_seen_again_after_their_connection_was_closed() {

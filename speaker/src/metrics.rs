@@ -7,14 +7,20 @@ use prometheus::{
     Opts, Registry, core::Collector,
 };
 
+use crate::paths::Tempo;
+
 /// Upper bounds of the times from question to answer, in seconds: from what a machine at rest needs to what a client
 /// notices.
 const REPLY_BUCKETS: [f64; 11] = [5e-6, 1e-5, 2e-5, 5e-5, 1e-4, 2e-4, 5e-4, 1e-3, 5e-3, 2e-2, 1e-1];
 
 /// Upper bounds of the times until an address of a failed owner is announced again, in seconds: from what the wire's
 /// evidence needs to two sessions.
-const FAILOVER_BUCKETS: [f64; 13] =
-    [0.1, 0.15, 0.2, 0.25, 0.3, 0.4, 0.5, 0.75, 1.0, 2.0, 5.0, 10.0, 20.0];
+const FAILOVER_BUCKETS: [f64; 15] =
+    [0.075, 0.1, 0.125, 0.15, 0.2, 0.25, 0.3, 0.4, 0.5, 0.75, 1.0, 2.0, 5.0, 10.0, 20.0];
+
+/// Upper bounds of the times that nodes take to answer, in seconds; among them how long each profile waits.
+const PROBE_BUCKETS: [f64; 12] =
+    [0.000_2, 0.000_5, 0.001, 0.002, 0.005, 0.01, 0.02, 0.05, 0.08, 0.15, 0.3, 0.75];
 
 /// Everything that the speaker counts.
 #[derive(Debug)]
@@ -55,6 +61,10 @@ pub(crate) struct Metrics {
     pub(crate) writes: IntCounterVec,
     /// Events that were not written.
     pub(crate) events_lost: IntCounter,
+    /// From a question to another node to its answer.
+    pub(crate) probe_seconds: Histogram,
+    /// Nodes that a `profile` would have accused though they lived.
+    pub(crate) would_have_accused: IntCounterVec,
 }
 
 impl Metrics {
@@ -145,6 +155,12 @@ impl Metrics {
                 "Requests about Leases to the API server, by kind and outcome.",
                 &["kind", "outcome"],
             )?,
+            probe_seconds: make.histogram(
+                "probe_seconds",
+                "Time from a question to another node on the wire to its answer.",
+                &PROBE_BUCKETS,
+            )?,
+            would_have_accused: would_have_accused(&make)?,
             events_lost: make.added(IntCounter::new(
                 full("events_lost_total"),
                 "Kubernetes events that were not written.",
@@ -234,6 +250,19 @@ impl Make<'_> {
         self.registry.register(Box::new(collector.clone()))?;
         Ok(collector)
     }
+}
+
+fn would_have_accused(make: &Make<'_>) -> Result<IntCounterVec, Error> {
+    let counters = make.counters(
+        "would_have_accused_total",
+        "Times that a profile would have taken a node for dead that answered after all, by profile.",
+        &["profile"],
+    )?;
+    // That there was none is what most people want to see.
+    for tempo in Tempo::ALL {
+        counters.with_label_values(&[tempo.as_str()]);
+    }
+    Ok(counters)
 }
 
 fn full(name: &str) -> String {

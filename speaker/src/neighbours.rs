@@ -149,6 +149,16 @@ impl Neighbours {
         !near.is_empty() && !near.contains(&interface)
     }
 
+    /// Whether a radio is on the way to `node`: on this side, or on the other, which has this `reach`.
+    pub(crate) fn is_wireless(&self, node: &Node, reach: Option<&Reach>, links: &Links) -> bool {
+        let Some(probe) = self.probe(node, links) else { return false };
+        let here = links.interface(probe.interface).is_some_and(|it| it.wireless);
+        let has =
+            |it: &&election::Interface| it.subnets.iter().any(|net| net.addr() == probe.address);
+        let there = reach.and_then(|reach| reach.interfaces.iter().find(has));
+        here || there.is_some_and(|it| it.wireless)
+    }
+
     /// How to ask the speaker of `node` for an `address` that it announces: at the node's interface on a segment where this
     /// node would announce it, or else at the first that is reached.
     pub(crate) fn speaker_probe(

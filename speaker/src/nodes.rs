@@ -1,81 +1,76 @@
 //! Watches Nodes and tells the engine what speaks for and against them.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 use arpeggio_api::node::facts;
 use arpeggio_election::{Event, Node, NodeFacts};
+use arpeggio_runtime::{
+    health::Awaited,
+    watch::{Change, Haste, Watch},
+};
 use crossbeam_channel::Sender;
 use k8s_openapi::api::core::v1;
-use kube::{
-    Api, Client, ResourceExt as _,
-    runtime::watcher::{self, Config},
-};
+use kube::{Api, Client, ResourceExt as _};
 
 use crate::{
     input::Input,
     watches::{self, Rewinds},
 };
 
-/// Runs until the engine ends. `obey_exclusion`: whether nodes can be excluded by their label.
+/// Runs until the engine ends. `obey_exclusion`: whether nodes can be excluded by their label. `awaited` is told when all
+/// have been listed.
 pub(crate) async fn watch(
     client: Client,
     obey_exclusion: bool,
+    awaited: Awaited,
     rewinds: Rewinds,
     inputs: Sender<Input>,
 ) {
     let mut feed = Feed { obey_exclusion, ..Feed::default() };
-    let nodes: Api<v1::Node> = Api::all(client);
-    watches::follow("Nodes", nodes, Config::default(), rewinds, |event| {
-        let is_list = matches!(event, watcher::Event::InitDone);
-        let news = feed.take(event);
+    let nodes = Watch::new(Api::all(client), watches::config(), Haste::Patient, awaited);
+    watches::follow(nodes, rewinds, |change| {
+        let is_list = matches!(change, Change::Listed(_) | Change::ListedInPart(_));
+        let news = feed.take(change);
         !is_list && news.is_empty() || inputs.send(Input::Nodes(news)).is_ok()
     })
     .await;
 }
 
-/// Turns the watch's events into the engine's. A node reports every few minutes that it is well, which is no news.
+/// Turns what the watch shows into the engine's events. A node reports every few minutes that it is well, which is no news.
 #[derive(Debug, Default)]
 struct Feed {
     obey_exclusion: bool,
     known: BTreeMap<Node, NodeFacts>,
-    listed: BTreeMap<Node, NodeFacts>,
 }
 
 impl Feed {
-    fn take(&mut self, event: watcher::Event<v1::Node>) -> Vec<Event> {
-        match event {
-            watcher::Event::Init => {
-                self.listed.clear();
-                Vec::new()
-            }
-            watcher::Event::InitApply(node) => {
-                self.listed.insert(name(&node), facts(&node, self.obey_exclusion));
-                Vec::new()
-            }
-            watcher::Event::InitDone => self.list_done(),
-            watcher::Event::Apply(node) => {
-                let facts = facts(&node, self.obey_exclusion);
-                self.learn(name(&node), facts).into_iter().collect()
-            }
-            watcher::Event::Delete(node) => {
+    fn take(&mut self, change: Change<v1::Node>) -> Vec<Event> {
+        match change {
+            Change::Applied(node) => self.learn(&node).into_iter().collect(),
+            Change::Deleted(node) => {
                 let node = name(&node);
                 self.known.remove(&node);
                 vec![Event::NodeGone(node)]
             }
+            Change::Listed(nodes) => {
+                let gone = self.forget_all_but(&nodes);
+                let news = nodes.iter().filter_map(|node| self.learn(node));
+                gone.into_iter().map(Event::NodeGone).chain(news).collect()
+            }
+            Change::ListedInPart(nodes) => {
+                nodes.iter().filter_map(|node| self.learn(node)).collect()
+            }
         }
     }
 
-    fn list_done(&mut self) -> Vec<Event> {
-        let listed = std::mem::take(&mut self.listed);
-        let gone: Vec<Node> =
-            self.known.keys().filter(|node| !listed.contains_key(*node)).cloned().collect();
-        gone.iter().for_each(|node| _ = self.known.remove(node));
-        let news: Vec<Event> =
-            listed.into_iter().filter_map(|(node, facts)| self.learn(node, facts)).collect();
-        gone.into_iter().map(Event::NodeGone).chain(news).collect()
+    /// Those that were known and are not among `nodes`.
+    fn forget_all_but(&mut self, nodes: &[v1::Node]) -> Vec<Node> {
+        let listed: BTreeSet<Node> = nodes.iter().map(name).collect();
+        self.known.extract_if(.., |node, _| !listed.contains(node)).map(|(node, _)| node).collect()
     }
 
-    fn learn(&mut self, node: Node, facts: NodeFacts) -> Option<Event> {
+    fn learn(&mut self, node: &v1::Node) -> Option<Event> {
+        let (node, facts) = (name(node), facts(node, self.obey_exclusion));
         let before = self.known.insert(node.clone(), facts.clone());
         (before.as_ref() != Some(&facts)).then_some(Event::Node { node, facts })
     }
@@ -87,7 +82,7 @@ fn name(node: &v1::Node) -> Node {
 
 #[cfg(test)]
 mod tests {
-    use watcher::Event::{Apply, Delete, Init, InitApply, InitDone};
+    use Change::{Applied, Deleted, Listed, ListedInPart};
 
     use super::*;
 
@@ -110,16 +105,13 @@ mod tests {
     #[test]
     fn only_what_has_changed_is_told() {
         let mut feed = Feed::default();
-        let mut take = |event| summary(feed.take(event));
-        take(Init);
-        take(InitApply(node("a", false)));
-        take(InitApply(node("b", false)));
-        assert_eq!(take(InitDone), ["a false", "b false"]);
-        assert!(take(Apply(node("a", false))).is_empty(), "it is well, once more");
-        assert_eq!(take(Apply(node("a", true))), ["a true"]);
-        assert_eq!(take(Delete(node("b", false))), ["b gone"]);
-        take(Init);
-        take(InitApply(node("c", false)));
-        assert_eq!(take(InitDone), ["a gone", "c false"]);
+        let mut take = |change| summary(feed.take(change));
+        let both = vec![node("a", false), node("b", false)];
+        assert_eq!(take(Listed(both)), ["a false", "b false"]);
+        assert!(take(Applied(node("a", false))).is_empty(), "it is well, once more");
+        assert_eq!(take(Applied(node("a", true))), ["a true"]);
+        assert_eq!(take(Deleted(node("b", false))), ["b gone"]);
+        assert!(take(ListedInPart(vec![])).is_empty(), "it may be among those not understood");
+        assert_eq!(take(Listed(vec![node("c", false)])), ["a gone", "c false"]);
     }
 }

@@ -1,72 +1,43 @@
 //! How objects of the API server are followed.
 
-use std::{fmt::Debug, time::Duration};
+use std::fmt::Debug;
 
-use arpeggio_runtime::telemetry::causes;
-use futures::StreamExt as _;
-use kube::{
-    Api, Resource,
-    runtime::watcher::{Config, Event, watcher},
-};
+use arpeggio_runtime::watch::{Change, Watch};
+use kube::{Resource, runtime::watcher::Config};
 use serde::de::DeserializeOwned;
 use tokio::sync::watch;
 
-/// The pause before a broken watch is started again.
-const RETRY: Duration = Duration::from_millis(500);
-
-/// Counts how often the API server has gone back to an earlier state. A watch goes on from the last version that it has
-/// seen, which does not exist any more then: all are to be started anew.
+/// Counts how often the API server has gone back to an earlier state: all watches are to be started anew then.
 pub(crate) type Rewinds = watch::Receiver<u64>;
 
-/// Hands every event of a watch to `take`, until that says that nobody wants more. A broken watch is started again.
-pub(crate) async fn follow<K>(
-    what: &str,
-    api: Api<K>,
-    config: Config,
-    mut rewinds: Rewinds,
-    mut take: impl FnMut(Event<K>) -> bool,
-) where
-    K: Resource + Clone + DeserializeOwned + Debug + Send + 'static,
-    K::DynamicType: Default,
-{
-    loop {
-        rewinds.mark_unchanged();
-        tokio::select! {
-            () = follow_on(what, api.clone(), config.clone(), &mut take) => return,
-            Ok(()) = rewinds.changed() => tracing::warn!(what, "starting the watch anew"),
-        }
-    }
+/// A watch is renewed at least this often, in seconds. The client notices a dead connection itself, much earlier, and a
+/// thousand nodes renew three watches each.
+const LONGEST_WATCH: u32 = 290;
+
+/// What every watch has in common.
+pub(crate) fn config() -> Config {
+    Config::default().timeout(LONGEST_WATCH)
 }
 
-async fn follow_on<K>(
-    what: &str,
-    api: Api<K>,
-    config: Config,
-    take: &mut impl FnMut(Event<K>) -> bool,
+/// Hands every change to `take`, until that says that nobody wants more.
+pub(crate) async fn follow<K>(
+    mut watch: Watch<K>,
+    mut rewinds: Rewinds,
+    mut take: impl FnMut(Change<K>) -> bool,
 ) where
-    K: Resource + Clone + DeserializeOwned + Debug + Send + 'static,
-    K::DynamicType: Default,
+    K: Resource<DynamicType = ()> + Clone + Debug + DeserializeOwned + Send + 'static,
 {
-    let mut events = watcher(api, config).boxed();
-    let mut broken = false;
-    while let Some(event) = events.next().await {
-        match event {
-            Ok(event) => {
-                // A list that begins shows nothing yet.
-                if broken && !matches!(event, Event::Init) {
-                    broken = false;
-                    tracing::info!(what, "the watch is back");
-                }
-                if !take(event) {
+    rewinds.mark_unchanged();
+    loop {
+        tokio::select! {
+            event = watch.next() => {
+                if let Some(change) = watch.pass(event) && !take(change) {
                     return;
                 }
             }
-            Err(error) => {
-                // Once, and not twice a second for as long as the API server is away.
-                if !std::mem::replace(&mut broken, true) {
-                    tracing::warn!(what, error = %causes(&error), "a watch broke, trying to start it again");
-                }
-                tokio::time::sleep(RETRY).await;
+            Ok(()) = rewinds.changed() => {
+                tracing::warn!(kind = %K::kind(&()), "starting the watch anew");
+                watch.restart();
             }
         }
     }

@@ -11,7 +11,7 @@ use std::{
 };
 
 use arpeggio_api::{lock, lock::LockRecord, session, session::Whereabouts};
-use arpeggio_election::{Event, Node, Outcome, Target, Write};
+use arpeggio_election::{Event, Node, Outcome, Target, Version, Write};
 use arpeggio_runtime::{failure::Failure, telemetry::causes, wall_clock};
 use crossbeam_channel::Sender;
 use k8s_openapi::{api::coordination::v1::Lease, apimachinery::pkg::apis::meta::v1::MicroTime};
@@ -41,6 +41,14 @@ pub(crate) struct Order {
     pub(crate) whereabouts: Whereabouts,
     /// The lock that the write is about.
     pub(crate) lock: Option<LockRecord>,
+}
+
+impl Order {
+    /// The record's version that was known when the order was given.
+    fn known(&self) -> Version {
+        let lock = self.lock.as_ref().map(|record| record.lock.version);
+        lock.or(self.write.expected()).unwrap_or_default()
+    }
 }
 
 /// Sends each order on a task of its own; the outcome comes back as an [`Input`].
@@ -197,7 +205,7 @@ impl Writer {
             Write::Start { epoch, expected: None, lasts, hears } => {
                 let lease = self.own(order, *lasts, hears).created(*epoch, now);
                 let created = self.api.create(&PostParams::default(), &lease).await;
-                return self.conclude(write, created).await;
+                return self.conclude(order, created).await;
             }
             Write::Start { epoch, expected: Some(expected), lasts, hears } => {
                 self.own(order, *lasts, hears).started(*epoch, *expected, &now)
@@ -222,11 +230,11 @@ impl Writer {
             Write::Quarantine { expected, stranger, .. } => {
                 lock::quarantined(&self.me, *stranger, *expected)
             }
-            Write::Read { .. } => return self.read(write).await,
+            Write::Read { .. } => return self.read(order).await,
         };
         let (name, params) = (self.name(write), PatchParams::default());
         let patched = self.api.patch(&name, &params, &Patch::Merge(patch)).await;
-        self.conclude(write, patched).await
+        self.conclude(order, patched).await
     }
 
     fn own(&self, order: &Order, lasts: Duration, hears: &BTreeSet<Node>) -> session::OwnSession {
@@ -240,24 +248,24 @@ impl Writer {
     }
 
     /// After a conflict the record is read again, so that the next decision is made with what is there now.
-    async fn conclude(&self, write: &Write, written: kube::Result<Lease>) -> Result {
+    async fn conclude(&self, order: &Order, written: kube::Result<Lease>) -> Result {
         let error = match written {
             Ok(lease) => return (leases::read(&lease), Outcome::Done),
             Err(error) => error,
         };
         match (&error).into() {
-            Failure::NotFound | Failure::Conflict => match self.read(write).await {
+            Failure::NotFound | Failure::Conflict => match self.read(order).await {
                 (record, Outcome::Done) => (record, Outcome::Conflict),
                 failed => failed,
             },
-            _ => self.unmet(write, &error),
+            _ => self.unmet(&order.write, &error),
         }
     }
 
     /// The record as it is now, also when that is "gone". One that is not understood is a failure: nothing can be
     /// decided with it, and it is looked at again later.
-    async fn read(&self, write: &Write) -> Result {
-        let name = self.name(write);
+    async fn read(&self, order: &Order) -> Result {
+        let name = self.name(&order.write);
         match self.api.get_opt(&name).await {
             Ok(Some(lease)) => match leases::read(&lease) {
                 // Whose it is cannot be told.
@@ -265,8 +273,8 @@ impl Writer {
                 Some(record) => (Some(record), Outcome::Done),
                 None => (None, Outcome::Failed),
             },
-            Ok(None) => (leases::gone(&name), Outcome::Done),
-            Err(error) => self.unmet(write, &error),
+            Ok(None) => (leases::gone(&name, Some(order.known())), Outcome::Done),
+            Err(error) => self.unmet(&order.write, &error),
         }
     }
 
@@ -307,7 +315,7 @@ fn is_from_the_past(write: &Write, record: Option<&Input>) -> bool {
 #[cfg(test)]
 mod tests {
     use arpeggio_api::{lock::Claim, terms::WrittenAnnounceTerms};
-    use arpeggio_election::{Epoch, TakeReason, Version};
+    use arpeggio_election::{Epoch, TakeReason};
 
     use super::*;
 

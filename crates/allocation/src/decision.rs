@@ -218,6 +218,8 @@ impl View<'_> {
         let backless = outcome.addresses.iter().filter(|it| self.index.is_backless(**it));
         outcome.backless = backless.copied().collect();
         outcome.conflicts = outcome.addresses.iter().filter_map(conflict).collect();
+        let everywhere = |address: &IpAddr| self.index.allocator.answers_everywhere(*address);
+        outcome.answered_everywhere = outcome.addresses.iter().any(everywhere);
         outcome.unannounced = outcome.addresses.iter().filter(nowhere).copied().collect();
         outcome
     }
@@ -290,6 +292,10 @@ impl Index {
     fn settle(&mut self, owner: &Owner, outcome: Outcome, now: &Time) -> Option<Task> {
         if outcome.wants_more || outcome.refusal.is_some() {
             self.queue_up(owner);
+        }
+        match &outcome.refusal {
+            Some(why) => _ = self.refused.insert(owner.clone(), why.word()),
+            None => _ = self.refused.remove(owner),
         }
         if self.is_premature(owner, &outcome, now) {
             return None;
@@ -402,6 +408,7 @@ impl Index {
     }
 
     fn withdraw(&mut self, owner: &Owner) -> Option<Task> {
+        self.refused.remove(owner);
         let record = self.services.get(owner)?;
         let write = ServiceWrite {
             record: record.clone(),

@@ -105,6 +105,8 @@ pub struct Index {
     suspects: BTreeSet<IpAddr>,
     /// Services that got less than they ask for: looked at again when there may be more.
     waiting: Waiting,
+    /// Why Services have less than they ask for, in a word, by the last decision.
+    refused: BTreeMap<Owner, &'static str>,
     pools_dirty: bool,
     /// Addresses at which a stranger answers, or did when they were last asked for.
     quarantined: BTreeSet<IpAddr>,
@@ -159,6 +161,13 @@ fn version(object: &impl ResourceExt) -> u64 {
 }
 
 impl Index {
+    /// How many Services have less than they ask for, by the reason in a word.
+    pub fn refused(&self) -> BTreeMap<&'static str, u64> {
+        let mut counts = BTreeMap::new();
+        self.refused.values().for_each(|reason| *counts.entry(*reason).or_default() += 1);
+        counts
+    }
+
     /// An index for Services of this `loadBalancerClass`; without one, for those that have none.
     pub fn new(class: Option<String>, periods: Periods) -> Self {
         Self { class, periods, ..Self::default() }

@@ -18,6 +18,8 @@ pub(super) struct Outcome {
     pub(super) leaving: Vec<Leaving>,
     /// Those that have a lock for it and that it does not get.
     pub(super) releasing: Vec<IpAddr>,
+    /// Whether one of those strangers answers at so many addresses that no other one would be better.
+    pub(super) answered_everywhere: bool,
     /// Those of its addresses at which a stranger answers, and the strangers' MAC addresses.
     pub(super) conflicts: Vec<(IpAddr, String)>,
     /// Who announces which of them.

@@ -83,6 +83,7 @@ impl Index {
     fn service_gone(&mut self, owner: &Owner) {
         if self.services.remove(owner).is_some() {
             self.waiting.remove(owner);
+            self.refused.remove(owner);
             self.moved.remove(owner);
             self.forget_rival(owner);
             self.forget_setbacks(&Subject::Service(owner.clone()));

@@ -46,7 +46,7 @@ pub(super) fn conditions(
     let expiring = expiring(&outcome.expiring)
         .map(|it| it.observed(None, None, expiring_since.unwrap_or_else(|| now.clone())));
     let releasing = releasing(&outcome.releasing).map(|finding| of(finding, true));
-    let conflict = conflict(&outcome.conflicts).map(|finding| of(finding, true));
+    let conflict = conflict(outcome).map(|finding| of(finding, true));
     let unannounced = unannounced(&outcome.unannounced).map(|finding| of(finding, true));
     let allocated = Some(of(allocated(outcome), true));
     let announced = announced(outcome).map(|finding| of(finding, true));
@@ -167,14 +167,20 @@ fn releasing(releasing: &[IpAddr]) -> Option<Finding> {
     Some(Finding { type_: ADDRESS_RELEASING, holds: true, reason: "NotNeeded", message })
 }
 
-fn conflict(conflicts: &[(IpAddr, String)]) -> Option<Finding> {
+fn conflict(outcome: &Outcome) -> Option<Finding> {
+    let conflicts = &outcome.conflicts;
     let addresses = join(conflicts.iter().map(|(address, _)| address));
     let strangers: Vec<&str> = conflicts.iter().map(|(_, stranger)| stranger.as_str()).collect();
+    let remedy = if outcome.answered_everywhere {
+        "It answers at other addresses of the pools as well, as a router with proxy ARP does, so another address would be no \
+         better: switch proxy ARP off there, or set conflictProbing: false on the pool"
+    } else {
+        "Take the address away from that machine, or request another one"
+    };
     let message = || {
         format!(
-            "{addresses}: the machine with the MAC address {} answers there, so no node announces it: take the address \
-             away from that machine, or request another one. The nodes ask again now and then, and announce it when no \
-             machine answers any more",
+            "{addresses}: the machine with the MAC address {} answers there, so no node announces it. {remedy}. The nodes \
+             ask again now and then, and announce it when no machine answers any more",
             strangers.join(", ")
         )
     };
@@ -208,7 +214,7 @@ pub(super) fn news(record: &ServiceRecord, outcome: &Outcome, allocator: &Alloca
     let expiring = expiring(&outcome.expiring)
         .filter(is_news)
         .map(|finding| warning("AddressExpiring", "Release", finding.message));
-    let conflict = conflict(&outcome.conflicts)
+    let conflict = conflict(outcome)
         .filter(is_news)
         .map(|finding| warning(CONFLICT, "Allocate", finding.message));
     let unannounced = unannounced(&outcome.unannounced)

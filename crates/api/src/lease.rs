@@ -87,7 +87,11 @@ pub(crate) fn annotation<'a>(lease: &'a Lease, key: &str) -> Option<&'a str> {
     (!value.is_empty()).then_some(value)
 }
 
-pub(crate) fn version(lease: &Lease) -> Result<Version, LeaseError> {
+/// The version of a Lease.
+///
+/// # Errors
+/// When it has none, or none that is a number.
+pub fn version(lease: &Lease) -> Result<Version, LeaseError> {
     let text = lease.metadata.resource_version.as_deref().unwrap_or_default();
     let number = text.parse().map_err(|_| {
         LeaseError::new(lease, format!("its resourceVersion {text:?} is not a number"))

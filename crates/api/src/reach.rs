@@ -21,6 +21,8 @@ struct WrittenInterface {
     default: Vec<u8>,
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     gateways: Vec<IpAddr>,
+    #[serde(default, skip_serializing_if = "is_false")]
+    wireless: bool,
     #[serde(default, rename = "cutOff", skip_serializing_if = "is_false")]
     cut_off: bool,
 }
@@ -49,6 +51,7 @@ impl From<&Interface> for WrittenInterface {
             ranks: interface.ranks.clone(),
             default: default.collect(),
             gateways: interface.gateways.clone(),
+            wireless: interface.wireless,
             cut_off: interface.cut_off,
         }
     }
@@ -63,6 +66,7 @@ impl From<WrittenInterface> for Interface {
             subnets: written.subnets,
             ranks: written.ranks,
             gateways: written.gateways,
+            wireless: written.wireless,
             cut_off: written.cut_off,
         }
     }
@@ -81,11 +85,13 @@ mod tests {
             default_ipv4: true,
             default_ipv6: false,
             gateways: vec!["192.168.0.1".parse().unwrap()],
+            wireless: false,
             cut_off: false,
         };
+        let wifi = Interface { name: "wlan0".into(), wireless: true, ..Interface::default() };
         let off = Interface { name: "eth2".into(), cut_off: true, ..Interface::default() };
         let dmz = Interface { name: "eth1".into(), ..Interface::default() };
-        let reach = Reach { interfaces: vec![lan, off, dmz] };
+        let reach = Reach { interfaces: vec![lan, wifi, off, dmz] };
         let text = to_text(&reach);
         assert_eq!(from_text(&text), Some(reach));
         assert!(text.ends_with(r#"{"name":"eth2","cutOff":true},{"name":"eth1"}]"#), "{text}");

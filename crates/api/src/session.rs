@@ -11,6 +11,7 @@
 //! | annotation `arpeggio.dev/interfaces` | the interfaces that lead to neighbours, with subnets and gateways, as JSON; those that cannot announce now are `cutOff` |
 //! | annotation `arpeggio.dev/own-addresses` | `ADDRESS,...`: the node's own addresses that `interfaces` does not name, on whatever interface; Services' are not among them |
 //! | annotation `arpeggio.dev/hears` | `NODE,...`: the nodes that this one watches and hears on the wire, so that it could confirm their silence |
+//! | annotation `arpeggio.dev/paths` | `NODE=PROFILE,...`: how the nodes are asked that this one asks on the wire, and why; for people |
 //! | annotation `arpeggio.dev/accused-by` | the deputy that no longer hears the node |
 //! | annotations `arpeggio.dev/ended-by`, `ended-because` | who ended the session, and why |
 
@@ -44,6 +45,7 @@ const HEARS: &str = "arpeggio.dev/hears";
 const INSTANCE: &str = "arpeggio.dev/instance";
 const INTERFACES: &str = "arpeggio.dev/interfaces";
 const LINK_ADDRESSES: &str = "arpeggio.dev/link-addresses";
+const PATHS: &str = "arpeggio.dev/paths";
 const OWN_ADDRESSES: &str = "arpeggio.dev/own-addresses";
 
 /// A session names at most this many of its node's own addresses, so that it stays small.
@@ -73,6 +75,8 @@ pub struct SessionRecord {
     /// The node's own addresses, apart from those that its interfaces say. `None`: it does not say, or not in a way that
     /// is understood.
     pub own: Option<BTreeSet<IpAddr>>,
+    /// How it asks others on the wire, for people.
+    pub paths: BTreeMap<Node, String>,
 }
 
 /// Where one node announces, as its session says.
@@ -82,6 +86,8 @@ pub struct Whereabouts {
     pub reach: Reach,
     /// Their MAC addresses, by the node's own addresses on them.
     pub links: Vec<LinkAddress>,
+    /// How it asks other nodes on the wire, for people.
+    pub paths: BTreeMap<Node, String>,
     /// The node's own addresses. A session names those that `reach` does not say, and no more than 64.
     pub own: BTreeSet<IpAddr>,
 }
@@ -149,7 +155,8 @@ pub fn parse(lease: &Lease) -> Result<SessionRecord, LeaseError> {
         version: lease::version(lease)?,
     };
     let instance = lease::annotation(lease, INSTANCE).unwrap_or_default().to_owned();
-    Ok(SessionRecord { session, newer, instance, links: links(lease), own: own_addresses(lease) })
+    let (links, own, paths) = (links(lease), own_addresses(lease), paths(lease));
+    Ok(SessionRecord { session, newer, instance, links, own, paths })
 }
 
 /// The node whose session Lease has this name.
@@ -200,6 +207,13 @@ fn hears(lease: &Lease) -> Option<BTreeSet<Node>> {
     Some(text.split(',').filter(|item| !item.is_empty()).map(Node::from).collect())
 }
 
+/// What is not `NODE=TEXT` is left out.
+fn paths(lease: &Lease) -> BTreeMap<Node, String> {
+    let text = lease::annotation(lease, PATHS).unwrap_or_default();
+    let items = text.split(',').filter_map(|item| item.split_once('='));
+    items.map(|(node, text)| (Node::from(node), text.to_owned())).collect()
+}
+
 fn parse_link(item: &str) -> Option<LinkAddress> {
     let (address, mac) = item.split_once('=')?;
     Some(LinkAddress { address: address.parse().ok()?, mac: parse_mac(mac)? })
@@ -232,6 +246,7 @@ impl OwnSession {
             (INTERFACES.to_owned(), reach::to_text(&self.whereabouts.reach)),
             (OWN_ADDRESSES.to_owned(), self.own_text()),
             (HEARS.to_owned(), self.hears_text()),
+            (PATHS.to_owned(), self.paths_text()),
         ]);
         Lease {
             metadata: lease::metadata(Kind::Session, name(&self.node), annotations),
@@ -274,6 +289,7 @@ impl OwnSession {
             INTERFACES: reach::to_text(&self.whereabouts.reach),
             OWN_ADDRESSES: self.own_text(),
             HEARS: self.hears_text(),
+            PATHS: self.paths_text(),
             ACCUSED_BY: null,
             ENDED_BY: null,
             ENDED_BECAUSE: null,
@@ -297,6 +313,11 @@ impl OwnSession {
 
     fn hears_text(&self) -> String {
         self.hears.iter().map(Node::as_str).collect::<Vec<_>>().join(",")
+    }
+
+    fn paths_text(&self) -> String {
+        let paths = self.whereabouts.paths.iter().map(|(node, text)| format!("{node}={text}"));
+        paths.collect::<Vec<_>>().join(",")
     }
 
     fn seconds(&self) -> i32 {
@@ -332,9 +353,19 @@ mod tests {
             node: "node-1".into(),
             instance: "speaker-x7".into(),
             duration: Duration::from_secs(10),
-            whereabouts: Whereabouts { reach: reach(), links, own: own_addresses() },
+            whereabouts: Whereabouts {
+                reach: reach(),
+                links,
+                own: own_addresses(),
+                paths: own_paths(),
+            },
             hears: ["node-2".into(), "node-3".into()].into(),
         }
+    }
+
+    fn own_paths() -> BTreeMap<Node, String> {
+        let paths = [("node-2", "fast"), ("node-3", "patient (wireless)")];
+        paths.map(|(node, text)| (Node::from(node), text.to_owned())).into()
     }
 
     /// One of the subnet's, and two that no subnet has.
@@ -380,6 +411,7 @@ mod tests {
     fn what_is_written_is_read_back() {
         let record = parse(&stored("7")).unwrap();
         assert_eq!(record.links, own().whereabouts.links);
+        assert_eq!(record.paths, own_paths());
         assert_eq!(record.session.reach, Some(reach()));
         let rest = ["192.168.0.241", "fd00::1"].map(|it| it.parse().unwrap());
         assert_eq!(record.own, Some(rest.into()), "the interface says the other one");

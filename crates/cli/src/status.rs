@@ -1,12 +1,14 @@
 //! `arpeggio status`: who announces which address, and which nodes take part.
 
+use std::collections::BTreeSet;
+
 use anyhow::Context as _;
 use arpeggio_api::{
     lease::{self, Kind, LeaseError},
     lock::{self, LockRecord},
     session::{self, SessionRecord},
 };
-use arpeggio_election::SessionState;
+use arpeggio_election::{Node, SessionState};
 use arpeggio_runtime::wall_clock;
 use k8s_openapi::{
     api::coordination::v1::Lease,
@@ -90,12 +92,12 @@ impl Status {
     fn render(&self, now: Timestamp) -> String {
         let addresses: Vec<_> = self.locks.iter().map(|record| self.address(record, now)).collect();
         let nodes: Vec<_> =
-            self.sessions.iter().map(|(record, lease)| node(record, lease, now)).collect();
+            self.sessions.iter().map(|(record, lease)| self.node(record, lease, now)).collect();
         let mut text = section("no address is allocated\n", ADDRESS_COLUMNS, &addresses);
         text.push('\n');
         text.push_str(&section(
             "no speaker has started a session\n",
-            ["NODE", "SESSION", "EPOCH", "RENEWED", "ADDRESSES", "FOUND AT"],
+            ["NODE", "SESSION", "EPOCH", "RENEWED", "ADDRESSES", "FOUND AT", "PROFILE"],
             &nodes,
         ));
         for error in &self.damaged {
@@ -136,30 +138,44 @@ impl Status {
             (false, _) => format!("{} (gone)", holder.node),
         }
     }
-}
 
-fn node(record: &SessionRecord, lease: &Lease, now: Timestamp) -> [String; 6] {
-    let session = &record.session;
-    let state = match &session.state {
-        SessionState::Live { accused_by: None } => "live".to_owned(),
-        SessionState::Live { accused_by: Some(by) } => format!("accused by {by}"),
-        SessionState::Ended { by, reason } => format!("ended by {by}: {reason}"),
-    };
-    let renewed = lease.spec.as_ref().and_then(|spec| spec.renew_time.as_ref());
-    let addresses: Vec<String> = record.links.iter().map(|link| link.address.to_string()).collect();
-    let macs: Vec<String> = record
-        .links
-        .iter()
-        .filter_map(|link| link.to_string().split_once('=').map(|(_, mac)| mac.to_owned()))
-        .collect();
-    [
-        session.node.to_string(),
-        state,
-        session.epoch.0.to_string(),
-        ago(renewed.map(|time| time.0), now),
-        addresses.join(","),
-        macs.join(","),
-    ]
+    fn node(&self, record: &SessionRecord, lease: &Lease, now: Timestamp) -> [String; 7] {
+        let session = &record.session;
+        let state = match &session.state {
+            SessionState::Live { accused_by: None } => "live".to_owned(),
+            SessionState::Live { accused_by: Some(by) } => format!("accused by {by}"),
+            SessionState::Ended { by, reason } => format!("ended by {by}: {reason}"),
+        };
+        let renewed = lease.spec.as_ref().and_then(|spec| spec.renew_time.as_ref());
+        let addresses: Vec<String> =
+            record.links.iter().map(|link| link.address.to_string()).collect();
+        let macs: Vec<String> = record
+            .links
+            .iter()
+            .filter_map(|link| link.to_string().split_once('=').map(|(_, mac)| mac.to_owned()))
+            .collect();
+        [
+            session.node.to_string(),
+            state,
+            session.epoch.0.to_string(),
+            ago(renewed.map(|time| time.0), now),
+            addresses.join(","),
+            macs.join(","),
+            self.profile(&session.node),
+        ]
+    }
+
+    /// How those who watch a node ask for it on the wire, and why.
+    fn profile(&self, node: &Node) -> String {
+        let is_live = |state: &SessionState| matches!(state, SessionState::Live { .. });
+        let watching = self.sessions().filter(|record| is_live(&record.session.state));
+        let said = watching.filter_map(|record| Some(record.paths.get(node)?.as_str()));
+        let different: BTreeSet<&str> = said.collect();
+        if different.is_empty() {
+            return "-".to_owned();
+        }
+        different.into_iter().collect::<Vec<_>>().join(", ")
+    }
 }
 
 /// A table, or what to say when it has no row.
@@ -197,15 +213,40 @@ mod tests {
 
     use super::*;
 
-    fn session_of(node: &str, started: Timestamp) -> Lease {
-        let link = LinkAddress { address: [192, 168, 0, 11].into(), mac: [2, 0, 0, 0, 0, 11] };
-        let own = OwnSession {
+    #[test]
+    fn how_a_node_is_asked_is_shown_with_the_node() {
+        let now = wall_clock::now();
+        let asks = |node: &str, paths: &[(&str, &str)]| {
+            let paths = paths.iter().map(|(node, text)| (Node::from(*node), (*text).to_owned()));
+            let whereabouts = Whereabouts { paths: paths.collect(), ..Whereabouts::default() };
+            versioned(own_session(node, whereabouts).created(Epoch(1), MicroTime(now)))
+        };
+        let leases = [
+            asks("node-1", &[("node-2", "fast"), ("node-3", "patient (wireless)")]),
+            asks("node-2", &[("node-3", "patient (wireless)"), ("node-1", "fast")]),
+            asks("node-3", &[("node-1", "standard (new)")]),
+        ];
+        let text = Status::of(&leases).render(now);
+        let row = |node: &str| text.lines().find(|line| line.starts_with(node)).unwrap().trim_end();
+        assert!(row("node-1").ends_with("fast, standard (new)"), "{text}");
+        assert!(row("node-2").ends_with(" fast"), "{text}");
+        assert!(row("node-3").ends_with(" patient (wireless)"), "{text}");
+    }
+
+    fn own_session(node: &str, whereabouts: Whereabouts) -> OwnSession {
+        OwnSession {
             node: node.into(),
             instance: "speaker-x7".into(),
             duration: Duration::from_secs(10),
-            whereabouts: Whereabouts { links: vec![link], ..Whereabouts::default() },
-            hears: std::collections::BTreeSet::new(),
-        };
+            whereabouts,
+            hears: BTreeSet::new(),
+        }
+    }
+
+    fn session_of(node: &str, started: Timestamp) -> Lease {
+        let link = LinkAddress { address: [192, 168, 0, 11].into(), mac: [2, 0, 0, 0, 0, 11] };
+        let whereabouts = Whereabouts { links: vec![link], ..Whereabouts::default() };
+        let own = own_session(node, whereabouts);
         versioned(own.created(Epoch(4), MicroTime(started)))
     }
 

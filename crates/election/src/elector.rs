@@ -29,7 +29,7 @@ use crate::{
     exchange::{Decision, Effect, Event},
     leaving::Leaving,
     loads::Loads,
-    model::{EndReason, Holder, Lock, Node, Session, Timestamp},
+    model::{EndReason, Epoch, Holder, Lock, Node, Session, SessionState, Timestamp, Version},
     own::{OwnSession, Says},
     own_merits::OwnMerits,
     placement::{ranking, spokesman},
@@ -166,6 +166,26 @@ impl Elector {
         self.own.is_proved() && self.view.session(&self.me).is_some_and(Session::is_live)
     }
 
+    /// The epoch of a node's session that this speaker knows.
+    pub fn epoch(&self, node: &Node) -> Option<Epoch> {
+        self.view.session(node).map(|session| session.epoch)
+    }
+
+    /// Where a node says that it is found.
+    pub fn reach(&self, node: &Node) -> Option<&Reach> {
+        self.view.reach(node)
+    }
+
+    /// The nodes that this one watches on the wire.
+    pub fn watched(&self) -> &BTreeSet<Node> {
+        self.charges.nodes()
+    }
+
+    /// The version of a node's session that this speaker knows; none that is of a history that is no more.
+    pub fn session_version(&self, node: &Node) -> Option<Version> {
+        self.view.session_version(node)
+    }
+
     /// How many nodes' sessions counted, as far as this speaker knew, at the last decision.
     pub fn live_count(&self) -> usize {
         self.charges.live().len()
@@ -214,6 +234,7 @@ impl Elector {
                 self.view.lock_gone(address);
             }
             Event::NodeAnswered(node) => self.wire.answered(&node, now, &self.settings),
+            Event::Profile { node, profile } => self.wire.ask_by(node, profile),
             Event::GatewayAnswered => self.wire.gateway_answered(now),
             Event::Backlog => self.wire.has_backlog(),
             Event::Unasked(node) => self.wire.unasked(&node),
@@ -239,8 +260,18 @@ impl Elector {
             // What made us end the session before is no reason to end this one.
             self.wire.forget(&session.node);
             self.speakers.forget(&session.node);
+        } else if known.is_some_and(|known| self.is_disproved_by(known, &session)) {
+            self.wire.disprove(&session.node);
+            self.speakers.disprove(&session.node);
         }
         self.view.session_seen(session, now);
+    }
+
+    /// Whether a node has renewed its session though this node accuses it.
+    fn is_disproved_by(&self, known: &Session, renewed: &Session) -> bool {
+        let accused = SessionState::Live { accused_by: Some(self.me.clone()) };
+        let cleared = renewed.is_live() && !renewed.is_accused();
+        known.state == accused && cleared && known.version < renewed.version
     }
 
     /// Only the first list tells that a session was deleted: later ones may be older than the answers to our writes.

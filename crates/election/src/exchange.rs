@@ -8,6 +8,7 @@ use crate::{
     facts::NodeFacts,
     model::{Lock, Node, Session, Timestamp},
     reach::Reach,
+    settings::Profile,
     stranded::Stranded,
     writes::{Outcome, Write},
 };
@@ -30,6 +31,13 @@ pub enum Event {
     LockGone(IpAddr),
     /// A node answered a probe on the wire.
     NodeAnswered(Node),
+    /// How a node is asked on the wire from now on, if not as everybody: what is known of the way to it says so.
+    Profile {
+        /// The node.
+        node: Node,
+        /// `None`: as everybody ([`Settings::profile`](crate::Settings::profile)).
+        profile: Option<Profile>,
+    },
     /// A default gateway answered a probe on the wire.
     GatewayAnswered,
     /// A fellow speaker announces an address on the wire.

@@ -70,7 +70,7 @@ pub use facts::NodeFacts;
 pub use model::{EndReason, Epoch, Holder, Lock, Node, Session, SessionState, Timestamp, Version};
 pub use pattern::Pattern;
 pub use reach::{Interface, Reach};
-pub use settings::{Settings, UnsafeSettings};
+pub use settings::{Profile, Settings, UnsafeSettings};
 pub use stranded::Stranded;
 pub use terms::{AnnounceTerms, Places, Preference, Rule};
 pub use writes::{GiveReason, Outcome, Refusal, TakeReason, Target, Write};

@@ -45,6 +45,8 @@ pub(crate) struct Peer {
     again: Timestamp,
     /// It has not answered for so long that it is asked seldom.
     rests: bool,
+    /// It has lived on once already when its silence was taken for its end.
+    disproved: bool,
     /// When to look again: for the answer while one is awaited, else to ask.
     due: Timestamp,
 }
@@ -91,11 +93,17 @@ impl Peer {
         self.rests
     }
 
+    /// It lives, though it was taken for dead since it answered last. Whether that is so for the second time: a renewal may
+    /// have been under way when it died.
+    pub(crate) fn is_disproved_again(&mut self) -> bool {
+        core::mem::replace(&mut self.disproved, true)
+    }
+
     pub(crate) fn answered(&mut self, now: Timestamp) {
         self.answers = ANSWERS_TO_TRUST.min(self.answers.saturating_add(1));
         self.last_answer = Some(now);
         (self.unanswered_since, self.missed, self.misses) = (None, None, 0);
-        self.rests = false;
+        (self.rests, self.disproved) = (false, false);
         if self.asked.take().is_some() {
             self.due = self.again;
         }

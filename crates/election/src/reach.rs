@@ -16,6 +16,7 @@ pub struct Reach {
 
 /// An interface that leads to neighbours.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Hash)]
+#[allow(clippy::struct_excessive_bools)] // Facts that have nothing to do with one another.
 pub struct Interface {
     /// Its name.
     pub name: String,
@@ -29,6 +30,8 @@ pub struct Interface {
     pub default_ipv6: bool,
     /// The default routers behind it.
     pub gateways: Vec<IpAddr>,
+    /// It is a radio: answers come late now and then.
+    pub wireless: bool,
     /// It cannot announce now: it is down, say, or hears nobody. The addresses of its subnets belong there all the same.
     pub cut_off: bool,
 }

@@ -50,14 +50,45 @@ pub struct Settings {
     pub recheck: Duration,
 }
 
+/// How a node is asked on the wire, and when its silence counts.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub struct Profile {
+    /// How often it is asked while it answers.
+    pub probe: Duration,
+    /// How long an answer may take; after that it is asked again at once.
+    pub answer: Duration,
+    /// How many unanswered questions in a row make it silent.
+    pub misses: u32,
+}
+
+impl Profile {
+    /// For a wired link that was seen to answer at once.
+    pub const FAST: Self = Self::new(50, 20, 4);
+    /// For a link of which nothing is known.
+    pub const STANDARD: Self = Self::new(100, 50, 3);
+    /// For radios, and other links that are slow now and then: longer than a radio's scan for other networks takes, or its
+    /// sleep.
+    pub const PATIENT: Self = Self::new(150, 150, 5);
+
+    /// Times in milliseconds.
+    const fn new(probe: u64, answer: u64, misses: u32) -> Self {
+        Self { probe: Duration::from_millis(probe), answer: Duration::from_millis(answer), misses }
+    }
+
+    /// How long a node is silent before that counts.
+    pub fn silence(&self) -> Duration {
+        self.answer.saturating_mul(self.misses)
+    }
+}
+
 impl Default for Settings {
     fn default() -> Self {
         Self {
             session: Duration::from_secs(10),
             renewal: Duration::from_secs(3),
-            probe: Duration::from_millis(100),
-            answer: Duration::from_millis(50),
-            misses: 3,
+            probe: Profile::STANDARD.probe,
+            answer: Profile::STANDARD.answer,
+            misses: Profile::STANDARD.misses,
             speaker_probe: Duration::from_secs(1),
             speaker_patience: Duration::from_secs(5),
             freshness: Duration::from_secs(2),
@@ -142,6 +173,18 @@ impl Settings {
         Ok(self)
     }
 
+    /// How nodes are asked for which there is no other profile.
+    pub fn profile(&self) -> Profile {
+        Profile { probe: self.probe, answer: self.answer, misses: self.misses }
+    }
+
+    /// The same with another profile.
+    #[must_use]
+    pub fn with(self, profile: Profile) -> Self {
+        let Profile { probe, answer, misses } = profile;
+        Self { probe, answer, misses, ..self }
+    }
+
     /// How long a session counts after a renewal in a cluster where `sessions` nodes have one: as set, or whole seconds
     /// so many that all renewals together stay below 40 a second.
     pub fn session_among(&self, sessions: usize) -> Duration {
@@ -174,7 +217,10 @@ mod tests {
     #[test]
     fn the_defaults_are_safe_and_unsafe_ones_are_refused() {
         let safe = Settings::default();
-        assert_eq!(safe.checked(), Ok(safe));
+        for profile in [Profile::FAST, Profile::STANDARD, Profile::PATIENT] {
+            assert_eq!(safe.with(profile).checked(), Ok(safe.with(profile)));
+            assert_eq!(safe.with(profile).profile(), profile);
+        }
         let renewal = Duration::from_secs(4);
         assert!(Settings { renewal, ..safe }.checked().is_err());
         let (session, renewal) = (Duration::from_secs(2), Duration::from_millis(500));

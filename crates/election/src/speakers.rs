@@ -79,6 +79,13 @@ impl SpeakerWatch {
         self.asked.remove(node);
     }
 
+    /// A node has renewed its session, which this one had accused of having a silent speaker; see [`WireWatch::disprove`].
+    pub(crate) fn disprove(&mut self, node: &Node) {
+        if self.asked.get_mut(node).is_some_and(|asked| asked.peer.is_disproved_again()) {
+            self.forget(node);
+        }
+    }
+
     /// Counts the answers that did not come, and says which speaker to ask now, and for what.
     pub(crate) fn tick(
         &mut self,

@@ -87,6 +87,12 @@ impl View {
         self.locks.values_mut().for_each(|seen| seen.outdated = true);
     }
 
+    /// The version of a session record, unless the API server has gone back to an earlier state since.
+    pub(crate) fn session_version(&self, node: &Node) -> Option<Version> {
+        let seen = self.sessions.get(node).filter(|seen| !seen.outdated)?;
+        Some(seen.session.version)
+    }
+
     /// Takes over a session record, unless a newer one is known.
     pub(crate) fn session_seen(&mut self, session: Session, now: Timestamp) {
         match self.sessions.get(&session.node) {

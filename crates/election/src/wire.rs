@@ -17,7 +17,7 @@ use alloc::{
 use crate::{
     model::{Node, Timestamp},
     peer::{Pace, Peer},
-    settings::Settings,
+    settings::{Profile, Settings},
 };
 
 /// How many times as long as others it takes until those are asked that are not watched, or have never answered.
@@ -30,6 +30,8 @@ const SELF_DOUBT: u32 = 3;
 #[derive(Debug, Clone, Default, Hash)]
 pub(crate) struct WireWatch {
     peers: BTreeMap<Node, Peer>,
+    /// Of those that are not asked as everybody.
+    profiles: BTreeMap<Node, Profile>,
     gateway_answered: Option<Timestamp>,
     /// Frames wait to be looked at.
     backlog: bool,
@@ -72,8 +74,17 @@ impl WireWatch {
 
     pub(crate) fn answered(&mut self, node: &Node, now: Timestamp, settings: &Settings) {
         if let Some(peer) = self.peers.get_mut(node) {
-            self.heard_again |= peer.used_to_answer() && peer.misses() >= settings.misses;
+            let misses = profile_of(&self.profiles, node, settings).misses;
+            self.heard_again |= peer.used_to_answer() && peer.misses() >= misses;
             peer.answered(now);
+        }
+    }
+
+    /// Asks a node in another way than everybody, or no more so.
+    pub(crate) fn ask_by(&mut self, node: Node, profile: Option<Profile>) {
+        match profile {
+            Some(profile) => _ = self.profiles.insert(node, profile),
+            None => _ = self.profiles.remove(&node),
         }
     }
 
@@ -85,6 +96,14 @@ impl WireWatch {
     /// Begins anew with a node: it must answer before its silence counts.
     pub(crate) fn forget(&mut self, node: &Node) {
         self.peers.remove(node);
+    }
+
+    /// A node has renewed its session, which this one had accused of being silent. Twice, and it is the way to it that is
+    /// broken: it must answer before its silence counts again.
+    pub(crate) fn disprove(&mut self, node: &Node) {
+        if self.peers.get_mut(node).is_some_and(Peer::is_disproved_again) {
+            self.peers.remove(node);
+        }
     }
 
     /// This node could hear nobody: that nobody answered says nothing.
@@ -126,9 +145,10 @@ impl WireWatch {
         for node in targets.charges.iter().chain(targets.others.difference(targets.charges)) {
             let peer = self.peers.entry(node.clone()).or_default();
             let is_charge = targets.charges.contains(node);
-            let pace = pace_of(peer, is_charge, settings);
+            let profile = profile_of(&self.profiles, node, settings);
+            let pace = pace_of(peer, is_charge, profile, settings);
             if peer.due() <= now && !(backlog && peer.wait(now, pace)) {
-                ask(node, peer, now, pace, settings, &mut probes);
+                ask(node, peer, now, pace, &mut probes);
                 somebody_misses |= is_charge && peer.used_to_answer() && peer.misses() > 0;
             }
         }
@@ -138,8 +158,9 @@ impl WireWatch {
             let waits = |peer: &Peer| peer.asked().is_none() || peer.rests();
             let idle = idle.filter(|(_, peer)| waits(peer) && peer.asked() != Some(now));
             for (node, peer) in idle {
-                let pace = pace_of(peer, targets.charges.contains(node), settings);
-                ask(node, peer, now, pace, settings, &mut probes);
+                let profile = profile_of(&self.profiles, node, settings);
+                let pace = pace_of(peer, targets.charges.contains(node), profile, settings);
+                ask(node, peer, now, pace, &mut probes);
             }
         }
         probes
@@ -163,11 +184,12 @@ impl WireWatch {
     /// Who watches several nodes and hears none of them, though a gateway, may be the one that is in trouble: its own
     /// processor is busy, or a part of the switch is down. It takes more to convince it.
     fn misses_needed(&self, accused: &Node, since: Timestamp, settings: &Settings) -> u32 {
+        let misses = profile_of(&self.profiles, accused, settings).misses;
         let known = self.peers.values().filter(|peer| peer.used_to_answer()).count();
         if known > 1 && !self.hears_peers(accused, since) {
-            settings.misses.saturating_mul(SELF_DOUBT)
+            misses.saturating_mul(SELF_DOUBT)
         } else {
-            settings.misses
+            misses
         }
     }
 
@@ -199,16 +221,9 @@ impl WireWatch {
 }
 
 /// Asks a peer, and says how.
-fn ask(
-    node: &Node,
-    peer: &mut Peer,
-    now: Timestamp,
-    pace: Pace,
-    settings: &Settings,
-    probes: &mut Probes,
-) {
+fn ask(node: &Node, peer: &mut Peer, now: Timestamp, pace: Pace, probes: &mut Probes) {
     peer.ask(now, pace);
-    let is_last = peer.used_to_answer() && peer.misses() + 1 == settings.misses;
+    let is_last = peer.used_to_answer() && peer.misses() + 1 == pace.misses;
     if is_last {
         probes.anywhere.push(node.clone());
     } else {
@@ -216,17 +231,23 @@ fn ask(
     }
 }
 
-fn pace_of(peer: &Peer, is_charge: bool, settings: &Settings) -> Pace {
+fn profile_of(profiles: &BTreeMap<Node, Profile>, node: &Node, settings: &Settings) -> Profile {
+    profiles.get(node).copied().unwrap_or_else(|| settings.profile())
+}
+
+fn pace_of(peer: &Peer, is_charge: bool, profile: Profile, settings: &Settings) -> Pace {
+    let Profile { probe, answer, misses } = profile;
     let often = is_charge || !peer.used_to_answer();
-    let interval = if often { settings.probe } else { settings.probe * SELDOM };
+    // Who is not watched is asked as seldom, whatever its link.
+    let seldom = settings.probe * SELDOM;
     Pace {
-        interval,
-        answer: settings.answer,
-        most_misses: settings.misses.saturating_mul(SELF_DOUBT),
+        interval: if often { probe } else { seldom },
+        answer,
+        most_misses: misses.saturating_mul(SELF_DOUBT),
         patience: settings.session,
-        rest: settings.probe * SELDOM,
-        often: settings.probe,
-        misses: settings.misses,
+        rest: seldom,
+        often: probe,
+        misses,
     }
 }
 
@@ -403,6 +424,27 @@ mod tests {
         }
         assert_eq!(of_c[..7], [1000, 1100, 1200, 1300, 2300, 3300, 4050]);
         assert!(silent(&watch, "a"), "the one that is not watched was heard");
+    }
+
+    #[test]
+    fn each_node_is_judged_by_its_own_profile() {
+        let table = [
+            (None, 2150),
+            (Some(Profile::FAST), 2080),
+            (Some(Profile::STANDARD), 2150),
+            (Some(Profile::PATIENT), 2800),
+        ];
+        for (profile, expected) in table {
+            let mut watch = WireWatch::default();
+            watch.ask_by("a".into(), profile);
+            run(&mut watch, 1000, 2000, &["a", "b"]);
+            let silent_at = (2000..4000).step_by(10).find(|now| {
+                run(&mut watch, *now, now + 10, &["b", "gateway"]);
+                silent(&watch, "a")
+            });
+            assert_eq!(silent_at, Some(expected), "{profile:?}");
+            assert!(!silent(&watch, "b"));
+        }
     }
 
     #[test]

@@ -16,6 +16,9 @@ use crate::{
     space::{Spaces, Usage, declared},
 };
 
+/// A machine that answers at so many addresses that are not its own answers at any.
+const EVERYWHERE: usize = 3;
+
 /// Knows the pools and who holds which address; see the [crate] documentation for how it is driven.
 #[derive(Debug, Clone, Default)]
 pub struct Allocator {
@@ -270,6 +273,14 @@ impl Allocator {
             Reservation::Quarantined(stranger) => Some(stranger.as_str()),
             _ => None,
         })
+    }
+
+    /// Whether the stranger who answers at `address` answers at so many that it is likely to answer at all, as a router with
+    /// proxy ARP does: another address would be no better.
+    pub fn answers_everywhere(&self, address: IpAddr) -> bool {
+        let Some(stranger) = self.quarantine(address) else { return false };
+        let same = self.reserved.keys().filter(|it| self.quarantine(**it) == Some(stranger));
+        same.take(EVERYWHERE).count() == EVERYWHERE
     }
 
     /// Brings the pool of `address` up to date. `before`: whether anybody held it so far.

@@ -60,7 +60,8 @@ pub enum Misfit {
     /// It cannot be shared on the owner's present terms.
     #[error("{0}")]
     Clash(Clash),
-    /// A stranger with this MAC address answers there ([`crate::Reservation::Quarantined`]).
+    /// A stranger with this MAC address answers there ([`crate::Reservation::Quarantined`]), and not everywhere
+    /// ([`Allocator::answers_everywhere`]).
     #[error("the machine with the MAC address {0} answers at it")]
     Quarantined(String),
 }
@@ -142,8 +143,13 @@ impl Planner<'_> {
         }
     }
 
+    /// The stranger at an address, unless another address would be no better.
     fn quarantine(&self, address: IpAddr) -> Option<Misfit> {
-        let stranger = self.chooser.allocator.quarantine(address)?;
+        let allocator = self.chooser.allocator;
+        let stranger = allocator.quarantine(address)?;
+        if allocator.answers_everywhere(address) {
+            return None;
+        }
         Some(Misfit::Quarantined(stranger.to_owned()))
     }
 

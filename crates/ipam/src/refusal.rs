@@ -121,8 +121,12 @@ impl Refusal {
     pub fn reason(&self) -> &'static str {
         match self {
             Self::NoPools => "NoPools",
-            Self::Pools { named: true, pools, .. } if pools.len() == 1 => pools[0].why.reason(),
-            Self::Pools { .. } => "EveryPoolUnfit",
+            Self::Pools { pools, .. } => {
+                let mut reasons = pools.iter().map(|pool| pool.why.reason());
+                let first = reasons.next();
+                // Who sums up by reason learns most from one that all pools have in common.
+                first.filter(|first| reasons.all(|it| it == *first)).unwrap_or("EveryPoolUnfit")
+            }
             Self::Address { why, .. } => why.reason(),
             Self::OneAddressForTwo { .. } => "OneAddressForTwo",
         }

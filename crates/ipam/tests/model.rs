@@ -405,7 +405,10 @@ fn check_what_strangers_have(
         return Ok(());
     }
     let fitting = model.fitting(number, request);
-    for address in plan.keep.iter().filter(|it| model.quarantined.contains(it)) {
+    // The strangers of this model have one MAC address: three of them, and another address would be no better.
+    let escapable = model.quarantined.len() < 3;
+    let quarantined = |it: &&IpAddr| escapable && model.quarantined.contains(it);
+    for address in plan.keep.iter().filter(quarantined) {
         prop_assert!(fitting.is_empty(), "{} stays with {:?} free", address, fitting);
     }
     let lost = plan.leaving.iter().filter(|it| matches!(it.why, Misfit::Quarantined(_)));

@@ -261,6 +261,22 @@ fn an_address_that_a_stranger_has_is_replaced_when_another_one_will_do() {
 }
 
 #[test]
+fn nobody_flees_from_a_machine_that_answers_everywhere() {
+    let mut lab = Lab::with([pool("home", &["10.0.0.0/28"])]);
+    lab.give("a", &V4);
+    for (number, expected) in ["10.0.0.1", "10.0.0.2", "10.0.0.2"].into_iter().enumerate() {
+        let address = ip(&format!("10.0.0.{number}"));
+        let router = Reservation::Quarantined("02:00:00:00:00:09".to_owned());
+        lab.allocator.reserve(address, router);
+        assert_eq!(lab.carry_out("a", &V4, Grace::Lasts), [expected], "{number}");
+        assert_eq!(lab.allocator.answers_everywhere(address), number == 2);
+    }
+    let other = Reservation::Quarantined("02:00:00:00:00:0a".to_owned());
+    lab.allocator.reserve(ip("10.0.0.3"), other);
+    assert!(!lab.allocator.answers_everywhere(ip("10.0.0.3")), "another machine");
+}
+
+#[test]
 fn whoever_has_to_leave_does_so_whether_or_not_a_stranger_answers() {
     let mut lab = Lab::with([pool("home", &["10.0.0.0"])]);
     lab.give("a", &shared("k", 80));

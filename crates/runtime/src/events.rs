@@ -11,8 +11,16 @@ use k8s_openapi::{
     jiff::Timestamp,
 };
 use kube::{Api, Client, api::PostParams};
+use prometheus::IntCounter;
+use tokio::sync::mpsc;
 
-use crate::{telemetry::printable, wall_clock};
+use crate::{
+    telemetry::{causes, printable},
+    wall_clock,
+};
+
+/// More events than this do not wait: they are lost, and counted.
+const QUEUE: usize = 1024;
 
 /// The API server refuses longer notes (events.k8s.io/v1 `note`).
 const LONGEST_NOTE: usize = 1024;
@@ -43,6 +51,44 @@ pub struct News {
     pub action: &'static str,
     /// A sentence for people; cut at 1,024 bytes.
     pub note: String,
+}
+
+/// Takes events without ever waiting, and writes them one after the other. Clones share the queue.
+#[derive(Debug, Clone)]
+pub struct EventQueue {
+    queue: mpsc::Sender<(ObjectReference, News)>,
+    lost: IntCounter,
+}
+
+impl EventQueue {
+    /// Starts the task that writes. `lost` counts the events that were not written. Must be called within a tokio runtime.
+    #[must_use]
+    pub fn spawn(writer: EventWriter, lost: IntCounter) -> Self {
+        let (queue, events) = mpsc::channel(QUEUE);
+        tokio::spawn(write(writer, events, lost.clone()));
+        Self { queue, lost }
+    }
+
+    /// Has an event about `object` written, unless too many wait.
+    pub fn publish(&self, object: ObjectReference, news: News) {
+        if self.queue.try_send((object, news)).is_err() {
+            self.lost.inc();
+        }
+    }
+}
+
+async fn write(
+    writer: EventWriter,
+    mut events: mpsc::Receiver<(ObjectReference, News)>,
+    lost: IntCounter,
+) {
+    while let Some((object, news)) = events.recv().await {
+        if let Err(error) = writer.publish(&object, &news).await {
+            lost.inc();
+            let (namespace, name) = (object.namespace, object.name);
+            tracing::warn!(namespace, name, error = %causes(&error), "event not written");
+        }
+    }
 }
 
 /// Writes events in the name of one component.

@@ -6,6 +6,8 @@
 //! | 404: the API server does not know the kind | there are none, until it does |
 //! | 403: we may not list it | what was known stays, and the process is not ready: it says which permission is missing |
 //! | anything else | the watch is started again after a pause; what was known stays |
+//!
+//! Controller, speakers and the command line all follow objects this way.
 
 use std::{
     collections::{BTreeMap, BTreeSet},
@@ -26,20 +28,38 @@ use tokio::time::Instant;
 
 use crate::{health::Awaited, telemetry::causes};
 
-/// A watch is renewed at least this often, in seconds, so that a dead connection is noticed.
+/// A watch is renewed at least this often, in seconds, so that a dead connection is noticed, unless its configuration says
+/// otherwise.
 const LONGEST_WATCH: u32 = 60;
 
-/// The pause after a watch has broken for the first time; doubled each time that it breaks again.
+/// The pause after a watch has broken for the first time; doubled each time that it breaks again, and then up to half as
+/// long again, by chance, so that not all processes of a cluster come back at once.
 const SHORTEST_PAUSE: Duration = Duration::from_millis(500);
-
-/// A broken watch is started again at least this often.
-const LONGEST_PAUSE: Duration = Duration::from_secs(8);
 
 /// How long to wait before a kind that is absent is looked for again; doubled each time that it still is.
 const SHORTEST_ABSENCE: Duration = Duration::from_secs(5);
 
 /// A kind that is absent is looked for at least this often.
 const LONGEST_ABSENCE: Duration = Duration::from_mins(1);
+
+/// How soon a broken watch is started again.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Haste {
+    /// Within a second: failovers wait for it.
+    Urgent,
+    /// At first as soon, and within eight seconds when it breaks again and again.
+    Patient,
+}
+
+impl Haste {
+    /// The longest pause, before chance lengthens it.
+    fn longest(self) -> Duration {
+        match self {
+            Self::Urgent => SHORTEST_PAUSE,
+            Self::Patient => Duration::from_secs(8),
+        }
+    }
+}
 
 /// What a watch shows next; for [`Watch::pass`].
 pub type Event<K> = watcher::Result<watcher::Event<DeserializeGuard<K>>>;
@@ -66,9 +86,13 @@ pub struct Complaint {
     pub why: String,
 }
 
+type Events<K> = BoxStream<'static, Event<K>>;
+
 /// One watch, and the list that it may be in the middle of.
 pub struct Watch<K> {
-    events: BoxStream<'static, Event<K>>,
+    start: Box<dyn Fn() -> Events<K> + Send>,
+    events: Events<K>,
+    haste: Haste,
     listing: Vec<K>,
     /// Which objects of the list cannot be decoded.
     left_out: BTreeSet<Name>,
@@ -93,13 +117,22 @@ where
     K: Resource<DynamicType = ()> + Clone + Debug + DeserializeOwned + Send + 'static,
 {
     /// Watches what `config` selects. `awaited` is told when the first list is complete, and when it is lacking again.
-    pub fn new(api: Api<DeserializeGuard<K>>, config: watcher::Config, awaited: Awaited) -> Self {
-        Self::of(watcher(api, config.timeout(LONGEST_WATCH)).boxed(), awaited)
+    pub fn new(
+        api: Api<DeserializeGuard<K>>,
+        config: watcher::Config,
+        haste: Haste,
+        awaited: Awaited,
+    ) -> Self {
+        let timeout = config.timeout.unwrap_or(LONGEST_WATCH);
+        let config = config.timeout(timeout);
+        Self::of(move || watcher(api.clone(), config.clone()).boxed(), haste, awaited)
     }
 
-    fn of(events: BoxStream<'static, Event<K>>, awaited: Awaited) -> Self {
+    fn of(start: impl Fn() -> Events<K> + Send + 'static, haste: Haste, awaited: Awaited) -> Self {
         Self {
-            events,
+            events: start(),
+            start: Box::new(start),
+            haste,
             listing: Vec::new(),
             left_out: BTreeSet::new(),
             undecodable: BTreeMap::new(),
@@ -110,6 +143,12 @@ where
             broken: 0,
             resume: Instant::now(),
         }
+    }
+
+    /// Lists everything anew. A watch goes on from the last version that it has seen, which does not exist any more when
+    /// the API server has gone back to an earlier state.
+    pub fn restart(&mut self) {
+        self.events = (self.start)();
     }
 
     /// Whether the first list is complete.
@@ -146,7 +185,10 @@ where
             Ok(event) => event,
             Err(error) => return self.fail(&error),
         };
-        (self.broken, self.absent) = (0, 0);
+        // A list that begins shows nothing yet: it may end as the one before.
+        if !matches!(event, watcher::Event::Init) {
+            self.note_success();
+        }
         match event {
             watcher::Event::Init => {
                 self.listing.clear();
@@ -162,6 +204,13 @@ where
             watcher::Event::Apply(object) => self.decoded(object).map(Change::Applied),
             watcher::Event::Delete(object) => self.deleted(object),
         }
+    }
+
+    fn note_success(&mut self) {
+        if self.broken > 0 {
+            tracing::info!(kind = %K::kind(&()), "the watch is back");
+        }
+        (self.broken, self.absent) = (0, 0);
     }
 
     fn decoded(&mut self, object: DeserializeGuard<K>) -> Option<K> {
@@ -239,7 +288,8 @@ where
 
     /// Once, and not every few seconds for as long as it lasts.
     fn wait_after(&mut self, error: &watcher::Error) {
-        self.resume = Instant::now() + pause(self.broken, SHORTEST_PAUSE, LONGEST_PAUSE);
+        let pause = pause(self.broken, SHORTEST_PAUSE, self.haste.longest());
+        self.resume = Instant::now() + pause.mul_f64(1.0 + fastrand::f64() / 2.0);
         self.broken = self.broken.saturating_add(1);
         if self.broken == 1 {
             let kind = K::kind(&());
@@ -286,7 +336,8 @@ mod tests {
     use crate::health::Health;
 
     fn watch(health: &Health) -> Watch<ConfigMap> {
-        Watch::of(futures::stream::pending().boxed(), health.awaits("ConfigMaps"))
+        let nothing = || futures::stream::pending().boxed();
+        Watch::of(nothing, Haste::Patient, health.awaits("ConfigMaps"))
     }
 
     fn object(name: &str, data: &Value) -> DeserializeGuard<ConfigMap> {
@@ -387,10 +438,59 @@ mod tests {
         assert_eq!(watch.pass(refused(500)), None);
     }
 
+    /// How long from now the watch is started again.
+    fn pauses(watch: &Watch<ConfigMap>) -> Duration {
+        watch.resume.saturating_duration_since(Instant::now())
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn one_that_is_refused_again_and_again_is_asked_for_less_and_less_often() {
+        let health = Health::default();
+        let mut watch = watch(&health);
+        for (code, shortest, longest) in [(403, 8.0, 12.0), (500, 8.0, 12.0), (404, 60.0, 60.0)] {
+            for _ in 0..8 {
+                // Each attempt begins a list, and what is not there is told once.
+                watch.pass(Ok(watcher::Event::Init));
+                watch.pass(refused(code));
+            }
+            let pause = pauses(&watch).as_secs_f64();
+            assert!((shortest..=longest).contains(&pause), "{code}: {pause}");
+            watch.pass(Ok(watcher::Event::Init));
+            assert_eq!(watch.pass(refused(code)), None, "{code}: no news");
+        }
+        list(&mut watch, vec![good("a")]);
+        watch.pass(refused(500));
+        assert!(pauses(&watch) < Duration::from_secs(1), "it was back");
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn one_that_failovers_wait_for_is_asked_for_within_a_second() {
+        let nothing = || futures::stream::pending().boxed();
+        let awaited = Health::default().awaits("ConfigMaps");
+        let mut watch: Watch<ConfigMap> = Watch::of(nothing, Haste::Urgent, awaited);
+        for _ in 0..8 {
+            watch.pass(refused(500));
+            assert!(pauses(&watch) <= Duration::from_secs(1));
+        }
+    }
+
+    #[tokio::test]
+    async fn a_watch_that_is_started_again_lists_everything() {
+        use futures::stream;
+        let begin = || stream::iter([Ok(watcher::Event::Init)]).chain(stream::pending()).boxed();
+        let awaited = Health::default().awaits("ConfigMaps");
+        let mut watch: Watch<ConfigMap> = Watch::of(begin, Haste::Urgent, awaited);
+        for _ in 0..2 {
+            assert!(matches!(watch.next().await, Ok(watcher::Event::Init)));
+            watch.restart();
+        }
+    }
+
     #[test]
     fn pauses_grow_to_their_limit() {
+        let longest = Haste::Patient.longest();
         let shown: Vec<u128> =
-            (0..6).map(|times| pause(times, SHORTEST_PAUSE, LONGEST_PAUSE).as_millis()).collect();
+            (0..6).map(|times| pause(times, SHORTEST_PAUSE, longest).as_millis()).collect();
         assert_eq!(shown, [500, 1000, 2000, 4000, 8000, 8000]);
         assert_eq!(pause(u32::MAX, SHORTEST_ABSENCE, LONGEST_ABSENCE), LONGEST_ABSENCE);
     }

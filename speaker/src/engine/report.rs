@@ -3,7 +3,9 @@
 use std::{collections::BTreeMap, net::IpAddr};
 
 use arpeggio_api::lock::NO_READY_ENDPOINTS;
-use arpeggio_election::{GiveReason, Node, Refusal, Stranded, TakeReason, Timestamp, Unfit, Write};
+use arpeggio_election::{
+    Decision, Effect, GiveReason, Node, Refusal, Stranded, TakeReason, Timestamp, Unfit, Write,
+};
 use arpeggio_wire::MacAddr;
 
 use super::{CONFLICT, Engine};
@@ -13,7 +15,7 @@ const NAMED: usize = 3;
 
 impl Engine {
     /// Tells users and counters of a write that has succeeded.
-    pub(super) fn report(&mut self, write: &Write) {
+    pub(super) fn report(&self, write: &Write) {
         match write {
             Write::Start { epoch, .. } => tracing::info!(epoch = epoch.0, "session started"),
             Write::Accuse { node, .. } => {
@@ -50,10 +52,7 @@ impl Engine {
         self.warn(address, &note, CONFLICT);
     }
 
-    fn report_taken(&mut self, address: IpAddr, reason: &TakeReason) {
-        if !self.elector.announcing().contains(&address) {
-            self.failovers.taken(address, reason);
-        }
+    fn report_taken(&self, address: IpAddr, reason: &TakeReason) {
         self.metrics.takes.with_label_values(&[reason.as_str()]).inc();
         tracing::info!(%address, %reason, "lock taken");
         let Some(record) = self.locks.get(&address) else { return };
@@ -61,6 +60,17 @@ impl Engine {
             let place = self.place(address);
             let note = format!("{address} is announced from {} ({place}): {reason}", self.me.node);
             self.news.tell(&record.claim.services, "nodeAssigned", &note);
+        }
+    }
+
+    /// Notes from whom a decision takes what this node has not announced yet.
+    pub(super) fn note_takeovers(&mut self, decision: &Decision) {
+        for effect in &decision.effects {
+            if let Effect::Write(Write::Take { address, reason, .. }) = effect
+                && !self.announcer.announced().contains(address)
+            {
+                self.failovers.takes(*address, reason);
+            }
         }
     }
 

@@ -3,6 +3,7 @@
 use std::{
     fmt,
     net::{IpAddr, Ipv4Addr},
+    path::Path,
     process::Command,
     time::Duration,
 };
@@ -378,8 +379,25 @@ impl Home {
     /// # Errors
     /// When it fails.
     pub fn arpeggio(&self, args: &[&str]) -> anyhow::Result<String> {
+        self.arpeggio_with(&self.lab.folders().kubeconfig(), args)
+    }
+
+    /// The same for somebody with other permissions: the user `user` of Kubernetes.
+    ///
+    /// # Errors
+    /// When it fails.
+    pub fn arpeggio_as(&self, user: &str, args: &[&str]) -> anyhow::Result<String> {
+        let admin = self.lab.folders().kubeconfig();
+        let mut config: Value = serde_json::from_slice(&std::fs::read(&admin)?)?;
+        config["users"][0]["user"]["as"] = json!(user);
+        let file = admin.with_file_name(format!("{user}.kubeconfig"));
+        std::fs::write(&file, config.to_string())?;
+        self.arpeggio_with(&file, args)
+    }
+
+    fn arpeggio_with(&self, kubeconfig: &Path, args: &[&str]) -> anyhow::Result<String> {
         let mut command = Command::new(install::program("arpeggio")?);
-        command.args(args).env("KUBECONFIG", self.lab.folders().kubeconfig());
+        command.args(args).env("KUBECONFIG", kubeconfig);
         let output = self.lab.namespace(Machine::Control).output(&mut command)?;
         let errors = String::from_utf8_lossy(&output.stderr);
         ensure!(output.status.success(), "arpeggio {args:?} failed: {errors}");

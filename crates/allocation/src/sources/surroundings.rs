@@ -111,7 +111,7 @@ impl Watched<Lease> for Surroundings {
         let known = self.speakers.get(&node).cloned().unwrap_or_default();
         let reach = session.reach.unwrap_or_else(|| known.reach.clone());
         let own = own.unwrap_or_else(|| known.own.clone());
-        let speaker = Whereabouts { reach, links, own };
+        let speaker = Whereabouts { reach, links, own, ..Whereabouts::default() };
         if speaker != known {
             self.speakers.insert(node, speaker);
             self.changed = true;

@@ -64,6 +64,26 @@ fn the_address_of_a_stranger_is_tried_again_when_the_quarantine_is_over() {
 }
 
 #[test]
+fn a_router_that_answers_for_every_address_empties_no_pool() {
+    let mut lab = Lab::with_pools(&[("home", &["10.0.0.0/28"])]);
+    lab.create("web");
+    let mut given = Vec::new();
+    for _ in 0..6 {
+        let address = lab.addresses("web").remove(0);
+        lab.cluster.find_stranger(&address, STRANGER);
+        lab.settle();
+        given.push(address);
+    }
+    assert_eq!(given, ["10.0.0.0", "10.0.0.1", "10.0.0.2", "10.0.0.2", "10.0.0.2", "10.0.0.2"]);
+    let conflict = lab.conflict("web").unwrap();
+    assert!(conflict.contains("proxy ARP") && conflict.contains("conflictProbing"), "{conflict}");
+    let conflicts = lab.reasons().into_iter().filter(|reason| *reason == "AddressConflict");
+    assert_eq!(conflicts.count(), 1, "it is told once");
+    lab.create("next");
+    assert_eq!(lab.addresses("next").len(), 1, "who comes next may be luckier");
+}
+
+#[test]
 fn who_asks_for_exactly_this_address_waits_until_the_stranger_is_gone() {
     let mut lab = Lab::with_pools(&[HOME]);
     lab.cluster.create_service("web", &[(ADDRESSES, "10.0.0.1")]);

@@ -102,6 +102,7 @@ fn many_who_wait_are_told_nothing_new_when_one_address_comes_free() {
     for number in 0..42 {
         lab.create(&format!("s{number:02}"));
     }
+    assert_eq!(lab.controller.index.refused(), [("PoolFull", 40)].into());
     lab.writes.clear();
     lab.told.clear();
     lab.cluster.delete_service("s00");
@@ -112,4 +113,8 @@ fn many_who_wait_are_told_nothing_new_when_one_address_comes_free() {
     let told: Vec<_> = lab.told.iter().map(|news| news.reason).collect();
     assert_eq!(told, ["IPAllocated"]);
     assert_eq!(lab.addresses("s02").len(), 1, "the first of those who wait");
+    assert_eq!(lab.controller.index.refused(), [("PoolFull", 39)].into());
+    lab.cluster.delete_service("s40");
+    lab.settle();
+    assert_eq!(lab.controller.index.refused(), [("PoolFull", 38)].into());
 }

@@ -9,12 +9,15 @@ use std::{
 use anyhow::Context as _;
 use arpeggio_api::lock::{self, LockRecord};
 use arpeggio_election::{Node, Version, rebalance::Move};
-use futures::{Stream, StreamExt as _};
+use arpeggio_runtime::{
+    health::Health,
+    watch::{Change, Haste, Watch},
+};
 use k8s_openapi::api::coordination::v1::Lease;
 use kube::{
     Api, Client,
     api::{Patch, PatchParams},
-    runtime::watcher::{self, Config, Event, watcher},
+    runtime::watcher::Config,
 };
 
 /// How many moves are under way at once: each makes its nodes tell the whole segment.
@@ -23,12 +26,10 @@ const AT_ONCE: usize = 16;
 /// The locks among Arpeggio's Leases.
 const LOCKS: &str = "arpeggio.dev/lease=address";
 
-/// The pause before a broken watch is looked at again.
-const RETRY: Duration = Duration::from_millis(500);
-
 /// The moves of one plan on their way.
 pub(super) struct Requests {
     api: Api<Lease>,
+    locks: Watch<Lease>,
     waiting: VecDeque<(Move, Version)>,
     /// Those that holders were asked for, with the version that the lock had last.
     asked: BTreeMap<IpAddr, (Move, Version)>,
@@ -53,8 +54,12 @@ enum Answer {
 impl Requests {
     /// Nobody is asked yet. `moves`: each with the version of the lock that it was planned with.
     pub(super) fn new(client: Client, namespace: &str, moves: Vec<(Move, Version)>) -> Self {
+        let listed = Health::default().awaits("Leases");
+        let locks = Api::namespaced(client.clone(), namespace);
+        let locks = Watch::new(locks, Config::default().labels(LOCKS), Haste::Urgent, listed);
         Self {
             api: Api::namespaced(client, namespace),
+            locks,
             waiting: moves.into(),
             asked: BTreeMap::new(),
             missed: Vec::new(),
@@ -64,9 +69,8 @@ impl Requests {
     /// Asks for each move, a few at a time, and tells of those that are done. After `timeout`, or Ctrl-C, what is not done
     /// is taken back.
     pub(super) async fn carry_out(mut self, timeout: Duration) -> anyhow::Result<Vec<Missed>> {
-        let events = watcher(self.api.clone(), Config::default().labels(LOCKS));
         let end = tokio::select! {
-            outcome = self.follow(events) => outcome.map(|()| "the watch has ended".to_owned()),
+            outcome = self.follow() => outcome.map(|()| "all was answered".to_owned()),
             () = tokio::time::sleep(timeout) => {
                 Ok(format!("its holder did not act within {} s", timeout.as_secs()))
             }
@@ -78,27 +82,21 @@ impl Requests {
     }
 
     /// Returns when nothing is left to be done.
-    async fn follow(
-        &mut self,
-        events: impl Stream<Item = watcher::Result<Event<Lease>>>,
-    ) -> anyhow::Result<()> {
-        let mut events = std::pin::pin!(events);
+    async fn follow(&mut self) -> anyhow::Result<()> {
         loop {
             self.ask_for_more().await?;
             if self.asked.is_empty() && self.waiting.is_empty() {
                 return Ok(());
             }
-            match events.next().await {
-                Some(Ok(Event::Apply(lease) | Event::InitApply(lease))) => {
-                    // One that is not understood any more is not moved, and that shows at the end.
-                    if let Ok(record) = lock::parse(&lease) {
-                        self.look_at(&record);
-                    }
-                }
-                Some(Ok(_)) => {}
-                Some(Err(_)) => tokio::time::sleep(RETRY).await,
-                None => return Ok(()),
-            }
+            let event = self.locks.next().await;
+            let shown = match self.locks.pass(event) {
+                Some(Change::Applied(lease)) => vec![lease],
+                Some(Change::Listed(leases) | Change::ListedInPart(leases)) => leases,
+                Some(Change::Deleted(_)) | None => Vec::new(),
+            };
+            // One that is not understood any more is not moved, and that shows at the end.
+            let records = shown.iter().filter_map(|lease| lock::parse(lease).ok());
+            records.for_each(|record| self.look_at(&record));
         }
     }
 

@@ -84,6 +84,21 @@ fn half_of_the_nodes_that_die_one_after_the_other_are_replaced_as_fast_as_one() 
 }
 
 #[test]
+fn who_cannot_hear_a_node_that_lives_stops_accusing_it() {
+    for cut in 1..5 {
+        let mut sim = Sim::new(5);
+        with_addresses(&mut sim, 10);
+        sim.cut_between(0, cut);
+        sim.run(secs(60));
+        let accusations = sim.log.iter().filter(|line| line.contains("Accuse")).count();
+        assert!(accusations <= 4, "{cut}: {accusations}: {:?}", sim.log);
+        let held: Vec<u8> = (0..10).filter(|last| sim.holder(ip(*last)) == Some(0)).collect();
+        assert_eq!(held.len(), 2, "{cut}: nothing has moved: {:?}", sim.log);
+        die_at_once(&mut sim, &[0], 10, FAST);
+    }
+}
+
+#[test]
 fn a_node_on_another_network_neither_confirms_nor_delays() {
     for far in 0..3 {
         // It says so in one cluster. In the other one its tunnel has the subnet of the segment.

@@ -115,6 +115,7 @@ impl Links {
             default_ipv4: is_default(Family::V4),
             default_ipv6: is_default(Family::V6),
             gateways: routes.filter_map(|route| route.gateway).collect(),
+            wireless: interface.wireless,
             cut_off: interface.flaw().is_some(),
         }
     }

@@ -64,8 +64,8 @@ fn interface(message: &LinkMessage) -> Interface {
         member_of: None,
         up: flags.contains(LinkFlags::Up),
         carrier: flags.contains(LinkFlags::LowerUp),
-        wireless: false,
         carrier_ups: 0,
+        wireless: false,
         addresses: Vec::new(),
     };
     let mut mac = None;

@@ -142,10 +142,11 @@ async fn read_lists(handle: &Handle) -> Result<Links, NetlinkError> {
     for family in [AddressFamily::Inet, AddressFamily::Inet6] {
         routes.extend(main_table(handle, family).await?);
     }
-    let mut links = decode::snapshot(&links, &addresses, &routes);
-    let cards = links.interfaces.iter_mut().filter(|it| it.kind.is_none());
+    let mut snapshot = decode::snapshot(&links, &addresses, &routes);
+    // The kernel does not say it by this protocol. Only cards are radios.
+    let cards = snapshot.interfaces.iter_mut().filter(|it| it.kind.is_none());
     cards.for_each(|it| it.wireless = is_wireless(&it.name));
-    Ok(links)
+    Ok(snapshot)
 }
 
 /// The routes of the main table; other tables are for some packets only.

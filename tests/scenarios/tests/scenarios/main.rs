@@ -56,6 +56,8 @@ const SHARING: &[(&str, Scenario)] = &[
     ("replaced", neighbourhood::a_replaced_service_keeps_its_address),
     ("terminating", neighbourhood::a_service_that_cannot_go_keeps_its_address),
     ("refused", neighbourhood::what_the_api_server_refuses_is_told),
+    ("permissions", neighbourhood::permissions_are_what_the_docs_say),
+    ("forbidden", neighbourhood::a_missing_permission_is_named),
     ("speaker-token", neighbourhood::a_speakers_token_is_good_for_its_own_node),
     ("changed-request", leftovers::a_changed_request_moves_the_service),
     ("no-sharing", allocation::two_services_never_share),

@@ -5,6 +5,7 @@ use std::time::Duration;
 use anyhow::{Context as _, ensure};
 use arpeggio_lab::Machine;
 use arpeggio_scenarios::{Home, POOL, first_address, service};
+use serde::Serialize;
 use serde_json::{Value, json};
 
 const KEY: &str = "arpeggio.dev/address-pool";
@@ -240,6 +241,79 @@ fn policy() -> [Value; 2] {
             "spec": { "policyName": "no-status", "validationActions": ["Deny"] },
         }),
     ]
+}
+
+/// The API server treats our Leases before tenants' requests, and a tenant's own permissions are enough for an explanation.
+pub(crate) fn permissions_are_what_the_docs_say(home: &Home) -> anyhow::Result<()> {
+    home.wait_until("our Leases have a priority of their own", || {
+        let metrics = home.lab.kubectl(&["get", "--raw", "/metrics"]);
+        let metrics = metrics.map_err(anyhow::Error::from)?;
+        let ours = |line: &&str| {
+            line.starts_with("apiserver_flowcontrol_dispatched_requests_total{")
+                && line.contains("flow_schema=\"arpeggio-leases\"")
+                && line.contains("priority_level=\"leader-election\"")
+        };
+        let found = metrics.lines().find(ours).map(|_| ());
+        found.ok_or_else(|| "no request was classified so".to_owned().into())
+    })?;
+    // The Service of a tenant who may do what `edit` allows in one namespace.
+    home.apply(&json!({
+        "apiVersion": "v1", "kind": "Namespace", "metadata": { "name": "tenant-c" },
+    }))?;
+    let bind =
+        ["create", "rolebinding", "tess", "-n", "tenant-c", "--clusterrole=edit", "--user=tess"];
+    home.lab.kubectl(&bind)?;
+    let mut web = service("web", "team", "c");
+    web["metadata"]["namespace"] = json!("tenant-c");
+    home.apply(&web)?;
+    home.wait_until("it waits", || {
+        let service = home.lab.get(&["service", "web", "-n", "tenant-c"]);
+        let status = service.map_err(anyhow::Error::from)?["status"].to_string();
+        if status.contains("there are no pools") { Ok(()) } else { Err(status.into()) }
+    })?;
+    let explained = home.arpeggio_as("tess", &["explain", "service", "-n", "tenant-c", "web"])?;
+    for part in ["there are no pools", "addresspools", "you need the permission"] {
+        ensure!(explained.contains(part), "no {part:?}: {explained}");
+    }
+    home.lab.kubectl(&["delete", "namespace", "tenant-c"])?;
+    Ok(())
+}
+
+/// A speaker that may not read the Nodes says so, and goes on with what it knows.
+pub(crate) fn a_missing_permission_is_named(home: &Home) -> anyhow::Result<()> {
+    home.add_pool()?;
+    home.apply(&service("web", KEY, POOL))?;
+    home.wait_for_address("web")?;
+    let owner = home.wait_for_owner(first_address())?;
+    let speaker = home.speaker_on(owner)?;
+    let role = home.lab.get(&["clusterrole", "arpeggio-speaker"])?;
+    let all = role["rules"].as_array().context("a role without rules")?;
+    let fewer = all.iter().filter(|rule| rule["resources"] != json!(["nodes"]));
+    set_rules(home, &fewer.collect::<Vec<_>>())?;
+    home.lab.kubectl(&["delete", "pod", "-n", SYSTEM, &speaker, "--wait=false"])?;
+    home.wait_until("its successor names what it lacks", || {
+        let events = home.lab.kubectl(&["get", "events", "-n", SYSTEM, "-o", "json"]);
+        let events = events.map_err(anyhow::Error::from)?;
+        let named = events.contains("cannot list resource") && events.contains("Readiness");
+        if named { Ok(()) } else { Err("not yet".to_owned().into()) }
+    })?;
+    set_rules(home, all)?;
+    home.wait_for_owner(first_address())?;
+    home.wait_for_speakers()
+}
+
+/// Changes what speakers may do apart from their own namespace.
+fn set_rules(home: &Home, rules: &(impl Serialize + ?Sized)) -> anyhow::Result<()> {
+    let patch = json!({ "rules": rules }).to_string();
+    home.lab.kubectl(&[
+        "patch",
+        "clusterrole",
+        "arpeggio-speaker",
+        "--type=merge",
+        "-p",
+        &patch,
+    ])?;
+    Ok(())
 }
 
 /// Somebody has the token of one node's speaker.
