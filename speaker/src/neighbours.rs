@@ -556,6 +556,8 @@ mod tests {
                 .map(|link| link.address.to_string())
                 .collect();
             assert_eq!(found, named, "{states:?}");
+            let told = own_links(&links, &links.reach(&[]));
+            assert!(told.iter().any(|link| link.mac[5] == 2), "{states:?}: it is no stranger's");
             let probe = neighbours().probe(&"node-3".into(), &links);
             let asks = probe.and_then(|it| it.source).map(|it| it.to_string());
             let source = source.map(|it| format!("2001:db8{it}"));
