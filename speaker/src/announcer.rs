@@ -85,7 +85,7 @@ impl Announcer {
         self.stale = true;
     }
 
-    /// Rules name these interfaces, which counts where an interface has no address. Returns whether that is news.
+    /// Rules name these interfaces, which counts where an interface might be a pod's. Returns whether that is news.
     pub(crate) fn name(&mut self, named: Vec<Pattern>) -> bool {
         let is_news = self.named != named;
         if is_news {

@@ -359,7 +359,7 @@ impl Engine {
         self.learn([reach].into_iter().chain(returned));
     }
 
-    /// An interface without an address is one that this node can announce on if a rule names it.
+    /// An interface of a kind that each pod has one of is one that this node can announce on if a rule names it.
     fn look_at_rules(&mut self) {
         if !std::mem::take(&mut self.rules_changed) {
             return;

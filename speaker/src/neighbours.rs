@@ -442,11 +442,14 @@ mod tests {
             own_links(links, &links.reach(named)).iter().map(|link| link.mac[5]).collect()
         };
         let mut links = links();
-        links.interfaces = vec![interface(2, &["fe80::11/64"]), interface(3, &["fe80::12/64"])];
-        assert_eq!(macs(&links, &[]), [2], "the one with the default route");
-        links.interfaces.push(interface(4, &[]));
-        assert_eq!(macs(&links, &["eth?".into()]), [2, 3, 4], "those that a rule names");
-        let unnamed = own_links(&links, &links.reach(&["eth4".into()])).pop().unwrap();
+        links.interfaces = vec![
+            interface(2, &["fe80::11/64"]),
+            Interface { kind: Some("veth".to_owned()), ..interface(3, &["fe80::12/64"]) },
+            interface(4, &[]),
+        ];
+        assert_eq!(macs(&links, &[]), [2, 4], "not that of a pod");
+        assert_eq!(macs(&links, &["eth3".into()]), [2, 3, 4], "but one that a rule names");
+        let unnamed = own_links(&links, &links.reach(&[])).pop().unwrap();
         assert!(unnamed.address.is_unspecified());
         let many: Vec<String> = (1..=70).map(|it| format!("10.{it}.0.1/16")).collect();
         let many: Vec<&str> = many.iter().map(String::as_str).collect();

@@ -54,8 +54,11 @@ pub enum Unfit {
 
 impl Links {
     /// The interfaces that lead to neighbours, as this node tells the others; marked are those that
-    /// cannot announce now. One that has neither a subnet nor a default route counts if one of `named`
-    /// names it ([`Interface::is_named`]): to answer on a segment takes no address there.
+    /// cannot announce now.
+    ///
+    /// Also told is one that has neither a subnet nor a default route, since a rule may name it
+    /// ([`Interface::may_be_named`]): to answer on a segment takes no address there. It is told before
+    /// a rule does, so that all nodes know of one another's when they choose among them.
     pub fn reach(&self, named: &[Pattern]) -> Reach {
         let (mut interfaces, left_out) = self.told(named);
         // What is outside of all subnets that are told may be in one of the others, and the default
@@ -78,7 +81,7 @@ impl Links {
     fn told(&self, named: &[Pattern]) -> (Vec<election::Interface>, Vec<election::Interface>) {
         let outside = self.interfaces.iter().filter(|it| it.flaw() != Some(Flaw::Loopback));
         let counts = |(interface, segment): &(&Interface, election::Interface)| {
-            leads_somewhere(segment) || interface.flaw().is_none() && interface.is_named(named)
+            leads_somewhere(segment) || interface.flaw().is_none() && interface.may_be_named(named)
         };
         let counting = outside.map(|it| (it, self.segment(it))).filter(counts);
         let mut told: Vec<election::Interface> = counting.map(|(_, segment)| segment).collect();

@@ -217,15 +217,15 @@ impl Interface {
         }
     }
 
-    /// Whether one of `patterns` names it although it has no address. In full, that goes for every
-    /// interface; by `*` and `?` only for kinds that lead out of the machine, and not for those that
-    /// each pod has one of.
-    pub fn is_named(&self, patterns: &[Pattern]) -> bool {
+    /// Whether it may be one to announce on though it has no address. By its kind, if that is one
+    /// that leads out of the machine; each pod has one of the others, so that one of them has to be
+    /// named in full.
+    pub fn may_be_named(&self, named: &[Pattern]) -> bool {
         let leads_out = match self.kind.as_deref() {
             None => true,
             Some(kind) => ["vlan", "bond", "team", "bridge", "macvlan"].contains(&kind),
         };
-        patterns.iter().any(|it| it.as_str() == self.name || leads_out && it.matches(&self.name))
+        leads_out || named.iter().any(|it| it.as_str() == self.name)
     }
 
     /// Whether it speaks for a segment, now or when it hears it again.
