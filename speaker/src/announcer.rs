@@ -6,8 +6,8 @@ use std::{
     sync::Arc,
 };
 
-use arpeggio_election::{self as election, Reach, Timestamp};
-use arpeggio_link::interfaces::Links;
+use arpeggio_election::{self as election, Pattern, Reach, Timestamp};
+use arpeggio_link::interfaces::{Interface, Links};
 use arpeggio_wire::MacAddr;
 
 use crate::{
@@ -32,6 +32,10 @@ pub(crate) struct Demand<'a> {
 pub(crate) struct Announcer {
     links: Arc<Links>,
     reach: Reach,
+    /// The names of interfaces that rules name.
+    named: Vec<Pattern>,
+    /// The interfaces that others are not told of, since there are too many.
+    left_out: Vec<String>,
     /// The interfaces that could not be opened when `reach` was worked out.
     unopened: BTreeSet<u32>,
     segments: Segments,
@@ -48,6 +52,8 @@ impl Announcer {
     pub(crate) fn new(links: Arc<Links>, wiring: Wiring) -> Self {
         let mut announcer = Self {
             reach: Reach::default(),
+            named: Vec::new(),
+            left_out: Vec::new(),
             unopened: BTreeSet::new(),
             segments: Segments::new(wiring),
             schedule: Schedule::default(),
@@ -79,15 +85,38 @@ impl Announcer {
         self.stale = true;
     }
 
+    /// Rules name these interfaces, which counts where an interface might be a pod's. Returns whether that is news.
+    pub(crate) fn name(&mut self, named: Vec<Pattern>) -> bool {
+        let is_news = self.named != named;
+        if is_news {
+            self.named = named;
+            self.work_out_reach();
+            self.stale = true;
+        }
+        is_news
+    }
+
     /// What the kernel says counts only where this process can hear and answer.
     fn work_out_reach(&mut self) {
         self.unopened = self.segments.unopened();
-        self.reach = self.links.reach();
+        self.reach = self.links.reach(&self.named);
+        self.tell_of_left_out();
         let unopened = self.unopened.iter().filter_map(|index| self.links.interface(*index));
         let unopened: Vec<&str> = unopened.map(|it| it.name.as_str()).collect();
         for interface in &mut self.reach.interfaces {
             interface.cut_off |= unopened.contains(&interface.name.as_str());
         }
+    }
+
+    fn tell_of_left_out(&mut self) {
+        let left_out = self.links.left_out(&self.named);
+        if self.left_out != left_out && !left_out.is_empty() {
+            tracing::warn!(
+                interfaces = left_out.join(", "),
+                "too many interfaces: nothing is announced on these, nor any address outside of the others' subnets"
+            );
+        }
+        self.left_out = left_out;
     }
 
     /// Looks again at which interfaces could be opened. If others are than before, returns the names of those that are now
@@ -135,7 +164,7 @@ impl Announcer {
         let wanted = Wanted {
             announced: self.placed(demand.announced, &interfaces),
             asked: self.placed(&demand.asked, &interfaces),
-            peers: self.peers(neighbours, &demand.awaited),
+            peers: self.peers(neighbours, &demand.awaited, &interfaces),
         };
         let changes = self.segments.attend_to(&wanted, &self.links);
         changes.lost.into_iter().for_each(|it| self.schedule.stop(it));
@@ -168,13 +197,22 @@ impl Announcer {
         placed
     }
 
-    /// Whose answers are awaited where. A fellow's announced addresses may be on any segment.
+    /// Whose answers are awaited where. A fellow's announced address is where this node would announce it, or may be on any
+    /// segment when that is nowhere.
     fn peers(
         &self,
         neighbours: &Neighbours,
         announced_there: &BTreeSet<IpAddr>,
+        interfaces: impl for<'r> Fn(IpAddr, &'r Reach) -> Vec<&'r election::Interface>,
     ) -> BTreeMap<u32, BTreeSet<IpAddr>> {
-        let awaited = |it| &neighbours.awaited(it, &self.links) | announced_there;
+        let placed = self.placed(announced_there, interfaces);
+        let has_place: BTreeSet<IpAddr> = placed.iter().map(|it| it.address).collect();
+        let anywhere = announced_there - &has_place;
+        let awaited = |interface: &Interface| {
+            let here = placed.iter().filter(|it| it.interface == interface.index);
+            let here: BTreeSet<IpAddr> = here.map(|it| it.address).collect();
+            &(&neighbours.awaited(interface, &self.links) | &anywhere) | &here
+        };
         self.links.interfaces.iter().map(|it| (it.index, awaited(it))).collect()
     }
 
@@ -193,7 +231,9 @@ impl Announcer {
         while self.segments.may_tell()
             && let Some(due) = self.schedule.pop(now)
         {
-            self.segments.tell(due);
+            if !self.segments.tell(due) {
+                self.schedule.refused(due.announcement, now);
+            }
         }
     }
 
@@ -229,9 +269,9 @@ impl Announcer {
         }
     }
 
-    /// Asks a neighbour, or everybody.
-    pub(crate) fn ask(&self, probe: Probe) {
-        self.segments.ask(probe);
+    /// Asks a neighbour, or everybody; says whether the question has left.
+    pub(crate) fn ask(&self, probe: Probe) -> bool {
+        self.segments.ask(probe)
     }
 
     /// The addresses that are announced, on one interface or several.

@@ -5,7 +5,12 @@
 
 mod report;
 
-use std::{collections::BTreeMap, net::IpAddr, sync::Arc, time::Duration};
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    net::IpAddr,
+    sync::Arc,
+    time::Duration,
+};
 
 use arpeggio_api::{
     lock::LockRecord,
@@ -30,7 +35,7 @@ use crate::{
     input::Input,
     listener::{Freshness, Said, Sighting},
     metrics::Metrics,
-    neighbours::{Neighbours, gateway_probes, own_links, returned},
+    neighbours::{Neighbours, Probe, gateway_probes, own_links, returned},
     news::News,
     notices::{Notices, Trouble},
     paths::{Choice, Paths},
@@ -95,6 +100,8 @@ pub(crate) struct Engine {
     /// Since when everything but the Nodes has been listed.
     leases_listed: Option<Timestamp>,
     locks: BTreeMap<IpAddr, LockRecord>,
+    /// The rules of a lock have changed since it was last looked at which interfaces rules name.
+    rules_changed: bool,
     unclear: UnclearLeases,
     backends: LocalBackends,
     freshness: Freshness,
@@ -163,6 +170,7 @@ impl Engine {
             nodes_listed: false,
             leases_listed: None,
             locks: BTreeMap::new(),
+            rules_changed: false,
             unclear: UnclearLeases::default(),
             backends: LocalBackends::new(outlets.slices_wanted),
             freshness,
@@ -254,6 +262,7 @@ impl Engine {
                 if self.locks.remove(&address).is_some() {
                     self.announcer.released(address);
                 }
+                self.rules_changed = true;
                 let backends = self.backends.lock_gone(address);
                 self.learn(backends);
                 Event::LockGone(address)
@@ -342,15 +351,26 @@ impl Engine {
         let returned = returned(self.announcer.links(), &links);
         let returned: Vec<Event> =
             returned.map(|it| Event::CarrierReturned(it.name.clone())).collect();
-        let before = self.announcer.links().clone();
+        let before = self.whereabouts();
         self.announcer.follow(links);
-        let links = self.announcer.links();
-        if own_links(links) != own_links(&before) || links.own_addresses() != before.own_addresses()
-        {
+        let whereabouts = self.whereabouts();
+        if whereabouts.links != before.links || whereabouts.own != before.own {
             self.elector.handle(now(), Event::Outdated);
         }
         let reach = Event::Reach(self.announcer.reach().clone());
         self.learn([reach].into_iter().chain(returned));
+    }
+
+    /// An interface of a kind that each pod has one of is one that this node can announce on if a rule names it.
+    fn look_at_rules(&mut self) {
+        if !std::mem::take(&mut self.rules_changed) {
+            return;
+        }
+        let named: BTreeSet<&Pattern> =
+            self.locks.values().flat_map(|record| record.lock.terms.named()).collect();
+        if self.announcer.name(named.into_iter().cloned().collect()) {
+            self.learn([Event::Reach(self.announcer.reach().clone())]);
+        }
     }
 
     /// An interface whose sockets cannot be opened is one that this node cannot announce on.
@@ -371,6 +391,7 @@ impl Engine {
         if known.is_none_or(|known| known.version < record.lock.version) {
             if known.is_none_or(|known| known.terms != record.lock.terms) {
                 self.announcer.reconsider();
+                self.rules_changed = true;
             }
             let backends = self.backends.lock_seen(&record);
             self.learn(backends);
@@ -399,7 +420,7 @@ impl Engine {
                 return;
             }
         }
-        if self.announcer.has(claim.mac) {
+        if self.announcer.has(claim.mac) || !self.is_of_its_segment(&sighting) {
             return;
         }
         let announced = self.elector.announcing().contains(&claim.address);
@@ -409,6 +430,18 @@ impl Engine {
             None if announced => self.stranger(&sighting),
             None => self.occupied(claim.address, claim.mac, None),
         }
+    }
+
+    /// Whether what was heard comes from where this node would announce the address itself. On another segment, a bridge of
+    /// pods for instance, somebody may say anything.
+    fn is_of_its_segment(&self, Sighting { interface, claim, .. }: &Sighting) -> bool {
+        let places = self.elector.interfaces(claim.address, self.announcer.reach());
+        let links = self.announcer.links();
+        if places.is_empty() {
+            return !self.neighbours.is_elsewhere(claim.mac, *interface, links);
+        }
+        let heard_on = links.interface(*interface);
+        heard_on.is_some_and(|heard_on| places.iter().any(|it| it.name == heard_on.name))
     }
 
     /// A fellow node announces an address: its speaker does, or its kernel has the address.
@@ -538,6 +571,7 @@ impl Engine {
             self.paths.excuse();
         }
         self.choose_profiles(now);
+        self.look_at_rules();
         self.begin();
         self.count_ownerless(now);
         if self.neighbours.forget(now) {
@@ -584,35 +618,27 @@ impl Engine {
 
     fn act(&mut self, effect: Effect) {
         let links = self.announcer.links();
-        match &effect {
-            Effect::ProbeNode(node) | Effect::ProbeNodeAnywhere(node) => {
-                let reach = self.elector.reach(node);
-                let wireless = self.neighbours.is_wireless(node, reach, links);
-                self.paths.asked(node, wireless, now());
-            }
-            Effect::ProbeGateway => self.paths.gateway_asked(now()),
-            _ => {}
-        }
         match effect {
             Effect::ProbeNode(node) => {
-                if let Some(probe) = self.neighbours.probe(&node, links) {
-                    self.announcer.ask(probe);
-                }
+                let probe = self.neighbours.probe(&node, links);
+                self.ask_node(node, probe);
             }
             Effect::ProbeNodeAnywhere(node) => {
-                let probes = [
-                    self.neighbours.probe(&node, links),
-                    self.neighbours.probe_anywhere(&node, links),
-                ];
-                probes.into_iter().flatten().for_each(|probe| self.announcer.ask(probe));
+                let probe = self.neighbours.probe(&node, links);
+                let everybody = probe.map(|probe| Probe { to: None, ..probe });
+                self.ask_node(node, probe.into_iter().chain(everybody));
             }
             Effect::ProbeSpeaker { node, address } => {
-                if let Some(probe) = self.neighbours.speaker_probe(&node, address, links) {
+                let places = self.elector.interfaces(address, self.announcer.reach());
+                if let Some(probe) = self.neighbours.speaker_probe(&node, address, &places, links) {
                     self.announcer.ask(probe);
                 }
             }
             Effect::ProbeGateway => {
-                gateway_probes(links).into_iter().for_each(|probe| self.announcer.ask(probe));
+                self.paths.gateway_asked(now());
+                gateway_probes(links).into_iter().for_each(|probe| {
+                    self.announcer.ask(probe);
+                });
             }
             Effect::ProbeAddress(address) => self.ask_everybody(address),
             Effect::Write(write) if self.unclear.bar(&write) => {
@@ -621,6 +647,18 @@ impl Engine {
             }
             Effect::Write(write) => self.writer.submit(self.order(write)),
         }
+    }
+
+    /// Asks for a node's own address.
+    fn ask_node(&mut self, node: Node, probes: impl IntoIterator<Item = Probe>) {
+        let before = now();
+        let asked = probes.into_iter().filter(|probe| self.announcer.ask(*probe)).count();
+        if asked == 0 {
+            return self.elector.handle(before, Event::Unasked(node));
+        }
+        let reach = self.elector.reach(&node);
+        let wireless = self.neighbours.is_wireless(&node, reach, self.announcer.links());
+        self.paths.asked(&node, wireless, before);
     }
 
     /// Asks everybody for an address, this node's own kernel as well, which does not answer itself on the wire.
@@ -653,7 +691,8 @@ impl Engine {
         let watched = self.elector.watched();
         let mut paths = self.paths.described();
         paths.retain(|node, _| watched.contains(node));
-        Whereabouts { reach, links: own_links(links), own: links.own_addresses(), paths }
+        let (own_links, own) = (own_links(links, &reach), links.own_addresses());
+        Whereabouts { reach, links: own_links, own, paths }
     }
 
     fn update_health(&mut self, now: Timestamp) {

@@ -39,7 +39,7 @@ const JITTER: u32 = 4;
 const FIRST: Pace = Pace::new(Duration::from_micros(200), 200);
 /// The rate of all others: 500 frames a second, and 50 at once. It is for the first repeats of many addresses.
 const REPEATED: Pace = Pace::new(Duration::from_millis(2), 50);
-/// What had to wait for its rate is looked at again after this time.
+/// What had to wait for its rate, or for room in the network card's queue, is looked at again after this time.
 const PAUSE: Duration = Duration::from_millis(10);
 
 /// One address on one interface.
@@ -101,6 +101,21 @@ impl Schedule {
     /// all are counted as if they were on one segment.
     fn refresh(&self) -> Duration {
         REFRESH.max(SHARE.saturating_mul(self.all))
+    }
+
+    /// The announcement that was [popped](Self::pop) did not leave. If it was the first one, nobody knows yet where the address
+    /// is: it is due again soon. Others are made up for by the next one.
+    pub(crate) fn refused(
+        &mut self,
+        Announcement { interface, address }: Announcement,
+        now: Timestamp,
+    ) {
+        if let Some(rounds) = self.interfaces.get_mut(&interface)
+            && rounds.next.get(&address).is_some_and(|next| next.sent == 1)
+        {
+            rounds.stop(address);
+            rounds.insert(address, Next { at: now + PAUSE, sent: 0 });
+        }
     }
 
     /// When to [`pop`](Self::pop) next.

@@ -47,6 +47,7 @@ const TURN: Duration = Duration::from_millis(5);
 struct Task {
     announced: BTreeSet<IpAddr>,
     asked: BTreeSet<IpAddr>,
+    awaited: BTreeSet<IpAddr>,
     patterns: Vec<Pattern>,
     /// As after a pause of the process: what was decided is too old.
     stale: bool,
@@ -131,8 +132,9 @@ fn work(tasks: &Receiver<Task>, wiring: Wiring) {
         let demand = Demand {
             announced: &task.announced,
             asked: task.asked.clone(),
-            awaited: BTreeSet::new(),
+            awaited: task.awaited.clone(),
         };
+        announcer.name(task.patterns.clone());
         announcer.attend_to(
             demand,
             |address, reach| reach.announcing(address, &task.patterns),

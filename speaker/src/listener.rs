@@ -120,7 +120,7 @@ pub(crate) struct Listener<P: Protocol> {
     pub(crate) table: Arc<ArcSwap<Table<P>>>,
     /// Ends the thread.
     pub(crate) stop: Arc<AtomicBool>,
-    /// Set while the thread has frames in hand.
+    /// Set while the thread has frames in hand, and a moment before.
     pub(crate) busy: Arc<AtomicBool>,
     /// Bounded; what does not fit is lost, and said again by whoever said it.
     pub(crate) sightings: Sender<Sighting>,
@@ -148,8 +148,8 @@ impl<P: Protocol> Listener<P> {
         let mut answers = Answers::new();
         loop {
             self.busy.store(false, Ordering::Release);
-            let received = self.socket.recv_batch(&mut inbox);
-            self.busy.store(true, Ordering::Release);
+            let received =
+                self.socket.recv_batch(&mut inbox, || self.busy.store(true, Ordering::Release));
             // What came just now is for whoever took this one's place: perhaps at another MAC address.
             if self.stop.load(Ordering::Acquire) {
                 return;

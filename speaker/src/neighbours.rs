@@ -2,20 +2,19 @@
 
 use std::{
     collections::{BTreeMap, BTreeSet},
-    net::IpAddr,
+    net::{IpAddr, Ipv4Addr},
     time::Duration,
 };
 
 use arpeggio_api::session::LinkAddress;
-use arpeggio_election::{Event, Node, Reach, Timestamp};
-use arpeggio_link::interfaces::{Family, Interface, Links, has_neighbours};
+use arpeggio_election::{self as election, Event, Node, Reach, Timestamp};
+use arpeggio_link::interfaces::{Address, Family, Interface, Links, has_neighbours};
 use arpeggio_wire::{Claim, MacAddr};
-use ipnet::IpNet;
 
 use crate::listener::Sighting;
 
 /// A session names at most this many addresses; the first one that another node can reach is used.
-const MOST_LINK_ADDRESSES: usize = 8;
+const MOST_LINK_ADDRESSES: usize = 64;
 
 /// What the sessions say about where nodes are found, and what this node's routes say about gateways.
 #[derive(Debug, Default)]
@@ -101,7 +100,8 @@ impl Neighbours {
     }
 
     /// What a reply on the wire proves. A reply in a node's name from another node's MAC address (proxy ARP) proves nothing,
-    /// and one from a MAC address that is nobody's proves something for a moment only.
+    /// nor does one from another segment than the node's: there a pod may say what it likes. One from a MAC address that is
+    /// nobody's proves something for a moment only.
     pub(crate) fn answered(
         &mut self,
         sighting: &Sighting,
@@ -111,6 +111,9 @@ impl Neighbours {
         let claim = sighting.claim;
         if gateways(links).any(|gateway| gateway == (sighting.interface, claim.address)) {
             return Some(Event::GatewayAnswered);
+        }
+        if !links.interface(sighting.interface).is_some_and(|it| contains(it, claim.address)) {
+            return None;
         }
         let mac = claim.mac.octets();
         let node = self.node_with(|link| link.address == claim.address && link.mac == mac).cloned();
@@ -129,42 +132,46 @@ impl Neighbours {
         (now.since(since) < RENAMED_WITHIN).then_some(node)
     }
 
-    /// How to ask `node` for its own address; `None` when no interface here shares a subnet with it.
+    /// How to ask `node` for its own address; `None` when no interface here shares a subnet with it, or has an address to
+    /// ask from.
     pub(crate) fn probe(&self, node: &Node, links: &Links) -> Option<Probe> {
         self.links_of(node)?.iter().find_map(|link| {
             let interface = on_link(links, link.address)?;
-            Some(probe(interface, link.address, Some(link.mac.into())))
+            probe(interface, link.address, Some(link.mac.into()))
         })
+    }
+
+    /// Whether this node has a neighbour with this MAC address on one of its interfaces, and not on this one.
+    pub(crate) fn is_elsewhere(&self, mac: MacAddr, interface: u32, links: &Links) -> bool {
+        let mac = mac.octets();
+        let its = self.nodes.values().flat_map(|known| &known.links).filter(|it| it.mac == mac);
+        let near: Vec<u32> = its.flat_map(|link| reaching(links, link.address)).collect();
+        !near.is_empty() && !near.contains(&interface)
     }
 
     /// Whether a radio is on the way to `node`: on this side, or on the other, which has this `reach`.
     pub(crate) fn is_wireless(&self, node: &Node, reach: Option<&Reach>, links: &Links) -> bool {
         let Some(probe) = self.probe(node, links) else { return false };
         let here = links.interface(probe.interface).is_some_and(|it| it.wireless);
-        let has = |it: &&arpeggio_election::Interface| {
-            it.subnets.iter().any(|net| net.addr() == probe.address)
-        };
+        let has =
+            |it: &&election::Interface| it.subnets.iter().any(|net| net.addr() == probe.address);
         let there = reach.and_then(|reach| reach.interfaces.iter().find(has));
         here || there.is_some_and(|it| it.wireless)
     }
 
-    /// How to ask everybody for the own address of `node`.
-    pub(crate) fn probe_anywhere(&self, node: &Node, links: &Links) -> Option<Probe> {
-        Some(Probe { to: None, ..self.probe(node, links)? })
-    }
-
-    /// How to ask the speaker of `node` for an `address` that it announces: at the node's interface on the segment that the
-    /// address belongs to here, or else at the first that is reached.
+    /// How to ask the speaker of `node` for an `address` that it announces: at the node's interface on a segment where this
+    /// node would announce it, or else at the first that is reached.
     pub(crate) fn speaker_probe(
         &self,
         node: &Node,
         address: IpAddr,
+        places: &[&election::Interface],
         links: &Links,
     ) -> Option<Probe> {
         let near = self.links_of(node)?.iter();
         let near = near.filter_map(|link| Some((on_link(links, link.address)?, link.mac)));
-        let segment = links.announcing(address).map(|it| it.index).ok();
-        let (interface, mac) = near.min_by_key(|(it, _)| Some(it.index) != segment)?;
+        let is_place = |it: &Interface| places.iter().any(|place| place.name == it.name);
+        let (interface, mac) = near.min_by_key(|(it, _)| !is_place(it))?;
         let source = interface.source_for(address)?;
         Some(Probe {
             interface: interface.index,
@@ -185,7 +192,7 @@ impl Neighbours {
 
 /// How to ask for the default gateways: everybody, since their MAC addresses are nobody's promise.
 pub(crate) fn gateway_probes(links: &Links) -> Vec<Probe> {
-    let ask = |(index, gateway)| Some(probe(links.interface(index)?, gateway, None));
+    let ask = |(index, gateway)| probe(links.interface(index)?, gateway, None);
     gateways(links).filter_map(ask).collect()
 }
 
@@ -193,31 +200,43 @@ pub(crate) fn gateway_probes(links: &Links) -> Vec<Probe> {
 /// without being one segment (a container bridge, for instance). IPv4 comes before IPv6, so that a node with both is
 /// asked by ARP.
 ///
-/// Link-local addresses do not say on which segment they are. One is named only where nothing else tells the others
-/// which MAC address is this node's, so that they do not take it for a stranger's.
-pub(crate) fn own_links(links: &Links) -> Vec<LinkAddress> {
-    let preferred: Vec<u32> = links.default_routes.iter().map(|route| route.interface).collect();
+/// The kernel answers for no address that is still being checked. Of several in one subnet one is enough: one that lasts.
+///
+/// Where an interface of `reach` has no such address, its link-local one tells the others at least that the MAC address is
+/// this node's, so that they do not take it for a stranger's; it does not say on which segment it is. Where there is none
+/// either, no address is named.
+pub(crate) fn own_links(links: &Links, reach: &Reach) -> Vec<LinkAddress> {
+    let turn = |index| {
+        let here = links.default_routes.iter().filter(|route| route.interface == index);
+        let best = here.map(|route| (route.metric, route.preference)).min();
+        (best.is_none(), best)
+    };
     let mut usable: Vec<&Interface> =
         links.interfaces.iter().filter(|it| it.flaw().is_none()).collect();
-    usable.sort_by_key(|it| (!preferred.contains(&it.index), it.index));
-    let mut addresses: Vec<LinkAddress> =
-        usable.iter().flat_map(|it| link_addresses(it, has_neighbours)).collect();
+    usable.sort_by_key(|it| (turn(it.index), it.wireless, it.index));
+    let mut addresses: Vec<LinkAddress> = usable.iter().flat_map(|it| link_addresses(it)).collect();
     addresses.sort_by_key(|link| Family::of(link.address));
-    for interface in usable.iter().filter(|it| preferred.contains(&it.index)) {
-        let found = link_addresses(interface, |_| true).next();
-        let nameless = |it: &LinkAddress| addresses.iter().all(|known| known.mac != it.mac);
-        addresses.extend(found.filter(nameless));
+    usable.retain(|it| reach.interfaces.iter().any(|told| told.name == it.name));
+    for (interface, mac) in usable.iter().filter_map(|it| Some((it, it.mac()?.octets()))) {
+        if addresses.iter().all(|known| known.mac != mac) {
+            let link_local = interface.usable_addresses().map(|it| it.net.addr()).next();
+            let address = link_local.unwrap_or(IpAddr::V4(Ipv4Addr::UNSPECIFIED));
+            addresses.push(LinkAddress { address, mac });
+        }
     }
     shortened(addresses)
 }
 
-fn link_addresses(
-    interface: &Interface,
-    fits: impl Fn(&IpNet) -> bool,
-) -> impl Iterator<Item = LinkAddress> {
-    let mac = interface.mac().map(|mac| mac.octets());
-    let nets = interface.addresses.iter().filter(move |net| fits(net));
-    nets.filter_map(move |net| Some(LinkAddress { address: net.addr(), mac: mac? }))
+/// One address in each subnet of an interface.
+fn link_addresses(interface: &Interface) -> Vec<LinkAddress> {
+    let Some(mac) = interface.mac() else { return Vec::new() };
+    let mut usable: Vec<&Address> =
+        interface.usable_addresses().filter(|it| has_neighbours(&it.net)).collect();
+    usable.sort_by_key(|it| it.state);
+    let mut subnets = BTreeSet::new();
+    usable.retain(|it| subnets.insert(it.net.trunc()));
+    let link = |it: &Address| LinkAddress { address: it.net.addr(), mac: mac.octets() };
+    usable.into_iter().map(link).collect()
 }
 
 /// No more than a session names. Each MAC address is named, as far as possible, before one is named twice.
@@ -240,16 +259,26 @@ pub(crate) fn returned<'a>(before: &Links, now: &'a Links) -> impl Iterator<Item
     })
 }
 
-fn probe(interface: &Interface, address: IpAddr, to: Option<MacAddr>) -> Probe {
-    Probe { interface: interface.index, address, source: interface.source_for(address), to }
+/// From `::` nothing is asked but whether anybody has an address (RFC 4862): a neighbour that is just asking that for its own
+/// would take this node for another machine that wants it.
+fn probe(interface: &Interface, address: IpAddr, to: Option<MacAddr>) -> Option<Probe> {
+    let source = interface.source_for(address);
+    let may_ask = source.is_some() || address.is_ipv4();
+    may_ask.then_some(Probe { interface: interface.index, address, source, to })
 }
 
 fn on_link(links: &Links, address: IpAddr) -> Option<&Interface> {
-    links.interfaces.iter().find(|it| it.flaw().is_none() && contains(it, address))
+    let usable = links.interfaces.iter().filter(|it| it.flaw().is_none());
+    usable.filter(|it| contains(it, address)).min_by_key(|it| it.way_to(address))
+}
+
+/// The indices of the interfaces in whose subnets a neighbour is.
+fn reaching(links: &Links, neighbour: IpAddr) -> impl Iterator<Item = u32> {
+    links.interfaces.iter().filter(move |it| contains(it, neighbour)).map(|it| it.index)
 }
 
 fn contains(interface: &Interface, address: IpAddr) -> bool {
-    let mut subnets = interface.addresses.iter().filter(|net| has_neighbours(net));
+    let mut subnets = interface.addresses.iter().map(Address::subnet).filter(has_neighbours);
     subnets.any(|net| net.contains(&address) && net.addr() != address)
 }
 
@@ -260,10 +289,11 @@ fn gateways(links: &Links) -> impl Iterator<Item = (u32, IpAddr)> {
 
 #[cfg(test)]
 mod tests {
-    use std::net::Ipv4Addr;
-
-    use arpeggio_link::interfaces::{DefaultRoute, Medium};
+    use arpeggio_election::Pattern;
+    use arpeggio_link::interfaces::{AddressState, DefaultRoute, Medium, RouterPreference};
     use arpeggio_wire::Claim;
+
+    use ipnet::IpNet;
 
     use super::*;
     use crate::listener::Said;
@@ -283,9 +313,9 @@ mod tests {
             member_of: None,
             up: true,
             carrier: true,
-            carrier_ups: 1,
             wireless: false,
-            addresses: nets.iter().map(|net| net.parse().unwrap()).collect(),
+            carrier_ups: 1,
+            addresses: nets.iter().map(|net| net.parse::<IpNet>().unwrap().into()).collect(),
         }
     }
 
@@ -299,6 +329,7 @@ mod tests {
             interface: 2,
             gateway: Some(gateway),
             metric: 0,
+            preference: RouterPreference::Medium,
         };
         Links {
             interfaces: vec![
@@ -356,8 +387,10 @@ mod tests {
         let mut neighbours = neighbours();
         let near = vec![link("172.17.0.4", 41), link("192.168.0.14", 42)];
         neighbours.learn("node-4".into(), near, true);
-        let asked = |node: &str, address: &str| {
-            let probe = neighbours.speaker_probe(&node.into(), address.parse().unwrap(), &links());
+        let asked = |node: &str, address: &str, patterns: &[Pattern]| {
+            let (address, reach) = (address.parse().unwrap(), links().reach(patterns));
+            let places = reach.announcing(address, patterns);
+            let probe = neighbours.speaker_probe(&node.into(), address, &places, &links());
             probe.map(|it| (it.interface, it.to.unwrap(), it.source.unwrap().to_string()))
         };
         let table = [
@@ -369,29 +402,59 @@ mod tests {
         ];
         for (node, address, expected) in table {
             let expected = expected.map(|(index, mac, source)| (index, mac, source.to_owned()));
-            assert_eq!(asked(node, address), expected, "{node} {address}");
+            assert_eq!(asked(node, address, &[]), expected, "{node} {address}");
         }
+        let by_rule = asked("node-4", "172.17.0.240", &["eth2".into()]);
+        assert_eq!(by_rule.map(|(index, ..)| index), Some(2));
     }
 
     #[test]
     fn this_node_names_the_interface_of_the_default_route_first_and_ipv4_before_ipv6() {
-        let addresses: Vec<String> =
-            own_links(&links()).iter().map(|link| link.address.to_string()).collect();
+        let addresses: Vec<String> = own_links(&links(), &links().reach(&[]))
+            .iter()
+            .map(|link| link.address.to_string())
+            .collect();
         assert_eq!(addresses, ["192.168.0.11", "172.17.0.1", "2001:db8::11"]);
     }
 
     #[test]
+    fn of_equal_interfaces_the_wired_one_is_named_first() {
+        let mut links = links();
+        links.interfaces =
+            vec![interface(2, &["192.168.0.11/24"]), interface(3, &["192.168.0.14/24"])];
+        links.interfaces[0].wireless = true;
+        let first = |links: &Links| own_links(links, &Reach::default())[0].mac[5];
+        assert_eq!(first(&links), 2, "it has the default route");
+        let wired = links.default_routes.iter().map(|it| DefaultRoute { interface: 3, ..*it });
+        links.default_routes = [&links.default_routes[..], &wired.collect::<Vec<_>>()].concat();
+        assert_eq!(first(&links), 3);
+        links.default_routes[0].metric = 0;
+        links.default_routes[2].metric = 600;
+        links.default_routes[3].metric = 600;
+        assert_eq!(first(&links), 2, "the kernel prefers it");
+        let probe = neighbours().probe(&"node-2".into(), &links).unwrap();
+        assert_eq!(probe.interface, 3, "of equal routes to the subnet");
+    }
+
+    #[test]
     fn every_interface_that_announces_tells_its_mac_as_far_as_there_is_room() {
-        let macs = |links: &Links| -> Vec<u8> {
-            own_links(links).iter().map(|link| link.mac[5]).collect()
+        let macs = |links: &Links, named: &[Pattern]| -> Vec<u8> {
+            own_links(links, &links.reach(named)).iter().map(|link| link.mac[5]).collect()
         };
         let mut links = links();
-        links.interfaces = vec![interface(2, &["fe80::11/64"]), interface(3, &["fe80::12/64"])];
-        assert_eq!(macs(&links), [2], "the one with the default route");
-        let many: Vec<String> = (1..=12).map(|it| format!("10.{it}.0.1/16")).collect();
+        links.interfaces = vec![
+            interface(2, &["fe80::11/64"]),
+            Interface { kind: Some("veth".to_owned()), ..interface(3, &["fe80::12/64"]) },
+            interface(4, &[]),
+        ];
+        assert_eq!(macs(&links, &[]), [2, 4], "not that of a pod");
+        assert_eq!(macs(&links, &["eth3".into()]), [2, 3, 4], "but one that a rule names");
+        let unnamed = own_links(&links, &links.reach(&[])).pop().unwrap();
+        assert!(unnamed.address.is_unspecified());
+        let many: Vec<String> = (1..=70).map(|it| format!("10.{it}.0.1/16")).collect();
         let many: Vec<&str> = many.iter().map(String::as_str).collect();
         links.interfaces = vec![interface(2, &many), interface(3, &["10.77.0.1/16"])];
-        assert_eq!(macs(&links), [2, 2, 2, 2, 2, 2, 2, 3]);
+        assert_eq!(macs(&links, &[]), [&[2; 63][..], &[3]].concat());
     }
 
     #[test]
@@ -432,6 +495,19 @@ mod tests {
             let answer = answered(address, mac(12));
             assert_eq!(answer, Some(Event::NodeAnswered("node-2".into())));
             assert_eq!(answered(address, mac(14)), None, "another node's");
+            let of_a_pod = neighbours().answered(&sighting(1, address, mac(12)), &links(), at(0));
+            assert_eq!(of_a_pod, None, "on another segment");
+        }
+    }
+
+    #[test]
+    fn a_node_is_elsewhere_when_another_interface_leads_to_it() {
+        let mut neighbours = neighbours();
+        neighbours.learn("far".into(), vec![link("10.0.0.9", 77), link("fe80::9", 77)], true);
+        let table = [(1, 12, true), (2, 12, false), (2, 13, false), (1, 77, false)];
+        for (interface, last, expected) in table {
+            let is_elsewhere = neighbours.is_elsewhere(mac(last), interface, &links());
+            assert_eq!(is_elsewhere, expected, "{last} on {interface}");
         }
     }
 
@@ -456,6 +532,40 @@ mod tests {
         let answer =
             neighbours.answered(&sighting(2, "192.168.0.12", mac(97)), &links(), at(70_001));
         assert!(answer.is_none(), "it has no session");
+    }
+
+    #[test]
+    fn addresses_that_are_not_in_use_are_not_named_and_ask_nobody() {
+        use AddressState::{Deprecated, Duplicate, Preferred, Temporary, Tentative};
+        let table = [
+            (&[Preferred, Preferred][..], &["2001:db8::11"][..], Some("::11")),
+            (&[Temporary, Preferred], &["2001:db8::12"], Some("::12")),
+            (&[Deprecated, Temporary], &["2001:db8::12"], Some("::12")),
+            (&[Tentative, Deprecated], &["2001:db8::12"], Some("::12")),
+            (&[Tentative, Duplicate], &[], None),
+        ];
+        for (states, named, source) in table {
+            let mut links = links();
+            let addresses = ["2001:db8::11/64", "2001:db8::12/64"].into_iter().zip(states);
+            links.interfaces[1].addresses = addresses
+                .map(|(net, state)| Address {
+                    state: *state,
+                    ..net.parse::<IpNet>().unwrap().into()
+                })
+                .collect();
+            let found: Vec<String> = own_links(&links, &Reach::default())
+                .iter()
+                .filter(|link| link.mac[5] == 2)
+                .map(|link| link.address.to_string())
+                .collect();
+            assert_eq!(found, named, "{states:?}");
+            let told = own_links(&links, &links.reach(&[]));
+            assert!(told.iter().any(|link| link.mac[5] == 2), "{states:?}: it is no stranger's");
+            let probe = neighbours().probe(&"node-3".into(), &links);
+            let asks = probe.and_then(|it| it.source).map(|it| it.to_string());
+            let source = source.map(|it| format!("2001:db8{it}"));
+            assert_eq!(asks, source, "{states:?}");
+        }
     }
 
     #[test]

@@ -232,23 +232,32 @@ impl<P: Protocol> Segment<P> {
         self.unjoined = joined.is_err();
     }
 
-    /// Tells everybody that `address` is here. `deferred`: later than it was due.
-    pub(crate) fn tell(&self, address: P::Address, deferred: bool) {
+    /// Tells everybody that `address` is here, and says whether all of that has left. `deferred`: later than it was due.
+    pub(crate) fn tell(&self, address: P::Address, deferred: bool) -> bool {
         if deferred {
             self.metrics.deferred.inc();
         }
+        let mut all = true;
         for frame in P::announcements(Claim { address, mac: self.mac }) {
             if self.send(&frame) {
                 self.metrics.gratuitous.inc();
+            } else {
+                all = false;
             }
         }
+        all
     }
 
     /// Asks for `address`: one machine, or everybody. In the name of this node's address `source`; without one it is a
-    /// question that nobody remembers the asker by.
-    pub(crate) fn ask(&self, address: P::Address, source: Option<P::Address>, to: Option<MacAddr>) {
+    /// question that nobody remembers the asker by. Says whether it has left.
+    pub(crate) fn ask(
+        &self,
+        address: P::Address,
+        source: Option<P::Address>,
+        to: Option<MacAddr>,
+    ) -> bool {
         let asker = Asker { mac: self.mac, address: source };
-        self.send(&P::ask(Question { address, asker }, to));
+        self.send(&P::ask(Question { address, asker }, to))
     }
 
     /// Sends a frame; says whether it left.

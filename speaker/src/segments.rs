@@ -135,16 +135,14 @@ impl Segments {
         self.wiring.freshness.is_given()
     }
 
-    /// Tells the segment.
-    pub(crate) fn tell(&self, due: Due) {
-        self.arp.tell(due);
-        self.ndp.tell(due);
+    /// Tells the segment; says whether everything has left.
+    pub(crate) fn tell(&self, due: Due) -> bool {
+        self.arp.tell(due) && self.ndp.tell(due)
     }
 
-    /// Asks a neighbour, or everybody.
-    pub(crate) fn ask(&self, probe: Probe) {
-        self.arp.ask(probe);
-        self.ndp.ask(probe);
+    /// Asks a neighbour, or everybody; says whether the question has left.
+    pub(crate) fn ask(&self, probe: Probe) -> bool {
+        self.arp.ask(probe) || self.ndp.ask(probe)
     }
 }
 
@@ -266,18 +264,18 @@ impl<P: Protocol> Answering<P> {
         complete
     }
 
-    fn tell(&self, Due { announcement, deferred }: Due) {
+    /// What is of the other protocol is not to be told here.
+    fn tell(&self, Due { announcement, deferred }: Due) -> bool {
         let Announcement { interface, address } = announcement;
-        if let (Some(segment), Some(address)) = (self.open.get(&interface), P::address(address)) {
-            segment.tell(address, deferred);
-        }
+        let segment = self.open.get(&interface).zip(P::address(address));
+        segment.is_none_or(|(segment, address)| segment.tell(address, deferred))
     }
 
-    fn ask(&self, probe: Probe) {
-        let address = P::address(probe.address);
-        if let (Some(segment), Some(address)) = (self.open.get(&probe.interface), address) {
-            segment.ask(address, probe.source.and_then(P::address), probe.to);
-        }
+    fn ask(&self, probe: Probe) -> bool {
+        let segment = self.open.get(&probe.interface);
+        segment.zip(P::address(probe.address)).is_some_and(|(segment, address)| {
+            segment.ask(address, probe.source.and_then(P::address), probe.to)
+        })
     }
 }
 

@@ -14,6 +14,8 @@ struct WrittenInterface {
     name: String,
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     subnets: Vec<IpNet>,
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    ranks: Vec<u8>,
     /// The families whose default route leaves by it: 4, 6.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     default: Vec<u8>,
@@ -46,6 +48,7 @@ impl From<&Interface> for WrittenInterface {
         Self {
             name: interface.name.clone(),
             subnets: interface.subnets.clone(),
+            ranks: interface.ranks.clone(),
             default: default.collect(),
             gateways: interface.gateways.clone(),
             wireless: interface.wireless,
@@ -61,6 +64,7 @@ impl From<WrittenInterface> for Interface {
             default_ipv6: written.default.contains(&6),
             name: written.name,
             subnets: written.subnets,
+            ranks: written.ranks,
             gateways: written.gateways,
             wireless: written.wireless,
             cut_off: written.cut_off,
@@ -77,6 +81,7 @@ mod tests {
         let lan = Interface {
             name: "eth0".into(),
             subnets: vec!["192.168.0.11/24".parse().unwrap(), "fd00::11/64".parse().unwrap()],
+            ranks: vec![0, 1],
             default_ipv4: true,
             default_ipv6: false,
             gateways: vec!["192.168.0.1".parse().unwrap()],

@@ -99,7 +99,7 @@ fn plan(args: &WhoHasArgs, interface: &Interface, links: &Links) -> anyhow::Resu
 /// Whether this machine's kernel answers for an address.
 fn has(links: &Links, address: IpAddr) -> bool {
     let answering = links.interfaces.iter().filter(|it| it.flaw().is_none());
-    answering.flat_map(|it| &it.addresses).any(|net| net.addr() == address)
+    answering.flat_map(Interface::usable_addresses).any(|own| own.net.addr() == address)
 }
 
 fn is_link_local(address: IpAddr) -> bool {

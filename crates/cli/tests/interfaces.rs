@@ -73,7 +73,7 @@ fn every_interface_of_a_kernel_has_its_verdict() {
         ("port", "put the subnet's address on the bridge or bond instead"),
         ("asleep", "nothing: it is down: bring it up"),
         ("unplugged", "nothing: it has no carrier: check cable and switch port"),
-        ("pod", "nothing: no subnet and no default route here"),
+        ("pod", "nothing: no subnet and no default route here, unless a rule names it"),
     ] {
         becomes(&node, name, expected);
     }
@@ -105,6 +105,12 @@ fn patterns_can_be_tried_by_hand() {
     for (patterns, code, expected) in [
         (&["-i", "b*"][..], 0, "is announced on br0: by --interface, br0 can announce\n"),
         (&["-i", "b*", "--interface", "as?eep"], 0, "is announced on br0: by --interface, br0"),
+        (&["-i", "pod"], 0, "is announced on pod: by --interface, pod can announce\n"),
+        (
+            &["-i", "po?"],
+            1,
+            "cannot be announced by this machine: by --interface, interface pod has neither",
+        ),
         (
             &["-i", "as?eep"],
             1,

@@ -87,6 +87,9 @@ pub enum Event {
     /// Frames have come that nobody has looked at yet, since this process is busy: who seems to be silent may have
     /// answered.
     Backlog,
+    /// The question that [`Effect::ProbeNode`] or [`Effect::ProbeNodeAnywhere`] asks for could not be sent: that the node
+    /// does not answer it says nothing.
+    Unasked(Node),
     /// The process is asked to stop, and there is no second one on this node: hand everything over. Done when
     /// [`Elector::announcing`](crate::Elector::announcing) is empty.
     Stopping,

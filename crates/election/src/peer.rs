@@ -153,6 +153,16 @@ impl Peer {
         waits
     }
 
+    /// The question has not left after all, so that there is no answer to be missed.
+    pub(crate) fn unasked(&mut self) {
+        if self.used_to_answer() && self.asked.take().is_some() {
+            self.due = self.again;
+            if self.misses == 0 {
+                self.unanswered_since = None;
+            }
+        }
+    }
+
     /// What it did not answer counts for nothing.
     pub(crate) fn excuse(&mut self) {
         (self.asked, self.unanswered_since, self.missed, self.misses) = (None, None, None, 0);

@@ -1,7 +1,7 @@
 //! Which of a node's interfaces an address belongs to.
 
 use alloc::{string::String, vec::Vec};
-use core::{cmp::Reverse, net::IpAddr};
+use core::{cmp::Reverse, iter, net::IpAddr};
 
 use ipnet::IpNet;
 
@@ -22,6 +22,8 @@ pub struct Interface {
     pub name: String,
     /// The node's addresses on it, with the prefix length of their subnets.
     pub subnets: Vec<IpNet>,
+    /// For each of `subnets`, how many other interfaces the node rather uses for the same subnet; 0 where nothing is said.
+    pub ranks: Vec<u8>,
     /// Whether IPv4's default route leaves by it.
     pub default_ipv4: bool,
     /// Whether IPv6's default route leaves by it.
@@ -37,13 +39,14 @@ pub struct Interface {
 impl Reach {
     /// The interfaces on which the node announces `address`.
     ///
-    /// With `patterns` those whose names one of them matches. Without, the one whose subnet contains the address, the
-    /// most specific subnet first; when no subnet does, the one of the default route, since the router there may have a
-    /// route to addresses outside of the segment's subnet. A subnet of one address (`/32`, `/128`) has no room for
-    /// neighbours and counts for nothing.
+    /// With `patterns` those whose names one of them matches. Without, the one whose subnet contains the address, which
+    /// means the most specific of such subnets; when no subnet does, the one of the default route, since the router there
+    /// may have a route to addresses outside of the segment's subnet. A subnet of one address (`/32`, `/128`) has no room
+    /// for neighbours and counts for nothing.
     ///
-    /// One that is cut off announces nothing. But nor does the default route's for it: that is another segment, where
-    /// the address would be in nobody's reach while another node may still have it in its own.
+    /// One that is cut off announces nothing. Nor does another one for it, unless it is in the same subnet: a wider subnet
+    /// or the default route leads to another segment, where the address would be in nobody's reach while another node may
+    /// still have it in its own.
     pub fn announcing(&self, address: IpAddr, patterns: &[Pattern]) -> Vec<&Interface> {
         if patterns.is_empty() {
             return self.fitting(address).into_iter().collect();
@@ -69,21 +72,24 @@ impl Reach {
     }
 
     fn fitting(&self, address: IpAddr) -> Option<&Interface> {
-        let prefix = |it: &Interface| it.prefix(address);
-        let containing = self.usable().filter(|it| prefix(it).is_some());
-        let belongs_elsewhere = || self.interfaces.iter().any(|it| prefix(it).is_some());
-        let default = || self.usable().find(|it| it.is_default(address));
-        let found = containing.min_by_key(|it| Reverse(prefix(it)));
-        found.or_else(|| if belongs_elsewhere() { None } else { default() })
+        let subnet = self.interfaces.iter().filter_map(|it| it.subnet_of(address)).min();
+        let Some((most_specific, _)) = subnet else {
+            return self.usable().find(|it| it.is_default(address));
+        };
+        let there = self.usable().filter_map(|it| Some((it.subnet_of(address)?, it)));
+        let there = there.filter(|((length, _), _)| *length == most_specific);
+        there.min_by_key(|((_, rank), _)| *rank).map(|(_, it)| it)
     }
 }
 
 impl Interface {
-    /// The longest prefix of this interface's subnets that contain `address`.
-    fn prefix(&self, address: IpAddr) -> Option<u8> {
-        let has_neighbours = |net: &&IpNet| net.prefix_len() < net.max_prefix_len();
-        let subnets = self.subnets.iter().filter(has_neighbours);
-        subnets.filter(|net| net.contains(&address)).map(IpNet::prefix_len).max()
+    /// The prefix length and the rank of the most specific of this interface's subnets that contain `address`.
+    fn subnet_of(&self, address: IpAddr) -> Option<(Reverse<u8>, u8)> {
+        let ranks = self.ranks.iter().copied().chain(iter::repeat(0));
+        let contains =
+            |net: &IpNet| net.prefix_len() < net.max_prefix_len() && net.contains(&address);
+        let subnets = self.subnets.iter().zip(ranks).filter(|(net, _)| contains(net));
+        subnets.map(|(net, rank)| (Reverse(net.prefix_len()), rank)).min()
     }
 
     fn is_default(&self, address: IpAddr) -> bool {
@@ -106,18 +112,24 @@ mod tests {
         let wan = Interface { default_ipv4: true, ..interface("wan", &["203.0.113.2/30"]) };
         let lan = interface("lan", &["192.168.0.11/16", "fd00::11/64", "100.64.0.9/32"]);
         let off =
-            Interface { cut_off: true, ..interface("off", &["10.0.0.1/8", "192.168.0.13/24"]) };
-        Reach { interfaces: vec![lan, interface("dmz", &["192.168.7.1/24"]), wan, off] }
+            Interface { cut_off: true, ..interface("off", &["10.0.0.1/8", "192.168.9.13/24"]) };
+        let radio = interface("radio", &["192.168.7.2/24", "10.0.0.2/8", "172.16.0.2/12"]);
+        let radio = Interface { ranks: vec![1, 1], ..radio };
+        let cable = interface("cable", &["192.168.7.1/24", "172.16.0.1/12"]);
+        let cable = Interface { ranks: vec![0, 1], ..cable };
+        Reach { interfaces: vec![lan, radio, cable, wan, off] }
     }
 
     #[test]
     fn the_most_specific_subnet_counts_then_the_default_route() {
         let table = [
             ("192.168.0.240", &[][..], &["lan"][..]),
-            ("192.168.7.240", &[], &["dmz"]),
+            ("192.168.7.240", &[], &["cable"]),
+            ("172.16.0.240", &[], &["radio"]),
             ("fd00::240", &[], &["lan"]),
             ("100.64.0.9", &[], &["wan"]),
-            ("10.9.9.9", &[], &[]),
+            ("10.9.9.9", &[], &["radio"]),
+            ("192.168.9.240", &[], &[]),
             ("fd01::1", &[], &[]),
             ("192.168.7.240", &["lan", "w*"], &["lan", "wan"]),
             ("192.168.7.240", &["eth*", "off"], &[]),

@@ -59,6 +59,15 @@ impl AnnounceTerms {
         matches!(&self.places, Places::ByRules(rules) if rules.is_empty())
     }
 
+    /// The names of interfaces in its rules, whichever nodes they are for.
+    pub fn named(&self) -> impl Iterator<Item = &Pattern> {
+        let rules = match &self.places {
+            Places::Everywhere => &[],
+            Places::ByRules(rules) => &rules[..],
+        };
+        rules.iter().flat_map(|rule| &rule.interfaces)
+    }
+
     /// The interfaces, out of `reach`, on which the node that `facts` are about announces `address`: what
     /// [`Self::rules_for`] it say, taken together.
     pub(crate) fn interfaces<'a>(

@@ -111,6 +111,13 @@ impl WireWatch {
         self.peers.values_mut().for_each(Peer::excuse);
     }
 
+    /// The question to a node could not be sent.
+    pub(crate) fn unasked(&mut self, node: &Node) {
+        if let Some(peer) = self.peers.get_mut(node) {
+            peer.unasked();
+        }
+    }
+
     /// Frames wait to be looked at, the answers that are awaited perhaps among them.
     pub(crate) fn has_backlog(&mut self) {
         self.backlog = true;
@@ -349,6 +356,21 @@ mod tests {
         assert!(!silent(&watch, "a"), "as if it had answered until now");
         run(&mut watch, 5100, 5600, &["gateway"]);
         assert!(silent(&watch, "a"));
+    }
+
+    #[test]
+    fn who_could_not_be_asked_has_missed_nothing() {
+        let mut watch = WireWatch::default();
+        run(&mut watch, 1000, 2000, &["a", "b"]);
+        for now in (2000..5000).step_by(10) {
+            let probes = tick(&mut watch, now, &["a", "b"]);
+            assert!(!probes.gateway, "nobody is missed");
+            asked(&probes).iter().for_each(|node| watch.unasked(node));
+        }
+        watch.gateway_answered(at(5000));
+        assert!(!silent(&watch, "a"));
+        run(&mut watch, 5000, 5200, &["gateway", "b"]);
+        assert!(silent(&watch, "a"), "it was asked three times");
     }
 
     #[test]

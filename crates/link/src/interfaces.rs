@@ -9,6 +9,9 @@ mod watch;
 mod wireless;
 
 pub use announcing::Unfit;
-pub use snapshot::{DefaultRoute, Family, Flaw, Interface, Links, Medium, has_neighbours};
+pub use snapshot::{
+    Address, AddressState, DefaultRoute, Family, Flaw, Interface, Links, Medium, RouterPreference,
+    Way, has_neighbours,
+};
 pub use watch::{NetlinkError, watch};
 pub use wireless::is_wireless;

@@ -20,7 +20,8 @@ use crate::filter::{ArpFilter, FrameFilter, MAX_INSTRUCTIONS, MIN_INSTRUCTIONS, 
 
 /// How long [`FrameSocket::recv`] waits for a frame before it comes back without one, so that its
 /// thread notices a shutdown.
-pub const RECEIVE_TIMEOUT: Duration = Duration::from_millis(250);
+pub const RECEIVE_TIMEOUT: Duration = Duration::from_millis(RECEIVE_TIMEOUT_MILLIS as u64);
+const RECEIVE_TIMEOUT_MILLIS: u8 = 250;
 
 /// How much may wait to be received, in bytes. The kernel takes no more than its sysctl
 /// `net.core.rmem_max`, and then reckons with twice that: enough for some hundred frames at least,
@@ -110,16 +111,25 @@ impl<Filter: FrameFilter> FrameSocket<Filter> {
     /// came with it, up to [`BATCH`] in all. If there was none in time, or in case of an error, the
     /// inbox is empty.
     ///
+    /// Calls `before` after the waiting, and while the frames are still [unread](Self::has_unread): who
+    /// notes there that it is busy is at no moment idle with a frame in hands.
+    ///
     /// # Errors
     /// As for [`recv`](Self::recv).
-    pub fn recv_batch(&self, inbox: &mut Inbox) -> Result<(), SocketError> {
+    pub fn recv_batch(&self, inbox: &mut Inbox, before: impl FnOnce()) -> Result<(), SocketError> {
+        self.is_ready(PollTimeout::from(RECEIVE_TIMEOUT_MILLIS));
+        before();
         self.received(inbox.fill(&self.socket)).map(Option::unwrap_or_default)
     }
 
     /// Whether frames, or an error, wait to be received.
     pub fn has_unread(&self) -> bool {
+        self.is_ready(PollTimeout::ZERO)
+    }
+
+    fn is_ready(&self, patience: PollTimeout) -> bool {
         let mut events = [PollFd::new(self.socket.as_fd(), PollFlags::POLLIN)];
-        poll(&mut events, PollTimeout::ZERO).is_ok_and(|ready| ready > 0)
+        poll(&mut events, patience).is_ok_and(|ready| ready > 0)
     }
 
     /// Sends a frame, given from its Ethernet header on. Never waits: an answer that is late may be

@@ -5,8 +5,12 @@
 use std::net::IpAddr;
 
 use arpeggio_election::Pattern;
-use arpeggio_link::interfaces::{DefaultRoute, Family, Flaw, Interface, Links, Medium, Unfit};
+use arpeggio_link::interfaces::{
+    Address, AddressState, DefaultRoute, Family, Flaw, Interface, Links, Medium, RouterPreference,
+    Unfit,
+};
 use arpeggio_wire::MacAddr;
+use ipnet::IpNet;
 
 const ETHERNET: Medium = Medium::Ethernet(MacAddr(2, 0, 0, 0, 0, 1));
 
@@ -19,15 +23,16 @@ fn interface(index: u32, name: &str, medium: Medium, addresses: &[&str]) -> Inte
         member_of: None,
         up: true,
         carrier: true,
-        carrier_ups: 1,
         wireless: false,
-        addresses: addresses.iter().map(|it| it.parse().unwrap()).collect(),
+        carrier_ups: 1,
+        addresses: addresses.iter().map(|it| it.parse::<IpNet>().unwrap().into()).collect(),
     }
 }
 
 fn default_route(gateway: &str, interface: u32, metric: u32) -> DefaultRoute {
     let gateway: IpAddr = gateway.parse().unwrap();
-    DefaultRoute { family: Family::of(gateway), interface, gateway: Some(gateway), metric }
+    let (family, preference) = (Family::of(gateway), RouterPreference::Medium);
+    DefaultRoute { family, interface, gateway: Some(gateway), metric, preference }
 }
 
 /// A node with everything: two segments, a cluster network, IPVS, a tunnel, a dead port.
@@ -91,8 +96,8 @@ fn where_each_address_is_announced() {
         ("in IPv6's subnet", "2001:db8::50", Ok("eth0")),
         ("the more specific subnet", "10.244.1.50", Ok("cni0")),
         ("the less specific subnet", "10.7.0.50", Ok("eth1")),
-        ("more specific, but of a bond's member", "10.4.0.50", Ok("eth1")),
-        ("more specific, but of a tunnel", "10.8.0.50", Ok("eth1")),
+        ("more specific, but of a bond's member", "10.4.0.50", flaw("eth4", Flaw::Member)),
+        ("more specific, but of a tunnel", "10.8.0.50", flaw("tun0", Flaw::PointToPoint)),
         ("in a VRF", "10.5.0.50", Ok("eth5")),
         ("in no subnet: preferred default route", "203.0.113.50", Ok("eth0")),
         ("in no subnet, no default route of its family", "2001:db8:1::1", nowhere("2001:db8:1::1")),
@@ -104,6 +109,49 @@ fn where_each_address_is_announced() {
         let found = node.announcing(address.parse().unwrap());
         assert_eq!(found.map(|it| it.name.as_str()), expected, "{name}: {address}");
     }
+}
+
+/// Two interfaces in one subnet: by the metrics of their routes to it, and whether they are radios.
+#[test]
+fn of_equal_subnets_the_kernels_route_decides_and_then_a_wire() {
+    const OFF: bool = true;
+    let table = [
+        ("metrics of NetworkManager", Some(100), Some(600), false, "eth0"),
+        ("the radio is preferred by its metric", Some(600), Some(100), false, "wlan0"),
+        ("no metrics", Some(0), Some(0), false, "eth0"),
+        ("no route", None, Some(600), false, "wlan0"),
+        ("no routes", None, None, false, "eth0"),
+        ("the preferred one is unplugged", Some(100), Some(600), OFF, "wlan0"),
+    ];
+    for (name, wired, radio, unplugged, expected) in table {
+        let with = |index, name, net, metric| {
+            let mut it = interface(index, name, ETHERNET, &[net]);
+            it.addresses[0].metric = metric;
+            it
+        };
+        let wlan0 = with(2, "wlan0", "192.0.2.3/24", radio);
+        let eth0 = with(3, "eth0", "192.0.2.2/24", wired);
+        let interfaces =
+            vec![Interface { wireless: true, ..wlan0 }, Interface { carrier: !unplugged, ..eth0 }];
+        let links = Links { interfaces, ..Links::default() };
+        let found = links.announcing("192.0.2.50".parse().unwrap());
+        assert_eq!(found.map(|it| it.name.as_str()), Ok(expected), "{name}");
+        let by_name = names(links.announcing_by("192.0.2.50".parse().unwrap(), &["wlan0".into()]));
+        assert_eq!(by_name, Ok(vec!["wlan0"]), "{name}: a rule is a rule");
+    }
+}
+
+#[test]
+fn ranks_are_told_only_where_two_interfaces_share_a_subnet() {
+    let ranks = |links: &Links| -> Vec<Vec<u8>> {
+        links.reach(&[]).interfaces.into_iter().map(|it| it.ranks).collect()
+    };
+    let eth0 = interface(2, "eth0", ETHERNET, &["192.0.2.2/24", "2001:db8::2/64", "fe80::2/64"]);
+    let eth1 = interface(3, "eth1", ETHERNET, &["10.0.0.2/24", "2001:db8::3/64", "fe80::3/64"]);
+    let mut links = Links { interfaces: vec![eth0, eth1], ..Links::default() };
+    assert_eq!(ranks(&links), [vec![], vec![0, 1]]);
+    links.interfaces[1].addresses.truncate(1);
+    assert_eq!(ranks(&links), [vec![], vec![]]);
 }
 
 #[test]
@@ -125,8 +173,21 @@ fn the_default_route_with_the_lowest_metric_counts_whatever_the_index() {
         vec![default_route("10.0.0.1", 3, 50), default_route("192.0.2.254", 2, 100)];
     let found = node.announcing("203.0.113.50".parse().unwrap());
     assert_eq!(found.map(|it| it.name.as_str()), Ok("eth1"));
-    let gateways: usize = node.reach().interfaces.iter().map(|it| it.gateways.len()).sum();
+    let gateways: usize = node.reach(&[]).interfaces.iter().map(|it| it.gateways.len()).sum();
     assert_eq!(gateways, 2, "all of them are told");
+}
+
+#[test]
+fn of_equal_default_routes_the_wired_one_counts() {
+    let table = [(100, 100, "eth1"), (100, 200, "eth0"), (200, 100, "eth1")];
+    for (of_radio, of_wire, expected) in table {
+        let mut node = node();
+        node.interfaces[1].wireless = true;
+        node.default_routes =
+            vec![default_route("192.0.2.254", 2, of_radio), default_route("10.0.0.1", 3, of_wire)];
+        let found = node.announcing("203.0.113.50".parse().unwrap());
+        assert_eq!(found.map(|it| it.name.as_str()), Ok(expected), "{of_radio} {of_wire}");
+    }
 }
 
 #[test]
@@ -136,15 +197,8 @@ fn names_are_chosen_by_patterns() {
         (&["cni0", "eth1"], Ok(vec!["eth1", "cni0"])),
         (&["wlan*", "usb?"], Err("no interface here has a name like wlan* or usb?")),
         (&["eth3"], Err("interface eth3 has no carrier: check cable and switch port")),
-        (
-            &["eth9"],
-            Err(
-                "interface eth9 has neither a subnet nor a default route, or is one of too many (16) that have: give it an address in the segment's subnet",
-            ),
-        ),
     ];
-    let mut node = node();
-    node.interfaces.push(interface(12, "eth9", ETHERNET, &["fe80::9/64"]));
+    let node = node();
     for (patterns, expected) in table {
         let patterns: Vec<Pattern> = patterns.iter().map(|it| Pattern::from(*it)).collect();
         let found = names(node.announcing_by("192.0.2.50".parse().unwrap(), &patterns));
@@ -153,17 +207,79 @@ fn names_are_chosen_by_patterns() {
     }
 }
 
+/// On a segment where this node has no address itself.
 #[test]
-fn of_too_many_interfaces_those_with_a_default_route_are_told() {
-    let many = (1..=40)
-        .map(|it| interface(it, &format!("eth{it}"), ETHERNET, &[&format!("10.{it}.0.1/16")]));
-    let links = Links {
-        interfaces: many.collect(),
-        default_routes: vec![default_route("10.33.0.254", 33, 0)],
+fn an_interface_without_an_address_announces_by_its_name() {
+    let without = |index, name: &str, kind: Option<&str>| Interface {
+        kind: kind.map(str::to_owned),
+        ..interface(index, name, ETHERNET, &["fe80::9/64"])
     };
-    let reach = links.reach();
-    assert_eq!(reach.interfaces.len(), 16);
-    assert_eq!(reach.interfaces[0].name, "eth33");
+    let mut node = node();
+    node.interfaces.extend([
+        without(12, "eth0.100", Some("vlan")),
+        Interface { up: false, ..without(13, "eth0.200", Some("vlan")) },
+        without(14, "eno9", None),
+        without(15, "veth1234", Some("veth")),
+        without(16, "flannel.1", Some("vxlan")),
+        Interface { addresses: vec![], ..without(17, "br9", Some("bridge")) },
+    ]);
+    let table = [
+        (&["eth0.100"][..], Ok(vec!["eth0.100"])),
+        (&["eth0.1*"], Ok(vec!["eth0.100"])),
+        (&["eno9", "eth1"], Ok(vec!["eth1", "eno9"])),
+        (&["br?"], Ok(vec!["br9"])),
+        (&["veth1234"], Ok(vec!["veth1234"])),
+        (&["eth0.200"], Err("interface eth0.200 is down: bring it up")),
+        (&["eth0.200", "eth0.100"], Ok(vec!["eth0.100"])),
+        (
+            &["veth*"],
+            Err(
+                "interface veth1234 has neither a subnet nor a default route: a rule has to name it in full, without * and ?",
+            ),
+        ),
+        (&["*"], Ok(vec!["eth0", "eth1", "cni0", "eth5", "eth0.100", "eno9", "br9"])),
+    ];
+    for (patterns, expected) in table {
+        let patterns: Vec<Pattern> = patterns.iter().map(|it| Pattern::from(*it)).collect();
+        let found = names(node.announcing_by("10.0.100.50".parse().unwrap(), &patterns));
+        let expected = expected.map_err(str::to_owned);
+        assert_eq!(found.map_err(|it| it.to_string()), expected, "{patterns:?}");
+    }
+    let by_default = node.announcing("10.0.100.50".parse().unwrap());
+    assert_eq!(by_default.map(|it| it.name.as_str()), Ok("eth1"), "no rule names another one");
+}
+
+#[test]
+fn of_too_many_interfaces_those_with_a_default_route_are_told_and_the_rest_falls_back_nowhere() {
+    let many = |count: u8| -> Vec<Interface> {
+        let lan = |it: u8| format!("10.{it}.0.1/16");
+        let one = |it: u8| interface(it.into(), &format!("eth{it}"), ETHERNET, &[&lan(it)]);
+        (1..=count).map(one).collect()
+    };
+    let announced = |count, address: &str, named: &[Pattern]| {
+        let default_routes = vec![default_route("10.33.0.254", 33, 0)];
+        let links = Links { interfaces: many(count), default_routes };
+        let reach = links.reach(&[]);
+        assert_eq!(reach.interfaces.len(), usize::from(count.min(64)));
+        assert_eq!(links.left_out(&[]).len(), usize::from(count.saturating_sub(64)));
+        let found = names(links.announcing_by(address.parse().unwrap(), named));
+        found.map(|it| it.join(" ")).map_err(|it| it.to_string())
+    };
+    let ok = |name: &str| Ok(name.to_owned());
+    let too_many = Err(Unfit::TooMany.to_string());
+    let table = [
+        (64, "10.64.0.9", &[][..], ok("eth64")),
+        (64, "192.0.2.9", &[], ok("eth33")),
+        (65, "10.33.0.9", &[], ok("eth33")),
+        (65, "10.64.0.9", &[], ok("eth64")),
+        (65, "10.65.0.9", &[], too_many.clone()),
+        (65, "192.0.2.9", &[], too_many.clone()),
+        (65, "10.65.0.9", &["eth65".into()], too_many),
+        (65, "10.65.0.9", &["eth64".into()], ok("eth64")),
+    ];
+    for (count, address, named, expected) in table {
+        assert_eq!(announced(count, address, named), expected, "{address} of {count}");
+    }
 }
 
 #[test]
@@ -199,6 +315,57 @@ fn own_address_to_ask_from() {
     }
     let without = interface(1, "eth0", ETHERNET, &["2001:db8::2/64"]);
     assert_eq!(without.source_for("192.0.2.9".parse().unwrap()), None);
+}
+
+/// What an interface has by IPv6, in the kernel's order.
+fn addresses(states: &[(&str, AddressState)]) -> Vec<Address> {
+    states
+        .iter()
+        .map(|(net, state)| Address { state: *state, ..net.parse::<IpNet>().unwrap().into() })
+        .collect()
+}
+
+#[test]
+fn an_address_that_is_not_in_use_says_its_subnet_and_nothing_else() {
+    use AddressState::{Deprecated, Duplicate, Preferred, Temporary, Tentative};
+    let table = [
+        (Preferred, "2001:db8::5/64", Some("2001:db8::5")),
+        (Temporary, "2001:db8::5/64", Some("2001:db8::5")),
+        (Deprecated, "2001:db8::5/64", Some("2001:db8::5")),
+        (Tentative, "2001:db8::/64", None),
+        (Duplicate, "2001:db8::/64", None),
+    ];
+    for (state, subnet, own) in table {
+        let mut eth0 = interface(1, "eth0", ETHERNET, &[]);
+        eth0.addresses = addresses(&[("2001:db8::5/64", state)]);
+        let peer = "2001:db8::9".parse().unwrap();
+        let own: Option<IpAddr> = own.map(|it| it.parse().unwrap());
+        assert_eq!(eth0.source_for(peer), own, "{state:?}");
+        assert!(eth0.has_subnet(Family::V6), "{state:?}");
+        let links = Links { interfaces: vec![eth0], ..Links::default() };
+        assert_eq!(links.own_addresses(), own.into_iter().collect(), "{state:?}");
+        let reach = links.reach(&[]);
+        assert_eq!(reach.interfaces[0].subnets, [subnet.parse().unwrap()], "{state:?}");
+        let found = links.announcing("2001:db8::240".parse().unwrap());
+        assert_eq!(found.map(|it| it.name.as_str()), Ok("eth0"), "{state:?}: the segment is there");
+    }
+}
+
+#[test]
+fn an_address_that_lasts_is_asked_from_rather() {
+    use AddressState::{Deprecated, Preferred, Temporary, Tentative};
+    let table = [
+        (&[("2001:db8::5/64", Temporary), ("2001:db8::6/64", Preferred)][..], "2001:db8::6"),
+        (&[("2001:db8::5/64", Deprecated), ("2001:db8::6/64", Temporary)], "2001:db8::6"),
+        (&[("2001:db8::5/64", Tentative), ("2001:db8::6/64", Deprecated)], "2001:db8::6"),
+        (&[("2001:db8:1::5/64", Preferred), ("2001:db8::6/64", Deprecated)], "2001:db8::6"),
+    ];
+    for (states, expected) in table {
+        let mut eth0 = interface(1, "eth0", ETHERNET, &[]);
+        eth0.addresses = addresses(states);
+        let source = eth0.source_for("2001:db8::9".parse().unwrap());
+        assert_eq!(source, expected.parse().ok(), "{states:?}");
+    }
 }
 
 #[test]

@@ -2,6 +2,7 @@
 #![cfg(test)]
 
 use std::net::Ipv4Addr;
+use std::thread;
 use std::time::{Duration, Instant};
 
 use arpeggio_link::filter::ArpFilter;
@@ -48,11 +49,11 @@ fn frames_arrive_together_and_in_order() {
     let mut inbox = Inbox::new();
     let expected: Vec<Ipv4Addr> = addresses().collect();
     for expected in expected.chunks(BATCH) {
-        listener.recv_batch(&mut inbox).unwrap();
+        listener.recv_batch(&mut inbox, || {}).unwrap();
         assert_eq!(targets(&inbox), expected);
     }
     let waiting = Instant::now();
-    listener.recv_batch(&mut inbox).unwrap();
+    listener.recv_batch(&mut inbox, || {}).unwrap();
     assert!(waiting.elapsed() >= RECEIVE_TIMEOUT);
     assert_eq!(targets(&inbox), [] as [Ipv4Addr; 0], "what was in it is not heard twice");
 }
@@ -67,7 +68,7 @@ fn hundreds_of_frames_wait_for_a_thread_that_is_kept_from_its_core() {
     assert_eq!(sender.send_batch(&mut Outbox::new(), &frames), BURST);
     let (mut inbox, mut heard) = (Inbox::new(), 0);
     while heard < BURST {
-        listener.recv_batch(&mut inbox).unwrap();
+        listener.recv_batch(&mut inbox, || {}).unwrap();
         let together = inbox.frames().count();
         assert!(together > 0, "{heard} frames of {BURST} have waited");
         heard += together;
@@ -80,9 +81,27 @@ fn one_frame_is_not_kept_back_until_others_come() {
     let (listener, sender) = (socket(&pair.here), socket(&pair.there));
     sender.send(&questions()[0]).unwrap();
     let (mut inbox, waiting) = (Inbox::new(), Instant::now());
-    listener.recv_batch(&mut inbox).unwrap();
+    listener.recv_batch(&mut inbox, || {}).unwrap();
     assert_eq!(inbox.frames().count(), 1);
     assert!(waiting.elapsed() < RECEIVE_TIMEOUT);
+}
+
+/// Whoever looks for frames that nobody has dealt with finds each either unread or with a busy thread.
+#[test]
+fn the_receiver_is_busy_before_it_takes_a_frame() {
+    let Some(pair) = Pair::new() else { return };
+    let (listener, sender) = (socket(&pair.here), socket(&pair.there));
+    let mut inbox = Inbox::new();
+    thread::scope(|scope| {
+        scope.spawn(|| {
+            thread::sleep(Duration::from_millis(50));
+            sender.send(&questions()[0]).unwrap();
+        });
+        let mut was_unread = false;
+        listener.recv_batch(&mut inbox, || was_unread = listener.has_unread()).unwrap();
+        assert!(was_unread && !listener.has_unread());
+        assert_eq!(inbox.frames().count(), 1);
+    });
 }
 
 #[test]
@@ -94,7 +113,7 @@ fn a_frame_that_is_refused_does_not_take_the_others_with_it() {
     frames[3].resize(20_000, 0);
     assert_eq!(sender.send_batch(&mut Outbox::new(), &frames), 3);
     let mut inbox = Inbox::new();
-    listener.recv_batch(&mut inbox).unwrap();
+    listener.recv_batch(&mut inbox, || {}).unwrap();
     let expected: Vec<Ipv4Addr> = addresses().collect();
     assert_eq!(targets(&inbox), [expected[1], expected[2], expected[4]]);
 }
@@ -105,14 +124,14 @@ fn an_interface_that_is_down_or_gone_is_told() {
     let (listener, sender) = (socket(&pair.here), socket(&pair.there));
     let mut inbox = Inbox::new();
     sender.send(&questions()[0]).unwrap();
-    listener.recv_batch(&mut inbox).unwrap();
+    listener.recv_batch(&mut inbox, || {}).unwrap();
     pair.here.ip("link set eth0 down");
-    let down = listener.recv_batch(&mut inbox);
+    let down = listener.recv_batch(&mut inbox, || {});
     assert!(matches!(down, Err(SocketError::InterfaceDown)), "{down:?}");
     assert_eq!(inbox.frames().count(), 0);
     assert_eq!(listener.send_batch(&mut Outbox::new(), &boxed(&questions())), 0);
     pair.here.ip("link delete eth0");
-    let gone = listener.recv_batch(&mut inbox);
+    let gone = listener.recv_batch(&mut inbox, || {});
     assert!(matches!(gone, Err(SocketError::InterfaceGone)), "{gone:?}");
 }
 

@@ -1,18 +1,21 @@
 //! What happens to a real interface, seen as snapshots.
 #![cfg(test)]
 
-use std::net::IpAddr;
+use std::net::{IpAddr, Ipv4Addr};
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use arpeggio_link::interfaces::{Family, Flaw, Interface, Links, Medium, Unfit, watch};
+use arpeggio_link::interfaces::{
+    AddressState, Family, Flaw, Interface, Links, Medium, Unfit, watch,
+};
 use tokio::runtime;
 use tokio::sync::watch::Receiver;
 use tokio::time;
 
 mod namespace;
-use namespace::Pair;
+use namespace::{Namespace, Pair};
 
+const PEER: IpAddr = IpAddr::V4(Ipv4Addr::new(192, 0, 2, 2));
 const PATIENCE: Duration = Duration::from_secs(5);
 
 type Snapshots = Receiver<Arc<Links>>;
@@ -34,7 +37,7 @@ fn eth0(links: &Links) -> Option<&Interface> {
 }
 
 fn has(links: &Links, net: &str) -> bool {
-    eth0(links).is_some_and(|it| it.addresses.contains(&net.parse().unwrap()))
+    eth0(links).is_some_and(|it| it.addresses.iter().any(|own| own.net.to_string() == net))
 }
 
 /// Waits until the snapshot is as expected. The time runs from the start of the command that
@@ -70,7 +73,7 @@ fn first_snapshot() {
         assert_eq!(eth0.kind.as_deref(), Some("veth"));
         assert_eq!((eth0.up, &eth0.member_of), (true, &None));
         assert!(eth0.mac().is_some());
-        assert!(eth0.addresses.contains(&"192.0.2.1/24".parse().unwrap()));
+        assert!(has(&links, "192.0.2.1/24"));
         assert_eq!(links.default_routes, []);
     });
 }
@@ -84,6 +87,39 @@ fn addresses_come_and_go() {
             let delete = || drop(pair.here.ip(&format!("address delete {net} dev eth0")));
             becomes("address deleted", &mut snapshots, delete, |it| !has(it, net)).await;
         }
+    });
+}
+
+/// The kernel asks its neighbours for a second or two before it uses an address.
+#[test]
+fn addresses_that_are_not_in_use_yet_or_any_more() {
+    watching(async |pair, mut snapshots| {
+        use AddressState::{Deprecated, Duplicate, Preferred, Temporary, Tentative};
+        std::fs::write("/proc/sys/net/ipv6/conf/eth0/use_tempaddr", "2").unwrap();
+        let state = |links: &Links, net: &str| {
+            let mut addresses = eth0(links)?.addresses.iter();
+            Some(addresses.find(|it| it.net.to_string() == net)?.state)
+        };
+        pair.there.ip("address add 2001:db8::9/64 dev eth0 nodad");
+        settle(&mut snapshots).await;
+        let add = |words: &str| drop(pair.here.ip(&format!("address add {words} dev eth0")));
+        for (words, expected) in [
+            ("2001:db8::5/64", Tentative),
+            ("2001:db8::6/64 nodad", Preferred),
+            ("2001:db8::7/64 nodad preferred_lft 0", Deprecated),
+            ("2001:db8::9/64", Duplicate),
+        ] {
+            let net = words.split(' ').next().unwrap();
+            let is_expected = |it: &Links| state(it, net) == Some(expected);
+            becomes(words, &mut snapshots, || add(words), is_expected).await;
+        }
+        let checked = |it: &Links| state(it, "2001:db8::5/64") == Some(Preferred);
+        becomes("nobody has it", &mut snapshots, || (), checked).await;
+        let managed = || add("2001:db8:1::5/64 mngtmpaddr");
+        let has_temporary = |it: &Links| {
+            eth0(it).is_some_and(|it| it.addresses.iter().any(|own| own.state == Temporary))
+        };
+        becomes("one for today", &mut snapshots, managed, has_temporary).await;
     });
 }
 
@@ -135,6 +171,34 @@ fn default_routes_lead_to_addresses_outside_of_every_subnet() {
         let add = || drop(pair.here.ip("-6 route add default dev eth0"));
         let is_v6 = |it: &Links| it.default_routes.iter().any(|it| it.family == Family::V6);
         becomes("IPv6 default route", &mut snapshots, add, is_v6).await;
+    });
+}
+
+/// Two cables into one segment, and the kernel's routes say which of them counts.
+#[test]
+fn of_equal_subnets_the_kernels_route_decides() {
+    watching(async |pair, mut snapshots| {
+        let [other] = Namespace::several().unwrap();
+        pair.here.cable("eth1", &other);
+        other.ip("link set eth0 up");
+        let is_on = |it: &Links, name: &str| {
+            let found = it.announcing("192.0.2.77".parse().unwrap());
+            found.is_ok_and(|it| it.name == name)
+        };
+        let add = || {
+            pair.here.ip("link set eth1 up");
+            pair.here.ip("address add 192.0.2.3/24 dev eth1 noprefixroute");
+            pair.here.ip("route add 192.0.2.0/24 dev eth1 metric 100");
+        };
+        let both = |it: &Links| it.interfaces.iter().filter(|it| it.way_to(PEER).is_some()).count();
+        becomes("both", &mut snapshots, add, |it| both(it) == 2 && is_on(it, "eth0")).await;
+        let replace = || {
+            pair.here.ip("route add 192.0.2.0/24 dev eth0 metric 600");
+            pair.here.ip("route delete 192.0.2.0/24 dev eth0 metric 0");
+        };
+        becomes("lower metric", &mut snapshots, replace, |it| is_on(it, "eth1")).await;
+        let cut = || drop(other.ip("link set eth0 down"));
+        becomes("unplugged", &mut snapshots, cut, |it| is_on(it, "eth0")).await;
     });
 }
 

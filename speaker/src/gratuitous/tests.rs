@@ -41,6 +41,27 @@ fn a_burst_spaced_by_more_than_a_second_then_a_slow_refresh() {
 }
 
 #[test]
+fn a_first_announcement_that_did_not_leave_is_due_again_soon_and_no_other() {
+    let mut schedule = Schedule::default();
+    schedule.start(announcement(1), at(BEGIN));
+    let mut left = Vec::new();
+    let mut tries = 0;
+    while let Some(now) = schedule.next().filter(|now| *now <= at(BEGIN + 3000)) {
+        let due = schedule.pop(now).unwrap();
+        tries += 1;
+        if tries <= 3 || left.len() == 1 && tries == 5 {
+            schedule.refused(due.announcement, now);
+        } else {
+            left.push(now);
+        }
+    }
+    assert_eq!(left, [at(BEGIN + 30), at(BEGIN + 2230)], "the second one is left out");
+    schedule.stop(announcement(1));
+    schedule.refused(announcement(1), at(BEGIN + 3000));
+    assert_eq!(schedule.next(), None, "it is not ours any more");
+}
+
+#[test]
 fn a_stopped_address_is_never_due() {
     let mut schedule = Schedule::default();
     schedule.start(announcement(1), at(BEGIN));

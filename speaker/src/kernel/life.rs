@@ -1,10 +1,17 @@
 //! What happens to interfaces, and when the segment is told.
 
-use std::{collections::BTreeSet, net::IpAddr, time::Duration, time::Instant};
+use std::{
+    collections::BTreeSet,
+    net::{IpAddr, Ipv4Addr},
+    time::{Duration, Instant},
+};
 
+use arpeggio_link::{filter::ArpFilter, packet::FrameSocket};
 use arpeggio_wire::{ArpFrame, Asker, Claim, MacAddr, NdpFrame, Question};
 
-use super::{OURS, OURS_V6, Speaker, THERE, Task, arp_client, ndp_client, next, pair};
+use super::{
+    OURS, OURS_V6, Speaker, THERE, Task, arp_client, namespace::Namespace, ndp_client, next, pair,
+};
 
 /// Longer than the kernel holds back a carrier that changes twice within a second.
 const PATIENCE: Duration = Duration::from_secs(5);
@@ -158,6 +165,75 @@ fn a_rule_names_the_interfaces_to_announce_on() {
         .map(|claim| claim.mac)
         .collect();
     assert_eq!(ndp, [mac, pair.here.link().1].into(), "also where the node has no IPv6 subnet");
+}
+
+/// A pod may answer in a fellow's name on the bridge of pods.
+#[test]
+fn a_fellows_answers_are_heard_on_the_segment_of_its_address_only() {
+    let Some(pair) = pair() else { return };
+    let [pods] = Namespace::several().unwrap();
+    pair.here.cable("cni0", &pods);
+    pair.here.ip("address add 10.244.1.1/24 dev cni0");
+    pair.here.ip("link set cni0 up");
+    pods.ip("link set eth0 up");
+    let index = |name: &str| {
+        let line = pair.here.ip(&format!("-oneline link show {name}"));
+        line.split(':').next().unwrap().parse::<u32>().unwrap()
+    };
+    let mac_of_pods = pair.here.ip("-oneline link show cni0");
+    let mac_of_pods = mac_of_pods.split("link/ether ").nth(1).unwrap()[..17].parse().unwrap();
+    let nowhere = Ipv4Addr::new(10, 99, 0, 1);
+    let speaker = Speaker::start(&pair.here);
+    let awaited = [OURS.into(), nowhere.into()].into();
+    speaker.set(&Task { awaited, ..Task::default() });
+    // A client that hears nothing sends as well as any other.
+    let pod = pods.run(|| FrameSocket::open(pods.link().0, &ArpFilter::default())).unwrap();
+    let fellow = arp_client(&pair, []);
+    let reply = |address: Ipv4Addr, mac| {
+        let asker = Asker { mac, address: Some("192.0.2.1".parse().unwrap()) };
+        Question { address, asker }.answer(MacAddr(2, 0, 0, 0, 0, 0x99)).to_bytes()
+    };
+    let mut heard = BTreeSet::new();
+    let end = Instant::now() + PATIENCE;
+    let expected = [(index("eth0"), OURS), (index("eth0"), nowhere), (index("cni0"), nowhere)];
+    while heard.len() < expected.len() && Instant::now() < end {
+        for address in [OURS, nowhere] {
+            pod.send(&reply(address, mac_of_pods)).unwrap();
+            fellow.send(&reply(address, pair.here.link().1)).unwrap();
+        }
+        std::thread::sleep(Duration::from_millis(20));
+        let sightings = speaker.sightings.try_iter();
+        heard.extend(sightings.map(|it| (it.interface, it.claim.address)));
+    }
+    assert_eq!(heard, expected.map(|(index, address)| (index, IpAddr::V4(address))).into());
+}
+
+/// As on a VLAN where the node has no address of its own.
+#[test]
+fn an_interface_without_an_address_announces_and_answers_when_a_rule_names_it() {
+    let Some(pair) = pair() else { return };
+    let mac: MacAddr = "02:00:00:00:00:7a".parse().unwrap();
+    pair.here.ip(&format!("link add link eth0 name lan.9 address {mac} type macvlan mode bridge"));
+    pair.here.ip("link set lan.9 up");
+    let speaker = Speaker::start(&pair.here);
+    let elsewhere = [10, 9, 0, 240].into();
+    let elsewhere_v6 = "2001:db8:9::240".parse().unwrap();
+    let (client, ndp) = (arp_client(&pair, [elsewhere]), ndp_client(&pair, [elsewhere_v6]));
+    let announced = [elsewhere.into(), elsewhere_v6.into()].into();
+    let task = Task { announced, patterns: vec!["lan.*".into()], ..Task::default() };
+    told!("named", client, elsewhere, mac, speaker.set(&task));
+    let end = Instant::now() + PATIENCE;
+    let mut claims = std::iter::from_fn(|| next(&ndp, end))
+        .filter_map(|frame| NdpFrame::parse(&frame).ok()?.claim());
+    assert_eq!(claims.next().map(|claim| claim.mac), Some(mac));
+    let asker = Asker { mac: pair.there.link().1, address: Some(THERE) };
+    client.send(&Question { address: elsewhere, asker }.broadcast().to_bytes()).unwrap();
+    let end = Instant::now() + Duration::from_millis(900);
+    let mut heard = std::iter::from_fn(|| next(&client, end));
+    let is_answer = |frame: Vec<u8>| {
+        ArpFrame::parse(&frame).is_ok_and(|it| it.destination == asker.mac && it.source == mac)
+    };
+    assert!(heard.any(is_answer));
 }
 
 #[test]

@@ -2,7 +2,7 @@
 
 use std::net::IpAddr;
 
-use arpeggio_link::interfaces::{DefaultRoute, Family, Interface, Links};
+use arpeggio_link::interfaces::{Address, DefaultRoute, Family, Interface, Links, Unfit};
 use ipnet::IpNet;
 use serde::Serialize;
 
@@ -34,7 +34,11 @@ struct Row {
     mac: Option<String>,
     up: bool,
     carrier: bool,
+    wireless: bool,
     addresses: Vec<IpNet>,
+    /// Those that are not like others.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    marked: Vec<Marked>,
     /// The families whose addresses are announced here.
     announces: Vec<&'static str>,
     /// One word for why nothing is, when the interface cannot.
@@ -43,6 +47,17 @@ struct Row {
     /// The same for people, and what else they should know.
     #[serde(skip_serializing_if = "Option::is_none")]
     remark: Option<String>,
+}
+
+/// An address that is not, or not before others, asked from and told to other nodes.
+#[derive(Debug, Serialize)]
+struct Marked {
+    address: IpAddr,
+    /// One word for what the kernel says of it.
+    state: &'static str,
+    /// Why it is not used at all.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    unused: Option<&'static str>,
 }
 
 #[derive(Debug, Serialize)]
@@ -81,16 +96,26 @@ impl Report {
 impl Row {
     fn of(interface: &Interface, links: &Links) -> Self {
         let flaw = interface.flaw();
+        let is_left_out = links.left_out(&[]).contains(&interface.name);
         let families: Vec<Family> = match flaw {
             Some(_) => Vec::new(),
+            None if is_left_out => Vec::new(),
             None => [Family::V4, Family::V6]
                 .into_iter()
                 .filter(|family| leads_here(interface, *family, links))
                 .collect(),
         };
+        let elsewhere = links.announced_elsewhere(interface).into_iter();
+        let elsewhere: Vec<String> = elsewhere
+            .map(|(net, it)| format!("addresses in {net} rather on {}", it.name))
+            .collect();
         let remark = match flaw {
             Some(flaw) => Some(format!("it {flaw}")),
-            None if families.is_empty() => Some("no subnet and no default route here".to_owned()),
+            None if is_left_out => Some(Unfit::TooMany.to_string()),
+            None if families.is_empty() => {
+                Some("no subnet and no default route here, unless a rule names it".to_owned())
+            }
+            None if !elsewhere.is_empty() => Some(elsewhere.join(", ")),
             None => (families.contains(&Family::V6) && !interface.has_link_local()).then(|| {
                 "no link-local IPv6 address, so some switches deliver no questions".into()
             }),
@@ -103,7 +128,9 @@ impl Row {
             mac: interface.mac().map(|mac| mac.to_string()),
             up: interface.up,
             carrier: interface.carrier,
-            addresses: interface.addresses.clone(),
+            wireless: interface.wireless,
+            addresses: interface.addresses.iter().map(|it| it.net).collect(),
+            marked: interface.addresses.iter().filter_map(Marked::of).collect(),
             announces: families.into_iter().map(Family::name).collect(),
             flaw: flaw.map(arpeggio_link::interfaces::Flaw::label),
             remark,
@@ -124,7 +151,10 @@ impl Row {
         if self.addresses.is_empty() {
             return "-".to_owned();
         }
-        let shown = self.addresses.iter().take(MOST_ADDRESSES).map(IpNet::to_string);
+        let mark = |net: &IpNet| self.marked.iter().find(|it| it.address == net.addr());
+        let shown = self.addresses.iter().take(MOST_ADDRESSES).map(|net| {
+            mark(net).map_or_else(|| net.to_string(), |mark| format!("{net} ({})", mark.state))
+        });
         let shown = shown.collect::<Vec<_>>().join(",");
         match self.addresses.len().saturating_sub(MOST_ADDRESSES) {
             0 => shown,
@@ -133,11 +163,23 @@ impl Row {
     }
 
     fn verdict(&self) -> String {
-        match (self.announces.join(", "), &self.remark) {
+        let verdict = match (self.announces.join(", "), &self.remark) {
             (families, None) => families,
             (families, Some(remark)) if families.is_empty() => format!("nothing: {remark}"),
             (families, Some(remark)) => format!("{families}; {remark}"),
-        }
+        };
+        let unused = self
+            .marked
+            .iter()
+            .filter_map(|it| Some(format!("{} is not used: {}", it.address, it.unused?)));
+        [verdict].into_iter().chain(unused).collect::<Vec<_>>().join("; ")
+    }
+}
+
+impl Marked {
+    fn of(address: &Address) -> Option<Self> {
+        let state = address.state.label()?;
+        Some(Self { address: address.net.addr(), state, unused: address.state.why_not() })
     }
 }
 
@@ -165,7 +207,7 @@ fn leads_here(interface: &Interface, family: Family, links: &Links) -> bool {
 
 #[cfg(test)]
 pub(super) mod tests {
-    use arpeggio_link::interfaces::Medium;
+    use arpeggio_link::interfaces::{AddressState, Medium, RouterPreference};
     use arpeggio_wire::MacAddr;
 
     use super::*;
@@ -174,7 +216,6 @@ pub(super) mod tests {
     fn interface(index: u32, name: &str, addresses: &[&str]) -> Interface {
         Interface {
             carrier_ups: 0,
-            wireless: false,
             index,
             name: name.to_owned(),
             medium: Medium::Ethernet(MacAddr(2, 0, 0, 0, 0, 1)),
@@ -182,13 +223,16 @@ pub(super) mod tests {
             member_of: None,
             up: true,
             carrier: true,
-            addresses: addresses.iter().map(|it| it.parse().unwrap()).collect(),
+            wireless: false,
+            addresses: addresses.iter().map(|it| it.parse::<IpNet>().unwrap().into()).collect(),
         }
     }
 
     fn links(interfaces: Vec<Interface>) -> Links {
         let gateway = Some([192, 0, 2, 1].into());
-        let route = DefaultRoute { family: Family::V4, interface: 2, gateway, metric: 100 };
+        let preference = RouterPreference::Medium;
+        let route =
+            DefaultRoute { family: Family::V4, interface: 2, gateway, metric: 100, preference };
         Links { interfaces, default_routes: vec![route] }
     }
 
@@ -214,7 +258,7 @@ lo      -        -                   127.0.0.1/8               nothing: it is a 
 br0     bridge   02:00:00:00:00:01   192.0.2.2/24,fe80::2/64   IPv4
 eth0    -        02:00:00:00:00:01   -                         nothing: it is a member of another one: put the subnet's address on the bridge or bond instead
 eth1    -        02:00:00:00:00:01   198.51.100.2/24           nothing: it is down: bring it up
-veth1   -        02:00:00:00:00:01   fe80::5/64                nothing: no subnet and no default route here
+veth1   -        02:00:00:00:00:01   fe80::5/64                nothing: no subnet and no default route here, unless a rule names it
 eth2    -        02:00:00:00:00:01   2001:db8::2/64            IPv6; no link-local IPv6 address, so some switches deliver no questions
 
 DEFAULT   INTERFACE   GATEWAY     METRIC
@@ -235,6 +279,47 @@ IPv4      br0         192.0.2.1   100
         let nets: Vec<&str> = nets.iter().map(String::as_str).collect();
         let text = Report::of(&links(vec![interface(9, "ipvs0", &nets)]), None).to_text();
         assert!(text.contains("192.0.2.4/32 and 2 more   nothing: no subnet"), "{text}");
+    }
+
+    #[test]
+    fn of_two_interfaces_in_one_subnet_the_one_that_yields_says_so() {
+        let two =
+            [interface(2, "wlan0", &["192.0.2.2/24"]), interface(3, "eth0", &["192.0.2.3/24"])];
+        let mut links = links(two.into());
+        links.interfaces[0].wireless = true;
+        let text = Report::of(&links, None).to_text();
+        let verdict = |name: &str| text.lines().find(|it| it.starts_with(name)).unwrap();
+        assert!(
+            verdict("wlan0").ends_with("IPv4; addresses in 192.0.2.0/24 rather on eth0"),
+            "{text}"
+        );
+        assert!(verdict("eth0").ends_with("IPv4"), "{text}");
+        let json = serde_json::to_value(Report::of(&links, None)).unwrap();
+        assert_eq!(json["interfaces"][0]["wireless"], true);
+    }
+
+    #[test]
+    fn what_there_is_no_room_for_is_said() {
+        let one = |it: u32| interface(it, &format!("eth{it}"), &[&format!("10.{it}.0.1/16")]);
+        let text = Report::of(&links((1..=65).map(one).collect()), None).to_text();
+        let left_out: Vec<&str> = text.lines().filter(|it| it.contains("more than 64")).collect();
+        assert!(left_out.len() == 1 && left_out[0].starts_with("eth65"), "{left_out:?}");
+    }
+
+    #[test]
+    fn addresses_that_are_not_like_others_are_marked() {
+        let mut eth0 = interface(9, "eth0", &["fe80::9/64", "2001:db8::5/64", "2001:db8::6/64"]);
+        eth0.addresses[1].state = AddressState::Temporary;
+        eth0.addresses[2].state = AddressState::Duplicate;
+        let report = Report::of(&links(vec![eth0]), None);
+        let text = report.to_text();
+        let expected = "fe80::9/64,2001:db8::5/64 (temporary),2001:db8::6/64 (duplicate)   IPv6; 2001:db8::6 is not used: \
+                        another machine had it when the kernel asked: give one of both another address\n";
+        assert!(text.contains(expected), "{text}");
+        let json = serde_json::to_value(&report).unwrap();
+        let marked = &json["interfaces"][0]["marked"];
+        assert_eq!(marked[0]["state"], "temporary");
+        assert!(marked[0].get("unused").is_none() && marked[1].get("unused").is_some());
     }
 
     #[test]

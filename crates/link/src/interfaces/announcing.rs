@@ -7,15 +7,15 @@ use std::cmp::Reverse;
 use std::collections::BTreeSet;
 use std::net::IpAddr;
 
-use arpeggio_election::{self as election, Pattern, Reach};
 use ipnet::IpNet;
 
-use super::snapshot::has_neighbours;
-use super::{DefaultRoute, Family, Flaw, Interface, Links};
+use super::snapshot::{has_neighbours, is_link_local};
+use super::{Address, DefaultRoute, Family, Flaw, Interface, Links};
+use arpeggio_election::{self as election, Pattern, Reach};
 
 /// A node tells the others of at most this many interfaces, so that one with a thousand does not
 /// write them all down every few seconds.
-const MOST_INTERFACES: usize = 16;
+const MOST_INTERFACES: usize = 64;
 
 /// Why this node cannot announce an address now.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
@@ -37,30 +37,60 @@ pub enum Unfit {
         /// What is wrong with it.
         flaw: Flaw,
     },
-    /// The interface that the address belongs to leads nowhere.
+    /// The interface leads nowhere, and its name is not said.
     #[error(
-        "interface {0} has neither a subnet nor a default route, or is one of too many ({most}) that \
-         have: give it an address in the segment's subnet",
+        "interface {0} has neither a subnet nor a default route: a rule has to name it in full, \
+         without * and ?"
+    )]
+    NotNamed(String),
+    /// There are too many interfaces.
+    #[error(
+        "this node has more than {most} interfaces with subnets, so that some are left out, and \
+         addresses outside of the other subnets are announced nowhere: see 'arpeggio interfaces'",
         most = MOST_INTERFACES
     )]
-    LeftOut(String),
+    TooMany,
 }
 
 impl Links {
     /// The interfaces that lead to neighbours, as this node tells the others; marked are those that
     /// cannot announce now.
-    pub fn reach(&self) -> Reach {
-        let leads_somewhere = |it: &election::Interface| {
-            !it.subnets.is_empty() || !it.gateways.is_empty() || it.default_ipv4 || it.default_ipv6
-        };
-        let outside = self.interfaces.iter().filter(|it| it.flaw() != Some(Flaw::Loopback));
-        let mut interfaces: Vec<election::Interface> =
-            outside.map(|it| self.segment(it)).filter(leads_somewhere).collect();
-        if interfaces.len() > MOST_INTERFACES {
-            interfaces.sort_by_key(|it| (!(it.default_ipv4 || it.default_ipv6), it.cut_off));
-            interfaces.truncate(MOST_INTERFACES);
+    ///
+    /// Also told is one that has neither a subnet nor a default route, since a rule may name it
+    /// ([`Interface::may_be_named`]): to answer on a segment takes no address there. It is told before
+    /// a rule does, so that all nodes know of one another's when they choose among them.
+    pub fn reach(&self, named: &[Pattern]) -> Reach {
+        let (mut interfaces, left_out) = self.told(named);
+        // What is outside of all subnets that are told may be in one of the others, and the default
+        // route leads to another segment.
+        if left_out.iter().any(|it| !it.subnets.is_empty()) {
+            for interface in &mut interfaces {
+                (interface.default_ipv4, interface.default_ipv6) = (false, false);
+            }
         }
         Reach { interfaces }
+    }
+
+    /// The names of the interfaces that [`reach`](Self::reach) leaves out since there are too many.
+    pub fn left_out(&self, named: &[Pattern]) -> Vec<String> {
+        let (_, left_out) = self.told(named);
+        left_out.into_iter().map(|it| it.name).collect()
+    }
+
+    /// The interfaces that others are told of, and those for which there is no room.
+    fn told(&self, named: &[Pattern]) -> (Vec<election::Interface>, Vec<election::Interface>) {
+        let outside = self.interfaces.iter().filter(|it| it.flaw() != Some(Flaw::Loopback));
+        let counts = |(interface, segment): &(&Interface, election::Interface)| {
+            leads_somewhere(segment) || interface.flaw().is_none() && interface.may_be_named(named)
+        };
+        let counting = outside.map(|it| (it, self.segment(it))).filter(counts);
+        let mut told: Vec<election::Interface> = counting.map(|(_, segment)| segment).collect();
+        if told.len() > MOST_INTERFACES {
+            let is_default = |it: &election::Interface| it.default_ipv4 || it.default_ipv6;
+            told.sort_by_key(|it| (!is_default(it), it.subnets.is_empty(), it.cut_off));
+        }
+        let left_out = told.split_off(told.len().min(MOST_INTERFACES));
+        (told, left_out)
     }
 
     /// This node's own addresses, in ascending order and on whatever interface: those that its kernel answers for, apart
@@ -68,16 +98,23 @@ impl Links {
     /// addresses.
     pub fn own_addresses(&self) -> BTreeSet<IpAddr> {
         let own = self.interfaces.iter().filter(|it| !it.is_for_services());
-        own.flat_map(|it| it.addresses.iter().map(IpNet::addr)).filter(is_own).collect()
+        let usable = own.flat_map(Interface::usable_addresses).map(|it| it.net.addr());
+        usable.filter(|it| !is_link_local(*it) && !it.is_loopback()).collect()
     }
 
     fn segment(&self, interface: &Interface) -> election::Interface {
         let here = |route: &&DefaultRoute| route.interface == interface.index;
         let routes = self.default_routes.iter().filter(here);
+        let subnets = interface.addresses.iter().filter(|it| has_neighbours(&it.net));
+        let mut ranks: Vec<u8> = subnets.clone().map(|it| self.rank(interface, it)).collect();
+        if ranks.iter().all(|rank| *rank == 0) {
+            ranks.clear();
+        }
         let is_default = |family| self.default_interface(family) == Some(interface.index);
         election::Interface {
             name: interface.name.clone(),
-            subnets: interface.addresses.iter().copied().filter(has_neighbours).collect(),
+            subnets: subnets.map(Address::subnet).collect(),
+            ranks,
             default_ipv4: is_default(Family::V4),
             default_ipv6: is_default(Family::V6),
             gateways: routes.filter_map(|route| route.gateway).collect(),
@@ -86,12 +123,27 @@ impl Links {
         }
     }
 
+    /// How many other interfaces lead to the subnet of this one's `address` better.
+    fn rank(&self, interface: &Interface, address: &Address) -> u8 {
+        let way = interface.way(address);
+        let is_same = |other: &&Address| other.net.trunc() == address.net.trunc();
+        let on_segments = self.interfaces.iter().filter(|it| it.is_on_segment());
+        let better = on_segments.filter(|it| {
+            let mut there = it.addresses.iter().filter(is_same);
+            it.index != interface.index && there.any(|other| it.way(other) < way)
+        });
+        u8::try_from(better.count()).unwrap_or(u8::MAX)
+    }
+
     /// The index of the interface that the default route leaves by: the preferred one of those that
-    /// can be used.
+    /// can be used, and of equal ones one that is no radio.
     pub fn default_interface(&self, family: Family) -> Option<u32> {
-        let is_usable = |index| self.interface(index).is_some_and(|it| it.flaw().is_none());
         let routes = self.default_routes.iter().filter(|route| route.family == family);
-        routes.map(|route| route.interface).find(|index| is_usable(*index))
+        let ways = routes.filter_map(|route| Some((route, self.interface(route.interface)?)));
+        let usable = ways.filter(|(_, interface)| interface.flaw().is_none());
+        let best = usable
+            .min_by_key(|(route, interface)| (route.metric, route.preference, interface.wireless));
+        best.map(|(_, interface)| interface.index)
     }
 
     /// The interface on which this node announces `address` when no rule names others: see
@@ -115,11 +167,25 @@ impl Links {
         address: IpAddr,
         patterns: &[Pattern],
     ) -> Result<Vec<&Interface>, Unfit> {
-        let reach = self.reach();
+        let reach = self.reach(patterns);
         let chosen = reach.announcing(address, patterns);
         let is_chosen = |it: &&Interface| chosen.iter().any(|chosen| chosen.name == it.name);
         let found: Vec<&Interface> = self.interfaces.iter().filter(is_chosen).collect();
         if found.is_empty() { Err(self.unfit(address, patterns)) } else { Ok(found) }
+    }
+
+    /// The subnets of an interface that another one announces the addresses of, and which one that is.
+    pub fn announced_elsewhere(&self, interface: &Interface) -> Vec<(IpNet, &Interface)> {
+        let mut subnets: Vec<IpNet> =
+            interface.addresses.iter().map(|it| it.net).filter(has_neighbours).collect();
+        subnets.sort_by_key(IpNet::trunc);
+        subnets.dedup_by_key(|net| net.trunc());
+        let other = |net: IpNet| {
+            let other = self.announcing(net.addr()).ok()?;
+            let is_twin = other.subnet_of(net.addr()) == Some(net.trunc());
+            (is_twin && other.index != interface.index).then_some((net.trunc(), other))
+        };
+        subnets.into_iter().filter_map(other).collect()
     }
 
     /// Why no interface can be used.
@@ -128,7 +194,8 @@ impl Links {
             if patterns.is_empty() { self.belonging(address) } else { self.named(patterns) };
         match meant.map(|it| (it.name.clone(), it.flaw())) {
             Some((interface, Some(flaw))) => Unfit::Interface { interface, flaw },
-            Some((interface, None)) => Unfit::LeftOut(interface),
+            Some(_) if !self.left_out(patterns).is_empty() => Unfit::TooMany,
+            Some((interface, None)) => Unfit::NotNamed(interface),
             None if patterns.is_empty() => Unfit::NoInterface(address),
             None => Unfit::NoSuchName(patterns.to_vec()),
         }
@@ -141,7 +208,8 @@ impl Links {
         let family = Family::of(address);
         let mut routes = self.default_routes.iter().filter(|route| route.family == family);
         let default = || routes.find_map(|route| self.interface(route.interface));
-        containing.min_by_key(|it| Reverse(subnet(it))).or_else(default)
+        let usable_first = |it: &&Interface| (Reverse(subnet(it)), it.flaw().is_some());
+        containing.min_by_key(usable_first).or_else(default)
     }
 
     fn named(&self, patterns: &[Pattern]) -> Option<&Interface> {
@@ -149,12 +217,11 @@ impl Links {
     }
 }
 
-fn is_own(address: &IpAddr) -> bool {
-    let is_link_local = match address {
-        IpAddr::V4(_) => false,
-        IpAddr::V6(address) => address.is_unicast_link_local(),
-    };
-    !is_link_local && !address.is_loopback()
+fn leads_somewhere(segment: &election::Interface) -> bool {
+    !segment.subnets.is_empty()
+        || !segment.gateways.is_empty()
+        || segment.default_ipv4
+        || segment.default_ipv6
 }
 
 fn list(patterns: &[Pattern]) -> String {

@@ -1,26 +1,31 @@
 //! From rtnetlink messages to a snapshot.
 
+use std::collections::BTreeMap;
 use std::net::IpAddr;
 
 use arpeggio_wire::MacAddr;
 use ipnet::IpNet;
-use netlink_packet_route::address::{AddressAttribute, AddressMessage};
+use netlink_packet_route::address::{AddressAttribute, AddressFlags, AddressMessage};
 use netlink_packet_route::link::{LinkAttribute, LinkFlags, LinkInfo, LinkLayerType, LinkMessage};
 use netlink_packet_route::route::{
-    RouteAddress, RouteAttribute, RouteHeader, RouteMessage, RouteNextHop, RouteType,
+    RouteAddress, RouteAttribute, RouteHeader, RouteMessage, RouteNextHop, RoutePreference,
+    RouteType,
 };
 use netlink_packet_route::{AddressFamily, RouteNetlinkMessage};
 
-use super::{DefaultRoute, Family, Interface, Links, Medium};
+use super::{
+    Address, AddressState, DefaultRoute, Family, Interface, Links, Medium, RouterPreference,
+    has_neighbours,
+};
 
 /// Whether a change that the kernel reports can change the snapshot.
 ///
-/// Of routes only default routes count: a node that routes for its pods or runs a routing daemon
-/// changes thousands of others.
+/// Of routes only default routes and those to an interface's own subnet count: a node that routes
+/// for its pods or runs a routing daemon changes thousands of others.
 pub(super) fn concerns_snapshot(event: &RouteNetlinkMessage) -> bool {
     match event {
         RouteNetlinkMessage::NewRoute(route) | RouteNetlinkMessage::DelRoute(route) => {
-            is_default(route)
+            is_default(route) || connected(route).is_some()
         }
         _ => true,
     }
@@ -34,15 +39,18 @@ pub(super) fn snapshot(
 ) -> Links {
     let mut interfaces: Vec<_> = links.iter().map(interface).collect();
     interfaces.sort_by_key(|it| it.index);
+    let metrics = metrics(routes);
     for message in addresses {
-        let owner = interfaces.binary_search_by_key(&message.header.index, |it| it.index);
+        let index = message.header.index;
+        let owner = interfaces.binary_search_by_key(&index, |it| it.index);
         // An interface can appear between the two lists; its own event brings the next snapshot.
         if let (Ok(owner), Some(address)) = (owner, address(message)) {
-            interfaces[owner].addresses.push(address);
+            let metric = metrics.get(&(index, address.net.trunc())).copied();
+            interfaces[owner].addresses.push(Address { metric, ..address });
         }
     }
     let mut default_routes: Vec<_> = routes.iter().flat_map(default_hops).collect();
-    default_routes.sort_by_key(|route| (route.metric, route.family));
+    default_routes.sort_by_key(|route| (route.metric, route.preference, route.family));
     Links { interfaces, default_routes }
 }
 
@@ -99,7 +107,7 @@ fn medium(layer: LinkLayerType, flags: LinkFlags, mac: Option<MacAddr>) -> Mediu
     }
 }
 
-fn address(message: &AddressMessage) -> Option<IpNet> {
+fn address(message: &AddressMessage) -> Option<Address> {
     let mut found = None;
     for attribute in &message.attributes {
         match attribute {
@@ -109,13 +117,77 @@ fn address(message: &AddressMessage) -> Option<IpNet> {
             _ => {}
         }
     }
-    IpNet::new(found?, message.header.prefix_len).ok()
+    let net = IpNet::new(found?, message.header.prefix_len).ok()?;
+    Some(Address { net, state: state(message), metric: None })
+}
+
+fn state(message: &AddressMessage) -> AddressState {
+    // The header has the first eight flags; all of them are in an attribute since Linux 3.14.
+    let all = message.attributes.iter().find_map(|attribute| match attribute {
+        AddressAttribute::Flags(flags) => Some(*flags),
+        _ => None,
+    });
+    let first = AddressFlags::from_bits_retain(message.header.flags.bits().into());
+    let flags = all.unwrap_or(first);
+    // Of IPv4 the same bit says that the subnet has an earlier address (`IFA_F_SECONDARY`).
+    let is_temporary =
+        message.header.family == AddressFamily::Inet6 && flags.contains(AddressFlags::Secondary);
+    if flags.contains(AddressFlags::Dadfailed) {
+        AddressState::Duplicate
+    } else if flags.contains(AddressFlags::Tentative) {
+        AddressState::Tentative
+    } else if flags.contains(AddressFlags::Deprecated) {
+        AddressState::Deprecated
+    } else if is_temporary {
+        AddressState::Temporary
+    } else {
+        AddressState::Preferred
+    }
 }
 
 fn is_default(route: &RouteMessage) -> bool {
-    route.header.destination_prefix_length == 0
-        && route.header.table == RouteHeader::RT_TABLE_MAIN
-        && route.header.kind == RouteType::Unicast
+    route.header.destination_prefix_length == 0 && is_for_everything(route)
+}
+
+fn is_for_everything(route: &RouteMessage) -> bool {
+    route.header.table == RouteHeader::RT_TABLE_MAIN && route.header.kind == RouteType::Unicast
+}
+
+/// The lowest metric of the routes by which each interface leads to each subnet without a router.
+fn metrics(routes: &[RouteMessage]) -> BTreeMap<(u32, IpNet), u32> {
+    let mut found = BTreeMap::new();
+    for route in routes {
+        if let Some(way) = connected(route) {
+            let lowest = found.entry(way).or_insert(u32::MAX);
+            *lowest = (*lowest).min(metric(route));
+        }
+    }
+    found
+}
+
+/// The interface and the subnet that a route without a router leads to.
+fn connected(route: &RouteMessage) -> Option<(u32, IpNet)> {
+    let destination = route.attributes.iter().find_map(|attribute| match attribute {
+        RouteAttribute::Destination(RouteAddress::Inet(address)) => Some(IpAddr::V4(*address)),
+        RouteAttribute::Destination(RouteAddress::Inet6(address)) => Some(IpAddr::V6(*address)),
+        _ => None,
+    });
+    let net = IpNet::new(destination?, route.header.destination_prefix_length).ok()?;
+    match hops(&route.attributes)[..] {
+        [(interface, None)] if is_for_everything(route) && has_neighbours(&net) => {
+            Some((interface, net))
+        }
+        _ => None,
+    }
+}
+
+/// One that is not said is the lowest.
+fn metric(route: &RouteMessage) -> u32 {
+    let metric = route.attributes.iter().find_map(|attribute| match attribute {
+        RouteAttribute::Priority(metric) => Some(*metric),
+        _ => None,
+    });
+    metric.unwrap_or_default()
 }
 
 fn default_hops(route: &RouteMessage) -> Vec<DefaultRoute> {
@@ -127,17 +199,23 @@ fn default_hops(route: &RouteMessage) -> Vec<DefaultRoute> {
     if !is_default(route) {
         return Vec::new();
     }
-    let metric = route.attributes.iter().find_map(|attribute| match attribute {
-        RouteAttribute::Priority(metric) => Some(*metric),
+    let metric = metric(route);
+    let preference = preference(route);
+    let hop =
+        |(interface, gateway)| DefaultRoute { family, interface, gateway, metric, preference };
+    hops(&route.attributes).into_iter().map(hop).collect()
+}
+
+fn preference(route: &RouteMessage) -> RouterPreference {
+    let said = route.attributes.iter().find_map(|attribute| match attribute {
+        RouteAttribute::Preference(preference) => Some(*preference),
         _ => None,
     });
-    let hop = |(interface, gateway)| DefaultRoute {
-        family,
-        interface,
-        gateway,
-        metric: metric.unwrap_or_default(),
-    };
-    hops(&route.attributes).into_iter().map(hop).collect()
+    match said {
+        Some(RoutePreference::High) => RouterPreference::High,
+        Some(RoutePreference::Low) => RouterPreference::Low,
+        _ => RouterPreference::Medium,
+    }
 }
 
 /// Interface and gateway of each way that a route goes, one or several.
@@ -169,6 +247,7 @@ fn gateway(attributes: &[RouteAttribute]) -> Option<IpAddr> {
 /// What a kernel without bonds, VRFs and tunnels cannot be made to say.
 #[cfg(test)]
 mod tests {
+    use netlink_packet_route::address::AddressHeaderFlags;
     use netlink_packet_route::link::{InfoKind, InfoPortKind};
 
     use super::*;
@@ -235,7 +314,41 @@ mod tests {
             vec![AddressAttribute::Address(ours)],
         ] {
             message.attributes = attributes;
-            assert_eq!(address(&message), IpNet::new(ours, 24).ok());
+            assert_eq!(address(&message).map(|it| it.net), IpNet::new(ours, 24).ok());
+        }
+    }
+
+    #[test]
+    fn what_flags_say_of_an_address() {
+        let (v4, v6) = (IpAddr::from([192, 0, 2, 1]), "2001:db8::1".parse().unwrap());
+        let [failed, optimistic] = [0x08, 0x04];
+        let [tentative, deprecated, temporary, managed] = [0x40, 0x20, 0x01, 0x300];
+        let table = [
+            (v6, 0x80, AddressState::Preferred),
+            (v6, managed, AddressState::Preferred),
+            (v6, tentative, AddressState::Tentative),
+            (v6, tentative | optimistic, AddressState::Tentative),
+            (v6, tentative | failed | 0x80, AddressState::Duplicate),
+            (v6, deprecated, AddressState::Deprecated),
+            (v6, temporary | managed, AddressState::Temporary),
+            (v6, temporary | deprecated, AddressState::Deprecated),
+            (v6, temporary | tentative, AddressState::Tentative),
+            (v4, 0x80, AddressState::Preferred),
+            (v4, temporary | 0x80, AddressState::Preferred),
+        ];
+        for (ours, flags, expected) in table {
+            let of_header =
+                AddressHeaderFlags::from_bits_retain(u8::try_from(flags & 0xff).unwrap());
+            let in_full = AddressAttribute::Flags(AddressFlags::from_bits_retain(flags));
+            for attributes in [vec![], vec![in_full]] {
+                let mut message = AddressMessage::default();
+                message.header.family =
+                    if ours.is_ipv4() { AddressFamily::Inet } else { AddressFamily::Inet6 };
+                message.header.prefix_len = 32;
+                message.header.flags = of_header;
+                message.attributes = [attributes, vec![AddressAttribute::Address(ours)]].concat();
+                assert_eq!(address(&message).unwrap().state, expected, "{ours} {flags:#x}");
+            }
         }
     }
 
@@ -247,6 +360,56 @@ mod tests {
         message.header.kind = RouteType::Unicast;
         message.attributes = attributes;
         message
+    }
+
+    #[test]
+    fn the_metric_of_the_route_to_an_addresss_subnet() {
+        let subnet = RouteAttribute::Destination(RouteAddress::Inet([10, 0, 0, 0].into()));
+        let by = |interface, metric| {
+            vec![subnet.clone(), RouteAttribute::Oif(interface), RouteAttribute::Priority(metric)]
+        };
+        let gateway = RouteAttribute::Gateway(RouteAddress::Inet([10, 9, 0, 1].into()));
+        let main = RouteHeader::RT_TABLE_MAIN;
+        let table = [
+            (vec![route(main, 24, by(7, 600))], Some(600)),
+            (vec![route(main, 24, by(7, 600)), route(main, 24, by(7, 100))], Some(100)),
+            (vec![route(main, 24, vec![subnet.clone(), RouteAttribute::Oif(7)])], Some(0)),
+            (vec![route(main, 24, by(8, 100))], None),
+            (vec![route(main, 16, by(7, 100))], None),
+            (vec![route(100, 24, by(7, 100))], None),
+            (vec![route(main, 24, [by(7, 100), vec![gateway]].concat())], None),
+            (vec![], None),
+        ];
+        for (routes, expected) in table {
+            let mut message = AddressMessage::default();
+            message.header.index = 7;
+            message.header.prefix_len = 24;
+            message.attributes = vec![AddressAttribute::Local([10, 0, 0, 5].into())];
+            let eth0 = link(LinkLayerType::Ether, LinkFlags::Up, &[]);
+            let found = snapshot(&[eth0], &[message], &routes);
+            assert_eq!(found.interfaces[0].addresses[0].metric, expected, "{routes:?}");
+        }
+        let of_pod = route(main, 32, by(7, 0));
+        assert!(!concerns_snapshot(&RouteNetlinkMessage::NewRoute(of_pod)));
+        let of_subnet = route(main, 24, by(7, 0));
+        assert!(concerns_snapshot(&RouteNetlinkMessage::DelRoute(of_subnet)));
+    }
+
+    #[test]
+    fn the_preference_of_a_router_decides_between_equal_metrics() {
+        let by = |interface, metric, preference: Option<RoutePreference>| {
+            let way = [RouteAttribute::Oif(interface), RouteAttribute::Priority(metric)];
+            let preference = preference.map(RouteAttribute::Preference);
+            route(RouteHeader::RT_TABLE_MAIN, 0, way.into_iter().chain(preference).collect())
+        };
+        let routes = [
+            by(2, 1024, Some(RoutePreference::Low)),
+            by(3, 1024, None),
+            by(4, 1024, Some(RoutePreference::High)),
+            by(5, 100, Some(RoutePreference::Low)),
+        ];
+        let found = snapshot(&[], &[], &routes).default_routes;
+        assert_eq!(found.iter().map(|it| it.interface).collect::<Vec<_>>(), [5, 4, 3, 2]);
     }
 
     #[test]
@@ -267,6 +430,7 @@ mod tests {
             interface,
             gateway: Some([10, 0, 0, last].into()),
             metric: 5,
+            preference: RouterPreference::Medium,
         };
         assert_eq!(found, [expected(2, 1), expected(3, 2)]);
         for other in [route(main, 8, attributes.clone()), route(100, 0, attributes)] {

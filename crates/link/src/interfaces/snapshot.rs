@@ -1,7 +1,9 @@
 //! One consistent view of interfaces, addresses and default routes.
 
+use std::cmp::Reverse;
 use std::net::IpAddr;
 
+use arpeggio_election::Pattern;
 use arpeggio_wire::MacAddr;
 use ipnet::IpNet;
 
@@ -33,13 +35,54 @@ pub struct Interface {
     pub up: bool,
     /// Whether it hears the other end (`IFF_LOWER_UP`).
     pub carrier: bool,
+    /// Whether it is a radio, as far as the kernel says.
+    pub wireless: bool,
     /// How often it has begun to hear it (`IFLA_CARRIER_UP_COUNT`). Tells of a carrier that was
     /// lost and came back in a moment, which the kernel reports as one change.
     pub carrier_ups: u32,
-    /// Whether it is a radio ([`is_wireless`](super::is_wireless)).
-    pub wireless: bool,
-    /// Its addresses with the prefix length of their subnets, in the kernel's order.
-    pub addresses: Vec<IpNet>,
+    /// Its addresses, in the kernel's order.
+    pub addresses: Vec<Address>,
+}
+
+/// One of an interface's addresses.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Address {
+    /// The address and the prefix length of its subnet.
+    pub net: IpNet,
+    /// Whether it is in use.
+    pub state: AddressState,
+    /// The metric of the route to its subnet by this interface; `None` when there is none.
+    pub metric: Option<u32>,
+}
+
+/// How an interface leads to a subnet. Of several the kernel takes the least, and the user would rather have a wire where the
+/// kernel does not care.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub struct Way {
+    prefix_length: Reverse<u8>,
+    metric: u32,
+    wireless: bool,
+    index: u32,
+}
+
+/// How far an address can be used; what is to be preferred comes first.
+///
+/// The kernel answers for an address, and sends from it, only once it knows that nobody else has it
+/// (duplicate address detection). The subnet is there whatever becomes of that: it says which
+/// segment the interface leads to.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub enum AddressState {
+    /// It is to be used.
+    #[default]
+    Preferred,
+    /// It is another one tomorrow (RFC 8981).
+    Temporary,
+    /// It is on its way out (RFC 4862 section 5.5.4).
+    Deprecated,
+    /// Others are still being asked whether they have it.
+    Tentative,
+    /// Another machine has it.
+    Duplicate,
 }
 
 /// What an interface connects to.
@@ -66,6 +109,20 @@ pub struct DefaultRoute {
     pub gateway: Option<IpAddr>,
     /// The kernel prefers the lowest (`RTA_PRIORITY`).
     pub metric: u32,
+    /// What the router says of itself decides between equal metrics (`RTA_PREF`, RFC 4191).
+    pub preference: RouterPreference,
+}
+
+/// How much a router wants to be used.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub enum RouterPreference {
+    /// Rather than others.
+    High,
+    /// As any other.
+    #[default]
+    Medium,
+    /// When there is no other.
+    Low,
 }
 
 /// The version of the Internet protocol.
@@ -129,7 +186,7 @@ impl Links {
     /// Whether a service proxy of this node keeps `address` as that of a Service.
     pub fn is_for_services(&self, address: IpAddr) -> bool {
         let mut of_services = self.interfaces.iter().filter(|it| it.is_for_services());
-        of_services.any(|it| it.addresses.iter().any(|net| net.addr() == address))
+        of_services.any(|it| it.addresses.iter().any(|own| own.net.addr() == address))
     }
 }
 
@@ -160,6 +217,22 @@ impl Interface {
         }
     }
 
+    /// Whether it may be one to announce on though it has no address. By its kind, if that is one
+    /// that leads out of the machine; each pod has one of the others, so that one of them has to be
+    /// named in full.
+    pub fn may_be_named(&self, named: &[Pattern]) -> bool {
+        let leads_out = match self.kind.as_deref() {
+            None => true,
+            Some(kind) => ["vlan", "bond", "team", "bridge", "macvlan"].contains(&kind),
+        };
+        leads_out || named.iter().any(|it| it.as_str() == self.name)
+    }
+
+    /// Whether it speaks for a segment, now or when it hears it again.
+    pub(super) fn is_on_segment(&self) -> bool {
+        matches!(self.flaw(), None | Some(Flaw::Down | Flaw::NoCarrier))
+    }
+
     /// Whether a service proxy keeps the addresses of Services here, which are no node's: kube-proxy in IPVS mode and
     /// kube-router have a dummy interface for them, on every node, whose name nobody can change.
     pub fn is_for_services(&self) -> bool {
@@ -167,38 +240,102 @@ impl Interface {
         self.kind.as_deref() == Some("dummy") && of_proxies.contains(&self.name.as_str())
     }
 
+    /// The addresses that the kernel answers for and sends from.
+    pub fn usable_addresses(&self) -> impl Iterator<Item = &Address> {
+        self.addresses.iter().filter(|it| it.state.is_usable())
+    }
+
     /// This node's own address to ask `peer` from: in the peer's subnet if there is one, else any of
-    /// its family.
+    /// its family. Of several it is one that lasts.
     pub fn source_for(&self, peer: IpAddr) -> Option<IpAddr> {
-        let in_subnet = self.addresses.iter().find(|net| net.contains(&peer));
         let of_family =
-            || self.addresses.iter().find(|net| Family::of(net.addr()) == Family::of(peer));
-        in_subnet.or_else(of_family).map(IpNet::addr)
+            self.usable_addresses().filter(|it| Family::of(it.net.addr()) == Family::of(peer));
+        let best = of_family.min_by_key(|it| (!it.net.contains(&peer), it.state));
+        best.map(|it| it.net.addr())
     }
 
     /// The most specific of this interface's subnets that contain `address`. One without room for
     /// neighbours (`/32`, `/128`) is none.
     pub fn subnet_of(&self, address: IpAddr) -> Option<IpNet> {
-        self.addresses
-            .iter()
+        self.nets()
             .filter(|net| net.prefix_len() < net.max_prefix_len() && net.contains(&address))
-            .max_by_key(|net| net.prefix_len())
-            .map(IpNet::trunc)
+            .max_by_key(IpNet::prefix_len)
+            .map(|net| net.trunc())
+    }
+
+    /// How it leads to a neighbour; `None` when none of its subnets contains the address.
+    pub fn way_to(&self, neighbour: IpAddr) -> Option<Way> {
+        let subnets = self.addresses.iter().filter(|it| has_neighbours(&it.net));
+        subnets.filter(|it| it.net.contains(&neighbour)).map(|it| self.way(it)).min()
+    }
+
+    /// How it leads to the subnet of one of its addresses.
+    pub(super) fn way(&self, address: &Address) -> Way {
+        Way {
+            prefix_length: Reverse(address.net.prefix_len()),
+            metric: address.metric.unwrap_or(u32::MAX),
+            wireless: self.wireless,
+            index: self.index,
+        }
     }
 
     /// Whether it has a subnet of a family, with room for neighbours.
     pub fn has_subnet(&self, family: Family) -> bool {
-        let of_family = |net: &&IpNet| Family::of(net.addr()) == family;
-        self.addresses.iter().filter(of_family).any(has_neighbours)
+        self.nets().any(|net| Family::of(net.addr()) == family && has_neighbours(&net))
     }
 
-    /// Whether it has a link-local IPv6 address, which the kernel reports group memberships from
-    /// (RFC 3810 section 5).
+    /// Whether it has a link-local IPv6 address, or has one in a moment, which the kernel reports
+    /// group memberships from (RFC 3810 section 5).
     pub fn has_link_local(&self) -> bool {
-        self.addresses.iter().any(|net| match net {
-            IpNet::V4(_) => false,
-            IpNet::V6(net) => net.addr().is_unicast_link_local(),
-        })
+        let ours = self.addresses.iter().filter(|it| it.state != AddressState::Duplicate);
+        ours.map(|it| it.net.addr()).any(is_link_local)
+    }
+
+    fn nets(&self) -> impl Iterator<Item = IpNet> {
+        self.addresses.iter().map(|it| it.net)
+    }
+}
+
+impl Address {
+    /// The subnet, with this node's own address in it if that is in use, and else with none.
+    pub fn subnet(&self) -> IpNet {
+        if self.state.is_usable() { self.net } else { self.net.trunc() }
+    }
+}
+
+/// An address that is in use.
+impl From<IpNet> for Address {
+    fn from(net: IpNet) -> Self {
+        Self { net, state: AddressState::default(), metric: Some(0) }
+    }
+}
+
+impl AddressState {
+    /// One word for it; `None` for what is as usual.
+    pub const fn label(self) -> Option<&'static str> {
+        match self {
+            Self::Preferred => None,
+            Self::Temporary => Some("temporary"),
+            Self::Deprecated => Some("deprecated"),
+            Self::Tentative => Some("tentative"),
+            Self::Duplicate => Some("duplicate"),
+        }
+    }
+
+    /// Why the address is not used, if it is not.
+    pub const fn why_not(self) -> Option<&'static str> {
+        match self {
+            Self::Preferred | Self::Temporary | Self::Deprecated => None,
+            Self::Tentative => Some("the kernel is still asking whether another machine has it"),
+            Self::Duplicate => Some(
+                "another machine had it when the kernel asked: give one of both another address",
+            ),
+        }
+    }
+
+    /// Whether the kernel answers for the address and sends from it.
+    pub fn is_usable(self) -> bool {
+        self < Self::Tentative
     }
 }
 
@@ -206,11 +343,14 @@ impl Interface {
 /// (`/32`, `/128`) does not, nor does a link-local IPv6 address: every interface has one, also a
 /// pod's, and nobody's Services are among them.
 pub fn has_neighbours(net: &IpNet) -> bool {
-    let is_link_local = match net {
-        IpNet::V4(_) => false,
-        IpNet::V6(net) => net.addr().is_unicast_link_local(),
-    };
-    !is_link_local && net.prefix_len() < net.max_prefix_len()
+    !is_link_local(net.addr()) && net.prefix_len() < net.max_prefix_len()
+}
+
+pub(super) fn is_link_local(address: IpAddr) -> bool {
+    match address {
+        IpAddr::V4(_) => false,
+        IpAddr::V6(address) => address.is_unicast_link_local(),
+    }
 }
 
 impl Family {

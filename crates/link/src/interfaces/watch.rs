@@ -77,7 +77,10 @@ pub async fn watch() -> Result<watch::Receiver<Arc<Links>>, NetlinkError> {
     let (connection, _, events) = rtnetlink::new_multicast_connection(&GROUPS)?;
     tokio::spawn(connection);
     // Lists have a connection of their own, so that a flood of events cannot break them.
-    let (connection, handle, _) = rtnetlink::new_connection_with_strict_check()?;
+    // Before Linux 4.20 the kernel checks no request strictly, and lists the routes of all tables:
+    // more to read, with the same result.
+    let (connection, handle, _) =
+        rtnetlink::new_connection_with_strict_check().or_else(|_| rtnetlink::new_connection())?;
     tokio::spawn(connection);
     let (sender, receiver) = watch::channel(Arc::new(read(&handle).await?));
     tokio::spawn(follow(events, handle, sender));
@@ -140,8 +143,9 @@ async fn read_lists(handle: &Handle) -> Result<Links, NetlinkError> {
         routes.extend(main_table(handle, family).await?);
     }
     let mut snapshot = decode::snapshot(&links, &addresses, &routes);
-    // The kernel does not say it by this protocol.
-    snapshot.interfaces.iter_mut().for_each(|it| it.wireless = is_wireless(&it.name));
+    // The kernel does not say it by this protocol. Only cards are radios.
+    let cards = snapshot.interfaces.iter_mut().filter(|it| it.kind.is_none());
+    cards.for_each(|it| it.wireless = is_wireless(&it.name));
     Ok(snapshot)
 }
 
@@ -166,5 +170,28 @@ fn is_not_found(error: &rtnetlink::Error) -> bool {
             message.to_io().kind() == io::ErrorKind::NotFound
         }
         _ => false,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// What Linux 4.18 does as well.
+    #[tokio::test]
+    async fn the_kernel_says_the_same_when_it_checks_nothing_strictly() {
+        let (strict, strict_handle, _) = rtnetlink::new_connection_with_strict_check().unwrap();
+        let (lenient, lenient_handle, _) = rtnetlink::new_connection().unwrap();
+        tokio::spawn(strict);
+        tokio::spawn(lenient);
+        // Something may change in between.
+        for _ in 0..10 {
+            let found = read(&lenient_handle).await.unwrap();
+            assert!(!found.interfaces.is_empty());
+            if read(&strict_handle).await.unwrap() == found {
+                return;
+            }
+        }
+        panic!("never the same");
     }
 }

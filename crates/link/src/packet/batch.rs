@@ -44,13 +44,13 @@ impl Inbox {
         filled.map(|(buffer, length)| buffer.get(..length).unwrap_or(buffer))
     }
 
-    /// Forgets what is in it; waits for one frame and takes those that have come with it.
+    /// Forgets what is in it, and takes the frames that have come, without waiting for any.
     pub(super) fn fill(&mut self, socket: &impl AsRawFd) -> io::Result<()> {
         self.received = 0;
         let mut buffers = self.buffers.iter_mut();
         let mut next = || buffers.next().map_or(&mut [][..], |it| it);
         let mut slices: [_; BATCH] = std::array::from_fn(|_| [IoSliceMut::new(next())]);
-        let flags = MsgFlags::MSG_WAITFORONE;
+        let flags = MsgFlags::MSG_DONTWAIT;
         let socket = socket.as_raw_fd();
         let messages = recvmmsg(socket, &mut self.headers, &mut slices, flags, None)?;
         for (length, message) in self.lengths.iter_mut().zip(messages) {

@@ -103,7 +103,7 @@ impl Client {
 
     /// How many words about them come together next; 0 after a quarter of a second without any.
     pub(crate) fn count(&self, inbox: &mut Inbox) -> anyhow::Result<usize> {
-        self.socket.recv_batch(inbox)?;
+        self.socket.recv_batch(inbox, || {})?;
         let is_claim = |bytes: &&[u8]| ArpFrame::parse(bytes).is_ok_and(|it| it.claim().is_some());
         Ok(inbox.frames().filter(is_claim).count())
     }

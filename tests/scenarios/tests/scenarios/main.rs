@@ -27,6 +27,7 @@ mod own_addresses;
 mod rebalance;
 mod records;
 mod restarts;
+mod segments;
 mod strangers;
 mod versions;
 mod writes;
@@ -91,6 +92,7 @@ const SCENARIOS: &[(&str, Scenario)] = &[
     ("occupied", strangers::somebody_elses_address_is_never_announced),
     ("occupied-ipv6", strangers::somebody_elses_ipv6_address_is_never_announced),
     ("node-address", own_addresses::a_nodes_own_address_is_neither_given_nor_announced),
+    ("named-interface", segments::an_interface_without_an_address_announces_by_its_name),
     ("intruder", strangers::an_announced_address_is_defended),
     ("fault-intruder", strangers::a_stranger_that_takes_the_address_changes_little),
     ("fault-flood", strangers::a_flood_of_claims_ends_no_session),
