@@ -106,6 +106,8 @@ pub(crate) struct Engine {
     backends: LocalBackends,
     freshness: Freshness,
     sightings: Receiver<Sighting>,
+    /// Answers to this node's own questions. They come first.
+    answers: Receiver<Sighting>,
     writer: Writer,
     news: News,
     metrics: Arc<Metrics>,
@@ -144,9 +146,11 @@ impl Engine {
         outlets: Outlets,
     ) -> Self {
         let (sender, sightings) = bounded(SIGHTINGS);
+        let (answer, answers) = bounded(SIGHTINGS);
         let freshness = Freshness::default();
         let wiring = Wiring {
             sightings: sender,
+            answers: answer,
             freshness: freshness.clone(),
             metrics: outlets.metrics.clone(),
             promiscuous,
@@ -175,6 +179,7 @@ impl Engine {
             backends: LocalBackends::new(outlets.slices_wanted),
             freshness,
             sightings,
+            answers,
             writer: outlets.writer,
             news: outlets.news,
             metrics: outlets.metrics,
@@ -202,8 +207,9 @@ impl Engine {
 
     /// Waits for something to happen, and takes in all that has; `false` when nothing more can come.
     fn take_in(&mut self, inputs: &Receiver<Input>, patience: Duration) -> bool {
-        let sightings = self.sightings.clone();
+        let (answers, sightings) = (self.answers.clone(), self.sightings.clone());
         select! {
+            recv(answers) -> sighting => if let Ok(sighting) = sighting { self.sighted(sighting) },
             recv(inputs) -> input => match input {
                 Ok(input) => self.input(input),
                 Err(_) => return false,
@@ -211,6 +217,7 @@ impl Engine {
             recv(sightings) -> sighting => if let Ok(sighting) = sighting { self.sighted(sighting) },
             default(patience) => {}
         }
+        answers.try_iter().take(BATCH).for_each(|sighting| self.sighted(sighting));
         sightings.try_iter().take(BATCH).for_each(|sighting| self.sighted(sighting));
         inputs.try_iter().take(BATCH).for_each(|input| self.input(input));
         true
@@ -596,9 +603,9 @@ impl Engine {
         self.due
     }
 
-    /// Whether frames have come that this thread does not know of. Asked in the order in which they come.
+    /// Whether answers may have come that this thread does not know of. Asked in the order in which they come.
     fn has_backlog(&self) -> bool {
-        self.announcer.has_backlog() || !self.sightings.is_empty()
+        self.announcer.has_backlog() || !self.answers.is_empty()
     }
 
     fn attend(&mut self, now: Timestamp) {

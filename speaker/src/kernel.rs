@@ -42,6 +42,9 @@ const THERE_V6: Ipv6Addr = Ipv6Addr::new(0x2001, 0xdb8, 0, 0, 0, 0, 0, 2);
 /// A turn of the speaker takes no longer while it waits.
 const TURN: Duration = Duration::from_millis(5);
 
+/// So much waits to be looked at.
+const QUEUE: usize = 1024;
+
 /// What the speaker is to do.
 #[derive(Debug, Clone, Default)]
 struct Task {
@@ -58,6 +61,7 @@ struct Speaker {
     tasks: Option<Sender<Task>>,
     thread: Option<JoinHandle<()>>,
     sightings: Receiver<Sighting>,
+    answers: Receiver<Sighting>,
     registry: Registry,
 }
 
@@ -65,15 +69,17 @@ impl Speaker {
     fn start(namespace: &Namespace) -> Self {
         let registry = Registry::new();
         let (tasks, received) = unbounded();
-        let (tell, sightings) = bounded(1024);
+        let (tell, sightings) = bounded(QUEUE);
+        let (answer, answers) = bounded(QUEUE);
         let wiring = Wiring {
             sightings: tell,
+            answers: answer,
             freshness: Freshness::default(),
             metrics: Arc::new(Metrics::registered(&registry).unwrap()),
             promiscuous: [].into(),
         };
         let thread = namespace.run(|| thread::spawn(move || work(&received, wiring)));
-        Self { tasks: Some(tasks), thread: Some(thread), sightings, registry }
+        Self { tasks: Some(tasks), thread: Some(thread), sightings, answers, registry }
     }
 
     fn set(&self, task: &Task) {

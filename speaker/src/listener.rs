@@ -1,4 +1,7 @@
-//! The thread that answers on one interface by one protocol, and the table that it answers from.
+//! The threads that listen on one interface by one protocol, and the table that one of them answers from.
+//!
+//! The answers that this node judges by have a socket, a thread and a queue of their own: however many questions or claims
+//! come, none of them takes the place of a neighbour's answer.
 
 use std::{
     collections::HashSet,
@@ -108,8 +111,19 @@ impl<P: Protocol> Table<P> {
     }
 }
 
-/// The answering thread.
+/// What one thread listens for.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Task {
+    /// Questions for what the table has, and claims to it.
+    Answer,
+    /// Answers to this node's own questions.
+    Hear,
+}
+
+/// One thread.
 pub(crate) struct Listener<P: Protocol> {
+    /// What for.
+    pub(crate) task: Task,
     /// The interface's index.
     pub(crate) index: u32,
     /// Its name, for logs.
@@ -187,15 +201,19 @@ impl<P: Protocol> Listener<P> {
             Err(reason) => return self.metrics.ignored(reason, 1),
         };
         let reply = P::is_reply(&frame);
-        let claim = P::claim(&frame).filter(|it| reply || table.concerns(it.address));
-        let question = P::question(&frame);
+        let concerns = |claim: &Claim<P::Address>| match self.task {
+            Task::Answer => table.concerns(claim.address),
+            Task::Hear => reply,
+        };
+        let claim = P::claim(&frame).filter(concerns);
+        let question = P::question(&frame).filter(|_| self.task == Task::Answer);
         if let Some(claim) = claim {
             self.sighted(claim, if reply { Said::Replied } else { Said::Told });
         }
         if let Some(question) = question {
             self.asked(question, table, answers);
         }
-        if claim.is_none() && question.is_none() {
+        if self.task == Task::Answer && claim.is_none() && question.is_none() {
             self.metrics.ignored("no_question", 1);
         }
     }

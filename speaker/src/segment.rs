@@ -1,4 +1,4 @@
-//! One interface and protocol: a socket, the thread that answers on it, and what is sent unasked.
+//! One interface and protocol: the sockets, the threads that listen on them, and what is sent unasked.
 
 use std::{
     collections::BTreeSet,
@@ -20,7 +20,7 @@ use arpeggio_wire::{Asker, Claim, MacAddr, Question};
 use crossbeam_channel::Sender;
 
 use crate::{
-    listener::{Freshness, Listener, Sighting, Table},
+    listener::{Freshness, Listener, Sighting, Table, Task},
     metrics::{Metrics, SegmentMetrics},
     protocol::{Groups, Protocol},
 };
@@ -30,6 +30,8 @@ use crate::{
 pub(crate) struct Wiring {
     /// Bounded; what does not fit is lost, and said again by whoever said it.
     pub(crate) sightings: Sender<Sighting>,
+    /// The same for answers to this node's own questions.
+    pub(crate) answers: Sender<Sighting>,
     /// When the thread must be silent.
     pub(crate) freshness: Freshness,
     /// Where it counts.
@@ -66,26 +68,91 @@ impl<Address: Copy + Ord> Concern<Address> {
     fn ours(&self) -> BTreeSet<Address> {
         self.announced.union(&self.asked).copied().collect()
     }
+
+    /// The addresses whose answers are awaited: neighbours', and those that nobody should have.
+    fn answers(&self) -> BTreeSet<Address> {
+        self.peers.union(&self.asked).copied().collect()
+    }
 }
 
-/// One interface that answers. Dropping it ends its thread.
+/// A socket and the thread that reads it. Dropping it ends the thread.
+#[derive(Debug)]
+struct Ear<P: Protocol> {
+    socket: Arc<FrameSocket<P::Filter>>,
+    table: Arc<ArcSwap<Table<P>>>,
+    stop: Arc<AtomicBool>,
+    busy: Arc<AtomicBool>,
+    thread: JoinHandle<()>,
+}
+
+impl<P: Protocol> Ear<P> {
+    /// Opens the socket and starts the thread, which hears nothing yet.
+    fn open(
+        task: Task,
+        interface: &Interface,
+        mac: MacAddr,
+        wiring: &Wiring,
+    ) -> Result<Self, SocketError> {
+        let socket = Arc::new(FrameSocket::open(interface.index, &P::Filter::default())?);
+        if wiring.is_promiscuous(&interface.name) {
+            socket.hear_everything()?;
+        }
+        let (sightings, mark) = match task {
+            Task::Answer => (&wiring.sightings, ""),
+            Task::Hear => (&wiring.answers, "h"),
+        };
+        let table = Arc::new(ArcSwap::from_pointee(Table::default()));
+        let [stop, busy] = [false; 2].map(|it| Arc::new(AtomicBool::new(it)));
+        let listener = Listener::<P> {
+            task,
+            index: interface.index,
+            interface: interface.name.clone(),
+            mac,
+            socket: socket.clone(),
+            table: table.clone(),
+            stop: stop.clone(),
+            busy: busy.clone(),
+            sightings: sightings.clone(),
+            freshness: wiring.freshness.clone(),
+            metrics: wiring.metrics.of_segment(&interface.name, P::LABEL),
+        };
+        let thread = thread::Builder::new()
+            .name(format!("{}{mark}-{}", P::LABEL, interface.name))
+            .spawn(move || listener.listen())
+            .map_err(SocketError::Io)?;
+        Ok(Self { socket, table, stop, busy, thread })
+    }
+
+    /// Whether frames have come that the thread has not told of yet.
+    fn has_backlog(&self) -> bool {
+        self.socket.has_unread() || self.busy.load(Ordering::Acquire)
+    }
+}
+
+impl<P: Protocol> Drop for Ear<P> {
+    fn drop(&mut self) {
+        self.stop.store(true, Ordering::Release);
+    }
+}
+
+/// One interface that answers. Dropping it ends its threads.
 #[derive(Debug)]
 pub(crate) struct Segment<P: Protocol> {
     interface: Interface,
     mac: MacAddr,
-    socket: Arc<FrameSocket<P::Filter>>,
+    wiring: Wiring,
+    /// Answers.
+    own: Ear<P>,
+    /// Hears the answers to this node's questions; opened with the first one that is awaited here.
+    peers: Option<Ear<P>>,
     groups: P::Groups,
     /// A group is missing; it is tried again with every decision.
     unjoined: bool,
-    /// The kernel has refused the last filter.
+    /// The kernel has refused the last filter, or the second socket.
     refused: bool,
-    table: Arc<ArcSwap<Table<P>>>,
     concern: Concern<P::Address>,
-    /// What the filter lets in: questions for our addresses, and neighbours' answers.
+    /// What the filters let in: questions for our addresses, and answers.
     let_in: (BTreeSet<P::Address>, BTreeSet<P::Address>),
-    stop: Arc<AtomicBool>,
-    busy: Arc<AtomicBool>,
-    thread: JoinHandle<()>,
     metrics: SegmentMetrics,
 }
 
@@ -96,42 +163,17 @@ impl<P: Protocol> Segment<P> {
         mac: MacAddr,
         wiring: &Wiring,
     ) -> Result<Self, SocketError> {
-        let socket = Arc::new(FrameSocket::open(interface.index, &P::Filter::default())?);
-        if wiring.is_promiscuous(&interface.name) {
-            socket.hear_everything()?;
-        }
-        let table = Arc::new(ArcSwap::from_pointee(Table::default()));
-        let [stop, busy] = [false; 2].map(|it| Arc::new(AtomicBool::new(it)));
-        let metrics = wiring.metrics.of_segment(&interface.name, P::LABEL);
-        let listener = Listener::<P> {
-            index: interface.index,
-            interface: interface.name.clone(),
-            mac,
-            socket: socket.clone(),
-            table: table.clone(),
-            stop: stop.clone(),
-            busy: busy.clone(),
-            sightings: wiring.sightings.clone(),
-            freshness: wiring.freshness.clone(),
-            metrics: metrics.clone(),
-        };
-        let thread = thread::Builder::new()
-            .name(format!("{}-{}", P::LABEL, interface.name))
-            .spawn(move || listener.listen())
-            .map_err(SocketError::Io)?;
         Ok(Self {
             mac,
-            socket,
+            wiring: wiring.clone(),
+            own: Ear::open(Task::Answer, &interface, mac, wiring)?,
+            peers: None,
             groups: P::Groups::new(interface.index),
             unjoined: false,
             refused: false,
-            table,
             concern: Concern::default(),
             let_in: Default::default(),
-            stop,
-            busy,
-            thread,
-            metrics,
+            metrics: wiring.metrics.of_segment(&interface.name, P::LABEL),
             interface,
         })
     }
@@ -150,12 +192,13 @@ impl<P: Protocol> Segment<P> {
 
     /// Whether the thread has found that the interface is gone. Another one may have got its index since.
     pub(crate) fn has_ended(&self) -> bool {
-        self.thread.is_finished()
+        self.own.thread.is_finished()
+            || self.peers.as_ref().is_some_and(|it| it.thread.is_finished())
     }
 
-    /// Whether frames have come that the thread has not told of yet.
+    /// Whether answers may have come that the thread has not told of yet.
     pub(crate) fn has_backlog(&self) -> bool {
-        self.socket.has_unread() || self.busy.load(Ordering::Acquire)
+        self.peers.as_ref().is_some_and(Ear::has_backlog)
     }
 
     /// Whether something is announced or asked for here.
@@ -190,11 +233,11 @@ impl<P: Protocol> Segment<P> {
 
     /// Replaces the filter, if it is to let in something else. A refusal is said once, and tried again with every decision.
     fn let_in(&mut self, concern: &Concern<P::Address>) -> bool {
-        let wanted = (concern.ours(), concern.peers.clone());
+        let wanted = (concern.ours(), concern.answers());
         if wanted == self.let_in {
             return true;
         }
-        let replaced = self.socket.set_filter(&P::filter(wanted.0.clone(), wanted.1.clone()));
+        let replaced = self.filter(&wanted.0, &wanted.1);
         if let Err(error) = &replaced
             && !self.refused
         {
@@ -211,9 +254,25 @@ impl<P: Protocol> Segment<P> {
         !self.refused
     }
 
+    /// Has the sockets let in what concerns `ours`, and the `answers` of these; no new socket for nobody's.
+    fn filter(
+        &mut self,
+        ours: &BTreeSet<P::Address>,
+        answers: &BTreeSet<P::Address>,
+    ) -> Result<(), SocketError> {
+        if self.peers.is_none() && !answers.is_empty() {
+            let ear = Ear::open(Task::Hear, &self.interface, self.mac, &self.wiring)?;
+            self.peers = Some(ear);
+        }
+        if let Some(peers) = &self.peers {
+            peers.socket.set_filter(&P::filter(BTreeSet::new(), answers.clone()))?;
+        }
+        self.own.socket.set_filter(&P::filter(ours.clone(), BTreeSet::new()))
+    }
+
     fn answer_for(&self, announced: BTreeSet<P::Address>, asked: &BTreeSet<P::Address>) {
         let announced = announced.into_iter().collect();
-        self.table.store(Arc::new(Table { announced, asked: asked.iter().copied().collect() }));
+        self.own.table.store(Arc::new(Table { announced, asked: asked.iter().copied().collect() }));
     }
 
     /// Joins what is missing. Without it the addresses are announced all the same: on a segment whose switches do not
@@ -262,7 +321,7 @@ impl<P: Protocol> Segment<P> {
 
     /// Sends a frame; says whether it left.
     fn send(&self, frame: &[u8]) -> bool {
-        let sent = self.socket.send(frame);
+        let sent = self.own.socket.send(frame);
         if let Err(error) = &sent {
             tracing::debug!(
                 interface = self.interface.name,
@@ -271,11 +330,5 @@ impl<P: Protocol> Segment<P> {
             );
         }
         sent.is_ok()
-    }
-}
-
-impl<P: Protocol> Drop for Segment<P> {
-    fn drop(&mut self) {
-        self.stop.store(true, Ordering::Release);
     }
 }

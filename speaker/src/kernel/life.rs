@@ -7,11 +7,14 @@ use std::{
 };
 
 use arpeggio_link::{filter::ArpFilter, packet::FrameSocket};
-use arpeggio_wire::{ArpFrame, Asker, Claim, MacAddr, NdpFrame, Question};
+use arpeggio_wire::{ArpFrame, ArpOperation, Asker, Claim, MacAddr, NdpFrame, Question};
 
 use super::{
-    OURS, OURS_V6, Speaker, THERE, Task, arp_client, namespace::Namespace, ndp_client, next, pair,
+    OURS, OURS_V6, QUEUE, Speaker, THERE, Task, arp_client, namespace::Namespace, ndp_client, next,
+    pair,
 };
+
+use crate::listener::Said;
 
 /// Longer than the kernel holds back a carrier that changes twice within a second.
 const PATIENCE: Duration = Duration::from_secs(5);
@@ -167,6 +170,35 @@ fn a_rule_names_the_interfaces_to_announce_on() {
     assert_eq!(ndp, [mac, pair.here.link().1].into(), "also where the node has no IPv6 subnet");
 }
 
+/// Whoever claims an address of ours again and again fills one queue, and it is not the one of the answers.
+#[test]
+fn a_flood_of_claims_hides_no_answer() {
+    let Some(pair) = pair() else { return };
+    let speaker = Speaker::start(&pair.here);
+    let client = arp_client(&pair, [OURS]);
+    let (awaited, announced) = ([THERE.into()].into(), [OURS.into()].into());
+    speaker.set(&Task { announced, awaited, ..Task::default() });
+    let end = Instant::now() + PATIENCE;
+    assert!(next(&client, end).is_some(), "it announces its address");
+    let stranger = MacAddr(2, 0, 0, 0, 0, 0x99);
+    let claim =
+        Claim { address: OURS, mac: stranger }.announcement(ArpOperation::Request).to_bytes();
+    let asker = Asker { mac: pair.here.link().1, address: Some("192.0.2.1".parse().unwrap()) };
+    let answer = Question { address: THERE, asker }.answer(pair.there.link().1).to_bytes();
+    for _ in 0..2 * QUEUE {
+        client.send(&claim).unwrap();
+    }
+    client.send(&answer).unwrap();
+    let heard = speaker.answers.recv_timeout(PATIENCE).unwrap();
+    assert_eq!((heard.claim.address, heard.said), (THERE.into(), Said::Replied));
+    let counted = || speaker.counts("ignored_total", "reason").get("sightings_overflow").copied();
+    while Instant::now() < end && counted().unwrap_or_default() == 0 {
+        std::thread::sleep(Duration::from_millis(10));
+    }
+    assert!(counted() > Some(0), "nobody has read the others");
+    assert_eq!(speaker.sightings.len(), QUEUE);
+}
+
 /// A pod may answer in a fellow's name on the bridge of pods.
 #[test]
 fn a_fellows_answers_are_heard_on_the_segment_of_its_address_only() {
@@ -202,8 +234,7 @@ fn a_fellows_answers_are_heard_on_the_segment_of_its_address_only() {
             fellow.send(&reply(address, pair.here.link().1)).unwrap();
         }
         std::thread::sleep(Duration::from_millis(20));
-        let sightings = speaker.sightings.try_iter();
-        heard.extend(sightings.map(|it| (it.interface, it.claim.address)));
+        heard.extend(speaker.answers.try_iter().map(|it| (it.interface, it.claim.address)));
     }
     assert_eq!(heard, expected.map(|(index, address)| (index, IpAddr::V4(address))).into());
 }
