@@ -5,7 +5,7 @@ use std::{collections::btree_map::Entry, net::IpAddr};
 use arpeggio_api::{
     lock::{Amendment, ServiceRef},
     service::ServiceRecord,
-    terms::{Announced, WrittenAnnounceTerms},
+    terms::{Announced, Announcement, WrittenAnnounceTerms},
 };
 
 use arpeggio_election::Pattern;
@@ -77,6 +77,13 @@ impl Index {
             terms.as_ref().unwrap_or(&lock.terms).is_nowhere()
         };
         self.locks.get(&address).is_some_and(nowhere)
+    }
+
+    /// Whether no node announces `address` because its pool says that a router has a route to it.
+    pub(super) fn is_routed(&self, address: IpAddr) -> bool {
+        let Some(pool) = self.allocator.pool_of(address) else { return false };
+        let declaration = self.declarations.iter().find(|it| *it.name() == pool.name);
+        declaration.is_some_and(|it| it.announcement == Announcement::Routed)
     }
 
     /// Whether nobody announces `address` because no node has a backend that it may be announced for.

@@ -209,9 +209,11 @@ impl View<'_> {
     fn described(&self, mut outcome: Outcome) -> Outcome {
         let locked = self.locked.iter().copied();
         outcome.releasing = locked.filter(|it| !outcome.addresses.contains(it)).collect();
-        let nowhere = |address: &&IpAddr| {
-            self.index.is_announced_nowhere(**address) && !self.index.is_fresh(**address, self.now)
-        };
+        let silent =
+            outcome.addresses.iter().filter(|it| self.index.is_announced_nowhere(**it)).copied();
+        let (routed, silent): (Vec<_>, Vec<_>) = silent.partition(|it| self.index.is_routed(*it));
+        let lasting = silent.into_iter().filter(|it| !self.index.is_fresh(*it, self.now));
+        (outcome.routed, outcome.unannounced) = (routed, lasting.collect());
         let conflict =
             |address: &IpAddr| Some((*address, self.index.stranger_at(*address)?.to_owned()));
         outcome.announcers = outcome.addresses.iter().map(|it| self.index.announcer(*it)).collect();
@@ -220,7 +222,6 @@ impl View<'_> {
         outcome.conflicts = outcome.addresses.iter().filter_map(conflict).collect();
         let everywhere = |address: &IpAddr| self.index.allocator.answers_everywhere(*address);
         outcome.answered_everywhere = outcome.addresses.iter().any(everywhere);
-        outcome.unannounced = outcome.addresses.iter().filter(nowhere).copied().collect();
         outcome
     }
 }

@@ -18,6 +18,8 @@ pub(super) struct Outcome {
     pub(super) leaving: Vec<Leaving>,
     /// Those that have a lock for it and that it does not get.
     pub(super) releasing: Vec<IpAddr>,
+    /// Those of its addresses that no node announces, since a router has a route to them.
+    pub(super) routed: Vec<IpAddr>,
     /// Whether one of those strangers answers at so many addresses that no other one would be better.
     pub(super) answered_everywhere: bool,
     /// Those of its addresses at which a stranger answers, and the strangers' MAC addresses.

@@ -109,6 +109,14 @@ fn announced(outcome: &Outcome) -> Option<Finding> {
     let holds = somebody.len() == outcome.announcers.len();
     let (reason, message) = match (holds, somebody.is_empty()) {
         (true, _) => ("Announced", somebody.join("; ")),
+        _ if !outcome.routed.is_empty() => {
+            let routed = format!(
+                "no node announces {}, since its pool says routed: a router on the segment has to have a route to it",
+                join(&outcome.routed)
+            );
+            let told = somebody.into_iter().chain([routed.as_str()]).collect::<Vec<_>>();
+            ("Routed", told.join("; "))
+        }
         _ if !outcome.backless.is_empty() => {
             let waiting = waiting(&outcome.backless);
             let told = somebody.into_iter().chain([waiting.as_str()]).collect::<Vec<_>>();

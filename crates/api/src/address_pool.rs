@@ -67,6 +67,7 @@ use crate::selector::{self, LabelSelector};
     printcolumn(name = "Age", type_ = "date", json_path = ".metadata.creationTimestamp")
 )]
 #[serde(rename_all = "camelCase")]
+#[allow(clippy::struct_excessive_bools, reason = "they are the fields that users write")]
 pub struct AddressPoolSpec {
     /// The addresses, IPv4 and IPv6. Each item is a CIDR (192.168.1.240/28), a range
     /// (192.168.1.240-192.168.1.250) or a single address. Every address of a CIDR is given out, the first and the last
@@ -100,6 +101,11 @@ pub struct AddressPoolSpec {
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     #[schemars(length(max = 16))]
     pub announce: Vec<AnnounceRule>,
+
+    /// Whether traffic comes by a route instead, so that no node announces the addresses of this pool: a router on the
+    /// segment forwards them to the nodes. It excludes announce.
+    #[serde(default, skip_serializing_if = "is_false")]
+    pub routed: bool,
 
     /// For how many seconds an address that a Service gave back is given to nobody, so that clients forget whom they
     /// met there.
@@ -247,6 +253,7 @@ impl Default for AddressPoolSpec {
             avoid_buggy_ips: false,
             allocation: None,
             announce: Vec::new(),
+            routed: false,
             reuse_cool_down_seconds: 0,
             sharing: Sharing::default(),
             conflict_probing: yes(),
@@ -263,6 +270,10 @@ impl AddressPool {
         let (name, spec) = (PoolName::from(self.name_any()), &self.spec);
         let invalid = |error| InvalidPool { pool: name.clone(), error };
         check_announce("spec.announce", &spec.announce).map_err(invalid)?;
+        if spec.routed && !spec.announce.is_empty() {
+            let why = "spec.routed says that no node announces the addresses, and spec.announce where: remove one of both";
+            return Err(invalid(PoolError::Format(why.to_owned())));
+        }
         Ok(Pool {
             excluded: parse_ranges("excluded address", &spec.excluded_addresses)
                 .map_err(invalid)?,
@@ -379,6 +390,7 @@ mod tests {
                 json!({ "announce": [{}, { "nodeSelectors": bad }] }),
                 "spec.announce[1].nodeSelectors[0]: app: In needs at least one value",
             ),
+            (json!({ "announce": [{}], "routed": true }), "remove one of both"),
         ];
         for (mut spec, message) in table {
             spec["addresses"] = json!(["10.0.0.1"]);

@@ -13,6 +13,7 @@
 //! | `name` | what annotations call the pool; without commas and equals signs |
 //! | `protocol` | `layer2`, or absent |
 //! | `addresses` | CIDRs, ranges and single addresses |
+//! | `routed` | whether a router has a route to the addresses, so that no node announces them; not in `MetalLB`'s |
 //! | `auto-assign` | whether Services that name no pool get addresses from it; absent means yes |
 //! | `avoid-buggy-ips` | whether IPv4 addresses that end in .0 or .255 are never given out; absent means no |
 //!
@@ -39,7 +40,7 @@ use crate::{
 const POOLS: &str = "address-pools";
 
 /// The keys of one pool.
-const POOL_KEYS: &str = "name, protocol, addresses, auto-assign, avoid-buggy-ips";
+const POOL_KEYS: &str = "name, protocol, addresses, auto-assign, avoid-buggy-ips, routed";
 
 /// Which rules apply to the addresses in a `ConfigMap`.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -127,8 +128,14 @@ impl Reader<'_> {
 
     fn entry(&mut self, entry: Located<Node>) {
         let line = entry.location.line();
+        let mut announcement = Announcement::Everywhere;
         let pool = match entry.value {
-            Node::Map(pairs) => self.pool(pairs, line),
+            Node::Map(pairs) => self.pool(pairs, line).map(|(pool, routed)| {
+                if routed {
+                    announcement = Announcement::Routed;
+                }
+                pool
+            }),
             _ => Err(invalid(nameless(line), "an entry must have the keys name and addresses")),
         };
         self.found.has_nameless |= pool.as_ref().is_err_and(|it| it.pool == nameless(line));
@@ -138,7 +145,6 @@ impl Reader<'_> {
             line,
         };
         let created: Option<Time> = self.object.creation_timestamp();
-        let announcement = Announcement::Everywhere;
         let object = self.object.object_ref(&());
         let probing = true;
         let generation = None;
@@ -153,10 +159,11 @@ impl Reader<'_> {
         });
     }
 
-    fn pool(&mut self, pairs: Pairs, line: u64) -> Result<Pool, InvalidPool> {
+    /// A pool, and whether a router has a route to it.
+    fn pool(&mut self, pairs: Pairs, line: u64) -> Result<(Pool, bool), InvalidPool> {
         let name = pool_name(&pairs, line, self.text)?;
         let wrong = |why: String| invalid(name.clone(), why);
-        let mut pool = Pool::new(name.clone(), Vec::new());
+        let (mut pool, mut routed) = (Pool::new(name.clone(), Vec::new()), false);
         for (key, value) in pairs.0 {
             match key.value.as_str() {
                 "name" => {}
@@ -169,6 +176,9 @@ impl Reader<'_> {
                 }
                 "auto-assign" => pool.auto_assign = switch(&key, &value).map_err(wrong)?,
                 "avoid-buggy-ips" => pool.avoid_buggy_ips = switch(&key, &value).map_err(wrong)?,
+                "routed" if self.dialect == Dialect::Ours => {
+                    routed = switch(&key, &value).map_err(wrong)?;
+                }
                 other => {
                     let at = key.location;
                     let why = format!("unknown key {other:?} at {at}: there are {POOL_KEYS}");
@@ -179,7 +189,7 @@ impl Reader<'_> {
         if pool.ranges.is_empty() {
             return Err(InvalidPool { pool: name, error: PoolError::NoAddresses });
         }
-        Ok(pool)
+        Ok((pool, routed))
     }
 
     fn ranges(&mut self, items: &[String]) -> Result<Vec<arpeggio_ipam::AddressRange>, PoolError> {

@@ -126,7 +126,11 @@ impl From<&AddressPool> for Declaration {
             generation: pool.metadata.generation,
             created: pool.creation_timestamp(),
             pool: pool.to_pool(),
-            announcement: Announcement::by(pool.spec.announce.clone()),
+            announcement: if pool.spec.routed {
+                Announcement::Routed
+            } else {
+                Announcement::by(pool.spec.announce.clone())
+            },
             probing: pool.spec.conflict_probing,
         }
     }

@@ -102,6 +102,8 @@ pub enum Announcement {
     ByRules(Vec<AnnounceRule>),
     /// Nowhere, as `MetalLB` has it for a pool that no advertisement selects.
     Nowhere,
+    /// Nowhere, on purpose: a router has a route to them.
+    Routed,
     /// As something says that cannot be read: what was written on locks before stays.
     Unknown,
 }
@@ -147,7 +149,7 @@ impl Policy {
     pub fn new(announcement: &Announcement, probing: bool) -> Result<Self, PoolError> {
         let rules = match announcement {
             Announcement::Everywhere => None,
-            Announcement::Nowhere => Some(Vec::new()),
+            Announcement::Nowhere | Announcement::Routed => Some(Vec::new()),
             Announcement::Unknown => {
                 return Err(PoolError::Format("where it is announced cannot be read".to_owned()));
             }

@@ -183,6 +183,27 @@ fn rules_for_other_services_are_left_out_and_none_at_all_is_told() {
 }
 
 #[test]
+fn a_pool_that_is_routed_is_announced_nowhere_without_a_warning() {
+    let mut lab = Lab::with_pools(&[]);
+    let spec = AddressPoolSpec { routed: true, ..spec(&json!([])) };
+    lab.cluster.set_pool_spec("home", spec.clone());
+    lab.create("web");
+    lab.wait(Duration::from_mins(1));
+    lab.settle();
+    assert!(lab.terms().is_nowhere());
+    let record = lab.record("web");
+    assert_eq!(record.condition(ADDRESS_NOT_ANNOUNCED), None);
+    let announced = record.condition(ANNOUNCED).unwrap();
+    assert_eq!((announced.status.as_str(), announced.reason.as_str()), ("False", "Routed"));
+    assert!(announced.message.starts_with("no node announces 10.0.0.1"), "{announced:?}");
+    let told: Vec<_> = lab.told.iter().map(|news| news.reason).collect();
+    assert_eq!(told, ["IPAllocated"]);
+    lab.cluster.set_pool_spec("home", AddressPoolSpec { routed: false, ..spec });
+    lab.settle();
+    assert!(!lab.terms().is_nowhere(), "the speakers are told when it changes");
+}
+
+#[test]
 fn sharers_have_the_rules_of_both_and_who_leaves_takes_its_own_along() {
     let mut lab = with_rules(&json!([rule("eth0", "a"), rule("eth1", "b")]));
     for (name, port) in [("a", 80), ("b", 443)] {
