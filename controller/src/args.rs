@@ -47,11 +47,10 @@ pub(crate) struct Args {
         value_name = "BOOL"
     )]
     pub(crate) leader_election: bool,
-    /// For how many seconds a Service keeps an address that no pool allows any more; 0: it is replaced at once.
+    /// Seconds for which a Service keeps an address that no pool allows any more; 0 replaces it at once.
     #[arg(long, env = "ARPEGGIO_GRACE_PERIOD", default_value_t = 600, value_name = "SECONDS")]
     pub(crate) grace_period: u32,
-    /// For how many seconds an address at which a stranger answered is given to nobody, after the Service that was to
-    /// have it has got another one.
+    /// Seconds to quarantine an address that another machine answered for, once its Service has another address.
     #[arg(
         long,
         env = "ARPEGGIO_QUARANTINE",

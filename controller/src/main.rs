@@ -45,8 +45,8 @@
 //! All of this needs the locks to be in one namespace: of two installations in one cluster, one decides
 //! ([`mod@installations`]).
 //!
-//! A request without an answer is none of these rules' business: the lock that it may have written shows in the watch
-//! and belongs to its Services.
+//! A request that times out needs no special rule: if it did create or change the lock, the watch reports it like any
+//! other.
 
 #![forbid(unsafe_code)]
 

@@ -75,7 +75,7 @@ impl Segments {
         self.ndp.follow(links, &self.wiring);
     }
 
-    /// Whether [`follow`](Self::follow) has something to do though the interfaces look as before: one went away and came
+    /// Whether [`follow`](Self::follow) must run again although the snapshot is unchanged: an interface went away and came
     /// back unseen, or could not be opened.
     pub(crate) fn are_behind(&self) -> bool {
         self.arp.is_behind() || self.ndp.is_behind()

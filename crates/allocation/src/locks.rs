@@ -180,8 +180,8 @@ impl Index {
         self.recall_sharers(owners, address);
     }
 
-    /// Brings the terms of all who are on a lock up to date. Whoever came first has the better right, and who does not
-    /// go together with them does not hold the address.
+    /// Brings the terms of all who are on a lock up to date. Earlier sharers win; a later one whose terms conflict is not
+    /// recorded as a holder.
     fn recall_sharers(&mut self, owners: &[Owner], address: IpAddr) {
         for owner in owners {
             let terms = self.terms(owner);

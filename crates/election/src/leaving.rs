@@ -2,7 +2,7 @@
 //!
 //! The successor announces first; then the old holder stops. It knows that the successor does when it hears it, and asks
 //! when it has heard nothing for a second. One that cannot be heard from here is believed after a while: when its
-//! session would be over, and the lock taken by somebody else, if it did not know of its luck.
+//! session would be over, and the lock taken by another node, had it not noticed that it holds the lock.
 
 use alloc::{
     collections::{BTreeMap, BTreeSet},
@@ -39,7 +39,7 @@ impl Leaving {
         self.successors.insert(address, successor);
     }
 
-    /// Somebody, it turns out `node`, was to take the lock of `address`.
+    /// The expected successor for `address` has turned out to be `node`.
     pub(crate) fn expect(&mut self, address: IpAddr, node: &Node) {
         if !self.successors.contains_key(&address) {
             self.give(address, node.clone());

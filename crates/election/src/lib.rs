@@ -24,9 +24,9 @@
 //! end comes first, the renewal is refused, and the holder knows. A session write of ours that succeeds proves that all
 //! our locks are still ours; this is what a speaker waits for before its first answer, and again after it was paused.
 //!
-//! There are two ways to announce without a lock: who is to have what a node held that is silent on the wire announces it
-//! while the lock is being written, and who cannot reach the API server may announce what nobody answers for. Both give
-//! way to every fellow that they hear.
+//! There are two ways to announce without a lock: the heir of a silent node's address announces it while its take is still in
+//! flight, and a speaker that cannot reach the API server may announce what nobody answers for. Both give way to every
+//! fellow that they hear.
 
 #![no_std]
 #![forbid(unsafe_code)]

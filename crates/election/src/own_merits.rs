@@ -1,4 +1,4 @@
-//! What speaks for this node to announce what it holds.
+//! How fit this node is for each lock that it holds.
 
 use alloc::collections::BTreeMap;
 use core::net::IpAddr;

@@ -1,4 +1,4 @@
-//! One that is asked again and again on the wire, and how well it answers.
+//! A peer that is probed on the wire, and its answer history.
 
 use core::time::Duration;
 

@@ -15,7 +15,7 @@ const RENEWALS_PER_SECOND: u32 = 40;
 /// Renewed more often than this, sessions are a load on the API server and prove nothing more.
 const SHORTEST_RENEWAL: Duration = Duration::from_secs(1);
 
-/// In less time than this a machine that is busy does not answer.
+/// The shortest answer timeout: a busy machine may need this long.
 const SHORTEST_ANSWER: Duration = Duration::from_millis(20);
 
 /// The durations that ownership is decided with. [`Settings::default`] is what is measured and documented.

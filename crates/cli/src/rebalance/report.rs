@@ -27,7 +27,7 @@ impl Preview<'_> {
         text.push_str(&table::render(["NODE", "ADDRESSES", "AFTER"], &self.counts()));
         if plan.spread > 1 {
             text.push_str(
-                "\nMore even it cannot be: rules and preferences of pools, the state of nodes, or where pods are forbid it.\n",
+                "\nThis is as even as it gets: rules and preferences of pools, the state of nodes, or pod placement prevent more.\n",
             );
         }
         text
@@ -85,7 +85,7 @@ mod tests {
     fn nothing_to_do_is_said_and_why_it_is_not_even() {
         assert!(plan(vec![], [1, 1], [1, 1]).starts_with("nothing to move\n"));
         assert!(!plan(vec![], [2, 1], [2, 1]).contains("cannot be"));
-        assert!(plan(vec![], [3, 1], [3, 1]).contains("More even it cannot be"));
+        assert!(plan(vec![], [3, 1], [3, 1]).contains("This is as even as it gets"));
         let nobody = Preview { plan: &Plan::default(), locks: &[] }.to_text();
         assert_eq!(nobody, "no speaker has a session that counts\n");
     }

@@ -177,7 +177,7 @@ fn answer(wanted: &Move, record: &LockRecord) -> Answer {
         Some(_) if record.lock.move_to.is_some() => Answer::NotYet,
         Some(holder) => Answer::No(match &record.move_refused {
             Some(refusal) => format!("{holder} refuses: {refusal}"),
-            None => "somebody has taken the request back".to_owned(),
+            None => "the request was withdrawn".to_owned(),
         }),
     }
 }
@@ -210,7 +210,7 @@ mod tests {
             (lock("node-1", Some("node-2"), None), Answer::NotYet),
             (lock("node-2", None, None), Answer::Done),
             (lock("node-3", None, None), no("node-3 has it meanwhile")),
-            (lock("node-1", None, None), no("somebody has taken the request back")),
+            (lock("node-1", None, None), no("the request was withdrawn")),
             (lock("node-1", None, Some("to node-2: x")), no("node-1 refuses: to node-2: x")),
         ];
         for (record, expected) in table {
