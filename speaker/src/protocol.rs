@@ -3,7 +3,7 @@
 mod arp;
 mod ndp;
 
-use std::{collections::BTreeSet, fmt::Debug, hash::Hash, net::IpAddr, ops::Deref};
+use std::{collections::BTreeSet, fmt::Debug, hash::Hash, net::IpAddr, ops::Deref, time::Duration};
 
 use arpeggio_link::{filter::FrameFilter, groups::GroupError, interfaces::Family};
 use arpeggio_wire::{Claim, MacAddr, Question};
@@ -53,7 +53,7 @@ pub(crate) trait Groups<Address>: Debug {
     /// None so far, on the interface with this index.
     fn new(interface: u32) -> Self;
     /// Joins what is needed for `addresses`.
-    fn join(&mut self, addresses: &BTreeSet<Address>) -> Result<(), GroupError>;
+    fn join(&mut self, addresses: &BTreeSet<Address>, limit: Duration) -> Result<bool, GroupError>;
     /// Leaves what is not needed for them.
     fn leave_all_but(&mut self, addresses: &BTreeSet<Address>);
 }

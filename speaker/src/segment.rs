@@ -7,6 +7,7 @@ use std::{
         atomic::{AtomicBool, Ordering},
     },
     thread::{self, JoinHandle},
+    time::Duration,
 };
 
 use arc_swap::ArcSwap;
@@ -24,6 +25,9 @@ use crate::{
     metrics::{Metrics, SegmentMetrics},
     protocol::{Groups, Protocol},
 };
+
+/// Groups are joined for so long in one turn, and further ones in the next: the deciding thread has more to do.
+const JOINING: Duration = Duration::from_millis(50);
 
 /// What the answering threads tell the engine, and by what they are told to be silent.
 #[derive(Debug, Clone)]
@@ -278,7 +282,7 @@ impl<P: Protocol> Segment<P> {
     /// Joins what is missing. Without it the addresses are announced all the same: on a segment whose switches do not
     /// snoop they can be reached.
     fn join(&mut self, ours: &BTreeSet<P::Address>) {
-        let joined = self.groups.join(ours);
+        let joined = self.groups.join(ours, JOINING);
         if let Err(error) = &joined
             && !self.unjoined
         {
@@ -288,7 +292,7 @@ impl<P: Protocol> Segment<P> {
                 "switches may not deliver questions for announced addresses"
             );
         }
-        self.unjoined = joined.is_err();
+        self.unjoined = !matches!(joined, Ok(true));
     }
 
     /// Tells everybody that `address` is here, and says whether all of that has left. `deferred`: later than it was due.

@@ -32,6 +32,9 @@ const TIME_LIMIT: Duration = Duration::from_secs(2);
 /// Requests about locks under way at once. A takeover of a thousand addresses must not open a thousand connections.
 const LOCK_REQUESTS: usize = 32;
 
+/// The same for reads.
+const LOCK_READS: usize = 8;
+
 /// A write, with what the engine knows of the record.
 #[derive(Debug)]
 pub(crate) struct Order {
@@ -60,6 +63,8 @@ pub(crate) struct Writer {
     inputs: Sender<Input>,
     metrics: Arc<Metrics>,
     lock_requests: Arc<Semaphore>,
+    /// For reads of locks, which decide whether an address is announced, and wait for no thousand takes.
+    lock_reads: Arc<Semaphore>,
     /// Whether the last request got no answer.
     failing: Arc<AtomicBool>,
     /// Whether a request was refused since one was last done.
@@ -88,6 +93,7 @@ impl Writer {
             inputs,
             metrics,
             lock_requests: Arc::new(Semaphore::new(LOCK_REQUESTS)),
+            lock_reads: Arc::new(Semaphore::new(LOCK_READS)),
             failing: Arc::default(),
             refusing: Arc::default(),
             rewinds: Arc::default(),
@@ -129,9 +135,10 @@ impl Writer {
     }
 
     async fn carry_out(&self, order: &Order) -> Result {
-        let _turn = match order.write.target() {
-            Target::Lock(_) => self.lock_requests.acquire().await.ok(),
-            Target::OwnSession | Target::Session(_) => None, // Sessions wait for nobody.
+        let _turn = match (order.write.target(), &order.write) {
+            (Target::Lock(_), Write::Read { .. }) => self.lock_reads.acquire().await.ok(),
+            (Target::Lock(_), _) => self.lock_requests.acquire().await.ok(),
+            (Target::OwnSession | Target::Session(_), _) => None, // Sessions wait for nobody.
         };
         let request = self.request(order);
         let answer = tokio::time::timeout(TIME_LIMIT, request).await;

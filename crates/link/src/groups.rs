@@ -7,6 +7,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::io;
 use std::net::Ipv6Addr;
+use std::time::{Duration, Instant};
 
 use arpeggio_wire::solicited_node;
 use socket2::{Domain, Socket, Type};
@@ -49,17 +50,28 @@ impl SolicitedNodes {
     }
 
     /// Joins the groups of `addresses`, for those that were not joined before. Call it before they
-    /// are announced.
+    /// are announced. Returns whether all are joined: the kernel serves one change of its network
+    /// configuration at a time, so that many take long on a node where pods come and go, and no
+    /// further one is begun when `limit` is over.
     ///
     /// # Errors
     /// The first group that could not be joined; others may be joined all the same, and all missing
     /// ones are tried again with the next call.
-    pub fn join(&mut self, addresses: &BTreeSet<Ipv6Addr>) -> Result<(), GroupError> {
-        let mut result = Ok(());
+    pub fn join(
+        &mut self,
+        addresses: &BTreeSet<Ipv6Addr>,
+        limit: Duration,
+    ) -> Result<bool, GroupError> {
+        let (begin, mut result) = (Instant::now(), Ok(true));
         for group in groups_of(addresses) {
-            if !self.joined.contains_key(&group) {
-                result = result.and(self.join_group(group));
+            if self.joined.contains_key(&group) {
+                continue;
             }
+            if begin.elapsed() >= limit {
+                return result.map(|_| false);
+            }
+            let joined = self.join_group(group);
+            result = result.and_then(|all| joined.map(|()| all));
         }
         result
     }

@@ -4,6 +4,7 @@ use std::{
     collections::BTreeSet,
     net::{IpAddr, Ipv4Addr},
     ops::Deref,
+    time::Duration,
 };
 
 use arpeggio_link::{filter::ArpFilter, groups::GroupError, interfaces::Family};
@@ -87,8 +88,8 @@ impl Groups<Ipv4Addr> for Broadcast {
         Self
     }
 
-    fn join(&mut self, _: &BTreeSet<Ipv4Addr>) -> Result<(), GroupError> {
-        Ok(())
+    fn join(&mut self, _: &BTreeSet<Ipv4Addr>, _: Duration) -> Result<bool, GroupError> {
+        Ok(true)
     }
 
     fn leave_all_but(&mut self, _: &BTreeSet<Ipv4Addr>) {}

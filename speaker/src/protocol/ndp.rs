@@ -3,6 +3,7 @@
 use std::{
     collections::BTreeSet,
     net::{IpAddr, Ipv6Addr},
+    time::Duration,
 };
 
 use arpeggio_link::{
@@ -72,8 +73,12 @@ impl Groups<Ipv6Addr> for SolicitedNodes {
         Self::new(interface)
     }
 
-    fn join(&mut self, addresses: &BTreeSet<Ipv6Addr>) -> Result<(), GroupError> {
-        self.join(addresses)
+    fn join(
+        &mut self,
+        addresses: &BTreeSet<Ipv6Addr>,
+        limit: Duration,
+    ) -> Result<bool, GroupError> {
+        self.join(addresses, limit)
     }
 
     fn leave_all_but(&mut self, addresses: &BTreeSet<Ipv6Addr>) {
