@@ -44,7 +44,8 @@ impl Elector {
     }
 
     /// Whether none of the facts can be other ones in the next turn, unless locks change, or what speaks for the nodes. Then
-    /// nothing needs to be looked at. What is added to the facts, and does not follow from those, is to be added here.
+    /// nothing needs to be looked at. What is added to the facts, and does not follow from those, is to be added here: in
+    /// tests each turn makes sure that the roles announce what is announced.
     pub(super) fn is_calm(&self) -> bool {
         let sure = self.own.trusted() && self.returned.is_empty() && self.contests.is_empty();
         sure && !self.stopping && self.unaided.is_idle() && self.leaving.is_idle()
