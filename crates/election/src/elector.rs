@@ -2,19 +2,21 @@
 //!
 //! # What a speaker is to an address
 //!
-//! | state | announces | how it begins | how it ends |
-//! |---|---|---|---|
-//! | bystander | no | | |
-//! | asker | no | it is this node's turn to take a lock that nobody has held ([`TakeReason::New`]) | nobody answers three questions: it takes the lock and is the holder. A stranger answers: [`Write::Quarantine`], and it asks again later |
-//! | heir | at once | it is the first in line for what was held under a session that was ended as [`EndReason::NodeSilent`] | it has the lock: holder. It hears a fellow: taker |
-//! | taker | no | it is this node's turn to take what was held under another ended session ([`TakeReason::Over`], [`TakeReason::Ours`]) | the write is done: holder. Somebody else's was: bystander |
-//! | holder | as long as it is allowed to ([`Unfit`](crate::Unfit)) and has proved its session since it last woke | it took the lock, or was given it | somebody else has the lock: bystander |
-//! | doubter | for half a second, or not at all when it knows that it cannot read the lock, or that its session is over | as a holder it hears a fellow | it has read the lock and proved its session: holder. Else bystander |
-//! | leaver | until it hears its successor, or for two sessions' time | it gives the lock away ([`GiveReason`]), or its process stops ([`EndReason::Stopped`]) | bystander |
-//! | returner | no | its interface heard nobody for a while, or its process was paused | it has proved its session: holder. Without the API server: nobody answers three questions |
-//! | stand-in | yes | without the API server, a node is silent that holds the lock, and nobody answers three questions | it hears a fellow: it asks again later. The API server is back: it ends the silent node's session, and takes the lock |
+//! Its [`Role`](crate::Role) follows from what is known. Of several lines that apply the first one counts.
 //!
-//! Losing the API server alone ends no state that announces.
+//! | role | announces | how it begins | how it ends |
+//! |---|---|---|---|
+//! | heir | at once | it is the first in line for what was held under a session that was ended as [`EndReason::NodeSilent`]; or as a stand-in it sees that session ended | it has the lock: holder. It hears a fellow: taker |
+//! | stand-in | yes | without the API server, a node is silent that holds the lock, and nobody answers three questions | it hears a fellow: it asks again later. The API server is back: it ends the silent node's session, and is the heir |
+//! | returner | no | its interface heard nobody for a while, or its process was paused, and it is the holder | it has proved its session: holder. Without the API server nobody answers three questions: stand-in |
+//! | doubter | for half a second, or not at all when it knows that it cannot read the lock, or that its session is over | as a holder it hears a fellow; as a leaver, one that is not its successor | it has read the lock and proved its session: holder. Else bystander |
+//! | holder | as long as it is allowed to ([`Unfit`](crate::Unfit)) and has proved its session since it last woke | it took the lock, or was given it | somebody else has the lock: bystander |
+//! | leaver | until it hears its successor, or for two sessions' time | it has given the lock away ([`GiveReason`]), or its process stops ([`EndReason::Stopped`]) | bystander |
+//! | asker | no | it is this node's turn to take a lock that nobody has held ([`TakeReason::New`]) | nobody answers three questions: it takes the lock and is the holder. A stranger answers: [`Write::Quarantine`], and it asks again later |
+//! | taker | no | it is this node's turn to take what was held under another ended session ([`TakeReason::Over`], [`TakeReason::Ours`]) | the write is done: holder. Somebody else's was: bystander |
+//! | bystander | no | | |
+//!
+//! Losing the API server alone ends no role that announces.
 
 use alloc::{
     collections::{BTreeMap, BTreeSet},
@@ -49,6 +51,7 @@ use crate::{
 mod alone;
 mod announcing;
 mod moving;
+mod roles;
 mod telling;
 mod vacant;
 mod watching;
@@ -134,8 +137,7 @@ impl Elector {
 
     /// How many addresses nobody announced, as far as this node knew, though some node could, at the last decision.
     pub fn ownerless(&self) -> usize {
-        let judges = self.synced && self.established() && !self.stopping;
-        if judges { self.succession.ownerless() } else { 0 }
+        if self.synced && self.has_a_say() { self.succession.ownerless() } else { 0 }
     }
 
     /// The addresses that fellow speakers are asked for, to hear whether they live.
@@ -164,6 +166,11 @@ impl Elector {
     /// Whether this node's session is known to count.
     pub fn established(&self) -> bool {
         self.own.is_proved() && self.view.session(&self.me).is_some_and(Session::is_live)
+    }
+
+    /// Whether this node may judge others and take locks: its session counts, and is not about to end.
+    fn has_a_say(&self) -> bool {
+        self.established() && !self.stopping
     }
 
     /// The epoch of a node's session that this speaker knows.
@@ -323,7 +330,7 @@ impl Elector {
             if !self.stopping {
                 self.watch_wire(now, &mut effects);
             }
-            if self.established() && !self.stopping {
+            if self.has_a_say() {
                 self.judge_sessions(now, &mut effects);
                 self.take_locks(now, &mut effects);
                 lines_due = self.succession.due(now);
@@ -337,7 +344,8 @@ impl Elector {
             if has_changed || !was_calm || !self.calm {
                 (gained, ceased) = self.update_announcing(now);
             }
-            if self.established() && !self.stopping {
+            debug_assert_eq!(self.announcing, self.announced_by_role());
+            if self.has_a_say() {
                 stranded = self.tell_of_stranded(&ceased, now);
             }
             effects.extend(self.leaving.ask(now).into_iter().map(Effect::ProbeAddress));
@@ -360,12 +368,6 @@ impl Elector {
         }
         self.succession.reconsider(&self.view, &changed);
         has_changed
-    }
-
-    /// Whether nothing but a change of locks, or of what speaks for the nodes, can change what is announced.
-    fn is_calm(&self) -> bool {
-        let sure = self.own.trusted() && self.returned.is_empty() && self.contests.is_empty();
-        sure && !self.stopping && self.unaided.is_idle() && self.leaving.is_idle()
     }
 
     fn keep_session(&mut self, now: Timestamp, effects: &mut Vec<Effect>) {

@@ -46,18 +46,26 @@ impl Leaving {
         }
     }
 
-    /// The lock of `address`, which is announced from here, is held by `holder`. Whether it is to be announced from
-    /// here for now; `longest`: one that is not heard is believed after that.
-    pub(crate) fn goes_on(
-        &mut self,
+    /// Somebody else has the lock of `address`, which is announced from here.
+    pub(crate) fn has_lock(&mut self, address: IpAddr, now: Timestamp) {
+        if let Some(successor) = self.successors.get_mut(&address) {
+            successor.since.get_or_insert(now);
+        }
+    }
+
+    /// Whether `holder`, who has the lock of `address`, is the successor and still to be heard. `longest`: one that is not
+    /// heard is believed after that.
+    pub(crate) fn awaits(
+        &self,
         address: IpAddr,
         holder: &Node,
         now: Timestamp,
         longest: Duration,
     ) -> bool {
-        let Some(successor) = self.successors.get_mut(&address) else { return false };
-        let since = *successor.since.get_or_insert(now);
-        successor.node == *holder && !successor.heard && now < since + longest
+        self.successors.get(&address).is_some_and(|it| {
+            let is_late = it.since.is_some_and(|since| now >= since + longest);
+            it.node == *holder && !it.heard && !is_late
+        })
     }
 
     /// The addresses to ask for now, whose successors should have been heard.
@@ -83,6 +91,11 @@ impl Leaving {
     /// Whether the successor was heard announcing `address`.
     pub(crate) fn was_heard(&self, address: IpAddr) -> bool {
         self.successors.get(&address).is_some_and(|it| it.heard)
+    }
+
+    /// What is given away.
+    pub(crate) fn addresses(&self) -> impl Iterator<Item = IpAddr> {
+        self.successors.keys().copied()
     }
 
     /// Whether nothing is given away.

@@ -199,11 +199,38 @@ impl Succession {
         now: Timestamp,
         settings: &Settings,
     ) -> impl Iterator<Item = IpAddr> {
-        self.lines.iter().filter_map(move |(address, line)| {
-            let rank = line.ranked.iter().position(|node| node == me)?;
-            let since = view.free_since(*address)?;
-            (now >= self.turn(line, rank, *address, since, settings)).then_some(*address)
-        })
+        let is_turn = move |(address, line): &(&IpAddr, &Line)| {
+            let turn = self.turn_of(me, line, **address, view, settings);
+            turn.is_some_and(|turn| turn <= now)
+        };
+        self.lines.iter().filter(is_turn).map(|(address, _)| *address)
+    }
+
+    /// Whether that is one of them.
+    pub(crate) fn is_turn(
+        &self,
+        me: &Node,
+        address: IpAddr,
+        view: &View,
+        now: Timestamp,
+        settings: &Settings,
+    ) -> bool {
+        let line = self.lines.get(&address);
+        let turn = line.and_then(|line| self.turn_of(me, line, address, view, settings));
+        turn.is_some_and(|turn| turn <= now)
+    }
+
+    /// When the turn of `me` comes, if it is in line.
+    fn turn_of(
+        &self,
+        me: &Node,
+        line: &Line,
+        address: IpAddr,
+        view: &View,
+        settings: &Settings,
+    ) -> Option<Timestamp> {
+        let rank = line.ranked.iter().position(|node| node == me)?;
+        Some(self.turn(line, rank, address, view.free_since(address)?, settings))
     }
 
     /// When the turn comes of whoever has this rank.

@@ -40,6 +40,11 @@ impl Unaided {
         })
     }
 
+    /// Whether `address` is.
+    pub(crate) fn announces(&self, address: IpAddr) -> bool {
+        matches!(self.claims.get(&address), Some(Claim::Announcing { .. }))
+    }
+
     /// Since when anything is announced from here in the place of `holder`.
     pub(crate) fn since(&self, holder: &Holder) -> Option<Timestamp> {
         let of_holder = |claim: &Claim| match claim {
@@ -168,16 +173,12 @@ mod tests {
         Timestamp::from_origin(Duration::from_millis(millis))
     }
 
-    fn announces(unaided: &Unaided) -> bool {
-        unaided.announced().any(|address| address == ADDRESS)
-    }
-
     /// Asks every 10 ms; returns when it was asked, until `to` or until it is announced.
     fn ask(unaided: &mut Unaided, from: u64, to: u64, hears: bool) -> Vec<u64> {
         let settings = Settings::default();
         let mut asked = Vec::new();
         for now in (from..to).step_by(10) {
-            if announces(unaided) {
+            if unaided.announces(ADDRESS) {
                 break;
             }
             if !unaided.ask(at(now), |_| hears, |_| None, &settings).is_empty() {
@@ -197,7 +198,7 @@ mod tests {
     fn what_nobody_answers_for_is_announced_after_three_questions() {
         let mut unaided = wanting();
         assert_eq!(ask(&mut unaided, 900, 1300, true), [1000, 1070, 1140]);
-        assert!(announces(&unaided));
+        assert!(unaided.announces(ADDRESS));
     }
 
     #[test]
@@ -207,16 +208,16 @@ mod tests {
         unaided.heard(ADDRESS, at(1100), Duration::from_secs(3));
         assert_eq!(ask(&mut unaided, 1100, 4100, true), []);
         ask(&mut unaided, 4100, 5000, true);
-        assert!(announces(&unaided));
+        assert!(unaided.announces(ADDRESS));
         unaided.heard(ADDRESS, at(5000), Duration::from_secs(3));
-        assert!(!announces(&unaided));
+        assert!(!unaided.announces(ADDRESS));
     }
 
     #[test]
     fn who_hears_nobody_announces_nothing() {
         let mut unaided = wanting();
         assert!(ask(&mut unaided, 1000, 9000, false).len() > 3);
-        assert!(!announces(&unaided));
+        assert!(!unaided.announces(ADDRESS));
     }
 
     #[test]
@@ -224,8 +225,8 @@ mod tests {
         let mut unaided = wanting();
         ask(&mut unaided, 1000, 2000, true);
         unaided.want(&BTreeMap::new());
-        assert!(announces(&unaided));
+        assert!(unaided.announces(ADDRESS));
         unaided.settle(|_, _, since| since > at(5000));
-        assert!(!announces(&unaided));
+        assert!(!unaided.announces(ADDRESS));
     }
 }

@@ -12,6 +12,7 @@ use crate::{
     loads::Loads,
     model::{Lock, Node, Timestamp},
     placement::{outranks, ranking},
+    role::Role,
     witnesses::watchers,
 };
 
@@ -68,12 +69,10 @@ impl Elector {
     /// What this node held when it last knew, and does not announce: it was paused, its interface heard nobody, or it has
     /// given way to somebody.
     fn own_silent(&self) -> impl Iterator<Item = &Lock> {
-        self.view.rightly_held(&self.me).filter(|lock| {
-            self.may_announce(lock)
-                && (!self.own.trusted()
-                    || self.has_returned(lock.address)
-                    || self.contests.get(&lock.address).is_some_and(|c| c.yielded))
-        })
+        let is_silent = |lock: &&Lock| {
+            matches!(self.role(lock.address), Role::Returner | Role::Doubter { yielded: true })
+        };
+        self.view.rightly_held(&self.me).filter(is_silent)
     }
 
     /// The addresses of a node that is silent since `since`, each with the time from which on this node asks for it: the

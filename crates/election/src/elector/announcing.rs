@@ -1,12 +1,12 @@
 //! What this node announces, and when it gives way.
 
-use alloc::{collections::BTreeSet, string::String, vec::Vec};
+use alloc::{string::String, vec::Vec};
 use core::{net::IpAddr, time::Duration};
 
 use super::Elector;
 use crate::{
     exchange::Effect,
-    model::{Lock, Node, Timestamp},
+    model::{Node, Timestamp},
     writes::Write,
 };
 
@@ -133,31 +133,16 @@ impl Elector {
         }
     }
 
-    /// Who holds a lock under the present session may begin to announce; who already announces goes on until somebody
-    /// else holds the lock, so that an API server or a session that is gone stops nobody. Returns what is gained, and what
-    /// is lost for want of a backend anywhere.
+    /// Announces what the roles say. Returns what is gained, and what is lost for want of a backend anywhere.
     pub(super) fn update_announcing(&mut self, now: Timestamp) -> (Vec<IpAddr>, Vec<IpAddr>) {
-        let own = self.view.session(&self.me);
-        let mut announcing = BTreeSet::new();
-        if self.own.trusted() {
-            let mine = self.view.locks_of(&self.me);
-            let allowed = mine.filter(|lock| self.may_announce(lock));
-            let rightly = allowed.filter(|lock| {
-                self.announcing.contains(&lock.address) || own.is_some_and(|own| own.holds(lock))
-            });
-            announcing.extend(rightly.map(|lock| lock.address));
-            announcing.append(&mut self.leaving(now));
-        }
-        if self.stopping {
-            // Whatever the API server says, or cannot say: it is announced elsewhere, and for good.
-            announcing.retain(|address| !self.leaving.was_heard(*address));
-        } else {
-            self.leaving.retain(&announcing);
+        self.note_successors(now);
+        let announcing = self.announced_by_role();
+        if !self.stopping {
+            let stays = |address: &IpAddr| self.facts(*address).are_in_favour();
+            let stay = self.leaving.addresses().filter(stays).collect();
+            self.leaving.retain(&stay);
         }
         self.contests.retain(|address, _| self.view.lock(*address).is_some());
-        announcing.retain(|address| !self.contests.get(address).is_some_and(|c| c.yielded));
-        announcing.retain(|address| !self.has_returned(*address));
-        announcing.extend(self.unaided.announced());
         let gained = announcing.difference(&self.announcing).copied().collect();
         let lost = self.announcing.difference(&announcing);
         let backless = lost.filter(|address| self.view.is_backless(**address)).copied().collect();
@@ -165,26 +150,19 @@ impl Elector {
         (gained, backless)
     }
 
-    /// What others have been given on purpose, and are not heard announcing yet.
-    fn leaving(&mut self, now: Timestamp) -> BTreeSet<IpAddr> {
-        let mut leaving = BTreeSet::new();
+    /// Notes who else has got the lock of what is announced here. A process that stops waits for whoever that is.
+    fn note_successors(&mut self, now: Timestamp) {
+        let is_concerned = self.stopping || !self.leaving.is_idle();
+        if !is_concerned || !self.own.trusted() {
+            return;
+        }
         for address in &self.announcing {
             let lock = self.view.lock(*address).filter(|lock| self.may_announce(lock));
-            let holder = lock.and_then(|lock| lock.holder.as_ref()).map(|holder| &holder.node);
-            let Some(successor) = holder.filter(|holder| **holder != self.me) else { continue };
+            let Some(successor) = lock.and_then(|lock| self.other_holder(lock)) else { continue };
             if self.stopping {
                 self.leaving.expect(*address, successor);
             }
-            if self.leaving.goes_on(*address, successor, now, self.session_lasts() * 2) {
-                leaving.insert(*address);
-            }
+            self.leaving.has_lock(*address, now);
         }
-        leaving
-    }
-
-    /// Whether an address may be announced from here until somebody else takes it. Not when its pool is not announced
-    /// any more, or nobody anywhere would answer behind it.
-    pub(super) fn may_announce(&self, lock: &Lock) -> bool {
-        !lock.terms.is_nowhere() && !self.view.is_backless(lock.address)
     }
 }

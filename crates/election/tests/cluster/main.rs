@@ -8,6 +8,7 @@ mod large;
 mod model;
 mod occupied;
 mod rewinds;
+mod roles;
 mod sim;
 mod store;
 mod stranded;

@@ -11,7 +11,7 @@ use std::{
 
 use arpeggio_election::{
     AnnounceTerms, Backends, Effect, Elector, EndReason, Epoch, Event, Lock, Node, NodeFacts,
-    Outcome, Reach, Settings, Stranded, TakeReason, Target, Timestamp, Version, Write,
+    Outcome, Reach, Role, Settings, Stranded, TakeReason, Target, Timestamp, Version, Write,
 };
 
 use crate::store::Store;
@@ -580,6 +580,10 @@ impl Sim {
 
     pub(crate) fn announcers(&self, address: IpAddr) -> Vec<usize> {
         (0..self.speakers.len()).filter(|index| self.answers(*index, address)).collect()
+    }
+
+    pub(crate) fn role(&self, index: usize, address: IpAddr) -> Role {
+        self.speakers[index].elector.role(address)
     }
 
     pub(crate) fn only_announcer(&self, address: IpAddr) -> usize {
