@@ -24,7 +24,7 @@ const AT_ONCE: Duration = Duration::from_millis(5);
 const LATE: Duration = Duration::from_millis(10);
 
 /// So many answers in a row that `fast` would have waited for earn a way that profile.
-const ENOUGH: u32 = 20;
+const ENOUGH: u32 = 10;
 
 /// How long a profile that would have been wrong is not used for a way.
 const MEMORY: Duration = Duration::from_hours(1);
@@ -324,14 +324,14 @@ mod tests {
     #[test]
     fn a_way_that_answers_at_once_is_asked_fast_after_a_while() {
         let mut paths = Paths::default();
-        assert!(run(&mut paths, 0, 19, |_| 1).is_empty());
-        assert_eq!(choice(&mut paths, 19_000), "standard (new)");
-        run(&mut paths, 19_000, 1, |_| 1);
-        let changed = paths.changed(at(20_000));
+        assert!(run(&mut paths, 0, 9, |_| 1).is_empty());
+        assert_eq!(choice(&mut paths, 9_000), "standard (new)");
+        run(&mut paths, 9_000, 1, |_| 1);
+        let changed = paths.changed(at(10_000));
         assert!(
             changed.iter().any(|(node, choice)| *node == "a".into() && choice.tempo == Tempo::Fast)
         );
-        assert!(paths.changed(at(20_000)).is_empty(), "no news");
+        assert!(paths.changed(at(10_000)).is_empty(), "no news");
     }
 
     #[test]

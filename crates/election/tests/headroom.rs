@@ -22,8 +22,9 @@ use arpeggio_election::{
 const NODES: u64 = 1000;
 const ADDRESSES: u32 = 10_000;
 
-/// What a change may cost here, on a machine that is busy with other things.
-const LIMIT: Duration = Duration::from_millis(200);
+/// What a change may cost here, on a machine that is busy with other things. Without optimisation all takes several times as
+/// long.
+const LIMIT: Duration = Duration::from_millis(if cfg!(debug_assertions) { 600 } else { 200 });
 
 /// How often each change is made; the quickest one counts.
 const TRIES: u64 = 3;

@@ -32,7 +32,7 @@ const MOST_P99: f64 = 0.5;
 const PATIENCE: Duration = Duration::from_secs(15);
 
 /// From when all is well until the power is cut: those who watch have seen enough by then to know a good link.
-const BEFORE: Duration = Duration::from_secs(7);
+const BEFORE: Duration = Duration::from_secs(12);
 
 const POOL: &str = "bench";
 
