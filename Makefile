@@ -67,6 +67,7 @@ unit:
 # One after the other: each starts clusters, and this may be a small machine.
 lab-tests:
 	cargo test --package arpeggio-lab --test '*' --locked -- --test-threads=1
+	cargo test --package arpeggio-scenarios --test manifests --locked
 
 scenarios: ## Run the end-to-end tests only (ONLY=name runs one)
 	cargo test --package arpeggio-scenarios --test scenarios --locked -- --test-threads=1 $(ONLY)
@@ -114,9 +115,10 @@ fuzz: toolchain ## Feed all parsers what nobody thought of (FUZZ_SECONDS=n for e
 			-- -max_total_time=$(FUZZ_SECONDS) || exit 1; \
 	done
 
-generate: ## Write again what is generated from code (custom resource definitions, the tables of docs/wire.md)
+generate: setup ## Write again what is generated (custom resource definitions, manifests/install.yaml, the tables of docs/wire.md)
 	UPDATE_GENERATED=1 cargo test --package arpeggio-api --locked --quiet
 	UPDATE_GENERATED=1 cargo test --package arpeggio-speaker --locked --quiet table
+	UPDATE_GENERATED=1 cargo test --package arpeggio-scenarios --test manifests --locked --quiet
 
 setup: toolchain
 	@tests/lab/setup.sh
