@@ -6,7 +6,7 @@ use std::{
 };
 
 use anyhow::{Context as _, ensure};
-use arpeggio_image::component::Component;
+use arpeggio_image::{Architecture, component::Component};
 use arpeggio_lab::{Image, Lab, progress::Progress, web};
 
 /// The namespace of the manifests.
@@ -43,6 +43,45 @@ fn wait_until_ready(lab: &Lab) -> anyhow::Result<()> {
     lab.wait_for_rollout(NAMESPACE, "deployment/arpeggio-controller", PATIENCE)?;
     lab.wait_for_rollout(NAMESPACE, "daemonset/arpeggio-speaker", PATIENCE)?;
     Ok(lab.wait_for(&["crd/addresspools.arpeggio.dev"], "condition=Established", PATIENCE)?)
+}
+
+/// Installs what users get: the archives that `make images` has written, and the one file.
+///
+/// # Errors
+/// When they were not written, or something does not become ready.
+pub fn install_release(lab: &Lab) -> anyhow::Result<()> {
+    lab.import_archives(&archives()?)?;
+    lab.import(&[web::nginx_image()?])?;
+    lab.kubectl(&["apply", "-f", &install_file()])?;
+    wait_until_ready(lab)
+}
+
+/// Removes what the one file has installed.
+///
+/// # Errors
+/// When it is not gone in time.
+pub fn remove_release(lab: &Lab) -> anyhow::Result<()> {
+    let timeout = format!("--timeout={}s", PATIENCE.as_secs());
+    lab.kubectl(&["delete", "--wait", &timeout, "-f", &install_file()])?;
+    Ok(())
+}
+
+fn install_file() -> String {
+    root().join("manifests/install.yaml").to_string_lossy().into_owned()
+}
+
+/// The images for this machine, as `make images` has written them.
+fn archives() -> anyhow::Result<Vec<PathBuf>> {
+    let folder = std::env::var_os("ARPEGGIO_IMAGES").map(PathBuf::from).context(
+        "ARPEGGIO_IMAGES is not set: run this by way of make, which says where the images are",
+    )?;
+    let archive = |component: Component| {
+        let file = component.archive_name(TAG, Architecture::default());
+        let path = folder.join(file);
+        ensure!(path.is_file(), "{} does not exist: run 'make images'", path.display());
+        Ok(path)
+    };
+    Component::ALL.into_iter().map(archive).collect()
 }
 
 /// Removes Arpeggio and everything that it has written.
