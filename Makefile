@@ -1,17 +1,42 @@
 # The one entry for people and for CI. `make help` lists what there is.
 
+HOST := $(shell rustc -vV 2>/dev/null | sed -n 's/^host: //p')
+
+# ARCH=amd64, arm64 or armv7: build for other machines than this one. Needs Rust's target and Debian's cross compiler.
+TARGET_amd64 := x86_64-unknown-linux-gnu
+TARGET_arm64 := aarch64-unknown-linux-gnu
+TARGET_armv7 := armv7-unknown-linux-gnueabihf
+TARGET := $(if $(ARCH),$(or $(TARGET_$(ARCH)),$(error ARCH is amd64, arm64 or armv7, not $(ARCH))),$(HOST))
+ifneq ($(TARGET),$(HOST))
+export CARGO_TARGET_X86_64_UNKNOWN_LINUX_GNU_LINKER ?= x86_64-linux-gnu-gcc
+export CARGO_TARGET_AARCH64_UNKNOWN_LINUX_GNU_LINKER ?= aarch64-linux-gnu-gcc
+export CARGO_TARGET_ARMV7_UNKNOWN_LINUX_GNUEABIHF_LINKER ?= arm-linux-gnueabihf-gcc
+endif
+
 # Where the static programs land. They are built with crt-static rather than for musl, so that no further target has
 # to be installed.
-HOST := $(shell rustc -vV 2>/dev/null | sed -n 's/^host: //p')
-PROGRAMS := $(CURDIR)/target/$(HOST)/release
+PROGRAMS := $(CURDIR)/target/$(TARGET)/release
 export ARPEGGIO_PROGRAMS := $(PROGRAMS)
 
-STATIC_BUILD := RUSTFLAGS="-C target-feature=+crt-static" cargo build --release --locked --target $(HOST)
+# Where the images land, and the licences that go into them.
+IMAGES := $(CURDIR)/target/images
+LICENCES := $(CURDIR)/target/licences/$(TARGET)
+export ARPEGGIO_IMAGES := $(IMAGES)
+
+# The licences of what is linked in and is no package of cargo's: Rust's own library and glibc, where Debian has them.
+LIBRARY_LICENCES ?= $(shell rustc --print sysroot)/share/doc/rust/COPYRIGHT-library.html \
+	/usr/share/doc/libc6/copyright /usr/share/common-licenses/LGPL-2.1
+
+# The commit, as programs and images tell it. Empty where there is no git.
+REVISION ?= $(shell git describe --always --dirty --abbrev=40 --exclude='*' 2>/dev/null)
+
+STATIC_BUILD := ARPEGGIO_REVISION="$(REVISION)" RUSTFLAGS="-C target-feature=+crt-static" \
+	cargo build --release --locked --target $(TARGET)
 
 DEMO := cargo run --quiet --package arpeggio-scenarios --bin arpeggio-demo --
 
 .DEFAULT_GOAL := help
-.PHONY: help demo lab clean-lab test check lint unit lab-tests scenarios oldest-kubernetes skew failures bench bench-wire bench-failover bench-controller bench-api bench-programs fuzz generate setup toolchain programs clean
+.PHONY: help demo lab clean-lab test check lint unit lab-tests scenarios oldest-kubernetes skew failures bench bench-wire bench-failover bench-controller bench-api bench-programs fuzz generate setup toolchain rust programs images clean
 
 help: ## List the commands
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-17s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -25,7 +50,7 @@ lab: setup programs ## Start a cluster with Arpeggio, leave it running and say h
 clean-lab: ## Remove every lab of this machine, also what dead ones left
 	@cargo run --quiet --package arpeggio-lab -- down --all
 
-test: setup programs unit lab-tests scenarios ## Run all tests: pure ones, kernel ones, and end to end on real clusters
+test: setup images unit lab-tests scenarios ## Run all tests: pure ones, kernel ones, and end to end on real clusters
 
 check: lint unit ## What to run before each commit: format, clippy, docs, unit tests
 
@@ -42,6 +67,7 @@ unit:
 # One after the other: each starts clusters, and this may be a small machine.
 lab-tests:
 	cargo test --package arpeggio-lab --test '*' --locked -- --test-threads=1
+	cargo test --package arpeggio-scenarios --test manifests --locked
 
 scenarios: ## Run the end-to-end tests only (ONLY=name runs one)
 	cargo test --package arpeggio-scenarios --test scenarios --locked -- --test-threads=1 $(ONLY)
@@ -89,21 +115,31 @@ fuzz: toolchain ## Feed all parsers what nobody thought of (FUZZ_SECONDS=n for e
 			-- -max_total_time=$(FUZZ_SECONDS) || exit 1; \
 	done
 
-generate: ## Write again what is generated from code (custom resource definitions, the tables of docs/wire.md)
+generate: setup ## Write again what is generated (custom resource definitions, manifests/install.yaml, the tables of docs/wire.md)
 	UPDATE_GENERATED=1 cargo test --package arpeggio-api --locked --quiet
 	UPDATE_GENERATED=1 cargo test --package arpeggio-speaker --locked --quiet table
+	UPDATE_GENERATED=1 cargo test --package arpeggio-scenarios --test manifests --locked --quiet
 
 setup: toolchain
 	@tests/lab/setup.sh
 
-toolchain:
+rust:
 	@command -v cargo >/dev/null || { echo "Rust is missing: install rustup, then run this again" >&2; exit 1; }
+
+toolchain: rust
 	@command -v go >/dev/null || { echo "Go is missing: install Go 1.26 or later, then run this again" >&2; exit 1; }
 
-programs: toolchain
+programs: rust
 	@echo "programs: building Arpeggio (static, release; some minutes the first time)" >&2
 	@$(STATIC_BUILD) \
 		--package arpeggio-controller --package arpeggio-speaker --package arpeggio-cli
+
+images: programs ## Write the images as archives to target/images (ARCH=arm64 or armv7: for other machines)
+	@rm -rf $(LICENCES)
+	@cargo run --quiet --package arpeggio-image -- licences --target $(TARGET) \
+		$(LIBRARY_LICENCES:%=--also %) $(LICENCES)
+	@cargo run --quiet --package arpeggio-image -- write --programs $(PROGRAMS) --licences $(LICENCES) \
+		--revision "$(or $(REVISION),unknown)" $(SOURCE:%=--source %) $(IMAGES)
 
 clean: ## Remove what was built here (the cluster program stays in the user's cache)
 	cargo clean

@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use arpeggio_allocation::Periods;
-use arpeggio_runtime::{admin::AdminArgs, telemetry::LogArgs};
+use arpeggio_runtime::{admin::AdminArgs, telemetry::LogArgs, version};
 use clap::{ArgAction, Parser};
 use k8s_openapi::jiff::Timestamp;
 
@@ -26,7 +26,7 @@ const SUCCESSION: Duration = Duration::from_secs(2);
 /// Exit codes: 0 stopped by a signal, 1 cannot start, 2 wrong arguments.
 #[allow(clippy::doc_markdown, reason = "it is shown on a terminal")]
 #[derive(Debug, Parser)]
-#[command(version)]
+#[command(version = version::long())]
 #[command(mut_arg("admin_address", |arg| arg.required(false).default_value(DEFAULT_ADMIN)))]
 pub(crate) struct Args {
     /// The namespace of Arpeggio's Leases; it must exist.

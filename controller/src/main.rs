@@ -68,7 +68,9 @@ use arpeggio_runtime::{
     events::{EventQueue, EventWriter},
     health::Health,
     shutdown::Shutdown,
-    telemetry, wall_clock,
+    telemetry,
+    version::{REVISION, VERSION},
+    wall_clock,
 };
 use clap::Parser as _;
 
@@ -92,7 +94,7 @@ fn main() -> ExitCode {
 #[tokio::main]
 async fn run(args: &Args) -> anyhow::Result<()> {
     let logging = telemetry::init(&args.log)?;
-    let registry = telemetry::registry(env!("CARGO_PKG_VERSION"))?;
+    let registry = telemetry::registry()?;
     logging.count_lost(&registry)?;
     let metrics = Metrics::registered(&registry)?;
     let health = Health::default();
@@ -111,7 +113,7 @@ async fn run(args: &Args) -> anyhow::Result<()> {
     let controller =
         Controller::new(&client, &places, index, leadership, executor, &health, metrics);
     Admin { health, registry }.serve(&args.admin)?;
-    tracing::info!(namespace, version = env!("CARGO_PKG_VERSION"), "controller started");
+    tracing::info!(namespace, version = VERSION, revision = REVISION, "controller started");
     Box::pin(controller.run(&shutdown)).await;
     Ok(())
 }

@@ -3,7 +3,7 @@
 use std::{path::PathBuf, time::Duration};
 
 use arpeggio_election::{Pattern, Profile, Settings};
-use arpeggio_runtime::{admin::AdminArgs, telemetry::LogArgs};
+use arpeggio_runtime::{admin::AdminArgs, telemetry::LogArgs, version};
 use clap::{Parser, Subcommand, ValueEnum};
 
 /// Where metrics are served unless the user says otherwise. The controller's port is another one, so that both can
@@ -17,7 +17,7 @@ const DEFAULT_ADMIN: &str = "[::]:7474";
 ///
 /// Exit codes: 0 stopped by a signal, 1 cannot start, 2 wrong arguments.
 #[derive(Debug, Parser)]
-#[command(version, args_conflicts_with_subcommands = true)]
+#[command(version = version::long(), args_conflicts_with_subcommands = true)]
 #[command(mut_arg("admin_address", |arg| arg.required(false).default_value(DEFAULT_ADMIN)))]
 pub(crate) struct Args {
     #[command(subcommand)]

@@ -48,6 +48,7 @@ use arpeggio_runtime::{
     health::Health,
     shutdown::Shutdown,
     telemetry,
+    version::{REVISION, VERSION},
 };
 use clap::Parser as _;
 use crossbeam_channel::Sender;
@@ -117,7 +118,7 @@ async fn run(args: &RunArgs) -> anyhow::Result<()> {
     let name = args.node_name.as_deref().filter(|name| !name.is_empty());
     let name = name.context("which node is this? Say it with --node-name or NODE_NAME")?;
     let settings = args.settings().checked()?;
-    let registry = telemetry::registry(env!("CARGO_PKG_VERSION"))?;
+    let registry = telemetry::registry()?;
     logging.count_lost(&registry)?;
     let metrics = Arc::new(Metrics::registered(&registry)?);
     let health = Health::default();
@@ -168,7 +169,8 @@ async fn run(args: &RunArgs) -> anyhow::Result<()> {
     tracing::info!(
         node = name,
         namespace = args.namespace,
-        version = env!("CARGO_PKG_VERSION"),
+        version = VERSION,
+        revision = REVISION,
         "speaker started"
     );
 

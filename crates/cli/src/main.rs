@@ -18,7 +18,10 @@ mod who_has;
 use std::process::ExitCode;
 
 use arpeggio_api::crds;
-use arpeggio_runtime::client::{self, ConnectError, Patience};
+use arpeggio_runtime::{
+    client::{self, ConnectError, Patience},
+    version,
+};
 use clap::{Parser, Subcommand};
 use kube::Client;
 
@@ -32,7 +35,7 @@ use crate::{
 /// failed, 2 wrong arguments; a command that has others says so.
 #[allow(clippy::doc_markdown, reason = "it is shown on a terminal")]
 #[derive(Debug, Parser)]
-#[command(name = "arpeggio", version)]
+#[command(name = "arpeggio", version = version::long())]
 struct Args {
     #[command(subcommand)]
     command: Command,

@@ -15,7 +15,8 @@ pub fn now() -> Duration {
     let status = unsafe { libc::clock_gettime(libc::CLOCK_BOOTTIME, &raw mut time) };
     // Fails only for an unknown clock or a bad pointer; every kernel since 2.6.39 has this clock.
     debug_assert_eq!(status, 0);
-    Duration::new(time.tv_sec.unsigned_abs(), nanoseconds(&time))
+    // 32 bit machines keep less than 64 bit of it.
+    Duration::new(u64::try_from(time.tv_sec).unwrap_or_default(), nanoseconds(&time))
 }
 
 /// The kernel keeps this field below one second.

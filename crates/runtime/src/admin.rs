@@ -221,7 +221,7 @@ mod tests {
         let path = folder.join("admin.sock");
         let health = Health::default();
         let leases = health.awaits("leases");
-        let registry = crate::telemetry::registry("0").unwrap();
+        let registry = crate::telemetry::registry().unwrap();
         let args = AdminArgs {
             admin_address: "127.0.0.1:0".parse().unwrap(),
             admin_socket: Some(path.clone()),
@@ -259,10 +259,8 @@ mod tests {
         let path = folder.join("admin.sock");
         let taken = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
         let admin_address = taken.local_addr().unwrap();
-        let admin = || Admin {
-            health: Health::default(),
-            registry: crate::telemetry::registry("0").unwrap(),
-        };
+        let admin =
+            || Admin { health: Health::default(), registry: crate::telemetry::registry().unwrap() };
         let with_socket = AdminArgs { admin_address, admin_socket: Some(path.clone()) };
         admin().serve(&with_socket).unwrap();
         check(&path, "/livez").await.unwrap();

@@ -12,5 +12,6 @@ pub mod failure;
 pub mod health;
 pub mod shutdown;
 pub mod telemetry;
+pub mod version;
 pub mod wall_clock;
 pub mod watch;

@@ -11,6 +11,8 @@ use prometheus::{
 use tracing_appender::non_blocking::{ErrorCounter, NonBlockingBuilder, WorkerGuard};
 use tracing_subscriber::{EnvFilter, filter::ParseError};
 
+use crate::version::{REVISION, VERSION};
+
 /// How log lines look.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default, clap::ValueEnum)]
 pub enum LogFormat {
@@ -157,14 +159,14 @@ pub fn printable(text: &str) -> Cow<'_, str> {
 ///
 /// # Errors
 /// Never in practice; the metric names are constants.
-pub fn registry(version: &str) -> Result<Registry, TelemetryError> {
+pub fn registry() -> Result<Registry, TelemetryError> {
     let registry = Registry::new();
     registry.register(Box::new(ProcessCollector::for_self()))?;
     let build = IntGaugeVec::new(
-        Opts::new("arpeggio_build_info", "The running version; the value is always 1."),
-        &["version"],
+        Opts::new("arpeggio_build_info", "What is running; the value is always 1."),
+        &["version", "revision"],
     )?;
-    build.with_label_values(&[version]).set(1);
+    build.with_label_values(&[VERSION, REVISION]).set(1);
     registry.register(Box::new(build))?;
     Ok(registry)
 }
@@ -211,9 +213,11 @@ mod tests {
     }
 
     #[test]
-    fn the_registry_tells_the_version() {
-        let families = registry("1.2.3").unwrap().gather();
+    fn the_registry_tells_version_and_revision() {
+        let families = registry().unwrap().gather();
         let build = families.iter().find(|family| family.name() == "arpeggio_build_info").unwrap();
-        assert_eq!(build.get_metric()[0].get_label()[0].value(), "1.2.3");
+        let labels = build.get_metric()[0].get_label().iter();
+        let labels: Vec<_> = labels.map(|label| (label.name(), label.value())).collect();
+        assert_eq!(labels, [("revision", REVISION), ("version", VERSION)]);
     }
 }

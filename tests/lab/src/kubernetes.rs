@@ -168,12 +168,22 @@ impl Lab {
     pub fn import(&self, images: &[Image]) -> Result<()> {
         for image in images {
             let archive = self.archive_of(image.name());
-            image.write(&archive)?;
-            each_at_once(self.options.node_machines(), |node| {
-                self.import_archive(node, &archive).map(drop)
-            })?;
+            write_image(image, &archive)?;
+            self.import_archives(&[archive])?;
         }
         Ok(())
+    }
+
+    /// Gives images that are archives already to all nodes, as `ctr images import` does.
+    ///
+    /// # Errors
+    /// When one cannot be imported.
+    pub fn import_archives(&self, archives: &[PathBuf]) -> Result<()> {
+        archives.iter().try_for_each(|archive| {
+            each_at_once(self.options.node_machines(), |node| {
+                self.import_archive(node, archive).map(drop)
+            })
+        })
     }
 
     pub(crate) fn archive_of(&self, image: &str) -> PathBuf {
@@ -184,4 +194,9 @@ impl Lab {
         let args = ["-a", CONTAINERD_SOCKET, "-n", "k8s.io", "images", "import", "-"];
         self.computer(node).run_with_input("ctr", &args, archive)
     }
+}
+
+pub(crate) fn write_image(image: &Image, archive: &Path) -> Result<()> {
+    let what = || format!("write image {} to {}", image.name(), archive.display());
+    image.write(archive).doing(what())
 }

@@ -16,6 +16,7 @@ use crate::error::{LabError, Result};
 use crate::folders::{Folders, create_folder, write_file, write_program};
 use crate::guard::Guard;
 use crate::image::Image;
+use crate::kubernetes::write_image;
 use crate::machine::Computer;
 use crate::namespace::Namespace;
 use crate::network::Network;
@@ -270,7 +271,7 @@ impl Lab {
             self.computer(machine).boot()?;
         }
         let pause = Image::of_static_program(PAUSE_IMAGE, &built.join(PAUSE));
-        pause.write(&self.archive_of(PAUSE_IMAGE))?;
+        write_image(&pause, &self.archive_of(PAUSE_IMAGE))?;
         self.progress.done("switch, router, client and machines", started);
         Ok(())
     }

@@ -2,7 +2,7 @@
 //! which node.
 
 use crate::error::Result;
-use crate::image::Image;
+use crate::image::{self, Image};
 
 /// What the pods' `image` field says.
 pub const NGINX_IMAGE: &str = "lab.local/nginx:lab";
@@ -12,7 +12,7 @@ pub const NGINX_IMAGE: &str = "lab.local/nginx:lab";
 /// # Errors
 /// When the host has no nginx.
 pub fn nginx_image() -> Result<Image> {
-    Image::of_host_programs(NGINX_IMAGE, &["nginx", "sh"])
+    image::of_host_programs(NGINX_IMAGE, &["nginx", "sh"])
 }
 
 /// A `ConfigMap` and a Deployment, both called `web` with the label `app: web`; nginx listens on

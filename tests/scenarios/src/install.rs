@@ -6,6 +6,7 @@ use std::{
 };
 
 use anyhow::{Context as _, ensure};
+use arpeggio_image::{Architecture, component::Component};
 use arpeggio_lab::{Image, Lab, progress::Progress, web};
 
 /// The namespace of the manifests.
@@ -24,9 +25,7 @@ const PATIENCE: Duration = Duration::from_secs(90);
 pub(crate) fn install(lab: &Lab) -> anyhow::Result<()> {
     let progress = Progress::new(lab.name());
     let begin = Instant::now();
-    // On each node somebody may want to look at the interfaces and ask the segment.
-    let speaker = image("speaker")?.with_file("/arpeggio", program("arpeggio")?);
-    let images = [image("controller")?, speaker, web::nginx_image()?];
+    let images = [image(Component::Controller)?, image(Component::Speaker)?, web::nginx_image()?];
     lab.import(&images)?;
     progress.done("images built and imported", begin);
     let begin = Instant::now();
@@ -35,11 +34,54 @@ pub(crate) fn install(lab: &Lab) -> anyhow::Result<()> {
     // All that speakers do, they do under the policy that narrows it.
     let policy = manifests.join("components/admission/policy.yaml");
     lab.kubectl(&["apply", "-f", &policy.to_string_lossy()])?;
-    lab.wait_for_rollout(NAMESPACE, "deployment/arpeggio-controller", PATIENCE)?;
-    lab.wait_for_rollout(NAMESPACE, "daemonset/arpeggio-speaker", PATIENCE)?;
-    lab.wait_for(&["crd/addresspools.arpeggio.dev"], "condition=Established", PATIENCE)?;
+    wait_until_ready(lab)?;
     progress.done("Arpeggio installed from manifests/base", begin);
     Ok(())
+}
+
+fn wait_until_ready(lab: &Lab) -> anyhow::Result<()> {
+    lab.wait_for_rollout(NAMESPACE, "deployment/arpeggio-controller", PATIENCE)?;
+    lab.wait_for_rollout(NAMESPACE, "daemonset/arpeggio-speaker", PATIENCE)?;
+    Ok(lab.wait_for(&["crd/addresspools.arpeggio.dev"], "condition=Established", PATIENCE)?)
+}
+
+/// Installs what users get: the archives that `make images` has written, and the one file.
+///
+/// # Errors
+/// When they were not written, or something does not become ready.
+pub fn install_release(lab: &Lab) -> anyhow::Result<()> {
+    lab.import_archives(&archives()?)?;
+    lab.import(&[web::nginx_image()?])?;
+    lab.kubectl(&["apply", "-f", &install_file()])?;
+    wait_until_ready(lab)
+}
+
+/// Removes what the one file has installed.
+///
+/// # Errors
+/// When it is not gone in time.
+pub fn remove_release(lab: &Lab) -> anyhow::Result<()> {
+    let timeout = format!("--timeout={}s", PATIENCE.as_secs());
+    lab.kubectl(&["delete", "--wait", &timeout, "-f", &install_file()])?;
+    Ok(())
+}
+
+fn install_file() -> String {
+    root().join("manifests/install.yaml").to_string_lossy().into_owned()
+}
+
+/// The images for this machine, as `make images` has written them.
+fn archives() -> anyhow::Result<Vec<PathBuf>> {
+    let folder = std::env::var_os("ARPEGGIO_IMAGES").map(PathBuf::from).context(
+        "ARPEGGIO_IMAGES is not set: run this by way of make, which says where the images are",
+    )?;
+    let archive = |component: Component| {
+        let file = component.archive_name(TAG, Architecture::default());
+        let path = folder.join(file);
+        ensure!(path.is_file(), "{} does not exist: run 'make images'", path.display());
+        Ok(path)
+    };
+    Component::ALL.into_iter().map(archive).collect()
 }
 
 /// Removes Arpeggio and everything that it has written.
@@ -73,12 +115,7 @@ pub fn earlier_programs() -> Option<PathBuf> {
 /// When they were not built, or a node does not take them.
 pub fn import_earlier(lab: &Lab) -> anyhow::Result<()> {
     let folder = earlier_programs().context("ARPEGGIO_EARLIER_PROGRAMS is not set: make skew")?;
-    let earlier = |component: &str| {
-        let name = image_name(component, EARLIER_TAG);
-        let image = Image::of_static_program(&name, &folder.join(format!("arpeggio-{component}")));
-        image.with_file("/arpeggio", folder.join("arpeggio"))
-    };
-    Ok(lab.import(&[earlier("controller"), earlier("speaker")])?)
+    Ok(lab.import(&Component::ALL.map(|component| component.image(&folder, EARLIER_TAG)))?)
 }
 
 /// Has a component run in this release's version, or in the earlier one.
@@ -88,31 +125,29 @@ pub fn import_earlier(lab: &Lab) -> anyhow::Result<()> {
 pub fn set_version(
     lab: &Lab,
     workload: &str,
-    component: &str,
+    component: Component,
     earlier: bool,
 ) -> anyhow::Result<()> {
     let tag = if earlier { EARLIER_TAG } else { TAG };
-    let image = format!("{component}={}", image_name(component, tag));
+    let image = format!("{}={}", component.name(), component.image_name(tag));
     Ok(lab.kubectl(&["set", "image", "-n", NAMESPACE, workload, &image]).map(drop)?)
 }
 
-fn image(component: &str) -> anyhow::Result<Image> {
-    let program = program(&format!("arpeggio-{component}"))?;
-    Ok(Image::of_static_program(&image_name(component, TAG), &program))
-}
-
-fn image_name(component: &str, tag: &str) -> String {
-    format!("docker.io/arpeggio/{component}:{tag}")
+fn image(component: Component) -> anyhow::Result<Image> {
+    Ok(component.image(&programs()?, TAG))
 }
 
 /// The static program that `make programs` has built.
 pub(crate) fn program(name: &str) -> anyhow::Result<PathBuf> {
-    let folder = std::env::var_os("ARPEGGIO_PROGRAMS")
-        .map(PathBuf::from)
-        .context("ARPEGGIO_PROGRAMS is not set: run this by way of make, which builds Arpeggio first and says where it is")?;
-    let path = folder.join(name);
+    let path = programs()?.join(name);
     ensure!(path.is_file(), "{} does not exist: run 'make programs'", path.display());
     Ok(path)
+}
+
+fn programs() -> anyhow::Result<PathBuf> {
+    std::env::var_os("ARPEGGIO_PROGRAMS")
+        .map(PathBuf::from)
+        .context("ARPEGGIO_PROGRAMS is not set: run this by way of make, which builds Arpeggio first and says where it is")
 }
 
 /// The root of this repository.

@@ -18,6 +18,9 @@ pub use home::{
     EXCLUDE, Home, KubernetesEvent, NotYet, POOL, POOL_RANGE, collect, eprint_line, first_address,
     pool, service,
 };
-pub use install::{earlier_programs, import_earlier, install_definitions, set_version};
+pub use install::{
+    earlier_programs, import_earlier, install_definitions, install_release, remove_release,
+    set_version,
+};
 pub use page::page;
 pub use process::{Cost, HostProcess};

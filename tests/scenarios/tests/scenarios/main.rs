@@ -15,6 +15,7 @@ mod failover;
 mod families;
 mod faults;
 mod formats;
+mod install_file;
 mod ipv6;
 mod leftovers;
 mod machines;
@@ -153,6 +154,11 @@ const SHAPED: &[(&str, Shape, Scenario)] = &[
         families::where_ipv6_is_first_services_get_it_first,
     ),
     (
+        "install-file",
+        Shape::WithoutArpeggio,
+        install_file::one_file_installs_removes_and_installs_again,
+    ),
+    (
         "oldest-kubernetes",
         Shape::OldestApi,
         oldest::the_oldest_kubernetes_takes_our_manifests_and_serves_our_programs,
@@ -168,6 +174,8 @@ enum Shape {
     ControlOnNode,
     /// As many nodes as usual, with these kinds of addresses.
     Families(Families),
+    /// As usual, but Arpeggio is not installed.
+    WithoutArpeggio,
     /// Only the API server of the oldest Kubernetes that we support, and Arpeggio is not installed.
     OldestApi,
 }
@@ -180,7 +188,15 @@ impl Shape {
                 Options { nodes: NODES, control_on_node: true, ..Options::default() }
             }
             Self::Families(families) => Options { nodes: NODES, families, ..Options::default() },
+            Self::WithoutArpeggio => Self::Nodes(NODES).options(),
             Self::OldestApi => Options::oldest_api(),
+        }
+    }
+
+    fn start(self, name: &str) -> anyhow::Result<Home> {
+        match self {
+            Self::WithoutArpeggio | Self::OldestApi => Home::without_arpeggio(name, self.options()),
+            _ => Home::start(name, self.options()),
         }
     }
 }
@@ -193,9 +209,9 @@ fn main() {
     let earlier = if earlier_programs().is_some() { WITH_EARLIER } else { &[] };
     let usual = SCENARIOS.iter().chain(earlier);
     let usual = usual.map(|(name, scenario)| (*name, Shape::Nodes(NODES), *scenario));
-    let own = usual.chain(SHAPED.iter().copied()).map(|(name, shape, scenario)| {
-        Trial::test(name, move || told(run(name, shape.options(), scenario)))
-    });
+    let own = usual
+        .chain(SHAPED.iter().copied())
+        .map(|(name, shape, scenario)| Trial::test(name, move || told(run(name, shape, scenario))));
     let conclusion = libtest_mimic::run(&Arguments::from_args(), sharing.chain(own).collect());
     // Removed now, not by the guard after this process.
     drop(shared().take());
@@ -238,15 +254,10 @@ fn run_sharing(scenario: Scenario) -> anyhow::Result<()> {
     outcome.unwrap_or_else(|panic| panic::resume_unwind(panic))
 }
 
-fn run(name: &str, options: Options, scenario: Scenario) -> anyhow::Result<()> {
+fn run(name: &str, shape: Shape, scenario: Scenario) -> anyhow::Result<()> {
     // Nobody needs it any more: it would only be busy beside this one.
     drop(shared().take());
-    let name = format!("test-{name}");
-    let home = if options.oldest_api {
-        Home::without_arpeggio(&name, options)?
-    } else {
-        Home::start(&name, options)?
-    };
+    let home = shape.start(&format!("test-{name}"))?;
     let outcome = panic::catch_unwind(AssertUnwindSafe(|| scenario(&home)));
     if !matches!(outcome, Ok(Ok(()))) {
         home.collect();

@@ -3,6 +3,7 @@
 use std::{thread, time::Duration};
 
 use anyhow::ensure;
+use arpeggio_image::component::Component;
 use arpeggio_lab::Machine;
 use arpeggio_scenarios::{Home, POOL, first_address, import_earlier, service, set_version};
 
@@ -23,13 +24,13 @@ pub(crate) fn two_releases_work_together(home: &Home) -> anyhow::Result<()> {
     ensure!(seen == [owner.to_string()], "somebody else answered: {seen:?}");
     serves_a_new_service(home, "controller-is-newer")?;
 
-    set_version(&home.lab, CONTROLLERS, "controller", true)?;
+    set_version(&home.lab, CONTROLLERS, Component::Controller, true)?;
     home.lab.wait_for_rollout(NAMESPACE, CONTROLLERS, PATIENCE)?;
     let seen = roll(home, "all speakers are upgraded", false)?;
     ensure!(seen == [owner.to_string()], "somebody else answered: {seen:?}");
     serves_a_new_service(home, "controller-is-older")?;
 
-    set_version(&home.lab, CONTROLLERS, "controller", false)?;
+    set_version(&home.lab, CONTROLLERS, Component::Controller, false)?;
     home.lab.wait_for_rollout(NAMESPACE, CONTROLLERS, PATIENCE)?;
     an_owner_of_each_release_is_replaced(home)
 }
@@ -37,7 +38,7 @@ pub(crate) fn two_releases_work_together(home: &Home) -> anyhow::Result<()> {
 /// Brings all speakers to one release. Nobody notices; returns who has answered.
 fn roll(home: &Home, what: &str, earlier: bool) -> anyhow::Result<Vec<String>> {
     let seen = home.look_on(what, Duration::from_secs(2), || {
-        set_version(&home.lab, SPEAKERS, "speaker", earlier)?;
+        set_version(&home.lab, SPEAKERS, Component::Speaker, earlier)?;
         home.wait_for_speakers()
     })?;
     Ok(seen.without_a_gap()?.owners)
@@ -56,7 +57,7 @@ fn serves_a_new_service(home: &Home, name: &str) -> anyhow::Result<()> {
 fn an_owner_of_each_release_is_replaced(home: &Home) -> anyhow::Result<()> {
     let strategy = r#"{"spec":{"updateStrategy":{"type":"OnDelete","rollingUpdate":null}}}"#;
     home.lab.kubectl(&["patch", "-n", NAMESPACE, SPEAKERS, "--type=merge", "-p", strategy])?;
-    set_version(&home.lab, SPEAKERS, "speaker", true)?;
+    set_version(&home.lab, SPEAKERS, Component::Speaker, true)?;
     let first = home.wait_for_owner(first_address())?;
     let nodes = home.lab.options().node_machines();
     let watching = nodes.into_iter().find(|node| *node != first);

@@ -1,0 +1,34 @@
+# The images for people with Docker; `make images` writes the same ones without it. Not tried by any test.
+#
+#   docker build --target controller -t arpeggio/controller:0.1.0 .
+#   docker build --target speaker -t arpeggio/speaker:0.1.0 .
+#
+# For other processors: docker buildx build --platform linux/arm64 ...; it then builds in an emulator.
+
+FROM rust:1.95-bookworm AS build
+ARG REVISION
+WORKDIR /arpeggio
+COPY . .
+RUN make images REVISION="$REVISION" && mkdir /out \
+    && cp target/*/release/arpeggio target/*/release/arpeggio-controller target/*/release/arpeggio-speaker /out/ \
+    && cp -r target/licences/* /out/licenses
+
+FROM scratch AS base
+ARG REVISION=unknown
+LABEL org.opencontainers.image.version=0.1.0 \
+      org.opencontainers.image.revision=$REVISION \
+      org.opencontainers.image.licenses=Apache-2.0
+COPY --from=build /out/licenses /licenses
+
+FROM base AS controller
+LABEL org.opencontainers.image.title="Arpeggio controller"
+COPY --from=build /out/arpeggio-controller /
+USER 65532:65532
+ENTRYPOINT ["/arpeggio-controller"]
+
+FROM base AS speaker
+LABEL org.opencontainers.image.title="Arpeggio speaker"
+COPY --from=build /out/arpeggio-speaker /out/arpeggio /
+# Kubernetes gives capabilities to uid 0 only, and the speaker needs one.
+USER 0:0
+ENTRYPOINT ["/arpeggio-speaker"]

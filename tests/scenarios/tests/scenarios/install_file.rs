@@ -1,0 +1,60 @@
+//! Installing and removing Arpeggio as `docs/install.md` says it.
+
+use std::net::SocketAddr;
+
+use anyhow::ensure;
+use arpeggio_lab::Machine;
+use arpeggio_scenarios::{Home, POOL, first_address, install_release, remove_release, service};
+
+const NAMESPACE: &str = "arpeggio-system";
+
+pub(crate) fn one_file_installs_removes_and_installs_again(home: &Home) -> anyhow::Result<()> {
+    install_release(&home.lab)?;
+    home.add_pool()?;
+    home.start_web(2)?;
+    home.apply(&service("web", "arpeggio.dev/address-pool", POOL))?;
+    let address = home.wait_for_address("web")?;
+    let owner = home.wait_for_owner(first_address())?;
+    home.wait_for_page_at(Machine::Client, SocketAddr::new(address, 80))?;
+    programs_tell_what_they_are(home, owner)?;
+
+    let pools = home.lab.kubectl(&["get", "addresspools", "-o", "yaml"])?;
+    remove_release(&home.lab)?;
+    for kind in ["leases", "pods"] {
+        let left = home.lab.get(&[kind, "-n", NAMESPACE])?;
+        ensure!(left["items"].as_array().is_some_and(Vec::is_empty), "{left}");
+    }
+    for kind in ["crds", "clusterroles", "clusterrolebindings", "flowschemas"] {
+        let left = home.lab.get(&[kind, "-l", "app.kubernetes.io/part-of=arpeggio"])?;
+        ensure!(left["items"].as_array().is_some_and(Vec::is_empty), "{left}");
+    }
+    ensure!(home.who_answers(first_address())?.is_empty(), "{address} is still announced");
+    ensure!(home.addresses("web")? == [address], "the Service keeps what was written on it");
+
+    install_release(&home.lab)?;
+    home.lab.apply(&pools)?;
+    home.wait_for_owner(first_address())?;
+    ensure!(home.addresses("web")? == [address], "it has the same address again");
+    home.wait_for_page_at(Machine::Client, SocketAddr::new(address, 80))
+}
+
+/// The same version and commit by `--version` and as a metric.
+fn programs_tell_what_they_are(home: &Home, node: Machine) -> anyhow::Result<()> {
+    let pod = home.speaker_on(node)?;
+    let say = |program: &str| {
+        home.lab.kubectl(&["exec", "-n", NAMESPACE, &pod, "--", program, "--version"])
+    };
+    let version = env!("CARGO_PKG_VERSION");
+    let told = say("/arpeggio-speaker")?;
+    let Some(revision) = told.split(['(', ')']).nth(1) else {
+        anyhow::bail!("no revision in {told}")
+    };
+    ensure!(told.trim() == format!("arpeggio-speaker {version} ({revision})"), "{told}");
+    ensure!(say("/arpeggio")?.trim() == format!("arpeggio {version} ({revision})"));
+    let page = format!("/api/v1/namespaces/{NAMESPACE}/pods/{pod}:7474/proxy/metrics");
+    let metrics = home.lab.kubectl(&["get", "--raw", &page])?;
+    let expected =
+        format!("arpeggio_build_info{{revision=\"{revision}\",version=\"{version}\"}} 1");
+    ensure!(metrics.contains(&expected), "{expected} is not in the metrics");
+    Ok(())
+}
