@@ -125,9 +125,17 @@ impl RunArgs {
         self.pod_name.clone().unwrap_or_else(|| format!("process-{}", std::process::id()))
     }
 
-    /// Whether each way is asked as it has earned.
-    pub(crate) fn adapts(&self) -> bool {
-        self.probe_profile == ProbeProfile::Auto && self.own_profile() == Profile::STANDARD
+    /// The profile by which every way is asked, in words; `None`: each is asked as it has earned.
+    pub(crate) fn fixed_profile(&self) -> Option<String> {
+        let name = self.probe_profile.to_possible_value()?;
+        match self.probe_profile {
+            ProbeProfile::Auto if self.own_profile() == Profile::STANDARD => None,
+            ProbeProfile::Auto => {
+                let Profile { probe, answer, misses } = self.own_profile();
+                Some(format!("every {probe:?} and {misses} times {answer:?} (fixed)"))
+            }
+            _ => Some(format!("{} (fixed)", name.get_name())),
+        }
     }
 
     /// The profile that the user has given in figures; standard's are those that were not given.
@@ -199,13 +207,15 @@ mod tests {
             Args::try_parse_from([&["speaker"], given].concat()).map(|args| args.run)
         };
         let fast = parse(&["--probe-profile=fast"]).unwrap();
-        assert_eq!((fast.settings().profile(), fast.adapts()), (Profile::FAST, false));
+        assert_eq!(fast.settings().profile(), Profile::FAST);
+        assert_eq!(fast.fixed_profile().as_deref(), Some("fast (fixed)"));
         let standard = parse(&["--probe-profile=standard"]).unwrap();
-        assert!(!standard.adapts());
+        assert_eq!(standard.fixed_profile().as_deref(), Some("standard (fixed)"));
         let own = parse(&["--probe-misses=4"]).unwrap();
         assert_eq!(own.settings().profile(), Profile { misses: 4, ..Profile::STANDARD });
-        assert!(!own.adapts());
-        assert!(parse(&[]).unwrap().adapts());
+        let said = own.fixed_profile();
+        assert_eq!(said.as_deref(), Some("every 100ms and 4 times 50ms (fixed)"));
+        assert_eq!(parse(&[]).unwrap().fixed_profile(), None);
         assert!(parse(&["--probe-profile=fast", "--probe-misses=4"]).is_err());
     }
 

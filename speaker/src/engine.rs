@@ -71,8 +71,8 @@ pub(crate) struct Outlets {
     pub(crate) news: News,
     /// To whoever counts.
     pub(crate) metrics: Arc<Metrics>,
-    /// Whether each way to a node is asked by the profile that it has earned.
-    pub(crate) adapts: bool,
+    /// By which profile every way to a node is asked, in words; `None`: each by the one that it has earned.
+    pub(crate) fixed_profile: Option<String>,
     /// Told when this node has its session.
     pub(crate) established: Awaited,
     /// Told when `EndpointSlice`s are to be watched.
@@ -89,8 +89,8 @@ pub(crate) struct Engine {
     conflicts: Conflicts,
     failovers: Failovers,
     paths: Paths,
-    /// Whether each way to a node is asked by the profile that it has earned.
-    adapts: bool,
+    /// By which profile every way to a node is asked, in words; `None`: each by the one that it has earned.
+    fixed_profile: Option<String>,
     /// When the next turn was due at the latest.
     due: Timestamp,
     notices: Notices,
@@ -167,7 +167,7 @@ impl Engine {
             conflicts: Conflicts::default(),
             failovers: Failovers::default(),
             paths: Paths::default(),
-            adapts: outlets.adapts,
+            fixed_profile: outlets.fixed_profile,
             due: now(),
             notices: Notices::default(),
             decided: now(),
@@ -561,12 +561,13 @@ impl Engine {
 
     /// Has each node asked as the way to it has earned.
     fn choose_profiles(&mut self, now: Timestamp) {
+        if self.fixed_profile.is_some() {
+            return;
+        }
         for (node, Choice { tempo, why }) in self.paths.changed(now) {
             tracing::info!(%node, profile = tempo.as_str(), ?why, "how the node is asked on the wire");
-            if self.adapts {
-                let profile = Some(tempo.profile());
-                self.elector.handle(now, Event::Profile { node, profile });
-            }
+            let profile = Some(tempo.profile());
+            self.elector.handle(now, Event::Profile { node, profile });
         }
     }
 
@@ -695,9 +696,10 @@ impl Engine {
     fn whereabouts(&self) -> Whereabouts {
         let links = self.announcer.links();
         let reach = self.announcer.reach().clone();
-        let watched = self.elector.watched();
         let mut paths = self.paths.described();
-        paths.retain(|node, _| watched.contains(node));
+        let mut asked_by = |node: &Node| self.fixed_profile.clone().or_else(|| paths.remove(node));
+        let watched = self.elector.watched().iter();
+        let paths = watched.filter_map(|node| Some((node.clone(), asked_by(node)?))).collect();
         let (own_links, own) = (own_links(links, &reach), links.own_addresses());
         Whereabouts { reach, links: own_links, own, paths }
     }

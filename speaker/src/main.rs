@@ -152,7 +152,7 @@ async fn run(args: &RunArgs) -> anyhow::Result<()> {
             writer,
             news,
             metrics,
-            adapts: args.adapts(),
+            fixed_profile: args.fixed_profile(),
             established: health.awaits("session"),
             slices_wanted,
         },
