@@ -42,6 +42,7 @@ pub(crate) fn new_speakers_take_nothing_and_miss_nothing(home: &Home) -> anyhow:
 
 /// New speakers have to list so many slices before they know where the backends are.
 pub(crate) fn new_speakers_wait_until_they_know_the_backends(home: &Home) -> anyhow::Result<()> {
+    home.lab.kubectl(&["create", "namespace", CROWD])?;
     let slices: Vec<Value> = (0..SLICES).map(slice).collect();
     let slices = json!({ "apiVersion": "v1", "kind": "List", "items": slices }).to_string();
     home.lab.kubectl_with_input(&["create", "-f", "-"], &slices)?;
@@ -65,11 +66,13 @@ pub(crate) fn new_speakers_wait_until_they_know_the_backends(home: &Home) -> any
     ensure!(version()? == before, "the lock was written");
     let events = home.events("web")?;
     ensure!(events.iter().all(|it| it.reason != "NoReadyEndpoints"), "{events:?}");
-    home.lab.kubectl(&["delete", "endpointslices", "-l", "bench=slices"]).map(drop)?;
+    // All at once, and nobody waits for it.
+    home.lab.kubectl(&["delete", "namespace", CROWD, "--wait=false"])?;
     Ok(())
 }
 
 const SLICES: u16 = 2_000;
+const CROWD: &str = "crowd";
 
 /// One of a Service that does not exist.
 fn slice(number: u16) -> Value {
@@ -79,8 +82,9 @@ fn slice(number: u16) -> Value {
         "kind": "EndpointSlice",
         "addressType": "IPv4",
         "metadata": {
-            "name": format!("crowd-{number}"),
-            "labels": { "kubernetes.io/service-name": format!("crowd-{number}"), "bench": "slices" },
+            "namespace": CROWD,
+            "name": format!("of-{number}"),
+            "labels": { "kubernetes.io/service-name": format!("of-{number}") },
         },
         "endpoints": [{ "addresses": [format!("10.244.{high}.{low}")], "nodeName": "node-1" }],
     })
