@@ -627,15 +627,8 @@ impl Engine {
     fn act(&mut self, effect: Effect) {
         let links = self.announcer.links();
         match effect {
-            Effect::ProbeNode(node) => {
-                let probe = self.neighbours.probe(&node, links);
-                self.ask_node(node, probe);
-            }
-            Effect::ProbeNodeAnywhere(node) => {
-                let probe = self.neighbours.probe(&node, links);
-                let everybody = probe.map(|probe| Probe { to: None, ..probe });
-                self.ask_node(node, probe.into_iter().chain(everybody));
-            }
+            Effect::ProbeNode(node) => self.ask_node(node, false),
+            Effect::ProbeNodeAnywhere(node) => self.ask_node(node, true),
             Effect::ProbeSpeaker { node, address } => {
                 let places = self.elector.interfaces(address, self.announcer.reach());
                 if let Some(probe) = self.neighbours.speaker_probe(&node, address, &places, links) {
@@ -657,15 +650,17 @@ impl Engine {
         }
     }
 
-    /// Asks for a node's own address.
-    fn ask_node(&mut self, node: Node, probes: impl IntoIterator<Item = Probe>) {
+    /// Asks for a node's own address: the node, and everybody `as_well`.
+    fn ask_node(&mut self, node: Node, as_well: bool) {
         let before = now();
-        let asked = probes.into_iter().filter(|probe| self.announcer.ask(*probe)).count();
-        if asked == 0 {
+        let probe = self.neighbours.probe(&node, self.announcer.links());
+        let everybody = probe.filter(|_| as_well).map(|probe| Probe { to: None, ..probe });
+        let probes = probe.into_iter().chain(everybody);
+        let asked = probes.filter(|probe| self.announcer.ask(*probe)).count();
+        let Some(probe) = probe.filter(|_| asked > 0) else {
             return self.elector.handle(before, Event::Unasked(node));
-        }
-        let reach = self.elector.reach(&node);
-        let wireless = self.neighbours.is_wireless(&node, reach, self.announcer.links());
+        };
+        let wireless = probe.is_wireless(self.elector.reach(&node), self.announcer.links());
         self.paths.asked(&node, wireless, before);
     }
 

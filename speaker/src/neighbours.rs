@@ -55,6 +55,17 @@ pub(crate) struct Probe {
     pub(crate) to: Option<MacAddr>,
 }
 
+impl Probe {
+    /// Whether a radio is on its way: on this side, or on the other, which has this `reach`.
+    pub(crate) fn is_wireless(&self, reach: Option<&Reach>, links: &Links) -> bool {
+        let here = links.interface(self.interface).is_some_and(|it| it.wireless);
+        let has =
+            |it: &&election::Interface| it.subnets.iter().any(|net| net.addr() == self.address);
+        let there = reach.and_then(|reach| reach.interfaces.iter().find(has));
+        here || there.is_some_and(|it| it.wireless)
+    }
+}
+
 impl Neighbours {
     /// Takes over what a session says; returns whether that is news.
     pub(crate) fn learn(&mut self, node: Node, links: Vec<LinkAddress>, is_live: bool) -> bool {
@@ -147,16 +158,6 @@ impl Neighbours {
         let its = self.nodes.values().flat_map(|known| &known.links).filter(|it| it.mac == mac);
         let near: Vec<u32> = its.flat_map(|link| reaching(links, link.address)).collect();
         !near.is_empty() && !near.contains(&interface)
-    }
-
-    /// Whether a radio is on the way to `node`: on this side, or on the other, which has this `reach`.
-    pub(crate) fn is_wireless(&self, node: &Node, reach: Option<&Reach>, links: &Links) -> bool {
-        let Some(probe) = self.probe(node, links) else { return false };
-        let here = links.interface(probe.interface).is_some_and(|it| it.wireless);
-        let has =
-            |it: &&election::Interface| it.subnets.iter().any(|net| net.addr() == probe.address);
-        let there = reach.and_then(|reach| reach.interfaces.iter().find(has));
-        here || there.is_some_and(|it| it.wireless)
     }
 
     /// How to ask the speaker of `node` for an `address` that it announces: at the node's interface on a segment where this

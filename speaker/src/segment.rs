@@ -235,13 +235,9 @@ impl<P: Protocol> Segment<P> {
         !self.unjoined
     }
 
-    /// Replaces the filter, if it is to let in something else. A refusal is said once, and tried again with every decision.
+    /// Replaces each filter that is to let in something else. A refusal is said once, and tried again with every decision.
     fn let_in(&mut self, concern: &Concern<P::Address>) -> bool {
-        let wanted = (concern.ours(), concern.answers());
-        if wanted == self.let_in {
-            return true;
-        }
-        let replaced = self.filter(&wanted.0, &wanted.1);
+        let replaced = self.filter(concern.ours(), concern.answers());
         if let Err(error) = &replaced
             && !self.refused
         {
@@ -252,26 +248,28 @@ impl<P: Protocol> Segment<P> {
             );
         }
         self.refused = replaced.is_err();
-        if !self.refused {
-            self.let_in = wanted;
-        }
         !self.refused
     }
 
     /// Has the sockets let in what concerns `ours`, and the `answers` of these; no new socket for nobody's.
     fn filter(
         &mut self,
-        ours: &BTreeSet<P::Address>,
-        answers: &BTreeSet<P::Address>,
+        ours: BTreeSet<P::Address>,
+        answers: BTreeSet<P::Address>,
     ) -> Result<(), SocketError> {
         if self.peers.is_none() && !answers.is_empty() {
             let ear = Ear::open(Task::Hear, &self.interface, self.mac, &self.wiring)?;
             self.peers = Some(ear);
         }
-        if let Some(peers) = &self.peers {
+        if let Some(peers) = self.peers.as_ref().filter(|_| self.let_in.1 != answers) {
             peers.socket.set_filter(&P::filter(BTreeSet::new(), answers.clone()))?;
+            self.let_in.1 = answers;
         }
-        self.own.socket.set_filter(&P::filter(ours.clone(), BTreeSet::new()))
+        if self.let_in.0 != ours {
+            self.own.socket.set_filter(&P::filter(ours.clone(), BTreeSet::new()))?;
+            self.let_in.0 = ours;
+        }
+        Ok(())
     }
 
     fn answer_for(&self, announced: BTreeSet<P::Address>, asked: &BTreeSet<P::Address>) {
