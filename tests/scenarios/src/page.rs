@@ -47,6 +47,22 @@ impl Home {
         self.wait_for_owner(first_address())
     }
 
+    /// The same for a Service with `externalTrafficPolicy: Local`, whose address goes where its pods are.
+    ///
+    /// # Errors
+    /// When it is not so in time.
+    pub fn serve_local_page(&self) -> anyhow::Result<Machine> {
+        self.add_pool()?;
+        self.start_web(2)?;
+        let mut web = service("web", "arpeggio.dev/address-pool", POOL);
+        web["spec"]["externalTrafficPolicy"] = json!("Local");
+        self.apply(&web)?;
+        self.wait_for_address("web")?;
+        let owner = self.wait_for_owner(first_address())?;
+        self.wait_for_page(Machine::Client)?;
+        Ok(owner)
+    }
+
     /// Waits until a machine gets the page at [`first_address`].
     ///
     /// # Errors

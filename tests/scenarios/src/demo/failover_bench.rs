@@ -62,21 +62,31 @@ pub(crate) fn run(name: &LabName, plan: &Plan) -> anyhow::Result<()> {
     let parts = if plan.parts.is_empty() { Part::value_variants() } else { &plan.parts[..] };
     let mut results = Results::create("failover.jsonl", head())?;
     for part in parts {
-        if matches!(part, Part::Setups) {
-            setups::measure(name, plan, &mut results)?;
-            continue;
+        let usual = Options::default();
+        match part {
+            Part::Crash => {
+                in_a_lab(name, usual, |home| crash::measure(home, plan.crashes, &mut results))?;
+            }
+            Part::Busy => in_a_lab(name, usual, |home| busy::measure(home, plan, &mut results))?,
+            Part::Many => in_a_lab(name, usual, |home| many::measure(home, &mut results))?,
+            Part::ApiAway => {
+                in_a_lab(name, usual, |home| api_away::measure(home, plan, &mut results))?;
+            }
+            Part::Setups => setups::measure(name, plan, &mut results)?,
         }
-        let home = Home::start(name.as_str(), Options::default())?;
-        let outcome = match part {
-            Part::Crash => crash::measure(&home, plan.crashes, &mut results),
-            Part::Busy => busy::measure(&home, plan, &mut results),
-            Part::Many => many::measure(&home, &mut results),
-            Part::ApiAway => api_away::measure(&home, plan, &mut results),
-            Part::Setups => Ok(()),
-        };
-        outcome.inspect_err(|_| home.collect())?;
-        home.lab.stop()?;
     }
     results.show();
+    Ok(())
+}
+
+/// Measures in a lab of its own; one in which that has failed leaves evidence.
+fn in_a_lab(
+    name: &LabName,
+    options: Options,
+    measure: impl FnOnce(&Home) -> anyhow::Result<()>,
+) -> anyhow::Result<()> {
+    let home = Home::start(name.as_str(), options)?;
+    measure(&home).inspect_err(|_| home.collect())?;
+    home.lab.stop()?;
     Ok(())
 }

@@ -65,14 +65,7 @@ fn moved(
 pub(crate) fn an_address_stays_with_the_pods_that_its_traffic_is_for(
     home: &Home,
 ) -> anyhow::Result<()> {
-    home.add_pool()?;
-    home.start_web(2)?;
-    let mut web = service("web", KEY, POOL);
-    web["spec"]["externalTrafficPolicy"] = "Local".into();
-    home.apply(&web)?;
-    home.wait_for_address("web")?;
-    let owner = home.wait_for_owner(first_address())?;
-    home.wait_for_page(Machine::Client)?;
+    let owner = home.serve_local_page()?;
 
     let left = "the last ready backend of a Service with the policy Local leaves the owner";
     let seen = home.look_on(left, Duration::from_secs(2), || {

@@ -3,7 +3,6 @@
 use std::time::Duration;
 
 use anyhow::{Context as _, ensure};
-use arpeggio_lab::Machine;
 use arpeggio_scenarios::{Home, POOL, first_address, service};
 use serde_json::{Value, json};
 
@@ -46,14 +45,7 @@ pub(crate) fn new_speakers_wait_until_they_know_the_backends(home: &Home) -> any
     let slices: Vec<Value> = (0..SLICES).map(slice).collect();
     let slices = json!({ "apiVersion": "v1", "kind": "List", "items": slices }).to_string();
     home.lab.kubectl_with_input(&["create", "-f", "-"], &slices)?;
-    home.add_pool()?;
-    home.start_web(2)?;
-    let mut web = service("web", KEY, POOL);
-    web["spec"]["externalTrafficPolicy"] = "Local".into();
-    home.apply(&web)?;
-    home.wait_for_address("web")?;
-    let owner = home.wait_for_owner(first_address())?;
-    home.wait_for_page(Machine::Client)?;
+    let owner = home.serve_local_page()?;
     let version = || -> anyhow::Result<String> {
         let lock = home.lock(first_address().into())?.context("the address has no lock")?;
         Ok(lock["metadata"]["resourceVersion"].to_string())

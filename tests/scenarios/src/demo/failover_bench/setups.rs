@@ -14,7 +14,7 @@ use arpeggio_scenarios::{Home, pool, service};
 use serde_json::json;
 
 use super::{
-    Plan,
+    Plan, in_a_lab,
     results::{Results, Row},
 };
 use crate::{
@@ -107,10 +107,8 @@ fn on_both(home: &Home) -> Vec<Machine> {
 pub(super) fn measure(name: &LabName, plan: &Plan, results: &mut Results) -> anyhow::Result<()> {
     for setup in setups() {
         chapter(&format!("Crashes: {}", setup.name));
-        let home = Home::start(name.as_str(), setup.options.clone())?;
-        let outcome = series(&home, &setup, plan.crashes, results);
-        outcome.inspect_err(|_| home.collect())?;
-        home.lab.stop()?;
+        let options = setup.options.clone();
+        in_a_lab(name, options, |home| series(home, &setup, plan.crashes, results))?;
     }
     Ok(())
 }
