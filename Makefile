@@ -36,7 +36,7 @@ STATIC_BUILD := ARPEGGIO_REVISION="$(REVISION)" RUSTFLAGS="-C target-feature=+cr
 DEMO := cargo run --quiet --package arpeggio-scenarios --bin arpeggio-demo --
 
 .DEFAULT_GOAL := help
-.PHONY: help demo lab clean-lab test check lint unit lab-tests scenarios oldest-kubernetes skew failures bench bench-wire bench-failover bench-controller bench-api bench-programs fuzz generate setup toolchain rust programs images clean
+.PHONY: help demo lab clean-lab test check lint unit manifests lab-tests scenarios oldest-kubernetes skew failures bench bench-wire bench-failover bench-controller bench-api bench-programs fuzz generate setup toolchain rust programs images clean
 
 help: ## List the commands
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-17s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -50,9 +50,9 @@ lab: setup programs ## Start a cluster with Arpeggio, leave it running and say h
 clean-lab: ## Remove every lab of this machine, also what dead ones left
 	@cargo run --quiet --package arpeggio-lab -- down --all
 
-test: setup images unit lab-tests scenarios ## Run all tests: pure ones, kernel ones, and end to end on real clusters
+test: setup images unit manifests lab-tests scenarios ## Run all tests: pure ones, kernel ones, and end to end on real clusters
 
-check: lint unit ## What to run before each commit: format, clippy, docs, unit tests
+check: lint unit manifests ## What to run before each commit: format, clippy, docs, unit tests, generated files
 
 lint:
 	cargo fmt --all --check
@@ -64,10 +64,12 @@ unit:
 	cargo test --workspace --exclude arpeggio-lab --exclude arpeggio-scenarios --locked --quiet
 	cargo test --package arpeggio-lab --package arpeggio-scenarios --lib --bins --locked --quiet
 
+manifests: toolchain
+	cargo test --package arpeggio-scenarios --test manifests --locked --quiet
+
 # One after the other: each starts clusters, and this may be a small machine.
 lab-tests:
 	cargo test --package arpeggio-lab --test '*' --locked -- --test-threads=1
-	cargo test --package arpeggio-scenarios --test manifests --locked
 
 scenarios: ## Run the end-to-end tests only (ONLY=name runs one)
 	cargo test --package arpeggio-scenarios --test scenarios --locked -- --test-threads=1 $(ONLY)
