@@ -170,9 +170,4 @@ impl Peer {
             self.due = Timestamp::default();
         }
     }
-
-    /// There is nothing to ask until `due`.
-    pub(crate) fn rest(&mut self, due: Timestamp) {
-        self.due = due;
-    }
 }

@@ -1,7 +1,8 @@
 //! Watching speakers on the wire.
 //!
 //! A node's kernel answers for the node's own address also while its speaker is stuck, and then nobody answers for what
-//! the node holds. So a deputy asks the speaker now and then, for one of those addresses. Its silence counts only
+//! the node holds. So a deputy asks the speaker now and then, for one address of each way on which it has to answer: a
+//! speaker may go on answering by one interface, or one protocol, and not by another. Its silence counts only
 //!
 //! * after it used to answer for this very address, on the same terms;
 //! * while the node's kernel is heard: then the way there and back is whole, and the deputy hears;
@@ -19,21 +20,33 @@ use crate::{
     model::{Node, Timestamp},
     peer::{Pace, Peer},
     settings::Settings,
-    view::{Duty, View},
+    view::{Duty, View, Way},
     wire::WireWatch,
 };
+
+/// So many of a node's addresses are looked at for further ways each time that its speaker is asked, so that a turn stays
+/// short however many it holds.
+const LOOKED_AT: usize = 64;
 
 /// What one deputy hears of its nodes' speakers.
 #[derive(Debug, Clone, Default, Hash)]
 pub(crate) struct SpeakerWatch {
-    asked: BTreeMap<Node, Asked>,
+    speakers: BTreeMap<Node, Speaker>,
 }
 
 /// A speaker, and what it is asked for.
 #[derive(Debug, Clone, Default, Hash)]
+struct Speaker {
+    asked: BTreeMap<Way, Asked>,
+    /// Which of its addresses was looked at last for further ways.
+    seen: Option<IpAddr>,
+    due: Timestamp,
+}
+
+/// What a speaker is asked for on one way.
+#[derive(Debug, Clone, Hash)]
 struct Asked {
-    /// `None`: its node holds nothing that it could be asked for.
-    duty: Option<Duty>,
+    duty: Duty,
     peer: Peer,
     /// Whether the lock was read since the speaker was found silent.
     read: bool,
@@ -42,18 +55,17 @@ struct Asked {
 impl SpeakerWatch {
     /// The addresses whose answers are awaited.
     pub(crate) fn awaited(&self) -> impl Iterator<Item = IpAddr> {
-        self.asked.values().filter_map(|asked| Some(asked.duty.as_ref()?.address))
+        self.speakers.values().flat_map(Speaker::addresses)
     }
 
     /// When [`SpeakerWatch::tick`] wants to be called next; `None` while nobody is watched.
     pub(crate) fn due(&self) -> Option<Timestamp> {
-        self.asked.values().map(|asked| asked.peer.due()).min()
+        self.speakers.values().map(|speaker| speaker.due).min()
     }
 
     /// The speaker of `node` is heard to announce `address`.
     pub(crate) fn answered(&mut self, node: &Node, address: IpAddr, now: Timestamp) {
-        let asked = self.asked.get_mut(node);
-        let asked = asked.filter(|it| it.is_for(address));
+        let asked = self.speakers.get_mut(node).and_then(|speaker| speaker.asked_for(address));
         if let Some(asked) = asked {
             asked.peer.answered(now);
             asked.read = false;
@@ -62,7 +74,7 @@ impl SpeakerWatch {
 
     /// The lock of `address` was read.
     pub(crate) fn read(&mut self, address: IpAddr, now: Timestamp, settings: &Settings) {
-        let asked = self.asked.values_mut().filter(|asked| asked.is_for(address));
+        let asked = self.speakers.values_mut().filter_map(|it| it.asked_for(address));
         for asked in asked {
             asked.read = asked.is_silent(now, settings);
         }
@@ -70,18 +82,19 @@ impl SpeakerWatch {
 
     /// The addresses whose locks have to be read before the silence of a speaker counts.
     pub(crate) fn unread(&self, now: Timestamp, settings: &Settings) -> Vec<IpAddr> {
-        let unread = self.asked.values().filter(|it| !it.read && it.is_silent(now, settings));
-        unread.filter_map(|asked| Some(asked.duty.as_ref()?.address)).collect()
+        let asked = self.speakers.values().flat_map(|speaker| speaker.asked.values());
+        let unread = asked.filter(|it| !it.read && it.is_silent(now, settings));
+        unread.map(|asked| asked.duty.address).collect()
     }
 
     /// Begins anew with a node: its speaker must answer before its silence counts.
     pub(crate) fn forget(&mut self, node: &Node) {
-        self.asked.remove(node);
+        self.speakers.remove(node);
     }
 
     /// A node has renewed its session, which this one had accused of having a silent speaker; see [`WireWatch::disprove`].
     pub(crate) fn disprove(&mut self, node: &Node) {
-        if self.asked.get_mut(node).is_some_and(|asked| asked.peer.is_disproved_again()) {
+        if self.speakers.get_mut(node).is_some_and(Speaker::is_disproved_again) {
             self.forget(node);
         }
     }
@@ -95,14 +108,14 @@ impl SpeakerWatch {
         wire: &WireWatch,
         settings: &Settings,
     ) -> vec::IntoIter<(Node, IpAddr)> {
-        self.asked.retain(|node, _| nodes.contains(node));
+        self.speakers.retain(|node, _| nodes.contains(node));
         let mut questions = Vec::new();
         for node in nodes {
-            let asked = self.asked.entry(node.clone()).or_default();
-            if asked.peer.due() <= now {
-                asked.choose(node, view, settings);
-                let address = asked.ask(node, now, wire, settings);
-                questions.extend(address.map(|address| (node.clone(), address)));
+            let speaker = self.speakers.entry(node.clone()).or_default();
+            if speaker.due <= now {
+                speaker.choose(node, view, settings);
+                speaker.ask(node, now, wire, settings);
+                questions.extend(speaker.addresses().map(|address| (node.clone(), address)));
             }
         }
         questions.into_iter()
@@ -117,48 +130,64 @@ impl SpeakerWatch {
         now: Timestamp,
         settings: &Settings,
     ) -> bool {
-        let Some(asked) = self.asked.get(node) else { return false };
-        let Some(duty) = &asked.duty else { return false };
-        asked.read
-            && asked.is_silent(now, settings)
-            && view.duty(node, duty.address).as_ref() == Some(duty)
+        let asked = self.speakers.get(node).into_iter().flat_map(|it| it.asked.values());
+        let mut silent = asked.filter(|it| it.read && it.is_silent(now, settings));
+        silent.any(|it| view.duty(node, it.duty.address).as_ref() == Some(&it.duty))
+    }
+}
+
+impl Speaker {
+    fn addresses(&self) -> impl Iterator<Item = IpAddr> {
+        self.asked.values().map(|asked| asked.duty.address)
+    }
+
+    fn asked_for(&mut self, address: IpAddr) -> Option<&mut Asked> {
+        self.asked.values_mut().find(|asked| asked.duty.address == address)
+    }
+
+    /// Stays with an address as long as the speaker has to answer for it. One for which it has never answered may be out of
+    /// this node's hearing: another one of the same way is tried.
+    fn choose(&mut self, node: &Node, view: &View, settings: &Settings) {
+        self.asked.retain(|_, it| view.duty(node, it.duty.address).as_ref() == Some(&it.duty));
+        let held: Vec<IpAddr> = view.held_after(node, self.seen).take(LOOKED_AT).collect();
+        self.seen = held.last().copied();
+        let mut found: BTreeMap<Way, Vec<Duty>> = BTreeMap::new();
+        for duty in held.into_iter().filter_map(|address| view.duty(node, address)) {
+            found.entry(duty.way.clone()).or_default().push(duty);
+        }
+        for (way, duties) in found {
+            let asked = self.asked.get(&way);
+            if asked.is_none_or(|asked| asked.is_in_vain(settings)) {
+                let next = next(&duties, asked.map(|asked| asked.duty.address));
+                self.asked.extend(next.map(|duty| (way, Asked::of(duty.clone()))));
+            }
+        }
+    }
+
+    fn ask(&mut self, node: &Node, now: Timestamp, wire: &WireWatch, settings: &Settings) {
+        self.due = now + settings.speaker_probe;
+        for asked in self.asked.values_mut() {
+            if asked.peer.asked().is_some_and(|asked| !wire.heard_from(node, asked)) {
+                asked.peer.excuse();
+                asked.read = false;
+            }
+            asked.peer.ask(now, pace(settings));
+        }
+    }
+
+    fn is_disproved_again(&mut self) -> bool {
+        let disproved = self.asked.values_mut().map(|asked| asked.peer.is_disproved_again());
+        disproved.fold(false, |any, again| any | again)
     }
 }
 
 impl Asked {
-    /// Stays with an address as long as the speaker has to answer for it. One for which it has never answered may be on
-    /// another segment: another one is tried.
-    fn choose(&mut self, node: &Node, view: &View, settings: &Settings) {
-        let in_vain = !self.peer.used_to_answer() && self.peer.misses() >= settings.misses;
-        let address = self.duty.as_ref().map(|duty| duty.address);
-        let duty = address.and_then(|address| view.duty(node, address));
-        if in_vain || duty.is_none() || duty != self.duty {
-            let duty = view.next_duty(node, address);
-            *self = Self { duty, ..Self::default() };
-        }
+    fn of(duty: Duty) -> Self {
+        Self { duty, peer: Peer::default(), read: false }
     }
 
-    fn ask(
-        &mut self,
-        node: &Node,
-        now: Timestamp,
-        wire: &WireWatch,
-        settings: &Settings,
-    ) -> Option<IpAddr> {
-        let Some(duty) = &self.duty else {
-            self.peer.rest(now + settings.speaker_probe);
-            return None;
-        };
-        if self.peer.asked().is_some_and(|asked| !wire.heard_from(node, asked)) {
-            self.peer.excuse();
-            self.read = false;
-        }
-        self.peer.ask(now, pace(settings));
-        Some(duty.address)
-    }
-
-    fn is_for(&self, address: IpAddr) -> bool {
-        self.duty.as_ref().is_some_and(|duty| duty.address == address)
+    fn is_in_vain(&self, settings: &Settings) -> bool {
+        !self.peer.used_to_answer() && self.peer.misses() >= settings.misses
     }
 
     /// Whether it used to answer, and has not for longer than a restart takes.
@@ -168,6 +197,12 @@ impl Asked {
             && self.peer.misses() >= settings.misses
             && since.is_some_and(|since| now.since(since) >= settings.speaker_patience)
     }
+}
+
+/// The one that follows the address `after`, as in a circle.
+fn next(duties: &[Duty], after: Option<IpAddr>) -> Option<&Duty> {
+    let later = duties.iter().filter(|duty| Some(duty.address) > after);
+    later.min_by_key(|duty| duty.address).or_else(|| duties.iter().min_by_key(|duty| duty.address))
 }
 
 fn pace(settings: &Settings) -> Pace {
@@ -206,8 +241,12 @@ mod tests {
     }
 
     fn lock(last: u8, version: u64) -> Lock {
+        lock_of(ip(last), version)
+    }
+
+    fn lock_of(address: IpAddr, version: u64) -> Lock {
         Lock {
-            address: ip(last),
+            address,
             holder: Some(Holder { node: node(), epoch: Epoch(1) }),
             service: None,
             terms: AnnounceTerms::default(),
@@ -225,6 +264,8 @@ mod tests {
         speakers: SpeakerWatch,
         kernel: bool,
         speaker: bool,
+        /// For what the speaker does not answer, though it lives.
+        mute: Option<IpAddr>,
         /// Whether the API server lets locks be read.
         api: bool,
         asked: Vec<(u64, IpAddr)>,
@@ -232,6 +273,10 @@ mod tests {
 
     impl Stage {
         fn holding(last: &[u8]) -> Self {
+            Self::holding_all(last.iter().map(|last| ip(*last)))
+        }
+
+        fn holding_all(addresses: impl Iterator<Item = IpAddr>) -> Self {
             let mut view = View::default();
             let state = SessionState::Live { accused_by: None };
             let session = Session {
@@ -244,13 +289,14 @@ mod tests {
                 version: Version(1),
             };
             view.session_seen(session, at(0));
-            last.iter().for_each(|last| view.lock_seen(lock(*last, 1)));
+            addresses.for_each(|address| view.lock_seen(lock_of(address, 1)));
             Self {
                 view,
                 wire: WireWatch::default(),
                 speakers: SpeakerWatch::default(),
                 kernel: true,
                 speaker: true,
+                mute: None,
                 api: true,
                 asked: Vec::new(),
             }
@@ -268,7 +314,7 @@ mod tests {
                 let asked = self.speakers.tick(at(now), &nodes, &self.view, &self.wire, &settings);
                 for (node, address) in asked {
                     self.asked.push((now, address));
-                    if self.speaker {
+                    if self.speaker && self.mute != Some(address) {
                         self.speakers.answered(&node, address, at(now + 1));
                     }
                 }
@@ -290,6 +336,18 @@ mod tests {
         let mut stage = Stage::holding(&[1, 2]);
         stage.run(1000, 4500);
         assert_eq!(stage.asked, [1000, 2000, 3000, 4000].map(|now| (now, ip(1))));
+    }
+
+    #[test]
+    fn a_speaker_that_falls_silent_on_one_way_is_silent() {
+        let ipv6 = IpAddr::from([0xfd00, 0, 0, 0, 0, 0, 0, 1]);
+        let many = (0..200).map(ip).chain([ipv6]);
+        let mut stage = Stage::holding_all(many);
+        stage.run(1000, 20_000);
+        assert_eq!(stage.asked.iter().filter(|(now, _)| *now == 19_000).count(), 2, "one by each");
+        stage.mute = Some(ipv6);
+        stage.run(20_000, 25_100);
+        assert!(stage.silent(25_100));
     }
 
     #[test]

@@ -135,9 +135,17 @@ impl Unaided {
     }
 
     /// Somebody else announces `address`: it is left alone for `pause`. Whether it mattered here.
-    pub(crate) fn heard(&mut self, address: IpAddr, now: Timestamp, pause: Duration) -> bool {
+    pub(crate) fn rests(&mut self, address: IpAddr, now: Timestamp, pause: Duration) -> bool {
         let claim = self.claims.get_mut(&address);
         claim.map(|claim| *claim = Claim::Resting { until: now + pause }).is_some()
+    }
+
+    /// As [`Unaided::rests`], but what rests already is asked for at the time that was set before.
+    pub(crate) fn yields(&mut self, address: IpAddr, now: Timestamp, pause: Duration) -> bool {
+        match self.claims.get(&address) {
+            Some(Claim::Resting { .. }) => true,
+            _ => self.rests(address, now, pause),
+        }
     }
 
     /// Keeps the claims for which `right` says so, by whom each replaces and since when; what is only asked for is
@@ -205,11 +213,11 @@ mod tests {
     fn an_answer_stops_the_questions_and_the_announcement_for_a_while() {
         let mut unaided = wanting();
         ask(&mut unaided, 1000, 1100, true);
-        unaided.heard(ADDRESS, at(1100), Duration::from_secs(3));
+        unaided.rests(ADDRESS, at(1100), Duration::from_secs(3));
         assert_eq!(ask(&mut unaided, 1100, 4100, true), []);
         ask(&mut unaided, 4100, 5000, true);
         assert!(unaided.announces(ADDRESS));
-        unaided.heard(ADDRESS, at(5000), Duration::from_secs(3));
+        unaided.rests(ADDRESS, at(5000), Duration::from_secs(3));
         assert!(!unaided.announces(ADDRESS));
     }
 

@@ -91,8 +91,16 @@ pub(crate) struct Duty {
     pub(crate) address: IpAddr,
     /// The lock's.
     version: Version,
-    /// Where it answers, by name; empty when its node has not said.
+    pub(crate) way: Way,
+}
+
+/// How a speaker answers: what fails on one way need not fail on another.
+#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub(crate) struct Way {
+    /// The names of the interfaces; empty when its node has not said.
     interfaces: Vec<String>,
+    /// By NDP; else by ARP.
+    is_ipv6: bool,
 }
 
 impl View {
@@ -336,15 +344,22 @@ impl View {
         let reach = self.reach(node).into_iter();
         let interfaces = reach.flat_map(|it| lock.terms.interfaces(address, self.facts(node), it));
         let interfaces = interfaces.map(|it| it.name.clone()).collect();
-        Some(Duty { address, version: lock.version, interfaces })
+        let way = Way { interfaces, is_ipv6: address.is_ipv6() };
+        Some(Duty { address, version: lock.version, way })
     }
 
-    /// The duty of `node` that follows the address `after`, as in a circle.
-    pub(crate) fn next_duty(&self, node: &Node, after: Option<IpAddr>) -> Option<Duty> {
-        let held = self.held.get(node)?;
-        let later = held.range((after.map_or(Unbounded, Excluded), Unbounded));
-        let earlier = after.into_iter().flat_map(|after| held.range(..=after));
-        later.chain(earlier).find_map(|address| self.duty(node, *address))
+    /// The addresses that `node` holds, from the one on that follows `after`, as in a circle.
+    pub(crate) fn held_after(
+        &self,
+        node: &Node,
+        after: Option<IpAddr>,
+    ) -> impl Iterator<Item = IpAddr> {
+        let later = (after.map_or(Unbounded, Excluded), Unbounded);
+        let held = self.held.get(node).into_iter();
+        held.flat_map(move |held| {
+            let earlier = after.into_iter().flat_map(|after| held.range(..=after));
+            held.range(later).chain(earlier).copied()
+        })
     }
 
     /// How many sessions nobody has ended.

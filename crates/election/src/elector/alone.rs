@@ -92,11 +92,17 @@ impl Elector {
 
     /// A fellow announces what this node announces, or asks for, without a lock that it can show. Whether that is so.
     pub(super) fn give_way_unaided(&mut self, address: IpAddr, by: &Node, now: Timestamp) -> bool {
-        // Of two that give way to one another, one asks again first; the other then hears it.
+        // Of two that give way to one another, one asks again first: the holder, as far as is known, else the one of
+        // higher rank. The other then hears it.
         let lock = self.view.lock(address).filter(|lock| !lock.is_of(by));
-        let first = lock.is_some_and(|lock| outranks(&self.me, by, lock));
-        let pause = if first { self.settings.patience } else { self.settings.renewal };
-        if !self.unaided.heard(address, now, pause) {
+        let first = lock.is_some_and(|lock| lock.is_of(&self.me) || outranks(&self.me, by, lock));
+        // Frames that somebody forges must not put off whoever asks first, or they would keep the address dark.
+        let is_known = if first {
+            self.unaided.yields(address, now, self.settings.patience)
+        } else {
+            self.unaided.rests(address, now, self.settings.renewal)
+        };
+        if !is_known {
             return false;
         }
         if self.view.lock(address).is_some_and(|lock| lock.is_of(&self.me)) {

@@ -90,7 +90,7 @@ impl Elector {
         let stand_ins: Vec<IpAddr> =
             stand_ins.filter(|address| self.has_returned(*address)).collect();
         for address in stand_ins {
-            self.unaided.heard(address, now, Duration::ZERO);
+            self.unaided.rests(address, now, Duration::ZERO);
         }
     }
 

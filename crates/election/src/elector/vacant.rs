@@ -43,7 +43,7 @@ impl Elector {
         match by {
             None => {
                 self.vacancies.answered(address, mac);
-                self.unaided.heard(address, now, self.settings.recheck);
+                self.unaided.rests(address, now, self.settings.recheck);
             }
             Some(node) if self.has_it(node, address, now) => self.vacancies.answered(address, mac),
             Some(_) => {}

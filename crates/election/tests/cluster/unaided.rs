@@ -127,3 +127,35 @@ fn a_successor_that_dies_too_is_replaced() {
     let last = sim.only_announcer(ip(240));
     assert!(last != owner && last != successor);
 }
+
+#[test]
+fn forged_frames_of_a_fellow_keep_an_address_dark_for_a_small_part_of_the_time() {
+    for shift in 1..3 {
+        let (mut sim, owner) = alone(3);
+        let mut announced = 0;
+        for step in 0..6000_u32 {
+            if step % 300 == 0 {
+                sim.forge(owner, ip(240), (owner + shift) % 3);
+            }
+            sim.run(millis(10));
+            announced += usize::from(sim.announcers(ip(240)) == [owner]);
+        }
+        assert!(announced > 4800, "{} of 60 s", announced / 100);
+    }
+}
+
+#[test]
+fn a_fellow_that_goes_on_announcing_is_left_to_it() {
+    let mut sim = Sim::new(2);
+    sim.create_lock(ip(240));
+    sim.run(secs(3));
+    let owner = sim.only_announcer(ip(240));
+    sim.api_cut(owner);
+    sim.cable_out(owner);
+    sim.run(secs(20));
+    assert_eq!(sim.holder(ip(240)), Some(1 - owner), "it has the lock");
+    sim.cable_in(owner);
+    sim.run(secs(60));
+    assert_eq!(sim.only_announcer(ip(240)), 1 - owner);
+    assert!(sim.longest_overlap <= millis(10), "{:?}", sim.longest_overlap);
+}
