@@ -6,9 +6,9 @@
 
 use std::fs::{self, File};
 use std::path::{Path, PathBuf};
-use std::process::{Child, Command, Stdio};
+use std::process::{Child, Command, ExitStatus, Stdio};
 use std::thread;
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use nix::mount::{MsFlags, mount};
 use nix::sched::{CloneFlags, unshare};
@@ -27,6 +27,8 @@ use crate::programs::{self, CLUSTER, PAUSE};
 const MARK: &str = "ARPEGGIO_LAB";
 /// How long killed processes may take to go.
 const KILL_PATIENCE: Duration = Duration::from_secs(5);
+/// How long a component that has failed stays away.
+const RESTART_PAUSE: Duration = Duration::from_secs(1);
 
 /// A machine that can be switched on and off. Holds only names; the kernel and the lab's folders
 /// have the state.
@@ -87,6 +89,8 @@ impl Computer {
     pub(crate) fn kill(&self) -> Result<()> {
         if let Some(init) = self.init() {
             init.signal(Signal::SIGKILL)?;
+            // It ends after all others. They leave their namespaces before they close their sockets.
+            init.wait_until_ended(KILL_PATIENCE);
         }
         // A program that was about to enter is not the first process's child.
         let mut left = process::kill_all_in(&self.network_inode(), KILL_PATIENCE);
@@ -130,11 +134,28 @@ impl Computer {
         Ok(Namespace::named(&self.lab.namespace(self.machine)).with_init(init.pid()))
     }
 
-    /// Starts a component, its words going to its log.
+    /// Starts a component, its words going to its log. When it fails it is started again, as systemd does on a real
+    /// machine, for as long as this process lives.
     pub(crate) fn start(&self, component: &Component) -> Result<()> {
-        let Some((program, args)) = component.command.split_first() else {
-            return Ok(());
+        let mut child = self.spawn(component)?;
+        let (computer, component) = (self.clone(), component.clone());
+        thread::spawn(move || {
+            while child.wait().is_ok_and(has_failed) {
+                thread::sleep(RESTART_PAUSE);
+                // The machine may have been switched off meanwhile.
+                let Ok(next) = computer.spawn(&component) else { return };
+                child = next;
+            }
+        });
+        Ok(())
+    }
+
+    fn spawn(&self, component: &Component) -> Result<Child> {
+        let empty = || LabError::Unknown {
+            lab: self.lab.to_string(),
+            what: format!("program of {}", component.name),
         };
+        let (program, args) = component.command.split_first().ok_or_else(empty)?;
         let log = self.log_of(component.name)?;
         let errors = log.try_clone().doing("share a log file")?;
         let mut command = Command::new(program);
@@ -144,8 +165,7 @@ impl Computer {
             .stdin(Stdio::null())
             .stdout(log)
             .stderr(errors);
-        reap(self.inside()?.spawn(in_group_of_its_own(&mut command))?);
-        Ok(())
+        self.inside()?.spawn(in_group_of_its_own(&mut command))
     }
 
     /// The running processes of a component.
@@ -156,12 +176,9 @@ impl Computer {
 
     /// Kills a component and waits until it is gone.
     pub(crate) fn stop(&self, component: &str) -> Result<()> {
-        let deadline = Instant::now() + KILL_PATIENCE;
         for process in self.processes_of(component) {
             process.signal(Signal::SIGKILL)?;
-            while process.is_alive() && Instant::now() < deadline {
-                thread::sleep(Duration::from_millis(5));
-            }
+            process.wait_until_ended(KILL_PATIENCE);
         }
         Ok(())
     }
@@ -199,6 +216,11 @@ impl Computer {
 fn in_group_of_its_own(command: &mut Command) -> &mut Command {
     use std::os::unix::process::CommandExt;
     command.process_group(0)
+}
+
+/// Whether a program has ended by itself, and not well. A signal is what somebody wanted.
+fn has_failed(status: ExitStatus) -> bool {
+    status.code().is_some_and(|code| code != 0)
 }
 
 /// Waits for a child in the background, so that it does not stay as a zombie.

@@ -50,6 +50,14 @@ impl Process {
         })
     }
 
+    /// Waits until it has ended, for as long as `patience`.
+    pub(crate) fn wait_until_ended(self, patience: Duration) {
+        let deadline = Instant::now() + patience;
+        while self.is_alive() && Instant::now() < deadline {
+            thread::sleep(Duration::from_millis(5));
+        }
+    }
+
     /// Its program and arguments.
     pub(crate) fn words(self) -> Vec<String> {
         let raw = fs::read(format!("/proc/{}/cmdline", self.0)).unwrap_or_default();
