@@ -33,10 +33,12 @@ REVISION ?= $(shell git describe --always --dirty --abbrev=40 --exclude='*' 2>/d
 STATIC_BUILD := ARPEGGIO_REVISION="$(REVISION)" RUSTFLAGS="-C target-feature=+crt-static" \
 	cargo build --release --locked --target $(TARGET)
 
+SCENARIOS := cargo test --package arpeggio-scenarios --test scenarios --locked --
+
 DEMO := cargo run --quiet --package arpeggio-scenarios --bin arpeggio-demo --
 
 .DEFAULT_GOAL := help
-.PHONY: help demo lab clean-lab test check lint unit manifests lab-tests scenarios oldest-kubernetes skew failures bench bench-wire bench-failover bench-controller bench-api bench-programs fuzz generate setup toolchain rust programs images clean
+.PHONY: help demo lab clean-lab test test-all test-rest check lint unit manifests lab-tests scenarios oldest-kubernetes skew failures bench bench-wire bench-failover bench-controller bench-api bench-programs fuzz generate setup toolchain rust programs images clean
 
 help: ## List the commands
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-17s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -50,7 +52,13 @@ lab: setup programs ## Start a cluster with Arpeggio, leave it running and say h
 clean-lab: ## Remove every lab of this machine, also what dead ones left
 	@cargo run --quiet --package arpeggio-lab -- down --all
 
-test: setup images unit manifests lab-tests scenarios ## Run all tests: pure ones, kernel ones, and end to end on real clusters
+test: setup images unit manifests lab-tests ## Run the tests: pure ones, kernel ones, and each part once on real clusters
+	ARPEGGIO_SCENARIOS=quick $(SCENARIOS)
+
+test-all: test test-rest ## Run all tests: also every fault and every shape of cluster
+
+test-rest: setup images
+	ARPEGGIO_SCENARIOS=rest $(SCENARIOS)
 
 check: lint unit manifests ## What to run before each commit: format, clippy, docs, unit tests, generated files
 
@@ -71,19 +79,19 @@ manifests: toolchain
 lab-tests:
 	cargo test --package arpeggio-lab --test '*' --locked -- --test-threads=1
 
-scenarios: ## Run the end-to-end tests only (ONLY=name runs one)
-	cargo test --package arpeggio-scenarios --test scenarios --locked -- --test-threads=1 $(ONLY)
+scenarios: ## Run the end-to-end tests only (ONLY=name runs those with this name; after make setup images)
+	$(SCENARIOS) $(ONLY)
 
-oldest-kubernetes: setup programs ## Show that Arpeggio works with the oldest Kubernetes that it supports (1.29; in make test, too)
-	cargo test --package arpeggio-scenarios --test scenarios --locked -- --test-threads=1 oldest-kubernetes
+oldest-kubernetes: setup programs ## Show that Arpeggio works with the oldest Kubernetes that it supports (1.29; in make test-all, too)
+	$(SCENARIOS) oldest-kubernetes
 
 skew: setup programs ## Run this release's controller and speakers beside those of an earlier commit
 	@folder=$$(tests/earlier.sh) && ARPEGGIO_EARLIER_PROGRAMS=$$folder \
-		cargo test --package arpeggio-scenarios --test scenarios --locked -- --test-threads=1 two-versions
+		$(SCENARIOS) two-versions
 
 failures: setup programs ## Run the failure tests and write docs/failures.md from what a client saw
 	@rm -rf target/failures
-	cargo test --package arpeggio-scenarios --test scenarios --locked -- --test-threads=1 fault
+	$(SCENARIOS) fault
 	@$(DEMO) failures
 
 bench: bench-wire bench-failover bench-controller bench-api ## Run all measurements (JSON lines in target/bench)

@@ -2,7 +2,7 @@
 //! they are run together.
 //!
 //! `make scenarios ONLY=NAME` runs those whose names contain NAME. When one fails, everything that is known about it is
-//! written below `target/lab`.
+//! written below `target/lab`. `make test` runs [`QUICK`], `make test-all` the others, too.
 
 #![forbid(unsafe_code)]
 
@@ -28,24 +28,56 @@ mod own_addresses;
 mod rebalance;
 mod records;
 mod restarts;
+mod runner;
 mod segments;
 mod strangers;
 mod versions;
 mod writes;
 
-use std::{
-    panic::{self, AssertUnwindSafe},
-    sync::{Mutex, MutexGuard, PoisonError},
-};
+use std::process::ExitCode;
 
-use arpeggio_lab::{Families, Options, guard};
-use arpeggio_scenarios::{Home, earlier_programs, eprint_line};
-use libtest_mimic::{Arguments, Failed, Trial};
+use arpeggio_lab::{Families, guard};
+use arpeggio_scenarios::earlier_programs;
 
-type Scenario = fn(&Home) -> anyhow::Result<()>;
+use self::runner::{Cluster, NODES, Scenario, Shape, Trial};
 
-/// How many nodes a cluster has where nothing else is said.
-const NODES: u8 = 3;
+/// One or two for each part of Arpeggio, so that `make test` takes minutes.
+const QUICK: &[&str] = &[
+    "annotations",
+    "announce-nodes",
+    "bad-input",
+    "commands",
+    "damaged-locks",
+    "delete",
+    "failover",
+    "fault-api-and-power",
+    "fault-drain",
+    "fault-frozen",
+    "fault-power",
+    "fault-upgrade",
+    "install-file",
+    "ipv6-first",
+    "local-policy",
+    "metallb",
+    "no-pool",
+    "occupied",
+    "quarantine",
+    "refused",
+    "tenants",
+    "two-controllers",
+];
+
+/// Beside those whose names begin with `fault`: they judge by time, so nothing else runs meanwhile.
+const TIMED: &[&str] = &[
+    "dead-connections",
+    "failover",
+    "frames-at-rest",
+    "ipv6-failover",
+    "leader-power-cut",
+    "local-upgrade",
+    "new-mac",
+    "profiles",
+];
 
 /// Those that leave nothing but what [`Home::sweep`] removes: when several are run, they share a cluster.
 const SHARING: &[(&str, Scenario)] = &[
@@ -165,103 +197,23 @@ const SHAPED: &[(&str, Shape, Scenario)] = &[
     ),
 ];
 
-/// What a cluster looks like.
-#[derive(Clone, Copy)]
-enum Shape {
-    /// This many nodes, and a machine for the control plane.
-    Nodes(u8),
-    /// As many nodes as usual, and the control plane on one of them.
-    ControlOnNode,
-    /// As many nodes as usual, with these kinds of addresses.
-    Families(Families),
-    /// As usual, but Arpeggio is not installed.
-    WithoutArpeggio,
-    /// Only the API server of the oldest Kubernetes that we support, and Arpeggio is not installed.
-    OldestApi,
-}
-
-impl Shape {
-    fn options(self) -> Options {
-        match self {
-            Self::Nodes(nodes) => Options { nodes, ..Options::default() },
-            Self::ControlOnNode => {
-                Options { nodes: NODES, control_on_node: true, ..Options::default() }
-            }
-            Self::Families(families) => Options { nodes: NODES, families, ..Options::default() },
-            Self::WithoutArpeggio => Self::Nodes(NODES).options(),
-            Self::OldestApi => Options::oldest_api(),
-        }
-    }
-
-    fn start(self, name: &str) -> anyhow::Result<Home> {
-        match self {
-            Self::WithoutArpeggio | Self::OldestApi => Home::without_arpeggio(name, self.options()),
-            _ => Home::start(name, self.options()),
-        }
-    }
-}
-
-fn main() {
+fn main() -> ExitCode {
     guard::run_if_asked();
-    let sharing = SHARING
-        .iter()
-        .map(|(name, scenario)| Trial::test(*name, move || told(run_sharing(*scenario))));
+    let sharing = SHARING.iter().map(|(name, run)| (*name, Cluster::Shared, *run));
     let earlier = if earlier_programs().is_some() { WITH_EARLIER } else { &[] };
     let usual = SCENARIOS.iter().chain(earlier);
-    let usual = usual.map(|(name, scenario)| (*name, Shape::Nodes(NODES), *scenario));
-    let own = usual
-        .chain(SHAPED.iter().copied())
-        .map(|(name, shape, scenario)| Trial::test(name, move || told(run(name, shape, scenario))));
-    let conclusion = libtest_mimic::run(&Arguments::from_args(), sharing.chain(own).collect());
-    // Removed now, not by the guard after this process.
-    drop(shared().take());
-    conclusion.exit();
-}
-
-/// Says at once what has failed, beside what led to it, and not only half an hour later.
-fn told(outcome: anyhow::Result<()>) -> Result<(), Failed> {
-    outcome.map_err(|error| {
-        let error = format!("{error:#}");
-        eprint_line(&error);
-        error.into()
-    })
-}
-
-/// The cluster of [`SHARING`], swept. Nobody starts it before the first one needs it.
-static SHARED: Mutex<Option<Home>> = Mutex::new(None);
-
-fn shared() -> MutexGuard<'static, Option<Home>> {
-    SHARED.lock().unwrap_or_else(PoisonError::into_inner)
-}
-
-/// Where a scenario fails, the next one gets a new cluster.
-fn run_sharing(scenario: Scenario) -> anyhow::Result<()> {
-    let mut shared = shared();
-    let home = match shared.take() {
-        Some(home) => home,
-        None => Home::start("test-shared", Shape::Nodes(NODES).options())?,
-    };
-    let outcome = panic::catch_unwind(AssertUnwindSafe(|| scenario(&home)));
-    let swept = matches!(outcome, Ok(Ok(()))).then(|| home.sweep());
-    match swept {
-        Some(Ok(())) => *shared = Some(home),
-        Some(Err(error)) => {
-            home.collect();
-            return Err(error.context("the cluster cannot be used again"));
-        }
-        None => home.collect(),
+    let usual = usual.map(|(name, run)| (*name, Cluster::Own(Shape::Nodes(NODES)), *run));
+    let shaped = SHAPED.iter().map(|(name, shape, run)| (*name, Cluster::Own(*shape), *run));
+    let trials = sharing.chain(usual).chain(shaped).map(|(name, cluster, run)| Trial {
+        name,
+        cluster,
+        run,
+        is_quick: QUICK.contains(&name),
+        is_timed: name.starts_with("fault") || TIMED.contains(&name),
+    });
+    let trials: Vec<Trial> = trials.collect();
+    for name in QUICK.iter().chain(TIMED) {
+        assert!(trials.iter().any(|trial| trial.name == *name), "there is no scenario {name}");
     }
-    outcome.unwrap_or_else(|panic| panic::resume_unwind(panic))
-}
-
-fn run(name: &str, shape: Shape, scenario: Scenario) -> anyhow::Result<()> {
-    // Nobody needs it any more: it would only be busy beside this one.
-    drop(shared().take());
-    let home = shape.start(&format!("test-{name}"))?;
-    let outcome = panic::catch_unwind(AssertUnwindSafe(|| scenario(&home)));
-    if !matches!(outcome, Ok(Ok(()))) {
-        home.collect();
-    }
-    home.lab.stop()?;
-    outcome.unwrap_or_else(|panic| panic::resume_unwind(panic))
+    runner::run(trials)
 }
