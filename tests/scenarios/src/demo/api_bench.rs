@@ -38,7 +38,7 @@ const SETTLE: Duration = Duration::from_secs(12);
 
 /// The targets: renewals a second for each node, and in all with many nodes.
 const MOST_PER_NODE: f64 = 0.4;
-const MOST_IN_ALL: f64 = 50.0;
+const MOST_IN_ALL: f64 = 25.0;
 /// What is left to chance when some thirty writes are counted.
 const SAME: f64 = 1.1;
 
