@@ -35,6 +35,7 @@ disable_at_boot() {
     for package in "$@"; do
         case $package in
             containerd) systemctl disable --quiet containerd.service ;;
+            haproxy) systemctl disable --quiet haproxy.service ;;
             keepalived) systemctl disable --quiet keepalived.service ;;
             nginx*) systemctl disable --quiet nginx.service ;;
         esac

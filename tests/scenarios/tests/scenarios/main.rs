@@ -30,6 +30,7 @@ mod records;
 mod restarts;
 mod runner;
 mod segments;
+mod setups;
 mod strangers;
 mod versions;
 mod writes;
@@ -43,6 +44,7 @@ use self::runner::{Cluster, NODES, Scenario, Shape, Trial};
 
 /// One or two for each part of Arpeggio, so that `make test` takes minutes.
 const QUICK: &[&str] = &[
+    "a-haproxy",
     "annotations",
     "announce-nodes",
     "bad-input",
@@ -69,6 +71,7 @@ const QUICK: &[&str] = &[
 
 /// Beside those whose names begin with `fault`: they judge by time, so nothing else runs meanwhile.
 const TIMED: &[&str] = &[
+    "a-haproxy",
     "dead-connections",
     "failover",
     "frames-at-rest",
@@ -167,6 +170,7 @@ const WITH_EARLIER: &[(&str, Scenario)] = &[("two-versions", versions::two_relea
 
 /// Those in clusters of another shape.
 const SHAPED: &[(&str, Shape, Scenario)] = &[
+    ("a-haproxy", Shape::Nodes(2), setups::haproxy_sends_the_clusters_names_to_one_address),
     ("fault-two-nodes", Shape::Nodes(2), machines::one_of_two_nodes_loses_power),
     ("fault-one-node", Shape::Nodes(1), machines::the_only_node_restarts),
     ("fault-all-power", Shape::Nodes(5), machines::everything_boots_after_a_power_cut),

@@ -163,12 +163,11 @@ fn idle() -> MutexGuard<'static, Vec<Home>> {
 fn run_sharing(scenario: Scenario) -> anyhow::Result<()> {
     static STARTED: AtomicU32 = AtomicU32::new(1);
     let swept = idle().pop();
-    let home = match swept {
-        Some(home) => home,
-        None => {
-            let name = format!("test-shared-{}", STARTED.fetch_add(1, Ordering::Relaxed));
-            Home::start(&name, Shape::Nodes(NODES).options())?
-        }
+    let home = if let Some(home) = swept {
+        home
+    } else {
+        let name = format!("test-shared-{}", STARTED.fetch_add(1, Ordering::Relaxed));
+        Home::start(&name, Shape::Nodes(NODES).options())?
     };
     let outcome = panic::catch_unwind(AssertUnwindSafe(|| scenario(&home)));
     let swept = matches!(outcome, Ok(Ok(()))).then(|| home.sweep());
