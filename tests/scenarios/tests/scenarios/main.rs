@@ -37,7 +37,7 @@ mod writes;
 
 use std::process::ExitCode;
 
-use arpeggio_lab::{Families, guard};
+use arpeggio_lab::{Families, ProxyMode, guard};
 use arpeggio_scenarios::earlier_programs;
 
 use self::runner::{Cluster, NODES, Scenario, Shape, Trial};
@@ -171,6 +171,8 @@ const WITH_EARLIER: &[(&str, Scenario)] = &[("two-versions", versions::two_relea
 /// Those in clusters of another shape.
 const SHAPED: &[(&str, Shape, Scenario)] = &[
     ("a-haproxy", Shape::Nodes(2), setups::haproxy_sends_the_clusters_names_to_one_address),
+    ("e-models-nftables", Shape::Proxy(ProxyMode::Nftables), setups::pods_see_whom_the_policy_says),
+    ("e-models-iptables", Shape::Proxy(ProxyMode::Iptables), setups::pods_see_whom_the_policy_says),
     ("fault-two-nodes", Shape::Nodes(2), machines::one_of_two_nodes_loses_power),
     ("fault-one-node", Shape::Nodes(1), machines::the_only_node_restarts),
     ("fault-all-power", Shape::Nodes(5), machines::everything_boots_after_a_power_cut),

@@ -12,7 +12,7 @@ use std::{
     time::{Duration, Instant},
 };
 
-use arpeggio_lab::{Families, Options};
+use arpeggio_lab::{Families, Options, ProxyMode};
 use arpeggio_scenarios::{Home, eprint_line};
 use libtest_mimic::{Arguments, Conclusion, Failed};
 
@@ -57,6 +57,8 @@ pub(crate) enum Shape {
     ControlOnNode,
     /// As many nodes as usual, with these kinds of addresses.
     Families(Families),
+    /// As many nodes as usual, with kube-proxy in this mode.
+    Proxy(ProxyMode),
     /// As usual, but Arpeggio is not installed.
     WithoutArpeggio,
     /// Only the API server of the oldest Kubernetes that we support, and Arpeggio is not installed.
@@ -71,6 +73,7 @@ impl Shape {
                 Options { nodes: NODES, control_on_node: true, ..Options::default() }
             }
             Self::Families(families) => Options { nodes: NODES, families, ..Options::default() },
+            Self::Proxy(proxy) => Options { nodes: NODES, proxy, ..Options::default() },
             Self::WithoutArpeggio => Self::Nodes(NODES).options(),
             Self::OldestApi => Options::oldest_api(),
         }
