@@ -72,6 +72,7 @@ const QUICK: &[&str] = &[
 /// Beside those whose names begin with `fault`: they judge by time, so nothing else runs meanwhile.
 const TIMED: &[&str] = &[
     "a-haproxy",
+    "b-fritzbox",
     "dead-connections",
     "failover",
     "frames-at-rest",
@@ -171,6 +172,7 @@ const WITH_EARLIER: &[(&str, Scenario)] = &[("two-versions", versions::two_relea
 /// Those in clusters of another shape.
 const SHAPED: &[(&str, Shape, Scenario)] = &[
     ("a-haproxy", Shape::Nodes(2), setups::haproxy_sends_the_clusters_names_to_one_address),
+    ("b-fritzbox", Shape::Nodes(NODES), setups::one_port_forward_leads_to_everything),
     ("e-models-nftables", Shape::Proxy(ProxyMode::Nftables), setups::pods_see_whom_the_policy_says),
     ("e-models-iptables", Shape::Proxy(ProxyMode::Iptables), setups::pods_see_whom_the_policy_says),
     ("fault-two-nodes", Shape::Nodes(2), machines::one_of_two_nodes_loses_power),

@@ -3,7 +3,7 @@
 use std::{
     collections::BTreeSet,
     fs,
-    net::Ipv4Addr,
+    net::{IpAddr, Ipv4Addr, SocketAddr},
     path::{Path, PathBuf},
     process::Command,
     thread,
@@ -11,7 +11,12 @@ use std::{
 };
 
 use anyhow::{Context as _, ensure};
-use arpeggio_lab::{Machine, network::ROUTER_WAN_V4, observe::longest_silence, web::NGINX_IMAGE};
+use arpeggio_lab::{
+    Machine,
+    network::{INTERNET_V4, ROUTER_WAN_V4},
+    observe::longest_silence,
+    web::NGINX_IMAGE,
+};
 use arpeggio_scenarios::{Home, HostProcess, eprint_line, first_address, service};
 use rcgen::{CertificateParams, KeyPair};
 use serde_json::{Value, json};
@@ -24,8 +29,21 @@ const OTHER: Machine = Machine::Host(1);
 
 const EXTERNAL: Ipv4Addr = Ipv4Addr::new(192, 168, 0, 3);
 
-const NAMES: [&str; 4] =
-    ["app1.k8s.example.com", "app2.k8s.example.com", "grafana.k8s.example.com", "nas.example.com"];
+/// All names of the certificate.
+const NAMES: [&str; 5] = [
+    "app1.k8s.example.com",
+    "app2.k8s.example.com",
+    "grafana.k8s.example.com",
+    "nas.example.com",
+    APP,
+];
+
+/// The name behind the port forward.
+const APP: &str = "app.home.example.com";
+
+/// Who says it, in the pages of `docs/setups/haproxy`.
+const CLUSTER: &str = "the cluster";
+const OTHERS: &str = "the other machine";
 
 /// What a machine that is no node answers.
 const NAS: &str = "
@@ -54,23 +72,20 @@ pub(crate) fn haproxy_sends_the_clusters_names_to_one_address(home: &Home) -> an
     let page = Setup::new(home, "haproxy")?;
     page.write_certificate()?;
     page.apply("pools.yaml")?;
-    let [certificate, key] = ["tls.crt", "tls.key"].map(|name| page.text_of(name));
-    let pair = [format!("--cert={certificate}"), format!("--key={key}")];
-    home.lab.kubectl(&["create", "secret", "tls", "ingress", &pair[0], &pair[1]])?;
+    page.create_secret("ingress")?;
     page.apply("ingress.yaml")?;
     page.apply("services.yaml")?;
     ensure!(home.wait_for_address("external")? == EXTERNAL, "the address of pool external");
     ensure!(home.wait_for_address("internal")?.to_string() == "192.168.0.5", "of pool internal");
-    let rollout = ["rollout", "status", "deployment/ingress", "--timeout=90s"];
-    home.lab.kubectl(&rollout)?;
+    page.wait_for_rollout("ingress")?;
     let _programs = page.start_router_and_neighbour()?;
 
-    page.wait_for(Place::Internet, NAMES[0], "the cluster says: app1.k8s.example.com")?;
-    page.wait_for(Place::Internet, NAMES[1], "the cluster says: app2.k8s.example.com")?;
-    page.wait_for(Place::Internet, NAMES[2], "the other machine says: grafana.k8s.example.com")?;
-    page.wait_for(Place::Internet, NAMES[3], "the other machine says: nas.example.com")?;
-    for name in &NAMES[..3] {
-        page.wait_for(Place::Lan, name, &format!("the cluster says: {name}"))?;
+    let [app1, app2, grafana, nas, _] = NAMES;
+    for (name, who) in [(app1, CLUSTER), (app2, CLUSTER), (grafana, OTHERS), (nas, OTHERS)] {
+        page.wait_for(Place::Internet, name, &format!("{who} says: {name}"))?;
+    }
+    for name in [app1, app2, grafana] {
+        page.wait_for(Place::Lan, name, &format!("{CLUSTER} says: {name}"))?;
     }
 
     home.apply(&service("third", "metallb.universe.tf/address-pool", "external"))?;
@@ -82,13 +97,54 @@ pub(crate) fn haproxy_sends_the_clusters_names_to_one_address(home: &Home) -> an
 
     let owner = home.wait_for_owner(EXTERNAL)?;
     home.keep_pods_off("ingress", owner)?;
-    page.wait_for(Place::Internet, NAMES[0], "the cluster says")?;
-    let outage = page.outage_by_power_cut(owner)?;
+    page.wait_for(Place::Internet, app1, CLUSTER)?;
+    let url = Url { scheme: "https", name: app1, at: ROUTER_WAN_V4.parse()? };
+    let [outage] = page.outages_by_power_cut(owner, [url])?;
     eprint_line(&format!(
         "a-haproxy: the client on the internet was without an answer for {outage:?}"
     ));
     ensure!(outage < LONGEST_OUTAGE, "the client was without an answer for {outage:?}");
     ensure!(home.wait_for_owner(EXTERNAL)? != owner, "{owner} has no power");
+    Ok(())
+}
+
+/// `docs/setups/fritzbox.md`.
+pub(crate) fn one_port_forward_leads_to_everything(home: &Home) -> anyhow::Result<()> {
+    let page = Setup::new(home, "fritzbox")?;
+    page.write_certificate()?;
+    page.apply("pool.yaml")?;
+    page.create_secret("proxy")?;
+    page.apply("app.yaml")?;
+    page.apply("proxy.yaml")?;
+    page.know_by_name("proxy", "app")?;
+    page.apply("service.yaml")?;
+    for deployment in ["app", "proxy"] {
+        page.wait_for_rollout(deployment)?;
+    }
+    let addresses =
+        home.wait_until("an address of each family", || match home.addresses("proxy")?[..] {
+            [v4 @ IpAddr::V4(_), v6 @ IpAddr::V6(_)] => Ok([v4, v6]),
+            ref other => Err(format!("{other:?}").into()),
+        })?;
+    let router: IpAddr = ROUTER_WAN_V4.parse()?;
+    for port in [80, 443] {
+        home.lab.network().forward_port(port, SocketAddr::new(addresses[0], port))?;
+    }
+
+    let by_ipv4 = Url { scheme: "https", name: APP, at: router };
+    let by_ipv6 = Url { at: addresses[1], ..by_ipv4 };
+    page.wait_for_page(by_ipv4, &format!("{INTERNET_V4} asked for https://{APP}"))?;
+    page.wait_for_page(by_ipv6, &format!("2001:db8::2 asked for https://{APP}"))?;
+    page.wait_for_page(Url { scheme: "http", ..by_ipv4 }, "301 Moved Permanently")?;
+    let answers: Vec<String> = (0..60).map(|_| page.status(by_ipv4)).collect();
+    ensure!(answers.contains(&"503".to_owned()), "nobody was limited: {answers:?}");
+
+    let owner = home.wait_for_owner(first_address())?;
+    let outages = page.outages_by_power_cut(owner, [by_ipv4, by_ipv6])?;
+    eprint_line(&format!("b-fritzbox: without an answer by IPv4 and IPv6 for {outages:?}"));
+    let short = outages.iter().all(|outage| *outage < LONGEST_OUTAGE);
+    ensure!(short, "clients were without an answer for {outages:?}");
+    ensure!(home.wait_for_owner(first_address())? != owner, "{owner} has no power");
     Ok(())
 }
 
@@ -99,8 +155,7 @@ pub(crate) fn pods_see_whom_the_policy_says(home: &Home) -> anyhow::Result<()> {
     home.lab.network().add_hosts(1..=1)?;
     page.apply("web.yaml")?;
     page.apply("service.yaml")?;
-    let rollout = ["rollout", "status", "deployment/whoami", "--timeout=90s"];
-    home.lab.kubectl(&rollout)?;
+    page.wait_for_rollout("whoami")?;
     ensure!(home.wait_for_address("whoami")? == first_address(), "the first address");
 
     let client = Machine::Client.lan_v4().context("the client has an address")?.to_string();
@@ -139,6 +194,14 @@ enum Place {
     Internet,
     /// Where the router's DNS says what names mean.
     Lan,
+}
+
+/// A page, and where a client on the internet finds it.
+#[derive(Debug, Clone, Copy)]
+struct Url {
+    scheme: &'static str,
+    name: &'static str,
+    at: IpAddr,
 }
 
 /// A page of `docs/setups`, and a folder for what is made by hand.
@@ -290,24 +353,84 @@ impl<'a> Setup<'a> {
         })
     }
 
-    /// How long a client on the internet gets no answer when a node loses its power.
-    fn outage_by_power_cut(&self, node: Machine) -> anyhow::Result<Duration> {
+    /// Makes a Secret of the certificate.
+    fn create_secret(&self, name: &str) -> anyhow::Result<()> {
+        let certificate = format!("--cert={}", self.text_of("tls.crt"));
+        let key = format!("--key={}", self.text_of("tls.key"));
+        self.home.lab.kubectl(&["create", "secret", "tls", name, &certificate, &key])?;
+        Ok(())
+    }
+
+    fn wait_for_rollout(&self, deployment: &str) -> anyhow::Result<()> {
+        let deployment = format!("deployment/{deployment}");
+        self.home.lab.kubectl(&["rollout", "status", &deployment, "--timeout=90s"])?;
+        Ok(())
+    }
+
+    /// Lets the pods of a Deployment find a Service by its name: the lab's cluster has no DNS.
+    fn know_by_name(&self, deployment: &str, service: &str) -> anyhow::Result<()> {
+        let cluster_ip = &self.home.lab.get(&["service", service])?["spec"]["clusterIP"];
+        let names = [format!("{service}.default.svc.cluster.local")];
+        let aliases = json!([{ "ip": cluster_ip, "hostnames": names }]);
+        let patch = json!({ "spec": { "template": { "spec": { "hostAliases": aliases } } } });
+        let patch = patch.to_string();
+        self.home.lab.kubectl(&[
+            "patch",
+            "deployment",
+            deployment,
+            "--type=merge",
+            "-p",
+            &patch,
+        ])?;
+        Ok(())
+    }
+
+    /// What a client on the internet gets.
+    fn curl(&self, Url { scheme, name, at }: Url, args: &[&str]) -> anyhow::Result<String> {
+        let url = format!("{scheme}://{name}/");
+        let resolved = format!("{name}:{}:{at}", if scheme == "https" { 443 } else { 80 });
+        let authority = self.text_of("tls.crt");
+        // Shorter than the second after which a lost SYN is sent again: a request that needed that has failed.
+        let common = ["--silent", "--show-error", "--max-time", "0.6", "--cacert", &authority];
+        let args = [&common, args, &["--resolve", &resolved, &url]].concat();
+        Ok(self.home.lab.namespace(Machine::Internet).run("curl", &args)?)
+    }
+
+    /// The status that a client on the internet gets, or why it gets none.
+    fn status(&self, url: Url) -> String {
+        let args = ["--output", "/dev/null", "--write-out", "%{http_code}"];
+        self.curl(url, &args).unwrap_or_else(|error| error.to_string())
+    }
+
+    fn wait_for_page(&self, url: Url, words: &str) -> anyhow::Result<()> {
+        self.home.wait_until(&format!("{url:?} says: {words}"), || match self.curl(url, &[])? {
+            said if said.contains(words) => Ok(()),
+            said => Err(said.into()),
+        })
+    }
+
+    /// How long a client on the internet gets no answer at each of these when a node loses its power.
+    fn outages_by_power_cut<const N: usize>(
+        &self,
+        node: Machine,
+        urls: [Url; N],
+    ) -> anyhow::Result<[Duration; N]> {
         let begin = Instant::now();
         let end = begin + Duration::from_secs(8);
+        let answers_at = |url| {
+            let asked = std::iter::from_fn(|| (Instant::now() < end).then(|| self.curl(url, &[])));
+            asked.filter_map(|answer| answer.is_ok().then(Instant::now)).collect::<Vec<_>>()
+        };
         thread::scope(|scope| {
-            let client = scope.spawn(|| {
-                let mut answers = Vec::new();
-                while Instant::now() < end {
-                    if self.fetch(Place::Internet, NAMES[0]).is_ok() {
-                        answers.push(Instant::now());
-                    }
-                }
-                answers
-            });
+            let clients = urls.map(|url| scope.spawn(move || answers_at(url)));
             thread::sleep(Duration::from_secs(2));
             self.home.lab.power_off(node)?;
-            let answers = client.join().ok().context("the client has panicked")?;
-            Ok(longest_silence(answers, begin, end).length())
+            let mut outages = [Duration::ZERO; N];
+            for (outage, client) in outages.iter_mut().zip(clients) {
+                let answers = client.join().ok().context("a client has panicked")?;
+                *outage = longest_silence(answers, begin, end).length();
+            }
+            Ok(outages)
         })
     }
 }
