@@ -36,7 +36,7 @@ STATIC_BUILD := ARPEGGIO_REVISION="$(REVISION)" RUSTFLAGS="-C target-feature=+cr
 DEMO := cargo run --quiet --package arpeggio-scenarios --bin arpeggio-demo --
 
 .DEFAULT_GOAL := help
-.PHONY: help demo lab clean-lab test check lint unit manifests lab-tests scenarios oldest-kubernetes skew failures bench bench-wire bench-failover bench-controller bench-api bench-programs fuzz generate setup toolchain rust programs images clean
+.PHONY: help demo lab clean-lab test check lint unit manifests lab-tests scenarios oldest-kubernetes skew earlier failures bench bench-wire bench-failover bench-controller bench-api bench-programs fuzz generate setup toolchain rust programs images clean
 
 help: ## List the commands
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-17s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -50,7 +50,7 @@ lab: setup programs ## Start a cluster with Arpeggio, leave it running and say h
 clean-lab: ## Remove every lab of this machine, also what dead ones left
 	@cargo run --quiet --package arpeggio-lab -- down --all
 
-test: setup images unit manifests lab-tests scenarios ## Run all tests: pure ones, kernel ones, and end to end on real clusters
+test: setup images earlier unit manifests lab-tests scenarios ## Run all tests: pure ones, kernel ones, and end to end on real clusters
 
 check: lint unit manifests ## What to run before each commit: format, clippy, docs, unit tests, generated files
 
@@ -77,9 +77,12 @@ scenarios: ## Run the end-to-end tests only (ONLY=name runs one)
 oldest-kubernetes: setup programs ## Show that Arpeggio works with the oldest Kubernetes that it supports (1.29; in make test, too)
 	cargo test --package arpeggio-scenarios --test scenarios --locked -- --test-threads=1 oldest-kubernetes
 
-skew: setup programs ## Run this release's controller and speakers beside those of an earlier commit
-	@folder=$$(tests/earlier.sh) && ARPEGGIO_EARLIER_PROGRAMS=$$folder \
-		cargo test --package arpeggio-scenarios --test scenarios --locked -- --test-threads=1 two-versions
+skew: setup programs earlier ## Run this release's controller and speakers beside those of an earlier commit (in make test, too)
+	cargo test --package arpeggio-scenarios --test scenarios --locked -- --test-threads=1 two-versions
+
+# After the programs of this release, so that what both depend on is compiled once.
+earlier: rust programs
+	@tests/earlier.sh >/dev/null
 
 failures: setup programs ## Run the failure tests and write docs/failures.md from what a client saw
 	@rm -rf target/failures

@@ -39,7 +39,7 @@ use std::{
 };
 
 use arpeggio_lab::{Families, Options, guard};
-use arpeggio_scenarios::{Home, earlier_programs, eprint_line};
+use arpeggio_scenarios::{Home, eprint_line};
 use libtest_mimic::{Arguments, Failed, Trial};
 
 type Scenario = fn(&Home) -> anyhow::Result<()>;
@@ -127,11 +127,9 @@ const SCENARIOS: &[(&str, Scenario)] = &[
     ("leader-stopped", controllers::a_leader_that_is_asked_to_stop_hands_over_at_once),
     ("dead-connections", controllers::controllers_find_out_that_their_connections_are_dead),
     ("two-controllers", controllers::two_controllers_at_once_give_no_address_twice),
+    ("two-versions", versions::two_releases_work_together),
     ("controller-killed", restarts::a_killed_controller_keeps_every_address),
 ];
-
-/// Those that need the programs of an earlier commit: `make skew`.
-const WITH_EARLIER: &[(&str, Scenario)] = &[("two-versions", versions::two_releases_work_together)];
 
 /// Those in clusters of another shape.
 const SHAPED: &[(&str, Shape, Scenario)] = &[
@@ -206,9 +204,7 @@ fn main() {
     let sharing = SHARING
         .iter()
         .map(|(name, scenario)| Trial::test(*name, move || told(run_sharing(*scenario))));
-    let earlier = if earlier_programs().is_some() { WITH_EARLIER } else { &[] };
-    let usual = SCENARIOS.iter().chain(earlier);
-    let usual = usual.map(|(name, scenario)| (*name, Shape::Nodes(NODES), *scenario));
+    let usual = SCENARIOS.iter().map(|(name, scenario)| (*name, Shape::Nodes(NODES), *scenario));
     let own = usual
         .chain(SHAPED.iter().copied())
         .map(|(name, shape, scenario)| Trial::test(name, move || told(run(name, shape, scenario))));
