@@ -8,10 +8,10 @@ use arpeggio_api::{
     metallb::L2AdvertisementSpec,
     terms::Policy,
 };
-use arpeggio_ipam::{Allocator, InvalidPool, Pool, PoolName, PoolState};
+use arpeggio_ipam::{Allocator, InvalidPool, Pool, PoolName, PoolState, Refusal, Unfitness};
 use k8s_openapi::{api::core::v1::ObjectReference, apimachinery::pkg::apis::meta::v1::Time};
 
-use super::{Index, patience::TELL_AFTER, remembered::Remembered};
+use super::{Index, outcome::Hint, patience::TELL_AFTER, remembered::Remembered};
 use crate::effect::Subject;
 
 /// Who declares pools.
@@ -164,6 +164,13 @@ impl DeclaredPools {
         self.elsewhere
             .iter()
             .filter(move |(by, _)| !(forgotten && **by == Declarer::MetalLbConfigMap))
+    }
+
+    /// Whether there is no pool of `MetalLB`'s.
+    fn has_none_of_metallb(&self) -> bool {
+        let all = [Declarer::MetalLb, Declarer::MetalLbConfigMap];
+        let all = all.iter().filter_map(|by| self.elsewhere.get(by));
+        all.flat_map(|declared| &declared.pools).next().is_none()
     }
 
     /// `MetalLB`'s `ConfigMap`, if there are pools of its kinds beside it.
@@ -335,6 +342,25 @@ impl Index {
         if fell {
             self.dirty.extend(self.services.keys().cloned());
             self.suspects.extend(self.locks.keys());
+        }
+    }
+
+    /// Where `MetalLB`'s objects are read, so that those who miss their pools are told.
+    pub fn reads_metallb_in(&mut self, namespace: &str) {
+        self.metallb_namespace = Some(namespace.to_owned());
+    }
+
+    /// Who finds no pool, or not the one that they name, may have it where it is not read.
+    pub(super) fn hint(&self, refusal: &Refusal) -> Hint {
+        let is_missing = match refusal {
+            Refusal::NoPools => true,
+            Refusal::Pools { pools, .. } => pools.iter().any(|it| *it.why == Unfitness::Unknown),
+            _ => false,
+        };
+        let namespace = self.metallb_namespace.as_ref();
+        match namespace.filter(|_| is_missing && self.declarations.has_none_of_metallb()) {
+            Some(namespace) => Hint::MetalLbElsewhere(namespace.clone()),
+            None => Hint::None,
         }
     }
 

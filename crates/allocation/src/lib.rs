@@ -94,6 +94,8 @@ pub struct Index {
     orphaned: BTreeMap<IpAddr, Time>,
     pools: BTreeMap<String, AddressPool>,
     declarations: DeclaredPools,
+    /// Where `MetalLB`'s objects are read, if anywhere.
+    metallb_namespace: Option<String>,
     /// The highest version that the watch of locks has shown.
     locks_seen: u64,
 

@@ -93,6 +93,24 @@ pub(crate) fn metallb_s_objects_are_read_as_they_are(home: &Home) -> anyhow::Res
     home.without_controllers(|| Ok(()))?;
     home.apply(&service("later", "metallb.io/address-pool", "lan"))?;
     ensure!(home.wait_for_address("later")?.to_string() == "192.168.0.242", "after a restart");
+    points_out_what_is_not_read(home)
+}
+
+/// Who keeps their pools in another namespace is told by the command, which reads with the user's own permissions.
+fn points_out_what_is_not_read(home: &Home) -> anyhow::Result<()> {
+    home.apply(&json!({
+        "apiVersion": "v1", "kind": "Namespace", "metadata": { "name": "lb" },
+    }))?;
+    let mut stray = object("IPAddressPool", "stray", &json!({ "addresses": ["192.168.0.99/32"] }));
+    stray["metadata"]["namespace"] = json!("lb");
+    home.apply(&stray)?;
+    home.apply(&config_map_at("lb", "metallb-config", CONFIG))?;
+    home.apply(&service("lost", "metallb.io/address-pool", "stray"))?;
+    home.wait_for_event("lost", "AllocationFailed")?;
+    let place = "--metallb-namespace=metallb-system";
+    let explained = home.arpeggio(&["explain", "service", "lost", place])?;
+    let told = "in namespace lb: IPAddressPool stray, ConfigMap metallb-config";
+    ensure!(explained.contains(told), "{explained}");
     Ok(())
 }
 
