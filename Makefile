@@ -38,7 +38,7 @@ SCENARIOS := cargo test --package arpeggio-scenarios --test scenarios --locked -
 DEMO := cargo run --quiet --package arpeggio-scenarios --bin arpeggio-demo --
 
 .DEFAULT_GOAL := help
-.PHONY: help demo lab clean-lab test test-all test-rest check lint unit manifests lab-tests scenarios oldest-kubernetes skew failures bench bench-wire bench-failover bench-controller bench-api bench-programs fuzz generate setup toolchain rust programs images clean
+.PHONY: help demo lab clean-lab test test-all test-rest check lint unit manifests lab-tests scenarios oldest-kubernetes skew earlier failures bench bench-wire bench-failover bench-controller bench-api bench-programs fuzz generate setup toolchain rust programs images clean
 
 help: ## List the commands
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-17s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -57,7 +57,7 @@ test: setup images unit manifests lab-tests ## Run the tests: pure ones, kernel 
 
 test-all: test test-rest ## Run all tests: also every fault and every shape of cluster
 
-test-rest: setup images
+test-rest: setup images earlier
 	ARPEGGIO_SCENARIOS=rest $(SCENARIOS)
 
 check: lint unit manifests ## What to run before each commit: format, clippy, docs, unit tests, generated files
@@ -85,9 +85,12 @@ scenarios: ## Run the end-to-end tests only (ONLY=name runs those with this name
 oldest-kubernetes: setup programs ## Show that Arpeggio works with the oldest Kubernetes that it supports (1.29; in make test-all, too)
 	$(SCENARIOS) oldest-kubernetes
 
-skew: setup programs ## Run this release's controller and speakers beside those of an earlier commit
-	@folder=$$(tests/earlier.sh) && ARPEGGIO_EARLIER_PROGRAMS=$$folder \
-		$(SCENARIOS) two-versions
+skew: setup programs earlier ## Run this release's controller and speakers beside those of an earlier commit (in make test-all, too)
+	$(SCENARIOS) two-versions
+
+# After the programs of this release, so that what both depend on is compiled once.
+earlier: rust programs
+	@tests/earlier.sh >/dev/null
 
 failures: setup programs ## Run the failure tests and write docs/failures.md from what a client saw
 	@rm -rf target/failures

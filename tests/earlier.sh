@@ -1,38 +1,71 @@
 #!/bin/sh
 # Builds the programs of an earlier commit and prints the folder that holds them.
 #
-# The commit is the one that this release must work together with (docs/upgrades.md). What was built is kept below
-# `target`, so that a second call is instant. Progress goes to stderr, the folder alone to stdout.
+# The commit is the one that this release must work together with (docs/upgrades.md); it is named here and nowhere else.
+# What was built is kept in the user's cache under the commit, so that a second call is instant. What both commits depend on
+# is compiled once: this build has its own results, and shares the intermediate ones below `target`. Progress goes to stderr, the
+# folder alone to stdout.
 set -eu
 
 commit=fe0fcdca5dc20230c8b22571a7cc5b1f422ef223
 
 cd "$(dirname "$0")/.."
 root=$PWD
-kept=$root/target/earlier/$commit
+cache=${XDG_CACHE_HOME:-$HOME/.cache}/arpeggio/earlier
+kept=$cache/$commit
 
 say() { echo "earlier: $*" >&2; }
+fail() { say "$*"; exit 1; }
 
-if [ ! -x "$kept/arpeggio-speaker" ]; then
-    git cat-file -e "$commit^{commit}" 2>/dev/null || {
-        say "commit $commit is not in this clone: fetch the whole history (git fetch --unshallow), then run this again"
-        exit 1
-    }
+is_there() { git cat-file -e "$commit^{commit}" 2>/dev/null; }
+
+# A clone that CI makes may have the last commit only.
+require_commit() {
+    git rev-parse --git-dir >/dev/null 2>&1 ||
+        fail "this folder is no clone, and the programs of commit $commit are needed: clone the repository and run this again"
+    is_there && return
+    if [ "$(git rev-parse --is-shallow-repository)" = true ]; then
+        say "this clone is shallow: fetching commit $commit"
+        git fetch --quiet --depth=1 origin "$commit" >&2 || true
+    fi
+    is_there || fail "commit $commit is not in this clone and could not be fetched: fetch the whole history (git fetch --unshallow), then run this again"
+}
+
+build() {
     tree=$root/target/earlier/tree
-    say "building the programs of $commit (static, release; some minutes, once)"
-    git worktree remove --force "$tree" 2>/dev/null || true
-    git worktree add --quiet --detach "$tree" "$commit"
+    rm -rf "$tree"
+    mkdir -p "$tree"
+    git archive "$commit" | tar -x -C "$tree"
     host=$(rustc -vV | sed -n 's/^host: //p')
+    say "building the programs of $commit (static, release; once; minutes where nothing else was built before)"
+    # Panics end programs as in this release: dependencies that were built otherwise could not be shared.
     (
         cd "$tree"
-        RUSTFLAGS="-C target-feature=+crt-static" CARGO_TARGET_DIR="$root/target/earlier/build" \
+        RUSTFLAGS="-C target-feature=+crt-static" CARGO_PROFILE_RELEASE_PANIC=abort \
+            CARGO_BUILD_BUILD_DIR="$root/target" CARGO_TARGET_DIR="$root/target/earlier/build" \
             cargo build --release --locked --target "$host" \
             --package arpeggio-controller --package arpeggio-speaker --package arpeggio-cli >&2
     )
-    mkdir -p "$kept"
     for program in arpeggio-controller arpeggio-speaker arpeggio; do
-        cp "$root/target/earlier/build/$host/release/$program" "$kept/"
+        cp "$root/target/earlier/build/$host/release/$program" "$1/"
     done
-    git worktree remove --force "$tree"
+    rm -rf "$root/target/earlier"
+}
+
+mkdir -p "$cache"
+exec 9>"$cache/lock"
+if ! flock -n 9; then
+    say "another build is running, waiting for it"
+    flock 9
+fi
+if [ ! -d "$kept" ]; then
+    require_commit
+    rm -rf "$cache"/*.partial
+    mkdir "$kept.partial"
+    # Not in a condition: there a command that fails would not end it.
+    build "$kept.partial"
+    mv "$kept.partial" "$kept"
+    # Those of other commits are of no use to anybody any more.
+    find "$cache" -mindepth 1 -maxdepth 1 -type d ! -path "$kept" -exec rm -rf {} +
 fi
 echo "$kept"

@@ -4,8 +4,8 @@ use std::{future::Future, net::IpAddr, sync::Arc, time::Duration};
 
 use arpeggio_allocation::{
     effect::{
-        ALLOCATED, Change, Effect, Failed, Observed, PoolWrite, Refused, Release, Report,
-        ServiceWrite, Task,
+        ALLOCATED, Change, Effect, Failed, Observed, PoolWrite, RecordWrite, Refused, Release,
+        Report, ServiceWrite, Task,
     },
     news,
     sessions::EndSession,
@@ -13,6 +13,7 @@ use arpeggio_allocation::{
 use arpeggio_api::{
     address_pool::AddressPool,
     declaration::Remark,
+    last_good,
     lock::{self, Amendment, Claim, ClaimedFor},
     service::FIELD_MANAGER,
 };
@@ -148,6 +149,7 @@ impl Executor {
             Effect::Release(release) => self.release(release).await,
             Effect::WriteService(write) => self.write_service(write).await,
             Effect::WritePool(write) => self.write_pool(write).await,
+            Effect::WriteRecord(write) => self.write_record(write).await,
         }
     }
 
@@ -246,6 +248,26 @@ impl Executor {
         let request = pools.patch_status(&write.name, &params, &patch);
         let pool = self.call::<AddressPool, _>("patch", request).await?;
         Ok(Observed::Pool(Box::new(pool)))
+    }
+
+    /// Keeps what an object with pools said, or nothing. Whatever stands there: what is known now is written.
+    async fn write_record(&self, write: &RecordWrite) -> Call<Observed> {
+        let (leases, name) = (self.leases(), last_good::name(&write.uid));
+        let done = if let Some(text) = &write.text {
+            let patch = Patch::Apply(last_good::lease(&write.uid, text));
+            let params = apply_params();
+            let request = leases.patch(&name, &params, &patch);
+            self.call::<Lease, _>("patch", request).await.map(drop)
+        } else {
+            let params = DeleteParams::default();
+            self.call::<Lease, _>("delete", leases.delete(&name, &params)).await.map(drop)
+        };
+        match done {
+            Err(error) if write.text.is_some() || error.failure() != Failure::NotFound => {
+                Err(error)
+            }
+            _ => Ok(Observed::Record),
+        }
     }
 
     /// Tells the user what was written.

@@ -50,6 +50,11 @@ where
         self.0.undecodable() > 0
     }
 
+    /// The uids of those.
+    pub(crate) fn left_out(&self) -> impl Iterator<Item = &str> {
+        self.0.left_out()
+    }
+
     /// The kind, how many of its objects cannot be decoded, and those that could not be since the last call.
     pub(crate) fn undecodable(&mut self) -> Undecodable {
         Undecodable {

@@ -108,8 +108,11 @@ async fn run(args: &Args) -> anyhow::Result<()> {
     let (namespace, class) = (args.namespace.as_str(), args.class());
     let executor =
         Executor::new(client.clone(), namespace.to_owned(), class.clone(), events, metrics.clone());
-    let index = Index::new(class, args.periods());
+    let mut index = Index::new(class, args.periods());
     let places = args.places();
+    if let Some(place) = &places.metallb {
+        index.reads_metallb_in(&place.namespace);
+    }
     let controller =
         Controller::new(&client, &places, index, leadership, executor, &health, metrics);
     Admin { health, registry }.serve(&args.admin)?;

@@ -125,10 +125,18 @@ impl Controller {
             }
             let undecodable = self.pools.is_partial() || self.sources.have_undecodable_pools();
             self.index.set_undecodable_pools(undecodable);
+            self.note_left_out();
             self.take_turn();
             self.heartbeat.beat();
         }
         self.leadership.ended().await;
+    }
+
+    /// Objects with pools that cannot be decoded are used as they were.
+    fn note_left_out(&mut self) {
+        let mut uids = self.sources.left_out();
+        uids.extend(self.pools.left_out().map(str::to_owned));
+        self.index.set_left_out(uids);
     }
 
     /// Decides, unless another process does. What has happened meanwhile waits in the index until it is our turn.
@@ -186,7 +194,8 @@ impl Controller {
             self.executor.announce(object, &news);
         }
         self.show_undecodable();
-        for task in self.index.decide_pools(&now()) {
+        let tasks = self.index.decide_pools(&now()).into_iter();
+        for task in tasks.chain(self.index.decide_records(&now())) {
             self.executor.start(task);
         }
         self.metrics.show_pools(self.index.usages());
@@ -198,7 +207,7 @@ impl Controller {
 impl Controller {
     /// Tells the authors of what cannot be decoded, and counts it.
     fn show_undecodable(&mut self) {
-        let leases = self.locks.undecodable().and(self.sources.undecodable_sessions());
+        let leases = self.locks.undecodable().and(self.sources.undecodable_leases());
         let own = [self.services.undecodable(), self.pools.undecodable(), leases];
         let mut counts: BTreeMap<String, usize> = BTreeMap::new();
         for Undecodable { kind, count, complaints } in

@@ -8,18 +8,20 @@
 //! | `Node` | addresses that are never given out; where pods are |
 //! | session `Lease` | what nodes report of their interfaces: more such addresses |
 //! | `ServiceCIDR` | where cluster addresses of Services are |
+//! | `Lease` with a record | what objects with pools said when they could last be used |
 //!
 //! Each is converted here, once, and told to the [`Index`] when something of it has changed.
 
-use std::time::Duration;
+use std::{collections::BTreeSet, time::Duration};
 
 use arpeggio_allocation::{
-    Declarer, Index,
+    Declarer, Index, Records,
     sessions::EndSession,
     sources::{MetalLb, PoolFile, Surroundings},
 };
 use arpeggio_api::{
     config_map::Dialect,
+    last_good,
     lease::{KIND_LABEL, Kind},
     metallb::{IPAddressPool, L2Advertisement, LegacyPool},
 };
@@ -77,6 +79,7 @@ struct Feeds {
     nodes: Feed<Node>,
     sessions: Feed<Lease>,
     service_cidrs: Feed<ServiceCIDR>,
+    records: Feed<Lease>,
 }
 
 struct MetalLbFeeds {
@@ -95,6 +98,7 @@ pub(crate) enum Shown {
     Node(Event<Node>),
     Session(Event<Lease>),
     ServiceCidr(Event<ServiceCIDR>),
+    Record(Event<Lease>),
 }
 
 /// Something that a watch of `MetalLB`'s objects has shown.
@@ -129,6 +133,7 @@ impl Sources {
             && feeds.nodes.is_listed()
             && feeds.sessions.is_listed()
             && feeds.service_cidrs.is_listed()
+            && feeds.records.is_listed()
     }
 
     /// Waits for what a watch shows next. May be cancelled at any time.
@@ -141,6 +146,7 @@ impl Sources {
             event = feeds.nodes.next() => Shown::Node(event),
             event = feeds.sessions.next() => Shown::Session(event),
             event = feeds.service_cidrs.next() => Shown::ServiceCidr(event),
+            event = feeds.records.next() => Shown::Record(event),
         }
     }
 
@@ -164,6 +170,10 @@ impl Sources {
             Shown::Session(event) => feeds.sessions.pass(event, &mut self.surroundings),
             Shown::ServiceCidr(event) => {
                 feeds.service_cidrs.pass(event, &mut self.surroundings);
+            }
+            Shown::Record(event) => {
+                let mut records = Records { index, metallb: &mut self.metallb };
+                feeds.records.pass(event, &mut records);
             }
         }
         self.warn_of_nothing();
@@ -195,9 +205,15 @@ impl Sources {
         self.feeds.file.is_partial() || metallb.is_some_and(MetalLbFeeds::are_partial)
     }
 
-    /// The same of sessions, which are Leases, as locks are.
-    pub(crate) fn undecodable_sessions(&mut self) -> Undecodable {
-        self.feeds.sessions.undecodable()
+    /// The uids of such objects.
+    pub(crate) fn left_out(&self) -> BTreeSet<String> {
+        let metallb = self.feeds.metallb.iter().flat_map(MetalLbFeeds::left_out);
+        self.feeds.file.left_out().chain(metallb).map(str::to_owned).collect()
+    }
+
+    /// The same of sessions and records, which are Leases, as locks are.
+    pub(crate) fn undecodable_leases(&mut self) -> Undecodable {
+        self.feeds.sessions.undecodable().and(self.feeds.records.undecodable())
     }
 
     /// Who has us read `MetalLB` expects something there.
@@ -244,6 +260,11 @@ impl MetalLbFeeds {
             self.legacy_pools.undecodable(),
             self.advertisements.undecodable(),
         ]
+    }
+
+    fn left_out(&self) -> impl Iterator<Item = &str> {
+        let pools = self.pools.left_out().chain(self.legacy_pools.left_out());
+        self.file.left_out().chain(pools).chain(self.advertisements.left_out())
     }
 
     fn are_partial(&self) -> bool {
@@ -296,6 +317,8 @@ impl Feeds {
             Config::default().labels(&format!("{KIND_LABEL}={}", Kind::Session.as_str()));
         let sessions = Api::namespaced(client.clone(), &places.namespace);
         let service_cidrs = Api::all(client.clone());
+        let records = Api::namespaced(client.clone(), &places.namespace);
+        let of_records = Config::default().labels(last_good::SELECTOR);
         Self {
             file: file(
                 client,
@@ -308,6 +331,7 @@ impl Feeds {
             nodes: Feed::new(nodes, all(), health.awaits("Nodes")),
             sessions: Feed::new(sessions, of_sessions, health.awaits("session Leases")),
             service_cidrs: Feed::new(service_cidrs, all(), health.awaits("ServiceCIDRs")),
+            records: Feed::new(records, of_records, health.awaits("Leases of pools")),
         }
     }
 }

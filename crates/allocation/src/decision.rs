@@ -113,10 +113,12 @@ impl View<'_> {
             _ => None,
         };
         let holder = holder.and_then(|owner| self.index.services.get(owner));
-        match holder.and_then(|record| Terminating::seen_by(record, self.record)) {
-            Some(terminating) => Reason::HeldByTerminating(refusal, terminating),
-            None => Reason::NoneToGive(refusal),
+        let terminating = holder.and_then(|record| Terminating::seen_by(record, self.record));
+        if let Some(terminating) = terminating {
+            return Reason::HeldByTerminating(refusal, terminating);
         }
+        let hint = self.index.hint(&refusal);
+        Reason::NoneToGive(refusal, hint)
     }
 
     fn holds(&self, address: IpAddr) -> bool {

@@ -1,16 +1,17 @@
 //! Pools of every format together, and what their authors are told.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 use arpeggio_api::{
     cluster::ClusterRange,
     declaration::{Declaration, Origin, Remark},
+    metallb::L2AdvertisementSpec,
     terms::Policy,
 };
-use arpeggio_ipam::{Allocator, InvalidPool, Pool, PoolName, PoolState};
+use arpeggio_ipam::{Allocator, InvalidPool, Pool, PoolName, PoolState, Refusal, Unfitness};
 use k8s_openapi::{api::core::v1::ObjectReference, apimachinery::pkg::apis::meta::v1::Time};
 
-use super::{Index, patience::TELL_AFTER};
+use super::{Index, outcome::Hint, patience::TELL_AFTER, remembered::Remembered};
 use crate::effect::Subject;
 
 /// Who declares pools.
@@ -31,8 +32,10 @@ pub struct Declared {
     pub pools: Vec<Declaration>,
     /// What authors should know, and of which object.
     pub remarks: Vec<(ObjectReference, Remark)>,
-    /// Whether there may be pools that cannot be read, and never could by this process.
-    pub unreadable: bool,
+    /// What says where pools of others are announced, as it could last be used.
+    pub advertisements: Vec<(ObjectReference, L2AdvertisementSpec)>,
+    /// The uid of an object that may have more pools than these, which cannot be read and never could by this process.
+    pub unread: Option<String>,
 }
 
 /// The object that declares a pool, by its uid, and the pool's name.
@@ -44,10 +47,14 @@ pub(super) struct DeclaredPools {
     elsewhere: BTreeMap<Declarer, Declared>,
     /// Whether there are objects with pools that cannot be decoded.
     undecodable: bool,
+    /// Those of them whose uid is known.
+    left_out: BTreeSet<String>,
     /// All of them, in the order in which the allocator knows them.
     in_order: Vec<Declaration>,
-    /// What each said when it could last be used.
+    /// What each said when this process has last seen it usable.
     last_good: BTreeMap<Key, Declaration>,
+    /// The same, as it is kept for the controllers to come.
+    pub(super) remembered: Remembered,
     /// How addresses are announced, by pool.
     policies: BTreeMap<PoolName, Policy>,
     /// Pools that nothing has announced any more for a moment only.
@@ -84,6 +91,7 @@ impl DeclaredPools {
     pub(super) fn arrange(&mut self, pools: impl Iterator<Item = Declaration>) {
         let elsewhere = self.in_force().flat_map(|(_, declared)| declared.pools.iter().cloned());
         self.in_order = pools.chain(elsewhere).collect();
+        self.in_order.extend(self.unread_pools(&self.in_order));
         self.in_order.sort_by(|a, b| {
             let age = |it: &Declaration| it.created.as_ref().map(|time| time.0);
             age(a).cmp(&age(b)).then_with(|| a.origin.cmp(&b.origin))
@@ -95,8 +103,9 @@ impl DeclaredPools {
         let mut last_good = BTreeMap::new();
         let mut policies = BTreeMap::new();
         for (declaration, (_, state)) in self.in_order.iter().zip(allocator.pools()) {
-            let before = self.last_good.remove(&key(declaration));
-            let good = if state == PoolState::Usable { Some(declaration.clone()) } else { before };
+            let usable = state == PoolState::Usable;
+            let good = if usable { Some(declaration) } else { self.good(declaration) };
+            let good = good.cloned();
             // The first of several pools of one name has it, even when it cannot be used.
             policies
                 .entry(declaration.name().clone())
@@ -104,6 +113,7 @@ impl DeclaredPools {
             last_good.extend(good.map(|good| (key(declaration), good)));
         }
         self.last_good = last_good;
+        self.remembered.look_again();
         self.set_policies(
             policies.into_iter().filter_map(|(name, policy)| Some((name, policy?))).collect(),
         );
@@ -156,6 +166,13 @@ impl DeclaredPools {
             .filter(move |(by, _)| !(forgotten && **by == Declarer::MetalLbConfigMap))
     }
 
+    /// Whether there is no pool of `MetalLB`'s.
+    fn has_none_of_metallb(&self) -> bool {
+        let all = [Declarer::MetalLb, Declarer::MetalLbConfigMap];
+        let all = all.iter().filter_map(|by| self.elsewhere.get(by));
+        all.flat_map(|declared| &declared.pools).next().is_none()
+    }
+
     /// `MetalLB`'s `ConfigMap`, if there are pools of its kinds beside it.
     fn forgotten(&self) -> Option<&ObjectReference> {
         let objects = self.elsewhere.get(&Declarer::MetalLb)?;
@@ -175,7 +192,7 @@ impl DeclaredPools {
         &self,
     ) -> impl Iterator<Item = (Result<Pool, InvalidPool>, Option<Pool>)> + '_ {
         self.in_order.iter().map(|declaration| {
-            let good = self.last_good.get(&key(declaration));
+            let good = self.good(declaration);
             (declaration.pool.clone(), good.and_then(|good| good.pool.clone().ok()))
         })
     }
@@ -187,12 +204,44 @@ impl DeclaredPools {
 
     /// Which version of its object a pool is used in, when it cannot be used in the present one.
     pub(super) fn generation_in_force(&self, declaration: &Declaration) -> Option<i64> {
-        self.last_good.get(&key(declaration))?.generation
+        self.good(declaration)?.generation
+    }
+
+    /// What a pool said when this process has last seen it usable.
+    pub(super) fn seen_good(&self, declaration: &Declaration) -> Option<&Declaration> {
+        self.last_good.get(&key(declaration))
+    }
+
+    /// The uids of objects of which not everything can be read.
+    pub(super) fn unread(&self) -> BTreeSet<&str> {
+        let in_part = self.in_force().filter_map(|(_, declared)| declared.unread.as_deref());
+        in_part.chain(self.left_out.iter().map(String::as_str)).collect()
+    }
+
+    /// What says where pools of others are announced.
+    pub(super) fn advertisements(
+        &self,
+    ) -> impl Iterator<Item = &(ObjectReference, L2AdvertisementSpec)> {
+        self.elsewhere.values().flat_map(|declared| &declared.advertisements)
+    }
+
+    /// For each pool that is used as it was before: which one, and why not as it says now.
+    pub(super) fn used_as_before(&self, allocator: &Allocator) -> Vec<String> {
+        let states = self.in_order.iter().zip(allocator.pools());
+        let earlier = states.filter_map(|(pool, (_, state))| match state {
+            PoolState::Earlier(why) => {
+                Some(pool.change_not_used(why, self.generation_in_force(pool)).message)
+            }
+            _ => None,
+        });
+        earlier.collect()
     }
 
     /// Whether some declarer may have pools that cannot be read.
     pub(super) fn are_incomplete(&self) -> bool {
-        self.undecodable || self.in_force().any(|(_, declared)| declared.unreadable)
+        let unknown = |uid: &String| !self.remembered.knows_pools_of(uid);
+        let mut unread = self.in_force().filter_map(|(_, declared)| declared.unread.as_ref());
+        self.undecodable || unread.any(unknown)
     }
 
     /// What every author should know, given what became of the pools. An `AddressPool` has conditions for that.
@@ -214,7 +263,7 @@ impl DeclaredPools {
             Some((&pool.object, remark))
         });
         let forgotten = self.forgotten().map(|about| (about, superseded()));
-        general.chain(unused).chain(forgotten).collect()
+        general.chain(unused).chain(forgotten).chain(self.remembered.remarks()).collect()
     }
 
     /// Takes note of what is so now, and returns what has been so for long enough and was not told yet.
@@ -277,6 +326,14 @@ impl Index {
         }
     }
 
+    /// Which objects with pools cannot be decoded, by uid: what is kept of them is in force.
+    pub fn set_left_out(&mut self, uids: BTreeSet<String>) {
+        if self.declarations.left_out != uids {
+            self.declarations.left_out = uids;
+            self.pools_changed();
+        }
+    }
+
     /// Has pools fall silent that nothing has announced for some seconds.
     pub(super) fn fall_silent(&mut self, now: &Time) {
         let (fell, later) = self.declarations.fall_silent(now);
@@ -285,6 +342,25 @@ impl Index {
         if fell {
             self.dirty.extend(self.services.keys().cloned());
             self.suspects.extend(self.locks.keys());
+        }
+    }
+
+    /// Where `MetalLB`'s objects are read, so that those who miss their pools are told.
+    pub fn reads_metallb_in(&mut self, namespace: &str) {
+        self.metallb_namespace = Some(namespace.to_owned());
+    }
+
+    /// Who finds no pool, or not the one that they name, may have it where it is not read.
+    pub(super) fn hint(&self, refusal: &Refusal) -> Hint {
+        let is_missing = match refusal {
+            Refusal::NoPools => true,
+            Refusal::Pools { pools, .. } => pools.iter().any(|it| *it.why == Unfitness::Unknown),
+            _ => false,
+        };
+        let namespace = self.metallb_namespace.as_ref();
+        match namespace.filter(|_| is_missing && self.declarations.has_none_of_metallb()) {
+            Some(namespace) => Hint::MetalLbElsewhere(namespace.clone()),
+            None => Hint::None,
         }
     }
 

@@ -5,6 +5,7 @@ use std::{fmt, net::IpAddr, time::Duration};
 use crate::news::News;
 use arpeggio_api::{
     address_pool::{AddressPool, AddressPoolStatus},
+    last_good,
     lock::{self, Amendment, Claim, ClaimedFor, ServiceRef},
     service::ServiceRecord,
 };
@@ -26,6 +27,8 @@ pub enum Subject {
     Lock(IpAddr),
     /// A pool, by its name.
     Pool(String),
+    /// What is kept of an object with pools, by the object's uid.
+    Record(String),
 }
 
 /// One thing to do.
@@ -52,6 +55,8 @@ pub enum Effect {
     WriteService(Box<ServiceWrite>),
     /// Write a pool's status.
     WritePool(Box<PoolWrite>),
+    /// Write or delete the Lease that keeps what an object with pools said when it could last be used.
+    WriteRecord(RecordWrite),
 }
 
 impl Effect {
@@ -69,6 +74,10 @@ impl Effect {
             },
             Self::WriteService(_) => "patch the status of the Service".to_owned(),
             Self::WritePool(_) => "patch the status of the AddressPool".to_owned(),
+            Self::WriteRecord(write) => {
+                let verb = if write.text.is_some() { "patch" } else { "delete" };
+                format!("{verb} Lease {} in namespace {namespace}", last_good::name(&write.uid))
+            }
         }
     }
 }
@@ -79,6 +88,7 @@ impl fmt::Display for Subject {
             Self::Service(owner) => write!(f, "Service {owner}"),
             Self::Lock(address) => write!(f, "Lease {}", lock::name(*address)),
             Self::Pool(name) => write!(f, "AddressPool {name}"),
+            Self::Record(uid) => write!(f, "Lease {}", last_good::name(uid)),
         }
     }
 }
@@ -164,6 +174,15 @@ pub struct PoolWrite {
     pub status: AddressPoolStatus,
 }
 
+/// What to keep of an object with pools.
+#[derive(Debug, PartialEq)]
+pub struct RecordWrite {
+    /// The object's uid.
+    pub uid: String,
+    /// The text; `None`: nothing, and no Lease.
+    pub text: Option<String>,
+}
+
 /// What the API server said last about the subject of a task that was done.
 #[derive(Debug)]
 pub enum Observed {
@@ -180,6 +199,8 @@ pub enum Observed {
     },
     /// The pool as it is now.
     Pool(Box<AddressPool>),
+    /// What is kept of an object with pools is as it was to be.
+    Record,
     /// The lock stays: this Service needs it.
     Needed(Box<Service>),
 }

@@ -22,6 +22,7 @@ pub mod news;
 mod outcome;
 mod patience;
 mod pools;
+mod remembered;
 mod rivals;
 mod services;
 pub mod sessions;
@@ -63,6 +64,7 @@ use crate::{
 
 pub use advice::Advice;
 pub use declared::{Declared, Declarer};
+pub use remembered::Records;
 
 /// A kind of object that a watch keeps the index informed of.
 pub trait Watched<K> {
@@ -92,6 +94,8 @@ pub struct Index {
     orphaned: BTreeMap<IpAddr, Time>,
     pools: BTreeMap<String, AddressPool>,
     declarations: DeclaredPools,
+    /// Where `MetalLB`'s objects are read, if anywhere.
+    metallb_namespace: Option<String>,
     /// The highest version that the watch of locks has shown.
     locks_seen: u64,
 
@@ -231,7 +235,12 @@ impl Index {
         };
         self.look_at(&subject);
         match result {
-            Err(failed) => self.set_back(&subject, work, failed, now),
+            Err(failed) => {
+                if let Subject::Record(uid) = &subject {
+                    self.declarations.remembered.failed(uid);
+                }
+                self.set_back(&subject, work, failed, now);
+            }
             Ok(observed) => {
                 self.succeeded(&subject, work);
                 self.observe(observed, claimed);
@@ -252,6 +261,7 @@ impl Index {
                 self.dirty.extend(lock.into_iter().flat_map(|lock| lock.owners.iter().cloned()));
             }
             Subject::Pool(_) => self.pools_dirty = true,
+            Subject::Record(_) => self.declarations.remembered.look_again(),
         }
     }
 
@@ -260,6 +270,7 @@ impl Index {
             Subject::Service(owner) => self.services.contains_key(owner),
             Subject::Lock(address) => self.locks.contains_key(address),
             Subject::Pool(name) => self.pools.contains_key(name),
+            Subject::Record(_) => true,
         }
     }
 
@@ -271,6 +282,8 @@ impl Index {
             Observed::Lock(lease) => self.lock_found(&lease, claimed),
             Observed::NoLock { address, version } => self.lock_deleted(address, version),
             Observed::Pool(pool) => self.pool_written(*pool),
+            // The watch shows it.
+            Observed::Record => {}
         }
     }
 

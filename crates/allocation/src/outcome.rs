@@ -52,8 +52,8 @@ impl Outcome {
 pub(super) enum Reason {
     #[error("{0}")]
     Request(RequestError),
-    #[error("{0}")]
-    NoneToGive(Refusal),
+    #[error("{0}{1}")]
+    NoneToGive(Refusal, Hint),
     #[error(
         "status.loadBalancer was written by {writers}, not by Arpeggio, and is left alone: set \
          spec.loadBalancerClass if the Service is for another load balancer; if that one is gone, annotate the Service \
@@ -73,10 +73,32 @@ impl Reason {
     pub(super) fn word(&self) -> &'static str {
         match self {
             Self::Request(error) => error.reason(),
-            Self::NoneToGive(refusal) | Self::HeldByTerminating(refusal, _) => refusal.reason(),
+            Self::NoneToGive(refusal, _) | Self::HeldByTerminating(refusal, _) => refusal.reason(),
             Self::ForeignStatus { .. } => "ForeignStatus",
             Self::ApiRefused(_) => "ApiRefused",
             Self::Terminating(_) => "Terminating",
+        }
+    }
+}
+
+/// What may be the reason behind a refusal.
+#[derive(Debug, Default, PartialEq)]
+pub(super) enum Hint {
+    #[default]
+    None,
+    /// `MetalLB`'s objects are read in this namespace, and there is no pool in it.
+    MetalLbElsewhere(String),
+}
+
+impl fmt::Display for Hint {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::None => Ok(()),
+            Self::MetalLbElsewhere(namespace) => write!(
+                f,
+                ". MetalLB's objects are read in namespace {namespace:?} only, where there is no pool: if they are in another \
+                 one, the controller's --metallb-namespace has to name it"
+            ),
         }
     }
 }

@@ -56,7 +56,7 @@ fn ripe_at(created: &Time) -> Option<Time> {
 
 /// Whether a pool that is applied now could be all that is missing.
 fn misses_pool(outcome: &Outcome) -> bool {
-    let Some(Reason::NoneToGive(refusal)) = &outcome.refusal else { return false };
+    let Some(Reason::NoneToGive(refusal, _)) = &outcome.refusal else { return false };
     match refusal {
         Refusal::NoPools => true,
         Refusal::Pools { pools, .. } => {

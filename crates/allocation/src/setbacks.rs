@@ -24,14 +24,14 @@ const LONGEST_PAUSE: Duration = Duration::from_secs(30);
 pub(super) enum Work {
     /// Locks.
     Locks,
-    /// The status of a Service or of a pool.
+    /// The status of a Service or of a pool, or what is kept of a pool.
     Status,
 }
 
 impl Work {
     pub(super) fn of(effect: &Effect) -> Self {
         match effect {
-            Effect::WriteService(_) | Effect::WritePool(_) => Self::Status,
+            Effect::WriteService(_) | Effect::WritePool(_) | Effect::WriteRecord(_) => Self::Status,
             Effect::Claim(..) | Effect::Join(_) | Effect::Amend(_) | Effect::Release(_) => {
                 Self::Locks
             }
@@ -142,6 +142,7 @@ impl Index {
             Subject::Service(owner) => self.services.get(owner).map(|record| record.version),
             Subject::Lock(address) => self.locks.get(address).map(|lock| lock.version),
             Subject::Pool(name) => self.pools.get(name).map(super::version),
+            Subject::Record(_) => None,
         }
         .unwrap_or_default()
     }
@@ -167,6 +168,7 @@ impl Index {
             Subject::Pool(name) => {
                 self.pools.get(name).map(|pool| pool.object_ref(&())).into_iter().collect()
             }
+            Subject::Record(uid) => self.declarations.object(uid).cloned().into_iter().collect(),
         }
     }
 

@@ -8,6 +8,7 @@ mod formats;
 mod neighbours;
 mod quarantine;
 mod refused;
+mod remembered;
 mod simulation;
 mod stability;
 mod succession;
@@ -83,6 +84,7 @@ impl Lab {
             Effect::Release(_) => "release",
             Effect::WriteService(_) => "service",
             Effect::WritePool(_) => "pool",
+            Effect::WriteRecord(_) => "record",
         });
         if let Effect::WriteService(write) = &task.effect {
             self.told.extend(write.news.clone());

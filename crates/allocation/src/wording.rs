@@ -141,7 +141,7 @@ fn waiting(backless: &[IpAddr]) -> String {
 pub(super) fn allocated(outcome: &Outcome) -> Finding {
     let addresses = join(&outcome.addresses);
     let (reason, message) = match &outcome.refusal {
-        Some(Reason::NoneToGive(refusal)) if outcome.is_about_conflict(refusal) => (
+        Some(Reason::NoneToGive(refusal, _)) if outcome.is_about_conflict(refusal) => (
             CONFLICT,
             format!("{addresses} is reserved for the Service, but another machine answers at it"),
         ),

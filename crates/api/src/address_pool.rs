@@ -149,6 +149,15 @@ impl From<Sharing> for SharingScope {
     }
 }
 
+impl From<SharingScope> for Sharing {
+    fn from(scope: SharingScope) -> Self {
+        match scope {
+            SharingScope::Namespace => Self::Namespace,
+            SharingScope::Cluster => Self::Cluster,
+        }
+    }
+}
+
 /// Who may have addresses of a pool. A Service fits when its namespace is listed in namespaces or selected by one of
 /// namespaceSelectors, and when one of serviceSelectors selects it. What is not given asks nothing. Selectors that
 /// select nothing mean that nobody fits.

@@ -5,6 +5,7 @@ use std::fmt;
 use arpeggio_ipam::{InvalidPool, Pool, PoolError, PoolName, Unusable};
 use k8s_openapi::{api::core::v1::ObjectReference, apimachinery::pkg::apis::meta::v1::Time};
 use kube::{Resource as _, ResourceExt as _};
+use serde::{Deserialize, Serialize};
 
 use crate::{
     address_pool::{AddressPool, still_in_force},
@@ -31,7 +32,8 @@ pub struct Declaration {
 }
 
 /// Where a pool was declared.
-#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord)]
+#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase", deny_unknown_fields)]
 pub enum Origin {
     /// In an `AddressPool`.
     AddressPool {

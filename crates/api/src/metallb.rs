@@ -127,6 +127,8 @@ pub struct L2AdvertisementSpec {
 /// An `L2Advertisement` that selects what it says.
 #[derive(Debug, Clone)]
 pub struct Advertisement {
+    /// What it was read from.
+    spec: L2AdvertisementSpec,
     pools: BTreeSet<String>,
     selectors: Vec<Selector>,
     rule: AnnounceRule,
@@ -139,6 +141,14 @@ impl Advertisement {
     /// The first field or selector that is not one; the advertisement is not used then, and others are.
     pub fn parse(object: &L2Advertisement) -> Result<Self, PoolError> {
         let spec = object.spec.meaning.as_ref().map_err(|why| PoolError::Format(why.clone()))?;
+        Self::of(spec)
+    }
+
+    /// The same, of a spec that was understood.
+    ///
+    /// # Errors
+    /// The first selector that is not one.
+    pub fn of(spec: &L2AdvertisementSpec) -> Result<Self, PoolError> {
         let interfaces = spec.interfaces.iter().cloned().map(InterfacePattern).collect();
         let rule = AnnounceRule {
             node_selectors: spec.node_selectors.clone(),
@@ -149,10 +159,16 @@ impl Advertisement {
         check_announce("spec", std::slice::from_ref(&rule))?;
         let field = "spec.ipAddressPoolSelectors";
         Ok(Self {
+            spec: spec.clone(),
             pools: spec.ip_address_pools.iter().cloned().collect(),
             selectors: selector::parse_all(field, &spec.ip_address_pool_selectors)?,
             rule,
         })
+    }
+
+    /// The spec that it was read from.
+    pub fn spec(&self) -> &L2AdvertisementSpec {
+        &self.spec
     }
 
     fn selects(&self, pool: &IPAddressPool) -> bool {

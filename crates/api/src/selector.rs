@@ -64,6 +64,18 @@ impl LabelSelector {
     }
 }
 
+impl From<&Selector> for LabelSelector {
+    fn from(selector: &Selector) -> Self {
+        let expression = |(key, operator, values): (&str, &str, Vec<&str>)| LabelExpression {
+            key: key.to_owned(),
+            operator: operator.to_owned(),
+            values: values.into_iter().map(str::to_owned).collect(),
+        };
+        let match_expressions = selector.requirements().map(expression).collect();
+        Self { match_labels: BTreeMap::new(), match_expressions }
+    }
+}
+
 /// The selectors of the list that stands at `field`.
 ///
 /// # Errors

@@ -93,7 +93,8 @@ impl WrittenAnnounceTerms {
 }
 
 /// Where addresses of a pool are announced.
-#[derive(Debug, Clone, Default, PartialEq, Eq)]
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
 pub enum Announcement {
     /// On every node, on the interfaces whose subnet contains the address.
     #[default]

@@ -7,6 +7,7 @@ mod gaps;
 mod pools;
 mod reader;
 mod report;
+mod strays;
 
 use std::time::Duration;
 
@@ -34,6 +35,7 @@ use self::{
     pools::{PlacesArgs, Pools},
     reader::Reader,
     report::Report,
+    strays::Strays,
 };
 
 /// Which Service to explain.
@@ -103,6 +105,8 @@ struct Evidence {
     services: Vec<Service>,
     namespaces: Vec<PartialObjectMeta<Namespace>>,
     pools: Pools,
+    /// Pools that are nobody's, where the Service waits for one.
+    strays: Strays,
     nodes: Vec<Node>,
     service_cidrs: Vec<ServiceCIDR>,
     /// Locks and sessions.
@@ -138,12 +142,18 @@ impl Evidence {
         let of_arpeggio = ListParams::default().labels(lease::SELECTOR);
         let leading = ListParams::default().fields(&format!("metadata.name={}", leader::NAME));
         let mut reader = Reader::new(client);
+        let waits = waits(&service);
         let evidence = Self {
             services: with(&service, reader.all().await),
             service,
             events: reader.inside(home, &ListParams::default().fields(&about)).await,
             namespaces: namespaces(&mut reader, home).await,
             pools: Pools::read(&mut reader, namespace, &args.places).await,
+            strays: if waits {
+                Strays::find(&mut reader, args.places.read()).await
+            } else {
+                Strays::default()
+            },
             nodes: reader.all().await,
             service_cidrs: reader.all().await,
             leases: reader.inside(namespace, &of_arpeggio).await,
@@ -156,8 +166,13 @@ impl Evidence {
         Ok(Self { gaps: reader.gaps, ..evidence })
     }
 
-    /// What the controller would do next, were it told all this at once.
-    fn advice(&self, class: Option<&str>, grace: Duration, now: &Time) -> Vec<Advice> {
+    /// What the controller would do next, were it told all this at once, and which pools it would use as they were before.
+    fn advice(
+        &self,
+        class: Option<&str>,
+        grace: Duration,
+        now: &Time,
+    ) -> (Vec<Advice>, Vec<String>) {
         let periods = Periods { grace, ..Periods::default() };
         let mut index = Index::new(class.map(str::to_owned), periods);
         let mut surroundings = Surroundings::default();
@@ -169,13 +184,20 @@ impl Evidence {
         self.pools.tell(&mut index);
         index.reset(self.leases.clone());
         index.reset(self.services.clone());
-        index.advice(&service::reference(&self.service), now)
+        let used_as_before = index.used_as_before();
+        (index.advice(&service::reference(&self.service), now), used_as_before)
     }
 
     fn sessions(&self) -> Vec<Lease> {
         let sessions = self.leases.iter().filter(|it| Kind::of(it) == Some(Kind::Session));
         sessions.cloned().collect()
     }
+}
+
+/// Whether the Service has no address. Others need not know who else has pools.
+fn waits(service: &Service) -> bool {
+    let status = service.status.as_ref().and_then(|status| status.load_balancer.as_ref());
+    status.and_then(|it| it.ingress.as_ref()).is_none_or(Vec::is_empty)
 }
 
 /// The Services with this one as it was read, whether or not it is among them.

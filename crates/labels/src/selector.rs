@@ -95,6 +95,14 @@ impl Selector {
         Ok(self)
     }
 
+    /// What is required: keys, operators and values, as [`Self::with_expression`] takes them.
+    pub fn requirements(&self) -> impl Iterator<Item = (&str, &'static str, Vec<&str>)> {
+        self.requirements.iter().map(|it| {
+            let (operator, values) = it.test.parts();
+            (it.key.as_str(), operator, values)
+        })
+    }
+
     /// Whether an object with these labels is selected.
     pub fn matches(&self, labels: &Labels) -> bool {
         self.requirements.iter().all(|it| it.test.passes(labels.get(&it.key)))
@@ -114,6 +122,15 @@ impl Test {
                 Err(SelectorError::UnusedValues { key, operator: named })
             }
             _ => Err(SelectorError::UnknownOperator { key, operator: named }),
+        }
+    }
+
+    fn parts(&self) -> (&'static str, Vec<&str>) {
+        match self {
+            Self::In(values) => ("In", values.iter().map(String::as_str).collect()),
+            Self::NotIn(values) => ("NotIn", values.iter().map(String::as_str).collect()),
+            Self::Exists => ("Exists", Vec::new()),
+            Self::DoesNotExist => ("DoesNotExist", Vec::new()),
         }
     }
 

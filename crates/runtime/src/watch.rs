@@ -96,8 +96,8 @@ pub struct Watch<K> {
     listing: Vec<K>,
     /// Which objects of the list cannot be decoded.
     left_out: BTreeSet<Name>,
-    /// The objects that cannot be decoded, by namespace and name, and why.
-    undecodable: BTreeMap<Name, String>,
+    /// The objects that cannot be decoded, by namespace and name.
+    undecodable: BTreeMap<Name, Undecodable>,
     complaints: Vec<Complaint>,
     awaited: Awaited,
     /// Whether the first list is complete.
@@ -111,6 +111,13 @@ pub struct Watch<K> {
 }
 
 type Name = (String, String);
+
+/// An object that cannot be decoded, and why not.
+#[derive(Debug, Clone, PartialEq, Eq)]
+struct Undecodable {
+    uid: String,
+    why: String,
+}
 
 impl<K> Watch<K>
 where
@@ -159,6 +166,11 @@ where
     /// How many objects cannot be decoded at present.
     pub fn undecodable(&self) -> usize {
         self.undecodable.len()
+    }
+
+    /// Their uids.
+    pub fn left_out(&self) -> impl Iterator<Item = &str> {
+        self.undecodable.values().map(|it| it.uid.as_str())
     }
 
     /// The objects that could not be decoded since the last call, each once for each reason.
@@ -229,8 +241,10 @@ where
     fn complain(&mut self, invalid: InvalidObject) {
         let InvalidObject { error: why, metadata } = invalid;
         self.left_out.insert(name(&metadata));
-        let before = self.undecodable.insert(name(&metadata), why.clone());
-        if before.as_ref() != Some(&why) {
+        let uid = metadata.uid.clone().unwrap_or_default();
+        let undecodable = Undecodable { uid, why: why.clone() };
+        let before = self.undecodable.insert(name(&metadata), undecodable.clone());
+        if before.as_ref() != Some(&undecodable) {
             let object = reference::<K>(metadata);
             tracing::warn!(
                 kind = object.kind,

@@ -10,6 +10,7 @@
 pub mod arp;
 pub mod config_map;
 pub mod ethernet;
+pub mod last_good;
 pub mod lock;
 pub mod ndp;
 mod object;
@@ -27,11 +28,12 @@ pub struct Target {
 }
 
 /// All of them.
-pub const TARGETS: [Target; 8] = [
+pub const TARGETS: [Target; 9] = [
     Target { name: "ethernet", check: ethernet::check },
     Target { name: "arp", check: arp::check },
     Target { name: "ndp", check: ndp::check },
     Target { name: "lock", check: lock::check },
+    Target { name: "last-good", check: last_good::check },
     Target { name: "session", check: session::check },
     Target { name: "config-map", check: config_map::check },
     Target { name: "service", check: service::check },

@@ -2,6 +2,7 @@
 
 use std::{
     path::{Path, PathBuf},
+    process::{Command, Stdio},
     time::{Duration, Instant},
 };
 
@@ -104,9 +105,13 @@ pub fn install_definitions(lab: &Lab) -> anyhow::Result<()> {
     Ok(lab.wait_for(&crd, "condition=Established", PATIENCE)?)
 }
 
-/// The folder with the programs of an earlier commit, where they were built.
-pub fn earlier_programs() -> Option<PathBuf> {
-    std::env::var_os("ARPEGGIO_EARLIER_PROGRAMS").map(PathBuf::from)
+/// The folder with the programs of an earlier commit, which are built when they are not there yet.
+fn earlier_programs() -> anyhow::Result<PathBuf> {
+    let script = root().join("tests/earlier.sh");
+    let output = Command::new(&script).stderr(Stdio::inherit()).output();
+    let output = output.with_context(|| format!("cannot run {}", script.display()))?;
+    ensure!(output.status.success(), "{} failed, see above", script.display());
+    Ok(PathBuf::from(String::from_utf8(output.stdout)?.trim()))
 }
 
 /// Imports the images of an earlier commit's programs, with the tag `earlier`.
@@ -114,7 +119,7 @@ pub fn earlier_programs() -> Option<PathBuf> {
 /// # Errors
 /// When they were not built, or a node does not take them.
 pub fn import_earlier(lab: &Lab) -> anyhow::Result<()> {
-    let folder = earlier_programs().context("ARPEGGIO_EARLIER_PROGRAMS is not set: make skew")?;
+    let folder = earlier_programs()?;
     Ok(lab.import(&Component::ALL.map(|component| component.image(&folder, EARLIER_TAG)))?)
 }
 

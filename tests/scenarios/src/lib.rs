@@ -19,8 +19,7 @@ pub use home::{
     pool, service,
 };
 pub use install::{
-    earlier_programs, import_earlier, install_definitions, install_release, remove_release,
-    set_version,
+    import_earlier, install_definitions, install_release, remove_release, set_version,
 };
 pub use page::page;
 pub use process::{Cost, HostProcess};

@@ -143,6 +143,22 @@ impl Home {
         Ok(node.parse()?)
     }
 
+    /// Does something while no controller runs, and waits until others lead that have seen nothing of what was before.
+    ///
+    /// # Errors
+    /// When the controllers do not stop or come back in time.
+    pub fn without_controllers(
+        &self,
+        act: impl FnOnce() -> anyhow::Result<()>,
+    ) -> anyhow::Result<()> {
+        self.scale_controllers(0)?;
+        act()?;
+        self.scale_controllers(2)?;
+        let controllers = "deployment/arpeggio-controller";
+        self.lab.wait_for_rollout(NAMESPACE, controllers, Duration::from_secs(90))?;
+        self.wait_until("a controller leads again", || Ok(self.leading_controller()?)).map(drop)
+    }
+
     /// Sets how many controllers run in pods, and waits until it is so.
     ///
     /// # Errors

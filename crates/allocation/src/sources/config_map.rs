@@ -19,6 +19,8 @@ pub struct PoolFile {
     key: String,
     dialect: Dialect,
     last_good: Option<Declarations>,
+    /// Whether those are all pools that there may be.
+    is_complete: bool,
     /// Why the present text cannot be read.
     complaint: Option<Remark>,
     object: ObjectReference,
@@ -33,6 +35,7 @@ impl PoolFile {
             key: key.to_owned(),
             dialect,
             last_good: None,
+            is_complete: false,
             complaint: None,
             object: ObjectReference::default(),
             changed: false,
@@ -63,13 +66,23 @@ impl PoolFile {
         found
     }
 
+    fn forget(&mut self) {
+        (self.last_good, self.complaint, self.is_complete) = (None, None, false);
+    }
+
+    /// Whether there may be pools that could not be read so far.
+    fn may_have_more(&self) -> bool {
+        !self.is_complete && !self.is_absent()
+    }
+
     fn declared(&self) -> Declared {
         let good = self.last_good.clone().unwrap_or_default();
         let remarks = good.remarks.into_iter().chain(self.complaint.clone());
         Declared {
             pools: good.pools,
             remarks: remarks.map(|remark| (self.object.clone(), remark)).collect(),
-            unreadable: self.last_good.is_none() && self.complaint.is_some(),
+            advertisements: Vec::new(),
+            unread: self.may_have_more().then(|| self.object.uid.clone().unwrap_or_default()),
         }
     }
 }
@@ -77,9 +90,15 @@ impl PoolFile {
 impl Watched<ConfigMap> for PoolFile {
     fn apply(&mut self, object: ConfigMap) {
         self.changed = true;
-        self.object = object.object_ref(&());
+        let about = object.object_ref(&());
+        if self.object.uid != about.uid {
+            // One that was made anew has no past.
+            self.forget();
+        }
+        self.object = about;
         match config_map::parse(&object, &self.key, self.dialect) {
             Ok(found) => {
+                self.is_complete |= !found.has_nameless;
                 self.last_good = Some(self.completed(found));
                 self.complaint = None;
             }
@@ -97,8 +116,7 @@ impl Watched<ConfigMap> for PoolFile {
     fn reset(&mut self, objects: Vec<ConfigMap>) {
         if objects.is_empty() {
             self.changed = true;
-            self.last_good = None;
-            self.complaint = None;
+            self.forget();
         }
         objects.into_iter().for_each(|object| self.apply(object));
     }
@@ -118,7 +136,9 @@ mod tests {
 
     fn object(text: &str) -> ConfigMap {
         let data = BTreeMap::from([("config".to_owned(), text.to_owned())]);
-        ConfigMap { data: Some(data), ..ConfigMap::default() }
+        let mut object = ConfigMap { data: Some(data), ..ConfigMap::default() };
+        object.metadata.uid = Some("1".to_owned());
+        object
     }
 
     #[test]
@@ -127,8 +147,8 @@ mod tests {
         file.reset(vec![object(GOOD)]);
         file.apply(object(BAD));
         let declared = file.declared();
-        assert_eq!((declared.pools.len(), declared.unreadable), (1, false));
-        let (_, remark) = &declared.remarks[0];
+        assert_eq!((declared.pools.len(), declared.unread), (1, None));
+        let (_, remark) = &file.declared().remarks[0];
         assert_eq!(remark.reason, "Malformed");
         assert!(remark.message.contains("at line 3, column 13"), "{}", remark.message);
     }
@@ -154,9 +174,32 @@ mod tests {
     fn what_could_never_be_read_is_unknown_rather_than_nothing() {
         let mut file = file();
         file.reset(vec![object(BAD)]);
-        assert!(file.declared().unreadable);
+        assert_eq!(file.declared().unread.as_deref(), Some("1"));
         file.apply(object(GOOD));
-        assert_eq!((file.declared().pools.len(), file.declared().unreadable), (1, false));
+        assert_eq!((file.declared().pools.len(), file.declared().unread), (1, None));
+    }
+
+    #[test]
+    fn an_entry_without_a_name_may_be_any_pool_that_was_there_before() {
+        let nameless = GOOD.replace("name: a", "name:");
+        let mut file = file();
+        file.reset(vec![object(&nameless)]);
+        assert_eq!(file.declared().unread.as_deref(), Some("1"));
+        file.apply(object(BAD));
+        assert_eq!(file.declared().unread.as_deref(), Some("1"));
+        file.apply(object(GOOD));
+        file.apply(object(&nameless));
+        assert_eq!(file.declared().unread, None, "what was there is known by now");
+    }
+
+    #[test]
+    fn a_file_that_was_made_anew_has_no_past() {
+        let mut file = file();
+        file.reset(vec![object(GOOD)]);
+        let mut anew = object(BAD);
+        anew.metadata.uid = Some("2".to_owned());
+        file.reset(vec![anew]);
+        assert_eq!((file.declared().pools.len(), file.declared().unread), (0, Some("2".into())));
     }
 
     #[test]

@@ -19,6 +19,8 @@ pub struct MetalLb {
     /// Of the kind that came before.
     legacy_pools: BTreeMap<String, LegacyPool>,
     advertisements: BTreeMap<String, Known>,
+    /// What advertisements said when a controller has last been able to read them, by uid.
+    remembered: BTreeMap<String, Advertisement>,
     changed: bool,
 }
 
@@ -45,13 +47,33 @@ impl MetalLb {
         self.pools.is_empty() && self.legacy_pools.is_empty()
     }
 
+    /// What is kept of the advertisement with this uid.
+    pub(crate) fn remember(&mut self, uid: &str, said: Option<Advertisement>) {
+        self.changed |= match said {
+            Some(said) => {
+                self.remembered.insert(uid.to_owned(), said);
+                true
+            }
+            None => self.remembered.remove(uid).is_some(),
+        };
+    }
+
+    /// What an advertisement says, or said when it could last be read.
+    fn good<'a>(&'a self, known: &'a Known) -> Option<&'a Advertisement> {
+        let kept = || self.remembered.get(&known.object.uid()?);
+        known.last_good.as_ref().or_else(kept)
+    }
+
     fn declared(&self) -> Declared {
         let mut declared = Declared::default();
         for known in self.advertisements.values() {
             let about = known.object.object_ref(&());
-            declared.remarks.extend(known.remarks().map(|remark| (about.clone(), remark)));
+            let good = self.good(known);
+            let remarks = known.remarks(good.is_some()).map(|remark| (about.clone(), remark));
+            declared.remarks.extend(remarks);
+            declared.advertisements.extend(good.map(|it| (about, it.spec().clone())));
         }
-        let usable = || self.advertisements.values().filter_map(|known| known.last_good.as_ref());
+        let usable = || self.advertisements.values().filter_map(|known| self.good(known));
         let all_known = usable().count() == self.advertisements.len();
         for pool in self.pools.values() {
             declared.add(&pool.object_ref(&()), pool.declare(usable(), all_known));
@@ -83,11 +105,13 @@ impl Known {
         }
     }
 
-    fn remarks(&self) -> impl Iterator<Item = Remark> {
+    /// `in_force`: whether it is known what it said before.
+    fn remarks(&self, in_force: bool) -> impl Iterator<Item = Remark> {
         let remark = self.error.as_ref().map(|error| {
-            let then = match self.last_good {
-                Some(_) => "what it said before stays in force",
-                None => "addresses of pools that no other one selects are announced as before, new ones nowhere",
+            let then = if in_force {
+                "what it said before stays in force"
+            } else {
+                "addresses of pools that no other one selects are announced as before, new ones nowhere"
             };
             let message = format!("the advertisement is not used: {error}; {then}");
             Remark { reason: "AdvertisementNotUsed", message }

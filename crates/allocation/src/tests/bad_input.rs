@@ -105,6 +105,24 @@ fn what_cannot_be_granted_is_told_once_and_holds_nobody_back() {
 }
 
 #[test]
+fn who_misses_a_pool_of_metallb_s_is_told_where_they_are_read() {
+    let hint = "MetalLB's objects are read in namespace \"metallb-system\" only";
+    let mut lab = Lab::with_pools(&[]);
+    lab.controller.index.reads_metallb_in("metallb-system");
+    lab.create("any");
+    lab.cluster.create_service("named", &[(POOL, "lan")]);
+    lab.cluster.set_pool("home", &["10.0.0.1"]);
+    lab.settle();
+    assert!(lab.says("named").contains(hint), "{}", lab.says("named"));
+    assert_eq!(lab.addresses("any"), ["10.0.0.1"]);
+    lab.create("none-left");
+    assert!(!lab.says("none-left").contains(hint), "that is not why");
+    lab.cluster.delete_pool("home");
+    lab.create("no-pools");
+    assert!(lab.says("no-pools").contains(hint), "{}", lab.says("no-pools"));
+}
+
+#[test]
 fn what_is_blank_asks_for_nothing() {
     for (annotation, value) in HARMLESS {
         let mut lab = lab();

@@ -4,6 +4,7 @@ use std::collections::BTreeMap;
 
 use arpeggio_api::{
     address_pool::{AddressItem, AddressPool, AddressPoolSpec},
+    last_good,
     lock::{self, Amendment, LockRecord},
     service::{FIELD_MANAGER, reference, releasing_annotation},
 };
@@ -26,6 +27,7 @@ use serde_json::{Value, json};
 
 use super::super::*;
 use crate::effect::{Change, Failed, Refused, Release, ServiceWrite};
+use crate::sources::MetalLb;
 
 /// All that is stored, and all that ever happened.
 #[derive(Default)]
@@ -35,6 +37,8 @@ pub(super) struct Cluster {
     services: BTreeMap<String, Service>,
     leases: BTreeMap<String, Lease>,
     pools: BTreeMap<String, AddressPool>,
+    /// What is kept of pools.
+    records: BTreeMap<String, Lease>,
     log: Log,
     /// Requests that are refused: those whose words contain this.
     pub(super) refuses: Option<&'static str>,
@@ -47,6 +51,7 @@ struct Log {
     services: Vec<Event<Service>>,
     leases: Vec<Event<Lease>>,
     pools: Vec<Event<AddressPool>>,
+    records: Vec<Event<Lease>>,
 }
 
 #[derive(Clone)]
@@ -55,22 +60,24 @@ enum Event<K> {
     Deleted(K),
 }
 
-/// One of the three watches.
+/// One of the four watches.
 #[derive(Debug, Clone, Copy)]
 pub(super) enum Watch {
     Services,
     Leases,
     Pools,
+    Records,
 }
 
 impl Watch {
-    pub(super) const ALL: [Self; 3] = [Self::Services, Self::Leases, Self::Pools];
+    pub(super) const ALL: [Self; 4] = [Self::Services, Self::Leases, Self::Pools, Self::Records];
 }
 
 /// A controller without its executor, and how far each of its watches is.
 pub(super) struct Controller {
     pub(super) index: Index,
-    heard: [usize; 3],
+    pub(super) metallb: MetalLb,
+    heard: [usize; 4],
 }
 
 /// For how long addresses that no pool allows are kept in tests.
@@ -108,12 +115,18 @@ impl Controller {
         index.reset(cluster.leases().cloned().collect::<Vec<Lease>>());
         index.reset(cluster.pools().cloned().collect::<Vec<AddressPool>>());
         index.set_namespaces([("default".to_owned(), Labels::new())].into());
-        let Log { services, leases, pools } = &cluster.log;
-        Self { index, heard: [services.len(), leases.len(), pools.len()] }
+        let mut metallb = MetalLb::default();
+        Records { index: &mut index, metallb: &mut metallb }
+            .reset(cluster.records.values().cloned().collect());
+        let Log { services, leases, pools, records } = &cluster.log;
+        let heard = [services.len(), leases.len(), pools.len(), records.len()];
+        Self { index, metallb, heard }
     }
 
     pub(super) fn decide(&mut self, now: &Time) -> Vec<Task> {
-        self.index.decide(now)
+        let mut tasks = self.index.decide(now);
+        tasks.extend(self.index.decide_records(now));
+        tasks
     }
 
     /// Hears of the next change on one watch; false when there is none.
@@ -123,6 +136,10 @@ impl Controller {
             Watch::Services => pass(cluster.log.services.get(*heard), &mut self.index),
             Watch::Leases => pass(cluster.log.leases.get(*heard), &mut self.index),
             Watch::Pools => pass(cluster.log.pools.get(*heard), &mut self.index),
+            Watch::Records => {
+                let mut records = Records { index: &mut self.index, metallb: &mut self.metallb };
+                pass(cluster.log.records.get(*heard), &mut records)
+            }
         };
         *heard += usize::from(more);
         more
@@ -279,12 +296,22 @@ impl Cluster {
     pub(super) fn set_pool_spec(&mut self, name: &str, spec: AddressPoolSpec) {
         let mut pool = AddressPool::new(name, spec);
         pool.metadata.creation_timestamp = Some(now());
+        let before = self.pools.get(name).map(|before| &before.metadata);
+        let uid = before.and_then(|it| it.uid.clone());
+        pool.metadata.uid = Some(uid.unwrap_or_else(|| format!("{name}-{}", self.version)));
+        let generation = before.and_then(|it| it.generation).unwrap_or_default();
+        pool.metadata.generation = Some(generation + 1);
         self.store_pool(pool);
     }
 
     pub(super) fn delete_pool(&mut self, name: &str) {
         let Some(pool) = self.pools.remove(name) else { return };
         self.log.pools.push(Event::Deleted(pool));
+    }
+
+    /// Lists do not show the pool any more, since it cannot be decoded.
+    pub(super) fn hide_pool(&mut self, name: &str) {
+        self.pools.remove(name);
     }
 
     pub(super) fn delete_lease(&mut self, name: &str) {
@@ -396,6 +423,16 @@ impl Cluster {
         self.leases.values()
     }
 
+    /// What is kept of pools.
+    pub(super) fn records(&self) -> impl Iterator<Item = &Lease> {
+        self.records.values()
+    }
+
+    /// Somebody writes over what is kept of the object with this uid, or deletes it.
+    pub(super) fn damage_record(&mut self, uid: &str, text: Option<&str>) {
+        self.keep(uid, text);
+    }
+
     pub(super) fn pools(&self) -> impl Iterator<Item = &AddressPool> {
         self.pools.values()
     }
@@ -462,6 +499,23 @@ impl Cluster {
                 self.store_pool(pool);
                 Ok(Observed::Pool(Box::new(self.pools[&write.name].clone())))
             }
+            Effect::WriteRecord(write) => {
+                self.keep(&write.uid, write.text.as_deref());
+                Ok(Observed::Record)
+            }
+        }
+    }
+
+    /// Keeps a text about the object with this uid, or nothing.
+    fn keep(&mut self, uid: &str, text: Option<&str>) {
+        let name = last_good::name(uid);
+        if let Some(text) = text {
+            let mut lease = last_good::lease(uid, text);
+            self.stamp(&mut lease.metadata);
+            self.log.records.push(Event::Applied(lease.clone()));
+            self.records.insert(name, lease);
+        } else if let Some(lease) = self.records.remove(&name) {
+            self.log.records.push(Event::Deleted(lease));
         }
     }
 
@@ -472,6 +526,7 @@ impl Cluster {
             Effect::Release(_) => "delete Lease",
             Effect::WriteService(_) => "patch services/status",
             Effect::WritePool(_) => "patch addresspools/status",
+            Effect::WriteRecord(_) => "patch records",
         };
         self.refuses.filter(|words| what.contains(words))?;
         self.refusals += 1;

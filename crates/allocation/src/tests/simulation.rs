@@ -20,6 +20,8 @@ use crate::{Index, Periods};
 
 /// What the pool may be. Each has fewer addresses than there are Services, so that they contend.
 const POOLS: [&str; 3] = ["10.0.0.1-10.0.0.3", "10.0.0.1-10.0.0.2", "10.0.0.3-10.0.0.4"];
+/// What it cannot be.
+const BROKEN: &str = "10.0.0.4-10.0.0.1";
 /// What the API server may refuse.
 const REFUSED: [&str; 4] = ["create Lease", "patch Lease", "services/status", "delete Lease"];
 const SERVICES: u8 = 6;
@@ -37,6 +39,8 @@ enum Step {
     Request(u8, Option<u8>),
     /// The user edits the pool, or removes it.
     Edit(Option<usize>),
+    /// The user makes a mistake in it.
+    Break,
     /// So many minutes pass.
     Wait(u64),
     /// A speaker finds a stranger at this address, or announces it.
@@ -91,15 +95,10 @@ impl World {
         cluster.set_pool("home", &POOLS[..1]);
         let controllers = (0..CONTROLLERS).map(|_| started(periods, &cluster)).collect();
         let lives = vec![0; CONTROLLERS];
-        Self {
-            cluster,
-            controllers,
-            lives,
-            requests: Vec::new(),
-            answers: Vec::new(),
-            time: Duration::ZERO,
-            periods,
-        }
+        let (requests, answers, time) = (Vec::new(), Vec::new(), Duration::ZERO);
+        let mut world = Self { cluster, controllers, lives, requests, answers, time, periods };
+        world.settle().unwrap();
+        world
     }
 
     fn take(&mut self, step: &Step) {
@@ -107,6 +106,7 @@ impl World {
             Step::Toggle(number) => self.toggle(*number),
             Step::Request(number, address) => self.request(&name(*number), *address),
             Step::Edit(Some(which)) => self.edit(*which),
+            Step::Break => self.cluster.set_pool("home", &[BROKEN]),
             Step::Edit(None) => self.cluster.delete_pool("home"),
             Step::Wait(minutes) => self.time += Duration::from_mins(*minutes),
             Step::Retype(number, balancer) => self.retype(&name(*number), *balancer),
@@ -317,6 +317,10 @@ impl World {
                 allocator.reserve(lock.address, reason);
             }
         }
+        if self.cluster.pools().any(|pool| pool.to_pool().is_err()) {
+            // What it said before is known to those who have seen it, or who were left it.
+            return Ok(());
+        }
         for record in self.records() {
             check_plan(&allocator, &record)?;
         }
@@ -376,6 +380,7 @@ fn step() -> impl Strategy<Value = Step> {
         1 => (0..SERVICES).prop_map(Step::Rob),
         2 => (0..SERVICES, prop::option::of(1..5u8)).prop_map(|(number, it)| Step::Request(number, it)),
         1 => prop::option::of(0..POOLS.len()).prop_map(Step::Edit),
+        1 => Just(Step::Break),
         1 => (1..12u64).prop_map(Step::Wait),
         2 => (1..5u8, any::<bool>()).prop_map(|(last, stranger)| Step::Speak(last, stranger)),
         12 => (controller(), watch).prop_map(|(which, watch)| Step::Hear(which, watch)),

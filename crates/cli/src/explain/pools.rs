@@ -1,18 +1,19 @@
 //! Every pool that there is, in whatever format it was declared.
 
 use arpeggio_allocation::{
-    Declarer, Index, Watched,
+    Declarer, Index, Records, Watched,
     sources::{MetalLb, PoolFile},
 };
 use arpeggio_api::{
     address_pool::AddressPool,
     config_map::Dialect,
+    last_good,
     metallb::{IPAddressPool, L2Advertisement, LegacyPool},
 };
-use k8s_openapi::api::core::v1::ConfigMap;
+use k8s_openapi::api::{coordination::v1::Lease, core::v1::ConfigMap};
 use kube::api::ListParams;
 
-use super::reader::Reader;
+use super::{reader::Reader, strays::Read};
 
 /// Where the controller looks for pools that are not `AddressPool`s; the same arguments and defaults as its own.
 #[derive(Debug, clap::Args)]
@@ -37,6 +38,21 @@ pub(super) struct PlacesArgs {
     metallb_config_map: String,
 }
 
+impl PlacesArgs {
+    fn metallb(&self) -> Option<&str> {
+        self.metallb_namespace.as_deref().filter(|name| !name.is_empty())
+    }
+
+    /// Where `MetalLB`'s objects are read.
+    pub(super) fn read(&self) -> Read {
+        Read {
+            namespace: self.metallb().map(str::to_owned),
+            config_map: self.metallb_config_map.clone(),
+            key: self.config_map_key.clone(),
+        }
+    }
+}
+
 /// The objects that declare pools.
 #[derive(Debug, Default)]
 pub(super) struct Pools {
@@ -45,6 +61,10 @@ pub(super) struct Pools {
     pub(super) key: String,
     pub(super) file: Vec<ConfigMap>,
     pub(super) metallb: MetalLbObjects,
+    /// What objects with pools said when they could last be used.
+    pub(super) records: Vec<Lease>,
+    /// The namespace in which the controller reads `MetalLB`'s objects, if in any.
+    pub(super) metallb_namespace: Option<String>,
     /// Whether some could not be read.
     pub(super) incomplete: bool,
 }
@@ -61,7 +81,7 @@ pub(super) struct MetalLbObjects {
 impl Pools {
     pub(super) async fn read(reader: &mut Reader, namespace: &str, places: &PlacesArgs) -> Self {
         let before = reader.gaps.len();
-        let metallb = places.metallb_namespace.as_deref().filter(|name| !name.is_empty());
+        let metallb = places.metallb();
         Self {
             own: reader.all().await,
             key: places.config_map_key.clone(),
@@ -70,6 +90,10 @@ impl Pools {
                 Some(metallb) => MetalLbObjects::read(reader, metallb, places).await,
                 None => MetalLbObjects::default(),
             },
+            metallb_namespace: metallb.map(str::to_owned),
+            records: reader
+                .inside(namespace, &ListParams::default().labels(last_good::SELECTOR))
+                .await,
             incomplete: reader.gaps.len() > before,
         }
     }
@@ -78,12 +102,16 @@ impl Pools {
     pub(super) fn tell(&self, index: &mut Index) {
         index.set_undecodable_pools(self.incomplete);
         index.reset(self.own.clone());
+        if let Some(namespace) = &self.metallb_namespace {
+            index.reads_metallb_in(namespace);
+        }
         self.tell_file(index, Declarer::ConfigMap, Dialect::Ours, &self.file);
         self.tell_file(index, Declarer::MetalLbConfigMap, Dialect::MetalLb, &self.metallb.file);
         let mut metallb = MetalLb::default();
         metallb.reset(self.metallb.pools.clone());
         metallb.reset(self.metallb.legacy_pools.clone());
         metallb.reset(self.metallb.advertisements.clone());
+        Records { index, metallb: &mut metallb }.reset(self.records.clone());
         metallb.tell(index);
     }
 

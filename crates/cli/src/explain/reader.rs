@@ -31,6 +31,14 @@ impl Reader {
         self.list(api, &ListParams::default()).await
     }
 
+    /// Those of them that `params` select.
+    pub(super) async fn everywhere<K>(&mut self, params: &ListParams) -> Vec<K>
+    where
+        K: Resource<DynamicType = ()> + Clone + Debug + DeserializeOwned,
+    {
+        self.list(Api::all(self.client.clone()), params).await
+    }
+
     /// The objects of a kind in a namespace that `params` select.
     pub(super) async fn inside<K>(&mut self, namespace: &str, params: &ListParams) -> Vec<K>
     where

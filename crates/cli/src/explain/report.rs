@@ -39,10 +39,13 @@ impl<'a> Report<'a> {
     /// The text, with ages as of `now`.
     pub(super) fn render(&self, now: Timestamp) -> String {
         let evidence = self.evidence;
+        let (advice, used_as_before) = evidence.advice(self.class, self.grace, &Time(now));
         let mut text = format!("Service {}\n", self.record.path());
         let sections = [
             ("What the controller said last", self.conditions(now)),
-            ("What follows from the objects as they are now", self.afresh(now)),
+            ("What follows from the objects as they are now", lines(&advice)),
+            ("Pools that are used as they were before", lines(&used_as_before)),
+            ("Pools of MetalLB's that are not read", lines(&evidence.strays.told())),
             ("Who announces it", self.announced(now)),
             ("Which controller decides", self.leader(now)),
             ("Events", events(&evidence.events, now)),
@@ -54,10 +57,6 @@ impl<'a> Report<'a> {
             body.lines().for_each(|line| text.extend(["  ", line, "\n"]));
         }
         text
-    }
-
-    fn afresh(&self, now: Timestamp) -> String {
-        lines(&self.evidence.advice(self.class, self.grace, &Time(now)))
     }
 
     /// A Lease that could not be read is not one that does not exist.
@@ -142,6 +141,8 @@ fn events(events: &[Event], now: Timestamp) -> String {
 mod tests {
     use arpeggio_api::{
         address_pool::{AddressPool, AddressPoolSpec},
+        declaration::Declaration,
+        last_good::{self, LastGood},
         lock::{Claim, ServiceRef},
         terms::WrittenAnnounceTerms,
     };
@@ -190,6 +191,41 @@ mod tests {
         let spec: AddressPoolSpec =
             serde_json::from_value(json!({ "addresses": [addresses] })).unwrap();
         Pools { own: vec![AddressPool::new("home", spec)], ..Pools::default() }
+    }
+
+    #[test]
+    fn a_pool_that_was_broken_by_an_edit_is_used_as_it_was_and_that_is_said() {
+        let broken = |generation: i64, addresses: &str| -> AddressPool {
+            let metadata = json!({ "name": "home", "uid": "p1", "generation": generation });
+            let spec = json!({ "addresses": [addresses] });
+            serde_json::from_value(json!({
+                "apiVersion": "arpeggio.dev/v1alpha1", "kind": "AddressPool",
+                "metadata": metadata, "spec": spec,
+            }))
+            .unwrap()
+        };
+        let good = Declaration::from(&broken(3, "192.168.0.240/32"));
+        let good = LastGood { object: good.object.clone(), pools: vec![good], advertisement: None };
+        let evidence = Evidence {
+            pools: Pools {
+                own: vec![broken(4, "fd00::1/64")],
+                records: vec![last_good::lease("p1", &good.to_text())],
+                ..Pools::default()
+            },
+            ..known(service(&[], None))
+        };
+        let text = rendered(&evidence);
+        assert!(text.contains("it would get 192.168.0.240 from pool \"home\""), "{text}");
+        assert!(text.contains("Pools that are used as they were before:\n"), "{text}");
+        assert!(text.contains("(generation 3) stays in force"), "{text}");
+    }
+
+    #[test]
+    fn where_there_is_no_pool_it_is_said_where_metallb_is_read() {
+        let pools =
+            Pools { metallb_namespace: Some("metallb-system".to_owned()), ..Pools::default() };
+        let text = rendered(&Evidence { pools, ..known(service(&[], None)) });
+        assert!(text.contains("read in namespace \"metallb-system\" only"), "{text}");
     }
 
     fn lock(last: u8, name: &str, uid: &str) -> Lease {

@@ -10,6 +10,8 @@ use anyhow::ensure;
 use arpeggio_scenarios::{Home, pool, service};
 use serde_json::json;
 
+use crate::bad_input::not_ready;
+
 const KEY: &str = "arpeggio.dev/address-pool";
 const CRD: &str = "addresspools.arpeggio.dev";
 const NAMESPACE: [&str; 2] = ["-n", "arpeggio-system"];
@@ -95,16 +97,23 @@ fn lead_elsewhere(home: &Home) -> anyhow::Result<()> {
 /// controller cannot read it.
 pub(crate) fn an_object_that_is_not_understood_disables_itself(home: &Home) -> anyhow::Result<()> {
     home.apply(&pool("good", &["192.168.0.200-192.168.0.209"]))?;
-    home.apply(&pool("turns", &["192.168.0.210/32"]))?;
+    home.apply(&pool("turns", &["192.168.0.210-192.168.0.211"]))?;
+    home.apply(&pool("mistaken", &["192.168.0.220/32"]))?;
+    home.apply(&pool("deleted", &["192.168.0.230/32"]))?;
     home.apply(&service("before", KEY, "turns"))?;
     home.wait_for_address("before")?;
+    kept(home, 4)?;
     loosen(home)?;
     let strange = json!({ "spec": { "addresses": { "from": "192.168.0.210" } } }).to_string();
     home.lab.kubectl(&["patch", CRD, "turns", "--type=merge", "-p", &strange])?;
     told(home, "turns")?;
+    home.apply(&pool("mistaken", &["fd00::1/64"]))?;
     for restarted in [false, true] {
         if restarted {
-            restart(home)?;
+            home.without_controllers(|| {
+                home.lab.kubectl(&["delete", "addresspool", "deleted"])?;
+                home.apply(&pool("deleted", &["fd00::1/64"]))
+            })?;
         }
         let name = if restarted { "after" } else { "meanwhile" };
         home.apply(&service(name, KEY, "good"))?;
@@ -112,7 +121,34 @@ pub(crate) fn an_object_that_is_not_understood_disables_itself(home: &Home) -> a
         let kept = home.addresses("before")?;
         ensure!(kept == ["192.168.0.210".parse::<std::net::IpAddr>()?], "{kept:?}");
     }
-    Ok(())
+    what_was_good_last_is_in_force(home)
+}
+
+/// The controllers that are asked have never seen these pools usable.
+fn what_was_good_last_is_in_force(home: &Home) -> anyhow::Result<()> {
+    for (pool, address) in [("turns", "192.168.0.211"), ("mistaken", "192.168.0.220")] {
+        let name = format!("from-{pool}");
+        home.apply(&service(&name, KEY, pool))?;
+        ensure!(home.wait_for_address(&name)?.to_string() == address, "pool {pool}");
+    }
+    not_ready(home, "mistaken", "what the pool said before (generation 1) stays in force")?;
+    // Another one of the same name has no past.
+    home.apply(&service("from-deleted", KEY, "deleted"))?;
+    home.wait_for_note("from-deleted", "it is not used, since it is invalid")?;
+    kept(home, 3)
+}
+
+/// Waits until so much is kept of what pools said.
+fn kept(home: &Home, count: usize) -> anyhow::Result<()> {
+    let leases = ["leases", "-larpeggio.dev/record=last-good"];
+    home.wait_until(&format!("{count} pools are kept"), || {
+        let leases = home.lab.get(&[&leases[..], &NAMESPACE].concat());
+        let leases = leases.map_err(anyhow::Error::from)?;
+        match leases["items"].as_array().map_or(0, Vec::len) {
+            found if found == count => Ok(()),
+            found => Err(format!("{found}").into()),
+        }
+    })
 }
 
 fn restart(home: &Home) -> anyhow::Result<()> {

@@ -38,7 +38,6 @@ mod writes;
 use std::process::ExitCode;
 
 use arpeggio_lab::{Families, ProxyMode, guard};
-use arpeggio_scenarios::earlier_programs;
 
 use self::runner::{Cluster, NODES, Scenario, Shape, Trial};
 
@@ -163,11 +162,9 @@ const SCENARIOS: &[(&str, Scenario)] = &[
     ("leader-stopped", controllers::a_leader_that_is_asked_to_stop_hands_over_at_once),
     ("dead-connections", controllers::controllers_find_out_that_their_connections_are_dead),
     ("two-controllers", controllers::two_controllers_at_once_give_no_address_twice),
+    ("two-versions", versions::two_releases_work_together),
     ("controller-killed", restarts::a_killed_controller_keeps_every_address),
 ];
-
-/// Those that need the programs of an earlier commit: `make skew`.
-const WITH_EARLIER: &[(&str, Scenario)] = &[("two-versions", versions::two_releases_work_together)];
 
 /// Those in clusters of another shape.
 const SHAPED: &[(&str, Shape, Scenario)] = &[
@@ -208,8 +205,7 @@ const SHAPED: &[(&str, Shape, Scenario)] = &[
 fn main() -> ExitCode {
     guard::run_if_asked();
     let sharing = SHARING.iter().map(|(name, run)| (*name, Cluster::Shared, *run));
-    let earlier = if earlier_programs().is_some() { WITH_EARLIER } else { &[] };
-    let usual = SCENARIOS.iter().chain(earlier);
+    let usual = SCENARIOS.iter();
     let usual = usual.map(|(name, run)| (*name, Cluster::Own(Shape::Nodes(NODES)), *run));
     let shaped = SHAPED.iter().map(|(name, shape, run)| (*name, Cluster::Own(*shape), *run));
     let trials = sharing.chain(usual).chain(shaped).map(|(name, cluster, run)| Trial {

@@ -63,11 +63,13 @@ fn wait_until_pool_counts(home: &Home, used: u64) -> anyhow::Result<()> {
     })
 }
 
-/// The version of every object that the controller writes, by kind and name: Services, their events, locks, pools.
+/// The version of every object that the controller writes, by kind and name: Services, their events, locks, pools and
+/// what is kept of them.
 fn versions(home: &Home) -> anyhow::Result<BTreeMap<String, String>> {
     let locks = ["leases", "-n", "arpeggio-system", "-larpeggio.dev/lease=address"];
     let events = ["events.events.k8s.io", "--field-selector=regarding.kind=Service"];
-    let lists: [&[&str]; 4] = [&["services"], &locks, &["addresspools"], &events];
+    let records = ["leases", "-n", "arpeggio-system", "-larpeggio.dev/record"];
+    let lists: [&[&str]; 5] = [&["services"], &locks, &records, &["addresspools"], &events];
     let mut versions = BTreeMap::new();
     for list in lists {
         let found = home.lab.get(list)?;
