@@ -36,6 +36,7 @@ disable_at_boot() {
         case $package in
             containerd) systemctl disable --quiet containerd.service ;;
             keepalived) systemctl disable --quiet keepalived.service ;;
+            prometheus) systemctl disable --quiet prometheus.service ;;
             nginx*) systemctl disable --quiet nginx.service ;;
         esac
     done >/dev/null 2>&1 || true

@@ -8,6 +8,7 @@
 
 mod allocation;
 mod bad_input;
+mod chart;
 mod commands;
 mod controllers;
 mod definitions;
@@ -20,6 +21,7 @@ mod ipv6;
 mod leftovers;
 mod machines;
 mod migration;
+mod monitoring;
 mod moves;
 mod neighbour;
 mod neighbourhood;
@@ -30,6 +32,7 @@ mod records;
 mod restarts;
 mod segments;
 mod strangers;
+mod variants;
 mod versions;
 mod writes;
 
@@ -127,6 +130,7 @@ const SCENARIOS: &[(&str, Scenario)] = &[
     ("leader-stopped", controllers::a_leader_that_is_asked_to_stop_hands_over_at_once),
     ("dead-connections", controllers::controllers_find_out_that_their_connections_are_dead),
     ("two-controllers", controllers::two_controllers_at_once_give_no_address_twice),
+    ("monitoring", monitoring::prometheus_sees_faults_and_their_end),
     ("controller-killed", restarts::a_killed_controller_keeps_every_address),
 ];
 
@@ -158,6 +162,8 @@ const SHAPED: &[(&str, Shape, Scenario)] = &[
         Shape::WithoutArpeggio,
         install_file::one_file_installs_removes_and_installs_again,
     ),
+    ("helm", Shape::WithoutArpeggio, chart::the_chart_installs_upgrades_and_goes),
+    ("variants", Shape::WithoutArpeggio, variants::components_change_what_is_installed_elsewhere),
     (
         "oldest-kubernetes",
         Shape::OldestApi,
