@@ -24,7 +24,7 @@ pub(crate) fn prometheus_sees_faults_and_their_end(home: &Home) -> anyhow::Resul
     every_metric_is_documented(&prometheus)?;
     fires(home, &prometheus, &[])?;
 
-    let machine = home.lab.namespace(Machine::Router);
+    let machine = home.lab.namespace(Machine::Client);
     machine.run("ip", &["address", "add", OCCUPIED, "dev", "eth0"])?;
     home.apply(&service("second", "arpeggio.dev/address-pool", POOL))?;
     home.apply(&service("waits", "arpeggio.dev/address-pool", "none"))?;
