@@ -58,7 +58,7 @@ lint:
 	cargo fmt --all --check
 	cargo clippy --workspace --all-targets --locked -- --deny warnings
 	RUSTDOCFLAGS="--deny warnings" cargo doc --workspace --no-deps --document-private-items --locked --quiet
-	test -z "$$(gofmt -l tests/cluster tests/cluster-oldest)"
+	test -z "$$(gofmt -l tests/cluster tests/cluster-oldest tests/helm)"
 
 unit:
 	cargo test --workspace --exclude arpeggio-lab --exclude arpeggio-scenarios --locked --quiet

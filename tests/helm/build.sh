@@ -1,5 +1,5 @@
 #!/bin/sh
-# Builds Helm and helm-docs and prints the folder that holds them.
+# Builds Helm, helm-docs and a check of the Prometheus Operator's objects, and prints the folder that holds them.
 set -eu
 
 name=helm
@@ -19,8 +19,9 @@ compile() {
     say "building Helm into $1 (once, about two minutes; kept for the next time)"
     # Joined by hand: the caller looks at the result, and then the shell does not stop at a failure.
     CGO_ENABLED=0 go build -trimpath -ldflags "$flags" -o "$1/helm" $module/cmd/helm >&2 &&
-        CGO_ENABLED=0 go build -trimpath -ldflags "-s -w" -o "$1/helm-docs" github.com/norwoodj/helm-docs/cmd/helm-docs >&2
+        CGO_ENABLED=0 go build -trimpath -ldflags "-s -w" -o "$1/helm-docs" github.com/norwoodj/helm-docs/cmd/helm-docs >&2 &&
+        CGO_ENABLED=0 go build -trimpath -ldflags "-s -w" -o "$1/operator-objects" ./operator-objects >&2
 }
 
 require_go
-cached go.mod go.sum build.sh
+cached go.mod go.sum build.sh operator-objects/main.go

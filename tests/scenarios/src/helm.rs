@@ -1,4 +1,4 @@
-//! The real Helm, and the program that writes the chart's table of values.
+//! The real Helm, and two programs beside it: one writes the chart's table of values, one knows the Prometheus Operator's types.
 
 use std::{
     path::{Path, PathBuf},
@@ -7,7 +7,7 @@ use std::{
 
 use anyhow::{Context as _, ensure};
 
-/// Helm or helm-docs, built once.
+/// `helm`, `helm-docs` or `operator-objects`, built once.
 ///
 /// # Errors
 /// When they cannot be built.

@@ -121,6 +121,19 @@ fn pools_are_values_and_the_runbooks_have_an_address() {
     assert_eq!(dashboard["title"], "Arpeggio");
 }
 
+/// Helm takes every number of a file for a fraction.
+#[test]
+fn large_numbers_stay_what_they_are() {
+    let values = json!({ "controller": { "gracePeriod": 1_000_000, "quarantine": 86_400 } });
+    let objects = rendered("lb", &values);
+    let environment = objects.environment("Deployment/arpeggio-controller");
+    assert_eq!(environment.get("ARPEGGIO_GRACE_PERIOD"), Some(&"1000000"));
+    assert_eq!(environment.get("ARPEGGIO_QUARANTINE"), Some(&"86400"));
+    let at_once = rendered("lb", &json!({ "controller": { "gracePeriod": 0 } }));
+    let environment = at_once.environment("Deployment/arpeggio-controller");
+    assert_eq!(environment.get("ARPEGGIO_GRACE_PERIOD"), Some(&"0"));
+}
+
 #[test]
 fn bad_values_are_refused_by_name() {
     let table = [
@@ -176,8 +189,8 @@ fn what_the_chart_takes_from_elsewhere_is_up_to_date() {
 #[test]
 fn the_charts_definition_is_ours_and_up_to_date() {
     let definition = text("manifests/crds/addresspools.yaml");
-    let digest = Sha256::digest(&definition);
-    let mark: String = digest.iter().take(6).map(|byte| format!("{byte:02x}")).collect();
+    let digest = format!("{:x}", Sha256::digest(&definition));
+    let mark = &digest[..12];
     let chart = manifests().join("chart");
     is_up_to_date(&chart.join("files/definition"), &format!("{mark}\n"));
     let marked = definition.replacen(

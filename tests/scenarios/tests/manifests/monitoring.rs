@@ -1,7 +1,11 @@
 //! The alert rules: one source, what is written from it, their own tests, and the page that says what to do.
 
-use std::process::Command;
+use std::{
+    io::Write as _,
+    process::{Command, Stdio},
+};
 
+use arpeggio_scenarios::helm_program;
 use serde_json::Value;
 
 use crate::rendered::{is_up_to_date, manifests, output, text};
@@ -27,6 +31,25 @@ fn the_operators_rules_are_up_to_date() {
     let indented = groups().trim_end().replace('\n', "\n  ");
     let file = manifests().join("components/monitoring/rules.yaml");
     is_up_to_date(&file, &format!("{HEAD}  {indented}\n"));
+}
+
+/// Its API server would drop a field that it does not know, and nobody would be scraped.
+#[test]
+fn the_operators_own_types_have_every_field_of_ours() {
+    let check = |objects: &str| {
+        let mut program = Command::new(helm_program("operator-objects").unwrap());
+        program.stdin(Stdio::piped()).stdout(Stdio::piped()).stderr(Stdio::piped());
+        let mut child = program.spawn().unwrap();
+        child.stdin.take().unwrap().write_all(objects.as_bytes()).unwrap();
+        let output = child.wait_with_output().unwrap();
+        let text = |bytes: &[u8]| String::from_utf8_lossy(bytes).trim().to_owned();
+        if output.status.success() { Ok(text(&output.stdout)) } else { Err(text(&output.stderr)) }
+    };
+    let component = |file: &str| text(&format!("manifests/components/monitoring/{file}"));
+    assert_eq!(check(&component("pod-monitors.yaml")), Ok("2".to_owned()));
+    assert_eq!(check(&component("rules.yaml")), Ok("1".to_owned()));
+    let wrong = component("pod-monitors.yaml").replace("targetLabel", "targetlabels");
+    assert!(check(&wrong).is_err_and(|error| error.contains("targetlabels")));
 }
 
 /// Real Prometheus judges each alert at a time at which it is to fire, and at one at which it is not.
