@@ -65,13 +65,13 @@ enum Command {
     },
     /// Show which of this machine's interfaces announce addresses, and why the others do not.
     ///
-    /// Run it on a node, or in the speaker's pod: kubectl exec -n arpeggio-system POD -- /arpeggio interfaces. With an address,
+    /// Run it on a node, or in the speaker's pod: kubectl exec -n NAMESPACE POD -- /arpeggio interfaces. With an address,
     /// the announce rules on its lock count where the API server can be reached. Exit codes: 0 done, 1 the address given cannot
     /// be announced by this machine.
     Interfaces(InterfacesArgs),
     /// Ask the segment who has an address, and say whose machine each one is that answers.
     ///
-    /// Run it as root on a node, or in the speaker's pod: kubectl exec -n arpeggio-system POD -- /arpeggio who-has ADDRESS.
+    /// Run it as root on a node, or in the speaker's pod: kubectl exec -n NAMESPACE POD -- /arpeggio who-has ADDRESS.
     /// It needs the capability NET_RAW. What the cluster knows is shown when the API server can be reached. Exit codes: 0 one
     /// machine answers, 1 nobody does (or failed), 3 several do.
     WhoHas(WhoHasArgs),

@@ -1,6 +1,6 @@
 //! What there is of Arpeggio in a cluster.
 
-use std::{fmt::Write as _, net::IpAddr};
+use std::{fmt::Write as _, net::IpAddr, time::Duration};
 
 use anyhow::{Context as _, bail};
 use arpeggio_api::{
@@ -8,11 +8,15 @@ use arpeggio_api::{
     leader, lease,
     service::{FIELD_MANAGER, ServiceRecord},
 };
-use k8s_openapi::api::{
-    admissionregistration::v1::ValidatingAdmissionPolicy,
-    apps::v1::{DaemonSet, Deployment},
-    coordination::v1::Lease,
-    core::v1::Service,
+use arpeggio_runtime::wall_clock;
+use k8s_openapi::{
+    api::{
+        admissionregistration::v1::ValidatingAdmissionPolicy,
+        apps::v1::{DaemonSet, Deployment},
+        coordination::v1::Lease,
+        core::v1::Service,
+    },
+    jiff::Timestamp,
 };
 use kube::{Api, Client, Resource, ResourceExt, api::ListParams};
 use serde::de::DeserializeOwned;
@@ -26,6 +30,9 @@ pub(super) const LABEL: &str = "app.kubernetes.io/part-of=arpeggio";
 
 /// Where Helm notes the release that an object belongs to.
 const HELM_RELEASE: &str = "meta.helm.sh/release-name";
+
+/// A controller that lives renews its Lease every few seconds, and no clock is so wrong.
+const SILENT: Duration = Duration::from_mins(10);
 
 /// Everything that is to be removed, or that decides how.
 #[derive(Debug, Default)]
@@ -70,7 +77,7 @@ impl Found {
             leases: leases.iter().chain(own).map(ResourceExt::name_any).collect(),
             pools: pools.iter().map(ResourceExt::name_any).collect(),
             has_policy: !policies.is_empty(),
-            others: others(&leaders, namespace),
+            others: others(&leaders, namespace, wall_clock::now()),
         })
     }
 
@@ -144,11 +151,14 @@ async fn leaders(client: &Client) -> anyhow::Result<Vec<Lease>> {
     Ok(leases.list(&leading).await.context("cannot list Leases")?.items)
 }
 
-/// The namespaces, other than ours, whose controller has not stepped down.
-fn others(leaders: &[Lease], ours: &str) -> Vec<String> {
+/// The namespaces, other than ours, whose controller leads. One that has stepped down, or has not said anything for so long, does not.
+fn others(leaders: &[Lease], ours: &str, now: Timestamp) -> Vec<String> {
     let leads = |lease: &&Lease| {
-        let holder = lease.spec.as_ref().and_then(|spec| spec.holder_identity.as_deref());
-        holder.is_some_and(|holder| !holder.is_empty())
+        let spec = lease.spec.as_ref();
+        let holder = spec.and_then(|spec| spec.holder_identity.as_deref());
+        let renewed = spec.and_then(|spec| Some(spec.renew_time.as_ref()?.0));
+        let lately = |renewed| now.duration_since(renewed).unsigned_abs() < SILENT;
+        holder.is_some_and(|holder| !holder.is_empty()) && renewed.is_none_or(lately)
     };
     let namespaces = leaders.iter().filter(leads).filter_map(ResourceExt::namespace);
     namespaces.filter(|namespace| namespace != ours).collect()
@@ -185,18 +195,25 @@ mod tests {
 
     #[test]
     fn where_another_installation_decides_nothing_is_removed() {
-        let lease = |namespace: &str, holder: &str| -> Lease {
+        let lease = |namespace: &str, holder: &str, renewed: &str| -> Lease {
             serde_json::from_value(json!({
                 "metadata": { "name": leader::NAME, "namespace": namespace },
-                "spec": { "holderIdentity": holder },
+                "spec": { "holderIdentity": holder, "renewTime": renewed },
             }))
             .unwrap()
         };
-        let leaders = [lease("lb", "one_1"), lease("old", ""), lease("other", "two_2")];
-        let found = Found { others: others(&leaders, "lb"), ..Found::default() };
+        let now = "2026-01-01T12:00:00Z".parse().unwrap();
+        let lately = "2026-01-01T11:59:58.000000Z";
+        let leaders = [
+            lease("lb", "one_1", lately),
+            lease("stepped-down", "", lately),
+            lease("dead", "three_3", "2026-01-01T11:00:00.000000Z"),
+            lease("other", "two_2", lately),
+        ];
+        let found = Found { others: others(&leaders, "lb", now), ..Found::default() };
         assert_eq!(found.others, ["other"]);
         assert!(found.refuse_if_another_one_decides().is_err());
-        let alone = Found { others: others(&leaders[..2], "lb"), ..Found::default() };
+        let alone = Found { others: others(&leaders[..3], "lb", now), ..Found::default() };
         assert!(alone.refuse_if_another_one_decides().is_ok());
     }
 

@@ -49,11 +49,12 @@ impl Removal {
         }
         self.remove_workload::<DaemonSet>(SPEAKER).await?;
         self.remove_leases().await?;
-        if with_pools {
-            let pools: Api<AddressPool> = Api::all(self.client.clone());
-            gone(pools.delete_collection(&DeleteParams::default(), &ListParams::default()).await)
-                .context("cannot delete AddressPools")?;
-            println!("deleted all AddressPools");
+        if !found.leases.is_empty() {
+            println!("deleted the Leases in namespace {}", self.namespace);
+        }
+        if with_pools && !found.pools.is_empty() {
+            self.remove_pools().await?;
+            println!("deleted AddressPools {}", found.pools.join(", "));
         }
         Ok(())
     }
@@ -121,7 +122,13 @@ impl Removal {
         gone(deleted).context("cannot delete Leases")?;
         gone(leases.delete(leader::NAME, &DeleteParams::default()).await)
             .context("cannot delete the leader's Lease")?;
-        println!("deleted the Leases in namespace {}", self.namespace);
+        Ok(())
+    }
+
+    async fn remove_pools(&self) -> anyhow::Result<()> {
+        let pools: Api<AddressPool> = Api::all(self.client.clone());
+        gone(pools.delete_collection(&DeleteParams::default(), &ListParams::default()).await)
+            .context("cannot delete AddressPools")?;
         Ok(())
     }
 }

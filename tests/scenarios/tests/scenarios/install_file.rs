@@ -40,6 +40,12 @@ pub(crate) fn one_file_installs_removes_and_installs_again(home: &Home) -> anyho
     released_services_have_nothing_of_ours(home)?;
     let pools = home.lab.get(&["addresspools"])?;
     ensure!(pools["items"].as_array().is_some_and(|all| all.len() == 1), "pools stay: {pools}");
+    let said = home.arpeggio(&["uninstall", "--delete-pools"])?;
+    ensure!(said.contains("deleted AddressPools home"), "{said}");
+    let pools = home.lab.get(&["addresspools"])?;
+    ensure!(pools["items"].as_array().is_some_and(Vec::is_empty), "they go when asked: {pools}");
+    let said = home.arpeggio(&["uninstall", "--dry-run"])?;
+    ensure!(said.contains("nothing that it wrote is left"), "{said}");
     Ok(())
 }
 
