@@ -18,6 +18,7 @@ use kube::{
     api::{DeleteParams, ListParams, Patch, PatchParams},
 };
 use serde::de::DeserializeOwned;
+use serde_json::{Value, json};
 use tokio::time::{Instant, sleep};
 
 use super::found::{CONTROLLER, Found, SPEAKER, bears_our_mark, record, what_it_has};
@@ -96,7 +97,7 @@ impl Removal {
         for _ in 0..ATTEMPTS {
             let service = services.get_opt(name).await.context("cannot read a Service")?;
             let Some(service) = service.filter(bears_our_mark) else { return Ok(()) };
-            let patch = Patch::Apply(record(&service).status_patch(&[], &[], &[]));
+            let patch = Patch::Apply(nothing_of_ours(&record(&service)));
             match services.patch_status(name, &params, &patch).await {
                 Ok(_) => {
                     println!("released Service {}", what_it_has(known));
@@ -131,6 +132,21 @@ impl Removal {
             .context("cannot delete AddressPools")?;
         Ok(())
     }
+}
+
+/// The server-side apply that says nothing: what we said before and others did not is removed, and our name with it. An empty
+/// `status` would still be ours.
+fn nothing_of_ours(record: &ServiceRecord) -> Value {
+    json!({
+        "apiVersion": Service::api_version(&()),
+        "kind": Service::kind(&()),
+        "metadata": {
+            "name": record.service.name,
+            "namespace": record.service.namespace,
+            "uid": record.service.uid,
+            "resourceVersion": record.version.to_string(),
+        },
+    })
 }
 
 /// That it was not there is as good as its deletion.
