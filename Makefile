@@ -66,13 +66,14 @@ lint:
 	cargo fmt --all --check
 	cargo clippy --workspace --all-targets --locked -- --deny warnings
 	RUSTDOCFLAGS="--deny warnings" cargo doc --workspace --no-deps --document-private-items --locked --quiet
-	test -z "$$(gofmt -l tests/cluster tests/cluster-oldest)"
+	test -z "$$(gofmt -l tests/cluster tests/cluster-oldest tests/helm)"
 
 unit:
 	cargo test --workspace --exclude arpeggio-lab --exclude arpeggio-scenarios --locked --quiet
 	cargo test --package arpeggio-lab --package arpeggio-scenarios --lib --bins --locked --quiet
 
 manifests: toolchain
+	@command -v promtool >/dev/null || { echo "promtool is missing: make setup, or Debian's package prometheus" >&2; exit 1; }
 	cargo test --package arpeggio-scenarios --test manifests --locked --quiet
 
 # One after the other: each starts clusters, and this may be a small machine.
@@ -128,10 +129,10 @@ fuzz: toolchain ## Feed all parsers what nobody thought of (FUZZ_SECONDS=n for e
 			-- -max_total_time=$(FUZZ_SECONDS) || exit 1; \
 	done
 
-generate: setup ## Write again what is generated (custom resource definitions, manifests/install.yaml, the tables of docs/wire.md)
+generate: setup ## Write again what is generated (custom resource definitions, manifests/install.yaml, what the chart takes from elsewhere, the tables of docs/wire.md)
 	UPDATE_GENERATED=1 cargo test --package arpeggio-api --locked --quiet
 	UPDATE_GENERATED=1 cargo test --package arpeggio-speaker --locked --quiet table
-	UPDATE_GENERATED=1 cargo test --package arpeggio-scenarios --test manifests --locked --quiet
+	UPDATE_GENERATED=1 cargo test --package arpeggio-scenarios --test manifests --locked --quiet up_to_date
 
 setup: toolchain
 	@tests/lab/setup.sh

@@ -223,14 +223,18 @@ mod tests {
     use super::*;
 
     const DOCS: [&str; 2] =
-        [include_str!("../../docs/user-guide.md"), include_str!("../../docs/metallb.md")];
+        [include_str!("../../docs/monitoring.md"), include_str!("../../docs/metallb.md")];
+
+    /// What every program tells of itself.
+    const OF_BOTH: [&str; 2] = ["arpeggio_build_info", "arpeggio_log_lines_lost_total"];
 
     /// Words that look like a metric of the controller.
     fn documented() -> impl Iterator<Item = &'static str> {
         let words = DOCS.iter().flat_map(|text| {
             text.split(|letter: char| !(letter.is_ascii_lowercase() || letter == '_'))
         });
-        words.filter(|word| word.starts_with("arpeggio_") && !word.starts_with("arpeggio_speaker_"))
+        let ours = words.filter(|word| word.starts_with("arpeggio_") && !OF_BOTH.contains(word));
+        ours.filter(|word| !word.starts_with("arpeggio_speaker_"))
     }
 
     #[test]
@@ -272,6 +276,6 @@ mod tests {
         let wrong: Vec<&str> = documented().filter(|word| !names.contains(word)).collect();
         assert!(wrong.is_empty(), "{wrong:?} are not among {names:?}");
         let missing: Vec<&&str> = names.iter().filter(|name| !DOCS[0].contains(**name)).collect();
-        assert!(missing.is_empty(), "the user guide has no {missing:?}");
+        assert!(missing.is_empty(), "docs/monitoring.md has no {missing:?}");
     }
 }

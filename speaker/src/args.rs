@@ -71,14 +71,17 @@ pub(crate) struct RunArgs {
     /// How long a session counts after its last renewal, in seconds (3 times --session-renewal or more). With more than 40
     /// nodes for each second of --session-renewal both grow with the number of nodes, so that the API server gets no more than
     /// 40 renewals a second.
-    #[arg(long, default_value_t = Settings::default().session.as_secs(), value_name = "SECONDS")]
+    #[arg(long, env = "ARPEGGIO_SESSION_DURATION", value_name = "SECONDS")]
+    #[arg(default_value_t = Settings::default().session.as_secs())]
     pub(crate) session_duration: u64,
     /// How often the session is renewed, in seconds (1 or more).
-    #[arg(long, default_value_t = Settings::default().renewal.as_secs(), value_name = "SECONDS")]
+    #[arg(long, env = "ARPEGGIO_SESSION_RENEWAL", value_name = "SECONDS")]
+    #[arg(default_value_t = Settings::default().renewal.as_secs())]
     pub(crate) session_renewal: u64,
     /// How the nodes that watch a node ask for it on the wire, and when its silence counts. auto: fast where a wired link has
     /// answered at once for a while, patient where a radio is on either side or answers come late, else standard.
-    #[arg(long, value_enum, default_value_t = ProbeProfile::Auto, value_name = "PROFILE")]
+    #[arg(long, env = "ARPEGGIO_PROBE_PROFILE", value_enum, value_name = "PROFILE")]
+    #[arg(default_value_t = ProbeProfile::Auto)]
     pub(crate) probe_profile: ProbeProfile,
     /// How often a node is asked, in milliseconds. This argument and the next two replace the profile: what is not given is
     /// standard's.
@@ -99,7 +102,7 @@ pub(crate) struct RunArgs {
     pub(crate) speaker_patience: u64,
     /// Announce also from nodes with the label node.kubernetes.io/exclude-from-external-load-balancers, which many
     /// clusters put on control-plane nodes.
-    #[arg(long)]
+    #[arg(long, env = "ARPEGGIO_IGNORE_EXCLUSION_LABEL")]
     pub(crate) ignore_exclusion_label: bool,
     /// The pause after each of the three probes for an address that is announced for the first time, in milliseconds (20 or
     /// more). An address that another machine answers for is not announced. 0: no address is probed, whatever its pool says.
@@ -111,7 +114,12 @@ pub(crate) struct RunArgs {
     pub(crate) conflict_recheck: u64,
     /// Interfaces to switch to promiscuous mode, as wireless ones always are, comma-separated; `*` stands for any
     /// characters, `?` for one. For network cards that drop questions for addresses that are not the node's own.
-    #[arg(long, value_name = "NAMES", value_delimiter = ',')]
+    #[arg(
+        long,
+        env = "ARPEGGIO_PROMISCUOUS_INTERFACES",
+        value_name = "NAMES",
+        value_delimiter = ','
+    )]
     #[arg(value_parser = |name: &str| Ok::<_, std::convert::Infallible>(Pattern::from(name)))]
     pub(crate) promiscuous_interfaces: Vec<Pattern>,
     #[command(flatten)]

@@ -112,6 +112,8 @@ pub(crate) struct Engine {
     news: News,
     metrics: Arc<Metrics>,
     established: Option<Awaited>,
+    /// This process has written its session once.
+    had_session: bool,
     twin: Twin,
     /// Set when the process is asked to stop: when it ends at the latest.
     ends: Option<Timestamp>,
@@ -184,6 +186,7 @@ impl Engine {
             news: outlets.news,
             metrics: outlets.metrics,
             established: Some(outlets.established),
+            had_session: false,
             twin: Twin::default(),
             ends: None,
         }
@@ -298,6 +301,7 @@ impl Engine {
             self.failovers.answered(*address);
         }
         if outcome == Outcome::Done {
+            self.count_lost_session(write);
             self.report(write);
         }
     }

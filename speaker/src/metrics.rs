@@ -49,6 +49,8 @@ pub(crate) struct Metrics {
     pub(crate) gives: IntCounterVec,
     /// Sessions of others that this node ended, by reason.
     pub(crate) ended: IntCounterVec,
+    /// Sessions of this node that were ended while this process ran.
+    pub(crate) sessions_lost: IntCounter,
     /// How long addresses were dark that this node took over from a failed owner.
     pub(crate) failover_seconds: Histogram,
     /// Addresses that nobody holds, though some node could.
@@ -133,6 +135,10 @@ impl Metrics {
                 "Sessions of other nodes that this node ended, by reason.",
                 &["reason"],
             )?,
+            sessions_lost: make.added(IntCounter::new(
+                full("sessions_lost_total"),
+                "Sessions of this node that others ended while its speaker ran: it was taken for dead, and was not.",
+            )?)?,
             failover_seconds: make.histogram(
                 "failover_seconds",
                 "Time from the last sign of life of an owner that failed to this node's first announcement of its address.",
@@ -277,12 +283,12 @@ mod tests {
 
     use super::*;
 
-    const USER_GUIDE: &str = include_str!("../../docs/user-guide.md");
+    const MONITORING: &str = include_str!("../../docs/monitoring.md");
     const METALLB: &str = include_str!("../../docs/metallb.md");
 
-    /// The names in the first column of the user guide's table.
+    /// The names in the first column of the table.
     fn documented() -> BTreeSet<String> {
-        let rows = USER_GUIDE
+        let rows = MONITORING
             .lines()
             .skip_while(|line| !line.starts_with("| metric of `arpeggio_speaker_"));
         let rows = rows.skip(2).take_while(|line| line.starts_with('|'));

@@ -37,6 +37,7 @@ disable_at_boot() {
             containerd) systemctl disable --quiet containerd.service ;;
             haproxy) systemctl disable --quiet haproxy.service ;;
             keepalived) systemctl disable --quiet keepalived.service ;;
+            prometheus) systemctl disable --quiet prometheus.service ;;
             nginx*) systemctl disable --quiet nginx.service ;;
         esac
     done >/dev/null 2>&1 || true

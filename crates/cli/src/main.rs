@@ -13,6 +13,7 @@ mod outcome;
 mod rebalance;
 mod status;
 mod table;
+mod uninstall;
 mod who_has;
 
 use std::process::ExitCode;
@@ -26,7 +27,8 @@ use clap::{Parser, Subcommand};
 use kube::Client;
 
 use crate::{
-    interfaces::InterfacesArgs, outcome::Outcome, rebalance::RebalanceArgs, who_has::WhoHasArgs,
+    interfaces::InterfacesArgs, outcome::Outcome, rebalance::RebalanceArgs,
+    uninstall::UninstallArgs, who_has::WhoHasArgs,
 };
 
 /// Looks into Arpeggio, the layer-2 load balancer.
@@ -63,13 +65,13 @@ enum Command {
     },
     /// Show which of this machine's interfaces announce addresses, and why the others do not.
     ///
-    /// Run it on a node, or in the speaker's pod: kubectl exec -n arpeggio-system POD -- /arpeggio interfaces. With an address,
+    /// Run it on a node, or in the speaker's pod: kubectl exec -n NAMESPACE POD -- /arpeggio interfaces. With an address,
     /// the announce rules on its lock count where the API server can be reached. Exit codes: 0 done, 1 the address given cannot
     /// be announced by this machine.
     Interfaces(InterfacesArgs),
     /// Ask the segment who has an address, and say whose machine each one is that answers.
     ///
-    /// Run it as root on a node, or in the speaker's pod: kubectl exec -n arpeggio-system POD -- /arpeggio who-has ADDRESS.
+    /// Run it as root on a node, or in the speaker's pod: kubectl exec -n NAMESPACE POD -- /arpeggio who-has ADDRESS.
     /// It needs the capability NET_RAW. What the cluster knows is shown when the API server can be reached. Exit codes: 0 one
     /// machine answers, 1 nobody does (or failed), 3 several do.
     WhoHas(WhoHasArgs),
@@ -80,6 +82,12 @@ enum Command {
     /// `ClusterRole` arpeggio-operator allow. Exit codes: 0 done, or nothing to do, 1 failed, 3 some addresses were not moved: it
     /// says which and why.
     Rebalance(RebalanceArgs),
+    /// Remove what Arpeggio has written in the cluster, and say which commands delete the rest.
+    ///
+    /// Deletes the controller and the speakers, takes their addresses and conditions out of the Services' status (what other
+    /// programs wrote there stays), and deletes Arpeggio's Leases. Pools stay unless --delete-pools is given. It needs an
+    /// administrator's permissions.
+    Uninstall(UninstallArgs),
     /// Print the custom resource definitions, as YAML for kubectl apply.
     Crds,
 }
@@ -115,6 +123,9 @@ async fn run(args: Args) -> anyhow::Result<Outcome> {
         Command::WhoHas(who_has) => who_has::show(&who_has, &system).await,
         Command::Rebalance(rebalance) => {
             rebalance::run(connect().await?, &system, &rebalance).await
+        }
+        Command::Uninstall(uninstall) => {
+            uninstall::run(connect().await?, &system, &uninstall).await
         }
         Command::Crds => Ok(definitions()?.into()),
     }

@@ -52,7 +52,7 @@ pub(crate) async fn show(args: &WhoHasArgs, namespace: &str) -> anyhow::Result<O
     let known =
         cluster::ask(async |client| Ok(Cluster::new(status::read(client, namespace).await?)));
     let (cluster, answers) = tokio::join!(known, spawn_blocking(move || ask::ask(address, plan)));
-    let answers = answers?.map_err(explained)?;
+    let answers = answers?.map_err(|error| explained(error, namespace))?;
     let heard = Heard {
         address,
         interface: interface.name.clone(),
@@ -110,13 +110,13 @@ fn is_link_local(address: IpAddr) -> bool {
 }
 
 /// What to do about a refused socket, from where people run this.
-fn explained(error: SocketError) -> anyhow::Error {
+fn explained(error: SocketError, namespace: &str) -> anyhow::Error {
     let is_refusal = matches!(error, SocketError::NotPermitted);
     let error = anyhow::Error::from(error);
     if is_refusal {
-        error.context(
-            "run this as root on a node, or in the speaker's pod (kubectl exec -n arpeggio-system POD -- /arpeggio who-has)",
-        )
+        error.context(format!(
+            "run this as root on a node, or in the speaker's pod (kubectl exec -n {namespace} POD -- /arpeggio who-has)"
+        ))
     } else {
         error.context("the segment cannot be asked")
     }

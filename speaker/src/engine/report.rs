@@ -14,6 +14,15 @@ use super::{CONFLICT, Engine};
 const NAMED: usize = 3;
 
 impl Engine {
+    /// Whoever has to begin a session again was taken for dead, and is not.
+    pub(super) fn count_lost_session(&mut self, write: &Write) {
+        match write {
+            Write::Start { .. } if self.had_session => self.metrics.sessions_lost.inc(),
+            Write::Start { .. } | Write::Renew { .. } => self.had_session = true,
+            _ => {}
+        }
+    }
+
     /// Tells users and counters of a write that has succeeded.
     pub(super) fn report(&self, write: &Write) {
         match write {

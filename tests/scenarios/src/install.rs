@@ -10,6 +10,8 @@ use anyhow::{Context as _, ensure};
 use arpeggio_image::{Architecture, component::Component};
 use arpeggio_lab::{Image, Lab, progress::Progress, web};
 
+use crate::overlay::write_overlay;
+
 /// The namespace of the manifests.
 pub(crate) const NAMESPACE: &str = "arpeggio-system";
 
@@ -26,8 +28,7 @@ const PATIENCE: Duration = Duration::from_secs(90);
 pub(crate) fn install(lab: &Lab) -> anyhow::Result<()> {
     let progress = Progress::new(lab.name());
     let begin = Instant::now();
-    let images = [image(Component::Controller)?, image(Component::Speaker)?, web::nginx_image()?];
-    lab.import(&images)?;
+    import_all(lab)?;
     progress.done("images built and imported", begin);
     let begin = Instant::now();
     let manifests = root().join("manifests");
@@ -40,10 +41,53 @@ pub(crate) fn install(lab: &Lab) -> anyhow::Result<()> {
     Ok(())
 }
 
+/// Imports all images: ours and that of the page.
+///
+/// # Errors
+/// When ours were not built, or a node does not take one.
+pub fn import_all(lab: &Lab) -> anyhow::Result<()> {
+    let images = [image(Component::Controller)?, image(Component::Speaker)?, web::nginx_image()?];
+    Ok(lab.import(&images)?)
+}
+
+/// Imports our images with another tag.
+///
+/// # Errors
+/// When they were not built, or a node does not take one.
+pub fn import_as(lab: &Lab, tag: &str) -> anyhow::Result<()> {
+    let programs = programs()?;
+    Ok(lab.import(&Component::ALL.map(|component| component.image(&programs, tag)))?)
+}
+
+/// The folder of the chart.
+pub fn chart_folder() -> PathBuf {
+    root().join("manifests/chart")
+}
+
+/// Installs the base in another namespace, with components, as `docs/install.md` says it.
+///
+/// # Errors
+/// When something does not become ready.
+pub fn install_overlay(lab: &Lab, namespace: &str, components: &[&str]) -> anyhow::Result<()> {
+    import_all(lab)?;
+    let folder = lab.folders().kubeconfig().with_file_name("overlay");
+    write_overlay(&folder, namespace, components)?;
+    lab.apply_folder(&folder)?;
+    wait_for_pods(lab, namespace)
+}
+
 fn wait_until_ready(lab: &Lab) -> anyhow::Result<()> {
-    lab.wait_for_rollout(NAMESPACE, "deployment/arpeggio-controller", PATIENCE)?;
-    lab.wait_for_rollout(NAMESPACE, "daemonset/arpeggio-speaker", PATIENCE)?;
+    wait_for_pods(lab, NAMESPACE)?;
     Ok(lab.wait_for(&["crd/addresspools.arpeggio.dev"], "condition=Established", PATIENCE)?)
+}
+
+/// Waits until the controller and all speakers are ready.
+///
+/// # Errors
+/// When they are not in time.
+pub fn wait_for_pods(lab: &Lab, namespace: &str) -> anyhow::Result<()> {
+    lab.wait_for_rollout(namespace, "deployment/arpeggio-controller", PATIENCE)?;
+    Ok(lab.wait_for_rollout(namespace, "daemonset/arpeggio-speaker", PATIENCE)?)
 }
 
 /// Installs what users get: the archives that `make images` has written, and the one file.

@@ -6,20 +6,27 @@
 #![forbid(unsafe_code)]
 
 mod fault;
+mod helm;
 mod home;
 mod install;
 pub mod metallb;
+mod overlay;
 mod page;
 mod pods;
 mod process;
+mod prometheus;
 
 pub use fault::{FAULTS_SEEN, Seen};
+pub use helm::helm_program;
 pub use home::{
     EXCLUDE, Home, KubernetesEvent, NotYet, POOL, POOL_RANGE, collect, eprint_line, first_address,
     pool, service,
 };
 pub use install::{
-    import_earlier, install_definitions, install_release, remove_release, set_version,
+    chart_folder, import_all, import_as, import_earlier, install_definitions, install_overlay,
+    install_release, remove_release, set_version, wait_for_pods,
 };
+pub use overlay::write_overlay;
 pub use page::page;
 pub use process::{Cost, HostProcess};
+pub use prometheus::{Prometheus, Sample};

@@ -131,6 +131,8 @@ pub(crate) fn the_owners_speaker_is_stopped_and_continued(home: &Home) -> anyhow
         home.look_on(fault, Duration::from_secs(8), || home.continue_container(&pod, "speaker"))?;
     at_most(&seen, UNNOTICED)?;
     ensure!(seen.overlap == 0, "it must not answer before it has asked: {seen:?}");
+    let lost = home.speaker_metric(owner, "sessions_lost_total")?;
+    ensure!(lost == ["1"], "it counts that others ended its session: {lost:?}");
     settled_on(home, successor)
 }
 

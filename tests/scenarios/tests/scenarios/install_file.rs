@@ -35,7 +35,31 @@ pub(crate) fn one_file_installs_removes_and_installs_again(home: &Home) -> anyho
     home.lab.apply(&pools)?;
     home.wait_for_owner(first_address())?;
     ensure!(home.addresses("web")? == [address], "it has the same address again");
-    home.wait_for_page_at(Machine::Client, SocketAddr::new(address, 80))
+    home.wait_for_page_at(Machine::Client, SocketAddr::new(address, 80))?;
+
+    released_services_have_nothing_of_ours(home)?;
+    let pools = home.lab.get(&["addresspools"])?;
+    ensure!(pools["items"].as_array().is_some_and(|all| all.len() == 1), "pools stay: {pools}");
+    let said = home.arpeggio(&["uninstall", "--delete-pools"])?;
+    ensure!(said.contains("deleted AddressPools home"), "{said}");
+    let pools = home.lab.get(&["addresspools"])?;
+    ensure!(pools["items"].as_array().is_some_and(Vec::is_empty), "they go when asked: {pools}");
+    let said = home.arpeggio(&["uninstall", "--dry-run"])?;
+    ensure!(said.contains("nothing that it wrote is left"), "{said}");
+    Ok(())
+}
+
+/// As the command is used that does it all.
+fn released_services_have_nothing_of_ours(home: &Home) -> anyhow::Result<()> {
+    let said = home.arpeggio(&["uninstall"])?;
+    ensure!(said.contains("released Service default/web (192.168.0.240)"), "{said}");
+    ensure!(said.contains("The AddressPools (1) stay"), "{said}");
+    ensure!(home.addresses("web")?.is_empty(), "nobody answers there any more");
+    ensure!(home.conditions("web")?.is_empty(), "{:?}", home.conditions("web"));
+    ensure!(home.who_answers(first_address())?.is_empty(), "it is still announced");
+    let left = home.lab.get(&["leases", "-n", NAMESPACE])?;
+    ensure!(left["items"].as_array().is_some_and(Vec::is_empty), "{left}");
+    Ok(())
 }
 
 /// The same version and commit by `--version` and as a metric.

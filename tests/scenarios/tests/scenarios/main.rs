@@ -8,6 +8,7 @@
 
 mod allocation;
 mod bad_input;
+mod chart;
 mod commands;
 mod controllers;
 mod definitions;
@@ -20,6 +21,7 @@ mod ipv6;
 mod leftovers;
 mod machines;
 mod migration;
+mod monitoring;
 mod moves;
 mod neighbour;
 mod neighbourhood;
@@ -32,6 +34,7 @@ mod runner;
 mod segments;
 mod setups;
 mod strangers;
+mod variants;
 mod versions;
 mod writes;
 
@@ -56,10 +59,12 @@ const QUICK: &[&str] = &[
     "fault-frozen",
     "fault-power",
     "fault-upgrade",
+    "helm",
     "install-file",
     "ipv6-first",
     "local-policy",
     "metallb",
+    "monitoring",
     "no-pool",
     "occupied",
     "quarantine",
@@ -75,6 +80,7 @@ const TIMED: &[&str] = &[
     "dead-connections",
     "failover",
     "frames-at-rest",
+    "helm",
     "ipv6-failover",
     "leader-power-cut",
     "local-upgrade",
@@ -163,6 +169,7 @@ const SCENARIOS: &[(&str, Scenario)] = &[
     ("dead-connections", controllers::controllers_find_out_that_their_connections_are_dead),
     ("two-controllers", controllers::two_controllers_at_once_give_no_address_twice),
     ("two-versions", versions::two_releases_work_together),
+    ("monitoring", monitoring::prometheus_sees_faults_and_their_end),
     ("controller-killed", restarts::a_killed_controller_keeps_every_address),
 ];
 
@@ -195,6 +202,8 @@ const SHAPED: &[(&str, Shape, Scenario)] = &[
         Shape::WithoutArpeggio,
         install_file::one_file_installs_removes_and_installs_again,
     ),
+    ("helm", Shape::WithoutArpeggio, chart::the_chart_installs_upgrades_and_goes),
+    ("variants", Shape::WithoutArpeggio, variants::components_change_what_is_installed_elsewhere),
     (
         "oldest-kubernetes",
         Shape::OldestApi,

@@ -36,6 +36,10 @@ pub(crate) fn new_speakers_take_nothing_and_miss_nothing(home: &Home) -> anyhow:
     let seen = seen.without_a_gap()?;
     ensure!(seen.owners == [owner.to_string()], "somebody else answered: {seen:?}");
     ensure!(home.moves(first_address().into())? == 0, "no move was written");
+    for node in home.lab.options().node_machines() {
+        let lost = home.speaker_metric(node, "sessions_lost_total")?;
+        ensure!(lost == ["0"], "{node} took the end of its predecessor for its own: {lost:?}");
+    }
     Ok(())
 }
 

@@ -1,0 +1,248 @@
+//! What there is of Arpeggio in a cluster.
+
+use std::{fmt::Write as _, net::IpAddr, time::Duration};
+
+use anyhow::{Context as _, bail};
+use arpeggio_api::{
+    address_pool::AddressPool,
+    leader, lease,
+    service::{FIELD_MANAGER, ServiceRecord},
+};
+use arpeggio_runtime::wall_clock;
+use k8s_openapi::{
+    api::{
+        admissionregistration::v1::ValidatingAdmissionPolicy,
+        apps::v1::{DaemonSet, Deployment},
+        coordination::v1::Lease,
+        core::v1::Service,
+    },
+    jiff::Timestamp,
+};
+use kube::{Api, Client, Resource, ResourceExt, api::ListParams};
+use serde::de::DeserializeOwned;
+
+/// The Deployment of the controller.
+pub(super) const CONTROLLER: &str = "arpeggio-controller";
+/// The DaemonSet of the speakers.
+pub(super) const SPEAKER: &str = "arpeggio-speaker";
+/// What everything has that the manifests install.
+pub(super) const LABEL: &str = "app.kubernetes.io/part-of=arpeggio";
+
+/// Where Helm notes the release that an object belongs to.
+const HELM_RELEASE: &str = "meta.helm.sh/release-name";
+
+/// A controller that lives renews its Lease every few seconds, and no clock is so wrong.
+const SILENT: Duration = Duration::from_mins(10);
+
+/// Everything that is to be removed, or that decides how.
+#[derive(Debug, Default)]
+pub(super) struct Found {
+    pub(super) namespace: String,
+    pub(super) has_controller: bool,
+    pub(super) has_speakers: bool,
+    /// The release by which Helm has installed it.
+    pub(super) helm_release: Option<String>,
+    /// Those in whose status the controller has written something.
+    pub(super) services: Vec<ServiceRecord>,
+    /// Sessions, locks, and the leader's.
+    pub(super) leases: Vec<String>,
+    pub(super) pools: Vec<String>,
+    /// Whether speakers' tokens are good for their own node only.
+    pub(super) has_policy: bool,
+    /// The namespaces of other installations that decide.
+    pub(super) others: Vec<String>,
+}
+
+impl Found {
+    pub(super) async fn read(client: &Client, namespace: &str) -> anyhow::Result<Self> {
+        let deployments: Api<Deployment> = Api::namespaced(client.clone(), namespace);
+        let controller =
+            deployments.get_opt(CONTROLLER).await.context("cannot read Deployments")?;
+        let speakers: Api<DaemonSet> = Api::namespaced(client.clone(), namespace);
+        let speakers = speakers.get_opt(SPEAKER).await.context("cannot read DaemonSets")?;
+        let services: Vec<Service> = listed(Api::all(client.clone()), "").await?;
+        let leases: Api<Lease> = Api::namespaced(client.clone(), namespace);
+        let leases: Vec<Lease> = listed(leases, lease::SELECTOR).await?;
+        let leaders = leaders(client).await?;
+        let own = leaders.iter().filter(|it| it.namespace().as_deref() == Some(namespace));
+        let pools: Vec<AddressPool> = listed(Api::all(client.clone()), "").await?;
+        let policies: Vec<ValidatingAdmissionPolicy> =
+            listed(Api::all(client.clone()), LABEL).await?;
+        Ok(Self {
+            namespace: namespace.to_owned(),
+            has_controller: controller.is_some(),
+            has_speakers: speakers.is_some(),
+            helm_release: controller.and_then(|it| it.annotations().get(HELM_RELEASE).cloned()),
+            services: services.iter().filter(|it| bears_our_mark(it)).map(record).collect(),
+            leases: leases.iter().chain(own).map(ResourceExt::name_any).collect(),
+            pools: pools.iter().map(ResourceExt::name_any).collect(),
+            has_policy: !policies.is_empty(),
+            others: others(&leaders, namespace, wall_clock::now()),
+        })
+    }
+
+    /// Its controller would write again what is removed here.
+    pub(super) fn refuse_if_another_one_decides(&self) -> anyhow::Result<()> {
+        let Self { namespace, others, .. } = self;
+        if !others.is_empty() {
+            bail!(
+                "another installation decides in namespace {}, and what it wrote cannot be told from what that in {namespace} wrote. \
+                 To remove this one, delete its namespace; to remove the other one, name it by --system-namespace",
+                others.join(", ")
+            );
+        }
+        Ok(())
+    }
+
+    /// What would be done, in the order in which it would be done.
+    pub(super) fn preview(&self, with_pools: bool) -> String {
+        let namespace = &self.namespace;
+        let mut text = String::new();
+        let mut line = |line: String| _ = writeln!(text, "{line}");
+        if self.has_controller {
+            line(format!("would delete Deployment {namespace}/{CONTROLLER}"));
+        }
+        for service in &self.services {
+            line(format!("would release Service {}", what_it_has(service)));
+        }
+        if self.has_speakers {
+            line(format!("would delete DaemonSet {namespace}/{SPEAKER}"));
+        }
+        if !self.leases.is_empty() {
+            line(format!("would delete {} Leases in namespace {namespace}", self.leases.len()));
+        }
+        if with_pools && !self.pools.is_empty() {
+            line(format!("would delete AddressPools {}", self.pools.join(", ")));
+        }
+        if text.is_empty() {
+            text = format!(
+                "Arpeggio does not run in namespace {namespace}, and nothing that it wrote is left\n"
+            );
+        }
+        text
+    }
+}
+
+/// `shop/web (192.168.0.240)`.
+pub(super) fn what_it_has(service: &ServiceRecord) -> String {
+    let ingress = &service.ingress;
+    if !ingress.is_ours() || ingress.addresses.is_empty() {
+        return service.path();
+    }
+    let addresses: Vec<String> = ingress.addresses.iter().map(IpAddr::to_string).collect();
+    format!("{} ({})", service.path(), addresses.join(", "))
+}
+
+pub(super) fn record(service: &Service) -> ServiceRecord {
+    ServiceRecord::parse(service, None)
+}
+
+/// Whether anything in its status is the controller's.
+pub(super) fn bears_our_mark(service: &Service) -> bool {
+    service.managed_fields().iter().any(|entry| {
+        entry.manager.as_deref() == Some(FIELD_MANAGER)
+            && entry.subresource.as_deref() == Some("status")
+    })
+}
+
+async fn leaders(client: &Client) -> anyhow::Result<Vec<Lease>> {
+    let leading = ListParams::default().fields(&format!("metadata.name={}", leader::NAME));
+    let leases: Api<Lease> = Api::all(client.clone());
+    Ok(leases.list(&leading).await.context("cannot list Leases")?.items)
+}
+
+/// The namespaces, other than ours, whose controller leads. One that has stepped down, or has not said anything for so long, does not.
+fn others(leaders: &[Lease], ours: &str, now: Timestamp) -> Vec<String> {
+    let leads = |lease: &&Lease| {
+        let spec = lease.spec.as_ref();
+        let holder = spec.and_then(|spec| spec.holder_identity.as_deref());
+        let renewed = spec.and_then(|spec| Some(spec.renew_time.as_ref()?.0));
+        let lately = |renewed| now.duration_since(renewed).unsigned_abs() < SILENT;
+        holder.is_some_and(|holder| !holder.is_empty()) && renewed.is_none_or(lately)
+    };
+    let namespaces = leaders.iter().filter(leads).filter_map(ResourceExt::namespace);
+    namespaces.filter(|namespace| namespace != ours).collect()
+}
+
+/// All objects with the label; none where the cluster has no such kind.
+async fn listed<K>(api: Api<K>, label: &str) -> anyhow::Result<Vec<K>>
+where
+    K: Clone + DeserializeOwned + std::fmt::Debug + Resource<DynamicType = ()>,
+{
+    match api.list(&ListParams::default().labels(label)).await {
+        Ok(list) => Ok(list.items),
+        Err(kube::Error::Api(status)) if status.code == 404 => Ok(Vec::new()),
+        Err(error) => Err(error).with_context(|| format!("cannot list {}", K::plural(&()))),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use serde_json::json;
+
+    use super::*;
+
+    #[test]
+    fn a_status_that_others_wrote_is_left_alone() {
+        let service = |manager: &str, subresource: &str| -> Service {
+            let fields = json!([{ "manager": manager, "subresource": subresource }]);
+            serde_json::from_value(json!({ "metadata": { "managedFields": fields } })).unwrap()
+        };
+        assert!(bears_our_mark(&service(FIELD_MANAGER, "status")));
+        assert!(!bears_our_mark(&service("kubectl", "status")));
+        assert!(!bears_our_mark(&service(FIELD_MANAGER, "")));
+    }
+
+    #[test]
+    fn where_another_installation_decides_nothing_is_removed() {
+        let lease = |namespace: &str, holder: &str, renewed: &str| -> Lease {
+            serde_json::from_value(json!({
+                "metadata": { "name": leader::NAME, "namespace": namespace },
+                "spec": { "holderIdentity": holder, "renewTime": renewed },
+            }))
+            .unwrap()
+        };
+        let now = "2026-01-01T12:00:00Z".parse().unwrap();
+        let lately = "2026-01-01T11:59:58.000000Z";
+        let leaders = [
+            lease("lb", "one_1", lately),
+            lease("stepped-down", "", lately),
+            lease("dead", "three_3", "2026-01-01T11:00:00.000000Z"),
+            lease("other", "two_2", lately),
+        ];
+        let found = Found { others: others(&leaders, "lb", now), ..Found::default() };
+        assert_eq!(found.others, ["other"]);
+        assert!(found.refuse_if_another_one_decides().is_err());
+        let alone = Found { others: others(&leaders[..3], "lb", now), ..Found::default() };
+        assert!(alone.refuse_if_another_one_decides().is_ok());
+    }
+
+    #[test]
+    fn a_preview_says_what_and_in_which_order() {
+        let service = json!({
+            "metadata": {
+                "namespace": "shop", "name": "web",
+                "managedFields": [{ "manager": FIELD_MANAGER, "fieldsV1": {
+                    "f:status": { "f:loadBalancer": { "f:ingress": {} } } } }],
+            },
+            "status": { "loadBalancer": { "ingress": [{ "ip": "10.0.0.1" }] } },
+        });
+        let found = Found {
+            namespace: "lb".to_owned(),
+            has_controller: true,
+            has_speakers: true,
+            services: vec![record(&serde_json::from_value(service).unwrap())],
+            leases: vec!["session-a".to_owned(), "address-10.0.0.1".to_owned()],
+            pools: vec!["home".to_owned()],
+            ..Found::default()
+        };
+        let kept = "would delete Deployment lb/arpeggio-controller\n\
+                    would release Service shop/web (10.0.0.1)\n\
+                    would delete DaemonSet lb/arpeggio-speaker\n\
+                    would delete 2 Leases in namespace lb\n";
+        assert_eq!(found.preview(false), kept);
+        assert_eq!(found.preview(true), format!("{kept}would delete AddressPools home\n"));
+        let nothing = Found { namespace: "lb".to_owned(), ..Found::default() };
+        assert!(nothing.preview(true).contains("nothing that it wrote is left"));
+    }
+}

@@ -1,0 +1,93 @@
+//! What is left after the command, and which commands delete it.
+
+use std::fmt;
+
+use super::found::{Found, LABEL};
+
+/// What kubectl or Helm have to remove: whatever was installed has its own records there.
+#[derive(Debug, PartialEq, Eq)]
+pub(super) struct Remains {
+    /// In the order in which they are to be given.
+    commands: Vec<String>,
+    /// The pools that stay with their definition.
+    pools: usize,
+}
+
+impl Remains {
+    /// `without_pools`: no pool is to stay.
+    pub(super) fn of(found: &Found, without_pools: bool) -> Self {
+        let namespace = &found.namespace;
+        let mut commands = match &found.helm_release {
+            Some(release) => vec![format!("helm uninstall {release} --namespace {namespace}")],
+            None => by_kubectl(namespace, found.has_policy).into(),
+        };
+        let pools = if without_pools { 0 } else { found.pools.len() };
+        if pools == 0 {
+            commands
+                .push("kubectl delete --ignore-not-found crd addresspools.arpeggio.dev".to_owned());
+        }
+        Self { commands, pools }
+    }
+}
+
+fn by_kubectl(namespace: &str, has_policy: bool) -> [String; 2] {
+    let mut kinds = vec!["clusterroles", "clusterrolebindings", "flowschemas"];
+    if has_policy {
+        kinds.extend(["validatingadmissionpolicies", "validatingadmissionpolicybindings"]);
+    }
+    let kinds = kinds.join(",");
+    [
+        format!("kubectl delete namespace {namespace}"),
+        format!("kubectl delete {kinds} --selector {LABEL}"),
+    ]
+}
+
+impl fmt::Display for Remains {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        writeln!(f, "To remove the rest:")?;
+        for command in &self.commands {
+            writeln!(f, "  {command}")?;
+        }
+        if self.pools > 0 {
+            let pools = self.pools;
+            writeln!(
+                f,
+                "The AddressPools ({pools}) stay, with their definition. To delete them, too:"
+            )?;
+            writeln!(f, "  kubectl delete crd addresspools.arpeggio.dev")?;
+        }
+        Ok(())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn found() -> Found {
+        Found { namespace: "lb".into(), pools: vec!["home".into()], ..Found::default() }
+    }
+
+    #[test]
+    fn pools_stay_unless_somebody_says_otherwise() {
+        let kept = Remains::of(&found(), false).to_string();
+        assert!(kept.contains("kubectl delete namespace lb\n"), "{kept}");
+        assert!(kept.contains("The AddressPools (1) stay"), "{kept}");
+        let without = Remains::of(&found(), true).to_string();
+        assert!(!without.contains("stay"), "{without}");
+        assert!(without.contains("crd addresspools.arpeggio.dev"), "{without}");
+    }
+
+    #[test]
+    fn what_helm_installed_helm_removes() {
+        let found = Found { helm_release: Some("lb-release".into()), ..found() };
+        let commands = Remains::of(&found, false).commands;
+        assert_eq!(commands, ["helm uninstall lb-release --namespace lb"]);
+    }
+
+    #[test]
+    fn policies_are_named_where_they_are() {
+        let found = Found { has_policy: true, ..found() };
+        assert!(Remains::of(&found, false).commands[1].contains("validatingadmissionpolicies"));
+    }
+}

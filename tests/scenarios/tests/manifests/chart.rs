@@ -1,0 +1,211 @@
+//! The chart: what it takes from other files, and that it renders what the manifests do.
+
+use std::{fs, path::Path, process::Command};
+
+use arpeggio_scenarios::helm_program;
+use serde_json::{Value, json};
+use sha2::{Digest as _, Sha256};
+
+use crate::{
+    objects::Objects,
+    rendered::{is_up_to_date, kustomized, manifests, output, overlay, text},
+};
+
+const NAMESPACE: &str = "arpeggio-system";
+
+/// What the chart renders with these values.
+fn rendered(namespace: &str, values: &Value) -> Objects {
+    let mut helm = Command::new(helm_program("helm").unwrap());
+    helm.args(["template", "arpeggio", "--namespace", namespace, "--values", "-"]);
+    helm.arg(manifests().join("chart"));
+    Objects::parse(&with_input(&mut helm, &values.to_string()).unwrap())
+}
+
+/// What a program prints, or its complaint.
+fn with_input(command: &mut Command, input: &str) -> Result<String, String> {
+    let file =
+        Path::new(env!("CARGO_TARGET_TMPDIR")).join(format!("{:?}", std::thread::current().id()));
+    fs::write(&file, input).unwrap();
+    let output = command.stdin(fs::File::open(&file).unwrap()).output().unwrap();
+    fs::remove_file(&file).unwrap();
+    let text = |bytes: &[u8]| String::from_utf8_lossy(bytes).into_owned();
+    if output.status.success() { Ok(text(&output.stdout)) } else { Err(text(&output.stderr)) }
+}
+
+/// Without what only Helm writes, what kustomize does to a kind that it does not know, and the order of variables.
+fn comparable(mut objects: Objects) -> Objects {
+    for object in objects.0.values_mut() {
+        let metadata = object["metadata"].as_object_mut().unwrap();
+        let labels = metadata["labels"].as_object_mut().unwrap();
+        labels.remove("helm.sh/chart");
+        labels.remove("app.kubernetes.io/managed-by");
+        if ["FlowSchema", "SecurityContextConstraints"].contains(&object["kind"].as_str().unwrap())
+        {
+            object["metadata"].as_object_mut().unwrap().remove("namespace");
+        }
+        let variables = object.pointer_mut("/spec/template/spec/containers/0/env");
+        if let Some(Value::Array(variables)) = variables {
+            variables.sort_by_key(|variable| variable["name"].to_string());
+        }
+    }
+    objects
+}
+
+fn assert_same(chart: Objects, mut manifests: Objects) {
+    // Helm makes the namespace, and installs what is in crds/.
+    manifests
+        .0
+        .retain(|name, _| !name.starts_with("Namespace/") && !name.starts_with("CustomResource"));
+    let (chart, manifests) = (comparable(chart), comparable(manifests));
+    assert_eq!(chart.0.keys().collect::<Vec<_>>(), manifests.0.keys().collect::<Vec<_>>());
+    for (name, object) in &manifests.0 {
+        assert_eq!(chart.get(name), object, "{name}");
+    }
+}
+
+#[test]
+fn with_default_values_the_chart_is_the_base() {
+    let base = Objects::parse(&kustomized(&manifests().join("base")));
+    assert_same(rendered(NAMESPACE, &json!({})), base);
+}
+
+#[test]
+fn values_do_what_the_components_do() {
+    let values = json!({
+        "admission": true,
+        "metallb": { "namespace": "metallb-system" },
+        "networkPolicy": { "apiServerPorts": [443, 6443] },
+        "controller": { "replicas": 1 },
+        "speaker": { "ignoreExclusionLabel": true },
+    });
+    let components = ["admission", "metallb", "egress", "single-node"];
+    assert_same_but_labels(rendered("lb", &values), overlay("chart-one", "lb", &components));
+    let values = json!({
+        "openshift": true,
+        "monitoring": { "enabled": true },
+        "speaker": { "probeProfile": "fast" },
+    });
+    let components = ["openshift", "monitoring", "fast"];
+    assert_same_but_labels(rendered("lb", &values), overlay("chart-two", "lb", &components));
+}
+
+/// Objects of components have fewer labels than the base gives to its own.
+fn assert_same_but_labels(chart: Objects, manifests: Objects) {
+    let without_labels = |mut objects: Objects| {
+        for object in objects.0.values_mut() {
+            object["metadata"]["labels"] = json!({});
+        }
+        objects
+    };
+    assert_same(without_labels(chart), without_labels(manifests));
+}
+
+#[test]
+fn pools_are_values_and_the_runbooks_have_an_address() {
+    let spec = json!({ "addresses": ["192.168.0.240-192.168.0.250"], "autoAssign": false });
+    let objects = rendered(
+        "lb",
+        &json!({
+            "pools": [{ "name": "home", "spec": spec }],
+            "configMapPools": "address-pools: []\n",
+            "monitoring": { "enabled": true, "dashboard": true, "runbooks": "https://example.com/" },
+        }),
+    );
+    assert_eq!(objects.get("AddressPool/home")["spec"], spec);
+    assert_eq!(objects.get("ConfigMap/arpeggio")["data"]["config"], "address-pools: []");
+    let rule = &objects.get("PrometheusRule/arpeggio")["spec"]["groups"][0]["rules"][0];
+    let runbook = rule["annotations"]["runbook_url"].as_str().unwrap();
+    assert!(runbook.starts_with("https://example.com/docs/monitoring.md#"), "{runbook}");
+    let dashboard = &objects.get("ConfigMap/arpeggio-dashboard")["data"]["arpeggio.json"];
+    let dashboard: Value = serde_json::from_str(dashboard.as_str().unwrap()).unwrap();
+    assert_eq!(dashboard["title"], "Arpeggio");
+}
+
+/// Helm takes every number of a file for a fraction.
+#[test]
+fn large_numbers_stay_what_they_are() {
+    let values = json!({ "controller": { "gracePeriod": 1_000_000, "quarantine": 86_400 } });
+    let objects = rendered("lb", &values);
+    let environment = objects.environment("Deployment/arpeggio-controller");
+    assert_eq!(environment.get("ARPEGGIO_GRACE_PERIOD"), Some(&"1000000"));
+    assert_eq!(environment.get("ARPEGGIO_QUARANTINE"), Some(&"86400"));
+    let at_once = rendered("lb", &json!({ "controller": { "gracePeriod": 0 } }));
+    let environment = at_once.environment("Deployment/arpeggio-controller");
+    assert_eq!(environment.get("ARPEGGIO_GRACE_PERIOD"), Some(&"0"));
+}
+
+#[test]
+fn bad_values_are_refused_by_name() {
+    let table = [
+        (json!({ "pool": [] }), "pool"),
+        (json!({ "pools": [{ "name": "home" }] }), "spec"),
+        (json!({ "pools": [{ "name": "Home", "spec": { "addresses": ["10.0.0.1"] } }] }), "name"),
+        (json!({ "pools": [{ "name": "a", "spec": { "addresses": ["some"] } }] }), "addresses"),
+        (json!({ "speaker": { "probeProfile": "quick" } }), "probeProfile"),
+        (json!({ "controller": { "quarantine": 5 } }), "quarantine"),
+        (json!({ "controller": { "replicas": "2" } }), "replicas"),
+        (json!({ "monitoring": { "runbooks": "wiki" } }), "runbooks"),
+    ];
+    for (values, named) in table {
+        let mut helm = Command::new(helm_program("helm").unwrap());
+        helm.args(["template", "arpeggio", "--values", "-"]).arg(manifests().join("chart"));
+        let refusal = with_input(&mut helm, &values.to_string()).expect_err("it was taken");
+        assert!(refusal.contains(named), "{values}: {refusal}");
+    }
+}
+
+#[test]
+fn helm_has_nothing_to_say_against_the_chart() {
+    let mut helm = Command::new(helm_program("helm").unwrap());
+    let said = output(helm.args(["lint", "--strict"]).arg(manifests().join("chart")));
+    assert!(said.contains("0 chart(s) failed"), "{said}");
+}
+
+#[test]
+fn the_chart_has_the_version_of_the_programs() {
+    let chart: Value = serde_saphyr::from_str(&text("manifests/chart/Chart.yaml")).unwrap();
+    for key in ["version", "appVersion"] {
+        assert_eq!(chart[key], env!("CARGO_PKG_VERSION"), "{key}");
+    }
+}
+
+/// A chart can read its own folder only.
+#[test]
+fn what_the_chart_takes_from_elsewhere_is_up_to_date() {
+    let files = manifests().join("chart/files");
+    let rules = text("manifests/monitoring/rules.yaml");
+    is_up_to_date(&files.join("rules.yaml"), &rules[rules.find("groups:").unwrap()..]);
+    for (file, from) in [
+        ("dashboard.json", "monitoring/dashboard.json"),
+        ("pod-monitors.yaml", "components/monitoring/pod-monitors.yaml"),
+        ("admission.yaml", "components/admission/policy.yaml"),
+        ("openshift.yaml", "components/openshift/scc.yaml"),
+    ] {
+        is_up_to_date(&files.join(file), &text(&format!("manifests/{from}")));
+    }
+}
+
+/// The chart's copy says which one it is, so that it can be told from another one in a cluster.
+#[test]
+fn the_charts_definition_is_ours_and_up_to_date() {
+    let definition = text("manifests/crds/addresspools.yaml");
+    let digest = format!("{:x}", Sha256::digest(&definition));
+    let mark = &digest[..12];
+    let chart = manifests().join("chart");
+    is_up_to_date(&chart.join("files/definition"), &format!("{mark}\n"));
+    let marked = definition.replacen(
+        "metadata:\n",
+        &format!("metadata:\n  annotations:\n    arpeggio.dev/definition: \"{mark}\"\n  labels:\n    app.kubernetes.io/name: arpeggio\n    app.kubernetes.io/part-of: arpeggio\n"),
+        1,
+    );
+    is_up_to_date(&chart.join("crds/addresspools.yaml"), &marked);
+}
+
+#[test]
+fn the_table_of_values_is_up_to_date() {
+    let mut docs = Command::new(helm_program("helm-docs").unwrap());
+    docs.args(["--dry-run", "--sort-values-order=file", "--chart-search-root"]);
+    let page = output(docs.arg(manifests().join("chart")));
+    let page = page.lines().map(str::trim_end).collect::<Vec<_>>().join("\n");
+    is_up_to_date(&manifests().join("chart/README.md"), &format!("{}\n", page.trim()));
+}

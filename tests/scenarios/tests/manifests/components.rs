@@ -1,0 +1,150 @@
+//! What each component changes, and that another namespace is followed everywhere.
+
+use serde_json::{Value, json};
+
+use crate::{
+    objects::Objects,
+    rendered::{kustomized, manifests, overlay},
+};
+
+const CONTROLLER: &str = "Deployment/arpeggio-controller";
+const SPEAKER: &str = "DaemonSet/arpeggio-speaker";
+const DEFINITION: &str = "CustomResourceDefinition/addresspools.arpeggio.dev";
+
+/// The namespace that Arpeggio is installed in here.
+const ELSEWHERE: &str = "lb";
+
+fn base() -> Objects {
+    Objects::parse(&kustomized(&manifests().join("base")))
+}
+
+fn with(component: &str) -> Objects {
+    overlay(component, ELSEWHERE, &[component])
+}
+
+fn all_components() -> Vec<String> {
+    let entries = std::fs::read_dir(manifests().join("components")).unwrap();
+    let mut names: Vec<String> =
+        entries.map(|entry| entry.unwrap().file_name().into_string().unwrap()).collect();
+    names.sort();
+    names
+}
+
+#[test]
+fn another_namespace_is_followed_everywhere() {
+    let components = all_components();
+    let components: Vec<&str> = components.iter().map(String::as_str).collect();
+    let objects = overlay("elsewhere", ELSEWHERE, &components);
+    for (name, object) in &objects.0 {
+        let text = object.to_string();
+        assert!(!text.contains("arpeggio-system"), "{name}: {text}");
+        let namespace = object["metadata"]["namespace"].as_str();
+        match name.as_str() {
+            // MetalLB's, which stays where it is.
+            "Role/arpeggio-metallb" | "RoleBinding/arpeggio-metallb" => {
+                assert_eq!(namespace, Some("metallb-system"), "{name}");
+            }
+            _ => assert!(namespace.is_none_or(|it| it == ELSEWHERE), "{name}: {namespace:?}"),
+        }
+        for subject in object["subjects"].as_array().into_iter().flatten() {
+            assert_eq!(subject["namespace"], ELSEWHERE, "{name}");
+        }
+    }
+    assert!(objects.has("Namespace/lb"));
+    let subjects = &objects.get("FlowSchema/arpeggio-leases")["spec"]["rules"][0]["subjects"];
+    for subject in subjects.as_array().unwrap() {
+        assert_eq!(subject["serviceAccount"]["namespace"], ELSEWHERE);
+    }
+    for name in ["PodMonitor/arpeggio-speaker", "PrometheusRule/arpeggio"] {
+        assert_eq!(objects.get(name)["metadata"]["namespace"], ELSEWHERE, "{name}");
+    }
+}
+
+/// `arpeggio uninstall` names the commands that delete by this label.
+#[test]
+fn every_object_says_what_it_is_part_of() {
+    let components = all_components();
+    let components: Vec<&str> = components.iter().map(String::as_str).collect();
+    for (name, object) in &overlay("labels", ELSEWHERE, &components).0 {
+        assert_eq!(object["metadata"]["labels"]["app.kubernetes.io/part-of"], "arpeggio", "{name}");
+    }
+}
+
+#[test]
+fn objects_and_images_have_the_version_of_the_programs() {
+    let version = env!("CARGO_PKG_VERSION");
+    for (name, object) in &base().0 {
+        assert_eq!(object["metadata"]["labels"]["app.kubernetes.io/version"], version, "{name}");
+    }
+    for name in [CONTROLLER, SPEAKER] {
+        let image = base().get(name)["spec"]["template"]["spec"]["containers"][0]["image"].clone();
+        assert!(image.as_str().unwrap().ends_with(&format!(":{version}")), "{image}");
+    }
+}
+
+#[test]
+fn without_definitions_nothing_else_is_missing() {
+    let objects = with("configmap-only");
+    assert!(base().has(DEFINITION));
+    assert!(!objects.has(DEFINITION));
+    assert_eq!(objects.0.len() + 1, base().0.len());
+}
+
+#[test]
+fn flags_are_given_by_the_environment_and_go_together() {
+    let fast = with("fast");
+    assert_eq!(fast.environment(SPEAKER).get("ARPEGGIO_PROBE_PROFILE"), Some(&"fast"));
+    let single = with("single-node");
+    let environment = single.environment(SPEAKER);
+    assert_eq!(environment.get("ARPEGGIO_IGNORE_EXCLUSION_LABEL"), Some(&"true"));
+    assert_eq!(single.get(CONTROLLER)["spec"]["replicas"], 1);
+    let both = overlay("both", ELSEWHERE, &["fast", "single-node"]);
+    let environment = both.environment(SPEAKER);
+    for name in
+        ["ARPEGGIO_PROBE_PROFILE", "ARPEGGIO_IGNORE_EXCLUSION_LABEL", "ARPEGGIO_ADMIN_SOCKET"]
+    {
+        assert!(environment.contains_key(name), "{name}");
+    }
+}
+
+#[test]
+fn a_budget_never_keeps_the_last_controller_on_a_node() {
+    let budget = &base().get("PodDisruptionBudget/arpeggio-controller")["spec"].clone();
+    assert_eq!(budget["maxUnavailable"], 1);
+    assert_eq!(budget["minAvailable"], Value::Null);
+}
+
+#[test]
+fn the_egress_component_adds_to_what_may_come_in() {
+    let policy = with("egress").get("NetworkPolicy/arpeggio-controller")["spec"].clone();
+    assert_eq!(policy["policyTypes"], json!(["Ingress", "Egress"]));
+    assert_eq!(policy["ingress"], json!([{ "ports": [{ "port": "metrics", "protocol": "TCP" }] }]));
+}
+
+#[test]
+fn on_openshift_the_speaker_may_have_what_it_asks_for_and_no_more() {
+    let objects = with("openshift");
+    let constraints = objects.get("SecurityContextConstraints/arpeggio-speaker");
+    let pod = objects.get(SPEAKER)["spec"]["template"]["spec"].clone();
+    assert_eq!(constraints["allowHostNetwork"], pod["hostNetwork"]);
+    let added = &pod["containers"][0]["securityContext"]["capabilities"]["add"];
+    assert_eq!(&constraints["allowedCapabilities"], added);
+    assert_eq!(constraints["allowPrivilegedContainer"], false);
+    assert_eq!(constraints["allowPrivilegeEscalation"], false);
+    let role = objects.get("ClusterRole/arpeggio-scc-speaker");
+    assert_eq!(role["rules"][0]["resourceNames"], json!(["arpeggio-speaker"]));
+}
+
+#[test]
+fn pods_are_scraped_where_they_serve_metrics() {
+    let objects = with("monitoring");
+    for component in ["controller", "speaker"] {
+        let monitor = objects.get(&format!("PodMonitor/arpeggio-{component}"));
+        let wanted = &monitor["spec"]["selector"]["matchLabels"];
+        let workload = if component == "controller" { CONTROLLER } else { SPEAKER };
+        let labels = &objects.get(workload)["spec"]["template"]["metadata"]["labels"];
+        for (key, value) in wanted.as_object().unwrap() {
+            assert_eq!(&labels[key], value, "{component}: {key}");
+        }
+    }
+}
