@@ -8,9 +8,14 @@
 
 mod cluster;
 mod explain;
+mod gaps;
+mod global;
 mod interfaces;
 mod outcome;
+mod paint;
+mod reader;
 mod rebalance;
+mod service_name;
 mod status;
 mod table;
 mod who_has;
@@ -18,38 +23,26 @@ mod who_has;
 use std::process::ExitCode;
 
 use arpeggio_api::crds;
-use arpeggio_runtime::{
-    client::{self, ConnectError, Patience},
-    version,
-};
+use arpeggio_runtime::version;
 use clap::{Parser, Subcommand};
-use kube::Client;
 
 use crate::{
-    interfaces::InterfacesArgs, outcome::Outcome, rebalance::RebalanceArgs, who_has::WhoHasArgs,
+    global::Global, interfaces::InterfacesArgs, outcome::Outcome, rebalance::RebalanceArgs,
+    who_has::WhoHasArgs,
 };
 
 /// Looks into Arpeggio, the layer-2 load balancer.
 ///
-/// Finds the cluster by KUBECONFIG, ~/.kube/config or the pod's ServiceAccount, in this order. Exit codes: 0 done, 1
-/// failed, 2 wrong arguments; a command that has others says so.
+/// Finds the cluster by --kubeconfig, KUBECONFIG, ~/.kube/config or the pod's ServiceAccount, in this order. Exit codes: 0
+/// done, 1 failed, 2 wrong arguments; a command that has others says so.
 #[allow(clippy::doc_markdown, reason = "it is shown on a terminal")]
 #[derive(Debug, Parser)]
 #[command(name = "arpeggio", version = version::long())]
 struct Args {
     #[command(subcommand)]
     command: Command,
-    /// The namespace that Arpeggio is installed in. Default: POD_NAMESPACE, as in Arpeggio's pods, or arpeggio-system.
-    #[arg(long, global = true, env = "ARPEGGIO_NAMESPACE", value_name = "NAME")]
-    system_namespace: Option<String>,
-}
-
-impl Args {
-    fn system_namespace(&self) -> String {
-        let of_pod = || std::env::var("POD_NAMESPACE").ok();
-        let given = self.system_namespace.clone().or_else(of_pod).filter(|name| !name.is_empty());
-        given.unwrap_or_else(|| "arpeggio-system".to_owned())
-    }
+    #[command(flatten)]
+    global: Global,
 }
 
 #[derive(Debug, Subcommand)]
@@ -92,9 +85,11 @@ enum Explained {
 
 #[tokio::main(flavor = "current_thread")]
 async fn main() -> ExitCode {
-    match run(Args::parse()).await {
+    let args = Args::parse();
+    args.global.choose_colours();
+    match run(args).await {
         Ok(outcome) => {
-            print!("{}", outcome.text);
+            anstream::print!("{}", outcome.text);
             outcome.code
         }
         Err(error) => {
@@ -104,24 +99,17 @@ async fn main() -> ExitCode {
     }
 }
 
-async fn run(args: Args) -> anyhow::Result<Outcome> {
-    let system = args.system_namespace();
-    match args.command {
-        Command::Status => Ok(status::show(connect().await?, &system).await?.into()),
+async fn run(Args { command, global }: Args) -> anyhow::Result<Outcome> {
+    match command {
+        Command::Status => Ok(status::show(&global).await?.into()),
         Command::Explain { what: Explained::Service(service) } => {
-            Ok(explain::show(connect().await?, &system, &service).await?.into())
+            Ok(explain::show(&global, &service).await?.into())
         }
-        Command::Interfaces(interfaces) => interfaces::show(&interfaces, &system).await,
-        Command::WhoHas(who_has) => who_has::show(&who_has, &system).await,
-        Command::Rebalance(rebalance) => {
-            rebalance::run(connect().await?, &system, &rebalance).await
-        }
+        Command::Interfaces(interfaces) => interfaces::show(&interfaces, &global).await,
+        Command::WhoHas(who_has) => who_has::show(&who_has, &global).await,
+        Command::Rebalance(rebalance) => rebalance::run(&global, &rebalance).await,
         Command::Crds => Ok(definitions()?.into()),
     }
-}
-
-async fn connect() -> Result<Client, ConnectError> {
-    client::connect(Patience::default()).await
 }
 
 /// One YAML document after the other.
@@ -151,21 +139,8 @@ mod tests {
     fn the_services_namespace_is_not_arpeggios() {
         let line =
             ["arpeggio", "explain", "service", "web", "-n", "shop", "--system-namespace", "lb"];
-        let args = Args::try_parse_from(line).unwrap();
-        assert_eq!(args.system_namespace(), "lb");
-        let service = |args: Args| match args.command {
-            Command::Explain { what: Explained::Service(service) } => service,
-            other => panic!("{other:?}"),
-        };
-        assert_eq!(service(args).home("default").unwrap(), "shop");
-        let line = |words: &[&'static str]| {
-            let words = [&["arpeggio", "explain", "service"], words].concat();
-            service(Args::try_parse_from(words).unwrap())
-        };
-        assert_eq!(line(&["web"]).home("default").unwrap(), "default");
-        assert_eq!(line(&["a/web"]).home("default").unwrap(), "a");
-        assert!(line(&["a/web", "-n", "b"]).home("default").is_err(), "two namespaces");
-        let refused = Args::try_parse_from(["arpeggio", "status", "-n", "lb"]);
-        assert!(refused.is_err(), "-n is no longer where Arpeggio is");
+        let global = Args::try_parse_from(line).unwrap().global;
+        assert_eq!(global.system_namespace(), "lb");
+        assert_eq!(global.namespace.as_deref(), Some("shop"));
     }
 }

@@ -10,14 +10,13 @@ mod requests;
 use std::{collections::BTreeMap, net::IpAddr, process::ExitCode, time::Duration};
 
 use arpeggio_election::{Version, rebalance::Move};
-use kube::Client;
 
 use self::{
     census::Known,
     report::Preview,
     requests::{Missed, Requests},
 };
-use crate::outcome::Outcome;
+use crate::{global::Global, outcome::Outcome};
 
 /// Exit code: some moves were not made.
 const NOT_ALL: u8 = 3;
@@ -38,18 +37,15 @@ pub(crate) struct RebalanceArgs {
 }
 
 /// Plans, shows the plan and carries it out.
-pub(crate) async fn run(
-    client: Client,
-    namespace: &str,
-    args: &RebalanceArgs,
-) -> anyhow::Result<Outcome> {
+pub(crate) async fn run(global: &Global, args: &RebalanceArgs) -> anyhow::Result<Outcome> {
+    let (client, namespace) = (global.connect().await?, &global.system_namespace());
     let known = Known::read(&client, namespace, !args.ignore_exclusion_label).await?;
     let plan = known.census.plan();
     let preview = Preview { plan: &plan, locks: &known.locks }.to_text();
     if args.dry_run || plan.moves.is_empty() {
         return Ok(preview.into());
     }
-    println!("{preview}");
+    anstream::println!("{preview}");
     let count = plan.moves.len();
     let moves = with_versions(plan.moves, &known.versions());
     let timeout = Duration::from_secs(args.timeout.into());

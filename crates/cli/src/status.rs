@@ -16,11 +16,12 @@ use k8s_openapi::{
 };
 use kube::{Api, Client, api::ListParams};
 
-use crate::table;
+use crate::{global::Global, paint, table};
 
 /// Renders what all Leases say now.
-pub(crate) async fn show(client: Client, namespace: &str) -> anyhow::Result<String> {
-    Ok(read(client, namespace).await?.render(wall_clock::now()))
+pub(crate) async fn show(global: &Global) -> anyhow::Result<String> {
+    let client = global.connect().await?;
+    Ok(read(client, &global.system_namespace()).await?.render(wall_clock::now()))
 }
 
 /// Reads all Leases once.
@@ -125,7 +126,7 @@ impl Status {
     }
 
     fn holder(&self, record: &LockRecord) -> String {
-        let Some(holder) = &record.lock.holder else { return "(nobody yet)".to_owned() };
+        let Some(holder) = &record.lock.holder else { return paint::warn("(nobody yet)") };
         let mut sessions = self.sessions().map(|record| &record.session);
         let counts = sessions.any(|session| {
             session.node == holder.node
@@ -134,17 +135,17 @@ impl Status {
         });
         match (counts, record.lock.unannounced) {
             (true, false) => holder.node.to_string(),
-            (true, true) => format!("{} (no ready pod)", holder.node),
-            (false, _) => format!("{} (gone)", holder.node),
+            (true, true) => paint::warn(&format!("{} (no ready pod)", holder.node)),
+            (false, _) => paint::bad(&format!("{} (gone)", holder.node)),
         }
     }
 
     fn node(&self, record: &SessionRecord, lease: &Lease, now: Timestamp) -> [String; 7] {
         let session = &record.session;
         let state = match &session.state {
-            SessionState::Live { accused_by: None } => "live".to_owned(),
-            SessionState::Live { accused_by: Some(by) } => format!("accused by {by}"),
-            SessionState::Ended { by, reason } => format!("ended by {by}: {reason}"),
+            SessionState::Live { accused_by: None } => paint::good("live"),
+            SessionState::Live { accused_by: Some(by) } => paint::warn(&format!("accused by {by}")),
+            SessionState::Ended { by, reason } => paint::bad(&format!("ended by {by}: {reason}")),
         };
         let renewed = lease.spec.as_ref().and_then(|spec| spec.renew_time.as_ref());
         let addresses: Vec<String> =
@@ -276,7 +277,7 @@ mod tests {
     fn owners_and_sessions_are_shown() {
         let now = wall_clock::now();
         let leases = [session_of("node-1", now), lock_held_by(Some("node-1"))];
-        let text = Status::of(&leases).render(now);
+        let text = paint::plain(&Status::of(&leases).render(now));
         assert!(text.contains("192.168.0.240   home   default/web   node-1   -"), "{text}");
         assert!(text.contains("node-1   live      4       0s"), "{text}");
         assert!(text.contains("02:00:00:00:00:0b"), "{text}");

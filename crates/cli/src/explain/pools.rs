@@ -12,7 +12,7 @@ use arpeggio_api::{
 use k8s_openapi::api::core::v1::ConfigMap;
 use kube::api::ListParams;
 
-use super::reader::Reader;
+use crate::reader::Reader;
 
 /// Where the controller looks for pools that are not `AddressPool`s; the same arguments and defaults as its own.
 #[derive(Debug, clap::Args)]

@@ -145,7 +145,7 @@ impl Requests {
         let Some((wanted, _)) = self.asked.remove(&record.lock.address) else { return };
         match answer {
             Answer::No(reason) => self.miss(wanted, reason),
-            _ => println!("{} moved from {} to {}", wanted.address, wanted.from, wanted.to),
+            _ => tell(&wanted),
         }
     }
 
@@ -166,6 +166,10 @@ impl Requests {
             self.miss(wanted, "there was no time for it");
         }
     }
+}
+
+fn tell(Move { address, from, to }: &Move) {
+    anstream::println!("{address} moved from {from} to {to}");
 }
 
 fn answer(wanted: &Move, record: &LockRecord) -> Answer {
