@@ -7,6 +7,7 @@
 #![allow(clippy::print_stdout, clippy::print_stderr)]
 
 mod cluster;
+mod doctor;
 mod explain;
 mod gaps;
 mod global;
@@ -17,6 +18,7 @@ mod reader;
 mod rebalance;
 mod service_name;
 mod status;
+mod survey;
 mod table;
 mod who_has;
 
@@ -27,8 +29,8 @@ use arpeggio_runtime::version;
 use clap::{Parser, Subcommand};
 
 use crate::{
-    global::Global, interfaces::InterfacesArgs, outcome::Outcome, rebalance::RebalanceArgs,
-    who_has::WhoHasArgs,
+    doctor::DoctorArgs, global::Global, interfaces::InterfacesArgs, outcome::Outcome,
+    rebalance::RebalanceArgs, survey::SurveyArgs, who_has::WhoHasArgs,
 };
 
 /// Looks into Arpeggio, the layer-2 load balancer.
@@ -73,6 +75,15 @@ enum Command {
     /// `ClusterRole` arpeggio-operator allow. Exit codes: 0 done, or nothing to do, 1 failed, 3 some addresses were not moved: it
     /// says which and why.
     Rebalance(RebalanceArgs),
+    /// Check the installation: is it right, and would it fail over?
+    ///
+    /// Each finding has a code, which docs/troubleshooting.md explains. Nodes ask the segment for one another and for the
+    /// announced addresses, by the speakers' pods, where you may start programs in them. Nothing is changed. What could not be
+    /// checked is said. Exit codes: 0 nothing is wrong, 1 there are warnings (or it failed), 2 there are errors.
+    Doctor(DoctorArgs),
+    /// Find out what this node sees, for arpeggio doctor.
+    #[command(hide = true)]
+    Survey(SurveyArgs),
     /// Print the custom resource definitions, as YAML for kubectl apply.
     Crds,
 }
@@ -108,6 +119,8 @@ async fn run(Args { command, global }: Args) -> anyhow::Result<Outcome> {
         Command::Interfaces(interfaces) => interfaces::show(&interfaces, &global).await,
         Command::WhoHas(who_has) => who_has::show(&who_has, &global).await,
         Command::Rebalance(rebalance) => rebalance::run(&global, &rebalance).await,
+        Command::Doctor(doctor) => doctor::run(&global, &doctor).await,
+        Command::Survey(questions) => survey::run(&questions).await,
         Command::Crds => Ok(definitions()?.into()),
     }
 }

@@ -312,8 +312,6 @@ pub struct Service {
     pub restricted: bool,
     /// Whether it is being deleted.
     pub ending: bool,
-    /// Whether one of its pools has nobody announce it.
-    pub routed: bool,
 }
 
 impl Service {

@@ -37,12 +37,18 @@ fn quarantined(lock: &Lock) -> Option<Finding> {
 }
 
 fn unheld(lock: &Lock, facts: &Facts) -> Option<Finding> {
-    let is_routed = facts.pools.as_ref().is_ok_and(|pools| pools.iter().any(|it| it.routed && it.name == lock.pool));
+    let is_routed = facts
+        .pools
+        .as_ref()
+        .is_ok_and(|pools| pools.iter().any(|it| it.routed && it.name == lock.pool));
     if lock.holder.is_some() || lock.services.is_empty() || is_routed {
         return None;
     }
     let seen = match &lock.former {
-        Some(node) => format!("nobody announces it for {}; node {node} did, and its session counts no more", of(lock)),
+        Some(node) => format!(
+            "nobody announces it for {}; node {node} did, and its session counts no more",
+            of(lock)
+        ),
         None => format!("nobody announces it for {}", of(lock)),
     };
     Some(Finding::new(Code::A902, about(lock.address), seen))
@@ -55,7 +61,9 @@ fn dead(service: &Service, locks: &[Lock]) -> Vec<Finding> {
     };
     let lost = service.addresses.iter().filter(|it| !is_given(**it));
     let finding = |address: &IpAddr| {
-        let seen = format!("its status has {address}, which Arpeggio has not given it: nobody announces it");
+        let seen = format!(
+            "its status has {address}, which Arpeggio has not given it: nobody announces it"
+        );
         Finding::new(Code::A903, format!("Service {}", service.path), seen)
     };
     lost.map(finding).collect()
@@ -67,11 +75,17 @@ fn counted(facts: &Facts) -> Vec<Finding> {
         let Ok(metrics) = metrics else { continue };
         let node = format!("node {node}");
         if metrics.contested > 0 {
-            let seen = format!("a stranger has announced {} of its addresses in the last two minutes", metrics.contested);
+            let seen = format!(
+                "a stranger has announced {} of its addresses in the last two minutes",
+                metrics.contested
+            );
             findings.push(Finding::new(Code::A904, &node, seen));
         }
         if metrics.unannounceable > 0 {
-            let seen = format!("it holds {} addresses that none of its interfaces can announce", metrics.unannounceable);
+            let seen = format!(
+                "it holds {} addresses that none of its interfaces can announce",
+                metrics.unannounceable
+            );
             findings.push(Finding::new(Code::A905, &node, seen));
         }
     }
@@ -102,8 +116,14 @@ mod tests {
         use Severity::{Error, Warning};
         assert_eq!(changed(|_| {}), []);
         assert_eq!(changed(|it| it.holder = None), [(Code::A902, Error)]);
-        assert_eq!(changed(|it| it.stranger = Some("02:00:00:00:00:09".into())), [(Code::A901, Warning)]);
-        assert_eq!(changed(|it| it.services = vec!["default/other".into()]), [(Code::A903, Warning)]);
+        assert_eq!(
+            changed(|it| it.stranger = Some("02:00:00:00:00:09".into())),
+            [(Code::A901, Warning)]
+        );
+        assert_eq!(
+            changed(|it| it.services = vec!["default/other".into()]),
+            [(Code::A903, Warning)]
+        );
         let mut routed = facts();
         routed.pools.as_mut().unwrap()[0].routed = true;
         routed.locks.as_mut().unwrap()[0].holder = None;
@@ -119,6 +139,9 @@ mod tests {
         let mut facts = facts();
         let metrics = Metrics { contested: 1, unannounceable: 1, ..Metrics::default() };
         facts.metrics.insert("node-1".into(), Ok(metrics));
-        assert_eq!(codes(&check(&facts)), [(Code::A904, Severity::Warning), (Code::A905, Severity::Error)]);
+        assert_eq!(
+            codes(&check(&facts)),
+            [(Code::A904, Severity::Warning), (Code::A905, Severity::Error)]
+        );
     }
 }

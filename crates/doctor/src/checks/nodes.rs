@@ -26,12 +26,19 @@ fn unready(node: &Node) -> Option<Finding> {
 }
 
 fn excluded(nodes: &[&Node], facts: &Facts) -> Option<Finding> {
-    let obeyed = facts.installation.as_ref().map_or(true, |it| it.obeys_exclusion || facts.stage == Stage::Before);
+    let obeyed = facts
+        .installation
+        .as_ref()
+        .map_or(true, |it| it.obeys_exclusion || facts.stage == Stage::Before);
     let all = !nodes.is_empty() && nodes.iter().all(|node| node.excluded);
     (all && obeyed).then(|| {
         let nodes = names(nodes.iter().copied());
         let label = "node.kubernetes.io/exclude-from-external-load-balancers";
-        Finding::new(Code::A601, "nodes", format!("all have the label {label}, so none announces: {nodes}"))
+        Finding::new(
+            Code::A601,
+            "nodes",
+            format!("all have the label {label}, so none announces: {nodes}"),
+        )
     })
 }
 
@@ -41,7 +48,9 @@ fn alone(nodes: &[&Node], facts: &Facts) -> Option<Finding> {
         return Some(Finding::new(Code::A603, format!("node {}", only.name), seen));
     }
     let candidates = match facts.stage {
-        Stage::Before => nodes.iter().filter(|it| it.ready && !it.excluded).map(|it| it.name.as_str()).collect(),
+        Stage::Before => {
+            nodes.iter().filter(|it| it.ready && !it.excluded).map(|it| it.name.as_str()).collect()
+        }
         Stage::Installed => candidates(facts)?,
     };
     match candidates[..] {

@@ -18,7 +18,8 @@ fn missing(code: Code, who: Component, permissions: &[Permission]) -> Option<Fin
     let missing = permissions.iter().filter(|it| it.who == who && !it.allowed);
     let missing: Vec<&str> = missing.map(|it| it.what.as_str()).collect();
     let about = format!("ServiceAccount arpeggio-{}", who.as_str());
-    (!missing.is_empty()).then(|| Finding::new(code, about, format!("it may not {}", list(missing))))
+    (!missing.is_empty())
+        .then(|| Finding::new(code, about, format!("it may not {}", list(missing))))
 }
 
 #[cfg(test)]

@@ -34,13 +34,19 @@ fn controllers(installation: &Installation) -> Vec<Finding> {
     let Some(wanted) = installation.controllers else {
         return vec![Finding::new(Code::A302, about, "there is none")];
     };
-    let ready = installation.pods.iter().filter(|it| it.component == Component::Controller && it.ready);
+    let ready =
+        installation.pods.iter().filter(|it| it.component == Component::Controller && it.ready);
     let ready = ready.count();
     if ready == 0 {
-        return vec![Finding::new(Code::A302, about, format!("none of {wanted} controllers is ready"))];
+        return vec![Finding::new(
+            Code::A302,
+            about,
+            format!("none of {wanted} controllers is ready"),
+        )];
     }
-    let alone = (wanted == 1)
-        .then(|| Finding::new(Code::A307, about, "one controller: when its node dies, new Services wait"));
+    let alone = (wanted == 1).then(|| {
+        Finding::new(Code::A307, about, "one controller: when its node dies, new Services wait")
+    });
     let leader = if installation.elects { leaderless(installation.leader.as_ref()) } else { None };
     alone.into_iter().chain(leader).collect()
 }
@@ -61,7 +67,11 @@ fn leaderless(leader: Option<&Leader>) -> Option<Finding> {
 fn speakers(installation: &Installation, facts: &Facts) -> Vec<Finding> {
     if !installation.has_speakers {
         let about = "DaemonSet arpeggio-speaker";
-        return vec![Finding::new(Code::A304, about, "there is none, so no node announces anything")];
+        return vec![Finding::new(
+            Code::A304,
+            about,
+            "there is none, so no node announces anything",
+        )];
     }
     known(Code::A304, "nodes", &facts.nodes, |nodes| {
         let speakers = installation.pods.iter().filter(|it| it.component == Component::Speaker);
@@ -69,8 +79,9 @@ fn speakers(installation: &Installation, facts: &Facts) -> Vec<Finding> {
         let lacks = |node: &&Node| node.linux && !have.contains(node.name.as_str());
         let without: Vec<&Node> = nodes.iter().filter(lacks).collect();
         let about = |node: &Node| format!("node {}", node.name);
-        let finding =
-            |node: &&Node| Finding::new(Code::A304, about(node), "no speaker runs on it, so it announces nothing");
+        let finding = |node: &&Node| {
+            Finding::new(Code::A304, about(node), "no speaker runs on it, so it announces nothing")
+        };
         let soft = |node: &&Node| node.excluded && installation.obeys_exclusion;
         let severity = |node: &&Node| if soft(node) { Severity::Info } else { Severity::Error };
         without.iter().map(|node| finding(node).with(severity(node))).collect()
@@ -85,7 +96,11 @@ fn unready(pod: &Pod) -> Option<Finding> {
     }
     let node = pod.node.as_deref().map_or("on no node".to_owned(), |node| format!("on {node}"));
     let why = waits.map(|reason| format!(": {reason}")).unwrap_or_default();
-    Some(Finding::new(Code::A305, format!("pod {}", pod.name), format!("it is not ready, {node}{why}")))
+    Some(Finding::new(
+        Code::A305,
+        format!("pod {}", pod.name),
+        format!("it is not ready, {node}{why}"),
+    ))
 }
 
 fn restarted(pod: &Pod) -> Option<Finding> {
@@ -148,18 +163,29 @@ mod tests {
         assert_eq!(changed(|it| of(it, Component::Controller)), [(Code::A302, Error)]);
         assert_eq!(changed(|it| it.controllers = Some(1)), [(Code::A307, Info)]);
         assert_eq!(changed(|it| it.leader = None), [(Code::A303, Error)]);
-        assert_eq!(changed(|it| it.leader.as_mut().unwrap().renewed = false), [(Code::A303, Error)]);
+        assert_eq!(
+            changed(|it| it.leader.as_mut().unwrap().renewed = false),
+            [(Code::A303, Error)]
+        );
         assert_eq!(changed(|it| it.leader.as_mut().unwrap().holder.clear()), [(Code::A303, Error)]);
         let silent = changed(|it| (it.leader, it.elects) = (None, false));
         assert!(silent.is_empty(), "no election: {silent:?}");
         assert_eq!(changed(|it| of(it, Component::Speaker)), [(Code::A304, Error); 3]);
         assert_eq!(changed(|it| it.has_speakers = false), [(Code::A304, Error)]);
         assert_eq!(changed(|it| it.pods[1].ready = false), [(Code::A305, Warning)]);
-        let young = changed(|it| (it.pods[1].ready, it.pods[1].age) = (false, Some(Duration::from_secs(2))));
+        let young = changed(|it| {
+            (it.pods[1].ready, it.pods[1].age) = (false, Some(Duration::from_secs(2)))
+        });
         assert!(young.is_empty(), "{young:?}");
         let ended = |minutes| Some((Duration::from_mins(minutes), "Error".to_owned()));
-        assert_eq!(changed(|it| (it.pods[1].restarts, it.pods[1].ended) = (2, ended(5))), [(Code::A306, Warning)]);
-        assert_eq!(changed(|it| (it.pods[1].restarts, it.pods[1].ended) = (2, ended(500))), [(Code::A306, Info)]);
+        assert_eq!(
+            changed(|it| (it.pods[1].restarts, it.pods[1].ended) = (2, ended(5))),
+            [(Code::A306, Warning)]
+        );
+        assert_eq!(
+            changed(|it| (it.pods[1].restarts, it.pods[1].ended) = (2, ended(500))),
+            [(Code::A306, Info)]
+        );
     }
 
     #[test]
@@ -168,7 +194,9 @@ mod tests {
         facts.nodes.as_mut().unwrap()[0].excluded = true;
         let name = facts.nodes.as_ref().unwrap()[0].name.clone();
         let pods = &mut facts.installation.as_mut().unwrap().pods;
-        pods.retain(|pod| pod.component == Component::Controller || pod.node.as_ref() != Some(&name));
+        pods.retain(|pod| {
+            pod.component == Component::Controller || pod.node.as_ref() != Some(&name)
+        });
         assert_eq!(codes(&check(&facts)), [(Code::A304, Severity::Info)]);
     }
 }

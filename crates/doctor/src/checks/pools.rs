@@ -43,13 +43,18 @@ fn none(pools: &[Pool], facts: &Facts) -> Option<Finding> {
     }
     let wanted = facts.services.as_ref().is_ok_and(|it| it.iter().any(|service| service.is_ours()));
     let severity = if wanted { Severity::Warning } else { Severity::Info };
-    Some(Finding::new(Code::A701, "pools", "there is none, so no Service gets an address").with(severity))
+    Some(
+        Finding::new(Code::A701, "pools", "there is none, so no Service gets an address")
+            .with(severity),
+    )
 }
 
 /// What the controller, or the pool itself, says of it.
 fn said(pool: &Pool) -> Vec<Finding> {
     let unready = pool.unready.as_ref().map(|why| Finding::new(Code::A702, about(pool), why));
-    let full = pool.is_full.then(|| Finding::new(Code::A712, about(pool), "all addresses of a family are in use"));
+    let full = pool
+        .is_full
+        .then(|| Finding::new(Code::A712, about(pool), "all addresses of a family are in use"));
     unready.into_iter().chain(full).collect()
 }
 
@@ -58,7 +63,10 @@ fn shared(one: &[AddressRange], other: &[AddressRange]) -> Option<AddressRange> 
 }
 
 fn overlaps(pools: &[Pool]) -> Vec<Finding> {
-    let pairs = pools.iter().enumerate().flat_map(|(at, one)| pools[at + 1..].iter().map(move |other| (one, other)));
+    let pairs = pools
+        .iter()
+        .enumerate()
+        .flat_map(|(at, one)| pools[at + 1..].iter().map(move |other| (one, other)));
     let finding = |(one, other): (&Pool, &Pool)| {
         let shared = shared(&one.ranges, &other.ranges)?;
         let seen = format!("it has {shared} in common with pool {}", other.name);
@@ -76,7 +84,8 @@ fn cluster_ranges(pool: &Pool, facts: &Facts) -> Vec<Finding> {
         findings.push(Finding::new(Code::A704, about(pool), seen));
     }
     let services = facts.service_ranges.as_deref().unwrap_or_default();
-    let services = services.iter().find_map(|(by, range)| Some((by, shared(&pool.ranges, &[*range])?)));
+    let services =
+        services.iter().find_map(|(by, range)| Some((by, shared(&pool.ranges, &[*range])?)));
     if let Some((by, shared)) = services {
         let seen = format!("{shared} are cluster addresses of Services ({by})");
         findings.push(Finding::new(Code::A705, about(pool), seen));
@@ -94,19 +103,24 @@ fn live(facts: &Facts) -> impl Iterator<Item = &Session> {
 
 /// The nodes' own addresses, by what Kubernetes and the speakers say.
 pub(super) fn node_addresses(facts: &Facts) -> BTreeSet<IpAddr> {
-    let nodes = facts.nodes.as_deref().unwrap_or_default().iter().flat_map(|it| it.addresses.clone());
-    let sessions = live(facts).flat_map(|it| it.own.iter().copied().chain(it.subnets.iter().map(IpNet::addr)));
+    let nodes =
+        facts.nodes.as_deref().unwrap_or_default().iter().flat_map(|it| it.addresses.clone());
+    let sessions =
+        live(facts).flat_map(|it| it.own.iter().copied().chain(it.subnets.iter().map(IpNet::addr)));
     nodes.chain(sessions).collect()
 }
 
 fn reserved(pool: &Pool, facts: &Facts) -> Vec<Finding> {
     let own: Vec<IpAddr> = node_addresses(facts).into_iter().filter(|it| has(pool, *it)).collect();
-    let gateways: BTreeSet<IpAddr> = live(facts).flat_map(|it| it.gateways.iter().map(|(_, it)| *it)).collect();
+    let gateways: BTreeSet<IpAddr> =
+        live(facts).flat_map(|it| it.gateways.iter().map(|(_, it)| *it)).collect();
     let gateways: Vec<IpAddr> = gateways.into_iter().filter(|it| has(pool, *it)).collect();
     let ends: BTreeSet<IpAddr> = live(facts).flat_map(|it| &it.subnets).flat_map(ends).collect();
     let ends: Vec<IpAddr> = ends.into_iter().filter(|it| has(pool, *it)).collect();
     let finding = |code, what: &str, addresses: Vec<IpAddr>| {
-        (!addresses.is_empty()).then(|| Finding::new(code, about(pool), format!("{what} are in it: {}", list(addresses))))
+        (!addresses.is_empty()).then(|| {
+            Finding::new(code, about(pool), format!("{what} are in it: {}", list(addresses)))
+        })
     };
     let findings = [
         finding(Code::A706, "addresses of nodes", own),
@@ -119,7 +133,9 @@ fn reserved(pool: &Pool, facts: &Facts) -> Vec<Finding> {
 /// The network and the broadcast address of an IPv4 subnet.
 fn ends(net: &IpNet) -> Vec<IpAddr> {
     match net {
-        IpNet::V4(net) if net.prefix_len() < 31 => vec![net.network().into(), net.broadcast().into()],
+        IpNet::V4(net) if net.prefix_len() < 31 => {
+            vec![net.network().into(), net.broadcast().into()]
+        }
         _ => Vec::new(),
     }
 }
@@ -132,16 +148,26 @@ fn places(pool: &Pool, facts: &Facts) -> Option<Finding> {
     let outside = pool.ranges.iter().filter(|range| nodes_at(range, facts).is_empty());
     let outside: Vec<String> = outside.map(ToString::to_string).collect();
     if !outside.is_empty() {
-        let seen = format!("not within a subnet of any node: {}; only a router with a route to them reaches them", list(outside));
+        let seen = format!(
+            "not within a subnet of any node: {}; only a router with a route to them reaches them",
+            list(outside)
+        );
         return Some(Finding::new(Code::A709, about(pool), seen));
     }
     let all: BTreeSet<&str> = live(facts).map(|it| it.node.as_str()).collect();
     let few = pool.ranges.iter().map(|range| (range, nodes_at(range, facts)));
     let (range, nodes) = few.min_by_key(|(_, nodes)| nodes.len())?;
-    let seen = format!("of {} nodes, {} of them in the subnet of {range}: {}", all.len(), nodes.len(), list(&nodes));
+    let seen = format!(
+        "of {} nodes, {} of them in the subnet of {range}: {}",
+        all.len(),
+        nodes.len(),
+        list(&nodes)
+    );
     match nodes.len() {
         1 if all.len() > 1 => Some(Finding::new(Code::A710, about(pool), seen)),
-        some if some < all.len() => Some(Finding::new(Code::A710, about(pool), seen).with(Severity::Info)),
+        some if some < all.len() => {
+            Some(Finding::new(Code::A710, about(pool), seen).with(Severity::Info))
+        }
         _ => None,
     }
 }
@@ -149,7 +175,9 @@ fn places(pool: &Pool, facts: &Facts) -> Option<Finding> {
 /// The nodes that have both ends of the range in one of their subnets.
 fn nodes_at<'a>(range: &AddressRange, facts: &'a Facts) -> BTreeSet<&'a str> {
     let is_there = |net: &IpNet| {
-        net.prefix_len() < net.max_prefix_len() && net.contains(&range.first()) && net.contains(&range.last())
+        net.prefix_len() < net.max_prefix_len()
+            && net.contains(&range.first())
+            && net.contains(&range.last())
     };
     live(facts).filter(|it| it.subnets.iter().any(is_there)).map(|it| it.node.as_str()).collect()
 }
@@ -202,12 +230,19 @@ mod tests {
         assert_eq!(found(vec![Pool { routed: true, ..far.clone() }]), []);
         assert_eq!(found(vec![Pool { names_interfaces: true, ..far.clone() }]), []);
         let nobody = Facts { pools: Ok(vec![far]), sessions: Ok(vec![]), ..facts() };
-        assert!(check(&nobody).iter().all(|it| it.code == Code::A711), "nothing is known of subnets");
+        assert!(
+            check(&nobody).iter().all(|it| it.code == Code::A711),
+            "nothing is known of subnets"
+        );
     }
 
     #[test]
     fn what_the_controller_says_counts() {
-        let said = Pool { unready: Some("Invalid".into()), is_full: true, ..pool("p", &["192.168.0.240/32"]) };
+        let said = Pool {
+            unready: Some("Invalid".into()),
+            is_full: true,
+            ..pool("p", &["192.168.0.240/32"])
+        };
         assert_eq!(found(vec![said]), [Code::A702, Code::A712]);
     }
 

@@ -14,7 +14,11 @@ const ABOUT: &str = "kube-proxy";
 pub(super) fn check(facts: &Facts) -> Vec<Finding> {
     let configured = facts.proxy.as_ref().ok();
     if let Some(program) = configured.and_then(|it| it.replaced_by.as_deref()) {
-        return vec![Finding::new(Code::A503, program, "it does kube-proxy's work in this cluster")];
+        return vec![Finding::new(
+            Code::A503,
+            program,
+            "it does kube-proxy's work in this cluster",
+        )];
     }
     let mut findings: Vec<Finding> = configured.and_then(by_configuration).into_iter().collect();
     if findings.is_empty() {
@@ -40,11 +44,15 @@ fn by_configuration(proxy: &Proxy) -> Option<Finding> {
 /// What kube-proxy says on the nodes, and what their kernels do.
 fn by_nodes(facts: &Facts) -> Option<Finding> {
     let surveys = facts.surveys.iter().filter_map(|(node, it)| Some((node, it.as_ref().ok()?)));
-    let loose = surveys.filter(|(_, it)| {
-        it.proxy_mode.as_deref() == Some("ipvs") && it.strict_arp == Some(false)
-    });
+    let loose = surveys
+        .filter(|(_, it)| it.proxy_mode.as_deref() == Some("ipvs") && it.strict_arp == Some(false));
     let nodes: Vec<&String> = loose.map(|(node, _)| node).collect();
-    let seen = || format!("mode ipvs, and the kernel answers ARP for every Service address, on {}", list(&nodes));
+    let seen = || {
+        format!(
+            "mode ipvs, and the kernel answers ARP for every Service address, on {}",
+            list(&nodes)
+        )
+    };
     (!nodes.is_empty()).then(|| Finding::new(Code::A501, ABOUT, seen()))
 }
 
@@ -70,7 +78,9 @@ mod tests {
     #[test]
     fn ipvs_needs_strict_arp() {
         assert_eq!(codes(&check(&with(Some("ipvs"), false))), [(Code::A501, Severity::Error)]);
-        for right in [with(Some("ipvs"), true), with(Some("iptables"), false), with(Some("nftables"), false)] {
+        for right in
+            [with(Some("ipvs"), true), with(Some("iptables"), false), with(Some("nftables"), false)]
+        {
             assert!(check(&right).is_empty(), "{:?}", right.proxy);
         }
     }
@@ -81,7 +91,11 @@ mod tests {
         facts.surveys.clear();
         assert_eq!(codes(&check(&facts)), [(Code::A502, Severity::Unchecked)]);
         let mode = |mode: &str, strict| {
-            Ok(Survey { proxy_mode: Some(mode.into()), strict_arp: Some(strict), ..Survey::default() })
+            Ok(Survey {
+                proxy_mode: Some(mode.into()),
+                strict_arp: Some(strict),
+                ..Survey::default()
+            })
         };
         facts.surveys = [("node-1".to_owned(), mode("ipvs", false))].into();
         assert_eq!(codes(&check(&facts)), [(Code::A501, Severity::Error)]);

@@ -55,7 +55,8 @@ mod tests {
     fn each_rival_is_found() {
         use Severity::{Error, Info, Unchecked, Warning};
         assert!(check(&facts()).is_empty());
-        let rival = Rival { product: "MetalLB".into(), object: "DaemonSet metallb-system/speaker".into() };
+        let rival =
+            Rival { product: "MetalLB".into(), object: "DaemonSet metallb-system/speaker".into() };
         let with = Facts { rivals: Ok(vec![rival]), ..facts() };
         assert_eq!(codes(&check(&with)), [(Code::A401, Warning)]);
         let with = Facts { elsewhere: Ok(vec!["other".into()]), ..facts() };

@@ -42,7 +42,10 @@ pub(super) fn facts() -> Facts {
         elsewhere: Ok(vec![]),
         proxy: Ok(Proxy { mode: Some("nftables".into()), ..Proxy::default() }),
         nodes: Ok(numbers.map(node).into()),
-        service_ranges: Ok(vec![("ServiceCIDR kubernetes".into(), "10.96.0.0/16".parse().unwrap())]),
+        service_ranges: Ok(vec![(
+            "ServiceCIDR kubernetes".into(),
+            "10.96.0.0/16".parse().unwrap(),
+        )]),
         pools: Ok(vec![Pool {
             name: "home".into(),
             ranges: vec!["192.168.0.240-192.168.0.250".parse().unwrap()],

@@ -15,7 +15,10 @@ pub(super) fn check(facts: &Facts) -> Vec<Finding> {
             services.iter().filter(|it| !it.ending).partition(|it| it.is_ours());
         let mut findings: Vec<Finding> = ours.iter().flat_map(|it| one(it, facts)).collect();
         if !theirs.is_empty() {
-            let seen = format!("they are of another load balancer's class: {}", list(theirs.iter().map(|it| &it.path)));
+            let seen = format!(
+                "they are of another load balancer's class: {}",
+                list(theirs.iter().map(|it| &it.path))
+            );
             findings.push(Finding::new(Code::S106, "Services", seen));
         }
         if ours.iter().any(|it| !it.addresses.is_empty()) {
@@ -30,7 +33,8 @@ fn about(service: &Service) -> String {
 }
 
 fn one(service: &Service, facts: &Facts) -> Vec<Finding> {
-    let waits = service.waits.as_ref().map(|why| Finding::new(Code::S101, about(service), said(why)));
+    let waits =
+        service.waits.as_ref().map(|why| Finding::new(Code::S101, about(service), said(why)));
     let behind = unready(service).or_else(|| stranded(service, facts));
     let ports = if behind.is_none() { unanswered(service, facts) } else { Vec::new() };
     waits.into_iter().chain(behind).chain(ports).collect()
@@ -42,9 +46,17 @@ fn said(why: &str) -> &str {
 
 fn unready(service: &Service) -> Option<Finding> {
     let Some(_) = &service.ready_on else {
-        return Some(Finding::unchecked(Code::S102, about(service), "its EndpointSlices could not be read"));
+        return Some(Finding::unchecked(
+            Code::S102,
+            about(service),
+            "its EndpointSlices could not be read",
+        ));
     };
-    let seen = if service.selects { "no pod that it selects is ready" } else { "it has no selector and no ready endpoint" };
+    let seen = if service.selects {
+        "no pod that it selects is ready"
+    } else {
+        "it has no selector and no ready endpoint"
+    };
     (!service.has_endpoints).then(|| Finding::new(Code::S102, about(service), seen))
 }
 
@@ -64,20 +76,27 @@ fn unanswered(service: &Service, facts: &Facts) -> Vec<Finding> {
     if service.restricted {
         return Vec::new();
     }
-    let places = service.addresses.iter().flat_map(|ip| service.tcp.iter().map(|port| SocketAddr::new(*ip, *port)));
+    let places = service
+        .addresses
+        .iter()
+        .flat_map(|ip| service.tcp.iter().map(|port| SocketAddr::new(*ip, *port)));
     places.filter_map(|place| port(service, place, facts)).collect()
 }
 
 fn port(service: &Service, place: SocketAddr, facts: &Facts) -> Option<Finding> {
     let surveys = facts.surveys.iter().filter_map(|(node, it)| Some((node, it.as_ref().ok()?)));
-    let tried = surveys.filter_map(|(node, it)| Some((node, it.connects.iter().find(|it| it.to == place)?)));
+    let tried = surveys
+        .filter_map(|(node, it)| Some((node, it.connects.iter().find(|it| it.to == place)?)));
     // From a node without a pod of its own a Service with Local need not be reached.
-    let counts = |node: &str| !service.local || service.ready_on.as_ref().is_some_and(|it| it.contains(node));
+    let counts = |node: &str| {
+        !service.local || service.ready_on.as_ref().is_some_and(|it| it.contains(node))
+    };
     let tried: BTreeMap<&str, Option<&str>> = tried
         .filter(|(node, _)| counts(node))
         .map(|(node, connect)| (node.as_str(), connect.error.as_deref()))
         .collect();
-    let failed = tried.iter().filter_map(|(node, error)| Some(format!("from {node}: {}", (*error)?)));
+    let failed =
+        tried.iter().filter_map(|(node, error)| Some(format!("from {node}: {}", (*error)?)));
     let failed: Vec<String> = failed.collect();
     if failed.is_empty() {
         return None;
@@ -134,7 +153,8 @@ mod tests {
         assert_eq!(changed(|it| it.ready_on = None), [(Code::S102, Unchecked), HAIRPIN]);
         assert_eq!(changed(|it| it.other_class = Some("x".into())), [(Code::S106, Info)]);
         assert_eq!(changed(|it| it.other_ports = 1), [HAIRPIN, (Code::S104, Unchecked)]);
-        let elsewhere = |it: &mut Service| (it.local, it.ready_on) = (true, Some(["far".to_owned()].into()));
+        let elsewhere =
+            |it: &mut Service| (it.local, it.ready_on) = (true, Some(["far".to_owned()].into()));
         assert_eq!(changed(elsewhere), [(Code::S103, Error), HAIRPIN]);
         let here = |it: &mut Service| it.local = true;
         assert_eq!(changed(here), [HAIRPIN]);

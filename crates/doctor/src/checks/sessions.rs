@@ -48,7 +48,9 @@ fn missing(sessions: &[Session], facts: &Facts) -> Vec<Finding> {
     let finding = |node: &str| {
         let seen = match of(node) {
             Some(session) if session.is_live() => return None,
-            Some(Session { ended: Some(why), .. }) => format!("its session has ended ({why}), and its speaker runs"),
+            Some(Session { ended: Some(why), .. }) => {
+                format!("its session has ended ({why}), and its speaker runs")
+            }
             _ => "it has no session, and its speaker runs".to_owned(),
         };
         Some(Finding::new(Code::A801, about(node), seen))
@@ -70,7 +72,8 @@ fn lasts(session: &Session) -> i64 {
 fn late(session: &Session) -> Option<Finding> {
     let renewed = session.renewed?;
     let is_late = !session.alive && renewed < -lasts(session);
-    let seen = format!("its session was renewed {} s ago, and counts for {} s", -renewed, lasts(session));
+    let seen =
+        format!("its session was renewed {} s ago, and counts for {} s", -renewed, lasts(session));
     is_late.then(|| Finding::new(Code::A802, about(&session.node), seen))
 }
 
@@ -79,13 +82,19 @@ fn skewed(session: &Session) -> Option<Finding> {
     let renewed = session.renewed?;
     let off = if renewed > SKEW { renewed } else { renewed + lasts(session) };
     let is_skewed = renewed > SKEW || (session.alive && off < -SKEW);
-    let seen = format!("by the clock here its session was renewed {renewed:+} s from now: its clock or this one is wrong");
+    let seen = format!(
+        "by the clock here its session was renewed {renewed:+} s from now: its clock or this one is wrong"
+    );
     is_skewed.then(|| Finding::new(Code::A803, about(&session.node), seen))
 }
 
 fn accused(session: &Session) -> Option<Finding> {
     let by = session.accused_by.as_ref()?;
-    Some(Finding::new(Code::A806, about(&session.node), format!("node {by} does not hear it on the wire")))
+    Some(Finding::new(
+        Code::A806,
+        about(&session.node),
+        format!("node {by} does not hear it on the wire"),
+    ))
 }
 
 /// Nodes that no other one hears, where others share a subnet with them.
@@ -97,8 +106,12 @@ fn unwatched(live: &[&Session], facts: &Facts) -> Vec<Finding> {
         let neighbours: Vec<&&Session> = others.filter(|it| shares_subnet(it, session)).collect();
         // Speakers of earlier releases do not say whom they hear.
         let says = neighbours.iter().any(|it| it.hears.is_some());
-        let hears = |it: &&&Session| it.hears.as_ref().is_some_and(|hears| hears.contains(&session.node));
-        if live.len() < 2 || !speakers.contains(session.node.as_str()) || neighbours.iter().any(|it| hears(&it)) {
+        let hears =
+            |it: &&&Session| it.hears.as_ref().is_some_and(|hears| hears.contains(&session.node));
+        if live.len() < 2
+            || !speakers.contains(session.node.as_str())
+            || neighbours.iter().any(|it| hears(&it))
+        {
             return None;
         }
         let seen = if neighbours.is_empty() {
@@ -114,7 +127,9 @@ fn unwatched(live: &[&Session], facts: &Facts) -> Vec<Finding> {
 }
 
 fn shares_subnet(one: &Session, other: &Session) -> bool {
-    let contains = |it: &Session| other.subnets.iter().any(|net| it.subnets.iter().any(|own| net.contains(&own.addr())));
+    let contains = |it: &Session| {
+        other.subnets.iter().any(|net| it.subnets.iter().any(|own| net.contains(&own.addr())))
+    };
     contains(one)
 }
 
@@ -169,18 +184,23 @@ mod tests {
         assert_eq!(changed(|_| {}), []);
         assert_eq!(changed(|it| it[0].ended = Some("Expired".into())), [(Code::A801, Error)]);
         assert_eq!(changed(|it| _ = it.remove(0)), [(Code::A801, Error)]);
-        assert_eq!(changed(|it| (it[0].alive, it[0].renewed) = (false, Some(-60))), [(Code::A802, Warning)]);
+        assert_eq!(
+            changed(|it| (it[0].alive, it[0].renewed) = (false, Some(-60))),
+            [(Code::A802, Warning)]
+        );
         assert_eq!(changed(|it| it[0].renewed = Some(-60)), [(Code::A803, Warning)]);
         assert_eq!(changed(|it| it[0].renewed = Some(90)), [(Code::A803, Warning)]);
         assert_eq!(changed(|it| (it[0].alive, it[0].renewed) = (false, Some(-9))), []);
         assert_eq!(changed(|it| it[0].accused_by = Some("node-2".into())), [(Code::A806, Warning)]);
         let slow = [("node-2".to_owned(), "patient (wireless)".to_owned())].into();
         assert_eq!(changed(|it| it[0].paths = slow), [(Code::A808, Info)]);
-        let deaf = |it: &mut Vec<Session>| it.iter_mut().for_each(|it| it.hears = Some(BTreeSet::new()));
+        let deaf =
+            |it: &mut Vec<Session>| it.iter_mut().for_each(|it| it.hears = Some(BTreeSet::new()));
         assert_eq!(changed(deaf), [(Code::A805, Warning); 3]);
         let silent = |it: &mut Vec<Session>| it.iter_mut().for_each(|it| it.hears = None);
         assert_eq!(changed(silent), [], "speakers of earlier releases do not say");
-        let gone = |renewed| Session { node: "gone".into(), renewed: Some(renewed), ..Session::default() };
+        let gone =
+            |renewed| Session { node: "gone".into(), renewed: Some(renewed), ..Session::default() };
         assert_eq!(changed(|it| it.push(gone(-3600))), [(Code::A804, Warning)]);
         assert_eq!(changed(|it| it.push(gone(-30))), [(Code::A804, Info)]);
     }
@@ -188,7 +208,9 @@ mod tests {
     #[test]
     fn what_speakers_count_is_told() {
         let mut facts = facts();
-        facts.metrics.insert("node-1".into(), Ok(Metrics { patient_wrong: 2, ..Metrics::default() }));
+        facts
+            .metrics
+            .insert("node-1".into(), Ok(Metrics { patient_wrong: 2, ..Metrics::default() }));
         facts.metrics.insert("node-2".into(), Err("forbidden".into()));
         facts.damaged.push("Lease x: bad".into());
         let expected = [

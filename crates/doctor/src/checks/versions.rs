@@ -29,7 +29,11 @@ pub(super) fn check(facts: &Facts) -> Vec<Finding> {
 fn kubernetes(version: (u32, u32)) -> Option<Finding> {
     let (major, minor) = version;
     (version < OLDEST).then(|| {
-        Finding::new(Code::A101, "Kubernetes", format!("the API server is of release {major}.{minor}"))
+        Finding::new(
+            Code::A101,
+            "Kubernetes",
+            format!("the API server is of release {major}.{minor}"),
+        )
     })
 }
 
@@ -44,7 +48,8 @@ fn definition(definition: &Definition, facts: &Facts) -> Vec<Finding> {
     let mut findings = Vec::new();
     if !definition.lacks.is_empty() {
         let lacks = list(&definition.lacks);
-        let seen = format!("it lacks what this release has: {lacks}; the API server drops such fields");
+        let seen =
+            format!("it lacks what this release has: {lacks}; the API server drops such fields");
         findings.push(Finding::new(Code::A103, about, seen));
     }
     if !definition.unknown.is_empty() {
@@ -93,12 +98,18 @@ mod tests {
 
     #[test]
     fn definitions_differ() {
-        let with = |definition: Definition| codes(&check(&Facts { definition: Ok(definition), ..facts() }));
+        let with = |definition: Definition| {
+            codes(&check(&Facts { definition: Ok(definition), ..facts() }))
+        };
         assert!(with(Definition { installed: true, ..Definition::default() }).is_empty());
         let lacks = vec!["spec.routed".to_owned()];
         let lacking = Definition { installed: true, lacks, ..Definition::default() };
         assert_eq!(with(lacking), [(Code::A103, Severity::Warning)]);
-        assert_eq!(with(Definition::default()), [(Code::A102, Severity::Info)], "the pools are elsewhere");
+        assert_eq!(
+            with(Definition::default()),
+            [(Code::A102, Severity::Info)],
+            "the pools are elsewhere"
+        );
         let without = Facts { definition: Ok(Definition::default()), pools: Ok(vec![]), ..facts() };
         assert_eq!(codes(&check(&without)), [(Code::A102, Severity::Error)]);
         let unknown = Facts { definition: Err("no".to_owned()), ..facts() };
@@ -118,7 +129,8 @@ mod tests {
 
     #[test]
     fn tags_are_found() {
-        let table = [("a/b:1", "1"), ("host:5000/a/b:1@sha256:00", "1"), ("host:5000/a/b", ""), ("", "")];
+        let table =
+            [("a/b:1", "1"), ("host:5000/a/b:1@sha256:00", "1"), ("host:5000/a/b", ""), ("", "")];
         for (image, expected) in table {
             assert_eq!(tag(image), expected, "{image}");
         }

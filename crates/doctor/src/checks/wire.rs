@@ -63,16 +63,25 @@ impl Hop<'_> {
     fn finding(&self, fault: Fault) -> Finding {
         let Self { from, to, protocol } = self;
         let (code, seen) = match fault {
-            Fault::Dead => (Code::W101, format!("what {from} sends does not reach {to} ({protocol})")),
-            Fault::DeadOrBack => {
-                (Code::W101, format!("{to} does not answer {from}: one of both directions is dead ({protocol})"))
+            Fault::Dead => {
+                (Code::W101, format!("what {from} sends does not reach {to} ({protocol})"))
             }
-            Fault::UnicastLost => {
-                (Code::W102, format!("{to} hears {from} when it asks everybody, and not by unicast ({protocol})"))
-            }
-            Fault::BroadcastLost => {
-                (Code::W103, format!("{to} hears {from} by unicast, and not when it asks everybody ({protocol})"))
-            }
+            Fault::DeadOrBack => (
+                Code::W101,
+                format!("{to} does not answer {from}: one of both directions is dead ({protocol})"),
+            ),
+            Fault::UnicastLost => (
+                Code::W102,
+                format!(
+                    "{to} hears {from} when it asks everybody, and not by unicast ({protocol})"
+                ),
+            ),
+            Fault::BroadcastLost => (
+                Code::W103,
+                format!(
+                    "{to} hears {from} by unicast, and not when it asks everybody ({protocol})"
+                ),
+            ),
         };
         Finding::new(code, format!("{from} to {to}"), seen)
     }
@@ -86,7 +95,8 @@ struct Wire<'a> {
 
 impl<'a> Wire<'a> {
     fn of(facts: &'a Facts) -> Self {
-        let surveys = facts.surveys.iter().filter_map(|(node, it)| Some((node.as_str(), it.as_ref().ok()?)));
+        let surveys =
+            facts.surveys.iter().filter_map(|(node, it)| Some((node.as_str(), it.as_ref().ok()?)));
         let sessions = facts.sessions.as_deref().unwrap_or_default().iter();
         Self {
             surveys: surveys.collect(),
@@ -106,7 +116,8 @@ impl<'a> Wire<'a> {
     }
 
     fn described(&self, mac: &str) -> String {
-        self.node_at(mac).map_or_else(|| format!("a stranger ({mac})"), |node| format!("{node} ({mac})"))
+        self.node_at(mac)
+            .map_or_else(|| format!("a stranger ({mac})"), |node| format!("{node} ({mac})"))
     }
 
     /// All ways between nodes on which something is wrong.
@@ -126,7 +137,12 @@ impl<'a> Wire<'a> {
         hops
     }
 
-    fn judged(&self, asker: &'a str, answers: &Answers, peer: &'a Session) -> Option<(Hop<'a>, Fault)> {
+    fn judged(
+        &self,
+        asker: &'a str,
+        answers: &Answers,
+        peer: &'a Session,
+    ) -> Option<(Hop<'a>, Fault)> {
         let protocol = if answers.address.is_ipv4() { "ARP" } else { "NDP" };
         let there = Hop { from: asker, to: &peer.node, protocol };
         let back = Hop { from: &peer.node, to: asker, protocol };
@@ -155,8 +171,7 @@ impl<'a> Wire<'a> {
         let survey = self.surveys.get(listener)?;
         let asker = self.sessions.get(asker)?;
         let is_his = |heard: IpAddr| {
-            heard.is_ipv4() == address.is_ipv4()
-                && asker.links.iter().any(|(own, _)| *own == heard)
+            heard.is_ipv4() == address.is_ipv4() && asker.links.iter().any(|(own, _)| *own == heard)
         };
         Some(survey.heard.iter().any(|it| it.broadcast > 0 && is_his(it.address)))
     }
@@ -174,7 +189,11 @@ impl<'a> Wire<'a> {
         }
         let finding = |((address, mac), askers): ((IpAddr, String), BTreeSet<&str>)| {
             let node = self.node_of(address).map_or("", |it| it.node.as_str());
-            let seen = format!("{} answers for it to {}, too; it is an address of {node}", self.described(&mac), list(askers));
+            let seen = format!(
+                "{} answers for it to {}, too; it is an address of {node}",
+                self.described(&mac),
+                list(askers)
+            );
             Finding::new(Code::W104, format!("address {address}"), seen)
         };
         found.into_iter().map(finding).collect()
@@ -182,19 +201,28 @@ impl<'a> Wire<'a> {
 
     /// What askers were told about an announced address.
     fn announced(&self, lock: &Lock, hops: &BTreeMap<Hop<'_>, Fault>) -> Vec<Finding> {
-        let Some(holder) = lock.holder.as_deref().filter(|_| !lock.unannounced) else { return Vec::new() };
+        let Some(holder) = lock.holder.as_deref().filter(|_| !lock.unannounced) else {
+            return Vec::new();
+        };
         let asked: Vec<(&str, &Answers)> = self.answers_for(lock.address);
-        let others: Vec<&(&str, &Answers)> = asked.iter().filter(|(asker, _)| *asker != holder).collect();
+        let others: Vec<&(&str, &Answers)> =
+            asked.iter().filter(|(asker, _)| *asker != holder).collect();
         let macs: BTreeSet<&str> = asked.iter().flat_map(|(_, it)| it.macs()).collect();
         let about = format!("address {}", lock.address);
-        let wrong: Vec<&str> = macs.iter().copied().filter(|mac| self.node_at(mac) != Some(holder)).collect();
+        let wrong: Vec<&str> =
+            macs.iter().copied().filter(|mac| self.node_at(mac) != Some(holder)).collect();
         let holder_answers = macs.iter().any(|mac| self.node_at(mac) == Some(holder));
-        let mut findings: Vec<Finding> = self.impostors(&about, holder, &wrong, holder_answers).into_iter().collect();
-        let silent = others.iter().filter(|(_, it)| !it.macs().any(|mac| self.node_at(mac) == Some(holder)));
+        let mut findings: Vec<Finding> =
+            self.impostors(&about, holder, &wrong, holder_answers).into_iter().collect();
+        let silent =
+            others.iter().filter(|(_, it)| !it.macs().any(|mac| self.node_at(mac) == Some(holder)));
         let is_explained = |asker: &str| {
-            hops.keys().any(|hop| [hop.from, hop.to].contains(&asker) && [hop.from, hop.to].contains(&holder))
+            hops.keys().any(|hop| {
+                [hop.from, hop.to].contains(&asker) && [hop.from, hop.to].contains(&holder)
+            })
         };
-        let silent: Vec<&str> = silent.map(|(asker, _)| *asker).filter(|it| !is_explained(it)).collect();
+        let silent: Vec<&str> =
+            silent.map(|(asker, _)| *asker).filter(|it| !is_explained(it)).collect();
         if !silent.is_empty() && wrong.is_empty() {
             let seen = format!("{holder} holds it, and does not answer for it to {}", list(silent));
             findings.push(Finding::new(Code::W106, &about, seen));
@@ -203,7 +231,13 @@ impl<'a> Wire<'a> {
         findings
     }
 
-    fn impostors(&self, about: &str, holder: &str, wrong: &[&str], holder_answers: bool) -> Option<Finding> {
+    fn impostors(
+        &self,
+        about: &str,
+        holder: &str,
+        wrong: &[&str],
+        holder_answers: bool,
+    ) -> Option<Finding> {
         let who = || list(wrong.iter().map(|mac| self.described(mac)));
         match wrong {
             [] => None,
@@ -228,16 +262,24 @@ impl<'a> Wire<'a> {
     ) -> Option<Finding> {
         let is_holders = |mac: &str| self.node_at(mac) == Some(holder);
         let lost = others.iter().filter(|(asker, it)| {
-            let by_unicast = it.unicast.as_ref().is_some_and(|macs| !macs.keys().any(|mac| is_holders(mac)));
+            let by_unicast =
+                it.unicast.as_ref().is_some_and(|macs| !macs.keys().any(|mac| is_holders(mac)));
             it.broadcast.keys().any(|mac| is_holders(mac)) && by_unicast && !is_explained(asker)
         });
         let lost: Vec<&str> = lost.map(|(asker, _)| *asker).collect();
-        let seen = || format!("{holder} answers for it when everybody is asked, and not by unicast, to {}", list(&lost));
+        let seen = || {
+            format!(
+                "{holder} answers for it when everybody is asked, and not by unicast, to {}",
+                list(&lost)
+            )
+        };
         (!lost.is_empty()).then(|| Finding::new(Code::W102, about, seen()))
     }
 
     fn answers_for(&self, address: IpAddr) -> Vec<(&'a str, &'a Answers)> {
-        let of = |survey: &'a Survey| survey.answers.iter().find(|it| it.address == address && it.unasked.is_none());
+        let of = |survey: &'a Survey| {
+            survey.answers.iter().find(|it| it.address == address && it.unasked.is_none())
+        };
         self.surveys.iter().filter_map(|(node, survey)| Some((*node, of(survey)?))).collect()
     }
 
@@ -245,16 +287,22 @@ impl<'a> Wire<'a> {
     fn routers(&self) -> Vec<Finding> {
         let mut silent: BTreeMap<IpAddr, Vec<&str>> = BTreeMap::new();
         for (node, survey) in &self.surveys {
-            let gateways = self.sessions.get(node).map(|it| it.gateways.as_slice()).unwrap_or_default();
+            let gateways =
+                self.sessions.get(node).map(|it| it.gateways.as_slice()).unwrap_or_default();
             for (_, gateway) in gateways {
-                let answers = survey.answers.iter().find(|it| it.address == *gateway && it.unasked.is_none());
+                let answers =
+                    survey.answers.iter().find(|it| it.address == *gateway && it.unasked.is_none());
                 if answers.is_some_and(|it| it.macs().next().is_none()) {
                     silent.entry(*gateway).or_default().push(node);
                 }
             }
         }
         let finding = |(gateway, nodes): (IpAddr, Vec<&str>)| {
-            Finding::new(Code::W108, format!("router {gateway}"), format!("it does not answer {}", list(nodes)))
+            Finding::new(
+                Code::W108,
+                format!("router {gateway}"),
+                format!("it does not answer {}", list(nodes)),
+            )
         };
         silent.into_iter().map(finding).collect()
     }
@@ -267,8 +315,11 @@ impl<'a> Wire<'a> {
         let in_pool = |address: IpAddr| {
             pools.iter().any(|pool| pool.ranges.iter().any(|range| range.contains(address)))
         };
-        let is_free = |address: IpAddr| in_pool(address) && !locked.contains(&address) && !self.own.contains(&address);
-        let routers: BTreeSet<IpAddr> = self.sessions.values().flat_map(|it| it.gateways.iter().map(|it| it.1)).collect();
+        let is_free = |address: IpAddr| {
+            in_pool(address) && !locked.contains(&address) && !self.own.contains(&address)
+        };
+        let routers: BTreeSet<IpAddr> =
+            self.sessions.values().flat_map(|it| it.gateways.iter().map(|it| it.1)).collect();
         let mut taken: BTreeMap<&str, BTreeSet<IpAddr>> = BTreeMap::new();
         for answers in self.surveys.values().flat_map(|it| &it.answers) {
             if is_free(answers.address) && !routers.contains(&answers.address) {
@@ -285,10 +336,18 @@ impl<'a> Wire<'a> {
         const PROXY: usize = 3;
         let who = self.described(mac);
         if addresses.len() >= PROXY {
-            let seen = format!("it answers for {} free addresses of pools: {}", addresses.len(), list(addresses));
+            let seen = format!(
+                "it answers for {} free addresses of pools: {}",
+                addresses.len(),
+                list(addresses)
+            );
             return Finding::new(Code::W111, who, seen);
         }
-        Finding::new(Code::W109, format!("address {}", list(addresses)), format!("{who} has it, and a pool may give it out"))
+        Finding::new(
+            Code::W109,
+            format!("address {}", list(addresses)),
+            format!("{who} has it, and a pool may give it out"),
+        )
     }
 }
 

@@ -62,7 +62,10 @@ fn one_direction_is_dead_where_the_other_node_cannot_say_which() {
     silence(&mut facts, "node-1", node(2));
     facts.surveys.insert("node-2".into(), Err("no answer".into()));
     let findings = check(&facts);
-    assert_eq!(codes(&findings), [(Code::W110, Severity::Unchecked), (Code::W101, Severity::Error)]);
+    assert_eq!(
+        codes(&findings),
+        [(Code::W110, Severity::Unchecked), (Code::W101, Severity::Error)]
+    );
     assert!(findings[1].seen.contains("one of both directions"), "{findings:?}");
 }
 
@@ -95,9 +98,16 @@ fn strangers_are_found() {
         answers(&mut facts, asker, address).broadcast.insert(mac, 3);
         facts
     };
-    assert_eq!(seen(&says(mac(99), "node-1", node(2))), [(Code::W104, "address 192.168.0.12".to_owned())]);
+    assert_eq!(
+        seen(&says(mac(99), "node-1", node(2))),
+        [(Code::W104, "address 192.168.0.12".to_owned())]
+    );
     assert_eq!(seen(&says(mac(99), "node-3", address)), [(Code::W105, about.clone())]);
-    assert_eq!(seen(&says(mac(99), "node-1", address)), [(Code::W105, about.clone())], "the owner hears it");
+    assert_eq!(
+        seen(&says(mac(99), "node-1", address)),
+        [(Code::W105, about.clone())],
+        "the owner hears it"
+    );
     assert_eq!(seen(&says(mac(12), "node-3", address)), [(Code::W105, about)], "two nodes answer");
 }
 
