@@ -7,6 +7,7 @@
 #![allow(clippy::print_stdout, clippy::print_stderr)]
 
 mod cluster;
+mod confirm;
 mod explain;
 mod gaps;
 mod global;
@@ -28,7 +29,7 @@ use clap::{Parser, Subcommand};
 
 use crate::{
     global::Global, interfaces::InterfacesArgs, outcome::Outcome, rebalance::RebalanceArgs,
-    who_has::WhoHasArgs,
+    status::StatusArgs, who_has::WhoHasArgs,
 };
 
 /// Looks into Arpeggio, the layer-2 load balancer.
@@ -48,7 +49,10 @@ struct Args {
 #[derive(Debug, Subcommand)]
 enum Command {
     /// Show who announces which address, and which nodes take part.
-    Status,
+    ///
+    /// With -n only the addresses of Services in that namespace. What you may not read is named at the end, and the rest
+    /// is shown. The fields of -o json are described in the user guide.
+    Status(StatusArgs),
     /// Show why something is as it is.
     Explain {
         #[command(subcommand)]
@@ -68,7 +72,7 @@ enum Command {
     WhoHas(WhoHasArgs),
     /// Spread addresses evenly over the nodes that may announce them, with as few moves as can be.
     ///
-    /// Nothing moves by itself when a node returns; this does it, when you say so. Each address is announced by its new
+    /// Nothing moves by itself when a node returns; this does it, when you say so: it shows its plan and asks. Each address is announced by its new
     /// node before the old one stops; connections that are open at that moment may be reset. It needs what the Role and the
     /// `ClusterRole` arpeggio-operator allow. Exit codes: 0 done, or nothing to do, 1 failed, 3 some addresses were not moved: it
     /// says which and why.
@@ -101,7 +105,7 @@ async fn main() -> ExitCode {
 
 async fn run(Args { command, global }: Args) -> anyhow::Result<Outcome> {
     match command {
-        Command::Status => Ok(status::show(&global).await?.into()),
+        Command::Status(status) => status::show(&global, &status).await,
         Command::Explain { what: Explained::Service(service) } => {
             Ok(explain::show(&global, &service).await?.into())
         }
