@@ -7,15 +7,19 @@
 #![allow(clippy::print_stdout, clippy::print_stderr)]
 
 mod cluster;
+mod completion;
 mod confirm;
 mod explain;
 mod gaps;
 mod global;
 mod interfaces;
+mod man;
 mod outcome;
 mod paint;
 mod reader;
 mod rebalance;
+#[cfg(test)]
+mod reference;
 mod service_name;
 mod status;
 mod table;
@@ -25,11 +29,11 @@ use std::process::ExitCode;
 
 use arpeggio_api::crds;
 use arpeggio_runtime::version;
-use clap::{Parser, Subcommand};
+use clap::{CommandFactory as _, Parser, Subcommand};
 
 use crate::{
-    global::Global, interfaces::InterfacesArgs, outcome::Outcome, rebalance::RebalanceArgs,
-    status::StatusArgs, who_has::WhoHasArgs,
+    completion::CompletionArgs, global::Global, interfaces::InterfacesArgs, man::ManArgs,
+    outcome::Outcome, rebalance::RebalanceArgs, status::StatusArgs, who_has::WhoHasArgs,
 };
 
 /// Looks into Arpeggio, the layer-2 load balancer.
@@ -79,6 +83,16 @@ enum Command {
     Rebalance(RebalanceArgs),
     /// Print the custom resource definitions, as YAML for kubectl apply.
     Crds,
+    /// Print the script by which a shell completes command lines.
+    Completion(CompletionArgs),
+    /// Write the manual pages.
+    Man(ManArgs),
+    /// What may come next, for kubectl.
+    #[command(name = "__complete", hide = true)]
+    Complete {
+        #[arg(trailing_var_arg = true, allow_hyphen_values = true)]
+        words: Vec<String>,
+    },
 }
 
 #[derive(Debug, Subcommand)]
@@ -113,6 +127,9 @@ async fn run(Args { command, global }: Args) -> anyhow::Result<Outcome> {
         Command::WhoHas(who_has) => who_has::show(&who_has, &global).await,
         Command::Rebalance(rebalance) => rebalance::run(&global, &rebalance).await,
         Command::Crds => Ok(definitions()?.into()),
+        Command::Completion(shell) => Ok(completion::script(Args::command(), &shell).into()),
+        Command::Man(man) => Ok(man::write(Args::command(), &man)?.into()),
+        Command::Complete { words } => Ok(completion::answer(Args::command(), &words).into()),
     }
 }
 
@@ -124,8 +141,6 @@ fn definitions() -> anyhow::Result<String> {
 
 #[cfg(test)]
 mod tests {
-    use clap::CommandFactory as _;
-
     use super::*;
 
     #[test]
