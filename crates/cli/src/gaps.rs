@@ -73,6 +73,11 @@ impl Gap {
         of.resource == resource
     }
 
+    /// Whether nothing at all was read, and not only one object was left out.
+    pub(crate) fn is_whole(&self) -> bool {
+        !matches!(self, Self::Malformed(..))
+    }
+
     /// An object that was left out.
     pub(crate) fn malformed(reading: Reading, object: InvalidObject) -> Self {
         let name = object.metadata.name.unwrap_or_default();

@@ -7,15 +7,20 @@
 #![allow(clippy::print_stdout, clippy::print_stderr)]
 
 mod cluster;
+mod completion;
+mod confirm;
 mod doctor;
 mod explain;
 mod gaps;
 mod global;
 mod interfaces;
+mod man;
 mod outcome;
 mod paint;
 mod reader;
 mod rebalance;
+#[cfg(test)]
+mod reference;
 mod service_name;
 mod status;
 mod survey;
@@ -26,11 +31,12 @@ use std::process::ExitCode;
 
 use arpeggio_api::crds;
 use arpeggio_runtime::version;
-use clap::{Parser, Subcommand};
+use clap::{CommandFactory as _, Parser, Subcommand};
 
 use crate::{
-    doctor::DoctorArgs, global::Global, interfaces::InterfacesArgs, outcome::Outcome,
-    rebalance::RebalanceArgs, survey::SurveyArgs, who_has::WhoHasArgs,
+    completion::CompletionArgs, doctor::DoctorArgs, global::Global, interfaces::InterfacesArgs,
+    man::ManArgs, outcome::Outcome, rebalance::RebalanceArgs, status::StatusArgs,
+    survey::SurveyArgs, who_has::WhoHasArgs,
 };
 
 /// Looks into Arpeggio, the layer-2 load balancer.
@@ -50,7 +56,10 @@ struct Args {
 #[derive(Debug, Subcommand)]
 enum Command {
     /// Show who announces which address, and which nodes take part.
-    Status,
+    ///
+    /// With -n only the addresses of Services in that namespace. What you may not read is named at the end, and the rest
+    /// is shown. The fields of -o json are described in the user guide.
+    Status(StatusArgs),
     /// Show why something is as it is.
     Explain {
         #[command(subcommand)]
@@ -70,7 +79,7 @@ enum Command {
     WhoHas(WhoHasArgs),
     /// Spread addresses evenly over the nodes that may announce them, with as few moves as can be.
     ///
-    /// Nothing moves by itself when a node returns; this does it, when you say so. Each address is announced by its new
+    /// Nothing moves by itself when a node returns; this does it, when you say so: it shows its plan and asks. Each address is announced by its new
     /// node before the old one stops; connections that are open at that moment may be reset. It needs what the Role and the
     /// `ClusterRole` arpeggio-operator allow. Exit codes: 0 done, or nothing to do, 1 failed, 3 some addresses were not moved: it
     /// says which and why.
@@ -86,6 +95,16 @@ enum Command {
     Survey(SurveyArgs),
     /// Print the custom resource definitions, as YAML for kubectl apply.
     Crds,
+    /// Print the script by which a shell completes command lines.
+    Completion(CompletionArgs),
+    /// Write the manual pages.
+    Man(ManArgs),
+    /// What may come next, for kubectl.
+    #[command(name = "__complete", hide = true)]
+    Complete {
+        #[arg(trailing_var_arg = true, allow_hyphen_values = true)]
+        words: Vec<String>,
+    },
 }
 
 #[derive(Debug, Subcommand)]
@@ -112,7 +131,7 @@ async fn main() -> ExitCode {
 
 async fn run(Args { command, global }: Args) -> anyhow::Result<Outcome> {
     match command {
-        Command::Status => Ok(status::show(&global).await?.into()),
+        Command::Status(status) => status::show(&global, &status).await,
         Command::Explain { what: Explained::Service(service) } => {
             Ok(explain::show(&global, &service).await?.into())
         }
@@ -122,6 +141,9 @@ async fn run(Args { command, global }: Args) -> anyhow::Result<Outcome> {
         Command::Doctor(doctor) => doctor::run(&global, &doctor).await,
         Command::Survey(questions) => survey::run(&questions).await,
         Command::Crds => Ok(definitions()?.into()),
+        Command::Completion(shell) => Ok(completion::script(Args::command(), &shell).into()),
+        Command::Man(man) => Ok(man::write(Args::command(), &man)?.into()),
+        Command::Complete { words } => Ok(completion::answer(Args::command(), &words).into()),
     }
 }
 
@@ -133,8 +155,6 @@ fn definitions() -> anyhow::Result<String> {
 
 #[cfg(test)]
 mod tests {
-    use clap::CommandFactory as _;
-
     use super::*;
 
     #[test]

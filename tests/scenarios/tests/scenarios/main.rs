@@ -11,6 +11,7 @@ mod bad_input;
 mod commands;
 mod controllers;
 mod definitions;
+mod doctor;
 mod failover;
 mod families;
 mod faults;
@@ -108,6 +109,7 @@ const SCENARIOS: &[(&str, Scenario)] = &[
     ("two-installations", definitions::of_two_installations_one_decides),
     ("not-understood", definitions::an_object_that_is_not_understood_disables_itself),
     ("metallb", formats::metallb_s_objects_are_read_as_they_are),
+    ("doctor-wire", doctor::each_fault_of_the_segment_has_its_code),
     ("rebalance", rebalance::addresses_are_spread_again_when_somebody_says_so),
     ("fault-power", machines::the_owner_loses_power_and_returns),
     ("fault-cable", faults::the_owners_cable_is_pulled_and_put_back),
@@ -158,6 +160,7 @@ const SHAPED: &[(&str, Shape, Scenario)] = &[
         Shape::WithoutArpeggio,
         install_file::one_file_installs_removes_and_installs_again,
     ),
+    ("doctor", Shape::WithoutArpeggio, doctor::each_fault_of_the_installation_has_its_code),
     (
         "oldest-kubernetes",
         Shape::OldestApi,
