@@ -74,7 +74,7 @@ pub(crate) async fn run(global: &Global, args: &DoctorArgs) -> anyhow::Result<Ou
     let mut gatherer = Gatherer::new(global, args, &selection).await?;
     let facts = gatherer.gather().await;
     let mut findings = examine(&facts, &selection);
-    if findings.iter().any(|it| needs_second_look(it)) {
+    if findings.iter().any(needs_second_look) {
         progress("looking a second time at what may have been a moment's doing");
         let again = examine(&gatherer.gather().await, &selection);
         findings = confirmed(findings, &again);

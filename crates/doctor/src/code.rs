@@ -69,6 +69,7 @@ impl Group {
 macro_rules! codes {
     ($($code:ident $group:ident $severity:ident $advice:literal)*) => {
         /// The name of a finding.
+        #[allow(clippy::doc_markdown, reason = "it is shown on a terminal")]
         #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
         pub enum Code {
             $(

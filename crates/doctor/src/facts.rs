@@ -283,6 +283,7 @@ pub struct Lock {
 
 /// A Service of type `LoadBalancer`.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
+#[allow(clippy::struct_excessive_bools, reason = "facts that have nothing to do with one another")]
 pub struct Service {
     /// `NAMESPACE/NAME`.
     pub path: String,

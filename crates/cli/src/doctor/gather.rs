@@ -53,10 +53,10 @@ impl<'a> Gatherer<'a> {
     pub(super) async fn gather(&mut self) -> Facts {
         let mut facts = match self.settled.take() {
             Some(settled) => settled,
-            None => self.settle().await,
+            None => Box::pin(self.settle()).await,
         };
         if self.args.stage() == Stage::Installed {
-            self.observe(&mut facts).await;
+            Box::pin(self.observe(&mut facts)).await;
         }
         self.settled = Some(facts.clone());
         facts

@@ -4,7 +4,7 @@ use std::{collections::BTreeMap, time::Duration};
 
 use arpeggio_api::{
     lease::{self, Kind, LeaseError},
-    lock::{self, LockRecord},
+    lock::{self, LockRecord, ServiceRef},
     session::{self, SessionRecord, mac_text},
 };
 use arpeggio_doctor::{
@@ -136,7 +136,7 @@ fn lock(record: &LockRecord, sessions: &[(SessionRecord, &Lease)]) -> Lock {
         stranger: record.lock.stranger.map(mac_text),
         unannounced: record.lock.unannounced,
         rests: record.rests,
-        services: record.claim.services.iter().map(|it| it.path()).collect(),
+        services: record.claim.services.iter().map(ServiceRef::path).collect(),
         pool: record.claim.pool.clone(),
     }
 }
@@ -147,7 +147,7 @@ mod tests {
 
     use super::*;
 
-    fn lease(name: &str, kind: &str, version: u32, annotations: serde_json::Value) -> Lease {
+    fn lease(name: &str, kind: &str, version: u32, annotations: &serde_json::Value) -> Lease {
         serde_json::from_value(json!({
             "metadata": {
                 "name": name, "resourceVersion": version.to_string(),
@@ -173,9 +173,9 @@ mod tests {
         });
         Leases {
             leases: vec![
-                lease("session-node-1", "session", version, session),
-                lease("address-192.168.0.240", "address", 1, services),
-                lease("address-nonsense", "address", 1, json!({})),
+                lease("session-node-1", "session", version, &session),
+                lease("address-192.168.0.240", "address", 1, &services),
+                lease("address-nonsense", "address", 1, &json!({})),
             ],
             read_at: "2026-01-01T00:00:02Z".parse().unwrap(),
         }

@@ -134,7 +134,7 @@ mod tests {
 
     type Rule = (String, String, String, String, bool);
 
-    /// The rules of a component's Role and ClusterRole, one by one.
+    /// The rules of a component's `Role` and `ClusterRole`, one by one.
     fn installed(who: Component) -> BTreeSet<Rule> {
         let manifest = match who {
             Component::Controller => include_str!("../../../../manifests/base/controller.yaml"),

@@ -114,7 +114,7 @@ mod tests {
 
     use super::*;
 
-    fn service(status: serde_json::Value, managers: serde_json::Value) -> v1::Service {
+    fn service(status: &serde_json::Value, managers: &serde_json::Value) -> v1::Service {
         serde_json::from_value(json!({
             "metadata": {
                 "namespace": "shop", "name": "web", "uid": "u", "managedFields": managers,
@@ -147,7 +147,7 @@ mod tests {
               "fieldsV1": { "f:status": { "f:loadBalancer": { "f:ingress": {} } } } },
         ]);
         let status = json!({ "loadBalancer": { "ingress": [{ "ip": "192.168.0.240" }] } });
-        let found = read(&service(status, managers), None);
+        let found = read(&service(&status, &managers), None);
         assert_eq!((found.tcp, found.other_ports), (vec![80], 1));
         assert_eq!(found.writers, ["k3s"]);
         assert_eq!(found.ready_on, Some(["node-1".to_owned()].into()));
@@ -161,10 +161,10 @@ mod tests {
             "type": ADDRESS_ALLOCATED, "status": "False", "reason": "AllocationFailed",
             "message": "full", "lastTransitionTime": "2026-01-01T00:00:00Z",
         }] });
-        assert_eq!(read(&service(condition, json!([])), None).waits.as_deref(), Some("full"));
-        let unseen = read(&service(json!({}), json!([])), None);
+        assert_eq!(read(&service(&condition, &json!([])), None).waits.as_deref(), Some("full"));
+        let unseen = read(&service(&json!({}), &json!([])), None);
         assert_eq!(unseen.waits.as_deref(), Some(""));
-        let theirs = read(&service(json!({}), json!([])), Some("ours"));
+        let theirs = read(&service(&json!({}), &json!([])), Some("ours"));
         assert!(theirs.other_class.is_some());
     }
 }

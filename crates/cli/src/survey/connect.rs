@@ -11,7 +11,7 @@ use std::{
 use arpeggio_doctor::survey::Connect;
 
 /// How long a connection may take to be established.
-const PATIENCE: Duration = Duration::from_millis(1_000);
+const PATIENCE: Duration = Duration::from_secs(1);
 
 /// So many are tried at once.
 const AT_ONCE: usize = 16;

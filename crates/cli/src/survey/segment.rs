@@ -58,7 +58,7 @@ impl Segment {
         for it in wanted {
             match interface(it, links) {
                 Ok(interface) => {
-                    places.entry(interface.index).or_insert((interface, vec![])).1.push(it)
+                    places.entry(interface.index).or_insert((interface, vec![])).1.push(it);
                 }
                 Err(why) => segment.unasked.push(unasked(it.address, why)),
             }

@@ -174,7 +174,7 @@ mod tests {
         assert_eq!(changed(|it| it.has_speakers = false), [(Code::A304, Error)]);
         assert_eq!(changed(|it| it.pods[1].ready = false), [(Code::A305, Warning)]);
         let young = changed(|it| {
-            (it.pods[1].ready, it.pods[1].age) = (false, Some(Duration::from_secs(2)))
+            (it.pods[1].ready, it.pods[1].age) = (false, Some(Duration::from_secs(2)));
         });
         assert!(young.is_empty(), "{young:?}");
         let ended = |minutes| Some((Duration::from_mins(minutes), "Error".to_owned()));

@@ -8,7 +8,7 @@ use ipnet::IpNet;
 use super::{known, list};
 use crate::{
     code::Code,
-    facts::{Facts, Pool, Session, Stage},
+    facts::{Facts, Pool, Service, Session, Stage},
     finding::{Finding, Severity},
 };
 
@@ -41,7 +41,7 @@ fn none(pools: &[Pool], facts: &Facts) -> Option<Finding> {
     if !pools.is_empty() || facts.stage == Stage::Before {
         return None;
     }
-    let wanted = facts.services.as_ref().is_ok_and(|it| it.iter().any(|service| service.is_ours()));
+    let wanted = facts.services.as_ref().is_ok_and(|it| it.iter().any(Service::is_ours));
     let severity = if wanted { Severity::Warning } else { Severity::Info };
     Some(
         Finding::new(Code::A701, "pools", "there is none, so no Service gets an address")

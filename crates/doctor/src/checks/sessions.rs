@@ -110,7 +110,7 @@ fn unwatched(live: &[&Session], facts: &Facts) -> Vec<Finding> {
             |it: &&&Session| it.hears.as_ref().is_some_and(|hears| hears.contains(&session.node));
         if live.len() < 2
             || !speakers.contains(session.node.as_str())
-            || neighbours.iter().any(|it| hears(&it))
+            || neighbours.iter().any(hears)
         {
             return None;
         }
