@@ -150,7 +150,11 @@ impl<'a> Wire<'a> {
         let by_unicast =
             answers.unicast.as_ref().map(|macs| macs.keys().any(|mac| peer.has_mac(mac)));
         match (by_broadcast, by_unicast) {
-            (true, Some(true) | None) => None,
+            // Its speaker asks by unicast all the time, and the answers to that are answers, too.
+            (true, Some(true) | None) => {
+                let heard = self.heard(&peer.node, asker, answers.address);
+                (heard == Some(false)).then_some((there, Fault::BroadcastLost))
+            }
             (true, Some(false)) => Some((there, Fault::UnicastLost)),
             (false, Some(true)) => Some((there, Fault::BroadcastLost)),
             (false, Some(false) | None) => {

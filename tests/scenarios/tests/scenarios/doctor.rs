@@ -123,6 +123,9 @@ pub(crate) fn each_fault_of_the_installation_has_its_code(home: &Home) -> anyhow
 
 fn before_it_is_installed(home: &Home) -> anyhow::Result<()> {
     const PRE: &[&str] = &["--pre"];
+    // As kubeadm has the controller manager do it.
+    let pods = json!({ "spec": { "podCIDR": "10.244.1.0/24", "podCIDRs": ["10.244.1.0/24"] } });
+    home.lab.kubectl(&["patch", "node", "node-1", "-p", &pods.to_string()])?;
     is_well(home, PRE)?;
     is_well(home, &["--pre", "--addresses", "192.168.0.240-192.168.0.250"])?;
     let missing = Fault::new("nothing is installed", "A301").also(&["A102", "A201", "A202"]);
@@ -374,9 +377,9 @@ fn directions(home: &Home) -> anyhow::Result<()> {
             "node-1 to node-2",
         ),
     ] {
-        let rules = format!(
-            "table bridge lab_cut {{ chain forward {{ type filter hook forward priority 0; {way} {rule}; }} }}"
-        );
+        let hook = "type filter hook forward priority 0;";
+        let rules =
+            format!("table bridge lab_cut {{\nchain forward {{\n{hook}\n{way} {rule}\n}}\n}}");
         home.lab.namespace(Machine::Switch).run("nft", &[&rules])?;
         Fault::new(what, code).with(WIRE).is_found(home)?;
         let report = doctor(home, WIRE)?;

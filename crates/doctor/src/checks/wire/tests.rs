@@ -90,6 +90,13 @@ fn who_answers_only_everybodys_or_only_ones_questions_is_named() {
 }
 
 #[test]
+fn lost_broadcasts_show_where_they_should_arrive() {
+    let mut facts = facts();
+    deafen(&mut facts, "node-2", node(1));
+    assert_eq!(seen(&facts), [(Code::W103, "node-1 to node-2".to_owned())]);
+}
+
+#[test]
 fn strangers_are_found() {
     let address: IpAddr = [192, 168, 0, 240].into();
     let about = "address 192.168.0.240".to_owned();
