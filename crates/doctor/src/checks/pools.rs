@@ -8,7 +8,7 @@ use ipnet::IpNet;
 use super::{known, list};
 use crate::{
     code::Code,
-    facts::{Facts, Pool, Service, Session, Stage},
+    facts::{Facts, Node, Pool, Service, Session, Stage},
     finding::{Finding, Severity},
 };
 
@@ -26,11 +26,20 @@ pub(super) fn check(facts: &Facts) -> Vec<Finding> {
             let why = "no node asks for an address by DHCP, so that nobody's lease is taken";
             findings.push(Finding::unchecked(Code::A711, "DHCP range", why));
         }
+        if !pools.is_empty() && facts.nodes.as_ref().is_ok_and(|it| !it.iter().any(tells_pods)) {
+            let why = "no node says where its pods are (spec.podCIDRs)";
+            findings.push(Finding::unchecked(Code::A704, "addresses of pods", why));
+        }
         if let Err(why) = &facts.service_ranges {
             findings.push(Finding::unchecked(Code::A705, "cluster addresses of Services", why));
         }
         findings
     })
+}
+
+/// Some network plugins assign ranges by themselves.
+fn tells_pods(node: &Node) -> bool {
+    !node.pod_ranges.is_empty()
 }
 
 fn about(pool: &Pool) -> String {
@@ -244,6 +253,14 @@ mod tests {
             ..pool("p", &["192.168.0.240/32"])
         };
         assert_eq!(found(vec![said]), [Code::A702, Code::A712]);
+    }
+
+    #[test]
+    fn that_nobody_says_where_pods_are_is_told() {
+        let mut facts = facts();
+        facts.nodes.as_mut().unwrap().iter_mut().for_each(|it| it.pod_ranges.clear());
+        let unchecked = |code| (code, Severity::Unchecked);
+        assert_eq!(codes(&check(&facts)), [unchecked(Code::A711), unchecked(Code::A704)]);
     }
 
     #[test]
