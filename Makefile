@@ -38,7 +38,7 @@ SCENARIOS := cargo test --package arpeggio-scenarios --test scenarios --locked -
 DEMO := cargo run --quiet --package arpeggio-scenarios --bin arpeggio-demo --
 
 .DEFAULT_GOAL := help
-.PHONY: help demo lab clean-lab test test-all test-rest check lint unit manifests lab-tests scenarios oldest-kubernetes skew earlier failures bench bench-wire bench-failover bench-controller bench-api bench-programs fuzz generate setup toolchain rust programs images clean
+.PHONY: help demo lab clean-lab test test-all test-rest check lint unit manifests lab-tests scenarios oldest-kubernetes skew earlier failures bench bench-wire bench-failover bench-controller bench-api bench-programs fuzz generate krew man setup toolchain rust programs images clean
 
 help: ## List the commands
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-17s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -129,9 +129,10 @@ fuzz: toolchain ## Feed all parsers what nobody thought of (FUZZ_SECONDS=n for e
 			-- -max_total_time=$(FUZZ_SECONDS) || exit 1; \
 	done
 
-generate: setup ## Write again what is generated (custom resource definitions, manifests/install.yaml, what the chart takes from elsewhere, the tables of docs/wire.md)
+generate: setup ## Write again what is generated (custom resource definitions, manifests/install.yaml, docs/cli.md, what the chart takes from elsewhere, the tables of docs/wire.md)
 	UPDATE_GENERATED=1 cargo test --package arpeggio-api --locked --quiet
 	UPDATE_GENERATED=1 cargo test --package arpeggio-speaker --locked --quiet table
+	UPDATE_GENERATED=1 cargo test --package arpeggio-cli --locked --quiet reference
 	UPDATE_GENERATED=1 cargo test --package arpeggio-scenarios --test manifests --locked --quiet up_to_date
 
 setup: toolchain
@@ -154,6 +155,17 @@ images: programs ## Write the images as archives to target/images (ARCH=arm64 or
 		$(LIBRARY_LICENCES:%=--also %) $(LICENCES)
 	@cargo run --quiet --package arpeggio-image -- write --programs $(PROGRAMS) --licences $(LICENCES) \
 		--revision "$(or $(REVISION),unknown)" $(SOURCE:%=--source %) $(IMAGES)
+
+# RELEASE: where the archives will be downloaded from. HOMEPAGE: where people read about it.
+VERSION := v$(shell sed -n 's/^version = "\(.*\)"/\1/p' Cargo.toml | head -1)
+KREW_ARCH := $(or $(ARCH),amd64)
+
+krew: programs ## Write the krew plugin to target/krew (RELEASE=https://..., HOMEPAGE=https://...)
+	@manifests/krew/release.sh $(VERSION) $(or $(RELEASE),$(error say where it will be: RELEASE=https://...)) \
+		$(or $(HOMEPAGE),$(RELEASE)) $(KREW_ARCH)=$(PROGRAMS)/arpeggio
+
+man: programs ## Write the manual pages to target/man
+	@$(PROGRAMS)/arpeggio man --dir $(CURDIR)/target/man
 
 clean: ## Remove what was built here (the cluster program stays in the user's cache)
 	cargo clean

@@ -23,7 +23,7 @@ use arpeggio_election::{
 use arpeggio_link::{clock, interfaces::Links};
 use arpeggio_runtime::health::{Awaited, Heartbeat};
 use arpeggio_wire::{Claim, MacAddr};
-use crossbeam_channel::{Receiver, bounded, select};
+use crossbeam_channel::{Receiver, RecvTimeoutError, bounded, select};
 use tokio::sync::oneshot;
 
 use crate::{
@@ -40,6 +40,7 @@ use crate::{
     notices::{Notices, Trouble},
     paths::{Choice, Paths},
     protocol::{Arp, Ndp, Protocol as _},
+    rehearsals::Rehearsals,
     segment::Wiring,
     unclear::UnclearLeases,
     writer::{Order, Writer},
@@ -59,6 +60,9 @@ const CONFLICT: &str = "AddressConflict";
 
 /// A stopping speaker waits so long for others to take what it announces; less than the pod's grace period.
 const HANDOVER: Duration = Duration::from_secs(5);
+
+/// While a speaker stands still it looks this often whether it may go on.
+const STILL: Duration = Duration::from_millis(50);
 
 /// How long decisions wait for the list of Nodes when that of Leases is there.
 const WITHOUT_NODES: Duration = Duration::from_secs(3);
@@ -89,6 +93,7 @@ pub(crate) struct Engine {
     conflicts: Conflicts,
     failovers: Failovers,
     paths: Paths,
+    rehearsals: Rehearsals,
     /// By which profile every way to a node is asked, in words; `None`: each by the one that it has earned.
     fixed_profile: Option<String>,
     /// When the next turn was due at the latest.
@@ -169,6 +174,7 @@ impl Engine {
             conflicts: Conflicts::default(),
             failovers: Failovers::default(),
             paths: Paths::default(),
+            rehearsals: Rehearsals::default(),
             fixed_profile: outlets.fixed_profile,
             due: now(),
             notices: Notices::default(),
@@ -197,7 +203,10 @@ impl Engine {
         loop {
             let next = self.turn();
             beat.beat();
-            if self.has_ended() || !self.take_in(inputs, next.since(now())) {
+            if self.has_ended()
+                || !self.take_in(inputs, next.since(now()))
+                || !self.stand_still(inputs, beat)
+            {
                 break;
             }
         }
@@ -223,6 +232,35 @@ impl Engine {
         answers.try_iter().take(BATCH).for_each(|sighting| self.sighted(sighting));
         sightings.try_iter().take(BATCH).for_each(|sighting| self.sighted(sighting));
         inputs.try_iter().take(BATCH).for_each(|input| self.input(input));
+        true
+    }
+
+    /// Does nothing, and has nothing answered, for as long as somebody rehearses that this node is silent: as if the process
+    /// were paused, and with the same consequences when it goes on. `false` when nothing more can come.
+    fn stand_still(&mut self, inputs: &Receiver<Input>, beat: &Heartbeat) -> bool {
+        if !self.rehearsals.is_silent(&self.me.node, now()) {
+            return true;
+        }
+        self.freshness.end();
+        tracing::warn!("somebody rehearses that this node is silent: this speaker stands still");
+        let mut waiting = Vec::new();
+        let mut asked_to_stop = false;
+        while !asked_to_stop && self.rehearsals.is_silent(&self.me.node, now()) {
+            beat.beat();
+            match inputs.recv_timeout(STILL) {
+                Ok(input) => {
+                    if let Input::Session(SessionRecord { session, silence, .. }) = &input {
+                        self.rehearsals.seen(session, *silence, now());
+                    }
+                    asked_to_stop = matches!(input, Input::Stop);
+                    waiting.push(input);
+                }
+                Err(RecvTimeoutError::Timeout) => {}
+                Err(RecvTimeoutError::Disconnected) => return false,
+            }
+        }
+        tracing::info!("the rehearsed silence is over");
+        waiting.into_iter().for_each(|input| self.input(input));
         true
     }
 
@@ -259,6 +297,7 @@ impl Engine {
                     return;
                 }
                 self.failovers.session_gone(&node);
+                self.rehearsals.gone(&node);
                 self.neighbours.lost(&node, now());
                 Event::SessionGone(node)
             }
@@ -288,6 +327,7 @@ impl Engine {
         match &event {
             // Any version of a record is newer than one of a history that is no more.
             Event::Rewound => {
+                self.rehearsals.rewound();
                 self.locks.values_mut().for_each(|record| record.lock.version = Version(0));
             }
             Event::Wrote { write, outcome } => self.wrote(write, *outcome),
@@ -325,7 +365,10 @@ impl Engine {
     }
 
     fn session_seen(&mut self, record: SessionRecord) -> Event {
-        let SessionRecord { session, newer, instance, links, .. } = record;
+        let SessionRecord { session, newer, instance, links, silence, .. } = record;
+        if self.rehearsals.seen(&session, silence, now()) {
+            tracing::warn!(node = %session.node, ?silence, "somebody rehearses that a node is silent");
+        }
         self.unclear.session_is(&session.node, newer.as_deref());
         if session.node == self.me.node {
             let is_ours = instance == self.me.instance;
@@ -417,15 +460,7 @@ impl Engine {
         if sighting.said == Said::Replied
             && let Some(event) = self.neighbours.answered(&sighting, self.announcer.links(), now())
         {
-            match &event {
-                Event::NodeAnswered(node) => {
-                    self.failovers.node_heard(node, now());
-                    self.judge_path(&node.clone());
-                }
-                Event::GatewayAnswered => self.paths.gateway_answered(now()),
-                _ => {}
-            }
-            self.elector.handle(now(), event);
+            self.answered(event);
             // A node's own address, or a router's, may be in a pool, too.
             if !self.locks.contains_key(&claim.address) {
                 return;
@@ -441,6 +476,20 @@ impl Engine {
             None if announced => self.stranger(&sighting),
             None => self.occupied(claim.address, claim.mac, None),
         }
+    }
+
+    /// A node or a gateway has answered. One whose silence is rehearsed is not heard.
+    fn answered(&mut self, event: Event) {
+        match &event {
+            Event::NodeAnswered(node) if self.rehearsals.is_silent(node, now()) => return,
+            Event::NodeAnswered(node) => {
+                self.failovers.node_heard(node, now());
+                self.judge_path(&node.clone());
+            }
+            Event::GatewayAnswered => self.paths.gateway_answered(now()),
+            _ => {}
+        }
+        self.elector.handle(now(), event);
     }
 
     /// Whether what was heard comes from where this node would announce the address itself. On another segment, a bridge of
@@ -582,6 +631,8 @@ impl Engine {
         if now.since(self.due) > LATE_TURN {
             self.paths.excuse();
         }
+        // What was not heard on purpose says nothing of the way.
+        self.rehearsals.over(now).iter().for_each(|node| self.paths.forget(node));
         self.choose_profiles(now);
         self.look_at_rules();
         self.begin();

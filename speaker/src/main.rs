@@ -30,6 +30,7 @@ mod notices;
 mod pace;
 mod paths;
 mod protocol;
+mod rehearsals;
 mod segment;
 mod segments;
 mod unclear;

@@ -12,6 +12,7 @@
 //! | annotation `arpeggio.dev/own-addresses` | `ADDRESS,...`: the node's own addresses that `interfaces` does not name, on whatever interface; Services' are not among them |
 //! | annotation `arpeggio.dev/hears` | `NODE,...`: the nodes that this one watches and hears on the wire, so that it could confirm their silence |
 //! | annotation `arpeggio.dev/paths` | `NODE=PROFILE,...`: how the nodes are asked that this one asks on the wire, and why; for people |
+//! | annotation `arpeggio.dev/rehearsed-silence` | `EPOCH/SECONDS`: somebody rehearses the node's silence. Its speaker does nothing for so long after it has seen this, and others do not hear the node; a renewal removes it |
 //! | annotation `arpeggio.dev/accused-by` | the deputy that no longer hears the node |
 //! | annotations `arpeggio.dev/ended-by`, `ended-because` | who ended the session, and why |
 
@@ -19,6 +20,7 @@ use std::{
     collections::{BTreeMap, BTreeSet},
     fmt,
     net::IpAddr,
+    ops::RangeInclusive,
     time::Duration,
 };
 
@@ -38,6 +40,7 @@ use crate::{
 };
 
 const PREFIX: &str = "session-";
+const SILENCE: &str = "arpeggio.dev/rehearsed-silence";
 const ACCUSED_BY: &str = "arpeggio.dev/accused-by";
 const ENDED_BY: &str = "arpeggio.dev/ended-by";
 const ENDED_BECAUSE: &str = "arpeggio.dev/ended-because";
@@ -50,6 +53,10 @@ const OWN_ADDRESSES: &str = "arpeggio.dev/own-addresses";
 
 /// A session names at most this many of its node's own addresses, so that it stays small.
 const MOST_OWN_ADDRESSES: usize = 64;
+
+/// How many seconds of silence can be rehearsed. A shorter one would not be long enough for a speaker to make sure, when it
+/// goes on, of what has happened meanwhile; of a longer one nobody would learn more.
+pub const SILENCES: RangeInclusive<u64> = 3..=30;
 
 /// Where a node is found on the wire: one of its own addresses and the MAC address of the interface that has it.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
@@ -77,6 +84,9 @@ pub struct SessionRecord {
     pub own: Option<BTreeSet<IpAddr>>,
     /// How it asks others on the wire, for people.
     pub paths: BTreeMap<Node, String>,
+    /// For how long somebody rehearses its silence. `None`: nobody does, or what stands there is of another session, or is
+    /// no time in [`SILENCES`].
+    pub silence: Option<Duration>,
 }
 
 /// Where one node announces, as its session says.
@@ -156,7 +166,8 @@ pub fn parse(lease: &Lease) -> Result<SessionRecord, LeaseError> {
     };
     let instance = lease::annotation(lease, INSTANCE).unwrap_or_default().to_owned();
     let (links, own, paths) = (links(lease), own_addresses(lease), paths(lease));
-    Ok(SessionRecord { session, newer, instance, links, own, paths })
+    let silence = silence(lease, session.epoch);
+    Ok(SessionRecord { session, newer, instance, links, own, paths, silence })
 }
 
 /// The node whose session Lease has this name.
@@ -205,6 +216,12 @@ fn own_addresses(lease: &Lease) -> Option<BTreeSet<IpAddr>> {
 fn hears(lease: &Lease) -> Option<BTreeSet<Node>> {
     let text = lease.metadata.annotations.as_ref()?.get(HEARS)?;
     Some(text.split(',').filter(|item| !item.is_empty()).map(Node::from).collect())
+}
+
+fn silence(lease: &Lease, epoch: Epoch) -> Option<Duration> {
+    let (of, seconds) = lease::annotation(lease, SILENCE)?.split_once('/')?;
+    let seconds = seconds.parse().ok().filter(|seconds| SILENCES.contains(seconds))?;
+    (of.parse() == Ok(epoch.0)).then(|| Duration::from_secs(seconds))
 }
 
 /// What is not `NODE=TEXT` is left out.
@@ -290,6 +307,7 @@ impl OwnSession {
             OWN_ADDRESSES: self.own_text(),
             HEARS: self.hears_text(),
             PATHS: self.paths_text(),
+            SILENCE: null,
             ACCUSED_BY: null,
             ENDED_BY: null,
             ENDED_BECAUSE: null,
@@ -334,6 +352,17 @@ pub fn accused(me: &Node, expected: Version) -> Value {
 pub fn ended(me: &Node, reason: EndReason, expected: Version) -> Value {
     let marks = json!({ ENDED_BY: me.as_str(), ENDED_BECAUSE: reason.as_str(), ACCUSED_BY: null });
     lease::guarded(expected, &marks, &json!({ "holderIdentity": "" }))
+}
+
+/// The patch by which somebody rehearses for so many seconds, of [`SILENCES`], that the node of the session falls silent.
+pub fn silenced(session: &Session, seconds: u64) -> Value {
+    let mark = format!("{}/{seconds}", session.epoch.0);
+    lease::guarded(session.version, &json!({ SILENCE: mark }), &json!({}))
+}
+
+/// The patch that ends the rehearsal on a session that has version `expected`.
+pub fn heard_again(expected: Version) -> Value {
+    lease::guarded(expected, &json!({ SILENCE: null }), &json!({}))
 }
 
 fn transitions(epoch: Epoch) -> i32 {
@@ -405,6 +434,23 @@ mod tests {
                 merge(&mut target[key], value);
             }
         }
+    }
+
+    #[test]
+    fn a_silence_is_rehearsed_in_one_session_and_within_bounds() {
+        let session = parse(&stored("7")).unwrap().session;
+        let silence = |patch: &Value| parse(&patched(patch)).unwrap().silence;
+        assert_eq!(silence(&silenced(&session, 10)), Some(Duration::from_secs(10)));
+        for seconds in [0, 2, 31] {
+            assert_eq!(silence(&silenced(&session, seconds)), None, "{seconds} s");
+        }
+        let earlier = Session { epoch: Epoch(2), ..session.clone() };
+        assert_eq!(silence(&silenced(&earlier, 10)), None, "of an earlier session");
+        let mut marked = serde_json::to_value(patched(&silenced(&session, 10))).unwrap();
+        merge(&mut marked, &own().renewed(Version(7), &MicroTime(Timestamp::default())));
+        let renewed: Lease = serde_json::from_value(marked).unwrap();
+        assert_eq!(parse(&renewed).unwrap().silence, None, "a renewal ends it");
+        assert_eq!(silence(&heard_again(Version(7))), None);
     }
 
     #[test]

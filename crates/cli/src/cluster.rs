@@ -2,19 +2,22 @@
 
 use std::time::Duration;
 
-use arpeggio_runtime::client::{self, Patience};
+use arpeggio_runtime::client::Patience;
 use kube::Client;
 use tokio::time::timeout;
+
+use crate::global::Global;
 
 /// How long the API server has.
 const PATIENCE: Duration = Duration::from_secs(3);
 
 /// What `read` gets from the API server; the error is for people.
 pub(crate) async fn ask<T>(
+    global: &Global,
     read: impl AsyncFnOnce(Client) -> anyhow::Result<T>,
 ) -> Result<T, String> {
     let patience = Patience { connect: PATIENCE, read: Some(PATIENCE), retry: false };
-    let answer = async { read(client::connect(patience).await?).await };
+    let answer = async { read(global.connect_with(patience).await?).await };
     match timeout(PATIENCE, answer).await {
         Ok(result) => result.map_err(|error| format!("{error:#}")),
         Err(_) => Err(format!("no answer from the API server within {PATIENCE:?}")),

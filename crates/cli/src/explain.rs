@@ -3,15 +3,13 @@
 //! What the controller said is shown beside what follows from the objects as they are now. Where the two differ, the
 //! controller has not got round to it: it is not running, cannot reach the API server, or may not write.
 
-mod gaps;
 mod pools;
-mod reader;
 mod report;
 mod strays;
 
 use std::time::Duration;
 
-use anyhow::{Context as _, anyhow};
+use anyhow::Context as _;
 use arpeggio_allocation::{Advice, Index, Periods, Watched as _, sources::Surroundings};
 use arpeggio_api::{
     leader,
@@ -28,15 +26,14 @@ use k8s_openapi::{
     },
     apimachinery::pkg::apis::meta::v1::Time,
 };
-use kube::{Api, Client, ResourceExt as _, api::ListParams, core::PartialObjectMeta};
+use kube::{Api, ResourceExt as _, api::ListParams, core::PartialObjectMeta};
 
 use self::{
-    gaps::Gap,
     pools::{PlacesArgs, Pools},
-    reader::Reader,
     report::Report,
     strays::Strays,
 };
+use crate::{gaps::Gap, global::Global, reader::Reader, service_name::ServiceName};
 
 /// Which Service to explain.
 #[derive(Debug, clap::Args)]
@@ -44,9 +41,6 @@ pub(crate) struct ServiceArgs {
     /// The Service: NAME in the namespace of -n, or NAMESPACE/NAME.
     #[arg(value_name = "[NAMESPACE/]NAME")]
     service: ServiceName,
-    /// The Service's namespace. Default: the one of the kubeconfig's context.
-    #[arg(short, long, value_name = "NAME")]
-    namespace: Option<String>,
     /// The spec.loadBalancerClass that the controller serves, if it was given one.
     #[arg(long, env = "ARPEGGIO_LOAD_BALANCER_CLASS", value_name = "CLASS")]
     load_balancer_class: Option<String>,
@@ -58,41 +52,9 @@ pub(crate) struct ServiceArgs {
 }
 
 impl ServiceArgs {
-    /// The Service's namespace, where `usual` is that of the kubeconfig's context.
-    pub(crate) fn home<'a>(&'a self, usual: &'a str) -> anyhow::Result<&'a str> {
-        match (self.service.namespace.as_deref(), self.namespace.as_deref()) {
-            (Some(one), Some(other)) if one != other => Err(anyhow!(
-                "the Service is in namespace {one} or {other}? Give either -n or NAMESPACE/NAME"
-            )),
-            (one, other) => Ok(one.or(other).unwrap_or(usual)),
-        }
-    }
-
     /// The class that is served. An empty one, as an unset value in a manifest gives, means none.
     fn class(&self) -> Option<&str> {
         self.load_balancer_class.as_deref().filter(|class| !class.is_empty())
-    }
-}
-
-/// A Service's name, and its namespace where that is written before it.
-#[derive(Debug, Clone, PartialEq, Eq)]
-struct ServiceName {
-    namespace: Option<String>,
-    name: String,
-}
-
-impl std::str::FromStr for ServiceName {
-    type Err = String;
-
-    fn from_str(text: &str) -> Result<Self, Self::Err> {
-        let (namespace, name) = match text.split_once('/') {
-            Some((namespace, name)) => (Some(namespace), name),
-            None => (None, text),
-        };
-        if namespace == Some("") || name.is_empty() || name.contains('/') {
-            return Err("write NAME or NAMESPACE/NAME".to_owned());
-        }
-        Ok(Self { namespace: namespace.map(str::to_owned), name: name.to_owned() })
     }
 }
 
@@ -118,21 +80,18 @@ struct Evidence {
 }
 
 /// Reads what there is to know, once, and renders it.
-pub(crate) async fn show(
-    client: Client,
-    namespace: &str,
-    args: &ServiceArgs,
-) -> anyhow::Result<String> {
-    let evidence = Evidence::read(client, namespace, args).await?;
+pub(crate) async fn show(global: &Global, args: &ServiceArgs) -> anyhow::Result<String> {
+    let evidence = Evidence::read(global, args).await?;
     let grace = Duration::from_secs(args.grace_period.into());
     Ok(Report::of(&evidence, args.class(), grace).render(wall_clock::now()))
 }
 
 impl Evidence {
     /// Without the Service there is nothing to explain; without the rest, less.
-    async fn read(client: Client, namespace: &str, args: &ServiceArgs) -> anyhow::Result<Self> {
-        let usual = client.default_namespace().to_owned();
-        let (home, name) = (args.home(&usual)?, args.service.name.as_str());
+    async fn read(global: &Global, args: &ServiceArgs) -> anyhow::Result<Self> {
+        let (client, namespace) = (global.connect().await?, &global.system_namespace());
+        let home = &args.service.home(global, &client)?;
+        let name = args.service.name.as_str();
         let services: Api<Service> = Api::namespaced(client.clone(), home);
         let service = services
             .get(name)
@@ -214,19 +173,4 @@ async fn namespaces(reader: &mut Reader, home: &str) -> Vec<PartialObjectMeta<Na
         namespaces.extend(reader.one(home).await);
     }
     namespaces
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn a_service_is_named_with_or_without_its_namespace() {
-        let named = |text: &str| text.parse::<ServiceName>().map(|it| (it.namespace, it.name));
-        assert_eq!(named("web"), Ok((None, "web".to_owned())));
-        assert_eq!(named("shop/web"), Ok((Some("shop".to_owned()), "web".to_owned())));
-        for wrong in ["", "/", "a/", "/b", "a/b/c"] {
-            assert!(named(wrong).is_err(), "{wrong:?}");
-        }
-    }
 }

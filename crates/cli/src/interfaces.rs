@@ -10,7 +10,10 @@ use arpeggio_election::Pattern;
 use arpeggio_link::interfaces::{self, Links, NetlinkError};
 
 use self::{choice::Choice, report::Report, rules::Rules};
-use crate::outcome::{Format, Outcome};
+use crate::{
+    global::Global,
+    outcome::{Format, Outcome},
+};
 
 /// Arguments of `arpeggio interfaces`.
 #[derive(Debug, clap::Args)]
@@ -26,11 +29,11 @@ pub(crate) struct InterfacesArgs {
 }
 
 /// Reads the interfaces once and says what the speaker makes of them.
-pub(crate) async fn show(args: &InterfacesArgs, namespace: &str) -> anyhow::Result<Outcome> {
+pub(crate) async fn show(args: &InterfacesArgs, global: &Global) -> anyhow::Result<Outcome> {
     let links = read().await?;
     let choice = match args.address {
         Some(address) => {
-            let rules = rules(args, address, &links, namespace).await;
+            let rules = rules(args, address, &links, global).await;
             Some(Choice::of(address, &links, &rules))
         }
         None => None,
@@ -41,9 +44,9 @@ pub(crate) async fn show(args: &InterfacesArgs, namespace: &str) -> anyhow::Resu
     Ok(Outcome { text: args.output.of(&report, Report::to_text)?, code })
 }
 
-async fn rules(args: &InterfacesArgs, address: IpAddr, links: &Links, namespace: &str) -> Rules {
+async fn rules(args: &InterfacesArgs, address: IpAddr, links: &Links, global: &Global) -> Rules {
     if args.interfaces.is_empty() {
-        return rules::read(address, links, namespace).await;
+        return rules::read(address, links, global).await;
     }
     Rules::ByHand(args.interfaces.iter().map(|it| Pattern::from(it.as_str())).collect())
 }

@@ -7,11 +7,23 @@
 #![allow(clippy::print_stdout, clippy::print_stderr)]
 
 mod cluster;
+mod completion;
+mod confirm;
+mod doctor;
 mod explain;
+mod gaps;
+mod global;
 mod interfaces;
+mod man;
 mod outcome;
+mod paint;
+mod reader;
 mod rebalance;
+#[cfg(test)]
+mod reference;
+mod service_name;
 mod status;
+mod survey;
 mod table;
 mod uninstall;
 mod who_has;
@@ -19,45 +31,36 @@ mod who_has;
 use std::process::ExitCode;
 
 use arpeggio_api::crds;
-use arpeggio_runtime::{
-    client::{self, ConnectError, Patience},
-    version,
-};
-use clap::{Parser, Subcommand};
-use kube::Client;
+use arpeggio_runtime::version;
+use clap::{CommandFactory as _, Parser, Subcommand};
 
 use crate::{
-    interfaces::InterfacesArgs, outcome::Outcome, rebalance::RebalanceArgs,
-    uninstall::UninstallArgs, who_has::WhoHasArgs,
+    completion::CompletionArgs, doctor::DoctorArgs, global::Global, interfaces::InterfacesArgs,
+    man::ManArgs, outcome::Outcome, rebalance::RebalanceArgs, status::StatusArgs,
+    survey::SurveyArgs, uninstall::UninstallArgs, who_has::WhoHasArgs,
 };
 
 /// Looks into Arpeggio, the layer-2 load balancer.
 ///
-/// Finds the cluster by KUBECONFIG, ~/.kube/config or the pod's ServiceAccount, in this order. Exit codes: 0 done, 1
-/// failed, 2 wrong arguments; a command that has others says so.
+/// Finds the cluster by --kubeconfig, KUBECONFIG, ~/.kube/config or the pod's ServiceAccount, in this order. Exit codes: 0
+/// done, 1 failed, 2 wrong arguments; a command that has others says so.
 #[allow(clippy::doc_markdown, reason = "it is shown on a terminal")]
 #[derive(Debug, Parser)]
 #[command(name = "arpeggio", version = version::long())]
 struct Args {
     #[command(subcommand)]
     command: Command,
-    /// The namespace that Arpeggio is installed in. Default: POD_NAMESPACE, as in Arpeggio's pods, or arpeggio-system.
-    #[arg(long, global = true, env = "ARPEGGIO_NAMESPACE", value_name = "NAME")]
-    system_namespace: Option<String>,
-}
-
-impl Args {
-    fn system_namespace(&self) -> String {
-        let of_pod = || std::env::var("POD_NAMESPACE").ok();
-        let given = self.system_namespace.clone().or_else(of_pod).filter(|name| !name.is_empty());
-        given.unwrap_or_else(|| "arpeggio-system".to_owned())
-    }
+    #[command(flatten)]
+    global: Global,
 }
 
 #[derive(Debug, Subcommand)]
 enum Command {
     /// Show who announces which address, and which nodes take part.
-    Status,
+    ///
+    /// With -n only the addresses of Services in that namespace. What you may not read is named at the end, and the rest
+    /// is shown. The fields of -o json are described in the user guide.
+    Status(StatusArgs),
     /// Show why something is as it is.
     Explain {
         #[command(subcommand)]
@@ -77,7 +80,7 @@ enum Command {
     WhoHas(WhoHasArgs),
     /// Spread addresses evenly over the nodes that may announce them, with as few moves as can be.
     ///
-    /// Nothing moves by itself when a node returns; this does it, when you say so. Each address is announced by its new
+    /// Nothing moves by itself when a node returns; this does it, when you say so: it shows its plan and asks. Each address is announced by its new
     /// node before the old one stops; connections that are open at that moment may be reset. It needs what the Role and the
     /// `ClusterRole` arpeggio-operator allow. Exit codes: 0 done, or nothing to do, 1 failed, 3 some addresses were not moved: it
     /// says which and why.
@@ -88,8 +91,27 @@ enum Command {
     /// programs wrote there stays), and deletes Arpeggio's Leases. Pools stay unless --delete-pools is given. It needs an
     /// administrator's permissions.
     Uninstall(UninstallArgs),
+    /// Check the installation: is it right, and would it fail over?
+    ///
+    /// Each finding has a code, which docs/troubleshooting.md explains. Nodes ask the segment for one another and for the
+    /// announced addresses, by the speakers' pods, where you may start programs in them. Nothing is changed. What could not be
+    /// checked is said. Exit codes: 0 nothing is wrong, 1 there are warnings (or it failed), 2 there are errors.
+    Doctor(DoctorArgs),
+    /// Find out what this node sees, for arpeggio doctor.
+    #[command(hide = true)]
+    Survey(SurveyArgs),
     /// Print the custom resource definitions, as YAML for kubectl apply.
     Crds,
+    /// Print the script by which a shell completes command lines.
+    Completion(CompletionArgs),
+    /// Write the manual pages.
+    Man(ManArgs),
+    /// What may come next, for kubectl.
+    #[command(name = "__complete", hide = true)]
+    Complete {
+        #[arg(trailing_var_arg = true, allow_hyphen_values = true)]
+        words: Vec<String>,
+    },
 }
 
 #[derive(Debug, Subcommand)]
@@ -100,9 +122,11 @@ enum Explained {
 
 #[tokio::main(flavor = "current_thread")]
 async fn main() -> ExitCode {
-    match run(Args::parse()).await {
+    let args = Args::parse();
+    args.global.choose_colours();
+    match run(args).await {
         Ok(outcome) => {
-            print!("{}", outcome.text);
+            anstream::print!("{}", outcome.text);
             outcome.code
         }
         Err(error) => {
@@ -112,27 +136,23 @@ async fn main() -> ExitCode {
     }
 }
 
-async fn run(args: Args) -> anyhow::Result<Outcome> {
-    let system = args.system_namespace();
-    match args.command {
-        Command::Status => Ok(status::show(connect().await?, &system).await?.into()),
+async fn run(Args { command, global }: Args) -> anyhow::Result<Outcome> {
+    match command {
+        Command::Status(status) => status::show(&global, &status).await,
         Command::Explain { what: Explained::Service(service) } => {
-            Ok(explain::show(connect().await?, &system, &service).await?.into())
+            Ok(explain::show(&global, &service).await?.into())
         }
-        Command::Interfaces(interfaces) => interfaces::show(&interfaces, &system).await,
-        Command::WhoHas(who_has) => who_has::show(&who_has, &system).await,
-        Command::Rebalance(rebalance) => {
-            rebalance::run(connect().await?, &system, &rebalance).await
-        }
-        Command::Uninstall(uninstall) => {
-            uninstall::run(connect().await?, &system, &uninstall).await
-        }
+        Command::Uninstall(uninstall) => uninstall::run(&global, &uninstall).await,
+        Command::Interfaces(interfaces) => interfaces::show(&interfaces, &global).await,
+        Command::WhoHas(who_has) => who_has::show(&who_has, &global).await,
+        Command::Rebalance(rebalance) => rebalance::run(&global, &rebalance).await,
+        Command::Doctor(doctor) => doctor::run(&global, &doctor).await,
+        Command::Survey(questions) => survey::run(&questions).await,
         Command::Crds => Ok(definitions()?.into()),
+        Command::Completion(shell) => Ok(completion::script(Args::command(), &shell).into()),
+        Command::Man(man) => Ok(man::write(Args::command(), &man)?.into()),
+        Command::Complete { words } => Ok(completion::answer(Args::command(), &words).into()),
     }
-}
-
-async fn connect() -> Result<Client, ConnectError> {
-    client::connect(Patience::default()).await
 }
 
 /// One YAML document after the other.
@@ -143,8 +163,6 @@ fn definitions() -> anyhow::Result<String> {
 
 #[cfg(test)]
 mod tests {
-    use clap::CommandFactory as _;
-
     use super::*;
 
     #[test]
@@ -162,21 +180,8 @@ mod tests {
     fn the_services_namespace_is_not_arpeggios() {
         let line =
             ["arpeggio", "explain", "service", "web", "-n", "shop", "--system-namespace", "lb"];
-        let args = Args::try_parse_from(line).unwrap();
-        assert_eq!(args.system_namespace(), "lb");
-        let service = |args: Args| match args.command {
-            Command::Explain { what: Explained::Service(service) } => service,
-            other => panic!("{other:?}"),
-        };
-        assert_eq!(service(args).home("default").unwrap(), "shop");
-        let line = |words: &[&'static str]| {
-            let words = [&["arpeggio", "explain", "service"], words].concat();
-            service(Args::try_parse_from(words).unwrap())
-        };
-        assert_eq!(line(&["web"]).home("default").unwrap(), "default");
-        assert_eq!(line(&["a/web"]).home("default").unwrap(), "a");
-        assert!(line(&["a/web", "-n", "b"]).home("default").is_err(), "two namespaces");
-        let refused = Args::try_parse_from(["arpeggio", "status", "-n", "lb"]);
-        assert!(refused.is_err(), "-n is no longer where Arpeggio is");
+        let global = Args::try_parse_from(line).unwrap().global;
+        assert_eq!(global.system_namespace(), "lb");
+        assert_eq!(global.namespace.as_deref(), Some("shop"));
     }
 }

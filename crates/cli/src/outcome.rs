@@ -25,21 +25,54 @@ impl From<String> for Outcome {
 pub(crate) enum Format {
     /// For people.
     #[default]
-    Text,
+    #[value(alias = "text")]
+    Table,
+    /// For people with wide terminals: more columns, where there are any.
+    Wide,
     /// For programs.
     Json,
+    /// For programs, and easier to read.
+    Yaml,
+}
+
+/// Why a result could not be written.
+#[derive(Debug, thiserror::Error)]
+pub(crate) enum FormatError {
+    #[error("the result cannot be written as JSON")]
+    Json(#[from] serde_json::Error),
+    #[error("the result cannot be written as YAML")]
+    Yaml(#[from] serde_saphyr::ser::Error),
 }
 
 impl Format {
-    /// The report as JSON, or as `text` renders it.
+    /// The report for programs, or as `text` renders it.
     pub(crate) fn of<R: Serialize>(
         self,
         report: &R,
         text: impl FnOnce(&R) -> String,
-    ) -> serde_json::Result<String> {
+    ) -> Result<String, FormatError> {
         match self {
-            Self::Text => Ok(text(report)),
+            Self::Table | Self::Wide => Ok(text(report)),
             Self::Json => Ok(serde_json::to_string_pretty(report)? + "\n"),
+            Self::Yaml => Ok(serde_saphyr::to_string(report)?),
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use serde_json::json;
+
+    use super::*;
+
+    #[test]
+    fn programs_get_the_same_in_two_notations() {
+        let report = json!({ "items": [{ "name": "a", "since": null }] });
+        let text = |_: &_| "a table\n".to_owned();
+        assert_eq!(Format::Table.of(&report, text).unwrap(), "a table\n");
+        let as_json = Format::Json.of(&report, text).unwrap();
+        assert_eq!(serde_json::from_str::<serde_json::Value>(&as_json).unwrap(), report);
+        let yaml = Format::Yaml.of(&report, text).unwrap();
+        assert_eq!(serde_saphyr::from_str::<serde_json::Value>(&yaml).unwrap(), report);
     }
 }

@@ -10,14 +10,17 @@ mod requests;
 use std::{collections::BTreeMap, net::IpAddr, process::ExitCode, time::Duration};
 
 use arpeggio_election::{Version, rebalance::Move};
-use kube::Client;
 
 use self::{
     census::Known,
     report::Preview,
     requests::{Missed, Requests},
 };
-use crate::outcome::Outcome;
+use crate::{
+    confirm::confirm,
+    global::Global,
+    outcome::{Format, Outcome},
+};
 
 /// Exit code: some moves were not made.
 const NOT_ALL: u8 = 3;
@@ -28,6 +31,12 @@ pub(crate) struct RebalanceArgs {
     /// Only show what would be moved.
     #[arg(long)]
     dry_run: bool,
+    /// Do not ask before anything is moved.
+    #[arg(short, long)]
+    yes: bool,
+    /// How the plan and what has come of it are written. With json and yaml only that, when all is done.
+    #[arg(short, long, value_enum, default_value_t, value_name = "FORMAT")]
+    output: Format,
     /// How long all moves may take together, in seconds. What was not done by then is not done later either.
     #[arg(long, default_value_t = 60, value_name = "SECONDS", value_parser = clap::value_parser!(u16).range(1..))]
     timeout: u16,
@@ -37,24 +46,30 @@ pub(crate) struct RebalanceArgs {
     ignore_exclusion_label: bool,
 }
 
-/// Plans, shows the plan and carries it out.
-pub(crate) async fn run(
-    client: Client,
-    namespace: &str,
-    args: &RebalanceArgs,
-) -> anyhow::Result<Outcome> {
+/// Plans, shows the plan, asks and carries it out.
+pub(crate) async fn run(global: &Global, args: &RebalanceArgs) -> anyhow::Result<Outcome> {
+    let (client, namespace) = (global.connect().await?, &global.system_namespace());
     let known = Known::read(&client, namespace, !args.ignore_exclusion_label).await?;
     let plan = known.census.plan();
-    let preview = Preview { plan: &plan, locks: &known.locks }.to_text();
+    let preview = Preview::of(&plan, &known.locks);
     if args.dry_run || plan.moves.is_empty() {
-        return Ok(preview.into());
+        return Ok(args.output.of(&preview, Preview::to_text)?.into());
     }
-    println!("{preview}");
+    let for_people = matches!(args.output, Format::Table | Format::Wide);
+    if for_people {
+        anstream::println!("{}", preview.to_text());
+    }
     let count = plan.moves.len();
+    if !confirm(&format!("Move {count} addresses?"), args.yes)? {
+        return Ok("nothing was moved\n".to_owned().into());
+    }
     let moves = with_versions(plan.moves, &known.versions());
     let timeout = Duration::from_secs(args.timeout.into());
-    let missed = Requests::new(client, namespace, moves).carry_out(timeout).await?;
-    Ok(outcome(count, &missed))
+    let requests = Requests::new(client, namespace, moves, for_people);
+    let missed = requests.carry_out(timeout).await?;
+    let code = if missed.is_empty() { ExitCode::SUCCESS } else { ExitCode::from(NOT_ALL) };
+    let done = preview.carried_out(&missed);
+    Ok(Outcome { text: args.output.of(&done, |_| summary(count, &missed))?, code })
 }
 
 /// Each move with the version of the lock that it was planned with.
@@ -66,12 +81,10 @@ fn with_versions(moves: Vec<Move>, versions: &BTreeMap<IpAddr, Version>) -> Vec<
     moves.into_iter().filter_map(with_version).collect()
 }
 
-fn outcome(count: usize, missed: &[Missed]) -> Outcome {
+fn summary(count: usize, missed: &[Missed]) -> String {
     let done = count.saturating_sub(missed.len());
-    let code = if missed.is_empty() { ExitCode::SUCCESS } else { ExitCode::from(NOT_ALL) };
     let lines = missed.iter().map(|Missed { wanted: Move { address, from, to }, reason }| {
         format!("{address} was not moved from {from} to {to}: {reason}\n")
     });
-    let text = format!("{done} of {count} addresses moved\n{}", lines.collect::<String>());
-    Outcome { text, code }
+    format!("{done} of {count} addresses moved\n{}", lines.collect::<String>())
 }

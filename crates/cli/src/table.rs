@@ -1,5 +1,7 @@
 //! Columns for a terminal, as kubectl prints them.
 
+use crate::paint;
+
 /// Between two columns.
 const GAP: &str = "   ";
 
@@ -8,7 +10,7 @@ pub(crate) fn render<const N: usize>(head: [&str; N], rows: &[[String; N]]) -> S
     let mut widths = head.map(str::len);
     for row in rows {
         for (width, cell) in widths.iter_mut().zip(row) {
-            *width = (*width).max(cell.chars().count());
+            *width = (*width).max(paint::width(cell));
         }
     }
     let mut text = line(&head, &widths);
@@ -20,8 +22,14 @@ pub(crate) fn render<const N: usize>(head: [&str; N], rows: &[[String; N]]) -> S
 
 fn line(cells: &[&str], widths: &[usize]) -> String {
     let padded: Vec<String> =
-        cells.iter().zip(widths).map(|(cell, width)| format!("{cell:width$}")).collect();
+        cells.iter().zip(widths).map(|(cell, width)| padded(cell, *width)).collect();
     format!("{}\n", padded.join(GAP).trim_end())
+}
+
+/// The cell with blanks after it; colours take no room.
+fn padded(cell: &str, width: usize) -> String {
+    let blanks = width.saturating_sub(paint::width(cell));
+    format!("{cell}{:blanks$}", "")
 }
 
 #[cfg(test)]
@@ -32,5 +40,8 @@ mod tests {
     fn columns_are_as_wide_as_their_widest_cell() {
         let rows = [["a".to_owned(), "1".to_owned()], ["longer".to_owned(), "2".to_owned()]];
         assert_eq!(render(["NAME", "N"], &rows), "NAME     N\na        1\nlonger   2\n");
+        let rows = [[paint::bad("a"), "1".to_owned()], ["longer".to_owned(), "2".to_owned()]];
+        let text = paint::plain(&render(["NAME", "N"], &rows));
+        assert_eq!(text, "NAME     N\na        1\nlonger   2\n");
     }
 }

@@ -9,10 +9,8 @@ mod removal;
 
 use std::time::Duration;
 
-use kube::Client;
-
 use self::{found::Found, remains::Remains, removal::Removal};
-use crate::outcome::Outcome;
+use crate::{global::Global, outcome::Outcome};
 
 /// Arguments of `arpeggio uninstall`.
 #[derive(Debug, clap::Args)]
@@ -29,18 +27,15 @@ pub(crate) struct UninstallArgs {
 }
 
 /// Looks, removes, and says what is left for kubectl or Helm.
-pub(crate) async fn run(
-    client: Client,
-    namespace: &str,
-    args: &UninstallArgs,
-) -> anyhow::Result<Outcome> {
-    let found = Found::read(&client, namespace).await?;
+pub(crate) async fn run(global: &Global, args: &UninstallArgs) -> anyhow::Result<Outcome> {
+    let (client, namespace) = (global.connect().await?, global.system_namespace());
+    let found = Found::read(&client, &namespace).await?;
     found.refuse_if_another_one_decides()?;
     let remains = Remains::of(&found, args.delete_pools);
     if args.dry_run {
         return Ok(format!("{}\n{remains}", found.preview(args.delete_pools)).into());
     }
     let patience = Duration::from_secs(args.timeout.into());
-    Removal::new(client, namespace, patience).remove(&found, args.delete_pools).await?;
+    Removal::new(client, &namespace, patience).remove(&found, args.delete_pools).await?;
     Ok(format!("\n{remains}").into())
 }

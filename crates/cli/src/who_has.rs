@@ -19,7 +19,9 @@ use self::{
     report::{Heard, Report},
 };
 use crate::{
-    cluster, interfaces,
+    cluster,
+    global::Global,
+    interfaces,
     outcome::{Format, Outcome},
     status,
 };
@@ -44,15 +46,16 @@ pub(crate) struct WhoHasArgs {
 }
 
 /// Asks the segment and, at the same time, the cluster.
-pub(crate) async fn show(args: &WhoHasArgs, namespace: &str) -> anyhow::Result<Outcome> {
+pub(crate) async fn show(args: &WhoHasArgs, global: &Global) -> anyhow::Result<Outcome> {
     let links = interfaces::read().await?;
     let interface = interface(args, &links)?;
     let plan = plan(args, interface, &links)?;
     let address = args.address;
+    let system = global.system_namespace();
     let known =
-        cluster::ask(async |client| Ok(Cluster::new(status::read(client, namespace).await?)));
+        cluster::ask(global, async |client| Ok(Cluster::new(status::read(client, &system).await?)));
     let (cluster, answers) = tokio::join!(known, spawn_blocking(move || ask::ask(address, plan)));
-    let answers = answers?.map_err(|error| explained(error, namespace))?;
+    let answers = answers?.map_err(|error| explained(error, &system))?;
     let heard = Heard {
         address,
         interface: interface.name.clone(),

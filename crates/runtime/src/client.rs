@@ -1,13 +1,13 @@
 //! The connection to the Kubernetes API server.
 
-use std::time::Duration;
+use std::{path::PathBuf, time::Duration};
 
 use hyper_timeout::TimeoutConnector;
 use hyper_util::{client::legacy, client::legacy::connect::HttpConnector, rt::TokioExecutor};
 use kube::{
     Client, Config,
     client::{ClientBuilder, ConfigExt as _, retry::RetryPolicy},
-    config::InferConfigError,
+    config::{InferConfigError, KubeConfigOptions, Kubeconfig, KubeconfigError},
 };
 use tower::{BoxError, ServiceBuilder, retry::RetryLayer};
 
@@ -50,6 +50,37 @@ pub enum ConnectError {
     /// The configuration was found but cannot be used (certificates, keys).
     #[error("cannot use the cluster configuration")]
     Unusable(#[source] Box<kube::Error>),
+    /// The kubeconfig or the context that was asked for is not there, or cannot be read.
+    #[error("cannot use the kubeconfig that was asked for")]
+    Kubeconfig(#[source] Box<KubeconfigError>),
+}
+
+/// Where the cluster's configuration comes from, where somebody says so.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct Origin {
+    /// The file. `None`: `KUBECONFIG` or `~/.kube/config`.
+    pub kubeconfig: Option<PathBuf>,
+    /// The context in it. `None`: the current one.
+    pub context: Option<String>,
+}
+
+impl Origin {
+    /// Whoever asks for a file or a context does not mean the pod's ServiceAccount.
+    async fn config(&self) -> Result<Config, ConnectError> {
+        let wrong = |error| ConnectError::Kubeconfig(Box::new(error));
+        let options =
+            KubeConfigOptions { context: self.context.clone(), ..KubeConfigOptions::default() };
+        match &self.kubeconfig {
+            Some(file) => {
+                let kubeconfig = Kubeconfig::read_from(file).map_err(wrong)?;
+                Config::from_custom_kubeconfig(kubeconfig, &options).await.map_err(wrong)
+            }
+            None if self.context.is_some() => {
+                Config::from_kubeconfig(&options).await.map_err(wrong)
+            }
+            None => Config::infer().await.map_err(|error| ConnectError::NoCluster(Box::new(error))),
+        }
+    }
 }
 
 /// Makes a client from `KUBECONFIG`, `~/.kube/config` or the pod's ServiceAccount, in this order. Connects lazily:
@@ -58,8 +89,15 @@ pub enum ConnectError {
 /// # Errors
 /// When no configuration is found, or it is unusable.
 pub async fn connect(patience: Patience) -> Result<Client, ConnectError> {
-    let mut config =
-        Config::infer().await.map_err(|error| ConnectError::NoCluster(Box::new(error)))?;
+    connect_to(&Origin::default(), patience).await
+}
+
+/// The same, from where `origin` says.
+///
+/// # Errors
+/// When no configuration is found there, or it is unusable.
+pub async fn connect_to(origin: &Origin, patience: Patience) -> Result<Client, ConnectError> {
+    let mut config = origin.config().await?;
     config.connect_timeout = Some(patience.connect);
     config.read_timeout = patience.read;
     // Otherwise the idle time of a pooled connection counts against the next answer.

@@ -4,7 +4,7 @@ use std::{
     fmt,
     net::{IpAddr, Ipv4Addr},
     path::Path,
-    process::Command,
+    process::{Command, Output},
     time::Duration,
 };
 
@@ -395,10 +395,25 @@ impl Home {
         self.arpeggio_with(&file, args)
     }
 
-    fn arpeggio_with(&self, kubeconfig: &Path, args: &[&str]) -> anyhow::Result<String> {
+    /// The same for a command whose exit code tells something: the code, and what it prints.
+    ///
+    /// # Errors
+    /// When it cannot be run, or a signal ends it.
+    pub fn arpeggio_exits(&self, args: &[&str]) -> anyhow::Result<(i32, String)> {
+        let output = self.arpeggio_output(&self.lab.folders().kubeconfig(), args)?;
+        let code = output.status.code().context("a signal has ended arpeggio")?;
+        let errors = String::from_utf8_lossy(&output.stderr);
+        Ok((code, String::from_utf8_lossy(&output.stdout).into_owned() + &errors))
+    }
+
+    fn arpeggio_output(&self, kubeconfig: &Path, args: &[&str]) -> anyhow::Result<Output> {
         let mut command = Command::new(install::program("arpeggio")?);
         command.args(args).env("KUBECONFIG", kubeconfig);
-        let output = self.lab.namespace(Machine::Control).output(&mut command)?;
+        Ok(self.lab.namespace(Machine::Control).output(&mut command)?)
+    }
+
+    fn arpeggio_with(&self, kubeconfig: &Path, args: &[&str]) -> anyhow::Result<String> {
+        let output = self.arpeggio_output(kubeconfig, args)?;
         let errors = String::from_utf8_lossy(&output.stderr);
         ensure!(output.status.success(), "arpeggio {args:?} failed: {errors}");
         Ok(String::from_utf8_lossy(&output.stdout).into_owned())

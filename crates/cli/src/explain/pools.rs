@@ -13,7 +13,8 @@ use arpeggio_api::{
 use k8s_openapi::api::{coordination::v1::Lease, core::v1::ConfigMap};
 use kube::api::ListParams;
 
-use super::{reader::Reader, strays::Read};
+use super::strays::Read;
+use crate::reader::Reader;
 
 /// Where the controller looks for pools that are not `AddressPool`s; the same arguments and defaults as its own.
 #[derive(Debug, clap::Args)]

@@ -150,9 +150,10 @@ mod tests {
     use serde_json::json;
 
     use super::*;
-    use crate::explain::{
+    use crate::{
+        explain::pools::Pools,
         gaps::{Gap, Reading},
-        pools::Pools,
+        paint,
     };
 
     fn service(ingress: &[&str], condition: Option<&str>) -> Service {
@@ -249,7 +250,8 @@ mod tests {
 
     fn rendered(evidence: &Evidence) -> String {
         let grace = Duration::from_mins(10);
-        Report::of(evidence, None, grace).render("2026-01-01T00:03:00Z".parse().unwrap())
+        let now = "2026-01-01T00:03:00Z".parse().unwrap();
+        paint::plain(&Report::of(evidence, None, grace).render(now))
     }
 
     #[test]

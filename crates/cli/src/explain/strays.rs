@@ -10,7 +10,7 @@ use arpeggio_api::{
 use k8s_openapi::api::core::v1::ConfigMap;
 use kube::{Resource, ResourceExt as _, api::ListParams};
 
-use super::reader::Reader;
+use crate::reader::Reader;
 
 /// The names that `MetalLB`'s releases and charts gave their `ConfigMap`.
 const CONFIG_MAPS: [&str; 3] = ["config", "metallb-config", "metallb"];

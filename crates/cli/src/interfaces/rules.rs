@@ -11,6 +11,7 @@ use kube::{Api, Client, api::ListParams};
 
 use crate::{
     cluster,
+    global::Global,
     status::{self, Status},
 };
 
@@ -42,9 +43,9 @@ pub(super) struct OnLock {
 }
 
 /// Reads the lock of `address` and the Node of this machine.
-pub(super) async fn read(address: IpAddr, links: &Links, namespace: &str) -> Rules {
-    let known = cluster::ask(async |client| {
-        let status = status::read(client.clone(), namespace).await?;
+pub(super) async fn read(address: IpAddr, links: &Links, global: &Global) -> Rules {
+    let known = cluster::ask(global, async |client| {
+        let status = status::read(client.clone(), &global.system_namespace()).await?;
         let node = this_node(client, &status, links).await?;
         Ok((status, node))
     });

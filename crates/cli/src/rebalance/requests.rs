@@ -34,6 +34,8 @@ pub(super) struct Requests {
     /// Those that holders were asked for, with the version that the lock had last.
     asked: BTreeMap<IpAddr, (Move, Version)>,
     missed: Vec<Missed>,
+    /// Whether each move is told when it is done.
+    tells: bool,
 }
 
 /// A move that was not made.
@@ -52,8 +54,14 @@ enum Answer {
 }
 
 impl Requests {
-    /// Nobody is asked yet. `moves`: each with the version of the lock that it was planned with.
-    pub(super) fn new(client: Client, namespace: &str, moves: Vec<(Move, Version)>) -> Self {
+    /// Nobody is asked yet. `moves`: each with the version of the lock that it was planned with. `tells`: whether each is
+    /// told when it is done.
+    pub(super) fn new(
+        client: Client,
+        namespace: &str,
+        moves: Vec<(Move, Version)>,
+        tells: bool,
+    ) -> Self {
         let listed = Health::default().awaits("Leases");
         let locks = Api::namespaced(client.clone(), namespace);
         let locks = Watch::new(locks, Config::default().labels(LOCKS), Haste::Urgent, listed);
@@ -63,6 +71,7 @@ impl Requests {
             waiting: moves.into(),
             asked: BTreeMap::new(),
             missed: Vec::new(),
+            tells,
         }
     }
 
@@ -145,7 +154,8 @@ impl Requests {
         let Some((wanted, _)) = self.asked.remove(&record.lock.address) else { return };
         match answer {
             Answer::No(reason) => self.miss(wanted, reason),
-            _ => println!("{} moved from {} to {}", wanted.address, wanted.from, wanted.to),
+            _ if self.tells => tell(&wanted),
+            _ => {}
         }
     }
 
@@ -166,6 +176,10 @@ impl Requests {
             self.miss(wanted, "there was no time for it");
         }
     }
+}
+
+fn tell(Move { address, from, to }: &Move) {
+    anstream::println!("{address} moved from {from} to {to}");
 }
 
 fn answer(wanted: &Move, record: &LockRecord) -> Answer {

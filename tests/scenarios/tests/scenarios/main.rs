@@ -12,6 +12,7 @@ mod chart;
 mod commands;
 mod controllers;
 mod definitions;
+mod doctor;
 mod failover;
 mod families;
 mod faults;
@@ -149,6 +150,7 @@ const SCENARIOS: &[(&str, Scenario)] = &[
     ("two-installations", definitions::of_two_installations_one_decides),
     ("not-understood", definitions::an_object_that_is_not_understood_disables_itself),
     ("metallb", formats::metallb_s_objects_are_read_as_they_are),
+    ("doctor-wire", doctor::each_fault_of_the_segment_has_its_code),
     ("rebalance", rebalance::addresses_are_spread_again_when_somebody_says_so),
     ("fault-power", machines::the_owner_loses_power_and_returns),
     ("fault-cable", faults::the_owners_cable_is_pulled_and_put_back),
@@ -204,6 +206,7 @@ const SHAPED: &[(&str, Shape, Scenario)] = &[
     ),
     ("helm", Shape::WithoutArpeggio, chart::the_chart_installs_upgrades_and_goes),
     ("variants", Shape::WithoutArpeggio, variants::components_change_what_is_installed_elsewhere),
+    ("doctor", Shape::WithoutArpeggio, doctor::each_fault_of_the_installation_has_its_code),
     (
         "oldest-kubernetes",
         Shape::OldestApi,

@@ -39,7 +39,7 @@ pub(crate) fn addresses_are_spread_again_when_somebody_says_so(home: &Home) -> a
     let watches: Vec<ArpWatch> = addresses()
         .map(|it| ArpWatch::start(&home.lab, Machine::Client, it, ASK_EVERY))
         .collect::<Result<_, _>>()?;
-    let told = home.arpeggio(&["rebalance"])?;
+    let told = home.arpeggio(&["rebalance", "--yes"])?;
     sleep(Duration::from_secs(2));
     ensure!(told.ends_with("3 of 3 addresses moved\n"), "{told}");
     nobody_was_without_an_answer(watches)?;
@@ -48,7 +48,7 @@ pub(crate) fn addresses_are_spread_again_when_somebody_says_so(home: &Home) -> a
     ensure!(counts(&after).values().all(|count| *count == EACH), "{after:?}");
     let moved = before.iter().filter(|(address, node)| after.get(address) != Some(node));
     ensure!(moved.count() == EACH, "no more than needed: {before:?}, then {after:?}");
-    let again = home.arpeggio(&["rebalance"])?;
+    let again = home.arpeggio(&["rebalance", "--yes"])?;
     ensure!(again.starts_with("nothing to move"), "{again}");
     a_request_that_cannot_be_obeyed_is_refused(home)
 }

@@ -4,18 +4,18 @@ use kube::{Resource, core::error_boundary::InvalidObject};
 
 /// A request that reads objects, as a permission names it.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub(super) struct Reading {
+pub(crate) struct Reading {
     /// The resource, in the plural.
-    pub(super) resource: String,
+    pub(crate) resource: String,
     /// The API group; empty for the core group.
-    pub(super) group: String,
+    pub(crate) group: String,
     /// The namespace; `None` for all of them.
-    pub(super) namespace: Option<String>,
+    pub(crate) namespace: Option<String>,
 }
 
 impl Reading {
     /// Of a kind's objects in `namespace`, or wherever they are.
-    pub(super) fn of<K: Resource<DynamicType = ()>>(namespace: Option<&str>) -> Self {
+    pub(crate) fn of<K: Resource<DynamicType = ()>>(namespace: Option<&str>) -> Self {
         Self {
             resource: K::plural(&()).into_owned(),
             group: K::group(&()).into_owned(),
@@ -37,7 +37,7 @@ impl std::fmt::Display for Reading {
 
 /// Something that an explanation lacks.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
-pub(super) enum Gap {
+pub(crate) enum Gap {
     /// A permission is missing.
     #[error("{0}: you need the permission to \"list\" them")]
     Forbidden(Reading),
@@ -56,7 +56,7 @@ pub(super) enum Gap {
 
 impl Gap {
     /// Why nothing was read.
-    pub(super) fn of(reading: Reading, error: &kube::Error) -> Self {
+    pub(crate) fn of(reading: Reading, error: &kube::Error) -> Self {
         match error {
             kube::Error::Api(status) if status.code == 403 => Self::Forbidden(reading),
             kube::Error::Api(status) if status.code == 404 => Self::UnknownKind(reading),
@@ -65,7 +65,7 @@ impl Gap {
     }
 
     /// Whether objects of this resource are missing.
-    pub(super) fn is_of(&self, resource: &str) -> bool {
+    pub(crate) fn is_of(&self, resource: &str) -> bool {
         let (Self::Forbidden(of)
         | Self::UnknownKind(of)
         | Self::Failed(of, _)
@@ -73,8 +73,13 @@ impl Gap {
         of.resource == resource
     }
 
+    /// Whether nothing at all was read, and not only one object was left out.
+    pub(crate) fn is_whole(&self) -> bool {
+        !matches!(self, Self::Malformed(..))
+    }
+
     /// An object that was left out.
-    pub(super) fn malformed(reading: Reading, object: InvalidObject) -> Self {
+    pub(crate) fn malformed(reading: Reading, object: InvalidObject) -> Self {
         let name = object.metadata.name.unwrap_or_default();
         Self::Malformed(reading, name, object.error)
     }

@@ -9,21 +9,21 @@ use kube::{
 };
 use serde::de::DeserializeOwned;
 
-use super::gaps::{Gap, Reading};
+use crate::gaps::{Gap, Reading};
 
 /// Reads, and takes note of what could not be read.
-pub(super) struct Reader {
+pub(crate) struct Reader {
     client: Client,
-    pub(super) gaps: Vec<Gap>,
+    pub(crate) gaps: Vec<Gap>,
 }
 
 impl Reader {
-    pub(super) fn new(client: Client) -> Self {
+    pub(crate) fn new(client: Client) -> Self {
         Self { client, gaps: Vec::new() }
     }
 
     /// The objects of a kind in all namespaces, or of one that has none.
-    pub(super) async fn all<K>(&mut self) -> Vec<K>
+    pub(crate) async fn all<K>(&mut self) -> Vec<K>
     where
         K: Resource<DynamicType = ()> + Clone + Debug + DeserializeOwned,
     {
@@ -40,7 +40,7 @@ impl Reader {
     }
 
     /// The objects of a kind in a namespace that `params` select.
-    pub(super) async fn inside<K>(&mut self, namespace: &str, params: &ListParams) -> Vec<K>
+    pub(crate) async fn inside<K>(&mut self, namespace: &str, params: &ListParams) -> Vec<K>
     where
         K: Resource<DynamicType = (), Scope = NamespaceResourceScope>
             + Clone
@@ -52,7 +52,7 @@ impl Reader {
     }
 
     /// One object of a kind without namespaces; for want of a permission to list them all.
-    pub(super) async fn one<K>(&self, name: &str) -> Option<K>
+    pub(crate) async fn one<K>(&self, name: &str) -> Option<K>
     where
         K: Resource<DynamicType = (), Scope = ClusterResourceScope>
             + Clone
@@ -78,7 +78,7 @@ impl Reader {
     }
 
     /// Forgets that this kind is not installed, since it need not be.
-    pub(super) fn excuse<K: Resource<DynamicType = ()>>(&mut self, namespace: Option<&str>) {
+    pub(crate) fn excuse<K: Resource<DynamicType = ()>>(&mut self, namespace: Option<&str>) {
         let absent = Gap::UnknownKind(Reading::of::<K>(namespace));
         self.gaps.retain(|gap| *gap != absent);
     }

@@ -1,0 +1,61 @@
+//! `arpeggio completion`: what a shell needs to complete command lines.
+
+mod plugin;
+
+use clap::Command;
+use clap_complete::Shell;
+
+pub(crate) use self::plugin::answer;
+
+/// Arguments of `arpeggio completion`.
+#[derive(Debug, clap::Args)]
+pub(crate) struct CompletionArgs {
+    /// The shell.
+    shell: CompletedShell,
+}
+
+/// The shells that people use with kubectl.
+#[derive(Debug, Clone, Copy, clap::ValueEnum)]
+enum CompletedShell {
+    Bash,
+    Zsh,
+    Fish,
+    Powershell,
+}
+
+impl From<CompletedShell> for Shell {
+    fn from(shell: CompletedShell) -> Self {
+        match shell {
+            CompletedShell::Bash => Self::Bash,
+            CompletedShell::Zsh => Self::Zsh,
+            CompletedShell::Fish => Self::Fish,
+            CompletedShell::Powershell => Self::PowerShell,
+        }
+    }
+}
+
+/// The script for a shell.
+pub(crate) fn script(mut command: Command, args: &CompletionArgs) -> String {
+    let mut script = Vec::new();
+    let name = command.get_name().to_owned();
+    clap_complete::generate(Shell::from(args.shell), &mut command, name, &mut script);
+    String::from_utf8_lossy(&script).into_owned()
+}
+
+#[cfg(test)]
+mod tests {
+    use clap::{CommandFactory as _, ValueEnum as _};
+
+    use super::*;
+    use crate::Args;
+
+    #[test]
+    fn every_script_knows_every_command() {
+        for shell in CompletedShell::value_variants() {
+            let script = script(Args::command(), &CompletionArgs { shell: *shell });
+            for command in Args::command().get_subcommands().filter(|it| !it.is_hide_set()) {
+                assert!(script.contains(command.get_name()), "{shell:?}: {}", command.get_name());
+            }
+        }
+    }
+}

@@ -1,0 +1,184 @@
+//! Gathers all facts that the wanted checks need.
+
+use std::time::Duration;
+
+use arpeggio_doctor::{
+    Code, Facts, Group, Selection, Stage,
+    facts::{Known, Pool},
+};
+use arpeggio_ipam::AddressRange;
+use arpeggio_runtime::client::Patience;
+use kube::Client;
+use tokio::time::sleep;
+
+use super::{
+    DoctorArgs,
+    kubernetes::{asked, each},
+    leases::{Leases, Said},
+    metrics, nodes, nothing_known, permissions, pools, progress, rivals, services, surveyors,
+    workloads,
+};
+use crate::global::Global;
+
+/// Sessions are renewed every three seconds where nothing else was said.
+const RENEWAL: Duration = Duration::from_millis(3_500);
+
+/// Who asks, and what for.
+pub(super) struct Gatherer<'a> {
+    client: Client,
+    namespace: String,
+    args: &'a DoctorArgs,
+    selection: &'a Selection,
+    /// What does not change from one look to the next.
+    settled: Option<Facts>,
+}
+
+impl<'a> Gatherer<'a> {
+    pub(super) async fn new(
+        global: &Global,
+        args: &'a DoctorArgs,
+        selection: &'a Selection,
+    ) -> anyhow::Result<Self> {
+        let patience = Patience { retry: false, ..Patience::default() };
+        let client = global.connect_with(patience).await?;
+        let namespace = global.system_namespace();
+        Ok(Self { client, namespace, args, selection, settled: None })
+    }
+
+    fn wants(&self, groups: &[Group]) -> bool {
+        groups.iter().any(|group| self.selection.wants_any(*group))
+    }
+
+    /// All that is wanted; a second time only what a moment can change.
+    pub(super) async fn gather(&mut self) -> Facts {
+        let mut facts = match self.settled.take() {
+            Some(settled) => settled,
+            None => Box::pin(self.settle()).await,
+        };
+        if self.args.stage() == Stage::Installed {
+            Box::pin(self.observe(&mut facts)).await;
+        }
+        self.settled = Some(facts.clone());
+        facts
+    }
+
+    /// What the API server says once.
+    async fn settle(&self) -> Facts {
+        progress("asking the API server");
+        let mut facts = nothing_known(self.args.stage(), &self.namespace);
+        let (client, namespace) = (&self.client, self.namespace.as_str());
+        let installed = self.args.stage() == Stage::Installed;
+        let (kubernetes, nodes, proxy, ranges, pools, rivals) = tokio::join!(
+            kubernetes(client),
+            nodes::read(client),
+            nodes::proxy(client),
+            nodes::service_ranges(client),
+            pools::read(client, namespace),
+            rivals::read(client),
+        );
+        (facts.kubernetes, facts.nodes, facts.proxy) = (kubernetes, nodes, proxy);
+        (facts.service_ranges, facts.rivals) = (ranges, rivals);
+        facts.pools = pools.map(|pools| pools.into_iter().chain(self.plan()).collect());
+        facts.services = services::read(client, self.args.class()).await;
+        if !installed {
+            return facts;
+        }
+        let (definition, installation, elsewhere) = tokio::join!(
+            pools::definition(client),
+            workloads::read(client, namespace),
+            rivals::elsewhere(client, namespace),
+        );
+        (facts.definition, facts.installation, facts.elsewhere) =
+            (definition, installation, elsewhere);
+        if self.wants(&[Group::Permissions]) {
+            facts.permissions = permissions::read(client, namespace).await;
+        }
+        facts
+    }
+
+    /// The addresses that are to be judged before they are in a pool.
+    fn plan(&self) -> Option<Pool> {
+        let ranges: Vec<AddressRange> = self.args.addresses.clone();
+        let name = "(--addresses)".to_owned();
+        (!ranges.is_empty()).then(|| Pool { name, ranges, is_plan: true, ..Pool::default() })
+    }
+
+    /// What changes from moment to moment: Leases, what nodes see, what speakers count.
+    async fn observe(&self, facts: &mut Facts) {
+        let before = Leases::read(&self.client, &self.namespace).await;
+        said(facts, before.as_ref().map(|it| it.say(None)));
+        facts.services = services::read(&self.client, self.args.class()).await;
+        let speakers = facts.installation.as_ref().map(metrics::speakers).unwrap_or_default();
+        if self.wants(&[Group::Sessions, Group::Addresses]) {
+            facts.metrics = self.metrics(&speakers).await;
+        }
+        if self.wants(&[Group::Wire, Group::Proxy]) || self.tries_ports() {
+            let plural = if speakers.len() == 1 { "node" } else { "nodes" };
+            progress(&format!("having {} {plural} look at the segment", speakers.len()));
+            let nodes: Vec<String> = speakers.iter().map(|(node, _)| node.clone()).collect();
+            let questions = surveyors::questions(facts, &nodes);
+            let (client, namespace) = (&self.client, self.namespace.as_str());
+            facts.surveys = surveyors::ask(client, namespace, &speakers, &questions).await;
+        }
+        if let Ok(before) = &before {
+            self.look_again(before, facts).await;
+        }
+    }
+
+    fn tries_ports(&self) -> bool {
+        [Code::S104, Code::S105].into_iter().any(|code| self.selection.wants(code))
+    }
+
+    async fn metrics(
+        &self,
+        speakers: &[(String, String)],
+    ) -> std::collections::BTreeMap<String, Known<arpeggio_doctor::facts::Metrics>> {
+        let read = |(node, pod): (String, String)| async move {
+            (node, metrics::read(&self.client, &self.namespace, &pod).await)
+        };
+        each(speakers.to_vec(), read).await.into_iter().collect()
+    }
+
+    /// Whether sessions are renewed shows only in time. Nobody waits for that where all clocks agree.
+    async fn look_again(&self, before: &Leases, facts: &mut Facts) {
+        let is_fine = |said: &Said| {
+            said.sessions.iter().filter(|it| it.is_live()).all(|it| {
+                let lasts = i64::try_from(it.lasts.as_secs()).unwrap_or(i64::MAX);
+                it.alive || it.renewed.is_some_and(|at| (-lasts..=2).contains(&at))
+            })
+        };
+        let mut later = Leases::read(&self.client, &self.namespace).await;
+        if later.as_ref().is_ok_and(|it| !is_fine(&before.say(Some(it)))) {
+            progress("waiting whether sessions are renewed");
+            sleep(RENEWAL).await;
+            later = Leases::read(&self.client, &self.namespace).await;
+        }
+        if let Ok(later) = &later {
+            // Who announces what is as it was when the nodes were asked.
+            let locks = facts.locks.clone();
+            said(facts, Ok(before.say(Some(later))));
+            facts.locks = locks;
+        }
+    }
+}
+
+fn said(facts: &mut Facts, said: Result<Said, &String>) {
+    match said {
+        Ok(said) => {
+            facts.damaged = said.damaged;
+            (facts.sessions, facts.locks) = (Ok(said.sessions), Ok(said.locks));
+        }
+        Err(why) => (facts.sessions, facts.locks) = (Err(why.clone()), Err(why.clone())),
+    }
+}
+
+/// Major and minor release of the API server.
+async fn kubernetes(client: &Client) -> Known<(u32, u32)> {
+    let version = asked(client.apiserver_version()).await?;
+    // Some append a plus sign.
+    let number = |text: &str| {
+        let digits: String = text.chars().take_while(char::is_ascii_digit).collect();
+        digits.parse().map_err(|_| format!("its version {} is not understood", version.git_version))
+    };
+    Ok((number(&version.major)?, number(&version.minor)?))
+}

@@ -1,0 +1,60 @@
+//! Reading from the API server, with bounds, and what to say where it cannot be done.
+
+use std::{fmt::Debug, future::Future, time::Duration};
+
+use arpeggio_doctor::Known;
+use futures::{StreamExt as _, stream};
+use kube::{Api, Resource, api::ListParams};
+use serde::de::DeserializeOwned;
+use tokio::time::timeout;
+
+use crate::gaps::{Gap, Reading};
+
+/// How long the API server has for one request.
+const PATIENCE: Duration = Duration::from_secs(5);
+
+/// So many requests are under way at once.
+pub(super) const AT_ONCE: usize = 8;
+
+/// The objects that `params` select.
+pub(super) async fn list<K>(api: &Api<K>, params: &ListParams) -> Known<Vec<K>>
+where
+    K: Resource<DynamicType = ()> + Clone + Debug + DeserializeOwned,
+{
+    let reading = Reading::of::<K>(api.namespace());
+    let listed = within(PATIENCE, api.list(params)).await?;
+    listed.map(|list| list.items).map_err(|error| Gap::of(reading, &error).to_string())
+}
+
+/// The object of this name, if there is one.
+pub(super) async fn get<K>(api: &Api<K>, name: &str) -> Known<Option<K>>
+where
+    K: Resource<DynamicType = ()> + Clone + Debug + DeserializeOwned,
+{
+    let reading = Reading::of::<K>(api.namespace());
+    let found = within(PATIENCE, api.get_opt(name)).await?;
+    found.map_err(|error| match error {
+        kube::Error::Api(status) if status.code == 403 => {
+            format!("you need the permission to \"get\" {reading}")
+        }
+        error => format!("{reading}: {error}"),
+    })
+}
+
+/// What comes in time.
+pub(super) async fn within<T>(patience: Duration, answer: impl Future<Output = T>) -> Known<T> {
+    timeout(patience, answer).await.map_err(|_| format!("no answer within {patience:?}"))
+}
+
+/// Whatever the API server answers in time.
+pub(super) async fn asked<T>(answer: impl Future<Output = kube::Result<T>>) -> Known<T> {
+    within(PATIENCE, answer).await?.map_err(|error| error.to_string())
+}
+
+/// Does all of it, some at once, in the order given.
+pub(super) async fn each<I, T, F>(items: Vec<I>, act: impl Fn(I) -> F) -> Vec<T>
+where
+    F: Future<Output = T>,
+{
+    stream::iter(items.into_iter().map(act)).buffered(AT_ONCE).collect().await
+}

@@ -1,0 +1,110 @@
+//! Nodes, kube-proxy and the cluster's own ranges.
+
+use arpeggio_api::cluster::{ClusterRange, RangeUser, node_addresses};
+use arpeggio_api::node;
+use arpeggio_doctor::{
+    Known,
+    facts::{Node, Proxy},
+};
+use arpeggio_ipam::AddressRange;
+use k8s_openapi::api::{
+    core::v1::{self, ConfigMap},
+    networking::v1::ServiceCIDR,
+};
+use kube::{Api, Client, ResourceExt as _, api::ListParams};
+use serde::Deserialize;
+
+use super::kubernetes::{get, list};
+
+/// All nodes.
+pub(super) async fn read(client: &Client) -> Known<Vec<Node>> {
+    let nodes = list(&Api::<v1::Node>::all(client.clone()), &ListParams::default()).await?;
+    Ok(nodes.iter().map(understood).collect())
+}
+
+fn understood(object: &v1::Node) -> Node {
+    let facts = node::facts(object, true);
+    let system = facts.labels.get("kubernetes.io/os");
+    Node {
+        name: object.name_any(),
+        ready: !facts.not_ready,
+        excluded: facts.excluded,
+        linux: system.is_none_or(|it| it == "linux"),
+        addresses: node_addresses(object),
+        pod_ranges: ClusterRange::of_node(object).into_iter().map(|it| it.range).collect(),
+    }
+}
+
+/// Where cluster addresses of Services are.
+pub(super) async fn service_ranges(client: &Client) -> Known<Vec<(String, AddressRange)>> {
+    let ranges = list(&Api::<ServiceCIDR>::all(client.clone()), &ListParams::default()).await?;
+    let ranges = ranges.iter().flat_map(ClusterRange::of_service_cidr);
+    Ok(ranges.map(|it| (said_by(&it.user), it.range)).collect())
+}
+
+fn said_by(user: &RangeUser) -> String {
+    match user {
+        RangeUser::Services(name) => format!("ServiceCIDR {name}"),
+        RangeUser::Pods(node) => format!("node {node}"),
+    }
+}
+
+/// What the cluster says of kube-proxy.
+pub(super) async fn proxy(client: &Client) -> Known<Proxy> {
+    let maps: Api<ConfigMap> = Api::namespaced(client.clone(), "kube-system");
+    let (proxy, cilium) = tokio::join!(get(&maps, "kube-proxy"), get(&maps, "cilium-config"));
+    let configuration = proxy?.and_then(|it| it.data?.get("config.conf").cloned());
+    let mut known = configuration.map_or(Ok(Proxy::default()), |it| configured(&it))?;
+    let replaces = cilium?.and_then(|it| it.data?.get("kube-proxy-replacement").cloned());
+    if replaces.is_some_and(|it| ["true", "strict"].contains(&it.as_str())) {
+        known.replaced_by = Some("Cilium".to_owned());
+    }
+    Ok(known)
+}
+
+/// The part of a `KubeProxyConfiguration` that matters here.
+#[derive(Debug, Default, Deserialize)]
+#[serde(rename_all = "camelCase", default)]
+struct Configuration {
+    mode: Option<String>,
+    ipvs: Option<Ipvs>,
+}
+
+#[derive(Debug, Default, Deserialize)]
+#[serde(default)]
+struct Ipvs {
+    #[serde(rename = "strictARP")]
+    strict_arp: Option<bool>,
+}
+
+fn configured(text: &str) -> Known<Proxy> {
+    let configuration: Configuration = serde_saphyr::from_str(text)
+        .map_err(|error| format!("ConfigMap kube-system/kube-proxy is not understood: {error}"))?;
+    // What is not said is the default on Linux.
+    let mode = configuration.mode.filter(|mode| !mode.is_empty());
+    Ok(Proxy {
+        mode: Some(mode.unwrap_or_else(|| "iptables".to_owned())),
+        strict_arp: configuration.ipvs.and_then(|it| it.strict_arp).unwrap_or_default(),
+        replaced_by: None,
+    })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn kube_proxys_configuration_is_read() {
+        let table = [
+            ("mode: ipvs\nipvs:\n  strictARP: true\n", "ipvs", true),
+            ("mode: ipvs\nipvs:\n  strictARP: false\n  scheduler: rr\n", "ipvs", false),
+            ("mode: \"\"\nipvs: null\nclusterCIDR: 10.244.0.0/16\n", "iptables", false),
+            ("apiVersion: kubeproxy.config.k8s.io/v1alpha1\nmode: nftables\n", "nftables", false),
+        ];
+        for (text, mode, strict_arp) in table {
+            let expected = Proxy { mode: Some(mode.into()), strict_arp, replaced_by: None };
+            assert_eq!(configured(text), Ok(expected), "{text}");
+        }
+        assert!(configured("[").is_err());
+    }
+}

@@ -1,0 +1,138 @@
+//! Other load balancers, by what they have in the cluster, and other installations of Arpeggio.
+
+use std::collections::BTreeSet;
+
+use arpeggio_api::leader;
+use arpeggio_doctor::{Known, facts::Rival};
+use arpeggio_runtime::wall_clock;
+use k8s_openapi::api::{
+    apps::v1::{DaemonSet, Deployment},
+    coordination::v1::Lease,
+    core::v1::{ConfigMap, Container, Pod, PodSpec},
+};
+use kube::{Api, Client, ResourceExt as _, api::ListParams};
+
+use super::{
+    kubernetes::{get, list},
+    workloads::led,
+};
+
+/// Programs that serve Services of type LoadBalancer wherever they are, by a part of their images' names.
+const PRODUCTS: [(&str, &str); 5] = [
+    ("metallb", "MetalLB"),
+    ("klipper-lb", "k3s ServiceLB"),
+    ("purelb", "PureLB"),
+    ("openelb", "OpenELB"),
+    ("loxilb", "LoxiLB"),
+];
+
+/// Those that are recognised.
+pub(super) async fn read(client: &Client) -> Known<Vec<Rival>> {
+    let all = ListParams::default();
+    let (deployments, sets): (Api<Deployment>, Api<DaemonSet>) =
+        (Api::all(client.clone()), Api::all(client.clone()));
+    let pods: Api<Pod> = Api::namespaced(client.clone(), "kube-system");
+    let (deployments, sets, pods, cilium) = tokio::join!(
+        list(&deployments, &all),
+        list(&sets, &all),
+        list(&pods, &all),
+        cilium(client)
+    );
+    let mut rivals: Vec<Rival> = Vec::new();
+    for it in deployments? {
+        let spec = it.spec.as_ref().and_then(|it| it.template.spec.as_ref());
+        rivals.extend(recognised(spec, || object("Deployment", &it)));
+    }
+    for it in sets? {
+        let spec = it.spec.as_ref().and_then(|it| it.template.spec.as_ref());
+        rivals.extend(recognised(spec, || object("DaemonSet", &it)));
+    }
+    // The kubelet itself starts these, so that no DaemonSet tells of them.
+    let is_static = |pod: &&Pod| pod.annotations().contains_key("kubernetes.io/config.mirror");
+    for it in pods?.iter().filter(is_static) {
+        rivals.extend(recognised(it.spec.as_ref(), || object("Pod", it)));
+    }
+    rivals.extend(cilium?);
+    Ok(rivals)
+}
+
+fn object<K: kube::Resource>(kind: &str, object: &K) -> String {
+    format!("{kind} {}/{}", object.namespace().unwrap_or_default(), object.name_any())
+}
+
+fn recognised(spec: Option<&PodSpec>, object: impl Fn() -> String) -> Option<Rival> {
+    let product = spec?.containers.iter().find_map(product)?;
+    Some(Rival { product: product.to_owned(), object: object() })
+}
+
+fn product(container: &Container) -> Option<&'static str> {
+    let image = container.image.as_deref().unwrap_or_default();
+    let known = PRODUCTS.iter().find(|(part, _)| image.contains(part)).map(|(_, name)| *name);
+    known.or_else(|| {
+        (image.contains("kube-vip") && serves_services(container)).then_some("kube-vip")
+    })
+}
+
+/// kube-vip may only keep an address for the API server.
+fn serves_services(container: &Container) -> bool {
+    let is_set = |name: &str| {
+        let env = container.env.iter().flatten();
+        env.into_iter().any(|it| it.name == name && it.value.as_deref() == Some("true"))
+    };
+    let args = container.args.iter().flatten();
+    is_set("svc_enable") || args.into_iter().any(|arg| arg == "--services")
+}
+
+/// Cilium has a load balancer of its own, which is at work where it was told so.
+async fn cilium(client: &Client) -> Known<Option<Rival>> {
+    let maps: Api<ConfigMap> = Api::namespaced(client.clone(), "kube-system");
+    let settings = get(&maps, "cilium-config").await?.and_then(|it| it.data).unwrap_or_default();
+    let announces = settings.get("enable-l2-announcements").is_some_and(|it| it == "true");
+    let object = "ConfigMap kube-system/cilium-config".to_owned();
+    Ok(announces.then(|| Rival { product: "Cilium's L2 announcements".to_owned(), object }))
+}
+
+/// Other namespaces in which a controller of Arpeggio leads, or is to.
+pub(super) async fn elsewhere(client: &Client, namespace: &str) -> Known<Vec<String>> {
+    let leading = ListParams::default().fields(&format!("metadata.name={}", leader::NAME));
+    let ours = "app.kubernetes.io/name=arpeggio,app.kubernetes.io/component=controller";
+    let ours = ListParams::default().labels(ours);
+    let (leases, deployments): (Api<Lease>, Api<Deployment>) =
+        (Api::all(client.clone()), Api::all(client.clone()));
+    let (leases, deployments) = tokio::join!(list(&leases, &leading), list(&deployments, &ours));
+    let now = wall_clock::now();
+    let leases = leases?.into_iter().filter(|it| {
+        let leader = led(it, now);
+        leader.renewed && !leader.holder.is_empty()
+    });
+    let namespaces = leases.filter_map(|it| it.namespace());
+    let namespaces: BTreeSet<String> =
+        namespaces.chain(deployments?.into_iter().filter_map(|it| it.namespace())).collect();
+    Ok(namespaces.into_iter().filter(|it| it != namespace).collect())
+}
+
+#[cfg(test)]
+mod tests {
+    use serde_json::json;
+
+    use super::*;
+
+    #[test]
+    fn products_are_told_by_their_images() {
+        let of =
+            |container: serde_json::Value| product(&serde_json::from_value(container).unwrap());
+        let image = |image: &str| of(json!({ "name": "a", "image": image }));
+        assert_eq!(image("quay.io/metallb/speaker:v0.16.1"), Some("MetalLB"));
+        assert_eq!(image("rancher/klipper-lb:v0.4.9"), Some("k3s ServiceLB"));
+        assert_eq!(image("registry.gitlab.com/purelb/purelb/lbnodeagent:v0.12"), Some("PureLB"));
+        assert_eq!(image("docker.io/arpeggio/speaker:0.1.0"), None);
+        let vip = "ghcr.io/kube-vip/kube-vip:v1.2.0";
+        assert_eq!(image(vip), None, "it may serve the API server only");
+        let env = json!([{ "name": "svc_enable", "value": "true" }]);
+        assert_eq!(of(json!({ "name": "a", "image": vip, "env": env })), Some("kube-vip"));
+        assert_eq!(
+            of(json!({ "name": "a", "image": vip, "args": ["manager", "--services"] })),
+            Some("kube-vip")
+        );
+    }
+}

@@ -1,0 +1,174 @@
+//! What is installed of Arpeggio.
+
+use std::time::Duration;
+
+use arpeggio_api::leader;
+use arpeggio_doctor::{
+    Known,
+    facts::{Component, Installation, Leader, Pod},
+};
+use arpeggio_runtime::wall_clock;
+use k8s_openapi::{
+    api::{
+        apps::v1::{DaemonSet, Deployment},
+        coordination::v1::Lease,
+        core::v1,
+    },
+    jiff::Timestamp,
+};
+use kube::{Api, Client, ResourceExt as _, api::ListParams};
+
+use super::{
+    kubernetes::{get, list},
+    leases::seconds_from,
+};
+
+const NAME: &str = "app.kubernetes.io/name=arpeggio";
+const COMPONENT: &str = "app.kubernetes.io/component";
+
+/// The Deployment, the DaemonSet, their pods and the leader.
+pub(super) async fn read(client: &Client, namespace: &str) -> Known<Installation> {
+    let ours = ListParams::default().labels(NAME);
+    let (deployments, sets, pods): (Api<Deployment>, Api<DaemonSet>, Api<v1::Pod>) = (
+        Api::namespaced(client.clone(), namespace),
+        Api::namespaced(client.clone(), namespace),
+        Api::namespaced(client.clone(), namespace),
+    );
+    let leases: Api<Lease> = Api::namespaced(client.clone(), namespace);
+    let (deployments, sets, pods, lease) = tokio::join!(
+        list(&deployments, &ours),
+        list(&sets, &ours),
+        list(&pods, &ours),
+        get(&leases, leader::NAME)
+    );
+    let (sets, now) = (sets?, wall_clock::now());
+    let controller = deployments?.into_iter().find(|it| is(it.labels(), Component::Controller));
+    let speaker = sets.into_iter().find(|it| is(it.labels(), Component::Speaker));
+    let container = |spec: Option<&v1::PodSpec>| spec.and_then(|it| it.containers.first().cloned());
+    let of_controller = controller.as_ref().and_then(|it| it.spec.as_ref());
+    let of_controller = container(of_controller.and_then(|it| it.template.spec.as_ref()));
+    let of_speaker = speaker.as_ref().and_then(|it| it.spec.as_ref());
+    let of_speaker = container(of_speaker.and_then(|it| it.template.spec.as_ref()));
+    Ok(Installation {
+        controllers: controller.as_ref().map(wanted),
+        has_speakers: speaker.is_some(),
+        obeys_exclusion: !has_arg(of_speaker.as_ref(), |it| it == "--ignore-exclusion-label"),
+        pods: pods?.iter().filter_map(|it| pod(it, now)).collect(),
+        leader: lease?.map(|it| led(&it, now)),
+        elects: !has_arg(of_controller.as_ref(), |it| it == "--leader-election=false"),
+    })
+}
+
+fn is(labels: &std::collections::BTreeMap<String, String>, component: Component) -> bool {
+    labels.get(COMPONENT).is_some_and(|it| it == component.as_str())
+}
+
+fn wanted(deployment: &Deployment) -> u32 {
+    let replicas = deployment.spec.as_ref().and_then(|it| it.replicas).unwrap_or(1);
+    u32::try_from(replicas).unwrap_or_default()
+}
+
+fn has_arg(container: Option<&v1::Container>, is_it: impl Fn(&str) -> bool) -> bool {
+    let args = container.and_then(|it| it.args.as_ref());
+    args.is_some_and(|args| args.iter().any(|arg| is_it(arg)))
+}
+
+fn pod(pod: &v1::Pod, now: Timestamp) -> Option<Pod> {
+    let component = [Component::Controller, Component::Speaker];
+    let component = component.into_iter().find(|it| is(pod.labels(), *it))?;
+    let status = pod.status.clone().unwrap_or_default();
+    let containers = status.container_statuses.unwrap_or_default();
+    let container = containers.iter().find(|it| it.name == component.as_str());
+    let state = container.and_then(|it| it.state.as_ref());
+    let waiting = state.and_then(|it| it.waiting.as_ref()).and_then(|it| it.reason.clone());
+    let unschedulable = status
+        .conditions
+        .unwrap_or_default()
+        .into_iter()
+        .find(|it| it.type_ == "PodScheduled" && it.status == "False");
+    let spec = pod.spec.as_ref();
+    let ended = container.and_then(|it| it.last_state.as_ref()?.terminated.as_ref());
+    let ended = ended.and_then(|it| {
+        let code = format!("exit code {}", it.exit_code);
+        let why = it.reason.as_ref().map_or(code.clone(), |reason| format!("{reason}, {code}"));
+        Some((ago(it.finished_at.as_ref()?.0, now), why))
+    });
+    Some(Pod {
+        name: pod.name_any(),
+        component,
+        node: spec.and_then(|it| it.node_name.clone()),
+        ready: container.is_some_and(|it| it.ready),
+        ending: pod.metadata.deletion_timestamp.is_some(),
+        waiting: waiting.or(unschedulable.and_then(|it| it.message)),
+        restarts: container.and_then(|it| u32::try_from(it.restart_count).ok()).unwrap_or_default(),
+        ended,
+        age: pod.creation_timestamp().map(|it| ago(it.0, now)),
+        image: spec.and_then(|it| it.containers.first()?.image.clone()).unwrap_or_default(),
+    })
+}
+
+fn ago(time: Timestamp, now: Timestamp) -> Duration {
+    Duration::from_secs(u64::try_from(-seconds_from(time, now)).unwrap_or_default())
+}
+
+/// What the leader's Lease says.
+pub(super) fn led(lease: &Lease, now: Timestamp) -> Leader {
+    let spec = lease.spec.clone().unwrap_or_default();
+    let renewed = spec.renew_time.map(|it| seconds_from(it.0, now));
+    let lasts = i64::from(spec.lease_duration_seconds.unwrap_or_default());
+    Leader {
+        holder: spec.holder_identity.unwrap_or_default(),
+        renewed: renewed.is_some_and(|at| at >= -lasts),
+        ago: renewed.map(|at| Duration::from_secs(u64::try_from(-at).unwrap_or_default())),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use serde_json::json;
+
+    use super::*;
+
+    #[test]
+    fn pods_say_what_ails_them() {
+        let object: v1::Pod = serde_json::from_value(json!({
+            "metadata": {
+                "name": "arpeggio-speaker-x", "creationTimestamp": "2026-01-01T00:00:00Z",
+                "labels": { COMPONENT: "speaker" },
+            },
+            "spec": { "nodeName": "node-1", "containers": [{ "name": "speaker", "image": "a/b:1" }] },
+            "status": { "containerStatuses": [{
+                "name": "speaker", "ready": false, "restartCount": 3, "image": "a/b:1", "imageID": "",
+                "state": { "waiting": { "reason": "CrashLoopBackOff" } },
+                "lastState": { "terminated": {
+                    "exitCode": 1, "reason": "Error", "finishedAt": "2026-01-01T00:09:00Z",
+                } },
+            }] },
+        }))
+        .unwrap();
+        let found = pod(&object, "2026-01-01T00:10:00Z".parse().unwrap()).unwrap();
+        assert_eq!(found.waiting.as_deref(), Some("CrashLoopBackOff"));
+        assert_eq!(found.ended, Some((Duration::from_mins(1), "Error, exit code 1".to_owned())));
+        assert_eq!(
+            (found.ready, found.restarts, found.age),
+            (false, 3, Some(Duration::from_mins(10)))
+        );
+        let mut other = object;
+        other.metadata.labels = None;
+        assert!(pod(&other, "2026-01-01T00:10:00Z".parse().unwrap()).is_none());
+    }
+
+    #[test]
+    fn a_leader_that_is_late_has_not_renewed() {
+        let lease = |renewed: &str| {
+            let lease: Lease = serde_json::from_value(json!({
+                "metadata": { "name": leader::NAME },
+                "spec": { "holderIdentity": "a", "leaseDurationSeconds": 6, "renewTime": renewed },
+            }))
+            .unwrap();
+            led(&lease, "2026-01-01T00:10:00Z".parse().unwrap())
+        };
+        assert!(lease("2026-01-01T00:09:58.000000Z").renewed);
+        assert!(!lease("2026-01-01T00:09:00.000000Z").renewed);
+    }
+}

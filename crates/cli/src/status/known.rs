@@ -1,0 +1,90 @@
+//! Locks and sessions, understood.
+
+use std::collections::BTreeSet;
+
+use arpeggio_api::{
+    lease::{Kind, LeaseError},
+    lock::{self, LockRecord},
+    session::{self, SessionRecord},
+};
+use arpeggio_election::{Node, SessionState};
+use k8s_openapi::{api::coordination::v1::Lease, jiff::Timestamp};
+
+use super::report::Address;
+
+/// What all Leases say.
+#[derive(Debug, Default)]
+pub(crate) struct Status {
+    locks: Vec<LockRecord>,
+    pub(super) sessions: Vec<(SessionRecord, Lease)>,
+    pub(super) damaged: Vec<LeaseError>,
+}
+
+impl Status {
+    /// What the Leases say.
+    pub(crate) fn of(leases: &[Lease]) -> Self {
+        let mut status = Self::default();
+        for lease in leases {
+            if let Err(error) = status.add(lease) {
+                status.damaged.push(error);
+            }
+        }
+        status.locks.sort_by_key(|record| record.lock.address);
+        status.sessions.sort_by(|(one, _), (other, _)| one.session.node.cmp(&other.session.node));
+        status
+    }
+
+    fn add(&mut self, lease: &Lease) -> Result<(), LeaseError> {
+        match Kind::of(lease) {
+            Some(Kind::Lock) => {
+                let record = lock::parse(lease)?;
+                self.damaged.extend(record.damage.clone());
+                self.locks.push(record);
+            }
+            Some(Kind::Session) => self.sessions.push((session::parse(lease)?, lease.clone())),
+            None => {}
+        }
+        Ok(())
+    }
+
+    /// The locks of all addresses.
+    pub(crate) fn locks(&self) -> impl Iterator<Item = &LockRecord> {
+        self.locks.iter()
+    }
+
+    /// The sessions of all nodes.
+    pub(crate) fn sessions(&self) -> impl Iterator<Item = &SessionRecord> {
+        self.sessions.iter().map(|(record, _)| record)
+    }
+
+    /// A row for each address of the Service with this uid.
+    pub(crate) fn addresses_of(&self, uid: &str, now: Timestamp) -> Vec<[String; 6]> {
+        let named = |record: &LockRecord| record.claim.services.iter().any(|it| it.uid == uid);
+        let locks = self.locks.iter().filter(|record| named(record));
+        locks.map(|record| Address::of(record, self).cells(now)).collect()
+    }
+
+    /// Whether the node that holds a lock does so under a session that counts.
+    pub(super) fn is_held(&self, record: &LockRecord) -> bool {
+        let Some(holder) = &record.lock.holder else { return false };
+        let mut sessions = self.sessions().map(|record| &record.session);
+        sessions.any(|session| {
+            session.node == holder.node
+                && session.epoch == holder.epoch
+                && matches!(session.state, SessionState::Live { .. })
+        })
+    }
+
+    /// How many addresses a node has.
+    pub(super) fn addresses_on(&self, node: &Node) -> usize {
+        let held = self.locks.iter().filter(|it| self.is_held(it) && !it.lock.unannounced);
+        held.filter(|it| it.lock.holder.as_ref().is_some_and(|it| it.node == *node)).count()
+    }
+
+    /// How those who watch a node ask for it on the wire, and why.
+    pub(super) fn profiles(&self, node: &Node) -> BTreeSet<&str> {
+        let is_live = |state: &SessionState| matches!(state, SessionState::Live { .. });
+        let watching = self.sessions().filter(|record| is_live(&record.session.state));
+        watching.filter_map(|record| Some(record.paths.get(node)?.as_str())).collect()
+    }
+}

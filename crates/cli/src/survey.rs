@@ -1,0 +1,84 @@
+//! `arpeggio survey`: what this node sees of the segment and of Services, for `arpeggio doctor`, which starts it on all nodes at
+//! once.
+//!
+//! It says `ready` when it listens, and begins when a line comes from standard input, or its end: so all nodes ask at the same
+//! time, and each hears the others' questions. Then it writes what it has found out, as JSON.
+
+mod connect;
+mod proxy;
+mod segment;
+mod speech;
+
+use std::{
+    io::{self, Write as _},
+    sync::mpsc,
+    thread,
+    time::Duration,
+};
+
+use anyhow::Context as _;
+use arpeggio_doctor::survey::{Questions, Survey};
+use arpeggio_link::interfaces::{Links, has_neighbours};
+use ipnet::IpNet;
+use tokio::task::spawn_blocking;
+
+use self::segment::Segment;
+use crate::{interfaces, outcome::Outcome};
+
+/// The word that says that this node listens.
+pub(crate) const READY: &str = "ready";
+
+/// How long the word to begin is awaited.
+const BEGIN_WITHIN: Duration = Duration::from_secs(10);
+
+/// Arguments of `arpeggio survey`.
+#[derive(Debug, clap::Args)]
+pub(crate) struct SurveyArgs {
+    /// What to find out, as JSON.
+    questions: String,
+}
+
+/// Finds out what is asked for.
+pub(crate) async fn run(args: &SurveyArgs) -> anyhow::Result<Outcome> {
+    let questions: Questions =
+        serde_json::from_str(&args.questions).context("the questions are not understood")?;
+    let links = interfaces::read().await?;
+    let survey = spawn_blocking(move || survey(&questions, &links)).await??;
+    Ok(Outcome::from(serde_json::to_string(&survey)? + "\n"))
+}
+
+fn survey(questions: &Questions, links: &Links) -> anyhow::Result<Survey> {
+    let segment = Segment::open(&questions.ask, links);
+    await_the_word()?;
+    let (to, proxy) = (questions.connect.clone(), thread::spawn(proxy::mode));
+    let connects = thread::spawn(move || connect::all(&to));
+    let (answers, heard) = segment.ask();
+    Ok(Survey {
+        answers,
+        heard,
+        connects: connects.join().unwrap_or_default(),
+        proxy_mode: proxy.join().unwrap_or_default(),
+        strict_arp: proxy::strict_arp(),
+        subnets: subnets(links),
+    })
+}
+
+/// Others may not be ready yet. Who does not come in time is not waited for.
+fn await_the_word() -> anyhow::Result<()> {
+    let mut out = io::stdout();
+    writeln!(out, "{READY}").and_then(|()| out.flush()).context("nobody listens")?;
+    let (begin, begins) = mpsc::channel();
+    thread::spawn(move || {
+        let mut line = String::new();
+        let _ = io::stdin().read_line(&mut line); // Its end is as good as a word.
+        let _ = begin.send(()); // Fails only when nobody waits any more.
+    });
+    let _ = begins.recv_timeout(BEGIN_WITHIN);
+    Ok(())
+}
+
+fn subnets(links: &Links) -> Vec<IpNet> {
+    let able = links.interfaces.iter().filter(|it| it.flaw().is_none());
+    let nets = able.flat_map(|it| &it.addresses).map(|it| it.net);
+    nets.filter(has_neighbours).collect()
+}

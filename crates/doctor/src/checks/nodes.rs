@@ -1,0 +1,99 @@
+//! The nodes themselves.
+
+use super::{
+    known,
+    pods::{candidates, names},
+};
+use crate::{
+    code::Code,
+    facts::{Facts, Node, Stage},
+    finding::Finding,
+};
+
+pub(super) fn check(facts: &Facts) -> Vec<Finding> {
+    known(Code::A601, "nodes", &facts.nodes, |nodes| {
+        let linux: Vec<&Node> = nodes.iter().filter(|node| node.linux).collect();
+        let mut findings: Vec<Finding> = linux.iter().filter_map(|node| unready(node)).collect();
+        findings.extend(excluded(&linux, facts).or_else(|| alone(&linux, facts)));
+        findings
+    })
+}
+
+fn unready(node: &Node) -> Option<Finding> {
+    let about = format!("node {}", node.name);
+    let seen = "Kubernetes does not call it Ready: it announces only when no other node may";
+    (!node.ready).then(|| Finding::new(Code::A604, about, seen))
+}
+
+fn excluded(nodes: &[&Node], facts: &Facts) -> Option<Finding> {
+    let obeyed = facts
+        .installation
+        .as_ref()
+        .map_or(true, |it| it.obeys_exclusion || facts.stage == Stage::Before);
+    let all = !nodes.is_empty() && nodes.iter().all(|node| node.excluded);
+    (all && obeyed).then(|| {
+        let nodes = names(nodes.iter().copied());
+        let label = "node.kubernetes.io/exclude-from-external-load-balancers";
+        Finding::new(
+            Code::A601,
+            "nodes",
+            format!("all have the label {label}, so none announces: {nodes}"),
+        )
+    })
+}
+
+fn alone(nodes: &[&Node], facts: &Facts) -> Option<Finding> {
+    if let [only] = nodes {
+        let seen = "the cluster has one node: addresses die with it";
+        return Some(Finding::new(Code::A603, format!("node {}", only.name), seen));
+    }
+    let candidates = match facts.stage {
+        Stage::Before => {
+            nodes.iter().filter(|it| it.ready && !it.excluded).map(|it| it.name.as_str()).collect()
+        }
+        Stage::Installed => candidates(facts)?,
+    };
+    match candidates[..] {
+        [only] => {
+            let seen = "only this node may announce: the others are excluded, not Ready, or have no ready speaker";
+            Some(Finding::new(Code::A602, format!("node {only}"), seen))
+        }
+        _ => None,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::{
+        checks::sample::{codes, facts},
+        finding::Severity,
+    };
+
+    fn changed(change: impl Fn(usize, &mut Node)) -> Facts {
+        let mut facts = facts();
+        let nodes = facts.nodes.as_mut().unwrap();
+        nodes.iter_mut().enumerate().for_each(|(index, node)| change(index, node));
+        facts
+    }
+
+    #[test]
+    fn labels_and_numbers_count() {
+        use Severity::{Error, Info, Warning};
+        assert!(check(&facts()).is_empty());
+        assert_eq!(codes(&check(&changed(|_, it| it.excluded = true))), [(Code::A601, Error)]);
+        assert_eq!(codes(&check(&changed(|at, it| it.excluded = at > 0))), [(Code::A602, Warning)]);
+        assert_eq!(codes(&check(&changed(|at, it| it.excluded = at > 1))), []);
+        assert_eq!(codes(&check(&changed(|at, it| it.ready = at > 0))), [(Code::A604, Warning)]);
+        let mut one = facts();
+        one.nodes.as_mut().unwrap().truncate(1);
+        assert_eq!(codes(&check(&one)), [(Code::A603, Info)]);
+        let mut ignored = changed(|_, it| it.excluded = true);
+        ignored.installation.as_mut().unwrap().obeys_exclusion = false;
+        assert_eq!(codes(&check(&ignored)), []);
+        let mut before = changed(|_, it| it.excluded = true);
+        before.stage = Stage::Before;
+        before.installation = Err("before".to_owned());
+        assert_eq!(codes(&check(&before)), [(Code::A601, Error)]);
+    }
+}

@@ -1,0 +1,275 @@
+//! The pools' addresses: what they are on the nodes' network, and who else uses them.
+
+use std::{collections::BTreeSet, net::IpAddr};
+
+use arpeggio_ipam::AddressRange;
+use ipnet::IpNet;
+
+use super::{known, list};
+use crate::{
+    code::Code,
+    facts::{Facts, Node, Pool, Service, Session, Stage},
+    finding::{Finding, Severity},
+};
+
+pub(super) fn check(facts: &Facts) -> Vec<Finding> {
+    known(Code::A701, "pools", &facts.pools, |pools| {
+        let mut findings: Vec<Finding> = none(pools, facts).into_iter().collect();
+        findings.extend(overlaps(pools));
+        for pool in pools {
+            findings.extend(said(pool));
+            findings.extend(cluster_ranges(pool, facts));
+            findings.extend(reserved(pool, facts));
+            findings.extend(places(pool, facts));
+        }
+        if !pools.is_empty() {
+            let why = "no node asks for an address by DHCP, so that nobody's lease is taken";
+            findings.push(Finding::unchecked(Code::A711, "DHCP range", why));
+        }
+        if !pools.is_empty() && facts.nodes.as_ref().is_ok_and(|it| !it.iter().any(tells_pods)) {
+            let why = "no node says where its pods are (spec.podCIDRs)";
+            findings.push(Finding::unchecked(Code::A704, "addresses of pods", why));
+        }
+        if let Err(why) = &facts.service_ranges {
+            findings.push(Finding::unchecked(Code::A705, "cluster addresses of Services", why));
+        }
+        findings
+    })
+}
+
+/// Some network plugins assign ranges by themselves.
+fn tells_pods(node: &Node) -> bool {
+    !node.pod_ranges.is_empty()
+}
+
+fn about(pool: &Pool) -> String {
+    format!("pool {}", pool.name)
+}
+
+fn none(pools: &[Pool], facts: &Facts) -> Option<Finding> {
+    if !pools.is_empty() || facts.stage == Stage::Before {
+        return None;
+    }
+    let wanted = facts.services.as_ref().is_ok_and(|it| it.iter().any(Service::is_ours));
+    let severity = if wanted { Severity::Warning } else { Severity::Info };
+    Some(
+        Finding::new(Code::A701, "pools", "there is none, so no Service gets an address")
+            .with(severity),
+    )
+}
+
+/// What the controller, or the pool itself, says of it.
+fn said(pool: &Pool) -> Vec<Finding> {
+    let unready = pool.unready.as_ref().map(|why| Finding::new(Code::A702, about(pool), why));
+    let full = pool
+        .is_full
+        .then(|| Finding::new(Code::A712, about(pool), "all addresses of a family are in use"));
+    unready.into_iter().chain(full).collect()
+}
+
+fn shared(one: &[AddressRange], other: &[AddressRange]) -> Option<AddressRange> {
+    one.iter().find_map(|range| other.iter().find_map(|it| range.intersection(it)))
+}
+
+fn overlaps(pools: &[Pool]) -> Vec<Finding> {
+    let pairs = pools
+        .iter()
+        .enumerate()
+        .flat_map(|(at, one)| pools[at + 1..].iter().map(move |other| (one, other)));
+    let finding = |(one, other): (&Pool, &Pool)| {
+        let shared = shared(&one.ranges, &other.ranges)?;
+        let seen = format!("it has {shared} in common with pool {}", other.name);
+        Some(Finding::new(Code::A703, about(one), seen))
+    };
+    pairs.filter_map(finding).collect()
+}
+
+fn cluster_ranges(pool: &Pool, facts: &Facts) -> Vec<Finding> {
+    let mut findings = Vec::new();
+    let nodes = facts.nodes.as_deref().unwrap_or_default();
+    let pods = nodes.iter().find_map(|node| Some((node, shared(&pool.ranges, &node.pod_ranges)?)));
+    if let Some((node, shared)) = pods {
+        let seen = format!("{shared} are addresses of the pods of node {}", node.name);
+        findings.push(Finding::new(Code::A704, about(pool), seen));
+    }
+    let services = facts.service_ranges.as_deref().unwrap_or_default();
+    let services =
+        services.iter().find_map(|(by, range)| Some((by, shared(&pool.ranges, &[*range])?)));
+    if let Some((by, shared)) = services {
+        let seen = format!("{shared} are cluster addresses of Services ({by})");
+        findings.push(Finding::new(Code::A705, about(pool), seen));
+    }
+    findings
+}
+
+fn has(pool: &Pool, address: IpAddr) -> bool {
+    pool.ranges.iter().any(|range| range.contains(address))
+}
+
+fn live(facts: &Facts) -> impl Iterator<Item = &Session> {
+    facts.sessions.as_deref().unwrap_or_default().iter().filter(|it| it.is_live())
+}
+
+/// The nodes' own addresses, by what Kubernetes and the speakers say.
+pub(super) fn node_addresses(facts: &Facts) -> BTreeSet<IpAddr> {
+    let nodes =
+        facts.nodes.as_deref().unwrap_or_default().iter().flat_map(|it| it.addresses.clone());
+    let sessions =
+        live(facts).flat_map(|it| it.own.iter().copied().chain(it.subnets.iter().map(IpNet::addr)));
+    nodes.chain(sessions).collect()
+}
+
+fn reserved(pool: &Pool, facts: &Facts) -> Vec<Finding> {
+    let own: Vec<IpAddr> = node_addresses(facts).into_iter().filter(|it| has(pool, *it)).collect();
+    let gateways: BTreeSet<IpAddr> =
+        live(facts).flat_map(|it| it.gateways.iter().map(|(_, it)| *it)).collect();
+    let gateways: Vec<IpAddr> = gateways.into_iter().filter(|it| has(pool, *it)).collect();
+    let ends: BTreeSet<IpAddr> = live(facts).flat_map(|it| &it.subnets).flat_map(ends).collect();
+    let ends: Vec<IpAddr> = ends.into_iter().filter(|it| has(pool, *it)).collect();
+    let finding = |code, what: &str, addresses: Vec<IpAddr>| {
+        (!addresses.is_empty()).then(|| {
+            Finding::new(code, about(pool), format!("{what} are in it: {}", list(addresses)))
+        })
+    };
+    let findings = [
+        finding(Code::A706, "addresses of nodes", own),
+        finding(Code::A707, "default routers", gateways),
+        finding(Code::A708, "network or broadcast addresses", ends),
+    ];
+    findings.into_iter().flatten().collect()
+}
+
+/// The network and the broadcast address of an IPv4 subnet.
+fn ends(net: &IpNet) -> Vec<IpAddr> {
+    match net {
+        IpNet::V4(net) if net.prefix_len() < 31 => {
+            vec![net.network().into(), net.broadcast().into()]
+        }
+        _ => Vec::new(),
+    }
+}
+
+/// Whether the pool's addresses are on the nodes' segments at all, and on how many nodes'.
+fn places(pool: &Pool, facts: &Facts) -> Option<Finding> {
+    if pool.routed || pool.names_interfaces || live(facts).next().is_none() {
+        return None;
+    }
+    let outside = pool.ranges.iter().filter(|range| nodes_at(range, facts).is_empty());
+    let outside: Vec<String> = outside.map(ToString::to_string).collect();
+    if !outside.is_empty() {
+        let seen = format!(
+            "not within a subnet of any node: {}; only a router with a route to them reaches them",
+            list(outside)
+        );
+        return Some(Finding::new(Code::A709, about(pool), seen));
+    }
+    let all: BTreeSet<&str> = live(facts).map(|it| it.node.as_str()).collect();
+    let few = pool.ranges.iter().map(|range| (range, nodes_at(range, facts)));
+    let (range, nodes) = few.min_by_key(|(_, nodes)| nodes.len())?;
+    let seen = format!(
+        "of {} nodes, {} of them in the subnet of {range}: {}",
+        all.len(),
+        nodes.len(),
+        list(&nodes)
+    );
+    match nodes.len() {
+        1 if all.len() > 1 => Some(Finding::new(Code::A710, about(pool), seen)),
+        some if some < all.len() => {
+            Some(Finding::new(Code::A710, about(pool), seen).with(Severity::Info))
+        }
+        _ => None,
+    }
+}
+
+/// The nodes that have both ends of the range in one of their subnets.
+fn nodes_at<'a>(range: &AddressRange, facts: &'a Facts) -> BTreeSet<&'a str> {
+    let is_there = |net: &IpNet| {
+        net.prefix_len() < net.max_prefix_len()
+            && net.contains(&range.first())
+            && net.contains(&range.last())
+    };
+    live(facts).filter(|it| it.subnets.iter().any(is_there)).map(|it| it.node.as_str()).collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::checks::sample::{codes, facts};
+
+    fn pool(name: &str, ranges: &[&str]) -> Pool {
+        let ranges = ranges.iter().map(|it| it.parse().unwrap()).collect();
+        Pool { name: name.to_owned(), ranges, ..Pool::default() }
+    }
+
+    fn found(pools: Vec<Pool>) -> Vec<Code> {
+        let findings = check(&Facts { pools: Ok(pools), ..facts() });
+        findings.into_iter().map(|it| it.code).filter(|it| *it != Code::A711).collect()
+    }
+
+    #[test]
+    fn addresses_are_judged() {
+        let table: [(&[&str], &[Code]); 12] = [
+            (&["192.168.0.240-192.168.0.250"], &[]),
+            (&["192.168.0.240-192.168.0.250", "fd00:a0::240-fd00:a0::250"], &[]),
+            (&["192.168.0.11-192.168.0.12"], &[Code::A706]),
+            (&["192.168.0.1/32"], &[Code::A707]),
+            (&["192.168.0.255/32"], &[Code::A708]),
+            (&["10.244.1.7/32"], &[Code::A704, Code::A709]),
+            (&["10.96.0.0/24"], &[Code::A705, Code::A709]),
+            (&["172.16.0.0/24"], &[Code::A709]),
+            (&["192.168.0.240/32", "172.16.0.1/32"], &[Code::A709]),
+            (&["fd00:b0::/64"], &[Code::A709]),
+            (&["192.168.1.10/32"], &[Code::A710]),
+            (&["192.168.0.240-192.168.1.3"], &[Code::A706, Code::A708, Code::A709]),
+        ];
+        for (ranges, expected) in table {
+            assert_eq!(found(vec![pool("p", ranges)]), expected, "{ranges:?}");
+        }
+    }
+
+    #[test]
+    fn pools_must_not_overlap() {
+        let pools = vec![pool("a", &["192.168.0.240/31"]), pool("b", &["192.168.0.241/32"])];
+        assert_eq!(found(pools), [Code::A703]);
+    }
+
+    #[test]
+    fn what_is_routed_or_named_need_not_be_on_the_segment() {
+        let far = pool("far", &["172.16.0.0/24"]);
+        assert_eq!(found(vec![Pool { routed: true, ..far.clone() }]), []);
+        assert_eq!(found(vec![Pool { names_interfaces: true, ..far.clone() }]), []);
+        let nobody = Facts { pools: Ok(vec![far]), sessions: Ok(vec![]), ..facts() };
+        assert!(
+            check(&nobody).iter().all(|it| it.code == Code::A711),
+            "nothing is known of subnets"
+        );
+    }
+
+    #[test]
+    fn what_the_controller_says_counts() {
+        let said = Pool {
+            unready: Some("Invalid".into()),
+            is_full: true,
+            ..pool("p", &["192.168.0.240/32"])
+        };
+        assert_eq!(found(vec![said]), [Code::A702, Code::A712]);
+    }
+
+    #[test]
+    fn that_nobody_says_where_pods_are_is_told() {
+        let mut facts = facts();
+        facts.nodes.as_mut().unwrap().iter_mut().for_each(|it| it.pod_ranges.clear());
+        let unchecked = |code| (code, Severity::Unchecked);
+        assert_eq!(codes(&check(&facts)), [unchecked(Code::A711), unchecked(Code::A704)]);
+    }
+
+    #[test]
+    fn no_pool_is_bad_where_somebody_waits() {
+        let mut facts = Facts { pools: Ok(vec![]), ..facts() };
+        assert_eq!(codes(&check(&facts)), [(Code::A701, Severity::Warning)]);
+        facts.services = Ok(vec![]);
+        assert_eq!(codes(&check(&facts)), [(Code::A701, Severity::Info)]);
+        facts.stage = Stage::Before;
+        assert_eq!(codes(&check(&facts)), []);
+    }
+}

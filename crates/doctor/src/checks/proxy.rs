@@ -1,0 +1,112 @@
+//! What translates Service addresses on the nodes.
+
+use std::collections::BTreeMap;
+
+use super::list;
+use crate::{
+    code::Code,
+    facts::{Facts, Proxy},
+    finding::Finding,
+};
+
+const ABOUT: &str = "kube-proxy";
+
+pub(super) fn check(facts: &Facts) -> Vec<Finding> {
+    let configured = facts.proxy.as_ref().ok();
+    if let Some(program) = configured.and_then(|it| it.replaced_by.as_deref()) {
+        return vec![Finding::new(
+            Code::A503,
+            program,
+            "it does kube-proxy's work in this cluster",
+        )];
+    }
+    let mut findings: Vec<Finding> = configured.and_then(by_configuration).into_iter().collect();
+    if findings.is_empty() {
+        findings.extend(by_nodes(facts));
+    }
+    let is_known = configured.is_some_and(|it| it.mode.is_some()) || !modes(facts).is_empty();
+    if !is_known {
+        let why = match &facts.proxy {
+            Err(why) => why,
+            Ok(_) => "no ConfigMap kube-system/kube-proxy, and no node's kube-proxy says its mode",
+        };
+        findings.push(Finding::unchecked(Code::A502, ABOUT, why));
+    }
+    findings
+}
+
+fn by_configuration(proxy: &Proxy) -> Option<Finding> {
+    let is_loose = proxy.mode.as_deref() == Some("ipvs") && !proxy.strict_arp;
+    let seen = "its ConfigMap says mode ipvs without strictARP: every node's kernel answers ARP for every Service address";
+    is_loose.then(|| Finding::new(Code::A501, ABOUT, seen))
+}
+
+/// What kube-proxy says on the nodes, and what their kernels do.
+fn by_nodes(facts: &Facts) -> Option<Finding> {
+    let surveys = facts.surveys.iter().filter_map(|(node, it)| Some((node, it.as_ref().ok()?)));
+    let loose = surveys
+        .filter(|(_, it)| it.proxy_mode.as_deref() == Some("ipvs") && it.strict_arp == Some(false));
+    let nodes: Vec<&String> = loose.map(|(node, _)| node).collect();
+    let seen = || {
+        format!(
+            "mode ipvs, and the kernel answers ARP for every Service address, on {}",
+            list(&nodes)
+        )
+    };
+    (!nodes.is_empty()).then(|| Finding::new(Code::A501, ABOUT, seen()))
+}
+
+fn modes(facts: &Facts) -> BTreeMap<&str, &str> {
+    let surveys = facts.surveys.iter().filter_map(|(node, it)| Some((node, it.as_ref().ok()?)));
+    surveys.filter_map(|(node, it)| Some((node.as_str(), it.proxy_mode.as_deref()?))).collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::{
+        checks::sample::{codes, facts},
+        finding::Severity,
+        survey::Survey,
+    };
+
+    fn with(mode: Option<&str>, strict_arp: bool) -> Facts {
+        let proxy = Proxy { mode: mode.map(str::to_owned), strict_arp, replaced_by: None };
+        Facts { proxy: Ok(proxy), ..facts() }
+    }
+
+    #[test]
+    fn ipvs_needs_strict_arp() {
+        assert_eq!(codes(&check(&with(Some("ipvs"), false))), [(Code::A501, Severity::Error)]);
+        for right in
+            [with(Some("ipvs"), true), with(Some("iptables"), false), with(Some("nftables"), false)]
+        {
+            assert!(check(&right).is_empty(), "{:?}", right.proxy);
+        }
+    }
+
+    #[test]
+    fn nodes_know_where_the_cluster_does_not() {
+        let mut facts = with(None, false);
+        facts.surveys.clear();
+        assert_eq!(codes(&check(&facts)), [(Code::A502, Severity::Unchecked)]);
+        let mode = |mode: &str, strict| {
+            Ok(Survey {
+                proxy_mode: Some(mode.into()),
+                strict_arp: Some(strict),
+                ..Survey::default()
+            })
+        };
+        facts.surveys = [("node-1".to_owned(), mode("ipvs", false))].into();
+        assert_eq!(codes(&check(&facts)), [(Code::A501, Severity::Error)]);
+        facts.surveys = [("node-1".to_owned(), mode("ipvs", true))].into();
+        assert!(check(&facts).is_empty());
+    }
+
+    #[test]
+    fn who_replaces_it_is_named() {
+        let proxy = Proxy { replaced_by: Some("Cilium".into()), ..Proxy::default() };
+        let facts = Facts { proxy: Ok(proxy), ..facts() };
+        assert_eq!(codes(&check(&facts)), [(Code::A503, Severity::Info)]);
+    }
+}

@@ -1,0 +1,138 @@
+//! Which releases of everything there are.
+
+use std::collections::BTreeSet;
+
+use super::{known, list};
+use crate::{
+    code::Code,
+    facts::{Component, Definition, Facts, Installation, Stage},
+    finding::{Finding, Severity},
+};
+
+/// The oldest Kubernetes that we support.
+const OLDEST: (u32, u32) = (1, 29);
+
+pub(super) fn check(facts: &Facts) -> Vec<Finding> {
+    let mut findings = known(Code::A101, "Kubernetes", &facts.kubernetes, |version| {
+        kubernetes(*version).into_iter().collect()
+    });
+    if facts.stage == Stage::Installed {
+        let pools = "CustomResourceDefinition addresspools.arpeggio.dev";
+        findings.extend(known(Code::A102, pools, &facts.definition, |it| definition(it, facts)));
+        if let Ok(installation) = &facts.installation {
+            findings.extend(images(installation, &facts.program));
+        }
+    }
+    findings
+}
+
+fn kubernetes(version: (u32, u32)) -> Option<Finding> {
+    let (major, minor) = version;
+    (version < OLDEST).then(|| {
+        Finding::new(
+            Code::A101,
+            "Kubernetes",
+            format!("the API server is of release {major}.{minor}"),
+        )
+    })
+}
+
+fn definition(definition: &Definition, facts: &Facts) -> Vec<Finding> {
+    let about = "CustomResourceDefinition addresspools.arpeggio.dev";
+    if !definition.installed {
+        // Pools can stand in a ConfigMap instead.
+        let has_pools = facts.pools.as_ref().is_ok_and(|pools| !pools.is_empty());
+        let severity = if has_pools { Severity::Info } else { Severity::Error };
+        return vec![Finding::new(Code::A102, about, "there is none").with(severity)];
+    }
+    let mut findings = Vec::new();
+    if !definition.lacks.is_empty() {
+        let lacks = list(&definition.lacks);
+        let seen =
+            format!("it lacks what this release has: {lacks}; the API server drops such fields");
+        findings.push(Finding::new(Code::A103, about, seen));
+    }
+    if !definition.unknown.is_empty() {
+        let unknown = list(&definition.unknown);
+        let seen = format!("it has what this release does not know: {unknown}");
+        findings.push(Finding::new(Code::A103, about, seen).with(Severity::Info));
+    }
+    findings
+}
+
+fn images(installation: &Installation, program: &str) -> Vec<Finding> {
+    let running = installation.pods.iter().filter(|pod| !pod.ending);
+    let tags: BTreeSet<(Component, &str)> =
+        running.map(|pod| (pod.component, tag(&pod.image))).collect();
+    let releases: BTreeSet<&str> = tags.iter().map(|(_, tag)| *tag).collect();
+    if releases.len() > 1 {
+        let each = tags.iter().map(|(component, tag)| format!("{} {tag}", component.as_str()));
+        let seen = format!("pods of several releases run: {}", list(each));
+        return vec![Finding::new(Code::A104, "images", seen)];
+    }
+    let other = releases.into_iter().find(|tag| !tag.is_empty() && *tag != program);
+    let seen = |tag| format!("release {tag} runs in the cluster, and this command is of {program}");
+    other.map(|tag| Finding::new(Code::A105, "images", seen(tag))).into_iter().collect()
+}
+
+/// `0.1.0` of `docker.io/arpeggio/speaker:0.1.0@sha256:...`.
+fn tag(image: &str) -> &str {
+    let name = image.split('@').next().unwrap_or_default();
+    let last = name.rsplit('/').next().unwrap_or_default();
+    last.split_once(':').map_or("", |(_, tag)| tag)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::checks::sample::{codes, facts};
+
+    #[test]
+    fn old_kubernetes_is_an_error() {
+        for (version, expected) in
+            [((1, 28), true), ((1, 29), false), ((1, 36), false), ((0, 99), true), ((2, 0), false)]
+        {
+            assert_eq!(kubernetes(version).is_some(), expected, "{version:?}");
+        }
+    }
+
+    #[test]
+    fn definitions_differ() {
+        let with = |definition: Definition| {
+            codes(&check(&Facts { definition: Ok(definition), ..facts() }))
+        };
+        assert!(with(Definition { installed: true, ..Definition::default() }).is_empty());
+        let lacks = vec!["spec.routed".to_owned()];
+        let lacking = Definition { installed: true, lacks, ..Definition::default() };
+        assert_eq!(with(lacking), [(Code::A103, Severity::Warning)]);
+        assert_eq!(
+            with(Definition::default()),
+            [(Code::A102, Severity::Info)],
+            "the pools are elsewhere"
+        );
+        let without = Facts { definition: Ok(Definition::default()), pools: Ok(vec![]), ..facts() };
+        assert_eq!(codes(&check(&without)), [(Code::A102, Severity::Error)]);
+        let unknown = Facts { definition: Err("no".to_owned()), ..facts() };
+        assert_eq!(codes(&check(&unknown)), [(Code::A102, Severity::Unchecked)]);
+    }
+
+    #[test]
+    fn releases_are_told_apart() {
+        let mut facts = facts();
+        let pods = &mut facts.installation.as_mut().unwrap().pods;
+        pods[1].image = "docker.io/arpeggio/speaker:0.2.0".to_owned();
+        assert_eq!(codes(&check(&facts)), [(Code::A104, Severity::Warning)]);
+        let pods = &mut facts.installation.as_mut().unwrap().pods;
+        pods.iter_mut().for_each(|pod| pod.image = "a/b:0.2.0".to_owned());
+        assert_eq!(codes(&check(&facts)), [(Code::A105, Severity::Info)]);
+    }
+
+    #[test]
+    fn tags_are_found() {
+        let table =
+            [("a/b:1", "1"), ("host:5000/a/b:1@sha256:00", "1"), ("host:5000/a/b", ""), ("", "")];
+        for (image, expected) in table {
+            assert_eq!(tag(image), expected, "{image}");
+        }
+    }
+}

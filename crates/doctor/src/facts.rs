@@ -1,0 +1,334 @@
+//! What is known of an installation: plain data, gathered by somebody else.
+
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    net::IpAddr,
+    time::Duration,
+};
+
+use arpeggio_ipam::AddressRange;
+use ipnet::IpNet;
+
+use crate::survey::Survey;
+
+/// What is known, or why it is not: words for people, to be read after "not checked:".
+pub type Known<T> = Result<T, String>;
+
+/// Whether Arpeggio should be there.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub enum Stage {
+    /// It is still to be installed.
+    Before,
+    /// It is installed.
+    #[default]
+    Installed,
+}
+
+/// All that is known.
+#[derive(Debug, Clone)]
+pub struct Facts {
+    /// Whether Arpeggio should be there.
+    pub stage: Stage,
+    /// Where it should be.
+    pub namespace: String,
+    /// The release of the program that asks.
+    pub program: String,
+    /// Which Kubernetes it is: major and minor.
+    pub kubernetes: Known<(u32, u32)>,
+    /// What the definition of `AddressPool` in the cluster has.
+    pub definition: Known<Definition>,
+    /// What Arpeggio's programs need to do, and whether they may.
+    pub permissions: Known<Vec<Permission>>,
+    /// The Deployment, the DaemonSet and their pods.
+    pub installation: Known<Installation>,
+    /// Other load balancers that were recognised.
+    pub rivals: Known<Vec<Rival>>,
+    /// Other namespaces with a controller that leads.
+    pub elsewhere: Known<Vec<String>>,
+    /// What the cluster says of kube-proxy.
+    pub proxy: Known<Proxy>,
+    /// The nodes.
+    pub nodes: Known<Vec<Node>>,
+    /// Where cluster addresses of Services are, and who says so.
+    pub service_ranges: Known<Vec<(String, AddressRange)>>,
+    /// The pools.
+    pub pools: Known<Vec<Pool>>,
+    /// The nodes' sessions.
+    pub sessions: Known<Vec<Session>>,
+    /// The addresses' locks.
+    pub locks: Known<Vec<Lock>>,
+    /// What is wrong with Leases.
+    pub damaged: Vec<String>,
+    /// The Services of type `LoadBalancer`.
+    pub services: Known<Vec<Service>>,
+    /// What speakers have counted, by node; none when nobody asked them.
+    pub metrics: BTreeMap<String, Known<Metrics>>,
+    /// What the nodes see, by node; none when nobody asked them.
+    pub surveys: BTreeMap<String, Known<Survey>>,
+}
+
+/// The definition of `AddressPool`.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct Definition {
+    /// Whether there is one.
+    pub installed: bool,
+    /// Fields that this release knows and the definition does not.
+    pub lacks: Vec<String>,
+    /// Fields that the definition knows and this release does not.
+    pub unknown: Vec<String>,
+}
+
+/// A program of ours.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+pub enum Component {
+    /// Gives addresses.
+    Controller,
+    /// Announces them.
+    Speaker,
+}
+
+impl Component {
+    /// The word for it.
+    pub const fn as_str(self) -> &'static str {
+        match self {
+            Self::Controller => "controller",
+            Self::Speaker => "speaker",
+        }
+    }
+}
+
+/// Something that a program of ours needs to do.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Permission {
+    /// Which program.
+    pub who: Component,
+    /// What: "list nodes".
+    pub what: String,
+    /// Whether the API server lets it.
+    pub allowed: bool,
+}
+
+/// What is installed in the namespace.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct Installation {
+    /// How many controllers the Deployment asks for; `None`: there is no Deployment.
+    pub controllers: Option<u32>,
+    /// Whether there is a DaemonSet of speakers.
+    pub has_speakers: bool,
+    /// Whether the speakers obey the exclusion label.
+    pub obeys_exclusion: bool,
+    /// The pods of both.
+    pub pods: Vec<Pod>,
+    /// The controller that leads.
+    pub leader: Option<Leader>,
+    /// Whether the controllers elect one of them at all.
+    pub elects: bool,
+}
+
+/// The Lease of the controller that leads.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Leader {
+    /// Who leads; empty when nobody does.
+    pub holder: String,
+    /// Whether it has renewed the Lease while we looked, or so shortly before that it counts.
+    pub renewed: bool,
+    /// How long ago it has renewed it, by our clock.
+    pub ago: Option<Duration>,
+}
+
+/// A pod of ours.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Pod {
+    /// Its name.
+    pub name: String,
+    /// What it runs.
+    pub component: Component,
+    /// Where.
+    pub node: Option<String>,
+    /// Whether it is ready.
+    pub ready: bool,
+    /// Whether it is on its way out.
+    pub ending: bool,
+    /// Why a container of it waits.
+    pub waiting: Option<String>,
+    /// How often its container was started again.
+    pub restarts: u32,
+    /// How long ago it ended last, and why.
+    pub ended: Option<(Duration, String)>,
+    /// How long ago the pod was created.
+    pub age: Option<Duration>,
+    /// The image that was asked for.
+    pub image: String,
+}
+
+/// Another load balancer.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Rival {
+    /// What it is called.
+    pub product: String,
+    /// The object that gives it away.
+    pub object: String,
+}
+
+/// What is known of kube-proxy.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct Proxy {
+    /// Its mode, as its configuration says: `iptables`, `ipvs`, `nftables`.
+    pub mode: Option<String>,
+    /// `ipvs.strictARP`.
+    pub strict_arp: bool,
+    /// The program that does its work instead.
+    pub replaced_by: Option<String>,
+}
+
+/// A node.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+#[allow(clippy::struct_excessive_bools, reason = "facts that have nothing to do with one another")]
+pub struct Node {
+    /// Its name.
+    pub name: String,
+    /// Whether Kubernetes calls it Ready.
+    pub ready: bool,
+    /// Whether it has the label that keeps load balancers off it.
+    pub excluded: bool,
+    /// Whether it runs Linux.
+    pub linux: bool,
+    /// Its own addresses, as Kubernetes knows them.
+    pub addresses: Vec<IpAddr>,
+    /// Where its pods are.
+    pub pod_ranges: Vec<AddressRange>,
+}
+
+/// A pool.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+#[allow(clippy::struct_excessive_bools, reason = "facts that have nothing to do with one another")]
+pub struct Pool {
+    /// Its name.
+    pub name: String,
+    /// Its addresses, without those that it excludes.
+    pub ranges: Vec<AddressRange>,
+    /// Whether nobody is to announce them.
+    pub routed: bool,
+    /// Whether its rules name the interfaces.
+    pub names_interfaces: bool,
+    /// What its condition `Ready` says when it is not True.
+    pub unready: Option<String>,
+    /// Whether one of its families has no free address, by its status.
+    pub is_full: bool,
+    /// Whether it was written on the command line, to be judged before it is created.
+    pub is_plan: bool,
+}
+
+/// A node's session.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct Session {
+    /// The node.
+    pub node: String,
+    /// Why it has ended, if it has.
+    pub ended: Option<String>,
+    /// Who accuses it.
+    pub accused_by: Option<String>,
+    /// How long it counts after a renewal.
+    pub lasts: Duration,
+    /// When it was renewed last, as seconds after our clock's time; negative in the past.
+    pub renewed: Option<i64>,
+    /// Whether it was renewed while we looked.
+    pub alive: bool,
+    /// Where the node is found on the wire: its addresses and MAC addresses.
+    pub links: Vec<(IpAddr, String)>,
+    /// The subnets of its interfaces, with its own addresses in them.
+    pub subnets: Vec<IpNet>,
+    /// Its routers, and the interfaces to them.
+    pub gateways: Vec<(String, IpAddr)>,
+    /// Other addresses that are its own.
+    pub own: BTreeSet<IpAddr>,
+    /// The nodes that it watches and hears. `None`: it does not say.
+    pub hears: Option<BTreeSet<String>>,
+    /// How it asks others, and why.
+    pub paths: BTreeMap<String, String>,
+}
+
+impl Session {
+    /// Whether it counts.
+    pub fn is_live(&self) -> bool {
+        self.ended.is_none()
+    }
+
+    /// Whether this is one of the node's MAC addresses.
+    pub fn has_mac(&self, mac: &str) -> bool {
+        self.links.iter().any(|(_, own)| own == mac)
+    }
+}
+
+/// Who announces an address.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Lock {
+    /// The address.
+    pub address: IpAddr,
+    /// The node that holds it, under a session that counts.
+    pub holder: Option<String>,
+    /// The node that it names though that counts no more.
+    pub former: Option<String>,
+    /// The MAC address of a stranger that has it.
+    pub stranger: Option<String>,
+    /// Whether its holder does not announce it, for want of a ready pod.
+    pub unannounced: bool,
+    /// Whether it was given back, and is kept for a while.
+    pub rests: bool,
+    /// The Services that are reached at it, `NAMESPACE/NAME`.
+    pub services: Vec<String>,
+    /// The pool that it is from.
+    pub pool: String,
+}
+
+/// A Service of type `LoadBalancer`.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+#[allow(clippy::struct_excessive_bools, reason = "facts that have nothing to do with one another")]
+pub struct Service {
+    /// `NAMESPACE/NAME`.
+    pub path: String,
+    /// `spec.loadBalancerClass`, where it is not the one that is served.
+    pub other_class: Option<String>,
+    /// The addresses in its status.
+    pub addresses: Vec<IpAddr>,
+    /// Its TCP ports.
+    pub tcp: Vec<u16>,
+    /// How many of its ports are not TCP.
+    pub other_ports: usize,
+    /// Why it has less than it asks for, as the controller says. `Some` of nothing: no controller has looked.
+    pub waits: Option<String>,
+    /// What the controller says of a machine that has its address.
+    pub conflict: Option<String>,
+    /// The field managers other than Arpeggio's that write `status.loadBalancer`.
+    pub writers: Vec<String>,
+    /// Whether traffic must not leave the node that it comes to.
+    pub local: bool,
+    /// Whether its pods are found by a selector.
+    pub selects: bool,
+    /// The nodes with ready endpoints. `None`: not known.
+    pub ready_on: Option<BTreeSet<String>>,
+    /// Whether it has ready endpoints, be it on no node.
+    pub has_endpoints: bool,
+    /// Whether `spec.loadBalancerSourceRanges` lets only some in.
+    pub restricted: bool,
+    /// Whether it is being deleted.
+    pub ending: bool,
+}
+
+impl Service {
+    /// Whether Arpeggio serves it.
+    pub fn is_ours(&self) -> bool {
+        self.other_class.is_none() && !self.ending
+    }
+}
+
+/// What a speaker has counted.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct Metrics {
+    /// Addresses that a stranger has announced, too, lately.
+    pub contested: u64,
+    /// Addresses that it holds and cannot announce.
+    pub unannounceable: u64,
+    /// How often the most patient profile would have taken a living node for dead.
+    pub patient_wrong: u64,
+}

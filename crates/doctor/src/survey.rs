@@ -1,0 +1,98 @@
+//! What one node sees of the segment and of Services: what it is asked, and what it answers, as JSON between two programs of
+//! ours. A field that one side does not know is ignored by it.
+
+use std::{
+    collections::BTreeMap,
+    net::{IpAddr, SocketAddr},
+};
+
+use ipnet::IpNet;
+use serde::{Deserialize, Serialize};
+
+/// What a node is to find out.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase", default)]
+pub struct Questions {
+    /// The addresses to ask the segment for.
+    pub ask: Vec<Wanted>,
+    /// Where to open a TCP connection.
+    pub connect: Vec<SocketAddr>,
+}
+
+/// An address to ask the segment for.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct Wanted {
+    /// The address.
+    pub address: IpAddr,
+    /// Where it should be: asked there by unicast, after everybody was asked.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub mac: Option<String>,
+    /// Where to ask, if not where the node would announce the address.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub interface: Option<String>,
+}
+
+/// What a node has found out.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase", default)]
+pub struct Survey {
+    /// Who has answered, for each address asked for.
+    pub answers: Vec<Answers>,
+    /// Who has asked for this node's own addresses meanwhile.
+    pub heard: Vec<Heard>,
+    /// What became of the connections.
+    pub connects: Vec<Connect>,
+    /// What kube-proxy says of its mode on this node.
+    pub proxy_mode: Option<String>,
+    /// Whether the kernel answers ARP only for addresses of the interface that was asked on (`arp_ignore`).
+    pub strict_arp: Option<bool>,
+    /// The subnets of the interfaces that have neighbours.
+    pub subnets: Vec<IpNet>,
+}
+
+/// Who has answered for an address.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct Answers {
+    /// The address.
+    pub address: IpAddr,
+    /// How many answers came to questions to everybody, by MAC address.
+    pub broadcast: BTreeMap<String, u32>,
+    /// How many came to questions by unicast. `None`: there were no such questions.
+    pub unicast: Option<BTreeMap<String, u32>>,
+    /// Why nobody was asked.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub unasked: Option<String>,
+}
+
+impl Answers {
+    /// Everybody who has answered.
+    pub fn macs(&self) -> impl Iterator<Item = &str> {
+        let unicast = self.unicast.iter().flatten().map(|(mac, _)| mac);
+        let unicast = unicast.filter(|mac| !self.broadcast.contains_key(*mac));
+        self.broadcast.keys().chain(unicast).map(String::as_str)
+    }
+}
+
+/// Somebody who has asked for an address of this node.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct Heard {
+    /// The asker's address.
+    pub address: IpAddr,
+    /// How many of the questions were to everybody.
+    pub broadcast: u32,
+    /// How many were to this node only.
+    pub unicast: u32,
+}
+
+/// What became of a TCP connection.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct Connect {
+    /// Where to.
+    pub to: SocketAddr,
+    /// Why it was not established; `None`: it was.
+    pub error: Option<String>,
+}
