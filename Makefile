@@ -36,7 +36,7 @@ STATIC_BUILD := ARPEGGIO_REVISION="$(REVISION)" RUSTFLAGS="-C target-feature=+cr
 DEMO := cargo run --quiet --package arpeggio-scenarios --bin arpeggio-demo --
 
 .DEFAULT_GOAL := help
-.PHONY: help demo lab clean-lab test check lint unit manifests lab-tests scenarios oldest-kubernetes skew failures bench bench-wire bench-failover bench-controller bench-api bench-programs fuzz generate setup toolchain rust programs images clean
+.PHONY: help demo lab clean-lab test check lint unit manifests supply advisories docs lab-tests scenarios oldest-kubernetes skew failures bench bench-wire bench-failover bench-controller bench-api bench-programs fuzz generate setup toolchain rust programs images clean
 
 help: ## List the commands
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-17s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -52,13 +52,19 @@ clean-lab: ## Remove every lab of this machine, also what dead ones left
 
 test: setup images unit manifests lab-tests scenarios ## Run all tests: pure ones, kernel ones, and end to end on real clusters
 
-check: lint unit manifests ## What to run before each commit: format, clippy, docs, unit tests, generated files
+check: lint unit manifests supply ## What to run before each commit: format, clippy, docs, unit tests, generated files, licences
 
-lint:
+# What others read is checked where they read it.
+SCRIPTS = $(shell find .github tests vagrant -name '*.sh' ! -name go-build.sh) .ci/run
+
+lint: toolchain
 	cargo fmt --all --check
 	cargo clippy --workspace --all-targets --locked -- --deny warnings
 	RUSTDOCFLAGS="--deny warnings" cargo doc --workspace --no-deps --document-private-items --locked --quiet
 	test -z "$$(gofmt -l tests/cluster tests/cluster-oldest)"
+	@command -v shellcheck >/dev/null || { echo "shellcheck is missing: run 'make setup', or install it" >&2; exit 1; }
+	shellcheck $(SCRIPTS)
+	$$(tests/actionlint/build.sh)/actionlint
 
 unit:
 	cargo test --workspace --exclude arpeggio-lab --exclude arpeggio-scenarios --locked --quiet
@@ -66,6 +72,16 @@ unit:
 
 manifests: toolchain
 	cargo test --package arpeggio-scenarios --test manifests --locked --quiet
+
+# Known vulnerabilities are not asked for here: that takes a database from the network, see advisories.
+supply: toolchain ## Check what is linked in: licences, and where it comes from (deny.toml)
+	$$(tests/rust-tool.sh cargo-deny 0.20.2) check licenses bans sources
+
+advisories: toolchain ## Look for known vulnerabilities in what is linked in (fetches the database of rustsec.org)
+	$$(tests/rust-tool.sh cargo-deny 0.20.2) check advisories
+
+docs: rust ## Write the documentation as a site to target/docs
+	$$(tests/rust-tool.sh mdbook 0.5.4) build
 
 # One after the other: each starts clusters, and this may be a small machine.
 lab-tests:
@@ -140,8 +156,8 @@ images: programs ## Write the images as archives to target/images (ARCH=arm64 or
 	@rm -rf $(LICENCES)
 	@cargo run --quiet --package arpeggio-image -- licences --target $(TARGET) \
 		$(LIBRARY_LICENCES:%=--also %) $(LICENCES)
-	@cargo run --quiet --package arpeggio-image -- write --programs $(PROGRAMS) --licences $(LICENCES) \
-		--revision "$(or $(REVISION),unknown)" $(SOURCE:%=--source %) $(IMAGES)
+	@cargo run --quiet --package arpeggio-image -- write --programs $(PROGRAMS) --target $(TARGET) \
+		--licences $(LICENCES) --revision "$(or $(REVISION),unknown)" $(SOURCE:%=--source %) $(IMAGES)
 
 clean: ## Remove what was built here (the cluster program stays in the user's cache)
 	cargo clean
