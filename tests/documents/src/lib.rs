@@ -46,7 +46,12 @@ impl Page {
 /// What GitHub and mdBook make of a heading: small letters, no punctuation, a hyphen for each blank.
 fn anchor(heading: &str) -> String {
     let kept = |letter: &char| letter.is_alphanumeric() || matches!(letter, ' ' | '-' | '_');
-    heading.to_lowercase().chars().filter(kept).map(|letter| if letter == ' ' { '-' } else { letter }).collect()
+    heading
+        .to_lowercase()
+        .chars()
+        .filter(kept)
+        .map(|letter| if letter == ' ' { '-' } else { letter })
+        .collect()
 }
 
 /// The second heading of the same name is `name-1`.
@@ -65,13 +70,17 @@ mod tests {
 
     #[test]
     fn links_are_found_in_tables_and_not_in_code() {
-        let page = Page::parse("| [a](a.md#x) |\n|---|\n| `[b](b.md)` |\n\n```\n[c](c.md)\n```\n![d](d.png)");
+        let page = Page::parse(
+            "| [a](a.md#x) |\n|---|\n| `[b](b.md)` |\n\n```\n[c](c.md)\n```\n![d](d.png)",
+        );
         assert_eq!(page.links, ["a.md#x", "d.png"]);
     }
 
     #[test]
     fn headings_are_named_as_github_names_them() {
-        let page = Page::parse("# FRITZ!Box\n## What a speaker's `token` is, *good* for\n## Events\n## Events");
+        let page = Page::parse(
+            "# FRITZ!Box\n## What a speaker's `token` is, *good* for\n## Events\n## Events",
+        );
         let anchors = ["events", "events-1", "fritzbox", "what-a-speakers-token-is-good-for"];
         assert_eq!(page.anchors, anchors.map(str::to_owned).into());
     }

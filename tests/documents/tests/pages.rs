@@ -52,7 +52,9 @@ fn target(page: &Path, link: &str) -> (PathBuf, Option<String>) {
     let mut joined = PathBuf::new();
     for part in page.parent().unwrap().join(path).components() {
         match part {
-            Component::ParentDir => assert!(joined.pop(), "{}: {link} leaves the repository", page.display()),
+            Component::ParentDir => {
+                assert!(joined.pop(), "{}: {link} leaves the repository", page.display())
+            }
             Component::CurDir => {}
             part => joined.push(part),
         }
@@ -83,14 +85,23 @@ fn every_link_leads_somewhere() {
 #[test]
 fn the_site_has_every_page_of_docs_and_links_to_no_file_outside() {
     let pages = pages();
-    let listed: Vec<PathBuf> =
-        pages[Path::new(SUMMARY)].links.iter().map(|link| target(Path::new(SUMMARY), link).0).collect();
+    let listed: Vec<PathBuf> = pages[Path::new(SUMMARY)]
+        .links
+        .iter()
+        .map(|link| target(Path::new(SUMMARY), link).0)
+        .collect();
     for (page, content) in pages.iter().filter(|(page, _)| page.starts_with("docs")) {
         let page_name = page.display();
-        assert!(page == Path::new(SUMMARY) || listed.contains(page), "add {page_name} to {SUMMARY}");
+        assert!(
+            page == Path::new(SUMMARY) || listed.contains(page),
+            "add {page_name} to {SUMMARY}"
+        );
         for link in content.links.iter().filter(|link| !is_elsewhere(link)) {
             let (path, _) = target(page, link);
-            assert!(path.starts_with("docs"), "{page_name}: {link} is not on the site: name the file as `code` instead");
+            assert!(
+                path.starts_with("docs"),
+                "{page_name}: {link} is not on the site: name the file as `code` instead"
+            );
         }
     }
 }
