@@ -19,9 +19,9 @@ trap clean_up EXIT
 trap 'exit 130' INT TERM
 
 in_namespace() {
-    name=$1
+    namespace=$id-$1
     shift
-    ip netns exec "$id-$name" "$@"
+    ip netns exec "$namespace" "$@"
 }
 
 # In the router's namespace and the Debian's files.
@@ -69,17 +69,20 @@ for way in internet:203.0.113.254 router:203.0.113.254 router:192.168.50.240; do
     say "the page from $way"
 done
 
-say "the probe, while the page is away for half a second"
-on_router python3 /tmp/probe.py 192.168.50.240 3 >"$work/report" &
+say "the probe, while the page is away for a second"
+on_router python3 /tmp/probe.py 192.168.50.240 4 >"$work/report" &
 probe=$!
 sleep 1
 in_namespace segment ip link set eth0 down
-sleep 0.5
+sleep 1
 in_namespace segment ip link set eth0 up
 wait "$probe"
 cat "$work/report"
-gap=$(sed -n 's/.* answered: \([0-9]*\) ms/\1/p' "$work/report")
-[ "$gap" -ge 400 ] && [ "$gap" -lt 2500 ]
+gap=$(sed -n 's/.* an answer: \([0-9]*\) ms/\1/p' "$work/report")
+if [ "$gap" -lt 900 ] || [ "$gap" -gt 3500 ]; then
+    say "that is not what happened"
+    exit 1
+fi
 
 say "an address that no interface has is refused"
 ! on_router /tmp/router.sh 192.168.99.1 192.168.50.240 || exit 1

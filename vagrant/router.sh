@@ -36,7 +36,7 @@ table ip arpeggio {
     }
     # What the machine itself asks for at its own address, as libvirt's forwarded ports do.
     chain output {
-        type nat hook output priority dstnat
+        type nat hook output priority -100
         fib daddr type local tcp dport 80 dnat to $service
     }
     # Nodes answer to the router: who is behind it is the router's business.
