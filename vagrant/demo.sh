@@ -19,7 +19,8 @@ quoted() { for word in "$@"; do printf "'%s' " "$(printf %s "$word" | sed "s/'/'
 kubectl() { on "$server" "k3s kubectl $(quoted "$@")"; }
 title() { printf '\n== %s\n' "$*"; }
 owner() { kubectl get lease -n arpeggio-system "address-$address" -o 'jsonpath={.spec.holderIdentity}'; }
-address_of() { kubectl get node "$1" -o 'jsonpath={.status.addresses[?(@.type=="InternalIP")].address}'; }
+# The first, where a node has one of each family.
+address_of() { kubectl get node "$1" -o 'jsonpath={.status.addresses[?(@.type=="InternalIP")].address}' | cut -d ' ' -f 1; }
 
 # Asks until an answer comes; $1 seconds at most.
 page() {
@@ -47,9 +48,9 @@ if [ "$(address_of "$from")" = "$server" ]; then
     from=$(owner)
 fi
 echo "$from announces $address. The web pods leave it: Kubernetes needs long to notice that pods are lost."
-kubectl patch deployment web --patch "{spec: {template: {spec: {affinity: {nodeAffinity: {
-    requiredDuringSchedulingIgnoredDuringExecution: {nodeSelectorTerms: [{matchExpressions: [
-    {key: kubernetes.io/hostname, operator: NotIn, values: [$from]}]}]}}}}}}}"
+kubectl patch deployment web --patch "{\"spec\": {\"template\": {\"spec\": {\"affinity\": {\"nodeAffinity\":
+    {\"requiredDuringSchedulingIgnoredDuringExecution\": {\"nodeSelectorTerms\": [{\"matchExpressions\":
+    [{\"key\": \"kubernetes.io/hostname\", \"operator\": \"NotIn\", \"values\": [\"$from\"]}]}]}}}}}}}"
 kubectl rollout status --timeout 5m deployment/web
 page 10
 
@@ -63,7 +64,12 @@ on "$(address_of "$from")" 'echo 1 >/proc/sys/kernel/sysrq; (sleep 0.2; echo b >
 wait "$probe" || { cat "$report"; exit 1; }
 cat "$report"
 rm -f "$report"
-echo "$(owner) announces it now:"
+to=$(owner)
+[ "$to" != "$from" ] || {
+    echo "demo: $from still has the address: was its power cut?" >&2
+    exit 1
+}
+echo "$to announces it now:"
 kubectl get events --field-selector reason=nodeAssigned | tail -n 2
 
 title "$from comes back"
