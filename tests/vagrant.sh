@@ -11,7 +11,8 @@ root=${ROOT:-$work/root}
 say() { echo "vagrant: $*" >&2; }
 
 clean_up() {
-    for child in $(jobs -p); do kill "$child" 2>/dev/null || true; done
+    # The page's server is the last process of its namespace, the probe ends by itself.
+    for child in $(ip netns pids "$id-segment" 2>/dev/null); do kill "$child" 2>/dev/null || true; done
     for name in internet router segment; do ip netns del "$id-$name" 2>/dev/null || true; done
     rm -rf --one-file-system "$work"
 }
