@@ -1,7 +1,7 @@
 # The images for people with Docker; `make images` writes the same ones without it. Not tried by any test.
 #
-#   docker build --target controller -t docker.io/arpeggio/controller:0.1.0 .
-#   docker build --target speaker -t docker.io/arpeggio/speaker:0.1.0 .
+#   docker build --target controller -t docker.io/arpeggio/controller:0.2.0 .
+#   docker build --target speaker -t docker.io/arpeggio/speaker:0.2.0 .
 #
 # For other processors: docker buildx build --platform linux/arm64 ...; it then builds in an emulator.
 
@@ -16,7 +16,7 @@ RUN make images REVISION="$REVISION" && mkdir /out \
 
 FROM scratch AS base
 ARG REVISION=unknown
-LABEL org.opencontainers.image.version=0.1.0 \
+LABEL org.opencontainers.image.version=0.2.0 \
       org.opencontainers.image.revision=$REVISION \
       org.opencontainers.image.licenses=Apache-2.0
 COPY --from=build /out/licenses /licenses
