@@ -38,7 +38,7 @@ SCENARIOS := cargo test --package arpeggio-scenarios --test scenarios --locked -
 DEMO := cargo run --quiet --package arpeggio-scenarios --bin arpeggio-demo --
 
 .DEFAULT_GOAL := help
-.PHONY: help demo lab clean-lab test test-all test-rest check lint unit manifests lab-tests scenarios oldest-kubernetes skew earlier failures bench bench-wire bench-failover bench-controller bench-api bench-programs fuzz generate krew man setup toolchain rust programs images clean
+.PHONY: help demo lab clean-lab test test-all test-rest check lint unit manifests supply advisories docs lab-tests scenarios oldest-kubernetes skew earlier failures bench bench-wire bench-failover bench-controller bench-api bench-programs fuzz generate krew man setup toolchain rust programs images clean
 
 help: ## List the commands
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-17s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -60,13 +60,19 @@ test-all: test test-rest ## Run all tests: also every fault and every shape of c
 test-rest: setup images earlier
 	ARPEGGIO_SCENARIOS=rest $(SCENARIOS)
 
-check: lint unit manifests ## What to run before each commit: format, clippy, docs, unit tests, generated files
+check: lint unit manifests supply ## What to run before each commit: format, clippy, docs, unit tests, generated files, licences
 
-lint:
+# What others read is checked where they read it.
+SCRIPTS = $(shell find .github tests vagrant -name '*.sh' ! -name go-build.sh) .ci/run
+
+lint: toolchain
 	cargo fmt --all --check
 	cargo clippy --workspace --all-targets --locked -- --deny warnings
 	RUSTDOCFLAGS="--deny warnings" cargo doc --workspace --no-deps --document-private-items --locked --quiet
 	test -z "$$(gofmt -l tests/cluster tests/cluster-oldest tests/helm)"
+	@command -v shellcheck >/dev/null || { echo "shellcheck is missing: run 'make setup', or install it" >&2; exit 1; }
+	shellcheck $(SCRIPTS)
+	$$(tests/actionlint/build.sh)/actionlint
 
 unit:
 	cargo test --workspace --exclude arpeggio-lab --exclude arpeggio-scenarios --locked --quiet
@@ -75,6 +81,16 @@ unit:
 manifests: toolchain
 	@command -v promtool >/dev/null || { echo "promtool is missing: make setup, or Debian's package prometheus" >&2; exit 1; }
 	cargo test --package arpeggio-scenarios --test manifests --locked --quiet
+
+# Known vulnerabilities are not asked for here: that takes a database from the network, see advisories.
+supply: toolchain ## Check what is linked in: licences, and where it comes from (deny.toml)
+	$$(tests/rust-tool.sh cargo-deny 0.20.2) check licenses bans sources
+
+advisories: toolchain ## Look for known vulnerabilities in what is linked in (fetches the database of rustsec.org)
+	$$(tests/rust-tool.sh cargo-deny 0.20.2) check advisories
+
+docs: rust ## Write the documentation as a site to target/docs
+	$$(tests/rust-tool.sh mdbook 0.5.4) build
 
 # One after the other: each starts clusters, and this may be a small machine.
 lab-tests:
@@ -153,8 +169,8 @@ images: programs ## Write the images as archives to target/images (ARCH=arm64 or
 	@rm -rf $(LICENCES)
 	@cargo run --quiet --package arpeggio-image -- licences --target $(TARGET) \
 		$(LIBRARY_LICENCES:%=--also %) $(LICENCES)
-	@cargo run --quiet --package arpeggio-image -- write --programs $(PROGRAMS) --licences $(LICENCES) \
-		--revision "$(or $(REVISION),unknown)" $(SOURCE:%=--source %) $(IMAGES)
+	@cargo run --quiet --package arpeggio-image -- write --programs $(PROGRAMS) --target $(TARGET) \
+		--licences $(LICENCES) --revision "$(or $(REVISION),unknown)" $(SOURCE:%=--source %) $(IMAGES)
 
 # RELEASE: where the archives will be downloaded from. HOMEPAGE: where people read about it.
 VERSION := v$(shell sed -n 's/^version = "\(.*\)"/\1/p' Cargo.toml | head -1)

@@ -63,11 +63,11 @@ install() {
 }
 if ! install "$@"; then
     say "not found at once: reading the package lists anew"
-    apt-get update -q >>"$log" 2>&1 && install "$@" || {
+    if ! apt-get update -q >>"$log" 2>&1 || ! install "$@"; then
         tail -n 20 "$log" >&2
         say "apt-get failed, its last messages are above"
         exit 1
-    }
+    fi
 fi
 rm -f "$log"
 disable_at_boot "$@"

@@ -41,6 +41,14 @@ impl Component {
         }
     }
 
+    /// The packages whose programs are in the image.
+    pub const fn packages(self) -> &'static [&'static str] {
+        match self {
+            Self::Controller => &["arpeggio-controller"],
+            Self::Speaker => &["arpeggio-speaker", "arpeggio-cli"],
+        }
+    }
+
     /// The file that the image is in, for a processor.
     pub fn archive_name(self, version: &str, architecture: Architecture) -> String {
         format!("arpeggio-{}-{version}-{}.tar", self.name(), architecture.name())

@@ -3,13 +3,16 @@
 //! Formats: OCI Image Layout 1.0, with one manifest, one configuration and one uncompressed layer. Beside it in the same
 //! archive is the `manifest.json` that `docker save` writes, for tools that know no other format.
 //!
-//! [`component`] says what Arpeggio's own images hold, [`licences`] collects the licences of what is in them.
+//! [`component`] says what Arpeggio's own images hold, [`licences`] collects the licences of what is in them, and [`mod@sbom`] lists
+//! it.
 
 #![forbid(unsafe_code)]
 
 mod architecture;
 pub mod component;
 pub mod licences;
+pub mod packages;
+pub mod sbom;
 
 use std::{
     collections::{BTreeMap, BTreeSet},

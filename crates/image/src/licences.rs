@@ -7,7 +7,7 @@ use std::{
     path::{Path, PathBuf},
 };
 
-use serde::Deserialize;
+use crate::packages::{Metadata, Package, UnknownPackage};
 
 /// How the files begin that have a licence in them.
 const TEXTS: [&str; 6] = ["LICENSE", "LICENCE", "COPYING", "COPYRIGHT", "NOTICE", "UNLICENSE"];
@@ -19,8 +19,8 @@ pub const OWN: (&str, &str) = ("Apache-2.0", include_str!("../../../LICENSE"));
 #[derive(Debug, thiserror::Error)]
 pub enum LicenceError {
     /// Nothing is known of a program, or of what it needs.
-    #[error("cargo metadata does not know package {0}")]
-    Unknown(String),
+    #[error(transparent)]
+    Unknown(#[from] UnknownPackage),
     /// Whoever may use it is not told how.
     #[error("package {0} names no licence: replace it, or ask its author")]
     Unlicensed(String),
@@ -44,47 +44,6 @@ pub enum LicenceError {
     },
 }
 
-/// What `cargo metadata --format-version 1` prints, as far as it matters here.
-#[derive(Debug, Deserialize)]
-pub struct Metadata {
-    packages: Vec<Package>,
-    resolve: Resolve,
-}
-
-#[derive(Debug, Deserialize)]
-struct Package {
-    id: String,
-    name: String,
-    version: String,
-    license: Option<String>,
-    /// `None`: a package of this workspace.
-    source: Option<String>,
-    manifest_path: PathBuf,
-}
-
-#[derive(Debug, Deserialize)]
-struct Resolve {
-    nodes: Vec<Node>,
-}
-
-#[derive(Debug, Deserialize)]
-struct Node {
-    id: String,
-    deps: Vec<Dependency>,
-}
-
-#[derive(Debug, Deserialize)]
-struct Dependency {
-    pkg: String,
-    dep_kinds: Vec<DependencyKind>,
-}
-
-#[derive(Debug, Deserialize)]
-struct DependencyKind {
-    /// `build` or `dev`; `None`: part of the program.
-    kind: Option<String>,
-}
-
 /// One text with all the licences of what `programs` (names of packages) are made of: first who is under which, then each
 /// text once, with those that it came with.
 ///
@@ -94,10 +53,10 @@ pub fn text(metadata: &Metadata, programs: &[&str]) -> Result<String, LicenceErr
     let mut text =
         String::from("Arpeggio's programs contain these packages, under these licences:\n\n");
     let mut texts: BTreeMap<String, Vec<String>> = BTreeMap::new();
-    for package in metadata.parts_of(programs)? {
-        let (name, licence) = (package.named(), package.licence()?);
+    for package in metadata.linked_into(programs)?.into_iter().filter(|it| it.is_foreign()) {
+        let (name, licence) = (package.named(), licence_of(package)?);
         let _ = writeln!(text, "{name}: {licence}"); // Writing to a String never fails.
-        for found in package.texts()? {
+        for found in texts_of(package)? {
             texts.entry(found).or_default().push(name.clone());
         }
     }
@@ -107,61 +66,23 @@ pub fn text(metadata: &Metadata, programs: &[&str]) -> Result<String, LicenceErr
     Ok(text)
 }
 
-impl Metadata {
-    /// The packages from elsewhere that programs are made of, by name.
-    fn parts_of(&self, programs: &[&str]) -> Result<Vec<&Package>, LicenceError> {
-        let is_program = |package: &&Package| programs.contains(&package.name.as_str());
-        let mut open: Vec<&str> =
-            self.packages.iter().filter(is_program).map(|package| package.id.as_str()).collect();
-        let mut seen = BTreeSet::new();
-        while let Some(id) = open.pop() {
-            if seen.insert(id) {
-                let dependencies = self.node(id)?.deps.iter().filter(|it| it.is_linked());
-                open.extend(dependencies.map(|dependency| dependency.pkg.as_str()));
-            }
-        }
-        let foreign =
-            |package: &&Package| package.source.is_some() && seen.contains(package.id.as_str());
-        let mut parts: Vec<&Package> = self.packages.iter().filter(foreign).collect();
-        parts.sort_by(|one, other| (&one.name, &one.version).cmp(&(&other.name, &other.version)));
-        Ok(parts)
-    }
-
-    fn node(&self, id: &str) -> Result<&Node, LicenceError> {
-        let node = self.resolve.nodes.iter().find(|node| node.id == id);
-        node.ok_or_else(|| LicenceError::Unknown(id.to_owned()))
-    }
+fn licence_of(package: &Package) -> Result<&str, LicenceError> {
+    package.license.as_deref().ok_or_else(|| LicenceError::Unlicensed(package.named()))
 }
 
-impl Dependency {
-    fn is_linked(&self) -> bool {
-        self.dep_kinds.iter().any(|it| it.kind.is_none())
+/// The texts in the package's folder, or the one that it must mean.
+fn texts_of(package: &Package) -> Result<BTreeSet<String>, LicenceError> {
+    let folder = package.manifest_path.parent().unwrap_or(Path::new("."));
+    let mut texts = BTreeSet::new();
+    for file in licence_files(folder).map_err(unreadable(folder))? {
+        let bytes = fs::read(&file).map_err(unreadable(&file))?;
+        texts.insert(tidy(&String::from_utf8_lossy(&bytes)));
     }
-}
-
-impl Package {
-    fn named(&self) -> String {
-        format!("{} {}", self.name, self.version)
-    }
-
-    fn licence(&self) -> Result<&str, LicenceError> {
-        self.license.as_deref().ok_or_else(|| LicenceError::Unlicensed(self.named()))
-    }
-
-    /// The texts in the package's folder, or the one that it must mean.
-    fn texts(&self) -> Result<BTreeSet<String>, LicenceError> {
-        let folder = self.manifest_path.parent().unwrap_or(Path::new("."));
-        let mut texts = BTreeSet::new();
-        for file in licence_files(folder).map_err(unreadable(folder))? {
-            let bytes = fs::read(&file).map_err(unreadable(&file))?;
-            texts.insert(tidy(&String::from_utf8_lossy(&bytes)));
-        }
-        match self.licence()? {
-            _ if !texts.is_empty() => Ok(texts),
-            licence if licence == OWN.0 => Ok(BTreeSet::from([tidy(OWN.1)])),
-            licence => {
-                Err(LicenceError::NoText { package: self.named(), licence: licence.to_owned() })
-            }
+    match licence_of(package)? {
+        _ if !texts.is_empty() => Ok(texts),
+        licence if licence == OWN.0 => Ok(BTreeSet::from([tidy(OWN.1)])),
+        licence => {
+            Err(LicenceError::NoText { package: package.named(), licence: licence.to_owned() })
         }
     }
 }

@@ -11,14 +11,19 @@ use std::{
 };
 
 use anyhow::{Context as _, ensure};
-use arpeggio_image::{Architecture, Image, component::Component, licences};
+use arpeggio_image::{
+    Architecture, Image, component::Component, licences, packages::Metadata, sbom::sbom,
+};
 use clap::{Parser, Subcommand};
-
-/// The packages whose programs are in the images.
-const PACKAGES: [&str; 3] = ["arpeggio-controller", "arpeggio-speaker", "arpeggio-cli"];
 
 /// Where the licences are in an image.
 const LICENCES: &str = "/licenses";
+
+/// Where the list of what is in an image is.
+const SBOM: &str = "/sbom.json";
+
+/// How glibc names itself in programs that it is linked into, before its version.
+const GLIBC: &[u8] = b"stable release version ";
 
 const VERSION: &str = env!("CARGO_PKG_VERSION");
 
@@ -43,7 +48,7 @@ enum Task {
         /// Where to.
         folder: PathBuf,
     },
-    /// Write an archive for each image into a folder, and print its path.
+    /// Write an archive for each image into a folder, with a list of what is in it beside it, and print their paths.
     Write(WriteArgs),
 }
 
@@ -52,6 +57,9 @@ struct WriteArgs {
     /// The folder with the static programs. Their processor is that of the images.
     #[arg(long, value_name = "FOLDER")]
     programs: PathBuf,
+    /// The target that they were built for, as Rust calls it.
+    #[arg(long, value_name = "TRIPLE")]
+    target: String,
     /// The folder with the licences.
     #[arg(long, value_name = "FOLDER")]
     licences: PathBuf,
@@ -73,7 +81,7 @@ fn main() -> anyhow::Result<()> {
 }
 
 fn write_licences(target: &str, also: &[PathBuf], folder: &Path) -> anyhow::Result<()> {
-    let text = licences::text(&metadata(target)?, &PACKAGES)?;
+    let text = licences::text(&metadata(target)?, &packages())?;
     fs::create_dir_all(folder).with_context(|| format!("create {}", folder.display()))?;
     fs::write(folder.join("LICENSE"), licences::OWN.1)?;
     fs::write(folder.join("PACKAGES"), text)?;
@@ -89,8 +97,13 @@ fn write_licences(target: &str, also: &[PathBuf], folder: &Path) -> anyhow::Resu
     Ok(())
 }
 
+/// The packages whose programs are in the images.
+fn packages() -> Vec<&'static str> {
+    Component::ALL.iter().flat_map(|component| component.packages()).copied().collect()
+}
+
 /// Asked in this repository, whose dependencies are what counts.
-fn metadata(target: &str) -> anyhow::Result<licences::Metadata> {
+fn metadata(target: &str) -> anyhow::Result<Metadata> {
     let args = ["metadata", "--format-version", "1", "--locked", "--filter-platform", target];
     let output = Command::new("cargo").args(args).output().context("run cargo")?;
     ensure!(output.status.success(), "cargo metadata: {}", String::from_utf8_lossy(&output.stderr));
@@ -101,24 +114,52 @@ fn read(file: &Path) -> anyhow::Result<Vec<u8>> {
     fs::read(file).with_context(|| format!("read {}", file.display()))
 }
 
+/// The release of Rust, whose library is in every program.
+fn rust_release() -> anyhow::Result<String> {
+    let output = Command::new("rustc").arg("-vV").output().context("run rustc")?;
+    let text = String::from_utf8_lossy(&output.stdout);
+    let release = text.lines().find_map(|line| line.strip_prefix("release: "));
+    Ok(release.context("rustc -vV names no release")?.to_owned())
+}
+
+/// The version of the glibc that is linked into a program.
+fn glibc_version(program: &[u8]) -> Option<String> {
+    let begin = program.windows(GLIBC.len()).position(|window| window == GLIBC)? + GLIBC.len();
+    let version = program[begin..].iter().take_while(|it| it.is_ascii_digit() || **it == b'.');
+    let version: String = version.map(|byte| char::from(*byte)).collect();
+    Some(version.trim_end_matches('.').to_owned())
+}
+
 impl WriteArgs {
     fn write(&self) -> anyhow::Result<()> {
         fs::create_dir_all(&self.folder)
             .with_context(|| format!("create {}", self.folder.display()))?;
+        let metadata = metadata(&self.target)?;
         for component in Component::ALL {
-            let architecture = self.architecture(component)?;
+            let program = component.program(&self.programs);
+            let content = read(&program)?;
+            let architecture = Architecture::of_program(&content)
+                .with_context(|| format!("{} is no program for Linux", program.display()))?;
             let archive = self.folder.join(component.archive_name(VERSION, architecture));
+            let list = archive.with_extension("cdx.json");
+            let sbom = Self::sbom(&metadata, component, &content)?;
             let image = self.image(component)?.for_architecture(architecture);
+            let image = image.with_text(SBOM, &sbom);
             image.write(&archive).with_context(|| format!("write {}", archive.display()))?;
-            println!("{}", archive.display());
+            fs::write(&list, sbom).with_context(|| format!("write {}", list.display()))?;
+            println!("{}\n{}", archive.display(), list.display());
         }
         Ok(())
     }
 
-    fn architecture(&self, component: Component) -> anyhow::Result<Architecture> {
-        let program = component.program(&self.programs);
-        let architecture = Architecture::of_program(&read(&program)?);
-        architecture.with_context(|| format!("{} is no program for Linux", program.display()))
+    fn sbom(metadata: &Metadata, component: Component, program: &[u8]) -> anyhow::Result<String> {
+        let (name, rust) = (component.image_name(VERSION), rust_release()?);
+        let name = name.rsplit_once(':').map_or(name.as_str(), |(name, _)| name);
+        let glibc = glibc_version(program);
+        let mut libraries = vec![("rust-std", rust.as_str())];
+        libraries.extend(glibc.as_deref().map(|version| ("glibc", version)));
+        let list = sbom(metadata, (name, VERSION), component.packages(), &libraries)?;
+        Ok(format!("{list:#}\n"))
     }
 
     fn image(&self, component: Component) -> anyhow::Result<Image> {
@@ -165,10 +206,40 @@ mod tests {
     #[test]
     fn every_package_in_our_programs_has_a_licence_and_its_text() {
         let target = format!("{}-unknown-linux-gnu", std::env::consts::ARCH);
-        let text = licences::text(&metadata(&target).unwrap(), &PACKAGES).unwrap();
+        let text = licences::text(&metadata(&target).unwrap(), &packages()).unwrap();
         for package in ["kube-client", "ring", "prometheus"] {
             assert!(text.contains(&format!("\n{package} ")), "{package} is missing");
         }
         assert!(!text.contains("\nproptest "), "it is only in tests");
+    }
+
+    #[test]
+    fn the_version_of_glibc_is_read_from_the_program() {
+        let banner =
+            b"\0GNU C Library (Debian GLIBC 2.36-9) stable release version 2.36.\nCopyright";
+        assert_eq!(glibc_version(banner), Some("2.36".to_owned()));
+        assert_eq!(glibc_version(b"\x7fELF"), None);
+    }
+
+    #[test]
+    fn the_list_of_each_image_has_what_is_linked_in_and_no_more() {
+        let target = format!("{}-unknown-linux-gnu", std::env::consts::ARCH);
+        let metadata = metadata(&target).unwrap();
+        for (component, other) in
+            [(Component::Controller, "speaker"), (Component::Speaker, "controller")]
+        {
+            let list = WriteArgs::sbom(&metadata, component, b"").unwrap();
+            for package in
+                ["kube-client", "ring", "rust-std", &format!("arpeggio-{}", component.name())]
+            {
+                assert!(list.contains(&format!("\"name\": \"{package}\"")), "{package} is missing");
+            }
+            for package in ["proptest", &format!("arpeggio-{other}")] {
+                assert!(
+                    !list.contains(&format!("\"name\": \"{package}\"")),
+                    "{package} is not in it"
+                );
+            }
+        }
     }
 }

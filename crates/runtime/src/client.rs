@@ -11,6 +11,8 @@ use kube::{
 };
 use tower::{BoxError, ServiceBuilder, retry::RetryLayer};
 
+use crate::names::Names;
+
 /// After so long without a word on a connection, the kernel asks whether the other side still knows it. One that has
 /// lost its power, or its connection tracking, sends nothing on a watch, and its successor knows nothing of it.
 const ASK_AFTER: Duration = Duration::from_secs(5);
@@ -130,8 +132,8 @@ fn attentive(config: Config) -> kube::Result<Client> {
     Ok(ClientBuilder::new(requests, config.default_namespace).build())
 }
 
-fn keeping_alive() -> HttpConnector {
-    let mut connector = HttpConnector::new();
+fn keeping_alive() -> HttpConnector<Names> {
+    let mut connector = HttpConnector::new_with_resolver(Names);
     connector.enforce_http(false);
     connector.set_keepalive(Some(ASK_AFTER));
     connector.set_keepalive_interval(Some(ASK_EVERY));

@@ -10,6 +10,7 @@ pub mod client;
 pub mod events;
 pub mod failure;
 pub mod health;
+mod names;
 pub mod shutdown;
 pub mod telemetry;
 pub mod version;

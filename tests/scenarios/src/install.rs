@@ -16,7 +16,7 @@ use crate::overlay::write_overlay;
 pub(crate) const NAMESPACE: &str = "arpeggio-system";
 
 /// The tag that the manifests ask for.
-const TAG: &str = "0.1.0";
+const TAG: &str = env!("CARGO_PKG_VERSION");
 
 /// The tag of an earlier commit's programs.
 const EARLIER_TAG: &str = "earlier";

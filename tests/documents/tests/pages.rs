@@ -1,0 +1,110 @@
+//! Every link in every page of this repository leads somewhere, and the site has every page.
+
+// As in unit tests: what is not there is a failure.
+#![allow(clippy::unwrap_used)]
+
+use std::{
+    collections::BTreeMap,
+    fs,
+    path::{Component, Path, PathBuf},
+};
+
+use arpeggio_documents::Page;
+
+const SUMMARY: &str = "docs/SUMMARY.md";
+
+/// Folders with what is not ours, or was built.
+const LEFT_OUT: [&str; 2] = ["target", ".git"];
+
+fn top() -> PathBuf {
+    Path::new(env!("CARGO_MANIFEST_DIR")).join("../..").canonicalize().unwrap()
+}
+
+/// All pages by their path from the top folder.
+fn pages() -> BTreeMap<PathBuf, Page> {
+    let (top, mut pages, mut folders) = (top(), BTreeMap::new(), vec![top()]);
+    while let Some(folder) = folders.pop() {
+        for entry in fs::read_dir(&folder).unwrap() {
+            let path = entry.unwrap().path();
+            let name = path.file_name().unwrap_or_default().to_string_lossy().into_owned();
+            if path.is_dir() && !path.is_symlink() && !LEFT_OUT.contains(&name.as_str()) {
+                folders.push(path);
+            } else if path.extension().is_some_and(|extension| extension == "md") {
+                let text = fs::read_to_string(&path).unwrap();
+                pages.insert(path.strip_prefix(&top).unwrap().to_owned(), Page::parse(&text));
+            }
+        }
+    }
+    assert!(pages.len() > 20, "the pages are not where they were: {pages:?}");
+    pages
+}
+
+fn is_elsewhere(link: &str) -> bool {
+    ["https://", "http://", "mailto:"].iter().any(|start| link.starts_with(start))
+}
+
+/// The file or folder that a link in `page` leads to, and the heading.
+fn target(page: &Path, link: &str) -> (PathBuf, Option<String>) {
+    let (path, anchor) = match link.split_once('#') {
+        Some((path, anchor)) => (path, Some(anchor.to_owned())),
+        None => (link, None),
+    };
+    if path.is_empty() {
+        return (page.to_owned(), anchor);
+    }
+    let mut joined = PathBuf::new();
+    for part in page.parent().unwrap().join(path).components() {
+        match part {
+            Component::ParentDir => {
+                assert!(joined.pop(), "{}: {link} leaves the repository", page.display());
+            }
+            Component::CurDir => {}
+            part => joined.push(part),
+        }
+    }
+    (joined, anchor)
+}
+
+#[test]
+fn every_link_leads_somewhere() {
+    let pages = pages();
+    let mut dead = Vec::new();
+    for (page, content) in &pages {
+        for link in content.links.iter().filter(|link| !is_elsewhere(link)) {
+            let (path, anchor) = target(page, link);
+            let found = match (pages.get(&path), anchor) {
+                (Some(there), Some(anchor)) => there.anchors.contains(&anchor),
+                (None, Some(_)) => false,
+                (_, None) => top().join(&path).exists(),
+            };
+            if !found {
+                dead.push(format!("{}: {link}", page.display()));
+            }
+        }
+    }
+    assert!(dead.is_empty(), "these links lead nowhere:\n{}", dead.join("\n"));
+}
+
+#[test]
+fn the_site_has_every_page_of_docs_and_links_to_no_file_outside() {
+    let pages = pages();
+    let listed: Vec<PathBuf> = pages[Path::new(SUMMARY)]
+        .links
+        .iter()
+        .map(|link| target(Path::new(SUMMARY), link).0)
+        .collect();
+    for (page, content) in pages.iter().filter(|(page, _)| page.starts_with("docs")) {
+        let page_name = page.display();
+        assert!(
+            page == Path::new(SUMMARY) || listed.contains(page),
+            "add {page_name} to {SUMMARY}"
+        );
+        for link in content.links.iter().filter(|link| !is_elsewhere(link)) {
+            let (path, _) = target(page, link);
+            assert!(
+                path.starts_with("docs"),
+                "{page_name}: {link} is not on the site: name the file as `code` instead"
+            );
+        }
+    }
+}

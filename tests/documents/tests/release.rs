@@ -1,0 +1,97 @@
+//! What a release is made of names one version, and its scripts print what they should.
+
+// As in unit tests: what is not there is a failure.
+#![allow(clippy::unwrap_used)]
+
+use std::{
+    env, fs,
+    path::{Path, PathBuf},
+    process::{Command, Output},
+};
+
+const VERSION: &str = env!("CARGO_PKG_VERSION");
+
+/// The files that name a version, and between which texts it stands there.
+const PLACES: [(&str, &[(&str, &str)]); 4] = [
+    ("manifests/base/controller.yaml", &[("docker.io/arpeggio/controller:", "\n")]),
+    ("manifests/base/speaker.yaml", &[("docker.io/arpeggio/speaker:", "\n")]),
+    (
+        "manifests/install.yaml",
+        &[("docker.io/arpeggio/controller:", "\n"), ("docker.io/arpeggio/speaker:", "\n")],
+    ),
+    (
+        "Dockerfile",
+        &[
+            ("docker.io/arpeggio/controller:", " "),
+            ("docker.io/arpeggio/speaker:", " "),
+            ("org.opencontainers.image.version=", " "),
+        ],
+    ),
+];
+
+fn top() -> PathBuf {
+    Path::new(env!("CARGO_MANIFEST_DIR")).join("../..")
+}
+
+fn script(name: &str, args: &[&str]) -> Output {
+    Command::new(top().join(".github/release").join(name)).args(args).output().unwrap()
+}
+
+fn printed(output: &Output) -> String {
+    assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
+    String::from_utf8_lossy(&output.stdout).into_owned()
+}
+
+#[test]
+fn one_version_is_named_everywhere() {
+    for (file, places) in PLACES {
+        let text = fs::read_to_string(top().join(file)).unwrap();
+        for (before, after) in places {
+            let found: Vec<&str> =
+                text.split(before).skip(1).map(|rest| rest.split(after).next().unwrap()).collect();
+            assert!(!found.is_empty(), "{file} has no {before}");
+            assert!(
+                found.iter().all(|version| *version == VERSION),
+                "{file}: {before}{found:?} and not {VERSION}"
+            );
+        }
+    }
+}
+
+#[test]
+fn a_version_without_notes_is_no_release() {
+    let output = script("notes.sh", &["0.0.0"]);
+    assert!(!output.status.success());
+    let message = String::from_utf8_lossy(&output.stderr).into_owned();
+    assert!(message.contains("no section '## 0.0.0'"), "{message}");
+    let notes = printed(&script("notes.sh", &["Unreleased"]));
+    assert!(!notes.contains("\n## "), "the notes of other releases are in it");
+}
+
+#[test]
+fn archives_are_the_same_each_time_and_krew_is_told_their_sums() {
+    let folder = env::temp_dir().join(format!("arpeggio-release-{}", std::process::id()));
+    let licences = folder.join("licences");
+    fs::create_dir_all(&licences).unwrap();
+    fs::write(licences.join("LICENSE"), "You may.").unwrap();
+    let program = folder.join("program");
+    fs::write(&program, "not really a program").unwrap();
+    let path = |name: &str| folder.join(name).to_string_lossy().into_owned();
+    let archives = ["amd64", "arm64", "armv7"]
+        .map(|arch| path(&format!("arpeggio-1.2.3-linux-{arch}.tar.gz")));
+    for archive in &archives {
+        printed(&script("bundle.sh", &[&path("program"), &path("licences"), archive]));
+    }
+    assert_eq!(fs::read(&archives[0]).unwrap(), fs::read(&archives[1]).unwrap());
+    let url = "https://example.test/arpeggio/releases/download/v1.2.3";
+    let manifest = printed(&script("krew.sh", &["1.2.3", url, &path("")]));
+    let sum = Command::new("sha256sum").arg(&archives[0]).output().unwrap();
+    let sum = printed(&sum)[..64].to_owned();
+    fs::remove_dir_all(&folder).unwrap();
+    assert_eq!(manifest.matches(&format!("sha256: {sum}\n")).count(), 3, "{manifest}");
+    assert!(manifest.contains("homepage: https://example.test/arpeggio\n"), "{manifest}");
+    assert!(
+        manifest.contains("version: v1.2.3\n") && manifest.contains("arch: arm\n"),
+        "{manifest}"
+    );
+}

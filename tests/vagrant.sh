@@ -1,0 +1,90 @@
+#!/bin/sh
+# Runs what can be run of vagrant/ without virtual machines: the router's script, on a Debian of its own in network namespaces, with a
+# client on each side, and the probe. Needs root and debootstrap; fetches about 100 MB, which are kept with ROOT=folder.
+set -eu
+
+cd "$(dirname "$0")/../vagrant"
+id=arpeggio-vagrant-$$
+work=$(mktemp -d)
+root=${ROOT:-$work/root}
+
+say() { echo "vagrant: $*" >&2; }
+
+clean_up() {
+    # The page's server is the last process of its namespace, the probe ends by itself.
+    for child in $(ip netns pids "$id-segment" 2>/dev/null); do kill "$child" 2>/dev/null || true; done
+    for name in internet router segment; do ip netns del "$id-$name" 2>/dev/null || true; done
+    rm -rf --one-file-system "$work"
+}
+trap clean_up EXIT
+trap 'exit 130' INT TERM
+
+in_namespace() {
+    namespace=$id-$1
+    shift
+    ip netns exec "$namespace" "$@"
+}
+
+# In the router's namespace and the Debian's files.
+on_router() {
+    # shellcheck disable=SC2016 # for the inner shell
+    in_namespace router unshare --mount sh -c 'mount -t proc proc "$0/proc" && exec chroot "$0" "$@"' "$root" "$@"
+}
+
+if [ ! -x "$root/usr/sbin/nft" ]; then
+    say "a Debian of its own in $root"
+    debootstrap --variant=minbase --include=iproute2,procps,nftables,python3,openssh-client,curl bookworm "$root" >"$work/debootstrap.log" ||
+        { tail -n 5 "$work/debootstrap.log" >&2; exit 1; }
+fi
+install -m 755 router.sh probe.py "$root/tmp/"
+
+for name in internet router segment; do
+    ip netns add "$id-$name"
+    in_namespace "$name" ip link set lo up
+done
+# As in a virtual machine: eth0 leads outside, eth1 to the segment.
+for pair in internet:eth0:203.0.113 segment:eth1:192.168.50; do
+    name=${pair%%:*}
+    rest=${pair#*:}
+    in_namespace router ip link add "${rest%%:*}" type veth peer name eth0 netns "$id-$name"
+    in_namespace router ip address add "${rest#*:}.254/24" dev "${rest%%:*}"
+    in_namespace router ip link set "${rest%%:*}" up
+    in_namespace "$name" ip link set eth0 up
+done
+in_namespace internet ip address add 203.0.113.9/24 dev eth0
+in_namespace segment ip address add 192.168.50.240/24 dev eth0
+
+mkdir "$work/page"
+echo "the page" >"$work/page/index.html"
+in_namespace segment python3 -m http.server --directory "$work/page" 80 >/dev/null 2>&1 &
+sleep 1
+
+say "the router's script, twice: a second 'vagrant provision' must do no harm"
+on_router /tmp/router.sh 192.168.50.254 192.168.50.240
+on_router /tmp/router.sh 192.168.50.254 192.168.50.240
+[ "$(on_router nft list ruleset | grep -c 'dnat to')" -eq 2 ]
+
+ask() { in_namespace "$1" curl --silent --fail --max-time 5 "http://$2/"; }
+for way in internet:203.0.113.254 router:203.0.113.254 router:192.168.50.240; do
+    [ "$(ask "${way%%:*}" "${way#*:}")" = "the page" ] || { say "no page from $way"; exit 1; }
+    say "the page from $way"
+done
+
+say "the probe, while the page is away for a second"
+on_router python3 /tmp/probe.py 192.168.50.240 4 >"$work/report" &
+probe=$!
+sleep 1
+in_namespace segment ip link set eth0 down
+sleep 1
+in_namespace segment ip link set eth0 up
+wait "$probe"
+cat "$work/report"
+gap=$(sed -n 's/.* an answer: \([0-9]*\) ms/\1/p' "$work/report")
+if [ "$gap" -lt 900 ] || [ "$gap" -gt 3500 ]; then
+    say "that is not what happened"
+    exit 1
+fi
+
+say "an address that no interface has is refused"
+! on_router /tmp/router.sh 192.168.99.1 192.168.50.240 || exit 1
+say "done"
