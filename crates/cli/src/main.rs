@@ -6,9 +6,12 @@
 // This is a command: its output is its purpose.
 #![allow(clippy::print_stdout, clippy::print_stderr)]
 
+mod census;
+mod changes;
 mod cluster;
 mod completion;
 mod confirm;
+mod drill;
 mod explain;
 mod gaps;
 mod global;
@@ -32,8 +35,9 @@ use arpeggio_runtime::version;
 use clap::{CommandFactory as _, Parser, Subcommand};
 
 use crate::{
-    completion::CompletionArgs, global::Global, interfaces::InterfacesArgs, man::ManArgs,
-    outcome::Outcome, rebalance::RebalanceArgs, status::StatusArgs, who_has::WhoHasArgs,
+    completion::CompletionArgs, drill::DrillArgs, global::Global, interfaces::InterfacesArgs,
+    man::ManArgs, outcome::Outcome, rebalance::RebalanceArgs, status::StatusArgs,
+    who_has::WhoHasArgs,
 };
 
 /// Looks into Arpeggio, the layer-2 load balancer.
@@ -81,6 +85,12 @@ enum Command {
     /// `ClusterRole` arpeggio-operator allow. Exit codes: 0 done, or nothing to do, 1 failed, 3 some addresses were not moved: it
     /// says which and why.
     Rebalance(RebalanceArgs),
+    /// Rehearse a failover of a Service's address, and show what was noticed of it.
+    ///
+    /// It shows what it is going to do and asks. It refuses where an address would have nowhere to go, and while something else
+    /// is under way. What it does ends by itself, also when this command is killed; nothing moves back by itself. Exit codes: 0
+    /// done, and within the budget if there is one, 1 over the budget, 2 not carried out.
+    Drill(DrillArgs),
     /// Print the custom resource definitions, as YAML for kubectl apply.
     Crds,
     /// Print the script by which a shell completes command lines.
@@ -126,6 +136,7 @@ async fn run(Args { command, global }: Args) -> anyhow::Result<Outcome> {
         Command::Interfaces(interfaces) => interfaces::show(&interfaces, &global).await,
         Command::WhoHas(who_has) => who_has::show(&who_has, &global).await,
         Command::Rebalance(rebalance) => rebalance::run(&global, &rebalance).await,
+        Command::Drill(drill) => Ok(drill::run(&global, &drill).await),
         Command::Crds => Ok(definitions()?.into()),
         Command::Completion(shell) => Ok(completion::script(Args::command(), &shell).into()),
         Command::Man(man) => Ok(man::write(Args::command(), &man)?.into()),

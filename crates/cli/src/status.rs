@@ -16,7 +16,7 @@ use k8s_openapi::{
 };
 use kube::{Api, Client, api::ListParams};
 
-pub(crate) use self::{known::Status, report::ADDRESS_COLUMNS};
+pub(crate) use self::{known::Status, report::ADDRESS_COLUMNS, watching::refusal};
 use self::{report::Report, selection::Selection};
 use crate::{
     global::Global,
