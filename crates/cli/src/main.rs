@@ -23,6 +23,7 @@ mod reader;
 mod rebalance;
 #[cfg(test)]
 mod reference;
+mod report;
 mod service_name;
 mod status;
 mod table;
@@ -36,8 +37,8 @@ use clap::{CommandFactory as _, Parser, Subcommand};
 
 use crate::{
     completion::CompletionArgs, drill::DrillArgs, global::Global, interfaces::InterfacesArgs,
-    man::ManArgs, outcome::Outcome, rebalance::RebalanceArgs, status::StatusArgs,
-    who_has::WhoHasArgs,
+    man::ManArgs, outcome::Outcome, rebalance::RebalanceArgs, report::ReportArgs,
+    status::StatusArgs, who_has::WhoHasArgs,
 };
 
 /// Looks into Arpeggio, the layer-2 load balancer.
@@ -85,6 +86,13 @@ enum Command {
     /// `ClusterRole` arpeggio-operator allow. Exit codes: 0 done, or nothing to do, 1 failed, 3 some addresses were not moved: it
     /// says which and why.
     Rebalance(RebalanceArgs),
+    /// Write an archive with what a bug report needs, and no secrets.
+    ///
+    /// It holds pools, Leases, Services of type LoadBalancer with what concerns Arpeggio, their EndpointSlices, Nodes in brief,
+    /// Arpeggio's pods, their logs and metrics, and events. No Secret is read; values of environment variables, sharing keys and
+    /// other programs' annotations are left out. What you may not read is named in it.
+    #[allow(clippy::doc_markdown, reason = "it is shown on a terminal")]
+    Report(ReportArgs),
     /// Rehearse a failover of a Service's address, and show what was noticed of it.
     ///
     /// It shows what it is going to do and asks. It refuses where an address would have nowhere to go, and while something else
@@ -136,6 +144,7 @@ async fn run(Args { command, global }: Args) -> anyhow::Result<Outcome> {
         Command::Interfaces(interfaces) => interfaces::show(&interfaces, &global).await,
         Command::WhoHas(who_has) => who_has::show(&who_has, &global).await,
         Command::Rebalance(rebalance) => rebalance::run(&global, &rebalance).await,
+        Command::Report(report) => Ok(report::write(&global, &report).await?.into()),
         Command::Drill(drill) => Ok(drill::run(&global, &drill).await),
         Command::Crds => Ok(definitions()?.into()),
         Command::Completion(shell) => Ok(completion::script(Args::command(), &shell).into()),

@@ -65,6 +65,12 @@ pub(crate) async fn show(global: &Global, args: &StatusArgs) -> anyhow::Result<O
     Ok(Outcome { text, code })
 }
 
+/// The same as JSON, for those who read it later.
+pub(crate) async fn snapshot(client: Client, global: &Global) -> anyhow::Result<String> {
+    let report = report(client, global, &global.system_namespace(), wall_clock::now()).await;
+    Ok(Format::Json.of(&report, |_| String::new())?)
+}
+
 /// All that may be read.
 async fn report(client: Client, global: &Global, system: &str, now: Timestamp) -> Report {
     let of_arpeggio = ListParams::default().labels(lease::SELECTOR);

@@ -3,8 +3,8 @@
 use std::{
     fmt,
     net::{IpAddr, Ipv4Addr},
-    path::Path,
-    process::Command,
+    path::{Path, PathBuf},
+    process::{Command, Output},
     time::Duration,
 };
 
@@ -387,18 +387,42 @@ impl Home {
     /// # Errors
     /// When it fails.
     pub fn arpeggio_as(&self, user: &str, args: &[&str]) -> anyhow::Result<String> {
+        self.arpeggio_with(&self.kubeconfig_of(user)?, args)
+    }
+
+    /// How the command ends for somebody with other permissions, also when it fails.
+    ///
+    /// # Errors
+    /// When it cannot be started.
+    pub fn arpeggio_as_ends(&self, user: &str, args: &[&str]) -> anyhow::Result<Output> {
+        self.end_of_arpeggio(&self.kubeconfig_of(user)?, args)
+    }
+
+    fn kubeconfig_of(&self, user: &str) -> anyhow::Result<PathBuf> {
         let admin = self.lab.folders().kubeconfig();
         let mut config: Value = serde_json::from_slice(&std::fs::read(&admin)?)?;
         config["users"][0]["user"]["as"] = json!(user);
         let file = admin.with_file_name(format!("{user}.kubeconfig"));
         std::fs::write(&file, config.to_string())?;
-        self.arpeggio_with(&file, args)
+        Ok(file)
+    }
+
+    /// How the command `arpeggio` ends, also when it fails.
+    ///
+    /// # Errors
+    /// When it cannot be started.
+    pub fn arpeggio_ends(&self, args: &[&str]) -> anyhow::Result<Output> {
+        self.end_of_arpeggio(&self.lab.folders().kubeconfig(), args)
+    }
+
+    fn end_of_arpeggio(&self, kubeconfig: &Path, args: &[&str]) -> anyhow::Result<Output> {
+        let mut command = Command::new(install::program("arpeggio")?);
+        command.args(args).env("KUBECONFIG", kubeconfig);
+        Ok(self.lab.namespace(Machine::Control).output(&mut command)?)
     }
 
     fn arpeggio_with(&self, kubeconfig: &Path, args: &[&str]) -> anyhow::Result<String> {
-        let mut command = Command::new(install::program("arpeggio")?);
-        command.args(args).env("KUBECONFIG", kubeconfig);
-        let output = self.lab.namespace(Machine::Control).output(&mut command)?;
+        let output = self.end_of_arpeggio(kubeconfig, args)?;
         let errors = String::from_utf8_lossy(&output.stderr);
         ensure!(output.status.success(), "arpeggio {args:?} failed: {errors}");
         Ok(String::from_utf8_lossy(&output.stdout).into_owned())
