@@ -60,7 +60,8 @@ pub(crate) struct DrillArgs {
     /// Connect to nothing: where the address cannot be reached from here.
     #[arg(long, conflicts_with_all = ["port", "http"])]
     no_probe: bool,
-    /// The longest time that may be without an answer (300ms, 2s). Without probes: until another node has the address.
+    /// The longest time that may be without an answer (300ms, 2s). Without probes, and after a silence as well, the time until
+    /// another node has the address counts.
     #[arg(long, value_name = "TIME", value_parser = duration)]
     budget: Option<Duration>,
     /// Write the result for CI systems, too, as XML in the form of junit.

@@ -15,7 +15,7 @@ const BUDGET: &str = "5s";
 pub(crate) fn a_failover_is_rehearsed_on_a_living_cluster(home: &Home) -> anyhow::Result<()> {
     let owner = home.serve_page()?;
     nothing_is_done_where_it_would_hurt(home, owner)?;
-    an_address_is_handed_over(home, owner)?;
+    somebody_who_watches_sees_it(home, |home| an_address_is_handed_over(home, owner))?;
     a_speaker_is_stopped(home)?;
     a_silent_node_is_replaced(home)?;
     a_drill_that_is_killed_ends_by_itself(home)
@@ -58,14 +58,45 @@ fn an_address_is_handed_over(home: &Home, owner: Machine) -> anyhow::Result<()> 
     Ok(())
 }
 
+/// `arpeggio status --watch` meanwhile.
+fn somebody_who_watches_sees_it(
+    home: &Home,
+    drill: impl FnOnce(&Home) -> anyhow::Result<()>,
+) -> anyhow::Result<()> {
+    let args = ["status", "--watch", "-o", "json", "-n", "default"];
+    let mut watching = HostProcess::arpeggio(&home.lab, "watched-moves", &args)?;
+    sleep(Duration::from_secs(1));
+    drill(home)?;
+    watching.kill()?;
+    let lines = fs::read_to_string(home.lab.folders().logs().join("watched-moves.log"))?;
+    let told: Vec<Value> = lines.lines().filter_map(|it| serde_json::from_str(it).ok()).collect();
+    let is_the_move = |it: &&Value| {
+        it["change"] == "moved" && it["services"] == serde_json::json!(["default/web"])
+    };
+    ensure!(told.iter().filter(is_the_move).count() == 1, "{lines}");
+    Ok(())
+}
+
 fn a_speaker_is_stopped(home: &Home) -> anyhow::Result<()> {
     let report = rehearse(home, "stop-speaker", &[])?;
     ensure!(report["backAfterMs"].is_u64(), "the new pod has a session: {report}");
     Ok(())
 }
 
+/// What it reports, and what the client on the LAN hears, which knows nothing of the drill.
 fn a_silent_node_is_replaced(home: &Home) -> anyhow::Result<()> {
-    let report = rehearse(home, "silence", &["--seconds", "5"])?;
+    let mut report = Value::Null;
+    let seen = home.look_on("a drill has the owner fall silent", Duration::from_secs(1), || {
+        report = rehearse(home, "silence", &["--seconds", "5"])?;
+        Ok(())
+    })?;
+    eprint_line(&format!(
+        "silence: nobody told a client who has the address for {} ms",
+        seen.silence_ms
+    ));
+    ensure!(seen.overlap == 0, "never two at once: {seen:?}");
+    ensure!(seen.silence_ms < 4_500, "{seen:?}");
+    ensure!(seen.owners.len() == 2, "one after the other: {seen:?}");
     let timeline = report["timeline"].to_string();
     ensure!(timeline.contains("silent on the wire"), "ended as a silent node's: {report}");
     let back = report["backAfterMs"].as_u64().context("it comes back")?;
