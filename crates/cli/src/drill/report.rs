@@ -86,11 +86,11 @@ impl Report {
         let after = |at: Duration| millis(at.saturating_sub(seen.acted));
         let probes: Vec<Probe> = seen.series.iter().map(|it| Probe::of(it, seen.acted)).collect();
         let taken = seen.taken.as_ref().map(|(at, _)| after(*at));
-        let probed = probes.iter().map(|it| it.gap_ms).max();
+        let longest_gap = probes.iter().map(|it| it.gap_ms).max();
         let gap_ms = match plan.kind {
             // Who asks who has the address got no answer for so long, whatever the silent node's kernel went on to forward.
-            Kind::Silence => probed.max(taken),
-            Kind::Handover | Kind::StopSpeaker => probed.or(taken),
+            Kind::Silence => longest_gap.max(taken),
+            Kind::Handover | Kind::StopSpeaker => longest_gap.or(taken),
         };
         let budget_ms = budget.map(millis);
         let entry = |(at, told): &(Duration, crate::changes::Told)| Entry {
