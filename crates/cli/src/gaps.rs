@@ -11,6 +11,8 @@ pub(crate) struct Reading {
     pub(crate) group: String,
     /// The namespace; `None` for all of them.
     pub(crate) namespace: Option<String>,
+    /// What is done with it.
+    pub(crate) verb: &'static str,
 }
 
 impl Reading {
@@ -20,13 +22,24 @@ impl Reading {
             resource: K::plural(&()).into_owned(),
             group: K::group(&()).into_owned(),
             namespace: namespace.map(str::to_owned),
+            verb: "list",
+        }
+    }
+
+    /// Of a part of pods, like their logs, in `namespace`.
+    pub(crate) fn of_pods(part: &str, namespace: &str) -> Self {
+        Self {
+            resource: format!("pods/{part}"),
+            group: String::new(),
+            namespace: Some(namespace.to_owned()),
+            verb: "get",
         }
     }
 }
 
 impl std::fmt::Display for Reading {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        let Self { resource, group, namespace } = self;
+        let Self { resource, group, namespace, .. } = self;
         write!(f, "{resource} (API group \"{group}\"")?;
         match namespace {
             Some(namespace) => write!(f, ", namespace {namespace})"),
@@ -39,7 +52,7 @@ impl std::fmt::Display for Reading {
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub(crate) enum Gap {
     /// A permission is missing.
-    #[error("{0}: you need the permission to \"list\" them")]
+    #[error("{0}: you need the permission to \"{verb}\" them", verb = .0.verb)]
     Forbidden(Reading),
     /// The API server does not know the kind.
     #[error(

@@ -6,10 +6,13 @@
 // This is a command: its output is its purpose.
 #![allow(clippy::print_stdout, clippy::print_stderr)]
 
+mod census;
+mod changes;
 mod cluster;
 mod completion;
 mod confirm;
 mod doctor;
+mod drill;
 mod explain;
 mod gaps;
 mod global;
@@ -21,6 +24,7 @@ mod reader;
 mod rebalance;
 #[cfg(test)]
 mod reference;
+mod report;
 mod service_name;
 mod status;
 mod survey;
@@ -35,9 +39,10 @@ use arpeggio_runtime::version;
 use clap::{CommandFactory as _, Parser, Subcommand};
 
 use crate::{
-    completion::CompletionArgs, doctor::DoctorArgs, global::Global, interfaces::InterfacesArgs,
-    man::ManArgs, outcome::Outcome, rebalance::RebalanceArgs, status::StatusArgs,
-    survey::SurveyArgs, uninstall::UninstallArgs, who_has::WhoHasArgs,
+    completion::CompletionArgs, doctor::DoctorArgs, drill::DrillArgs, global::Global,
+    interfaces::InterfacesArgs, man::ManArgs, outcome::Outcome, rebalance::RebalanceArgs,
+    report::ReportArgs, status::StatusArgs, survey::SurveyArgs, uninstall::UninstallArgs,
+    who_has::WhoHasArgs,
 };
 
 /// Looks into Arpeggio, the layer-2 load balancer.
@@ -100,6 +105,19 @@ enum Command {
     /// Find out what this node sees, for arpeggio doctor.
     #[command(hide = true)]
     Survey(SurveyArgs),
+    /// Write an archive with what a bug report needs, and no secrets.
+    ///
+    /// It holds pools, Leases, Services of type LoadBalancer with what concerns Arpeggio, their EndpointSlices, Nodes in brief,
+    /// Arpeggio's pods, their logs and metrics, and events. No Secret is read; values of environment variables, sharing keys and
+    /// other programs' annotations are left out. What you may not read is named in it.
+    #[allow(clippy::doc_markdown, reason = "it is shown on a terminal")]
+    Report(ReportArgs),
+    /// Rehearse a failover of a Service's address, and show what was noticed of it.
+    ///
+    /// It shows what it is going to do and asks. It refuses where an address would have nowhere to go, and while something else
+    /// is under way. What it does ends by itself, also when this command is killed; nothing moves back by itself. Exit codes: 0
+    /// done, and within the budget if there is one, 1 over the budget, 2 not carried out.
+    Drill(DrillArgs),
     /// Print the custom resource definitions, as YAML for kubectl apply.
     Crds,
     /// Print the script by which a shell completes command lines.
@@ -148,6 +166,8 @@ async fn run(Args { command, global }: Args) -> anyhow::Result<Outcome> {
         Command::Rebalance(rebalance) => rebalance::run(&global, &rebalance).await,
         Command::Doctor(doctor) => doctor::run(&global, &doctor).await,
         Command::Survey(questions) => survey::run(&questions).await,
+        Command::Report(report) => Ok(report::write(&global, &report).await?.into()),
+        Command::Drill(drill) => Ok(drill::run(&global, &drill).await),
         Command::Crds => Ok(definitions()?.into()),
         Command::Completion(shell) => Ok(completion::script(Args::command(), &shell).into()),
         Command::Man(man) => Ok(man::write(Args::command(), &man)?.into()),

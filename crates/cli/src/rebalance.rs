@@ -3,7 +3,6 @@
 //! The plan is [`arpeggio_election::rebalance`]'s. The command changes no holder: it asks each holder, by a mark on the
 //! lock, and waits for what comes of it.
 
-mod census;
 mod report;
 mod requests;
 
@@ -12,11 +11,11 @@ use std::{collections::BTreeMap, net::IpAddr, process::ExitCode, time::Duration}
 use arpeggio_election::{Version, rebalance::Move};
 
 use self::{
-    census::Known,
     report::Preview,
     requests::{Missed, Requests},
 };
 use crate::{
+    census::Known,
     confirm::confirm,
     global::Global,
     outcome::{Format, Outcome},

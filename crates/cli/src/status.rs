@@ -16,7 +16,7 @@ use k8s_openapi::{
 };
 use kube::{Api, Client, api::ListParams};
 
-pub(crate) use self::{known::Status, report::ADDRESS_COLUMNS};
+pub(crate) use self::{known::Status, report::ADDRESS_COLUMNS, watching::refusal};
 use self::{report::Report, selection::Selection};
 use crate::{
     global::Global,
@@ -63,6 +63,12 @@ pub(crate) async fn show(global: &Global, args: &StatusArgs) -> anyhow::Result<O
     let text = args.output.of(&report, |it| it.to_text(args.output, &selection, now))?;
     let code = if report.is_blank() { ExitCode::FAILURE } else { ExitCode::SUCCESS };
     Ok(Outcome { text, code })
+}
+
+/// The same as JSON, for those who read it later.
+pub(crate) async fn snapshot(client: Client, global: &Global) -> anyhow::Result<String> {
+    let report = report(client, global, &global.system_namespace(), wall_clock::now()).await;
+    Ok(Format::Json.of(&report, |_| String::new())?)
 }
 
 /// All that may be read.

@@ -10,7 +10,7 @@ use core::net::IpAddr;
 
 use self::leveling::{Item, level};
 use crate::{
-    eligibility::{Backends, Merit, Standing},
+    eligibility::{Backends, Merit, Standing, Unfit},
     facts::NodeFacts,
     model::{Lock, Node, Session, Timestamp},
     view::View,
@@ -69,6 +69,14 @@ impl Census {
     /// Says where the backends of an address are whose traffic must not leave its node.
     pub fn add_backends(&mut self, address: IpAddr, backends: Backends) {
         self.view.backends_seen(address, Some(backends));
+    }
+
+    /// What speaks for announcing `address` from each node whose session counts and that nobody accuses, or why that is out of
+    /// the question. None when nothing is known of the address.
+    pub fn candidates(&self, address: IpAddr) -> Vec<(&Node, Result<Merit, Unfit>)> {
+        let Some(lock) = self.view.lock(address) else { return Vec::new() };
+        let nodes = self.counting().map(|session| &session.node).filter(|it| !self.is_accused(it));
+        nodes.map(|node| (node, self.view.merit(lock, node))).collect()
     }
 
     /// The fewest moves after which the nodes hold as equal numbers of addresses as can be: within one of each other,
@@ -270,6 +278,20 @@ mod tests {
         let plan = census.plan();
         assert_eq!(plan.moves, [Move { address: address(1), from: node(0), to: node(3) }]);
         assert_eq!(plan.spread, 3);
+    }
+
+    #[test]
+    fn candidates_are_judged_as_speakers_judge_them() {
+        let mut census = holding(&[1, 0, 0, 0]);
+        census.add_node(node(1), NodeFacts { excluded: true, ..NodeFacts::default() });
+        let accused = SessionState::Live { accused_by: Some(node(0)) };
+        census.add_session(Session { state: accused, version: Version(2), ..session(2) });
+        let found = census.candidates(address(1));
+        let names: Vec<&Node> = found.iter().map(|(node, _)| *node).collect();
+        assert_eq!(names, [&node(0), &node(1), &node(3)]);
+        assert_eq!(found[1].1, Err(Unfit::Excluded));
+        assert!(found[0].1.is_ok() && found[2].1.is_ok());
+        assert!(census.candidates(address(9)).is_empty());
     }
 
     #[test]

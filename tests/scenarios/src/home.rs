@@ -3,7 +3,7 @@
 use std::{
     fmt,
     net::{IpAddr, Ipv4Addr},
-    path::Path,
+    path::{Path, PathBuf},
     process::{Command, Output},
     time::Duration,
 };
@@ -387,12 +387,38 @@ impl Home {
     /// # Errors
     /// When it fails.
     pub fn arpeggio_as(&self, user: &str, args: &[&str]) -> anyhow::Result<String> {
+        self.arpeggio_with(&self.kubeconfig_of(user)?, args)
+    }
+
+    /// How the command ends for somebody with other permissions, also when it fails.
+    ///
+    /// # Errors
+    /// When it cannot be started.
+    pub fn arpeggio_as_ends(&self, user: &str, args: &[&str]) -> anyhow::Result<Output> {
+        self.end_of_arpeggio(&self.kubeconfig_of(user)?, args)
+    }
+
+    fn kubeconfig_of(&self, user: &str) -> anyhow::Result<PathBuf> {
         let admin = self.lab.folders().kubeconfig();
         let mut config: Value = serde_json::from_slice(&std::fs::read(&admin)?)?;
         config["users"][0]["user"]["as"] = json!(user);
         let file = admin.with_file_name(format!("{user}.kubeconfig"));
         std::fs::write(&file, config.to_string())?;
-        self.arpeggio_with(&file, args)
+        Ok(file)
+    }
+
+    /// How the command `arpeggio` ends, also when it fails.
+    ///
+    /// # Errors
+    /// When it cannot be started.
+    pub fn arpeggio_ends(&self, args: &[&str]) -> anyhow::Result<Output> {
+        self.end_of_arpeggio(&self.lab.folders().kubeconfig(), args)
+    }
+
+    fn end_of_arpeggio(&self, kubeconfig: &Path, args: &[&str]) -> anyhow::Result<Output> {
+        let mut command = Command::new(install::program("arpeggio")?);
+        command.args(args).env("KUBECONFIG", kubeconfig);
+        Ok(self.lab.namespace(Machine::Control).output(&mut command)?)
     }
 
     /// The same for a command whose exit code tells something: the code, and what it prints.
@@ -400,20 +426,14 @@ impl Home {
     /// # Errors
     /// When it cannot be run, or a signal ends it.
     pub fn arpeggio_exits(&self, args: &[&str]) -> anyhow::Result<(i32, String)> {
-        let output = self.arpeggio_output(&self.lab.folders().kubeconfig(), args)?;
+        let output = self.arpeggio_ends(args)?;
         let code = output.status.code().context("a signal has ended arpeggio")?;
         let errors = String::from_utf8_lossy(&output.stderr);
         Ok((code, String::from_utf8_lossy(&output.stdout).into_owned() + &errors))
     }
 
-    fn arpeggio_output(&self, kubeconfig: &Path, args: &[&str]) -> anyhow::Result<Output> {
-        let mut command = Command::new(install::program("arpeggio")?);
-        command.args(args).env("KUBECONFIG", kubeconfig);
-        Ok(self.lab.namespace(Machine::Control).output(&mut command)?)
-    }
-
     fn arpeggio_with(&self, kubeconfig: &Path, args: &[&str]) -> anyhow::Result<String> {
-        let output = self.arpeggio_output(kubeconfig, args)?;
+        let output = self.end_of_arpeggio(kubeconfig, args)?;
         let errors = String::from_utf8_lossy(&output.stderr);
         ensure!(output.status.success(), "arpeggio {args:?} failed: {errors}");
         Ok(String::from_utf8_lossy(&output.stdout).into_owned())

@@ -86,6 +86,15 @@ impl HostProcess {
         Self::start_on(lab, node, namespace, command.args(args))
     }
 
+    /// The command `arpeggio`, on the control plane. It writes to the log `name`.
+    ///
+    /// # Errors
+    /// When it cannot be started.
+    pub fn arpeggio(lab: &Lab, name: &str, args: &[&str]) -> anyhow::Result<Self> {
+        let mut command = Command::new(install::program("arpeggio")?);
+        Self::start(lab, name, command.args(args))
+    }
+
     /// Starts our controller, whose metrics are at `port` of the control plane's own addresses.
     ///
     /// # Errors

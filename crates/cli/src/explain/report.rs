@@ -349,6 +349,7 @@ mod tests {
             resource: "leases".to_owned(),
             group: "coordination.k8s.io".to_owned(),
             namespace: namespace.map(str::to_owned),
+            verb: "list",
         };
         let complete = Evidence { pools: pool("192.168.0.240/32"), ..known(service(&[], None)) };
         assert!(!rendered(&complete).contains("could not be read"));

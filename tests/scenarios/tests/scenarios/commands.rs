@@ -5,6 +5,7 @@ use std::time::Duration;
 use anyhow::{Context as _, ensure};
 use arpeggio_lab::{Machine, observe::Capture, plan::mac_text};
 use arpeggio_scenarios::{Home, POOL, eprint_line, first_address, service};
+use serde_json::json;
 
 pub(crate) fn the_speakers_pod_answers_a_users_questions(home: &Home) -> anyhow::Result<()> {
     home.add_pool()?;
@@ -34,6 +35,64 @@ fn in_pod(home: &Home, node: Machine, args: &[&str]) -> anyhow::Result<String> {
     let pod = home.speaker_on(node)?;
     let exec = ["exec", "-n", "arpeggio-system", &pod, "--", "/arpeggio"];
     Ok(home.lab.kubectl(&[&exec[..], args].concat())?)
+}
+
+/// It stands where somebody may have put a secret, and must not be in the archive.
+const SECRET: &str = "hunter2-of-the-shop";
+
+pub(crate) fn a_report_holds_no_secrets(home: &Home) -> anyhow::Result<()> {
+    home.add_pool()?;
+    let mut web = service("web", "arpeggio.dev/address-pool", POOL);
+    let annotations = &mut web["metadata"]["annotations"];
+    annotations["example.com/token"] = json!(SECRET);
+    annotations["arpeggio.dev/sharing-key"] = json!(SECRET);
+    annotations["kubectl.kubernetes.io/last-applied-configuration"] =
+        json!(format!("{{\"password\":\"{SECRET}\"}}"));
+    home.apply(&web)?;
+    home.wait_for_address("web")?;
+    home.wait_for_owner(first_address())?;
+    let container = json!({
+        "name": "pause", "image": "arpeggio/none", "imagePullPolicy": "Never",
+        "env": [{ "name": "PASSWORD", "value": SECRET }],
+    });
+    home.apply(&json!({
+        "apiVersion": "v1", "kind": "Pod",
+        "metadata": { "name": "planted", "namespace": "arpeggio-system" },
+        "spec": { "containers": [container] },
+    }))?;
+    let outcome = what_a_report_holds(home);
+    home.lab.kubectl(&["delete", "pod", "planted", "-n", "arpeggio-system", "--now"])?;
+    let (everything, names) = outcome?;
+
+    ensure!(!everything.contains(SECRET), "the secret is in it");
+    ensure!(everything.contains("name: PASSWORD"), "the variable is named");
+    ensure!(everything.contains("arpeggio.dev/address-pool: "), "our annotations are there");
+    ensure!(everything.contains("arpeggio_speaker_announced_addresses"), "metrics are there");
+    ensure!(everything.contains("speaker started"), "logs are there");
+    for name in ["README.txt", "status.json", "versions.txt", "objects/leases.yaml"] {
+        ensure!(names.lines().any(|line| line.ends_with(name)), "{name}: {names}");
+    }
+    somebody_who_may_read_little_gets_a_report(home)
+}
+
+/// All texts in it, one after the other, and the names of its files.
+fn what_a_report_holds(home: &Home) -> anyhow::Result<(String, String)> {
+    let file = home.lab.folders().logs().join("report.tar.gz");
+    let file = file.to_string_lossy().into_owned();
+    home.arpeggio(&["report", "--file", &file])?;
+    let control = home.lab.namespace(Machine::Control);
+    Ok((control.run("tar", &["-xzOf", &file])?, control.run("tar", &["-tzf", &file])?))
+}
+
+fn somebody_who_may_read_little_gets_a_report(home: &Home) -> anyhow::Result<()> {
+    let file = home.lab.folders().logs().join("small-report.tar.gz");
+    let told = home.arpeggio_as("nobody", &["report", "--file", &file.to_string_lossy()])?;
+    ensure!(told.contains("leases (API group \"coordination.k8s.io\""), "{told}");
+    let status = home.arpeggio_as_ends("nobody", &["status"])?;
+    let said = String::from_utf8_lossy(&status.stdout).into_owned();
+    ensure!(status.status.code() == Some(1), "nothing could be read: {status:?}");
+    ensure!(said.contains("you need the permission to \"list\" them"), "{said}");
+    Ok(())
 }
 
 /// Every link of the lab is a wire, and answers at once.

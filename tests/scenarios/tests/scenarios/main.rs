@@ -13,6 +13,7 @@ mod commands;
 mod controllers;
 mod definitions;
 mod doctor;
+mod drill;
 mod failover;
 mod families;
 mod faults;
@@ -54,6 +55,7 @@ const QUICK: &[&str] = &[
     "commands",
     "damaged-locks",
     "delete",
+    "drill",
     "failover",
     "fault-api-and-power",
     "fault-drain",
@@ -79,6 +81,8 @@ const TIMED: &[&str] = &[
     "a-haproxy",
     "b-fritzbox",
     "dead-connections",
+    "doctor-wire",
+    "drill",
     "failover",
     "frames-at-rest",
     "helm",
@@ -100,6 +104,7 @@ const SHARING: &[(&str, Scenario)] = &[
     ("replaced", neighbourhood::a_replaced_service_keeps_its_address),
     ("terminating", neighbourhood::a_service_that_cannot_go_keeps_its_address),
     ("refused", neighbourhood::what_the_api_server_refuses_is_told),
+    ("report", commands::a_report_holds_no_secrets),
     ("profiles", commands::status_says_how_nodes_are_asked),
     ("frames-at-rest", commands::nodes_at_rest_say_little),
     ("permissions", neighbourhood::permissions_are_what_the_docs_say),
@@ -151,6 +156,7 @@ const SCENARIOS: &[(&str, Scenario)] = &[
     ("not-understood", definitions::an_object_that_is_not_understood_disables_itself),
     ("metallb", formats::metallb_s_objects_are_read_as_they_are),
     ("doctor-wire", doctor::each_fault_of_the_segment_has_its_code),
+    ("drill", drill::a_failover_is_rehearsed_on_a_living_cluster),
     ("rebalance", rebalance::addresses_are_spread_again_when_somebody_says_so),
     ("fault-power", machines::the_owner_loses_power_and_returns),
     ("fault-cable", faults::the_owners_cable_is_pulled_and_put_back),

@@ -334,6 +334,8 @@ pub(crate) fn a_speakers_token_is_good_for_its_own_node(home: &Home) -> anyhow::
         (session(victim), json!({ "spec": { "holderIdentity": thief.to_string() } })),
         (session(victim), annotation("arpeggio.dev/accused-by", &owner.to_string())),
         (session(victim), annotation("arpeggio.dev/interfaces", "[]")),
+        (session(victim), annotation("arpeggio.dev/rehearsed-silence", "1/5")),
+        (session(thief), annotation("arpeggio.dev/rehearsed-silence", "1/5")),
         (lock.clone(), json!({ "spec": { "holderIdentity": victim.to_string() } })),
         (lock.clone(), annotation("arpeggio.dev/services", "")),
         (lock.clone(), annotation("arpeggio.dev/announce", "{\"rules\":[]}")),

@@ -1,4 +1,4 @@
-//! Reads what moves are planned with, as speakers know it.
+//! Reads what moves and rehearsals are planned with, as speakers know it.
 
 use std::{collections::BTreeMap, net::IpAddr};
 
@@ -7,6 +7,7 @@ use arpeggio_api::{
     endpoints::{ServiceName, backends, service_of},
     lock::LockRecord,
     node::facts,
+    session::SessionRecord,
 };
 use arpeggio_election::{Backends, Version, rebalance::Census};
 use k8s_openapi::api::{core::v1::Node, discovery::v1::EndpointSlice};
@@ -15,16 +16,18 @@ use kube::{Api, Client, ResourceExt as _, api::ListParams};
 use crate::status;
 
 /// The cluster at one moment.
-pub(super) struct Known {
-    pub(super) census: Census,
+pub(crate) struct Known {
+    pub(crate) census: Census,
     /// The locks of the addresses that Services have.
-    pub(super) locks: Vec<LockRecord>,
+    pub(crate) locks: Vec<LockRecord>,
+    /// The sessions of all nodes.
+    pub(crate) sessions: Vec<SessionRecord>,
 }
 
 impl Known {
     /// Reads Leases, Nodes and, where an address needs them, `EndpointSlice`s. `obey_exclusion`: whether nodes can be
     /// excluded by their label.
-    pub(super) async fn read(
+    pub(crate) async fn read(
         client: &Client,
         namespace: &str,
         obey_exclusion: bool,
@@ -43,11 +46,12 @@ impl Known {
         for (address, backends) in local_backends(client, &locks).await? {
             census.add_backends(address, backends);
         }
-        Ok(Self { census, locks })
+        let sessions = status.sessions().cloned().collect();
+        Ok(Self { census, locks, sessions })
     }
 
     /// The version of each lock.
-    pub(super) fn versions(&self) -> BTreeMap<IpAddr, Version> {
+    pub(crate) fn versions(&self) -> BTreeMap<IpAddr, Version> {
         self.locks.iter().map(|record| (record.lock.address, record.lock.version)).collect()
     }
 }

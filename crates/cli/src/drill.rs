@@ -1,0 +1,189 @@
+//! `arpeggio drill`: rehearses a failover on a living cluster and measures it.
+//!
+//! Everything that is decided is decided in [`plan`]; [`act`] does one thing to the cluster, and [`rehearsal`] looks on.
+
+mod act;
+mod gap;
+mod plan;
+mod probe;
+mod rehearsal;
+mod report;
+
+use std::{net::IpAddr, path::PathBuf, process::ExitCode, time::Duration};
+
+use anyhow::{Context as _, bail};
+use arpeggio_api::session::SILENCES;
+use arpeggio_runtime::wall_clock;
+use k8s_openapi::api::core::v1::Service;
+use kube::{Client, api::ListParams};
+
+use self::{
+    act::Act,
+    plan::{Kind, Plan, Situation},
+    probe::Target,
+    rehearsal::Rehearsal,
+    report::Report,
+};
+use crate::{
+    census::Known,
+    confirm::confirm,
+    global::Global,
+    outcome::{Format, Outcome},
+    reader::Reader,
+    service_name::ServiceName,
+};
+
+/// Exit code: the drill could not be carried out.
+const NOT_DONE: u8 = 2;
+
+/// Arguments of `arpeggio drill`.
+#[derive(Debug, clap::Args)]
+pub(crate) struct DrillArgs {
+    /// The Service: NAME in the namespace of -n, or NAMESPACE/NAME.
+    #[arg(value_name = "[NAMESPACE/]NAME")]
+    service: ServiceName,
+    /// What is rehearsed.
+    #[arg(long, value_enum, default_value_t)]
+    kind: Kind,
+    /// Which of the Service's addresses. Default: the first one.
+    #[arg(long, value_name = "IP")]
+    address: Option<IpAddr>,
+    /// For how many seconds the node is silent, with --kind silence.
+    #[arg(long, default_value_t = 5, value_name = "SECONDS", value_parser = clap::value_parser!(u64).range(SILENCES))]
+    seconds: u64,
+    /// The port that is connected to every 20 ms from here. Default: the Service's first TCP port.
+    #[arg(long, value_name = "PORT")]
+    port: Option<u16>,
+    /// Ask for this path by HTTP as well; what a server answers counts, unless it is its own failure (5xx).
+    #[arg(long, value_name = "PATH")]
+    http: Option<String>,
+    /// Connect to nothing: where the address cannot be reached from here.
+    #[arg(long, conflicts_with_all = ["port", "http"])]
+    no_probe: bool,
+    /// The longest time that may be without an answer (300ms, 2s). Without probes, and after a silence as well, the time until
+    /// another node has the address counts.
+    #[arg(long, value_name = "TIME", value_parser = duration)]
+    budget: Option<Duration>,
+    /// Write the result for CI systems, too, as XML in the form of junit.
+    #[arg(long, value_name = "FILE", value_hint = clap::ValueHint::FilePath)]
+    junit: Option<PathBuf>,
+    /// How long all of it may take, in seconds.
+    #[arg(long, default_value_t = 60, value_name = "SECONDS", value_parser = clap::value_parser!(u16).range(5..))]
+    timeout: u16,
+    /// For speakers that run with the same flag.
+    #[arg(long)]
+    ignore_exclusion_label: bool,
+    /// Do not ask before it is done.
+    #[arg(short, long)]
+    yes: bool,
+    /// How the result is written.
+    #[arg(short, long, value_enum, default_value_t, value_name = "FORMAT")]
+    output: Format,
+}
+
+/// Rehearses, unless something speaks against it. What keeps it from being carried out has an exit code of its own.
+pub(crate) async fn run(global: &Global, args: &DrillArgs) -> Outcome {
+    match carried_out(global, args).await {
+        Ok(outcome) => outcome,
+        Err(error) => {
+            eprintln!("arpeggio: the drill was not carried out: {error:#}");
+            Outcome { text: String::new(), code: ExitCode::from(NOT_DONE) }
+        }
+    }
+}
+
+async fn carried_out(global: &Global, args: &DrillArgs) -> anyhow::Result<Outcome> {
+    let (client, system) = (global.connect().await?, global.system_namespace());
+    let home = args.service.home(global, &client)?;
+    let known = Known::read(&client, &system, !args.ignore_exclusion_label).await?;
+    let service = format!("{home}/{}", args.service.name);
+    let situation =
+        Situation { known: &known, service: &service, address: args.address, kind: args.kind };
+    let plan = situation.plan().map_err(|refusals| anyhow::anyhow!(said(&refusals)))?;
+    let targets = targets(&client, &home, &plan, args).await?;
+    if !agreed(&plan, args)? {
+        bail!("nobody said yes");
+    }
+    let began = wall_clock::now();
+    let act = Act { client: client.clone(), system: system.clone(), seconds: args.seconds };
+    let timeout = Duration::from_secs(args.timeout.into());
+    let seen = Rehearsal { act, plan: &plan, targets, timeout }.carry_out().await?;
+    let report = Report::of(&plan, &seen, args.budget, began);
+    if let Some(file) = &args.junit {
+        std::fs::write(file, report.to_junit())
+            .with_context(|| format!("cannot write {}", file.display()))?;
+    }
+    let code = if report.is_over_budget() { ExitCode::FAILURE } else { ExitCode::SUCCESS };
+    Ok(Outcome { text: args.output.of(&report, Report::to_text)?, code })
+}
+
+fn said(refusals: &[plan::Refusal]) -> String {
+    refusals.iter().map(ToString::to_string).collect::<Vec<_>>().join("; ")
+}
+
+/// What is connected to from here.
+async fn targets(
+    client: &Client,
+    home: &str,
+    plan: &Plan,
+    args: &DrillArgs,
+) -> anyhow::Result<Vec<Target>> {
+    if args.no_probe {
+        return Ok(Vec::new());
+    }
+    let port = match args.port {
+        Some(port) => port,
+        None => first_port(client, home, &args.service.name).await?,
+    };
+    let tcp = Target { address: plan.address, port, path: None };
+    let http = args.http.clone().map(|path| Target { path: Some(path), ..tcp.clone() });
+    Ok([tcp].into_iter().chain(http).collect())
+}
+
+async fn first_port(client: &Client, home: &str, name: &str) -> anyhow::Result<u16> {
+    let named = ListParams::default().fields(&format!("metadata.name={name}"));
+    let mut reader = Reader::new(client.clone());
+    let found: Vec<Service> = reader.inside(home, &named).await;
+    if let Some(gap) = reader.gaps.first() {
+        bail!("which port does the Service have? Say it with --port, or use --no-probe ({gap})");
+    }
+    let spec = found.into_iter().next().and_then(|service| service.spec);
+    let ports = spec.and_then(|spec| spec.ports).unwrap_or_default();
+    let is_tcp = |protocol: &Option<String>| protocol.as_deref().is_none_or(|it| it == "TCP");
+    let port = ports.iter().find(|port| is_tcp(&port.protocol)).map(|port| port.port);
+    let port = port.and_then(|port| u16::try_from(port).ok());
+    port.context("the Service has no TCP port that could be connected to: use --no-probe")
+}
+
+/// Whether somebody who has read what will be done wants it.
+fn agreed(plan: &Plan, args: &DrillArgs) -> anyhow::Result<bool> {
+    if matches!(args.output, Format::Table | Format::Wide) {
+        anstream::println!("{}", plan.to_text(args.seconds));
+    }
+    confirm("Go on?", args.yes)
+}
+
+/// A time as people write it: `300ms`, `2s`, `1.5s`.
+fn duration(text: &str) -> Result<Duration, String> {
+    let wrong = || "write a time like 300ms or 2s".to_owned();
+    let (number, unit) = match text.strip_suffix("ms") {
+        Some(number) => (number, 0.001),
+        None => (text.strip_suffix('s').ok_or_else(wrong)?, 1.0),
+    };
+    let number: f64 = number.parse().map_err(|_| wrong())?;
+    Duration::try_from_secs_f64(number * unit).map_err(|_| wrong())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn times_are_written_as_people_do() {
+        assert_eq!(duration("300ms"), Ok(Duration::from_millis(300)));
+        assert_eq!(duration("1.5s"), Ok(Duration::from_millis(1500)));
+        for wrong in ["", "300", "s", "-1s", "1h"] {
+            assert!(duration(wrong).is_err(), "{wrong:?}");
+        }
+    }
+}

@@ -1,0 +1,274 @@
+//! Reads all that goes into the archive, as far as it may be read.
+
+use std::collections::BTreeMap;
+
+use arpeggio_api::address_pool::AddressPool;
+use arpeggio_runtime::{version, wall_clock};
+use k8s_openapi::api::{
+    apps::v1::{DaemonSet, Deployment},
+    coordination::v1::Lease,
+    core::v1::{Node, Pod, Service},
+    discovery::v1::EndpointSlice,
+    events::v1::Event,
+};
+use kube::{
+    Api, Client, ResourceExt as _,
+    api::{ListParams, LogParams},
+};
+use serde::Serialize;
+use serde_json::Value;
+
+use super::redact::{self, Outline, Secrets};
+use crate::{
+    gaps::{Gap, Reading},
+    global::Global,
+    reader::Reader,
+    status,
+};
+
+/// Where a pod says at which port its metrics are.
+const METRICS_PORT: &str = "prometheus.io/port";
+
+const ABOUT: &str = "\
+What `arpeggio report` has found in a cluster, for a bug report.
+
+status.json        what `arpeggio status -o json` says
+objects/           pools, Leases, Services of type LoadBalancer, EndpointSlices, Nodes, workloads, pods, events
+logs/              of Arpeggio's pods, also of the containers that ran before
+metrics/           of Arpeggio's pods
+versions.txt       of the command, the API server and the images
+
+No Secret was read. Left out, and shown as (redacted), are: values of environment variables, sharing keys, and annotations of
+other programs, kubectl's copy of the object among them; wherever logs or events repeat one of these it is left out as well.
+Selectors, volumes and whatever else does not concern Arpeggio are not here at all.
+
+Frames are not in it: a speaker keeps no record of those that it has heard or sent. Its counters are in metrics/.
+";
+
+/// What was found.
+pub(super) struct Collected {
+    /// Texts by their paths in the archive.
+    pub(super) files: BTreeMap<String, String>,
+    /// What could not be read.
+    pub(super) gaps: Vec<String>,
+}
+
+/// Reads one thing after the other.
+pub(super) struct Collector<'a> {
+    global: &'a Global,
+    client: Client,
+    system: String,
+    reader: Reader,
+    /// Gaps that are about no kind of object.
+    others: Vec<String>,
+    lines: i64,
+    secrets: Secrets,
+    files: BTreeMap<String, String>,
+}
+
+impl<'a> Collector<'a> {
+    /// Nothing is read yet. `lines`: of each log.
+    pub(super) async fn new(global: &'a Global, lines: i64) -> anyhow::Result<Self> {
+        let client = global.connect().await?;
+        Ok(Self {
+            global,
+            system: global.system_namespace(),
+            reader: Reader::new(client.clone()),
+            client,
+            others: Vec::new(),
+            lines,
+            secrets: Secrets::default(),
+            files: BTreeMap::new(),
+        })
+    }
+
+    /// Everything. What is secret is known before the first text is kept that may repeat it.
+    pub(super) async fn collect(mut self) -> anyhow::Result<Collected> {
+        let system = self.system.clone();
+        let all = ListParams::default();
+        let services = self.balanced_services().await;
+        let pods: Vec<Pod> = self.reader.inside(&system, &all).await;
+        self.learn(&services)?;
+        self.learn(&pods)?;
+
+        let pools: Vec<AddressPool> = self.reader.all().await;
+        let leases: Vec<Lease> = self.reader.inside(&system, &all).await;
+        let nodes: Vec<Node> = self.reader.all().await;
+        let deployments: Vec<Deployment> = self.reader.inside(&system, &all).await;
+        let daemons: Vec<DaemonSet> = self.reader.inside(&system, &all).await;
+        let slices = self.slices(&services).await;
+        let events = self.events().await;
+        self.keep("services", &services, |it| redact::SERVICE.of(it))?;
+        self.keep("pods", &pods, redact::pod)?;
+        self.keep_outlined("pools", &pools, redact::POOL)?;
+        self.keep_outlined("leases", &leases, redact::LEASE)?;
+        self.keep_outlined("nodes", &nodes, redact::NODE)?;
+        self.keep_outlined("deployments", &deployments, redact::WORKLOAD)?;
+        self.keep_outlined("daemonsets", &daemons, redact::WORKLOAD)?;
+        self.keep_outlined("endpointslices", &slices, redact::SLICE)?;
+        self.keep_outlined("events", &events, redact::EVENT)?;
+        for pod in &pods {
+            self.logs(pod).await;
+            self.metrics(pod).await;
+        }
+        let status = status::snapshot(self.client.clone(), self.global).await?;
+        self.add("status.json", &status);
+        let versions = self.versions(&pods).await;
+        self.add("versions.txt", &versions);
+        Ok(self.finish())
+    }
+
+    fn finish(mut self) -> Collected {
+        let mut gaps: Vec<String> = self.reader.gaps.iter().map(ToString::to_string).collect();
+        gaps.append(&mut self.others);
+        gaps.sort();
+        gaps.dedup();
+        let mut about = format!("{ABOUT}\nMade at {}.\n", wall_clock::now());
+        if !gaps.is_empty() {
+            about.push_str("\nWhat could not be read:\n");
+            gaps.iter().for_each(|gap| about.extend(["  ", gap, "\n"]));
+        }
+        self.add("README.txt", &about);
+        Collected { files: self.files, gaps }
+    }
+
+    async fn balanced_services(&mut self) -> Vec<Service> {
+        let mut services: Vec<Service> = self.reader.all().await;
+        services.retain(|service| {
+            let kind = service.spec.as_ref().and_then(|spec| spec.type_.as_deref());
+            kind == Some("LoadBalancer")
+        });
+        services
+    }
+
+    /// Those of the Services.
+    async fn slices(&mut self, services: &[Service]) -> Vec<EndpointSlice> {
+        const OF_SERVICE: &str = "kubernetes.io/service-name";
+        let mut slices: Vec<EndpointSlice> = self.reader.all().await;
+        slices.retain(|slice| {
+            let name = slice.labels().get(OF_SERVICE);
+            services.iter().any(|service| {
+                service.namespace() == slice.namespace() && Some(&service.name_any()) == name
+            })
+        });
+        slices
+    }
+
+    /// What Arpeggio has told, and what happened to its own pods.
+    async fn events(&mut self) -> Vec<Event> {
+        let mut events: Vec<Event> = self.reader.all().await;
+        events.retain(|event| {
+            let reporter = event.reporting_controller.as_deref().unwrap_or_default();
+            reporter.contains("arpeggio") || event.namespace().as_deref() == Some(&self.system)
+        });
+        events
+    }
+
+    fn learn(&mut self, objects: &[impl Serialize]) -> anyhow::Result<()> {
+        for object in objects {
+            self.secrets.learn(&serde_json::to_value(object)?);
+        }
+        Ok(())
+    }
+
+    fn keep_outlined(
+        &mut self,
+        name: &str,
+        objects: &[impl Serialize],
+        outline: Outline,
+    ) -> anyhow::Result<()> {
+        self.keep(name, objects, |object| outline.of(object))
+    }
+
+    fn keep(
+        &mut self,
+        name: &str,
+        objects: &[impl Serialize],
+        redacted: impl Fn(&Value) -> Value,
+    ) -> anyhow::Result<()> {
+        let mut kept = Vec::new();
+        for object in objects {
+            kept.push(redacted(&serde_json::to_value(object)?));
+        }
+        let text = serde_saphyr::to_string(&kept)?;
+        self.add(&format!("objects/{name}.yaml"), &text);
+        Ok(())
+    }
+
+    fn add(&mut self, path: &str, text: &str) {
+        self.files.insert(path.to_owned(), self.secrets.scrub(text));
+    }
+
+    async fn logs(&mut self, pod: &Pod) {
+        let spec = pod.spec.as_ref();
+        let containers: Vec<String> = spec
+            .map(|spec| spec.containers.iter().map(|it| it.name.clone()).collect())
+            .unwrap_or_default();
+        for container in containers {
+            for previous in [false, true] {
+                if !previous || has_run_before(pod, &container) {
+                    self.log(pod, &container, previous).await;
+                }
+            }
+        }
+    }
+
+    async fn log(&mut self, pod: &Pod, container: &str, previous: bool) {
+        let pods: Api<Pod> = Api::namespaced(self.client.clone(), &self.system);
+        let params = LogParams {
+            container: Some(container.to_owned()),
+            previous,
+            tail_lines: Some(self.lines),
+            timestamps: true,
+            ..LogParams::default()
+        };
+        let which = if previous { "previous.log" } else { "log" };
+        match pods.logs(&pod.name_any(), &params).await {
+            Ok(text) => self.add(&format!("logs/{}/{container}.{which}", pod.name_any()), &text),
+            Err(error) => self.note("log", &error),
+        }
+    }
+
+    /// Through the API server, which is all that somebody outside of the cluster reaches.
+    async fn metrics(&mut self, pod: &Pod) {
+        let Some(port) = pod.annotations().get(METRICS_PORT) else { return };
+        let (system, name) = (&self.system, pod.name_any());
+        let page = format!("/api/v1/namespaces/{system}/pods/{name}:{port}/proxy/metrics");
+        let Ok(request) = http::Request::get(page).body(Vec::new()) else { return };
+        match self.client.request_text(request).await {
+            Ok(text) => self.add(&format!("metrics/{name}.txt"), &text),
+            Err(error) => self.note("proxy", &error),
+        }
+    }
+
+    fn note(&mut self, part: &str, error: &kube::Error) {
+        let reading = Reading::of_pods(part, &self.system);
+        // A pod that is gone is no kind that is missing.
+        let gap = match Gap::of(reading.clone(), error) {
+            Gap::UnknownKind(_) => Gap::Failed(reading, error.to_string()),
+            gap => gap,
+        };
+        self.others.push(gap.to_string());
+    }
+
+    async fn versions(&mut self, pods: &[Pod]) -> String {
+        let mut lines = vec![format!("arpeggio {}", version::long())];
+        match self.client.apiserver_version().await {
+            Ok(info) => lines.push(format!("API server {}", info.git_version)),
+            Err(error) => self.others.push(format!("the API server's version: {error}")),
+        }
+        for pod in pods {
+            let statuses = pod.status.iter().filter_map(|it| it.container_statuses.as_ref());
+            for status in statuses.flatten() {
+                lines.push(format!("{} {} {}", pod.name_any(), status.image, status.image_id));
+            }
+        }
+        lines.join("\n") + "\n"
+    }
+}
+
+fn has_run_before(pod: &Pod, container: &str) -> bool {
+    let statuses = pod.status.as_ref().and_then(|it| it.container_statuses.as_ref());
+    let mut statuses = statuses.into_iter().flatten();
+    statuses.any(|it| it.name == container && it.restart_count > 0)
+}
