@@ -12,13 +12,15 @@ use std::{
 const VERSION: &str = env!("CARGO_PKG_VERSION");
 
 /// The files that name a version, and between which texts it stands there.
-const PLACES: [(&str, &[(&str, &str)]); 4] = [
+const PLACES: [(&str, &[(&str, &str)]); 6] = [
     ("manifests/base/controller.yaml", &[("docker.io/arpeggio/controller:", "\n")]),
     ("manifests/base/speaker.yaml", &[("docker.io/arpeggio/speaker:", "\n")]),
     (
         "manifests/install.yaml",
         &[("docker.io/arpeggio/controller:", "\n"), ("docker.io/arpeggio/speaker:", "\n")],
     ),
+    ("manifests/base/kustomization.yaml", &[("app.kubernetes.io/version: ", "\n")]),
+    ("manifests/chart/Chart.yaml", &[("\nversion: ", "\n"), ("appVersion: ", "\n")]),
     (
         "Dockerfile",
         &[

@@ -43,7 +43,8 @@ pub(crate) fn the_chart_installs_upgrades_and_goes(home: &Home) -> anyhow::Resul
         wait_for_pods(&home.lab, NAMESPACE)
     })?;
     upgraded.without_a_gap()?;
-    ensure!(helm.images()?.iter().all(|it| it.ends_with(":0.1.0")), "{:?}", helm.images());
+    let version = concat!(":", env!("CARGO_PKG_VERSION"));
+    ensure!(helm.images()?.iter().all(|it| it.ends_with(version)), "{:?}", helm.images());
     let returned = home.look_on("the upgrade is rolled back", AFTER, || {
         helm.run("rollback", &["1", "--wait", "--timeout=90s"])?;
         wait_for_pods(&home.lab, NAMESPACE)
