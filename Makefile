@@ -172,13 +172,16 @@ images: programs ## Write the images as archives to target/images (ARCH=arm64 or
 	@cargo run --quiet --package arpeggio-image -- write --programs $(PROGRAMS) --target $(TARGET) \
 		--licences $(LICENCES) --revision "$(or $(REVISION),unknown)" $(SOURCE:%=--source %) $(IMAGES)
 
-# RELEASE: where the archives will be downloaded from. HOMEPAGE: where people read about it.
-VERSION := v$(shell sed -n 's/^version = "\(.*\)"/\1/p' Cargo.toml | head -1)
-KREW_ARCH := $(or $(ARCH),amd64)
+# RELEASE: where the archive will be downloaded from. HOMEPAGE: where people read about it.
+VERSION := $(shell sed -n 's/^version = "\(.*\)"/\1/p' Cargo.toml | head -1)
+KREW := target/krew
 
-krew: programs ## Write the krew plugin to target/krew (RELEASE=https://..., HOMEPAGE=https://...)
-	@manifests/krew/release.sh $(VERSION) $(or $(RELEASE),$(error say where it will be: RELEASE=https://...)) \
-		$(or $(HOMEPAGE),$(RELEASE)) $(KREW_ARCH)=$(PROGRAMS)/arpeggio
+krew: images ## Write the krew plugin to target/krew (RELEASE=https://..., HOMEPAGE=https://...)
+	@rm -rf $(KREW) && mkdir -p $(KREW)
+	@.github/release/bundle.sh $(PROGRAMS)/arpeggio $(LICENCES) $(KREW)/arpeggio-$(VERSION)-linux-$(or $(ARCH),amd64).tar.gz
+	@manifests/krew/manifest.sh $(VERSION) $(or $(RELEASE),$(error say where it will be: RELEASE=https://...)) \
+		$(or $(HOMEPAGE),$(RELEASE)) $(KREW) >$(KREW)/arpeggio.yaml
+	@echo "the archive and the manifest are in $(KREW)" >&2
 
 man: programs ## Write the manual pages to target/man
 	@$(PROGRAMS)/arpeggio man --dir $(CURDIR)/target/man

@@ -54,7 +54,7 @@ fn session(index: u64, version: u64) -> Session {
         state: SessionState::Live { accused_by: None },
         reach: Some(reach(index)),
         hears: Some([name(index + 1), name(index + 2)].into()),
-        lasts: Some(Duration::from_secs(84)),
+        lasts: Some(Duration::from_secs(167)),
         version: Version(version),
     }
 }

@@ -93,7 +93,7 @@ fn a_longer_time_counts_when_it_is_written_and_a_shorter_one_at_once() {
     alone.run(secs(7));
     assert!(alone.renewals.iter().all(|(_, lasts)| *lasts == secs(10)));
     let few = alone.renewals.len();
-    for number in 0..299 {
+    for number in 0..149 {
         alone.see(&format!("node-{number}"), Some(secs(600)));
     }
     alone.run(secs(40));
@@ -104,7 +104,7 @@ fn a_longer_time_counts_when_it_is_written_and_a_shorter_one_at_once() {
     assert!(pauses[few..].iter().all(|pause| (7450..=7600).contains(&pause.as_millis())));
 
     let many = alone.renewals.len();
-    for number in 0..299 {
+    for number in 0..149 {
         alone.elector.handle(alone.now, Event::SessionGone(Node::from(&*format!("node-{number}"))));
     }
     alone.run(secs(10));

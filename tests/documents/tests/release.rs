@@ -1,4 +1,4 @@
-//! What a release is made of names one version, and its scripts print what they should.
+//! What a release is made of names one version, and its scripts do what they should.
 
 // As in unit tests: what is not there is a failure.
 #![allow(clippy::unwrap_used)]
@@ -71,7 +71,7 @@ fn a_version_without_notes_is_no_release() {
 }
 
 #[test]
-fn archives_are_the_same_each_time_and_krew_is_told_their_sums() {
+fn archives_are_the_same_each_time() {
     let folder = env::temp_dir().join(format!("arpeggio-release-{}", std::process::id()));
     let licences = folder.join("licences");
     fs::create_dir_all(&licences).unwrap();
@@ -79,21 +79,11 @@ fn archives_are_the_same_each_time_and_krew_is_told_their_sums() {
     let program = folder.join("program");
     fs::write(&program, "not really a program").unwrap();
     let path = |name: &str| folder.join(name).to_string_lossy().into_owned();
-    let archives = ["amd64", "arm64", "armv7"]
-        .map(|arch| path(&format!("arpeggio-1.2.3-linux-{arch}.tar.gz")));
+    let archives = ["first.tar.gz", "second.tar.gz"].map(path);
     for archive in &archives {
         printed(&script("bundle.sh", &[&path("program"), &path("licences"), archive]));
     }
-    assert_eq!(fs::read(&archives[0]).unwrap(), fs::read(&archives[1]).unwrap());
-    let url = "https://example.test/arpeggio/releases/download/v1.2.3";
-    let manifest = printed(&script("krew.sh", &["1.2.3", url, &path("")]));
-    let sum = Command::new("sha256sum").arg(&archives[0]).output().unwrap();
-    let sum = printed(&sum)[..64].to_owned();
+    let [first, second] = archives.map(|archive| fs::read(archive).unwrap());
     fs::remove_dir_all(&folder).unwrap();
-    assert_eq!(manifest.matches(&format!("sha256: {sum}\n")).count(), 3, "{manifest}");
-    assert!(manifest.contains("homepage: https://example.test/arpeggio\n"), "{manifest}");
-    assert!(
-        manifest.contains("version: v1.2.3\n") && manifest.contains("arch: arm\n"),
-        "{manifest}"
-    );
+    assert!(!first.is_empty() && first == second);
 }
