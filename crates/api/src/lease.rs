@@ -12,8 +12,10 @@ use serde_json::{Value, json};
 
 /// The label that tells Arpeggio's Leases from others, and sessions from locks.
 pub const KIND_LABEL: &str = "arpeggio.dev/lease";
-/// Selects all of Arpeggio's Leases, for lists and watches.
+/// Selects sessions and locks, for lists and watches.
 pub const SELECTOR: &str = KIND_LABEL;
+/// Selects all of Arpeggio's Leases, also those that only controllers read.
+pub const EVERY_SELECTOR: &str = "app.kubernetes.io/managed-by=arpeggio";
 
 const FORMAT: &str = "arpeggio.dev/format";
 

@@ -1,6 +1,6 @@
 //! What there is of Arpeggio in a cluster.
 
-use std::{fmt::Write as _, net::IpAddr, time::Duration};
+use std::{collections::BTreeSet, fmt::Write as _, net::IpAddr, time::Duration};
 
 use anyhow::{Context as _, bail};
 use arpeggio_api::{
@@ -45,7 +45,7 @@ pub(super) struct Found {
     /// Those in whose status the controller has written something.
     pub(super) services: Vec<ServiceRecord>,
     /// Sessions, locks, and the leader's.
-    pub(super) leases: Vec<String>,
+    pub(super) leases: BTreeSet<String>,
     pub(super) pools: Vec<String>,
     /// Whether speakers' tokens are good for their own node only.
     pub(super) has_policy: bool,
@@ -62,7 +62,7 @@ impl Found {
         let speakers = speakers.get_opt(SPEAKER).await.context("cannot read DaemonSets")?;
         let services: Vec<Service> = listed(Api::all(client.clone()), "").await?;
         let leases: Api<Lease> = Api::namespaced(client.clone(), namespace);
-        let leases: Vec<Lease> = listed(leases, lease::SELECTOR).await?;
+        let leases: Vec<Lease> = listed(leases, lease::EVERY_SELECTOR).await?;
         let leaders = leaders(client).await?;
         let own = leaders.iter().filter(|it| it.namespace().as_deref() == Some(namespace));
         let pools: Vec<AddressPool> = listed(Api::all(client.clone()), "").await?;
@@ -232,7 +232,7 @@ mod tests {
             has_controller: true,
             has_speakers: true,
             services: vec![record(&serde_json::from_value(service).unwrap())],
-            leases: vec!["session-a".to_owned(), "address-10.0.0.1".to_owned()],
+            leases: ["session-a".to_owned(), "address-10.0.0.1".to_owned()].into(),
             pools: vec!["home".to_owned()],
             ..Found::default()
         };

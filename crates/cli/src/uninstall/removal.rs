@@ -118,7 +118,7 @@ impl Removal {
 
     async fn remove_leases(&self) -> anyhow::Result<()> {
         let leases: Api<Lease> = Api::namespaced(self.client.clone(), &self.namespace);
-        let ours = ListParams::default().labels(lease::SELECTOR);
+        let ours = ListParams::default().labels(lease::EVERY_SELECTOR);
         let deleted = leases.delete_collection(&DeleteParams::default(), &ours).await;
         gone(deleted).context("cannot delete Leases")?;
         gone(leases.delete(leader::NAME, &DeleteParams::default()).await)

@@ -161,8 +161,10 @@ pub(crate) fn pods_see_whom_the_policy_says(home: &Home) -> anyhow::Result<()> {
     let client = Machine::Client.lan_v4().context("the client has an address")?.to_string();
     let answer = page.wait_for_answer(Machine::Client, "a page", |_, _| true)?;
     ensure!(answer.1 != client, "the policy Cluster hides the client: {answer:?}");
-    let pods = page.pods_that_answer()?;
-    ensure!(pods.len() == 2, "both pods answer, not {pods:?}");
+    home.wait_until("both pods answer", || match page.pods_that_answer()? {
+        pods if pods.len() == 2 => Ok(()),
+        pods => Err(format!("{pods:?}").into()),
+    })?;
 
     page.patch(&json!({ "sessionAffinity": "ClientIP" }))?;
     home.wait_until("one pod answers", || match page.pods_that_answer()? {
