@@ -119,7 +119,7 @@ fn run_all(trials: Vec<Trial>, at_once: usize, arguments: &Arguments) -> Conclus
     arguments.test_threads = arguments.test_threads.or(Some(at_once));
     let trials = trials
         .into_iter()
-        .map(|trial| libtest_mimic::Trial::test(trial.name, move || told(timed(&trial))));
+        .map(|trial| libtest_mimic::Trial::test(trial.name, move || tried(&trial)));
     let conclusion = libtest_mimic::run(&arguments, trials.collect());
     // Removed now, not by the guard after this process.
     idle().clear();
@@ -131,10 +131,10 @@ fn tried(trial: &Trial) -> Result<(), Failed> {
     let tries = env::var(TRIES).ok().and_then(|tries| tries.parse().ok()).unwrap_or(1);
     let mut failures = 0;
     loop {
-        let outcome = panic::catch_unwind(AssertUnwindSafe(|| timed(trial, failures)));
-        let Err(failure) = outcome.map_err(panic_text).and_then(|it| it.map_err(|it| format!("{it:#}")))
-        else {
-            return Ok(());
+        let failure = match panic::catch_unwind(AssertUnwindSafe(|| timed(trial, failures))) {
+            Ok(Ok(())) => return Ok(()),
+            Ok(Err(error)) => format!("{error:#}"),
+            Err(panic) => panic_text(&*panic),
         };
         eprint_line(&failure);
         failures += 1;
@@ -145,7 +145,7 @@ fn tried(trial: &Trial) -> Result<(), Failed> {
     }
 }
 
-fn panic_text(panic: Box<dyn Any + Send>) -> String {
+fn panic_text(panic: &(dyn Any + Send)) -> String {
     let text = panic.downcast_ref::<String>().cloned();
     text.or_else(|| panic.downcast_ref::<&str>().map(ToString::to_string)).unwrap_or_default()
 }
