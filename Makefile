@@ -63,7 +63,7 @@ test-rest: setup images earlier
 check: lint unit manifests supply ## What to run before each commit: format, clippy, docs, unit tests, generated files, licences
 
 # What others read is checked where they read it.
-SCRIPTS = $(shell find .github tests vagrant -name '*.sh' ! -name go-build.sh) .ci/run
+SCRIPTS = $(shell find .github manifests tests vagrant -name '*.sh' ! -name go-build.sh) .ci/run
 
 lint: toolchain
 	cargo fmt --all --check

@@ -27,8 +27,7 @@ impl Reader {
     where
         K: Resource<DynamicType = ()> + Clone + Debug + DeserializeOwned,
     {
-        let api = Api::all(self.client.clone());
-        self.list(api, &ListParams::default()).await
+        self.everywhere(&ListParams::default()).await
     }
 
     /// Those of them that `params` select.

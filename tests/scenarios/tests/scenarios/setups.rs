@@ -24,6 +24,9 @@ use serde_json::{Value, json};
 /// A busy test machine may take longer than the eighth of a second; a session lasts ten.
 const LONGEST_OUTAGE: Duration = Duration::from_secs(3);
 
+/// How long the pods of a Deployment may take to be ready.
+const ROLLOUT: Duration = Duration::from_secs(90);
+
 /// The other machine on the LAN that serves something.
 const OTHER: Machine = Machine::Host(1);
 
@@ -328,26 +331,26 @@ impl<'a> Setup<'a> {
     }
 
     /// What a page says, asked for by its name.
-    fn fetch(&self, from: Place, name: &str) -> anyhow::Result<String> {
-        let authority = self.text_of("tls.crt");
-        let url = format!("https://{name}/");
-        let curl = ["curl", "--silent", "--show-error", "--max-time", "1", "--cacert", &authority];
-        let outside = format!("{name}:443:{ROUTER_WAN_V4}");
-        let resolved = ["--resolve", &outside];
-        // curl asks the system, and the system what this file names.
-        let system = format!("mount --bind {} /etc/resolv.conf", self.text_of("resolv.conf"));
-        let inside = format!("{system} && exec {} {url}", curl.join(" "));
-        let (machine, words) = match from {
+    fn fetch(&self, from: Place, name: &'static str) -> anyhow::Result<String> {
+        match from {
             Place::Internet => {
-                (Machine::Internet, [&curl[..], &resolved, &[url.as_str()]].concat())
+                self.curl(Url { scheme: "https", name, at: ROUTER_WAN_V4.parse()? }, &[])
             }
-            Place::Lan => (Machine::Client, vec!["unshare", "--mount", "sh", "-c", &inside]),
-        };
-        let (program, args) = words.split_first().context("no program")?;
-        Ok(self.home.lab.namespace(machine).run(program, args)?)
+            Place::Lan => self.fetch_by_dns(name),
+        }
     }
 
-    fn wait_for(&self, from: Place, name: &str, words: &str) -> anyhow::Result<()> {
+    fn fetch_by_dns(&self, name: &str) -> anyhow::Result<String> {
+        // curl asks the system, and the system what this file names.
+        let system = format!("mount --bind {} /etc/resolv.conf", self.text_of("resolv.conf"));
+        let curl =
+            format!("curl --silent --show-error --max-time 1 --cacert {}", self.text_of("tls.crt"));
+        let inside = format!("{system} && exec {curl} https://{name}/");
+        let client = self.home.lab.namespace(Machine::Client);
+        Ok(client.run("unshare", &["--mount", "sh", "-c", &inside])?)
+    }
+
+    fn wait_for(&self, from: Place, name: &'static str, words: &str) -> anyhow::Result<()> {
         let what = format!("{name} from {from:?} says: {words}");
         self.home.wait_until(&what, || match self.fetch(from, name)? {
             said if said.contains(words) => Ok(()),
@@ -365,8 +368,7 @@ impl<'a> Setup<'a> {
 
     fn wait_for_rollout(&self, deployment: &str) -> anyhow::Result<()> {
         let deployment = format!("deployment/{deployment}");
-        self.home.lab.kubectl(&["rollout", "status", &deployment, "--timeout=90s"])?;
-        Ok(())
+        Ok(self.home.lab.wait_for_rollout("default", &deployment, ROLLOUT)?)
     }
 
     /// Lets the pods of a Deployment find a Service by its name: the lab's cluster has no DNS.
