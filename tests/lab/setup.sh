@@ -1,9 +1,9 @@
 #!/bin/sh
-# Installs what packages.txt names and this machine lacks. Starts no service, also not at the next boot: the lab runs
+# Installs what packages.txt, or the list that is named (setup.sh LIST), names and this machine lacks. Starts no service, also not at the next boot: the lab runs
 # its own containerd, keepalived and nginx, and those of the package would only be in somebody's way.
 set -eu
 
-list=$(dirname "$0")/packages.txt
+list=${1:-$(dirname "$0")/packages.txt}
 policy=/usr/sbin/policy-rc.d
 
 say() { echo "setup: $*" >&2; }

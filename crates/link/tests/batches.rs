@@ -140,7 +140,7 @@ fn an_interface_that_is_down_or_gone_is_told() {
 fn a_card_that_is_stuck_holds_nobody_up() {
     let Some(pair) = Pair::new() else { return };
     let sender = socket(&pair.here);
-    pair.here.tc("qdisc add dev eth0 root tbf rate 8kbit burst 1600 limit 1000000");
+    pair.here.tc("qdisc add dev eth0 root tbf rate 8bit burst 1600 limit 1000000");
     let begin = Instant::now();
     let frame = questions()[0];
     let sent = (0..10_000).map_while(|_| sender.send(&frame).ok()).count();

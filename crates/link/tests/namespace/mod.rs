@@ -32,6 +32,11 @@ impl Namespace {
         }))
     }
 
+    /// The one that this process is in.
+    pub(crate) fn of_this_process() -> Self {
+        Self(File::open("/proc/self/ns/net").unwrap())
+    }
+
     fn new() -> nix::Result<Self> {
         thread::scope(|scope| {
             let made = scope.spawn(|| {

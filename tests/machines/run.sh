@@ -1,0 +1,90 @@
+#!/bin/bash
+# Boots Debian's kernels (kernels.txt, or those that are named: run.sh SUITE...) in QEMU and runs the tests in them that need a
+# real kernel: those for which this machine's own kernel lacks devices (VLAN, bond, VRF, Wi-Fi, IPVS), and all others
+# of the link and of the commands that look at interfaces.
+#
+# A machine has one processor, which is emulated, so that it is the same everywhere; no disk and no network: its root is in memory.
+set -euo pipefail
+
+here=$(cd "$(dirname "$0")" && pwd)
+root=$(cd "$here/../.." && pwd)
+seconds=600 # a machine's time: some 100 are used where nothing else runs
+
+say() { echo "machines: $*" >&2; }
+
+cd "$root"
+if [ $# -gt 0 ]; then suites=("$@"); else
+    mapfile -t suites < <(sed -n 's/^\([a-z][^ ]*\).*/\1/p' "$here/kernels.txt")
+fi
+work=$(mktemp -d)
+machine=
+trap '[ -z "$machine" ] || kill "$machine" 2>/dev/null || true; rm -rf "$work"' EXIT
+
+# The test programs that have to do with a kernel, one per line, each after its crate.
+build_tests() {
+    build link --test arp_socket --test batches --test devices --test interface_watch --test ndp_socket
+    build cli --test interfaces --test who_has --test devices
+}
+
+build() {
+    local crate=$1
+    shift
+    cargo test --no-run --locked --package "arpeggio-$crate" "$@" 2>&1 | tee "$work/build.log" >&2
+    sed -n "s/^ *Executable.*(\(.*\))$/$crate \1/p" "$work/build.log"
+}
+
+# Copies a program with the libraries that it needs to the same place below the machine's root.
+install_program() {
+    local file
+    for file in "$1" $(ldd "$1" 2>/dev/null | grep -o '/[^ ]*'); do
+        mkdir -p "$work/root$(dirname "$file")"
+        cp --dereference --no-clobber "$file" "$work/root$file"
+    done
+}
+
+make_root() {
+    mkdir -p "$work/root"/{tests,usr/bin,usr/sbin}
+    ln -s usr/bin usr/sbin "$work/root/"
+    cp "$(command -v busybox)" "$work/root/bin/busybox"
+    local applet program crate test
+    for applet in sh mount mkdir cat sleep poweroff ls dmesg; do ln -s busybox "$work/root/bin/$applet"; done
+    for program in ip tc iw modprobe setpriv; do install_program "$(command -v $program)"; done
+    while read -r crate test; do
+        install_program "$root/$test"
+        strip -o "$work/root/tests/$crate-$(basename "${test%-*}")" "$root/$test"
+        rm "$work/root$root/$test"
+    done
+    # The tests of the commands know it by its place.
+    install_program "$root/target/debug/arpeggio"
+    strip "$work/root$root/target/debug/arpeggio"
+    cp "$here/init" "$work/root/init"
+    chmod 755 "$work/root/init"
+}
+
+boot() {
+    local kernel=$1
+    { (cd "$work/root" && find . | cpio -o -H newc --quiet); (cd "$kernel" && find lib | cpio -o -H newc --quiet); } >"$work/initrd"
+    qemu-system-x86_64 -accel tcg -cpu max -m 1024 -nodefaults -display none -no-reboot -serial file:"$work/console" \
+        -kernel "$kernel/vmlinuz" -initrd "$work/initrd" -append "console=ttyS0 quiet panic=-1 net.ifnames=0" &
+    machine=$!
+    local begin=$SECONDS
+    while kill -0 $machine 2>/dev/null && [ $((SECONDS - begin)) -lt $seconds ]; do sleep 0.5; done
+    kill $machine 2>/dev/null || true
+    wait $machine 2>/dev/null || true
+    machine=
+    tr -d '\r' <"$work/console"
+    grep -q '^machine: all passed' "$work/console"
+}
+
+build_tests >"$work/tests.txt"
+make_root <"$work/tests.txt"
+failed=()
+for suite in "${suites[@]}"; do
+    kernel=$("$here/kernel.sh" "$suite")
+    say "booting Linux $(cat "$kernel/version")"
+    begin=$SECONDS
+    boot "$kernel" || failed+=("$suite")
+    say "Linux $(cat "$kernel/version"): $((SECONDS - begin)) s"
+done
+[ ${#failed[@]} -eq 0 ] || { say "FAILED with the kernels of: ${failed[*]}"; exit 1; }
+say "all passed with the kernels of: ${suites[*]}"
