@@ -2,6 +2,7 @@
 
 use std::{
     any::Any,
+    collections::BTreeMap,
     env,
     fmt::Write as _,
     panic::{self, AssertUnwindSafe},
@@ -31,6 +32,9 @@ const SELECTION: &str = "ARPEGGIO_SCENARIOS";
 /// How often a scenario is tried that fails, at most; once where it is not set. CI sets 2: on a small machine with other things
 /// to do a time may be missed. What failed at first stands in the table at the end, and its evidence is kept.
 const TRIES: &str = "ARPEGGIO_SCENARIO_TRIES";
+
+/// For how many hours all that were chosen are run again and again, to find what fails now and then.
+const SOAK: &str = "ARPEGGIO_SOAK_HOURS";
 
 /// A scenario, and what it needs.
 #[derive(Debug, Clone, Copy)]
@@ -96,13 +100,33 @@ impl Shape {
 pub(crate) fn run(trials: Vec<Trial>) -> ExitCode {
     let arguments = Arguments::from_args();
     let chosen = chosen(trials, env::var(SELECTION).ok().as_deref());
-    let (timed, others): (Vec<_>, Vec<_>) = chosen.into_iter().partition(|it| it.is_timed);
-    let conclusions = [run_all(others, SIDE_BY_SIDE, &arguments), run_all(timed, 1, &arguments)];
+    let soak = env::var(SOAK).ok().and_then(|hours| hours.parse::<f64>().ok());
+    let has_failed = match soak {
+        Some(hours) => soaked(&chosen, Duration::from_secs_f64(hours * 3600.0), &arguments),
+        None => round(&chosen, &arguments),
+    };
     if !arguments.list {
-        eprint_line(&table());
+        eprint_line(&if soak.is_some() { failures_table() } else { table() });
     }
-    let has_failed = conclusions.iter().any(Conclusion::has_failed);
     if has_failed { ExitCode::FAILURE } else { ExitCode::SUCCESS }
+}
+
+/// Runs each once. Whether one has failed.
+fn round(trials: &[Trial], arguments: &Arguments) -> bool {
+    let (timed, others): (Vec<_>, Vec<_>) = trials.iter().partition(|it| it.is_timed);
+    let conclusions = [run_all(others, SIDE_BY_SIDE, arguments), run_all(timed, 1, arguments)];
+    conclusions.iter().any(Conclusion::has_failed)
+}
+
+/// Runs all of them again and again, and goes on when one fails; the round that is running at the end is finished.
+fn soaked(trials: &[Trial], time: Duration, arguments: &Arguments) -> bool {
+    let begin = Instant::now();
+    let mut has_failed = false;
+    while begin.elapsed() < time {
+        has_failed |= round(trials, arguments);
+        eprint_line(&failures_table());
+    }
+    has_failed
 }
 
 fn chosen(trials: Vec<Trial>, selection: Option<&str>) -> Vec<Trial> {
@@ -114,11 +138,12 @@ fn chosen(trials: Vec<Trial>, selection: Option<&str>) -> Vec<Trial> {
     trials.into_iter().filter(is_chosen).collect()
 }
 
-fn run_all(trials: Vec<Trial>, at_once: usize, arguments: &Arguments) -> Conclusion {
+fn run_all(trials: Vec<&Trial>, at_once: usize, arguments: &Arguments) -> Conclusion {
     let mut arguments = arguments.clone();
     arguments.test_threads = arguments.test_threads.or(Some(at_once));
     let trials = trials
         .into_iter()
+        .copied()
         .map(|trial| libtest_mimic::Trial::test(trial.name, move || tried(&trial)));
     let conclusion = libtest_mimic::run(&arguments, trials.collect());
     // Removed now, not by the guard after this process.
@@ -131,7 +156,11 @@ fn tried(trial: &Trial) -> Result<(), Failed> {
     let tries = env::var(TRIES).ok().and_then(|tries| tries.parse().ok()).unwrap_or(1);
     let mut failures = 0;
     loop {
-        let failure = match panic::catch_unwind(AssertUnwindSafe(|| timed(trial, failures))) {
+        let begin = Instant::now();
+        let outcome = panic::catch_unwind(AssertUnwindSafe(|| on_its_cluster(trial)));
+        let has_failed = !matches!(outcome, Ok(Ok(())));
+        runs().push(Run { name: trial.name, took: begin.elapsed(), failures, has_failed });
+        let failure = match outcome {
             Ok(Ok(())) => return Ok(()),
             Ok(Err(error)) => format!("{error:#}"),
             Err(panic) => panic_text(&*panic),
@@ -150,28 +179,55 @@ fn panic_text(panic: &(dyn Any + Send)) -> String {
     text.or_else(|| panic.downcast_ref::<&str>().map(ToString::to_string)).unwrap_or_default()
 }
 
-/// How long each has taken, and how often it had failed before.
-static DURATIONS: Mutex<Vec<(&str, Duration, u32)>> = Mutex::new(Vec::new());
+/// One run of a scenario.
+#[derive(Debug, Clone, Copy)]
+struct Run {
+    name: &'static str,
+    took: Duration,
+    /// How often it had failed before, in the tries of one round.
+    failures: u32,
+    has_failed: bool,
+}
 
-fn timed(trial: &Trial, failures: u32) -> anyhow::Result<()> {
-    let begin = Instant::now();
-    let outcome = match trial.cluster {
+/// All that have ended.
+static RUNS: Mutex<Vec<Run>> = Mutex::new(Vec::new());
+
+fn runs() -> MutexGuard<'static, Vec<Run>> {
+    RUNS.lock().unwrap_or_else(PoisonError::into_inner)
+}
+
+fn on_its_cluster(trial: &Trial) -> anyhow::Result<()> {
+    match trial.cluster {
         Cluster::Shared => run_sharing(trial.run),
         Cluster::Own(shape) => run_alone(trial.name, shape, trial.run),
-    };
-    let mut durations = DURATIONS.lock().unwrap_or_else(PoisonError::into_inner);
-    durations.push((trial.name, begin.elapsed(), failures));
-    outcome
+    }
 }
 
 /// The longest first.
 fn table() -> String {
-    let mut durations = DURATIONS.lock().unwrap_or_else(PoisonError::into_inner).clone();
-    durations.sort_by_key(|(_, duration, _)| std::cmp::Reverse(*duration));
+    let mut runs = runs().clone();
+    runs.sort_by_key(|run| std::cmp::Reverse(run.took));
     let mut table = "seconds  scenario, with its cluster".to_owned();
-    for (name, duration, failures) in durations {
-        let before = if failures > 0 { " (FAILED before)" } else { "" };
-        let _ = write!(table, "\n{:>7.1}  {name}{before}", duration.as_secs_f64());
+    for run in runs {
+        let before = if run.failures > 0 { " (FAILED before)" } else { "" };
+        let _ = write!(table, "\n{:>7.1}  {}{before}", run.took.as_secs_f64(), run.name);
+    }
+    table
+}
+
+/// How often each has failed; those that did, first.
+fn failures_table() -> String {
+    let mut counts: BTreeMap<&str, (u32, u32)> = BTreeMap::new();
+    for run in runs().iter() {
+        let (failed, all) = counts.entry(run.name).or_default();
+        *failed += u32::from(run.has_failed);
+        *all += 1;
+    }
+    let mut counts: Vec<_> = counts.into_iter().collect();
+    counts.sort_by_key(|(_, (failed, _))| std::cmp::Reverse(*failed));
+    let mut table = "failed of  scenario (the evidence is below target/lab)".to_owned();
+    for (name, (failed, all)) in counts {
+        let _ = write!(table, "\n{failed:>6} {all:>3}  {name}");
     }
     table
 }
