@@ -35,22 +35,23 @@ STATIC_BUILD := ARPEGGIO_REVISION="$(REVISION)" RUSTFLAGS="-C target-feature=+cr
 
 SCENARIOS := cargo test --package arpeggio-scenarios --test scenarios --locked --
 
-DEMO := cargo run --quiet --package arpeggio-scenarios --bin arpeggio-demo --
+DEMO := $(PROGRAMS)/arpeggio-demo
 
 .DEFAULT_GOAL := help
-.PHONY: help demo lab clean-lab test test-all test-rest check lint unit manifests supply advisories docs lab-tests scenarios oldest-kubernetes skew earlier failures bench bench-wire bench-failover bench-controller bench-api bench-programs fuzz generate krew man setup toolchain rust programs images clean
+.PHONY: help demo lab clean-lab test test-all test-rest check lint unit manifests supply advisories docs lab-tests scenarios oldest-kubernetes skew earlier failures bench bench-wire bench-failover bench-controller bench-api bench-programs demo-program vm-tests soak fuzz generate krew man setup toolchain rust programs images clean
 
 help: ## List the commands
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-17s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
 
-demo: setup programs ## Run the demo: a real cluster, a power cut, and what a client saw (KEEP=1 leaves it running)
+demo: setup demo-program ## Run the demo: a real cluster, a power cut, and what a client saw (KEEP=1 leaves it running)
 	@$(DEMO) run
 
-lab: setup programs ## Start a cluster with Arpeggio, leave it running and say how to use it (NODES=n)
+lab: setup demo-program ## Start a cluster with Arpeggio, leave it running and say how to use it (NODES=n)
 	@$(DEMO) lab
 
-clean-lab: ## Remove every lab of this machine, also what dead ones left
-	@cargo run --quiet --package arpeggio-lab -- down --all
+clean-lab: rust ## Remove every lab of this machine, also what dead ones left
+	@$(STATIC_BUILD) --package arpeggio-lab
+	@$(PROGRAMS)/arpeggio-lab down --all
 
 test: setup images unit manifests lab-tests ## Run the tests: pure ones, kernel ones, and each part once on real clusters
 	ARPEGGIO_SCENARIOS=quick $(SCENARIOS)
@@ -96,8 +97,19 @@ docs: rust ## Write the documentation as a site to target/docs
 lab-tests:
 	cargo test --package arpeggio-lab --test '*' --locked -- --test-threads=1
 
+# In machines of QEMU: without /dev/kvm they take some minutes.
+vm-tests: setup ## Run the tests that need devices which this kernel may lack, on Debian's kernels in QEMU (SUITE=bookworm for one)
+	@tests/lab/setup.sh tests/machines/packages.txt
+	tests/machines/run.sh $(SUITE)
+
 scenarios: ## Run the end-to-end tests only (ONLY=name runs those with this name; after make setup images)
 	$(SCENARIOS) $(ONLY)
+
+# What fails once in twenty runs is found at night. It goes on after a failure, and keeps the evidence.
+HOURS ?= 8
+
+soak: setup images earlier ## Run all end-to-end tests again and again, and say how often each failed (HOURS=n, 8 by default; ONLY=name)
+	ARPEGGIO_SOAK_HOURS=$(HOURS) $(SCENARIOS) $(ONLY)
 
 oldest-kubernetes: setup programs ## Show that Arpeggio works with the oldest Kubernetes that it supports (1.29; in make test-all, too)
 	$(SCENARIOS) oldest-kubernetes
@@ -109,7 +121,7 @@ skew: setup programs earlier ## Run this release's controller and speakers besid
 earlier: rust programs
 	@tests/earlier.sh >/dev/null
 
-failures: setup programs ## Run the failure tests and write docs/failures.md from what a client saw
+failures: setup demo-program ## Run the failure tests and write docs/failures.md from what a client saw
 	@rm -rf target/failures
 	$(SCENARIOS) fault
 	@$(DEMO) failures
@@ -117,21 +129,19 @@ failures: setup programs ## Run the failure tests and write docs/failures.md fro
 bench: bench-wire bench-failover bench-controller bench-api ## Run all measurements (JSON lines in target/bench)
 
 bench-wire: setup bench-programs ## Measure answers beside the kernel's and MetalLB's (PARTS=latency,...)
-	@$(PROGRAMS)/arpeggio-demo bench-wire
+	@$(DEMO) bench-wire
 
 bench-failover: setup bench-programs ## Measure failovers beside keepalived and MetalLB (PARTS=crash,..., CRASHES=n, MINUTES=n)
-	@$(PROGRAMS)/arpeggio-demo bench-failover
+	@$(DEMO) bench-failover
 
 bench-controller: setup bench-programs ## Measure the controller beside MetalLB's (COUNT=n Services, 10,000 by default)
-	@$(PROGRAMS)/arpeggio-demo bench-controller
+	@$(DEMO) bench-controller
 
 bench-api: setup bench-programs ## Measure what speakers at rest cost the API server (MANY_NODES=n, 200 by default)
-	@$(PROGRAMS)/arpeggio-demo bench-api
+	@$(DEMO) bench-api
 
-# Built like the programs that it measures: a client in debug mode would be what is waited for.
-bench-programs: programs
+bench-programs: demo-program
 	@tests/peers/build.sh >/dev/null
-	@$(STATIC_BUILD) --package arpeggio-scenarios --bin arpeggio-demo
 
 # A short run of the same targets is part of `make unit` and needs nothing.
 FUZZ_SECONDS ?= 60
@@ -162,8 +172,12 @@ toolchain: rust
 
 programs: rust
 	@echo "programs: building Arpeggio (static, release; some minutes the first time)" >&2
-	@$(STATIC_BUILD) \
-		--package arpeggio-controller --package arpeggio-speaker --package arpeggio-cli
+	@$(STATIC_BUILD) --package arpeggio-controller --package arpeggio-speaker --package arpeggio-cli
+
+# Built like the programs that it runs: what both depend on is compiled once, and a client in debug mode would be what a
+# benchmark waits for.
+demo-program: programs
+	@$(STATIC_BUILD) --package arpeggio-scenarios --bin arpeggio-demo
 
 images: programs ## Write the images as archives to target/images (ARCH=arm64 or armv7: for other machines)
 	@rm -rf $(LICENCES)
