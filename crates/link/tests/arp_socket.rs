@@ -120,15 +120,21 @@ fn frames_for_an_interface_on_top_are_not_ours() {
 fn a_card_that_leaves_out_too_much_is_told_to_let_everything_in() {
     let Some(pair) = Pair::new() else { return };
     let listener = pair.here.socket(&filter());
-    let counts = || pair.here.ip("-details link show eth0");
-    assert!(counts().contains("promiscuity 0  allmulti 0"), "{}", counts());
+    let shown = || pair.here.ip("-details link show eth0");
+    // Before Linux 6.0 the second count is not told.
+    let counts = |times: u8| {
+        let shown = shown();
+        shown.contains(&format!("promiscuity {times} "))
+            && (!shown.contains("allmulti") || shown.contains(&format!("allmulti {times} ")))
+    };
+    assert!(counts(0), "{}", shown());
     listener.hear_everything().unwrap();
-    assert!(counts().contains("promiscuity 1  allmulti 1"), "{}", counts());
+    assert!(counts(1), "{}", shown());
     let sender = pair.there.socket(&ArpFilter::default());
     sender.send(&ArpFrame { destination: STRANGER, ..question(OURS) }.to_bytes()).unwrap();
     assert_eq!(next(&listener), None, "it is still for another machine");
     drop(listener);
-    assert!(counts().contains("promiscuity 0  allmulti 0"), "{}", counts());
+    assert!(counts(0), "{}", shown());
 }
 
 /// If a socket could receive before its filter is in place, some of these would.
@@ -154,7 +160,7 @@ fn nothing_is_queued_before_the_filter() {
     println!("{} sockets opened under {sent} frames", opened.len());
     assert!(sent > 200, "only {sent} frames were sent meanwhile");
     // One more frame, wanted: it must be the first that anybody has.
-    sender.send(&question(OURS).to_bytes()).unwrap();
+    assert!(eventually(|| sender.send(&question(OURS).to_bytes()).is_ok()));
     for listener in &opened {
         assert_eq!(next(listener), Some(question(OURS)));
     }
