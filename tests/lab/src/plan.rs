@@ -46,6 +46,8 @@ pub enum Families {
     Ipv4First,
     /// Both, IPv6 first.
     Ipv6First,
+    /// Nothing but IPv4.
+    Ipv4Only,
     /// Nothing but IPv6.
     Ipv6Only,
 }
@@ -56,11 +58,17 @@ impl Families {
         self != Self::Ipv6Only
     }
 
+    /// Whether there is any IPv6.
+    pub fn have_ipv6(self) -> bool {
+        self != Self::Ipv4Only
+    }
+
     /// Those of two that there are, in their order.
     pub fn of<T>(self, ipv4: T, ipv6: T) -> Vec<T> {
         match self {
             Self::Ipv4First => vec![ipv4, ipv6],
             Self::Ipv6First => vec![ipv6, ipv4],
+            Self::Ipv4Only => vec![ipv4],
             Self::Ipv6Only => vec![ipv6],
         }
     }
