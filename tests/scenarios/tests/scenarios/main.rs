@@ -80,6 +80,8 @@ const QUICK: &[&str] = &[
 const TIMED: &[&str] = &[
     "a-haproxy",
     "b-fritzbox",
+    "b-fritzbox-ipv4",
+    "b-fritzbox-ipv6",
     "dead-connections",
     "doctor-wire",
     "drill",
@@ -185,6 +187,16 @@ const SCENARIOS: &[(&str, Scenario)] = &[
 const SHAPED: &[(&str, Shape, Scenario)] = &[
     ("a-haproxy", Shape::Nodes(2), setups::haproxy_sends_the_clusters_names_to_one_address),
     ("b-fritzbox", Shape::Nodes(NODES), setups::one_port_forward_leads_to_everything),
+    (
+        "b-fritzbox-ipv4",
+        Shape::Families(Families::Ipv4Only),
+        setups::one_port_forward_leads_to_everything,
+    ),
+    (
+        "b-fritzbox-ipv6",
+        Shape::Families(Families::Ipv6Only),
+        setups::one_port_forward_leads_to_everything,
+    ),
     ("e-models-nftables", Shape::Proxy(ProxyMode::Nftables), setups::pods_see_whom_the_policy_says),
     ("e-models-iptables", Shape::Proxy(ProxyMode::Iptables), setups::pods_see_whom_the_policy_says),
     ("fault-two-nodes", Shape::Nodes(2), machines::one_of_two_nodes_loses_power),
