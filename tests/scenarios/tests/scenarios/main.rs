@@ -34,6 +34,7 @@ mod records;
 mod restarts;
 mod runner;
 mod segments;
+mod service_types;
 mod setups;
 mod strangers;
 mod variants;
@@ -134,6 +135,7 @@ const SHARING: &[(&str, Scenario)] = &[
 
 /// Those that get a cluster of their own.
 const SCENARIOS: &[(&str, Scenario)] = &[
+    ("c-minikube", service_types::only_load_balancers_are_served),
     ("failover", failover::an_address_outlives_its_node),
     ("ipv6-failover", ipv6::an_ipv6_address_outlives_its_node),
     ("dual-stack", families::both_addresses_of_a_service_are_on_one_node),
