@@ -22,6 +22,7 @@ mod install_file;
 mod ipv6;
 mod leftovers;
 mod machines;
+mod many;
 mod migration;
 mod monitoring;
 mod moves;
@@ -88,6 +89,7 @@ const TIMED: &[&str] = &[
     "drill",
     "failover",
     "frames-at-rest",
+    "h-many",
     "helm",
     "ipv6-failover",
     "leader-power-cut",
@@ -136,6 +138,7 @@ const SHARING: &[(&str, Scenario)] = &[
 /// Those that get a cluster of their own.
 const SCENARIOS: &[(&str, Scenario)] = &[
     ("c-minikube", service_types::only_load_balancers_are_served),
+    ("h-many", many::a_thousand_are_served_like_ten),
     ("failover", failover::an_address_outlives_its_node),
     ("ipv6-failover", ipv6::an_ipv6_address_outlives_its_node),
     ("dual-stack", families::both_addresses_of_a_service_are_on_one_node),
