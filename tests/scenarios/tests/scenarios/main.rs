@@ -18,6 +18,7 @@ mod failover;
 mod families;
 mod faults;
 mod formats;
+mod ingress;
 mod install_file;
 mod ipv6;
 mod leftovers;
@@ -84,6 +85,7 @@ const TIMED: &[&str] = &[
     "b-fritzbox",
     "b-fritzbox-ipv4",
     "b-fritzbox-ipv6",
+    "c-gateway",
     "dead-connections",
     "doctor-wire",
     "drill",
@@ -137,6 +139,7 @@ const SHARING: &[(&str, Scenario)] = &[
 
 /// Those that get a cluster of their own.
 const SCENARIOS: &[(&str, Scenario)] = &[
+    ("c-gateway", ingress::gateways_are_behind_the_address_that_was_asked_for),
     ("c-minikube", service_types::only_load_balancers_are_served),
     ("h-many", many::a_thousand_are_served_like_ten),
     ("failover", failover::an_address_outlives_its_node),
