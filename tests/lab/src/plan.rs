@@ -280,6 +280,21 @@ mod tests {
     }
 
     #[test]
+    fn families_have_what_their_names_say() {
+        let table = [
+            (Families::Ipv4First, vec![4, 6]),
+            (Families::Ipv6First, vec![6, 4]),
+            (Families::Ipv4Only, vec![4]),
+            (Families::Ipv6Only, vec![6]),
+        ];
+        for (families, expected) in table {
+            assert_eq!(families.of(4, 6), expected);
+            assert_eq!(families.have_ipv4(), expected.contains(&4));
+            assert_eq!(families.have_ipv6(), expected.contains(&6));
+        }
+    }
+
+    #[test]
     fn a_namespace_belongs_to_one_lab_only() {
         let short: LabName = "x".parse().unwrap();
         let long: LabName = "x-node-1".parse().unwrap();

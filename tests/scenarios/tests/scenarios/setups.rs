@@ -112,6 +112,7 @@ pub(crate) fn haproxy_sends_the_clusters_names_to_one_address(home: &Home) -> an
     }
 
     page.signs_in(app1, app2)?;
+    page.a_pod_has_asked_the_router_for(app2)?;
 
     wait_for_alerts(home, &prometheus, &[])?;
     home.apply(&service("third", "metallb.universe.tf/address-pool", "external"))?;
@@ -394,7 +395,7 @@ impl<'a> Setup<'a> {
         let mut dnsmasq = Command::new("dnsmasq");
         let config = format!("--conf-file={}", self.file("dnsmasq.conf"));
         dnsmasq.args(["--keep-in-foreground", "--user=root", "--pid-file=", "--interface=lan"]);
-        dnsmasq.args(["--bind-interfaces", &config]);
+        dnsmasq.args(["--bind-interfaces", "--log-queries", "--log-facility=-", &config]);
         Ok([
             nas,
             HostProcess::start_on(lab, Machine::Router, "haproxy", &mut haproxy)?,
@@ -445,6 +446,14 @@ impl<'a> Setup<'a> {
         ensure!(answer == "a private page for alice\n", "after the sign-in: {answer}");
         let again = self.browse(app, auth, &["--cookie", &cookies, &private])?;
         ensure!(again == "a private page for alice\n", "with the cookie: {again}");
+        Ok(())
+    }
+
+    /// By the log of the router's DNS: pods' addresses begin like this.
+    fn a_pod_has_asked_the_router_for(&self, name: &str) -> anyhow::Result<()> {
+        let log = fs::read_to_string(self.home.lab.folders().logs().join("dnsmasq.log"))?;
+        let query = format!("query[A] {name} from 10.244.");
+        ensure!(log.contains(&query), "no pod has asked for {name}: {log}");
         Ok(())
     }
 
