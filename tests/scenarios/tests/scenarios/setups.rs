@@ -127,7 +127,13 @@ pub(crate) fn haproxy_sends_the_clusters_names_to_one_address(home: &Home) -> an
     home.keep_pods_off("ingress", owner)?;
     page.wait_for(Place::Internet, app1, CLUSTER)?;
     let url = Url::https(app1, ROUTER_WAN_V4.parse()?);
-    let outage = page.outages_by_power_cut(owner, &[url])?[0];
+    let (outage, download) = thread::scope(|scope| {
+        let download = scope.spawn(|| page.download(url));
+        (page.outages_by_power_cut(owner, &[url]), download.join())
+    });
+    let outage = outage?[0];
+    let breaks = download.ok().context("the download has panicked")??;
+    ensure!(breaks > 0, "the download has not met the power cut");
     eprint_line(&format!(
         "a-haproxy: the client on the internet was without an answer for {outage:?}"
     ));
@@ -567,6 +573,25 @@ impl<'a> Setup<'a> {
                 _ => Err(format!("{holders:?}").into()),
             }
         })
+    }
+
+    /// A client on the internet downloads a file, and goes on where it was whenever nothing comes for two seconds. Returns how
+    /// often that was.
+    fn download(&self, url: Url) -> anyhow::Result<u32> {
+        let (file, authority) = (self.text_of("download"), self.text_of("ca.crt"));
+        let curl = format!(
+            "curl --silent --show-error --max-time 60 --speed-limit 1 --speed-time 2 --continue-at - \
+             --output {file} --cacert {authority} --resolve {} https://{}/download",
+            url.resolved(),
+            url.name,
+        );
+        let until = format!(
+            "n=0; until {curl}; do n=$((n+1)); [ $n -lt 20 ] || exit 1; sleep 0.5; done; echo $n"
+        );
+        let breaks = self.home.lab.namespace(Machine::Internet).run("sh", &["-c", &until])?;
+        let whole = fs::read(&file)? == fs::read("/usr/sbin/nginx")?;
+        ensure!(whole, "the download is another file");
+        Ok(breaks.trim().parse()?)
     }
 
     /// The status that a client on the internet gets, or why it gets none.
