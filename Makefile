@@ -70,7 +70,7 @@ lint: toolchain
 	cargo fmt --all --check
 	cargo clippy --workspace --all-targets --locked -- --deny warnings
 	RUSTDOCFLAGS="--deny warnings" cargo doc --workspace --no-deps --document-private-items --locked --quiet
-	test -z "$$(gofmt -l tests/cluster tests/cluster-oldest tests/helm)"
+	test -z "$$(gofmt -l tests/cluster tests/cluster-oldest tests/helm tests/ingress)"
 	@command -v shellcheck >/dev/null || { echo "shellcheck is missing: run 'make setup', or install it" >&2; exit 1; }
 	shellcheck $(SCRIPTS)
 	$$(tests/actionlint/build.sh)/actionlint

@@ -109,8 +109,12 @@ impl Network {
         if self.families.have_ipv4() {
             namespace.ip(&["address", "add", &format!("{v4}/24"), "dev", interface])?;
         }
-        // Without duplicate address detection the address is there at once.
-        namespace.ip(&["address", "add", &format!("{v6}/64"), "dev", interface, "nodad"])
+        if self.families.have_ipv6() {
+            // Without duplicate address detection the address is there at once.
+            let address = format!("{v6}/64");
+            namespace.ip(&["address", "add", &address, "dev", interface, "nodad"])?;
+        }
+        Ok(())
     }
 
     /// Adds a second segment, 192.168.1.0/24, that has these machines: each gets an interface `eth1` with the same last

@@ -46,6 +46,8 @@ pub enum Families {
     Ipv4First,
     /// Both, IPv6 first.
     Ipv6First,
+    /// Nothing but IPv4.
+    Ipv4Only,
     /// Nothing but IPv6.
     Ipv6Only,
 }
@@ -56,11 +58,17 @@ impl Families {
         self != Self::Ipv6Only
     }
 
+    /// Whether there is any IPv6.
+    pub fn have_ipv6(self) -> bool {
+        self != Self::Ipv4Only
+    }
+
     /// Those of two that there are, in their order.
     pub fn of<T>(self, ipv4: T, ipv6: T) -> Vec<T> {
         match self {
             Self::Ipv4First => vec![ipv4, ipv6],
             Self::Ipv6First => vec![ipv6, ipv4],
+            Self::Ipv4Only => vec![ipv4],
             Self::Ipv6Only => vec![ipv6],
         }
     }
@@ -268,6 +276,21 @@ mod tests {
         let too_long = "a".repeat(25);
         for bad in ["", "1a", "-a", "a-", "A", "a_b", "a/b", "a b", ".", "ä", &too_long] {
             assert!(bad.parse::<LabName>().is_err(), "{bad}");
+        }
+    }
+
+    #[test]
+    fn families_have_what_their_names_say() {
+        let table = [
+            (Families::Ipv4First, vec![4, 6]),
+            (Families::Ipv6First, vec![6, 4]),
+            (Families::Ipv4Only, vec![4]),
+            (Families::Ipv6Only, vec![6]),
+        ];
+        for (families, expected) in table {
+            assert_eq!(families.of(4, 6), expected);
+            assert_eq!(families.have_ipv4(), expected.contains(&4));
+            assert_eq!(families.have_ipv6(), expected.contains(&6));
         }
     }
 

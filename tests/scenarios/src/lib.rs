@@ -5,6 +5,7 @@
 
 #![forbid(unsafe_code)]
 
+mod built;
 mod fault;
 mod helm;
 mod home;
@@ -16,6 +17,9 @@ mod pods;
 mod process;
 mod prometheus;
 
+pub use built::{
+    OAUTH2_PROXY_IMAGE, TRAEFIK_IMAGE, gateway_api_definitions, oauth2_proxy_image, traefik_image,
+};
 pub use fault::{FAULTS_SEEN, Seen};
 pub use helm::helm_program;
 pub use home::{

@@ -1,16 +1,12 @@
 //! MetalLB: its programs and definitions as they are, to be measured beside, and for what comes from it.
 
-use std::{
-    path::{Path, PathBuf},
-    process::{Command, Stdio},
-    time::Duration,
-};
+use std::{path::PathBuf, process::Command, time::Duration};
 
-use anyhow::{Context as _, ensure};
+use anyhow::Context as _;
 use arpeggio_lab::{Lab, Machine};
 use serde_json::json;
 
-use crate::process::HostProcess;
+use crate::{built::built, process::HostProcess};
 
 /// The namespace of its objects.
 const NAMESPACE: &str = "metallb-system";
@@ -182,9 +178,5 @@ fn program(name: &str) -> anyhow::Result<Command> {
 
 /// The folder of its programs, which are built when they are not there yet.
 fn programs() -> anyhow::Result<PathBuf> {
-    let script = Path::new(env!("CARGO_MANIFEST_DIR")).join("../peers/build.sh");
-    let output = Command::new(&script).stderr(Stdio::inherit()).output();
-    let output = output.with_context(|| format!("cannot run {}", script.display()))?;
-    ensure!(output.status.success(), "{} failed, see above", script.display());
-    Ok(PathBuf::from(String::from_utf8(output.stdout)?.trim()))
+    built("peers")
 }

@@ -18,10 +18,12 @@ mod failover;
 mod families;
 mod faults;
 mod formats;
+mod ingress;
 mod install_file;
 mod ipv6;
 mod leftovers;
 mod machines;
+mod many;
 mod migration;
 mod monitoring;
 mod moves;
@@ -34,6 +36,7 @@ mod records;
 mod restarts;
 mod runner;
 mod segments;
+mod service_types;
 mod setups;
 mod strangers;
 mod variants;
@@ -80,11 +83,15 @@ const QUICK: &[&str] = &[
 const TIMED: &[&str] = &[
     "a-haproxy",
     "b-fritzbox",
+    "b-fritzbox-ipv4",
+    "b-fritzbox-ipv6",
+    "c-gateway",
     "dead-connections",
     "doctor-wire",
     "drill",
     "failover",
     "frames-at-rest",
+    "h-many",
     "helm",
     "ipv6-failover",
     "leader-power-cut",
@@ -132,6 +139,9 @@ const SHARING: &[(&str, Scenario)] = &[
 
 /// Those that get a cluster of their own.
 const SCENARIOS: &[(&str, Scenario)] = &[
+    ("c-gateway", ingress::gateways_are_behind_the_address_that_was_asked_for),
+    ("c-minikube", service_types::only_load_balancers_are_served),
+    ("h-many", many::a_thousand_are_served_like_ten),
     ("failover", failover::an_address_outlives_its_node),
     ("ipv6-failover", ipv6::an_ipv6_address_outlives_its_node),
     ("dual-stack", families::both_addresses_of_a_service_are_on_one_node),
@@ -185,6 +195,16 @@ const SCENARIOS: &[(&str, Scenario)] = &[
 const SHAPED: &[(&str, Shape, Scenario)] = &[
     ("a-haproxy", Shape::Nodes(2), setups::haproxy_sends_the_clusters_names_to_one_address),
     ("b-fritzbox", Shape::Nodes(NODES), setups::one_port_forward_leads_to_everything),
+    (
+        "b-fritzbox-ipv4",
+        Shape::Families(Families::Ipv4Only),
+        setups::one_port_forward_leads_to_everything,
+    ),
+    (
+        "b-fritzbox-ipv6",
+        Shape::Families(Families::Ipv6Only),
+        setups::one_port_forward_leads_to_everything,
+    ),
     ("e-models-nftables", Shape::Proxy(ProxyMode::Nftables), setups::pods_see_whom_the_policy_says),
     ("e-models-iptables", Shape::Proxy(ProxyMode::Iptables), setups::pods_see_whom_the_policy_says),
     ("fault-two-nodes", Shape::Nodes(2), machines::one_of_two_nodes_loses_power),

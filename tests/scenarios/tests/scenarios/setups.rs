@@ -17,29 +17,39 @@ use arpeggio_lab::{
     observe::longest_silence,
     web::NGINX_IMAGE,
 };
-use arpeggio_scenarios::{Home, HostProcess, eprint_line, first_address, service};
-use rcgen::{CertificateParams, KeyPair};
+use arpeggio_scenarios::{
+    Home, HostProcess, OAUTH2_PROXY_IMAGE, Prometheus, TRAEFIK_IMAGE, eprint_line, first_address,
+    oauth2_proxy_image, service,
+};
+use rcgen::{
+    BasicConstraints, CertificateParams, DistinguishedName, DnType, IsCa, Issuer, KeyPair,
+};
 use serde_json::{Value, json};
 
 /// A busy test machine may take longer than the eighth of a second; a session lasts ten.
-const LONGEST_OUTAGE: Duration = Duration::from_secs(3);
+pub(crate) const LONGEST_OUTAGE: Duration = Duration::from_secs(3);
 
 /// How long the pods of a Deployment may take to be ready.
 const ROLLOUT: Duration = Duration::from_secs(90);
 
+/// What the pages' pods run, and what they run here.
+const IMAGES: [(&str, &str); 3] = [
+    ("nginx", NGINX_IMAGE),
+    ("traefik:v3.7", TRAEFIK_IMAGE),
+    ("quay.io/oauth2-proxy/oauth2-proxy:v7.15.6", OAUTH2_PROXY_IMAGE),
+];
+
 /// The other machine on the LAN that serves something.
-const OTHER: Machine = Machine::Host(1);
+pub(crate) const OTHER: Machine = Machine::Host(1);
+
+/// The address of the host on the internet.
+const INTERNET_V6: &str = "2001:db8::2";
 
 const EXTERNAL: Ipv4Addr = Ipv4Addr::new(192, 168, 0, 3);
 
-/// All names of the certificate.
-const NAMES: [&str; 5] = [
-    "app1.k8s.example.com",
-    "app2.k8s.example.com",
-    "grafana.k8s.example.com",
-    "nas.example.com",
-    APP,
-];
+/// The names that the router sends to the cluster, one that only the LAN knows, and one of the other machine.
+const NAMES: [&str; 4] =
+    ["app1.k8s.example.com", "app2.k8s.example.com", "grafana.k8s.example.com", "nas.example.com"];
 
 /// The name behind the port forward.
 const APP: &str = "app.home.example.com";
@@ -62,6 +72,7 @@ http {
   uwsgi_temp_path FOLDER/uwsgi;
   scgi_temp_path FOLDER/scgi;
   server {
+    listen 80;
     listen 443 ssl;
     ssl_certificate FOLDER/tls.crt;
     ssl_certificate_key FOLDER/tls.key;
@@ -73,17 +84,26 @@ http {
 /// `docs/setups/haproxy.md`.
 pub(crate) fn haproxy_sends_the_clusters_names_to_one_address(home: &Home) -> anyhow::Result<()> {
     let page = Setup::new(home, "haproxy")?;
-    page.write_certificate()?;
+    page.write_certificate(&NAMES)?;
+    home.lab.import(&[oauth2_proxy_image()?])?;
     page.apply("pools.yaml")?;
     page.create_secret("ingress")?;
+    let authority = format!("--from-file={}", page.text_of("ca.crt"));
+    home.lab.kubectl(&["create", "configmap", "authority", &authority])?;
+    page.create_users()?;
+    page.apply("oauth2-proxy.yaml")?;
     page.apply("ingress.yaml")?;
+    page.know_by_name("ingress", "oauth2-proxy")?;
     page.apply("services.yaml")?;
     ensure!(home.wait_for_address("external")? == EXTERNAL, "the address of pool external");
     ensure!(home.wait_for_address("internal")?.to_string() == "192.168.0.5", "of pool internal");
-    page.wait_for_rollout("ingress")?;
+    for deployment in ["oauth2-proxy", "ingress"] {
+        page.wait_for_rollout(deployment)?;
+    }
     let _programs = page.start_router_and_neighbour()?;
+    let prometheus = Prometheus::start(home)?;
 
-    let [app1, app2, grafana, nas, _] = NAMES;
+    let [app1, app2, grafana, nas] = NAMES;
     for (name, who) in [(app1, CLUSTER), (app2, CLUSTER), (grafana, OTHERS), (nas, OTHERS)] {
         page.wait_for(Place::Internet, name, &format!("{who} says: {name}"))?;
     }
@@ -91,18 +111,29 @@ pub(crate) fn haproxy_sends_the_clusters_names_to_one_address(home: &Home) -> an
         page.wait_for(Place::Lan, name, &format!("{CLUSTER} says: {name}"))?;
     }
 
+    page.signs_in(app1, app2)?;
+    page.a_pod_has_asked_the_router_for(app2)?;
+
+    wait_for_alerts(home, &prometheus, &[])?;
     home.apply(&service("third", "metallb.universe.tf/address-pool", "external"))?;
     let refusal = home.wait_for_event("third", "AllocationFailed")?;
     ensure!(refusal.note.contains("external"), "the full pool is named: {refusal:?}");
     let why = home.arpeggio(&["explain", "service", "third"])?;
     ensure!(why.contains("external"), "{why}");
+    wait_for_alerts(home, &prometheus, &["ArpeggioServiceWithoutAddress"])?;
     home.lab.kubectl(&["delete", "service", "third"])?;
 
     let owner = home.wait_for_owner(EXTERNAL)?;
     home.keep_pods_off("ingress", owner)?;
     page.wait_for(Place::Internet, app1, CLUSTER)?;
-    let url = Url { scheme: "https", name: app1, at: ROUTER_WAN_V4.parse()? };
-    let [outage] = page.outages_by_power_cut(owner, [url])?;
+    let url = Url::https(app1, ROUTER_WAN_V4.parse()?);
+    let (outage, download) = thread::scope(|scope| {
+        let download = scope.spawn(|| page.download(url));
+        (page.outages_by_power_cut(owner, &[url]), download.join())
+    });
+    let outage = outage?[0];
+    let breaks = download.ok().context("the download has panicked")??;
+    ensure!(breaks > 0, "the download has not met the power cut");
     eprint_line(&format!(
         "a-haproxy: the client on the internet was without an answer for {outage:?}"
     ));
@@ -114,7 +145,7 @@ pub(crate) fn haproxy_sends_the_clusters_names_to_one_address(home: &Home) -> an
 /// `docs/setups/fritzbox.md`.
 pub(crate) fn one_port_forward_leads_to_everything(home: &Home) -> anyhow::Result<()> {
     let page = Setup::new(home, "fritzbox")?;
-    page.write_certificate()?;
+    page.write_certificate(&[APP])?;
     page.apply("pool.yaml")?;
     page.create_secret("proxy")?;
     page.apply("app.yaml")?;
@@ -124,30 +155,38 @@ pub(crate) fn one_port_forward_leads_to_everything(home: &Home) -> anyhow::Resul
     for deployment in ["app", "proxy"] {
         page.wait_for_rollout(deployment)?;
     }
-    let addresses =
-        home.wait_until("an address of each family", || match home.addresses("proxy")?[..] {
-            [v4 @ IpAddr::V4(_), v6 @ IpAddr::V6(_)] => Ok([v4, v6]),
-            ref other => Err(format!("{other:?}").into()),
-        })?;
-    let router: IpAddr = ROUTER_WAN_V4.parse()?;
-    for port in [80, 443] {
-        home.lab.network().forward_port(port, SocketAddr::new(addresses[0], port))?;
-    }
+    let families = home.lab.options().families;
+    let addresses = home.wait_until("an address of each family of the cluster", || {
+        let addresses = home.addresses("proxy")?;
+        let kinds: Vec<bool> = addresses.iter().map(IpAddr::is_ipv4).collect();
+        if kinds == families.of(true, false) {
+            Ok(addresses)
+        } else {
+            Err(format!("{addresses:?}").into())
+        }
+    })?;
+    let urls = addresses.iter().map(|address| page.open_to_the_internet(*address));
+    let urls: Vec<Url> = urls.collect::<anyhow::Result<_>>()?;
 
-    let by_ipv4 = Url { scheme: "https", name: APP, at: router };
-    let by_ipv6 = Url { at: addresses[1], ..by_ipv4 };
-    page.wait_for_page(by_ipv4, &format!("{INTERNET_V4} asked for https://{APP}"))?;
-    page.wait_for_page(by_ipv6, &format!("2001:db8::2 asked for https://{APP}"))?;
-    page.wait_for_page(Url { scheme: "http", ..by_ipv4 }, "301 Moved Permanently")?;
-    let answers: Vec<String> = (0..60).map(|_| page.status(by_ipv4)).collect();
+    for url in &urls {
+        let client = if url.at.is_ipv4() { INTERNET_V4 } else { INTERNET_V6 };
+        page.wait_for_page(*url, &format!("{client} asked for https://{APP}"))?;
+        page.wait_for_page(Url::http(APP, url.at.ip()), "301 Moved Permanently")?;
+    }
+    let answers: Vec<String> = (0..60).map(|_| page.status(urls[0])).collect();
     ensure!(answers.contains(&"503".to_owned()), "nobody was limited: {answers:?}");
 
-    let owner = home.wait_for_owner(first_address())?;
-    let outages = page.outages_by_power_cut(owner, [by_ipv4, by_ipv6])?;
-    eprint_line(&format!("b-fritzbox: without an answer by IPv4 and IPv6 for {outages:?}"));
+    let owner = page.common_holder(&addresses, |_| true)?;
+    // Kubernetes needs many seconds to notice that pods are lost, and the proxy asks them meanwhile.
+    home.keep_pods_off("app", owner)?;
+    for url in &urls {
+        page.wait_for_page(*url, "")?;
+    }
+    let outages = page.outages_by_power_cut(owner, &urls)?;
+    eprint_line(&format!("b-fritzbox, {families:?}: without an answer for {outages:?}"));
     let short = outages.iter().all(|outage| *outage < LONGEST_OUTAGE);
     ensure!(short, "clients were without an answer for {outages:?}");
-    ensure!(home.wait_for_owner(first_address())? != owner, "{owner} has no power");
+    page.common_holder(&addresses, |now| now != owner)?;
     Ok(())
 }
 
@@ -192,6 +231,21 @@ pub(crate) fn pods_see_whom_the_policy_says(home: &Home) -> anyhow::Result<()> {
     Ok(())
 }
 
+/// Waits until everything of Arpeggio is scraped, and exactly these alerts fire.
+fn wait_for_alerts(
+    home: &Home,
+    prometheus: &Prometheus<'_>,
+    expected: &[&str],
+) -> anyhow::Result<()> {
+    home.wait_until(&format!("Prometheus scrapes two of each, and says {expected:?}"), || {
+        let up = prometheus.query("sum by (job) (up)")?;
+        let firing = prometheus.firing()?;
+        let scraped = up.len() == 2 && up.iter().all(|sample| sample.value >= 2.0);
+        let right = scraped && firing == expected;
+        if right { Ok(()) } else { Err(format!("{up:?}, {firing:?}").into()) }
+    })
+}
+
 /// Where somebody asks from.
 #[derive(Debug, Clone, Copy)]
 enum Place {
@@ -203,21 +257,40 @@ enum Place {
 
 /// A page, and where a client on the internet finds it.
 #[derive(Debug, Clone, Copy)]
-struct Url {
+pub(crate) struct Url {
     scheme: &'static str,
     name: &'static str,
-    at: IpAddr,
+    at: SocketAddr,
+}
+
+impl Url {
+    pub(crate) fn http(name: &'static str, at: IpAddr) -> Self {
+        Self::http_on_port(80, name, at)
+    }
+
+    pub(crate) fn http_on_port(port: u16, name: &'static str, at: IpAddr) -> Self {
+        Self { scheme: "http", name, at: SocketAddr::new(at, port) }
+    }
+
+    pub(crate) fn https(name: &'static str, at: IpAddr) -> Self {
+        Self { scheme: "https", name, at: SocketAddr::new(at, 443) }
+    }
+
+    /// What curl's `--resolve` wants, to find it without DNS.
+    fn resolved(self) -> String {
+        format!("{}:{}:{}", self.name, self.at.port(), self.at.ip())
+    }
 }
 
 /// A page of `docs/setups`, and a folder for what is made by hand.
-struct Setup<'a> {
+pub(crate) struct Setup<'a> {
     home: &'a Home,
     page: PathBuf,
     folder: PathBuf,
 }
 
 impl<'a> Setup<'a> {
-    fn new(home: &'a Home, name: &str) -> anyhow::Result<Self> {
+    pub(crate) fn new(home: &'a Home, name: &str) -> anyhow::Result<Self> {
         let setups = Path::new(env!("CARGO_MANIFEST_DIR")).join("../../docs/setups");
         let folder = home.lab.folders().kubeconfig().with_file_name(name);
         fs::create_dir_all(&folder)?;
@@ -233,11 +306,14 @@ impl<'a> Setup<'a> {
         self.page.join(name).to_string_lossy().into_owned()
     }
 
-    /// Applies a file of the page, with the lab's nginx.
-    fn apply(&self, name: &str) -> anyhow::Result<()> {
+    /// Applies a file of the page, with the lab's images.
+    pub(crate) fn apply(&self, name: &str) -> anyhow::Result<()> {
         let text = fs::read_to_string(self.page.join(name))?;
-        let local = format!("image: {NGINX_IMAGE}\n        imagePullPolicy: Never\n");
-        self.home.lab.apply(&text.replace("image: nginx\n", &local))?;
+        let text = IMAGES.into_iter().fold(text, |text, (image, here)| {
+            let local = format!("image: {here}\n        imagePullPolicy: Never\n");
+            text.replace(&format!("image: {image}\n"), &local)
+        });
+        self.home.lab.apply(&text)?;
         Ok(())
     }
 
@@ -299,11 +375,18 @@ impl<'a> Setup<'a> {
         Ok(())
     }
 
-    /// One certificate for all names, which clients are told to trust.
-    fn write_certificate(&self) -> anyhow::Result<()> {
+    /// An authority that clients trust, and a certificate of its for all of these names.
+    pub(crate) fn write_certificate(&self, names: &[&str]) -> anyhow::Result<()> {
+        let mut authority = CertificateParams::default();
+        authority.distinguished_name = DistinguishedName::new();
+        authority.distinguished_name.push(DnType::CommonName, "authority");
+        authority.is_ca = IsCa::Ca(BasicConstraints::Unconstrained);
+        let authority_key = KeyPair::generate()?;
+        fs::write(self.folder.join("ca.crt"), authority.self_signed(&authority_key)?.pem())?;
+        let authority = Issuer::new(authority, authority_key);
         let key = KeyPair::generate()?;
-        let names = NAMES.map(str::to_owned);
-        let certificate = CertificateParams::new(names)?.self_signed(&key)?;
+        let names: Vec<String> = names.iter().map(ToString::to_string).collect();
+        let certificate = CertificateParams::new(names)?.signed_by(&key, &authority)?;
         fs::write(self.folder.join("tls.crt"), certificate.pem())?;
         fs::write(self.folder.join("tls.key"), key.serialize_pem())?;
         Ok(())
@@ -311,31 +394,95 @@ impl<'a> Setup<'a> {
 
     fn start_router_and_neighbour(&self) -> anyhow::Result<[HostProcess; 3]> {
         let lab = &self.home.lab;
-        lab.network().add_hosts(1..=1)?;
-        let folder = self.folder.to_string_lossy();
-        fs::write(self.folder.join("nas.conf"), NAS.replace("FOLDER", &folder))?;
+        let nas = self.start_neighbour()?;
         fs::write(self.folder.join("resolv.conf"), "nameserver 192.168.0.1\n")?;
-        let mut nas = Command::new("nginx");
-        nas.args(["-e", "stderr", "-c", &self.text_of("nas.conf")]);
         let mut haproxy = Command::new("haproxy");
         haproxy.args(["-db", "-f", &self.file("haproxy.cfg")]);
         let mut dnsmasq = Command::new("dnsmasq");
         let config = format!("--conf-file={}", self.file("dnsmasq.conf"));
         dnsmasq.args(["--keep-in-foreground", "--user=root", "--pid-file=", "--interface=lan"]);
-        dnsmasq.args(["--bind-interfaces", &config]);
+        dnsmasq.args(["--bind-interfaces", "--log-queries", "--log-facility=-", &config]);
         Ok([
-            HostProcess::start_on(lab, OTHER, "nas", &mut nas)?,
+            nas,
             HostProcess::start_on(lab, Machine::Router, "haproxy", &mut haproxy)?,
             HostProcess::start_on(lab, Machine::Router, "dnsmasq", &mut dnsmasq)?,
         ])
     }
 
+    /// A machine on the LAN that is no node, and serves pages, too.
+    pub(crate) fn start_neighbour(&self) -> anyhow::Result<HostProcess> {
+        self.home.lab.network().add_hosts(1..=1)?;
+        let folder = self.folder.to_string_lossy();
+        fs::write(self.folder.join("nas.conf"), NAS.replace("FOLDER", &folder))?;
+        let mut nas = Command::new("nginx");
+        nas.args(["-e", "stderr", "-c", &self.text_of("nas.conf")]);
+        HostProcess::start_on(&self.home.lab, OTHER, "nas", &mut nas)
+    }
+
+    /// Who may sign in, and what OAuth2 Proxy wants to be told.
+    fn create_users(&self) -> anyhow::Result<()> {
+        let users = format!("--from-file={}", self.file("htpasswd"));
+        self.home.lab.kubectl(&["create", "secret", "generic", "users", &users])?;
+        let settings = format!("--from-env-file={}", self.file("oauth2-proxy.env"));
+        self.home.lab.kubectl(&["create", "secret", "generic", "oauth2-proxy", &settings])?;
+        Ok(())
+    }
+
+    /// Somebody on the internet wants to see a private page of `app`, and comes back from `auth` with a cookie.
+    fn signs_in(&self, app: &'static str, auth: &'static str) -> anyhow::Result<()> {
+        let private = format!("https://{app}/private/");
+        let sign_in = format!("https://{auth}/oauth2/sign_in?rd={private}");
+        let head = ["--output", "/dev/null", "--write-out", "%{http_code} %{redirect_url}"];
+        let led = format!("302 {sign_in}");
+        self.home.wait_until("who has not signed in is led to where one does", || {
+            match self.browse(app, auth, &[&head[..], &[private.as_str()]].concat())? {
+                answer if answer == led => Ok(()),
+                answer => Err(answer.into()),
+            }
+        })?;
+        let rd = format!("rd={private}");
+        let form = ["--data", "username=alice", "--data-urlencode", &rd, "--data"];
+        let wrong = [&head[..], &form, &["password=rabbit", &sign_in]].concat();
+        let answer = self.browse(app, auth, &wrong)?;
+        ensure!(answer.starts_with("401"), "a wrong password: {answer}");
+        let cookies = self.text_of("cookies");
+        let follow = ["--location", "--cookie-jar", &cookies];
+        let right = [&follow[..], &form, &["password=wonderland", &sign_in]].concat();
+        let answer = self.browse(app, auth, &right)?;
+        ensure!(answer == "a private page for alice\n", "after the sign-in: {answer}");
+        let again = self.browse(app, auth, &["--cookie", &cookies, &private])?;
+        ensure!(again == "a private page for alice\n", "with the cookie: {again}");
+        Ok(())
+    }
+
+    /// By the log of the router's DNS: pods' addresses begin like this.
+    fn a_pod_has_asked_the_router_for(&self, name: &str) -> anyhow::Result<()> {
+        let log = fs::read_to_string(self.home.lab.folders().logs().join("dnsmasq.log"))?;
+        let query = format!("query[A] {name} from 10.244.");
+        ensure!(log.contains(&query), "no pod has asked for {name}: {log}");
+        Ok(())
+    }
+
+    /// curl on the internet, where both names mean the router.
+    fn browse(
+        &self,
+        app: &'static str,
+        auth: &'static str,
+        args: &[&str],
+    ) -> anyhow::Result<String> {
+        let router = ROUTER_WAN_V4.parse()?;
+        let [app, auth] = [app, auth].map(|name| Url::https(name, router).resolved());
+        let authority = self.text_of("ca.crt");
+        let common = ["--silent", "--show-error", "--max-time", "5", "--cacert", &authority];
+        let names = ["--resolve", &app, "--resolve", &auth];
+        let args = [&common[..], &names, args].concat();
+        Ok(self.home.lab.namespace(Machine::Internet).run("curl", &args)?)
+    }
+
     /// What a page says, asked for by its name.
     fn fetch(&self, from: Place, name: &'static str) -> anyhow::Result<String> {
         match from {
-            Place::Internet => {
-                self.curl(Url { scheme: "https", name, at: ROUTER_WAN_V4.parse()? }, &[])
-            }
+            Place::Internet => self.curl(Url::https(name, ROUTER_WAN_V4.parse()?), &[]),
             Place::Lan => self.fetch_by_dns(name),
         }
     }
@@ -344,7 +491,7 @@ impl<'a> Setup<'a> {
         // curl asks the system, and the system what this file names.
         let system = format!("mount --bind {} /etc/resolv.conf", self.text_of("resolv.conf"));
         let curl =
-            format!("curl --silent --show-error --max-time 1 --cacert {}", self.text_of("tls.crt"));
+            format!("curl --silent --show-error --max-time 1 --cacert {}", self.text_of("ca.crt"));
         let inside = format!("{system} && exec {curl} https://{name}/");
         let client = self.home.lab.namespace(Machine::Client);
         Ok(client.run("unshare", &["--mount", "sh", "-c", &inside])?)
@@ -359,14 +506,14 @@ impl<'a> Setup<'a> {
     }
 
     /// Makes a Secret of the certificate.
-    fn create_secret(&self, name: &str) -> anyhow::Result<()> {
+    pub(crate) fn create_secret(&self, name: &str) -> anyhow::Result<()> {
         let certificate = format!("--cert={}", self.text_of("tls.crt"));
         let key = format!("--key={}", self.text_of("tls.key"));
         self.home.lab.kubectl(&["create", "secret", "tls", name, &certificate, &key])?;
         Ok(())
     }
 
-    fn wait_for_rollout(&self, deployment: &str) -> anyhow::Result<()> {
+    pub(crate) fn wait_for_rollout(&self, deployment: &str) -> anyhow::Result<()> {
         let deployment = format!("deployment/{deployment}");
         Ok(self.home.lab.wait_for_rollout("default", &deployment, ROLLOUT)?)
     }
@@ -390,14 +537,61 @@ impl<'a> Setup<'a> {
     }
 
     /// What a client on the internet gets.
-    fn curl(&self, Url { scheme, name, at }: Url, args: &[&str]) -> anyhow::Result<String> {
-        let url = format!("{scheme}://{name}/");
-        let resolved = format!("{name}:{}:{at}", if scheme == "https" { 443 } else { 80 });
-        let authority = self.text_of("tls.crt");
+    fn curl(&self, url: Url, args: &[&str]) -> anyhow::Result<String> {
+        let resolved = url.resolved();
+        let page = format!("{}://{}:{}/", url.scheme, url.name, url.at.port());
+        let authority = self.text_of("ca.crt");
         // Shorter than the second after which a lost SYN is sent again: a request that needed that has failed.
         let common = ["--silent", "--show-error", "--max-time", "0.6", "--cacert", &authority];
-        let args = [&common, args, &["--resolve", &resolved, &url]].concat();
+        let args = [&common, args, &["--resolve", &resolved, &page]].concat();
         Ok(self.home.lab.namespace(Machine::Internet).run("curl", &args)?)
+    }
+
+    /// Opens 80 and 443 on the router: by a port forward for IPv4, for IPv6 there is nothing to do. Says where clients find
+    /// the page then.
+    fn open_to_the_internet(&self, address: IpAddr) -> anyhow::Result<Url> {
+        if address.is_ipv6() {
+            return Ok(Url::https(APP, address));
+        }
+        for port in [80, 443] {
+            self.home.lab.network().forward_port(port, SocketAddr::new(address, port))?;
+        }
+        Ok(Url::https(APP, ROUTER_WAN_V4.parse()?))
+    }
+
+    /// Waits until one node holds all of these addresses, and it is one of those that are meant.
+    fn common_holder(
+        &self,
+        addresses: &[IpAddr],
+        is_it: impl Fn(Machine) -> bool,
+    ) -> anyhow::Result<Machine> {
+        self.home.wait_until("one node has the addresses", || {
+            let holders = addresses.iter().map(|address| self.home.holder(*address));
+            let holders = holders.collect::<anyhow::Result<BTreeSet<_>>>()?;
+            match holders.first() {
+                Some(Some(holder)) if holders.len() == 1 && is_it(*holder) => Ok(*holder),
+                _ => Err(format!("{holders:?}").into()),
+            }
+        })
+    }
+
+    /// A client on the internet downloads a file, and goes on where it was whenever nothing comes for two seconds. Returns how
+    /// often that was.
+    fn download(&self, url: Url) -> anyhow::Result<u32> {
+        let (file, authority) = (self.text_of("download"), self.text_of("ca.crt"));
+        let curl = format!(
+            "curl --silent --show-error --max-time 60 --speed-limit 1 --speed-time 2 --continue-at - \
+             --output {file} --cacert {authority} --resolve {} https://{}/download",
+            url.resolved(),
+            url.name,
+        );
+        let until = format!(
+            "n=0; until {curl}; do n=$((n+1)); [ $n -lt 20 ] || exit 1; sleep 0.5; done; echo $n"
+        );
+        let breaks = self.home.lab.namespace(Machine::Internet).run("sh", &["-c", &until])?;
+        let whole = fs::read(&file)? == fs::read("/usr/sbin/nginx")?;
+        ensure!(whole, "the download is another file");
+        Ok(breaks.trim().parse()?)
     }
 
     /// The status that a client on the internet gets, or why it gets none.
@@ -406,7 +600,7 @@ impl<'a> Setup<'a> {
         self.curl(url, &args).unwrap_or_else(|error| error.to_string())
     }
 
-    fn wait_for_page(&self, url: Url, words: &str) -> anyhow::Result<()> {
+    pub(crate) fn wait_for_page(&self, url: Url, words: &str) -> anyhow::Result<()> {
         self.home.wait_until(&format!("{url:?} says: {words}"), || match self.curl(url, &[])? {
             said if said.contains(words) => Ok(()),
             said => Err(said.into()),
@@ -414,11 +608,11 @@ impl<'a> Setup<'a> {
     }
 
     /// How long a client on the internet gets no answer at each of these when a node loses its power.
-    fn outages_by_power_cut<const N: usize>(
+    pub(crate) fn outages_by_power_cut(
         &self,
         node: Machine,
-        urls: [Url; N],
-    ) -> anyhow::Result<[Duration; N]> {
+        urls: &[Url],
+    ) -> anyhow::Result<Vec<Duration>> {
         let begin = Instant::now();
         let end = begin + Duration::from_secs(8);
         let answers_at = |url| {
@@ -426,15 +620,13 @@ impl<'a> Setup<'a> {
             asked.filter_map(|answer| answer.is_ok().then(Instant::now)).collect::<Vec<_>>()
         };
         thread::scope(|scope| {
-            let clients = urls.map(|url| scope.spawn(move || answers_at(url)));
+            let clients = urls.iter().map(|url| scope.spawn(move || answers_at(*url)));
+            let clients: Vec<_> = clients.collect();
             thread::sleep(Duration::from_secs(2));
             self.home.lab.power_off(node)?;
-            let mut outages = [Duration::ZERO; N];
-            for (outage, client) in outages.iter_mut().zip(clients) {
-                let answers = client.join().ok().context("a client has panicked")?;
-                *outage = longest_silence(answers, begin, end).length();
-            }
-            Ok(outages)
+            let outage = |answers: Vec<Instant>| longest_silence(answers, begin, end).length();
+            let joined = clients.into_iter().map(|client| client.join().map(outage).ok());
+            joined.collect::<Option<_>>().context("a client has panicked")
         })
     }
 }
