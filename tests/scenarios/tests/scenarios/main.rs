@@ -51,9 +51,9 @@ use self::runner::{Cluster, NODES, Scenario, Shape, Trial};
 
 /// One or two for each part of Arpeggio, so that `make test` takes minutes.
 const QUICK: &[&str] = &[
-    "a-haproxy",
     "annotations",
     "announce-nodes",
+    "b-fritzbox",
     "bad-input",
     "commands",
     "damaged-locks",
