@@ -52,10 +52,8 @@ pub(crate) fn new_speakers_wait_until_they_know_the_backends(home: &Home) -> any
         Ok(lock["metadata"]["resourceVersion"].to_string())
     };
     let before = version()?;
-    let what = format!(
-        "all speakers are upgraded among {SLICES} slices, and an address stays with its pods"
-    );
-    let seen = home.look_on(&what, Duration::from_secs(2), || home.replace_speakers())?;
+    let what = "all speakers are upgraded, and an address stays with its pods";
+    let seen = home.look_on(what, Duration::from_secs(2), || home.replace_speakers())?;
     let seen = seen.without_a_gap()?;
     ensure!(seen.owners == [owner.to_string()], "somebody else answered: {seen:?}");
     ensure!(version()? == before, "the lock was written");
