@@ -90,13 +90,11 @@ fn limit_for(more: u64) -> u64 {
 
 /// Decides a few times; returns the interfaces that could be opened at last.
 fn turns(announcer: &mut Announcer) -> Vec<String> {
-    let (announced, awaited) = ([OURS.into(), OURS_V6.into()], [THERE.into(), THERE_V6.into()]);
-    let (announced, awaited): (BTreeSet<IpAddr>, BTreeSet<IpAddr>) =
-        (announced.into(), awaited.into());
+    let ours: BTreeSet<IpAddr> = [OURS.into(), OURS_V6.into()].into();
+    let awaited: BTreeSet<IpAddr> = [THERE.into(), THERE_V6.into()].into();
     let mut opened = Vec::new();
     for _ in 0..4 {
-        let demand =
-            Demand { announced: &announced, asked: BTreeSet::new(), awaited: awaited.clone() };
+        let demand = Demand { announced: &ours, asked: BTreeSet::new(), awaited: awaited.clone() };
         announcer.attend_to(
             demand,
             |address, reach| reach.announcing(address, &[]),

@@ -129,9 +129,8 @@ impl Socket {
                 Ok((_, Some(from)))
                     if from.ifindex() != self.interface || from.pkttype() == OUTGOING => {}
                 Ok((length, _)) => return Ok(buffer.get(..length).map(<[u8]>::to_vec)),
-                Err(Errno::EAGAIN) => return Ok(None),
-                // A cable that is out.
-                Err(Errno::ENETDOWN) => return Ok(None),
+                // The latter says once that the cable is out.
+                Err(Errno::EAGAIN | Errno::ENETDOWN) => return Ok(None),
                 Err(error) => return Err(error),
             }
         }

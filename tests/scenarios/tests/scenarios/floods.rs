@@ -81,8 +81,8 @@ pub(crate) fn a_flood_of_frames_ends_no_session(home: &Home) -> anyhow::Result<(
     let after = state(home)?;
     let more = |(after, before): (&u64, &u64)| after.saturating_sub(*before);
     let memory = after.memory.iter().zip(&before.memory).map(more).max().unwrap_or_default();
-    let lines = after.lines.iter().zip(&before.lines).map(|(after, before)| after - before);
-    let lines: Vec<usize> = lines.collect();
+    let lines = after.lines.iter().zip(&before.lines);
+    let lines: Vec<usize> = lines.map(|(after, before)| after.saturating_sub(*before)).collect();
     let events = home.events("web")?.len() + home.events("six")?.len();
     eprint_line(&format!(
         "{owner} answered {answers} questions; {lines:?} lines, {events} events, {memory} bytes more"
