@@ -22,7 +22,7 @@ const POOL_V6: &str = "home-v6";
 const FLOOD: Duration = Duration::from_secs(10);
 
 /// Fewer frames a second are no flood. Each of them reaches six machines, which share two cores with all else.
-const FEWEST: u64 = 10_000;
+const FEWEST: u64 = 3_000;
 
 /// What a speaker may log, and tell users of, because of it.
 const LINES: usize = 40;
