@@ -4,10 +4,11 @@ use std::fmt::Debug;
 
 use arpeggio_allocation::Watched;
 use arpeggio_runtime::{
+    guarded::Guarded,
     health::Awaited,
     watch::{Change, Complaint, Event, Haste, Watch},
 };
-use kube::{Api, Resource, core::DeserializeGuard, runtime::watcher::Config};
+use kube::{Api, Resource, runtime::watcher::Config};
 use serde::de::DeserializeOwned;
 
 /// One watch.
@@ -18,7 +19,7 @@ where
     K: Resource<DynamicType = ()> + Clone + Debug + DeserializeOwned + Send + 'static,
 {
     /// Watches what `config` selects. `awaited` is told when the first list is complete.
-    pub(crate) fn new(api: Api<DeserializeGuard<K>>, config: Config, awaited: Awaited) -> Self {
+    pub(crate) fn new(api: Api<Guarded<K>>, config: Config, awaited: Awaited) -> Self {
         Self(Watch::new(api, config, Haste::Patient, awaited))
     }
 

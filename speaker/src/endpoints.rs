@@ -2,7 +2,7 @@
 
 use std::{collections::BTreeMap, iter};
 
-use arpeggio_api::endpoints::{ServiceName, backends, service_of};
+use arpeggio_api::endpoints::{ServiceName, backends, service_of, slim};
 use arpeggio_election::Backends;
 use arpeggio_runtime::{
     health::Health,
@@ -33,7 +33,7 @@ pub(crate) async fn watch(
     }
     let mut feed = Feed::default();
     let (slices, awaited) = (Api::all(client), health.awaits("EndpointSlices"));
-    let slices = Watch::new(slices, watches::config(), Haste::Patient, awaited);
+    let slices = Watch::new(slices, watches::config(), Haste::Patient, awaited).slimmed(slim);
     watches::follow(slices, rewinds, |change| {
         let is_list = matches!(change, Change::Listed(_) | Change::ListedInPart(_));
         let changes = feed.take(change);

@@ -33,7 +33,7 @@ use crate::{
     failovers::Failovers,
     identity::Identity,
     input::Input,
-    listener::{Freshness, Said, Sighting},
+    listener::{Freshness, Losses, Said, Sighting},
     metrics::Metrics,
     neighbours::{Neighbours, Probe, gateway_probes, own_links, returned},
     news::News,
@@ -113,6 +113,9 @@ pub(crate) struct Engine {
     sightings: Receiver<Sighting>,
     /// Answers to this node's own questions. They come first.
     answers: Receiver<Sighting>,
+    losses: Losses,
+    /// How many answers may have been lost before the last turn.
+    lost: u64,
     writer: Writer,
     news: News,
     metrics: Arc<Metrics>,
@@ -154,10 +157,11 @@ impl Engine {
     ) -> Self {
         let (sender, sightings) = bounded(SIGHTINGS);
         let (answer, answers) = bounded(SIGHTINGS);
-        let freshness = Freshness::default();
+        let (freshness, losses) = (Freshness::default(), Losses::default());
         let wiring = Wiring {
             sightings: sender,
             answers: answer,
+            losses: losses.clone(),
             freshness: freshness.clone(),
             metrics: outlets.metrics.clone(),
             promiscuous,
@@ -188,6 +192,8 @@ impl Engine {
             freshness,
             sightings,
             answers,
+            losses,
+            lost: 0,
             writer: outlets.writer,
             news: outlets.news,
             metrics: outlets.metrics,
@@ -299,6 +305,7 @@ impl Engine {
                 self.failovers.session_gone(&node);
                 self.rehearsals.gone(&node);
                 self.neighbours.lost(&node, now());
+                self.paths.forget(&node);
                 Event::SessionGone(node)
             }
             Input::LockGone(address, until) => {
@@ -642,6 +649,11 @@ impl Engine {
         }
         if self.elector.misses_somebody(now) && self.has_backlog() {
             self.elector.handle(now, Event::Backlog);
+        }
+        // After the backlog: what has been read by now has been counted before.
+        if std::mem::replace(&mut self.lost, self.losses.count()) != self.lost {
+            self.elector.handle(now, Event::AnswersLost);
+            self.paths.excuse();
         }
         let decision = self.elector.decide(now);
         self.note_takeovers(&decision);

@@ -1,6 +1,8 @@
 //! Tests between two kernels: a speaker without an election, and a client that sends it frames.
 
+mod flood;
 mod life;
+mod limits;
 mod link_local;
 #[path = "../../crates/link/tests/namespace/mod.rs"]
 mod namespace;
@@ -25,7 +27,7 @@ use prometheus::{Registry, proto::MetricFamily};
 
 use crate::{
     announcer::{Announcer, Demand},
-    listener::{Freshness, Sighting},
+    listener::{Freshness, Losses, Sighting},
     metrics::Metrics,
     neighbours::Neighbours,
     segment::Wiring,
@@ -62,6 +64,7 @@ struct Speaker {
     thread: Option<JoinHandle<()>>,
     sightings: Receiver<Sighting>,
     answers: Receiver<Sighting>,
+    losses: Losses,
     registry: Registry,
 }
 
@@ -71,15 +74,17 @@ impl Speaker {
         let (tasks, received) = unbounded();
         let (tell, sightings) = bounded(QUEUE);
         let (answer, answers) = bounded(QUEUE);
+        let losses = Losses::default();
         let wiring = Wiring {
             sightings: tell,
             answers: answer,
+            losses: losses.clone(),
             freshness: Freshness::default(),
             metrics: Arc::new(Metrics::registered(&registry).unwrap()),
             promiscuous: [].into(),
         };
         let thread = namespace.run(|| thread::spawn(move || work(&received, wiring)));
-        Self { tasks: Some(tasks), thread: Some(thread), sightings, answers, registry }
+        Self { tasks: Some(tasks), thread: Some(thread), sightings, answers, losses, registry }
     }
 
     fn set(&self, task: &Task) {

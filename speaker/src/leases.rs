@@ -1,6 +1,6 @@
 //! Watches Arpeggio's Leases and tells the engine of every change.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 
 use arpeggio_api::{
     lease::{self, Kind, LeaseError},
@@ -44,6 +44,8 @@ pub(crate) async fn watch(
 struct Feed {
     /// The Leases that the engine knows, by name.
     known: BTreeSet<String>,
+    /// Those that are not understood, and why not.
+    unclear: BTreeMap<String, String>,
 }
 
 impl Feed {
@@ -51,10 +53,11 @@ impl Feed {
         match change {
             Change::Applied(lease) => {
                 self.known.insert(lease.name_any());
-                read(&lease).into_iter().collect()
+                self.read(&lease).into_iter().collect()
             }
             Change::Deleted(lease) => {
                 self.known.remove(&lease.name_any());
+                self.unclear.remove(&lease.name_any());
                 gone(&lease.name_any(), lease::version(&lease).ok()).into_iter().collect()
             }
             Change::Listed(leases) => self.listed(&leases, true),
@@ -67,14 +70,36 @@ impl Feed {
         let listed: BTreeSet<String> = leases.iter().map(ResourceExt::name_any).collect();
         let absent = self.known.difference(&listed).filter(|_| whole);
         let gone = absent.filter_map(|name| gone(name, None));
-        let inputs = leases.iter().filter_map(read).chain(gone);
+        let gone: Vec<Input> = gone.collect();
+        let inputs = leases.iter().filter_map(|lease| self.read(lease)).collect::<Vec<_>>();
+        let inputs = inputs.into_iter().chain(gone);
         let inputs = inputs.chain([Input::Election(Event::Synced)]).collect();
         if whole {
+            self.unclear.retain(|name, _| listed.contains(name));
             self.known = listed;
         } else {
             self.known.extend(listed);
         }
         inputs
+    }
+
+    /// Says of a Lease once that it is not understood, however often it is written.
+    fn read(&mut self, lease: &Lease) -> Option<Input> {
+        let name = lease.name_any();
+        match understood(lease)? {
+            Ok(input) => {
+                self.unclear.remove(&name);
+                Some(input)
+            }
+            Err(error) => {
+                let why = causes(&error).to_string();
+                if self.unclear.get(&name) != Some(&why) {
+                    tracing::warn!(error = why, "a Lease is not understood");
+                    self.unclear.insert(name, why);
+                }
+                None
+            }
+        }
     }
 }
 
@@ -87,12 +112,15 @@ pub(crate) fn gone(name: &str, until: Option<Version>) -> Option<Input> {
 
 /// What a Lease tells the engine; nothing when it is not ours or not understood.
 pub(crate) fn read(lease: &Lease) -> Option<Input> {
-    let read: Result<Input, LeaseError> = match Kind::of(lease)? {
+    understood(lease)?.ok()
+}
+
+/// `None` when it is not ours.
+fn understood(lease: &Lease) -> Option<Result<Input, LeaseError>> {
+    Some(match Kind::of(lease)? {
         Kind::Session => session::parse(lease).map(Input::Session),
         Kind::Lock => lock::parse(lease).map(lock_is),
-    };
-    read.inspect_err(|error| tracing::warn!(error = %causes(&error), "a Lease is not understood"))
-        .ok()
+    })
 }
 
 fn lock_is(record: LockRecord) -> Input {
@@ -147,7 +175,11 @@ mod tests {
     fn what_is_not_understood_is_skipped() {
         let mut damaged = lock(1);
         damaged.metadata.name = Some("address-x".into());
-        assert!(Feed::default().take(Change::Applied(damaged)).is_empty());
+        let mut feed = Feed::default();
+        assert!(feed.take(Change::Applied(damaged.clone())).is_empty());
+        assert_eq!(feed.unclear.len(), 1);
+        assert!(feed.take(Change::Deleted(damaged)).is_empty());
+        assert!(feed.unclear.is_empty());
         assert!(gone("somebody-elses-lease", None).is_none());
     }
 }

@@ -90,6 +90,24 @@ impl Freshness {
     }
 }
 
+/// How many answers to this node's own questions may have been lost here. One for all interfaces.
+#[derive(Debug, Clone, Default)]
+pub(crate) struct Losses(Arc<AtomicU64>);
+
+impl Losses {
+    /// So many more.
+    fn add(&self, frames: u64) {
+        if frames > 0 {
+            self.0.fetch_add(frames, Ordering::AcqRel);
+        }
+    }
+
+    /// All since the start.
+    pub(crate) fn count(&self) -> u64 {
+        self.0.load(Ordering::Acquire)
+    }
+}
+
 /// What the thread answers from and listens for; replaced as a whole.
 #[derive(Debug)]
 pub(crate) struct Table<P: Protocol> {
@@ -139,6 +157,8 @@ pub(crate) struct Listener<P: Protocol> {
     /// Bounded; what does not fit is lost, and said again by whoever said it.
     pub(crate) sightings: Sender<Sighting>,
     pub(crate) freshness: Freshness,
+    /// Counts what is lost of what a [`Task::Hear`] listens for.
+    pub(crate) losses: Losses,
     pub(crate) metrics: SegmentMetrics,
 }
 
@@ -164,6 +184,7 @@ impl<P: Protocol> Listener<P> {
             self.busy.store(false, Ordering::Release);
             let received =
                 self.socket.recv_batch(&mut inbox, || self.busy.store(true, Ordering::Release));
+            self.lost(u64::from(self.socket.lost()), "socket_overflow");
             // What came just now is for whoever took this one's place: perhaps at another MAC address.
             if self.stop.load(Ordering::Acquire) {
                 return;
@@ -245,7 +266,15 @@ impl<P: Protocol> Listener<P> {
         let claim = claim.of_any_family();
         let sighting = Sighting { interface: self.index, claim, said };
         if self.sightings.try_send(sighting).is_err() {
-            self.metrics.ignored("sightings_overflow", 1);
+            self.lost(1, "sightings_overflow");
+        }
+    }
+
+    /// Frames came for which there was no room, here or in the kernel.
+    fn lost(&self, frames: u64, reason: &str) {
+        self.metrics.ignored(reason, frames);
+        if self.task == Task::Hear {
+            self.losses.add(frames);
         }
     }
 }

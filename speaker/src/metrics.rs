@@ -1,10 +1,11 @@
 //! The speaker's metrics. No label has more values than there are interfaces, protocols, reasons or kinds.
 
-use std::time::Duration;
+use std::{collections::HashMap, time::Duration};
 
 use prometheus::{
     Counter, Error, Histogram, HistogramOpts, HistogramVec, IntCounter, IntCounterVec, IntGauge,
-    Opts, Registry, core::Collector,
+    Opts, Registry,
+    core::{Collector, MetricVec, MetricVecBuilder},
 };
 
 use crate::paths::Tempo;
@@ -187,6 +188,29 @@ impl Metrics {
             ignored: self.ignored.clone(),
         }
     }
+
+    /// There is no interface of this name any more: what was counted on it goes, too. Names may be many, as those of bridges
+    /// that come and go with containers.
+    pub(crate) fn forget(&self, interface: &str) {
+        let Self { requests, replies, gratuitous, deferred, ignored, conflicts, .. } = self;
+        for counters in [requests, replies, gratuitous, deferred, ignored, conflicts] {
+            forget(counters, interface);
+        }
+        forget(&self.reply_seconds, interface);
+    }
+}
+
+/// Removes all that has this label.
+fn forget<Builder: MetricVecBuilder>(metrics: &MetricVec<Builder>, interface: &str) {
+    for family in metrics.collect() {
+        for metric in family.get_metric() {
+            let labels = metric.get_label().iter().map(|it| (it.name(), it.value()));
+            let labels: HashMap<&str, &str> = labels.collect();
+            if labels.get("interface") == Some(&interface) {
+                let _ = metrics.remove(&labels); // Fails only when it is not there.
+            }
+        }
+    }
 }
 
 /// What is counted on one interface by one protocol, ready for the thread that answers.
@@ -306,6 +330,22 @@ mod tests {
         }
         metrics.writes.with_label_values(&["renew", "done"]).inc();
         registry.gather().iter().map(MetricFamily::name).map(str::to_owned).collect()
+    }
+
+    #[test]
+    fn an_interface_that_is_gone_leaves_no_metrics() {
+        let registry = Registry::new();
+        let metrics = Metrics::registered(&registry).unwrap();
+        let count = || -> usize { registry.gather().iter().map(|it| it.get_metric().len()).sum() };
+        let before = count();
+        for protocol in ["arp", "ndp"] {
+            metrics.of_segment("br-1", protocol).ignored("truncated", 1);
+            metrics.conflicts.with_label_values(&["br-1", protocol, "stranger"]).inc();
+            metrics.of_segment("br-10", protocol).replied(1, Duration::ZERO);
+        }
+        let both = count() - before;
+        metrics.forget("br-1");
+        assert_eq!((both, count() - before), (2 * 7 + 2 * 5, 2 * 5));
     }
 
     #[test]

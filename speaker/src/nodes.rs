@@ -2,7 +2,7 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use arpeggio_api::node::facts;
+use arpeggio_api::node::{facts, slim};
 use arpeggio_election::{Event, Node, NodeFacts};
 use arpeggio_runtime::{
     health::Awaited,
@@ -28,6 +28,7 @@ pub(crate) async fn watch(
 ) {
     let mut feed = Feed { obey_exclusion, ..Feed::default() };
     let nodes = Watch::new(Api::all(client), watches::config(), Haste::Patient, awaited);
+    let nodes = nodes.slimmed(slim);
     watches::follow(nodes, rewinds, |change| {
         let is_list = matches!(change, Change::Listed(_) | Change::ListedInPart(_));
         let news = feed.take(change);

@@ -21,7 +21,7 @@ use arpeggio_wire::{Asker, Claim, MacAddr, Question};
 use crossbeam_channel::Sender;
 
 use crate::{
-    listener::{Freshness, Listener, Sighting, Table, Task},
+    listener::{Freshness, Listener, Losses, Sighting, Table, Task},
     metrics::{Metrics, SegmentMetrics},
     protocol::{Groups, Protocol},
 };
@@ -36,6 +36,8 @@ pub(crate) struct Wiring {
     pub(crate) sightings: Sender<Sighting>,
     /// The same for answers to this node's own questions.
     pub(crate) answers: Sender<Sighting>,
+    /// How many answers may have been lost.
+    pub(crate) losses: Losses,
     /// When the thread must be silent.
     pub(crate) freshness: Freshness,
     /// Where it counts.
@@ -118,6 +120,7 @@ impl<P: Protocol> Ear<P> {
             busy: busy.clone(),
             sightings: sightings.clone(),
             freshness: wiring.freshness.clone(),
+            losses: wiring.losses.clone(),
             metrics: wiring.metrics.of_segment(&interface.name, P::LABEL),
         };
         let thread = thread::Builder::new()
@@ -203,6 +206,11 @@ impl<P: Protocol> Segment<P> {
     /// Whether answers may have come that the thread has not told of yet.
     pub(crate) fn has_backlog(&self) -> bool {
         self.peers.as_ref().is_some_and(Ear::has_backlog)
+    }
+
+    /// Whether the kernel has refused what is needed to announce here, or to hear who answers.
+    pub(crate) fn is_refused(&self) -> bool {
+        self.refused
     }
 
     /// Whether something is announced or asked for here.

@@ -81,9 +81,9 @@ impl Segments {
         self.arp.is_behind() || self.ndp.is_behind()
     }
 
-    /// The interfaces that could not be opened: this node neither hears nor answers there.
+    /// The interfaces that could not be opened, or not with all that it takes: this node does not hear or answer there.
     pub(crate) fn unopened(&self) -> BTreeSet<u32> {
-        &self.arp.unopened | &self.ndp.unopened
+        &self.arp.unopened() | &self.ndp.unopened()
     }
 
     /// Whether frames have come that nobody has told of yet.
@@ -176,6 +176,9 @@ impl<P: Protocol> Answering<P> {
             if !stays {
                 let interface = &segment.interface().name;
                 tracing::info!(interface, protocol = P::LABEL, "interface closed");
+                if links.interfaces.iter().all(|it| it.name != *interface) {
+                    wiring.metrics.forget(interface);
+                }
             }
             stays
         });
@@ -233,6 +236,12 @@ impl<P: Protocol> Answering<P> {
             ),
             Err(_) => {}
         }
+    }
+
+    fn unopened(&self) -> BTreeSet<u32> {
+        let refused = self.open.iter().filter(|(_, segment)| segment.is_refused());
+        let refused = refused.map(|(index, _)| *index);
+        self.unopened.iter().copied().chain(refused).collect()
     }
 
     fn is_behind(&self) -> bool {

@@ -29,6 +29,19 @@ pub fn backends(slice: &EndpointSlice) -> Backends {
     backends
 }
 
+/// Takes out of a slice what the above do not look at.
+pub fn slim(slice: &mut EndpointSlice) {
+    (slice.metadata.managed_fields, slice.metadata.annotations) = (None, None);
+    slice.metadata.owner_references = None;
+    slice.ports = None;
+    for endpoint in &mut slice.endpoints {
+        let Endpoint { conditions, node_name, .. } = std::mem::take(endpoint);
+        *endpoint = Endpoint { conditions, node_name, ..Endpoint::default() };
+    }
+    slice.endpoints.dedup();
+    slice.endpoints.shrink_to_fit();
+}
+
 enum State {
     Ready,
     Ending,
@@ -75,6 +88,9 @@ mod tests {
         let nodes = |names: &[&str]| names.iter().map(|it| Node::from(*it)).collect();
         let expected = Backends { ready: nodes(&["ready", "silent"]), ending: nodes(&["ending"]) };
         assert_eq!(backends(&slice), expected);
+        let mut slimmed = slice.clone();
+        slim(&mut slimmed);
+        assert_eq!((service_of(&slimmed), backends(&slimmed)), (service_of(&slice), expected));
     }
 
     #[test]

@@ -244,6 +244,7 @@ impl Elector {
             Event::Profile { node, profile } => self.wire.ask_by(node, profile),
             Event::GatewayAnswered => self.wire.gateway_answered(now),
             Event::Backlog => self.wire.has_backlog(),
+            Event::AnswersLost => self.answers_lost(),
             Event::Unasked(node) => self.wire.unasked(&node),
             Event::Heard { address, by } => self.heard(address, &by, now),
             Event::Node { node, facts } => self.view.node_seen(node, facts),
@@ -256,6 +257,11 @@ impl Elector {
             Event::Occupied { address, mac, by } => self.occupied(address, mac, by.as_ref(), now),
             Event::Wrote { write, outcome } => self.wrote(&write, outcome, now),
         }
+    }
+
+    fn answers_lost(&mut self) {
+        self.wire.excuse();
+        self.speakers.excuse();
     }
 
     fn session_seen(&mut self, session: Session, now: Timestamp) {

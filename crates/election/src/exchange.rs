@@ -87,6 +87,9 @@ pub enum Event {
     /// Frames have come that nobody has looked at yet, since this process is busy: who seems to be silent may have
     /// answered.
     Backlog,
+    /// Frames have come for which there was no room, answers to this node's questions perhaps among them: that somebody
+    /// has not answered says nothing.
+    AnswersLost,
     /// The question that [`Effect::ProbeNode`] or [`Effect::ProbeNodeAnywhere`] asks for could not be sent: that the node
     /// does not answer it says nothing.
     Unasked(Node),

@@ -92,6 +92,12 @@ impl SpeakerWatch {
         self.speakers.remove(node);
     }
 
+    /// Answers may have been lost here: that a speaker has not answered says nothing.
+    pub(crate) fn excuse(&mut self) {
+        let asked = self.speakers.values_mut().flat_map(|speaker| speaker.asked.values_mut());
+        asked.for_each(Asked::excuse);
+    }
+
     /// A node has renewed its session, which this one had accused of having a silent speaker; see [`WireWatch::disprove`].
     pub(crate) fn disprove(&mut self, node: &Node) {
         if self.speakers.get_mut(node).is_some_and(Speaker::is_disproved_again) {
@@ -168,8 +174,7 @@ impl Speaker {
         self.due = now + settings.speaker_probe;
         for asked in self.asked.values_mut() {
             if asked.peer.asked().is_some_and(|asked| !wire.heard_from(node, asked)) {
-                asked.peer.excuse();
-                asked.read = false;
+                asked.excuse();
             }
             asked.peer.ask(now, pace(settings));
         }
@@ -184,6 +189,12 @@ impl Speaker {
 impl Asked {
     fn of(duty: Duty) -> Self {
         Self { duty, peer: Peer::default(), read: false }
+    }
+
+    /// What was not answered counts for nothing.
+    fn excuse(&mut self) {
+        self.peer.excuse();
+        self.read = false;
     }
 
     fn is_in_vain(&self, settings: &Settings) -> bool {

@@ -12,6 +12,7 @@ use tracing::debug;
 
 mod address;
 mod batch;
+mod losses;
 mod membership;
 
 pub use batch::{BATCH, Inbox, LONGEST_FRAME, Outbox};
@@ -120,6 +121,12 @@ impl<Filter: FrameFilter> FrameSocket<Filter> {
         self.is_ready(PollTimeout::from(RECEIVE_TIMEOUT_MILLIS));
         before();
         self.received(inbox.fill(&self.socket)).map(Option::unwrap_or_default)
+    }
+
+    /// How many frames that the filter let through the kernel had no room for, since this was last
+    /// asked. Zero if it does not say.
+    pub fn lost(&self) -> u32 {
+        losses::lost(&self.socket).unwrap_or_default()
     }
 
     /// Whether frames, or an error, wait to be received.

@@ -9,6 +9,7 @@ pub mod admin;
 pub mod client;
 pub mod events;
 pub mod failure;
+pub mod guarded;
 pub mod health;
 mod names;
 pub mod shutdown;

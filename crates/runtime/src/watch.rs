@@ -20,13 +20,13 @@ use k8s_openapi::api::core::v1::ObjectReference;
 use kube::{
     Api, Resource,
     api::ObjectMeta,
-    core::{DeserializeGuard, Status, error_boundary::InvalidObject},
+    core::{Status, error_boundary::InvalidObject},
     runtime::watcher::{self, watcher},
 };
 use serde::de::DeserializeOwned;
 use tokio::time::Instant;
 
-use crate::{health::Awaited, telemetry::causes};
+use crate::{guarded::Guarded, health::Awaited, telemetry::causes};
 
 /// A watch is renewed at least this often, in seconds, so that a dead connection is noticed, unless its configuration says
 /// otherwise.
@@ -62,7 +62,7 @@ impl Haste {
 }
 
 /// What a watch shows next; for [`Watch::pass`].
-pub type Event<K> = watcher::Result<watcher::Event<DeserializeGuard<K>>>;
+pub type Event<K> = watcher::Result<watcher::Event<Guarded<K>>>;
 
 /// What follows from an event.
 #[derive(Debug, Clone, PartialEq)]
@@ -93,6 +93,7 @@ pub struct Watch<K> {
     start: Box<dyn Fn() -> Events<K> + Send>,
     events: Events<K>,
     haste: Haste,
+    slim: fn(&mut K),
     listing: Vec<K>,
     /// Which objects of the list cannot be decoded.
     left_out: BTreeSet<Name>,
@@ -125,7 +126,7 @@ where
 {
     /// Watches what `config` selects. `awaited` is told when the first list is complete, and when it is lacking again.
     pub fn new(
-        api: Api<DeserializeGuard<K>>,
+        api: Api<Guarded<K>>,
         config: watcher::Config,
         haste: Haste,
         awaited: Awaited,
@@ -140,6 +141,7 @@ where
             events: start(),
             start: Box::new(start),
             haste,
+            slim: |_| {},
             listing: Vec::new(),
             left_out: BTreeSet::new(),
             undecodable: BTreeMap::new(),
@@ -150,6 +152,12 @@ where
             broken: 0,
             resume: Instant::now(),
         }
+    }
+
+    /// Takes out of each object, as soon as it comes, what nobody needs: a list is kept as a whole until it is complete.
+    #[must_use]
+    pub fn slimmed(self, slim: fn(&mut K)) -> Self {
+        Self { slim, ..self }
     }
 
     /// Lists everything anew. A watch goes on from the last version that it has seen, which does not exist any more when
@@ -225,10 +233,11 @@ where
         (self.broken, self.absent) = (0, 0);
     }
 
-    fn decoded(&mut self, object: DeserializeGuard<K>) -> Option<K> {
+    fn decoded(&mut self, object: Guarded<K>) -> Option<K> {
         match object.0 {
-            Ok(object) => {
+            Ok(mut object) => {
                 self.undecodable.remove(&name(object.meta()));
+                (self.slim)(&mut object);
                 Some(object)
             }
             Err(invalid) => {
@@ -259,7 +268,7 @@ where
 
     /// Of an object that cannot be decoded, the name is enough to know which one is gone, but not for those who want the
     /// object: they learn it from the next list.
-    fn deleted(&mut self, object: DeserializeGuard<K>) -> Option<Change<K>> {
+    fn deleted(&mut self, object: Guarded<K>) -> Option<Change<K>> {
         self.undecodable.remove(&name(object.meta()));
         object.0.ok().map(Change::Deleted)
     }
@@ -354,16 +363,16 @@ mod tests {
         Watch::of(nothing, Haste::Patient, health.awaits("ConfigMaps"))
     }
 
-    fn object(name: &str, data: &Value) -> DeserializeGuard<ConfigMap> {
+    fn object(name: &str, data: &Value) -> Guarded<ConfigMap> {
         let metadata = json!({ "namespace": "shop", "name": name });
         serde_json::from_value(json!({ "metadata": metadata, "data": data })).unwrap()
     }
 
-    fn good(name: &str) -> DeserializeGuard<ConfigMap> {
+    fn good(name: &str) -> Guarded<ConfigMap> {
         object(name, &json!({ "key": "value" }))
     }
 
-    fn bad(name: &str) -> DeserializeGuard<ConfigMap> {
+    fn bad(name: &str) -> Guarded<ConfigMap> {
         object(name, &json!("no map"))
     }
 
@@ -373,10 +382,7 @@ mod tests {
     }
 
     /// Lists these objects; the names in the change that follows.
-    fn list(
-        watch: &mut Watch<ConfigMap>,
-        objects: Vec<DeserializeGuard<ConfigMap>>,
-    ) -> (bool, Vec<String>) {
+    fn list(watch: &mut Watch<ConfigMap>, objects: Vec<Guarded<ConfigMap>>) -> (bool, Vec<String>) {
         assert_eq!(watch.pass(Ok(watcher::Event::Init)), None);
         for object in objects {
             assert_eq!(watch.pass(Ok(watcher::Event::InitApply(object))), None);

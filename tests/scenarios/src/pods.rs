@@ -34,16 +34,39 @@ impl Home {
     /// # Errors
     /// When its metrics cannot be read.
     pub fn speaker_metric(&self, node: Machine, name: &str) -> anyhow::Result<Vec<String>> {
-        let pod = self.speaker_on(node)?;
-        let page = format!("/api/v1/namespaces/{NAMESPACE}/pods/{pod}:7474/proxy/metrics");
-        let metrics = self.lab.kubectl(&["get", "--raw", &page])?;
-        let name = format!("arpeggio_speaker_{name}");
+        let (metrics, name) = (self.speaker_metrics(node)?, format!("arpeggio_speaker_{name}"));
         let values = metrics.lines().filter_map(|line| {
             let (labelled, value) = line.rsplit_once(' ')?;
             let of_name = labelled == name || labelled.split('{').next() == Some(name.as_str());
             of_name.then(|| value.to_owned())
         });
         Ok(values.collect())
+    }
+
+    /// How much memory the speaker on a node has, in bytes.
+    ///
+    /// # Errors
+    /// When its metrics cannot be read.
+    pub fn speaker_memory(&self, node: Machine) -> anyhow::Result<u64> {
+        let metrics = self.speaker_metrics(node)?;
+        let mut found =
+            metrics.lines().filter_map(|it| it.strip_prefix("process_resident_memory_bytes "));
+        Ok(found.next().context("the speaker says how much memory it has")?.parse()?)
+    }
+
+    fn speaker_metrics(&self, node: Machine) -> anyhow::Result<String> {
+        let pod = self.speaker_on(node)?;
+        let page = format!("/api/v1/namespaces/{NAMESPACE}/pods/{pod}:7474/proxy/metrics");
+        Ok(self.lab.kubectl(&["get", "--raw", &page])?)
+    }
+
+    /// How many lines the speaker on a node has logged.
+    ///
+    /// # Errors
+    /// When they cannot be read.
+    pub fn speaker_log_lines(&self, node: Machine) -> anyhow::Result<usize> {
+        let pod = self.speaker_on(node)?;
+        Ok(self.lab.kubectl(&["logs", "-n", NAMESPACE, &pod, "--tail=-1"])?.lines().count())
     }
 
     /// Has the speakers run with these arguments: a rollout, one node after the other.

@@ -81,6 +81,21 @@ fn both_deputies_confirm_before_a_session_ends() {
 }
 
 #[test]
+fn who_has_lost_answers_accuses_nobody_by_what_it_did_not_hear() {
+    let (mut sim, owner) = settled();
+    let others: Vec<usize> = (0..3).filter(|index| *index != owner).collect();
+    others.iter().for_each(|other| sim.cut_between(owner, *other));
+    for _ in 0..100 {
+        (0..3).for_each(|index| sim.answers_lost(index));
+        sim.run(millis(20));
+    }
+    assert!(!sim.log_has("NodeSilent"), "{:?}", sim.log);
+    assert_eq!(sim.only_announcer(ip(240)), owner);
+    sim.run(millis(500));
+    assert!(sim.log_has("NodeSilent"), "nothing gets lost any more: {:?}", sim.log);
+}
+
+#[test]
 fn a_node_whose_cable_is_out_accuses_nobody_and_its_addresses_move() {
     let (mut sim, owner) = settled();
     sim.cable_out(owner);

@@ -526,6 +526,11 @@ impl Sim {
         }
     }
 
+    /// A speaker has lost frames, answers among them perhaps.
+    pub(crate) fn answers_lost(&mut self, index: usize) {
+        self.tell(index, 0, Event::AnswersLost);
+    }
+
     pub(crate) fn cut_between(&mut self, one: usize, other: usize) {
         self.cuts.insert((one, other));
     }

@@ -17,6 +17,7 @@ mod drill;
 mod failover;
 mod families;
 mod faults;
+mod floods;
 mod formats;
 mod ingress;
 mod install_file;
@@ -38,6 +39,7 @@ mod runner;
 mod segments;
 mod service_types;
 mod setups;
+mod slow_links;
 mod strangers;
 mod variants;
 mod versions;
@@ -153,7 +155,8 @@ const SCENARIOS: &[(&str, Scenario)] = &[
     ("named-interface", segments::an_interface_without_an_address_announces_by_its_name),
     ("intruder", strangers::an_announced_address_is_defended),
     ("fault-intruder", strangers::a_stranger_that_takes_the_address_changes_little),
-    ("fault-flood", strangers::a_flood_of_claims_ends_no_session),
+    ("fault-flood", floods::a_flood_of_frames_ends_no_session),
+    ("fault-slow-link", slow_links::a_slow_link_gets_patience),
     ("fault-occupied", strangers::who_wants_a_strangers_address_is_told),
     ("intruder-ipv6", strangers::an_announced_ipv6_address_is_defended),
     ("quarantine", records::an_address_that_a_stranger_has_is_replaced),

@@ -1,9 +1,9 @@
 //! Processes of Arpeggio end and come back.
 
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
-use anyhow::{Context as _, ensure};
-use arpeggio_scenarios::{Home, POOL, first_address, service};
+use anyhow::{Context as _, bail, ensure};
+use arpeggio_scenarios::{Home, POOL, eprint_line, first_address, service};
 use serde_json::{Value, json};
 
 const KEY: &str = "arpeggio.dev/address-pool";
@@ -45,10 +45,7 @@ pub(crate) fn new_speakers_take_nothing_and_miss_nothing(home: &Home) -> anyhow:
 
 /// New speakers have to list so many slices before they know where the backends are.
 pub(crate) fn new_speakers_wait_until_they_know_the_backends(home: &Home) -> anyhow::Result<()> {
-    home.lab.kubectl(&["create", "namespace", CROWD])?;
-    let slices: Vec<Value> = (0..SLICES).map(slice).collect();
-    let slices = json!({ "apiVersion": "v1", "kind": "List", "items": slices }).to_string();
-    home.lab.kubectl_with_input(&["create", "-f", "-"], &slices)?;
+    create_slices(home)?;
     let owner = home.serve_local_page()?;
     let version = || -> anyhow::Result<String> {
         let lock = home.lock(first_address().into())?.context("the address has no lock")?;
@@ -62,17 +59,52 @@ pub(crate) fn new_speakers_wait_until_they_know_the_backends(home: &Home) -> any
     ensure!(version()? == before, "the lock was written");
     let events = home.events("web")?;
     ensure!(events.iter().all(|it| it.reason != "NoReadyEndpoints"), "{events:?}");
-    // All at once, and nobody waits for it.
-    home.lab.kubectl(&["delete", "namespace", CROWD, "--wait=false"])?;
+    for node in home.lab.options().node_machines() {
+        let memory = home.speaker_memory(node)?;
+        eprint_line(&format!("{node}: {memory} bytes with {SLICES} slices"));
+        ensure!(memory < MEMORY, "{node}: {memory} bytes with {SLICES} slices");
+    }
+    home.lab.kubectl(&["delete", "namespace", CROWD])?;
     Ok(())
 }
 
-const SLICES: u16 = 2_000;
+const SLICES: u16 = 10_000;
 const CROWD: &str = "crowd";
+
+/// So many clients create them, since one alone is held up by the way to the API server.
+const CREATORS: u16 = 8;
+
+/// Half of a speaker's limit, in bytes.
+const MEMORY: u64 = 128 << 20;
+
+fn create_slices(home: &Home) -> anyhow::Result<()> {
+    let begin = Instant::now();
+    home.lab.kubectl(&["create", "namespace", CROWD])?;
+    let create = |first: u16| {
+        let slices: Vec<Value> = (first..SLICES).step_by(CREATORS.into()).map(slice).collect();
+        let slices = json!({ "apiVersion": "v1", "kind": "List", "items": slices }).to_string();
+        home.lab.kubectl_with_input(&["create", "-f", "-"], &slices).map(drop)
+    };
+    let create = &create;
+    std::thread::scope(|scope| {
+        let creators: Vec<_> =
+            (0..CREATORS).map(|first| scope.spawn(move || create(first))).collect();
+        creators.into_iter().try_for_each(|creator| match creator.join() {
+            Ok(created) => Ok(created?),
+            Err(_) => bail!("a creator has panicked"),
+        })
+    })?;
+    eprint_line(&format!("{SLICES} slices: created in {:?}", begin.elapsed()));
+    Ok(())
+}
 
 /// One of a Service that does not exist.
 fn slice(number: u16) -> Value {
     let [high, low] = number.to_be_bytes();
+    let endpoints = [1, 2, 3].map(|node| {
+        let address = format!("10.{node}.{high}.{low}");
+        json!({ "addresses": [address], "nodeName": format!("node-{node}"), "conditions": { "ready": true } })
+    });
     json!({
         "apiVersion": "discovery.k8s.io/v1",
         "kind": "EndpointSlice",
@@ -82,7 +114,8 @@ fn slice(number: u16) -> Value {
             "name": format!("of-{number}"),
             "labels": { "kubernetes.io/service-name": format!("of-{number}") },
         },
-        "endpoints": [{ "addresses": [format!("10.244.{high}.{low}")], "nodeName": "node-1" }],
+        "endpoints": endpoints,
+        "ports": [{ "name": "http", "port": 80 }],
     })
 }
 

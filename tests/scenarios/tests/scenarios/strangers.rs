@@ -8,7 +8,7 @@ use std::{
 
 use anyhow::{Context as _, ensure};
 use arpeggio_lab::{
-    Machine, flood,
+    Machine,
     observe::{ArpReply, ArpWatch},
     plan::mac_text,
 };
@@ -37,9 +37,6 @@ const REPEATS: Duration = Duration::from_secs(6);
 
 /// What the judge's neighbour entry may be wrong for; generous.
 const RIGHT_AGAIN_WITHIN: Duration = Duration::from_secs(3);
-
-/// For how long a stranger floods the segment.
-const FLOOD: Duration = Duration::from_secs(5);
 
 pub(crate) fn somebody_elses_address_is_never_announced(home: &Home) -> anyhow::Result<()> {
     home.add_pool()?;
@@ -170,28 +167,6 @@ pub(crate) fn a_stranger_that_takes_the_address_changes_little(home: &Home) -> a
     })?;
     at_most(&seen, UNNOTICED)?;
     ensure!(seen.told.iter().any(|note| note.contains("AddressConflict")), "{seen:?}");
-    settled_on(home, owner)
-}
-
-/// Whoever looks at what a stranger says must not miss what the other nodes answer.
-pub(crate) fn a_flood_of_claims_ends_no_session(home: &Home) -> anyhow::Result<()> {
-    let owner = home.serve_page()?;
-    home.lab.network().add_hosts(1..=1)?;
-    let nodes = home.lab.options().node_machines();
-    let epochs = || nodes.iter().map(|node| home.epoch(*node)).collect::<anyhow::Result<Vec<_>>>();
-    let before = epochs()?;
-    let mut claims = 0;
-    let fault = "a stranger says ten thousand times a second that it has the address";
-    let seen = home.look_on(fault, Duration::from_secs(5), || {
-        claims = flood::claim(&home.lab, BYSTANDER, first_address(), 10, FLOOD)?;
-        Ok(())
-    })?;
-    ensure!(claims > 10_000, "a flood, not {claims} claims");
-    // Clients are led to the stranger as long as it goes on; nobody can prevent that on a segment without port security.
-    ensure!(u128::from(seen.silence_ms) <= UNNOTICED.as_millis(), "the owner answers: {seen:?}");
-    ensure!(epochs()? == before, "no node was taken for dead: {seen:?}");
-    ensure!(home.moves(first_address().into())? == 0, "nothing moves: {seen:?}");
-    home.wait_for_page(Machine::Client)?;
     settled_on(home, owner)
 }
 

@@ -1,0 +1,111 @@
+//! A process that may open no more files.
+//!
+//! The limit is one of a process, so the test begins another one: itself.
+
+use std::{collections::BTreeSet, fs, net::IpAddr, process::Command, sync::Arc};
+
+use arpeggio_link::interfaces;
+use crossbeam_channel::bounded;
+use nix::sys::resource::{Resource, getrlimit, setrlimit};
+use prometheus::Registry;
+
+use super::{OURS, OURS_V6, QUEUE, THERE, THERE_V6, now, pair};
+use crate::{
+    announcer::{Announcer, Demand},
+    listener::{Freshness, Losses},
+    metrics::Metrics,
+    neighbours::Neighbours,
+    segment::Wiring,
+};
+
+/// As many as the sockets of one interface: for questions and for answers, by ARP and by NDP, and one for groups.
+const SOCKETS: u64 = 5;
+
+const MAY_OPEN: &str = "ARPEGGIO_TEST_MAY_OPEN";
+
+#[test]
+fn an_interface_that_lacks_one_of_its_sockets_is_none_to_announce_on() {
+    for may_open in 0..=SOCKETS {
+        let mut test = Command::new(std::env::current_exe().unwrap());
+        test.args(["kernel::limits::with_few_files", "--exact", "--ignored", "--nocapture"]);
+        let ended = test.env(MAY_OPEN, may_open.to_string()).output().unwrap();
+        let said = String::from_utf8_lossy(&ended.stdout);
+        let complained = String::from_utf8_lossy(&ended.stderr);
+        println!("{said}");
+        assert!(ended.status.success(), "{may_open} sockets: {said}{complained}");
+    }
+}
+
+#[test]
+#[ignore = "for a process that the test above has begun"]
+fn with_few_files() {
+    let may_open: u64 = std::env::var(MAY_OPEN).unwrap().parse().unwrap();
+    let Some(pair) = pair() else { return };
+    pair.here.run(|| announce_with(may_open));
+}
+
+fn announce_with(may_open: u64) {
+    let runtime = tokio::runtime::Runtime::new().unwrap();
+    let links = runtime.block_on(interfaces::watch()).unwrap();
+    let links = links.borrow().clone();
+    drop(runtime);
+    let (_, most) = getrlimit(Resource::RLIMIT_NOFILE).unwrap();
+    let limit = limit_for(may_open);
+    let (sightings, _heard) = bounded(QUEUE);
+    let (answers, _answers) = bounded(QUEUE);
+    let metrics = Arc::new(Metrics::registered(&Registry::new()).unwrap());
+    let freshness = Freshness::default();
+    let promiscuous = [].into();
+    let losses = Losses::default();
+    let wiring = Wiring { sightings, answers, losses, freshness, metrics, promiscuous };
+
+    setrlimit(Resource::RLIMIT_NOFILE, limit, most).unwrap();
+    let mut announcer = Announcer::new(links, wiring);
+    let opened = turns(&mut announcer);
+    let enough = may_open >= SOCKETS;
+    println!("{may_open} sockets: can announce: {}", can_announce(&announcer));
+    assert_eq!(can_announce(&announcer), enough);
+    assert_eq!(announcer.announced().len(), if enough { 2 } else { 0 });
+    assert!(opened.is_empty());
+
+    setrlimit(Resource::RLIMIT_NOFILE, most, most).unwrap();
+    let opened = turns(&mut announcer);
+    assert!(can_announce(&announcer));
+    assert_eq!(announcer.announced().len(), 2);
+    let names: &[&str] = if enough { &[] } else { &["eth0"] };
+    assert_eq!(opened, names, "what happened there meanwhile is to be found out");
+}
+
+/// The limit with which so many more files can be opened.
+fn limit_for(more: u64) -> u64 {
+    let open = fs::read_dir("/proc/self/fd").unwrap();
+    let open: BTreeSet<u64> =
+        open.filter_map(|it| it.unwrap().file_name().into_string().ok()?.parse().ok()).collect();
+    // One of them was the folder.
+    let used = |number: &u64| fs::symlink_metadata(format!("/proc/self/fd/{number}")).is_ok();
+    let open: BTreeSet<u64> = open.into_iter().filter(used).collect();
+    let more = usize::try_from(more).unwrap();
+    (0..).filter(|number| !open.contains(number)).nth(more).unwrap()
+}
+
+/// Decides a few times; returns the interfaces that could be opened at last.
+fn turns(announcer: &mut Announcer) -> Vec<String> {
+    let ours: BTreeSet<IpAddr> = [OURS.into(), OURS_V6.into()].into();
+    let awaited: BTreeSet<IpAddr> = [THERE.into(), THERE_V6.into()].into();
+    let mut opened = Vec::new();
+    for _ in 0..4 {
+        let demand = Demand { announced: &ours, asked: BTreeSet::new(), awaited: awaited.clone() };
+        announcer.attend_to(
+            demand,
+            |address, reach| reach.announcing(address, &[]),
+            &Neighbours::default(),
+            now(),
+        );
+        opened.extend(announcer.look_at_opened().into_iter().flatten());
+    }
+    opened
+}
+
+fn can_announce(announcer: &Announcer) -> bool {
+    announcer.reach().interfaces.iter().any(|it| it.name == "eth0" && !it.cut_off)
+}
