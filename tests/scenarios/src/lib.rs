@@ -5,10 +5,12 @@
 
 #![forbid(unsafe_code)]
 
+mod built;
 mod fault;
 mod helm;
 mod home;
 mod install;
+pub mod kafka;
 pub mod metallb;
 mod overlay;
 mod page;
@@ -16,6 +18,7 @@ mod pods;
 mod process;
 mod prometheus;
 
+pub use built::built;
 pub use fault::{FAULTS_SEEN, Seen};
 pub use helm::helm_program;
 pub use home::{
