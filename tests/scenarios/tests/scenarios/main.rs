@@ -20,6 +20,7 @@ mod faults;
 mod formats;
 mod install_file;
 mod ipv6;
+mod kafka;
 mod leftovers;
 mod machines;
 mod migration;
@@ -80,6 +81,8 @@ const QUICK: &[&str] = &[
 const TIMED: &[&str] = &[
     "a-haproxy",
     "b-fritzbox",
+    "d-kafka",
+    "d-kafka-shared",
     "dead-connections",
     "doctor-wire",
     "drill",
@@ -185,6 +188,8 @@ const SCENARIOS: &[(&str, Scenario)] = &[
 const SHAPED: &[(&str, Shape, Scenario)] = &[
     ("a-haproxy", Shape::Nodes(2), setups::haproxy_sends_the_clusters_names_to_one_address),
     ("b-fritzbox", Shape::Nodes(NODES), setups::one_port_forward_leads_to_everything),
+    ("d-kafka", Shape::Nodes(4), kafka::each_broker_has_an_address),
+    ("d-kafka-shared", Shape::Nodes(NODES), kafka::all_brokers_share_an_address),
     ("e-models-nftables", Shape::Proxy(ProxyMode::Nftables), setups::pods_see_whom_the_policy_says),
     ("e-models-iptables", Shape::Proxy(ProxyMode::Iptables), setups::pods_see_whom_the_policy_says),
     ("fault-two-nodes", Shape::Nodes(2), machines::one_of_two_nodes_loses_power),
