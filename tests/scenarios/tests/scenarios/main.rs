@@ -37,6 +37,7 @@ mod runner;
 mod segments;
 mod setups;
 mod strangers;
+mod traffic;
 mod variants;
 mod versions;
 mod writes;
@@ -94,6 +95,7 @@ const TIMED: &[&str] = &[
     "local-upgrade",
     "new-mac",
     "profiles",
+    "traffic",
 ];
 
 /// Those that leave nothing but what [`Home::sweep`] removes: when several are run, they share a cluster.
@@ -180,6 +182,7 @@ const SCENARIOS: &[(&str, Scenario)] = &[
     ("dead-connections", controllers::controllers_find_out_that_their_connections_are_dead),
     ("two-controllers", controllers::two_controllers_at_once_give_no_address_twice),
     ("two-versions", versions::two_releases_work_together),
+    ("traffic", traffic::all_kinds_of_traffic_outlive_a_move),
     ("monitoring", monitoring::prometheus_sees_faults_and_their_end),
     ("controller-killed", restarts::a_killed_controller_keeps_every_address),
 ];
