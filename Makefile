@@ -38,7 +38,7 @@ SCENARIOS := cargo test --package arpeggio-scenarios --test scenarios --locked -
 DEMO := $(PROGRAMS)/arpeggio-demo
 
 .DEFAULT_GOAL := help
-.PHONY: help demo lab clean-lab test test-all test-rest check lint unit manifests supply advisories docs lab-tests scenarios oldest-kubernetes skew earlier failures bench bench-wire bench-failover bench-controller bench-api bench-programs demo-program vm-tests soak fuzz generate krew man setup toolchain rust programs images clean
+.PHONY: help demo lab clean-lab test test-all test-rest check lint unit manifests supply advisories docs lab-tests scenarios oldest-kubernetes skew earlier kafka failures bench bench-wire bench-failover bench-controller bench-api bench-programs demo-program vm-tests soak fuzz generate krew man setup toolchain rust programs images clean
 
 help: ## List the commands
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-17s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -58,7 +58,7 @@ test: setup images unit manifests lab-tests ## Run the tests: pure ones, kernel 
 
 test-all: test test-rest ## Run all tests: also every fault and every shape of cluster
 
-test-rest: setup images earlier
+test-rest: setup images earlier kafka
 	ARPEGGIO_SCENARIOS=rest $(SCENARIOS)
 
 check: lint unit manifests supply ## What to run before each commit: format, clippy, docs, unit tests, generated files, licences
@@ -117,6 +117,10 @@ oldest-kubernetes: setup programs ## Show that Arpeggio works with the oldest Ku
 skew: setup programs earlier ## Run this release's controller and speakers beside those of an earlier commit (in make test-all, too)
 	$(SCENARIOS) two-versions
 
+# Beforehand, so that it is not counted as a scenario's time.
+kafka: toolchain
+	@tests/kafka/build.sh >/dev/null
+	@tests/external-dns/build.sh >/dev/null
 # After the programs of this release, so that what both depend on is compiled once.
 earlier: rust programs
 	@tests/earlier.sh >/dev/null

@@ -1,6 +1,6 @@
 #!/bin/sh
-# Installs what packages.txt, or the list that is named (setup.sh LIST), names and this machine lacks. Starts no service, also not at the next boot: the lab runs
-# its own containerd, keepalived and nginx, and those of the package would only be in somebody's way.
+# Installs what packages.txt, or the list that is named, has and this machine lacks. Starts no service, also not at the next
+# boot: the lab runs its own containerd, keepalived and nginx, and those of the package would only be in somebody's way.
 set -eu
 
 list=${1:-$(dirname "$0")/packages.txt}
@@ -34,6 +34,7 @@ disable_at_boot() {
     command -v systemctl >/dev/null || return 0
     for package in "$@"; do
         case $package in
+            bind9) systemctl disable --quiet named.service ;;
             containerd) systemctl disable --quiet containerd.service ;;
             haproxy) systemctl disable --quiet haproxy.service ;;
             keepalived) systemctl disable --quiet keepalived.service ;;

@@ -1,4 +1,4 @@
-//! Programs of others that are built from Go modules, once, and kept in the user's cache.
+//! Programs of others that tests need: built or fetched once, by a script of their folder below `tests`, and kept in the user's cache.
 
 use std::{
     path::{Path, PathBuf},
@@ -12,7 +12,7 @@ use arpeggio_lab::Image;
 ///
 /// # Errors
 /// When it cannot be built; the script has said why by then.
-pub(crate) fn built(folder: &str) -> anyhow::Result<PathBuf> {
+pub fn built(folder: &str) -> anyhow::Result<PathBuf> {
     let script = Path::new(env!("CARGO_MANIFEST_DIR")).join("..").join(folder).join("build.sh");
     let output = Command::new(&script).stderr(Stdio::inherit()).output();
     let output = output.with_context(|| format!("cannot run {}", script.display()))?;

@@ -10,6 +10,7 @@ mod fault;
 mod helm;
 mod home;
 mod install;
+pub mod kafka;
 pub mod metallb;
 mod overlay;
 mod page;
@@ -18,7 +19,8 @@ mod process;
 mod prometheus;
 
 pub use built::{
-    OAUTH2_PROXY_IMAGE, TRAEFIK_IMAGE, gateway_api_definitions, oauth2_proxy_image, traefik_image,
+    OAUTH2_PROXY_IMAGE, TRAEFIK_IMAGE, built, gateway_api_definitions, oauth2_proxy_image,
+    traefik_image,
 };
 pub use fault::{FAULTS_SEEN, Seen};
 pub use helm::helm_program;

@@ -22,6 +22,7 @@ mod formats;
 mod ingress;
 mod install_file;
 mod ipv6;
+mod kafka;
 mod leftovers;
 mod machines;
 mod many;
@@ -41,6 +42,7 @@ mod service_types;
 mod setups;
 mod slow_links;
 mod strangers;
+mod traffic;
 mod variants;
 mod versions;
 mod writes;
@@ -88,6 +90,8 @@ const TIMED: &[&str] = &[
     "b-fritzbox-ipv4",
     "b-fritzbox-ipv6",
     "c-gateway",
+    "d-kafka",
+    "d-kafka-shared",
     "dead-connections",
     "doctor-wire",
     "drill",
@@ -100,6 +104,7 @@ const TIMED: &[&str] = &[
     "local-upgrade",
     "new-mac",
     "profiles",
+    "traffic",
 ];
 
 /// Those that leave nothing but what [`Home::sweep`] removes: when several are run, they share a cluster.
@@ -190,6 +195,7 @@ const SCENARIOS: &[(&str, Scenario)] = &[
     ("dead-connections", controllers::controllers_find_out_that_their_connections_are_dead),
     ("two-controllers", controllers::two_controllers_at_once_give_no_address_twice),
     ("two-versions", versions::two_releases_work_together),
+    ("traffic", traffic::all_kinds_of_traffic_outlive_a_move),
     ("monitoring", monitoring::prometheus_sees_faults_and_their_end),
     ("controller-killed", restarts::a_killed_controller_keeps_every_address),
 ];
@@ -208,6 +214,8 @@ const SHAPED: &[(&str, Shape, Scenario)] = &[
         Shape::Families(Families::Ipv6Only),
         setups::one_port_forward_leads_to_everything,
     ),
+    ("d-kafka", Shape::Nodes(4), kafka::each_broker_has_an_address),
+    ("d-kafka-shared", Shape::Nodes(NODES), kafka::all_brokers_share_an_address),
     ("e-models-nftables", Shape::Proxy(ProxyMode::Nftables), setups::pods_see_whom_the_policy_says),
     ("e-models-iptables", Shape::Proxy(ProxyMode::Iptables), setups::pods_see_whom_the_policy_says),
     ("fault-two-nodes", Shape::Nodes(2), machines::one_of_two_nodes_loses_power),
