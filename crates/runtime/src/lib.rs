@@ -11,6 +11,7 @@ pub mod events;
 pub mod failure;
 pub mod health;
 mod names;
+pub mod reach;
 pub mod shutdown;
 pub mod telemetry;
 pub mod version;
