@@ -26,6 +26,21 @@ where
     listed.map(|list| list.items).map_err(|error| Gap::of(reading, &error).to_string())
 }
 
+/// All of a kind that need not be installed.
+pub(super) async fn list_if_installed<K>(api: &Api<K>) -> Known<Vec<K>>
+where
+    K: Resource<DynamicType = ()> + Clone + Debug + DeserializeOwned,
+{
+    let reading = Reading::of::<K>(api.namespace());
+    match within(PATIENCE, api.list(&ListParams::default())).await? {
+        Ok(list) => Ok(list.items),
+        Err(error) => match Gap::of(reading, &error) {
+            Gap::UnknownKind(_) => Ok(Vec::new()),
+            gap => Err(gap.to_string()),
+        },
+    }
+}
+
 /// The object of this name, if there is one.
 pub(super) async fn get<K>(api: &Api<K>, name: &str) -> Known<Option<K>>
 where
