@@ -15,6 +15,7 @@ mod page;
 mod pods;
 mod process;
 mod prometheus;
+mod typist;
 
 pub use fault::{FAULTS_SEEN, Seen};
 pub use helm::helm_program;
@@ -30,3 +31,4 @@ pub use overlay::write_overlay;
 pub use page::page;
 pub use process::{Cost, HostProcess};
 pub use prometheus::{Prometheus, Sample};
+pub use typist::Typist;
