@@ -58,7 +58,7 @@ pub(crate) struct DrillArgs {
     /// Ask for this path by HTTP as well; what a server answers counts, unless it is its own failure (5xx).
     #[arg(long, value_name = "PATH")]
     http: Option<String>,
-    /// Connect to nothing from here: where the address cannot be reached from here.
+    /// Connect to nothing: where the address cannot be reached from here.
     #[arg(long, conflicts_with_all = ["port", "http"])]
     no_probe: bool,
     /// Have these other nodes ask the segment every 20 ms who has the address, by their speakers' pods. It needs "create" and
