@@ -61,7 +61,7 @@ impl<'a> Typist<'a> {
             ("helm", format!("exec {} \"$@\"", helm_program("helm")?.display())),
             ("sudo", "exec \"$@\"".to_owned()),
             ("make", "exec /usr/bin/make --dry-run \"$@\" >/dev/null".to_owned()),
-            ("ctr", format!("echo \"$@\" >>{imports}")),
+            ("ctr", format!("printf '%s\\n' \"$*\" >>{imports}")),
         ];
         for (name, does) in programs {
             let path = self.programs.join(name);
