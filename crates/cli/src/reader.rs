@@ -17,7 +17,9 @@ where
     K: Resource<DynamicType = ()> + Clone + Debug + DeserializeOwned,
 {
     let listed = api.list(params).await;
-    listed.map(|list| list.items).map_err(|error| Gap::of(Reading::of::<K>(api.namespace()), &error))
+    listed
+        .map(|list| list.items)
+        .map_err(|error| Gap::of(Reading::of::<K>(api.namespace()), &error))
 }
 
 /// The same of a kind that need not be installed: none are there then.
@@ -87,9 +89,7 @@ impl Reader {
         K: Resource<DynamicType = ()> + Clone + Debug + DeserializeOwned,
     {
         match list(&api, params).await {
-            Ok(objects) => {
-                understood(&Reading::of::<K>(api.namespace()), objects, &mut self.gaps)
-            }
+            Ok(objects) => understood(&Reading::of::<K>(api.namespace()), objects, &mut self.gaps),
             Err(gap) => {
                 self.gaps.push(gap);
                 Vec::new()

@@ -161,10 +161,10 @@ impl DhcpOffer {
         let is_offer = option(options()?, MESSAGE_TYPE)? == [OFFER];
         let server = option(options()?, SERVER).and_then(|it| <[u8; 4]>::try_from(it).ok());
         let address = Ipv4Addr::from(<[u8; 4]>::try_from(message.get(16..20)?).ok()?);
-        let [a, b, c, d, e, f] = message.get(28..34)?.try_into().ok()?;
+        let client: [u8; 6] = message.get(28..34)?.try_into().ok()?;
         (is_reply && has_options && is_offer && !address.is_unspecified()).then_some(Self {
             transaction: u32::from_be_bytes(message.get(4..8)?.try_into().ok()?),
-            client: MacAddr(a, b, c, d, e, f),
+            client: client.into(),
             address,
             server: server.map_or(sender, Ipv4Addr::from),
         })

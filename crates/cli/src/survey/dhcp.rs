@@ -90,10 +90,12 @@ fn ask_on(interface: &Interface, wanted: &[Ipv4Addr]) -> Result<Vec<Offer>, Sock
 
 /// A machine that does not exist, and the same one each time: servers would offer the node the address that it has, and keep
 /// what they offer for the one that has asked.
-fn client(MacAddr(_, b, c, d, e, f): MacAddr) -> MacAddr {
+fn client(node: MacAddr) -> MacAddr {
     /// Assigned by nobody, to one machine.
     const MADE_UP: u8 = 0x0e;
-    MacAddr(MADE_UP, b, c, d, e, f)
+    let mut octets = node.octets();
+    octets[0] = MADE_UP;
+    octets.into()
 }
 
 /// What is asked for, and what came of it.

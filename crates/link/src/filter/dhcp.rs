@@ -28,8 +28,9 @@ impl FrameFilter for DhcpFilter {
 
     /// It has always the same length, which is below any limit.
     fn program(&self, interface: u32, _limit: usize) -> Vec<Instruction> {
-        let [a, b, c, d, e, f] = self.client.octets();
-        let parts = [u32::from_be_bytes([a, b, c, d]), u32::from(u16::from_be_bytes([e, f]))];
+        let octets = self.client.octets().map(u32::from);
+        let half = |at: usize| octets[at] << 8 | octets[at + 1];
+        let parts = [half(0) << 16 | half(2), half(4)];
         let mut code = Assembler::default();
         let drop = code.ret(0);
         let accept = code.ret(WHOLE_FRAME);
