@@ -92,13 +92,13 @@ fn understood(
         selects: spec.selector.is_some_and(|it| !it.is_empty()),
         ready_on: known.map(|it| it.map(|it| it.nodes.clone()).unwrap_or_default()),
         has_endpoints: known.flatten().is_some_and(|it| it.any),
-        lets_in: spec.load_balancer_source_ranges.filter(|it| !it.is_empty()).map(ranges),
+        lets_in: spec.load_balancer_source_ranges.filter(|it| !it.is_empty()).map(|it| ranges(&it)),
         ending: record.deleting_since.is_some(),
     })
 }
 
 /// What cannot be read lets nobody in.
-fn ranges(written: Vec<String>) -> Vec<IpNet> {
+fn ranges(written: &[String]) -> Vec<IpNet> {
     written.iter().filter_map(|it| it.trim().parse().ok()).collect()
 }
 

@@ -184,7 +184,8 @@ fn steps(
 /// Each port is tried from the node that announces the address and from another one, where they are let in.
 fn connects(facts: &Facts, nodes: &[String], questions: &mut BTreeMap<String, Questions>) {
     type Asked = fn(&mut Questions) -> &mut Vec<SocketAddr>;
-    let ways: [(fn(&Service) -> &Vec<u16>, Asked); 2] =
+    type Ports = fn(&Service) -> &Vec<u16>;
+    let ways: [(Ports, Asked); 2] =
         [(|it| &it.tcp, |it| &mut it.connect), (|it| &it.udp, |it| &mut it.knock)];
     for (ports, asked) in ways {
         for (service, place) in announced_places(facts, ports) {
