@@ -38,7 +38,7 @@ SCENARIOS := cargo test --package arpeggio-scenarios --test scenarios --locked -
 DEMO := $(PROGRAMS)/arpeggio-demo
 
 .DEFAULT_GOAL := help
-.PHONY: help demo lab clean-lab test test-all test-rest check lint unit manifests supply advisories docs lab-tests scenarios oldest-kubernetes skew earlier kafka failures bench bench-wire bench-failover bench-controller bench-api bench-programs demo-program vm-tests soak fuzz generate krew man setup toolchain rust programs images clean
+.PHONY: help demo lab clean-lab test test-all test-rest check lint unit manifests supply advisories docs lab-tests vagrant-files scenarios oldest-kubernetes skew earlier kafka failures bench bench-wire bench-failover bench-controller bench-api bench-programs demo-program vm-tests soak fuzz generate krew man setup toolchain rust programs images clean
 
 help: ## List the commands
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-17s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -58,8 +58,11 @@ test: setup images unit manifests lab-tests ## Run the tests: pure ones, kernel 
 
 test-all: test test-rest ## Run all tests: also every fault and every shape of cluster
 
-test-rest: setup images earlier kafka
+test-rest: setup images earlier kafka vagrant-files
 	ARPEGGIO_SCENARIOS=rest $(SCENARIOS)
+
+vagrant-files:
+	tests/vagrant.sh
 
 check: lint unit manifests supply ## What to run before each commit: format, clippy, docs, unit tests, generated files, licences
 
@@ -183,8 +186,10 @@ programs: rust
 demo-program: programs
 	@$(STATIC_BUILD) --package arpeggio-scenarios --bin arpeggio-demo
 
+# Archives of other versions go: what loads the archives loads all that are there.
 images: programs ## Write the images as archives to target/images (ARCH=arm64 or armv7: for other machines)
 	@rm -rf $(LICENCES)
+	@mkdir -p $(IMAGES) && find $(IMAGES) -name 'arpeggio-*' ! -name 'arpeggio-*-$(VERSION)-*' -delete
 	@cargo run --quiet --package arpeggio-image -- licences --target $(TARGET) \
 		$(LIBRARY_LICENCES:%=--also %) $(LICENCES)
 	@cargo run --quiet --package arpeggio-image -- write --programs $(PROGRAMS) --target $(TARGET) \

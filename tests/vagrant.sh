@@ -1,12 +1,16 @@
 #!/bin/sh
-# Runs what can be run of vagrant/ without virtual machines: the router's script, on a Debian of its own in network namespaces, with a
-# client on each side, and the probe. Needs root and debootstrap; fetches about 100 MB, which are kept with ROOT=folder.
+# Runs what can be run of vagrant/ without virtual machines: Vagrant reads its file, and the router's script and the probe run on a
+# Debian of its own in network namespaces, with a client on each side. Needs root and debootstrap; fetches about 100 MB once, which are kept
+# in ROOT, a folder of the user's cache. Without the Debian package vagrant, which brings Ruby, the first part is left out and that is said.
 set -eu
 
 cd "$(dirname "$0")/../vagrant"
 id=arpeggio-vagrant-$$
 work=$(mktemp -d)
-root=${ROOT:-$work/root}
+root=${ROOT:-${XDG_CACHE_HOME:-$HOME/.cache}/arpeggio/debian}
+
+lock=$root.lock
+mkdir -p "$(dirname "$root")"
 
 say() { echo "vagrant: $*" >&2; }
 
@@ -31,10 +35,28 @@ on_router() {
     in_namespace router unshare --mount sh -c 'mount -t proc proc "$0/proc" && exec chroot "$0" "$@"' "$root" "$@"
 }
 
+# In a copy, with what 'vagrant up' makes or wants to be there.
+if command -v vagrant >/dev/null; then
+    say "Vagrant reads its file"
+    mkdir -p "$work/clone/vagrant/.vagrant" "$work/clone/target/images" "$work/home"
+    cp -- * "$work/clone/vagrant/"
+    cp -r ../manifests "$work/clone/"
+    touch "$work/clone/vagrant/.vagrant/demo-key" "$work/clone/vagrant/.vagrant/demo-key.pub"
+    (cd "$work/clone/vagrant" && VAGRANT_HOME=$work/home vagrant validate --ignore-provider) >&2
+else
+    say "NOT TRIED: whether Vagrant can read vagrant/Vagrantfile (Debian's package vagrant is not installed)"
+fi
+
+exec 9>"$lock"
+flock 9
 if [ ! -x "$root/usr/sbin/nft" ]; then
     say "a Debian of its own in $root"
-    debootstrap --variant=minbase --include=iproute2,procps,nftables,python3,openssh-client,curl bookworm "$root" >"$work/debootstrap.log" ||
+    rm -rf "$root.partial"
+    mkdir -p "$root.partial"
+    packages=iproute2,procps,nftables,python3,openssh-client,curl
+    debootstrap --variant=minbase --include="$packages" bookworm "$root.partial" >"$work/debootstrap.log" ||
         { tail -n 5 "$work/debootstrap.log" >&2; exit 1; }
+    mv "$root.partial" "$root"
 fi
 install -m 755 router.sh probe.py "$root/tmp/"
 
@@ -56,8 +78,9 @@ in_namespace segment ip address add 192.168.50.240/24 dev eth0
 
 mkdir "$work/page"
 echo "the page" >"$work/page/index.html"
-in_namespace segment python3 -m http.server --directory "$work/page" 80 >/dev/null 2>&1 &
-sleep 1
+in_namespace segment python3 -m http.server --directory "$work/page" 80 >/dev/null 2>&1 9>&- &
+in_namespace segment curl --silent --retry 20 --retry-delay 1 --retry-connrefused --output /dev/null http://192.168.50.240/ ||
+    { say "the page's server does not answer"; exit 1; }
 
 say "the router's script, twice: a second 'vagrant provision' must do no harm"
 on_router /tmp/router.sh 192.168.50.254 192.168.50.240

@@ -1,10 +1,10 @@
 //! Command-line arguments.
 
-use std::time::Duration;
+use std::{net::SocketAddr, time::Duration};
 
 use arpeggio_allocation::Periods;
 use arpeggio_runtime::{admin::AdminArgs, telemetry::LogArgs, version};
-use clap::{ArgAction, Parser};
+use clap::{ArgAction, Parser, Subcommand};
 use k8s_openapi::jiff::Timestamp;
 
 use crate::sources::{MetalLbPlace, Places};
@@ -29,6 +29,8 @@ const SUCCESSION: Duration = Duration::from_secs(2);
 #[command(version = version::long())]
 #[command(mut_arg("admin_address", |arg| arg.required(false).default_value(DEFAULT_ADMIN)))]
 pub(crate) struct Args {
+    #[command(subcommand)]
+    pub(crate) command: Option<Command>,
     /// The namespace of Arpeggio's Leases; it must exist.
     #[arg(long, env = "POD_NAMESPACE", default_value = "arpeggio-system", value_name = "NAME")]
     pub(crate) namespace: String,
@@ -82,6 +84,17 @@ pub(crate) struct Args {
     pub(crate) admin: AdminArgs,
     #[command(flatten)]
     pub(crate) log: LogArgs,
+}
+
+/// What else the program does.
+#[derive(Debug, Subcommand)]
+pub(crate) enum Command {
+    /// Open TCP connections from this pod and write what became of them, as JSON, for `arpeggio doctor`.
+    #[command(hide = true)]
+    Reach {
+        /// Where to: address and port.
+        to: Vec<SocketAddr>,
+    },
 }
 
 impl Args {

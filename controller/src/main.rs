@@ -59,7 +59,11 @@ mod metrics;
 mod run;
 mod sources;
 
-use std::process::ExitCode;
+use std::{
+    io::{self, Write as _},
+    net::SocketAddr,
+    process::ExitCode,
+};
 
 use arpeggio_allocation::Index;
 use arpeggio_runtime::{
@@ -67,6 +71,7 @@ use arpeggio_runtime::{
     client::{self, Patience},
     events::{EventQueue, EventWriter},
     health::Health,
+    reach,
     shutdown::Shutdown,
     telemetry,
     version::{REVISION, VERSION},
@@ -75,11 +80,20 @@ use arpeggio_runtime::{
 use clap::Parser as _;
 
 use crate::{
-    args::Args, executor::Executor, leadership::Leadership, metrics::Metrics, run::Controller,
+    args::{Args, Command},
+    executor::Executor,
+    leadership::Leadership,
+    metrics::Metrics,
+    run::Controller,
 };
 
 fn main() -> ExitCode {
-    match run(&Args::parse()) {
+    let args = Args::parse();
+    let result = match &args.command {
+        Some(Command::Reach { to }) => reach(to),
+        None => run(&args),
+    };
+    match result {
         Ok(()) => ExitCode::SUCCESS,
         Err(error) => {
             #[allow(clippy::print_stderr)] // Logging may not have started.
@@ -89,6 +103,15 @@ fn main() -> ExitCode {
             ExitCode::FAILURE
         }
     }
+}
+
+/// Address and error of each, as JSON.
+fn reach(to: &[SocketAddr]) -> anyhow::Result<()> {
+    let attempts = reach::connect(to).into_iter().map(|it| (it.to, it.error));
+    let attempts: Vec<(SocketAddr, Option<String>)> = attempts.collect();
+    serde_json::to_writer(io::stdout(), &attempts)?;
+    writeln!(io::stdout())?;
+    Ok(())
 }
 
 #[tokio::main]

@@ -8,6 +8,7 @@ mod leases;
 mod metrics;
 mod nodes;
 mod permissions;
+mod pods;
 mod pools;
 mod report;
 mod rivals;
@@ -135,6 +136,7 @@ fn nothing_known(stage: Stage, namespace: &str) -> Facts {
         services: Err(unasked()),
         metrics: std::collections::BTreeMap::new(),
         surveys: std::collections::BTreeMap::new(),
+        pods: std::collections::BTreeMap::new(),
     }
 }
 

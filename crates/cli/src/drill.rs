@@ -4,6 +4,7 @@
 
 mod act;
 mod gap;
+mod nodes;
 mod plan;
 mod probe;
 mod rehearsal;
@@ -60,6 +61,10 @@ pub(crate) struct DrillArgs {
     /// Connect to nothing: where the address cannot be reached from here.
     #[arg(long, conflicts_with_all = ["port", "http"])]
     no_probe: bool,
+    /// Have these other nodes ask the segment every 20 ms who has the address, by their speakers' pods. It needs "create" and
+    /// "get" on pods/exec in Arpeggio's namespace. Can be repeated.
+    #[arg(long, value_name = "NODE", value_delimiter = ',')]
+    ask_from: Vec<String>,
     /// The longest time that may be without an answer (300ms, 2s). Without probes, and after a silence as well, the time until
     /// another node has the address counts.
     #[arg(long, value_name = "TIME", value_parser = duration)]
@@ -100,6 +105,8 @@ async fn carried_out(global: &Global, args: &DrillArgs) -> anyhow::Result<Outcom
     let situation =
         Situation { known: &known, service: &service, address: args.address, kind: args.kind };
     let plan = situation.plan().map_err(|refusals| anyhow::anyhow!(said(&refusals)))?;
+    let askers =
+        plan.askers(&known, &args.ask_from).map_err(|it| anyhow::anyhow!(it.to_string()))?;
     let targets = targets(&client, &home, &plan, args).await?;
     if !agreed(&plan, args)? {
         bail!("nobody said yes");
@@ -107,7 +114,7 @@ async fn carried_out(global: &Global, args: &DrillArgs) -> anyhow::Result<Outcom
     let began = wall_clock::now();
     let act = Act { client: client.clone(), system: system.clone(), seconds: args.seconds };
     let timeout = Duration::from_secs(args.timeout.into());
-    let seen = Rehearsal { act, plan: &plan, targets, timeout }.carry_out().await?;
+    let seen = Rehearsal { act, plan: &plan, targets, askers, timeout }.carry_out().await?;
     let report = Report::of(&plan, &seen, args.budget, began);
     if let Some(file) = &args.junit {
         std::fs::write(file, report.to_junit())

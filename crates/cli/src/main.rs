@@ -6,6 +6,7 @@
 // This is a command: its output is its purpose.
 #![allow(clippy::print_stdout, clippy::print_stderr)]
 
+mod asking;
 mod census;
 mod changes;
 mod cluster;
@@ -16,6 +17,7 @@ mod drill;
 mod explain;
 mod gaps;
 mod global;
+mod in_pod;
 mod interfaces;
 mod man;
 mod outcome;
@@ -39,10 +41,10 @@ use arpeggio_runtime::version;
 use clap::{CommandFactory as _, Parser, Subcommand};
 
 use crate::{
-    completion::CompletionArgs, doctor::DoctorArgs, drill::DrillArgs, global::Global,
-    interfaces::InterfacesArgs, man::ManArgs, outcome::Outcome, rebalance::RebalanceArgs,
-    report::ReportArgs, status::StatusArgs, survey::SurveyArgs, uninstall::UninstallArgs,
-    who_has::WhoHasArgs,
+    asking::AskingArgs, completion::CompletionArgs, doctor::DoctorArgs, drill::DrillArgs,
+    global::Global, interfaces::InterfacesArgs, man::ManArgs, outcome::Outcome,
+    rebalance::RebalanceArgs, report::ReportArgs, status::StatusArgs, survey::SurveyArgs,
+    uninstall::UninstallArgs, who_has::WhoHasArgs,
 };
 
 /// Looks into Arpeggio, the layer-2 load balancer.
@@ -105,6 +107,9 @@ enum Command {
     /// Find out what this node sees, for arpeggio doctor.
     #[command(hide = true)]
     Survey(SurveyArgs),
+    /// Ask the segment for an address again and again, for arpeggio drill.
+    #[command(hide = true)]
+    Asking(AskingArgs),
     /// Write an archive with what a bug report needs, and no secrets.
     ///
     /// It holds pools, Leases, Services of type LoadBalancer with what concerns Arpeggio, their EndpointSlices, Nodes in brief,
@@ -166,6 +171,7 @@ async fn run(Args { command, global }: Args) -> anyhow::Result<Outcome> {
         Command::Rebalance(rebalance) => rebalance::run(&global, &rebalance).await,
         Command::Doctor(doctor) => doctor::run(&global, &doctor).await,
         Command::Survey(questions) => survey::run(&questions).await,
+        Command::Asking(asking) => asking::run(&asking).await,
         Command::Report(report) => Ok(report::write(&global, &report).await?.into()),
         Command::Drill(drill) => Ok(drill::run(&global, &drill).await),
         Command::Crds => Ok(definitions()?.into()),

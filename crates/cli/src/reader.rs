@@ -11,6 +11,28 @@ use serde::de::DeserializeOwned;
 
 use crate::gaps::{Gap, Reading};
 
+/// The objects that `params` select, or why none of them could be read. For who cannot do without: [`Reader`] goes on.
+pub(crate) async fn list<K>(api: &Api<K>, params: &ListParams) -> Result<Vec<K>, Gap>
+where
+    K: Resource<DynamicType = ()> + Clone + Debug + DeserializeOwned,
+{
+    let listed = api.list(params).await;
+    listed
+        .map(|list| list.items)
+        .map_err(|error| Gap::of(Reading::of::<K>(api.namespace()), &error))
+}
+
+/// The same of a kind that need not be installed: none are there then.
+pub(crate) async fn list_if_installed<K>(api: &Api<K>, params: &ListParams) -> Result<Vec<K>, Gap>
+where
+    K: Resource<DynamicType = ()> + Clone + Debug + DeserializeOwned,
+{
+    match list(api, params).await {
+        Err(Gap::UnknownKind(_)) => Ok(Vec::new()),
+        listed => listed,
+    }
+}
+
 /// Reads, and takes note of what could not be read.
 pub(crate) struct Reader {
     client: Client,
@@ -66,11 +88,10 @@ impl Reader {
     where
         K: Resource<DynamicType = ()> + Clone + Debug + DeserializeOwned,
     {
-        let reading = Reading::of::<K>(api.namespace());
-        match api.list(params).await {
-            Ok(list) => understood(&reading, list.items, &mut self.gaps),
-            Err(error) => {
-                self.gaps.push(Gap::of(reading, &error));
+        match list(&api, params).await {
+            Ok(objects) => understood(&Reading::of::<K>(api.namespace()), objects, &mut self.gaps),
+            Err(gap) => {
+                self.gaps.push(gap);
                 Vec::new()
             }
         }

@@ -50,7 +50,7 @@ fn described(command: &Command, path: &str) -> String {
     let options = if own.iter().any(|arg| !arg.is_positional()) { " [OPTIONS]" } else { "" };
     let own = if own.is_empty() { String::new() } else { format!("\n{}", table(own.into_iter())) };
     let about = about(command);
-    format!("\n## `{path}`\n\n{about}\n\n```\n{path}{options}{arguments}\n```\n{own}")
+    format!("\n## `{path}`\n\n{about}\n\n```text\n{path}{options}{arguments}\n```\n{own}")
 }
 
 /// Neither one of every command nor clap's own.

@@ -4,29 +4,28 @@
 //! It says `ready` when it listens, and begins when a line comes from standard input, or its end: so all nodes ask at the same
 //! time, and each hears the others' questions. Then it writes what it has found out, as JSON.
 
-mod connect;
+mod dhcp;
 mod proxy;
 mod segment;
-mod speech;
+pub(crate) mod speech;
 
 use std::{
     io::{self, Write as _},
+    net::SocketAddr,
     sync::mpsc,
-    thread,
+    thread::{self, JoinHandle},
     time::Duration,
 };
 
 use anyhow::Context as _;
-use arpeggio_doctor::survey::{Questions, Survey};
+use arpeggio_doctor::survey::{Connect, Questions, Survey};
 use arpeggio_link::interfaces::{Links, has_neighbours};
+use arpeggio_runtime::reach::{self, Attempt};
 use ipnet::IpNet;
 use tokio::task::spawn_blocking;
 
 use self::segment::Segment;
-use crate::{interfaces, outcome::Outcome};
-
-/// The word that says that this node listens.
-pub(crate) const READY: &str = "ready";
+use crate::{in_pod::READY, interfaces, outcome::Outcome};
 
 /// How long the word to begin is awaited.
 const BEGIN_WITHIN: Duration = Duration::from_secs(10);
@@ -50,17 +49,35 @@ pub(crate) async fn run(args: &SurveyArgs) -> anyhow::Result<Outcome> {
 fn survey(questions: &Questions, links: &Links) -> anyhow::Result<Survey> {
     let segment = Segment::open(&questions.ask, links);
     await_the_word()?;
-    let (to, proxy) = (questions.connect.clone(), thread::spawn(proxy::mode));
-    let connects = thread::spawn(move || connect::all(&to));
-    let (answers, heard) = segment.ask();
+    let proxy = thread::spawn(proxy::mode);
+    let connects = spawned(&questions.connect, reach::connect);
+    let knocks = spawned(&questions.knock, reach::knock);
+    let (offers, (answers, heard)) = thread::scope(|scope| {
+        let offers = scope.spawn(|| dhcp::ask(&questions.lease, links));
+        let heard = segment.ask();
+        (offers.join().unwrap_or_default(), heard)
+    });
     Ok(Survey {
         answers,
         heard,
         connects: connects.join().unwrap_or_default(),
+        knocks: knocks.join().unwrap_or_default(),
+        offers: offers.offers,
+        unleased: offers.unasked,
         proxy_mode: proxy.join().unwrap_or_default(),
         strict_arp: proxy::strict_arp(),
         subnets: subnets(links),
     })
+}
+
+/// Tries all of them, beside what else is done.
+fn spawned(
+    to: &[SocketAddr],
+    attempt: fn(&[SocketAddr]) -> Vec<Attempt>,
+) -> JoinHandle<Vec<Connect>> {
+    let to = to.to_vec();
+    let connect = |Attempt { to, error }| Connect { to, error };
+    thread::spawn(move || attempt(&to).into_iter().map(connect).collect())
 }
 
 /// Others may not be ready yet. Who does not come in time is not waited for.

@@ -146,7 +146,7 @@ codes! {
     A708 Pools Info "Nothing: they are never given out."
     A709 Pools Warning "Choose addresses of the nodes' network, or set spec.routed."
     A710 Pools Warning "Connect another node to that network: without one, an address dies with its node."
-    A711 Pools Info "See your router's settings: its DHCP range must not have addresses of a pool."
+    A711 Pools Error "See your router's settings: its DHCP range must not have addresses of a pool."
     A712 Pools Warning "Add addresses to the pool."
 
     A801 Sessions Error "See the speaker's log on that node, and whether it reaches the API server."
@@ -183,7 +183,7 @@ codes! {
     S104 Services Error "See whether the pods listen on the targetPort."
     S105 Services Warning "Look at kube-proxy and the pod network of that node."
     S106 Services Info "Nothing: another program serves them."
-    S107 Services Info "Try it from a pod: some network plugins lose such packets."
+    S107 Services Warning "See whether a network policy is in the way, and how the network plugin treats such connections."
 }
 
 impl Code {

@@ -9,7 +9,7 @@ use std::{
 use arpeggio_ipam::AddressRange;
 use ipnet::IpNet;
 
-use crate::survey::Survey;
+use crate::survey::{Connect, Survey};
 
 /// What is known, or why it is not: words for people, to be read after "not checked:".
 pub type Known<T> = Result<T, String>;
@@ -65,6 +65,8 @@ pub struct Facts {
     pub metrics: BTreeMap<String, Known<Metrics>>,
     /// What the nodes see, by node; none when nobody asked them.
     pub surveys: BTreeMap<String, Known<Survey>>,
+    /// Where Arpeggio's own pods reach Services, by node; none when no pod was asked.
+    pub pods: BTreeMap<String, Known<Vec<Connect>>>,
 }
 
 /// The definition of `AddressPool`.
@@ -159,6 +161,8 @@ pub struct Pod {
     pub age: Option<Duration>,
     /// The image that was asked for.
     pub image: String,
+    /// Its own addresses; none when it has those of its node.
+    pub addresses: Vec<IpAddr>,
 }
 
 /// Another load balancer.
@@ -293,7 +297,9 @@ pub struct Service {
     pub addresses: Vec<IpAddr>,
     /// Its TCP ports.
     pub tcp: Vec<u16>,
-    /// How many of its ports are not TCP.
+    /// Its UDP ports.
+    pub udp: Vec<u16>,
+    /// How many of its ports are neither.
     pub other_ports: usize,
     /// Why it has less than it asks for, as the controller says. `Some` of nothing: no controller has looked.
     pub waits: Option<String>,
@@ -309,8 +315,8 @@ pub struct Service {
     pub ready_on: Option<BTreeSet<String>>,
     /// Whether it has ready endpoints, be it on no node.
     pub has_endpoints: bool,
-    /// Whether `spec.loadBalancerSourceRanges` lets only some in.
-    pub restricted: bool,
+    /// Whom `spec.loadBalancerSourceRanges` lets in. `None`: everybody.
+    pub lets_in: Option<Vec<IpNet>>,
     /// Whether it is being deleted.
     pub ending: bool,
 }
@@ -319,6 +325,19 @@ impl Service {
     /// Whether Arpeggio serves it.
     pub fn is_ours(&self) -> bool {
         self.other_class.is_none() && !self.ending
+    }
+
+    /// Whether all of these addresses are let in, of which there is at least one of the family of `to`.
+    pub fn lets_in(&self, from: impl IntoIterator<Item = IpAddr>, to: IpAddr) -> bool {
+        let Some(ranges) = &self.lets_in else { return true };
+        let from = from.into_iter().filter(|it| it.is_ipv4() == to.is_ipv4());
+        let mut from = from.peekable();
+        from.peek().is_some() && from.all(|it| ranges.iter().any(|range| range.contains(&it)))
+    }
+
+    /// Whether somebody on this node reaches a pod of it without that traffic leaves the node, where it must not.
+    pub fn has_pod_for(&self, node: &str) -> bool {
+        !self.local || self.ready_on.as_ref().is_some_and(|it| it.contains(node))
     }
 }
 

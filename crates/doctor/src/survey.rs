@@ -3,7 +3,7 @@
 
 use std::{
     collections::BTreeMap,
-    net::{IpAddr, SocketAddr},
+    net::{IpAddr, Ipv4Addr, SocketAddr},
 };
 
 use ipnet::IpNet;
@@ -17,6 +17,10 @@ pub struct Questions {
     pub ask: Vec<Wanted>,
     /// Where to open a TCP connection.
     pub connect: Vec<SocketAddr>,
+    /// Where to send a UDP datagram with nothing in it.
+    pub knock: Vec<SocketAddr>,
+    /// The addresses that DHCP servers are asked for.
+    pub lease: Vec<Ipv4Addr>,
 }
 
 /// An address to ask the segment for.
@@ -43,6 +47,12 @@ pub struct Survey {
     pub heard: Vec<Heard>,
     /// What became of the connections.
     pub connects: Vec<Connect>,
+    /// What became of the datagrams. No error: nobody has refused it, which is all that can be known.
+    pub knocks: Vec<Connect>,
+    /// What DHCP servers would give out.
+    pub offers: Vec<Offer>,
+    /// Why no DHCP server was asked, where one should have been.
+    pub unleased: Vec<String>,
     /// What kube-proxy says of its mode on this node.
     pub proxy_mode: Option<String>,
     /// Whether the kernel answers ARP only for addresses of the interface that was asked on (`arp_ignore`).
@@ -87,12 +97,24 @@ pub struct Heard {
     pub unicast: u32,
 }
 
-/// What became of a TCP connection.
+/// What a DHCP server would give a machine that asks it for an address. Nobody has taken it.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct Offer {
+    /// What it was asked for.
+    pub wanted: Ipv4Addr,
+    /// What it offers.
+    pub address: Ipv4Addr,
+    /// The server.
+    pub server: Ipv4Addr,
+}
+
+/// What became of a TCP connection, or of a UDP datagram.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase")]
 pub struct Connect {
     /// Where to.
     pub to: SocketAddr,
-    /// Why it was not established; `None`: it was.
+    /// Why it failed; `None`: it has not.
     pub error: Option<String>,
 }

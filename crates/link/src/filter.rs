@@ -5,11 +5,13 @@
 
 mod arp;
 mod assembler;
+mod dhcp;
 mod ndp;
 mod ranges;
 
 pub use arp::ArpFilter;
 pub use assembler::Instruction;
+pub use dhcp::DhcpFilter;
 pub use ndp::NdpFilter;
 
 use assembler::{Assembler, Label, Load};

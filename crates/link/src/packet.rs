@@ -1,4 +1,4 @@
-//! A packet socket for ARP or NDP on one interface.
+//! A packet socket for ARP, NDP or DHCP on one interface.
 
 use std::io::{self, ErrorKind, Read};
 use std::marker::PhantomData;

@@ -12,6 +12,7 @@ pub mod failure;
 pub mod guarded;
 pub mod health;
 mod names;
+pub mod reach;
 pub mod shutdown;
 pub mod telemetry;
 pub mod version;

@@ -1,4 +1,4 @@
-//! Ethernet, ARP and NDP frames: bytes to typed messages and back, without I/O.
+//! Ethernet, ARP, NDP and DHCP frames: bytes to typed messages and back, without I/O.
 //!
 //! Frames are read through the checked views of `pnet_packet` and turned at once into typed forms
 //! that cannot hold a wrong hardware type, length or operation. Frames that we send are written
@@ -6,7 +6,7 @@
 //! writing share no code, a round trip tests the one against the other.
 //!
 //! Both protocols say the same two things, a [`Question`] or a [`Claim`], of an IPv4 or of an IPv6
-//! address.
+//! address. Of DHCP there is as much as it takes to ask who gives out addresses.
 //!
 //! ```
 //! use arpeggio_wire::{ArpFrame, Asker, MacAddr, Question};
@@ -25,12 +25,14 @@
 #![forbid(unsafe_code)]
 
 mod arp;
+mod dhcp;
 mod ethernet;
 mod ipv6;
 mod meaning;
 mod ndp;
 
 pub use arp::{ArpError, ArpFrame, ArpOperation};
+pub use dhcp::{DhcpDiscover, DhcpOffer};
 pub use ethernet::MIN_FRAME_LEN;
 pub use ipv6::{ALL_NODES, multicast_mac, solicited_node};
 pub use meaning::{Asker, Claim, Question};

@@ -1,18 +1,68 @@
-//! Pages in Markdown: what they link to, and what they can be linked by.
+//! Pages in Markdown: what they link to, what they can be linked by, and what they say to type.
 
 #![forbid(unsafe_code)]
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use pulldown_cmark::{Event, Options, Parser, Tag, TagEnd};
+use pulldown_cmark::{CodeBlockKind, Event, Options, Parser, Tag, TagEnd};
 
-/// A page, as far as links are concerned.
+/// A page, as far as links and blocks of code are concerned.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Page {
     /// Where its links and images lead, as written.
     pub links: Vec<String>,
     /// The names of its headings: what stands behind `#` in a link to one.
     pub anchors: BTreeSet<String>,
+    /// Its blocks of code.
+    pub blocks: Vec<Block>,
+}
+
+/// A block of code.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Block {
+    /// What stands behind the opening fence: the language, and then marks.
+    pub info: String,
+    /// Its text.
+    pub text: String,
+    /// The text of the section in which it stands, without code.
+    pub section: String,
+}
+
+/// Who types what a block says.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Typed {
+    /// The test of this name: `sh tried=NAME`.
+    By(String),
+    /// A person, now and then: `sh by-hand`.
+    ByHand,
+    /// Nobody has: `sh not-tried`.
+    NotTried,
+}
+
+impl Block {
+    /// The language.
+    #[must_use]
+    pub fn language(&self) -> &str {
+        self.info.split_whitespace().next().unwrap_or_default()
+    }
+
+    /// Who types it. `None`: it does not say, or nobody is to.
+    #[must_use]
+    pub fn typed(&self) -> Option<Typed> {
+        match self.info.split_whitespace().collect::<Vec<_>>()[..] {
+            ["sh", "by-hand"] => Some(Typed::ByHand),
+            ["sh", "not-tried"] => Some(Typed::NotTried),
+            ["sh", mark] => mark.strip_prefix("tried=").map(|name| Typed::By(name.to_owned())),
+            _ => None,
+        }
+    }
+
+    /// Its commands, of which each may take several lines.
+    #[must_use]
+    pub fn commands(&self) -> Vec<String> {
+        let joined = self.text.replace("\\\n", " ");
+        joined.lines().map(str::to_owned).filter(|it| !it.trim().is_empty()).collect()
+    }
 }
 
 impl Page {
@@ -21,9 +71,28 @@ impl Page {
         let mut page = Self::default();
         let mut heading: Option<String> = None;
         let mut seen = BTreeMap::new();
+        let mut section = Section::default();
+        let mut is_code = false;
         for event in Parser::new_ext(markdown, Options::ENABLE_TABLES) {
             match event {
-                Event::Start(Tag::Heading { .. }) => heading = Some(String::new()),
+                Event::Start(Tag::Heading { .. }) => {
+                    heading = Some(String::new());
+                    page.blocks.append(&mut std::mem::take(&mut section).finish());
+                }
+                Event::Start(Tag::CodeBlock(kind)) => {
+                    is_code = true;
+                    let info = match kind {
+                        CodeBlockKind::Fenced(info) => info.into_string(),
+                        CodeBlockKind::Indented => String::new(),
+                    };
+                    section.blocks.push(Block { info, ..Block::default() });
+                }
+                Event::End(TagEnd::CodeBlock) => is_code = false,
+                Event::Text(text) if is_code => {
+                    if let Some(block) = section.blocks.last_mut() {
+                        block.text.push_str(&text);
+                    }
+                }
                 Event::End(TagEnd::Heading(_)) => {
                     let anchor = anchor(&heading.take().unwrap_or_default());
                     page.anchors.insert(numbered(anchor, &mut seen));
@@ -35,11 +104,28 @@ impl Page {
                     if let Some(heading) = &mut heading {
                         heading.push_str(&text);
                     }
+                    section.text.push_str(&text);
                 }
+                Event::SoftBreak => section.text.push(' '),
                 _ => {}
             }
         }
+        page.blocks.append(&mut section.finish());
         page
+    }
+}
+
+/// What stands between two headings.
+#[derive(Default)]
+struct Section {
+    text: String,
+    blocks: Vec<Block>,
+}
+
+impl Section {
+    fn finish(self) -> Vec<Block> {
+        let Self { text, blocks } = self;
+        blocks.into_iter().map(|block| Block { section: text.clone(), ..block }).collect()
     }
 }
 
@@ -74,6 +160,18 @@ mod tests {
             "| [a](a.md#x) |\n|---|\n| `[b](b.md)` |\n\n```\n[c](c.md)\n```\n![d](d.png)",
         );
         assert_eq!(page.links, ["a.md#x", "d.png"]);
+    }
+
+    #[test]
+    fn blocks_say_who_types_them() {
+        let page = Page::parse(
+            "# A\n```sh tried=helm\na \\\n  b\n\nc\n```\n# B\nThis was not\ntried.\n```sh not-tried\nd\n```\n```text\ne\n```",
+        );
+        let typed: Vec<Option<Typed>> = page.blocks.iter().map(Block::typed).collect();
+        assert_eq!(typed, [Some(Typed::By("helm".to_owned())), Some(Typed::NotTried), None]);
+        assert_eq!(page.blocks[0].commands(), ["a    b", "c"]);
+        assert_eq!(page.blocks[1].section, "BThis was not tried.");
+        assert_eq!(page.blocks[2].language(), "text");
     }
 
     #[test]

@@ -1,15 +1,16 @@
-//! Every link in every page of this repository leads somewhere, and the site has every page.
+//! Every link in every page of this repository leads somewhere, the site has every page, and everything that a page says to type is
+//! typed by a test or said not to be.
 
 // As in unit tests: what is not there is a failure.
 #![allow(clippy::unwrap_used)]
 
 use std::{
-    collections::BTreeMap,
+    collections::{BTreeMap, BTreeSet},
     fs,
     path::{Component, Path, PathBuf},
 };
 
-use arpeggio_documents::Page;
+use arpeggio_documents::{Page, Typed};
 
 const SUMMARY: &str = "docs/SUMMARY.md";
 
@@ -37,6 +38,49 @@ fn pages() -> BTreeMap<PathBuf, Page> {
     }
     assert!(pages.len() > 20, "the pages are not where they were: {pages:?}");
     pages
+}
+
+/// The names of all scenarios.
+fn scenarios() -> BTreeSet<String> {
+    let table = fs::read_to_string(top().join("tests/scenarios/tests/scenarios/main.rs")).unwrap();
+    let quoted = table.split('"').skip(1).step_by(2);
+    let is_name = |it: &&str| it.chars().all(|it| it.is_ascii_alphanumeric() || it == '-');
+    quoted.filter(is_name).map(str::to_owned).collect()
+}
+
+/// All languages that blocks are written in: `text` is what is printed or drawn.
+const LANGUAGES: [&str; 3] = ["sh", "yaml", "text"];
+
+#[test]
+fn what_a_page_says_to_type_is_tried_or_said_not_to_be() {
+    let scenarios = scenarios();
+    let mut wrong = Vec::new();
+    for (page, content) in pages() {
+        for block in &content.blocks {
+            let says = |words: &str| block.section.to_lowercase().contains(words);
+            let why = match (block.language(), block.typed()) {
+                ("sh", Some(Typed::By(test))) if !scenarios.contains(&test) => {
+                    format!("there is no test {test}")
+                }
+                ("sh", Some(Typed::NotTried)) if !says("not tried") => {
+                    "tell readers as well: its section says nowhere \"not tried\"".to_owned()
+                }
+                ("sh", Some(Typed::ByHand)) if !says("by hand") => {
+                    "tell readers as well: its section says nowhere \"by hand\"".to_owned()
+                }
+                ("sh", None) => {
+                    "say who types it: sh tried=TEST, sh by-hand or sh not-tried".to_owned()
+                }
+                (language, _) if !LANGUAGES.contains(&language) => {
+                    format!("say what it is: one of {}", LANGUAGES.join(", "))
+                }
+                _ => continue,
+            };
+            let line = block.text.lines().next().unwrap_or_default();
+            wrong.push(format!("{}: {line:?}: {why}", page.display()));
+        }
+    }
+    assert!(wrong.is_empty(), "{}", wrong.join("\n"));
 }
 
 fn is_elsewhere(link: &str) -> bool {

@@ -115,11 +115,16 @@ fn install_file() -> String {
     root().join("manifests/install.yaml").to_string_lossy().into_owned()
 }
 
+/// Where `make images` has written the images.
+pub(crate) fn image_folder() -> anyhow::Result<PathBuf> {
+    std::env::var_os("ARPEGGIO_IMAGES").map(PathBuf::from).context(
+        "ARPEGGIO_IMAGES is not set: run this by way of make, which says where the images are",
+    )
+}
+
 /// The images for this machine, as `make images` has written them.
 fn archives() -> anyhow::Result<Vec<PathBuf>> {
-    let folder = std::env::var_os("ARPEGGIO_IMAGES").map(PathBuf::from).context(
-        "ARPEGGIO_IMAGES is not set: run this by way of make, which says where the images are",
-    )?;
+    let folder = image_folder()?;
     let archive = |component: Component| {
         let file = component.archive_name(TAG, Architecture::default());
         let path = folder.join(file);

@@ -17,6 +17,7 @@ mod page;
 mod pods;
 mod process;
 mod prometheus;
+mod typist;
 
 pub use built::{
     OAUTH2_PROXY_IMAGE, TRAEFIK_IMAGE, built, gateway_api_definitions, oauth2_proxy_image,
@@ -36,3 +37,4 @@ pub use overlay::write_overlay;
 pub use page::page;
 pub use process::{Cost, HostProcess};
 pub use prometheus::{Prometheus, Sample};
+pub use typist::Typist;

@@ -1,10 +1,11 @@
 //! Gathers all facts that the wanted checks need.
 
-use std::time::Duration;
+use std::{collections::BTreeMap, time::Duration};
 
 use arpeggio_doctor::{
     Code, Facts, Group, Selection, Stage,
     facts::{Known, Pool},
+    survey::Connect,
 };
 use arpeggio_ipam::AddressRange;
 use arpeggio_runtime::client::Patience;
@@ -15,7 +16,7 @@ use super::{
     DoctorArgs,
     kubernetes::{asked, each},
     leases::{Leases, Said},
-    metrics, nodes, nothing_known, permissions, pools, progress, rivals, services, surveyors,
+    metrics, nodes, nothing_known, permissions, pods, pools, progress, rivals, services, surveyors,
     workloads,
 };
 use crate::global::Global;
@@ -51,12 +52,12 @@ impl<'a> Gatherer<'a> {
 
     /// All that is wanted; a second time only what a moment can change.
     pub(super) async fn gather(&mut self) -> Facts {
-        let mut facts = match self.settled.take() {
-            Some(settled) => settled,
-            None => Box::pin(self.settle()).await,
+        let (mut facts, is_first) = match self.settled.take() {
+            Some(settled) => (settled, false),
+            None => (Box::pin(self.settle()).await, true),
         };
         if self.args.stage() == Stage::Installed {
-            Box::pin(self.observe(&mut facts)).await;
+            Box::pin(self.observe(&mut facts, is_first)).await;
         }
         self.settled = Some(facts.clone());
         facts
@@ -103,8 +104,9 @@ impl<'a> Gatherer<'a> {
         (!ranges.is_empty()).then(|| Pool { name, ranges, is_plan: true, ..Pool::default() })
     }
 
-    /// What changes from moment to moment: Leases, what nodes see, what speakers count.
-    async fn observe(&self, facts: &mut Facts) {
+    /// What changes from moment to moment: Leases, what nodes see, what speakers count. DHCP servers are asked the first time
+    /// only.
+    async fn observe(&self, facts: &mut Facts, is_first: bool) {
         let before = Leases::read(&self.client, &self.namespace).await;
         said(facts, before.as_ref().map(|it| it.say(None)));
         facts.services = services::read(&self.client, self.args.class()).await;
@@ -112,27 +114,40 @@ impl<'a> Gatherer<'a> {
         if self.wants(&[Group::Sessions, Group::Addresses]) {
             facts.metrics = self.metrics(&speakers).await;
         }
-        if self.wants(&[Group::Wire, Group::Proxy]) || self.tries_ports() {
+        let with_leases = is_first && self.selection.wants(Code::A711);
+        if self.wants(&[Group::Wire, Group::Proxy]) || self.tries_ports() || with_leases {
             let plural = if speakers.len() == 1 { "node" } else { "nodes" };
             progress(&format!("having {} {plural} look at the segment", speakers.len()));
             let nodes: Vec<String> = speakers.iter().map(|(node, _)| node.clone()).collect();
-            let questions = surveyors::questions(facts, &nodes);
+            let questions = surveyors::questions(facts, &nodes, with_leases);
             let (client, namespace) = (&self.client, self.namespace.as_str());
-            facts.surveys = surveyors::ask(client, namespace, &speakers, &questions).await;
+            let (surveys, pods) = tokio::join!(
+                surveyors::ask(client, namespace, &speakers, &questions),
+                self.pods(facts)
+            );
+            (facts.surveys, facts.pods) = (surveys, pods);
         }
         if let Ok(before) = &before {
             self.look_again(before, facts).await;
         }
     }
 
+    /// What pods reach matters beside what nodes reach.
+    async fn pods(&self, facts: &Facts) -> BTreeMap<String, Known<Vec<Connect>>> {
+        if !self.selection.wants(Code::S107) {
+            return BTreeMap::new();
+        }
+        pods::ask(&self.client, &self.namespace, facts).await
+    }
+
     fn tries_ports(&self) -> bool {
-        [Code::S104, Code::S105].into_iter().any(|code| self.selection.wants(code))
+        [Code::S104, Code::S105, Code::S107].into_iter().any(|code| self.selection.wants(code))
     }
 
     async fn metrics(
         &self,
         speakers: &[(String, String)],
-    ) -> std::collections::BTreeMap<String, Known<arpeggio_doctor::facts::Metrics>> {
+    ) -> BTreeMap<String, Known<arpeggio_doctor::facts::Metrics>> {
         let read = |(node, pod): (String, String)| async move {
             (node, metrics::read(&self.client, &self.namespace, &pod).await)
         };

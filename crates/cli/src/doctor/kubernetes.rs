@@ -8,7 +8,7 @@ use kube::{Api, Resource, api::ListParams};
 use serde::de::DeserializeOwned;
 use tokio::time::timeout;
 
-use crate::gaps::{Gap, Reading};
+use crate::{gaps::Reading, reader};
 
 /// How long the API server has for one request.
 const PATIENCE: Duration = Duration::from_secs(5);
@@ -21,9 +21,18 @@ pub(super) async fn list<K>(api: &Api<K>, params: &ListParams) -> Known<Vec<K>>
 where
     K: Resource<DynamicType = ()> + Clone + Debug + DeserializeOwned,
 {
-    let reading = Reading::of::<K>(api.namespace());
-    let listed = within(PATIENCE, api.list(params)).await?;
-    listed.map(|list| list.items).map_err(|error| Gap::of(reading, &error).to_string())
+    let listed = within(PATIENCE, reader::list(api, params)).await?;
+    listed.map_err(|gap| gap.to_string())
+}
+
+/// All of a kind that need not be installed.
+pub(super) async fn list_if_installed<K>(api: &Api<K>) -> Known<Vec<K>>
+where
+    K: Resource<DynamicType = ()> + Clone + Debug + DeserializeOwned,
+{
+    let all = ListParams::default();
+    let listed = within(PATIENCE, reader::list_if_installed(api, &all)).await?;
+    listed.map_err(|gap| gap.to_string())
 }
 
 /// The object of this name, if there is one.

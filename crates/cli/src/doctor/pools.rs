@@ -6,6 +6,9 @@ use arpeggio_api::{
     address_pool::{AddressPool, READY},
     config_map::{self, Dialect},
     crds,
+    declaration::Declaration,
+    metallb::{Advertisement, IPAddressPool, L2Advertisement, LegacyPool},
+    terms::Announcement,
 };
 use arpeggio_doctor::{
     Known,
@@ -20,7 +23,10 @@ use k8s_openapi::{
 };
 use kube::{Api, Client, ResourceExt as _, api::ListParams};
 
-use super::kubernetes::{get, list};
+use super::{
+    kubernetes::{get, list, list_if_installed},
+    workloads::Places,
+};
 
 const DEFINITION: &str = "addresspools.arpeggio.dev";
 const VERSION: &str = "v1alpha1";
@@ -65,14 +71,74 @@ fn collect(schema: &JSONSchemaProps, path: &str, found: &mut BTreeSet<String>) {
     }
 }
 
-/// All `AddressPool`s, and the pools in the `ConfigMap`.
+/// All `AddressPool`s, and the pools of other formats that the controller reads.
 pub(super) async fn read(client: &Client, namespace: &str) -> Known<Vec<Pool>> {
+    let places = Places::read(client, namespace).await?;
     let (pools, file): (Api<AddressPool>, Api<ConfigMap>) =
         (Api::all(client.clone()), Api::namespaced(client.clone(), namespace));
-    let (pools, file) = tokio::join!(installed(client, &pools), get(&file, "arpeggio"));
+    let (pools, file) = tokio::join!(installed(client, &pools), get(&file, &places.config_map));
     let mut known: Vec<Pool> = pools?.iter().map(understood).collect();
-    known.extend(file?.iter().flat_map(declared));
+    known.extend(file?.iter().flat_map(|it| in_file(it, &places.key, Dialect::Ours)));
+    if let Some((namespace, config_map)) = &places.metallb {
+        known.extend(of_metallb(client, namespace, config_map, &places.key).await?);
+    }
     Ok(known)
+}
+
+/// As for the controller, `MetalLB`'s `ConfigMap` counts only where there are no pools of its kinds.
+async fn of_metallb(
+    client: &Client,
+    namespace: &str,
+    config_map: &str,
+    key: &str,
+) -> Known<Vec<Pool>> {
+    let pools: Api<IPAddressPool> = Api::namespaced(client.clone(), namespace);
+    let legacy: Api<LegacyPool> = Api::namespaced(client.clone(), namespace);
+    let advertisements: Api<L2Advertisement> = Api::namespaced(client.clone(), namespace);
+    let (pools, legacy, advertisements) = tokio::join!(
+        list_if_installed(&pools),
+        list_if_installed(&legacy),
+        list_if_installed(&advertisements)
+    );
+    let declared = declared(&pools?, &legacy?, &advertisements?);
+    if !declared.is_empty() {
+        return Ok(declared);
+    }
+    let files: Api<ConfigMap> = Api::namespaced(client.clone(), namespace);
+    let file = get(&files, config_map).await?;
+    Ok(file.iter().flat_map(|it| in_file(it, key, Dialect::MetalLb)).collect())
+}
+
+fn declared(
+    pools: &[IPAddressPool],
+    legacy: &[LegacyPool],
+    advertisements: &[L2Advertisement],
+) -> Vec<Pool> {
+    let parsed: Vec<_> = advertisements.iter().map(Advertisement::parse).collect();
+    let all_known = parsed.iter().all(Result::is_ok);
+    let usable: Vec<Advertisement> = parsed.into_iter().filter_map(Result::ok).collect();
+    let pools = pools.iter().map(|it| it.declare(&usable, all_known).0);
+    pools.chain(legacy.iter().map(|it| it.declare().0)).map(|it| as_declared(&it)).collect()
+}
+
+/// A pool of another format than ours. Its name says which, since two formats may use one name.
+fn as_declared(declaration: &Declaration) -> Pool {
+    let unread = declaration.pool.as_ref().err().map(ToString::to_string);
+    let unannounced = (declaration.announcement == Announcement::Nowhere).then(|| {
+        "no L2Advertisement selects it, so that nobody answers for its addresses".to_owned()
+    });
+    let names_interfaces = match &declaration.announcement {
+        Announcement::ByRules(rules) => rules.iter().any(|rule| !rule.interfaces.is_empty()),
+        _ => false,
+    };
+    Pool {
+        name: format!("{} ({})", declaration.name(), declaration.origin),
+        unready: unread.or(unannounced),
+        routed: declaration.announcement == Announcement::Routed,
+        names_interfaces,
+        ranges: declaration.pool.as_ref().map(|it| it.ranges.clone()).unwrap_or_default(),
+        ..Pool::default()
+    }
 }
 
 /// Without the definition there are none.
@@ -116,27 +182,25 @@ fn without(ranges: Vec<AddressRange>, excluded: &[AddressRange]) -> Vec<AddressR
     ranges.into_iter().filter(|range| !is_out(range)).collect()
 }
 
-/// The pools in a `ConfigMap` of ours.
-fn declared(file: &ConfigMap) -> Vec<Pool> {
-    let read = config_map::parse(file, "config", Dialect::Ours);
-    let pools = match read {
-        Ok(declarations) => declarations.pools,
+/// The pools in a `ConfigMap`.
+fn in_file(file: &ConfigMap, key: &str, dialect: Dialect) -> Vec<Pool> {
+    match config_map::parse(file, key, dialect) {
+        Ok(declarations) => declarations.pools.iter().map(as_declared).collect(),
         Err(why) => {
-            let name = "in ConfigMap arpeggio".to_owned();
-            return vec![Pool { name, unready: Some(why.to_string()), ..Pool::default() }];
+            let name = format!(
+                "in ConfigMap {}/{}",
+                file.namespace().unwrap_or_default(),
+                file.name_any()
+            );
+            vec![Pool { name, unready: Some(why.to_string()), ..Pool::default() }]
         }
-    };
-    let pool = |it: &arpeggio_api::declaration::Declaration| Pool {
-        name: it.name().to_string(),
-        unready: it.pool.as_ref().err().map(ToString::to_string),
-        ranges: it.pool.as_ref().map(|it| it.ranges.clone()).unwrap_or_default(),
-        ..Pool::default()
-    };
-    pools.iter().map(pool).collect()
+    }
 }
 
 #[cfg(test)]
 mod tests {
+    use serde_json::json;
+
     use super::*;
 
     #[test]
@@ -153,6 +217,49 @@ mod tests {
         spec.remove("routed").unwrap();
         assert_eq!(compared(&older, Some(&ours)).lacks, ["spec.routed"]);
         assert_eq!(compared(&ours, Some(&older)).unknown, ["spec.routed"]);
+    }
+
+    #[test]
+    fn pools_of_metallb_are_judged_as_ours() {
+        let read = |kind: &str, name: &str, spec: serde_json::Value| {
+            json!({ "apiVersion": "metallb.io/v1beta1", "kind": kind, "spec": spec,
+                    "metadata": { "namespace": "lb", "name": name } })
+        };
+        let pool = |name, addresses: &str| -> IPAddressPool {
+            let spec = json!({ "addresses": [addresses] });
+            serde_json::from_value(read("IPAddressPool", name, spec)).unwrap()
+        };
+        let of_lan: L2Advertisement = serde_json::from_value(read(
+            "L2Advertisement",
+            "lan",
+            json!({ "ipAddressPools": ["lan"], "interfaces": ["eth1"] }),
+        ))
+        .unwrap();
+        let pools = [
+            pool("lan", "192.168.0.240/28"),
+            pool("dark", "192.168.0.200/32"),
+            pool("bad", "192.168.0.1-"),
+        ];
+        let [lan, dark, bad] = &declared(&pools, &[], &[of_lan])[..] else { panic!("three") };
+        assert_eq!(lan.name, "lan (IPAddressPool lb/lan)");
+        assert_eq!((lan.ranges.len(), lan.names_interfaces, &lan.unready), (1, true, &None));
+        assert!(dark.unready.as_ref().unwrap().contains("no L2Advertisement selects it"));
+        assert!(bad.unready.is_some() && bad.ranges.is_empty());
+    }
+
+    #[test]
+    fn what_a_config_map_says_is_read() {
+        let text = "address-pools: [{name: lan, protocol: layer2, addresses: [192.168.0.241/28]}]";
+        let file = |text: &str| -> ConfigMap {
+            let metadata = json!({ "namespace": "lb", "name": "config" });
+            serde_json::from_value(json!({ "metadata": metadata, "data": { "config": text } }))
+                .unwrap()
+        };
+        let pools = in_file(&file(text), "config", Dialect::MetalLb);
+        assert_eq!(pools[0].ranges, ["192.168.0.240/28".parse::<AddressRange>().unwrap()]);
+        assert_eq!(pools[0].name, "lan (ConfigMap lb/config, line 1)");
+        let broken = in_file(&file("["), "config", Dialect::Ours);
+        assert!(broken[0].unready.is_some(), "{broken:?}");
     }
 
     #[test]

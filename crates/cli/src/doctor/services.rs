@@ -11,6 +11,7 @@ use arpeggio_api::{
 };
 use arpeggio_doctor::{Known, facts::Service};
 use arpeggio_runtime::wall_clock;
+use ipnet::IpNet;
 use k8s_openapi::{
     api::{core::v1, discovery::v1::EndpointSlice},
     jiff::Timestamp,
@@ -66,7 +67,12 @@ fn understood(
     }
     let spec = service.spec.clone().unwrap_or_default();
     let ports = spec.ports.unwrap_or_default();
-    let is_tcp = |it: &&v1::ServicePort| it.protocol.as_deref().unwrap_or("TCP") == "TCP";
+    let protocol = |it: &v1::ServicePort| it.protocol.clone().unwrap_or_else(|| "TCP".to_owned());
+    let of = |wanted: &str| {
+        let its = ports.iter().filter(|it| protocol(it) == wanted);
+        its.filter_map(|it| u16::try_from(it.port).ok()).collect::<Vec<u16>>()
+    };
+    let (tcp, udp) = (of("TCP"), of("UDP"));
     let name = (service.namespace().unwrap_or_default(), service.name_any());
     let known = ready.map(|it| it.get(&name));
     let other_class =
@@ -76,8 +82,9 @@ fn understood(
         path: record.path(),
         other_class,
         addresses: record.ingress.addresses.clone(),
-        tcp: ports.iter().filter(is_tcp).filter_map(|it| u16::try_from(it.port).ok()).collect(),
-        other_ports: ports.iter().filter(|it| !is_tcp(it)).count(),
+        other_ports: ports.len() - tcp.len() - udp.len(),
+        tcp,
+        udp,
         waits: waits(&record, now),
         conflict: true_condition(&record, ADDRESS_CONFLICT),
         writers: writers.cloned().collect(),
@@ -85,9 +92,14 @@ fn understood(
         selects: spec.selector.is_some_and(|it| !it.is_empty()),
         ready_on: known.map(|it| it.map(|it| it.nodes.clone()).unwrap_or_default()),
         has_endpoints: known.flatten().is_some_and(|it| it.any),
-        restricted: spec.load_balancer_source_ranges.is_some_and(|it| !it.is_empty()),
+        lets_in: spec.load_balancer_source_ranges.filter(|it| !it.is_empty()).map(|it| ranges(&it)),
         ending: record.deleting_since.is_some(),
     })
+}
+
+/// What cannot be read lets nobody in.
+fn ranges(written: &[String]) -> Vec<IpNet> {
+    written.iter().filter_map(|it| it.trim().parse().ok()).collect()
 }
 
 fn waits(record: &ServiceRecord, now: Timestamp) -> Option<String> {
@@ -122,7 +134,11 @@ mod tests {
             },
             "spec": {
                 "type": "LoadBalancer", "ipFamilies": ["IPv4"], "selector": { "app": "web" },
-                "ports": [{ "port": 80 }, { "port": 53, "protocol": "UDP" }],
+                "ports": [
+                    { "port": 80 }, { "port": 53, "protocol": "UDP" },
+                    { "port": 9, "protocol": "SCTP" },
+                ],
+                "loadBalancerSourceRanges": [" 10.0.0.0/8"],
             },
             "status": status,
         }))
@@ -148,7 +164,8 @@ mod tests {
         ]);
         let status = json!({ "loadBalancer": { "ingress": [{ "ip": "192.168.0.240" }] } });
         let found = read(&service(&status, &managers), None);
-        assert_eq!((found.tcp, found.other_ports), (vec![80], 1));
+        assert_eq!((found.tcp, found.udp, found.other_ports), (vec![80], vec![53], 1));
+        assert_eq!(found.lets_in, Some(vec!["10.0.0.0/8".parse().unwrap()]));
         assert_eq!(found.writers, ["k3s"]);
         assert_eq!(found.ready_on, Some(["node-1".to_owned()].into()));
         assert!(found.has_endpoints && found.selects && found.other_class.is_none());

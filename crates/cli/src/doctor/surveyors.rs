@@ -14,17 +14,11 @@ use arpeggio_doctor::{
 use arpeggio_ipam::AddressRange;
 use futures::future::join_all;
 use k8s_openapi::api::core::v1::Pod;
-use kube::{
-    Api, Client,
-    api::{AttachParams, AttachedProcess},
-};
-use tokio::{
-    io::{AsyncBufRead, AsyncBufReadExt as _, AsyncWriteExt as _, BufReader},
-    sync::Barrier,
-};
+use kube::{Api, Client};
+use tokio::sync::Barrier;
 
 use super::kubernetes::within;
-use crate::survey::READY;
+use crate::in_pod::InPod;
 
 /// How long a pod may take to start a program.
 const START: Duration = Duration::from_secs(6);
@@ -39,10 +33,17 @@ const ANNOUNCED: usize = 64;
 /// So many free addresses of each range are asked for, by one node.
 const FREE: usize = 16;
 /// So many ports are tried from one node.
-const PORTS: usize = 48;
+pub(super) const PORTS: usize = 48;
+/// DHCP servers are asked for so many addresses by one node: they look whether each is in use before they offer it, one after the
+/// other.
+const LEASES: usize = 3;
 
 /// What each of these nodes is to find out; the pods are those of its speakers.
-pub(super) fn questions(facts: &Facts, nodes: &[String]) -> BTreeMap<String, Questions> {
+pub(super) fn questions(
+    facts: &Facts,
+    nodes: &[String],
+    with_leases: bool,
+) -> BTreeMap<String, Questions> {
     let sessions = facts.sessions.as_deref().unwrap_or_default();
     let locks = facts.locks.as_deref().unwrap_or_default();
     let mut questions: BTreeMap<String, Questions> = BTreeMap::new();
@@ -55,9 +56,12 @@ pub(super) fn questions(facts: &Facts, nodes: &[String]) -> BTreeMap<String, Que
             .into_iter()
             .chain(announced(own, locks, sessions))
             .chain(routers(own));
-        questions.insert(node.clone(), Questions { ask: ask.collect(), connect: Vec::new() });
+        questions.insert(node.clone(), Questions { ask: ask.collect(), ..Questions::default() });
     }
     free(facts, &mut questions);
+    if with_leases {
+        leases(facts, &mut questions);
+    }
     connects(facts, nodes, &mut questions);
     questions
 }
@@ -102,57 +106,139 @@ fn wanted(address: IpAddr, mac: Option<&String>) -> Wanted {
     Wanted { address, mac: mac.cloned(), interface: None }
 }
 
-/// Some addresses that nobody should have: one node asks for those of each range.
-fn free(facts: &Facts, questions: &mut BTreeMap<String, Questions>) {
+/// The ranges of pools on the nodes' segments, with the node that is asked about each.
+fn near<'a>(
+    facts: &'a Facts,
+    questions: &BTreeMap<String, Questions>,
+) -> Vec<(&'a AddressRange, &'a str)> {
     let sessions = facts.sessions.as_deref().unwrap_or_default();
+    let pools = facts.pools.as_deref().unwrap_or_default().iter().filter(|it| !it.routed);
+    let asker = |range: &AddressRange| {
+        let near =
+            |it: &&Session| is_neighbour(it, range.first()) && questions.contains_key(&it.node);
+        sessions.iter().find(near).map(|it| it.node.as_str())
+    };
+    pools.flat_map(|it| &it.ranges).filter_map(|it| Some((it, asker(it)?))).collect()
+}
+
+/// The addresses that are announced, and the nodes' own.
+fn taken(facts: &Facts) -> BTreeSet<IpAddr> {
     let taken = facts.locks.as_deref().unwrap_or_default().iter().map(|it| it.address);
     let nodes =
         facts.nodes.as_deref().unwrap_or_default().iter().flat_map(|it| it.addresses.clone());
-    let taken: BTreeSet<IpAddr> = taken.chain(nodes).collect();
-    let pools = facts.pools.as_deref().unwrap_or_default().iter().filter(|it| !it.routed);
-    for range in pools.flat_map(|it| &it.ranges) {
-        let near =
-            |it: &&Session| is_neighbour(it, range.first()) && questions.contains_key(&it.node);
-        let Some(asker) = sessions.iter().find(near) else { continue };
+    taken.chain(nodes).collect()
+}
+
+/// Some addresses that nobody should have: one node asks for those of each range.
+fn free(facts: &Facts, questions: &mut BTreeMap<String, Questions>) {
+    let taken = taken(facts);
+    for (range, asker) in near(facts, questions) {
         let free = addresses(range).filter(|it| !taken.contains(it)).take(FREE);
         let ask: Vec<Wanted> = free.map(|it| wanted(it, None)).collect();
-        questions.entry(asker.node.clone()).or_default().ask.extend(ask);
+        questions.entry(asker.to_owned()).or_default().ask.extend(ask);
     }
 }
 
-/// The first addresses of a range.
-fn addresses(range: &AddressRange) -> impl Iterator<Item = IpAddr> + '_ {
-    let next = |address: &IpAddr| match address {
-        IpAddr::V4(address) => u32::from(*address).checked_add(1).map(|it| IpAddr::V4(it.into())),
-        IpAddr::V6(address) => u128::from(*address).checked_add(1).map(|it| IpAddr::V6(it.into())),
-    };
-    std::iter::successors(Some(range.first()), next).take_while(|it| range.contains(*it))
+/// Of each range the first and the last address that nobody has: if a DHCP server has some of the range, it has one of these as
+/// a rule.
+fn leases(facts: &Facts, questions: &mut BTreeMap<String, Questions>) {
+    let taken = taken(facts);
+    for (range, asker) in near(facts, questions) {
+        let is_free = |it: &IpAddr| !taken.contains(it);
+        let ends = [addresses(range).find(is_free), back(range).find(is_free)];
+        let asked = &mut questions.entry(asker.to_owned()).or_default().lease;
+        for end in ends.into_iter().flatten() {
+            if let IpAddr::V4(end) = end
+                && asked.len() < LEASES
+                && !asked.contains(&end)
+            {
+                asked.push(end);
+            }
+        }
+    }
 }
 
-/// Each port is tried from the node that announces the address and from another one.
+/// The addresses of a range, from its first one on.
+fn addresses(range: &AddressRange) -> impl Iterator<Item = IpAddr> + '_ {
+    steps(range, range.first(), u32::checked_add, u128::checked_add)
+}
+
+/// The same from its last one back.
+fn back(range: &AddressRange) -> impl Iterator<Item = IpAddr> + '_ {
+    steps(range, range.last(), u32::checked_sub, u128::checked_sub)
+}
+
+fn steps(
+    range: &AddressRange,
+    begin: IpAddr,
+    ipv4: fn(u32, u32) -> Option<u32>,
+    ipv6: fn(u128, u128) -> Option<u128>,
+) -> impl Iterator<Item = IpAddr> + '_ {
+    let next = move |address: &IpAddr| match address {
+        IpAddr::V4(address) => ipv4(address.to_bits(), 1).map(|it| IpAddr::V4(it.into())),
+        IpAddr::V6(address) => ipv6(address.to_bits(), 1).map(|it| IpAddr::V6(it.into())),
+    };
+    std::iter::successors(Some(begin), next).take_while(|it| range.contains(*it))
+}
+
+/// Each port is tried from the node that announces the address and from another one, where they are let in.
 fn connects(facts: &Facts, nodes: &[String], questions: &mut BTreeMap<String, Questions>) {
-    let locks = facts.locks.as_deref().unwrap_or_default();
-    let services = facts.services.as_deref().unwrap_or_default();
-    let ours = services.iter().filter(|it| it.is_ours() && it.has_endpoints && !it.restricted);
-    for service in ours {
-        for place in places(service) {
-            let lock = locks.iter().find(|it| it.address == place.ip());
-            let Some(holder) = lock.and_then(|it| it.holder.as_ref()) else { continue };
-            let other = nodes.iter().find(|it| *it != holder);
-            for node in [Some(holder), other].into_iter().flatten() {
-                if let Some(questions) = questions.get_mut(node)
-                    && questions.connect.len() < PORTS
+    type Asked = fn(&mut Questions) -> &mut Vec<SocketAddr>;
+    type Ports = fn(&Service) -> &Vec<u16>;
+    let ways: [(Ports, Asked); 2] =
+        [(|it| &it.tcp, |it| &mut it.connect), (|it| &it.udp, |it| &mut it.knock)];
+    for (ports, asked) in ways {
+        for (service, place) in announced_places(facts, ports) {
+            for node in askers(facts, nodes, service, place.ip()) {
+                if let Some(asked) = questions.get_mut(node).map(asked)
+                    && asked.len() < PORTS
                 {
-                    questions.connect.push(place);
+                    asked.push(place);
                 }
             }
         }
     }
 }
 
-fn places(service: &Service) -> impl Iterator<Item = SocketAddr> + '_ {
-    let of = |ip: IpAddr| service.tcp.iter().map(move |port| SocketAddr::new(ip, *port));
-    service.addresses.iter().copied().flat_map(of)
+/// The node that announces the address and another one, of those that the Service lets in.
+fn askers<'a>(
+    facts: &'a Facts,
+    nodes: &'a [String],
+    service: &Service,
+    address: IpAddr,
+) -> Vec<&'a String> {
+    let sessions = facts.sessions.as_deref().unwrap_or_default();
+    let own = |node: &str| {
+        let session = sessions.iter().find(|it| it.node == node);
+        session.into_iter().flat_map(|it| &it.links).map(|(address, _)| *address)
+    };
+    let holder = holder(facts, address);
+    let let_in = nodes.iter().filter(|it| service.lets_in(own(it), address));
+    let (its, others): (Vec<&String>, Vec<&String>) =
+        let_in.partition(|it| Some(it.as_str()) == holder);
+    its.into_iter().chain(others.into_iter().take(1)).collect()
+}
+
+fn holder(facts: &Facts, address: IpAddr) -> Option<&str> {
+    let locks = facts.locks.as_deref().unwrap_or_default();
+    locks.iter().find(|it| it.address == address)?.holder.as_deref()
+}
+
+/// The Services that somebody announces and that have ready pods, with each address and port.
+pub(super) fn announced_places(
+    facts: &Facts,
+    ports: impl Fn(&Service) -> &Vec<u16>,
+) -> Vec<(&Service, SocketAddr)> {
+    let services = facts.services.as_deref().unwrap_or_default();
+    let mut places = Vec::new();
+    for service in services.iter().filter(|it| it.is_ours() && it.has_endpoints) {
+        let announced = service.addresses.iter().filter(|it| holder(facts, **it).is_some());
+        for ip in announced {
+            let of = |port: &u16| (service, SocketAddr::new(*ip, *port));
+            places.extend(ports(service).iter().map(of));
+        }
+    }
+    places
 }
 
 /// Asks all of them, so that they ask the segment at the same time. `speakers`: nodes and pods.
@@ -178,76 +264,26 @@ async fn surveyed(
     questions: &Questions,
     together: &Barrier,
 ) -> Known<Survey> {
-    let started = within(START, start(pods, pod, questions)).await.and_then(|it| it);
+    let questions = serde_json::to_string(questions).map_err(|error| error.to_string())?;
+    let args = ["survey", &questions];
+    let started = within(START, InPod::start(pods, pod, &args)).await.and_then(|it| it);
     // Also who could not start comes here, so that nobody waits for it.
     let _ = within(TOGETHER, together.wait()).await;
-    let (mut process, mut lines) = started?;
-    within(PATIENCE, finish(&mut process, &mut lines)).await?
+    within(PATIENCE, finish(started?)).await?
 }
 
-type Lines = Box<dyn AsyncBufRead + Send + Unpin>;
-
-/// Starts a survey, and waits until it listens.
-async fn start(
-    pods: &Api<Pod>,
-    pod: &str,
-    questions: &Questions,
-) -> Known<(AttachedProcess, Lines)> {
-    let text = serde_json::to_string(questions).map_err(|error| error.to_string())?;
-    let command = ["/arpeggio", "survey", &text];
-    let streams =
-        AttachParams::default().container("speaker").stdin(true).stdout(true).stderr(true);
-    let mut process = pods.exec(pod, command, &streams).await.map_err(|error| refused(&error))?;
-    let out = process.stdout().ok_or("no output")?;
-    let mut lines: Lines = Box::new(BufReader::new(out));
-    if next(&mut lines).await?.trim() == READY {
-        return Ok((process, lines));
-    }
-    Err(complaint(&mut process).await)
-}
-
-async fn finish(process: &mut AttachedProcess, lines: &mut Lines) -> Known<Survey> {
-    let mut input = process.stdin().ok_or("no input")?;
-    input.write_all(b"go\n").await.map_err(|error| error.to_string())?;
-    let line = next(lines).await?;
-    if line.is_empty() {
-        return Err(complaint(process).await);
-    }
+async fn finish(mut survey: InPod) -> Known<Survey> {
+    survey.go_on().await?;
+    let line = survey.answer().await?;
     serde_json::from_str(&line).map_err(|error| format!("its answer is not understood: {error}"))
-}
-
-async fn next(lines: &mut Lines) -> Known<String> {
-    let mut line = String::new();
-    lines.read_line(&mut line).await.map_err(|error| error.to_string())?;
-    Ok(line)
-}
-
-/// What a survey that failed has written.
-async fn complaint(process: &mut AttachedProcess) -> String {
-    let Some(errors) = process.stderr() else { return "it said nothing".to_owned() };
-    let mut lines: Lines = Box::new(BufReader::new(errors));
-    let mut said = String::new();
-    while let Ok(line) = next(&mut lines).await
-        && !line.is_empty()
-    {
-        said.push_str(&line);
-    }
-    format!("its speaker's pod could not look: {}", said.trim())
-}
-
-fn refused(error: &kube::Error) -> String {
-    match error {
-        kube::Error::Api(status) if status.code == 403 => {
-            "you need the permission to \"create\" and \"get\" pods/exec in Arpeggio's namespace"
-                .to_owned()
-        }
-        error => format!("no program could be started in its speaker's pod: {error}"),
-    }
 }
 
 #[cfg(test)]
 mod tests {
+    use arpeggio_doctor::{Stage, facts::Pool};
+
     use super::*;
+    use crate::doctor::nothing_known;
 
     fn session(number: u8) -> Session {
         let address: IpAddr = [192, 168, 0, number].into();
@@ -281,6 +317,64 @@ mod tests {
     #[test]
     fn ranges_are_walked_to_their_end() {
         let range: AddressRange = "255.255.255.254-255.255.255.255".parse().unwrap();
-        assert_eq!(addresses(&range).count(), 2);
+        assert_eq!((addresses(&range).count(), back(&range).count()), (2, 2));
+    }
+
+    /// node-1 announces 192.168.0.240, and there are three nodes.
+    fn facts(service: Service) -> Facts {
+        let pool = Pool {
+            ranges: vec!["192.168.0.240-192.168.0.250".parse().unwrap()],
+            ..Pool::default()
+        };
+        let lock = Lock {
+            address: [192, 168, 0, 240].into(),
+            holder: Some("node-1".to_owned()),
+            former: None,
+            stranger: None,
+            unannounced: false,
+            rests: false,
+            services: vec![],
+            pool: String::new(),
+        };
+        Facts {
+            sessions: Ok((1..=3).map(session).collect()),
+            locks: Ok(vec![lock]),
+            pools: Ok(vec![pool]),
+            services: Ok(vec![service]),
+            ..nothing_known(Stage::Installed, "arpeggio-system")
+        }
+    }
+
+    #[test]
+    fn one_node_asks_dhcp_servers_for_both_ends_of_what_is_free() {
+        let nodes: Vec<String> = (1..=3).map(|it| format!("node-{it}")).collect();
+        let facts = facts(Service::default());
+        let asked = questions(&facts, &nodes, true);
+        let leases = |node: &str| asked[node].lease.iter().map(ToString::to_string);
+        assert_eq!(leases("node-1").collect::<Vec<_>>(), ["192.168.0.241", "192.168.0.250"]);
+        assert_eq!((leases("node-2").count(), leases("node-3").count()), (0, 0));
+        assert!(questions(&facts, &nodes, false)["node-1"].lease.is_empty());
+    }
+
+    #[test]
+    fn ports_are_tried_by_those_who_are_let_in() {
+        let nodes: Vec<String> = (1..=3).map(|it| format!("node-{it}")).collect();
+        let asks = |ranges: &[&str]| {
+            let lets_in = ranges.iter().map(|it| it.parse().unwrap()).collect();
+            let facts = facts(Service {
+                addresses: vec![[192, 168, 0, 240].into()],
+                tcp: vec![80],
+                udp: vec![53],
+                has_endpoints: true,
+                lets_in: Some(lets_in),
+                ..Service::default()
+            });
+            let asked = questions(&facts, &nodes, false);
+            let asks = nodes.iter().map(|it| (asked[it].connect.len(), asked[it].knock.len()));
+            asks.collect::<Vec<_>>()
+        };
+        assert_eq!(asks(&["0.0.0.0/0"]), [(1, 1), (1, 1), (0, 0)]);
+        assert_eq!(asks(&["192.168.0.2/31"]), [(0, 0), (1, 1), (0, 0)]);
+        assert_eq!(asks(&["10.0.0.0/8"]), [(0, 0), (0, 0), (0, 0)]);
     }
 }

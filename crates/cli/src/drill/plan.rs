@@ -5,6 +5,7 @@ use std::{cmp::Reverse, fmt, fmt::Write as _, net::IpAddr};
 use arpeggio_api::{lock::LockRecord, session::SessionRecord};
 use arpeggio_election::{Merit, Node, SessionState};
 
+use super::nodes::Asker;
 use crate::census::Known;
 
 /// What is rehearsed.
@@ -75,6 +76,14 @@ pub(super) enum Refusal {
         "no other node hears {0} on the wire, so that its silence would be noticed only when its session expires: see 'arpeggio status' for who watches it"
     )]
     Unheard(Node),
+    #[error(
+        "{0} announces the address and does not hear its own questions: name other nodes with --ask-from"
+    )]
+    AsksItself(Node),
+    #[error(
+        "{0} has no session, so that its speaker cannot ask for the address: see 'arpeggio status'"
+    )]
+    CannotAsk(Node),
 }
 
 fn reasons(why: &[String]) -> String {
@@ -215,6 +224,22 @@ impl Plan {
     /// The node that hands over, for a handover.
     pub(super) fn target(&self) -> Option<&Node> {
         self.candidates.first()
+    }
+
+    /// The nodes of these names, which are to ask for the address meanwhile.
+    pub(super) fn askers(&self, known: &Known, names: &[String]) -> Result<Vec<Asker>, Refusal> {
+        let asker = |name: &String| {
+            let node = Node::from(name.as_str());
+            if node == self.owner.session.node {
+                return Err(Refusal::AsksItself(node));
+            }
+            let its = |it: &&SessionRecord| it.session.node == node && is_live(it);
+            match known.sessions.iter().find(its) {
+                Some(session) => Ok(Asker { node, pod: session.instance.clone() }),
+                None => Err(Refusal::CannotAsk(node)),
+            }
+        };
+        names.iter().map(asker).collect()
     }
 
     /// For somebody who is asked whether it is to be done.
@@ -430,6 +455,20 @@ mod tests {
         known.sessions.iter_mut().for_each(|it| it.session.hears = Some(BTreeSet::new()));
         let refusals = planned(known, Kind::Silence, &[]).unwrap_err();
         assert_eq!(refusals, [Refusal::Unheard(node(1))]);
+    }
+
+    #[test]
+    fn other_nodes_may_ask_meanwhile() {
+        let plan = planned(known(), Kind::Handover, &[]).unwrap();
+        let askers = |names: &[&str]| {
+            let names: Vec<String> = names.iter().map(|it| (*it).to_owned()).collect();
+            plan.askers(&known(), &names)
+        };
+        let asker = |number| Asker { node: node(number), pod: format!("speaker-{number}") };
+        assert_eq!(askers(&["node-3", "node-2"]), Ok(vec![asker(3), asker(2)]));
+        assert_eq!(askers(&[]), Ok(vec![]));
+        assert_eq!(askers(&["node-1"]), Err(Refusal::AsksItself(node(1))));
+        assert_eq!(askers(&["node-9"]), Err(Refusal::CannotAsk(node(9))));
     }
 
     #[test]

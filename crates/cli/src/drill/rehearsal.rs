@@ -18,6 +18,7 @@ use tokio::{
 
 use super::{
     act::Act,
+    nodes::{Asker, Asking},
     plan::{Kind, Plan},
     probe::{Probing, Series, Target},
 };
@@ -36,6 +37,7 @@ pub(super) struct Rehearsal<'a> {
     pub(super) act: Act,
     pub(super) plan: &'a Plan,
     pub(super) targets: Vec<Target>,
+    pub(super) askers: Vec<Asker>,
     pub(super) timeout: Duration,
 }
 
@@ -93,6 +95,7 @@ impl Rehearsal<'_> {
         onlooker.list().await?;
         let probing: Vec<Probing> =
             self.targets.iter().map(|target| Probing::start(target.clone(), began)).collect();
+        let asking = Asking::start(&self.act, self.plan, &self.askers, self.timeout, began).await?;
         onlooker.look_until(Instant::now() + BEFORE).await?;
         if let Some(dead) = probing.iter().find(|it| it.answered() == 0) {
             bail!(
@@ -110,6 +113,8 @@ impl Rehearsal<'_> {
         for probing in probing {
             noted.series.push(probing.stop().await?);
         }
+        let heard = asking.stop(noted.taken.as_ref()).await?;
+        noted.series.extend(heard);
         self.read_events(since, &mut noted).await;
         Ok(noted)
     }

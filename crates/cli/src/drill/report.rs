@@ -7,6 +7,7 @@ use serde::Serialize;
 
 use super::{
     gap::longest,
+    nodes::WHO_HAS,
     plan::{Kind, Plan},
     probe::{EVERY, Series},
     rehearsal::Observation,
@@ -220,7 +221,17 @@ fn also_moved(plan: &Plan, seen: &Observation) -> Vec<Moved> {
 
 fn remarks(plan: &Plan, seen: &Observation) -> Vec<String> {
     let owner = &plan.owner.session.node;
-    let forwards = (plan.kind == Kind::Silence && !seen.series.is_empty()).then(|| {
+    let is_asked = |it: &Series| it.name.starts_with(WHO_HAS);
+    let connects = seen.series.iter().any(|it| !is_asked(it));
+    let own = seen.taken.as_ref().map(|(_, to)| to.as_str()).filter(|to| {
+        seen.series
+            .iter()
+            .any(|it| it.name.strip_prefix(WHO_HAS).is_some_and(|it| it.trim() == *to))
+    });
+    let own = own.map(|to| {
+        format!("{to} asked until it had the address itself: nobody answers its own questions")
+    });
+    let forwards = (plan.kind == Kind::Silence && connects).then(|| {
         format!(
             "the kernel of {owner} went on forwarding for those who knew its MAC address, so the time until another node had the address counts, too"
         )
@@ -229,7 +240,7 @@ fn remarks(plan: &Plan, seen: &Observation) -> Vec<String> {
         format!("a new attempt every {} ms, so gaps are exact to that", EVERY.as_millis())
     });
     let unread = seen.gaps.iter().map(|gap| format!("not read: {gap}"));
-    forwards.into_iter().chain(probes).chain(unread).collect()
+    forwards.into_iter().chain(own).chain(probes).chain(unread).collect()
 }
 
 /// A row for each probe and one for the lock, around the moment when it was done.

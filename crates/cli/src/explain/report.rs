@@ -2,7 +2,10 @@
 
 use std::{fmt::Write as _, time::Duration};
 
-use arpeggio_api::{leader, service::ServiceRecord};
+use arpeggio_api::{
+    leader,
+    service::{ANNOUNCED, ServiceRecord},
+};
 use k8s_openapi::{
     api::{coordination::v1::Lease, events::v1::Event},
     apimachinery::pkg::apis::meta::v1::{Condition, Time},
@@ -11,6 +14,7 @@ use k8s_openapi::{
 
 use super::Evidence;
 use crate::{
+    gaps::Gap,
     status::{ADDRESS_COLUMNS, Status, ago, section},
     table,
 };
@@ -62,13 +66,22 @@ impl<'a> Report<'a> {
     /// A Lease that could not be read is not one that does not exist.
     fn leader(&self, now: Timestamp) -> String {
         match &self.evidence.leader {
-            None if self.lacks_leases() => "not known: not all Leases could be read\n".to_owned(),
+            None => {
+                self.unread_leases().map_or_else(|| controller(None, now), |why| format!("{why}\n"))
+            }
             lease => controller(lease.as_ref(), now),
         }
     }
 
-    fn lacks_leases(&self) -> bool {
-        self.evidence.gaps.iter().any(|gap| gap.is_of("leases"))
+    /// Why a Lease that is not there may be there. Who may read none is not told of some.
+    fn unread_leases(&self) -> Option<&'static str> {
+        let mut gaps = self.evidence.gaps.iter().filter(|it| it.is_of("leases")).peekable();
+        gaps.peek()?;
+        Some(if gaps.any(Gap::is_whole) {
+            "not known: Leases could not be read"
+        } else {
+            "not known: not all Leases are understood"
+        })
     }
 
     fn gaps(&self) -> String {
@@ -91,12 +104,15 @@ impl<'a> Report<'a> {
 
     fn announced(&self, now: Timestamp) -> String {
         let rows = Status::of(&self.evidence.leases).addresses_of(&self.record.service.uid, now);
-        let nobody = if self.lacks_leases() {
-            "not known: not all Leases could be read\n"
-        } else {
-            "nobody: no lock names the Service\n"
+        let said = self.record.condition(ANNOUNCED).is_some_and(|it| it.status == "True");
+        let nobody = match self.unread_leases() {
+            None => "nobody: no lock names the Service\n".to_owned(),
+            Some(why) if said => {
+                format!("{why}; the condition Announced has what a controller saw last\n")
+            }
+            Some(why) => format!("{why}\n"),
         };
-        section(nobody, ADDRESS_COLUMNS, &rows)
+        section(&nobody, ADDRESS_COLUMNS, &rows)
     }
 }
 
@@ -361,7 +377,7 @@ mod tests {
         let forbidden = "leases (API group \"coordination.k8s.io\", namespace arpeggio-system): you need the permission";
         assert!(text.contains(forbidden), "{text}");
         assert!(text.contains("does not know the kind"), "{text}");
-        assert_eq!(text.matches("not known: not all Leases").count(), 2, "{text}");
+        assert_eq!(text.matches("not known: Leases could not be read").count(), 2, "{text}");
     }
 
     #[test]

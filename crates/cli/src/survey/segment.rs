@@ -101,7 +101,8 @@ fn unasked(address: IpAddr, why: String) -> Answers {
     Answers { address, broadcast: BTreeMap::new(), unicast: None, unasked: Some(why) }
 }
 
-fn interface<'a>(wanted: &Wanted, links: &'a Links) -> Result<&'a Interface, String> {
+/// Where an address is asked for.
+pub(super) fn interface<'a>(wanted: &Wanted, links: &'a Links) -> Result<&'a Interface, String> {
     let Some(name) = &wanted.interface else {
         return links.announcing(wanted.address).map_err(|error| error.to_string());
     };

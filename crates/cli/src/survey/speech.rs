@@ -10,7 +10,7 @@ use arpeggio_wire::{ArpFrame, ArpOperation, Claim, MacAddr, NdpFrame, NdpMessage
 
 /// What a frame means to a surveyor.
 #[derive(Debug, PartialEq, Eq)]
-pub(super) enum Sound<A> {
+pub(crate) enum Sound<A> {
     /// Somebody answers us.
     Answer(Claim<A>),
     /// Somebody asks for an address.
@@ -25,7 +25,7 @@ pub(super) enum Sound<A> {
 }
 
 /// A family of addresses that can be asked for on a segment.
-pub(super) trait Speech: Copy + Ord + Into<IpAddr> + Send + Sync {
+pub(crate) trait Speech: Copy + Ord + Into<IpAddr> + Send + Sync {
     /// What lets frames in.
     type Filter: FrameFilter + Send + Sync;
 

@@ -21,6 +21,8 @@ use k8s_openapi::{
 use kube::{Api, Client, Resource, ResourceExt, api::ListParams};
 use serde::de::DeserializeOwned;
 
+use crate::{gaps::Gap, reader::list_if_installed};
+
 /// The Deployment of the controller.
 pub(super) const CONTROLLER: &str = "arpeggio-controller";
 /// The DaemonSet of the speakers.
@@ -164,16 +166,12 @@ fn others(leaders: &[Lease], ours: &str, now: Timestamp) -> Vec<String> {
     namespaces.filter(|namespace| namespace != ours).collect()
 }
 
-/// All objects with the label; none where the cluster has no such kind.
-async fn listed<K>(api: Api<K>, label: &str) -> anyhow::Result<Vec<K>>
+/// All objects with the label. Without all of them nothing can be removed.
+async fn listed<K>(api: Api<K>, label: &str) -> Result<Vec<K>, Gap>
 where
     K: Clone + DeserializeOwned + std::fmt::Debug + Resource<DynamicType = ()>,
 {
-    match api.list(&ListParams::default().labels(label)).await {
-        Ok(list) => Ok(list.items),
-        Err(kube::Error::Api(status)) if status.code == 404 => Ok(Vec::new()),
-        Err(error) => Err(error).with_context(|| format!("cannot list {}", K::plural(&()))),
-    }
+    list_if_installed(&api, &ListParams::default().labels(label)).await
 }
 
 #[cfg(test)]

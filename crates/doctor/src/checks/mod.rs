@@ -58,7 +58,7 @@ fn sorted(group: Group, facts: &Facts, selection: &Selection) -> Vec<Finding> {
 
 /// Whether a finding is about what was seen in a moment, and so has to be seen twice to count.
 pub fn is_repeatable(code: Code) -> bool {
-    let of_moment = [Code::S104, Code::S105, Code::A902, Code::A903];
+    let of_moment = [Code::S104, Code::S105, Code::S107, Code::A902, Code::A903];
     code.group() == Group::Wire || of_moment.contains(&code)
 }
 

@@ -1,6 +1,9 @@
 //! The pools' addresses: what they are on the nodes' network, and who else uses them.
 
-use std::{collections::BTreeSet, net::IpAddr};
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    net::{IpAddr, Ipv4Addr},
+};
 
 use arpeggio_ipam::AddressRange;
 use ipnet::IpNet;
@@ -10,6 +13,7 @@ use crate::{
     code::Code,
     facts::{Facts, Node, Pool, Service, Session, Stage},
     finding::{Finding, Severity},
+    survey::Survey,
 };
 
 pub(super) fn check(facts: &Facts) -> Vec<Finding> {
@@ -22,10 +26,7 @@ pub(super) fn check(facts: &Facts) -> Vec<Finding> {
             findings.extend(reserved(pool, facts));
             findings.extend(places(pool, facts));
         }
-        if !pools.is_empty() {
-            let why = "no node asks for an address by DHCP, so that nobody's lease is taken";
-            findings.push(Finding::unchecked(Code::A711, "DHCP range", why));
-        }
+        findings.extend(leased(pools, facts));
         if !pools.is_empty() && facts.nodes.as_ref().is_ok_and(|it| !it.iter().any(tells_pods)) {
             let why = "no node says where its pods are (spec.podCIDRs)";
             findings.push(Finding::unchecked(Code::A704, "addresses of pods", why));
@@ -100,6 +101,55 @@ fn cluster_ranges(pool: &Pool, facts: &Facts) -> Vec<Finding> {
         findings.push(Finding::new(Code::A705, about(pool), seen));
     }
     findings
+}
+
+/// Whether DHCP servers give out what is in a pool: nodes have asked them for some of its addresses.
+fn leased(pools: &[Pool], facts: &Facts) -> Vec<Finding> {
+    let on_segments = || pools.iter().filter(|it| !it.routed);
+    let has =
+        |ipv4: bool| on_segments().flat_map(|it| &it.ranges).any(|it| it.first().is_ipv4() == ipv4);
+    let mut findings: Vec<Finding> = on_segments().flat_map(|it| given_out(it, facts)).collect();
+    if has(true)
+        && let Some(why) = nothing_offered(facts)
+    {
+        findings.push(Finding::unchecked(Code::A711, "DHCP range", &why));
+    }
+    if has(false) {
+        let why = "no node asks for an address by DHCPv6";
+        findings.push(Finding::unchecked(Code::A711, "DHCPv6 range", why));
+    }
+    findings
+}
+
+fn surveys(facts: &Facts) -> impl Iterator<Item = &Survey> {
+    facts.surveys.values().filter_map(|it| it.as_ref().ok())
+}
+
+fn given_out(pool: &Pool, facts: &Facts) -> Vec<Finding> {
+    let offers = surveys(facts).flat_map(|it| &it.offers);
+    let mut given: BTreeMap<Ipv4Addr, BTreeSet<IpAddr>> = BTreeMap::new();
+    for offer in offers.filter(|it| has(pool, it.address.into())) {
+        given.entry(offer.server).or_default().insert(offer.address.into());
+    }
+    let finding = |(server, addresses): (Ipv4Addr, BTreeSet<IpAddr>)| {
+        let seen = format!("the DHCP server {server} offers addresses of it: {}", list(addresses));
+        Finding::new(Code::A711, about(pool), seen)
+    };
+    given.into_iter().map(finding).collect()
+}
+
+/// Why it is not known what DHCP servers give out.
+fn nothing_offered(facts: &Facts) -> Option<String> {
+    if surveys(facts).any(|it| !it.offers.is_empty()) {
+        return None;
+    }
+    let unasked = surveys(facts).find_map(|it| it.unleased.first());
+    Some(match unasked {
+        _ if facts.stage == Stage::Before => "speakers ask for it, once there are any".to_owned(),
+        _ if facts.surveys.is_empty() => "no node was asked".to_owned(),
+        Some(why) => why.clone(),
+        None => "no DHCP server has answered a node".to_owned(),
+    })
 }
 
 fn has(pool: &Pool, address: IpAddr) -> bool {
@@ -194,7 +244,7 @@ fn nodes_at<'a>(range: &AddressRange, facts: &'a Facts) -> BTreeSet<&'a str> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::checks::sample::{codes, facts};
+    use crate::checks::sample::{codes, facts, offer, survey_of};
 
     fn pool(name: &str, ranges: &[&str]) -> Pool {
         let ranges = ranges.iter().map(|it| it.parse().unwrap()).collect();
@@ -203,14 +253,14 @@ mod tests {
 
     fn found(pools: Vec<Pool>) -> Vec<Code> {
         let findings = check(&Facts { pools: Ok(pools), ..facts() });
-        findings.into_iter().map(|it| it.code).filter(|it| *it != Code::A711).collect()
+        findings.into_iter().map(|it| it.code).collect()
     }
 
     #[test]
     fn addresses_are_judged() {
         let table: [(&[&str], &[Code]); 12] = [
             (&["192.168.0.240-192.168.0.250"], &[]),
-            (&["192.168.0.240-192.168.0.250", "fd00:a0::240-fd00:a0::250"], &[]),
+            (&["192.168.0.240-192.168.0.250", "fd00:a0::240-fd00:a0::250"], &[Code::A711]),
             (&["192.168.0.11-192.168.0.12"], &[Code::A706]),
             (&["192.168.0.1/32"], &[Code::A707]),
             (&["192.168.0.255/32"], &[Code::A708]),
@@ -218,7 +268,7 @@ mod tests {
             (&["10.96.0.0/24"], &[Code::A705, Code::A709]),
             (&["172.16.0.0/24"], &[Code::A709]),
             (&["192.168.0.240/32", "172.16.0.1/32"], &[Code::A709]),
-            (&["fd00:b0::/64"], &[Code::A709]),
+            (&["fd00:b0::/64"], &[Code::A709, Code::A711]),
             (&["192.168.1.10/32"], &[Code::A710]),
             (&["192.168.0.240-192.168.1.3"], &[Code::A706, Code::A708, Code::A709]),
         ];
@@ -239,10 +289,7 @@ mod tests {
         assert_eq!(found(vec![Pool { routed: true, ..far.clone() }]), []);
         assert_eq!(found(vec![Pool { names_interfaces: true, ..far.clone() }]), []);
         let nobody = Facts { pools: Ok(vec![far]), sessions: Ok(vec![]), ..facts() };
-        assert!(
-            check(&nobody).iter().all(|it| it.code == Code::A711),
-            "nothing is known of subnets"
-        );
+        assert_eq!(codes(&check(&nobody)), [], "nothing is known of subnets");
     }
 
     #[test]
@@ -260,7 +307,33 @@ mod tests {
         let mut facts = facts();
         facts.nodes.as_mut().unwrap().iter_mut().for_each(|it| it.pod_ranges.clear());
         let unchecked = |code| (code, Severity::Unchecked);
-        assert_eq!(codes(&check(&facts)), [unchecked(Code::A711), unchecked(Code::A704)]);
+        assert_eq!(codes(&check(&facts)), [unchecked(Code::A704)]);
+    }
+
+    #[test]
+    fn a_dhcp_server_must_not_give_out_what_is_in_a_pool() {
+        let leased = |change: &dyn Fn(&mut Facts)| {
+            let mut facts = facts();
+            change(&mut facts);
+            codes(&check(&facts))
+        };
+        let offers = |facts: &mut Facts, offers| survey_of(facts, "node-1").offers = offers;
+        assert_eq!(leased(&|_| {}), [], "it gives out others");
+        let wrong = [(Code::A711, Severity::Error)];
+        assert_eq!(leased(&|it| offers(it, vec![offer(100), offer(241)])), wrong);
+        assert_eq!(
+            leased(&|it| offers(it, vec![offer(245)])),
+            wrong,
+            "nobody has asked for this one"
+        );
+        let unknown = [(Code::A711, Severity::Unchecked)];
+        assert_eq!(leased(&|it| offers(it, vec![])), unknown, "nobody answers");
+        assert_eq!(leased(&|it| it.surveys.clear()), unknown);
+        let routed = |it: &mut Facts| {
+            offers(it, vec![offer(241)]);
+            it.pools.as_mut().unwrap()[0].routed = true;
+        };
+        assert_eq!(leased(&routed), [], "nobody is to announce them");
     }
 
     #[test]

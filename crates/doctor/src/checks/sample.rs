@@ -9,7 +9,7 @@ use crate::{
         Session, Stage,
     },
     finding::{Finding, Severity},
-    survey::{Answers, Heard, Survey},
+    survey::{Answers, Connect, Heard, Offer, Survey},
 };
 
 /// The MAC address that ends in this number.
@@ -74,7 +74,13 @@ pub(super) fn facts() -> Facts {
         }]),
         metrics: BTreeMap::new(),
         surveys: numbers.map(|number| (name(number), Ok(survey(number)))).into(),
+        pods: [(name(1), Ok(vec![reached("192.168.0.240:80")]))].into(),
     }
+}
+
+/// A connection that was established.
+pub(super) fn reached(to: &str) -> Connect {
+    Connect { to: to.parse().unwrap(), error: None }
 }
 
 fn name(number: u8) -> String {
@@ -97,6 +103,7 @@ fn installation() -> Installation {
         ended: None,
         age: Some(Duration::from_hours(1)),
         image: format!("docker.io/arpeggio/{}:0.1.0", component.as_str()),
+        addresses: vec![],
     };
     let pods = [
         pod(Component::Controller, 1),
@@ -147,6 +154,12 @@ fn session(number: u8) -> Session {
     }
 }
 
+/// The router offers the address that ends in this number to who asks for one of the pool.
+pub(super) fn offer(last: u8) -> Offer {
+    let address = |last| [192, 168, 0, last].into();
+    Offer { wanted: address(241), address: address(last), server: address(1) }
+}
+
 fn survey(number: u8) -> Survey {
     let others = [1, 2, 3].into_iter().filter(|it| *it != number);
     let answer = |address: IpAddr, mac: String| Answers {
@@ -167,6 +180,7 @@ fn survey(number: u8) -> Survey {
         heard: others.map(|it| Heard { address: address(it), broadcast: 3, unicast: 3 }).collect(),
         proxy_mode: Some("nftables".into()),
         strict_arp: Some(false),
+        offers: if number == 1 { vec![offer(100)] } else { vec![] },
         ..Survey::default()
     }
 }

@@ -13,6 +13,7 @@ use proptest::prelude::*;
 use proptest::test_runner::TestRunner;
 
 mod arp;
+mod dhcp;
 mod interpreter;
 mod ndp;
 

@@ -1,6 +1,11 @@
-//! The chart, by the real Helm: installed with pools, upgraded, rolled back, removed.
+//! The chart, by the real Helm: installed with pools as it was at an earlier commit, upgraded, rolled back, removed.
 
-use std::{fs, path::PathBuf, process::Command, time::Duration};
+use std::{
+    fs,
+    path::{Path, PathBuf},
+    process::{Command, Stdio},
+    time::Duration,
+};
 
 use anyhow::{Context as _, ensure};
 use arpeggio_lab::Machine;
@@ -14,9 +19,9 @@ const NAMESPACE: &str = "arpeggio-system";
 const RELEASE: [&str; 3] = ["arpeggio", "--namespace", NAMESPACE];
 const DEFINITION: &str = "crd/addresspools.arpeggio.dev";
 
-/// The version that the chart is upgraded from. Its programs are today's: what two releases make of each other is shown by
-/// `two-versions`.
-const PREVIOUS: &str = "0.0.9";
+/// The version of the earlier chart that is upgraded from. The programs are today's: what those of two releases make of each other is
+/// shown by `two-versions`.
+const PREVIOUS: &str = "0.1.0";
 
 /// After the last step, for what comes late.
 const AFTER: Duration = Duration::from_secs(2);
@@ -25,10 +30,11 @@ pub(crate) fn the_chart_installs_upgrades_and_goes(home: &Home) -> anyhow::Resul
     import_all(&home.lab)?;
     import_as(&home.lab, PREVIOUS)?;
     let helm = Helm::of(home)?;
-    let previous = helm.package(PREVIOUS)?;
+    let previous = earlier_chart()?;
     helm.install(&previous)?;
     wait_for_pods(&home.lab, NAMESPACE)?;
-    ensure!(helm.images()?.iter().all(|image| image.ends_with(":0.0.9")), "the previous version");
+    let is_previous = |image: &String| image.ends_with(&format!(":{PREVIOUS}"));
+    ensure!(helm.images()?.iter().all(is_previous), "the previous version");
     home.start_web(2)?;
     home.apply(&service("web", "arpeggio.dev/address-pool", "home"))?;
     home.wait_for_address("web")?;
@@ -38,6 +44,9 @@ pub(crate) fn the_chart_installs_upgrades_and_goes(home: &Home) -> anyhow::Resul
     }
 
     let chart = chart_folder();
+    if definition(&previous)? != definition(&chart)? {
+        helm.takes_the_definition()?;
+    }
     let upgraded = home.look_on("the chart is upgraded", AFTER, || {
         helm.upgrade(&chart)?;
         wait_for_pods(&home.lab, NAMESPACE)
@@ -50,7 +59,7 @@ pub(crate) fn the_chart_installs_upgrades_and_goes(home: &Home) -> anyhow::Resul
         wait_for_pods(&home.lab, NAMESPACE)
     })?;
     returned.without_a_gap()?;
-    ensure!(helm.images()?.iter().all(|image| image.ends_with(":0.0.9")), "the previous version");
+    ensure!(helm.images()?.iter().all(is_previous), "the previous version");
     another_definition_is_told_of(home, &helm)?;
     it_goes_and_leaves_the_definition(home, &helm)
 }
@@ -59,14 +68,23 @@ pub(crate) fn the_chart_installs_upgrades_and_goes(home: &Home) -> anyhow::Resul
 fn another_definition_is_told_of(home: &Home, helm: &Helm<'_>) -> anyhow::Result<()> {
     let older = "arpeggio.dev/definition=older";
     home.lab.kubectl(&["annotate", "--overwrite", DEFINITION, older])?;
-    let chart = chart_folder();
-    let refusal = helm.upgrade(&chart).err().context("it was upgraded")?.to_string();
-    ensure!(refusal.contains("helm show crds"), "{refusal}");
-    let chart = chart.to_string_lossy();
-    let definition = helm.output(&["show", "crds", &chart])?;
-    let apply = ["apply", "--server-side", "--force-conflicts", "-f", "-"];
-    home.lab.kubectl_with_input(&apply, &definition)?;
+    helm.takes_the_definition()?;
     helm.upgrade(&chart_folder())
+}
+
+/// The chart of an earlier commit, as it was.
+fn earlier_chart() -> anyhow::Result<PathBuf> {
+    let script = Path::new(env!("CARGO_MANIFEST_DIR")).join("../earlier.sh");
+    let output = Command::new(&script).arg("chart").stderr(Stdio::inherit()).output();
+    let output = output.with_context(|| format!("cannot run {}", script.display()))?;
+    ensure!(output.status.success(), "{} failed, see above", script.display());
+    Ok(PathBuf::from(String::from_utf8(output.stdout)?.trim()))
+}
+
+/// The definition that a chart brings.
+fn definition(chart: &Path) -> anyhow::Result<String> {
+    let path = chart.join("crds/addresspools.yaml");
+    fs::read_to_string(&path).with_context(|| format!("cannot read {}", path.display()))
 }
 
 fn it_goes_and_leaves_the_definition(home: &Home, helm: &Helm<'_>) -> anyhow::Result<()> {
@@ -126,22 +144,25 @@ impl<'a> Helm<'a> {
         self.output(&[&[command], &RELEASE[..], args].concat())
     }
 
-    /// The chart as a file, as it was under another version.
-    fn package(&self, version: &str) -> anyhow::Result<PathBuf> {
-        let (chart, folder) = (chart_folder(), self.folder.to_string_lossy());
-        let args = ["--version", version, "--app-version", version, "--destination", &folder];
-        self.output(&[&["package", &chart.to_string_lossy()], &args[..]].concat())?;
-        Ok(self.folder.join(format!("arpeggio-{version}.tgz")))
+    /// It refuses to upgrade, says what to do, and that is done.
+    fn takes_the_definition(&self) -> anyhow::Result<()> {
+        let chart = chart_folder();
+        let refusal = self.upgrade(&chart).err().context("it was upgraded")?.to_string();
+        ensure!(refusal.contains("helm show crds"), "{refusal}");
+        let definition = self.output(&["show", "crds", &chart.to_string_lossy()])?;
+        let apply = ["apply", "--server-side", "--force-conflicts", "-f", "-"];
+        self.home.lab.kubectl_with_input(&apply, &definition).map(drop)?;
+        Ok(())
     }
 
-    fn install(&self, chart: &std::path::Path) -> anyhow::Result<()> {
+    fn install(&self, chart: &Path) -> anyhow::Result<()> {
         let (chart, values) = (chart.to_string_lossy(), self.values());
         let values = values.to_string_lossy();
         let how = ["--values", &values, "--create-namespace", "--wait", "--timeout=90s"];
         self.run("install", &[&[&*chart], &how[..]].concat()).map(drop)
     }
 
-    fn upgrade(&self, chart: &std::path::Path) -> anyhow::Result<()> {
+    fn upgrade(&self, chart: &Path) -> anyhow::Result<()> {
         let (chart, values) = (chart.to_string_lossy(), self.values());
         let values = values.to_string_lossy();
         self.run("upgrade", &[&chart, "--values", &values, "--wait", "--timeout=90s"]).map(drop)

@@ -1,12 +1,12 @@
 //! `arpeggio doctor`: nothing is found where all is well, and each fault is found by its own code.
 
-use std::{collections::BTreeSet, time::Instant};
+use std::{collections::BTreeSet, fs, process::Command, time::Instant};
 
 use anyhow::{Context as _, ensure};
 use arpeggio_lab::Machine;
 use arpeggio_scenarios::{
-    EXCLUDE, Home, NotYet, POOL, eprint_line, first_address, install_definitions, install_release,
-    pool, service,
+    EXCLUDE, Home, HostProcess, NotYet, POOL, eprint_line, first_address, install_definitions,
+    install_release, pool, service,
 };
 use serde_json::{Value, json};
 
@@ -24,7 +24,7 @@ struct Fault<'a> {
 }
 
 /// Where the segment need not be asked, that is quicker.
-const OBJECTS: &[&str] = &["--skip", "wire,proxy,S104,S105"];
+const OBJECTS: &[&str] = &["--skip", "wire,proxy,S104,S105,S107,A711"];
 
 impl<'a> Fault<'a> {
     const fn new(what: &'a str, code: &'a str) -> Self {
@@ -112,10 +112,13 @@ pub(crate) fn each_fault_of_the_installation_has_its_code(home: &Home) -> anyhow
     gets_well(home, &[])?;
     is_well(home, &[])?;
     let text = home.arpeggio(&["doctor"])?;
-    ensure!(text.ends_with("nothing is wrong; not checked: 2\n"), "{text}");
+    ensure!(text.ends_with("nothing is wrong; not checked: 1\n"), "{text}");
+    ensure!(text.contains("no DHCP server has answered a node"), "{text}");
     permissions_and_definitions(home)?;
     pools(home)?;
+    pools_of_metallb(home)?;
     services(home)?;
+    other_services(home)?;
     nodes_and_leases(home)?;
     controllers(home)?;
     without_the_definition(home)
@@ -208,6 +211,79 @@ fn pools(home: &Home) -> anyhow::Result<()> {
         home.lab.kubectl(&["delete", "addresspool", "bad"])?;
     }
     gets_well(home, OBJECTS)
+}
+
+/// They count where the controller reads them.
+fn pools_of_metallb(home: &Home) -> anyhow::Result<()> {
+    home.apply(&json!({
+        "apiVersion": "v1", "kind": "ConfigMap",
+        "metadata": { "name": "config", "namespace": "default" },
+        "data": { "config": "address-pools: [{name: old, protocol: layer2, addresses: [192.168.0.12/32]}]" },
+    }))?;
+    gets_well(home, OBJECTS)?;
+    let variable = |value: &str| {
+        let variable = format!("ARPEGGIO_METALLB_NAMESPACE={value}");
+        let set = ["set", "env", "deployment/arpeggio-controller", &variable];
+        home.lab.kubectl(&[&set[..], &SYSTEM].concat())
+    };
+    // It may not read there, which is of no matter here: what it would read is judged.
+    variable("default")?;
+    let fault = Fault::new("a pool of MetalLB's has a node's address", "A706");
+    fault.also(&["A302", "A303", "A305"]).is_found(home)?;
+    variable("")?;
+    home.lab.kubectl(&["delete", "configmap", "config"])?;
+    gets_well(home, OBJECTS)
+}
+
+/// Where the nodes' word is not enough: pods, UDP, and who is let in.
+fn other_services(home: &Home) -> anyhow::Result<()> {
+    const SERVICES: &[&str] = &["--only", "services,W110"];
+    let mut other = service("other", KEY, POOL);
+    other["spec"]["ports"] = json!([
+        { "name": "web", "port": 80 },
+        { "name": "udp", "port": 53, "protocol": "UDP", "targetPort": 5353 },
+    ]);
+    home.apply(&other)?;
+    home.wait_for_address("other")?;
+    Fault::new("no program listens at a UDP port", "S104").with(SERVICES).is_found(home)?;
+
+    other["spec"]["ports"] = json!([{ "port": 80 }]);
+    other["spec"]["loadBalancerSourceRanges"] = json!(["192.168.0.0/24"]);
+    home.apply(&other)?;
+    gets_well(home, SERVICES)?;
+    other["spec"]["loadBalancerSourceRanges"] = json!(["203.0.113.0/24"]);
+    home.apply(&other)?;
+    gets_well(home, SERVICES)?;
+    let text = home.arpeggio(&[&["doctor"], SERVICES].concat())?;
+    ensure!(text.contains("loadBalancerSourceRanges that let no node in"), "{text}");
+    home.lab.kubectl(&["delete", "service", "other"])?;
+
+    pods_are_cut_off(home, SERVICES)?;
+    home.apply(&json!({
+        "apiVersion": "networking.k8s.io/v1", "kind": "NetworkPolicy",
+        "metadata": { "name": "quiet", "namespace": "arpeggio-system" },
+        "spec": { "podSelector": {}, "policyTypes": ["Egress"], "egress": [{}] },
+    }))?;
+    let text = home.arpeggio(&[&["doctor"], SERVICES].concat())?;
+    ensure!(text.contains("a NetworkPolicy says where"), "{text}");
+    home.lab.kubectl(&[&["delete", "networkpolicy", "quiet"], &SYSTEM[..]].concat())?;
+    gets_well(home, SERVICES)
+}
+
+/// What pods send to the address is lost on their nodes.
+fn pods_are_cut_off(home: &Home, services: &[&str]) -> anyhow::Result<()> {
+    let hook = "type filter hook prerouting priority -300;";
+    let rule = format!("ip saddr 10.244.0.0/16 ip daddr {} drop", first_address());
+    let rules = format!("table ip lab_cut {{\nchain pods {{\n{hook}\n{rule}\n}}\n}}");
+    let nodes = home.lab.options().node_machines();
+    for node in &nodes {
+        home.lab.namespace(*node).run("nft", &[&rules])?;
+    }
+    Fault::new("pods do not reach what nodes reach", "S107").with(services).is_found(home)?;
+    for node in &nodes {
+        home.lab.namespace(*node).run("nft", &["delete table ip lab_cut"])?;
+    }
+    gets_well(home, services)
 }
 
 fn services(home: &Home) -> anyhow::Result<()> {
@@ -358,7 +434,39 @@ pub(crate) fn each_fault_of_the_segment_has_its_code(home: &Home) -> anyhow::Res
     home.lab.network().cable_out(Machine::Router)?;
     Fault::new("the router is away", "W108").with(WIRE).is_found(home)?;
     home.lab.network().cable_in(Machine::Router)?;
-    gets_well(home, WIRE)
+    gets_well(home, WIRE)?;
+    dhcp(home)
+}
+
+/// Debian's dnsmasq gives out addresses on the segment.
+fn dhcp(home: &Home) -> anyhow::Result<()> {
+    const DHCP: &[&str] = &["--only", "A711,W110"];
+    let serve = |range: &str| {
+        let mut dnsmasq = Command::new("dnsmasq");
+        dnsmasq.args(["--keep-in-foreground", "--user=root", "--conf-file=/dev/null", "--port=0"]);
+        dnsmasq.args(["--pid-file=", "--leasefile-ro", "--interface=eth0", "--bind-interfaces"]);
+        dnsmasq.args(["--log-dhcp", "--log-facility=-", &format!("--dhcp-range={range},1h")]);
+        HostProcess::start_on(&home.lab, STRANGER, "dhcp", &mut dnsmasq)
+    };
+    let log = home.lab.folders().logs().join("dhcp.log");
+    let text = home.arpeggio(&[&["doctor"], DHCP].concat())?;
+    ensure!(text.contains("no DHCP server has answered a node"), "{text}");
+
+    let mut apart = serve("192.168.0.100,192.168.0.150")?;
+    home.wait_until("a DHCP server answers with addresses of no pool", || {
+        let report = doctor(home, DHCP)?;
+        let is_known = report.findings.iter().all(|it| it["code"] != "A711");
+        if is_known && report.exit == 0 { Ok(()) } else { Err(report.text.into()) }
+    })?;
+    apart.kill()?;
+
+    let mut overlapping = serve("192.168.0.200,192.168.0.245")?;
+    Fault::new("a DHCP server gives out addresses of a pool", "A711").with(DHCP).is_found(home)?;
+    overlapping.kill()?;
+    let said = fs::read_to_string(&log)?;
+    ensure!(said.contains("DHCPOFFER"), "it has offered something: {said}");
+    ensure!(!said.contains("DHCPREQUEST"), "and nobody has taken it: {said}");
+    gets_well(home, DHCP)
 }
 
 fn directions(home: &Home) -> anyhow::Result<()> {

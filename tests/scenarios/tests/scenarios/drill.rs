@@ -21,17 +21,16 @@ pub(crate) fn a_failover_is_rehearsed_on_a_living_cluster(home: &Home) -> anyhow
     a_drill_that_is_killed_ends_by_itself(home)
 }
 
+/// The other nodes.
+fn others(home: &Home, owner: Machine) -> Vec<String> {
+    let nodes = home.lab.options().node_machines().into_iter();
+    nodes.filter(|node| *node != owner).map(|node| node.to_string()).collect()
+}
+
 fn nothing_is_done_where_it_would_hurt(home: &Home, owner: Machine) -> anyhow::Result<()> {
     let unasked = home.arpeggio_ends(&["drill", "web"])?;
     ensure!(unasked.status.code() == Some(2), "nobody was asked: {unasked:?}");
-    let others: Vec<String> = home
-        .lab
-        .options()
-        .node_machines()
-        .into_iter()
-        .filter(|node| *node != owner)
-        .map(|node| node.to_string())
-        .collect();
+    let others = others(home, owner);
     for node in &others {
         home.lab.kubectl(&["label", "node", node, &format!("{EXCLUDED}=")])?;
     }
@@ -78,16 +77,43 @@ fn somebody_who_watches_sees_it(
 }
 
 fn a_speaker_is_stopped(home: &Home) -> anyhow::Result<()> {
-    let report = rehearse(home, "stop-speaker", &[])?;
+    let owner = home.wait_for_owner(first_address())?;
+    let others = others(home, owner);
+    let itself =
+        home.arpeggio_ends(&["drill", "web", "--yes", "--ask-from", &owner.to_string()])?;
+    ensure!(itself.status.code() == Some(2), "it would not hear itself: {itself:?}");
+    let report = rehearse(home, "stop-speaker", &["--ask-from", &others.join(",")])?;
+    asked(&report, &others)?;
     ensure!(report["backAfterMs"].is_u64(), "the new pod has a session: {report}");
+    Ok(())
+}
+
+/// Each of these nodes has asked, and was answered.
+fn asked(report: &Value, nodes: &[String]) -> anyhow::Result<()> {
+    for node in nodes {
+        let name = format!("who-has {node}");
+        let probes = report["probes"].as_array().into_iter().flatten();
+        let probe = probes.clone().find(|it| it["name"] == name.as_str());
+        let probe = probe.with_context(|| format!("{name} is missing: {report}"))?;
+        let (attempts, failed) = (probe["attempts"].as_u64(), probe["failed"].as_u64());
+        ensure!(attempts > Some(40) && failed < attempts, "{report}");
+        eprint_line(&format!("{name}: {} ms without an answer", probe["gapMs"]));
+    }
     Ok(())
 }
 
 /// What it reports, and what the client on the LAN hears, which knows nothing of the drill.
 fn a_silent_node_is_replaced(home: &Home) -> anyhow::Result<()> {
     let mut report = Value::Null;
+    let owner = home.wait_for_owner(first_address())?;
+    let others = others(home, owner);
     let seen = home.look_on("a drill has the owner fall silent", Duration::from_secs(1), || {
-        report = rehearse(home, "silence", &["--seconds", "5"])?;
+        let ask = ["--no-probe", "--seconds", "5", "--ask-from", &others.join(",")];
+        report = rehearse(home, "silence", &ask)?;
+        asked(&report, &others)?;
+        let gaps = report["probes"].as_array().into_iter().flatten();
+        let longest = gaps.filter_map(|it| it["gapMs"].as_u64()).max();
+        ensure!(longest.is_some_and(|it| it > 0), "nodes notice a silence: {report}");
         Ok(())
     })?;
     eprint_line(&format!(

@@ -31,6 +31,7 @@ mod monitoring;
 mod moves;
 mod neighbour;
 mod neighbourhood;
+mod newcomer;
 mod oldest;
 mod own_addresses;
 mod rebalance;
@@ -241,6 +242,7 @@ const SHAPED: &[(&str, Shape, Scenario)] = &[
         Shape::WithoutArpeggio,
         install_file::one_file_installs_removes_and_installs_again,
     ),
+    ("newcomer", Shape::WithoutArpeggio, newcomer::the_pages_lead_to_a_service_that_answers),
     ("helm", Shape::WithoutArpeggio, chart::the_chart_installs_upgrades_and_goes),
     ("variants", Shape::WithoutArpeggio, variants::components_change_what_is_installed_elsewhere),
     ("doctor", Shape::WithoutArpeggio, doctor::each_fault_of_the_installation_has_its_code),

@@ -1,0 +1,85 @@
+//! A program of ours in the pod of a speaker, which says when it is ready and is told when to go on, line by line.
+
+use arpeggio_doctor::Known;
+use k8s_openapi::api::core::v1::Pod;
+use kube::{
+    Api,
+    api::{AttachParams, AttachedProcess},
+};
+use tokio::io::{AsyncBufRead, AsyncBufReadExt as _, AsyncWrite, AsyncWriteExt as _, BufReader};
+
+/// The word that says that it is ready.
+pub(crate) const READY: &str = "ready";
+
+/// The running program.
+pub(crate) struct InPod {
+    process: AttachedProcess,
+    input: Box<dyn AsyncWrite + Send + Unpin>,
+    lines: Lines,
+}
+
+type Lines = Box<dyn AsyncBufRead + Send + Unpin>;
+
+impl InPod {
+    /// Starts `/arpeggio` with these arguments, and waits until it is ready.
+    pub(crate) async fn start(pods: &Api<Pod>, pod: &str, args: &[&str]) -> Known<Self> {
+        let command = ["/arpeggio"].iter().chain(args).copied();
+        let streams =
+            AttachParams::default().container("speaker").stdin(true).stdout(true).stderr(true);
+        let mut process =
+            pods.exec(pod, command, &streams).await.map_err(|error| refused(&error))?;
+        let input = Box::new(process.stdin().ok_or("no input")?);
+        let lines: Lines = Box::new(BufReader::new(process.stdout().ok_or("no output")?));
+        let mut started = Self { process, input, lines };
+        match started.next().await?.trim() {
+            READY => Ok(started),
+            _ => Err(started.complaint().await),
+        }
+    }
+
+    /// Tells it to go on.
+    pub(crate) async fn go_on(&mut self) -> Known<()> {
+        self.input.write_all(b"go\n").await.map_err(|error| error.to_string())?;
+        self.input.flush().await.map_err(|error| error.to_string())
+    }
+
+    /// The next line that it writes; an error when it has ended.
+    pub(crate) async fn answer(&mut self) -> Known<String> {
+        let line = self.next().await?;
+        if line.is_empty() { Err(self.complaint().await) } else { Ok(line) }
+    }
+
+    async fn next(&mut self) -> Known<String> {
+        next(&mut self.lines).await
+    }
+
+    /// What a program that failed has written.
+    async fn complaint(&mut self) -> String {
+        let Some(errors) = self.process.stderr() else { return "it said nothing".to_owned() };
+        let mut lines: Lines = Box::new(BufReader::new(errors));
+        let mut said = String::new();
+        while let Ok(line) = next(&mut lines).await
+            && !line.is_empty()
+        {
+            said.push_str(&line);
+        }
+        format!("its speaker's pod could not look: {}", said.trim())
+    }
+}
+
+async fn next(lines: &mut Lines) -> Known<String> {
+    let mut line = String::new();
+    lines.read_line(&mut line).await.map_err(|error| error.to_string())?;
+    Ok(line)
+}
+
+/// Why no program runs in a pod.
+pub(crate) fn refused(error: &kube::Error) -> String {
+    match error {
+        kube::Error::Api(status) if status.code == 403 => {
+            "you need the permission to \"create\" and \"get\" pods/exec in Arpeggio's namespace"
+                .to_owned()
+        }
+        error => format!("no program could be started in its pod: {error}"),
+    }
+}
