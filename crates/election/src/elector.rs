@@ -254,6 +254,7 @@ impl Elector {
             Event::Outdated => self.own.outdated(now),
             Event::CarrierReturned(interface) => self.carrier_returned(interface, now),
             Event::Occupied { address, mac, by } => self.occupied(address, mac, by.as_ref(), now),
+            Event::Wanted { address, mac } => self.wanted(address, mac, now),
             Event::Wrote { write, outcome } => self.wrote(&write, outcome, now),
         }
     }

@@ -84,6 +84,14 @@ pub enum Event {
         /// The node, when it is one of ours; whether its speaker or its kernel has answered cannot be told.
         by: Option<Node>,
     },
+    /// A machine that is no node, as far as is known, asks whether it may have an address that was asked for. It may be a
+    /// node whose first session has not been seen here yet.
+    Wanted {
+        /// The address.
+        address: IpAddr,
+        /// The machine's MAC address.
+        mac: [u8; 6],
+    },
     /// Frames have come that nobody has looked at yet, since this process is busy: who seems to be silent may have
     /// answered.
     Backlog,

@@ -25,6 +25,13 @@ pub(crate) type Mac = [u8; 6];
 const AT_ONCE: u32 = 100;
 const PAUSE: Duration = Duration::from_millis(2);
 
+/// Who asks for an address as well, and is still nobody's after this time, wants it for itself. Until then it may be a node
+/// that has just come: its session is seen by one node earlier than by another.
+const STRANGE: Duration = Duration::from_secs(2);
+
+/// So many machines may put a search off. One more counts as one that has the address.
+const MOST_RIVALS: usize = 8;
+
 /// When an address is looked at again for whose first question it was too early.
 const LATER: Duration = Duration::from_millis(20);
 
@@ -47,6 +54,15 @@ struct Asked {
     /// When to look again: to ask, or to conclude that nobody answers.
     due: Timestamp,
     stranger: Option<Mac>,
+    /// Who else asks for it, and since when.
+    rivals: BTreeMap<Mac, Timestamp>,
+}
+
+impl Asked {
+    /// It is to be asked for from `until` on, as if it had not been.
+    fn put_off(&mut self, until: Timestamp) {
+        (self.questions, self.due) = (0, until);
+    }
 }
 
 /// What to do about an address.
@@ -77,6 +93,21 @@ impl Vacancies {
     pub(crate) fn answered(&mut self, address: IpAddr, by: Mac) {
         if let Some(asked) = self.asked.get_mut(&address) {
             asked.stranger = Some(by);
+        }
+    }
+
+    /// A machine that is no node, as far as is known, asks for `address` as well. The search begins anew when it is known
+    /// whose that machine is: a node has the lock by then, or is not to have it.
+    pub(crate) fn wanted(&mut self, address: IpAddr, by: Mac, now: Timestamp) {
+        let Some(asked) = self.asked.get_mut(&address) else { return };
+        match asked.rivals.get(&by) {
+            Some(since) if now.since(*since) >= STRANGE => asked.stranger = Some(by),
+            Some(_) => {}
+            None if asked.rivals.len() == MOST_RIVALS => asked.stranger = Some(by),
+            None => {
+                asked.rivals.insert(by, now);
+                asked.put_off(now + STRANGE);
+            }
         }
     }
 
@@ -191,6 +222,32 @@ mod tests {
         let (finding, when, _) = verdict(&mut vacancies, true, 1030);
         assert_eq!(finding, Finding::Free);
         assert!(when > 1010 + 30_000, "{when}");
+    }
+
+    #[test]
+    fn who_asks_as_well_has_the_address_only_if_it_is_nobodys_after_a_while() {
+        let settings = Settings::default();
+        let mut vacancies = Vacancies::default();
+        vacancies.look(address(), false, at(1000), &settings);
+        vacancies.wanted(address(), STRANGER, at(1010));
+        let (finding, when, asked) = verdict(&mut vacancies, false, 1020);
+        assert_eq!((finding, asked.len()), (Finding::Free, 3), "it was a node that has just come");
+        assert!(when >= 3010, "{when}");
+        vacancies.wanted(address(), STRANGER, at(when + 10));
+        let finding = vacancies.look(address(), false, at(when + 20), &settings);
+        assert_eq!(finding, Finding::Taken(STRANGER), "it goes on asking");
+    }
+
+    #[test]
+    fn not_everybody_can_put_a_search_off() {
+        let mut vacancies = Vacancies::default();
+        let settings = Settings::default();
+        vacancies.look(address(), false, at(0), &settings);
+        for last in 0..=8 {
+            vacancies.wanted(address(), [2, 0, 0, 0, 0, last], at(1000 * u64::from(last)));
+        }
+        let finding = vacancies.look(address(), false, at(9000), &settings);
+        assert_eq!(finding, Finding::Taken([2, 0, 0, 0, 0, 8]));
     }
 
     #[test]

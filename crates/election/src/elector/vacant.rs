@@ -50,6 +50,12 @@ impl Elector {
         }
     }
 
+    /// Somebody asks for an address that was asked for, to have it.
+    pub(super) fn wanted(&mut self, address: IpAddr, mac: Mac, now: Timestamp) {
+        self.vacancies.wanted(address, mac, now);
+        self.unaided.rests(address, now, self.settings.recheck);
+    }
+
     /// Whether a node of ours that answers for `address` has it as its own, as far as can be told from here. No speaker
     /// answers for an address whose lock has no holder, but for one that has just lost it: it may not know yet, or
     /// cannot know while the API server does not hear it, and goes on until a fellow has the lock.
