@@ -18,8 +18,8 @@ use arpeggio_api::{
     session::{SessionRecord, Whereabouts},
 };
 use arpeggio_election::{
-    Effect, Elector, Event, Node, Outcome, Pattern, SessionState, Settings, Target, Timestamp,
-    Version, Write,
+    Effect, Elector, Event, Node, Outcome, Pattern, Purpose, Question, SessionState, Settings,
+    Target, Timestamp, Version, Write,
 };
 use arpeggio_link::interfaces::Links;
 use arpeggio_runtime::health::{Awaited, Heartbeat};
@@ -709,23 +709,8 @@ impl Engine {
 
     /// Carries out what can be done here and now. The rest is an order.
     fn act(&mut self, effect: Effect) -> Option<Order> {
-        let links = self.announcer.links();
         match effect {
-            Effect::ProbeNode(node) => self.ask_node(node, false),
-            Effect::ProbeNodeAnywhere(node) => self.ask_node(node, true),
-            Effect::ProbeSpeaker { node, address } => {
-                let places = self.elector.interfaces(address, self.announcer.reach());
-                if let Some(probe) = self.neighbours.speaker_probe(&node, address, &places, links) {
-                    self.announcer.ask(probe);
-                }
-            }
-            Effect::ProbeGateway => {
-                self.paths.gateway_asked(self.now());
-                gateway_probes(links).into_iter().for_each(|probe| {
-                    self.announcer.ask(probe);
-                });
-            }
-            Effect::ProbeAddress(address) => self.ask_everybody(address),
+            Effect::Ask(question) => self.ask(question),
             Effect::Write(write) if self.unclear.bar(&write) => {
                 let outcome = Outcome::Failed;
                 self.elector.handle(self.now(), Event::Wrote { write, outcome });
@@ -733,6 +718,28 @@ impl Engine {
             Effect::Write(write) => return Some(self.order(write)),
         }
         None
+    }
+
+    /// Puts a question on the wire.
+    fn ask(&mut self, question: Question) {
+        let links = self.announcer.links();
+        match question {
+            Question::Node(node) => self.ask_node(node, false),
+            Question::NodeAnywhere(node) => self.ask_node(node, true),
+            Question::Speaker { node, address } => {
+                let places = self.elector.interfaces(address, self.announcer.reach());
+                if let Some(probe) = self.neighbours.speaker_probe(&node, address, &places, links) {
+                    self.announcer.ask(probe);
+                }
+            }
+            Question::Gateway => {
+                self.paths.gateway_asked(self.now());
+                gateway_probes(links).into_iter().for_each(|probe| {
+                    self.announcer.ask(probe);
+                });
+            }
+            Question::Address { address, purpose } => self.ask_everybody(address, purpose),
+        }
     }
 
     /// Asks for a node's own address: the node, and everybody `as_well`.
@@ -750,11 +757,9 @@ impl Engine {
     }
 
     /// Asks everybody for an address, this node's own kernel as well, which does not answer itself on the wire.
-    fn ask_everybody(&mut self, address: IpAddr) {
+    fn ask_everybody(&mut self, address: IpAddr, purpose: Purpose) {
         let interfaces = self.elector.interfaces(address, self.announcer.reach());
-        let lock = self.locks.get(&address).map(|record| &record.lock);
-        let first_use = lock.is_none_or(|it| it.holder.is_none() && it.stranger.is_none());
-        self.announcer.ask_everybody(&interfaces, address, first_use);
+        self.announcer.ask_everybody(&interfaces, address, purpose);
         let links = self.announcer.links();
         if links.own_addresses().contains(&address) {
             let mut asked = interfaces.iter().map(|it| it.name.as_str());

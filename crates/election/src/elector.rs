@@ -349,7 +349,7 @@ impl Elector {
             if self.has_a_say() {
                 stranded = self.tell_of_stranded(&ceased, now);
             }
-            effects.extend(self.leaving.ask(now).into_iter().map(Effect::ProbeAddress));
+            effects.extend(self.leaving.ask(now, &self.settings).into_iter().map(Effect::Ask));
         }
         let heartbeat = now + HEARTBEAT;
         let probes =

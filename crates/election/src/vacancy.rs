@@ -11,11 +11,9 @@ use core::{net::IpAddr, time::Duration};
 use crate::{
     bucket::Bucket,
     model::{Node, Timestamp},
+    questions::{Purpose, Search, Step},
     settings::Settings,
 };
-
-/// How often an address is asked for before it counts as free.
-const QUESTIONS: u32 = 3;
 
 /// A MAC address, EUI-48.
 pub(crate) type Mac = [u8; 6];
@@ -48,21 +46,12 @@ impl Default for Vacancies {
     }
 }
 
-#[derive(Debug, Clone, Default, Hash)]
+#[derive(Debug, Clone, Hash)]
 struct Asked {
-    questions: u32,
-    /// When to look again: to ask, or to conclude that nobody answers.
-    due: Timestamp,
+    search: Search,
     stranger: Option<Mac>,
     /// Who else asks for it, and since when.
     rivals: BTreeMap<Mac, Timestamp>,
-}
-
-impl Asked {
-    /// It is to be asked for from `until` on, as if it had not been.
-    fn put_off(&mut self, until: Timestamp) {
-        (self.questions, self.due) = (0, until);
-    }
 }
 
 /// What to do about an address.
@@ -71,7 +60,7 @@ pub(crate) enum Finding {
     /// An answer may still come, or it is too early to ask again.
     Wait,
     /// Ask now.
-    Ask,
+    Ask(Purpose),
     /// Nobody has answered.
     Free,
     /// Somebody has it.
@@ -86,7 +75,7 @@ impl Vacancies {
 
     /// When [`Vacancies::look`] has something new to say.
     pub(crate) fn due(&self) -> Option<Timestamp> {
-        self.asked.values().map(|asked| asked.due).min()
+        self.asked.values().map(|asked| asked.search.due()).min()
     }
 
     /// A machine that has `address` answers for it.
@@ -106,7 +95,8 @@ impl Vacancies {
             None if asked.rivals.len() == MOST_RIVALS => asked.stranger = Some(by),
             None => {
                 asked.rivals.insert(by, now);
-                asked.put_off(now + STRANGE);
+                let due = asked.search.due();
+                asked.search.put_off(due.max(now + STRANGE));
             }
         }
     }
@@ -119,25 +109,28 @@ impl Vacancies {
         now: Timestamp,
         settings: &Settings,
     ) -> Finding {
-        let first = if taken { now + settings.recheck } else { now };
-        let asked = self.asked.entry(address).or_insert(Asked { due: first, ..Asked::default() });
+        let (purpose, first) = if taken {
+            (Purpose::Recheck, now + settings.recheck)
+        } else {
+            (Purpose::FirstUse, now)
+        };
+        let search = || Search::new(purpose, first);
+        let asked = || Asked { search: search(), stranger: None, rivals: BTreeMap::new() };
+        let asked = self.asked.entry(address).or_insert_with(asked);
         if let Some(stranger) = asked.stranger.take() {
-            *asked = Asked { due: now + settings.recheck, ..Asked::default() };
+            asked.search.put_off(now + settings.recheck);
             return Finding::Taken(stranger);
         }
-        if now < asked.due {
+        let begins = !asked.search.has_begun() && asked.search.due() <= now;
+        if begins && !self.first_questions.take(now) {
+            asked.search.put_off(now + LATER);
             return Finding::Wait;
         }
-        if asked.questions == QUESTIONS {
-            return Finding::Free;
+        match asked.search.look(now, settings) {
+            Step::Wait => Finding::Wait,
+            Step::Ask => Finding::Ask(purpose),
+            Step::Unanswered(_) => Finding::Free,
         }
-        if asked.questions == 0 && !self.first_questions.take(now) {
-            asked.due = now + LATER;
-            return Finding::Wait;
-        }
-        asked.questions += 1;
-        asked.due = now + settings.first_probe;
-        Finding::Ask
     }
 
     /// Forgets all other addresses.
@@ -194,7 +187,7 @@ mod tests {
         for now in (from..from + 60_000).step_by(10) {
             match vacancies.look(address(), taken, at(now), &Settings::default()) {
                 Finding::Wait => {}
-                Finding::Ask => asked.push(now),
+                Finding::Ask(_) => asked.push(now),
                 finding => return (finding, now, asked),
             }
         }
@@ -287,7 +280,7 @@ mod tests {
             let mut questions = 0;
             for number in 0..1000 {
                 match vacancies.look(address(number), false, now, &settings) {
-                    Finding::Ask => questions += 1,
+                    Finding::Ask(_) => questions += 1,
                     Finding::Free => _ = free.insert(number),
                     _ => {}
                 }

@@ -7,6 +7,7 @@ use super::Elector;
 use crate::{
     exchange::Effect,
     model::{Lock, Node, Session, Timestamp},
+    questions::Question,
     vacancy::{Finding, Mac},
     writes::Write,
 };
@@ -23,7 +24,9 @@ impl Elector {
         let taken = lock.stranger.is_some();
         match self.vacancies.look(address, taken, now, &self.settings) {
             Finding::Wait => {}
-            Finding::Ask => effects.push(Effect::ProbeAddress(address)),
+            Finding::Ask(purpose) => {
+                effects.push(Effect::Ask(Question::Address { address, purpose }));
+            }
             Finding::Free => self.send(take, now, effects),
             Finding::Taken(_) if taken => {}
             Finding::Taken(stranger) => {
