@@ -216,13 +216,13 @@ impl<P: Protocol> Listener<P> {
         frames: &[P::Bytes],
         deadline: Deadline,
         received: Instant,
-        send: impl FnOnce(&[P::Bytes]) -> usize,
+        transmit: impl FnOnce(&[P::Bytes]) -> usize,
     ) {
         self.metrics.requests.inc_by(count(frames.len()));
         if !self.freshness.holds(deadline) {
             return self.metrics.ignored("stale_decision", count(frames.len()));
         }
-        let sent = send(frames);
+        let sent = transmit(frames);
         self.metrics.replied(count(sent), received.elapsed());
         self.metrics.ignored("send_failed", count(frames.len().saturating_sub(sent)));
     }

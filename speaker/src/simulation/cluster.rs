@@ -143,11 +143,14 @@ impl Cluster {
             .with_writer(move || writer.clone())
             .finish();
         set_now(START);
+        let all: BTreeSet<u8> = segments.iter().flat_map(|it| it.iter().copied()).collect();
+        // By its default route a machine would announce the addresses of a segment that it has no card on.
+        let has_route = all.len() == 1;
         let machine = |(segments, index): (&&[u8], usize)| {
             let last = u8::try_from(11 + index).unwrap();
-            Machine::new(index, segments.iter().map(|segment| Card::new(*segment, last)).collect())
+            let cards = segments.iter().map(|segment| Card::new(*segment, last)).collect();
+            Machine::new(index, cards, has_route)
         };
-        let all: BTreeSet<u8> = segments.iter().flat_map(|it| it.iter().copied()).collect();
         let router = |segment: u8| Host {
             segment,
             mac: MacAddr(2, 0, 0, 2, segment, 1),
@@ -199,7 +202,7 @@ impl Cluster {
             self.deliver_frames();
             self.serve_writes();
             (0..self.machines.len()).for_each(|index| self.step(index));
-            if self.now % ASKED_EVERY == 0 {
+            if self.now.is_multiple_of(ASKED_EVERY) {
                 self.look_at_answers();
                 self.ask_for_all();
             }
@@ -309,8 +312,10 @@ impl Cluster {
 
     fn client_hears(&mut self, bytes: &[u8]) {
         let is_for_client = bytes[..4] == client_mac(0).octets()[..4];
-        let claim =
-            ArpFrame::parse(bytes).ok().and_then(|it| it.claim()).map(|it| it.of_any_family());
+        let claim = ArpFrame::parse(bytes)
+            .ok()
+            .and_then(|it| it.claim())
+            .map(arpeggio_wire::Claim::of_any_family);
         let claim = claim.or_else(|| Some(NdpFrame::parse(bytes).ok()?.claim()?.of_any_family()));
         if let Some(claim) = claim.filter(|_| is_for_client)
             && let Some(seen) = self.seen.get_mut(&claim.address)
@@ -398,14 +403,14 @@ impl Cluster {
         while let Some(first) = self.arrivals.first_entry().filter(|it| it.key().0 <= self.now) {
             let arrival = first.remove();
             if self.now < arrival.left + TIME_LIMIT {
-                self.serve(arrival);
+                self.serve(&arrival);
             } else {
                 self.answer(&arrival, None, Outcome::Failed);
             }
         }
     }
 
-    fn serve(&mut self, arrival: Arrival) {
+    fn serve(&mut self, arrival: &Arrival) {
         let me = crate::identity::Identity {
             node: self.machines[arrival.machine].node.clone(),
             instance: format!("{}-{}", self.machines[arrival.machine].node, arrival.boot),
@@ -427,7 +432,7 @@ impl Cluster {
                 failed => failed,
             },
         };
-        self.answer(&arrival, record, outcome);
+        self.answer(arrival, record, outcome);
     }
 
     fn answer(&mut self, arrival: &Arrival, record: Option<Input>, outcome: Outcome) {
@@ -443,7 +448,7 @@ impl Cluster {
         };
         let wrote = Input::Election(Event::Wrote { write: order.write.clone(), outcome });
         for input in record.into_iter().chain([wrote]) {
-            self.tell(*machine, due, Message::Input(input));
+            self.tell(*machine, due, Message::Input(Box::new(input)));
         }
     }
 
@@ -459,7 +464,7 @@ impl Cluster {
             if self.machines[index].api {
                 let due = self.now + WATCH_DELAY + self.machines[index].lag;
                 let due = due.max(self.machines[index].listed_at);
-                self.tell(index, due, Message::Leases(Change::Applied(lease.clone())));
+                self.tell(index, due, Message::Leases(Box::new(Change::Applied(lease.clone()))));
             }
         }
     }
@@ -477,8 +482,8 @@ impl Cluster {
         let leases = Change::Listed(self.api.list());
         let [leases_take, nodes_take] = self.machines[index].lists_take;
         self.machines[index].listed_at = self.now + leases_take;
-        self.tell(index, self.now + leases_take, Message::Leases(leases));
-        self.tell(index, self.now + nodes_take, Message::Nodes(nodes));
+        self.tell(index, self.now + leases_take, Message::Leases(Box::new(leases)));
+        self.tell(index, self.now + nodes_take, Message::Nodes(Box::new(nodes)));
     }
 
     /// A Service gets an address.
@@ -518,7 +523,8 @@ impl Cluster {
 
     /// Somebody asks the speaker to stop, and it does when it has handed over.
     pub(super) fn stop_speaker(&mut self, index: usize) {
-        self.tell(index, self.now, Message::Input(Input::Stop));
+        self.machines[index].stops = true;
+        self.tell(index, self.now, Message::Input(Box::new(Input::Stop)));
     }
 
     pub(super) fn change_mac(&mut self, index: usize, card: usize, mac: MacAddr) {
@@ -538,7 +544,7 @@ impl Cluster {
 
     fn links_changed(&mut self, index: usize) {
         let links = Arc::new(self.machines[index].links());
-        self.tell(index, self.now + NETLINK, Message::Input(Input::Links(links)));
+        self.tell(index, self.now + NETLINK, Message::Input(Box::new(Input::Links(links))));
     }
 
     pub(super) fn api_cut(&mut self, index: usize) {

@@ -13,7 +13,7 @@ const REPLACED: Duration = millis(600);
 
 #[test]
 fn the_addresses_of_a_dead_machine_are_answered_for_again_in_clusters_of_any_size() {
-    for machines in 2..=8 {
+    for machines in [2, 3, 5, 8] {
         let addresses = [ip(0, 100), ip(0, 101), ip6(0, 100)];
         let mut cluster = Cluster::settled(machines, &addresses);
         let victim = cluster.owner(addresses[0]).unwrap();
@@ -31,7 +31,7 @@ fn the_addresses_of_a_dead_machine_are_answered_for_again_in_clusters_of_any_siz
 
 #[test]
 fn two_of_six_that_die_at_once_are_replaced_as_fast_as_one() {
-    for other in 1..6 {
+    for other in [1, 3, 5] {
         let addresses: Vec<_> = (100..112).map(|last| ip(0, last)).collect();
         let mut cluster = Cluster::settled(6, &addresses);
         cluster.power_off(0);
@@ -45,7 +45,7 @@ fn two_of_six_that_die_at_once_are_replaced_as_fast_as_one() {
 #[test]
 fn each_of_two_segments_has_its_own_witnesses() {
     let segments: [&[u8]; 6] = [&[0], &[0], &[0, 1], &[0, 1], &[1], &[1]];
-    for victim in 0..6 {
+    for victim in [0, 2, 5] {
         let addresses: Vec<_> =
             [0, 1].into_iter().flat_map(|it| [ip(it, 100), ip(it, 101), ip6(it, 102)]).collect();
         let mut cluster = Cluster::on(&segments);

@@ -38,7 +38,7 @@ fn flood(
     bounds: &Bounds,
     frames: impl Fn(&mut Random) -> Vec<Vec<u8>>,
 ) {
-    const SECONDS: u64 = 20;
+    const SECONDS: u64 = 10;
     let (frames_at_rest, writes_at_rest) = at_rest(machines, SECONDS);
     let (mut cluster, mut random) = (cluster(machines), Random(seed));
     for _ in 0..SECONDS * 1000 {

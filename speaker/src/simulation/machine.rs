@@ -87,15 +87,18 @@ impl Card {
 /// What a process is told, by whoever watches for it.
 #[derive(Debug)]
 pub(super) enum Message {
-    Leases(Change<Lease>),
-    Nodes(Change<v1::Node>),
-    Input(Input),
+    Leases(Box<Change<Lease>>),
+    Nodes(Box<Change<v1::Node>>),
+    Input(Box<Input>),
 }
 
 /// One machine with its speaker.
+#[allow(clippy::struct_excessive_bools)] // Facts that have nothing to do with one another.
 pub(super) struct Machine {
     pub(super) node: Node,
     pub(super) cards: Vec<Card>,
+    /// Whether its default route leads to the router of its first card's segment.
+    has_route: bool,
     pub(super) powered: bool,
     pub(super) paused: bool,
     /// Whether it reaches the API server.
@@ -103,6 +106,8 @@ pub(super) struct Machine {
     /// Which of the speakers that have run here runs now.
     pub(super) boot: u64,
     pub(super) speaker: Option<Speaker>,
+    /// Its speaker was asked to stop.
+    pub(super) stops: bool,
     /// How long it takes until Leases and Nodes are listed.
     pub(super) lists_take: [u64; 2],
     /// How much later than others it is told of changes.
@@ -129,15 +134,17 @@ pub(super) struct Speaker {
 }
 
 impl Machine {
-    pub(super) fn new(index: usize, cards: Vec<Card>) -> Self {
+    pub(super) fn new(index: usize, cards: Vec<Card>, has_route: bool) -> Self {
         Self {
             node: Node::from(format!("node-{index}").as_str()),
             cards,
+            has_route,
             powered: true,
             paused: false,
             api: true,
             boot: 0,
             speaker: None,
+            stops: false,
             lists_take: [6, 8],
             lag: 0,
             listed_at: 0,
@@ -147,7 +154,7 @@ impl Machine {
     /// Starts a speaker; whatever ran before is gone.
     pub(super) fn start(&mut self) {
         self.boot += 1;
-        self.speaker = None;
+        (self.speaker, self.stops) = (None, false);
         let me =
             Identity { node: self.node.clone(), instance: format!("{}-{}", self.node, self.boot) };
         let ways = Ways::default();
@@ -201,7 +208,7 @@ impl Machine {
         };
         Links {
             interfaces: self.cards.iter().zip(1..).map(interface).collect(),
-            default_routes: vec![route],
+            default_routes: Some(route).filter(|_| self.has_route).into_iter().collect(),
         }
     }
 
@@ -237,7 +244,7 @@ impl Machine {
             speaker.was_paused = true;
             return orders;
         }
-        if speaker.was_paused && now % 2 == 0 {
+        if speaker.was_paused && now.is_multiple_of(2) {
             speaker.go_on();
         }
         speaker.turn(now, &mut orders);
@@ -276,18 +283,18 @@ impl Speaker {
     fn inputs_of(&mut self, message: Message, now: u64) -> Vec<Input> {
         match message {
             Message::Leases(change) => {
-                if matches!(change, Change::Listed(_)) {
+                if matches!(*change, Change::Listed(_)) {
                     self.listed[0].get_or_insert(now);
                 }
-                self.leases.take(change)
+                self.leases.take(*change)
             }
             Message::Nodes(change) => {
-                if matches!(change, Change::Listed(_)) {
+                if matches!(*change, Change::Listed(_)) {
                     self.listed[1].get_or_insert(now);
                 }
-                vec![Input::Nodes(self.nodes.take(change))]
+                vec![Input::Nodes(self.nodes.take(*change))]
             }
-            Message::Input(input) => vec![input],
+            Message::Input(input) => vec![*input],
         }
     }
 }

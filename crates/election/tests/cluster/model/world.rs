@@ -352,7 +352,7 @@ impl World {
                 }
             }
             Effect::Ask(Question::Speaker { node, address }) => {
-                self.ask_speaker(index, at, node, address)
+                self.ask_speaker(index, at, node, address);
             }
             Effect::Ask(Question::Gateway) => {
                 if self.hosts[home].cable {
