@@ -6,7 +6,7 @@ use std::{
     sync::Arc,
 };
 
-use arpeggio_election::{self as election, Pattern, Reach, Timestamp};
+use arpeggio_election::{self as election, Pattern, Purpose, Reach, Timestamp};
 use arpeggio_link::interfaces::{Interface, Links};
 use arpeggio_wire::MacAddr;
 
@@ -253,18 +253,19 @@ impl Announcer {
         }
     }
 
-    /// Asks everybody for an address. Before its `first_use` without a name: nobody remembers an asker that has no address,
+    /// Asks everybody for an address. Before its first use without a name: nobody remembers an asker that has no address,
     /// so that whoever has this one loses nothing. Else by this node's own address: access points that watch such questions
     /// learn from one without a sender that the address is here.
     pub(crate) fn ask_everybody<'r>(
         &'r self,
         interfaces: &[&'r election::Interface],
         address: IpAddr,
-        first_use: bool,
+        purpose: Purpose,
     ) {
+        let is_nameless = purpose == Purpose::FirstUse;
         let found = interfaces.iter().filter_map(|it| self.index(&it.name));
         for interface in found.filter_map(|index| self.links.interface(index)) {
-            let source = interface.source_for(address).filter(|_| !first_use);
+            let source = interface.source_for(address).filter(|_| !is_nameless);
             self.ask(Probe { interface: interface.index, address, source, to: None });
         }
     }

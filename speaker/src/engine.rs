@@ -1,7 +1,8 @@
 //! The thread that decides and acts.
 //!
 //! Each turn takes in everything that has happened, decides once, and carries the decision out: frames and tables at
-//! once, writes by way of the [`Writer`]. It never waits for the API server.
+//! once, while orders to write come out of [`Engine::turn`]. It never waits for the API server. What it knows of time, the wire
+//! and the API server comes in by [`Outlets`], [`Wire`] and [`Input`], so that a simulation can drive it.
 
 mod report;
 
@@ -17,10 +18,10 @@ use arpeggio_api::{
     session::{SessionRecord, Whereabouts},
 };
 use arpeggio_election::{
-    Effect, Elector, Event, Node, Outcome, Pattern, SessionState, Settings, Target, Timestamp,
-    Version, Write,
+    Effect, Elector, Event, Node, Outcome, Pattern, Purpose, Question, SessionState, Settings,
+    Target, Timestamp, Version, Write,
 };
-use arpeggio_link::{clock, interfaces::Links};
+use arpeggio_link::interfaces::Links;
 use arpeggio_runtime::health::{Awaited, Heartbeat};
 use arpeggio_wire::{Claim, MacAddr};
 use crossbeam_channel::{Receiver, RecvTimeoutError, bounded, select};
@@ -29,6 +30,7 @@ use tokio::sync::oneshot;
 use crate::{
     announcer::{Announcer, Demand},
     backends::LocalBackends,
+    clock::Clock,
     conflicts::Conflicts,
     failovers::Failovers,
     identity::Identity,
@@ -38,12 +40,13 @@ use crate::{
     neighbours::{Neighbours, Probe, gateway_probes, own_links, returned},
     news::News,
     notices::{Notices, Trouble},
+    orders::Order,
     paths::{Choice, Paths},
     protocol::{Arp, Ndp, Protocol as _},
     rehearsals::Rehearsals,
     segment::Wiring,
     unclear::UnclearLeases,
-    writer::{Order, Writer},
+    wire::Wire,
 };
 
 /// Sightings that wait for a turn; more are lost, and repeated by whoever is there.
@@ -67,10 +70,12 @@ const STILL: Duration = Duration::from_millis(50);
 /// How long decisions wait for the list of Nodes when that of Leases is there.
 const WITHOUT_NODES: Duration = Duration::from_secs(3);
 
-/// Where the engine's decisions go.
+/// What the engine is joined to.
 pub(crate) struct Outlets {
-    /// To the API server.
-    pub(crate) writer: Writer,
+    /// What it judges by.
+    pub(crate) clock: Clock,
+    /// What it reaches its segments by.
+    pub(crate) wire: Arc<dyn Wire>,
     /// To users.
     pub(crate) news: News,
     /// To whoever counts.
@@ -85,6 +90,7 @@ pub(crate) struct Outlets {
 
 /// One speaker at work.
 pub(crate) struct Engine {
+    clock: Clock,
     me: Identity,
     settings: Settings,
     elector: Elector,
@@ -116,7 +122,6 @@ pub(crate) struct Engine {
     losses: Losses,
     /// How many answers may have been lost before the last turn.
     lost: u64,
-    writer: Writer,
     news: News,
     metrics: Arc<Metrics>,
     established: Option<Awaited>,
@@ -152,24 +157,25 @@ impl Engine {
         me: Identity,
         settings: Settings,
         links: Arc<Links>,
-        promiscuous: Arc<[Pattern]>,
         outlets: Outlets,
     ) -> Self {
         let (sender, sightings) = bounded(SIGHTINGS);
         let (answer, answers) = bounded(SIGHTINGS);
-        let (freshness, losses) = (Freshness::default(), Losses::default());
+        let now = (outlets.clock)();
+        let (freshness, losses) = (Freshness::by(outlets.clock), Losses::default());
         let wiring = Wiring {
             sightings: sender,
             answers: answer,
             losses: losses.clone(),
             freshness: freshness.clone(),
             metrics: outlets.metrics.clone(),
-            promiscuous,
+            wire: outlets.wire,
         };
         let announcer = Announcer::new(links, wiring);
-        let mut elector = Elector::new(me.node.clone(), settings, now());
-        elector.handle(now(), Event::Reach(announcer.reach().clone()));
+        let mut elector = Elector::new(me.node.clone(), settings, now);
+        elector.handle(now, Event::Reach(announcer.reach().clone()));
         Self {
+            clock: outlets.clock,
             elector,
             me,
             settings,
@@ -180,9 +186,9 @@ impl Engine {
             paths: Paths::default(),
             rehearsals: Rehearsals::default(),
             fixed_profile: outlets.fixed_profile,
-            due: now(),
+            due: now,
             notices: Notices::default(),
-            decided: now(),
+            decided: now,
             nodes_listed: false,
             leases_listed: None,
             locks: BTreeMap::new(),
@@ -194,7 +200,6 @@ impl Engine {
             answers,
             losses,
             lost: 0,
-            writer: outlets.writer,
             news: outlets.news,
             metrics: outlets.metrics,
             established: Some(outlets.established),
@@ -204,13 +209,19 @@ impl Engine {
         }
     }
 
-    /// Runs until everything is handed over after [`Input::Stop`], or until nobody can send any more.
-    pub(crate) fn run(mut self, inputs: &Receiver<Input>, beat: &Heartbeat) {
+    /// Runs until everything is handed over after [`Input::Stop`], or until nobody can send any more. What is to be written
+    /// goes to `submit`, which does not wait.
+    pub(crate) fn run(
+        mut self,
+        inputs: &Receiver<Input>,
+        beat: &Heartbeat,
+        mut submit: impl FnMut(Order),
+    ) {
         loop {
-            let next = self.turn();
+            let next = self.turn(&mut submit);
             beat.beat();
             if self.has_ended()
-                || !self.take_in(inputs, next.since(now()))
+                || !self.take_in(inputs, next.since(self.now()))
                 || !self.stand_still(inputs, beat)
             {
                 break;
@@ -219,8 +230,13 @@ impl Engine {
         self.freshness.end();
     }
 
-    fn has_ended(&self) -> bool {
-        self.ends.is_some_and(|end| self.elector.announcing().is_empty() || end <= now())
+    fn now(&self) -> Timestamp {
+        (self.clock)()
+    }
+
+    /// Whether everything is handed over after [`Input::Stop`].
+    pub(crate) fn has_ended(&self) -> bool {
+        self.ends.is_some_and(|end| self.elector.announcing().is_empty() || end <= self.now())
     }
 
     /// Waits for something to happen, and takes in all that has; `false` when nothing more can come.
@@ -235,28 +251,34 @@ impl Engine {
             recv(sightings) -> sighting => if let Ok(sighting) = sighting { self.sighted(sighting) },
             default(patience) => {}
         }
+        self.take_in_more(inputs);
+        true
+    }
+
+    /// Takes in what has happened, without waiting.
+    pub(crate) fn take_in_more(&mut self, inputs: &Receiver<Input>) {
+        let (answers, sightings) = (self.answers.clone(), self.sightings.clone());
         answers.try_iter().take(BATCH).for_each(|sighting| self.sighted(sighting));
         sightings.try_iter().take(BATCH).for_each(|sighting| self.sighted(sighting));
         inputs.try_iter().take(BATCH).for_each(|input| self.input(input));
-        true
     }
 
     /// Does nothing, and has nothing answered, for as long as somebody rehearses that this node is silent: as if the process
     /// were paused, and with the same consequences when it goes on. `false` when nothing more can come.
     fn stand_still(&mut self, inputs: &Receiver<Input>, beat: &Heartbeat) -> bool {
-        if !self.rehearsals.is_silent(&self.me.node, now()) {
+        if !self.rehearsals.is_silent(&self.me.node, self.now()) {
             return true;
         }
         self.freshness.end();
         tracing::warn!("somebody rehearses that this node is silent: this speaker stands still");
         let mut waiting = Vec::new();
         let mut asked_to_stop = false;
-        while !asked_to_stop && self.rehearsals.is_silent(&self.me.node, now()) {
+        while !asked_to_stop && self.rehearsals.is_silent(&self.me.node, self.now()) {
             beat.beat();
             match inputs.recv_timeout(STILL) {
                 Ok(input) => {
                     if let Input::Session(SessionRecord { session, silence, .. }) = &input {
-                        self.rehearsals.seen(session, *silence, now());
+                        self.rehearsals.seen(session, *silence, self.now());
                     }
                     asked_to_stop = matches!(input, Input::Stop);
                     waiting.push(input);
@@ -272,23 +294,23 @@ impl Engine {
 
     /// Steps aside for a second process of this node, which answers the same; else hands everything over.
     fn stop(&mut self) {
-        let recent = |seen: Timestamp| now().since(seen) < self.elector.renewal() * 2;
+        let recent = |seen: Timestamp| self.now().since(seen) < self.elector.renewal() * 2;
         if self.twin.renewed.is_some_and(recent) {
             tracing::info!(
                 "another speaker runs on this node: this one stops and leaves everything to it"
             );
-            self.ends = Some(now());
+            self.ends = Some(self.now());
         } else {
             tracing::info!("handing over to other nodes");
-            self.ends = Some(now() + HANDOVER);
-            self.elector.handle(now(), Event::Stopping);
+            self.ends = Some(self.now() + HANDOVER);
+            self.elector.handle(self.now(), Event::Stopping);
         }
     }
 
     fn input(&mut self, input: Input) {
         let event = match input {
             Input::Election(Event::Synced) if !self.nodes_listed => {
-                self.leases_listed.get_or_insert(now());
+                self.leases_listed.get_or_insert(self.now());
                 return;
             }
             Input::Election(event) => event,
@@ -304,7 +326,7 @@ impl Engine {
                 }
                 self.failovers.session_gone(&node);
                 self.rehearsals.gone(&node);
-                self.neighbours.lost(&node, now());
+                self.neighbours.lost(&node, self.now());
                 self.paths.forget(&node);
                 Event::SessionGone(node)
             }
@@ -340,7 +362,7 @@ impl Engine {
             Event::Wrote { write, outcome } => self.wrote(write, *outcome),
             _ => {}
         }
-        self.elector.handle(now(), event);
+        self.elector.handle(self.now(), event);
     }
 
     fn wrote(&mut self, write: &Write, outcome: Outcome) {
@@ -365,21 +387,21 @@ impl Engine {
     /// what is not so. Nodes that cannot be listed are waited for a while.
     fn begin(&mut self) {
         let Some(since) = self.leases_listed else { return };
-        if self.nodes_listed || now().since(since) >= WITHOUT_NODES {
+        if self.nodes_listed || self.now().since(since) >= WITHOUT_NODES {
             self.leases_listed = None;
-            self.elector.handle(now(), Event::Synced);
+            self.elector.handle(self.now(), Event::Synced);
         }
     }
 
     fn session_seen(&mut self, record: SessionRecord) -> Event {
         let SessionRecord { session, newer, instance, links, silence, .. } = record;
-        if self.rehearsals.seen(&session, silence, now()) {
+        if self.rehearsals.seen(&session, silence, self.now()) {
             tracing::warn!(node = %session.node, ?silence, "somebody rehearses that a node is silent");
         }
         self.unclear.session_is(&session.node, newer.as_deref());
         if session.node == self.me.node {
             let is_ours = instance == self.me.instance;
-            self.twin.own_session_seen(session.version, is_ours, now());
+            self.twin.own_session_seen(session.version, is_ours, self.now());
         }
         let is_live = matches!(session.state, SessionState::Live { .. });
         if self.neighbours.learn(session.node.clone(), links, is_live) {
@@ -388,7 +410,7 @@ impl Engine {
         if self.elector.epoch(&session.node).is_some_and(|known| known < session.epoch) {
             self.paths.forget(&session.node);
         }
-        self.failovers.session_seen(&session, now());
+        self.failovers.session_seen(&session, self.now());
         Event::Session(session)
     }
 
@@ -416,7 +438,7 @@ impl Engine {
         self.announcer.follow(links);
         let whereabouts = self.whereabouts();
         if whereabouts.links != before.links || whereabouts.own != before.own {
-            self.elector.handle(now(), Event::Outdated);
+            self.elector.handle(self.now(), Event::Outdated);
         }
         let reach = Event::Reach(self.announcer.reach().clone());
         self.learn([reach].into_iter().chain(returned));
@@ -442,7 +464,7 @@ impl Engine {
     }
 
     fn learn(&mut self, events: impl IntoIterator<Item = Event>) {
-        events.into_iter().for_each(|event| self.elector.handle(now(), event));
+        events.into_iter().for_each(|event| self.elector.handle(self.now(), event));
     }
 
     /// Keeps the newest record of a lock, whichever way it came.
@@ -465,7 +487,8 @@ impl Engine {
     fn sighted(&mut self, sighting: Sighting) {
         let claim = sighting.claim;
         if sighting.said == Said::Replied
-            && let Some(event) = self.neighbours.answered(&sighting, self.announcer.links(), now())
+            && let Some(event) =
+                self.neighbours.answered(&sighting, self.announcer.links(), self.now())
         {
             self.answered(event);
             // A node's own address, or a router's, may be in a pool, too.
@@ -481,6 +504,10 @@ impl Engine {
             Some(node) if node == self.me.node => {}
             Some(node) => self.fellow(&sighting, node, announced),
             None if announced => self.stranger(&sighting),
+            None if sighting.said == Said::Asked => {
+                let Claim { address, mac } = claim;
+                self.elector.handle(self.now(), Event::Wanted { address, mac: mac.octets() });
+            }
             None => self.occupied(claim.address, claim.mac, None),
         }
     }
@@ -488,15 +515,15 @@ impl Engine {
     /// A node or a gateway has answered. One whose silence is rehearsed is not heard.
     fn answered(&mut self, event: Event) {
         match &event {
-            Event::NodeAnswered(node) if self.rehearsals.is_silent(node, now()) => return,
+            Event::NodeAnswered(node) if self.rehearsals.is_silent(node, self.now()) => return,
             Event::NodeAnswered(node) => {
-                self.failovers.node_heard(node, now());
+                self.failovers.node_heard(node, self.now());
                 self.judge_path(&node.clone());
             }
-            Event::GatewayAnswered => self.paths.gateway_answered(now()),
+            Event::GatewayAnswered => self.paths.gateway_answered(self.now()),
             _ => {}
         }
-        self.elector.handle(now(), event);
+        self.elector.handle(self.now(), event);
     }
 
     /// Whether what was heard comes from where this node would announce the address itself. On another segment, a bridge of
@@ -521,8 +548,8 @@ impl Engine {
         let holds = self.locks.get(&address).and_then(|it| it.lock.holder.as_ref());
         let holds = holds.is_some_and(|holder| holder.node == by);
         if is_by_speaker(sighting.said, links.is_for_services(address), holds) {
-            self.failovers.speaker_heard(&by, now());
-            self.elector.handle(now(), Event::Heard { address, by: by.clone() });
+            self.failovers.speaker_heard(&by, self.now());
+            self.elector.handle(self.now(), Event::Heard { address, by: by.clone() });
         }
         // A fellow's speaker may ask for the same address. And where this node's service proxy has it, the fellow's has it
         // as well: it is nobody's own address.
@@ -534,18 +561,18 @@ impl Engine {
 
     /// A machine has an address that this node does not announce.
     fn occupied(&mut self, address: IpAddr, mac: MacAddr, by: Option<Node>) {
-        self.elector.handle(now(), Event::Occupied { address, mac: mac.octets(), by });
+        self.elector.handle(self.now(), Event::Occupied { address, mac: mac.octets(), by });
     }
 
     /// A stranger announces an address of ours: we insist.
     fn stranger(&mut self, sighting: &Sighting) {
         self.count_conflict(sighting, "stranger");
         let Claim { address, mac } = sighting.claim;
-        let reaction = self.conflicts.heard(address, mac, now());
+        let reaction = self.conflicts.heard(address, mac, self.now());
         if reaction.defend {
             self.announcer.insist(address);
         }
-        if self.notices.tell(address, Trouble::Stranger, reaction.is_new, now()) {
+        if self.notices.tell(address, Trouble::Stranger, reaction.is_new, self.now()) {
             tracing::warn!(%address, %mac, "a machine that is no node of this cluster announces an address of ours");
             let note = format!(
                 "A machine that is no node of this cluster ({mac}) announces {address} as well: clients may reach the wrong \
@@ -576,7 +603,7 @@ impl Engine {
 
     /// Tells users that the API server does not let this node write the lock of an address.
     fn lock_refused(&mut self, address: IpAddr, why: &str) {
-        if self.notices.tell(address, Trouble::Refused, false, now()) {
+        if self.notices.tell(address, Trouble::Refused, false, self.now()) {
             let note = format!(
                 "{} cannot write the Lease of {address}, so who announces the address cannot change: {why}",
                 self.me.node
@@ -588,7 +615,7 @@ impl Engine {
     /// Tells users that nobody can read where an address is to be announced. One of the nodes does.
     fn rules_unknown(&mut self, address: IpAddr) {
         let is_spokesman = self.elector.speaks_for(address);
-        if is_spokesman && self.notices.tell(address, Trouble::Rules, false, now()) {
+        if is_spokesman && self.notices.tell(address, Trouble::Rules, false, self.now()) {
             let note = format!(
                 "The announce rules on the Lease of {address} cannot be read, until the controller writes them anew. A \
                  speaker goes by the last ones that it could read; one that knows none does not announce the address."
@@ -612,7 +639,7 @@ impl Engine {
 
     /// Takes note of how a node has answered.
     fn judge_path(&mut self, node: &Node) {
-        let Some(answer) = self.paths.answered(node, now()) else { return };
+        let Some(answer) = self.paths.answered(node, self.now()) else { return };
         self.metrics.probe_seconds.observe(answer.latency.as_secs_f64());
         for tempo in answer.wrongly {
             self.metrics.would_have_accused.with_label_values(&[tempo.as_str()]).inc();
@@ -631,9 +658,10 @@ impl Engine {
         }
     }
 
-    /// Decides once and carries it out; returns when the next turn is due at the latest.
-    fn turn(&mut self) -> Timestamp {
-        let now = now();
+    /// Decides once and carries it out; what is to be written goes to `submit`. Returns when the next turn is due at the
+    /// latest.
+    pub(crate) fn turn(&mut self, submit: &mut dyn FnMut(Order)) -> Timestamp {
+        let now = self.now();
         // Whoever's answers came while this process was kept waiting is not late itself.
         if now.since(self.due) > LATE_TURN {
             self.paths.excuse();
@@ -664,7 +692,7 @@ impl Engine {
         self.count_failovers(&decision.gained, now);
         decision.stranded.iter().for_each(|stranded| self.report_stranded(stranded));
         self.name_fellows(now);
-        decision.effects.into_iter().for_each(|effect| self.act(effect));
+        decision.effects.into_iter().filter_map(|effect| self.act(effect)).for_each(submit);
         self.announcer.tell(now);
         self.update_health(now);
         self.due = self.announcer.next().map_or(decision.next, |due| due.min(decision.next));
@@ -691,35 +719,44 @@ impl Engine {
         );
     }
 
-    fn act(&mut self, effect: Effect) {
-        let links = self.announcer.links();
+    /// Carries out what can be done here and now. The rest is an order.
+    fn act(&mut self, effect: Effect) -> Option<Order> {
         match effect {
-            Effect::ProbeNode(node) => self.ask_node(node, false),
-            Effect::ProbeNodeAnywhere(node) => self.ask_node(node, true),
-            Effect::ProbeSpeaker { node, address } => {
+            Effect::Ask(question) => self.ask(question),
+            Effect::Write(write) if self.unclear.bar(&write) => {
+                let outcome = Outcome::Failed;
+                self.elector.handle(self.now(), Event::Wrote { write, outcome });
+            }
+            Effect::Write(write) => return Some(self.order(write)),
+        }
+        None
+    }
+
+    /// Puts a question on the wire.
+    fn ask(&mut self, question: Question) {
+        let links = self.announcer.links();
+        match question {
+            Question::Node(node) => self.ask_node(node, false),
+            Question::NodeAnywhere(node) => self.ask_node(node, true),
+            Question::Speaker { node, address } => {
                 let places = self.elector.interfaces(address, self.announcer.reach());
                 if let Some(probe) = self.neighbours.speaker_probe(&node, address, &places, links) {
                     self.announcer.ask(probe);
                 }
             }
-            Effect::ProbeGateway => {
-                self.paths.gateway_asked(now());
+            Question::Gateway => {
+                self.paths.gateway_asked(self.now());
                 gateway_probes(links).into_iter().for_each(|probe| {
                     self.announcer.ask(probe);
                 });
             }
-            Effect::ProbeAddress(address) => self.ask_everybody(address),
-            Effect::Write(write) if self.unclear.bar(&write) => {
-                let outcome = Outcome::Failed;
-                self.elector.handle(now(), Event::Wrote { write, outcome });
-            }
-            Effect::Write(write) => self.writer.submit(self.order(write)),
+            Question::Address { address, purpose } => self.ask_everybody(address, purpose),
         }
     }
 
     /// Asks for a node's own address: the node, and everybody `as_well`.
     fn ask_node(&mut self, node: Node, as_well: bool) {
-        let before = now();
+        let before = self.now();
         let probe = self.neighbours.probe(&node, self.announcer.links());
         let everybody = probe.filter(|_| as_well).map(|probe| Probe { to: None, ..probe });
         let probes = probe.into_iter().chain(everybody);
@@ -732,11 +769,9 @@ impl Engine {
     }
 
     /// Asks everybody for an address, this node's own kernel as well, which does not answer itself on the wire.
-    fn ask_everybody(&mut self, address: IpAddr) {
+    fn ask_everybody(&mut self, address: IpAddr, purpose: Purpose) {
         let interfaces = self.elector.interfaces(address, self.announcer.reach());
-        let lock = self.locks.get(&address).map(|record| &record.lock);
-        let first_use = lock.is_none_or(|it| it.holder.is_none() && it.stranger.is_none());
-        self.announcer.ask_everybody(&interfaces, address, first_use);
+        self.announcer.ask_everybody(&interfaces, address, purpose);
         let links = self.announcer.links();
         if links.own_addresses().contains(&address) {
             let mut asked = interfaces.iter().map(|it| it.name.as_str());
@@ -792,10 +827,6 @@ impl Engine {
 /// nobody of it unasked.
 fn is_by_speaker(said: Said, is_for_services: bool, holds: bool) -> bool {
     said != Said::Replied || !is_for_services || holds
-}
-
-fn now() -> Timestamp {
-    Timestamp::from_origin(clock::now())
 }
 
 #[cfg(test)]

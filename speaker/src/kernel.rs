@@ -16,9 +16,8 @@ use std::{
     time::{Duration, Instant},
 };
 
-use arpeggio_election::{Pattern, Timestamp};
+use arpeggio_election::Pattern;
 use arpeggio_link::{
-    clock,
     filter::{ArpFilter, FrameFilter, NdpFilter},
     packet::FrameSocket,
 };
@@ -27,10 +26,12 @@ use prometheus::{Registry, proto::MetricFamily};
 
 use crate::{
     announcer::{Announcer, Demand},
+    clock::of_this_machine,
     listener::{Freshness, Losses, Sighting},
     metrics::Metrics,
     neighbours::Neighbours,
     segment::Wiring,
+    sockets::Sockets,
 };
 use namespace::{Namespace, Pair};
 
@@ -79,9 +80,9 @@ impl Speaker {
             sightings: tell,
             answers: answer,
             losses: losses.clone(),
-            freshness: Freshness::default(),
+            freshness: Freshness::by(of_this_machine),
             metrics: Arc::new(Metrics::registered(&registry).unwrap()),
-            promiscuous: [].into(),
+            wire: Arc::new(Sockets { promiscuous: [].into() }),
         };
         let thread = namespace.run(|| thread::spawn(move || work(&received, wiring)));
         Self { tasks: Some(tasks), thread: Some(thread), sightings, answers, losses, registry }
@@ -134,7 +135,7 @@ fn work(tasks: &Receiver<Task>, wiring: Wiring) {
         if links.has_changed().unwrap() {
             announcer.follow(links.borrow_and_update().clone());
         }
-        let now = now();
+        let now = of_this_machine();
         if task.stale {
             freshness.end();
         } else {
@@ -154,10 +155,6 @@ fn work(tasks: &Receiver<Task>, wiring: Wiring) {
         );
         announcer.tell(now);
     }
-}
-
-fn now() -> Timestamp {
-    Timestamp::from_origin(clock::now())
 }
 
 /// Both sides, with an IPv6 subnet too.

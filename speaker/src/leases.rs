@@ -41,7 +41,7 @@ pub(crate) async fn watch(
 
 /// Turns what the watch shows into inputs.
 #[derive(Debug, Default)]
-struct Feed {
+pub(crate) struct Feed {
     /// The Leases that the engine knows, by name.
     known: BTreeSet<String>,
     /// Those that are not understood, and why not.
@@ -49,7 +49,7 @@ struct Feed {
 }
 
 impl Feed {
-    fn take(&mut self, change: Change<Lease>) -> Vec<Input> {
+    pub(crate) fn take(&mut self, change: Change<Lease>) -> Vec<Input> {
         match change {
             Change::Applied(lease) => {
                 self.known.insert(lease.name_any());

@@ -1,4 +1,4 @@
-//! The threads that listen on one interface by one protocol, and the table that one of them answers from.
+//! What is heard on one interface by one protocol, and the table that questions are answered from.
 //!
 //! The answers that this node judges by have a socket, a thread and a queue of their own: however many questions or claims
 //! come, none of them takes the place of a neighbour's answer.
@@ -8,26 +8,18 @@ use std::{
     net::IpAddr,
     sync::{
         Arc,
-        atomic::{AtomicBool, AtomicU64, Ordering},
+        atomic::{AtomicU64, Ordering},
     },
-    thread,
-    time::{Duration, Instant},
+    time::Instant,
 };
 
 use arc_swap::ArcSwap;
 use arpeggio_election::Timestamp;
-use arpeggio_link::{
-    clock,
-    packet::{BATCH, FrameSocket, Inbox, Outbox, SocketError},
-};
-use arpeggio_runtime::telemetry::causes;
+use arpeggio_link::packet::BATCH;
 use arpeggio_wire::{Claim, MacAddr, Question};
 use crossbeam_channel::Sender;
 
-use crate::{metrics::SegmentMetrics, protocol::Protocol};
-
-/// The pause after an error of the socket that nothing is known about.
-const RETRY: Duration = Duration::from_millis(250);
+use crate::{clock::Clock, metrics::SegmentMetrics, protocol::Protocol};
 
 /// Somebody says where an address is.
 #[derive(Debug, Clone, Copy)]
@@ -53,23 +45,31 @@ pub(crate) enum Said {
 }
 
 /// Until when the last decision to announce holds. One for all interfaces; judged for every answer.
-#[derive(Debug, Clone, Default)]
-pub(crate) struct Freshness(Arc<AtomicU64>);
+#[derive(Debug, Clone)]
+pub(crate) struct Freshness {
+    until: Arc<AtomicU64>,
+    clock: Clock,
+}
 
-/// Until when a decision holds: nanoseconds of [`clock::now`].
+/// Until when a decision holds: nanoseconds of the clock.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
 struct Deadline(u64);
 
 impl Freshness {
+    /// Nothing is decided yet.
+    pub(crate) fn by(clock: Clock) -> Self {
+        Self { until: Arc::default(), clock }
+    }
+
     /// Lets the decision hold until `until`.
     pub(crate) fn extend(&self, until: Timestamp) {
         let nanos = u64::try_from(until.as_duration().as_nanos()).unwrap_or(u64::MAX);
-        self.0.store(nanos, Ordering::Release);
+        self.until.store(nanos, Ordering::Release);
     }
 
     /// Lets nothing hold any more.
     pub(crate) fn end(&self) {
-        self.0.store(0, Ordering::Release);
+        self.until.store(0, Ordering::Release);
     }
 
     /// Whether the last decision holds still.
@@ -79,14 +79,14 @@ impl Freshness {
 
     /// The deadline of the last decision. The table, if it is loaded afterwards, is of that decision or a later one.
     fn deadline(&self) -> Deadline {
-        Deadline(self.0.load(Ordering::Acquire))
+        Deadline(self.until.load(Ordering::Acquire))
     }
 
     /// Whether a decision with this deadline holds still. A newer one does not prolong it: whoever was paused meanwhile
     /// has an old table in hands.
     fn holds(&self, deadline: Deadline) -> bool {
         let Deadline(until) = deadline.min(self.deadline());
-        u128::from(until) > clock::now().as_nanos()
+        u128::from(until) > (self.clock)().as_duration().as_nanos()
     }
 }
 
@@ -108,7 +108,7 @@ impl Losses {
     }
 }
 
-/// What the thread answers from and listens for; replaced as a whole.
+/// What a listener answers from and listens for; replaced as a whole.
 #[derive(Debug)]
 pub(crate) struct Table<P: Protocol> {
     /// What is answered for.
@@ -129,7 +129,7 @@ impl<P: Protocol> Table<P> {
     }
 }
 
-/// What one thread listens for.
+/// What one listens for.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Task {
     /// Questions for what the table has, and claims to it.
@@ -138,7 +138,8 @@ pub(crate) enum Task {
     Hear,
 }
 
-/// One thread.
+/// Judges the frames of one way to a segment.
+#[derive(Debug)]
 pub(crate) struct Listener<P: Protocol> {
     /// What for.
     pub(crate) task: Task,
@@ -148,12 +149,7 @@ pub(crate) struct Listener<P: Protocol> {
     pub(crate) interface: String,
     /// The MAC address that is told.
     pub(crate) mac: MacAddr,
-    pub(crate) socket: Arc<FrameSocket<P::Filter>>,
     pub(crate) table: Arc<ArcSwap<Table<P>>>,
-    /// Ends the thread.
-    pub(crate) stop: Arc<AtomicBool>,
-    /// Set while the thread has frames in hand, and a moment before.
-    pub(crate) busy: Arc<AtomicBool>,
     /// Bounded; what does not fit is lost, and said again by whoever said it.
     pub(crate) sightings: Sender<Sighting>,
     pub(crate) freshness: Freshness,
@@ -163,56 +159,40 @@ pub(crate) struct Listener<P: Protocol> {
 }
 
 /// The answers to one batch of frames.
-struct Answers<P: Protocol> {
-    frames: Vec<P::Bytes>,
-    outbox: Outbox,
-}
+pub(crate) struct Answers<P: Protocol>(Vec<P::Bytes>);
 
 impl<P: Protocol> Answers<P> {
     /// None so far, with room for a batch.
-    fn new() -> Self {
-        Self { frames: Vec::with_capacity(BATCH), outbox: Outbox::new() }
+    pub(crate) fn new() -> Self {
+        Self(Vec::with_capacity(BATCH))
     }
 }
 
 impl<P: Protocol> Listener<P> {
-    /// Answers until it is told to stop or the interface is gone.
-    pub(crate) fn listen(&self) {
-        let mut inbox = Inbox::new();
-        let mut answers = Answers::new();
-        loop {
-            self.busy.store(false, Ordering::Release);
-            let received =
-                self.socket.recv_batch(&mut inbox, || self.busy.store(true, Ordering::Release));
-            self.lost(u64::from(self.socket.lost()), "socket_overflow");
-            // What came just now is for whoever took this one's place: perhaps at another MAC address.
-            if self.stop.load(Ordering::Acquire) {
-                return;
-            }
-            match received {
-                Ok(()) => self.batch(&inbox, &mut answers),
-                Err(SocketError::InterfaceDown) => {}
-                Err(SocketError::InterfaceGone) => return,
-                Err(error) => {
-                    tracing::warn!(
-                        interface = self.interface,
-                        error = %causes(&error),
-                        "cannot receive"
-                    );
-                    thread::sleep(RETRY);
-                }
-            }
-        }
+    /// The name of the thread that reads for it.
+    pub(crate) fn thread_name(&self) -> String {
+        let mark = match self.task {
+            Task::Answer => "",
+            Task::Hear => "h",
+        };
+        format!("{}{mark}-{}", P::LABEL, self.interface)
     }
 
-    fn batch(&self, inbox: &Inbox, answers: &mut Answers<P>) {
+    /// Takes in a batch of frames. What is to be answered is answered by `send`, which says how many frames have left.
+    pub(crate) fn hear<'a>(
+        &self,
+        frames: impl Iterator<Item = &'a [u8]>,
+        answers: &mut Answers<P>,
+        send: impl FnOnce(&[P::Bytes]) -> usize,
+    ) {
         let received = Instant::now();
         let deadline = self.freshness.deadline();
         let table = self.table.load();
-        answers.frames.clear();
-        inbox.frames().for_each(|bytes| self.frame(bytes, &table, &mut answers.frames));
-        if !answers.frames.is_empty() {
-            self.answer(answers, deadline, received);
+        let Answers(answers) = answers;
+        answers.clear();
+        frames.for_each(|bytes| self.frame(bytes, &table, answers));
+        if !answers.is_empty() {
+            self.answer(answers, deadline, received, send);
         }
     }
 
@@ -251,13 +231,18 @@ impl<P: Protocol> Listener<P> {
     }
 
     /// Sends the answers if the decision behind them holds to this moment.
-    fn answer(&self, answers: &mut Answers<P>, deadline: Deadline, received: Instant) {
-        let Answers { frames, outbox } = answers;
+    fn answer(
+        &self,
+        frames: &[P::Bytes],
+        deadline: Deadline,
+        received: Instant,
+        transmit: impl FnOnce(&[P::Bytes]) -> usize,
+    ) {
         self.metrics.requests.inc_by(count(frames.len()));
         if !self.freshness.holds(deadline) {
             return self.metrics.ignored("stale_decision", count(frames.len()));
         }
-        let sent = self.socket.send_batch(outbox, frames);
+        let sent = transmit(frames);
         self.metrics.replied(count(sent), received.elapsed());
         self.metrics.ignored("send_failed", count(frames.len().saturating_sub(sent)));
     }
@@ -271,7 +256,7 @@ impl<P: Protocol> Listener<P> {
     }
 
     /// Frames came for which there was no room, here or in the kernel.
-    fn lost(&self, frames: u64, reason: &str) {
+    pub(crate) fn lost(&self, frames: u64, reason: &str) {
         self.metrics.ignored(reason, frames);
         if self.task == Task::Hear {
             self.losses.add(frames);
@@ -285,13 +270,16 @@ fn count(frames: usize) -> u64 {
 
 #[cfg(test)]
 mod tests {
+    use std::{thread, time::Duration};
+
     use super::*;
+    use crate::clock::of_this_machine;
 
     #[test]
     fn a_decision_holds_until_its_deadline_and_no_newer_one_prolongs_it() {
-        let now = Timestamp::from_origin(clock::now());
+        let now = of_this_machine();
         let (old, later) = (Duration::from_millis(20), Duration::from_mins(1));
-        let freshness = Freshness::default();
+        let freshness = Freshness::by(of_this_machine);
         assert!(!freshness.is_given(), "nothing is decided");
         freshness.extend(now + later);
         let deadline = freshness.deadline();

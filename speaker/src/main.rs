@@ -3,7 +3,7 @@
 //! One thread decides ([`engine`]); it owns the [`arpeggio_election::Elector`] and everything that follows from its
 //! decisions; the [`announcer`] puts them on the wire. Around it: tasks that watch and write Leases ([`leases`],
 //! [`writer`]), tasks that watch what speaks for and against nodes ([`nodes`], [`endpoints`]), a thread per interface and
-//! protocol that answers ARP or NDP ([`listener`]), and a task that writes events ([`news`]). The answering threads share
+//! protocol that answers ARP or NDP ([`sockets`], [`listener`]), and a task that writes events ([`news`]). The answering threads share
 //! nothing with slow work: they read one table that the engine replaces, and one deadline that it moves.
 
 #![forbid(unsafe_code)]
@@ -11,6 +11,7 @@
 mod announcer;
 mod args;
 mod backends;
+mod clock;
 mod conflicts;
 mod endpoints;
 mod engine;
@@ -27,14 +28,19 @@ mod neighbours;
 mod news;
 mod nodes;
 mod notices;
+mod orders;
 mod pace;
 mod paths;
 mod protocol;
 mod rehearsals;
 mod segment;
 mod segments;
+#[cfg(test)]
+mod simulation;
+mod sockets;
 mod unclear;
 mod watches;
+mod wire;
 mod writer;
 
 use std::{process::ExitCode, sync::Arc, time::Duration};
@@ -66,6 +72,7 @@ use crate::{
     input::Input,
     metrics::Metrics,
     news::News,
+    sockets::Sockets,
     watches::Rewinds,
     writer::Writer,
 };
@@ -148,9 +155,9 @@ async fn run(args: &RunArgs) -> anyhow::Result<()> {
         me,
         settings,
         links.borrow().clone(),
-        args.promiscuous_interfaces.clone().into(),
         engine::Outlets {
-            writer,
+            clock: clock::of_this_machine,
+            wire: Arc::new(Sockets { promiscuous: args.promiscuous_interfaces.clone().into() }),
             news,
             metrics,
             fixed_profile: args.fixed_profile(),
@@ -163,7 +170,7 @@ async fn run(args: &RunArgs) -> anyhow::Result<()> {
     let thread = std::thread::Builder::new()
         .name("engine".to_owned())
         .spawn(move || {
-            engine.run(&received, &beat);
+            engine.run(&received, &beat, |order| writer.submit(order));
             drop(running);
         })
         .context("cannot start the engine's thread")?;

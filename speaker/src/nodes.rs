@@ -39,13 +39,13 @@ pub(crate) async fn watch(
 
 /// Turns what the watch shows into the engine's events. A node reports every few minutes that it is well, which is no news.
 #[derive(Debug, Default)]
-struct Feed {
+pub(crate) struct Feed {
     obey_exclusion: bool,
     known: BTreeMap<Node, NodeFacts>,
 }
 
 impl Feed {
-    fn take(&mut self, change: Change<v1::Node>) -> Vec<Event> {
+    pub(crate) fn take(&mut self, change: Change<v1::Node>) -> Vec<Event> {
         match change {
             Change::Applied(node) => self.learn(&node).into_iter().collect(),
             Change::Deleted(node) => {

@@ -5,14 +5,24 @@ mod ndp;
 
 use std::{collections::BTreeSet, fmt::Debug, hash::Hash, net::IpAddr, ops::Deref, time::Duration};
 
-use arpeggio_link::{filter::FrameFilter, groups::GroupError, interfaces::Family};
+use arpeggio_link::{
+    filter::FrameFilter,
+    groups::GroupError,
+    interfaces::{Family, Interface},
+    packet::SocketError,
+};
 use arpeggio_wire::{Claim, MacAddr, Question};
+
+use crate::{
+    listener::Listener,
+    wire::{Ear, Wire},
+};
 
 pub(crate) use arp::Arp;
 pub(crate) use ndp::Ndp;
 
 /// By which neighbours find one address family.
-pub(crate) trait Protocol: Debug + 'static {
+pub(crate) trait Protocol: Debug + Sized + 'static {
     /// The metrics' `protocol` label, and a part of thread names.
     const LABEL: &'static str;
     /// Whose addresses it finds.
@@ -24,10 +34,16 @@ pub(crate) trait Protocol: Debug + 'static {
     /// A frame on the wire.
     type Bytes: Deref<Target = [u8]>;
     /// What lets frames into this process.
-    type Filter: FrameFilter + Debug + Default + Send + Sync;
+    type Filter: FrameFilter + Clone + Debug + Default + Send + Sync;
     /// What makes the segment deliver questions.
-    type Groups: Groups<Self::Address>;
+    type Groups: Groups<Self::Address> + Send;
 
+    /// Has `listener` hear on an interface.
+    fn open(
+        wire: &dyn Wire,
+        interface: &Interface,
+        listener: Listener<Self>,
+    ) -> Result<Box<dyn Ear<Self>>, SocketError>;
     /// The address, if it is of the family.
     fn address(address: IpAddr) -> Option<Self::Address>;
     /// Reads a frame; the error is the metrics' `reason` label.

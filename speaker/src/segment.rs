@@ -1,21 +1,9 @@
-//! One interface and protocol: the sockets, the threads that listen on them, and what is sent unasked.
+//! One interface and protocol: who listens there, and what is sent unasked.
 
-use std::{
-    collections::BTreeSet,
-    sync::{
-        Arc,
-        atomic::{AtomicBool, Ordering},
-    },
-    thread::{self, JoinHandle},
-    time::Duration,
-};
+use std::{collections::BTreeSet, sync::Arc, time::Duration};
 
 use arc_swap::ArcSwap;
-use arpeggio_election::Pattern;
-use arpeggio_link::{
-    interfaces::{Interface, is_wireless},
-    packet::{FrameSocket, SocketError},
-};
+use arpeggio_link::{interfaces::Interface, packet::SocketError};
 use arpeggio_runtime::telemetry::causes;
 use arpeggio_wire::{Asker, Claim, MacAddr, Question};
 use crossbeam_channel::Sender;
@@ -23,7 +11,8 @@ use crossbeam_channel::Sender;
 use crate::{
     listener::{Freshness, Listener, Losses, Sighting, Table, Task},
     metrics::{Metrics, SegmentMetrics},
-    protocol::{Groups, Protocol},
+    protocol::Protocol,
+    wire::{Ear, Wire},
 };
 
 /// Groups are joined for so long in one turn, and further ones in the next: the deciding thread has more to do.
@@ -42,13 +31,35 @@ pub(crate) struct Wiring {
     pub(crate) freshness: Freshness,
     /// Where it counts.
     pub(crate) metrics: Arc<Metrics>,
-    /// Interfaces, besides wireless ones, whose cards are told to let everything in.
-    pub(crate) promiscuous: Arc<[Pattern]>,
+    /// What opens the ways to segments.
+    pub(crate) wire: Arc<dyn Wire>,
 }
 
 impl Wiring {
-    fn is_promiscuous(&self, name: &str) -> bool {
-        is_wireless(name) || self.promiscuous.iter().any(|pattern| pattern.matches(name))
+    /// Has somebody listen who judges by what is in `table`.
+    fn open<P: Protocol>(
+        &self,
+        task: Task,
+        interface: &Interface,
+        mac: MacAddr,
+        table: Arc<ArcSwap<Table<P>>>,
+    ) -> Result<Box<dyn Ear<P>>, SocketError> {
+        let sightings = match task {
+            Task::Answer => &self.sightings,
+            Task::Hear => &self.answers,
+        };
+        let listener = Listener {
+            task,
+            index: interface.index,
+            interface: interface.name.clone(),
+            mac,
+            table,
+            sightings: sightings.clone(),
+            freshness: self.freshness.clone(),
+            losses: self.losses.clone(),
+            metrics: self.metrics.of_segment(&interface.name, P::LABEL),
+        };
+        P::open(&*self.wire, interface, listener)
     }
 }
 
@@ -81,78 +92,18 @@ impl<Address: Copy + Ord> Concern<Address> {
     }
 }
 
-/// A socket and the thread that reads it. Dropping it ends the thread.
-#[derive(Debug)]
-struct Ear<P: Protocol> {
-    socket: Arc<FrameSocket<P::Filter>>,
-    table: Arc<ArcSwap<Table<P>>>,
-    stop: Arc<AtomicBool>,
-    busy: Arc<AtomicBool>,
-    thread: JoinHandle<()>,
-}
-
-impl<P: Protocol> Ear<P> {
-    /// Opens the socket and starts the thread, which hears nothing yet.
-    fn open(
-        task: Task,
-        interface: &Interface,
-        mac: MacAddr,
-        wiring: &Wiring,
-    ) -> Result<Self, SocketError> {
-        let socket = Arc::new(FrameSocket::open(interface.index, &P::Filter::default())?);
-        if wiring.is_promiscuous(&interface.name) {
-            socket.hear_everything()?;
-        }
-        let (sightings, mark) = match task {
-            Task::Answer => (&wiring.sightings, ""),
-            Task::Hear => (&wiring.answers, "h"),
-        };
-        let table = Arc::new(ArcSwap::from_pointee(Table::default()));
-        let [stop, busy] = [false; 2].map(|it| Arc::new(AtomicBool::new(it)));
-        let listener = Listener::<P> {
-            task,
-            index: interface.index,
-            interface: interface.name.clone(),
-            mac,
-            socket: socket.clone(),
-            table: table.clone(),
-            stop: stop.clone(),
-            busy: busy.clone(),
-            sightings: sightings.clone(),
-            freshness: wiring.freshness.clone(),
-            losses: wiring.losses.clone(),
-            metrics: wiring.metrics.of_segment(&interface.name, P::LABEL),
-        };
-        let thread = thread::Builder::new()
-            .name(format!("{}{mark}-{}", P::LABEL, interface.name))
-            .spawn(move || listener.listen())
-            .map_err(SocketError::Io)?;
-        Ok(Self { socket, table, stop, busy, thread })
-    }
-
-    /// Whether frames have come that the thread has not told of yet.
-    fn has_backlog(&self) -> bool {
-        self.socket.has_unread() || self.busy.load(Ordering::Acquire)
-    }
-}
-
-impl<P: Protocol> Drop for Ear<P> {
-    fn drop(&mut self) {
-        self.stop.store(true, Ordering::Release);
-    }
-}
-
-/// One interface that answers. Dropping it ends its threads.
+/// One interface that answers. Dropping it ends that.
 #[derive(Debug)]
 pub(crate) struct Segment<P: Protocol> {
     interface: Interface,
     mac: MacAddr,
     wiring: Wiring,
     /// Answers.
-    own: Ear<P>,
+    own: Box<dyn Ear<P>>,
+    /// What it answers from.
+    table: Arc<ArcSwap<Table<P>>>,
     /// Hears the answers to this node's questions; opened with the first one that is awaited here.
-    peers: Option<Ear<P>>,
-    groups: P::Groups,
+    peers: Option<Box<dyn Ear<P>>>,
     /// A group is missing; it is tried again with every decision.
     unjoined: bool,
     /// The kernel has refused the last filter, or the second socket.
@@ -164,18 +115,19 @@ pub(crate) struct Segment<P: Protocol> {
 }
 
 impl<P: Protocol> Segment<P> {
-    /// Opens the socket and starts the thread; nothing is announced yet.
+    /// Has somebody listen; nothing is announced yet.
     pub(crate) fn open(
         interface: Interface,
         mac: MacAddr,
         wiring: &Wiring,
     ) -> Result<Self, SocketError> {
+        let table: Arc<ArcSwap<Table<P>>> = Arc::default();
         Ok(Self {
             mac,
             wiring: wiring.clone(),
-            own: Ear::open(Task::Answer, &interface, mac, wiring)?,
+            own: wiring.open(Task::Answer, &interface, mac, table.clone())?,
+            table,
             peers: None,
-            groups: P::Groups::new(interface.index),
             unjoined: false,
             refused: false,
             concern: Concern::default(),
@@ -185,27 +137,26 @@ impl<P: Protocol> Segment<P> {
         })
     }
 
-    /// The interface as it was when the socket was opened.
+    /// The interface as it was when it was opened.
     pub(crate) fn interface(&self) -> &Interface {
         &self.interface
     }
 
-    /// Whether the thread still answers for `interface` with the right MAC address.
+    /// Whether it still answers for `interface` with the right MAC address.
     pub(crate) fn serves(&self, interface: &Interface) -> bool {
         self.interface.name == interface.name
             && interface.mac() == Some(self.mac)
             && !self.has_ended()
     }
 
-    /// Whether the thread has found that the interface is gone. Another one may have got its index since.
+    /// Whether the interface is gone. Another one may have got its index since.
     pub(crate) fn has_ended(&self) -> bool {
-        self.own.thread.is_finished()
-            || self.peers.as_ref().is_some_and(|it| it.thread.is_finished())
+        self.own.has_ended() || self.peers.as_ref().is_some_and(|it| it.has_ended())
     }
 
-    /// Whether answers may have come that the thread has not told of yet.
+    /// Whether answers may have come that nobody has told of yet.
     pub(crate) fn has_backlog(&self) -> bool {
-        self.peers.as_ref().is_some_and(Ear::has_backlog)
+        self.peers.as_ref().is_some_and(|it| it.has_backlog())
     }
 
     /// Whether the kernel has refused what is needed to announce here, or to hear who answers.
@@ -238,7 +189,7 @@ impl<P: Protocol> Segment<P> {
             return false;
         }
         self.answer_for(concern.announced.clone(), &concern.asked);
-        self.groups.leave_all_but(&concern.ours());
+        self.own.leave_all_but(&concern.ours());
         self.concern = concern;
         !self.unjoined
     }
@@ -266,15 +217,15 @@ impl<P: Protocol> Segment<P> {
         answers: BTreeSet<P::Address>,
     ) -> Result<(), SocketError> {
         if self.peers.is_none() && !answers.is_empty() {
-            let ear = Ear::open(Task::Hear, &self.interface, self.mac, &self.wiring)?;
-            self.peers = Some(ear);
+            let ear = self.wiring.open(Task::Hear, &self.interface, self.mac, Arc::default());
+            self.peers = Some(ear?);
         }
         if let Some(peers) = self.peers.as_ref().filter(|_| self.let_in.1 != answers) {
-            peers.socket.set_filter(&P::filter(BTreeSet::new(), answers.clone()))?;
+            peers.let_in(&P::filter(BTreeSet::new(), answers.clone()))?;
             self.let_in.1 = answers;
         }
         if self.let_in.0 != ours {
-            self.own.socket.set_filter(&P::filter(ours.clone(), BTreeSet::new()))?;
+            self.own.let_in(&P::filter(ours.clone(), BTreeSet::new()))?;
             self.let_in.0 = ours;
         }
         Ok(())
@@ -282,13 +233,13 @@ impl<P: Protocol> Segment<P> {
 
     fn answer_for(&self, announced: BTreeSet<P::Address>, asked: &BTreeSet<P::Address>) {
         let announced = announced.into_iter().collect();
-        self.own.table.store(Arc::new(Table { announced, asked: asked.iter().copied().collect() }));
+        self.table.store(Arc::new(Table { announced, asked: asked.iter().copied().collect() }));
     }
 
     /// Joins what is missing. Without it the addresses are announced all the same: on a segment whose switches do not
     /// snoop they can be reached.
     fn join(&mut self, ours: &BTreeSet<P::Address>) {
-        let joined = self.groups.join(ours, JOINING);
+        let joined = self.own.join(ours, JOINING);
         if let Err(error) = &joined
             && !self.unjoined
         {
@@ -331,7 +282,7 @@ impl<P: Protocol> Segment<P> {
 
     /// Sends a frame; says whether it left.
     fn send(&self, frame: &[u8]) -> bool {
-        let sent = self.own.socket.send(frame);
+        let sent = self.own.send(frame);
         if let Err(error) = &sent {
             tracing::debug!(
                 interface = self.interface.name,

@@ -255,6 +255,7 @@ impl Elector {
             Event::Outdated => self.own.outdated(now),
             Event::CarrierReturned(interface) => self.carrier_returned(interface, now),
             Event::Occupied { address, mac, by } => self.occupied(address, mac, by.as_ref(), now),
+            Event::Wanted { address, mac } => self.wanted(address, mac, now),
             Event::Wrote { write, outcome } => self.wrote(&write, outcome, now),
         }
     }
@@ -354,7 +355,7 @@ impl Elector {
             if self.has_a_say() {
                 stranded = self.tell_of_stranded(&ceased, now);
             }
-            effects.extend(self.leaving.ask(now).into_iter().map(Effect::ProbeAddress));
+            effects.extend(self.leaving.ask(now, &self.settings).into_iter().map(Effect::Ask));
         }
         let heartbeat = now + HEARTBEAT;
         let probes =

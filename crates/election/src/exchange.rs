@@ -7,6 +7,7 @@ use crate::{
     eligibility::Backends,
     facts::NodeFacts,
     model::{Lock, Node, Session, Timestamp},
+    questions::Question,
     reach::Reach,
     settings::Profile,
     stranded::Stranded,
@@ -74,7 +75,7 @@ pub enum Event {
     /// This node's interface of this name hears its segment again after it did not, for however short a time. What
     /// [`Event::Reach`] says is fed before.
     CarrierReturned(String),
-    /// A machine has an address that was asked for ([`Effect::ProbeAddress`]): it answers on the wire, or it is this node,
+    /// A machine has an address that was asked for ([`Question::Address`]): it answers on the wire, or it is this node,
     /// whose kernel has it.
     Occupied {
         /// The address.
@@ -84,13 +85,21 @@ pub enum Event {
         /// The node, when it is one of ours; whether its speaker or its kernel has answered cannot be told.
         by: Option<Node>,
     },
+    /// A machine that is no node, as far as is known, asks whether it may have an address that was asked for. It may be a
+    /// node whose first session has not been seen here yet.
+    Wanted {
+        /// The address.
+        address: IpAddr,
+        /// The machine's MAC address.
+        mac: [u8; 6],
+    },
     /// Frames have come that nobody has looked at yet, since this process is busy: who seems to be silent may have
     /// answered.
     Backlog,
     /// Frames have come for which there was no room, answers to this node's questions perhaps among them: that somebody
     /// has not answered says nothing.
     AnswersLost,
-    /// The question that [`Effect::ProbeNode`] or [`Effect::ProbeNodeAnywhere`] asks for could not be sent: that the node
+    /// The question that [`Question::Node`] or [`Question::NodeAnywhere`] says could not be sent: that the node
     /// does not answer it says nothing.
     Unasked(Node),
     /// The process is asked to stop, and there is no second one on this node: hand everything over. Done when
@@ -110,22 +119,8 @@ pub enum Event {
 pub enum Effect {
     /// Send this to the API server.
     Write(Write),
-    /// Ask for a node's own address on the wire, by unicast.
-    ProbeNode(Node),
-    /// Ask for a node's own address on the wire, by unicast and by broadcast: its silence is about to count, and its MAC
-    /// address may be another one than its session says.
-    ProbeNodeAnywhere(Node),
-    /// Ask a node's speaker on the wire, by unicast, for an address that the node holds. Its answer is [`Event::Heard`].
-    ProbeSpeaker {
-        /// The node.
-        node: Node,
-        /// The address.
-        address: IpAddr,
-    },
-    /// Ask for the default gateways on the wire.
-    ProbeGateway,
-    /// Ask on the wire who has an address that nobody has announced yet.
-    ProbeAddress(IpAddr),
+    /// Ask this on the wire.
+    Ask(Question),
 }
 
 /// What [`Elector::decide`](crate::Elector::decide) wants.

@@ -10,11 +10,11 @@ use alloc::{
 };
 use core::{net::IpAddr, time::Duration};
 
-use crate::model::{Node, Timestamp};
-
-/// How long the successor's first announcement is waited for before it is asked for, and again after each question. Its
-/// watch and its first frame take some ten milliseconds.
-const QUESTION_PAUSE: Duration = Duration::from_secs(1);
+use crate::{
+    model::{Node, Timestamp},
+    questions::{Purpose, Question, Search, Step},
+    settings::Settings,
+};
 
 /// What is given away.
 #[derive(Debug, Clone, Default, Hash)]
@@ -27,15 +27,15 @@ struct Successor {
     node: Node,
     /// Since when it has the lock, as far as is known here.
     since: Option<Timestamp>,
-    /// When it was last asked for, if it was.
-    asked: Option<Timestamp>,
+    /// It is asked for from when it has had the lock for a while.
+    search: Option<Search>,
     heard: bool,
 }
 
 impl Leaving {
     /// The lock of `address` is being given to `node`.
     pub(crate) fn give(&mut self, address: IpAddr, node: Node) {
-        let successor = Successor { node, since: None, asked: None, heard: false };
+        let successor = Successor { node, since: None, search: None, heard: false };
         self.successors.insert(address, successor);
     }
 
@@ -47,9 +47,11 @@ impl Leaving {
     }
 
     /// Somebody else has the lock of `address`, which is announced from here.
-    pub(crate) fn has_lock(&mut self, address: IpAddr, now: Timestamp) {
+    pub(crate) fn has_lock(&mut self, address: IpAddr, now: Timestamp, settings: &Settings) {
         if let Some(successor) = self.successors.get_mut(&address) {
             successor.since.get_or_insert(now);
+            let search = || Search::new(Purpose::Successor, now).later(settings);
+            successor.search.get_or_insert_with(search);
         }
     }
 
@@ -68,18 +70,16 @@ impl Leaving {
         })
     }
 
-    /// The addresses to ask for now, whose successors should have been heard.
-    pub(crate) fn ask(&mut self, now: Timestamp) -> Vec<IpAddr> {
-        let due = |it: &Successor| {
-            let last = it.asked.or(it.since).filter(|_| !it.heard);
-            last.is_some_and(|last| now.since(last) >= QUESTION_PAUSE)
-        };
-        let due = self.successors.iter_mut().filter(|(_, successor)| due(successor));
-        due.map(|(address, successor)| {
-            successor.asked = Some(now);
-            *address
-        })
-        .collect()
+    /// What to ask now for successors that should have been heard.
+    pub(crate) fn ask(&mut self, now: Timestamp, settings: &Settings) -> Vec<Question> {
+        let unheard = self.successors.iter_mut().filter(|(_, successor)| !successor.heard);
+        let searches = unheard.filter_map(|(it, successor)| Some((it, successor.search.as_mut()?)));
+        let due = searches.filter_map(|(address, search)| {
+            let asks = search.look(now, settings) == Step::Ask;
+            let purpose = Purpose::Successor;
+            asks.then_some(Question::Address { address: *address, purpose })
+        });
+        due.collect()
     }
 
     /// `by` announces `address`. Whether that is the successor, who was waited for.

@@ -18,7 +18,7 @@ use core::net::IpAddr;
 
 use crate::{
     model::{Node, Timestamp},
-    peer::{Pace, Peer},
+    questions::{Pace, Peer},
     settings::Settings,
     view::{Duty, View, Way},
     wire::WireWatch,

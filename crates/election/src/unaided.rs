@@ -9,11 +9,9 @@ use core::{net::IpAddr, time::Duration};
 
 use crate::{
     model::{Holder, Timestamp},
+    questions::{Purpose, Search, Step},
     settings::Settings,
 };
-
-/// How often an address is asked for before it counts as announced by nobody.
-const QUESTIONS: u32 = 3;
 
 /// The addresses that this node announces, or would, without a lock that it can show.
 #[derive(Debug, Clone, Default, Hash)]
@@ -23,12 +21,10 @@ pub(crate) struct Unaided {
 
 #[derive(Debug, Clone, Hash)]
 enum Claim {
-    /// Nothing has been asked since an answer came, or yet.
-    Resting { until: Timestamp },
-    /// The questions so far, when they began, and when the answer to the last one is due.
-    Asking { questions: u32, since: Timestamp, due: Timestamp },
-    /// In whose place and since when, and when to ask again whether somebody else does, too.
-    Announcing { instead_of: Option<Holder>, since: Timestamp, due: Timestamp },
+    /// Somebody who announces it is looked for, now or later.
+    Wanting(Search),
+    /// In whose place and since when; it is asked now and then whether somebody else does, too.
+    Announcing { instead_of: Option<Holder>, since: Timestamp, search: Search },
 }
 
 impl Unaided {
@@ -36,7 +32,7 @@ impl Unaided {
     pub(crate) fn announced(&self) -> impl Iterator<Item = IpAddr> {
         self.claims.iter().filter_map(|(address, claim)| match claim {
             Claim::Announcing { .. } => Some(*address),
-            Claim::Resting { .. } | Claim::Asking { .. } => None,
+            Claim::Wanting(_) => None,
         })
     }
 
@@ -51,7 +47,7 @@ impl Unaided {
             Claim::Announcing { instead_of, since, .. } => {
                 (instead_of.as_ref() == Some(holder)).then_some(*since)
             }
-            Claim::Resting { .. } | Claim::Asking { .. } => None,
+            Claim::Wanting(_) => None,
         };
         self.claims.values().filter_map(of_holder).min()
     }
@@ -74,18 +70,16 @@ impl Unaided {
 
     /// The addresses whose answers are awaited.
     pub(crate) fn asked(&self) -> impl Iterator<Item = IpAddr> {
-        let asking = |claim: &Claim| matches!(claim, Claim::Asking { .. });
+        let asking = |claim: &Claim| matches!(claim, Claim::Wanting(search) if search.has_begun());
         self.claims.iter().filter(move |(_, claim)| asking(claim)).map(|(address, _)| *address)
     }
 
     /// When [`Unaided::ask`] has something to do.
     pub(crate) fn due(&self) -> Option<Timestamp> {
-        let due = |claim: &Claim| match claim {
-            Claim::Resting { until: due }
-            | Claim::Asking { due, .. }
-            | Claim::Announcing { due, .. } => *due,
+        let search = |claim: &Claim| match claim {
+            Claim::Wanting(search) | Claim::Announcing { search, .. } => search.due(),
         };
-        self.claims.values().map(due).min()
+        self.claims.values().map(search).min()
     }
 
     /// These addresses seem to be announced by nobody: each is to be asked for, from its own time on. Others need not be
@@ -95,7 +89,7 @@ impl Unaided {
             wanted.contains_key(address) || matches!(claim, Claim::Announcing { .. })
         });
         for (address, from) in wanted {
-            self.claims.entry(*address).or_insert(Claim::Resting { until: *from });
+            self.claims.entry(*address).or_insert(Claim::wanting(*from));
         }
     }
 
@@ -108,28 +102,21 @@ impl Unaided {
         heard_since: impl Fn(Timestamp) -> bool,
         holder: impl Fn(IpAddr) -> Option<Holder>,
         settings: &Settings,
-    ) -> Vec<IpAddr> {
+    ) -> Vec<(IpAddr, Purpose)> {
         let mut asked = Vec::new();
         for (address, claim) in &mut self.claims {
-            let (questions, since) = match claim {
-                Claim::Resting { until } if *until <= now => (0, now),
-                Claim::Asking { questions, since, due } if *due <= now => (*questions, *since),
-                Claim::Announcing { due, .. } if *due <= now => {
-                    asked.push(*address);
-                    *due = now + settings.retry * 2;
-                    continue;
+            let (search, purpose) = match claim {
+                Claim::Wanting(search) => (search, Purpose::StandIn),
+                Claim::Announcing { search, .. } => (search, Purpose::Claim),
+            };
+            match search.look(now, settings) {
+                Step::Wait => {}
+                Step::Ask => asked.push((*address, purpose)),
+                Step::Unanswered(since) if heard_since(since) => {
+                    *claim = Claim::announcing(holder(*address), now, settings);
                 }
-                _ => continue,
-            };
-            *claim = if questions < QUESTIONS {
-                asked.push(*address);
-                let due = now + settings.first_probe;
-                Claim::Asking { questions: questions + 1, since, due }
-            } else if heard_since(since) {
-                Claim::announcing(holder(*address), now, settings)
-            } else {
-                Claim::Resting { until: now + settings.retry }
-            };
+                Step::Unanswered(_) => *claim = Claim::wanting(now + settings.retry),
+            }
         }
         asked
     }
@@ -137,13 +124,13 @@ impl Unaided {
     /// Somebody else announces `address`: it is left alone for `pause`. Whether it mattered here.
     pub(crate) fn rests(&mut self, address: IpAddr, now: Timestamp, pause: Duration) -> bool {
         let claim = self.claims.get_mut(&address);
-        claim.map(|claim| *claim = Claim::Resting { until: now + pause }).is_some()
+        claim.map(|claim| *claim = Claim::wanting(now + pause)).is_some()
     }
 
     /// As [`Unaided::rests`], but what rests already is asked for at the time that was set before.
     pub(crate) fn yields(&mut self, address: IpAddr, now: Timestamp, pause: Duration) -> bool {
         match self.claims.get(&address) {
-            Some(Claim::Resting { .. }) => true,
+            Some(Claim::Wanting(search)) if !search.has_begun() => true,
             _ => self.rests(address, now, pause),
         }
     }
@@ -155,7 +142,7 @@ impl Unaided {
             Claim::Announcing { instead_of, since, .. } => {
                 right(*address, instead_of.as_ref(), *since)
             }
-            Claim::Resting { .. } | Claim::Asking { .. } => false,
+            Claim::Wanting(_) => false,
         });
     }
 
@@ -167,7 +154,12 @@ impl Unaided {
 
 impl Claim {
     fn announcing(instead_of: Option<Holder>, now: Timestamp, settings: &Settings) -> Self {
-        Self::Announcing { instead_of, since: now, due: now + settings.retry * 2 }
+        let search = Search::new(Purpose::Claim, now).later(settings);
+        Self::Announcing { instead_of, since: now, search }
+    }
+
+    const fn wanting(from: Timestamp) -> Self {
+        Self::Wanting(Search::new(Purpose::StandIn, from))
     }
 }
 

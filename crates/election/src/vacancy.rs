@@ -11,11 +11,9 @@ use core::{net::IpAddr, time::Duration};
 use crate::{
     bucket::Bucket,
     model::{Node, Timestamp},
+    questions::{Purpose, Search, Step},
     settings::Settings,
 };
-
-/// How often an address is asked for before it counts as free.
-const QUESTIONS: u32 = 3;
 
 /// A MAC address, EUI-48.
 pub(crate) type Mac = [u8; 6];
@@ -24,6 +22,13 @@ pub(crate) type Mac = [u8; 6];
 /// segment has to read must not come in thousands, however many Services somebody creates.
 const AT_ONCE: u32 = 100;
 const PAUSE: Duration = Duration::from_millis(2);
+
+/// Who asks for an address as well, and is still nobody's after this time, wants it for itself. Until then it may be a node
+/// that has just come: its session is seen by one node earlier than by another.
+const STRANGE: Duration = Duration::from_secs(2);
+
+/// So many machines may put a search off. One more counts as one that has the address.
+const MOST_RIVALS: usize = 8;
 
 /// When an address is looked at again for whose first question it was too early.
 const LATER: Duration = Duration::from_millis(20);
@@ -41,12 +46,12 @@ impl Default for Vacancies {
     }
 }
 
-#[derive(Debug, Clone, Default, Hash)]
+#[derive(Debug, Clone, Hash)]
 struct Asked {
-    questions: u32,
-    /// When to look again: to ask, or to conclude that nobody answers.
-    due: Timestamp,
+    search: Search,
     stranger: Option<Mac>,
+    /// Who else asks for it, and since when.
+    rivals: BTreeMap<Mac, Timestamp>,
 }
 
 /// What to do about an address.
@@ -55,7 +60,7 @@ pub(crate) enum Finding {
     /// An answer may still come, or it is too early to ask again.
     Wait,
     /// Ask now.
-    Ask,
+    Ask(Purpose),
     /// Nobody has answered.
     Free,
     /// Somebody has it.
@@ -70,13 +75,29 @@ impl Vacancies {
 
     /// When [`Vacancies::look`] has something new to say.
     pub(crate) fn due(&self) -> Option<Timestamp> {
-        self.asked.values().map(|asked| asked.due).min()
+        self.asked.values().map(|asked| asked.search.due()).min()
     }
 
     /// A machine that has `address` answers for it.
     pub(crate) fn answered(&mut self, address: IpAddr, by: Mac) {
         if let Some(asked) = self.asked.get_mut(&address) {
             asked.stranger = Some(by);
+        }
+    }
+
+    /// A machine that is no node, as far as is known, asks for `address` as well. The search begins anew when it is known
+    /// whose that machine is: a node has the lock by then, or is not to have it.
+    pub(crate) fn wanted(&mut self, address: IpAddr, by: Mac, now: Timestamp) {
+        let Some(asked) = self.asked.get_mut(&address) else { return };
+        match asked.rivals.get(&by) {
+            Some(since) if now.since(*since) >= STRANGE => asked.stranger = Some(by),
+            Some(_) => {}
+            None if asked.rivals.len() == MOST_RIVALS => asked.stranger = Some(by),
+            None => {
+                asked.rivals.insert(by, now);
+                let due = asked.search.due();
+                asked.search.put_off(due.max(now + STRANGE));
+            }
         }
     }
 
@@ -88,25 +109,28 @@ impl Vacancies {
         now: Timestamp,
         settings: &Settings,
     ) -> Finding {
-        let first = if taken { now + settings.recheck } else { now };
-        let asked = self.asked.entry(address).or_insert(Asked { due: first, ..Asked::default() });
+        let (purpose, first) = if taken {
+            (Purpose::Recheck, now + settings.recheck)
+        } else {
+            (Purpose::FirstUse, now)
+        };
+        let search = || Search::new(purpose, first);
+        let asked = || Asked { search: search(), stranger: None, rivals: BTreeMap::new() };
+        let asked = self.asked.entry(address).or_insert_with(asked);
         if let Some(stranger) = asked.stranger.take() {
-            *asked = Asked { due: now + settings.recheck, ..Asked::default() };
+            asked.search.put_off(now + settings.recheck);
             return Finding::Taken(stranger);
         }
-        if now < asked.due {
+        let begins = !asked.search.has_begun() && asked.search.due() <= now;
+        if begins && !self.first_questions.take(now) {
+            asked.search.put_off(now + LATER);
             return Finding::Wait;
         }
-        if asked.questions == QUESTIONS {
-            return Finding::Free;
+        match asked.search.look(now, settings) {
+            Step::Wait => Finding::Wait,
+            Step::Ask => Finding::Ask(purpose),
+            Step::Unanswered(_) => Finding::Free,
         }
-        if asked.questions == 0 && !self.first_questions.take(now) {
-            asked.due = now + LATER;
-            return Finding::Wait;
-        }
-        asked.questions += 1;
-        asked.due = now + settings.first_probe;
-        Finding::Ask
     }
 
     /// Forgets all other addresses.
@@ -163,7 +187,7 @@ mod tests {
         for now in (from..from + 60_000).step_by(10) {
             match vacancies.look(address(), taken, at(now), &Settings::default()) {
                 Finding::Wait => {}
-                Finding::Ask => asked.push(now),
+                Finding::Ask(_) => asked.push(now),
                 finding => return (finding, now, asked),
             }
         }
@@ -191,6 +215,32 @@ mod tests {
         let (finding, when, _) = verdict(&mut vacancies, true, 1030);
         assert_eq!(finding, Finding::Free);
         assert!(when > 1010 + 30_000, "{when}");
+    }
+
+    #[test]
+    fn who_asks_as_well_has_the_address_only_if_it_is_nobodys_after_a_while() {
+        let settings = Settings::default();
+        let mut vacancies = Vacancies::default();
+        vacancies.look(address(), false, at(1000), &settings);
+        vacancies.wanted(address(), STRANGER, at(1010));
+        let (finding, when, asked) = verdict(&mut vacancies, false, 1020);
+        assert_eq!((finding, asked.len()), (Finding::Free, 3), "it was a node that has just come");
+        assert!(when >= 3010, "{when}");
+        vacancies.wanted(address(), STRANGER, at(when + 10));
+        let finding = vacancies.look(address(), false, at(when + 20), &settings);
+        assert_eq!(finding, Finding::Taken(STRANGER), "it goes on asking");
+    }
+
+    #[test]
+    fn not_everybody_can_put_a_search_off() {
+        let mut vacancies = Vacancies::default();
+        let settings = Settings::default();
+        vacancies.look(address(), false, at(0), &settings);
+        for last in 0..=8 {
+            vacancies.wanted(address(), [2, 0, 0, 0, 0, last], at(1000 * u64::from(last)));
+        }
+        let finding = vacancies.look(address(), false, at(9000), &settings);
+        assert_eq!(finding, Finding::Taken([2, 0, 0, 0, 0, 8]));
     }
 
     #[test]
@@ -230,7 +280,7 @@ mod tests {
             let mut questions = 0;
             for number in 0..1000 {
                 match vacancies.look(address(number), false, now, &settings) {
-                    Finding::Ask => questions += 1,
+                    Finding::Ask(_) => questions += 1,
                     Finding::Free => _ = free.insert(number),
                     _ => {}
                 }

@@ -16,7 +16,7 @@ use alloc::{
 
 use crate::{
     model::{Node, Timestamp},
-    peer::{Pace, Peer},
+    questions::{Pace, Peer},
     settings::{Profile, Settings},
 };
 

@@ -16,7 +16,8 @@ use std::{
 
 use arpeggio_election::{
     AnnounceTerms, Decision, Effect, Elector, EndReason, Epoch, Event, Holder, Interface, Lock,
-    Node, NodeFacts, Outcome, Reach, Session, SessionState, Settings, Timestamp, Version, Write,
+    Node, NodeFacts, Outcome, Question, Reach, Session, SessionState, Settings, Timestamp, Version,
+    Write,
 };
 
 const NODES: u64 = 1000;
@@ -180,18 +181,20 @@ impl Stage {
     fn perform(&mut self, decision: Decision) {
         for effect in decision.effects {
             match effect {
-                Effect::ProbeNode(node) | Effect::ProbeNodeAnywhere(node) => {
+                Effect::Ask(Question::Node(node) | Question::NodeAnywhere(node)) => {
                     self.asked.insert(node.clone());
                     if self.dead.as_ref() != Some(&node) {
                         self.learn(Event::NodeAnswered(node));
                     }
                 }
-                Effect::ProbeSpeaker { node, address } if self.dead.as_ref() != Some(&node) => {
+                Effect::Ask(Question::Speaker { node, address })
+                    if self.dead.as_ref() != Some(&node) =>
+                {
                     self.learn(Event::Heard { address, by: node });
                 }
-                Effect::ProbeGateway => self.learn(Event::GatewayAnswered),
+                Effect::Ask(Question::Gateway) => self.learn(Event::GatewayAnswered),
                 Effect::Write(write) => self.write(write),
-                Effect::ProbeSpeaker { .. } | Effect::ProbeAddress(_) => {}
+                Effect::Ask(Question::Speaker { .. } | Question::Address { .. }) => {}
             }
         }
     }

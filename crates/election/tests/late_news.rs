@@ -6,7 +6,7 @@ use std::{net::IpAddr, time::Duration};
 
 use arpeggio_election::{
     AnnounceTerms, Effect, Elector, EndReason, Epoch, Event, Holder, Lock, Node, Outcome, Places,
-    Session, SessionState, Settings, Timestamp, Version, Write,
+    Question, Session, SessionState, Settings, Timestamp, Version, Write,
 };
 
 const ADDRESS: IpAddr = IpAddr::V4(std::net::Ipv4Addr::new(192, 168, 0, 240));
@@ -64,7 +64,7 @@ fn writes(elector: &mut Elector, from: u64) -> Vec<Write> {
     let effects = (from..from + 1000).step_by(10).flat_map(|now| elector.decide(at(now)).effects);
     let written = effects.filter_map(|effect| match effect {
         Effect::Write(write) => Some(write),
-        _ => None,
+        Effect::Ask(_) => None,
     });
     written.filter(|write| !matches!(write, Write::Renew { .. })).collect()
 }
@@ -139,8 +139,8 @@ fn silence_that_ended_a_session_does_not_end_the_next_one() {
     for now in (10..2000).step_by(10) {
         for effect in elector.decide(at(now)).effects {
             match effect {
-                Effect::ProbeGateway => elector.handle(at(now), Event::GatewayAnswered),
-                Effect::ProbeNode(_) | Effect::ProbeNodeAnywhere(_) if answers < 3 => {
+                Effect::Ask(Question::Gateway) => elector.handle(at(now), Event::GatewayAnswered),
+                Effect::Ask(Question::Node(_) | Question::NodeAnywhere(_)) if answers < 3 => {
                     answers += 1;
                     elector.handle(at(now), Event::NodeAnswered(silent.clone()));
                 }

@@ -64,9 +64,16 @@ impl EventQueue {
     /// Starts the task that writes. `lost` counts the events that were not written. Must be called within a tokio runtime.
     #[must_use]
     pub fn spawn(writer: EventWriter, lost: IntCounter) -> Self {
+        let (queue, events) = Self::new(lost.clone());
+        tokio::spawn(write(writer, events, lost));
+        queue
+    }
+
+    /// A queue that somebody else empties.
+    #[must_use]
+    pub fn new(lost: IntCounter) -> (Self, mpsc::Receiver<(ObjectReference, News)>) {
         let (queue, events) = mpsc::channel(QUEUE);
-        tokio::spawn(write(writer, events, lost.clone()));
-        Self { queue, lost }
+        (Self { queue, lost }, events)
     }
 
     /// Has an event about `object` written, unless too many wait.

@@ -9,13 +9,15 @@ use crossbeam_channel::bounded;
 use nix::sys::resource::{Resource, getrlimit, setrlimit};
 use prometheus::Registry;
 
-use super::{OURS, OURS_V6, QUEUE, THERE, THERE_V6, now, pair};
+use super::{OURS, OURS_V6, QUEUE, THERE, THERE_V6, pair};
 use crate::{
     announcer::{Announcer, Demand},
+    clock::of_this_machine,
     listener::{Freshness, Losses},
     metrics::Metrics,
     neighbours::Neighbours,
     segment::Wiring,
+    sockets::Sockets,
 };
 
 /// As many as the sockets of one interface: for questions and for answers, by ARP and by NDP, and one for groups.
@@ -54,10 +56,10 @@ fn announce_with(may_open: u64) {
     let (sightings, _heard) = bounded(QUEUE);
     let (answers, _answers) = bounded(QUEUE);
     let metrics = Arc::new(Metrics::registered(&Registry::new()).unwrap());
-    let freshness = Freshness::default();
-    let promiscuous = [].into();
+    let freshness = Freshness::by(of_this_machine);
+    let wire = Arc::new(Sockets { promiscuous: [].into() });
     let losses = Losses::default();
-    let wiring = Wiring { sightings, answers, losses, freshness, metrics, promiscuous };
+    let wiring = Wiring { sightings, answers, losses, freshness, metrics, wire };
 
     setrlimit(Resource::RLIMIT_NOFILE, limit, most).unwrap();
     let mut announcer = Announcer::new(links, wiring);
@@ -99,7 +101,7 @@ fn turns(announcer: &mut Announcer) -> Vec<String> {
             demand,
             |address, reach| reach.announcing(address, &[]),
             &Neighbours::default(),
-            now(),
+            of_this_machine(),
         );
         opened.extend(announcer.look_at_opened().into_iter().flatten());
     }

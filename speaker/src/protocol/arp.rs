@@ -7,10 +7,19 @@ use std::{
     time::Duration,
 };
 
-use arpeggio_link::{filter::ArpFilter, groups::GroupError, interfaces::Family};
+use arpeggio_link::{
+    filter::ArpFilter,
+    groups::GroupError,
+    interfaces::{Family, Interface},
+    packet::SocketError,
+};
 use arpeggio_wire::{ArpError, ArpFrame, ArpOperation, Claim, MIN_FRAME_LEN, MacAddr, Question};
 
 use super::{Groups, Protocol};
+use crate::{
+    listener::Listener,
+    wire::{Ear, Wire},
+};
 
 /// IPv4.
 #[derive(Debug)]
@@ -24,6 +33,14 @@ impl Protocol for Arp {
     type Bytes = ArpBytes;
     type Filter = ArpFilter;
     type Groups = Broadcast;
+
+    fn open(
+        wire: &dyn Wire,
+        interface: &Interface,
+        listener: Listener<Self>,
+    ) -> Result<Box<dyn Ear<Self>>, SocketError> {
+        wire.arp(interface, listener)
+    }
 
     fn address(address: IpAddr) -> Option<Ipv4Addr> {
         match address {

@@ -9,11 +9,16 @@ use std::{
 use arpeggio_link::{
     filter::NdpFilter,
     groups::{GroupError, SolicitedNodes},
-    interfaces::Family,
+    interfaces::{Family, Interface},
+    packet::SocketError,
 };
 use arpeggio_wire::{Claim, MacAddr, NdpBytes, NdpError, NdpFrame, NdpMessage, Question};
 
 use super::{Groups, Protocol};
+use crate::{
+    listener::Listener,
+    wire::{Ear, Wire},
+};
 
 /// IPv6.
 #[derive(Debug)]
@@ -27,6 +32,14 @@ impl Protocol for Ndp {
     type Bytes = NdpBytes;
     type Filter = NdpFilter;
     type Groups = SolicitedNodes;
+
+    fn open(
+        wire: &dyn Wire,
+        interface: &Interface,
+        listener: Listener<Self>,
+    ) -> Result<Box<dyn Ear<Self>>, SocketError> {
+        wire.ndp(interface, listener)
+    }
 
     fn address(address: IpAddr) -> Option<Ipv6Addr> {
         match address {

@@ -12,6 +12,7 @@ use crate::{
     loads::Loads,
     model::{Lock, Node, Timestamp},
     placement::{outranks, ranking},
+    questions::{Purpose, Question},
     role::Role,
     witnesses::watchers,
 };
@@ -33,9 +34,10 @@ impl Elector {
             let wanted = self.abandoned(now);
             self.unaided.want(&wanted);
             // No lock says which of the two gives way.
-            effects.extend(
-                self.announcing.iter().filter(|_| reunited).copied().map(Effect::ProbeAddress),
-            );
+            let asked = self.announcing.iter().filter(|_| reunited);
+            effects.extend(asked.map(|address| {
+                Effect::Ask(Question::Address { address: *address, purpose: Purpose::Reunion })
+            }));
         } else {
             let (view, me) = (&self.view, &self.me);
             self.unaided
@@ -46,9 +48,11 @@ impl Elector {
         let heard_since = |since| wire.heard_since(since);
         let asked = self.unaided.ask(now, heard_since, holder, &self.settings);
         if !asked.is_empty() {
-            effects.push(Effect::ProbeGateway);
+            effects.push(Effect::Ask(Question::Gateway));
         }
-        effects.extend(asked.into_iter().map(Effect::ProbeAddress));
+        let asked = asked.into_iter();
+        let asked = asked.map(|(address, purpose)| Question::Address { address, purpose });
+        effects.extend(asked.map(Effect::Ask));
         for address in self.unaided.announced() {
             self.contests.remove(&address);
         }

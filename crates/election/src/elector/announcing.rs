@@ -162,7 +162,7 @@ impl Elector {
             if self.stopping {
                 self.leaving.expect(*address, successor);
             }
-            self.leaving.has_lock(*address, now);
+            self.leaving.has_lock(*address, now, &self.settings);
         }
     }
 }

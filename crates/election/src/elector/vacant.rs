@@ -7,6 +7,7 @@ use super::Elector;
 use crate::{
     exchange::Effect,
     model::{Lock, Node, Session, Timestamp},
+    questions::Question,
     vacancy::{Finding, Mac},
     writes::Write,
 };
@@ -23,7 +24,9 @@ impl Elector {
         let taken = lock.stranger.is_some();
         match self.vacancies.look(address, taken, now, &self.settings) {
             Finding::Wait => {}
-            Finding::Ask => effects.push(Effect::ProbeAddress(address)),
+            Finding::Ask(purpose) => {
+                effects.push(Effect::Ask(Question::Address { address, purpose }));
+            }
             Finding::Free => self.send(take, now, effects),
             Finding::Taken(_) if taken => {}
             Finding::Taken(stranger) => {
@@ -48,6 +51,12 @@ impl Elector {
             Some(node) if self.has_it(node, address, now) => self.vacancies.answered(address, mac),
             Some(_) => {}
         }
+    }
+
+    /// Somebody asks for an address that was asked for, to have it.
+    pub(super) fn wanted(&mut self, address: IpAddr, mac: Mac, now: Timestamp) {
+        self.vacancies.wanted(address, mac, now);
+        self.unaided.rests(address, now, self.settings.recheck);
     }
 
     /// Whether a node of ours that answers for `address` has it as its own, as far as can be told from here. No speaker

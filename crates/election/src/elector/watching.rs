@@ -6,6 +6,7 @@ use super::Elector;
 use crate::{
     exchange::Effect,
     model::{EndReason, Holder, Node, SessionState, Timestamp},
+    questions::Question,
     view::SeenSession,
     writes::Write,
 };
@@ -16,14 +17,13 @@ impl Elector {
         let (live, alone) = (self.live(now), self.is_alone(now));
         self.charges.update(&mut self.view, &live, alone, &self.me);
         let probes = self.wire.tick(now, self.charges.targets(), &self.settings);
-        effects.extend(probes.nodes.into_iter().map(Effect::ProbeNode));
-        effects.extend(probes.anywhere.into_iter().map(Effect::ProbeNodeAnywhere));
-        if probes.gateway {
-            effects.push(Effect::ProbeGateway);
-        }
+        let mut questions: Vec<Question> = probes.nodes.into_iter().map(Question::Node).collect();
+        questions.extend(probes.anywhere.into_iter().map(Question::NodeAnywhere));
+        questions.extend(probes.gateway.then_some(Question::Gateway));
         let nodes = self.charges.nodes();
         let asked = self.speakers.tick(now, nodes, &self.view, &self.wire, &self.settings);
-        effects.extend(asked.map(|(node, address)| Effect::ProbeSpeaker { node, address }));
+        questions.extend(asked.map(|(node, address)| Question::Speaker { node, address }));
+        effects.extend(questions.into_iter().map(Effect::Ask));
     }
 
     /// Ends the sessions that are over.

@@ -11,7 +11,8 @@ use std::{
 
 use arpeggio_election::{
     AnnounceTerms, Backends, Effect, Elector, EndReason, Epoch, Event, Lock, Node, NodeFacts,
-    Outcome, Reach, Role, Settings, Stranded, TakeReason, Target, Timestamp, Version, Write,
+    Outcome, Question, Reach, Role, Settings, Stranded, TakeReason, Target, Timestamp, Version,
+    Write,
 };
 
 use crate::store::Store;
@@ -220,35 +221,36 @@ impl Sim {
     }
 
     fn act(&mut self, index: usize, effect: Effect) {
-        let is_broadcast = matches!(effect, Effect::ProbeGateway | Effect::ProbeNodeAnywhere(_));
+        let is_broadcast =
+            matches!(effect, Effect::Ask(Question::Gateway | Question::NodeAnywhere(_)));
         self.broadcasts += usize::from(is_broadcast);
         match effect {
-            Effect::ProbeNode(node) => {
+            Effect::Ask(Question::Node(node)) => {
                 let other = node.as_str().trim_start_matches("node-").parse().unwrap();
                 let is_found = !self.moved_macs.contains(&other);
                 if is_found && self.connected(index, other) {
                     self.tell(index, WIRE_ROUND_TRIP, Event::NodeAnswered(node));
                 }
             }
-            Effect::ProbeNodeAnywhere(node) => {
+            Effect::Ask(Question::NodeAnywhere(node)) => {
                 let other = node.as_str().trim_start_matches("node-").parse().unwrap();
                 if self.connected(index, other) {
                     self.tell(index, WIRE_ROUND_TRIP, Event::NodeAnswered(node));
                 }
             }
-            Effect::ProbeSpeaker { node, address } => {
+            Effect::Ask(Question::Speaker { node, address }) => {
                 let other = node.as_str().trim_start_matches("node-").parse().unwrap();
                 let deaf = self.deaf_to_speakers.contains(&index);
                 if !deaf && self.connected(index, other) && self.answers(other, address) {
                     self.tell(index, WIRE_ROUND_TRIP, Event::Heard { address, by: node });
                 }
             }
-            Effect::ProbeGateway => {
+            Effect::Ask(Question::Gateway) => {
                 if self.speakers[index].cable {
                     self.tell(index, WIRE_ROUND_TRIP, Event::GatewayAnswered);
                 }
             }
-            Effect::ProbeAddress(address) => self.ask_segment(index, address),
+            Effect::Ask(Question::Address { address, .. }) => self.ask_segment(index, address),
             Effect::Write(write) if self.speakers[index].api => {
                 let when = self.now + ROUND_TRIP / 2 + self.session_is_done(index, &write);
                 let when = when.max(self.lock_is_done(index, &write));

@@ -7,7 +7,9 @@ use std::{
     time::Duration,
 };
 
-use arpeggio_election::{Effect, Elector, Event, Node, Outcome, Settings, Timestamp, Write};
+use arpeggio_election::{
+    Effect, Elector, Event, Node, Outcome, Question, Settings, Timestamp, Write,
+};
 
 use super::{
     fault::{Fault, Kind, Place},
@@ -343,19 +345,21 @@ impl World {
     fn act(&mut self, index: usize, at: Timestamp, effect: Effect) {
         let home = self.speakers[index].home;
         match effect {
-            Effect::ProbeNode(node) | Effect::ProbeNodeAnywhere(node) => {
+            Effect::Ask(Question::Node(node) | Question::NodeAnywhere(node)) => {
                 let there = self.hosts.iter().position(|host| host.name == node);
                 if there.is_some_and(|there| self.connected(home, there)) {
                     self.speaker(index).elector.handle(at, Event::NodeAnswered(node));
                 }
             }
-            Effect::ProbeSpeaker { node, address } => self.ask_speaker(index, at, node, address),
-            Effect::ProbeGateway => {
+            Effect::Ask(Question::Speaker { node, address }) => {
+                self.ask_speaker(index, at, node, address);
+            }
+            Effect::Ask(Question::Gateway) => {
                 if self.hosts[home].cable {
                     self.speaker(index).elector.handle(at, Event::GatewayAnswered);
                 }
             }
-            Effect::ProbeAddress(address) => self.ask_segment(index, at, address),
+            Effect::Ask(Question::Address { address, .. }) => self.ask_segment(index, at, address),
             Effect::Write(write) => {
                 let now = self.now;
                 self.speaker(index).awaited.push((now, write.clone()));

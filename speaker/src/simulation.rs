@@ -1,0 +1,14 @@
+//! Whole speakers in virtual time: engines, what they put on the wire, and what they write.
+//!
+//! Each machine runs the engine with its announcer, its listeners and its feeds. Frames are the bytes that leave, Leases
+//! the objects and patches that are written; a client asks for every address as any client does, and all that is judged
+//! is what it is told. Only sockets, connections and clocks are simulated.
+
+mod api;
+mod chaos;
+mod cluster;
+mod deaths;
+mod floods;
+mod machine;
+mod segment;
+mod starts;

@@ -1,0 +1,613 @@
+//! A cluster in steps of one millisecond: machines, the segments between them, the API server, and a client that asks.
+
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    fmt, io,
+    net::{IpAddr, Ipv4Addr},
+    sync::{Arc, Mutex},
+    time::Duration,
+};
+
+use arpeggio_api::{
+    lock::{Claim, ServiceRef},
+    terms::WrittenAnnounceTerms,
+};
+use arpeggio_election::{Event, Outcome, Target, Write};
+use arpeggio_runtime::watch::Change;
+use arpeggio_wire::{ArpFrame, Asker, MacAddr, NdpFrame, Question};
+use k8s_openapi::{
+    api::{coordination::v1::Lease, core::v1},
+    apimachinery::pkg::apis::meta::v1::MicroTime,
+    jiff,
+};
+use tracing::subscriber::DefaultGuard;
+use tracing_subscriber::fmt::{format::Writer, time::FormatTime};
+
+use super::{
+    api::ApiServer,
+    machine::{Card, Machine, Message, clock, gateway, kernel_answer, set_now},
+};
+use crate::{
+    input::Input,
+    leases,
+    orders::{Order, Request},
+};
+
+/// When a simulation begins; all that was long ago must fit before.
+const START: u64 = 10_000;
+/// From the write that leaves to the answer that is back; half of it until the server has done it.
+const ROUND_TRIP: u64 = 6;
+/// From a change to the watch's event.
+const WATCH_DELAY: u64 = 4;
+/// A client gives up waiting for the API server.
+const TIME_LIMIT: u64 = 2000;
+/// From a frame that leaves to the machine that hears it.
+const FLIGHT: u64 = 1;
+/// How often the client asks for each address.
+const ASKED_EVERY: u64 = 20;
+/// Netlink tells of a change.
+const NETLINK: u64 = 2;
+
+pub(super) const fn millis(count: u64) -> Duration {
+    Duration::from_millis(count)
+}
+
+pub(super) const fn secs(count: u64) -> Duration {
+    Duration::from_secs(count)
+}
+
+/// An address of the pool, on a segment.
+pub(super) fn ip(segment: u8, last: u8) -> IpAddr {
+    Ipv4Addr::new(192, 168, segment, last).into()
+}
+
+/// The same of IPv6.
+pub(super) fn ip6(segment: u8, last: u8) -> IpAddr {
+    [0x2001, 0xdb8, 0, segment.into(), 0, 0, 0xffff, last.into()].into()
+}
+
+/// Who has sent a frame.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+enum Sender {
+    Machine(usize),
+    Other,
+}
+
+struct Flight {
+    segment: u8,
+    from: Sender,
+    bytes: Vec<u8>,
+}
+
+struct Arrival {
+    machine: usize,
+    boot: u64,
+    left: u64,
+    order: Order,
+}
+
+/// A machine without a speaker: it answers for its addresses.
+pub(super) struct Host {
+    pub(super) segment: u8,
+    pub(super) mac: MacAddr,
+    pub(super) addresses: Vec<IpAddr>,
+}
+
+/// What a client has seen of one address.
+#[derive(Debug, Clone, Default)]
+struct Seen {
+    /// Who has answered the last question.
+    answers: BTreeSet<[u8; 6]>,
+    /// Since when nobody has.
+    dark: Option<u64>,
+    /// Since when several have.
+    several: Option<u64>,
+}
+
+pub(super) struct Cluster {
+    now: u64,
+    pub(super) machines: Vec<Machine>,
+    pub(super) hosts: Vec<Host>,
+    api: ApiServer,
+    frames: BTreeMap<(u64, u64), Flight>,
+    arrivals: BTreeMap<(u64, u64), Arrival>,
+    ticket: u64,
+    pub(super) cuts: BTreeSet<(usize, usize)>,
+    seen: BTreeMap<IpAddr, Seen>,
+    /// What each machine has wanted written, and when.
+    pub(super) orders: Vec<(u64, usize, Write)>,
+    /// How many frames each machine's speaker has sent.
+    pub(super) frames_sent: BTreeMap<usize, usize>,
+    /// The longest times that an address had no answer, and answers of several that hear each other.
+    pub(super) longest_dark: Duration,
+    pub(super) longest_overlap: Duration,
+    log: Log,
+    _logging: DefaultGuard,
+}
+
+impl Cluster {
+    /// Machines on one segment, whose speakers start.
+    pub(super) fn new(machines: usize) -> Self {
+        Self::on(&vec![&[0][..]; machines])
+    }
+
+    /// Machines with cards on these segments each.
+    pub(super) fn on(segments: &[&[u8]]) -> Self {
+        let log = Log::default();
+        let writer = log.clone();
+        let subscriber = tracing_subscriber::fmt()
+            .with_max_level(tracing::Level::INFO)
+            .with_ansi(false)
+            .with_target(false)
+            .with_timer(VirtualTime)
+            .with_writer(move || writer.clone())
+            .finish();
+        set_now(START);
+        let all: BTreeSet<u8> = segments.iter().flat_map(|it| it.iter().copied()).collect();
+        // By its default route a machine would announce the addresses of a segment that it has no card on.
+        let has_route = all.len() == 1;
+        let machine = |(segments, index): (&&[u8], usize)| {
+            let last = u8::try_from(11 + index).unwrap();
+            let cards = segments.iter().map(|segment| Card::new(*segment, last)).collect();
+            Machine::new(index, cards, has_route)
+        };
+        let router = |segment: u8| Host {
+            segment,
+            mac: MacAddr(2, 0, 0, 2, segment, 1),
+            addresses: vec![gateway(segment)],
+        };
+        let mut cluster = Self {
+            now: START,
+            machines: segments.iter().zip(0..).map(machine).collect(),
+            hosts: all.into_iter().map(router).collect(),
+            api: ApiServer::default(),
+            frames: BTreeMap::new(),
+            arrivals: BTreeMap::new(),
+            ticket: 0,
+            cuts: BTreeSet::new(),
+            seen: BTreeMap::new(),
+            orders: Vec::new(),
+            frames_sent: BTreeMap::new(),
+            longest_dark: Duration::ZERO,
+            longest_overlap: Duration::ZERO,
+            log,
+            _logging: tracing::subscriber::set_default(subscriber),
+        };
+        (0..cluster.machines.len()).for_each(|index| cluster.start_speaker(index));
+        cluster
+    }
+
+    /// A settled cluster on one segment, with addresses.
+    pub(super) fn settled(machines: usize, addresses: &[IpAddr]) -> Self {
+        let mut cluster = Self::new(machines);
+        cluster.settle(addresses);
+        cluster
+    }
+
+    /// Claims addresses and lets everything come to rest.
+    pub(super) fn settle(&mut self, addresses: &[IpAddr]) {
+        addresses.iter().for_each(|address| self.claim(*address));
+        self.run(secs(8));
+        for address in addresses {
+            assert!(self.owner(*address).is_some(), "{address} has no owner: {self:?}");
+        }
+        self.mark();
+    }
+
+    pub(super) fn run(&mut self, span: Duration) {
+        let end = self.now + u64::try_from(span.as_millis()).unwrap();
+        while self.now < end {
+            self.now += 1;
+            set_now(self.now);
+            self.deliver_frames();
+            self.serve_writes();
+            (0..self.machines.len()).for_each(|index| self.step(index));
+            if self.now.is_multiple_of(ASKED_EVERY) {
+                self.look_at_answers();
+                self.ask_for_all();
+            }
+        }
+    }
+
+    fn step(&mut self, index: usize) {
+        let span = tracing::info_span!("on", node = index);
+        let _entered = span.enter();
+        let (now, boot) = (self.now, self.machines[index].boot);
+        let orders = self.machines[index].step(now);
+        for order in orders {
+            self.orders.push((now, index, order.write.clone()));
+            let arrival = Arrival { machine: index, boot, left: now, order };
+            let is_heard = self.machines[index].api;
+            let due = if is_heard { now + ROUND_TRIP / 2 } else { now + TIME_LIMIT };
+            let key = self.key(due);
+            self.arrivals.insert(key, arrival);
+        }
+        let machine = &self.machines[index];
+        let sent = machine.speaker.as_ref().map(|it| it.ways.sent()).unwrap_or_default();
+        for (interface, bytes) in sent {
+            *self.frames_sent.entry(index).or_default() += 1;
+            let card = usize::try_from(interface - 1).unwrap();
+            self.send(index, card, bytes);
+        }
+    }
+
+    fn key(&mut self, due: u64) -> (u64, u64) {
+        self.ticket += 1;
+        (due, self.ticket)
+    }
+
+    // The segments.
+
+    fn send(&mut self, index: usize, card: usize, bytes: Vec<u8>) {
+        let Card { segment, cable, .. } = self.machines[index].cards[card];
+        if cable {
+            self.put_on(segment, Sender::Machine(index), bytes);
+        }
+    }
+
+    /// Somebody sends a frame who is no machine of the cluster.
+    pub(super) fn forge(&mut self, segment: u8, bytes: &[u8]) {
+        self.put_on(segment, Sender::Other, bytes.to_vec());
+    }
+
+    fn put_on(&mut self, segment: u8, from: Sender, bytes: Vec<u8>) {
+        let key = self.key(self.now + FLIGHT);
+        self.frames.insert(key, Flight { segment, from, bytes });
+    }
+
+    fn deliver_frames(&mut self) {
+        while let Some(first) = self.frames.first_entry().filter(|it| it.key().0 <= self.now) {
+            let Flight { segment, from, bytes } = first.remove();
+            for index in 0..self.machines.len() {
+                if from == Sender::Machine(index) || self.is_cut(from, index) {
+                    continue;
+                }
+                for (card, answer) in self.machines[index].receive(segment, &bytes) {
+                    self.send(index, card, answer);
+                }
+            }
+            self.hosts_hear(segment, &bytes);
+            self.client_hears(&bytes);
+        }
+    }
+
+    fn is_cut(&self, from: Sender, to: usize) -> bool {
+        let Sender::Machine(from) = from else { return false };
+        self.cuts.contains(&(from, to)) || self.cuts.contains(&(to, from))
+    }
+
+    fn hosts_hear(&mut self, segment: u8, bytes: &[u8]) {
+        let here = self.hosts.iter().filter(|host| host.segment == segment);
+        let answers: Vec<Vec<u8>> = here
+            .filter_map(|it| {
+                kernel_answer(bytes, it.mac, |address| it.addresses.contains(&address))
+            })
+            .collect();
+        for answer in answers {
+            self.put_on(segment, Sender::Other, answer);
+        }
+    }
+
+    // The client.
+
+    fn ask_for_all(&mut self) {
+        let addresses: Vec<IpAddr> = self.seen.keys().copied().collect();
+        for address in addresses {
+            let segment = segment_of(address);
+            let mac = client_mac(segment);
+            let bytes = match address {
+                IpAddr::V4(address) => {
+                    let asker = Asker { mac, address: Some([192, 168, segment, 250].into()) };
+                    Question { address, asker }.broadcast().to_bytes().to_vec()
+                }
+                IpAddr::V6(address) => {
+                    let own = [0x2001, 0xdb8, 0, segment.into(), 0, 0, 0, 0x250].into();
+                    let asker = Asker { mac, address: Some(own) };
+                    Question { address, asker }.multicast().to_bytes().to_vec()
+                }
+            };
+            self.put_on(segment, Sender::Other, bytes);
+        }
+    }
+
+    fn client_hears(&mut self, bytes: &[u8]) {
+        let is_for_client = bytes[..4] == client_mac(0).octets()[..4];
+        let claim = ArpFrame::parse(bytes)
+            .ok()
+            .and_then(|it| it.claim())
+            .map(arpeggio_wire::Claim::of_any_family);
+        let claim = claim.or_else(|| Some(NdpFrame::parse(bytes).ok()?.claim()?.of_any_family()));
+        if let Some(claim) = claim.filter(|_| is_for_client)
+            && let Some(seen) = self.seen.get_mut(&claim.address)
+        {
+            seen.answers.insert(claim.mac.octets());
+        }
+    }
+
+    fn look_at_answers(&mut self) {
+        let (cuts, now) = (&self.cuts, self.now);
+        let index_of = |mac: &[u8; 6]| {
+            let has = |it: &Machine| it.cards.iter().any(|card| card.mac.octets() == *mac);
+            self.machines.iter().position(has)
+        };
+        for seen in self.seen.values_mut() {
+            let answers = std::mem::take(&mut seen.answers);
+            let machines: BTreeSet<usize> = answers.iter().filter_map(index_of).collect();
+            let hear_each_other = machines.iter().any(|one| {
+                machines.iter().any(|other| {
+                    one < other
+                        && !cuts.contains(&(*one, *other))
+                        && !cuts.contains(&(*other, *one))
+                })
+            });
+            let dark = since(&mut seen.dark, answers.is_empty(), now);
+            let overlap = since(&mut seen.several, hear_each_other, now);
+            self.longest_dark = self.longest_dark.max(dark);
+            self.longest_overlap = self.longest_overlap.max(overlap);
+        }
+    }
+
+    /// Begins anew to measure.
+    pub(super) fn mark(&mut self) {
+        (self.longest_dark, self.longest_overlap) = (Duration::ZERO, Duration::ZERO);
+        self.seen.values_mut().for_each(|it| (it.dark, it.several) = (None, None));
+        self.orders.clear();
+        self.frames_sent.clear();
+        self.log.0.lock().unwrap().clear();
+        self.news();
+    }
+
+    /// The events that users have got since this was last called.
+    pub(super) fn news(&mut self) -> Vec<String> {
+        let mut news = Vec::new();
+        for speaker in self.machines.iter_mut().filter_map(|it| it.speaker.as_mut()) {
+            while let Ok((_, item)) = speaker.news.try_recv() {
+                news.push(item.note);
+            }
+        }
+        news
+    }
+
+    /// What all speakers have logged.
+    pub(super) fn log(&self) -> String {
+        String::from_utf8_lossy(&self.log.0.lock().unwrap()).into_owned()
+    }
+
+    /// Who answers for an address, as a client finds it.
+    pub(super) fn owners(&mut self, address: IpAddr) -> Vec<usize> {
+        self.run(millis(ASKED_EVERY - self.now % ASKED_EVERY + 5));
+        let answers = self.seen[&address].answers.clone();
+        let has = |machine: &Machine| {
+            machine.cards.iter().any(|card| answers.contains(&card.mac.octets()))
+        };
+        (0..self.machines.len()).filter(|index| has(&self.machines[*index])).collect()
+    }
+
+    pub(super) fn owner(&mut self, address: IpAddr) -> Option<usize> {
+        match self.owners(address)[..] {
+            [only] => Some(only),
+            _ => None,
+        }
+    }
+
+    /// The writes about other nodes' sessions.
+    pub(super) fn charges(&self) -> Vec<&(u64, usize, Write)> {
+        let is_charge =
+            |it: &&(u64, usize, Write)| matches!(it.2, Write::Accuse { .. } | Write::End { .. });
+        self.orders.iter().filter(is_charge).collect()
+    }
+
+    // The API server.
+
+    fn serve_writes(&mut self) {
+        while let Some(first) = self.arrivals.first_entry().filter(|it| it.key().0 <= self.now) {
+            let arrival = first.remove();
+            if self.now < arrival.left + TIME_LIMIT {
+                self.serve(&arrival);
+            } else {
+                self.answer(&arrival, None, Outcome::Failed);
+            }
+        }
+    }
+
+    fn serve(&mut self, arrival: &Arrival) {
+        let me = crate::identity::Identity {
+            node: self.machines[arrival.machine].node.clone(),
+            instance: format!("{}-{}", self.machines[arrival.machine].node, arrival.boot),
+        };
+        let now = MicroTime(jiff::Timestamp::UNIX_EPOCH);
+        let name = arrival.order.lease(&me);
+        let request = arrival.order.request(&me, now);
+        let written = request.as_ref().and_then(|request| self.api.perform(&name, request));
+        if let Some(lease) = &written {
+            self.tell_all(lease);
+        }
+        let found = || arrival.order.found(&me, self.api.read(&name));
+        let (record, outcome) = match (&request, &written) {
+            (None, _) => (None, Outcome::Conflict),
+            (_, Some(lease)) => (leases::read(lease), Outcome::Done),
+            (Some(Request::Read), None) => found(),
+            (Some(_), None) => match found() {
+                (record, Outcome::Done) => (record, Outcome::Conflict),
+                failed => failed,
+            },
+        };
+        self.answer(arrival, record, outcome);
+    }
+
+    fn answer(&mut self, arrival: &Arrival, record: Option<Input>, outcome: Outcome) {
+        let Arrival { machine, boot, left, order } = arrival;
+        if self.machines[*machine].boot != *boot {
+            return;
+        }
+        let is_lost = outcome != Outcome::Failed && !self.machines[*machine].api;
+        let (due, record, outcome) = if is_lost {
+            (left + TIME_LIMIT, None, Outcome::Failed)
+        } else {
+            (self.now + ROUND_TRIP / 2, record, outcome)
+        };
+        let wrote = Input::Election(Event::Wrote { write: order.write.clone(), outcome });
+        for input in record.into_iter().chain([wrote]) {
+            self.tell(*machine, due, Message::Input(Box::new(input)));
+        }
+    }
+
+    fn tell(&mut self, index: usize, due: u64, message: Message) {
+        let key = self.key(due);
+        if let Some(speaker) = &mut self.machines[index].speaker {
+            speaker.messages.insert(key, message);
+        }
+    }
+
+    fn tell_all(&mut self, lease: &Lease) {
+        for index in 0..self.machines.len() {
+            if self.machines[index].api {
+                let due = self.now + WATCH_DELAY + self.machines[index].lag;
+                let due = due.max(self.machines[index].listed_at);
+                self.tell(index, due, Message::Leases(Box::new(Change::Applied(lease.clone()))));
+            }
+        }
+    }
+
+    /// A speaker lists everything, and is told of changes from then on.
+    fn list(&mut self, index: usize) {
+        let nodes = self.machines.iter().map(|machine| v1::Node {
+            metadata: kube::api::ObjectMeta {
+                name: Some(machine.node.to_string()),
+                ..kube::api::ObjectMeta::default()
+            },
+            ..v1::Node::default()
+        });
+        let nodes = Change::Listed(nodes.collect());
+        let leases = Change::Listed(self.api.list());
+        let [leases_take, nodes_take] = self.machines[index].lists_take;
+        self.machines[index].listed_at = self.now + leases_take;
+        self.tell(index, self.now + leases_take, Message::Leases(Box::new(leases)));
+        self.tell(index, self.now + nodes_take, Message::Nodes(Box::new(nodes)));
+    }
+
+    /// A Service gets an address.
+    pub(super) fn claim(&mut self, address: IpAddr) {
+        let service = ServiceRef {
+            namespace: "shop".into(),
+            name: format!("web-{address}"),
+            uid: address.to_string(),
+        };
+        let terms = WrittenAnnounceTerms::default();
+        let claim = Claim { address, pool: "home".into(), services: vec![service], terms };
+        let lease = self.api.store(claim.created());
+        self.tell_all(&lease);
+        self.seen.insert(address, Seen::default());
+    }
+
+    // What happens.
+
+    pub(super) fn start_speaker(&mut self, index: usize) {
+        self.machines[index].start();
+        if self.machines[index].api {
+            self.list(index);
+        }
+    }
+
+    pub(super) fn power_off(&mut self, index: usize) {
+        let machine = &mut self.machines[index];
+        (machine.powered, machine.paused) = (false, false);
+        machine.speaker = None;
+        machine.boot += 1;
+    }
+
+    pub(super) fn power_on(&mut self, index: usize) {
+        self.machines[index].powered = true;
+        self.start_speaker(index);
+    }
+
+    /// Somebody asks the speaker to stop, and it does when it has handed over.
+    pub(super) fn stop_speaker(&mut self, index: usize) {
+        self.machines[index].stops = true;
+        self.tell(index, self.now, Message::Input(Box::new(Input::Stop)));
+    }
+
+    pub(super) fn change_mac(&mut self, index: usize, card: usize, mac: MacAddr) {
+        self.machines[index].cards[card].mac = mac;
+        self.links_changed(index);
+    }
+
+    pub(super) fn cable(&mut self, index: usize, card: usize, plugged_in: bool) {
+        let card = &mut self.machines[index].cards[card];
+        if plugged_in {
+            card.plug_in();
+        } else {
+            card.cable = false;
+        }
+        self.links_changed(index);
+    }
+
+    fn links_changed(&mut self, index: usize) {
+        let links = Arc::new(self.machines[index].links());
+        self.tell(index, self.now + NETLINK, Message::Input(Box::new(Input::Links(links))));
+    }
+
+    pub(super) fn api_cut(&mut self, index: usize) {
+        self.machines[index].api = false;
+    }
+
+    pub(super) fn api_heal(&mut self, index: usize) {
+        if !std::mem::replace(&mut self.machines[index].api, true) {
+            self.list(index);
+        }
+    }
+}
+
+impl fmt::Debug for Cluster {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        writeln!(f, "at {} ms: {:#?}", self.now, self.seen)?;
+        for (at, index, write) in &self.orders {
+            let is_renewal = matches!(write, Write::Renew { .. });
+            if !is_renewal || write.target() != Target::OwnSession {
+                writeln!(f, "{at} {index} {write:?}")?;
+            }
+        }
+        f.write_str(&self.log())
+    }
+}
+
+fn since(begin: &mut Option<u64>, lasts: bool, now: u64) -> Duration {
+    if !lasts {
+        *begin = None;
+        return Duration::ZERO;
+    }
+    millis(now - *begin.get_or_insert(now - ASKED_EVERY))
+}
+
+fn segment_of(address: IpAddr) -> u8 {
+    match address {
+        IpAddr::V4(address) => address.octets()[2],
+        IpAddr::V6(address) => u8::try_from(address.segments()[3]).unwrap(),
+    }
+}
+
+fn client_mac(segment: u8) -> MacAddr {
+    MacAddr(2, 0, 0, 3, segment, 250)
+}
+
+/// What has been logged.
+#[derive(Debug, Clone, Default)]
+struct Log(Arc<Mutex<Vec<u8>>>);
+
+impl io::Write for Log {
+    fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
+        self.0.lock().unwrap().write(bytes)
+    }
+
+    fn flush(&mut self) -> io::Result<()> {
+        Ok(())
+    }
+}
+
+struct VirtualTime;
+
+impl FormatTime for VirtualTime {
+    fn format_time(&self, writer: &mut Writer<'_>) -> fmt::Result {
+        write!(writer, "{}", clock().as_duration().as_millis())
+    }
+}

@@ -1,0 +1,96 @@
+//! Machines that die, move and change.
+
+use std::time::Duration;
+
+use arpeggio_election::Write;
+use arpeggio_wire::MacAddr;
+
+use super::cluster::{Cluster, ip, ip6, millis, secs};
+
+/// Until an address of a dead machine is answered for again, where somebody hears that it is silent. The client looks
+/// every 20 ms.
+const REPLACED: Duration = millis(600);
+
+#[test]
+fn the_addresses_of_a_dead_machine_are_answered_for_again_in_clusters_of_any_size() {
+    for machines in [2, 3, 5, 8] {
+        let addresses = [ip(0, 100), ip(0, 101), ip6(0, 100)];
+        let mut cluster = Cluster::settled(machines, &addresses);
+        let victim = cluster.owner(addresses[0]).unwrap();
+        cluster.power_off(victim);
+        cluster.run(secs(10));
+        let dark = cluster.longest_dark;
+        assert!(dark <= REPLACED, "{machines} machines: {dark:?}: {cluster:?}");
+        assert_eq!(cluster.longest_overlap, millis(0), "{machines} machines: {cluster:?}");
+        cluster.power_on(victim);
+        cluster.mark();
+        cluster.run(secs(10));
+        assert_eq!(cluster.longest_dark, millis(0), "a machine returns: {cluster:?}");
+    }
+}
+
+#[test]
+fn two_of_six_that_die_at_once_are_replaced_as_fast_as_one() {
+    for other in [1, 3, 5] {
+        let addresses: Vec<_> = (100..112).map(|last| ip(0, last)).collect();
+        let mut cluster = Cluster::settled(6, &addresses);
+        cluster.power_off(0);
+        cluster.power_off(other);
+        cluster.run(secs(10));
+        let dark = cluster.longest_dark;
+        assert!(dark <= REPLACED, "0 and {other}: {dark:?}: {cluster:?}");
+    }
+}
+
+#[test]
+fn each_of_two_segments_has_its_own_witnesses() {
+    let segments: [&[u8]; 6] = [&[0], &[0], &[0, 1], &[0, 1], &[1], &[1]];
+    for victim in [0, 2, 5] {
+        let addresses: Vec<_> =
+            [0, 1].into_iter().flat_map(|it| [ip(it, 100), ip(it, 101), ip6(it, 102)]).collect();
+        let mut cluster = Cluster::on(&segments);
+        cluster.settle(&addresses);
+        cluster.power_off(victim);
+        cluster.run(secs(12));
+        let dark = cluster.longest_dark;
+        assert!(dark <= REPLACED, "{victim}: {dark:?}: {cluster:?}");
+        assert_eq!(cluster.longest_overlap, millis(0), "{victim}: {cluster:?}");
+    }
+}
+
+#[test]
+fn a_machine_with_a_new_mac_address_is_not_accused_and_answers_by_it() {
+    for machines in [2, 3, 5] {
+        let addresses = [ip(0, 100), ip(0, 101), ip6(0, 100)];
+        let mut cluster = Cluster::settled(machines, &addresses);
+        for index in 0..machines {
+            let last = u8::try_from(index).unwrap();
+            cluster.change_mac(index, 0, MacAddr(2, 0, 0, 9, 9, last));
+            cluster.run(secs(5));
+        }
+        assert!(cluster.charges().is_empty(), "{machines}: {cluster:?}");
+        let moved = cluster.orders.iter().filter(|it| matches!(it.2, Write::Take { .. })).count();
+        assert_eq!(moved, 0, "{machines}: {cluster:?}");
+        assert!(cluster.longest_dark <= millis(100), "{machines}: {cluster:?}");
+    }
+}
+
+#[test]
+fn a_speaker_that_is_asked_to_stop_hands_over_without_a_gap() {
+    let addresses: Vec<_> = (100..104).flat_map(|last| [ip(0, last), ip6(0, last)]).collect();
+    let mut cluster = Cluster::settled(3, &addresses);
+    for index in 0..3 {
+        cluster.stop_speaker(index);
+        cluster.run(secs(8));
+        assert!(cluster.machines[index].speaker.is_none(), "{cluster:?}");
+        cluster.start_speaker(index);
+        cluster.run(secs(5));
+    }
+    assert_eq!(cluster.longest_dark, millis(0), "{cluster:?}");
+    assert!(
+        cluster.charges().iter().all(
+            |it| matches!(&it.2, Write::End { node, .. } if *node == cluster.machines[it.1].node)
+        ),
+        "{cluster:?}"
+    );
+}

@@ -1,0 +1,57 @@
+//! Speakers that start: what is not known yet is not taken for what is not so.
+
+use arpeggio_election::{Target, Write};
+
+use super::cluster::{Cluster, ip, ip6, millis, secs};
+
+/// What a speaker has wanted written before it had listed all that it judges by.
+fn hasty(cluster: &Cluster, since: u64, index: usize) -> Vec<&(u64, usize, Write)> {
+    let listed = cluster.machines[index].speaker.as_ref().unwrap().listed;
+    let is_hasty = |it: &&(u64, usize, Write)| {
+        it.1 == index
+            && it.0 >= since
+            && listed.iter().any(|listed| listed.is_none_or(|listed| it.0 < listed))
+            && it.2.target() != Target::OwnSession
+    };
+    cluster.orders.iter().filter(is_hasty).collect()
+}
+
+#[test]
+fn nothing_is_judged_before_the_lists_are_there() {
+    let addresses: Vec<_> = (100..104).flat_map(|last| [ip(0, last), ip6(0, last)]).collect();
+    for (leases, nodes) in [(3000, 10), (10, 2500), (2500, 10), (1000, 1500)] {
+        for machines in [2, 5] {
+            let mut cluster = Cluster::settled(machines, &addresses);
+            for index in 0..machines {
+                cluster.machines[index].lists_take = [leases, nodes];
+                cluster.start_speaker(index);
+                cluster.run(secs(6));
+            }
+            for index in 0..machines {
+                let hasty = hasty(&cluster, 0, index);
+                let of_its_predecessor = hasty.iter().all(|it| it.0 < 18_000 + 6000 * index as u64);
+                assert!(of_its_predecessor, "{leases} {nodes}: {hasty:?} {cluster:?}");
+            }
+            let charges = cluster.charges();
+            assert!(charges.is_empty(), "{leases} {nodes}: {charges:?}");
+            let gap = millis(leases.max(nodes) + 200);
+            assert!(cluster.longest_dark <= gap, "{leases} {nodes}: {cluster:?}");
+            assert_eq!(cluster.longest_overlap, millis(0), "{leases} {nodes}: {cluster:?}");
+        }
+    }
+}
+
+#[test]
+fn all_speakers_that_start_at_once_take_up_what_they_had() {
+    let addresses: Vec<_> = (100..108).map(|last| ip(0, last)).collect();
+    let mut cluster = Cluster::settled(5, &addresses);
+    let before: Vec<_> = addresses.iter().map(|it| cluster.owner(*it)).collect();
+    for index in 0..5 {
+        cluster.machines[index].lists_take = [500 * index as u64, 700];
+        cluster.start_speaker(index);
+    }
+    cluster.run(secs(8));
+    let after: Vec<_> = addresses.iter().map(|it| cluster.owner(*it)).collect();
+    assert_eq!(before, after, "{cluster:?}");
+    assert!(cluster.charges().is_empty(), "{cluster:?}");
+}
