@@ -273,8 +273,7 @@ impl Executor {
                 self.call::<Lease, _>("patch", request).await.map(drop)
             }
             (None, _) => {
-                let preconditions =
-                    Preconditions { resource_version: version.clone(), uid: None };
+                let preconditions = Preconditions { resource_version: version.clone(), uid: None };
                 let params =
                     DeleteParams { preconditions: Some(preconditions), ..DeleteParams::default() };
                 self.call::<Lease, _>("delete", leases.delete(&name, &params)).await.map(drop)

@@ -199,7 +199,8 @@ fn expiring(expiring: &[Leaving]) -> Option<Finding> {
 }
 
 fn releasing(releasing: &[IpAddr]) -> Option<Finding> {
-    let message = (!releasing.is_empty()).then(|| format!("{}: the Service gives it back", join(releasing)))?;
+    let message = (!releasing.is_empty())
+        .then(|| format!("{}: the Service gives it back", join(releasing)))?;
     Some(Finding { type_: ADDRESS_RELEASING, holds: true, reason: "NotNeeded", message })
 }
 

@@ -84,7 +84,9 @@ pub enum Unfitness {
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub enum UnfitAddress {
     /// The Service has no cluster address of this family.
-    #[error("the Service has no {0} cluster address: request another address, or set spec.ipFamilies")]
+    #[error(
+        "the Service has no {0} cluster address: request another address, or set spec.ipFamilies"
+    )]
     Family(Family),
     /// No Service can be reached there.
     #[error("it is {0}, at which no Service can be reached: request another one")]

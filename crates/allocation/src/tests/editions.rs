@@ -112,7 +112,8 @@ impl Edition {
             Self::After => {
                 annotations.insert(FORMAT.to_owned(), "2".to_owned());
                 if let Some(services) = annotations.get_mut(SERVICES).filter(|it| !it.is_empty()) {
-                    let said = services.split(',').map(|it| format!("{}{MORE}", it.replace(MORE, "")));
+                    let said =
+                        services.split(',').map(|it| format!("{}{MORE}", it.replace(MORE, "")));
                     *services = said.collect::<Vec<_>>().join(",");
                 }
                 for key in TEXTS {

@@ -40,7 +40,8 @@ fn who_needs_a_lock_that_a_newer_release_has_written_is_told_why_it_is_left_alon
     lab.cluster.damage_lease(LOCK, FORMAT, "2");
     lab.cluster.clear_status("web", "rival");
     lab.settle();
-    let why = "10.0.0.1 cannot be given: its lock was written by a newer release of Arpeggio (format 2)";
+    let why =
+        "10.0.0.1 cannot be given: its lock was written by a newer release of Arpeggio (format 2)";
     assert!(lab.says("web").contains(why), "{}", lab.says("web"));
     lab.restart();
     assert_eq!(lab.writes, [""; 0]);

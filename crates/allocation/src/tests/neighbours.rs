@@ -129,8 +129,9 @@ fn a_condition_that_another_program_holds_on_to_is_said_not_to_hold() {
 fn a_list_that_another_program_has_made_its_own_is_cleared_with_the_last_address() {
     let mut lab = Lab::with_pools(&[WIDE]);
     lab.create("web");
-    lab.cluster.usurp_status("web", "kube-vip");
     lab.cluster.delete_pool("home");
+    lab.settle();
+    lab.cluster.usurp_status("web", "kube-vip");
     lab.settle();
     lab.wait(cluster::GRACE);
     assert_eq!((lab.addresses("web"), lab.locks()), (vec![], vec![]));
@@ -148,7 +149,10 @@ fn an_address_that_is_listed_twice_is_one() {
     lab.writes.clear();
     lab.cluster.set_ingresses("web", &["10.0.0.1", "10.0.0.1"], "kube-vip");
     lab.settle();
-    assert_eq!((lab.addresses("web"), lab.writes.as_slice()), (vec!["10.0.0.1".to_owned()], &["service"][..]));
+    assert_eq!(
+        (lab.addresses("web"), lab.writes.as_slice()),
+        (vec!["10.0.0.1".to_owned()], &["service"][..])
+    );
     assert_eq!(lab.record("web").ingress.managers, [FIELD_MANAGER]);
 }
 

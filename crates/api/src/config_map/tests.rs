@@ -206,7 +206,7 @@ fn what_is_not_yaml_is_refused_with_its_place() {
         ("address-pools: 3", "must be a list at line 1, column 16"),
         ("- a\n", "line 1"),
         ("a: 1\na: 2\n", "line 2, column 1"),
-        ("address-pools:\n- name: a\n\taddresses: [10.0.0.1]\n", "line 3"),
+        ("address-pools:\n- name: a\n\taddresses: [10.0.0.1]\n", "found a tab at line 2"),
         ("address-pools:\n- name: a\n  name: b\n", "line 3, column 3"),
         ("a: 1\n---\nb: 1\n", "line 3, column 1"),
     ];
@@ -231,6 +231,8 @@ fn how_an_editor_has_saved_it_does_not_matter() {
         format!("---\n{EXAMPLE}"),
         format!("--- # of 2021\n{EXAMPLE}...\n"),
         format!("{EXAMPLE}---\n"),
+        format!("{EXAMPLE}---\n# nothing yet\n"),
+        format!("---\n---\n{EXAMPLE}"),
         format!("%YAML 1.1\n---\n{EXAMPLE}"),
         EXAMPLE.replace("name: external", "\"name\": 'external'"),
         EXAMPLE.replace("  - 192.168.0.3/32", "    -   192.168.0.3/32   "),
@@ -259,7 +261,10 @@ address-pools:
         let found = read(text, dialect).unwrap();
         let pool = |at: usize| found.pools[at].pool.as_ref().unwrap();
         assert_eq!((pool(0).name.as_str(), pool(1).name.as_str()), ("a", "b"));
-        assert_eq!((pool(1).auto_assign, pool(1).ranges[0].to_string()), (false, "10.0.0.2".into()));
+        assert_eq!(
+            (pool(1).auto_assign, pool(1).ranges[0].to_string()),
+            (false, "10.0.0.2".into())
+        );
     }
 }
 

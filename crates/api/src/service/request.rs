@@ -351,7 +351,11 @@ mod tests {
             (json!({ deprecated: "192.168.1.240" }), json!({}), vec![four]),
             (json!({ ours: "192.168.1.240,192.168.1.240" }), json!({}), vec![four]),
             (json!({ ours: "fd00::240,192.168.1.240,FD00:0::240" }), json!({}), vec![six, four]),
-            (json!({ ours: "fd00::240,192.168.1.240" }), json!({ "loadBalancerIP": "192.168.1.240" }), vec![six, four]),
+            (
+                json!({ ours: "fd00::240,192.168.1.240" }),
+                json!({ "loadBalancerIP": "192.168.1.240" }),
+                vec![six, four],
+            ),
             (json!({}), json!({ "loadBalancerIP": "192.168.1.240" }), vec![four]),
             (json!({ ours: "fd00::240" }), json!({ "loadBalancerIP": "" }), vec![six]),
             (json!({ ours: "fd00::240" }), json!({ "loadBalancerIP": "fd00:0::240" }), vec![six]),

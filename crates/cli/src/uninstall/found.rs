@@ -216,7 +216,10 @@ mod tests {
         ];
         let mut foreign = lease("operator", "four_4", lately);
         foreign.metadata.labels = None;
-        assert!(others(&[foreign], "lb", now).is_empty(), "another program calls its Lease the same");
+        assert!(
+            others(&[foreign], "lb", now).is_empty(),
+            "another program calls its Lease the same"
+        );
         let found = Found { others: others(&leaders, "lb", now), ..Found::default() };
         assert_eq!(found.others, ["other"]);
         assert!(found.refuse_if_another_one_decides().is_err());
