@@ -352,7 +352,8 @@ fn is_held(entries: &[ManagedFieldsEntry], type_: &str) -> bool {
     let of_others = entries.iter().filter(|it| it.manager.as_deref() != Some(FIELD_MANAGER));
     let mut conditions =
         of_others.filter_map(|it| it.fields_v1.as_ref()?.0.pointer("/f:status/f:conditions"));
-    conditions.any(|it| it.get(&key).is_some())
+    // Who has changed a field of it only does not hold the item.
+    conditions.any(|it| it.get(&key).is_some_and(|item| item.get(".").is_some()))
 }
 
 #[cfg(test)]

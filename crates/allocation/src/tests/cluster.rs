@@ -321,7 +321,7 @@ impl Cluster {
             last_transition_time: now(),
         };
         let key = format!("k:{{\"type\":\"{type_}\"}}");
-        let fields = json!({ "f:status": { "f:conditions": { key: { "f:type": {} } } } });
+        let fields = json!({ "f:status": { "f:conditions": { key: { ".": {}, "f:type": {} } } } });
         self.change(name, |service| {
             let status = service.status.get_or_insert_default();
             status.conditions.get_or_insert_default().push(condition);
