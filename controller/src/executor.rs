@@ -156,7 +156,7 @@ impl Executor {
     /// Creates the lock. When there is one already, whoever made it, that is what the index has to know.
     async fn claim(&self, claim: &Claim, claimed_for: &ClaimedFor) -> Call<Observed> {
         let (leases, lease) = (self.leases(), claimed_for.on(claim.created()));
-        let params = PostParams { field_manager: Some(FIELD_MANAGER.to_owned()), dry_run: false };
+        let params = post_params();
         let created = self.call::<Lease, _>("create", leases.create(&params, &lease)).await;
         match created {
             Err(error) if error.failure() == Failure::Conflict => self.look(claim.address, 0).await,
@@ -206,7 +206,12 @@ impl Executor {
         let params = DeleteParams { preconditions: Some(preconditions), ..DeleteParams::default() };
         let (leases, name) = (self.leases(), lock::name(address));
         match self.call::<Lease, _>("delete", leases.delete(&name, &params)).await {
-            Ok(_) => Ok(Observed::NoLock { address, version }),
+            Ok(answer) => {
+                // With somebody's finalizer it stays.
+                let kept = answer.left().filter(|it| it.metadata.deletion_timestamp.is_some());
+                let kept = kept.map(|lease| Observed::Lock(Box::new(lease)));
+                Ok(kept.unwrap_or(Observed::NoLock { address, version }))
+            }
             // It is gone, or not what it was.
             Err(error) if error.tells_of_change() => self.look(address, version).await,
             Err(error) => Err(error),
@@ -226,7 +231,7 @@ impl Executor {
         let services: Api<Service> =
             Api::namespaced(self.client.clone(), &record.service.namespace);
         let patch = Patch::Apply(record.status_patch(
-            &write.addresses,
+            write.addresses.as_deref(),
             &write.conditions,
             &write.releasing,
         ));
@@ -250,17 +255,29 @@ impl Executor {
         Ok(Observed::Pool(Box::new(pool)))
     }
 
-    /// Keeps what an object with pools said, or nothing. Whatever stands there: what is known now is written.
+    /// Keeps what an object with pools said, or nothing, unless somebody else has written there since.
     async fn write_record(&self, write: &RecordWrite) -> Call<Observed> {
         let (leases, name) = (self.leases(), last_good::name(&write.uid));
-        let done = if let Some(text) = &write.text {
-            let patch = Patch::Apply(last_good::lease(&write.uid, text));
-            let params = apply_params();
-            let request = leases.patch(&name, &params, &patch);
-            self.call::<Lease, _>("patch", request).await.map(drop)
-        } else {
-            let params = DeleteParams::default();
-            self.call::<Lease, _>("delete", leases.delete(&name, &params)).await.map(drop)
+        let version = &write.expected;
+        let done = match (&write.text, version) {
+            (Some(text), None) => {
+                let (params, lease) = (post_params(), last_good::lease(&write.uid, text));
+                let request = leases.create(&params, &lease);
+                self.call::<Lease, _>("create", request).await.map(drop)
+            }
+            (Some(text), Some(_)) => {
+                let mut lease = last_good::lease(&write.uid, text);
+                lease.metadata.resource_version.clone_from(version);
+                let (params, patch) = (apply_params(), Patch::Apply(lease));
+                let request = leases.patch(&name, &params, &patch);
+                self.call::<Lease, _>("patch", request).await.map(drop)
+            }
+            (None, _) => {
+                let preconditions = Preconditions { resource_version: version.clone(), uid: None };
+                let params =
+                    DeleteParams { preconditions: Some(preconditions), ..DeleteParams::default() };
+                self.call::<Lease, _>("delete", leases.delete(&name, &params)).await.map(drop)
+            }
         };
         match done {
             Err(error) if write.text.is_some() || error.failure() != Failure::NotFound => {
@@ -348,6 +365,10 @@ fn event(news: &news::News) -> News {
         news::Kind::Warning => Kind::Warning,
     };
     News { kind, reason: news.reason, action: news.action, note: news.note.clone() }
+}
+
+fn post_params() -> PostParams {
+    PostParams { field_manager: Some(FIELD_MANAGER.to_owned()), dry_run: false }
 }
 
 /// We own what we write in a status, whoever wrote it before.

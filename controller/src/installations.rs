@@ -99,11 +99,14 @@ struct Seen {
 
 impl Known {
     fn note(&mut self, lease: &Lease, now: Instant) {
+        let namespace = lease.namespace().unwrap_or_default();
+        if namespace != self.own && !leader::is_of_arpeggio(lease) {
+            return;
+        }
         let Ok(record) = leader::parse(lease) else { return };
         let lasts = record.leader.duration.min(Duration::from_hours(1));
         let lasts_until = record.leader.holder.map(|_| now + lasts);
         let created = lease.creation_timestamp().map(|time| time.0);
-        let namespace = lease.namespace().unwrap_or_default();
         self.seen.insert(namespace, Seen { created, lasts_until });
     }
 
@@ -144,6 +147,7 @@ mod tests {
             "metadata": {
                 "name": leader::NAME, "namespace": namespace, "resourceVersion": "1",
                 "creationTimestamp": format!("2026-01-01T00:00:{created:02}Z"),
+                "labels": { "app.kubernetes.io/managed-by": "arpeggio" },
             },
             "spec": { "holderIdentity": holder, "leaseDurationSeconds": 6 },
         }))
@@ -168,6 +172,13 @@ mod tests {
         assert_eq!(elder(&[ours.clone(), older.clone()], 6), None, "it is not renewed any more");
         assert_eq!(elder(&[ours, lease("older", 4, "")], 0), None, "it has stepped down");
         assert_eq!(elder(&[older], 0), older_name(), "we have not even begun");
+    }
+
+    #[test]
+    fn another_programs_leader_is_nobody() {
+        let mut older = lease("older", 4, "b");
+        older.metadata.labels = None;
+        assert_eq!(elder(&[lease("ours", 5, "a"), older], 0), None);
     }
 
     #[test]

@@ -11,11 +11,12 @@ use k8s_openapi::apimachinery::pkg::apis::meta::v1::Time;
 
 use super::{
     Index,
-    outcome::{Outcome, Reason, Terminating},
+    outcome::{Hint, Outcome, Reason, Terminating},
+    rivals::Said,
     setbacks::Work,
     wording::{self, Difference},
 };
-use crate::effect::{Effect, Refused, ServiceWrite, Subject, Task};
+use crate::effect::{Effect, ServiceWrite, Subject, Task};
 use crate::news::News;
 
 /// The next step for one Service.
@@ -61,7 +62,7 @@ impl View<'_> {
         let was_ours = !self.locked.is_empty() || !self.record.is_load_balancer;
         let listed = &self.record.ingress.addresses;
         let lists_ours = self.locked.iter().any(|address| listed.contains(address));
-        if was_ours && (!self.record.conditions.is_empty() || lists_ours) {
+        if was_ours && (wording::says_more_than_remains(self.record) || lists_ours) {
             return Step::Withdraw;
         }
         // Only now: as long as the status lists the address, it must stay claimed.
@@ -200,7 +201,9 @@ impl View<'_> {
     /// An address whose lock does not say yet, or says without reason, that the Service has it for a grace period only,
     /// and what it should say.
     fn mismarked(&self, outcome: &Outcome) -> Option<(IpAddr, Option<Time>)> {
-        outcome.addresses.iter().find_map(|address| {
+        // Nothing is said on a lock that is left alone.
+        let mut ours = outcome.addresses.iter().filter(|it| !self.index.is_newer(**it));
+        ours.find_map(|address| {
             let expires = outcome.expiring.iter().any(|it| it.address == *address);
             let since = self.index.expiring_since(&self.record.service, *address);
             (since.is_some() != expires).then(|| (*address, expires.then(|| self.now.clone())))
@@ -209,8 +212,15 @@ impl View<'_> {
 
     /// The outcome, with all that there is to say of its addresses.
     fn described(&self, mut outcome: Outcome) -> Outcome {
+        let listed = &self.record.ingress.addresses;
+        // As long as the status lists an address it must stay claimed, whoever wrote it there.
+        let stays = |it: &IpAddr| outcome.is_foreign() && listed.contains(it);
         let locked = self.locked.iter().copied();
-        outcome.releasing = locked.filter(|it| !outcome.addresses.contains(it)).collect();
+        let left = locked.filter(|it| !outcome.addresses.contains(it) && !stays(it));
+        outcome.releasing = left.collect();
+        outcome.clears = outcome.addresses.is_empty()
+            && !self.record.ingress.is_ours()
+            && outcome.releasing.iter().any(|it| listed.contains(it));
         let silent =
             outcome.addresses.iter().filter(|it| self.index.is_announced_nowhere(**it)).copied();
         let (routed, silent): (Vec<_>, Vec<_>) = silent.partition(|it| self.index.is_routed(*it));
@@ -241,7 +251,12 @@ impl Index {
             Step::Rest => None,
             Step::Claim(_) if self.is_held_back(&Subject::Service(owner.clone()), Work::Locks) => {
                 let refused = self.refusal_of_locks(owner)?;
-                self.settle_refused(owner, refused, now)
+                self.settle_refused(owner, Reason::ApiRefused(refused), now)
+            }
+            Step::Claim(address) if self.is_newer(address) => {
+                let why = UnfitAddress::Reserved(self.locks.get(&address)?.reservation.clone()?);
+                let refusal = Refusal::Address { address, why };
+                self.settle_refused(owner, Reason::NoneToGive(refusal, Hint::None), now)
             }
             // What is claimed is to be written in the status next. While that is refused, two that share an address would
             // take turns in claiming it.
@@ -252,7 +267,7 @@ impl Index {
             Step::Settle(outcome) => self.settle(owner, *outcome, now),
             Step::Mark(address, since) => self.mark(owner, address, since),
             Step::Unrenounce => self.unrenounce(owner),
-            Step::Withdraw => self.withdraw(owner),
+            Step::Withdraw => self.withdraw(owner, now),
             Step::Release(address) => self.release(owner, address, now),
         }
     }
@@ -312,7 +327,7 @@ impl Index {
         let since = expiring_since.max().cloned();
         let rival = self.rival_of(owner);
         let conditions = wording::conditions(record, &outcome, since, rival.as_deref(), now);
-        let untouched = outcome.addresses.is_empty() && !record.ingress.is_ours();
+        let untouched = outcome.list().is_none() && !record.ingress.is_ours();
         let said = untouched || record.ingress.says(&outcome.addresses);
         let difference = wording::difference(&record.conditions, &conditions);
         let rest = said
@@ -327,12 +342,17 @@ impl Index {
             let address = outcome.releasing.first()?;
             return self.release(owner, *address, now);
         }
-        let news = self.news_of(owner, &outcome, now)?;
+        let said = Said::of(outcome.list().as_deref(), &conditions, &outcome.releasing);
+        let repeats = self.said.get(owner) == Some(&said);
+        if repeats && self.is_paused(owner, now) {
+            return None;
+        }
+        let news = self.news_of(owner, &outcome, repeats, now)?;
         let record = self.services.get(owner)?;
         let write = ServiceWrite {
             record: record.clone(),
             refusal: outcome.refusal.as_ref().map(Reason::word),
-            addresses: outcome.addresses,
+            addresses: outcome.list(),
             releasing: outcome.releasing,
             conditions,
             news,
@@ -341,22 +361,28 @@ impl Index {
     }
 
     /// What there is to tell when this outcome is written. To write again what a rival took away is no news each time.
-    fn news_of(&mut self, owner: &Owner, outcome: &Outcome, now: &Time) -> Option<Vec<News>> {
-        if self.restores(owner, now) {
+    fn news_of(
+        &mut self,
+        owner: &Owner,
+        outcome: &Outcome,
+        repeats: bool,
+        now: &Time,
+    ) -> Option<Vec<News>> {
+        if self.restores(owner, repeats, now) {
             let rival = self.rival_of(owner).filter(|_| self.unmasks_rival(owner));
             return Some(rival.map(|rival| wording::contested(&rival)).into_iter().collect());
         }
         Some(wording::news(self.services.get(owner)?, outcome, &self.allocator))
     }
 
-    /// Writes that the API server refuses what the Service needs. What it has it keeps.
-    fn settle_refused(&mut self, owner: &Owner, refused: Refused, now: &Time) -> Option<Task> {
+    /// Writes why a lock cannot be written that the Service needs. What it has it keeps.
+    fn settle_refused(&mut self, owner: &Owner, why: Reason, now: &Time) -> Option<Task> {
         let record = self.services.get(owner)?;
         let locked = self.locked_by(owner);
         let view = View { index: self, owner, record, locked, now };
         let listed = record.ingress.addresses.iter().copied();
         let addresses = listed.filter(|it| view.holds(*it)).collect();
-        let refusal = Some(Reason::ApiRefused(refused));
+        let refusal = Some(why);
         let outcome = view.described(Outcome { addresses, refusal, ..Outcome::default() });
         // What is claimed and not in the status yet is no more and no less wanted than before.
         let releasing = record.renounced.clone();
@@ -401,7 +427,7 @@ impl Index {
         let conditions = record.conditions.iter().filter(|it| it.type_ != ADDRESS_RELEASING);
         let write = ServiceWrite {
             record: record.clone(),
-            addresses: if ingress.is_ours() { ingress.addresses.clone() } else { Vec::new() },
+            addresses: ingress.is_ours().then(|| ingress.addresses.clone()),
             conditions: conditions.cloned().collect(),
             releasing: Vec::new(),
             news: Vec::new(),
@@ -410,13 +436,13 @@ impl Index {
         self.write(owner, write)
     }
 
-    fn withdraw(&mut self, owner: &Owner) -> Option<Task> {
+    fn withdraw(&mut self, owner: &Owner, now: &Time) -> Option<Task> {
         self.refused.remove(owner);
         let record = self.services.get(owner)?;
         let write = ServiceWrite {
             record: record.clone(),
-            addresses: Vec::new(),
-            conditions: Vec::new(),
+            addresses: None,
+            conditions: wording::remains(record, &[], now),
             releasing: Vec::new(),
             news: wording::withdrawn(&self.locked_by(owner)).into_iter().collect(),
             refusal: None,
@@ -425,6 +451,10 @@ impl Index {
     }
 
     fn write(&mut self, owner: &Owner, write: ServiceWrite) -> Option<Task> {
-        self.task(Subject::Service(owner.clone()), Effect::WriteService(Box::new(write)))
+        let said = Said::of(write.addresses.as_deref(), &write.conditions, &write.releasing);
+        let subject = Subject::Service(owner.clone());
+        let task = self.task(subject, Effect::WriteService(Box::new(write)))?;
+        self.saying.insert(owner.clone(), said);
+        Some(task)
     }
 }

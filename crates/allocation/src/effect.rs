@@ -94,6 +94,19 @@ impl fmt::Display for Subject {
 }
 
 impl Effect {
+    /// The version of the object that it changes, where it says which one.
+    pub(crate) fn version(&self) -> Option<u64> {
+        match self {
+            Self::Join(amendment) | Self::Amend(amendment) => Some(amendment.expected.0),
+            Self::Release(release) => Some(match &release.change {
+                Change::Amend(amendment) => amendment.expected.0,
+                Change::Delete { version, .. } => *version,
+            }),
+            Self::WriteService(write) => Some(write.record.version),
+            Self::Claim(..) | Self::WritePool(_) | Self::WriteRecord(_) => None,
+        }
+    }
+
     /// The address whose lock it changes or deletes; creating one changes none.
     pub(crate) fn changes_lock(&self) -> Option<IpAddr> {
         match self {
@@ -153,8 +166,8 @@ impl Release {
 pub struct ServiceWrite {
     /// The Service as it was when this was decided. If it has changed since, nothing is written.
     pub record: ServiceRecord,
-    /// The addresses.
-    pub addresses: Vec<IpAddr>,
+    /// The addresses. `None`: the list is left to whoever else wrote it.
+    pub addresses: Option<Vec<IpAddr>>,
     /// The conditions.
     pub conditions: Vec<Condition>,
     /// The addresses that the Service renounces from now on, and no others.
@@ -181,6 +194,9 @@ pub struct RecordWrite {
     pub uid: String,
     /// The text; `None`: nothing, and no Lease.
     pub text: Option<String>,
+    /// The version of the Lease that is changed, and no other: a newer release may have written one that is none of our
+    /// business. `None`: there is none yet.
+    pub expected: Option<String>,
 }
 
 /// What the API server said last about the subject of a task that was done.

@@ -57,8 +57,8 @@ use crate::{
     effect::{Effect, Observed, Report, Subject, Task},
     known_lock::KnownLock,
     news::News,
-    rivals::Rival,
-    setbacks::{Setbacks, Work},
+    rivals::{Rival, Said},
+    setbacks::{Setbacks, Underway, Work},
     waiting::Waiting,
 };
 
@@ -128,9 +128,12 @@ pub struct Index {
     namespaces: BTreeMap<String, Labels>,
 
     /// What is being done about whom.
-    busy: BTreeMap<Subject, Work>,
+    busy: BTreeMap<Subject, Underway>,
     setbacks: Setbacks,
-    /// What we have written last in the status of Services, as far as it was addresses.
+    /// What we have written last in the status of Services since this process began, and what we are about to.
+    said: BTreeMap<Owner, Said>,
+    saying: BTreeMap<Owner, Said>,
+    /// The addresses that we have written there last.
     written: BTreeMap<Owner, Vec<IpAddr>>,
     /// Programs that have overwritten it.
     rivals: BTreeMap<Owner, Rival>,
@@ -228,7 +231,8 @@ impl Index {
     /// Takes note of what came of a task.
     pub fn finish(&mut self, report: Report, now: &Time) {
         let Report { subject, result } = report;
-        let work = self.busy.remove(&subject).unwrap_or(Work::Locks);
+        let underway = self.busy.remove(&subject);
+        let work = underway.map_or(Work::Locks, |it| it.work);
         let claimed = match &subject {
             Subject::Service(owner) => self.claiming.remove(owner),
             _ => None,
@@ -236,15 +240,23 @@ impl Index {
         self.look_at(&subject);
         match result {
             Err(failed) => {
+                self.forget_saying(&subject);
                 if let Subject::Record(uid) = &subject {
                     self.declarations.remembered.failed(uid);
                 }
-                self.set_back(&subject, work, failed, now);
+                let status = underway.filter(|it| it.work == Work::Status);
+                self.set_back(&subject, work, failed, status.and_then(|it| it.version), now);
             }
             Ok(observed) => {
-                self.succeeded(&subject, work);
+                let in_vain = underway.is_some_and(|it| it.was_in_vain(&observed));
+                if !in_vain {
+                    self.succeeded(&subject, work);
+                }
+                self.note_said(&subject);
                 self.observe(observed, claimed);
-                if work == Work::Status {
+                if in_vain {
+                    self.was_in_vain(&subject, work, now);
+                } else if work == Work::Status {
                     self.wrote(&subject);
                 }
             }
@@ -296,7 +308,11 @@ impl Index {
         if self.busy.contains_key(&subject) || self.is_held_back(&subject, work) {
             return None;
         }
-        self.busy.insert(subject.clone(), work);
+        let version = match &effect {
+            Effect::WritePool(_) => Some(self.version_of(&subject)),
+            effect => effect.version(),
+        };
+        self.busy.insert(subject.clone(), Underway::of(&effect, version));
         Some(Task { subject, effect })
     }
 

@@ -16,6 +16,8 @@ pub(super) struct Outcome {
     pub(super) expiring: Vec<Leaving>,
     /// Those that it loses.
     pub(super) leaving: Vec<Leaving>,
+    /// Whether it is to have none, and the status lists some of ours in another program's name: they have to go.
+    pub(super) clears: bool,
     /// Those that have a lock for it and that it does not get.
     pub(super) releasing: Vec<IpAddr>,
     /// Those of its addresses that no node announces, since a router has a route to them.
@@ -37,6 +39,16 @@ pub(super) struct Outcome {
 }
 
 impl Outcome {
+    /// What its status is to list. `None`: the list is not ours to write.
+    pub(super) fn list(&self) -> Option<Vec<IpAddr>> {
+        (self.clears || !self.addresses.is_empty()).then(|| self.addresses.clone())
+    }
+
+    /// Whether its status is somebody else's, which is left alone.
+    pub(super) fn is_foreign(&self) -> bool {
+        matches!(self.refusal, Some(Reason::ForeignStatus { .. }))
+    }
+
     /// Whether the Service is refused nothing but what it has already: an address that a stranger has.
     pub(super) fn is_about_conflict(&self, refusal: &Refusal) -> bool {
         matches!(

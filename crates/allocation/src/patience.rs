@@ -22,7 +22,7 @@ impl Index {
         let Some(record) = self.services.get(owner) else { return false };
         let Some(ripe) = record.created.as_ref().and_then(ripe_at) else { return false };
         let is_new = record.conditions.is_empty() && outcome.addresses.is_empty();
-        let early = is_new && misses_pool(outcome) && ripe > *now;
+        let early = is_new && misses_pool(outcome) && is_ahead(&ripe, now);
         if early {
             self.alarms.insert((ripe, Subject::Service(owner.clone())));
         }
@@ -31,13 +31,13 @@ impl Index {
 
     /// Whether the pool that has `address` is so new that what says where it is announced may be on its way.
     pub(super) fn is_fresh(&self, address: IpAddr, now: &Time) -> bool {
-        self.fresh_until(address).is_some_and(|until| until > *now)
+        self.fresh_until(address).is_some_and(|until| is_ahead(&until, now))
     }
 
     /// Has a Service looked at when the pools that it has silent addresses of are no longer new.
     pub(super) fn await_advertisements(&mut self, owner: &Owner, outcome: &Outcome, now: &Time) {
         let silent = outcome.addresses.iter().filter(|it| self.is_announced_nowhere(**it));
-        let ends = silent.filter_map(|it| self.fresh_until(*it)).filter(|end| end > now);
+        let ends = silent.filter_map(|it| self.fresh_until(*it)).filter(|end| is_ahead(end, now));
         let alarms: Vec<_> = ends.map(|end| (end, Subject::Service(owner.clone()))).collect();
         self.alarms.extend(alarms);
     }
@@ -52,6 +52,13 @@ impl Index {
 
 fn ripe_at(created: &Time) -> Option<Time> {
     created.0.checked_add(TELL_AFTER).ok().map(Time)
+}
+
+/// Whether a time for which patience lasts is still to come. One that is further away than patience lasts, twice over, is
+/// none: the API server's clock and ours differ, and nobody waits until they agree.
+fn is_ahead(end: &Time, now: &Time) -> bool {
+    let left = end.0.duration_since(now.0);
+    left > SignedDuration::ZERO && left <= TELL_AFTER * 2
 }
 
 /// Whether a pool that is applied now could be all that is missing.

@@ -40,6 +40,8 @@ struct Kept {
     text: String,
     /// `None` when it is damaged.
     said: Option<LastGood>,
+    /// The version of the Lease.
+    version: Option<String>,
     /// Whether only a newer release understands it: it is left alone.
     is_newer: bool,
 }
@@ -80,7 +82,8 @@ impl Remembered {
             self.asked.remove(uid);
         }
         self.dirty = true;
-        let before = self.kept.insert(uid.to_owned(), Kept { text, said, is_newer });
+        let version = lease.resource_version();
+        let before = self.kept.insert(uid.to_owned(), Kept { text, said, version, is_newer });
         before.and_then(|it| it.said) != self.kept.get(uid).and_then(|it| it.said.clone())
     }
 
@@ -110,7 +113,8 @@ impl Remembered {
                 continue;
             }
             if self.asked.get(&uid) != Some(&text) {
-                writes.push(RecordWrite { uid, text });
+                let expected = kept.and_then(|kept| kept.version.clone());
+                writes.push(RecordWrite { uid, text, expected });
             }
         }
         writes

@@ -3,10 +3,15 @@
 //! What it takes away is written again, at growing intervals, so that two programs that each insist cost the API server a
 //! few writes a minute; the user learns which program it is.
 
-use std::time::Duration;
+use std::{
+    hash::{DefaultHasher, Hash as _, Hasher as _},
+    net::IpAddr,
+    time::Duration,
+};
 
+use arpeggio_api::service::STATUS_CONTESTED;
 use arpeggio_ipam::Owner;
-use k8s_openapi::apimachinery::pkg::apis::meta::v1::Time;
+use k8s_openapi::apimachinery::pkg::apis::meta::v1::{Condition, Time};
 
 use super::{Index, effect::Subject, setbacks::later};
 
@@ -31,6 +36,27 @@ pub(super) struct Rival {
     times: u32,
     /// When we did last.
     last: Time,
+}
+
+/// What we have written in the status of a Service, as a number: to write the same again means that somebody has undone it.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) struct Said(u64);
+
+impl Said {
+    /// Apart from times, and from what is said of rivals.
+    pub(super) fn of(
+        addresses: Option<&[IpAddr]>,
+        conditions: &[Condition],
+        releasing: &[IpAddr],
+    ) -> Self {
+        let mut hasher = DefaultHasher::new();
+        (addresses, releasing).hash(&mut hasher);
+        for condition in conditions.iter().filter(|it| it.type_ != STATUS_CONTESTED) {
+            (&condition.type_, &condition.status, &condition.reason, &condition.message)
+                .hash(&mut hasher);
+        }
+        Self(hasher.finish())
+    }
 }
 
 impl Rival {
@@ -70,9 +96,21 @@ impl Index {
         yields
     }
 
-    /// Counts what is about to be written as the restoration of a status, if it is one. Says whether it is.
-    pub(super) fn restores(&mut self, owner: &Owner, now: &Time) -> bool {
-        if !self.is_robbed(owner) {
+    /// Whether what a rival has undone is not written again yet. It is looked at again in time.
+    pub(super) fn is_paused(&mut self, owner: &Owner, now: &Time) -> bool {
+        let Some(rival) = self.rivals.get(owner) else { return false };
+        let pause = rival.pause_ends();
+        let paused = pause > *now;
+        if paused {
+            self.alarms.insert((pause, Subject::Service(owner.clone())));
+        }
+        paused
+    }
+
+    /// Counts what is about to be written as the restoration of a status, if it is one: somebody has cleared it, or it
+    /// `repeats` what we have written last. Says whether it is.
+    pub(super) fn restores(&mut self, owner: &Owner, repeats: bool, now: &Time) -> bool {
+        if !(repeats || self.is_robbed(owner)) {
             return false;
         }
         let manager = self.services[owner].ingress.other_writers.first().cloned();
@@ -98,6 +136,22 @@ impl Index {
         Some(rival.manager.clone().unwrap_or_else(|| "an unknown program".to_owned()))
     }
 
+    /// Takes note that what was to be written was.
+    pub(super) fn note_said(&mut self, subject: &Subject) {
+        if let Subject::Service(owner) = subject
+            && let Some(said) = self.saying.remove(owner)
+        {
+            self.said.insert(owner.clone(), said);
+        }
+    }
+
+    /// Takes note that what was to be written was not.
+    pub(super) fn forget_saying(&mut self, subject: &Subject) {
+        if let Subject::Service(owner) = subject {
+            self.saying.remove(owner);
+        }
+    }
+
     /// Takes note of what the status of `owner` says, when it is we who have written it.
     pub(super) fn note_written(&mut self, owner: &Owner) {
         let Some(record) = self.services.get(owner) else { return };
@@ -110,5 +164,6 @@ impl Index {
     pub(super) fn forget_rival(&mut self, owner: &Owner) {
         self.rivals.remove(owner);
         self.written.remove(owner);
+        self.said.remove(owner);
     }
 }

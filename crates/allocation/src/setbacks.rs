@@ -9,7 +9,7 @@ use kube::Resource as _;
 
 use super::{
     Index,
-    effect::{Effect, Failed, Refused, Subject},
+    effect::{Effect, Failed, Observed, Refused, Subject},
     news::{Kind, News},
 };
 
@@ -36,6 +36,32 @@ impl Work {
                 Self::Locks
             }
         }
+    }
+}
+
+/// What is being done about a subject.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct Underway {
+    pub(super) work: Work,
+    /// The version of the object that it changes.
+    pub(super) version: Option<u64>,
+}
+
+impl Underway {
+    pub(super) fn of(effect: &Effect, version: Option<u64>) -> Self {
+        Self { work: Work::of(effect), version }
+    }
+
+    /// Whether the API server took the request and nothing is other than before: it is as it was, or somebody holds on to
+    /// it or puts it back, such as a webhook or a finalizer.
+    pub(super) fn was_in_vain(&self, observed: &Observed) -> bool {
+        let after = match observed {
+            Observed::Service(service) => super::version(service.as_ref()),
+            Observed::Lock(lease) => super::version(lease.as_ref()),
+            Observed::Pool(pool) => super::version(pool.as_ref()),
+            Observed::NoLock { .. } | Observed::Record | Observed::Needed(_) => return false,
+        };
+        self.version == Some(after)
     }
 }
 
@@ -79,12 +105,22 @@ pub(super) fn later(now: &Time, by: Duration) -> Time {
 }
 
 impl Index {
-    /// Takes note that a task was not done.
-    pub(super) fn set_back(&mut self, subject: &Subject, work: Work, failed: Failed, now: &Time) {
-        if matches!(failed, Failed::Changed) || !self.knows(subject) {
+    /// Takes note that a task was not done. `decided_on`: the version of the subject's object that it was decided on, if
+    /// that is not the present one. An object that has changed is tried again as soon as the watch shows how; a lock that
+    /// has was read again already.
+    pub(super) fn set_back(
+        &mut self,
+        subject: &Subject,
+        work: Work,
+        failed: Failed,
+        decided_on: Option<u64>,
+        now: &Time,
+    ) {
+        let is_read_again = matches!(failed, Failed::Changed) && work == Work::Locks;
+        if is_read_again || !self.knows(subject) {
             return;
         }
-        let version = self.version_of(subject);
+        let version = decided_on.unwrap_or_else(|| self.version_of(subject));
         let setback = self.setbacks.entry((subject.clone(), work)).or_insert_with(|| Setback {
             times: 0,
             until: now.clone(),
@@ -98,6 +134,12 @@ impl Index {
         if let Some(refused) = refused.filter(|_| !shows_in_status) {
             self.tell_refusal(subject, &refused);
         }
+    }
+
+    /// Takes note that a task was done and has changed nothing. To ask for it again at once would change nothing, either.
+    pub(super) fn was_in_vain(&mut self, subject: &Subject, work: Work, now: &Time) {
+        tracing::debug!(%subject, "the API server took the request, and nothing has changed");
+        self.set_back(subject, work, Failed::Unanswered { retry_after: None }, None, now);
     }
 
     /// Takes note that a task was done. One that wrote a status has made a new version of the object, which is no mend.
@@ -137,7 +179,7 @@ impl Index {
         self.setbacks.get(&(Subject::Service(owner.clone()), Work::Locks))?.refused.clone()
     }
 
-    fn version_of(&self, subject: &Subject) -> u64 {
+    pub(super) fn version_of(&self, subject: &Subject) -> u64 {
         match subject {
             Subject::Service(owner) => self.services.get(owner).map(|record| record.version),
             Subject::Lock(address) => self.locks.get(address).map(|lock| lock.version),

@@ -4,6 +4,7 @@ mod advice;
 mod announcing;
 mod bad_input;
 mod cluster;
+mod editions;
 mod formats;
 mod neighbours;
 mod quarantine;
@@ -13,6 +14,7 @@ mod simulation;
 mod stability;
 mod succession;
 mod tenants;
+mod versions;
 
 use std::net::IpAddr;
 
@@ -62,7 +64,7 @@ impl Lab {
 
     /// Lets everything happen until nothing does.
     fn settle(&mut self) {
-        loop {
+        for _ in 0..300 {
             self.controller.hear_all(&self.cluster);
             let tasks = self.controller.decide(&cluster::after(self.time));
             if tasks.is_empty() {
@@ -74,6 +76,19 @@ impl Lab {
                 self.controller.index.finish(report, &cluster::after(self.time));
             }
         }
+        panic!("never comes to rest: {:?}", &self.writes[self.writes.len() - 20..]);
+    }
+
+    /// Lets so many seconds pass, one after the other.
+    fn seconds(&mut self, count: u64) {
+        for _ in 0..count {
+            self.wait(Duration::from_secs(1));
+        }
+    }
+
+    /// How often this was written.
+    fn count(&self, kind: &str) -> usize {
+        self.writes.iter().filter(|it| **it == kind).count()
     }
 
     fn note(&mut self, task: &Task) {

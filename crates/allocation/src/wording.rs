@@ -8,7 +8,7 @@ use arpeggio_api::{
     lock::NO_READY_ENDPOINTS,
     service::{
         ADDRESS_ALLOCATED, ADDRESS_CONFLICT, ADDRESS_EXPIRING, ADDRESS_NOT_ANNOUNCED,
-        ADDRESS_RELEASING, ANNOUNCED, STATUS_CONTESTED, ServiceRecord,
+        ADDRESS_RELEASING, ANNOUNCED, CONDITIONS, STATUS_CONTESTED, ServiceRecord,
     },
 };
 use arpeggio_ipam::{Allocator, Leaving};
@@ -22,6 +22,9 @@ const CONFLICT: &str = "AddressConflict";
 
 /// The reason that another program writes the status of a Service.
 const RIVAL: &str = "RivalWriter";
+
+/// The reason of a condition that does not hold and cannot be removed.
+const REMAINS: &str = "NotSo";
 
 /// What there is to say of a Service that nobody has begun to announce.
 const NOT_YET: &str = "no speaker announces the Service yet; if that lasts, its events say why";
@@ -43,8 +46,10 @@ pub(super) fn conditions(
         let present = record.condition(finding.type_).filter(|_| same);
         finding.observed(None, present, now.clone())
     };
-    let expiring = expiring(&outcome.expiring)
-        .map(|it| it.observed(None, None, expiring_since.unwrap_or_else(|| now.clone())));
+    let expiring = expiring(&outcome.expiring).map(|finding| match expiring_since {
+        Some(since) => finding.observed(None, None, since),
+        None => of(finding, true),
+    });
     let releasing = releasing(&outcome.releasing).map(|finding| of(finding, true));
     let conflict = conflict(outcome).map(|finding| of(finding, true));
     let unannounced = unannounced(&outcome.unannounced).map(|finding| of(finding, true));
@@ -52,7 +57,30 @@ pub(super) fn conditions(
     let announced = announced(outcome).map(|finding| of(finding, true));
     let contested = rival.map(|rival| of(contest(rival), true));
     let all = [allocated, expiring, releasing, conflict, unannounced, contested, announced];
-    all.into_iter().flatten().collect()
+    let mut all: Vec<Condition> = all.into_iter().flatten().collect();
+    all.extend(remains(record, &all, now));
+    all.sort_by_key(|it| CONDITIONS.iter().position(|type_| *type_ == it.type_));
+    all
+}
+
+/// What stays of conditions that do not hold any more, or never did, since another program has written them, too: to leave
+/// them out would remove nothing.
+pub(super) fn remains(record: &ServiceRecord, besides: &[Condition], now: &Time) -> Vec<Condition> {
+    let is_said = |type_: &str| besides.iter().any(|it| it.type_ == type_);
+    let held = record.held_conditions.iter().filter(|type_| !is_said(type_));
+    held.filter_map(|type_| {
+        let present = record.condition(type_)?;
+        let message = "this is not so; another program than Arpeggio has written the condition, so that it stays";
+        let message = message.to_owned();
+        let finding = Finding { type_, holds: false, reason: REMAINS, message };
+        Some(finding.observed(None, Some(present), now.clone()))
+    })
+    .collect()
+}
+
+/// Whether the status says anything of ours that could be taken out of it.
+pub(super) fn says_more_than_remains(record: &ServiceRecord) -> bool {
+    record.conditions.iter().any(|it| it.reason != REMAINS)
 }
 
 /// In what two sets of conditions differ.
@@ -171,7 +199,8 @@ fn expiring(expiring: &[Leaving]) -> Option<Finding> {
 }
 
 fn releasing(releasing: &[IpAddr]) -> Option<Finding> {
-    let message = (!releasing.is_empty()).then(|| format!("{}: given back", join(releasing)))?;
+    let message = (!releasing.is_empty())
+        .then(|| format!("{}: the Service gives it back", join(releasing)))?;
     Some(Finding { type_: ADDRESS_RELEASING, holds: true, reason: "NotNeeded", message })
 }
 
@@ -199,8 +228,8 @@ fn conflict(outcome: &Outcome) -> Option<Finding> {
 fn unannounced(addresses: &[IpAddr]) -> Option<Finding> {
     let message = || {
         format!(
-            "{}: nobody announces it, since no announce rule of its pool is for this Service: add one (for a pool of \
-             MetalLB's, an L2Advertisement that selects the pool), or ask for an address from another pool",
+            "{}: no node announces it, since no rule in spec.announce of its pool is for this Service: add one (for a pool \
+             of MetalLB's, an L2Advertisement that selects the pool), or ask for an address from another pool",
             join(addresses)
         )
     };
@@ -213,11 +242,11 @@ pub(super) fn news(record: &ServiceRecord, outcome: &Outcome, allocator: &Alloca
     let changed = change(record, outcome, allocator);
     let finding = allocated(outcome);
     let said = record.condition(ADDRESS_ALLOCATED).map(|it| it.message.as_str());
-    let is_new = said != Some(&finding.message) && finding.reason != CONFLICT;
+    let is_new = said != Some(finding.shown().as_str()) && finding.reason != CONFLICT;
     let refused = outcome.refusal.as_ref().filter(|_| is_new);
     let refused = refused.map(|why| warning(failure(why), "Allocate", finding.message));
     let is_news = |finding: &Finding| {
-        record.condition(finding.type_).is_none_or(|it| it.message != finding.message)
+        record.condition(finding.type_).is_none_or(|it| it.message != finding.shown())
     };
     let expiring = expiring(&outcome.expiring)
         .filter(is_news)
@@ -237,7 +266,7 @@ fn change(record: &ServiceRecord, outcome: &Outcome, allocator: &Allocator) -> O
     let added: Vec<&IpAddr> = outcome.addresses.iter().filter(|it| !before.contains(it)).collect();
     let lost: Vec<&IpAddr> = before.iter().filter(|it| !outcome.addresses.contains(it)).collect();
     let ours = record.ingress.is_ours();
-    let untouched = outcome.addresses.is_empty() && !ours;
+    let untouched = outcome.list().is_none() && !ours;
     let why = outcome.leaving.first().map(|it| it.why.to_string());
     let why = why.unwrap_or_else(|| "another Service holds it".to_owned());
     match (added.is_empty(), lost.is_empty() || untouched) {
@@ -274,7 +303,7 @@ fn origin(address: IpAddr, allocator: &Allocator) -> String {
 pub(super) fn withdrawn(addresses: &[IpAddr]) -> Option<News> {
     let note = || {
         format!(
-            "Released {}, since the Service is not a load balancer of this class any more",
+            "Released {}: spec.type is not LoadBalancer any more, or spec.loadBalancerClass is another one",
             join(addresses)
         )
     };

@@ -19,19 +19,26 @@ pub struct Finding {
 }
 
 impl Finding {
+    /// The message as a condition has it: on one line, and no longer than the API server takes.
+    #[must_use]
+    pub fn shown(&self) -> String {
+        let mut shown = self.message.clone();
+        if shown.contains(char::is_control) {
+            shown = shown.escape_debug().to_string();
+        }
+        shown.truncate(shown.floor_char_boundary(LONGEST_MESSAGE));
+        shown
+    }
+
     /// The condition that says this of the object's `generation`, where `present` is what it says so far. The time is
     /// `now` only when the status changes.
     #[must_use]
     pub fn observed(
-        mut self,
+        self,
         generation: Option<i64>,
         present: Option<&Condition>,
         now: Time,
     ) -> Condition {
-        if self.message.contains(char::is_control) {
-            self.message = self.message.escape_debug().to_string();
-        }
-        self.message.truncate(self.message.floor_char_boundary(LONGEST_MESSAGE));
         let unchanged = present.filter(|present| present.status == self.status());
         Condition {
             type_: self.type_.to_owned(),
@@ -39,7 +46,7 @@ impl Finding {
             reason: self.reason.to_owned(),
             last_transition_time: unchanged.map_or(now, |it| it.last_transition_time.clone()),
             observed_generation: generation,
-            message: self.message,
+            message: self.shown(),
         }
     }
 

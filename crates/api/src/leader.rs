@@ -37,6 +37,12 @@ pub struct LeaderRecord {
     pub newer: Option<String>,
 }
 
+/// Whether a Lease of this name is Arpeggio's: other programs call theirs the same.
+pub fn is_of_arpeggio(lease: &Lease) -> bool {
+    let (key, value) = MANAGED_BY;
+    lease.metadata.labels.as_ref().and_then(|labels| labels.get(key)).is_some_and(|it| it == value)
+}
+
 /// How a [`Write`] is said to the API server.
 #[derive(Debug, Clone, PartialEq)]
 pub enum Request {
@@ -163,6 +169,7 @@ mod tests {
     #[test]
     fn speakers_do_not_watch_it() {
         assert_eq!(Kind::of(&created_lease()), None);
+        assert!(is_of_arpeggio(&created_lease()));
     }
 
     #[test]

@@ -63,7 +63,8 @@ const RELEASING: &str = "arpeggio.dev/releasing";
 /// The type of the condition that says which nodes announce the Service's addresses.
 pub const ANNOUNCED: &str = "arpeggio.dev/Announced";
 
-const OUR_CONDITIONS: [&str; 7] = [
+/// The types of all conditions that we write.
+pub const CONDITIONS: [&str; 7] = [
     ADDRESS_ALLOCATED,
     ADDRESS_EXPIRING,
     ADDRESS_RELEASING,
@@ -107,6 +108,8 @@ pub struct ServiceRecord {
     pub ingress: Ingress,
     /// The conditions that we have written so far.
     pub conditions: Vec<Condition>,
+    /// The types of those of ours that another field manager has written, too: what we leave out of them stays.
+    pub held_conditions: Vec<&'static str>,
 }
 
 /// What `status.loadBalancer.ingress` says.
@@ -116,8 +119,8 @@ pub struct Ingress {
     pub addresses: Vec<IpAddr>,
     /// Whether there are entries that are not addresses, which we never write.
     pub has_others: bool,
-    /// Whether an address has an `ipMode` that we never write.
-    pub has_other_modes: bool,
+    /// Whether an address has an `ipMode` that we never write, or is listed twice.
+    pub is_written_otherwise: bool,
     /// The field managers of the list. It is of one piece: the last one to change it is alone.
     pub managers: Vec<String>,
     /// The field managers other than we that have written anything of the status, the last one first.
@@ -147,10 +150,14 @@ impl ServiceRecord {
                 .find(|manager| manager != FIELD_MANAGER),
             request: request(service, class),
             ingress: Ingress::parse(service),
-            conditions: OUR_CONDITIONS
+            conditions: CONDITIONS
                 .iter()
                 .filter_map(|type_| condition::of_type(conditions.unwrap_or_default(), type_))
                 .cloned()
+                .collect(),
+            held_conditions: CONDITIONS
+                .into_iter()
+                .filter(|type_| is_held(fields(service), type_))
                 .collect(),
         }
     }
@@ -180,18 +187,19 @@ impl ServiceRecord {
     /// The server-side apply of all that we have to say in this Service's status. What an earlier one said and this one
     /// does not is removed. It is refused with 409 when the Service has changed since it was read.
     ///
-    /// Without `addresses` the list is left to whoever else wrote it; ours is removed.
+    /// Without `addresses` the list is left to whoever else wrote it; ours is removed. With them, even if there are none,
+    /// they take the place of what anybody wrote.
     ///
     /// `releasing` is what [`Self::renounced`] reads: it is an annotation, since a status has no place for it, and is
     /// written with the status, so that both hold from the same version on.
     pub fn status_patch(
         &self,
-        addresses: &[IpAddr],
+        addresses: Option<&[IpAddr]>,
         conditions: &[Condition],
         releasing: &[IpAddr],
     ) -> Value {
         let mut status = json!({});
-        if !addresses.is_empty() {
+        if let Some(addresses) = addresses {
             let ingress = addresses.iter().map(|ip| json!({ "ip": ip, "ipMode": IP_MODE }));
             status["loadBalancer"] = json!({ "ingress": ingress.collect::<Vec<_>>() });
         }
@@ -262,12 +270,19 @@ impl Ingress {
         let status = service.status.as_ref();
         let balancer = status.and_then(|status| status.load_balancer.as_ref());
         let entries = balancer.and_then(|it| it.ingress.as_deref()).unwrap_or_default();
-        let addresses: Vec<IpAddr> = entries.iter().filter_map(address).collect();
+        let mut addresses: Vec<IpAddr> = Vec::new();
+        for address in entries.iter().filter_map(address) {
+            if !addresses.contains(&address) {
+                addresses.push(address);
+            }
+        }
+        let has_others = entries.iter().any(|entry| address(entry).is_none());
+        let is_of_other_mode =
+            |it: &LoadBalancerIngress| it.ip_mode.as_deref().is_some_and(|mode| mode != IP_MODE);
         Self {
-            has_others: addresses.len() < entries.len(),
-            has_other_modes: entries
-                .iter()
-                .any(|entry| entry.ip_mode.as_deref().is_some_and(|mode| mode != IP_MODE)),
+            has_others,
+            is_written_otherwise: entries.iter().any(is_of_other_mode)
+                || (!has_others && addresses.len() < entries.len()),
             addresses,
             managers: managers(fields(service), INGRESS_FIELD),
             other_writers: other_writers(service),
@@ -289,7 +304,7 @@ impl Ingress {
 
     /// Whether it says what we would write for these addresses.
     pub fn says(&self, addresses: &[IpAddr]) -> bool {
-        self.addresses == addresses && !self.has_others && !self.has_other_modes
+        self.addresses == addresses && !self.has_others && !self.is_written_otherwise
     }
 
     /// Whether there is nothing in it.
@@ -328,6 +343,17 @@ fn managers(entries: &[ManagedFieldsEntry], field: &str) -> Vec<String> {
         entry.fields_v1.as_ref().is_some_and(|fields| fields.0.pointer(field).is_some())
     };
     entries.iter().filter(manages).filter_map(|entry| entry.manager.clone()).collect()
+}
+
+/// Whether another field manager than we has written of the condition of this type.
+fn is_held(entries: &[ManagedFieldsEntry], type_: &str) -> bool {
+    // As server-side apply names an item of a list by its key.
+    let key = format!("k:{}", json!({ "type": type_ }));
+    let of_others = entries.iter().filter(|it| it.manager.as_deref() != Some(FIELD_MANAGER));
+    let mut conditions =
+        of_others.filter_map(|it| it.fields_v1.as_ref()?.0.pointer("/f:status/f:conditions"));
+    // Who has changed a field of it only does not hold the item.
+    conditions.any(|it| it.get(&key).is_some_and(|item| item.get(".").is_some()))
 }
 
 #[cfg(test)]
@@ -404,11 +430,11 @@ mod tests {
     #[test]
     fn what_is_renounced_is_written_with_the_status_and_read_back() {
         let renounced: [IpAddr; 2] = ["10.0.0.1".parse().unwrap(), "fd00::1".parse().unwrap()];
-        let patch = parse(&json!({})).status_patch(&[], &[], &renounced);
+        let patch = parse(&json!({})).status_patch(None, &[], &renounced);
         let annotations = patch["metadata"]["annotations"].clone();
         let record = parse(&json!({ "/metadata/annotations": annotations }));
         assert_eq!(record.renounced, renounced);
-        assert_eq!(record.status_patch(&[], &[], &[])["metadata"]["annotations"], json!({}));
+        assert_eq!(record.status_patch(None, &[], &[])["metadata"]["annotations"], json!({}));
     }
 
     #[test]
@@ -419,7 +445,7 @@ mod tests {
             "/metadata/annotations": { RELEASING: "10.0.0.1" },
             "/metadata/managedFields": [{ "manager": "kubectl-edit", "fieldsV1": fields }],
         }));
-        let patch = record.status_patch(&[], &[], &[]);
+        let patch = record.status_patch(None, &[], &[]);
         assert_eq!(patch["metadata"]["annotations"], json!({ RELEASING: "" }));
     }
 
@@ -438,11 +464,13 @@ mod tests {
     #[test]
     fn the_patch_says_what_it_is_for_and_leaves_out_what_is_not_ours() {
         let record = parse(&json!({}));
-        let patch = record.status_patch(&["10.0.0.1".parse().unwrap()], &[], &[]);
+        let patch = record.status_patch(Some(&["10.0.0.1".parse().unwrap()]), &[], &[]);
         assert_eq!(patch["metadata"]["resourceVersion"], "7");
         let expected =
             json!({ "loadBalancer": { "ingress": [{ "ip": "10.0.0.1", "ipMode": "VIP" }] } });
         assert_eq!(patch["status"], expected);
-        assert_eq!(record.status_patch(&[], &[], &[])["status"], json!({}));
+        assert_eq!(record.status_patch(None, &[], &[])["status"], json!({}));
+        let nobody_s = json!({ "loadBalancer": { "ingress": [] } });
+        assert_eq!(record.status_patch(Some(&[]), &[], &[])["status"], nobody_s);
     }
 }

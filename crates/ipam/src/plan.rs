@@ -70,7 +70,7 @@ pub enum Misfit {
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub enum Unwanted {
     /// The owner has no cluster address of the family.
-    #[error("the Service is not {0} any more")]
+    #[error("the Service has no {0} cluster address any more")]
     Family(Family),
     /// One address of the family is enough.
     #[error("one {0} address is enough")]

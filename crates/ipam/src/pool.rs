@@ -103,7 +103,7 @@ pub enum Outsider {
     Namespace(String),
     /// Its labels are not selected.
     #[error(
-        "its serviceSelectors do not select this Service: give the Service such labels, or name another pool"
+        "its spec.allocation.serviceSelectors do not select this Service: give the Service such labels, or name another pool"
     )]
     Labels,
 }

@@ -84,7 +84,9 @@ pub enum Unfitness {
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub enum UnfitAddress {
     /// The Service has no cluster address of this family.
-    #[error("the Service is not {0}: request another address, or change its ipFamilies")]
+    #[error(
+        "the Service has no {0} cluster address: request another address, or set spec.ipFamilies"
+    )]
     Family(Family),
     /// No Service can be reached there.
     #[error("it is {0}, at which no Service can be reached: request another one")]
@@ -190,7 +192,7 @@ impl fmt::Display for Refusal {
             Self::OneAddressForTwo { missing } => write!(
                 f,
                 "the Service needs an IPv4 and an IPv6 address and requests one only: request an {missing} address \
-                 too, or set ipFamilyPolicy to PreferDualStack or SingleStack"
+                 too, or set spec.ipFamilyPolicy to PreferDualStack or SingleStack"
             ),
         }
     }

@@ -125,7 +125,7 @@ fn every_refusal_of_a_requested_address_says_what_to_do() {
         (V4.at(&["10.2.0.1"]), "no pool in use has it: request another one, or add it to a pool"),
         (
             V4.at(&["fd00::1"]),
-            "the Service is not IPv6: request another address, or change its ipFamilies",
+            "the Service has no IPv6 cluster address: request another address, or set spec.ipFamilies",
         ),
         (
             V4.at(&["10.1.0.1"]).from(&["spare"]),

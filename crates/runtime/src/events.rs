@@ -28,6 +28,9 @@ const LONGEST_NOTE: usize = 1024;
 /// The API server refuses longer names of reporters (events.k8s.io/v1 `reportingInstance`), and pods may have longer ones.
 const LONGEST_INSTANCE: usize = 128;
 
+/// The API server refuses longer names of objects (RFC 1123 subdomains), and what an event is about may have one as long.
+const LONGEST_NAME: usize = 253;
+
 /// Longest time for one write; an event is not worth waiting for.
 const TIME_LIMIT: Duration = Duration::from_secs(5);
 
@@ -146,12 +149,10 @@ impl EventWriter {
         news: &News,
         now: Timestamp,
     ) -> Event {
-        let nanos = now.as_nanosecond();
         let about = object.name.as_deref().unwrap_or("unknown");
         Event {
             metadata: ObjectMeta {
-                // The form of every Kubernetes component: object and time, so that names never collide.
-                name: Some(format!("{about}.{nanos:x}")),
+                name: Some(name(about, now)),
                 namespace: Some(namespace.to_owned()),
                 ..ObjectMeta::default()
             },
@@ -182,6 +183,13 @@ pub enum EventError {
     Refused(#[source] Box<kube::Error>),
 }
 
+/// The name of an event: object and time, as every component of Kubernetes has it, so that names never collide.
+fn name(about: &str, now: Timestamp) -> String {
+    let time = format!(".{:x}", now.as_nanosecond());
+    let about = cut(about, LONGEST_NAME - time.len());
+    about.trim_end_matches(['-', '.']).to_owned() + &time
+}
+
 /// The longest prefix that has no more bytes, ending at a character's end.
 fn cut(text: &str, bytes: usize) -> &str {
     &text[..text.floor_char_boundary(bytes)]
@@ -196,5 +204,17 @@ mod tests {
         let note = format!("{}é tail", "x".repeat(LONGEST_NOTE - 1));
         assert_eq!(cut(&note, LONGEST_NOTE), "x".repeat(LONGEST_NOTE - 1));
         assert_eq!(cut("short", LONGEST_NOTE), "short");
+    }
+
+    #[test]
+    fn a_long_name_is_cut_so_that_it_is_one() {
+        let now = Timestamp::from_second(1_800_000_000).unwrap();
+        let time = ".18fae27693b40000";
+        assert_eq!(name("web", now), format!("web{time}"));
+        for end in ["-", ".", "-.-", ""] {
+            let begin = "x".repeat(LONGEST_NAME - time.len() - end.len());
+            let long = format!("{begin}{end}{}", "y".repeat(time.len()));
+            assert_eq!(name(&long, now), format!("{begin}{time}"), "{end}");
+        }
     }
 }

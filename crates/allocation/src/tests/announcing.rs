@@ -170,7 +170,7 @@ fn rules_for_other_services_are_left_out_and_none_at_all_is_told() {
     assert!(lab.terms().is_nowhere());
     let condition = lab.record("web").condition(ADDRESS_NOT_ANNOUNCED).cloned().unwrap();
     assert_eq!(condition.reason, "NotAdvertised");
-    assert!(condition.message.starts_with("10.0.0.1: nobody announces it"), "{condition:?}");
+    assert!(condition.message.starts_with("10.0.0.1: no node announces it"), "{condition:?}");
     assert_eq!(lab.told.last().unwrap().reason, "NotAdvertised");
     let told = lab.told.len();
     lab.restart();

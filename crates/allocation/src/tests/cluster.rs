@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 
 use arpeggio_api::{
-    address_pool::{AddressItem, AddressPool, AddressPoolSpec},
+    address_pool::{AddressItem, AddressPool, AddressPoolSpec, AnnounceRule, InterfacePattern},
     last_good,
     lock::{self, Amendment, LockRecord},
     service::{FIELD_MANAGER, reference, releasing_annotation},
@@ -18,14 +18,14 @@ use k8s_openapi::{
         },
     },
     apimachinery::pkg::apis::meta::v1::{
-        FieldsV1, ManagedFieldsEntry, MicroTime, ObjectMeta, Time,
+        Condition, FieldsV1, ManagedFieldsEntry, MicroTime, ObjectMeta, Time,
     },
     jiff::Timestamp,
 };
 use kube::ResourceExt as _;
 use serde_json::{Value, json};
 
-use super::super::*;
+use super::{super::*, editions::Edition};
 use crate::effect::{Change, Failed, Refused, Release, ServiceWrite};
 use crate::sources::MetalLb;
 
@@ -40,10 +40,14 @@ pub(super) struct Cluster {
     /// What is kept of pools.
     records: BTreeMap<String, Lease>,
     log: Log,
+    /// Which release's controller asks.
+    pub(super) asks: Edition,
     /// Requests that are refused: those whose words contain this.
     pub(super) refuses: Option<&'static str>,
     /// How many were.
     pub(super) refusals: u32,
+    /// The condition or annotation that an admission webhook removes from all that we write.
+    pub(super) drops: Option<&'static str>,
 }
 
 #[derive(Default)]
@@ -76,6 +80,8 @@ impl Watch {
 /// A controller without its executor, and how far each of its watches is.
 pub(super) struct Controller {
     pub(super) index: Index,
+    /// Of which release it is.
+    pub(super) edition: Edition,
     pub(super) metallb: MetalLb,
     heard: [usize; 4],
 }
@@ -110,35 +116,72 @@ impl Controller {
         Self::restarted(Index::new(None, PERIODS), cluster)
     }
 
-    pub(super) fn restarted(mut index: Index, cluster: &Cluster) -> Self {
-        index.reset(cluster.services.values().cloned().collect::<Vec<Service>>());
-        index.reset(cluster.leases().cloned().collect::<Vec<Lease>>());
+    pub(super) fn restarted(index: Index, cluster: &Cluster) -> Self {
+        Self::of(Edition::default(), index, cluster)
+    }
+
+    /// A controller of another release.
+    pub(super) fn of(edition: Edition, mut index: Index, cluster: &Cluster) -> Self {
+        let services = cluster.services.values().cloned();
+        index.reset(services.map(|it| edition.reads_service(it)).collect::<Vec<Service>>());
+        index.reset(cluster.leases().map(|it| edition.reads(it)).collect::<Vec<Lease>>());
         index.reset(cluster.pools().cloned().collect::<Vec<AddressPool>>());
         index.set_namespaces([("default".to_owned(), Labels::new())].into());
         let mut metallb = MetalLb::default();
-        Records { index: &mut index, metallb: &mut metallb }
-            .reset(cluster.records.values().cloned().collect());
+        if edition.keeps_records() {
+            Records { index: &mut index, metallb: &mut metallb }
+                .reset(cluster.records.values().map(|it| edition.reads(it)).collect());
+        }
         let Log { services, leases, pools, records } = &cluster.log;
         let heard = [services.len(), leases.len(), pools.len(), records.len()];
-        Self { index, metallb, heard }
+        Self { index, edition, metallb, heard }
     }
 
     pub(super) fn decide(&mut self, now: &Time) -> Vec<Task> {
         let mut tasks = self.index.decide(now);
-        tasks.extend(self.index.decide_records(now));
+        if self.edition.keeps_records() {
+            tasks.extend(self.index.decide_records(now));
+        }
         tasks
+    }
+
+    /// Hears what came of a task.
+    pub(super) fn finish(&mut self, report: Report, now: &Time) {
+        let read = |observed| match observed {
+            Observed::Lock(lease) => Observed::Lock(Box::new(self.edition.reads(&lease))),
+            Observed::Service(service) => {
+                Observed::Service(Box::new(self.edition.reads_service(*service)))
+            }
+            Observed::Needed(service) => {
+                Observed::Needed(Box::new(self.edition.reads_service(*service)))
+            }
+            other => other,
+        };
+        let result = report.result.map(read);
+        self.index.finish(Report { result, ..report }, now);
     }
 
     /// Hears of the next change on one watch; false when there is none.
     pub(super) fn hear(&mut self, watch: Watch, cluster: &Cluster) -> bool {
-        let heard = &mut self.heard[watch as usize];
+        let (heard, edition) = (&mut self.heard[watch as usize], self.edition);
+        let read = |lease: &Event<Lease>| match lease {
+            Event::Applied(lease) => Event::Applied(edition.reads(lease)),
+            Event::Deleted(lease) => Event::Deleted(edition.reads(lease)),
+        };
         let more = match watch {
-            Watch::Services => pass(cluster.log.services.get(*heard), &mut self.index),
-            Watch::Leases => pass(cluster.log.leases.get(*heard), &mut self.index),
-            Watch::Pools => pass(cluster.log.pools.get(*heard), &mut self.index),
+            Watch::Services => {
+                let read = |service: &Event<Service>| match service.clone() {
+                    Event::Applied(service) => Event::Applied(edition.reads_service(service)),
+                    Event::Deleted(service) => Event::Deleted(service),
+                };
+                pass(cluster.log.services.get(*heard).map(read), &mut self.index)
+            }
+            Watch::Leases => pass(cluster.log.leases.get(*heard).map(read), &mut self.index),
+            Watch::Pools => pass(cluster.log.pools.get(*heard).cloned(), &mut self.index),
+            Watch::Records if !edition.keeps_records() => cluster.log.records.get(*heard).is_some(),
             Watch::Records => {
                 let mut records = Records { index: &mut self.index, metallb: &mut self.metallb };
-                pass(cluster.log.records.get(*heard), &mut records)
+                pass(cluster.log.records.get(*heard).map(read), &mut records)
             }
         };
         *heard += usize::from(more);
@@ -152,8 +195,8 @@ impl Controller {
     }
 }
 
-fn pass<K: Clone>(change: Option<&Event<K>>, index: &mut impl Watched<K>) -> bool {
-    match change.cloned() {
+fn pass<K>(change: Option<Event<K>>, index: &mut impl Watched<K>) -> bool {
+    match change {
         Some(Event::Applied(object)) => index.apply(object),
         Some(Event::Deleted(object)) => index.delete(object),
         None => return false,
@@ -259,7 +302,67 @@ impl Cluster {
     }
 
     pub(super) fn set_ingress(&mut self, name: &str, address: &str, manager: &str) {
-        self.change(name, |service| set_ingress(service, &[address.parse().unwrap()], manager));
+        self.set_ingresses(name, &[address], manager);
+    }
+
+    pub(super) fn set_ingresses(&mut self, name: &str, addresses: &[&str], manager: &str) {
+        let addresses: Vec<IpAddr> = addresses.iter().map(|it| it.parse().unwrap()).collect();
+        self.change(name, |service| set_ingress(service, &addresses, manager));
+    }
+
+    /// Another program writes a condition of ours, and holds on to it.
+    pub(super) fn hold_condition(&mut self, name: &str, type_: &str, manager: &str) {
+        let condition = Condition {
+            type_: type_.to_owned(),
+            status: "True".to_owned(),
+            reason: "Restored".to_owned(),
+            message: "10.0.0.9".to_owned(),
+            observed_generation: None,
+            last_transition_time: now(),
+        };
+        let key = format!("k:{{\"type\":\"{type_}\"}}");
+        let fields = json!({ "f:status": { "f:conditions": { key: { ".": {}, "f:type": {} } } } });
+        self.change(name, |service| {
+            let status = service.status.get_or_insert_default();
+            status.conditions.get_or_insert_default().push(condition);
+            service.metadata.managed_fields.get_or_insert_default().push(ManagedFieldsEntry {
+                manager: Some(manager.to_owned()),
+                fields_v1: Some(FieldsV1(fields)),
+                ..ManagedFieldsEntry::default()
+            });
+        });
+    }
+
+    /// Another program sets the `ipMode` of all that the status lists.
+    pub(super) fn set_ip_mode(&mut self, name: &str, mode: &str, manager: &str) {
+        self.usurp_status(name, manager);
+        self.change(name, |service| {
+            let status = service.status.get_or_insert_default();
+            let list = status.load_balancer.as_mut().and_then(|it| it.ingress.as_mut());
+            list.into_iter().flatten().for_each(|it| it.ip_mode = Some(mode.to_owned()));
+            for fields in service.metadata.managed_fields.iter_mut().flatten() {
+                fields.subresource = Some("status".to_owned());
+            }
+        });
+    }
+
+    /// Somebody has the Lease wait for these before it goes; without any it goes if it was deleted.
+    pub(super) fn set_finalizers(&mut self, name: &str, finalizers: &[&str]) {
+        let mut lease = self.leases[name].clone();
+        let all = finalizers.iter().map(|it| (*it).to_owned()).collect();
+        lease.metadata.finalizers = Some(all);
+        self.store_lease(name, lease);
+        if finalizers.is_empty() && self.leases[name].metadata.deletion_timestamp.is_some() {
+            self.delete_lease(name);
+        }
+    }
+
+    /// The user has the pool announced on this interface.
+    pub(super) fn announce_on(&mut self, pool: &str, interface: &str) {
+        let interfaces = vec![InterfacePattern(interface.to_owned())];
+        let announce = vec![AnnounceRule { interfaces, ..AnnounceRule::default() }];
+        let spec = AddressPoolSpec { announce, ..self.pools[pool].spec.clone() };
+        self.set_pool_spec(pool, spec);
     }
 
     /// Another program replaces the whole status by an empty one with a condition of its own.
@@ -273,6 +376,14 @@ impl Cluster {
                 ..ManagedFieldsEntry::default()
             }]);
         });
+    }
+
+    /// Another program writes the list of addresses as it is. It is of one piece, so that it is that program's then.
+    pub(super) fn usurp_status(&mut self, name: &str, manager: &str) {
+        let addresses = ServiceRecord::parse(self.service(name), None).ingress.addresses;
+        if !addresses.is_empty() {
+            self.change(name, |service| set_ingress(service, &addresses, manager));
+        }
     }
 
     /// The user deletes the Service, which waits for this finalizer.
@@ -296,11 +407,12 @@ impl Cluster {
     pub(super) fn set_pool_spec(&mut self, name: &str, spec: AddressPoolSpec) {
         let mut pool = AddressPool::new(name, spec);
         pool.metadata.creation_timestamp = Some(now());
-        let before = self.pools.get(name).map(|before| &before.metadata);
-        let uid = before.and_then(|it| it.uid.clone());
+        let before = self.pools.get(name);
+        let uid = before.and_then(ResourceExt::uid);
         pool.metadata.uid = Some(uid.unwrap_or_else(|| format!("{name}-{}", self.version)));
-        let generation = before.and_then(|it| it.generation).unwrap_or_default();
-        pool.metadata.generation = Some(generation + 1);
+        let generation = before.and_then(|it| it.metadata.generation).unwrap_or_default();
+        let is_other = before.is_none_or(|before| before.spec != pool.spec);
+        pool.metadata.generation = Some(generation + i64::from(is_other));
         self.store_pool(pool);
     }
 
@@ -377,7 +489,10 @@ impl Cluster {
         let Some(lease) = self.leases.get(&name) else { return };
         let Ok(record) = lock::parse(lease) else { return };
         if record.resting_until.is_none() {
-            let lease = patched(lease, &patch(&record));
+            // One of the release that has written the lock, as others would leave it alone.
+            let edition = Edition::of(lease);
+            let lease = patched(&edition.reads(lease), &patch(&record));
+            let lease = edition.writes(lease, None);
             self.store_lease(&name, lease);
         }
     }
@@ -423,6 +538,11 @@ impl Cluster {
         self.leases.values()
     }
 
+    /// Locks, and what is kept of pools.
+    pub(super) fn all_leases(&self) -> impl Iterator<Item = &Lease> {
+        self.leases.values().chain(self.records.values())
+    }
+
     /// What is kept of pools.
     pub(super) fn records(&self) -> impl Iterator<Item = &Lease> {
         self.records.values()
@@ -431,6 +551,11 @@ impl Cluster {
     /// Somebody writes over what is kept of the object with this uid, or deletes it.
     pub(super) fn damage_record(&mut self, uid: &str, text: Option<&str>) {
         self.keep(uid, text);
+    }
+
+    /// The version of what was stored last.
+    pub(super) fn version(&self) -> u64 {
+        self.version
     }
 
     pub(super) fn pools(&self) -> impl Iterator<Item = &AddressPool> {
@@ -495,11 +620,17 @@ impl Cluster {
             Effect::WriteService(write) => self.write_service(write),
             Effect::WritePool(write) => {
                 let mut pool = self.pools.get(&write.name).ok_or(Failed::Changed)?.clone();
-                pool.status = Some(write.status.clone());
-                self.store_pool(pool);
+                if pool.status.as_ref() != Some(&write.status) {
+                    pool.status = Some(write.status.clone());
+                    self.store_pool(pool);
+                }
                 Ok(Observed::Pool(Box::new(self.pools[&write.name].clone())))
             }
             Effect::WriteRecord(write) => {
+                let kept = self.records.get(&last_good::name(&write.uid));
+                if kept.and_then(ResourceExt::resource_version) != write.expected {
+                    return Err(Failed::Changed);
+                }
                 self.keep(&write.uid, write.text.as_deref());
                 Ok(Observed::Record)
             }
@@ -510,7 +641,7 @@ impl Cluster {
     fn keep(&mut self, uid: &str, text: Option<&str>) {
         let name = last_good::name(uid);
         if let Some(text) = text {
-            let mut lease = last_good::lease(uid, text);
+            let mut lease = self.asks.writes(last_good::lease(uid, text), None);
             self.stamp(&mut lease.metadata);
             self.log.records.push(Event::Applied(lease.clone()));
             self.records.insert(name, lease);
@@ -540,6 +671,7 @@ impl Cluster {
         let name = lease.name_any();
         if !self.leases.contains_key(&name) {
             lease.metadata.uid = Some(format!("lease-{}", self.version + 1));
+            let lease = self.asks.writes(lease, None);
             self.store_lease(&name, lease);
         }
         self.leases[&name].clone()
@@ -568,8 +700,14 @@ impl Cluster {
                     lease.uid().as_ref() == Some(lease_uid)
                         && lease.resource_version() == Some(version.to_string())
                 };
-                if self.leases.get(&name).as_ref().is_some_and(same) {
-                    self.delete_lease(&name);
+                if let Some(lease) = self.leases.get(&name).filter(same) {
+                    if lease.metadata.finalizers.as_ref().is_none_or(Vec::is_empty) {
+                        self.delete_lease(&name);
+                    } else if lease.metadata.deletion_timestamp.is_none() {
+                        let mut lease = lease.clone();
+                        lease.metadata.deletion_timestamp = Some(now());
+                        self.store_lease(&name, lease);
+                    }
                 }
                 self.look(release.address, *version)
             }
@@ -586,7 +724,10 @@ impl Cluster {
         let name = lock::name(amendment.address);
         let expected = amendment.expected.0;
         if let Some(before) = self.leases.get(&name).filter(|it| version(*it) == expected) {
-            let lease = patched(before, &amendment.patch());
+            let mut lease = self.asks.writes(patched(before, &amendment.patch()), Some(before));
+            if let (Some(key), Some(annotations)) = (self.drops, &mut lease.metadata.annotations) {
+                annotations.remove(key);
+            }
             if lease != *before {
                 self.store_lease(&name, lease);
             }
@@ -606,15 +747,37 @@ impl Cluster {
         if service.resource_version() != Some(write.record.version.to_string()) {
             return Err(Failed::Changed);
         }
-        if !write.addresses.is_empty() || write.record.ingress.is_ours() {
-            set_ingress(&mut service, &write.addresses, FIELD_MANAGER);
+        let before = service.clone();
+        match &write.addresses {
+            Some(addresses) => set_ingress(&mut service, addresses, FIELD_MANAGER),
+            None if write.record.ingress.is_ours() => {
+                set_ingress(&mut service, &[], FIELD_MANAGER);
+            }
+            _ => {}
+        }
+        let type_ = service.spec.as_ref().and_then(|spec| spec.type_.as_deref());
+        if type_ != Some("LoadBalancer") {
+            set_ingress(&mut service, &[], FIELD_MANAGER);
         }
         let status = service.status.get_or_insert_default();
-        status.conditions = Some(write.conditions.clone());
+        let kept = write.conditions.iter().filter(|it| Some(it.type_.as_str()) != self.drops);
+        let said = kept.cloned().map(|it| self.asks.says(it));
+        let mut conditions: Vec<Condition> = said.collect();
+        // What another manager holds does not go because we leave it out.
+        let held = write.record.conditions.iter().filter(|before| {
+            write.record.held_conditions.contains(&before.type_.as_str())
+                && !conditions.iter().any(|it| it.type_ == before.type_)
+        });
+        let held: Vec<Condition> = held.cloned().collect();
+        conditions.extend(held);
+        status.conditions = Some(conditions);
         let annotations = service.annotations_mut();
         annotations.remove("arpeggio.dev/releasing");
         annotations.extend(releasing_annotation(&write.releasing));
-        self.store_service(service);
+        // What changes nothing makes no new version.
+        if service != before {
+            self.store_service(service);
+        }
         Ok(Observed::Service(Box::new(self.services[uid].clone())))
     }
 }
@@ -627,9 +790,15 @@ fn set_ingress(service: &mut Service, addresses: &[IpAddr], manager: &str) {
     service.status.get_or_insert_with(ServiceStatus::default).load_balancer =
         Some(LoadBalancerStatus { ingress: Some(addresses.iter().map(entry).collect()) });
     let fields = json!({ "f:status": { "f:loadBalancer": { "f:ingress": {} } } });
-    service.metadata.managed_fields = Some(vec![ManagedFieldsEntry {
+    let all = service.metadata.managed_fields.get_or_insert_default();
+    // The list is of one piece: its last writer is alone.
+    all.retain(|entry| {
+        let fields = entry.fields_v1.as_ref();
+        fields.is_none_or(|it| it.0.pointer("/f:status/f:loadBalancer").is_none())
+    });
+    all.push(ManagedFieldsEntry {
         manager: Some(manager.into()),
         fields_v1: Some(FieldsV1(fields)),
         ..ManagedFieldsEntry::default()
-    }]);
+    });
 }

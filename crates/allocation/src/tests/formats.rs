@@ -34,6 +34,41 @@ fn rules_that_are_damaged_are_written_anew_when_a_pool_says_them() {
 }
 
 #[test]
+fn who_needs_a_lock_that_a_newer_release_has_written_is_told_why_it_is_left_alone() {
+    let mut lab = Lab::with_pools(&[HOME]);
+    lab.create("web");
+    lab.cluster.damage_lease(LOCK, FORMAT, "2");
+    lab.cluster.clear_status("web", "rival");
+    lab.settle();
+    let why =
+        "10.0.0.1 cannot be given: its lock was written by a newer release of Arpeggio (format 2)";
+    assert!(lab.says("web").contains(why), "{}", lab.says("web"));
+    lab.restart();
+    assert_eq!(lab.writes, [""; 0]);
+    lab.cluster.damage_lease(LOCK, FORMAT, "1");
+    lab.settle();
+    assert_eq!((lab.addresses("web"), lab.locks().len()), (vec!["10.0.0.1".to_owned()], 1));
+}
+
+#[test]
+fn a_lock_that_is_left_alone_keeps_nobody_from_being_told_of_anything_else() {
+    let mut lab = Lab::with_pools(&[HOME]);
+    lab.create("web");
+    lab.cluster.damage_lease(LOCK, FORMAT, "2");
+    lab.settle();
+    lab.cluster.delete_pool("home");
+    lab.settle();
+    lab.writes.clear();
+    lab.seconds(120);
+    assert_eq!((lab.addresses("web"), lab.writes.len()), (vec!["10.0.0.1".to_owned()], 0));
+    let record = lab.record("web");
+    assert!(record.condition("arpeggio.dev/AddressExpiring").is_some());
+    lab.cluster.annotate("web", ADDRESSES, "nonsense");
+    lab.settle();
+    assert!(lab.says("web").contains("nonsense"), "{}", lab.says("web"));
+}
+
+#[test]
 fn a_lock_that_a_newer_release_has_written_is_left_alone() {
     for (key, value) in
         [(SERVICES, "default/web/uid-web/extra"), (SERVICES, "oops"), (ANNOUNCE, "{")]

@@ -26,10 +26,6 @@ impl Lab {
     fn contest(&self, name: &str) -> Option<String> {
         self.record(name).condition(STATUS_CONTESTED).map(|it| it.message.clone())
     }
-
-    fn count(&self, kind: &str) -> usize {
-        self.writes.iter().filter(|it| **it == kind).count()
-    }
 }
 
 #[test]
@@ -51,6 +47,129 @@ fn a_rival_that_clears_the_status_costs_few_writes_and_is_named_once() {
     let reasons: Vec<_> = lab.told.iter().map(|news| news.reason).collect();
     assert_eq!(reasons, ["IPAllocated", "RivalWriter"]);
     assert_eq!(lab.locks(), ["address-10.0.0.1"]);
+}
+
+#[test]
+fn a_rival_that_changes_something_else_of_the_status_costs_few_writes_and_is_named_once() {
+    let mut lab = Lab::with_pools(&[WIDE]);
+    lab.create("web");
+    lab.writes.clear();
+    for _ in 0..50 {
+        lab.cluster.set_ip_mode("web", "Proxy", "hairpin");
+        lab.wait(Duration::from_millis(600));
+    }
+    assert!(lab.count("service") <= 8, "{:?}", lab.writes);
+    let contest = lab.contest("web").unwrap();
+    assert!(contest.contains("\"hairpin\""), "{contest}");
+    let reasons: Vec<_> = lab.told.iter().map(|news| news.reason).collect();
+    assert_eq!(reasons, ["IPAllocated", "RivalWriter"]);
+}
+
+#[test]
+fn a_webhook_that_drops_what_we_write_costs_few_writes() {
+    let mut lab = Lab::with_pools(&[WIDE]);
+    lab.cluster.drops = Some("arpeggio.dev/AddressAllocated");
+    lab.create("web");
+    lab.seconds(600);
+    assert_eq!(lab.addresses("web"), ["10.0.0.1"]);
+    assert!(lab.count("service") <= 20, "{:?}", lab.writes);
+}
+
+#[test]
+fn a_webhook_that_drops_what_we_write_on_locks_costs_few_writes() {
+    let mut lab = Lab::with_pools(&[WIDE]);
+    lab.cluster.drops = Some("arpeggio.dev/announce");
+    lab.create("web");
+    lab.cluster.announce_on("home", "eth1");
+    lab.seconds(600);
+    assert_eq!(lab.addresses("web"), ["10.0.0.1"]);
+    assert!(lab.writes.len() <= 35, "{:?}", lab.writes);
+}
+
+#[test]
+fn a_lock_that_waits_for_a_finalizer_is_no_free_address_and_costs_few_writes() {
+    let mut lab = Lab::with_pools(&[("home", &["10.0.0.1"])]);
+    lab.create("web");
+    let name = "address-10.0.0.1";
+    lab.cluster.set_finalizers(name, &["example.org/backup"]);
+    lab.cluster.delete_service("web");
+    lab.writes.clear();
+    lab.create("next");
+    lab.seconds(600);
+    assert_eq!((lab.addresses("next").len(), lab.locks().len()), (0, 1));
+    assert!(lab.writes.len() <= 35, "{:?}", lab.writes);
+    lab.cluster.set_finalizers(name, &[]);
+    lab.settle();
+    assert_eq!(lab.addresses("next"), ["10.0.0.1"]);
+}
+
+#[test]
+fn a_condition_that_another_program_holds_on_to_is_said_not_to_hold() {
+    let mut lab = Lab::with_pools(&[WIDE]);
+    lab.create("web");
+    for type_ in ["arpeggio.dev/AddressExpiring", "arpeggio.dev/AddressConflict"] {
+        lab.cluster.hold_condition("web", type_, "restore");
+    }
+    lab.seconds(60);
+    assert!(lab.count("service") <= 3, "{:?}", lab.writes);
+    let record = lab.record("web");
+    let expiring = record.condition("arpeggio.dev/AddressExpiring").unwrap();
+    assert_eq!((expiring.status.as_str(), expiring.reason.as_str()), ("False", "NotSo"));
+    assert_eq!(lab.says("web"), "True: 10.0.0.1 assigned");
+    lab.restart();
+    assert_eq!(lab.writes, [""; 0]);
+    lab.cluster.set_type("web", "ClusterIP");
+    lab.settle();
+    assert_eq!((lab.addresses("web"), lab.locks()), (vec![], vec![]));
+    lab.restart();
+    assert_eq!(lab.writes, [""; 0]);
+}
+
+#[test]
+fn a_list_that_another_program_has_made_its_own_is_cleared_with_the_last_address() {
+    let mut lab = Lab::with_pools(&[WIDE]);
+    lab.create("web");
+    lab.cluster.delete_pool("home");
+    lab.settle();
+    lab.cluster.usurp_status("web", "kube-vip");
+    lab.settle();
+    lab.wait(cluster::GRACE);
+    assert_eq!((lab.addresses("web"), lab.locks()), (vec![], vec![]));
+    let told: Vec<_> = lab.told.iter().map(|news| news.reason).collect();
+    assert!(told.contains(&"ClearAssignment"), "{told:?}");
+    lab.seconds(60);
+    lab.restart();
+    assert_eq!(lab.writes, [""; 0]);
+}
+
+#[test]
+fn an_address_that_is_listed_twice_is_one() {
+    let mut lab = Lab::with_pools(&[WIDE]);
+    lab.create("web");
+    lab.writes.clear();
+    lab.cluster.set_ingresses("web", &["10.0.0.1", "10.0.0.1"], "kube-vip");
+    lab.settle();
+    assert_eq!(
+        (lab.addresses("web"), lab.writes.as_slice()),
+        (vec!["10.0.0.1".to_owned()], &["service"][..])
+    );
+    assert_eq!(lab.record("web").ingress.managers, [FIELD_MANAGER]);
+}
+
+#[test]
+fn an_address_that_a_foreign_list_has_too_stays_claimed() {
+    let mut lab = Lab::with_pools(&[WIDE]);
+    lab.create("web");
+    lab.cluster.set_ingresses("web", &["10.0.0.1", "203.0.113.9"], "cloud");
+    lab.settle();
+    assert_eq!(lab.addresses("web"), ["10.0.0.1", "203.0.113.9"]);
+    assert!(lab.says("web").contains("written by cloud"), "{}", lab.says("web"));
+    assert_eq!(lab.locks(), ["address-10.0.0.1"]);
+    lab.restart();
+    assert_eq!(lab.writes, [""; 0]);
+    lab.cluster.set_ingresses("web", &["203.0.113.9"], "cloud");
+    lab.settle();
+    assert_eq!(lab.locks(), [""; 0], "it is in no status any more");
 }
 
 #[test]

@@ -3,13 +3,6 @@
 use super::*;
 
 impl Lab {
-    /// Lets so many seconds pass, one after the other.
-    fn seconds(&mut self, count: u64) {
-        for _ in 0..count {
-            self.wait(Duration::from_secs(1));
-        }
-    }
-
     fn outbox(&mut self) -> Vec<String> {
         let outbox = self.controller.index.take_outbox();
         outbox
@@ -36,6 +29,29 @@ fn who_gets_no_lock_is_told_what_was_refused_and_why_and_is_tried_again() {
     lab.seconds(30);
     assert_eq!(lab.addresses("web"), ["10.0.0.1"]);
     assert_eq!(lab.says("web"), "True: 10.0.0.1 assigned");
+}
+
+#[test]
+fn who_is_behind_asks_seldom_and_at_once_when_it_is_not() {
+    let mut lab = Lab::with_pools(&[HOME]);
+    lab.cluster.create_service("web", &[]);
+    while lab.controller.hear(cluster::Watch::Services, &lab.cluster) {}
+    // The watch of Services stands still from now on.
+    lab.cluster.annotate("web", "team", "blue");
+    let mut asked = 0;
+    for second in 0..120 {
+        for _ in 0..20 {
+            for task in lab.controller.decide(&cluster::after(Duration::from_secs(second))) {
+                asked += 1;
+                let report = lab.cluster.perform_at_once(task);
+                lab.controller.finish(report, &cluster::after(Duration::from_secs(second)));
+            }
+        }
+    }
+    assert!(asked < 15, "{asked}");
+    lab.time = Duration::from_mins(2);
+    lab.settle();
+    assert_eq!(lab.addresses("web"), ["10.0.0.1"]);
 }
 
 #[test]

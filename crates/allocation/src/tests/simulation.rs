@@ -4,7 +4,7 @@ use std::{collections::BTreeSet, net::IpAddr, time::Duration};
 
 use arpeggio_api::{
     address_pool::{AddressItem, AddressPool, AddressPoolSpec, AnnounceRule, InterfacePattern},
-    lock,
+    lock::{self, LockRecord},
     service::{ADDRESS_ALLOCATED, ServiceRecord},
     session,
 };
@@ -14,8 +14,9 @@ use proptest::prelude::*;
 use super::{
     super::known_lock::owner_of,
     cluster::{self, Cluster, Controller, Watch},
+    editions::Edition,
 };
-use crate::effect::{Effect, Observed, Release, Report, Subject, Task};
+use crate::effect::{Effect, Failed, Observed, Release, Report, Subject, Task};
 use crate::{Index, Periods};
 
 /// What the pool may be. Each has fewer addresses than there are Services, so that they contend.
@@ -24,13 +25,13 @@ const POOLS: [&str; 3] = ["10.0.0.1-10.0.0.3", "10.0.0.1-10.0.0.2", "10.0.0.3-10
 const BROKEN: &str = "10.0.0.4-10.0.0.1";
 /// What the API server may refuse.
 const REFUSED: [&str; 4] = ["create Lease", "patch Lease", "services/status", "delete Lease"];
-const SERVICES: u8 = 6;
-const CONTROLLERS: usize = 2;
+pub(super) const SERVICES: u8 = 6;
+pub(super) const CONTROLLERS: usize = 2;
 /// For so many rounds both decide when all is to come to rest.
 const BOTH_DECIDE: usize = 60;
 
 #[derive(Debug, Clone)]
-enum Step {
+pub(super) enum Step {
     /// The user creates the Service, or deletes it when it exists.
     Toggle(u8),
     /// The user makes the Service a load balancer, or none.
@@ -64,6 +65,7 @@ enum Step {
 /// A request under way. `from` is the life of the controller that sent it: no later one gets the answer.
 struct Sent {
     from: (usize, u32),
+    edition: Edition,
     subject: Subject,
     request: Request,
 }
@@ -74,14 +76,20 @@ enum Request {
     Delete(Release),
 }
 
-struct World {
-    cluster: Cluster,
+pub(super) struct World {
+    pub(super) cluster: Cluster,
     controllers: Vec<Controller>,
+    /// Of which releases they are.
+    pub(super) editions: [Edition; CONTROLLERS],
     lives: Vec<u32>,
     requests: Vec<Sent>,
     answers: Vec<((usize, u32), Report)>,
-    time: Duration,
+    pub(super) time: Duration,
     periods: Periods,
+    /// How many requests have changed something.
+    pub(super) writes: u64,
+    /// What controllers have done to Leases that they do not understand.
+    pub(super) trespasses: Vec<String>,
 }
 
 impl World {
@@ -91,17 +99,34 @@ impl World {
     }
 
     fn with(periods: Periods) -> Self {
-        let mut cluster = Cluster::default();
-        cluster.set_pool("home", &POOLS[..1]);
-        let controllers = (0..CONTROLLERS).map(|_| started(periods, &cluster)).collect();
-        let lives = vec![0; CONTROLLERS];
-        let (requests, answers, time) = (Vec::new(), Vec::new(), Duration::ZERO);
-        let mut world = Self { cluster, controllers, lives, requests, answers, time, periods };
+        let mut world = Self::of(Default::default(), periods);
         world.settle().unwrap();
         world
     }
 
-    fn take(&mut self, step: &Step) {
+    /// One with controllers of these releases, which have done nothing yet.
+    pub(super) fn of(editions: [Edition; CONTROLLERS], periods: Periods) -> Self {
+        let mut cluster = Cluster::default();
+        cluster.set_pool("home", &POOLS[..1]);
+        let controllers = editions.iter().map(|it| started(*it, periods, &cluster)).collect();
+        let lives = vec![0; CONTROLLERS];
+        let (requests, answers, trespasses) = (Vec::new(), Vec::new(), Vec::new());
+        let (time, writes) = (Duration::ZERO, 0);
+        Self {
+            cluster,
+            controllers,
+            editions,
+            lives,
+            requests,
+            answers,
+            time,
+            periods,
+            writes,
+            trespasses,
+        }
+    }
+
+    pub(super) fn take(&mut self, step: &Step) {
         match step {
             Step::Toggle(number) => self.toggle(*number),
             Step::Request(number, address) => self.request(&name(*number), *address),
@@ -124,7 +149,8 @@ impl World {
             Step::Answer(which) => self.answer(*which),
             Step::Restart(which) => {
                 self.lives[*which] += 1;
-                self.controllers[*which] = started(self.periods, &self.cluster);
+                let edition = self.editions[*which];
+                self.controllers[*which] = started(edition, self.periods, &self.cluster);
             }
         }
     }
@@ -173,10 +199,10 @@ impl World {
     }
 
     fn decide(&mut self, which: usize) {
-        let from = (which, self.lives[which]);
+        let (from, edition) = ((which, self.lives[which]), self.editions[which]);
         let now = cluster::after(self.time);
         for Task { subject, effect, .. } in self.controllers[which].decide(&now) {
-            self.requests.push(Sent { from, subject, request: Request::Task(effect) });
+            self.requests.push(Sent { from, edition, subject, request: Request::Task(effect) });
         }
     }
 
@@ -184,19 +210,38 @@ impl World {
         if self.requests.is_empty() {
             return;
         }
-        let Sent { from, subject, request } = self.requests.remove(which % self.requests.len());
+        let sent = self.requests.remove(which % self.requests.len());
+        let edition = sent.edition;
+        let protected = self.cluster.all_leases().filter(|it| edition.is_older_than(it));
+        let protected: Vec<_> = protected.cloned().collect();
+        let before = self.cluster.version();
+        self.cluster.asks = edition;
+        let words = self.perform_sent(sent);
+        self.writes += u64::from(self.cluster.version() > before);
+        for lease in protected {
+            if !self.cluster.all_leases().any(|it| *it == lease) {
+                self.trespasses.push(format!("{edition:?}: {words}: {:?}", lease.metadata.name));
+            }
+        }
+    }
+
+    fn perform_sent(&mut self, sent: Sent) -> String {
+        let Sent { from, edition, subject, request } = sent;
+        let words = format!("{subject}");
         let result = match request {
             Request::Delete(release) => self.cluster.finish_refusable(&release),
             Request::Task(Effect::Release(release)) => {
                 let Some(service) = self.cluster.needing(&release) else {
-                    self.requests.push(Sent { from, subject, request: Request::Delete(release) });
-                    return;
+                    let request = Request::Delete(release);
+                    self.requests.push(Sent { from, edition, subject, request });
+                    return words;
                 };
                 Ok(Observed::Needed(Box::new(service)))
             }
             Request::Task(effect) => self.cluster.perform(&effect),
         };
         self.answers.push((from, Report { subject, result }));
+        words
     }
 
     fn answer(&mut self, which: usize) {
@@ -205,8 +250,18 @@ impl World {
         }
         let ((controller, life), report) = self.answers.remove(which % self.answers.len());
         if self.lives[controller] == life {
-            self.controllers[controller].index.finish(report, &cluster::after(self.time));
+            self.controllers[controller].finish(report, &cluster::after(self.time));
         }
+    }
+
+    /// The answer to a request that was performed is lost on its way.
+    pub(super) fn lose(&mut self, which: usize) {
+        if self.answers.is_empty() {
+            return;
+        }
+        let which = which % self.answers.len();
+        self.answers[which].1.result = Err(Failed::Unanswered { retry_after: None });
+        self.answer(which);
     }
 
     /// What is about to be done, and what is waited for.
@@ -234,18 +289,30 @@ impl World {
     /// Lets all that is under way arrive, and all that is waited for happen, until nothing does any more. Both controllers
     /// decide for a while. Then only one does: two remember different things of the past, and would correct each other.
     fn settle(&mut self) -> Result<(), TestCaseError> {
+        self.come_to_rest(|round, which| round < BOTH_DECIDE || which == 0)
+    }
+
+    /// The same, where one controller leads.
+    pub(super) fn settle_under(&mut self, leader: usize) -> Result<(), TestCaseError> {
+        self.come_to_rest(|_, which| which == leader)
+    }
+
+    fn come_to_rest(
+        &mut self,
+        decides: impl Fn(usize, usize) -> bool,
+    ) -> Result<(), TestCaseError> {
         self.cluster.refuses = None;
         for round in 0..300 {
             for which in 0..CONTROLLERS {
                 self.controllers[which].hear_all(&self.cluster);
-                if round < BOTH_DECIDE || which == 0 {
+                if decides(round, which) {
                     self.decide(which);
                 }
             }
             if self.requests.is_empty() && self.answers.is_empty() {
-                let deciding = if round < BOTH_DECIDE { CONTROLLERS } else { 1 };
-                let deciding = self.controllers.iter().take(deciding);
-                let alarms = deciding.filter_map(|it| it.index.next_alarm());
+                let deciding = self.controllers.iter().enumerate();
+                let deciding = deciding.filter(|(which, _)| decides(round, *which));
+                let alarms = deciding.filter_map(|(_, it)| it.index.next_alarm());
                 let Some(next) = alarms.min().cloned() else { return Ok(()) };
                 self.time = Duration::from_nanos(u64::try_from(next.0.as_nanosecond()).unwrap());
             }
@@ -260,12 +327,22 @@ impl World {
         Err(TestCaseError::fail(format!("never comes to rest: {}", self.unrest())))
     }
 
+    /// The locks, as somebody reads them who knows all formats.
+    fn locks(&self) -> impl Iterator<Item = LockRecord> {
+        self.cluster.leases().map(|lease| lock::parse(&Edition::After.reads(lease)).unwrap())
+    }
+
+    /// Whether there are Leases that only the release after this one understands.
+    pub(super) fn has_newer(&self) -> bool {
+        self.cluster.all_leases().any(|lease| Edition::of(lease) == Edition::After)
+    }
+
     fn records(&self) -> Vec<ServiceRecord> {
         self.cluster.services().map(|service| ServiceRecord::parse(service, None)).collect()
     }
 
     /// What must hold at every moment: an address has one Service, or several that share it.
-    fn check_no_address_twice(&self) -> Result<(), TestCaseError> {
+    pub(super) fn check_no_address_twice(&self) -> Result<(), TestCaseError> {
         let mut allocator = Allocator::default();
         for record in self.records() {
             for address in &record.ingress.addresses {
@@ -277,24 +354,28 @@ impl World {
         Ok(())
     }
 
-    /// What is in a status was claimed, and was not given back.
-    fn check_every_address_has_a_lock(&self) {
+    /// What is in a status was claimed, and was not given back. An owner is a name: who has not heard yet that a Service was
+    /// created again may have written the lock for the one before.
+    pub(super) fn check_every_address_has_a_lock(&self) -> Result<(), TestCaseError> {
         let claims: Vec<_> =
             self.cluster.leases().map(|lease| lock::parse(lease).unwrap().claim).collect();
         for record in self.records() {
             for address in &record.ingress.addresses {
-                let claimed = claims
-                    .iter()
-                    .any(|it| it.address == *address && it.services.contains(&record.service));
-                assert!(claimed, "{address} is in the status of {} without a lock", record.path());
+                let claimed = claims.iter().any(|it| {
+                    it.address == *address
+                        && it.services.iter().any(|service| service.path() == record.path())
+                });
+                let path = record.path();
+                prop_assert!(claimed, "{address} is in the status of {path} without a lock");
             }
         }
+        Ok(())
     }
 
     /// What must hold at rest: each lock names those who have its address and nobody else, nobody waits in vain, and
     /// nobody has what they should not.
-    fn check_rest(&self) -> Result<(), TestCaseError> {
-        let claims = self.cluster.leases().map(|lease| lock::parse(lease).unwrap().claim);
+    pub(super) fn check_rest(&self) -> Result<(), TestCaseError> {
+        let claims = self.locks().map(|lock| lock.claim);
         let claimed: BTreeSet<_> = claims
             .flat_map(|claim| claim.services.into_iter().map(move |it| (claim.address, it.uid)))
             .collect();
@@ -311,7 +392,7 @@ impl World {
             }
         }
         prop_assert_eq!(&given, &claimed);
-        for lock in self.cluster.leases().map(|lease| lock::parse(lease).unwrap().lock) {
+        for lock in self.locks().map(|lock| lock.lock) {
             if let (Some(stranger), None) = (lock.stranger, lock.holder) {
                 let reason = Reservation::Quarantined(session::mac_text(stranger));
                 allocator.reserve(lock.address, reason);
@@ -332,7 +413,7 @@ impl World {
         for pool in self.cluster.pools() {
             let rules = (!pool.spec.announce.is_empty()).then(|| pool.spec.announce.clone());
             let ranges = pool.to_pool().unwrap().ranges;
-            let claims = self.cluster.leases().map(|lease| lock::parse(lease).unwrap().claim);
+            let claims = self.locks().map(|lock| lock.claim);
             for claim in claims.filter(|it| ranges.iter().any(|range| range.contains(it.address))) {
                 prop_assert_eq!(claim.terms.rules, rules.clone(), "at {}", claim.address);
             }
@@ -363,15 +444,15 @@ fn terms(record: &ServiceRecord) -> SharingTerms {
     }
 }
 
-fn started(periods: Periods, cluster: &Cluster) -> Controller {
-    Controller::restarted(Index::new(None, periods), cluster)
+fn started(edition: Edition, periods: Periods, cluster: &Cluster) -> Controller {
+    Controller::of(edition, Index::new(None, periods), cluster)
 }
 
-fn name(number: u8) -> String {
+pub(super) fn name(number: u8) -> String {
     format!("s{number}")
 }
 
-fn step() -> impl Strategy<Value = Step> {
+pub(super) fn step() -> impl Strategy<Value = Step> {
     let controller = || 0..CONTROLLERS;
     let watch = prop::sample::select(Watch::ALL.to_vec());
     prop_oneof![
@@ -465,7 +546,7 @@ fn an_address_that_is_renounced_is_not_granted_while_somebody_may_give_it_back()
     while !world.requests.is_empty() {
         // What was decided last arrives first.
         world.take(&Step::Perform(world.requests.len() - 1));
-        world.check_every_address_has_a_lock();
+        world.check_every_address_has_a_lock().unwrap();
     }
     world.settle().unwrap();
     world.check_rest().unwrap();

@@ -309,6 +309,19 @@ fn a_slip_of_the_pen_in_a_pool_stops_neither_old_services_nor_new_ones() {
 }
 
 #[test]
+fn nobody_waits_until_two_clocks_agree() {
+    for (ahead, told_at_once) in [(3, false), (3600, true)] {
+        let mut lab = Lab::with_pools(&[]);
+        lab.cluster.create_service("web", &[("arpeggio.dev/address-pool", "none")]);
+        lab.cluster.set_created("web", ahead);
+        lab.settle();
+        assert_eq!(!lab.told.is_empty(), told_at_once, "{ahead}");
+        lab.wait(Duration::from_secs(8));
+        assert_eq!(lab.told.len(), 1, "{ahead}");
+    }
+}
+
+#[test]
 fn a_service_that_comes_just_before_its_pool_is_warned_of_nothing() {
     for comes in [true, false] {
         let mut lab = Lab::with_pools(&[]);

@@ -44,10 +44,18 @@ pub(super) struct Pairs(pub(super) Vec<(Located<String>, Located<Node>)>);
 
 /// The mapping that `text` is. An empty text is an empty mapping.
 pub(super) fn parse(text: &str) -> Result<Pairs, Malformed> {
-    serde_saphyr::from_str(text).map_err(|error| {
+    serde_saphyr::from_str(text).or_else(|error| {
         // Its text ends with line and column.
-        Malformed { message: error.without_snippet().to_string() }
+        let malformed = Malformed { message: error.without_snippet().to_string() };
+        only_document(text).ok_or(malformed)
     })
+}
+
+/// The only document that says anything, in a text where `---` begins another one: it may have been cut out of a file with
+/// several.
+fn only_document(text: &str) -> Option<Pairs> {
+    let mut documents: Vec<Pairs> = serde_saphyr::from_multiple(text).ok()?;
+    documents.pop().filter(|_| documents.is_empty())
 }
 
 impl Location {

@@ -206,11 +206,65 @@ fn what_is_not_yaml_is_refused_with_its_place() {
         ("address-pools: 3", "must be a list at line 1, column 16"),
         ("- a\n", "line 1"),
         ("a: 1\na: 2\n", "line 2, column 1"),
+        ("address-pools:\n- name: a\n\taddresses: [10.0.0.1]\n", "found a tab at line 2"),
+        ("address-pools:\n- name: a\n  name: b\n", "line 3, column 3"),
         ("a: 1\n---\nb: 1\n", "line 3, column 1"),
     ];
     for (text, place) in table {
         let error = read(text, Dialect::Ours).unwrap_err().to_string();
         assert!(error.contains(place), "{text:?}: {error}");
+    }
+}
+
+#[test]
+fn how_an_editor_has_saved_it_does_not_matter() {
+    let plain = read(EXAMPLE, Dialect::Ours).unwrap();
+    let names = |found: &Declarations| -> Vec<String> {
+        found.pools.iter().map(|it| it.pool.as_ref().unwrap().name.to_string()).collect()
+    };
+    let ranges = |found: &Declarations| -> Vec<_> {
+        found.pools.iter().map(|it| it.pool.as_ref().unwrap().ranges.clone()).collect()
+    };
+    let saved = [
+        EXAMPLE.replace('\n', "\r\n"),
+        format!("\u{feff}{EXAMPLE}"),
+        format!("---\n{EXAMPLE}"),
+        format!("--- # of 2021\n{EXAMPLE}...\n"),
+        format!("{EXAMPLE}---\n"),
+        format!("{EXAMPLE}---\n# nothing yet\n"),
+        format!("---\n---\n{EXAMPLE}"),
+        format!("%YAML 1.1\n---\n{EXAMPLE}"),
+        EXAMPLE.replace("name: external", "\"name\": 'external'"),
+        EXAMPLE.replace("  - 192.168.0.3/32", "    -   192.168.0.3/32   "),
+        EXAMPLE.replace("external\n", "external \t\n"),
+    ];
+    for text in saved {
+        let found = read(&text, Dialect::Ours).unwrap_or_else(|error| panic!("{text:?}: {error}"));
+        assert_eq!((names(&found), ranges(&found)), (names(&plain), ranges(&plain)), "{text:?}");
+    }
+}
+
+#[test]
+fn pools_may_take_over_keys_of_others() {
+    let text = "\
+address-pools:
+- &first
+  name: a
+  protocol: layer2
+  auto-assign: false
+  addresses: [10.0.0.1/32]
+- <<: *first
+  name: b
+  addresses: [10.0.0.2/32]
+";
+    for dialect in [Dialect::Ours, Dialect::MetalLb] {
+        let found = read(text, dialect).unwrap();
+        let pool = |at: usize| found.pools[at].pool.as_ref().unwrap();
+        assert_eq!((pool(0).name.as_str(), pool(1).name.as_str()), ("a", "b"));
+        assert_eq!(
+            (pool(1).auto_assign, pool(1).ranges[0].to_string()),
+            (false, "10.0.0.2".into())
+        );
     }
 }
 

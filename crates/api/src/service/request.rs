@@ -41,6 +41,12 @@ pub const SHARING_ANNOTATIONS: [&str; 3] = [
     "metallb.universe.tf/allow-shared-ip",
 ];
 
+/// More pools than this are not tried: each one costs time at each look, and whoever may create a Service may write them.
+const MOST_POOLS: usize = 64;
+
+/// The longest part of a value that a message shows, in characters; no name of Kubernetes is longer.
+const LONGEST_SHOWN: usize = 253;
+
 /// Where a requested address can stand apart from annotations.
 const LOAD_BALANCER_IP: &str = "spec.loadBalancerIP";
 
@@ -80,31 +86,40 @@ impl<'a> Annotations<'a> {
 fn items(place: &'static str, value: &str) -> Result<Vec<String>, RequestError> {
     let items: Vec<String> = value.split(',').map(|item| item.trim().to_owned()).collect();
     match items.iter().position(String::is_empty) {
-        Some(at) => {
-            Err(RequestError::EmptyItem { place, value: value.to_owned(), position: at + 1 })
-        }
+        Some(at) => Err(RequestError::EmptyItem { place, value: shown(value), position: at + 1 }),
         None => Ok(items),
     }
 }
 
+/// As much of a value as a message shows.
+fn shown(value: &str) -> String {
+    let mut rest = value.chars();
+    let begin: String = rest.by_ref().take(LONGEST_SHOWN).collect();
+    if rest.next().is_some() { begin + "..." } else { begin }
+}
+
 fn pools((place, value): (&'static str, &str)) -> Result<PoolChoice, RequestError> {
+    let count = value.split(',').count();
+    if count > MOST_POOLS {
+        return Err(RequestError::TooManyPools { place, count, most: MOST_POOLS });
+    }
     let items = items(place, value)?;
     let with_family: Vec<_> = items.iter().filter_map(|item| item.split_once('=')).collect();
     if with_family.is_empty() {
         return Ok(PoolChoice::Named(items.into_iter().map(PoolName::from).collect()));
     }
     if with_family.len() < items.len() {
-        return Err(RequestError::MixedPools { place, value: value.to_owned() });
+        return Err(RequestError::MixedPools { place, value: shown(value) });
     }
     let mut choice: BTreeMap<Family, Vec<PoolName>> = BTreeMap::new();
     for (position, (family, pool)) in with_family.into_iter().enumerate() {
         let (family, pool) = (family.trim(), pool.trim());
         if pool.is_empty() {
-            let value = value.to_owned();
+            let value = shown(value);
             return Err(RequestError::EmptyItem { place, value, position: position + 1 });
         }
         let known = family_named(family)
-            .ok_or_else(|| RequestError::UnknownFamily { place, family: family.to_owned() })?;
+            .ok_or_else(|| RequestError::UnknownFamily { place, family: shown(family) })?;
         choice.entry(known).or_default().push(pool.into());
     }
     Ok(PoolChoice::PerFamily(choice))
@@ -166,8 +181,11 @@ fn parse_addresses(place: &'static str, value: &str) -> Result<Vec<IpAddr>, Requ
     for item in items(place, value)? {
         let address = parse_address(place, &item)?;
         let family = Family::of(address);
+        if addresses.contains(&address) {
+            continue;
+        }
         if addresses.iter().any(|other| Family::of(*other) == family) {
-            return Err(RequestError::TwoOfOneFamily { place, value: value.to_owned(), family });
+            return Err(RequestError::TwoOfOneFamily { place, value: shown(value), family });
         }
         addresses.push(address);
     }
@@ -175,17 +193,16 @@ fn parse_addresses(place: &'static str, value: &str) -> Result<Vec<IpAddr>, Requ
 }
 
 fn parse_address(place: &'static str, text: &str) -> Result<IpAddr, RequestError> {
-    let text = text.to_owned();
     if text.contains('%') {
-        return Err(RequestError::Zone { place, text });
+        return Err(RequestError::Zone { place, text: shown(text) });
     }
     match text.parse() {
         Ok(IpAddr::V6(v6)) => match v6.to_ipv4_mapped() {
-            Some(plain) => Err(RequestError::MappedIpv4 { place, text, plain }),
+            Some(plain) => Err(RequestError::MappedIpv4 { place, text: shown(text), plain }),
             None => Ok(v6.into()),
         },
         Ok(address) => Ok(address),
-        Err(_) => Err(RequestError::NotAnAddress { place, text }),
+        Err(_) => Err(RequestError::NotAnAddress { place, text: shown(text) }),
     }
 }
 
@@ -299,6 +316,30 @@ mod tests {
     }
 
     #[test]
+    fn what_is_endless_is_refused_in_few_words() {
+        let pools = |count: usize| {
+            let value = vec!["home"; count].join(",");
+            asked(&json!({ POOL_ANNOTATIONS[0]: value }), &json!({})).map(drop)
+        };
+        assert_eq!(pools(64), Ok(()));
+        let error = pools(100_000).unwrap_err().to_string();
+        assert!(error.contains("it names 100000 pools"), "{error}");
+        let long = "x".repeat(200_000);
+        let table = [
+            (POOL_ANNOTATIONS[0], format!("ipv4={long},")),
+            (POOL_ANNOTATIONS[0], format!("{long},ipv4=a")),
+            (POOL_ANNOTATIONS[0], format!("{long}=a")),
+            (ADDRESS_ANNOTATIONS[0], long.clone()),
+            (ADDRESS_ANNOTATIONS[0], format!("{long}%0")),
+            (ADDRESS_ANNOTATIONS[0], format!("10.0.0.1,{}10.0.0.2", " ".repeat(200_000))),
+        ];
+        for (key, value) in table {
+            let error = refusal(&json!({ key: value }), &json!({}));
+            assert!(error.len() < 500, "{key}: {} bytes", error.len());
+        }
+    }
+
+    #[test]
     fn addresses_by_annotation_and_by_field() {
         let four: IpAddr = "192.168.1.240".parse().unwrap();
         let six: IpAddr = "fd00::240".parse().unwrap();
@@ -308,6 +349,13 @@ mod tests {
             (json!({ ours: " 192.168.1.240 , fd00::240 " }), json!({}), vec![four, six]),
             (json!({ stable: "fd00:0:0::240", deprecated: "x" }), json!({}), vec![six]),
             (json!({ deprecated: "192.168.1.240" }), json!({}), vec![four]),
+            (json!({ ours: "192.168.1.240,192.168.1.240" }), json!({}), vec![four]),
+            (json!({ ours: "fd00::240,192.168.1.240,FD00:0::240" }), json!({}), vec![six, four]),
+            (
+                json!({ ours: "fd00::240,192.168.1.240" }),
+                json!({ "loadBalancerIP": "192.168.1.240" }),
+                vec![six, four],
+            ),
             (json!({}), json!({ "loadBalancerIP": "192.168.1.240" }), vec![four]),
             (json!({ ours: "fd00::240" }), json!({ "loadBalancerIP": "" }), vec![six]),
             (json!({ ours: "fd00::240" }), json!({ "loadBalancerIP": "fd00:0::240" }), vec![six]),
@@ -322,6 +370,16 @@ mod tests {
         let table = [
             ("192.168.1.256", "\"192.168.1.256\" is not an address"),
             ("10.0.0.1 10.0.0.2", "a comma between two"),
+            ("010.0.0.1", "\"010.0.0.1\" is not an address"),
+            ("10.1", "\"10.1\" is not an address"),
+            ("0x0a000001", "\"0x0a000001\" is not an address"),
+            ("[fd00::1]", "\"[fd00::1]\" is not an address"),
+            ("10.0.0.1/32", "\"10.0.0.1/32\" is not an address"),
+            ("10.0.0.1:80", "\"10.0.0.1:80\" is not an address"),
+            ("10.0.0.1\u{200b}", "\"10.0.0.1\\u{200b}\" is not an address"),
+            ("10.0.0.1\n10.0.0.2", "\"10.0.0.1\\n10.0.0.2\" is not an address"),
+            ("web.example.org", "\"web.example.org\" is not an address"),
+            ("::FFFF:a00:1", "written as IPv6: write 10.0.0.1"),
             ("10.0.0.0/24", "\"10.0.0.0/24\" is not an address"),
             ("10.0.0.1,", "item 2 of \"10.0.0.1,\" is empty"),
             ("fe80::1%eth0", "\"fe80::1%eth0\" has a zone: leave out the part from % on"),

@@ -19,6 +19,16 @@ pub enum RequestError {
         /// Which item, from 1.
         position: usize,
     },
+    /// More pools than anybody would mean.
+    #[error("{place}: it names {count} pools, and no more than {most} are tried: name fewer")]
+    TooManyPools {
+        /// The annotation.
+        place: &'static str,
+        /// How many it names.
+        count: usize,
+        /// How many it may name.
+        most: usize,
+    },
     /// Some pools with a family and some without.
     #[error(
         "{place}: {value:?} names pools with and without a family: write either a,b or ipv4=a,ipv6=b"
@@ -124,9 +134,10 @@ impl RequestError {
     /// One word for the reason, for metrics and machines; the set of words is closed.
     pub const fn reason(&self) -> &'static str {
         match self {
-            Self::EmptyItem { .. } | Self::MixedPools { .. } | Self::UnknownFamily { .. } => {
-                "MalformedPools"
-            }
+            Self::EmptyItem { .. }
+            | Self::MixedPools { .. }
+            | Self::UnknownFamily { .. }
+            | Self::TooManyPools { .. } => "MalformedPools",
             Self::NotAnAddress { .. } | Self::Zone { .. } | Self::MappedIpv4 { .. } => {
                 "MalformedAddresses"
             }

@@ -160,7 +160,8 @@ fn others(leaders: &[Lease], ours: &str, now: Timestamp) -> Vec<String> {
         let holder = spec.and_then(|spec| spec.holder_identity.as_deref());
         let renewed = spec.and_then(|spec| Some(spec.renew_time.as_ref()?.0));
         let lately = |renewed| now.duration_since(renewed).unsigned_abs() < SILENT;
-        holder.is_some_and(|holder| !holder.is_empty()) && renewed.is_none_or(lately)
+        let counts = leader::is_of_arpeggio(lease) && renewed.is_none_or(lately);
+        counts && holder.is_some_and(|holder| !holder.is_empty())
     };
     let namespaces = leaders.iter().filter(leads).filter_map(ResourceExt::namespace);
     namespaces.filter(|namespace| namespace != ours).collect()
@@ -195,7 +196,10 @@ mod tests {
     fn where_another_installation_decides_nothing_is_removed() {
         let lease = |namespace: &str, holder: &str, renewed: &str| -> Lease {
             serde_json::from_value(json!({
-                "metadata": { "name": leader::NAME, "namespace": namespace },
+                "metadata": {
+                    "name": leader::NAME, "namespace": namespace,
+                    "labels": { "app.kubernetes.io/managed-by": "arpeggio" },
+                },
                 "spec": { "holderIdentity": holder, "renewTime": renewed },
             }))
             .unwrap()
@@ -208,6 +212,12 @@ mod tests {
             lease("dead", "three_3", "2026-01-01T11:00:00.000000Z"),
             lease("other", "two_2", lately),
         ];
+        let mut foreign = lease("operator", "four_4", lately);
+        foreign.metadata.labels = None;
+        assert!(
+            others(&[foreign], "lb", now).is_empty(),
+            "another program calls its Lease the same"
+        );
         let found = Found { others: others(&leaders, "lb", now), ..Found::default() };
         assert_eq!(found.others, ["other"]);
         assert!(found.refuse_if_another_one_decides().is_err());

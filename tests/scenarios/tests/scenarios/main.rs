@@ -33,6 +33,7 @@ mod neighbour;
 mod neighbourhood;
 mod newcomer;
 mod oldest;
+mod others;
 mod own_addresses;
 mod rebalance;
 mod records;
@@ -115,6 +116,7 @@ const SHARING: &[(&str, Scenario)] = &[
     ("delete", allocation::a_deleted_service_leaves_nothing),
     ("leftovers", leftovers::a_status_that_lists_nodes_is_replaced),
     ("tenants", neighbourhood::tenants_learn_nothing_of_each_other),
+    ("held-by-others", others::what_others_hold_on_to_is_dealt_with),
     ("rival", neighbourhood::a_rival_is_named_and_costs_little),
     ("replaced", neighbourhood::a_replaced_service_keeps_its_address),
     ("terminating", neighbourhood::a_service_that_cannot_go_keeps_its_address),

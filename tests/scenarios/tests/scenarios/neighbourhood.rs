@@ -102,7 +102,7 @@ pub(crate) fn a_rival_is_named_and_costs_little(home: &Home) -> anyhow::Result<(
 }
 
 /// How often the controllers have written the status of a Service, by their own count.
-fn status_writes(home: &Home) -> anyhow::Result<u64> {
+pub(crate) fn status_writes(home: &Home) -> anyhow::Result<u64> {
     let pods =
         home.lab.get(&["pods", "-n", SYSTEM, "-l", "app.kubernetes.io/component=controller"])?;
     let mut sum = 0;
