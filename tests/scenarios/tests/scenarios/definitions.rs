@@ -87,6 +87,7 @@ fn lead_elsewhere(home: &Home) -> anyhow::Result<()> {
         "kind": "Lease",
         "metadata": {
             "name": "controller-leader", "namespace": "elsewhere",
+            "labels": { "app.kubernetes.io/managed-by": "arpeggio" },
             "annotations": { "renewed": renewal.to_string() },
         },
         "spec": { "holderIdentity": "somebody", "leaseDurationSeconds": 6 },
