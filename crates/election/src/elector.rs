@@ -484,12 +484,15 @@ impl Elector {
         self.send(give, now, effects);
     }
 
-    /// Whether a lock can be given to a candidate. Where this node may still announce the address, only to one that nothing
-    /// speaks against.
+    /// Whether a lock can be given to a candidate. Where clients still reach the address here, only to one that nothing speaks
+    /// against.
     fn suits(&self, candidate: &Candidate<'_>, lock: &Lock, reason: GiveReason) -> bool {
         let merit = candidate.merit(lock.address, &lock.terms, self.view.backends(lock.address));
-        let may_be_worse = matches!(reason, GiveReason::Unfit(_));
-        merit.is_ok_and(|it| may_be_worse || it.standing == Standing::Good)
+        merit.is_ok_and(|it| match reason {
+            GiveReason::Unfit(_) => true,
+            GiveReason::Elsewhere => it.standing < Standing::Elsewhere,
+            _ => it.standing == Standing::Good,
+        })
     }
 
     fn give(&self, lock: &Lock, to: Node, reason: GiveReason) -> Option<Write> {

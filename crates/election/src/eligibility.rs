@@ -9,7 +9,8 @@
 //! | `externalTrafficPolicy: Local`, and no backend on the node | never |
 //! | condition `Ready` is not true, while the speaker is alive | after all healthy nodes |
 //! | cordoned | after those; with nobody else the address stays |
-//! | `externalTrafficPolicy: Local`, and only backends that end | last |
+//! | `externalTrafficPolicy: Local`, and only backends that end | after those |
+//! | no subnet of the node contains the address, and one of another node does | last |
 //!
 //! What is not known speaks against nobody, except a rule that selects nodes by labels.
 
@@ -19,7 +20,7 @@ use core::net::IpAddr;
 use crate::{
     facts::NodeFacts,
     model::Node,
-    reach::Reach,
+    reach::{Reach, Subnets},
     terms::{AnnounceTerms, Places, Rule},
 };
 
@@ -96,6 +97,9 @@ pub enum Standing {
     /// It has only backends that end.
     #[error("has only backends that are terminating")]
     Ending,
+    /// It would announce the address on another segment than that of its subnet, where other nodes are.
+    #[error("is not in the subnet of the address, and another node is")]
+    Elsewhere,
 }
 
 /// What speaks for a node that may announce an address.
@@ -113,6 +117,8 @@ pub(crate) struct Candidate<'a> {
     pub(crate) node: &'a Node,
     pub(crate) facts: Option<&'a NodeFacts>,
     pub(crate) reach: Option<&'a Reach>,
+    /// Those of all nodes.
+    pub(crate) subnets: &'a Subnets,
 }
 
 impl Candidate<'_> {
@@ -126,7 +132,12 @@ impl Candidate<'_> {
         self.check_health()?;
         let preference = self.placed(address, terms)?;
         let ending = backends.map(|it| self.only_ending(it)).transpose()?.unwrap_or_default();
-        Ok(Merit { standing: self.standing(ending), preference })
+        let standing = if self.is_elsewhere(address, terms) {
+            Standing::Elsewhere
+        } else {
+            self.standing(ending)
+        };
+        Ok(Merit { standing, preference })
     }
 
     fn check_health(&self) -> Result<(), Unfit> {
@@ -154,6 +165,21 @@ impl Candidate<'_> {
         let reached = selecting.filter(|rule| self.reaches(address, rule));
         let preferences = reached.map(|rule| self.preference(rule));
         preferences.reduce(u32::saturating_add).ok_or(Unfit::NoInterface)
+    }
+
+    /// Whether the node has nothing but a default route for an address that other nodes have a subnet for: the router finds it
+    /// there. A rule that names an interface of the node knows better.
+    fn is_elsewhere(&self, address: IpAddr, terms: &AnnounceTerms) -> bool {
+        let is_away = self.reach.is_some_and(|it| !it.is_beside(address));
+        if !is_away || !self.subnets.contain(address) {
+            return false;
+        }
+        let rules = match &terms.places {
+            Places::Everywhere => &[][..],
+            Places::ByRules(rules) => rules,
+        };
+        let names = |rule: &Rule| !rule.interfaces.is_empty() && self.reaches(address, rule);
+        !rules.iter().any(|rule| self.is_selected(rule) && names(rule))
     }
 
     fn is_selected(&self, rule: &Rule) -> bool {
@@ -222,8 +248,12 @@ mod tests {
         terms: &AnnounceTerms,
         backends: Option<&Backends>,
     ) -> Result<Merit, Unfit> {
-        let candidate =
-            Candidate { node: &"node-1".into(), facts: Some(facts), reach: Some(&reach()) };
+        let candidate = Candidate {
+            node: &"node-1".into(),
+            facts: Some(facts),
+            reach: Some(&reach()),
+            subnets: &Subnets::default(),
+        };
         candidate.merit("192.168.0.240".parse().unwrap(), terms, backends)
     }
 
@@ -288,10 +318,52 @@ mod tests {
 
     #[test]
     fn what_is_not_known_speaks_against_nobody_but_selectors_select_nobody() {
-        let unknown = Candidate { node: &"node-1".into(), facts: None, reach: None };
+        let subnets = Subnets::default();
+        let unknown =
+            Candidate { node: &"node-1".into(), facts: None, reach: None, subnets: &subnets };
         let merit = |terms| unknown.merit("10.0.0.1".parse().unwrap(), &terms, None);
         assert_eq!(merit(AnnounceTerms::default()), Ok(good(0)));
         let rule = Rule { nodes: vec![selector("a")], ..Rule::default() };
         assert_eq!(merit(by(vec![rule])), Err(Unfit::NotSelected));
+    }
+
+    #[test]
+    fn a_default_route_counts_last_where_another_node_has_the_subnet() {
+        let here = reach();
+        let mut subnets = Subnets::default();
+        subnets.replace(None, Some(&here));
+        let interface = |name: &str, net: &str, default_ipv4| Interface {
+            name: name.into(),
+            subnets: vec![net.parse().unwrap()],
+            default_ipv4,
+            ..Interface::default()
+        };
+        let vpn = |second: &str| Reach {
+            interfaces: vec![
+                interface("vpn0", "10.8.0.2/24", true),
+                interface("eth1", second, false),
+            ],
+        };
+        let standing = |reach: &Reach, address: &str, terms: &AnnounceTerms| {
+            let node = "node-9".into();
+            let candidate =
+                Candidate { node: &node, facts: None, reach: Some(reach), subnets: &subnets };
+            candidate.merit(address.parse().unwrap(), terms, None).map(|merit| merit.standing)
+        };
+        let everywhere = AnnounceTerms::default();
+        let away = vpn("172.16.0.1/24");
+        assert_eq!(standing(&here, "192.168.0.240", &everywhere), Ok(Standing::Good));
+        assert_eq!(standing(&away, "192.168.0.240", &everywhere), Ok(Standing::Elsewhere));
+        assert_eq!(standing(&away, "203.0.113.1", &everywhere), Ok(Standing::Good), "nobody's");
+        assert_eq!(
+            standing(&vpn("192.168.0.9/24"), "192.168.0.240", &everywhere),
+            Ok(Standing::Good)
+        );
+        let named = by(vec![Rule { interfaces: vec!["vpn0".into()], ..Rule::default() }]);
+        assert_eq!(
+            standing(&away, "192.168.0.240", &named),
+            Ok(Standing::Good),
+            "somebody says so"
+        );
     }
 }

@@ -1,6 +1,6 @@
 //! Which of a node's interfaces an address belongs to.
 
-use alloc::{string::String, vec::Vec};
+use alloc::{collections::BTreeMap, string::String, vec::Vec};
 use core::{cmp::Reverse, iter, net::IpAddr};
 
 use ipnet::IpNet;
@@ -62,6 +62,17 @@ impl Reach {
         self.named(patterns).next().is_some()
     }
 
+    /// Whether one of its subnets contains `address`, also when the interface there is cut off.
+    pub(crate) fn is_beside(&self, address: IpAddr) -> bool {
+        self.interfaces.iter().any(|it| it.subnet_of(address).is_some())
+    }
+
+    /// The subnets in which it finds neighbours now.
+    fn subnets(&self) -> impl Iterator<Item = IpNet> {
+        let nets = self.usable().flat_map(|it| &it.subnets);
+        nets.filter(|net| has_neighbours(net)).map(IpNet::trunc)
+    }
+
     fn named(&self, patterns: &[Pattern]) -> impl Iterator<Item = &Interface> {
         let is_named = |it: &&Interface| patterns.iter().any(|pattern| pattern.matches(&it.name));
         self.usable().filter(is_named)
@@ -86,8 +97,7 @@ impl Interface {
     /// The prefix length and the rank of the most specific of this interface's subnets that contain `address`.
     fn subnet_of(&self, address: IpAddr) -> Option<(Reverse<u8>, u8)> {
         let ranks = self.ranks.iter().copied().chain(iter::repeat(0));
-        let contains =
-            |net: &IpNet| net.prefix_len() < net.max_prefix_len() && net.contains(&address);
+        let contains = |net: &IpNet| has_neighbours(net) && net.contains(&address);
         let subnets = self.subnets.iter().zip(ranks).filter(|(net, _)| contains(net));
         subnets.map(|(net, rank)| (Reverse(net.prefix_len()), rank)).min()
     }
@@ -95,6 +105,76 @@ impl Interface {
     fn is_default(&self, address: IpAddr) -> bool {
         if address.is_ipv4() { self.default_ipv4 } else { self.default_ipv6 }
     }
+}
+
+fn has_neighbours(net: &IpNet) -> bool {
+    net.prefix_len() < net.max_prefix_len()
+}
+
+/// The subnets in which nodes find neighbours, and how many times each.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Hash)]
+pub(crate) struct Subnets {
+    counts: BTreeMap<IpNet, usize>,
+    /// How many of them are of a family and have a length.
+    lengths: BTreeMap<(bool, u8), usize>,
+}
+
+impl Subnets {
+    /// A node says something else than before of where it is. Returns the subnets that are new, or in which nobody is any
+    /// more.
+    pub(crate) fn replace(&mut self, old: Option<&Reach>, new: Option<&Reach>) -> Vec<IpNet> {
+        let new: Vec<IpNet> = new.into_iter().flat_map(Reach::subnets).collect();
+        let mut changed: Vec<IpNet> = new.into_iter().filter(|net| self.add(*net)).collect();
+        for net in old.into_iter().flat_map(Reach::subnets) {
+            if self.remove(net) {
+                changed.push(net);
+            }
+        }
+        changed
+    }
+
+    /// Whether one of them contains `address`.
+    pub(crate) fn contain(&self, address: IpAddr) -> bool {
+        let lengths = self.lengths.keys().filter(|(is_ipv6, _)| *is_ipv6 == address.is_ipv6());
+        let mut nets = lengths.filter_map(|(_, length)| IpNet::new(address, *length).ok());
+        nets.any(|net| self.counts.contains_key(&net.trunc()))
+    }
+
+    /// Whether it is new.
+    fn add(&mut self, net: IpNet) -> bool {
+        let count = self.counts.entry(net).or_default();
+        *count += 1;
+        let is_new = *count == 1;
+        if is_new {
+            *self.lengths.entry(kind(net)).or_default() += 1;
+        }
+        is_new
+    }
+
+    /// Whether it was the last one.
+    fn remove(&mut self, net: IpNet) -> bool {
+        let was_last = take_one(&mut self.counts, &net);
+        if was_last {
+            take_one(&mut self.lengths, &kind(net));
+        }
+        was_last
+    }
+}
+
+/// What is looked at to find the subnet of an address.
+fn kind(net: IpNet) -> (bool, u8) {
+    (matches!(net, IpNet::V6(_)), net.prefix_len())
+}
+
+/// Counts one less. Whether it was the last one.
+fn take_one<Key: Ord>(counts: &mut BTreeMap<Key, usize>, key: &Key) -> bool {
+    let Some(count) = counts.get_mut(key) else { return false };
+    *count -= 1;
+    if *count > 0 {
+        return false;
+    }
+    counts.remove(key);
+    true
 }
 
 #[cfg(test)]
@@ -141,5 +221,36 @@ mod tests {
             let names: Vec<&str> = found.iter().map(|it| it.name.as_str()).collect();
             assert_eq!(names, expected, "{address}");
         }
+    }
+
+    #[test]
+    fn the_subnets_of_all_nodes_are_counted() {
+        let mut subnets = Subnets::default();
+        let one = Reach { interfaces: vec![interface("eth0", &["192.168.0.11/24", "fd00::1/64"])] };
+        let two = Reach { interfaces: vec![interface("eth0", &["192.168.0.12/24", "10.0.0.1/8"])] };
+        let nets = |texts: &[&str]| -> Vec<IpNet> {
+            texts.iter().map(|net| net.parse().unwrap()).collect()
+        };
+        assert_eq!(subnets.replace(None, Some(&one)), nets(&["192.168.0.0/24", "fd00::/64"]));
+        assert_eq!(subnets.replace(None, Some(&two)), nets(&["10.0.0.0/8"]));
+        let contained = |subnets: &Subnets| {
+            ["192.168.0.240", "192.168.1.1", "10.9.9.9", "fd00::2", "::10.0.0.1"]
+                .map(|address| subnets.contain(address.parse().unwrap()))
+        };
+        assert_eq!(contained(&subnets), [true, false, true, true, false]);
+        assert_eq!(subnets.replace(Some(&one), Some(&one)), []);
+        assert_eq!(subnets.replace(Some(&one), None), nets(&["fd00::/64"]));
+        assert_eq!(contained(&subnets), [true, false, true, false, false]);
+        assert_eq!(subnets.replace(Some(&two), None), nets(&["192.168.0.0/24", "10.0.0.0/8"]));
+        assert_eq!(subnets, Subnets::default());
+    }
+
+    #[test]
+    fn where_nobody_has_neighbours_is_no_subnet() {
+        let mut subnets = Subnets::default();
+        let mut off = interface("off", &["10.0.0.1/8"]);
+        off.cut_off = true;
+        let reach = Reach { interfaces: vec![off, interface("lo", &["192.0.2.1/32"])] };
+        assert_eq!(subnets.replace(None, Some(&reach)), []);
     }
 }

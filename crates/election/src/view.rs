@@ -12,11 +12,13 @@ use core::{
     time::Duration,
 };
 
+use ipnet::IpNet;
+
 use crate::{
     eligibility::{Backends, Candidate, Merit, Unfit},
     facts::NodeFacts,
     model::{Holder, Lock, Node, Session, SessionState, Timestamp, Version},
-    reach::Reach,
+    reach::{Reach, Subnets},
     writes::TakeReason,
 };
 
@@ -44,6 +46,8 @@ pub(crate) struct View {
     nodes: BTreeMap<Node, NodeFacts>,
     /// What this node can reach now, which its session says a little later.
     own_reach: Option<(Node, Reach)>,
+    /// Those of all nodes.
+    subnets: Subnets,
     /// Only of addresses whose traffic must not leave its node.
     backends: BTreeMap<IpAddr, Backends>,
     /// Of such addresses, those whose backends were not listed yet.
@@ -138,6 +142,11 @@ impl View {
                 let is_same = |seen: &&SeenSession| seen.session.epoch == session.epoch;
                 let before = seen.filter(is_same).filter(|_| session.is_accused());
                 let renewed = before.map_or(now, |seen| seen.renewed);
+                if has_moved {
+                    let old = known.and_then(|known| known.reach.as_ref());
+                    let changed = self.subnets.replace(old, session.reach.as_ref());
+                    self.subnets_changed(&changed);
+                }
                 let seen = SeenSession { session, changed: now, renewed, outdated: false };
                 self.sessions.insert(node, seen);
             }
@@ -149,6 +158,8 @@ impl View {
         let Some(gone) = self.sessions.remove(node) else { return };
         self.unsettled.extend(self.held.get(node).into_iter().flatten());
         self.changed.nodes.insert(node.clone());
+        let changed = self.subnets.replace(gone.session.reach.as_ref(), None);
+        self.subnets_changed(&changed);
         for seen in self.locks.values_mut() {
             let of_session =
                 |holder: &Holder| holder.node == *node && holder.epoch <= gone.session.epoch;
@@ -227,7 +238,19 @@ impl View {
     pub(crate) fn own_reach_is(&mut self, me: Node, reach: Reach) {
         self.changed.nodes.insert(me.clone());
         self.witnesses_changed = true;
+        let old = self.own_reach.take().map(|(_, reach)| reach);
+        let changed = self.subnets.replace(old.as_ref(), Some(&reach));
         self.own_reach = Some((me, reach));
+        self.subnets_changed(&changed);
+    }
+
+    /// What a node in these subnets may announce, others should rather not.
+    fn subnets_changed(&mut self, subnets: &[IpNet]) {
+        let concerned =
+            |net: &IpNet| self.locks.range(net.network()..=net.broadcast()).next().is_some();
+        if subnets.iter().any(concerned) {
+            self.changed.nodes.extend(self.sessions.keys().cloned());
+        }
     }
 
     /// Whether who is where, or hears whom, has changed since this was last asked.
@@ -311,7 +334,8 @@ impl View {
 
     /// What is known of a node.
     pub(crate) fn candidate<'a>(&'a self, node: &'a Node) -> Candidate<'a> {
-        Candidate { node, facts: self.nodes.get(node), reach: self.reach(node) }
+        let (facts, reach) = (self.nodes.get(node), self.reach(node));
+        Candidate { node, facts, reach, subnets: &self.subnets }
     }
 
     /// What speaks for announcing an address from `node`.

@@ -167,6 +167,9 @@ pub enum GiveReason {
     /// The traffic may not leave the node, and its last backend ends.
     #[error("the last backend on the node is terminating")]
     BackendsEnd,
+    /// Another node is in the subnet of the address.
+    #[error("another node is in the subnet of the address")]
+    Elsewhere,
     /// Somebody has asked for it on the lock.
     #[error("the move was requested")]
     Requested,
@@ -179,6 +182,7 @@ impl GiveReason {
             Self::Unfit(unfit) => unfit.as_str(),
             Self::Cordoned => "Cordoned",
             Self::BackendsEnd => "BackendsEnd",
+            Self::Elsewhere => "Elsewhere",
             Self::Requested => "Requested",
         }
     }
@@ -189,6 +193,7 @@ impl GiveReason {
             Err(unfit) => Some(Self::Unfit(unfit)),
             Ok(Merit { standing: Standing::Cordoned, .. }) => Some(Self::Cordoned),
             Ok(Merit { standing: Standing::Ending, .. }) => Some(Self::BackendsEnd),
+            Ok(Merit { standing: Standing::Elsewhere, .. }) => Some(Self::Elsewhere),
             // That Kubernetes does not hear of a node is no reason to move what it announces: its speaker lives.
             Ok(Merit { standing: Standing::Good | Standing::NotReady, .. }) => None,
         }

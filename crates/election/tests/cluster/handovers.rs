@@ -229,3 +229,42 @@ fn what_has_unknown_backends_is_not_taken_before_they_are_known() {
     assert_eq!(sim.only_announcer(ip(240)), 1);
     assert!(!sim.log_has("Give"), "{:?}", sim.log);
 }
+
+/// One node is on another network, from which a default route leads to the address.
+#[test]
+fn who_is_elsewhere_announces_only_while_nobody_else_can() {
+    let mut sim = Sim::new(3);
+    let away = Interface {
+        name: "vpn0".into(),
+        subnets: vec!["10.8.0.3/24".parse().unwrap()],
+        default_ipv4: true,
+        ..Interface::default()
+    };
+    let lan = |index: usize| Interface {
+        name: "eth0".into(),
+        subnets: vec![format!("192.168.0.{}/24", index + 1).parse().unwrap()],
+        default_ipv4: true,
+        ..Interface::default()
+    };
+    sim.set_reach(2, Reach { interfaces: vec![away.clone()] });
+    for index in 0..2 {
+        sim.set_reach(index, Reach { interfaces: vec![lan(index)] });
+    }
+    sim.run(secs(3));
+    for last in 1..=9 {
+        sim.create_lock(ip(last));
+    }
+    sim.run(secs(3));
+    let owners = |sim: &Sim| (1..=9).map(|last| sim.only_announcer(ip(last))).collect::<Vec<_>>();
+    assert!(owners(&sim).iter().all(|owner| *owner < 2), "{:?}", owners(&sim));
+
+    for index in 0..2 {
+        sim.set_reach(index, Reach { interfaces: vec![away.clone()] });
+        sim.run(secs(5));
+        // The second time nobody is where the address is, and nothing is better elsewhere.
+        assert_eq!(owners(&sim), [1; 9], "{:#?}", sim.log);
+    }
+    sim.set_reach(0, Reach { interfaces: vec![lan(0)] });
+    sim.run(secs(15));
+    assert_eq!(owners(&sim), [0; 9], "all go where the address is: {:#?}", sim.log);
+}
