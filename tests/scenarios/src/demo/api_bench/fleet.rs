@@ -17,9 +17,9 @@ const FIRST: Ipv4Addr = Ipv4Addr::new(10, 10, 0, 1);
 /// The wire is not what is measured here: nodes ask for one another less often than by default, to leave the processors to
 /// the rest.
 const QUIET: [&str; 2] = ["--probe-interval=1000", "--probe-timeout=500"];
-/// Between the starts of two speakers, so that all fit on a small machine.
-const STAGGER: Duration = Duration::from_millis(250);
-/// How long all sessions or takes may take.
+/// Between two looks at whether a speaker has its session.
+const LOOK: Duration = Duration::from_millis(100);
+/// How long a session, or all takes, may take.
 const PATIENCE: Duration = Duration::from_mins(4);
 
 /// All speakers.
@@ -41,7 +41,8 @@ impl<'a> Fleet<'a> {
         self.addresses
     }
 
-    /// Starts speakers until there are `count`, and waits for their sessions.
+    /// Starts speakers until there are `count`, each when the one before has its session: all others look at each that comes,
+    /// and on a small machine they would be late for one another.
     pub(super) fn grow_to(&mut self, count: u8) -> anyhow::Result<()> {
         let first = u8::try_from(self.speakers.len())? + 1;
         self.lab.network().add_hosts(first..=count)?;
@@ -51,7 +52,7 @@ impl<'a> Fleet<'a> {
         })?;
         for host in hosts {
             self.speakers.push(HostProcess::speaker_with(self.lab, host, NAMESPACE, &QUIET)?);
-            sleep(STAGGER);
+            self.wait_for_session(host)?;
         }
         self.wait_for("session", usize::from(count))?;
         say(format!("{count} speakers have their sessions"));
@@ -65,6 +66,22 @@ impl<'a> Fleet<'a> {
         self.addresses = count;
         self.wait_for("address", usize::try_from(count)?)?;
         say(format!("{count} addresses have their holders"));
+        Ok(())
+    }
+
+    fn wait_for_session(&self, host: Machine) -> anyhow::Result<()> {
+        let name = format!("session-{host}");
+        let held = || {
+            sleep(LOOK);
+            let lease = api::run(self.lab, async |client| {
+                let leases: Api<Lease> = Api::namespaced(client, NAMESPACE);
+                Ok(leases.get_opt(&name).await?)
+            })?;
+            let holder = lease.and_then(|lease| lease.spec?.holder_identity);
+            ensure!(holder.is_some_and(|it| !it.is_empty()), "{name} has no holder");
+            Ok::<_, anyhow::Error>(())
+        };
+        self.lab.wait_until(&format!("the session of {host}"), PATIENCE, held)?;
         Ok(())
     }
 
