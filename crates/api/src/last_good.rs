@@ -156,7 +156,7 @@ impl WrittenPool {
     fn of(declaration: &Declaration) -> Option<Self> {
         let pool = declaration.pool.as_ref().ok()?;
         Some(Self {
-            name: pool.name.to_string(),
+            name: pool.name.as_str().to_owned(),
             origin: declaration.origin.clone(),
             generation: declaration.generation,
             created: declaration.created.clone(),
@@ -297,6 +297,17 @@ mod tests {
             let good = kept(&pool);
             let lease = lease("u-1", &good.to_text());
             assert_eq!(LastGood::parse(&lease), Ok(good), "{}", text(&lease));
+        }
+    }
+
+    /// What is shown of a name is another text: escaped, and cut.
+    #[test]
+    fn names_are_kept_as_they_are() {
+        for name in ["a\u{7f}b".to_owned(), "a\tb\"".to_owned(), "x".repeat(300)] {
+            let mut pool = pools().remove(0);
+            pool.pool = Ok(Pool::parse(name.as_str().into(), &["10.0.0.1"]).unwrap());
+            let good = kept(&pool);
+            assert_eq!(LastGood::parse(&lease("u-1", &good.to_text())), Ok(good), "{name:?}");
         }
     }
 
