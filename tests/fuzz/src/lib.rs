@@ -9,6 +9,7 @@
 
 pub mod arp;
 pub mod config_map;
+pub mod dhcp;
 pub mod ethernet;
 pub mod last_good;
 pub mod lock;
@@ -28,10 +29,11 @@ pub struct Target {
 }
 
 /// All of them.
-pub const TARGETS: [Target; 9] = [
+pub const TARGETS: [Target; 10] = [
     Target { name: "ethernet", check: ethernet::check },
     Target { name: "arp", check: arp::check },
     Target { name: "ndp", check: ndp::check },
+    Target { name: "dhcp", check: dhcp::check },
     Target { name: "lock", check: lock::check },
     Target { name: "last-good", check: last_good::check },
     Target { name: "session", check: session::check },
