@@ -60,6 +60,7 @@ impl Kafka<'_> {
     }
 
     pub(super) fn start_clients(&self, bootstrap: &str) -> anyhow::Result<Clients> {
+        self.make_topic(bootstrap)?;
         let config = |name: &str| self.page.join(name).to_string_lossy().into_owned();
         let common = ["--bootstrap-server", bootstrap, "--topic", TOPIC, "--command-config"];
         let producer = config("producer.properties");
@@ -72,6 +73,22 @@ impl Kafka<'_> {
         let clients = Clients { logs, producer, consumer };
         self.wait_until_steady(&clients)?;
         Ok(clients)
+    }
+
+    /// Makes the topic, and waits until each of its partitions has a leader. A producer that writes to one while it comes into being
+    /// may have its first records refused until it gives them up (`OUT_OF_ORDER_SEQUENCE_NUMBER`): seen once here.
+    fn make_topic(&self, bootstrap: &str) -> anyhow::Result<()> {
+        let topic = ["--bootstrap-server", bootstrap, "--topic", TOPIC];
+        let tool = |act: &[&str]| self.run_tool("TopicCommand", &[&topic[..], act].concat());
+        tool(&["--create", "--if-not-exists"])?;
+        self.home.lab.wait_until("each partition has a leader", STEADY, || {
+            let described = tool(&["--describe"])?;
+            let led =
+                described.matches("Leader: ").count() - described.matches("Leader: none").count();
+            ensure!(led == 6, "{described}");
+            Ok(())
+        })?;
+        Ok(())
     }
 
     /// Waits until records go through every partition, and those that are sent from now on are consumed.
