@@ -61,7 +61,8 @@ test-all: test test-rest ## Run all tests: also every fault and every shape of c
 test-rest: setup images earlier kafka vagrant-files
 	ARPEGGIO_SCENARIOS=rest $(SCENARIOS)
 
-vagrant-files:
+vagrant-files: setup
+	@tests/lab/setup.sh tests/vagrant-packages.txt
 	tests/vagrant.sh
 
 check: lint unit manifests supply ## What to run before each commit: format, clippy, docs, unit tests, generated files, licences
