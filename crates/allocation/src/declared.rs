@@ -337,7 +337,8 @@ impl Index {
     /// Has pools fall silent that nothing has announced for some seconds.
     pub(super) fn fall_silent(&mut self, now: &Time) {
         let (fell, later) = self.declarations.fall_silent(now);
-        let alarms = later.into_iter().map(|(due, name)| (due, Subject::Pool(name.as_str().to_owned())));
+        let alarms =
+            later.into_iter().map(|(due, name)| (due, Subject::Pool(name.as_str().to_owned())));
         self.alarms.extend(alarms);
         if fell {
             self.dirty.extend(self.services.keys().cloned());
