@@ -10,5 +10,7 @@ mod cluster;
 mod deaths;
 mod floods;
 mod machine;
+#[path = "../../crates/election/tests/cluster/random.rs"]
+mod random;
 mod segment;
 mod starts;

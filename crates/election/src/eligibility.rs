@@ -21,7 +21,7 @@ use crate::{
     facts::NodeFacts,
     model::Node,
     reach::{Reach, Subnets},
-    terms::{AnnounceTerms, Places, Rule},
+    terms::{AnnounceTerms, Rule},
 };
 
 /// Where the backends of an address are whose traffic must not leave its node (`externalTrafficPolicy: Local`).
@@ -152,11 +152,7 @@ impl Candidate<'_> {
 
     /// How much the rules prefer this node, if they allow it at all.
     fn placed(&self, address: IpAddr, terms: &AnnounceTerms) -> Result<u32, Unfit> {
-        let everywhere = [Rule::default()];
-        let rules = match &terms.places {
-            Places::Everywhere => &everywhere[..],
-            Places::ByRules(rules) => rules,
-        };
+        let rules = terms.rules();
         if rules.is_empty() {
             return Err(Unfit::NotAnnounced);
         }
@@ -174,12 +170,8 @@ impl Candidate<'_> {
         if !is_away || !self.subnets.contain(address) {
             return false;
         }
-        let rules = match &terms.places {
-            Places::Everywhere => &[][..],
-            Places::ByRules(rules) => rules,
-        };
         let names = |rule: &Rule| !rule.interfaces.is_empty() && self.reaches(address, rule);
-        !rules.iter().any(|rule| self.is_selected(rule) && names(rule))
+        !terms.rules().iter().any(|rule| self.is_selected(rule) && names(rule))
     }
 
     fn is_selected(&self, rule: &Rule) -> bool {
@@ -225,7 +217,10 @@ mod tests {
     use arpeggio_labels::Selector;
 
     use super::*;
-    use crate::{reach::Interface, terms::Preference};
+    use crate::{
+        reach::Interface,
+        terms::{Places, Preference},
+    };
 
     fn selector(value: &str) -> Selector {
         Selector::default().with_label("rack", value).unwrap()

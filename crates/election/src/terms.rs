@@ -59,13 +59,17 @@ impl AnnounceTerms {
         matches!(&self.places, Places::ByRules(rules) if rules.is_empty())
     }
 
+    /// Its rules, whichever nodes they are for. Everywhere is one that selects every node and says nothing else.
+    pub(crate) fn rules(&self) -> &[Rule] {
+        match &self.places {
+            Places::Everywhere => slice::from_ref(&USUAL),
+            Places::ByRules(rules) => rules,
+        }
+    }
+
     /// The names of interfaces in its rules, whichever nodes they are for.
     pub fn named(&self) -> impl Iterator<Item = &Pattern> {
-        let rules = match &self.places {
-            Places::Everywhere => &[],
-            Places::ByRules(rules) => &rules[..],
-        };
-        rules.iter().flat_map(|rule| &rule.interfaces)
+        self.rules().iter().flat_map(|rule| &rule.interfaces)
     }
 
     /// The interfaces, out of `reach`, on which the node that `facts` are about announces `address`: what
@@ -86,10 +90,7 @@ impl AnnounceTerms {
     ///
     /// When none selects it any more, all rules: the address is to be reached until another node has it.
     pub fn rules_for(&self, facts: Option<&NodeFacts>) -> impl Iterator<Item = &Rule> {
-        let rules = match &self.places {
-            Places::Everywhere => slice::from_ref(&USUAL),
-            Places::ByRules(rules) => rules,
-        };
+        let rules = self.rules();
         let is_selected = rules.iter().any(|rule| rule.selects(facts));
         rules.iter().filter(move |rule| !is_selected || rule.selects(facts))
     }

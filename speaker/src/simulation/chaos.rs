@@ -7,30 +7,16 @@ use std::time::Duration;
 
 use arpeggio_wire::MacAddr;
 
-use super::cluster::{Cluster, ip, ip6, millis, secs};
+use super::{
+    cluster::{Cluster, ip, ip6, millis, secs},
+    random::{Random, number},
+};
 
 const FAULTS_PER_HISTORY: usize = 10;
 
 /// As in the simulation of electors alone: until a node that came back from a cut has its session written again, and has
 /// seen who holds what.
 const LONGEST_OVERLAP: Duration = millis(1500);
-
-/// A small generator of repeatable random numbers (`SplitMix64`, Steele and others, 2014).
-pub(super) struct Random(pub(super) u64);
-
-impl Random {
-    pub(super) fn below(&mut self, bound: u64) -> u64 {
-        self.0 = self.0.wrapping_add(0x9e37_79b9_7f4a_7c15);
-        let mut z = self.0;
-        z = (z ^ (z >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
-        z = (z ^ (z >> 27)).wrapping_mul(0x94d0_49bb_1331_11eb);
-        (z ^ (z >> 31)) % bound
-    }
-
-    pub(super) fn index(&mut self, bound: usize) -> usize {
-        usize::try_from(self.below(bound as u64)).unwrap()
-    }
-}
 
 /// Happens to a machine, or to the way from it to another one.
 type Fault = fn(&mut Cluster, usize, usize, &mut Random);
@@ -118,10 +104,6 @@ fn history(seed: u64) {
     }
     let overlap = cluster.longest_overlap;
     assert!(overlap <= LONGEST_OVERLAP, "seed {seed}: {overlap:?} {story:#?} {cluster:?}");
-}
-
-fn number(name: &str) -> Option<u64> {
-    std::env::var(name).ok()?.parse().ok()
 }
 
 #[test]

@@ -5,8 +5,8 @@ use std::net::Ipv4Addr;
 use arpeggio_wire::{ArpOperation, Asker, Claim, MacAddr, Question};
 
 use super::{
-    chaos::Random,
     cluster::{Cluster, ip, millis, secs},
+    random::Random,
 };
 
 const ADDRESSES: u8 = 4;

@@ -5,29 +5,15 @@
 
 use std::time::Duration;
 
-use crate::sim::{Sim, ip, millis, secs};
+use crate::{
+    random::{Random, number},
+    sim::{Sim, ip, millis, secs},
+};
 
 const ADDRESSES: u8 = 4;
 const FAULTS_PER_HISTORY: usize = 12;
 /// Until a node that came back from a cut has its session written again and has seen who holds what.
 pub(crate) const LONGEST_OVERLAP: Duration = Duration::from_millis(1500);
-
-/// A small generator of repeatable random numbers (`SplitMix64`, Steele and others, 2014).
-pub(crate) struct Random(pub(crate) u64);
-
-impl Random {
-    pub(crate) fn below(&mut self, bound: u64) -> u64 {
-        self.0 = self.0.wrapping_add(0x9e37_79b9_7f4a_7c15);
-        let mut z = self.0;
-        z = (z ^ (z >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
-        z = (z ^ (z >> 27)).wrapping_mul(0x94d0_49bb_1331_11eb);
-        (z ^ (z >> 31)) % bound
-    }
-
-    pub(crate) fn index(&mut self, bound: usize) -> usize {
-        usize::try_from(self.below(bound as u64)).unwrap_or_default()
-    }
-}
 
 /// Happens to a node, or to the path from it to another one.
 pub(crate) type Fault = fn(&mut Sim, usize, usize);
@@ -85,10 +71,6 @@ fn history(seed: u64) {
     }
     let overlap = sim.longest_overlap;
     assert!(overlap <= LONGEST_OVERLAP, "seed {seed}: {overlap:?} in {story:#?}\n{:#?}", sim.log);
-}
-
-pub(crate) fn number(name: &str) -> Option<u64> {
-    std::env::var(name).ok()?.parse().ok()
 }
 
 #[test]

@@ -5,7 +5,8 @@
 use std::{net::IpAddr, time::Instant};
 
 use crate::{
-    chaos::{FAULTS, LONGEST_OVERLAP, Random, number},
+    chaos::{FAULTS, LONGEST_OVERLAP},
+    random::{Random, number},
     sim::{Sim, millis, secs},
 };
 

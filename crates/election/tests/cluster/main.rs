@@ -7,6 +7,7 @@ mod handovers;
 mod large;
 mod model;
 mod occupied;
+mod random;
 mod rewinds;
 mod roles;
 mod sim;
