@@ -199,11 +199,7 @@ impl Executor {
     }
 
     async fn delete(&self, address: IpAddr, lease_uid: &str, version: u64) -> Call<Observed> {
-        let preconditions = Preconditions {
-            uid: Some(lease_uid.to_owned()),
-            resource_version: Some(version.to_string()),
-        };
-        let params = DeleteParams { preconditions: Some(preconditions), ..DeleteParams::default() };
+        let params = only_if(Some(lease_uid.to_owned()), Some(version.to_string()));
         let (leases, name) = (self.leases(), lock::name(address));
         match self.call::<Lease, _>("delete", leases.delete(&name, &params)).await {
             Ok(answer) => {
@@ -273,9 +269,7 @@ impl Executor {
                 self.call::<Lease, _>("patch", request).await.map(drop)
             }
             (None, _) => {
-                let preconditions = Preconditions { resource_version: version.clone(), uid: None };
-                let params =
-                    DeleteParams { preconditions: Some(preconditions), ..DeleteParams::default() };
+                let params = only_if(None, version.clone());
                 self.call::<Lease, _>("delete", leases.delete(&name, &params)).await.map(drop)
             }
         };
@@ -323,9 +317,7 @@ impl Executor {
         let executor = self.clone();
         tokio::spawn(async move {
             let EndSession { name, uid, version } = session;
-            let preconditions = Preconditions { uid: Some(uid), resource_version: Some(version) };
-            let params =
-                DeleteParams { preconditions: Some(preconditions), ..DeleteParams::default() };
+            let params = only_if(Some(uid), Some(version));
             let leases = executor.leases();
             match executor.call::<Lease, _>("delete", leases.delete(&name, &params)).await {
                 Ok(_) => tracing::info!(lease = name, "deleted the session of a node that is gone"),
@@ -365,6 +357,11 @@ fn event(news: &news::News) -> News {
         news::Kind::Warning => Kind::Warning,
     };
     News { kind, reason: news.reason, action: news.action, note: news.note.clone() }
+}
+
+/// To delete an object only if it is still this one.
+fn only_if(uid: Option<String>, resource_version: Option<String>) -> DeleteParams {
+    DeleteParams::default().preconditions(Preconditions { uid, resource_version })
 }
 
 fn post_params() -> PostParams {
