@@ -91,13 +91,9 @@ impl Home {
         self.lab.kubectl(&services)?;
         self.lab.kubectl(&["delete", "deployments", "--all", "--cascade=foreground"])?;
         self.lab.kubectl(&["delete", "addresspools", "--all"])?;
-        self.wait_until("all locks are gone", || {
-            let locks = ["leases", "-n", NAMESPACE, "-larpeggio.dev/lease=address"];
-            let locks = self.lab.get(&locks).map_err(anyhow::Error::from)?;
-            match locks["items"].as_array().map_or(0, Vec::len) {
-                0 => Ok(()),
-                left => Err(format!("{left} locks").into()),
-            }
+        self.wait_until("all locks are gone", || match self.locks()?.len() {
+            0 => Ok(()),
+            left => Err(format!("{left} locks").into()),
         })?;
         self.lab.kubectl(&["delete", "events.events.k8s.io", "--all"])?;
         for machine in machines {
@@ -240,6 +236,16 @@ impl Home {
             let found = events.iter().find(|event| is_it(event)).cloned();
             found.ok_or_else(|| format!("{events:?}").into())
         })
+    }
+
+    /// The locks of all addresses.
+    ///
+    /// # Errors
+    /// When the Leases cannot be listed.
+    pub fn locks(&self) -> anyhow::Result<Vec<Value>> {
+        let locks = ["leases", "-n", NAMESPACE, "-larpeggio.dev/lease=address"];
+        let mut locks = self.lab.get(&locks)?;
+        serde_json::from_value(locks["items"].take()).context("a list")
     }
 
     /// The lock of an address, if there is one.

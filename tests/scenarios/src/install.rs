@@ -192,7 +192,10 @@ fn image(component: Component) -> anyhow::Result<Image> {
 }
 
 /// The static program that `make programs` has built.
-pub(crate) fn program(name: &str) -> anyhow::Result<PathBuf> {
+///
+/// # Errors
+/// When nobody says where, or it is not there.
+pub fn program(name: &str) -> anyhow::Result<PathBuf> {
     let path = programs()?.join(name);
     ensure!(path.is_file(), "{} does not exist: run 'make programs'", path.display());
     Ok(path)

@@ -31,7 +31,7 @@ pub use home::{
 };
 pub use install::{
     chart_folder, import_all, import_as, import_earlier, install_definitions, install_overlay,
-    install_release, remove_release, set_version, wait_for_pods,
+    install_release, program, remove_release, set_version, wait_for_pods,
 };
 pub use overlay::write_overlay;
 pub use page::page;

@@ -137,12 +137,9 @@ fn settled(home: &Home) -> Result<(), arpeggio_scenarios::NotYet> {
 }
 
 fn locked(home: &Home) -> anyhow::Result<BTreeSet<String>> {
-    let label = "-larpeggio.dev/lease=address";
-    let locks = home.lab.get(&["leases", "-n", "arpeggio-system", label])?;
-    let names = locks["items"].as_array().into_iter().flatten();
     let address = |lock: &Value| {
         let name = lock["metadata"]["name"].as_str()?;
         Some(name.strip_prefix("address-")?.to_owned())
     };
-    Ok(names.filter_map(address).collect())
+    Ok(home.locks()?.iter().filter_map(address).collect())
 }

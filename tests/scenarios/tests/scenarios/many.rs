@@ -65,10 +65,8 @@ fn serve(home: &Home, numbers: Range<usize>) -> anyhow::Result<()> {
         &format!("{count} addresses are announced"),
         PATIENCE,
         || -> Result<(), NotYet> {
-            let locks = ["leases", "-n", "arpeggio-system", "-larpeggio.dev/lease=address"];
-            let leases = home.lab.get(&locks).map_err(anyhow::Error::from)?;
-            let leases = leases["items"].as_array().into_iter().flatten();
-            let held = leases.filter(|lease| lease["spec"]["holderIdentity"].is_string()).count();
+            let locks = home.locks()?.into_iter();
+            let held = locks.filter(|lock| lock["spec"]["holderIdentity"].is_string()).count();
             if held >= count { Ok(()) } else { Err(format!("{held} are").into()) }
         },
     )?;

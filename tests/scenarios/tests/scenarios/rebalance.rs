@@ -87,15 +87,12 @@ fn after_a_power_cut(home: &Home, node: Machine) -> anyhow::Result<Holders> {
 }
 
 fn holders(home: &Home) -> anyhow::Result<Holders> {
-    let label = "-larpeggio.dev/lease=address";
-    let locks = home.lab.get(&["leases", "-n", "arpeggio-system", label])?;
-    let items = locks["items"].as_array().context("a list")?;
     let holder = |lock: &Value| {
         let name = lock["metadata"]["name"].as_str()?;
         let node = lock["spec"]["holderIdentity"].as_str()?;
         Some((name.strip_prefix("address-")?.parse().ok()?, node.to_owned()))
     };
-    Ok(items.iter().filter_map(holder).collect())
+    Ok(home.locks()?.iter().filter_map(holder).collect())
 }
 
 fn counts(holders: &Holders) -> BTreeMap<&str, usize> {

@@ -8,9 +8,9 @@ use arpeggio_lab::{
     observe::{RequestPlan, get},
 };
 use arpeggio_scenarios::{Home, first_address, page};
-use serde_json::{Value, json};
+use serde_json::json;
 
-use crate::setups::Setup;
+use crate::setups::{Setup, patch};
 
 /// Those that are to be left alone.
 const OTHERS: [&str; 7] =
@@ -79,12 +79,6 @@ fn becomes_a_load_balancer_and_ceases(home: &Home, name: &str) -> anyhow::Result
     let name_of_others = (before == "ExternalName").then_some("www.example.com");
     patch(home, name, &json!({ "type": before, "externalName": name_of_others }))?;
     is_free_again(home, name)
-}
-
-fn patch(home: &Home, service: &str, spec: &Value) -> anyhow::Result<()> {
-    let patch = json!({ "spec": spec }).to_string();
-    home.lab.kubectl(&["patch", "service", service, "--type=merge", "-p", &patch])?;
-    Ok(())
 }
 
 /// The address, its lock and the status.

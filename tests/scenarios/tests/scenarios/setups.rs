@@ -208,25 +208,25 @@ pub(crate) fn pods_see_whom_the_policy_says(home: &Home) -> anyhow::Result<()> {
         pods => Err(format!("{pods:?}").into()),
     })?;
 
-    page.patch(&json!({ "sessionAffinity": "ClientIP" }))?;
+    patch(page.home, "whoami", &json!({ "sessionAffinity": "ClientIP" }))?;
     home.wait_until("one pod answers", || match page.pods_that_answer()? {
         pods if pods.len() == 1 => Ok(()),
         pods => Err(format!("{pods:?}").into()),
     })?;
-    page.patch(&json!({ "sessionAffinity": "None" }))?;
+    patch(page.home, "whoami", &json!({ "sessionAffinity": "None" }))?;
 
     home.lab.kubectl(&["scale", "deployment/whoami", "--replicas=1"])?;
-    page.patch(&json!({ "externalTrafficPolicy": "Local" }))?;
+    patch(page.home, "whoami", &json!({ "externalTrafficPolicy": "Local" }))?;
     page.wait_for_answer(Machine::Client, "the client is seen", |_, seen| seen == client)?;
     page.health_says_where_the_pod_is()?;
 
-    page.patch(&json!({ "loadBalancerSourceRanges": [format!("{client}/32")] }))?;
+    patch(page.home, "whoami", &json!({ "loadBalancerSourceRanges": [format!("{client}/32")] }))?;
     home.wait_until("another machine gets no answer", || match page.answer_to(OTHER) {
         Ok(answer) => Err(format!("{answer:?}").into()),
         Err(_) => Ok(()),
     })?;
     page.wait_for_answer(Machine::Client, "the client is let in", |_, seen| seen == client)?;
-    page.patch(&json!({ "loadBalancerSourceRanges": null }))?;
+    patch(page.home, "whoami", &json!({ "loadBalancerSourceRanges": null }))?;
     page.wait_for_answer(OTHER, "everybody is let in", |_, _| true)?;
     Ok(())
 }
@@ -282,11 +282,25 @@ impl Url {
     }
 }
 
+/// A file of a page with an image of the lab in the place of one that it names; `None` where it names another one.
+pub(crate) fn with_image(text: &str, image: &str, here: &str) -> Option<String> {
+    let named = format!("image: {image}\n");
+    let local = format!("image: {here}\n        imagePullPolicy: Never\n");
+    text.contains(&named).then(|| text.replace(&named, &local))
+}
+
+/// Changes a Service.
+pub(crate) fn patch(home: &Home, service: &str, spec: &Value) -> anyhow::Result<()> {
+    let patch = json!({ "spec": spec }).to_string();
+    home.lab.kubectl(&["patch", "service", service, "--type=merge", "-p", &patch])?;
+    Ok(())
+}
+
 /// A page of `docs/setups`, and a folder for what is made by hand.
 pub(crate) struct Setup<'a> {
-    home: &'a Home,
-    page: PathBuf,
-    folder: PathBuf,
+    pub(crate) home: &'a Home,
+    pub(crate) page: PathBuf,
+    pub(crate) folder: PathBuf,
 }
 
 impl<'a> Setup<'a> {
@@ -309,18 +323,18 @@ impl<'a> Setup<'a> {
     /// Applies a file of the page, with the lab's images.
     pub(crate) fn apply(&self, name: &str) -> anyhow::Result<()> {
         let text = fs::read_to_string(self.page.join(name))?;
-        let text = IMAGES.into_iter().fold(text, |text, (image, here)| {
-            let local = format!("image: {here}\n        imagePullPolicy: Never\n");
-            text.replace(&format!("image: {image}\n"), &local)
-        });
+        let text = IMAGES
+            .into_iter()
+            .fold(text, |text, (image, here)| with_image(&text, image, here).unwrap_or(text));
         self.home.lab.apply(&text)?;
         Ok(())
     }
 
-    /// Changes the Service `whoami`.
-    fn patch(&self, spec: &Value) -> anyhow::Result<()> {
-        let patch = json!({ "spec": spec }).to_string();
-        self.home.lab.kubectl(&["patch", "service", "whoami", "--type=merge", "-p", &patch])?;
+    /// Applies a file of the page that names this image, with one of the lab's.
+    pub(crate) fn apply_with(&self, name: &str, image: &str, here: &str) -> anyhow::Result<()> {
+        let text = fs::read_to_string(self.page.join(name))?;
+        let text = with_image(&text, image, here);
+        self.home.lab.apply(&text.with_context(|| format!("{name} has another image"))?)?;
         Ok(())
     }
 

@@ -5,18 +5,16 @@ use std::{
     fs,
     io::{self, Read as _, Write as _},
     net::{Ipv4Addr, SocketAddr, TcpStream, UdpSocket},
-    path::Path,
     thread,
     time::{Duration, Instant},
 };
 
 use anyhow::{Context as _, ensure};
 use arpeggio_lab::{Machine, image, observe::longest_silence};
-use arpeggio_scenarios::{Home, eprint_line, first_address};
+use arpeggio_scenarios::{Home, eprint_line, first_address, program};
 use nix::sys::socket::{AddressFamily, SockFlag, SockProtocol, SockType, socket};
 
-/// A busy test machine may take longer than the eighth of a second; a session lasts ten.
-const LONGEST_OUTAGE: Duration = Duration::from_secs(3);
+use crate::setups::{LONGEST_OUTAGE, Setup};
 
 /// How long the clients go on, and when the address moves meanwhile.
 const WATCHED: Duration = Duration::from_secs(8);
@@ -25,8 +23,6 @@ const MOVE_AFTER: Duration = Duration::from_secs(2);
 /// How long a question may take, and how long is between two.
 const PATIENCE: Duration = Duration::from_millis(300);
 const PAUSE: Duration = Duration::from_millis(20);
-
-const ROLLOUT: Duration = Duration::from_secs(90);
 
 /// `www.example.com. IN A`, with its number in the first two bytes.
 const QUESTION: &[u8; 33] = b"\0\0\x01\0\0\x01\0\0\0\0\0\0\x03www\x07example\x03com\0\0\x01\0\x01";
@@ -40,15 +36,16 @@ const DOWNLOAD_IMAGE: &str = "lab.local/download:lab";
 /// A DNS server by UDP and TCP, and a long download from the same address.
 pub(crate) fn all_kinds_of_traffic_outlive_a_move(home: &Home) -> anyhow::Result<()> {
     say_what_the_kernel_has();
-    let file = Path::new(&std::env::var("ARPEGGIO_PROGRAMS")?).join("arpeggio");
+    let file = program("arpeggio")?;
     let dns = image::of_host_programs(DNS_IMAGE, &["named"])?;
     let web = image::of_host_programs(DOWNLOAD_IMAGE, &["nginx", "sh"])?;
     home.lab.import(&[dns, web.with_file("/usr/share/nginx/html/file", &file)])?;
     home.add_pool()?;
-    apply(home, "dns.yaml", "internetsystemsconsortium/bind9:9.18", DNS_IMAGE)?;
-    apply(home, "download.yaml", "nginx", DOWNLOAD_IMAGE)?;
+    let page = Setup::new(home, "traffic")?;
+    page.apply_with("dns.yaml", "internetsystemsconsortium/bind9:9.18", DNS_IMAGE)?;
+    page.apply_with("download.yaml", "nginx", DOWNLOAD_IMAGE)?;
     for deployment in ["dns", "download"] {
-        home.lab.wait_for_rollout("default", &format!("deployment/{deployment}"), ROLLOUT)?;
+        page.wait_for_rollout(deployment)?;
         ensure!(home.wait_for_address(deployment)? == first_address(), "both share an address");
     }
     let traffic = Traffic { home, original: fs::read(file)? };
@@ -79,17 +76,6 @@ fn say_what_the_kernel_has() {
             "traffic: THIS KERNEL HAS NO SCTP ({error}): Services of that protocol are NOT tested"
         ));
     }
-}
-
-/// Applies a file of the page with the lab's own image.
-fn apply(home: &Home, name: &str, image: &str, local: &str) -> anyhow::Result<()> {
-    let page = Path::new(env!("CARGO_MANIFEST_DIR")).join("../../docs/setups/traffic");
-    let text = fs::read_to_string(page.join(name))?;
-    let there = format!("        image: {image}\n");
-    ensure!(text.contains(&there), "{name} has another image");
-    let here = format!("        image: {local}\n        imagePullPolicy: Never\n");
-    home.lab.apply(&text.replace(&there, &here))?;
-    Ok(())
 }
 
 struct Traffic<'a> {

@@ -13,6 +13,11 @@ use arpeggio_scenarios::{Home, HostProcess, built, eprint_line};
 use serde_json::{Value, json};
 
 use super::Kafka;
+use crate::setups::{Setup, with_image};
+
+/// What the page's pods run.
+const KAFKA: &str = "apache/kafka:4.3.1";
+const EXTERNAL_DNS: &str = "registry.k8s.io/external-dns/external-dns:v0.21.0";
 
 /// The image that stands for Kafka's own. Java and Kafka are the host's, which its nodes see, too.
 const KAFKA_IMAGE: &str = "lab.local/kafka:lab";
@@ -35,9 +40,7 @@ impl<'a> Kafka<'a> {
     pub(super) fn install(home: &'a Home, services: &str) -> anyhow::Result<Self> {
         let libraries = built("kafka")?.join("libs");
         let external_dns = built("external-dns")?.join("external-dns");
-        let page = Path::new(env!("CARGO_MANIFEST_DIR")).join("../../docs/setups/d-kafka");
-        let folder = home.lab.folders().kubeconfig().with_file_name("d-kafka");
-        fs::create_dir_all(&folder)?;
+        let Setup { page, folder, .. } = Setup::new(home, "d-kafka")?;
         let named = start_named(home, &page, &folder)?;
         let disks = Disks::make(home.lab.name().as_str())?;
         let kafka = Self { home, page, folder, libraries, disks, _named: named };
@@ -76,18 +79,13 @@ impl<'a> Kafka<'a> {
     /// Applies a file of the page, with what the lab has in the place of images, disks and DNS.
     fn apply(&self, name: &str) -> anyhow::Result<()> {
         let text = fs::read_to_string(self.page.join(name))?;
-        let text = if name == "kafka.yaml" { self.brokers_in_the_lab(&text)? } else { text };
-        let mut lines = String::new();
-        for line in text.lines() {
-            let line = if line.contains(" image: registry.k8s.io/external-dns/") {
-                format!("        image: {EXTERNAL_DNS_IMAGE}\n        imagePullPolicy: Never")
-            } else {
-                line.to_owned()
-            };
-            lines += &line;
-            lines.push('\n');
-        }
-        self.home.lab.apply(&lines)?;
+        let text = match name {
+            "kafka.yaml" => self.brokers_in_the_lab(&text)?,
+            "external-dns.yaml" => with_image(&text, EXTERNAL_DNS, EXTERNAL_DNS_IMAGE)
+                .context("external-dns.yaml has another image")?,
+            _ => text,
+        };
+        self.home.lab.apply(&text)?;
         Ok(())
     }
 
@@ -109,10 +107,6 @@ impl<'a> Kafka<'a> {
         let aliases = aliases.collect::<Value>();
         let changes = [
             (
-                "        image: apache/kafka:4.3.1\n",
-                format!("        image: {KAFKA_IMAGE}\n        imagePullPolicy: Never\n"),
-            ),
-            (
                 "        volumeMounts:\n",
                 format!("        volumeMounts:\n{}", mounts.collect::<String>()),
             ),
@@ -124,7 +118,8 @@ impl<'a> Kafka<'a> {
                 ),
             ),
         ];
-        changes.iter().try_fold(text.to_owned(), |text, (from, to)| {
+        let text = with_image(text, KAFKA, KAFKA_IMAGE).context("kafka.yaml has another image")?;
+        changes.iter().try_fold(text, |text, (from, to)| {
             ensure!(text.contains(from), "kafka.yaml has no '{from}'");
             Ok(text.replace(from, to))
         })
