@@ -133,10 +133,10 @@ pub(crate) fn haproxy_sends_the_clusters_names_to_one_address(home: &Home) -> an
     });
     let outage = outage?[0];
     let breaks = download.ok().context("the download has panicked")??;
-    ensure!(breaks > 0, "the download has not met the power cut");
     eprint_line(&format!(
-        "a-haproxy: the client on the internet was without an answer for {outage:?}"
+        "a-haproxy: the client on the internet was without an answer for {outage:?}, and a download broke {breaks} times"
     ));
+    ensure!(breaks > 0, "the download has not met the power cut");
     ensure!(outage < LONGEST_OUTAGE, "the client was without an answer for {outage:?}");
     ensure!(home.wait_for_owner(EXTERNAL)? != owner, "{owner} has no power");
     Ok(())
