@@ -63,6 +63,7 @@ fn a_fault_while_somebody_asks_for_a_move() {
 }
 
 #[test]
+#[ignore = "takes a minute and more: run 'make model'"]
 fn two_faults_of_the_wire() {
     check(&World::calm(3, &[Place::Wire; 2], Mutation::None));
 }

@@ -65,10 +65,8 @@ const QUICK: &[&str] = &[
     "damaged-locks",
     "delete",
     "drill",
-    "failover",
     "fault-api-and-power",
     "fault-drain",
-    "fault-frozen",
     "fault-power",
     "fault-upgrade",
     "helm",
@@ -145,6 +143,8 @@ const SHARING: &[(&str, Scenario)] = &[
     ("local-upgrade", restarts::new_speakers_wait_until_they_know_the_backends),
     ("fault-upgrade", restarts::new_speakers_take_nothing_and_miss_nothing),
     ("fault-stopped", restarts::a_stopped_speaker_hands_over_first),
+    // A node that boots forgets how often its containers have ended.
+    ("fault-power", machines::the_owner_loses_power_and_returns),
 ];
 
 /// Those that get a cluster of their own.
@@ -179,7 +179,6 @@ const SCENARIOS: &[(&str, Scenario)] = &[
     ("doctor-wire", doctor::each_fault_of_the_segment_has_its_code),
     ("drill", drill::a_failover_is_rehearsed_on_a_living_cluster),
     ("rebalance", rebalance::addresses_are_spread_again_when_somebody_says_so),
-    ("fault-power", machines::the_owner_loses_power_and_returns),
     ("fault-cable", faults::the_owners_cable_is_pulled_and_put_back),
     ("fault-api-cut", faults::the_owner_is_cut_off_from_the_api_server_only),
     ("fault-api-away", faults::the_api_server_is_away_for_a_minute),
