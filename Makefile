@@ -74,7 +74,7 @@ lint: toolchain
 	cargo fmt --all --check
 	cargo clippy --workspace --all-targets --locked -- --deny warnings
 	RUSTDOCFLAGS="--deny warnings" cargo doc --workspace --no-deps --document-private-items --locked --quiet
-	test -z "$$(gofmt -l tests/cluster tests/cluster-oldest tests/helm tests/ingress)"
+	test -z "$$(gofmt -l tests/cluster tests/cluster-oldest tests/helm tests/ingress tests/streams)"
 	@command -v shellcheck >/dev/null || { echo "shellcheck is missing: run 'make setup', or install it" >&2; exit 1; }
 	shellcheck $(SCRIPTS)
 	$$(tests/actionlint/build.sh)/actionlint
@@ -127,7 +127,7 @@ skew: setup programs earlier ## Run this release's controller and speakers besid
 
 # Beforehand, so that it is not counted as a scenario's time.
 programs-of-others: toolchain
-	@for folder in external-dns ingress kafka oauth2-proxy; do tests/$$folder/build.sh >/dev/null || exit 1; done
+	@for folder in external-dns ingress kafka oauth2-proxy streams; do tests/$$folder/build.sh >/dev/null || exit 1; done
 
 # After the programs of this release, so that what both depend on is compiled once.
 earlier: rust programs

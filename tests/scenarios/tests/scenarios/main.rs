@@ -44,6 +44,7 @@ mod service_types;
 mod setups;
 mod slow_links;
 mod strangers;
+mod streams;
 mod traffic;
 mod variants;
 mod versions;
@@ -104,6 +105,7 @@ const TIMED: &[&str] = &[
     "local-upgrade",
     "new-mac",
     "profiles",
+    "streams",
     "traffic",
 ];
 
@@ -198,6 +200,7 @@ const SCENARIOS: &[(&str, Scenario)] = &[
     ("two-controllers", controllers::two_controllers_at_once_give_no_address_twice),
     ("two-versions", versions::two_releases_work_together),
     ("traffic", traffic::all_kinds_of_traffic_outlive_a_move),
+    ("streams", streams::long_connections_on_any_segment),
     ("monitoring", monitoring::prometheus_sees_faults_and_their_end),
     ("controller-killed", restarts::a_killed_controller_keeps_every_address),
 ];
