@@ -69,7 +69,7 @@ impl<'a> Streams<'a> {
         home.lab.kubectl(&["label", "node", &SERVER.to_string(), &format!("{EXCLUDE}=true")])?;
         home.add_pool()?;
         home.lab.apply(include_str!("streams.yaml"))?;
-        home.lab.wait_for_rollout("default", "deployment/streams", Duration::from_secs(60))?;
+        home.lab.wait_for_rollout("default", "deployment/streams", Duration::from_mins(1))?;
         ensure!(home.wait_for_address("streams")? == first_address(), "the first address");
         let streams = Self { home, program: program.to_string_lossy().into_owned() };
         for protocol in PROTOCOLS {
