@@ -38,7 +38,7 @@ SCENARIOS := cargo test --package arpeggio-scenarios --test scenarios --locked -
 DEMO := $(PROGRAMS)/arpeggio-demo
 
 .DEFAULT_GOAL := help
-.PHONY: help demo lab clean-lab test test-all test-rest check lint unit manifests supply advisories docs lab-tests vagrant-files scenarios oldest-kubernetes skew earlier kafka failures bench bench-wire bench-failover bench-controller bench-api bench-programs demo-program vm-tests soak fuzz generate krew man setup toolchain rust programs images clean
+.PHONY: help demo lab clean-lab test test-all test-rest check lint unit manifests supply advisories docs lab-tests vagrant-files scenarios oldest-kubernetes skew earlier programs-of-others model failures bench bench-wire bench-failover bench-controller bench-api bench-programs demo-program vm-tests soak fuzz generate krew man setup toolchain rust programs images clean
 
 help: ## List the commands
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-17s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -53,12 +53,12 @@ clean-lab: rust ## Remove every lab of this machine, also what dead ones left
 	@$(STATIC_BUILD) --package arpeggio-lab
 	@$(PROGRAMS)/arpeggio-lab down --all
 
-test: setup images unit manifests lab-tests ## Run the tests: pure ones, kernel ones, and each part once on real clusters
+test: setup images unit manifests ## Run the tests: pure ones, kernel ones, and each part once on real clusters
 	ARPEGGIO_SCENARIOS=quick $(SCENARIOS)
 
 test-all: test test-rest ## Run all tests: also every fault and every shape of cluster
 
-test-rest: setup images earlier kafka vagrant-files
+test-rest: setup images earlier programs-of-others vagrant-files model lab-tests
 	ARPEGGIO_SCENARIOS=rest $(SCENARIOS)
 
 vagrant-files: setup
@@ -74,7 +74,7 @@ lint: toolchain
 	cargo fmt --all --check
 	cargo clippy --workspace --all-targets --locked -- --deny warnings
 	RUSTDOCFLAGS="--deny warnings" cargo doc --workspace --no-deps --document-private-items --locked --quiet
-	test -z "$$(gofmt -l tests/cluster tests/cluster-oldest tests/helm tests/ingress)"
+	test -z "$$(gofmt -l tests/cluster tests/cluster-oldest tests/helm tests/ingress tests/streams)"
 	@command -v shellcheck >/dev/null || { echo "shellcheck is missing: run 'make setup', or install it" >&2; exit 1; }
 	shellcheck $(SCRIPTS)
 	$$(tests/actionlint/build.sh)/actionlint
@@ -97,6 +97,10 @@ advisories: toolchain ## Look for known vulnerabilities in what is linked in (fe
 docs: rust ## Write the documentation as a site to target/docs
 	$$(tests/rust-tool.sh mdbook 0.5.4) build
 
+# What takes more than a minute of a processor alone. The other histories are a part of `make unit`.
+model: ## Check every history with two faults of the wire (in make test-all, too)
+	cargo test --package arpeggio-election --test cluster --locked --quiet -- --ignored
+
 # One after the other: each starts clusters, and this may be a small machine.
 lab-tests:
 	cargo test --package arpeggio-lab --test '*' --locked -- --test-threads=1
@@ -112,7 +116,7 @@ scenarios: ## Run the end-to-end tests only (ONLY=name runs those with this name
 # What fails once in twenty runs is found at night. It goes on after a failure, and keeps the evidence.
 HOURS ?= 8
 
-soak: setup images earlier ## Run all end-to-end tests again and again, and say how often each failed (HOURS=n, 8 by default; ONLY=name)
+soak: setup images earlier programs-of-others ## Run all end-to-end tests again and again, and say how often each failed (HOURS=n, 8 by default; ONLY=name)
 	ARPEGGIO_SOAK_HOURS=$(HOURS) $(SCENARIOS) $(ONLY)
 
 oldest-kubernetes: setup programs ## Show that Arpeggio works with the oldest Kubernetes that it supports (1.29; in make test-all, too)
@@ -122,9 +126,9 @@ skew: setup programs earlier ## Run this release's controller and speakers besid
 	$(SCENARIOS) two-versions
 
 # Beforehand, so that it is not counted as a scenario's time.
-kafka: toolchain
-	@tests/kafka/build.sh >/dev/null
-	@tests/external-dns/build.sh >/dev/null
+programs-of-others: toolchain
+	@for folder in external-dns ingress kafka oauth2-proxy streams; do tests/$$folder/build.sh >/dev/null || exit 1; done
+
 # After the programs of this release, so that what both depend on is compiled once.
 earlier: rust programs
 	@tests/earlier.sh >/dev/null

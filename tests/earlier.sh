@@ -18,11 +18,9 @@ esac
 
 cd "$(dirname "$0")/.."
 root=$PWD
-cache=${XDG_CACHE_HOME:-$HOME/.cache}/arpeggio/earlier
-kept=$cache/$commit
-
-say() { echo "earlier: $*" >&2; }
-fail() { say "$*"; exit 1; }
+name=earlier
+. tests/cache.sh
+kept=$cache/earlier/$commit
 
 is_there() { git cat-file -e "$commit^{commit}" 2>/dev/null; }
 
@@ -47,7 +45,8 @@ if [ "$what" = chart ]; then
     exit 0
 fi
 
-build() {
+make_it() {
+    require_commit
     tree=$root/target/earlier/tree
     rm -rf "$tree"
     mkdir -p "$tree"
@@ -66,22 +65,9 @@ build() {
         cp "$root/target/earlier/build/$host/release/$program" "$1/"
     done
     rm -rf "$root/target/earlier"
+    # Those of other commits are of no use to anybody any more.
+    find "$cache/earlier" -mindepth 1 -maxdepth 1 -type d ! -path "$1" -exec rm -rf {} +
 }
 
-mkdir -p "$cache"
-exec 9>"$cache/lock"
-if ! flock -n 9; then
-    say "another build is running, waiting for it"
-    flock 9
-fi
-if [ ! -d "$kept" ]; then
-    require_commit
-    rm -rf "$cache"/*.partial
-    mkdir "$kept.partial"
-    # Not in a condition: there a command that fails would not end it.
-    build "$kept.partial"
-    mv "$kept.partial" "$kept"
-    # Those of other commits are of no use to anybody any more.
-    find "$cache" -mindepth 1 -maxdepth 1 -type d ! -path "$kept" -exec rm -rf {} +
-fi
+once "$kept" arpeggio
 echo "$kept"

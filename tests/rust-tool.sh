@@ -7,19 +7,18 @@ set -eu
 
 name=$1
 version=$2
-kept=${XDG_CACHE_HOME:-$HOME/.cache}/arpeggio/tools/$name-$version
+cd "$(dirname "$0")"
+. ./cache.sh
+kept=$cache/tools/$name-$version
 
-if [ ! -x "$kept/bin/$name" ]; then
-    mkdir -p "$kept"
-    exec 9>"$kept.lock"
-    flock 9
-fi
-if [ ! -x "$kept/bin/$name" ]; then
-    echo "$name: building $version into $kept (once, some minutes; kept for the next time)" >&2
+make_it() {
+    say "building $version into $kept (once, some minutes; kept for the next time)"
     build=$(mktemp -d)
     trap 'rm -rf "$build"' EXIT
     trap 'exit 130' INT TERM
     # From a folder of its own: what this repository asks of its own packages is not meant for others.
-    (cd "$build" && env -u RUSTFLAGS CARGO_TARGET_DIR="$build" cargo install --quiet --locked --root "$kept" --version "$version" "$name") >&2
-fi
+    (cd "$build" && env -u RUSTFLAGS CARGO_TARGET_DIR="$build" cargo install --quiet --locked --root "$1" --version "$version" "$name") >&2
+}
+
+once "$kept" "bin/$name"
 echo "$kept/bin/$name"

@@ -7,17 +7,14 @@ set -eu
 cd "$(dirname "$0")/../vagrant"
 id=arpeggio-vagrant-$$
 work=$(mktemp -d)
-root=${ROOT:-${XDG_CACHE_HOME:-$HOME/.cache}/arpeggio/debian}
-
-lock=$root.lock
-mkdir -p "$(dirname "$root")"
-
-say() { echo "vagrant: $*" >&2; }
+name=vagrant
+. ../tests/cache.sh
+root=${ROOT:-$cache/debian}
 
 clean_up() {
     # The page's server is the last process of its namespace, the probe ends by itself.
     for child in $(ip netns pids "$id-segment" 2>/dev/null); do kill "$child" 2>/dev/null || true; done
-    for name in internet router segment; do ip netns del "$id-$name" 2>/dev/null || true; done
+    for place in internet router segment; do ip netns del "$id-$place" 2>/dev/null || true; done
     rm -rf --one-file-system "$work"
 }
 trap clean_up EXIT
@@ -43,31 +40,27 @@ cp -r ../manifests "$work/clone/"
 touch "$work/clone/vagrant/.vagrant/demo-key" "$work/clone/vagrant/.vagrant/demo-key.pub"
 (cd "$work/clone/vagrant" && VAGRANT_HOME=$work/home vagrant validate --ignore-provider) >&2
 
-exec 9>"$lock"
-flock 9
-if [ ! -x "$root/usr/sbin/nft" ]; then
+make_it() {
     say "a Debian of its own in $root"
-    rm -rf "$root.partial"
-    mkdir -p "$root.partial"
     packages=iproute2,procps,nftables,python3,openssh-client,curl
-    debootstrap --variant=minbase --include="$packages" bookworm "$root.partial" >"$work/debootstrap.log" ||
+    debootstrap --variant=minbase --include="$packages" bookworm "$1" >"$work/debootstrap.log" ||
         { tail -n 5 "$work/debootstrap.log" >&2; exit 1; }
-    mv "$root.partial" "$root"
-fi
+}
+once "$root" usr/sbin/nft
 install -m 755 router.sh probe.py "$root/tmp/"
 
-for name in internet router segment; do
-    ip netns add "$id-$name"
-    in_namespace "$name" ip link set lo up
+for place in internet router segment; do
+    ip netns add "$id-$place"
+    in_namespace "$place" ip link set lo up
 done
 # As in a virtual machine: eth0 leads outside, eth1 to the segment.
 for pair in internet:eth0:203.0.113 segment:eth1:192.168.50; do
-    name=${pair%%:*}
+    place=${pair%%:*}
     rest=${pair#*:}
-    in_namespace router ip link add "${rest%%:*}" type veth peer name eth0 netns "$id-$name"
+    in_namespace router ip link add "${rest%%:*}" type veth peer name eth0 netns "$id-$place"
     in_namespace router ip address add "${rest#*:}.254/24" dev "${rest%%:*}"
     in_namespace router ip link set "${rest%%:*}" up
-    in_namespace "$name" ip link set eth0 up
+    in_namespace "$place" ip link set eth0 up
 done
 in_namespace internet ip address add 203.0.113.9/24 dev eth0
 in_namespace segment ip address add 192.168.50.240/24 dev eth0

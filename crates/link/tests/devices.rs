@@ -253,7 +253,10 @@ fn a_radio_is_known_and_heard() {
         side.run(|| run("iw", "dev eth0 set type ibss"));
         side.ip(&format!("address add {address} dev eth0"));
         side.ip("link set eth0 up");
-        side.run(|| run("iw", "dev eth0 ibss join arpeggio 2412"));
+        // With a name and a channel that are given, both are in one cell at once. Left to themselves they look for each other
+        // first: who does so at the same time as the other finds nobody and makes a cell of its own, and the two are never
+        // joined, since both radios have one clock and none is the older.
+        side.run(|| run("iw", "dev eth0 ibss join arpeggio 2412 fixed-freq 02:00:00:00:00:77"));
     }
     let radio = here.becomes("eth0", |it| it.flaw().is_none());
     assert!(radio.wireless, "{radio:?}");

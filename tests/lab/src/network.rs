@@ -206,6 +206,19 @@ impl Network {
         Ok(())
     }
 
+    /// Sets how many bytes a frame may carry that a machine sends and is sent on the LAN: 1,500 at first, 9,000 for jumbo
+    /// frames.
+    ///
+    /// # Errors
+    /// When the machine has no cable.
+    pub fn set_mtu(&self, machine: Machine, bytes: u16) -> Result<()> {
+        let (bytes, port) = (bytes.to_string(), machine.to_string());
+        let ends = [(machine, machine.interface()), (Machine::Switch, port.as_str())];
+        ends.into_iter().try_for_each(|(side, interface)| {
+            self.namespace(side).ip(&["link", "set", interface, "mtu", &bytes])
+        })
+    }
+
     /// Takes the machine's cable out of the switch, on each segment that it has one on: both ends lose their carrier.
     ///
     /// # Errors

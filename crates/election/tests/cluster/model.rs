@@ -8,6 +8,7 @@
 //! **Faults** ([`fault`]) strike at every point between two steps, also between a write and its answer, and are mended
 //! at every moment of rest: all histories with one fault. Of those with two, both strike one part (hosts and wire, the
 //! API server, processes) or the API server and then another part, at rest, and the second one lasts until all is mended.
+//! Two of the wire take a minute and more, and are a part of `make test-all` (`make model`).
 //! `MODEL_FAULTS=n` explores all histories with any `n` faults at every point; two are millions of states. One fault also
 //! strikes at every point after somebody has asked for an address to be moved.
 //!
@@ -63,6 +64,7 @@ fn a_fault_while_somebody_asks_for_a_move() {
 }
 
 #[test]
+#[ignore = "takes a minute and more: run 'make model'"]
 fn two_faults_of_the_wire() {
     check(&World::calm(3, &[Place::Wire; 2], Mutation::None));
 }

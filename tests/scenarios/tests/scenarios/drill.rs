@@ -64,6 +64,7 @@ fn somebody_who_watches_sees_it(
 ) -> anyhow::Result<()> {
     let args = ["status", "--watch", "-o", "json", "-n", "default"];
     let mut watching = HostProcess::arpeggio(&home.lab, "watched-moves", &args)?;
+    // It says nothing until something changes.
     sleep(Duration::from_secs(1));
     drill(home)?;
     watching.kill()?;
@@ -151,10 +152,11 @@ fn a_drill_that_is_killed_ends_by_itself(home: &Home) -> anyhow::Result<()> {
         now if now > epoch => Ok(()),
         now => Err(format!("epoch {now}").into()),
     })?;
-    sleep(Duration::from_secs(2));
-    let problems = home.arpeggio(&["status", "--problems"])?;
-    ensure!(problems.contains("no address has a problem"), "{problems}");
-    ensure!(problems.contains("no node has a problem"), "{problems}");
+    home.wait_until("nothing has a problem", || {
+        let problems = home.arpeggio(&["status", "--problems"])?;
+        let none = ["no address has a problem", "no node has a problem"];
+        if none.iter().all(|it| problems.contains(it)) { Ok(()) } else { Err(problems.into()) }
+    })?;
     let session = format!("session-{owner}");
     let lease =
         home.lab.kubectl(&["get", "lease", "-n", "arpeggio-system", &session, "-o", "json"])?;

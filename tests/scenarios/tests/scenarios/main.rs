@@ -44,6 +44,7 @@ mod service_types;
 mod setups;
 mod slow_links;
 mod strangers;
+mod streams;
 mod traffic;
 mod variants;
 mod versions;
@@ -65,10 +66,8 @@ const QUICK: &[&str] = &[
     "damaged-locks",
     "delete",
     "drill",
-    "failover",
     "fault-api-and-power",
     "fault-drain",
-    "fault-frozen",
     "fault-power",
     "fault-upgrade",
     "helm",
@@ -106,6 +105,7 @@ const TIMED: &[&str] = &[
     "local-upgrade",
     "new-mac",
     "profiles",
+    "streams",
     "traffic",
 ];
 
@@ -145,6 +145,8 @@ const SHARING: &[(&str, Scenario)] = &[
     ("local-upgrade", restarts::new_speakers_wait_until_they_know_the_backends),
     ("fault-upgrade", restarts::new_speakers_take_nothing_and_miss_nothing),
     ("fault-stopped", restarts::a_stopped_speaker_hands_over_first),
+    // A node that boots forgets how often its containers have ended.
+    ("fault-power", machines::the_owner_loses_power_and_returns),
 ];
 
 /// Those that get a cluster of their own.
@@ -179,7 +181,6 @@ const SCENARIOS: &[(&str, Scenario)] = &[
     ("doctor-wire", doctor::each_fault_of_the_segment_has_its_code),
     ("drill", drill::a_failover_is_rehearsed_on_a_living_cluster),
     ("rebalance", rebalance::addresses_are_spread_again_when_somebody_says_so),
-    ("fault-power", machines::the_owner_loses_power_and_returns),
     ("fault-cable", faults::the_owners_cable_is_pulled_and_put_back),
     ("fault-api-cut", faults::the_owner_is_cut_off_from_the_api_server_only),
     ("fault-api-away", faults::the_api_server_is_away_for_a_minute),
@@ -199,6 +200,7 @@ const SCENARIOS: &[(&str, Scenario)] = &[
     ("two-controllers", controllers::two_controllers_at_once_give_no_address_twice),
     ("two-versions", versions::two_releases_work_together),
     ("traffic", traffic::all_kinds_of_traffic_outlive_a_move),
+    ("streams", streams::long_connections_on_any_segment),
     ("monitoring", monitoring::prometheus_sees_faults_and_their_end),
     ("controller-killed", restarts::a_killed_controller_keeps_every_address),
 ];

@@ -24,7 +24,7 @@ pub(crate) type Scenario = fn(&Home) -> anyhow::Result<()>;
 pub(crate) const NODES: u8 = 3;
 
 /// So many run at a time where nothing is timed: mostly they wait.
-const SIDE_BY_SIDE: usize = 2;
+const SIDE_BY_SIDE: usize = 3;
 
 /// Which scenarios are run: `quick`, `rest`, or all of them where it is not set.
 const SELECTION: &str = "ARPEGGIO_SCENARIOS";

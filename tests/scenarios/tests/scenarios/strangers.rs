@@ -59,9 +59,10 @@ pub(crate) fn somebody_elses_ipv6_address_is_never_announced(home: &Home) -> any
     let address: IpAddr = FIRST_V6.parse()?;
     occupied(home, POOL_V6, address, "IPv6")?;
     touch(home, JUDGE, address)?;
-    std::thread::sleep(Duration::from_secs(1));
-    let known = neighbour(home, JUDGE, address)?;
-    ensure!(known.mac == mac(STRANGER), "the judge finds {known:?}");
+    home.wait_until("the judge finds the stranger", || match neighbour(home, JUDGE, address)? {
+        known if known.mac == mac(STRANGER) => Ok(()),
+        known => Err(format!("{known:?}").into()),
+    })?;
     freed(home, address)?;
     home.wait_until("the judge finds a node at the address", || {
         let forget = ["-6", "neighbour", "flush", "to", FIRST_V6];
