@@ -13,16 +13,8 @@ use super::{
 /// See `deaths.rs`.
 const REPLACED: Duration = millis(600);
 
-/// A session counts for so long, and a little more until that is found out.
-const EXPIRED: Duration = secs(13);
-
 fn own_address(index: usize) -> IpAddr {
     ip(0, u8::try_from(11 + index).unwrap())
-}
-
-/// How often any lock was taken.
-fn takes(cluster: &Cluster) -> usize {
-    cluster.orders.iter().filter(|it| matches!(it.2, Write::Take { .. })).count()
 }
 
 #[test]
@@ -45,26 +37,6 @@ fn one_dead_card_of_three_costs_only_what_was_announced_there() {
         assert!(cluster.charges().is_empty(), "the node lives: {segment}: {cluster:?}");
         cluster.cable(victim, segment.into(), true);
         cluster.run(secs(5));
-    }
-}
-
-/// The other card of a bond has a MAC address of its own, with `fail_over_mac=active`.
-#[test]
-fn a_bond_that_fails_over_with_another_mac_address_moves_nothing() {
-    for outage in [0, 30, 100] {
-        let addresses = [ip(0, 100), ip6(0, 100)];
-        let mut cluster = Cluster::settled(4, &addresses);
-        for (last, address) in (0..).zip(addresses) {
-            let owner = cluster.owner(address).unwrap();
-            cluster.cable(owner, 0, false);
-            cluster.run(millis(outage));
-            cluster.change_mac(owner, 0, MacAddr(2, 0, 0, 8, 8, last));
-            cluster.cable(owner, 0, true);
-            cluster.run(secs(5));
-            assert_eq!(cluster.owner(address), Some(owner), "{outage} ms: {cluster:?}");
-        }
-        assert_eq!(takes(&cluster), 0, "{outage} ms: {cluster:?}");
-        assert_eq!(cluster.longest_overlap, millis(0), "{outage} ms: {cluster:?}");
     }
 }
 
@@ -106,22 +78,6 @@ fn a_machine_with_a_new_name_serves_under_it_and_is_replaced_when_it_dies() {
         let dark = cluster.longest_dark;
         assert!(dark <= REPLACED, "{name}, which was {old}: {dark:?}: {cluster:?}");
     }
-}
-
-/// Cloned virtual machines. No switch delivers to both, but that is not our business; nothing is to be written or told again
-/// and again.
-#[test]
-fn two_machines_with_one_mac_address_cost_little() {
-    let addresses: Vec<_> = (100..106).map(|last| ip(0, last)).collect();
-    let mut cluster = Cluster::settled(4, &addresses);
-    let mac = cluster.machines[0].cards[0].mac;
-    cluster.change_mac(1, 0, mac);
-    cluster.run(secs(60));
-    assert!(takes(&cluster) <= 6, "{cluster:?}");
-    assert!(cluster.charges().len() <= 4, "{cluster:?}");
-    let news = cluster.news();
-    assert!(news.len() <= 12, "{news:#?}");
-    assert!(addresses.iter().all(|it| !cluster.owners(*it).is_empty()), "{cluster:?}");
 }
 
 /// A router that answers for all machines with its own MAC address, dead ones too (`proxy_arp`).
@@ -171,32 +127,6 @@ fn a_machine_with_two_cards_in_one_segment_is_one_machine() {
     cluster.run(secs(5));
     assert!(cluster.longest_dark <= REPLACED, "{cluster:?}");
     assert_eq!(cluster.longest_overlap, millis(0), "{cluster:?}");
-}
-
-/// Nobody hears it under its own MAC address. It can still be replaced when its session expires, and nobody is accused.
-#[test]
-fn a_machine_behind_a_bridge_that_hides_its_mac_address_accuses_nobody_and_is_not_accused() {
-    let addresses: Vec<_> = (100..104).map(|last| ip(0, last)).collect();
-    let mut cluster = Cluster::new(4);
-    cluster.bridged.insert(3, MacAddr(2, 0, 0, 7, 7, 7));
-    cluster.settle(&addresses);
-    cluster.run(secs(60));
-    assert!(cluster.charges().is_empty(), "{cluster:?}");
-    assert_eq!(takes(&cluster), 0, "{cluster:?}");
-    assert_eq!(cluster.longest_dark, millis(0), "{cluster:?}");
-    cluster.mark();
-    cluster.power_off(3);
-    cluster.run(secs(20));
-    assert!(cluster.longest_dark <= EXPIRED, "{cluster:?}");
-    let others: Vec<_> = (0..3).collect();
-    for victim in others {
-        cluster.mark();
-        cluster.power_off(victim);
-        cluster.run(secs(5));
-        assert!(cluster.longest_dark <= REPLACED, "{victim}: {cluster:?}");
-        cluster.power_on(victim);
-        cluster.run(secs(10));
-    }
 }
 
 #[test]
