@@ -52,6 +52,7 @@ use arpeggio_runtime::{
     admin::{self, Admin},
     client::{self, Patience},
     events::{EventQueue, EventWriter},
+    files,
     health::Health,
     shutdown::Shutdown,
     telemetry,
@@ -123,6 +124,7 @@ async fn health(socket: &std::path::Path, page: &str) -> anyhow::Result<()> {
 #[tokio::main]
 async fn run(args: &RunArgs) -> anyhow::Result<()> {
     let logging = telemetry::init(&args.log)?;
+    files::raise_limit();
     let name = args.node_name.as_deref().filter(|name| !name.is_empty());
     let name = name.context("which node is this? Say it with --node-name or NODE_NAME")?;
     let settings = args.settings().checked()?;

@@ -20,6 +20,8 @@ const MOST_LINK_ADDRESSES: usize = 64;
 #[derive(Debug, Default)]
 pub(crate) struct Neighbours {
     nodes: BTreeMap<Node, Known>,
+    /// Those of them that have no session, and since when.
+    gone: BTreeMap<Node, Timestamp>,
     /// The nodes that a machine answers for whose MAC address is not theirs, and since when.
     moved: BTreeMap<Node, Timestamp>,
 }
@@ -30,8 +32,6 @@ struct Known {
     links: Vec<LinkAddress>,
     /// Whether its session counts. One machine can have several names, of which one counts.
     is_live: bool,
-    /// Since when it has no session.
-    gone: Option<Timestamp>,
 }
 
 /// For how long a node without a session is still a node. One whose Leases were deleted by hand, and that has no API server
@@ -69,7 +69,8 @@ impl Probe {
 impl Neighbours {
     /// Takes over what a session says; returns whether that is news.
     pub(crate) fn learn(&mut self, node: Node, links: Vec<LinkAddress>, is_live: bool) -> bool {
-        let known = Known { links, is_live, gone: None };
+        let known = Known { links, is_live };
+        self.gone.remove(&node);
         let is_news = self.nodes.get(&node) != Some(&known);
         if is_news {
             self.moved.remove(&node);
@@ -82,16 +83,22 @@ impl Neighbours {
     pub(crate) fn lost(&mut self, node: &Node, now: Timestamp) {
         if let Some(known) = self.nodes.get_mut(node) {
             known.is_live = false;
-            known.gone.get_or_insert(now);
+            self.gone.entry(node.clone()).or_insert(now);
         }
     }
 
     /// Forgets the nodes that have had no session for long; returns whether there are any.
     pub(crate) fn forget(&mut self, now: Timestamp) -> bool {
-        let before = self.nodes.len();
-        self.nodes.retain(|_, known| known.gone.is_none_or(|gone| now.since(gone) < TRUST));
-        self.moved.retain(|node, _| self.nodes.contains_key(node));
-        self.nodes.len() < before
+        let before = self.gone.len();
+        self.gone.retain(|node, gone| {
+            let stays = now.since(*gone) < TRUST;
+            if !stays {
+                self.nodes.remove(node);
+                self.moved.remove(node);
+            }
+            stays
+        });
+        self.gone.len() < before
     }
 
     /// The node that has an interface with this MAC address.

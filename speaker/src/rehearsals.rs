@@ -6,13 +6,20 @@
 //! A mark counts from when this process sees it appear on a session that it knew without it: what is old is rehearsed no
 //! more. It counts for one session only, and for a bounded time, by this machine's own clock.
 
-use std::{collections::BTreeMap, time::Duration};
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    time::Duration,
+};
 
 use arpeggio_election::{Epoch, Node, Session, SessionState, Timestamp, Version};
 
 /// The sessions with and without marks, as they were seen last.
 #[derive(Debug, Default)]
-pub(crate) struct Rehearsals(BTreeMap<Node, Seen>);
+pub(crate) struct Rehearsals {
+    seen: BTreeMap<Node, Seen>,
+    /// The nodes whose silence somebody is to be told of when it is over.
+    silent: BTreeSet<Node>,
+}
 
 #[derive(Debug)]
 struct Seen {
@@ -31,7 +38,7 @@ impl Rehearsals {
         silence: Option<Duration>,
         now: Timestamp,
     ) -> bool {
-        let known = self.0.get(&session.node);
+        let known = self.seen.get(&session.node);
         if known.is_some_and(|known| known.version >= session.version) {
             return false;
         }
@@ -53,34 +60,37 @@ impl Rehearsals {
             marked: silence.is_some(),
             until,
         };
-        self.0.insert(session.node.clone(), seen);
+        if until.is_some() {
+            self.silent.insert(session.node.clone());
+        }
+        self.seen.insert(session.node.clone(), seen);
         begins
     }
 
     /// A node has no session any more.
     pub(crate) fn gone(&mut self, node: &Node) {
-        self.0.remove(node);
+        self.seen.remove(node);
+        self.silent.remove(node);
     }
 
     /// Versions begin anew: the history that they were of is no more.
     pub(crate) fn rewound(&mut self) {
-        self.0.values_mut().for_each(|seen| seen.version = Version(0));
+        self.seen.values_mut().for_each(|seen| seen.version = Version(0));
     }
 
     /// Whether nobody is to hear `node`.
     pub(crate) fn is_silent(&self, node: &Node, now: Timestamp) -> bool {
-        self.0.get(node).and_then(|seen| seen.until).is_some_and(|until| now < until)
+        self.seen.get(node).and_then(|seen| seen.until).is_some_and(|until| now < until)
     }
 
     /// The nodes whose silence is over since the last call.
     pub(crate) fn over(&mut self, now: Timestamp) -> Vec<Node> {
-        let mut over = Vec::new();
-        for (node, seen) in &mut self.0 {
-            if seen.until.is_some_and(|until| until <= now) {
-                seen.until = None;
-                over.push(node.clone());
-            }
-        }
+        let mut is_over = |node: &Node| {
+            let seen = self.seen.get_mut(node);
+            seen.is_none_or(|it| it.until.take_if(|until| *until <= now).is_some())
+        };
+        let over: Vec<Node> = self.silent.iter().filter(|node| is_over(node)).cloned().collect();
+        over.iter().for_each(|node| _ = self.silent.remove(node));
         over
     }
 }

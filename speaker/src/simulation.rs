@@ -10,6 +10,7 @@ mod cluster;
 mod deaths;
 mod floods;
 mod machine;
+mod networks;
 #[path = "../../crates/election/tests/cluster/random.rs"]
 mod random;
 mod segment;

@@ -35,6 +35,7 @@ use crate::{
     own::{OwnSession, Says},
     own_merits::OwnMerits,
     placement::{ranking, spokesman},
+    questions::Search,
     reach::{Interface, Reach},
     settings::{HEARTBEAT, Settings},
     speakers::SpeakerWatch,
@@ -213,10 +214,11 @@ impl Elector {
         self.settings.session_among(self.view.counting())
     }
 
-    /// Whether a node's answer is overdue, so that frames that nobody has looked at yet would matter: see
+    /// Whether somebody's answer is overdue, so that frames that nobody has looked at yet would matter: see
     /// [`Event::Backlog`].
     pub fn misses_somebody(&self, now: Timestamp) -> bool {
-        self.wire.misses_somebody(now)
+        let mut searches = self.vacancies.searches().chain(self.unaided.searches());
+        self.wire.misses_somebody(now) || searches.any(|search| search.concludes(now))
     }
 
     /// Takes in what has happened.
@@ -243,7 +245,7 @@ impl Elector {
             Event::NodeAnswered(node) => self.wire.answered(&node, now, &self.settings),
             Event::Profile { node, profile } => self.wire.ask_by(node, profile),
             Event::GatewayAnswered => self.wire.gateway_answered(now),
-            Event::Backlog => self.wire.has_backlog(),
+            Event::Backlog => self.has_backlog(now),
             Event::AnswersLost => self.answers_lost(),
             Event::Unasked(node) => self.wire.unasked(&node),
             Event::Heard { address, by } => self.heard(address, &by, now),
@@ -263,6 +265,16 @@ impl Elector {
     fn answers_lost(&mut self) {
         self.wire.excuse();
         self.speakers.excuse();
+        self.searches_mut().for_each(Search::doubt);
+    }
+
+    fn has_backlog(&mut self, now: Timestamp) {
+        self.wire.has_backlog();
+        self.searches_mut().for_each(|search| search.wait(now));
+    }
+
+    fn searches_mut(&mut self) -> impl Iterator<Item = &mut Search> {
+        self.vacancies.searches_mut().chain(self.unaided.searches_mut())
     }
 
     fn session_seen(&mut self, session: Session, now: Timestamp) {

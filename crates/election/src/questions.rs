@@ -13,6 +13,9 @@
 //! | [`Purpose::Successor`] | everybody | each second until the successor is heard | the successor announces it: this node stops | it is believed after two sessions' time |
 //!
 //! The first two are asked of a [`Peer`], whose history of answers says what its silence means. The others are a [`Search`].
+//!
+//! Where answers may have been lost here ([`Event::AnswersLost`](crate::Event::AnswersLost)), silence says nothing of a peer, and a
+//! search that asks three times begins anew, for ten seconds at most.
 
 use core::{net::IpAddr, time::Duration};
 

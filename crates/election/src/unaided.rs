@@ -74,12 +74,23 @@ impl Unaided {
         self.claims.iter().filter(move |(_, claim)| asking(claim)).map(|(address, _)| *address)
     }
 
+    /// The searches that are under way, or will be.
+    pub(crate) fn searches(&self) -> impl Iterator<Item = &Search> {
+        self.claims.values().map(|claim| match claim {
+            Claim::Wanting(search) | Claim::Announcing { search, .. } => search,
+        })
+    }
+
+    /// As [`Unaided::searches`].
+    pub(crate) fn searches_mut(&mut self) -> impl Iterator<Item = &mut Search> {
+        self.claims.values_mut().map(|claim| match claim {
+            Claim::Wanting(search) | Claim::Announcing { search, .. } => search,
+        })
+    }
+
     /// When [`Unaided::ask`] has something to do.
     pub(crate) fn due(&self) -> Option<Timestamp> {
-        let search = |claim: &Claim| match claim {
-            Claim::Wanting(search) | Claim::Announcing { search, .. } => search.due(),
-        };
-        self.claims.values().map(search).min()
+        self.searches().map(Search::due).min()
     }
 
     /// These addresses seem to be announced by nobody: each is to be asked for, from its own time on. Others need not be

@@ -75,7 +75,17 @@ impl Vacancies {
 
     /// When [`Vacancies::look`] has something new to say.
     pub(crate) fn due(&self) -> Option<Timestamp> {
-        self.asked.values().map(|asked| asked.search.due()).min()
+        self.searches().map(Search::due).min()
+    }
+
+    /// The searches that are under way.
+    pub(crate) fn searches(&self) -> impl Iterator<Item = &Search> {
+        self.asked.values().map(|asked| &asked.search)
+    }
+
+    /// As [`Vacancies::searches`].
+    pub(crate) fn searches_mut(&mut self) -> impl Iterator<Item = &mut Search> {
+        self.asked.values_mut().map(|asked| &mut asked.search)
     }
 
     /// A machine that has `address` answers for it.
@@ -121,9 +131,8 @@ impl Vacancies {
             asked.search.put_off(now + settings.recheck);
             return Finding::Taken(stranger);
         }
-        let begins = !asked.search.has_begun() && asked.search.due() <= now;
-        if begins && !self.first_questions.take(now) {
-            asked.search.put_off(now + LATER);
+        if asked.search.begins(now) && !self.first_questions.take(now) {
+            asked.search.hold(now + LATER);
             return Finding::Wait;
         }
         match asked.search.look(now, settings) {

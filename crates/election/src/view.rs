@@ -19,6 +19,7 @@ use crate::{
     facts::NodeFacts,
     model::{Holder, Lock, Node, Session, SessionState, Timestamp, Version},
     reach::{Reach, Subnets},
+    witnesses::Expiry,
     writes::TakeReason,
 };
 
@@ -43,6 +44,10 @@ pub(crate) struct View {
     changed: Changed,
     /// Who is where, or hears whom, has changed since somebody last asked.
     witnesses_changed: bool,
+    /// Which sessions count, or for how long, has changed since somebody last asked.
+    lives_changed: bool,
+    /// How many sessions nobody has ended.
+    counting: usize,
     nodes: BTreeMap<Node, NodeFacts>,
     /// What this node can reach now, which its session says a little later.
     own_reach: Option<(Node, Reach)>,
@@ -132,6 +137,11 @@ impl View {
                 if !known.is_some_and(counts) {
                     self.unsettled.extend(self.held.get(&session.node).into_iter().flatten());
                 }
+                let was_live = known.is_some_and(Session::is_live);
+                self.counting =
+                    self.counting + usize::from(session.is_live()) - usize::from(was_live);
+                self.lives_changed |= was_live != session.is_live()
+                    || known.is_some_and(|known| known.lasts != session.lasts);
                 let has_moved = known.is_none_or(|known| known.reach != session.reach);
                 if has_moved {
                     self.changed.nodes.insert(session.node.clone());
@@ -156,6 +166,8 @@ impl View {
     /// A session record was deleted; what was held under it is not held any more.
     pub(crate) fn session_gone(&mut self, node: &Node) {
         let Some(gone) = self.sessions.remove(node) else { return };
+        self.counting -= usize::from(gone.session.is_live());
+        self.lives_changed = true;
         self.unsettled.extend(self.held.get(node).into_iter().flatten());
         self.changed.nodes.insert(node.clone());
         let changed = self.subnets.replace(gone.session.reach.as_ref(), None);
@@ -258,6 +270,11 @@ impl View {
         core::mem::take(&mut self.witnesses_changed)
     }
 
+    /// Whether which sessions count, or for how long, has changed since this was last asked.
+    pub(crate) fn have_lives_changed(&mut self) -> bool {
+        core::mem::take(&mut self.lives_changed)
+    }
+
     /// What has changed of what speaks for the candidates since this was last asked.
     pub(crate) fn take_changed(&mut self) -> Changed {
         core::mem::take(&mut self.changed)
@@ -347,6 +364,10 @@ impl View {
         self.sessions.get(node).map(|seen| &seen.session)
     }
 
+    pub(crate) fn seen_session(&self, node: &Node) -> Option<&SeenSession> {
+        self.sessions.get(node)
+    }
+
     pub(crate) fn sessions(&self) -> impl Iterator<Item = &SeenSession> {
         self.sessions.values()
     }
@@ -388,7 +409,16 @@ impl View {
 
     /// How many sessions nobody has ended.
     pub(crate) fn counting(&self) -> usize {
-        self.sessions.values().filter(|seen| seen.session.is_live()).count()
+        self.counting
+    }
+
+    /// Until when no session expires; `None` when one has. Renewals only put that off.
+    pub(crate) fn none_expires(&self, now: Timestamp, expiry: Expiry) -> Option<Timestamp> {
+        let Expiry { usual, in_touch_since } = expiry;
+        let Some(since) = in_touch_since else { return Some(now + usual) };
+        let counting = self.sessions.values().filter(|seen| seen.session.is_live());
+        let ends = counting.map(|seen| seen.changed.max(since) + seen.lasts(usual));
+        Some(ends.fold(now + usual, Timestamp::min)).filter(|end| *end >= now)
     }
 
     /// The nodes whose sessions count and were renewed in time, judged since `in_touch_since`. `usual`: the time of those

@@ -10,10 +10,20 @@ use alloc::{
     collections::{BTreeMap, BTreeSet},
     vec::Vec,
 };
+use core::{
+    hash::{Hash, Hasher},
+    time::Duration,
+};
 
 use ipnet::IpNet;
 
-use crate::{model::Node, placement::rendezvous, reach::Reach, view::View, wire::Targets};
+use crate::{
+    model::{Node, Timestamp},
+    placement::rendezvous,
+    reach::Reach,
+    view::View,
+    wire::Targets,
+};
 
 /// How many nodes that hear it watch one node.
 const DEPUTIES: usize = 2;
@@ -33,42 +43,91 @@ pub(crate) struct Charges {
     alone: bool,
     nodes: BTreeSet<Node>,
     others: BTreeSet<Node>,
+    seen: Seen,
+}
+
+/// What is known of time alone, so that a renewal which changes nothing costs nothing. It decides nothing: two that differ
+/// in it only are the same.
+#[derive(Debug, Clone, Default)]
+struct Seen {
+    /// Until when no session expires, if none has expired by now.
+    none_expires: Option<Timestamp>,
+    /// Since when sessions were judged then.
+    in_touch_since: Option<Timestamp>,
+}
+
+impl Hash for Seen {
+    fn hash<H: Hasher>(&self, _: &mut H) {}
+}
+
+/// How sessions expire.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct Expiry {
+    /// How long those count that do not say it themselves.
+    pub(crate) usual: Duration,
+    /// Since when it is known which were renewed.
+    pub(crate) in_touch_since: Option<Timestamp>,
 }
 
 impl Charges {
-    /// Works out whom `me` watches while `live` live. `alone`: the API server is away.
+    /// Works out whom `me` watches. `alone`: the API server is away.
     pub(crate) fn update(
         &mut self,
         view: &mut View,
-        live: &BTreeSet<Node>,
+        now: Timestamp,
+        expiry: Expiry,
         alone: bool,
         me: &Node,
     ) {
         let anew = view.have_witnesses_changed();
-        if !anew && self.live == *live && self.alone == alone {
+        let lives_anew = self.look_who_lives(view, now, expiry);
+        if !anew && !lives_anew && self.alone == alone {
             return;
         }
-        self.live.clone_from(live);
         self.alone = alone;
+        let live = &self.live;
         let segments = Segments::of(view, live);
         let near: BTreeSet<&Node> = segments.near(me).collect();
         let mine =
             |node: &&Node| *node != me && is_watcher(me, node, segments.near(node), view, alone);
         self.nodes = near.iter().copied().filter(mine).cloned().collect();
-        self.others = self.fellows(view, me);
         let mut neighbours: Vec<&Node> = near.into_iter().filter(|node| *node != me).collect();
         neighbours.sort_by_cached_key(|node| rendezvous(me, node));
-        self.others.extend(neighbours.into_iter().rev().take(NEIGHBOURS).cloned());
+        let neighbours = neighbours.into_iter().rev().take(NEIGHBOURS).cloned();
+        self.others = neighbours.chain(self.fellows(view, me).cloned()).collect();
+    }
+
+    /// Looks whose sessions count, if that may be other ones than before. Whether it is.
+    fn look_who_lives(&mut self, view: &mut View, now: Timestamp, expiry: Expiry) -> bool {
+        let anew = view.have_lives_changed();
+        if !anew && self.none_expires_by(now) && self.seen.in_touch_since == expiry.in_touch_since {
+            return false;
+        }
+        let Expiry { usual, in_touch_since } = expiry;
+        self.seen = Seen { none_expires: view.none_expires(now, expiry), in_touch_since };
+        let live = view.live(now, usual, in_touch_since);
+        let changed = self.live != live;
+        self.live = live;
+        changed
+    }
+
+    /// Whether it is known that no session has expired by now, without a look at each.
+    pub(crate) fn none_expires_by(&self, now: Timestamp) -> bool {
+        self.seen.none_expires.is_some_and(|until| now <= until)
+    }
+
+    /// Those of which something may be known by the wire.
+    pub(crate) fn asked(&self) -> impl Iterator<Item = &Node> {
+        self.nodes.union(&self.others)
     }
 
     /// The nodes that hear one that `me` watches, too.
-    fn fellows(&self, view: &View, me: &Node) -> BTreeSet<Node> {
-        let watches_one = |node: &&Node| {
+    fn fellows<'a>(&'a self, view: &'a View, me: &'a Node) -> impl Iterator<Item = &'a Node> {
+        let watches_one = move |node: &&Node| {
             let heard = view.session(node).and_then(|session| session.hears.as_ref());
             heard.is_some_and(|heard| !heard.is_disjoint(&self.nodes))
         };
-        let others = self.live.iter().filter(|node| *node != me);
-        others.filter(watches_one).cloned().collect()
+        self.live.iter().filter(move |node| *node != me).filter(watches_one)
     }
 
     /// Those who live, as of the last update.

@@ -365,6 +365,24 @@ fn addresses_that_cannot_be_given_to_anybody_cost_little() {
     check("a turn with them", stage.turn(HEARTBEAT));
 }
 
+/// A speaker has a hundred turns a second, whatever the number of nodes, and most of them for nothing.
+#[test]
+fn what_changes_nothing_costs_the_same_among_few_nodes_and_many() {
+    let [few, many] = [60, 6 * NODES].map(|nodes| {
+        let mut stage = Stage::held(nodes).settled();
+        let mut quickest = Duration::MAX;
+        for index in 0..300 {
+            let version = stage.newer();
+            let began = Instant::now();
+            stage.learn(Event::Session(session(1 + index % (nodes - 1), version)));
+            quickest = quickest.min(began.elapsed() + stage.turn(SOON));
+        }
+        println!("{quickest:>10.1?}  a renewal among {nodes} nodes");
+        quickest
+    });
+    assert!(many < few * 4 + Duration::from_micros(50), "{few:?} among few, {many:?} among many");
+}
+
 #[test]
 fn a_second_at_rest_costs_little() {
     let mut stage = Stage::held(NODES).settled();

@@ -9,6 +9,7 @@ pub mod admin;
 pub mod client;
 pub mod events;
 pub mod failure;
+pub mod files;
 pub mod guarded;
 pub mod health;
 mod names;

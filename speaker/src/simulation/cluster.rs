@@ -113,6 +113,8 @@ pub(super) struct Cluster {
     arrivals: BTreeMap<(u64, u64), Arrival>,
     ticket: u64,
     pub(super) cuts: BTreeSet<(usize, usize)>,
+    /// Machines behind a bridge that puts its own MAC address in the place of theirs, as clients of a wireless network do.
+    pub(super) bridged: BTreeMap<usize, MacAddr>,
     seen: BTreeMap<IpAddr, Seen>,
     /// What each machine has wanted written, and when.
     pub(super) orders: Vec<(u64, usize, Write)>,
@@ -165,6 +167,7 @@ impl Cluster {
             arrivals: BTreeMap::new(),
             ticket: 0,
             cuts: BTreeSet::new(),
+            bridged: BTreeMap::new(),
             seen: BTreeMap::new(),
             orders: Vec::new(),
             frames_sent: BTreeMap::new(),
@@ -238,8 +241,11 @@ impl Cluster {
 
     // The segments.
 
-    fn send(&mut self, index: usize, card: usize, bytes: Vec<u8>) {
-        let Card { segment, cable, .. } = self.machines[index].cards[card];
+    fn send(&mut self, index: usize, card: usize, mut bytes: Vec<u8>) {
+        let Card { segment, cable, mac, .. } = self.machines[index].cards[card];
+        if let Some(bridge) = self.bridged.get(&index) {
+            replace_mac(&mut bytes, mac, *bridge);
+        }
         if cable {
             self.put_on(segment, Sender::Machine(index), bytes);
         }
@@ -262,13 +268,28 @@ impl Cluster {
                 if from == Sender::Machine(index) || self.is_cut(from, index) {
                     continue;
                 }
-                for (card, answer) in self.machines[index].receive(segment, &bytes) {
+                let heard = self.heard_by(index, &bytes);
+                for (card, answer) in self.machines[index].receive(segment, &heard) {
                     self.send(index, card, answer);
                 }
             }
             self.hosts_hear(segment, &bytes);
             self.client_hears(&bytes);
         }
+    }
+
+    /// What comes to a machine of a frame: a bridge looks up, by the address that is asked for or answered, whose it is.
+    fn heard_by(&self, index: usize, bytes: &[u8]) -> Vec<u8> {
+        let mut heard = bytes.to_vec();
+        let machine = &self.machines[index];
+        let target = ArpFrame::parse(bytes).map(|frame| IpAddr::from(frame.target_protocol));
+        let mut own = machine.cards.iter().flat_map(|card| &card.nets).map(ipnet::IpNet::addr);
+        if let Some(bridge) = self.bridged.get(&index)
+            && target.is_ok_and(|target| own.any(|own| own == target))
+        {
+            replace_mac(&mut heard, *bridge, machine.cards[0].mac);
+        }
+        heard
     }
 
     fn is_cut(&self, from: Sender, to: usize) -> bool {
@@ -577,6 +598,15 @@ fn since(begin: &mut Option<u64>, lasts: bool, now: u64) -> Duration {
         return Duration::ZERO;
     }
     millis(now - *begin.get_or_insert(now - ASKED_EVERY))
+}
+
+/// Puts one MAC address in the place of another, wherever in a frame that is.
+fn replace_mac(bytes: &mut [u8], old: MacAddr, new: MacAddr) {
+    for at in 0..bytes.len().saturating_sub(5) {
+        if bytes[at..at + 6] == old.octets() {
+            bytes[at..at + 6].copy_from_slice(&new.octets());
+        }
+    }
 }
 
 fn segment_of(address: IpAddr) -> u8 {

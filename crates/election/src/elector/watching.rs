@@ -8,14 +8,17 @@ use crate::{
     model::{EndReason, Holder, Node, SessionState, Timestamp},
     questions::Question,
     view::SeenSession,
+    witnesses::Expiry,
     writes::Write,
 };
 
 impl Elector {
     /// Asks on the wire for the nodes that this one watches.
     pub(super) fn watch_wire(&mut self, now: Timestamp, effects: &mut Vec<Effect>) {
-        let (live, alone) = (self.live(now), self.is_alone(now));
-        self.charges.update(&mut self.view, &live, alone, &self.me);
+        let alone = self.is_alone(now);
+        let in_touch_since = self.own.in_touch_since();
+        let expiry = Expiry { usual: self.settings.session, in_touch_since };
+        self.charges.update(&mut self.view, now, expiry, alone, &self.me);
         let probes = self.wire.tick(now, self.charges.targets(), &self.settings);
         let mut questions: Vec<Question> = probes.nodes.into_iter().map(Question::Node).collect();
         questions.extend(probes.anywhere.into_iter().map(Question::NodeAnywhere));
@@ -31,8 +34,15 @@ impl Elector {
         for address in self.speakers.unread(now, &self.settings) {
             self.send(Write::Read { address }, now, effects);
         }
-        let others = self.view.sessions().filter(|seen| seen.session.node != self.me);
-        let writes: Vec<Write> = others.filter_map(|seen| self.verdict(seen, now)).collect();
+        let verdict = |seen: &SeenSession| self.verdict(seen, now);
+        let writes: Vec<Write> = if self.charges.none_expires_by(now) && self.unaided.is_idle() {
+            // Nothing but the wire speaks against anybody.
+            let asked = self.charges.asked().filter_map(|node| self.view.seen_session(node));
+            asked.filter_map(verdict).collect()
+        } else {
+            let others = self.view.sessions().filter(|seen| seen.session.node != self.me);
+            others.filter_map(verdict).collect()
+        };
         for write in writes {
             self.send(write, now, effects);
         }

@@ -1,9 +1,14 @@
 //! Addresses that a node of the cluster has for itself, as keepalived and kube-vip put that of an API server on one.
 
+use std::time::Duration;
+
 use crate::sim::{Sim, ip, millis, node_mac, secs, settled};
 
 /// Longer than three questions take, and the turns of all who may ask.
 const ASKED: u64 = 3000;
+
+/// A machine that is no node.
+const STRANGER: [u8; 6] = [6, 0, 0, 0, 0, 1];
 
 #[test]
 fn an_address_that_a_node_has_is_announced_by_nobody_until_it_has_gone() {
@@ -74,4 +79,35 @@ fn what_its_last_holder_has_for_itself_is_known_a_session_later() {
     sim.run(millis(ASKED));
     assert_eq!(sim.announcers(ip(240)), [], "{:#?}", sim.log);
     assert_eq!(sim.stranger(ip(240)), Some(node_mac(owner)));
+}
+
+#[test]
+fn an_address_whose_owners_answers_may_be_lost_is_not_taken() {
+    let mut sim = Sim::new(3);
+    sim.run(secs(3));
+    sim.create_lock(ip(240));
+    lose_answers(&mut sim, secs(3));
+    assert_eq!(sim.holder(ip(240)), None, "{:#?}", sim.log);
+    sim.strangers.insert(ip(240), STRANGER);
+    sim.run(millis(ASKED));
+    assert_eq!((sim.announcers(ip(240)), sim.holder(ip(240))), (vec![], None), "{:#?}", sim.log);
+    assert_eq!(sim.stranger(ip(240)), Some(STRANGER));
+}
+
+#[test]
+fn nobody_keeps_a_new_address_dark_by_a_flood() {
+    let mut sim = Sim::new(3);
+    sim.run(secs(3));
+    sim.create_lock(ip(240));
+    lose_answers(&mut sim, secs(13));
+    sim.only_announcer(ip(240));
+}
+
+/// All speakers lose answers again and again.
+fn lose_answers(sim: &mut Sim, span: Duration) {
+    const OFTEN: Duration = Duration::from_millis(20);
+    for _ in 0..span.as_millis() / OFTEN.as_millis() {
+        (0..3).for_each(|index| sim.answers_lost(index));
+        sim.run(OFTEN);
+    }
 }

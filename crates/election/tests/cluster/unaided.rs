@@ -85,6 +85,24 @@ fn an_owner_whose_cable_comes_back_finds_its_successor_and_a_lone_one_goes_on() 
 }
 
 #[test]
+fn an_owner_that_loses_answers_when_its_cable_comes_back_does_not_take_itself_for_the_only_one() {
+    let (mut sim, owner) = alone(3);
+    sim.cable_out(owner);
+    sim.run(secs(2));
+    let successor = sim.announcers(ip(240)).into_iter().find(|it| *it != owner).unwrap();
+    sim.cut_between(owner, successor);
+    sim.cable_in(owner);
+    for _ in 0..100 {
+        sim.answers_lost(owner);
+        sim.run(millis(20));
+    }
+    sim.heal_between(owner, successor);
+    sim.run(secs(2));
+    assert_eq!(sim.only_announcer(ip(240)), successor);
+    assert_eq!(sim.longest_overlap, millis(0));
+}
+
+#[test]
 fn an_owner_that_returns_with_power_waits_for_the_api_server() {
     let (mut sim, owner) = alone(3);
     sim.power_off(owner);

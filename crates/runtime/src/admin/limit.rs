@@ -17,7 +17,10 @@ use tokio::{
     time::{Sleep, sleep},
 };
 
-/// Connections at once. Others wait in the kernel's queue, where they cost this process no file descriptor.
+use crate::files;
+
+/// Connections at once, fewer where this process may open few files. Others wait in the kernel's queue, where they cost
+/// this process no file descriptor.
 const CONNECTIONS: usize = 32;
 
 /// How long one may last: many times what a scrape takes.
@@ -32,7 +35,8 @@ pub(super) struct Limited {
 
 impl Limited {
     pub(super) fn new(listener: TcpListener) -> Self {
-        Self { listener, permits: Arc::new(Semaphore::new(CONNECTIONS)), lifetime: LIFETIME }
+        let permits = Arc::new(Semaphore::new(files::for_strangers(CONNECTIONS)));
+        Self { listener, permits, lifetime: LIFETIME }
     }
 
     #[cfg(test)]
