@@ -67,6 +67,8 @@ impl Failure {
         let seconds = status.details.as_ref().map(|details| details.retry_after_seconds);
         let retry_after = seconds.filter(|it| *it > 0).map(|it| Duration::from_secs(it.into()));
         match status.code {
+            // A webhook denies with whichever code it likes, and one that cannot be asked is the API server's own fault (500).
+            400..=599 if is_of_admission(status) => Self::Refused(Cause::Admission),
             404 => Self::NotFound,
             409 => Self::Conflict,
             429 => Self::Busy { retry_after },
@@ -74,6 +76,11 @@ impl Failure {
             _ => Self::Unanswered { retry_after },
         }
     }
+}
+
+/// Whether a webhook denies it, or was to be asked and could not be.
+fn is_of_admission(status: &Status) -> bool {
+    ["denied the request", "failed calling webhook"].iter().any(|it| status.message.contains(it))
 }
 
 impl From<&kube::Error> for Failure {
@@ -90,6 +97,8 @@ mod tests {
     use kube::core::response::StatusDetails;
 
     use super::*;
+
+    const DENIED: Failure = Failure::Refused(Cause::Admission);
 
     fn status(code: u16, message: &str, retry_after_seconds: u32) -> Status {
         let details = StatusDetails {
@@ -123,6 +132,11 @@ mod tests {
                 0,
                 Failure::Refused(Cause::Admission),
             ),
+            (404, "admission webhook \"a\" denied the request: no such team", 0, DENIED),
+            (409, "admission webhook \"a\" denied the request: taken", 0, DENIED),
+            (422, "ValidatingAdmissionPolicy 'a' with binding 'a' denied request: no", 0, DENIED),
+            (500, "Internal error occurred: failed calling webhook \"a\": refused", 0, DENIED),
+            (503, "admission webhook \"a\" denied the request: not now", 0, DENIED),
             (413, "request is too large", 0, Failure::Refused(Cause::Invalid)),
             (422, "Lease is invalid", 0, Failure::Refused(Cause::Invalid)),
             (429, "too many requests", 1, Failure::Busy { retry_after: second }),
