@@ -1,0 +1,315 @@
+//! The decision.
+
+use alloc::{
+    collections::{BTreeMap, BTreeSet},
+    string::String,
+    sync::Arc,
+    vec::Vec,
+};
+use core::{cmp::Reverse, net::IpAddr, time::Duration};
+
+use arpeggio_election::{Node, Timestamp};
+
+use crate::{
+    hops::hop,
+    known::{Address, Fellow, Known, Mac, Port, Protocol, Service},
+    memory::{Memory, Moment, SETTLE, Served, Serving, Start},
+    notes::Notes,
+    packet::BUCKETS,
+    plan::{Drain, Draining, Hop, Passing, Plan, PlannedAddress, Spread, Way},
+    rank::{self, Rank},
+    serving::{self, Tables, places},
+};
+
+/// A MAC address that no node says any more is taken for a fellow's for so long.
+const MACS_REMEMBERED: Duration = Duration::from_hours(1);
+
+/// What can be set.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Settings {
+    /// For how long a node that no longer serves an address is given packets of connections that others do not know. Zero: never.
+    pub keep: Duration,
+}
+
+/// Five minutes.
+impl Default for Settings {
+    fn default() -> Self {
+        Self { keep: Duration::from_mins(5) }
+    }
+}
+
+/// What is to be done now.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct Decision {
+    /// What the kernel is to do.
+    pub plan: Plan,
+    /// What is to be counted and published.
+    pub draining: Draining,
+    /// What people are to be told.
+    pub notes: Notes,
+    /// When to ask again, though nothing has changed until then. `None`: nothing depends on the time.
+    pub next: Option<Timestamp>,
+}
+
+/// One node's decisions, and its memory of who served what.
+#[derive(Debug, Clone)]
+pub struct Forwarding {
+    node: Node,
+    settings: Settings,
+    /// Of what was before it started it knows nothing.
+    start: Start,
+    addresses: BTreeMap<IpAddr, Memory>,
+    /// When each was last said by a node, this one or another.
+    macs: BTreeMap<Mac, Timestamp>,
+    tables: Tables,
+}
+
+impl Forwarding {
+    /// For `node`, of a forwarder that starts `now`.
+    pub fn new(node: Node, settings: Settings, now: Timestamp) -> Self {
+        Self {
+            node,
+            settings,
+            start: Start { at: now, said: BTreeMap::new() },
+            addresses: BTreeMap::new(),
+            macs: BTreeMap::new(),
+            tables: Tables::default(),
+        }
+    }
+
+    /// What is to be done when this is known. `now` never lies before that of an earlier call.
+    pub fn decide(&mut self, known: &Known, now: Timestamp) -> Decision {
+        self.hear(known);
+        let fellows = self.fellows(known, now);
+        self.addresses.retain(|address, _| known.addresses.contains_key(address));
+        let mut decision =
+            Decision { plan: Plan { fellows, ..Plan::default() }, ..Decision::default() };
+        for (address, about) in &known.addresses {
+            self.decide_one(*address, about, known, now, &mut decision);
+        }
+        self.tables.turn();
+        decision.next = self.next(known, now);
+        decision
+    }
+
+    fn hear(&mut self, known: &Known) {
+        for (node, fellow) in &known.nodes {
+            if let Some(forwarder) = &fellow.forwarder {
+                self.start.said.entry(node.clone()).or_insert(forwarder.version);
+            }
+        }
+    }
+
+    fn fellows(&mut self, known: &Known, now: Timestamp) -> BTreeSet<Mac> {
+        let said = known.nodes.values().flat_map(|fellow| fellow.macs.values());
+        self.macs.extend(said.map(|mac| (*mac, now)));
+        self.macs.retain(|_, said| now.since(*said) < MACS_REMEMBERED);
+        let own: BTreeSet<&Mac> =
+            known.nodes.get(&self.node).into_iter().flat_map(|it| it.macs.values()).collect();
+        self.macs.keys().filter(|mac| !own.contains(mac)).copied().collect()
+    }
+
+    fn decide_one(
+        &mut self,
+        address: IpAddr,
+        about: &Address,
+        known: &Known,
+        now: Timestamp,
+        decision: &mut Decision,
+    ) {
+        let serving = self.serving(address, about, known, &mut decision.notes);
+        let moment = Moment { now, keep: self.settings.keep, start: &self.start, known };
+        let memory = self.addresses.entry(address).or_default();
+        memory.observe(serving, &moment);
+        if let Some(drain) = drain(memory, &self.node, &moment) {
+            decision.draining.addresses.insert(address, drain);
+        }
+        let asked = Asked { address, about, memory, moment, node: &self.node };
+        if let Some(planned) = asked.plan() {
+            decision.plan.addresses.insert(address, planned);
+        }
+    }
+
+    /// Who serves an address now.
+    fn serving(
+        &mut self,
+        address: IpAddr,
+        about: &Address,
+        known: &Known,
+        notes: &mut Notes,
+    ) -> Serving {
+        let whole = || Serving { whole: about.holder.clone(), ports: BTreeMap::new() };
+        if !about.spread {
+            return whole();
+        }
+        let (crew, reason) = serving::crew(known, address, about);
+        notes.left_out.insert(address, crew.left_out);
+        if let Some(reason) = reason {
+            notes.one_node.insert(address, reason);
+            return whole();
+        }
+        Serving { whole: None, ports: serving::tables(about, &crew.able, &mut self.tables) }
+    }
+
+    fn next(&self, known: &Known, now: Timestamp) -> Option<Timestamp> {
+        let moment = Moment { now, keep: self.settings.keep, start: &self.start, known };
+        if moment.keep.is_zero() {
+            return None;
+        }
+        let start = [SETTLE, moment.keep].map(|span| self.start.at + span);
+        let start = start.into_iter().filter(|at| *at > now && moment.is_early());
+        self.addresses.values().filter_map(|memory| memory.next(&moment)).chain(start).min()
+    }
+}
+
+/// Whether this node is to count connections that run out.
+fn drain(memory: &Memory, node: &Node, moment: &Moment<'_>) -> Option<Drain> {
+    if memory.serves(node) || moment.keep.is_zero() {
+        return None;
+    }
+    if let Some(left) = memory.left(node) {
+        return Some(Drain { until: left + moment.keep, served: true });
+    }
+    let until = moment.start.at + moment.keep;
+    moment.is_early().then_some(Drain { until, served: false })
+}
+
+/// One address, at one node, at one moment.
+struct Asked<'a> {
+    address: IpAddr,
+    about: &'a Address,
+    memory: &'a Memory,
+    moment: Moment<'a>,
+    node: &'a Node,
+}
+
+/// A node that may be asked for connections.
+struct Asking<'a> {
+    rank: Rank<'a>,
+    node: &'a Node,
+    /// Whether it asks others in turn.
+    passes: bool,
+    way: Way,
+    /// It may know every connection to the address.
+    all: bool,
+}
+
+impl Asked<'_> {
+    /// `None`: every packet stays.
+    fn plan(&self) -> Option<PlannedAddress> {
+        let passing = self.passing();
+        let is_spread = self.memory.serving().whole.is_none()
+            && self.memory.serving().ports.values().any(|served| served.table.is_some());
+        if !is_spread && passing == Passing::default() {
+            return None;
+        }
+        let spread = if is_spread { self.spread() } else { BTreeMap::new() };
+        let interfaces = if spread.is_empty() { Vec::new() } else { self.interfaces() };
+        Some(PlannedAddress { passing, quic: self.quic(), spread, interfaces })
+    }
+
+    fn interfaces(&self) -> Vec<String> {
+        let own = self.moment.known.nodes.get(self.node);
+        let places = own.map(|own| places(self.address, self.about, own)).unwrap_or_default();
+        places.into_iter().map(|it| it.name.clone()).collect()
+    }
+
+    fn quic(&self) -> BTreeSet<u16> {
+        let is_quic =
+            |(port, service): &(&Port, &Service)| service.quic && port.protocol == Protocol::Udp;
+        self.about.services.iter().filter(is_quic).map(|(port, _)| port.number).collect()
+    }
+
+    /// For packets of no bucket. All nodes pass them on to the one that has the address, also before it moves to them: who gets
+    /// it has the rule before the first packet.
+    fn passing(&self) -> Passing {
+        if self.moment.keep.is_zero() {
+            return Passing::default();
+        }
+        let nodes = self.asked(|node| {
+            self.memory.serves(node)
+                || self.memory.may_know_some(self.address, node, &self.moment)
+                || self.memory.may_know_all(self.address, node, &self.moment)
+        });
+        let own = Rank::of(self.address, self.node);
+        let others = nodes.iter().filter(|it| it.node != self.node);
+        let below = nodes.iter().filter(|it| it.rank < own);
+        Passing { from_outside: first_of(others), from_fellow: first_of(below) }
+    }
+
+    /// The nodes that `may_know` allows, and that this node can reach or is; in the order of their ranks.
+    fn asked(&self, may_know: impl Fn(&Node) -> bool) -> Vec<Asking<'_>> {
+        let fellows = self.moment.known.nodes.iter();
+        let chosen = fellows.filter(|&(node, fellow)| fellow.lives() && may_know(node));
+        // At the node that has an address, and most often is alone to know its connections, no way is looked for.
+        let chosen: Vec<(&Node, &Fellow)> = chosen.collect();
+        if let [(only, _)] = chosen.as_slice()
+            && *only == self.node
+        {
+            return Vec::new();
+        }
+        let mut asked: Vec<Asking<'_>> =
+            chosen.into_iter().filter_map(|(node, _)| self.asking(node)).collect();
+        asked.sort_by_key(|it| Reverse(it.rank));
+        asked
+    }
+
+    fn asking<'a>(&'a self, node: &'a Node) -> Option<Asking<'a>> {
+        let fellow = self.moment.known.nodes.get(node)?;
+        let is_own = node == self.node;
+        let way = if is_own { Way::Local } else { Way::To(Arc::new(self.hop(node)?)) };
+        let all = self.memory.may_know_all(self.address, node, &self.moment);
+        let rank = Rank::of(self.address, node);
+        Some(Asking { rank, node, passes: is_own || fellow.passes(), way, all })
+    }
+
+    fn hop(&self, node: &Node) -> Option<Hop> {
+        let known = self.moment.known;
+        let (own, to) = (known.nodes.get(self.node)?, known.nodes.get(node)?);
+        hop(self.address, self.about, own, (node, to))
+    }
+
+    fn spread(&self) -> BTreeMap<Port, Arc<Spread>> {
+        let nodes = self.asked(|_| true);
+        let of = |(port, served): (&Port, &Served)| {
+            (*port, Arc::new(self.spread_port(*port, served, &nodes)))
+        };
+        self.memory.serving().ports.iter().map(of).collect()
+    }
+
+    /// Where nobody serves (there are no ready endpoints) new connections stay, and are refused there.
+    fn spread_port(&self, port: Port, served: &Served, nodes: &[Asking<'_>]) -> Spread {
+        let primaries = served.table.as_ref().map_or(&[][..], |table| table.primaries.as_slice());
+        let own = Rank::of(self.address, self.node);
+        let was: Vec<_> = nodes
+            .iter()
+            .map(|it| {
+                let some = self.memory.may_know_some(self.address, it.node, &self.moment);
+                (it, self.memory.was_primary(port, it.node), some)
+            })
+            .collect();
+        let (mut first, mut others, mut below) = (Vec::new(), Vec::new(), Vec::new());
+        for bucket in 0..usize::from(BUCKETS) {
+            let primary = primaries.get(bucket);
+            let is_kept = |time: Option<Timestamp>| {
+                time.is_some_and(|at| at + self.moment.keep > self.moment.now)
+            };
+            let may_know = was.iter().filter(|(it, times, some)| {
+                let was = *some && is_kept(times.get(bucket).copied().flatten());
+                it.all || primary == Some(it.node) || was
+            });
+            let may_know: Vec<&Asking<'_>> = may_know.map(|(it, _, _)| *it).collect();
+            let to_primary = nodes.iter().find(|it| primary == Some(it.node));
+            first.push(to_primary.map(|it| it.way.clone()).unwrap_or_default());
+            others.push(first_of(may_know.iter().copied()));
+            below.push(first_of(may_know.iter().copied().filter(|it| it.rank < own)));
+        }
+        Spread { by: served.by, seed: rank::seed(self.address), first, others, below }
+    }
+}
+
+/// The first that asks others in turn. One that does not (it has no forwarder) ends the search, so it comes after all of those.
+fn first_of<'a>(mut nodes: impl Iterator<Item = &'a Asking<'a>> + Clone) -> Way {
+    let passing = nodes.clone().find(|it| it.passes);
+    passing.or_else(|| nodes.next()).map(|it| it.way.clone()).unwrap_or_default()
+}

@@ -1,0 +1,125 @@
+//! What one forwarder knows of its cluster.
+
+use alloc::{collections::BTreeMap, string::String};
+use core::{fmt, net::IpAddr};
+
+use arpeggio_election::{AnnounceTerms, EndReason, Node, NodeFacts, Reach, Version};
+
+/// A MAC address, EUI-48.
+pub type Mac = [u8; 6];
+
+/// All that a forwarder knows. Who knows the same decides the same.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct Known {
+    /// The nodes that have had a session, this one among them.
+    pub nodes: BTreeMap<Node, Fellow>,
+    /// The addresses that have locks.
+    pub addresses: BTreeMap<IpAddr, Address>,
+}
+
+/// What is known of one node.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Fellow {
+    /// Whether its session counts.
+    pub life: Life,
+    /// The interfaces that it announces on, as its session says (annotation `arpeggio.dev/interfaces`). Stays as it was when the
+    /// session has ended.
+    pub reach: Reach,
+    /// The MAC addresses of those interfaces, by the node's own addresses on them (annotation `arpeggio.dev/link-addresses`).
+    pub macs: BTreeMap<IpAddr, Mac>,
+    /// What Kubernetes says of the node. `None`: not known, which speaks against nobody.
+    pub facts: Option<NodeFacts>,
+    /// Its forwarder, when that has a Lease of its own which still counts. `None`: it has none, or that is gone.
+    pub forwarder: Option<Forwarder>,
+}
+
+/// Whether a node's session counts.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub enum Life {
+    /// It does, also while somebody accuses it.
+    Live,
+    /// It was ended.
+    Ended(EndReason),
+}
+
+/// What the forwarder of a node says of itself.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct Forwarder {
+    /// Why it cannot pass packets on (its kernel lacks something, say), for people. `None`: it can.
+    pub trouble: Option<String>,
+    /// The connections that it counts of addresses that it does not serve, by the addresses that it counts them of. A zero says
+    /// that none is left. `None`: it has not counted yet.
+    pub connections: Option<BTreeMap<IpAddr, u32>>,
+    /// The version of its Lease, which tells what it says now from what it said before.
+    pub version: Version,
+}
+
+/// What is known of one address.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct Address {
+    /// The node that its lock names, whether or not that node's session counts.
+    pub holder: Option<Node>,
+    /// Where it may be announced, as its lock says.
+    pub terms: AnnounceTerms,
+    /// All nodes that can are to serve it: one of the Services behind it, or the pool's announce rule, says so.
+    pub spread: bool,
+    /// What is behind it, of all Services that share it.
+    pub services: BTreeMap<Port, Service>,
+}
+
+/// Where a Service is reached at an address.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct Port {
+    /// `ServicePort.protocol`.
+    pub protocol: Protocol,
+    /// `ServicePort.port`.
+    pub number: u16,
+}
+
+/// The transport protocols that are looked into. SCTP is not: its packets stay where they arrive.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub enum Protocol {
+    /// TCP.
+    Tcp,
+    /// UDP, QUIC among it.
+    Udp,
+}
+
+/// One port of a Service.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct Service {
+    /// `spec.sessionAffinity: ClientIP`: all connections of a client go to the same node.
+    pub affinity: bool,
+    /// It speaks QUIC: UDP, and port 443 or an `appProtocol` that says so.
+    pub quic: bool,
+    /// Who takes its traffic.
+    pub endpoints: Endpoints,
+}
+
+/// Who takes the traffic of a Service.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub enum Endpoints {
+    /// `externalTrafficPolicy: Cluster`: every node, since each hands it on to any endpoint.
+    #[default]
+    Anywhere,
+    /// `externalTrafficPolicy: Local`: the nodes that have endpoints, and how many of them are ready. A node whose endpoints only
+    /// end is not among them.
+    OnNodes(BTreeMap<Node, u32>),
+}
+
+impl Protocol {
+    /// Its name in a Service.
+    pub const fn as_str(self) -> &'static str {
+        match self {
+            Self::Tcp => "TCP",
+            Self::Udp => "UDP",
+        }
+    }
+}
+
+/// As `kubectl` writes it: `443/TCP`.
+impl fmt::Display for Port {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{}/{}", self.number, self.protocol.as_str())
+    }
+}

@@ -1,0 +1,425 @@
+//! What one node is to do, case by case.
+
+#![allow(clippy::unwrap_used, clippy::panic)]
+
+mod cluster;
+
+use std::{collections::BTreeMap, net::IpAddr, time::Duration};
+
+use arpeggio_election::{AnnounceTerms, EndReason, Interface, Node, Places};
+use arpeggio_forwarding::{
+    Because, Drain, Endpoints, Kind, LeftOut, Life, OneNode, Port, Protocol, Service, SpreadBy,
+    Way, explain,
+};
+use cluster::{Cluster, KEEP, PORT, address, client, fellow, name};
+
+const SECOND: Duration = Duration::from_secs(1);
+
+fn wait(cluster: &mut Cluster, span: Duration) {
+    cluster.now = cluster.now + span;
+    cluster.tell_all();
+}
+
+fn move_to(cluster: &mut Cluster, n: usize) {
+    cluster.about().holder = Some(name(n));
+    cluster.tell_all();
+}
+
+fn target(way: &Way) -> Option<&Node> {
+    match way {
+        Way::Local => None,
+        Way::To(hop) => Some(&hop.node),
+    }
+}
+
+fn drains(cluster: &Cluster, n: usize) -> Option<Drain> {
+    cluster.machines[n].decision.draining.addresses.get(&address()).copied()
+}
+
+/// Whether the second machine, to which the address has moved, passes anything on.
+fn is_planned(cluster: &Cluster) -> bool {
+    !cluster.machines[1].decision.plan.addresses.is_empty()
+}
+
+#[test]
+fn at_rest_the_holder_has_nothing_to_do_and_the_others_pass_on_to_it() {
+    let cluster = Cluster::of(3, false);
+    for (n, machine) in cluster.machines.iter().enumerate() {
+        let planned = machine.decision.plan.addresses.get(&address());
+        let passing = planned.map(|planned| planned.passing.clone()).unwrap_or_default();
+        let holder = name(0);
+        assert_eq!(target(&passing.from_outside), (n != 0).then_some(&holder));
+        assert!(machine.decision.draining.addresses.is_empty());
+        assert_eq!(machine.decision.next, None);
+        assert_eq!(machine.decision.plan.fellows.len(), 2);
+    }
+}
+
+#[test]
+fn a_moved_address_drains_where_it_was_for_as_long_as_is_kept() {
+    let mut cluster = Cluster::of(3, false);
+    let moved = cluster.now;
+    move_to(&mut cluster, 1);
+    let planned = &cluster.machines[1].decision.plan.addresses[&address()];
+    let Way::To(hop) = &planned.passing.from_outside else { panic!("{planned:?}") };
+    assert_eq!((hop.node.clone(), hop.interface.as_str()), (name(0), "eth0"));
+    assert_eq!(hop.next_hop, IpAddr::from([192, 168, 0, 11]));
+    assert_eq!((hop.mac, hop.own_mac), ([2, 0, 0, 0, 0, 11], [2, 0, 0, 0, 0, 12]));
+    assert!(planned.spread.is_empty() && planned.interfaces.is_empty());
+    assert_eq!(drains(&cluster, 0), Some(Drain { until: moved + KEEP, served: true }));
+    assert_eq!((drains(&cluster, 1), drains(&cluster, 2)), (None, None));
+
+    while let Some(next) = cluster.machines[1].decision.next {
+        assert!(next > cluster.now && next <= moved + KEEP);
+        assert!(is_planned(&cluster));
+        cluster.now = next;
+        cluster.tell_all();
+    }
+    assert_eq!(cluster.now, moved + KEEP);
+    assert!(!is_planned(&cluster));
+    assert_eq!(drains(&cluster, 0), None);
+}
+
+#[test]
+fn nothing_is_passed_to_a_node_that_is_dead() {
+    let mut cluster = Cluster::of(2, false);
+    move_to(&mut cluster, 1);
+    assert!(is_planned(&cluster));
+    let table = [
+        (EndReason::NodeSilent, true, false),
+        (EndReason::Expired, true, false),
+        (EndReason::Stopped, true, true),
+        (EndReason::Stopped, false, false),
+        (EndReason::SpeakerSilent, true, true),
+    ];
+    for (reason, forwarder, expected) in table {
+        let forwarder = fellow(0).forwarder.filter(|_| forwarder);
+        cluster.fellow(0).life = Life::Ended(reason);
+        cluster.fellow(0).forwarder = forwarder;
+        cluster.tell(1);
+        let found = !cluster.machines[1].decision.plan.addresses.is_empty();
+        assert_eq!(found, expected, "{reason:?} {:?}", cluster.fellow(0).forwarder);
+    }
+}
+
+#[test]
+fn a_node_that_says_that_it_has_none_left_is_asked_no_more() {
+    let mut cluster = Cluster::of(2, false);
+    // A zero of before says nothing.
+    cluster.fellow(0).forwarder.as_mut().unwrap().connections =
+        Some(BTreeMap::from([(address(), 0)]));
+    cluster.tell_all();
+    move_to(&mut cluster, 1);
+    wait(&mut cluster, SECOND * 60);
+    assert!(is_planned(&cluster), "it has not said anything since it served");
+
+    let mut cluster = Cluster::of(2, false);
+    cluster.connect(0, client(1));
+    move_to(&mut cluster, 1);
+    wait(&mut cluster, SECOND);
+    cluster.publish(0);
+    wait(&mut cluster, SECOND * 30);
+    assert!(is_planned(&cluster), "it has one");
+    cluster.machines[0].conntrack.clear();
+    cluster.publish(0);
+    cluster.tell_all();
+    assert!(!is_planned(&cluster));
+
+    let mut cluster = Cluster::of(2, false);
+    move_to(&mut cluster, 1);
+    cluster.publish(0);
+    wait(&mut cluster, SECOND * 9);
+    assert!(is_planned(&cluster), "it may not have heard yet that it serves no more");
+    wait(&mut cluster, SECOND);
+    assert!(!is_planned(&cluster));
+}
+
+#[test]
+fn with_nothing_to_keep_nothing_is_passed_on() {
+    let mut cluster = Cluster::of(2, false);
+    let settings = arpeggio_forwarding::Settings { keep: Duration::ZERO };
+    for n in 0..2 {
+        cluster.machines[n].forwarding =
+            arpeggio_forwarding::Forwarding::new(name(n), settings, cluster.now);
+    }
+    cluster.tell_all();
+    move_to(&mut cluster, 1);
+    assert!(!is_planned(&cluster));
+    assert_eq!(drains(&cluster, 0), None);
+    assert_eq!(cluster.machines[1].decision.next, None);
+}
+
+#[test]
+fn a_forwarder_that_has_just_started_asks_all_that_have_not_said_no() {
+    let mut cluster = Cluster::of(3, false);
+    cluster.connect(0, client(1));
+    move_to(&mut cluster, 1);
+    cluster.restart(1);
+    cluster.tell_all();
+    assert_eq!(cluster.send(1, client(1), Kind::Other).end(), 0);
+    let drain = Drain { until: cluster.now + KEEP, served: false };
+    cluster.restart(2);
+    cluster.tell_all();
+    assert_eq!(drains(&cluster, 2), Some(drain));
+    // Nodes that have counted since, and name no such address, have none.
+    wait(&mut cluster, SECOND * 20);
+    (0..3).for_each(|n| cluster.publish(n));
+    cluster.tell_all();
+    let planned = &cluster.machines[1].decision.plan.addresses[&address()];
+    assert_eq!(target(&planned.passing.from_outside), Some(&name(0)));
+    assert_eq!(cluster.send(1, client(1), Kind::Other).end(), 0);
+    let unknown = cluster.send(1, client(2), Kind::Other);
+    assert!(unknown.ended && unknown.nodes.starts_with(&[1, 0]), "{unknown:?}");
+}
+
+/// Its kernel answers for what it knows all the same.
+#[test]
+fn a_node_without_a_forwarder_is_asked_when_nobody_else_is_left() {
+    let mut cluster = Cluster::of(3, false);
+    cluster.connect(0, client(1));
+    cluster.fellow(0).forwarder = None;
+    move_to(&mut cluster, 1);
+    assert_eq!(cluster.send(1, client(1), Kind::Other).nodes, [1, 0]);
+    move_to(&mut cluster, 2);
+    let planned = &cluster.machines[2].decision.plan.addresses[&address()];
+    assert_eq!(target(&planned.passing.from_outside), Some(&name(1)), "it asks others in turn");
+}
+
+#[test]
+fn new_connections_are_spread_and_answered_where_they_were_given() {
+    let mut cluster = Cluster::of(3, true);
+    let mut counts = [0; 3];
+    for n in 0..300 {
+        let trace = cluster.connect(0, client(n));
+        assert!(trace.nodes.len() <= 2, "{trace:?}");
+        counts[trace.end()] += 1;
+        let again = cluster.send(0, client(n), Kind::Other);
+        assert_eq!(again.nodes, trace.nodes);
+    }
+    assert!(counts.iter().all(|count| (60..140).contains(count)), "{counts:?}");
+    let planned = &cluster.machines[1].decision.plan.addresses[&address()];
+    assert_eq!(planned.interfaces, ["eth0"], "whoever announces next has it already");
+    assert_eq!(planned.spread[&PORT].by, SpreadBy::ClientAndPort);
+}
+
+#[test]
+fn what_chooses_the_bucket_follows_from_the_service() {
+    let mut cluster = Cluster::of(2, true);
+    let port = |protocol, number| Port { protocol, number };
+    let service = |affinity, quic| Service { affinity, quic, ..Service::default() };
+    let table = [
+        (port(Protocol::Tcp, 80), service(false, false), SpreadBy::ClientAndPort),
+        (port(Protocol::Tcp, 81), service(true, false), SpreadBy::Client),
+        (port(Protocol::Udp, 53), service(false, false), SpreadBy::Client),
+        (port(Protocol::Udp, 443), service(false, true), SpreadBy::Client),
+    ];
+    cluster.about().services =
+        table.iter().map(|(port, service, _)| (*port, service.clone())).collect();
+    cluster.tell_all();
+    let planned = &cluster.machines[0].decision.plan.addresses[&address()];
+    for (port, _, by) in table {
+        assert_eq!(planned.spread[&port].by, by, "{port}");
+    }
+    assert_eq!(planned.quic, [443].into());
+}
+
+#[test]
+fn who_serves_nothing_and_why() {
+    type Change = fn(&mut Cluster);
+    let table: [(Change, LeftOut); 10] = [
+        (|it| it.fellow(2).life = Life::Ended(EndReason::Stopped), LeftOut::Away),
+        (|it| it.fellow(2).facts.as_mut().unwrap().cordoned = true, LeftOut::Cordoned),
+        (|it| it.fellow(2).facts.as_mut().unwrap().not_ready = true, LeftOut::NotReady),
+        (|it| it.fellow(2).facts.as_mut().unwrap().excluded = true, LeftOut::Unfit),
+        (|it| it.fellow(2).reach.interfaces.clear(), LeftOut::Unfit),
+        (|it| it.fellow(2).forwarder = None, LeftOut::NoForwarder),
+        (
+            |it| it.fellow(2).forwarder.as_mut().unwrap().trouble = Some("no nf_tables".into()),
+            LeftOut::Trouble("no nf_tables".into()),
+        ),
+        (|it| it.fellow(2).reach.interfaces[0].wireless = true, LeftOut::Wireless("eth0".into())),
+        (
+            |it| {
+                let interface = &mut it.fellow(2).reach.interfaces[0];
+                interface.subnets = vec!["10.9.0.3/24".parse().unwrap()];
+                interface.default_ipv4 = true;
+            },
+            LeftOut::Elsewhere,
+        ),
+        (|it| it.weigh(&[1, 1, 0]), LeftOut::NoEndpoint),
+    ];
+    for (change, expected) in table {
+        let mut cluster = Cluster::of(3, true);
+        change(&mut cluster);
+        cluster.tell_all();
+        for n in [0, 1] {
+            let decision = &cluster.machines[n].decision;
+            let left_out = &decision.notes.left_out[&address()];
+            assert_eq!(*left_out, BTreeMap::from([(name(2), expected.clone())]));
+            assert!(decision.notes.one_node.is_empty());
+            let first = &decision.plan.addresses[&address()].spread[&PORT].first;
+            assert!(first.iter().all(|way| target(way) != Some(&name(2))), "{expected:?}");
+        }
+    }
+}
+
+#[test]
+fn where_it_cannot_be_spread_one_node_serves_it() {
+    type Change = fn(&mut Cluster);
+    let wireless = OneNode::Wireless { node: name(0), interface: "eth0".into() };
+    let table: [(Change, OneNode); 6] = [
+        (|it| it.about().holder = None, OneNode::NoHolder),
+        (|it| it.about().services.clear(), OneNode::NoPort),
+        (|it| it.fellow(0).forwarder = None, OneNode::HolderHasNoForwarder(name(0))),
+        (|it| it.fellow(0).reach.interfaces[0].wireless = true, wireless),
+        (
+            |it| {
+                it.about().terms = AnnounceTerms { places: Places::ByRules(vec![]), probing: true }
+            },
+            OneNode::TooFewNodes,
+        ),
+        (
+            |it| {
+                it.fellow(1).facts.as_mut().unwrap().cordoned = true;
+                it.fellow(2).forwarder = None;
+            },
+            OneNode::TooFewNodes,
+        ),
+    ];
+    for (change, expected) in table {
+        let mut cluster = Cluster::of(3, true);
+        change(&mut cluster);
+        cluster.tell_all();
+        for machine in &cluster.machines {
+            let notes = &machine.decision.notes;
+            assert_eq!(notes.one_node.get(&address()), Some(&expected));
+            let planned = machine.decision.plan.addresses.get(&address());
+            assert!(planned.is_none_or(|it| it.spread.is_empty()), "{expected}");
+        }
+    }
+}
+
+/// Somebody else announces it before the lock says so, by the table that all had.
+#[test]
+fn the_holders_death_changes_nothing_but_its_own_part() {
+    let mut cluster = Cluster::of(3, true);
+    let first = |cluster: &Cluster| {
+        cluster.machines[1].decision.plan.addresses[&address()].spread[&PORT].first.clone()
+    };
+    let before = first(&cluster);
+    cluster.fellow(0).life = Life::Ended(EndReason::NodeSilent);
+    cluster.fellow(0).forwarder = None;
+    cluster.tell(1);
+    let after = first(&cluster);
+    let of_others = before.iter().zip(&after).filter(|(way, _)| target(way) != Some(&name(0)));
+    let moved = of_others.filter(|(before, after)| before != after).count();
+    assert!(moved < 1024 / 16, "{moved}");
+    assert!(after.iter().all(|way| target(way) != Some(&name(0))));
+
+    // A cable that is out, and a session that goes on.
+    let mut cluster = Cluster::of(3, true);
+    cluster.fellow(0).reach.interfaces[0].cut_off = true;
+    cluster.tell(1);
+    assert_eq!(first(&cluster).iter().filter(|way| target(way) == Some(&name(0))).count(), 0);
+}
+
+#[test]
+fn a_node_that_comes_or_goes_breaks_nothing() {
+    let mut cluster = Cluster::of(4, true);
+    cluster.fellow(3).facts.as_mut().unwrap().cordoned = true;
+    cluster.tell_all();
+    let ends: Vec<usize> = (0..200).map(|n| cluster.connect(0, client(n)).end()).collect();
+    let check = |cluster: &Cluster| {
+        for (n, end) in (0..200).zip(&ends) {
+            assert_eq!(cluster.send(cluster.holder(), client(n), Kind::Other).end(), *end);
+            assert_eq!(cluster.send(cluster.holder(), client(n), Kind::IcmpError).end(), *end);
+        }
+    };
+    cluster.fellow(3).facts.as_mut().unwrap().cordoned = false;
+    cluster.tell_all();
+    check(&cluster);
+    cluster.fellow(1).facts.as_mut().unwrap().cordoned = true;
+    cluster.tell_all();
+    check(&cluster);
+    move_to(&mut cluster, 2);
+    check(&cluster);
+    cluster.about().spread = false;
+    cluster.tell_all();
+    check(&cluster);
+}
+
+#[test]
+fn packets_leave_by_the_segment_of_the_address() {
+    let mut cluster = Cluster::of(2, false);
+    for n in 0..2 {
+        let own = IpAddr::from([10, 0, 0, u8::try_from(11 + n).unwrap()]);
+        let other = Interface {
+            name: "dmz".into(),
+            subnets: vec![format!("{own}/24").parse().unwrap()],
+            ..Interface::default()
+        };
+        let fellow = cluster.fellow(n);
+        fellow.macs.insert(own, [4, 0, 0, 0, 0, u8::try_from(n).unwrap()]);
+        fellow.reach.interfaces.insert(0, other);
+    }
+    let interface = |cluster: &Cluster| {
+        let planned = &cluster.machines[1].decision.plan.addresses[&address()];
+        match &planned.passing.from_outside {
+            Way::To(hop) => Some(hop.interface.clone()),
+            Way::Local => None,
+        }
+    };
+    cluster.tell_all();
+    move_to(&mut cluster, 1);
+    assert_eq!(interface(&cluster).as_deref(), Some("eth0"));
+    cluster.fellow(0).reach.interfaces[1].cut_off = true;
+    cluster.tell_all();
+    assert_eq!(interface(&cluster).as_deref(), Some("dmz"));
+    cluster.fellow(0).reach.interfaces[0].cut_off = true;
+    cluster.tell_all();
+    assert!(cluster.machines[1].decision.plan.addresses.is_empty(), "there is no way");
+}
+
+#[test]
+fn a_client_is_told_where_it_would_go_and_why() {
+    let mut cluster = Cluster::of(3, true);
+    cluster.weigh(&[1, 0, 3]);
+    cluster.tell_all();
+    let told = explain(&cluster.truth, (address(), PORT), client(5));
+    assert_eq!(told.node, Some(name(cluster.connect(0, client(5)).end())));
+    let shares: Vec<(Node, usize)> =
+        told.shares.iter().map(|it| (it.node.clone(), it.buckets)).collect();
+    assert_eq!(shares, [(name(2), 768), (name(0), 256)]);
+    assert!(told.because.to_string().contains("the client's address and port is in bucket"));
+    assert_eq!(told.left_out, BTreeMap::from([(name(1), LeftOut::NoEndpoint)]));
+
+    let other = Port { number: 81, ..PORT };
+    let told = explain(&cluster.truth, (address(), other), client(5));
+    assert_eq!((told.node, told.because), (Some(name(0)), Because::NoSuchPort(other)));
+    cluster.weigh(&[0, 0, 0]);
+    let none = Service { endpoints: Endpoints::OnNodes(BTreeMap::new()), ..Service::default() };
+    cluster.about().services.insert(PORT, none);
+    cluster.about().services.insert(other, Service::default());
+    let told = explain(&cluster.truth, (address(), PORT), client(5));
+    assert_eq!((told.node, told.because), (None, Because::NoEndpoint(PORT)));
+    cluster.about().spread = false;
+    let told = explain(&cluster.truth, (address(), PORT), client(5));
+    assert_eq!((told.node, told.because), (Some(name(0)), Because::NotSpread));
+}
+
+#[test]
+fn nodes_that_drain_are_named_in_the_order_in_which_they_are_asked() {
+    let mut cluster = Cluster::of(3, false);
+    cluster.connect(0, client(1));
+    move_to(&mut cluster, 1);
+    cluster.connect(1, client(2));
+    move_to(&mut cluster, 2);
+    [0, 1].into_iter().for_each(|n| cluster.publish(n));
+    let told = explain(&cluster.truth, (address(), PORT), client(5));
+    cluster.tell_all();
+    let order: Vec<Node> = told.draining.iter().map(|(node, _)| node.clone()).collect();
+    let walked = cluster.send(2, client(9), Kind::Other).nodes;
+    let walked: Vec<Node> = walked.into_iter().map(name).filter(|it| *it != name(2)).collect();
+    assert_eq!(order, walked);
+    assert!(told.draining.iter().all(|(_, count)| *count == 1));
+}
