@@ -2,6 +2,7 @@
 #
 #   docker build --target controller -t docker.io/arpeggio/controller:0.2.0 .
 #   docker build --target speaker -t docker.io/arpeggio/speaker:0.2.0 .
+#   docker build --target forwarder -t docker.io/arpeggio/forwarder:0.2.0 .
 #
 # For other processors: docker buildx build --platform linux/arm64 ...; it then builds in an emulator.
 
@@ -10,9 +11,10 @@ ARG REVISION
 WORKDIR /arpeggio
 COPY . .
 RUN make images REVISION="$REVISION" && mkdir /out \
-    && cp target/*/release/arpeggio target/*/release/arpeggio-controller target/*/release/arpeggio-speaker /out/ \
+    && cp target/*/release/arpeggio target/*/release/arpeggio-controller target/*/release/arpeggio-speaker \
+       target/*/release/arpeggio-forwarder /out/ \
     && cp -r target/licences/* /out/licenses \
-    && for image in controller speaker; do cp target/images/arpeggio-$image-*.cdx.json /out/$image.json; done
+    && for image in controller speaker forwarder; do cp target/images/arpeggio-$image-*.cdx.json /out/$image.json; done
 
 FROM scratch AS base
 ARG REVISION=unknown
@@ -35,3 +37,11 @@ COPY --from=build /out/speaker.json /sbom.json
 # Kubernetes gives capabilities to uid 0 only, and the speaker needs one.
 USER 0:0
 ENTRYPOINT ["/arpeggio-speaker"]
+
+FROM base AS forwarder
+LABEL org.opencontainers.image.title="Arpeggio forwarder"
+COPY --from=build /out/arpeggio-forwarder /
+COPY --from=build /out/forwarder.json /sbom.json
+# As above.
+USER 0:0
+ENTRYPOINT ["/arpeggio-forwarder"]

@@ -184,7 +184,7 @@ toolchain: rust
 
 programs: rust
 	@echo "programs: building Arpeggio (static, release; some minutes the first time)" >&2
-	@$(STATIC_BUILD) --package arpeggio-controller --package arpeggio-speaker --package arpeggio-cli
+	@$(STATIC_BUILD) --package arpeggio-controller --package arpeggio-speaker --package arpeggio-forwarder --package arpeggio-cli
 
 # Built like the programs that it runs: what both depend on is compiled once, and a client in debug mode would be what a
 # benchmark waits for.

@@ -120,6 +120,7 @@ fn understood(lease: &Lease) -> Option<Result<Input, LeaseError>> {
     Some(match Kind::of(lease)? {
         Kind::Session => session::parse(lease).map(Input::Session),
         Kind::Lock => lock::parse(lease).map(lock_is),
+        Kind::Forwarder => return None,
     })
 }
 

@@ -1,4 +1,5 @@
-//! What sessions and locks have in common: both are `coordination.k8s.io/v1` `Lease` objects in Arpeggio's namespace.
+//! What sessions, locks and the Leases of forwarders have in common: all are `coordination.k8s.io/v1` `Lease` objects in
+//! Arpeggio's namespace.
 //!
 //! Every Lease says in which format it is written (annotation `arpeggio.dev/format`; absent: 1). A release reads its own
 //! format and lower ones. It leaves a Lease of a higher format alone: what such a Lease says may mean something that this
@@ -10,9 +11,9 @@ use arpeggio_election::Version;
 use k8s_openapi::{api::coordination::v1::Lease, apimachinery::pkg::apis::meta::v1::ObjectMeta};
 use serde_json::{Value, json};
 
-/// The label that tells Arpeggio's Leases from others, and sessions from locks.
+/// The label that tells Arpeggio's Leases from others, and sessions from locks and from what forwarders say.
 pub const KIND_LABEL: &str = "arpeggio.dev/lease";
-/// Selects sessions and locks, for lists and watches.
+/// Selects sessions, locks and what forwarders say, for lists and watches.
 pub const SELECTOR: &str = KIND_LABEL;
 /// Selects all of Arpeggio's Leases, also those that only controllers read.
 pub const EVERY_SELECTOR: &str = "app.kubernetes.io/managed-by=arpeggio";
@@ -24,13 +25,15 @@ pub const OUR_FORMAT: u32 = 1;
 
 pub(crate) const MANAGED_BY: (&str, &str) = ("app.kubernetes.io/managed-by", "arpeggio");
 
-/// Which of the two a Lease is.
+/// What a Lease is.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
 pub enum Kind {
     /// A node's proof of life.
     Session,
     /// The record of who announces one address.
     Lock,
+    /// What the forwarder of a node says.
+    Forwarder,
 }
 
 impl Kind {
@@ -39,13 +42,14 @@ impl Kind {
         match self {
             Self::Session => "session",
             Self::Lock => "address",
+            Self::Forwarder => "forwarder",
         }
     }
 
     /// What `lease` is; `None` when its label says that it is not ours.
     pub fn of(lease: &Lease) -> Option<Self> {
         let label = lease.metadata.labels.as_ref()?.get(KIND_LABEL)?;
-        [Self::Session, Self::Lock].into_iter().find(|kind| kind.as_str() == label)
+        [Self::Session, Self::Lock, Self::Forwarder].into_iter().find(|kind| kind.as_str() == label)
     }
 
     pub(crate) fn labels(self) -> BTreeMap<String, String> {

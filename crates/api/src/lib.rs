@@ -12,6 +12,7 @@ pub mod config_map;
 pub mod crds;
 pub mod declaration;
 pub mod endpoints;
+pub mod forwarder;
 pub mod last_good;
 pub mod leader;
 pub mod lease;

@@ -92,7 +92,7 @@ impl Seen {
                 self.sessions.insert(name, record);
                 told.into_iter().collect()
             }
-            None => Vec::new(),
+            Some(Kind::Forwarder) | None => Vec::new(),
         }
     }
 

@@ -11,17 +11,20 @@ pub enum Component {
     Controller,
     /// Announces addresses; runs on each node.
     Speaker,
+    /// Passes packets on, where somebody installs it; runs beside the speaker.
+    Forwarder,
 }
 
 impl Component {
     /// All of them.
-    pub const ALL: [Self; 2] = [Self::Controller, Self::Speaker];
+    pub const ALL: [Self; 3] = [Self::Controller, Self::Speaker, Self::Forwarder];
 
     /// One word, as in the manifests.
     pub const fn name(self) -> &'static str {
         match self {
             Self::Controller => "controller",
             Self::Speaker => "speaker",
+            Self::Forwarder => "forwarder",
         }
     }
 
@@ -35,7 +38,7 @@ impl Component {
         let name = self.image_name(tag);
         let image = Image::of_static_program(&name, &self.program(programs)).with_user(self.user());
         match self {
-            Self::Controller => image,
+            Self::Controller | Self::Forwarder => image,
             // On each node somebody may want to look at the interfaces and ask the segment.
             Self::Speaker => image.with_file("/arpeggio", programs.join("arpeggio")),
         }
@@ -46,6 +49,7 @@ impl Component {
         match self {
             Self::Controller => &["arpeggio-controller"],
             Self::Speaker => &["arpeggio-speaker", "arpeggio-cli"],
+            Self::Forwarder => &["arpeggio-forwarder"],
         }
     }
 
@@ -59,11 +63,11 @@ impl Component {
         programs.join(format!("arpeggio-{}", self.name()))
     }
 
-    /// As the manifests say. Kubernetes gives capabilities to uid 0 only, and the speaker needs one.
+    /// As the manifests say. Kubernetes gives capabilities to uid 0 only, and speaker and forwarder need one each.
     const fn user(self) -> &'static str {
         match self {
             Self::Controller => "65532:65532",
-            Self::Speaker => "0:0",
+            Self::Speaker | Self::Forwarder => "0:0",
         }
     }
 }
@@ -77,6 +81,10 @@ mod tests {
         let manifests = [
             (Component::Controller, include_str!("../../../manifests/base/controller.yaml")),
             (Component::Speaker, include_str!("../../../manifests/base/speaker.yaml")),
+            (
+                Component::Forwarder,
+                include_str!("../../../manifests/components/forwarder/speaker.yaml"),
+            ),
         ];
         for (component, manifest) in manifests {
             let image = format!("image: {}\n", component.image_name(env!("CARGO_PKG_VERSION")));

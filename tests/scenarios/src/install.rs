@@ -46,8 +46,8 @@ pub(crate) fn install(lab: &Lab) -> anyhow::Result<()> {
 /// # Errors
 /// When ours were not built, or a node does not take one.
 pub fn import_all(lab: &Lab) -> anyhow::Result<()> {
-    let images = [image(Component::Controller)?, image(Component::Speaker)?, web::nginx_image()?];
-    Ok(lab.import(&images)?)
+    let ours = Component::ALL.into_iter().map(image).collect::<anyhow::Result<Vec<_>>>()?;
+    Ok(lab.import(&[ours, vec![web::nginx_image()?]].concat())?)
 }
 
 /// Imports our images with another tag.
@@ -169,7 +169,8 @@ fn earlier_programs() -> anyhow::Result<PathBuf> {
 /// When they were not built, or a node does not take them.
 pub fn import_earlier(lab: &Lab) -> anyhow::Result<()> {
     let folder = earlier_programs()?;
-    Ok(lab.import(&Component::ALL.map(|component| component.image(&folder, EARLIER_TAG)))?)
+    let components = [Component::Controller, Component::Speaker];
+    Ok(lab.import(&components.map(|component| component.image(&folder, EARLIER_TAG)))?)
 }
 
 /// Has a component run in this release's version, or in the earlier one.

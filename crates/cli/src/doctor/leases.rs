@@ -49,7 +49,7 @@ impl Leases {
             let parsed = match Kind::of(lease) {
                 Some(Kind::Session) => session::parse(lease).map(|it| sessions.push((it, lease))),
                 Some(Kind::Lock) => lock::parse(lease).map(|it| locks.push(it)),
-                None => Ok(()),
+                Some(Kind::Forwarder) | None => Ok(()),
             };
             said.damaged.extend(parsed.err().as_ref().map(LeaseError::to_string));
         }

@@ -1,8 +1,9 @@
-//! Locks and sessions, understood.
+//! Locks, sessions and what forwarders say, understood.
 
 use std::collections::BTreeSet;
 
 use arpeggio_api::{
+    forwarder::{self, Forwarder, ForwarderRecord},
     lease::{Kind, LeaseError},
     lock::{self, LockRecord},
     session::{self, SessionRecord},
@@ -17,6 +18,7 @@ use super::report::Address;
 pub(crate) struct Status {
     locks: Vec<LockRecord>,
     pub(super) sessions: Vec<(SessionRecord, Lease)>,
+    pub(super) forwarders: Vec<ForwarderRecord>,
     pub(super) damaged: Vec<LeaseError>,
 }
 
@@ -42,6 +44,7 @@ impl Status {
                 self.locks.push(record);
             }
             Some(Kind::Session) => self.sessions.push((session::parse(lease)?, lease.clone())),
+            Some(Kind::Forwarder) => self.forwarders.push(forwarder::parse(lease)?),
             None => {}
         }
         Ok(())
@@ -75,10 +78,21 @@ impl Status {
         })
     }
 
+    /// Whether a node has a session that counts.
+    pub(super) fn is_live(&self, node: &Node) -> bool {
+        let mut of_node = self.sessions().filter(|record| record.session.node == *node);
+        of_node.any(|record| matches!(record.session.state, SessionState::Live { .. }))
+    }
+
     /// How many addresses a node has.
     pub(super) fn addresses_on(&self, node: &Node) -> usize {
         let held = self.locks.iter().filter(|it| self.is_held(it) && !it.lock.unannounced);
         held.filter(|it| it.lock.holder.as_ref().is_some_and(|it| it.node == *node)).count()
+    }
+
+    /// What the forwarder of a node says, if it has one that is understood.
+    pub(super) fn forwarder(&self, node: &Node) -> Option<&Forwarder> {
+        self.forwarders.iter().find(|it| it.node == *node)?.says.as_ref()
     }
 
     /// How those who watch a node ask for it on the wire, and why.

@@ -3,6 +3,7 @@
 use std::net::IpAddr;
 
 use arpeggio_api::{
+    forwarder::ForwarderRecord,
     lock::{LockRecord, ServiceRef},
     service::{ADDRESS_ALLOCATED, ANNOUNCED},
     session::{SessionRecord, mac_text},
@@ -29,7 +30,7 @@ const WIDE_ADDRESS_COLUMNS: [&str; 8] =
     ["ADDRESS", "POOL", "SERVICE", "NODE", "SINCE", "MOVES", "EPOCH", "PROBLEM"];
 const NODE_COLUMNS: [&str; 7] =
     ["NODE", "SESSION", "EPOCH", "RENEWED", "ADDRESSES", "FOUND AT", "PROFILE"];
-const WIDE_NODE_COLUMNS: [&str; 10] = [
+const WIDE_NODE_COLUMNS: [&str; 11] = [
     "NODE",
     "SESSION",
     "EPOCH",
@@ -39,6 +40,7 @@ const WIDE_NODE_COLUMNS: [&str; 10] = [
     "PROFILE",
     "ANNOUNCES",
     "SPEAKER",
+    "FORWARDER",
     "PROBLEM",
 ];
 
@@ -48,6 +50,8 @@ const WIDE_NODE_COLUMNS: [&str; 10] = [
 pub(super) struct Report {
     pub(super) addresses: Vec<Address>,
     nodes: Vec<NodeRow>,
+    /// Connections of addresses that have moved, where nodes have some left.
+    left_behind: Vec<LeftBehind>,
     /// Services that have less than they ask for.
     waiting: Vec<Waiting>,
     /// Leases that are not understood.
@@ -122,6 +126,8 @@ pub(super) struct NodeRow {
     announces: usize,
     /// The pod that renewed the session last.
     speaker: String,
+    /// `able` or `unable`; absent: the node has no forwarder.
+    forwarder: Option<&'static str>,
     pub(super) problem: Option<String>,
 }
 
@@ -130,6 +136,15 @@ pub(super) struct NodeRow {
 struct FoundAt {
     address: IpAddr,
     mac: String,
+}
+
+/// Connections that a node still has of an address that it has given away.
+#[derive(Debug, Clone, PartialEq, Serialize)]
+#[serde(rename_all = "camelCase")]
+pub(super) struct LeftBehind {
+    pub(super) address: IpAddr,
+    pub(super) node: String,
+    connections: u32,
 }
 
 /// A Service that has less than it asks for.
@@ -155,6 +170,7 @@ impl Report {
         Self {
             addresses,
             nodes: sessions.map(|(it, lease)| NodeRow::of(it, lease, status, now)).collect(),
+            left_behind: LeftBehind::all(status),
             waiting: services.iter().filter_map(Waiting::of).collect(),
             damaged: status.damaged.iter().map(ToString::to_string).collect(),
             not_read: gaps.iter().map(ToString::to_string).collect(),
@@ -166,6 +182,7 @@ impl Report {
     pub(super) fn only(mut self, selection: &Selection) -> Self {
         self.addresses.retain(|it| selection.has_address(it));
         self.nodes.retain(|it| selection.has_node(it));
+        self.left_behind.retain(|it| selection.has_left_behind(it, &self.addresses));
         self.waiting.retain(|it| selection.has_waiting(it));
         self
     }
@@ -179,6 +196,10 @@ impl Report {
         let is_wide = selection.problems || format == Format::Wide;
         let mut parts = vec![self.addresses_text(is_wide, selection, now)];
         parts.push(self.nodes_text(is_wide, selection, now));
+        if !self.left_behind.is_empty() {
+            let rows: Vec<_> = self.left_behind.iter().map(LeftBehind::cells).collect();
+            parts.push(table::render(["MOVED ADDRESS", "STILL ON", "CONNECTIONS"], &rows));
+        }
         if !self.waiting.is_empty() {
             let rows: Vec<_> = self.waiting.iter().map(Waiting::cells).collect();
             parts.push(table::render(["WAITING SERVICE", "REASON", "MESSAGE"], &rows));
@@ -338,6 +359,31 @@ fn path(service: &Service) -> String {
     format!("{}/{}", service.namespace().unwrap_or_default(), service.name_any())
 }
 
+impl LeftBehind {
+    /// Of nodes that live: the connections of others are gone with them.
+    fn all(status: &Status) -> Vec<Self> {
+        let live = |it: &&ForwarderRecord| status.is_live(&it.node);
+        let of = |it: &ForwarderRecord| {
+            let connections = it.says.iter().filter_map(|says| says.connections.as_ref());
+            let some = connections.flatten().filter(|(_, count)| **count > 0);
+            let node = it.node.to_string();
+            some.map(|(address, count)| Self {
+                address: *address,
+                node: node.clone(),
+                connections: *count,
+            })
+            .collect::<Vec<_>>()
+        };
+        let mut all: Vec<Self> = status.forwarders.iter().filter(live).flat_map(of).collect();
+        all.sort_by(|one, other| (one.address, &one.node).cmp(&(other.address, &other.node)));
+        all
+    }
+
+    fn cells(&self) -> [String; 3] {
+        [self.address.to_string(), self.node.clone(), self.connections.to_string()]
+    }
+}
+
 impl Waiting {
     fn of(service: &Service) -> Option<Self> {
         let refusal = condition(service, ADDRESS_ALLOCATED).filter(|it| it.status == "False")?;
@@ -363,6 +409,7 @@ impl NodeRow {
             address: link.address,
             mac: mac_text(link.mac),
         };
+        let forwarder = status.forwarder(&session.node);
         let mut row = Self {
             node: session.node.to_string(),
             session: state,
@@ -374,9 +421,12 @@ impl NodeRow {
             profiles: status.profiles(&session.node).into_iter().map(str::to_owned).collect(),
             announces: status.addresses_on(&session.node),
             speaker: record.instance.clone(),
+            forwarder: forwarder.map(|it| if it.unable.is_none() { "able" } else { "unable" }),
             problem: None,
         };
-        row.problem = row.flaw(session.lasts.and_then(|it| it.try_into().ok()), now);
+        let flaw = row.flaw(session.lasts.and_then(|it| it.try_into().ok()), now);
+        let unable = || Some(format!("nothing is passed on: {}", forwarder?.unable.as_ref()?));
+        row.problem = flaw.or_else(unable);
         row
     }
 
@@ -417,11 +467,14 @@ impl NodeRow {
         ]
     }
 
-    fn wide_cells(&self, now: Timestamp) -> [String; 10] {
+    fn wide_cells(&self, now: Timestamp) -> [String; 11] {
         let [node, session, epoch, renewed, addresses, found_at, profile] = self.cells(now);
-        let announces = self.announces.to_string();
-        let (speaker, problem) = (self.speaker.clone(), or_dash(self.problem.as_deref()));
-        [node, session, epoch, renewed, addresses, found_at, profile, announces, speaker, problem]
+        let (announces, speaker) = (self.announces.to_string(), self.speaker.clone());
+        let (forwarder, problem) = (or_dash(self.forwarder), or_dash(self.problem.as_deref()));
+        [
+            node, session, epoch, renewed, addresses, found_at, profile, announces, speaker,
+            forwarder, problem,
+        ]
     }
 }
 
@@ -434,6 +487,7 @@ mod tests {
     use std::{collections::BTreeSet, time::Duration};
 
     use arpeggio_api::{
+        forwarder::Forwarder,
         lock::Claim,
         session::{LinkAddress, OwnSession, Whereabouts},
         terms::WrittenAnnounceTerms,
@@ -497,6 +551,16 @@ mod tests {
         lease
     }
 
+    /// It has seven connections of an address that moved, and none of another one.
+    fn forwarder_of(node: &str, unable: Option<&str>) -> Lease {
+        let connections = [(241, 7), (242, 0)];
+        let connections = connections.map(|(last, count)| ([192, 168, 0, last].into(), count));
+        let connections = Some(connections.into());
+        let instance = "speaker-x7".to_owned();
+        let says = Forwarder { instance, connections, unable: unable.map(str::to_owned) };
+        versioned(says.created(&node.into(), MicroTime(wall_clock::now())))
+    }
+
     /// One that waits, and has an address from before.
     fn waiting() -> Service {
         let condition = |kind: &str, reason: &str, message: &str| {
@@ -547,6 +611,28 @@ mod tests {
         assert!(text.contains("02:00:00:00:00:0b"), "{text}");
         let wide = shown(&report(&leases, &[], &[]), Format::Wide, &Selection::default());
         assert!(wide.contains("speaker-x7"), "{wide}");
+    }
+
+    #[test]
+    fn connections_that_nodes_still_have_are_shown_for_as_long_as_the_nodes_live() {
+        let session = session_of("node-1", wall_clock::now());
+        let leases = [session, forwarder_of("node-1", None), forwarder_of("node-2", None)];
+        let text = text(&leases);
+        let expected = "MOVED ADDRESS   STILL ON   CONNECTIONS\n192.168.0.241   node-1     7\n";
+        assert!(text.contains(expected), "{text}");
+        assert!(!text.contains("node-2") && !text.contains("192.168.0.242"), "{text}");
+        let selection = Selection { node: Some("node-2".to_owned()), ..Selection::default() };
+        let none = report(&leases, &[], &[]).only(&selection);
+        assert!(none.left_behind.is_empty());
+    }
+
+    #[test]
+    fn a_node_that_can_pass_nothing_on_says_why() {
+        let leases =
+            [session_of("node-1", wall_clock::now()), forwarder_of("node-1", Some("no nf_tables"))];
+        let selection = Selection { problems: true, ..Selection::default() };
+        let text = shown(&report(&leases, &[], &[]).only(&selection), Format::Table, &selection);
+        assert!(text.contains("unable      nothing is passed on: no nf_tables"), "{text}");
     }
 
     #[test]
@@ -604,7 +690,11 @@ mod tests {
     #[test]
     fn the_names_of_fields_stay() {
         let time: Timestamp = "2026-01-01T00:00:00Z".parse().unwrap();
-        let leases = [session_of("node-1", time), lock_held_by(Some("node-1"))];
+        let leases = [
+            session_of("node-1", time),
+            lock_held_by(Some("node-1")),
+            forwarder_of("node-1", None),
+        ];
         let report = Report::of(&Status::of(&leases), &[waiting()], &[], time);
         let expected = json!({
             "addresses": [{
@@ -616,8 +706,9 @@ mod tests {
                 "node": "node-1", "session": "live", "epoch": 4, "by": null, "because": null,
                 "renewed": "2026-01-01T00:00:00Z",
                 "foundAt": [{ "address": "192.168.0.11", "mac": "02:00:00:00:00:0b" }],
-                "profiles": [], "announces": 1, "speaker": "speaker-x7", "problem": null,
+                "profiles": [], "announces": 1, "speaker": "speaker-x7", "forwarder": "able", "problem": null,
             }],
+            "leftBehind": [{ "address": "192.168.0.241", "node": "node-1", "connections": 7 }],
             "waiting": [{
                 "service": "shop/web", "reason": "AllocationFailed", "message": "pool home is full",
             }],

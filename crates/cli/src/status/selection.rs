@@ -1,6 +1,6 @@
 //! What somebody wants to see.
 
-use super::report::{Address, NodeRow, Waiting};
+use super::report::{Address, LeftBehind, NodeRow, Waiting};
 
 /// What is shown.
 #[derive(Debug, Clone, Default)]
@@ -23,6 +23,13 @@ impl Selection {
 
     pub(super) fn has_node(&self, node: &NodeRow) -> bool {
         is(self.node.as_deref(), Some(&node.node)) && (!self.problems || node.problem.is_some())
+    }
+
+    /// Connections of an address that is shown, or on a node that is.
+    pub(super) fn has_left_behind(&self, left: &LeftBehind, shown: &[Address]) -> bool {
+        let is_shown = shown.iter().any(|it| it.address == left.address);
+        let is_all = self.pool.is_none() && self.namespace.is_none() && !self.problems;
+        is(self.node.as_deref(), Some(&left.node)) && (is_all || is_shown)
     }
 
     /// A Service that waits is on no node, and in no pool.

@@ -77,8 +77,9 @@ fn values_do_what_the_components_do() {
         "networkPolicy": { "apiServerPorts": [443, 6443] },
         "controller": { "replicas": 1 },
         "speaker": { "ignoreExclusionLabel": true },
+        "forwarder": { "enabled": true },
     });
-    let components = ["admission", "metallb", "egress", "single-node"];
+    let components = ["admission", "metallb", "egress", "single-node", "forwarder"];
     assert_same_but_labels(rendered("lb", &values), overlay("chart-one", "lb", &components));
     let values = json!({
         "openshift": true,
@@ -143,6 +144,8 @@ fn bad_values_are_refused_by_name() {
         (json!({ "pools": [{ "name": "a", "spec": { "addresses": ["some"] } }] }), "addresses"),
         (json!({ "speaker": { "probeProfile": "quick" } }), "probeProfile"),
         (json!({ "controller": { "quarantine": 5 } }), "quarantine"),
+        (json!({ "forwarder": { "keepConnections": 300 } }), "keepConnections"),
+        (json!({ "forwarder": { "keepConnections": "5 minutes" } }), "keepConnections"),
         (json!({ "controller": { "replicas": "2" } }), "replicas"),
         (json!({ "monitoring": { "runbooks": "wiki" } }), "runbooks"),
     ];

@@ -10,7 +10,6 @@ use std::{
 use anyhow::{Context as _, ensure};
 use arpeggio_lab::Machine;
 use arpeggio_scenarios::{Home, HostProcess, eprint_line, first_address};
-use serde_json::json;
 
 /// With the last of these it has what it needs.
 const FILES: [u32; 4] = [12, 20, 28, 64];

@@ -10,6 +10,7 @@ mod allocation;
 mod bad_input;
 mod chart;
 mod commands;
+mod connections;
 mod controllers;
 mod definitions;
 mod doctor;
@@ -102,6 +103,7 @@ const TIMED: &[&str] = &[
     "h-many",
     "helm",
     "ipv6-failover",
+    "keep-connections",
     "leader-power-cut",
     "local-upgrade",
     "new-mac",
@@ -250,6 +252,7 @@ const SHAPED: &[(&str, Shape, Scenario)] = &[
     ),
     ("newcomer", Shape::WithoutArpeggio, newcomer::the_pages_lead_to_a_service_that_answers),
     ("helm", Shape::WithoutArpeggio, chart::the_chart_installs_upgrades_and_goes),
+    ("keep-connections", Shape::WithoutArpeggio, connections::moves_break_no_connection),
     ("variants", Shape::WithoutArpeggio, variants::components_change_what_is_installed_elsewhere),
     ("doctor", Shape::WithoutArpeggio, doctor::each_fault_of_the_installation_has_its_code),
     (

@@ -1,0 +1,223 @@
+//! The Lease of a node's forwarder: `forwarder-<node>`.
+//!
+//! It is written when the forwarder starts and when something of it changes, and nobody renews it: a node's session says
+//! whether the node lives.
+//!
+//! | field | meaning |
+//! |---|---|
+//! | `spec.holderIdentity` | which of the node's processes wrote last; during an upgrade there are two; empty: it has stopped |
+//! | `spec.renewTime` | when that was, for people |
+//! | annotation `arpeggio.dev/connections` | `ADDRESS=COUNT,...`: how many connections the node still has of addresses that it does not serve any more; absent: it has not counted yet |
+//! | annotation `arpeggio.dev/unable` | why the node can pass nothing on, for people; absent: it can |
+
+use std::{collections::BTreeMap, net::IpAddr};
+
+use arpeggio_election::{Node, Version};
+use k8s_openapi::{
+    api::coordination::v1::{Lease, LeaseSpec},
+    apimachinery::pkg::apis::meta::v1::MicroTime,
+};
+use serde_json::{Value, json};
+
+use crate::lease::{self, Kind, LeaseError};
+
+const PREFIX: &str = "forwarder-";
+const CONNECTIONS: &str = "arpeggio.dev/connections";
+const UNABLE: &str = "arpeggio.dev/unable";
+
+/// A Lease names at most this many addresses, so that it stays far below what the API server takes. Of the others nothing
+/// is known.
+const MOST_ADDRESSES: usize = 2_000;
+
+/// What a forwarder says about its node.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct Forwarder {
+    /// Which of the node's processes says it: its pod's name.
+    pub instance: String,
+    /// How many connections the node still has of addresses that it does not serve any more. A zero says that none is
+    /// left. `None`: it has not counted yet.
+    pub connections: Option<BTreeMap<IpAddr, u32>>,
+    /// Why it can pass nothing on. `None`: it can.
+    pub unable: Option<String>,
+}
+
+/// A forwarder's Lease, understood.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct ForwarderRecord {
+    /// The node.
+    pub node: Node,
+    /// What it says. `None`: it has taken back what it said, or a newer release has written what is not understood.
+    pub says: Option<Forwarder>,
+    /// The version of the Lease.
+    pub version: Version,
+}
+
+/// The name of a forwarder's Lease.
+pub fn name(node: &Node) -> String {
+    format!("{PREFIX}{node}")
+}
+
+/// The node whose forwarder's Lease has this name.
+pub fn node_of(lease: &str) -> Option<Node> {
+    lease.strip_prefix(PREFIX).filter(|node| !node.is_empty()).map(Node::from)
+}
+
+/// Reads a forwarder's Lease. What of its connections is not understood is left out: nothing is known of them then.
+///
+/// # Errors
+/// When its name is not that of a forwarder's Lease.
+pub fn parse(lease: &Lease) -> Result<ForwarderRecord, LeaseError> {
+    let name = lease.metadata.name.as_deref().unwrap_or_default();
+    let node =
+        node_of(name).ok_or_else(|| LeaseError::new(lease, "its name is not forwarder-NODE"))?;
+    let says = lease::newer_format(lease).is_none().then(|| {
+        let annotations = lease.metadata.annotations.as_ref();
+        let text = annotations.and_then(|all| all.get(CONNECTIONS));
+        let holder = lease.spec.as_ref().and_then(|spec| spec.holder_identity.clone());
+        Some(Forwarder {
+            instance: holder.filter(|holder| !holder.is_empty())?,
+            connections: text.map(|text| text.split(',').filter_map(parse_counted).collect()),
+            unable: lease::annotation(lease, UNABLE).map(str::to_owned),
+        })
+    });
+    let says = says.flatten();
+    Ok(ForwarderRecord { node, says, version: lease::version(lease)? })
+}
+
+fn parse_counted(item: &str) -> Option<(IpAddr, u32)> {
+    let (address, count) = item.split_once('=')?;
+    Some((address.parse().ok()?, count.parse().ok()?))
+}
+
+impl Forwarder {
+    /// The object, for the first time.
+    pub fn created(&self, node: &Node, now: MicroTime) -> Lease {
+        let texts = [(CONNECTIONS, self.connections_text()), (UNABLE, self.unable.clone())];
+        let annotations = texts.into_iter().filter_map(|(key, text)| Some((key.to_owned(), text?)));
+        Lease {
+            metadata: lease::metadata(Kind::Forwarder, name(node), annotations.collect()),
+            spec: Some(LeaseSpec {
+                holder_identity: Some(self.instance.clone()),
+                renew_time: Some(now),
+                ..LeaseSpec::default()
+            }),
+        }
+    }
+
+    /// The patch that says it on the object that is there. Nobody else writes it, so that it holds for any version.
+    pub fn said(&self, now: &MicroTime) -> Value {
+        let (key, format) = lease::format_annotation();
+        json!({
+            "metadata": { "annotations": {
+                key: format,
+                CONNECTIONS: self.connections_text(),
+                UNABLE: self.unable,
+            } },
+            "spec": { "holderIdentity": self.instance, "renewTime": now },
+        })
+    }
+
+    fn connections_text(&self) -> Option<String> {
+        let connections = self.connections.as_ref()?.iter().take(MOST_ADDRESSES);
+        let texts = connections.map(|(address, count)| format!("{address}={count}"));
+        Some(texts.collect::<Vec<_>>().join(","))
+    }
+}
+
+/// The patch by which a process that stops takes back what it has said, unless another one has said something since.
+pub fn taken_back(lease: &Lease) -> Value {
+    json!({
+        "metadata": {
+            "resourceVersion": lease.metadata.resource_version,
+            "annotations": { CONNECTIONS: null, UNABLE: null },
+        },
+        "spec": { "holderIdentity": "" },
+    })
+}
+
+#[cfg(test)]
+mod tests {
+    use k8s_openapi::jiff::Timestamp;
+
+    use super::*;
+
+    fn says() -> Forwarder {
+        let address = |text: &str| text.parse::<IpAddr>().unwrap();
+        let connections = [(address("192.168.0.240"), 7), (address("fd00::f0"), 0)];
+        let connections = Some(connections.into());
+        Forwarder { instance: "speaker-x7".into(), connections, unable: None }
+    }
+
+    fn created(says: &Forwarder) -> Lease {
+        let mut lease = says.created(&"node-1".into(), MicroTime(Timestamp::default()));
+        lease.metadata.resource_version = Some("7".to_owned());
+        lease
+    }
+
+    #[test]
+    fn what_is_written_is_read_back() {
+        let unable = Forwarder { unable: Some("no nf_tables".into()), ..Forwarder::default() };
+        let instance = || "speaker-x7".to_owned();
+        let unable = Forwarder { instance: instance(), ..unable };
+        let none = Forwarder { connections: Some(BTreeMap::new()), ..unable.clone() };
+        let new = Forwarder { instance: instance(), ..Forwarder::default() };
+        for says in [says(), new, none, unable] {
+            let record = parse(&created(&says)).unwrap();
+            assert_eq!((record.node.as_str(), record.version), ("node-1", Version(7)));
+            assert_eq!(record.says.as_ref(), Some(&says));
+            let mut patched = serde_json::to_value(created(&self::says())).unwrap();
+            json_patch::merge(&mut patched, &says.said(&MicroTime(Timestamp::default())));
+            let patched = serde_json::from_value(patched).unwrap();
+            assert_eq!(parse(&patched).unwrap().says, Some(says));
+        }
+    }
+
+    #[test]
+    fn of_what_is_not_understood_nothing_is_known() {
+        let table = [
+            ("192.168.0.240=7", 1),
+            ("192.168.0.240", 0),
+            ("192.168.0.240=-1", 0),
+            ("x=7,fd00::f0=1,", 1),
+            ("", 0),
+        ];
+        for (text, expected) in table {
+            let mut lease = created(&says());
+            let annotations = lease.metadata.annotations.as_mut().unwrap();
+            annotations.insert(CONNECTIONS.to_owned(), text.to_owned());
+            let says = parse(&lease).unwrap().says.unwrap();
+            assert_eq!(says.connections.unwrap().len(), expected, "{text}");
+        }
+        let mut lease = created(&says());
+        lease.metadata.name = Some("forwarder-".into());
+        assert!(parse(&lease).is_err());
+    }
+
+    #[test]
+    fn who_has_stopped_says_nothing() {
+        let lease = created(&says());
+        let mut stopped = serde_json::to_value(&lease).unwrap();
+        json_patch::merge(&mut stopped, &taken_back(&lease));
+        let stopped = serde_json::from_value(stopped).unwrap();
+        assert_eq!(parse(&stopped).unwrap().says, None);
+    }
+
+    #[test]
+    fn a_newer_release_is_not_understood() {
+        let mut lease = created(&says());
+        let annotations = lease.metadata.annotations.as_mut().unwrap();
+        annotations.insert("arpeggio.dev/format".to_owned(), "2".to_owned());
+        assert_eq!(parse(&lease).unwrap().says, None);
+    }
+
+    #[test]
+    fn a_lease_stays_small() {
+        let address = |n: u32| IpAddr::from(std::net::Ipv4Addr::from(n));
+        let connections = (0..10_000).map(|n| (address(n), 1)).collect();
+        let lease = created(&Forwarder { connections: Some(connections), ..says() });
+        let size = serde_json::to_vec(&lease).unwrap().len();
+        assert!(size < 100_000, "{size}");
+        let says = parse(&lease).unwrap().says.unwrap();
+        assert_eq!(says.connections.unwrap().len(), MOST_ADDRESSES);
+    }
+}

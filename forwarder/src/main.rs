@@ -1,0 +1,92 @@
+//! Gives packets of connections to the node that knows them, beside the speaker of each node.
+//!
+//! One loop ([`mod@run`]) watches Leases ([`feed`]), has [`arpeggio_forwarding`] decide which packets go to which node, and
+//! brings the kernel to that ([`arpeggio_forwarder::rules`]). It counts the connections that are left of addresses that have
+//! moved away, and a task says so on a Lease of the node's own ([`publisher`]). The rules go with the process, however it ends.
+
+#![forbid(unsafe_code)]
+
+mod args;
+mod feed;
+mod metrics;
+mod publisher;
+mod run;
+
+use std::{path::Path, process::ExitCode, time::Duration};
+
+use anyhow::Context as _;
+use arpeggio_election::Node;
+use arpeggio_runtime::{
+    admin::{self, Admin},
+    client::{self, Patience},
+    health::Health,
+    shutdown::Shutdown,
+    telemetry,
+    version::{REVISION, VERSION},
+};
+use clap::Parser as _;
+
+use crate::{
+    args::{Args, Command, RunArgs},
+    metrics::Metrics,
+    publisher::Publisher,
+    run::Forwarder,
+};
+
+/// A dead connection to the API server is noticed within this time: sessions are renewed more often.
+const SILENCE: Duration = Duration::from_mins(1);
+
+fn main() -> ExitCode {
+    let args = Args::parse();
+    let result = match &args.command {
+        Some(Command::Health { socket, page }) => health(socket, page.path()),
+        None => run(&args.run),
+    };
+    match result {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(error) => {
+            #[allow(clippy::print_stderr)] // Logging may not have started.
+            {
+                eprintln!("arpeggio-forwarder: {error:#}");
+            }
+            ExitCode::FAILURE
+        }
+    }
+}
+
+#[tokio::main(flavor = "current_thread")]
+async fn health(socket: &Path, page: &str) -> anyhow::Result<()> {
+    Ok(admin::check(socket, page).await?)
+}
+
+#[tokio::main]
+async fn run(args: &RunArgs) -> anyhow::Result<()> {
+    let logging = telemetry::init(&args.log)?;
+    let name = args.node_name.as_deref().filter(|name| !name.is_empty());
+    let name = name.context("which node is this? Say it with --node-name or NODE_NAME")?;
+    let registry = telemetry::registry()?;
+    logging.count_lost(&registry)?;
+    let metrics = Metrics::registered(&registry)?;
+    let health = Health::default();
+    let shutdown = Shutdown::on_signal()?;
+    Admin { health: health.clone(), registry }.serve(&args.admin)?;
+
+    let node = Node::from(name);
+    let patience = Patience { connect: Duration::from_secs(2), read: Some(SILENCE), retry: false };
+    let client = client::connect(patience).await?;
+    let publisher = Publisher::new(client.clone(), &args.namespace, node.clone(), args.instance());
+    let forwarder =
+        Forwarder::new(client, &args.namespace, node, args.keep_connections, &health, metrics);
+    tracing::info!(
+        node = name,
+        namespace = args.namespace,
+        keep_connections = ?args.keep_connections,
+        version = VERSION,
+        revision = REVISION,
+        "forwarder started"
+    );
+    let (news, publishing) = publisher.spawn();
+    Box::pin(forwarder.run(&shutdown, &news)).await;
+    drop(news);
+    publishing.await.context("what this node says was not published to the end")
+}

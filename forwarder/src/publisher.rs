@@ -1,0 +1,125 @@
+//! Says on a Lease of the node's own what its forwarder can do, and which connections it still has.
+
+use std::time::Duration;
+
+use arpeggio_api::forwarder::{self, Forwarder};
+use arpeggio_election::Node;
+use arpeggio_runtime::{failure::Failure, telemetry::causes, wall_clock};
+use k8s_openapi::{api::coordination::v1::Lease, apimachinery::pkg::apis::meta::v1::MicroTime};
+use kube::{
+    Api, Client,
+    api::{Patch, PatchParams, PostParams},
+};
+use tokio::{sync::watch, task::JoinHandle};
+
+/// Longest time for one request.
+const TIME_LIMIT: Duration = Duration::from_secs(2);
+
+/// The pause after a request has failed; doubled each time that it fails again.
+const SHORTEST_PAUSE: Duration = Duration::from_secs(1);
+const LONGEST_PAUSE: Duration = Duration::from_secs(30);
+
+/// What is to be said, and why nothing can be passed on.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub(crate) struct News {
+    /// See [`Forwarder::connections`].
+    pub(crate) connections: Option<std::collections::BTreeMap<std::net::IpAddr, u32>>,
+    /// See [`Forwarder::unable`].
+    pub(crate) unable: Option<String>,
+}
+
+/// Writes the Lease. Nothing waits for it.
+pub(crate) struct Publisher {
+    api: Api<Lease>,
+    node: Node,
+    instance: String,
+    failing: bool,
+}
+
+impl Publisher {
+    pub(crate) fn new(client: Client, namespace: &str, node: Node, instance: String) -> Self {
+        Self { api: Api::namespaced(client, namespace), node, instance, failing: false }
+    }
+
+    /// Publishes the latest news, each time that there are some, until their sender is gone; then takes back what this
+    /// process has said.
+    pub(crate) fn spawn(mut self) -> (watch::Sender<Option<News>>, JoinHandle<()>) {
+        let (sender, mut news) = watch::channel(None);
+        let task = tokio::spawn(async move {
+            let mut pause = SHORTEST_PAUSE;
+            while news.changed().await.is_ok() {
+                let Some(latest) = news.borrow_and_update().clone() else { continue };
+                if self.publish(&latest).await {
+                    pause = SHORTEST_PAUSE;
+                } else {
+                    // There may be other news by then: the latest are what counts.
+                    news.mark_changed();
+                    tokio::time::sleep(pause).await;
+                    pause = LONGEST_PAUSE.min(pause * 2);
+                }
+                if news.has_changed().is_err() {
+                    break;
+                }
+            }
+            self.take_back().await;
+        });
+        (sender, task)
+    }
+
+    /// Whether it was done.
+    async fn publish(&mut self, news: &News) -> bool {
+        let says = Forwarder {
+            instance: self.instance.clone(),
+            connections: news.connections.clone(),
+            unable: news.unable.clone(),
+        };
+        let written = tokio::time::timeout(TIME_LIMIT, self.write(&says)).await;
+        let why = match written {
+            Ok(Ok(())) => {
+                self.failing = false;
+                return true;
+            }
+            Ok(Err(error)) => causes(&error).to_string(),
+            Err(_) => "no answer in time".to_owned(),
+        };
+        if !std::mem::replace(&mut self.failing, true) {
+            let lease = forwarder::name(&self.node);
+            tracing::warn!(lease, why, "what this node says was not written, and is tried again");
+        }
+        false
+    }
+
+    async fn write(&self, says: &Forwarder) -> kube::Result<()> {
+        let now = MicroTime(wall_clock::now());
+        let (name, patch) = (forwarder::name(&self.node), Patch::Merge(says.said(&now)));
+        match self.api.patch(&name, &PatchParams::default(), &patch).await {
+            Err(error) if matches!(Failure::from(&error), Failure::NotFound) => {
+                let lease = says.created(&self.node, now);
+                self.api.create(&PostParams::default(), &lease).await.map(drop)
+            }
+            written => written.map(drop),
+        }
+    }
+
+    async fn take_back(&self) {
+        match tokio::time::timeout(TIME_LIMIT, self.unsay()).await {
+            Ok(Ok(())) => {}
+            Ok(Err(error)) => {
+                tracing::warn!(error = %causes(&error), "the Lease was not taken back");
+            }
+            Err(_) => tracing::warn!("the Lease was not taken back: no answer in time"),
+        }
+    }
+
+    /// Unless another process of this node has taken over.
+    async fn unsay(&self) -> kube::Result<()> {
+        let name = forwarder::name(&self.node);
+        let Some(lease) = self.api.get_opt(&name).await? else { return Ok(()) };
+        let holder = lease.spec.as_ref().and_then(|spec| spec.holder_identity.as_deref());
+        if holder == Some(self.instance.as_str()) {
+            let patch = Patch::Merge(forwarder::taken_back(&lease));
+            self.api.patch(&name, &PatchParams::default(), &patch).await?;
+        }
+        Ok(())
+    }
+}

@@ -1,0 +1,161 @@
+//! The rules in the kernel that do what a [`Plan`] says.
+//!
+//! There is one table for each family of which the plan has addresses, and one for the devices at which spread addresses come in.
+//! All go with [`Rules`], and with the process, however it ends. Their names differ from those of every other process
+//! in the network namespace: two forwarders may be there at once.
+//!
+//! ```text
+//! ip arpeggio-N                                       netdev arpeggio-N
+//!   prerouting (-150)                                   ingress DEVICE
+//!     daddr: address ADDRESS                              daddr: address ADDRESS
+//!   address ADDRESS                                     address ADDRESS
+//!     conntrack knows it: accept                          from a fellow: accept
+//!     other, a spread port: port ADDRESS PORT             a fragment: fragments ADDRESS
+//!     other: pass ADDRESS                                 protocol, port: port ADDRESS PORT
+//!   pass ADDRESS                                        port ADDRESS PORT
+//!     from a fellow: dup to it, drop                      first, bucket: to ADDRESS MAC DEVICE
+//!     dup to it, drop                                     others, bucket: to ADDRESS MAC DEVICE
+//!   port ADDRESS PORT                                   to ADDRESS MAC DEVICE
+//!     from a fellow: below ADDRESS PORT                   MAC addresses, fwd
+//!     others, bucket: dup to it, drop
+//!     below, bucket: dup to it, drop
+//! ```
+
+mod compile;
+mod counting;
+mod ingress;
+mod prerouting;
+mod steps;
+
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    net::IpAddr,
+};
+
+use arpeggio_forwarding::{Hop, Plan, Way};
+use arpeggio_netfilter::{Batch, Connections, Error, Feature, Netfilter, Table, Tables};
+use nix::net::if_::if_nametoindex;
+
+pub use counting::{Counter, Counting};
+
+/// The rules of one process.
+#[derive(Debug)]
+pub struct Rules {
+    netfilter: Netfilter,
+    /// What the kernel has of us.
+    tables: Tables,
+    /// What the named counters count.
+    counting: BTreeMap<String, Counting>,
+}
+
+/// What of a plan could not be.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct Applied {
+    /// The devices that the plan names and that are not there: packets that would come in or leave by them stay.
+    pub missing: BTreeSet<String>,
+}
+
+impl Rules {
+    /// Opens what they are made by; no rule is made.
+    ///
+    /// # Errors
+    ///
+    /// When the kernel lacks what rules need, or the process may not make them.
+    pub fn new() -> Result<Self, Error> {
+        let mut netfilter = Netfilter::open()?;
+        netfilter.require(&Feature::ALL)?;
+        Ok(Self { netfilter, tables: Tables::new(), counting: BTreeMap::new() })
+    }
+
+    /// Brings the kernel to what a plan says, in one transaction that names only what differs. Devices are looked up each time:
+    /// when one has come or was made anew, the same plan can give other rules.
+    ///
+    /// # Errors
+    ///
+    /// When the kernel refuses. Then all rules are as they were before.
+    pub fn apply(&mut self, plan: &Plan) -> Result<Applied, Error> {
+        let devices = devices(plan);
+        let name = format!("arpeggio-{}", self.netfilter.port());
+        let compiled = compile::compile(plan, &devices.found, &name);
+        self.bring(&compiled.tables)?;
+        self.tables = compiled.tables;
+        self.counting = compiled.counting;
+        Ok(Applied { missing: devices.missing })
+    }
+
+    /// The kernel removes a device's chain with the device, so that a change of it may be refused. Then all is made anew.
+    fn bring(&mut self, tables: &Tables) -> Result<(), Error> {
+        match self.netfilter.commit(&Batch::between(&self.tables, tables)) {
+            Err(Error::Refused { .. }) if !self.tables.is_empty() => {
+                self.netfilter.commit(&Batch::anew(&self.tables, tables))
+            }
+            other => other,
+        }
+    }
+
+    /// What was counted, by address and kind, since the rules of that kind were made.
+    ///
+    /// # Errors
+    ///
+    /// When the kernel does not list its counters.
+    pub fn counters(&mut self) -> Result<Vec<Counter>, Error> {
+        let tables: Vec<Table> = self.tables.keys().cloned().collect();
+        let mut counters = Vec::new();
+        for table in tables {
+            let counted = self.netfilter.counters(&table)?;
+            let known = counted.into_iter().filter_map(|counted| {
+                let counting = self.counting.get(&counted.name)?.clone();
+                Some(Counter { counting, packets: counted.packets, bytes: counted.bytes })
+            });
+            counters.extend(known);
+        }
+        Ok(counters)
+    }
+
+    /// How many connections to some addresses this node has.
+    ///
+    /// # Errors
+    ///
+    /// When the kernel does not list its connections.
+    pub fn connections(
+        &mut self,
+        addresses: &BTreeSet<IpAddr>,
+    ) -> Result<BTreeMap<IpAddr, Connections>, Error> {
+        self.netfilter.connections(addresses)
+    }
+}
+
+/// The other nodes that a plan gives packets to.
+pub(crate) fn hops(plan: &Plan) -> BTreeSet<&Hop> {
+    let ways = plan.addresses.values().flat_map(|planned| {
+        let passing = [&planned.passing.from_outside, &planned.passing.from_fellow];
+        let spread = planned.spread.values();
+        passing
+            .into_iter()
+            .chain(spread.flat_map(|it| it.first.iter().chain(&it.others).chain(&it.below)))
+    });
+    ways.filter_map(|way| match way {
+        Way::Local => None,
+        Way::To(hop) => Some(&**hop),
+    })
+    .collect()
+}
+
+/// The devices that a plan names.
+struct Devices {
+    /// Their indexes.
+    found: BTreeMap<String, u32>,
+    missing: BTreeSet<String>,
+}
+
+fn devices(plan: &Plan) -> Devices {
+    let mut devices = Devices { found: BTreeMap::new(), missing: BTreeSet::new() };
+    for name in compile::device_names(plan) {
+        if let Ok(index) = if_nametoindex(name) {
+            devices.found.insert(name.to_owned(), index);
+        } else {
+            devices.missing.insert(name.to_owned());
+        }
+    }
+    devices
+}

@@ -1,0 +1,101 @@
+//! From a plan to tables, without I/O.
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use arpeggio_forwarding::{Hop, Passing, Plan, PlannedAddress, Way};
+use arpeggio_netfilter::{Contents, Data, Family, Field, Set, SetValue, Table, Tables};
+
+use super::{counting::Counting, ingress, prerouting, steps::Version};
+
+#[cfg(test)]
+mod tests;
+
+/// The set of the other nodes' MAC addresses, in each table.
+pub(super) const FELLOWS: &str = "fellows";
+
+/// A plan as tables.
+#[derive(Debug, Default)]
+pub(super) struct Compiled {
+    pub(super) tables: Tables,
+    pub(super) counting: BTreeMap<String, Counting>,
+}
+
+/// A table that is being filled.
+#[derive(Debug, Default)]
+pub(super) struct Filling {
+    pub(super) contents: Contents,
+    pub(super) counting: BTreeMap<String, Counting>,
+}
+
+impl Filling {
+    /// Gives the name of a counter that the table has from now on.
+    pub(super) fn counter(&mut self, counting: Counting) -> String {
+        let name = counting.name();
+        self.contents.counters.insert(name.clone());
+        self.counting.insert(name.clone(), counting);
+        name
+    }
+
+    /// A set that may be there already.
+    pub(super) fn set(
+        &mut self,
+        name: &str,
+        key: &[Field],
+        value: SetValue,
+    ) -> &mut BTreeMap<Vec<u8>, Data> {
+        let set = self.contents.sets.entry(name.to_owned()).or_insert_with(|| Set::new(key, value));
+        &mut set.elements
+    }
+}
+
+/// `devices`: the indexes of those that are there.
+pub(super) fn compile(plan: &Plan, devices: &BTreeMap<String, u32>, name: &str) -> Compiled {
+    let mut compiled = Compiled::default();
+    for version in Version::ALL {
+        let filling = prerouting::fill(plan, version, devices);
+        compiled.take(version.family(), name, plan, filling);
+    }
+    compiled.take(Family::Netdev, name, plan, ingress::fill(plan, devices));
+    compiled
+}
+
+impl Compiled {
+    /// A table without a chain is none.
+    fn take(&mut self, family: Family, name: &str, plan: &Plan, mut filling: Filling) {
+        if filling.contents.chains.is_empty() {
+            return;
+        }
+        let fellows = filling.set(FELLOWS, &[Field::Mac], SetValue::Nothing);
+        fellows.extend(plan.fellows.iter().map(|mac| (mac.to_vec(), Data::Nothing)));
+        self.tables.insert(Table { family, name: name.to_owned() }, filling.contents);
+        self.counting.extend(filling.counting);
+    }
+}
+
+/// The next hop and the index of its device. `None`: the packet stays.
+pub(super) fn hop<'a>(way: &'a Way, devices: &BTreeMap<String, u32>) -> Option<(&'a Hop, u32)> {
+    match way {
+        Way::Local => None,
+        Way::To(hop) => devices.get(&hop.interface).map(|index| (&**hop, *index)),
+    }
+}
+
+/// The names of all devices that a plan is about.
+pub(super) fn device_names(plan: &Plan) -> BTreeSet<&str> {
+    plan.addresses.values().flat_map(names_of_address).collect()
+}
+
+fn names_of_address(address: &PlannedAddress) -> impl Iterator<Item = &str> {
+    let Passing { from_outside, from_fellow } = &address.passing;
+    let spread = address
+        .spread
+        .values()
+        .flat_map(|spread| [&spread.first, &spread.others, &spread.below])
+        .flatten();
+    let ways = [from_outside, from_fellow].into_iter().chain(spread);
+    let hops = ways.filter_map(|way| match way {
+        Way::Local => None,
+        Way::To(hop) => Some(hop.interface.as_str()),
+    });
+    hops.chain(address.interfaces.iter().map(String::as_str))
+}

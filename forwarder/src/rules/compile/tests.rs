@@ -1,0 +1,104 @@
+use std::{net::IpAddr, sync::Arc};
+
+use arpeggio_election::Node;
+use arpeggio_forwarding::{BUCKETS, Port, Protocol, Spread, SpreadBy};
+use arpeggio_netfilter::Batch;
+
+use super::*;
+
+const DEVICE: &str = "eth0";
+
+fn address(last: u8) -> IpAddr {
+    [192, 0, 2, last].into()
+}
+
+fn devices() -> BTreeMap<String, u32> {
+    [(DEVICE.to_owned(), 2)].into()
+}
+
+fn to(node: u8) -> Way {
+    Way::To(Arc::new(Hop {
+        node: Node::from(format!("node-{node}").as_str()),
+        interface: DEVICE.to_owned(),
+        next_hop: address(node),
+        mac: [2, 0, 0, 0, 0, node],
+        own_mac: [2, 0, 0, 0, 0, 1],
+    }))
+}
+
+fn passing() -> PlannedAddress {
+    let passing = Passing { from_outside: to(2), from_fellow: Way::Local };
+    PlannedAddress { passing, ..PlannedAddress::default() }
+}
+
+/// One bucket of the port goes to another node, all others stay.
+fn spread(bucket: usize) -> PlannedAddress {
+    let mut ways = vec![Way::Local; usize::from(BUCKETS)];
+    ways[bucket] = to(2);
+    let spread = Spread {
+        by: SpreadBy::ClientAndPort,
+        seed: 1,
+        first: ways.clone(),
+        others: ways.clone(),
+        below: ways,
+    };
+    PlannedAddress {
+        spread: [(Port { protocol: Protocol::Tcp, number: 80 }, Arc::new(spread))].into(),
+        interfaces: vec![DEVICE.to_owned()],
+        ..PlannedAddress::default()
+    }
+}
+
+fn plan(addresses: impl IntoIterator<Item = (u8, PlannedAddress)>) -> Plan {
+    let addresses = addresses.into_iter().map(|(last, planned)| (address(last), planned)).collect();
+    Plan { fellows: [[2, 0, 0, 0, 0, 2]].into(), addresses }
+}
+
+fn tables(plan: &Plan) -> Tables {
+    compile(plan, &devices(), "arpeggio-1").tables
+}
+
+fn families(plan: &Plan) -> Vec<Family> {
+    tables(plan).into_keys().map(|table| table.family).collect()
+}
+
+#[test]
+fn addresses_of_which_all_stays_cost_nothing() {
+    assert_eq!(families(&Plan::default()), []);
+    assert_eq!(families(&plan([(200, PlannedAddress::default())])), []);
+}
+
+#[test]
+fn an_address_that_has_moved_needs_no_table_of_devices() {
+    assert_eq!(families(&plan([(200, passing())])), [Family::Ip]);
+    assert_eq!(families(&plan([(200, spread(0))])), [Family::Ip, Family::Netdev]);
+}
+
+#[test]
+fn who_serves_a_spread_address_without_announcing_it_needs_no_table_of_devices() {
+    let elsewhere = PlannedAddress { interfaces: Vec::new(), ..spread(0) };
+    assert_eq!(families(&plan([(200, elsewhere)])), [Family::Ip]);
+}
+
+#[test]
+fn what_would_leave_by_a_missing_device_stays() {
+    let plan = plan([(200, passing()), (201, spread(0))]);
+    assert_eq!(compile(&plan, &BTreeMap::new(), "arpeggio-1").tables, Tables::new());
+    assert_eq!(device_names(&plan), BTreeSet::from([DEVICE]));
+}
+
+#[test]
+fn a_bucket_that_changes_is_named_and_no_other() {
+    let (old, new) = (tables(&plan([(200, spread(5))])), tables(&plan([(200, spread(6))])));
+    // In each of four maps one element goes and one comes.
+    assert_eq!(Batch::between(&old, &new).len(), 8);
+}
+
+#[test]
+fn an_address_that_comes_leaves_the_others_alone() {
+    let old = tables(&plan([(200, passing())]));
+    let new = tables(&plan([(200, passing()), (201, passing())]));
+    // A counter, two chains, an element, and the rules: one for what conntrack knows, four for what it does not, two of the way.
+    assert_eq!(Batch::between(&old, &new).len(), 1 + 2 + 1 + 5 + 2);
+    assert!(Batch::between(&new, &new.clone()).is_empty());
+}

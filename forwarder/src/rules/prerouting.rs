@@ -1,0 +1,170 @@
+//! What conntrack does not know: between conntrack and the translation to a backend.
+
+use std::{collections::BTreeMap, net::IpAddr};
+
+use arpeggio_forwarding::{Passing, Plan, PlannedAddress, Port, Spread, Way};
+use arpeggio_netfilter::{Chain, Data, Field, Hook, Rule, SetValue, Verdict};
+
+use super::{
+    compile::{FELLOWS, Filling, hop},
+    counting::Counting,
+    steps::{self, Version, rule},
+};
+
+/// Behind conntrack (-200), before the translation of destinations (-100).
+const PRIORITY: i32 = -150;
+const ADDRESSES: &str = "addresses";
+const PORTS: &str = "ports";
+const QUIC: &str = "quic";
+
+/// The table of one version of IP.
+pub(super) fn fill(plan: &Plan, version: Version, devices: &BTreeMap<String, u32>) -> Filling {
+    let mut table = Making { filling: Filling::default(), version, devices };
+    let of_version = plan.addresses.iter().filter(|(address, _)| Version::of(**address) == version);
+    for (address, planned) in of_version {
+        table.address(*address, planned);
+    }
+    if !table.filling.contents.chains.is_empty() {
+        let hook = Some(Hook::Prerouting { priority: PRIORITY });
+        let rules = vec![steps::by_destination(version, ADDRESSES)];
+        table.filling.contents.chains.insert("prerouting".to_owned(), Chain { hook, rules });
+    }
+    table.filling
+}
+
+struct Making<'a> {
+    filling: Filling,
+    version: Version,
+    devices: &'a BTreeMap<String, u32>,
+}
+
+impl Making<'_> {
+    fn address(&mut self, address: IpAddr, planned: &PlannedAddress) {
+        let pass = self.pass(address, &planned.passing);
+        let mut spread = false;
+        for (port, of_port) in &planned.spread {
+            spread |= self.port(address, *port, of_port);
+        }
+        if pass.is_none() && !spread {
+            return;
+        }
+        let rules = self.rules_of_address(address, planned, pass.as_deref(), spread);
+        let name = format!("address {address}");
+        self.chain(&name, rules);
+        let addresses = self.filling.set(ADDRESSES, &[self.version.field()], SetValue::Verdict);
+        addresses.insert(steps::octets(address), Data::Verdict(Verdict::Goto(name)));
+    }
+
+    fn rules_of_address(
+        &mut self,
+        address: IpAddr,
+        planned: &PlannedAddress,
+        pass: Option<&str>,
+        spread: bool,
+    ) -> Vec<Rule> {
+        let mut rules = vec![rule([steps::known_to_conntrack(), steps::accept()])];
+        let mut kinds = vec![steps::tcp_other()];
+        if !planned.quic.is_empty() {
+            self.quic(address, planned);
+            kinds.push(rule([steps::quic_other(), steps::to_port_in(self.version, QUIC)]));
+        }
+        if spread {
+            rules.extend(
+                kinds.iter().map(|kind| rule([kind.clone(), steps::by_port(self.version, PORTS)])),
+            );
+        }
+        if let Some(pass) = pass {
+            kinds.extend(steps::icmp_errors(self.version));
+            rules.extend(kinds.into_iter().map(|kind| rule([kind, steps::goto(pass)])));
+        }
+        rules
+    }
+
+    fn quic(&mut self, address: IpAddr, planned: &PlannedAddress) {
+        let key = [self.version.field(), Field::Port];
+        let ports = self.filling.set(QUIC, &key, SetValue::Nothing);
+        ports.extend(planned.quic.iter().map(|port| {
+            let port = [port.to_be_bytes(), [0; 2]].concat();
+            ([steps::octets(address), port].concat(), Data::Nothing)
+        }));
+    }
+
+    /// The chain for what is passed on whatever the bucket. `None`: all of it stays.
+    fn pass(&mut self, address: IpAddr, passing: &Passing) -> Option<String> {
+        let from_fellow = self.way(&passing.from_fellow, Counting::PassedFromFellow(address));
+        let from_outside = self.way(&passing.from_outside, Counting::PassedFromOutside(address));
+        if from_fellow.is_none() && from_outside.is_none() {
+            return None;
+        }
+        let from_fellow = from_fellow.unwrap_or_else(steps::accept);
+        let mut rules = vec![rule([steps::from_fellow(FELLOWS), from_fellow])];
+        rules.extend(from_outside);
+        let name = format!("pass {address}");
+        self.chain(&name, rules);
+        Some(name)
+    }
+
+    fn way(&mut self, way: &Way, counting: Counting) -> Option<Rule> {
+        let (hop, device) = hop(way, self.devices)?;
+        let counter = self.filling.counter(counting);
+        Some(steps::pass(self.version, hop.next_hop, device, &counter))
+    }
+
+    /// The chain of a spread port. `false`: there is none, since all of it stays.
+    fn port(&mut self, address: IpAddr, port: Port, spread: &Spread) -> bool {
+        let others = self.buckets(&format!("others {address} {port}"), &spread.others);
+        let below = self.buckets(&format!("below {address} {port}"), &spread.below);
+        if others.is_none() && below.is_none() {
+            return false;
+        }
+        let mut pass = |map: &String, counting| {
+            let counter = self.filling.counter(counting);
+            steps::pass_by_bucket(self.version, spread, map, &counter)
+        };
+        let further = below.as_ref().map(|map| pass(map, Counting::PassedFromFellow(address)));
+        let outside: Vec<_> = others
+            .iter()
+            .chain(&below)
+            .map(|map| pass(map, Counting::PassedFromOutside(address)))
+            .collect();
+        let below = format!("below {address} {port}");
+        self.chain(&below, further.into_iter().collect());
+        let mut rules = vec![rule([steps::from_fellow(FELLOWS), steps::goto(&below)])];
+        rules.extend(outside);
+        let name = format!("port {address} {port}");
+        self.chain(&name, rules);
+        let key = [self.version.field(), Field::Protocol, Field::Port];
+        let ports = self.filling.set(PORTS, &key, SetValue::Verdict);
+        ports.insert(port_key(address, port), Data::Verdict(Verdict::Goto(name)));
+        true
+    }
+
+    /// A map from buckets to next hops. `None`: all stay.
+    fn buckets(&mut self, name: &str, ways: &[Way]) -> Option<String> {
+        let elements: BTreeMap<_, _> = (0_u32..)
+            .zip(ways)
+            .filter_map(|(bucket, way)| {
+                let (hop, device) = hop(way, self.devices)?;
+                let data = [steps::octets(hop.next_hop), device.to_ne_bytes().to_vec()].concat();
+                Some((bucket.to_ne_bytes().to_vec(), Data::Bytes(data)))
+            })
+            .collect();
+        if elements.is_empty() {
+            return None;
+        }
+        let value = SetValue::Data(vec![self.version.field(), Field::Device]);
+        self.filling.set(name, &[Field::Number], value).extend(elements);
+        Some(name.to_owned())
+    }
+
+    fn chain(&mut self, name: &str, rules: Vec<Rule>) {
+        self.filling.contents.chains.insert(name.to_owned(), Chain { hook: None, rules });
+    }
+}
+
+/// Address, protocol and port, each filled up to four bytes.
+pub(super) fn port_key(address: IpAddr, port: Port) -> Vec<u8> {
+    let [high, low] = port.number.to_be_bytes();
+    let protocol = steps::number_of(port.protocol);
+    [steps::octets(address), vec![protocol, 0, 0, 0, high, low, 0, 0]].concat()
+}

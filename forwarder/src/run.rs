@@ -1,0 +1,266 @@
+//! The loop that joins what is known, what is decided and what the kernel does.
+
+use std::{collections::BTreeMap, net::IpAddr, time::Duration};
+
+use arpeggio_api::lease;
+use arpeggio_election::{Node, Timestamp};
+use arpeggio_forwarder::{neighbours::Neighbours, rules::Rules};
+use arpeggio_forwarding::{Decision, Draining, Forwarding, Plan, Settings};
+use arpeggio_runtime::{
+    health::{Awaited, Health, Heartbeat},
+    shutdown::Shutdown,
+    telemetry::causes,
+    watch::{Haste, Watch},
+};
+use futures::FutureExt as _;
+use k8s_openapi::api::coordination::v1::Lease;
+use kube::{Api, Client, runtime::watcher::Config};
+use tokio::{
+    sync::watch,
+    time::{Instant, Interval, MissedTickBehavior, interval},
+};
+
+use crate::{feed::Feed, metrics::Metrics, publisher::News};
+
+/// How often connections are counted while any run out, and what the rules have counted is read.
+const PACE: Duration = Duration::from_secs(5);
+
+/// The pause before the kernel is asked again for what it has refused.
+const RETRY: Duration = Duration::from_secs(10);
+
+/// A loop that has not gone round for this long is stuck.
+const STUCK: Duration = Duration::from_secs(30);
+
+/// One node's forwarder.
+pub(crate) struct Forwarder {
+    leases: Watch<Lease>,
+    feed: Feed,
+    forwarding: Forwarding,
+    kernel: Kernel,
+    neighbours: watch::Sender<Plan>,
+    draining: Draining,
+    metrics: Metrics,
+    pace: Interval,
+    beat: Heartbeat,
+    /// Done when rules are in force, or it is known why they cannot be.
+    settled: Option<Awaited>,
+}
+
+/// The rules in the kernel.
+struct Kernel {
+    rules: Option<Rules>,
+    /// The plan that is in force.
+    plan: Plan,
+    /// Why nothing can be passed on.
+    unable: Option<String>,
+    /// When the kernel is asked again.
+    retry: Instant,
+}
+
+impl Forwarder {
+    /// A forwarder that keeps connections for as long as `keep` after their address has moved.
+    pub(crate) fn new(
+        client: Client,
+        namespace: &str,
+        node: Node,
+        keep: Duration,
+        health: &Health,
+        metrics: Metrics,
+    ) -> Self {
+        let ours = Config::default().labels(lease::SELECTOR);
+        let api = Api::namespaced(client, namespace);
+        let (neighbours, plans) = watch::channel(Plan::default());
+        tokio::spawn(tell_neighbours(plans));
+        let mut pace = interval(PACE);
+        pace.set_missed_tick_behavior(MissedTickBehavior::Delay);
+        Self {
+            leases: Watch::new(api, ours, Haste::Urgent, health.awaits("Leases")),
+            feed: Feed::default(),
+            forwarding: Forwarding::new(node, Settings { keep }, now()),
+            kernel: Kernel {
+                rules: None,
+                plan: Plan::default(),
+                unable: None,
+                retry: Instant::now(),
+            },
+            neighbours,
+            draining: Draining::default(),
+            metrics,
+            pace,
+            beat: health.watches("decisions", STUCK),
+            settled: Some(health.awaits("rules")),
+        }
+    }
+
+    /// Runs until it is asked to stop.
+    pub(crate) async fn run(mut self, shutdown: &Shutdown, news: &watch::Sender<Option<News>>) {
+        let mut next = None;
+        loop {
+            let wake =
+                next.map_or_else(Instant::now, |at: Timestamp| Instant::now() + at.since(now()));
+            let mut is_news = false;
+            tokio::select! {
+                () = shutdown.asked() => return,
+                event = self.leases.next() => {
+                    is_news |= self.leases.pass(event).is_some_and(|it| self.feed.take(it));
+                }
+                _ = self.pace.tick() => self.count(news),
+                () = tokio::time::sleep_until(wake), if next.is_some() => is_news = true,
+            }
+            self.beat.beat();
+            // A drain changes many Leases at once, and is decided on as a whole.
+            while let Some(event) = self.leases.next().now_or_never() {
+                is_news |= self.leases.pass(event).is_some_and(|it| self.feed.take(it));
+            }
+            if self.leases.is_listed() && (is_news || self.kernel.is_due()) {
+                next = self.decide(news);
+            }
+        }
+    }
+
+    /// When to decide again at the latest.
+    fn decide(&mut self, news: &watch::Sender<Option<News>>) -> Option<Timestamp> {
+        let Decision { plan, draining, next, notes: _ } =
+            self.forwarding.decide(self.feed.known(), now());
+        let before = self.kernel.unable.clone();
+        if *self.neighbours.borrow() != plan {
+            self.neighbours.send_replace(plan.clone());
+        }
+        self.kernel.bring(plan, &self.metrics);
+        let is_new = draining.addresses.keys().ne(self.draining.addresses.keys());
+        self.draining = draining;
+        if is_new || self.kernel.unable != before || self.settled.is_some() {
+            self.count(news);
+        }
+        if let Some(settled) = self.settled.take() {
+            settled.done();
+        }
+        next
+    }
+
+    /// Counts what runs out here and what was passed on, and publishes what has changed.
+    fn count(&mut self, news: &watch::Sender<Option<News>>) {
+        if self.settled.is_some() && !self.leases.is_listed() {
+            return;
+        }
+        self.kernel.read_counters(&self.metrics);
+        let connections = self.kernel.connections(&self.draining);
+        self.metrics.show_connections(connections.as_ref());
+        let latest = News { connections, unable: self.kernel.unable.clone() };
+        news.send_if_modified(|said| {
+            let is_new = said.as_ref() != Some(&latest);
+            if is_new {
+                *said = Some(latest);
+            }
+            is_new
+        });
+    }
+}
+
+impl Kernel {
+    /// Whether it is time to ask the kernel again for what it has refused.
+    fn is_due(&self) -> bool {
+        self.unable.is_some() && self.retry <= Instant::now()
+    }
+
+    /// Brings the kernel to a plan. What it refuses is tried again later; what was in force before stays until then.
+    fn bring(&mut self, plan: Plan, metrics: &Metrics) {
+        if self.unable.is_some() && !self.is_due() || self.is_in_force(&plan) {
+            return;
+        }
+        match self.apply(&plan) {
+            Ok(()) => {
+                if self.unable.take().is_some() {
+                    tracing::info!("packets are passed on");
+                }
+                self.plan = plan;
+                metrics.applied("done");
+            }
+            Err(error) => {
+                let why = causes(&error).to_string();
+                if self.unable.as_ref() != Some(&why) {
+                    tracing::error!(why, "nothing is passed on, and moves reset connections");
+                }
+                self.unable = Some(why);
+                self.retry = Instant::now() + RETRY;
+                metrics.applied("failed");
+            }
+        }
+        metrics.show_able(self.unable.is_none());
+    }
+
+    fn is_in_force(&self, plan: &Plan) -> bool {
+        self.rules.is_some() && self.unable.is_none() && self.plan == *plan
+    }
+
+    fn apply(&mut self, plan: &Plan) -> Result<(), arpeggio_netfilter::Error> {
+        let rules = match self.rules.take() {
+            Some(rules) => self.rules.insert(rules),
+            None => self.rules.insert(Rules::new()?),
+        };
+        let applied = rules.apply(plan)?;
+        if !applied.missing.is_empty() {
+            tracing::warn!(interfaces = ?applied.missing, "interfaces are not there: nothing is passed on by them");
+        }
+        Ok(())
+    }
+
+    fn read_counters(&mut self, metrics: &Metrics) {
+        let Some(rules) = &mut self.rules else { return };
+        match rules.counters() {
+            Ok(counters) => metrics.show_counters(&counters),
+            Err(error) => tracing::debug!(error = %causes(&error), "counters are not read"),
+        }
+    }
+
+    /// The connections of the addresses that run out here. `None`: they cannot be counted.
+    fn connections(&mut self, draining: &Draining) -> Option<BTreeMap<IpAddr, u32>> {
+        if draining.addresses.is_empty() {
+            return Some(BTreeMap::new());
+        }
+        let addresses = draining.addresses.keys().copied().collect();
+        let counted = match self.rules.as_mut()?.connections(&addresses) {
+            Ok(counted) => counted,
+            Err(error) => {
+                tracing::warn!(error = %causes(&error), "connections are not counted");
+                return None;
+            }
+        };
+        let counts = draining.addresses.iter().filter_map(|(address, drain)| {
+            let count = counted.get(address).map_or(0, |it| it.tcp.saturating_add(it.udp));
+            (drain.served || count > 0).then_some((*address, count))
+        });
+        Some(counts.collect())
+    }
+}
+
+/// Tells the kernel where the nodes are that packets go to: when a plan is new, and now and then, since it forgets what it does
+/// not use.
+async fn tell_neighbours(mut plans: watch::Receiver<Plan>) {
+    let neighbours = match Neighbours::new() {
+        Ok(neighbours) => neighbours,
+        Err(error) => {
+            tracing::error!(%error, "no netlink: the first packets that are passed on may be lost");
+            return;
+        }
+    };
+    let mut failing = false;
+    loop {
+        let plan = plans.borrow_and_update().clone();
+        let refused = neighbours.tell(&plan).await;
+        if let Some((node, error)) = refused.first()
+            && !failing
+        {
+            tracing::warn!(%node, error = %causes(error), "the kernel is not told where a node is");
+        }
+        failing = !refused.is_empty();
+        match tokio::time::timeout(PACE, plans.changed()).await {
+            Ok(Ok(())) | Err(_) => {}
+            Ok(Err(_)) => return,
+        }
+    }
+}
+
+fn now() -> Timestamp {
+    Timestamp::from_origin(arpeggio_link::clock::now())
+}

@@ -1,0 +1,229 @@
+//! Connections go on when their address has moved, in network namespaces of the tests' own.
+#![cfg(test)]
+
+mod segment;
+
+use std::{
+    io::{BufRead as _, BufReader, ErrorKind},
+    net::{IpAddr, SocketAddr},
+    process::{Command, Stdio},
+    thread,
+    time::Duration,
+};
+
+use arpeggio_forwarder::rules::{Counting, Rules};
+use arpeggio_forwarding::{Plan, Way};
+use segment::{DNS, QUIC, Segment, Stream, Version, WEB, ask};
+use socket2::{Domain, Protocol, Socket, Type};
+
+/// Runs a test for both families.
+fn both(test: impl Fn(&Segment)) {
+    for version in [Version::V4, Version::V6] {
+        let Some(segment) = Segment::new(version) else { return };
+        test(&segment);
+    }
+}
+
+fn passed(rules: &mut Rules, counting: &Counting) -> u64 {
+    let counters = rules.counters().unwrap();
+    counters.iter().find(|counter| counter.counting == *counting).unwrap().packets
+}
+
+#[test]
+fn without_rules_an_open_connection_is_reset() {
+    both(|segment| {
+        let mut open = segment.connect();
+        assert_eq!(open.node(), 1);
+        segment.move_to(2);
+        let told = open.ask().unwrap_err();
+        assert_eq!(told.kind(), ErrorKind::ConnectionReset, "{told}");
+    });
+}
+
+#[test]
+fn an_open_connection_goes_on_and_a_new_one_goes_to_the_new_owner() {
+    both(|segment| {
+        let mut open = segment.connect();
+        assert_eq!(open.node(), 1);
+        let mut rules = segment.rules(2, &segment.passing(2, segment.hop(2, 1), Way::Local));
+        segment.move_to(2);
+        (0..20).for_each(|_| assert_eq!(open.node(), 1));
+        assert_eq!(open.ask().unwrap().1, open.address());
+        let mut new = segment.connect();
+        assert_eq!(new.node(), 2);
+        assert_eq!(open.node(), 1);
+        assert!(passed(&mut rules, &Counting::PassedFromOutside(segment.version.service())) > 20);
+        let service = [segment.version.service()].into();
+        let known = |node| {
+            let mut rules = segment.node(node).run(|| Rules::new().unwrap());
+            rules.connections(&service).unwrap()[&segment.version.service()].tcp
+        };
+        assert_eq!((known(1), known(2)), (1, 1), "the new owner does not take it for its own");
+        // The old owner has nothing left: what it does not know is reset.
+        segment.node(2).run(|| rules.apply(&Plan::default()).unwrap());
+        assert_eq!(open.ask().unwrap_err().kind(), ErrorKind::ConnectionReset);
+        assert_eq!(new.node(), 2);
+    });
+}
+
+#[test]
+fn an_address_moves_away_and_back() {
+    both(|segment| {
+        let mut first = segment.connect();
+        assert_eq!(first.node(), 1);
+        let _two = segment.rules(2, &segment.passing(2, segment.hop(2, 1), Way::Local));
+        segment.move_to(2);
+        let mut second = segment.connect();
+        assert_eq!((first.node(), second.node()), (1, 2));
+        let _one = segment.rules(1, &segment.passing(1, segment.hop(1, 2), segment.hop(1, 2)));
+        segment.move_to(1);
+        assert_eq!((first.node(), second.node()), (1, 2));
+        assert_eq!(segment.connect().node(), 1);
+    });
+}
+
+#[test]
+fn a_chain_of_three_finds_the_node_that_knows() {
+    both(|segment| {
+        let mut open: Vec<Stream> = Vec::new();
+        let rules = [
+            segment.rules(2, &segment.passing(2, segment.hop(2, 1), segment.hop(2, 1))),
+            segment.rules(3, &segment.passing(3, segment.hop(3, 2), Way::Local)),
+        ];
+        for node in 1..=3 {
+            segment.move_to(node);
+            open.push(segment.connect());
+            let nodes: Vec<_> = open.iter_mut().map(Stream::node).collect();
+            assert_eq!(nodes, (1..=node).collect::<Vec<_>>());
+        }
+        let [mut two, mut three] = rules;
+        let service = segment.version.service();
+        assert!(passed(&mut two, &Counting::PassedFromFellow(service)) > 0);
+        assert!(passed(&mut three, &Counting::PassedFromOutside(service)) > 0);
+    });
+}
+
+#[test]
+fn a_packet_too_big_goes_to_the_node_that_knows_the_connection() {
+    both(|segment| {
+        let mut open = segment.connect();
+        assert_eq!(open.node(), 1);
+        segment.move_to(2);
+        send_packet_too_big(segment, open.address());
+        assert_eq!(segment.related(1), 0, "without rules it is lost");
+        let _rules = segment.rules(2, &segment.passing(2, segment.hop(2, 1), Way::Local));
+        send_packet_too_big(segment, open.address());
+        thread::sleep(Duration::from_millis(100));
+        assert_eq!((segment.related(1), segment.related(2)), (1, 0));
+        assert_eq!(open.node(), 1);
+    });
+}
+
+/// An ICMP error about a packet of the address to the client, such as a router sends.
+fn send_packet_too_big(segment: &Segment, client: SocketAddr) {
+    let service = segment.version.service();
+    let mut ports = WEB.to_be_bytes().to_vec();
+    ports.extend(client.port().to_be_bytes());
+    ports.extend([0; 16]);
+    let (domain, protocol, mut error) = match (service, client.ip()) {
+        (IpAddr::V4(service), IpAddr::V4(client)) => {
+            let mut inner = vec![0x45, 0, 0x05, 0xdc, 0, 1, 0x40, 0, 64, 6, 0, 0];
+            inner.extend(service.octets());
+            inner.extend(client.octets());
+            let sum = checksum(&inner);
+            inner[10..12].copy_from_slice(&sum.to_be_bytes());
+            (Domain::IPV4, Protocol::ICMPV4, [vec![3, 4, 0, 0, 0, 0, 0x05, 0x14], inner].concat())
+        }
+        (IpAddr::V6(service), IpAddr::V6(client)) => {
+            let mut inner = vec![0x60, 0, 0, 0, 0x05, 0xb4, 6, 64];
+            inner.extend(service.octets());
+            inner.extend(client.octets());
+            (Domain::IPV6, Protocol::ICMPV6, [vec![2, 0, 0, 0, 0, 0, 0x05, 0x14], inner].concat())
+        }
+        _ => unreachable!("one family at a time"),
+    };
+    error.extend(ports);
+    if domain == Domain::IPV4 {
+        let sum = checksum(&error);
+        error[2..4].copy_from_slice(&sum.to_be_bytes());
+    }
+    segment.client.run(|| {
+        let socket = Socket::new(domain, Type::RAW, Some(protocol)).unwrap();
+        socket.send_to(&error, &SocketAddr::new(service, 0).into()).unwrap();
+    });
+}
+
+fn checksum(bytes: &[u8]) -> u16 {
+    let words =
+        bytes.chunks(2).map(|word| u32::from(word[0]) << 8 | u32::from(*word.get(1).unwrap_or(&0)));
+    let sum: u32 = words.sum();
+    let sum = (sum & 0xffff) + (sum >> 16);
+    !u16::try_from((sum & 0xffff) + (sum >> 16)).unwrap()
+}
+
+#[test]
+fn quic_goes_on_and_plain_udp_goes_to_the_new_owner() {
+    both(|segment| {
+        let (long, short) = (&[0xc3, 1, 2, 3][..], &[0x41, 1, 2, 3][..]);
+        let quic = SocketAddr::new(segment.version.service(), QUIC);
+        let dns = SocketAddr::new(segment.version.service(), DNS);
+        let (open, plain) = (segment.socket(), segment.socket());
+        assert_eq!(ask(&open, quic, long), Some(1));
+        assert_eq!(ask(&open, quic, short), Some(1));
+        assert_eq!(ask(&plain, dns, short), Some(1));
+        let _rules = segment.rules(2, &segment.passing(2, segment.hop(2, 1), Way::Local));
+        segment.move_to(2);
+        assert_eq!(ask(&open, quic, short), Some(1));
+        assert_eq!(ask(&segment.socket(), quic, long), Some(2));
+        assert_eq!(ask(&plain, dns, short), Some(2));
+    });
+}
+
+/// Run by the test after it, as a process of its own.
+#[test]
+#[ignore = "holds rules until it is killed"]
+fn holds_rules() {
+    let version = Version::V4;
+    let service = version.service();
+    let mut planned = arpeggio_forwarding::PlannedAddress::default();
+    planned.passing.from_outside = Way::To(std::sync::Arc::new(arpeggio_forwarding::Hop {
+        node: arpeggio_election::Node::from("node-1"),
+        interface: "eth0".to_owned(),
+        next_hop: version.node(1),
+        mac: segment::mac(1),
+        own_mac: segment::mac(2),
+    }));
+    let plan = Plan { fellows: [segment::mac(1)].into(), addresses: [(service, planned)].into() };
+    let mut rules = Rules::new().unwrap();
+    rules.apply(&plan).unwrap();
+    println!("holding");
+    thread::sleep(Duration::from_mins(1));
+}
+
+#[test]
+fn rules_go_with_a_process_that_is_killed() {
+    let Some(segment) = Segment::new(Version::V4) else { return };
+    let before = segment.node(2).command("nft list tables");
+    let mut child = segment.node(2).run(|| {
+        Command::new(std::env::current_exe().unwrap())
+            .args(["--exact", "holds_rules", "--ignored", "--nocapture"])
+            .stdout(Stdio::piped())
+            .spawn()
+            .unwrap()
+    });
+    let mut lines = BufReader::new(child.stdout.take().unwrap()).lines();
+    assert!(lines.any(|line| line.unwrap().contains("holding")));
+    let mut open = segment.connect();
+    assert_eq!(open.node(), 1);
+    segment.move_to(2);
+    assert_eq!(open.node(), 1, "its rules work");
+    assert_ne!(segment.node(2).command("nft list tables"), before);
+    child.kill().unwrap();
+    child.wait().unwrap();
+    let gone = (0..100).any(|_| {
+        thread::sleep(Duration::from_millis(20));
+        segment.node(2).command("nft list tables") == before
+    });
+    assert!(gone, "{}", segment.node(2).command("nft list tables"));
+    assert_eq!(open.ask().unwrap_err().kind(), ErrorKind::ConnectionReset);
+}

@@ -1,0 +1,276 @@
+//! A segment: a client and nodes at a bridge, each node with a backend of its own. All are network namespaces of the test.
+
+#[path = "../../../crates/netfilter/tests/namespace/mod.rs"]
+mod namespace;
+
+use std::{
+    collections::BTreeSet,
+    io::{BufRead as _, BufReader, Write as _},
+    net::{IpAddr, SocketAddr, TcpListener, TcpStream, UdpSocket},
+    sync::Arc,
+    thread,
+    time::Duration,
+};
+
+use arpeggio_election::Node;
+use arpeggio_forwarder::rules::Rules;
+use arpeggio_forwarding::{Hop, Mac, Passing, Plan, PlannedAddress, Way};
+pub(crate) use namespace::Namespace;
+
+/// The port of TCP.
+pub(crate) const WEB: u16 = 80;
+/// The port of QUIC.
+pub(crate) const QUIC: u16 = 443;
+/// The port of plain UDP.
+pub(crate) const DNS: u16 = 53;
+
+/// How addresses of one family look.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Version {
+    V4,
+    V6,
+}
+
+pub(crate) struct Segment {
+    pub(crate) client: Namespace,
+    bridge: Namespace,
+    nodes: Vec<Namespace>,
+    pub(crate) version: Version,
+}
+
+impl Version {
+    /// The address that is served.
+    pub(crate) fn service(self) -> IpAddr {
+        self.address(200)
+    }
+
+    pub(crate) fn client(self) -> IpAddr {
+        self.address(100)
+    }
+
+    pub(crate) fn node(self, node: usize) -> IpAddr {
+        self.address(u8::try_from(node).unwrap())
+    }
+
+    fn address(self, last: u8) -> IpAddr {
+        match self {
+            Self::V4 => [192, 0, 2, last].into(),
+            Self::V6 => [0x2001, 0xdb8, 0, 0, 0, 0, 0, u16::from(last)].into(),
+        }
+    }
+
+    /// Where the backend of every node listens.
+    fn backend(self) -> IpAddr {
+        match self {
+            Self::V4 => [10, 9, 9, 9].into(),
+            Self::V6 => [0xfd00, 0, 0, 0, 0, 0, 0, 9].into(),
+        }
+    }
+
+    fn prefix(self) -> u8 {
+        match self {
+            Self::V4 => 24,
+            Self::V6 => 64,
+        }
+    }
+
+    fn family(self) -> &'static str {
+        match self {
+            Self::V4 => "ip",
+            Self::V6 => "ip6",
+        }
+    }
+}
+
+/// The MAC address of a node's `eth0`.
+pub(crate) fn mac(node: usize) -> Mac {
+    [2, 0, 0, 0, 0, u8::try_from(node).unwrap()]
+}
+
+fn text(mac: Mac) -> String {
+    mac.map(|byte| format!("{byte:02x}")).join(":")
+}
+
+impl Segment {
+    /// Three nodes. `None` when such tests are to be skipped.
+    pub(crate) fn new(version: Version) -> Option<Self> {
+        let [bridge, client, one, two, three] = Namespace::several()?;
+        bridge.command("ip link add br0 type bridge mcast_snooping 0");
+        bridge.command("ip link set br0 up");
+        let segment = Self { client, bridge, nodes: vec![one, two, three], version };
+        segment.join(&segment.client, "c", version.client(), [2, 0, 0, 0, 0, 100]);
+        for (node, namespace) in segment.nodes.iter().enumerate().map(|(index, it)| (index + 1, it))
+        {
+            segment.join(namespace, &format!("n{node}"), version.node(node), mac(node));
+            segment.serve(namespace, node);
+        }
+        segment.move_to(1);
+        segment.wait();
+        Some(segment)
+    }
+
+    /// Until the bridge forwards, which it does some moments after its ports are up.
+    fn wait(&self) {
+        for node in 1..=3 {
+            self.client.command(&format!("ping -c 1 -w 10 {}", self.version.node(node)));
+        }
+    }
+
+    fn join(&self, namespace: &Namespace, port: &str, address: IpAddr, mac: Mac) {
+        let bridge = &self.bridge;
+        let there = namespace.path();
+        bridge.command(&format!("ip link add {port} type veth peer name eth0 netns {there}"));
+        bridge.command(&format!("ip link set {port} master br0 up"));
+        namespace.command("ip link set lo up");
+        namespace.command(&format!("ip link set eth0 address {} up", text(mac)));
+        let nodad = if self.version == Version::V6 { " nodad" } else { "" };
+        let prefix = self.version.prefix();
+        namespace.command(&format!("ip address add {address}/{prefix} dev eth0{nodad}"));
+    }
+
+    /// A node translates as kube-proxy does, to a backend that says which node it is on and which client it sees.
+    fn serve(&self, namespace: &Namespace, node: usize) {
+        let (version, backend) = (self.version, self.version.backend());
+        namespace.command(&format!("ip address add {backend} dev lo"));
+        let (family, service) = (version.family(), version.service());
+        namespace.nft(&format!(
+            "table {family} proxy {{ chain c {{ type nat hook prerouting priority -100;
+             {family} daddr {service} meta l4proto {{ tcp, udp }} dnat to {backend}; }}
+             }}
+             table {family} watch {{ chain c {{ type filter hook prerouting priority -110;
+             meta l4proto {{ icmp, icmpv6 }} ct state related counter; }}
+             }}",
+        ));
+        let listener = namespace.run(|| TcpListener::bind((backend, WEB)).unwrap());
+        thread::spawn(move || {
+            for stream in listener.incoming() {
+                thread::spawn(move || answer(stream.unwrap(), node));
+            }
+        });
+        for port in [QUIC, DNS] {
+            let socket = namespace.run(|| UdpSocket::bind((backend, port)).unwrap());
+            thread::spawn(move || answer_datagrams(&socket, node));
+        }
+    }
+
+    pub(crate) fn node(&self, node: usize) -> &Namespace {
+        &self.nodes[node - 1]
+    }
+
+    /// The client has the address at this node from now on.
+    pub(crate) fn move_to(&self, node: usize) {
+        let (service, mac) = (self.version.service(), text(mac(node)));
+        self.client
+            .command(&format!("ip neigh replace {service} lladdr {mac} dev eth0 nud permanent"));
+    }
+
+    /// Opens a connection to the address.
+    pub(crate) fn connect(&self) -> Stream {
+        let to = SocketAddr::new(self.version.service(), WEB);
+        let stream =
+            self.client.run(|| TcpStream::connect_timeout(&to, Duration::from_secs(5)).unwrap());
+        stream.set_read_timeout(Some(Duration::from_secs(5))).unwrap();
+        Stream(BufReader::new(stream))
+    }
+
+    pub(crate) fn socket(&self) -> UdpSocket {
+        let socket = self.client.run(|| UdpSocket::bind((self.version.client(), 0)).unwrap());
+        socket.set_read_timeout(Some(Duration::from_millis(700))).unwrap();
+        socket
+    }
+
+    /// Rules of a node, which knows the MAC addresses of its fellows, as the program sees to it.
+    pub(crate) fn rules(&self, node: usize, plan: &Plan) -> Rules {
+        for fellow in (1..=3).filter(|fellow| *fellow != node) {
+            let (address, mac) = (self.version.node(fellow), text(mac(fellow)));
+            let neighbour = format!("ip neigh replace {address} lladdr {mac} dev eth0 nud stale");
+            self.node(node).command(&neighbour);
+        }
+        self.node(node).run(|| {
+            let mut rules = Rules::new().unwrap();
+            assert_eq!(rules.apply(plan).unwrap().missing, BTreeSet::new());
+            rules
+        })
+    }
+
+    /// From one node to another.
+    pub(crate) fn hop(&self, from: usize, to: usize) -> Way {
+        Way::To(Arc::new(Hop {
+            node: Node::from(format!("node-{to}").as_str()),
+            interface: "eth0".to_owned(),
+            next_hop: self.version.node(to),
+            mac: mac(to),
+            own_mac: mac(from),
+        }))
+    }
+
+    /// What a node does with packets that it does not know, when they come from outside and from a fellow.
+    #[allow(dead_code, reason = "not every test file needs it")]
+    pub(crate) fn passing(&self, node: usize, from_outside: Way, from_fellow: Way) -> Plan {
+        let passing = Passing { from_outside, from_fellow };
+        let planned = PlannedAddress { passing, quic: [QUIC].into(), ..PlannedAddress::default() };
+        self.plan(node, planned)
+    }
+
+    pub(crate) fn plan(&self, node: usize, planned: PlannedAddress) -> Plan {
+        let fellows = (1..=self.nodes.len()).filter(|other| *other != node).map(mac).collect();
+        Plan { fellows, addresses: [(self.version.service(), planned)].into() }
+    }
+
+    /// How many ICMP errors conntrack of a node has related to its connections.
+    #[allow(dead_code, reason = "not every test file needs it")]
+    pub(crate) fn related(&self, node: usize) -> u32 {
+        let seen =
+            self.node(node).command(&format!("nft list table {} watch", self.version.family()));
+        seen.split("packets ").nth(1).unwrap().split(' ').next().unwrap().parse().unwrap()
+    }
+}
+
+fn answer(stream: TcpStream, node: usize) {
+    let mut writing = stream.try_clone().unwrap();
+    let peer = stream.peer_addr().unwrap();
+    for line in BufReader::new(stream).lines().map_while(Result::ok) {
+        if writing.write_all(format!("{node} {peer} {line}\n").as_bytes()).is_err() {
+            return;
+        }
+    }
+}
+
+fn answer_datagrams(socket: &UdpSocket, node: usize) {
+    let mut bytes = vec![0; 64 * 1024];
+    while let Ok((_, from)) = socket.recv_from(&mut bytes) {
+        drop(socket.send_to(node.to_string().as_bytes(), from));
+    }
+}
+
+/// An open connection.
+pub(crate) struct Stream(BufReader<TcpStream>);
+
+impl Stream {
+    /// Asks who is at the other end: the node, and the client's address as it is seen there.
+    pub(crate) fn ask(&mut self) -> std::io::Result<(usize, SocketAddr)> {
+        self.0.get_mut().write_all(b"hello\n")?;
+        let mut line = String::new();
+        if self.0.read_line(&mut line)? == 0 {
+            return Err(std::io::ErrorKind::UnexpectedEof.into());
+        }
+        let mut words = line.split(' ');
+        Ok((words.next().unwrap().parse().unwrap(), words.next().unwrap().parse().unwrap()))
+    }
+
+    pub(crate) fn node(&mut self) -> usize {
+        self.ask().unwrap().0
+    }
+
+    pub(crate) fn address(&self) -> SocketAddr {
+        self.0.get_ref().local_addr().unwrap()
+    }
+}
+
+/// The node that answers a datagram, if one does.
+pub(crate) fn ask(socket: &UdpSocket, to: SocketAddr, datagram: &[u8]) -> Option<usize> {
+    socket.send_to(datagram, to).unwrap();
+    let mut bytes = [0; 100];
+    let length = socket.recv(&mut bytes).ok()?;
+    Some(String::from_utf8_lossy(&bytes[..length]).parse().unwrap())
+}

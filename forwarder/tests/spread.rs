@@ -1,0 +1,144 @@
+//! One address that several nodes serve, in network namespaces of the tests' own.
+#![cfg(test)]
+
+mod segment;
+
+use std::{collections::BTreeMap, net::SocketAddr, sync::Arc};
+
+use arpeggio_forwarder::rules::{Counting, Rules};
+use arpeggio_forwarding::{BUCKETS, Plan, PlannedAddress, Port, Protocol, Spread, SpreadBy, Way};
+use segment::{DNS, QUIC, Segment, Stream, Version, WEB, ask};
+
+const SEED: u32 = 0x5eed;
+
+/// What each bucket's primary is: one of some nodes.
+type Table = fn(u16) -> usize;
+
+/// Each node a third.
+fn thirds(bucket: u16) -> usize {
+    usize::from(bucket % 3) + 1
+}
+
+/// Node 3 is emptied.
+fn halves(bucket: u16) -> usize {
+    match thirds(bucket) {
+        3 => usize::from(bucket / 3 % 2) + 1,
+        node => node,
+    }
+}
+
+/// `table`: who gets new connections; `before`: who got them before.
+fn plan(segment: &Segment, node: usize, table: Table, before: Table) -> Plan {
+    let way = |to: usize| if to == node { Way::Local } else { segment.hop(node, to) };
+    let ways = |choose: &dyn Fn(u16) -> usize| {
+        (0..BUCKETS).map(|bucket| way(choose(bucket))).collect::<Vec<_>>()
+    };
+    let below = |bucket| if before(bucket) == table(bucket) { node } else { before(bucket) };
+    let spread = |by| Spread {
+        by,
+        seed: SEED,
+        first: ways(&table),
+        others: ways(&table),
+        below: ways(&below),
+    };
+    let port = |protocol, number| Port { protocol, number };
+    let planned = PlannedAddress {
+        quic: [QUIC].into(),
+        spread: BTreeMap::from([
+            (port(Protocol::Tcp, WEB), Arc::new(spread(SpreadBy::ClientAndPort))),
+            (port(Protocol::Udp, QUIC), Arc::new(spread(SpreadBy::Client))),
+            (port(Protocol::Udp, DNS), Arc::new(spread(SpreadBy::Client))),
+        ]),
+        interfaces: if node == 1 { vec!["eth0".to_owned()] } else { Vec::new() },
+        ..PlannedAddress::default()
+    };
+    segment.plan(node, planned)
+}
+
+fn both(test: impl Fn(&Segment)) {
+    for version in [Version::V4, Version::V6] {
+        let Some(segment) = Segment::new(version) else { return };
+        test(&segment);
+    }
+}
+
+/// By node.
+fn counted(rules: &mut Rules) -> BTreeMap<String, u64> {
+    let counters = rules.counters().unwrap().into_iter();
+    counters
+        .filter_map(|counter| match counter.counting {
+            Counting::Spread { node, .. } => Some((node, counter.packets)),
+            Counting::Stayed(_) => Some(("node-1".to_owned(), counter.packets)),
+            _ => None,
+        })
+        .collect()
+}
+
+#[test]
+fn every_node_gets_its_share_and_sees_the_client() {
+    both(|segment| {
+        let mut rules: Vec<_> =
+            (1..=3).map(|node| segment.rules(node, &plan(segment, node, thirds, thirds))).collect();
+        let mut shares = [0; 3];
+        let mut streams: Vec<_> = (0..300).map(|_| segment.connect()).collect();
+        for stream in &mut streams {
+            let (node, client) = stream.ask().unwrap();
+            assert_eq!(client, stream.address());
+            shares[node - 1] += 1;
+        }
+        println!("{:?}: {shares:?}", segment.version);
+        assert!(shares.iter().all(|share| (65..=135).contains(share)), "{shares:?}");
+        let counted = counted(&mut rules[0]);
+        assert_eq!(counted.keys().collect::<Vec<_>>(), ["node-1", "node-2", "node-3"]);
+        // The packets of a connection here: SYN, ACK, a question, an ACK of the answer.
+        let (two, opened) = (counted["node-2"], shares[1]);
+        assert!(two >= opened * 3 && two <= opened * 8, "{counted:?} of {shares:?}");
+    });
+}
+
+#[test]
+fn connections_of_a_node_that_is_emptied_go_on() {
+    both(|segment| {
+        let mut rules: Vec<_> =
+            (1..=3).map(|node| segment.rules(node, &plan(segment, node, thirds, thirds))).collect();
+        let mut streams: Vec<_> = (0..60).map(|_| segment.connect()).collect();
+        let before: Vec<_> = streams.iter_mut().map(Stream::node).collect();
+        assert!(before.contains(&3));
+        for node in 1..=3 {
+            let plan = plan(segment, node, halves, thirds);
+            segment.node(node).run(|| rules[node - 1].apply(&plan).unwrap());
+        }
+        let after: Vec<_> = streams.iter_mut().map(Stream::node).collect();
+        assert_eq!(before, after);
+        let new: Vec<_> = (0..60).map(|_| segment.connect().node()).collect();
+        assert!(new.contains(&1) && new.contains(&2) && !new.contains(&3), "{new:?}");
+    });
+}
+
+#[test]
+fn udp_and_its_fragments_go_where_the_clients_address_says() {
+    both(|segment| {
+        let tables: [Table; 3] = [|_| 1, |_| 2, |_| 3];
+        for (node, table) in (1..=3).zip(tables) {
+            let _rules: Vec<_> =
+                (1..=3).map(|on| segment.rules(on, &plan(segment, on, table, table))).collect();
+            let to = |port| SocketAddr::new(segment.version.service(), port);
+            assert_eq!(ask(&segment.socket(), to(DNS), b"x"), Some(node));
+            assert_eq!(ask(&segment.socket(), to(DNS), &[7; 4000]), Some(node), "in parts");
+            let quic = segment.socket();
+            assert_eq!(ask(&quic, to(QUIC), &[0xc0, 1]), Some(node));
+            assert_eq!(ask(&quic, to(QUIC), &[0x40, 1]), Some(node));
+        }
+    });
+}
+
+#[test]
+fn other_ports_and_other_addresses_stay() {
+    both(|segment| {
+        let _rules = segment.rules(1, &plan(segment, 1, |_| 2, |_| 2));
+        let client = segment.version.client();
+        let node = segment.version.node(1);
+        segment.client.command(&format!("ping -c 1 -W 2 -I {client} {node}"));
+        assert_eq!(segment.connect().node(), 2);
+    });
+}
