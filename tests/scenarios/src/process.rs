@@ -86,32 +86,6 @@ impl HostProcess {
         Self::start_on(lab, node, namespace, command.args(args))
     }
 
-    /// Starts our speaker with an administrator's access, when it may open so many files. It writes to the log `name`.
-    ///
-    /// # Errors
-    /// When it was not built or cannot be started.
-    pub fn speaker_with_files(
-        lab: &Lab,
-        node: Machine,
-        name: &str,
-        files: u32,
-    ) -> anyhow::Result<Self> {
-        let mut command = Command::new("sh");
-        command.args(["-c", &format!("ulimit -n {files} && exec \"$0\" \"$@\"")]);
-        command.arg(install::program("arpeggio-speaker")?);
-        command.args(["--node-name", &node.to_string(), "--namespace", "arpeggio-system"]);
-        Self::start_on(lab, node, name, &mut command)
-    }
-
-    /// How many files it has open.
-    ///
-    /// # Errors
-    /// When it has ended.
-    pub fn open_files(&self) -> anyhow::Result<usize> {
-        let path = format!("/proc/{}/fd", self.child.id());
-        Ok(fs::read_dir(&path).with_context(|| format!("cannot read {path}"))?.count())
-    }
-
     /// The command `arpeggio`, on the control plane. It writes to the log `name`.
     ///
     /// # Errors

@@ -18,7 +18,6 @@ mod drill;
 mod failover;
 mod families;
 mod faults;
-mod few_files;
 mod floods;
 mod formats;
 mod ingress;
@@ -169,7 +168,6 @@ const SCENARIOS: &[(&str, Scenario)] = &[
     ("intruder", strangers::an_announced_address_is_defended),
     ("fault-intruder", strangers::a_stranger_that_takes_the_address_changes_little),
     ("fault-flood", floods::a_flood_of_frames_ends_no_session),
-    ("fault-few-files", few_files::a_speaker_with_few_files_leaves_addresses_to_others),
     ("fault-slow-link", slow_links::a_slow_link_gets_patience),
     ("fault-occupied", strangers::who_wants_a_strangers_address_is_told),
     ("intruder-ipv6", strangers::an_announced_ipv6_address_is_defended),
