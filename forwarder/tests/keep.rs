@@ -13,16 +13,8 @@ use std::{
 
 use arpeggio_forwarder::rules::{Counting, Rules};
 use arpeggio_forwarding::{Plan, Way};
-use segment::{DNS, QUIC, Segment, Stream, Version, WEB, ask};
+use segment::{DNS, QUIC, Segment, Stream, Version, WEB, ask, both};
 use socket2::{Domain, Protocol, Socket, Type};
-
-/// Runs a test for both families.
-fn both(test: impl Fn(&Segment)) {
-    for version in [Version::V4, Version::V6] {
-        let Some(segment) = Segment::new(version) else { return };
-        test(&segment);
-    }
-}
 
 fn passed(rules: &mut Rules, counting: &Counting) -> u64 {
     let counters = rules.counters().unwrap();

@@ -7,7 +7,7 @@ use std::{collections::BTreeMap, net::SocketAddr, sync::Arc};
 
 use arpeggio_forwarder::rules::{Counting, Rules};
 use arpeggio_forwarding::{BUCKETS, Plan, PlannedAddress, Port, Protocol, Spread, SpreadBy, Way};
-use segment::{DNS, QUIC, Segment, Stream, Version, WEB, ask};
+use segment::{DNS, QUIC, Segment, Stream, WEB, ask, both};
 
 const SEED: u32 = 0x5eed;
 
@@ -53,13 +53,6 @@ fn plan(segment: &Segment, node: usize, table: Table, before: Table) -> Plan {
         ..PlannedAddress::default()
     };
     segment.plan(node, planned)
-}
-
-fn both(test: impl Fn(&Segment)) {
-    for version in [Version::V4, Version::V6] {
-        let Some(segment) = Segment::new(version) else { return };
-        test(&segment);
-    }
 }
 
 /// By node.

@@ -3,6 +3,7 @@
 //! The program `nft` looks from outside: what it prints does not come by our own reading.
 #![cfg(test)]
 
+#[path = "../../link/tests/namespace/mod.rs"]
 mod namespace;
 
 use std::{

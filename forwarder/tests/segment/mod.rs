@@ -1,6 +1,6 @@
 //! A segment: a client and nodes at a bridge, each node with a backend of its own. All are network namespaces of the test.
 
-#[path = "../../../crates/netfilter/tests/namespace/mod.rs"]
+#[path = "../../../crates/link/tests/namespace/mod.rs"]
 mod namespace;
 
 use std::{
@@ -36,6 +36,14 @@ pub(crate) struct Segment {
     bridge: Namespace,
     nodes: Vec<Namespace>,
     pub(crate) version: Version,
+}
+
+/// Runs a test for both families.
+pub(crate) fn both(test: impl Fn(&Segment)) {
+    for version in [Version::V4, Version::V6] {
+        let Some(segment) = Segment::new(version) else { return };
+        test(&segment);
+    }
 }
 
 impl Version {

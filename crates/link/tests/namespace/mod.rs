@@ -5,8 +5,9 @@
 #![allow(dead_code, reason = "not every test needs everything")]
 
 use std::fs::File;
+use std::io::Write as _;
 use std::os::fd::AsRawFd;
-use std::process::Command;
+use std::process::{Command, Stdio};
 use std::thread;
 
 use arpeggio_wire::MacAddr;
@@ -47,7 +48,7 @@ impl Namespace {
         })
     }
 
-    /// Runs something on a thread inside of the namespace. Sockets made there stay in it.
+    /// Runs something on a thread inside of the namespace. Sockets and processes made there stay in it.
     pub(crate) fn run<T: Send>(&self, work: impl FnOnce() -> T + Send) -> T {
         let inside = || {
             setns(&self.0, CloneFlags::CLONE_NEWNET).unwrap();
@@ -59,22 +60,44 @@ impl Namespace {
 
     /// Runs `ip` in the namespace and returns what it prints; its arguments stand in one string.
     pub(crate) fn ip(&self, arguments: &str) -> String {
-        self.iproute2("ip", arguments)
+        self.command(&format!("ip {arguments}"))
     }
 
     /// Runs `tc` in the namespace.
     pub(crate) fn tc(&self, arguments: &str) {
-        self.iproute2("tc", arguments);
+        self.command(&format!("tc {arguments}"));
     }
 
-    fn iproute2(&self, program: &str, arguments: &str) -> String {
+    /// Runs a program in the namespace and returns what it prints; all stands in one string.
+    pub(crate) fn command(&self, line: &str) -> String {
         let output = self.run(|| {
-            let mut command = Command::new(program);
-            command.args(arguments.split(' ')).output().expect("install iproute2")
+            let mut words = line.split(' ');
+            let mut command = Command::new(words.next().unwrap());
+            command.args(words).output().unwrap_or_else(|error| panic!("{line}: {error}"))
         });
         let problem = String::from_utf8_lossy(&output.stderr);
-        assert!(output.status.success(), "{program} {arguments}: {problem}");
+        assert!(output.status.success(), "{line}: {problem}");
         String::from_utf8(output.stdout).unwrap()
+    }
+
+    /// What the program `nft` sees there.
+    pub(crate) fn ruleset(&self) -> String {
+        self.command("nft list ruleset")
+    }
+
+    /// Has the program `nft` take rules.
+    pub(crate) fn nft(&self, rules: &str) {
+        let output = self.run(|| {
+            let mut child = Command::new("nft")
+                .args(["-f", "-"])
+                .stdin(Stdio::piped())
+                .stderr(Stdio::piped())
+                .spawn()
+                .expect("install nftables");
+            child.stdin.take().unwrap().write_all(rules.as_bytes()).unwrap();
+            child.wait_with_output().unwrap()
+        });
+        assert!(output.status.success(), "{rules}: {}", String::from_utf8_lossy(&output.stderr));
     }
 
     /// Lays a virtual cable from the interface `name` here to `eth0` there; both are down.
@@ -92,7 +115,7 @@ impl Namespace {
     }
 
     /// A path by which other programs find the namespace.
-    fn path(&self) -> String {
+    pub(crate) fn path(&self) -> String {
         format!("/proc/{}/fd/{}", std::process::id(), self.0.as_raw_fd())
     }
 }
