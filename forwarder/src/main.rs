@@ -74,9 +74,10 @@ async fn run(args: &RunArgs) -> anyhow::Result<()> {
     let node = Node::from(name);
     let patience = Patience { connect: Duration::from_secs(2), read: Some(SILENCE), retry: false };
     let client = client::connect(patience).await?;
-    let publisher = Publisher::new(client.clone(), &args.namespace, node.clone(), args.instance());
+    let me = (node, args.instance());
+    let publisher = Publisher::new(client.clone(), &args.namespace, me.clone());
     let forwarder =
-        Forwarder::new(client, &args.namespace, node, args.keep_connections, &health, metrics);
+        Forwarder::new(client, &args.namespace, me, args.keep_connections, &health, metrics);
     tracing::info!(
         node = name,
         namespace = args.namespace,

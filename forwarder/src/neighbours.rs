@@ -4,14 +4,12 @@
 //! IPv6 it then goes to the wrong neighbour: the kernel asks for the packet's destination instead of the node (seen with 6.18). So the
 //! kernel is told beforehand what sessions say. It makes sure of that by itself, as of everything that it has not used for long.
 
-use std::net::IpAddr;
+use std::{collections::BTreeSet, net::IpAddr};
 
-use arpeggio_forwarding::Plan;
+use arpeggio_forwarding::Hop;
 use netlink_packet_route::neighbour::NeighbourState;
 use nix::net::if_::if_nametoindex;
 use rtnetlink::Handle;
-
-use crate::rules::hops;
 
 /// What "it is there already" is called (`EEXIST`).
 const EXISTS: i32 = 17;
@@ -34,10 +32,10 @@ impl Neighbours {
         Ok(Self { handle })
     }
 
-    /// Tells the kernel of each node that a plan gives packets to and that it does not know yet. Returns what it refused.
-    pub async fn tell(&self, plan: &Plan) -> Vec<(IpAddr, rtnetlink::Error)> {
+    /// Tells the kernel of each node that packets are given to and that it does not know yet. Returns what it refused.
+    pub async fn tell(&self, hops: &BTreeSet<Hop>) -> Vec<(IpAddr, rtnetlink::Error)> {
         let mut refused = Vec::new();
-        for hop in hops(plan) {
+        for hop in hops {
             let Ok(index) = if_nametoindex(hop.interface.as_str()) else { continue };
             let told = self.handle.neighbours().add(index, hop.next_hop);
             let told = told.link_layer_address(&hop.mac).state(NeighbourState::Stale);

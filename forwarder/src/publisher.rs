@@ -19,15 +19,6 @@ const TIME_LIMIT: Duration = Duration::from_secs(2);
 const SHORTEST_PAUSE: Duration = Duration::from_secs(1);
 const LONGEST_PAUSE: Duration = Duration::from_secs(30);
 
-/// What is to be said, and why nothing can be passed on.
-#[derive(Debug, Clone, Default, PartialEq, Eq)]
-pub(crate) struct News {
-    /// See [`Forwarder::connections`].
-    pub(crate) connections: Option<std::collections::BTreeMap<std::net::IpAddr, u32>>,
-    /// See [`Forwarder::unable`].
-    pub(crate) unable: Option<String>,
-}
-
 /// Writes the Lease. Nothing waits for it.
 pub(crate) struct Publisher {
     api: Api<Lease>,
@@ -37,13 +28,13 @@ pub(crate) struct Publisher {
 }
 
 impl Publisher {
-    pub(crate) fn new(client: Client, namespace: &str, node: Node, instance: String) -> Self {
+    pub(crate) fn new(client: Client, namespace: &str, (node, instance): (Node, String)) -> Self {
         Self { api: Api::namespaced(client, namespace), node, instance, failing: false }
     }
 
     /// Publishes the latest news, each time that there are some, until their sender is gone; then takes back what this
     /// process has said.
-    pub(crate) fn spawn(mut self) -> (watch::Sender<Option<News>>, JoinHandle<()>) {
+    pub(crate) fn spawn(mut self) -> (watch::Sender<Option<Forwarder>>, JoinHandle<()>) {
         let (sender, mut news) = watch::channel(None);
         let task = tokio::spawn(async move {
             let mut pause = SHORTEST_PAUSE;
@@ -67,13 +58,8 @@ impl Publisher {
     }
 
     /// Whether it was done.
-    async fn publish(&mut self, news: &News) -> bool {
-        let says = Forwarder {
-            instance: self.instance.clone(),
-            connections: news.connections.clone(),
-            unable: news.unable.clone(),
-        };
-        let written = tokio::time::timeout(TIME_LIMIT, self.write(&says)).await;
+    async fn publish(&mut self, says: &Forwarder) -> bool {
+        let written = tokio::time::timeout(TIME_LIMIT, self.write(says)).await;
         let why = match written {
             Ok(Ok(())) => {
                 self.failing = false;

@@ -32,7 +32,7 @@ use std::{
     net::IpAddr,
 };
 
-use arpeggio_forwarding::{Hop, Plan, Way};
+use arpeggio_forwarding::Plan;
 use arpeggio_netfilter::{Batch, Connections, Error, Feature, Netfilter, Table, Tables};
 use nix::net::if_::if_nametoindex;
 
@@ -123,22 +123,6 @@ impl Rules {
     ) -> Result<BTreeMap<IpAddr, Connections>, Error> {
         self.netfilter.connections(addresses)
     }
-}
-
-/// The other nodes that a plan gives packets to.
-pub(crate) fn hops(plan: &Plan) -> BTreeSet<&Hop> {
-    let ways = plan.addresses.values().flat_map(|planned| {
-        let passing = [&planned.passing.from_outside, &planned.passing.from_fellow];
-        let spread = planned.spread.values();
-        passing
-            .into_iter()
-            .chain(spread.flat_map(|it| it.first.iter().chain(&it.others).chain(&it.below)))
-    });
-    ways.filter_map(|way| match way {
-        Way::Local => None,
-        Way::To(hop) => Some(&**hop),
-    })
-    .collect()
 }
 
 /// The devices that a plan names.

@@ -1,11 +1,15 @@
 //! The loop that joins what is known, what is decided and what the kernel does.
 
-use std::{collections::BTreeMap, net::IpAddr, time::Duration};
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    net::IpAddr,
+    time::Duration,
+};
 
-use arpeggio_api::lease;
+use arpeggio_api::{forwarder::Forwarder as Says, lease};
 use arpeggio_election::{Node, Timestamp};
 use arpeggio_forwarder::{neighbours::Neighbours, rules::Rules};
-use arpeggio_forwarding::{Decision, Draining, Forwarding, Plan, Settings};
+use arpeggio_forwarding::{Decision, Draining, Forwarding, Hop, Plan, Settings};
 use arpeggio_runtime::{
     health::{Awaited, Health, Heartbeat},
     shutdown::Shutdown,
@@ -20,7 +24,7 @@ use tokio::{
     time::{Instant, Interval, MissedTickBehavior, interval},
 };
 
-use crate::{feed::Feed, metrics::Metrics, publisher::News};
+use crate::{feed::Feed, metrics::Metrics};
 
 /// How often connections are counted while any run out, and what the rules have counted is read.
 const PACE: Duration = Duration::from_secs(5);
@@ -33,11 +37,14 @@ const STUCK: Duration = Duration::from_secs(30);
 
 /// One node's forwarder.
 pub(crate) struct Forwarder {
+    /// Which of the node's processes this is: its pod's name.
+    instance: String,
     leases: Watch<Lease>,
     feed: Feed,
     forwarding: Forwarding,
     kernel: Kernel,
-    neighbours: watch::Sender<Plan>,
+    /// The ways to the nodes that packets are given to.
+    hops: watch::Sender<BTreeSet<Hop>>,
     draining: Draining,
     metrics: Metrics,
     pace: Interval,
@@ -62,18 +69,19 @@ impl Forwarder {
     pub(crate) fn new(
         client: Client,
         namespace: &str,
-        node: Node,
+        (node, instance): (Node, String),
         keep: Duration,
         health: &Health,
         metrics: Metrics,
     ) -> Self {
         let ours = Config::default().labels(lease::SELECTOR);
         let api = Api::namespaced(client, namespace);
-        let (neighbours, plans) = watch::channel(Plan::default());
-        tokio::spawn(tell_neighbours(plans));
+        let (hops, changes) = watch::channel(BTreeSet::new());
+        tokio::spawn(tell_neighbours(changes));
         let mut pace = interval(PACE);
         pace.set_missed_tick_behavior(MissedTickBehavior::Delay);
         Self {
+            instance,
             leases: Watch::new(api, ours, Haste::Urgent, health.awaits("Leases")),
             feed: Feed::default(),
             forwarding: Forwarding::new(node, Settings { keep }, now()),
@@ -83,7 +91,7 @@ impl Forwarder {
                 unable: None,
                 retry: Instant::now(),
             },
-            neighbours,
+            hops,
             draining: Draining::default(),
             metrics,
             pace,
@@ -93,7 +101,7 @@ impl Forwarder {
     }
 
     /// Runs until it is asked to stop.
-    pub(crate) async fn run(mut self, shutdown: &Shutdown, news: &watch::Sender<Option<News>>) {
+    pub(crate) async fn run(mut self, shutdown: &Shutdown, news: &watch::Sender<Option<Says>>) {
         let mut next = None;
         loop {
             let wake =
@@ -119,13 +127,11 @@ impl Forwarder {
     }
 
     /// When to decide again at the latest.
-    fn decide(&mut self, news: &watch::Sender<Option<News>>) -> Option<Timestamp> {
+    fn decide(&mut self, news: &watch::Sender<Option<Says>>) -> Option<Timestamp> {
         let Decision { plan, draining, next, notes: _ } =
             self.forwarding.decide(self.feed.known(), now());
         let before = self.kernel.unable.clone();
-        if *self.neighbours.borrow() != plan {
-            self.neighbours.send_replace(plan.clone());
-        }
+        set(&self.hops, plan.hops().collect::<BTreeSet<_>>().into_iter().cloned().collect());
         self.kernel.bring(plan, &self.metrics);
         let is_new = draining.addresses.keys().ne(self.draining.addresses.keys());
         self.draining = draining;
@@ -139,21 +145,15 @@ impl Forwarder {
     }
 
     /// Counts what runs out here and what was passed on, and publishes what has changed.
-    fn count(&mut self, news: &watch::Sender<Option<News>>) {
-        if self.settled.is_some() && !self.leases.is_listed() {
+    fn count(&mut self, news: &watch::Sender<Option<Says>>) {
+        if !self.leases.is_listed() {
             return;
         }
         self.kernel.read_counters(&self.metrics);
         let connections = self.kernel.connections(&self.draining);
         self.metrics.show_connections(connections.as_ref());
-        let latest = News { connections, unable: self.kernel.unable.clone() };
-        news.send_if_modified(|said| {
-            let is_new = said.as_ref() != Some(&latest);
-            if is_new {
-                *said = Some(latest);
-            }
-            is_new
-        });
+        let unable = self.kernel.unable.clone();
+        set(news, Some(Says { instance: self.instance.clone(), connections, unable }));
     }
 }
 
@@ -236,7 +236,7 @@ impl Kernel {
 
 /// Tells the kernel where the nodes are that packets go to: when a plan is new, and now and then, since it forgets what it does
 /// not use.
-async fn tell_neighbours(mut plans: watch::Receiver<Plan>) {
+async fn tell_neighbours(mut hops: watch::Receiver<BTreeSet<Hop>>) {
     let neighbours = match Neighbours::new() {
         Ok(neighbours) => neighbours,
         Err(error) => {
@@ -246,19 +246,28 @@ async fn tell_neighbours(mut plans: watch::Receiver<Plan>) {
     };
     let mut failing = false;
     loop {
-        let plan = plans.borrow_and_update().clone();
-        let refused = neighbours.tell(&plan).await;
+        let latest = hops.borrow_and_update().clone();
+        let refused = neighbours.tell(&latest).await;
         if let Some((node, error)) = refused.first()
             && !failing
         {
             tracing::warn!(%node, error = %causes(error), "the kernel is not told where a node is");
         }
         failing = !refused.is_empty();
-        match tokio::time::timeout(PACE, plans.changed()).await {
+        match tokio::time::timeout(PACE, hops.changed()).await {
             Ok(Ok(())) | Err(_) => {}
             Ok(Err(_)) => return,
         }
     }
+}
+
+/// Tells those who wait for a change, if it is one.
+fn set<T: PartialEq>(told: &watch::Sender<T>, latest: T) {
+    told.send_if_modified(|known| {
+        let is_new = *known != latest;
+        *known = latest;
+        is_new
+    });
 }
 
 fn now() -> Timestamp {

@@ -12,7 +12,7 @@ use arpeggio_election::{Node, Timestamp};
 
 use crate::{
     hops::hop,
-    known::{Address, Fellow, Known, Mac, Port, Protocol, Service},
+    known::{Address, Known, Mac, Port, Protocol, Service},
     memory::{Memory, Moment, SETTLE, Served, Serving, Start},
     notes::Notes,
     packet::BUCKETS,
@@ -241,15 +241,7 @@ impl Asked<'_> {
     fn asked(&self, may_know: impl Fn(&Node) -> bool) -> Vec<Asking<'_>> {
         let fellows = self.moment.known.nodes.iter();
         let chosen = fellows.filter(|&(node, fellow)| fellow.lives() && may_know(node));
-        // At the node that has an address, and most often is alone to know its connections, no way is looked for.
-        let chosen: Vec<(&Node, &Fellow)> = chosen.collect();
-        if let [(only, _)] = chosen.as_slice()
-            && *only == self.node
-        {
-            return Vec::new();
-        }
-        let mut asked: Vec<Asking<'_>> =
-            chosen.into_iter().filter_map(|(node, _)| self.asking(node)).collect();
+        let mut asked: Vec<Asking<'_>> = chosen.filter_map(|(node, _)| self.asking(node)).collect();
         asked.sort_by_key(|it| Reverse(it.rank));
         asked
     }

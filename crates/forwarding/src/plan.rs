@@ -26,6 +26,31 @@ pub struct Plan {
     pub addresses: BTreeMap<IpAddr, PlannedAddress>,
 }
 
+impl Plan {
+    /// How packets get to other nodes, by whatever is in the plan; a way that many packets take comes as often.
+    pub fn hops(&self) -> impl Iterator<Item = &Hop> {
+        self.addresses.values().flat_map(PlannedAddress::ways).filter_map(Way::hop)
+    }
+}
+
+impl PlannedAddress {
+    fn ways(&self) -> impl Iterator<Item = &Way> {
+        let spread = self.spread.values().flat_map(|it| [&it.first, &it.others, &it.below]);
+        let Passing { from_outside, from_fellow } = &self.passing;
+        [from_outside, from_fellow].into_iter().chain(spread.flatten())
+    }
+}
+
+impl Way {
+    /// How a packet that goes there gets to the other node. `None`: it stays.
+    pub fn hop(&self) -> Option<&Hop> {
+        match self {
+            Self::Local => None,
+            Self::To(hop) => Some(hop),
+        }
+    }
+}
+
 /// What is to be done with packets to one address.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct PlannedAddress {

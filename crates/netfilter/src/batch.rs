@@ -9,8 +9,7 @@ use crate::{
     expression::plain,
     message::{Kind, Message},
     tables::{
-        Chain, Contents, Data, Hook, Rule, Set, SetKind, SetValue, Table, Tables, kind_of,
-        length_of,
+        Contents, Data, Hook, Rule, Set, SetKind, SetValue, Table, Tables, kind_of, length_of,
     },
 };
 
@@ -60,13 +59,9 @@ impl Batch {
                 }
                 Some(_) => {
                     batch.delete_table(table);
-                    batch.add_table(table);
-                    batch.change(table, &Contents::default(), contents);
+                    batch.make(table, contents);
                 }
-                None => {
-                    batch.add_table(table);
-                    batch.change(table, &Contents::default(), contents);
-                }
+                None => batch.make(table, contents),
             }
         }
         batch
@@ -76,11 +71,14 @@ impl Batch {
     pub fn anew(old: &Tables, new: &Tables) -> Self {
         let mut batch = Self::new();
         old.keys().for_each(|table| batch.delete_table(table));
-        for (table, contents) in new {
-            batch.add_table(table);
-            batch.change(table, &Contents::default(), contents);
-        }
+        new.iter().for_each(|(table, contents)| batch.make(table, contents));
         batch
+    }
+
+    /// A table with all that is to be in it.
+    fn make(&mut self, table: &Table, contents: &Contents) {
+        self.add_table(table);
+        self.change(table, &Contents::default(), contents);
     }
 
     /// The order matters to the kernel: what is referred to is there before what refers to it, and goes after it.
@@ -170,12 +168,6 @@ impl Batch {
             attributes.text(1, &table.name).text(2, chain);
             attributes.nest(4, |list| rule.iter().for_each(|expression| expression.write(list)));
         });
-    }
-
-    /// Other rules for a chain: no packet sees it without any.
-    pub fn replace_rules(&mut self, table: &Table, name: &str, chain: &Chain) {
-        self.flush_chain(table, name);
-        chain.rules.iter().for_each(|rule| self.add_rule(table, name, rule));
     }
 
     /// An empty set or map.

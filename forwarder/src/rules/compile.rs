@@ -2,7 +2,7 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use arpeggio_forwarding::{Hop, Passing, Plan, PlannedAddress, Way};
+use arpeggio_forwarding::{Hop, Plan, Way};
 use arpeggio_netfilter::{Contents, Data, Family, Field, Set, SetValue, Table, Tables};
 
 use super::{counting::Counting, ingress, prerouting, steps::Version};
@@ -74,28 +74,12 @@ impl Compiled {
 
 /// The next hop and the index of its device. `None`: the packet stays.
 pub(super) fn hop<'a>(way: &'a Way, devices: &BTreeMap<String, u32>) -> Option<(&'a Hop, u32)> {
-    match way {
-        Way::Local => None,
-        Way::To(hop) => devices.get(&hop.interface).map(|index| (&**hop, *index)),
-    }
+    let hop = way.hop()?;
+    Some((hop, *devices.get(&hop.interface)?))
 }
 
 /// The names of all devices that a plan is about.
 pub(super) fn device_names(plan: &Plan) -> BTreeSet<&str> {
-    plan.addresses.values().flat_map(names_of_address).collect()
-}
-
-fn names_of_address(address: &PlannedAddress) -> impl Iterator<Item = &str> {
-    let Passing { from_outside, from_fellow } = &address.passing;
-    let spread = address
-        .spread
-        .values()
-        .flat_map(|spread| [&spread.first, &spread.others, &spread.below])
-        .flatten();
-    let ways = [from_outside, from_fellow].into_iter().chain(spread);
-    let hops = ways.filter_map(|way| match way {
-        Way::Local => None,
-        Way::To(hop) => Some(hop.interface.as_str()),
-    });
-    hops.chain(address.interfaces.iter().map(String::as_str))
+    let announcing = plan.addresses.values().flat_map(|address| &address.interfaces);
+    plan.hops().map(|hop| &hop.interface).chain(announcing).map(String::as_str).collect()
 }

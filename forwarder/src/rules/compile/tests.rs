@@ -1,7 +1,7 @@
 use std::{net::IpAddr, sync::Arc};
 
 use arpeggio_election::Node;
-use arpeggio_forwarding::{BUCKETS, Port, Protocol, Spread, SpreadBy};
+use arpeggio_forwarding::{BUCKETS, Passing, PlannedAddress, Port, Protocol, Spread, SpreadBy};
 use arpeggio_netfilter::Batch;
 
 use super::*;

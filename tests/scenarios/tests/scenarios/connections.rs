@@ -170,10 +170,8 @@ fn killed_forwarders_leave_nothing(home: &Home) -> anyhow::Result<()> {
 /// Connections that the dead node had are reset, and do not hang.
 fn a_dead_owner_is_told_of_at_once(home: &Home) -> anyhow::Result<()> {
     let owner = home.wait_for_owner(first_address())?;
-    let left = Mutex::new(None);
     let seen = through(home, "the node that was drained loses power", || {
         cordon(home, owner)?;
-        *left.lock().unwrap_or_else(PoisonError::into_inner) = Some(Instant::now());
         home.lab.power_off(owner)?;
         Ok(())
     })?;
