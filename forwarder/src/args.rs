@@ -1,9 +1,13 @@
 //! Command-line arguments.
 
-use std::{path::PathBuf, time::Duration};
+use std::time::Duration;
 
-use arpeggio_runtime::{admin::AdminArgs, telemetry::LogArgs, version};
-use clap::{Parser, Subcommand, ValueEnum};
+use arpeggio_runtime::{
+    admin::{AdminArgs, HealthArgs},
+    telemetry::LogArgs,
+    version,
+};
+use clap::{Parser, Subcommand};
 use k8s_openapi::jiff::SignedDuration;
 
 /// Where metrics are served unless the user says otherwise. The ports of controller and speaker are other ones, so that all
@@ -35,31 +39,7 @@ pub(crate) struct Args {
 #[derive(Debug, Subcommand)]
 pub(crate) enum Command {
     /// Ask a running forwarder for its health at its unix socket; for the kubelet's exec probes.
-    Health {
-        /// What to ask for.
-        page: Page,
-        /// The running forwarder's --admin-socket.
-        #[arg(long, env = "ARPEGGIO_ADMIN_SOCKET", value_name = "PATH")]
-        socket: PathBuf,
-    },
-}
-
-/// A question about health.
-#[derive(Debug, Clone, Copy, ValueEnum)]
-pub(crate) enum Page {
-    /// Is it working, or stuck?
-    Live,
-    /// Are its rules in force, or has it said why they cannot be?
-    Ready,
-}
-
-impl Page {
-    pub(crate) fn path(self) -> &'static str {
-        match self {
-            Self::Live => "/livez",
-            Self::Ready => "/readyz",
-        }
-    }
+    Health(HealthArgs),
 }
 
 #[derive(Debug, clap::Args)]

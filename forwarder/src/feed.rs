@@ -13,7 +13,7 @@ use arpeggio_api::{
 };
 use arpeggio_election::{Node, SessionState};
 use arpeggio_forwarding::{Address, Fellow, Forwarder, Known, Life, Port, Protocol, Service};
-use arpeggio_runtime::{telemetry::causes, watch::Change};
+use arpeggio_runtime::{unclear::UnclearLeases, watch::Change};
 use k8s_openapi::api::coordination::v1::Lease;
 use kube::ResourceExt as _;
 
@@ -26,8 +26,7 @@ pub(crate) struct Feed {
     known: Known,
     /// What forwarders say, also those of nodes without a session.
     forwarders: BTreeMap<Node, Forwarder>,
-    /// The Leases that are not understood, by name, each told of once.
-    unclear: BTreeMap<String, String>,
+    unclear: UnclearLeases,
 }
 
 impl Feed {
@@ -44,7 +43,7 @@ impl Feed {
                 let listed: BTreeSet<String> = leases.iter().map(Lease::name_any).collect();
                 let absent = self.names().filter(|name| !listed.contains(name));
                 let absent: Vec<String> = absent.collect();
-                self.unclear.retain(|name, _| listed.contains(name));
+                self.unclear.listed(&listed);
                 let forgotten = absent.iter().fold(false, |any, name| self.forget(name) | any);
                 self.read_all(&leases) | forgotten
             }
@@ -69,21 +68,7 @@ impl Feed {
             Some(Kind::Forwarder) => forwarder::parse(lease).map(|it| self.learn_forwarder(it)),
             None => return false,
         };
-        let name = lease.name_any();
-        match read {
-            Ok(is_news) => {
-                self.unclear.remove(&name);
-                is_news
-            }
-            Err(error) => {
-                let why = causes(&error).to_string();
-                if self.unclear.get(&name) != Some(&why) {
-                    tracing::warn!(error = why, "a Lease is not understood");
-                    self.unclear.insert(name, why);
-                }
-                false
-            }
-        }
+        self.unclear.pass(&lease.name_any(), read).unwrap_or_default()
     }
 
     fn learn_session(&mut self, record: &SessionRecord) -> bool {
@@ -138,7 +123,7 @@ impl Feed {
 
     /// A Lease is gone.
     fn forget(&mut self, name: &str) -> bool {
-        self.unclear.remove(name);
+        self.unclear.gone(name);
         if let Some(node) = session::node_of(name) {
             return self.known.nodes.remove(&node).is_some();
         }
@@ -234,7 +219,7 @@ mod tests {
         let mut damaged = lock(None);
         damaged.metadata.name = Some("address-x".into());
         assert!(!feed.take(Change::Applied(damaged)));
-        assert_eq!(feed.unclear.len(), 1);
+        assert_eq!(feed.unclear.count(), 1);
         let mut newer = lock(Some("node-1"));
         let annotations = newer.metadata.annotations.get_or_insert_default();
         annotations.insert("arpeggio.dev/format".into(), "2".into());

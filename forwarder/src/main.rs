@@ -12,12 +12,12 @@ mod metrics;
 mod publisher;
 mod run;
 
-use std::{path::Path, process::ExitCode, time::Duration};
+use std::{process::ExitCode, time::Duration};
 
 use anyhow::Context as _;
 use arpeggio_election::Node;
 use arpeggio_runtime::{
-    admin::{self, Admin},
+    admin::{Admin, HealthArgs},
     client::{self, Patience},
     health::Health,
     shutdown::Shutdown,
@@ -39,7 +39,7 @@ const SILENCE: Duration = Duration::from_mins(1);
 fn main() -> ExitCode {
     let args = Args::parse();
     let result = match &args.command {
-        Some(Command::Health { socket, page }) => health(socket, page.path()),
+        Some(Command::Health(args)) => health(args),
         None => run(&args.run),
     };
     match result {
@@ -55,8 +55,8 @@ fn main() -> ExitCode {
 }
 
 #[tokio::main(flavor = "current_thread")]
-async fn health(socket: &Path, page: &str) -> anyhow::Result<()> {
-    Ok(admin::check(socket, page).await?)
+async fn health(args: &HealthArgs) -> anyhow::Result<()> {
+    Ok(args.ask().await?)
 }
 
 #[tokio::main]

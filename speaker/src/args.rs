@@ -1,9 +1,13 @@
 //! Command-line arguments.
 
-use std::{path::PathBuf, time::Duration};
+use std::time::Duration;
 
 use arpeggio_election::{Pattern, Profile, Settings};
-use arpeggio_runtime::{admin::AdminArgs, telemetry::LogArgs, version};
+use arpeggio_runtime::{
+    admin::{AdminArgs, HealthArgs},
+    telemetry::LogArgs,
+    version,
+};
 use clap::{Parser, Subcommand, ValueEnum};
 
 /// Where metrics are served unless the user says otherwise. The controller's port is another one, so that both can
@@ -29,31 +33,7 @@ pub(crate) struct Args {
 #[derive(Debug, Subcommand)]
 pub(crate) enum Command {
     /// Ask a running speaker for its health at its unix socket; for the kubelet's exec probes.
-    Health {
-        /// What to ask for.
-        page: Page,
-        /// The running speaker's --admin-socket.
-        #[arg(long, env = "ARPEGGIO_ADMIN_SOCKET", value_name = "PATH")]
-        socket: PathBuf,
-    },
-}
-
-/// A question about health.
-#[derive(Debug, Clone, Copy, ValueEnum)]
-pub(crate) enum Page {
-    /// Is it working, or stuck?
-    Live,
-    /// Does it have its session and its first lists?
-    Ready,
-}
-
-impl Page {
-    pub(crate) fn path(self) -> &'static str {
-        match self {
-            Self::Live => "/livez",
-            Self::Ready => "/readyz",
-        }
-    }
+    Health(HealthArgs),
 }
 
 #[derive(Debug, clap::Args)]

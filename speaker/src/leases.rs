@@ -1,6 +1,6 @@
 //! Watches Arpeggio's Leases and tells the engine of every change.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::BTreeSet;
 
 use arpeggio_api::{
     lease::{self, Kind, LeaseError},
@@ -10,7 +10,7 @@ use arpeggio_api::{
 use arpeggio_election::{Event, Version};
 use arpeggio_runtime::{
     health::Awaited,
-    telemetry::causes,
+    unclear::UnclearLeases,
     watch::{Change, Haste, Watch},
 };
 use crossbeam_channel::Sender;
@@ -44,8 +44,7 @@ pub(crate) async fn watch(
 pub(crate) struct Feed {
     /// The Leases that the engine knows, by name.
     known: BTreeSet<String>,
-    /// Those that are not understood, and why not.
-    unclear: BTreeMap<String, String>,
+    unclear: UnclearLeases,
 }
 
 impl Feed {
@@ -57,7 +56,7 @@ impl Feed {
             }
             Change::Deleted(lease) => {
                 self.known.remove(&lease.name_any());
-                self.unclear.remove(&lease.name_any());
+                self.unclear.gone(&lease.name_any());
                 gone(&lease.name_any(), lease::version(&lease).ok()).into_iter().collect()
             }
             Change::Listed(leases) => self.listed(&leases, true),
@@ -75,7 +74,7 @@ impl Feed {
         let inputs = inputs.into_iter().chain(gone);
         let inputs = inputs.chain([Input::Election(Event::Synced)]).collect();
         if whole {
-            self.unclear.retain(|name, _| listed.contains(name));
+            self.unclear.listed(&listed);
             self.known = listed;
         } else {
             self.known.extend(listed);
@@ -83,23 +82,8 @@ impl Feed {
         inputs
     }
 
-    /// Says of a Lease once that it is not understood, however often it is written.
     fn read(&mut self, lease: &Lease) -> Option<Input> {
-        let name = lease.name_any();
-        match understood(lease)? {
-            Ok(input) => {
-                self.unclear.remove(&name);
-                Some(input)
-            }
-            Err(error) => {
-                let why = causes(&error).to_string();
-                if self.unclear.get(&name) != Some(&why) {
-                    tracing::warn!(error = why, "a Lease is not understood");
-                    self.unclear.insert(name, why);
-                }
-                None
-            }
-        }
+        self.unclear.pass(&lease.name_any(), understood(lease)?)
     }
 }
 
@@ -178,9 +162,9 @@ mod tests {
         damaged.metadata.name = Some("address-x".into());
         let mut feed = Feed::default();
         assert!(feed.take(Change::Applied(damaged.clone())).is_empty());
-        assert_eq!(feed.unclear.len(), 1);
+        assert_eq!(feed.unclear.count(), 1);
         assert!(feed.take(Change::Deleted(damaged)).is_empty());
-        assert!(feed.unclear.is_empty());
+        assert_eq!(feed.unclear.count(), 0);
         assert!(gone("somebody-elses-lease", None).is_none());
     }
 }

@@ -49,7 +49,7 @@ use anyhow::{Context as _, bail};
 use arpeggio_election::Node;
 use arpeggio_link::interfaces::{self, Links};
 use arpeggio_runtime::{
-    admin::{self, Admin},
+    admin::{Admin, HealthArgs},
     client::{self, Patience},
     events::{EventQueue, EventWriter},
     files,
@@ -95,7 +95,7 @@ const RETRY: Duration = Duration::from_secs(1);
 fn main() -> ExitCode {
     let args = Args::parse();
     let result = match &args.command {
-        Some(Command::Health { socket, page }) => health(socket, page.path()),
+        Some(Command::Health(args)) => health(args),
         None => run(&args.run),
     };
     match result {
@@ -117,8 +117,8 @@ fn silence(renewal: Duration) -> Duration {
 }
 
 #[tokio::main(flavor = "current_thread")]
-async fn health(socket: &std::path::Path, page: &str) -> anyhow::Result<()> {
-    Ok(admin::check(socket, page).await?)
+async fn health(args: &HealthArgs) -> anyhow::Result<()> {
+    Ok(args.ask().await?)
 }
 
 #[tokio::main]

@@ -3,7 +3,7 @@
 //! It is served on a TCP port, for Prometheus, and optionally on a unix socket, for the kubelet's exec probes. The TCP
 //! port is opened with `SO_REUSEPORT`: during an upgrade two speakers of one node run side by side in the host's
 //! network, and the second must be able to start. For the same reason the speaker's probes do not use the port (the
-//! other process might answer) but the socket in the pod's own volume, by way of [`check`].
+//! other process might answer) but the socket in the pod's own volume, by way of [`HealthArgs`].
 
 mod limit;
 
@@ -45,6 +45,39 @@ pub struct AdminArgs {
     /// Unix socket that serves the same, for probes by exec.
     #[arg(long, env = "ARPEGGIO_ADMIN_SOCKET", value_name = "PATH")]
     pub admin_socket: Option<PathBuf>,
+}
+
+/// A question for the health of a process that runs, by the kubelet's exec probes; the arguments of a subcommand.
+#[derive(Debug, Clone, clap::Args)]
+pub struct HealthArgs {
+    /// What to ask for.
+    page: Page,
+    /// The running process's --admin-socket.
+    #[arg(long, env = "ARPEGGIO_ADMIN_SOCKET", value_name = "PATH")]
+    socket: PathBuf,
+}
+
+/// A question about health.
+#[derive(Debug, Clone, Copy, clap::ValueEnum)]
+enum Page {
+    /// Is it working, or stuck?
+    Live,
+    /// Does it have what it needs before it counts, its first lists among it?
+    Ready,
+}
+
+impl HealthArgs {
+    /// Asks.
+    ///
+    /// # Errors
+    /// When nothing answers, or the process is not well; the message says what it waits for.
+    pub async fn ask(&self) -> Result<(), AdminError> {
+        let page = match self.page {
+            Page::Live => "/livez",
+            Page::Ready => "/readyz",
+        };
+        check(&self.socket, page).await
+    }
 }
 
 /// Why the page cannot be served, or a check failed.
@@ -183,7 +216,7 @@ fn listen_unix(path: &Path) -> io::Result<UnixListener> {
 ///
 /// # Errors
 /// When nothing answers, or the process is not well; the message says what it waits for.
-pub async fn check(socket: &Path, page: &str) -> Result<(), AdminError> {
+async fn check(socket: &Path, page: &str) -> Result<(), AdminError> {
     let answer = tokio::time::timeout(CHECK_LIMIT, ask(socket, page))
         .await
         .unwrap_or_else(|_| Err(io::ErrorKind::TimedOut.into()))

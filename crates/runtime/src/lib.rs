@@ -16,6 +16,7 @@ mod names;
 pub mod reach;
 pub mod shutdown;
 pub mod telemetry;
+pub mod unclear;
 pub mod version;
 pub mod wall_clock;
 pub mod watch;
