@@ -15,6 +15,7 @@ pub(crate) struct Metrics {
     able: IntGauge,
     applied: IntCounterVec,
     packets: IntCounterVec,
+    resets: IntCounterVec,
     bytes: IntCounterVec,
     connections: IntGaugeVec,
     /// What the kernel had counted when it was read last.
@@ -50,6 +51,11 @@ impl Metrics {
                 "Packets of connections that this node does not know and that it gave to another node, by address and by who sent them here: outside, or a fellow.",
                 &["address", "from"],
             )?,
+            resets: counters(
+                "reset_packets_total",
+                "Packets of connections of a dead node that this node has answered by a reset, by address.",
+                &["address"],
+            )?,
             bytes: counters(
                 "passed_bytes_total",
                 "The bytes of those packets.",
@@ -82,8 +88,12 @@ impl Metrics {
         let before = std::mem::take(&mut *read);
         for Counter { counting, packets, bytes } in counters {
             read.insert(counting.clone(), (*packets, *bytes));
-            let Some((address, from)) = passed(counting) else { continue };
             let (old_packets, old_bytes) = before.get(counting).copied().unwrap_or_default();
+            if let Counting::Reset(address) = counting {
+                let resets = self.resets.with_label_values(&[address.to_string()]);
+                resets.inc_by(grown(old_packets, *packets));
+            }
+            let Some((address, from)) = passed(counting) else { continue };
             let labels = [address.to_string(), from.to_owned()];
             self.packets.with_label_values(&labels).inc_by(grown(old_packets, *packets));
             self.bytes.with_label_values(&labels).inc_by(grown(old_bytes, *bytes));
@@ -95,6 +105,11 @@ impl Metrics {
             let _ = self.packets.remove_label_values(&labels); // Fails only when it is not there.
             let _ = self.bytes.remove_label_values(&labels);
         }
+        for counting in before.keys().filter(|counting| !read.contains_key(counting)) {
+            if let Counting::Reset(address) = counting {
+                let _ = self.resets.remove_label_values(&[address.to_string()]);
+            }
+        }
     }
 }
 
@@ -103,7 +118,7 @@ fn passed(counting: &Counting) -> Option<(IpAddr, &'static str)> {
     match counting {
         Counting::PassedFromOutside(address) => Some((*address, "outside")),
         Counting::PassedFromFellow(address) => Some((*address, "fellow")),
-        Counting::Spread { .. } | Counting::Stayed(_) => None,
+        Counting::Reset(_) | Counting::Spread { .. } | Counting::Stayed(_) => None,
     }
 }
 
@@ -151,6 +166,11 @@ mod tests {
         assert_eq!(count(), 2);
         metrics.show_counters(&[counted(241, 1)]);
         assert_eq!(count(), 1);
+        let counting = Counting::Reset([192, 168, 0, 240].into());
+        metrics.show_counters(&[Counter { counting, packets: 3, bytes: 120 }]);
+        assert_eq!(metrics.resets.with_label_values(&["192.168.0.240"]).get(), 3);
+        metrics.show_counters(&[]);
+        assert!(metrics.resets.collect()[0].get_metric().is_empty());
         metrics.show_connections(Some(&[([192, 168, 0, 240].into(), 7)].into()));
         metrics.show_connections(Some(&BTreeMap::new()));
         assert!(metrics.connections.collect()[0].get_metric().is_empty());
@@ -171,7 +191,9 @@ mod tests {
         let registry = Registry::new();
         let metrics = Metrics::registered(&registry).unwrap();
         metrics.applied("done");
-        metrics.show_counters(&[counted(240, 1)]);
+        let reset = Counting::Reset([192, 168, 0, 240].into());
+        metrics
+            .show_counters(&[counted(240, 1), Counter { counting: reset, packets: 1, bytes: 40 }]);
         metrics.show_connections(Some(&[([192, 168, 0, 240].into(), 7)].into()));
         let present: BTreeSet<String> =
             registry.gather().iter().map(MetricFamily::name).map(str::to_owned).collect();

@@ -5,14 +5,14 @@ mod segment;
 
 use std::{
     io::{BufRead as _, BufReader, ErrorKind},
-    net::{IpAddr, SocketAddr},
+    net::{IpAddr, SocketAddr, TcpStream},
     process::{Command, Stdio},
     thread,
     time::Duration,
 };
 
 use arpeggio_forwarder::rules::{Counting, Rules};
-use arpeggio_forwarding::{Plan, Way};
+use arpeggio_forwarding::{Passing, Plan, PlannedAddress, Way};
 use segment::{DNS, QUIC, Segment, Stream, Version, WEB, ask, both};
 use socket2::{Domain, Protocol, Socket, Type};
 
@@ -55,6 +55,54 @@ fn an_open_connection_goes_on_and_a_new_one_goes_to_the_new_owner() {
         segment.node(2).run(|| rules.apply(&Plan::default()).unwrap());
         assert_eq!(open.ask().unwrap_err().kind(), ErrorKind::ConnectionReset);
         assert_eq!(new.node(), 2);
+    });
+}
+
+/// The backend that the new owner would give the packet to may be as dead as the node.
+#[test]
+fn connections_of_a_dead_node_are_reset_though_no_backend_does() {
+    both(|segment| {
+        let mut open = segment.connect();
+        assert_eq!(open.node(), 1);
+        let service = segment.version.service();
+        let planned = PlannedAddress { reset: true, ..PlannedAddress::default() };
+        let mut rules = segment.rules(2, &segment.plan(2, planned));
+        let backends = segment.version.drop_all_to_backends();
+        segment.node(2).nft(&backends);
+        segment.move_to(2);
+        let told = open.ask().unwrap_err();
+        assert_eq!(told.kind(), ErrorKind::ConnectionReset, "{told}");
+        assert!(passed(&mut rules, &Counting::Reset(service)) > 0);
+        // New ones are let through to the backends.
+        let to = SocketAddr::new(service, WEB);
+        let new = segment.client.run(|| TcpStream::connect_timeout(&to, Duration::from_secs(1)));
+        assert_eq!(new.unwrap_err().kind(), ErrorKind::TimedOut);
+        segment.node(2).command(&format!("nft delete table {} dead", segment.version.family()));
+        assert_eq!(segment.connect().node(), 2);
+    });
+}
+
+#[test]
+fn what_a_living_node_knows_is_passed_on_and_only_the_rest_is_reset() {
+    both(|segment| {
+        let mut dead = segment.connect();
+        segment.move_to(2);
+        let mut living = segment.connect();
+        assert_eq!((dead.ask().is_err(), living.node()), (true, 2));
+        segment.move_to(1);
+        let mut dead = segment.connect();
+        assert_eq!(dead.node(), 1);
+        // Node 1 dies. Node 3 has the address now, and node 2 what is left of its own.
+        let resets = |passing| PlannedAddress { passing, reset: true, ..PlannedAddress::default() };
+        let (to_2, stays) = (segment.hop(3, 2), Way::Local);
+        let asks = Passing { from_outside: to_2, from_fellow: stays };
+        let _three = segment.rules(3, &segment.plan(3, resets(asks)));
+        let mut two = segment.rules(2, &segment.plan(2, resets(Passing::default())));
+        segment.move_to(3);
+        assert_eq!(living.node(), 2);
+        assert_eq!(dead.ask().unwrap_err().kind(), ErrorKind::ConnectionReset);
+        assert!(passed(&mut two, &Counting::Reset(segment.version.service())) > 0);
+        assert_eq!((living.node(), segment.connect().node()), (2, 3));
     });
 }
 

@@ -200,12 +200,13 @@ impl Asked<'_> {
         let passing = self.passing();
         let is_spread = self.memory.serving().whole.is_none()
             && self.memory.serving().ports.values().any(|served| served.table.is_some());
-        if !is_spread && passing == Passing::default() {
+        let reset = self.memory.has_lost_a_node(&self.moment);
+        if !is_spread && !reset && passing == Passing::default() {
             return None;
         }
         let spread = if is_spread { self.spread() } else { BTreeMap::new() };
         let interfaces = if spread.is_empty() { Vec::new() } else { self.interfaces() };
-        Some(PlannedAddress { passing, quic: self.quic(), spread, interfaces })
+        Some(PlannedAddress { passing, quic: self.quic(), spread, reset, interfaces })
     }
 
     fn interfaces(&self) -> Vec<String> {

@@ -164,6 +164,12 @@ impl Memory {
         left.filter(|_| !self.nodes.contains(node))
     }
 
+    /// Whether a node that has served any of it is dead, and its connections with it.
+    pub(crate) fn has_lost_a_node(&self, moment: &Moment<'_>) -> bool {
+        let lives = |node| moment.known.nodes.get(node).is_some_and(Fellow::lives);
+        !moment.keep.is_zero() && self.left.keys().any(|node| !lives(node))
+    }
+
     /// Whether a node may know connections to any port, whatever their buckets are.
     pub(crate) fn may_know_all(&self, address: IpAddr, node: &Node, moment: &Moment<'_>) -> bool {
         let Some(fellow) = moment.known.nodes.get(node) else { return false };

@@ -62,6 +62,10 @@ pub struct PlannedAddress {
     pub quic: BTreeSet<u16>,
     /// The ports whose connections all nodes serve. Empty: the address is served by one node.
     pub spread: BTreeMap<Port, Arc<Spread>>,
+    /// A node that has served the address is dead: TCP packets of [`Kind::Other`](crate::Kind::Other) that conntrack does not know,
+    /// and that would stay here, are answered by a reset. Whoever has an open connection is told at once, whether or not a
+    /// backend would have told.
+    pub reset: bool,
     /// The names of this node's interfaces on which it would announce the address: where packets from outside come in. Only where
     /// `spread` has something.
     pub interfaces: Vec<String>,

@@ -8,8 +8,8 @@ use std::{collections::BTreeMap, net::IpAddr, time::Duration};
 
 use arpeggio_election::{AnnounceTerms, EndReason, Interface, Node, Places};
 use arpeggio_forwarding::{
-    Because, Drain, Endpoints, Kind, LeftOut, Life, OneNode, Port, Protocol, Service, SpreadBy,
-    Way, explain,
+    Because, Drain, Endpoints, Kind, LeftOut, Life, OneNode, Passing, Port, Protocol, Service,
+    SpreadBy, Way, explain,
 };
 use cluster::{Cluster, KEEP, PORT, address, client, fellow, name};
 
@@ -97,9 +97,46 @@ fn nothing_is_passed_to_a_node_that_is_dead() {
         cluster.fellow(0).life = Life::Ended(reason);
         cluster.fellow(0).forwarder = forwarder;
         cluster.tell(1);
-        let found = !cluster.machines[1].decision.plan.addresses.is_empty();
+        let planned = cluster.machines[1].decision.plan.addresses.get(&address());
+        let found = planned.is_some_and(|planned| planned.passing != Passing::default());
         assert_eq!(found, expected, "{reason:?} {:?}", cluster.fellow(0).forwarder);
+        assert_eq!(planned.is_some_and(|planned| planned.reset), !expected, "{reason:?}");
     }
+}
+
+#[test]
+fn connections_of_a_dead_node_are_reset_for_as_long_as_they_would_be_kept() {
+    for spread in [false, true] {
+        let mut cluster = Cluster::of(3, spread);
+        let resets = |cluster: &Cluster| {
+            let planned = cluster.machines[1].decision.plan.addresses.get(&address());
+            planned.is_some_and(|planned| planned.reset)
+        };
+        assert!(!resets(&cluster));
+        let died = cluster.now;
+        cluster.kill(0);
+        cluster.tell_all();
+        assert!(resets(&cluster));
+        while let Some(next) = cluster.machines[1].decision.next {
+            assert!(resets(&cluster) && next <= died + KEEP);
+            cluster.now = next;
+            cluster.tell_all();
+        }
+        assert_eq!(cluster.now, died + KEEP);
+        assert!(!resets(&cluster));
+    }
+}
+
+#[test]
+fn a_node_that_is_back_is_asked_and_nothing_is_reset() {
+    let mut cluster = Cluster::of(2, false);
+    cluster.kill(0);
+    cluster.tell_all();
+    cluster.boot(0);
+    cluster.tell(1);
+    let planned = &cluster.machines[1].decision.plan.addresses[&address()];
+    assert_eq!(target(&planned.passing.from_outside), Some(&name(0)));
+    assert!(!planned.reset);
 }
 
 #[test]

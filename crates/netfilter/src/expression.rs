@@ -145,6 +145,8 @@ pub enum Expression {
         /// The index of the device, in the machine's byte order.
         device: Register,
     },
+    /// Answers a TCP packet by a reset, and drops it. In tables of the families ip and ip6.
+    Reset,
     /// Counts in the rule itself.
     Counter,
     /// Counts in a named counter.
@@ -257,6 +259,7 @@ impl Expression {
             Self::Load { .. } | Self::Verdict(_) => "immediate",
             Self::Duplicate { .. } => "dup",
             Self::Forward { .. } => "fwd",
+            Self::Reset => "reject",
             Self::Counter => "counter",
             Self::NamedCounter(_) => "objref",
         }
@@ -314,6 +317,8 @@ impl Expression {
                 data.number(1, address.number()).number(2, device.number())
             }
             Self::Forward { device } => data.number(1, device.number()),
+            // NFT_REJECT_TCP_RST, and no code.
+            Self::Reset => data.number(1, 1).bytes(2, &[0]),
             Self::Counter => data,
             // NFT_OBJECT_COUNTER
             Self::NamedCounter(name) => data.number(1, 1).text(2, name),

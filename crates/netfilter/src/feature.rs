@@ -47,6 +47,16 @@ pub enum Feature {
         "the kernel's nf_tables cannot send packets on in IPv6: it needs CONFIG_NFT_DUP_IPV6 (module nft_dup_ipv6)"
     )]
     DuplicateIp6,
+    /// `reject` in the family ip, before routing.
+    #[error(
+        "the kernel's nf_tables cannot reset connections in IPv4: it needs CONFIG_NFT_REJECT_IPV4 (module nft_reject_ipv4)"
+    )]
+    ResetIp,
+    /// `reject` in the family ip6, before routing.
+    #[error(
+        "the kernel's nf_tables cannot reset connections in IPv6: it needs CONFIG_NFT_REJECT_IPV6 (module nft_reject_ipv6)"
+    )]
+    ResetIp6,
     /// `fwd`.
     #[error(
         "the kernel's nf_tables cannot forward frames: it needs CONFIG_NFT_FWD_NETDEV (module nft_fwd_netdev)"
@@ -56,7 +66,7 @@ pub enum Feature {
 
 impl Feature {
     /// All of them, what the others need first.
-    pub const ALL: [Self; 9] = [
+    pub const ALL: [Self; 11] = [
         Self::TablesIp,
         Self::TablesIp6,
         Self::TablesNetdev,
@@ -65,12 +75,14 @@ impl Feature {
         Self::Hash,
         Self::DuplicateIp,
         Self::DuplicateIp6,
+        Self::ResetIp,
+        Self::ResetIp6,
         Self::Forward,
     ];
 
     fn family(self) -> Family {
         match self {
-            Self::TablesIp6 | Self::DuplicateIp6 => Family::Ip6,
+            Self::TablesIp6 | Self::DuplicateIp6 | Self::ResetIp6 => Family::Ip6,
             Self::TablesNetdev | Self::Forward => Family::Netdev,
             _ => Family::Ip,
         }
@@ -101,6 +113,7 @@ impl Feature {
                 load(4, second),
                 Expression::Duplicate { address: first, device: second },
             ],
+            Self::ResetIp | Self::ResetIp6 => vec![Expression::Reset],
             Self::Forward => vec![load(4, first), Expression::Forward { device: first }],
         }
     }

@@ -11,6 +11,8 @@ pub enum Counting {
     PassedFromOutside(IpAddr),
     /// The same, but a fellow had given them to this node.
     PassedFromFellow(IpAddr),
+    /// Packets of connections that were a dead node's, and that were reset.
+    Reset(IpAddr),
     /// Packets to a spread address that this node, which announces it, gave to another one.
     Spread {
         /// The address.
@@ -49,6 +51,7 @@ impl Counting {
         match self {
             Self::PassedFromOutside(address) => format!("passed {address}"),
             Self::PassedFromFellow(address) => format!("passed further {address}"),
+            Self::Reset(address) => format!("reset {address}"),
             Self::Spread { address, mac, interface, .. } => {
                 let mac: Vec<_> = mac.iter().map(|byte| format!("{byte:02x}")).collect();
                 format!("to {address} {} {interface}", mac.join(":"))

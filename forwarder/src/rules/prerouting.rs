@@ -40,10 +40,10 @@ struct Making<'a> {
 
 impl Making<'_> {
     fn address(&mut self, address: IpAddr, planned: &PlannedAddress) {
-        let pass = self.pass(address, &planned.passing);
+        let pass = self.pass(address, planned);
         let mut spread = false;
         for (port, of_port) in &planned.spread {
-            spread |= self.port(address, *port, of_port);
+            spread |= self.port(address, *port, of_port, planned.reset);
         }
         if pass.is_none() && !spread {
             return;
@@ -90,18 +90,31 @@ impl Making<'_> {
     }
 
     /// The chain for what is passed on whatever the bucket. `None`: all of it stays.
-    fn pass(&mut self, address: IpAddr, passing: &Passing) -> Option<String> {
-        let from_fellow = self.way(&passing.from_fellow, Counting::PassedFromFellow(address));
-        let from_outside = self.way(&passing.from_outside, Counting::PassedFromOutside(address));
-        if from_fellow.is_none() && from_outside.is_none() {
+    fn pass(&mut self, address: IpAddr, planned: &PlannedAddress) -> Option<String> {
+        let Passing { from_outside, from_fellow } = &planned.passing;
+        let from_fellow = self.way(from_fellow, Counting::PassedFromFellow(address));
+        let from_outside = self.way(from_outside, Counting::PassedFromOutside(address));
+        if from_fellow.is_none() && from_outside.is_none() && !planned.reset {
             return None;
         }
-        let from_fellow = from_fellow.unwrap_or_else(steps::accept);
-        let mut rules = vec![rule([steps::from_fellow(FELLOWS), from_fellow])];
-        rules.extend(from_outside);
+        let stays = self.stays(address, planned.reset);
+        let from_fellow = from_fellow.unwrap_or_else(|| stays.clone());
+        let rules =
+            vec![rule([steps::from_fellow(FELLOWS), from_fellow]), from_outside.unwrap_or(stays)];
         let name = format!("pass {address}");
         self.chain(&name, rules);
         Some(name)
+    }
+
+    /// What becomes of a packet that is not passed on.
+    fn stays(&mut self, address: IpAddr, reset: bool) -> Rule {
+        if !reset {
+            return steps::accept();
+        }
+        let counter = self.filling.counter(Counting::Reset(address));
+        let name = format!("reset {address}");
+        self.chain(&name, vec![steps::reset(&counter)]);
+        steps::goto(&name)
     }
 
     fn way(&mut self, way: &Way, counting: Counting) -> Option<Rule> {
@@ -111,7 +124,7 @@ impl Making<'_> {
     }
 
     /// The chain of a spread port. `false`: there is none, since all of it stays.
-    fn port(&mut self, address: IpAddr, port: Port, spread: &Spread) -> bool {
+    fn port(&mut self, address: IpAddr, port: Port, spread: &Spread, reset: bool) -> bool {
         let others = self.buckets(&format!("others {address} {port}"), &spread.others);
         let below = self.buckets(&format!("below {address} {port}"), &spread.below);
         if others.is_none() && below.is_none() {
@@ -127,10 +140,11 @@ impl Making<'_> {
             .chain(&below)
             .map(|map| pass(map, Counting::PassedFromOutside(address)))
             .collect();
+        let stays = self.stays(address, reset);
         let below = format!("below {address} {port}");
-        self.chain(&below, further.into_iter().collect());
+        self.chain(&below, further.into_iter().chain([stays.clone()]).collect());
         let mut rules = vec![rule([steps::from_fellow(FELLOWS), steps::goto(&below)])];
-        rules.extend(outside);
+        rules.extend(outside.into_iter().chain([stays]));
         let name = format!("port {address} {port}");
         self.chain(&name, rules);
         let key = [self.version.field(), Field::Protocol, Field::Port];

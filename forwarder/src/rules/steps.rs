@@ -307,6 +307,13 @@ fn send_and_drop(version: Version, counter: &str) -> [Expression; 3] {
     ]
 }
 
+/// Answers TCP by a reset.
+pub(super) fn reset(counter: &str) -> Vec<Expression> {
+    let mut steps = protocol(number_of(Protocol::Tcp));
+    steps.extend([Expression::NamedCounter(counter.to_owned()), Expression::Reset]);
+    steps
+}
+
 /// Sends the frame to another MAC address. It leaves with our own as its source, or a switch would look for the client here.
 pub(super) fn readdress(to: [u8; 6], own: [u8; 6], device: u32, counter: &str) -> Vec<Expression> {
     vec![
