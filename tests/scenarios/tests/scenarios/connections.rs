@@ -14,7 +14,10 @@ use std::{
 
 use anyhow::{Context as _, ensure};
 use arpeggio_lab::Machine;
-use arpeggio_scenarios::{EXCLUDE, Home, eprint_line, first_address, install_overlay};
+use arpeggio_scenarios::{
+    EXCLUDE, Home, eprint_line, first_address, install_overlay, pool, service,
+};
+use serde_json::json;
 
 const NAMESPACE: &str = "arpeggio-system";
 
@@ -58,9 +61,7 @@ impl Seen {
 /// A drain, an upgrade and whatever else moves an address on purpose break no connection.
 pub(crate) fn moves_break_no_connection(home: &Home) -> anyhow::Result<()> {
     install_overlay(&home.lab, NAMESPACE, &["admission"])?;
-    home.serve_page()?;
-    home.wait_for_steady_page()?;
-    let owner = home.wait_for_owner(first_address())?;
+    let owner = serve_both_families(home)?;
     let seen = through(home, "without the forwarder: cordon", || cordon(home, owner))?;
     ensure!(
         seen.broken() > 0,
@@ -100,6 +101,44 @@ pub(crate) fn moves_break_no_connection(home: &Home) -> anyhow::Result<()> {
     })?;
     killed_forwarders_leave_nothing(home)?;
     a_dead_owner_is_told_of_at_once(home)
+}
+
+/// The same where kube-proxy uses iptables.
+pub(crate) fn moves_break_no_connection_with_iptables(home: &Home) -> anyhow::Result<()> {
+    install_overlay(&home.lab, NAMESPACE, &["admission", "forwarder"])?;
+    let first = serve_both_families(home)?;
+    every_node_is_able(home)?;
+    unbroken(home, "iptables: cordon, and back", || {
+        cordon(home, first)?;
+        home.lab.kubectl(&["uncordon", &first.to_string()])?;
+        let second = home.wait_for_owner(first_address())?;
+        cordon(home, second)?;
+        home.lab.kubectl(&["uncordon", &second.to_string()])?;
+        Ok(())
+    })?;
+    a_dead_owner_is_told_of_at_once(home)
+}
+
+/// A Service with an address of each family, which are announced by one node. Returns that node.
+fn serve_both_families(home: &Home) -> anyhow::Result<Machine> {
+    home.apply(&pool("home", &["192.168.0.240-192.168.0.250", "fd00:a0::240-fd00:a0::250"]))?;
+    home.start_web(2)?;
+    let mut both = service("web", "arpeggio.dev/address-pool", "home");
+    both["spec"]["ipFamilyPolicy"] = json!("RequireDualStack");
+    home.apply(&both)?;
+    home.wait_until("Service web has an address of each family", || {
+        match home.addresses("web")? {
+            addresses if addresses.len() == 2 => Ok(()),
+            addresses => Err(format!("{addresses:?}").into()),
+        }
+    })?;
+    for address in home.addresses("web")? {
+        for machine in home.lab.options().node_machines().into_iter().chain([Machine::Client]) {
+            home.wait_for_page_at(machine, SocketAddr::new(address, 80))?;
+        }
+    }
+    home.wait_for_steady_page()?;
+    home.wait_for_owner(first_address())
 }
 
 fn cordon(home: &Home, node: Machine) -> anyhow::Result<()> {
@@ -199,11 +238,14 @@ fn through(
 ) -> anyhow::Result<Seen> {
     let stop = Arc::new(AtomicBool::new(false));
     let streams: Vec<Arc<Mutex<Stream>>> = (0..STREAMS).map(|_| Arc::default()).collect();
+    let addresses = home.addresses("web")?;
+    ensure!(addresses.len() == 2, "one address of each family: {addresses:?}");
     let acted = thread::scope(|scope| {
-        for (number, stream) in streams.iter().enumerate() {
-            let stop = &stop;
+        for ((number, stream), address) in streams.iter().enumerate().zip(addresses.iter().cycle())
+        {
+            let (stop, to) = (&stop, SocketAddr::new(*address, 80));
             scope.spawn(move || {
-                home.lab.namespace(Machine::Client).enter(|| keep(number, stream, stop))
+                home.lab.namespace(Machine::Client).enter(|| keep(number, to, stream, stop))
             });
         }
         let acted = wait_until_all_answer(&streams).and_then(|()| act());
@@ -245,13 +287,12 @@ fn wait_until_all_answer(streams: &[Arc<Mutex<Stream>>]) -> anyhow::Result<()> {
 }
 
 /// One connection, on which something is asked again and again, until it breaks or is not needed any more.
-fn keep(number: usize, seen: &Mutex<Stream>, stop: &AtomicBool) {
+fn keep(number: usize, to: SocketAddr, seen: &Mutex<Stream>, stop: &AtomicBool) {
     // Not all at the same moment.
     thread::sleep(
         PAUSE * u32::try_from(number).unwrap_or_default() / u32::try_from(STREAMS).unwrap_or(1),
     );
     let open = || -> io::Result<TcpStream> {
-        let to = SocketAddr::from((first_address(), 80));
         let stream = TcpStream::connect_timeout(&to, PATIENCE)?;
         stream.set_read_timeout(Some(PATIENCE))?;
         stream.set_nodelay(true)?;

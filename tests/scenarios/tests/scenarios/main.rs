@@ -103,6 +103,7 @@ const TIMED: &[&str] = &[
     "helm",
     "ipv6-failover",
     "keep-connections",
+    "keep-iptables",
     "leader-power-cut",
     "local-upgrade",
     "new-mac",
@@ -251,6 +252,11 @@ const SHAPED: &[(&str, Shape, Scenario)] = &[
     ("newcomer", Shape::WithoutArpeggio, newcomer::the_pages_lead_to_a_service_that_answers),
     ("helm", Shape::WithoutArpeggio, chart::the_chart_installs_upgrades_and_goes),
     ("keep-connections", Shape::WithoutArpeggio, connections::moves_break_no_connection),
+    (
+        "keep-iptables",
+        Shape::Proxy(ProxyMode::Iptables),
+        connections::moves_break_no_connection_with_iptables,
+    ),
     ("variants", Shape::WithoutArpeggio, variants::components_change_what_is_installed_elsewhere),
     ("doctor", Shape::WithoutArpeggio, doctor::each_fault_of_the_installation_has_its_code),
     (
