@@ -134,7 +134,9 @@ impl View<'_> {
     fn pursue(&self, request: &Request, listed: &[IpAddr]) -> Step {
         let renounced = &self.record.renounced;
         let claimed = self.locked.iter().copied().filter(|it| self.holds(*it));
-        let extra = claimed.filter(|it| !listed.contains(it) && !renounced.contains(it));
+        let extra = claimed
+            .filter(|it| !listed.contains(it) && !renounced.contains(it))
+            .filter(|it| self.is_due(request, *it));
         let mut extra: Vec<IpAddr> = extra.collect();
         extra.sort_by_key(|it| Family::of(*it) != request.families.first());
         // What the status says already stays in its order.
@@ -153,6 +155,13 @@ impl View<'_> {
             wants_more: plan.wants_more,
             ..Outcome::default()
         })
+    }
+
+    /// Whether an address is the Service's own, or one of its predecessor that it may have, too.
+    fn is_due(&self, request: &Request, address: IpAddr) -> bool {
+        let index = self.index;
+        index.names(&self.record.service, address)
+            || index.allocator.may_inherit(self.owner, request, &index.held(address))
     }
 
     /// One that was renounced is given back first, and not renounced any more before it is claimed anew.

@@ -181,9 +181,14 @@ impl Index {
     }
 
     /// Brings the terms of all who are on a lock up to date. Earlier sharers win; a later one whose terms conflict is not
-    /// recorded as a holder.
+    /// recorded as a holder. Who only inherits the place of a Service that is gone comes last.
     fn recall_sharers(&mut self, owners: &[Owner], address: IpAddr) {
-        for owner in owners {
+        let inherits = |owner: &&Owner| {
+            let record = self.services.get(*owner);
+            record.is_some_and(|it| !self.names(&it.service, address))
+        };
+        let (heirs, others): (Vec<&Owner>, Vec<&Owner>) = owners.iter().partition(inherits);
+        for owner in others.into_iter().chain(heirs) {
             let terms = self.terms(owner);
             let shared = matches!(terms, SharingTerms::Shared(_));
             let changed = self.allocator.recall(owner, address, terms);

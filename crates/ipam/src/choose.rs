@@ -6,12 +6,13 @@ use core::net::IpAddr;
 use crate::{
     allocator::{Allocator, Contents, Entry},
     names::{Owner, PoolName},
+    plan::Held,
     pool::Pool,
     range::Family,
     refusal::{Refusal, Unfit, UnfitAddress, Unfitness},
     request::Request,
-    reserved::Special,
-    sharing::{SharingScope, SharingTerms},
+    reserved::{Reservation, Special},
+    sharing::{Disagreement, SharingScope, SharingTerms},
     space::Space,
 };
 
@@ -147,6 +148,21 @@ impl Chooser<'_> {
         match self.allocator.holders.clash(self.owner, address, &self.terms, pool.sharing) {
             Some(clash) => Err(UnfitAddress::Held(clash)),
             None => Ok(pool),
+        }
+    }
+
+    /// Whether an owner may have the address that one of the same name had before it: one that it could get if nobody had
+    /// it. Whether it still wants it, and what a stranger at it means, is judged like for one that it has.
+    pub(crate) fn may_inherit(&self, held: &Held) -> bool {
+        match self.check(held.address) {
+            Ok(_) | Err(UnfitAddress::OtherPool(_)) => true,
+            Err(UnfitAddress::NoPool) => {
+                self.allocator.may_come_back(held.address, held.origin.as_ref())
+            }
+            Err(UnfitAddress::Reserved(why)) => matches!(why, Reservation::Quarantined(_)),
+            // Of others on the lock it may not be known yet that they share.
+            Err(UnfitAddress::Held(clash)) => clash.why == Disagreement::Unknown,
+            Err(_) => false,
         }
     }
 

@@ -99,9 +99,19 @@ impl Allocator {
     /// What fits stays. What the request is not for any more, and what a stranger has, stays as long as nothing replaces
     /// it. What no pool allows any more stays as long as `grace` lasts, and is not replaced before.
     pub fn plan(&self, owner: &Owner, request: &Request, held: &[Held], grace: Grace) -> Plan {
-        let terms = SharingTerms::from(request.sharing.clone());
-        let chooser = Chooser { allocator: self, owner, request, terms };
+        let chooser = self.chooser(owner, request);
         Planner { chooser, grace, plan: Plan::default() }.planned(held)
+    }
+
+    /// Whether `owner`, which has no address yet, may have what one of the same name had before it. There is no grace
+    /// period for it: who comes anew has lost nothing.
+    pub fn may_inherit(&self, owner: &Owner, request: &Request, held: &Held) -> bool {
+        self.chooser(owner, request).may_inherit(held)
+    }
+
+    fn chooser<'a>(&'a self, owner: &'a Owner, request: &'a Request) -> Chooser<'a> {
+        let terms = SharingTerms::from(request.sharing.clone());
+        Chooser { allocator: self, owner, request, terms }
     }
 }
 

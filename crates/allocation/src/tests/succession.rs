@@ -1,6 +1,10 @@
 //! A Service that is deleted and created again keeps what it had.
 
-use arpeggio_api::address_pool::{AddressItem, AddressPoolSpec};
+use arpeggio_api::{
+    address_pool::{AddressItem, AddressPoolSpec, Allocation, Sharing},
+    reservations::Reservations,
+    selector::LabelSelector,
+};
 
 use super::*;
 
@@ -128,6 +132,141 @@ fn a_service_that_does_not_come_back_leaves_nothing() {
     assert_eq!(lab.locks(), ["address-10.0.0.1"], "for three seconds");
     lab.wait(Duration::from_secs(3));
     assert_eq!(lab.locks(), [""; 0]);
+}
+
+fn labels(pairs: &[(&str, &str)]) -> Labels {
+    pairs.iter().map(|(key, value)| ((*key).to_owned(), (*value).to_owned())).collect()
+}
+
+fn selector(key: &str, value: &str) -> Vec<LabelSelector> {
+    let match_labels = [(key.to_owned(), value.to_owned())].into();
+    vec![LabelSelector { match_labels, ..LabelSelector::default() }]
+}
+
+/// For Services labelled `tier: web` in namespaces labelled `team: green`.
+fn reserved_for_some() -> AddressPoolSpec {
+    let allocation = Allocation {
+        namespace_selectors: selector("team", "green"),
+        service_selectors: selector("tier", "web"),
+        ..Allocation::default()
+    };
+    AddressPoolSpec { allocation: Some(allocation), ..plain() }
+}
+
+/// Why a Service that comes again may not have what its predecessor had, and what brings that about.
+type Bar = (&'static str, fn(&mut Lab));
+
+const BARS: [Bar; 6] = [
+    ("labels of the namespace", |lab| {
+        lab.controller.index.set_namespace("default", labels(&[("team", "red")]));
+    }),
+    ("selector of the pool", |lab| {
+        let mut pool = reserved_for_some();
+        pool.allocation.as_mut().unwrap().namespace_selectors = selector("team", "blue");
+        lab.cluster.set_pool_spec("home", pool);
+    }),
+    ("labels of the Service", |lab| lab.cluster.label("web", "tier", "db")),
+    ("excluded", |lab| {
+        let excluded_addresses = vec![AddressItem("10.0.0.1".to_owned())];
+        lab.cluster
+            .set_pool_spec("home", AddressPoolSpec { excluded_addresses, ..reserved_for_some() });
+    }),
+    ("no pool", |lab| lab.cluster.delete_pool("home")),
+    ("a node's address", |lab| {
+        let mut reserved = Reservations::default();
+        reserved.add_node("n1", ["10.0.0.1".parse().unwrap()]);
+        lab.controller.index.set_reserved(reserved);
+    }),
+];
+
+#[test]
+fn who_comes_again_inherits_nothing_that_it_could_not_get() {
+    for (why, bar) in BARS {
+        for (already, restarts) in [(false, false), (true, false), (false, true)] {
+            let mut lab = lab(reserved_for_some());
+            lab.controller.index.set_namespace("default", labels(&[("team", "green")]));
+            lab.cluster.create_service("web", &[]);
+            lab.cluster.label("web", "tier", "web");
+            lab.settle();
+            assert_eq!(lab.addresses("web"), ["10.0.0.1"]);
+            if already {
+                // What it has it keeps for a grace period.
+                bar(&mut lab);
+                lab.settle();
+                assert_eq!(lab.addresses("web"), ["10.0.0.1"], "{why}");
+            }
+            lab.cluster.delete_service("web");
+            if restarts {
+                lab.controller = Controller::restarted(Index::new(None, lab.periods), &lab.cluster);
+            } else {
+                lab.settle();
+            }
+            lab.cluster.create_service("web", &[]);
+            lab.cluster.label("web", "tier", "web");
+            bar(&mut lab);
+            lab.settle();
+            assert!(!lab.addresses("web").contains(&"10.0.0.1".to_owned()), "{why}");
+            lab.wait(Duration::from_secs(4));
+            assert!(!lab.locks().contains(&"address-10.0.0.1".to_owned()), "{why}");
+        }
+    }
+}
+
+#[test]
+fn who_comes_again_with_another_key_leaves_the_address_to_those_who_are_there() {
+    const KEY: &str = "arpeggio.dev/sharing-key";
+    for restarts in [false, true] {
+        let mut lab = lab(plain());
+        for (name, port) in [("a", 80), ("b", 443)] {
+            lab.cluster.create_service_on(name, &[(KEY, "k")], port);
+            lab.settle();
+        }
+        assert_eq!(lab.sharers("10.0.0.1"), ["a", "b"]);
+        lab.cluster.delete_service("a");
+        lab.cluster.create_service_on("a", &[(KEY, "other")], 80);
+        if restarts {
+            lab.restart();
+        }
+        lab.settle();
+        assert_eq!((lab.addresses("a"), lab.addresses("b")), (s("10.0.0.2"), s("10.0.0.1")));
+    }
+}
+
+#[test]
+fn who_comes_again_shares_with_another_namespace_only_as_its_pool_says_now() {
+    const KEY: &str = "arpeggio.dev/sharing-key";
+    let mut lab = lab(AddressPoolSpec { sharing: Sharing::Cluster, ..plain() });
+    lab.controller.index.set_namespace("b", Labels::new());
+    lab.cluster.create_service_on("web", &[(KEY, "k")], 80);
+    lab.settle();
+    lab.cluster.create_service_in("b", "other", &[(KEY, "k")], 443);
+    lab.settle();
+    assert_eq!(lab.addresses("other"), ["10.0.0.1"]);
+    lab.cluster.set_pool_spec("home", plain());
+    lab.settle();
+    lab.cluster.delete_service("other");
+    lab.cluster.create_service_in("b", "other", &[(KEY, "k")], 443);
+    lab.settle();
+    assert_eq!(lab.addresses("other"), ["10.0.0.2"]);
+}
+
+#[test]
+fn all_sharers_that_come_again_at_once_inherit() {
+    const KEY: &str = "arpeggio.dev/sharing-key";
+    let mut lab = lab(plain());
+    for (name, port) in [("a", 80), ("b", 443)] {
+        lab.cluster.create_service_on(name, &[(KEY, "k")], port);
+        lab.settle();
+    }
+    for name in ["a", "b"] {
+        lab.cluster.delete_service(name);
+    }
+    lab.settle();
+    for (name, port) in [("b", 443), ("a", 80)] {
+        lab.cluster.create_service_on(name, &[(KEY, "k")], port);
+        lab.settle();
+    }
+    assert_eq!(lab.sharers("10.0.0.1"), ["a", "b"]);
 }
 
 fn s(address: &str) -> Vec<String> {
