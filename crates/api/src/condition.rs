@@ -22,10 +22,7 @@ impl Finding {
     /// The message as a condition has it: on one line, and no longer than the API server takes.
     #[must_use]
     pub fn shown(&self) -> String {
-        let mut shown = self.message.clone();
-        if shown.contains(char::is_control) {
-            shown = shown.escape_debug().to_string();
-        }
+        let mut shown = arpeggio_text::printable(&self.message).into_owned();
         shown.truncate(shown.floor_char_boundary(LONGEST_MESSAGE));
         shown
     }
@@ -85,8 +82,8 @@ pub(crate) mod tests {
 
     #[test]
     fn a_message_is_one_line() {
-        let condition = finding(true, "said: a\nERROR").observed(None, None, at(1));
-        assert_eq!(condition.message, "said: a\\nERROR");
+        let condition = finding(true, "\"said\": a\nERROR\u{2028}b").observed(None, None, at(1));
+        assert_eq!(condition.message, "\"said\": a\\nERROR\\u{2028}b");
     }
 
     #[test]

@@ -30,6 +30,7 @@ use crate::{
     confirm::confirm,
     global::Global,
     outcome::{Format, Outcome},
+    paint,
     reader::Reader,
     service_name::ServiceName,
 };
@@ -91,7 +92,8 @@ pub(crate) async fn run(global: &Global, args: &DrillArgs) -> Outcome {
     match carried_out(global, args).await {
         Ok(outcome) => outcome,
         Err(error) => {
-            eprintln!("arpeggio: the drill was not carried out: {error:#}");
+            let error = paint::shown(&format!("{error:#}"));
+            eprintln!("arpeggio: the drill was not carried out: {error}");
             Outcome { text: String::new(), code: ExitCode::from(NOT_DONE) }
         }
     }
@@ -165,7 +167,7 @@ async fn first_port(client: &Client, home: &str, name: &str) -> anyhow::Result<u
 /// Whether somebody who has read what will be done wants it.
 fn agreed(plan: &Plan, args: &DrillArgs) -> anyhow::Result<bool> {
     if matches!(args.output, Format::Table | Format::Wide) {
-        anstream::println!("{}", plan.to_text(args.seconds));
+        anstream::println!("{}", paint::shown(&plan.to_text(args.seconds)));
     }
     confirm("Go on?", args.yes)
 }

@@ -33,7 +33,7 @@ use self::{
     report::Report,
     strays::Strays,
 };
-use crate::{gaps::Gap, global::Global, reader::Reader, service_name::ServiceName};
+use crate::{gaps::Gap, global::Global, paint, reader::Reader, service_name::ServiceName};
 
 /// Which Service to explain.
 #[derive(Debug, clap::Args)]
@@ -83,7 +83,8 @@ struct Evidence {
 pub(crate) async fn show(global: &Global, args: &ServiceArgs) -> anyhow::Result<String> {
     let evidence = Evidence::read(global, args).await?;
     let grace = Duration::from_secs(args.grace_period.into());
-    Ok(Report::of(&evidence, args.class(), grace).render(wall_clock::now()))
+    let report = Report::of(&evidence, args.class(), grace);
+    Ok(paint::shown(&report.render(wall_clock::now())))
 }
 
 impl Evidence {

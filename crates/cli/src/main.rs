@@ -153,7 +153,7 @@ async fn main() -> ExitCode {
             outcome.code
         }
         Err(error) => {
-            eprintln!("arpeggio: {error:#}");
+            eprintln!("arpeggio: {}", paint::shown(&format!("{error:#}")));
             ExitCode::FAILURE
         }
     }

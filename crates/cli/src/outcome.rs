@@ -2,8 +2,11 @@
 
 use std::process::ExitCode;
 
+use arpeggio_text::printable_json;
 use clap::ValueEnum;
 use serde::Serialize;
+
+use crate::paint;
 
 /// The end of a command that could do its work.
 #[derive(Debug)]
@@ -52,8 +55,10 @@ impl Format {
         text: impl FnOnce(&R) -> String,
     ) -> Result<String, FormatError> {
         match self {
-            Self::Table | Self::Wide => Ok(text(report)),
-            Self::Json => Ok(serde_json::to_string_pretty(report)? + "\n"),
+            Self::Table | Self::Wide => Ok(paint::shown(&text(report))),
+            Self::Json => {
+                Ok(printable_json(&serde_json::to_string_pretty(report)?).into_owned() + "\n")
+            }
             Self::Yaml => Ok(serde_saphyr::to_string(report)?),
         }
     }

@@ -19,6 +19,7 @@ use crate::{
     confirm::confirm,
     global::Global,
     outcome::{Format, Outcome},
+    paint,
 };
 
 /// Exit code: some moves were not made.
@@ -56,7 +57,7 @@ pub(crate) async fn run(global: &Global, args: &RebalanceArgs) -> anyhow::Result
     }
     let for_people = matches!(args.output, Format::Table | Format::Wide);
     if for_people {
-        anstream::println!("{}", preview.to_text());
+        anstream::println!("{}", paint::shown(&preview.to_text()));
     }
     let count = plan.moves.len();
     if !confirm(&format!("Move {count} addresses?"), args.yes)? {

@@ -49,11 +49,13 @@ const LONGEST_SHOWN: usize = 253;
 
 /// Writes what users wrote so that it cannot be taken for anything else.
 fn write_shown(text: &str, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-    let mut rest = text.chars();
-    for character in rest.by_ref().take(LONGEST_SHOWN) {
-        fmt::Display::fmt(&character.escape_debug(), f)?;
-    }
-    if rest.next().is_some() { f.write_str("...") } else { Ok(()) }
+    let end = text.char_indices().nth(LONGEST_SHOWN).map(|(end, _)| end);
+    let shown = &text[..end.unwrap_or(text.len())];
+    // A quotation mark would end the name where it stands in quotation marks.
+    let escapes =
+        |character| arpeggio_text::is_hidden(character) || matches!(character, '"' | '\'' | '\\');
+    f.write_str(&arpeggio_text::escaped(shown, escapes))?;
+    if end.is_some() { f.write_str("...") } else { Ok(()) }
 }
 
 name! {

@@ -5,6 +5,7 @@
 
 use std::time::Duration;
 
+use arpeggio_text::printable;
 use k8s_openapi::{
     api::{core::v1::ObjectReference, events::v1::Event},
     apimachinery::pkg::apis::meta::v1::{MicroTime, ObjectMeta},
@@ -14,10 +15,7 @@ use kube::{Api, Client, api::PostParams};
 use prometheus::IntCounter;
 use tokio::sync::mpsc;
 
-use crate::{
-    telemetry::{causes, printable},
-    wall_clock,
-};
+use crate::{telemetry::causes, wall_clock};
 
 /// More events than this do not wait: they are lost, and counted.
 const QUEUE: usize = 1024;

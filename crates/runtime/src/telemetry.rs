@@ -1,7 +1,8 @@
 //! Logs and metrics.
 
-use std::{borrow::Cow, error::Error, fmt, io};
+use std::{error::Error, fmt, io};
 
+use arpeggio_text::{printable, printable_json};
 use prometheus::{
     IntCounter, IntGaugeVec, Opts, Registry,
     core::{Collector, Desc},
@@ -110,10 +111,10 @@ pub fn init(args: &LogArgs) -> Result<Logging, TelemetryError> {
         .buffered_lines_limit(WAITING_LINES)
         .thread_name("log")
         .finish(io::stderr());
-    let lost = writer.error_counter();
+    let (lost, format) = (writer.error_counter(), args.format);
     let builder = tracing_subscriber::fmt()
         .with_env_filter(filter)
-        .with_writer(move || OneLine(writer.clone()))
+        .with_writer(move || OneLine { writer: writer.clone(), format })
         .with_ansi(false);
     match args.format {
         LogFormat::Text => builder.init(),
@@ -123,35 +124,27 @@ pub fn init(args: &LogArgs) -> Result<Logging, TelemetryError> {
 }
 
 /// Writes each log line as one line, whatever is in it: a line break in somebody's text must not begin another one.
-struct OneLine<W>(W);
+struct OneLine<W> {
+    writer: W,
+    format: LogFormat,
+}
 
 impl<W: io::Write> io::Write for OneLine<W> {
     fn write(&mut self, line: &[u8]) -> io::Result<usize> {
         let text = String::from_utf8_lossy(line);
         let (text, end) = text.strip_suffix('\n').map_or((&*text, ""), |text| (text, "\n"));
         // In one piece: what is written one by one may be lost one by one.
-        self.0.write_all(format!("{}{end}", printable(text)).as_bytes())?;
+        let text = match self.format {
+            LogFormat::Text => printable(text),
+            LogFormat::Json => printable_json(text),
+        };
+        self.writer.write_all(format!("{text}{end}").as_bytes())?;
         Ok(line.len())
     }
 
     fn flush(&mut self) -> io::Result<()> {
-        self.0.flush()
+        self.writer.flush()
     }
-}
-
-/// The text with control characters escaped, for logs and events.
-pub fn printable(text: &str) -> Cow<'_, str> {
-    if !text.contains(char::is_control) {
-        return Cow::Borrowed(text);
-    }
-    let shown = |character: char| {
-        if character.is_control() {
-            character.escape_debug().to_string()
-        } else {
-            character.to_string()
-        }
-    };
-    Cow::Owned(text.chars().map(shown).collect())
 }
 
 /// The metrics registry of one process: build information and process metrics are in it. There is no global one, so
@@ -206,10 +199,21 @@ mod tests {
     #[test]
     fn a_line_break_begins_no_line_of_the_log() {
         let mut written = Vec::new();
-        let line = "INFO \"a\nERROR all is lost\" \u{1b}[31m\n";
-        io::Write::write_all(&mut OneLine(&mut written), line.as_bytes()).unwrap();
+        let line = "INFO \"a\nERROR all is lost\" \u{1b}[31m\u{2028}\u{202e}\n";
+        let mut log = OneLine { writer: &mut written, format: LogFormat::Text };
+        io::Write::write_all(&mut log, line.as_bytes()).unwrap();
         let written = String::from_utf8(written).unwrap();
-        assert_eq!(written, "INFO \"a\\nERROR all is lost\" \\u{1b}[31m\n");
+        assert_eq!(written, "INFO \"a\\nERROR all is lost\" \\u{1b}[31m\\u{2028}\\u{202e}\n");
+    }
+
+    #[test]
+    fn a_log_for_programs_stays_json() {
+        let mut written = Vec::new();
+        let mut log = OneLine { writer: &mut written, format: LogFormat::Json };
+        io::Write::write_all(&mut log, "{\"note\":\"a\\n\u{7f}\u{202e}\"}\n".as_bytes()).unwrap();
+        let read: serde_json::Value = serde_json::from_slice(&written).unwrap();
+        assert_eq!(read["note"], "a\n\u{7f}\u{202e}");
+        assert!(written.is_ascii());
     }
 
     #[test]

@@ -87,7 +87,7 @@ impl Line {
             _ => severity,
         };
         let Self { code, about, seen, advice, documentation, .. } = self;
-        let seen = one_line(seen);
+        let (about, seen) = (paint::one_line(about), paint::one_line(&one_line(seen)));
         format!("{severity} {code}  {about}: {seen}. {advice} [{documentation}]\n")
     }
 }

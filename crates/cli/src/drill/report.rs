@@ -127,7 +127,7 @@ impl Report {
         let mut text = format!("{}\n", self.picture);
         // Writing to a string cannot fail.
         for Entry { ms, what } in &self.timeline {
-            let _ = writeln!(text, "{ms:>7} ms  {what}");
+            let _ = writeln!(text, "{ms:>7} ms  {}", paint::one_line(what));
         }
         text.push('\n');
         for probe in &self.probes {
@@ -141,10 +141,10 @@ impl Report {
         }
         let _ = writeln!(text, "{} other addresses moved", self.also_moved.len());
         for event in &self.events {
-            let _ = writeln!(text, "event: {event}");
+            let _ = writeln!(text, "event: {}", paint::one_line(event));
         }
         for remark in &self.remarks {
-            let _ = writeln!(text, "note: {remark}");
+            let _ = writeln!(text, "note: {}", paint::one_line(remark));
         }
         text + &self.verdict()
     }

@@ -15,6 +15,7 @@ use k8s_openapi::{
 use super::Evidence;
 use crate::{
     gaps::Gap,
+    paint,
     status::{ADDRESS_COLUMNS, Status, ago, section},
     table,
 };
@@ -97,7 +98,7 @@ impl<'a> Report<'a> {
             let Condition { type_, status, reason, message, last_transition_time, .. } = condition;
             let type_ = type_.rsplit('/').next().unwrap_or(type_);
             let age = ago(Some(last_transition_time.0), now);
-            format!("{type_}={status} ({reason}, since {age}): {message}")
+            paint::one_line(&format!("{type_}={status} ({reason}, since {age}): {message}"))
         };
         self.record.conditions.iter().map(line).collect::<Vec<String>>().join("\n")
     }
@@ -117,7 +118,7 @@ impl<'a> Report<'a> {
 }
 
 fn lines(said: &[impl ToString]) -> String {
-    said.iter().map(ToString::to_string).collect::<Vec<String>>().join("\n")
+    said.iter().map(|it| paint::one_line(&it.to_string())).collect::<Vec<String>>().join("\n")
 }
 
 fn controller(lease: Option<&Lease>, now: Timestamp) -> String {
@@ -126,6 +127,7 @@ fn controller(lease: Option<&Lease>, now: Timestamp) -> String {
             .to_owned();
     };
     let holder = leader::parse(lease).ok().and_then(|record| record.leader.holder);
+    let holder = holder.map(|holder| paint::one_line(&holder));
     let renewed = lease.spec.as_ref().and_then(|spec| spec.renew_time.as_ref()).map(|it| it.0);
     let age = ago(renewed, now);
     let late = renewed.is_none_or(|renewed| now.duration_since(renewed) > LATE);

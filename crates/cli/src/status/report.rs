@@ -204,10 +204,14 @@ impl Report {
             let rows: Vec<_> = self.waiting.iter().map(Waiting::cells).collect();
             parts.push(table::render(["WAITING SERVICE", "REASON", "MESSAGE"], &rows));
         }
-        parts.extend(self.damaged.iter().map(|it| format!("{}: {it}\n", paint::warn("warning"))));
+        parts.extend(
+            self.damaged
+                .iter()
+                .map(|it| format!("{}: {}\n", paint::warn("warning"), paint::one_line(it))),
+        );
         if !self.not_read.is_empty() {
             let head = "What could not be read, so that the above may be incomplete:".to_owned();
-            let lines = self.not_read.iter().map(|it| format!("  {it}"));
+            let lines = self.not_read.iter().map(|it| format!("  {}", paint::one_line(it)));
             parts.push([head].into_iter().chain(lines).collect::<Vec<_>>().join("\n") + "\n");
         }
         parts.retain(|part| !part.is_empty());

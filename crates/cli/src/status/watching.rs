@@ -7,6 +7,7 @@ use arpeggio_runtime::{
     wall_clock,
     watch::{Change, Event, Haste, Watch},
 };
+use arpeggio_text::printable_json;
 use k8s_openapi::{api::coordination::v1::Lease, jiff::Timestamp};
 use kube::{
     Api, Client,
@@ -17,6 +18,7 @@ use super::{known::Status, report::Report, selection::Selection};
 use crate::{
     changes::{Seen, Told},
     outcome::Format,
+    paint,
 };
 
 /// Shows everything once and then each change, until somebody stops the command.
@@ -69,14 +71,18 @@ fn begin(leases: &[Lease], selection: &Selection, format: Format, now: Timestamp
         return;
     }
     let report = Report::of(&Status::of(leases), &[], &[], now).only(selection);
-    anstream::println!("{}", report.to_text(format, selection, now));
+    anstream::println!("{}", paint::shown(&report.to_text(format, selection, now)));
 }
 
 /// A line for each change; for programs one object.
 fn println_one(change: &Told, format: Format) -> anyhow::Result<()> {
     match format {
-        Format::Table | Format::Wide => anstream::println!("{}", change.to_text()),
-        Format::Json => anstream::println!("{}", serde_json::to_string(change)?),
+        Format::Table | Format::Wide => {
+            anstream::println!("{}", paint::one_line(&change.to_text()));
+        }
+        Format::Json => {
+            anstream::println!("{}", printable_json(&serde_json::to_string(change)?));
+        }
         Format::Yaml => anstream::println!("---\n{}", serde_saphyr::to_string(change)?.trim_end()),
     }
     Ok(())

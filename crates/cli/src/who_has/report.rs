@@ -9,7 +9,7 @@ use super::{
     ask::{Answer, Answers},
     known::{Cluster, Lock},
 };
-use crate::table;
+use crate::{paint, table};
 
 /// What was heard, and where.
 #[derive(Debug)]
@@ -91,7 +91,7 @@ impl Report {
             text = table::render(["MAC", "ANSWERS", "TOOK", "WHOSE"], &rows) + "\n";
         }
         for remark in &self.remarks {
-            text.extend([remark, "\n"]);
+            text.extend([&paint::one_line(remark), "\n"]);
         }
         text
     }
