@@ -425,7 +425,7 @@ mod tests {
 
     fn broken(name: &str, created: i64) -> Declaration {
         let error = PoolError::Format("it is broken".to_owned());
-        let pool = Err(InvalidPool { pool: name.into(), error });
+        let pool = Err(InvalidPool::new(name.into(), error));
         Declaration { pool, ..declaration(name, "10.0.0.1", created) }
     }
 

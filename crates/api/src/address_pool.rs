@@ -276,8 +276,16 @@ impl AddressPool {
     /// # Errors
     /// The first thing that is not what it should be; the whole pool is not used then.
     pub fn to_pool(&self) -> Result<Pool, InvalidPool> {
+        let rules = self.spec.allocation.as_ref().map(Allocation::to_rules).transpose();
+        self.with_rules(rules.clone()).map_err(|invalid| invalid.is_for(rules))
+    }
+
+    fn with_rules(
+        &self,
+        rules: Result<Option<AllocationRules>, PoolError>,
+    ) -> Result<Pool, InvalidPool> {
         let (name, spec) = (PoolName::from(self.name_any()), &self.spec);
-        let invalid = |error| InvalidPool { pool: name.clone(), error };
+        let invalid = |error| InvalidPool::new(name.clone(), error);
         check_announce("spec.announce", &spec.announce).map_err(invalid)?;
         if spec.routed && !spec.announce.is_empty() {
             let why = "spec.routed says that no node announces the addresses, and spec.announce where: remove one of both";
@@ -288,12 +296,7 @@ impl AddressPool {
                 .map_err(invalid)?,
             auto_assign: spec.auto_assign,
             avoid_buggy_ips: spec.avoid_buggy_ips,
-            rules: spec
-                .allocation
-                .as_ref()
-                .map(Allocation::to_rules)
-                .transpose()
-                .map_err(invalid)?,
+            rules: rules.map_err(invalid)?,
             cool_down: seconds(spec.reuse_cool_down_seconds),
             sharing: spec.sharing.into(),
             ..Pool::parse(name.clone(), &spec.addresses)?

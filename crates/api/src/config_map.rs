@@ -172,7 +172,7 @@ impl Reader<'_> {
                     let items = texts(value, self.text).map_err(wrong)?;
                     pool.ranges = self
                         .ranges(&items)
-                        .map_err(|error| InvalidPool { pool: name.clone(), error })?;
+                        .map_err(|error| InvalidPool::new(name.clone(), error))?;
                 }
                 "auto-assign" => pool.auto_assign = switch(&key, &value).map_err(wrong)?,
                 "avoid-buggy-ips" => pool.avoid_buggy_ips = switch(&key, &value).map_err(wrong)?,
@@ -187,7 +187,7 @@ impl Reader<'_> {
             }
         }
         if pool.ranges.is_empty() {
-            return Err(InvalidPool { pool: name, error: PoolError::NoAddresses });
+            return Err(InvalidPool::new(name, PoolError::NoAddresses));
         }
         Ok((pool, routed))
     }

@@ -140,5 +140,5 @@ impl From<&AddressPool> for Declaration {
 
 /// A pool that its format makes invalid, in words that say what to do.
 pub(crate) fn invalid(pool: PoolName, why: impl Into<String>) -> InvalidPool {
-    InvalidPool { pool, error: PoolError::Format(why.into()) }
+    InvalidPool::new(pool, PoolError::Format(why.into()))
 }

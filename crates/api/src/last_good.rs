@@ -173,7 +173,7 @@ impl WrittenPool {
     }
 
     fn read(self, object: &ObjectReference) -> Result<Declaration, InvalidPool> {
-        let invalid = |error| InvalidPool { pool: self.name.as_str().into(), error };
+        let invalid = |error| InvalidPool::new(self.name.as_str().into(), error);
         let pool = Pool {
             excluded: parse_ranges("excluded address", &self.excluded).map_err(invalid)?,
             auto_assign: self.auto_assign,

@@ -263,12 +263,13 @@ impl LegacyPool {
 
 impl IPAddressPoolSpec {
     fn to_pool(&self, name: &PoolName, remarks: &mut Vec<Remark>) -> Result<Pool, InvalidPool> {
-        let rules = self.service_allocation.as_ref().map(|it| it.to_rules(name)).transpose()?;
+        let rules = self.service_allocation.as_ref().map(|it| it.to_rules(name)).transpose();
+        let is_for = |invalid: InvalidPool| invalid.is_for(rules.clone());
         Ok(Pool {
             auto_assign: self.auto_assign.unwrap_or(true),
             avoid_buggy_ips: self.avoid_buggy_ips,
-            rules,
-            ..pool_of(name, &self.addresses, remarks)?
+            rules: rules.clone().map_err(is_for)?,
+            ..pool_of(name, &self.addresses, remarks).map_err(is_for)?
         })
     }
 }
@@ -292,7 +293,7 @@ fn pool_of(
     addresses: &[String],
     remarks: &mut Vec<Remark>,
 ) -> Result<Pool, InvalidPool> {
-    let wrong = |error| InvalidPool { pool: name.clone(), error };
+    let wrong = |error| InvalidPool::new(name.clone(), error);
     match ranges(addresses, remarks).map_err(wrong)? {
         none if none.is_empty() => Err(wrong(PoolError::NoAddresses)),
         ranges => Ok(Pool::new(name.clone(), ranges)),
@@ -308,7 +309,7 @@ impl ServiceAllocation {
                 return Err(invalid(pool.clone(), why));
             }
         }
-        let wrong = |error| InvalidPool { pool: pool.clone(), error };
+        let wrong = |error| InvalidPool::new(pool.clone(), error);
         let (field, list) =
             ("spec.serviceAllocation.namespaceSelectors", &self.namespace_selectors);
         let namespace_selectors = selector::parse_all(field, list).map_err(wrong)?;

@@ -9,8 +9,9 @@ use core::net::IpAddr;
 use crate::{
     holders::Holders,
     names::{Owner, PoolName},
-    pool::{InvalidPool, Pool, PoolError},
+    pool::{self, InvalidPool, Outsider, Pool, PoolError},
     range::{AddressRange, Family, to_number},
+    request::Requester,
     reserved::Reservation,
     sharing::{Clash, Disagreement, SharingScope, SharingTerms},
     space::{Spaces, Usage, declared},
@@ -128,7 +129,7 @@ impl Allocator {
             Ok(pool) if self.by_name.contains_key(&pool.name) => {
                 let name = pool.name;
                 let error = PoolError::NameTaken(name.clone());
-                Contents::Invalid(InvalidPool { pool: name, error })
+                Contents::Invalid(InvalidPool { pool: name, error, rules: pool.rules })
             }
             Ok(pool) => match self.overlap(&pool) {
                 Some(overlap) => Contents::Overlapping(pool, overlap),
@@ -392,6 +393,15 @@ impl Entry {
         // One less than 0 is the greatest number.
         let turn = rules.map_or(0, |rules| rules.priority.wrapping_sub(1));
         (rules.is_none(), turn, &self.name)
+    }
+
+    /// Whether the pool is for this Service, usable or not.
+    pub(crate) fn admits(&self, requester: &Requester) -> Result<(), Outsider> {
+        let rules = match &self.contents {
+            Contents::InUse(pool, _) | Contents::Overlapping(pool, _) => &pool.rules,
+            Contents::Invalid(invalid) => &invalid.rules,
+        };
+        pool::admit(rules.as_ref(), requester)
     }
 
     pub(crate) fn pool_in_use(&self) -> Option<(&Pool, &Spaces)> {

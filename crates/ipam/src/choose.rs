@@ -82,12 +82,23 @@ impl Chooser<'_> {
     fn candidates(&self, family: Family) -> impl Iterator<Item = Result<&Entry, Unfit>> {
         let named = self.request.pools.named(family);
         let by_name = named.into_iter().flatten().map(|name| self.named(name));
-        let any = named.is_none().then(|| self.allocator.in_order().map(automatic));
+        let any = named.is_none().then(|| self.allocator.in_order().map(|it| self.automatic(it)));
         by_name.chain(any.into_iter().flatten())
     }
 
     fn named(&self, name: &PoolName) -> Result<&Entry, Unfit> {
         self.allocator.entry(name).ok_or_else(|| Unfit::new(name, Unfitness::Unknown))
+    }
+
+    /// A pool that is tried unasked. Of one that is for others nothing else is said.
+    fn automatic<'e>(&self, entry: &'e Entry) -> Result<&'e Entry, Unfit> {
+        let is_for_us = entry.admits(&self.request.requester).is_ok();
+        match entry.pool_in_use() {
+            Some((pool, _)) if !pool.auto_assign && is_for_us => {
+                Err(Unfit::new(&entry.name, Unfitness::NotAutomatic))
+            }
+            _ => Ok(entry),
+        }
     }
 
     fn give_from(&self, entry: &Entry, family: Family) -> Result<Choice, Unfit> {
@@ -103,13 +114,11 @@ impl Chooser<'_> {
 
     /// The addresses of this pool, if it is usable and for this Service.
     fn opened<'e>(&self, entry: &'e Entry, family: Family) -> Result<&'e Space, Unfitness> {
+        entry.admits(&self.request.requester).map_err(Unfitness::Outsider)?;
         match &entry.contents {
             Contents::Invalid(invalid) => Err(Unfitness::Invalid(invalid.clone())),
             Contents::Overlapping(_, overlap) => Err(Unfitness::Overlapping(overlap.clone())),
-            Contents::InUse(pool, spaces) => {
-                pool.admits(&self.request.requester).map_err(Unfitness::Outsider)?;
-                Ok(spaces.of(family))
-            }
+            Contents::InUse(_, spaces) => Ok(spaces.of(family)),
         }
     }
 
@@ -191,16 +200,6 @@ impl Chooser<'_> {
         } else {
             Err(UnfitAddress::LeftOut(pool.name.clone()))
         }
-    }
-}
-
-/// A pool that is tried unasked.
-fn automatic(entry: &Entry) -> Result<&Entry, Unfit> {
-    match entry.pool_in_use() {
-        Some((pool, _)) if !pool.auto_assign => {
-            Err(Unfit::new(&entry.name, Unfitness::NotAutomatic))
-        }
-        _ => Ok(entry),
     }
 }
 

@@ -57,6 +57,21 @@ pub struct InvalidPool {
     pub pool: PoolName,
     /// What is wrong with it.
     pub error: PoolError,
+    /// For whom it says that it is, as far as that is understood: to others it is not named.
+    pub rules: Option<AllocationRules>,
+}
+
+impl InvalidPool {
+    /// A pool for everybody that cannot be used for this reason.
+    pub fn new(pool: PoolName, error: PoolError) -> Self {
+        Self { pool, error, rules: None }
+    }
+
+    /// The same, for those whom these rules admit, if they are understood.
+    #[must_use]
+    pub fn is_for<E>(self, rules: Result<Option<AllocationRules>, E>) -> Self {
+        Self { rules: rules.ok().flatten(), ..self }
+    }
 }
 
 /// What is wrong with a pool's declaration.
@@ -130,11 +145,9 @@ impl Pool {
     /// is not used at all: its author should see it at once, not when the other part is full.
     pub fn parse(name: PoolName, addresses: &[impl AsRef<str>]) -> Result<Self, InvalidPool> {
         match parse_ranges("address", addresses) {
-            Ok(ranges) if ranges.is_empty() => {
-                Err(InvalidPool { pool: name, error: PoolError::NoAddresses })
-            }
+            Ok(ranges) if ranges.is_empty() => Err(InvalidPool::new(name, PoolError::NoAddresses)),
             Ok(ranges) => Ok(Self::new(name, ranges)),
-            Err(error) => Err(InvalidPool { pool: name, error }),
+            Err(error) => Err(InvalidPool::new(name, error)),
         }
     }
 
@@ -143,7 +156,7 @@ impl Pool {
     /// # Errors
     /// Which rule does not.
     pub fn admits(&self, requester: &Requester) -> Result<(), Outsider> {
-        self.rules.as_ref().map_or(Ok(()), |rules| rules.admit(requester))
+        admit(self.rules.as_ref(), requester)
     }
 }
 
@@ -160,6 +173,14 @@ pub fn parse_ranges(
         text.parse().map_err(wrong)
     };
     items.iter().map(AsRef::as_ref).enumerate().map(item).collect()
+}
+
+/// Whether these rules, if there are any, admit a Service.
+pub(crate) fn admit(
+    rules: Option<&AllocationRules>,
+    requester: &Requester,
+) -> Result<(), Outsider> {
+    rules.map_or(Ok(()), |rules| rules.admit(requester))
 }
 
 impl AllocationRules {

@@ -26,7 +26,9 @@ pub enum Reservation {
     )]
     Newer(String),
     /// Another machine answers there: its MAC address, with the node's name if it is one.
-    #[error("the machine with the MAC address {0} answers at it")]
+    ///
+    /// As text it is for those who do not get the address: which machine that is is not theirs to know.
+    #[error("another machine answers at it")]
     Quarantined(String),
     /// It was given back a short while ago.
     #[error("it was given back a short while ago, and is given again after {0}")]

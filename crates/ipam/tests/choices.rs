@@ -67,6 +67,39 @@ fn a_pool_that_does_not_assign_automatically_is_there_for_those_who_ask() {
 }
 
 #[test]
+fn pools_that_are_for_others_only_are_not_named() {
+    let theirs = |name: &str, addresses: &[&str]| {
+        let rules = AllocationRules { namespaces: ["theirs".into()].into(), ..Default::default() };
+        Pool { rules: Some(rules), ..pool(name, addresses) }
+    };
+    let rules = theirs("x", &["10.0.0.9"]).rules;
+    let manual = Pool { auto_assign: false, ..theirs("secret-manual", &["10.0.1.0/29"]) };
+    let broken = |name: &str| {
+        let invalid = InvalidPool::new(name.into(), PoolError::NoAddresses);
+        Err(InvalidPool { rules: rules.clone(), ..invalid })
+    };
+    let mut lab = Lab::with([]);
+    lab.allocator.set_pools([
+        Ok(pool("home", &["10.0.0.0"])),
+        Ok(theirs("secret-good", &["10.0.2.0/29"])),
+        Ok(manual),
+        Ok(theirs("secret-overlapping", &["10.0.0.0/31"])),
+        Ok(theirs("home", &["10.0.3.0/31"])),
+        broken("secret-broken"),
+    ]);
+    lab.give("holder", &V4);
+    let all_of_ours =
+        "no pool has an IPv4 address to give: pool \"home\": all its IPv4 addresses are in use";
+    let told = lab.refusal("s", &V4);
+    assert!(told.starts_with(all_of_ours) && !told.contains("secret"), "{told}");
+    assert_eq!(told.matches("home").count(), 1, "{told}");
+    for name in ["secret-good", "secret-manual", "secret-overlapping", "secret-broken"] {
+        let told = lab.refusal("s", &V4.from(&[name]));
+        assert!(told.contains("its spec.allocation is not for namespace"), "{told}");
+    }
+}
+
+#[test]
 fn every_refusal_of_a_pool_says_what_to_do() {
     let mut lab = Lab::with([]);
     assert_eq!(
@@ -251,7 +284,7 @@ fn a_pool_of_2_to_the_120_addresses_is_a_pool_like_any_other() {
 #[test]
 fn an_earlier_declaration_is_used_while_the_present_one_cannot_be() {
     let pool = |name: &str, range: &str| Pool::new(name.into(), vec![range.parse().unwrap()]);
-    let broken = |name: &str| Err(InvalidPool { pool: name.into(), error: PoolError::NoAddresses });
+    let broken = |name: &str| Err(InvalidPool::new(name.into(), PoolError::NoAddresses));
     let mut allocator = Allocator::default();
     allocator.set_pools_or_earlier([
         (broken("a"), Some(pool("a", "10.0.0.0/28"))),

@@ -118,3 +118,17 @@ fn many_who_wait_are_told_nothing_new_when_one_address_comes_free() {
     lab.settle();
     assert_eq!(lab.controller.index.refused(), [("PoolFull", 38)].into());
 }
+
+#[test]
+fn who_asks_for_an_address_of_a_stranger_is_not_told_who_that_is() {
+    let mut lab = lab(Sharing::Namespace);
+    lab.cluster.find_stranger("10.0.0.1", [2, 0, 0, 0, 0, 9]);
+    lab.settle();
+    assert_eq!(lab.addresses("secret"), ["10.0.0.2"], "it has left the stranger's");
+    lab.told.clear();
+    lab.cluster.create_service_in("b", "curious", &[(ADDRESSES, "10.0.0.1")], 80);
+    lab.settle();
+    let text = readable(&lab, "curious");
+    assert!(text.contains("another machine answers at it"), "{text}");
+    assert!(!text.contains("02:00"), "{text}");
+}
