@@ -14,7 +14,7 @@ use arpeggio_api::{
 use arpeggio_ipam::{Allocator, Leaving};
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::{Condition, Time};
 
-use super::outcome::{Outcome, Reason};
+use super::outcome::{Hint, Outcome, Reason};
 use crate::effect::ALLOCATED;
 
 /// The reason that a stranger has an address of a Service.
@@ -53,7 +53,7 @@ pub(super) fn conditions(
     let releasing = releasing(&outcome.releasing).map(|finding| of(finding, true));
     let conflict = conflict(outcome).map(|finding| of(finding, true));
     let unannounced = unannounced(&outcome.unannounced).map(|finding| of(finding, true));
-    let allocated = Some(of(allocated(outcome), true));
+    let allocated = Some(of(still_allocated(record, outcome), true));
     let announced = announced(outcome).map(|finding| of(finding, true));
     let contested = rival.map(|rival| of(contest(rival), true));
     let all = [allocated, expiring, releasing, conflict, unannounced, contested, announced];
@@ -165,6 +165,29 @@ fn waiting(backless: &[IpAddr]) -> String {
     )
 }
 
+/// As [`allocated`], where what the Service was told already stays as it is as long as it is so.
+fn still_allocated(record: &ServiceRecord, outcome: &Outcome) -> Finding {
+    let finding = allocated(outcome);
+    let Some(Reason::NoneToGive(refusal, Hint::None)) = &outcome.refusal else { return finding };
+    let before = record.condition(ADDRESS_ALLOCATED).filter(|it| it.reason == finding.reason);
+    let stays = |it: &&Condition| {
+        let why = it.message.strip_suffix(until_then(&outcome.addresses).as_str());
+        why.is_some_and(|why| refusal.upholds(why))
+    };
+    match before.filter(stays) {
+        Some(before) => Finding { message: before.message.clone(), ..finding },
+        None => finding,
+    }
+}
+
+/// What follows the reason why a Service gets nothing new.
+fn until_then(addresses: &[IpAddr]) -> String {
+    match addresses {
+        [] => String::new(),
+        addresses => format!("; {} stays until then", join(addresses)),
+    }
+}
+
 /// Whether the Service has what it asks for, and why not.
 pub(super) fn allocated(outcome: &Outcome) -> Finding {
     let addresses = join(&outcome.addresses);
@@ -174,8 +197,7 @@ pub(super) fn allocated(outcome: &Outcome) -> Finding {
             format!("{addresses} is reserved for the Service, but another machine answers at it"),
         ),
         None => ("Allocated", format!("{addresses} assigned")),
-        Some(why) if outcome.addresses.is_empty() => (failure(why), why.to_string()),
-        Some(why) => (failure(why), format!("{why}; {addresses} stays until then")),
+        Some(why) => (failure(why), format!("{why}{}", until_then(&outcome.addresses))),
     };
     Finding { type_: ADDRESS_ALLOCATED, holds: outcome.refusal.is_none(), reason, message }
 }
@@ -240,7 +262,7 @@ fn unannounced(addresses: &[IpAddr]) -> Option<Finding> {
 /// What is new in an outcome, for events.
 pub(super) fn news(record: &ServiceRecord, outcome: &Outcome, allocator: &Allocator) -> Vec<News> {
     let changed = change(record, outcome, allocator);
-    let finding = allocated(outcome);
+    let finding = still_allocated(record, outcome);
     let said = record.condition(ADDRESS_ALLOCATED).map(|it| it.message.as_str());
     let is_new = said != Some(finding.shown().as_str()) && finding.reason != CONFLICT;
     let refused = outcome.refusal.as_ref().filter(|_| is_new);

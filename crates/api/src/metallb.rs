@@ -344,8 +344,12 @@ pub(crate) fn ranges(
 ) -> Result<Vec<AddressRange>, PoolError> {
     let mut ranges = Vec::with_capacity(items.len());
     for (position, item) in items.iter().enumerate() {
-        let wrong =
-            |error| PoolError::Address { list: "address", position, of: items.len(), error };
+        let wrong = |error| PoolError::Address {
+            list: "address",
+            position,
+            of: items.len(),
+            error: Box::new(error),
+        };
         let range = match item.parse::<AddressRange>() {
             Ok(range) if !item.contains(['/', '-']) => {
                 let bits = range.family().bits();

@@ -1,6 +1,7 @@
 //! Which pools there are, who holds which address, and what is reserved.
 
 use alloc::{
+    boxed::Box,
     collections::{BTreeMap, BTreeSet},
     vec::Vec,
 };
@@ -129,7 +130,11 @@ impl Allocator {
             Ok(pool) if self.by_name.contains_key(&pool.name) => {
                 let name = pool.name;
                 let error = PoolError::NameTaken(name.clone());
-                Contents::Invalid(InvalidPool { pool: name, error, rules: pool.rules })
+                Contents::Invalid(InvalidPool {
+                    pool: name,
+                    error,
+                    rules: pool.rules.map(Box::new),
+                })
             }
             Ok(pool) => match self.overlap(&pool) {
                 Some(overlap) => Contents::Overlapping(pool, overlap),
@@ -398,10 +403,10 @@ impl Entry {
     /// Whether the pool is for this Service, usable or not.
     pub(crate) fn admits(&self, requester: &Requester) -> Result<(), Outsider> {
         let rules = match &self.contents {
-            Contents::InUse(pool, _) | Contents::Overlapping(pool, _) => &pool.rules,
-            Contents::Invalid(invalid) => &invalid.rules,
+            Contents::InUse(pool, _) | Contents::Overlapping(pool, _) => pool.rules.as_ref(),
+            Contents::Invalid(invalid) => invalid.rules.as_deref(),
         };
-        pool::admit(rules.as_ref(), requester)
+        pool::admit(rules, requester)
     }
 
     pub(crate) fn pool_in_use(&self) -> Option<(&Pool, &Spaces)> {

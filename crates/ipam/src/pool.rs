@@ -1,6 +1,6 @@
 //! Pools as their author declared them.
 
-use alloc::{collections::BTreeSet, string::String, vec::Vec};
+use alloc::{boxed::Box, collections::BTreeSet, string::String, vec::Vec};
 use arpeggio_labels::{Labels, Selector, SelectorError};
 use core::time::Duration;
 
@@ -58,7 +58,7 @@ pub struct InvalidPool {
     /// What is wrong with it.
     pub error: PoolError,
     /// For whom it says that it is, as far as that is understood: to others it is not named.
-    pub rules: Option<AllocationRules>,
+    pub rules: Option<Box<AllocationRules>>,
 }
 
 impl InvalidPool {
@@ -70,7 +70,7 @@ impl InvalidPool {
     /// The same, for those whom these rules admit, if they are understood.
     #[must_use]
     pub fn is_for<E>(self, rules: Result<Option<AllocationRules>, E>) -> Self {
-        Self { rules: rules.ok().flatten(), ..self }
+        Self { rules: rules.ok().flatten().map(Box::new), ..self }
     }
 }
 
@@ -90,7 +90,7 @@ pub enum PoolError {
         /// How many items there are.
         of: usize,
         /// What is wrong with it.
-        error: RangeError,
+        error: Box<RangeError>,
     },
     /// One of its selectors is not one.
     #[error("{field}: {error}")]
@@ -169,7 +169,10 @@ pub fn parse_ranges(
     items: &[impl AsRef<str>],
 ) -> Result<Vec<AddressRange>, PoolError> {
     let item = |(position, text): (usize, &str)| {
-        let wrong = |error| PoolError::Address { list, position, of: items.len(), error };
+        let wrong = |error: RangeError| {
+            let error = Box::new(error);
+            PoolError::Address { list, position, of: items.len(), error }
+        };
         text.parse().map_err(wrong)
     };
     items.iter().map(AsRef::as_ref).enumerate().map(item).collect()

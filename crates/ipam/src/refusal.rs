@@ -1,6 +1,6 @@
 //! Why a request gets no address, in words that say what to do.
 
-use alloc::{boxed::Box, vec::Vec};
+use alloc::{boxed::Box, string::ToString, vec::Vec};
 use core::{fmt, net::IpAddr};
 
 use crate::{
@@ -119,6 +119,26 @@ pub enum UnfitAddress {
 }
 
 impl Refusal {
+    /// Whether `earlier`, which was the text of a refusal of the same request, says nothing that is not so: all that it may
+    /// lack is pools that have nothing to give either. To tell that to everybody who waits would be a write for each of
+    /// them, and help nobody.
+    pub fn upholds(&self, earlier: &str) -> bool {
+        let Self::Pools { family, named: false, pools } = self else { return false };
+        let Some(mut rest) = earlier.strip_prefix(Unnamed(*family).to_string().as_str()) else {
+            return false;
+        };
+        for pool in pools.iter().map(ToString::to_string) {
+            if let Some(after) = rest.strip_prefix(pool.as_str()) {
+                match after.strip_prefix(BETWEEN_POOLS) {
+                    Some(after) => rest = after,
+                    None if after.is_empty() => return true,
+                    None => {}
+                }
+            }
+        }
+        false
+    }
+
     /// One word for the reason, for metrics and machines; the set of words is closed.
     pub fn reason(&self) -> &'static str {
         match self {
@@ -182,11 +202,11 @@ impl fmt::Display for Refusal {
             ),
             Self::Pools { family, named: true, pools } => {
                 write!(f, "no {family} address to give: ")?;
-                join(f, pools, "; ")
+                join(f, pools, BETWEEN_POOLS)
             }
             Self::Pools { family, named: false, pools } => {
-                write!(f, "no pool has an {family} address to give: ")?;
-                join(f, pools, "; ")
+                Unnamed(*family).fmt(f)?;
+                join(f, pools, BETWEEN_POOLS)
             }
             Self::Address { address, why } => write!(f, "{address} cannot be given: {why}"),
             Self::OneAddressForTwo { missing } => write!(
@@ -201,6 +221,18 @@ impl fmt::Display for Refusal {
 impl fmt::Display for Unfit {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         write!(f, "pool \"{}\": {}", self.pool, self.why)
+    }
+}
+
+/// Between what is said of one pool and of the next.
+const BETWEEN_POOLS: &str = "; ";
+
+/// How a refusal begins for those who name no pool.
+struct Unnamed(Family);
+
+impl fmt::Display for Unnamed {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "no pool has an {} address to give: ", self.0)
     }
 }
 

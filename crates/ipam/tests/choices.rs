@@ -76,7 +76,7 @@ fn pools_that_are_for_others_only_are_not_named() {
     let manual = Pool { auto_assign: false, ..theirs("secret-manual", &["10.0.1.0/29"]) };
     let broken = |name: &str| {
         let invalid = InvalidPool::new(name.into(), PoolError::NoAddresses);
-        Err(InvalidPool { rules: rules.clone(), ..invalid })
+        Err(InvalidPool { rules: rules.clone().map(Box::new), ..invalid })
     };
     let mut lab = Lab::with([]);
     lab.allocator.set_pools([

@@ -1,6 +1,6 @@
 //! Services of namespaces that trust each other as far as their pools say.
 
-use arpeggio_api::address_pool::{AddressItem, AddressPoolSpec, Sharing};
+use arpeggio_api::address_pool::{AddressItem, AddressPoolSpec, Allocation, Sharing};
 
 use super::*;
 
@@ -131,4 +131,91 @@ fn who_asks_for_an_address_of_a_stranger_is_not_told_who_that_is() {
     let text = readable(&lab, "curious");
     assert!(text.contains("another machine answers at it"), "{text}");
     assert!(!text.contains("02:00"), "{text}");
+}
+
+/// What is done to the pools, how many Services get an address by it, and how many of the others are told something.
+type PoolChange = (&'static str, fn(&mut Cluster), usize, usize);
+
+const POOL_CHANGES: [PoolChange; 9] = [
+    ("one with one address", |it| it.set_pool("b", &["10.1.0.1"]), 1, 0),
+    ("one of the other family", |it| it.set_pool("c", &["fd00::/120"]), 0, 0),
+    (
+        "one that does not assign automatically",
+        |it| it.set_pool_spec("d", AddressPoolSpec { auto_assign: false, ..spec("10.2.0.1") }),
+        0,
+        0,
+    ),
+    ("one for others", |it| it.set_pool_spec("e", for_others()), 0, 0),
+    (
+        "a longer rest",
+        |it| {
+            it.set_pool_spec(
+                "home",
+                AddressPoolSpec { reuse_cool_down_seconds: 9, ..spec("10.0.0.1-10.0.0.2") },
+            );
+        },
+        0,
+        0,
+    ),
+    ("two addresses more", |it| it.set_pool("home", &["10.0.0.1-10.0.0.4"]), 2, 0),
+    ("a pool is gone of which nobody who waits was told", |it| it.delete_pool("d"), 0, 0),
+    ("one that is invalid", |it| it.set_pool("f", &["10.3.0.0/99"]), 0, 0),
+    // What they were told to do helps nobody any more.
+    (
+        "automatic no more",
+        |it| {
+            it.set_pool_spec(
+                "home",
+                AddressPoolSpec { auto_assign: false, ..spec("10.0.0.1-10.0.0.4") },
+            );
+        },
+        0,
+        37,
+    ),
+];
+
+fn spec(addresses: &str) -> AddressPoolSpec {
+    let addresses = vec![AddressItem(addresses.to_owned())];
+    AddressPoolSpec { addresses, ..AddressPoolSpec::default() }
+}
+
+fn for_others() -> AddressPoolSpec {
+    let namespaces = vec!["elsewhere".to_owned()];
+    AddressPoolSpec {
+        allocation: Some(Allocation { namespaces, ..Allocation::default() }),
+        ..spec("10.4.0.1")
+    }
+}
+
+#[test]
+fn a_change_of_pools_is_written_to_those_only_for_whom_it_changes_something() {
+    let mut lab = Lab::with_pools(&[HOME]);
+    for number in 0..42 {
+        lab.create(&format!("s{number:02}"));
+    }
+    for (what, change, given, told) in POOL_CHANGES {
+        lab.writes.clear();
+        lab.told.clear();
+        change(&mut lab.cluster);
+        lab.settle();
+        assert_eq!((lab.count("claim"), lab.count("service")), (given, given + told), "{what}");
+        let events = lab.told.iter().filter(|it| it.reason == "AllocationFailed").count();
+        assert_eq!(events, told, "{what}");
+        lab.restart();
+        assert_eq!(lab.count("service"), 0, "{what}: after a restart");
+    }
+    // A newcomer is told all that there is to know.
+    lab.create("newcomer");
+    for pool in ["b", "c", "f", "home"] {
+        assert!(
+            lab.says("newcomer").contains(&format!("pool \"{pool}\"")),
+            "{}",
+            lab.says("newcomer")
+        );
+    }
+    // A pool is gone that they were told of. Four Services have addresses of it.
+    lab.writes.clear();
+    lab.cluster.delete_pool("home");
+    lab.settle();
+    assert_eq!(lab.count("service"), 4 + 38);
 }
