@@ -33,7 +33,8 @@ use self::{
     report::Report,
     strays::Strays,
 };
-use crate::{gaps::Gap, global::Global, paint, reader::Reader, service_name::ServiceName};
+use crate::{gaps::Gap, global::Global, leading, paint, reader::Reader, service_name::ServiceName};
+use tokio::time::sleep;
 
 /// Which Service to explain.
 #[derive(Debug, clap::Args)]
@@ -75,6 +76,8 @@ struct Evidence {
     leases: Vec<Lease>,
     /// The Lease of the controller that leads.
     leader: Option<Lease>,
+    /// Whether it is renewed.
+    leads: bool,
     /// What could not be read.
     gaps: Vec<Gap>,
 }
@@ -117,13 +120,22 @@ impl Evidence {
             nodes: reader.all().await,
             service_cidrs: reader.all().await,
             leases: reader.inside(namespace, &of_arpeggio).await,
+            leads: false,
             leader: reader.inside(namespace, &leading).await.pop(),
             gaps: Vec::new(),
+        };
+        let leads = match &evidence.leader {
+            Some(lease) if !leading::is_clear(lease, wall_clock::now()) => {
+                sleep(leading::RENEWAL).await;
+                let later: Vec<Lease> = reader.inside(namespace, &leading).await;
+                later.iter().any(|it| leading::is_renewed(std::slice::from_ref(lease), it))
+            }
+            lease => lease.is_some(),
         };
         // Clusters before Kubernetes 1.33 need not have the kind.
         reader.excuse::<ServiceCIDR>(None);
         reader.gaps.dedup();
-        Ok(Self { gaps: reader.gaps, ..evidence })
+        Ok(Self { gaps: reader.gaps, leads, ..evidence })
     }
 
     /// What the controller would do next, were it told all this at once, and which pools it would use as they were before.

@@ -19,6 +19,7 @@ mod gaps;
 mod global;
 mod in_pod;
 mod interfaces;
+mod leading;
 mod man;
 mod outcome;
 mod paint;

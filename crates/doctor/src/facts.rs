@@ -134,8 +134,6 @@ pub struct Leader {
     pub holder: String,
     /// Whether it has renewed the Lease while we looked, or so shortly before that it counts.
     pub renewed: bool,
-    /// How long ago it has renewed it, by our clock.
-    pub ago: Option<Duration>,
 }
 
 /// A pod of ours.

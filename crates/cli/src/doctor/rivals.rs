@@ -4,7 +4,6 @@ use std::collections::BTreeSet;
 
 use arpeggio_api::leader;
 use arpeggio_doctor::{Known, facts::Rival};
-use arpeggio_runtime::wall_clock;
 use k8s_openapi::api::{
     apps::v1::{DaemonSet, Deployment},
     coordination::v1::Lease,
@@ -12,10 +11,9 @@ use k8s_openapi::api::{
 };
 use kube::{Api, Client, ResourceExt as _, api::ListParams};
 
-use super::{
-    kubernetes::{get, list},
-    workloads::led,
-};
+use crate::leading;
+
+use super::kubernetes::{get, list};
 
 /// Programs that serve Services of type LoadBalancer wherever they are, by a part of their images' names.
 const PRODUCTS: [(&str, &str); 5] = [
@@ -99,13 +97,12 @@ pub(super) async fn elsewhere(client: &Client, namespace: &str) -> Known<Vec<Str
     let ours = ListParams::default().labels(ours);
     let (leases, deployments): (Api<Lease>, Api<Deployment>) =
         (Api::all(client.clone()), Api::all(client.clone()));
-    let (leases, deployments) = tokio::join!(list(&leases, &leading), list(&deployments, &ours));
-    let now = wall_clock::now();
-    let leases = leases?.into_iter().filter(|it| {
-        let leader = led(it, now);
-        leader.renewed && !leader.holder.is_empty()
-    });
-    let namespaces = leases.filter_map(|it| it.namespace());
+    let (leases, deployments) = tokio::join!(
+        leading::look(async || list(&leases, &leading).await),
+        list(&deployments, &ours)
+    );
+    let leases = leases?.into_iter().filter(|it| it.renewed);
+    let namespaces = leases.filter_map(|it| it.lease.namespace());
     let namespaces: BTreeSet<String> =
         namespaces.chain(deployments?.into_iter().filter_map(|it| it.namespace())).collect();
     Ok(namespaces.into_iter().filter(|it| it != namespace).collect())

@@ -9,7 +9,7 @@ use arpeggio_api::{
 use k8s_openapi::{
     api::{coordination::v1::Lease, events::v1::Event},
     apimachinery::pkg::apis::meta::v1::{Condition, Time},
-    jiff::{SignedDuration, Timestamp},
+    jiff::Timestamp,
 };
 
 use super::Evidence;
@@ -19,9 +19,6 @@ use crate::{
     status::{ADDRESS_COLUMNS, Status, ago, section},
     table,
 };
-
-/// A leader renews every two seconds; clocks of two machines may differ by some seconds.
-const LATE: SignedDuration = SignedDuration::from_secs(30);
 
 /// How many events are shown, the latest ones.
 const EVENTS: usize = 10;
@@ -67,10 +64,10 @@ impl<'a> Report<'a> {
     /// A Lease that could not be read is not one that does not exist.
     fn leader(&self, now: Timestamp) -> String {
         match &self.evidence.leader {
-            None => {
-                self.unread_leases().map_or_else(|| controller(None, now), |why| format!("{why}\n"))
-            }
-            lease => controller(lease.as_ref(), now),
+            None => self
+                .unread_leases()
+                .map_or_else(|| controller(None, false, now), |why| format!("{why}\n")),
+            lease => controller(lease.as_ref(), self.evidence.leads, now),
         }
     }
 
@@ -121,7 +118,7 @@ fn lines(said: &[impl ToString]) -> String {
     said.iter().map(|it| paint::one_line(&it.to_string())).collect::<Vec<String>>().join("\n")
 }
 
-fn controller(lease: Option<&Lease>, now: Timestamp) -> String {
+fn controller(lease: Option<&Lease>, renews: bool, now: Timestamp) -> String {
     let Some(lease) = lease else {
         return "none ever has; that is as it should be only with --leader-election=false\n"
             .to_owned();
@@ -130,11 +127,12 @@ fn controller(lease: Option<&Lease>, now: Timestamp) -> String {
     let holder = holder.map(|holder| paint::one_line(&holder));
     let renewed = lease.spec.as_ref().and_then(|spec| spec.renew_time.as_ref()).map(|it| it.0);
     let age = ago(renewed, now);
-    let late = renewed.is_none_or(|renewed| now.duration_since(renewed) > LATE);
     match holder {
         None => "none: the last one has stepped down. Do its pods run?\n".to_owned(),
-        Some(holder) if late => {
-            format!("{holder}, which last said so {age} ago: it is late. Do its pods run?\n")
+        Some(holder) if !renews => {
+            format!(
+                "{holder}, which last said so {age} ago by the clock here, and not while it was looked at: it is late. Do its pods run?\n"
+            )
         }
         Some(holder) => format!("{holder}, which said so {age} ago\n"),
     }
@@ -166,6 +164,8 @@ mod tests {
     };
     use k8s_openapi::{api::core::v1::Service, apimachinery::pkg::apis::meta::v1::MicroTime};
     use serde_json::json;
+
+    use k8s_openapi::jiff::SignedDuration;
 
     use super::*;
     use crate::{
@@ -429,10 +429,13 @@ mod tests {
     #[test]
     fn a_late_leader_shows() {
         let now = "2026-01-01T00:03:00Z".parse().unwrap();
-        assert_eq!(controller(Some(&leader(now, 2)), now), "pod-a_ff, which said so 2s ago\n");
-        let late = controller(Some(&leader(now, 300)), now);
-        assert!(late.contains("5m ago: it is late"), "{late}");
-        assert!(controller(None, now).contains("--leader-election=false"));
+        assert_eq!(
+            controller(Some(&leader(now, 2)), true, now),
+            "pod-a_ff, which said so 2s ago\n"
+        );
+        let late = controller(Some(&leader(now, 300)), false, now);
+        assert!(late.contains("5m ago by the clock here") && late.contains("it is late"), "{late}");
+        assert!(controller(None, false, now).contains("--leader-election=false"));
     }
 
     #[test]

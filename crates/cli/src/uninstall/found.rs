@@ -21,7 +21,11 @@ use k8s_openapi::{
 use kube::{Api, Client, Resource, ResourceExt, api::ListParams};
 use serde::de::DeserializeOwned;
 
-use crate::{gaps::Gap, reader::list_if_installed};
+use crate::{
+    gaps::Gap,
+    leading::{self, Leading},
+    reader::list_if_installed,
+};
 
 /// The Deployment of the controller.
 pub(super) const CONTROLLER: &str = "arpeggio-controller";
@@ -66,7 +70,8 @@ impl Found {
         let leases: Api<Lease> = Api::namespaced(client.clone(), namespace);
         let leases: Vec<Lease> = listed(leases, lease::EVERY_SELECTOR).await?;
         let leaders = leaders(client).await?;
-        let own = leaders.iter().filter(|it| it.namespace().as_deref() == Some(namespace));
+        let own = leaders.iter().map(|it| &it.lease);
+        let own = own.filter(|it| it.namespace().as_deref() == Some(namespace));
         let pools: Vec<AddressPool> = listed(Api::all(client.clone()), "").await?;
         let policies: Vec<ValidatingAdmissionPolicy> =
             listed(Api::all(client.clone()), LABEL).await?;
@@ -147,23 +152,26 @@ pub(super) fn bears_our_mark(service: &Service) -> bool {
     })
 }
 
-async fn leaders(client: &Client) -> anyhow::Result<Vec<Lease>> {
+async fn leaders(client: &Client) -> anyhow::Result<Vec<Leading>> {
     let leading = ListParams::default().fields(&format!("metadata.name={}", leader::NAME));
     let leases: Api<Lease> = Api::all(client.clone());
-    Ok(leases.list(&leading).await.context("cannot list Leases")?.items)
+    let read =
+        async || anyhow::Ok(leases.list(&leading).await.context("cannot list Leases")?.items);
+    leading::look(read).await
 }
 
-/// The namespaces, other than ours, whose controller leads. One that has stepped down, or has not said anything for so long, does not.
-fn others(leaders: &[Lease], ours: &str, now: Timestamp) -> Vec<String> {
-    let leads = |lease: &&Lease| {
+/// The namespaces, other than ours, whose controller leads. One that has stepped down does not, and one that is not renewed only if that has
+/// been so for long: it may be on its way back.
+fn others(leaders: &[Leading], ours: &str, now: Timestamp) -> Vec<String> {
+    let leads = |Leading { lease, renewed: is_renewed }: &&Leading| {
         let spec = lease.spec.as_ref();
         let holder = spec.and_then(|spec| spec.holder_identity.as_deref());
         let renewed = spec.and_then(|spec| Some(spec.renew_time.as_ref()?.0));
         let lately = |renewed| now.duration_since(renewed).unsigned_abs() < SILENT;
-        let counts = leader::is_of_arpeggio(lease) && renewed.is_none_or(lately);
+        let counts = leader::is_of_arpeggio(lease) && (*is_renewed || renewed.is_none_or(lately));
         counts && holder.is_some_and(|holder| !holder.is_empty())
     };
-    let namespaces = leaders.iter().filter(leads).filter_map(ResourceExt::namespace);
+    let namespaces = leaders.iter().filter(leads).filter_map(|it| it.lease.namespace());
     namespaces.filter(|namespace| namespace != ours).collect()
 }
 
@@ -204,22 +212,24 @@ mod tests {
             }))
             .unwrap()
         };
+        let led = |lease, renewed| Leading { lease, renewed };
         let now = "2026-01-01T12:00:00Z".parse().unwrap();
         let lately = "2026-01-01T11:59:58.000000Z";
         let leaders = [
-            lease("lb", "one_1", lately),
-            lease("stepped-down", "", lately),
-            lease("dead", "three_3", "2026-01-01T11:00:00.000000Z"),
-            lease("other", "two_2", lately),
+            led(lease("lb", "one_1", lately), true),
+            led(lease("stepped-down", "", lately), false),
+            led(lease("dead", "three_3", "2026-01-01T11:00:00.000000Z"), false),
+            led(lease("restarts", "two_2", lately), false),
+            led(lease("other-clock", "five_5", "2026-01-01T11:00:00.000000Z"), true),
         ];
         let mut foreign = lease("operator", "four_4", lately);
         foreign.metadata.labels = None;
         assert!(
-            others(&[foreign], "lb", now).is_empty(),
+            others(&[led(foreign, true)], "lb", now).is_empty(),
             "another program calls its Lease the same"
         );
         let found = Found { others: others(&leaders, "lb", now), ..Found::default() };
-        assert_eq!(found.others, ["other"]);
+        assert_eq!(found.others, ["restarts", "other-clock"]);
         assert!(found.refuse_if_another_one_decides().is_err());
         let alone = Found { others: others(&leaders[..3], "lb", now), ..Found::default() };
         assert!(alone.refuse_if_another_one_decides().is_ok());

@@ -55,10 +55,9 @@ fn leaderless(leader: Option<&Leader>) -> Option<Finding> {
     let seen = match leader {
         None => "there is none: no controller has led yet".to_owned(),
         Some(leader) if leader.holder.is_empty() => "no controller leads".to_owned(),
-        Some(leader) if !leader.renewed => match leader.ago {
-            Some(ago) => format!("{} has not renewed it for {} s", leader.holder, ago.as_secs()),
-            None => format!("{} has not renewed it", leader.holder),
-        },
+        Some(leader) if !leader.renewed => {
+            format!("{} did not renew it while it was looked at", leader.holder)
+        }
         Some(_) => return None,
     };
     Some(Finding::new(Code::A303, "Lease controller-leader", seen))

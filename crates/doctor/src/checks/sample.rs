@@ -116,7 +116,7 @@ fn installation() -> Installation {
         has_speakers: true,
         obeys_exclusion: true,
         pods: pods.into(),
-        leader: Some(Leader { holder: "controller-1".into(), renewed: true, ago: None }),
+        leader: Some(Leader { holder: "controller-1".into(), renewed: true }),
         elects: true,
     }
 }
