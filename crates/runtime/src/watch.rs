@@ -5,6 +5,7 @@
 //! | an object cannot be decoded | it is left out, what was known of it stays, and there is a [`Complaint`] about it |
 //! | 404: the API server does not know the kind | there are none, until it does |
 //! | 403: we may not list it | what was known stays, and the process is not ready: it says which permission is missing |
+//! | 410: the API server does not know any more what has happened since, or the next page of a list | everything is listed anew |
 //! | anything else | the watch is started again after a pause; what was known stays |
 //!
 //! Controller, speakers and the command line all follow objects this way.
@@ -291,6 +292,9 @@ where
                 if let Some(status) = status.filter(|status| status.code == 403) {
                     self.awaited.lacks(status.message.clone());
                 }
+                if knows_no_such_version(error) {
+                    self.restart();
+                }
                 self.wait_after(error);
                 None
             }
@@ -345,6 +349,18 @@ fn refusal(error: &watcher::Error) -> Option<&Status> {
     }
 }
 
+/// Whether the API server refuses to show what has happened since the version that the watch has seen last, since it has
+/// forgotten that one or never had it. The watcher itself would ask for it again and again, unless it is told in the
+/// middle of a watch.
+fn knows_no_such_version(error: &watcher::Error) -> bool {
+    match error {
+        watcher::Error::WatchStartFailed(kube::Error::Api(status)) => {
+            [400, 410].contains(&status.code)
+        }
+        _ => false,
+    }
+}
+
 /// How long to wait after something has been so `times` times before.
 fn pause(times: u32, shortest: Duration, longest: Duration) -> Duration {
     shortest.saturating_mul(2_u32.saturating_pow(times)).min(longest)
@@ -352,7 +368,11 @@ fn pause(times: u32, shortest: Duration, longest: Duration) -> Duration {
 
 #[cfg(test)]
 mod tests {
+    use std::{collections::VecDeque, sync::Mutex};
+
+    use axum::http::{Request, Response};
     use k8s_openapi::api::core::v1::ConfigMap;
+    use kube::{Client, client::Body};
     use serde_json::{Value, json};
 
     use super::*;
@@ -492,6 +512,79 @@ mod tests {
             watch.pass(refused(500));
             assert!(pauses(&watch) <= Duration::from_secs(1));
         }
+    }
+
+    /// An API server that gives these answers, one after the other, and then none any more.
+    fn answering(answers: Vec<(u16, Value)>) -> Client {
+        let answers = Mutex::new(VecDeque::from(answers));
+        let service = tower::service_fn(move |_: Request<Body>| {
+            let answer = answers.lock().unwrap().pop_front();
+            async move {
+                let Some((code, answer)) = answer else { return std::future::pending().await };
+                let body = Body::from((answer.to_string() + "\n").into_bytes());
+                Response::builder().status(code).body(body)
+            }
+        });
+        Client::new(service, "shop")
+    }
+
+    fn page(names: &[&str], more: &str) -> (u16, Value) {
+        let item = |name: &&str| json!({ "metadata": { "namespace": "shop", "name": name } });
+        let items: Vec<Value> = names.iter().map(item).collect();
+        let metadata = json!({ "resourceVersion": "5", "continue": more });
+        (
+            200,
+            json!({ "kind": "ConfigMapList", "apiVersion": "v1", "metadata": metadata, "items": items }),
+        )
+    }
+
+    fn expired() -> Value {
+        json!({
+            "kind": "Status", "apiVersion": "v1", "status": "Failure", "reason": "Expired", "code": 410,
+            "message": "too old resource version",
+        })
+    }
+
+    /// What the watch passes on next, and how long that takes.
+    async fn next_change(watch: &mut Watch<ConfigMap>) -> (Change<ConfigMap>, Duration) {
+        let begin = Instant::now();
+        loop {
+            let event = watch.next().await;
+            if let Some(change) = watch.pass(event) {
+                return (change, begin.elapsed());
+            }
+        }
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn what_the_api_server_has_forgotten_is_listed_anew_and_as_a_whole() {
+        let client = answering(vec![
+            // The token of the next page is too old.
+            page(&["a"], "token"),
+            (410, expired()),
+            page(&["a", "b"], "token"),
+            page(&["c"], ""),
+            // So is the version to watch from: at once, or while it is watched.
+            (410, expired()),
+            page(&["a", "c"], ""),
+            (200, json!({ "type": "ERROR", "object": expired() })),
+            page(&["a"], "token"),
+            page(&["b"], "token"),
+            (410, expired()),
+            page(&["a"], "token"),
+            page(&["b", "d"], ""),
+        ]);
+        let health = Health::default();
+        let awaited = health.awaits("ConfigMaps");
+        let config = watcher::Config::default();
+        let mut watch: Watch<ConfigMap> =
+            Watch::new(Api::namespaced(client, "shop"), config, Haste::Patient, awaited);
+        for expected in [&["a", "b", "c"][..], &["a", "c"], &["a", "b", "d"]] {
+            let (change, took) = next_change(&mut watch).await;
+            assert_eq!(names(change), (true, owned(expected)));
+            assert!(took < Duration::from_secs(3), "{expected:?}: {took:?}");
+        }
+        assert!(health.missing().is_empty());
     }
 
     #[tokio::test]
