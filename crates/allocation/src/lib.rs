@@ -12,6 +12,7 @@
 
 mod advice;
 mod announcing;
+mod clock;
 mod decision;
 mod declared;
 pub mod effect;
@@ -190,7 +191,7 @@ impl Index {
         if !self.is_complete() {
             return Vec::new();
         }
-        self.now = Some(now.clone());
+        self.note_time(now);
         self.hear_alarms(now);
         self.fall_silent(now);
         let mut tasks = Vec::new();

@@ -72,7 +72,7 @@ impl Index {
     /// The pools' statuses that have to be written. Called now and then rather than at each change, since each
     /// allocation changes them.
     pub fn decide_pools(&mut self, now: &Time) -> Vec<Task> {
-        self.now = Some(now.clone());
+        self.note_time(now);
         if !self.is_complete() || !std::mem::take(&mut self.pools_dirty) {
             return Vec::new();
         }

@@ -222,7 +222,7 @@ impl Index {
     /// What has to be written so that a controller that starts later knows what was good. To be asked for now and then,
     /// when everything was listed: what is kept of an object that does not exist is deleted.
     pub fn decide_records(&mut self, now: &Time) -> Vec<Task> {
-        self.now = Some(now.clone());
+        self.note_time(now);
         if !self.is_complete() {
             return Vec::new();
         }

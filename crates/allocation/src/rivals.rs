@@ -35,7 +35,7 @@ pub(super) struct Rival {
     /// How often we have written the status again.
     times: u32,
     /// When we did last.
-    last: Time,
+    pub(super) last: Time,
 }
 
 /// What we have written in the status of a Service, as a number: to write the same again means that somebody has undone it.

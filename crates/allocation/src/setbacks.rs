@@ -73,7 +73,7 @@ pub(super) type Setbacks = BTreeMap<(Subject, Work), Setback>;
 pub(super) struct Setback {
     times: u32,
     /// When it is tried again.
-    until: Time,
+    pub(super) until: Time,
     /// The version of the subject's object. A later one may be somebody's mend, and is tried at once.
     version: u64,
     refused: Option<Refused>,

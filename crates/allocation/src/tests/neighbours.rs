@@ -310,3 +310,51 @@ fn who_waits_is_served_in_the_order_of_creation() {
         assert_eq!(lab.addresses(served).len(), 1, "{served} is next");
     }
 }
+
+/// A cluster in which it is late, and then it turns out that it is hours earlier.
+const PUT_BACK: Duration = Duration::from_hours(5);
+
+#[test]
+fn a_pause_lasts_no_longer_because_the_clock_was_put_back() {
+    let mut lab = Lab::with_pools(&[HOME]);
+    lab.time += PUT_BACK;
+    lab.create("web");
+    for _ in 0..20 {
+        lab.cluster.clear_status("web", "cilium-operator");
+        lab.settle();
+    }
+    assert_eq!(lab.addresses("web"), [""; 0], "it is left to the rival for a while");
+    lab.time -= PUT_BACK;
+    lab.settle();
+    lab.seconds(60);
+    assert_eq!(lab.addresses("web"), ["10.0.0.1"]);
+}
+
+#[test]
+fn what_was_refused_is_tried_again_though_the_clock_was_put_back() {
+    let mut lab = Lab::with_pools(&[HOME]);
+    lab.time += PUT_BACK;
+    lab.cluster.refuses = Some("create Lease");
+    lab.create("web");
+    lab.seconds(60);
+    lab.cluster.refuses = None;
+    lab.time -= PUT_BACK;
+    lab.settle();
+    lab.seconds(60);
+    assert_eq!(lab.addresses("web"), ["10.0.0.1"]);
+}
+
+#[test]
+fn a_deleted_services_address_is_given_back_though_the_clock_was_put_back() {
+    let mut lab = Lab::with_pools(&[HOME]);
+    lab.periods.succession = Duration::from_secs(3);
+    lab.time += PUT_BACK;
+    lab.restart();
+    lab.create("web");
+    lab.cluster.delete_service("web");
+    lab.settle();
+    lab.time -= PUT_BACK;
+    lab.settle();
+    lab.seconds(4);
+    assert_eq!(lab.locks(), [""; 0]);
+}
