@@ -7,6 +7,14 @@ use k8s_openapi::{apimachinery::pkg::apis::meta::v1::Time, jiff::SignedDuration}
 
 use super::Index;
 
+/// Clocks of two controllers, and of one before and after it was set right by a bit, differ by less.
+const APART: SignedDuration = SignedDuration::from_mins(1);
+
+/// Whether a time that should have come by `now` is so far ahead that the clock was wrong which it was written by.
+pub(super) fn is_far_ahead(time: &Time, now: &Time) -> bool {
+    time.0.duration_since(now.0) > APART
+}
+
 impl Index {
     /// It is `now`. Where it was later before, what is waited for comes earlier by as much.
     pub(super) fn note_time(&mut self, now: &Time) {

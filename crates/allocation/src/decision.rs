@@ -11,6 +11,7 @@ use k8s_openapi::apimachinery::pkg::apis::meta::v1::Time;
 
 use super::{
     Index,
+    clock::is_far_ahead,
     outcome::{Hint, Outcome, Reason, Terminating},
     rivals::Said,
     setbacks::Work,
@@ -215,6 +216,7 @@ impl View<'_> {
         ours.find_map(|address| {
             let expires = outcome.expiring.iter().any(|it| it.address == *address);
             let since = self.index.expiring_since(&self.record.service, *address);
+            let since = since.filter(|since| !is_far_ahead(since, self.now));
             (since.is_some() != expires).then(|| (*address, expires.then(|| self.now.clone())))
         })
     }

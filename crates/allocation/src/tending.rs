@@ -6,7 +6,7 @@ use arpeggio_api::lock::Amendment;
 use arpeggio_ipam::Owner;
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::Time;
 
-use super::{Index, known_lock::owner_of};
+use super::{Index, clock::is_far_ahead, known_lock::owner_of};
 use crate::effect::{Change, Effect, Release, Subject, Task};
 
 impl Index {
@@ -79,6 +79,11 @@ impl Index {
             // Its heir claims it, or says that it does not want it.
             return None;
         }
+        if let Some(longest) = self.rest_of(address, now)
+            && is_far_ahead(until, &longest)
+        {
+            return self.shorten_rest(address, longest);
+        }
         if now < until {
             self.alarms.insert((until.clone(), Subject::Lock(address)));
             return None;
@@ -86,6 +91,18 @@ impl Index {
         let change = self.locks.get(&address)?.deleted();
         let release = Release { address, service: None, change };
         self.task(Subject::Lock(address), Effect::Release(release))
+    }
+
+    /// The task to let an address rest no longer than it would if it was given back now: the clock was wrong by which the
+    /// end was written, or the pool has a shorter rest by now.
+    fn shorten_rest(&mut self, address: IpAddr, until: Time) -> Option<Task> {
+        let lock = self.locks.get(&address)?;
+        let amendment = Amendment {
+            resting_until: Some(until),
+            last_service: lock.former.as_ref().map(|former| former.as_str().to_owned()),
+            ..lock.unchanged(address, Vec::new())
+        };
+        self.task(Subject::Lock(address), Effect::Amend(amendment))
     }
 
     /// The task to take `owner` off the lock of `address`, if it is on one that may be changed.

@@ -1,6 +1,7 @@
 //! Other programs that write what we write, and what they leave behind.
 
 use arpeggio_api::{
+    address_pool::{AddressItem, AddressPoolSpec},
     reservations::Reservations,
     service::{FIELD_MANAGER, STATUS_CONTESTED},
 };
@@ -357,4 +358,40 @@ fn a_deleted_services_address_is_given_back_though_the_clock_was_put_back() {
     lab.settle();
     lab.seconds(4);
     assert_eq!(lab.locks(), [""; 0]);
+}
+
+#[test]
+fn what_was_written_by_a_clock_far_ahead_lasts_no_longer() {
+    let mut lab = Lab::with_pools(&[]);
+    let spec = AddressPoolSpec {
+        addresses: vec![AddressItem("10.0.0.1-10.0.0.2".to_owned())],
+        reuse_cool_down_seconds: 60,
+        ..AddressPoolSpec::default()
+    };
+    lab.cluster.set_pool_spec("home", spec.clone());
+    lab.time += PUT_BACK;
+    for name in ["a", "b"] {
+        lab.create(name);
+    }
+    lab.cluster.delete_service("a");
+    lab.settle();
+    lab.cluster.delete_pool("home");
+    lab.settle();
+    lab.time -= PUT_BACK;
+    lab.cluster.set_pool_spec("home", spec);
+    lab.restart();
+    lab.create("next");
+    assert_eq!(lab.addresses("next"), [""; 0], "it rests");
+    lab.seconds(61);
+    assert_eq!(lab.addresses("next"), ["10.0.0.1"]);
+
+    lab.time += PUT_BACK;
+    lab.cluster.delete_pool("home");
+    lab.settle();
+    assert_eq!(lab.addresses("b"), ["10.0.0.2"]);
+    lab.time -= PUT_BACK;
+    lab.restart();
+    lab.wait(cluster::GRACE);
+    lab.wait(Duration::from_secs(1));
+    assert_eq!(lab.addresses("b"), [""; 0], "the grace period is over");
 }
