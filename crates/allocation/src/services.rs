@@ -33,6 +33,7 @@ impl Watched<Service> for Index {
             return;
         }
         let sharing = known.is_some_and(|known| sharing(known) != sharing(&record));
+        let leaves = known.is_some_and(|known| known.deleting_since != record.deleting_since);
         if known.and_then(announced) != announced(&record) {
             // What its locks say of announcing may not be right any more.
             self.suspects.extend(self.locked_by(&owner));
@@ -44,7 +45,8 @@ impl Watched<Service> for Index {
             self.heirlooms_of(&owner);
         }
         self.dirty.insert(owner);
-        if sharing {
+        // Who waits for its address is to know that it is being deleted.
+        if sharing || leaves {
             self.wake_waiting();
         }
     }

@@ -219,3 +219,79 @@ fn a_change_of_pools_is_written_to_those_only_for_whom_it_changes_something() {
     lab.settle();
     assert_eq!(lab.count("service"), 4 + 38);
 }
+
+/// What befalls a Service of namespace b, and a word that it is told. Services of namespace a have the name `secret`.
+type Mishap = (
+    &'static str,
+    Sharing,
+    &'static [(&'static str, &'static str)],
+    i32,
+    fn(&mut Lab),
+    &'static str,
+);
+
+const MISHAPS: [Mishap; 5] = [
+    (
+        "the port is taken",
+        Sharing::Cluster,
+        &[(KEY, "hunter2"), (ADDRESSES, "10.0.0.1")],
+        443,
+        |_| {},
+        "another namespace",
+    ),
+    ("no key", Sharing::Cluster, &[(ADDRESSES, "10.0.0.1")], 80, |_| {}, "another namespace"),
+    (
+        "who has it is being deleted",
+        Sharing::Namespace,
+        &[(ADDRESSES, "10.0.0.1")],
+        80,
+        |lab| lab.cluster.begin_deletion("secret", "secret.example/finalizer"),
+        "being deleted",
+    ),
+    (
+        "its pool is for others now",
+        Sharing::Namespace,
+        &[],
+        80,
+        |lab| lab.cluster.set_pool_spec("home", for_others_of("secret-team", "10.0.0.1-10.0.0.2")),
+        "not for this Service",
+    ),
+    (
+        "an older pool of others has its addresses",
+        Sharing::Namespace,
+        &[("arpeggio.dev/address-pool", "mine")],
+        80,
+        |lab| {
+            lab.cluster.set_pool("mine", &["10.0.0.2-10.0.0.3"]);
+        },
+        "an older pool has some of its addresses",
+    ),
+];
+
+fn for_others_of(namespace: &str, addresses: &str) -> AddressPoolSpec {
+    let namespaces = vec![namespace.to_owned()];
+    AddressPoolSpec {
+        allocation: Some(Allocation { namespaces, ..Allocation::default() }),
+        ..spec(addresses)
+    }
+}
+
+#[test]
+fn whatever_befalls_a_service_it_is_told_nothing_of_other_namespaces() {
+    for (what, sharing, annotations, port, befall, word) in MISHAPS {
+        let mut lab = lab(sharing);
+        lab.cluster.create_service_in("b", "web", annotations, port);
+        lab.settle();
+        befall(&mut lab);
+        lab.settle();
+        let conditions = lab.record("web").conditions;
+        let notes =
+            lab.told.iter().map(|it| it.note.clone()).filter(|it| !it.starts_with("Assigned"));
+        let text = conditions.into_iter().map(|it| it.message).chain(notes);
+        let text: Vec<String> = text.collect();
+        assert!(text.iter().any(|it| it.contains(word)), "{what}: {text:#?}");
+        for secret in ["hunter2", "secret", "a/", "443"] {
+            assert!(!text.iter().any(|it| it.contains(secret)), "{what}: {secret}: {text:#?}");
+        }
+    }
+}
