@@ -8,7 +8,7 @@ use arpeggio_allocation::{
         Report, ServiceWrite, Task,
     },
     news,
-    sessions::EndSession,
+    node_leases::LeaseToDelete,
 };
 use arpeggio_api::{
     address_pool::AddressPool,
@@ -311,18 +311,17 @@ impl Executor {
         self.events.publish(object, event(news));
     }
 
-    /// Deletes the session of a node that is gone, in the background, unless it has changed. If that fails it is asked for
-    /// again.
-    pub(crate) fn end_session(&self, session: EndSession) {
+    /// Deletes a Lease of a node that is gone, in the background, unless it has changed. If that fails it is asked for again.
+    pub(crate) fn delete_lease(&self, lease: LeaseToDelete) {
         let executor = self.clone();
         tokio::spawn(async move {
-            let EndSession { name, uid, version } = session;
+            let LeaseToDelete { name, uid, version } = lease;
             let params = only_if(Some(uid), Some(version));
             let leases = executor.leases();
             match executor.call::<Lease, _>("delete", leases.delete(&name, &params)).await {
-                Ok(_) => tracing::info!(lease = name, "deleted the session of a node that is gone"),
+                Ok(_) => tracing::info!(lease = name, "deleted a Lease of a node that is gone"),
                 Err(error) => {
-                    tracing::warn!(lease = name, error = %causes(&error), "the session of a node that is gone stays");
+                    tracing::warn!(lease = name, error = %causes(&error), "a Lease of a node that is gone stays");
                 }
             }
         });

@@ -175,7 +175,7 @@ impl Controller {
 
     fn refresh_pools(&mut self) {
         // A follower observes the same, so that it need not wait for an hour when it leads.
-        let over = self.sources.sessions_over(self.started.elapsed());
+        let over = self.sources.leases_over(self.started.elapsed());
         // A follower has not looked at what the pools give; who sums up over all controllers would count twice, too.
         self.installations.tell();
         if !self.decides() {
@@ -186,7 +186,7 @@ impl Controller {
         if !self.is_complete() {
             return;
         }
-        over.into_iter().for_each(|session| self.executor.end_session(session));
+        over.into_iter().for_each(|lease| self.executor.delete_lease(lease));
         for (object, remark) in self.index.news(&now()) {
             self.executor.remark(object, remark);
         }

@@ -7,6 +7,7 @@
 //! | `Namespace` | labels that pools' rules select |
 //! | `Node` | addresses that are never given out; where pods are |
 //! | session `Lease` | what nodes report of their interfaces: more such addresses |
+//! | forwarder's `Lease` | whether it is one of a node that is gone |
 //! | `ServiceCIDR` | where cluster addresses of Services are |
 //! | `Lease` with a record | what objects with pools said when they could last be used |
 //!
@@ -16,7 +17,7 @@ use std::{collections::BTreeSet, time::Duration};
 
 use arpeggio_allocation::{
     Declarer, Index, Records,
-    sessions::EndSession,
+    node_leases::LeaseToDelete,
     sources::{MetalLb, PoolFile, Surroundings},
 };
 use arpeggio_api::{
@@ -77,7 +78,7 @@ struct Feeds {
     metallb: Option<MetalLbFeeds>,
     namespaces: Feed<PartialObjectMeta<Namespace>>,
     nodes: Feed<Node>,
-    sessions: Feed<Lease>,
+    node_leases: Feed<Lease>,
     service_cidrs: Feed<ServiceCIDR>,
     records: Feed<Lease>,
 }
@@ -96,7 +97,7 @@ pub(crate) enum Shown {
     MetalLb(MetalLbShown),
     Namespace(Event<PartialObjectMeta<Namespace>>),
     Node(Event<Node>),
-    Session(Event<Lease>),
+    NodeLease(Event<Lease>),
     ServiceCidr(Event<ServiceCIDR>),
     Record(Event<Lease>),
 }
@@ -131,7 +132,7 @@ impl Sources {
             && feeds.metallb.as_ref().is_none_or(MetalLbFeeds::are_listed)
             && feeds.namespaces.is_listed()
             && feeds.nodes.is_listed()
-            && feeds.sessions.is_listed()
+            && feeds.node_leases.is_listed()
             && feeds.service_cidrs.is_listed()
             && feeds.records.is_listed()
     }
@@ -144,15 +145,15 @@ impl Sources {
             shown = next(&mut feeds.metallb) => Shown::MetalLb(shown),
             event = feeds.namespaces.next() => Shown::Namespace(event),
             event = feeds.nodes.next() => Shown::Node(event),
-            event = feeds.sessions.next() => Shown::Session(event),
+            event = feeds.node_leases.next() => Shown::NodeLease(event),
             event = feeds.service_cidrs.next() => Shown::ServiceCidr(event),
             event = feeds.records.next() => Shown::Record(event),
         }
     }
 
-    /// The sessions of nodes that are gone for good, at the time `now` on a clock that never steps.
-    pub(crate) fn sessions_over(&mut self, now: Duration) -> Vec<EndSession> {
-        self.surroundings.sessions_over(now)
+    /// The Leases of nodes that are gone for good, at the time `now` on a clock that never steps.
+    pub(crate) fn leases_over(&mut self, now: Duration) -> Vec<LeaseToDelete> {
+        self.surroundings.leases_over(now)
     }
 
     /// Takes note of it, and tells the index what follows.
@@ -167,7 +168,7 @@ impl Sources {
             }
             Shown::Namespace(event) => feeds.namespaces.pass(event, index),
             Shown::Node(event) => feeds.nodes.pass(event, &mut self.surroundings),
-            Shown::Session(event) => feeds.sessions.pass(event, &mut self.surroundings),
+            Shown::NodeLease(event) => feeds.node_leases.pass(event, &mut self.surroundings),
             Shown::ServiceCidr(event) => {
                 feeds.service_cidrs.pass(event, &mut self.surroundings);
             }
@@ -211,9 +212,9 @@ impl Sources {
         self.feeds.file.left_out().chain(metallb).map(str::to_owned).collect()
     }
 
-    /// The same of sessions and records, which are Leases, as locks are.
+    /// The same of nodes' Leases and records, which are Leases, as locks are.
     pub(crate) fn undecodable_leases(&mut self) -> Undecodable {
-        self.feeds.sessions.undecodable().and(self.feeds.records.undecodable())
+        self.feeds.node_leases.undecodable().and(self.feeds.records.undecodable())
     }
 
     /// Who has us read `MetalLB` expects something there.
@@ -313,9 +314,10 @@ impl Feeds {
         // The metadata of Namespaces is all that is asked for.
         let namespaces = Api::all(client.clone());
         let nodes = Api::all(client.clone());
-        let of_sessions =
-            Config::default().labels(&format!("{KIND_LABEL}={}", Kind::Session.as_str()));
-        let sessions = Api::namespaced(client.clone(), &places.namespace);
+        let [session, forwarder] = [Kind::Session, Kind::Forwarder].map(Kind::as_str);
+        let of_nodes =
+            Config::default().labels(&format!("{KIND_LABEL} in ({session}, {forwarder})"));
+        let node_leases = Api::namespaced(client.clone(), &places.namespace);
         let service_cidrs = Api::all(client.clone());
         let records = Api::namespaced(client.clone(), &places.namespace);
         let of_records = Config::default().labels(last_good::SELECTOR);
@@ -329,7 +331,7 @@ impl Feeds {
             metallb: metallb.map(|place| MetalLbFeeds::new(client, place, health)),
             namespaces: Feed::new(namespaces, all(), health.awaits("Namespaces")),
             nodes: Feed::new(nodes, all(), health.awaits("Nodes")),
-            sessions: Feed::new(sessions, of_sessions, health.awaits("session Leases")),
+            node_leases: Feed::new(node_leases, of_nodes, health.awaits("Leases of nodes")),
             service_cidrs: Feed::new(service_cidrs, all(), health.awaits("ServiceCIDRs")),
             records: Feed::new(records, of_records, health.awaits("Leases of pools")),
         }

@@ -3,9 +3,13 @@
 //! Gateways, and the network and broadcast addresses of subnets, are for the nodes' speakers to see. They report them on
 //! their sessions, which they write every few seconds; only a change of what they report is news. What a node has
 //! reported counts as long as its session exists, whether or not that has ended: its router is still there. The session of
-//! a node that is gone is deleted after a while ([`crate::sessions`]), and then what it has reported counts no more.
+//! a node that is gone is deleted after a while ([`crate::node_leases`]), and then what it has reported counts no more.
 
-use std::{collections::BTreeMap, net::IpAddr, time::Duration};
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    net::IpAddr,
+    time::Duration,
+};
 
 use arpeggio_api::{
     cluster::{ClusterRange, node_addresses},
@@ -17,7 +21,7 @@ use kube::ResourceExt as _;
 
 use crate::{
     Index, Watched,
-    sessions::{EndSession, Sessions},
+    node_leases::{LeaseToDelete, NodeLeases},
 };
 
 /// What is known of nodes and of the cluster's ranges.
@@ -26,7 +30,7 @@ pub struct Surroundings {
     nodes: BTreeMap<String, Uses>,
     /// What nodes report of their interfaces.
     speakers: BTreeMap<String, Whereabouts>,
-    sessions: Sessions,
+    leases: NodeLeases,
     service_cidrs: BTreeMap<String, Vec<ClusterRange>>,
     changed: bool,
 }
@@ -54,11 +58,11 @@ impl Surroundings {
         }
     }
 
-    /// The sessions of nodes that are gone for good, at the time `now` on a clock that never steps. To be called every few
+    /// The Leases of nodes that are gone for good, at the time `now` on a clock that never steps. To be called every few
     /// seconds, also by a process that deletes nothing. Nodes must have been listed.
-    pub fn sessions_over(&mut self, now: Duration) -> Vec<EndSession> {
+    pub fn leases_over(&mut self, now: Duration) -> Vec<LeaseToDelete> {
         let nodes = &self.nodes;
-        self.sessions.over(now, |node| nodes.contains_key(node))
+        self.leases.over(now, |node| nodes.contains_key(node))
     }
 
     fn reserved(&self) -> Reservations {
@@ -105,7 +109,10 @@ fn reported(lease: &Lease) -> Option<SessionRecord> {
 impl Watched<Lease> for Surroundings {
     /// What a session does not say, or not in a way that is understood, stays as it was.
     fn apply(&mut self, lease: Lease) {
-        self.sessions.seen(&lease);
+        self.leases.seen(&lease);
+        if session::node_of(&lease.name_any()).is_none() {
+            return;
+        }
         let Some(SessionRecord { session, links, own, .. }) = reported(&lease) else { return };
         let node = session.node.to_string();
         let known = self.speakers.get(&node).cloned().unwrap_or_default();
@@ -119,18 +126,17 @@ impl Watched<Lease> for Surroundings {
     }
 
     fn delete(&mut self, lease: Lease) {
+        self.leases.gone(&lease.name_any());
         let Some(node) = session::node_of(&lease.name_any()) else { return };
-        self.sessions.gone(node.as_str());
         self.changed |= self.speakers.remove(node.as_str()).is_some();
     }
 
     fn reset(&mut self, leases: Vec<Lease>) {
-        let present: Vec<_> =
-            leases.iter().filter_map(|it| session::node_of(&it.name_any())).collect();
+        let names: BTreeSet<String> = leases.iter().map(Lease::name_any).collect();
+        let present: BTreeSet<_> = names.iter().filter_map(|it| session::node_of(it)).collect();
         let before = self.speakers.len();
-        let is_present = |node: &str| present.iter().any(|it| it.as_str() == node);
-        self.speakers.retain(|node, _| is_present(node));
-        self.sessions.retain(is_present);
+        self.speakers.retain(|node, _| present.contains(&node.as_str().into()));
+        self.leases.listed(&names);
         self.changed |= self.speakers.len() < before;
         leases.into_iter().for_each(|lease| self.apply(lease));
     }
@@ -198,6 +204,12 @@ mod tests {
         .unwrap()
     }
 
+    /// The Lease of the forwarder of node n1.
+    fn of_forwarder() -> Lease {
+        let metadata = json!({ "name": "forwarder-n1", "resourceVersion": "1" });
+        serde_json::from_value(json!({ "metadata": metadata })).unwrap()
+    }
+
     #[test]
     fn what_a_node_reports_counts_as_long_as_its_session_exists() {
         let mut surroundings = Surroundings::default();
@@ -240,11 +252,14 @@ mod tests {
         let mut surroundings = Surroundings::default();
         surroundings.reset(vec![node("n1", "10.0.0.11")]);
         surroundings.apply(session(1, Some("10.0.0.1")));
+        surroundings.apply(of_forwarder());
         let hour = Duration::from_hours(1);
-        let over = |it: &mut Surroundings, hours| it.sessions_over(hour * hours).len();
+        let over = |it: &mut Surroundings, hours| it.leases_over(hour * hours).len();
         assert_eq!((over(&mut surroundings, 0), over(&mut surroundings, 9)), (0, 0), "a node");
         surroundings.delete(node("n1", "10.0.0.11"));
-        assert_eq!((over(&mut surroundings, 9), surroundings.reserved().iter().count()), (1, 1));
+        assert_eq!((over(&mut surroundings, 9), surroundings.reserved().iter().count()), (2, 1));
+        surroundings.delete(of_forwarder());
+        assert_eq!((over(&mut surroundings, 19), surroundings.reserved().iter().count()), (1, 1));
         surroundings.delete(session(1, None));
         assert_eq!(surroundings.reserved().iter().count(), 0);
         assert_eq!(over(&mut surroundings, 99), 0);
