@@ -19,6 +19,7 @@ use arpeggio_election::Node;
 use arpeggio_runtime::{
     admin::{Admin, HealthArgs},
     client::{self, Patience},
+    files,
     health::Health,
     shutdown::Shutdown,
     telemetry,
@@ -62,6 +63,7 @@ async fn health(args: &HealthArgs) -> anyhow::Result<()> {
 #[tokio::main]
 async fn run(args: &RunArgs) -> anyhow::Result<()> {
     let logging = telemetry::init(&args.log)?;
+    files::raise_limit();
     let name = args.node_name.as_deref().filter(|name| !name.is_empty());
     let name = name.context("which node is this? Say it with --node-name or NODE_NAME")?;
     let registry = telemetry::registry()?;
