@@ -131,6 +131,7 @@ fn nothing_known(stage: Stage, namespace: &str) -> Facts {
         service_ranges: Err(unasked()),
         pools: Err(unasked()),
         sessions: Err(unasked()),
+        forwarders: Err(unasked()),
         locks: Err(unasked()),
         damaged: Vec::new(),
         services: Err(unasked()),

@@ -29,11 +29,13 @@ pub enum Group {
     Wire,
     /// What is behind the addresses.
     Services,
+    /// Whether connections outlive moves, where forwarders are installed.
+    Forwarders,
 }
 
 impl Group {
     /// All of them, in the order in which they are reported.
-    pub const ALL: [Self; 11] = [
+    pub const ALL: [Self; 12] = [
         Self::Versions,
         Self::Permissions,
         Self::Pods,
@@ -45,6 +47,7 @@ impl Group {
         Self::Addresses,
         Self::Wire,
         Self::Services,
+        Self::Forwarders,
     ];
 
     /// The word for it on the command line.
@@ -61,6 +64,7 @@ impl Group {
             Self::Addresses => "addresses",
             Self::Wire => "wire",
             Self::Services => "services",
+            Self::Forwarders => "forwarders",
         }
     }
 }
@@ -184,6 +188,10 @@ codes! {
     S105 Services Warning "Look at kube-proxy and the pod network of that node."
     S106 Services Info "Nothing: another program serves them."
     S107 Services Warning "See whether a network policy is in the way, and how the network plugin treats such connections."
+
+    F101 Forwarders Warning "Give that node a kernel that can; docs/connections.md says what it needs."
+    F102 Forwarders Warning "See the log of the container forwarder in the speaker's pod there."
+    F103 Forwarders Warning "See the log of the container forwarder on that node; delete the Lease, if the node is gone for good."
 }
 
 impl Code {

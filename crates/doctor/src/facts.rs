@@ -55,6 +55,8 @@ pub struct Facts {
     pub pools: Known<Vec<Pool>>,
     /// The nodes' sessions.
     pub sessions: Known<Vec<Session>>,
+    /// What forwarders say.
+    pub forwarders: Known<Vec<Forwarder>>,
     /// The addresses' locks.
     pub locks: Known<Vec<Lock>>,
     /// What is wrong with Leases.
@@ -260,6 +262,19 @@ impl Session {
     pub fn has_mac(&self, mac: &str) -> bool {
         self.links.iter().any(|(_, own)| own == mac)
     }
+}
+
+/// What the Lease of a node's forwarder says.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct Forwarder {
+    /// The node.
+    pub node: String,
+    /// The pod that wrote it last. `None`: it has stopped, or that is not understood.
+    pub running: Option<String>,
+    /// Why it can pass nothing on, if so.
+    pub unable: Option<String>,
+    /// Whether only a newer release understands the Lease.
+    pub newer: bool,
 }
 
 /// Who announces an address.

@@ -182,8 +182,12 @@ fn said(facts: &mut Facts, said: Result<Said, &String>) {
         Ok(said) => {
             facts.damaged = said.damaged;
             (facts.sessions, facts.locks) = (Ok(said.sessions), Ok(said.locks));
+            facts.forwarders = Ok(said.forwarders);
         }
-        Err(why) => (facts.sessions, facts.locks) = (Err(why.clone()), Err(why.clone())),
+        Err(why) => {
+            (facts.sessions, facts.locks) = (Err(why.clone()), Err(why.clone()));
+            facts.forwarders = Err(why.clone());
+        }
     }
 }
 

@@ -1,15 +1,16 @@
-//! Sessions and locks, as the checks want them.
+//! Sessions, locks and what forwarders say, as the checks want them.
 
 use std::{collections::BTreeMap, time::Duration};
 
 use arpeggio_api::{
+    forwarder::{self, ForwarderRecord},
     lease::{self, Kind, LeaseError},
     lock::{self, LockRecord, ServiceRef},
     session::{self, SessionRecord, mac_text},
 };
 use arpeggio_doctor::{
     Known,
-    facts::{Lock, Session},
+    facts::{Forwarder, Lock, Session},
 };
 use arpeggio_election::{Epoch, SessionState};
 use arpeggio_runtime::wall_clock;
@@ -29,6 +30,7 @@ pub(super) struct Leases {
 pub(super) struct Said {
     pub(super) sessions: Vec<Session>,
     pub(super) locks: Vec<Lock>,
+    pub(super) forwarders: Vec<Forwarder>,
     pub(super) damaged: Vec<String>,
 }
 
@@ -49,7 +51,12 @@ impl Leases {
             let parsed = match Kind::of(lease) {
                 Some(Kind::Session) => session::parse(lease).map(|it| sessions.push((it, lease))),
                 Some(Kind::Lock) => lock::parse(lease).map(|it| locks.push(it)),
-                Some(Kind::Forwarder) | None => Ok(()),
+                Some(Kind::Forwarder) => forwarder::parse(lease).map(|record| {
+                    let newer = lease::newer_format(lease);
+                    said.damaged.extend(newer.map(|format| newer_forwarder(&record, format)));
+                    said.forwarders.push(forwarder_of(record, newer.is_some()));
+                }),
+                None => Ok(()),
             };
             said.damaged.extend(parsed.err().as_ref().map(LeaseError::to_string));
         }
@@ -114,6 +121,16 @@ fn session(record: &SessionRecord, lease: &Lease, now: Timestamp, alive: bool) -
         hears: of.hears.as_ref().map(|it| it.iter().map(ToString::to_string).collect()),
         paths: record.paths.iter().map(|(node, path)| (node.to_string(), path.clone())).collect(),
     }
+}
+
+fn newer_forwarder(record: &ForwarderRecord, format: &str) -> String {
+    let name = forwarder::name(&record.node);
+    format!("Lease {name} has format {format}, which only a newer release understands")
+}
+
+fn forwarder_of(record: ForwarderRecord, newer: bool) -> Forwarder {
+    let (running, unable) = record.says.map(|it| (it.instance, it.unable)).unzip();
+    Forwarder { node: record.node.to_string(), running, unable: unable.flatten(), newer }
 }
 
 fn lock(record: &LockRecord, sessions: &[(SessionRecord, &Lease)]) -> Lock {
@@ -190,6 +207,23 @@ mod tests {
         assert_eq!((said.sessions[0].alive, said.sessions[0].renewed), (false, Some(-2)));
         assert_eq!(said.sessions[0].gateways, [("eth0".to_owned(), [192, 168, 0, 1].into())]);
         assert_eq!(said.damaged.len(), 1, "{:?}", said.damaged);
+    }
+
+    #[test]
+    fn what_forwarders_say_is_understood_or_told() {
+        let say = |annotations| {
+            let leases = vec![lease("forwarder-node-1", "forwarder", 1, &annotations)];
+            let read_at = "2026-01-01T00:00:02Z".parse().unwrap();
+            Leases { leases, read_at }.say(None)
+        };
+        let mut said = say(json!({ "arpeggio.dev/unable": "no nf_tables" }));
+        let (node, running) = ("node-1".to_owned(), Some("node-1".to_owned()));
+        let unable = Some("no nf_tables".to_owned());
+        assert_eq!(said.forwarders.remove(0), Forwarder { node, running, unable, newer: false });
+        assert!(said.damaged.is_empty());
+        let said = say(json!({ "arpeggio.dev/format": "2" }));
+        assert_eq!((said.forwarders[0].newer, &said.forwarders[0].running), (true, &None));
+        assert!(said.damaged[0].contains("newer release"), "{:?}", said.damaged);
     }
 
     #[test]

@@ -1,6 +1,7 @@
 //! The checks, one module for each group.
 
 mod addresses;
+mod forwarders;
 mod nodes;
 mod permissions;
 mod pods;
@@ -48,6 +49,7 @@ fn sorted(group: Group, facts: &Facts, selection: &Selection) -> Vec<Finding> {
         Group::Addresses => addresses::check(facts),
         Group::Wire => wire::check(facts),
         Group::Services => services::check(facts),
+        Group::Forwarders => forwarders::check(facts),
     };
     findings.retain(|finding| selection.wants(finding.code));
     findings.sort_by(|one, other| {

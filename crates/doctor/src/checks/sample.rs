@@ -52,6 +52,7 @@ pub(super) fn facts() -> Facts {
             ..Pool::default()
         }]),
         sessions: Ok(numbers.map(session).into()),
+        forwarders: Ok(vec![]),
         locks: Ok(vec![Lock {
             address: [192, 168, 0, 240].into(),
             holder: Some("node-1".into()),
