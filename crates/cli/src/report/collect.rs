@@ -29,13 +29,19 @@ use crate::{
 /// Where a pod says at which port its metrics are.
 const METRICS_PORT: &str = "prometheus.io/port";
 
+/// The container of a speaker's pod that has metrics of its own. The annotation has room for one port only.
+const FORWARDER: &str = "forwarder";
+
+/// Where those are.
+const FORWARDER_PORT: &str = "7475";
+
 const ABOUT: &str = "\
 What `arpeggio report` has found in a cluster, for a bug report.
 
 status.json        what `arpeggio status -o json` says
 objects/           pools, Leases, Services of type LoadBalancer, EndpointSlices, Nodes, workloads, pods, events
-logs/              of Arpeggio's pods, also of the containers that ran before
-metrics/           of Arpeggio's pods
+logs/              of each container of Arpeggio's pods, also of those that ran before
+metrics/           of Arpeggio's pods; those of forwarders in files of their own
 versions.txt       of the command, the API server and the images
 
 No Secret was read. Left out, and shown as (redacted), are: values of environment variables, sharing keys, and annotations of
@@ -43,6 +49,8 @@ other programs, kubectl's copy of the object among them; wherever logs or events
 Selectors, volumes and whatever else does not concern Arpeggio are not here at all.
 
 Frames are not in it: a speaker keeps no record of those that it has heard or sent. Its counters are in metrics/.
+Nor are the rules that a forwarder has in the kernel: only who has CAP_NET_ADMIN on the node may read them
+(nft list ruleset, as root there). What they follow from is in the Leases, its log and its metrics.
 ";
 
 /// What was found.
@@ -231,13 +239,14 @@ impl<'a> Collector<'a> {
 
     /// Through the API server, which is all that somebody outside of the cluster reaches.
     async fn metrics(&mut self, pod: &Pod) {
-        let Some(port) = pod.annotations().get(METRICS_PORT) else { return };
-        let (system, name) = (&self.system, pod.name_any());
-        let page = format!("/api/v1/namespaces/{system}/pods/{name}:{port}/proxy/metrics");
-        let Ok(request) = http::Request::get(page).body(Vec::new()) else { return };
-        match self.client.request_text(request).await {
-            Ok(text) => self.add(&format!("metrics/{name}.txt"), &text),
-            Err(error) => self.note("proxy", &error),
+        let (system, name) = (self.system.clone(), pod.name_any());
+        for (file, port) in metrics_pages(pod) {
+            let page = format!("/api/v1/namespaces/{system}/pods/{name}:{port}/proxy/metrics");
+            let Ok(request) = http::Request::get(page).body(Vec::new()) else { continue };
+            match self.client.request_text(request).await {
+                Ok(text) => self.add(&format!("metrics/{file}.txt"), &text),
+                Err(error) => self.note("proxy", &error),
+            }
         }
     }
 
@@ -267,8 +276,52 @@ impl<'a> Collector<'a> {
     }
 }
 
+/// The names for the metrics of a pod, and the ports where they are.
+fn metrics_pages(pod: &Pod) -> Vec<(String, String)> {
+    let name = pod.name_any();
+    let own = pod.annotations().get(METRICS_PORT).map(|port| (name.clone(), port.clone()));
+    let mut containers = pod.spec.iter().flat_map(|spec| &spec.containers);
+    let has_forwarder = containers.any(|it| it.name == FORWARDER);
+    let its = has_forwarder.then(|| (format!("{name}.{FORWARDER}"), FORWARDER_PORT.to_owned()));
+    own.into_iter().chain(its).collect()
+}
+
 fn has_run_before(pod: &Pod, container: &str) -> bool {
     let statuses = pod.status.as_ref().and_then(|it| it.container_statuses.as_ref());
     let mut statuses = statuses.into_iter().flatten();
     statuses.any(|it| it.name == container && it.restart_count > 0)
+}
+
+#[cfg(test)]
+mod tests {
+    use serde_json::json;
+
+    use super::*;
+
+    #[test]
+    fn the_metrics_of_every_program_in_a_pod_are_asked_for() {
+        let pages = |port: Option<&str>, containers: &[&str]| -> Vec<String> {
+            let containers: Vec<Value> =
+                containers.iter().map(|it| json!({ "name": it })).collect();
+            let annotations = port.map(|port| json!({ METRICS_PORT: port }));
+            let pod = serde_json::from_value(json!({
+                "metadata": { "name": "speaker-x7", "annotations": annotations },
+                "spec": { "containers": containers },
+            }));
+            let pages = metrics_pages(&pod.unwrap());
+            pages.into_iter().map(|(file, port)| format!("{file} {port}")).collect()
+        };
+        let of_speaker = "speaker-x7 7474";
+        assert!(pages(None, &["speaker"]).is_empty());
+        assert_eq!(pages(Some("7474"), &["speaker"]), [of_speaker]);
+        let both = [of_speaker, "speaker-x7.forwarder 7475"];
+        assert_eq!(pages(Some("7474"), &["speaker", "forwarder"]), both);
+    }
+
+    /// The default of the program, which its documents say, too.
+    #[test]
+    fn the_port_of_forwarders_is_the_documented_one() {
+        let monitoring = include_str!("../../../../docs/monitoring.md");
+        assert!(monitoring.contains(&format!("it serves its own at port {FORWARDER_PORT}")));
+    }
 }
