@@ -74,7 +74,7 @@ impl AnnounceTerms {
 
     /// The interfaces, out of `reach`, on which the node that `facts` are about announces `address`: what
     /// [`Self::rules_for`] it say, taken together.
-    pub(crate) fn interfaces<'a>(
+    pub fn interfaces<'a>(
         &self,
         address: IpAddr,
         facts: Option<&NodeFacts>,

@@ -119,14 +119,7 @@ pub(crate) fn places<'a>(
     about: &Address,
     fellow: &'a Fellow,
 ) -> Vec<&'a Interface> {
-    let rules = about.terms.rules_for(fellow.facts.as_ref());
-    let mut places: Vec<&Interface> = Vec::new();
-    for place in rules.flat_map(|rule| fellow.reach.announcing(address, &rule.interfaces)) {
-        if !places.contains(&place) {
-            places.push(place);
-        }
-    }
-    places
+    about.terms.interfaces(address, fellow.facts.as_ref(), &fellow.reach)
 }
 
 fn check(
