@@ -15,13 +15,13 @@ use std::{
 
 use arpeggio_api::{
     lock::LockRecord,
-    session::{SessionRecord, Whereabouts},
+    session::{LinkAddress, SessionRecord, Whereabouts},
 };
 use arpeggio_election::{
-    Effect, Elector, Event, Node, Outcome, Pattern, Purpose, Question, SessionState, Settings,
-    Target, Timestamp, Version, Write,
+    Effect, Elector, Event, Node, Outcome, Pattern, Purpose, Question, Session, SessionState,
+    Settings, Target, Timestamp, Version, Write,
 };
-use arpeggio_link::interfaces::Links;
+use arpeggio_link::interfaces::{Interface, Links};
 use arpeggio_runtime::health::{Awaited, Heartbeat};
 use arpeggio_wire::{Claim, MacAddr};
 use crossbeam_channel::{Receiver, RecvTimeoutError, bounded, select};
@@ -32,12 +32,13 @@ use crate::{
     backends::LocalBackends,
     clock::Clock,
     conflicts::Conflicts,
+    doubles::Doubles,
     failovers::Failovers,
     identity::Identity,
     input::Input,
     listener::{Freshness, Losses, Said, Sighting},
     metrics::Metrics,
-    neighbours::{Neighbours, Probe, gateway_probes, own_links, returned},
+    neighbours::{Neighbours, Probe, gateway_probes, own_links, returned, shared_mac},
     news::News,
     notices::{Notices, Trouble},
     orders::Order,
@@ -97,6 +98,7 @@ pub(crate) struct Engine {
     announcer: Announcer,
     neighbours: Neighbours,
     conflicts: Conflicts,
+    doubles: Doubles,
     failovers: Failovers,
     paths: Paths,
     rehearsals: Rehearsals,
@@ -182,6 +184,7 @@ impl Engine {
             announcer,
             neighbours: Neighbours::default(),
             conflicts: Conflicts::default(),
+            doubles: Doubles::default(),
             failovers: Failovers::default(),
             paths: Paths::default(),
             rehearsals: Rehearsals::default(),
@@ -327,6 +330,7 @@ impl Engine {
                 self.failovers.session_gone(&node);
                 self.rehearsals.gone(&node);
                 self.neighbours.lost(&node, self.now());
+                self.doubles.gone(&node);
                 self.paths.forget(&node);
                 Event::SessionGone(node)
             }
@@ -357,6 +361,7 @@ impl Engine {
             // Any version of a record is newer than one of a history that is no more.
             Event::Rewound => {
                 self.rehearsals.rewound();
+                self.doubles.forget();
                 self.locks.values_mut().for_each(|record| record.lock.version = Version(0));
             }
             Event::Wrote { write, outcome } => self.wrote(write, *outcome),
@@ -402,6 +407,8 @@ impl Engine {
         if session.node == self.me.node {
             let is_ours = instance == self.me.instance;
             self.twin.own_session_seen(session.version, is_ours, self.now());
+        } else {
+            self.look_for_double(&session, &links);
         }
         let is_live = matches!(session.state, SessionState::Live { .. });
         if self.neighbours.learn(session.node.clone(), links, is_live) {
@@ -412,6 +419,15 @@ impl Engine {
         }
         self.failovers.session_seen(&session, self.now());
         Event::Session(session)
+    }
+
+    /// Two nodes with one MAC address cannot both be reached.
+    fn look_for_double(&mut self, session: &Session, links: &[LinkAddress]) {
+        let shared = shared_mac(links, self.announcer.links());
+        if self.doubles.seen(session, shared) {
+            let (node, mac) = (&session.node, shared.unwrap_or_default());
+            tracing::warn!(%node, %mac, "another node has the same MAC address as this one");
+        }
     }
 
     fn lock_seen(&mut self, record: LockRecord) -> Event {
@@ -439,6 +455,7 @@ impl Engine {
         let whereabouts = self.whereabouts();
         if whereabouts.links != before.links || whereabouts.own != before.own {
             self.elector.handle(self.now(), Event::Outdated);
+            self.doubles.forget();
         }
         let reach = Event::Reach(self.announcer.reach().clone());
         self.learn([reach].into_iter().chain(returned));
@@ -601,6 +618,33 @@ impl Engine {
         }
     }
 
+    /// Tells users of the nodes that have the MAC address at which this node announces something.
+    fn name_doubles(&mut self, now: Timestamp) {
+        if self.doubles.are_none() {
+            return;
+        }
+        let announced: Vec<IpAddr> = self.elector.announcing().iter().copied().collect();
+        for address in announced {
+            let Some((by, mac)) = self.double_of(address) else { continue };
+            if self.notices.tell(address, Trouble::Double, false, now) {
+                let note = format!(
+                    "Node {by} has the same MAC address ({mac}) as {}, which announces {address}: clients may reach the \
+                     wrong node, or none. Machines that were cloned need a MAC address each.",
+                    self.me.node
+                );
+                self.warn(address, &note, CONFLICT);
+            }
+        }
+    }
+
+    /// The node that has the MAC address at which this node announces `address`.
+    fn double_of(&self, address: IpAddr) -> Option<(Node, MacAddr)> {
+        let places = self.elector.interfaces(address, self.announcer.reach());
+        let here = &self.announcer.links().interfaces;
+        let here = here.iter().filter(|it| places.iter().any(|place| place.name == it.name));
+        here.filter_map(Interface::mac).find_map(|mac| Some((self.doubles.of(mac)?.clone(), mac)))
+    }
+
     /// Tells users that the API server does not let this node write the lock of an address.
     fn lock_refused(&mut self, address: IpAddr, why: &str) {
         if self.notices.tell(address, Trouble::Refused, false, self.now()) {
@@ -692,6 +736,7 @@ impl Engine {
         self.count_failovers(&decision.gained, now);
         decision.stranded.iter().for_each(|stranded| self.report_stranded(stranded));
         self.name_fellows(now);
+        self.name_doubles(now);
         decision.effects.into_iter().filter_map(|effect| self.act(effect)).for_each(submit);
         self.announcer.tell(now);
         self.update_health(now);

@@ -13,6 +13,7 @@ mod args;
 mod backends;
 mod clock;
 mod conflicts;
+mod doubles;
 mod endpoints;
 mod engine;
 mod failovers;

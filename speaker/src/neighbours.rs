@@ -24,6 +24,8 @@ pub(crate) struct Neighbours {
     gone: BTreeMap<Node, Timestamp>,
     /// The nodes that a machine answers for whose MAC address is not theirs, and since when.
     moved: BTreeMap<Node, Timestamp>,
+    /// The nodes that were heard under a MAC address of theirs since their sessions began.
+    heard: BTreeSet<Node>,
 }
 
 /// A node, as its session describes it.
@@ -75,6 +77,9 @@ impl Neighbours {
         if is_news {
             self.moved.remove(&node);
         }
+        if !is_live {
+            self.heard.remove(&node);
+        }
         self.nodes.insert(node, known);
         is_news
     }
@@ -83,6 +88,7 @@ impl Neighbours {
     pub(crate) fn lost(&mut self, node: &Node, now: Timestamp) {
         if let Some(known) = self.nodes.get_mut(node) {
             known.is_live = false;
+            self.heard.remove(node);
             self.gone.entry(node.clone()).or_insert(now);
         }
     }
@@ -95,6 +101,7 @@ impl Neighbours {
             if !stays {
                 self.nodes.remove(node);
                 self.moved.remove(node);
+                self.heard.remove(node);
             }
             stays
         });
@@ -135,15 +142,20 @@ impl Neighbours {
         }
         let mac = claim.mac.octets();
         let node = self.node_with(|link| link.address == claim.address && link.mac == mac).cloned();
+        if let Some(node) = &node {
+            self.heard.insert(node.clone());
+        }
         let node = node.or_else(|| self.moved(claim, now))?;
         Some(Event::NodeAnswered(node))
     }
 
-    /// The node whose MAC address has changed, it seems: its session does not say so yet.
+    /// The node whose MAC address has changed, it seems: its session does not say so yet. One that was never heard under its
+    /// own has not changed: something between it and this node puts another one in its place. Were its answers counted for a
+    /// moment, it would be missed after that, each time that its session begins anew.
     fn moved(&mut self, claim: Claim<IpAddr>, now: Timestamp) -> Option<Node> {
         let node = self.node_with(|link| link.address == claim.address)?.clone();
         let is_live = self.nodes.get(&node).is_some_and(|known| known.is_live);
-        if !is_live || self.node_at(claim.mac).is_some() {
+        if !is_live || !self.heard.contains(&node) || self.node_at(claim.mac).is_some() {
             return None;
         }
         let since = *self.moved.entry(node.clone()).or_insert(now);
@@ -256,6 +268,15 @@ fn shortened(mut addresses: Vec<LinkAddress>) -> Vec<LinkAddress> {
         addresses.remove(last);
     }
     addresses
+}
+
+/// The MAC address of an interface here that somebody with these links has in the same subnet.
+pub(crate) fn shared_mac(theirs: &[LinkAddress], links: &Links) -> Option<MacAddr> {
+    let is_shared = |it: &&Interface, mac: MacAddr| {
+        theirs.iter().any(|link| link.mac == mac.octets() && contains(it, link.address))
+    };
+    let mut own = links.interfaces.iter().filter_map(|it| Some((it, it.mac()?)));
+    own.find(|(it, mac)| is_shared(it, *mac)).map(|(_, mac)| mac)
 }
 
 /// The interfaces that hear their segments now, and did not when `before` was seen or at a moment since.
@@ -525,6 +546,8 @@ mod tests {
         let mut answered = |millis, mac| {
             neighbours.answered(&sighting(2, "192.168.0.12", mac), &links(), at(millis)).is_some()
         };
+        assert!(!answered(0, mac(99)), "it was never heard under its own, so it has not changed");
+        assert!(answered(0, mac(12)));
         let heard = [0, 100, 1900, 2100, 60_000].map(|millis| answered(millis, mac(99)));
         assert_eq!(
             heard,
@@ -540,6 +563,10 @@ mod tests {
         let answer =
             neighbours.answered(&sighting(2, "192.168.0.12", mac(97)), &links(), at(70_001));
         assert!(answer.is_none(), "it has no session");
+        neighbours.learn("node-2".into(), vec![link("192.168.0.12", 99)], true);
+        let answer =
+            neighbours.answered(&sighting(2, "192.168.0.12", mac(97)), &links(), at(70_002));
+        assert!(answer.is_none(), "it has a new session, in which it was not heard yet");
     }
 
     #[test]
@@ -573,6 +600,20 @@ mod tests {
             let asks = probe.and_then(|it| it.source).map(|it| it.to_string());
             let source = source.map(|it| format!("2001:db8{it}"));
             assert_eq!(asks, source, "{states:?}");
+        }
+    }
+
+    #[test]
+    fn a_mac_address_is_shared_with_another_machine_in_the_same_subnet() {
+        let table = [
+            ("192.168.0.12", 2, true),
+            ("192.168.0.12", 1, false),
+            ("10.0.0.12", 2, false),
+            ("192.168.0.11", 2, false),
+        ];
+        for (address, last, expected) in table {
+            let shared = shared_mac(&[link(address, last)], &links());
+            assert_eq!(shared, expected.then(|| mac(last)), "{address} {last}");
         }
     }
 

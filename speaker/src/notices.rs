@@ -24,6 +24,8 @@ pub(crate) enum Trouble {
     Stranger,
     /// A node announces the address, though another one holds it.
     Fellow,
+    /// Another node has the MAC address at which this node announces the address.
+    Double,
     /// The API server refuses to write the lock.
     Refused,
     /// The announce rules on the lock cannot be read.
@@ -68,9 +70,7 @@ impl Notices {
 
     /// The address is none of ours any more.
     pub(crate) fn gone(&mut self, address: IpAddr) {
-        for trouble in [Trouble::Stranger, Trouble::Fellow, Trouble::Refused, Trouble::Rules] {
-            self.told.remove(&(address, trouble));
-        }
+        self.told.retain(|(told, _), _| *told != address);
     }
 }
 

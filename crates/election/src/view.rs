@@ -583,12 +583,12 @@ impl SeenSession {
 
 impl Session {
     /// Whether it counts: nobody has ended it.
-    pub(crate) fn is_live(&self) -> bool {
+    pub fn is_live(&self) -> bool {
         matches!(self.state, SessionState::Live { .. })
     }
 
     /// Whether a deputy does not hear its node.
-    pub(crate) fn is_accused(&self) -> bool {
+    pub fn is_accused(&self) -> bool {
         matches!(self.state, SessionState::Live { accused_by: Some(_) })
     }
 

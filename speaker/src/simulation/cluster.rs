@@ -86,6 +86,14 @@ struct Arrival {
     order: Order,
 }
 
+/// What stands between some machines and their segment.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) struct Bridge {
+    pub(super) mac: MacAddr,
+    /// Whether what is for a machine's own MAC address comes through, as where only the sender is rewritten.
+    pub(super) lets_in: bool,
+}
+
 /// A machine without a speaker: it answers for its addresses.
 pub(super) struct Host {
     pub(super) segment: u8,
@@ -97,7 +105,7 @@ pub(super) struct Host {
 #[derive(Debug, Clone, Default)]
 struct Seen {
     /// Who has answered the last question.
-    answers: BTreeSet<[u8; 6]>,
+    answers: BTreeSet<Sender>,
     /// Since when nobody has.
     dark: Option<u64>,
     /// Since when several have.
@@ -114,7 +122,10 @@ pub(super) struct Cluster {
     ticket: u64,
     pub(super) cuts: BTreeSet<(usize, usize)>,
     /// Machines behind a bridge that puts its own MAC address in the place of theirs, as clients of a wireless network do.
-    pub(super) bridged: BTreeMap<usize, MacAddr>,
+    /// It does so for ARP alone.
+    pub(super) bridged: BTreeMap<usize, Bridge>,
+    /// At whose port the switch of a segment has seen a MAC address last.
+    ports: BTreeMap<(u8, [u8; 6]), usize>,
     seen: BTreeMap<IpAddr, Seen>,
     /// What each machine has wanted written, and when.
     pub(super) orders: Vec<(u64, usize, Write)>,
@@ -168,6 +179,7 @@ impl Cluster {
             ticket: 0,
             cuts: BTreeSet::new(),
             bridged: BTreeMap::new(),
+            ports: BTreeMap::new(),
             seen: BTreeMap::new(),
             orders: Vec::new(),
             frames_sent: BTreeMap::new(),
@@ -241,11 +253,8 @@ impl Cluster {
 
     // The segments.
 
-    fn send(&mut self, index: usize, card: usize, mut bytes: Vec<u8>) {
-        let Card { segment, cable, mac, .. } = self.machines[index].cards[card];
-        if let Some(bridge) = self.bridged.get(&index) {
-            replace_mac(&mut bytes, mac, *bridge);
-        }
+    fn send(&mut self, index: usize, card: usize, bytes: Vec<u8>) {
+        let Card { segment, cable, .. } = self.machines[index].cards[card];
         if cable {
             self.put_on(segment, Sender::Machine(index), bytes);
         }
@@ -264,32 +273,71 @@ impl Cluster {
     fn deliver_frames(&mut self) {
         while let Some(first) = self.frames.first_entry().filter(|it| it.key().0 <= self.now) {
             let Flight { segment, from, bytes } = first.remove();
+            let outside = self.outside(from, &bytes);
+            let port = self.switch(segment, from, &outside);
             for index in 0..self.machines.len() {
                 if from == Sender::Machine(index) || self.is_cut(from, index) {
                     continue;
                 }
-                let heard = self.heard_by(index, &bytes);
-                for (card, answer) in self.machines[index].receive(segment, &heard) {
+                let heard = match self.is_behind_one_bridge(from, index) {
+                    true => Some(bytes.clone()),
+                    false if port.is_some_and(|port| !self.is_at_port(index, port)) => None,
+                    false => self.inside(index, &outside),
+                };
+                let answers = heard.map(|heard| self.machines[index].receive(segment, &heard));
+                for (card, answer) in answers.into_iter().flatten() {
                     self.send(index, card, answer);
                 }
             }
-            self.hosts_hear(segment, &bytes);
-            self.client_hears(&bytes);
+            self.hosts_hear(segment, &outside);
+            self.client_hears(from, &outside);
         }
     }
 
-    /// What comes to a machine of a frame: a bridge looks up, by the address that is asked for or answered, whose it is.
-    fn heard_by(&self, index: usize, bytes: &[u8]) -> Vec<u8> {
-        let mut heard = bytes.to_vec();
-        let machine = &self.machines[index];
-        let target = ArpFrame::parse(bytes).map(|frame| IpAddr::from(frame.target_protocol));
-        let mut own = machine.cards.iter().flat_map(|card| &card.nets).map(ipnet::IpNet::addr);
-        if let Some(bridge) = self.bridged.get(&index)
-            && target.is_ok_and(|target| own.any(|own| own == target))
-        {
-            replace_mac(&mut heard, *bridge, machine.cards[0].mac);
+    /// The machine at whose port a frame leaves the switch, if it is not for everybody.
+    fn switch(&mut self, segment: u8, from: Sender, bytes: &[u8]) -> Option<usize> {
+        let [to, mac]: [[u8; 6]; 2] = [0, 6].map(|at| bytes[at..at + 6].try_into().unwrap());
+        if let Sender::Machine(from) = from {
+            self.ports.insert((segment, mac), from);
         }
-        heard
+        self.ports.get(&(segment, to)).copied()
+    }
+
+    fn is_at_port(&self, index: usize, port: usize) -> bool {
+        index == port || self.is_behind_one_bridge(Sender::Machine(port), index)
+    }
+
+    fn is_behind_one_bridge(&self, from: Sender, to: usize) -> bool {
+        let Sender::Machine(from) = from else { return false };
+        self.bridged.get(&from).is_some_and(|bridge| self.bridged.get(&to) == Some(bridge))
+    }
+
+    /// A frame as it is on the segment: what comes by a bridge is from the bridge, and says so inside.
+    fn outside(&self, from: Sender, bytes: &[u8]) -> Vec<u8> {
+        let Sender::Machine(index) = from else { return bytes.to_vec() };
+        let Some(bridge) = self.bridged.get(&index) else { return bytes.to_vec() };
+        if let Ok(frame) = ArpFrame::parse(bytes) {
+            return ArpFrame { source: bridge.mac, sender_hardware: bridge.mac, ..frame }
+                .to_bytes()
+                .to_vec();
+        }
+        [&bytes[..6], &bridge.mac.octets(), &bytes[12..]].concat()
+    }
+
+    /// What comes to a machine of a frame. A bridge takes in what is for everybody, and looks up by the address whose it is
+    /// that is for the bridge itself.
+    fn inside(&self, index: usize, bytes: &[u8]) -> Option<Vec<u8>> {
+        let Some(bridge) = self.bridged.get(&index) else { return Some(bytes.to_vec()) };
+        if bytes[0] & 1 == 1
+            || bridge.lets_in && bytes[..6] == self.machines[index].cards[0].mac.octets()
+        {
+            return Some(bytes.to_vec());
+        }
+        let card = &self.machines[index].cards[0];
+        let frame = ArpFrame::parse(bytes).ok().filter(|frame| frame.destination == bridge.mac)?;
+        let is_its = card.nets.iter().any(|net| net.addr() == IpAddr::from(frame.target_protocol));
+        let frame = ArpFrame { destination: card.mac, target_hardware: card.mac, ..frame };
+        is_its.then(|| frame.to_bytes().to_vec())
     }
 
     fn is_cut(&self, from: Sender, to: usize) -> bool {
@@ -331,7 +379,7 @@ impl Cluster {
         }
     }
 
-    fn client_hears(&mut self, bytes: &[u8]) {
+    fn client_hears(&mut self, from: Sender, bytes: &[u8]) {
         let is_for_client = bytes[..4] == client_mac(0).octets()[..4];
         let claim = ArpFrame::parse(bytes)
             .ok()
@@ -341,15 +389,15 @@ impl Cluster {
         if let Some(claim) = claim.filter(|_| is_for_client)
             && let Some(seen) = self.seen.get_mut(&claim.address)
         {
-            seen.answers.insert(claim.mac.octets());
+            seen.answers.insert(from);
         }
     }
 
     fn look_at_answers(&mut self) {
         let (cuts, now) = (&self.cuts, self.now);
-        let index_of = |mac: &[u8; 6]| {
-            let has = |it: &Machine| it.cards.iter().any(|card| card.mac.octets() == *mac);
-            self.machines.iter().position(has)
+        let index_of = |sender: &Sender| match sender {
+            Sender::Machine(index) => Some(*index),
+            Sender::Other => None,
         };
         for seen in self.seen.values_mut() {
             let answers = std::mem::take(&mut seen.answers);
@@ -398,10 +446,9 @@ impl Cluster {
     pub(super) fn owners(&mut self, address: IpAddr) -> Vec<usize> {
         self.run(millis(ASKED_EVERY - self.now % ASKED_EVERY + 5));
         let answers = self.seen[&address].answers.clone();
-        let has = |machine: &Machine| {
-            machine.cards.iter().any(|card| answers.contains(&card.mac.octets()))
-        };
-        (0..self.machines.len()).filter(|index| has(&self.machines[*index])).collect()
+        (0..self.machines.len())
+            .filter(|index| answers.contains(&Sender::Machine(*index)))
+            .collect()
     }
 
     pub(super) fn owner(&mut self, address: IpAddr) -> Option<usize> {
@@ -598,15 +645,6 @@ fn since(begin: &mut Option<u64>, lasts: bool, now: u64) -> Duration {
         return Duration::ZERO;
     }
     millis(now - *begin.get_or_insert(now - ASKED_EVERY))
-}
-
-/// Puts one MAC address in the place of another, wherever in a frame that is.
-fn replace_mac(bytes: &mut [u8], old: MacAddr, new: MacAddr) {
-    for at in 0..bytes.len().saturating_sub(5) {
-        if bytes[at..at + 6] == old.octets() {
-            bytes[at..at + 6].copy_from_slice(&new.octets());
-        }
-    }
 }
 
 fn segment_of(address: IpAddr) -> u8 {

@@ -1,17 +1,32 @@
 //! Networks and machines that are not what one would expect.
 
-use std::{net::IpAddr, time::Duration};
+use std::{collections::BTreeSet, net::IpAddr, time::Duration};
 
 use arpeggio_election::{EndReason, Node, Write};
 use arpeggio_wire::MacAddr;
 
 use super::{
-    cluster::{Cluster, Host, ip, ip6, millis, secs},
+    cluster::{Bridge, Cluster, Host, ip, ip6, millis, secs},
     machine::Card,
 };
 
 /// See `deaths.rs`.
 const REPLACED: Duration = millis(600);
+
+/// A session counts for so long, and a little more until that is found out.
+const EXPIRED: Duration = secs(13);
+
+/// How often any lock was taken.
+fn takes(cluster: &Cluster) -> usize {
+    cluster.orders.iter().filter(|it| matches!(it.2, Write::Take { .. })).count()
+}
+
+/// How often somebody wanted a node's session ended at different times: of two that write at once, one wins.
+fn ended(cluster: &Cluster, ended: &Node) -> usize {
+    let ends = cluster.orders.iter();
+    let ends = ends.filter(|it| matches!(&it.2, Write::End { node, .. } if node == ended));
+    ends.map(|it| it.0 / 100).collect::<BTreeSet<_>>().len()
+}
 
 fn own_address(index: usize) -> IpAddr {
     ip(0, u8::try_from(11 + index).unwrap())
@@ -144,4 +159,120 @@ fn a_fellow_without_the_api_server_does_not_take_a_new_mac_address_for_a_dead_ma
         assert_eq!(cluster.longest_overlap, millis(0), "{machines}: {cluster:?}");
         assert!(cluster.longest_dark <= millis(100), "{machines}: {cluster:?}");
     }
+}
+
+/// Wireless clients that bridge, and virtual machines behind them. No machine outside hears them under their own MAC addresses:
+/// they are replaced when their sessions expire, and nobody accuses them.
+#[test]
+fn machines_behind_a_bridge_that_hides_their_mac_addresses_keep_what_they_have() {
+    for (behind, lets_in) in [(1, false), (1, true), (2, false), (2, true)] {
+        let bridge = Bridge { mac: MacAddr(2, 0, 0, 7, 7, 7), lets_in };
+        let behind = 5 - behind..5;
+        let addresses: Vec<_> = (100..105).map(|last| ip(0, last)).collect();
+        let mut cluster = Cluster::new(5);
+        cluster.bridged.extend(behind.clone().map(|index| (index, bridge)));
+        cluster.settle(&addresses);
+        cluster.run(secs(60));
+        assert!(cluster.charges().is_empty(), "{behind:?}: {cluster:?}");
+        assert_eq!(takes(&cluster), 0, "{behind:?}: {cluster:?}");
+        assert_eq!(cluster.longest_dark, millis(0), "{behind:?}: {cluster:?}");
+        cluster.power_off(4);
+        cluster.run(secs(20));
+        assert!(cluster.longest_dark <= EXPIRED, "{behind:?}: {cluster:?}");
+        for victim in 0..3 {
+            cluster.mark();
+            cluster.power_off(victim);
+            cluster.run(secs(5));
+            assert!(cluster.longest_dark <= REPLACED, "{behind:?}: {victim}: {cluster:?}");
+            cluster.power_on(victim);
+            cluster.run(secs(10));
+        }
+    }
+}
+
+/// As when a bridge comes between a machine and the others while it runs: it may be taken for dead once, and not again.
+#[test]
+fn a_machine_that_moves_behind_such_a_bridge_is_accused_once_at_most() {
+    for lets_in in [false, true] {
+        let addresses: Vec<_> = (100..104).map(|last| ip(0, last)).collect();
+        let mut cluster = Cluster::settled(4, &addresses);
+        cluster.bridged.insert(3, Bridge { mac: MacAddr(2, 0, 0, 7, 7, 7), lets_in });
+        cluster.run(secs(10));
+        let node = cluster.machines[3].node.clone();
+        assert!(ended(&cluster, &node) <= 1, "{lets_in}: {cluster:?}");
+        cluster.mark();
+        cluster.run(secs(60));
+        assert!(cluster.charges().is_empty(), "{lets_in}: {cluster:?}");
+        assert_eq!(takes(&cluster), 0, "{lets_in}: {cluster:?}");
+        assert!(addresses.iter().all(|it| cluster.owner(*it).is_some()), "{lets_in}: {cluster:?}");
+    }
+}
+
+/// The other card of a bond has a MAC address of its own, with `fail_over_mac=active`; the bond itself keeps its carrier.
+#[test]
+fn a_bond_that_fails_over_with_another_mac_address_moves_nothing() {
+    let addresses = [ip(0, 100), ip6(0, 100)];
+    let mut cluster = Cluster::settled(4, &addresses);
+    for (last, address) in (0..).zip(addresses) {
+        let owner = cluster.owner(address).unwrap();
+        cluster.change_mac(owner, 0, MacAddr(2, 0, 0, 8, 8, last));
+        cluster.run(secs(5));
+        assert_eq!(cluster.owner(address), Some(owner), "{cluster:?}");
+    }
+    assert_eq!(takes(&cluster), 0, "{cluster:?}");
+    assert!(cluster.charges().is_empty(), "{cluster:?}");
+    assert_eq!(cluster.longest_overlap, millis(0), "{cluster:?}");
+}
+
+/// Nobody knows how long a card will be without carrier. Waiting for it would be an outage each time that a cable is pulled,
+/// while a move costs a moment. It is one move: what has moved stays, and the node's session goes on.
+#[test]
+fn a_carrier_that_is_lost_for_a_moment_moves_addresses_once() {
+    for outage in [30, 100] {
+        let addresses = [ip(0, 100), ip6(0, 100)];
+        let mut cluster = Cluster::settled(4, &addresses);
+        let owner = cluster.owner(addresses[0]).unwrap();
+        let others = cluster.owner(addresses[1]).filter(|it| *it != owner);
+        cluster.cable(owner, 0, false);
+        cluster.run(millis(outage));
+        cluster.change_mac(owner, 0, MacAddr(2, 0, 0, 8, 8, 8));
+        cluster.cable(owner, 0, true);
+        cluster.run(secs(10));
+        let successor = cluster.owner(addresses[0]);
+        assert!(successor.is_some_and(|it| it != owner), "{outage} ms: {cluster:?}");
+        assert!(others.is_none_or(|it| cluster.owner(addresses[1]) == Some(it)), "{cluster:?}");
+        assert!(takes(&cluster) <= addresses.len(), "{outage} ms: {cluster:?}");
+        assert!(cluster.charges().is_empty(), "{outage} ms: {cluster:?}");
+        assert!(cluster.longest_dark <= millis(100), "{outage} ms: {cluster:?}");
+        assert_eq!(cluster.longest_overlap, millis(0), "{outage} ms: {cluster:?}");
+    }
+}
+
+/// Cloned virtual machines: the switch delivers to the one that has sent last. Each loses what it holds once, since it can
+/// hardly be reached, and its users are told. Who watches one of them, or is watched by it, accuses twice at most until it has
+/// learned that the way is broken.
+#[test]
+fn two_machines_with_one_mac_address_lose_their_addresses_once_and_are_named() {
+    let addresses: Vec<_> = (100..106).map(|last| ip(0, last)).collect();
+    let mut cluster = Cluster::settled(4, &addresses);
+    let mac = cluster.machines[0].cards[0].mac;
+    cluster.change_mac(1, 0, mac);
+    cluster.run(secs(60));
+    let (pairs_with_a_clone, accusations) = (4 * 3 - 2, 2);
+    let charges = cluster.charges().len();
+    assert!(charges <= pairs_with_a_clone * accusations, "{charges}: {cluster:?}");
+    for index in 0..4 {
+        let node = cluster.machines[index].node.clone();
+        assert!(ended(&cluster, &node) <= usize::from(index < 2), "{node}: {cluster:?}");
+    }
+    assert!(takes(&cluster) <= addresses.len(), "{cluster:?}");
+    let news = cluster.news();
+    let named = news.iter().filter(|it| it.contains(&format!("the same MAC address ({mac})")));
+    assert!(named.count() >= 1, "{news:#?}");
+    assert!(news.len() <= 2 * addresses.len(), "{news:#?}");
+    cluster.mark();
+    cluster.run(secs(120));
+    assert!(cluster.charges().is_empty(), "{cluster:?}");
+    assert_eq!(takes(&cluster), 0, "{cluster:?}");
+    assert!(addresses.iter().all(|it| cluster.owner(*it).is_some()), "{cluster:?}");
 }
