@@ -124,6 +124,8 @@ pub(super) struct Cluster {
     /// Machines behind a bridge that puts its own MAC address in the place of theirs, as clients of a wireless network do.
     /// It does so for ARP alone.
     pub(super) bridged: BTreeMap<usize, Bridge>,
+    /// Machines that a segment does not carry frames to or from, though their cards have a carrier.
+    pub(super) severed: BTreeSet<(usize, u8)>,
     /// At whose port the switch of a segment has seen a MAC address last.
     ports: BTreeMap<(u8, [u8; 6]), usize>,
     seen: BTreeMap<IpAddr, Seen>,
@@ -179,6 +181,7 @@ impl Cluster {
             ticket: 0,
             cuts: BTreeSet::new(),
             bridged: BTreeMap::new(),
+            severed: BTreeSet::new(),
             ports: BTreeMap::new(),
             seen: BTreeMap::new(),
             orders: Vec::new(),
@@ -255,7 +258,7 @@ impl Cluster {
 
     fn send(&mut self, index: usize, card: usize, bytes: Vec<u8>) {
         let Card { segment, cable, .. } = self.machines[index].cards[card];
-        if cable {
+        if cable && !self.severed.contains(&(index, segment)) {
             self.put_on(segment, Sender::Machine(index), bytes);
         }
     }
@@ -276,7 +279,8 @@ impl Cluster {
             let outside = self.outside(from, &bytes);
             let port = self.switch(segment, from, &outside);
             for index in 0..self.machines.len() {
-                if from == Sender::Machine(index) || self.is_cut(from, index) {
+                let is_severed = self.severed.contains(&(index, segment));
+                if from == Sender::Machine(index) || is_severed || self.is_cut(from, index) {
                     continue;
                 }
                 let heard = match self.is_behind_one_bridge(from, index) {

@@ -13,6 +13,9 @@ use super::{
 /// See `deaths.rs`.
 const REPLACED: Duration = millis(600);
 
+/// Until an address is answered for again whose speaker is missed while its node is heard.
+const SPEAKER_REPLACED: Duration = secs(8);
+
 /// A session counts for so long, and a little more until that is found out.
 const EXPIRED: Duration = secs(13);
 
@@ -53,6 +56,39 @@ fn one_dead_card_of_three_costs_only_what_was_announced_there() {
         cluster.cable(victim, segment.into(), true);
         cluster.run(secs(5));
     }
+}
+
+/// What both segments have, of which the second one is to fail for one machine, in one way or the other: what that machine has
+/// there is answered for by others, for good. Its kernel is heard all the while, and so it is its speaker that is missed.
+fn fails_on_one_segment(case: &str, fail: impl Fn(&mut Cluster, usize)) {
+    for lost in [ip(1, 100), ip(1, 101), ip6(1, 102)] {
+        let mut cluster = Cluster::on(&[&[0, 1][..]; 4]);
+        let addresses = [ip(0, 100), ip(0, 101), ip6(0, 102), ip(1, 100), ip(1, 101), ip6(1, 102)];
+        cluster.settle(&addresses);
+        let victim = cluster.owner(lost).unwrap();
+        let node = cluster.machines[victim].node.clone();
+        fail(&mut cluster, victim);
+        cluster.run(secs(30));
+        let successor = cluster.owner(lost);
+        assert!(successor.is_some_and(|it| it != victim), "{case}: {lost}: {cluster:?}");
+        assert!(cluster.longest_dark <= SPEAKER_REPLACED, "{case}: {lost}: {cluster:?}");
+        assert_eq!(ended(&cluster, &node), 1, "{case}: {lost}: {cluster:?}");
+        assert!(takes(&cluster) <= addresses.len(), "{case}: {lost}: {cluster:?}");
+        assert!(addresses.iter().all(|it| cluster.owner(*it).is_some()), "{case}: {cluster:?}");
+    }
+}
+
+/// Its cable leads to a switch that has lost its own.
+#[test]
+fn a_data_card_that_is_dead_beside_a_living_management_card_is_found_out_though_it_has_a_carrier() {
+    fails_on_one_segment("severed", |cluster, victim| _ = cluster.severed.insert((victim, 1)));
+}
+
+#[test]
+fn a_speaker_that_answers_on_one_segment_and_not_on_the_other_is_found_out() {
+    fails_on_one_segment("stuck", |cluster, victim| {
+        cluster.machines[victim].speaker.as_ref().unwrap().ways.stop_listening(2);
+    });
 }
 
 /// As when it is set up anew: the old name's session counts until it expires.

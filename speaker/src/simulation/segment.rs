@@ -35,6 +35,8 @@ struct Open {
     sent: Vec<(u32, Vec<u8>)>,
     unread: VecDeque<(u32, Vec<u8>)>,
     opened: u64,
+    /// The interfaces whose listeners are stuck.
+    stuck: BTreeSet<u32>,
 }
 
 struct OpenEar<P: Protocol> {
@@ -89,9 +91,17 @@ impl Ways {
         self.0.lock().unwrap()
     }
 
+    /// Nobody reads what comes in by an interface any more.
+    pub(super) fn stop_listening(&self, interface: u32) {
+        self.open().stuck.insert(interface);
+    }
+
     /// A frame comes in by an interface.
     pub(super) fn hear(&self, interface: u32, bytes: &[u8]) {
         let mut open = self.open();
+        if open.stuck.contains(&interface) {
+            return;
+        }
         open.hear::<Arp>(interface, bytes);
         open.hear::<Ndp>(interface, bytes);
     }
