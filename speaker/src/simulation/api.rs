@@ -33,6 +33,13 @@ impl ApiServer {
         lease
     }
 
+    pub(super) fn delete(&mut self, name: &str) -> Option<Lease> {
+        self.version += 1;
+        let mut lease = self.leases.remove(name)?;
+        lease.metadata.resource_version = Some(self.version.to_string());
+        Some(lease)
+    }
+
     fn patched(&self, name: &str, patch: &Value) -> Option<Lease> {
         let known = self.leases.get(name)?;
         let expected = patch["metadata"]["resourceVersion"].as_str();

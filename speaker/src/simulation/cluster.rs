@@ -492,7 +492,7 @@ impl Cluster {
         let request = arrival.order.request(&me, now);
         let written = request.as_ref().and_then(|request| self.api.perform(&name, request));
         if let Some(lease) = &written {
-            self.tell_all(lease);
+            self.tell_all(|| Change::Applied(lease.clone()));
         }
         let found = || arrival.order.found(&me, self.api.read(&name));
         let (record, outcome) = match (&request, &written) {
@@ -531,12 +531,12 @@ impl Cluster {
         }
     }
 
-    fn tell_all(&mut self, lease: &Lease) {
+    fn tell_all(&mut self, change: impl Fn() -> Change<Lease>) {
         for index in 0..self.machines.len() {
             if self.machines[index].api {
                 let due = self.now + WATCH_DELAY + self.machines[index].lag;
                 let due = due.max(self.machines[index].listed_at);
-                self.tell(index, due, Message::Leases(Box::new(Change::Applied(lease.clone()))));
+                self.tell(index, due, Message::Leases(Box::new(change())));
             }
         }
     }
@@ -568,7 +568,7 @@ impl Cluster {
         let terms = WrittenAnnounceTerms::default();
         let claim = Claim { address, pool: "home".into(), services: vec![service], terms };
         let lease = self.api.store(claim.created());
-        self.tell_all(&lease);
+        self.tell_all(|| Change::Applied(lease.clone()));
         self.seen.insert(address, Seen::default());
     }
 
@@ -591,6 +591,13 @@ impl Cluster {
     pub(super) fn power_on(&mut self, index: usize) {
         self.machines[index].powered = true;
         self.start_speaker(index);
+    }
+
+    /// A node is taken out of the cluster: what is left of it is its session, which is deleted with it.
+    pub(super) fn remove_session(&mut self, index: usize) {
+        let name = format!("session-{}", self.machines[index].node);
+        let lease = self.api.delete(&name).unwrap();
+        self.tell_all(|| Change::Deleted(lease.clone()));
     }
 
     /// Somebody asks the speaker to stop, and it does when it has handed over.

@@ -131,6 +131,40 @@ fn a_machine_with_a_new_name_serves_under_it_and_is_replaced_when_it_dies() {
     }
 }
 
+/// A node leaves the cluster for good, and a machine with its address, another name and another card comes into it.
+#[test]
+fn a_node_that_is_gone_confuses_nobody_about_its_successor() {
+    for name in ["a-new-name", "z-new-name"] {
+        let addresses = [ip(0, 100), ip(0, 101), ip6(0, 100)];
+        let mut cluster = Cluster::settled(4, &addresses);
+        cluster.power_off(3);
+        cluster.run(secs(15));
+        cluster.remove_session(3);
+        cluster.run(secs(5));
+        cluster.machines[3].node = Node::from(name);
+        cluster.machines[3].cards[0].mac = MacAddr(2, 0, 0, 8, 8, 8);
+        cluster.mark();
+        cluster.power_on(3);
+        cluster.run(secs(30));
+        assert!(cluster.charges().is_empty(), "{name}: {cluster:?}");
+        assert_eq!(cluster.longest_dark, millis(0), "{name}: {cluster:?}");
+        assert_eq!(cluster.news(), [""; 0], "{name}: {cluster:?}");
+        // All that the others have goes to it, and dies with it.
+        for index in 0..3 {
+            cluster.stop_speaker(index);
+            cluster.run(secs(8));
+        }
+        assert!(addresses.iter().all(|it| cluster.owner(*it) == Some(3)), "{name}: {cluster:?}");
+        assert_eq!(cluster.longest_dark, millis(0), "{name}: {cluster:?}");
+        (0..3).for_each(|index| cluster.start_speaker(index));
+        cluster.run(secs(8));
+        cluster.mark();
+        cluster.power_off(3);
+        cluster.run(secs(5));
+        assert!(cluster.longest_dark <= REPLACED, "{name}: {cluster:?}");
+    }
+}
+
 /// A router that answers for all machines with its own MAC address, dead ones too (`proxy_arp`).
 #[test]
 fn a_router_that_answers_for_everybody_hides_no_death() {
