@@ -518,13 +518,15 @@ mod tests {
 
     #[test]
     fn only_the_nodes_own_mac_proves_that_it_answers() {
-        let answered =
-            |address, mac| neighbours().answered(&sighting(2, address, mac), &links(), at(0));
+        let mut neighbours = neighbours();
+        let mut answered =
+            |address, mac| neighbours.answered(&sighting(2, address, mac), &links(), at(0));
         for address in ["192.168.0.12", "2001:db8::12"] {
             let answer = answered(address, mac(12));
             assert_eq!(answer, Some(Event::NodeAnswered("node-2".into())));
             assert_eq!(answered(address, mac(14)), None, "another node's");
-            let of_a_pod = neighbours().answered(&sighting(1, address, mac(12)), &links(), at(0));
+            let of_a_pod =
+                self::neighbours().answered(&sighting(1, address, mac(12)), &links(), at(0));
             assert_eq!(of_a_pod, None, "on another segment");
         }
     }

@@ -76,6 +76,8 @@ enum Sender {
 struct Flight {
     segment: u8,
     from: Sender,
+    /// The card that it has left by, of its machine.
+    card: Option<usize>,
     bytes: Vec<u8>,
 }
 
@@ -259,36 +261,38 @@ impl Cluster {
     fn send(&mut self, index: usize, card: usize, bytes: Vec<u8>) {
         let Card { segment, cable, .. } = self.machines[index].cards[card];
         if cable && !self.severed.contains(&(index, segment)) {
-            self.put_on(segment, Sender::Machine(index), bytes);
+            self.put_on(segment, Sender::Machine(index), Some(card), bytes);
         }
     }
 
     /// Somebody sends a frame who is no machine of the cluster.
     pub(super) fn forge(&mut self, segment: u8, bytes: &[u8]) {
-        self.put_on(segment, Sender::Other, bytes.to_vec());
+        self.put_on(segment, Sender::Other, None, bytes.to_vec());
     }
 
-    fn put_on(&mut self, segment: u8, from: Sender, bytes: Vec<u8>) {
+    fn put_on(&mut self, segment: u8, from: Sender, card: Option<usize>, bytes: Vec<u8>) {
         let key = self.key(self.now + FLIGHT);
-        self.frames.insert(key, Flight { segment, from, bytes });
+        self.frames.insert(key, Flight { segment, from, card, bytes });
     }
 
     fn deliver_frames(&mut self) {
         while let Some(first) = self.frames.first_entry().filter(|it| it.key().0 <= self.now) {
-            let Flight { segment, from, bytes } = first.remove();
+            let Flight { segment, from, card, bytes } = first.remove();
             let outside = self.outside(from, &bytes);
             let port = self.switch(segment, from, &outside);
             for index in 0..self.machines.len() {
                 let is_severed = self.severed.contains(&(index, segment));
-                if from == Sender::Machine(index) || is_severed || self.is_cut(from, index) {
+                if is_severed || self.is_cut(from, index) {
                     continue;
                 }
+                let sent_by = card.filter(|_| from == Sender::Machine(index));
                 let heard = match self.is_behind_one_bridge(from, index) {
                     true => Some(bytes.clone()),
                     false if port.is_some_and(|port| !self.is_at_port(index, port)) => None,
                     false => self.inside(index, &outside),
                 };
-                let answers = heard.map(|heard| self.machines[index].receive(segment, &heard));
+                let answers =
+                    heard.map(|heard| self.machines[index].receive(segment, sent_by, &heard));
                 for (card, answer) in answers.into_iter().flatten() {
                     self.send(index, card, answer);
                 }
@@ -357,7 +361,7 @@ impl Cluster {
             })
             .collect();
         for answer in answers {
-            self.put_on(segment, Sender::Other, answer);
+            self.put_on(segment, Sender::Other, None, answer);
         }
     }
 
@@ -379,7 +383,7 @@ impl Cluster {
                     Question { address, asker }.multicast().to_bytes().to_vec()
                 }
             };
-            self.put_on(segment, Sender::Other, bytes);
+            self.put_on(segment, Sender::Other, None, bytes);
         }
     }
 

@@ -212,13 +212,19 @@ impl Machine {
         }
     }
 
-    /// A frame arrives on a segment. Returns what the kernel answers, by the card that it leaves by.
-    pub(super) fn receive(&self, segment: u8, bytes: &[u8]) -> Vec<(usize, Vec<u8>)> {
+    /// A frame arrives on a segment, at all cards but the one that has sent it. Returns what the kernel answers, by the card that it leaves by.
+    pub(super) fn receive(
+        &self,
+        segment: u8,
+        sent_by: Option<usize>,
+        bytes: &[u8],
+    ) -> Vec<(usize, Vec<u8>)> {
         let destination: [u8; 6] = bytes[..6].try_into().unwrap();
         let is_for = |card: &Card| destination[0] & 1 == 1 || destination == card.mac.octets();
         let mut answers = Vec::new();
         for (at, card) in self.cards.iter().enumerate() {
-            if !self.powered || !card.cable || card.segment != segment || !is_for(card) {
+            let is_there = self.powered && card.cable && card.segment == segment;
+            if !is_there || !is_for(card) || sent_by == Some(at) {
                 continue;
             }
             let own = self.cards.iter().flat_map(|it| &it.nets).map(IpNet::addr);

@@ -165,23 +165,41 @@ fn a_node_that_is_gone_confuses_nobody_about_its_successor() {
     }
 }
 
-/// A router that answers for all machines with its own MAC address, dead ones too (`proxy_arp`).
+/// Its cable leads to a switch that has lost its own. It hears nobody, and accuses nobody.
 #[test]
-fn a_router_that_answers_for_everybody_hides_no_death() {
-    for after in [0, 10] {
+fn a_card_that_is_dead_behind_its_carrier_is_the_one_that_is_replaced() {
+    for machines in [3, 5] {
+        let addresses = [ip(0, 100), ip6(0, 101)];
+        let mut cluster = Cluster::settled(machines, &addresses);
+        let victim = cluster.owner(addresses[0]).unwrap();
+        cluster.severed.insert((victim, 0));
+        cluster.run(secs(10));
+        assert!(cluster.longest_dark <= REPLACED, "{machines}: {cluster:?}");
+        let own = cluster.charges().into_iter().filter(|it| it.1 == victim);
+        assert_eq!(own.count(), 0, "{machines}: {cluster:?}");
+        assert!(addresses.iter().all(|it| cluster.owner(*it).is_some()), "{machines}: {cluster:?}");
+    }
+}
+
+/// A router, or another node, that answers for all machines with its own MAC address, dead ones too (`proxy_arp`).
+#[test]
+fn a_machine_that_answers_for_everybody_hides_no_death() {
+    for (after, is_node) in [(0, false), (10, false), (0, true), (10, true)] {
         let addresses = [ip(0, 100), ip(0, 101)];
         let mut cluster = Cluster::settled(4, &addresses);
-        let mac = MacAddr(2, 0, 0, 2, 0, 1);
+        let victim = cluster.owner(addresses[0]).unwrap();
+        let router = MacAddr(2, 0, 0, 2, 0, 1);
+        let node = cluster.machines[(victim + 1) % 4].cards[0].mac;
+        let mac = if is_node { node } else { router };
         let all = (0..4).map(own_address).collect();
         cluster.hosts.push(Host { segment: 0, mac, addresses: all });
         cluster.run(secs(after));
         assert!(cluster.charges().is_empty(), "{cluster:?}");
-        let victim = cluster.owner(addresses[0]).unwrap();
         cluster.mark();
         cluster.power_off(victim);
         cluster.run(secs(15));
-        // Another MAC address may be the node's new one, for two seconds.
-        let most = if after == 0 { secs(3) } else { REPLACED };
+        // A MAC address that is nobody's may be the node's new one, for two seconds.
+        let most = if after == 0 && !is_node { secs(3) } else { REPLACED };
         assert!(cluster.longest_dark <= most, "after {after} s: {cluster:?}");
         assert_eq!(cluster.longest_overlap, millis(0), "after {after} s: {cluster:?}");
     }
