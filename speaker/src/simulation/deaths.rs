@@ -73,6 +73,22 @@ fn each_of_two_segments_has_its_own_witnesses() {
     }
 }
 
+/// Of all machines, those that rank highest for one of the three are mostly among the many, which cannot hear it.
+#[test]
+fn a_small_segment_beside_a_large_one_has_its_own_witnesses() {
+    let segments: Vec<&[u8]> = [&[0][..]; 3].into_iter().chain([&[1][..]; 12]).collect();
+    let addresses = [ip(0, 100), ip(0, 101), ip(0, 102)];
+    for address in addresses {
+        let mut cluster = Cluster::on(&segments);
+        cluster.settle(&addresses);
+        let victim = cluster.owner(address).unwrap();
+        cluster.power_off(victim);
+        cluster.run(secs(3));
+        let dark = cluster.longest_dark;
+        assert!(dark <= REPLACED, "{victim}: {dark:?}: {cluster:?}");
+    }
+}
+
 #[test]
 fn a_machine_with_a_new_mac_address_is_not_accused_and_answers_by_it() {
     for machines in [2, 3, 5] {
