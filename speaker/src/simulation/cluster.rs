@@ -9,10 +9,11 @@ use std::{
 };
 
 use arpeggio_api::{
+    endpoints::ServiceName,
     lock::{Claim, ServiceRef},
     terms::WrittenAnnounceTerms,
 };
-use arpeggio_election::{Event, Outcome, Target, Write};
+use arpeggio_election::{Backends, Event, Outcome, Target, Write};
 use arpeggio_runtime::watch::Change;
 use arpeggio_wire::{ArpFrame, Asker, MacAddr, NdpFrame, Question};
 use k8s_openapi::{
@@ -119,6 +120,8 @@ pub(super) struct Cluster {
     pub(super) machines: Vec<Machine>,
     pub(super) hosts: Vec<Host>,
     api: ApiServer,
+    /// The nodes with ready pods, of the Services whose traffic must stay with them.
+    local: BTreeMap<ServiceName, Backends>,
     frames: BTreeMap<(u64, u64), Flight>,
     arrivals: BTreeMap<(u64, u64), Arrival>,
     ticket: u64,
@@ -178,6 +181,7 @@ impl Cluster {
             machines: segments.iter().zip(0..).map(machine).collect(),
             hosts: all.into_iter().map(router).collect(),
             api: ApiServer::default(),
+            local: BTreeMap::new(),
             frames: BTreeMap::new(),
             arrivals: BTreeMap::new(),
             ticket: 0,
@@ -557,19 +561,44 @@ impl Cluster {
         let nodes = Change::Listed(nodes.collect());
         let leases = Change::Listed(self.api.list());
         let [leases_take, nodes_take] = self.machines[index].lists_take;
+        self.list_local(index);
         self.machines[index].listed_at = self.now + leases_take;
         self.tell(index, self.now + leases_take, Message::Leases(Box::new(leases)));
         self.tell(index, self.now + nodes_take, Message::Nodes(Box::new(nodes)));
     }
 
+    fn list_local(&mut self, index: usize) {
+        if self.local.is_empty() {
+            return;
+        }
+        let due = self.now + self.machines[index].slices_take;
+        let backends = Input::Backends(self.local.clone());
+        self.tell(index, due, Message::Input(Box::new(backends)));
+    }
+
     /// A Service gets an address.
     pub(super) fn claim(&mut self, address: IpAddr) {
+        self.claim_on(address, WrittenAnnounceTerms::default());
+    }
+
+    /// The same, whose traffic must stay on the nodes with its pods.
+    pub(super) fn claim_local(&mut self, address: IpAddr, on: &[usize]) {
+        let ready = on.iter().map(|index| self.machines[*index].node.clone()).collect();
+        let service = ("shop".into(), format!("web-{address}"));
+        self.local.insert(service, Backends { ready, ..Backends::default() });
+        self.claim_on(
+            address,
+            WrittenAnnounceTerms { local: true, ..WrittenAnnounceTerms::default() },
+        );
+        (0..self.machines.len()).for_each(|index| self.list_local(index));
+    }
+
+    fn claim_on(&mut self, address: IpAddr, terms: WrittenAnnounceTerms) {
         let service = ServiceRef {
             namespace: "shop".into(),
             name: format!("web-{address}"),
             uid: address.to_string(),
         };
-        let terms = WrittenAnnounceTerms::default();
         let claim = Claim { address, pool: "home".into(), services: vec![service], terms };
         let lease = self.api.store(claim.created());
         self.tell_all(|| Change::Applied(lease.clone()));

@@ -110,6 +110,8 @@ pub(super) struct Machine {
     pub(super) stops: bool,
     /// How long it takes until Leases and Nodes are listed.
     pub(super) lists_take: [u64; 2],
+    /// How long it takes until `EndpointSlice`s are listed.
+    pub(super) slices_take: u64,
     /// How much later than others it is told of changes.
     pub(super) lag: u64,
     /// When it has got the list of Leases. Changes come after that.
@@ -146,6 +148,7 @@ impl Machine {
             speaker: None,
             stops: false,
             lists_take: [6, 8],
+            slices_take: 10,
             lag: 0,
             listed_at: 0,
         }

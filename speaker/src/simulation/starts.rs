@@ -55,3 +55,25 @@ fn all_speakers_that_start_at_once_take_up_what_they_had() {
     assert_eq!(before, after, "{cluster:?}");
     assert!(cluster.charges().is_empty(), "{cluster:?}");
 }
+
+/// A speaker that starts does not know yet where the pods are: that is not the same as that there are none.
+#[test]
+fn pods_that_are_not_listed_yet_are_not_taken_for_none() {
+    for slices in [500, 3000] {
+        let addresses = [ip(0, 100), ip6(0, 100)];
+        let mut cluster = Cluster::new(3);
+        addresses.iter().for_each(|address| cluster.claim_local(*address, &[1]));
+        cluster.run(secs(8));
+        cluster.mark();
+        for index in [1, 0, 2] {
+            cluster.machines[index].slices_take = slices;
+            cluster.start_speaker(index);
+            cluster.run(secs(8));
+            assert!(addresses.iter().all(|it| cluster.owner(*it) == Some(1)), "{cluster:?}");
+        }
+        let of_locks = cluster.orders.iter().filter(|it| it.2.target() != Target::OwnSession);
+        assert_eq!(of_locks.count(), 0, "{slices}: {cluster:?}");
+        assert_eq!(cluster.news(), [""; 0], "{slices}: {cluster:?}");
+        assert!(cluster.longest_dark <= millis(slices + 200), "{slices}: {cluster:?}");
+    }
+}
