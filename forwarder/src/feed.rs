@@ -170,7 +170,7 @@ mod tests {
     fn lock(holder: Option<&str>) -> Lease {
         let (services, terms) = (Vec::new(), WrittenAnnounceTerms::default());
         let address = [192, 168, 0, 240].into();
-        let claim = Claim { address, pool: "home".into(), services, terms };
+        let claim = Claim { address, pool: "home".into(), services, terms, spread: false };
         let mut lease = versioned(claim.created(), 1);
         lease.spec.get_or_insert_default().holder_identity = holder.map(str::to_owned);
         lease

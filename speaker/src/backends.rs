@@ -99,6 +99,7 @@ mod tests {
             pool: "home".into(),
             services: vec![service],
             terms: WrittenAnnounceTerms { local, ..WrittenAnnounceTerms::default() },
+            spread: false,
         };
         let mut lease = claim.created();
         lease.metadata.resource_version = Some("1".into());

@@ -127,7 +127,8 @@ mod tests {
     fn lock(last: u8) -> Lease {
         let address = [192, 168, 0, last].into();
         let (services, terms) = (Vec::new(), WrittenAnnounceTerms::default());
-        let mut lease = Claim { address, pool: "home".into(), services, terms }.created();
+        let mut lease =
+            Claim { address, pool: "home".into(), services, terms, spread: false }.created();
         lease.metadata.resource_version = Some("1".into());
         lease
     }

@@ -125,7 +125,8 @@ mod tests {
     fn only_a_lower_version_than_expected_is_from_the_past() {
         let address = [192, 168, 0, 240].into();
         let (services, terms) = (Vec::new(), WrittenAnnounceTerms::default());
-        let mut lease = Claim { address, pool: "home".into(), services, terms }.created();
+        let mut lease =
+            Claim { address, pool: "home".into(), services, terms, spread: false }.created();
         lease.metadata.resource_version = Some("7".into());
         let record = Input::Lock(Box::new(lock::parse(&lease).unwrap()));
         let take = |expected| Write::Take {

@@ -127,7 +127,8 @@ mod tests {
     fn lock(rules: &str) -> LockRecord {
         let (services, terms) = (Vec::new(), WrittenAnnounceTerms::default());
         let address = [192, 168, 0, 240].into();
-        let mut lease = Claim { address, pool: "home".into(), services, terms }.created();
+        let mut lease =
+            Claim { address, pool: "home".into(), services, terms, spread: false }.created();
         lease.metadata.resource_version = Some("7".into());
         let annotations = lease.metadata.annotations.as_mut().unwrap();
         annotations.insert("arpeggio.dev/announce".into(), rules.into());

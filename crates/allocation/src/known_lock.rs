@@ -19,6 +19,7 @@ use crate::effect::Change;
 
 /// A lock, as far as the controller is concerned.
 #[derive(Debug)]
+#[allow(clippy::struct_excessive_bools, reason = "each of them is told for itself")]
 pub(super) struct KnownLock {
     /// Who has it, in the order in which they came.
     pub(super) owners: Vec<Owner>,
@@ -32,6 +33,8 @@ pub(super) struct KnownLock {
     pub(super) is_newer: bool,
     pub(super) pool: Option<PoolName>,
     pub(super) terms: WrittenAnnounceTerms,
+    /// All nodes that can are to serve the address.
+    pub(super) spread: bool,
     /// The node that announces the address.
     pub(super) holder: Option<Node>,
     /// It does not at present, since no node has a backend.
@@ -72,6 +75,7 @@ impl KnownLock {
             is_newer: record.newer.is_some(),
             pool: pool.map(PoolName::from),
             terms: record.claim.terms,
+            spread: record.claim.spread,
             is_backless: record.lock.unannounced,
             holder: record.lock.holder.map(|holder| holder.node),
             since: record.since,
@@ -129,6 +133,7 @@ impl KnownLock {
             expected,
             services,
             terms,
+            spread: self.spread,
             claimed_for: None,
             resting_until: None,
             last_service: None,

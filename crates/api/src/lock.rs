@@ -14,6 +14,7 @@
 //! | annotation `arpeggio.dev/services` | the Services that are reached at it, in the order in which they came: `NAMESPACE/NAME/UID,...` |
 //! | annotation `arpeggio.dev/claimed-for` | which of them the controller has claimed it for last, and which version of it was known then: `UID@RESOURCEVERSION` |
 //! | annotation `arpeggio.dev/announce` | where it may be announced, and whether it is asked for first ([`WrittenAnnounceTerms`]); absent: everywhere, yes |
+//! | annotation `arpeggio.dev/spread` | `nodes`: all nodes that can are to serve it; absent, or anything else: the one that announces it |
 //! | annotation `arpeggio.dev/stranger` | the MAC address of a machine that is none of ours and answers at the address |
 //! | annotation `arpeggio.dev/stranger-seen-by` | the node that got its answer |
 //! | annotation `arpeggio.dev/move-to` | the node that somebody asks the holder to give it to; gone when the holder has changed, or has refused |
@@ -47,6 +48,9 @@ const RESTING_UNTIL: &str = "arpeggio.dev/resting-until";
 const LAST_SERVICE: &str = "arpeggio.dev/last-service";
 const EXPIRING: &str = "arpeggio.dev/expiring";
 const ANNOUNCE: &str = "arpeggio.dev/announce";
+const SPREAD: &str = "arpeggio.dev/spread";
+/// The value of [`SPREAD`] that says that all nodes are to serve the address.
+const NODES: &str = "nodes";
 const STRANGER: &str = "arpeggio.dev/stranger";
 const STRANGER_SEEN_BY: &str = "arpeggio.dev/stranger-seen-by";
 const SESSION: &str = "arpeggio.dev/session";
@@ -92,6 +96,8 @@ pub struct Claim {
     pub services: Vec<ServiceRef>,
     /// How it is to be announced.
     pub terms: WrittenAnnounceTerms,
+    /// All nodes that can are to serve it, and not only the one that announces it.
+    pub spread: bool,
 }
 
 /// For which Service a lock was written last, and which version of the Service was known then.
@@ -114,6 +120,8 @@ pub struct Amendment {
     pub services: Vec<ServiceRef>,
     /// How it is to be announced from now on.
     pub terms: WrittenAnnounceTerms,
+    /// Whether all nodes that can are to serve it from now on.
+    pub spread: bool,
     /// For which of them this is done. `None`: for one that leaves.
     pub claimed_for: Option<ClaimedFor>,
     /// Until when nobody gets the address, when the last one has left.
@@ -204,7 +212,7 @@ pub fn parse(lease: &Lease) -> Result<LockRecord, LeaseError> {
     let rules_unknown = understood.is_err();
     let (written, terms) = damage.note(understood.map_or_else(nowhere, |terms| (terms, None)));
     let pool = lease::annotation(lease, POOL).unwrap_or_default().to_owned();
-    let claim = Claim { address, pool, services, terms: written };
+    let claim = Claim { address, pool, services, terms: written, spread: spread(lease) };
     let resting_until = damage.note(resting_until(lease));
     let rests = rests || resting_until.is_some();
     let lock = Lock {
@@ -233,6 +241,17 @@ pub fn parse(lease: &Lease) -> Result<LockRecord, LeaseError> {
         move_refused: lease::annotation(lease, MOVE_REFUSED).map(str::to_owned),
         uid: lease.metadata.uid.clone().unwrap_or_default(),
     })
+}
+
+/// What is not understood is as good as absent: one node serves the address, as one does where no forwarder runs. So a
+/// program of another release announces it all the same.
+fn spread(lease: &Lease) -> bool {
+    lease::annotation(lease, SPREAD) == Some(NODES)
+}
+
+/// What says whether all nodes serve an address. `None` when nothing needs to be said.
+fn spread_text(spread: bool) -> Option<&'static str> {
+    spread.then_some(NODES)
 }
 
 /// The address whose lock Lease has this name; the reverse of [`name`].
@@ -337,9 +356,11 @@ impl Claim {
     pub fn created(&self) -> Lease {
         let annotations = [(POOL, self.pool.clone()), (SERVICES, listed(&self.services))];
         let terms = self.terms.to_text().map(|text| (ANNOUNCE, text));
+        let spread = spread_text(self.spread).map(|text| (SPREAD, text.to_owned()));
         let annotations: BTreeMap<String, String> = annotations
             .into_iter()
             .chain(terms)
+            .chain(spread)
             .map(|(key, value)| (key.to_owned(), value))
             .collect();
         Lease {
@@ -371,6 +392,7 @@ impl Amendment {
         let mut annotations = json!({
             SERVICES: listed(&self.services),
             ANNOUNCE: self.terms.to_text(),
+            SPREAD: spread_text(self.spread),
             LAST_SERVICE: self.last_service,
             EXPIRING: joined(&self.expiring),
         });
@@ -471,6 +493,7 @@ mod tests {
                 uid: "6f0c".into(),
             }],
             terms: WrittenAnnounceTerms { probing: false, ..WrittenAnnounceTerms::default() },
+            spread: false,
         }
     }
 
@@ -478,6 +501,20 @@ mod tests {
         let mut lease = claim().created();
         lease.metadata.resource_version = Some("7".into());
         lease
+    }
+
+    fn amendment() -> Amendment {
+        Amendment {
+            address: claim().address,
+            expected: Version(7),
+            services: Vec::new(),
+            terms: WrittenAnnounceTerms::default(),
+            spread: true,
+            claimed_for: Some(ClaimedFor { uid: "6f0c".into(), version: 12 }),
+            resting_until: Some(Time(Timestamp::from_second(90).unwrap())),
+            last_service: Some("default/web".into()),
+            expiring: vec![Expiry { uid: "6f0c".into(), since: Time(Timestamp::UNIX_EPOCH) }],
+        }
     }
 
     #[test]
@@ -503,16 +540,7 @@ mod tests {
 
     #[test]
     fn what_an_amendment_writes_is_read_back() {
-        let amendment = Amendment {
-            address: claim().address,
-            expected: Version(7),
-            services: Vec::new(),
-            terms: WrittenAnnounceTerms::default(),
-            claimed_for: Some(ClaimedFor { uid: "6f0c".into(), version: 12 }),
-            resting_until: Some(Time(Timestamp::from_second(90).unwrap())),
-            last_service: Some("default/web".into()),
-            expiring: vec![Expiry { uid: "6f0c".into(), since: Time(Timestamp::UNIX_EPOCH) }],
-        };
+        let amendment = amendment();
         let patch = amendment.patch();
         assert_eq!(patch["metadata"]["resourceVersion"], "7");
         let mut lease = stored();
@@ -528,6 +556,7 @@ mod tests {
         assert_eq!(record.expiring, amendment.expiring);
         assert_eq!(record.last_service.as_deref(), Some("default/web"));
         assert_eq!(record.claim.terms, amendment.terms);
+        assert!(record.claim.spread);
         assert_eq!(record.claimed_for, amendment.claimed_for);
         assert_eq!(record.resting_until, amendment.resting_until);
     }
@@ -623,6 +652,37 @@ mod tests {
         }
         let nowhere = parse(&annotated(ANNOUNCE, r#"{"rules":[]}"#)).unwrap();
         assert!(!nowhere.rules_unknown && nowhere.damage.is_none(), "that is understood");
+    }
+
+    #[test]
+    fn that_all_nodes_serve_an_address_is_read_back_and_changes_nothing_else() {
+        let one = claim().created();
+        let mut all = Claim { spread: true, ..claim() }.created();
+        all.metadata.resource_version = Some("7".into());
+        let record = parse(&all).unwrap();
+        assert_eq!(record, LockRecord { claim: record.claim.clone(), ..parse(&stored()).unwrap() });
+        assert_eq!(record.claim, Claim { spread: true, ..claim() });
+        let annotations = all.metadata.annotations.as_mut().unwrap();
+        assert_eq!(annotations.remove(SPREAD).as_deref(), Some("nodes"));
+        assert_eq!(Some(&*annotations), one.metadata.annotations.as_ref());
+    }
+
+    #[test]
+    fn one_node_serves_an_address_of_which_something_unknown_is_said_and_nothing_is_damaged() {
+        for text in ["", "none", "Nodes", "nodes ", "true", "zones", "{"] {
+            let lease = annotated(SPREAD, text);
+            assert_eq!(parse(&lease).unwrap(), parse(&stored()).unwrap(), "{text:?}");
+        }
+    }
+
+    #[test]
+    fn an_amendment_says_whether_all_nodes_serve_the_address() {
+        let written = |spread| {
+            let amendment = Amendment { spread, ..amendment() };
+            amendment.patch()["metadata"]["annotations"][SPREAD].clone()
+        };
+        assert_eq!(written(true), "nodes");
+        assert!(written(false).is_null(), "what was there is removed");
     }
 
     #[test]

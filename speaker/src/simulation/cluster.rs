@@ -599,7 +599,8 @@ impl Cluster {
             name: format!("web-{address}"),
             uid: address.to_string(),
         };
-        let claim = Claim { address, pool: "home".into(), services: vec![service], terms };
+        let claim =
+            Claim { address, pool: "home".into(), services: vec![service], terms, spread: false };
         let lease = self.api.store(claim.created());
         self.tell_all(|| Change::Applied(lease.clone()));
         self.seen.insert(address, Seen::default());

@@ -336,6 +336,7 @@ mod tests {
             pool: "home".into(),
             services: vec![service],
             terms: WrittenAnnounceTerms::default(),
+            spread: false,
         };
         let mut lease = claim.created();
         lease.metadata.resource_version = Some("1".into());

@@ -318,7 +318,8 @@ mod tests {
     fn plan(kind: Kind) -> Plan {
         let address: IpAddr = [192, 168, 0, 240].into();
         let terms = WrittenAnnounceTerms::default();
-        let claim = Claim { address, pool: "home".into(), services: Vec::new(), terms };
+        let claim =
+            Claim { address, pool: "home".into(), services: Vec::new(), terms, spread: false };
         let mut lease = claim.created();
         lease.metadata.resource_version = Some("1".into());
         let session = Session {

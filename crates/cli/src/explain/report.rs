@@ -252,7 +252,8 @@ mod tests {
         let service = ServiceRef { namespace: "shop".into(), name, uid };
         let address = [192, 168, 0, last].into();
         let (services, terms) = (vec![service], WrittenAnnounceTerms::default());
-        let mut lease = Claim { address, pool: "home".into(), services, terms }.created();
+        let mut lease =
+            Claim { address, pool: "home".into(), services, terms, spread: false }.created();
         lease.metadata.resource_version = Some("1".into());
         lease
     }

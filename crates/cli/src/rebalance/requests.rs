@@ -206,7 +206,8 @@ mod tests {
     fn lock(holder: &str, move_to: Option<&str>, refused: Option<&str>) -> LockRecord {
         let address = [192, 168, 0, 240].into();
         let (services, terms) = (Vec::new(), WrittenAnnounceTerms::default());
-        let mut lease = Claim { address, pool: "home".into(), services, terms }.created();
+        let mut lease =
+            Claim { address, pool: "home".into(), services, terms, spread: false }.created();
         lease.metadata.resource_version = Some("7".into());
         let mut record = lock::parse(&lease).unwrap();
         record.lock.holder = Some(Holder { node: holder.into(), epoch: Epoch(1) });

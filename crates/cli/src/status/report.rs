@@ -541,6 +541,7 @@ mod tests {
             pool: "home".into(),
             services: vec![service],
             terms: WrittenAnnounceTerms::default(),
+            spread: false,
         };
         let mut lease = versioned(claim.created());
         let spec = lease.spec.get_or_insert_default();

@@ -225,6 +225,7 @@ mod tests {
             pool: "home".into(),
             services: vec![service],
             terms: WrittenAnnounceTerms::default(),
+            spread: false,
         };
         let mut lease = claim.created();
         lease.spec.get_or_insert_default().holder_identity = Some(holder.to_owned());
