@@ -5,7 +5,7 @@ use std::{collections::btree_map::Entry, net::IpAddr};
 use arpeggio_api::{
     lock::{Amendment, ServiceRef},
     service::ServiceRecord,
-    terms::{Announced, Announcement, WrittenAnnounceTerms},
+    terms::{Announced, Announcement, Policy, WrittenAnnounceTerms},
 };
 
 use arpeggio_election::Pattern;
@@ -24,22 +24,40 @@ const TELL_AFTER: SignedDuration = SignedDuration::from_secs(1);
 /// What of a Service matters for announcing its address; `None` when it is not understood.
 pub(super) fn announced(record: &ServiceRecord) -> Option<Announced<'_>> {
     let request = record.request.as_ref()?.as_ref().ok()?;
-    Some(Announced { labels: &request.requester.labels, is_local: record.is_local })
+    let labels = &request.requester.labels;
+    Some(Announced { labels, is_local: record.is_local, spread: record.spread })
 }
 
 impl Index {
-    /// How `address` is to be announced for these Services. `None` when that cannot be said at present, because no pool
-    /// in use has it or one of the Services is not understood: what is written stays.
+    /// How `address` is to be announced for these Services. `None` when that cannot be said at present: what is written stays.
     pub(super) fn announce_terms(
         &self,
         address: IpAddr,
         services: &[ServiceRef],
     ) -> Option<WrittenAnnounceTerms> {
+        let (policy, announced) = self.policy_for(address, services)?;
+        Some(policy.terms_for(&announced))
+    }
+
+    /// Whether all nodes are to serve `address` for these Services. `None` when that cannot be said at present: what is
+    /// written stays.
+    pub(super) fn spreads(&self, address: IpAddr, services: &[ServiceRef]) -> Option<bool> {
+        let (policy, announced) = self.policy_for(address, services)?;
+        Some(policy.spreads(&announced))
+    }
+
+    /// What the pool of `address` says of announcing, and what these Services do. `None` because no pool in use has it or
+    /// one of the Services is not understood.
+    fn policy_for(
+        &self,
+        address: IpAddr,
+        services: &[ServiceRef],
+    ) -> Option<(&Policy, Vec<Announced<'_>>)> {
         let pool = self.allocator.pool_of(address)?;
         let policy = self.declarations.policy(&pool.name)?;
         let announced: Option<Vec<Announced<'_>>> =
             services.iter().map(|it| announced(self.services.get(&owner_of(it))?)).collect();
-        announced.filter(|all| !all.is_empty()).map(|all| policy.terms_for(&all))
+        announced.filter(|all| !all.is_empty()).map(|all| (policy, all))
     }
 
     /// How `address` is to be announced for somebody who gets it now: nowhere as long as it cannot be read what its pool
@@ -59,14 +77,19 @@ impl Index {
     /// The amendment, with the terms that its Services are to have.
     pub(super) fn with_terms(&self, amendment: Amendment) -> Amendment {
         let terms = self.announce_terms(amendment.address, &amendment.services);
-        Amendment { terms: terms.unwrap_or(amendment.terms), ..amendment }
+        let spread = self.spreads(amendment.address, &amendment.services);
+        Amendment {
+            terms: terms.unwrap_or(amendment.terms),
+            spread: spread.unwrap_or(amendment.spread),
+            ..amendment
+        }
     }
 
     /// Brings the terms on a lock in line with its pool and Services.
     pub(super) fn amend_terms(&mut self, address: IpAddr) -> Option<Task> {
         let lock = self.locks.get(&address)?;
         let amendment = self.with_terms(lock.unchanged(address, lock.services.clone()));
-        let differ = amendment.terms != lock.terms;
+        let differ = amendment.terms != lock.terms || amendment.spread != lock.spread;
         differ.then(|| self.task(Subject::Lock(address), Effect::Amend(amendment))).flatten()
     }
 

@@ -311,8 +311,8 @@ impl Index {
             let pool = self.allocator.pool_of(address).map(|pool| pool.name.as_str().to_owned());
             let services = vec![service];
             let terms = self.first_terms(address, &services);
-            let claim =
-                Claim { address, pool: pool.unwrap_or_default(), services, terms, spread: false };
+            let spread = self.spreads(address, &services).unwrap_or_default();
+            let claim = Claim { address, pool: pool.unwrap_or_default(), services, terms, spread };
             Effect::Claim(claim, claimed_for)
         };
         self.task(Subject::Service(owner.clone()), effect)

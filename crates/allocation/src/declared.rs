@@ -507,7 +507,7 @@ mod tests {
         let mut index = Index::default();
         let nowhere = |pool| Declaration { announcement: Announcement::Nowhere, ..pool };
         let policy = |index: &Index| index.declarations.policy(&"a".into()).cloned();
-        let services = [Announced { labels: &Labels::new(), is_local: false }];
+        let services = [Announced { labels: &Labels::new(), is_local: false, spread: None }];
         let is_nowhere = |index: &Index| policy(index).unwrap().terms_for(&services).is_nowhere();
         let file = |pool| {
             let origin = Origin::ConfigMap { namespace: "n".into(), name: "c".into(), line: 1 };

@@ -11,6 +11,7 @@ mod quarantine;
 mod refused;
 mod remembered;
 mod simulation;
+mod spread;
 mod stability;
 mod succession;
 mod tenants;

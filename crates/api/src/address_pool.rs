@@ -16,7 +16,13 @@ use arpeggio_ipam::{
 };
 use kube::{CustomResource, ResourceExt};
 use schemars::JsonSchema;
-use serde::{Deserialize, Serialize};
+use serde::{
+    Deserialize, Serialize,
+    de::{
+        IntoDeserializer,
+        value::{Error as ValueError, StrDeserializer},
+    },
+};
 
 pub(crate) use self::status::still_in_force;
 pub use self::status::{AddressPoolStatus, FamilyUsage, OVERLAPPING, READY};
@@ -135,9 +141,8 @@ pub enum Sharing {
     Cluster,
 }
 
-#[allow(clippy::trivially_copy_pass_by_ref, reason = "the form that serde asks for")]
-fn is_default(sharing: &Sharing) -> bool {
-    *sharing == Sharing::default()
+fn is_default<T: Default + PartialEq>(value: &T) -> bool {
+    *value == T::default()
 }
 
 impl From<Sharing> for SharingScope {
@@ -155,6 +160,25 @@ impl From<SharingScope> for Sharing {
             SharingScope::Namespace => Self::Namespace,
             SharingScope::Cluster => Self::Cluster,
         }
+    }
+}
+
+/// Which nodes serve an address.
+#[derive(JsonSchema, Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub enum Spread {
+    /// The one that announces it.
+    #[default]
+    None,
+    /// All that can: the one that announces it gives each of them its part of the connections.
+    Nodes,
+}
+
+impl Spread {
+    /// What somebody has written; `None` when it is not known.
+    pub fn named(text: &str) -> Option<Self> {
+        let text: StrDeserializer<'_, ValueError> = text.into_deserializer();
+        Self::deserialize(text).ok()
     }
 }
 
@@ -210,6 +234,12 @@ pub struct AnnounceRule {
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     #[schemars(length(max = 16))]
     pub service_selectors: Vec<LabelSelector>,
+
+    /// Which nodes serve the addresses of the Services that this rule is for: the one that announces an address (none), or all
+    /// nodes that can (nodes), for which each of them needs the forwarder. A Service's annotation arpeggio.dev/spread says
+    /// otherwise.
+    #[serde(default, skip_serializing_if = "is_default")]
+    pub spread: Spread,
 }
 
 /// Nodes that should rather announce than others.
@@ -361,6 +391,18 @@ mod tests {
     }
 
     #[test]
+    fn spread_is_named_as_it_is_written() {
+        for spread in [Spread::None, Spread::Nodes] {
+            let written = serde_json::to_value(spread).unwrap();
+            assert_eq!(Spread::named(written.as_str().unwrap()), Some(spread));
+        }
+        assert_eq!(Spread::named("Nodes"), None);
+        let rule: AnnounceRule = serde_json::from_value(json!({ "spread": "nodes" })).unwrap();
+        assert_eq!(rule, AnnounceRule { spread: Spread::Nodes, ..AnnounceRule::default() });
+        assert_eq!(serde_json::to_value(AnnounceRule::default()).unwrap(), json!({}));
+    }
+
+    #[test]
     fn everything_that_can_be_said_reaches_the_allocator() {
         let pool = parse(json!({
             "addresses": ["10.0.0.0/24", "fd00::/64"],
@@ -403,6 +445,7 @@ mod tests {
                 "spec.announce[1].nodeSelectors[0]: app: In needs at least one value",
             ),
             (json!({ "announce": [{}], "routed": true }), "remove one of both"),
+            (json!({ "announce": [{ "spread": "nodes" }], "routed": true }), "remove one of both"),
         ];
         for (mut spec, message) in table {
             spec["addresses"] = json!(["10.0.0.1"]);

@@ -14,6 +14,7 @@
 //! | `protocol` | `layer2`, or absent |
 //! | `addresses` | CIDRs, ranges and single addresses |
 //! | `routed` | whether a router has a route to the addresses, so that no node announces them; not in `MetalLB`'s |
+//! | `spread` | `nodes`: all nodes that can serve an address; absent, or `none`: the one that announces it; not in `MetalLB`'s |
 //! | `auto-assign` | whether Services that name no pool get addresses from it; absent means yes |
 //! | `avoid-buggy-ips` | whether IPv4 addresses that end in .0 or .255 are never given out; absent means no |
 //!
@@ -31,6 +32,7 @@ use kube::{Resource as _, ResourceExt as _};
 
 use self::node::{Located, Node, Pairs};
 use crate::{
+    address_pool::{AnnounceRule, Spread},
     declaration::{Declaration, Origin, Remark, invalid},
     metallb,
     terms::Announcement,
@@ -40,7 +42,7 @@ use crate::{
 const POOLS: &str = "address-pools";
 
 /// The keys of one pool.
-const POOL_KEYS: &str = "name, protocol, addresses, auto-assign, avoid-buggy-ips, routed";
+const POOL_KEYS: &str = "name, protocol, addresses, auto-assign, avoid-buggy-ips, routed, spread";
 
 /// Which rules apply to the addresses in a `ConfigMap`.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -130,10 +132,8 @@ impl Reader<'_> {
         let line = entry.location.line();
         let mut announcement = Announcement::Everywhere;
         let pool = match entry.value {
-            Node::Map(pairs) => self.pool(pairs, line).map(|(pool, routed)| {
-                if routed {
-                    announcement = Announcement::Routed;
-                }
+            Node::Map(pairs) => self.pool(pairs, line).map(|(pool, how)| {
+                announcement = how;
                 pool
             }),
             _ => Err(invalid(nameless(line), "an entry must have the keys name and addresses")),
@@ -159,11 +159,12 @@ impl Reader<'_> {
         });
     }
 
-    /// A pool, and whether a router has a route to it.
-    fn pool(&mut self, pairs: Pairs, line: u64) -> Result<(Pool, bool), InvalidPool> {
+    /// A pool, and how it is announced.
+    fn pool(&mut self, pairs: Pairs, line: u64) -> Result<(Pool, Announcement), InvalidPool> {
         let name = pool_name(&pairs, line, self.text)?;
         let wrong = |why: String| invalid(name.clone(), why);
-        let (mut pool, mut routed) = (Pool::new(name.clone(), Vec::new()), false);
+        let mut pool = Pool::new(name.clone(), Vec::new());
+        let (mut routed, mut spread) = (false, Spread::None);
         for (key, value) in pairs.0 {
             match key.value.as_str() {
                 "name" => {}
@@ -179,6 +180,9 @@ impl Reader<'_> {
                 "routed" if self.dialect == Dialect::Ours => {
                     routed = switch(&key, &value).map_err(wrong)?;
                 }
+                "spread" if self.dialect == Dialect::Ours => {
+                    spread = spread_of(&value, self.text).map_err(wrong)?;
+                }
                 other => {
                     let at = key.location;
                     let why = format!("unknown key {other:?} at {at}: there are {POOL_KEYS}");
@@ -189,7 +193,7 @@ impl Reader<'_> {
         if pool.ranges.is_empty() {
             return Err(InvalidPool::new(name, PoolError::NoAddresses));
         }
-        Ok((pool, routed))
+        Ok((pool, announcement(routed, spread).map_err(wrong)?))
     }
 
     fn ranges(&mut self, items: &[String]) -> Result<Vec<arpeggio_ipam::AddressRange>, PoolError> {
@@ -234,6 +238,32 @@ fn check_protocol(value: &Located<Node>, text: &str) -> Result<(), String> {
             "protocol {protocol:?} at {at} is not supported: addresses are announced at layer 2 only, write layer2"
         )),
         None => Err(format!("protocol at {at} must be layer2")),
+    }
+}
+
+/// An absent value, or an empty one, is `none`.
+fn spread_of(value: &Located<Node>, text: &str) -> Result<Spread, String> {
+    let at = value.location;
+    match value.word(text) {
+        Some("") => Ok(Spread::None),
+        Some(word) => Spread::named(word)
+            .ok_or_else(|| format!("spread {word:?} at {at} is not known: write nodes or none")),
+        None => Err(format!("spread at {at} must be nodes or none")),
+    }
+}
+
+fn announcement(routed: bool, spread: Spread) -> Result<Announcement, String> {
+    match (routed, spread) {
+        (true, Spread::Nodes) => {
+            Err("routed says that no node announces the addresses, and spread which nodes serve \
+             them: remove one of both"
+                .to_owned())
+        }
+        (true, Spread::None) => Ok(Announcement::Routed),
+        (false, Spread::None) => Ok(Announcement::Everywhere),
+        (false, Spread::Nodes) => {
+            Ok(Announcement::ByRules(vec![AnnounceRule { spread, ..AnnounceRule::default() }]))
+        }
     }
 }
 

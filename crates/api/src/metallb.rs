@@ -155,6 +155,7 @@ impl Advertisement {
             preferred_nodes: spec.preferred_node_selectors.clone(),
             interfaces,
             service_selectors: spec.service_selectors.clone(),
+            ..AnnounceRule::default()
         };
         check_announce("spec", std::slice::from_ref(&rule))?;
         let field = "spec.ipAddressPoolSelectors";

@@ -28,7 +28,7 @@ use kube::Resource;
 use serde_json::{Value, json};
 
 pub use self::request_error::RequestError;
-use crate::{condition, lock::ServiceRef};
+use crate::{address_pool::Spread, condition, lock::ServiceRef};
 
 /// The field manager of all that the controller writes (`managedFields[].manager`).
 pub const FIELD_MANAGER: &str = "arpeggio-controller";
@@ -89,6 +89,8 @@ pub struct ServiceRecord {
     pub is_load_balancer: bool,
     /// Whether traffic must not leave the node that it comes to (`spec.externalTrafficPolicy: Local`).
     pub is_local: bool,
+    /// Which nodes are to serve its addresses; `None` when it does not say, or not in words that are understood.
+    pub spread: Option<Spread>,
     /// `metadata.creationTimestamp`.
     pub created: Option<Time>,
     /// Since when it is being deleted (`metadata.deletionTimestamp`).
@@ -140,6 +142,7 @@ impl ServiceRecord {
             version: version.unwrap_or_default(),
             is_load_balancer: is_load_balancer(service),
             is_local: service.spec.as_ref().is_some_and(is_local),
+            spread: request::spread(service).unwrap_or_default(),
             created: metadata.creation_timestamp.clone(),
             deleting_since: metadata.deletion_timestamp.clone(),
             finalizers: metadata.finalizers.clone().unwrap_or_default(),

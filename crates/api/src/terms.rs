@@ -10,7 +10,7 @@ use serde::{Deserialize, Serialize};
 use serde_json::Value;
 
 use crate::{
-    address_pool::{AnnounceRule, PreferredNodes, is_false, yes},
+    address_pool::{AnnounceRule, PreferredNodes, Spread, is_false, yes},
     selector,
 };
 
@@ -131,13 +131,17 @@ pub struct Announced<'a> {
     pub labels: &'a Labels,
     /// Whether its traffic must not leave the node that it comes to.
     pub is_local: bool,
+    /// Which nodes are to serve it, when the Service says so itself.
+    pub spread: Option<Spread>,
 }
 
 /// A rule, and the Services that it is for: those that one of these selects; all when there are none.
 #[derive(Debug, Clone)]
 struct ServiceRule {
     services: Vec<Selector>,
-    /// Without its own `serviceSelectors`.
+    spread: Spread,
+    /// Without its own `serviceSelectors` and `spread`: speakers understand rules as a whole or not at all, and those of other
+    /// releases do not know what does not concern announcing.
     rule: AnnounceRule,
 }
 
@@ -183,13 +187,30 @@ impl Policy {
         let everywhere = [AnnounceRule::default()];
         WrittenAnnounceTerms { rules: (written != everywhere).then_some(written), probing, local }
     }
+
+    /// Whether all nodes are to serve an address that these Services have: one of them says so, or says nothing of it and has
+    /// a rule that does.
+    pub fn spreads(&self, services: &[Announced<'_>]) -> bool {
+        let spread = |it: &Announced<'_>| it.spread.unwrap_or_else(|| self.spread_of(it));
+        services.iter().any(|service| spread(service) == Spread::Nodes)
+    }
+
+    /// Which nodes serve the Service, as the rules say. One that says `nodes` is not undone by another, as one that allows a
+    /// node is not.
+    fn spread_of(&self, service: &Announced<'_>) -> Spread {
+        let mut rules = self.rules.iter().flatten();
+        let spreads = |it: &ServiceRule| it.spread == Spread::Nodes && it.is_for_any(&[*service]);
+        if rules.any(spreads) { Spread::Nodes } else { Spread::None }
+    }
 }
 
 impl ServiceRule {
     fn new(rule: &AnnounceRule) -> Result<Self, PoolError> {
         let services = selector::parse_all("serviceSelectors", &rule.service_selectors)?;
-        let rule = AnnounceRule { service_selectors: Vec::new(), ..rule.clone() };
-        Ok(Self { services, rule })
+        let spread = rule.spread;
+        let rule =
+            AnnounceRule { service_selectors: Vec::new(), spread: Spread::None, ..rule.clone() };
+        Ok(Self { services, spread, rule })
     }
 
     fn is_for_any(&self, services: &[Announced<'_>]) -> bool {
@@ -222,7 +243,7 @@ mod tests {
     use serde_json::{Value, json};
 
     fn anywhere(labels: &Labels) -> Announced<'_> {
-        Announced { labels, is_local: false }
+        Announced { labels, is_local: false, spread: None }
     }
 
     fn labels(app: &str) -> Labels {
@@ -277,6 +298,53 @@ mod tests {
     }
 
     #[test]
+    fn what_a_service_says_of_spread_counts_more_than_the_rules_that_are_for_it() {
+        let (none, nodes) = (Some(Spread::None), Some(Spread::Nodes));
+        let for_a = json!([{ "matchLabels": { "app": "a" } }]);
+        let all = json!([{ "spread": "nodes" }]);
+        let some = json!([{}, { "spread": "nodes", "serviceSelectors": for_a }]);
+        let table = [
+            (json!([]), vec![("a", None)], false),
+            (json!([]), vec![("a", nodes)], true),
+            (json!([]), vec![("a", nodes), ("b", None)], true),
+            (json!([]), vec![("a", nodes), ("b", none)], true),
+            (all.clone(), vec![("a", None)], true),
+            (all.clone(), vec![("a", none)], false),
+            (all.clone(), vec![("a", none), ("b", none)], false),
+            (all.clone(), vec![("a", none), ("b", None)], true),
+            (all, vec![], false),
+            (some.clone(), vec![("a", None)], true),
+            (some.clone(), vec![("b", None)], false),
+            (some.clone(), vec![("b", None), ("a", None)], true),
+            (some, vec![("b", nodes)], true),
+            (json!([{ "spread": "none" }]), vec![("a", None)], false),
+        ];
+        for (rules, services, expected) in table {
+            let announcement = Announcement::by(serde_json::from_value(rules.clone()).unwrap());
+            let policy = Policy::new(&announcement, true).unwrap();
+            let labels: Vec<Labels> = services.iter().map(|(app, _)| labels(app)).collect();
+            let services: Vec<Announced<'_>> = services
+                .iter()
+                .zip(&labels)
+                .map(|((_, spread), labels)| Announced { spread: *spread, ..anywhere(labels) })
+                .collect();
+            assert_eq!(policy.spreads(&services), expected, "{rules} {services:?}");
+        }
+    }
+
+    #[test]
+    fn speakers_are_not_told_of_spread() {
+        assert_eq!(written(&json!([{ "spread": "nodes" }]), &["a"]), None);
+        let rules = |spread| {
+            let rules =
+                json!([{ "interfaces": ["eth0"], "spread": spread }, { "interfaces": ["eth0"] }]);
+            written(&rules, &["a"])
+        };
+        assert_eq!(rules("nodes"), rules("none"));
+        assert_eq!(rules("nodes"), Some(json!({ "rules": [{ "interfaces": ["eth0"] }] })));
+    }
+
+    #[test]
     fn everywhere_nowhere_and_unprobed() {
         let terms = |announcement, probing| {
             Policy::new(&announcement, probing).unwrap().terms_for(&[anywhere(&labels("a"))])
@@ -317,7 +385,7 @@ mod tests {
     #[test]
     fn traffic_that_must_not_leave_its_node_is_written_with_and_without_rules() {
         let labels = Labels::new();
-        let local = Announced { labels: &labels, is_local: true };
+        let local = Announced { is_local: true, ..anywhere(&labels) };
         for announcement in [Announcement::Everywhere, Announcement::Nowhere] {
             let policy = Policy::new(&announcement, true).unwrap();
             assert!(policy.terms_for(&[anywhere(&labels), local]).local);

@@ -14,16 +14,16 @@ use serde_json::{Value, json};
 
 use super::*;
 
-const KEY: &str = "arpeggio.dev/sharing-key";
+pub(super) const KEY: &str = "arpeggio.dev/sharing-key";
 
 /// A pool of two addresses with these announce rules.
-fn spec(announce: &Value) -> AddressPoolSpec {
+pub(super) fn spec(announce: &Value) -> AddressPoolSpec {
     let addresses = vec![AddressItem("10.0.0.1-10.0.0.2".to_owned())];
     let announce = serde_json::from_value(announce.clone()).unwrap();
     AddressPoolSpec { addresses, announce, ..AddressPoolSpec::default() }
 }
 
-fn with_rules(announce: &Value) -> Lab {
+pub(super) fn with_rules(announce: &Value) -> Lab {
     let mut lab = Lab::with_pools(&[]);
     lab.cluster.set_pool_spec("home", spec(announce));
     lab.settle();
@@ -39,7 +39,7 @@ fn rule(interface: &str, app: &str) -> Value {
 
 impl Lab {
     /// What the lock of 10.0.0.1 says.
-    fn terms(&self) -> WrittenAnnounceTerms {
+    pub(super) fn terms(&self) -> WrittenAnnounceTerms {
         lock::parse(self.lease("address-10.0.0.1")).unwrap().claim.terms
     }
 

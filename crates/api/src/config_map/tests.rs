@@ -59,6 +59,37 @@ fn every_key_counts() {
 }
 
 #[test]
+fn spread_is_a_rule_for_all_services_and_a_wrong_word_disables_the_pool() {
+    let declared = |lines: &str| {
+        let pool = pool_with(&format!("addresses: [10.0.0.1]\n  {lines}")).pools.swap_remove(0);
+        pool.pool.map(|_| pool.announcement).map_err(|error| error.to_string())
+    };
+    let nodes = AnnounceRule { spread: Spread::Nodes, ..AnnounceRule::default() };
+    let table = [
+        ("spread: nodes", Announcement::ByRules(vec![nodes])),
+        ("spread: none", Announcement::Everywhere),
+        ("spread:", Announcement::Everywhere),
+        ("spread: none\n  routed: true", Announcement::Routed),
+    ];
+    for (lines, expected) in table {
+        assert_eq!(declared(lines), Ok(expected), "{lines}");
+    }
+    let table = [
+        ("spread: true", "spread \"true\" at line 4, column 11 is not known: write nodes or none"),
+        ("spread: [nodes]", "spread at line 4, column 11 must be nodes or none"),
+        ("spread: nodes\n  routed: true", "remove one of both"),
+    ];
+    for (lines, message) in table {
+        let error = declared(lines).unwrap_err();
+        assert!(error.contains(message), "{error}");
+    }
+    let theirs = "address-pools:\n- name: a\n  addresses: [10.0.0.1/32]\n  spread: nodes\n";
+    let found = read(theirs, Dialect::MetalLb).unwrap();
+    let error = found.pools[0].pool.as_ref().unwrap_err().to_string();
+    assert!(error.contains("unknown key \"spread\""), "{error}");
+}
+
+#[test]
 fn a_bad_entry_disables_only_itself_and_says_where() {
     let table = [
         ("addresses: []", "it has no addresses"),

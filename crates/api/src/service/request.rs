@@ -5,6 +5,7 @@
 //! | pools | `arpeggio.dev/address-pool`, `metallb.io/address-pool`, `metallb.universe.tf/address-pool` | |
 //! | addresses | `arpeggio.dev/addresses`, `metallb.io/loadBalancerIPs`, `metallb.universe.tf/loadBalancerIPs` | `spec.loadBalancerIP` |
 //! | sharing key | `arpeggio.dev/sharing-key`, `metallb.io/allow-shared-ip`, `metallb.universe.tf/allow-shared-ip` | |
+//! | spread | `arpeggio.dev/spread` | |
 //! | families | | `spec.clusterIPs`, `spec.ipFamilyPolicy` |
 //! | who may share | | `spec.ports`, `spec.externalTrafficPolicy`, `spec.selector` |
 //!
@@ -24,6 +25,7 @@ use arpeggio_ipam::{
 use k8s_openapi::api::core::v1::{Service, ServicePort, ServiceSpec};
 
 use super::{RequestError, is_local};
+use crate::address_pool::Spread;
 
 /// The annotations that name pools: one, several that are tried in this order (`a,b`), or some for each family
 /// (`ipv4=a,ipv6=b`).
@@ -41,6 +43,9 @@ pub const SHARING_ANNOTATIONS: [&str; 3] = [
     "metallb.universe.tf/allow-shared-ip",
 ];
 
+/// The annotation that says which nodes serve the Service's addresses: `nodes` or `none`.
+pub const SPREAD_ANNOTATION: &str = "arpeggio.dev/spread";
+
 /// More pools than this are not tried: each one costs time at each look, and whoever may create a Service may write them.
 const MOST_POOLS: usize = 64;
 
@@ -56,6 +61,8 @@ const LOAD_BALANCER_IP: &str = "spec.loadBalancerIP";
 /// The first wish that cannot be understood, or that contradicts another one.
 pub(super) fn parse(service: &Service, spec: &ServiceSpec) -> Result<Request, RequestError> {
     let annotations = Annotations(service.metadata.annotations.as_ref());
+    // Nothing that is asked for of an allocator, but understood with the rest or not at all: what the Service has stays then.
+    spread(service)?;
     let families = families(spec)?;
     Ok(Request {
         requester: Requester {
@@ -70,13 +77,26 @@ pub(super) fn parse(service: &Service, spec: &ServiceSpec) -> Result<Request, Re
     })
 }
 
+/// Which nodes are to serve its addresses; `None` when it does not say.
+///
+/// # Errors
+/// When the value is not known.
+pub(super) fn spread(service: &Service) -> Result<Option<Spread>, RequestError> {
+    let annotations = Annotations(service.metadata.annotations.as_ref());
+    let known = |(place, value)| {
+        Spread::named(value)
+            .ok_or_else(|| RequestError::UnknownSpread { place, value: shown(value) })
+    };
+    annotations.first([SPREAD_ANNOTATION]).map(known).transpose()
+}
+
 /// A Service's annotations.
 #[derive(Clone, Copy)]
 struct Annotations<'a>(Option<&'a BTreeMap<String, String>>);
 
 impl<'a> Annotations<'a> {
     /// The first of `keys` whose value is not blank, and that value without surrounding spaces.
-    fn first(self, keys: [&'static str; 3]) -> Option<(&'static str, &'a str)> {
+    fn first<const N: usize>(self, keys: [&'static str; N]) -> Option<(&'static str, &'a str)> {
         let value = |key| self.0?.get(key).map(|value| (key, value.trim()));
         keys.into_iter().filter_map(value).find(|(_, value)| !value.is_empty())
     }
@@ -292,6 +312,33 @@ mod tests {
     }
 
     #[test]
+    fn spread_is_known_or_refused_with_the_remedy() {
+        let said = |value: &str| {
+            let annotations = [(SPREAD_ANNOTATION.to_owned(), value.to_owned())].into();
+            let mut service = Service::default();
+            service.metadata.annotations = Some(annotations);
+            spread(&service)
+        };
+        assert_eq!(spread(&Service::default()), Ok(None));
+        let table = [
+            ("", None),
+            (" ", None),
+            ("nodes", Some(Spread::Nodes)),
+            (" nodes\n", Some(Spread::Nodes)),
+            ("none", Some(Spread::None)),
+        ];
+        for (value, expected) in table {
+            assert_eq!(said(value), Ok(expected), "{value:?}");
+        }
+        for value in ["Nodes", "true", "nodes,none", "zones"] {
+            let error = said(value).unwrap_err();
+            let begin = format!("arpeggio.dev/spread: {value:?} is not known: write nodes (");
+            assert!(error.to_string().starts_with(&begin), "{error}");
+            assert_eq!(error.reason(), "MalformedSpread");
+        }
+    }
+
+    #[test]
     fn pools_in_a_list_and_by_family() {
         let pools = |value: &str| asked(&json!({ POOL_ANNOTATIONS[0]: value }), &json!({}));
         assert_eq!(pools("a , b").unwrap().pools, named(&["a", "b"]));
@@ -329,6 +376,7 @@ mod tests {
             (POOL_ANNOTATIONS[0], format!("ipv4={long},")),
             (POOL_ANNOTATIONS[0], format!("{long},ipv4=a")),
             (POOL_ANNOTATIONS[0], format!("{long}=a")),
+            (SPREAD_ANNOTATION, long.clone()),
             (ADDRESS_ANNOTATIONS[0], long.clone()),
             (ADDRESS_ANNOTATIONS[0], format!("{long}%0")),
             (ADDRESS_ANNOTATIONS[0], format!("10.0.0.1,{}10.0.0.2", " ".repeat(200_000))),

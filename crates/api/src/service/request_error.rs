@@ -119,6 +119,17 @@ pub enum RequestError {
         /// The family without an address.
         missing: Family,
     },
+    /// Neither `nodes` nor `none`.
+    #[error(
+        "{place}: {value:?} is not known: write nodes (all nodes that can serve the address) or none (the one that \
+             announces it)"
+    )]
+    UnknownSpread {
+        /// The annotation.
+        place: &'static str,
+        /// Its value.
+        value: String,
+    },
     /// `RequireDualStack` where the cluster gave one address.
     #[error(
         "spec.ipFamilyPolicy is RequireDualStack, but the Service has {have} cluster addresses instead of two: \
@@ -145,6 +156,7 @@ impl RequestError {
             | Self::AddressesTwice { .. }
             | Self::FamilyNotServed { .. }
             | Self::OneOfTwo { .. } => "ContradictoryAddresses",
+            Self::UnknownSpread { .. } => "MalformedSpread",
             Self::TooFewClusterAddresses { .. } => "TooFewClusterAddresses",
         }
     }
