@@ -3,7 +3,9 @@
 use std::{collections::BTreeSet, net::IpAddr, time::Duration};
 
 use arpeggio_api::{
-    address_pool::{AddressItem, AddressPool, AddressPoolSpec, AnnounceRule, InterfacePattern},
+    address_pool::{
+        AddressItem, AddressPool, AddressPoolSpec, AnnounceRule, InterfacePattern, Spread,
+    },
     lock::{self, LockRecord},
     service::{ADDRESS_ALLOCATED, ServiceRecord},
     session,
@@ -180,12 +182,14 @@ impl World {
         }
     }
 
-    /// With a rest of five minutes for addresses that are given back, and each time announced on another interface.
+    /// With a rest of five minutes for addresses that are given back, and each time announced on another interface; spread
+    /// every other time.
     fn edit(&mut self, which: usize) {
         let interfaces = vec![InterfacePattern(format!("eth{which}"))];
+        let spread = if which.is_multiple_of(2) { Spread::None } else { Spread::Nodes };
         let spec = AddressPoolSpec {
             addresses: vec![AddressItem(POOLS[which].to_owned())],
-            announce: vec![AnnounceRule { interfaces, ..AnnounceRule::default() }],
+            announce: vec![AnnounceRule { interfaces, spread, ..AnnounceRule::default() }],
             reuse_cool_down_seconds: 300,
             ..AddressPoolSpec::default()
         };
@@ -411,11 +415,15 @@ impl World {
     /// Each lock says what its pool says, if there is one.
     fn check_terms(&self) -> Result<(), TestCaseError> {
         for pool in self.cluster.pools() {
-            let rules = (!pool.spec.announce.is_empty()).then(|| pool.spec.announce.clone());
+            let mut rules = pool.spec.announce.clone();
+            let spread = rules.iter().any(|rule| rule.spread == Spread::Nodes);
+            rules.iter_mut().for_each(|rule| rule.spread = Spread::None);
+            let rules = (!rules.is_empty()).then_some(rules);
             let ranges = pool.to_pool().unwrap().ranges;
             let claims = self.locks().map(|lock| lock.claim);
             for claim in claims.filter(|it| ranges.iter().any(|range| range.contains(it.address))) {
                 prop_assert_eq!(claim.terms.rules, rules.clone(), "at {}", claim.address);
+                prop_assert_eq!(claim.spread, spread, "at {}", claim.address);
             }
         }
         Ok(())
