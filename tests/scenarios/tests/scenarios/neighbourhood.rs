@@ -339,6 +339,7 @@ pub(crate) fn a_speakers_token_is_good_for_its_own_node(home: &Home) -> anyhow::
         (lock.clone(), json!({ "spec": { "holderIdentity": victim.to_string() } })),
         (lock.clone(), annotation("arpeggio.dev/services", "")),
         (lock.clone(), annotation("arpeggio.dev/announce", "{\"rules\":[]}")),
+        (lock.clone(), annotation("arpeggio.dev/spread", "nodes")),
         (lock.clone(), json!({ "metadata": { "labels": { "arpeggio.dev/lease": null } } })),
         ("controller-leader".to_owned(), json!({ "spec": { "holderIdentity": "thief" } })),
     ];
