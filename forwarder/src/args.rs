@@ -59,6 +59,11 @@ pub(crate) struct RunArgs {
     #[arg(long, env = "ARPEGGIO_KEEP_CONNECTIONS", default_value = "5m", value_name = "DURATION")]
     #[arg(value_parser = duration)]
     pub(crate) keep_connections: Duration,
+    /// Spread addresses also over nodes with the label node.kubernetes.io/exclude-from-external-load-balancers; say it where
+    /// the speaker announces from them.
+    #[allow(clippy::doc_markdown, reason = "it is shown on a terminal")]
+    #[arg(long, env = "ARPEGGIO_IGNORE_EXCLUSION_LABEL")]
+    pub(crate) ignore_exclusion_label: bool,
     #[command(flatten)]
     pub(crate) admin: AdminArgs,
     #[command(flatten)]

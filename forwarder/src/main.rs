@@ -1,6 +1,6 @@
 //! Gives packets of connections to the node that knows them, beside the speaker of each node.
 //!
-//! One loop ([`mod@run`]) watches Leases ([`feed`]), has [`arpeggio_forwarding`] decide which packets go to which node, and
+//! One loop ([`mod@run`]) watches Leases, Services and what says where these can be served ([`sources`], [`feed`]), has [`arpeggio_forwarding`] decide which packets go to which node, and
 //! brings the kernel to that ([`arpeggio_forwarder::rules`]). It counts the connections that are left of addresses that have
 //! moved away, and a task says so on a Lease of the node's own ([`publisher`]). The rules go with the process, however it ends.
 
@@ -11,6 +11,8 @@ mod feed;
 mod metrics;
 mod publisher;
 mod run;
+mod sources;
+mod teller;
 
 use std::{process::ExitCode, time::Duration};
 
@@ -29,9 +31,11 @@ use clap::Parser as _;
 
 use crate::{
     args::{Args, Command, RunArgs},
+    feed::Feed,
     metrics::Metrics,
     publisher::Publisher,
     run::Forwarder,
+    sources::Sources,
 };
 
 /// A dead connection to the API server is noticed within this time: sessions are renewed more often.
@@ -68,18 +72,20 @@ async fn run(args: &RunArgs) -> anyhow::Result<()> {
     let name = name.context("which node is this? Say it with --node-name or NODE_NAME")?;
     let registry = telemetry::registry()?;
     logging.count_lost(&registry)?;
-    let metrics = Metrics::registered(&registry)?;
+    let node = Node::from(name);
+    let metrics = Metrics::registered(&registry, &node)?;
     let health = Health::default();
     let shutdown = Shutdown::on_signal()?;
     Admin { health: health.clone(), registry }.serve(&args.admin)?;
 
-    let node = Node::from(name);
     let patience = Patience { connect: Duration::from_secs(2), read: Some(SILENCE), retry: false };
     let client = client::connect(patience).await?;
     let me = (node, args.instance());
     let publisher = Publisher::new(client.clone(), &args.namespace, me.clone());
-    let forwarder =
-        Forwarder::new(client, &args.namespace, me, args.keep_connections, &health, metrics);
+    let sources = Sources::new(client, &args.namespace, &health);
+    let feed = Feed::new(!args.ignore_exclusion_label);
+    let keep = args.keep_connections;
+    let forwarder = Forwarder::new((sources, feed), me, keep, &health, metrics);
     tracing::info!(
         node = name,
         namespace = args.namespace,

@@ -6,17 +6,23 @@ use std::{
     sync::{Arc, Mutex, PoisonError},
 };
 
+use arpeggio_election::Node;
 use arpeggio_forwarder::rules::{Counter, Counting};
 use prometheus::{Error, IntCounterVec, IntGauge, IntGaugeVec, Opts, Registry, core::Collector};
 
 /// The forwarder's metrics.
 #[derive(Debug, Clone)]
 pub(crate) struct Metrics {
+    /// This node's name.
+    own: String,
     able: IntGauge,
     applied: IntCounterVec,
     packets: IntCounterVec,
     resets: IntCounterVec,
     bytes: IntCounterVec,
+    spread_packets: IntCounterVec,
+    spread_bytes: IntCounterVec,
+    one_node: IntGaugeVec,
     connections: IntGaugeVec,
     /// What the kernel had counted when it was read last.
     read: Arc<Mutex<BTreeMap<Counting, (u64, u64)>>>,
@@ -27,7 +33,7 @@ impl Metrics {
     ///
     /// # Errors
     /// When one of the names is registered already.
-    pub(crate) fn registered(registry: &Registry) -> Result<Self, Error> {
+    pub(crate) fn registered(registry: &Registry, node: &Node) -> Result<Self, Error> {
         let counters = |name: &str, help: &str, labels: &[&str]| {
             added(registry, IntCounterVec::new(Opts::new(full(name), help), labels)?)
         };
@@ -39,7 +45,12 @@ impl Metrics {
             full("connections"),
             "Connections that this node still has of addresses that have moved away, by address.",
         );
+        let one_node = Opts::new(
+            full("not_spread"),
+            "1 for each address that this node alone serves, though all nodes are to.",
+        );
         Ok(Self {
+            own: node.to_string(),
             able: added(registry, able)?,
             applied: counters(
                 "rule_changes_total",
@@ -61,6 +72,17 @@ impl Metrics {
                 "The bytes of those packets.",
                 &["address", "from"],
             )?,
+            spread_packets: counters(
+                "spread_packets_total",
+                "Packets to addresses that all nodes serve which came to this node, by address and by the node that got them.",
+                &["address", "node"],
+            )?,
+            spread_bytes: counters(
+                "spread_bytes_total",
+                "The bytes of those packets.",
+                &["address", "node"],
+            )?,
+            one_node: added(registry, IntGaugeVec::new(one_node, &["address"])?)?,
             connections: added(registry, IntGaugeVec::new(connections, &["address"])?)?,
             read: Arc::default(),
         })
@@ -82,6 +104,14 @@ impl Metrics {
         }
     }
 
+    /// The addresses that this node alone serves, though all nodes are to.
+    pub(crate) fn show_one_node<'a>(&self, addresses: impl Iterator<Item = &'a IpAddr>) {
+        self.one_node.reset();
+        for address in addresses {
+            self.one_node.with_label_values(&[&address.to_string()]).set(1);
+        }
+    }
+
     /// Adds what was counted since the last time. A counter of the kernel begins at zero when its rules are made anew.
     pub(crate) fn show_counters(&self, counters: &[Counter]) {
         let mut read = self.read.lock().unwrap_or_else(PoisonError::into_inner);
@@ -89,36 +119,39 @@ impl Metrics {
         for Counter { counting, packets, bytes } in counters {
             read.insert(counting.clone(), (*packets, *bytes));
             let (old_packets, old_bytes) = before.get(counting).copied().unwrap_or_default();
-            if let Counting::Reset(address) = counting {
-                let resets = self.resets.with_label_values(&[address.to_string()]);
-                resets.inc_by(grown(old_packets, *packets));
+            let grown = [grown(old_packets, *packets), grown(old_bytes, *bytes)];
+            let (labels, counters) = self.shown(counting);
+            for (counter, grown) in counters.into_iter().zip(grown) {
+                counter.with_label_values(&labels).inc_by(grown);
             }
-            let Some((address, from)) = passed(counting) else { continue };
-            let labels = [address.to_string(), from.to_owned()];
-            self.packets.with_label_values(&labels).inc_by(grown(old_packets, *packets));
-            self.bytes.with_label_values(&labels).inc_by(grown(old_bytes, *bytes));
         }
-        // Those of addresses that have no rules any more go, so that their number stays bounded.
-        let still: BTreeSet<_> = read.keys().filter_map(passed).collect();
-        for (address, from) in before.keys().filter_map(passed).filter(|it| !still.contains(it)) {
-            let labels = [address.to_string(), from.to_owned()];
-            let _ = self.packets.remove_label_values(&labels); // Fails only when it is not there.
-            let _ = self.bytes.remove_label_values(&labels);
-        }
-        for counting in before.keys().filter(|counting| !read.contains_key(counting)) {
-            if let Counting::Reset(address) = counting {
-                let _ = self.resets.remove_label_values(&[address.to_string()]);
+        // Those of addresses and nodes that have no rules any more go, so that their number stays bounded.
+        let shown = |counting| {
+            let (labels, counters) = self.shown(counting);
+            (labels, counters.into_iter().next().map(std::ptr::from_ref))
+        };
+        let still: BTreeSet<_> = read.keys().map(shown).collect();
+        for counting in before.keys().filter(|it| !still.contains(&shown(it))) {
+            let (labels, counters) = self.shown(counting);
+            for counter in counters {
+                let _ = counter.remove_label_values(&labels); // Fails only when it is not there.
             }
         }
     }
-}
 
-/// What is shown of what the kernel counts.
-fn passed(counting: &Counting) -> Option<(IpAddr, &'static str)> {
-    match counting {
-        Counting::PassedFromOutside(address) => Some((*address, "outside")),
-        Counting::PassedFromFellow(address) => Some((*address, "fellow")),
-        Counting::Reset(_) | Counting::Spread { .. } | Counting::Stayed(_) => None,
+    /// How something that the kernel counts is shown: its labels, and what counts packets and, where there is one, bytes.
+    fn shown(&self, counting: &Counting) -> (Vec<String>, Vec<&IntCounterVec>) {
+        let passed = vec![&self.packets, &self.bytes];
+        let spread = vec![&self.spread_packets, &self.spread_bytes];
+        let (address, other, counters) = match counting {
+            Counting::PassedFromOutside(address) => (address, Some("outside"), passed),
+            Counting::PassedFromFellow(address) => (address, Some("fellow"), passed),
+            Counting::Spread { address, node, .. } => (address, Some(node.as_str()), spread),
+            Counting::Stayed(address) => (address, Some(self.own.as_str()), spread),
+            Counting::Reset(address) => (address, None, vec![&self.resets]),
+        };
+        let labels = std::iter::once(address.to_string()).chain(other.map(str::to_owned));
+        (labels.collect(), counters)
     }
 }
 
@@ -150,7 +183,7 @@ mod tests {
 
     #[test]
     fn what_the_kernel_counts_anew_is_added() {
-        let metrics = Metrics::registered(&Registry::new()).unwrap();
+        let metrics = Metrics::registered(&Registry::new(), &"node-1".into()).unwrap();
         let total = || metrics.packets.with_label_values(&["192.168.0.240", "outside"]).get();
         for (read, expected) in [(5, 5), (7, 7), (7, 7), (2, 9), (3, 10)] {
             metrics.show_counters(&[counted(240, read)]);
@@ -160,7 +193,7 @@ mod tests {
 
     #[test]
     fn an_address_without_rules_leaves_no_metrics() {
-        let metrics = Metrics::registered(&Registry::new()).unwrap();
+        let metrics = Metrics::registered(&Registry::new(), &"node-1".into()).unwrap();
         let count = || metrics.packets.collect()[0].get_metric().len();
         metrics.show_counters(&[counted(240, 1), counted(241, 1)]);
         assert_eq!(count(), 2);
@@ -176,6 +209,31 @@ mod tests {
         assert!(metrics.connections.collect()[0].get_metric().is_empty());
     }
 
+    #[test]
+    fn who_gets_the_packets_of_a_spread_address_is_counted_by_node() {
+        let metrics = Metrics::registered(&Registry::new(), &"node-1".into()).unwrap();
+        let address: IpAddr = [192, 168, 0, 240].into();
+        let of = |counting, packets| Counter { counting, packets, bytes: packets * 100 };
+        let to = |node: &str, interface: &str| {
+            let (node, interface) = (node.to_owned(), interface.to_owned());
+            Counting::Spread { address, node, mac: [2, 0, 0, 0, 0, 1], interface }
+        };
+        let stayed = of(Counting::Stayed(address), 3);
+        metrics.show_counters(&[
+            stayed.clone(),
+            of(to("node-2", "a"), 5),
+            of(to("node-2", "b"), 6),
+        ]);
+        let total =
+            |node: &str| metrics.spread_packets.with_label_values(&["192.168.0.240", node]).get();
+        assert_eq!((total("node-1"), total("node-2")), (3, 11));
+        let count = || metrics.spread_bytes.collect()[0].get_metric().len();
+        metrics.show_counters(&[stayed.clone(), of(to("node-2", "a"), 5)]);
+        assert_eq!(count(), 2, "it is shown as long as any of its ways is there");
+        metrics.show_counters(&[stayed]);
+        assert_eq!(count(), 1);
+    }
+
     /// The names in the first column of the table.
     fn documented() -> BTreeSet<String> {
         let rows = MONITORING
@@ -189,12 +247,14 @@ mod tests {
     #[test]
     fn the_docs_have_every_metric_and_no_other() {
         let registry = Registry::new();
-        let metrics = Metrics::registered(&registry).unwrap();
+        let metrics = Metrics::registered(&registry, &"node-1".into()).unwrap();
         metrics.applied("done");
-        let reset = Counting::Reset([192, 168, 0, 240].into());
-        metrics
-            .show_counters(&[counted(240, 1), Counter { counting: reset, packets: 1, bytes: 40 }]);
+        let address = [192, 168, 0, 240].into();
+        let other = [Counting::Stayed(address), Counting::Reset(address)];
+        let other = other.map(|counting| Counter { counting, packets: 1, bytes: 100 });
+        metrics.show_counters(&[vec![counted(240, 1)], other.to_vec()].concat());
         metrics.show_connections(Some(&[([192, 168, 0, 240].into(), 7)].into()));
+        metrics.show_one_node([[192, 168, 0, 240].into()].iter());
         let present: BTreeSet<String> =
             registry.gather().iter().map(MetricFamily::name).map(str::to_owned).collect();
         assert_eq!(documented(), present);

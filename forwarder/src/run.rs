@@ -6,7 +6,7 @@ use std::{
     time::Duration,
 };
 
-use arpeggio_api::{forwarder::Forwarder as Says, lease};
+use arpeggio_api::forwarder::Forwarder as Says;
 use arpeggio_election::{Node, Timestamp};
 use arpeggio_forwarder::{neighbours::Neighbours, rules::Rules};
 use arpeggio_forwarding::{Decision, Draining, Forwarding, Hop, Plan, Settings};
@@ -14,23 +14,23 @@ use arpeggio_runtime::{
     health::{Awaited, Health, Heartbeat},
     shutdown::Shutdown,
     telemetry::causes,
-    watch::{Haste, Watch},
 };
 use futures::FutureExt as _;
-use k8s_openapi::api::coordination::v1::Lease;
-use kube::{Api, Client, runtime::watcher::Config};
 use tokio::{
     sync::watch,
     time::{Instant, Interval, MissedTickBehavior, interval},
 };
 
-use crate::{feed::Feed, metrics::Metrics};
+use crate::{feed::Feed, metrics::Metrics, sources::Sources, teller::Teller};
 
 /// How often connections are counted while any run out, and what the rules have counted is read.
 const PACE: Duration = Duration::from_secs(5);
 
 /// The pause before the kernel is asked again for what it has refused.
 const RETRY: Duration = Duration::from_secs(10);
+
+/// For so long the first decision waits for Services, Nodes and slices. Connections are kept without them.
+const PATIENCE: Duration = Duration::from_secs(2);
 
 /// A loop that has not gone round for this long is stuck.
 const STUCK: Duration = Duration::from_secs(30);
@@ -39,9 +39,11 @@ const STUCK: Duration = Duration::from_secs(30);
 pub(crate) struct Forwarder {
     /// Which of the node's processes this is: its pod's name.
     instance: String,
-    leases: Watch<Lease>,
+    sources: Sources,
+    started: Timestamp,
     feed: Feed,
     forwarding: Forwarding,
+    teller: Teller,
     kernel: Kernel,
     /// The ways to the nodes that packets are given to.
     hops: watch::Sender<BTreeSet<Hop>>,
@@ -67,23 +69,22 @@ struct Kernel {
 impl Forwarder {
     /// A forwarder that keeps connections for as long as `keep` after their address has moved.
     pub(crate) fn new(
-        client: Client,
-        namespace: &str,
+        (sources, feed): (Sources, Feed),
         (node, instance): (Node, String),
         keep: Duration,
         health: &Health,
         metrics: Metrics,
     ) -> Self {
-        let ours = Config::default().labels(lease::SELECTOR);
-        let api = Api::namespaced(client, namespace);
         let (hops, changes) = watch::channel(BTreeSet::new());
         tokio::spawn(tell_neighbours(changes));
         let mut pace = interval(PACE);
         pace.set_missed_tick_behavior(MissedTickBehavior::Delay);
         Self {
             instance,
-            leases: Watch::new(api, ours, Haste::Urgent, health.awaits("Leases")),
-            feed: Feed::default(),
+            sources,
+            started: now(),
+            feed,
+            teller: Teller::new(node.clone()),
             forwarding: Forwarding::new(node, Settings { keep }, now()),
             kernel: Kernel {
                 rules: None,
@@ -102,34 +103,45 @@ impl Forwarder {
 
     /// Runs until it is asked to stop.
     pub(crate) async fn run(mut self, shutdown: &Shutdown, news: &watch::Sender<Option<Says>>) {
-        let mut next = None;
+        let (mut next, mut is_news) = (Some(self.started + PATIENCE), false);
         loop {
             let wake =
                 next.map_or_else(Instant::now, |at: Timestamp| Instant::now() + at.since(now()));
-            let mut is_news = false;
             tokio::select! {
                 () = shutdown.asked() => return,
-                event = self.leases.next() => {
-                    is_news |= self.leases.pass(event).is_some_and(|it| self.feed.take(it));
+                event = self.sources.next() => {
+                    is_news |= self.sources.pass(event).is_some_and(|it| self.feed.take(it));
                 }
                 _ = self.pace.tick() => self.count(news),
-                () = tokio::time::sleep_until(wake), if next.is_some() => is_news = true,
+                () = tokio::time::sleep_until(wake), if next.is_some() => {
+                    (next, is_news) = (None, true);
+                }
             }
             self.beat.beat();
             // A drain changes many Leases at once, and is decided on as a whole.
-            while let Some(event) = self.leases.next().now_or_never() {
-                is_news |= self.leases.pass(event).is_some_and(|it| self.feed.take(it));
+            while let Some(event) = self.sources.next().now_or_never() {
+                is_news |= self.sources.pass(event).is_some_and(|it| self.feed.take(it));
             }
-            if self.leases.is_listed() && (is_news || self.kernel.is_due()) {
+            self.sources.want(self.feed.wanted());
+            if self.can_decide() && (is_news || self.kernel.is_due()) {
+                is_news = false;
                 next = self.decide(news);
             }
         }
     }
 
+    /// Later lists change one thing after the other: who has decided once does not wait for them.
+    fn can_decide(&self) -> bool {
+        let waits = self.settled.is_some() && now().since(self.started) < PATIENCE;
+        self.sources.has_leases() && (self.sources.are_complete() || !waits)
+    }
+
     /// When to decide again at the latest.
     fn decide(&mut self, news: &watch::Sender<Option<Says>>) -> Option<Timestamp> {
-        let Decision { plan, draining, next, notes: _ } =
+        let Decision { plan, draining, next, notes } =
             self.forwarding.decide(self.feed.known(), now());
+        self.teller.tell(self.feed.known(), notes);
+        self.metrics.show_one_node(self.teller.one_node());
         let before = self.kernel.unable.clone();
         set(&self.hops, plan.hops().collect::<BTreeSet<_>>().into_iter().cloned().collect());
         self.kernel.bring(plan, &self.metrics);
@@ -146,7 +158,7 @@ impl Forwarder {
 
     /// Counts what runs out here and what was passed on, and publishes what has changed.
     fn count(&mut self, news: &watch::Sender<Option<Says>>) {
-        if !self.leases.is_listed() {
+        if !self.sources.has_leases() {
             return;
         }
         self.kernel.read_counters(&self.metrics);

@@ -1,5 +1,10 @@
 //! Where the backends of a Service are, as its `EndpointSlice`s say.
 
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    net::IpAddr,
+};
+
 use arpeggio_election::{Backends, Node};
 use k8s_openapi::api::discovery::v1::{Endpoint, EndpointSlice};
 
@@ -29,19 +34,63 @@ pub fn backends(slice: &EndpointSlice) -> Backends {
     backends
 }
 
-/// Takes out of a slice what the above do not look at.
-pub fn slim(slice: &mut EndpointSlice) {
-    (slice.metadata.managed_fields, slice.metadata.annotations) = (None, None);
-    slice.metadata.owner_references = None;
-    slice.ports = None;
-    for endpoint in &mut slice.endpoints {
-        let Endpoint { conditions, node_name, .. } = std::mem::take(endpoint);
-        *endpoint = Endpoint { conditions, node_name, ..Endpoint::default() };
+/// How many ready endpoints each node has in one slice.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Counted {
+    /// Whose they are.
+    pub service: ServiceName,
+    /// `IPv4`, `IPv6` or `FQDN`.
+    family: String,
+    /// The names of the ports at which they are reached.
+    ports: BTreeSet<String>,
+    /// By node.
+    pub ready: BTreeMap<Node, u32>,
+}
+
+impl Counted {
+    /// Whether traffic that comes to this port of a Service at `address` may end here.
+    pub fn serves(&self, service: &ServiceName, address: IpAddr, port: &str) -> bool {
+        let family = if address.is_ipv4() { "IPv4" } else { "IPv6" };
+        self.service == *service && self.family == family && self.ports.contains(port)
     }
+}
+
+/// Counts the ready endpoints of a slice. `None` when it belongs to no Service.
+pub fn counted(slice: &EndpointSlice) -> Option<Counted> {
+    let mut ready: BTreeMap<Node, u32> = BTreeMap::new();
+    for endpoint in slice.endpoints.iter().filter(|it| State::of(it) == State::Ready) {
+        let Some(node) = endpoint.node_name.as_deref().map(Node::from) else { continue };
+        let count = ready.entry(node).or_default();
+        *count = count.saturating_add(1);
+    }
+    let ports = slice.ports.iter().flatten();
+    Some(Counted {
+        service: service_of(slice)?,
+        family: slice.address_type.clone(),
+        ports: ports.map(|it| it.name.clone().unwrap_or_default()).collect(),
+        ready,
+    })
+}
+
+/// Takes out of a slice what [`backends`] does not look at.
+pub fn slim(slice: &mut EndpointSlice) {
+    slim_counted(slice);
+    slice.ports = None;
     slice.endpoints.dedup();
     slice.endpoints.shrink_to_fit();
 }
 
+/// Takes out of a slice what [`counted`] does not look at.
+pub fn slim_counted(slice: &mut EndpointSlice) {
+    (slice.metadata.managed_fields, slice.metadata.annotations) = (None, None);
+    slice.metadata.owner_references = None;
+    for endpoint in &mut slice.endpoints {
+        let Endpoint { conditions, node_name, .. } = std::mem::take(endpoint);
+        *endpoint = Endpoint { conditions, node_name, ..Endpoint::default() };
+    }
+}
+
+#[derive(PartialEq)]
 enum State {
     Ready,
     Ending,

@@ -13,6 +13,7 @@ pub mod crds;
 pub mod declaration;
 pub mod endpoints;
 pub mod forwarder;
+pub mod knowledge;
 pub mod last_good;
 pub mod leader;
 pub mod lease;

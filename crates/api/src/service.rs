@@ -260,11 +260,12 @@ fn request(service: &Service, class: Option<&str>) -> Option<Result<Request, Req
 }
 
 /// Whether traffic must not leave the node that it comes to.
-fn is_local(spec: &ServiceSpec) -> bool {
+pub(crate) fn is_local(spec: &ServiceSpec) -> bool {
     spec.external_traffic_policy.as_deref() == Some("Local")
 }
 
-fn is_load_balancer(service: &Service) -> bool {
+/// Whether it is of type `LoadBalancer`, whoever serves it.
+pub(crate) fn is_load_balancer(service: &Service) -> bool {
     service.spec.as_ref().and_then(|spec| spec.type_.as_deref()) == Some("LoadBalancer")
 }
 

@@ -1,0 +1,132 @@
+//! What is watched on the API server.
+
+use arpeggio_api::{endpoints, lease, node};
+use arpeggio_runtime::{
+    health::Health,
+    watch::{Change, Event, Haste, Watch},
+};
+use futures::future::OptionFuture;
+use k8s_openapi::api::{
+    coordination::v1::Lease,
+    core::v1::{Node, Service},
+    discovery::v1::EndpointSlice,
+};
+use kube::{Api, Client, runtime::watcher::Config};
+
+/// A watch of what no failover waits for is renewed at least this often, in seconds.
+const LONGEST_WATCH: u32 = 290;
+
+/// One change of one object, or a list.
+#[allow(clippy::large_enum_variant, reason = "there is one at a time, and not for long")]
+#[derive(Debug)]
+pub(crate) enum Shown {
+    Lease(Change<Lease>),
+    Service(Change<Service>),
+    Slice(Change<EndpointSlice>),
+    Node(Change<Node>),
+}
+
+/// What is to be watched beside Leases and Services.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) struct Wanted {
+    pub(crate) nodes: bool,
+    pub(crate) slices: bool,
+}
+
+/// The next event of some watch, for [`Sources::pass`].
+#[allow(clippy::large_enum_variant, reason = "there is one at a time, and not for long")]
+pub(crate) enum Next {
+    Lease(Event<Lease>),
+    Service(Event<Service>),
+    Slice(Event<EndpointSlice>),
+    Node(Event<Node>),
+}
+
+/// The watches. Nodes and slices, which change often, are watched from when they matter for the first time: most clusters spread
+/// no address.
+pub(crate) struct Sources {
+    client: Client,
+    health: Health,
+    leases: Watch<Lease>,
+    services: Watch<Service>,
+    nodes: Option<Watch<Node>>,
+    slices: Option<Watch<EndpointSlice>>,
+}
+
+impl Sources {
+    /// Without what it may not list the process decides by the rest, and is not ready: it says what it lacks.
+    pub(crate) fn new(client: Client, namespace: &str, health: &Health) -> Self {
+        let ours = Config::default().labels(lease::SELECTOR);
+        let leases = Api::namespaced(client.clone(), namespace);
+        let balancers = quiet().fields("spec.type=LoadBalancer");
+        let services = Api::all(client.clone());
+        let services = Watch::new(services, balancers, Haste::Patient, health.awaits("Services"));
+        Self {
+            leases: Watch::new(leases, ours, Haste::Urgent, health.awaits("Leases")),
+            services: services.slimmed(slim_service),
+            nodes: None,
+            slices: None,
+            health: health.clone(),
+            client,
+        }
+    }
+
+    /// Begins to watch what was not wanted before.
+    pub(crate) fn want(&mut self, wanted: Wanted) {
+        if wanted.nodes && self.nodes.is_none() {
+            let (nodes, awaited) = (Api::all(self.client.clone()), self.health.awaits("Nodes"));
+            let nodes = Watch::new(nodes, quiet(), Haste::Patient, awaited);
+            self.nodes = Some(nodes.slimmed(node::slim));
+        }
+        if wanted.slices && self.slices.is_none() {
+            let awaited = self.health.awaits("EndpointSlices");
+            let slices = Api::all(self.client.clone());
+            let slices = Watch::new(slices, quiet(), Haste::Patient, awaited);
+            self.slices = Some(slices.slimmed(endpoints::slim_counted));
+        }
+    }
+
+    /// Whether all Leases are known: without them nothing can be decided.
+    pub(crate) fn has_leases(&self) -> bool {
+        self.leases.is_listed()
+    }
+
+    /// Whether all that is watched is known.
+    pub(crate) fn are_complete(&self) -> bool {
+        self.has_leases()
+            && self.services.is_listed()
+            && self.nodes.as_ref().is_none_or(Watch::is_listed)
+            && self.slices.as_ref().is_none_or(Watch::is_listed)
+    }
+
+    /// Waits for the next event. May be cancelled at any time.
+    pub(crate) async fn next(&mut self) -> Next {
+        tokio::select! {
+            biased;
+            event = self.leases.next() => Next::Lease(event),
+            event = self.services.next() => Next::Service(event),
+            Some(event) = OptionFuture::from(self.nodes.as_mut().map(Watch::next)) => Next::Node(event),
+            Some(event) = OptionFuture::from(self.slices.as_mut().map(Watch::next)) => Next::Slice(event),
+        }
+    }
+
+    /// What follows from an event.
+    pub(crate) fn pass(&mut self, next: Next) -> Option<Shown> {
+        match next {
+            Next::Lease(event) => self.leases.pass(event).map(Shown::Lease),
+            Next::Service(event) => self.services.pass(event).map(Shown::Service),
+            Next::Node(event) => self.nodes.as_mut()?.pass(event).map(Shown::Node),
+            Next::Slice(event) => self.slices.as_mut()?.pass(event).map(Shown::Slice),
+        }
+    }
+}
+
+fn quiet() -> Config {
+    Config::default().timeout(LONGEST_WATCH)
+}
+
+/// Takes out of a Service what nobody here looks at.
+fn slim_service(service: &mut Service) {
+    (service.metadata.managed_fields, service.metadata.annotations) = (None, None);
+    service.status = None;
+}
