@@ -3,7 +3,7 @@
 use std::{
     collections::BTreeMap,
     io::{self, Read as _, Write as _},
-    net::{SocketAddr, TcpStream},
+    net::{IpAddr, SocketAddr, TcpStream},
     sync::{
         Arc, Mutex, PoisonError,
         atomic::{AtomicBool, Ordering},
@@ -19,10 +19,10 @@ use arpeggio_scenarios::{
 };
 use serde_json::json;
 
-const NAMESPACE: &str = "arpeggio-system";
+pub(crate) const NAMESPACE: &str = "arpeggio-system";
 
 /// How many connections are open at once, and how long is between two questions on one.
-const STREAMS: usize = 100;
+pub(crate) const STREAMS: usize = 100;
 const PAUSE: Duration = Duration::from_millis(50);
 
 /// After so long without an answer a connection counts as broken.
@@ -46,14 +46,14 @@ struct Stream {
 }
 
 /// What all saw.
-struct Seen {
-    slowest: Duration,
+pub(crate) struct Seen {
+    pub(crate) slowest: Duration,
     /// How many connections broke, by why they did.
-    broken: BTreeMap<String, usize>,
+    pub(crate) broken: BTreeMap<String, usize>,
 }
 
 impl Seen {
-    fn broken(&self) -> usize {
+    pub(crate) fn broken(&self) -> usize {
         self.broken.values().sum()
     }
 }
@@ -62,7 +62,9 @@ impl Seen {
 pub(crate) fn moves_break_no_connection(home: &Home) -> anyhow::Result<()> {
     install_overlay(&home.lab, NAMESPACE, &["admission"])?;
     let owner = serve_both_families(home)?;
-    let seen = through(home, "without the forwarder: cordon", || cordon(home, owner))?;
+    let seen = through(home, "without the forwarder: cordon", &home.addresses("web")?, || {
+        cordon(home, owner)
+    })?;
     ensure!(
         seen.broken() > 0,
         "connections outlived a move without the forwarder: this shows nothing"
@@ -147,7 +149,7 @@ fn cordon(home: &Home, node: Machine) -> anyhow::Result<()> {
 }
 
 /// The kernel has the rules, and `status` says so of every node.
-fn every_node_is_able(home: &Home) -> anyhow::Result<()> {
+pub(crate) fn every_node_is_able(home: &Home) -> anyhow::Result<()> {
     home.wait_until("every node has a forwarder that can", || {
         let status = home.arpeggio(&["status", "-o", "json", "--system-namespace", NAMESPACE])?;
         let able = status.matches("\"forwarder\": \"able\"").count();
@@ -183,7 +185,7 @@ fn unbroken(
     what: &str,
     act: impl FnOnce() -> anyhow::Result<()>,
 ) -> anyhow::Result<()> {
-    let Seen { broken, slowest } = through(home, what, act)?;
+    let Seen { broken, slowest } = through(home, what, &home.addresses("web")?, act)?;
     ensure!(broken.is_empty(), "{what}: of {STREAMS} connections broke: {broken:?}");
     ensure!(slowest < LATEST, "{what}: an answer took {slowest:?}");
     Ok(())
@@ -218,11 +220,12 @@ fn a_dead_owner_is_told_of_at_once(home: &Home) -> anyhow::Result<()> {
     home.start_web(6)?;
     home.wait_for_steady_page()?;
     let owner = home.wait_for_owner(first_address())?;
-    let seen = through(home, "the node that was drained loses power", || {
-        cordon(home, owner)?;
-        home.lab.power_off(owner)?;
-        Ok(())
-    })?;
+    let seen =
+        through(home, "the node that was drained loses power", &home.addresses("web")?, || {
+            cordon(home, owner)?;
+            home.lab.power_off(owner)?;
+            Ok(())
+        })?;
     let broken = seen.broken();
     ensure!(broken == STREAMS, "{} of {STREAMS} connections outlived their node", STREAMS - broken);
     let told = seen.broken.keys().all(|why| why.contains("reset"));
@@ -231,15 +234,14 @@ fn a_dead_owner_is_told_of_at_once(home: &Home) -> anyhow::Result<()> {
 }
 
 /// Keeps connections open while something is done, and for some time afterwards.
-fn through(
+pub(crate) fn through(
     home: &Home,
     what: &str,
+    addresses: &[IpAddr],
     act: impl FnOnce() -> anyhow::Result<()>,
 ) -> anyhow::Result<Seen> {
     let stop = Arc::new(AtomicBool::new(false));
     let streams: Vec<Arc<Mutex<Stream>>> = (0..STREAMS).map(|_| Arc::default()).collect();
-    let addresses = home.addresses("web")?;
-    ensure!(addresses.len() == 2, "one address of each family: {addresses:?}");
     let acted = thread::scope(|scope| {
         for ((number, stream), address) in streams.iter().enumerate().zip(addresses.iter().cycle())
         {

@@ -44,6 +44,7 @@ mod segments;
 mod service_types;
 mod setups;
 mod slow_links;
+mod spread;
 mod strangers;
 mod streams;
 mod traffic;
@@ -108,6 +109,7 @@ const TIMED: &[&str] = &[
     "local-upgrade",
     "new-mac",
     "profiles",
+    "spread",
     "streams",
     "traffic",
 ];
@@ -257,6 +259,7 @@ const SHAPED: &[(&str, Shape, Scenario)] = &[
         Shape::Proxy(ProxyMode::Iptables),
         connections::moves_break_no_connection_with_iptables,
     ),
+    ("spread", Shape::WithoutArpeggio, spread::all_nodes_serve_one_address),
     ("variants", Shape::WithoutArpeggio, variants::components_change_what_is_installed_elsewhere),
     ("doctor", Shape::WithoutArpeggio, doctor::each_fault_of_the_installation_has_its_code),
     (
