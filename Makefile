@@ -38,7 +38,7 @@ SCENARIOS := cargo test --package arpeggio-scenarios --test scenarios --locked -
 DEMO := $(PROGRAMS)/arpeggio-demo
 
 .DEFAULT_GOAL := help
-.PHONY: help demo lab clean-lab test test-all test-rest check lint unit manifests supply advisories docs lab-tests vagrant-files scenarios oldest-kubernetes skew earlier programs-of-others model failures bench bench-wire bench-failover bench-controller bench-api bench-programs demo-program vm-tests soak fuzz generate krew man setup toolchain rust programs images clean
+.PHONY: help demo lab clean-lab test test-all test-rest check lint unit manifests supply advisories docs lab-tests vagrant-files scenarios oldest-kubernetes skew earlier programs-of-others model failures bench bench-wire bench-failover bench-controller bench-api bench-forwarder bench-programs demo-program vm-tests soak fuzz generate krew man setup toolchain rust programs images clean
 
 help: ## List the commands
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-17s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -138,7 +138,7 @@ failures: setup demo-program ## Run the failure tests and write docs/failures.md
 	$(SCENARIOS) fault
 	@$(DEMO) failures
 
-bench: bench-wire bench-failover bench-controller bench-api ## Run all measurements (JSON lines in target/bench)
+bench: bench-wire bench-failover bench-controller bench-api bench-forwarder ## Run all measurements (JSON lines in target/bench)
 
 bench-wire: setup bench-programs ## Measure answers beside the kernel's and MetalLB's (PARTS=latency,...)
 	@$(DEMO) bench-wire
@@ -151,6 +151,12 @@ bench-controller: setup bench-programs ## Measure the controller beside MetalLB'
 
 bench-api: setup bench-programs ## Measure what speakers at rest cost the API server (MANY_NODES=n, 200 by default)
 	@$(DEMO) bench-api
+
+bench-forwarder: rust ## Measure what the forwarder's rules cost packets and processors
+	@mkdir -p target/bench
+	@ARPEGGIO_REVISION="$(REVISION)" RUSTFLAGS="-C target-feature=+crt-static" cargo bench --locked \
+		--target $(TARGET) --package arpeggio-forwarder --bench cost >target/bench/forwarder.jsonl
+	@cat target/bench/forwarder.jsonl
 
 bench-programs: demo-program
 	@tests/peers/build.sh >/dev/null

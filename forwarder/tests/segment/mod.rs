@@ -1,4 +1,5 @@
 //! A segment: a client and nodes at a bridge, each node with a backend of its own. All are network namespaces of the test.
+#![allow(dead_code, reason = "not every test needs everything")]
 
 #[path = "../../../crates/link/tests/namespace/mod.rs"]
 mod namespace;
@@ -60,7 +61,7 @@ impl Version {
         self.address(u8::try_from(node).unwrap())
     }
 
-    fn address(self, last: u8) -> IpAddr {
+    pub(crate) fn address(self, last: u8) -> IpAddr {
         match self {
             Self::V4 => [192, 0, 2, last].into(),
             Self::V6 => [0x2001, 0xdb8, 0, 0, 0, 0, 0, u16::from(last)].into(),
@@ -68,7 +69,7 @@ impl Version {
     }
 
     /// Where the backend of every node listens.
-    fn backend(self) -> IpAddr {
+    pub(crate) fn backend(self) -> IpAddr {
         match self {
             Self::V4 => [10, 9, 9, 9].into(),
             Self::V6 => [0xfd00, 0, 0, 0, 0, 0, 0, 9].into(),
@@ -83,7 +84,6 @@ impl Version {
     }
 
     /// For `nft`: nothing gets to the backend of a node any more, and it answers nothing.
-    #[allow(dead_code, reason = "not every test file needs it")]
     pub(crate) fn drop_all_to_backends(self) -> String {
         let (family, backend) = (self.family(), self.backend());
         format!(
@@ -172,6 +172,11 @@ impl Segment {
         }
     }
 
+    /// All that have an interface there.
+    pub(crate) fn machines(&self) -> impl Iterator<Item = &Namespace> {
+        [&self.client, &self.bridge].into_iter().chain(&self.nodes)
+    }
+
     pub(crate) fn node(&self, node: usize) -> &Namespace {
         &self.nodes[node - 1]
     }
@@ -224,7 +229,6 @@ impl Segment {
     }
 
     /// What a node does with packets that it does not know, when they come from outside and from a fellow.
-    #[allow(dead_code, reason = "not every test file needs it")]
     pub(crate) fn passing(&self, node: usize, from_outside: Way, from_fellow: Way) -> Plan {
         let passing = Passing { from_outside, from_fellow };
         let planned = PlannedAddress { passing, quic: [QUIC].into(), ..PlannedAddress::default() };
@@ -237,7 +241,6 @@ impl Segment {
     }
 
     /// How many ICMP errors conntrack of a node has related to its connections.
-    #[allow(dead_code, reason = "not every test file needs it")]
     pub(crate) fn related(&self, node: usize) -> u32 {
         let seen =
             self.node(node).command(&format!("nft list table {} watch", self.version.family()));

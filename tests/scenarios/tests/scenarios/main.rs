@@ -109,6 +109,7 @@ const TIMED: &[&str] = &[
     "local-upgrade",
     "new-mac",
     "profiles",
+    "rebalance",
     "spread",
     "streams",
     "traffic",
