@@ -69,7 +69,7 @@ impl Version {
     }
 
     /// Where the backend of every node listens.
-    pub(crate) fn backend(self) -> IpAddr {
+    fn backend(self) -> IpAddr {
         match self {
             Self::V4 => [10, 9, 9, 9].into(),
             Self::V6 => [0xfd00, 0, 0, 0, 0, 0, 0, 9].into(),
@@ -170,11 +170,6 @@ impl Segment {
             let socket = namespace.run(|| UdpSocket::bind((backend, port)).unwrap());
             thread::spawn(move || answer_datagrams(&socket, node));
         }
-    }
-
-    /// All that have an interface there.
-    pub(crate) fn machines(&self) -> impl Iterator<Item = &Namespace> {
-        [&self.client, &self.bridge].into_iter().chain(&self.nodes)
     }
 
     pub(crate) fn node(&self, node: usize) -> &Namespace {
