@@ -1,6 +1,6 @@
 //! Hands what the watches show to what a forwarder knows.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::BTreeSet;
 
 use arpeggio_api::{
     knowledge::{Knowledge, service_name, slice_name},
@@ -44,36 +44,51 @@ impl Feed {
     /// Whether anything is known that was not.
     pub(crate) fn take(&mut self, shown: Shown) -> bool {
         match shown {
-            Shown::Lease(change) => self.take_lease(change),
-            Shown::Service(change) => self.take_service(change),
-            Shown::Slice(change) => self.take_slice(change),
-            Shown::Node(change) => self.take_node(change),
+            Shown::Lease(change) => self.pass(change, Self::one_lease, Self::all_leases),
+            Shown::Service(change) => self.pass(change, Self::one_service, |feed, all| {
+                feed.knowledge.list_services(all.iter())
+            }),
+            Shown::Slice(change) => self
+                .pass(change, Self::one_slice, |feed, all| feed.knowledge.list_slices(all.iter())),
+            Shown::Node(change) => self.pass(change, Self::one_node, |feed, all| {
+                let all = all.iter().map(|it| feed.named(it)).collect();
+                feed.knowledge.list_nodes(all)
+            }),
         }
     }
 
-    fn take_lease(&mut self, change: Change<Lease>) -> bool {
+    /// Passes a change on: to `one` with each object and whether it is there, or to `all` with all that there are.
+    fn pass<K>(
+        &mut self,
+        change: Change<K>,
+        one: impl Fn(&mut Self, &K, bool) -> bool,
+        all: impl FnOnce(&mut Self, &[K]) -> bool,
+    ) -> bool {
         match change {
-            Change::Applied(lease) => self.read(&lease),
-            Change::Deleted(lease) => self.forget(&lease.name_any()),
-            Change::Listed(leases) => {
-                let listed: BTreeSet<String> = leases.iter().map(Lease::name_any).collect();
-                let absent = self.knowledge.leases().filter(|name| !listed.contains(name));
-                let absent: Vec<String> = absent.collect();
-                self.unclear.listed(&listed);
-                let forgotten = absent.iter().fold(false, |any, name| self.forget(name) | any);
-                self.read_all(&leases) | forgotten
+            Change::Applied(object) => one(self, &object, true),
+            Change::Deleted(object) => one(self, &object, false),
+            Change::Listed(objects) => all(self, &objects),
+            Change::ListedInPart(objects) => {
+                objects.iter().fold(false, |any, object| one(self, object, true) | any)
             }
-            Change::ListedInPart(leases) => self.read_all(&leases),
         }
     }
 
-    fn read_all(&mut self, leases: &[Lease]) -> bool {
-        leases.iter().fold(false, |any, lease| self.read(lease) | any)
-    }
-
-    fn read(&mut self, lease: &Lease) -> bool {
+    fn one_lease(&mut self, lease: &Lease, is_there: bool) -> bool {
+        if !is_there {
+            return self.forget(&lease.name_any());
+        }
         let read = self.knowledge.learn_lease(lease);
         self.unclear.pass(&lease.name_any(), read).unwrap_or_default()
+    }
+
+    fn all_leases(&mut self, leases: &[Lease]) -> bool {
+        let listed: BTreeSet<String> = leases.iter().map(Lease::name_any).collect();
+        let absent = self.knowledge.leases().filter(|name| !listed.contains(name));
+        let absent: Vec<String> = absent.collect();
+        self.unclear.listed(&listed);
+        let forgotten = absent.iter().fold(false, |any, name| self.forget(name) | any);
+        leases.iter().fold(forgotten, |any, lease| self.one_lease(lease, true) | any)
     }
 
     fn forget(&mut self, name: &str) -> bool {
@@ -81,48 +96,17 @@ impl Feed {
         self.knowledge.forget_lease(name)
     }
 
-    fn take_service(&mut self, change: Change<Service>) -> bool {
-        let knowledge = &mut self.knowledge;
-        match change {
-            Change::Applied(it) => knowledge.learn_service(&service_name(&it), Some(&it)),
-            Change::Deleted(it) => knowledge.learn_service(&service_name(&it), None),
-            Change::Listed(all) => knowledge.list_services(all.iter()),
-            Change::ListedInPart(some) => some
-                .iter()
-                .fold(false, |any, it| knowledge.learn_service(&service_name(it), Some(it)) | any),
-        }
+    fn one_service(&mut self, service: &Service, is_there: bool) -> bool {
+        self.knowledge.learn_service(&service_name(service), is_there.then_some(service))
     }
 
-    fn take_slice(&mut self, change: Change<EndpointSlice>) -> bool {
-        let knowledge = &mut self.knowledge;
-        match change {
-            Change::Applied(it) => knowledge.learn_slice(&slice_name(&it), Some(&it)),
-            Change::Deleted(it) => knowledge.learn_slice(&slice_name(&it), None),
-            Change::Listed(all) => knowledge.list_slices(all.iter()),
-            Change::ListedInPart(some) => some
-                .iter()
-                .fold(false, |any, it| knowledge.learn_slice(&slice_name(it), Some(it)) | any),
-        }
+    fn one_slice(&mut self, slice: &EndpointSlice, is_there: bool) -> bool {
+        self.knowledge.learn_slice(&slice_name(slice), is_there.then_some(slice))
     }
 
-    fn take_node(&mut self, change: Change<v1::Node>) -> bool {
-        match change {
-            Change::Applied(node) => {
-                let (node, facts) = self.named(&node);
-                self.knowledge.learn_node(&node, Some(facts))
-            }
-            Change::Deleted(node) => self.knowledge.learn_node(&self.named(&node).0, None),
-            Change::Listed(all) => {
-                let all: BTreeMap<_, _> = all.iter().map(|it| self.named(it)).collect();
-                self.knowledge.list_nodes(all)
-            }
-            Change::ListedInPart(some) => {
-                let some: Vec<_> = some.iter().map(|it| self.named(it)).collect();
-                some.into_iter().fold(false, |any, (node, facts)| {
-                    self.knowledge.learn_node(&node, Some(facts)) | any
-                })
-            }
-        }
+    fn one_node(&mut self, node: &v1::Node, is_there: bool) -> bool {
+        let (node, facts) = self.named(node);
+        self.knowledge.learn_node(&node, is_there.then_some(facts))
     }
 
     fn named(&self, node: &v1::Node) -> (Node, NodeFacts) {
@@ -182,11 +166,11 @@ mod tests {
         use Change::{Applied, Deleted, Listed};
         let mut feed = Feed::default();
         let all = vec![session("node-1", 1), lock(None), forwarder("node-1", 3, 1)];
-        assert!(feed.take_lease(Listed(all.clone())));
-        assert!(!feed.take_lease(Listed(all)));
-        assert!(!feed.take_lease(Applied(session("node-1", 2))), "it was renewed");
-        assert!(feed.take_lease(Applied(lock(Some("node-1")))));
-        assert!(feed.take_lease(Applied(forwarder("node-1", 0, 2))));
+        assert!(feed.take(Shown::Lease(Listed(all.clone()))));
+        assert!(!feed.take(Shown::Lease(Listed(all))));
+        assert!(!feed.take(Shown::Lease(Applied(session("node-1", 2)))), "it was renewed");
+        assert!(feed.take(Shown::Lease(Applied(lock(Some("node-1"))))));
+        assert!(feed.take(Shown::Lease(Applied(forwarder("node-1", 0, 2)))));
         let known = feed.known();
         let fellow = &known.nodes[&Node::from("node-1")];
         let counts = fellow.forwarder.as_ref().unwrap().connections.as_ref().unwrap();
@@ -194,17 +178,17 @@ mod tests {
         assert_eq!(fellow.macs.len(), 1);
         let about = &known.addresses[&IpAddr::from([192, 168, 0, 240])];
         assert_eq!(about.holder.as_ref().unwrap().as_str(), "node-1");
-        assert!(feed.take_lease(Deleted(forwarder("node-1", 0, 2))));
+        assert!(feed.take(Shown::Lease(Deleted(forwarder("node-1", 0, 2)))));
         assert!(feed.known().nodes[&Node::from("node-1")].forwarder.is_none());
-        assert!(feed.take_lease(Listed(vec![])));
+        assert!(feed.take(Shown::Lease(Listed(vec![]))));
         assert_eq!(feed.known(), &Known::default());
     }
 
     #[test]
     fn what_a_forwarder_says_is_known_before_its_nodes_session() {
         let mut feed = Feed::default();
-        assert!(!feed.take_lease(Change::Applied(forwarder("node-1", 3, 1))));
-        assert!(feed.take_lease(Change::Applied(session("node-1", 1))));
+        assert!(!feed.take(Shown::Lease(Change::Applied(forwarder("node-1", 3, 1)))));
+        assert!(feed.take(Shown::Lease(Change::Applied(session("node-1", 1)))));
         assert!(feed.known().nodes[&Node::from("node-1")].forwarder.is_some());
     }
 
@@ -213,13 +197,13 @@ mod tests {
         let mut feed = Feed::default();
         let mut damaged = lock(None);
         damaged.metadata.name = Some("address-x".into());
-        assert!(!feed.take_lease(Change::Applied(damaged)));
+        assert!(!feed.take(Shown::Lease(Change::Applied(damaged))));
         assert_eq!(feed.unclear.count(), 1);
         let mut newer = lock(Some("node-1"));
         let annotations = newer.metadata.annotations.get_or_insert_default();
         annotations.insert("arpeggio.dev/format".into(), "2".into());
-        assert!(feed.take_lease(Change::Applied(lock(Some("node-1")))));
-        assert!(feed.take_lease(Change::Applied(newer)));
+        assert!(feed.take(Shown::Lease(Change::Applied(lock(Some("node-1"))))));
+        assert!(feed.take(Shown::Lease(Change::Applied(newer))));
         assert_eq!(feed.known(), &Known::default());
     }
 }

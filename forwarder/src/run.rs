@@ -109,8 +109,8 @@ impl Forwarder {
                 next.map_or_else(Instant::now, |at: Timestamp| Instant::now() + at.since(now()));
             tokio::select! {
                 () = shutdown.asked() => return,
-                event = self.sources.next() => {
-                    is_news |= self.sources.pass(event).is_some_and(|it| self.feed.take(it));
+                shown = self.sources.next() => {
+                    is_news |= shown.is_some_and(|it| self.feed.take(it));
                 }
                 _ = self.pace.tick() => self.count(news),
                 () = tokio::time::sleep_until(wake), if next.is_some() => {
@@ -119,8 +119,8 @@ impl Forwarder {
             }
             self.beat.beat();
             // A drain changes many Leases at once, and is decided on as a whole.
-            while let Some(event) = self.sources.next().now_or_never() {
-                is_news |= self.sources.pass(event).is_some_and(|it| self.feed.take(it));
+            while let Some(shown) = self.sources.next().now_or_never() {
+                is_news |= shown.is_some_and(|it| self.feed.take(it));
             }
             self.sources.want(self.feed.wanted());
             if self.can_decide() && (is_news || self.kernel.is_due()) {

@@ -3,7 +3,7 @@
 use arpeggio_api::{endpoints, lease, node};
 use arpeggio_runtime::{
     health::Health,
-    watch::{Change, Event, Haste, Watch},
+    watch::{Change, Haste, Watch},
 };
 use futures::future::OptionFuture;
 use k8s_openapi::api::{
@@ -31,15 +31,6 @@ pub(crate) enum Shown {
 pub(crate) struct Wanted {
     pub(crate) nodes: bool,
     pub(crate) slices: bool,
-}
-
-/// The next event of some watch, for [`Sources::pass`].
-#[allow(clippy::large_enum_variant, reason = "there is one at a time, and not for long")]
-pub(crate) enum Next {
-    Lease(Event<Lease>),
-    Service(Event<Service>),
-    Slice(Event<EndpointSlice>),
-    Node(Event<Node>),
 }
 
 /// The watches. Nodes and slices, which change often, are watched from when they matter for the first time: most clusters spread
@@ -99,24 +90,19 @@ impl Sources {
             && self.slices.as_ref().is_none_or(Watch::is_listed)
     }
 
-    /// Waits for the next event. May be cancelled at any time.
-    pub(crate) async fn next(&mut self) -> Next {
+    /// Waits for the next event, and says what follows from it. May be cancelled at any time.
+    pub(crate) async fn next(&mut self) -> Option<Shown> {
+        let Self { leases, services, nodes, slices, .. } = self;
         tokio::select! {
             biased;
-            event = self.leases.next() => Next::Lease(event),
-            event = self.services.next() => Next::Service(event),
-            Some(event) = OptionFuture::from(self.nodes.as_mut().map(Watch::next)) => Next::Node(event),
-            Some(event) = OptionFuture::from(self.slices.as_mut().map(Watch::next)) => Next::Slice(event),
-        }
-    }
-
-    /// What follows from an event.
-    pub(crate) fn pass(&mut self, next: Next) -> Option<Shown> {
-        match next {
-            Next::Lease(event) => self.leases.pass(event).map(Shown::Lease),
-            Next::Service(event) => self.services.pass(event).map(Shown::Service),
-            Next::Node(event) => self.nodes.as_mut()?.pass(event).map(Shown::Node),
-            Next::Slice(event) => self.slices.as_mut()?.pass(event).map(Shown::Slice),
+            event = leases.next() => leases.pass(event).map(Shown::Lease),
+            event = services.next() => services.pass(event).map(Shown::Service),
+            Some(event) = OptionFuture::from(nodes.as_mut().map(Watch::next)) => {
+                nodes.as_mut()?.pass(event).map(Shown::Node)
+            }
+            Some(event) = OptionFuture::from(slices.as_mut().map(Watch::next)) => {
+                slices.as_mut()?.pass(event).map(Shown::Slice)
+            }
         }
     }
 }

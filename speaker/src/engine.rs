@@ -18,8 +18,8 @@ use arpeggio_api::{
     session::{LinkAddress, SessionRecord, Whereabouts},
 };
 use arpeggio_election::{
-    Effect, Elector, Event, Node, Outcome, Pattern, Purpose, Question, Session, SessionState,
-    Settings, Target, Timestamp, Version, Write,
+    Effect, Elector, Event, Node, Outcome, Pattern, Purpose, Question, Session, Settings, Target,
+    Timestamp, Version, Write,
 };
 use arpeggio_link::interfaces::{Interface, Links};
 use arpeggio_runtime::health::{Awaited, Heartbeat};
@@ -410,7 +410,7 @@ impl Engine {
         } else {
             self.look_for_double(&session, &links);
         }
-        let is_live = matches!(session.state, SessionState::Live { .. });
+        let is_live = session.is_live();
         if self.neighbours.learn(session.node.clone(), links, is_live) {
             self.announcer.reconsider();
         }

@@ -11,7 +11,7 @@ use std::{
     time::Duration,
 };
 
-use arpeggio_election::{Epoch, Node, Session, SessionState, Timestamp, Version};
+use arpeggio_election::{Epoch, Node, Session, Timestamp, Version};
 
 /// The sessions with and without marks, as they were seen last.
 #[derive(Debug, Default)]
@@ -43,8 +43,7 @@ impl Rehearsals {
             return false;
         }
         let was_unmarked = known.is_some_and(|known| known.epoch == session.epoch && !known.marked);
-        let begins =
-            was_unmarked && matches!(session.state, SessionState::Live { .. }) && silence.is_some();
+        let begins = was_unmarked && session.is_live() && silence.is_some();
         let until = match silence {
             Some(silence) if begins => Some(now + silence),
             // Who takes the mark away ends it.
@@ -97,7 +96,7 @@ impl Rehearsals {
 
 #[cfg(test)]
 mod tests {
-    use arpeggio_election::EndReason;
+    use arpeggio_election::{EndReason, SessionState};
 
     use super::*;
 

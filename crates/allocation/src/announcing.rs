@@ -76,12 +76,10 @@ impl Index {
 
     /// The amendment, with the terms that its Services are to have.
     pub(super) fn with_terms(&self, amendment: Amendment) -> Amendment {
-        let terms = self.announce_terms(amendment.address, &amendment.services);
-        let spread = self.spreads(amendment.address, &amendment.services);
-        Amendment {
-            terms: terms.unwrap_or(amendment.terms),
-            spread: spread.unwrap_or(amendment.spread),
-            ..amendment
+        let said = self.policy_for(amendment.address, &amendment.services);
+        match said.map(|(policy, all)| (policy.terms_for(&all), policy.spreads(&all))) {
+            Some((terms, spread)) => Amendment { terms, spread, ..amendment },
+            None => amendment,
         }
     }
 

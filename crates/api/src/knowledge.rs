@@ -15,7 +15,10 @@ use arpeggio_election::{AnnounceTerms, Node, NodeFacts, SessionState};
 use arpeggio_forwarding::{
     Address, Endpoints, Fellow, Forwarder, Known, Life, Port, Protocol, Service,
 };
-use k8s_openapi::api::{coordination::v1::Lease, core::v1, discovery::v1::EndpointSlice};
+use k8s_openapi::{
+    api::{coordination::v1::Lease, core::v1, discovery::v1::EndpointSlice},
+    apimachinery::pkg::apis::meta::v1::ObjectMeta,
+};
 
 use self::{objects::Objects, service_ports::ServicePorts};
 use crate::{
@@ -314,13 +317,16 @@ impl Knowledge {
 
 /// The name of a Service.
 pub fn service_name(service: &v1::Service) -> ServiceName {
-    let metadata = &service.metadata;
-    (metadata.namespace.clone().unwrap_or_default(), metadata.name.clone().unwrap_or_default())
+    full_name(&service.metadata)
 }
 
 /// The name of a slice.
 pub fn slice_name(slice: &EndpointSlice) -> SliceName {
-    let metadata = &slice.metadata;
+    full_name(&slice.metadata)
+}
+
+/// Namespace and name.
+fn full_name(metadata: &ObjectMeta) -> (String, String) {
     (metadata.namespace.clone().unwrap_or_default(), metadata.name.clone().unwrap_or_default())
 }
 

@@ -63,7 +63,8 @@ pub(crate) fn is_renewed(before: &[Lease], lease: &Lease) -> bool {
     has_holder(lease) && before.is_none_or(|it| it.resource_version() != lease.resource_version())
 }
 
-fn has_holder(lease: &Lease) -> bool {
+/// Whether somebody has the Lease.
+pub(crate) fn has_holder(lease: &Lease) -> bool {
     let holder = lease.spec.as_ref().and_then(|spec| spec.holder_identity.as_deref());
     holder.is_some_and(|holder| !holder.is_empty())
 }

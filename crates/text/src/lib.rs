@@ -24,34 +24,34 @@ pub fn printable(text: &str) -> Cow<'_, str> {
 
 /// The text with the characters escaped for which this holds.
 pub fn escaped(text: &str, escapes: impl Fn(char) -> bool) -> Cow<'_, str> {
-    if !text.contains(&escapes) {
-        return Cow::Borrowed(text);
-    }
-    let mut shown = String::with_capacity(text.len());
-    for character in text.chars() {
-        if escapes(character) {
-            shown.extend(character.escape_debug());
-        } else {
-            shown.push(character);
-        }
-    }
-    Cow::Owned(shown)
+    replaced(text, escapes, |shown, character| shown.extend(character.escape_debug()))
 }
 
 /// The JSON text with what is hidden in its strings escaped as JSON has it: it says the same.
 pub fn printable_json(json: &str) -> Cow<'_, str> {
     // Between strings there is nothing but ASCII.
     let hides = |character| is_hidden(character) && !matches!(character, '\n' | '\r' | '\t');
-    if !json.contains(hides) {
-        return Cow::Borrowed(json);
+    replaced(json, hides, |shown, character| {
+        for unit in character.encode_utf16(&mut [0; 2]) {
+            // Writing to a string cannot fail.
+            let _ = write!(shown, "\\u{unit:04x}");
+        }
+    })
+}
+
+/// The text with `instead` of what `is_replaced`.
+fn replaced(
+    text: &str,
+    is_replaced: impl Fn(char) -> bool,
+    instead: impl Fn(&mut String, char),
+) -> Cow<'_, str> {
+    if !text.contains(&is_replaced) {
+        return Cow::Borrowed(text);
     }
-    let mut shown = String::with_capacity(json.len());
-    for character in json.chars() {
-        if hides(character) {
-            for unit in character.encode_utf16(&mut [0; 2]) {
-                // Writing to a string cannot fail.
-                let _ = write!(shown, "\\u{unit:04x}");
-            }
+    let mut shown = String::with_capacity(text.len());
+    for character in text.chars() {
+        if is_replaced(character) {
+            instead(&mut shown, character);
         } else {
             shown.push(character);
         }

@@ -137,9 +137,7 @@ fn lock(record: &LockRecord, sessions: &[(SessionRecord, &Lease)]) -> Lock {
     let counts = |node: &str, epoch: Epoch| {
         sessions.iter().any(|(it, _)| {
             let of = &it.session;
-            of.node.as_str() == node
-                && of.epoch == epoch
-                && matches!(of.state, SessionState::Live { .. })
+            of.node.as_str() == node && of.epoch == epoch && of.is_live()
         })
     };
     let named = record.lock.holder.as_ref();

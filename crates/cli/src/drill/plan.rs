@@ -217,7 +217,7 @@ impl Situation<'_> {
 }
 
 fn is_live(record: &SessionRecord) -> bool {
-    matches!(record.session.state, SessionState::Live { .. })
+    record.session.is_live()
 }
 
 impl Plan {

@@ -72,16 +72,14 @@ impl Status {
         let Some(holder) = &record.lock.holder else { return false };
         let mut sessions = self.sessions().map(|record| &record.session);
         sessions.any(|session| {
-            session.node == holder.node
-                && session.epoch == holder.epoch
-                && matches!(session.state, SessionState::Live { .. })
+            session.node == holder.node && session.epoch == holder.epoch && session.is_live()
         })
     }
 
     /// Whether a node has a session that counts.
     pub(super) fn is_live(&self, node: &Node) -> bool {
         let mut of_node = self.sessions().filter(|record| record.session.node == *node);
-        of_node.any(|record| matches!(record.session.state, SessionState::Live { .. }))
+        of_node.any(|record| record.session.is_live())
     }
 
     /// How many addresses a node has.

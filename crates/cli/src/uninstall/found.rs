@@ -165,11 +165,10 @@ async fn leaders(client: &Client) -> anyhow::Result<Vec<Leading>> {
 fn others(leaders: &[Leading], ours: &str, now: Timestamp) -> Vec<String> {
     let leads = |Leading { lease, renewed: is_renewed }: &&Leading| {
         let spec = lease.spec.as_ref();
-        let holder = spec.and_then(|spec| spec.holder_identity.as_deref());
         let renewed = spec.and_then(|spec| Some(spec.renew_time.as_ref()?.0));
         let lately = |renewed| now.duration_since(renewed).unsigned_abs() < SILENT;
         let counts = leader::is_of_arpeggio(lease) && (*is_renewed || renewed.is_none_or(lately));
-        counts && holder.is_some_and(|holder| !holder.is_empty())
+        counts && leading::has_holder(lease)
     };
     let namespaces = leaders.iter().filter(leads).filter_map(|it| it.lease.namespace());
     namespaces.filter(|namespace| namespace != ours).collect()
