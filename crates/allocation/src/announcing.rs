@@ -1,6 +1,6 @@
 //! How addresses are to be announced: what their pools say of the Services that have them, as it stands on their locks.
 
-use std::{collections::btree_map::Entry, net::IpAddr};
+use std::net::IpAddr;
 
 use arpeggio_api::{
     lock::{Amendment, ServiceRef},
@@ -17,9 +17,6 @@ use super::{
     known_lock::{KnownLock, owner_of},
 };
 use crate::effect::{Effect, Subject, Task};
-
-/// How long after a move it is written who announces an address.
-const TELL_AFTER: SignedDuration = SignedDuration::from_secs(1);
 
 /// What of a Service matters for announcing its address; `None` when it is not understood.
 pub(super) fn announced(record: &ServiceRecord) -> Option<Announced<'_>> {
@@ -126,21 +123,28 @@ impl Index {
         Some(format!("{address} from {node}{place}{}", since.unwrap_or_default()))
     }
 
-    /// Whether it is time to write who announces the addresses of `owner`, when nothing else is to be written. Not at
+    /// The connections to `address` that nodes still have which do not announce it any more.
+    pub(super) fn left_behind(
+        &self,
+        address: IpAddr,
+    ) -> impl Iterator<Item = (IpAddr, String, u32)> {
+        let holder = self.locks.get(&address).and_then(|lock| lock.holder.as_ref());
+        let counts = self.connections.get(&address).into_iter().flatten();
+        let others = counts.filter(move |(node, _)| holder.is_none_or(|it| it.as_str() != *node));
+        others.map(move |(node, count)| (address, node.clone(), *count))
+    }
+
+    /// Whether it is time to write something of `owner` that can wait for so long, when nothing else is to be written. Not at
     /// once: a node that fails has many addresses moved, and to move them comes first.
-    pub(super) fn may_tell_of_move(&mut self, owner: &Owner, now: &Time) -> bool {
-        let due = match self.moved.entry(owner.clone()) {
-            Entry::Occupied(due) if due.get() <= now => {
-                due.remove();
-                return true;
-            }
-            Entry::Occupied(due) => due.get().clone(),
-            Entry::Vacant(none) => {
-                let later = now.0.checked_add(TELL_AFTER).map_or_else(|_| now.clone(), Time);
-                none.insert(later).clone()
-            }
-        };
-        self.alarms.insert((due, Subject::Service(owner.clone())));
+    pub(super) fn may_tell_now(&mut self, owner: &Owner, wait: SignedDuration, now: &Time) -> bool {
+        let soonest = now.0.checked_add(wait).map_or_else(|_| now.clone(), Time);
+        let due = self.untold.entry(owner.clone()).or_insert_with(|| soonest.clone());
+        if *due <= *now {
+            self.untold.remove(owner);
+            return true;
+        }
+        *due = soonest.min(due.clone());
+        self.alarms.insert((due.clone(), Subject::Service(owner.clone())));
         false
     }
 }

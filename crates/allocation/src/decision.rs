@@ -242,6 +242,8 @@ impl View<'_> {
         outcome.announcers = outcome.addresses.iter().map(|it| self.index.announcer(*it)).collect();
         let backless = outcome.addresses.iter().filter(|it| self.index.is_backless(**it));
         outcome.backless = backless.copied().collect();
+        outcome.left_behind =
+            outcome.addresses.iter().flat_map(|it| self.index.left_behind(*it)).collect();
         outcome.conflicts = outcome.addresses.iter().filter_map(conflict).collect();
         let everywhere = |address: &IpAddr| self.index.allocator.answers_everywhere(*address);
         outcome.answered_everywhere = outcome.addresses.iter().any(everywhere);
@@ -345,8 +347,11 @@ impl Index {
         let rest = said
             && outcome.releasing.iter().all(|it| record.renounced.contains(it))
             && match difference {
-                Difference::Nothing => true,
-                Difference::Announcers => !self.may_tell_of_move(owner, now),
+                Difference::Nothing => {
+                    self.untold.remove(owner);
+                    true
+                }
+                Difference::Later(wait) => !self.may_tell_now(owner, wait, now),
                 Difference::More => false,
             };
         if rest {

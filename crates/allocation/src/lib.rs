@@ -67,6 +67,9 @@ pub use advice::Advice;
 pub use declared::{Declared, Declarer};
 pub use remembered::Records;
 
+/// How many connections each node still has of addresses that it does not serve any more.
+pub(crate) type LeftBehind = BTreeMap<IpAddr, BTreeMap<String, u32>>;
+
 /// A kind of object that a watch keeps the index informed of.
 pub trait Watched<K> {
     /// The object is new or has changed.
@@ -123,8 +126,10 @@ pub struct Index {
     reserved: Reservations,
     /// Where nodes announce.
     speakers: BTreeMap<String, Whereabouts>,
-    /// Services of which it is to be written later who announces their addresses.
-    moved: BTreeMap<Owner, Time>,
+    /// Connections of addresses on nodes that do not serve them any more.
+    connections: LeftBehind,
+    /// Services of which something is to be written later that can wait, and when.
+    untold: BTreeMap<Owner, Time>,
     /// The labels of namespaces.
     namespaces: BTreeMap<String, Labels>,
 

@@ -86,7 +86,7 @@ impl Index {
         if self.services.remove(owner).is_some() {
             self.waiting.remove(owner);
             self.refused.remove(owner);
-            self.moved.remove(owner);
+            self.untold.remove(owner);
             self.forget_rival(owner);
             self.forget_setbacks(&Subject::Service(owner.clone()));
             self.suspects.extend(self.locked_by(owner));

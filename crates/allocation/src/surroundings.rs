@@ -7,7 +7,7 @@ use arpeggio_election::Node;
 use arpeggio_ipam::{Owner, Request};
 use arpeggio_labels::Labels;
 
-use super::Index;
+use super::{Index, LeftBehind};
 
 impl Index {
     /// The namespaces and their labels are these.
@@ -55,6 +55,15 @@ impl Index {
         changed.retain(|node| place(before.get(*node)) != place(self.speakers.get(*node)));
         let is_there = |node: &Node| changed.iter().any(|it| it.as_str() == node.as_str());
         let locks = self.locks.values().filter(|it| it.holder.as_ref().is_some_and(is_there));
+        self.dirty.extend(locks.flat_map(|lock| lock.owners.iter().cloned()));
+    }
+
+    /// Which connections nodes still have of addresses that they do not serve any more.
+    pub(super) fn set_left_behind(&mut self, connections: LeftBehind) {
+        let before = std::mem::replace(&mut self.connections, connections);
+        let mut changed = before.keys().chain(self.connections.keys()).collect::<BTreeSet<_>>();
+        changed.retain(|address| before.get(*address) != self.connections.get(*address));
+        let locks = changed.into_iter().filter_map(|address| self.locks.get(address));
         self.dirty.extend(locks.flat_map(|lock| lock.owners.iter().cloned()));
     }
 

@@ -4,15 +4,19 @@ use std::net::IpAddr;
 
 use crate::news::{Kind, News};
 use arpeggio_api::{
-    condition::Finding,
+    condition::{self, Finding},
     lock::NO_READY_ENDPOINTS,
     service::{
         ADDRESS_ALLOCATED, ADDRESS_CONFLICT, ADDRESS_EXPIRING, ADDRESS_NOT_ANNOUNCED,
-        ADDRESS_RELEASING, ANNOUNCED, CONDITIONS, STATUS_CONTESTED, ServiceRecord,
+        ADDRESS_RELEASING, ANNOUNCED, CONDITIONS, CONNECTIONS_LEFT, STATUS_CONTESTED,
+        ServiceRecord,
     },
 };
 use arpeggio_ipam::{Allocator, Leaving};
-use k8s_openapi::apimachinery::pkg::apis::meta::v1::{Condition, Time};
+use k8s_openapi::{
+    apimachinery::pkg::apis::meta::v1::{Condition, Time},
+    jiff::SignedDuration,
+};
 
 use super::outcome::{Hint, Outcome, Reason};
 use crate::effect::ALLOCATED;
@@ -56,7 +60,8 @@ pub(super) fn conditions(
     let allocated = Some(of(still_allocated(record, outcome), true));
     let announced = announced(outcome).map(|finding| of(finding, true));
     let contested = rival.map(|rival| of(contest(rival), true));
-    let all = [allocated, expiring, releasing, conflict, unannounced, contested, announced];
+    let left = left_behind(outcome).map(|finding| of(finding, true));
+    let all = [allocated, expiring, releasing, conflict, unannounced, contested, announced, left];
     let mut all: Vec<Condition> = all.into_iter().flatten().collect();
     all.extend(remains(record, &all, now));
     all.sort_by_key(|it| CONDITIONS.iter().position(|type_| *type_ == it.type_));
@@ -86,20 +91,40 @@ pub(super) fn says_more_than_remains(record: &ServiceRecord) -> bool {
 /// In what two sets of conditions differ.
 pub(super) enum Difference {
     Nothing,
-    /// Only in what they say of who announces.
-    Announcers,
+    /// Only in what can wait for so long.
+    Later(SignedDuration),
     More,
 }
 
+/// How long after a move it is written who announces an address.
+const TELL_ANNOUNCERS_AFTER: SignedDuration = SignedDuration::from_secs(1);
+
+/// How long it takes until it is written that connections are left on a node, or none any more: short ones end by themselves.
+const TELL_OF_CONNECTIONS_AFTER: SignedDuration = SignedDuration::from_secs(5);
+
+/// How long it takes until another number of them is written. It may change all the time, of thousands of Services.
+const TELL_NUMBERS_AFTER: SignedDuration = SignedDuration::from_mins(1);
+
 /// In what these two sets of conditions differ.
 pub(super) fn difference(one: &[Condition], other: &[Condition]) -> Difference {
-    let rest = |it: &&Condition| it.type_ != ANNOUNCED;
+    let is_same = |types: &[&str]| {
+        let is_one = |it: &&Condition| types.contains(&it.type_.as_str());
+        one.iter().filter(is_one).eq(other.iter().filter(is_one))
+    };
+    let says_left = |all: &[Condition]| condition::of_type(all, CONNECTIONS_LEFT).is_some();
     if one == other {
         Difference::Nothing
-    } else if one.iter().filter(rest).eq(other.iter().filter(rest)) {
-        Difference::Announcers
-    } else {
+    } else if !CONDITIONS
+        .iter()
+        .all(|it| [ANNOUNCED, CONNECTIONS_LEFT].contains(it) || is_same(&[it]))
+    {
         Difference::More
+    } else if !is_same(&[ANNOUNCED]) {
+        Difference::Later(TELL_ANNOUNCERS_AFTER)
+    } else if says_left(one) != says_left(other) {
+        Difference::Later(TELL_OF_CONNECTIONS_AFTER)
+    } else {
+        Difference::Later(TELL_NUMBERS_AFTER)
     }
 }
 
@@ -155,6 +180,16 @@ fn announced(outcome: &Outcome) -> Option<Finding> {
     };
     let finding = Finding { type_: ANNOUNCED, holds, reason, message };
     (!outcome.announcers.is_empty()).then_some(finding)
+}
+
+fn left_behind(outcome: &Outcome) -> Option<Finding> {
+    let text = |(address, node, count): &(IpAddr, String, u32)| {
+        let plural = if *count == 1 { "" } else { "s" };
+        format!("{count} connection{plural} to {address} still on {node}")
+    };
+    let texts: Vec<String> = outcome.left_behind.iter().map(text).collect();
+    let message = (!texts.is_empty()).then(|| texts.join("; "))?;
+    Some(Finding { type_: CONNECTIONS_LEFT, holds: true, reason: "Moved", message })
 }
 
 fn waiting(backless: &[IpAddr]) -> String {

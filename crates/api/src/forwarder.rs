@@ -52,6 +52,15 @@ pub struct ForwarderRecord {
     pub version: Version,
 }
 
+impl ForwarderRecord {
+    /// The addresses of which the node still has connections though it does not serve them any more, and how many. It counts only
+    /// as long as the node lives.
+    pub fn left_behind(&self) -> impl Iterator<Item = (IpAddr, u32)> {
+        let counts = self.says.iter().filter_map(|says| says.connections.as_ref()).flatten();
+        counts.map(|(address, count)| (*address, *count)).filter(|(_, count)| *count > 0)
+    }
+}
+
 /// The name of a forwarder's Lease.
 pub fn name(node: &Node) -> String {
     format!("{PREFIX}{node}")

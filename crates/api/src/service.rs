@@ -10,6 +10,7 @@
 //! | `status.conditions`, type `arpeggio.dev/AddressReleasing` | which addresses, claimed for it, it is not going to get |
 //! | `status.conditions`, type `arpeggio.dev/AddressConflict` | at which of its addresses a stranger answers |
 //! | `status.conditions`, type `arpeggio.dev/StatusContested` | that another program writes the same status, and which one |
+//! | `status.conditions`, type `arpeggio.dev/ConnectionsLeft` | which nodes still have connections of its addresses that have moved away from them |
 //! | annotation `arpeggio.dev/releasing` | the addresses that `AddressReleasing` is about, for the controller: written with the status, and only there |
 //! | annotation `arpeggio.dev/take-over` | `"true"`: a status that another load balancer has left may be replaced |
 //! | `status.conditions`, type `arpeggio.dev/AddressNotAnnounced` | which of its addresses no rule of their pools has announced |
@@ -63,8 +64,12 @@ const RELEASING: &str = "arpeggio.dev/releasing";
 /// The type of the condition that says which nodes announce the Service's addresses.
 pub const ANNOUNCED: &str = "arpeggio.dev/Announced";
 
+/// The type of the condition that says which nodes still have connections of the Service's addresses, which others announce
+/// now.
+pub const CONNECTIONS_LEFT: &str = "arpeggio.dev/ConnectionsLeft";
+
 /// The types of all conditions that we write.
-pub const CONDITIONS: [&str; 7] = [
+pub const CONDITIONS: [&str; 8] = [
     ADDRESS_ALLOCATED,
     ADDRESS_EXPIRING,
     ADDRESS_RELEASING,
@@ -72,6 +77,7 @@ pub const CONDITIONS: [&str; 7] = [
     ADDRESS_NOT_ANNOUNCED,
     STATUS_CONTESTED,
     ANNOUNCED,
+    CONNECTIONS_LEFT,
 ];
 
 /// How packets for an address arrive (`ingress[].ipMode`): with the address as destination, for kube-proxy to handle.

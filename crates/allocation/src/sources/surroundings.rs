@@ -1,4 +1,4 @@
-//! What nodes, their neighbourhood and the cluster itself use.
+//! What nodes, their neighbourhood and the cluster itself use, and which connections nodes have left.
 //!
 //! Gateways, and the network and broadcast addresses of subnets, are for the nodes' speakers to see. They report them on
 //! their sessions, which they write every few seconds; only a change of what they report is news. What a node has
@@ -13,6 +13,7 @@ use std::{
 
 use arpeggio_api::{
     cluster::{ClusterRange, node_addresses},
+    forwarder::{self, ForwarderRecord},
     reservations::Reservations,
     session::{self, SessionRecord, Whereabouts},
 };
@@ -20,7 +21,7 @@ use k8s_openapi::api::{coordination::v1::Lease, core::v1::Node, networking::v1::
 use kube::ResourceExt as _;
 
 use crate::{
-    Index, Watched,
+    Index, LeftBehind, Watched,
     node_leases::{LeaseToDelete, NodeLeases},
 };
 
@@ -30,9 +31,14 @@ pub struct Surroundings {
     nodes: BTreeMap<String, Uses>,
     /// What nodes report of their interfaces.
     speakers: BTreeMap<String, Whereabouts>,
+    /// The nodes whose sessions count. The connections of others are gone with them.
+    live: BTreeSet<String>,
+    /// What their forwarders have left of addresses that they do not serve any more.
+    connections: BTreeMap<String, Vec<(IpAddr, u32)>>,
     leases: NodeLeases,
     service_cidrs: BTreeMap<String, Vec<ClusterRange>>,
     changed: bool,
+    connections_changed: bool,
 }
 
 /// What one node uses.
@@ -56,6 +62,9 @@ impl Surroundings {
             index.set_cluster_ranges(self.ranges());
             index.set_speakers(self.speakers.clone());
         }
+        if std::mem::take(&mut self.connections_changed) {
+            index.set_left_behind(self.left_behind());
+        }
     }
 
     /// The Leases of nodes that are gone for good, at the time `now` on a clock that never steps. To be called every few
@@ -75,6 +84,35 @@ impl Surroundings {
             reserved.add_node(node, speaker.own.iter().copied());
         }
         reserved
+    }
+
+    fn left_behind(&self) -> LeftBehind {
+        let mut left = LeftBehind::new();
+        for (node, counts) in self.connections.iter().filter(|(node, _)| self.live.contains(*node))
+        {
+            for (address, count) in counts {
+                left.entry(*address).or_default().insert(node.clone(), *count);
+            }
+        }
+        left
+    }
+
+    /// What a forwarder says. What is not understood says nothing.
+    fn hear_forwarder(&mut self, node: &str, lease: &Lease) {
+        let counts: Vec<_> =
+            forwarder::parse(lease).iter().flat_map(ForwarderRecord::left_behind).collect();
+        let before = if counts.is_empty() {
+            self.connections.remove(node)
+        } else {
+            self.connections.insert(node.to_owned(), counts)
+        };
+        self.connections_changed |= before.as_ref() != self.connections.get(node);
+    }
+
+    fn set_live(&mut self, node: &str, is_live: bool) {
+        let changed =
+            if is_live { self.live.insert(node.to_owned()) } else { self.live.remove(node) };
+        self.connections_changed |= changed && self.connections.contains_key(node);
     }
 
     fn ranges(&self) -> Vec<ClusterRange> {
@@ -110,11 +148,15 @@ impl Watched<Lease> for Surroundings {
     /// What a session does not say, or not in a way that is understood, stays as it was.
     fn apply(&mut self, lease: Lease) {
         self.leases.seen(&lease);
+        if let Some(node) = forwarder::node_of(&lease.name_any()) {
+            return self.hear_forwarder(node.as_str(), &lease);
+        }
         if session::node_of(&lease.name_any()).is_none() {
             return;
         }
         let Some(SessionRecord { session, links, own, .. }) = reported(&lease) else { return };
         let node = session.node.to_string();
+        self.set_live(&node, session.is_live());
         let known = self.speakers.get(&node).cloned().unwrap_or_default();
         let reach = session.reach.unwrap_or_else(|| known.reach.clone());
         let own = own.unwrap_or_else(|| known.own.clone());
@@ -127,7 +169,11 @@ impl Watched<Lease> for Surroundings {
 
     fn delete(&mut self, lease: Lease) {
         self.leases.gone(&lease.name_any());
+        if let Some(node) = forwarder::node_of(&lease.name_any()) {
+            self.connections_changed |= self.connections.remove(node.as_str()).is_some();
+        }
         let Some(node) = session::node_of(&lease.name_any()) else { return };
+        self.set_live(node.as_str(), false);
         self.changed |= self.speakers.remove(node.as_str()).is_some();
     }
 
@@ -137,6 +183,9 @@ impl Watched<Lease> for Surroundings {
         let before = self.speakers.len();
         self.speakers.retain(|node, _| present.contains(&node.as_str().into()));
         self.leases.listed(&names);
+        self.live.retain(|node| present.contains(&node.as_str().into()));
+        self.connections.retain(|node, _| names.contains(&forwarder::name(&node.as_str().into())));
+        self.connections_changed = true;
         self.changed |= self.speakers.len() < before;
         leases.into_iter().for_each(|lease| self.apply(lease));
     }
@@ -227,6 +276,49 @@ mod tests {
         assert_eq!(count(&|it| it.delete(session(5, None))), (true, 0));
         assert_eq!(count(&|it| it.apply(session(6, Some("10.0.0.1")))), (true, 1));
         assert_eq!(count(&|it| Watched::<Lease>::reset(it, Vec::new())), (true, 0));
+    }
+
+    /// What the forwarder of node n1 has left.
+    fn forwarder(connections: &str) -> Lease {
+        serde_json::from_value(json!({
+            "metadata": {
+                "name": "forwarder-n1",
+                "resourceVersion": "1",
+                "annotations": { "arpeggio.dev/connections": connections },
+            },
+            "spec": { "holderIdentity": "forwarder-x7" },
+        }))
+        .unwrap()
+    }
+
+    #[test]
+    fn what_a_forwarder_has_left_counts_as_long_as_its_node_lives() {
+        let mut surroundings = Surroundings::default();
+        let mut left = |change: &dyn Fn(&mut Surroundings)| {
+            change(&mut surroundings);
+            let is_new = std::mem::take(&mut surroundings.connections_changed);
+            let left = surroundings.left_behind().into_iter();
+            let counts = left.flat_map(|(address, counts)| {
+                counts.into_iter().map(move |(node, count)| format!("{address} {node} {count}"))
+            });
+            (is_new, counts.collect::<Vec<_>>())
+        };
+        let (none, seven) = (Vec::<String>::new(), vec!["10.0.0.1 n1 7".to_owned()]);
+        assert_eq!(left(&|it| it.apply(session(1, None))), (false, none.clone()));
+        let some = "10.0.0.1=7,10.0.0.2=0";
+        assert_eq!(left(&|it| it.apply(forwarder(some))), (true, seven.clone()));
+        assert_eq!(left(&|it| it.apply(forwarder(some))), (false, seven.clone()));
+        assert_eq!(left(&|it| it.apply(session(2, None))), (false, seven.clone()), "renewed");
+        let mut ended = session(3, None);
+        ended.spec.as_mut().unwrap().holder_identity = None;
+        assert_eq!(left(&|it| it.apply(ended.clone())), (true, none.clone()), "ended");
+        assert_eq!(left(&|it| it.apply(session(4, None))), (true, seven.clone()));
+        assert_eq!(left(&|it| it.apply(forwarder(""))), (true, none.clone()));
+        assert_eq!(left(&|it| it.apply(forwarder(some))), (true, seven.clone()));
+        assert_eq!(left(&|it| it.reset(vec![session(5, None)])), (true, none.clone()));
+        let both = || vec![session(5, None), forwarder(some)];
+        assert_eq!(left(&|it| it.reset(both())), (true, seven));
+        assert_eq!(left(&|it| it.delete(forwarder(some))), (true, none));
     }
 
     #[test]

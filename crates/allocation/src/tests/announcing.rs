@@ -3,7 +3,7 @@
 use arpeggio_api::{
     address_pool::{AddressItem, AddressPoolSpec},
     declaration::{Declaration, Origin},
-    service::{ADDRESS_NOT_ANNOUNCED, ANNOUNCED},
+    service::{ADDRESS_NOT_ANNOUNCED, ANNOUNCED, CONNECTIONS_LEFT},
     session::Whereabouts,
     terms::{Announcement, WrittenAnnounceTerms},
 };
@@ -370,4 +370,58 @@ fn where_an_address_is_announced_is_said_anew_when_its_node_says_so() {
     let (_, writes) = after("another", "eth0", "10.9.9.8");
     assert_eq!(writes, 1, "nothing is known of the holder any more");
     assert_eq!(after("another", "eth9", "10.9.9.8"), (false, 0), "it holds nothing");
+}
+
+#[test]
+fn connections_that_are_left_on_an_old_node_are_said_and_their_number_once_a_minute() {
+    let mut lab = Lab::with_pools(&[HOME]);
+    lab.create("web");
+    lab.cluster.take_lock("10.0.0.1");
+    lab.seconds(2);
+    let left = |lab: &mut Lab, counts: &[(&str, u32)]| {
+        let counts = counts.iter().map(|(node, count)| ((*node).to_owned(), *count));
+        let left = [("10.0.0.1".parse().unwrap(), counts.collect())];
+        lab.controller.index.set_left_behind(left.into());
+    };
+    let says =
+        |lab: &Lab| lab.record("web").condition(CONNECTIONS_LEFT).map(|it| it.message.clone());
+    lab.writes.clear();
+    // node-1 announces the address: its own connections are not left behind.
+    left(&mut lab, &[("node-1", 3), ("node-2", 7)]);
+    lab.seconds(4);
+    assert_eq!(says(&lab), None, "short ones end by themselves");
+    lab.seconds(2);
+    assert_eq!(says(&lab).unwrap(), "7 connections to 10.0.0.1 still on node-2");
+    for second in 0..150 {
+        left(&mut lab, &[("node-2", 200 - second)]);
+        lab.seconds(1);
+    }
+    assert_eq!(lab.count("service"), 3, "as they came, and in two of two and a half minutes");
+    left(&mut lab, &[("node-2", 1), ("node-3", 2)]);
+    lab.seconds(61);
+    let both =
+        "1 connection to 10.0.0.1 still on node-2; 2 connections to 10.0.0.1 still on node-3";
+    assert_eq!(says(&lab).unwrap(), both);
+    lab.writes.clear();
+    left(&mut lab, &[]);
+    lab.seconds(6);
+    assert_eq!((says(&lab), lab.count("service")), (None, 1));
+    lab.restart();
+    lab.seconds(6);
+    assert_eq!(lab.writes, [""; 0]);
+}
+
+#[test]
+fn an_end_is_told_soon_also_when_a_number_waits() {
+    let mut lab = Lab::with_pools(&[HOME]);
+    lab.create("web");
+    lab.cluster.take_lock("10.0.0.1");
+    lab.seconds(2);
+    for (count, wait) in [(7, 6), (6, 1), (0, 6)] {
+        let counts = (count > 0).then(|| ("node-2".to_owned(), count));
+        let left = [("10.0.0.1".parse().unwrap(), counts.into_iter().collect())];
+        lab.controller.index.set_left_behind(left.into());
+        lab.seconds(wait);
+    }
+    assert_eq!(lab.record("web").condition(CONNECTIONS_LEFT), None);
 }

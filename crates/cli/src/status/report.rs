@@ -368,15 +368,9 @@ impl LeftBehind {
     fn all(status: &Status) -> Vec<Self> {
         let live = |it: &&ForwarderRecord| status.is_live(&it.node);
         let of = |it: &ForwarderRecord| {
-            let connections = it.says.iter().filter_map(|says| says.connections.as_ref());
-            let some = connections.flatten().filter(|(_, count)| **count > 0);
             let node = it.node.to_string();
-            some.map(|(address, count)| Self {
-                address: *address,
-                node: node.clone(),
-                connections: *count,
-            })
-            .collect::<Vec<_>>()
+            let row = |(address, connections)| Self { address, node: node.clone(), connections };
+            it.left_behind().map(row).collect::<Vec<_>>()
         };
         let mut all: Vec<Self> = status.forwarders.iter().filter(live).flat_map(of).collect();
         all.sort_by(|one, other| (one.address, &one.node).cmp(&(other.address, &other.node)));
