@@ -3,6 +3,7 @@
 //! What the controller said is shown beside what follows from the objects as they are now. Where the two differ, the
 //! controller has not got round to it: it is not running, cannot reach the API server, or may not write.
 
+mod client;
 mod pools;
 mod report;
 mod strays;
@@ -21,6 +22,7 @@ use k8s_openapi::{
     api::{
         coordination::v1::Lease,
         core::v1::{Namespace, Node, Service},
+        discovery::v1::EndpointSlice,
         events::v1::Event,
         networking::v1::ServiceCIDR,
     },
@@ -29,6 +31,7 @@ use k8s_openapi::{
 use kube::{Api, ResourceExt as _, api::ListParams, core::PartialObjectMeta};
 
 use self::{
+    client::ClientArgs,
     pools::{PlacesArgs, Pools},
     report::Report,
     strays::Strays,
@@ -50,6 +53,8 @@ pub(crate) struct ServiceArgs {
     grace_period: u32,
     #[command(flatten)]
     places: PlacesArgs,
+    #[command(flatten)]
+    client: ClientArgs,
 }
 
 impl ServiceArgs {
@@ -74,6 +79,8 @@ struct Evidence {
     service_cidrs: Vec<ServiceCIDR>,
     /// Locks and sessions.
     leases: Vec<Lease>,
+    /// Where a client is asked for, whose endpoints are on which node.
+    slices: Vec<EndpointSlice>,
     /// The Lease of the controller that leads.
     leader: Option<Lease>,
     /// Whether it is renewed.
@@ -86,7 +93,8 @@ struct Evidence {
 pub(crate) async fn show(global: &Global, args: &ServiceArgs) -> anyhow::Result<String> {
     let evidence = Evidence::read(global, args).await?;
     let grace = Duration::from_secs(args.grace_period.into());
-    let report = Report::of(&evidence, args.class(), grace);
+    let route = args.client.told(&evidence);
+    let report = Report::of(&evidence, args.class(), grace, route);
     Ok(paint::shown(&report.render(wall_clock::now())))
 }
 
@@ -120,6 +128,7 @@ impl Evidence {
             nodes: reader.all().await,
             service_cidrs: reader.all().await,
             leases: reader.inside(namespace, &of_arpeggio).await,
+            slices: if args.client.is_given() { reader.all().await } else { Vec::new() },
             leads: false,
             leader: reader.inside(namespace, &leading).await.pop(),
             gaps: Vec::new(),

@@ -28,14 +28,21 @@ pub(super) struct Report<'a> {
     evidence: &'a Evidence,
     class: Option<&'a str>,
     grace: Duration,
+    /// Where the connection of a client would go, when somebody asks for that.
+    route: Option<String>,
     record: ServiceRecord,
 }
 
 impl<'a> Report<'a> {
     /// A report for a controller that serves `class` and keeps addresses for `grace` that no pool allows.
-    pub(super) fn of(evidence: &'a Evidence, class: Option<&'a str>, grace: Duration) -> Self {
+    pub(super) fn of(
+        evidence: &'a Evidence,
+        class: Option<&'a str>,
+        grace: Duration,
+        route: Option<String>,
+    ) -> Self {
         let record = ServiceRecord::parse(&evidence.service, class);
-        Self { evidence, class, grace, record }
+        Self { evidence, class, grace, route, record }
     }
 
     /// The text, with ages as of `now`.
@@ -49,6 +56,7 @@ impl<'a> Report<'a> {
             ("Pools that are used as they were before", lines(&used_as_before)),
             ("Pools of MetalLB's that are not read", lines(&evidence.strays.told())),
             ("Who announces it", self.announced(now)),
+            ("Where a new connection of the client goes", self.route.clone().unwrap_or_default()),
             ("Which controller decides", self.leader(now)),
             ("Events", events(&evidence.events, now)),
             ("What could not be read, so that the above may be incomplete or wrong", self.gaps()),
@@ -270,7 +278,7 @@ mod tests {
     fn rendered(evidence: &Evidence) -> String {
         let grace = Duration::from_mins(10);
         let now = "2026-01-01T00:03:00Z".parse().unwrap();
-        paint::plain(&Report::of(evidence, None, grace).render(now))
+        paint::plain(&Report::of(evidence, None, grace, None).render(now))
     }
 
     #[test]

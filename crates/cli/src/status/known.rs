@@ -62,9 +62,17 @@ impl Status {
 
     /// A row for each address of the Service with this uid.
     pub(crate) fn addresses_of(&self, uid: &str, now: Timestamp) -> Vec<[String; 6]> {
-        let named = |record: &LockRecord| record.claim.services.iter().any(|it| it.uid == uid);
-        let locks = self.locks.iter().filter(|record| named(record));
-        locks.map(|record| Address::of(record, self).cells(now)).collect()
+        self.locks_of(uid).map(|record| Address::of(record, self).cells(now)).collect()
+    }
+
+    /// The locks of the addresses of the Service with this uid.
+    pub(crate) fn locks_of<'a>(&'a self, uid: &'a str) -> impl Iterator<Item = &'a LockRecord> {
+        self.locks.iter().filter(move |it| it.claim.services.iter().any(|it| it.uid == uid))
+    }
+
+    /// Whether a node announces the address of a lock.
+    pub(crate) fn is_announced(&self, record: &LockRecord) -> bool {
+        !record.rests && !record.lock.unannounced && self.is_held(record)
     }
 
     /// Whether the node that holds a lock does so under a session that counts.
@@ -91,6 +99,11 @@ impl Status {
     /// What the forwarder of a node says, if it has one that is understood.
     pub(super) fn forwarder(&self, node: &Node) -> Option<&Forwarder> {
         self.forwarders.iter().find(|it| it.node == *node)?.says.as_ref()
+    }
+
+    /// Whether any node that lives has a forwarder.
+    pub(super) fn has_forwarders(&self) -> bool {
+        self.forwarders.iter().any(|it| it.says.is_some() && self.is_live(&it.node))
     }
 
     /// How those who watch a node ask for it on the wire, and why.

@@ -424,7 +424,12 @@ impl NodeRow {
         };
         let flaw = row.flaw(session.lasts.and_then(|it| it.try_into().ok()), now);
         let unable = || Some(format!("nothing is passed on: {}", forwarder?.unable.as_ref()?));
-        row.problem = flaw.or_else(unable);
+        let without = || {
+            let lacks = forwarder.is_none() && status.has_forwarders();
+            let note = "it has no forwarder, and others have: moves to it reset connections";
+            lacks.then(|| note.to_owned())
+        };
+        row.problem = flaw.or_else(unable).or_else(without);
         row
     }
 
@@ -632,6 +637,22 @@ mod tests {
         let selection = Selection { problems: true, ..Selection::default() };
         let text = shown(&report(&leases, &[], &[]).only(&selection), Format::Table, &selection);
         assert!(text.contains("unable      nothing is passed on: no nf_tables"), "{text}");
+    }
+
+    #[test]
+    fn a_node_without_a_forwarder_says_so_where_others_have_one() {
+        let sessions = || ["node-1", "node-2"].map(|node| session_of(node, wall_clock::now()));
+        let selection = Selection { problems: true, ..Selection::default() };
+        let problems = |leases: &[Lease]| {
+            shown(&report(leases, &[], &[]).only(&selection), Format::Table, &selection)
+        };
+        let mut leases = sessions().to_vec();
+        assert!(problems(&leases).contains("no node has a problem"));
+        leases.push(forwarder_of("node-1", None));
+        let text = problems(&leases);
+        let problem = "it has no forwarder, and others have";
+        assert_eq!(text.matches(problem).count(), 1, "{text}");
+        assert!(text.lines().any(|it| it.starts_with("node-2") && it.contains(problem)), "{text}");
     }
 
     #[test]

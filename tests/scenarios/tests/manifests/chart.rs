@@ -43,9 +43,11 @@ fn comparable(mut objects: Objects) -> Objects {
         {
             object["metadata"].as_object_mut().unwrap().remove("namespace");
         }
-        let variables = object.pointer_mut("/spec/template/spec/containers/0/env");
-        if let Some(Value::Array(variables)) = variables {
-            variables.sort_by_key(|variable| variable["name"].to_string());
+        let containers = object.pointer_mut("/spec/template/spec/containers");
+        for container in containers.and_then(Value::as_array_mut).into_iter().flatten() {
+            if let Some(Value::Array(variables)) = container.get_mut("env") {
+                variables.sort_by_key(|variable| variable["name"].to_string());
+            }
         }
     }
     objects

@@ -107,6 +107,28 @@ fn flags_are_given_by_the_environment_and_go_together() {
     }
 }
 
+/// Which nodes may serve is not to be seen in two ways on one node.
+#[test]
+fn the_forwarder_ignores_the_exclusion_label_where_the_speaker_does() {
+    let name = "ARPEGGIO_IGNORE_EXCLUSION_LABEL";
+    for (folder, components, expected) in [
+        ("forwarder-first", &["forwarder", "single-node"][..], Some(&"true")),
+        ("forwarder-last", &["single-node", "fast", "forwarder"], Some(&"true")),
+        ("forwarder-alone", &["forwarder"], None),
+    ] {
+        let objects = overlay(folder, ELSEWHERE, components);
+        for container in [0, 1] {
+            let environment = objects.environment_of(SPEAKER, container);
+            assert_eq!(environment.get(name), expected, "{folder}, container {container}");
+        }
+        let containers = &objects.get(SPEAKER)["spec"]["template"]["spec"]["containers"];
+        assert_eq!(containers.as_array().map(Vec::len), Some(2), "{folder}");
+    }
+    let alone = with("single-node");
+    let containers = &alone.get(SPEAKER)["spec"]["template"]["spec"]["containers"];
+    assert_eq!(containers.as_array().map(Vec::len), Some(1));
+}
+
 #[test]
 fn a_budget_never_keeps_the_last_controller_on_a_node() {
     let budget = &base().get("PodDisruptionBudget/arpeggio-controller")["spec"].clone();

@@ -30,7 +30,12 @@ impl Objects {
 
     /// The values of an object's first container's environment.
     pub(crate) fn environment(&self, name: &str) -> BTreeMap<&str, &str> {
-        let container = &self.get(name)["spec"]["template"]["spec"]["containers"][0];
+        self.environment_of(name, 0)
+    }
+
+    /// The same of another container.
+    pub(crate) fn environment_of(&self, name: &str, container: usize) -> BTreeMap<&str, &str> {
+        let container = &self.get(name)["spec"]["template"]["spec"]["containers"][container];
         let entries = container["env"].as_array().into_iter().flatten();
         entries.filter_map(|it| Some((it["name"].as_str()?, it["value"].as_str()?))).collect()
     }
