@@ -133,9 +133,10 @@ programs-of-others: toolchain
 earlier: rust programs
 	@tests/earlier.sh >/dev/null
 
-failures: setup demo-program ## Run the failure tests and write docs/failures.md from what a client saw
+failures: setup demo-program ## Run the failure tests without and with the forwarder, and write docs/failures.md from what a client saw
 	@rm -rf target/failures
 	$(SCENARIOS) fault
+	ARPEGGIO_WITH_FORWARDER=1 $(SCENARIOS) fault
 	@$(DEMO) failures
 
 bench: bench-wire bench-failover bench-controller bench-api bench-forwarder ## Run all measurements (JSON lines in target/bench)

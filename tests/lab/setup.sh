@@ -39,6 +39,7 @@ disable_at_boot() {
             haproxy) systemctl disable --quiet haproxy.service ;;
             keepalived) systemctl disable --quiet keepalived.service ;;
             prometheus) systemctl disable --quiet prometheus.service ;;
+            openssh-server) systemctl disable --quiet ssh.service ;;
             nginx*) systemctl disable --quiet nginx.service ;;
         esac
     done >/dev/null 2>&1 || true

@@ -18,7 +18,9 @@ use serde::{Deserialize, Serialize};
 
 use crate::{
     home::{Home, first_address},
+    install,
     page::page,
+    streams::{Streams, StreamsSeen},
 };
 
 /// Where what was seen is kept, a file for each fault.
@@ -57,6 +59,12 @@ pub struct Seen {
     pub told: Vec<String>,
     /// The Service's conditions that were others before.
     pub conditions: Vec<String>,
+    /// What clients saw whose connections were open all the time. `None`: it was not looked at.
+    #[serde(default)]
+    pub streams: Option<StreamsSeen>,
+    /// Whether the forwarder was installed.
+    #[serde(default)]
+    pub forwarder: bool,
 }
 
 /// Who says nothing for as long has ended to announce the address, being asked for it every 5 ms.
@@ -96,11 +104,14 @@ impl Home {
         let (before, conditions) = (self.events("web")?, self.conditions("web")?);
         let watch = ArpWatch::start(&self.lab, Machine::Client, first_address(), ASK_EVERY)?;
         let requests = RequestLoop::start(&self.lab.namespace(Machine::Client), page())?;
+        let streams = Streams::start(&self.lab.namespace(Machine::Client), &[page().server]);
         std::thread::sleep(Duration::from_secs(1));
         act()?;
         std::thread::sleep(after);
         let (sightings, requests) = (watch.stop()?, requests.stop()?);
+        let streams = streams.stop()?;
         let mut seen = self.seen(fault, &sightings, &requests)?;
+        seen.streams = Some(streams);
         let after = self.events("web")?.into_iter().filter(|event| !before.contains(event));
         seen.told = after.map(|event| format!("{}: {}", event.reason, event.note)).collect();
         let now = self.conditions("web")?.into_iter();
@@ -135,6 +146,8 @@ impl Home {
             owners,
             told: Vec::new(),
             conditions: Vec::new(),
+            streams: None,
+            forwarder: install::with_forwarder(),
         })
     }
 }
@@ -201,7 +214,8 @@ fn overlap(replies: &[ArpReply]) -> usize {
 fn keep(lab: &str, seen: &Seen) -> anyhow::Result<()> {
     let folder = Path::new(FAULTS_SEEN);
     fs::create_dir_all(folder).with_context(|| format!("create {}", folder.display()))?;
-    let file = folder.join(format!("{lab}-{}.json", seen.fault.replace(' ', "-")));
+    let with = if seen.forwarder { "-with-forwarder" } else { "" };
+    let file = folder.join(format!("{lab}-{}{with}.json", seen.fault.replace(' ', "-")));
     let text = serde_json::to_string_pretty(seen)?;
     fs::write(&file, text).with_context(|| format!("write {}", file.display()))
 }

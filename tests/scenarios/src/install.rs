@@ -36,9 +36,19 @@ pub(crate) fn install(lab: &Lab) -> anyhow::Result<()> {
     // All that speakers do, they do under the policy that narrows it.
     let policy = manifests.join("components/admission/policy.yaml");
     lab.kubectl(&["apply", "-f", &policy.to_string_lossy()])?;
+    if with_forwarder() {
+        let folder = lab.folders().kubeconfig().with_file_name("with-forwarder");
+        write_overlay(&folder, NAMESPACE, &["forwarder"])?;
+        lab.apply_folder(&folder)?;
+    }
     wait_until_ready(lab)?;
     progress.done("Arpeggio installed from manifests/base", begin);
     Ok(())
+}
+
+/// Whether clusters get the forwarder, too, where a test does not say it itself.
+pub(crate) fn with_forwarder() -> bool {
+    std::env::var_os("ARPEGGIO_WITH_FORWARDER").is_some()
 }
 
 /// Imports all images: ours and that of the page.

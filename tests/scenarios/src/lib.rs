@@ -17,6 +17,7 @@ mod page;
 mod pods;
 mod process;
 mod prometheus;
+mod streams;
 mod typist;
 
 pub use built::{
@@ -37,4 +38,5 @@ pub use overlay::write_overlay;
 pub use page::page;
 pub use process::{Cost, HostProcess};
 pub use prometheus::{Prometheus, Sample};
+pub use streams::{STREAMS, Streams, StreamsSeen};
 pub use typist::Typist;

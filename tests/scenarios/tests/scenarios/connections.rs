@@ -1,13 +1,7 @@
 //! Open connections through moves of their address, with and without the forwarder: `docs/connections.md`.
 
 use std::{
-    collections::BTreeMap,
-    io::{self, Read as _, Write as _},
-    net::{IpAddr, SocketAddr, TcpStream},
-    sync::{
-        Arc, Mutex, PoisonError,
-        atomic::{AtomicBool, Ordering},
-    },
+    net::{IpAddr, SocketAddr},
     thread,
     time::{Duration, Instant},
 };
@@ -15,18 +9,14 @@ use std::{
 use anyhow::{Context as _, ensure};
 use arpeggio_lab::Machine;
 use arpeggio_scenarios::{
-    EXCLUDE, Home, eprint_line, first_address, install_overlay, pool, service,
+    EXCLUDE, Home, STREAMS, Streams, StreamsSeen, eprint_line, first_address, install_overlay,
+    pool, service,
 };
 use serde_json::json;
 
+use crate::clients;
+
 pub(crate) const NAMESPACE: &str = "arpeggio-system";
-
-/// How many connections are open at once, and how long is between two questions on one.
-pub(crate) const STREAMS: usize = 100;
-const PAUSE: Duration = Duration::from_millis(50);
-
-/// After so long without an answer a connection counts as broken.
-const PATIENCE: Duration = Duration::from_secs(3);
 
 /// Generous: on a machine at rest answers come within some milliseconds.
 const LATEST: Duration = Duration::from_secs(1);
@@ -36,27 +26,6 @@ const AFTERWARDS: Duration = Duration::from_secs(2);
 
 /// Somewhat longer than a speaker takes another one of its node for running that has renewed their session.
 const TWIN: Duration = Duration::from_secs(7);
-
-/// What one connection saw.
-#[derive(Debug, Clone, Default)]
-struct Stream {
-    answers: usize,
-    slowest: Duration,
-    broken: Option<String>,
-}
-
-/// What all saw.
-pub(crate) struct Seen {
-    pub(crate) slowest: Duration,
-    /// How many connections broke, by why they did.
-    pub(crate) broken: BTreeMap<String, usize>,
-}
-
-impl Seen {
-    pub(crate) fn broken(&self) -> usize {
-        self.broken.values().sum()
-    }
-}
 
 /// A drain, an upgrade and whatever else moves an address on purpose break no connection.
 pub(crate) fn moves_break_no_connection(home: &Home) -> anyhow::Result<()> {
@@ -101,6 +70,8 @@ pub(crate) fn moves_break_no_connection(home: &Home) -> anyhow::Result<()> {
         home.stop_container(&home.speaker_on(owner)?, "speaker")?;
         home.wait_for_another_owner(first_address(), owner).map(drop)
     })?;
+    a_rebalance_breaks_nothing(home)?;
+    a_whole_drain_breaks_nothing(home)?;
     killed_forwarders_leave_nothing(home)?;
     a_dead_owner_is_told_of_at_once(home)
 }
@@ -126,6 +97,7 @@ fn serve_both_families(home: &Home) -> anyhow::Result<Machine> {
     home.apply(&pool("home", &["192.168.0.240-192.168.0.250", "fd00:a0::240-fd00:a0::250"]))?;
     home.start_web(2)?;
     let mut both = service("web", "arpeggio.dev/address-pool", "home");
+    both["metadata"]["annotations"]["arpeggio.dev/sharing-key"] = json!("clients");
     both["spec"]["ipFamilyPolicy"] = json!("RequireDualStack");
     home.apply(&both)?;
     home.wait_until("Service web has an address of each family", || {
@@ -177,7 +149,78 @@ fn connections_are_left_on(home: &Home, node: Machine) -> anyhow::Result<()> {
             words.first() == Some(&"192.168.0.240") && words.get(1) == Some(&&*node.to_string())
         });
         if is_shown { Ok(()) } else { Err(status.into()) }
+    })?;
+    let expected = format!("connections to 192.168.0.240 still on {node}");
+    home.wait_until("the Service says so, too", || {
+        let conditions = home.conditions("web")?;
+        let said = conditions
+            .iter()
+            .any(|it| it.starts_with("ConnectionsLeft=True") && it.contains(&expected));
+        if said { Ok(()) } else { Err(format!("{conditions:?}").into()) }
     })
+}
+
+/// All addresses are on one node, and are spread over three again.
+fn a_rebalance_breaks_nothing(home: &Home) -> anyhow::Result<()> {
+    let names = ["web", "other-1", "other-2", "other-3"];
+    for name in &names[1..] {
+        home.apply(&service(name, "arpeggio.dev/address-pool", "home"))?;
+        home.wait_for_address(name)?;
+    }
+    let nodes = home.lab.options().node_machines();
+    for node in &nodes[1..] {
+        home.lab.kubectl(&["cordon", &node.to_string()])?;
+    }
+    let mut addresses = Vec::new();
+    for name in names {
+        addresses.extend(home.addresses(name)?);
+    }
+    let holders =
+        || addresses.iter().map(|it| home.holder(*it)).collect::<anyhow::Result<Vec<_>>>();
+    home.wait_until("one node has all", || match holders()? {
+        all if all.iter().all(|it| *it == Some(nodes[0])) => Ok(()),
+        other => Err(format!("{other:?}").into()),
+    })?;
+    for node in &nodes[1..] {
+        home.lab.kubectl(&["uncordon", &node.to_string()])?;
+    }
+    for address in addresses.iter().filter(|it| it.is_ipv4()) {
+        home.wait_for_page_at(Machine::Client, SocketAddr::new(*address, 80))?;
+    }
+    let seen = through(home, "rebalance", &addresses, || {
+        let told = home.arpeggio(&["rebalance", "--yes", "--system-namespace", NAMESPACE])?;
+        ensure!(told.ends_with(" addresses moved\n"), "{told}");
+        Ok(())
+    })?;
+    let moved = holders()?.iter().filter(|it| **it != Some(nodes[0])).count();
+    ensure!(moved > 1, "nothing was moved");
+    ensure!(seen.broken() == 0, "of {STREAMS} connections broke: {:?}", seen.broken);
+    for name in &names[1..] {
+        home.lab.kubectl(&["delete", "service", name])?;
+    }
+    Ok(())
+}
+
+/// `kubectl drain`, with what people use open: Debian's SSH, and WebSockets. Connections of pods that are evicted end with them,
+/// so there are none on the node.
+fn a_whole_drain_breaks_nothing(home: &Home) -> anyhow::Result<()> {
+    clients::start(home)?;
+    let owner = home.wait_for_owner(first_address())?;
+    for deployment in ["web", "ssh", "websocket"] {
+        home.keep_pods_off(deployment, owner)?;
+    }
+    home.wait_for_steady_page()?;
+    let name = owner.to_string();
+    unbroken(home, "kubectl drain", || {
+        clients::through(home, "kubectl drain", || {
+            let flags = ["--ignore-daemonsets", "--delete-emptydir-data", "--force"];
+            home.lab.kubectl(&[&["drain", &name][..], &flags].concat())?;
+            home.wait_for_another_owner(first_address(), owner).map(drop)
+        })
+    })?;
+    home.lab.kubectl(&["uncordon", &name])?;
+    home.lab.kubectl(&["delete", "service,deployment", "ssh", "websocket"])?;
+    Ok(())
 }
 
 fn unbroken(
@@ -185,9 +228,9 @@ fn unbroken(
     what: &str,
     act: impl FnOnce() -> anyhow::Result<()>,
 ) -> anyhow::Result<()> {
-    let Seen { broken, slowest } = through(home, what, &home.addresses("web")?, act)?;
-    ensure!(broken.is_empty(), "{what}: of {STREAMS} connections broke: {broken:?}");
-    ensure!(slowest < LATEST, "{what}: an answer took {slowest:?}");
+    let seen = through(home, what, &home.addresses("web")?, act)?;
+    ensure!(seen.broken() == 0, "{what}: of {STREAMS} connections broke: {:?}", seen.broken);
+    ensure!(seen.slowest() < LATEST, "{what}: an answer took {:?}", seen.slowest());
     Ok(())
 }
 
@@ -239,103 +282,18 @@ pub(crate) fn through(
     what: &str,
     addresses: &[IpAddr],
     act: impl FnOnce() -> anyhow::Result<()>,
-) -> anyhow::Result<Seen> {
-    let stop = Arc::new(AtomicBool::new(false));
-    let streams: Vec<Arc<Mutex<Stream>>> = (0..STREAMS).map(|_| Arc::default()).collect();
-    let acted = thread::scope(|scope| {
-        for ((number, stream), address) in streams.iter().enumerate().zip(addresses.iter().cycle())
-        {
-            let (stop, to) = (&stop, SocketAddr::new(*address, 80));
-            scope.spawn(move || {
-                home.lab.namespace(Machine::Client).enter(|| keep(number, to, stream, stop))
-            });
-        }
-        let acted = wait_until_all_answer(&streams).and_then(|()| act());
-        if acted.is_ok() {
-            thread::sleep(AFTERWARDS);
-        }
-        stop.store(true, Ordering::Relaxed);
-        acted
-    });
-    acted.with_context(|| what.to_owned())?;
-    let streams: Vec<Stream> = streams
-        .iter()
-        .map(|it| it.lock().unwrap_or_else(PoisonError::into_inner).clone())
-        .collect();
-    let mut broken = BTreeMap::new();
-    for why in streams.iter().filter_map(|it| it.broken.clone()) {
-        *broken.entry(why).or_default() += 1;
-    }
-    let slowest = streams.iter().map(|it| it.slowest).max().unwrap_or_default();
-    let answers: usize = streams.iter().map(|it| it.answers).sum();
-    let seen = Seen { slowest, broken };
+) -> anyhow::Result<StreamsSeen> {
+    let servers: Vec<SocketAddr> = addresses.iter().map(|it| SocketAddr::new(*it, 80)).collect();
+    let streams = Streams::start(&home.lab.namespace(Machine::Client), &servers);
+    streams.wait_until_open().and_then(|()| act()).with_context(|| what.to_owned())?;
+    thread::sleep(AFTERWARDS);
+    let seen = streams.stop()?;
     eprint_line(&format!(
-        "connections: {what}: {} of {STREAMS} broke {:?}; {answers} answers, the slowest after {slowest:?}",
+        "connections: {what}: {} of {STREAMS} broke {:?}; {} answers, the slowest after {:?}",
         seen.broken(),
-        seen.broken
+        seen.broken,
+        seen.answers,
+        seen.slowest()
     ));
     Ok(seen)
-}
-
-fn wait_until_all_answer(streams: &[Arc<Mutex<Stream>>]) -> anyhow::Result<()> {
-    let begin = Instant::now();
-    let is_open =
-        |it: &Arc<Mutex<Stream>>| it.lock().unwrap_or_else(PoisonError::into_inner).answers > 3;
-    while !streams.iter().all(is_open) {
-        ensure!(begin.elapsed() < Duration::from_secs(20), "not every connection could be opened");
-        thread::sleep(PAUSE);
-    }
-    Ok(())
-}
-
-/// One connection, on which something is asked again and again, until it breaks or is not needed any more.
-fn keep(number: usize, to: SocketAddr, seen: &Mutex<Stream>, stop: &AtomicBool) {
-    // Not all at the same moment.
-    thread::sleep(
-        PAUSE * u32::try_from(number).unwrap_or_default() / u32::try_from(STREAMS).unwrap_or(1),
-    );
-    let open = || -> io::Result<TcpStream> {
-        let stream = TcpStream::connect_timeout(&to, PATIENCE)?;
-        stream.set_read_timeout(Some(PATIENCE))?;
-        stream.set_nodelay(true)?;
-        Ok(stream)
-    };
-    let mut stream = match open() {
-        Ok(stream) => stream,
-        Err(error) => {
-            seen.lock().unwrap_or_else(PoisonError::into_inner).broken = Some(error.to_string());
-            return;
-        }
-    };
-    while !stop.load(Ordering::Relaxed) {
-        let begin = Instant::now();
-        let answer = ask(&mut stream);
-        let mut seen = seen.lock().unwrap_or_else(PoisonError::into_inner);
-        if let Err(error) = answer {
-            seen.broken = Some(error.to_string());
-            return;
-        }
-        seen.answers += 1;
-        seen.slowest = seen.slowest.max(begin.elapsed());
-        drop(seen);
-        thread::sleep(PAUSE);
-    }
-}
-
-/// A page over a connection that stays open.
-fn ask(stream: &mut TcpStream) -> io::Result<()> {
-    stream.write_all(b"HEAD / HTTP/1.1\r\nHost: web\r\n\r\n")?;
-    let mut answer = Vec::new();
-    let mut bytes = [0; 1024];
-    while !answer.ends_with(b"\r\n\r\n") {
-        match stream.read(&mut bytes)? {
-            0 => return Err(io::ErrorKind::UnexpectedEof.into()),
-            length => answer.extend(bytes.get(..length).unwrap_or_default()),
-        }
-    }
-    if answer.starts_with(b"HTTP/1.1 200") {
-        Ok(())
-    } else {
-        Err(io::Error::other("another answer"))
-    }
 }

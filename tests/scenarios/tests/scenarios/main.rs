@@ -9,6 +9,7 @@
 mod allocation;
 mod bad_input;
 mod chart;
+mod clients;
 mod commands;
 mod connections;
 mod controllers;

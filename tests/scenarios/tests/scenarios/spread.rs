@@ -9,11 +9,13 @@ use std::{
 
 use anyhow::{Context as _, ensure};
 use arpeggio_lab::{Machine, web::NGINX_IMAGE};
-use arpeggio_scenarios::{Home, POOL, eprint_line, first_address, install_overlay, service};
+use arpeggio_scenarios::{
+    Home, POOL, STREAMS, eprint_line, first_address, install_overlay, service,
+};
 use serde_json::json;
 
 use crate::{
-    connections::{NAMESPACE, STREAMS, every_node_is_able, through},
+    connections::{NAMESPACE, every_node_is_able, through},
     setups::with_image,
 };
 
@@ -57,7 +59,7 @@ pub(crate) fn all_nodes_serve_one_address(home: &Home) -> anyhow::Result<()> {
     let broken = seen.broken();
     ensure!(broken > 0, "the announcing node served nothing: this shows nothing");
     ensure!(broken < ITS_OWN, "{broken} of {STREAMS} connections broke");
-    ensure!(seen.slowest < LATEST, "an answer took {:?}", seen.slowest);
+    ensure!(seen.slowest() < LATEST, "an answer took {:?}", seen.slowest());
     Ok(())
 }
 

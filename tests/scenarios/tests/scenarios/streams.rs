@@ -10,7 +10,7 @@ use serde::Deserialize;
 
 use crate::setups::LONGEST_OUTAGE;
 
-const IMAGE: &str = "lab.local/streams:lab";
+pub(crate) const IMAGE: &str = "lab.local/streams:lab";
 
 /// Where the pod runs, which nothing happens to.
 const SERVER: Machine = Machine::Node(3);
@@ -54,12 +54,12 @@ struct Streams<'a> {
 
 /// What one client saw.
 #[derive(Debug, Deserialize)]
-struct Seen {
+pub(crate) struct Seen {
     /// The longest time without an answer.
-    longest_ms: u64,
+    pub(crate) longest_ms: u64,
     /// How many connections it began.
-    connections: u32,
-    answers: u32,
+    pub(crate) connections: u32,
+    pub(crate) answers: u32,
 }
 
 impl<'a> Streams<'a> {

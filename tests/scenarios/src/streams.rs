@@ -1,0 +1,191 @@
+//! A hundred connections that stay open, on each of which something is asked again and again.
+
+use std::{
+    collections::BTreeMap,
+    io::{self, Read as _, Write as _},
+    net::{SocketAddr, TcpStream},
+    sync::{
+        Arc, Mutex, MutexGuard, PoisonError,
+        atomic::{AtomicBool, Ordering},
+    },
+    thread::{self, JoinHandle},
+    time::{Duration, Instant},
+};
+
+use anyhow::{Context as _, ensure};
+use arpeggio_lab::namespace::Namespace;
+use serde::{Deserialize, Serialize};
+
+/// How many connections are open at once.
+pub const STREAMS: usize = 100;
+
+/// How long is between an answer and the next question on one.
+const PAUSE: Duration = Duration::from_millis(50);
+
+/// After so long without an answer a connection counts as broken.
+const PATIENCE: Duration = Duration::from_secs(3);
+
+/// What all of them saw.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct StreamsSeen {
+    /// How many got an answer at all.
+    pub opened: usize,
+    /// How many of those broke, by why they did.
+    pub broken: BTreeMap<String, usize>,
+    /// All answers.
+    pub answers: usize,
+    /// How long the slowest answer took, in milliseconds.
+    pub slowest_ms: u64,
+}
+
+impl StreamsSeen {
+    /// How many of those that were open broke.
+    pub fn broken(&self) -> usize {
+        self.broken.values().sum()
+    }
+
+    /// How long the slowest answer took.
+    pub fn slowest(&self) -> Duration {
+        Duration::from_millis(self.slowest_ms)
+    }
+}
+
+/// What one connection saw.
+#[derive(Debug, Clone, Default)]
+struct Stream {
+    answers: usize,
+    slowest: Duration,
+    broken: Option<String>,
+}
+
+/// Connections that are open. Dropping it ends them, without a result.
+#[derive(Debug)]
+pub struct Streams {
+    stop: Arc<AtomicBool>,
+    streams: Vec<Arc<Mutex<Stream>>>,
+    threads: Vec<JoinHandle<()>>,
+}
+
+impl Streams {
+    /// Opens them from inside a namespace, to these servers in turn.
+    pub fn start(from: &Namespace, servers: &[SocketAddr]) -> Self {
+        let stop = Arc::new(AtomicBool::new(false));
+        let streams: Vec<Arc<Mutex<Stream>>> = (0..STREAMS).map(|_| Arc::default()).collect();
+        let of = |((number, stream), to): ((usize, &Arc<Mutex<Stream>>), &SocketAddr)| {
+            let (stream, stop) = (Arc::clone(stream), Arc::clone(&stop));
+            let (from, to) = (from.clone(), *to);
+            thread::spawn(move || {
+                if let Err(error) = from.enter(|| keep(number, to, &stream, &stop)) {
+                    locked(&stream).broken = Some(error.to_string());
+                }
+            })
+        };
+        let threads = streams.iter().enumerate().zip(servers.iter().cycle()).map(of).collect();
+        Self { stop, streams, threads }
+    }
+
+    /// Waits until each has got some answers.
+    ///
+    /// # Errors
+    /// When that lasts too long.
+    pub fn wait_until_open(&self) -> anyhow::Result<()> {
+        let begin = Instant::now();
+        while !self.streams.iter().all(|it| locked(it).answers > 3) {
+            let seen = || self.streams.iter().map(|it| locked(it).clone()).collect::<Vec<_>>();
+            ensure!(
+                begin.elapsed() < Duration::from_secs(20),
+                "not every connection could be opened: {:?}",
+                seen().iter().find(|it| it.answers <= 3)
+            );
+            thread::sleep(PAUSE);
+        }
+        Ok(())
+    }
+
+    /// Ends them, and says what they saw.
+    ///
+    /// # Errors
+    /// When a client has panicked.
+    pub fn stop(mut self) -> anyhow::Result<StreamsSeen> {
+        self.stop.store(true, Ordering::Relaxed);
+        for thread in std::mem::take(&mut self.threads) {
+            thread.join().ok().context("a client has panicked")?;
+        }
+        let streams: Vec<Stream> = self.streams.iter().map(|it| locked(it).clone()).collect();
+        let opened: Vec<&Stream> = streams.iter().filter(|it| it.answers > 0).collect();
+        let mut broken = BTreeMap::new();
+        for why in opened.iter().filter_map(|it| it.broken.clone()) {
+            *broken.entry(why).or_default() += 1;
+        }
+        let slowest = opened.iter().map(|it| it.slowest).max().unwrap_or_default();
+        Ok(StreamsSeen {
+            opened: opened.len(),
+            broken,
+            answers: opened.iter().map(|it| it.answers).sum(),
+            slowest_ms: u64::try_from(slowest.as_millis()).unwrap_or(u64::MAX),
+        })
+    }
+}
+
+impl Drop for Streams {
+    fn drop(&mut self) {
+        self.stop.store(true, Ordering::Relaxed);
+    }
+}
+
+fn locked(stream: &Mutex<Stream>) -> MutexGuard<'_, Stream> {
+    stream.lock().unwrap_or_else(PoisonError::into_inner)
+}
+
+/// One connection, until it breaks or is not needed any more.
+fn keep(number: usize, to: SocketAddr, seen: &Mutex<Stream>, stop: &AtomicBool) {
+    // Not all at the same moment.
+    thread::sleep(
+        PAUSE * u32::try_from(number).unwrap_or_default() / u32::try_from(STREAMS).unwrap_or(1),
+    );
+    let mut stream = match open(to) {
+        Ok(stream) => stream,
+        Err(error) => {
+            locked(seen).broken = Some(error.to_string());
+            return;
+        }
+    };
+    while !stop.load(Ordering::Relaxed) {
+        let begin = Instant::now();
+        let answer = ask(&mut stream);
+        let mut seen = locked(seen);
+        if let Err(error) = answer {
+            seen.broken = Some(error.to_string());
+            return;
+        }
+        seen.answers += 1;
+        seen.slowest = seen.slowest.max(begin.elapsed());
+        drop(seen);
+        thread::sleep(PAUSE);
+    }
+}
+
+fn open(to: SocketAddr) -> io::Result<TcpStream> {
+    let stream = TcpStream::connect_timeout(&to, PATIENCE)?;
+    stream.set_read_timeout(Some(PATIENCE))?;
+    stream.set_nodelay(true)?;
+    Ok(stream)
+}
+
+/// A page over a connection that stays open.
+fn ask(stream: &mut TcpStream) -> io::Result<()> {
+    stream.write_all(b"HEAD / HTTP/1.1\r\nHost: web\r\n\r\n")?;
+    let mut answer = Vec::new();
+    let mut bytes = [0; 1024];
+    while !answer.ends_with(b"\r\n\r\n") {
+        match stream.read(&mut bytes)? {
+            0 => return Err(io::ErrorKind::UnexpectedEof.into()),
+            length => answer.extend(bytes.get(..length).unwrap_or_default()),
+        }
+    }
+    if answer.starts_with(b"HTTP/1.1 200") {
+        Ok(())
+    } else {
+        Err(io::Error::other("another answer"))
+    }
+}
