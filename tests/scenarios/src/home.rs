@@ -404,7 +404,11 @@ impl Home {
         self.end_of_arpeggio(&self.kubeconfig_of(user)?, args)
     }
 
-    fn kubeconfig_of(&self, user: &str) -> anyhow::Result<PathBuf> {
+    /// The access of the user `user` of Kubernetes.
+    ///
+    /// # Errors
+    /// When it cannot be written.
+    pub fn kubeconfig_of(&self, user: &str) -> anyhow::Result<PathBuf> {
         let admin = self.lab.folders().kubeconfig();
         let mut config: Value = serde_json::from_slice(&std::fs::read(&admin)?)?;
         config["users"][0]["user"]["as"] = json!(user);

@@ -44,7 +44,7 @@ impl HostProcess {
         Self::start_on(lab, Machine::Control, name, command)
     }
 
-    /// The same in the network of any machine.
+    /// The same in the network of any machine, and with the access that the command's `KUBECONFIG` gives where it has one.
     ///
     /// # Errors
     /// When it cannot be started.
@@ -58,7 +58,9 @@ impl HostProcess {
         let log = File::options().create(true).append(true).open(&path);
         let log = log.with_context(|| format!("cannot write {}", path.display()))?;
         let errors = log.try_clone().context("cannot share a log file")?;
-        command.env("KUBECONFIG", lab.folders().kubeconfig());
+        if !command.get_envs().any(|(name, _)| name == "KUBECONFIG") {
+            command.env("KUBECONFIG", lab.folders().kubeconfig());
+        }
         command.stdin(Stdio::null()).stdout(log).stderr(errors);
         Ok(Self { child: lab.namespace(machine).spawn(command)? })
     }

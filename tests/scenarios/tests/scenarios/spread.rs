@@ -1,7 +1,7 @@
 //! One address that all nodes serve: `docs/spread.md`.
 
 use std::{
-    collections::BTreeMap,
+    collections::{BTreeMap, BTreeSet},
     io::{self, Read as _, Write as _},
     net::{IpAddr, SocketAddr, TcpStream},
     time::Duration,
@@ -12,7 +12,7 @@ use arpeggio_lab::{Machine, web::NGINX_IMAGE};
 use arpeggio_scenarios::{
     Home, POOL, STREAMS, eprint_line, first_address, install_overlay, service,
 };
-use serde_json::json;
+use serde_json::{Value, json};
 
 use crate::{
     connections::{NAMESPACE, every_node_is_able, through},
@@ -36,6 +36,8 @@ pub(crate) fn all_nodes_serve_one_address(home: &Home) -> anyhow::Result<()> {
     every_node_is_able(home)?;
     serve(home)?;
     each_pod_gets_its_share(home)?;
+    clients_go_where_explain_says(home)?;
+    others_at_the_address_are_right(home)?;
 
     let address = [IpAddr::from(first_address())];
     let owner = home.wait_for_owner(first_address())?;
@@ -82,21 +84,26 @@ fn serve(home: &Home) -> anyhow::Result<()> {
     let mut whoami = service("whoami", "arpeggio.dev/address-pool", POOL);
     whoami["metadata"]["annotations"]["arpeggio.dev/spread"] = json!("nodes");
     whoami["spec"]["selector"] = json!({ "app": "whoami" });
+    whoami["metadata"]["annotations"]["arpeggio.dev/sharing-key"] = json!("whoami");
     whoami["spec"]["externalTrafficPolicy"] = json!("Local");
+    whoami["spec"]["ports"] = json!([
+        { "name": "one", "port": 80, "targetPort": 80 },
+        { "name": "another", "port": 8080, "targetPort": 80 },
+    ]);
     home.apply(&whoami)?;
     ensure!(home.wait_for_address("whoami")? == first_address(), "the first address");
     home.wait_until("all pods answer", || all_pods_answer(home))
 }
 
 fn all_pods_answer(home: &Home) -> Result<(), arpeggio_scenarios::NotYet> {
-    match answers(home, 60) {
+    match answers(home, 80, 60) {
         Ok(pods) if pods.len() == 3 => Ok(()),
         other => Err(format!("{other:?}").into()),
     }
 }
 
 fn each_pod_gets_its_share(home: &Home) -> anyhow::Result<()> {
-    let pods = answers(home, CONNECTIONS)?;
+    let pods = answers(home, 80, CONNECTIONS)?;
     eprint_line(&format!("spread: of {CONNECTIONS} connections {pods:?}"));
     let share = CONNECTIONS / 3;
     let right = pods.values().all(|count| count.abs_diff(share) * 100 <= share * 15);
@@ -104,28 +111,95 @@ fn each_pod_gets_its_share(home: &Home) -> anyhow::Result<()> {
     Ok(())
 }
 
-/// How often each pod answers as many new connections. Each sees the client.
-fn answers(home: &Home, count: usize) -> anyhow::Result<BTreeMap<String, usize>> {
-    let client = Machine::Client.lan_v4().context("the client has an address")?.to_string();
-    let ask = || (0..count).map(|_| ask()).collect::<io::Result<Vec<_>>>();
+/// The node that `arpeggio explain` names for a client is the one whose pod answers it.
+fn clients_go_where_explain_says(home: &Home) -> anyhow::Result<()> {
+    let pods = home.lab.get(&["pods", "-lapp=whoami"])?;
+    let text = |value: &Value| value.as_str().unwrap_or_default().to_owned();
+    let pods = pods["items"].as_array().into_iter().flatten();
+    let nodes: BTreeMap<String, String> =
+        pods.map(|it| (text(&it["metadata"]["name"]), text(&it["spec"]["nodeName"]))).collect();
+    let mut met = BTreeSet::new();
+    for Answer { pod, client } in ask_again(home, 80, 12)? {
+        let node = nodes.get(&pod).with_context(|| pod.clone())?;
+        let client = client.to_string();
+        let asked = ["explain", "service", "whoami", "-n", "default", "--client", &client];
+        let said = home.arpeggio(&[&asked[..], &["--system-namespace", NAMESPACE]].concat())?;
+        let words = said.lines().map(|it| it.split_whitespace().collect::<Vec<_>>());
+        let row = words.into_iter().find(|it| it.get(1) == Some(&"80/TCP"));
+        let named = row.as_ref().and_then(|it| it.get(2));
+        ensure!(named == Some(&node.as_str()), "{client} is served by {node}: {said}");
+        met.insert(node.clone());
+    }
+    ensure!(met.len() > 1, "all by one node: this shows little");
+    Ok(())
+}
+
+/// Another port, and Services that share the address: one that keeps each client at one pod, and is for this client; and one
+/// that is for others.
+fn others_at_the_address_are_right(home: &Home) -> anyhow::Result<()> {
+    let pods = answers(home, 8080, 60)?;
+    ensure!(pods.len() == 3, "by another port: {pods:?}");
+    let client = Machine::Client.lan_v4().context("the client has an address")?;
+    for (name, port, range) in
+        [("sticky", 81, format!("{client}/32")), ("closed", 82, "192.0.2.0/24".to_owned())]
+    {
+        let mut shared = service(name, "arpeggio.dev/addresses", &first_address().to_string());
+        shared["metadata"]["annotations"]["arpeggio.dev/sharing-key"] = json!("whoami");
+        shared["spec"]["selector"] = json!({ "app": "whoami" });
+        shared["spec"]["externalTrafficPolicy"] = json!("Local");
+        shared["spec"]["sessionAffinity"] = json!("ClientIP");
+        shared["spec"]["loadBalancerSourceRanges"] = json!([range]);
+        shared["spec"]["ports"] = json!([{ "port": port, "targetPort": 80 }]);
+        home.apply(&shared)?;
+        ensure!(home.wait_for_address(name)? == first_address(), "{name} has another address");
+    }
+    home.wait_until("the Service with session affinity answers", || {
+        Ok(answers(home, 81, 1).map(drop)?)
+    })?;
+    let pods = answers(home, 81, 60)?;
+    ensure!(pods.len() == 1, "one pod has all connections of a client: {pods:?}");
+    ensure!(answers(home, 82, 1).is_err(), "the Service is for others");
+    home.wait_until("all pods answer by the first port, too", || all_pods_answer(home))?;
+    home.lab.kubectl(&["delete", "service", "sticky", "closed"])?;
+    Ok(())
+}
+
+/// How often each pod answers as many new connections.
+fn answers(home: &Home, port: u16, count: usize) -> anyhow::Result<BTreeMap<String, usize>> {
     let mut pods = BTreeMap::new();
-    for said in home.lab.namespace(Machine::Client).enter(ask)?? {
-        let line = said.lines().last().unwrap_or_default();
-        let (pod, seen) = line.split_once(" sees ").with_context(|| said.clone())?;
-        ensure!(seen == client, "a pod sees {seen}, and not {client}");
-        *pods.entry(pod.to_owned()).or_default() += 1;
+    for answer in ask_again(home, port, count)? {
+        *pods.entry(answer.pod).or_default() += 1;
     }
     Ok(pods)
 }
 
+/// What one new connection met.
+struct Answer {
+    pod: String,
+    client: SocketAddr,
+}
+
+/// As many new connections. The pods see the client.
+fn ask_again(home: &Home, port: u16, count: usize) -> anyhow::Result<Vec<Answer>> {
+    let ask = || (0..count).map(|_| ask(port)).collect::<io::Result<Vec<_>>>();
+    let said = home.lab.namespace(Machine::Client).enter(ask)??;
+    let read = |(client, said): (SocketAddr, String)| {
+        let line = said.lines().last().unwrap_or_default();
+        let (pod, seen) = line.split_once(" sees ").with_context(|| said.clone())?;
+        ensure!(seen == client.ip().to_string(), "a pod sees {seen}, and not {client}");
+        Ok(Answer { pod: pod.to_owned(), client })
+    };
+    said.into_iter().map(read).collect()
+}
+
 /// A page by a connection of its own.
-fn ask() -> io::Result<String> {
+fn ask(port: u16) -> io::Result<(SocketAddr, String)> {
     let patience = Duration::from_secs(1);
-    let to = SocketAddr::from((first_address(), 80));
+    let to = SocketAddr::from((first_address(), port));
     let mut stream = TcpStream::connect_timeout(&to, patience)?;
     stream.set_read_timeout(Some(patience))?;
     stream.write_all(b"GET / HTTP/1.0\r\n\r\n")?;
     let mut said = String::new();
     stream.read_to_string(&mut said)?;
-    Ok(said)
+    Ok((stream.local_addr()?, said))
 }
