@@ -412,7 +412,8 @@ impl Home {
         let admin = self.lab.folders().kubeconfig();
         let mut config: Value = serde_json::from_slice(&std::fs::read(&admin)?)?;
         config["users"][0]["user"]["as"] = json!(user);
-        let file = admin.with_file_name(format!("{user}.kubeconfig"));
+        // A colon is between two files in KUBECONFIG.
+        let file = admin.with_file_name(format!("{}.kubeconfig", user.replace(':', "-")));
         std::fs::write(&file, config.to_string())?;
         Ok(file)
     }
