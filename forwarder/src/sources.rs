@@ -1,6 +1,6 @@
 //! What is watched on the API server.
 
-use arpeggio_api::{endpoints, lease, node};
+use arpeggio_api::{endpoints, lease, node, service::is_load_balancer};
 use arpeggio_runtime::{
     health::Health,
     watch::{Change, Haste, Watch},
@@ -49,9 +49,8 @@ impl Sources {
     pub(crate) fn new(client: Client, namespace: &str, health: &Health) -> Self {
         let ours = Config::default().labels(lease::SELECTOR);
         let leases = Api::namespaced(client.clone(), namespace);
-        let balancers = quiet().fields("spec.type=LoadBalancer");
         let services = Api::all(client.clone());
-        let services = Watch::new(services, balancers, Haste::Patient, health.awaits("Services"));
+        let services = Watch::new(services, quiet(), Haste::Patient, health.awaits("Services"));
         Self {
             leases: Watch::new(leases, ours, Haste::Urgent, health.awaits("Leases")),
             services: services.slimmed(slim_service),
@@ -111,8 +110,36 @@ fn quiet() -> Config {
     Config::default().timeout(LONGEST_WATCH)
 }
 
-/// Takes out of a Service what nobody here looks at.
+/// Takes out of a Service what nobody here looks at: of one that is no load balancer, all. Before Kubernetes 1.31 the API server
+/// selects none by their type.
 fn slim_service(service: &mut Service) {
     (service.metadata.managed_fields, service.metadata.annotations) = (None, None);
-    service.status = None;
+    (service.metadata.labels, service.status) = (None, None);
+    if !is_load_balancer(service) {
+        service.spec = None;
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use k8s_openapi::{api::core::v1::ServiceSpec, apimachinery::pkg::apis::meta::v1::ObjectMeta};
+
+    use super::*;
+
+    #[test]
+    fn of_services_that_are_no_load_balancers_nothing_is_kept() {
+        for (type_, expected) in [("LoadBalancer", true), ("ClusterIP", false)] {
+            let spec = ServiceSpec { type_: Some(type_.to_owned()), ..ServiceSpec::default() };
+            let metadata = ObjectMeta {
+                name: Some("web".to_owned()),
+                annotations: Some([("a".to_owned(), "b".to_owned())].into()),
+                ..ObjectMeta::default()
+            };
+            let mut service = Service { metadata, spec: Some(spec), ..Service::default() };
+            slim_service(&mut service);
+            assert_eq!(service.spec.is_some(), expected, "{type_}");
+            assert_eq!(service.metadata.annotations, None);
+            assert_eq!(service.metadata.name.as_deref(), Some("web"));
+        }
+    }
 }

@@ -1,7 +1,7 @@
 // Streams holds connections of the kinds that stay open: WebSocket over TCP, and HTTP/3 over QUIC.
 //
 // `streams serve` sends back what it is sent, on port 80 by WebSocket and on port 443 by HTTP/3. `streams websocket ADDRESS
-// SECONDS` and `streams http3 ADDRESS SECONDS` send it something again and again and print what they saw as JSON.
+// SECONDS [PATIENCE]` and `streams http3 ADDRESS SECONDS [PATIENCE]` send it something again and again and print what they saw as JSON.
 package main
 
 import (
@@ -18,8 +18,8 @@ const messageSize = 16 << 10
 // How long is between an answer and the next message.
 const pause = 20 * time.Millisecond
 
-// How long a client waits for an answer, and for a new connection, before it begins anew.
-const patience = time.Second
+// How long a client waits for an answer, and for a new connection, before it begins anew; one second where nothing else is said.
+var patience = time.Second
 
 // What a client saw.
 type seen struct {
@@ -52,8 +52,15 @@ func run(args []string) error {
 	if len(args) == 1 && args[0] == "serve" {
 		return serve()
 	}
-	if len(args) != 3 {
-		return fmt.Errorf("streams serve, or streams websocket|http3 ADDRESS SECONDS")
+	if len(args) != 3 && len(args) != 4 {
+		return fmt.Errorf("streams serve, or streams websocket|http3 ADDRESS SECONDS [PATIENCE]")
+	}
+	if len(args) == 4 {
+		given, err := time.ParseDuration(args[3])
+		if err != nil {
+			return err
+		}
+		patience = given
 	}
 	seconds, err := strconv.Atoi(args[2])
 	if err != nil {

@@ -271,7 +271,7 @@ pub(crate) fn is_local(spec: &ServiceSpec) -> bool {
 }
 
 /// Whether it is of type `LoadBalancer`, whoever serves it.
-pub(crate) fn is_load_balancer(service: &Service) -> bool {
+pub fn is_load_balancer(service: &Service) -> bool {
     service.spec.as_ref().and_then(|spec| spec.type_.as_deref()) == Some("LoadBalancer")
 }
 

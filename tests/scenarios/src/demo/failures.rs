@@ -10,8 +10,8 @@ const DOCUMENT: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/../../docs/failures
 const HEAD: &str = "# What fails, and what a client sees of it
 
 Each row is a test (`make failures` runs them all and writes this page): a cluster of real parts, a client on the segment that
-every 5 ms begins a request for a page over a new connection and asks for the address by ARP, and a fault. The figures are
-those of one run on one machine.
+every 5 ms begins a request for a page over a new connection and asks for the address by ARP, and a fault. Each figure is
+that of a single run on one machine.
 
 | column | meaning |
 |---|---|

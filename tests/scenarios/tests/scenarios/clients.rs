@@ -3,7 +3,7 @@
 use std::{
     io::{BufRead as _, BufReader, Write as _},
     process::{Child, Command, Stdio},
-    sync::atomic::{AtomicBool, Ordering},
+    sync::atomic::{AtomicBool, AtomicUsize, Ordering},
     thread,
     time::{Duration, Instant},
 };
@@ -21,6 +21,9 @@ const CLIENTS: usize = 10;
 
 /// How long is between an answer and the next question.
 const PAUSE: Duration = Duration::from_millis(50);
+
+/// Without an answer for so long a WebSocket counts as broken, as SSH does.
+const PATIENCE: &str = "10s";
 
 /// For how many seconds the WebSockets talk.
 const WATCHED: u8 = 20;
@@ -73,8 +76,8 @@ pub(crate) fn through(
     what: &str,
     act: impl FnOnce() -> anyhow::Result<()>,
 ) -> anyhow::Result<()> {
-    let begin = Instant::now();
     let seen = talk(home, WATCHED, || {
+        let begin = Instant::now();
         thread::sleep(Duration::from_secs(2));
         act()?;
         let took = begin.elapsed();
@@ -98,10 +101,11 @@ fn talk(
     seconds: u8,
     act: impl FnOnce() -> anyhow::Result<()>,
 ) -> anyhow::Result<Seen> {
-    let stop = &AtomicBool::new(false);
+    let (stop, open) = (&AtomicBool::new(false), &AtomicUsize::new(0));
     thread::scope(|scope| {
         let sessions: Vec<_> =
-            (0..CLIENTS).map(|_| scope.spawn(move || by_ssh(home, stop))).collect();
+            (0..CLIENTS).map(|_| scope.spawn(move || by_ssh(home, stop, open))).collect();
+        wait_until_open(open);
         let program = program()?;
         let program = program.to_string_lossy();
         let program: &str = &program;
@@ -122,29 +126,41 @@ fn talk(
     })
 }
 
+/// Who cannot open a session ends it, which is seen in the end.
+fn wait_until_open(open: &AtomicUsize) {
+    let begin = Instant::now();
+    while open.load(Ordering::Relaxed) < CLIENTS && begin.elapsed() < Duration::from_secs(20) {
+        thread::sleep(PAUSE);
+    }
+}
+
 fn by_websocket(home: &Home, program: &str, seconds: u8) -> anyhow::Result<streams::Seen> {
     let server = format!("{}:8080", first_address());
     let client = home.lab.namespace(Machine::Client);
-    let saw = client.run(program, &["websocket", &server, &seconds.to_string()])?;
+    let saw = client.run(program, &["websocket", &server, &seconds.to_string(), PATIENCE])?;
     serde_json::from_str(&saw).with_context(|| format!("what a client saw: {saw}"))
 }
 
-/// One session, in which lines are sent back. Debian's client ends by itself when its server says nothing for three seconds.
-fn by_ssh(home: &Home, stop: &AtomicBool) -> anyhow::Result<(usize, bool)> {
+/// One session, in which lines are sent back. Debian's client ends by itself when its server says nothing for ten seconds.
+fn by_ssh(home: &Home, stop: &AtomicBool, open: &AtomicUsize) -> anyhow::Result<(usize, bool)> {
     let mut command = Command::new("ssh");
     command.args(["-F", "/dev/null", "-o", "BatchMode=yes", "-o", "LogLevel=ERROR"]);
     command.args(["-o", "StrictHostKeyChecking=no", "-o", "UserKnownHostsFile=/dev/null"]);
-    command.args(["-o", "ServerAliveInterval=1", "-o", "ServerAliveCountMax=3"]);
+    command.args(["-o", "ServerAliveInterval=1", "-o", "ServerAliveCountMax=10"]);
     command.args([&format!("root@{}", first_address()), "cat"]);
     command.stdin(Stdio::piped()).stdout(Stdio::piped());
     let mut child = home.lab.namespace(Machine::Client).spawn(&mut command)?;
-    let seen = lines_come_back(&mut child, stop);
+    let seen = lines_come_back(&mut child, stop, open);
     child.kill()?;
     child.wait()?;
     seen
 }
 
-fn lines_come_back(child: &mut Child, stop: &AtomicBool) -> anyhow::Result<(usize, bool)> {
+fn lines_come_back(
+    child: &mut Child,
+    stop: &AtomicBool,
+    open: &AtomicUsize,
+) -> anyhow::Result<(usize, bool)> {
     let mut to = child.stdin.take().context("its input")?;
     let mut from = BufReader::new(child.stdout.take().context("its output")?);
     let mut answers = 0;
@@ -155,6 +171,9 @@ fn lines_come_back(child: &mut Child, stop: &AtomicBool) -> anyhow::Result<(usiz
             return Ok((answers, false));
         }
         answers += 1;
+        if answers == 1 {
+            open.fetch_add(1, Ordering::Relaxed);
+        }
         thread::sleep(PAUSE);
     }
     Ok((answers, true))
