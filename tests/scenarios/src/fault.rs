@@ -26,6 +26,10 @@ use crate::{
 /// Where what was seen is kept, a file for each fault.
 pub const FAULTS_SEEN: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/../../target/failures");
 
+/// Where it is set, connections stay open meanwhile. They cost processor time, and tests judge by time: `make failures` sets it,
+/// and what becomes of connections the scenario `keep-connections` tests.
+const STREAMS_TOO: &str = "ARPEGGIO_STREAMS";
+
 /// How often the client asks who has the address.
 const ASK_EVERY: Duration = Duration::from_millis(5);
 
@@ -104,14 +108,14 @@ impl Home {
         let (before, conditions) = (self.events("web")?, self.conditions("web")?);
         let watch = ArpWatch::start(&self.lab, Machine::Client, first_address(), ASK_EVERY)?;
         let requests = RequestLoop::start(&self.lab.namespace(Machine::Client), page())?;
-        let streams = Streams::start(&self.lab.namespace(Machine::Client), &[page().server]);
+        let streams = std::env::var_os(STREAMS_TOO)
+            .map(|_| Streams::start(&self.lab.namespace(Machine::Client), &[page().server]));
         std::thread::sleep(Duration::from_secs(1));
         act()?;
         std::thread::sleep(after);
         let (sightings, requests) = (watch.stop()?, requests.stop()?);
-        let streams = streams.stop()?;
         let mut seen = self.seen(fault, &sightings, &requests)?;
-        seen.streams = Some(streams);
+        seen.streams = streams.map(Streams::stop).transpose()?;
         let after = self.events("web")?.into_iter().filter(|event| !before.contains(event));
         seen.told = after.map(|event| format!("{}: {}", event.reason, event.note)).collect();
         let now = self.conditions("web")?.into_iter();

@@ -62,7 +62,7 @@ struct Stream {
 #[derive(Debug)]
 pub struct Streams {
     stop: Arc<AtomicBool>,
-    streams: Vec<Arc<Mutex<Stream>>>,
+    each: Vec<Arc<Mutex<Stream>>>,
     threads: Vec<JoinHandle<()>>,
 }
 
@@ -81,7 +81,7 @@ impl Streams {
             })
         };
         let threads = streams.iter().enumerate().zip(servers.iter().cycle()).map(of).collect();
-        Self { stop, streams, threads }
+        Self { stop, each: streams, threads }
     }
 
     /// Waits until each has got some answers.
@@ -90,8 +90,8 @@ impl Streams {
     /// When that lasts too long.
     pub fn wait_until_open(&self) -> anyhow::Result<()> {
         let begin = Instant::now();
-        while !self.streams.iter().all(|it| locked(it).answers > 3) {
-            let seen = || self.streams.iter().map(|it| locked(it).clone()).collect::<Vec<_>>();
+        while !self.each.iter().all(|it| locked(it).answers > 3) {
+            let seen = || self.each.iter().map(|it| locked(it).clone()).collect::<Vec<_>>();
             ensure!(
                 begin.elapsed() < Duration::from_secs(20),
                 "not every connection could be opened: {:?}",
@@ -111,7 +111,7 @@ impl Streams {
         for thread in std::mem::take(&mut self.threads) {
             thread.join().ok().context("a client has panicked")?;
         }
-        let streams: Vec<Stream> = self.streams.iter().map(|it| locked(it).clone()).collect();
+        let streams: Vec<Stream> = self.each.iter().map(|it| locked(it).clone()).collect();
         let opened: Vec<&Stream> = streams.iter().filter(|it| it.answers > 0).collect();
         let mut broken = BTreeMap::new();
         for why in opened.iter().filter_map(|it| it.broken.clone()) {

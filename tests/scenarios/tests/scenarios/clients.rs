@@ -22,10 +22,10 @@ const CLIENTS: usize = 10;
 /// How long is between an answer and the next question.
 const PAUSE: Duration = Duration::from_millis(50);
 
-/// Without an answer for so long a WebSocket counts as broken, as SSH does.
+/// Without an answer for so long one by WebSocket counts as broken, as SSH does.
 const PATIENCE: &str = "10s";
 
-/// For how many seconds the WebSockets talk.
+/// For how many seconds clients talk by WebSocket.
 const WATCHED: u8 = 20;
 
 /// The pods and Services, at the address that everything else has.
@@ -58,7 +58,7 @@ fn program() -> anyhow::Result<std::path::PathBuf> {
 pub(crate) struct Seen {
     /// The answers of each SSH session, and whether it was open to the end.
     ssh: Vec<(usize, bool)>,
-    /// What each WebSocket's client saw.
+    /// What each client saw by WebSocket.
     websocket: Vec<streams::Seen>,
 }
 

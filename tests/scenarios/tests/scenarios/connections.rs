@@ -201,7 +201,7 @@ fn a_rebalance_breaks_nothing(home: &Home) -> anyhow::Result<()> {
     Ok(())
 }
 
-/// `kubectl drain`, with what people use open: Debian's SSH, and WebSockets. Connections of pods that are evicted end with them,
+/// `kubectl drain`, with what people use open: Debian's SSH, and WebSocket. Connections of pods that are evicted end with them,
 /// so there are none on the node.
 fn a_whole_drain_breaks_nothing(home: &Home) -> anyhow::Result<()> {
     clients::start(home)?;
