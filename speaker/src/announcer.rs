@@ -38,6 +38,8 @@ pub(crate) struct Announcer {
     left_out: Vec<String>,
     /// The interfaces that could not be opened when `reach` was worked out.
     unopened: BTreeSet<u32>,
+    /// The interfaces that are dead behind their carriers.
+    dead: BTreeSet<u32>,
     segments: Segments,
     schedule: Schedule,
     announced: BTreeSet<IpAddr>,
@@ -55,6 +57,7 @@ impl Announcer {
             named: Vec::new(),
             left_out: Vec::new(),
             unopened: BTreeSet::new(),
+            dead: BTreeSet::new(),
             segments: Segments::new(wiring),
             schedule: Schedule::default(),
             announced: BTreeSet::new(),
@@ -102,9 +105,10 @@ impl Announcer {
         self.reach = self.links.reach(&self.named);
         self.tell_of_left_out();
         let unopened = self.unopened.iter().filter_map(|index| self.links.interface(*index));
-        let unopened: Vec<&str> = unopened.map(|it| it.name.as_str()).collect();
+        let dead = self.dead.iter().filter_map(|index| self.links.interface(*index));
+        let useless: Vec<&str> = unopened.chain(dead).map(|it| it.name.as_str()).collect();
         for interface in &mut self.reach.interfaces {
-            interface.cut_off |= unopened.contains(&interface.name.as_str());
+            interface.cut_off |= useless.contains(&interface.name.as_str());
         }
     }
 
@@ -129,9 +133,23 @@ impl Announcer {
         }
         self.work_out_reach();
         self.stale = true;
-        let opened = before.difference(&self.unopened);
-        let opened = opened.filter_map(|index| self.links.interface(*index));
-        Some(opened.map(|it| it.name.clone()).collect())
+        Some(self.names(before.difference(&self.unopened)))
+    }
+
+    /// These interfaces are dead behind their carriers. Returns the names of those that were and are not any more, if it is
+    /// news.
+    pub(crate) fn bury(&mut self, dead: BTreeSet<u32>) -> Option<Vec<String>> {
+        if self.dead == dead {
+            return None;
+        }
+        let before = std::mem::replace(&mut self.dead, dead);
+        self.work_out_reach();
+        self.stale = true;
+        Some(self.names(before.difference(&self.dead)))
+    }
+
+    fn names<'a>(&self, indices: impl Iterator<Item = &'a u32>) -> Vec<String> {
+        indices.filter_map(|it| self.links.interface(*it)).map(|it| it.name.clone()).collect()
     }
 
     /// Something else has changed that addresses' places, or the neighbours to listen for, depend on.

@@ -15,7 +15,7 @@ use std::{
 
 use arpeggio_api::{
     lock::LockRecord,
-    session::{LinkAddress, SessionRecord, Whereabouts},
+    session::{HeardOn, LinkAddress, SessionRecord, Whereabouts},
 };
 use arpeggio_election::{
     Effect, Elector, Event, Node, Outcome, Pattern, Purpose, Question, Session, Settings, Target,
@@ -25,6 +25,7 @@ use arpeggio_link::interfaces::{Interface, Links};
 use arpeggio_runtime::health::{Awaited, Heartbeat};
 use arpeggio_wire::{Claim, MacAddr};
 use crossbeam_channel::{Receiver, RecvTimeoutError, bounded, select};
+use ipnet::IpNet;
 use tokio::sync::oneshot;
 
 use crate::{
@@ -34,6 +35,7 @@ use crate::{
     conflicts::Conflicts,
     doubles::Doubles,
     failovers::Failovers,
+    hearing::{Around, Hearing},
     identity::Identity,
     input::Input,
     listener::{Freshness, Losses, Said, Sighting},
@@ -101,6 +103,7 @@ pub(crate) struct Engine {
     doubles: Doubles,
     failovers: Failovers,
     paths: Paths,
+    hearing: Hearing,
     rehearsals: Rehearsals,
     /// By which profile every way to a node is asked, in words; `None`: each by the one that it has earned.
     fixed_profile: Option<String>,
@@ -187,6 +190,7 @@ impl Engine {
             doubles: Doubles::default(),
             failovers: Failovers::default(),
             paths: Paths::default(),
+            hearing: Hearing::default(),
             rehearsals: Rehearsals::default(),
             fixed_profile: outlets.fixed_profile,
             due: now,
@@ -332,6 +336,7 @@ impl Engine {
                 self.neighbours.lost(&node, self.now());
                 self.doubles.gone(&node);
                 self.paths.forget(&node);
+                self.hearing.said(&node, None, self.now());
                 Event::SessionGone(node)
             }
             Input::LockGone(address, until) => {
@@ -399,7 +404,7 @@ impl Engine {
     }
 
     fn session_seen(&mut self, record: SessionRecord) -> Event {
-        let SessionRecord { session, newer, instance, links, silence, .. } = record;
+        let SessionRecord { session, newer, instance, links, heard_on, silence, .. } = record;
         if self.rehearsals.seen(&session, silence, self.now()) {
             tracing::warn!(node = %session.node, ?silence, "somebody rehearses that a node is silent");
         }
@@ -407,8 +412,13 @@ impl Engine {
         if session.node == self.me.node {
             let is_ours = instance == self.me.instance;
             self.twin.own_session_seen(session.version, is_ours, self.now());
+            if !is_ours {
+                self.hearing.inherit(places_heard(&session, &heard_on));
+            }
         } else {
             self.look_for_double(&session, &links);
+            let says = session.is_live().then_some(heard_on);
+            self.hearing.said(&session.node, says, self.now());
         }
         let is_live = session.is_live();
         if self.neighbours.learn(session.node.clone(), links, is_live) {
@@ -480,6 +490,29 @@ impl Engine {
         self.learn([reach].into_iter().chain(opened.into_iter().map(Event::CarrierReturned)));
     }
 
+    /// An interface that is dead behind its carrier is one that this node cannot announce on.
+    fn look_at_hearing(&mut self, now: Timestamp) {
+        let (links, neighbours) = (self.announcer.links(), &self.neighbours);
+        let questions = self.hearing.tick(Around { me: &self.me.node, links, neighbours }, now);
+        questions.into_iter().for_each(|probe| _ = self.announcer.ask(probe));
+        let Some(revived) = self.announcer.bury(self.hearing.dead()) else { return };
+        let dead = self.hearing.dead().into_iter();
+        let dead: Vec<&str> = dead
+            .filter_map(|it| Some(self.announcer.links().interface(it)?.name.as_str()))
+            .collect();
+        if !dead.is_empty() {
+            tracing::warn!(
+                interfaces = dead.join(", "),
+                "nobody answers this node here, though others hear one another: nothing is announced on these interfaces"
+            );
+        }
+        if !revived.is_empty() {
+            tracing::info!(interfaces = revived.join(", "), "these interfaces can announce again");
+        }
+        let reach = Event::Reach(self.announcer.reach().clone());
+        self.learn([reach].into_iter().chain(revived.into_iter().map(Event::CarrierReturned)));
+    }
+
     fn learn(&mut self, events: impl IntoIterator<Item = Event>) {
         events.into_iter().for_each(|event| self.elector.handle(self.now(), event));
     }
@@ -507,7 +540,8 @@ impl Engine {
             && let Some(event) =
                 self.neighbours.answered(&sighting, self.announcer.links(), self.now())
         {
-            self.answered(event);
+            self.heard_on(&sighting, &event);
+            self.answered(event, claim.address);
             // A node's own address, or a router's, may be in a pool, too.
             if !self.locks.contains_key(&claim.address) {
                 return;
@@ -529,10 +563,23 @@ impl Engine {
         }
     }
 
-    /// A node or a gateway has answered. One whose silence is rehearsed is not heard.
-    fn answered(&mut self, event: Event) {
+    fn heard_on(&mut self, sighting: &Sighting, event: &Event) {
+        let node = match event {
+            Event::NodeAnswered(node) => Some(node),
+            _ => None,
+        };
+        self.hearing.heard(sighting.interface, node, self.now());
+    }
+
+    /// A node or a gateway has answered. One whose silence is rehearsed is not heard. Nor does an answer on another segment
+    /// than the node is watched on say anything of that one.
+    fn answered(&mut self, event: Event, address: IpAddr) {
+        let links = self.announcer.links();
         match &event {
             Event::NodeAnswered(node) if self.rehearsals.is_silent(node, self.now()) => return,
+            Event::NodeAnswered(node) if !self.neighbours.is_asked_by(node, address, links) => {
+                return;
+            }
             Event::NodeAnswered(node) => {
                 self.failovers.node_heard(node, self.now());
                 self.judge_path(&node.clone());
@@ -726,7 +773,9 @@ impl Engine {
         if std::mem::replace(&mut self.lost, self.losses.count()) != self.lost {
             self.elector.handle(now, Event::AnswersLost);
             self.paths.excuse();
+            self.hearing.excuse();
         }
+        self.look_at_hearing(now);
         let decision = self.elector.decide(now);
         self.note_takeovers(&decision);
         // In this order: after a pause, what is in the table is not to be answered for before it is looked at.
@@ -740,7 +789,8 @@ impl Engine {
         decision.effects.into_iter().filter_map(|effect| self.act(effect)).for_each(submit);
         self.announcer.tell(now);
         self.update_health(now);
-        self.due = self.announcer.next().map_or(decision.next, |due| due.min(decision.next));
+        let due = [self.announcer.next(), self.hearing.due()];
+        self.due = due.into_iter().flatten().fold(decision.next, Timestamp::min);
         self.due
     }
 
@@ -785,9 +835,16 @@ impl Engine {
             Question::NodeAnywhere(node) => self.ask_node(node, true),
             Question::Speaker { node, address } => {
                 let places = self.elector.interfaces(address, self.announcer.reach());
-                if let Some(probe) = self.neighbours.speaker_probe(&node, address, &places, links) {
-                    self.announcer.ask(probe);
+                let probe = self.neighbours.speaker_probe(&node, address, &places, links);
+                let Some(probe) = probe else { return };
+                let (is_beside, now) = (links.is_beside(address), self.now());
+                let around = Around { me: &self.me.node, links, neighbours: &self.neighbours };
+                let is_cut_off = places.is_empty() && is_beside
+                    || self.hearing.is_deaf(probe.interface, around, now);
+                if is_cut_off {
+                    return self.elector.handle(now, Event::SpeakerUnasked(node, address));
                 }
+                self.announcer.ask(probe);
             }
             Question::Gateway => {
                 self.paths.gateway_asked(self.now());
@@ -843,7 +900,8 @@ impl Engine {
         let watched = self.elector.watched().iter();
         let paths = watched.filter_map(|node| Some((node.clone(), asked_by(node)?))).collect();
         let (own_links, own) = (own_links(links, &reach), links.own_addresses());
-        Whereabouts { reach, links: own_links, own, paths }
+        let heard_on = self.hearing.hears(links, self.now());
+        Whereabouts { reach, links: own_links, own, paths, heard_on }
     }
 
     fn update_health(&mut self, now: Timestamp) {
@@ -865,6 +923,16 @@ impl Engine {
             established.done();
         }
     }
+}
+
+/// The interfaces on which somebody was heard when a session was written, and those on which nobody could be.
+fn places_heard(session: &Session, heard_on: &HeardOn) -> Vec<String> {
+    let nets: BTreeSet<IpNet> = heard_on.values().flatten().copied().collect();
+    let interfaces = session.reach.iter().flat_map(|reach| &reach.interfaces);
+    let is_heard = |it: &&arpeggio_election::Interface| {
+        it.cut_off || it.subnets.iter().any(|net| nets.contains(&net.trunc()))
+    };
+    interfaces.filter(is_heard).map(|it| it.name.clone()).collect()
 }
 
 /// Whether what a fellow node says of an address can be its speaker's word. Where the service proxies of all nodes have the

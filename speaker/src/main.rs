@@ -18,6 +18,7 @@ mod endpoints;
 mod engine;
 mod failovers;
 mod gratuitous;
+mod hearing;
 mod identity;
 mod input;
 #[cfg(test)]

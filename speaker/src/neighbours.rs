@@ -3,6 +3,7 @@
 use std::{
     collections::{BTreeMap, BTreeSet},
     net::{IpAddr, Ipv4Addr},
+    ops::Bound,
     time::Duration,
 };
 
@@ -171,6 +172,26 @@ impl Neighbours {
         })
     }
 
+    /// Where the other nodes are found that share a subnet with this interface of `me`: each once, those first that follow
+    /// `me` by name, so that not all ask the same ones.
+    pub(crate) fn members(
+        &self,
+        me: &Node,
+        interface: &Interface,
+    ) -> impl Iterator<Item = &LinkAddress> {
+        let after = self.nodes.range::<Node, _>((Bound::Excluded(me), Bound::Unbounded));
+        let before = self.nodes.range::<Node, _>((Bound::Unbounded, Bound::Excluded(me)));
+        let others = after.chain(before).filter(|(_, known)| known.is_live);
+        others.filter_map(|(_, known)| {
+            known.links.iter().find(|link| contains(interface, link.address))
+        })
+    }
+
+    /// Whether it is by this address that [`probe`](Self::probe) asks for `node`.
+    pub(crate) fn is_asked_by(&self, node: &Node, address: IpAddr, links: &Links) -> bool {
+        self.probe(node, links).is_none_or(|probe| probe.address == address)
+    }
+
     /// Whether this node has a neighbour with this MAC address on one of its interfaces, and not on this one.
     pub(crate) fn is_elsewhere(&self, mac: MacAddr, interface: u32, links: &Links) -> bool {
         let mac = mac.octets();
@@ -290,7 +311,7 @@ pub(crate) fn returned<'a>(before: &Links, now: &'a Links) -> impl Iterator<Item
 
 /// From `::` nothing is asked but whether anybody has an address (RFC 4862): a neighbour that is just asking that for its own
 /// would take this node for another machine that wants it.
-fn probe(interface: &Interface, address: IpAddr, to: Option<MacAddr>) -> Option<Probe> {
+pub(crate) fn probe(interface: &Interface, address: IpAddr, to: Option<MacAddr>) -> Option<Probe> {
     let source = interface.source_for(address);
     let may_ask = source.is_some() || address.is_ipv4();
     may_ask.then_some(Probe { interface: interface.index, address, source, to })

@@ -10,7 +10,7 @@
 //! | annotation `arpeggio.dev/link-addresses` | `ADDRESS=MAC,...`: where the node is found on the wire |
 //! | annotation `arpeggio.dev/interfaces` | the interfaces that lead to neighbours, with subnets and gateways, as JSON; those that cannot announce now are `cutOff`; `ranks` says for each subnet how many others are rather used for it |
 //! | annotation `arpeggio.dev/own-addresses` | `ADDRESS,...`: the node's own addresses that `interfaces` does not name, on whatever interface; Services' are not among them |
-//! | annotation `arpeggio.dev/hears` | `NODE,...`: the nodes that this one watches and hears on the wire, so that it could confirm their silence |
+//! | annotation `arpeggio.dev/hears` | `NODE,...`: the nodes that this one watches and hears on the wire, so that it could confirm their silence; `NODE@SUBNET`: a node that it hears in this subnet, where earlier releases see one that does not exist |
 //! | annotation `arpeggio.dev/paths` | `NODE=PROFILE,...`: how the nodes are asked that this one asks on the wire, and why; for people |
 //! | annotation `arpeggio.dev/rehearsed-silence` | `EPOCH/SECONDS`: somebody rehearses the node's silence. Its speaker does nothing for so long after it has seen this, and others do not hear the node; a renewal removes it |
 //! | annotation `arpeggio.dev/accused-by` | the deputy that no longer hears the node |
@@ -51,6 +51,12 @@ const LINK_ADDRESSES: &str = "arpeggio.dev/link-addresses";
 const PATHS: &str = "arpeggio.dev/paths";
 const OWN_ADDRESSES: &str = "arpeggio.dev/own-addresses";
 
+/// Between a node and the subnet in which it is heard. No node has it in its name.
+const BY_SUBNET: char = '@';
+
+/// A session says of at most so many nodes in which subnet they are heard, so that it stays small. Who hears one hears.
+const MOST_HEARD: usize = 32;
+
 /// A session names at most this many of its node's own addresses, so that it stays small.
 const MOST_OWN_ADDRESSES: usize = 64;
 
@@ -66,6 +72,9 @@ pub struct LinkAddress {
     /// The interface's MAC address, EUI-48.
     pub mac: [u8; 6],
 }
+
+/// The nodes that one hears, and the subnets in which it hears them.
+pub type HeardOn = BTreeMap<Node, BTreeSet<IpNet>>;
 
 /// A session Lease, understood.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -84,6 +93,8 @@ pub struct SessionRecord {
     pub own: Option<BTreeSet<IpAddr>>,
     /// How it asks others on the wire, for people.
     pub paths: BTreeMap<Node, String>,
+    /// Whom it hears where.
+    pub heard_on: HeardOn,
     /// For how long somebody rehearses its silence. `None`: nobody does, or what stands there is of another session, or is
     /// no time in [`SILENCES`].
     pub silence: Option<Duration>,
@@ -98,6 +109,8 @@ pub struct Whereabouts {
     pub links: Vec<LinkAddress>,
     /// How it asks other nodes on the wire, for people.
     pub paths: BTreeMap<Node, String>,
+    /// Whom it hears where.
+    pub heard_on: HeardOn,
     /// The node's own addresses. A session names those that `reach` does not say, and no more than 64.
     pub own: BTreeSet<IpAddr>,
 }
@@ -166,8 +179,8 @@ pub fn parse(lease: &Lease) -> Result<SessionRecord, LeaseError> {
     };
     let instance = lease::annotation(lease, INSTANCE).unwrap_or_default().to_owned();
     let (links, own, paths) = (links(lease), own_addresses(lease), paths(lease));
-    let silence = silence(lease, session.epoch);
-    Ok(SessionRecord { session, newer, instance, links, own, paths, silence })
+    let (heard_on, silence) = (heard_on(lease), silence(lease, session.epoch));
+    Ok(SessionRecord { session, newer, instance, links, own, paths, heard_on, silence })
 }
 
 /// The node whose session Lease has this name.
@@ -215,7 +228,19 @@ fn own_addresses(lease: &Lease) -> Option<BTreeSet<IpAddr>> {
 /// An empty list says that it hears none. Speakers of earlier releases say nothing.
 fn hears(lease: &Lease) -> Option<BTreeSet<Node>> {
     let text = lease.metadata.annotations.as_ref()?.get(HEARS)?;
-    Some(text.split(',').filter(|item| !item.is_empty()).map(Node::from).collect())
+    let items = text.split(',').filter(|item| !item.is_empty() && !item.contains(BY_SUBNET));
+    Some(items.map(Node::from).collect())
+}
+
+/// What is not `NODE@SUBNET` is something else.
+fn heard_on(lease: &Lease) -> HeardOn {
+    let text = lease::annotation(lease, HEARS).unwrap_or_default();
+    let items = text.split(',').filter_map(|item| item.split_once(BY_SUBNET));
+    let mut heard = HeardOn::default();
+    for (node, subnet) in items.filter_map(|(node, text)| Some((node, text.parse().ok()?))) {
+        heard.entry(Node::from(node)).or_default().insert(subnet);
+    }
+    heard
 }
 
 fn silence(lease: &Lease, epoch: Epoch) -> Option<Duration> {
@@ -330,7 +355,11 @@ impl OwnSession {
     }
 
     fn hears_text(&self) -> String {
-        self.hears.iter().map(Node::as_str).collect::<Vec<_>>().join(",")
+        let nodes = self.hears.iter().map(Node::to_string);
+        let heard = self.whereabouts.heard_on.iter();
+        let heard = heard
+            .flat_map(|(node, nets)| nets.iter().map(move |net| format!("{node}{BY_SUBNET}{net}")));
+        nodes.chain(heard.take(MOST_HEARD)).collect::<Vec<_>>().join(",")
     }
 
     fn paths_text(&self) -> String {
@@ -387,9 +416,15 @@ mod tests {
                 links,
                 own: own_addresses(),
                 paths: own_paths(),
+                heard_on: heard_on_one(),
             },
             hears: ["node-2".into(), "node-3".into()].into(),
         }
+    }
+
+    fn heard_on_one() -> HeardOn {
+        let nets = ["192.168.0.0/24", "fd00::/64"].map(|net| net.parse().unwrap());
+        [("node-3".into(), nets.into())].into()
     }
 
     fn own_paths() -> BTreeMap<Node, String> {
@@ -434,6 +469,23 @@ mod tests {
                 merge(&mut target[key], value);
             }
         }
+    }
+
+    #[test]
+    fn whom_a_node_hears_is_said_once_as_earlier_releases_read_it_and_by_subnet() {
+        let record = parse(&stored("7")).unwrap();
+        assert_eq!(record.session.hears, Some(["node-2".into(), "node-3".into()].into()));
+        assert_eq!(record.heard_on, heard_on_one());
+        let mut lease = stored("7");
+        let annotations = lease.metadata.annotations.as_mut().unwrap();
+        assert_eq!(
+            annotations[HEARS], "node-2,node-3,node-3@192.168.0.0/24,node-3@fd00::/64",
+            "an item of an earlier release is a name"
+        );
+        annotations.insert(HEARS.to_owned(), "node-2,node-3@somewhere".to_owned());
+        let record = parse(&lease).unwrap();
+        assert_eq!(record.session.hears, Some(["node-2".into()].into()));
+        assert_eq!(record.heard_on, HeardOn::default());
     }
 
     #[test]

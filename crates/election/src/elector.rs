@@ -248,6 +248,7 @@ impl Elector {
             Event::Backlog => self.has_backlog(now),
             Event::AnswersLost => self.answers_lost(),
             Event::Unasked(node) => self.wire.unasked(&node),
+            Event::SpeakerUnasked(node, address) => self.speakers.unasked(&node, address),
             Event::Heard { address, by } => self.heard(address, &by, now),
             Event::Node { node, facts } => self.view.node_seen(node, facts),
             Event::NodeGone(node) => self.view.node_gone(&node),

@@ -102,6 +102,8 @@ pub enum Event {
     /// The question that [`Question::Node`] or [`Question::NodeAnywhere`] says could not be sent: that the node
     /// does not answer it says nothing.
     Unasked(Node),
+    /// The speaker of a node was not asked for an address after all: this node hears nobody where the answer would come.
+    SpeakerUnasked(Node, IpAddr),
     /// The process is asked to stop, and there is no second one on this node: hand everything over. Done when
     /// [`Elector::announcing`](crate::Elector::announcing) is empty.
     Stopping,

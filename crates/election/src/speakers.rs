@@ -92,6 +92,13 @@ impl SpeakerWatch {
         self.speakers.remove(node);
     }
 
+    /// A speaker was not asked for `address` after all: that it does not answer says nothing.
+    pub(crate) fn unasked(&mut self, node: &Node, address: IpAddr) {
+        if let Some(asked) = self.speakers.get_mut(node).and_then(|it| it.asked_for(address)) {
+            asked.excuse();
+        }
+    }
+
     /// Answers may have been lost here: that a speaker has not answered says nothing.
     pub(crate) fn excuse(&mut self) {
         let asked = self.speakers.values_mut().flat_map(|speaker| speaker.asked.values_mut());
@@ -127,18 +134,18 @@ impl SpeakerWatch {
         questions.into_iter()
     }
 
-    /// Whether the speaker of `node` used to answer for what the node still holds, and does not any more, though its node
-    /// does.
-    pub(crate) fn silent(
+    /// What the node still holds, and its speaker used to answer for and does not any more, though its node does.
+    pub(crate) fn unanswered(
         &self,
         node: &Node,
         view: &View,
         now: Timestamp,
         settings: &Settings,
-    ) -> bool {
+    ) -> Option<IpAddr> {
         let asked = self.speakers.get(node).into_iter().flat_map(|it| it.asked.values());
         let mut silent = asked.filter(|it| it.read && it.is_silent(now, settings));
-        silent.any(|it| view.duty(node, it.duty.address).as_ref() == Some(&it.duty))
+        let duty = silent.find(|it| view.duty(node, it.duty.address).as_ref() == Some(&it.duty));
+        duty.map(|it| it.duty.address)
     }
 }
 
@@ -338,7 +345,7 @@ mod tests {
         }
 
         fn silent(&self, now: u64) -> bool {
-            self.speakers.silent(&node(), &self.view, at(now), &Settings::default())
+            self.speakers.unanswered(&node(), &self.view, at(now), &Settings::default()).is_some()
         }
     }
 

@@ -46,6 +46,8 @@ const TIME_LIMIT: u64 = 2000;
 const FLIGHT: u64 = 1;
 /// How often the client asks for each address.
 const ASKED_EVERY: u64 = 20;
+/// The label that has a node's name.
+pub(super) const HOST: &str = "kubernetes.io/hostname";
 /// Netlink tells of a change.
 const NETLINK: u64 = 2;
 
@@ -136,6 +138,8 @@ pub(super) struct Cluster {
     seen: BTreeMap<IpAddr, Seen>,
     /// What each machine has wanted written, and when.
     pub(super) orders: Vec<(u64, usize, Write)>,
+    /// How many frames each machine's speaker has sent to everybody.
+    pub(super) broadcasts: BTreeMap<usize, usize>,
     /// How many frames each machine's speaker has sent.
     pub(super) frames_sent: BTreeMap<usize, usize>,
     /// The longest times that an address had no answer, and answers of several that hear each other.
@@ -191,6 +195,7 @@ impl Cluster {
             ports: BTreeMap::new(),
             seen: BTreeMap::new(),
             orders: Vec::new(),
+            broadcasts: BTreeMap::new(),
             frames_sent: BTreeMap::new(),
             longest_dark: Duration::ZERO,
             longest_overlap: Duration::ZERO,
@@ -250,6 +255,7 @@ impl Cluster {
         let sent = machine.speaker.as_ref().map(|it| it.ways.sent()).unwrap_or_default();
         for (interface, bytes) in sent {
             *self.frames_sent.entry(index).or_default() += 1;
+            *self.broadcasts.entry(index).or_default() += usize::from(bytes[0] & 1 == 1);
             let card = usize::try_from(interface - 1).unwrap();
             self.send(index, card, bytes);
         }
@@ -434,6 +440,7 @@ impl Cluster {
         self.seen.values_mut().for_each(|it| (it.dark, it.several) = (None, None));
         self.orders.clear();
         self.frames_sent.clear();
+        self.broadcasts.clear();
         self.log.0.lock().unwrap().clear();
         self.news();
     }
@@ -554,6 +561,7 @@ impl Cluster {
         let nodes = self.machines.iter().map(|machine| v1::Node {
             metadata: kube::api::ObjectMeta {
                 name: Some(machine.node.to_string()),
+                labels: Some([(HOST.to_owned(), machine.node.to_string())].into()),
                 ..kube::api::ObjectMeta::default()
             },
             ..v1::Node::default()
@@ -593,7 +601,7 @@ impl Cluster {
         (0..self.machines.len()).for_each(|index| self.list_local(index));
     }
 
-    fn claim_on(&mut self, address: IpAddr, terms: WrittenAnnounceTerms) {
+    pub(super) fn claim_on(&mut self, address: IpAddr, terms: WrittenAnnounceTerms) {
         let service = ServiceRef {
             namespace: "shop".into(),
             name: format!("web-{address}"),

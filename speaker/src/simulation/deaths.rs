@@ -143,3 +143,51 @@ fn a_speaker_that_is_asked_to_stop_hands_over_without_a_gap() {
         "{cluster:?}"
     );
 }
+
+/// Whoever comes is a witness, and a candidate, of whom the others do not know yet what it hears.
+#[test]
+fn a_death_while_a_machine_joins_is_noticed_as_fast() {
+    for (victim, delay) in [(0, 0), (1, 200), (2, 700)] {
+        let addresses: Vec<_> = (100..106).map(|last| ip(0, last)).collect();
+        let mut cluster = Cluster::new(4);
+        cluster.power_off(3);
+        cluster.settle(&addresses);
+        cluster.power_on(3);
+        cluster.run(millis(delay));
+        cluster.power_off(victim);
+        cluster.run(secs(3));
+        let dark = cluster.longest_dark;
+        assert!(dark <= REPLACED, "{victim} after {delay} ms: {dark:?}: {cluster:?}");
+    }
+}
+
+/// One that was a witness of the dead one's is on its way out, or is gone with its session.
+#[test]
+fn a_death_while_another_machine_leaves_is_noticed_as_fast() {
+    for (victim, leaver) in [(0, 1), (1, 2), (2, 0)] {
+        let addresses: Vec<_> = (100..106).map(|last| ip(0, last)).collect();
+        let mut cluster = Cluster::settled(4, &addresses);
+        cluster.stop_speaker(leaver);
+        cluster.run(millis(20));
+        cluster.power_off(victim);
+        cluster.run(secs(3));
+        let dark = cluster.longest_dark;
+        assert!(dark <= REPLACED, "{victim} beside {leaver}: {dark:?}: {cluster:?}");
+    }
+}
+
+#[test]
+fn a_death_while_a_node_is_removed_is_noticed_as_fast() {
+    for (victim, removed) in [(0, 3), (1, 3), (2, 3)] {
+        let addresses: Vec<_> = (100..106).map(|last| ip(0, last)).collect();
+        let mut cluster = Cluster::settled(5, &addresses);
+        cluster.power_off(removed);
+        cluster.run(secs(3));
+        cluster.mark();
+        cluster.remove_session(removed);
+        cluster.power_off(victim);
+        cluster.run(secs(3));
+        let dark = cluster.longest_dark;
+        assert!(dark <= REPLACED, "{victim}: {dark:?}: {cluster:?}");
+    }
+}

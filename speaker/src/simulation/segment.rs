@@ -91,7 +91,7 @@ impl Ways {
         self.0.lock().unwrap()
     }
 
-    /// Nobody reads what comes in by an interface any more.
+    /// Nobody reads the questions that come in by an interface any more. Answers have a socket of their own.
     pub(super) fn stop_listening(&self, interface: u32) {
         self.open().stuck.insert(interface);
     }
@@ -99,7 +99,7 @@ impl Ways {
     /// A frame comes in by an interface.
     pub(super) fn hear(&self, interface: u32, bytes: &[u8]) {
         let mut open = self.open();
-        if open.stuck.contains(&interface) {
+        if open.stuck.contains(&interface) && is_question(bytes) {
             return;
         }
         open.hear::<Arp>(interface, bytes);
@@ -164,6 +164,11 @@ impl Open {
         }
         self.sent.extend(sent);
     }
+}
+
+fn is_question(bytes: &[u8]) -> bool {
+    ArpFrame::parse(bytes).is_ok_and(|it| it.question().is_some())
+        || NdpFrame::parse(bytes).is_ok_and(|it| it.question().is_some())
 }
 
 impl Wire for Ways {

@@ -1,8 +1,10 @@
 //! Speakers that start: what is not known yet is not taken for what is not so.
 
+use arpeggio_api::terms::WrittenAnnounceTerms;
 use arpeggio_election::{Target, Write};
+use serde_json::json;
 
-use super::cluster::{Cluster, ip, ip6, millis, secs};
+use super::cluster::{Cluster, HOST, ip, ip6, millis, secs};
 
 /// What a speaker has wanted written before it had listed all that it judges by.
 fn hasty(cluster: &Cluster, since: u64, index: usize) -> Vec<&(u64, usize, Write)> {
@@ -75,5 +77,30 @@ fn pods_that_are_not_listed_yet_are_not_taken_for_none() {
         assert_eq!(of_locks.count(), 0, "{slices}: {cluster:?}");
         assert_eq!(cluster.news(), [""; 0], "{slices}: {cluster:?}");
         assert!(cluster.longest_dark <= millis(slices + 200), "{slices}: {cluster:?}");
+    }
+}
+
+/// A speaker that starts does not know yet which labels its node has: that is not the same as that it has none.
+#[test]
+fn labels_that_are_not_listed_yet_are_not_taken_for_none() {
+    for nodes in [500, 2500] {
+        let selector = json!({ "matchLabels": { HOST: "node-1" } });
+        let terms = json!({ "rules": [{ "nodeSelectors": [selector] }] });
+        let terms: WrittenAnnounceTerms = serde_json::from_value(terms).unwrap();
+        let addresses = [ip(0, 100), ip6(0, 100)];
+        let mut cluster = Cluster::new(3);
+        addresses.iter().for_each(|address| cluster.claim_on(*address, terms.clone()));
+        cluster.run(secs(8));
+        cluster.mark();
+        for index in [1, 0, 2] {
+            cluster.machines[index].lists_take = [10, nodes];
+            cluster.start_speaker(index);
+            cluster.run(secs(8));
+            assert!(addresses.iter().all(|it| cluster.owner(*it) == Some(1)), "{cluster:?}");
+        }
+        let of_locks = cluster.orders.iter().filter(|it| it.2.target() != Target::OwnSession);
+        assert_eq!(of_locks.count(), 0, "{nodes}: {cluster:?}");
+        assert_eq!(cluster.news(), [""; 0], "{nodes}: {cluster:?}");
+        assert!(cluster.longest_dark <= millis(nodes + 200), "{nodes}: {cluster:?}");
     }
 }

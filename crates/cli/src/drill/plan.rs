@@ -325,6 +325,7 @@ mod tests {
             links: Vec::new(),
             own: None,
             paths: std::collections::BTreeMap::new(),
+            heard_on: arpeggio_api::session::HeardOn::default(),
             silence: None,
         }
     }

@@ -338,6 +338,7 @@ mod tests {
             links: Vec::new(),
             own: None,
             paths: BTreeMap::new(),
+            heard_on: arpeggio_api::session::HeardOn::default(),
             silence: None,
         };
         Plan {

@@ -1,6 +1,7 @@
 //! Watching other nodes, and ending the sessions of those that have failed.
 
 use alloc::vec::Vec;
+use core::net::IpAddr;
 
 use super::Elector;
 use crate::{
@@ -85,10 +86,23 @@ impl Elector {
         self.unaided.since(&holder).is_some_and(|since| seen.renewed <= since)
     }
 
-    /// Whether somebody else could confirm that `node` is silent: it lives, as far as this node can hear, and hears `node`.
+    /// Whether somebody else could confirm that `node` is silent: it lives, as far as this node can hear, and hears `node`,
+    /// where only its speaker is silent on the segment of the address in question.
     fn has_fellow(&self, node: &Node, now: Timestamp) -> bool {
+        let of_node = self.wire.silent(node, &self.settings);
+        let unanswered = self.speakers.unanswered(node, &self.view, now, &self.settings);
+        let unanswered = unanswered.filter(|_| !of_node);
         let mut others = self.charges.other_witnesses(node, &self.view, &self.me);
-        others.any(|other| self.silence(other, now).is_none())
+        others.any(|other| {
+            self.silence(other, now).is_none()
+                && unanswered.is_none_or(|address| self.is_in_touch_with(other, address))
+        })
+    }
+
+    /// Whether `other` is not cut off from the segment of `address`.
+    fn is_in_touch_with(&self, other: &Node, address: IpAddr) -> bool {
+        let reach = self.view.reach(other);
+        reach.is_none_or(|it| !it.is_beside(address) || it.is_announcing(address, &[]))
     }
 
     /// What this node misses of another one that it watches.
@@ -96,7 +110,7 @@ impl Elector {
         if self.wire.silent(node, &self.settings) {
             return Some(EndReason::NodeSilent);
         }
-        let silent = self.speakers.silent(node, &self.view, now, &self.settings);
-        silent.then_some(EndReason::SpeakerSilent)
+        let unanswered = self.speakers.unanswered(node, &self.view, now, &self.settings);
+        unanswered.map(|_| EndReason::SpeakerSilent)
     }
 }

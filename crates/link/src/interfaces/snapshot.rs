@@ -183,6 +183,11 @@ impl Links {
         self.interfaces.iter().find(|it| it.name == name)?.mac()
     }
 
+    /// Whether `address` is in a subnet of one of the interfaces, whatever state that is in.
+    pub fn is_beside(&self, address: IpAddr) -> bool {
+        self.interfaces.iter().any(|it| it.subnet_of(address).is_some())
+    }
+
     /// Whether a service proxy of this node keeps `address` as that of a Service.
     pub fn is_for_services(&self, address: IpAddr) -> bool {
         let mut of_services = self.interfaces.iter().filter(|it| it.is_for_services());

@@ -1,0 +1,359 @@
+//! On which of its segments this node hears anybody.
+//!
+//! A card can be dead behind its carrier: its switch has lost its own cable. Its node is well then, and heard on its other
+//! segments, so that nobody there can tell. So a node that hears nobody on a segment for a while asks the others who are
+//! there. When none of them answers, though one of them has said since that it hears another one there, it is this node's
+//! card that is dead: the interface is cut off, as if it had no carrier, until somebody is heard on it again.
+//!
+//! Nobody can tell whose card is dead where there is no third one that hears somebody, nor without the API server, through
+//! which the others say it.
+
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    time::Duration,
+};
+
+use arpeggio_api::session::{HeardOn, LinkAddress};
+use arpeggio_election::{Node, Timestamp};
+use arpeggio_link::interfaces::{Interface, Links, has_neighbours};
+use ipnet::IpNet;
+
+use crate::neighbours::{Neighbours, Probe, probe};
+
+/// When nobody was heard for so long on a segment, somebody is asked.
+const INTERVAL: Duration = Duration::from_secs(1);
+
+/// The time between questions while nobody answers.
+const HURRY: Duration = Duration::from_millis(250);
+
+/// Who was heard within this time is heard now.
+const FRESH: Duration = Duration::from_millis(1500);
+
+/// So many are asked on a segment, and so many while none of these answers.
+const USUAL: usize = 3;
+const MOST: usize = 16;
+
+/// So many questions in a row that nobody answers say something.
+const ENOUGH: u32 = 4;
+
+/// What this node hears, and what others say that they hear.
+#[derive(Debug, Default)]
+pub(crate) struct Hearing {
+    /// By the interfaces' indices.
+    ears: BTreeMap<u32, Ear>,
+    said: BTreeMap<Node, Word>,
+    /// The interfaces that this node's last process heard somebody on, or had found dead.
+    inherited: BTreeSet<String>,
+}
+
+/// One interface.
+#[derive(Debug, Default)]
+struct Ear {
+    heard: BTreeMap<Node, Timestamp>,
+    /// When anybody was heard last.
+    last: Option<Timestamp>,
+    asked: Option<Timestamp>,
+    /// How many questions nobody has answered since.
+    unanswered: u32,
+    /// Somebody is asked here now and then.
+    is_asked: bool,
+    is_dead: bool,
+}
+
+/// What another node's session said last, and when that was seen.
+#[derive(Debug)]
+struct Word {
+    hears: HeardOn,
+    seen: Timestamp,
+}
+
+/// Who is there.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct Around<'a> {
+    pub(crate) me: &'a Node,
+    pub(crate) links: &'a Links,
+    pub(crate) neighbours: &'a Neighbours,
+}
+
+impl Around<'_> {
+    fn members(&self, interface: &Interface) -> impl Iterator<Item = &LinkAddress> {
+        self.neighbours.members(self.me, interface)
+    }
+}
+
+impl Hearing {
+    /// Somebody has answered this node: another node, or a gateway.
+    pub(crate) fn heard(&mut self, interface: u32, node: Option<&Node>, now: Timestamp) {
+        let ear = self.ears.entry(interface).or_default();
+        (ear.last, ear.unanswered) = (Some(now), 0);
+        if let Some(node) = node {
+            ear.heard.insert(node.clone(), now);
+        }
+    }
+
+    /// The session of another node says whom it hears. `None`: it does not say, or does not count any more.
+    pub(crate) fn said(&mut self, node: &Node, hears: Option<HeardOn>, now: Timestamp) {
+        match hears {
+            Some(hears) => _ = self.said.insert(node.clone(), Word { hears, seen: now }),
+            None => _ = self.said.remove(node),
+        }
+    }
+
+    /// An earlier process of this node has heard somebody on these interfaces, or has found them dead.
+    pub(crate) fn inherit(&mut self, interfaces: impl IntoIterator<Item = String>) {
+        self.inherited.extend(interfaces);
+    }
+
+    /// Answers may have been lost here: that nobody was heard says nothing.
+    pub(crate) fn excuse(&mut self) {
+        self.ears.values_mut().for_each(|ear| ear.unanswered = 0);
+    }
+
+    /// The interfaces that are dead behind their carriers.
+    pub(crate) fn dead(&self) -> BTreeSet<u32> {
+        self.ears.iter().filter(|(_, ear)| ear.is_dead).map(|(index, _)| *index).collect()
+    }
+
+    /// Whether nobody is heard on an interface, though several others are there: who does not answer on it says nothing then.
+    pub(crate) fn is_deaf(&self, index: u32, around: Around<'_>, now: Timestamp) -> bool {
+        let is_deaf = self.ears.get(&index).is_some_and(|it| it.is_asked && !it.hears_anybody(now));
+        let interface = around.links.interface(index).filter(|_| is_deaf);
+        interface.is_some_and(|it| around.members(it).take(2).count() > 1)
+    }
+
+    /// Whom this node hears, and in which subnets.
+    pub(crate) fn hears(&self, links: &Links, now: Timestamp) -> HeardOn {
+        let mut hears = HeardOn::default();
+        for (index, ear) in &self.ears {
+            let Some(interface) = links.interface(*index) else { continue };
+            for node in ear.hears(now) {
+                hears.entry(node.clone()).or_default().extend(subnets(interface));
+            }
+        }
+        hears
+    }
+
+    /// Works out which interfaces are dead, and returns the questions that are due. Who has one interface only asks whoever can
+    /// be heard on it as it is.
+    pub(crate) fn tick(&mut self, around: Around<'_>, now: Timestamp) -> Vec<Probe> {
+        let usable = around.links.interfaces.iter().filter(|it| it.flaw().is_none());
+        let usable: Vec<&Interface> = usable.filter(|it| subnets(it).next().is_some()).collect();
+        self.ears.retain(|index, _| usable.iter().any(|it| it.index == *index));
+        self.ears.values_mut().for_each(|ear| ear.is_asked = false);
+        let mut questions = Vec::new();
+        if usable.len() > 1 {
+            usable.iter().for_each(|it| questions.extend(self.look_at(it, around, now)));
+        }
+        questions
+    }
+
+    fn look_at(&mut self, interface: &Interface, around: Around<'_>, now: Timestamp) -> Vec<Probe> {
+        let others_hear = self.others_hear(interface);
+        let was_heard = self.inherited.contains(&interface.name);
+        let ear = self.ears.entry(interface.index).or_default();
+        ear.is_asked = true;
+        if ear.due().is_some_and(|due| due > now) {
+            return Vec::new();
+        }
+        let used_to_hear = was_heard || ear.last.is_some();
+        ear.is_dead = ear.unanswered >= ENOUGH && others_hear && used_to_hear;
+        ear.ask(interface, around, now)
+    }
+
+    /// Whether another node that is on this segment has said that it hears one there, for so long after this node last did that
+    /// it cannot have meant the time before.
+    fn others_hear(&self, interface: &Interface) -> bool {
+        let last = self.ears.get(&interface.index).and_then(|ear| ear.last).unwrap_or_default();
+        let here: BTreeSet<IpNet> = subnets(interface).collect();
+        let recent = self.said.values().filter(|word| word.seen >= last + FRESH);
+        let mut heard = recent.flat_map(|word| word.hears.values());
+        heard.any(|there| !there.is_disjoint(&here))
+    }
+
+    /// When [`Hearing::tick`] is due next.
+    pub(crate) fn due(&self) -> Option<Timestamp> {
+        self.ears.values().filter(|ear| ear.is_asked).filter_map(Ear::due).min()
+    }
+}
+
+impl Ear {
+    fn hears_anybody(&self, now: Timestamp) -> bool {
+        self.last.is_some_and(|last| now.since(last) < FRESH)
+    }
+
+    fn hears(&self, now: Timestamp) -> impl Iterator<Item = &Node> {
+        let is_fresh = move |heard: &Timestamp| now.since(*heard) < FRESH;
+        self.heard.iter().filter(move |(_, heard)| is_fresh(heard)).map(|(node, _)| node)
+    }
+
+    /// When somebody is to be asked; `None`: at once.
+    fn due(&self) -> Option<Timestamp> {
+        let again = if self.is_dead { INTERVAL } else { HURRY };
+        let again = self.asked.map(|asked| asked + again);
+        let silent = self.last.map(|last| last + INTERVAL).filter(|_| self.unanswered == 0);
+        again.max(silent)
+    }
+
+    fn ask(&mut self, interface: &Interface, around: Around<'_>, now: Timestamp) -> Vec<Probe> {
+        // A look that comes late says that this process was starved, not that nobody answered.
+        let is_late = self.due().is_some_and(|due| now.since(due) > HURRY);
+        self.unanswered = if is_late { 0 } else { self.unanswered.saturating_add(1) };
+        self.asked = Some(now);
+        self.heard.retain(|_, heard| now.since(*heard) < FRESH);
+        let most = if self.unanswered > 1 { MOST } else { USUAL };
+        let members = around.members(interface).take(most);
+        members.filter_map(|link| probe(interface, link.address, Some(link.mac.into()))).collect()
+    }
+}
+
+/// The subnets in which an interface finds neighbours.
+fn subnets(interface: &Interface) -> impl Iterator<Item = IpNet> {
+    interface.addresses.iter().map(|it| it.net).filter(has_neighbours).map(|net| net.trunc())
+}
+
+#[cfg(test)]
+mod tests {
+    use arpeggio_link::interfaces::Medium;
+    use arpeggio_wire::MacAddr;
+
+    use super::*;
+
+    const MANAGEMENT: u32 = 1;
+    const DATA: u32 = 2;
+
+    fn at(millis: u64) -> Timestamp {
+        Timestamp::from_origin(Duration::from_millis(millis))
+    }
+
+    fn links() -> Links {
+        let interface = |index: u8| Interface {
+            index: index.into(),
+            name: format!("eth{index}"),
+            medium: Medium::Ethernet(MacAddr(2, 0, 0, 0, index, 1)),
+            kind: None,
+            member_of: None,
+            up: true,
+            carrier: true,
+            wireless: false,
+            carrier_ups: 1,
+            addresses: vec![format!("192.168.{index}.1/24").parse::<IpNet>().unwrap().into()],
+        };
+        Links { interfaces: vec![interface(1), interface(2)], default_routes: Vec::new() }
+    }
+
+    fn heard_by(node: &str, third: u8) -> HeardOn {
+        let net = format!("192.168.{third}.0/24").parse().unwrap();
+        [(Node::from(node), [net].into())].into()
+    }
+
+    /// This node, `a`, and two others that are on both segments.
+    struct Stage {
+        hearing: Hearing,
+        neighbours: Neighbours,
+        now: u64,
+        asked: usize,
+    }
+
+    impl Stage {
+        fn new() -> Self {
+            let mut neighbours = Neighbours::default();
+            for (node, last) in [("b", 2), ("c", 3)] {
+                let link = |third| LinkAddress {
+                    address: [192, 168, third, last].into(),
+                    mac: [2, 0, 0, 0, third, last],
+                };
+                neighbours.learn(node.into(), vec![link(1), link(2)], true);
+            }
+            Self { hearing: Hearing::default(), neighbours, now: 10_000, asked: 0 }
+        }
+
+        /// Runs, with those who answer by each interface, and what `b` says that it hears.
+        fn run(&mut self, millis: u64, answering: &[u32], says: Option<&HeardOn>) {
+            let (links, me) = (links(), Node::from("a"));
+            for now in (self.now..self.now + millis).step_by(50) {
+                let around = Around { me: &me, links: &links, neighbours: &self.neighbours };
+                let asked = self.hearing.tick(around, at(now));
+                self.asked += asked.len();
+                for probe in asked.iter().filter(|it| answering.contains(&it.interface)) {
+                    self.hearing.heard(probe.interface, Some(&"b".into()), at(now + 1));
+                }
+                if let Some(says) = says.filter(|_| now.is_multiple_of(1000)) {
+                    self.hearing.said(&"b".into(), Some(says.clone()), at(now));
+                }
+            }
+            self.now += millis;
+        }
+
+        fn dead(&self) -> Vec<u32> {
+            self.hearing.dead().into_iter().collect()
+        }
+    }
+
+    #[test]
+    fn a_card_is_dead_on_which_nobody_answers_while_others_hear_one_another() {
+        let mut stage = Stage::new();
+        let there = heard_by("c", 2);
+        stage.run(5000, &[MANAGEMENT, DATA], Some(&there));
+        assert_eq!(stage.dead(), [0; 0]);
+        assert_eq!(stage.hearing.hears(&links(), at(stage.now)).len(), 1);
+        stage.run(5000, &[MANAGEMENT], Some(&there));
+        assert_eq!(stage.dead(), [DATA]);
+        stage.run(2000, &[MANAGEMENT, DATA], Some(&there));
+        assert_eq!(stage.dead(), [0; 0], "somebody answers again");
+    }
+
+    #[test]
+    fn nobody_is_cut_off_where_no_other_one_says_that_it_hears_somebody_there() {
+        let table = [None, Some(HeardOn::default()), Some(heard_by("c", 1))];
+        for says in table {
+            let mut stage = Stage::new();
+            stage.run(5000, &[MANAGEMENT, DATA], Some(&heard_by("c", 2)));
+            stage.run(10_000, &[MANAGEMENT], says.as_ref());
+            assert_eq!(stage.dead(), [0; 0], "{says:?}");
+        }
+    }
+
+    #[test]
+    fn the_last_one_on_a_segment_is_not_cut_off_for_long() {
+        let mut stage = Stage::new();
+        stage.run(5000, &[MANAGEMENT, DATA], Some(&heard_by("c", 2)));
+        stage.run(5000, &[MANAGEMENT], Some(&heard_by("c", 2)));
+        stage.hearing.said(&"b".into(), None, at(stage.now));
+        stage.run(2000, &[MANAGEMENT], None);
+        assert_eq!(stage.dead(), [0; 0], "whoever heard somebody is dead");
+    }
+
+    #[test]
+    fn where_nobody_ever_answered_nothing_is_known_but_by_an_earlier_process() {
+        let mut stage = Stage::new();
+        stage.run(10_000, &[MANAGEMENT], Some(&heard_by("c", 2)));
+        assert_eq!(stage.dead(), [0; 0], "two sites have the same subnet");
+        stage.hearing.inherit(["eth2".to_owned()]);
+        stage.run(2000, &[MANAGEMENT], Some(&heard_by("c", 2)));
+        assert_eq!(stage.dead(), [DATA]);
+    }
+
+    #[test]
+    fn who_is_kept_waiting_or_has_lost_answers_blames_no_card() {
+        let mut stage = Stage::new();
+        let there = heard_by("c", 2);
+        stage.run(5000, &[MANAGEMENT, DATA], Some(&there));
+        for _ in 0..20 {
+            stage.now += 2000;
+            stage.run(50, &[MANAGEMENT], Some(&there));
+        }
+        assert_eq!(stage.dead(), [0; 0], "each look comes late");
+        for _ in 0..40 {
+            stage.hearing.excuse();
+            stage.run(250, &[MANAGEMENT], Some(&there));
+        }
+        assert_eq!(stage.dead(), [0; 0], "answers are lost");
+    }
+
+    #[test]
+    fn at_rest_three_at_most_are_asked_a_second_on_each_further_interface() {
+        let mut stage = Stage::new();
+        stage.run(60_000, &[MANAGEMENT, DATA], Some(&heard_by("c", 2)));
+        assert!(stage.asked <= 2 * 2 * 61, "{}", stage.asked);
+    }
+}
