@@ -148,15 +148,17 @@ impl Hearing {
     }
 
     fn look_at(&mut self, interface: &Interface, around: Around<'_>, now: Timestamp) -> Vec<Probe> {
-        let others_hear = self.others_hear(interface);
-        let was_heard = self.inherited.contains(&interface.name);
         let ear = self.ears.entry(interface.index).or_default();
         ear.is_asked = true;
         if ear.due().is_some_and(|due| due > now) {
             return Vec::new();
         }
-        let used_to_hear = was_heard || ear.last.is_some();
-        ear.is_dead = ear.unanswered >= ENOUGH && others_hear && used_to_hear;
+        // What a thousand others say is looked at only when it matters.
+        let is_silent = ear.unanswered >= ENOUGH;
+        let used_to_hear = ear.last.is_some() || self.inherited.contains(&interface.name);
+        let is_dead = is_silent && used_to_hear && self.others_hear(interface);
+        let ear = self.ears.entry(interface.index).or_default();
+        ear.is_dead = is_dead;
         ear.ask(interface, around, now)
     }
 
