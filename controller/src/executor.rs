@@ -407,10 +407,82 @@ fn of_status(status: &Status, effect: &Effect, namespace: &str) -> Failed {
         Failure::Refused(cause) => Failed::Refused(Refused {
             what: effect.request(namespace),
             kind: cause.as_str(),
-            why: status.message.clone(),
+            why: match effect.writes_own_object() {
+                true => cause.in_general().to_owned(),
+                false => status.message.clone(),
+            },
         }),
         Failure::Busy { retry_after } | Failure::Unanswered { retry_after } => {
             Failed::Unanswered { retry_after }
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use arpeggio_api::{address_pool::AddressPoolStatus, service::ServiceRecord};
+
+    use super::*;
+
+    /// What is told of a refusal with these words.
+    fn told(effect: &Effect, code: u16, words: &str) -> String {
+        let status = Status::failure(words, "Forbidden").with_code(code);
+        match of_status(&status, effect, "arpeggio-system") {
+            Failed::Refused(refused) => refused.to_string(),
+            other => panic!("{other:?}"),
+        }
+    }
+
+    #[test]
+    fn of_what_refuses_leases_in_our_namespace_no_service_s_author_learns_the_name() {
+        let record = || RecordWrite { uid: "u".to_owned(), text: None, expected: None };
+        let claim = Claim {
+            address: "10.0.0.1".parse().unwrap(),
+            pool: "home".to_owned(),
+            services: Vec::new(),
+            terms: arpeggio_api::terms::WrittenAnnounceTerms::default(),
+            spread: false,
+        };
+        let claimed_for = ClaimedFor { uid: "u".to_owned(), version: 1 };
+        let table = [
+            (
+                403,
+                "exceeded quota: secret, used: count/leases=9",
+                "a ResourceQuota there is used up",
+            ),
+            (403, "admission webhook \"secret\" denied the request: no", "an admission policy"),
+            (422, "ValidatingAdmissionPolicy 'secret' denied request", "an admission policy"),
+            (500, "Internal error: failed calling webhook \"secret\": x509", "an admission policy"),
+            (403, "User \"secret\" cannot create resource", "lacks the permission"),
+            (401, "Unauthorized secret", "lacks the permission"),
+            (413, "Request entity too large: secret", "not acceptable"),
+            (422, "metadata.annotations: Too long: secret", "not acceptable"),
+        ];
+        for effect in [Effect::WriteRecord(record()), Effect::Claim(claim, claimed_for)] {
+            for (code, words, expected) in table {
+                let told = told(&effect, code, words);
+                assert!(told.contains(expected) && !told.contains("secret"), "{told}");
+                assert!(told.contains("in namespace arpeggio-system"), "{told}");
+            }
+        }
+    }
+
+    #[test]
+    fn of_what_refuses_the_status_of_an_object_its_author_is_told_all() {
+        let record = ServiceRecord::parse(&Service::default(), None);
+        let write = ServiceWrite {
+            record,
+            addresses: None,
+            conditions: Vec::new(),
+            releasing: Vec::new(),
+            news: Vec::new(),
+            refusal: None,
+        };
+        let status = AddressPoolStatus::default();
+        let pool = PoolWrite { name: "home".to_owned(), status };
+        for effect in [Effect::WriteService(Box::new(write)), Effect::WritePool(Box::new(pool))] {
+            let told = told(&effect, 403, "policy 'frozen' denied request: not on Fridays");
+            assert!(told.ends_with("denied request: not on Fridays"), "{told}");
         }
     }
 }

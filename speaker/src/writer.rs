@@ -170,7 +170,9 @@ impl Writer {
         self.log_refusal(&lease, &why);
         // Users are told of what will not pass by itself.
         let record = match (failure, order.write.target()) {
-            (Failure::Refused(_), Target::Lock(address)) => {
+            (Failure::Refused(cause), Target::Lock(address)) => {
+                // Those who are told may not read our namespace.
+                let why = cause.in_general().to_owned();
                 Some(Input::LockRefused { address, why })
             }
             _ => None,

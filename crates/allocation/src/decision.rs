@@ -62,12 +62,16 @@ impl View<'_> {
     fn let_go(&self) -> Step {
         let was_ours = !self.locked.is_empty() || !self.record.is_load_balancer;
         let listed = &self.record.ingress.addresses;
-        let lists_ours = self.locked.iter().any(|address| listed.contains(address));
+        let (listed, gone): (Vec<IpAddr>, Vec<IpAddr>) =
+            self.locked.iter().partition(|address| listed.contains(address));
+        // The list of a load balancer that another program has written is not ours to clear.
+        let clears = self.record.ingress.is_ours() || !self.record.is_load_balancer;
+        let lists_ours = clears && !listed.is_empty();
         if was_ours && (wording::says_more_than_remains(self.record) || lists_ours) {
             return Step::Withdraw;
         }
-        // Only now: as long as the status lists the address, it must stay claimed.
-        self.locked.first().map_or(Step::Rest, |address| Step::Release(*address))
+        // Only now: as long as the status lists an address, it must stay claimed.
+        gone.first().map_or(Step::Rest, |address| Step::Release(*address))
     }
 
     fn serve(&self, request: Result<&Request, &RequestError>) -> Step {
@@ -80,7 +84,12 @@ impl View<'_> {
             return self.refuse(Vec::new(), Reason::ForeignStatus { writers });
         }
         match request {
-            Ok(_) if self.record.deleting_since.is_some() => self.rest_in_peace(listed),
+            Ok(_) if self.record.deleting_since.is_some() => {
+                self.rest_in_peace(listed, Reason::Terminating(self.terminating()))
+            }
+            Ok(_) if self.index.ending_namespaces.contains(&self.record.service.namespace) => {
+                self.rest_in_peace(listed, Reason::NamespaceTerminating)
+            }
             Ok(request) => match self.index.complete(request) {
                 Some(request) => self.pursue(&request, &listed),
                 None => Step::Rest,
@@ -98,9 +107,9 @@ impl View<'_> {
             || (!ingress.has_others && others.all(|it| self.index.reserved.is_of_node(*it)))
     }
 
-    /// A Service that is being deleted keeps what it has, and gets nothing new.
-    fn rest_in_peace(&self, listed: Vec<IpAddr>) -> Step {
-        let refusal = listed.is_empty().then(|| Reason::Terminating(self.terminating()));
+    /// A Service that is being deleted, or whose namespace is, keeps what it has, and gets nothing new.
+    fn rest_in_peace(&self, listed: Vec<IpAddr>, why: Reason) -> Step {
+        let refusal = listed.is_empty().then_some(why);
         self.settle(Outcome { addresses: listed, refusal, ..Outcome::default() })
     }
 
@@ -469,6 +478,9 @@ impl Index {
 
     fn write(&mut self, owner: &Owner, write: ServiceWrite) -> Option<Task> {
         let said = Said::of(write.addresses.as_deref(), &write.conditions, &write.releasing);
+        if write.addresses.as_ref().is_none_or(Vec::is_empty) {
+            self.forget_written(owner);
+        }
         let subject = Subject::Service(owner.clone());
         let task = self.task(subject, Effect::WriteService(Box::new(write)))?;
         self.saying.insert(owner.clone(), said);

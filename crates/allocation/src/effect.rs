@@ -107,6 +107,11 @@ impl Effect {
         }
     }
 
+    /// Whether it writes an object in the controller's own namespace, of which those know nothing who are told about it.
+    pub fn writes_own_object(&self) -> bool {
+        !matches!(self, Self::WriteService(_) | Self::WritePool(_))
+    }
+
     /// The address whose lock it changes or deletes; creating one changes none.
     pub(crate) fn changes_lock(&self) -> Option<IpAddr> {
         match self {
@@ -243,7 +248,7 @@ pub struct Refused {
     pub what: String,
     /// The kind of refusal, in a word.
     pub kind: &'static str,
-    /// Its own words.
+    /// Why, in words that the author of any Service may read.
     pub why: String,
 }
 

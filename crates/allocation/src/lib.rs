@@ -132,6 +132,8 @@ pub struct Index {
     untold: BTreeMap<Owner, Time>,
     /// The labels of namespaces.
     namespaces: BTreeMap<String, Labels>,
+    /// Namespaces that are being deleted.
+    ending_namespaces: BTreeSet<String>,
 
     /// What is being done about whom.
     busy: BTreeMap<Subject, Underway>,

@@ -78,6 +78,8 @@ pub(super) enum Reason {
     ApiRefused(Refused),
     #[error("the Service is being deleted{0}: it gets no address any more")]
     Terminating(Terminating),
+    #[error("the namespace of the Service is being deleted: it gets no address any more")]
+    NamespaceTerminating,
     #[error("{0}. The Service that has it is being deleted{1}: wait, or find out what holds it")]
     HeldByTerminating(Refusal, Terminating),
 }
@@ -90,7 +92,7 @@ impl Reason {
             Self::NoneToGive(refusal, _) | Self::HeldByTerminating(refusal, _) => refusal.reason(),
             Self::ForeignStatus { .. } => "ForeignStatus",
             Self::ApiRefused(_) => "ApiRefused",
-            Self::Terminating(_) => "Terminating",
+            Self::Terminating(_) | Self::NamespaceTerminating => "Terminating",
         }
     }
 }

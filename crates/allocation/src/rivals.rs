@@ -82,6 +82,18 @@ impl Index {
         record.request.is_some() && still_ours && robbed
     }
 
+    /// Whether somebody else has listed other addresses in the status of `owner` than we had, which the Service is to have
+    /// from now on: they are free, and of a pool.
+    fn is_overruled(&self, owner: &Owner) -> bool {
+        let (Some(record), Some(written)) = (self.services.get(owner), self.written.get(owner))
+        else {
+            return false;
+        };
+        let ingress = &record.ingress;
+        let adopted = ingress.addresses.iter().all(|it| self.allocator.holds(owner, *it));
+        !ingress.is_ours() && !ingress.is_empty() && ingress.addresses != *written && adopted
+    }
+
     /// Whether to leave the status of `owner` to a rival for a while. It is looked at again in time.
     pub(super) fn yields_to_rival(&mut self, owner: &Owner, now: &Time) -> bool {
         let Some(rival) = self.rivals.get(owner) else { return false };
@@ -90,7 +102,7 @@ impl Index {
             self.rivals.remove(owner);
             return false;
         }
-        let yields = self.is_robbed(owner) && pause > *now;
+        let yields = (self.is_robbed(owner) || self.is_overruled(owner)) && pause > *now;
         let next = if yields { pause } else { truce };
         self.alarms.insert((next, Subject::Service(owner.clone())));
         yields
@@ -107,10 +119,11 @@ impl Index {
         paused
     }
 
-    /// Counts what is about to be written as the restoration of a status, if it is one: somebody has cleared it, or it
-    /// `repeats` what we have written last. Says whether it is.
+    /// Counts what is about to be written as the restoration of a status, if it is one: somebody has cleared it or listed
+    /// other addresses, or it `repeats` what we have written last. Says whether it is no news.
     pub(super) fn restores(&mut self, owner: &Owner, repeats: bool, now: &Time) -> bool {
-        if !(repeats || self.is_robbed(owner)) {
+        let undone = repeats || self.is_robbed(owner);
+        if !undone && !self.is_overruled(owner) {
             return false;
         }
         let manager = self.services[owner].ingress.other_writers.first().cloned();
@@ -122,7 +135,8 @@ impl Index {
         rival.times += 1;
         rival.last = now.clone();
         rival.manager = manager.or(rival.manager.take());
-        true
+        // Other addresses are news, as long as they may be somebody's correction.
+        undone || rival.times >= SUSPICIOUS
     }
 
     /// Whether this is the restoration from which on users are told.
@@ -158,6 +172,11 @@ impl Index {
         if record.ingress.is_ours() && !record.ingress.is_empty() {
             self.written.insert(owner.clone(), record.ingress.addresses.clone());
         }
+    }
+
+    /// That the status of `owner` lists nothing from now on is our own doing.
+    pub(super) fn forget_written(&mut self, owner: &Owner) {
+        self.written.remove(owner);
     }
 
     /// Forgets all rivalry about a Service that is gone.

@@ -19,6 +19,9 @@ const SHORTEST_PAUSE: Duration = Duration::from_millis(250);
 /// A subject is tried again at least this often.
 const LONGEST_PAUSE: Duration = Duration::from_secs(30);
 
+/// Longest pause that the API server, or what stands before it, is given when it asks for one.
+const LONGEST_ASKED: Duration = Duration::from_mins(10);
+
 /// What a task changes: where one kind of write is refused, the other may still be allowed.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
 pub(super) enum Work {
@@ -93,7 +96,7 @@ impl Setback {
         };
         self.times = self.times.saturating_add(1);
         let doubled = SHORTEST_PAUSE.saturating_mul(2_u32.saturating_pow(self.times - 1));
-        let pause = doubled.min(LONGEST_PAUSE).max(pause.unwrap_or_default());
+        let pause = doubled.min(LONGEST_PAUSE).max(pause.unwrap_or_default().min(LONGEST_ASKED));
         self.until = later(now, pause);
         (self.version, self.refused) = (version, refused);
     }

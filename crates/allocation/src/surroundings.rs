@@ -19,15 +19,31 @@ impl Index {
     /// A namespace is gone.
     pub fn forget_namespace(&mut self, name: &str) {
         self.namespaces.remove(name);
+        self.ending_namespaces.remove(name);
+    }
+
+    /// Whether a namespace is being deleted: its Services get nothing new then.
+    pub fn set_namespace_ends(&mut self, name: &str, ends: bool) {
+        let changed = match ends {
+            true => self.ending_namespaces.insert(name.to_owned()),
+            false => self.ending_namespaces.remove(name),
+        };
+        if changed {
+            self.look_inside(name);
+        }
+    }
+
+    fn look_inside(&mut self, namespace: &str) {
+        let inside = |(_, it): &(&Owner, &ServiceRecord)| it.service.namespace == namespace;
+        let inside = self.services.iter().filter(inside).map(|(owner, _)| owner.clone());
+        self.dirty.extend(inside);
     }
 
     /// A namespace has these labels.
     pub fn set_namespace(&mut self, name: &str, labels: Labels) {
         let before = self.namespaces.insert(name.to_owned(), labels);
         if before.as_ref() != self.namespaces.get(name) {
-            let inside = |(_, it): &(&Owner, &ServiceRecord)| it.service.namespace == name;
-            let inside = self.services.iter().filter(inside).map(|(owner, _)| owner.clone());
-            self.dirty.extend(inside);
+            self.look_inside(name);
         }
     }
 

@@ -7,6 +7,7 @@ mod cluster;
 mod editions;
 mod formats;
 mod neighbours;
+mod others;
 mod quarantine;
 mod refused;
 mod remembered;

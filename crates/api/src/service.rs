@@ -152,7 +152,8 @@ impl ServiceRecord {
             created: metadata.creation_timestamp.clone(),
             deleting_since: metadata.deletion_timestamp.clone(),
             finalizers: metadata.finalizers.clone().unwrap_or_default(),
-            takes_over: annotation(service, TAKE_OVER).is_some_and(|it| it.trim() == "true"),
+            takes_over: annotation(service, TAKE_OVER)
+                .is_some_and(|it| it.trim().eq_ignore_ascii_case("true")),
             renounced: addresses(annotation(service, RELEASING).unwrap_or_default()),
             foreign_renouncer: managers(fields(service), RELEASING_FIELD)
                 .into_iter()

@@ -1,6 +1,10 @@
 //! Why a request gets no address, in words that say what to do.
 
-use alloc::{boxed::Box, string::ToString, vec::Vec};
+use alloc::{
+    boxed::Box,
+    string::{String, ToString},
+    vec::Vec,
+};
 use core::{fmt, net::IpAddr};
 
 use crate::{
@@ -119,24 +123,23 @@ pub enum UnfitAddress {
 }
 
 impl Refusal {
-    /// Whether `earlier`, which was the text of a refusal of the same request, says nothing that is not so: all that it may
-    /// lack is pools that have nothing to give either. To tell that to everybody who waits would be a write for each of
-    /// them, and help nobody.
+    /// Whether `earlier`, which was the text of a refusal of the same request, still says why: of a pool that has nothing to
+    /// give, and of none what is so no more. It may lack other pools that have nothing to give either, and name some that
+    /// are gone. To tell that to everybody who waits would be a write for each of them, and help nobody.
     pub fn upholds(&self, earlier: &str) -> bool {
         let Self::Pools { family, named: false, pools } = self else { return false };
-        let Some(mut rest) = earlier.strip_prefix(Unnamed(*family).to_string().as_str()) else {
-            return false;
+        let told = earlier.strip_prefix(Unnamed(*family).to_string().as_str());
+        let Some(told) = told.and_then(|told| told.strip_prefix(POOL)) else { return false };
+        let present: Vec<String> = pools.iter().map(ToString::to_string).collect();
+        let still_so = |told: &str| present.iter().any(|it| it.strip_prefix(POOL) == Some(told));
+        let is_there = |told: &str| {
+            let name = |pool: &Unfit| told.strip_prefix(pool.pool.as_str());
+            pools.iter().filter_map(name).any(|rest| rest.starts_with(AFTER_NAME))
         };
-        for pool in pools.iter().map(ToString::to_string) {
-            if let Some(after) = rest.strip_prefix(pool.as_str()) {
-                match after.strip_prefix(BETWEEN_POOLS) {
-                    Some(after) => rest = after,
-                    None if after.is_empty() => return true,
-                    None => {}
-                }
-            }
-        }
-        false
+        let next = BETWEEN_POOLS.to_string() + POOL;
+        let (so, not_so): (Vec<&str>, Vec<&str>) =
+            told.split(next.as_str()).partition(|it| still_so(it));
+        !so.is_empty() && !not_so.into_iter().any(is_there)
     }
 
     /// One word for the reason, for metrics and machines; the set of words is closed.
@@ -220,9 +223,13 @@ impl fmt::Display for Refusal {
 
 impl fmt::Display for Unfit {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "pool \"{}\": {}", self.pool, self.why)
+        write!(f, "{POOL}{}{AFTER_NAME}{}", self.pool, self.why)
     }
 }
+
+/// What stands before and after the name of a pool in the text of a refusal.
+const POOL: &str = "pool \"";
+const AFTER_NAME: &str = "\": ";
 
 /// Between what is said of one pool and of the next.
 const BETWEEN_POOLS: &str = "; ";

@@ -49,6 +49,19 @@ impl Cause {
         }
     }
 
+    /// What those are told who may not read the namespace of the object: the API server's own words name its quotas and
+    /// policies.
+    pub const fn in_general(self) -> &'static str {
+        match self {
+            Self::Quota => "a ResourceQuota there is used up; Arpeggio's log names it",
+            Self::Admission => "an admission policy or webhook denies it; Arpeggio's log names it",
+            Self::Forbidden => "Arpeggio lacks the permission; its log has the API server's words",
+            Self::Invalid => {
+                "the object is not acceptable; Arpeggio's log has the API server's words"
+            }
+        }
+    }
+
     /// The API server has one code for quotas, policies and permissions; its words tell them apart.
     fn of(status: &Status) -> Self {
         let says = |words: &str| status.message.contains(words);

@@ -14,6 +14,7 @@ pub mod guarded;
 pub mod health;
 mod names;
 pub mod reach;
+pub mod server_clock;
 pub mod shutdown;
 pub mod telemetry;
 pub mod unclear;

@@ -3,10 +3,10 @@
 //! | what happens | what follows |
 //! |---|---|
 //! | an object cannot be decoded | it is left out, what was known of it stays, and there is a [`Complaint`] about it |
-//! | 404: the API server does not know the kind | there are none, until it does |
-//! | 403: we may not list it | what was known stays, and the process is not ready: it says which permission is missing |
+//! | 404: the API server does not know the kind, or not any more | there are none, until it does |
+//! | 401, 403: we may not list or watch it | what was known stays, and the process is not ready: it says which permission is missing |
 //! | 410: the API server does not know any more what has happened since, or the next page of a list | everything is listed anew |
-//! | anything else | the watch is started again after a pause; what was known stays |
+//! | anything else | the watch is started again after a pause, which the API server may name; what was known stays |
 //!
 //! Controller, speakers and the command line all follow objects this way.
 
@@ -286,19 +286,18 @@ where
     }
 
     fn fail(&mut self, error: &watcher::Error) -> Option<Change<K>> {
-        match refusal(error) {
-            Some(status) if status.code == 404 => self.note_absence(),
-            status => {
-                if let Some(status) = status.filter(|status| status.code == 403) {
-                    self.awaited.lacks(status.message.clone());
-                }
-                if knows_no_such_version(error) {
-                    self.restart();
-                }
-                self.wait_after(error);
-                None
-            }
+        let answer = answer(error);
+        if answer.is_some_and(|status| status.code == 404) && is_of_list(error) {
+            return self.note_absence();
         }
+        if let Some(status) = answer.filter(|status| [401, 403].contains(&status.code)) {
+            self.awaited.lacks(status.message.clone());
+        }
+        if needs_new_list(error) {
+            self.restart();
+        }
+        self.wait_after(error);
+        None
     }
 
     fn note_absence(&mut self) -> Option<Change<K>> {
@@ -316,6 +315,9 @@ where
     /// Once, and not every few seconds for as long as it lasts.
     fn wait_after(&mut self, error: &watcher::Error) {
         let pause = pause(self.broken, SHORTEST_PAUSE, self.haste.longest());
+        // Failovers wait for no one.
+        let asked = if self.haste == Haste::Patient { asked_pause(error) } else { Duration::ZERO };
+        let pause = pause.max(asked);
         self.resume = Instant::now() + pause.mul_f64(1.0 + fastrand::f64() / 2.0);
         self.broken = self.broken.saturating_add(1);
         if self.broken == 1 {
@@ -341,24 +343,36 @@ fn reference<K: Resource<DynamicType = ()>>(metadata: ObjectMeta) -> ObjectRefer
     }
 }
 
-/// The API server's refusal to list.
-fn refusal(error: &watcher::Error) -> Option<&Status> {
+/// The API server's answer.
+fn answer(error: &watcher::Error) -> Option<&Status> {
     match error {
-        watcher::Error::InitialListFailed(kube::Error::Api(status)) => Some(status),
+        watcher::Error::InitialListFailed(kube::Error::Api(status))
+        | watcher::Error::WatchStartFailed(kube::Error::Api(status))
+        | watcher::Error::WatchFailed(kube::Error::Api(status))
+        | watcher::Error::WatchError(status) => Some(status),
         _ => None,
     }
 }
 
-/// Whether the API server refuses to show what has happened since the version that the watch has seen last, since it has
-/// forgotten that one or never had it. The watcher itself would ask for it again and again, unless it is told in the
-/// middle of a watch.
-fn knows_no_such_version(error: &watcher::Error) -> bool {
-    match error {
-        watcher::Error::WatchStartFailed(kube::Error::Api(status)) => {
-            [400, 410].contains(&status.code)
-        }
-        _ => false,
-    }
+/// Whether it answers the request for a list.
+fn is_of_list(error: &watcher::Error) -> bool {
+    matches!(error, watcher::Error::InitialListFailed(_))
+}
+
+/// Whether nothing comes of asking once more for what has happened since the version that the watch has seen last: the API
+/// server has forgotten that one or never had it, or does not know the kind any more, or does not let us watch. The
+/// watcher itself would ask for it again and again, unless it is told in the middle of a watch.
+fn needs_new_list(error: &watcher::Error) -> bool {
+    let refused = [400, 401, 403, 404, 410];
+    let start = matches!(error, watcher::Error::WatchStartFailed(_));
+    start && answer(error).is_some_and(|status| refused.contains(&status.code))
+}
+
+/// How long the API server asks to be left alone, which is believed within reason.
+fn asked_pause(error: &watcher::Error) -> Duration {
+    let details = answer(error).and_then(|status| status.details.as_ref());
+    let seconds = details.map_or(0, |details| details.retry_after_seconds);
+    Duration::from_secs(seconds.into()).min(LONGEST_ABSENCE)
 }
 
 /// How long to wait after something has been so `times` times before.
@@ -549,8 +563,8 @@ mod tests {
     async fn next_change(watch: &mut Watch<ConfigMap>) -> (Change<ConfigMap>, Duration) {
         let begin = Instant::now();
         loop {
-            let event = watch.next().await;
-            if let Some(change) = watch.pass(event) {
+            let event = tokio::time::timeout(Duration::from_mins(5), watch.next()).await;
+            if let Some(change) = watch.pass(event.expect("nothing comes any more")) {
                 return (change, begin.elapsed());
             }
         }
@@ -585,6 +599,62 @@ mod tests {
             assert!(took < Duration::from_secs(3), "{expected:?}: {took:?}");
         }
         assert!(health.missing().is_empty());
+    }
+
+    fn status(code: u16, retry_after: u32) -> Value {
+        json!({
+            "kind": "Status", "apiVersion": "v1", "status": "Failure", "code": code, "message": "no",
+            "details": { "retryAfterSeconds": retry_after },
+        })
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_kind_that_goes_while_it_is_watched_is_absent() {
+        let client =
+            answering(vec![page(&["a"], ""), (404, status(404, 0)), (404, status(404, 0))]);
+        let awaited = Health::default().awaits("ConfigMaps");
+        let config = watcher::Config::default();
+        let mut watch: Watch<ConfigMap> =
+            Watch::new(Api::namespaced(client, "shop"), config, Haste::Patient, awaited);
+        assert_eq!(names(next_change(&mut watch).await.0), (true, owned(&["a"])));
+        assert_eq!(names(next_change(&mut watch).await.0), (true, vec![]));
+    }
+
+    /// Answers to a watch after its list: each leaves the process without news of the kind.
+    #[tokio::test(start_paused = true)]
+    async fn what_may_be_listed_and_not_watched_is_lacking() {
+        for (code, answer) in [
+            (403, status(403, 0)),
+            (401, status(401, 0)),
+            (200, json!({ "type": "ERROR", "object": status(403, 0) })),
+        ] {
+            let answers = vec![page(&["a"], ""), (code, answer), page(&["a"], "")];
+            let client = answering(answers);
+            let health = Health::default();
+            let awaited = health.awaits("ConfigMaps");
+            let config = watcher::Config::default();
+            let mut watch: Watch<ConfigMap> =
+                Watch::new(Api::namespaced(client, "shop"), config, Haste::Patient, awaited);
+            assert_eq!(names(next_change(&mut watch).await.0), (true, owned(&["a"])));
+            let event = watch.next().await;
+            assert_eq!(watch.pass(event), None, "{code}");
+            assert_eq!(health.missing(), ["ConfigMaps (no)"], "{code}");
+        }
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn an_api_server_that_names_a_pause_is_left_alone_for_as_long() {
+        for code in [429, 503] {
+            let client = answering(vec![page(&["a"], ""), (code, status(code, 40))]);
+            let awaited = Health::default().awaits("ConfigMaps");
+            let config = watcher::Config::default();
+            let mut watch: Watch<ConfigMap> =
+                Watch::new(Api::namespaced(client, "shop"), config, Haste::Patient, awaited);
+            next_change(&mut watch).await;
+            let event = watch.next().await;
+            assert_eq!(watch.pass(event), None);
+            assert!(pauses(&watch) >= Duration::from_secs(40), "{code}: {:?}", pauses(&watch));
+        }
     }
 
     #[tokio::test]

@@ -39,6 +39,16 @@ pub fn printable_json(json: &str) -> Cow<'_, str> {
     })
 }
 
+/// The JSON text as YAML, which it is, with what is hidden in its strings escaped as YAML has it: it says the same.
+pub fn printable_yaml(json: &str) -> Cow<'_, str> {
+    // Between strings there is nothing but ASCII.
+    let hides = |character| is_hidden(character) && !matches!(character, '\n' | '\r' | '\t');
+    replaced(json, hides, |shown, character| {
+        // Writing to a string cannot fail.
+        let _ = write!(shown, "\\U{:08x}", u32::from(character));
+    })
+}
+
 /// The text with `instead` of what `is_replaced`.
 fn replaced(
     text: &str,
@@ -115,6 +125,12 @@ mod tests {
         let json = "{\n  \"a\": \"b\u{202e}\u{e0041}\u{7f}é\"\n}";
         assert_eq!(printable_json(json), "{\n  \"a\": \"b\\u202e\\udb40\\udc41\\u007fé\"\n}");
         assert!(matches!(printable_json("{ \"a\": 1 }"), Cow::Borrowed(_)));
+    }
+
+    #[test]
+    fn yaml_stays_yaml() {
+        let json = "{\n  \"a\": \"b\u{202e}\u{e0041}\u{7f}é\"\n}";
+        assert_eq!(printable_yaml(json), "{\n  \"a\": \"b\\U0000202e\\U000e0041\\U0000007fé\"\n}");
     }
 
     #[test]

@@ -1,15 +1,21 @@
-//! Namespaces, of which only the labels matter.
+//! Namespaces, of which only the labels matter, and whether they are being deleted.
 
 use k8s_openapi::api::core::v1::Namespace;
-use kube::{ResourceExt as _, core::PartialObjectMeta};
+use kube::{ResourceExt, core::PartialObjectMeta};
 
 use crate::{Index, Watched};
 
 type Meta = PartialObjectMeta<Namespace>;
 
+fn ends(namespace: &Meta) -> bool {
+    namespace.metadata.deletion_timestamp.is_some()
+}
+
 impl Watched<Meta> for Index {
     fn apply(&mut self, namespace: Meta) {
-        self.set_namespace(&namespace.name_any(), namespace.labels().clone());
+        let name = namespace.name_any();
+        self.set_namespace_ends(&name, ends(&namespace));
+        self.set_namespace(&name, namespace.labels().clone());
     }
 
     fn delete(&mut self, namespace: Meta) {
@@ -17,6 +23,8 @@ impl Watched<Meta> for Index {
     }
 
     fn reset(&mut self, namespaces: Vec<Meta>) {
+        let ending = namespaces.iter().filter(|it| ends(it)).map(ResourceExt::name_any);
+        self.ending_namespaces = ending.collect();
         let labels = namespaces.iter().map(|it| (it.name_any(), it.labels().clone()));
         self.set_namespaces(labels.collect());
     }

@@ -264,6 +264,14 @@ impl Cluster {
         self.change(name, |service| service.spec.as_mut().unwrap().type_ = Some(type_.into()));
     }
 
+    /// Sets `spec.loadBalancerClass`.
+    pub(super) fn set_class(&mut self, name: &str, class: Option<&str>) {
+        let class = class.map(str::to_owned);
+        self.change(name, |service| {
+            service.spec.as_mut().unwrap().load_balancer_class = class;
+        });
+    }
+
     pub(super) fn require_dual_stack(&mut self, name: &str) {
         self.change(name, |service| {
             service.spec.as_mut().unwrap().ip_family_policy = Some("RequireDualStack".into());
@@ -308,6 +316,35 @@ impl Cluster {
     pub(super) fn set_ingresses(&mut self, name: &str, addresses: &[&str], manager: &str) {
         let addresses: Vec<IpAddr> = addresses.iter().map(|it| it.parse().unwrap()).collect();
         self.change(name, |service| set_ingress(service, &addresses, manager));
+    }
+
+    /// Another program lists a name, alone or beside an address.
+    pub(super) fn set_hostname(
+        &mut self,
+        name: &str,
+        address: Option<&str>,
+        host: &str,
+        manager: &str,
+    ) {
+        let addresses: Vec<IpAddr> = address.iter().map(|it| it.parse().unwrap()).collect();
+        let host = host.to_owned();
+        self.change(name, |service| {
+            set_ingress(service, &addresses, manager);
+            let balancer = service.status.as_mut().and_then(|it| it.load_balancer.as_mut());
+            let list = balancer.and_then(|it| it.ingress.as_mut()).unwrap();
+            if list.is_empty() {
+                list.push(LoadBalancerIngress::default());
+            }
+            list[0].hostname = Some(host);
+        });
+    }
+
+    /// Another program removes a condition.
+    pub(super) fn remove_condition(&mut self, name: &str, type_: &str) {
+        self.change(name, |service| {
+            let status = service.status.get_or_insert_default();
+            status.conditions.get_or_insert_default().retain(|it| it.type_ != type_);
+        });
     }
 
     /// Another program writes a condition of ours, and holds on to it.

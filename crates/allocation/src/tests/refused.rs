@@ -121,3 +121,20 @@ fn sharers_learn_that_their_lock_is_not_amended() {
     lab.seconds(60);
     assert_eq!(lab.outbox(), [""; 0]);
 }
+
+#[test]
+fn a_pause_of_a_day_is_not_believed() {
+    let mut lab = Lab::with_pools(&[HOME]);
+    lab.cluster.create_service("web", &[]);
+    lab.controller.hear_all(&lab.cluster);
+    let task = lab.controller.decide(&cluster::now()).pop().unwrap();
+    for retry_after in [Duration::from_hours(24), Duration::MAX] {
+        let result = Err(crate::effect::Failed::Unanswered { retry_after: Some(retry_after) });
+        let report = Report { subject: task.subject.clone(), result };
+        lab.controller.index.finish(report, &cluster::now());
+    }
+    lab.wait(Duration::from_mins(9));
+    assert_eq!(lab.addresses("web"), [""; 0]);
+    lab.wait(Duration::from_mins(1));
+    assert_eq!(lab.addresses("web"), ["10.0.0.1"]);
+}

@@ -178,9 +178,10 @@ pub(crate) fn what_the_api_server_refuses_is_told(home: &Home) -> anyhow::Result
     })?;
     home.apply(&service("web", KEY, POOL))?;
     let told = home.wait_for_event("web", "ApiRefused")?;
-    for part in ["create Lease address-192.168.0.240", "exceeded quota: no-leases"] {
+    for part in ["create Lease address-192.168.0.240", "a ResourceQuota there is used up"] {
         ensure!(told.note.contains(part), "{told:?}");
     }
+    ensure!(!told.note.contains("no-leases"), "what there is in our namespace: {told:?}");
     let status = home.lab.get(&["service", "web"])?["status"].to_string();
     ensure!(status.contains("ApiRefused"), "the condition says so, too: {status}");
     home.lab.kubectl(&["delete", "resourcequota", "no-leases", "-n", SYSTEM])?;

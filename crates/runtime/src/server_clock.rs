@@ -1,0 +1,56 @@
+//! The time of day by the API server's clock, as far as its answers tell (the header `Date`).
+//!
+//! The clock of a user's machine may be hours off, and is nobody's business: how old something is that the cluster dates is
+//! told by the cluster's own clock. Nothing is decided by it.
+
+use std::sync::atomic::{AtomicI64, Ordering};
+
+use k8s_openapi::jiff::{SignedDuration, Timestamp, fmt::rfc2822};
+
+use crate::wall_clock;
+
+/// Clocks that differ by less count as one: the header has whole seconds, and the answer takes time.
+const ALIKE: SignedDuration = SignedDuration::from_secs(2);
+
+/// By how many milliseconds the API server's clock is ahead of ours, by the last answer of this process.
+static AHEAD: AtomicI64 = AtomicI64::new(0);
+
+/// The time now.
+pub fn now() -> Timestamp {
+    let ahead = SignedDuration::from_millis(AHEAD.load(Ordering::Relaxed));
+    let here = wall_clock::now();
+    here.checked_add(ahead).unwrap_or(here)
+}
+
+/// Takes note of the date of an answer.
+pub(crate) fn hear(date: &str) {
+    if let Some(ahead) = ahead(date, wall_clock::now()) {
+        let millis = i64::try_from(ahead.as_millis()).unwrap_or_default();
+        AHEAD.store(millis, Ordering::Relaxed);
+    }
+}
+
+/// By how much the clock that wrote this is ahead of one that shows `here`.
+fn ahead(date: &str, here: Timestamp) -> Option<SignedDuration> {
+    let there = rfc2822::parse(date).ok()?.timestamp();
+    let ahead = there.duration_since(here);
+    Some(if ahead.abs() < ALIKE { SignedDuration::ZERO } else { ahead })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn only_what_is_more_than_an_answer_takes_counts() {
+        let here = "2026-11-29T10:00:00.9Z".parse().unwrap();
+        let seconds = |date| ahead(date, here).map(|it| it.as_secs());
+        assert_eq!(seconds("Sun, 29 Nov 2026 10:00:00 GMT"), Some(0));
+        assert_eq!(seconds("Sun, 29 Nov 2026 10:00:01 GMT"), Some(0));
+        assert_eq!(seconds("Sun, 29 Nov 2026 13:00:01 GMT"), Some(10_800));
+        assert_eq!(seconds("Sat, 28 Nov 2026 10:00:00 GMT"), Some(-86_400));
+        for other in ["", "soon", "2026-11-29T10:00:00Z"] {
+            assert_eq!(seconds(other), None, "{other}");
+        }
+    }
+}
