@@ -407,9 +407,10 @@ fn of_status(status: &Status, effect: &Effect, namespace: &str) -> Failed {
         Failure::Refused(cause) => Failed::Refused(Refused {
             what: effect.request(namespace),
             kind: cause.as_str(),
-            why: match effect.writes_own_object() {
-                true => cause.in_general().to_owned(),
-                false => status.message.clone(),
+            why: if effect.writes_own_object() {
+                cause.in_general().to_owned()
+            } else {
+                status.message.clone()
             },
         }),
         Failure::Busy { retry_after } | Failure::Unanswered { retry_after } => {

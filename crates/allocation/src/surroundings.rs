@@ -24,9 +24,10 @@ impl Index {
 
     /// Whether a namespace is being deleted: its Services get nothing new then.
     pub fn set_namespace_ends(&mut self, name: &str, ends: bool) {
-        let changed = match ends {
-            true => self.ending_namespaces.insert(name.to_owned()),
-            false => self.ending_namespaces.remove(name),
+        let changed = if ends {
+            self.ending_namespaces.insert(name.to_owned())
+        } else {
+            self.ending_namespaces.remove(name)
         };
         if changed {
             self.look_inside(name);
