@@ -138,7 +138,7 @@ async fn run(args: &Args) -> anyhow::Result<()> {
     }
     let controller =
         Controller::new(&client, &places, index, leadership, executor, &health, metrics);
-    Admin { health, registry }.serve(&args.admin)?;
+    Admin::new(health, registry).serve(&args.admin)?;
     tracing::info!(namespace, version = VERSION, revision = REVISION, "controller started");
     Box::pin(controller.run(&shutdown)).await;
     Ok(())

@@ -76,7 +76,7 @@ async fn run(args: &RunArgs) -> anyhow::Result<()> {
     let metrics = Metrics::registered(&registry, &node)?;
     let health = Health::default();
     let shutdown = Shutdown::on_signal()?;
-    Admin { health: health.clone(), registry }.serve(&args.admin)?;
+    Admin::new(health.clone(), registry).serve(&args.admin)?;
 
     let patience = Patience { connect: Duration::from_secs(2), read: Some(SILENCE), retry: false };
     let client = client::connect(patience).await?;

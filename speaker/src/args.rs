@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use arpeggio_election::{Pattern, Profile, Settings};
 use arpeggio_runtime::{
-    admin::{AdminArgs, HealthArgs},
+    admin::{AdminArgs, HealthArgs, SocketArgs},
     telemetry::LogArgs,
     version,
 };
@@ -34,6 +34,8 @@ pub(crate) struct Args {
 pub(crate) enum Command {
     /// Ask a running speaker for its health at its unix socket; for the kubelet's exec probes.
     Health(HealthArgs),
+    /// Print the last ARP and NDP frames that a running speaker has heard and sent; `arpeggio report` asks for them.
+    Frames(SocketArgs),
 }
 
 #[derive(Debug, clap::Args)]

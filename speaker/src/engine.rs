@@ -35,6 +35,7 @@ use crate::{
     conflicts::Conflicts,
     doubles::Doubles,
     failovers::Failovers,
+    frames::Frames,
     hearing::{Around, Hearing},
     identity::Identity,
     input::Input,
@@ -83,6 +84,8 @@ pub(crate) struct Outlets {
     pub(crate) news: News,
     /// To whoever counts.
     pub(crate) metrics: Arc<Metrics>,
+    /// Where the last frames are kept.
+    pub(crate) frames: Frames,
     /// By which profile every way to a node is asked, in words; `None`: each by the one that it has earned.
     pub(crate) fixed_profile: Option<String>,
     /// Told when this node has its session.
@@ -174,6 +177,7 @@ impl Engine {
             losses: losses.clone(),
             freshness: freshness.clone(),
             metrics: outlets.metrics.clone(),
+            frames: outlets.frames,
             wire: outlets.wire,
         };
         let announcer = Announcer::new(links, wiring);

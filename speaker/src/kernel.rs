@@ -1,6 +1,7 @@
 //! Tests between two kernels: a speaker without an election, and a client that sends it frames.
 
 mod flood;
+mod frames;
 mod life;
 mod limits;
 mod link_local;
@@ -27,6 +28,7 @@ use prometheus::{Registry, proto::MetricFamily};
 use crate::{
     announcer::{Announcer, Demand},
     clock::of_this_machine,
+    frames::Frames,
     listener::{Freshness, Losses, Sighting},
     metrics::Metrics,
     neighbours::Neighbours,
@@ -66,6 +68,7 @@ struct Speaker {
     sightings: Receiver<Sighting>,
     answers: Receiver<Sighting>,
     losses: Losses,
+    frames: Frames,
     registry: Registry,
 }
 
@@ -75,7 +78,7 @@ impl Speaker {
         let (tasks, received) = unbounded();
         let (tell, sightings) = bounded(QUEUE);
         let (answer, answers) = bounded(QUEUE);
-        let losses = Losses::default();
+        let (losses, frames) = (Losses::default(), Frames::default());
         let wiring = Wiring {
             sightings: tell,
             answers: answer,
@@ -83,9 +86,18 @@ impl Speaker {
             freshness: Freshness::by(of_this_machine),
             metrics: Arc::new(Metrics::registered(&registry).unwrap()),
             wire: Arc::new(Sockets { promiscuous: [].into() }),
+            frames: frames.clone(),
         };
         let thread = namespace.run(|| thread::spawn(move || work(&received, wiring)));
-        Self { tasks: Some(tasks), thread: Some(thread), sightings, answers, losses, registry }
+        Self {
+            tasks: Some(tasks),
+            thread: Some(thread),
+            sightings,
+            answers,
+            losses,
+            frames,
+            registry,
+        }
     }
 
     fn set(&self, task: &Task) {

@@ -19,7 +19,12 @@ use arpeggio_link::packet::BATCH;
 use arpeggio_wire::{Claim, MacAddr, Question};
 use crossbeam_channel::Sender;
 
-use crate::{clock::Clock, metrics::SegmentMetrics, protocol::Protocol};
+use crate::{
+    clock::Clock,
+    frames::{Direction, Recorder, Subject},
+    metrics::SegmentMetrics,
+    protocol::Protocol,
+};
 
 /// Somebody says where an address is.
 #[derive(Debug, Clone, Copy)]
@@ -156,6 +161,7 @@ pub(crate) struct Listener<P: Protocol> {
     /// Counts what is lost of what a [`Task::Hear`] listens for.
     pub(crate) losses: Losses,
     pub(crate) metrics: SegmentMetrics,
+    pub(crate) recorder: Recorder,
 }
 
 /// The answers to one batch of frames.
@@ -190,13 +196,19 @@ impl<P: Protocol> Listener<P> {
         let table = self.table.load();
         let Answers(answers) = answers;
         answers.clear();
-        frames.for_each(|bytes| self.frame(bytes, &table, answers));
+        frames.for_each(|bytes| self.frame(bytes, received, &table, answers));
         if !answers.is_empty() {
             self.answer(answers, deadline, received, send);
         }
     }
 
-    fn frame(&self, bytes: &[u8], table: &Table<P>, answers: &mut Vec<P::Bytes>) {
+    fn frame(
+        &self,
+        bytes: &[u8],
+        received: Instant,
+        table: &Table<P>,
+        answers: &mut Vec<P::Bytes>,
+    ) {
         let frame = match P::parse(bytes) {
             Ok(frame) => frame,
             Err(reason) => return self.metrics.ignored(reason, 1),
@@ -208,6 +220,9 @@ impl<P: Protocol> Listener<P> {
         };
         let claim = P::claim(&frame).filter(concerns);
         let question = P::question(&frame).filter(|_| self.task == Task::Answer);
+        if claim.is_some() || question.is_some_and(|question| table.concerns(question.address)) {
+            self.recorder.keep(self.subject(), Direction::In, received, bytes);
+        }
         if let Some(claim) = claim {
             self.sighted(claim, if reply { Said::Replied } else { Said::Told });
         }
@@ -216,6 +231,13 @@ impl<P: Protocol> Listener<P> {
         }
         if self.task == Task::Answer && claim.is_none() && question.is_none() {
             self.metrics.ignored("no_question", 1);
+        }
+    }
+
+    fn subject(&self) -> Subject {
+        match self.task {
+            Task::Answer => Subject::Address,
+            Task::Hear => Subject::Neighbour,
         }
     }
 
@@ -244,6 +266,9 @@ impl<P: Protocol> Listener<P> {
         }
         let sent = transmit(frames);
         self.metrics.replied(count(sent), received.elapsed());
+        let now = Instant::now();
+        let left = frames.iter().take(sent);
+        left.for_each(|frame| self.recorder.keep(Subject::Address, Direction::Out, now, frame));
         self.metrics.ignored("send_failed", count(frames.len().saturating_sub(sent)));
     }
 

@@ -17,6 +17,7 @@ mod doubles;
 mod endpoints;
 mod engine;
 mod failovers;
+mod frames;
 mod gratuitous;
 mod hearing;
 mod identity;
@@ -45,13 +46,13 @@ mod watches;
 mod wire;
 mod writer;
 
-use std::{process::ExitCode, sync::Arc, time::Duration};
+use std::{io::Write as _, process::ExitCode, sync::Arc, time::Duration};
 
 use anyhow::{Context as _, bail};
 use arpeggio_election::Node;
 use arpeggio_link::interfaces::{self, Links};
 use arpeggio_runtime::{
-    admin::{Admin, HealthArgs},
+    admin::{Admin, HealthArgs, SocketArgs},
     client::{self, Patience},
     events::{EventQueue, EventWriter},
     files,
@@ -71,6 +72,7 @@ use tokio::{
 use crate::{
     args::{Args, Command, RunArgs},
     engine::Engine,
+    frames::Frames,
     identity::Identity,
     input::Input,
     metrics::Metrics,
@@ -91,6 +93,9 @@ const QUIET_SILENCE: Duration = Duration::from_secs(90);
 /// The engine decides ten times a second; one that has not for this long is stuck.
 const STUCK: Duration = Duration::from_secs(10);
 
+/// Where the socket has the last frames.
+const FRAMES: &str = "/frames";
+
 /// The pause after the kernel has refused to list the interfaces.
 const RETRY: Duration = Duration::from_secs(1);
 
@@ -98,6 +103,7 @@ fn main() -> ExitCode {
     let args = Args::parse();
     let result = match &args.command {
         Some(Command::Health(args)) => health(args),
+        Some(Command::Frames(args)) => frames(args),
         None => run(&args.run),
     };
     match result {
@@ -123,6 +129,12 @@ async fn health(args: &HealthArgs) -> anyhow::Result<()> {
     Ok(args.ask().await?)
 }
 
+#[tokio::main(flavor = "current_thread")]
+async fn frames(args: &SocketArgs) -> anyhow::Result<()> {
+    let page = args.read(FRAMES).await?;
+    Ok(std::io::stdout().write_all(page.as_bytes())?)
+}
+
 #[tokio::main]
 async fn run(args: &RunArgs) -> anyhow::Result<()> {
     let logging = telemetry::init(&args.log)?;
@@ -135,7 +147,11 @@ async fn run(args: &RunArgs) -> anyhow::Result<()> {
     let metrics = Arc::new(Metrics::registered(&registry)?);
     let health = Health::default();
     let shutdown = Shutdown::on_signal()?;
-    Admin { health: health.clone(), registry }.serve(&args.admin)?;
+    let frames = Frames::default();
+    let kept = frames.clone();
+    Admin::new(health.clone(), registry)
+        .with_local(FRAMES, move || kept.page())
+        .serve(&args.admin)?;
 
     let me = Identity { node: Node::from(name), instance: args.instance() };
     let read = Some(silence(settings.renewal));
@@ -164,6 +180,7 @@ async fn run(args: &RunArgs) -> anyhow::Result<()> {
             wire: Arc::new(Sockets { promiscuous: args.promiscuous_interfaces.clone().into() }),
             news,
             metrics,
+            frames,
             fixed_profile: args.fixed_profile(),
             established: health.awaits("session"),
             slices_wanted,

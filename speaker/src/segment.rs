@@ -1,6 +1,10 @@
 //! One interface and protocol: who listens there, and what is sent unasked.
 
-use std::{collections::BTreeSet, sync::Arc, time::Duration};
+use std::{
+    collections::BTreeSet,
+    sync::Arc,
+    time::{Duration, Instant},
+};
 
 use arc_swap::ArcSwap;
 use arpeggio_link::{interfaces::Interface, packet::SocketError};
@@ -9,6 +13,7 @@ use arpeggio_wire::{Asker, Claim, MacAddr, Question};
 use crossbeam_channel::Sender;
 
 use crate::{
+    frames::{Direction, Frames, Recorder, Subject},
     listener::{Freshness, Listener, Losses, Sighting, Table, Task},
     metrics::{Metrics, SegmentMetrics},
     protocol::Protocol,
@@ -31,6 +36,8 @@ pub(crate) struct Wiring {
     pub(crate) freshness: Freshness,
     /// Where it counts.
     pub(crate) metrics: Arc<Metrics>,
+    /// Where the last frames are kept.
+    pub(crate) frames: Frames,
     /// What opens the ways to segments.
     pub(crate) wire: Arc<dyn Wire>,
 }
@@ -58,6 +65,7 @@ impl Wiring {
             freshness: self.freshness.clone(),
             losses: self.losses.clone(),
             metrics: self.metrics.of_segment(&interface.name, P::LABEL),
+            recorder: self.frames.of_interface(&interface.name),
         };
         P::open(&*self.wire, interface, listener)
     }
@@ -112,6 +120,7 @@ pub(crate) struct Segment<P: Protocol> {
     /// What the filters let in: questions for our addresses, and answers.
     let_in: (BTreeSet<P::Address>, BTreeSet<P::Address>),
     metrics: SegmentMetrics,
+    recorder: Recorder,
 }
 
 impl<P: Protocol> Segment<P> {
@@ -133,6 +142,7 @@ impl<P: Protocol> Segment<P> {
             concern: Concern::default(),
             let_in: Default::default(),
             metrics: wiring.metrics.of_segment(&interface.name, P::LABEL),
+            recorder: wiring.frames.of_interface(&interface.name),
             interface,
         })
     }
@@ -259,7 +269,7 @@ impl<P: Protocol> Segment<P> {
         }
         let mut all = true;
         for frame in P::announcements(Claim { address, mac: self.mac }) {
-            if self.send(&frame) {
+            if self.send(Subject::Address, &frame) {
                 self.metrics.gratuitous.inc();
             } else {
                 all = false;
@@ -277,11 +287,14 @@ impl<P: Protocol> Segment<P> {
         to: Option<MacAddr>,
     ) -> bool {
         let asker = Asker { mac: self.mac, address: source };
-        self.send(&P::ask(Question { address, asker }, to))
+        let Concern { announced, asked, .. } = &self.concern;
+        let is_ours = announced.contains(&address) || asked.contains(&address);
+        let subject = if is_ours { Subject::Address } else { Subject::Neighbour };
+        self.send(subject, &P::ask(Question { address, asker }, to))
     }
 
     /// Sends a frame; says whether it left.
-    fn send(&self, frame: &[u8]) -> bool {
+    fn send(&self, subject: Subject, frame: &[u8]) -> bool {
         let sent = self.own.send(frame);
         if let Err(error) = &sent {
             tracing::debug!(
@@ -289,6 +302,9 @@ impl<P: Protocol> Segment<P> {
                 error = %causes(&error),
                 "frame not sent"
             );
+        }
+        if sent.is_ok() {
+            self.recorder.keep(subject, Direction::Out, Instant::now(), frame);
         }
         sent.is_ok()
     }

@@ -1,15 +1,27 @@
 //! A program of ours in the pod of a speaker, which says when it is ready and is told when to go on, line by line.
 
+use std::time::Duration;
+
 use arpeggio_doctor::Known;
 use k8s_openapi::api::core::v1::Pod;
 use kube::{
     Api,
     api::{AttachParams, AttachedProcess},
 };
-use tokio::io::{AsyncBufRead, AsyncBufReadExt as _, AsyncWrite, AsyncWriteExt as _, BufReader};
+use tokio::io::{
+    AsyncBufRead, AsyncBufReadExt as _, AsyncRead, AsyncReadExt as _, AsyncWrite,
+    AsyncWriteExt as _, BufReader,
+};
 
 /// The word that says that it is ready.
 pub(crate) const READY: &str = "ready";
+
+/// The container whose programs these are.
+pub(crate) const CONTAINER: &str = "speaker";
+
+/// A program that only prints something does not take longer, nor prints more bytes.
+const PRINTING: Duration = Duration::from_secs(10);
+const PRINTED: u64 = 1 << 20;
 
 /// The running program.
 pub(crate) struct InPod {
@@ -25,7 +37,7 @@ impl InPod {
     pub(crate) async fn start(pods: &Api<Pod>, pod: &str, args: &[&str]) -> Known<Self> {
         let command = ["/arpeggio"].iter().chain(args).copied();
         let streams =
-            AttachParams::default().container("speaker").stdin(true).stdout(true).stderr(true);
+            AttachParams::default().container(CONTAINER).stdin(true).stdout(true).stderr(true);
         let mut process =
             pods.exec(pod, command, &streams).await.map_err(|error| refused(&error))?;
         let input = Box::new(process.stdin().ok_or("no input")?);
@@ -71,6 +83,26 @@ async fn next(lines: &mut Lines) -> Known<String> {
     let mut line = String::new();
     lines.read_line(&mut line).await.map_err(|error| error.to_string())?;
     Ok(line)
+}
+
+/// All that a program prints which asks for nothing.
+pub(crate) async fn printed(pods: &Api<Pod>, pod: &str, command: [&str; 2]) -> Known<String> {
+    let printing = async {
+        let streams = AttachParams::default().container(CONTAINER).stdout(true).stderr(true);
+        let started = pods.exec(pod, command, &streams).await;
+        let mut process = started.map_err(|error| refused(&error))?;
+        let said = text(process.stdout().ok_or("no output")?).await?;
+        let complaint = text(process.stderr().ok_or("no errors")?).await?;
+        if complaint.is_empty() { Ok(said) } else { Err(complaint.trim().to_owned()) }
+    };
+    let in_time = tokio::time::timeout(PRINTING, printing).await;
+    in_time.unwrap_or_else(|_| Err(format!("{command:?} has not ended within {PRINTING:?}")))
+}
+
+async fn text(stream: impl AsyncRead + Unpin) -> Known<String> {
+    let mut text = String::new();
+    let read = stream.take(PRINTED).read_to_string(&mut text).await;
+    read.map(|_| text).map_err(|error| error.to_string())
 }
 
 /// Why no program runs in a pod.

@@ -114,8 +114,9 @@ enum Command {
     /// Write an archive with what a bug report needs, and no secrets.
     ///
     /// It holds pools, Leases, Services of type LoadBalancer with what concerns Arpeggio, their EndpointSlices, Nodes in brief,
-    /// Arpeggio's pods, their logs and metrics, and events. No Secret is read; values of environment variables, sharing keys and
-    /// other programs' annotations are left out. What you may not read is named in it.
+    /// Arpeggio's pods, their logs and metrics, the last ARP and NDP frames that each speaker has heard and sent, and events. No
+    /// Secret is read; values of environment variables, sharing keys and other programs' annotations are left out. What you may not
+    /// read is named in it.
     #[allow(clippy::doc_markdown, reason = "it is shown on a terminal")]
     Report(ReportArgs),
     /// Rehearse a failover of a Service's address, and show what was noticed of it.

@@ -28,12 +28,18 @@ use crate::{health::Health, telemetry::causes};
 const CHECK_LIMIT: Duration = Duration::from_secs(3);
 
 /// What the page shows.
-#[derive(Debug, Clone)]
+#[derive(Debug)]
 pub struct Admin {
-    /// The process's health.
-    pub health: Health,
-    /// The process's metrics.
-    pub registry: Registry,
+    sources: Sources,
+    /// What only the unix socket has.
+    local: Router,
+}
+
+/// Where the page comes from.
+#[derive(Debug, Clone)]
+struct Sources {
+    health: Health,
+    registry: Registry,
 }
 
 /// Where the page is served; for `#[command(flatten)]`.
@@ -52,6 +58,13 @@ pub struct AdminArgs {
 pub struct HealthArgs {
     /// What to ask for.
     page: Page,
+    #[command(flatten)]
+    socket: SocketArgs,
+}
+
+/// A process that runs; for `#[command(flatten)]`, or the arguments of a subcommand.
+#[derive(Debug, Clone, clap::Args)]
+pub struct SocketArgs {
     /// The running process's --admin-socket.
     #[arg(long, env = "ARPEGGIO_ADMIN_SOCKET", value_name = "PATH")]
     socket: PathBuf,
@@ -76,7 +89,17 @@ impl HealthArgs {
             Page::Live => "/livez",
             Page::Ready => "/readyz",
         };
-        check(&self.socket, page).await
+        self.socket.read(page).await.map(drop)
+    }
+}
+
+impl SocketArgs {
+    /// What the process says there.
+    ///
+    /// # Errors
+    /// When nothing answers, or the process has no such page or is not well; the message says what it says.
+    pub async fn read(&self, page: &str) -> Result<String, AdminError> {
+        read(&self.socket, page).await
     }
 }
 
@@ -113,12 +136,27 @@ pub enum AdminError {
 }
 
 impl Admin {
+    /// Of a process with this health and these metrics.
+    pub fn new(health: Health, registry: Registry) -> Self {
+        Self { sources: Sources { health, registry }, local: Router::new() }
+    }
+
+    /// With a further page, which is not for everybody who reaches the port: the unix socket alone has it.
+    #[must_use]
+    pub fn with_local(
+        self,
+        path: &str,
+        page: impl Fn() -> String + Clone + Send + Sync + 'static,
+    ) -> Self {
+        Self { local: self.local.route(path, get(async move || page())), ..self }
+    }
+
     /// Opens the listeners and serves them on tasks of their own until the runtime ends.
     ///
     /// # Errors
     /// When a listener cannot be opened; the TCP port is worth an error only where probes depend on it.
     pub fn serve(self, args: &AdminArgs) -> Result<(), AdminError> {
-        let router = self.router();
+        let router = self.sources.router();
         let tcp = listen(args.admin_address)
             .map_err(|source| AdminError::Port { address: args.admin_address, source });
         match tcp {
@@ -132,11 +170,13 @@ impl Admin {
         if let Some(path) = &args.admin_socket {
             let unix = listen_unix(path)
                 .map_err(|source| AdminError::Socket { path: path.clone(), source })?;
-            tokio::spawn(serve_unix(unix, router));
+            tokio::spawn(serve_unix(unix, router.merge(self.local)));
         }
         Ok(())
     }
+}
 
+impl Sources {
     fn router(self) -> Router {
         Router::new()
             .route("/livez", get(livez))
@@ -158,11 +198,11 @@ async fn serve_unix(listener: UnixListener, router: Router) {
     }
 }
 
-async fn livez(State(admin): State<Admin>) -> (StatusCode, String) {
+async fn livez(State(admin): State<Sources>) -> (StatusCode, String) {
     verdict("stuck", &admin.health.stuck())
 }
 
-async fn readyz(State(admin): State<Admin>) -> (StatusCode, String) {
+async fn readyz(State(admin): State<Sources>) -> (StatusCode, String) {
     verdict("waiting for", &admin.health.missing())
 }
 
@@ -174,7 +214,7 @@ fn verdict(complaint: &str, parts: &[String]) -> (StatusCode, String) {
     }
 }
 
-async fn metrics(State(admin): State<Admin>) -> (StatusCode, String) {
+async fn metrics(State(admin): State<Sources>) -> (StatusCode, String) {
     match TextEncoder::new().encode_to_string(&admin.registry.gather()) {
         Ok(text) => (StatusCode::OK, text),
         Err(error) => (StatusCode::INTERNAL_SERVER_ERROR, format!("{error}\n")),
@@ -212,18 +252,18 @@ fn listen_unix(path: &Path) -> io::Result<UnixListener> {
     }
 }
 
-/// Asks a process for `/livez` or `/readyz` at its unix socket.
+/// Asks a process for a page at its unix socket.
 ///
 /// # Errors
 /// When nothing answers, or the process is not well; the message says what it waits for.
-async fn check(socket: &Path, page: &str) -> Result<(), AdminError> {
+async fn read(socket: &Path, page: &str) -> Result<String, AdminError> {
     let answer = tokio::time::timeout(CHECK_LIMIT, ask(socket, page))
         .await
         .unwrap_or_else(|_| Err(io::ErrorKind::TimedOut.into()))
         .map_err(|source| AdminError::Unreachable { path: socket.to_owned(), source })?;
     let (head, body) = answer.split_once("\r\n\r\n").unwrap_or((&answer, ""));
     if head.starts_with("HTTP/1.0 200") || head.starts_with("HTTP/1.1 200") {
-        Ok(())
+        Ok(body.to_owned())
     } else {
         Err(AdminError::Unwell(body.trim().to_owned()))
     }
@@ -259,13 +299,15 @@ mod tests {
             admin_address: "127.0.0.1:0".parse().unwrap(),
             admin_socket: Some(path.clone()),
         };
-        Admin { health, registry }.serve(&args).unwrap();
+        let admin = Admin::new(health, registry).with_local("/secret", || "here\n".to_owned());
+        admin.serve(&args).unwrap();
 
-        check(&path, "/livez").await.unwrap();
-        let unwell = check(&path, "/readyz").await.unwrap_err().to_string();
+        read(&path, "/livez").await.unwrap();
+        let unwell = read(&path, "/readyz").await.unwrap_err().to_string();
         assert_eq!(unwell, "waiting for: leases");
         leases.done();
-        check(&path, "/readyz").await.unwrap();
+        read(&path, "/readyz").await.unwrap();
+        assert_eq!(read(&path, "/secret").await.unwrap(), "here\n");
         std::fs::remove_dir_all(folder).unwrap();
     }
 
@@ -292,11 +334,10 @@ mod tests {
         let path = folder.join("admin.sock");
         let taken = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
         let admin_address = taken.local_addr().unwrap();
-        let admin =
-            || Admin { health: Health::default(), registry: crate::telemetry::registry().unwrap() };
+        let admin = || Admin::new(Health::default(), crate::telemetry::registry().unwrap());
         let with_socket = AdminArgs { admin_address, admin_socket: Some(path.clone()) };
         admin().serve(&with_socket).unwrap();
-        check(&path, "/livez").await.unwrap();
+        read(&path, "/livez").await.unwrap();
         let alone = AdminArgs { admin_address, admin_socket: None };
         assert!(matches!(admin().serve(&alone), Err(AdminError::Port { .. })));
         std::fs::remove_dir_all(folder).unwrap();
@@ -304,7 +345,7 @@ mod tests {
 
     #[tokio::test]
     async fn a_missing_socket_is_named() {
-        let error = check(Path::new("/nonexistent/admin.sock"), "/livez").await.unwrap_err();
+        let error = read(Path::new("/nonexistent/admin.sock"), "/livez").await.unwrap_err();
         assert!(error.to_string().contains("/nonexistent/admin.sock"), "{error}");
     }
 }

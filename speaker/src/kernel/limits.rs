@@ -13,6 +13,7 @@ use super::{OURS, OURS_V6, QUEUE, THERE, THERE_V6, pair};
 use crate::{
     announcer::{Announcer, Demand},
     clock::of_this_machine,
+    frames::Frames,
     listener::{Freshness, Losses},
     metrics::Metrics,
     neighbours::Neighbours,
@@ -58,8 +59,8 @@ fn announce_with(may_open: u64) {
     let metrics = Arc::new(Metrics::registered(&Registry::new()).unwrap());
     let freshness = Freshness::by(of_this_machine);
     let wire = Arc::new(Sockets { promiscuous: [].into() });
-    let losses = Losses::default();
-    let wiring = Wiring { sightings, answers, losses, freshness, metrics, wire };
+    let (losses, frames) = (Losses::default(), Frames::default());
+    let wiring = Wiring { sightings, answers, losses, freshness, metrics, wire, frames };
 
     setrlimit(Resource::RLIMIT_NOFILE, limit, most).unwrap();
     let mut announcer = Announcer::new(links, wiring);

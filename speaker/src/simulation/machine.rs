@@ -28,6 +28,7 @@ use tokio::sync::{mpsc, oneshot};
 use super::segment::Ways;
 use crate::{
     engine::{Engine, Outlets},
+    frames::Frames,
     identity::Identity,
     input::Input,
     leases,
@@ -168,6 +169,7 @@ impl Machine {
             wire: Arc::new(ways.clone()),
             news: News(queue),
             metrics: Arc::new(Metrics::registered(&Registry::new()).unwrap()),
+            frames: Frames::default(),
             fixed_profile: None,
             established: Health::default().awaits("session"),
             slices_wanted,

@@ -22,6 +22,7 @@ use super::redact::{self, Outline, Secrets};
 use crate::{
     gaps::{Gap, Reading},
     global::Global,
+    in_pod,
     reader::Reader,
     status,
 };
@@ -42,14 +43,15 @@ status.json        what `arpeggio status -o json` says
 objects/           pools, Leases, Services of type LoadBalancer, EndpointSlices, Nodes, workloads, pods, events
 logs/              of each container of Arpeggio's pods, also of those that ran before
 metrics/           of Arpeggio's pods; those of forwarders in files of their own
+frames/            the last ARP and NDP frames that each speaker has heard and sent, one a line
 versions.txt       of the command, the API server and the images
 
 No Secret was read. Left out, and shown as (redacted), are: values of environment variables, sharing keys, and annotations of
 other programs, kubectl's copy of the object among them; wherever logs or events repeat one of these it is left out as well.
 Selectors, volumes and whatever else does not concern Arpeggio are not here at all.
 
-Frames are not in it: a speaker keeps no record of those that it has heard or sent. Its counters are in metrics/.
-Nor are the rules that a forwarder has in the kernel: only who has CAP_NET_ADMIN on the node may read them
+Frames are those that concern the node's addresses and its own questions; a speaker keeps the last 500 of each.
+The rules that a forwarder has in the kernel are not in it: only who has CAP_NET_ADMIN on the node may read them
 (nft list ruleset, as root there). What they follow from is in the Leases, its log and its metrics.
 ";
 
@@ -118,6 +120,7 @@ impl<'a> Collector<'a> {
         for pod in &pods {
             self.logs(pod).await;
             self.metrics(pod).await;
+            self.frames(pod).await;
         }
         let status = status::snapshot(self.client.clone(), self.global).await?;
         self.add("status.json", &status);
@@ -250,6 +253,23 @@ impl<'a> Collector<'a> {
         }
     }
 
+    /// They are at a socket in the pod, which only a program in it reaches.
+    async fn frames(&mut self, pod: &Pod) {
+        if !is_speaker(pod) {
+            return;
+        }
+        let name = pod.name_any();
+        let pods: Api<Pod> = Api::namespaced(self.client.clone(), &self.system);
+        match in_pod::printed(&pods, &name, ["/arpeggio-speaker", "frames"]).await {
+            Ok(page) => {
+                let lines = page.lines().map(arpeggio_text::printable);
+                let text = lines.fold(String::new(), |text, line| text + &line + "\n");
+                self.add(&format!("frames/{name}.txt"), &text);
+            }
+            Err(why) => self.others.push(format!("frames of {name}: {why}")),
+        }
+    }
+
     fn note(&mut self, part: &str, error: &kube::Error) {
         let reading = Reading::of_pods(part, &self.system);
         // A pod that is gone is no kind that is missing.
@@ -284,6 +304,11 @@ fn metrics_pages(pod: &Pod) -> Vec<(String, String)> {
     let has_forwarder = containers.any(|it| it.name == FORWARDER);
     let its = has_forwarder.then(|| (format!("{name}.{FORWARDER}"), FORWARDER_PORT.to_owned()));
     own.into_iter().chain(its).collect()
+}
+
+fn is_speaker(pod: &Pod) -> bool {
+    let mut containers = pod.spec.iter().flat_map(|spec| &spec.containers);
+    containers.any(|it| it.name == in_pod::CONTAINER)
 }
 
 fn has_run_before(pod: &Pod, container: &str) -> bool {
