@@ -60,7 +60,7 @@ fn announce_with(may_open: u64) {
     let freshness = Freshness::by(of_this_machine);
     let wire = Arc::new(Sockets { promiscuous: [].into() });
     let (losses, frames) = (Losses::default(), Frames::default());
-    let wiring = Wiring { sightings, answers, losses, freshness, metrics, wire, frames };
+    let wiring = Wiring { sightings, answers, losses, freshness, metrics, frames, wire };
 
     setrlimit(Resource::RLIMIT_NOFILE, limit, most).unwrap();
     let mut announcer = Announcer::new(links, wiring);

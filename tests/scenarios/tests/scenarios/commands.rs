@@ -69,7 +69,7 @@ pub(crate) fn a_report_holds_no_secrets(home: &Home) -> anyhow::Result<()> {
     ensure!(everything.contains("arpeggio.dev/address-pool: "), "our annotations are there");
     ensure!(everything.contains("arpeggio_speaker_announced_addresses"), "metrics are there");
     ensure!(everything.contains("speaker started"), "logs are there");
-    let is_frame = |line: &str| line.contains(" eth0 ") && line.contains(" arp 02:");
+    let is_frame = |line: &str| line.contains(" eth0 in  arp ") && line.contains(" who has ");
     ensure!(everything.lines().any(is_frame), "frames are there");
     ensure!(names.contains("/frames/arpeggio-speaker-"), "{names}");
     for name in ["README.txt", "status.json", "versions.txt", "objects/leases.yaml"] {
