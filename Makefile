@@ -38,7 +38,7 @@ SCENARIOS := cargo test --package arpeggio-scenarios --test scenarios --locked -
 DEMO := $(PROGRAMS)/arpeggio-demo
 
 .DEFAULT_GOAL := help
-.PHONY: help demo lab clean-lab test test-all test-rest check lint unit manifests supply advisories docs lab-tests vagrant-files scenarios oldest-kubernetes skew earlier programs-of-others model failures bench bench-wire bench-failover bench-controller bench-api bench-forwarder bench-programs demo-program vm-tests soak fuzz generate krew man setup toolchain rust programs images clean
+.PHONY: help demo lab clean-lab test test-all test-rest check lint unit manifests supply advisories docs lab-tests vagrant-files krew-manifest scenarios oldest-kubernetes skew earlier programs-of-others model failures bench bench-wire bench-failover bench-controller bench-api bench-forwarder bench-programs demo-program vm-tests soak fuzz generate krew man setup toolchain rust programs images clean
 
 help: ## List the commands
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-17s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -58,12 +58,15 @@ test: setup images unit manifests ## Run the tests: pure ones, kernel ones, and 
 
 test-all: test test-rest ## Run all tests: also every fault and every shape of cluster
 
-test-rest: setup images earlier programs-of-others vagrant-files model lab-tests
+test-rest: setup images earlier programs-of-others vagrant-files krew-manifest model lab-tests
 	ARPEGGIO_SCENARIOS=rest $(SCENARIOS)
 
 vagrant-files: setup
 	@tests/lab/setup.sh tests/vagrant-packages.txt
 	tests/vagrant.sh
+
+krew-manifest: toolchain
+	tests/krew.sh
 
 check: lint unit manifests supply ## What to run before each commit: format, clippy, docs, unit tests, generated files, licences
 
