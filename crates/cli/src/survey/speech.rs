@@ -37,6 +37,8 @@ pub(crate) trait Speech: Copy + Ord + Into<IpAddr> + Send + Sync {
     fn to_everybody(question: Question<Self>) -> Vec<u8>;
     /// The question to one machine.
     fn to_one(question: Question<Self>, mac: MacAddr) -> Vec<u8>;
+    /// What a frame says to whoever hears it.
+    fn claim(bytes: &[u8]) -> Option<Claim<Self>>;
     /// What a frame means to the machine at `me`.
     fn sound(bytes: &[u8], me: MacAddr) -> Option<Sound<Self>>;
 }
@@ -61,6 +63,10 @@ impl Speech for Ipv4Addr {
 
     fn to_one(question: Question<Self>, mac: MacAddr) -> Vec<u8> {
         question.unicast(mac).to_bytes().to_vec()
+    }
+
+    fn claim(bytes: &[u8]) -> Option<Claim<Self>> {
+        ArpFrame::parse(bytes).ok()?.claim()
     }
 
     fn sound(bytes: &[u8], me: MacAddr) -> Option<Sound<Self>> {
@@ -94,6 +100,10 @@ impl Speech for Ipv6Addr {
 
     fn to_one(question: Question<Self>, mac: MacAddr) -> Vec<u8> {
         question.unicast(mac).to_bytes().to_vec()
+    }
+
+    fn claim(bytes: &[u8]) -> Option<Claim<Self>> {
+        NdpFrame::parse(bytes).ok()?.claim()
     }
 
     fn sound(bytes: &[u8], me: MacAddr) -> Option<Sound<Self>> {

@@ -2,15 +2,14 @@
 
 use std::{
     collections::BTreeSet,
-    net::{IpAddr, Ipv4Addr, Ipv6Addr},
+    net::IpAddr,
     time::{Duration, Instant},
 };
 
-use arpeggio_link::{
-    filter::{ArpFilter, FrameFilter, NdpFilter},
-    packet::{FrameSocket, SocketError},
-};
-use arpeggio_wire::{ArpFrame, Asker, Claim, MacAddr, NdpFrame, Question};
+use arpeggio_link::packet::{FrameSocket, SocketError};
+use arpeggio_wire::{Asker, MacAddr, Question};
+
+use crate::survey::speech::Speech;
 
 /// The pause between two questions.
 const ASK_EVERY: Duration = Duration::from_millis(240);
@@ -57,18 +56,17 @@ pub(super) struct Plan {
 /// # Errors
 /// When the process may not open packet sockets, or the interface goes away meanwhile.
 pub(super) fn ask(address: IpAddr, plan: Plan) -> Result<Answers, SocketError> {
-    match (address, plan.source) {
-        (IpAddr::V4(address), Some(IpAddr::V4(source))) => ask_from(address, Some(source), plan),
-        (IpAddr::V4(address), _) => ask_from(address, None, plan),
-        (IpAddr::V6(address), Some(IpAddr::V6(source))) => ask_from(address, Some(source), plan),
-        (IpAddr::V6(address), _) => ask_from(address, None, plan),
+    match address {
+        IpAddr::V4(address) => ask_for(address, plan),
+        IpAddr::V6(address) => ask_for(address, plan),
     }
 }
 
-fn ask_from<A: Wanted>(address: A, source: Option<A>, plan: Plan) -> Result<Answers, SocketError> {
-    let socket = FrameSocket::open(plan.interface, &address.filter())?;
-    let asker = Asker { mac: plan.mac, address: source };
-    let question = A::question(Question { address, asker });
+fn ask_for<A: Speech>(address: A, plan: Plan) -> Result<Answers, SocketError> {
+    let filter = A::filter(BTreeSet::new(), BTreeSet::from([address]));
+    let socket = FrameSocket::open(plan.interface, &filter)?;
+    let asker = Asker { mac: plan.mac, address: plan.source.and_then(A::of) };
+    let question = A::to_everybody(Question { address, asker });
     let mut answers = Answers::default();
     let end = Instant::now() + plan.timeout;
     let mut sent_at = Instant::now();
@@ -106,51 +104,6 @@ impl Answers {
             Some(known) => known.count += 1,
             None => self.machines.push(Answer { mac, took, count: 1 }),
         }
-    }
-}
-
-/// An address that can be asked for on the segment.
-trait Wanted: Copy + PartialEq {
-    /// What lets frames in.
-    type Filter: FrameFilter;
-
-    /// Lets answers for this address in.
-    fn filter(self) -> Self::Filter;
-    /// The question to everybody.
-    fn question(question: Question<Self>) -> Vec<u8>;
-    /// What a frame says.
-    fn claim(bytes: &[u8]) -> Option<Claim<Self>>;
-}
-
-impl Wanted for Ipv4Addr {
-    type Filter = ArpFilter;
-
-    fn filter(self) -> ArpFilter {
-        ArpFilter { peers: BTreeSet::from([self]), ..ArpFilter::default() }
-    }
-
-    fn question(question: Question<Self>) -> Vec<u8> {
-        question.broadcast().to_bytes().to_vec()
-    }
-
-    fn claim(bytes: &[u8]) -> Option<Claim<Self>> {
-        ArpFrame::parse(bytes).ok()?.claim()
-    }
-}
-
-impl Wanted for Ipv6Addr {
-    type Filter = NdpFilter;
-
-    fn filter(self) -> NdpFilter {
-        NdpFilter { peers: BTreeSet::from([self]), ..NdpFilter::default() }
-    }
-
-    fn question(question: Question<Self>) -> Vec<u8> {
-        question.multicast().to_bytes().to_vec()
-    }
-
-    fn claim(bytes: &[u8]) -> Option<Claim<Self>> {
-        NdpFrame::parse(bytes).ok()?.claim()
     }
 }
 
