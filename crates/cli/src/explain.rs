@@ -17,7 +17,7 @@ use arpeggio_api::{
     lease::{self, Kind},
     service,
 };
-use arpeggio_runtime::wall_clock;
+use arpeggio_runtime::server_clock;
 use k8s_openapi::{
     api::{
         coordination::v1::Lease,
@@ -95,7 +95,7 @@ pub(crate) async fn show(global: &Global, args: &ServiceArgs) -> anyhow::Result<
     let grace = Duration::from_secs(args.grace_period.into());
     let route = args.client.told(&evidence);
     let report = Report::of(&evidence, args.class(), grace, route);
-    Ok(paint::shown(&report.render(wall_clock::now())))
+    Ok(paint::shown(&report.render(server_clock::now())))
 }
 
 impl Evidence {
@@ -134,7 +134,7 @@ impl Evidence {
             gaps: Vec::new(),
         };
         let leads = match &evidence.leader {
-            Some(lease) if !leading::is_clear(lease, wall_clock::now()) => {
+            Some(lease) if !leading::is_clear(lease, server_clock::now()) => {
                 sleep(leading::RENEWAL).await;
                 let later: Vec<Lease> = reader.inside(namespace, &leading).await;
                 later.iter().any(|it| leading::is_renewed(std::slice::from_ref(lease), it))

@@ -5,7 +5,7 @@
 
 use std::time::Duration;
 
-use arpeggio_runtime::wall_clock;
+use arpeggio_runtime::server_clock;
 use k8s_openapi::{
     api::coordination::v1::Lease,
     jiff::{SignedDuration, Timestamp},
@@ -32,7 +32,7 @@ pub(crate) async fn look<E>(
     read: impl AsyncFn() -> Result<Vec<Lease>, E>,
 ) -> Result<Vec<Leading>, E> {
     let before = read().await?;
-    let now = wall_clock::now();
+    let now = server_clock::now();
     if before.iter().all(|it| is_clear(it, now)) {
         let leading = |lease: Lease| Leading { renewed: has_holder(&lease), lease };
         return Ok(before.into_iter().map(leading).collect());
@@ -91,7 +91,7 @@ mod tests {
         let read = async || {
             reads.set(reads.get() + 1);
             let version = if is_written { reads.get() } else { 1 };
-            let renewed = wall_clock::now() + SignedDuration::from_secs(dated);
+            let renewed = server_clock::now() + SignedDuration::from_secs(dated);
             Ok::<_, Infallible>(vec![lease(version, holder, renewed)])
         };
         let leading = look(read).await.unwrap();

@@ -2,7 +2,7 @@
 
 use std::process::ExitCode;
 
-use arpeggio_text::printable_json;
+use arpeggio_text::{is_hidden, printable_json, printable_yaml};
 use clap::ValueEnum;
 use serde::Serialize;
 
@@ -59,9 +59,20 @@ impl Format {
             Self::Json => {
                 Ok(printable_json(&serde_json::to_string_pretty(report)?).into_owned() + "\n")
             }
-            Self::Yaml => Ok(serde_saphyr::to_string(report)?),
+            Self::Yaml => yaml(report),
         }
     }
+}
+
+/// The report as YAML. What others wrote moves no cursor and turns no writing direction round: where something of the kind
+/// is in it, all of it is written as JSON is, in quotes, which YAML has escapes for.
+pub(crate) fn yaml(report: &impl Serialize) -> Result<String, FormatError> {
+    let plain = serde_saphyr::to_string(report)?;
+    let hides = |it| it != '\n' && is_hidden(it);
+    if !plain.contains(hides) {
+        return Ok(plain);
+    }
+    Ok(printable_yaml(&serde_json::to_string_pretty(report)?).into_owned() + "\n")
 }
 
 #[cfg(test)]
@@ -79,5 +90,18 @@ mod tests {
         assert_eq!(serde_json::from_str::<serde_json::Value>(&as_json).unwrap(), report);
         let yaml = Format::Yaml.of(&report, text).unwrap();
         assert_eq!(serde_saphyr::from_str::<serde_json::Value>(&yaml).unwrap(), report);
+    }
+
+    #[test]
+    fn what_others_wrote_is_seen_in_yaml_and_says_the_same() {
+        for hidden in
+            ["\u{1b}[2J", "\u{9b}2J", "\u{202e}", "\r", "\u{e0041}", "\t", "\u{2028}x", "\n---\n"]
+        {
+            let report = json!({ "items": [{ "name": format!("a{hidden}b"), hidden: "é" }] });
+            let yaml = yaml(&report).unwrap();
+            assert!(!yaml.contains(|it| it != '\n' && is_hidden(it)), "{yaml:?}");
+            assert!(!yaml.lines().any(|it| it == "---"), "{yaml}");
+            assert_eq!(serde_saphyr::from_str::<serde_json::Value>(&yaml).unwrap(), report);
+        }
     }
 }

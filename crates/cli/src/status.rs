@@ -9,7 +9,7 @@ use std::process::ExitCode;
 
 use anyhow::Context as _;
 use arpeggio_api::lease;
-use arpeggio_runtime::wall_clock;
+use arpeggio_runtime::server_clock;
 use k8s_openapi::{
     api::{coordination::v1::Lease, core::v1::Service},
     jiff::{SignedDuration, Timestamp},
@@ -58,8 +58,8 @@ pub(crate) async fn show(global: &Global, args: &StatusArgs) -> anyhow::Result<O
         watching::follow(client, &system, &selection, args.output).await?;
         return Ok(String::new().into());
     }
-    let now = wall_clock::now();
-    let report = report(client, global, &system, now).await.only(&selection);
+    let (report, now) = report(client, global, &system).await;
+    let report = report.only(&selection);
     let text = args.output.of(&report, |it| it.to_text(args.output, &selection, now))?;
     let code = if report.is_blank() { ExitCode::FAILURE } else { ExitCode::SUCCESS };
     Ok(Outcome { text, code })
@@ -67,12 +67,12 @@ pub(crate) async fn show(global: &Global, args: &StatusArgs) -> anyhow::Result<O
 
 /// The same as JSON, for those who read it later.
 pub(crate) async fn snapshot(client: Client, global: &Global) -> anyhow::Result<String> {
-    let report = report(client, global, &global.system_namespace(), wall_clock::now()).await;
+    let (report, _) = report(client, global, &global.system_namespace()).await;
     Ok(Format::Json.of(&report, |_| String::new())?)
 }
 
-/// All that may be read.
-async fn report(client: Client, global: &Global, system: &str, now: Timestamp) -> Report {
+/// All that may be read, and when it was.
+async fn report(client: Client, global: &Global, system: &str) -> (Report, Timestamp) {
     let of_arpeggio = ListParams::default().labels(lease::SELECTOR);
     let mut reader = Reader::new(client);
     let leases: Vec<Lease> = reader.inside(system, &of_arpeggio).await;
@@ -80,7 +80,8 @@ async fn report(client: Client, global: &Global, system: &str, now: Timestamp) -
         Some(namespace) => reader.inside(namespace, &ListParams::default()).await,
         None => reader.all().await,
     };
-    Report::of(&Status::of(&leases), &services, &reader.gaps, now)
+    let now = server_clock::now();
+    (Report::of(&Status::of(&leases), &services, &reader.gaps, now), now)
 }
 
 /// Reads all Leases once.
@@ -102,7 +103,7 @@ pub(crate) fn section<const N: usize>(
     if rows.is_empty() { empty.to_owned() } else { table::render(head, rows) }
 }
 
-/// How long ago, by this machine's clock, with one unit: `3s`, `12m`, `5h`, `9d`.
+/// How long ago, with one unit: `3s`, `12m`, `5h`, `9d`.
 pub(crate) fn ago(time: Option<Timestamp>, now: Timestamp) -> String {
     let Some(time) = time else { return "-".to_owned() };
     let seconds = now.duration_since(time).max(SignedDuration::ZERO).as_secs();
@@ -120,7 +121,7 @@ mod tests {
 
     #[test]
     fn times_have_one_unit() {
-        let now = wall_clock::now();
+        let now = server_clock::now();
         for (seconds, text) in [(3, "3s"), (720, "12m"), (18_000, "5h"), (777_600, "9d")] {
             let time = now - SignedDuration::from_secs(seconds);
             assert_eq!(ago(Some(time), now), text);

@@ -13,7 +13,7 @@ use arpeggio_doctor::{
     facts::{Forwarder, Lock, Session},
 };
 use arpeggio_election::{Epoch, SessionState};
-use arpeggio_runtime::wall_clock;
+use arpeggio_runtime::server_clock;
 use k8s_openapi::{api::coordination::v1::Lease, jiff::Timestamp};
 use kube::{Api, Client, api::ListParams};
 
@@ -38,7 +38,7 @@ impl Leases {
     pub(super) async fn read(client: &Client, namespace: &str) -> Known<Self> {
         let api: Api<Lease> = Api::namespaced(client.clone(), namespace);
         let leases = list(&api, &ListParams::default().labels(lease::SELECTOR)).await?;
-        Ok(Self { leases, read_at: wall_clock::now() })
+        Ok(Self { leases, read_at: server_clock::now() })
     }
 
     /// What these say, where `later` is how they were some seconds afterwards.

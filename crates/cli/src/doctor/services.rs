@@ -10,7 +10,7 @@ use arpeggio_api::{
     service::{ADDRESS_ALLOCATED, ADDRESS_CONFLICT, FIELD_MANAGER, ServiceRecord},
 };
 use arpeggio_doctor::{Known, facts::Service};
-use arpeggio_runtime::wall_clock;
+use arpeggio_runtime::server_clock;
 use ipnet::IpNet;
 use k8s_openapi::{
     api::{core::v1, discovery::v1::EndpointSlice},
@@ -37,7 +37,7 @@ pub(super) async fn read(client: &Client, class: Option<&str>) -> Known<Vec<Serv
     let params = ListParams::default();
     let (services, slices) = tokio::join!(list(&services, &params), list(&slices, &params));
     let ready = slices.ok().map(|slices| ready(&slices));
-    let now = wall_clock::now();
+    let now = server_clock::now();
     let understood = |it: &v1::Service| understood(it, class, ready.as_ref(), now);
     Ok(services?.iter().filter_map(understood).collect())
 }

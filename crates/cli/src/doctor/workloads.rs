@@ -7,7 +7,7 @@ use arpeggio_doctor::{
     Known,
     facts::{Component, Installation, Leader, Pod},
 };
-use arpeggio_runtime::wall_clock;
+use arpeggio_runtime::server_clock;
 use k8s_openapi::{
     api::{
         apps::v1::{DaemonSet, Deployment},
@@ -45,7 +45,7 @@ pub(super) async fn read(client: &Client, namespace: &str) -> Known<Installation
             get(&leases, leader::NAME).await?.into_iter().collect()
         ))
     );
-    let (sets, now) = (sets?, wall_clock::now());
+    let (sets, now) = (sets?, server_clock::now());
     let controller = deployments?.into_iter().find(|it| is(it.labels(), Component::Controller));
     let speaker = sets.into_iter().find(|it| is(it.labels(), Component::Speaker));
     let container = |spec: Option<&v1::PodSpec>| spec.and_then(|it| it.containers.first().cloned());

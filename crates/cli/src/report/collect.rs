@@ -23,6 +23,7 @@ use crate::{
     gaps::{Gap, Reading},
     global::Global,
     in_pod,
+    outcome::yaml,
     reader::Reader,
     status,
 };
@@ -201,7 +202,7 @@ impl<'a> Collector<'a> {
         for object in objects {
             kept.push(redacted(&serde_json::to_value(object)?));
         }
-        let text = serde_saphyr::to_string(&kept)?;
+        let text = yaml(&kept)?;
         self.add(&format!("objects/{name}.yaml"), &text);
         Ok(())
     }

@@ -4,7 +4,7 @@ use anyhow::bail;
 use arpeggio_api::lease;
 use arpeggio_runtime::{
     health::Health,
-    wall_clock,
+    server_clock,
     watch::{Change, Event, Haste, Watch},
 };
 use arpeggio_text::printable_json;
@@ -17,7 +17,7 @@ use kube::{
 use super::{known::Status, report::Report, selection::Selection};
 use crate::{
     changes::{Seen, Told},
-    outcome::Format,
+    outcome::{Format, yaml},
     paint,
 };
 
@@ -40,7 +40,7 @@ pub(super) async fn follow(
             bail!("cannot follow Leases in namespace {system}: {why}");
         }
         let Some(change) = watch.pass(event) else { continue };
-        let now = wall_clock::now();
+        let now = server_clock::now();
         if let (Change::Listed(leases) | Change::ListedInPart(leases), false) = (&change, begun) {
             begin(leases, selection, format, now);
         }
@@ -83,7 +83,7 @@ fn println_one(change: &Told, format: Format) -> anyhow::Result<()> {
         Format::Json => {
             anstream::println!("{}", printable_json(&serde_json::to_string(change)?));
         }
-        Format::Yaml => anstream::println!("---\n{}", serde_saphyr::to_string(change)?.trim_end()),
+        Format::Yaml => anstream::println!("---\n{}", yaml(change)?.trim_end()),
     }
     Ok(())
 }
@@ -121,7 +121,7 @@ mod tests {
     #[test]
     fn only_changes_that_somebody_asks_for_are_told() {
         let mut seen = Seen::default();
-        let now = wall_clock::now();
+        let now = server_clock::now();
         seen.take_in(Change::Applied(lock("node-1")), now);
         let told = seen.take_in(Change::Applied(lock("node-2")), now);
         let is_told = |selection| is_in(&told[0], &selection);

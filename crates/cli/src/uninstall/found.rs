@@ -8,7 +8,7 @@ use arpeggio_api::{
     leader, lease,
     service::{FIELD_MANAGER, ServiceRecord},
 };
-use arpeggio_runtime::wall_clock;
+use arpeggio_runtime::server_clock;
 use k8s_openapi::{
     api::{
         admissionregistration::v1::ValidatingAdmissionPolicy,
@@ -84,7 +84,7 @@ impl Found {
             leases: leases.iter().chain(own).map(ResourceExt::name_any).collect(),
             pools: pools.iter().map(ResourceExt::name_any).collect(),
             has_policy: !policies.is_empty(),
-            others: others(&leaders, namespace, wall_clock::now()),
+            others: others(&leaders, namespace, server_clock::now()),
         })
     }
 
