@@ -49,6 +49,7 @@ mod spread;
 mod strangers;
 mod streams;
 mod traffic;
+mod unseen;
 mod variants;
 mod versions;
 mod writes;
@@ -127,6 +128,8 @@ const SHARING: &[(&str, Scenario)] = &[
     ("rival", neighbourhood::a_rival_is_named_and_costs_little),
     ("replaced", neighbourhood::a_replaced_service_keeps_its_address),
     ("terminating", neighbourhood::a_service_that_cannot_go_keeps_its_address),
+    ("namespaces", unseen::namespaces_come_and_go),
+    ("expired-watch", unseen::what_the_api_server_has_forgotten_is_seen),
     ("refused", neighbourhood::what_the_api_server_refuses_is_told),
     ("report", commands::a_report_holds_no_secrets),
     ("profiles", commands::status_says_how_nodes_are_asked),
