@@ -136,13 +136,14 @@ impl Home {
         Ok(())
     }
 
-    /// How often the first container of a pod of Arpeggio was restarted.
+    /// How often containers of a pod of Arpeggio were restarted.
     ///
     /// # Errors
     /// When there is no such pod.
     pub fn container_restarts(&self, pod: &str) -> anyhow::Result<u64> {
         let pod = self.lab.get(&["pod", "-n", NAMESPACE, pod])?;
-        Ok(pod["status"]["containerStatuses"][0]["restartCount"].as_u64().unwrap_or_default())
+        let containers = pod["status"]["containerStatuses"].as_array().into_iter().flatten();
+        Ok(containers.filter_map(|it| it["restartCount"].as_u64()).sum())
     }
 
     /// The pod of the controller that leads.
