@@ -2,9 +2,13 @@
 
 #![forbid(unsafe_code)]
 
+mod commands;
+
 use std::collections::{BTreeMap, BTreeSet};
 
 use pulldown_cmark::{CodeBlockKind, Event, Options, Parser, Tag, TagEnd};
+
+pub use commands::{unknown_commands, unknown_targets};
 
 /// A page, as far as links and blocks of code are concerned.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
@@ -15,6 +19,8 @@ pub struct Page {
     pub anchors: BTreeSet<String>,
     /// Its blocks of code.
     pub blocks: Vec<Block>,
+    /// What stands as code in its sentences, tables and headings.
+    pub codes: Vec<String>,
 }
 
 /// A block of code.
@@ -74,6 +80,7 @@ impl Page {
         let mut section = Section::default();
         let mut is_code = false;
         for event in Parser::new_ext(markdown, Options::ENABLE_TABLES) {
+            let is_code_in_text = matches!(event, Event::Code(_));
             match event {
                 Event::Start(Tag::Heading { .. }) => {
                     heading = Some(String::new());
@@ -101,6 +108,9 @@ impl Page {
                     page.links.push(dest_url.into_string());
                 }
                 Event::Text(text) | Event::Code(text) => {
+                    if is_code_in_text {
+                        page.codes.push(text.to_string());
+                    }
                     if let Some(heading) = &mut heading {
                         heading.push_str(&text);
                     }
@@ -160,6 +170,7 @@ mod tests {
             "| [a](a.md#x) |\n|---|\n| `[b](b.md)` |\n\n```\n[c](c.md)\n```\n![d](d.png)",
         );
         assert_eq!(page.links, ["a.md#x", "d.png"]);
+        assert_eq!(page.codes, ["[b](b.md)"]);
     }
 
     #[test]

@@ -10,7 +10,7 @@ use std::{
     path::{Component, Path, PathBuf},
 };
 
-use arpeggio_documents::{Page, Typed};
+use arpeggio_documents::{Page, Typed, unknown_commands, unknown_targets};
 
 const SUMMARY: &str = "docs/SUMMARY.md";
 
@@ -79,6 +79,18 @@ fn what_a_page_says_to_type_is_tried_or_said_not_to_be() {
             let line = block.text.lines().next().unwrap_or_default();
             wrong.push(format!("{}: {line:?}: {why}", page.display()));
         }
+    }
+    assert!(wrong.is_empty(), "{}", wrong.join("\n"));
+}
+
+#[test]
+fn commands_in_sentences_and_tables_are_ones_that_there_are() {
+    let makefile = fs::read_to_string(top().join("Makefile")).unwrap();
+    let mut wrong = Vec::new();
+    for (page, content) in pages() {
+        let unknown = unknown_commands(&content).into_iter();
+        let unknown = unknown.chain(unknown_targets(&content, &makefile));
+        wrong.extend(unknown.map(|why| format!("{}: {why}", page.display())));
     }
     assert!(wrong.is_empty(), "{}", wrong.join("\n"));
 }
