@@ -34,6 +34,8 @@ mod survey;
 mod table;
 mod uninstall;
 mod who_has;
+#[cfg(test)]
+mod written;
 
 use std::process::ExitCode;
 
