@@ -51,6 +51,7 @@ mod power;
 pub mod process;
 pub mod programs;
 pub mod progress;
+mod repair;
 pub mod slow;
 pub mod teardown;
 pub mod web;

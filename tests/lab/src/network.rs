@@ -14,6 +14,9 @@ const SECOND_INTERFACE: &str = "eth1";
 const ROUTER_WAN: &str = "wan";
 const INTERNET_INTERFACE: &str = "eth0";
 
+/// How many bytes a frame may carry at first.
+const MTU: u16 = 1500;
+
 /// The router's IPv4 address on the WAN, at which forwarded ports are reached.
 pub const ROUTER_WAN_V4: &str = "203.0.113.1";
 /// The internet host's IPv4 address.
@@ -311,6 +314,68 @@ impl Network {
     /// When nothing was cut.
     pub fn mend(&self) -> Result<()> {
         self.namespace(Machine::Switch).nft("delete table bridge lab_cut")
+    }
+
+    /// Undoes what was done to the switch, the router, the client and these machines.
+    pub(crate) fn put_right(&self, machines: &[Machine]) -> Result<()> {
+        self.namespace(Machine::Switch).nft("flush ruleset")?;
+        let router = self.namespace(Machine::Router);
+        router.nft(&format!("flush ruleset\n{ROUTER_RULES}"))?;
+        router.run("conntrack", &["-F"])?;
+        for machine in machines.iter().copied() {
+            // Made first, since what is not there cannot be deleted.
+            self.namespace(machine).nft("add table inet lab_cut\ndelete table inet lab_cut")?;
+            self.forget_clients(machine)?;
+        }
+        for machine in machines.iter().copied().chain([Machine::Router, Machine::Client]) {
+            self.cable_in(machine)?;
+            self.set_mtu(machine, MTU)?;
+            self.set_mac(machine)?;
+            self.namespace(machine).ip(&["neighbour", "flush", "all"])?;
+        }
+        Ok(())
+    }
+
+    /// Gives the machine the MAC address that it had at first.
+    fn set_mac(&self, machine: Machine) -> Result<()> {
+        let Some(mac) = machine.mac().map(mac_text) else { return Ok(()) };
+        let (namespace, interface) = (self.namespace(machine), machine.interface());
+        let shown = namespace.run("ip", &["-brief", "link", "show", "dev", interface])?;
+        if shown.contains(&mac) {
+            return Ok(());
+        }
+        namespace.ip(&["link", "set", interface, "address", &mac])
+    }
+
+    /// Removes a bare host with its cable.
+    pub(crate) fn remove_host(&self, host: Machine) -> Result<()> {
+        // First: the namespace, and with it the cable, lives on for as long as something is open in it.
+        self.namespace(Machine::Switch).ip(&["link", "delete", &host.to_string()])?;
+        run_on_host("ip", &["netns", "delete", &self.lab.namespace(host)]).map(drop)
+    }
+
+    /// The cables, addresses and packet filters of every machine, one in a line.
+    pub(crate) fn furnishings(&self, machines: &[Machine]) -> Result<Vec<String>> {
+        let fixed = [Machine::Switch, Machine::Router, Machine::Client, Machine::Internet];
+        let all = fixed.into_iter().chain(machines.iter().copied());
+        let seen: Result<Vec<Vec<String>>> = all.map(|it| self.furnishings_of(it)).collect();
+        Ok(seen?.concat())
+    }
+
+    fn furnishings_of(&self, machine: Machine) -> Result<Vec<String>> {
+        let namespace = self.namespace(machine);
+        let runs_pods = matches!(machine, Machine::Node(_));
+        let interfaces = [["-brief", "link"], ["-brief", "address"]];
+        let shown = interfaces.map(|args| namespace.run("ip", &args)).into_iter();
+        let shown = shown.collect::<Result<Vec<_>>>()?.concat();
+        // Pods come and go, and with them their cables; kube-proxy has its rules.
+        let stays = |line: &&str| !runs_pods || line.starts_with("eth");
+        let mut seen: Vec<String> = shown.lines().filter(stays).map(str::to_owned).collect();
+        if !runs_pods {
+            let rules = namespace.run("nft", &["list", "ruleset"])?;
+            seen.extend(rules.lines().map(str::to_owned));
+        }
+        Ok(seen.iter().map(|line| format!("{machine}: {}", line.trim())).collect())
     }
 
     /// Forgets what a restarting kernel would have forgotten: packet filters, connections,

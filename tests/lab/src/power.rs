@@ -63,7 +63,7 @@ impl Lab {
         self.signal_all(machine, Signal::SIGCONT)
     }
 
-    fn signal_all(&self, machine: Machine, signal: Signal) -> Result<()> {
+    pub(crate) fn signal_all(&self, machine: Machine, signal: Signal) -> Result<()> {
         self.computer(machine).processes().into_iter().try_for_each(|it| it.signal(signal))
     }
 

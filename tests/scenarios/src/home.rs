@@ -82,21 +82,41 @@ impl Home {
     /// # Errors
     /// When something of it stays.
     pub fn sweep(&self) -> anyhow::Result<()> {
-        let machines = self.lab.options().node_machines();
-        let nodes: Vec<String> = machines.iter().map(Machine::to_string).collect();
-        let nodes: Vec<&str> = nodes.iter().map(String::as_str).collect();
-        self.lab.kubectl(&[&["uncordon"], &nodes[..]].concat())?;
-        self.lab.kubectl(&["label", "nodes", "--all", &format!("{EXCLUDE}-")])?;
-        let services = ["delete", "services", "--field-selector=metadata.name!=kubernetes"];
-        self.lab.kubectl(&services)?;
-        self.lab.kubectl(&["delete", "deployments", "--all", "--cascade=foreground"])?;
+        self.unmark_nodes()?;
+        self.remove_services()?;
         self.lab.kubectl(&["delete", "addresspools", "--all"])?;
         self.wait_until("all locks are gone", || match self.locks()?.len() {
             0 => Ok(()),
             left => Err(format!("{left} locks").into()),
         })?;
-        self.lab.kubectl(&["delete", "events.events.k8s.io", "--all"])?;
-        for machine in machines {
+        self.forget_the_past()
+    }
+
+    /// Every node is for every pod and every address.
+    pub(crate) fn unmark_nodes(&self) -> anyhow::Result<()> {
+        let nodes = self.lab.options().node_machines();
+        let nodes: Vec<String> = nodes.iter().map(Machine::to_string).collect();
+        let nodes: Vec<&str> = nodes.iter().map(String::as_str).collect();
+        self.lab.kubectl(&[&["uncordon"], &nodes[..]].concat())?;
+        self.lab.kubectl(&["label", "nodes", "--all", &format!("{EXCLUDE}-")])?;
+        Ok(())
+    }
+
+    /// Neither Services stay nor what is behind them.
+    pub(crate) fn remove_services(&self) -> anyhow::Result<()> {
+        // Those of the cluster itself stay.
+        let users = "--field-selector=metadata.name!=kubernetes,metadata.name!=kube-root-ca.crt";
+        let all = "services,deployments,configmaps";
+        self.lab.kubectl(&["delete", all, users, "--cascade=foreground"])?;
+        Ok(())
+    }
+
+    /// Neither the events nor what nodes remember of the client stay.
+    pub(crate) fn forget_the_past(&self) -> anyhow::Result<()> {
+        // All at once: there may be hundreds, and `--all` asks for each.
+        let events = "/apis/events.k8s.io/v1/namespaces/default/events";
+        self.lab.kubectl(&["delete", "--raw", events])?;
+        for machine in self.lab.options().node_machines() {
             self.lab.network().forget_clients(machine)?;
         }
         Ok(())

@@ -31,6 +31,13 @@ pub(crate) fn install(lab: &Lab) -> anyhow::Result<()> {
     import_all(lab)?;
     progress.done("images built and imported", begin);
     let begin = Instant::now();
+    apply(lab)?;
+    progress.done("Arpeggio installed from manifests/base", begin);
+    Ok(())
+}
+
+/// Applies the manifests, and waits until everything is ready.
+pub(crate) fn apply(lab: &Lab) -> anyhow::Result<()> {
     let manifests = root().join("manifests");
     lab.kubectl(&["apply", "-k", &manifests.join("base").to_string_lossy()])?;
     // All that speakers do, they do under the policy that narrows it.
@@ -41,9 +48,7 @@ pub(crate) fn install(lab: &Lab) -> anyhow::Result<()> {
         write_overlay(&folder, NAMESPACE, &["forwarder"])?;
         lab.apply_folder(&folder)?;
     }
-    wait_until_ready(lab)?;
-    progress.done("Arpeggio installed from manifests/base", begin);
-    Ok(())
+    wait_until_ready(lab)
 }
 
 /// Whether clusters get the forwarder, too, where a test does not say it itself.

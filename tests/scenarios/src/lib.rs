@@ -17,6 +17,7 @@ mod page;
 mod pods;
 mod process;
 mod prometheus;
+mod renewal;
 mod streams;
 mod typist;
 
@@ -38,5 +39,6 @@ pub use overlay::write_overlay;
 pub use page::page;
 pub use process::{Cost, HostProcess};
 pub use prometheus::{Prometheus, Sample};
+pub use renewal::AsNew;
 pub use streams::{STREAMS, Streams, StreamsSeen};
 pub use typist::Typist;

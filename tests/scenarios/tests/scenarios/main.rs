@@ -159,38 +159,21 @@ const SHARING: &[(&str, Scenario)] = &[
     ("fault-power", machines::the_owner_loses_power_and_returns),
 ];
 
-/// Those that get a cluster of their own.
-const SCENARIOS: &[(&str, Scenario)] = &[
-    ("c-gateway", ingress::gateways_are_behind_the_address_that_was_asked_for),
-    ("c-minikube", service_types::only_load_balancers_are_served),
-    ("h-many", many::a_thousand_are_served_like_ten),
-    ("failover", failover::an_address_outlives_its_node),
-    ("ipv6-failover", ipv6::an_ipv6_address_outlives_its_node),
+/// Those that leave a cluster that [`Home::renew`] makes as new: machines without power, cut cables, changed speakers. They
+/// share clusters, too.
+const RENEWED: &[(&str, Scenario)] = &[
     ("dual-stack", families::both_addresses_of_a_service_are_on_one_node),
     ("ipv6-doubts", ipv6::a_clients_doubts_are_answered),
     ("ipv6-duplicate", ipv6::nobody_can_take_an_announced_address),
     ("occupied", strangers::somebody_elses_address_is_never_announced),
     ("occupied-ipv6", strangers::somebody_elses_ipv6_address_is_never_announced),
-    ("node-address", own_addresses::a_nodes_own_address_is_neither_given_nor_announced),
-    ("named-interface", segments::an_interface_without_an_address_announces_by_its_name),
-    ("intruder", strangers::an_announced_address_is_defended),
     ("fault-intruder", strangers::a_stranger_that_takes_the_address_changes_little),
     ("fault-flood", floods::a_flood_of_frames_ends_no_session),
     ("fault-slow-link", slow_links::a_slow_link_gets_patience),
     ("fault-occupied", strangers::who_wants_a_strangers_address_is_told),
-    ("intruder-ipv6", strangers::an_announced_ipv6_address_is_defended),
     ("quarantine", records::an_address_that_a_stranger_has_is_replaced),
     ("announce-terms", records::locks_say_where_their_addresses_are_announced),
     ("writes", writes::an_allocation_costs_two_writes_and_rest_costs_none),
-    ("migration", migration::services_keep_the_addresses_that_metallb_gave_them),
-    ("config-map", formats::a_config_map_declares_pools),
-    ("no-definition", definitions::without_the_definition_pools_stand_in_a_config_map),
-    ("two-installations", definitions::of_two_installations_one_decides),
-    ("not-understood", definitions::an_object_that_is_not_understood_disables_itself),
-    ("metallb", formats::metallb_s_objects_are_read_as_they_are),
-    ("doctor-wire", doctor::each_fault_of_the_segment_has_its_code),
-    ("drill", drill::a_failover_is_rehearsed_on_a_living_cluster),
-    ("rebalance", rebalance::addresses_are_spread_again_when_somebody_says_so),
     ("fault-cable", faults::the_owners_cable_is_pulled_and_put_back),
     ("fault-api-cut", faults::the_owner_is_cut_off_from_the_api_server_only),
     ("fault-api-away", faults::the_api_server_is_away_for_a_minute),
@@ -198,21 +181,43 @@ const SCENARIOS: &[(&str, Scenario)] = &[
     ("fault-frozen", faults::the_owners_speaker_is_stopped_and_continued),
     ("fault-leases-gone", faults::all_leases_are_deleted_by_hand),
     ("fault-leases-old", faults::leases_are_put_back_to_an_earlier_time),
-    ("fault-etcd-restored", faults::etcd_is_restored_from_a_backup),
     ("fault-standstill", machines::the_owner_stands_still_and_goes_on),
-    ("new-mac", faults::a_node_gets_another_mac_address),
     ("fault-clock", faults::the_owners_clock_jumps),
     ("fault-lost-unicast", faults::a_switch_loses_what_two_nodes_send_to_each_other),
     ("fault-split", faults::the_segment_is_split_and_healed),
-    ("leader-power-cut", controllers::a_follower_takes_over_when_the_leader_has_no_power),
     ("leader-stopped", controllers::a_leader_that_is_asked_to_stop_hands_over_at_once),
-    ("dead-connections", controllers::controllers_find_out_that_their_connections_are_dead),
     ("two-controllers", controllers::two_controllers_at_once_give_no_address_twice),
-    ("two-versions", versions::two_releases_work_together),
+    ("controller-killed", restarts::a_killed_controller_keeps_every_address),
+];
+
+/// Those that get a cluster of their own: they install more than a Service, or change what cannot be put right.
+const SCENARIOS: &[(&str, Scenario)] = &[
+    ("c-gateway", ingress::gateways_are_behind_the_address_that_was_asked_for),
+    ("c-minikube", service_types::only_load_balancers_are_served),
+    ("h-many", many::a_thousand_are_served_like_ten),
+    ("node-address", own_addresses::a_nodes_own_address_is_neither_given_nor_announced),
+    ("named-interface", segments::an_interface_without_an_address_announces_by_its_name),
+    ("intruder", strangers::an_announced_address_is_defended),
+    ("intruder-ipv6", strangers::an_announced_ipv6_address_is_defended),
+    ("failover", failover::an_address_outlives_its_node),
+    ("ipv6-failover", ipv6::an_ipv6_address_outlives_its_node),
+    ("rebalance", rebalance::addresses_are_spread_again_when_somebody_says_so),
+    ("drill", drill::a_failover_is_rehearsed_on_a_living_cluster),
+    ("new-mac", faults::a_node_gets_another_mac_address),
+    ("leader-power-cut", controllers::a_follower_takes_over_when_the_leader_has_no_power),
+    ("dead-connections", controllers::controllers_find_out_that_their_connections_are_dead),
     ("traffic", traffic::all_kinds_of_traffic_outlive_a_move),
+    ("migration", migration::services_keep_the_addresses_that_metallb_gave_them),
+    ("config-map", formats::a_config_map_declares_pools),
+    ("no-definition", definitions::without_the_definition_pools_stand_in_a_config_map),
+    ("two-installations", definitions::of_two_installations_one_decides),
+    ("not-understood", definitions::an_object_that_is_not_understood_disables_itself),
+    ("metallb", formats::metallb_s_objects_are_read_as_they_are),
+    ("doctor-wire", doctor::each_fault_of_the_segment_has_its_code),
+    ("fault-etcd-restored", faults::etcd_is_restored_from_a_backup),
+    ("two-versions", versions::two_releases_work_together),
     ("streams", streams::long_connections_on_any_segment),
     ("monitoring", monitoring::prometheus_sees_faults_and_their_end),
-    ("controller-killed", restarts::a_killed_controller_keeps_every_address),
 ];
 
 /// Those in clusters of another shape.
@@ -277,16 +282,18 @@ const SHAPED: &[(&str, Shape, Scenario)] = &[
 fn main() -> ExitCode {
     guard::run_if_asked();
     let sharing = SHARING.iter().map(|(name, run)| (*name, Cluster::Shared, *run));
+    let renewed = RENEWED.iter().map(|(name, run)| (*name, Cluster::Renewed, *run));
     let usual = SCENARIOS.iter();
     let usual = usual.map(|(name, run)| (*name, Cluster::Own(Shape::Nodes(NODES)), *run));
     let shaped = SHAPED.iter().map(|(name, shape, run)| (*name, Cluster::Own(*shape), *run));
-    let trials = sharing.chain(usual).chain(shaped).map(|(name, cluster, run)| Trial {
-        name,
-        cluster,
-        run,
-        is_quick: QUICK.contains(&name),
-        is_timed: name.starts_with("fault") || TIMED.contains(&name),
-    });
+    let trials =
+        sharing.chain(renewed).chain(usual).chain(shaped).map(|(name, cluster, run)| Trial {
+            name,
+            cluster,
+            run,
+            is_quick: QUICK.contains(&name),
+            is_timed: name.starts_with("fault") || TIMED.contains(&name),
+        });
     let trials: Vec<Trial> = trials.collect();
     for name in QUICK.iter().chain(TIMED) {
         assert!(trials.iter().any(|trial| trial.name == *name), "there is no scenario {name}");

@@ -15,7 +15,7 @@ use std::{
 };
 
 use arpeggio_lab::{Families, Options, ProxyMode};
-use arpeggio_scenarios::{Home, eprint_line};
+use arpeggio_scenarios::{AsNew, Home, eprint_line};
 use libtest_mimic::{Arguments, Conclusion, Failed};
 
 pub(crate) type Scenario = fn(&Home) -> anyhow::Result<()>;
@@ -51,8 +51,10 @@ pub(crate) struct Trial {
 /// Where a scenario runs.
 #[derive(Debug, Clone, Copy)]
 pub(crate) enum Cluster {
-    /// One of the usual shape that others have used and swept.
+    /// One of the usual shape that others have used. [`Home::sweep`] takes away what the scenario leaves.
     Shared,
+    /// The same, for one that changes more than that: [`Home::renew`] puts the machines right and begins Arpeggio anew.
+    Renewed,
     /// One that is made for it.
     Own(Shape),
 }
@@ -114,8 +116,13 @@ pub(crate) fn run(trials: Vec<Trial>) -> ExitCode {
 /// Runs each once. Whether one has failed.
 fn round(trials: &[Trial], arguments: &Arguments) -> bool {
     let (timed, others): (Vec<_>, Vec<_>) = trials.iter().partition(|it| it.is_timed);
-    let conclusions = [run_all(others, SIDE_BY_SIDE, arguments), run_all(timed, 1, arguments)];
-    conclusions.iter().any(Conclusion::has_failed)
+    let side_by_side = run_all(others, SIDE_BY_SIDE, arguments);
+    // The others would only be busy beside it.
+    idle().truncate(1);
+    let one_by_one = run_all(timed, 1, arguments);
+    // Removed now, not by the guard after this process.
+    idle().clear();
+    side_by_side.has_failed() || one_by_one.has_failed()
 }
 
 /// Runs all of them again and again, and goes on when one fails; the round that is running at the end is finished.
@@ -145,10 +152,7 @@ fn run_all(trials: Vec<&Trial>, at_once: usize, arguments: &Arguments) -> Conclu
         .into_iter()
         .copied()
         .map(|trial| libtest_mimic::Trial::test(trial.name, move || tried(&trial)));
-    let conclusion = libtest_mimic::run(&arguments, trials.collect());
-    // Removed now, not by the guard after this process.
-    idle().clear();
-    conclusion
+    libtest_mimic::run(&arguments, trials.collect())
 }
 
 /// Says at once what has failed, beside what led to it, and not only half an hour later.
@@ -198,7 +202,11 @@ fn runs() -> MutexGuard<'static, Vec<Run>> {
 
 fn on_its_cluster(trial: &Trial) -> anyhow::Result<()> {
     match trial.cluster {
-        Cluster::Shared => run_sharing(trial.run),
+        Cluster::Shared => run_sharing(trial.run, Usual::sweep),
+        Cluster::Renewed => run_sharing(trial.run, |usual| {
+            usual.renew();
+            Ok(())
+        }),
         Cluster::Own(shape) => run_alone(trial.name, shape, trial.run),
     }
 }
@@ -232,32 +240,64 @@ fn failures_table() -> String {
     table
 }
 
-/// The clusters of the usual shape that are swept and wait for the next scenario.
-static IDLE: Mutex<Vec<Home>> = Mutex::new(Vec::new());
+/// The clusters of the usual shape that wait for the next scenario.
+static IDLE: Mutex<Vec<Usual>> = Mutex::new(Vec::new());
 
-fn idle() -> MutexGuard<'static, Vec<Home>> {
+fn idle() -> MutexGuard<'static, Vec<Usual>> {
     IDLE.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
-/// A cluster in which a scenario has failed is not used again.
-fn run_sharing(scenario: Scenario) -> anyhow::Result<()> {
-    static STARTED: AtomicU32 = AtomicU32::new(1);
-    let swept = idle().pop();
-    let home = if let Some(home) = swept {
-        home
-    } else {
+/// A cluster of the usual shape.
+struct Usual {
+    home: Home,
+    as_new: AsNew,
+}
+
+impl Usual {
+    fn start() -> anyhow::Result<Self> {
+        static STARTED: AtomicU32 = AtomicU32::new(1);
         let name = format!("test-shared-{}", STARTED.fetch_add(1, Ordering::Relaxed));
-        Home::start(&name, Shape::Nodes(NODES).options())?
-    };
-    let outcome = panic::catch_unwind(AssertUnwindSafe(|| scenario(&home)));
-    let swept = matches!(outcome, Ok(Ok(()))).then(|| home.sweep());
-    match swept {
-        Some(Ok(())) => idle().push(home),
-        Some(Err(error)) => {
-            home.collect();
+        let home = Home::start(&name, Shape::Nodes(NODES).options())?;
+        Ok(Self { as_new: home.as_new()?, home })
+    }
+
+    /// Back among those that wait. What a scenario leaves that said to leave nothing is its fault.
+    fn sweep(self) -> anyhow::Result<()> {
+        if let Err(error) = self.home.sweep() {
+            self.home.collect();
             return Err(error.context("the cluster cannot be used again"));
         }
-        None => home.collect(),
+        idle().push(self);
+        Ok(())
+    }
+
+    /// The same after faults: that one of them has left what cannot be put right is no failure. The next scenario gets a new
+    /// cluster.
+    fn renew(self) {
+        let begin = Instant::now();
+        let name = self.home.lab.name().clone();
+        match self.home.renew(&self.as_new) {
+            Ok(()) => {
+                eprint_line(&format!("{name}: as new ({:.1} s)", begin.elapsed().as_secs_f64()));
+                idle().push(self);
+            }
+            Err(error) => eprint_line(&format!("{name} is not used again: {error:#}")),
+        }
+    }
+}
+
+/// A cluster in which a scenario has failed is not used again.
+fn run_sharing(
+    scenario: Scenario,
+    put_back: fn(Usual) -> anyhow::Result<()>,
+) -> anyhow::Result<()> {
+    let waiting = idle().pop();
+    let usual = waiting.map_or_else(Usual::start, Ok)?;
+    let outcome = panic::catch_unwind(AssertUnwindSafe(|| scenario(&usual.home)));
+    if matches!(outcome, Ok(Ok(()))) {
+        put_back(usual)?;
+    } else {
+        usual.home.collect();
     }
     outcome.unwrap_or_else(|panic| panic::resume_unwind(panic))
 }
