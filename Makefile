@@ -138,8 +138,8 @@ earlier: rust programs
 
 failures: setup demo-program ## Run the failure tests without and with the forwarder, and write docs/failures.md from what a client saw
 	@rm -rf target/failures
-	ARPEGGIO_STREAMS=1 $(SCENARIOS) fault
-	ARPEGGIO_STREAMS=1 ARPEGGIO_WITH_FORWARDER=1 $(SCENARIOS) fault
+	ARPEGGIO_STREAMS=1 $(SCENARIOS) --test-threads 1 fault
+	ARPEGGIO_STREAMS=1 ARPEGGIO_WITH_FORWARDER=1 $(SCENARIOS) --test-threads 1 fault
 	@$(DEMO) failures
 
 bench: bench-wire bench-failover bench-controller bench-api bench-forwarder ## Run all measurements (JSON lines in target/bench)

@@ -26,6 +26,9 @@ pub(crate) const NODES: u8 = 3;
 /// So many run at a time where nothing is timed: mostly they wait.
 const SIDE_BY_SIDE: usize = 3;
 
+/// So many of those that judge by time. Their limits leave room for one other; figures for people are taken one at a time.
+const TIMED_SIDE_BY_SIDE: usize = 2;
+
 /// Which scenarios are run: `quick`, `rest`, or all of them where it is not set.
 const SELECTION: &str = "ARPEGGIO_SCENARIOS";
 
@@ -44,7 +47,7 @@ pub(crate) struct Trial {
     pub(crate) run: Scenario,
     /// It belongs to those that `make test` runs.
     pub(crate) is_quick: bool,
-    /// It judges by time: nothing else may run meanwhile.
+    /// It judges by time: only few others may run meanwhile.
     pub(crate) is_timed: bool,
 }
 
@@ -119,7 +122,7 @@ fn round(trials: &[Trial], arguments: &Arguments) -> bool {
     let side_by_side = run_all(others, SIDE_BY_SIDE, arguments);
     // The others would only be busy beside it.
     idle().truncate(1);
-    let one_by_one = run_all(timed, 1, arguments);
+    let one_by_one = run_all(timed, TIMED_SIDE_BY_SIDE, arguments);
     // Removed now, not by the guard after this process.
     idle().clear();
     side_by_side.has_failed() || one_by_one.has_failed()
