@@ -16,9 +16,8 @@ const COLUMNS: [&str; 4] = ["ADDRESS", "PORT", "NODE", "WHY"];
 /// Whose connection is looked for.
 #[derive(Debug, Clone, clap::Args)]
 pub(super) struct ClientArgs {
-    /// Show also to which node a new connection of this client, outside of the cluster, would go, and why: 10.1.2.3:40000, or
-    /// [fd00::1]:40000.
-    #[allow(clippy::doc_markdown, reason = "it is shown on a terminal")]
+    /// Show also to which node a new connection of this client, outside of the cluster, would go, and why: 10.1.2.3:40000. An IPv6
+    /// address stands in square brackets.
     #[arg(long, value_name = "ADDRESS:PORT")]
     client: Option<SocketAddr>,
     /// The speakers were given the same flag: nodes with the label node.kubernetes.io/exclude-from-external-load-balancers serve,
