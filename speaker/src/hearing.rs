@@ -215,10 +215,8 @@ fn subnets(interface: &Interface) -> impl Iterator<Item = IpNet> {
 
 #[cfg(test)]
 mod tests {
-    use arpeggio_link::interfaces::Medium;
-    use arpeggio_wire::MacAddr;
-
     use super::*;
+    use crate::neighbours::tests::interface;
 
     const MANAGEMENT: u32 = 1;
     const DATA: u32 = 2;
@@ -228,18 +226,7 @@ mod tests {
     }
 
     fn links() -> Links {
-        let interface = |index: u8| Interface {
-            index: index.into(),
-            name: format!("eth{index}"),
-            medium: Medium::Ethernet(MacAddr(2, 0, 0, 0, index, 1)),
-            kind: None,
-            member_of: None,
-            up: true,
-            carrier: true,
-            wireless: false,
-            carrier_ups: 1,
-            addresses: vec![format!("192.168.{index}.1/24").parse::<IpNet>().unwrap().into()],
-        };
+        let interface = |index: u32| interface(index, &[&format!("192.168.{index}.1/24")]);
         Links { interfaces: vec![interface(1), interface(2)], default_routes: Vec::new() }
     }
 

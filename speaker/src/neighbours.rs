@@ -338,7 +338,7 @@ fn gateways(links: &Links) -> impl Iterator<Item = (u32, IpAddr)> {
 }
 
 #[cfg(test)]
-mod tests {
+pub(crate) mod tests {
     use arpeggio_election::Pattern;
     use arpeggio_link::interfaces::{AddressState, DefaultRoute, Medium, RouterPreference};
     use arpeggio_wire::Claim;
@@ -354,7 +354,7 @@ mod tests {
         MacAddr(2, 0, 0, 0, 0, last)
     }
 
-    fn interface(index: u32, nets: &[&str]) -> Interface {
+    pub(crate) fn interface(index: u32, nets: &[&str]) -> Interface {
         Interface {
             index,
             name: format!("eth{index}"),

@@ -1,8 +1,7 @@
 //! What the pages say to type of this command can be typed: also in sentences and tables, where no test types it.
 
-use std::{fs, path::Path};
+use std::path::Path;
 
-use arpeggio_documents::Page;
 use clap::{Arg, CommandFactory as _};
 
 use crate::Args;
@@ -53,22 +52,15 @@ fn what_there_is_not_is_found() {
 
 #[test]
 fn what_pages_say_to_type_can_be_typed() {
-    let top = Path::new(env!("CARGO_MANIFEST_DIR")).join("../..");
-    let mut pages = vec![top.join("README.md"), top.join("CONTRIBUTING.md")];
-    let mut folders = vec![top.join("docs"), top.join("manifests")];
-    while let Some(folder) = folders.pop() {
-        for entry in fs::read_dir(folder).unwrap() {
-            let path = entry.unwrap().path();
-            if path.is_dir() {
-                folders.push(path);
-            } else if path.extension().is_some_and(|it| it == "md") {
-                pages.push(path);
-            }
-        }
-    }
+    let for_users = |path: &Path| {
+        let tops = ["README.md", "CONTRIBUTING.md", "docs", "manifests"];
+        tops.iter().any(|top| path.starts_with(top))
+    };
     let mut wrong = Vec::new();
-    for path in pages {
-        let page = Page::parse(&fs::read_to_string(&path).unwrap());
+    for (path, page) in arpeggio_documents::pages().unwrap() {
+        if !for_users(&path) {
+            continue;
+        }
         let of_kubectl = page.commands_of("kubectl arpeggio");
         let commands = page.commands_of("arpeggio").chain(of_kubectl);
         let faults = commands.filter_map(|words| fault(&words));

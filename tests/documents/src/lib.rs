@@ -4,11 +4,48 @@
 
 mod commands;
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    fs, io,
+    path::{Path, PathBuf},
+};
 
 use pulldown_cmark::{CodeBlockKind, Event, Options, Parser, Tag, TagEnd};
 
 pub use commands::{unknown_commands, unknown_targets};
+
+/// Folders with what is not ours, or was built.
+const LEFT_OUT: [&str; 2] = ["target", ".git"];
+
+/// The folder that holds the repository.
+///
+/// # Errors
+/// When it is not there any more.
+pub fn top() -> io::Result<PathBuf> {
+    Path::new(env!("CARGO_MANIFEST_DIR")).join("../..").canonicalize()
+}
+
+/// All pages of the repository by their path from the top folder.
+///
+/// # Errors
+/// When one cannot be read.
+pub fn pages() -> io::Result<BTreeMap<PathBuf, Page>> {
+    let top = top()?;
+    let (mut pages, mut folders) = (BTreeMap::new(), vec![top.clone()]);
+    while let Some(folder) = folders.pop() {
+        for entry in fs::read_dir(&folder)? {
+            let path = entry?.path();
+            let name = path.file_name().unwrap_or_default().to_string_lossy().into_owned();
+            if path.is_dir() && !path.is_symlink() && !LEFT_OUT.contains(&name.as_str()) {
+                folders.push(path);
+            } else if path.extension().is_some_and(|extension| extension == "md") {
+                let page = Page::parse(&fs::read_to_string(&path)?);
+                pages.insert(path.strip_prefix(&top).unwrap_or(&path).to_owned(), page);
+            }
+        }
+    }
+    Ok(pages)
+}
 
 /// A page, as far as links and blocks of code are concerned.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]

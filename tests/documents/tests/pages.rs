@@ -14,28 +14,13 @@ use arpeggio_documents::{Page, Typed, unknown_commands, unknown_targets};
 
 const SUMMARY: &str = "docs/SUMMARY.md";
 
-/// Folders with what is not ours, or was built.
-const LEFT_OUT: [&str; 2] = ["target", ".git"];
-
 fn top() -> PathBuf {
-    Path::new(env!("CARGO_MANIFEST_DIR")).join("../..").canonicalize().unwrap()
+    arpeggio_documents::top().unwrap()
 }
 
 /// All pages by their path from the top folder.
 fn pages() -> BTreeMap<PathBuf, Page> {
-    let (top, mut pages, mut folders) = (top(), BTreeMap::new(), vec![top()]);
-    while let Some(folder) = folders.pop() {
-        for entry in fs::read_dir(&folder).unwrap() {
-            let path = entry.unwrap().path();
-            let name = path.file_name().unwrap_or_default().to_string_lossy().into_owned();
-            if path.is_dir() && !path.is_symlink() && !LEFT_OUT.contains(&name.as_str()) {
-                folders.push(path);
-            } else if path.extension().is_some_and(|extension| extension == "md") {
-                let text = fs::read_to_string(&path).unwrap();
-                pages.insert(path.strip_prefix(&top).unwrap().to_owned(), Page::parse(&text));
-            }
-        }
-    }
+    let pages = arpeggio_documents::pages().unwrap();
     assert!(pages.len() > 20, "the pages are not where they were: {pages:?}");
     pages
 }

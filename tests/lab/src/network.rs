@@ -319,9 +319,8 @@ impl Network {
     /// Undoes what was done to the switch, the router, the client and these machines.
     pub(crate) fn put_right(&self, machines: &[Machine]) -> Result<()> {
         self.namespace(Machine::Switch).nft("flush ruleset")?;
-        let router = self.namespace(Machine::Router);
-        router.nft(&format!("flush ruleset\n{ROUTER_RULES}"))?;
-        router.run("conntrack", &["-F"])?;
+        self.forget(Machine::Router)?;
+        self.namespace(Machine::Router).nft(ROUTER_RULES)?;
         for machine in machines.iter().copied() {
             // Made first, since what is not there cannot be deleted.
             self.namespace(machine).nft("add table inet lab_cut\ndelete table inet lab_cut")?;

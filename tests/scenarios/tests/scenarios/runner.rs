@@ -119,13 +119,13 @@ pub(crate) fn run(trials: Vec<Trial>) -> ExitCode {
 /// Runs each once. Whether one has failed.
 fn round(trials: &[Trial], arguments: &Arguments) -> bool {
     let (timed, others): (Vec<_>, Vec<_>) = trials.iter().partition(|it| it.is_timed);
-    let side_by_side = run_all(others, SIDE_BY_SIDE, arguments);
-    // The others would only be busy beside it.
-    idle().truncate(1);
-    let one_by_one = run_all(timed, TIMED_SIDE_BY_SIDE, arguments);
+    let others = run_all(others, SIDE_BY_SIDE, arguments);
+    // More would only be busy beside those that are used.
+    idle().truncate(TIMED_SIDE_BY_SIDE);
+    let timed = run_all(timed, TIMED_SIDE_BY_SIDE, arguments);
     // Removed now, not by the guard after this process.
     idle().clear();
-    side_by_side.has_failed() || one_by_one.has_failed()
+    others.has_failed() || timed.has_failed()
 }
 
 /// Runs all of them again and again, and goes on when one fails; the round that is running at the end is finished.
