@@ -100,7 +100,7 @@ pub(crate) fn everything_boots_after_a_power_cut(home: &Home) -> anyhow::Result<
     all.push(home.lab.options().control_machine());
     let fault = "all machines lose power, and five nodes and the control plane boot at once";
     let seen = home.look_on(fault, Duration::from_secs(3), || {
-        at_once(&all, |machine| Ok(home.lab.power_off(machine).map(drop)?))?;
+        home.lab.power_off_all(&all)?;
         thread::sleep(Duration::from_secs(2));
         at_once(&all, |machine| Ok(home.lab.power_on(machine)?))?;
         home.lab.wait_for_api(PATIENCE)?;

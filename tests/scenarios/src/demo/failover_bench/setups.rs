@@ -2,11 +2,7 @@
 //!
 //! A client on the segment hears who announces the address, by whatever protocol; nobody asks.
 
-use std::{
-    collections::BTreeSet,
-    net::IpAddr,
-    time::{Duration, Instant},
-};
+use std::{collections::BTreeSet, net::IpAddr, time::Duration};
 
 use anyhow::{Context as _, ensure};
 use arpeggio_lab::{Families, LabName, Machine, Options};
@@ -153,10 +149,7 @@ fn crash_once(home: &Home, setup: &Setup, addresses: &[IpAddr]) -> anyhow::Resul
     ensure!(victims.len() == setup.deaths, "{victims:?} own everything");
     std::thread::sleep(BEFORE);
     let hearing = Hearing::start(&home.lab, Machine::Client, setup.interface)?;
-    let cut = Instant::now();
-    for victim in &victims {
-        home.lab.power_off(*victim)?;
-    }
+    let cut = home.lab.power_off_all(&victims)?;
     let lost: BTreeSet<IpAddr> =
         owners.iter().filter(|(_, owner)| victims.contains(owner)).map(|(it, _)| *it).collect();
     let claims = hearing.until_all_are_claimed(&lost, cut, PATIENCE)?;
@@ -173,18 +166,40 @@ fn crash_once(home: &Home, setup: &Setup, addresses: &[IpAddr]) -> anyhow::Resul
         .collect()
 }
 
-/// Who has each address, as the locks say, when each is somebody's whose session counts.
+/// Who has each address, when at least one of them may die: otherwise those who have something give it away first.
 fn owners(
     home: &Home,
     setup: &Setup,
     addresses: &[IpAddr],
+) -> anyhow::Result<Vec<(IpAddr, Machine)>> {
+    let may_die = |owners: &[(IpAddr, Machine)]| owners.iter().any(|(_, it)| (setup.mortal)(*it));
+    let now = holders(home, addresses, |_| true)?;
+    if may_die(&now) {
+        return Ok(now);
+    }
+    let spared: BTreeSet<String> = now.iter().map(|(_, owner)| owner.to_string()).collect();
+    let all_spared = |verb| {
+        let arguments: Vec<&str> =
+            [verb].into_iter().chain(spared.iter().map(String::as_str)).collect();
+        home.lab.kubectl(&arguments)
+    };
+    all_spared("cordon")?;
+    let then = holders(home, addresses, may_die)?;
+    all_spared("uncordon")?;
+    Ok(then)
+}
+
+/// Who has each address, as the locks say, when each is somebody's and they are as `wanted`.
+fn holders(
+    home: &Home,
+    addresses: &[IpAddr],
+    wanted: impl Fn(&[(IpAddr, Machine)]) -> bool,
 ) -> anyhow::Result<Vec<(IpAddr, Machine)>> {
     home.wait_until("every address has an owner that may die", || {
         let holder = |address: &IpAddr| Ok(home.holder(*address)?.map(|it| (*address, it)));
         let owners: Vec<_> = addresses.iter().filter_map(|it| holder(it).transpose()).collect();
         let owners = owners.into_iter().collect::<anyhow::Result<Vec<_>>>()?;
         let all = owners.len() == addresses.len();
-        let may = owners.iter().any(|(_, owner)| (setup.mortal)(*owner));
-        if all && may { Ok(owners) } else { Err(format!("{owners:?}").into()) }
+        if all && wanted(&owners) { Ok(owners) } else { Err(format!("{owners:?}").into()) }
     })
 }
