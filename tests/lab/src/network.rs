@@ -14,6 +14,9 @@ const SECOND_INTERFACE: &str = "eth1";
 const ROUTER_WAN: &str = "wan";
 const INTERNET_INTERFACE: &str = "eth0";
 
+/// The last number of a bare host that there can be.
+const LAST_HOST: u8 = 200;
+
 /// How many bytes a frame may carry at first.
 const MTU: u16 = 1500;
 
@@ -91,10 +94,34 @@ impl Network {
 
     /// Adds bare hosts of these numbers to the LAN, with a default route and nothing else. They go with the lab.
     ///
+    /// They know one another from the beginning: all namespaces of a kernel share its table of neighbours, which has room for
+    /// some 1,000 that are learned (`net.ipv4.neigh.default.gc_thresh3`). A kernel whose table is full answers no ARP.
+    ///
     /// # Errors
     /// When one of them is there already.
     pub fn add_hosts(&self, numbers: RangeInclusive<u8>) -> Result<()> {
-        numbers.into_iter().try_for_each(|number| self.create_machine(Machine::Host(number), &[]))
+        let known = self.known_neighbours();
+        for host in numbers.map(Machine::Host) {
+            self.create_machine(host, &[])?;
+            let program = "printf %s \"$1\" | ip -batch -";
+            self.namespace(host).run("sh", &["-c", program, "sh", &known])?;
+        }
+        Ok(())
+    }
+
+    /// All that hosts ask for, as commands for `ip -batch`: entries that stay, which have a place beside the learned ones.
+    fn known_neighbours(&self) -> String {
+        let machines = [Machine::Router, Machine::Control].into_iter();
+        let machines = machines.chain((1..=LAST_HOST).map(Machine::Host));
+        let commands = machines.flat_map(|machine| {
+            let mac = machine.mac().map(mac_text).unwrap_or_default();
+            let addresses = self.families.addresses_of(machine).into_iter();
+            let interface = Machine::Host(1).interface();
+            addresses.map(move |it| {
+                format!("neighbour add {it} lladdr {mac} dev {interface} nud permanent\n")
+            })
+        });
+        commands.collect()
     }
 
     /// A cable from the machine to a port of the switch that has the machine's name.
