@@ -5,6 +5,7 @@
 //! time, and each hears the others' questions. Then it writes what it has found out, as JSON.
 
 mod dhcp;
+mod neighbours;
 mod proxy;
 mod segment;
 pub(crate) mod speech;
@@ -67,6 +68,7 @@ fn survey(questions: &Questions, links: &Links) -> anyhow::Result<Survey> {
         proxy_mode: proxy.join().unwrap_or_default(),
         strict_arp: proxy::strict_arp(),
         subnets: subnets(links),
+        neighbours: neighbours::tables(),
     })
 }
 

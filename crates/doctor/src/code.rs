@@ -139,6 +139,7 @@ codes! {
     A602 Nodes Warning "Let a second node announce: without one, an address dies with its node."
     A603 Nodes Info "Add a node, if addresses are to outlive one."
     A604 Nodes Warning "See why: kubectl describe the node."
+    A605 Nodes Warning "Raise gc_thresh2 and gc_thresh3 on the node."
 
     A701 Pools Warning "Create an AddressPool."
     A702 Pools Error "Do what the message says."

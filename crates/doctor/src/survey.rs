@@ -59,6 +59,27 @@ pub struct Survey {
     pub strict_arp: Option<bool>,
     /// The subnets of the interfaces that have neighbours.
     pub subnets: Vec<IpNet>,
+    /// The kernel's tables of neighbours, as far as the node's kernel lets its network see them.
+    pub neighbours: Vec<Neighbours>,
+}
+
+/// A kernel's table of the neighbours of one family.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct Neighbours {
+    /// The setting that says how many there may be (`net.ipv4.neigh.default.gc_thresh3`).
+    pub setting: String,
+    /// How many there are.
+    pub entries: u32,
+    /// How many there may be.
+    pub limit: u32,
+}
+
+impl Neighbours {
+    /// Whether the table is full, or will soon be.
+    pub fn are_many(&self) -> bool {
+        u64::from(self.entries) * 10 >= u64::from(self.limit) * 9
+    }
 }
 
 /// Who has answered for an address.

@@ -8,9 +8,16 @@ use crate::{
     code::Code,
     facts::{Facts, Node, Stage},
     finding::Finding,
+    survey::Neighbours,
 };
 
 pub(super) fn check(facts: &Facts) -> Vec<Finding> {
+    let mut findings = of_objects(facts);
+    findings.extend(crowded(facts));
+    findings
+}
+
+fn of_objects(facts: &Facts) -> Vec<Finding> {
     known(Code::A601, "nodes", &facts.nodes, |nodes| {
         let linux: Vec<&Node> = nodes.iter().filter(|node| node.linux).collect();
         let mut findings: Vec<Finding> = linux.iter().filter_map(|node| unready(node)).collect();
@@ -23,6 +30,21 @@ fn unready(node: &Node) -> Option<Finding> {
     let about = format!("node {}", node.name);
     let seen = "Kubernetes does not call it Ready: it announces only when no other node may";
     (!node.ready).then(|| Finding::new(Code::A604, about, seen))
+}
+
+/// Nodes whose kernels have no room for another neighbour.
+fn crowded(facts: &Facts) -> impl Iterator<Item = Finding> {
+    let surveys = facts.surveys.iter().filter_map(|(node, it)| Some((node, it.as_ref().ok()?)));
+    surveys.flat_map(|(node, survey)| {
+        let crowded = survey.neighbours.iter().filter(|it| it.are_many());
+        crowded.map(move |it| {
+            let Neighbours { setting, entries, limit } = it;
+            let seen = format!(
+                "its kernel knows {entries} neighbours, and {setting} lets it know {limit}"
+            );
+            Finding::new(Code::A605, format!("node {node}"), seen)
+        })
+    })
 }
 
 fn excluded(nodes: &[&Node], facts: &Facts) -> Option<Finding> {
@@ -69,6 +91,21 @@ mod tests {
         checks::sample::{codes, facts},
         finding::Severity,
     };
+
+    #[test]
+    fn a_full_table_of_neighbours_is_told_before_it_is_full() {
+        let with = |entries| {
+            let setting = "net.ipv4.neigh.default.gc_thresh3".into();
+            let neighbours = vec![Neighbours { setting, entries, limit: 1024 }];
+            let mut facts = facts();
+            facts.surveys.values_mut().flatten().for_each(|it| it.neighbours = neighbours.clone());
+            check(&facts)
+        };
+        assert!(with(900).is_empty());
+        let told = with(1_000);
+        assert_eq!(told.len(), facts().surveys.len());
+        assert_eq!(codes(&told[..1]), [(Code::A605, Severity::Warning)]);
+    }
 
     fn changed(change: impl Fn(usize, &mut Node)) -> Facts {
         let mut facts = facts();
