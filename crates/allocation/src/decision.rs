@@ -270,7 +270,10 @@ impl Index {
         let step = self.next_step(owner, now)?;
         tracing::debug!(service = %owner, ?step, "decided");
         match step {
-            Step::Rest => None,
+            Step::Rest => {
+                self.refused.remove(owner);
+                None
+            }
             Step::Claim(_) if self.is_held_back(&Subject::Service(owner.clone()), Work::Locks) => {
                 let refused = self.refusal_of_locks(owner)?;
                 self.settle_refused(owner, Reason::ApiRefused(refused), now)
@@ -290,6 +293,12 @@ impl Index {
             Step::Mark(address, since) => self.mark(owner, address, since),
             Step::Unrenounce => self.unrenounce(owner),
             Step::Withdraw => self.withdraw(owner, now),
+            // It may be one again soon, as one that is deleted may be created again.
+            Step::Release(address)
+                if !self.is_served(owner) && self.awaits_successor(address, now) =>
+            {
+                None
+            }
             Step::Release(address) => self.release(owner, address, now),
         }
     }

@@ -24,7 +24,7 @@ pub(super) struct KnownLock {
     /// Who has it, in the order in which they came.
     pub(super) owners: Vec<Owner>,
     pub(super) services: Vec<ServiceRef>,
-    /// The Service that was deleted while it had the address, which rests since.
+    /// The Service that was deleted, or not for us any more, while it had the address, which rests since.
     pub(super) former: Option<Owner>,
     pub(super) expiring: Vec<Expiry>,
     /// Something of it was not understood: others may have it, too, who are not on it any more.
@@ -43,6 +43,10 @@ pub(super) struct KnownLock {
     pub(super) since: Option<MicroTime>,
     pub(super) claimed_for: Option<ClaimedFor>,
     pub(super) resting_until: Option<Time>,
+    /// It rests, and until when is not understood.
+    pub(super) rest_is_unclear: bool,
+    /// The MAC address of the machine that answers at the address.
+    pub(super) stranger_mac: Option<String>,
     /// Why the address is given to nobody for now.
     pub(super) reservation: Option<Reservation>,
     pub(super) lease_uid: String,
@@ -64,7 +68,7 @@ impl KnownLock {
             let address = record.lock.address;
             tracing::warn!(%address, format, "a newer release wrote the lock: it is left alone");
         }
-        let reservation = record.reservation();
+        let (reservation, stranger_mac) = (record.reservation(), record.stranger());
         let pool = Some(record.claim.pool).filter(|pool| !pool.is_empty());
         Self {
             owners: record.claim.services.iter().map(owner_of).collect(),
@@ -80,7 +84,9 @@ impl KnownLock {
             holder: record.lock.holder.map(|holder| holder.node),
             since: record.since,
             claimed_for: record.claimed_for,
+            rest_is_unclear: record.rests && record.resting_until.is_none(),
             resting_until: record.resting_until,
+            stranger_mac,
             reservation,
             lease_uid: record.uid,
             version: record.lock.version.0,

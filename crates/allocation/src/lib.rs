@@ -290,7 +290,7 @@ impl Index {
             Subject::Service(owner) => self.services.contains_key(owner),
             Subject::Lock(address) => self.locks.contains_key(address),
             Subject::Pool(name) => self.pools.contains_key(name),
-            Subject::Record(_) => true,
+            Subject::Record(uid) => self.declarations.knows(uid),
         }
     }
 

@@ -126,19 +126,31 @@ impl Index {
     fn successor(&self, lock: &KnownLock) -> Option<Owner> {
         let former = lock.former.as_ref().filter(|_| lock.services.is_empty())?;
         let rests = matches!(lock.reservation, Some(Reservation::CoolingDown(_)));
-        let exists = self.services.get(former).is_some_and(|record| record.request.is_some());
-        (rests && exists).then(|| former.clone())
+        (rests && self.is_served(former)).then(|| former.clone())
     }
 
     /// Looks again at resting addresses that `owner` may have before others, since it has come or gone.
     pub(super) fn heirlooms_of(&mut self, owner: &Owner) {
         for address in self.formers.get(owner).cloned().unwrap_or_default() {
-            if let Some(lock) = self.forget(address) {
+            self.look_anew(address, |_, lock| {
                 let (owners, reservation) = (Vec::new(), lock.resting());
-                self.remember(address, KnownLock { owners, reservation, ..lock });
-                self.suspects.insert(address);
-            }
+                KnownLock { owners, reservation, ..lock }
+            });
         }
+    }
+
+    /// Has a lock count as something else than before, and looked at again with all who are on it.
+    pub(super) fn look_anew(
+        &mut self,
+        address: IpAddr,
+        change: impl FnOnce(&Self, KnownLock) -> KnownLock,
+    ) {
+        let Some(lock) = self.forget(address) else { return };
+        let lock = change(self, lock);
+        let owners = lock.owners.clone();
+        self.remember(address, lock);
+        self.suspects.insert(address);
+        owners.iter().for_each(|owner| self.touch(owner));
     }
 
     /// Forgets the lock of `address`.

@@ -22,13 +22,19 @@ impl Watched<AddressPool> for Index {
 
     fn delete(&mut self, pool: AddressPool) {
         if self.pools.remove(&pool.name_any()).is_some() {
+            self.forget_setbacks(&Subject::Pool(pool.name_any()));
             self.pools_changed();
         }
     }
 
     fn reset(&mut self, pools: Vec<AddressPool>) {
         let present: BTreeSet<String> = pools.iter().map(ResourceExt::name_any).collect();
-        self.pools.retain(|name, _| present.contains(name));
+        let gone: Vec<String> =
+            self.pools.keys().filter(|it| !present.contains(*it)).cloned().collect();
+        for name in gone {
+            self.pools.remove(&name);
+            self.forget_setbacks(&Subject::Pool(name));
+        }
         for pool in pools {
             self.pool_applied(pool);
         }

@@ -61,6 +61,11 @@ impl Remembered {
         self.pools(uid).next().is_some()
     }
 
+    /// Whether a Lease keeps anything of the object with this uid.
+    pub(super) fn keeps(&self, uid: &str) -> bool {
+        self.kept.contains_key(uid)
+    }
+
     pub(super) fn look_again(&mut self) {
         self.dirty = true;
     }
@@ -201,6 +206,11 @@ impl DeclaredPools {
         self.remembered.writes(&wanted, &unread)
     }
 
+    /// Whether anything is said by, or kept of, the object with this uid.
+    pub(super) fn knows(&self, uid: &str) -> bool {
+        self.remembered.keeps(uid) || self.object(uid).is_some()
+    }
+
     /// The object that a record is about.
     pub(super) fn object(&self, uid: &str) -> Option<&ObjectReference> {
         let of_pools = self.iter().map(|pool| &pool.object);
@@ -227,6 +237,11 @@ impl Index {
             return Vec::new();
         }
         let writes = self.declarations.record_writes();
+        let declarations = &self.declarations;
+        self.setbacks.retain(|(subject, _), _| match subject {
+            Subject::Record(uid) => declarations.knows(uid),
+            _ => true,
+        });
         writes.into_iter().filter_map(|write| self.write_record(write)).collect()
     }
 

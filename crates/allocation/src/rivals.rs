@@ -184,5 +184,7 @@ impl Index {
         self.rivals.remove(owner);
         self.written.remove(owner);
         self.said.remove(owner);
+        // What is under way is of no interest any more, either.
+        self.saying.remove(owner);
     }
 }

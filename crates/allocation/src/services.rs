@@ -4,7 +4,7 @@ use std::{collections::BTreeSet, net::IpAddr};
 
 use arpeggio_api::service::{self, Ingress, ServiceRecord};
 use arpeggio_ipam::{Owner, Sharing};
-use k8s_openapi::api::core::v1::Service;
+use k8s_openapi::{api::core::v1::Service, apimachinery::pkg::apis::meta::v1::Time};
 
 use super::{Index, Watched, announcing::announced, effect::Subject, known_lock::owner_of};
 
@@ -14,6 +14,11 @@ fn owner(service: &Service) -> Owner {
 
 fn sharing(record: &ServiceRecord) -> Option<&Sharing> {
     record.request.as_ref()?.as_ref().ok()?.sharing.as_ref()
+}
+
+/// Since when a Service is being deleted, and what it waits for.
+fn leaving(record: &ServiceRecord) -> Option<(&Time, &[String])> {
+    Some((record.deleting_since.as_ref()?, record.finalizers.as_slice()))
 }
 
 impl Watched<Service> for Index {
@@ -33,19 +38,20 @@ impl Watched<Service> for Index {
             return;
         }
         let sharing = known.is_some_and(|known| sharing(known) != sharing(&record));
-        let leaves = known.is_some_and(|known| known.deleting_since != record.deleting_since);
+        let leaves = known.is_some_and(|known| leaving(known) != leaving(&record));
         if known.and_then(announced) != announced(&record) {
             // What its locks say of announcing may not be right any more.
             self.suspects.extend(self.locked_by(&owner));
         }
-        let is_new = known.is_none();
+        let served = known.map(|known| known.request.is_some());
+        let comes_or_goes = served != Some(record.request.is_some());
         self.services.insert(owner.clone(), record);
         self.note_written(&owner);
-        if is_new {
+        if comes_or_goes {
             self.heirlooms_of(&owner);
         }
         self.dirty.insert(owner);
-        // Who waits for its address is to know that it is being deleted.
+        // Who waits for its address is to know that it is being deleted, and what it waits for.
         if sharing || leaves {
             self.wake_waiting();
         }
@@ -80,6 +86,11 @@ impl Index {
         if self.services.contains_key(&owner(&service)) {
             self.apply(service);
         }
+    }
+
+    /// Whether there is such a Service, and it is for us.
+    pub(super) fn is_served(&self, owner: &Owner) -> bool {
+        self.services.get(owner).is_some_and(|record| record.request.is_some())
     }
 
     fn service_gone(&mut self, owner: &Owner) {

@@ -1,5 +1,7 @@
 //! Machines that answer at addresses which no node announces.
 
+use std::net::IpAddr;
+
 use arpeggio_api::session::mac_text;
 use arpeggio_ipam::Reservation;
 
@@ -9,12 +11,34 @@ impl Index {
     /// The lock, with the name of the node that has its address, if a node has it. Nodes are told by their MAC addresses,
     /// which their sessions say.
     pub(super) fn with_stranger_named(&self, mut lock: KnownLock) -> KnownLock {
-        if let Some(Reservation::Quarantined(mac)) = &mut lock.reservation
-            && let Some(node) = self.node_at(mac)
+        if let (Some(Reservation::Quarantined(named)), Some(mac)) =
+            (&mut lock.reservation, &lock.stranger_mac)
         {
-            *mac = format!("{mac} (node {node})");
+            *named = self.named(mac);
         }
         lock
+    }
+
+    /// Names those anew whose node has another name by now, or none, or one at last: sessions may come after locks.
+    pub(super) fn name_strangers(&mut self) {
+        let of_old: Vec<IpAddr> =
+            self.quarantined.iter().copied().filter(|it| self.is_named_of_old(*it)).collect();
+        for address in of_old {
+            self.look_anew(address, Self::with_stranger_named);
+        }
+    }
+
+    fn is_named_of_old(&self, address: IpAddr) -> bool {
+        let lock = self.locks.get(&address);
+        let (said, mac) = (self.stranger_at(address), lock.and_then(|it| it.stranger_mac.as_ref()));
+        said != mac.map(|mac| self.named(mac)).as_deref()
+    }
+
+    fn named(&self, mac: &str) -> String {
+        match self.node_at(mac) {
+            Some(node) => format!("{mac} (node {node})"),
+            None => mac.to_owned(),
+        }
     }
 
     fn node_at(&self, mac: &str) -> Option<&str> {

@@ -73,6 +73,7 @@ impl Index {
         let is_there = |node: &Node| changed.iter().any(|it| it.as_str() == node.as_str());
         let locks = self.locks.values().filter(|it| it.holder.as_ref().is_some_and(is_there));
         self.dirty.extend(locks.flat_map(|lock| lock.owners.iter().cloned()));
+        self.name_strangers();
     }
 
     /// Which connections nodes still have of addresses that they do not serve any more.

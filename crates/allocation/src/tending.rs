@@ -34,17 +34,23 @@ impl Index {
         if let Some(until) = lock.resting_until.clone() {
             return self.end_rest(address, &until, now);
         }
+        if lock.rest_is_unclear {
+            return self.rest_anew(address, now);
+        }
         let orphan = lock.owners.iter().find(|owner| !self.services.contains_key(owner)).cloned();
         let is_damaged = lock.is_damaged;
         let Some(orphan) = orphan else {
-            self.orphaned.remove(&address);
+            if lock.owners.iter().all(|owner| self.is_served(owner)) {
+                self.orphaned.remove(&address);
+            }
             return if is_damaged { self.mend(address) } else { self.amend_terms(address) };
         };
         if self.awaits_successor(address, now) { None } else { self.release(&orphan, address, now) }
     }
 
-    /// Whether a Service that is gone may be on its way back: `kubectl replace --force` deletes and creates it again.
-    fn awaits_successor(&mut self, address: IpAddr, now: &Time) -> bool {
+    /// Whether a Service that is gone, or is for us no more, may be on its way back: `kubectl replace --force` deletes and
+    /// creates it again.
+    pub(super) fn awaits_successor(&mut self, address: IpAddr, now: &Time) -> bool {
         let end = now.0.checked_add(self.periods.succession).map_or_else(|_| now.clone(), Time);
         let end = self.orphaned.entry(address).or_insert(end).clone();
         if end <= *now {
@@ -105,6 +111,15 @@ impl Index {
         self.task(Subject::Lock(address), Effect::Amend(amendment))
     }
 
+    /// The task for an address of which the lock does not say in a way that is understood until when it rests: it rests as long
+    /// as one that is given back now.
+    fn rest_anew(&mut self, address: IpAddr, now: &Time) -> Option<Task> {
+        match self.rest_of(address, now) {
+            Some(until) => self.shorten_rest(address, until),
+            None => self.mend(address),
+        }
+    }
+
     /// The task to take `owner` off the lock of `address`, if it is on one that may be changed.
     pub(super) fn release(&mut self, owner: &Owner, address: IpAddr, now: &Time) -> Option<Task> {
         let rest = self.rest_of(address, now);
@@ -112,7 +127,7 @@ impl Index {
         let Some(service) = lock.services.iter().find(|it| owner_of(it) == *owner).cloned() else {
             return self.disown(address);
         };
-        let gone = !self.services.contains_key(owner);
+        let gone = !self.is_served(owner);
         let change = match lock.left(address, owner, rest) {
             Change::Amend(amendment) => {
                 let last_service = gone.then(|| service.path());

@@ -6,6 +6,7 @@ mod bad_input;
 mod cluster;
 mod editions;
 mod formats;
+mod growth;
 mod neighbours;
 mod others;
 mod quarantine;

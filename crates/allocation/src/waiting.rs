@@ -40,6 +40,12 @@ impl Waiting {
         }
     }
 
+    /// How many wait.
+    #[cfg(test)]
+    pub(super) fn len(&self) -> usize {
+        self.turns.len()
+    }
+
     fn after(&self, turn: Option<&Turn>) -> Option<Turn> {
         let from = turn.map_or(Bound::Unbounded, Bound::Excluded);
         self.queue.range((from, Bound::Unbounded)).next().cloned()

@@ -22,7 +22,7 @@
 //! | annotation `arpeggio.dev/unannounced` | why its holder does not announce it at present, in a word: `NoReadyEndpoints` |
 //! | annotation `arpeggio.dev/resting-until` | the address was given back, and nobody gets it before this time (RFC 3339) |
 //! | annotation `arpeggio.dev/expiring` | which of the Services have the address for a grace period only, and since when: `UID@TIME,...` (RFC 3339) |
-//! | annotation `arpeggio.dev/last-service` | the Service that was deleted while it had the address, `NAMESPACE/NAME`: one of this name may have it at once |
+//! | annotation `arpeggio.dev/last-service` | the Service that was deleted, or for another load balancer or none, while it had the address, `NAMESPACE/NAME`: one of this name may have it at once |
 
 use std::{collections::BTreeMap, fmt, net::IpAddr};
 
@@ -126,7 +126,7 @@ pub struct Amendment {
     pub claimed_for: Option<ClaimedFor>,
     /// Until when nobody gets the address, when the last one has left.
     pub resting_until: Option<Time>,
-    /// `NAMESPACE/NAME` of the last one, if it was deleted: a Service of this name need not wait.
+    /// `NAMESPACE/NAME` of the last one, if it was deleted or is not for us any more: a Service of this name need not wait.
     pub last_service: Option<String>,
     /// Which of the Services have it for a grace period only.
     pub expiring: Vec<Expiry>,
@@ -158,7 +158,7 @@ pub struct LockRecord {
     pub claimed_for: Option<ClaimedFor>,
     /// The address was given back, and nobody gets it before this time.
     pub resting_until: Option<Time>,
-    /// `NAMESPACE/NAME` of the Service that was deleted while it had the address, which rests since.
+    /// `NAMESPACE/NAME` of the Service that was deleted, or not for us any more, while it had the address, which rests since.
     pub last_service: Option<String>,
     /// Which of its Services have it for a grace period only.
     pub expiring: Vec<Expiry>,
@@ -427,8 +427,9 @@ impl LockRecord {
             return Some(Reservation::Newer(format.clone()));
         }
         let quarantined = self.stranger().map(Reservation::Quarantined);
-        let resting = self.resting_until.as_ref();
-        quarantined.or_else(|| resting.map(|it| Reservation::CoolingDown(it.0.to_string())))
+        let end = self.resting_until.as_ref().map(|it| it.0.to_string());
+        let end = end.or_else(|| self.rests.then(|| "a time that cannot be read".to_owned()));
+        quarantined.or_else(|| end.map(Reservation::CoolingDown))
     }
 
     /// The patch by which `me` takes the lock under its session `epoch`, if it still has version `expected`.

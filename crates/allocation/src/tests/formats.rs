@@ -1,5 +1,7 @@
 //! Locks that are damaged, and those that a newer release has written.
 
+use arpeggio_api::address_pool::{AddressItem, AddressPoolSpec};
+
 use super::*;
 
 const ADDRESSES: &str = "arpeggio.dev/addresses";
@@ -98,4 +100,40 @@ fn a_lock_that_a_newer_release_has_written_is_left_alone() {
         lab.wait(Duration::from_hours(1));
         assert_eq!(*lab.lease(LOCK), before, "{value}");
     }
+}
+
+/// Of what cannot be read nothing follows that anybody is allowed.
+#[test]
+fn a_rest_whose_end_cannot_be_read_begins_anew() {
+    let mut lab = Lab::with_pools(&[]);
+    let spec = AddressPoolSpec {
+        addresses: vec![AddressItem("10.0.0.1-10.0.0.2".to_owned())],
+        reuse_cool_down_seconds: 60,
+        ..AddressPoolSpec::default()
+    };
+    lab.cluster.set_pool_spec("home", spec);
+    lab.create("web");
+    lab.cluster.delete_service("web");
+    lab.settle();
+    lab.cluster.damage_lease("address-10.0.0.1", "arpeggio.dev/resting-until", "soon");
+    lab.create("other");
+    assert_eq!(lab.addresses("other"), ["10.0.0.2"]);
+    lab.restart();
+    lab.cluster.create_service("third", &[("arpeggio.dev/addresses", "10.0.0.1")]);
+    lab.settle();
+    assert_eq!(lab.addresses("third"), [""; 0]);
+    lab.wait(Duration::from_mins(2));
+    assert_eq!(lab.addresses("third"), ["10.0.0.1"]);
+}
+
+/// A pool that has no rest any more has none to begin.
+#[test]
+fn a_rest_whose_end_cannot_be_read_is_over_where_nothing_rests() {
+    let mut lab = Lab::with_pools(&[("home", &["10.0.0.1"])]);
+    lab.create("web");
+    lab.cluster.damage_lease("address-10.0.0.1", "arpeggio.dev/resting-until", "soon");
+    lab.cluster.damage_lease("address-10.0.0.1", "arpeggio.dev/services", "");
+    lab.cluster.delete_service("web");
+    lab.settle();
+    assert_eq!(lab.locks(), [""; 0]);
 }

@@ -275,6 +275,19 @@ fn a_service_that_is_being_deleted_keeps_what_it_has_and_gets_nothing_new() {
 }
 
 #[test]
+fn who_waits_for_a_service_that_is_being_deleted_is_told_what_holds_it_now() {
+    let mut lab = Lab::with_pools(&[("home", &["10.0.0.1"])]);
+    lab.create("old");
+    lab.cluster.create_service("new", &[("arpeggio.dev/addresses", "10.0.0.1")]);
+    lab.cluster.begin_deletion("old", "example.com/first");
+    lab.settle();
+    assert!(lab.says("new").contains("example.com/first"), "{}", lab.says("new"));
+    lab.cluster.begin_deletion("old", "example.com/second");
+    lab.settle();
+    assert!(lab.says("new").contains("example.com/second"), "{}", lab.says("new"));
+}
+
+#[test]
 fn a_namespace_that_is_not_known_yet_selects_nothing_and_refuses_nothing() {
     let mut lab = Lab::with_pools(&[WIDE]);
     lab.controller.index.forget_namespace("default");

@@ -182,3 +182,28 @@ fn a_node_that_has_the_address_itself_is_named() {
     let told = lab.conflict("web").unwrap();
     assert!(told.contains("02:00:00:00:00:09 (node node-1) answers there"), "{told}");
 }
+
+/// Sessions come after locks when a controller starts, and a node may get another network card.
+#[test]
+fn the_node_at_an_address_is_named_as_soon_as_it_is_known_and_no_longer() {
+    let mut lab = Lab::with_pools(&[HOME]);
+    lab.cluster.create_service("web", &[(ADDRESSES, "10.0.0.1")]);
+    lab.settle();
+    lab.find_stranger();
+    let link = LinkAddress { address: "10.0.0.201".parse().unwrap(), mac: STRANGER };
+    let node = Whereabouts { links: vec![link], ..Whereabouts::default() };
+    let mut told = |speakers: &[(&str, &Whereabouts)]| {
+        let speakers = speakers.iter().map(|(name, it)| ((*name).to_owned(), (*it).clone()));
+        lab.controller.index.set_speakers(speakers.collect());
+        lab.settle();
+        lab.wait(Duration::from_secs(5));
+        lab.conflict("web").unwrap()
+    };
+    assert!(!told(&[]).contains("node-1"));
+    let named = told(&[("node-1", &node)]);
+    assert!(named.contains("02:00:00:00:00:09 (node node-1) answers there"), "{named}");
+    let other = told(&[("node-1", &Whereabouts::default()), ("node-2", &node)]);
+    assert!(other.contains("02:00:00:00:00:09 (node node-2) answers there"), "{other}");
+    let nobody = told(&[("node-1", &Whereabouts::default())]);
+    assert!(!nobody.contains("(node"), "{nobody}");
+}

@@ -124,6 +124,69 @@ fn an_address_that_a_service_gave_up_by_itself_is_no_inheritance() {
 }
 
 #[test]
+fn a_service_that_is_no_load_balancer_for_a_while_keeps_what_a_deleted_one_would() {
+    for (pool, away) in [(plain(), 0), (plain(), 2), (resting(), 0), (resting(), 30)] {
+        let mut lab = lab(pool);
+        for name in ["a", "b"] {
+            lab.create(name);
+        }
+        lab.cluster.delete_service("a");
+        lab.wait(Duration::from_mins(5));
+        for type_ in ["ClusterIP", "NodePort", "ClusterIP"] {
+            lab.cluster.set_type("b", type_);
+            lab.settle();
+            assert_eq!(lab.addresses("b"), [""; 0]);
+            lab.wait(Duration::from_secs(away));
+            lab.create(&format!("other-{type_}-{}", lab.time.as_nanos()));
+            lab.cluster.set_type("b", "LoadBalancer");
+            lab.settle();
+            assert_eq!(lab.addresses("b"), ["10.0.0.2"], "{away} s");
+        }
+        lab.restart();
+        assert_eq!(lab.writes, [""; 0]);
+    }
+}
+
+#[test]
+fn a_service_that_stays_without_a_load_balancer_leaves_nothing() {
+    for (pool, names) in [(plain(), 0), (resting(), 1)] {
+        let mut lab = lab(pool);
+        lab.create("web");
+        lab.cluster.set_type("web", "ClusterIP");
+        lab.settle();
+        assert_eq!((lab.addresses("web"), lab.locks().len()), (vec![], 1));
+        lab.wait(Duration::from_secs(3));
+        assert_eq!(lab.locks().len(), names);
+        lab.wait(Duration::from_mins(2));
+        assert_eq!(lab.locks(), [""; 0]);
+    }
+}
+
+#[test]
+fn a_service_that_comes_again_for_the_other_family_leaves_the_address_to_others() {
+    for down in [false, true] {
+        let mut lab = lab(AddressPoolSpec {
+            addresses: ["10.0.0.1", "fd00::1"].map(|it| AddressItem(it.to_owned())).into(),
+            ..plain()
+        });
+        lab.create("web");
+        lab.cluster.delete_service("web");
+        if !down {
+            lab.settle();
+        }
+        lab.cluster.create_service("web", &[]);
+        lab.cluster.set_cluster_addresses("web", &["fd00:1::7"]);
+        if down {
+            lab.restart();
+        }
+        lab.settle();
+        assert_eq!(lab.addresses("web"), ["fd00::1"], "{}", lab.says("web"));
+        lab.create("other");
+        assert_eq!(lab.addresses("other"), ["10.0.0.1"]);
+    }
+}
+
+#[test]
 fn a_service_that_does_not_come_back_leaves_nothing() {
     let mut lab = lab(plain());
     lab.create("web");
