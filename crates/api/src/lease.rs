@@ -132,8 +132,30 @@ pub(crate) fn guarded(expected: Version, annotations: &Value, spec: &Value) -> V
 }
 
 #[cfg(test)]
-mod tests {
+pub(crate) mod tests {
     use super::*;
+
+    /// The annotations in the table at the head of a file, by name.
+    pub(crate) fn documented(source: &str) -> Vec<&str> {
+        let rows = source.lines().filter_map(|line| line.strip_prefix("//! | annotation"));
+        let mut keys: Vec<&str> = rows.filter_map(|row| row.split('`').nth(1)).collect();
+        keys.sort_unstable();
+        keys
+    }
+
+    /// Whether the admission policy has a list of just these annotations.
+    pub(crate) fn policy_lists(keys: &[&str]) -> bool {
+        let policy = include_str!("../../../manifests/components/admission/policy.yaml");
+        let policy = policy.split_whitespace().collect::<Vec<_>>().join(" ");
+        let list = keys.iter().map(|key| format!("'{key}'")).collect::<Vec<_>>().join(", ");
+        policy.contains(&format!("[{list}].all(key,"))
+    }
+
+    #[test]
+    fn a_speaker_may_write_our_format_on_what_is_not_its_own() {
+        let policy = include_str!("../../../manifests/components/admission/policy.yaml");
+        assert!(policy.contains(&format!("['', '{OUR_FORMAT}', variables.notesBefore")));
+    }
 
     #[test]
     fn a_format_that_is_not_known_is_a_newer_one() {

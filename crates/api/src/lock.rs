@@ -757,4 +757,20 @@ mod tests {
         lease.metadata.name = Some("address-".into());
         assert!(parse(&lease).is_err());
     }
+
+    /// Everything that stands on a lock is for the controller to write, for the node that holds it, or for a witness. The
+    /// admission policy has to know of each.
+    #[test]
+    fn the_admission_policy_says_who_may_write_each_annotation() {
+        const CONTROLLERS: [&str; 8] =
+            [SERVICES, POOL, CLAIMED_FOR, ANNOUNCE, SPREAD, RESTING_UNTIL, LAST_SERVICE, EXPIRING];
+        const HOLDERS: [&str; 4] = [SESSION, MOVE_TO, MOVE_REFUSED, UNANNOUNCED];
+        const WITNESSES: [&str; 3] = [STRANGER, STRANGER_SEEN_BY, "arpeggio.dev/format"];
+        let mut expected = [&CONTROLLERS[..], &HOLDERS, &WITNESSES].concat();
+        expected.sort_unstable();
+        assert_eq!(lease::tests::documented(include_str!("lock.rs")), expected);
+        for keys in [&CONTROLLERS[..], &HOLDERS] {
+            assert!(lease::tests::policy_lists(keys), "{keys:?}");
+        }
+    }
 }

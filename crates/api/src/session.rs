@@ -610,4 +610,15 @@ mod tests {
         assert_eq!(record.session.epoch, Epoch(3));
         assert!(parse(&stored("x")).unwrap_err().what.contains("resourceVersion"));
     }
+
+    /// What a node reports of itself nobody else may write. The admission policy has to know of each part of it.
+    #[test]
+    fn the_admission_policy_says_who_may_write_each_annotation() {
+        const OWN: [&str; 6] = [INSTANCE, LINK_ADDRESSES, INTERFACES, OWN_ADDRESSES, HEARS, PATHS];
+        const OF_OTHERS: [&str; 3] = [ACCUSED_BY, ENDED_BY, SILENCE];
+        let mut expected = [&OWN[..], &OF_OTHERS].concat();
+        expected.sort_unstable();
+        assert_eq!(lease::tests::documented(include_str!("session.rs")), expected);
+        assert!(lease::tests::policy_lists(&OWN));
+    }
 }

@@ -90,6 +90,9 @@ fn values_do_what_the_components_do() {
     });
     let components = ["openshift", "monitoring", "fast"];
     assert_same_but_labels(rendered("lb", &values), overlay("chart-two", "lb", &components));
+    let values = json!({ "openshift": true, "forwarder": { "enabled": true } });
+    let components = ["openshift", "forwarder"];
+    assert_same_but_labels(rendered("lb", &values), overlay("chart-three", "lb", &components));
 }
 
 /// Objects of components have fewer labels than the base gives to its own.

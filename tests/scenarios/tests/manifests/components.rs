@@ -144,17 +144,45 @@ fn the_egress_component_adds_to_what_may_come_in() {
 }
 
 #[test]
-fn on_openshift_the_speaker_may_have_what_it_asks_for_and_no_more() {
-    let objects = with("openshift");
-    let constraints = objects.get("SecurityContextConstraints/arpeggio-speaker");
-    let pod = objects.get(SPEAKER)["spec"]["template"]["spec"].clone();
-    assert_eq!(constraints["allowHostNetwork"], pod["hostNetwork"]);
-    let added = &pod["containers"][0]["securityContext"]["capabilities"]["add"];
-    assert_eq!(&constraints["allowedCapabilities"], added);
-    assert_eq!(constraints["allowPrivilegedContainer"], false);
-    assert_eq!(constraints["allowPrivilegeEscalation"], false);
-    let role = objects.get("ClusterRole/arpeggio-scc-speaker");
-    assert_eq!(role["rules"][0]["resourceNames"], json!(["arpeggio-speaker"]));
+fn on_openshift_the_speakers_pod_may_have_what_it_asks_for_and_no_more() {
+    for (folder, components) in
+        [("scc-alone", &["openshift"][..]), ("scc-forwarder", &["openshift", "forwarder"])]
+    {
+        let objects = overlay(folder, ELSEWHERE, components);
+        let constraints = objects.get("SecurityContextConstraints/arpeggio-speaker");
+        let pod = objects.get(SPEAKER)["spec"]["template"]["spec"].clone();
+        assert_eq!(constraints["allowHostNetwork"], pod["hostNetwork"]);
+        let containers = pod["containers"].as_array().unwrap();
+        let added = containers.iter().map(|it| &it["securityContext"]["capabilities"]["add"]);
+        let added: Vec<&Value> = added.filter_map(Value::as_array).flatten().collect();
+        assert_eq!(constraints["allowedCapabilities"], json!(added), "{folder}");
+        assert_eq!(constraints["allowPrivilegedContainer"], false);
+        assert_eq!(constraints["allowPrivilegeEscalation"], false);
+        let role = objects.get("ClusterRole/arpeggio-scc-speaker");
+        assert_eq!(role["rules"][0]["resourceNames"], json!(["arpeggio-speaker"]));
+    }
+}
+
+/// A container without ports is found at every endpoint of its pod, each under its own name: nobody is to be counted twice.
+#[test]
+fn each_container_is_scraped_once_and_where_it_serves_metrics() {
+    let objects = overlay("scraped", ELSEWHERE, &["monitoring", "forwarder"]);
+    let endpoints = &objects.get("PodMonitor/arpeggio-speaker")["spec"]["podMetricsEndpoints"];
+    let scraped = endpoints.as_array().unwrap().iter().map(|endpoint| {
+        let rules = endpoint["relabelings"].as_array().unwrap();
+        let keeps = rules.iter().find(|rule| rule["action"] == "keep").unwrap();
+        assert_eq!(keeps["sourceLabels"], json!(["__meta_kubernetes_pod_container_name"]));
+        let places = rules.iter().filter(|rule| rule["targetLabel"] == "__address__");
+        let places = places.filter_map(|rule| rule["replacement"].as_str()?.rsplit(':').next());
+        (keeps["regex"].as_str().unwrap(), places.collect::<Vec<_>>())
+    });
+    assert_eq!(
+        scraped.collect::<Vec<_>>(),
+        [("speaker", vec!["7474", "7474"]), ("forwarder", vec!["7475", "7475"])]
+    );
+    let containers = &objects.get(SPEAKER)["spec"]["template"]["spec"]["containers"];
+    let names = containers.as_array().unwrap().iter().map(|it| it["name"].as_str().unwrap());
+    assert_eq!(names.collect::<Vec<_>>(), ["speaker", "forwarder"]);
 }
 
 #[test]
