@@ -315,6 +315,8 @@ impl Executor {
     pub(crate) fn delete_lease(&self, lease: LeaseToDelete) {
         let executor = self.clone();
         tokio::spawn(async move {
+            // A cluster that has shrunk has many of them at one time.
+            let Ok(_permit) = executor.permits.acquire().await else { return };
             let LeaseToDelete { name, uid, version } = lease;
             let params = only_if(Some(uid), Some(version));
             let leases = executor.leases();

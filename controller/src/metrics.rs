@@ -1,11 +1,9 @@
 //! What Prometheus sees of the controller.
 
-use std::{
-    collections::{BTreeMap, BTreeSet},
-    sync::{Arc, Mutex, PoisonError},
-};
+use std::collections::BTreeMap;
 
 use arpeggio_ipam::{Family, PoolName, Usage};
+use arpeggio_runtime::table::{Rows, Table};
 use prometheus::{
     Histogram, HistogramOpts, IntCounter, IntCounterVec, IntGauge, IntGaugeVec, Opts, Registry,
 };
@@ -30,7 +28,7 @@ pub(crate) struct Metrics {
     pool_used: Table<2>,
     pool_free: Table<2>,
     pool_quarantined: Table<2>,
-    undecodable: IntGaugeVec,
+    undecodable: Table<1>,
 }
 
 impl Metrics {
@@ -39,12 +37,12 @@ impl Metrics {
     /// # Errors
     /// When one of the names is registered already.
     pub(crate) fn registered(registry: &Registry) -> prometheus::Result<Self> {
-        let undecodable = gauges(
+        let undecodable = Table::new(gauges(
             registry,
             "arpeggio_undecodable_objects",
             "Objects that the controller does not understand and leaves out, by kind; events on them say why.",
             &["kind"],
-        )?;
+        )?);
         let pool = |name: &str, help: &str| {
             gauges(registry, name, help, &["pool", "family"]).map(Table::new)
         };
@@ -93,9 +91,10 @@ impl Metrics {
         })
     }
 
-    /// Shows how many objects of a kind cannot be decoded.
-    pub(crate) fn show_undecodable(&self, kind: &str, count: usize) {
-        self.undecodable.with_label_values(&[kind]).set(shown(count));
+    /// Shows how many objects cannot be decoded, by kind.
+    pub(crate) fn show_undecodable(&self, counts: BTreeMap<String, usize>) {
+        let rows = counts.into_iter().map(|(kind, count)| ([kind], shown(count)));
+        self.undecodable.show(rows.collect());
     }
 
     /// Shows how many Services wait, by reason.
@@ -128,37 +127,8 @@ impl Metrics {
     }
 }
 
-/// What a table shows: a value for each combination of its labels' values.
-type Rows<const LABELS: usize> = BTreeMap<[String; LABELS], i64>;
-
 fn row_of(pool: &PoolName, family: Family) -> [String; 2] {
     [pool.as_str().to_owned(), label(family).to_owned()]
-}
-
-/// Gauges of which some come and go. What stays is never gone in between, when somebody looks.
-#[derive(Debug, Clone)]
-struct Table<const LABELS: usize> {
-    gauges: IntGaugeVec,
-    shown: Arc<Mutex<BTreeSet<[String; LABELS]>>>,
-}
-
-impl<const LABELS: usize> Table<LABELS> {
-    fn new(gauges: IntGaugeVec) -> Self {
-        Self { gauges, shown: Arc::default() }
-    }
-
-    /// Shows these and no others.
-    fn show(&self, rows: Rows<LABELS>) {
-        let mut shown = self.shown.lock().unwrap_or_else(PoisonError::into_inner);
-        for labels in shown.iter().filter(|labels| !rows.contains_key(*labels)) {
-            // There is nothing else that could remove it.
-            let _ = self.gauges.remove_label_values(labels);
-        }
-        for (labels, value) in &rows {
-            self.gauges.with_label_values(labels).set(*value);
-        }
-        *shown = rows.into_keys().collect();
-    }
 }
 
 fn shown(count: impl TryInto<i64>) -> i64 {
@@ -239,28 +209,6 @@ mod tests {
     }
 
     #[test]
-    fn what_stays_is_there_at_every_moment() {
-        let gauges = gauges(&Registry::new(), "pools", "Pools.", &["pool", "family"]).unwrap();
-        let table = Table::new(gauges.clone());
-        let rows = |pools: &[&str]| -> Rows<2> {
-            pools.iter().map(|pool| ([(*pool).to_owned(), "ipv4".to_owned()], 1)).collect()
-        };
-        table.show(rows(&["home", "old"]));
-        let looks = {
-            let gauges = gauges.clone();
-            std::thread::spawn(move || {
-                let count = || prometheus::core::Collector::collect(&gauges)[0].get_metric().len();
-                (0..20_000).map(|_| count()).min().unwrap()
-            })
-        };
-        while !looks.is_finished() {
-            table.show(rows(&["home", "new"]));
-            table.show(rows(&["home", "old"]));
-        }
-        assert!(looks.join().unwrap() >= 1, "a look saw no pool at all");
-    }
-
-    #[test]
     fn every_metric_in_the_docs_exists() {
         let registry = Registry::new();
         let metrics = Metrics::registered(&registry).unwrap();
@@ -270,7 +218,7 @@ mod tests {
         let home = "home".into();
         metrics.show_pools([(&home, Family::V4, usage)].into_iter());
         metrics.show_quarantined([((&home, Family::V4), 1)].into());
-        metrics.show_undecodable("Service", 0);
+        metrics.show_undecodable([("Service".to_owned(), 0)].into());
         metrics.show_waiting(&[("PoolFull", 1)].into());
         let families = registry.gather();
         let names: Vec<&str> = families.iter().map(MetricFamily::name).collect();

@@ -181,6 +181,7 @@ impl Controller {
         if !self.decides() {
             self.metrics.show_pools(std::iter::empty());
             self.metrics.show_waiting(&BTreeMap::new());
+            self.metrics.show_undecodable(BTreeMap::new());
             return self.metrics.show_quarantined(BTreeMap::new());
         }
         if !self.is_complete() {
@@ -218,7 +219,7 @@ impl Controller {
                 self.executor.announce(object, &not_understood(&why));
             }
         }
-        counts.iter().for_each(|(kind, count)| self.metrics.show_undecodable(kind, *count));
+        self.metrics.show_undecodable(counts);
     }
 }
 

@@ -8,6 +8,7 @@ use std::{
 
 use arpeggio_election::Node;
 use arpeggio_forwarder::rules::{Counter, Counting};
+use arpeggio_runtime::table::Table;
 use prometheus::{Error, IntCounterVec, IntGauge, IntGaugeVec, Opts, Registry, core::Collector};
 
 /// The forwarder's metrics.
@@ -22,8 +23,8 @@ pub(crate) struct Metrics {
     bytes: IntCounterVec,
     spread_packets: IntCounterVec,
     spread_bytes: IntCounterVec,
-    one_node: IntGaugeVec,
-    connections: IntGaugeVec,
+    one_node: Table<1>,
+    connections: Table<1>,
     /// What the kernel had counted when it was read last.
     read: Arc<Mutex<BTreeMap<Counting, (u64, u64)>>>,
 }
@@ -82,8 +83,8 @@ impl Metrics {
                 "The bytes of those packets.",
                 &["address", "node"],
             )?,
-            one_node: added(registry, IntGaugeVec::new(one_node, &["address"])?)?,
-            connections: added(registry, IntGaugeVec::new(connections, &["address"])?)?,
+            one_node: by_address(registry, one_node)?,
+            connections: by_address(registry, connections)?,
             read: Arc::default(),
         })
     }
@@ -98,18 +99,13 @@ impl Metrics {
 
     /// The connections of the addresses that run out here, and of no others. `None`: they are not known.
     pub(crate) fn show_connections(&self, connections: Option<&BTreeMap<IpAddr, u32>>) {
-        self.connections.reset();
-        for (address, count) in connections.into_iter().flatten() {
-            self.connections.with_label_values(&[&address.to_string()]).set(i64::from(*count));
-        }
+        let row = |(address, count): (&IpAddr, &u32)| ([address.to_string()], i64::from(*count));
+        self.connections.show(connections.into_iter().flatten().map(row).collect());
     }
 
     /// The addresses that this node alone serves, though all nodes are to.
     pub(crate) fn show_one_node<'a>(&self, addresses: impl Iterator<Item = &'a IpAddr>) {
-        self.one_node.reset();
-        for address in addresses {
-            self.one_node.with_label_values(&[&address.to_string()]).set(1);
-        }
+        self.one_node.show(addresses.map(|address| ([address.to_string()], 1)).collect());
     }
 
     /// Adds what was counted since the last time. A counter of the kernel begins at zero when its rules are made anew.
@@ -164,6 +160,10 @@ fn added<C: Collector + Clone + 'static>(registry: &Registry, collector: C) -> R
     Ok(collector)
 }
 
+fn by_address(registry: &Registry, options: Opts) -> Result<Table<1>, Error> {
+    added(registry, IntGaugeVec::new(options, &["address"])?).map(Table::new)
+}
+
 fn full(name: &str) -> String {
     format!("arpeggio_forwarder_{name}")
 }
@@ -193,7 +193,8 @@ mod tests {
 
     #[test]
     fn an_address_without_rules_leaves_no_metrics() {
-        let metrics = Metrics::registered(&Registry::new(), &"node-1".into()).unwrap();
+        let registry = Registry::new();
+        let metrics = Metrics::registered(&registry, &"node-1".into()).unwrap();
         let count = || metrics.packets.collect()[0].get_metric().len();
         metrics.show_counters(&[counted(240, 1), counted(241, 1)]);
         assert_eq!(count(), 2);
@@ -205,8 +206,37 @@ mod tests {
         metrics.show_counters(&[]);
         assert!(metrics.resets.collect()[0].get_metric().is_empty());
         metrics.show_connections(Some(&[([192, 168, 0, 240].into(), 7)].into()));
+        metrics.show_one_node([[192, 168, 0, 240].into()].iter());
+        let shown = || {
+            let families = registry.gather();
+            let names = families.iter().map(|it| it.name().to_owned());
+            names.filter(|it| [full("connections"), full("not_spread")].contains(it)).count()
+        };
+        assert_eq!(shown(), 2);
         metrics.show_connections(Some(&BTreeMap::new()));
-        assert!(metrics.connections.collect()[0].get_metric().is_empty());
+        metrics.show_one_node(std::iter::empty());
+        assert_eq!(shown(), 0);
+    }
+
+    /// Whoever looks while they are shown anew sees what was there before and is there after.
+    #[test]
+    fn an_address_that_stays_is_there_at_every_moment() {
+        let registry = Registry::new();
+        let metrics = Metrics::registered(&registry, &"node-1".into()).unwrap();
+        let address: IpAddr = [192, 168, 0, 240].into();
+        let show = |metrics: &Metrics| {
+            metrics.show_connections(Some(&[(address, 7)].into()));
+            metrics.show_one_node([address].iter());
+        };
+        show(&metrics);
+        let looks = std::thread::spawn(move || {
+            let is_there = |name: &str| registry.gather().iter().any(|it| it.name() == full(name));
+            (0..2_000).all(|_| is_there("connections") && is_there("not_spread"))
+        });
+        while !looks.is_finished() {
+            show(&metrics);
+        }
+        assert!(looks.join().unwrap());
     }
 
     #[test]

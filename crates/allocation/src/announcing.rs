@@ -8,7 +8,7 @@ use arpeggio_api::{
     terms::{Announced, Announcement, Policy, WrittenAnnounceTerms},
 };
 
-use arpeggio_election::Pattern;
+use arpeggio_election::{Node, Pattern};
 use arpeggio_ipam::Owner;
 use k8s_openapi::{apimachinery::pkg::apis::meta::v1::Time, jiff::SignedDuration};
 
@@ -112,7 +112,7 @@ impl Index {
     /// Who announces `address`, for people; `None` when nobody does.
     pub(super) fn announcer(&self, address: IpAddr) -> Option<String> {
         let lock = self.locks.get(&address).filter(|lock| !lock.is_backless)?;
-        let node = lock.holder.as_ref()?;
+        let node = lock.holder.as_ref().filter(|node| self.is_living(node))?;
         let rules = lock.terms.rules.iter().flatten();
         let patterns: Vec<Pattern> =
             rules.flat_map(|rule| &rule.interfaces).map(|it| it.0.as_str().into()).collect();
@@ -121,6 +121,11 @@ impl Index {
         let place = place.map(|place| format!(" ({place})")).unwrap_or_default();
         let since = lock.since.as_ref().map(|since| format!(" since {:.0}", since.0));
         Some(format!("{address} from {node}{place}{}", since.unwrap_or_default()))
+    }
+
+    /// Whether the session of a node counts, as far as is known.
+    fn is_living(&self, node: &Node) -> bool {
+        self.living.as_ref().is_none_or(|living| living.contains(node.as_str()))
     }
 
     /// The connections to `address` that nodes still have which do not announce it any more.

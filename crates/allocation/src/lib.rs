@@ -126,6 +126,8 @@ pub struct Index {
     reserved: Reservations,
     /// Where nodes announce.
     speakers: BTreeMap<String, Whereabouts>,
+    /// The nodes whose sessions count. `None`: nobody has said yet.
+    living: Option<BTreeSet<String>>,
     /// Connections of addresses on nodes that do not serve them any more.
     connections: LeftBehind,
     /// Services of which something is to be written later that can wait, and when.

@@ -76,6 +76,16 @@ impl Index {
         self.name_strangers();
     }
 
+    /// The nodes whose sessions count: no other one announces anything.
+    pub fn set_living(&mut self, living: BTreeSet<String>) {
+        let before = self.living.replace(living).unwrap_or_default();
+        let now = self.living.iter().flatten().cloned().collect();
+        let changed: BTreeSet<String> = before.symmetric_difference(&now).cloned().collect();
+        let is_there = |node: &Node| changed.contains(node.as_str());
+        let locks = self.locks.values().filter(|it| it.holder.as_ref().is_some_and(is_there));
+        self.dirty.extend(locks.flat_map(|lock| lock.owners.iter().cloned()));
+    }
+
     /// Which connections nodes still have of addresses that they do not serve any more.
     pub(super) fn set_left_behind(&mut self, connections: LeftBehind) {
         let before = std::mem::replace(&mut self.connections, connections);

@@ -30,8 +30,11 @@ const RIVAL: &str = "RivalWriter";
 /// The reason of a condition that does not hold and cannot be removed.
 const REMAINS: &str = "NotSo";
 
-/// What there is to say of a Service that nobody has begun to announce.
-const NOT_YET: &str = "no speaker announces the Service yet; if that lasts, its events say why";
+/// The reasons of a condition that says that nobody announces a Service's addresses, or some of them.
+const SILENT: [&str; 2] = ["NotAnnounced", "PartlyAnnounced"];
+
+/// What there is to say of a Service that nobody announces.
+const NOT_NOW: &str = "no speaker announces the Service now; if that lasts, its events say why";
 
 /// Addresses as a list for people.
 pub(super) fn join<'a>(addresses: impl IntoIterator<Item = &'a IpAddr>) -> String {
@@ -99,6 +102,9 @@ pub(super) enum Difference {
 /// How long after a move it is written who announces an address.
 const TELL_ANNOUNCERS_AFTER: SignedDuration = SignedDuration::from_secs(1);
 
+/// How long after the owner's session has ended it is written that nobody announces an address: another node has it by then.
+const TELL_OF_SILENCE_AFTER: SignedDuration = SignedDuration::from_secs(5);
+
 /// How long it takes until it is written that connections are left on a node, or none any more: short ones end by themselves.
 const TELL_OF_CONNECTIONS_AFTER: SignedDuration = SignedDuration::from_secs(5);
 
@@ -120,7 +126,9 @@ pub(super) fn difference(one: &[Condition], other: &[Condition]) -> Difference {
     {
         Difference::More
     } else if !is_same(&[ANNOUNCED]) {
-        Difference::Later(TELL_ANNOUNCERS_AFTER)
+        let is_silent = condition::of_type(other, ANNOUNCED)
+            .is_some_and(|it| SILENT.contains(&it.reason.as_str()));
+        Difference::Later(if is_silent { TELL_OF_SILENCE_AFTER } else { TELL_ANNOUNCERS_AFTER })
     } else if says_left(one) != says_left(other) {
         Difference::Later(TELL_OF_CONNECTIONS_AFTER)
     } else {
@@ -175,8 +183,8 @@ fn announced(outcome: &Outcome) -> Option<Finding> {
             let told = somebody.into_iter().chain([waiting.as_str()]).collect::<Vec<_>>();
             (NO_READY_ENDPOINTS, told.join("; "))
         }
-        (false, true) => ("NotAnnounced", NOT_YET.to_owned()),
-        (false, false) => ("PartlyAnnounced", format!("{}; no other", somebody.join("; "))),
+        (false, true) => (SILENT[0], NOT_NOW.to_owned()),
+        (false, false) => (SILENT[1], format!("{}; no other", somebody.join("; "))),
     };
     let finding = Finding { type_: ANNOUNCED, holds, reason, message };
     (!outcome.announcers.is_empty()).then_some(finding)

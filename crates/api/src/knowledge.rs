@@ -118,9 +118,12 @@ impl Knowledge {
             return self.forget_lock(address);
         }
         let services = record.claim.services.iter();
+        // As speakers have it: the last rules that were understood stay in force.
+        let known = self.locks.get(&address).filter(|_| record.rules_unknown);
+        let terms = known.map_or(&record.lock.terms, |known| &known.terms);
         let locked = Locked {
             holder: record.lock.holder.as_ref().map(|holder| holder.node.clone()),
-            terms: record.lock.terms.clone(),
+            terms: terms.clone(),
             spread: record.claim.spread,
             services: services.map(|it| (it.namespace.clone(), it.name.clone())).collect(),
         };

@@ -16,6 +16,7 @@ mod names;
 pub mod reach;
 pub mod server_clock;
 pub mod shutdown;
+pub mod table;
 pub mod telemetry;
 pub mod unclear;
 pub mod version;

@@ -39,6 +39,7 @@ pub struct Surroundings {
     service_cidrs: BTreeMap<String, Vec<ClusterRange>>,
     changed: bool,
     connections_changed: bool,
+    lives_changed: bool,
 }
 
 /// What one node uses.
@@ -61,6 +62,9 @@ impl Surroundings {
             index.set_reserved(self.reserved());
             index.set_cluster_ranges(self.ranges());
             index.set_speakers(self.speakers.clone());
+        }
+        if std::mem::take(&mut self.lives_changed) {
+            index.set_living(self.live.clone());
         }
         if std::mem::take(&mut self.connections_changed) {
             index.set_left_behind(self.left_behind());
@@ -112,6 +116,7 @@ impl Surroundings {
     fn set_live(&mut self, node: &str, is_live: bool) {
         let changed =
             if is_live { self.live.insert(node.to_owned()) } else { self.live.remove(node) };
+        self.lives_changed |= changed;
         self.connections_changed |= changed && self.connections.contains_key(node);
     }
 
@@ -185,7 +190,7 @@ impl Watched<Lease> for Surroundings {
         self.leases.listed(&names);
         self.live.retain(|node| present.contains(&node.as_str().into()));
         self.connections.retain(|node, _| names.contains(&forwarder::name(&node.as_str().into())));
-        self.connections_changed = true;
+        (self.connections_changed, self.lives_changed) = (true, true);
         self.changed |= self.speakers.len() < before;
         leases.into_iter().for_each(|lease| self.apply(lease));
     }
@@ -319,6 +324,24 @@ mod tests {
         let both = || vec![session(5, None), forwarder(some)];
         assert_eq!(left(&|it| it.reset(both())), (true, seven));
         assert_eq!(left(&|it| it.delete(forwarder(some))), (true, none));
+    }
+
+    #[test]
+    fn who_lives_is_told_when_a_session_begins_ends_or_goes() {
+        let mut surroundings = Surroundings::default();
+        let mut living = |change: &dyn Fn(&mut Surroundings)| {
+            change(&mut surroundings);
+            let changed = std::mem::take(&mut surroundings.lives_changed);
+            (changed, surroundings.live.len())
+        };
+        let mut ended = session(3, None);
+        ended.spec.as_mut().unwrap().holder_identity = None;
+        assert_eq!(living(&|it| it.reset(Vec::<Lease>::new())), (true, 0), "nobody does");
+        assert_eq!(living(&|it| it.apply(session(1, None))), (true, 1));
+        assert_eq!(living(&|it| it.apply(session(2, None))), (false, 1), "renewed");
+        assert_eq!(living(&|it| it.apply(ended.clone())), (true, 0));
+        assert_eq!(living(&|it| it.apply(session(4, None))), (true, 1));
+        assert_eq!(living(&|it| it.delete(session(4, None))), (true, 0));
     }
 
     #[test]

@@ -122,6 +122,32 @@ fn who_announces_is_told_a_little_later_and_once() {
     assert_eq!(lab.writes, [""; 0]);
 }
 
+/// A lock names its holder until another node takes it, and there need not be one that may.
+#[test]
+fn what_a_node_without_a_session_holds_is_not_called_announced() {
+    let mut lab = Lab::with_pools(&[HOME]);
+    lab.create("web");
+    lab.cluster.take_lock("10.0.0.1");
+    lab.seconds(9);
+    let after = |lab: &mut Lab, living: &[&str], seconds: u64| {
+        let living = living.iter().map(|it| (*it).to_owned());
+        lab.controller.index.set_living(living.collect());
+        lab.writes.clear();
+        lab.seconds(seconds);
+        let condition = lab.record("web").condition(ANNOUNCED).cloned().unwrap();
+        (condition.reason, lab.writes.len())
+    };
+    let is = |reason: &str, writes: usize| (reason.to_owned(), writes);
+    assert_eq!(after(&mut lab, &["node-1", "node-2"], 9), is("Announced", 0));
+    assert_eq!(after(&mut lab, &["node-1"], 9), is("Announced", 0), "it has nothing");
+    assert_eq!(after(&mut lab, &["node-2"], 3), is("Announced", 0), "another one may have it soon");
+    assert_eq!(after(&mut lab, &["node-2"], 3), is("NotAnnounced", 1));
+    assert_eq!(after(&mut lab, &["node-2"], 60), is("NotAnnounced", 0));
+    assert_eq!(after(&mut lab, &["node-1", "node-2"], 3), is("Announced", 1));
+    assert_eq!(after(&mut lab, &["node-2"], 1), is("Announced", 0));
+    assert_eq!(after(&mut lab, &["node-1"], 9), is("Announced", 0), "it was away for a moment");
+}
+
 #[test]
 fn what_its_holder_does_not_announce_is_not_called_announced() {
     let mut lab = Lab::with_pools(&[HOME]);

@@ -31,6 +31,7 @@ fn remains(index: &Index) -> Vec<(&'static str, usize)> {
         // Of the surroundings, which are told as a whole.
         reserved: _,
         speakers: _,
+        living: _,
         connections: _,
         namespaces: _,
         ending_namespaces: _,

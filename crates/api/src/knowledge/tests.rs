@@ -102,6 +102,25 @@ fn nothing_is_spread_before_all_is_listed() {
     assert!(on_nodes(&knowledge, 80).is_empty());
 }
 
+/// As the speakers do, so that both send to the same nodes.
+#[test]
+fn of_rules_that_are_damaged_the_last_ones_stay_in_force() {
+    let damaged = || {
+        let mut lease = lock(&["web"], true);
+        let annotations = lease.metadata.annotations.get_or_insert_default();
+        annotations.insert("arpeggio.dev/announce".into(), "{damaged".into());
+        lease
+    };
+    let mut knowledge = Knowledge::default();
+    knowledge.learn_lease(&lock(&["web"], true)).unwrap();
+    let good = about(&knowledge).terms.clone();
+    assert!(!knowledge.learn_lease(&damaged()).unwrap(), "nothing is new");
+    assert_eq!(about(&knowledge).terms, good);
+    let mut late = Knowledge::default();
+    late.learn_lease(&damaged()).unwrap();
+    assert_ne!(about(&late).terms, good, "who knows none has it nowhere");
+}
+
 #[test]
 fn slices_do_not_matter_where_every_node_serves() {
     let mut knowledge = Knowledge::default();

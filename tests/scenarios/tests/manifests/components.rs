@@ -129,6 +129,24 @@ fn the_forwarder_ignores_the_exclusion_label_where_the_speaker_does() {
     assert_eq!(containers.as_array().map(Vec::len), Some(1));
 }
 
+/// Its tolerations let it go everywhere.
+#[test]
+fn the_speaker_runs_on_no_node_that_is_no_machine() {
+    let pod = base().get(SPEAKER)["spec"]["template"]["spec"].clone();
+    assert_eq!(pod["nodeSelector"], json!({ "kubernetes.io/os": "linux" }));
+    let terms = pod["affinity"]["nodeAffinity"]["requiredDuringSchedulingIgnoredDuringExecution"]
+        ["nodeSelectorTerms"]
+        .as_array()
+        .unwrap();
+    // A node need fit one of them only.
+    let [term] = &terms[..] else { panic!("{terms:?}") };
+    for (key, value) in [("type", "virtual-kubelet"), ("eks.amazonaws.com/compute-type", "fargate")]
+    {
+        let excluded = json!({ "key": key, "operator": "NotIn", "values": [value] });
+        assert!(term["matchExpressions"].as_array().unwrap().contains(&excluded), "{key}");
+    }
+}
+
 #[test]
 fn a_budget_never_keeps_the_last_controller_on_a_node() {
     let budget = &base().get("PodDisruptionBudget/arpeggio-controller")["spec"].clone();
@@ -140,6 +158,13 @@ fn a_budget_never_keeps_the_last_controller_on_a_node() {
 fn the_egress_component_adds_to_what_may_come_in() {
     let policy = with("egress").get("NetworkPolicy/arpeggio-controller")["spec"].clone();
     assert_eq!(policy["policyTypes"], json!(["Ingress", "Egress"]));
+    let rules = policy["egress"].as_array().unwrap().iter();
+    let ports = rules.flat_map(|rule| rule["ports"].as_array().unwrap());
+    let ports: Vec<_> = ports.map(|it| (&it["port"], &it["protocol"])).collect();
+    // The API server's address may be a name in KUBERNETES_SERVICE_HOST.
+    for expected in [(6443, "TCP"), (443, "TCP"), (53, "UDP"), (53, "TCP")] {
+        assert!(ports.contains(&(&json!(expected.0), &json!(expected.1))), "{expected:?}");
+    }
     assert_eq!(policy["ingress"], json!([{ "ports": [{ "port": "metrics", "protocol": "TCP" }] }]));
 }
 
