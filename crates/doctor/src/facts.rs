@@ -195,8 +195,8 @@ pub struct Node {
     pub ready: bool,
     /// Whether it has the label that keeps load balancers off it.
     pub excluded: bool,
-    /// Whether it runs Linux.
-    pub linux: bool,
+    /// Whether a speaker can run on it: it is a machine, and runs Linux.
+    pub hosts_speakers: bool,
     /// Its own addresses, as Kubernetes knows them.
     pub addresses: Vec<IpAddr>,
     /// Where its pods are.

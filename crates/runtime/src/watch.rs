@@ -268,9 +268,12 @@ where
     }
 
     /// Of an object that cannot be decoded, the name is enough to know which one is gone, but not for those who want the
-    /// object: they learn it from the next list.
+    /// object, and may know it as it was before: they learn it from a list.
     fn deleted(&mut self, object: Guarded<K>) -> Option<Change<K>> {
         self.undecodable.remove(&name(object.meta()));
+        if object.0.is_err() {
+            self.restart();
+        }
         object.0.ok().map(Change::Deleted)
     }
 
@@ -464,6 +467,24 @@ mod tests {
         assert_eq!(watch.pass(Ok(watcher::Event::Apply(bad("b")))), None);
         assert_eq!(list(&mut watch, vec![good("a"), bad("b")]), (false, owned(&["a"])));
         assert_eq!(watch.take_complaints().len(), 1, "once, however often it is listed");
+        assert_eq!(list(&mut watch, vec![good("a")]), (true, owned(&["a"])));
+    }
+
+    #[test]
+    fn what_is_gone_and_was_bad_at_the_end_is_learnt_from_a_list() {
+        use std::sync::atomic::{AtomicU32, Ordering};
+        static STARTS: AtomicU32 = AtomicU32::new(0);
+        let start = || {
+            STARTS.fetch_add(1, Ordering::Relaxed);
+            futures::stream::pending().boxed()
+        };
+        let awaited = Health::default().awaits("ConfigMaps");
+        let mut watch: Watch<ConfigMap> = Watch::of(start, Haste::Patient, awaited);
+        list(&mut watch, vec![good("a"), good("b")]);
+        watch.pass(Ok(watcher::Event::Apply(bad("b"))));
+        assert_eq!(STARTS.load(Ordering::Relaxed), 1);
+        assert_eq!(watch.pass(Ok(watcher::Event::Delete(bad("b")))), None);
+        assert_eq!((STARTS.load(Ordering::Relaxed), watch.undecodable()), (2, 0));
         assert_eq!(list(&mut watch, vec![good("a")]), (true, owned(&["a"])));
     }
 

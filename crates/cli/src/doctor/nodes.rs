@@ -16,6 +16,10 @@ use serde::Deserialize;
 
 use super::kubernetes::{get, list};
 
+/// Labels of nodes that are no machines, where the DaemonSet has no pods.
+const NO_MACHINES: [(&str, &str); 2] =
+    [("type", "virtual-kubelet"), ("eks.amazonaws.com/compute-type", "fargate")];
+
 /// All nodes.
 pub(super) async fn read(client: &Client) -> Known<Vec<Node>> {
     let nodes = list(&Api::<v1::Node>::all(client.clone()), &ListParams::default()).await?;
@@ -24,12 +28,13 @@ pub(super) async fn read(client: &Client) -> Known<Vec<Node>> {
 
 fn understood(object: &v1::Node) -> Node {
     let facts = node::facts(object, true);
-    let system = facts.labels.get("kubernetes.io/os");
+    let label = |key: &str| facts.labels.get(key).map(String::as_str);
     Node {
         name: object.name_any(),
         ready: !facts.not_ready,
         excluded: facts.excluded,
-        linux: system.is_none_or(|it| it == "linux"),
+        hosts_speakers: label("kubernetes.io/os").is_none_or(|it| it == "linux")
+            && !NO_MACHINES.iter().any(|(key, value)| label(key) == Some(value)),
         addresses: node_addresses(object),
         pod_ranges: ClusterRange::of_node(object).into_iter().map(|it| it.range).collect(),
     }
@@ -92,6 +97,24 @@ fn configured(text: &str) -> Known<Proxy> {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn speakers_run_on_machines_with_linux() {
+        let table = [
+            (None, true),
+            (Some(("kubernetes.io/os", "linux")), true),
+            (Some(("kubernetes.io/os", "windows")), false),
+            (Some(("type", "virtual-kubelet")), false),
+            (Some(("type", "large")), true),
+            (Some(("eks.amazonaws.com/compute-type", "fargate")), false),
+        ];
+        for (label, expected) in table {
+            let mut object = v1::Node::default();
+            let labels = label.into_iter().map(|(key, value)| (key.to_owned(), value.to_owned()));
+            object.metadata.labels = Some(labels.collect());
+            assert_eq!(understood(&object).hosts_speakers, expected, "{label:?}");
+        }
+    }
 
     #[test]
     fn kube_proxys_configuration_is_read() {

@@ -55,7 +55,8 @@ impl Act {
     async fn silence(&self, plan: &Plan) -> anyhow::Result<()> {
         for _ in 0..TRIES {
             let record = self.session(plan).await?;
-            let is_the_same = record.session.epoch == plan.owner.session.epoch
+            let is_the_same = record.newer.is_none()
+                && record.session.epoch == plan.owner.session.epoch
                 && matches!(record.session.state, SessionState::Live { accused_by: None });
             if !is_the_same {
                 return Err(anyhow!("the owner's session has changed meanwhile"));

@@ -77,6 +77,10 @@ pub(super) enum Refusal {
     )]
     Unheard(Node),
     #[error(
+        "a newer release has written the session of {0}, and it is left alone: use an arpeggio of that release"
+    )]
+    Newer(Node),
+    #[error(
         "{0} announces the address and does not hear its own questions: name other nodes with --ask-from"
     )]
     AsksItself(Node),
@@ -107,6 +111,9 @@ impl Situation<'_> {
         refusals.extend(concerned.filter_map(|address| self.stays(address, node)));
         if self.kind == Kind::Silence && !self.is_heard(node) {
             refusals.push(Refusal::Unheard(node.clone()));
+        }
+        if self.kind == Kind::Silence && owner.newer.is_some() {
+            refusals.push(Refusal::Newer(node.clone()));
         }
         if !refusals.is_empty() {
             return Err(refusals);
@@ -457,6 +464,17 @@ mod tests {
         known.sessions.iter_mut().for_each(|it| it.session.hears = Some(BTreeSet::new()));
         let refusals = planned(known, Kind::Silence, &[]).unwrap_err();
         assert_eq!(refusals, [Refusal::Unheard(node(1))]);
+    }
+
+    #[test]
+    fn nothing_is_written_on_a_session_of_a_newer_release() {
+        let planned_as = |kind| {
+            let mut known = known();
+            known.sessions[0].newer = Some("2".to_owned());
+            planned(known, kind, &[])
+        };
+        assert_eq!(planned_as(Kind::Silence).unwrap_err(), [Refusal::Newer(node(1))]);
+        assert!(planned_as(Kind::Handover).is_ok(), "that writes on the lock");
     }
 
     #[test]

@@ -30,7 +30,7 @@ impl Remains {
     }
 }
 
-fn by_kubectl(namespace: &str, has_policy: bool) -> [String; 2] {
+fn by_kubectl(namespace: &str, has_policy: bool) -> [String; 3] {
     let mut kinds = vec!["clusterroles", "clusterrolebindings", "flowschemas"];
     if has_policy {
         kinds.extend(["validatingadmissionpolicies", "validatingadmissionpolicybindings"]);
@@ -38,6 +38,8 @@ fn by_kubectl(namespace: &str, has_policy: bool) -> [String; 2] {
     let kinds = kinds.join(",");
     [
         format!("kubectl delete namespace {namespace}"),
+        // What the component metallb has put into MetalLB's namespace.
+        format!("kubectl delete roles,rolebindings --all-namespaces --selector {LABEL}"),
         format!("kubectl delete {kinds} --selector {LABEL}"),
     ]
 }
@@ -86,8 +88,16 @@ mod tests {
     }
 
     #[test]
+    fn what_is_in_other_namespaces_is_removed_too() {
+        let commands = Remains::of(&found(), false).commands;
+        let expected =
+            format!("kubectl delete roles,rolebindings --all-namespaces --selector {LABEL}");
+        assert!(commands.contains(&expected), "{commands:?}");
+    }
+
+    #[test]
     fn policies_are_named_where_they_are() {
         let found = Found { has_policy: true, ..found() };
-        assert!(Remains::of(&found, false).commands[1].contains("validatingadmissionpolicies"));
+        assert!(Remains::of(&found, false).commands[2].contains("validatingadmissionpolicies"));
     }
 }

@@ -19,9 +19,9 @@ pub(super) fn check(facts: &Facts) -> Vec<Finding> {
 
 fn of_objects(facts: &Facts) -> Vec<Finding> {
     known(Code::A601, "nodes", &facts.nodes, |nodes| {
-        let linux: Vec<&Node> = nodes.iter().filter(|node| node.linux).collect();
-        let mut findings: Vec<Finding> = linux.iter().filter_map(|node| unready(node)).collect();
-        findings.extend(excluded(&linux, facts).or_else(|| alone(&linux, facts)));
+        let hosts: Vec<&Node> = nodes.iter().filter(|node| node.hosts_speakers).collect();
+        let mut findings: Vec<Finding> = hosts.iter().filter_map(|node| unready(node)).collect();
+        findings.extend(excluded(&hosts, facts).or_else(|| alone(&hosts, facts)));
         findings
     })
 }

@@ -75,7 +75,7 @@ fn speakers(installation: &Installation, facts: &Facts) -> Vec<Finding> {
     known(Code::A304, "nodes", &facts.nodes, |nodes| {
         let speakers = installation.pods.iter().filter(|it| it.component == Component::Speaker);
         let have: BTreeSet<&str> = speakers.filter_map(|it| it.node.as_deref()).collect();
-        let lacks = |node: &&Node| node.linux && !have.contains(node.name.as_str());
+        let lacks = |node: &&Node| node.hosts_speakers && !have.contains(node.name.as_str());
         let without: Vec<&Node> = nodes.iter().filter(lacks).collect();
         let about = |node: &Node| format!("node {}", node.name);
         let finding = |node: &&Node| {

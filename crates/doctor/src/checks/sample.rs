@@ -127,7 +127,7 @@ fn node(number: u8) -> Node {
         name: name(number),
         ready: true,
         excluded: false,
-        linux: true,
+        hosts_speakers: true,
         addresses: vec![address(number)],
         pod_ranges: vec![format!("10.244.{number}.0/24").parse().unwrap()],
     }
