@@ -148,6 +148,49 @@ fn a_service_that_is_no_load_balancer_for_a_while_keeps_what_a_deleted_one_would
 }
 
 #[test]
+fn a_sharer_that_is_no_load_balancer_for_a_while_costs_the_other_one_nothing() {
+    for (pool, away) in [(plain(), 0), (plain(), 30), (resting(), 30)] {
+        let mut lab = lab(pool);
+        let key = [("arpeggio.dev/sharing-key", "k")];
+        for (name, port) in [("a", 80), ("b", 443)] {
+            lab.cluster.create_service(name, &key);
+            lab.cluster.set_port(name, port);
+            lab.settle();
+        }
+        assert_eq!(lab.sharers("10.0.0.1"), ["a", "b"]);
+        for name in ["a", "b"] {
+            lab.cluster.set_type(name, "ClusterIP");
+            lab.wait(Duration::from_secs(away));
+            let other = if name == "a" { "b" } else { "a" };
+            assert_eq!(lab.addresses(other), ["10.0.0.1"]);
+            lab.cluster.set_type(name, "LoadBalancer");
+            lab.settle();
+            assert_eq!(lab.addresses(name), ["10.0.0.1"]);
+        }
+        lab.restart();
+        assert_eq!(lab.writes, [""; 0]);
+    }
+}
+
+/// A namespace that is deleted takes its Services along.
+#[test]
+fn a_service_of_a_namespace_that_is_made_again_inherits_once_that_is_known() {
+    let mut lab = lab(resting());
+    lab.create("web");
+    lab.controller.index.set_namespace_ends("default", true);
+    lab.cluster.delete_service("web");
+    lab.settle();
+    lab.controller.index.forget_namespace("default");
+    lab.wait(Duration::from_secs(10));
+    lab.cluster.create_service("web", &[]);
+    lab.settle();
+    assert_eq!(lab.addresses("web"), [""; 0], "which pools are for it is not known yet");
+    lab.controller.index.set_namespace("default", Labels::new());
+    lab.settle();
+    assert_eq!(lab.addresses("web"), ["10.0.0.1"]);
+}
+
+#[test]
 fn a_service_that_stays_without_a_load_balancer_leaves_nothing() {
     for (pool, names) in [(plain(), 0), (resting(), 1)] {
         let mut lab = lab(pool);
