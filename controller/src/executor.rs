@@ -423,6 +423,8 @@ fn of_status(status: &Status, effect: &Effect, namespace: &str) -> Failed {
 
 #[cfg(test)]
 mod tests {
+    use std::sync::atomic::{AtomicUsize, Ordering};
+
     use arpeggio_api::{address_pool::AddressPoolStatus, service::ServiceRecord};
 
     use super::*;
@@ -468,6 +470,38 @@ mod tests {
                 assert!(told.contains("in namespace arpeggio-system"), "{told}");
             }
         }
+    }
+
+    /// A cluster that has shrunk by hundreds of nodes.
+    #[tokio::test]
+    async fn leases_of_many_nodes_are_deleted_by_a_few_requests_at_a_time() {
+        let (open, most) = (Arc::new(AtomicUsize::new(0)), Arc::new(AtomicUsize::new(0)));
+        let (now, seen) = (open.clone(), most.clone());
+        let server = tower::service_fn(move |_: http::Request<kube::client::Body>| {
+            let (now, seen) = (now.clone(), seen.clone());
+            async move {
+                seen.fetch_max(now.fetch_add(1, Ordering::SeqCst) + 1, Ordering::SeqCst);
+                tokio::time::sleep(Duration::from_millis(5)).await;
+                now.fetch_sub(1, Ordering::SeqCst);
+                http::Response::builder().status(404).body(kube::client::Body::empty())
+            }
+        });
+        let metrics = Metrics::registered(&prometheus::Registry::new()).unwrap();
+        let (events, _) = EventQueue::new(metrics.events_lost.clone());
+        let client = Client::new(server, "lb");
+        let (executor, _) = Executor::new(client, "lb".into(), None, events, metrics.clone());
+        let done = || {
+            let counts = metrics.requests.with_label_values(&["delete", "Lease", "not_found"]);
+            counts.get() + metrics.requests.with_label_values(&["delete", "Lease", "error"]).get()
+        };
+        for node in 0..200 {
+            let name = format!("session-node-{node}");
+            executor.delete_lease(LeaseToDelete { name, uid: "u".into(), version: "1".into() });
+        }
+        while done() < 200 {
+            tokio::time::sleep(Duration::from_millis(5)).await;
+        }
+        assert_eq!(most.load(Ordering::SeqCst), AT_ONCE);
     }
 
     #[test]
