@@ -99,6 +99,12 @@ pub(crate) fn read(lease: &Lease) -> Option<Input> {
     understood(lease)?.ok()
 }
 
+/// What the node's own session tells the engine, whatever its labels say: somebody may have removed them, and then the watch does
+/// not show it.
+pub(crate) fn read_own(lease: &Lease) -> Option<Input> {
+    session::parse(lease).map(Input::Session).ok()
+}
+
 /// `None` when it is not ours.
 fn understood(lease: &Lease) -> Option<Result<Input, LeaseError>> {
     Some(match Kind::of(lease)? {

@@ -93,7 +93,11 @@ impl Order {
     /// What follows from what the API server shows. A Lease that is not understood is a failure: nothing can be decided
     /// with it, and it is looked at again later.
     pub(crate) fn found(&self, me: &Identity, lease: Option<&Lease>) -> Result {
-        match lease.map(leases::read) {
+        let read = match self.write.target() {
+            Target::OwnSession => leases::read_own,
+            Target::Session(_) | Target::Lock(_) => leases::read,
+        };
+        match lease.map(read) {
             // Whose it is cannot be told.
             Some(Some(newer @ Input::NewerLock(..))) => (Some(newer), Outcome::Failed),
             Some(Some(record)) => (Some(record), Outcome::Done),
@@ -120,6 +124,24 @@ mod tests {
     use arpeggio_election::{Epoch, TakeReason};
 
     use super::*;
+
+    /// As a tool for backups may leave it. Its speaker would try to create it for ever.
+    #[test]
+    fn a_session_that_has_lost_its_labels_is_known_to_its_own_node() {
+        let me = Identity { node: "n1".into(), instance: "speaker-x7".into() };
+        let order = |write| Order { write, whereabouts: Whereabouts::default(), lock: None };
+        let (lasts, hears) = (Duration::from_secs(10), BTreeSet::new());
+        let start = order(Write::Start { epoch: Epoch(1), expected: None, lasts, hears });
+        let now = MicroTime(k8s_openapi::jiff::Timestamp::default());
+        let Some(Request::Create(mut lease)) = start.request(&me, now) else { panic!("no create") };
+        lease.metadata.labels = None;
+        lease.metadata.resource_version = Some("7".into());
+        let (found, outcome) = start.found(&me, Some(&lease));
+        assert!(matches!(found, Some(Input::Session(_))), "{found:?}");
+        assert_eq!(outcome, Outcome::Done);
+        let accuse = order(Write::Accuse { node: "n1".into(), expected: Version(7) });
+        assert!(accuse.found(&me, Some(&lease)).0.is_none(), "another one's");
+    }
 
     #[test]
     fn only_a_lower_version_than_expected_is_from_the_past() {

@@ -117,11 +117,15 @@ impl Forwarder {
     pub fn said(&self, now: &MicroTime) -> Value {
         let (key, format) = lease::format_annotation();
         json!({
-            "metadata": { "annotations": {
-                key: format,
-                CONNECTIONS: self.connections_text(),
-                UNABLE: self.unable,
-            } },
+            "metadata": {
+                // By which watches find it, should somebody have taken them away.
+                "labels": Kind::Forwarder.labels(),
+                "annotations": {
+                    key: format,
+                    CONNECTIONS: self.connections_text(),
+                    UNABLE: self.unable,
+                },
+            },
             "spec": { "holderIdentity": self.instance, "renewTime": now },
         })
     }

@@ -308,12 +308,19 @@ impl OwnSession {
         let mut spec = self.renewed_spec(now);
         spec["leaseTransitions"] = json!(transitions(epoch));
         spec["acquireTime"] = json!(now);
-        lease::guarded(expected, &self.clean_annotations(), &spec)
+        self.patch(expected, &spec)
     }
 
     /// The patch that renews the session and clears an accusation.
     pub fn renewed(&self, expected: Version, now: &MicroTime) -> Value {
-        lease::guarded(expected, &self.clean_annotations(), &self.renewed_spec(now))
+        self.patch(expected, &self.renewed_spec(now))
+    }
+
+    /// With the labels by which watches find it: a session that somebody has taken them from gets them back.
+    fn patch(&self, expected: Version, spec: &Value) -> Value {
+        let mut patch = lease::guarded(expected, &self.clean_annotations(), spec);
+        patch["metadata"]["labels"] = json!(Kind::Session.labels());
+        patch
     }
 
     fn renewed_spec(&self, now: &MicroTime) -> Value {
@@ -609,6 +616,17 @@ mod tests {
         assert_eq!(record.session.lasts, None);
         assert_eq!(record.session.epoch, Epoch(3));
         assert!(parse(&stored("x")).unwrap_err().what.contains("resourceVersion"));
+    }
+
+    #[test]
+    fn labels_that_were_lost_come_back() {
+        let now = MicroTime(Timestamp::default());
+        let renewed = own().renewed(Version(7), &now);
+        for patch in [renewed, own().started(Epoch(4), Version(7), &now)] {
+            assert_eq!(patch["metadata"]["labels"], json!(Kind::Session.labels()));
+        }
+        let says = crate::forwarder::Forwarder::default().said(&now);
+        assert_eq!(says["metadata"]["labels"], json!(Kind::Forwarder.labels()));
     }
 
     /// What a node reports of itself nobody else may write. The admission policy has to know of each part of it.
