@@ -26,6 +26,8 @@
 
 mod node;
 
+use std::collections::BTreeMap;
+
 use arpeggio_ipam::{InvalidPool, Pool, PoolError, PoolName, parse_ranges};
 use k8s_openapi::{api::core::v1::ConfigMap, apimachinery::pkg::apis::meta::v1::Time};
 use kube::{Resource as _, ResourceExt as _};
@@ -43,6 +45,9 @@ const POOLS: &str = "address-pools";
 
 /// The keys of one pool.
 const POOL_KEYS: &str = "name, protocol, addresses, auto-assign, avoid-buggy-ips, routed, spread";
+
+/// The same where `MetalLB`'s rules apply.
+const METALLB_POOL_KEYS: &str = "name, protocol, addresses, auto-assign, avoid-buggy-ips";
 
 /// Which rules apply to the addresses in a `ConfigMap`.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -77,8 +82,12 @@ pub struct Declarations {
 /// When it is not YAML or not a mapping, with line and column; when there are values under other keys only.
 pub fn parse(object: &ConfigMap, key: &str, dialect: Dialect) -> Result<Declarations, Malformed> {
     let text = text_of(object, key)?;
-    let document = node::parse(text)?;
+    let mut documents = node::parse(text)?.into_iter();
     let mut reader = Reader { object, text, dialect, found: Declarations::default() };
+    let document = documents.next().unwrap_or_default();
+    if let Some(at) = documents.next().and_then(|second| second.location()) {
+        reader.second_document(at)?;
+    }
     for (name, value) in document.0 {
         match (name.value.as_str(), value.value) {
             (POOLS, Node::List(entries)) => entries.into_iter().for_each(|it| reader.entry(it)),
@@ -93,14 +102,25 @@ pub fn parse(object: &ConfigMap, key: &str, dialect: Dialect) -> Result<Declarat
 }
 
 fn text_of<'a>(object: &'a ConfigMap, key: &str) -> Result<&'a str, Malformed> {
-    let Some(data) = object.data.as_ref().filter(|data| !data.is_empty()) else { return Ok("") };
-    data.get(key).map(String::as_str).ok_or_else(|| {
-        let others: Vec<&str> = data.keys().map(String::as_str).collect();
-        let others = others.join(", ");
-        Malformed {
-            message: format!("there is no such key, but {others}: rename the one with the pools"),
-        }
-    })
+    if let Some(text) = object.data.as_ref().and_then(|data| data.get(key)) {
+        return Ok(text);
+    }
+    // There kubectl puts a file that is not UTF-8.
+    if object.binary_data.as_ref().is_some_and(|data| data.contains_key(key)) {
+        let message = "it is in binaryData, since it is no UTF-8: save the file as UTF-8";
+        return Err(Malformed { message: message.to_owned() });
+    }
+    let texts = object.data.iter().flat_map(BTreeMap::keys);
+    let others: Vec<&str> = texts
+        .chain(object.binary_data.iter().flat_map(BTreeMap::keys))
+        .map(String::as_str)
+        .collect();
+    if others.is_empty() {
+        return Ok("");
+    }
+    let others = others.join(", ");
+    let message = format!("there is no such key, but {others}: rename the one with the pools");
+    Err(Malformed { message })
 }
 
 impl Malformed {
@@ -117,6 +137,20 @@ struct Reader<'a> {
 }
 
 impl Reader<'_> {
+    /// What stands after the first document counts nowhere: `MetalLB` has passed it over, and who writes for us may mean it.
+    fn second_document(&mut self, at: node::Location) -> Result<(), Malformed> {
+        match self.dialect {
+            Dialect::Ours => Err(Malformed::at(&at, "remove the --- before what begins")),
+            Dialect::MetalLb => {
+                let message = format!(
+                    "what begins at {at} is ignored, as MetalLB does: remove the --- before it if it is to count"
+                );
+                self.found.remarks.push(Remark { reason: "UnknownKey", message });
+                Ok(())
+            }
+        }
+    }
+
     /// A key beside the pools may be meant for another program.
     fn ignore(&mut self, key: &str, at: &node::Location) {
         let message = match key {
@@ -183,9 +217,12 @@ impl Reader<'_> {
                 "spread" if self.dialect == Dialect::Ours => {
                     spread = spread_of(&value, self.text).map_err(wrong)?;
                 }
+                "bgp-advertisements" if self.dialect == Dialect::MetalLb => {
+                    check_bgp(&value).map_err(wrong)?;
+                }
                 other => {
-                    let at = key.location;
-                    let why = format!("unknown key {other:?} at {at}: there are {POOL_KEYS}");
+                    let (at, known) = (key.location, self.pool_keys());
+                    let why = format!("unknown key {other:?} at {at}: there are {known}");
                     return Err(wrong(why));
                 }
             }
@@ -194,6 +231,13 @@ impl Reader<'_> {
             return Err(InvalidPool::new(name, PoolError::NoAddresses));
         }
         Ok((pool, announcement(routed, spread).map_err(wrong)?))
+    }
+
+    fn pool_keys(&self) -> &'static str {
+        match self.dialect {
+            Dialect::Ours => POOL_KEYS,
+            Dialect::MetalLb => METALLB_POOL_KEYS,
+        }
     }
 
     fn ranges(&mut self, items: &[String]) -> Result<Vec<arpeggio_ipam::AddressRange>, PoolError> {
@@ -238,6 +282,18 @@ fn check_protocol(value: &Located<Node>, text: &str) -> Result<(), String> {
             "protocol {protocol:?} at {at} is not supported: addresses are announced at layer 2 only, write layer2"
         )),
         None => Err(format!("protocol at {at} must be layer2")),
+    }
+}
+
+/// `MetalLB` takes an empty list beside `protocol: layer2`.
+fn check_bgp(value: &Located<Node>) -> Result<(), String> {
+    match &value.value {
+        Node::Null => Ok(()),
+        Node::List(items) if items.is_empty() => Ok(()),
+        _ => Err(format!(
+            "bgp-advertisements at {}: addresses are announced at layer 2 only, remove them",
+            value.location
+        )),
     }
 }
 

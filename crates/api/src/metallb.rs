@@ -513,6 +513,9 @@ mod tests {
             (json!({ "nodeSelectors": near }), "nodeSelectors[0]: a: \"Near\" is no operator"),
             (json!({ "interfaces": "eth0" }), "spec.interfaces: invalid type"),
             (json!({ "ipAddressPools": [1] }), "spec.ipAddressPools: invalid type"),
+            (json!({ "ipAddressPools": [null] }), "spec.ipAddressPools: invalid type: null"),
+            (json!({ "nodeSelectors": [null] }), "spec.nodeSelectors: invalid type: null"),
+            (json!({ "interfaces": [null, "eth0"] }), "spec.interfaces: invalid type: null"),
             (json!("all"), "spec: invalid type"),
         ];
         for (spec, message) in table {
@@ -553,6 +556,11 @@ mod tests {
             ),
             (json!([]), "it has no addresses"),
             (json!(true), "spec: invalid type"),
+            (json!({ "addresses": ["10.0.0.1/32", null] }), "spec.addresses: invalid type: null"),
+            (
+                json!({ "addresses": ["10.0.0.1/32"], "serviceAllocation": { "namespaces": [null] } }),
+                "spec.serviceAllocation: invalid type: null",
+            ),
         ];
         for (spec, message) in table {
             let error = bad(spec);
@@ -569,7 +577,7 @@ mod tests {
     #[test]
     fn fields_that_mean_nothing_are_named_and_null_is_nothing() {
         let (pool, remarks) = declare(&json!({
-            "addresses": ["10.0.0.1/32", null],
+            "addresses": ["10.0.0.1/32"],
             "autoAssign": null,
             "serviceAllocation": { "namespaces": null, "serviceSelectors": [{ "matchLabels": null }] },
             "autoasign": false,

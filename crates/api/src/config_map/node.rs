@@ -6,7 +6,7 @@ use serde::{
     Deserialize, Deserializer,
     de::{MapAccess, SeqAccess, Visitor},
 };
-use serde_saphyr::Spanned;
+use serde_saphyr::{NonFiniteFloatPolicy, Spanned, options};
 
 use super::Malformed;
 
@@ -42,20 +42,16 @@ pub(super) enum Node {
 #[derive(Debug, Clone, Default)]
 pub(super) struct Pairs(pub(super) Vec<(Located<String>, Located<Node>)>);
 
-/// The mapping that `text` is. An empty text is an empty mapping.
-pub(super) fn parse(text: &str) -> Result<Pairs, Malformed> {
-    serde_saphyr::from_str(text).or_else(|error| {
-        // Its text ends with line and column.
-        let malformed = Malformed { message: error.without_snippet().to_string() };
-        only_document(text).ok_or(malformed)
-    })
-}
-
-/// The only document that says anything, in a text where `---` begins another one: it may have been cut out of a file with
-/// several.
-fn only_document(text: &str) -> Option<Pairs> {
-    let mut documents: Vec<Pairs> = serde_saphyr::from_multiple(text).ok()?;
-    documents.pop().filter(|_| documents.is_empty())
+/// The mappings that `text` is made of, those apart that say nothing: more than one when `---` begins another.
+pub(super) fn parse(text: &str) -> Result<Vec<Pairs>, Malformed> {
+    // A word such as .inf may be a name, or anything in what is for other programs.
+    let options = options! { non_finite_float_policy: NonFiniteFloatPolicy::PassThrough };
+    let documents = serde_saphyr::from_multiple_with_options(text, options);
+    // Its text ends with line and column.
+    let malformed = |error: serde_saphyr::Error| error.without_snippet().to_string();
+    let documents: Vec<Pairs> =
+        documents.map_err(|error| Malformed { message: malformed(error) })?;
+    Ok(documents.into_iter().filter(|document| !document.0.is_empty()).collect())
 }
 
 impl Location {
@@ -72,6 +68,11 @@ impl fmt::Display for Location {
 }
 
 impl Pairs {
+    /// Where it begins, if it has anything.
+    pub(super) fn location(&self) -> Option<Location> {
+        self.0.first().map(|(key, _)| key.location)
+    }
+
     pub(super) fn get(&self, key: &str) -> Option<&Located<Node>> {
         self.0.iter().find(|(name, _)| name.value == key).map(|(_, value)| value)
     }

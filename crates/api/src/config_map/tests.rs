@@ -4,6 +4,8 @@ use std::{
     time::{Duration, Instant},
 };
 
+use k8s_openapi::ByteString;
+
 use super::*;
 
 /// The format that users have, comments included.
@@ -167,6 +169,10 @@ fn names_that_yaml_takes_for_something_else_are_read_as_they_stand() {
         "-1",
         "infinity",
         "nan",
+        ".inf",
+        "-.INF",
+        ".NaN",
+        "1e400",
     ];
     for name in names {
         for after in ["", " # a comment"] {
@@ -221,6 +227,42 @@ fn metallb_masks_host_bits_and_wants_prefix_lengths() {
 }
 
 #[test]
+fn metallb_reads_the_first_document_only() {
+    let text = format!("{EXAMPLE}---\naddress-pools:\n- name: 7\n  addresses: [10.0.0.1/32]\n");
+    let found = read(&text, Dialect::MetalLb).unwrap();
+    assert_eq!(found.pools, read(EXAMPLE, Dialect::MetalLb).unwrap().pools);
+    let [remark] = found.remarks.as_slice() else { panic!("{:?}", found.remarks) };
+    assert!(
+        remark.message.starts_with("what begins at line 14, column 1 is ignored"),
+        "{remark:?}"
+    );
+    let found = read(&format!("---\n~\n---\n{EXAMPLE}"), Dialect::MetalLb).unwrap();
+    assert_eq!((found.pools.len(), found.remarks.len()), (2, 0));
+    let later = "---\n---\naddress-pools:\n- name: 7\n  addresses: [10.0.0.1/32]\n";
+    let found = read(later, Dialect::MetalLb).unwrap();
+    assert_eq!(found.pools[0].name().as_str(), "7");
+}
+
+#[test]
+fn what_metallb_says_of_bgp_in_a_pool_of_layer_2_is_nothing() {
+    let pool = |lines: &str| {
+        let text = format!(
+            "address-pools:\n- name: a\n  protocol: layer2\n  addresses: [10.0.0.1/32]\n  {lines}\n"
+        );
+        let pool = read(&text, Dialect::MetalLb).unwrap().pools.swap_remove(0).pool;
+        pool.map(drop).map_err(|error| error.to_string())
+    };
+    for nothing in ["[]", "", "~"] {
+        assert_eq!(pool(&format!("bgp-advertisements: {nothing}")), Ok(()));
+    }
+    let error = pool("bgp-advertisements: [{aggregation-length: 32}]").unwrap_err();
+    let place = "bgp-advertisements at line 5, column 23: addresses are announced at layer 2 only";
+    assert!(error.starts_with(place), "{error}");
+    let error = pool("routed: true").unwrap_err();
+    assert!(error.ends_with("there are name, protocol, addresses, auto-assign, avoid-buggy-ips"));
+}
+
+#[test]
 fn keys_of_others_are_named_and_ignored() {
     let found = read("peers: []\nfoo: 1\naddress-pools:\n", Dialect::Ours).unwrap();
     let said: Vec<&str> = found.remarks.iter().map(|it| it.message.as_str()).collect();
@@ -239,7 +281,8 @@ fn what_is_not_yaml_is_refused_with_its_place() {
         ("a: 1\na: 2\n", "line 2, column 1"),
         ("address-pools:\n- name: a\n\taddresses: [10.0.0.1]\n", "found a tab at line 2"),
         ("address-pools:\n- name: a\n  name: b\n", "line 3, column 3"),
-        ("a: 1\n---\nb: 1\n", "line 3, column 1"),
+        ("a: 1\n---\nb: 1\n", "remove the --- before what begins at line 3, column 1"),
+        ("a: 1\n...\nb: 1\n", "remove the --- before what begins at line 3, column 1"),
     ];
     for (text, place) in table {
         let error = read(text, Dialect::Ours).unwrap_err().to_string();
@@ -303,12 +346,38 @@ address-pools:
 fn nothing_means_no_pools() {
     let none = Ok(Declarations::default());
     assert_eq!(read("", Dialect::Ours), none);
-    assert_eq!(read("# nothing yet\n", Dialect::Ours), none);
+    for text in ["# nothing yet\n", "~", "null", "---\nnull\n---\n", "{}"] {
+        assert_eq!(read(text, Dialect::Ours), none, "{text:?}");
+    }
     assert_eq!(parse(&ConfigMap::default(), "config", Dialect::Ours), none);
     let data = BTreeMap::from([("config.yaml".to_owned(), EXAMPLE.to_owned())]);
     let renamed = ConfigMap { data: Some(data), ..ConfigMap::default() };
     let error = parse(&renamed, "config", Dialect::Ours).unwrap_err().to_string();
     assert!(error.starts_with("there is no such key, but config.yaml"), "{error}");
+}
+
+#[test]
+fn a_file_that_is_not_utf_8_is_refused_rather_than_empty() {
+    let stored = |key: &str| {
+        let data = BTreeMap::from([(key.to_owned(), ByteString(b"\xff\xfea\0".to_vec()))]);
+        let object = ConfigMap { binary_data: Some(data), ..ConfigMap::default() };
+        parse(&object, "config", Dialect::Ours).unwrap_err().to_string()
+    };
+    assert!(stored("config").starts_with("it is in binaryData"), "{}", stored("config"));
+    assert!(stored("pools").starts_with("there is no such key, but pools"), "{}", stored("pools"));
+}
+
+#[test]
+fn a_config_map_may_be_as_large_as_the_api_server_takes() {
+    let mut text = String::from("address-pools:\n- name: a\n  addresses:\n");
+    let mut number = 0;
+    while text.len() < 1_000_000 {
+        let (high, low) = (number / 256, number % 256);
+        writeln!(text, "  - 10.{high}.{low}.1/32").unwrap();
+        number += 1;
+    }
+    let found = read(&text, Dialect::MetalLb).unwrap();
+    assert_eq!(found.pools[0].pool.as_ref().unwrap().ranges.len(), number);
 }
 
 #[test]

@@ -69,7 +69,8 @@ impl<'de, S: Kind> Deserialize<'de> for Written<S> {
 }
 
 impl<S: Kind> Written<S> {
-    /// A field that is null counts as absent, as with `MetalLB`.
+    /// A field that is null counts as absent, as with `MetalLB`. An item of a list that is null does not: where the list is
+    /// of those who may have the pool, it would be for everybody without it.
     fn read(mut value: Value) -> Self {
         drop_nulls(&mut value);
         let unknown = match &value {
@@ -100,10 +101,7 @@ fn drop_nulls(value: &mut Value) {
             fields.retain(|_, field| !field.is_null());
             fields.values_mut().for_each(drop_nulls);
         }
-        Value::Array(items) => {
-            items.retain(|item| !item.is_null());
-            items.iter_mut().for_each(drop_nulls);
-        }
+        Value::Array(items) => items.iter_mut().for_each(drop_nulls),
         _ => {}
     }
 }
