@@ -141,12 +141,63 @@ fn large_numbers_stay_what_they_are() {
 }
 
 #[test]
+fn values_are_taken_as_the_programs_take_them() {
+    let addresses =
+        ["192.168.0.240 - 192.168.0.250", "fd00::10-fd00::20", "10.0.0.0/28", "FD00::1"];
+    let objects = rendered(
+        "lb",
+        &json!({
+            "pools": [{ "name": "home", "spec": { "addresses": addresses } }],
+            "forwarder": { "enabled": true, "keepConnections": 0 },
+        }),
+    );
+    assert_eq!(objects.get("AddressPool/home")["spec"]["addresses"], json!(addresses));
+    let containers =
+        &objects.get("DaemonSet/arpeggio-speaker")["spec"]["template"]["spec"]["containers"];
+    let variables = containers[1]["env"].as_array().unwrap();
+    let keep = variables.iter().find(|it| it["name"] == "ARPEGGIO_KEEP_CONNECTIONS").unwrap();
+    assert_eq!(keep["value"], "0");
+}
+
+#[test]
+fn names_and_texts_that_yaml_takes_for_something_else_stay_what_they_are() {
+    for name in ["7", "true", "1e3", "null", "0x10"] {
+        let objects = rendered(
+            name,
+            &json!({
+                "pools": [{ "name": name, "spec": { "addresses": ["10.0.0.1"] } }],
+                "configMapPools": "    # pools\n    address-pools: []\n",
+                "metallb": { "namespace": name },
+                "imagePullSecrets": [name],
+                "loadBalancerClass": name,
+            }),
+        );
+        assert_eq!(objects.get(&format!("AddressPool/{name}"))["metadata"]["name"], name);
+        for object in objects.0.values() {
+            let namespace = &object["metadata"]["namespace"];
+            assert!(namespace.is_null() || namespace == name, "{object}");
+        }
+        let text = &objects.get("ConfigMap/arpeggio")["data"]["config"];
+        assert_eq!(text, "    # pools\n    address-pools: []");
+        let pod = &objects.get("Deployment/arpeggio-controller")["spec"]["template"]["spec"];
+        assert_eq!(pod["imagePullSecrets"][0]["name"], name);
+        let environment = objects.environment("Deployment/arpeggio-controller");
+        assert_eq!(environment.get("ARPEGGIO_LOAD_BALANCER_CLASS"), Some(&name));
+        assert_eq!(environment.get("ARPEGGIO_METALLB_NAMESPACE"), Some(&name));
+    }
+}
+
+#[test]
 fn bad_values_are_refused_by_name() {
     let table = [
         (json!({ "pool": [] }), "pool"),
         (json!({ "pools": [{ "name": "home" }] }), "spec"),
         (json!({ "pools": [{ "name": "Home", "spec": { "addresses": ["10.0.0.1"] } }] }), "name"),
         (json!({ "pools": [{ "name": "a", "spec": { "addresses": ["some"] } }] }), "addresses"),
+        (
+            json!({ "pools": [{ "name": "a", "spec": { "addresses": ["10.0.0.1 /28"] } }] }),
+            "addresses",
+        ),
         (json!({ "speaker": { "probeProfile": "quick" } }), "probeProfile"),
         (json!({ "controller": { "quarantine": 5 } }), "quarantine"),
         (json!({ "forwarder": { "keepConnections": 300 } }), "keepConnections"),
