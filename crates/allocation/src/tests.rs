@@ -7,6 +7,7 @@ mod cluster;
 mod editions;
 mod formats;
 mod growth;
+mod moving_pools;
 mod neighbours;
 mod others;
 mod quarantine;

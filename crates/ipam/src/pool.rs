@@ -24,6 +24,8 @@ pub struct Pool {
     pub auto_assign: bool,
     /// Whether IPv4 addresses that end in .0 or .255 are never given out.
     pub avoid_buggy_ips: bool,
+    /// Whether who asks for one of these, or has it, may have it all the same, as with `MetalLB`.
+    pub gives_buggy_ips_on_request: bool,
     /// Who may have its addresses; `None`: everybody. A pool with rules is tried before pools without.
     pub rules: Option<AllocationRules>,
     /// For how long an address that was given back is given to nobody. Zero: not at all.
@@ -132,6 +134,7 @@ impl Pool {
             excluded: Vec::new(),
             auto_assign: true,
             avoid_buggy_ips: false,
+            gives_buggy_ips_on_request: false,
             rules: None,
             cool_down: Duration::ZERO,
             sharing: SharingScope::default(),

@@ -128,6 +128,25 @@ fn every_refusal_of_a_pool_says_what_to_do() {
 }
 
 #[test]
+fn who_asks_for_an_avoided_address_gets_it_where_the_pool_says_so() {
+    let avoiding = Pool { avoid_buggy_ips: true, ..pool("a", &["10.0.0.0", "10.0.0.255"]) };
+    let on_request = Pool { gives_buggy_ips_on_request: true, ..avoiding.clone() };
+    let excluding = Pool { excluded: vec!["10.0.0.255".parse().unwrap()], ..on_request.clone() };
+    let refusal = |pool: &Pool, request| Lab::with([pool.clone()]).refusal("s", request);
+    let asked = V4.at(&["10.0.0.255"]);
+    let mut lab = Lab::with([on_request.clone()]);
+    assert_eq!(lab.give("s", &asked), ["10.0.0.255"]);
+    assert!(lab.refusal("t", &asked).contains("it is in use by s"));
+    for pool in [&avoiding, &excluding] {
+        assert!(refusal(pool, &asked).contains("leaves it out"));
+    }
+    let unasked = V4.clone();
+    for pool in [&avoiding, &on_request, &excluding] {
+        assert!(refusal(pool, &unasked).contains("all its IPv4 addresses are in use"));
+    }
+}
+
+#[test]
 fn every_refusal_of_a_requested_address_says_what_to_do() {
     let spare = Pool {
         excluded: vec!["10.0.0.7".parse().unwrap()],
