@@ -1,6 +1,6 @@
 //! The addresses of one pool: which it has, which it may give, which are free.
 
-use alloc::vec::Vec;
+use alloc::{boxed::Box, vec::Vec};
 use core::net::IpAddr;
 
 use crate::{
@@ -25,7 +25,7 @@ pub struct Usage {
 
 /// The addresses of one pool, of both families.
 #[derive(Debug, Clone)]
-pub(crate) struct Spaces([Space; 2]);
+pub(crate) struct Spaces(Box<[Space; 2]>);
 
 /// The addresses of one family.
 #[derive(Debug, Clone)]
@@ -60,7 +60,7 @@ enum Numbering {
 
 impl Spaces {
     pub(crate) fn new(pool: &Pool) -> Self {
-        Self(Family::ALL.map(|family| Space::new(pool, family)))
+        Self(Box::new(Family::ALL.map(|family| Space::new(pool, family))))
     }
 
     /// One family's part.

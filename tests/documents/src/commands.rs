@@ -107,6 +107,8 @@ fn unknown_kind(words: &[&str]) -> Option<String> {
     let (command, rest) = subject(words)?;
     let (kind, _) = subject(&rest)?;
     let kind = kind.split('/').next()?;
+    // With its group, since others have kinds of the same name.
+    let kind = kind.strip_suffix(".arpeggio.dev").unwrap_or(kind);
     let is_known = ["", "s", "es"]
         .iter()
         .any(|plural| kind.strip_suffix(plural).is_some_and(|one| KINDS.contains(&one)));
@@ -141,7 +143,7 @@ mod tests {
     #[test]
     fn commands_that_there_are_not_are_found() {
         let page = Page::parse(
-            "`kubectl -n x get pods`, `kubectl scale statefulset/kafka`, `kubectl get ingresses`, `kubectl`\n\n\
+            "`kubectl -n x get pods`, `kubectl scale statefulset/kafka`, `kubectl get ingresses`, `kubectl get addresspools.arpeggio.dev`, `kubectl`\n\n\
              | `kubectl fetch pods` |\n|---|\n| `kubectl get -n x polls` |\n| `helm instal x` |",
         );
         let wrong = [
