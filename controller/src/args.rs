@@ -3,8 +3,16 @@
 use std::{net::SocketAddr, time::Duration};
 
 use arpeggio_allocation::Periods;
-use arpeggio_runtime::{admin::AdminArgs, telemetry::LogArgs, version};
-use clap::{ArgAction, Parser, Subcommand};
+use arpeggio_runtime::{
+    admin::AdminArgs,
+    arguments::{name, name_or_none},
+    telemetry::LogArgs,
+    version,
+};
+use clap::{
+    ArgAction, Parser, Subcommand,
+    builder::{BoolishValueParser, NonEmptyStringValueParser},
+};
 use k8s_openapi::jiff::Timestamp;
 
 use crate::sources::{MetalLbPlace, Places};
@@ -33,6 +41,7 @@ pub(crate) struct Args {
     pub(crate) command: Option<Command>,
     /// The namespace of Arpeggio's Leases; it must exist.
     #[arg(long, env = "POD_NAMESPACE", default_value = "arpeggio-system", value_name = "NAME")]
+    #[arg(value_parser = name)]
     pub(crate) namespace: String,
     /// Which copy of the controller this is, as events and the leader Lease show it.
     #[arg(long, env = "POD_NAME", default_value = "arpeggio-controller", value_name = "NAME")]
@@ -46,6 +55,7 @@ pub(crate) struct Args {
         env = "ARPEGGIO_LEADER_ELECTION",
         default_value_t = true,
         action = ArgAction::Set,
+        value_parser = BoolishValueParser::new(),
         value_name = "BOOL"
     )]
     pub(crate) leader_election: bool,
@@ -63,20 +73,24 @@ pub(crate) struct Args {
     pub(crate) quarantine: u32,
     /// The ConfigMap with pools, in our namespace, for clusters without AddressPools.
     #[arg(long, env = "ARPEGGIO_CONFIG_MAP", default_value = "arpeggio", value_name = "NAME")]
+    #[arg(value_parser = name)]
     pub(crate) config_map: String,
     /// The key of its value with pools.
     #[arg(long, env = "ARPEGGIO_CONFIG_MAP_KEY", default_value = "config", value_name = "KEY")]
+    #[arg(value_parser = NonEmptyStringValueParser::new())]
     pub(crate) config_map_key: String,
     /// Read MetalLB's pools, too: IPAddressPools, L2Advertisements, AddressPools and the ConfigMap in this namespace,
     /// such as metallb-system. Everybody who may write there decides which addresses are announced. Needs permissions
     /// there, see manifests/components/metallb.
     #[arg(long, env = "ARPEGGIO_METALLB_NAMESPACE", value_name = "NAME")]
+    #[arg(value_parser = name_or_none)]
     pub(crate) metallb_namespace: Option<String>,
     /// The name of MetalLB's ConfigMap there, which it read up to its version 0.12.
     #[arg(
         long,
         env = "ARPEGGIO_METALLB_CONFIG_MAP",
         default_value = "config",
+        value_parser = name,
         value_name = "NAME"
     )]
     pub(crate) metallb_config_map: String,
@@ -174,6 +188,27 @@ mod tests {
             (read.namespace.as_str(), read.config_map.as_str()),
             ("metallb-system", "config")
         );
+    }
+
+    #[test]
+    fn what_names_nothing_is_refused() {
+        let parse = |argument: &str| Args::try_parse_from(["controller", argument]);
+        let wrong = [
+            "--namespace=",
+            "--namespace= ",
+            "--namespace=Arpeggio",
+            "--config-map=",
+            "--config-map-key=",
+            "--metallb-namespace= ",
+            "--metallb-config-map=",
+            "--leader-election=maybe",
+        ];
+        for argument in wrong {
+            assert_eq!(parse(argument).unwrap_err().exit_code(), 2, "{argument}");
+        }
+        for no in ["no", "0", "off", "False"] {
+            assert!(!parse(&format!("--leader-election={no}")).unwrap().leader_election);
+        }
     }
 
     #[test]

@@ -68,6 +68,7 @@ use std::{
 use arpeggio_allocation::Index;
 use arpeggio_runtime::{
     admin::Admin,
+    arguments,
     client::{self, Patience},
     events::{EventQueue, EventWriter},
     health::Health,
@@ -77,7 +78,6 @@ use arpeggio_runtime::{
     version::{REVISION, VERSION},
     wall_clock,
 };
-use clap::Parser as _;
 
 use crate::{
     args::{Args, Command},
@@ -88,7 +88,7 @@ use crate::{
 };
 
 fn main() -> ExitCode {
-    let args = Args::parse();
+    let args: Args = arguments::parse();
     let result = match &args.command {
         Some(Command::Reach { to }) => reach(to),
         None => run(&args),

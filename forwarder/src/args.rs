@@ -4,10 +4,11 @@ use std::time::Duration;
 
 use arpeggio_runtime::{
     admin::{AdminArgs, HealthArgs},
+    arguments::name,
     telemetry::LogArgs,
     version,
 };
-use clap::{Parser, Subcommand};
+use clap::{Parser, Subcommand, builder::BoolishValueParser};
 use k8s_openapi::jiff::SignedDuration;
 
 /// Where metrics are served unless the user says otherwise. The ports of controller and speaker are other ones, so that all
@@ -46,13 +47,14 @@ pub(crate) enum Command {
 pub(crate) struct RunArgs {
     /// The name of this node in Kubernetes (required).
     // Not `required`, since the subcommand does without.
-    #[arg(long, env = "NODE_NAME", value_name = "NAME")]
+    #[arg(long, env = "NODE_NAME", value_name = "NAME", value_parser = name)]
     pub(crate) node_name: Option<String>,
     /// This pod's name, which tells two forwarders of one node apart. Default: the process number.
     #[arg(long, env = "POD_NAME", value_name = "NAME")]
     pub(crate) pod_name: Option<String>,
     /// The namespace of Arpeggio's Leases.
     #[arg(long, env = "POD_NAMESPACE", default_value = "arpeggio-system", value_name = "NAME")]
+    #[arg(value_parser = name)]
     pub(crate) namespace: String,
     /// For how long after an address has moved the node that had it is given packets of connections that it knows: 5m, 90s,
     /// 24h at most. Connections that are older are reset then. 0: never, so that a move resets all.
@@ -63,6 +65,7 @@ pub(crate) struct RunArgs {
     /// the speaker announces from them.
     #[allow(clippy::doc_markdown, reason = "it is shown on a terminal")]
     #[arg(long, env = "ARPEGGIO_IGNORE_EXCLUSION_LABEL")]
+    #[arg(value_parser = BoolishValueParser::new())]
     pub(crate) ignore_exclusion_label: bool,
     #[command(flatten)]
     pub(crate) admin: AdminArgs,

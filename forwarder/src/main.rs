@@ -20,6 +20,7 @@ use anyhow::Context as _;
 use arpeggio_election::Node;
 use arpeggio_runtime::{
     admin::{Admin, HealthArgs},
+    arguments,
     client::{self, Patience},
     files,
     health::Health,
@@ -27,7 +28,6 @@ use arpeggio_runtime::{
     telemetry,
     version::{REVISION, VERSION},
 };
-use clap::Parser as _;
 
 use crate::{
     args::{Args, Command, RunArgs},
@@ -41,11 +41,16 @@ use crate::{
 /// A dead connection to the API server is noticed within this time: sessions are renewed more often.
 const SILENCE: Duration = Duration::from_mins(1);
 
+const NO_NODE: &str = "which node is this? Say it with --node-name or NODE_NAME";
+
 fn main() -> ExitCode {
-    let args = Args::parse();
+    let args: Args = arguments::parse();
     let result = match &args.command {
         Some(Command::Health(args)) => health(args),
-        None => run(&args.run),
+        None => match &args.run.node_name {
+            Some(name) => run(&args.run, name),
+            None => arguments::refuse::<Args>(&NO_NODE),
+        },
     };
     match result {
         Ok(()) => ExitCode::SUCCESS,
@@ -65,11 +70,9 @@ async fn health(args: &HealthArgs) -> anyhow::Result<()> {
 }
 
 #[tokio::main]
-async fn run(args: &RunArgs) -> anyhow::Result<()> {
+async fn run(args: &RunArgs, name: &str) -> anyhow::Result<()> {
     let logging = telemetry::init(&args.log)?;
     files::raise_limit();
-    let name = args.node_name.as_deref().filter(|name| !name.is_empty());
-    let name = name.context("which node is this? Say it with --node-name or NODE_NAME")?;
     let registry = telemetry::registry()?;
     logging.count_lost(&registry)?;
     let node = Node::from(name);

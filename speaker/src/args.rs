@@ -2,13 +2,14 @@
 
 use std::time::Duration;
 
-use arpeggio_election::{Pattern, Profile, Settings};
+use arpeggio_election::{Pattern, Profile, Settings, UnsafeSettings};
 use arpeggio_runtime::{
     admin::{AdminArgs, HealthArgs, SocketArgs},
+    arguments::name,
     telemetry::LogArgs,
     version,
 };
-use clap::{Parser, Subcommand, ValueEnum};
+use clap::{Parser, Subcommand, ValueEnum, builder::BoolishValueParser};
 
 /// Where metrics are served unless the user says otherwise. The controller's port is another one, so that both can
 /// run on one host.
@@ -42,13 +43,14 @@ pub(crate) enum Command {
 pub(crate) struct RunArgs {
     /// The name of this node in Kubernetes (required).
     // Not `required`, since the subcommand does without.
-    #[arg(long, env = "NODE_NAME", value_name = "NAME")]
+    #[arg(long, env = "NODE_NAME", value_name = "NAME", value_parser = name)]
     pub(crate) node_name: Option<String>,
     /// This pod's name, which tells two speakers of one node apart. Default: the process number.
     #[arg(long, env = "POD_NAME", value_name = "NAME")]
     pub(crate) pod_name: Option<String>,
     /// The namespace of Arpeggio's Leases.
     #[arg(long, env = "POD_NAMESPACE", default_value = "arpeggio-system", value_name = "NAME")]
+    #[arg(value_parser = name)]
     pub(crate) namespace: String,
     /// How long a session counts after its last renewal, in seconds (3 times --session-renewal or more). With more than 40
     /// nodes for each second of --session-renewal both grow with the number of nodes, so that the API server gets no more than
@@ -62,7 +64,13 @@ pub(crate) struct RunArgs {
     pub(crate) session_renewal: u64,
     /// How the nodes that watch a node ask for it on the wire, and when its silence counts. auto: fast where a wired link has
     /// answered at once for a while, patient where a radio is on either side or answers come late, else standard.
-    #[arg(long, env = "ARPEGGIO_PROBE_PROFILE", value_enum, value_name = "PROFILE")]
+    #[arg(
+        long,
+        env = "ARPEGGIO_PROBE_PROFILE",
+        value_enum,
+        ignore_case = true,
+        value_name = "PROFILE"
+    )]
     #[arg(default_value_t = ProbeProfile::Auto)]
     pub(crate) probe_profile: ProbeProfile,
     /// How often a node is asked, in milliseconds. This argument and the next two replace the profile: what is not given is
@@ -85,6 +93,7 @@ pub(crate) struct RunArgs {
     /// Announce also from nodes with the label node.kubernetes.io/exclude-from-external-load-balancers, which many
     /// clusters put on control-plane nodes.
     #[arg(long, env = "ARPEGGIO_IGNORE_EXCLUSION_LABEL")]
+    #[arg(value_parser = BoolishValueParser::new())]
     pub(crate) ignore_exclusion_label: bool,
     /// The pause after each of the three probes for an address that is announced for the first time, in milliseconds (20 or
     /// more). An address that another machine answers for is not announced. 0: no address is probed, whatever its pool says.
@@ -111,6 +120,15 @@ pub(crate) struct RunArgs {
 }
 
 impl RunArgs {
+    /// The node's name, and what is decided with.
+    ///
+    /// # Errors
+    /// What is missing, or does not fit together.
+    pub(crate) fn checked(&self) -> Result<(&str, Settings), ArgsError> {
+        let name = self.node_name.as_deref().ok_or(ArgsError::NoNode)?;
+        Ok((name, self.settings().checked()?))
+    }
+
     pub(crate) fn instance(&self) -> String {
         self.pod_name.clone().unwrap_or_else(|| format!("process-{}", std::process::id()))
     }
@@ -156,6 +174,17 @@ impl RunArgs {
             ..Settings::default().with(profile)
         }
     }
+}
+
+/// What is wrong with arguments that are each well-formed.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
+pub(crate) enum ArgsError {
+    /// Every speaker speaks for one node.
+    #[error("which node is this? Say it with --node-name or NODE_NAME")]
+    NoNode,
+    /// They do not fit together.
+    #[error(transparent)]
+    Unsafe(#[from] UnsafeSettings),
 }
 
 /// How nodes are asked on the wire.
@@ -207,6 +236,23 @@ mod tests {
         assert_eq!(said.as_deref(), Some("every 100ms and 4 times 50ms (fixed)"));
         assert_eq!(parse(&[]).unwrap().fixed_profile(), None);
         assert!(parse(&["--probe-profile=fast", "--probe-misses=4"]).is_err());
+    }
+
+    #[test]
+    fn what_is_missing_or_does_not_fit_together_is_found_before_anything_is_done() {
+        let checked = |given: &[&str]| {
+            let args = Args::parse_from([&["speaker"], given].concat()).run;
+            args.checked().map(|(name, _)| name.to_owned()).map_err(|error| error.to_string())
+        };
+        assert_eq!(checked(&["--node-name=node-1.home"]), Ok("node-1.home".to_owned()));
+        let error = checked(&["--node-name=a", "--session-duration=3"]).unwrap_err();
+        assert!(error.contains("at least three renewal intervals"), "{error}");
+        for wrong in ["--node-name=", "--node-name=Node-1", "--namespace=", "--namespace=a b"] {
+            let error = Args::try_parse_from(["speaker", wrong]).unwrap_err();
+            assert_eq!(error.exit_code(), 2, "{wrong}");
+        }
+        let profile = Args::parse_from(["speaker", "--probe-profile=Fast"]).run.probe_profile;
+        assert_eq!(profile, ProbeProfile::Fast);
     }
 
     #[test]

@@ -49,10 +49,11 @@ mod writer;
 use std::{io::Write as _, process::ExitCode, sync::Arc, time::Duration};
 
 use anyhow::{Context as _, bail};
-use arpeggio_election::Node;
+use arpeggio_election::{Node, Settings};
 use arpeggio_link::interfaces::{self, Links};
 use arpeggio_runtime::{
     admin::{Admin, HealthArgs, SocketArgs},
+    arguments,
     client::{self, Patience},
     events::{EventQueue, EventWriter},
     files,
@@ -61,7 +62,6 @@ use arpeggio_runtime::{
     telemetry,
     version::{REVISION, VERSION},
 };
-use clap::Parser as _;
 use crossbeam_channel::Sender;
 use kube::Client;
 use tokio::{
@@ -100,11 +100,14 @@ const FRAMES: &str = "/frames";
 const RETRY: Duration = Duration::from_secs(1);
 
 fn main() -> ExitCode {
-    let args = Args::parse();
+    let args: Args = arguments::parse();
     let result = match &args.command {
         Some(Command::Health(args)) => health(args),
         Some(Command::Frames(args)) => frames(args),
-        None => run(&args.run),
+        None => match args.run.checked() {
+            Ok((name, settings)) => run(&args.run, name, settings),
+            Err(wrong) => arguments::refuse::<Args>(&wrong),
+        },
     };
     match result {
         Ok(()) => ExitCode::SUCCESS,
@@ -136,12 +139,9 @@ async fn frames(args: &SocketArgs) -> anyhow::Result<()> {
 }
 
 #[tokio::main]
-async fn run(args: &RunArgs) -> anyhow::Result<()> {
+async fn run(args: &RunArgs, name: &str, settings: Settings) -> anyhow::Result<()> {
     let logging = telemetry::init(&args.log)?;
     files::raise_limit();
-    let name = args.node_name.as_deref().filter(|name| !name.is_empty());
-    let name = name.context("which node is this? Say it with --node-name or NODE_NAME")?;
-    let settings = args.settings().checked()?;
     let registry = telemetry::registry()?;
     logging.count_lost(&registry)?;
     let metrics = Arc::new(Metrics::registered(&registry)?);

@@ -39,7 +39,9 @@ impl Global {
 
     /// The namespace that names without one are in.
     pub(crate) fn service_namespace(&self, client: &Client) -> String {
-        self.namespace.clone().unwrap_or_else(|| client.default_namespace().to_owned())
+        // Empty means the same as absent, as with kubectl: a script's variable may not be set.
+        let given = self.namespace.as_deref().filter(|name| !name.is_empty());
+        given.unwrap_or_else(|| client.default_namespace()).to_owned()
     }
 
     /// A client for as long as the command runs.

@@ -40,7 +40,7 @@ mod written;
 use std::process::ExitCode;
 
 use arpeggio_api::crds;
-use arpeggio_runtime::version;
+use arpeggio_runtime::{arguments, version};
 use clap::{CommandFactory as _, Parser, Subcommand};
 
 use crate::{
@@ -149,7 +149,7 @@ enum Explained {
 
 #[tokio::main(flavor = "current_thread")]
 async fn main() -> ExitCode {
-    let args = Args::parse();
+    let args: Args = arguments::parse();
     args.global.choose_colours();
     match run(args).await {
         Ok(outcome) => {

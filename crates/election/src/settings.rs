@@ -18,6 +18,9 @@ const SHORTEST_RENEWAL: Duration = Duration::from_secs(1);
 /// The shortest answer timeout: a busy machine may need this long.
 const SHORTEST_ANSWER: Duration = Duration::from_millis(20);
 
+/// Nothing waits for longer than this: who writes more means another unit.
+const LONGEST: Duration = Duration::from_hours(24);
+
 /// The durations that ownership is decided with. [`Settings::default`] is what is measured and documented.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub struct Settings {
@@ -120,8 +123,21 @@ pub enum UnsafeSettings {
     #[error("renewing the session every {0:?} makes too many writes: use 1 s or more")]
     RenewalTooOften(Duration),
     /// Scheduling alone would look like silence.
-    #[error("an answer timeout of {0:?} is too short: use 20 ms or more")]
-    AnswerTooShort(Duration),
+    #[error("{setting} ({given:?}) is too short: use {SHORTEST_ANSWER:?} or more")]
+    AnswerTooShort {
+        /// The setting, as it is given.
+        setting: &'static str,
+        /// What was given.
+        given: Duration,
+    },
+    /// Nobody could wait for it, and no clock could tell when it is over.
+    #[error("{setting} ({given:?}) is too long: use a day or less")]
+    TooLong {
+        /// The setting, as it is given.
+        setting: &'static str,
+        /// What was given.
+        given: Duration,
+    },
     /// A probe would be sent while the answer to the one before is awaited.
     #[error("probes every {probe:?} are too fast when an answer may take {answer:?}")]
     ProbeTooFast {
@@ -146,6 +162,10 @@ impl Settings {
     /// # Errors
     /// When they would make living nodes lose their addresses.
     pub fn checked(self) -> Result<Self, UnsafeSettings> {
+        let too_long = self.named().into_iter().find(|(_, given)| *given > LONGEST);
+        if let Some((setting, given)) = too_long {
+            return Err(UnsafeSettings::TooLong { setting, given });
+        }
         if self.session < self.renewal.saturating_mul(3) {
             return Err(UnsafeSettings::SessionTooShort {
                 session: self.session,
@@ -155,17 +175,13 @@ impl Settings {
         if self.renewal < SHORTEST_RENEWAL {
             return Err(UnsafeSettings::RenewalTooOften(self.renewal));
         }
-        if self.answer < SHORTEST_ANSWER {
-            return Err(UnsafeSettings::AnswerTooShort(self.answer));
-        }
-        if !self.first_probe.is_zero() && self.first_probe < SHORTEST_ANSWER {
-            return Err(UnsafeSettings::AnswerTooShort(self.first_probe));
+        for (setting, given) in self.awaited() {
+            if given < SHORTEST_ANSWER {
+                return Err(UnsafeSettings::AnswerTooShort { setting, given });
+            }
         }
         if self.probe < self.answer {
             return Err(UnsafeSettings::ProbeTooFast { probe: self.probe, answer: self.answer });
-        }
-        if self.speaker_probe < SHORTEST_ANSWER {
-            return Err(UnsafeSettings::AnswerTooShort(self.speaker_probe));
         }
         if self.speaker_patience < LONGEST_RESTART {
             return Err(UnsafeSettings::RestartTooShort(self.speaker_patience));
@@ -174,6 +190,29 @@ impl Settings {
             return Err(UnsafeSettings::TooFewMisses(self.misses));
         }
         Ok(self)
+    }
+
+    /// What is given as a time, by the arguments' names.
+    fn named(&self) -> [(&'static str, Duration); 8] {
+        [
+            ("--session-duration", self.session),
+            ("--session-renewal", self.renewal),
+            ("--probe-interval", self.probe),
+            ("--probe-timeout", self.answer),
+            ("--speaker-probe-interval", self.speaker_probe),
+            ("--speaker-patience", self.speaker_patience),
+            ("--address-probe-pause", self.first_probe),
+            ("--conflict-recheck", self.recheck),
+        ]
+    }
+
+    /// Those of them in which an answer has to come.
+    fn awaited(&self) -> impl Iterator<Item = (&'static str, Duration)> {
+        let pause = Some(self.first_probe).filter(|pause| !pause.is_zero());
+        let pause = pause.map(|pause| ("--address-probe-pause", pause));
+        [("--probe-timeout", self.answer), ("--speaker-probe-interval", self.speaker_probe)]
+            .into_iter()
+            .chain(pause)
     }
 
     /// How nodes are asked for which there is no other profile.
@@ -216,6 +255,7 @@ fn scaled(span: Duration, numerator: Duration, denominator: Duration) -> Duratio
 #[cfg(test)]
 mod tests {
     use super::*;
+    use alloc::string::ToString as _;
 
     #[test]
     fn the_defaults_are_safe_and_unsafe_ones_are_refused() {
@@ -238,6 +278,31 @@ mod tests {
         assert!(Settings { speaker_probe: Duration::ZERO, ..safe }.checked().is_err());
         let speaker_patience = Duration::from_secs(2);
         assert!(Settings { speaker_patience, ..safe }.checked().is_err());
+    }
+
+    #[test]
+    fn what_no_clock_could_tell_is_refused_by_the_name_of_its_argument() {
+        let (safe, endless) = (Settings::default(), Duration::from_secs(u64::MAX));
+        let error = |settings: Settings| settings.checked().unwrap_err().to_string();
+        let table = [
+            (Settings { session: endless, ..safe }, "--session-duration"),
+            (Settings { renewal: endless, session: endless, ..safe }, "--session-duration"),
+            (Settings { probe: endless, ..safe }, "--probe-interval"),
+            (Settings { answer: endless, probe: endless, ..safe }, "--probe-interval"),
+            (Settings { speaker_probe: endless, ..safe }, "--speaker-probe-interval"),
+            (Settings { speaker_patience: endless, ..safe }, "--speaker-patience"),
+            (Settings { first_probe: endless, ..safe }, "--address-probe-pause"),
+            (Settings { recheck: endless, ..safe }, "--conflict-recheck"),
+        ];
+        for (settings, name) in table {
+            let error = error(settings);
+            assert!(error.starts_with(name) && error.ends_with("use a day or less"), "{error}");
+        }
+        let speaker_probe = Duration::ZERO;
+        let said = error(Settings { speaker_probe, ..safe });
+        assert_eq!(said, "--speaker-probe-interval (0ns) is too short: use 20ms or more");
+        let day = Duration::from_hours(24);
+        assert!(Settings { session: day, ..safe }.checked().is_ok());
     }
 
     #[test]

@@ -1,25 +1,40 @@
 //! The connection to the Kubernetes API server.
 
-use std::{path::PathBuf, time::Duration};
+use std::{env, error::Error, ffi::OsStr, path::PathBuf, time::Duration};
 
 use axum::{
     body::{Body, Bytes, HttpBody, to_bytes},
     http::{
-        Response,
+        Response, Uri,
         header::{CONTENT_LENGTH, DATE, RETRY_AFTER},
     },
 };
+use hyper::rt::{Read, Write};
 use hyper_timeout::TimeoutConnector;
-use hyper_util::{client::legacy, client::legacy::connect::HttpConnector, rt::TokioExecutor};
+use hyper_util::{
+    client::{
+        legacy,
+        legacy::connect::{
+            Connection, HttpConnector,
+            proxy::{SocksV5, Tunnel},
+        },
+        proxy::matcher::Intercept,
+    },
+    rt::TokioExecutor,
+};
 use kube::{
     Client, Config,
     client::{ClientBuilder, ConfigExt as _, retry::RetryPolicy},
     config::{InferConfigError, KubeConfigOptions, Kubeconfig, KubeconfigError},
     core::{Status, response::StatusDetails},
 };
-use tower::{BoxError, ServiceBuilder, retry::RetryLayer};
+use tower::{BoxError, Service, ServiceBuilder, retry::RetryLayer};
 
-use crate::{names::Names, server_clock};
+use crate::{
+    names::Names,
+    proxy::{self, Environment},
+    server_clock,
+};
 
 /// After so long without a word on a connection, the kernel asks whether the other side still knows it. One that has
 /// lost its power, or its connection tracking, sends nothing on a watch, and its successor knows nothing of it.
@@ -66,6 +81,9 @@ pub enum ConnectError {
     /// The kubeconfig or the context that was asked for is not there, or cannot be read.
     #[error("cannot use the kubeconfig that was asked for")]
     Kubeconfig(#[source] Box<KubeconfigError>),
+    /// A proxy that nobody here can speak with.
+    #[error("cannot use the proxy {0}: write http://, https:// or socks5:// before it")]
+    Proxy(Uri),
 }
 
 /// Where the cluster's configuration comes from, where somebody says so.
@@ -88,12 +106,41 @@ impl Origin {
                 let kubeconfig = Kubeconfig::read_from(file).map_err(wrong)?;
                 Config::from_custom_kubeconfig(kubeconfig, &options).await.map_err(wrong)
             }
-            None if self.context.is_some() => {
-                Config::from_kubeconfig(&options).await.map_err(wrong)
-            }
-            None => Config::infer().await.map_err(|error| ConnectError::NoCluster(Box::new(error))),
+            None => match listed(&env::var_os("KUBECONFIG").unwrap_or_default()) {
+                Some(kubeconfig) => {
+                    let kubeconfig = kubeconfig.map_err(wrong)?;
+                    Config::from_custom_kubeconfig(kubeconfig, &options).await.map_err(wrong)
+                }
+                None if self.context.is_some() => {
+                    Config::from_kubeconfig(&options).await.map_err(wrong)
+                }
+                None => {
+                    let missing = |error| ConnectError::NoCluster(Box::new(error));
+                    Config::infer().await.map_err(missing)
+                }
+            },
         }
     }
+}
+
+/// What those files of the list say together that exist, as kubectl reads it; `None` unless it names several, and one of them
+/// does.
+fn listed(list: &OsStr) -> Option<Result<Kubeconfig, KubeconfigError>> {
+    let files: Vec<PathBuf> =
+        env::split_paths(list).filter(|it| !it.as_os_str().is_empty()).collect();
+    let mut there = files.iter().filter(|it| it.exists()).peekable();
+    if files.len() < 2 || there.peek().is_none() {
+        return None;
+    }
+    Some(there.try_fold(Kubeconfig::default(), |all, file| all.merge(Kubeconfig::read_from(file)?)))
+}
+
+/// Where `https://` is left out, kubectl puts it there.
+fn with_scheme(server: Uri) -> Uri {
+    if server.scheme().is_some() {
+        return server;
+    }
+    format!("https://{server}").parse().unwrap_or(server)
 }
 
 /// Makes a client from `KUBECONFIG`, `~/.kube/config` or the pod's ServiceAccount, in this order. Connects lazily:
@@ -111,21 +158,59 @@ pub async fn connect(patience: Patience) -> Result<Client, ConnectError> {
 /// When no configuration is found there, or it is unusable.
 pub async fn connect_to(origin: &Origin, patience: Patience) -> Result<Client, ConnectError> {
     let mut config = origin.config().await?;
+    config.cluster_url = with_scheme(config.cluster_url);
     config.connect_timeout = Some(patience.connect);
     config.read_timeout = patience.read;
     // Otherwise the idle time of a pooled connection counts against the next answer.
     config.reset_reader_on_write = true;
     config.default_retry = patience.retry;
-    attentive(config).map_err(|error| ConnectError::Unusable(Box::new(error)))
+    attentive(config, &Environment::present())
 }
 
-/// The library's client, but that the kernel finds out dead connections. Through a proxy it is the library's own: there
-/// the proxy is the other side.
-fn attentive(config: Config) -> kube::Result<Client> {
-    if config.proxy_url.is_some() {
-        return Client::try_from(config);
+/// The library's client, but that the kernel finds out dead connections, and that proxies are used as kubectl does.
+fn attentive(config: Config, environment: &Environment) -> Result<Client, ConnectError> {
+    let unusable = |error| ConnectError::Unusable(Box::new(error));
+    let direct = keeping_alive();
+    let proxy = proxy::towards(&config.cluster_url, config.proxy_url.as_ref(), environment);
+    let Some(proxy) = proxy.map_err(ConnectError::Proxy)? else {
+        return through(config, direct).map_err(unusable);
+    };
+    let at = proxy.uri().clone();
+    match at.scheme_str() {
+        Some("socks5" | "socks5h") => {
+            let connector = SocksV5::new(at, direct);
+            let (user, word) = proxy.raw_auth().unwrap_or_default();
+            let known = !user.is_empty();
+            let with = |it: SocksV5<_>| it.with_auth(user.to_owned(), word.to_owned());
+            through(config, if known { with(connector) } else { connector })
+        }
+        Some("http") => through(config, tunnel(&proxy, direct)),
+        Some("https") => {
+            let secured = config.rustls_https_connector_with_connector(direct);
+            secured.and_then(|secured| through(config, tunnel(&proxy, secured)))
+        }
+        _ => return Err(ConnectError::Proxy(at)),
     }
-    let tls = config.rustls_https_connector_with_connector(keeping_alive())?;
+    .map_err(unusable)
+}
+
+fn tunnel<C>(proxy: &Intercept, connector: C) -> Tunnel<C> {
+    let tunnel = Tunnel::new(proxy.uri().clone(), connector);
+    match proxy.basic_auth() {
+        Some(auth) => tunnel.with_auth(auth.clone()),
+        None => tunnel,
+    }
+}
+
+/// A client whose connections `connector` makes.
+fn through<C>(config: Config, connector: C) -> kube::Result<Client>
+where
+    C: Service<Uri> + Clone + Send + Sync + 'static,
+    C::Response: Connection + Read + Write + Send + Unpin + 'static,
+    C::Future: Send + 'static,
+    C::Error: Error + Send + Sync + 'static,
+{
+    let tls = config.rustls_https_connector_with_connector(connector)?;
     let mut connector = TimeoutConnector::new(tls);
     connector.set_connect_timeout(config.connect_timeout);
     connector.set_read_timeout(config.read_timeout);
@@ -207,6 +292,10 @@ mod tests {
     use axum::http::Request;
     use k8s_openapi::api::core::v1::Pod;
     use kube::{Api, client};
+    use tokio::{
+        io::{AsyncReadExt as _, AsyncWriteExt as _},
+        net::TcpListener,
+    };
 
     use super::*;
     use crate::failure::Failure;
@@ -249,5 +338,81 @@ mod tests {
             assert_eq!(failure(503, "5", text).await, expected, "{text}");
         }
         assert_eq!(failure(404, "5", "404 page not found").await, Failure::NotFound);
+    }
+
+    /// Speaks with one client as a proxy does, then as the API server, and returns what the client sent first.
+    async fn serve_one(listener: TcpListener) -> std::io::Result<String> {
+        const ANSWER: &str = r#"{"kind":"Pod","apiVersion":"v1","metadata":{"name":"web"}}"#;
+        let (mut stream, _) = listener.accept().await?;
+        let mut asked = vec![0; 4096];
+        let count = stream.read(&mut asked).await?;
+        stream.write_all(b"HTTP/1.1 200 OK\r\n\r\n").await?;
+        let _ = stream.read(&mut vec![0; 4096]).await?;
+        let length = ANSWER.len();
+        let head = format!("HTTP/1.1 200 OK\r\ncontent-length: {length}\r\n\r\n");
+        stream.write_all((head + ANSWER).as_bytes()).await?;
+        asked.truncate(count);
+        Ok(String::from_utf8_lossy(&asked).into_owned())
+    }
+
+    #[tokio::test]
+    async fn a_proxy_is_asked_for_the_api_server() {
+        let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let proxy = format!("http://me:secret@{}", listener.local_addr().unwrap());
+        let mut config = Config::new("http://api.home.example:6443".parse().unwrap());
+        config.proxy_url = Some(proxy.parse().unwrap());
+        let client = attentive(config, &Environment::default()).unwrap();
+        let pods: Api<Pod> = Api::namespaced(client, "shop");
+        let (asked, pod) = tokio::join!(serve_one(listener), pods.get("web"));
+        let asked = asked.unwrap().to_lowercase();
+        assert!(asked.starts_with("connect api.home.example:6443 "), "{asked}");
+        assert!(asked.contains("proxy-authorization: basic "), "{asked}");
+        assert_eq!(pod.unwrap().metadata.name.as_deref(), Some("web"));
+    }
+
+    #[tokio::test]
+    async fn a_proxy_of_another_kind_is_refused_with_those_that_there_are() {
+        let mut config = Config::new("https://api.home.example:6443".parse().unwrap());
+        config.proxy_url = Some("ftp://proxy.example".parse().unwrap());
+        let error = attentive(config, &Environment::default()).err().unwrap().to_string();
+        assert!(error.contains("write http://, https:// or socks5://"), "{error}");
+    }
+
+    #[test]
+    fn of_a_list_of_kubeconfigs_those_count_that_exist() {
+        let folder = env::temp_dir().join(format!("arpeggio-kubeconfigs-{}", std::process::id()));
+        std::fs::create_dir_all(&folder).unwrap();
+        let file = |name: &str, text: &str| {
+            let path = folder.join(name);
+            std::fs::write(&path, text).unwrap();
+            path
+        };
+        let first = file("first", "current-context: home");
+        let second = file("second", "current-context: other\ncontexts: [{name: home}]");
+        let bad = file("bad", "{");
+        let missing = folder.join("missing");
+        let read = |files: &[&PathBuf]| listed(&env::join_paths(files).unwrap());
+        let all = read(&[&missing, &first, &second]).unwrap().unwrap();
+        assert_eq!((all.current_context.as_deref(), all.contexts.len()), (Some("home"), 1));
+        assert!(read(&[&first, &bad]).unwrap().is_err());
+        assert!(read(&[&first]).is_none(), "one file has to be there");
+        assert!(read(&[&missing, &missing]).is_none());
+        std::fs::remove_dir_all(&folder).unwrap();
+    }
+
+    #[test]
+    fn a_server_without_a_scheme_is_asked_by_https() {
+        let table = [
+            ("192.168.1.10:6443", "https://192.168.1.10:6443/"),
+            ("api.home.example", "https://api.home.example/"),
+            ("http://127.0.0.1:8080/", "http://127.0.0.1:8080/"),
+            (
+                "https://rancher.example/k8s/clusters/c-1",
+                "https://rancher.example/k8s/clusters/c-1",
+            ),
+        ];
+        for (given, meant) in table {
+            assert_eq!(with_scheme(given.parse().unwrap()).to_string(), meant);
+        }
     }
 }

@@ -6,6 +6,7 @@
 #![forbid(unsafe_code)]
 
 pub mod admin;
+pub mod arguments;
 pub mod client;
 pub mod events;
 pub mod failure;
@@ -13,6 +14,7 @@ pub mod files;
 pub mod guarded;
 pub mod health;
 mod names;
+mod proxy;
 pub mod reach;
 pub mod server_clock;
 pub mod shutdown;
