@@ -17,8 +17,11 @@ use serde::Deserialize;
 use super::kubernetes::{get, list};
 
 /// Labels of nodes that are no machines, where the DaemonSet has no pods.
-const NO_MACHINES: [(&str, &str); 2] =
-    [("type", "virtual-kubelet"), ("eks.amazonaws.com/compute-type", "fargate")];
+const NO_MACHINES: [(&str, &str); 3] = [
+    ("type", "virtual-kubelet"),
+    ("liqo.io/type", "virtual-node"),
+    ("eks.amazonaws.com/compute-type", "fargate"),
+];
 
 /// All nodes.
 pub(super) async fn read(client: &Client) -> Known<Vec<Node>> {
@@ -105,6 +108,7 @@ mod tests {
             (Some(("kubernetes.io/os", "linux")), true),
             (Some(("kubernetes.io/os", "windows")), false),
             (Some(("type", "virtual-kubelet")), false),
+            (Some(("liqo.io/type", "virtual-node")), false),
             (Some(("type", "large")), true),
             (Some(("eks.amazonaws.com/compute-type", "fargate")), false),
         ];
