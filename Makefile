@@ -156,7 +156,7 @@ bench-controller: setup bench-programs ## Measure the controller beside MetalLB'
 bench-api: setup bench-programs ## Measure what speakers at rest cost the API server (MANY_NODES=n, 200 by default)
 	@$(DEMO) bench-api
 
-bench-forwarder: rust ## Measure what the forwarder's rules add to an answer's time
+bench-forwarder: rust ## Measure what the forwarder costs (PARTS=latency,load,many)
 	@mkdir -p target/bench
 	@ARPEGGIO_REVISION="$(REVISION)" RUSTFLAGS="-C target-feature=+crt-static" cargo bench --locked \
 		--target $(TARGET) --package arpeggio-forwarder --bench cost >target/bench/forwarder.jsonl

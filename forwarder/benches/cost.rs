@@ -11,6 +11,9 @@
 #[path = "../tests/segment/mod.rs"]
 mod segment;
 
+mod load;
+mod many;
+
 use std::{
     collections::BTreeMap,
     sync::Arc,
@@ -34,16 +37,28 @@ fn main() {
     if !std::env::args().any(|argument| argument == "--bench") {
         return;
     }
-    for version in [Version::V4, Version::V6] {
-        let Some(segment) = Segment::new(version) else { return };
-        latency(&segment);
+    let wanted = std::env::var("PARTS").unwrap_or_default();
+    let is_wanted = |part: &&str| wanted.is_empty() || wanted.split(',').any(|it| it == *part);
+    for part in ["latency", "load", "many"].iter().copied().filter(is_wanted) {
+        match part {
+            "many" => many::many(),
+            "load" => of_both_families(load::load),
+            _ => of_both_families(latency),
+        }
     }
 }
 
-/// A port of which every connection goes to one node.
-fn all_to(segment: &Segment, node: usize, to: usize, announces: bool) -> Plan {
-    let way = if node == to { Way::Local } else { segment.hop(node, to) };
-    let ways = vec![way; usize::from(BUCKETS)];
+fn of_both_families(measure: fn(&Segment)) {
+    for version in [Version::V4, Version::V6] {
+        let Some(segment) = Segment::new(version) else { return };
+        measure(&segment);
+    }
+}
+
+/// Node 1 announces the address, and gives every connection to one of its ports to another node.
+fn all_to(segment: &Segment, to: usize, port: u16) -> Plan {
+    let node = 1;
+    let ways = vec![segment.hop(node, to); usize::from(BUCKETS)];
     let spread = Arc::new(Spread {
         by: SpreadBy::ClientAndPort,
         seed: 1,
@@ -51,10 +66,10 @@ fn all_to(segment: &Segment, node: usize, to: usize, announces: bool) -> Plan {
         others: ways.clone(),
         below: vec![Way::Local; usize::from(BUCKETS)],
     });
-    let port = Port { protocol: Protocol::Tcp, number: WEB };
+    let port = Port { protocol: Protocol::Tcp, number: port };
     let planned = PlannedAddress {
         spread: BTreeMap::from([(port, spread)]),
-        interfaces: if announces { vec!["eth0".to_owned()] } else { Vec::new() },
+        interfaces: vec!["eth0".to_owned()],
         ..PlannedAddress::default()
     };
     segment.plan(node, planned)
@@ -66,7 +81,7 @@ fn latency(segment: &Segment) {
     let mut open = segment.connect();
     let mut moved = segment.connect();
     let _rules = segment.rules(2, &segment.passing(2, segment.hop(2, 1), Way::Local));
-    let spread = all_to(segment, 1, 3, true);
+    let spread = all_to(segment, 3, WEB);
     let mut own = segment.rules(1, &spread);
     let mut given = segment.connect();
     assert_eq!(given.node(), 3);
@@ -115,8 +130,8 @@ fn ask(stream: &mut Stream) -> Vec<Duration> {
     (0..QUESTIONS).map(|_| one()).collect()
 }
 
-fn median(mut times: Vec<Duration>) -> Duration {
-    times.sort();
+fn median<T: PartialOrd + Copy>(mut times: Vec<T>) -> T {
+    times.sort_by(|one, other| one.partial_cmp(other).unwrap());
     times[times.len() / 2]
 }
 

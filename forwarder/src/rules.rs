@@ -1,8 +1,8 @@
 //! The rules in the kernel that do what a [`Plan`] says.
 //!
 //! There is one table for each family of which the plan has addresses, and one for the devices at which spread addresses come in.
-//! All go with [`Rules`], and with the process, however it ends. Their names differ from those of every other process
-//! in the network namespace: two forwarders may be there at once.
+//! Ports of which the same is so have their maps from buckets together. All go with [`Rules`], and with the process, however it
+//! ends. Their names differ from those of every other process in the network namespace: two forwarders may be there at once.
 //!
 //! ```text
 //! ip arpeggio-N                                       netdev arpeggio-N

@@ -3,13 +3,20 @@
 
 mod segment;
 
-use std::{collections::BTreeMap, net::SocketAddr, sync::Arc};
+use std::{
+    collections::BTreeMap,
+    io::{BufRead as _, BufReader, Write as _},
+    net::{SocketAddr, TcpStream},
+    sync::Arc,
+    time::Duration,
+};
 
 use arpeggio_forwarder::rules::{Counting, Rules};
 use arpeggio_forwarding::{BUCKETS, Plan, PlannedAddress, Port, Protocol, Spread, SpreadBy, Way};
-use segment::{DNS, QUIC, Segment, Stream, WEB, ask, both};
+use segment::{DNS, Namespace, QUIC, Segment, Stream, Version, WEB, ask, both};
 
 const SEED: u32 = 0x5eed;
+const LONG: Duration = Duration::from_secs(5);
 
 /// What each bucket's primary is: one of some nodes.
 type Table = fn(u16) -> usize;
@@ -123,6 +130,28 @@ fn udp_and_its_fragments_go_where_the_clients_address_says() {
             assert_eq!(ask(&quic, to(QUIC), &[0x40, 1]), Some(node));
         }
     });
+}
+
+/// Routers make fragments of IPv4 alone; those of IPv6 the sender makes, which TCP does not.
+#[test]
+fn tcp_that_a_router_has_cut_goes_where_its_connection_does() {
+    let Some(segment) = Segment::new(Version::V4) else { return };
+    let Some([behind]) = Namespace::several() else { return };
+    segment.put_behind_the_client(&behind, 600);
+    let _rules: Vec<_> =
+        (1..=3).map(|node| segment.rules(node, &plan(&segment, node, |_| 2, |_| 2))).collect();
+    let to = SocketAddr::new(segment.version.service(), WEB);
+    let mut stream = behind.run(|| TcpStream::connect_timeout(&to, LONG)).unwrap();
+    stream.set_read_timeout(Some(LONG)).unwrap();
+    let fragments = |node: usize| segment.node(node).fragments();
+    assert_eq!((fragments(1), fragments(2)), (0, 0));
+    for _ in 0..5 {
+        stream.write_all(&[vec![b'x'; 1300], vec![b'\n']].concat()).unwrap();
+        let mut answer = String::new();
+        BufReader::new(&stream).read_line(&mut answer).unwrap();
+        assert!(answer.starts_with("2 198.51.100.2:"), "{answer}");
+    }
+    assert!(fragments(1) >= 10 && fragments(2) >= 10, "{} {}", fragments(1), fragments(2));
 }
 
 #[test]

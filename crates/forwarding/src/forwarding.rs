@@ -273,31 +273,54 @@ impl Asked<'_> {
     /// Where nobody serves (there are no ready endpoints) new connections stay, and are refused there.
     fn spread_port(&self, port: Port, served: &Served, nodes: &[Asking<'_>]) -> Spread {
         let primaries = served.table.as_ref().map_or(&[][..], |table| table.primaries.as_slice());
-        let own = Rank::of(self.address, self.node);
-        let was: Vec<_> = nodes
-            .iter()
-            .map(|it| {
-                let some = self.memory.may_know_some(self.address, it.node, &self.moment);
-                (it, self.memory.was_primary(port, it.node), some)
-            })
-            .collect();
+        let indexes: BTreeMap<&Node, usize> =
+            nodes.iter().enumerate().map(|(index, it)| (it.node, index)).collect();
+        let was = self.was_primary(port, nodes);
+        // Most buckets are like others: few nodes have them, or have had them.
+        let mut alike: BTreeMap<(Option<usize>, Vec<usize>), [Way; 3]> = BTreeMap::new();
         let (mut first, mut others, mut below) = (Vec::new(), Vec::new(), Vec::new());
         for bucket in 0..usize::from(BUCKETS) {
-            let primary = primaries.get(bucket);
-            let is_kept = |time: Option<Timestamp>| {
+            let primary = primaries.get(bucket).and_then(|node| indexes.get(node).copied());
+            let before = was.iter().filter(|(_, times)| {
+                let time = times.get(bucket).copied().flatten();
                 time.is_some_and(|at| at + self.moment.keep > self.moment.now)
-            };
-            let may_know = was.iter().filter(|(it, times, some)| {
-                let was = *some && is_kept(times.get(bucket).copied().flatten());
-                it.all || primary == Some(it.node) || was
             });
-            let may_know: Vec<&Asking<'_>> = may_know.map(|(it, _, _)| *it).collect();
-            let to_primary = nodes.iter().find(|it| primary == Some(it.node));
-            first.push(to_primary.map(|it| it.way.clone()).unwrap_or_default());
-            others.push(first_of(may_know.iter().copied()));
-            below.push(first_of(may_know.iter().copied().filter(|it| it.rank < own)));
+            let key = (primary, before.map(|(index, _)| *index).collect());
+            let [to_primary, other, further] = alike
+                .entry(key)
+                .or_insert_with_key(|(primary, before)| self.ways(nodes, *primary, before));
+            first.push(to_primary.clone());
+            others.push(other.clone());
+            below.push(further.clone());
         }
         Spread { by: served.by, seed: rank::seed(self.address), first, others, below }
+    }
+
+    /// Those that may know connections which they got as primaries of some bucket, and when they were that last.
+    fn was_primary<'a>(
+        &'a self,
+        port: Port,
+        nodes: &[Asking<'_>],
+    ) -> Vec<(usize, &'a [Option<Timestamp>])> {
+        let may_know = nodes
+            .iter()
+            .enumerate()
+            .filter(|(_, it)| self.memory.may_know_some(self.address, it.node, &self.moment));
+        let was = may_know.map(|(index, it)| (index, self.memory.was_primary(port, it.node)));
+        was.filter(|(_, times)| !times.is_empty()).collect()
+    }
+
+    /// Where packets of a bucket go: new ones, others, and those that come from a fellow. `before`: who was its primary before.
+    fn ways(&self, nodes: &[Asking<'_>], primary: Option<usize>, before: &[usize]) -> [Way; 3] {
+        let own = Rank::of(self.address, self.node);
+        let all = nodes.iter().enumerate();
+        let may_know =
+            all.filter(|(index, it)| it.all || primary == Some(*index) || before.contains(index));
+        let may_know = may_know.map(|(_, it)| it);
+        let to_primary = primary.and_then(|index| nodes.get(index));
+        let to_primary = to_primary.map(|it| it.way.clone()).unwrap_or_default();
+        let below = may_know.clone().filter(|it| it.rank < own);
+        [to_primary, first_of(may_know), first_of(below)]
     }
 }
 

@@ -25,6 +25,8 @@ pub(super) struct Compiled {
 pub(super) struct Filling {
     pub(super) contents: Contents,
     pub(super) counting: BTreeMap<String, Counting>,
+    /// The names of maps from buckets, by what is in them.
+    maps: BTreeMap<Vec<u8>, String>,
 }
 
 impl Filling {
@@ -33,6 +35,30 @@ impl Filling {
         let name = counting.name();
         self.contents.counters.insert(name.clone());
         self.counting.insert(name.clone(), counting);
+        name
+    }
+
+    /// Gives the name of a map from buckets. Ports of which the same is so have one together, by the name that the first of them would
+    /// have given it: most have the same, and each has a thousand elements.
+    pub(super) fn buckets(
+        &mut self,
+        name: String,
+        value: Vec<Field>,
+        elements: Vec<(u32, Vec<u8>)>,
+    ) -> String {
+        let mut content = Vec::new();
+        for (bucket, data) in &elements {
+            content.extend(bucket.to_ne_bytes());
+            content.extend(data);
+        }
+        if let Some(present) = self.maps.get(&content) {
+            return present.clone();
+        }
+        let elements = elements
+            .into_iter()
+            .map(|(bucket, data)| (bucket.to_ne_bytes().to_vec(), Data::Bytes(data)));
+        self.set(&name, &[Field::Number], SetValue::Data(value)).extend(elements);
+        self.maps.insert(content, name.clone());
         name
     }
 

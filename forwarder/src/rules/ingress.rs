@@ -61,12 +61,19 @@ impl Making<'_> {
         let ports = format!("ports {}", version.name());
         let fragments = format!("fragments {address}");
         let key = [version.field(), Field::Protocol, Field::Port];
+        // Rules name it also where all buckets stay.
+        self.nodes(version);
+        let mut first_maps = BTreeMap::new();
         for (port, spread) in &planned.spread {
-            let chain = self.port(address, *port, spread, planned.quic.contains(&port.number));
+            let first = self.buckets(address, format!("first {address} {port}"), &spread.first);
+            let quic = planned.quic.contains(&port.number);
+            let chain = self.port((address, *port), spread, &first, quic);
             let elements = self.filling.set(&ports, &key, SetValue::Verdict);
             elements.insert(port_key(address, *port), Data::Verdict(Verdict::Goto(chain)));
+            first_maps.insert(*port, first);
         }
-        self.chain(&fragments, fragments_of_udp(address, planned).into_iter().collect());
+        let of_udp = fragments_of_udp(version, planned, &first_maps);
+        self.chain(&fragments, of_udp.into_iter().collect());
         let rules = vec![
             rule([steps::from_fellow(FELLOWS), steps::accept()]),
             rule([steps::fragment(version), steps::goto(&fragments)]),
@@ -76,11 +83,16 @@ impl Making<'_> {
     }
 
     /// The chain of a spread port.
-    fn port(&mut self, address: IpAddr, port: Port, spread: &Spread, quic: bool) -> String {
+    fn port(
+        &mut self,
+        (address, port): (IpAddr, Port),
+        spread: &Spread,
+        first: &str,
+        quic: bool,
+    ) -> String {
         let version = Version::of(address);
-        let first = self.buckets(address, first_map(address, port), &spread.first);
         let (begins, goes_on) = kinds(port.protocol, quic);
-        let mut rules = vec![rule([begins, steps::by_bucket(version, spread, &first)])];
+        let mut rules = vec![rule([begins, steps::by_bucket(version, spread, first)])];
         if let Some(goes_on) = goes_on {
             let others = self.buckets(address, format!("others {address} {port}"), &spread.others);
             rules.push(rule([goes_on, steps::by_bucket(version, spread, &others)]));
@@ -92,28 +104,45 @@ impl Making<'_> {
         name
     }
 
-    /// A verdict map from buckets to nodes.
+    /// A map from buckets to nodes, by their MAC addresses and the devices to them.
     fn buckets(&mut self, address: IpAddr, name: String, ways: &[Way]) -> String {
         let mut elements = Vec::new();
+        // Few are different, and most of the same are one in memory.
+        let mut known: Vec<(&Hop, Vec<u8>)> = Vec::new();
         for (bucket, way) in (0_u32..).zip(ways) {
-            if let Some((hop, device)) = hop(way, self.devices) {
-                let chain = self.to(address, hop, device);
-                elements.push((bucket.to_ne_bytes().to_vec(), Data::Verdict(Verdict::Goto(chain))));
-            }
+            let Some((hop, device)) = hop(way, self.devices) else { continue };
+            let node = if let Some((_, node)) = known.iter().find(|(it, _)| std::ptr::eq(*it, hop))
+            {
+                node.clone()
+            } else {
+                let node = self.to(address, hop, device);
+                known.push((hop, node.clone()));
+                node
+            };
+            elements.push((bucket, node));
         }
-        self.filling.set(&name, &[Field::Number], SetValue::Verdict).extend(elements);
-        name
+        self.filling.buckets(name, vec![Field::Mac, Field::Device], elements)
     }
 
-    /// The chain that sends frames to another node.
-    fn to(&mut self, address: IpAddr, hop: &Hop, device: u32) -> String {
+    /// Another node as maps from buckets have it. There is a chain that sends frames for the address to it.
+    fn to(&mut self, address: IpAddr, hop: &Hop, device: u32) -> Vec<u8> {
+        let version = Version::of(address);
         let counter = Counting::spread(address, hop);
         let name = counter.name();
+        let node = [&hop.mac[..], &[0; 2], &device.to_ne_bytes()].concat();
         if !self.filling.contents.chains.contains_key(&name) {
             let counter = self.filling.counter(counter);
             self.chain(&name, vec![steps::readdress(hop.mac, hop.own_mac, device, &counter)]);
+            let of_address = [steps::octets(address), node.clone()].concat();
+            self.nodes(version).insert(of_address, Data::Verdict(Verdict::Goto(name)));
         }
-        name
+        node
+    }
+
+    /// By an address and a node: the chain that sends frames there.
+    fn nodes(&mut self, version: Version) -> &mut BTreeMap<Vec<u8>, Data> {
+        let key = [version.field(), Field::Mac, Field::Device];
+        self.filling.set(&steps::nodes_map(version), &key, SetValue::Verdict)
     }
 
     fn chain(&mut self, name: &str, rules: Vec<Rule>) {
@@ -130,16 +159,16 @@ fn kinds(protocol: Protocol, quic: bool) -> (Vec<Expression>, Option<Vec<Express
     }
 }
 
-fn first_map(address: IpAddr, port: Port) -> String {
-    format!("first {address} {port}")
-}
-
 /// Only the first of several parts of a datagram has a port. So all parts go where the first UDP port of the address would have them
 /// go, which the client's address alone decides.
-fn fragments_of_udp(address: IpAddr, planned: &PlannedAddress) -> Option<Rule> {
+fn fragments_of_udp(
+    version: Version,
+    planned: &PlannedAddress,
+    first_maps: &BTreeMap<Port, String>,
+) -> Option<Rule> {
     let mut ports = planned.spread.iter();
     let (port, spread) = ports
         .find(|(port, spread)| port.protocol == Protocol::Udp && spread.by == SpreadBy::Client)?;
     let udp = steps::protocol(steps::number_of(Protocol::Udp));
-    Some(rule([udp, steps::by_bucket(Version::of(address), spread, &first_map(address, *port))]))
+    Some(rule([udp, steps::by_bucket(version, spread, first_maps.get(port)?)]))
 }

@@ -155,20 +155,16 @@ impl Making<'_> {
 
     /// A map from buckets to next hops. `None`: all stay.
     fn buckets(&mut self, name: &str, ways: &[Way]) -> Option<String> {
-        let elements: BTreeMap<_, _> = (0_u32..)
+        let elements: Vec<_> = (0_u32..)
             .zip(ways)
             .filter_map(|(bucket, way)| {
                 let (hop, device) = hop(way, self.devices)?;
                 let data = [steps::octets(hop.next_hop), device.to_ne_bytes().to_vec()].concat();
-                Some((bucket.to_ne_bytes().to_vec(), Data::Bytes(data)))
+                Some((bucket, data))
             })
             .collect();
-        if elements.is_empty() {
-            return None;
-        }
-        let value = SetValue::Data(vec![self.version.field(), Field::Device]);
-        self.filling.set(name, &[Field::Number], value).extend(elements);
-        Some(name.to_owned())
+        let value = vec![self.version.field(), Field::Device];
+        (!elements.is_empty()).then(|| self.filling.buckets(name.to_owned(), value, elements))
     }
 
     fn chain(&mut self, name: &str, rules: Vec<Rule>) {

@@ -263,11 +263,20 @@ fn bucket(version: Version, spread: &Spread) -> Vec<Expression> {
     steps
 }
 
-/// Judges by the bucket. One that is not in the map stays.
+/// Judges by the destination address and the node of the bucket. One that is not in the map stays.
 pub(super) fn by_bucket(version: Version, spread: &Spread, map: &str) -> Vec<Expression> {
     let mut steps = bucket(version, spread);
-    steps.push(Expression::LookUpVerdict { map: map.to_owned(), key: BUCKET });
+    steps.extend([
+        Expression::LookUp { map: map.to_owned(), key: BUCKET, to: version.second() },
+        version.load_destination(),
+        Expression::LookUpVerdict { map: nodes_map(version), key: FIRST },
+    ]);
     steps
+}
+
+/// The map from addresses and nodes to the chains that send frames there.
+pub(super) fn nodes_map(version: Version) -> String {
+    format!("nodes {}", version.name())
 }
 
 /// Sends the packet to the next hop of its bucket. One that is not in the map stays.

@@ -69,7 +69,7 @@ impl Version {
     }
 
     /// Where the backend of every node listens.
-    fn backend(self) -> IpAddr {
+    pub(crate) fn backend(self) -> IpAddr {
         match self {
             Self::V4 => [10, 9, 9, 9].into(),
             Self::V6 => [0xfd00, 0, 0, 0, 0, 0, 0, 9].into(),
@@ -174,6 +174,31 @@ impl Segment {
 
     pub(crate) fn node(&self, node: usize) -> &Namespace {
         &self.nodes[node - 1]
+    }
+
+    /// Makes the client a router, of IPv4, before somebody with the address 198.51.100.2. What is longer than so many bytes it cuts.
+    pub(crate) fn put_behind_the_client(&self, behind: &Namespace, longest: u16) {
+        self.client.cable("behind", behind);
+        self.client.command("ip address add 198.51.100.1/24 dev behind");
+        self.client.command("ip link set behind up");
+        self.client.set("ipv4/ip_forward", "1");
+        let service = self.version.service();
+        self.client.command(&format!("ip route add {service} dev eth0 mtu lock {longest}"));
+        behind.command("ip address add 198.51.100.2/24 dev eth0");
+        behind.command("ip link set eth0 up");
+        behind.command("ip route add default via 198.51.100.1");
+        // Or it would not let itself be cut.
+        behind.set("ipv4/ip_no_pmtu_disc", "1");
+        for node in &self.nodes {
+            node.command(&format!("ip route add 198.51.100.0/24 via {}", self.version.client()));
+        }
+    }
+
+    /// The bridge's end of each cable, and the other one.
+    pub(crate) fn cables(&self) -> impl Iterator<Item = [(&Namespace, String); 2]> {
+        let nodes = (1..).zip(&self.nodes).map(|(node, it)| (format!("n{node}"), it));
+        let all = [("c".to_owned(), &self.client)].into_iter().chain(nodes);
+        all.map(|(port, there)| [(&self.bridge, port), (there, "eth0".to_owned())])
     }
 
     /// The client has the address at this node from now on.

@@ -85,6 +85,20 @@ impl Namespace {
         self.command("nft list ruleset")
     }
 
+    /// Sets what is in `/proc/sys/net`.
+    pub(crate) fn set(&self, name: &str, value: &str) {
+        self.run(|| std::fs::write(format!("/proc/sys/net/{name}"), value)).unwrap();
+    }
+
+    /// How many fragments of IPv4 have come in to be put together.
+    pub(crate) fn fragments(&self) -> u64 {
+        let counters = self.command("cat /proc/net/snmp");
+        let mut lines = counters.lines().filter(|line| line.starts_with("Ip: "));
+        let (names, values) = (lines.next().unwrap(), lines.next().unwrap());
+        let mut pairs = names.split(' ').zip(values.split(' '));
+        pairs.find(|(name, _)| *name == "ReasmReqds").unwrap().1.parse().unwrap()
+    }
+
     /// Has the program `nft` take rules.
     pub(crate) fn nft(&self, rules: &str) {
         let output = self.run(|| {

@@ -90,8 +90,40 @@ fn what_would_leave_by_a_missing_device_stays() {
 #[test]
 fn a_bucket_that_changes_is_named_and_no_other() {
     let (old, new) = (tables(&plan([(200, spread(5))])), tables(&plan([(200, spread(6))])));
-    // In each of four maps one element goes and one comes.
-    assert_eq!(Batch::between(&old, &new).len(), 8);
+    // In each of two maps, which two others would be like, one element goes and one comes.
+    assert_eq!(Batch::between(&old, &new).len(), 4);
+}
+
+/// Each map has up to 1024 elements.
+#[test]
+fn addresses_that_are_spread_alike_have_their_maps_together() {
+    let elements = |plan: &Plan| -> usize {
+        let tables = tables(plan);
+        let sets = tables.values().flat_map(|contents| contents.sets.values());
+        sets.map(|set| set.elements.len()).sum()
+    };
+    let all = || {
+        let ways = vec![to(2); usize::from(BUCKETS)];
+        let mut planned = spread(0);
+        for spread in planned.spread.values_mut() {
+            *spread = Arc::new(Spread {
+                by: SpreadBy::ClientAndPort,
+                seed: 1,
+                first: ways.clone(),
+                others: ways.clone(),
+                below: ways.clone(),
+            });
+        }
+        planned
+    };
+    let of = |count: u8| plan((1..=count).map(|last| (last, all())));
+    let (one, hundred) = (elements(&of(1)), elements(&of(100)));
+    assert!(one > 2 * 1024 && hundred < one + 100 * 10, "{one} {hundred}");
+    // One that differs has its own, and the others do not change.
+    let differs = plan((1..=100).map(|last| (last, if last == 50 { spread(7) } else { all() })));
+    let batch = Batch::between(&tables(&of(100)), &tables(&differs));
+    assert!(batch.len() < 30, "{}", batch.len());
+    assert!(elements(&differs) < hundred + 10);
 }
 
 #[test]
