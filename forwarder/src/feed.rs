@@ -3,7 +3,7 @@
 use std::collections::BTreeSet;
 
 use arpeggio_api::{
-    knowledge::{Knowledge, service_name, slice_name},
+    knowledge::{Knowledge, Wants, service_name, slice_name},
     node::facts,
 };
 use arpeggio_election::{Node, NodeFacts};
@@ -16,7 +16,7 @@ use k8s_openapi::api::{
 };
 use kube::ResourceExt as _;
 
-use crate::sources::{Shown, Wanted};
+use crate::sources::Shown;
 
 /// What is known so far.
 #[derive(Debug, Default)]
@@ -37,8 +37,8 @@ impl Feed {
     }
 
     /// What is to be watched beside Leases and Services.
-    pub(crate) fn wanted(&self) -> Wanted {
-        Wanted { nodes: self.knowledge.wants_nodes(), slices: self.knowledge.wants_slices() }
+    pub(crate) fn wanted(&mut self) -> Wants {
+        self.knowledge.wants()
     }
 
     /// Whether anything is known that was not.
@@ -157,7 +157,7 @@ mod tests {
 
     fn forwarder(node: &str, count: u32, version: u64) -> Lease {
         let connections = Some([([192, 168, 0, 240].into(), count)].into());
-        let says = Says { instance: "speaker-x7".into(), connections, unable: None };
+        let says = Says { instance: "speaker-x7".into(), connections, ..Says::default() };
         versioned(says.created(&node.into(), MicroTime(Timestamp::default())), version)
     }
 

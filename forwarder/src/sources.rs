@@ -1,6 +1,6 @@
 //! What is watched on the API server.
 
-use arpeggio_api::{endpoints, lease, node, service::is_load_balancer};
+use arpeggio_api::{endpoints, knowledge::Wants, lease, node, service::is_load_balancer};
 use arpeggio_runtime::{
     health::Health,
     watch::{Change, Haste, Watch},
@@ -24,13 +24,6 @@ pub(crate) enum Shown {
     Service(Change<Service>),
     Slice(Change<EndpointSlice>),
     Node(Change<Node>),
-}
-
-/// What is to be watched beside Leases and Services.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(crate) struct Wanted {
-    pub(crate) nodes: bool,
-    pub(crate) slices: bool,
 }
 
 /// The watches. Nodes and slices, which change often, are watched from when they matter for the first time: most clusters spread
@@ -62,7 +55,7 @@ impl Sources {
     }
 
     /// Begins to watch what was not wanted before.
-    pub(crate) fn want(&mut self, wanted: Wanted) {
+    pub(crate) fn want(&mut self, wanted: Wants) {
         if wanted.nodes && self.nodes.is_none() {
             let (nodes, awaited) = (Api::all(self.client.clone()), self.health.awaits("Nodes"));
             let nodes = Watch::new(nodes, quiet(), Haste::Patient, awaited);

@@ -42,11 +42,22 @@ pub struct Knowledge {
     /// What forwarders say, also those of nodes without a session.
     forwarders: BTreeMap<Node, Forwarder>,
     locks: BTreeMap<IpAddr, Locked>,
+    /// Whether Nodes and slices matter. `None`: to be found out.
+    wants: Option<Wants>,
     /// The addresses at which each Service is reached.
     behind: BTreeMap<ServiceName, BTreeSet<IpAddr>>,
     services: Objects<ServiceName, ServicePorts>,
     slices: Objects<SliceName, Counted>,
     facts: Objects<Node, NodeFacts>,
+}
+
+/// What matters beside Leases and Services.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Wants {
+    /// An address is to be spread, so that Nodes matter.
+    pub nodes: bool,
+    /// One is to be spread over the nodes that have endpoints, so that slices matter.
+    pub slices: bool,
 }
 
 /// What matters of a lock.
@@ -135,12 +146,14 @@ impl Knowledge {
             self.behind.entry(service.clone()).or_default().insert(address);
         }
         self.locks.insert(address, locked);
+        self.wants = None;
         self.refresh(address)
     }
 
     fn forget_lock(&mut self, address: IpAddr) -> bool {
         self.leave_services(address);
         self.locks.remove(&address);
+        self.wants = None;
         self.known.addresses.remove(&address).is_some()
     }
 
@@ -156,7 +169,7 @@ impl Knowledge {
     }
 
     fn learn_forwarder(&mut self, record: ForwarderRecord) -> bool {
-        let ForwarderRecord { node, says, version } = record;
+        let ForwarderRecord { node, says, version, .. } = record;
         let Some(says) = says else { return self.forget_forwarder(&node) };
         let forwarder = Forwarder { trouble: says.unable, connections: says.connections, version };
         self.forwarders.insert(node.clone(), forwarder.clone());
@@ -178,21 +191,27 @@ impl Knowledge {
 
 /// Services, slices and Nodes. What does not concern an address of a lock is kept, and is no news.
 impl Knowledge {
-    /// Whether any address is to be spread, so that Nodes matter.
-    pub fn wants_nodes(&self) -> bool {
-        self.locks.values().any(|it| it.spread)
+    /// What matters beside Leases and Services. All locks are looked at when one of them or a Service has changed, and not each time.
+    pub fn wants(&mut self) -> Wants {
+        let wants = self.wants.unwrap_or_else(|| self.wanted());
+        self.wants = Some(wants);
+        wants
     }
 
-    /// Whether any address is to be spread over the nodes that have endpoints, so that slices matter.
-    pub fn wants_slices(&self) -> bool {
-        let mut spread = self.locks.values().filter(|it| it.spread);
-        spread.any(|it| self.found(it).any(|(_, service)| service.is_local))
+    fn wanted(&self) -> Wants {
+        let mut spread = self.locks.values().filter(|it| it.spread).peekable();
+        let nodes = spread.peek().is_some();
+        let slices = spread.any(|it| self.found(it).any(|(_, service)| service.is_local));
+        Wants { nodes, slices }
     }
 
     /// A Service is new or has changed; `None`: it is gone.
     pub fn learn_service(&mut self, name: &ServiceName, now: Option<&v1::Service>) -> bool {
-        let is_new = self.services.set(name.clone(), now.and_then(ServicePorts::of));
-        is_new && self.refresh_behind([name.clone()])
+        if !self.services.set(name.clone(), now.and_then(ServicePorts::of)) {
+            return false;
+        }
+        self.wants = None;
+        self.refresh_behind([name.clone()])
     }
 
     /// These Services there are, and no others.
@@ -200,6 +219,7 @@ impl Knowledge {
         let read = all.filter_map(|it| Some((service_name(it), ServicePorts::of(it)?)));
         let was_listed = self.services.are_listed();
         let changed = self.services.list(read.collect());
+        self.wants = None;
         self.refresh_after(was_listed, changed)
     }
 

@@ -91,9 +91,9 @@ fn nothing_is_spread_before_all_is_listed() {
     assert!(knowledge.learn_lease(&lock(&["web"], true)).unwrap());
     assert!(!about(&knowledge).spread);
     assert!(about(&knowledge).services[&QUIC].quic, "connections are kept as without Services");
-    assert!(knowledge.wants_nodes() && !knowledge.wants_slices());
+    assert!(knowledge.wants().nodes && !knowledge.wants().slices);
     assert!(knowledge.list_services([&local("web")].into_iter()));
-    assert!(knowledge.wants_slices());
+    assert!(knowledge.wants().slices);
     assert!(!about(&knowledge).spread);
     knowledge.list_nodes(nodes(&["a"]));
     assert!(!about(&knowledge).spread, "who has endpoints is not known");
@@ -128,7 +128,7 @@ fn slices_do_not_matter_where_every_node_serves() {
     knowledge.list_nodes(nodes(&["a"]));
     let web = service("web", json!({ "ports": [{ "port": 80 }], "sessionAffinity": "ClientIP" }));
     knowledge.list_services([&web].into_iter());
-    assert!(about(&knowledge).spread && !knowledge.wants_slices());
+    assert!(about(&knowledge).spread && !knowledge.wants().slices);
     let port = Port { protocol: Protocol::Tcp, number: 80 };
     let expected = Service { affinity: true, quic: false, endpoints: Endpoints::Anywhere };
     assert_eq!(about(&knowledge).services, [(port, expected)].into());
@@ -141,10 +141,10 @@ fn nothing_of_this_is_asked_where_nothing_is_spread() {
     let mut knowledge = Knowledge::default();
     knowledge.learn_lease(&lock(&["web"], false)).unwrap();
     knowledge.list_services([&local("web")].into_iter());
-    assert!(!knowledge.wants_nodes() && !knowledge.wants_slices());
+    assert!(!knowledge.wants().nodes && !knowledge.wants().slices);
     assert!(!about(&knowledge).spread);
     knowledge.learn_lease(&lock(&["web"], true)).unwrap();
-    assert!(knowledge.wants_nodes() && knowledge.wants_slices());
+    assert!(knowledge.wants().nodes && knowledge.wants().slices);
 }
 
 #[test]
