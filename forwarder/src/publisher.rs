@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use arpeggio_api::forwarder::{self, Forwarder};
+use arpeggio_api::forwarder::{self, Forwarder, RENEWAL};
 use arpeggio_election::Node;
 use arpeggio_runtime::{failure::Failure, telemetry::causes, wall_clock};
 use k8s_openapi::{api::coordination::v1::Lease, apimachinery::pkg::apis::meta::v1::MicroTime};
@@ -38,7 +38,7 @@ impl Publisher {
         let (sender, mut news) = watch::channel(None);
         let task = tokio::spawn(async move {
             let mut pause = SHORTEST_PAUSE;
-            while news.changed().await.is_ok() {
+            while wait(&mut news, RENEWAL).await {
                 let Some(latest) = news.borrow_and_update().clone() else { continue };
                 if self.publish(&latest).await {
                     pause = SHORTEST_PAUSE;
@@ -107,5 +107,41 @@ impl Publisher {
             self.api.patch(&name, &PatchParams::default(), &patch).await?;
         }
         Ok(())
+    }
+}
+
+/// Waits for news, or until what was said is to be said again. `false`: there is nobody who could have news.
+async fn wait(news: &mut watch::Receiver<Option<Forwarder>>, renewal: Duration) -> bool {
+    let is_renewed = news.borrow().as_ref().is_some_and(Forwarder::counts_any);
+    let changed = news.changed();
+    if is_renewed {
+        tokio::time::timeout(renewal, changed).await.map_or(true, |it| it.is_ok())
+    } else {
+        changed.await.is_ok()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn says(count: u32) -> Forwarder {
+        let connections = Some([([192, 168, 0, 240].into(), count)].into());
+        Forwarder { connections, ..Forwarder::default() }
+    }
+
+    #[tokio::test]
+    async fn only_what_is_left_is_said_again() {
+        let (sender, mut news) = watch::channel(None);
+        let renewal = Duration::from_millis(1);
+        for (count, is_said_again) in [(7, true), (0, false)] {
+            sender.send(Some(says(count))).unwrap();
+            assert!(wait(&mut news, renewal).await);
+            drop(news.borrow_and_update());
+            let again = tokio::time::timeout(renewal * 200, wait(&mut news, renewal));
+            assert_eq!(again.await.is_ok(), is_said_again, "{count}");
+        }
+        drop(sender);
+        assert!(!wait(&mut news, renewal).await);
     }
 }

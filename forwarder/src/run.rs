@@ -140,7 +140,7 @@ impl Forwarder {
     fn decide(&mut self, news: &watch::Sender<Option<Says>>) -> Option<Timestamp> {
         let Decision { plan, draining, next, notes } =
             self.forwarding.decide(self.feed.known(), now());
-        self.teller.tell(self.feed.known(), notes);
+        self.teller.tell(self.feed.known(), &notes);
         self.metrics.show_one_node(self.teller.one_node());
         let before = self.kernel.unable.clone();
         set(&self.hops, plan.hops().collect::<BTreeSet<_>>().into_iter().cloned().collect());
@@ -165,7 +165,8 @@ impl Forwarder {
         let connections = self.kernel.connections(&self.draining);
         self.metrics.show_connections(connections.as_ref());
         let unable = self.kernel.unable.clone();
-        set(news, Some(Says { instance: self.instance.clone(), connections, unable }));
+        let (instance, not_spread) = (self.instance.clone(), self.teller.not_spread());
+        set(news, Some(Says { instance, connections, unable, not_spread }));
     }
 }
 

@@ -3,9 +3,9 @@
 use std::{collections::BTreeMap, net::IpAddr};
 
 use arpeggio_election::Node;
-use arpeggio_forwarding::{Known, LeftOut, Notes, OneNode};
+use arpeggio_forwarding::{Known, LeftOut, Notes, teller};
 
-/// What was told last, of the addresses that this node has.
+/// What was told last, of the addresses that this node is to tell of.
 #[derive(Debug)]
 pub(crate) struct Teller {
     node: Node,
@@ -15,18 +15,21 @@ pub(crate) struct Teller {
 /// Of an address that all nodes are to serve.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 struct Told {
-    one_node: Option<OneNode>,
+    /// Why one node serves it.
+    one_node: Option<String>,
+    /// This node announces it.
+    is_here: bool,
     left_out: BTreeMap<Node, LeftOut>,
 }
 
 impl Teller {
-    /// For the addresses that `node` has: all nodes know the same, and one is to tell it.
+    /// For the addresses that `node` is to tell of: all nodes know the same, and one is to tell it.
     pub(crate) fn new(node: Node) -> Self {
         Self { node, told: BTreeMap::new() }
     }
 
     /// Writes to the log what is new.
-    pub(crate) fn tell(&mut self, known: &Known, notes: Notes) {
+    pub(crate) fn tell(&mut self, known: &Known, notes: &Notes) {
         let before = std::mem::replace(&mut self.told, ours(&self.node, known, notes));
         for (address, now) in &self.told {
             let before = before.get(address);
@@ -47,46 +50,67 @@ impl Teller {
 
     /// The addresses that this node alone serves, though all are to.
     pub(crate) fn one_node(&self) -> impl Iterator<Item = &IpAddr> {
-        self.told.iter().filter(|(_, told)| told.one_node.is_some()).map(|(address, _)| address)
+        let here = self.told.iter().filter(|(_, told)| told.is_here && told.one_node.is_some());
+        here.map(|(address, _)| address)
+    }
+
+    /// Why one node, this or another one, serves addresses that all are to serve.
+    pub(crate) fn not_spread(&self) -> BTreeMap<IpAddr, String> {
+        let told = self.told.iter();
+        told.filter_map(|(address, told)| Some((*address, told.one_node.clone()?))).collect()
     }
 }
 
-fn ours(node: &Node, known: &Known, notes: Notes) -> BTreeMap<IpAddr, Told> {
-    let Notes { mut one_node, left_out } = notes;
-    let is_ours = |address: &IpAddr| {
-        known.addresses.get(address).is_some_and(|about| about.holder.as_ref() == Some(node))
+fn ours(node: &Node, known: &Known, notes: &Notes) -> BTreeMap<IpAddr, Told> {
+    let of = |(address, left_out): (&IpAddr, &BTreeMap<Node, LeftOut>)| {
+        let about = known.addresses.get(address)?;
+        let told = || Told {
+            one_node: notes.why_one_node(*address),
+            is_here: about.holder.as_ref() == Some(node),
+            left_out: left_out.clone(),
+        };
+        (teller(known, about) == Some(node)).then(|| (*address, told()))
     };
-    let ours = left_out.into_iter().filter(|(address, _)| is_ours(address));
-    ours.map(|(address, left_out)| {
-        (address, Told { one_node: one_node.remove(&address), left_out })
-    })
-    .collect()
+    notes.left_out.iter().filter_map(of).collect()
 }
 
 #[cfg(test)]
 mod tests {
-    use arpeggio_forwarding::Address;
+    use arpeggio_forwarding::{Address, Fellow, Forwarder, Life, OneNode};
 
     use super::*;
 
+    fn fellow(forwarder: bool) -> Fellow {
+        Fellow {
+            life: Life::Live,
+            reach: arpeggio_election::Reach::default(),
+            macs: BTreeMap::new(),
+            facts: None,
+            forwarder: forwarder.then(Forwarder::default),
+        }
+    }
+
     #[test]
-    fn the_holder_tells_of_an_address() {
+    fn the_holder_tells_of_an_address_or_another_in_its_stead() {
         let address = IpAddr::from([192, 168, 0, 240]);
         let about = Address { holder: Some("a".into()), spread: true, ..Address::default() };
-        let known = Known { addresses: [(address, about)].into(), ..Known::default() };
         let left_out: BTreeMap<Node, LeftOut> = [("b".into(), LeftOut::Away)].into();
         let notes = Notes {
             one_node: [(address, OneNode::TooFewNodes)].into(),
             left_out: [(address, left_out)].into(),
         };
-        let mut own = Teller::new("a".into());
-        own.tell(&known, notes.clone());
-        assert_eq!(own.one_node().collect::<Vec<_>>(), [&address]);
-        assert_eq!(own.told[&address].left_out.len(), 1);
-        let mut other = Teller::new("b".into());
-        other.tell(&known, notes);
-        assert!(other.told.is_empty());
-        own.tell(&known, Notes::default());
-        assert_eq!(own.one_node().count(), 0);
+        let (mut a, mut b) = (Teller::new("a".into()), Teller::new("b".into()));
+        let mut told = |has_forwarder, notes: &Notes| {
+            let fellows = [("a".into(), fellow(has_forwarder)), ("b".into(), fellow(true))];
+            let addresses = [(address, about.clone())].into();
+            let known = Known { nodes: fellows.into(), addresses };
+            a.tell(&known, notes);
+            b.tell(&known, notes);
+            let of = |it: &Teller| (it.one_node().count(), it.not_spread().len());
+            (of(&a), of(&b))
+        };
+        assert_eq!(told(true, &notes), ((1, 1), (0, 0)));
+        assert_eq!(told(false, &notes), ((0, 0), (0, 1)), "b tells, and does not serve it");
+        assert_eq!(told(true, &Notes::default()), ((0, 0), (0, 0)));
     }
 }

@@ -3,6 +3,7 @@
 use std::net::IpAddr;
 
 use arpeggio_api::{
+    forwarder,
     lock::{Amendment, ServiceRef},
     service::ServiceRecord,
     terms::{Announced, Announcement, Policy, WrittenAnnounceTerms},
@@ -137,6 +138,13 @@ impl Index {
         let counts = self.connections.get(&address).into_iter().flatten();
         let others = counts.filter(move |(node, _)| holder.is_none_or(|it| it.as_str() != *node));
         others.map(move |(node, count)| (address, node.clone(), *count))
+    }
+
+    /// Why one node serves `address`, for people, when all are to.
+    pub(super) fn why_one_node(&self, address: IpAddr) -> Option<String> {
+        let lock = self.locks.get(&address).filter(|lock| lock.spread && !lock.is_backless)?;
+        let holder = lock.holder.as_ref()?;
+        forwarder::why_one_node(address, holder, &self.not_spread.as_ref()?.iter())
     }
 
     /// Whether it is time to write something of `owner` that can wait for so long, when nothing else is to be written. Not at

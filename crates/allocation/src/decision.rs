@@ -253,6 +253,8 @@ impl View<'_> {
         outcome.backless = backless.copied().collect();
         outcome.left_behind =
             outcome.addresses.iter().flat_map(|it| self.index.left_behind(*it)).collect();
+        let why = |address: &IpAddr| Some((*address, self.index.why_one_node(*address)?));
+        outcome.not_spread = outcome.addresses.iter().filter_map(why).collect();
         outcome.conflicts = outcome.addresses.iter().filter_map(conflict).collect();
         let everywhere = |address: &IpAddr| self.index.allocator.answers_everywhere(*address);
         outcome.answered_everywhere = outcome.addresses.iter().any(everywhere);

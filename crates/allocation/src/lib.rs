@@ -48,6 +48,7 @@ use arpeggio_api::{
     address_pool::AddressPool, reservations::Reservations, service::ServiceRecord,
     session::Whereabouts,
 };
+use arpeggio_election::Node;
 use arpeggio_ipam::{Allocator, Owner};
 use arpeggio_labels::Labels;
 use k8s_openapi::{api::core::v1::ObjectReference, apimachinery::pkg::apis::meta::v1::Time};
@@ -69,6 +70,10 @@ pub use remembered::Records;
 
 /// How many connections each node still has of addresses that it does not serve any more.
 pub(crate) type LeftBehind = BTreeMap<IpAddr, BTreeMap<String, u32>>;
+
+/// Why addresses are served by one node though all are to, as the forwarders of nodes that live tell it. `None`: it is not known who has
+/// a forwarder.
+pub(crate) type NotSpread = Option<BTreeMap<Node, BTreeMap<IpAddr, String>>>;
 
 /// A kind of object that a watch keeps the index informed of.
 pub trait Watched<K> {
@@ -130,6 +135,8 @@ pub struct Index {
     living: Option<BTreeSet<String>>,
     /// Connections of addresses on nodes that do not serve them any more.
     connections: LeftBehind,
+    /// What forwarders say of addresses that one node serves.
+    not_spread: NotSpread,
     /// Services of which something is to be written later that can wait, and when.
     untold: BTreeMap<Owner, Time>,
     /// The labels of namespaces.

@@ -32,6 +32,8 @@ pub(super) struct Outcome {
     pub(super) backless: Vec<IpAddr>,
     /// The connections to its addresses that nodes still have which do not serve them any more.
     pub(super) left_behind: Vec<(IpAddr, String, u32)>,
+    /// Those of its addresses that one node serves though all are to, and why.
+    pub(super) not_spread: Vec<(IpAddr, String)>,
     /// Those of its addresses that nobody is to announce.
     pub(super) unannounced: Vec<IpAddr>,
     /// Why it does not get what it asks for.

@@ -1,13 +1,16 @@
 //! What is around pools and Services: the labels of namespaces, and addresses that are somebody else's.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    net::IpAddr,
+};
 
 use arpeggio_api::{reservations::Reservations, service::ServiceRecord, session::Whereabouts};
 use arpeggio_election::Node;
 use arpeggio_ipam::{Owner, Request};
 use arpeggio_labels::Labels;
 
-use super::{Index, LeftBehind};
+use super::{Index, LeftBehind, NotSpread};
 
 impl Index {
     /// The namespaces and their labels are these.
@@ -93,6 +96,25 @@ impl Index {
         changed.retain(|address| before.get(*address) != self.connections.get(*address));
         let locks = changed.into_iter().filter_map(|address| self.locks.get(address));
         self.dirty.extend(locks.flat_map(|lock| lock.owners.iter().cloned()));
+    }
+
+    /// Why one node serves addresses that all are to serve.
+    pub(super) fn set_not_spread(&mut self, not_spread: NotSpread) {
+        if self.not_spread == not_spread {
+            return;
+        }
+        let spread = self.locks.iter().filter(|(_, lock)| lock.spread);
+        let spread: Vec<IpAddr> = spread.map(|(address, _)| *address).collect();
+        let whys =
+            |index: &Self| spread.iter().map(|it| index.why_one_node(*it)).collect::<Vec<_>>();
+        let before = whys(self);
+        self.not_spread = not_spread;
+        let changed = whys(self).into_iter().zip(before).zip(&spread);
+        let changed =
+            changed.filter(|((now, before), _)| now != before).map(|(_, address)| address);
+        let locks = changed.filter_map(|address| self.locks.get(address));
+        let owners: Vec<Owner> = locks.flat_map(|lock| lock.owners.iter().cloned()).collect();
+        self.dirty.extend(owners);
     }
 
     /// What a Service asks for, with the labels of its namespace. `None` while the namespace is not known: it may be as

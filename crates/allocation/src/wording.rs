@@ -8,7 +8,7 @@ use arpeggio_api::{
     lock::NO_READY_ENDPOINTS,
     service::{
         ADDRESS_ALLOCATED, ADDRESS_CONFLICT, ADDRESS_EXPIRING, ADDRESS_NOT_ANNOUNCED,
-        ADDRESS_RELEASING, ANNOUNCED, CONDITIONS, CONNECTIONS_LEFT, STATUS_CONTESTED,
+        ADDRESS_RELEASING, ANNOUNCED, CONDITIONS, CONNECTIONS_LEFT, NOT_SPREAD, STATUS_CONTESTED,
         ServiceRecord,
     },
 };
@@ -64,7 +64,18 @@ pub(super) fn conditions(
     let announced = announced(outcome).map(|finding| of(finding, true));
     let contested = rival.map(|rival| of(contest(rival), true));
     let left = left_behind(outcome).map(|finding| of(finding, true));
-    let all = [allocated, expiring, releasing, conflict, unannounced, contested, announced, left];
+    let not_spread = not_spread(outcome).map(|finding| of(finding, true));
+    let all = [
+        allocated,
+        expiring,
+        releasing,
+        conflict,
+        unannounced,
+        contested,
+        announced,
+        left,
+        not_spread,
+    ];
     let mut all: Vec<Condition> = all.into_iter().flatten().collect();
     all.extend(remains(record, &all, now));
     all.sort_by_key(|it| CONDITIONS.iter().position(|type_| *type_ == it.type_));
@@ -105,11 +116,16 @@ const TELL_ANNOUNCERS_AFTER: SignedDuration = SignedDuration::from_secs(1);
 /// How long after the owner's session has ended it is written that nobody announces an address: another node has it by then.
 const TELL_OF_SILENCE_AFTER: SignedDuration = SignedDuration::from_secs(5);
 
-/// How long it takes until it is written that connections are left on a node, or none any more: short ones end by themselves.
-const TELL_OF_CONNECTIONS_AFTER: SignedDuration = SignedDuration::from_secs(5);
+/// How long it takes until it is written that connections are left on a node or that one node serves an address, or that it is not so any
+/// more: what is short ends by itself.
+const TELL_WHAT_LASTS_AFTER: SignedDuration = SignedDuration::from_secs(5);
 
-/// How long it takes until another number of them is written. It may change all the time, of thousands of Services.
-const TELL_NUMBERS_AFTER: SignedDuration = SignedDuration::from_mins(1);
+/// How long it takes until another number of them, or another reason, is written. Both may change all the time, of thousands of
+/// Services.
+const TELL_ANOTHER_AFTER: SignedDuration = SignedDuration::from_mins(1);
+
+/// The conditions that are worth a word only when they last.
+const LASTING: [&str; 2] = [CONNECTIONS_LEFT, NOT_SPREAD];
 
 /// In what these two sets of conditions differ.
 pub(super) fn difference(one: &[Condition], other: &[Condition]) -> Difference {
@@ -117,22 +133,22 @@ pub(super) fn difference(one: &[Condition], other: &[Condition]) -> Difference {
         let is_one = |it: &&Condition| types.contains(&it.type_.as_str());
         one.iter().filter(is_one).eq(other.iter().filter(is_one))
     };
-    let says_left = |all: &[Condition]| condition::of_type(all, CONNECTIONS_LEFT).is_some();
+    let says = |all: &[Condition]| LASTING.map(|it| condition::of_type(all, it).is_some());
     if one == other {
         Difference::Nothing
     } else if !CONDITIONS
         .iter()
-        .all(|it| [ANNOUNCED, CONNECTIONS_LEFT].contains(it) || is_same(&[it]))
+        .all(|it| *it == ANNOUNCED || LASTING.contains(it) || is_same(&[it]))
     {
         Difference::More
     } else if !is_same(&[ANNOUNCED]) {
         let is_silent = condition::of_type(other, ANNOUNCED)
             .is_some_and(|it| SILENT.contains(&it.reason.as_str()));
         Difference::Later(if is_silent { TELL_OF_SILENCE_AFTER } else { TELL_ANNOUNCERS_AFTER })
-    } else if says_left(one) != says_left(other) {
-        Difference::Later(TELL_OF_CONNECTIONS_AFTER)
+    } else if says(one) != says(other) {
+        Difference::Later(TELL_WHAT_LASTS_AFTER)
     } else {
-        Difference::Later(TELL_NUMBERS_AFTER)
+        Difference::Later(TELL_ANOTHER_AFTER)
     }
 }
 
@@ -198,6 +214,14 @@ fn left_behind(outcome: &Outcome) -> Option<Finding> {
     let texts: Vec<String> = outcome.left_behind.iter().map(text).collect();
     let message = (!texts.is_empty()).then(|| texts.join("; "))?;
     Some(Finding { type_: CONNECTIONS_LEFT, holds: true, reason: "Moved", message })
+}
+
+fn not_spread(outcome: &Outcome) -> Option<Finding> {
+    let text = |(address, why): &(IpAddr, String)| format!("{address}: {why}");
+    let texts: Vec<String> = outcome.not_spread.iter().map(text).collect();
+    let message = (!texts.is_empty())
+        .then(|| format!("one node serves what all nodes are to serve: {}", texts.join("; ")))?;
+    Some(Finding { type_: NOT_SPREAD, holds: true, reason: "OneNode", message })
 }
 
 fn waiting(backless: &[IpAddr]) -> String {

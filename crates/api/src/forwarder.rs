@@ -1,16 +1,18 @@
 //! The Lease of a node's forwarder: `forwarder-<node>`.
 //!
-//! It is written when the forwarder starts and when something of it changes, and nobody renews it: a node's session says
-//! whether the node lives.
+//! It is written when the forwarder starts and when something of it changes, and once a minute while the node has connections left
+//! ([`RENEWAL`]): a count that is not renewed any more is one of a forwarder that was killed. Otherwise nobody renews it: a node's
+//! session says whether the node lives.
 //!
 //! | field | meaning |
 //! |---|---|
 //! | `spec.holderIdentity` | which of the node's processes wrote last; during an upgrade there are two; empty: it has stopped |
 //! | `spec.renewTime` | when that was, for people |
 //! | annotation `arpeggio.dev/connections` | `ADDRESS=COUNT,...`: how many connections the node still has of addresses that it does not serve any more; absent: it has not counted yet |
+//! | annotation `arpeggio.dev/not-spread` | `{"REASON": ["ADDRESS", ...]}`: the addresses that one node serves though all are to, and why, for people; absent: this node knows of none that it is to tell of |
 //! | annotation `arpeggio.dev/unable` | why the node can pass nothing on, for people; absent: it can |
 
-use std::{collections::BTreeMap, net::IpAddr};
+use std::{collections::BTreeMap, net::IpAddr, time::Duration};
 
 use arpeggio_election::{Node, Version};
 use k8s_openapi::{
@@ -24,10 +26,24 @@ use crate::lease::{self, Kind, LeaseError};
 const PREFIX: &str = "forwarder-";
 const CONNECTIONS: &str = "arpeggio.dev/connections";
 const UNABLE: &str = "arpeggio.dev/unable";
+const NOT_SPREAD: &str = "arpeggio.dev/not-spread";
+
+/// While a node has connections left, its forwarder writes its Lease at least this often.
+pub const RENEWAL: Duration = Duration::from_mins(1);
+
+/// A count that was not renewed for so long does not count any more.
+pub const STALE: Duration = Duration::from_mins(3);
+
+/// What is said of an address that is to be spread when nobody could spread it.
+const NO_FORWARDER: &str = "no node has a forwarder: install it";
 
 /// A Lease names at most this many addresses, so that it stays far below what the API server takes. Of the others nothing
 /// is known.
 const MOST_ADDRESSES: usize = 2_000;
+
+/// It gives at most this many reasons, each of at most so many characters.
+const MOST_REASONS: usize = 100;
+const LONGEST_REASON: usize = 300;
 
 /// What a forwarder says about its node.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
@@ -39,6 +55,8 @@ pub struct Forwarder {
     pub connections: Option<BTreeMap<IpAddr, u32>>,
     /// Why it can pass nothing on. `None`: it can.
     pub unable: Option<String>,
+    /// Of the addresses that it is to tell of: those that one node serves though all are to, and why.
+    pub not_spread: BTreeMap<IpAddr, String>,
 }
 
 /// A forwarder's Lease, understood.
@@ -50,6 +68,8 @@ pub struct ForwarderRecord {
     pub says: Option<Forwarder>,
     /// The version of the Lease.
     pub version: Version,
+    /// When it was written last, for people.
+    pub renewed: Option<MicroTime>,
 }
 
 impl ForwarderRecord {
@@ -87,10 +107,12 @@ pub fn parse(lease: &Lease) -> Result<ForwarderRecord, LeaseError> {
             instance: holder.filter(|holder| !holder.is_empty())?,
             connections: text.map(|text| text.split(',').filter_map(parse_counted).collect()),
             unable: lease::annotation(lease, UNABLE).map(str::to_owned),
+            not_spread: lease::annotation(lease, NOT_SPREAD).map(parse_reasons).unwrap_or_default(),
         })
     });
     let says = says.flatten();
-    Ok(ForwarderRecord { node, says, version: lease::version(lease)? })
+    let renewed = lease.spec.as_ref().and_then(|spec| spec.renew_time.clone());
+    Ok(ForwarderRecord { node, says, version: lease::version(lease)?, renewed })
 }
 
 fn parse_counted(item: &str) -> Option<(IpAddr, u32)> {
@@ -98,10 +120,44 @@ fn parse_counted(item: &str) -> Option<(IpAddr, u32)> {
     Some((address.parse().ok()?, count.parse().ok()?))
 }
 
+/// What is not understood says nothing.
+fn parse_reasons(text: &str) -> BTreeMap<IpAddr, String> {
+    let reasons: BTreeMap<String, Vec<IpAddr>> = serde_json::from_str(text).unwrap_or_default();
+    let of = |(why, addresses): (String, Vec<IpAddr>)| {
+        addresses.into_iter().map(move |address| (address, why.clone()))
+    };
+    reasons.into_iter().flat_map(of).collect()
+}
+
+/// Why one node serves `address`, which all are to, when its node is `holder`. `says`: what the forwarders of nodes that live say
+/// ([`Forwarder::not_spread`]), by their nodes. That of the holder knows best; another one tells where it has none.
+pub fn why_one_node<'a>(
+    address: IpAddr,
+    holder: &Node,
+    says: &(impl Iterator<Item = (&'a Node, &'a BTreeMap<IpAddr, String>)> + Clone),
+) -> Option<String> {
+    if says.clone().next().is_none() {
+        return Some(NO_FORWARDER.to_owned());
+    }
+    match says.clone().find(|(node, _)| *node == holder) {
+        Some((_, own)) => own.get(&address).cloned(),
+        None => says.clone().find_map(|(_, said)| said.get(&address)).cloned(),
+    }
+}
+
 impl Forwarder {
+    /// Whether it has connections left, so that what it says is to be renewed.
+    pub fn counts_any(&self) -> bool {
+        self.connections.iter().flat_map(BTreeMap::values).any(|count| *count > 0)
+    }
+
     /// The object, for the first time.
     pub fn created(&self, node: &Node, now: MicroTime) -> Lease {
-        let texts = [(CONNECTIONS, self.connections_text()), (UNABLE, self.unable.clone())];
+        let texts = [
+            (CONNECTIONS, self.connections_text()),
+            (UNABLE, self.unable.clone()),
+            (NOT_SPREAD, self.reasons_text()),
+        ];
         let annotations = texts.into_iter().filter_map(|(key, text)| Some((key.to_owned(), text?)));
         Lease {
             metadata: lease::metadata(Kind::Forwarder, name(node), annotations.collect()),
@@ -124,6 +180,7 @@ impl Forwarder {
                     key: format,
                     CONNECTIONS: self.connections_text(),
                     UNABLE: self.unable,
+                    NOT_SPREAD: self.reasons_text(),
                 },
             },
             "spec": { "holderIdentity": self.instance, "renewTime": now },
@@ -135,6 +192,16 @@ impl Forwarder {
         let texts = connections.map(|(address, count)| format!("{address}={count}"));
         Some(texts.collect::<Vec<_>>().join(","))
     }
+
+    fn reasons_text(&self) -> Option<String> {
+        let mut reasons: BTreeMap<String, Vec<IpAddr>> = BTreeMap::new();
+        for (address, why) in self.not_spread.iter().take(MOST_ADDRESSES) {
+            let why = why.chars().take(LONGEST_REASON).collect();
+            reasons.entry(why).or_default().push(*address);
+        }
+        let reasons: BTreeMap<_, _> = reasons.into_iter().take(MOST_REASONS).collect();
+        (!reasons.is_empty()).then(|| json!(reasons).to_string())
+    }
 }
 
 /// The patch by which a process that stops takes back what it has said, unless another one has said something since.
@@ -142,7 +209,7 @@ pub fn taken_back(lease: &Lease) -> Value {
     json!({
         "metadata": {
             "resourceVersion": lease.metadata.resource_version,
-            "annotations": { CONNECTIONS: null, UNABLE: null },
+            "annotations": { CONNECTIONS: null, UNABLE: null, NOT_SPREAD: null },
         },
         "spec": { "holderIdentity": "" },
     })
@@ -158,7 +225,16 @@ mod tests {
         let address = |text: &str| text.parse::<IpAddr>().unwrap();
         let connections = [(address("192.168.0.240"), 7), (address("fd00::f0"), 0)];
         let connections = Some(connections.into());
-        Forwarder { instance: "speaker-x7".into(), connections, unable: None }
+        let not_spread = [
+            (
+                address("192.168.0.240"),
+                "node-1, which announces it, has no \"forwarder\"".to_owned(),
+            ),
+            (address("192.168.0.241"), "no other node can serve it".to_owned()),
+            (address("fd00::f0"), "no other node can serve it".to_owned()),
+        ];
+        let not_spread = not_spread.into();
+        Forwarder { instance: "speaker-x7".into(), connections, unable: None, not_spread }
     }
 
     fn created(says: &Forwarder) -> Lease {
@@ -224,12 +300,42 @@ mod tests {
     }
 
     #[test]
+    fn the_node_that_announces_an_address_is_believed_before_others() {
+        let (one, two): (Node, Node) = ("node-1".into(), "node-2".into());
+        let address: IpAddr = [192, 168, 0, 240].into();
+        let nothing = BTreeMap::new();
+        let something = BTreeMap::from([(address, "it is so".to_owned())]);
+        let why = |says: &[(&Node, &BTreeMap<IpAddr, String>)]| {
+            why_one_node(address, &one, &says.iter().copied())
+        };
+        let it_is_so = Some("it is so".to_owned());
+        assert_eq!(why(&[]).as_deref(), Some(NO_FORWARDER));
+        assert_eq!(why(&[(&one, &something), (&two, &nothing)]), it_is_so);
+        assert_eq!(why(&[(&one, &nothing), (&two, &something)]), None, "it was so");
+        assert_eq!(why(&[(&two, &something)]), it_is_so);
+        assert_eq!(why(&[(&two, &nothing)]), None);
+    }
+
+    #[test]
+    fn what_is_left_is_to_be_renewed() {
+        let counts = |counts: &[(u8, u32)]| {
+            let counts = counts.iter().map(|(last, n)| ([192, 168, 0, *last].into(), *n));
+            Forwarder { connections: Some(counts.collect()), ..Forwarder::default() }.counts_any()
+        };
+        assert!(counts(&[(1, 0), (2, 7)]));
+        assert!(!counts(&[(1, 0)]) && !counts(&[]) && !Forwarder::default().counts_any());
+    }
+
+    #[test]
     fn a_lease_stays_small() {
         let address = |n: u32| IpAddr::from(std::net::Ipv4Addr::from(n));
         let connections = (0..10_000).map(|n| (address(n), 1)).collect();
-        let lease = created(&Forwarder { connections: Some(connections), ..says() });
+        let reason = |n| format!("{n} {}", "x".repeat(10_000));
+        let not_spread = (0..10_000).map(|n| (address(n), reason(n % 200))).collect();
+        let says = Forwarder { connections: Some(connections), not_spread, ..says() };
+        let lease = created(&says);
         let size = serde_json::to_vec(&lease).unwrap().len();
-        assert!(size < 100_000, "{size}");
+        assert!(size < 150_000, "{size}");
         let says = parse(&lease).unwrap().says.unwrap();
         assert_eq!(says.connections.unwrap().len(), MOST_ADDRESSES);
     }

@@ -10,6 +10,7 @@
 //! | `status.conditions`, type `arpeggio.dev/AddressReleasing` | which addresses, claimed for it, it is not going to get |
 //! | `status.conditions`, type `arpeggio.dev/AddressConflict` | at which of its addresses a stranger answers |
 //! | `status.conditions`, type `arpeggio.dev/StatusContested` | that another program writes the same status, and which one |
+//! | `status.conditions`, type `arpeggio.dev/NotSpread` | which of its addresses one node serves though all nodes are to, and why |
 //! | `status.conditions`, type `arpeggio.dev/ConnectionsLeft` | which nodes still have connections of its addresses that have moved away from them |
 //! | annotation `arpeggio.dev/releasing` | the addresses that `AddressReleasing` is about, for the controller: written with the status, and only there |
 //! | annotation `arpeggio.dev/take-over` | `"true"`: a status that another load balancer has left may be replaced |
@@ -68,8 +69,11 @@ pub const ANNOUNCED: &str = "arpeggio.dev/Announced";
 /// now.
 pub const CONNECTIONS_LEFT: &str = "arpeggio.dev/ConnectionsLeft";
 
+/// The type of the condition that says which of the Service's addresses one node serves, though all nodes are to, and why.
+pub const NOT_SPREAD: &str = "arpeggio.dev/NotSpread";
+
 /// The types of all conditions that we write.
-pub const CONDITIONS: [&str; 8] = [
+pub const CONDITIONS: [&str; 9] = [
     ADDRESS_ALLOCATED,
     ADDRESS_EXPIRING,
     ADDRESS_RELEASING,
@@ -78,6 +82,7 @@ pub const CONDITIONS: [&str; 8] = [
     STATUS_CONTESTED,
     ANNOUNCED,
     CONNECTIONS_LEFT,
+    NOT_SPREAD,
 ];
 
 /// How packets for an address arrive (`ingress[].ipMode`): with the address as destination, for kube-proxy to handle.

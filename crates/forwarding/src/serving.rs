@@ -89,8 +89,12 @@ fn one_node(
     if about.services.is_empty() {
         return Some(OneNode::NoPort);
     }
-    if is_live && !holding.passes() {
+    let forwarder = holding.forwarder.as_ref();
+    if is_live && forwarder.is_none() {
         return Some(OneNode::HolderHasNoForwarder(holder.clone()));
+    }
+    if let Some(why) = forwarder.filter(|_| is_live).and_then(|it| it.trouble.clone()) {
+        return Some(OneNode::HolderTrouble { node: holder.clone(), why });
     }
     if let Some(radio) = segment.filter(|it| is_live && it.wireless) {
         return Some(OneNode::Wireless { node: holder.clone(), interface: radio.name.clone() });

@@ -304,8 +304,16 @@ fn who_serves_nothing_and_why() {
 fn where_it_cannot_be_spread_one_node_serves_it() {
     type Change = fn(&mut Cluster);
     let wireless = OneNode::Wireless { node: name(0), interface: "eth0".into() };
-    let table: [(Change, OneNode); 6] = [
+    let trouble = OneNode::HolderTrouble { node: name(0), why: "no nf_tables".into() };
+    let table: [(Change, OneNode); 7] = [
         (|it| it.about().holder = None, OneNode::NoHolder),
+        (
+            |it| {
+                let forwarder = it.fellow(0).forwarder.as_mut().unwrap();
+                forwarder.trouble = Some("no nf_tables".into());
+            },
+            trouble,
+        ),
         (|it| it.about().services.clear(), OneNode::NoPort),
         (|it| it.fellow(0).forwarder = None, OneNode::HolderHasNoForwarder(name(0))),
         (|it| it.fellow(0).reach.interfaces[0].wireless = true, wireless),

@@ -1,4 +1,4 @@
-//! What nodes, their neighbourhood and the cluster itself use, and which connections nodes have left.
+//! What nodes, their neighbourhood and the cluster itself use, and what forwarders say.
 //!
 //! Gateways, and the network and broadcast addresses of subnets, are for the nodes' speakers to see. They report them on
 //! their sessions, which they write every few seconds; only a change of what they report is news. What a node has
@@ -13,10 +13,11 @@ use std::{
 
 use arpeggio_api::{
     cluster::{ClusterRange, node_addresses},
-    forwarder::{self, ForwarderRecord},
+    forwarder::{self, ForwarderRecord, STALE},
     reservations::Reservations,
     session::{self, SessionRecord, Whereabouts},
 };
+use arpeggio_election::Version;
 use k8s_openapi::api::{coordination::v1::Lease, core::v1::Node, networking::v1::ServiceCIDR};
 use kube::ResourceExt as _;
 
@@ -33,13 +34,48 @@ pub struct Surroundings {
     speakers: BTreeMap<String, Whereabouts>,
     /// The nodes whose sessions count. The connections of others are gone with them.
     live: BTreeSet<String>,
-    /// What their forwarders have left of addresses that they do not serve any more.
-    connections: BTreeMap<String, Vec<(IpAddr, u32)>>,
+    /// What the forwarders of nodes say, where there are some.
+    forwarders: BTreeMap<String, Says>,
     leases: NodeLeases,
     service_cidrs: BTreeMap<String, Vec<ClusterRange>>,
     changed: bool,
-    connections_changed: bool,
     lives_changed: bool,
+    /// What forwarders say, or which of them live.
+    said_changed: bool,
+}
+
+/// What a forwarder says.
+#[derive(Debug, PartialEq)]
+struct Says {
+    /// What it has left of addresses that its node does not serve any more.
+    left: Vec<(IpAddr, u32)>,
+    /// Why one node serves addresses that all are to serve.
+    not_spread: BTreeMap<IpAddr, String>,
+    version: Version,
+    /// When it was found to say this; `None` before that was looked at.
+    since: Option<Duration>,
+    /// What it has left was not renewed for too long: it was killed, and nobody has come after it.
+    is_stale: bool,
+}
+
+impl Says {
+    fn of(record: ForwarderRecord) -> Option<Self> {
+        let left = record.left_behind().collect();
+        let (version, not_spread) = (record.version, record.says?.not_spread);
+        Some(Self { left, not_spread, version, since: None, is_stale: false })
+    }
+
+    /// Whether it says something else by getting old.
+    fn ages(&mut self, now: Duration) -> bool {
+        let since = *self.since.get_or_insert(now);
+        let was_stale = self.is_stale;
+        self.is_stale = now.saturating_sub(since) >= STALE;
+        self.is_stale != was_stale && !self.left.is_empty()
+    }
+
+    fn left(&self) -> &[(IpAddr, u32)] {
+        if self.is_stale { &[] } else { &self.left }
+    }
 }
 
 /// What one node uses.
@@ -66,14 +102,17 @@ impl Surroundings {
         if std::mem::take(&mut self.lives_changed) {
             index.set_living(self.live.clone());
         }
-        if std::mem::take(&mut self.connections_changed) {
+        if std::mem::take(&mut self.said_changed) {
             index.set_left_behind(self.left_behind());
+            index.set_not_spread(Some(self.not_spread()));
         }
     }
 
     /// The Leases of nodes that are gone for good, at the time `now` on a clock that never steps. To be called every few
-    /// seconds, also by a process that deletes nothing. Nodes must have been listed.
+    /// seconds, also by a process that deletes nothing: what forwarders say becomes stale by that, too. Nodes must have been
+    /// listed.
     pub fn leases_over(&mut self, now: Duration) -> Vec<LeaseToDelete> {
+        self.forwarders.values_mut().for_each(|says| self.said_changed |= says.ages(now));
         let nodes = &self.nodes;
         self.leases.over(now, |node| nodes.contains_key(node))
     }
@@ -90,11 +129,19 @@ impl Surroundings {
         reserved
     }
 
+    /// What forwarders of nodes that live say.
+    fn said(&self) -> impl Iterator<Item = (&String, &Says)> {
+        self.forwarders.iter().filter(|(node, _)| self.live.contains(*node))
+    }
+
+    fn not_spread(&self) -> BTreeMap<arpeggio_election::Node, BTreeMap<IpAddr, String>> {
+        self.said().map(|(node, says)| (node.as_str().into(), says.not_spread.clone())).collect()
+    }
+
     fn left_behind(&self) -> LeftBehind {
         let mut left = LeftBehind::new();
-        for (node, counts) in self.connections.iter().filter(|(node, _)| self.live.contains(*node))
-        {
-            for (address, count) in counts {
+        for (node, says) in self.said() {
+            for (address, count) in says.left() {
                 left.entry(*address).or_default().insert(node.clone(), *count);
             }
         }
@@ -103,21 +150,25 @@ impl Surroundings {
 
     /// What a forwarder says. What is not understood says nothing.
     fn hear_forwarder(&mut self, node: &str, lease: &Lease) {
-        let counts: Vec<_> =
-            forwarder::parse(lease).iter().flat_map(ForwarderRecord::left_behind).collect();
-        let before = if counts.is_empty() {
-            self.connections.remove(node)
-        } else {
-            self.connections.insert(node.to_owned(), counts)
+        let before = self.forwarders.remove(node);
+        let mut says = forwarder::parse(lease).ok().and_then(Says::of);
+        if let (Some(before), Some(now)) = (&before, &mut says)
+            && before.version == now.version
+        {
+            (now.since, now.is_stale) = (before.since, before.is_stale);
+        }
+        let told = |says: &Option<Says>| {
+            says.as_ref().map(|it| (it.left().to_vec(), it.not_spread.clone()))
         };
-        self.connections_changed |= before.as_ref() != self.connections.get(node);
+        self.said_changed |= told(&before) != told(&says);
+        self.forwarders.extend(says.map(|it| (node.to_owned(), it)));
     }
 
     fn set_live(&mut self, node: &str, is_live: bool) {
         let changed =
             if is_live { self.live.insert(node.to_owned()) } else { self.live.remove(node) };
         self.lives_changed |= changed;
-        self.connections_changed |= changed && self.connections.contains_key(node);
+        self.said_changed |= changed && self.forwarders.contains_key(node);
     }
 
     fn ranges(&self) -> Vec<ClusterRange> {
@@ -175,7 +226,7 @@ impl Watched<Lease> for Surroundings {
     fn delete(&mut self, lease: Lease) {
         self.leases.gone(&lease.name_any());
         if let Some(node) = forwarder::node_of(&lease.name_any()) {
-            self.connections_changed |= self.connections.remove(node.as_str()).is_some();
+            self.said_changed |= self.forwarders.remove(node.as_str()).is_some();
         }
         let Some(node) = session::node_of(&lease.name_any()) else { return };
         self.set_live(node.as_str(), false);
@@ -189,8 +240,8 @@ impl Watched<Lease> for Surroundings {
         self.speakers.retain(|node, _| present.contains(&node.as_str().into()));
         self.leases.listed(&names);
         self.live.retain(|node| present.contains(&node.as_str().into()));
-        self.connections.retain(|node, _| names.contains(&forwarder::name(&node.as_str().into())));
-        (self.connections_changed, self.lives_changed) = (true, true);
+        self.forwarders.retain(|node, _| names.contains(&forwarder::name(&node.as_str().into())));
+        (self.said_changed, self.lives_changed) = (true, true);
         self.changed |= self.speakers.len() < before;
         leases.into_iter().for_each(|lease| self.apply(lease));
     }
@@ -301,7 +352,7 @@ mod tests {
         let mut surroundings = Surroundings::default();
         let mut left = |change: &dyn Fn(&mut Surroundings)| {
             change(&mut surroundings);
-            let is_new = std::mem::take(&mut surroundings.connections_changed);
+            let is_new = std::mem::take(&mut surroundings.said_changed);
             let left = surroundings.left_behind().into_iter();
             let counts = left.flat_map(|(address, counts)| {
                 counts.into_iter().map(move |(node, count)| format!("{address} {node} {count}"))
@@ -342,6 +393,52 @@ mod tests {
         assert_eq!(living(&|it| it.apply(ended.clone())), (true, 0));
         assert_eq!(living(&|it| it.apply(session(4, None))), (true, 1));
         assert_eq!(living(&|it| it.delete(session(4, None))), (true, 0));
+    }
+
+    #[test]
+    fn what_a_forwarder_has_left_counts_for_as_long_as_it_says_so_again() {
+        let minutes = Duration::from_mins;
+        let versioned = |version: &str| {
+            let mut lease = forwarder("10.0.0.1=7");
+            lease.metadata.resource_version = Some(version.to_owned());
+            lease
+        };
+        let mut surroundings = Surroundings::default();
+        surroundings.apply(session(1, None));
+        let mut counts = |now: u64, says: Option<&str>| {
+            surroundings.said_changed = false;
+            says.into_iter().for_each(|version| surroundings.apply(versioned(version)));
+            surroundings.leases_over(minutes(now));
+            (surroundings.said_changed, surroundings.left_behind().len())
+        };
+        assert_eq!(counts(10, Some("1")), (true, 1));
+        assert_eq!(counts(12, None), (false, 1));
+        assert_eq!(counts(12, Some("2")), (false, 1), "it says so again");
+        assert_eq!(counts(14, Some("2")), (false, 1), "it was listed again");
+        assert_eq!(counts(15, None), (true, 0), "it was killed");
+        assert_eq!(counts(16, None), (false, 0));
+        assert_eq!(counts(16, Some("2")), (false, 0), "it was listed again");
+        assert_eq!(counts(17, Some("3")), (true, 1), "somebody has come after it");
+    }
+
+    #[test]
+    fn why_one_node_serves_an_address_is_told_by_those_who_live() {
+        let mut lease = forwarder("");
+        let annotations = lease.metadata.annotations.get_or_insert_default();
+        let text = r#"{"no other node can serve it": ["10.0.0.1"]}"#;
+        annotations.insert("arpeggio.dev/not-spread".into(), text.into());
+        let mut surroundings = Surroundings::default();
+        let mut told = |change: &dyn Fn(&mut Surroundings)| {
+            surroundings.said_changed = false;
+            change(&mut surroundings);
+            let says = surroundings.not_spread();
+            (surroundings.said_changed, says.values().map(BTreeMap::len).collect::<Vec<_>>())
+        };
+        assert_eq!(told(&|it| it.apply(lease.clone())), (true, vec![]), "no session");
+        assert_eq!(told(&|it| it.apply(session(1, None))), (true, vec![1]));
+        assert_eq!(told(&|it| it.apply(lease.clone())), (false, vec![1]));
+        assert_eq!(told(&|it| it.apply(forwarder(""))), (true, vec![0]));
+        assert_eq!(told(&|it| it.delete(forwarder(""))), (true, vec![]));
     }
 
     #[test]

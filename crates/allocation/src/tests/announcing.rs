@@ -3,7 +3,9 @@
 use arpeggio_api::{
     address_pool::{AddressItem, AddressPoolSpec},
     declaration::{Declaration, Origin},
-    service::{ADDRESS_NOT_ANNOUNCED, ANNOUNCED, CONNECTIONS_LEFT},
+    service::{
+        ADDRESS_NOT_ANNOUNCED, ANNOUNCED, CONNECTIONS_LEFT, NOT_SPREAD, request::SPREAD_ANNOTATION,
+    },
     session::Whereabouts,
     terms::{Announcement, WrittenAnnounceTerms},
 };
@@ -430,6 +432,46 @@ fn connections_that_are_left_on_an_old_node_are_said_and_their_number_once_a_min
     assert_eq!(says(&lab).unwrap(), both);
     lab.writes.clear();
     left(&mut lab, &[]);
+    lab.seconds(6);
+    assert_eq!((says(&lab), lab.count("service")), (None, 1));
+    lab.restart();
+    lab.seconds(6);
+    assert_eq!(lab.writes, [""; 0]);
+}
+
+#[test]
+fn that_one_node_serves_an_address_though_all_are_to_is_said_when_it_lasts() {
+    let mut lab = Lab::with_pools(&[HOME]);
+    lab.cluster.create_service("web", &[(SPREAD_ANNOTATION, "nodes")]);
+    lab.settle();
+    lab.cluster.take_lock("10.0.0.1");
+    lab.seconds(2);
+    lab.writes.clear();
+    let says = |lab: &Lab| lab.record("web").condition(NOT_SPREAD).map(|it| it.message.clone());
+    let tell = |lab: &mut Lab, whys: &[(&str, &str)]| {
+        let why = |why: &str| {
+            let said = (!why.is_empty()).then(|| ("10.0.0.1".parse().unwrap(), why.to_owned()));
+            said.into_iter().collect()
+        };
+        let says = whys.iter().map(|(node, text)| ((*node).into(), why(text)));
+        lab.controller.index.set_not_spread(Some(says.collect()));
+    };
+    lab.seconds(10);
+    assert_eq!(says(&lab), None, "nothing is known yet");
+    tell(&mut lab, &[]);
+    lab.seconds(4);
+    assert_eq!(says(&lab), None, "it may end by itself");
+    lab.seconds(2);
+    let message =
+        |why: &str| Some(format!("one node serves what all nodes are to serve: 10.0.0.1: {why}"));
+    assert_eq!(says(&lab), message("no node has a forwarder: install it"));
+    for second in 0..150 {
+        tell(&mut lab, &[("node-1", &format!("reason {second}")), ("node-2", "")]);
+        lab.seconds(1);
+    }
+    assert_eq!(lab.count("service"), 3, "as it came, and in two of two and a half minutes");
+    lab.writes.clear();
+    tell(&mut lab, &[("node-1", ""), ("node-2", "node-1 knows better")]);
     lab.seconds(6);
     assert_eq!((says(&lab), lab.count("service")), (None, 1));
     lab.restart();

@@ -33,6 +33,7 @@ fn remains(index: &Index) -> Vec<(&'static str, usize)> {
         speakers: _,
         living: _,
         connections: _,
+        not_spread: _,
         namespaces: _,
         ending_namespaces: _,
         // Of pools, and of who holds what of them.

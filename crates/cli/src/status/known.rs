@@ -101,9 +101,22 @@ impl Status {
         self.forwarders.iter().find(|it| it.node == *node)?.says.as_ref()
     }
 
+    /// What the forwarders of nodes that live say.
+    fn said(&self) -> impl Iterator<Item = (&Node, &Forwarder)> + Clone {
+        let live = self.forwarders.iter().filter(|it| self.is_live(&it.node));
+        live.filter_map(|it| Some((&it.node, it.says.as_ref()?)))
+    }
+
     /// Whether any node that lives has a forwarder.
     pub(super) fn has_forwarders(&self) -> bool {
-        self.forwarders.iter().any(|it| it.says.is_some() && self.is_live(&it.node))
+        self.said().next().is_some()
+    }
+
+    /// Why one node serves the address of a lock, when all are to.
+    pub(super) fn why_one_node(&self, record: &LockRecord) -> Option<String> {
+        let holder = record.lock.holder.as_ref().filter(|_| record.claim.spread)?;
+        let said = self.said().map(|(node, says)| (node, &says.not_spread));
+        forwarder::why_one_node(record.lock.address, &holder.node, &said)
     }
 
     /// How those who watch a node ask for it on the wire, and why.

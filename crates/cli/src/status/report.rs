@@ -3,7 +3,7 @@
 use std::net::IpAddr;
 
 use arpeggio_api::{
-    forwarder::ForwarderRecord,
+    forwarder::{ForwarderRecord, STALE},
     lock::{LockRecord, ServiceRef},
     service::{ADDRESS_ALLOCATED, ANNOUNCED},
     session::{SessionRecord, mac_text},
@@ -170,7 +170,7 @@ impl Report {
         Self {
             addresses,
             nodes: sessions.map(|(it, lease)| NodeRow::of(it, lease, status, now)).collect(),
-            left_behind: LeftBehind::all(status),
+            left_behind: LeftBehind::all(status, now),
             waiting: services.iter().filter_map(Waiting::of).collect(),
             damaged: status.damaged.iter().map(ToString::to_string).collect(),
             not_read: gaps.iter().map(ToString::to_string).collect(),
@@ -272,7 +272,7 @@ impl Address {
             since: record.since.as_ref().map(|time| time.0),
             moves: Some(record.moves),
             move_to: record.lock.move_to.as_ref().map(ToString::to_string),
-            problem: problem(record, state),
+            problem: problem(record, state, status),
         }
     }
 
@@ -308,7 +308,7 @@ impl Address {
 }
 
 /// What is not as it should be.
-fn problem(record: &LockRecord, state: State) -> Option<String> {
+fn problem(record: &LockRecord, state: State, status: &Status) -> Option<String> {
     if let Some(mac) = record.stranger() {
         return Some(format!("another machine answers at it: {mac}"));
     }
@@ -323,8 +323,12 @@ fn problem(record: &LockRecord, state: State) -> Option<String> {
         State::HolderGone => Some("the session of its node does not count".to_owned()),
         State::NoReadyPod => Some("no pod of the Service is ready".to_owned()),
         State::Announced | State::Rests | State::Unknown => {
-            let refusal = record.move_refused.as_ref()?;
-            Some(format!("it was not moved as somebody asked: {refusal}"))
+            let refused = record.move_refused.as_ref();
+            let refused = refused.map(|it| format!("it was not moved as somebody asked: {it}"));
+            refused.or_else(|| {
+                let why = status.why_one_node(record).filter(|_| state == State::Announced)?;
+                Some(format!("one node serves it, though all are to: {why}"))
+            })
         }
     }
 }
@@ -364,9 +368,14 @@ fn path(service: &Service) -> String {
 }
 
 impl LeftBehind {
-    /// Of nodes that live: the connections of others are gone with them.
-    fn all(status: &Status) -> Vec<Self> {
-        let live = |it: &&ForwarderRecord| status.is_live(&it.node);
+    /// Of nodes that live, and whose forwarders go on counting: the connections of others are gone with them.
+    fn all(status: &Status, now: Timestamp) -> Vec<Self> {
+        let stale = SignedDuration::try_from(STALE).unwrap_or(SignedDuration::MAX);
+        let is_new = |it: &ForwarderRecord| {
+            let renewed = it.renewed.as_ref();
+            renewed.is_none_or(|at| now.duration_since(at.0) < stale)
+        };
+        let live = |it: &&ForwarderRecord| status.is_live(&it.node) && is_new(it);
         let of = |it: &ForwarderRecord| {
             let node = it.node.to_string();
             let row = |(address, connections)| Self { address, node: node.clone(), connections };
@@ -560,8 +569,8 @@ mod tests {
         let connections = [(241, 7), (242, 0)];
         let connections = connections.map(|(last, count)| ([192, 168, 0, last].into(), count));
         let connections = Some(connections.into());
-        let instance = "speaker-x7".to_owned();
-        let says = Forwarder { instance, connections, unable: unable.map(str::to_owned) };
+        let (instance, unable) = ("speaker-x7".to_owned(), unable.map(str::to_owned));
+        let says = Forwarder { instance, connections, unable, ..Forwarder::default() };
         versioned(says.created(&node.into(), MicroTime(wall_clock::now())))
     }
 
@@ -628,6 +637,47 @@ mod tests {
         let selection = Selection { node: Some("node-2".to_owned()), ..Selection::default() };
         let none = report(&leases, &[], &[]).only(&selection);
         assert!(none.left_behind.is_empty());
+    }
+
+    #[test]
+    fn what_a_forwarder_that_was_killed_has_counted_is_shown_no_more() {
+        let now = wall_clock::now();
+        let leases = [session_of("node-1", now), forwarder_of("node-1", None)];
+        let shown = |minutes| {
+            let now = now + SignedDuration::from_mins(minutes);
+            Report::of(&Status::of(&leases), &[], &[], now).left_behind.len()
+        };
+        assert_eq!([0, 2, 4].map(shown), [1, 1, 0]);
+    }
+
+    #[test]
+    fn an_address_that_one_node_serves_though_all_are_to_says_why() {
+        let problem = |said: Option<&str>, spread: bool| {
+            let mut lock = lock_held_by(Some("node-1"));
+            if spread {
+                let annotations = lock.metadata.annotations.as_mut().unwrap();
+                annotations.insert("arpeggio.dev/spread".into(), "nodes".into());
+            }
+            let mut leases = vec![session_of("node-1", wall_clock::now()), lock];
+            leases.extend(said.map(|why| {
+                let not_spread = [([192, 168, 0, 240].into(), why.to_owned())];
+                let not_spread = not_spread.into_iter().filter(|(_, why)| !why.is_empty());
+                let says = Forwarder {
+                    instance: "speaker-x7".into(),
+                    not_spread: not_spread.collect(),
+                    ..Forwarder::default()
+                };
+                versioned(says.created(&"node-1".into(), MicroTime(wall_clock::now())))
+            }));
+            let report = report(&leases, &[], &[]);
+            report.addresses[0].problem.clone()
+        };
+        let says = |why| Some(format!("one node serves it, though all are to: {why}"));
+        assert_eq!(problem(None, true), says("no node has a forwarder: install it"));
+        let why = "no other node can serve it (node-2: it is cordoned)";
+        assert_eq!(problem(Some(why), true), says(why));
+        assert_eq!(problem(Some(""), true), None, "all that can serve it");
+        assert_eq!(problem(None, false), None);
     }
 
     #[test]

@@ -60,7 +60,7 @@ fn session(n: u8) -> Lease {
 fn forwarder(n: u8, left: &[(&str, u32)]) -> Lease {
     let connections = left.iter().map(|(address, count)| (address.parse().unwrap(), *count));
     let connections = Some(connections.collect());
-    let says = Forwarder { instance: "forwarder-x7".into(), connections, unable: None };
+    let says = Forwarder { instance: "forwarder-x7".into(), connections, ..Forwarder::default() };
     versioned(says.created(&name(n).as_str().into(), time()))
 }
 
@@ -217,7 +217,7 @@ fn without_a_forwarder_it_is_the_node_that_announces_the_address() {
     for port in ["80/TCP", "443/UDP", "9/SCTP"] {
         assert_eq!(node_of(&text, port), "node-1", "{text}");
     }
-    let why = "one node serves the address, though all are to: node-1, which announces it, has no forwarder that works";
+    let why = "one node serves the address, though all are to: node-1, which announces it, has no forwarder";
     assert!(text.contains(why), "{text}");
     let lock = lock(V4, &["web"], Some(1), false);
     evidence.leases.retain(|it| !it.name_any().starts_with("address-"));
