@@ -11,6 +11,7 @@ mod feed;
 mod metrics;
 mod publisher;
 mod run;
+mod silent_nodes;
 mod sources;
 mod teller;
 
@@ -35,6 +36,7 @@ use crate::{
     metrics::Metrics,
     publisher::Publisher,
     run::Forwarder,
+    silent_nodes::SilentNodes,
     sources::Sources,
 };
 
@@ -88,7 +90,8 @@ async fn run(args: &RunArgs, name: &str) -> anyhow::Result<()> {
     let sources = Sources::new(client, &args.namespace, &health);
     let feed = Feed::new(!args.ignore_exclusion_label);
     let keep = args.keep_connections;
-    let forwarder = Forwarder::new((sources, feed), me, keep, &health, metrics);
+    let silent = SilentNodes::beside(args.admin.admin_socket.as_deref());
+    let forwarder = Forwarder::new((sources, silent, feed), me, keep, &health, metrics);
     tracing::info!(
         node = name,
         namespace = args.namespace,

@@ -1,6 +1,7 @@
 //! The loop that joins what is known, what is decided and what the kernel does.
 
 use std::{
+    borrow::Cow,
     collections::{BTreeMap, BTreeSet},
     net::IpAddr,
     time::Duration,
@@ -21,7 +22,9 @@ use tokio::{
     time::{Instant, Interval, MissedTickBehavior, interval},
 };
 
-use crate::{feed::Feed, metrics::Metrics, sources::Sources, teller::Teller};
+use crate::{
+    feed::Feed, metrics::Metrics, silent_nodes::SilentNodes, sources::Sources, teller::Teller,
+};
 
 /// How often connections are counted while any run out, and what the rules have counted is read.
 const PACE: Duration = Duration::from_secs(5);
@@ -40,6 +43,7 @@ pub(crate) struct Forwarder {
     /// Which of the node's processes this is: its pod's name.
     instance: String,
     sources: Sources,
+    silent: SilentNodes,
     started: Timestamp,
     feed: Feed,
     forwarding: Forwarding,
@@ -69,7 +73,7 @@ struct Kernel {
 impl Forwarder {
     /// A forwarder that keeps connections for as long as `keep` after their address has moved.
     pub(crate) fn new(
-        (sources, feed): (Sources, Feed),
+        (sources, silent, feed): (Sources, SilentNodes, Feed),
         (node, instance): (Node, String),
         keep: Duration,
         health: &Health,
@@ -82,6 +86,7 @@ impl Forwarder {
         Self {
             instance,
             sources,
+            silent,
             started: now(),
             feed,
             teller: Teller::new(node.clone()),
@@ -112,6 +117,7 @@ impl Forwarder {
                 shown = self.sources.next() => {
                     is_news |= shown.is_some_and(|it| self.feed.take(it));
                 }
+                heard = self.silent.next() => is_news |= self.silent.hear(&heard, now()),
                 _ = self.pace.tick() => self.count(news),
                 () = tokio::time::sleep_until(wake), if next.is_some() => {
                     (next, is_news) = (None, true);
@@ -138,9 +144,13 @@ impl Forwarder {
 
     /// When to decide again at the latest.
     fn decide(&mut self, news: &watch::Sender<Option<Says>>) -> Option<Timestamp> {
-        let Decision { plan, draining, next, notes } =
-            self.forwarding.decide(self.feed.known(), now());
-        self.teller.tell(self.feed.known(), &notes);
+        let mut known = Cow::Borrowed(self.feed.known());
+        let silent = self.silent.nodes(now());
+        if !silent.is_empty() {
+            known = Cow::Owned(known.without(&silent));
+        }
+        let Decision { plan, draining, next, notes } = self.forwarding.decide(&known, now());
+        self.teller.tell(&known, &notes);
         self.metrics.show_one_node(self.teller.one_node());
         let before = self.kernel.unable.clone();
         set(&self.hops, plan.hops().collect::<BTreeSet<_>>().into_iter().cloned().collect());
@@ -153,7 +163,7 @@ impl Forwarder {
         if let Some(settled) = self.settled.take() {
             settled.done();
         }
-        next
+        next.into_iter().chain(self.silent.next_end()).min()
     }
 
     /// Counts what runs out here and what was passed on, and publishes what has changed.

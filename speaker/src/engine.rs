@@ -26,7 +26,7 @@ use arpeggio_runtime::health::{Awaited, Heartbeat};
 use arpeggio_wire::{Claim, MacAddr};
 use crossbeam_channel::{Receiver, RecvTimeoutError, bounded, select};
 use ipnet::IpNet;
-use tokio::sync::oneshot;
+use tokio::sync::{oneshot, watch};
 
 use crate::{
     announcer::{Announcer, Demand},
@@ -90,6 +90,8 @@ pub(crate) struct Outlets {
     pub(crate) fixed_profile: Option<String>,
     /// Told when this node has its session.
     pub(crate) established: Awaited,
+    /// Told in whose place this node announces addresses without a lock: they are silent.
+    pub(crate) silent: watch::Sender<BTreeSet<String>>,
     /// Told when `EndpointSlice`s are to be watched.
     pub(crate) slices_wanted: oneshot::Sender<()>,
 }
@@ -131,6 +133,7 @@ pub(crate) struct Engine {
     /// How many answers may have been lost before the last turn.
     lost: u64,
     news: News,
+    silent: watch::Sender<BTreeSet<String>>,
     metrics: Arc<Metrics>,
     established: Option<Awaited>,
     /// This process has written its session once.
@@ -212,6 +215,7 @@ impl Engine {
             losses,
             lost: 0,
             news: outlets.news,
+            silent: outlets.silent,
             metrics: outlets.metrics,
             established: Some(outlets.established),
             had_session: false,
@@ -782,6 +786,7 @@ impl Engine {
         self.look_at_hearing(now);
         let decision = self.elector.decide(now);
         self.note_takeovers(&decision);
+        self.tell_of_silent_nodes();
         // In this order: after a pause, what is in the table is not to be answered for before it is looked at.
         self.attend(now);
         self.look_at_opened();
@@ -796,6 +801,16 @@ impl Engine {
         let due = [self.announcer.next(), self.hearing.due()];
         self.due = due.into_iter().flatten().fold(decision.next, Timestamp::min);
         self.due
+    }
+
+    /// Tells the forwarder of this node, if it has one: it is not to wait until the API server does.
+    fn tell_of_silent_nodes(&self) {
+        let latest = self.elector.stands_in_for().into_iter().map(ToString::to_string).collect();
+        self.silent.send_if_modified(|told| {
+            let is_new = *told != latest;
+            *told = latest;
+            is_new
+        });
     }
 
     /// Whether answers may have come that this thread does not know of. Asked in the order in which they come.

@@ -59,7 +59,7 @@ use arpeggio_runtime::{
     files,
     health::Health,
     shutdown::Shutdown,
-    telemetry,
+    silent_nodes, telemetry,
     version::{REVISION, VERSION},
 };
 use crossbeam_channel::Sender;
@@ -170,6 +170,11 @@ async fn run(args: &RunArgs, name: &str, settings: Settings) -> anyhow::Result<(
         Watches { client, quiet, health: &health, rewinds: writer.rewinds(), inputs: &inputs };
     let slices_wanted = watches.start(&mut tasks, args);
     tasks.spawn(follow_links(links.clone(), inputs.clone()));
+    let silent = watch::Sender::default();
+    if let Some(socket) = &args.admin.admin_socket {
+        let to = silent_nodes::beside(socket);
+        tokio::spawn(silent_nodes::tell(to, silent.subscribe()));
+    }
 
     let engine = Engine::new(
         me,
@@ -183,6 +188,7 @@ async fn run(args: &RunArgs, name: &str, settings: Settings) -> anyhow::Result<(
             frames,
             fixed_profile: args.fixed_profile(),
             established: health.awaits("session"),
+            silent,
             slices_wanted,
         },
     );

@@ -136,6 +136,11 @@ impl Elector {
         self.vacancies.asked().chain(self.unaided.asked())
     }
 
+    /// The nodes in whose place this one announces addresses without a lock that it can show: they are silent on the wire.
+    pub fn stands_in_for(&self) -> BTreeSet<&Node> {
+        self.unaided.instead_of().filter(|node| **node != self.me).collect()
+    }
+
     /// How many addresses nobody announced, as far as this node knew, though some node could, at the last decision.
     pub fn ownerless(&self) -> usize {
         if self.synced && self.has_a_say() { self.succession.ownerless() } else { 0 }

@@ -8,7 +8,7 @@ use alloc::{collections::BTreeMap, vec::Vec};
 use core::{net::IpAddr, time::Duration};
 
 use crate::{
-    model::{Holder, Timestamp},
+    model::{Holder, Node, Timestamp},
     questions::{Purpose, Search, Step},
     settings::Settings,
 };
@@ -32,6 +32,14 @@ impl Unaided {
     pub(crate) fn announced(&self) -> impl Iterator<Item = IpAddr> {
         self.claims.iter().filter_map(|(address, claim)| match claim {
             Claim::Announcing { .. } => Some(*address),
+            Claim::Wanting(_) => None,
+        })
+    }
+
+    /// The nodes in whose place it is; each as often as it has addresses.
+    pub(crate) fn instead_of(&self) -> impl Iterator<Item = &Node> {
+        self.claims.values().filter_map(|claim| match claim {
+            Claim::Announcing { instead_of, .. } => instead_of.as_ref().map(|it| &it.node),
             Claim::Wanting(_) => None,
         })
     }

@@ -1,6 +1,9 @@
 //! What one forwarder knows of its cluster.
 
-use alloc::{collections::BTreeMap, string::String};
+use alloc::{
+    collections::{BTreeMap, BTreeSet},
+    string::String,
+};
 use core::{fmt, net::IpAddr};
 
 use arpeggio_election::{AnnounceTerms, EndReason, Node, NodeFacts, Reach, Version};
@@ -15,6 +18,19 @@ pub struct Known {
     pub nodes: BTreeMap<Node, Fellow>,
     /// The addresses that have locks.
     pub addresses: BTreeMap<IpAddr, Address>,
+}
+
+impl Known {
+    /// What is known when these nodes are silent on the wire, though their sessions do not say so yet.
+    #[must_use]
+    pub fn without(&self, silent: &BTreeSet<Node>) -> Self {
+        let mut known = self.clone();
+        let living = known.nodes.iter_mut().filter(|(_, fellow)| fellow.life == Life::Live);
+        for (_, fellow) in living.filter(|(node, _)| silent.contains(*node)) {
+            fellow.life = Life::Ended(EndReason::NodeSilent);
+        }
+        known
+    }
 }
 
 /// What is known of one node.

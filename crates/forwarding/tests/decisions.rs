@@ -127,6 +127,33 @@ fn connections_of_a_dead_node_are_reset_for_as_long_as_they_would_be_kept() {
     }
 }
 
+/// The API server is away, or does not know yet: the Leases say that the holder lives, and still name it.
+#[test]
+fn who_announces_in_the_place_of_a_silent_node_gives_it_nothing() {
+    for spread in [false, true] {
+        let mut cluster = Cluster::of(3, spread);
+        let to_silent = |cluster: &Cluster| {
+            let planned = &cluster.machines[1].decision.plan.addresses[&address()];
+            let spread = planned.spread.values().flat_map(|it| [&it.first, &it.others, &it.below]);
+            let passing = [&planned.passing.from_outside, &planned.passing.from_fellow];
+            let ways = spread.flatten().chain(passing);
+            (ways.filter(|way| target(way) == Some(&name(0))).count(), planned.reset)
+        };
+        let (before, reset) = to_silent(&cluster);
+        assert!(before > 0 && !reset, "without a word it gets what it had");
+        let heir = &mut cluster.machines[1];
+        let known = heir.view.without(&[name(0)].into());
+        heir.decision = heir.forwarding.decide(&known, cluster.now);
+        assert_eq!(to_silent(&cluster), (0, true));
+        assert!(
+            cluster.machines[1].decision.plan.addresses[&address()].spread.is_empty() != spread
+        );
+        // The word does not count any more, and the node is there.
+        cluster.tell(1);
+        assert_eq!(to_silent(&cluster), (before, false));
+    }
+}
+
 #[test]
 fn a_node_that_is_back_is_asked_and_nothing_is_reset() {
     let mut cluster = Cluster::of(2, false);

@@ -19,6 +19,7 @@ pub mod reach;
 pub mod server_clock;
 pub mod shutdown;
 pub mod table;
+pub mod silent_nodes;
 pub mod telemetry;
 pub mod unclear;
 pub mod version;

@@ -23,7 +23,7 @@ use k8s_openapi::api::{
     core::v1::{self, ObjectReference},
 };
 use prometheus::{IntCounter, Registry};
-use tokio::sync::{mpsc, oneshot};
+use tokio::sync::{mpsc, oneshot, watch};
 
 use super::segment::Ways;
 use crate::{
@@ -172,6 +172,7 @@ impl Machine {
             frames: Frames::default(),
             fixed_profile: None,
             established: Health::default().awaits("session"),
+            silent: watch::Sender::default(),
             slices_wanted,
         };
         let engine = Engine::new(me, Settings::default(), Arc::new(self.links()), outlets);

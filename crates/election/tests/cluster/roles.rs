@@ -4,7 +4,7 @@ use arpeggio_election::Role::{
     self, Asker, Bystander, Doubter, Heir, Holder, Leaver, Returner, StandIn,
 };
 
-use crate::sim::{Sim, ip, millis, secs, settled};
+use crate::sim::{Sim, ip, millis, name, secs, settled};
 
 /// Those of each of the three nodes, while all run for so many milliseconds.
 fn roles(sim: &mut Sim, span: u64) -> [Vec<Role>; 3] {
@@ -48,6 +48,30 @@ fn who_stands_in_is_the_heir_when_the_api_server_is_back() {
     let [_, first, .., last] = roles(&mut sim, 20_000)[next][..] else { panic!("it has to move") };
     // It may have the lock before its session is renewed, and does not rely on it so long.
     assert_eq!([first, last], [Heir, Holder]);
+}
+
+/// The node's forwarder is told, and gives that node nothing any more.
+#[test]
+fn who_announces_in_the_place_of_another_node_says_of_which() {
+    for is_api_there in [true, false] {
+        let (mut sim, owner) = settled();
+        if !is_api_there {
+            sim.api_down();
+            sim.run(secs(20));
+        }
+        sim.power_off(owner);
+        let mut said = 0;
+        for _ in 0..3000 {
+            sim.run(millis(1));
+            for index in (0..3).filter(|index| *index != owner) {
+                let is_unaided = matches!(sim.role(index, ip(240)), Heir | StandIn);
+                let expected = is_unaided.then(|| name(owner)).into_iter().collect();
+                assert_eq!(sim.stands_in_for(index), expected);
+                said += usize::from(is_unaided);
+            }
+        }
+        assert!(said > 0, "{is_api_there}");
+    }
 }
 
 #[test]

@@ -52,7 +52,7 @@ pub(crate) fn ip(last: u8) -> IpAddr {
     IpAddr::from([192, 168, 0, last])
 }
 
-fn name(index: usize) -> Node {
+pub(crate) fn name(index: usize) -> Node {
     Node::from(format!("node-{index}").as_str())
 }
 
@@ -616,6 +616,11 @@ impl Sim {
             if speaker.running { speaker.announced.len() } else { 0 }
         };
         self.speakers.iter().map(count).collect()
+    }
+
+    /// In whose place a speaker announces something.
+    pub(crate) fn stands_in_for(&self, index: usize) -> BTreeSet<Node> {
+        self.speakers[index].elector.stands_in_for().into_iter().cloned().collect()
     }
 
     /// How many addresses have no owner, as one node sees it.
