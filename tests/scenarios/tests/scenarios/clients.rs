@@ -101,11 +101,11 @@ fn talk(
     seconds: u8,
     act: impl FnOnce() -> anyhow::Result<()>,
 ) -> anyhow::Result<Seen> {
-    let (stop, open) = (&AtomicBool::new(false), &AtomicUsize::new(0));
+    let (stop, settled) = (&AtomicBool::new(false), &AtomicUsize::new(0));
     thread::scope(|scope| {
         let sessions: Vec<_> =
-            (0..CLIENTS).map(|_| scope.spawn(move || by_ssh(home, stop, open))).collect();
-        wait_until_open(open);
+            (0..CLIENTS).map(|_| scope.spawn(move || by_ssh(home, stop, settled))).collect();
+        wait_until_settled(settled);
         let program = program()?;
         let program = program.to_string_lossy();
         let program: &str = &program;
@@ -126,10 +126,10 @@ fn talk(
     })
 }
 
-/// Who cannot open a session ends it, which is seen in the end.
-fn wait_until_open(open: &AtomicUsize) {
+/// Each session is open, or could not be opened, which is seen in the end.
+fn wait_until_settled(settled: &AtomicUsize) {
     let begin = Instant::now();
-    while open.load(Ordering::Relaxed) < CLIENTS && begin.elapsed() < Duration::from_secs(20) {
+    while settled.load(Ordering::Relaxed) < CLIENTS && begin.elapsed() < Duration::from_secs(20) {
         thread::sleep(PAUSE);
     }
 }
@@ -142,7 +142,7 @@ fn by_websocket(home: &Home, program: &str, seconds: u8) -> anyhow::Result<strea
 }
 
 /// One session, in which lines are sent back. Debian's client ends by itself when its server says nothing for ten seconds.
-fn by_ssh(home: &Home, stop: &AtomicBool, open: &AtomicUsize) -> anyhow::Result<(usize, bool)> {
+fn by_ssh(home: &Home, stop: &AtomicBool, settled: &AtomicUsize) -> anyhow::Result<(usize, bool)> {
     let mut command = Command::new("ssh");
     command.args(["-F", "/dev/null", "-o", "BatchMode=yes", "-o", "LogLevel=ERROR"]);
     command.args(["-o", "StrictHostKeyChecking=no", "-o", "UserKnownHostsFile=/dev/null"]);
@@ -150,7 +150,10 @@ fn by_ssh(home: &Home, stop: &AtomicBool, open: &AtomicUsize) -> anyhow::Result<
     command.args([&format!("root@{}", first_address()), "cat"]);
     command.stdin(Stdio::piped()).stdout(Stdio::piped());
     let mut child = home.lab.namespace(Machine::Client).spawn(&mut command)?;
-    let seen = lines_come_back(&mut child, stop, open);
+    let seen = lines_come_back(&mut child, stop, settled);
+    if !matches!(seen, Ok((1.., _))) {
+        settled.fetch_add(1, Ordering::Relaxed);
+    }
     child.kill()?;
     child.wait()?;
     seen
@@ -159,7 +162,7 @@ fn by_ssh(home: &Home, stop: &AtomicBool, open: &AtomicUsize) -> anyhow::Result<
 fn lines_come_back(
     child: &mut Child,
     stop: &AtomicBool,
-    open: &AtomicUsize,
+    settled: &AtomicUsize,
 ) -> anyhow::Result<(usize, bool)> {
     let mut to = child.stdin.take().context("its input")?;
     let mut from = BufReader::new(child.stdout.take().context("its output")?);
@@ -172,7 +175,7 @@ fn lines_come_back(
         }
         answers += 1;
         if answers == 1 {
-            open.fetch_add(1, Ordering::Relaxed);
+            settled.fetch_add(1, Ordering::Relaxed);
         }
         thread::sleep(PAUSE);
     }
