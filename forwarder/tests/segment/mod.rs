@@ -83,6 +83,14 @@ impl Version {
         }
     }
 
+    /// For `ip address`: the address can be used at once, without duplicate address detection.
+    pub(crate) fn at_once(self) -> &'static str {
+        match self {
+            Self::V4 => "",
+            Self::V6 => "nodad",
+        }
+    }
+
     /// For `nft`: nothing gets to the backend of a node any more, and it answers nothing.
     pub(crate) fn drop_all_to_backends(self) -> String {
         let (family, backend) = (self.family(), self.backend());
@@ -142,15 +150,14 @@ impl Segment {
         bridge.command(&format!("ip link set {port} master br0 up"));
         namespace.command("ip link set lo up");
         namespace.command(&format!("ip link set eth0 address {} up", text(mac)));
-        let nodad = if self.version == Version::V6 { " nodad" } else { "" };
-        let prefix = self.version.prefix();
-        namespace.command(&format!("ip address add {address}/{prefix} dev eth0{nodad}"));
+        let (prefix, nodad) = (self.version.prefix(), self.version.at_once());
+        namespace.command(&format!("ip address add {address}/{prefix} dev eth0 {nodad}"));
     }
 
     /// A node translates as kube-proxy does, to a backend that says which node it is on and which client it sees.
     fn serve(&self, namespace: &Namespace, node: usize) {
         let (version, backend) = (self.version, self.version.backend());
-        namespace.command(&format!("ip address add {backend} dev lo"));
+        namespace.command(&format!("ip address add {backend} dev lo {}", version.at_once()));
         let (family, service) = (version.family(), version.service());
         namespace.nft(&format!(
             "table {family} proxy {{ chain c {{ type nat hook prerouting priority -100;
