@@ -130,7 +130,7 @@ fn hand_on(segment: &Segment) {
     let (family, service, pod) =
         (segment.version.family(), segment.version.service(), pod(segment.version));
     let at_once = segment.version.at_once();
-    segment.node(2).command(&format!("ip address add {pod} dev lo {at_once}"));
+    segment.node(2).command(&format!("ip address add {pod} dev lo{at_once}"));
     let one = segment.node(1);
     one.command(&format!("ip route add {pod} via {}", segment.version.node(2)));
     one.nft(&format!(

@@ -87,7 +87,7 @@ impl Version {
     pub(crate) fn at_once(self) -> &'static str {
         match self {
             Self::V4 => "",
-            Self::V6 => "nodad",
+            Self::V6 => " nodad",
         }
     }
 
@@ -151,13 +151,13 @@ impl Segment {
         namespace.command("ip link set lo up");
         namespace.command(&format!("ip link set eth0 address {} up", text(mac)));
         let (prefix, nodad) = (self.version.prefix(), self.version.at_once());
-        namespace.command(&format!("ip address add {address}/{prefix} dev eth0 {nodad}"));
+        namespace.command(&format!("ip address add {address}/{prefix} dev eth0{nodad}"));
     }
 
     /// A node translates as kube-proxy does, to a backend that says which node it is on and which client it sees.
     fn serve(&self, namespace: &Namespace, node: usize) {
         let (version, backend) = (self.version, self.version.backend());
-        namespace.command(&format!("ip address add {backend} dev lo {}", version.at_once()));
+        namespace.command(&format!("ip address add {backend} dev lo{}", version.at_once()));
         let (family, service) = (version.family(), version.service());
         namespace.nft(&format!(
             "table {family} proxy {{ chain c {{ type nat hook prerouting priority -100;
