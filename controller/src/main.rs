@@ -70,6 +70,7 @@ use arpeggio_runtime::{
     admin::Admin,
     arguments,
     client::{self, Patience},
+    ending,
     events::{EventQueue, EventWriter},
     health::Health,
     reach,
@@ -95,13 +96,7 @@ fn main() -> ExitCode {
     };
     match result {
         Ok(()) => ExitCode::SUCCESS,
-        Err(error) => {
-            #[allow(clippy::print_stderr)] // Logging may not have started.
-            {
-                eprintln!("arpeggio-controller: {error:#}");
-            }
-            ExitCode::FAILURE
-        }
+        Err(error) => ending::failed("arpeggio-controller", format_args!("{error:#}")),
     }
 }
 

@@ -23,7 +23,7 @@ use arpeggio_runtime::{
     admin::{Admin, HealthArgs},
     arguments,
     client::{self, Patience},
-    files,
+    ending, files,
     health::Health,
     shutdown::Shutdown,
     telemetry,
@@ -56,13 +56,7 @@ fn main() -> ExitCode {
     };
     match result {
         Ok(()) => ExitCode::SUCCESS,
-        Err(error) => {
-            #[allow(clippy::print_stderr)] // Logging may not have started.
-            {
-                eprintln!("arpeggio-forwarder: {error:#}");
-            }
-            ExitCode::FAILURE
-        }
+        Err(error) => ending::failed("arpeggio-forwarder", format_args!("{error:#}")),
     }
 }
 

@@ -117,7 +117,8 @@ impl Announcer {
         if self.left_out != left_out && !left_out.is_empty() {
             tracing::warn!(
                 interfaces = left_out.join(", "),
-                "too many interfaces: nothing is announced on these, nor any address outside of the others' subnets"
+                "too many interfaces or subnets: some subnets of these are left out, and no address outside of the others is \
+                 announced"
             );
         }
         self.left_out = left_out;
@@ -273,19 +274,21 @@ impl Announcer {
 
     /// Asks everybody for an address. Before its first use without a name: nobody remembers an asker that has no address,
     /// so that whoever has this one loses nothing. Else by this node's own address: access points that watch such questions
-    /// learn from one without a sender that the address is here.
+    /// learn from one without a sender that the address is here. Says whether the question has left by all `interfaces`.
     pub(crate) fn ask_everybody<'r>(
         &'r self,
         interfaces: &[&'r election::Interface],
         address: IpAddr,
         purpose: Purpose,
-    ) {
+    ) -> bool {
         let is_nameless = purpose == Purpose::FirstUse;
         let found = interfaces.iter().filter_map(|it| self.index(&it.name));
+        let mut all = true;
         for interface in found.filter_map(|index| self.links.interface(index)) {
             let source = interface.source_for(address).filter(|_| !is_nameless);
-            self.ask(Probe { interface: interface.index, address, source, to: None });
+            all &= self.ask(Probe { interface: interface.index, address, source, to: None });
         }
+        all
     }
 
     /// Asks a neighbour, or everybody; says whether the question has left.

@@ -41,7 +41,7 @@ use crate::{
     input::Input,
     listener::{Freshness, Losses, Said, Sighting},
     metrics::Metrics,
-    neighbours::{Neighbours, Probe, gateway_probes, own_links, returned, shared_mac},
+    neighbours::{Neighbours, gateway_probes, own_links, returned, shared_mac},
     news::News,
     notices::{Notices, Trouble},
     orders::Order,
@@ -549,7 +549,7 @@ impl Engine {
                 self.neighbours.answered(&sighting, self.announcer.links(), self.now())
         {
             self.heard_on(&sighting, &event);
-            self.answered(event, claim.address);
+            self.answered(event, sighting.interface);
             // A node's own address, or a router's, may be in a pool, too.
             if !self.locks.contains_key(&claim.address) {
                 return;
@@ -581,11 +581,11 @@ impl Engine {
 
     /// A node or a gateway has answered. One whose silence is rehearsed is not heard. Nor does an answer on another segment
     /// than the node is watched on say anything of that one.
-    fn answered(&mut self, event: Event, address: IpAddr) {
+    fn answered(&mut self, event: Event, interface: u32) {
         let links = self.announcer.links();
         match &event {
             Event::NodeAnswered(node) if self.rehearsals.is_silent(node, self.now()) => return,
-            Event::NodeAnswered(node) if !self.neighbours.is_asked_by(node, address, links) => {
+            Event::NodeAnswered(node) if !self.neighbours.is_asked_on(node, interface, links) => {
                 return;
             }
             Event::NodeAnswered(node) => {
@@ -855,15 +855,14 @@ impl Engine {
             Question::Speaker { node, address } => {
                 let places = self.elector.interfaces(address, self.announcer.reach());
                 let probe = self.neighbours.speaker_probe(&node, address, &places, links);
-                let Some(probe) = probe else { return };
                 let (is_beside, now) = (links.is_beside(address), self.now());
                 let around = Around { me: &self.me.node, links, neighbours: &self.neighbours };
-                let is_cut_off = places.is_empty() && is_beside
-                    || self.hearing.is_deaf(probe.interface, around, now);
-                if is_cut_off {
-                    return self.elector.handle(now, Event::SpeakerUnasked(node, address));
+                let is_cut_off = places.is_empty() && is_beside;
+                let probe = probe
+                    .filter(|it| !is_cut_off && !self.hearing.is_deaf(it.interface, around, now));
+                if !probe.is_some_and(|it| self.announcer.ask(it)) {
+                    self.elector.handle(now, Event::SpeakerUnasked(node, address));
                 }
-                self.announcer.ask(probe);
             }
             Question::Gateway => {
                 self.paths.gateway_asked(self.now());
@@ -875,14 +874,17 @@ impl Engine {
         }
     }
 
-    /// Asks for a node's own address: the node, and everybody `as_well`.
+    /// Asks for a node's own address: the node, and everybody `as_well`, then for its others, too.
     fn ask_node(&mut self, node: Node, as_well: bool) {
         let before = self.now();
-        let probe = self.neighbours.probe(&node, self.announcer.links());
-        let everybody = probe.filter(|_| as_well).map(|probe| Probe { to: None, ..probe });
-        let probes = probe.into_iter().chain(everybody);
-        let asked = probes.filter(|probe| self.announcer.ask(*probe)).count();
-        let Some(probe) = probe.filter(|_| asked > 0) else {
+        let links = self.announcer.links();
+        let probes = if as_well {
+            self.neighbours.probes_anywhere(&node, links)
+        } else {
+            self.neighbours.probe(&node, links).into_iter().collect()
+        };
+        let asked = probes.iter().filter(|probe| self.announcer.ask(**probe)).count();
+        let Some(probe) = probes.first().filter(|_| asked > 0) else {
             return self.elector.handle(before, Event::Unasked(node));
         };
         let wireless = probe.is_wireless(self.elector.reach(&node), self.announcer.links());
@@ -892,13 +894,16 @@ impl Engine {
     /// Asks everybody for an address, this node's own kernel as well, which does not answer itself on the wire.
     fn ask_everybody(&mut self, address: IpAddr, purpose: Purpose) {
         let interfaces = self.elector.interfaces(address, self.announcer.reach());
-        self.announcer.ask_everybody(&interfaces, address, purpose);
+        let has_left = self.announcer.ask_everybody(&interfaces, address, purpose);
         let links = self.announcer.links();
         if links.own_addresses().contains(&address) {
             let mut asked = interfaces.iter().map(|it| it.name.as_str());
             if let Some(mac) = asked.find_map(|name| links.mac_of(name)) {
                 self.occupied(address, mac, Some(self.me.node.clone()));
             }
+        }
+        if !has_left && purpose.silence_counts() {
+            self.elector.handle(self.now(), Event::AnswersLost);
         }
     }
 

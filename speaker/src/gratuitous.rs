@@ -41,6 +41,9 @@ const FIRST: Pace = Pace::new(Duration::from_micros(200), 200);
 const REPEATED: Pace = Pace::new(Duration::from_millis(2), 50);
 /// What had to wait for its rate, or for room in the network card's queue, is looked at again after this time.
 const PAUSE: Duration = Duration::from_millis(10);
+/// Where there is no room so many times in a row, the pause is doubled each time, and so often at most: to 0.64 s.
+const PATIENT: u32 = 8;
+const MOST_DOUBLED: u32 = 6;
 
 /// One address on one interface.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
@@ -78,7 +81,7 @@ impl Schedule {
     ) {
         let rounds = self.interfaces.entry(interface).or_default();
         rounds.stop(address);
-        rounds.insert(address, Next { at: now, sent: 0 });
+        rounds.insert(address, Next { at: now, sent: 0, refusals: 0 });
     }
 
     pub(crate) fn stop(&mut self, Announcement { interface, address }: Announcement) {
@@ -111,10 +114,12 @@ impl Schedule {
         now: Timestamp,
     ) {
         if let Some(rounds) = self.interfaces.get_mut(&interface)
-            && rounds.next.get(&address).is_some_and(|next| next.sent == 1)
+            && let Some(refusals) =
+                rounds.next.get(&address).filter(|it| it.sent == 1).map(|it| it.refusals)
         {
             rounds.stop(address);
-            rounds.insert(address, Next { at: now + PAUSE, sent: 0 });
+            let at = now + PAUSE * 2_u32.pow(refusals.saturating_sub(PATIENT).min(MOST_DOUBLED));
+            rounds.insert(address, Next { at, sent: 0, refusals: refusals.saturating_add(1) });
         }
     }
 
@@ -152,6 +157,8 @@ struct Rounds {
 struct Next {
     at: Timestamp,
     sent: usize,
+    /// How often the first one did not leave.
+    refusals: u32,
 }
 
 impl Default for Rounds {
@@ -189,10 +196,10 @@ impl Rounds {
     }
 
     fn repeat(&mut self, address: IpAddr, now: Timestamp, refresh: Duration) {
-        let sent = self.next.get(&address).map_or(0, |next| next.sent);
+        let (sent, refusals) = self.next.get(&address).map_or((0, 0), |it| (it.sent, it.refusals));
         let later = || refresh + jitter(address, sent, refresh / JITTER);
         let pause = BURST.get(sent).copied().unwrap_or_else(later);
-        self.insert(address, Next { at: now + pause, sent: sent.saturating_add(1) });
+        self.insert(address, Next { at: now + pause, sent: sent.saturating_add(1), refusals });
     }
 }
 

@@ -66,6 +66,10 @@ impl Freshness {
         Self { until: Arc::default(), clock }
     }
 
+    pub(crate) fn now(&self) -> Timestamp {
+        (self.clock)()
+    }
+
     /// Lets the decision hold until `until`.
     pub(crate) fn extend(&self, until: Timestamp) {
         let nanos = u64::try_from(until.as_duration().as_nanos()).unwrap_or(u64::MAX);
@@ -91,7 +95,7 @@ impl Freshness {
     /// has an old table in hands.
     fn holds(&self, deadline: Deadline) -> bool {
         let Deadline(until) = deadline.min(self.deadline());
-        u128::from(until) > (self.clock)().as_duration().as_nanos()
+        u128::from(until) > self.now().as_duration().as_nanos()
     }
 }
 

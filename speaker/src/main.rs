@@ -55,6 +55,7 @@ use arpeggio_runtime::{
     admin::{Admin, HealthArgs, SocketArgs},
     arguments,
     client::{self, Patience},
+    ending,
     events::{EventQueue, EventWriter},
     files,
     health::Health,
@@ -111,13 +112,7 @@ fn main() -> ExitCode {
     };
     match result {
         Ok(()) => ExitCode::SUCCESS,
-        Err(error) => {
-            #[allow(clippy::print_stderr)] // Logging may not have started.
-            {
-                eprintln!("arpeggio-speaker: {error:#}");
-            }
-            ExitCode::FAILURE
-        }
+        Err(error) => ending::failed("arpeggio-speaker", format_args!("{error:#}")),
     }
 }
 
@@ -212,11 +207,17 @@ async fn run(args: &RunArgs, name: &str, settings: Settings) -> anyhow::Result<(
     // Whatever has ended unasked is missing from here on: this process ends too, and is started anew.
     tokio::select! {
         () = shutdown.asked() => {}
-        _ = ended => bail!("the engine has ended unasked"),
-        _ = tasks.join_next() => bail!("a watch has ended unasked"),
+        _ = ended => return unasked("the engine"),
+        _ = tasks.join_next() => return unasked("a watch"),
     }
     let _ = inputs.send(Input::Stop); // Fails only when the engine has ended, which is what we want.
     thread.join().map_err(|_| anyhow::anyhow!("the engine panicked"))
+}
+
+/// A part of this process has ended, and the others go on: nothing may hold up the end of all.
+fn unasked(part: &str) -> anyhow::Result<()> {
+    ending::soon();
+    bail!("{part} has ended unasked")
 }
 
 /// What the tasks need that watch the API server's objects.
@@ -261,12 +262,14 @@ async fn follow_links(mut links: watch::Receiver<Arc<Links>>, inputs: Sender<Inp
 }
 
 async fn watch_links_again() -> watch::Receiver<Arc<Links>> {
+    let mut is_told = false;
     loop {
         match interfaces::watch().await {
             Ok(links) => return links,
-            Err(error) => {
-                tracing::error!(error = %telemetry::causes(&error), "interfaces not read, trying again");
+            Err(error) if !std::mem::replace(&mut is_told, true) => {
+                tracing::error!(error = %telemetry::causes(&error), "interfaces not read, trying again until they are");
             }
+            Err(_) => {}
         }
         tokio::time::sleep(RETRY).await;
     }

@@ -17,6 +17,9 @@ use crate::listener::Sighting;
 /// A session names at most this many addresses; the first one that another node can reach is used.
 const MOST_LINK_ADDRESSES: usize = 64;
 
+/// For at most this many of its addresses a node is asked that does not answer.
+const MOST_ASKED: usize = 4;
+
 /// What the sessions say about where nodes are found, and what this node's routes say about gateways.
 #[derive(Debug, Default)]
 pub(crate) struct Neighbours {
@@ -172,6 +175,19 @@ impl Neighbours {
         })
     }
 
+    /// How to ask the node, and everybody, for all its addresses where [`probe`](Self::probe) asks for one. Its MAC address may
+    /// have changed, or it may have lost the one address, and its session does not say so yet.
+    pub(crate) fn probes_anywhere(&self, node: &Node, links: &Links) -> Vec<Probe> {
+        let Some(usual) = self.probe(node, links) else { return Vec::new() };
+        let here = self.links_of(node).into_iter().flatten();
+        let here = here.filter_map(|link| {
+            let interface =
+                on_link(links, link.address).filter(|it| it.index == usual.interface)?;
+            probe(interface, link.address, Some(link.mac.into()))
+        });
+        here.take(MOST_ASKED).flat_map(|it| [it, Probe { to: None, ..it }]).collect()
+    }
+
     /// Where the other nodes are found that share a subnet with this interface of `me`: each once, those first that follow
     /// `me` by name, so that not all ask the same ones.
     pub(crate) fn members(
@@ -187,9 +203,9 @@ impl Neighbours {
         })
     }
 
-    /// Whether it is by this address that [`probe`](Self::probe) asks for `node`.
-    pub(crate) fn is_asked_by(&self, node: &Node, address: IpAddr, links: &Links) -> bool {
-        self.probe(node, links).is_none_or(|probe| probe.address == address)
+    /// Whether it is on this interface that [`probe`](Self::probe) asks for `node`.
+    pub(crate) fn is_asked_on(&self, node: &Node, interface: u32, links: &Links) -> bool {
+        self.probe(node, links).is_none_or(|probe| probe.interface == interface)
     }
 
     /// Whether this node has a neighbour with this MAC address on one of its interfaces, and not on this one.
@@ -271,13 +287,9 @@ pub(crate) fn own_links(links: &Links, reach: &Reach) -> Vec<LinkAddress> {
 /// One address in each subnet of an interface.
 fn link_addresses(interface: &Interface) -> Vec<LinkAddress> {
     let Some(mac) = interface.mac() else { return Vec::new() };
-    let mut usable: Vec<&Address> =
-        interface.usable_addresses().filter(|it| has_neighbours(&it.net)).collect();
-    usable.sort_by_key(|it| it.state);
-    let mut subnets = BTreeSet::new();
-    usable.retain(|it| subnets.insert(it.net.trunc()));
+    let usable = interface.subnet_addresses().into_iter().filter(|it| it.state.is_usable());
     let link = |it: &Address| LinkAddress { address: it.net.addr(), mac: mac.octets() };
-    usable.into_iter().map(link).collect()
+    usable.map(link).collect()
 }
 
 /// No more than a session names. Each MAC address is named, as far as possible, before one is named twice.

@@ -26,6 +26,8 @@ pub(crate) enum Trouble {
     Fellow,
     /// Another node has the MAC address at which this node announces the address.
     Double,
+    /// A machine had the address before it was first announced.
+    Occupied,
     /// The API server refuses to write the lock.
     Refused,
     /// The announce rules on the lock cannot be read.

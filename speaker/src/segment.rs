@@ -7,6 +7,7 @@ use std::{
 };
 
 use arc_swap::ArcSwap;
+use arpeggio_election::Timestamp;
 use arpeggio_link::{interfaces::Interface, packet::SocketError};
 use arpeggio_runtime::telemetry::causes;
 use arpeggio_wire::{Asker, Claim, MacAddr, Question};
@@ -43,6 +44,11 @@ pub(crate) struct Wiring {
 }
 
 impl Wiring {
+    /// By the clock that decisions are judged by.
+    pub(crate) fn now(&self) -> Timestamp {
+        self.freshness.now()
+    }
+
     /// Has somebody listen who judges by what is in `table`.
     fn open<P: Protocol>(
         &self,
@@ -114,8 +120,8 @@ pub(crate) struct Segment<P: Protocol> {
     peers: Option<Box<dyn Ear<P>>>,
     /// A group is missing; it is tried again with every decision.
     unjoined: bool,
-    /// The kernel has refused the last filter, or the second socket.
-    refused: bool,
+    /// What the kernel has refused last: a filter for it, or the second socket.
+    refused: Option<Concern<P::Address>>,
     concern: Concern<P::Address>,
     /// What the filters let in: questions for our addresses, and answers.
     let_in: (BTreeSet<P::Address>, BTreeSet<P::Address>),
@@ -138,7 +144,7 @@ impl<P: Protocol> Segment<P> {
             table,
             peers: None,
             unjoined: false,
-            refused: false,
+            refused: None,
             concern: Concern::default(),
             let_in: Default::default(),
             metrics: wiring.metrics.of_segment(&interface.name, P::LABEL),
@@ -169,9 +175,11 @@ impl<P: Protocol> Segment<P> {
         self.peers.as_ref().is_some_and(|it| it.has_backlog())
     }
 
-    /// Whether the kernel has refused what is needed to announce here, or to hear who answers.
+    /// Whether the kernel has refused what is needed to announce here, or to hear who answers; or hands over no frames.
     pub(crate) fn is_refused(&self) -> bool {
-        self.refused
+        self.refused.is_some()
+            || self.own.is_deaf()
+            || self.peers.as_ref().is_some_and(|it| it.is_deaf())
     }
 
     /// Whether something is announced or asked for here.
@@ -186,7 +194,7 @@ impl<P: Protocol> Segment<P> {
         if concern != self.concern || self.unjoined {
             self.join(&concern.ours());
         }
-        if concern == self.concern {
+        if concern == self.concern && self.refused.is_none() {
             return !self.unjoined;
         }
         let kept = &concern.announced & &self.concern.announced;
@@ -195,20 +203,34 @@ impl<P: Protocol> Segment<P> {
             self.answer_for(kept.clone(), &self.concern.asked);
             self.concern.announced = kept;
         }
-        if !self.let_in(&concern) {
-            return false;
+        if concern != self.concern {
+            if !self.let_in(&concern) {
+                self.refused = Some(concern);
+                return false;
+            }
+            self.answer_for(concern.announced.clone(), &concern.asked);
+            self.own.leave_all_but(&concern.ours());
+            self.concern = concern;
         }
-        self.answer_for(concern.announced.clone(), &concern.asked);
-        self.own.leave_all_but(&concern.ours());
-        self.concern = concern;
-        !self.unjoined
+        self.try_again() && !self.unjoined
+    }
+
+    /// Looks whether the kernel does now what it has refused: others have taken over what this node could not announce here,
+    /// so that nobody else would ask it to. `false` when it still refuses.
+    fn try_again(&mut self) -> bool {
+        let Some(refused) = self.refused.clone() else { return true };
+        if self.let_in(&refused) && self.let_in(&self.concern.clone()) {
+            self.refused = None;
+            tracing::info!(interface = self.interface.name, "addresses can be announced again");
+        }
+        self.refused.is_none()
     }
 
     /// Replaces each filter that is to let in something else. A refusal is said once, and tried again with every decision.
     fn let_in(&mut self, concern: &Concern<P::Address>) -> bool {
         let replaced = self.filter(concern.ours(), concern.answers());
         if let Err(error) = &replaced
-            && !self.refused
+            && self.refused.is_none()
         {
             tracing::error!(
                 interface = self.interface.name,
@@ -216,8 +238,7 @@ impl<P: Protocol> Segment<P> {
                 "addresses not announced"
             );
         }
-        self.refused = replaced.is_err();
-        !self.refused
+        replaced.is_ok()
     }
 
     /// Has the sockets let in what concerns `ours`, and the `answers` of these; no new socket for nobody's.
@@ -262,6 +283,12 @@ impl<P: Protocol> Segment<P> {
         self.unjoined = !matches!(joined, Ok(true));
     }
 
+    /// IPv6 was away here: the kernel may have forgotten the groups, though their sockets have not.
+    pub(crate) fn join_again(&mut self) {
+        self.own.leave_all_but(&BTreeSet::new());
+        self.unjoined = true;
+    }
+
     /// Tells everybody that `address` is here, and says whether all of that has left. `deferred`: later than it was due.
     pub(crate) fn tell(&self, address: P::Address, deferred: bool) -> bool {
         if deferred {
@@ -279,13 +306,16 @@ impl<P: Protocol> Segment<P> {
     }
 
     /// Asks for `address`: one machine, or everybody. In the name of this node's address `source`; without one it is a
-    /// question that nobody remembers the asker by. Says whether it has left.
+    /// question that nobody remembers the asker by. Says whether it has left; it does not where no answer could be heard.
     pub(crate) fn ask(
         &self,
         address: P::Address,
         source: Option<P::Address>,
         to: Option<MacAddr>,
     ) -> bool {
+        if self.peers.as_ref().is_none_or(|it| it.is_deaf()) {
+            return false;
+        }
         let asker = Asker { mac: self.mac, address: source };
         let Concern { announced, asked, .. } = &self.concern;
         let is_ours = announced.contains(&address) || asked.contains(&address);

@@ -3,8 +3,10 @@
 use std::{
     collections::{BTreeMap, BTreeSet},
     net::IpAddr,
+    time::Duration,
 };
 
+use arpeggio_election::Bucket;
 use arpeggio_link::interfaces::{Family, Interface, Links};
 use arpeggio_runtime::telemetry::causes;
 use arpeggio_wire::MacAddr;
@@ -15,6 +17,12 @@ use crate::{
     protocol::{Arp, Ndp, Protocol},
     segment::{Concern, Segment, Wiring},
 };
+
+/// So much is said at once of interfaces that are opened and closed, of each protocol.
+const AT_ONCE: u32 = 40;
+
+/// One more may be said each time that this has passed.
+const PAUSE: Duration = Duration::from_secs(6);
 
 /// How an interface is joined to its segment. Whenever that changes, the segment has to be told anew what is where.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -154,11 +162,18 @@ struct Answering<P: Protocol> {
     unopened: BTreeSet<u32>,
     /// Those from which the kernel cannot report groups.
     mute: BTreeSet<u32>,
+    /// Bounds what is said of interfaces that come and go all the time.
+    words: Bucket,
 }
 
 impl<P: Protocol> Default for Answering<P> {
     fn default() -> Self {
-        Self { open: BTreeMap::new(), unopened: BTreeSet::new(), mute: BTreeSet::new() }
+        Self {
+            open: BTreeMap::new(),
+            unopened: BTreeSet::new(),
+            mute: BTreeSet::new(),
+            words: Bucket::new(AT_ONCE, PAUSE),
+        }
     }
 }
 
@@ -168,6 +183,7 @@ impl<P: Protocol> Answering<P> {
     }
 
     fn follow(&mut self, links: &Links, wiring: &Wiring) {
+        let words = &mut self.words;
         self.open.retain(|index, segment| {
             let interface = links.interface(*index).filter(|it| it.flaw().is_none());
             let stays = interface.is_some_and(|it| {
@@ -175,7 +191,9 @@ impl<P: Protocol> Answering<P> {
             });
             if !stays {
                 let interface = &segment.interface().name;
-                tracing::info!(interface, protocol = P::LABEL, "interface closed");
+                if words.take(wiring.now()) {
+                    tracing::info!(interface, protocol = P::LABEL, "interface closed");
+                }
                 if links.interfaces.iter().all(|it| it.name != *interface) {
                     wiring.metrics.forget(interface);
                 }
@@ -195,11 +213,13 @@ impl<P: Protocol> Answering<P> {
         }
         let Self { open, mute, .. } = self;
         mute.retain(|index| open.contains_key(index));
-        for interface in open.keys().filter_map(|index| links.interface(*index)) {
-            let Interface { name, index, .. } = interface;
+        for (index, segment) in open {
+            let Some(interface) = links.interface(*index) else { continue };
+            let name = &interface.name;
             if interface.has_link_local() {
                 if mute.remove(index) {
                     tracing::info!(interface = name, "there is a link-local IPv6 address now");
+                    segment.join_again();
                 }
             } else if mute.insert(*index) {
                 tracing::warn!(
@@ -223,18 +243,23 @@ impl<P: Protocol> Answering<P> {
         let name = &interface.name;
         match Segment::open(interface.clone(), mac, wiring) {
             Ok(segment) => {
-                tracing::info!(interface = name, protocol = P::LABEL, %mac, "interface opened");
+                if self.words.take(wiring.now()) {
+                    tracing::info!(interface = name, protocol = P::LABEL, %mac, "interface opened");
+                }
                 self.unopened.remove(&interface.index);
                 self.open.insert(interface.index, segment);
             }
             // Said once, and tried again with every decision.
-            Err(error) if self.unopened.insert(interface.index) => tracing::error!(
-                interface = name,
-                protocol = P::LABEL,
-                error = %causes(&error),
-                "interface not opened"
-            ),
-            Err(_) => {}
+            Err(error) => {
+                if self.unopened.insert(interface.index) && self.words.take(wiring.now()) {
+                    tracing::error!(
+                        interface = name,
+                        protocol = P::LABEL,
+                        error = %causes(&error),
+                        "interface not opened"
+                    );
+                }
+            }
         }
     }
 

@@ -9,6 +9,7 @@ mod chaos;
 mod cluster;
 mod deaths;
 mod floods;
+mod interfaces;
 mod machine;
 mod networks;
 #[path = "../../crates/election/tests/cluster/random.rs"]

@@ -48,16 +48,15 @@ impl Sockets {
         if self.is_promiscuous(&interface.name) {
             socket.hear_everything()?;
         }
-        let [stop, busy] = [false; 2].map(|it| Arc::new(AtomicBool::new(it)));
+        let signs = Arc::<Signs>::default();
         let name = listener.thread_name();
-        let reader =
-            Reader { listener, socket: socket.clone(), stop: stop.clone(), busy: busy.clone() };
+        let reader = Reader { listener, socket: socket.clone(), signs: signs.clone() };
         let thread = thread::Builder::new()
             .name(name)
             .spawn(move || reader.listen())
             .map_err(SocketError::Io)?;
         let groups = P::Groups::new(interface.index);
-        Ok(Box::new(OpenSocket { socket, stop, busy, thread, groups }))
+        Ok(Box::new(OpenSocket { socket, signs, thread, groups }))
     }
 }
 
@@ -79,12 +78,34 @@ impl Wire for Sockets {
     }
 }
 
+/// What a thread that reads, and whoever has started it, tell each other.
+#[derive(Debug, Default)]
+struct Signs {
+    /// Ends the thread.
+    stop: AtomicBool,
+    /// Set while the thread has frames in hand, and a moment before.
+    busy: AtomicBool,
+    /// The kernel hands over no frames, though the interface is up.
+    deaf: AtomicBool,
+}
+
+impl Signs {
+    /// The kernel has refused to hand over frames. Whether that is news.
+    fn refused(&self) -> bool {
+        !self.deaf.swap(true, Ordering::AcqRel)
+    }
+
+    /// The kernel has not refused. Whether that is news.
+    fn heard(&self) -> bool {
+        self.deaf.swap(false, Ordering::AcqRel)
+    }
+}
+
 /// A socket and the thread that reads it. Dropping it ends the thread.
 #[derive(Debug)]
 struct OpenSocket<P: Protocol> {
     socket: Arc<FrameSocket<P::Filter>>,
-    stop: Arc<AtomicBool>,
-    busy: Arc<AtomicBool>,
+    signs: Arc<Signs>,
     thread: JoinHandle<()>,
     groups: P::Groups,
 }
@@ -111,17 +132,21 @@ impl<P: Protocol> Ear<P> for OpenSocket<P> {
     }
 
     fn has_backlog(&self) -> bool {
-        self.socket.has_unread() || self.busy.load(Ordering::Acquire)
+        self.socket.has_unread() || self.signs.busy.load(Ordering::Acquire)
     }
 
     fn has_ended(&self) -> bool {
         self.thread.is_finished()
     }
+
+    fn is_deaf(&self) -> bool {
+        self.signs.deaf.load(Ordering::Acquire)
+    }
 }
 
 impl<P: Protocol> Drop for OpenSocket<P> {
     fn drop(&mut self) {
-        self.stop.store(true, Ordering::Release);
+        self.signs.stop.store(true, Ordering::Release);
     }
 }
 
@@ -129,10 +154,7 @@ impl<P: Protocol> Drop for OpenSocket<P> {
 struct Reader<P: Protocol> {
     listener: Listener<P>,
     socket: Arc<FrameSocket<P::Filter>>,
-    /// Ends the thread.
-    stop: Arc<AtomicBool>,
-    /// Set while the thread has frames in hand, and a moment before.
-    busy: Arc<AtomicBool>,
+    signs: Arc<Signs>,
 }
 
 impl<P: Protocol> Reader<P> {
@@ -140,30 +162,61 @@ impl<P: Protocol> Reader<P> {
     fn listen(&self) {
         let (mut inbox, mut outbox) = (Inbox::new(), Outbox::new());
         let mut answers = Answers::<P>::new();
+        let Signs { stop, busy, .. } = &*self.signs;
         loop {
-            self.busy.store(false, Ordering::Release);
+            busy.store(false, Ordering::Release);
             let received =
-                self.socket.recv_batch(&mut inbox, || self.busy.store(true, Ordering::Release));
+                self.socket.recv_batch(&mut inbox, || busy.store(true, Ordering::Release));
             self.listener.lost(u64::from(self.socket.lost()), "socket_overflow");
             // What came just now is for whoever took this one's place: perhaps at another MAC address.
-            if self.stop.load(Ordering::Acquire) {
+            if stop.load(Ordering::Acquire) {
                 return;
             }
             match received {
-                Ok(()) => self.listener.hear(inbox.frames(), &mut answers, |frames| {
-                    self.socket.send_batch(&mut outbox, frames)
-                }),
+                Ok(()) => {
+                    self.hears();
+                    self.listener.hear(inbox.frames(), &mut answers, |frames| {
+                        self.socket.send_batch(&mut outbox, frames)
+                    });
+                }
                 Err(SocketError::InterfaceDown) => {}
                 Err(SocketError::InterfaceGone) => return,
                 Err(error) => {
-                    tracing::warn!(
-                        interface = self.listener.interface,
-                        error = %causes(&error),
-                        "cannot receive"
-                    );
+                    self.is_refused(&error);
                     thread::sleep(RETRY);
                 }
             }
         }
+    }
+
+    fn hears(&self) {
+        if self.signs.heard() {
+            let interface = &self.listener.interface;
+            tracing::info!(interface, "frames are received again");
+        }
+    }
+
+    /// Said once, however long it lasts.
+    fn is_refused(&self, error: &SocketError) {
+        if self.signs.refused() {
+            let interface = &self.listener.interface;
+            tracing::error!(interface, error = %causes(error), "cannot receive");
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_kernel_that_refuses_again_and_again_is_news_once() {
+        let signs = Signs::default();
+        assert!(!signs.heard(), "as ever");
+        let news: Vec<bool> = (0..100).map(|_| signs.refused()).collect();
+        assert_eq!(news.iter().filter(|it| **it).count(), 1);
+        assert!(signs.heard());
+        assert!(!signs.heard());
+        assert!(signs.refused(), "anew");
     }
 }

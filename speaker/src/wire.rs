@@ -49,4 +49,7 @@ pub(crate) trait Ear<P: Protocol>: Debug + Send {
 
     /// Whether the interface is gone. Another one may have got its index since.
     fn has_ended(&self) -> bool;
+
+    /// Whether the kernel hands over no frames, though the interface is up. That can pass.
+    fn is_deaf(&self) -> bool;
 }

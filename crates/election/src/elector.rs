@@ -32,7 +32,7 @@ use crate::{
     leaving::Leaving,
     loads::Loads,
     model::{EndReason, Epoch, Holder, Lock, Node, Session, SessionState, Timestamp, Version},
-    own::{OwnSession, Says},
+    own::{News, OwnSession, Says},
     own_merits::OwnMerits,
     placement::{ranking, spokesman},
     questions::Search,
@@ -397,6 +397,7 @@ impl Elector {
 
     fn keep_session(&mut self, now: Timestamp, effects: &mut Vec<Effect>) {
         let session = self.view.session(&self.me);
+        let mut news = News::default();
         let write = match session {
             // The session's end frees its locks; we announce them until somebody has taken them.
             Some(session) if self.stopping => session.is_live().then(|| Write::End {
@@ -407,22 +408,26 @@ impl Elector {
             _ => {
                 let hears = self.wire.heard(self.charges.nodes());
                 let says = Says { lasts: self.session_lasts(), hears };
-                let news = self.has_news(&says) || self.needs_proof();
+                news = self.news(&says);
                 self.own.due(session, news, says, now, &self.settings)
             }
         };
         let Some(write) = write else { return };
         if matches!(write, Write::Renew { .. }) && self.writes.free(&Target::OwnSession, now) {
-            self.own.renews(self.renewal(), now);
+            self.own.renews(news, self.renewal(), now);
         }
         self.send(write, now, effects);
     }
 
-    /// Whether this node's session is to say something that others wait for. That a node is not watched any more can wait.
-    fn has_news(&self, says: &Says) -> bool {
+    /// Why this node's session is not to wait for its next renewal: it is to say something that others wait for, or to be
+    /// proved. That a node is not watched any more can wait.
+    fn news(&self, says: &Says) -> News {
         let said = self.view.session(&self.me).and_then(|session| session.hears.as_ref());
         let hears_more = !said.map_or(says.hears.is_empty(), |said| says.hears.is_subset(said));
-        hears_more || self.view.has_unsaid_reach() || self.own.is_outdated()
+        News {
+            of_others: hears_more || self.needs_proof(),
+            of_itself: self.view.has_unsaid_reach() || self.own.is_outdated(),
+        }
     }
 
     fn take_locks(&mut self, now: Timestamp, effects: &mut Vec<Effect>) {

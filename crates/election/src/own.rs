@@ -10,17 +10,48 @@ use crate::{
     writes::Write,
 };
 
-/// Renewals that do not wait for their time: so many at once, and one more after each pause. Others give reasons for them,
-/// and each one is told to all nodes.
-const EARLY: u32 = 8;
-const EARLY_PAUSE: Duration = Duration::from_secs(2);
+/// Renewals that do not wait for their time, since others give reasons for them: so many at once, and one more after each
+/// pause. Each one is told to all nodes.
+const OF_OTHERS: (u32, Duration) = (8, Duration::from_secs(2));
 
+/// The same, since something has become of this node's own interfaces. Others must know of it before they miss answers
+/// there: a cable that comes and goes does so twice a second for as long as it likes.
+const OF_ITSELF: (u32, Duration) = (16, Duration::from_millis(400));
+
+/// Why a renewal is not to wait for its time.
+#[derive(Debug, Clone, Copy, Default)]
+pub(crate) struct News {
+    /// What others do is a reason.
+    pub(crate) of_others: bool,
+    /// What has become of this node is a reason.
+    pub(crate) of_itself: bool,
+}
+
+/// Bounds the renewals that do not wait for their time.
 #[derive(Debug, Clone, Hash)]
-struct Early(Bucket);
+struct Early {
+    of_others: Bucket,
+    of_itself: Bucket,
+}
 
 impl Default for Early {
     fn default() -> Self {
-        Self(Bucket::new(EARLY, EARLY_PAUSE))
+        let [of_others, of_itself] =
+            [OF_OTHERS, OF_ITSELF].map(|(size, pause)| Bucket::new(size, pause));
+        Self { of_others, of_itself }
+    }
+}
+
+impl Early {
+    fn has_room(&self, news: News, now: Timestamp) -> bool {
+        news.of_itself && self.of_itself.has(now) || news.of_others && self.of_others.has(now)
+    }
+
+    fn take(&mut self, news: News, now: Timestamp) {
+        let taken = news.of_itself && self.of_itself.take(now);
+        if !taken && news.of_others {
+            self.of_others.take(now);
+        }
     }
 }
 
@@ -118,11 +149,11 @@ impl OwnSession {
         self.proven_at >= Some(since)
     }
 
-    /// The session write that is due. `early`: there is a reason not to wait for the next renewal.
+    /// The session write that is due.
     pub(crate) fn due(
         &self,
         session: Option<&Session>,
-        early: bool,
+        news: News,
         says: Says,
         now: Timestamp,
         settings: &Settings,
@@ -134,7 +165,7 @@ impl OwnSession {
         match session.state {
             SessionState::Live { .. } => {
                 let pause = settings.renewal_of(promised(session, lasts));
-                let due = self.renewal_due(early, pause, now);
+                let due = self.renewal_due(news, pause, now);
                 let Session { epoch, version: expected, .. } = *session;
                 due.then_some(Write::Renew { epoch, expected, lasts, hears })
             }
@@ -146,15 +177,15 @@ impl OwnSession {
     }
 
     /// A renewal is sent, where the next one was due after `pause`.
-    pub(crate) fn renews(&mut self, pause: Duration, now: Timestamp) {
+    pub(crate) fn renews(&mut self, news: News, pause: Duration, now: Timestamp) {
         if self.is_proved() && self.proven_at.is_some_and(|proven| now.since(proven) < pause) {
-            self.early.0.take(now);
+            self.early.take(news, now);
         }
     }
 
-    /// However many reasons others give not to wait, renewals keep a distance.
-    fn renewal_due(&self, early: bool, pause: Duration, now: Timestamp) -> bool {
-        let pause = if early && self.early.0.has(now) { HEARTBEAT.min(pause) } else { pause };
+    /// However many reasons there are not to wait, renewals keep a distance.
+    fn renewal_due(&self, news: News, pause: Duration, now: Timestamp) -> bool {
+        let pause = if self.early.has_room(news, now) { HEARTBEAT.min(pause) } else { pause };
         !self.is_proved() || self.proven_at.is_none_or(|proven| now.since(proven) >= pause)
     }
 }

@@ -92,6 +92,11 @@ impl Purpose {
         }
     }
 
+    /// Whether something follows when nobody answers: then a question that has not left must not count.
+    pub const fn silence_counts(self) -> bool {
+        self.questions().is_some()
+    }
+
     /// The pause after each question.
     fn pause(self, settings: &Settings) -> Duration {
         match self {

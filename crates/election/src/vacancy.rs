@@ -5,7 +5,10 @@
 //! 5227 section 2.1 has it but quicker; the machine that answers has it. An address that was found occupied is asked for
 //! again now and then, since a user may have asked for exactly this one.
 
-use alloc::collections::{BTreeMap, BTreeSet};
+use alloc::{
+    collections::{BTreeMap, BTreeSet},
+    vec::Vec,
+};
 use core::{net::IpAddr, time::Duration};
 
 use crate::{
@@ -32,6 +35,9 @@ const MOST_RIVALS: usize = 8;
 
 /// When an address is looked at again for whose first question it was too early.
 const LATER: Duration = Duration::from_millis(20);
+
+/// So many former holders are remembered, those of the last: a tenant can have addresses given and taken back for ever.
+const MOST_FORMER: usize = 10_000;
 
 /// The addresses that are being asked for.
 #[derive(Debug, Clone, Hash)]
@@ -157,6 +163,12 @@ impl FormerHolders {
     /// `node` does not hold the lock of `address` any more.
     pub(crate) fn lost(&mut self, address: IpAddr, node: Node, now: Timestamp) {
         self.0.insert(address, (node, now));
+        if self.0.len() > MOST_FORMER {
+            let mut times: Vec<Timestamp> = self.0.values().map(|(_, lost)| *lost).collect();
+            let (_, median, _) = times.select_nth_unstable(MOST_FORMER / 2);
+            let oldest = *median;
+            self.0.retain(|_, (_, lost)| *lost > oldest);
+        }
     }
 
     /// Whether the speaker of `node` may still announce `address`, which it held. `patience`: how long it takes at most to
@@ -176,7 +188,7 @@ impl FormerHolders {
 
 #[cfg(test)]
 mod tests {
-    use alloc::{vec, vec::Vec};
+    use alloc::vec;
 
     use super::*;
 
@@ -269,6 +281,19 @@ mod tests {
         }
         let other = IpAddr::from([192, 168, 0, 241]);
         assert!(!former.may_answer(&"node-1".into(), other, at(1000), None));
+    }
+
+    #[test]
+    fn the_last_of_very_many_are_remembered() {
+        let mut former = FormerHolders::default();
+        let address = |number: u32| IpAddr::V4((0x0a00_0000 + number).into());
+        for number in 0..100_000 {
+            former.lost(address(number), "node-1".into(), at(number.into()));
+            assert!(former.0.len() <= MOST_FORMER);
+        }
+        let may = |number| former.may_answer(&"node-1".into(), address(number), at(0), None);
+        assert!((95_001..100_000).all(may));
+        assert!(!may(0));
     }
 
     #[test]

@@ -111,3 +111,25 @@ fn a_longer_time_counts_when_it_is_written_and_a_shorter_one_at_once() {
     let later: Vec<_> = alone.renewals[many..].to_vec();
     assert!(later.len() >= 3 && later.iter().all(|(_, lasts)| *lasts == secs(10)), "{later:?}");
 }
+
+/// A cable that comes and goes, say: the others must know of each time, or they miss answers where none can come.
+#[test]
+fn what_becomes_of_a_node_itself_is_told_at_once_and_within_bounds() {
+    for (pause, most) in [(500, 300), (100, 190)] {
+        let mut alone = Alone::start();
+        alone.run(secs(10));
+        let before = alone.renewals.len();
+        let end = alone.now + secs(60);
+        while alone.now < end {
+            alone.elector.handle(alone.now, Event::Outdated);
+            let (told, at) = (alone.renewals.len(), alone.now);
+            alone.run(Duration::from_millis(pause));
+            let next = alone.renewals.get(told).map(|(at, _)| *at);
+            if pause == 500 {
+                assert!(next.is_some_and(|next| next.since(at) <= 2 * TURN), "{next:?}");
+            }
+        }
+        let renewals = alone.renewals.len() - before;
+        assert!(renewals <= most, "{pause}: {renewals}");
+    }
+}

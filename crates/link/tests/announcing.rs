@@ -3,6 +3,7 @@
 #![cfg(test)]
 
 use std::net::IpAddr;
+use std::time::{Duration, Instant};
 
 use arpeggio_election::Pattern;
 use arpeggio_link::interfaces::{
@@ -279,6 +280,48 @@ fn of_too_many_interfaces_those_with_a_default_route_are_told_and_the_rest_falls
     ];
     for (count, address, named, expected) in table {
         assert_eq!(announced(count, address, named), expected, "{address} of {count}");
+    }
+}
+
+/// Each is in every session, which is written every few seconds and read by everybody.
+#[test]
+fn of_each_subnet_one_address_is_told_however_many_the_node_has() {
+    let mut many = interface(2, "eth0", ETHERNET, &[]);
+    many.addresses = (0..5000_u32)
+        .map(|it| {
+            let net = IpNet::new(IpAddr::V4((0x0a00_0001 + it).into()), 16).unwrap();
+            let state = if it < 2 { AddressState::Deprecated } else { AddressState::Preferred };
+            Address { state, ..net.into() }
+        })
+        .collect();
+    let twin =
+        Interface { addresses: many.addresses.clone(), ..interface(3, "eth1", ETHERNET, &[]) };
+    let links = Links { interfaces: vec![many, twin], default_routes: vec![] };
+    let begin = Instant::now();
+    let reach = links.reach(&[]);
+    assert!(begin.elapsed() < Duration::from_secs(1), "{:?}", begin.elapsed());
+    let told: Vec<_> = reach.interfaces.iter().map(|it| (&it.subnets[..], &it.ranks[..])).collect();
+    let subnet: IpNet = "10.0.0.3/16".parse().unwrap();
+    assert_eq!(told, [(&[subnet][..], &[][..]), (&[subnet][..], &[1][..])]);
+    assert_eq!(links.own_addresses().len(), 5000);
+}
+
+#[test]
+fn of_too_many_subnets_some_are_told_and_the_rest_falls_back_nowhere() {
+    for count in [256, 257, 1000_u32] {
+        let mut many = interface(2, "eth0", ETHERNET, &[]);
+        let nets = (0..count).map(|it| IpNet::new(IpAddr::V4((0x0a00_0001 + 256 * it).into()), 24));
+        many.addresses = nets.map(|it| it.unwrap().into()).collect();
+        let default_routes = vec![default_route("10.0.0.254", 2, 0)];
+        let links = Links { interfaces: vec![many], default_routes };
+        let reach = links.reach(&[]);
+        assert_eq!(reach.interfaces[0].subnets.len(), 256);
+        let all = count == 256;
+        assert_eq!(reach.interfaces[0].default_ipv4, all, "{count}");
+        assert_eq!(links.left_out(&[]).is_empty(), all, "{count}");
+        assert!(links.announcing("10.0.0.77".parse().unwrap()).is_ok());
+        let outside = links.announcing("203.0.113.1".parse().unwrap());
+        assert_eq!(outside.is_ok(), all, "{outside:?}");
     }
 }
 

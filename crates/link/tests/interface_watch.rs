@@ -248,6 +248,25 @@ fn lost_events_are_made_up_for() {
     });
 }
 
+/// Each change of one of them has all of them read again.
+#[test]
+fn a_node_with_thousands_of_addresses_is_followed() {
+    watching(async |pair, mut snapshots| {
+        let net = |it: u32| format!("10.1.{}.{}/16", it / 250, it % 250 + 1);
+        let commands: Vec<_> =
+            (0..5000).map(|it| format!("address add {} dev eth0", net(it))).collect();
+        let batch = std::env::temp_dir().join(format!("arpeggio-many-{}", std::process::id()));
+        std::fs::write(&batch, commands.join("\n")).unwrap();
+        let add = || drop(pair.here.ip(&format!("-batch {}", batch.display())));
+        becomes("5,000 addresses", &mut snapshots, add, |it| has(it, &net(4999))).await;
+        std::fs::remove_file(&batch).unwrap();
+        let one = || drop(pair.here.ip("address add 198.51.100.1/24 dev eth0"));
+        becomes("one more", &mut snapshots, one, |it| has(it, "198.51.100.1/24")).await;
+        let reach = snapshots.borrow().reach(&[]);
+        assert_eq!(reach.interfaces[0].subnets.len(), 3, "{reach:?}");
+    });
+}
+
 #[test]
 fn nothing_is_published_when_nothing_changed() {
     watching(async |pair, mut snapshots| {

@@ -27,6 +27,9 @@ use crate::{health::Health, telemetry::causes};
 /// Longest time for one local check.
 const CHECK_LIMIT: Duration = Duration::from_secs(3);
 
+/// The pause after a TCP port was not to be had: whoever has it may end.
+const RETRY: Duration = Duration::from_secs(10);
+
 /// What the page shows.
 #[derive(Debug)]
 pub struct Admin {
@@ -154,8 +157,13 @@ impl Admin {
     /// Opens the listeners and serves them on tasks of their own until the runtime ends.
     ///
     /// # Errors
-    /// When a listener cannot be opened; the TCP port is worth an error only where probes depend on it.
+    /// When a listener cannot be opened; the TCP port is worth an error only where probes depend on it. Else it is served
+    /// once it can be had.
     pub fn serve(self, args: &AdminArgs) -> Result<(), AdminError> {
+        self.serve_with(args, RETRY)
+    }
+
+    fn serve_with(self, args: &AdminArgs, retry: Duration) -> Result<(), AdminError> {
         let router = self.sources.router();
         let tcp = listen(args.admin_address)
             .map_err(|source| AdminError::Port { address: args.admin_address, source });
@@ -163,7 +171,8 @@ impl Admin {
             Ok(tcp) => _ = tokio::spawn(serve_tcp(tcp, router.clone())),
             // Where probes have a socket of their own, metrics alone do not decide over the process.
             Err(error) if args.admin_socket.is_some() => {
-                tracing::error!(error = %causes(&error), "there are no metrics");
+                tracing::error!(error = %causes(&error), "there are no metrics until the port is free");
+                tokio::spawn(serve_tcp_later(args.admin_address, retry, router.clone()));
             }
             Err(error) => return Err(error),
         }
@@ -190,6 +199,18 @@ async fn serve_tcp(listener: TcpListener, router: Router) {
     if let Err(error) = axum::serve(limit::Limited::new(listener), router).await {
         tracing::error!(error = %causes(&error), "the admin port is closed");
     }
+}
+
+/// Serves a port that others have, once they do not have it any more.
+async fn serve_tcp_later(address: SocketAddr, retry: Duration, router: Router) {
+    let listener = loop {
+        tokio::time::sleep(retry).await;
+        if let Ok(listener) = listen(address) {
+            break listener;
+        }
+    };
+    tracing::info!(%address, "there are metrics now");
+    serve_tcp(listener, router).await;
 }
 
 async fn serve_unix(listener: UnixListener, router: Router) {
@@ -336,11 +357,29 @@ mod tests {
         let admin_address = taken.local_addr().unwrap();
         let admin = || Admin::new(Health::default(), crate::telemetry::registry().unwrap());
         let with_socket = AdminArgs { admin_address, admin_socket: Some(path.clone()) };
-        admin().serve(&with_socket).unwrap();
+        admin().serve_with(&with_socket, Duration::from_millis(20)).unwrap();
         read(&path, "/livez").await.unwrap();
         let alone = AdminArgs { admin_address, admin_socket: None };
         assert!(matches!(admin().serve(&alone), Err(AdminError::Port { .. })));
+        drop(taken);
+        let page = tokio::time::timeout(Duration::from_secs(30), async {
+            loop {
+                if let Ok(page) = ask_port(admin_address, "/metrics").await {
+                    return page;
+                }
+                tokio::time::sleep(Duration::from_millis(10)).await;
+            }
+        });
+        assert!(page.await.unwrap().contains("arpeggio_build_info"), "the port is free");
         std::fs::remove_dir_all(folder).unwrap();
+    }
+
+    async fn ask_port(address: SocketAddr, page: &str) -> io::Result<String> {
+        let mut stream = tokio::net::TcpStream::connect(address).await?;
+        stream.write_all(format!("GET {page} HTTP/1.0\r\n\r\n").as_bytes()).await?;
+        let mut answer = String::new();
+        stream.read_to_string(&mut answer).await?;
+        Ok(answer)
     }
 
     #[tokio::test]

@@ -12,7 +12,10 @@ use prometheus::{
 use tracing_appender::non_blocking::{ErrorCounter, NonBlockingBuilder, WorkerGuard};
 use tracing_subscriber::{EnvFilter, filter::ParseError};
 
-use crate::version::{REVISION, VERSION};
+use crate::{
+    ending,
+    version::{REVISION, VERSION},
+};
 
 /// How log lines look.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default, clap::ValueEnum)]
@@ -99,7 +102,8 @@ impl Collector for LostLines {
     }
 }
 
-/// Starts logging to standard error, by a thread of its own.
+/// Starts logging to standard error, by a thread of its own. From now on a panic, on whichever thread, ends the process within
+/// half a second.
 ///
 /// # Errors
 /// When the filter cannot be parsed.
@@ -120,6 +124,7 @@ pub fn init(args: &LogArgs) -> Result<Logging, TelemetryError> {
         LogFormat::Text => builder.init(),
         LogFormat::Json => builder.json().init(),
     }
+    ending::on_panic();
     Ok(Logging { _writer: guard, lost })
 }
 

@@ -9,6 +9,7 @@ use arpeggio_election::{
 use arpeggio_wire::MacAddr;
 
 use super::{CONFLICT, Engine};
+use crate::notices::Trouble;
 
 /// So many nodes are named of those that one thing keeps from announcing: an event has room for 1,024 characters.
 const NAMED: usize = 3;
@@ -24,7 +25,7 @@ impl Engine {
     }
 
     /// Tells users and counters of a write that has succeeded.
-    pub(super) fn report(&self, write: &Write) {
+    pub(super) fn report(&mut self, write: &Write) {
         match write {
             Write::Start { epoch, .. } => tracing::info!(epoch = epoch.0, "session started"),
             Write::Accuse { node, .. } => {
@@ -45,8 +46,12 @@ impl Engine {
         }
     }
 
-    fn report_quarantined(&self, address: IpAddr, mac: MacAddr) {
+    /// Whoever answers all questions has every new address. A condition tells each Service of it in any case.
+    fn report_quarantined(&mut self, address: IpAddr, mac: MacAddr) {
         self.metrics.quarantined.inc();
+        if !self.notices.tell(address, Trouble::Occupied, true, self.now()) {
+            return;
+        }
         let known = self.neighbours.node_at(mac);
         let machine = occupant(mac, known);
         tracing::warn!(%address, machine, "another machine has the address, so it is not announced");

@@ -61,6 +61,26 @@ fn a_first_announcement_that_did_not_leave_is_due_again_soon_and_no_other() {
     assert_eq!(schedule.next(), None, "it is not ours any more");
 }
 
+/// An interface that sends nothing for a minute keeps nobody busy, and tells within a second when it does again.
+#[test]
+fn a_first_announcement_that_is_refused_again_and_again_is_tried_less_often() {
+    let mut schedule = Schedule::default();
+    schedule.start(announcement(1), at(BEGIN));
+    let mut tried = Vec::new();
+    while let Some(now) = schedule.next().filter(|now| *now < at(61_000)) {
+        while let Some(due) = schedule.pop(now) {
+            tried.push(now);
+            schedule.refused(due.announcement, now);
+        }
+    }
+    assert!((90..120).contains(&tried.len()), "{}", tried.len());
+    assert!(schedule.next().is_some_and(|next| next < at(62_000)));
+    schedule.start(announcement(1), at(62_000));
+    assert!(schedule.pop(at(62_000)).is_some());
+    schedule.refused(announcement(1), at(62_000));
+    assert!(schedule.next() <= Some(at(62_010)), "it begins anew");
+}
+
 #[test]
 fn a_stopped_address_is_never_due() {
     let mut schedule = Schedule::default();

@@ -6,7 +6,10 @@ use std::{
     time::{Duration, Instant},
 };
 
-use arpeggio_link::{filter::ArpFilter, packet::FrameSocket};
+use arpeggio_link::{
+    filter::ArpFilter,
+    packet::{ArpSocket, FrameSocket},
+};
 use arpeggio_wire::{ArpFrame, ArpOperation, Asker, Claim, MacAddr, NdpFrame, Question};
 
 use super::{
@@ -119,6 +122,114 @@ fn an_interface_that_comes_later_announces_also_when_it_takes_the_place_of_anoth
     let until = answered.take_while(|_| start.elapsed() < PATIENCE).flatten().find(is_answer);
     assert!(until.is_some(), "the new interface answers");
     println!("interface replaced: answers {:?} after it came", start.elapsed());
+}
+
+/// Whether anybody answers at `mac` who is asked again and again for a while.
+fn is_answered(
+    client: &ArpSocket,
+    asker: Asker<Ipv4Addr>,
+    address: Ipv4Addr,
+    mac: MacAddr,
+) -> bool {
+    let request = Question { address, asker }.broadcast().to_bytes();
+    let start = Instant::now();
+    let mut heard = std::iter::repeat_with(|| {
+        client.send(&request).unwrap();
+        next(client, Instant::now() + Duration::from_millis(50))
+    });
+    let is_answer = |frame: Vec<u8>| {
+        ArpFrame::parse(&frame).is_ok_and(|it| it.destination == asker.mac && it.source == mac)
+    };
+    heard.by_ref().take_while(|_| start.elapsed() < PATIENCE).flatten().any(is_answer)
+}
+
+/// Before Linux 6.2 an interface that is up keeps its name.
+#[test]
+fn an_interface_with_another_name_answers_as_before() {
+    let Some(pair) = pair() else { return };
+    let speaker = Speaker::start(&pair.here);
+    let client = arp_client(&pair, [OURS]);
+    let mac = pair.here.link().1;
+    let asker = Asker { mac: pair.there.link().1, address: Some(THERE) };
+    told!("gained", client, OURS, mac, speaker.announce([OURS.into()]));
+    wait_for_the_repeats(&client);
+    told!("renamed and up again", client, OURS, mac, {
+        pair.here.ip("link set eth0 down");
+        pair.here.ip("link set eth0 name lan0");
+        pair.here.ip("link set lan0 up");
+    });
+    assert!(is_answered(&client, asker, OURS, mac));
+    // At once, so that no look shows it down.
+    let batch = std::env::temp_dir().join(format!("arpeggio-name-{}", std::process::id()));
+    let commands = "link set lan0 down\nlink set lan0 name lan1\nlink set lan1 up\n";
+    std::fs::write(&batch, commands).unwrap();
+    pair.here.ip(&format!("-batch {}", batch.display()));
+    std::fs::remove_file(&batch).unwrap();
+    std::thread::sleep(Duration::from_millis(300));
+    assert!(is_answered(&client, asker, OURS, mac));
+}
+
+/// The other interface goes on all the while.
+#[test]
+fn an_interface_that_goes_to_another_namespace_is_missed_until_it_is_back() {
+    let Some(pair) = pair() else { return };
+    let [elsewhere, other] = Namespace::several().unwrap();
+    pair.here.cable("eth1", &other);
+    pair.here.ip("address add 198.51.100.1/24 dev eth1");
+    pair.here.ip("link set eth1 up");
+    other.ip("link set eth0 up");
+    let there: Ipv4Addr = "198.51.100.10".parse().unwrap();
+    let speaker = Speaker::start(&pair.here);
+    let client = arp_client(&pair, [OURS]);
+    let mac = pair.here.link().1;
+    told!("gained", client, OURS, mac, speaker.announce([OURS.into(), there.into()]));
+    let filter = ArpFilter { ours: [there].into(), peers: BTreeSet::new() };
+    let (index, other_mac) = other.link();
+    let second = other.run(|| FrameSocket::open(index, &filter)).unwrap();
+    let line = pair.here.ip("-oneline link show eth1");
+    let second_mac = line.split("link/ether ").nth(1).unwrap()[..17].parse().unwrap();
+    let asker = Asker { mac: other_mac, address: Some("198.51.100.2".parse().unwrap()) };
+    assert!(is_answered(&second, asker, there, second_mac));
+
+    pair.here.ip(&format!("link set eth0 netns {}", elsewhere.path()));
+    assert!(is_answered(&second, asker, there, second_mac), "the other goes on");
+    while heard_in(&client, Duration::from_millis(500)) > 0 {}
+    told!("back", client, OURS, mac, {
+        elsewhere.ip(&format!("link set eth0 netns {}", pair.here.path()));
+        pair.here.ip("address add 192.0.2.1/24 dev eth0");
+        pair.here.ip("link set eth0 up");
+    });
+    assert!(is_answered(&second, asker, there, second_mac), "the other goes on");
+}
+
+/// Below 1,280 bytes there is no IPv6 on a link (RFC 8200 section 5), and the kernel forgets all that it knows of it there.
+#[test]
+fn groups_are_joined_again_when_ipv6_is_back_on_an_interface() {
+    let Some(pair) = pair() else { return };
+    let speaker = Speaker::start(&pair.here);
+    let task = Task {
+        announced: [OURS_V6.into()].into(),
+        patterns: vec!["eth0".into()],
+        ..Task::default()
+    };
+    speaker.set(&task);
+    let is_joined = || {
+        let joined = pair.here.ip("maddress show dev eth0");
+        joined.contains("ff02::1:ff00:10")
+    };
+    let becomes = |expected: bool, what: &str| {
+        let start = Instant::now();
+        while is_joined() != expected {
+            assert!(start.elapsed() < PATIENCE, "{what}");
+            std::thread::sleep(Duration::from_millis(50));
+        }
+    };
+    becomes(true, "at first");
+    pair.here.ip("link set eth0 mtu 1200");
+    becomes(false, "without IPv6");
+    std::thread::sleep(Duration::from_millis(300));
+    pair.here.ip("link set eth0 mtu 1500");
+    becomes(true, "with IPv6 again");
 }
 
 /// Whoever asks at that moment must not be told where the address was.

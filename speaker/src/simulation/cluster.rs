@@ -169,11 +169,11 @@ impl Cluster {
         set_now(START);
         let all: BTreeSet<u8> = segments.iter().flat_map(|it| it.iter().copied()).collect();
         // By its default route a machine would announce the addresses of a segment that it has no card on.
-        let has_route = all.len() == 1;
+        let default_routes = if all.len() == 1 { vec![(0, 0)] } else { Vec::new() };
         let machine = |(segments, index): (&&[u8], usize)| {
             let last = u8::try_from(11 + index).unwrap();
             let cards = segments.iter().map(|segment| Card::new(*segment, last)).collect();
-            Machine::new(index, cards, has_route)
+            Machine::new(index, cards, default_routes.clone())
         };
         let router = |segment: u8| Host {
             segment,
@@ -663,7 +663,8 @@ impl Cluster {
         self.links_changed(index);
     }
 
-    fn links_changed(&mut self, index: usize) {
+    /// The kernel tells a machine's speaker what has become of its cards and routes.
+    pub(super) fn links_changed(&mut self, index: usize) {
         let links = Arc::new(self.machines[index].links());
         self.tell(index, self.now + NETLINK, Message::Input(Box::new(Input::Links(links))));
     }

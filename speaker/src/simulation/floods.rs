@@ -2,10 +2,11 @@
 
 use std::net::Ipv4Addr;
 
+use arpeggio_election::Write;
 use arpeggio_wire::{ArpOperation, Asker, Claim, MacAddr, Question};
 
 use super::{
-    cluster::{Cluster, ip, millis, secs},
+    cluster::{Cluster, Host, ip, millis, secs},
     random::Random,
 };
 
@@ -118,6 +119,24 @@ fn answers_in_the_name_of_the_machines_hide_nothing() {
         let question = Question::<Ipv4Addr> { address: [192, 168, 0, last].into(), asker };
         vec![question.answer(MacAddr(6, 0, 0, 0, 0, octet)).to_bytes().to_vec()]
     });
+}
+
+/// Every new address is put aside, which its Service is told by a condition. Events and lines of the log are fewer.
+#[test]
+fn who_answers_every_question_costs_a_write_for_each_new_address_and_little_else() {
+    let new: Vec<_> = (100..250).map(|last| ip(0, last)).collect();
+    let mut cluster = Cluster::settled(3, &[ip(0, 99)]);
+    let mac = MacAddr(6, 0, 0, 0, 0, 1);
+    cluster.hosts.push(Host { segment: 0, mac, addresses: new.clone() });
+    new.iter().for_each(|address| cluster.claim(*address));
+    cluster.run(secs(60));
+    let quarantines = cluster.orders.iter();
+    let quarantines = quarantines.filter(|it| matches!(it.2, Write::Quarantine { .. })).count();
+    assert!((new.len()..=new.len() + 10).contains(&quarantines), "{quarantines}");
+    let (news, lines) = (cluster.news().len(), cluster.log().lines().count());
+    assert!(news <= 3 * 30, "{news}");
+    assert!(lines <= 3 * 30 + 10, "{lines}: {}", cluster.log());
+    assert!(cluster.owner(ip(0, 99)).is_some(), "{cluster:?}");
 }
 
 #[test]

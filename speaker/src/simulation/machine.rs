@@ -9,7 +9,9 @@ use std::{
 };
 
 use arpeggio_election::{Node, Settings, Timestamp};
-use arpeggio_link::interfaces::{DefaultRoute, Family, Interface, Links, Medium, RouterPreference};
+use arpeggio_link::interfaces::{
+    Address, AddressState, DefaultRoute, Family, Interface, Links, Medium, RouterPreference,
+};
 use arpeggio_runtime::{
     events::{EventQueue, News as Item},
     health::Health,
@@ -58,6 +60,10 @@ pub(super) struct Card {
     pub(super) segment: u8,
     pub(super) mac: MacAddr,
     pub(super) nets: Vec<IpNet>,
+    /// Of those of its addresses that are not as usual.
+    pub(super) states: BTreeMap<IpNet, AddressState>,
+    /// Another one than its place gives it.
+    pub(super) name: Option<&'static str>,
     pub(super) cable: bool,
     carrier_ups: u32,
 }
@@ -75,7 +81,14 @@ impl Card {
             IpNet::new(link_local.into(), 64),
         ];
         let nets = nets.into_iter().map(Result::unwrap).collect();
-        Self { segment, mac: MacAddr(2, 0, 0, 1, segment, last), nets, cable: true, carrier_ups: 1 }
+        let mac = MacAddr(2, 0, 0, 1, segment, last);
+        let (states, name) = (BTreeMap::new(), None);
+        Self { segment, mac, nets, states, name, cable: true, carrier_ups: 1 }
+    }
+
+    fn address(&self, net: &IpNet) -> Address {
+        let state = self.states.get(net).copied().unwrap_or_default();
+        Address { state, ..(*net).into() }
     }
 
     pub(super) fn plug_in(&mut self) {
@@ -98,8 +111,8 @@ pub(super) enum Message {
 pub(super) struct Machine {
     pub(super) node: Node,
     pub(super) cards: Vec<Card>,
-    /// Whether its default route leads to the router of its first card's segment.
-    has_route: bool,
+    /// The cards behind which it has a default router, and the metrics of the routes there, the lowest first.
+    pub(super) routes: Vec<(usize, u32)>,
     pub(super) powered: bool,
     pub(super) paused: bool,
     /// Whether it reaches the API server.
@@ -137,11 +150,11 @@ pub(super) struct Speaker {
 }
 
 impl Machine {
-    pub(super) fn new(index: usize, cards: Vec<Card>, has_route: bool) -> Self {
+    pub(super) fn new(index: usize, cards: Vec<Card>, routes: Vec<(usize, u32)>) -> Self {
         Self {
             node: Node::from(format!("node-{index}").as_str()),
             cards,
-            has_route,
+            routes,
             powered: true,
             paused: false,
             api: true,
@@ -195,7 +208,7 @@ impl Machine {
     pub(super) fn links(&self) -> Links {
         let interface = |(card, index): (&Card, u32)| Interface {
             index,
-            name: format!("eth{}", index - 1),
+            name: card.name.map_or_else(|| format!("eth{}", index - 1), str::to_owned),
             medium: Medium::Ethernet(card.mac),
             kind: None,
             member_of: None,
@@ -203,18 +216,18 @@ impl Machine {
             carrier: card.cable,
             wireless: false,
             carrier_ups: card.carrier_ups,
-            addresses: card.nets.iter().map(|net| (*net).into()).collect(),
+            addresses: card.nets.iter().map(|net| card.address(net)).collect(),
         };
-        let route = DefaultRoute {
+        let route = |(card, metric): &(usize, u32)| DefaultRoute {
             family: Family::V4,
-            interface: 1,
-            gateway: self.cards.first().map(|card| gateway(card.segment)),
-            metric: 0,
+            interface: u32::try_from(card + 1).unwrap(),
+            gateway: self.cards.get(*card).map(|card| gateway(card.segment)),
+            metric: *metric,
             preference: RouterPreference::Medium,
         };
         Links {
             interfaces: self.cards.iter().zip(1..).map(interface).collect(),
-            default_routes: Some(route).filter(|_| self.has_route).into_iter().collect(),
+            default_routes: self.routes.iter().map(route).collect(),
         }
     }
 
@@ -233,8 +246,9 @@ impl Machine {
             if !is_there || !is_for(card) || sent_by == Some(at) {
                 continue;
             }
-            let own = self.cards.iter().flat_map(|it| &it.nets).map(IpNet::addr);
-            let is_own = |address: IpAddr| own.clone().any(|it| it == address);
+            let own = self.cards.iter().flat_map(|it| it.nets.iter().map(|net| it.address(net)));
+            let mut own = own.filter(|it| it.state.is_usable()).map(|it| it.net.addr());
+            let is_own = |address: IpAddr| own.any(|it| it == address);
             answers.extend(kernel_answer(bytes, card.mac, is_own).map(|frame| (at, frame)));
             if let Some(speaker) = &self.speaker {
                 let index = u32::try_from(at + 1).unwrap();
@@ -320,7 +334,7 @@ pub(super) fn gateway(segment: u8) -> IpAddr {
 pub(super) fn kernel_answer(
     bytes: &[u8],
     mac: MacAddr,
-    is_own: impl Fn(IpAddr) -> bool,
+    mut is_own: impl FnMut(IpAddr) -> bool,
 ) -> Option<Vec<u8>> {
     if let Ok(frame) = ArpFrame::parse(bytes) {
         let question = frame.question().filter(|it| is_own(it.address.into()))?;

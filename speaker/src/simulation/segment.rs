@@ -37,6 +37,12 @@ struct Open {
     opened: u64,
     /// The interfaces whose listeners are stuck.
     stuck: BTreeSet<u32>,
+    /// The interfaces on which the kernel hands over no frames.
+    deaf: BTreeSet<u32>,
+    /// The interfaces on which the kernel takes no filter.
+    refused: BTreeSet<u32>,
+    /// The interfaces on which the kernel takes no frame.
+    full: BTreeSet<u32>,
 }
 
 struct OpenEar<P: Protocol> {
@@ -96,10 +102,26 @@ impl Ways {
         self.open().stuck.insert(interface);
     }
 
+    /// From now on, or not any more, the kernel hands over no frames of an interface.
+    pub(super) fn hand_over_nothing(&self, interface: u32, is_so: bool) {
+        set(&mut self.open().deaf, interface, is_so);
+    }
+
+    /// From now on, or not any more, the kernel takes no filter for an interface.
+    pub(super) fn refuse_filters(&self, interface: u32, is_so: bool) {
+        set(&mut self.open().refused, interface, is_so);
+    }
+
+    /// From now on, or not any more, the kernel takes no frame that is to leave by an interface.
+    pub(super) fn take_no_frames(&self, interface: u32, is_so: bool) {
+        set(&mut self.open().full, interface, is_so);
+    }
+
     /// A frame comes in by an interface.
     pub(super) fn hear(&self, interface: u32, bytes: &[u8]) {
         let mut open = self.open();
-        if open.stuck.contains(&interface) && is_question(bytes) {
+        let is_lost = open.stuck.contains(&interface) && is_question(bytes);
+        if is_lost || open.deaf.contains(&interface) {
             return;
         }
         open.hear::<Arp>(interface, bytes);
@@ -154,15 +176,27 @@ fn forget<P: Simulated>(ways: &Ways, number: u64) {
 impl Open {
     fn hear<P: Simulated>(&mut self, interface: u32, bytes: &[u8]) {
         let mut sent = Vec::new();
+        let is_full = self.full.contains(&interface);
         for ear in P::ears(self).iter().filter(|it| it.listener.index == interface) {
             if P::passes(&ear.filter, bytes) {
                 ear.listener.hear([bytes].into_iter(), &mut Answers::new(), |frames| {
+                    if is_full {
+                        return 0;
+                    }
                     sent.extend(frames.iter().map(|it| (interface, it.to_vec())));
                     frames.len()
                 });
             }
         }
         self.sent.extend(sent);
+    }
+}
+
+fn set(interfaces: &mut BTreeSet<u32>, interface: u32, is_in: bool) {
+    if is_in {
+        interfaces.insert(interface);
+    } else {
+        interfaces.remove(&interface);
     }
 }
 
@@ -193,6 +227,9 @@ struct OneEar<P: Protocol> {
 impl<P: Simulated> Ear<P> for OneEar<P> {
     fn let_in(&self, filter: &P::Filter) -> Result<(), SocketError> {
         let mut open = self.ways.open();
+        if open.refused.contains(&self.interface) {
+            return Err(SocketError::FilterTooBig);
+        }
         let ear = P::ears(&mut open).iter_mut().find(|it| it.number == self.number);
         ear.unwrap().filter = filter.clone();
         Ok(())
@@ -205,7 +242,11 @@ impl<P: Simulated> Ear<P> for OneEar<P> {
     fn leave_all_but(&mut self, _: &BTreeSet<P::Address>) {}
 
     fn send(&self, frame: &[u8]) -> Result<(), SocketError> {
-        self.ways.open().sent.push((self.interface, frame.to_vec()));
+        let mut open = self.ways.open();
+        if open.full.contains(&self.interface) {
+            return Err(SocketError::Full);
+        }
+        open.sent.push((self.interface, frame.to_vec()));
         Ok(())
     }
 
@@ -215,6 +256,10 @@ impl<P: Simulated> Ear<P> for OneEar<P> {
 
     fn has_ended(&self) -> bool {
         false
+    }
+
+    fn is_deaf(&self) -> bool {
+        self.ways.open().deaf.contains(&self.interface)
     }
 }
 

@@ -17,6 +17,9 @@ use arpeggio_election::{self as election, Pattern, Reach};
 /// write them all down every few seconds.
 const MOST_INTERFACES: usize = 64;
 
+/// A node tells the others of at most this many subnets, for the same reason.
+const MOST_SUBNETS: usize = 256;
+
 /// Why this node cannot announce an address now.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum Unfit {
@@ -45,9 +48,9 @@ pub enum Unfit {
     NotNamed(String),
     /// There are too many interfaces.
     #[error(
-        "this node has more than {most} interfaces with subnets, so that some are left out, and \
-         addresses outside of the other subnets are announced nowhere: see 'arpeggio interfaces'",
-        most = MOST_INTERFACES
+        "this node has more than {MOST_INTERFACES} interfaces with subnets, or more than \
+         {MOST_SUBNETS} subnets, so that some are left out, and addresses outside of the other \
+         subnets are announced nowhere: see 'arpeggio interfaces'"
     )]
     TooMany,
 }
@@ -71,7 +74,7 @@ impl Links {
         Reach { interfaces }
     }
 
-    /// The names of the interfaces that [`reach`](Self::reach) leaves out since there are too many.
+    /// The names of the interfaces that [`reach`](Self::reach) leaves out since there are too many, or some of whose subnets.
     pub fn left_out(&self, named: &[Pattern]) -> Vec<String> {
         let (_, left_out) = self.told(named);
         left_out.into_iter().map(|it| it.name).collect()
@@ -89,7 +92,17 @@ impl Links {
             let is_default = |it: &election::Interface| it.default_ipv4 || it.default_ipv6;
             told.sort_by_key(|it| (!is_default(it), it.subnets.is_empty(), it.cut_off));
         }
-        let left_out = told.split_off(told.len().min(MOST_INTERFACES));
+        let mut left_out = told.split_off(told.len().min(MOST_INTERFACES));
+        let mut room = MOST_SUBNETS;
+        for interface in &mut told {
+            let subnets = interface.subnets.split_off(interface.subnets.len().min(room));
+            room -= interface.subnets.len();
+            interface.ranks.truncate(interface.subnets.len());
+            if !subnets.is_empty() {
+                let name = interface.name.clone();
+                left_out.push(election::Interface { name, subnets, ..Default::default() });
+            }
+        }
         (told, left_out)
     }
 
@@ -105,15 +118,15 @@ impl Links {
     fn segment(&self, interface: &Interface) -> election::Interface {
         let here = |route: &&DefaultRoute| route.interface == interface.index;
         let routes = self.default_routes.iter().filter(here);
-        let subnets = interface.addresses.iter().filter(|it| has_neighbours(&it.net));
-        let mut ranks: Vec<u8> = subnets.clone().map(|it| self.rank(interface, it)).collect();
+        let subnets = interface.subnet_addresses();
+        let mut ranks: Vec<u8> = subnets.iter().map(|it| self.rank(interface, it)).collect();
         if ranks.iter().all(|rank| *rank == 0) {
             ranks.clear();
         }
         let is_default = |family| self.default_interface(family) == Some(interface.index);
         election::Interface {
             name: interface.name.clone(),
-            subnets: subnets.map(Address::subnet).collect(),
+            subnets: subnets.into_iter().map(Address::subnet).collect(),
             ranks,
             default_ipv4: is_default(Family::V4),
             default_ipv6: is_default(Family::V6),

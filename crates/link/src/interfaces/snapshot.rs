@@ -1,6 +1,7 @@
 //! One consistent view of interfaces, addresses and default routes.
 
 use std::cmp::Reverse;
+use std::collections::BTreeSet;
 use std::net::IpAddr;
 
 use arpeggio_election::Pattern;
@@ -248,6 +249,16 @@ impl Interface {
     /// The addresses that the kernel answers for and sends from.
     pub fn usable_addresses(&self) -> impl Iterator<Item = &Address> {
         self.addresses.iter().filter(|it| it.state.is_usable())
+    }
+
+    /// One address in each of its subnets, one that lasts: a node can have thousands in one subnet.
+    pub fn subnet_addresses(&self) -> Vec<&Address> {
+        let mut found: Vec<&Address> =
+            self.addresses.iter().filter(|it| has_neighbours(&it.net)).collect();
+        found.sort_by_key(|it| it.state);
+        let mut subnets = BTreeSet::new();
+        found.retain(|it| subnets.insert(it.net.trunc()));
+        found
     }
 
     /// This node's own address to ask `peer` from: in the peer's subnet if there is one, else any of

@@ -93,8 +93,11 @@ async fn follow(mut events: Events, handle: Handle, sender: watch::Sender<Arc<Li
             () = sender.closed() => return,
             change = next_change(&mut events) => if change.is_none() { return },
         }
+        let mut is_told = false;
         while let Err(error) = refresh(&handle, &sender).await {
-            warn!(%error, "interfaces not read, keeping what was known");
+            if !std::mem::replace(&mut is_told, true) {
+                warn!(%error, "interfaces not read, keeping what was known until they are");
+            }
             if sender.is_closed() || error.is_final() {
                 return;
             }
