@@ -341,6 +341,18 @@ impl World {
         self.cluster.all_leases().any(|lease| Edition::of(lease) == Edition::After)
     }
 
+    /// How many Services lack an address that they ask for by name. What they were told of whoever is in the way was right when
+    /// it was written; it is not written again when somebody else is, and whoever leads next does not know that.
+    pub(super) fn waiting_for_one_address(&self) -> u64 {
+        let lacks = |record: &ServiceRecord| match &record.request {
+            Some(Ok(request)) => {
+                request.addresses.iter().any(|it| !record.ingress.addresses.contains(it))
+            }
+            _ => false,
+        };
+        self.records().iter().filter(|it| lacks(it)).count() as u64
+    }
+
     fn records(&self) -> Vec<ServiceRecord> {
         self.cluster.services().map(|service| ServiceRecord::parse(service, None)).collect()
     }

@@ -124,7 +124,8 @@ proptest! {
         world.take(&Step::Restart(newest));
         // What a newer release keeps of a pool is not read, and what nobody keeps is forgotten.
         let forgets = !(all_known && world.editions[newest].keeps_records());
-        world.rest_under(newest, if forgets { at_stake } else { 0 })?;
+        let told_anew = world.waiting_for_one_address();
+        world.rest_under(newest, if forgets { at_stake } else { told_anew })?;
         world.rest_under(1 - newest, at_stake)?;
         prop_assert!(world.writes <= before + at_stake);
     }
