@@ -115,6 +115,7 @@ const TIMED: &[&str] = &[
     "spread",
     "streams",
     "traffic",
+    "two-versions",
 ];
 
 /// Those that leave nothing but what [`Home::sweep`] removes: when several are run, they share a cluster.
