@@ -43,15 +43,13 @@ use crate::{
 /// A dead connection to the API server is noticed within this time: sessions are renewed more often.
 const SILENCE: Duration = Duration::from_mins(1);
 
-const NO_NODE: &str = "which node is this? Say it with --node-name or NODE_NAME";
-
 fn main() -> ExitCode {
     let args: Args = arguments::parse();
     let result = match &args.command {
         Some(Command::Health(args)) => health(args),
         None => match &args.run.node_name {
             Some(name) => run(&args.run, name),
-            None => arguments::refuse::<Args>(&NO_NODE),
+            None => arguments::refuse::<Args>(&arguments::NO_NODE),
         },
     };
     match result {

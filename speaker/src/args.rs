@@ -5,7 +5,7 @@ use std::time::Duration;
 use arpeggio_election::{Pattern, Profile, Settings, UnsafeSettings};
 use arpeggio_runtime::{
     admin::{AdminArgs, HealthArgs, SocketArgs},
-    arguments::name,
+    arguments::{NO_NODE, name},
     telemetry::LogArgs,
     version,
 };
@@ -180,7 +180,7 @@ impl RunArgs {
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
 pub(crate) enum ArgsError {
     /// Every speaker speaks for one node.
-    #[error("which node is this? Say it with --node-name or NODE_NAME")]
+    #[error("{NO_NODE}")]
     NoNode,
     /// They do not fit together.
     #[error(transparent)]

@@ -4,6 +4,9 @@ use std::{env, ffi::OsStr};
 
 use clap::{Command, CommandFactory, Parser, error::ErrorKind};
 
+/// What a program that speaks for one node says where nobody has named it.
+pub const NO_NODE: &str = "which node is this? Say it with --node-name or NODE_NAME";
+
 /// The arguments of this process. It ends with exit code 2 where they are wrong.
 ///
 /// A variable that is empty counts as not set: a manifest gives it where nobody has filled in the value.

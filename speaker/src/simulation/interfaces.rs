@@ -15,6 +15,13 @@ fn moves(cluster: &Cluster) -> usize {
     cluster.orders.iter().filter(|it| is_move(&it.2)).count()
 }
 
+/// Nobody was accused, and each address stayed where it was, and answered.
+fn check_undisturbed(cluster: &Cluster, what: &str) {
+    assert!(cluster.charges().is_empty(), "{what}: {cluster:?}");
+    assert_eq!(moves(cluster), 0, "{what}: {cluster:?}");
+    assert_eq!(cluster.longest_dark, millis(0), "{what}: {cluster:?}");
+}
+
 /// What all machines have on both segments. The second interface of one of them fails for a while: others answer for what it
 /// had there, it keeps what it has elsewhere, nobody is accused, and when it is well again it serves there, too.
 fn fails_for_a_while(what: &str, fail: impl Fn(&Cluster, usize, bool)) {
@@ -100,9 +107,7 @@ fn a_machine_whose_own_address_changes_is_no_dead_one() {
                 cluster.run(millis(4100));
             }
             let what = format!("{lag} {keeps_other} {machines}");
-            assert!(cluster.charges().is_empty(), "{what}: {cluster:?}");
-            assert_eq!(moves(&cluster), 0, "{what}: {cluster:?}");
-            assert_eq!(cluster.longest_dark, millis(0), "{what}: {cluster:?}");
+            check_undisturbed(&cluster, &what);
         }
     }
 }
@@ -123,9 +128,7 @@ fn a_machine_whose_own_address_is_not_used_any_more_is_no_dead_one() {
                 cluster.run(millis(4100));
             }
             let what = format!("{state:?} {machines} {lag}");
-            assert!(cluster.charges().is_empty(), "{what}: {cluster:?}");
-            assert_eq!(moves(&cluster), 0, "{what}: {cluster:?}");
-            assert_eq!(cluster.longest_dark, millis(0), "{what}: {cluster:?}");
+            check_undisturbed(&cluster, &what);
         }
     }
 }

@@ -76,6 +76,11 @@ impl Says {
     fn left(&self) -> &[(IpAddr, u32)] {
         if self.is_stale { &[] } else { &self.left }
     }
+
+    /// What the index is told of it.
+    fn tells(&self) -> (&[(IpAddr, u32)], &BTreeMap<IpAddr, String>) {
+        (self.left(), &self.not_spread)
+    }
 }
 
 /// What one node uses.
@@ -157,10 +162,8 @@ impl Surroundings {
         {
             (now.since, now.is_stale) = (before.since, before.is_stale);
         }
-        let told = |says: &Option<Says>| {
-            says.as_ref().map(|it| (it.left().to_vec(), it.not_spread.clone()))
-        };
-        self.said_changed |= told(&before) != told(&says);
+        let [told, tells] = [&before, &says].map(|it| it.as_ref().map(Says::tells));
+        self.said_changed |= told != tells;
         self.forwarders.extend(says.map(|it| (node.to_owned(), it)));
     }
 

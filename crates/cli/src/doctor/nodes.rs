@@ -118,6 +118,11 @@ mod tests {
             object.metadata.labels = Some(labels.collect());
             assert_eq!(understood(&object).hosts_speakers, expected, "{label:?}");
         }
+        let manifest = include_str!("../../../../manifests/base/speaker.yaml");
+        for (key, value) in NO_MACHINES {
+            let left_out = format!("{{key: {key}, operator: NotIn, values: [{value}]}}");
+            assert!(manifest.contains(&left_out), "{left_out}");
+        }
     }
 
     #[test]

@@ -16,6 +16,8 @@ mod wire;
 #[cfg(test)]
 mod sample;
 
+use std::collections::BTreeMap;
+
 use crate::{
     code::{Code, Group, Selection},
     facts::{Facts, Known, Stage},
@@ -75,6 +77,11 @@ fn known<T>(
         Ok(facts) => check(facts),
         Err(why) => vec![Finding::unchecked(code, about, why)],
     }
+}
+
+/// What the nodes that have answered say.
+fn answered<T>(of_nodes: &BTreeMap<String, Known<T>>) -> impl Iterator<Item = (&String, &T)> {
+    of_nodes.iter().filter_map(|(node, it)| Some((node, it.as_ref().ok()?)))
 }
 
 /// `a, b and 3 more`.

@@ -1,7 +1,7 @@
 //! The nodes themselves.
 
 use super::{
-    known,
+    answered, known,
     pods::{candidates, names},
 };
 use crate::{
@@ -34,8 +34,7 @@ fn unready(node: &Node) -> Option<Finding> {
 
 /// Nodes whose kernels have no room for another neighbour.
 fn crowded(facts: &Facts) -> impl Iterator<Item = Finding> {
-    let surveys = facts.surveys.iter().filter_map(|(node, it)| Some((node, it.as_ref().ok()?)));
-    surveys.flat_map(|(node, survey)| {
+    answered(&facts.surveys).flat_map(|(node, survey)| {
         let crowded = survey.neighbours.iter().filter(|it| it.are_many());
         crowded.map(move |it| {
             let Neighbours { setting, entries, limit } = it;

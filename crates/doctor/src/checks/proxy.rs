@@ -2,7 +2,7 @@
 
 use std::collections::BTreeMap;
 
-use super::list;
+use super::{answered, list};
 use crate::{
     code::Code,
     facts::{Facts, Proxy},
@@ -43,8 +43,7 @@ fn by_configuration(proxy: &Proxy) -> Option<Finding> {
 
 /// What kube-proxy says on the nodes, and what their kernels do.
 fn by_nodes(facts: &Facts) -> Option<Finding> {
-    let surveys = facts.surveys.iter().filter_map(|(node, it)| Some((node, it.as_ref().ok()?)));
-    let loose = surveys
+    let loose = answered(&facts.surveys)
         .filter(|(_, it)| it.proxy_mode.as_deref() == Some("ipvs") && it.strict_arp == Some(false));
     let nodes: Vec<&String> = loose.map(|(node, _)| node).collect();
     let seen = || {
@@ -57,8 +56,9 @@ fn by_nodes(facts: &Facts) -> Option<Finding> {
 }
 
 fn modes(facts: &Facts) -> BTreeMap<&str, &str> {
-    let surveys = facts.surveys.iter().filter_map(|(node, it)| Some((node, it.as_ref().ok()?)));
-    surveys.filter_map(|(node, it)| Some((node.as_str(), it.proxy_mode.as_deref()?))).collect()
+    answered(&facts.surveys)
+        .filter_map(|(node, it)| Some((node.as_str(), it.proxy_mode.as_deref()?)))
+        .collect()
 }
 
 #[cfg(test)]

@@ -5,7 +5,7 @@ use std::{
     net::{IpAddr, SocketAddr},
 };
 
-use super::{known, list, pods::candidates};
+use super::{answered, known, list, pods::candidates};
 use crate::{
     code::Code,
     facts::{Facts, Service},
@@ -146,16 +146,15 @@ fn port(service: &Service, place: SocketAddr, way: Way, facts: &Facts) -> Option
 
 /// The nodes that have tried it, and what kept them from reaching it.
 fn tried(place: SocketAddr, way: Way, facts: &Facts) -> BTreeMap<&String, Option<&str>> {
-    let surveys = facts.surveys.iter().filter_map(|(node, it)| Some((node, it.as_ref().ok()?)));
     let attempt = |survey| way.attempts(survey).iter().find(|it| it.to == place);
-    let tried = surveys.filter_map(|(node, it)| Some((node, attempt(it)?.error.as_deref())));
+    let tried = answered(&facts.surveys)
+        .filter_map(|(node, it)| Some((node, attempt(it)?.error.as_deref())));
     tried.collect()
 }
 
 /// That pods do not reach what nodes do reach.
 fn from_pods(service: &Service, place: SocketAddr, facts: &Facts) -> Option<Finding> {
-    let pods = facts.pods.iter().filter_map(|(node, it)| Some((node, it.as_ref().ok()?)));
-    let pods = pods.filter(|(node, _)| service.has_pod_for(node));
+    let pods = answered(&facts.pods).filter(|(node, _)| service.has_pod_for(node));
     let failed = pods.filter_map(|(node, it)| {
         let error = it.iter().find(|it| it.to == place)?.error.as_deref()?;
         Some(format!("from a pod on {node}: {error}"))

@@ -9,7 +9,7 @@ use std::{
     net::IpAddr,
 };
 
-use super::{list, pools::node_addresses};
+use super::{answered, list, pools::node_addresses};
 use crate::{
     code::Code,
     facts::{Facts, Lock, Session},
@@ -95,11 +95,9 @@ struct Wire<'a> {
 
 impl<'a> Wire<'a> {
     fn of(facts: &'a Facts) -> Self {
-        let surveys =
-            facts.surveys.iter().filter_map(|(node, it)| Some((node.as_str(), it.as_ref().ok()?)));
         let sessions = facts.sessions.as_deref().unwrap_or_default().iter();
         Self {
-            surveys: surveys.collect(),
+            surveys: answered(&facts.surveys).map(|(node, it)| (node.as_str(), it)).collect(),
             sessions: sessions.map(|it| (it.node.as_str(), it)).collect(),
             own: node_addresses(facts),
         }
