@@ -136,10 +136,13 @@ programs-of-others: toolchain
 earlier: rust programs
 	@tests/earlier.sh >/dev/null
 
-failures: setup demo-program ## Run the failure tests without and with the forwarder, and write docs/failures.md from what a client saw
+# Those in which a client looks on while something fails or moves.
+WATCHED := fault local two-versions
+
+failures: setup demo-program earlier ## Run the failure tests without and with the forwarder, and write docs/failures.md from what a client saw
 	@rm -rf target/failures
-	ARPEGGIO_STREAMS=1 $(SCENARIOS) --test-threads 1 fault
-	ARPEGGIO_STREAMS=1 ARPEGGIO_WITH_FORWARDER=1 $(SCENARIOS) --test-threads 1 fault
+	for scenario in $(WATCHED); do ARPEGGIO_STREAMS=1 $(SCENARIOS) --test-threads 1 $$scenario || exit 1; done
+	for scenario in $(WATCHED); do ARPEGGIO_STREAMS=1 ARPEGGIO_WITH_FORWARDER=1 $(SCENARIOS) --test-threads 1 $$scenario || exit 1; done
 	@$(DEMO) failures
 
 bench: bench-wire bench-failover bench-controller bench-api bench-forwarder ## Run all measurements (JSON lines in target/bench)
