@@ -58,7 +58,7 @@ test: setup images unit manifests ## Run the tests: pure ones, kernel ones, and 
 
 test-all: test test-rest ## Run all tests: also every fault and every shape of cluster
 
-test-rest: setup images earlier programs-of-others vagrant-files krew-manifest model lab-tests
+test-rest: setup images earlier programs-of-others vagrant-files krew-manifest model vm-tests lab-tests
 	ARPEGGIO_SCENARIOS=rest $(SCENARIOS)
 
 vagrant-files: setup
@@ -109,7 +109,7 @@ lab-tests:
 	cargo test --package arpeggio-lab --test '*' --locked -- --test-threads=1
 
 # In machines of QEMU: without /dev/kvm they take some minutes.
-vm-tests: setup ## Run the tests that need devices which this kernel may lack, on Debian's kernels in QEMU (SUITE=bookworm for one)
+vm-tests: setup ## Run the tests that need devices which this kernel may lack, on Debian's kernels in QEMU (SUITE=bookworm for one; in make test-all, too)
 	@tests/lab/setup.sh tests/machines/packages.txt
 	tests/machines/run.sh $(SUITE)
 
