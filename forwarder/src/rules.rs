@@ -26,6 +26,7 @@
 
 mod compile;
 mod counting;
+mod here;
 mod ingress;
 mod prerouting;
 mod steps;
@@ -37,7 +38,7 @@ use std::{
 
 use arpeggio_forwarding::Plan;
 use arpeggio_netfilter::{Batch, Connections, Error, Feature, Netfilter, Table, Tables};
-use nix::net::if_::if_nametoindex;
+use here::Here;
 
 pub use counting::{Counter, Counting};
 
@@ -47,6 +48,8 @@ pub struct Rules {
     netfilter: Netfilter,
     /// What the kernel has of us.
     tables: Tables,
+    /// The node for which they were made.
+    here: Here,
     /// What the named counters count.
     counting: BTreeMap<String, Counting>,
 }
@@ -67,23 +70,34 @@ impl Rules {
     pub fn new() -> Result<Self, Error> {
         let mut netfilter = Netfilter::open()?;
         netfilter.require(&Feature::ALL)?;
-        Ok(Self { netfilter, tables: Tables::new(), counting: BTreeMap::new() })
+        Ok(Self {
+            netfilter,
+            tables: Tables::new(),
+            here: Here::default(),
+            counting: BTreeMap::new(),
+        })
     }
 
-    /// Brings the kernel to what a plan says, in one transaction that names only what differs. Devices are looked up each time:
-    /// when one has come or was made anew, the same plan can give other rules.
+    /// Brings the kernel to what a plan says, in one transaction that names only what differs. The node is looked at each time:
+    /// when a device has come or was made anew, the same plan can give other rules ([`Self::are_outdated`]).
     ///
     /// # Errors
     ///
     /// When the kernel refuses. Then all rules are as they were before.
     pub fn apply(&mut self, plan: &Plan) -> Result<Applied, Error> {
-        let devices = devices(plan);
+        let here = Here::look(compile::device_names(plan));
         let name = format!("arpeggio-{}", self.netfilter.port());
-        let compiled = compile::compile(plan, &devices.found, &name);
+        let compiled = compile::compile(plan, &here, &name);
         self.bring(&compiled.tables)?;
         self.tables = compiled.tables;
         self.counting = compiled.counting;
-        Ok(Applied { missing: devices.missing })
+        self.here = here;
+        Ok(Applied { missing: self.here.missing.clone() })
+    }
+
+    /// Whether the plan that was applied last would give other rules now.
+    pub fn are_outdated(&self) -> bool {
+        self.here.again() != self.here
     }
 
     /// The kernel removes a device's chain with the device, so that a change of it may be refused. Then all is made anew.
@@ -126,23 +140,4 @@ impl Rules {
     ) -> Result<BTreeMap<IpAddr, Connections>, Error> {
         self.netfilter.connections(addresses)
     }
-}
-
-/// The devices that a plan names.
-struct Devices {
-    /// Their indexes.
-    found: BTreeMap<String, u32>,
-    missing: BTreeSet<String>,
-}
-
-fn devices(plan: &Plan) -> Devices {
-    let mut devices = Devices { found: BTreeMap::new(), missing: BTreeSet::new() };
-    for name in compile::device_names(plan) {
-        if let Ok(index) = if_nametoindex(name) {
-            devices.found.insert(name.to_owned(), index);
-        } else {
-            devices.missing.insert(name.to_owned());
-        }
-    }
-    devices
 }

@@ -29,6 +29,9 @@ use crate::{
 /// How often connections are counted while any run out, and what the rules have counted is read.
 const PACE: Duration = Duration::from_secs(5);
 
+/// How often it is looked whether interfaces are still those that the rules name.
+const LOOK: Duration = Duration::from_millis(500);
+
 /// The pause before the kernel is asked again for what it has refused.
 const RETRY: Duration = Duration::from_secs(10);
 
@@ -54,6 +57,7 @@ pub(crate) struct Forwarder {
     draining: Draining,
     metrics: Metrics,
     pace: Interval,
+    look: Interval,
     beat: Heartbeat,
     /// Done when rules are in force, or it is known why they cannot be.
     settled: Option<Awaited>,
@@ -81,8 +85,11 @@ impl Forwarder {
     ) -> Self {
         let (hops, changes) = watch::channel(BTreeSet::new());
         tokio::spawn(tell_neighbours(changes));
-        let mut pace = interval(PACE);
-        pace.set_missed_tick_behavior(MissedTickBehavior::Delay);
+        let [pace, look] = [PACE, LOOK].map(|period| {
+            let mut interval = interval(period);
+            interval.set_missed_tick_behavior(MissedTickBehavior::Delay);
+            interval
+        });
         Self {
             instance,
             sources,
@@ -101,6 +108,7 @@ impl Forwarder {
             draining: Draining::default(),
             metrics,
             pace,
+            look,
             beat: health.watches("decisions", STUCK),
             settled: Some(health.awaits("rules")),
         }
@@ -119,6 +127,7 @@ impl Forwarder {
                 }
                 heard = self.silent.next() => is_news |= self.silent.hear(&heard, now()),
                 _ = self.pace.tick() => self.count(news),
+                _ = self.look.tick() => is_news |= self.kernel.is_outdated(),
                 () = tokio::time::sleep_until(wake), if next.is_some() => {
                     (next, is_news) = (None, true);
                 }
@@ -213,7 +222,12 @@ impl Kernel {
     }
 
     fn is_in_force(&self, plan: &Plan) -> bool {
-        self.rules.is_some() && self.unable.is_none() && self.plan == *plan
+        self.rules.is_some() && self.unable.is_none() && self.plan == *plan && !self.is_outdated()
+    }
+
+    /// An interface was made anew, say: the plan is the same, and the rules that follow from it are others.
+    fn is_outdated(&self) -> bool {
+        self.rules.as_ref().is_some_and(Rules::are_outdated)
     }
 
     fn apply(&mut self, plan: &Plan) -> Result<(), arpeggio_netfilter::Error> {

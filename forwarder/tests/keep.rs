@@ -13,7 +13,10 @@ use std::{
 
 use arpeggio_forwarder::rules::{Counting, Rules};
 use arpeggio_forwarding::{Passing, Plan, PlannedAddress, Way};
-use segment::{DNS, QUIC, Segment, Stream, Version, WEB, ask, both};
+use segment::{
+    DNS, QUIC, Segment, Stream, Version, WEB, ask, both,
+    raw::{ACK, FIN, PSH, RST, Raw, checksum},
+};
 use socket2::{Domain, Protocol, Socket, Type};
 
 fn passed(rules: &mut Rules, counting: &Counting) -> u64 {
@@ -193,14 +196,6 @@ fn send_packet_too_big(segment: &Segment, client: SocketAddr) {
     });
 }
 
-fn checksum(bytes: &[u8]) -> u16 {
-    let words =
-        bytes.chunks(2).map(|word| u32::from(word[0]) << 8 | u32::from(*word.get(1).unwrap_or(&0)));
-    let sum: u32 = words.sum();
-    let sum = (sum & 0xffff) + (sum >> 16);
-    !u16::try_from((sum & 0xffff) + (sum >> 16)).unwrap()
-}
-
 #[test]
 fn quic_goes_on_and_plain_udp_goes_to_the_new_owner() {
     both(|segment| {
@@ -216,6 +211,63 @@ fn quic_goes_on_and_plain_udp_goes_to_the_new_owner() {
         assert_eq!(ask(&open, quic, short), Some(1));
         assert_eq!(ask(&segment.socket(), quic, long), Some(2));
         assert_eq!(ask(&plain, dns, short), Some(2));
+    });
+}
+
+/// Conntrack finds nothing right in a packet far outside of the window, and gives it no connection, though it has one.
+#[test]
+fn a_packet_that_does_not_fit_a_known_connection_does_not_leave_its_node() {
+    both(|segment| {
+        segment.move_to(2);
+        let mut rules = segment.rules(2, &segment.passing(2, segment.hop(2, 1), segment.hop(2, 1)));
+        let mut open = Raw::open(segment, 40_001);
+        assert_eq!(open.ask(), Some(2));
+        for _ in 0..3 {
+            open.send(PSH | ACK, open.next + 10_000_000, b"far\n");
+            assert!(open.receive().is_none_or(|it| it.flags & RST == 0), "it was reset");
+            assert_eq!(open.ask(), Some(2));
+        }
+        let service = segment.version.service();
+        assert_eq!(passed(&mut rules, &Counting::PassedFromOutside(service)), 0);
+        let planned = PlannedAddress { reset: true, ..PlannedAddress::default() };
+        let plan = segment.plan(2, planned);
+        segment.node(2).run(|| rules.apply(&plan).unwrap());
+        open.send(PSH | ACK, open.next + 10_000_000, b"far\n");
+        assert!(open.receive().is_none_or(|it| it.flags & RST == 0), "it was reset");
+        assert_eq!(open.ask(), Some(2));
+    });
+}
+
+/// Whatever a client says first to the node that stands in for a dead one.
+#[test]
+fn every_packet_of_a_dead_nodes_connection_is_reset_at_once() {
+    both(|segment| {
+        let planned = PlannedAddress { reset: true, ..PlannedAddress::default() };
+        let plan = segment.plan(2, planned);
+        segment.move_to(2);
+        segment.node(2).nft(&segment.version.drop_all_to_backends());
+        // What came before its forwarder knew has gone to a dead backend, and conntrack has an entry of it.
+        let early: Vec<_> = (1..=2).map(|n| Raw::new(segment, 41_000 + n)).collect();
+        early.iter().for_each(|raw| raw.send(PSH | ACK, raw.next, b"x"));
+        let mut rules = segment.rules(2, &plan);
+        for raw in &early {
+            raw.send(PSH | ACK, raw.next, b"x");
+            assert!(raw.receive().is_some_and(|it| it.flags & RST != 0), "seen before");
+        }
+        for (port, loose) in [(42_000, "1"), (43_000, "0")] {
+            segment.node(2).set("netfilter/nf_conntrack_tcp_loose", loose);
+            segment.node(2).run(|| rules.apply(&plan).unwrap());
+            for (n, flags) in (0..).zip([ACK, PSH | ACK, FIN | ACK, FIN | PSH | ACK, 0x30 | PSH]) {
+                let raw = Raw::new(segment, port + n);
+                let data: &[u8] = if flags & PSH == 0 { &[] } else { b"x" };
+                raw.send(flags, raw.next, data);
+                let answer = raw.receive();
+                assert!(answer.is_some_and(|it| it.flags & RST != 0), "{flags:x}, loose {loose}");
+            }
+            let raw = Raw::new(segment, port + 100);
+            raw.send(RST, raw.next, &[]);
+            assert_eq!(raw.receive(), None, "no reset is answered by one");
+        }
     });
 }
 
@@ -266,4 +318,40 @@ fn rules_go_with_a_process_that_is_killed() {
     });
     assert!(gone, "{}", segment.node(2).command("nft list tables"));
     assert_eq!(open.ask().unwrap_err().kind(), ErrorKind::ConnectionReset);
+}
+
+/// As the start of many a firewall does.
+#[test]
+fn rules_outlive_that_another_program_removes_all() {
+    both(|segment| {
+        let _rules = segment.rules(2, &segment.passing(2, segment.hop(2, 1), Way::Local));
+        let mut open = segment.connect();
+        assert_eq!(open.node(), 1);
+        segment.move_to(2);
+        segment.node(2).nft("flush ruleset");
+        assert!(segment.node(2).ruleset().contains("table"), "{}", segment.node(2).ruleset());
+        assert_eq!(open.node(), 1);
+    });
+}
+
+/// A driver that is loaded anew, or a network configuration that is applied anew.
+#[test]
+fn rules_are_outdated_when_an_interface_was_made_anew() {
+    both(|segment| {
+        let plan = segment.passing(2, segment.hop(2, 1), Way::Local);
+        let mut rules = segment.rules(2, &plan);
+        let mut open = segment.connect();
+        assert_eq!(open.node(), 1);
+        let node = segment.node(2);
+        let are_outdated = |rules: &Rules| node.run(|| rules.are_outdated());
+        assert!(!are_outdated(&rules));
+        segment.make_anew(2);
+        assert!(are_outdated(&rules));
+        drop(node.run(|| rules.apply(&plan).unwrap()));
+        assert!(!are_outdated(&rules));
+        segment.move_to(2);
+        assert_eq!(open.node(), 1);
+        node.set("netfilter/nf_conntrack_tcp_loose", "0");
+        assert!(are_outdated(&rules), "other packets are unknown to conntrack");
+    });
 }

@@ -5,7 +5,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use arpeggio_forwarding::{Hop, Plan, Way};
 use arpeggio_netfilter::{Contents, Data, Family, Field, Set, SetValue, Table, Tables};
 
-use super::{counting::Counting, ingress, prerouting, steps::Version};
+use super::{counting::Counting, here::Here, ingress, prerouting, steps::Version};
 
 #[cfg(test)]
 mod tests;
@@ -74,14 +74,14 @@ impl Filling {
     }
 }
 
-/// `devices`: the indexes of those that are there.
-pub(super) fn compile(plan: &Plan, devices: &BTreeMap<String, u32>, name: &str) -> Compiled {
+/// `here`: the node for which the rules are.
+pub(super) fn compile(plan: &Plan, here: &Here, name: &str) -> Compiled {
     let mut compiled = Compiled::default();
     for version in Version::ALL {
-        let filling = prerouting::fill(plan, version, devices);
+        let filling = prerouting::fill(plan, version, here);
         compiled.take(version.family(), name, plan, filling);
     }
-    compiled.take(Family::Netdev, name, plan, ingress::fill(plan, devices));
+    compiled.take(Family::Netdev, name, plan, ingress::fill(plan, &here.devices));
     compiled
 }
 

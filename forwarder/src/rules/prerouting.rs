@@ -1,6 +1,6 @@
 //! What conntrack does not know: between conntrack and the translation to a backend.
 
-use std::{collections::BTreeMap, net::IpAddr};
+use std::net::IpAddr;
 
 use arpeggio_forwarding::{Passing, Plan, PlannedAddress, Port, Spread, Way};
 use arpeggio_netfilter::{Chain, Data, Field, Hook, Rule, SetValue, Verdict};
@@ -8,6 +8,7 @@ use arpeggio_netfilter::{Chain, Data, Field, Hook, Rule, SetValue, Verdict};
 use super::{
     compile::{FELLOWS, Filling, hop},
     counting::Counting,
+    here::Here,
     steps::{self, Version, rule},
 };
 
@@ -18,8 +19,8 @@ const PORTS: &str = "ports";
 const QUIC: &str = "quic";
 
 /// The table of one version of IP.
-pub(super) fn fill(plan: &Plan, version: Version, devices: &BTreeMap<String, u32>) -> Filling {
-    let mut table = Making { filling: Filling::default(), version, devices };
+pub(super) fn fill(plan: &Plan, version: Version, here: &Here) -> Filling {
+    let mut table = Making { filling: Filling::default(), version, here };
     let of_version = plan.addresses.iter().filter(|(address, _)| Version::of(**address) == version);
     for (address, planned) in of_version {
         table.address(*address, planned);
@@ -35,7 +36,7 @@ pub(super) fn fill(plan: &Plan, version: Version, devices: &BTreeMap<String, u32
 struct Making<'a> {
     filling: Filling,
     version: Version,
-    devices: &'a BTreeMap<String, u32>,
+    here: &'a Here,
 }
 
 impl Making<'_> {
@@ -63,6 +64,9 @@ impl Making<'_> {
         spread: bool,
     ) -> Vec<Rule> {
         let mut rules = vec![rule([steps::known_to_conntrack(), steps::accept()])];
+        if !self.here.strict {
+            rules.push(rule([steps::tcp_that_does_not_fit(), steps::accept()]));
+        }
         let mut kinds = vec![steps::tcp_other()];
         if !planned.quic.is_empty() {
             self.quic(address, planned);
@@ -118,7 +122,7 @@ impl Making<'_> {
     }
 
     fn way(&mut self, way: &Way, counting: Counting) -> Option<Rule> {
-        let (hop, device) = hop(way, self.devices)?;
+        let (hop, device) = hop(way, &self.here.devices)?;
         let counter = self.filling.counter(counting);
         Some(steps::pass(self.version, hop.next_hop, device, &counter))
     }
@@ -158,7 +162,7 @@ impl Making<'_> {
         let elements: Vec<_> = (0_u32..)
             .zip(ways)
             .filter_map(|(bucket, way)| {
-                let (hop, device) = hop(way, self.devices)?;
+                let (hop, device) = hop(way, &self.here.devices)?;
                 let data = [steps::octets(hop.next_hop), device.to_ne_bytes().to_vec()].concat();
                 Some((bucket, data))
             })

@@ -13,6 +13,8 @@ const FIRST: Register = Register::new(0);
 const BUCKET: Register = Register::new(8);
 /// The bits of TCP that tell what a packet is.
 const FIN_SYN_RST_ACK: u8 = 0x17;
+/// Those of packets that end a connection.
+const FIN_RST: u8 = 0x05;
 /// Those of a packet that begins a connection.
 const SYN: u8 = 0x02;
 
@@ -180,22 +182,36 @@ pub(super) fn protocol(protocol: u8) -> Vec<Expression> {
     vec![Expression::Meta { key: Meta::TransportProtocol, to: FIRST }, is([protocol])]
 }
 
-fn tcp_flags(compare: fn([u8; 1]) -> Expression) -> Vec<Expression> {
+/// TCP that conntrack finds invalid though it may know the connection, since it is far outside of the window, say. A packet of no
+/// connection is invalid to it only when it ends one; all others are new ([`Here::strict`](super::here::Here)). Elsewhere it would be
+/// taken for new, and reset a connection that is well.
+pub(super) fn tcp_that_does_not_fit() -> Vec<Expression> {
+    let invalid = conntrack_state::INVALID.to_ne_bytes();
+    let mut steps = vec![
+        Expression::ConntrackState { to: FIRST },
+        Expression::Mask { register: FIRST, mask: invalid.to_vec() },
+        is_not([0; 4]),
+    ];
+    steps.extend(tcp_flags(FIN_RST, is([0])));
+    steps
+}
+
+fn tcp_flags(mask: u8, compared: Expression) -> Vec<Expression> {
     let mut steps = protocol(number_of(Protocol::Tcp));
     steps.push(transport_bytes(13, 1, FIRST));
-    steps.push(Expression::Mask { register: FIRST, mask: vec![FIN_SYN_RST_ACK] });
-    steps.push(compare([SYN]));
+    steps.push(Expression::Mask { register: FIRST, mask: vec![mask] });
+    steps.push(compared);
     steps
 }
 
 /// TCP that begins a connection.
 pub(super) fn tcp_first() -> Vec<Expression> {
-    tcp_flags(is)
+    tcp_flags(FIN_SYN_RST_ACK, is([SYN]))
 }
 
 /// TCP of a connection that somebody knows.
 pub(super) fn tcp_other() -> Vec<Expression> {
-    tcp_flags(is_not)
+    tcp_flags(FIN_SYN_RST_ACK, is_not([SYN]))
 }
 
 fn quic(compare: fn([u8; 1]) -> Expression) -> Vec<Expression> {

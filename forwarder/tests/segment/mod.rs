@@ -3,6 +3,7 @@
 
 #[path = "../../../crates/link/tests/namespace/mod.rs"]
 mod namespace;
+pub(crate) mod raw;
 
 use std::{
     collections::BTreeSet,
@@ -152,6 +153,19 @@ impl Segment {
         namespace.command(&format!("ip link set eth0 address {} up", text(mac)));
         let (prefix, nodad) = (self.version.prefix(), self.version.at_once());
         namespace.command(&format!("ip address add {address}/{prefix} dev eth0{nodad}"));
+    }
+
+    /// Takes the cable of a node away and lays another one: the interface has the name and the addresses that it had.
+    pub(crate) fn make_anew(&self, node: usize) {
+        let namespace = self.node(node);
+        namespace.command("ip link delete eth0");
+        self.join(namespace, &format!("n{node}"), self.version.node(node), mac(node));
+        for fellow in (1..=3).filter(|fellow| *fellow != node) {
+            let (address, mac) = (self.version.node(fellow), text(mac(fellow)));
+            namespace
+                .command(&format!("ip neigh replace {address} lladdr {mac} dev eth0 nud stale"));
+        }
+        self.client.command(&format!("ping -c 1 -w 10 {}", self.version.node(node)));
     }
 
     /// A node translates as kube-proxy does, to a backend that says which node it is on and which client it sees.
