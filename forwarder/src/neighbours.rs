@@ -4,9 +4,12 @@
 //! IPv6 it then goes to the wrong neighbour: the kernel asks for the packet's destination instead of the node (seen with 6.18). So the
 //! kernel is told beforehand what sessions say. It makes sure of that by itself, as of everything that it has not used for long.
 
-use std::{collections::BTreeSet, net::IpAddr};
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    net::IpAddr,
+};
 
-use arpeggio_forwarding::Hop;
+use arpeggio_forwarding::{Hop, Mac};
 use netlink_packet_route::neighbour::NeighbourState;
 use nix::net::if_::if_nametoindex;
 use rtnetlink::Handle;
@@ -14,10 +17,12 @@ use rtnetlink::Handle;
 /// What "it is there already" is called (`EEXIST`).
 const EXISTS: i32 = 17;
 
-/// Tells the kernel of neighbours. A clone tells the same kernel.
-#[derive(Debug, Clone)]
+/// Tells the kernel of neighbours.
+#[derive(Debug)]
 pub struct Neighbours {
     handle: Handle,
+    /// What the kernel was told last, by the device and the neighbour's address.
+    told: BTreeMap<(u32, IpAddr), Mac>,
 }
 
 impl Neighbours {
@@ -29,22 +34,39 @@ impl Neighbours {
     pub fn new() -> std::io::Result<Self> {
         let (connection, handle, _) = rtnetlink::new_connection()?;
         tokio::spawn(connection);
-        Ok(Self { handle })
+        Ok(Self { handle, told: BTreeMap::new() })
     }
 
-    /// Tells the kernel of each node that packets are given to and that it does not know yet. Returns what it refused.
-    pub async fn tell(&self, hops: &BTreeSet<Hop>) -> Vec<(IpAddr, rtnetlink::Error)> {
+    /// Tells the kernel of each node that packets are given to: what it does not know yet, and what is not so any more. Returns what
+    /// it refused.
+    pub async fn tell(&mut self, hops: &BTreeSet<Hop>) -> Vec<(IpAddr, rtnetlink::Error)> {
         let mut refused = Vec::new();
+        let before = std::mem::take(&mut self.told);
         for hop in hops {
             let Ok(index) = if_nametoindex(hop.interface.as_str()) else { continue };
-            let told = self.handle.neighbours().add(index, hop.next_hop);
-            let told = told.link_layer_address(&hop.mac).state(NeighbourState::Stale);
-            match told.execute().await {
-                Err(rtnetlink::Error::NetlinkError(error)) if error.raw_code() == -EXISTS => {}
+            let place = (index, hop.next_hop);
+            let is_other = before.get(&place).is_some_and(|mac| *mac != hop.mac);
+            match self.tell_one(index, hop, is_other).await {
                 Err(error) => refused.push((hop.next_hop, error)),
-                Ok(()) => {}
+                Ok(()) => drop(self.told.insert(place, hop.mac)),
             }
         }
         refused
+    }
+
+    /// What the kernel has found out by itself stays, unless the node `is_other` than the kernel was told.
+    async fn tell_one(
+        &self,
+        device: u32,
+        hop: &Hop,
+        is_other: bool,
+    ) -> Result<(), rtnetlink::Error> {
+        let told = self.handle.neighbours().add(device, hop.next_hop);
+        let told = told.link_layer_address(&hop.mac).state(NeighbourState::Stale);
+        let told = if is_other { told.replace() } else { told };
+        match told.execute().await {
+            Err(rtnetlink::Error::NetlinkError(error)) if error.raw_code() == -EXISTS => Ok(()),
+            other => other,
+        }
     }
 }

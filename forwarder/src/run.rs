@@ -274,7 +274,7 @@ impl Kernel {
 /// Tells the kernel where the nodes are that packets go to: when a plan is new, and now and then, since it forgets what it does
 /// not use.
 async fn tell_neighbours(mut hops: watch::Receiver<BTreeSet<Hop>>) {
-    let neighbours = match Neighbours::new() {
+    let mut neighbours = match Neighbours::new() {
         Ok(neighbours) => neighbours,
         Err(error) => {
             tracing::error!(%error, "no netlink: the first packets that are passed on may be lost");
