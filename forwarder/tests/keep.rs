@@ -5,7 +5,7 @@ mod segment;
 
 use std::{
     io::{BufRead as _, BufReader, ErrorKind},
-    net::{IpAddr, SocketAddr, TcpStream},
+    net::{SocketAddr, TcpStream},
     process::{Command, Stdio},
     thread,
     time::Duration,
@@ -15,9 +15,9 @@ use arpeggio_forwarder::rules::{Counting, Rules};
 use arpeggio_forwarding::{Passing, Plan, PlannedAddress, Way};
 use segment::{
     DNS, QUIC, Segment, Stream, Version, WEB, ask, both,
-    raw::{ACK, FIN, PSH, RST, Raw, checksum},
+    raw::{ACK, FIN, PSH, RST, Raw},
+    send_packet_too_big,
 };
-use socket2::{Domain, Protocol, Socket, Type};
 
 fn passed(rules: &mut Rules, counting: &Counting) -> u64 {
     let counters = rules.counters().unwrap();
@@ -159,40 +159,6 @@ fn a_packet_too_big_goes_to_the_node_that_knows_the_connection() {
         thread::sleep(Duration::from_millis(100));
         assert_eq!((segment.related(1), segment.related(2)), (1, 0));
         assert_eq!(open.node(), 1);
-    });
-}
-
-/// An ICMP error about a packet of the address to the client, such as a router sends.
-fn send_packet_too_big(segment: &Segment, client: SocketAddr) {
-    let service = segment.version.service();
-    let mut ports = WEB.to_be_bytes().to_vec();
-    ports.extend(client.port().to_be_bytes());
-    ports.extend([0; 16]);
-    let (domain, protocol, mut error) = match (service, client.ip()) {
-        (IpAddr::V4(service), IpAddr::V4(client)) => {
-            let mut inner = vec![0x45, 0, 0x05, 0xdc, 0, 1, 0x40, 0, 64, 6, 0, 0];
-            inner.extend(service.octets());
-            inner.extend(client.octets());
-            let sum = checksum(&inner);
-            inner[10..12].copy_from_slice(&sum.to_be_bytes());
-            (Domain::IPV4, Protocol::ICMPV4, [vec![3, 4, 0, 0, 0, 0, 0x05, 0x14], inner].concat())
-        }
-        (IpAddr::V6(service), IpAddr::V6(client)) => {
-            let mut inner = vec![0x60, 0, 0, 0, 0x05, 0xb4, 6, 64];
-            inner.extend(service.octets());
-            inner.extend(client.octets());
-            (Domain::IPV6, Protocol::ICMPV6, [vec![2, 0, 0, 0, 0, 0, 0x05, 0x14], inner].concat())
-        }
-        _ => unreachable!("one family at a time"),
-    };
-    error.extend(ports);
-    if domain == Domain::IPV4 {
-        let sum = checksum(&error);
-        error[2..4].copy_from_slice(&sum.to_be_bytes());
-    }
-    segment.client.run(|| {
-        let socket = Socket::new(domain, Type::RAW, Some(protocol)).unwrap();
-        socket.send_to(&error, &SocketAddr::new(service, 0).into()).unwrap();
     });
 }
 

@@ -13,7 +13,7 @@ use std::{
 
 use arpeggio_forwarder::rules::{Counting, Rules};
 use arpeggio_forwarding::{BUCKETS, Plan, PlannedAddress, Port, Protocol, Spread, SpreadBy, Way};
-use segment::{DNS, Namespace, QUIC, Segment, Stream, Version, WEB, ask, both};
+use segment::{DNS, Namespace, QUIC, Segment, Stream, Version, WEB, ask, both, raw::Raw};
 
 const SEED: u32 = 0x5eed;
 const LONG: Duration = Duration::from_secs(5);
@@ -132,7 +132,22 @@ fn udp_and_its_fragments_go_where_the_clients_address_says() {
     });
 }
 
-/// Routers make fragments of IPv4 alone; those of IPv6 the sender makes, which TCP does not.
+/// Routers make fragments of IPv4; those of IPv6 the sender makes, behind a translation from IPv4, say.
+#[test]
+fn tcp_in_fragments_goes_where_its_connection_does() {
+    both(|segment| {
+        let tables: [Table; 3] = [|_| 1, |_| 2, |_| 3];
+        for (node, table) in (1..=3).zip(tables) {
+            let _rules: Vec<_> =
+                (1..=3).map(|on| segment.rules(on, &plan(segment, on, table, table))).collect();
+            let mut open = Raw::open(segment, 44_000 + u16::try_from(node).unwrap());
+            assert_eq!(open.ask(), Some(node));
+            assert_eq!(open.ask_in_fragments(), Some(node), "in fragments");
+            assert_eq!(open.ask(), Some(node));
+        }
+    });
+}
+
 #[test]
 fn tcp_that_a_router_has_cut_goes_where_its_connection_does() {
     let Some(segment) = Segment::new(Version::V4) else { return };

@@ -15,6 +15,7 @@
 use std::{collections::BTreeMap, net::IpAddr, time::Duration};
 
 use arpeggio_election::{Node, Version};
+pub use arpeggio_forwarding::STALE;
 use k8s_openapi::{
     api::coordination::v1::{Lease, LeaseSpec},
     apimachinery::pkg::apis::meta::v1::MicroTime,
@@ -30,9 +31,6 @@ const NOT_SPREAD: &str = "arpeggio.dev/not-spread";
 
 /// While a node has connections left, its forwarder writes its Lease at least this often.
 pub const RENEWAL: Duration = Duration::from_mins(1);
-
-/// A count that was not renewed for so long does not count any more.
-pub const STALE: Duration = Duration::from_mins(3);
 
 /// What is said of an address that is to be spread when nobody could spread it.
 const NO_FORWARDER: &str = "no node has a forwarder: install it";

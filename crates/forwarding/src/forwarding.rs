@@ -70,7 +70,7 @@ impl Forwarding {
         Self {
             node,
             settings,
-            start: Start { at: now, said: BTreeMap::new() },
+            start: Start { at: now, said: BTreeMap::new(), latest: BTreeMap::new() },
             addresses: BTreeMap::new(),
             macs: BTreeMap::new(),
             tables: Tables::default(),
@@ -79,7 +79,7 @@ impl Forwarding {
 
     /// What is to be done when this is known. `now` never lies before that of an earlier call.
     pub fn decide(&mut self, known: &Known, now: Timestamp) -> Decision {
-        self.hear(known);
+        self.start.hear(known, now);
         let fellows = self.fellows(known, now);
         self.addresses.retain(|address, _| known.addresses.contains_key(address));
         let mut decision =
@@ -90,14 +90,6 @@ impl Forwarding {
         self.tables.turn();
         decision.next = self.next(known, now);
         decision
-    }
-
-    fn hear(&mut self, known: &Known) {
-        for (node, fellow) in &known.nodes {
-            if let Some(forwarder) = &fellow.forwarder {
-                self.start.said.entry(node.clone()).or_insert(forwarder.version);
-            }
-        }
     }
 
     fn fellows(&mut self, known: &Known, now: Timestamp) -> BTreeSet<Mac> {
@@ -158,7 +150,8 @@ impl Forwarding {
         }
         let start = [SETTLE, moment.keep].map(|span| self.start.at + span);
         let start = start.into_iter().filter(|at| *at > now && moment.is_early());
-        self.addresses.values().filter_map(|memory| memory.next(&moment)).chain(start).min()
+        let memories = self.addresses.values().filter_map(|memory| memory.next(&moment));
+        memories.chain(start).chain(self.start.next(known, now)).min()
     }
 }
 
@@ -222,9 +215,10 @@ impl Asked<'_> {
     }
 
     /// For packets of no bucket. All nodes pass them on to the one that has the address, also before it moves to them: who gets
-    /// it has the rule before the first packet.
+    /// it has the rule before the first packet. Where nothing is kept there is still more than one node that may know the
+    /// connection of an ICMP error, if the address is spread.
     fn passing(&self) -> Passing {
-        if self.moment.keep.is_zero() {
+        if self.moment.keep.is_zero() && self.memory.serving().whole.is_some() {
             return Passing::default();
         }
         let nodes = self.asked(|node| {

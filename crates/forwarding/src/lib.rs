@@ -41,6 +41,7 @@ pub use explain::{Because, Explanation, Share, explain};
 pub use forwarding::{Decision, Forwarding, Settings};
 pub use jhash::{bucket, jhash};
 pub use known::{Address, Endpoints, Fellow, Forwarder, Known, Life, Mac, Port, Protocol, Service};
+pub use memory::STALE;
 pub use notes::{LeftOut, Notes, OneNode, teller};
 pub use packet::{BUCKETS, Kind, SpreadBy};
 pub use plan::{Drain, Draining, Hop, Passing, Plan, PlannedAddress, Spread, Way};

@@ -20,6 +20,10 @@ use crate::{
 /// serve any more, and has counted since.
 pub(crate) const SETTLE: Duration = Duration::from_secs(10);
 
+/// A count of connections that was not said again for so long does not count any more: a forwarder that has some left says so once a
+/// minute, and one that was killed does not.
+pub const STALE: Duration = Duration::from_mins(3);
+
 /// Who serves an address now.
 #[derive(Debug, Clone, Default)]
 pub(crate) struct Serving {
@@ -78,6 +82,35 @@ pub(crate) struct Start {
     pub(crate) at: Timestamp,
     /// What each forwarder said when it was first heard of.
     pub(crate) said: BTreeMap<Node, Version>,
+    /// What each forwarder has said last, and since when that is known.
+    pub(crate) latest: BTreeMap<Node, (Version, Timestamp)>,
+}
+
+impl Start {
+    /// Takes in what forwarders say now.
+    pub(crate) fn hear(&mut self, known: &Known, now: Timestamp) {
+        self.latest.retain(|node, _| known.nodes.contains_key(node));
+        for (node, fellow) in &known.nodes {
+            let Some(forwarder) = &fellow.forwarder else { continue };
+            self.said.entry(node.clone()).or_insert(forwarder.version);
+            let latest = self.latest.entry(node.clone()).or_insert((forwarder.version, now));
+            if latest.0 != forwarder.version {
+                *latest = (forwarder.version, now);
+            }
+        }
+    }
+
+    /// Until when the counts that a node has said last count.
+    fn counts_until(&self, node: &Node) -> Option<Timestamp> {
+        self.latest.get(node).map(|(_, at)| *at + STALE)
+    }
+
+    /// The next time at which the counts of some node do not count any more.
+    pub(crate) fn next(&self, known: &Known, now: Timestamp) -> Option<Timestamp> {
+        let counting = known.nodes.iter().filter(|(_, fellow)| counts_any(fellow));
+        let ends = counting.filter_map(|(node, _)| self.counts_until(node));
+        ends.filter(|at| *at > now).min()
+    }
 }
 
 /// What is asked of a memory.
@@ -178,7 +211,9 @@ impl Memory {
         }
         let was_whole = self.whole.get(node).is_some_and(|at| !moment.is_over(*at));
         let is_unknown = moment.is_early() && fellow.forwarder.is_some();
-        was_whole || is_unknown || said(fellow, address).is_some_and(|count| count > 0)
+        let is_renewed = moment.start.counts_until(node).is_some_and(|until| until > moment.now);
+        let counts_some = said(fellow, address).is_some_and(|count| count > 0);
+        was_whole || is_unknown || is_renewed && counts_some
     }
 
     /// Whether a node may know connections to some port: it has served some.
@@ -231,6 +266,11 @@ impl Memory {
 fn said(fellow: &Fellow, address: IpAddr) -> Option<u32> {
     let forwarder = fellow.forwarder.as_ref()?;
     forwarder.connections.as_ref()?.get(&address).copied()
+}
+
+fn counts_any(fellow: &Fellow) -> bool {
+    let counts = fellow.forwarder.as_ref().and_then(|it| it.connections.as_ref());
+    counts.is_some_and(|counts| counts.values().any(|count| *count > 0))
 }
 
 /// The primaries that have lost a bucket leave now.

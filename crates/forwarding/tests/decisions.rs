@@ -214,6 +214,42 @@ fn with_nothing_to_keep_nothing_is_passed_on() {
 }
 
 #[test]
+fn with_nothing_to_keep_icmp_errors_still_find_one_of_many_nodes() {
+    let mut cluster = Cluster::of(3, true);
+    let settings = arpeggio_forwarding::Settings { keep: Duration::ZERO };
+    for n in 0..3 {
+        cluster.machines[n].forwarding =
+            arpeggio_forwarding::Forwarding::new(name(n), settings, cluster.now);
+    }
+    cluster.tell_all();
+    for n in 0..30 {
+        let server = cluster.connect(0, client(n)).end();
+        assert_eq!(cluster.send(0, client(n), Kind::IcmpError).end(), server);
+    }
+}
+
+/// A forwarder that has some left says so again and again. One that was killed does not.
+#[test]
+fn a_count_that_is_not_renewed_counts_no_more() {
+    let mut cluster = Cluster::of(2, false);
+    cluster.connect(0, client(1));
+    move_to(&mut cluster, 1);
+    for renewed in [true, false] {
+        for _ in 0..10 {
+            wait(&mut cluster, SECOND * 59);
+            if renewed {
+                cluster.publish(0);
+                cluster.fellow(0).forwarder.as_mut().unwrap().connections =
+                    Some([(address(), 7)].into());
+            }
+            cluster.tell_all();
+        }
+        assert_eq!(is_planned(&cluster), renewed);
+    }
+    assert_eq!(cluster.machines[1].decision.next, None);
+}
+
+#[test]
 fn a_forwarder_that_has_just_started_asks_all_that_have_not_said_no() {
     let mut cluster = Cluster::of(3, false);
     cluster.connect(0, client(1));

@@ -18,6 +18,8 @@ use arpeggio_election::Node;
 use arpeggio_forwarder::rules::Rules;
 use arpeggio_forwarding::{Hop, Mac, Passing, Plan, PlannedAddress, Way};
 pub(crate) use namespace::Namespace;
+use raw::checksum;
+use socket2::{Domain, Protocol, Socket, Type};
 
 /// The port of TCP.
 pub(crate) const WEB: u16 = 80;
@@ -287,6 +289,40 @@ impl Segment {
             self.node(node).command(&format!("nft list table {} watch", self.version.family()));
         seen.split("packets ").nth(1).unwrap().split(' ').next().unwrap().parse().unwrap()
     }
+}
+
+/// An ICMP error about a packet of the address to the client, such as a router sends.
+pub(crate) fn send_packet_too_big(segment: &Segment, client: SocketAddr) {
+    let service = segment.version.service();
+    let mut ports = WEB.to_be_bytes().to_vec();
+    ports.extend(client.port().to_be_bytes());
+    ports.extend([0; 16]);
+    let (domain, protocol, mut error) = match (service, client.ip()) {
+        (IpAddr::V4(service), IpAddr::V4(client)) => {
+            let mut inner = vec![0x45, 0, 0x05, 0xdc, 0, 1, 0x40, 0, 64, 6, 0, 0];
+            inner.extend(service.octets());
+            inner.extend(client.octets());
+            let sum = checksum(&inner);
+            inner[10..12].copy_from_slice(&sum.to_be_bytes());
+            (Domain::IPV4, Protocol::ICMPV4, [vec![3, 4, 0, 0, 0, 0, 0x05, 0x14], inner].concat())
+        }
+        (IpAddr::V6(service), IpAddr::V6(client)) => {
+            let mut inner = vec![0x60, 0, 0, 0, 0x05, 0xb4, 6, 64];
+            inner.extend(service.octets());
+            inner.extend(client.octets());
+            (Domain::IPV6, Protocol::ICMPV6, [vec![2, 0, 0, 0, 0, 0, 0x05, 0x14], inner].concat())
+        }
+        _ => unreachable!("one family at a time"),
+    };
+    error.extend(ports);
+    if domain == Domain::IPV4 {
+        let sum = checksum(&error);
+        error[2..4].copy_from_slice(&sum.to_be_bytes());
+    }
+    segment.client.run(|| {
+        let socket = Socket::new(domain, Type::RAW, Some(protocol)).unwrap();
+        socket.send_to(&error, &SocketAddr::new(service, 0).into()).unwrap();
+    });
 }
 
 fn answer(stream: TcpStream, node: usize) {
