@@ -179,3 +179,27 @@ fn other_ports_and_other_addresses_stay() {
         assert_eq!(segment.connect().node(), 2);
     });
 }
+
+/// A switch that does not know where a node is sends its frames everywhere, and some interfaces take what is for others.
+#[test]
+fn a_frame_for_another_node_is_not_given_to_anybody() {
+    both(|segment| {
+        segment.flood();
+        let announces = |node| {
+            let mut plan = plan(segment, node, |_| 3, |_| 3);
+            let planned = plan.addresses.get_mut(&segment.version.service()).unwrap();
+            planned.interfaces = vec!["eth0".to_owned()];
+            plan
+        };
+        let _rules: Vec<_> = (1..=3).map(|node| segment.rules(node, &announces(node))).collect();
+        let to = SocketAddr::new(segment.version.service(), DNS);
+        let socket = segment.socket();
+        for _ in 0..3 {
+            assert_eq!(ask(&socket, to, b"x"), Some(3));
+            let again = socket.recv(&mut [0; 100]);
+            assert!(again.is_err(), "it was answered twice");
+        }
+        let mut stream = segment.connect();
+        assert_eq!(stream.node(), 3);
+    });
+}

@@ -162,6 +162,8 @@ pub enum Meta {
     Protocol,
     /// Its transport protocol: one byte.
     TransportProtocol,
+    /// Whom the frame is for: one byte, 0 when it is for the device by which it came in. Some devices take what is for others, too.
+    PacketType,
 }
 
 /// Where offsets into a packet are counted from.
@@ -346,6 +348,7 @@ impl Meta {
             Self::Protocol => 1,
             Self::InDevice => 4,
             Self::TransportProtocol => 16,
+            Self::PacketType => 19,
         }
     }
 }

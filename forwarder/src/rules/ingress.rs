@@ -50,7 +50,8 @@ impl Making<'_> {
         let chains = &mut self.filling.contents.chains;
         let chain = chains.entry(format!("ingress {device}")).or_default();
         chain.hook = Some(hook);
-        let rule = rule([steps::untagged(version), steps::by_destination(version, &map)]);
+        let is_ours = [steps::untagged(version), steps::for_this_node()];
+        let rule = rule(is_ours.into_iter().chain([steps::by_destination(version, &map)]));
         if !chain.rules.contains(&rule) {
             chain.rules.push(rule);
         }

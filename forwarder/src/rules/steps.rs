@@ -162,6 +162,12 @@ pub(super) fn untagged(version: Version) -> Vec<Expression> {
     ]
 }
 
+/// The frame is for this node. A switch that does not know where a node is sends its frames to all, and a device that watches for
+/// others, or that is virtual, takes them.
+pub(super) fn for_this_node() -> Vec<Expression> {
+    vec![Expression::Meta { key: Meta::PacketType, to: FIRST }, is([0])]
+}
+
 pub(super) fn from_fellow(set: &str) -> Vec<Expression> {
     vec![
         Expression::Payload { header: Header::Link, offset: 6, length: 6, to: FIRST },

@@ -224,6 +224,15 @@ impl Segment {
         all.map(|(port, there)| [(&self.bridge, port), (there, "eth0".to_owned())])
     }
 
+    /// The bridge sends every frame everywhere.
+    pub(crate) fn flood(&self) {
+        self.bridge.command("ip link set br0 type bridge ageing_time 0");
+        for port in ["c", "n1", "n2", "n3"] {
+            self.bridge.command(&format!("bridge link set dev {port} learning off"));
+        }
+        self.bridge.command("bridge fdb flush dev br0");
+    }
+
     /// The client has the address at this node from now on.
     pub(crate) fn move_to(&self, node: usize) {
         let (service, mac) = (self.version.service(), text(mac(node)));
