@@ -181,3 +181,77 @@ fn icmp_errors_find_the_node_that_serves_the_connection() {
         });
     }
 }
+
+/// Something happens to the cluster.
+fn happens(chance: &mut Chance, version: Version, known: &mut Known) {
+    let node = name(usize::try_from(1 + chance.below(3)).unwrap());
+    let what = chance.below(5);
+    let about = known.addresses.get_mut(&version.service()).unwrap();
+    let web = about.services.values_mut().next().unwrap();
+    match what {
+        0 => about.holder = Some(node),
+        1 => about.spread = !about.spread,
+        2 => web.affinity = !web.affinity,
+        3 => {
+            let weights = (1..=3).map(|n| (name(n), u32::try_from(chance.below(4)).unwrap()));
+            web.endpoints = Endpoints::OnNodes(weights.collect());
+        }
+        _ => {
+            let facts = known.nodes.get_mut(&node).unwrap().facts.as_mut().unwrap();
+            facts.cordoned = !facts.cordoned;
+        }
+    }
+}
+
+/// Moves on top of moves, while spread comes and goes and its table changes.
+#[test]
+fn no_history_of_planned_changes_breaks_a_connection() {
+    let web = Port { protocol: Protocol::Tcp, number: WEB };
+    both(|segment| {
+        let version = segment.version;
+        let mut chance = Chance(2026);
+        let mut known = known(version, [(web, Service::default())].into());
+        let mut now = Timestamp::from_origin(Duration::from_hours(1));
+        let settings = Settings { keep: Duration::from_hours(1) };
+        let start = Timestamp::from_origin(Duration::ZERO);
+        let mut nodes: Vec<_> = (1..=3)
+            .map(|node| {
+                let mut forwarding = Forwarding::new(name(node), settings, start);
+                let plan = forwarding.decide(&known, now).plan;
+                (forwarding, segment.rules(node, &plan))
+            })
+            .collect();
+        let mut streams = Vec::new();
+        for step in 0..40 {
+            for _ in 0..2 {
+                let mut stream = segment.connect();
+                let (client, node) = (stream.address(), stream.node());
+                let to = (version.service(), web);
+                let explained = explain(&known, to, (client.ip(), client.port())).node;
+                if let Some(explained) = explained {
+                    assert_eq!(name(node), explained, "{client} in step {step}");
+                }
+                streams.push((stream, node));
+            }
+            happens(&mut chance, version, &mut known);
+            now = now + Duration::from_secs(5);
+            for (node, (forwarding, rules)) in (1..).zip(&mut nodes) {
+                let plan = forwarding.decide(&known, now).plan;
+                segment.node(node).run(|| rules.apply(&plan).unwrap());
+            }
+            let about = &known.addresses[&version.service()];
+            let holder = (1..=3).find(|node| about.holder == Some(name(*node))).unwrap();
+            segment.move_to(holder);
+            for (stream, node) in &mut streams {
+                let answered = stream.ask().unwrap_or_else(|error| {
+                    panic!(
+                        "step {step}, a connection of node {node} at {holder}: {error}; {about:?}"
+                    )
+                });
+                assert_eq!(answered.0, *node);
+            }
+        }
+        let met: BTreeSet<_> = streams.iter().map(|(_, node)| *node).collect();
+        assert_eq!(met.len(), 3, "this shows little");
+    });
+}

@@ -321,3 +321,34 @@ fn rules_are_outdated_when_an_interface_was_made_anew() {
         assert!(are_outdated(&rules), "other packets are unknown to conntrack");
     });
 }
+
+/// As there are during an upgrade.
+#[test]
+fn two_forwarders_on_one_node_do_what_one_does() {
+    both(|segment| {
+        let plan = segment.passing(2, segment.hop(2, 1), Way::Local);
+        let rules = segment.rules(2, &plan);
+        let mut open = segment.connect();
+        assert_eq!(open.node(), 1);
+        let mut later = segment.rules(2, &plan);
+        segment.move_to(2);
+        assert_eq!((open.node(), segment.connect().node()), (1, 2));
+        drop(rules);
+        assert_eq!((open.node(), segment.connect().node()), (1, 2));
+        let service = segment.version.service();
+        assert!(passed(&mut later, &Counting::PassedFromOutside(service)) > 0);
+    });
+}
+
+/// The kernel joins packets that follow one another into larger ones before the rules see them.
+#[test]
+fn much_that_a_client_sends_comes_as_it_was() {
+    both(|segment| {
+        let mut open = segment.connect();
+        assert_eq!(open.node(), 1);
+        let _rules = segment.rules(2, &segment.passing(2, segment.hop(2, 1), Way::Local));
+        segment.move_to(2);
+        assert_eq!(open.ask_at_length(1_000_000).unwrap(), 1);
+        assert_eq!(open.node(), 1);
+    });
+}

@@ -366,6 +366,20 @@ impl Stream {
         Ok((words.next().unwrap().parse().unwrap(), words.next().unwrap().parse().unwrap()))
     }
 
+    /// The node that answers to a question of so many bytes with all of them.
+    pub(crate) fn ask_at_length(&mut self, length: usize) -> std::io::Result<usize> {
+        let question = [vec![b'x'; length], vec![b'\n']].concat();
+        let mut writing = self.0.get_ref().try_clone()?;
+        let asking = thread::spawn(move || writing.write_all(&question));
+        let mut line = String::new();
+        self.0.read_line(&mut line)?;
+        asking.join().unwrap()?;
+        let mut words = line.trim_end().split(' ');
+        let node = words.next().unwrap().parse().unwrap();
+        assert_eq!(words.nth(1).unwrap().len(), length);
+        Ok(node)
+    }
+
     pub(crate) fn node(&mut self) -> usize {
         self.ask().unwrap().0
     }
