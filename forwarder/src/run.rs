@@ -225,9 +225,10 @@ impl Kernel {
         self.rules.is_some() && self.unable.is_none() && self.plan == *plan && !self.is_outdated()
     }
 
-    /// An interface was made anew, say: the plan is the same, and the rules that follow from it are others.
+    /// An interface was made anew, say: the plan is the same, and the rules that follow from it are others. What the kernel has
+    /// refused is tried again in its own time.
     fn is_outdated(&self) -> bool {
-        self.rules.as_ref().is_some_and(Rules::are_outdated)
+        self.unable.is_none() && self.rules.as_ref().is_some_and(Rules::are_outdated)
     }
 
     fn apply(&mut self, plan: &Plan) -> Result<(), arpeggio_netfilter::Error> {

@@ -55,3 +55,25 @@ fn what_the_kernel_knows_by_itself_stays() {
         assert!(known(segment).contains("02:00:00:00:00:07"), "{}", known(segment));
     });
 }
+
+/// The kernel has asked for a node while it was dead, and would ask for the wrong one when the node is back.
+#[test]
+fn a_node_that_was_not_found_is_told_of_again() {
+    both(|segment| {
+        let node = segment.node(1);
+        node.command("ip neigh flush dev eth0");
+        let address = segment.version.node(2);
+        let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
+        node.run(|| {
+            runtime.block_on(async {
+                let mut neighbours = Neighbours::new().unwrap();
+                for _ in 0..2 {
+                    node.command(&format!("ip neigh replace {address} dev eth0 nud failed"));
+                    let refused = neighbours.tell(&[hop(segment, mac(2))].into()).await;
+                    assert!(refused.is_empty(), "{refused:?}");
+                    assert!(known(segment).contains("02:00:00:00:00:02"), "{}", known(segment));
+                }
+            });
+        });
+    });
+}
