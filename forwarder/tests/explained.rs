@@ -255,3 +255,29 @@ fn no_history_of_planned_changes_breaks_a_connection() {
         assert_eq!(met.len(), 3, "this shows little");
     });
 }
+
+/// Machines that have virtual ones beside them have their addresses on a bridge.
+#[test]
+fn an_address_on_a_bridge_is_spread_unless_the_bridge_translates_it_first() {
+    let web = Port { protocol: Protocol::Tcp, number: WEB };
+    both(|segment| {
+        segment.put_on_a_bridge(1, "lan0");
+        let mut known = known(segment.version, [(web, Service::default())].into());
+        known.nodes.get_mut(&name(1)).unwrap().reach.interfaces[0].name = "lan0".into();
+        let _rules = rules(segment, &known, Duration::from_mins(5));
+        for translates in segment.bridges_translate(1) {
+            let mut met = BTreeSet::new();
+            for _ in 0..20 {
+                let mut stream = segment.connect();
+                let client = stream.address();
+                let to = (segment.version.service(), web);
+                let explained = explain(&known, to, (client.ip(), client.port())).node;
+                let explained = if translates { Some(name(1)) } else { explained };
+                assert_eq!(Some(name(stream.node())), explained);
+                assert_eq!(Some(name(stream.ask_at_length(200_000).unwrap())), explained);
+                met.insert(stream.node());
+            }
+            assert_eq!(met.len(), if translates { 1 } else { 3 });
+        }
+    });
+}

@@ -170,6 +170,40 @@ impl Segment {
         self.client.command(&format!("ping -c 1 -w 10 {}", self.version.node(node)));
     }
 
+    /// Gives the address of a node to a bridge, which has its `eth0`.
+    pub(crate) fn put_on_a_bridge(&self, node: usize, name: &str) {
+        let namespace = self.node(node);
+        let (address, prefix) = (self.version.node(node), self.version.prefix());
+        namespace.command(&format!("ip link add {name} type bridge mcast_snooping 0"));
+        namespace.command(&format!("ip link set {name} address {} up", text(mac(node))));
+        namespace.command("ip address flush dev eth0");
+        namespace.command(&format!("ip link set eth0 master {name}"));
+        let nodad = self.version.at_once();
+        namespace.command(&format!("ip address add {address}/{prefix} dev {name}{nodad}"));
+        for fellow in (1..=3).filter(|fellow| *fellow != node) {
+            let (address, mac) = (self.version.node(fellow), text(mac(fellow)));
+            namespace
+                .command(&format!("ip neigh replace {address} lladdr {mac} dev {name} nud stale"));
+        }
+        self.client.command(&format!("ping -c 1 -w 20 {address}"));
+    }
+
+    /// Goes through the ways in which a node's bridges may treat packets: not at all; and, where the kernel can, as if they were
+    /// routed (`br_netfilter`), so that they are translated before the bridge has them as its own.
+    pub(crate) fn bridges_translate(&self, node: usize) -> impl Iterator<Item = bool> {
+        let name = match self.version {
+            Version::V4 => "bridge/bridge-nf-call-iptables",
+            Version::V6 => "bridge/bridge-nf-call-ip6tables",
+        };
+        let can = std::path::Path::new("/proc/sys/net").join(name).exists();
+        let ways = if can { vec![false, true] } else { vec![false] };
+        ways.into_iter().inspect(move |translates| {
+            if can {
+                self.node(node).set(name, if *translates { "1" } else { "0" });
+            }
+        })
+    }
+
     /// A node translates as kube-proxy does, to a backend that says which node it is on and which client it sees.
     fn serve(&self, namespace: &Namespace, node: usize) {
         let (version, backend) = (self.version, self.version.backend());
