@@ -12,9 +12,10 @@ use arpeggio_scenarios::{
     EXCLUDE, Home, STREAMS, Streams, StreamsSeen, eprint_line, first_address, install_overlay,
     pool, service,
 };
+use nix::sys::signal::Signal;
 use serde_json::json;
 
-use crate::clients;
+use crate::{clients, faults::PATIENCE};
 
 pub(crate) const NAMESPACE: &str = "arpeggio-system";
 
@@ -23,6 +24,15 @@ const LATEST: Duration = Duration::from_secs(1);
 
 /// Long enough for a move and what follows from it.
 const AFTERWARDS: Duration = Duration::from_secs(2);
+
+/// For how long connections are kept there. After that no node asks another one that has not heard of a death.
+const KEPT: Duration = Duration::from_secs(30);
+
+/// Long enough for each connection to ask a hundred times and more.
+const WITHOUT_API: Duration = Duration::from_secs(10);
+
+/// A client that is not answered for so long has given up, which is not what it is to do.
+const LONGEST_HANG: Duration = Duration::from_secs(4);
 
 /// Somewhat longer than a speaker takes another one of its node for running that has renewed their session.
 const TWIN: Duration = Duration::from_secs(7);
@@ -90,6 +100,71 @@ pub(crate) fn moves_break_no_connection_with_iptables(home: &Home) -> anyhow::Re
         Ok(())
     })?;
     a_dead_owner_is_told_of_at_once(home)
+}
+
+/// While the API server is away what was kept goes on, and connections of a node that is gone are reset: nothing waits for it.
+pub(crate) fn connections_need_no_api_server(home: &Home) -> anyhow::Result<()> {
+    install_overlay(&home.lab, NAMESPACE, &["admission", "forwarder"])?;
+    let keep = format!("ARPEGGIO_KEEP_CONNECTIONS={}s", KEPT.as_secs());
+    let speakers = "daemonset/arpeggio-speaker";
+    home.lab.kubectl(&["set", "env", "-n", NAMESPACE, speakers, "-c", "forwarder", &keep])?;
+    home.lab.wait_for_rollout(NAMESPACE, speakers, PATIENCE)?;
+    let first = serve_both_families(home)?;
+    every_node_is_able(home)?;
+    unbroken(home, "moved, and then without the API server", || {
+        cordon(home, first)?;
+        home.lab.stop_api()?;
+        thread::sleep(WITHOUT_API);
+        Ok(())
+    })?;
+    api_is_back(home)?;
+    home.lab.kubectl(&["uncordon", &first.to_string()])?;
+
+    thread::sleep(KEPT);
+    let owner = home.wait_for_owner(first_address())?;
+    let speaker = home.lab.container(NAMESPACE, &home.speaker_on(owner)?, "speaker")?;
+    none_waits(home, "without the API server the owner's speaker is asked to stop", || {
+        home.lab.stop_api()?;
+        speaker.iter().try_for_each(|process| process.signal(Signal::SIGTERM))?;
+        Ok(())
+    })?;
+    api_is_back(home)?;
+
+    home.start_web(6)?;
+    thread::sleep(KEPT);
+    home.wait_for_steady_page()?;
+    let owner = home.wait_for_owner(first_address())?;
+    let broken = none_waits(home, "without the API server the owner loses power", || {
+        home.lab.stop_api()?;
+        home.lab.power_off(owner)?;
+        Ok(())
+    })?;
+    ensure!(broken == STREAMS, "{} of {STREAMS} connections outlived their node", STREAMS - broken);
+    home.wait_for_page(Machine::Client)?;
+    home.lab.start_api(PATIENCE)?;
+    home.wait_for_page(Machine::Client)
+}
+
+fn api_is_back(home: &Home) -> anyhow::Result<()> {
+    home.lab.start_api(PATIENCE)?;
+    every_node_is_able(home)?;
+    home.wait_for_steady_page()
+}
+
+/// How many connections break. Each that does is told so.
+fn none_waits(
+    home: &Home,
+    what: &str,
+    act: impl FnOnce() -> anyhow::Result<()>,
+) -> anyhow::Result<usize> {
+    let seen = through(home, what, &home.addresses("web")?, || {
+        act()?;
+        thread::sleep(LONGEST_HANG);
+        Ok(())
+    })?;
+    let told = seen.broken.keys().all(|why| why.contains("reset"));
+    ensure!(told, "{what}: connections end with {:?}", seen.broken);
+    Ok(seen.broken())
 }
 
 /// A Service with an address of each family, which are announced by one node. Returns that node.
