@@ -5,7 +5,7 @@ use std::{env, error::Error, ffi::OsStr, path::PathBuf, time::Duration};
 use axum::{
     body::{Body, Bytes, HttpBody, to_bytes},
     http::{
-        Response, Uri,
+        HeaderMap, HeaderName, HeaderValue, Response, Uri,
         header::{CONTENT_LENGTH, DATE, RETRY_AFTER},
     },
 };
@@ -25,9 +25,10 @@ use hyper_util::{
 use kube::{
     Client, Config,
     client::{ClientBuilder, ConfigExt as _, retry::RetryPolicy},
-    config::{InferConfigError, KubeConfigOptions, Kubeconfig, KubeconfigError},
+    config::{AuthInfo, InferConfigError, KubeConfigOptions, Kubeconfig, KubeconfigError},
     core::{Status, response::StatusDetails},
 };
+use secrecy::ExposeSecret as _;
 use tower::{BoxError, Service, ServiceBuilder, retry::RetryLayer};
 
 use crate::{
@@ -81,6 +82,12 @@ pub enum ConnectError {
     /// The kubeconfig or the context that was asked for is not there, or cannot be read.
     #[error("cannot use the kubeconfig that was asked for")]
     Kubeconfig(#[source] Box<KubeconfigError>),
+    /// A token that no request can carry.
+    #[error(
+        "cannot use the token of the cluster configuration: it has a line break or another control character; write it \
+         on one line, without a blank line after it"
+    )]
+    Token,
     /// A proxy that nobody here can speak with.
     #[error("cannot use the proxy {0}: write http://, https:// or socks5:// before it")]
     Proxy(Uri),
@@ -170,6 +177,9 @@ pub async fn connect_to(origin: &Origin, patience: Patience) -> Result<Client, C
 /// The library's client, but that the kernel finds out dead connections, and that proxies are used as kubectl does.
 fn attentive(config: Config, environment: &Environment) -> Result<Client, ConnectError> {
     let unusable = |error| ConnectError::Unusable(Box::new(error));
+    if tokens(&config.auth_info).any(|token| HeaderValue::from_str(token).is_err()) {
+        return Err(ConnectError::Token);
+    }
     let direct = keeping_alive();
     let proxy = proxy::towards(&config.cluster_url, config.proxy_url.as_ref(), environment);
     let Some(proxy) = proxy.map_err(ConnectError::Proxy)? else {
@@ -192,6 +202,16 @@ fn attentive(config: Config, environment: &Environment) -> Result<Client, Connec
         _ => return Err(ConnectError::Proxy(at)),
     }
     .map_err(unusable)
+}
+
+/// The keys of a legacy auth provider's settings that have tokens.
+const PROVIDED: [&str; 2] = ["id-token", "access-token"];
+
+/// The tokens that a kubeconfig says itself. The library takes for granted that a header can have them.
+fn tokens(auth: &AuthInfo) -> impl Iterator<Item = &str> {
+    let provider = auth.auth_provider.iter();
+    let provided = provider.flat_map(|it| PROVIDED.iter().filter_map(|key| it.config.get(*key)));
+    auth.token.iter().map(|it| it.expose_secret()).chain(provided.map(String::as_str))
 }
 
 fn tunnel<C>(proxy: &Intercept, connector: C) -> Tunnel<C> {
@@ -246,8 +266,7 @@ where
     B::Error: Into<BoxError>,
 {
     let refused = answer.status().is_client_error() || answer.status().is_server_error();
-    let header = answer.headers().get(RETRY_AFTER).and_then(|it| it.to_str().ok()?.parse().ok());
-    let Some(pause) = header.filter(|_| refused) else {
+    let Some(pause) = asked_pause(answer.headers()).filter(|_| refused) else {
         return Ok(answer.map(Body::new));
     };
     let (mut head, body) = answer.into_parts();
@@ -255,6 +274,17 @@ where
     let status = paused(head.status.as_u16(), &text, pause);
     head.headers.remove(CONTENT_LENGTH);
     Ok(Response::from_parts(head, Body::from(serde_json::to_vec(&status)?)))
+}
+
+/// For how many seconds an answer asks to be left alone: it says so itself, or until when by the clock that it shows.
+fn asked_pause(headers: &HeaderMap) -> Option<u32> {
+    let text = |name: HeaderName| headers.get(name)?.to_str().ok();
+    let asked = text(RETRY_AFTER)?;
+    let until = || {
+        let now = text(DATE).and_then(server_clock::parse).unwrap_or_else(server_clock::now);
+        server_clock::parse(asked)?.duration_since(now).as_secs().try_into().ok()
+    };
+    asked.parse().ok().or_else(until)
 }
 
 /// The refusal as the API server's own kind of object, with the pause where it names none.
@@ -292,6 +322,7 @@ mod tests {
     use axum::http::Request;
     use k8s_openapi::api::core::v1::Pod;
     use kube::{Api, client};
+    use serde_json::json;
     use tokio::{
         io::{AsyncReadExt as _, AsyncWriteExt as _},
         net::TcpListener,
@@ -300,12 +331,15 @@ mod tests {
     use super::*;
     use crate::failure::Failure;
 
+    /// What the clock of an API server shows that is asked here.
+    const NOW: &str = "Wed, 21 Oct 2026 07:27:30 GMT";
+
     async fn failure(code: u16, header: &str, text: &str) -> Failure {
         let (header, text) = (header.to_owned(), text.to_owned());
         let server = tower::service_fn(move |_: Request<client::Body>| {
             let body = Body::from(text.clone());
             let answer = Response::builder().status(code).header(RETRY_AFTER, &header);
-            let answer = answer.header(CONTENT_LENGTH, text.len()).body(body);
+            let answer = answer.header(DATE, NOW).header(CONTENT_LENGTH, text.len()).body(body);
             async move { answer.map_err(BoxError::from) }
         });
         let client =
@@ -324,7 +358,14 @@ mod tests {
             (429, "7", "Too many requests, please try again later.", seconds(7)),
             (429, "7", own, seconds(9)),
             (429, "", own, seconds(9)),
-            (429, "Wed, 21 Oct 2026 07:28:00 GMT", "Too many requests", None),
+            (429, "Wed, 21 Oct 2026 07:28:00 GMT", "Too many requests", seconds(30)),
+            (429, "Wednesday, 21-Oct-26 07:28:00 GMT", "Too many requests", seconds(30)),
+            (429, "Wed Oct 21 07:28:00 2026", "Too many requests", seconds(30)),
+            (429, "Wed, 21 Oct 2026 07:28:00 GMT", own, seconds(9)),
+            (429, NOW, "Too many requests", None),
+            (429, "Tue, 20 Oct 2026 07:28:00 GMT", "Too many requests", None),
+            (429, "in a while", "Too many requests", None),
+            (429, "-7", "Too many requests", None),
         ];
         for (code, header, text, retry_after) in table {
             assert_eq!(
@@ -368,6 +409,23 @@ mod tests {
         assert!(asked.starts_with("connect api.home.example:6443 "), "{asked}");
         assert!(asked.contains("proxy-authorization: basic "), "{asked}");
         assert_eq!(pod.unwrap().metadata.name.as_deref(), Some("web"));
+    }
+
+    #[tokio::test]
+    async fn a_token_that_no_header_can_have_is_refused_and_not_shown() {
+        let provider = |token: &str| json!({ "name": "oidc", "config": { "id-token": token } });
+        for bad in ["topsecret\n", "top\nsecret", "topsecret\r\n", "topsecret\u{0}"] {
+            for auth in [json!({ "token": bad }), json!({ "auth-provider": provider(bad) })] {
+                let mut config = Config::new("https://api.home.example:6443".parse().unwrap());
+                config.auth_info = serde_json::from_value(auth).unwrap();
+                let error = attentive(config, &Environment::default()).err().unwrap().to_string();
+                assert!(error.contains("it has a line break"), "{error}");
+                assert!(!error.contains("secret"), "{error}");
+            }
+        }
+        let mut config = Config::new("https://api.home.example:6443".parse().unwrap());
+        config.auth_info.token = Some("topsecret".to_owned().into());
+        assert!(attentive(config, &Environment::default()).is_ok());
     }
 
     #[tokio::test]

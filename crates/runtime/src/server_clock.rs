@@ -5,7 +5,7 @@
 
 use std::sync::atomic::{AtomicI64, Ordering};
 
-use k8s_openapi::jiff::{SignedDuration, Timestamp, fmt::rfc2822};
+use k8s_openapi::jiff::{SignedDuration, Timestamp, civil::DateTime, fmt::rfc2822, tz::TimeZone};
 
 use crate::wall_clock;
 
@@ -22,6 +22,18 @@ pub fn now() -> Timestamp {
     here.checked_add(ahead).unwrap_or(here)
 }
 
+/// The two other forms that a date in a header may have (RFC 9110 section 5.6.7), both in UTC.
+const OLD_FORMS: [&str; 2] = ["%A, %d-%b-%y %H:%M:%S GMT", "%a %b %e %H:%M:%S %Y"];
+
+/// A date in a header.
+pub(crate) fn parse(date: &str) -> Option<Timestamp> {
+    let old = || OLD_FORMS.iter().find_map(|form| DateTime::strptime(form, date).ok());
+    match rfc2822::parse(date) {
+        Ok(zoned) => Some(zoned.timestamp()),
+        Err(_) => Some(old()?.to_zoned(TimeZone::UTC).ok()?.timestamp()),
+    }
+}
+
 /// Takes note of the date of an answer.
 pub(crate) fn hear(date: &str) {
     if let Some(ahead) = ahead(date, wall_clock::now()) {
@@ -32,14 +44,28 @@ pub(crate) fn hear(date: &str) {
 
 /// By how much the clock that wrote this is ahead of one that shows `here`.
 fn ahead(date: &str, here: Timestamp) -> Option<SignedDuration> {
-    let there = rfc2822::parse(date).ok()?.timestamp();
-    let ahead = there.duration_since(here);
+    let ahead = parse(date)?.duration_since(here);
     Some(if ahead.abs() < ALIKE { SignedDuration::ZERO } else { ahead })
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn a_date_has_one_of_three_forms() {
+        let meant: Timestamp = "2026-11-08T08:49:37Z".parse().unwrap();
+        for form in [
+            "Sun, 08 Nov 2026 08:49:37 GMT",
+            "Sunday, 08-Nov-26 08:49:37 GMT",
+            "Sun Nov  8 08:49:37 2026",
+        ] {
+            assert_eq!(parse(form), Some(meant), "{form}");
+        }
+        for other in ["", "0", "-1", "soon", "Sun, 99 Nov 2026 08:49:37 GMT"] {
+            assert_eq!(parse(other), None, "{other}");
+        }
+    }
 
     #[test]
     fn only_what_is_more_than_an_answer_takes_counts() {
