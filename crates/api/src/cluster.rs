@@ -69,7 +69,14 @@ impl ClusterRange {
 /// The node's own addresses (`status.addresses`), whatever they are for; names are left out.
 pub fn node_addresses(node: &Node) -> Vec<IpAddr> {
     let listed = node.status.iter().flat_map(|status| status.addresses.iter().flatten());
-    listed.filter_map(|entry| entry.address.parse().ok()).collect()
+    listed.filter_map(|entry| one_address(&entry.address)).collect()
+}
+
+/// The address in a text that nobody has checked: with blanks around it, with the interface that it is on (`fe80::1%eth0`), as
+/// part of a subnet (`10.0.0.1/24`), or an IPv4 address in IPv6 form.
+pub(crate) fn one_address(text: &str) -> Option<IpAddr> {
+    let plain = text.trim().split(['%', '/']).next()?;
+    plain.parse::<IpAddr>().ok().map(|address| address.to_canonical())
 }
 
 #[cfg(test)]
@@ -102,6 +109,27 @@ mod tests {
         assert_eq!(shown[0], "10.244.1.0-10.244.1.255: the pods of node n1");
         assert_eq!(shown.len(), 2);
         assert!(ClusterRange::of_node(&Node::default()).is_empty());
+    }
+
+    #[test]
+    fn an_address_of_a_node_counts_however_it_is_written() {
+        let table = [
+            ("::ffff:192.168.0.11", Some("192.168.0.11")),
+            (" 192.168.0.11\n", Some("192.168.0.11")),
+            ("192.168.0.11/24", Some("192.168.0.11")),
+            ("fe80::11%eth0", Some("fe80::11")),
+            ("FD00:0:0::11", Some("fd00::11")),
+            ("node-1.example.com", None),
+            ("10.0.0", None),
+            ("", None),
+        ];
+        for (text, expected) in table {
+            let mut node = node();
+            node.status.as_mut().unwrap().addresses.as_mut().unwrap()[0].address = text.to_owned();
+            let read: Vec<String> =
+                node_addresses(&node).iter().map(IpAddr::to_string).take(1).collect();
+            assert_eq!(read, [expected.unwrap_or("fd00::11")], "{text:?}");
+        }
     }
 
     #[test]

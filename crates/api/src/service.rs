@@ -24,7 +24,7 @@ use std::{cmp::Reverse, collections::BTreeMap, net::IpAddr};
 use arpeggio_ipam::Request;
 use k8s_openapi::{
     api::core::v1::{LoadBalancerIngress, ObjectReference, Service, ServiceSpec},
-    apimachinery::pkg::apis::meta::v1::{Condition, ManagedFieldsEntry, Time},
+    apimachinery::pkg::apis::meta::v1::{Condition, ManagedFieldsEntry, ObjectMeta, Time},
 };
 use kube::Resource;
 use serde_json::{Value, json};
@@ -132,7 +132,7 @@ pub struct Ingress {
     pub addresses: Vec<IpAddr>,
     /// Whether there are entries that are not addresses, which we never write.
     pub has_others: bool,
-    /// Whether an address has an `ipMode` that we never write, or is listed twice.
+    /// Whether an address has an `ipMode` or a form that we never write, or is listed twice.
     pub is_written_otherwise: bool,
     /// The field managers of the list. It is of one piece: the last one to change it is alone.
     pub managers: Vec<String>,
@@ -257,7 +257,11 @@ fn addresses(list: &str) -> Vec<IpAddr> {
 
 /// Which Service this is.
 pub fn reference(service: &Service) -> ServiceRef {
-    let metadata = &service.metadata;
+    reference_of(&service.metadata)
+}
+
+/// Which Service this is the metadata of.
+pub fn reference_of(metadata: &ObjectMeta) -> ServiceRef {
     ServiceRef {
         namespace: metadata.namespace.clone().unwrap_or_default(),
         name: metadata.name.clone().unwrap_or_default(),
@@ -293,11 +297,13 @@ impl Ingress {
             }
         }
         let has_others = entries.iter().any(|entry| address(entry).is_none());
-        let is_of_other_mode =
-            |it: &LoadBalancerIngress| it.ip_mode.as_deref().is_some_and(|mode| mode != IP_MODE);
+        let is_written_otherwise = |it: &LoadBalancerIngress| {
+            written_address(it) != address(it)
+                || it.ip_mode.as_deref().is_some_and(|mode| mode != IP_MODE)
+        };
         Self {
             has_others,
-            is_written_otherwise: entries.iter().any(is_of_other_mode)
+            is_written_otherwise: entries.iter().any(is_written_otherwise)
                 || (!has_others && addresses.len() < entries.len()),
             addresses,
             managers: managers(fields(service), INGRESS_FIELD),
@@ -340,6 +346,11 @@ fn other_writers(service: &Service) -> Vec<String> {
 }
 
 fn address(entry: &LoadBalancerIngress) -> Option<IpAddr> {
+    // The API server takes IPv4 addresses in IPv6 form.
+    written_address(entry).map(|address| address.to_canonical())
+}
+
+fn written_address(entry: &LoadBalancerIngress) -> Option<IpAddr> {
     entry.ip.as_deref()?.parse().ok()
 }
 
@@ -421,6 +432,7 @@ mod tests {
             (json!({ "ip": "10.0.0.1" }), true),
             (json!({ "ip": "10.0.0.1", "ipMode": "Proxy" }), false),
             (json!({ "ip": "10.0.0.2", "ipMode": "VIP" }), false),
+            (json!({ "ip": "::ffff:10.0.0.1", "ipMode": "VIP" }), false),
             (json!({ "hostname": "a.example" }), false),
         ];
         for (entry, same) in table {

@@ -226,6 +226,78 @@ fn the_address_of_a_node_is_never_adopted_whoever_wrote_it() {
     }
 }
 
+/// What else may stand beside a node's address.
+#[test]
+fn the_address_of_a_node_is_never_adopted_however_it_is_written() {
+    let mut lab = lab_with_node("10.0.0.3");
+    let lists: [&[&str]; 5] = [
+        &["::ffff:10.0.0.3"],
+        &["10.0.0.3", "10.0.0.3"],
+        &["10.0.0.3", "::ffff:10.0.0.3"],
+        &["203.0.113.9", "10.0.0.3"],
+        &["10.0.0.3", "10.0.0.7"],
+    ];
+    for (number, list) in lists.iter().enumerate() {
+        let name = format!("web-{number}");
+        lab.cluster.create_service(&name, &[]);
+        lab.cluster.set_ingresses(&name, list, "k3s");
+    }
+    lab.cluster.create_service("named", &[]);
+    lab.cluster.set_hostname("named", Some("10.0.0.3"), "node-1.example.com", "k3s");
+    lab.cluster.create_service("name-alone", &[]);
+    lab.cluster.set_hostname("name-alone", None, "node-1.example.com", "k3s");
+    lab.cluster.create_service("by-proxy", &[]);
+    lab.cluster.set_ingress("by-proxy", "10.0.0.3", "k3s");
+    lab.cluster.set_ip_mode("by-proxy", "Proxy", "k3s");
+    lab.settle();
+    assert!(!lab.locks().contains(&"address-10.0.0.3".to_owned()), "{:?}", lab.locks());
+    for name in ["web-0", "web-1", "web-2", "by-proxy", "named"] {
+        assert!(lab.says(name).starts_with("True: "), "{name}: {}", lab.says(name));
+        assert!(lab.record(name).ingress.is_ours(), "{name}");
+    }
+    assert_eq!(lab.addresses("web-4"), ["10.0.0.7"], "no node has the other one");
+    for name in ["web-3", "name-alone"] {
+        assert!(lab.says(name).contains("written by k3s"), "{name}: {}", lab.says(name));
+    }
+}
+
+#[test]
+fn an_address_that_a_node_has_got_goes_to_nobody_else() {
+    let key = ("arpeggio.dev/sharing-key", "web");
+    let asks = ("arpeggio.dev/addresses", "10.0.0.1");
+    let mut lab = Lab::with_pools(&[WIDE]);
+    lab.cluster.create_service_on("web", &[key], 80);
+    lab.settle();
+    lab.set_node("10.0.0.1");
+    lab.cluster.create_service_on("joins", &[key], 81);
+    lab.cluster.create_service_on("asks", &[key, asks], 82);
+    lab.settle();
+    assert_eq!(lab.addresses("web"), ["10.0.0.1"]);
+    assert_eq!(lab.addresses("joins"), ["10.0.0.2"]);
+    assert!(lab.says("asks").contains("it is an address of node n1"), "{}", lab.says("asks"));
+    lab.cluster.delete_service("web");
+    lab.settle();
+    assert_eq!(lab.addresses("asks"), [""; 0]);
+    lab.set_node("10.0.0.9");
+    lab.settle();
+    assert_eq!(lab.addresses("asks"), ["10.0.0.1"], "the node has another one now");
+}
+
+#[test]
+fn who_comes_again_does_not_inherit_what_a_node_has_got_meanwhile() {
+    let mut lab = Lab::with_pools(&[WIDE]);
+    lab.periods.succession = Duration::from_secs(5);
+    lab.restart();
+    lab.create("web");
+    lab.cluster.delete_service("web");
+    lab.settle();
+    lab.set_node("10.0.0.1");
+    lab.settle();
+    lab.create("web");
+    lab.seconds(6);
+    assert_eq!(lab.addresses("web"), ["10.0.0.2"]);
+}
+
 #[test]
 fn an_address_that_we_gave_stays_when_a_node_says_that_it_has_it() {
     let mut lab = Lab::with_pools(&[WIDE]);
