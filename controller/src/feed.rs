@@ -33,13 +33,14 @@ where
         self.0.next().await
     }
 
-    /// Passes an event on. Where some objects of a list cannot be decoded, none is taken for gone.
+    /// Passes an event on. What cannot be decoded of a list is not taken for gone.
     pub(crate) fn pass(&mut self, event: Event<K>, keeper: &mut impl Watched<K>) {
         match self.0.pass(event) {
             Some(Change::Applied(object)) => keeper.apply(object),
             Some(Change::Deleted(object)) => keeper.delete(object),
             Some(Change::Listed(objects)) => keeper.reset(objects),
-            Some(Change::ListedInPart(objects)) => {
+            Some(Change::ListedInPart { objects, gone }) => {
+                gone.iter().for_each(|object| keeper.gone(object));
                 objects.into_iter().for_each(|object| keeper.apply(object));
             }
             None => {}

@@ -13,7 +13,7 @@ use arpeggio_runtime::{
     watch::Event,
 };
 use k8s_openapi::{api::coordination::v1::Lease, jiff::Timestamp};
-use kube::{Api, Client, ResourceExt as _, runtime::watcher::Config};
+use kube::{Api, Client, ResourceExt as _, api::ObjectMeta, runtime::watcher::Config};
 use tokio::time::Instant;
 
 use crate::feed::Feed;
@@ -127,8 +127,8 @@ impl Watched<Lease> for Known {
         self.note(&lease, Instant::now());
     }
 
-    fn delete(&mut self, lease: Lease) {
-        self.seen.remove(&lease.namespace().unwrap_or_default());
+    fn gone(&mut self, lease: &ObjectMeta) {
+        self.seen.remove(lease.namespace.as_deref().unwrap_or_default());
     }
 
     fn reset(&mut self, leases: Vec<Lease>) {

@@ -179,7 +179,8 @@ impl Campaign {
             Change::Deleted(_) => self.saw(None),
             Change::Listed(leases) => self.saw(leases.first()),
             // It is there and not understood, and shows when it is written again.
-            Change::ListedInPart(_) => {}
+            Change::ListedInPart { gone, .. } if gone.is_empty() => {}
+            Change::ListedInPart { .. } => self.saw(None),
         }
         self.publish();
     }

@@ -3,7 +3,7 @@
 use std::collections::BTreeSet;
 
 use arpeggio_api::{
-    knowledge::{Knowledge, Wants, service_name, slice_name},
+    knowledge::{Knowledge, Wants, full_name},
     node::facts,
 };
 use arpeggio_election::{Node, NodeFacts};
@@ -14,7 +14,7 @@ use k8s_openapi::api::{
     core::v1::{self, Service},
     discovery::v1::EndpointSlice,
 };
-use kube::ResourceExt as _;
+use kube::{Resource, ResourceExt as _, api::ObjectMeta};
 
 use crate::sources::Shown;
 
@@ -44,40 +44,64 @@ impl Feed {
     /// Whether anything is known that was not.
     pub(crate) fn take(&mut self, shown: Shown) -> bool {
         match shown {
-            Shown::Lease(change) => self.pass(change, Self::one_lease, Self::all_leases),
-            Shown::Service(change) => self.pass(change, Self::one_service, |feed, all| {
-                feed.knowledge.list_services(all.iter())
-            }),
-            Shown::Slice(change) => self
-                .pass(change, Self::one_slice, |feed, all| feed.knowledge.list_slices(all.iter())),
-            Shown::Node(change) => self.pass(change, Self::one_node, |feed, all| {
-                let all = all.iter().map(|it| feed.named(it)).collect();
-                feed.knowledge.list_nodes(all)
-            }),
-        }
-    }
-
-    /// Passes a change on: to `one` with each object and whether it is there, or to `all` with all that there are.
-    fn pass<K>(
-        &mut self,
-        change: Change<K>,
-        one: impl Fn(&mut Self, &K, bool) -> bool,
-        all: impl FnOnce(&mut Self, &[K]) -> bool,
-    ) -> bool {
-        match change {
-            Change::Applied(object) => one(self, &object, true),
-            Change::Deleted(object) => one(self, &object, false),
-            Change::Listed(objects) => all(self, &objects),
-            Change::ListedInPart(objects) => {
-                objects.iter().fold(false, |any, object| one(self, object, true) | any)
+            Shown::Lease(change) => {
+                let gone = |feed: &mut Self, it: &ObjectMeta| {
+                    feed.forget(it.name.as_deref().unwrap_or_default())
+                };
+                self.pass(change, Self::one_lease, gone, Self::all_leases)
+            }
+            Shown::Service(change) => {
+                let one = |feed: &mut Self, it: &Service| {
+                    feed.knowledge.learn_service(&full_name(&it.metadata), Some(it))
+                };
+                let gone = |feed: &mut Self, it: &ObjectMeta| {
+                    feed.knowledge.learn_service(&full_name(it), None)
+                };
+                self.pass(change, one, gone, |feed, all| feed.knowledge.list_services(all.iter()))
+            }
+            Shown::Slice(change) => {
+                let one = |feed: &mut Self, it: &EndpointSlice| {
+                    feed.knowledge.learn_slice(&full_name(&it.metadata), Some(it))
+                };
+                let gone = |feed: &mut Self, it: &ObjectMeta| {
+                    feed.knowledge.learn_slice(&full_name(it), None)
+                };
+                self.pass(change, one, gone, |feed, all| feed.knowledge.list_slices(all.iter()))
+            }
+            Shown::Node(change) => {
+                let gone = |feed: &mut Self, it: &ObjectMeta| {
+                    let node = Node::from(it.name.as_deref().unwrap_or_default());
+                    feed.knowledge.learn_node(&node, None)
+                };
+                self.pass(change, Self::one_node, gone, |feed, all| {
+                    let all = all.iter().map(|it| feed.named(it)).collect();
+                    feed.knowledge.list_nodes(all)
+                })
             }
         }
     }
 
-    fn one_lease(&mut self, lease: &Lease, is_there: bool) -> bool {
-        if !is_there {
-            return self.forget(&lease.name_any());
+    /// Passes a change on: to `one` each object that is there, to `gone` each that is not any more, or to `all` all that
+    /// there are.
+    fn pass<K: Resource>(
+        &mut self,
+        change: Change<K>,
+        one: impl Fn(&mut Self, &K) -> bool,
+        gone: impl Fn(&mut Self, &ObjectMeta) -> bool,
+        all: impl FnOnce(&mut Self, &[K]) -> bool,
+    ) -> bool {
+        match change {
+            Change::Applied(object) => one(self, &object),
+            Change::Deleted(object) => gone(self, object.meta()),
+            Change::Listed(objects) => all(self, &objects),
+            Change::ListedInPart { objects, gone: absent } => {
+                let any = absent.iter().fold(false, |any, object| gone(self, object) | any);
+                objects.iter().fold(any, |any, object| one(self, object) | any)
+            }
         }
+    }
+
+    fn one_lease(&mut self, lease: &Lease) -> bool {
         let read = self.knowledge.learn_lease(lease);
         self.unclear.pass(&lease.name_any(), read).unwrap_or_default()
     }
@@ -88,7 +112,7 @@ impl Feed {
         let absent: Vec<String> = absent.collect();
         self.unclear.listed(&listed);
         let forgotten = absent.iter().fold(false, |any, name| self.forget(name) | any);
-        leases.iter().fold(forgotten, |any, lease| self.one_lease(lease, true) | any)
+        leases.iter().fold(forgotten, |any, lease| self.one_lease(lease) | any)
     }
 
     fn forget(&mut self, name: &str) -> bool {
@@ -96,17 +120,9 @@ impl Feed {
         self.knowledge.forget_lease(name)
     }
 
-    fn one_service(&mut self, service: &Service, is_there: bool) -> bool {
-        self.knowledge.learn_service(&service_name(service), is_there.then_some(service))
-    }
-
-    fn one_slice(&mut self, slice: &EndpointSlice, is_there: bool) -> bool {
-        self.knowledge.learn_slice(&slice_name(slice), is_there.then_some(slice))
-    }
-
-    fn one_node(&mut self, node: &v1::Node, is_there: bool) -> bool {
+    fn one_node(&mut self, node: &v1::Node) -> bool {
         let (node, facts) = self.named(node);
-        self.knowledge.learn_node(&node, is_there.then_some(facts))
+        self.knowledge.learn_node(&node, Some(facts))
     }
 
     fn named(&self, node: &v1::Node) -> (Node, NodeFacts) {
@@ -163,7 +179,7 @@ mod tests {
 
     #[test]
     fn only_what_says_something_new_is_news() {
-        use Change::{Applied, Deleted, Listed};
+        use Change::{Applied, Deleted, Listed, ListedInPart};
         let mut feed = Feed::default();
         let all = vec![session("node-1", 1), lock(None), forwarder("node-1", 3, 1)];
         assert!(feed.take(Shown::Lease(Listed(all.clone()))));
@@ -180,6 +196,10 @@ mod tests {
         assert_eq!(about.holder.as_ref().unwrap().as_str(), "node-1");
         assert!(feed.take(Shown::Lease(Deleted(forwarder("node-1", 0, 2)))));
         assert!(feed.known().nodes[&Node::from("node-1")].forwarder.is_none());
+        let in_part = |gone| ListedInPart { objects: vec![], gone };
+        assert!(!feed.take(Shown::Lease(in_part(vec![]))), "it may be among those not understood");
+        assert!(feed.take(Shown::Lease(in_part(vec![lock(None).metadata]))));
+        assert!(feed.known().addresses.is_empty());
         assert!(feed.take(Shown::Lease(Listed(vec![]))));
         assert_eq!(feed.known(), &Known::default());
     }

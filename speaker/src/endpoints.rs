@@ -1,6 +1,6 @@
 //! Watches `EndpointSlice`s, as soon as some address has traffic that must not leave its node.
 
-use std::{collections::BTreeMap, iter};
+use std::collections::BTreeMap;
 
 use arpeggio_api::endpoints::{ServiceName, backends, service_of, slim};
 use arpeggio_election::Backends;
@@ -10,7 +10,7 @@ use arpeggio_runtime::{
 };
 use crossbeam_channel::Sender;
 use k8s_openapi::api::discovery::v1::EndpointSlice;
-use kube::{Api, Client, ResourceExt as _};
+use kube::{Api, Client, api::ObjectMeta};
 use tokio::sync::oneshot;
 
 use crate::{
@@ -35,7 +35,7 @@ pub(crate) async fn watch(
     let (slices, awaited) = (Api::all(client), health.awaits("EndpointSlices"));
     let slices = Watch::new(slices, watches::config(), Haste::Patient, awaited).slimmed(slim);
     watches::follow(slices, rewinds, |change| {
-        let is_list = matches!(change, Change::Listed(_) | Change::ListedInPart(_));
+        let is_list = matches!(change, Change::Listed(_) | Change::ListedInPart { .. });
         let changes = feed.take(change);
         // An empty list is news as well: there are no backends, and not only none that are known.
         !is_list && changes.is_empty() || inputs.send(Input::Backends(changes)).is_ok()
@@ -59,29 +59,33 @@ impl Feed {
     fn take(&mut self, change: Change<EndpointSlice>) -> Changes {
         match change {
             Change::Applied(slice) => {
-                let Some((name, now)) = read(&slice) else { return self.remove(&slice) };
+                let Some((name, now)) = read(&slice) else {
+                    return self.remove(&self::name(&slice));
+                };
                 let service = now.0.clone();
                 if self.slices.insert(name, now.clone()).as_ref() == Some(&now) {
                     return Changes::new();
                 }
                 Changes::from([(service.clone(), self.sum(&service))])
             }
-            Change::Deleted(slice) => self.remove(&slice),
+            Change::Deleted(slice) => self.remove(&name(&slice)),
             Change::Listed(slices) => {
                 let before = std::mem::take(&mut self.slices);
                 self.slices.extend(slices.iter().filter_map(read));
                 self.changes(before.into_values().map(|(service, _)| service))
             }
-            Change::ListedInPart(slices) => {
-                self.slices.extend(slices.iter().filter_map(read));
-                self.changes(iter::empty())
+            Change::ListedInPart { objects, gone } => {
+                let gone = gone.iter().filter_map(|it| self.slices.remove(&full_name(it)));
+                let gone: Vec<_> = gone.map(|(service, _)| service).collect();
+                self.slices.extend(objects.iter().filter_map(read));
+                self.changes(gone.into_iter())
             }
         }
     }
 
     /// A slice is gone, or is no Service's any more.
-    fn remove(&mut self, slice: &EndpointSlice) -> Changes {
-        let gone = self.slices.remove(&name(slice));
+    fn remove(&mut self, slice: &SliceName) -> Changes {
+        let gone = self.slices.remove(slice);
         gone.map(|(service, _)| (service.clone(), self.sum(&service))).into_iter().collect()
     }
 
@@ -108,7 +112,11 @@ impl Feed {
 }
 
 fn name(slice: &EndpointSlice) -> SliceName {
-    (slice.namespace().unwrap_or_default(), slice.name_any())
+    full_name(&slice.metadata)
+}
+
+fn full_name(metadata: &ObjectMeta) -> SliceName {
+    (metadata.namespace.clone().unwrap_or_default(), metadata.name.clone().unwrap_or_default())
 }
 
 fn read(slice: &EndpointSlice) -> Option<(SliceName, (ServiceName, Backends))> {
@@ -150,7 +158,10 @@ mod tests {
         assert_eq!(ready(take(Applied(slice("web-2", &["c"])))), ["a", "c"]);
         assert_eq!(ready(take(Deleted(slice("web-1", &["a"])))), ["c"]);
         let part = vec![slice("web-3", &["d"])];
-        assert_eq!(ready(take(ListedInPart(part))), ["c", "d"], "one is not understood");
+        let in_part = |objects, gone| ListedInPart { objects, gone };
+        assert_eq!(ready(take(in_part(part, vec![]))), ["c", "d"], "one is not understood");
+        let gone = vec![slice("web-2", &[]).metadata];
+        assert_eq!(ready(take(in_part(vec![], gone))), ["d"]);
         let changes = take(Listed(vec![]));
         assert_eq!(changes.len(), 1, "the Service that has lost all");
         assert!(ready(changes).is_empty());

@@ -59,27 +59,30 @@ impl Feed {
                 self.unclear.gone(&lease.name_any());
                 gone(&lease.name_any(), lease::version(&lease).ok()).into_iter().collect()
             }
-            Change::Listed(leases) => self.listed(&leases, true),
-            Change::ListedInPart(leases) => self.listed(&leases, false),
+            Change::Listed(leases) => {
+                let listed: BTreeSet<String> = leases.iter().map(ResourceExt::name_any).collect();
+                self.unclear.listed(&listed);
+                let absent: Vec<String> = self.known.difference(&listed).cloned().collect();
+                self.listed(&leases, &absent)
+            }
+            Change::ListedInPart { objects, gone } => {
+                let gone: Vec<String> = gone.into_iter().filter_map(|it| it.name).collect();
+                gone.iter().for_each(|name| self.unclear.gone(name));
+                self.listed(&objects, &gone)
+            }
         }
     }
 
-    /// What was deleted while there was no watch shows only by its absence from a `whole` list.
-    fn listed(&mut self, leases: &[Lease], whole: bool) -> Vec<Input> {
-        let listed: BTreeSet<String> = leases.iter().map(ResourceExt::name_any).collect();
-        let absent = self.known.difference(&listed).filter(|_| whole);
-        let gone = absent.filter_map(|name| gone(name, None));
-        let gone: Vec<Input> = gone.collect();
+    /// What was deleted while there was no watch shows only by its absence from a list.
+    fn listed(&mut self, leases: &[Lease], absent: &[String]) -> Vec<Input> {
+        for name in absent {
+            self.known.remove(name);
+        }
+        self.known.extend(leases.iter().map(ResourceExt::name_any));
+        let gone = absent.iter().filter_map(|name| gone(name, None));
         let inputs = leases.iter().filter_map(|lease| self.read(lease)).collect::<Vec<_>>();
         let inputs = inputs.into_iter().chain(gone);
-        let inputs = inputs.chain([Input::Election(Event::Synced)]).collect();
-        if whole {
-            self.unclear.listed(&listed);
-            self.known = listed;
-        } else {
-            self.known.extend(listed);
-        }
-        inputs
+        inputs.chain([Input::Election(Event::Synced)]).collect()
     }
 
     fn read(&mut self, lease: &Lease) -> Option<Input> {
@@ -158,7 +161,11 @@ mod tests {
         assert_eq!(take(Applied(lock(2))), ["lock 192.168.0.2"]);
         assert_eq!(take(Applied(lock(3))), ["lock 192.168.0.3"]);
         assert_eq!(take(Deleted(lock(3))), ["gone 192.168.0.3"]);
-        assert_eq!(take(ListedInPart(vec![lock(2)])), ["lock 192.168.0.2", "synced"]);
+        let in_part = |gone| ListedInPart { objects: vec![lock(2)], gone };
+        assert_eq!(take(in_part(vec![])), ["lock 192.168.0.2", "synced"]);
+        take(Applied(lock(4)));
+        let shown = ["lock 192.168.0.2", "gone 192.168.0.4", "synced"];
+        assert_eq!(take(in_part(vec![lock(4).metadata])), shown);
         let shown = ["lock 192.168.0.2", "gone 192.168.0.1", "synced"];
         assert_eq!(take(Listed(vec![lock(2)])), shown);
     }

@@ -30,7 +30,7 @@ pub(crate) async fn watch(
     let nodes = Watch::new(Api::all(client), watches::config(), Haste::Patient, awaited);
     let nodes = nodes.slimmed(slim);
     watches::follow(nodes, rewinds, |change| {
-        let is_list = matches!(change, Change::Listed(_) | Change::ListedInPart(_));
+        let is_list = matches!(change, Change::Listed(_) | Change::ListedInPart { .. });
         let news = feed.take(change);
         !is_list && news.is_empty() || inputs.send(Input::Nodes(news)).is_ok()
     })
@@ -48,20 +48,24 @@ impl Feed {
     pub(crate) fn take(&mut self, change: Change<v1::Node>) -> Vec<Event> {
         match change {
             Change::Applied(node) => self.learn(&node).into_iter().collect(),
-            Change::Deleted(node) => {
-                let node = name(&node);
-                self.known.remove(&node);
-                vec![Event::NodeGone(node)]
-            }
+            Change::Deleted(node) => vec![self.forget(name(&node))],
             Change::Listed(nodes) => {
                 let gone = self.forget_all_but(&nodes);
                 let news = nodes.iter().filter_map(|node| self.learn(node));
                 gone.into_iter().map(Event::NodeGone).chain(news).collect()
             }
-            Change::ListedInPart(nodes) => {
-                nodes.iter().filter_map(|node| self.learn(node)).collect()
+            Change::ListedInPart { objects, gone } => {
+                let names = gone.iter().filter_map(|it| it.name.as_deref()).map(Node::from);
+                let gone: Vec<Event> = names.map(|node| self.forget(node)).collect();
+                let news = objects.iter().filter_map(|node| self.learn(node));
+                gone.into_iter().chain(news).collect()
             }
         }
+    }
+
+    fn forget(&mut self, node: Node) -> Event {
+        self.known.remove(&node);
+        Event::NodeGone(node)
     }
 
     /// Those that were known and are not among `nodes`.
@@ -112,7 +116,10 @@ mod tests {
         assert!(take(Applied(node("a", false))).is_empty(), "it is well, once more");
         assert_eq!(take(Applied(node("a", true))), ["a true"]);
         assert_eq!(take(Deleted(node("b", false))), ["b gone"]);
-        assert!(take(ListedInPart(vec![])).is_empty(), "it may be among those not understood");
+        let in_part = |gone| ListedInPart { objects: vec![], gone };
+        assert!(take(in_part(vec![])).is_empty(), "it may be among those not understood");
+        take(Applied(node("b", false)));
+        assert_eq!(take(in_part(vec![node("b", false).metadata])), ["b gone"]);
         assert_eq!(take(Listed(vec![node("c", false)])), ["a gone", "c false"]);
     }
 }

@@ -52,7 +52,7 @@ use arpeggio_election::Node;
 use arpeggio_ipam::{Allocator, Owner};
 use arpeggio_labels::Labels;
 use k8s_openapi::{api::core::v1::ObjectReference, apimachinery::pkg::apis::meta::v1::Time};
-use kube::ResourceExt;
+use kube::{Resource, ResourceExt, api::ObjectMeta};
 
 use crate::{
     declared::DeclaredPools,
@@ -76,11 +76,15 @@ pub(crate) type LeftBehind = BTreeMap<IpAddr, BTreeMap<String, u32>>;
 pub(crate) type NotSpread = Option<BTreeMap<Node, BTreeMap<IpAddr, String>>>;
 
 /// A kind of object that a watch keeps the index informed of.
-pub trait Watched<K> {
+pub trait Watched<K: Resource> {
     /// The object is new or has changed.
     fn apply(&mut self, object: K);
+    /// The object with this namespace, name and uid is gone.
+    fn gone(&mut self, object: &ObjectMeta);
     /// The object is gone.
-    fn delete(&mut self, object: K);
+    fn delete(&mut self, object: K) {
+        self.gone(object.meta());
+    }
     /// These and no others exist.
     fn reset(&mut self, objects: Vec<K>);
 }
@@ -181,7 +185,11 @@ struct Listed {
 
 /// An object's `resourceVersion`, which grows with every write of its kind.
 fn version(object: &impl ResourceExt) -> u64 {
-    object.resource_version().and_then(|text| text.parse().ok()).unwrap_or_default()
+    version_in(object.meta())
+}
+
+fn version_in(metadata: &ObjectMeta) -> u64 {
+    metadata.resource_version.as_deref().and_then(|text| text.parse().ok()).unwrap_or_default()
 }
 
 impl Index {

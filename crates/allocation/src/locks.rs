@@ -9,12 +9,13 @@ use std::{
 use arpeggio_api::lock::{self, ServiceRef};
 use arpeggio_ipam::{Clash, Family, Held, Owner, PoolName, Reservation, SharingTerms};
 use k8s_openapi::api::coordination::v1::Lease;
+use kube::api::ObjectMeta;
 
 use super::{
     Index, Watched,
     known_lock::{KnownLock, address, foreign_owner, known, without_label},
     setbacks::later,
-    version,
+    version, version_in,
 };
 use crate::effect::Subject;
 
@@ -29,9 +30,9 @@ impl Watched<Lease> for Index {
         }
     }
 
-    fn delete(&mut self, lease: Lease) {
-        self.locks_seen = self.locks_seen.max(version(&lease));
-        if let Some(address) = address(&lease) {
+    fn gone(&mut self, lease: &ObjectMeta) {
+        self.locks_seen = self.locks_seen.max(version_in(lease));
+        if let Some(address) = lease.name.as_deref().and_then(lock::address_of) {
             self.lock_gone(address);
         }
     }

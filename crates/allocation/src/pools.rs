@@ -8,7 +8,7 @@ use arpeggio_api::{
 };
 use arpeggio_ipam::{Family, PoolName, PoolState, Usage};
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::Time;
-use kube::ResourceExt;
+use kube::{ResourceExt, api::ObjectMeta};
 
 use super::{Index, Watched, version};
 use crate::effect::{Effect, PoolWrite, Subject, Task};
@@ -20,9 +20,10 @@ impl Watched<AddressPool> for Index {
         }
     }
 
-    fn delete(&mut self, pool: AddressPool) {
-        if self.pools.remove(&pool.name_any()).is_some() {
-            self.forget_setbacks(&Subject::Pool(pool.name_any()));
+    fn gone(&mut self, pool: &ObjectMeta) {
+        let name = pool.name.clone().unwrap_or_default();
+        if self.pools.remove(&name).is_some() {
+            self.forget_setbacks(&Subject::Pool(name));
             self.pools_changed();
         }
     }

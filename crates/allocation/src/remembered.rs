@@ -16,7 +16,7 @@ use k8s_openapi::{
     api::{coordination::v1::Lease, core::v1::ObjectReference},
     apimachinery::pkg::apis::meta::v1::Time,
 };
-use kube::ResourceExt as _;
+use kube::{ResourceExt as _, api::ObjectMeta};
 
 use super::{Index, Watched, declared::DeclaredPools, sources::MetalLb};
 use crate::effect::{Effect, RecordWrite, Subject, Task};
@@ -307,8 +307,8 @@ impl Watched<Lease> for Records<'_> {
         self.put(&lease);
     }
 
-    fn delete(&mut self, lease: Lease) {
-        if let Some(uid) = last_good::uid(&lease.name_any()) {
+    fn gone(&mut self, lease: &ObjectMeta) {
+        if let Some(uid) = lease.name.as_deref().and_then(last_good::uid) {
             self.remove(uid);
         }
     }

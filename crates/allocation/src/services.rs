@@ -5,6 +5,7 @@ use std::{collections::BTreeSet, net::IpAddr};
 use arpeggio_api::service::{self, Ingress, ServiceRecord};
 use arpeggio_ipam::{Owner, Sharing};
 use k8s_openapi::{api::core::v1::Service, apimachinery::pkg::apis::meta::v1::Time};
+use kube::api::ObjectMeta;
 
 use super::{Index, Watched, announcing::announced, effect::Subject, known_lock::owner_of};
 
@@ -57,10 +58,11 @@ impl Watched<Service> for Index {
         }
     }
 
-    fn delete(&mut self, service: Service) {
-        let owner = owner(&service);
+    fn gone(&mut self, service: &ObjectMeta) {
+        let service = service::reference_of(service);
+        let owner = owner_of(&service);
         // Not if a Service of the same name has been seen already.
-        let is_known = |known: &ServiceRecord| known.service == service::reference(&service);
+        let is_known = |known: &ServiceRecord| known.service == service;
         if self.services.get(&owner).is_some_and(is_known) {
             self.service_gone(&owner);
         }

@@ -349,7 +349,7 @@ pub fn slice_name(slice: &EndpointSlice) -> SliceName {
 }
 
 /// Namespace and name.
-fn full_name(metadata: &ObjectMeta) -> (String, String) {
+pub fn full_name(metadata: &ObjectMeta) -> (String, String) {
     (metadata.namespace.clone().unwrap_or_default(), metadata.name.clone().unwrap_or_default())
 }
 

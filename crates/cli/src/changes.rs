@@ -71,8 +71,11 @@ impl Seen {
                 told.extend(leases.iter().flat_map(|lease| self.apply(lease, now)));
                 told
             }
-            Change::ListedInPart(leases) => {
-                leases.iter().flat_map(|lease| self.apply(lease, now)).collect()
+            Change::ListedInPart { objects, gone } => {
+                let names = gone.iter().filter_map(|it| it.name.as_deref());
+                let mut told: Vec<Told> = names.filter_map(|name| self.forget(name, now)).collect();
+                told.extend(objects.iter().flat_map(|lease| self.apply(lease, now)));
+                told
             }
         }
     }

@@ -74,8 +74,13 @@ pub enum Change<K> {
     Deleted(K),
     /// These and no others exist.
     Listed(Vec<K>),
-    /// These exist, and others that cannot be decoded: what is not among them need not be gone.
-    ListedInPart(Vec<K>),
+    /// Some objects cannot be decoded. What was known of them stays.
+    ListedInPart {
+        /// These exist.
+        objects: Vec<K>,
+        /// These were shown before and exist no more: namespaces, names and uids.
+        gone: Vec<ObjectMeta>,
+    },
 }
 
 /// An object that cannot be decoded.
@@ -100,6 +105,8 @@ pub struct Watch<K> {
     left_out: BTreeSet<Name>,
     /// The objects that cannot be decoded, by namespace and name.
     undecodable: BTreeMap<Name, Undecodable>,
+    /// The uids of the objects that were shown, and not as gone, by namespace and name.
+    shown: BTreeMap<Name, String>,
     complaints: Vec<Complaint>,
     awaited: Awaited,
     /// Whether the first list is complete.
@@ -146,6 +153,7 @@ where
             listing: Vec::new(),
             left_out: BTreeSet::new(),
             undecodable: BTreeMap::new(),
+            shown: BTreeMap::new(),
             complaints: Vec::new(),
             awaited,
             listed: false,
@@ -222,7 +230,11 @@ where
                 None
             }
             watcher::Event::InitDone => Some(self.finish_list()),
-            watcher::Event::Apply(object) => self.decoded(object).map(Change::Applied),
+            watcher::Event::Apply(object) => {
+                let object = self.decoded(object)?;
+                self.shown.insert(name(object.meta()), uid(object.meta()));
+                Some(Change::Applied(object))
+            }
             watcher::Event::Delete(object) => self.deleted(object),
         }
     }
@@ -251,8 +263,7 @@ where
     fn complain(&mut self, invalid: InvalidObject) {
         let InvalidObject { error: why, metadata } = invalid;
         self.left_out.insert(name(&metadata));
-        let uid = metadata.uid.clone().unwrap_or_default();
-        let undecodable = Undecodable { uid, why: why.clone() };
+        let undecodable = Undecodable { uid: uid(&metadata), why: why.clone() };
         let before = self.undecodable.insert(name(&metadata), undecodable.clone());
         if before.as_ref() != Some(&undecodable) {
             let object = reference::<K>(metadata);
@@ -271,10 +282,12 @@ where
     /// object, and may know it as it was before: they learn it from a list.
     fn deleted(&mut self, object: Guarded<K>) -> Option<Change<K>> {
         self.undecodable.remove(&name(object.meta()));
-        if object.0.is_err() {
+        let Ok(object) = object.0 else {
             self.restart();
-        }
-        object.0.ok().map(Change::Deleted)
+            return None;
+        };
+        self.shown.remove(&name(object.meta()));
+        Some(Change::Deleted(object))
     }
 
     fn finish_list(&mut self) -> Change<K> {
@@ -285,7 +298,22 @@ where
         let in_part = self.listed && !self.undecodable.is_empty();
         self.listed = true;
         self.awaited.done();
-        if in_part { Change::ListedInPart(objects) } else { Change::Listed(objects) }
+        let gone = self.show_only(&objects);
+        if in_part { Change::ListedInPart { objects, gone } } else { Change::Listed(objects) }
+    }
+
+    /// Takes note that these are shown, and those of the others that are there and cannot be decoded; those that are gone.
+    fn show_only(&mut self, objects: &[K]) -> Vec<ObjectMeta> {
+        let listed = objects.iter().map(|it| (name(it.meta()), uid(it.meta()))).collect();
+        let mut gone = Vec::new();
+        for (name, uid) in std::mem::replace(&mut self.shown, listed) {
+            if self.undecodable.get(&name).is_some_and(|it| it.uid == uid) {
+                self.shown.insert(name, uid);
+            } else if !self.shown.contains_key(&name) {
+                gone.push(metadata(name, uid));
+            }
+        }
+        gone
     }
 
     fn fail(&mut self, error: &watcher::Error) -> Option<Change<K>> {
@@ -333,6 +361,21 @@ where
 fn name(metadata: &ObjectMeta) -> Name {
     let text = |part: &Option<String>| part.clone().unwrap_or_default();
     (text(&metadata.namespace), text(&metadata.name))
+}
+
+fn uid(metadata: &ObjectMeta) -> String {
+    metadata.uid.clone().unwrap_or_default()
+}
+
+/// What is known of an object that is gone.
+fn metadata((namespace, name): Name, uid: String) -> ObjectMeta {
+    let text = |it: String| Some(it).filter(|it| !it.is_empty());
+    ObjectMeta {
+        namespace: text(namespace),
+        name: text(name),
+        uid: text(uid),
+        ..ObjectMeta::default()
+    }
 }
 
 fn reference<K: Resource<DynamicType = ()>>(metadata: ObjectMeta) -> ObjectReference {
@@ -431,7 +474,7 @@ mod tests {
     fn names(change: Change<ConfigMap>) -> (bool, Vec<String>) {
         let (whole, objects) = match change {
             Change::Listed(objects) => (true, objects),
-            Change::ListedInPart(objects) => (false, objects),
+            Change::ListedInPart { objects, .. } => (false, objects),
             other => panic!("{other:?}"),
         };
         (whole, objects.into_iter().filter_map(|it| it.metadata.name).collect())
@@ -468,6 +511,55 @@ mod tests {
         assert_eq!(list(&mut watch, vec![good("a"), bad("b")]), (false, owned(&["a"])));
         assert_eq!(watch.take_complaints().len(), 1, "once, however often it is listed");
         assert_eq!(list(&mut watch, vec![good("a")]), (true, owned(&["a"])));
+    }
+
+    /// With a uid.
+    fn made(uid: &str, object: Guarded<ConfigMap>) -> Guarded<ConfigMap> {
+        let uid = Some(uid.to_owned());
+        Guarded(match object.0 {
+            Ok(mut object) => {
+                object.metadata.uid = uid;
+                Ok(object)
+            }
+            Err(mut invalid) => {
+                invalid.metadata.uid = uid;
+                Err(invalid)
+            }
+        })
+    }
+
+    /// Lists these objects, and names what is gone by that.
+    fn gone(watch: &mut Watch<ConfigMap>, objects: Vec<Guarded<ConfigMap>>) -> Vec<String> {
+        watch.pass(Ok(watcher::Event::Init));
+        for object in objects {
+            watch.pass(Ok(watcher::Event::InitApply(object)));
+        }
+        match watch.pass(Ok(watcher::Event::InitDone)) {
+            Some(Change::ListedInPart { gone, .. }) => {
+                { gone.into_iter().map(|it| format!("{} {}", it.name.unwrap(), it.uid.unwrap())) }
+                    .collect()
+            }
+            other => panic!("{other:?}"),
+        }
+    }
+
+    #[test]
+    fn what_is_gone_shows_though_something_else_is_bad() {
+        let health = Health::default();
+        let mut watch = watch(&health);
+        let first = ["a", "b", "c", "d"].map(|name| made(name, good(name))).to_vec();
+        list(&mut watch, first);
+        watch.pass(Ok(watcher::Event::Apply(made("e", good("e")))));
+        watch.pass(Ok(watcher::Event::Delete(made("d", good("d")))));
+        let (a, e) = (made("a", good("a")), made("e", good("e")));
+        let shown = gone(&mut watch, vec![a.clone(), made("b", bad("b")), e]);
+        assert_eq!(shown, ["c c"], "it was deleted in the gap, and d before");
+        let shown = gone(&mut watch, vec![a.clone(), made("b", bad("b"))]);
+        assert_eq!(shown, ["e e"]);
+        let shown = gone(&mut watch, vec![a.clone(), made("other", bad("b"))]);
+        assert_eq!(shown, ["b b"], "another one of that name is bad");
+        assert_eq!(gone(&mut watch, vec![a, made("other", bad("b"))]), [""; 0], "once");
+        assert_eq!(gone(&mut watch, vec![made("other", bad("b"))]), ["a a"]);
     }
 
     #[test]

@@ -8,7 +8,7 @@ use arpeggio_api::{
 };
 use arpeggio_ipam::PoolName;
 use k8s_openapi::api::core::v1::{ConfigMap, ObjectReference};
-use kube::Resource as _;
+use kube::{Resource as _, api::ObjectMeta};
 
 use crate::{Declared, Declarer, Index, Watched};
 
@@ -109,7 +109,7 @@ impl Watched<ConfigMap> for PoolFile {
         }
     }
 
-    fn delete(&mut self, _: ConfigMap) {
+    fn gone(&mut self, _: &ObjectMeta) {
         self.reset(Vec::new());
     }
 

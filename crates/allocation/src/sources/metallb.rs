@@ -8,7 +8,7 @@ use arpeggio_api::{
 };
 use arpeggio_ipam::PoolError;
 use k8s_openapi::api::core::v1::ObjectReference;
-use kube::{Resource as _, ResourceExt as _};
+use kube::{Resource as _, ResourceExt as _, api::ObjectMeta};
 
 use crate::{Declared, Declarer, Index, Watched};
 
@@ -136,13 +136,17 @@ fn by_name<S: Kind>(objects: Vec<Object<S>>) -> BTreeMap<String, Object<S>> {
     objects.into_iter().map(|object| (object.name_any(), object)).collect()
 }
 
+fn name(object: &ObjectMeta) -> &str {
+    object.name.as_deref().unwrap_or_default()
+}
+
 impl Watched<IPAddressPool> for MetalLb {
     fn apply(&mut self, pool: IPAddressPool) {
         self.changed |= put(&mut self.pools, pool);
     }
 
-    fn delete(&mut self, pool: IPAddressPool) {
-        self.changed |= self.pools.remove(&pool.name_any()).is_some();
+    fn gone(&mut self, pool: &ObjectMeta) {
+        self.changed |= self.pools.remove(name(pool)).is_some();
     }
 
     fn reset(&mut self, pools: Vec<IPAddressPool>) {
@@ -156,8 +160,8 @@ impl Watched<LegacyPool> for MetalLb {
         self.changed |= put(&mut self.legacy_pools, pool);
     }
 
-    fn delete(&mut self, pool: LegacyPool) {
-        self.changed |= self.legacy_pools.remove(&pool.name_any()).is_some();
+    fn gone(&mut self, pool: &ObjectMeta) {
+        self.changed |= self.legacy_pools.remove(name(pool)).is_some();
     }
 
     fn reset(&mut self, pools: Vec<LegacyPool>) {
@@ -174,8 +178,8 @@ impl Watched<L2Advertisement> for MetalLb {
         self.changed = true;
     }
 
-    fn delete(&mut self, advertisement: L2Advertisement) {
-        self.changed |= self.advertisements.remove(&advertisement.name_any()).is_some();
+    fn gone(&mut self, advertisement: &ObjectMeta) {
+        self.changed |= self.advertisements.remove(name(advertisement)).is_some();
     }
 
     fn reset(&mut self, advertisements: Vec<L2Advertisement>) {

@@ -1,7 +1,7 @@
 //! Namespaces, of which only the labels matter, and whether they are being deleted.
 
 use k8s_openapi::api::core::v1::Namespace;
-use kube::{ResourceExt, core::PartialObjectMeta};
+use kube::{ResourceExt, api::ObjectMeta, core::PartialObjectMeta};
 
 use crate::{Index, Watched};
 
@@ -18,8 +18,8 @@ impl Watched<Meta> for Index {
         self.set_namespace(&name, namespace.labels().clone());
     }
 
-    fn delete(&mut self, namespace: Meta) {
-        self.forget_namespace(&namespace.name_any());
+    fn gone(&mut self, namespace: &ObjectMeta) {
+        self.forget_namespace(namespace.name.as_deref().unwrap_or_default());
     }
 
     fn reset(&mut self, namespaces: Vec<Meta>) {

@@ -19,7 +19,7 @@ use arpeggio_api::{
 };
 use arpeggio_election::Version;
 use k8s_openapi::api::{coordination::v1::Lease, core::v1::Node, networking::v1::ServiceCIDR};
-use kube::ResourceExt as _;
+use kube::{ResourceExt as _, api::ObjectMeta};
 
 use crate::{
     Index, LeftBehind, Watched,
@@ -180,6 +180,10 @@ impl Surroundings {
     }
 }
 
+fn name(object: &ObjectMeta) -> &str {
+    object.name.as_deref().unwrap_or_default()
+}
+
 impl Watched<Node> for Surroundings {
     /// Nodes report every few minutes that they are well, which is no change.
     fn apply(&mut self, node: Node) {
@@ -188,8 +192,8 @@ impl Watched<Node> for Surroundings {
         self.changed |= before.as_ref() != Some(&uses);
     }
 
-    fn delete(&mut self, node: Node) {
-        self.changed |= self.nodes.remove(&node.name_any()).is_some();
+    fn gone(&mut self, node: &ObjectMeta) {
+        self.changed |= self.nodes.remove(name(node)).is_some();
     }
 
     fn reset(&mut self, nodes: Vec<Node>) {
@@ -226,12 +230,12 @@ impl Watched<Lease> for Surroundings {
         }
     }
 
-    fn delete(&mut self, lease: Lease) {
-        self.leases.gone(&lease.name_any());
-        if let Some(node) = forwarder::node_of(&lease.name_any()) {
+    fn gone(&mut self, lease: &ObjectMeta) {
+        self.leases.gone(name(lease));
+        if let Some(node) = forwarder::node_of(name(lease)) {
             self.said_changed |= self.forwarders.remove(node.as_str()).is_some();
         }
-        let Some(node) = session::node_of(&lease.name_any()) else { return };
+        let Some(node) = session::node_of(name(lease)) else { return };
         self.set_live(node.as_str(), false);
         self.changed |= self.speakers.remove(node.as_str()).is_some();
     }
@@ -256,8 +260,8 @@ impl Watched<ServiceCIDR> for Surroundings {
         self.changed = true;
     }
 
-    fn delete(&mut self, cidr: ServiceCIDR) {
-        self.changed |= self.service_cidrs.remove(&cidr.name_any()).is_some();
+    fn gone(&mut self, cidr: &ObjectMeta) {
+        self.changed |= self.service_cidrs.remove(name(cidr)).is_some();
     }
 
     fn reset(&mut self, cidrs: Vec<ServiceCIDR>) {

@@ -22,7 +22,7 @@ use k8s_openapi::{
     },
     jiff::Timestamp,
 };
-use kube::ResourceExt as _;
+use kube::{Resource, ResourceExt as _};
 use serde_json::{Value, json};
 
 use super::{super::*, editions::Edition};
@@ -195,7 +195,7 @@ impl Controller {
     }
 }
 
-fn pass<K>(change: Option<Event<K>>, index: &mut impl Watched<K>) -> bool {
+fn pass<K: Resource>(change: Option<Event<K>>, index: &mut impl Watched<K>) -> bool {
     match change {
         Some(Event::Applied(object)) => index.apply(object),
         Some(Event::Deleted(object)) => index.delete(object),

@@ -100,7 +100,9 @@ impl Requests {
             let event = self.locks.next().await;
             let shown = match self.locks.pass(event) {
                 Some(Change::Applied(lease)) => vec![lease],
-                Some(Change::Listed(leases) | Change::ListedInPart(leases)) => leases,
+                Some(Change::Listed(leases) | Change::ListedInPart { objects: leases, .. }) => {
+                    leases
+                }
                 Some(Change::Deleted(_)) | None => Vec::new(),
             };
             // One that is not understood any more is not moved, and that shows at the end.

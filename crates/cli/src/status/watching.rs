@@ -41,7 +41,9 @@ pub(super) async fn follow(
         }
         let Some(change) = watch.pass(event) else { continue };
         let now = server_clock::now();
-        if let (Change::Listed(leases) | Change::ListedInPart(leases), false) = (&change, begun) {
+        if let (Change::Listed(leases) | Change::ListedInPart { objects: leases, .. }, false) =
+            (&change, begun)
+        {
             begin(leases, selection, format, now);
         }
         let told = seen.take_in(change, now);
