@@ -1,5 +1,7 @@
 //! What each component changes, and that another namespace is followed everywhere.
 
+use std::collections::BTreeSet;
+
 use serde_json::{Value, json};
 
 use crate::{
@@ -185,6 +187,123 @@ fn on_openshift_the_speakers_pod_may_have_what_it_asks_for_and_no_more() {
         assert_eq!(constraints["allowPrivilegeEscalation"], false);
         let role = objects.get("ClusterRole/arpeggio-scc-speaker");
         assert_eq!(role["rules"][0]["resourceNames"], json!(["arpeggio-speaker"]));
+        let namespace = &objects.get(&format!("Namespace/{ELSEWHERE}"))["metadata"];
+        assert_eq!(namespace["annotations"], json!({ "openshift.io/node-selector": "" }));
+    }
+}
+
+/// Whether one of the rules of this role allows it.
+fn allows(role: &Value, group: &str, resource: &str, verb: &str) -> bool {
+    let has = |rule: &Value, key: &str, it: &str| {
+        rule[key].as_array().is_some_and(|all| all.contains(&json!(it)))
+    };
+    role["rules"].as_array().unwrap().iter().any(|rule| {
+        has(rule, "apiGroups", group)
+            && has(rule, "resources", resource)
+            && has(rule, "verbs", verb)
+    })
+}
+
+#[test]
+fn operators_may_read_what_explains_a_service() {
+    let base = base();
+    let role = base.get("ClusterRole/arpeggio-operator");
+    for (group, resource, verb) in [
+        ("", "services", "get"),
+        ("", "services", "list"),
+        ("", "namespaces", "list"),
+        ("", "nodes", "list"),
+        ("arpeggio.dev", "addresspools", "list"),
+        ("discovery.k8s.io", "endpointslices", "list"),
+        ("events.k8s.io", "events", "list"),
+        ("metallb.io", "addresspools", "list"),
+        ("metallb.io", "ipaddresspools", "list"),
+        ("metallb.io", "l2advertisements", "list"),
+        ("networking.k8s.io", "servicecidrs", "list"),
+    ] {
+        assert!(allows(role, group, resource, verb), "{verb} {resource} of group {group:?}");
+    }
+    assert!(!allows(role, "", "configmaps", "list"), "they may have secrets");
+    let inside = base.get("Role/arpeggio-operator");
+    for (group, resource) in [("coordination.k8s.io", "leases"), ("", "configmaps")] {
+        assert!(allows(inside, group, resource, "list"), "{resource}");
+    }
+}
+
+/// Fields of pods and budgets that came after the oldest version that there is to be, or were off there: its API server drops them
+/// without a word, or refuses the object.
+const NEWER_FIELDS: [&str; 11] = [
+    "appArmorProfile",
+    "hostUsers",
+    "mismatchLabelKeys",
+    "procMount",
+    "recursiveReadOnly",
+    "resizePolicy",
+    "resourceClaims",
+    "schedulingGates",
+    "sleep",
+    "supplementalGroupsPolicy",
+    "trafficDistribution",
+];
+
+/// The names of all fields in it, apart from those of labels and the like.
+fn fields(value: &Value, into: &mut BTreeSet<String>) {
+    match value {
+        Value::Object(fields_of) => {
+            for (name, value) in fields_of {
+                into.insert(name.clone());
+                if !["annotations", "labels", "matchLabels", "data"].contains(&name.as_str()) {
+                    fields(value, into);
+                }
+            }
+        }
+        Value::Array(items) => items.iter().for_each(|item| fields(item, into)),
+        _ => {}
+    }
+}
+
+#[test]
+fn nothing_is_newer_than_the_oldest_kubernetes() {
+    for component in all_components().iter().filter(|it| *it != "admission") {
+        for (name, object) in &with(component).0 {
+            let mut used = BTreeSet::new();
+            fields(object, &mut used);
+            if !name.starts_with("CustomResourceDefinition/") {
+                let newer: Vec<_> = NEWER_FIELDS.iter().filter(|it| used.contains(**it)).collect();
+                assert!(newer.is_empty(), "{component}, {name}: {newer:?}");
+            }
+            let version = object["apiVersion"].as_str().unwrap();
+            let known = ["v1", "apps/v1", "policy/v1", "apiextensions.k8s.io/v1"];
+            let known_groups = [
+                "rbac.authorization.k8s.io/v1",
+                "networking.k8s.io/v1",
+                "flowcontrol.apiserver.k8s.io/v1",
+                "monitoring.coreos.com/v1",
+                "security.openshift.io/v1",
+                "arpeggio.dev/v1alpha1",
+            ];
+            assert!(
+                known.contains(&version) || known_groups.contains(&version),
+                "{component}, {name}: {version}"
+            );
+        }
+    }
+}
+
+/// With a quota on them pods without requests are refused, and a default limit on the processor would slow them down.
+#[test]
+fn every_container_asks_for_what_it_needs() {
+    for component in all_components() {
+        for (name, object) in &with(&component).0 {
+            let containers = object["spec"]["template"]["spec"]["containers"].as_array();
+            for container in containers.into_iter().flatten() {
+                let resources = &container["resources"];
+                for what in ["/requests/cpu", "/requests/memory", "/limits/memory"] {
+                    assert!(resources.pointer(what).is_some(), "{component}, {name}: {what}");
+                }
+                assert_eq!(container["imagePullPolicy"], "IfNotPresent", "{component}, {name}");
+            }
+        }
     }
 }
 
