@@ -176,11 +176,10 @@ impl Campaign {
     fn take(&mut self, change: Change<Lease>) {
         match change {
             Change::Applied(lease) => self.saw(Some(&lease)),
-            Change::Deleted(_) => self.saw(None),
             Change::Listed(leases) => self.saw(leases.first()),
             // It is there and not understood, and shows when it is written again.
             Change::ListedInPart { gone, .. } if gone.is_empty() => {}
-            Change::ListedInPart { .. } => self.saw(None),
+            Change::Deleted(_) | Change::ListedInPart { .. } => self.saw(None),
         }
         self.publish();
     }

@@ -28,7 +28,7 @@ use kube::{
     config::{AuthInfo, InferConfigError, KubeConfigOptions, Kubeconfig, KubeconfigError},
     core::{Status, response::StatusDetails},
 };
-use secrecy::ExposeSecret as _;
+use secrecy::ExposeSecret;
 use tower::{BoxError, Service, ServiceBuilder, retry::RetryLayer};
 
 use crate::{
@@ -209,9 +209,9 @@ const PROVIDED: [&str; 2] = ["id-token", "access-token"];
 
 /// The tokens that a kubeconfig says itself. The library takes for granted that a header can have them.
 fn tokens(auth: &AuthInfo) -> impl Iterator<Item = &str> {
-    let provider = auth.auth_provider.iter();
-    let provided = provider.flat_map(|it| PROVIDED.iter().filter_map(|key| it.config.get(*key)));
-    auth.token.iter().map(|it| it.expose_secret()).chain(provided.map(String::as_str))
+    let legacy = auth.auth_provider.iter();
+    let legacy = legacy.flat_map(|it| PROVIDED.iter().filter_map(|key| it.config.get(*key)));
+    auth.token.iter().map(ExposeSecret::expose_secret).chain(legacy.map(String::as_str))
 }
 
 fn tunnel<C>(proxy: &Intercept, connector: C) -> Tunnel<C> {
