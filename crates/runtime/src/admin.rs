@@ -14,7 +14,14 @@ use std::{
     time::Duration,
 };
 
-use axum::{Router, extract::State, http::StatusCode, routing::get};
+use axum::{
+    Router,
+    extract::State,
+    http::{HeaderValue, StatusCode, header::CONNECTION},
+    middleware::map_response,
+    response::Response,
+    routing::get,
+};
 use prometheus::{Registry, TextEncoder};
 use socket2::{Domain, Protocol, Socket, Type};
 use tokio::{
@@ -196,9 +203,18 @@ impl Sources {
 }
 
 async fn serve_tcp(listener: TcpListener, router: Router) {
+    let router = one_request(router);
     if let Err(error) = axum::serve(limit::Limited::new(listener), router).await {
         tracing::error!(error = %causes(&error), "the admin port is closed");
     }
+}
+
+/// Closes each connection after its first answer: who wants another one has to wait for a connection like everybody else.
+fn one_request(router: Router) -> Router {
+    router.layer(map_response(async |mut response: Response| {
+        response.headers_mut().insert(CONNECTION, HeaderValue::from_static("close"));
+        response
+    }))
 }
 
 /// Serves a port that others have, once they do not have it any more.

@@ -14,7 +14,7 @@ use tokio::{
     io::{AsyncRead, AsyncWrite, ReadBuf},
     net::{TcpListener, TcpStream},
     sync::{OwnedSemaphorePermit, Semaphore},
-    time::{Sleep, sleep},
+    time::{Instant, Sleep, sleep, sleep_until},
 };
 
 use crate::files;
@@ -26,17 +26,26 @@ const CONNECTIONS: usize = 32;
 /// How long one may last: many times what a scrape takes.
 const LIFETIME: Duration = Duration::from_secs(30);
 
-/// A listener with few connections at a time, each of which ends.
+/// So many connections are taken at once, each of which is good for one request: see [`super::one_request`].
+const AT_ONCE: u32 = 50;
+
+/// One more is taken each time that this has passed. Whoever asks all the time makes a page fifty times a second, which
+/// costs some percent of a processor, and none that the threads wait for which decide and answer.
+const PAUSE: Duration = Duration::from_millis(20);
+
+/// A listener with few connections at a time, each of which ends, and so many a second.
 pub(super) struct Limited {
     listener: TcpListener,
     permits: Arc<Semaphore>,
     lifetime: Duration,
+    /// When as many may be taken at once as ever.
+    rested: Instant,
 }
 
 impl Limited {
     pub(super) fn new(listener: TcpListener) -> Self {
         let permits = Arc::new(Semaphore::new(files::for_strangers(CONNECTIONS)));
-        Self { listener, permits, lifetime: LIFETIME }
+        Self { listener, permits, lifetime: LIFETIME, rested: Instant::now() }
     }
 
     #[cfg(test)]
@@ -51,12 +60,24 @@ impl Listener for Limited {
 
     async fn accept(&mut self) -> (Connection, SocketAddr) {
         let permit = self.permits.clone().acquire_owned().await.ok(); // It is never closed.
+        self.rest().await;
         let (stream, peer) = Listener::accept(&mut self.listener).await;
+        self.rested = self.rested.max(Instant::now()) + PAUSE;
         (Connection { stream, end: Box::pin(sleep(self.lifetime)), _permit: permit }, peer)
     }
 
     fn local_addr(&self) -> io::Result<SocketAddr> {
         self.listener.local_addr()
+    }
+}
+
+impl Limited {
+    /// Waits until one more may be taken. Meanwhile those who come wait in the kernel's queue.
+    async fn rest(&self) {
+        let may = self.rested.checked_sub(PAUSE * (AT_ONCE - 1));
+        if let Some(may) = may {
+            sleep_until(may).await;
+        }
     }
 }
 
@@ -123,6 +144,42 @@ mod tests {
         let mut answer = String::new();
         let read = timeout(Duration::from_millis(500), stream.read_to_string(&mut answer)).await;
         read.is_ok() && answer.contains("well")
+    }
+
+    async fn limited() -> (SocketAddr, Limited) {
+        let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+        (listener.local_addr().unwrap(), Limited::new(listener))
+    }
+
+    fn serve(limited: Limited) {
+        let router = Router::new().route("/", get(|| async { "well" }));
+        tokio::spawn(axum::serve(limited, super::super::one_request(router)).into_future());
+    }
+
+    #[tokio::test]
+    async fn a_connection_is_good_for_one_request() {
+        let (address, limited) = limited().await;
+        serve(limited);
+        let mut stream = TcpStream::connect(address).await.unwrap();
+        let requests = "GET / HTTP/1.1\r\nHost: it\r\n\r\n".repeat(1000);
+        let _ = stream.write_all(requests.as_bytes()).await; // It may be closed meanwhile.
+        let mut answer = Vec::new();
+        let _ = stream.read_to_end(&mut answer).await;
+        let answer = String::from_utf8(answer).unwrap();
+        assert_eq!(answer.matches("200 OK").count(), 1, "{answer}");
+    }
+
+    #[tokio::test]
+    async fn who_asks_all_the_time_gets_so_many_answers_a_second() {
+        let (address, limited) = limited().await;
+        serve(limited);
+        let (start, mut answered) = (Instant::now(), 0);
+        while start.elapsed() < Duration::from_secs(3) {
+            answered += u32::from(answers(address).await);
+        }
+        let most =
+            AT_ONCE + u32::try_from(start.elapsed().as_millis() / PAUSE.as_millis()).unwrap();
+        assert!((AT_ONCE / 2..=most + 1).contains(&answered), "{answered}, at most {most}");
     }
 
     #[tokio::test]
