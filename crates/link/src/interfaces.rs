@@ -4,6 +4,7 @@
 
 mod announcing;
 mod decode;
+mod message;
 mod snapshot;
 mod watch;
 mod wireless;

@@ -1,7 +1,10 @@
 //! What happens to a real interface, seen as snapshots.
 #![cfg(test)]
 
+use std::ffi::OsStr;
 use std::net::{IpAddr, Ipv4Addr};
+use std::os::unix::ffi::OsStrExt as _;
+use std::process::Command;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
@@ -75,6 +78,29 @@ fn first_snapshot() {
         assert!(eth0.mac().is_some());
         assert!(has(&links, "192.0.2.1/24"));
         assert_eq!(links.default_routes, []);
+    });
+}
+
+/// An administrator writes in an alias what he likes, and a name is any bytes but a few.
+#[test]
+fn names_that_are_no_text_hide_no_interface() {
+    watching(async |pair, mut snapshots| {
+        let ip = |words: &[&[u8]]| {
+            let words = words.iter().map(|word| OsStr::from_bytes(word));
+            assert!(pair.here.run(|| Command::new("ip").args(words).status()).unwrap().success());
+        };
+        let alias = || ip(&[b"link", b"set", b"eth0", b"alias", b"K\xfcche"]);
+        alias();
+        let add = || drop(pair.here.ip("address add 198.51.100.1/24 dev eth0"));
+        becomes("an alias", &mut snapshots, add, |it| has(it, "198.51.100.1/24")).await;
+        let first = watch().await.unwrap();
+        assert!(eth0(&first.borrow()).is_some(), "{:#?}", first.borrow());
+        let rename = || {
+            pair.here.ip("link set eth0 down");
+            ip(&[b"link", b"set", b"eth0", b"name", b"eth\xff"]);
+        };
+        let is_renamed = |it: &Links| it.interfaces.iter().any(|it| it.name == "eth\u{fffd}");
+        becomes("a name", &mut snapshots, rename, is_renamed).await;
     });
 }
 

@@ -7,17 +7,23 @@ use std::io;
 use std::sync::Arc;
 use std::time::Duration;
 
+use futures::StreamExt;
 use futures::channel::mpsc::UnboundedReceiver;
-use futures::{StreamExt, TryStreamExt};
-use netlink_packet_core::{NetlinkMessage, NetlinkPayload};
+use netlink_packet_core::{
+    NLM_F_DUMP, NLM_F_REQUEST, NetlinkHeader, NetlinkMessage, NetlinkPayload,
+};
+use netlink_packet_route::address::AddressMessage;
+use netlink_packet_route::link::LinkMessage;
 use netlink_packet_route::route::{RouteHeader, RouteMessage};
 use netlink_packet_route::{AddressFamily, RouteNetlinkMessage};
-use netlink_sys::SocketAddr;
-use rtnetlink::{Handle, MulticastGroup};
+use netlink_sys::{AsyncSocket as _, SocketAddr, TokioSocket, protocols::NETLINK_ROUTE};
+use rtnetlink::MulticastGroup;
+use rtnetlink::proto::{Connection, ConnectionHandle, new_connection_with_socket};
 use tokio::sync::watch;
 use tokio::time;
 use tracing::warn;
 
+use super::message::Message;
 use super::{Links, decode, is_wireless};
 
 /// How long further events are awaited before reading, since one cause makes several of them.
@@ -43,7 +49,10 @@ pub enum NetlinkError {
     Open(#[from] io::Error),
     /// The kernel refused a list.
     #[error("cannot list interfaces, addresses and routes over rtnetlink")]
-    Read(#[from] rtnetlink::Error),
+    Read(#[source] io::Error),
+    /// The connection is no more.
+    #[error("the rtnetlink connection is closed")]
+    Closed,
     /// The kernel did not answer in time.
     #[error("rtnetlink did not answer within {READ_TIMEOUT:?}")]
     Timeout(#[from] time::error::Elapsed),
@@ -52,11 +61,12 @@ pub enum NetlinkError {
 impl NetlinkError {
     /// Whether the connection is closed, so that trying again cannot help.
     fn is_final(&self) -> bool {
-        matches!(self, Self::Read(rtnetlink::Error::RequestFailed))
+        matches!(self, Self::Closed)
     }
 }
 
-type Events = UnboundedReceiver<(NetlinkMessage<RouteNetlinkMessage>, SocketAddr)>;
+type Events = UnboundedReceiver<(NetlinkMessage<Message>, SocketAddr)>;
+type Handle = ConnectionHandle<Message>;
 
 /// Reads the interfaces of the calling thread's network namespace and keeps the snapshot current.
 ///
@@ -74,17 +84,23 @@ type Events = UnboundedReceiver<(NetlinkMessage<RouteNetlinkMessage>, SocketAddr
 /// When the socket cannot be opened or the first reading fails.
 pub async fn watch() -> Result<watch::Receiver<Arc<Links>>, NetlinkError> {
     // First listen, then read: what changes in between is read twice rather than missed.
-    let (connection, _, events) = rtnetlink::new_multicast_connection(&GROUPS)?;
+    let (mut connection, _, events) = connect()?;
+    let groups = GROUPS.iter().fold(0, |all, group| all | 1 << (*group as u32 - 1));
+    connection.socket_mut().socket_mut().bind(&SocketAddr::new(0, groups))?;
     tokio::spawn(connection);
     // Lists have a connection of their own, so that a flood of events cannot break them.
+    let (mut connection, handle, _) = connect()?;
     // Before Linux 4.20 the kernel checks no request strictly, and lists the routes of all tables:
     // more to read, with the same result.
-    let (connection, handle, _) =
-        rtnetlink::new_connection_with_strict_check().or_else(|_| rtnetlink::new_connection())?;
+    let _ = connection.socket_mut().socket_mut().set_netlink_get_strict_chk(true);
     tokio::spawn(connection);
     let (sender, receiver) = watch::channel(Arc::new(read(&handle).await?));
     tokio::spawn(follow(events, handle, sender));
     Ok(receiver)
+}
+
+fn connect() -> io::Result<(Connection<Message, TokioSocket>, Handle, Events)> {
+    new_connection_with_socket(NETLINK_ROUTE)
 }
 
 async fn follow(mut events: Events, handle: Handle, sender: watch::Sender<Arc<Links>>) {
@@ -114,9 +130,9 @@ async fn next_change(events: &mut Events) -> Option<()> {
     Some(())
 }
 
-fn concerns_snapshot(message: &NetlinkMessage<RouteNetlinkMessage>) -> bool {
+fn concerns_snapshot(message: &NetlinkMessage<Message>) -> bool {
     match &message.payload {
-        NetlinkPayload::InnerMessage(event) => decode::concerns_snapshot(event),
+        NetlinkPayload::InnerMessage(Message(Some(event))) => decode::concerns_snapshot(event),
         // Events were lost: `Overrun`; anything else is rare and as good a reason.
         _ => true,
     }
@@ -139,8 +155,17 @@ async fn read(handle: &Handle) -> Result<Links, NetlinkError> {
 }
 
 async fn read_lists(handle: &Handle) -> Result<Links, NetlinkError> {
-    let links: Vec<_> = handle.link().get().execute().try_collect().await?;
-    let addresses: Vec<_> = handle.address().get().execute().try_collect().await?;
+    let links = list(handle, RouteNetlinkMessage::GetLink(LinkMessage::default()), |it| match it {
+        RouteNetlinkMessage::NewLink(link) => Some(link),
+        _ => None,
+    });
+    let links = links.await?;
+    let request = RouteNetlinkMessage::GetAddress(AddressMessage::default());
+    let addresses = list(handle, request, |it| match it {
+        RouteNetlinkMessage::NewAddress(address) => Some(address),
+        _ => None,
+    });
+    let addresses = addresses.await?;
     let mut routes = Vec::new();
     for family in [AddressFamily::Inet, AddressFamily::Inet6] {
         routes.extend(main_table(handle, family).await?);
@@ -156,24 +181,43 @@ async fn read_lists(handle: &Handle) -> Result<Links, NetlinkError> {
 async fn main_table(
     handle: &Handle,
     family: AddressFamily,
-) -> Result<Vec<RouteMessage>, rtnetlink::Error> {
+) -> Result<Vec<RouteMessage>, NetlinkError> {
     let mut request = RouteMessage::default();
     request.header.address_family = family;
     request.header.table = RouteHeader::RT_TABLE_MAIN;
-    match handle.route().get(request).execute().try_collect().await {
+    let routes = list(handle, RouteNetlinkMessage::GetRoute(request), |it| match it {
+        RouteNetlinkMessage::NewRoute(route) => Some(route),
+        _ => None,
+    });
+    match routes.await {
         // The table is made together with its first route.
-        Err(error) if is_not_found(&error) => Ok(Vec::new()),
+        Err(NetlinkError::Read(error)) if error.kind() == io::ErrorKind::NotFound => Ok(Vec::new()),
         result => result,
     }
 }
 
-fn is_not_found(error: &rtnetlink::Error) -> bool {
-    match error {
-        rtnetlink::Error::NetlinkError(message) => {
-            message.to_io().kind() == io::ErrorKind::NotFound
+/// Everything that the kernel has of what `request` asks for, but for what cannot be read.
+async fn list<T>(
+    handle: &Handle,
+    request: RouteNetlinkMessage,
+    wanted: impl Fn(RouteNetlinkMessage) -> Option<T>,
+) -> Result<Vec<T>, NetlinkError> {
+    let mut request =
+        NetlinkMessage::new(NetlinkHeader::default(), NetlinkPayload::from(Message(Some(request))));
+    request.header.flags = NLM_F_REQUEST | NLM_F_DUMP;
+    let kernel = SocketAddr::new(0, 0);
+    let mut answers = handle.request(request, kernel).map_err(|_| NetlinkError::Closed)?;
+    let mut found = Vec::new();
+    while let Some(answer) = answers.next().await {
+        match answer.payload {
+            NetlinkPayload::InnerMessage(Message(message)) => {
+                found.extend(message.and_then(&wanted));
+            }
+            NetlinkPayload::Error(error) => return Err(NetlinkError::Read(error.to_io())),
+            _ => {}
         }
-        _ => false,
     }
+    Ok(found)
 }
 
 #[cfg(test)]
@@ -183,8 +227,9 @@ mod tests {
     /// What Linux 4.18 does as well.
     #[tokio::test]
     async fn the_kernel_says_the_same_when_it_checks_nothing_strictly() {
-        let (strict, strict_handle, _) = rtnetlink::new_connection_with_strict_check().unwrap();
-        let (lenient, lenient_handle, _) = rtnetlink::new_connection().unwrap();
+        let (mut strict, strict_handle, _) = connect().unwrap();
+        strict.socket_mut().socket_mut().set_netlink_get_strict_chk(true).unwrap();
+        let (lenient, lenient_handle, _) = connect().unwrap();
         tokio::spawn(strict);
         tokio::spawn(lenient);
         // Something may change in between.
