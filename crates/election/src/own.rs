@@ -149,6 +149,11 @@ impl OwnSession {
         self.proven_at >= Some(since)
     }
 
+    /// Whether what others do may be a reason now to prove the session before its time.
+    pub(crate) fn may_prove(&self, now: Timestamp) -> bool {
+        self.early.of_others.has(now)
+    }
+
     /// The session write that is due.
     pub(crate) fn due(
         &self,

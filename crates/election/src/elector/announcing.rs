@@ -53,11 +53,17 @@ impl Elector {
         if !is_expected || self.view.lock(address).is_some_and(|lock| lock.is_of(&self.me)) {
             // Who knows already that no lock can be read need not try.
             let yielded = self.is_alone(now) || !self.view.holds(&self.me, address);
-            if yielded || !self.disputes.overhears(address, now) {
-                let contest = Contest::new(now, by.clone(), yielded);
-                self.contests.entry(address).or_insert(contest);
+            let is_contested = self.contests.contains_key(&address);
+            if !is_contested && (yielded || self.looks_into(address, now)) {
+                self.contests.insert(address, Contest::new(now, by.clone(), yielded));
             }
         }
+    }
+
+    /// Whether a claim is to be looked into now. A contest that has to wait for the next renewal would only keep the address
+    /// dark meanwhile.
+    fn looks_into(&mut self, address: IpAddr, now: Timestamp) -> bool {
+        self.own.may_prove(now) && self.disputes.looks_into(address, now)
     }
 
     /// The lock of `address` was read.

@@ -372,6 +372,43 @@ fn a_fellow_that_claims_what_it_does_not_hold_costs_little_and_is_named() {
 }
 
 #[test]
+fn a_fellow_that_claims_everything_costs_little_more_than_one_that_claims_an_address() {
+    let mut sim = Sim::new(3);
+    (0..240).for_each(|last| sim.create_lock(ip(last)));
+    sim.run(secs(5));
+    let owners: Vec<usize> = (0..240).map(|last| sim.only_announcer(ip(last))).collect();
+    let (writes, reads) = (sim.writes, sim.reads);
+    for now in 0..60_000 {
+        if now % 50 == 0 {
+            for (last, owner) in (0..240).zip(&owners) {
+                sim.forge(*owner, ip(last), (owner + 1) % 3);
+            }
+        }
+        sim.run(millis(1));
+        let announced: usize = sim.announced_per_node().iter().sum();
+        assert_eq!(announced, 240, "{now}: {:?}", sim.log);
+    }
+    let (writes, reads) = (sim.writes - writes, sim.reads - reads);
+    assert!(reads <= 3 * (50 + 120), "{reads} reads by three nodes in a minute");
+    assert!(writes <= 60 + 3 * 30, "{writes} renewals of three nodes in a minute");
+    let after: Vec<usize> = (0..240).map(|last| sim.only_announcer(ip(last))).collect();
+    assert_eq!(after, owners);
+    assert_eq!(sim.longest_overlap, millis(0));
+}
+
+#[test]
+fn who_has_lost_very_many_addresses_unnoticed_stops_announcing_all_of_them_at_once() {
+    let mut sim = Sim::new(3);
+    (0..240).for_each(|last| sim.create_lock(ip(last)));
+    sim.run(secs(5));
+    let owner = sim.only_announcer(ip(0));
+    sim.end_session(owner);
+    sim.run(secs(1));
+    (0..240).for_each(|last| _ = sim.only_announcer(ip(last)));
+    assert!(sim.longest_overlap <= millis(15), "{:?}", sim.longest_overlap);
+}
+
+#[test]
 fn a_fellow_that_was_wrong_before_and_is_right_now_is_believed() {
     let (mut sim, owner) = settled();
     for _ in 0..6000 {
