@@ -83,6 +83,7 @@ impl Announcer {
     /// The interfaces have changed.
     pub(crate) fn follow(&mut self, links: Arc<Links>) {
         self.segments.follow(&links);
+        self.schedule.keep(|index| links.interface(index).is_some());
         self.links = links;
         self.work_out_reach();
         self.stale = true;

@@ -90,6 +90,11 @@ impl Schedule {
         }
     }
 
+    /// Forgets the interfaces that are no more. Their numbers are not used again, and where containers come and go there are many.
+    pub(crate) fn keep(&mut self, is_there: impl Fn(u32) -> bool) {
+        self.interfaces.retain(|interface, _| is_there(*interface));
+    }
+
     /// Some node may announce `address`.
     pub(crate) fn joined(&mut self, address: IpAddr) {
         self.all = self.all.saturating_add(frames(address));

@@ -7,6 +7,7 @@ mod limits;
 mod link_local;
 #[path = "../../crates/link/tests/namespace/mod.rs"]
 mod namespace;
+mod refusals;
 mod table;
 
 use std::{

@@ -24,6 +24,7 @@ use crate::{
     frames::{Direction, Recorder, Subject},
     metrics::SegmentMetrics,
     protocol::Protocol,
+    voice::Voice,
 };
 
 /// Somebody says where an address is.
@@ -166,6 +167,8 @@ pub(crate) struct Listener<P: Protocol> {
     pub(crate) losses: Losses,
     pub(crate) metrics: SegmentMetrics,
     pub(crate) recorder: Recorder,
+    /// Whether answers leave here.
+    pub(crate) voice: Voice,
 }
 
 /// The answers to one batch of frames.
@@ -269,6 +272,11 @@ impl<P: Protocol> Listener<P> {
             return self.metrics.ignored("stale_decision", count(frames.len()));
         }
         let sent = transmit(frames);
+        if sent > 0 {
+            self.voice.carried();
+        } else {
+            self.voice.refused(self.freshness.now());
+        }
         self.metrics.replied(count(sent), received.elapsed());
         let now = Instant::now();
         let left = frames.iter().take(sent);

@@ -42,6 +42,7 @@ mod segments;
 mod simulation;
 mod sockets;
 mod unclear;
+mod voice;
 mod watches;
 mod wire;
 mod writer;

@@ -31,6 +31,7 @@ pub(crate) struct Metrics {
     reply_seconds: HistogramVec,
     gratuitous: IntCounterVec,
     deferred: IntCounterVec,
+    refused: IntCounterVec,
     ignored: IntCounterVec,
     /// Somebody else announced an address that this node announces, by interface, protocol and who it was.
     pub(crate) conflicts: IntCounterVec,
@@ -74,6 +75,7 @@ impl Metrics {
     /// Makes the metrics and adds them to `registry`.
     pub(crate) fn registered(registry: &Registry) -> Result<Self, Error> {
         let make = Make { registry };
+        let [gratuitous, deferred, refused] = said_unasked(&make)?;
         Ok(Self {
             requests: make.counters(
                 "requests_total",
@@ -91,16 +93,9 @@ impl Metrics {
                 &["interface", "protocol"],
                 &REPLY_BUCKETS,
             )?,
-            gratuitous: make.counters(
-                "gratuitous_total",
-                "Gratuitous ARP frames and unsolicited NDP advertisements sent.",
-                &["interface", "protocol"],
-            )?,
-            deferred: make.counters(
-                "gratuitous_deferred_total",
-                "Announcements that left later than they were due, held back by the rate cap.",
-                &["interface", "protocol"],
-            )?,
+            gratuitous,
+            deferred,
+            refused,
             ignored: make.counters(
                 "ignored_total",
                 "Frames that passed the kernel's filter and were not answered, by reason.",
@@ -185,6 +180,7 @@ impl Metrics {
             reply_seconds: self.reply_seconds.with_label_values(&labels),
             gratuitous: self.gratuitous.with_label_values(&labels),
             deferred: self.deferred.with_label_values(&labels),
+            refused: self.refused.with_label_values(&labels),
             ignored: self.ignored.clone(),
         }
     }
@@ -192,8 +188,9 @@ impl Metrics {
     /// There is no interface of this name any more: what was counted on it goes, too. Names may be many, as those of bridges
     /// that come and go with containers.
     pub(crate) fn forget(&self, interface: &str) {
-        let Self { requests, replies, gratuitous, deferred, ignored, conflicts, .. } = self;
-        for counters in [requests, replies, gratuitous, deferred, ignored, conflicts] {
+        let Self { requests, replies, gratuitous, deferred, refused, ignored, conflicts, .. } =
+            self;
+        for counters in [requests, replies, gratuitous, deferred, refused, ignored, conflicts] {
             forget(counters, interface);
         }
         forget(&self.reply_seconds, interface);
@@ -227,6 +224,8 @@ pub(crate) struct SegmentMetrics {
     pub(crate) gratuitous: IntCounter,
     /// Announcements that left late because of the rate cap.
     pub(crate) deferred: IntCounter,
+    /// Frames that the kernel did not let leave.
+    pub(crate) refused: IntCounter,
     ignored: IntCounterVec,
 }
 
@@ -280,6 +279,25 @@ impl Make<'_> {
         self.registry.register(Box::new(collector.clone()))?;
         Ok(collector)
     }
+}
+
+/// What is said unasked, what of it left late, and what did not leave.
+fn said_unasked(make: &Make<'_>) -> Result<[IntCounterVec; 3], Error> {
+    let counters = |name, help| make.counters(name, help, &["interface", "protocol"]);
+    Ok([
+        counters(
+            "gratuitous_total",
+            "Gratuitous ARP frames and unsolicited NDP advertisements sent.",
+        )?,
+        counters(
+            "gratuitous_deferred_total",
+            "Announcements that left later than they were due, held back by the rate cap.",
+        )?,
+        counters(
+            "frames_refused_total",
+            "Announcements and questions that the kernel did not let leave.",
+        )?,
+    ])
 }
 
 fn would_have_accused(make: &Make<'_>) -> Result<IntCounterVec, Error> {
@@ -345,7 +363,7 @@ mod tests {
         }
         let both = count() - before;
         metrics.forget("br-1");
-        assert_eq!((both, count() - before), (2 * 7 + 2 * 5, 2 * 5));
+        assert_eq!((both, count() - before), (2 * 8 + 2 * 6, 2 * 6));
     }
 
     #[test]

@@ -18,6 +18,7 @@ use crate::{
     listener::{Freshness, Listener, Losses, Sighting, Table, Task},
     metrics::{Metrics, SegmentMetrics},
     protocol::Protocol,
+    voice::Voice,
     wire::{Ear, Wire},
 };
 
@@ -56,6 +57,7 @@ impl Wiring {
         interface: &Interface,
         mac: MacAddr,
         table: Arc<ArcSwap<Table<P>>>,
+        voice: &Voice,
     ) -> Result<Box<dyn Ear<P>>, SocketError> {
         let sightings = match task {
             Task::Answer => &self.sightings,
@@ -72,6 +74,7 @@ impl Wiring {
             losses: self.losses.clone(),
             metrics: self.metrics.of_segment(&interface.name, P::LABEL),
             recorder: self.frames.of_interface(&interface.name),
+            voice: voice.clone(),
         };
         P::open(&*self.wire, interface, listener)
     }
@@ -125,6 +128,9 @@ pub(crate) struct Segment<P: Protocol> {
     concern: Concern<P::Address>,
     /// What the filters let in: questions for our addresses, and answers.
     let_in: (BTreeSet<P::Address>, BTreeSet<P::Address>),
+    voice: Voice,
+    /// Users were told that the voice is lost.
+    told_of_voice: bool,
     metrics: SegmentMetrics,
     recorder: Recorder,
 }
@@ -137,16 +143,19 @@ impl<P: Protocol> Segment<P> {
         wiring: &Wiring,
     ) -> Result<Self, SocketError> {
         let table: Arc<ArcSwap<Table<P>>> = Arc::default();
+        let voice = Voice::default();
         Ok(Self {
             mac,
             wiring: wiring.clone(),
-            own: wiring.open(Task::Answer, &interface, mac, table.clone())?,
+            own: wiring.open(Task::Answer, &interface, mac, table.clone(), &voice)?,
             table,
             peers: None,
             unjoined: false,
             refused: None,
             concern: Concern::default(),
             let_in: Default::default(),
+            voice,
+            told_of_voice: false,
             metrics: wiring.metrics.of_segment(&interface.name, P::LABEL),
             recorder: wiring.frames.of_interface(&interface.name),
             interface,
@@ -175,9 +184,11 @@ impl<P: Protocol> Segment<P> {
         self.peers.as_ref().is_some_and(|it| it.has_backlog())
     }
 
-    /// Whether the kernel has refused what is needed to announce here, or to hear who answers; or hands over no frames.
+    /// Whether the kernel has refused what is needed to announce here, or to hear who answers; or hands over no frames, or
+    /// lets none leave.
     pub(crate) fn is_refused(&self) -> bool {
         self.refused.is_some()
+            || self.voice.is_lost(self.wiring.now())
             || self.own.is_deaf()
             || self.peers.as_ref().is_some_and(|it| it.is_deaf())
     }
@@ -248,7 +259,8 @@ impl<P: Protocol> Segment<P> {
         answers: BTreeSet<P::Address>,
     ) -> Result<(), SocketError> {
         if self.peers.is_none() && !answers.is_empty() {
-            let ear = self.wiring.open(Task::Hear, &self.interface, self.mac, Arc::default());
+            let (interface, table) = (&self.interface, Arc::default());
+            let ear = self.wiring.open(Task::Hear, interface, self.mac, table, &self.voice);
             self.peers = Some(ear?);
         }
         if let Some(peers) = self.peers.as_ref().filter(|_| self.let_in.1 != answers) {
@@ -296,13 +308,37 @@ impl<P: Protocol> Segment<P> {
         }
         let mut all = true;
         for frame in P::announcements(Claim { address, mac: self.mac }) {
-            if self.send(Subject::Address, &frame) {
-                self.metrics.gratuitous.inc();
-            } else {
-                all = false;
+            match self.send(Subject::Address, &frame) {
+                Ok(()) => {
+                    self.voice.carried();
+                    self.metrics.gratuitous.inc();
+                }
+                // Then nobody is there to be told, and the interface is given up for that.
+                Err(SocketError::InterfaceDown | SocketError::InterfaceGone) => all = false,
+                Err(_) => {
+                    self.voice.refused(self.wiring.now());
+                    all = false;
+                }
             }
         }
         all
+    }
+
+    /// Tells users, once, that nothing leaves here, and when it does again.
+    pub(crate) fn tell_of_voice(&mut self) {
+        let interface = &self.interface.name;
+        let is_lost = self.voice.is_lost(self.wiring.now());
+        if is_lost && !self.told_of_voice {
+            tracing::error!(
+                interface,
+                protocol = P::LABEL,
+                "the kernel refuses every frame that announces an address: is there a packet filter, or a card that stands still?"
+            );
+            self.told_of_voice = true;
+        } else if self.told_of_voice && self.voice.is_well() {
+            tracing::info!(interface, protocol = P::LABEL, "frames leave again");
+            self.told_of_voice = false;
+        }
     }
 
     /// Asks for `address`: one machine, or everybody. In the name of this node's address `source`; without one it is a
@@ -320,13 +356,13 @@ impl<P: Protocol> Segment<P> {
         let Concern { announced, asked, .. } = &self.concern;
         let is_ours = announced.contains(&address) || asked.contains(&address);
         let subject = if is_ours { Subject::Address } else { Subject::Neighbour };
-        self.send(subject, &P::ask(Question { address, asker }, to))
+        self.send(subject, &P::ask(Question { address, asker }, to)).is_ok()
     }
 
-    /// Sends a frame; says whether it left.
-    fn send(&self, subject: Subject, frame: &[u8]) -> bool {
+    fn send(&self, subject: Subject, frame: &[u8]) -> Result<(), SocketError> {
         let sent = self.own.send(frame);
         if let Err(error) = &sent {
+            self.metrics.refused.inc();
             tracing::debug!(
                 interface = self.interface.name,
                 error = %causes(&error),
@@ -336,6 +372,6 @@ impl<P: Protocol> Segment<P> {
         if sent.is_ok() {
             self.recorder.keep(subject, Direction::Out, Instant::now(), frame);
         }
-        sent.is_ok()
+        sent
     }
 }

@@ -286,6 +286,7 @@ impl<P: Protocol> Answering<P> {
         let usable = named.filter_map(|index| links.interface(*index));
         usable.filter(|it| it.flaw().is_none()).for_each(|it| self.open_if_closed(it, wiring));
         self.look_for_link_local(links);
+        self.open.values_mut().for_each(Segment::tell_of_voice);
         let mut complete = true;
         for (index, segment) in &mut self.open {
             let peers = wanted.peers.get(index).into_iter().flatten().copied();

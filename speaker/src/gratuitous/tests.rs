@@ -184,3 +184,17 @@ fn addresses_that_are_gone_take_no_share() {
     all.iter().for_each(|address| schedule.left(*address));
     assert_eq!(schedule.refresh(), REFRESH);
 }
+
+#[test]
+fn interfaces_that_are_gone_leave_nothing() {
+    let mut schedule = Schedule::default();
+    let announcement = |interface| Announcement { interface, address: [192, 168, 0, 1].into() };
+    for interface in 1..=100 {
+        schedule.start(announcement(interface), Timestamp::default());
+        schedule.keep(|it| it == 1 || it == interface);
+    }
+    assert_eq!(schedule.interfaces.len(), 2);
+    schedule.stop(announcement(50));
+    schedule.refused(announcement(50), Timestamp::default());
+    assert_eq!(schedule.interfaces.len(), 2);
+}

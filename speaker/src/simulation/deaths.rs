@@ -161,6 +161,26 @@ fn a_death_while_a_machine_joins_is_noticed_as_fast() {
     }
 }
 
+/// Whoever starts again has heard nobody yet, though its session says whom the process before it heard.
+#[test]
+fn a_death_while_a_witness_starts_again_is_noticed_as_fast() {
+    for (machines, after) in [(3, 300), (4, 0), (5, 100)] {
+        let addresses = [ip(0, 100), ip(0, 101)];
+        for witness in 1..machines {
+            let mut cluster = Cluster::settled(machines, &addresses);
+            let victim = cluster.owner(addresses[0]).unwrap();
+            let witness = (victim + witness) % machines;
+            cluster.start_speaker(witness);
+            cluster.run(millis(after));
+            cluster.power_off(victim);
+            cluster.run(secs(3));
+            let dark = cluster.longest_dark;
+            let what = format!("{machines} machines, {witness} starts {after} ms before");
+            assert!(dark <= REPLACED, "{what}: {dark:?}: {cluster:?}");
+        }
+    }
+}
+
 /// One that was a witness of the dead one's is on its way out, or is gone with its session.
 #[test]
 fn a_death_while_another_machine_leaves_is_noticed_as_fast() {

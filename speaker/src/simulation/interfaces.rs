@@ -225,6 +225,44 @@ fn a_card_that_is_full_for_a_moment_makes_nobody_silent() {
     }
 }
 
+/// A packet filter lets nothing leave that a machine's speaker says, or its card stands still while its kernel still answers.
+#[test]
+fn a_node_that_may_not_send_keeps_no_address_dark() {
+    let addresses: Vec<_> = (100..106).map(|last| ip(0, last)).collect();
+    for machines in [3, 4] {
+        let mut cluster = Cluster::settled(machines, &addresses);
+        let mute = (0..machines).find(|index| cluster.owner(addresses[0]) != Some(*index)).unwrap();
+        let refuse = |cluster: &Cluster, is_so| {
+            cluster.machines[mute].speaker.as_ref().unwrap().ways.take_no_frames(1, is_so);
+        };
+        refuse(&cluster, true);
+        // Whoever else holds something dies, one after the other.
+        let dies = (0..machines).find(|index| *index != mute).unwrap();
+        cluster.power_off(dies);
+        cluster.run(secs(12));
+        let all_owned = |cluster: &mut Cluster, what: &str| {
+            for address in &addresses {
+                let owner = cluster.owner(*address);
+                assert!(owner.is_some_and(|it| it != mute), "{what}: {owner:?} {cluster:?}");
+            }
+        };
+        all_owned(&mut cluster, "after the patience");
+        cluster.mark();
+        cluster.run(secs(60));
+        assert!(cluster.longest_dark <= millis(6500), "{cluster:?}");
+        assert!(moves(&cluster) <= 4 * addresses.len(), "{cluster:?}");
+        all_owned(&mut cluster, "a minute later");
+        refuse(&cluster, false);
+        cluster.run(secs(80));
+        let survivors = (0..machines).filter(|index| ![mute, dies].contains(index));
+        survivors.for_each(|index| cluster.power_off(index));
+        cluster.run(secs(15));
+        for address in &addresses {
+            assert_eq!(cluster.owner(*address), Some(mute), "it can send again: {cluster:?}");
+        }
+    }
+}
+
 /// An address in no subnet is announced where the default route leads to.
 const OUTSIDE: IpAddr = IpAddr::V4(Ipv4Addr::new(10, 9, 0, 240));
 
