@@ -13,7 +13,7 @@ use arpeggio_election::{Backends, Version, rebalance::Census};
 use k8s_openapi::api::{core::v1::Node, discovery::v1::EndpointSlice};
 use kube::{Api, Client, ResourceExt as _, api::ListParams};
 
-use crate::status;
+use crate::{installed, status};
 
 /// The cluster at one moment.
 pub(crate) struct Known {
@@ -25,12 +25,12 @@ pub(crate) struct Known {
 }
 
 impl Known {
-    /// Reads Leases, Nodes and, where an address needs them, `EndpointSlice`s. `obey_exclusion`: whether nodes can be
-    /// excluded by their label.
+    /// Reads Leases, Nodes and, where an address needs them, `EndpointSlice`s. `ignore_exclusion`: whether nodes are
+    /// not excluded by their label; that the speakers' DaemonSet says so is enough.
     pub(crate) async fn read(
         client: &Client,
         namespace: &str,
-        obey_exclusion: bool,
+        ignore_exclusion: bool,
     ) -> anyhow::Result<Self> {
         let status = status::read(client.clone(), namespace).await?;
         let mut census = Census::default();
@@ -39,9 +39,10 @@ impl Known {
         let in_use = status.locks().filter(|record| !record.rests && record.newer.is_none());
         let locks: Vec<LockRecord> = in_use.cloned().collect();
         locks.iter().for_each(|record| census.add_lock(record.lock.clone()));
+        let ignore = ignore_exclusion || installed::ignores_exclusion(client, namespace).await;
         let nodes: Api<Node> = Api::all(client.clone());
         for node in nodes.list(&ListParams::default()).await.context("cannot list nodes")? {
-            census.add_node(node.name_any().as_str().into(), facts(&node, obey_exclusion));
+            census.add_node(node.name_any().as_str().into(), facts(&node, !ignore));
         }
         for (address, backends) in local_backends(client, &locks).await? {
             census.add_backends(address, backends);

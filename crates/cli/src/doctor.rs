@@ -50,7 +50,7 @@ pub(crate) struct DoctorArgs {
     /// Not these checks.
     #[arg(long, value_name = "CHECKS", value_delimiter = ',')]
     skip: Vec<Selector>,
-    /// The spec.loadBalancerClass that the controller serves, if it was given one.
+    /// The spec.loadBalancerClass that the controller serves. Default: what its Deployment says.
     #[arg(long, env = "ARPEGGIO_LOAD_BALANCER_CLASS", value_name = "CLASS")]
     load_balancer_class: Option<String>,
     /// How the result is written.

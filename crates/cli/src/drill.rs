@@ -76,7 +76,7 @@ pub(crate) struct DrillArgs {
     /// How long all of it may take, in seconds.
     #[arg(long, default_value_t = 60, value_name = "SECONDS", value_parser = clap::value_parser!(u16).range(5..))]
     timeout: u16,
-    /// For speakers that run with the same flag.
+    /// For speakers that run with the same flag. Default: what their DaemonSet says, if you may read it.
     #[arg(long)]
     ignore_exclusion_label: bool,
     /// Do not ask before it is done.
@@ -102,7 +102,7 @@ pub(crate) async fn run(global: &Global, args: &DrillArgs) -> Outcome {
 async fn carried_out(global: &Global, args: &DrillArgs) -> anyhow::Result<Outcome> {
     let (client, system) = (global.connect().await?, global.system_namespace());
     let home = args.service.home(global, &client)?;
-    let known = Known::read(&client, &system, !args.ignore_exclusion_label).await?;
+    let known = Known::read(&client, &system, args.ignore_exclusion_label).await?;
     let service = format!("{home}/{}", args.service.name);
     let situation =
         Situation { known: &known, service: &service, address: args.address, kind: args.kind };

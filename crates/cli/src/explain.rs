@@ -28,7 +28,7 @@ use k8s_openapi::{
     },
     apimachinery::pkg::apis::meta::v1::Time,
 };
-use kube::{Api, ResourceExt as _, api::ListParams, core::PartialObjectMeta};
+use kube::{Api, Client, ResourceExt as _, api::ListParams, core::PartialObjectMeta};
 
 use self::{
     client::ClientArgs,
@@ -36,16 +36,23 @@ use self::{
     report::Report,
     strays::Strays,
 };
-use crate::{gaps::Gap, global::Global, leading, paint, reader::Reader, service_name::ServiceName};
+use crate::{
+    gaps::Gap,
+    global::Global,
+    installed::{self, Duties},
+    leading, paint,
+    reader::Reader,
+    service_name::ServiceName,
+};
 use tokio::time::sleep;
 
 /// Which Service to explain.
-#[derive(Debug, clap::Args)]
+#[derive(Debug, Clone, clap::Args)]
 pub(crate) struct ServiceArgs {
     /// The Service: NAME in the namespace of -n, or NAMESPACE/NAME.
     #[arg(value_name = "[NAMESPACE/]NAME")]
     service: ServiceName,
-    /// The spec.loadBalancerClass that the controller serves, if it was given one.
+    /// The spec.loadBalancerClass that the controller serves. Default: what its Deployment says, if you may read it.
     #[arg(long, env = "ARPEGGIO_LOAD_BALANCER_CLASS", value_name = "CLASS")]
     load_balancer_class: Option<String>,
     /// For how many seconds the controller leaves a Service an address that no pool allows any more.
@@ -58,6 +65,19 @@ pub(crate) struct ServiceArgs {
 }
 
 impl ServiceArgs {
+    /// What was not said, as the cluster has it.
+    async fn completed(&self, client: &Client, namespace: &str) -> Self {
+        let mut args = self.clone();
+        if let Ok(duties) = Duties::read(client, namespace).await {
+            args.places = args.places.or(duties.metallb);
+            args.load_balancer_class = self.class().map(str::to_owned).or(duties.class);
+        }
+        if args.client.is_given() && installed::ignores_exclusion(client, namespace).await {
+            args.client.ignore_exclusion();
+        }
+        args
+    }
+
     /// The class that is served. An empty one, as an unset value in a manifest gives, means none.
     fn class(&self) -> Option<&str> {
         self.load_balancer_class.as_deref().filter(|class| !class.is_empty())
@@ -91,7 +111,9 @@ struct Evidence {
 
 /// Reads what there is to know, once, and renders it.
 pub(crate) async fn show(global: &Global, args: &ServiceArgs) -> anyhow::Result<String> {
-    let evidence = Evidence::read(global, args).await?;
+    let (client, namespace) = (global.connect().await?, global.system_namespace());
+    let args = args.completed(&client, &namespace).await;
+    let evidence = Evidence::read(global, client, &args).await?;
     let grace = Duration::from_secs(args.grace_period.into());
     let route = args.client.told(&evidence);
     let report = Report::of(&evidence, args.class(), grace, route);
@@ -100,8 +122,8 @@ pub(crate) async fn show(global: &Global, args: &ServiceArgs) -> anyhow::Result<
 
 impl Evidence {
     /// Without the Service there is nothing to explain; without the rest, less.
-    async fn read(global: &Global, args: &ServiceArgs) -> anyhow::Result<Self> {
-        let (client, namespace) = (global.connect().await?, &global.system_namespace());
+    async fn read(global: &Global, client: Client, args: &ServiceArgs) -> anyhow::Result<Self> {
+        let namespace = &global.system_namespace();
         let home = &args.service.home(global, &client)?;
         let name = args.service.name.as_str();
         let services: Api<Service> = Api::namespaced(client.clone(), home);

@@ -18,6 +18,7 @@ mod explain;
 mod gaps;
 mod global;
 mod in_pod;
+mod installed;
 mod interfaces;
 mod leading;
 mod man;

@@ -41,7 +41,7 @@ pub(crate) struct RebalanceArgs {
     #[arg(long, default_value_t = 60, value_name = "SECONDS", value_parser = clap::value_parser!(u16).range(1..))]
     timeout: u16,
     /// Move addresses also to nodes with the label node.kubernetes.io/exclude-from-external-load-balancers; for speakers
-    /// that run with the same flag.
+    /// that run with the same flag. Default: what their DaemonSet says, if you may read it.
     #[arg(long)]
     ignore_exclusion_label: bool,
 }
@@ -49,7 +49,7 @@ pub(crate) struct RebalanceArgs {
 /// Plans, shows the plan, asks and carries it out.
 pub(crate) async fn run(global: &Global, args: &RebalanceArgs) -> anyhow::Result<Outcome> {
     let (client, namespace) = (global.connect().await?, &global.system_namespace());
-    let known = Known::read(&client, namespace, !args.ignore_exclusion_label).await?;
+    let known = Known::read(&client, namespace, args.ignore_exclusion_label).await?;
     let plan = known.census.plan();
     let preview = Preview::of(&plan, &known.locks);
     if args.dry_run || plan.moves.is_empty() {

@@ -14,12 +14,12 @@ use tokio::time::sleep;
 
 use super::{
     DoctorArgs,
-    kubernetes::{asked, each},
+    kubernetes::{PATIENCE, asked, each, within},
     leases::{Leases, Said},
     metrics, nodes, nothing_known, permissions, pods, pools, progress, rivals, services, surveyors,
     workloads,
 };
-use crate::global::Global;
+use crate::{global::Global, installed::Duties};
 
 /// Sessions are renewed every three seconds where nothing else was said.
 const RENEWAL: Duration = Duration::from_millis(3_500);
@@ -30,6 +30,8 @@ pub(super) struct Gatherer<'a> {
     namespace: String,
     args: &'a DoctorArgs,
     selection: &'a Selection,
+    /// What the controller is told to do.
+    duties: Known<Duties>,
     /// What does not change from one look to the next.
     settled: Option<Facts>,
 }
@@ -43,7 +45,14 @@ impl<'a> Gatherer<'a> {
         let patience = Patience { retry: false, ..Patience::default() };
         let client = global.connect_with(patience).await?;
         let namespace = global.system_namespace();
-        Ok(Self { client, namespace, args, selection, settled: None })
+        let duties = within(PATIENCE, Duties::read(&client, &namespace)).await;
+        let duties = duties.and_then(|it| it.map_err(|gap| gap.to_string()));
+        Ok(Self { client, namespace, args, selection, duties, settled: None })
+    }
+
+    /// The class that is served: as said on the command line, or else as the controller's Deployment says.
+    fn class(&self) -> Option<&str> {
+        self.args.class().or(self.duties.as_ref().ok()?.class.as_deref())
     }
 
     fn wants(&self, groups: &[Group]) -> bool {
@@ -74,13 +83,13 @@ impl<'a> Gatherer<'a> {
             nodes::read(client),
             nodes::proxy(client),
             nodes::service_ranges(client),
-            pools::read(client, namespace),
+            pools::read(client, namespace, &self.duties),
             rivals::read(client),
         );
         (facts.kubernetes, facts.nodes, facts.proxy) = (kubernetes, nodes, proxy);
         (facts.service_ranges, facts.rivals) = (ranges, rivals);
         facts.pools = pools.map(|pools| pools.into_iter().chain(self.plan()).collect());
-        facts.services = services::read(client, self.args.class()).await;
+        facts.services = services::read(client, self.class()).await;
         if !installed {
             return facts;
         }
@@ -109,7 +118,7 @@ impl<'a> Gatherer<'a> {
     async fn observe(&self, facts: &mut Facts, is_first: bool) {
         let before = Leases::read(&self.client, &self.namespace).await;
         said(facts, before.as_ref().map(|it| it.say(None)));
-        facts.services = services::read(&self.client, self.args.class()).await;
+        facts.services = services::read(&self.client, self.class()).await;
         let speakers = facts.installation.as_ref().map(metrics::speakers).unwrap_or_default();
         if self.wants(&[Group::Sessions, Group::Addresses]) {
             facts.metrics = self.metrics(&speakers).await;

@@ -11,7 +11,7 @@ use tokio::time::timeout;
 use crate::{gaps::Reading, reader};
 
 /// How long the API server has for one request.
-const PATIENCE: Duration = Duration::from_secs(5);
+pub(super) const PATIENCE: Duration = Duration::from_secs(5);
 
 /// So many requests are under way at once.
 pub(super) const AT_ONCE: usize = 8;

@@ -23,10 +23,8 @@ use k8s_openapi::{
 };
 use kube::{Api, Client, ResourceExt as _, api::ListParams};
 
-use super::{
-    kubernetes::{get, list, list_if_installed},
-    workloads::Places,
-};
+use super::kubernetes::{get, list, list_if_installed};
+use crate::installed::Duties;
 
 const DEFINITION: &str = "addresspools.arpeggio.dev";
 const VERSION: &str = "v1alpha1";
@@ -72,8 +70,12 @@ fn collect(schema: &JSONSchemaProps, path: &str, found: &mut BTreeSet<String>) {
 }
 
 /// All `AddressPool`s, and the pools of other formats that the controller reads.
-pub(super) async fn read(client: &Client, namespace: &str) -> Known<Vec<Pool>> {
-    let places = Places::read(client, namespace).await?;
+pub(super) async fn read(
+    client: &Client,
+    namespace: &str,
+    duties: &Known<Duties>,
+) -> Known<Vec<Pool>> {
+    let places = duties.as_ref().map_err(Clone::clone)?;
     let (pools, file): (Api<AddressPool>, Api<ConfigMap>) =
         (Api::all(client.clone()), Api::namespaced(client.clone(), namespace));
     let (pools, file) = tokio::join!(installed(client, &pools), get(&file, &places.config_map));

@@ -18,15 +18,15 @@ use k8s_openapi::{
 };
 use kube::{Api, Client, ResourceExt as _, api::ListParams};
 
-use crate::leading::{self, Leading};
+use crate::{
+    installed::{NAME, container, is, is_off, is_on},
+    leading::{self, Leading},
+};
 
 use super::{
     kubernetes::{get, list},
     leases::seconds_from,
 };
-
-const NAME: &str = "app.kubernetes.io/name=arpeggio";
-const COMPONENT: &str = "app.kubernetes.io/component";
 
 /// The Deployment, the DaemonSet, their pods and the leader.
 pub(super) async fn read(client: &Client, namespace: &str) -> Known<Installation> {
@@ -48,83 +48,21 @@ pub(super) async fn read(client: &Client, namespace: &str) -> Known<Installation
     let (sets, now) = (sets?, server_clock::now());
     let controller = deployments?.into_iter().find(|it| is(it.labels(), Component::Controller));
     let speaker = sets.into_iter().find(|it| is(it.labels(), Component::Speaker));
-    let container = |spec: Option<&v1::PodSpec>| spec.and_then(|it| it.containers.first().cloned());
-    let of_controller = controller.as_ref().and_then(|it| it.spec.as_ref());
-    let of_controller = container(of_controller.and_then(|it| it.template.spec.as_ref()));
-    let of_speaker = speaker.as_ref().and_then(|it| it.spec.as_ref());
-    let of_speaker = container(of_speaker.and_then(|it| it.template.spec.as_ref()));
+    let of_controller = controller.as_ref().and_then(|it| container(&it.spec.as_ref()?.template));
+    let of_speaker = speaker.as_ref().and_then(|it| container(&it.spec.as_ref()?.template));
     Ok(Installation {
         controllers: controller.as_ref().map(wanted),
         has_speakers: speaker.is_some(),
-        obeys_exclusion: !has_arg(of_speaker.as_ref(), |it| it == "--ignore-exclusion-label"),
+        obeys_exclusion: !of_speaker.is_some_and(|it| is_on(it, "ignore-exclusion-label")),
         pods: pods?.iter().filter_map(|it| pod(it, now)).collect(),
         leader: lease?.pop().map(led),
-        elects: !has_arg(of_controller.as_ref(), |it| it == "--leader-election=false"),
+        elects: !of_controller.is_some_and(|it| is_off(it, "leader-election")),
     })
-}
-
-fn is(labels: &std::collections::BTreeMap<String, String>, component: Component) -> bool {
-    labels.get(COMPONENT).is_some_and(|it| it == component.as_str())
 }
 
 fn wanted(deployment: &Deployment) -> u32 {
     let replicas = deployment.spec.as_ref().and_then(|it| it.replicas).unwrap_or(1);
     u32::try_from(replicas).unwrap_or_default()
-}
-
-/// Where the controller looks for pools that are not `AddressPool`s, as its Deployment says.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub(super) struct Places {
-    /// The `ConfigMap` with pools, and its key.
-    pub(super) config_map: String,
-    pub(super) key: String,
-    /// The namespace of `MetalLB`'s objects, and the name of its `ConfigMap` there.
-    pub(super) metallb: Option<(String, String)>,
-}
-
-impl Places {
-    /// Without a Deployment, what a controller does unless told otherwise.
-    pub(super) async fn read(client: &Client, namespace: &str) -> Known<Self> {
-        let ours = ListParams::default().labels(NAME);
-        let deployments: Api<Deployment> = Api::namespaced(client.clone(), namespace);
-        let deployments = list(&deployments, &ours).await?;
-        let controller = deployments.iter().find(|it| is(it.labels(), Component::Controller));
-        let spec = controller.and_then(|it| it.spec.as_ref()?.template.spec.as_ref());
-        Ok(Self::of(spec.and_then(|it| it.containers.first())))
-    }
-
-    fn of(container: Option<&v1::Container>) -> Self {
-        let said = |name: &str| setting(container?, name);
-        let or = |name: &str, default: &str| said(name).unwrap_or_else(|| default.to_owned());
-        let metallb = said("metallb-namespace");
-        Self {
-            config_map: or("config-map", "arpeggio"),
-            key: or("config-map-key", "config"),
-            metallb: metallb.map(|it| (it, or("metallb-config-map", "config"))),
-        }
-    }
-}
-
-/// What a program is told by an argument or, without one, by a variable. What is empty says nothing.
-fn setting(container: &v1::Container, name: &str) -> Option<String> {
-    let flag = format!("--{name}");
-    let args = container.args.as_deref().unwrap_or_default();
-    let with_value = |(at, arg): (usize, &String)| match arg.strip_prefix(&flag)? {
-        "" => args.get(at + 1).cloned(),
-        rest => rest.strip_prefix('=').map(str::to_owned),
-    };
-    let variable = format!("ARPEGGIO_{}", name.replace('-', "_").to_uppercase());
-    let of_variable = || {
-        let variables = container.env.as_deref().unwrap_or_default();
-        variables.iter().find(|it| it.name == variable)?.value.clone()
-    };
-    let said = args.iter().enumerate().find_map(with_value).or_else(of_variable);
-    said.filter(|it| !it.is_empty())
-}
-
-fn has_arg(container: Option<&v1::Container>, is_it: impl Fn(&str) -> bool) -> bool {
-    let args = container.and_then(|it| it.args.as_ref());
-    args.is_some_and(|args| args.iter().any(|arg| is_it(arg)))
 }
 
 fn pod(pod: &v1::Pod, now: Timestamp) -> Option<Pod> {
@@ -188,7 +126,7 @@ mod tests {
         let object: v1::Pod = serde_json::from_value(json!({
             "metadata": {
                 "name": "arpeggio-speaker-x", "creationTimestamp": "2026-01-01T00:00:00Z",
-                "labels": { COMPONENT: "speaker" },
+                "labels": { "app.kubernetes.io/component": "speaker" },
             },
             "spec": { "nodeName": "node-1", "containers": [{ "name": "speaker", "image": "a/b:1" }] },
             "status": { "podIPs": [{ "ip": "10.244.1.7" }], "containerStatuses": [{
@@ -211,29 +149,5 @@ mod tests {
         let mut other = object;
         other.metadata.labels = None;
         assert!(pod(&other, "2026-01-01T00:10:00Z".parse().unwrap()).is_none());
-    }
-
-    #[test]
-    fn the_controller_says_where_pools_are() {
-        let places = |container: serde_json::Value| {
-            Places::of(Some(&serde_json::from_value(container).unwrap()))
-        };
-        let all = |config_map: &str, metallb: Option<(&str, &str)>| Places {
-            config_map: config_map.to_owned(),
-            key: "config".to_owned(),
-            metallb: metallb.map(|(one, other)| (one.to_owned(), other.to_owned())),
-        };
-        assert_eq!(Places::of(None), all("arpeggio", None));
-        let args = json!({ "name": "controller", "args": [
-            "--metallb-namespace=metallb-system", "--config-map", "pools", "--metallb-config-map=",
-        ] });
-        assert_eq!(places(args), all("pools", Some(("metallb-system", "config"))));
-        let variables = json!({ "name": "controller", "env": [
-            { "name": "ARPEGGIO_METALLB_NAMESPACE", "value": "lb" },
-            { "name": "ARPEGGIO_METALLB_CONFIG_MAP", "value": "old" },
-        ] });
-        assert_eq!(places(variables), all("arpeggio", Some(("lb", "old"))));
-        let unset = json!({ "name": "controller", "args": ["--metallb-namespace="] });
-        assert_eq!(places(unset), all("arpeggio", None));
     }
 }

@@ -21,7 +21,7 @@ pub(super) struct ClientArgs {
     #[arg(long, value_name = "ADDRESS:PORT")]
     client: Option<SocketAddr>,
     /// The speakers were given the same flag: nodes with the label node.kubernetes.io/exclude-from-external-load-balancers serve,
-    /// too.
+    /// too. Default: what their DaemonSet says, if you may read it.
     #[arg(long, env = "ARPEGGIO_IGNORE_EXCLUSION_LABEL", requires = "client")]
     ignore_exclusion_label: bool,
 }
@@ -30,6 +30,11 @@ impl ClientArgs {
     /// Whether there is one.
     pub(super) fn is_given(&self) -> bool {
         self.client.is_some()
+    }
+
+    /// Excluded nodes count as the others.
+    pub(super) const fn ignore_exclusion(&mut self) {
+        self.ignore_exclusion_label = true;
     }
 
     /// For each address and port of the Service, to which node the connection would go. `None`: nobody asks.

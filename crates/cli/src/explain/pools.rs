@@ -17,7 +17,7 @@ use super::strays::Read;
 use crate::reader::Reader;
 
 /// Where the controller looks for pools that are not `AddressPool`s; the same arguments and defaults as its own.
-#[derive(Debug, clap::Args)]
+#[derive(Debug, Clone, clap::Args)]
 #[allow(clippy::doc_markdown, reason = "it is shown on a terminal")]
 pub(super) struct PlacesArgs {
     /// The ConfigMap with pools, in Arpeggio's namespace.
@@ -26,7 +26,7 @@ pub(super) struct PlacesArgs {
     /// The key of its value with pools.
     #[arg(long, env = "ARPEGGIO_CONFIG_MAP_KEY", default_value = "config", value_name = "KEY")]
     config_map_key: String,
-    /// Where the controller reads MetalLB's pools, if it was told to.
+    /// Where the controller reads MetalLB's pools. Default: what its Deployment says, if you may read it.
     #[arg(long, env = "ARPEGGIO_METALLB_NAMESPACE", value_name = "NAME")]
     metallb_namespace: Option<String>,
     /// The name of MetalLB's ConfigMap there.
@@ -42,6 +42,14 @@ pub(super) struct PlacesArgs {
 impl PlacesArgs {
     fn metallb(&self) -> Option<&str> {
         self.metallb_namespace.as_deref().filter(|name| !name.is_empty())
+    }
+
+    /// The same, where nobody has said where `MetalLB`'s objects are: in this namespace, and this `ConfigMap`.
+    pub(super) fn or(mut self, metallb: Option<(String, String)>) -> Self {
+        if let (None, Some((namespace, config_map))) = (self.metallb(), metallb) {
+            (self.metallb_namespace, self.metallb_config_map) = (Some(namespace), config_map);
+        }
+        self
     }
 
     /// Where `MetalLB`'s objects are read.

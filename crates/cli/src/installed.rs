@@ -1,0 +1,179 @@
+//! What Arpeggio's programs in the cluster are told, as their Deployment and DaemonSet say.
+
+use std::collections::BTreeMap;
+
+use arpeggio_doctor::facts::Component;
+use k8s_openapi::api::{
+    apps::v1::{DaemonSet, Deployment},
+    core::v1,
+};
+use kube::{Api, Client, ResourceExt as _, api::ListParams};
+
+use crate::{gaps::Gap, reader};
+
+/// What selects the objects of an installation.
+pub(crate) const NAME: &str = "app.kubernetes.io/name=arpeggio";
+const COMPONENT: &str = "app.kubernetes.io/component";
+
+/// Whether an object with these labels is of this program.
+pub(crate) fn is(labels: &BTreeMap<String, String>, component: Component) -> bool {
+    labels.get(COMPONENT).is_some_and(|it| it == component.as_str())
+}
+
+/// The container of the program itself.
+pub(crate) fn container(template: &v1::PodTemplateSpec) -> Option<&v1::Container> {
+    template.spec.as_ref()?.containers.first()
+}
+
+/// Whether speakers announce from excluded nodes, too. What may not be read, or is not there, says nothing.
+pub(crate) async fn ignores_exclusion(client: &Client, namespace: &str) -> bool {
+    let sets: Api<DaemonSet> = Api::namespaced(client.clone(), namespace);
+    let sets = reader::list(&sets, &ListParams::default().labels(NAME)).await.unwrap_or_default();
+    let speaker = sets.iter().find(|it| is(it.labels(), Component::Speaker));
+    let speaker = speaker.and_then(|it| container(&it.spec.as_ref()?.template));
+    speaker.is_some_and(|it| is_on(it, "ignore-exclusion-label"))
+}
+
+/// Which Services the controller serves, and where it looks for pools that are not `AddressPool`s, as its Deployment says.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) struct Duties {
+    /// The `spec.loadBalancerClass` that it serves. `None`: those without any.
+    pub(crate) class: Option<String>,
+    /// The `ConfigMap` with pools.
+    pub(crate) config_map: String,
+    /// Its key.
+    pub(crate) key: String,
+    /// The namespace of `MetalLB`'s objects, and the name of its `ConfigMap` there.
+    pub(crate) metallb: Option<(String, String)>,
+}
+
+impl Duties {
+    /// Without a Deployment, what a controller does unless told otherwise.
+    pub(crate) async fn read(client: &Client, namespace: &str) -> Result<Self, Gap> {
+        let deployments: Api<Deployment> = Api::namespaced(client.clone(), namespace);
+        let deployments = reader::list(&deployments, &ListParams::default().labels(NAME)).await?;
+        let controller = deployments.iter().find(|it| is(it.labels(), Component::Controller));
+        Ok(Self::of(controller.and_then(|it| container(&it.spec.as_ref()?.template))))
+    }
+
+    fn of(container: Option<&v1::Container>) -> Self {
+        let said = |name: &str| setting(container?, name);
+        let or = |name: &str, default: &str| said(name).unwrap_or_else(|| default.to_owned());
+        let metallb = said("metallb-namespace");
+        Self {
+            class: said("load-balancer-class"),
+            config_map: or("config-map", "arpeggio"),
+            key: or("config-map-key", "config"),
+            metallb: metallb.map(|it| (it, or("metallb-config-map", "config"))),
+        }
+    }
+}
+
+/// What a program is told by an argument or, without one, by a variable. What is empty says nothing.
+fn setting(container: &v1::Container, name: &str) -> Option<String> {
+    let flag = format!("--{name}");
+    let args = arguments(container);
+    let with_value = |(at, arg): (usize, &&String)| match arg.strip_prefix(&flag)? {
+        "" => args.get(at + 1).map(|it| (*it).clone()),
+        rest => rest.strip_prefix('=').map(str::to_owned),
+    };
+    let variable = format!("ARPEGGIO_{}", name.replace('-', "_").to_uppercase());
+    let of_variable = || {
+        let variables = container.env.as_deref().unwrap_or_default();
+        variables.iter().find(|it| it.name == variable)?.value.clone()
+    };
+    let said = args.iter().enumerate().find_map(with_value).or_else(of_variable);
+    said.filter(|it| !it.is_empty())
+}
+
+/// Some write all in `command`.
+fn arguments(container: &v1::Container) -> Vec<&String> {
+    container.command.iter().chain(&container.args).flatten().collect()
+}
+
+/// Whether a switch is on, which has no value as an argument.
+pub(crate) fn is_on(container: &v1::Container, name: &str) -> bool {
+    let flag = format!("--{name}");
+    arguments(container).into_iter().any(|it| *it == flag)
+        || setting(container, name).as_deref() == Some("true")
+}
+
+/// Whether what is on by itself was switched off.
+pub(crate) fn is_off(container: &v1::Container, name: &str) -> bool {
+    const WORDS: [&str; 6] = ["false", "no", "n", "f", "off", "0"];
+    setting(container, name).is_some_and(|it| WORDS.contains(&it.to_lowercase().as_str()))
+}
+
+#[cfg(test)]
+mod tests {
+    use serde_json::json;
+
+    use super::*;
+
+    #[test]
+    fn switches_are_set_by_arguments_and_variables() {
+        let container = |rest: serde_json::Value| -> v1::Container {
+            let mut container = json!({ "name": "speaker" });
+            container.as_object_mut().unwrap().append(&mut rest.as_object().unwrap().clone());
+            serde_json::from_value(container).unwrap()
+        };
+        let variable = |name: &str, value: &str| {
+            container(json!({ "env": [{ "name": name, "value": value }] }))
+        };
+        let ignores = |it: &v1::Container| is_on(it, "ignore-exclusion-label");
+        assert!(!ignores(&container(json!({}))));
+        assert!(ignores(&container(json!({ "args": ["--ignore-exclusion-label"] }))));
+        assert!(ignores(&container(json!({ "command": ["/x", "--ignore-exclusion-label"] }))));
+        assert!(ignores(&variable("ARPEGGIO_IGNORE_EXCLUSION_LABEL", "true")));
+        assert!(!ignores(&variable("ARPEGGIO_IGNORE_EXCLUSION_LABEL", "false")));
+        assert!(!ignores(&variable("ARPEGGIO_IGNORE_EXCLUSION_LABEL", "")));
+        let elects = |it: &v1::Container| !is_off(it, "leader-election");
+        assert!(elects(&container(json!({}))));
+        assert!(elects(&variable("ARPEGGIO_LEADER_ELECTION", "yes")));
+        assert!(!elects(&variable("ARPEGGIO_LEADER_ELECTION", "No")));
+        assert!(!elects(&container(json!({ "args": ["--leader-election", "false"] }))));
+        assert!(!elects(&container(json!({ "args": ["--leader-election=off"] }))));
+        // As the component for one node, and the chart, have it.
+        let patch = include_str!("../../../manifests/components/single-node/speaker.yaml");
+        assert!(patch.contains("ARPEGGIO_IGNORE_EXCLUSION_LABEL"), "{patch}");
+    }
+
+    #[test]
+    fn the_controller_says_which_class_it_serves() {
+        let class = |container: serde_json::Value| {
+            Duties::of(Some(&serde_json::from_value(container).unwrap())).class
+        };
+        let variable = json!({ "name": "controller",
+            "env": [{ "name": "ARPEGGIO_LOAD_BALANCER_CLASS", "value": "arpeggio.dev/l2" }] });
+        assert_eq!(class(variable).as_deref(), Some("arpeggio.dev/l2"));
+        assert_eq!(
+            class(json!({ "name": "controller", "args": ["--load-balancer-class="] })),
+            None
+        );
+    }
+
+    #[test]
+    fn the_controller_says_where_pools_are() {
+        let places = |container: serde_json::Value| {
+            Duties::of(Some(&serde_json::from_value(container).unwrap()))
+        };
+        let all = |config_map: &str, metallb: Option<(&str, &str)>| Duties {
+            class: None,
+            config_map: config_map.to_owned(),
+            key: "config".to_owned(),
+            metallb: metallb.map(|(one, other)| (one.to_owned(), other.to_owned())),
+        };
+        assert_eq!(Duties::of(None), all("arpeggio", None));
+        let args = json!({ "name": "controller", "args": [
+            "--metallb-namespace=metallb-system", "--config-map", "pools", "--metallb-config-map=",
+        ] });
+        assert_eq!(places(args), all("pools", Some(("metallb-system", "config"))));
+        let variables = json!({ "name": "controller", "env": [
+            { "name": "ARPEGGIO_METALLB_NAMESPACE", "value": "lb" },
+            { "name": "ARPEGGIO_METALLB_CONFIG_MAP", "value": "old" },
+        ] });
+        assert_eq!(places(variables), all("arpeggio", Some(("lb", "old"))));
+        let unset = json!({ "name": "controller", "args": ["--metallb-namespace="] });
+        assert_eq!(places(unset), all("arpeggio", None));
+    }
+}
