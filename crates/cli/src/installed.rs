@@ -13,7 +13,13 @@ use crate::{gaps::Gap, reader};
 
 /// What selects the objects of an installation.
 pub(crate) const NAME: &str = "app.kubernetes.io/name=arpeggio";
+const PART: (&str, &str) = ("app.kubernetes.io/name", "arpeggio");
 const COMPONENT: &str = "app.kubernetes.io/component";
+
+/// Whether an object with these labels is of an installation.
+pub(crate) fn is_part(labels: &BTreeMap<String, String>) -> bool {
+    labels.get(PART.0).is_some_and(|it| it == PART.1)
+}
 
 /// Whether an object with these labels is of this program.
 pub(crate) fn is(labels: &BTreeMap<String, String>, component: Component) -> bool {

@@ -22,7 +22,7 @@ use super::redact::{self, Outline, Secrets};
 use crate::{
     gaps::{Gap, Reading},
     global::Global,
-    in_pod,
+    in_pod, installed,
     outcome::yaml,
     reader::Reader,
     status,
@@ -42,14 +42,15 @@ What `arpeggio report` has found in a cluster, for a bug report.
 
 status.json        what `arpeggio status -o json` says
 objects/           pools, Leases, Services of type LoadBalancer, EndpointSlices, Nodes, workloads, pods, events
-logs/              of each container of Arpeggio's pods, also of those that ran before
+logs/              of each program of Arpeggio's, also of those that ran before
 metrics/           of Arpeggio's pods; those of forwarders in files of their own
 frames/            the last ARP and NDP frames that each speaker has heard and sent, one a line
 versions.txt       of the command, the API server and the images
 
 No Secret was read. Left out, and shown as (redacted), are: values of environment variables, sharing keys, and annotations of
 other programs, kubectl's copy of the object among them; wherever logs or events repeat one of these it is left out as well.
-Selectors, volumes and whatever else does not concern Arpeggio are not here at all.
+Selectors, volumes and whatever else does not concern Arpeggio are not here at all, nor are the logs of others who
+run in its namespace or in its pods.
 
 Frames are those that concern the node's addresses and its own questions; a speaker keeps the last 500 of each.
 The rules that a forwarder has in the kernel are not in it: only who has CAP_NET_ADMIN on the node may read them
@@ -109,6 +110,10 @@ impl<'a> Collector<'a> {
         let daemons: Vec<DaemonSet> = self.reader.inside(&system, &all).await;
         let slices = self.slices(&services).await;
         let events = self.events().await;
+        self.show(&services)?;
+        self.show(&pods)?;
+        self.show(&pools)?;
+        self.show(&nodes)?;
         self.keep("services", &services, |it| redact::SERVICE.of(it))?;
         self.keep("pods", &pods, redact::pod)?;
         self.keep_outlined("pools", &pools, redact::POOL)?;
@@ -118,7 +123,8 @@ impl<'a> Collector<'a> {
         self.keep_outlined("daemonsets", &daemons, redact::WORKLOAD)?;
         self.keep_outlined("endpointslices", &slices, redact::SLICE)?;
         self.keep_outlined("events", &events, redact::EVENT)?;
-        for pod in &pods {
+        // Others may share the namespace, and what they log is not ours to show.
+        for pod in pods.iter().filter(|it| installed::is_part(it.labels())) {
             self.logs(pod).await;
             self.metrics(pod).await;
             self.frames(pod).await;
@@ -171,7 +177,10 @@ impl<'a> Collector<'a> {
         let mut events: Vec<Event> = self.reader.all().await;
         events.retain(|event| {
             let reporter = event.reporting_controller.as_deref().unwrap_or_default();
-            reporter.contains("arpeggio") || event.namespace().as_deref() == Some(&self.system)
+            let regarding = event.regarding.as_ref().and_then(|it| it.name.as_deref());
+            let is_of_ours = regarding.is_some_and(|it| it.starts_with("arpeggio"));
+            let is_inside = event.namespace().as_deref() == Some(&self.system);
+            reporter.contains("arpeggio") || (is_inside && is_of_ours)
         });
         events
     }
@@ -179,6 +188,13 @@ impl<'a> Collector<'a> {
     fn learn(&mut self, objects: &[impl Serialize]) -> anyhow::Result<()> {
         for object in objects {
             self.secrets.learn(&serde_json::to_value(object)?);
+        }
+        Ok(())
+    }
+
+    fn show(&mut self, objects: &[impl Serialize]) -> anyhow::Result<()> {
+        for object in objects {
+            self.secrets.show(&serde_json::to_value(object)?);
         }
         Ok(())
     }
@@ -217,6 +233,12 @@ impl<'a> Collector<'a> {
             .map(|spec| spec.containers.iter().map(|it| it.name.clone()).collect())
             .unwrap_or_default();
         for container in containers {
+            if !redact::is_program(&container) {
+                let name = pod.name_any();
+                self.others
+                    .push(format!("log of {name}, container {container}: it is not Arpeggio's"));
+                continue;
+            }
             for previous in [false, true] {
                 if !previous || has_run_before(pod, &container) {
                     self.log(pod, &container, previous).await;
@@ -344,9 +366,12 @@ mod tests {
         assert_eq!(pages(Some("7474"), &["speaker", "forwarder"]), both);
     }
 
-    /// The default of the program, which its documents say, too.
     #[test]
-    fn the_port_of_forwarders_is_the_documented_one() {
+    fn the_port_of_forwarders_is_the_default_of_the_program_and_the_documented_one() {
+        let program = include_str!("../../../../forwarder/src/args.rs");
+        assert!(
+            program.contains(&format!("const DEFAULT_ADMIN: &str = \"[::]:{FORWARDER_PORT}\""))
+        );
         let monitoring = include_str!("../../../../docs/monitoring.md");
         assert!(monitoring.contains(&format!("it serves its own at port {FORWARDER_PORT}")));
     }

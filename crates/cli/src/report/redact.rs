@@ -1,6 +1,6 @@
 //! What of an object goes into an archive that strangers read. What is not named here does not.
 
-use std::collections::BTreeSet;
+use std::{collections::BTreeSet, net::IpAddr};
 
 use arpeggio_api::service::request::SHARING_ANNOTATIONS;
 use serde_json::{Map, Value, json};
@@ -11,6 +11,9 @@ const REDACTED: &str = "(redacted)";
 /// The annotations whose values say what Arpeggio does. Those of other programs may hold anything: kubectl keeps whole objects in
 /// one of them.
 const OURS: [&str; 4] = ["arpeggio.dev/", "metallb.io/", "metallb.universe.tf/", "prometheus.io/"];
+
+/// The containers that run Arpeggio's programs. What else somebody has put into its pods may be told anything.
+const PROGRAMS: [&str; 3] = ["controller", "speaker", "forwarder"];
 
 /// A value that is shorter is no secret, or it stands in too many words.
 const SHORTEST_SECRET: usize = 6;
@@ -162,6 +165,12 @@ const CONTAINER: Fields = &[
     "securityContext",
 ];
 
+/// Of a container of somebody else's.
+const STRANGER: Fields = &["name", "image"];
+
+/// Of its state.
+const STRANGERS_STATE: Fields = &["name", "image", "ready", "restartCount", "started"];
+
 impl Outline {
     /// What of an object goes into the archive.
     pub(super) fn of(self, object: &Value) -> Value {
@@ -182,16 +191,29 @@ impl Outline {
     }
 }
 
+/// Whether this container runs a program of Arpeggio's.
+pub(super) fn is_program(container: &str) -> bool {
+    PROGRAMS.contains(&container)
+}
+
+fn is_ours(object: &Value) -> bool {
+    object["name"].as_str().is_some_and(is_program)
+}
+
 /// A pod, with its containers; of the environment only the names.
 pub(super) fn pod(object: &Value) -> Value {
     let mut kept = POD.of(object);
     let containers = object["spec"]["containers"].as_array().into_iter().flatten();
     kept["spec"]["containers"] = containers.map(container).collect();
+    let statuses = kept.pointer_mut("/status/containerStatuses").and_then(Value::as_array_mut);
+    for status in statuses.into_iter().flatten().filter(|it| !is_ours(it)) {
+        *status = picked(status, STRANGERS_STATE).into();
+    }
     kept
 }
 
 fn container(object: &Value) -> Value {
-    let mut kept = picked(object, CONTAINER);
+    let mut kept = picked(object, if is_ours(object) { CONTAINER } else { STRANGER });
     let env = object["env"].as_array().into_iter().flatten();
     let names: Vec<Value> =
         env.map(|it| json!({ "name": it["name"], "value": REDACTED })).collect();
@@ -221,7 +243,11 @@ fn is_shown(key: &str) -> bool {
 
 /// What must not be in the archive wherever it comes from: logs and events may repeat what somebody wrote in an object.
 #[derive(Debug, Default)]
-pub(super) struct Secrets(BTreeSet<String>);
+pub(super) struct Secrets {
+    hidden: BTreeSet<String>,
+    /// What everybody sees anyway, as names: Helm writes its release's and its namespace's to annotations.
+    shown: BTreeSet<String>,
+}
 
 impl Secrets {
     /// Adds the annotations of an object that are not shown, and the environment of its containers.
@@ -229,7 +255,9 @@ impl Secrets {
         let annotations = object["metadata"]["annotations"].as_object().into_iter().flatten();
         let hidden = annotations.filter(|(key, _)| !is_shown(key)).map(|(_, value)| value);
         hidden.for_each(|value| self.add(value));
-        let containers = object["spec"]["containers"].as_array().into_iter().flatten();
+        let containers = ["containers", "initContainers", "ephemeralContainers"]
+            .into_iter()
+            .flat_map(|kind| object["spec"][kind].as_array().into_iter().flatten());
         let env = containers.flat_map(|it| it["env"].as_array().into_iter().flatten());
         // Arpeggio's own settings are no secrets.
         let foreign =
@@ -237,22 +265,60 @@ impl Secrets {
         foreign.for_each(|it| self.add(&it["value"]));
     }
 
+    /// That everybody may know the names and labels of an object.
+    pub(super) fn show(&mut self, object: &Value) {
+        let metadata = &object["metadata"];
+        let labels = metadata["labels"].as_object().into_iter().flatten();
+        let values = labels.map(|(_, value)| value);
+        let shown = [&metadata["name"], &metadata["namespace"]].into_iter().chain(values);
+        self.shown.extend(shown.filter_map(|it| it.as_str().map(str::to_owned)));
+    }
+
     fn add(&mut self, value: &Value) {
         let text = value.as_str().map(str::trim).unwrap_or_default();
-        if text.len() >= SHORTEST_SECRET {
-            self.0.insert(text.to_owned());
+        for secret in [Some(text), password(text)].into_iter().flatten() {
+            if secret.len() >= SHORTEST_SECRET && secret.parse::<IpAddr>().is_err() {
+                self.hidden.insert(secret.to_owned());
+            }
         }
     }
 
     /// The text without them.
     pub(super) fn scrub(&self, text: &str) -> String {
         // The longest first: one may be a part of another.
-        let mut secrets: Vec<&String> = self.0.iter().collect();
+        let mut secrets: Vec<&String> = self.hidden.difference(&self.shown).collect();
         secrets.sort_by_key(|secret| std::cmp::Reverse(secret.len()));
-        secrets.into_iter().fold(text.to_owned(), |text, secret| {
-            if text.contains(secret) { text.replace(secret, REDACTED) } else { text }
-        })
+        secrets.into_iter().fold(text.to_owned(), |text, secret| without(text, secret))
     }
+}
+
+/// Of `http://user:password@host`, as a proxy has it: programs may repeat only that.
+fn password(text: &str) -> Option<&str> {
+    let (user, _) = text.split_once("://")?.1.rsplit_once('@')?;
+    Some(user.split_once(':')?.1)
+}
+
+/// The text without this secret. What may be a word of the language is only left out as a whole one: `external` is a part of
+/// `externalTrafficPolicy`.
+fn without(text: String, secret: &str) -> String {
+    if !text.contains(secret) {
+        return text;
+    }
+    if !secret.bytes().all(|it| it.is_ascii_lowercase()) {
+        return text.replace(secret, REDACTED);
+    }
+    let mut left = String::new();
+    let mut rest = text.as_str();
+    while let Some(at) = rest.find(secret) {
+        let (before, after) = (&rest[..at], &rest[at + secret.len()..]);
+        let goes_on = before.ends_with(char::is_alphanumeric)
+            || (before.is_empty() && left.ends_with(char::is_alphanumeric))
+            || after.starts_with(char::is_alphanumeric);
+        left.push_str(before);
+        left.push_str(if goes_on { secret } else { REDACTED });
+        rest = after;
+    }
+    left + rest
 }
 
 #[cfg(test)]
@@ -315,6 +381,66 @@ mod tests {
         let env = &pod["spec"]["containers"][0]["env"][0];
         assert_eq!(*env, json!({ "name": "PASSWORD", "value": REDACTED }));
         assert_eq!(pod["metadata"]["annotations"]["example.com/token"], REDACTED);
+    }
+
+    #[test]
+    fn what_somebody_else_runs_in_our_pods_is_not_shown() {
+        let object = json!({
+            "metadata": { "name": "speaker-x" },
+            "spec": { "containers": [
+                { "name": "speaker", "args": ["--log=debug"] },
+                { "name": "proxy", "image": "mesh", "args": [format!("--token={SECRET}")],
+                  "command": ["sh", "-c", SECRET] },
+            ] },
+            "status": { "containerStatuses": [
+                { "name": "speaker", "state": { "waiting": { "reason": "CrashLoopBackOff" } } },
+                { "name": "proxy", "ready": false,
+                  "lastState": { "terminated": { "message": SECRET } } },
+            ] },
+        });
+        let kept = pod(&object);
+        assert!(!kept.to_string().contains(SECRET), "{kept}");
+        assert_eq!(kept["spec"]["containers"][0]["args"], json!(["--log=debug"]));
+        assert_eq!(kept["spec"]["containers"][1], json!({ "name": "proxy", "image": "mesh" }));
+        let states = &kept["status"]["containerStatuses"];
+        assert_eq!(states[0]["state"]["waiting"]["reason"], "CrashLoopBackOff");
+        assert_eq!(states[1], json!({ "name": "proxy", "ready": false }));
+    }
+
+    #[test]
+    fn names_and_addresses_are_no_secrets() {
+        let service = json!({ "metadata": {
+            "name": "grafana", "namespace": "default", "labels": { "team": "billing" },
+            "annotations": {
+                "meta.helm.sh/release-name": "grafana",
+                "meta.helm.sh/release-namespace": "default",
+                "example.com/team": "billing",
+                "kube-vip.io/loadbalancerIPs": "192.168.0.240",
+                "example.com/scheme": "external",
+                "example.com/token": SECRET,
+            },
+        } });
+        let mut secrets = Secrets::default();
+        secrets.learn(&service);
+        secrets.show(&service);
+        let text = "default/grafana has 192.168.0.240, externalTrafficPolicy, team billing";
+        assert_eq!(secrets.scrub(text), text);
+        assert_eq!(secrets.scrub("an external one"), "an (redacted) one");
+        assert_eq!(secrets.scrub("externalexternal external"), "externalexternal (redacted)");
+        assert_eq!(secrets.scrub(&format!("x{SECRET}x")), "x(redacted)x");
+    }
+
+    #[test]
+    fn a_part_of_a_secret_is_one_too() {
+        let mut secrets = Secrets::default();
+        secrets.learn(&json!({ "spec": {
+            "containers": [{ "env": [
+                { "name": "HTTPS_PROXY", "value": format!("http://me:{SECRET}@proxy:3128/") },
+            ] }],
+            "initContainers": [{ "env": [{ "name": "TOKEN", "value": "an-init-token" }] }],
+        } }));
+        let log = format!("authority me:{SECRET}@proxy, token an-init-token");
+        assert_eq!(secrets.scrub(&log), "authority me:(redacted)@proxy, token (redacted)");
     }
 
     #[test]

@@ -53,7 +53,7 @@ pub(crate) fn a_report_holds_no_secrets(home: &Home) -> anyhow::Result<()> {
     home.wait_for_owner(first_address())?;
     let container = json!({
         "name": "pause", "image": "arpeggio/none", "imagePullPolicy": "Never",
-        "env": [{ "name": "PASSWORD", "value": SECRET }],
+        "env": [{ "name": "PASSWORD", "value": SECRET }], "args": [format!("--token={SECRET}")],
     });
     home.apply(&json!({
         "apiVersion": "v1", "kind": "Pod",
