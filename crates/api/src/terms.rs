@@ -221,7 +221,11 @@ impl ServiceRule {
 }
 
 impl AnnounceRule {
-    fn to_rule(&self) -> Result<Rule, PoolError> {
+    /// The rule as elections judge by it.
+    ///
+    /// # Errors
+    /// When a selector of it cannot be read.
+    pub fn to_rule(&self) -> Result<Rule, PoolError> {
         let preference = |it: &PreferredNodes| {
             let nodes = it.preference.parse().map_err(|error| PoolError::Selector {
                 field: "preferredNodes".to_owned(),

@@ -135,6 +135,7 @@ fn nothing_known(stage: Stage, namespace: &str) -> Facts {
         locks: Err(unasked()),
         damaged: Vec::new(),
         services: Err(unasked()),
+        uses: Vec::new(),
         metrics: std::collections::BTreeMap::new(),
         surveys: std::collections::BTreeMap::new(),
         pods: std::collections::BTreeMap::new(),

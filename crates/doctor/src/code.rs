@@ -126,6 +126,7 @@ codes! {
     A305 Pods Warning "See why: kubectl describe the pod, and its logs."
     A306 Pods Warning "See why it ended: kubectl logs --previous."
     A307 Pods Info "Run two: kubectl scale the Deployment."
+    A308 Pods Error "Let the namespace have such pods: see its Pod Security label, its quotas, and what admission webhooks want."
 
     A401 Rivals Warning "Switch it off, or give each its own spec.loadBalancerClass."
     A402 Rivals Warning "Switch that program off for these Services, or set spec.loadBalancerClass."
@@ -140,6 +141,9 @@ codes! {
     A603 Nodes Info "Add a node, if addresses are to outlive one."
     A604 Nodes Warning "See why: kubectl describe the node."
     A605 Nodes Warning "Raise gc_thresh2 and gc_thresh3 on the node."
+    A606 Nodes Error "Give each machine a MAC address of its own."
+    A607 Nodes Error "Have each kubelet use an address of its own (--node-ip)."
+    A608 Nodes Warning "See why: kubectl describe the node, and the network plugin's pods there."
 
     A701 Pools Warning "Create an AddressPool."
     A702 Pools Error "Do what the message says."
@@ -153,6 +157,10 @@ codes! {
     A710 Pools Warning "Connect another node to that network: without one, an address dies with its node."
     A711 Pools Error "See your router's settings: its DHCP range must not have addresses of a pool."
     A712 Pools Warning "Add addresses to the pool."
+    A713 Pools Error "Correct spec.announce of the pool, or the nodes' labels."
+    A714 Pools Info "Let a second node announce: without one, an address dies with its node."
+    A715 Pools Warning "See arpeggio interfaces on the nodes; correct spec.announce of the pool."
+    A716 Pools Warning "Take the address out of the pool, or out of that Service."
 
     A801 Sessions Error "See the speaker's log on that node, and whether it reaches the API server."
     A802 Sessions Warning "See the speaker's log on that node, and whether it reaches the API server."
@@ -189,6 +197,7 @@ codes! {
     S105 Services Warning "Look at kube-proxy and the pod network of that node."
     S106 Services Info "Nothing: another program serves them."
     S107 Services Warning "See whether a network policy is in the way, and how the network plugin treats such connections."
+    S108 Services Info "Run pods of it on several nodes."
 
     F101 Forwarders Warning "Give that node a kernel that can; docs/connections.md says what it needs."
     F102 Forwarders Warning "See the log of the container forwarder in the speaker's pod there."

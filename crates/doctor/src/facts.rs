@@ -6,6 +6,7 @@ use std::{
     time::Duration,
 };
 
+use arpeggio_election::Rule;
 use arpeggio_ipam::AddressRange;
 use ipnet::IpNet;
 
@@ -63,6 +64,8 @@ pub struct Facts {
     pub damaged: Vec<String>,
     /// The Services of type `LoadBalancer`.
     pub services: Known<Vec<Service>>,
+    /// The addresses that pods and Services of any type have in other ways.
+    pub uses: Vec<Use>,
     /// What speakers have counted, by node; none when nobody asked them.
     pub metrics: BTreeMap<String, Known<Metrics>>,
     /// What the nodes see, by node; none when nobody asked them.
@@ -123,6 +126,8 @@ pub struct Installation {
     pub obeys_exclusion: bool,
     /// The pods of both.
     pub pods: Vec<Pod>,
+    /// For whom the API server refuses pods, and why: of each the last refusal.
+    pub refused: BTreeMap<Component, String>,
     /// The controller that leads.
     pub leader: Option<Leader>,
     /// Whether the controllers elect one of them at all.
@@ -195,10 +200,16 @@ pub struct Node {
     pub ready: bool,
     /// Whether it has the label that keeps load balancers off it.
     pub excluded: bool,
+    /// Why it never announces, whatever else is so.
+    pub barred: Option<String>,
     /// Whether a speaker can run on it: it is a machine, and runs Linux.
     pub hosts_speakers: bool,
+    /// Its labels.
+    pub labels: BTreeMap<String, String>,
     /// Its own addresses, as Kubernetes knows them.
     pub addresses: Vec<IpAddr>,
+    /// Those of them that the cluster uses. Others may be a router's in front of all nodes.
+    pub internal: Vec<IpAddr>,
     /// Where its pods are.
     pub pod_ranges: Vec<AddressRange>,
 }
@@ -213,8 +224,8 @@ pub struct Pool {
     pub ranges: Vec<AddressRange>,
     /// Whether nobody is to announce them.
     pub routed: bool,
-    /// Whether its rules name the interfaces.
-    pub names_interfaces: bool,
+    /// Where it is announced; everywhere when there are none.
+    pub rules: Vec<Rule>,
     /// What its condition `Ready` says when it is not True.
     pub unready: Option<String>,
     /// Whether one of its families has no free address, by its status.
@@ -240,6 +251,8 @@ pub struct Session {
     pub alive: bool,
     /// Where the node is found on the wire: its addresses and MAC addresses.
     pub links: Vec<(IpAddr, String)>,
+    /// The names of its interfaces that can announce.
+    pub interfaces: BTreeSet<String>,
     /// The subnets of its interfaces, with its own addresses in them.
     pub subnets: Vec<IpNet>,
     /// Its routers, and the interfaces to them.
@@ -296,6 +309,28 @@ pub struct Lock {
     pub services: Vec<String>,
     /// The pool that it is from.
     pub pool: String,
+}
+
+/// What has an address, beside locks and nodes.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+pub enum User {
+    /// A pod behind a Service.
+    Pod,
+    /// The Service itself, inside of the cluster.
+    ClusterIp,
+    /// `spec.externalIPs`.
+    ExternalIp,
+}
+
+/// That somebody has an address.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Use {
+    /// The address.
+    pub address: IpAddr,
+    /// Who has it.
+    pub by: User,
+    /// The Service, `NAMESPACE/NAME`.
+    pub service: String,
 }
 
 /// A Service of type `LoadBalancer`.

@@ -16,8 +16,9 @@ const OF_KINDS: [&str; 9] =
     ["annotate", "create", "delete", "describe", "edit", "explain", "get", "label", "patch"];
 
 /// Kinds of objects, as people name them.
-const KINDS: [&str; 20] = [
+const KINDS: [&str; 21] = [
     "addresspool",
+    "clusterrole",
     "configmap",
     "crd",
     "daemonset",
@@ -32,11 +33,11 @@ const KINDS: [&str; 20] = [
     "networkpolicy",
     "node",
     "pod",
+    "resourcequota",
     "secret",
     "service",
     "statefulset",
     "svc",
-    "clusterrole",
 ];
 
 const HELM: [&str; 10] = [

@@ -89,7 +89,7 @@ impl<'a> Gatherer<'a> {
         (facts.kubernetes, facts.nodes, facts.proxy) = (kubernetes, nodes, proxy);
         (facts.service_ranges, facts.rivals) = (ranges, rivals);
         facts.pools = pools.map(|pools| pools.into_iter().chain(self.plan()).collect());
-        facts.services = services::read(client, self.class()).await;
+        self.services(&mut facts).await;
         if !installed {
             return facts;
         }
@@ -106,6 +106,14 @@ impl<'a> Gatherer<'a> {
         facts
     }
 
+    async fn services(&self, facts: &mut Facts) {
+        let read = services::read(&self.client, self.class()).await;
+        (facts.services, facts.uses) = match read {
+            Ok((services, uses)) => (Ok(services), uses),
+            Err(why) => (Err(why), Vec::new()),
+        };
+    }
+
     /// The addresses that are to be judged before they are in a pool.
     fn plan(&self) -> Option<Pool> {
         let ranges: Vec<AddressRange> = self.args.addresses.clone();
@@ -118,7 +126,7 @@ impl<'a> Gatherer<'a> {
     async fn observe(&self, facts: &mut Facts, is_first: bool) {
         let before = Leases::read(&self.client, &self.namespace).await;
         said(facts, before.as_ref().map(|it| it.say(None)));
-        facts.services = services::read(&self.client, self.class()).await;
+        self.services(facts).await;
         let speakers = facts.installation.as_ref().map(metrics::speakers).unwrap_or_default();
         if self.wants(&[Group::Sessions, Group::Addresses]) {
             facts.metrics = self.metrics(&speakers).await;

@@ -116,6 +116,7 @@ fn session(record: &SessionRecord, lease: &Lease, now: Timestamp, alive: bool) -
         alive,
         links: record.links.iter().map(|it| (it.address, mac_text(it.mac))).collect(),
         gateways: gateways.collect(),
+        interfaces: interfaces.clone().map(|it| it.name.clone()).collect(),
         subnets: interfaces.flat_map(|it| it.subnets.clone()).collect(),
         own: record.own.clone().unwrap_or_default(),
         hears: of.hears.as_ref().map(|it| it.iter().map(ToString::to_string).collect()),

@@ -1,11 +1,14 @@
 //! Nodes, kube-proxy and the cluster's own ranges.
 
+use std::net::IpAddr;
+
 use arpeggio_api::cluster::{ClusterRange, RangeUser, node_addresses};
 use arpeggio_api::node;
 use arpeggio_doctor::{
     Known,
     facts::{Node, Proxy},
 };
+use arpeggio_election::NodeFacts;
 use arpeggio_ipam::AddressRange;
 use k8s_openapi::api::{
     core::v1::{self, ConfigMap},
@@ -36,11 +39,32 @@ fn understood(object: &v1::Node) -> Node {
         name: object.name_any(),
         ready: !facts.not_ready,
         excluded: facts.excluded,
+        barred: barred(&facts),
         hosts_speakers: label("kubernetes.io/os").is_none_or(|it| it == "linux")
             && !NO_MACHINES.iter().any(|(key, value)| label(key) == Some(value)),
         addresses: node_addresses(object),
+        internal: internal(object),
         pod_ranges: ClusterRange::of_node(object).into_iter().map(|it| it.range).collect(),
+        labels: facts.labels,
     }
+}
+
+fn internal(object: &v1::Node) -> Vec<IpAddr> {
+    let addresses = object.status.iter().flat_map(|it| it.addresses.iter().flatten());
+    let internal = addresses.filter(|it| it.type_ == "InternalIP");
+    internal.filter_map(|it| it.address.parse().ok()).collect()
+}
+
+/// What keeps a node from announcing until somebody changes it.
+fn barred(facts: &NodeFacts) -> Option<String> {
+    let why = if facts.network_unavailable {
+        "its condition NetworkUnavailable is True"
+    } else if facts.out_of_service {
+        "it has the taint node.kubernetes.io/out-of-service"
+    } else {
+        return None;
+    };
+    Some(why.to_owned())
 }
 
 /// Where cluster addresses of Services are.
@@ -99,6 +123,8 @@ fn configured(text: &str) -> Known<Proxy> {
 
 #[cfg(test)]
 mod tests {
+    use serde_json::json;
+
     use super::*;
 
     #[test]
@@ -123,6 +149,26 @@ mod tests {
             let left_out = format!("{{key: {key}, operator: NotIn, values: [{value}]}}");
             assert!(manifest.contains(&left_out), "{left_out}");
         }
+    }
+
+    #[test]
+    fn why_a_node_never_announces_is_told() {
+        let node = |object: serde_json::Value| understood(&serde_json::from_value(object).unwrap());
+        let condition = |status: &str| {
+            let conditions = json!([{ "type": "NetworkUnavailable", "status": status }]);
+            node(json!({ "metadata": { "name": "a" }, "status": { "conditions": conditions } }))
+        };
+        assert!(condition("True").barred.unwrap().contains("NetworkUnavailable"));
+        assert_eq!(condition("False").barred, None);
+        let addresses = json!([
+            { "type": "InternalIP", "address": "192.168.0.11" },
+            { "type": "ExternalIP", "address": "203.0.113.1" },
+        ]);
+        let both = node(json!({ "metadata": {}, "status": { "addresses": addresses } }));
+        assert_eq!((both.addresses.len(), both.internal.len()), (2, 1));
+        let taints = json!([{ "key": "node.kubernetes.io/out-of-service", "effect": "NoExecute" }]);
+        let tainted = node(json!({ "metadata": { "name": "a" }, "spec": { "taints": taints } }));
+        assert!(tainted.barred.unwrap().contains("out-of-service"));
     }
 
     #[test]

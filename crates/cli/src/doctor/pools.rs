@@ -3,7 +3,7 @@
 use std::collections::BTreeSet;
 
 use arpeggio_api::{
-    address_pool::{AddressPool, READY},
+    address_pool::{AddressPool, AnnounceRule, READY},
     config_map::{self, Dialect},
     crds,
     declaration::Declaration,
@@ -14,6 +14,7 @@ use arpeggio_doctor::{
     Known,
     facts::{Definition, Pool},
 };
+use arpeggio_election::Rule;
 use arpeggio_ipam::AddressRange;
 use k8s_openapi::{
     api::core::v1::ConfigMap,
@@ -129,15 +130,15 @@ fn as_declared(declaration: &Declaration) -> Pool {
     let unannounced = (declaration.announcement == Announcement::Nowhere).then(|| {
         "no L2Advertisement selects it, so that nobody answers for its addresses".to_owned()
     });
-    let names_interfaces = match &declaration.announcement {
-        Announcement::ByRules(rules) => rules.iter().any(|rule| !rule.interfaces.is_empty()),
-        _ => false,
+    let rules = match &declaration.announcement {
+        Announcement::ByRules(rules) => rules.as_slice(),
+        _ => &[],
     };
     Pool {
         name: format!("{} ({})", declaration.name(), declaration.origin),
         unready: unread.or(unannounced),
         routed: declaration.announcement == Announcement::Routed,
-        names_interfaces,
+        rules: read_rules(rules),
         ranges: declaration.pool.as_ref().map(|it| it.ranges.clone()).unwrap_or_default(),
         ..Pool::default()
     }
@@ -170,10 +171,15 @@ fn understood(pool: &AddressPool) -> Pool {
         unready: unready.or_else(|| known.as_ref().err().map(ToString::to_string)),
         is_full,
         routed: pool.spec.routed,
-        names_interfaces: pool.spec.announce.iter().any(|rule| !rule.interfaces.is_empty()),
+        rules: read_rules(&pool.spec.announce),
         ranges: known.map(|it| without(it.ranges, &it.excluded)).unwrap_or_default(),
         is_plan: false,
     }
+}
+
+/// What cannot be read of rules, their pool says.
+fn read_rules(rules: &[AnnounceRule]) -> Vec<Rule> {
+    rules.iter().filter_map(|it| it.to_rule().ok()).collect()
 }
 
 /// The ranges without those that are left out as a whole. One that loses only a part stays as it is.
@@ -244,7 +250,8 @@ mod tests {
         ];
         let [lan, dark, bad] = &declared(&pools, &[], &[of_lan])[..] else { panic!("three") };
         assert_eq!(lan.name, "lan (IPAddressPool lb/lan)");
-        assert_eq!((lan.ranges.len(), lan.names_interfaces, &lan.unready), (1, true, &None));
+        assert_eq!((lan.ranges.len(), &lan.unready), (1, &None));
+        assert_eq!(lan.rules[0].interfaces, ["eth1".into()]);
         assert!(dark.unready.as_ref().unwrap().contains("no L2Advertisement selects it"));
         assert!(bad.unready.is_some() && bad.ranges.is_empty());
     }

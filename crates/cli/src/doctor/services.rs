@@ -9,11 +9,17 @@ use arpeggio_api::{
     endpoints::{ServiceName, backends, service_of},
     service::{ADDRESS_ALLOCATED, ADDRESS_CONFLICT, FIELD_MANAGER, ServiceRecord},
 };
-use arpeggio_doctor::{Known, facts::Service};
+use arpeggio_doctor::{
+    Known,
+    facts::{Service, Use, User},
+};
 use arpeggio_runtime::server_clock;
 use ipnet::IpNet;
 use k8s_openapi::{
-    api::{core::v1, discovery::v1::EndpointSlice},
+    api::{
+        core::v1,
+        discovery::v1::{Endpoint, EndpointSlice},
+    },
     jiff::Timestamp,
 };
 use kube::{Api, Client, ResourceExt as _, api::ListParams};
@@ -30,16 +36,43 @@ struct Ready {
     any: bool,
 }
 
-/// All of them; `class` is the one that is served.
-pub(super) async fn read(client: &Client, class: Option<&str>) -> Known<Vec<Service>> {
+/// All of them, and who has addresses in other ways; `class` is the one that is served.
+pub(super) async fn read(client: &Client, class: Option<&str>) -> Known<(Vec<Service>, Vec<Use>)> {
     let (services, slices): (Api<v1::Service>, Api<EndpointSlice>) =
         (Api::all(client.clone()), Api::all(client.clone()));
     let params = ListParams::default();
     let (services, slices) = tokio::join!(list(&services, &params), list(&slices, &params));
+    let services = services?;
+    let mut uses: Vec<Use> = services.iter().flat_map(used).collect();
+    uses.extend(slices.iter().flatten().flat_map(pods));
     let ready = slices.ok().map(|slices| ready(&slices));
     let now = server_clock::now();
     let understood = |it: &v1::Service| understood(it, class, ready.as_ref(), now);
-    Ok(services?.iter().filter_map(understood).collect())
+    Ok((services.iter().filter_map(understood).collect(), uses))
+}
+
+/// The addresses that a Service of any type has beside those in its status.
+fn used(service: &v1::Service) -> Vec<Use> {
+    let spec = service.spec.clone().unwrap_or_default();
+    let path = format!("{}/{}", service.namespace().unwrap_or_default(), service.name_any());
+    let of = |by: User, addresses: Option<Vec<String>>| {
+        let addresses = addresses.into_iter().flatten().filter_map(|it| it.parse().ok());
+        addresses.map(|address| Use { address, by, service: path.clone() }).collect::<Vec<_>>()
+    };
+    [of(User::ClusterIp, spec.cluster_ips), of(User::ExternalIp, spec.external_ips)].concat()
+}
+
+/// The pods behind a Service. Others than pods may be anywhere.
+fn pods(slice: &EndpointSlice) -> Vec<Use> {
+    let Some((namespace, name)) = service_of(slice) else { return Vec::new() };
+    let is_pod =
+        |it: &&Endpoint| it.target_ref.as_ref().and_then(|it| it.kind.as_deref()) == Some("Pod");
+    let addresses = slice.endpoints.iter().filter(is_pod).flat_map(|it| &it.addresses);
+    let uses = addresses.filter_map(|it| {
+        let service = format!("{namespace}/{name}");
+        Some(Use { address: it.parse().ok()?, by: User::Pod, service })
+    });
+    uses.collect()
 }
 
 fn ready(slices: &[EndpointSlice]) -> BTreeMap<ServiceName, Ready> {
@@ -47,9 +80,8 @@ fn ready(slices: &[EndpointSlice]) -> BTreeMap<ServiceName, Ready> {
     for (service, slice) in slices.iter().filter_map(|it| Some((service_of(it)?, it))) {
         let known = ready.entry(service).or_default();
         known.nodes.extend(backends(slice).ready.iter().map(ToString::to_string));
-        let is_ready = |it: &k8s_openapi::api::discovery::v1::Endpoint| {
-            it.conditions.as_ref().and_then(|it| it.ready).unwrap_or(true)
-        };
+        let is_ready =
+            |it: &Endpoint| it.conditions.as_ref().and_then(|it| it.ready).unwrap_or(true);
         known.any |= slice.endpoints.iter().any(is_ready);
     }
     ready
@@ -170,6 +202,34 @@ mod tests {
         assert_eq!(found.ready_on, Some(["node-1".to_owned()].into()));
         assert!(found.has_endpoints && found.selects && found.other_class.is_none());
         assert_eq!(found.waits, None);
+    }
+
+    #[test]
+    fn who_else_has_an_address_is_told() {
+        let service: v1::Service = serde_json::from_value(json!({
+            "metadata": { "namespace": "shop", "name": "db" },
+            "spec": { "clusterIP": "None", "clusterIPs": ["None", "10.96.0.7"],
+                      "externalIPs": ["192.168.0.240"] },
+        }))
+        .unwrap();
+        let of = |it: Vec<Use>| -> Vec<(String, User)> {
+            it.into_iter().map(|it| (it.address.to_string(), it.by)).collect()
+        };
+        let expected = [
+            ("10.96.0.7".to_owned(), User::ClusterIp),
+            ("192.168.0.240".to_owned(), User::ExternalIp),
+        ];
+        assert_eq!(of(used(&service)), expected);
+        let slice: EndpointSlice = serde_json::from_value(json!({
+            "addressType": "IPv4",
+            "metadata": { "namespace": "shop", "labels": { "kubernetes.io/service-name": "db" } },
+            "endpoints": [
+                { "addresses": ["10.244.1.7"], "targetRef": { "kind": "Pod", "name": "db-0" } },
+                { "addresses": ["192.168.0.9"] },
+            ],
+        }))
+        .unwrap();
+        assert_eq!(of(pods(&slice)), [("10.244.1.7".to_owned(), User::Pod)]);
     }
 
     #[test]

@@ -1,6 +1,6 @@
 //! What is installed of Arpeggio.
 
-use std::time::Duration;
+use std::{collections::BTreeMap, time::Duration};
 
 use arpeggio_api::leader;
 use arpeggio_doctor::{
@@ -13,6 +13,7 @@ use k8s_openapi::{
         apps::v1::{DaemonSet, Deployment},
         coordination::v1::Lease,
         core::v1,
+        events::v1::Event,
     },
     jiff::Timestamp,
 };
@@ -28,6 +29,9 @@ use super::{
     leases::seconds_from,
 };
 
+/// Who tries to create pods in vain says so this often at least.
+const LATELY: Duration = Duration::from_mins(30);
+
 /// The Deployment, the DaemonSet, their pods and the leader.
 pub(super) async fn read(client: &Client, namespace: &str) -> Known<Installation> {
     let ours = ListParams::default().labels(NAME);
@@ -37,10 +41,14 @@ pub(super) async fn read(client: &Client, namespace: &str) -> Known<Installation
         Api::namespaced(client.clone(), namespace),
     );
     let leases: Api<Lease> = Api::namespaced(client.clone(), namespace);
-    let (deployments, sets, pods, lease) = tokio::join!(
+    // Who may not read them is told less.
+    let events: Api<Event> = Api::namespaced(client.clone(), namespace);
+    let refusals = ListParams::default().fields("reason=FailedCreate");
+    let (deployments, sets, pods, events, lease) = tokio::join!(
         list(&deployments, &ours),
         list(&sets, &ours),
         list(&pods, &ours),
+        list(&events, &refusals),
         leading::look(async || Ok::<_, String>(
             get(&leases, leader::NAME).await?.into_iter().collect()
         ))
@@ -55,6 +63,7 @@ pub(super) async fn read(client: &Client, namespace: &str) -> Known<Installation
         has_speakers: speaker.is_some(),
         obeys_exclusion: !of_speaker.is_some_and(|it| is_on(it, "ignore-exclusion-label")),
         pods: pods?.iter().filter_map(|it| pod(it, now)).collect(),
+        refused: refused(&events.unwrap_or_default(), now),
         leader: lease?.pop().map(led),
         elects: !of_controller.is_some_and(|it| is_off(it, "leader-election")),
     })
@@ -105,6 +114,26 @@ fn pod(pod: &v1::Pod, now: Timestamp) -> Option<Pod> {
     })
 }
 
+/// Why pods could not be created lately. A `ReplicaSet` has its Deployment's name, and more.
+fn refused(events: &[Event], now: Timestamp) -> BTreeMap<Component, String> {
+    let told = |event: &Event| {
+        let series = event.series.as_ref().map(|it| it.last_observed_time.0);
+        let last = event.deprecated_last_timestamp.as_ref().map(|it| it.0);
+        let at = series.or(last).or(event.event_time.as_ref().map(|it| it.0))?;
+        let regarding = event.regarding.as_ref()?;
+        let (kind, name) = (regarding.kind.as_deref()?, regarding.name.as_deref()?);
+        let component = match kind {
+            "ReplicaSet" if name.starts_with("arpeggio-controller-") => Component::Controller,
+            "DaemonSet" if name == "arpeggio-speaker" => Component::Speaker,
+            _ => return None,
+        };
+        (ago(at, now) < LATELY).then(|| (at, component, event.note.clone().unwrap_or_default()))
+    };
+    let mut told: Vec<_> = events.iter().filter_map(told).collect();
+    told.sort_by_key(|(at, _, _)| *at);
+    told.into_iter().map(|(_, component, why)| (component, why)).collect()
+}
+
 fn ago(time: Timestamp, now: Timestamp) -> Duration {
     Duration::from_secs(u64::try_from(-seconds_from(time, now)).unwrap_or_default())
 }
@@ -120,6 +149,26 @@ mod tests {
     use serde_json::json;
 
     use super::*;
+
+    #[test]
+    fn the_last_refusal_of_pods_is_told() {
+        let event = |kind: &str, name: &str, time: &str, note: &str| -> Event {
+            serde_json::from_value(json!({
+                "metadata": { "name": "x" }, "reason": "FailedCreate", "note": note,
+                "eventTime": null, "deprecatedLastTimestamp": time,
+                "regarding": { "kind": kind, "name": name },
+            }))
+            .unwrap()
+        };
+        let events = [
+            event("DaemonSet", "arpeggio-speaker", "2026-01-01T00:09:00Z", "violates PodSecurity"),
+            event("DaemonSet", "arpeggio-speaker", "2026-01-01T00:05:00Z", "before that"),
+            event("DaemonSet", "other", "2026-01-01T00:09:00Z", "theirs"),
+            event("ReplicaSet", "arpeggio-controller-5d", "2025-12-31T00:00:00Z", "long ago"),
+        ];
+        let found = refused(&events, "2026-01-01T00:10:00Z".parse().unwrap());
+        assert_eq!(found, [(Component::Speaker, "violates PodSecurity".to_owned())].into());
+    }
 
     #[test]
     fn pods_say_what_ails_them() {

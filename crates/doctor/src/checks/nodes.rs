@@ -1,12 +1,17 @@
 //! The nodes themselves.
 
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    net::IpAddr,
+};
+
 use super::{
-    answered, known,
+    answered, known, list,
     pods::{candidates, names},
 };
 use crate::{
     code::Code,
-    facts::{Facts, Node, Stage},
+    facts::{Facts, Node, Session, Stage},
     finding::Finding,
     survey::Neighbours,
 };
@@ -14,13 +19,16 @@ use crate::{
 pub(super) fn check(facts: &Facts) -> Vec<Finding> {
     let mut findings = of_objects(facts);
     findings.extend(crowded(facts));
+    findings.extend(cloned(facts));
     findings
 }
 
 fn of_objects(facts: &Facts) -> Vec<Finding> {
     known(Code::A601, "nodes", &facts.nodes, |nodes| {
         let hosts: Vec<&Node> = nodes.iter().filter(|node| node.hosts_speakers).collect();
-        let mut findings: Vec<Finding> = hosts.iter().filter_map(|node| unready(node)).collect();
+        let mut findings: Vec<Finding> =
+            hosts.iter().filter_map(|node| unready(node).or_else(|| barred(node))).collect();
+        findings.extend(shared(nodes));
         findings.extend(excluded(&hosts, facts).or_else(|| alone(&hosts, facts)));
         findings
     })
@@ -30,6 +38,56 @@ fn unready(node: &Node) -> Option<Finding> {
     let about = format!("node {}", node.name);
     let seen = "Kubernetes does not call it Ready: it announces only when no other node may";
     (!node.ready).then(|| Finding::new(Code::A604, about, seen))
+}
+
+fn barred(node: &Node) -> Option<Finding> {
+    let seen = format!("it never announces: {}", node.barred.as_ref()?);
+    Some(Finding::new(Code::A608, format!("node {}", node.name), seen))
+}
+
+/// Addresses that several nodes say are theirs, as machines do that have the same one behind a NAT each.
+fn shared(nodes: &[Node]) -> Vec<Finding> {
+    let mut nodes_of: BTreeMap<IpAddr, BTreeSet<&str>> = BTreeMap::new();
+    for node in nodes {
+        for address in &node.internal {
+            nodes_of.entry(*address).or_default().insert(&node.name);
+        }
+    }
+    let shared = nodes_of.into_iter().filter(|(_, nodes)| nodes.len() > 1);
+    let finding = |(address, nodes): (IpAddr, BTreeSet<&str>)| {
+        let seen = format!("several nodes have it: {}", list(nodes));
+        Finding::new(Code::A607, format!("address {address}"), seen)
+    };
+    shared.map(finding).collect()
+}
+
+/// Nodes with one MAC address on one segment, as machines have that were copied.
+fn cloned(facts: &Facts) -> Vec<Finding> {
+    let sessions = facts.sessions.as_deref().unwrap_or_default().iter().filter(|it| it.is_live());
+    let mut links: BTreeMap<&str, Vec<(&Session, IpAddr)>> = BTreeMap::new();
+    for session in sessions {
+        for (address, mac) in &session.links {
+            links.entry(mac).or_default().push((session, *address));
+        }
+    }
+    let mut findings = Vec::new();
+    for (mac, links) in links {
+        let has_twin = |(session, address): &&(&Session, IpAddr)| {
+            links.iter().any(|(other, at)| {
+                // Machines behind a NAT each may have all of this in common, and never meet.
+                other.node != session.node
+                    && at != address
+                    && session.subnets.iter().any(|it| it.contains(address) && it.contains(at))
+            })
+        };
+        let twins: BTreeSet<&str> =
+            links.iter().filter(has_twin).map(|(it, _)| it.node.as_str()).collect();
+        if !twins.is_empty() {
+            let seen = format!("several nodes have it on one segment: {}", list(twins));
+            findings.push(Finding::new(Code::A606, format!("MAC address {mac}"), seen));
+        }
+    }
+    findings
 }
 
 /// Nodes whose kernels have no room for another neighbour.
@@ -70,7 +128,8 @@ fn alone(nodes: &[&Node], facts: &Facts) -> Option<Finding> {
     }
     let candidates = match facts.stage {
         Stage::Before => {
-            nodes.iter().filter(|it| it.ready && !it.excluded).map(|it| it.name.as_str()).collect()
+            let may = |it: &&&Node| it.ready && !it.excluded && it.barred.is_none();
+            nodes.iter().filter(may).map(|it| it.name.as_str()).collect()
         }
         Stage::Installed => candidates(facts)?,
     };
@@ -104,6 +163,43 @@ mod tests {
         let told = with(1_000);
         assert_eq!(told.len(), facts().surveys.len());
         assert_eq!(codes(&told[..1]), [(Code::A605, Severity::Warning)]);
+    }
+
+    #[test]
+    fn machines_that_were_copied_are_found() {
+        let changed = |change: &dyn Fn(&mut Facts)| {
+            let mut facts = facts();
+            change(&mut facts);
+            codes(&check(&facts))
+        };
+        let mac = |facts: &mut Facts| {
+            let sessions = facts.sessions.as_mut().unwrap();
+            sessions[1].links[0].1 = sessions[0].links[0].1.clone();
+        };
+        assert_eq!(changed(&mac), [(Code::A606, Severity::Error)]);
+        let behind_nat = |facts: &mut Facts| {
+            for session in facts.sessions.as_mut().unwrap() {
+                session.links.push(([10, 0, 2, 15].into(), "08:00:27:00:00:01".into()));
+                session.subnets.push("10.0.2.15/24".parse().unwrap());
+            }
+        };
+        assert_eq!(changed(&behind_nat), [], "each is on a segment of its own");
+        let address = |facts: &mut Facts| {
+            for node in facts.nodes.as_mut().unwrap() {
+                node.internal = vec![[10, 0, 2, 15].into()];
+            }
+        };
+        let router = |facts: &mut Facts| {
+            for node in facts.nodes.as_mut().unwrap() {
+                node.addresses.push([203, 0, 113, 1].into());
+            }
+        };
+        assert_eq!(changed(&router), [], "they are behind it");
+        assert_eq!(changed(&address), [(Code::A607, Severity::Error)]);
+        let barred = |facts: &mut Facts| {
+            facts.nodes.as_mut().unwrap()[0].barred = Some("NetworkUnavailable".into());
+        };
+        assert_eq!(changed(&barred), [(Code::A608, Severity::Warning)]);
     }
 
     fn changed(change: impl Fn(usize, &mut Node)) -> Facts {

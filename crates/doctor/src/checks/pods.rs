@@ -34,21 +34,25 @@ fn controllers(installation: &Installation) -> Vec<Finding> {
     let Some(wanted) = installation.controllers else {
         return vec![Finding::new(Code::A302, about, "there is none")];
     };
-    let ready =
-        installation.pods.iter().filter(|it| it.component == Component::Controller && it.ready);
-    let ready = ready.count();
-    if ready == 0 {
-        return vec![Finding::new(
-            Code::A302,
-            about,
-            format!("none of {wanted} controllers is ready"),
-        )];
+    let pods = installation.pods.iter().filter(|it| it.component == Component::Controller);
+    let lacks = pods.clone().count() < usize::try_from(wanted).unwrap_or(usize::MAX);
+    let refused = if lacks { refused(installation, Component::Controller, about) } else { None };
+    if !pods.clone().any(|it| it.ready) {
+        let seen = format!("none of {wanted} controllers is ready");
+        let none = Finding::new(Code::A302, about, seen);
+        return [none].into_iter().chain(refused).collect();
     }
     let alone = (wanted == 1).then(|| {
         Finding::new(Code::A307, about, "one controller: when its node dies, new Services wait")
     });
     let leader = if installation.elects { leaderless(installation.leader.as_ref()) } else { None };
-    alone.into_iter().chain(leader).collect()
+    alone.into_iter().chain(leader).chain(refused).collect()
+}
+
+/// Why the API server takes no pods of this program.
+fn refused(installation: &Installation, component: Component, about: &str) -> Option<Finding> {
+    let why = installation.refused.get(&component)?;
+    Some(Finding::new(Code::A308, about, format!("its pods are refused: {why}")))
 }
 
 fn leaderless(leader: Option<&Leader>) -> Option<Finding> {
@@ -64,8 +68,8 @@ fn leaderless(leader: Option<&Leader>) -> Option<Finding> {
 }
 
 fn speakers(installation: &Installation, facts: &Facts) -> Vec<Finding> {
+    let about = "DaemonSet arpeggio-speaker";
     if !installation.has_speakers {
-        let about = "DaemonSet arpeggio-speaker";
         return vec![Finding::new(
             Code::A304,
             about,
@@ -77,13 +81,19 @@ fn speakers(installation: &Installation, facts: &Facts) -> Vec<Finding> {
         let have: BTreeSet<&str> = speakers.filter_map(|it| it.node.as_deref()).collect();
         let lacks = |node: &&Node| node.hosts_speakers && !have.contains(node.name.as_str());
         let without: Vec<&Node> = nodes.iter().filter(lacks).collect();
-        let about = |node: &Node| format!("node {}", node.name);
+        let refused = if without.is_empty() {
+            None
+        } else {
+            refused(installation, Component::Speaker, about)
+        };
         let finding = |node: &&Node| {
-            Finding::new(Code::A304, about(node), "no speaker runs on it, so it announces nothing")
+            let about = format!("node {}", node.name);
+            Finding::new(Code::A304, about, "no speaker runs on it, so it announces nothing")
         };
         let soft = |node: &&Node| node.excluded && installation.obeys_exclusion;
         let severity = |node: &&Node| if soft(node) { Severity::Info } else { Severity::Error };
-        without.iter().map(|node| finding(node).with(severity(node))).collect()
+        let lacking = without.iter().map(|node| finding(node).with(severity(node)));
+        lacking.chain(refused).collect()
     })
 }
 
@@ -125,6 +135,7 @@ pub(super) fn candidates(facts: &Facts) -> Option<Vec<&str>> {
     let speakers = with_ready_speaker(installation);
     let may = |node: &&Node| {
         node.ready
+            && node.barred.is_none()
             && speakers.contains(node.name.as_str())
             && !(node.excluded && installation.obeys_exclusion)
     };
@@ -185,6 +196,23 @@ mod tests {
             changed(|it| (it.pods[1].restarts, it.pods[1].ended) = (2, ended(500))),
             [(Code::A306, Info)]
         );
+    }
+
+    #[test]
+    fn why_pods_are_refused_is_told_while_some_are_missing() {
+        use Severity::Error;
+        let why = || [(Component::Speaker, "violates PodSecurity".to_owned())].into();
+        assert_eq!(changed(|it| it.refused = why()), [], "it was so, and is no more");
+        let without_one = |it: &mut Installation| {
+            it.refused = why();
+            it.pods.pop();
+        };
+        assert_eq!(changed(without_one), [(Code::A304, Error), (Code::A308, Error)]);
+        let of_controller = |it: &mut Installation| {
+            it.refused = [(Component::Controller, "exceeded quota".to_owned())].into();
+            it.pods.retain(|pod| pod.component == Component::Speaker);
+        };
+        assert_eq!(changed(of_controller), [(Code::A302, Error), (Code::A308, Error)]);
     }
 
     #[test]

@@ -5,13 +5,14 @@ use std::{
     net::{IpAddr, Ipv4Addr},
 };
 
+use arpeggio_election::{NodeFacts, Pattern, Rule};
 use arpeggio_ipam::AddressRange;
 use ipnet::IpNet;
 
-use super::{known, list};
+use super::{known, list, pods::candidates};
 use crate::{
     code::Code,
-    facts::{Facts, Node, Pool, Service, Session, Stage},
+    facts::{Facts, Node, Pool, Service, Session, Stage, User},
     finding::{Finding, Severity},
     survey::Survey,
 };
@@ -25,6 +26,7 @@ pub(super) fn check(facts: &Facts) -> Vec<Finding> {
             findings.extend(cluster_ranges(pool, facts));
             findings.extend(reserved(pool, facts));
             findings.extend(places(pool, facts));
+            findings.extend(by_rules(pool, facts));
         }
         findings.extend(leased(pools, facts));
         if !pools.is_empty() && facts.nodes.as_ref().is_ok_and(|it| !it.iter().any(tells_pods)) {
@@ -100,7 +102,50 @@ fn cluster_ranges(pool: &Pool, facts: &Facts) -> Vec<Finding> {
         let seen = format!("{shared} are cluster addresses of Services ({by})");
         findings.push(Finding::new(Code::A705, about(pool), seen));
     }
+    // Where nobody tells the ranges, what is used of them does.
+    let is_new = |found: &[Finding], code| !found.iter().any(|it| it.code == code);
+    for (code, by, what) in [
+        (Code::A704, User::Pod, "are addresses of pods behind Services"),
+        (Code::A705, User::ClusterIp, "are cluster addresses of Services"),
+    ] {
+        let used = used(pool, facts, by);
+        if !used.is_empty() && is_new(&findings, code) {
+            let seen = format!("{} {what}", list(used.keys()));
+            findings.push(Finding::new(code, about(pool), seen));
+        }
+    }
+    let external = used(pool, facts, User::ExternalIp).into_iter().filter(|(address, service)| {
+        !given(facts).any(|(its, to)| its == *address && to == *service)
+    });
+    findings.extend(external.map(|(address, service)| {
+        let seen = format!("Service {service} has {address} in spec.externalIPs");
+        Finding::new(Code::A716, about(pool), seen)
+    }));
+    let foreign = facts.services.as_deref().unwrap_or_default().iter().filter(|it| !it.is_ours());
+    let foreign = foreign.flat_map(|it| it.addresses.iter().map(move |address| (it, *address)));
+    let foreign = foreign.filter(|(it, address)| {
+        has(pool, *address) && !given(facts).any(|(its, to)| its == *address && to == it.path)
+    });
+    findings.extend(foreign.map(|(service, address)| {
+        let seen = format!("another load balancer has given {address} to Service {}", service.path);
+        Finding::new(Code::A716, about(pool), seen)
+    }));
     findings
+}
+
+/// The addresses of the pool that somebody has in this way, and one Service of each.
+fn used<'a>(pool: &Pool, facts: &'a Facts, by: User) -> BTreeMap<IpAddr, &'a str> {
+    // Pods on their node's own network have its addresses, of which another finding tells.
+    let of_nodes = node_addresses(facts);
+    let uses = facts.uses.iter().filter(|it| it.by == by && has(pool, it.address));
+    let uses = uses.filter(|it| !of_nodes.contains(&it.address));
+    uses.map(|it| (it.address, it.service.as_str())).collect()
+}
+
+/// The addresses that Arpeggio has given, and to whom.
+fn given(facts: &Facts) -> impl Iterator<Item = (IpAddr, &str)> {
+    let locks = facts.locks.as_deref().unwrap_or_default().iter();
+    locks.flat_map(|it| it.services.iter().map(|service| (it.address, service.as_str())))
 }
 
 /// Whether DHCP servers give out what is in a pool: nodes have asked them for some of its addresses.
@@ -199,9 +244,88 @@ fn ends(net: &IpNet) -> Vec<IpAddr> {
     }
 }
 
+/// Whether the pool's rules leave anybody who announces.
+fn by_rules(pool: &Pool, facts: &Facts) -> Vec<Finding> {
+    let Some(nodes) = facts.nodes.as_ref().ok().filter(|_| !pool.rules.is_empty() && !pool.routed)
+    else {
+        return Vec::new();
+    };
+    let hosts = || nodes.iter().filter(|it| it.hosts_speakers);
+    let selected: BTreeSet<&str> = hosts()
+        .filter(|node| pool.rules.iter().any(|rule| selects(rule, node)))
+        .map(|node| node.name.as_str())
+        .collect();
+    let finding = |code, seen| vec![Finding::new(code, about(pool), seen)];
+    if selected.is_empty() {
+        return finding(Code::A713, "its nodeSelectors select no node".to_owned());
+    }
+    let findings = unnamed(pool, facts);
+    if !findings.is_empty() {
+        return findings;
+    }
+    let Some(able) = candidates(facts) else { return Vec::new() };
+    let left: Vec<&str> = able.iter().copied().filter(|it| selected.contains(it)).collect();
+    match left[..] {
+        [] if !able.is_empty() => {
+            let seen = format!(
+                "the nodes that its nodeSelectors select may not announce, or have no ready speaker: {}",
+                list(selected)
+            );
+            finding(Code::A713, seen)
+        }
+        [only] if able.len() > 1 => {
+            finding(Code::A714, format!("of {} nodes, only {only} may announce it", able.len()))
+        }
+        _ => Vec::new(),
+    }
+}
+
+fn selects(rule: &Rule, node: &Node) -> bool {
+    let facts = NodeFacts { labels: node.labels.clone(), ..NodeFacts::default() };
+    rule.selects(Some(&facts))
+}
+
+/// Interfaces that no node has that is to announce on them.
+fn unnamed(pool: &Pool, facts: &Facts) -> Vec<Finding> {
+    let nodes = facts.nodes.as_deref().unwrap_or_default();
+    // Speakers that say nothing of interfaces are of an earlier release, or have none yet.
+    let sessions = || live(facts).filter(|it| !it.interfaces.is_empty());
+    let sessions_of = |rule: &Rule| {
+        let named: BTreeSet<&str> = nodes
+            .iter()
+            .filter(|node| selects(rule, node))
+            .map(|node| node.name.as_str())
+            .collect();
+        sessions().filter(move |it| named.contains(it.node.as_str()))
+    };
+    let has = |rule: &Rule, it: &Session| {
+        rule.interfaces.is_empty()
+            || it.interfaces.iter().any(|name| rule.interfaces.iter().any(|by| by.matches(name)))
+    };
+    if sessions().next().is_none() {
+        return Vec::new();
+    }
+    let can = pool.rules.iter().any(|rule| sessions_of(rule).any(|it| has(rule, it)));
+    let severity = if can { Code::A715.severity() } else { Severity::Error };
+    let mut lost = BTreeSet::new();
+    for rule in &pool.rules {
+        let of_rule: Vec<&Session> = sessions_of(rule).collect();
+        let is_lost = |name: &&str| {
+            let by = rule.interfaces.iter().find(|it| it.as_str() == *name);
+            let names = of_rule.iter().flat_map(|it| &it.interfaces);
+            !of_rule.is_empty() && by.is_some_and(|by| !names.into_iter().any(|it| by.matches(it)))
+        };
+        lost.extend(rule.interfaces.iter().map(Pattern::as_str).filter(is_lost));
+    }
+    let seen = |lost| format!("no node that is to announce it there has such an interface: {lost}");
+    let finding = |lost| Finding::new(Code::A715, about(pool), seen(lost)).with(severity);
+    (!lost.is_empty()).then(|| finding(list(lost))).into_iter().collect()
+}
+
 /// Whether the pool's addresses are on the nodes' segments at all, and on how many nodes'.
 fn places(pool: &Pool, facts: &Facts) -> Option<Finding> {
-    if pool.routed || pool.names_interfaces || live(facts).next().is_none() {
+    let names_interfaces = pool.rules.iter().any(|rule| !rule.interfaces.is_empty());
+    if pool.routed || names_interfaces || live(facts).next().is_none() {
         return None;
     }
     let outside = pool.ranges.iter().filter(|range| nodes_at(range, facts).is_empty());
@@ -243,8 +367,13 @@ fn nodes_at<'a>(range: &AddressRange, facts: &'a Facts) -> BTreeSet<&'a str> {
 
 #[cfg(test)]
 mod tests {
+    use arpeggio_labels::Selector;
+
     use super::*;
-    use crate::checks::sample::{codes, facts, offer, survey_of};
+    use crate::{
+        checks::sample::{codes, facts, offer, survey_of},
+        facts::Use,
+    };
 
     fn pool(name: &str, ranges: &[&str]) -> Pool {
         let ranges = ranges.iter().map(|it| it.parse().unwrap()).collect();
@@ -287,9 +416,102 @@ mod tests {
     fn what_is_routed_or_named_need_not_be_on_the_segment() {
         let far = pool("far", &["172.16.0.0/24"]);
         assert_eq!(found(vec![Pool { routed: true, ..far.clone() }]), []);
-        assert_eq!(found(vec![Pool { names_interfaces: true, ..far.clone() }]), []);
+        let rules = vec![Rule { interfaces: vec!["eth0".into()], ..Rule::default() }];
+        assert_eq!(found(vec![Pool { rules, ..far.clone() }]), []);
         let nobody = Facts { pools: Ok(vec![far]), sessions: Ok(vec![]), ..facts() };
         assert_eq!(codes(&check(&nobody)), [], "nothing is known of subnets");
+    }
+
+    /// A rule for the node of this name, on interfaces of these names.
+    fn rule(node: &str, interfaces: &[&str]) -> Rule {
+        let selector = Selector::default().with_label("kubernetes.io/hostname", node).unwrap();
+        Rule {
+            nodes: vec![selector],
+            interfaces: interfaces.iter().map(|it| (*it).into()).collect(),
+            ..Rule::default()
+        }
+    }
+
+    #[test]
+    fn rules_that_leave_nobody_are_found() {
+        use Severity::{Error, Info, Warning};
+        let found = |rules: Vec<Rule>, change: &dyn Fn(&mut Facts)| {
+            let mut facts = facts();
+            facts.pools = Ok(vec![Pool { rules, ..pool("p", &["192.168.0.240/32"]) }]);
+            change(&mut facts);
+            codes(&check(&facts))
+        };
+        let unchanged: &dyn Fn(&mut Facts) = &|_| {};
+        let two = || vec![rule("node-1", &[]), rule("node-2", &[])];
+        assert_eq!(found(two(), unchanged), []);
+        assert_eq!(found(vec![rule("nodde-1", &[])], unchanged), [(Code::A713, Error)]);
+        assert_eq!(found(vec![rule("node-1", &[])], unchanged), [(Code::A714, Info)]);
+        let excluded: &dyn Fn(&mut Facts) = &|it| it.nodes.as_mut().unwrap()[0].excluded = true;
+        assert_eq!(found(vec![rule("node-1", &[])], excluded), [(Code::A713, Error)]);
+        let before: &dyn Fn(&mut Facts) = &|it| {
+            (it.stage, it.installation, it.sessions) =
+                (Stage::Before, Err("before".into()), Err("before".into()));
+        };
+        assert_eq!(found(vec![rule("nodde-1", &[])], before)[0], (Code::A713, Error));
+
+        let on = |names: &[&str]| {
+            vec![Rule { interfaces: rule("", names).interfaces, ..Rule::default() }]
+        };
+        assert_eq!(found(on(&["eth*"]), unchanged), []);
+        assert_eq!(found(on(&["ens192"]), unchanged), [(Code::A715, Error)]);
+        assert_eq!(found(on(&["ens192", "eth0"]), unchanged), [(Code::A715, Warning)]);
+        let mixed = vec![rule("node-1", &["eth0"]), rule("node-2", &["eth7"])];
+        assert_eq!(found(mixed, unchanged), [(Code::A715, Warning)]);
+        let silent: &dyn Fn(&mut Facts) = &|it| {
+            it.sessions.as_mut().unwrap().iter_mut().for_each(|it| it.interfaces.clear());
+        };
+        assert_eq!(found(on(&["ens192"]), silent), [], "nothing is known of them");
+    }
+
+    #[test]
+    fn what_is_used_of_a_pool_tells_of_ranges_that_nobody_tells() {
+        let found = |ranges: &[&str], address: [u8; 4], by: User| {
+            let used = Use { address: address.into(), by, service: "shop/db".into() };
+            let mut facts = Facts { uses: vec![used], service_ranges: Ok(vec![]), ..facts() };
+            facts.nodes.as_mut().unwrap().iter_mut().for_each(|it| it.pod_ranges.clear());
+            facts.sessions = Ok(vec![]);
+            facts.pools = Ok(vec![pool("p", ranges)]);
+            let found = codes(&check(&facts)).into_iter();
+            found.filter(|(_, severity)| *severity > Severity::Unchecked).collect::<Vec<_>>()
+        };
+        let pods = &["10.42.0.0/24"][..];
+        assert_eq!(found(pods, [10, 42, 0, 7], User::Pod), [(Code::A704, Severity::Error)]);
+        assert_eq!(found(pods, [10, 42, 1, 7], User::Pod), []);
+        let of_node = [(Code::A706, Severity::Warning)];
+        assert_eq!(found(&["192.168.0.11/32"], [192, 168, 0, 11], User::Pod), of_node);
+        assert_eq!(found(pods, [10, 42, 0, 1], User::ClusterIp), [(Code::A705, Severity::Error)]);
+    }
+
+    #[test]
+    fn an_address_of_a_pool_is_nobody_elses() {
+        let found = |change: &dyn Fn(&mut Facts)| {
+            let mut facts = facts();
+            change(&mut facts);
+            codes(&check(&facts))
+        };
+        let external = |service: &str, last| {
+            let address = [192, 168, 0, last].into();
+            vec![Use { address, by: User::ExternalIp, service: service.into() }]
+        };
+        let wrong = [(Code::A716, Severity::Warning)];
+        assert_eq!(found(&|it| it.uses = external("shop/db", 240)), wrong);
+        assert_eq!(found(&|it| it.uses = external("shop/db", 9)), []);
+        assert_eq!(found(&|it| it.uses = external("default/web", 240)), [], "it was given it");
+        let theirs = |it: &mut Facts| {
+            let path = "shop/theirs".to_owned();
+            it.services.as_mut().unwrap().push(Service {
+                path,
+                other_class: Some("kube-vip".into()),
+                addresses: vec![[192, 168, 0, 245].into()],
+                ..Service::default()
+            });
+        };
+        assert_eq!(found(&theirs), wrong);
     }
 
     #[test]

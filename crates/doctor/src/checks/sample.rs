@@ -73,6 +73,7 @@ pub(super) fn facts() -> Facts {
             has_endpoints: true,
             ..Service::default()
         }]),
+        uses: vec![],
         metrics: BTreeMap::new(),
         surveys: numbers.map(|number| (name(number), Ok(survey(number)))).into(),
         pods: [(name(1), Ok(vec![reached("192.168.0.240:80")]))].into(),
@@ -117,6 +118,7 @@ fn installation() -> Installation {
         has_speakers: true,
         obeys_exclusion: true,
         pods: pods.into(),
+        refused: BTreeMap::new(),
         leader: Some(Leader { holder: "controller-1".into(), renewed: true }),
         elects: true,
     }
@@ -127,8 +129,11 @@ fn node(number: u8) -> Node {
         name: name(number),
         ready: true,
         excluded: false,
+        barred: None,
         hosts_speakers: true,
+        labels: [("kubernetes.io/hostname".into(), name(number))].into(),
         addresses: vec![address(number)],
+        internal: vec![address(number)],
         pod_ranges: vec![format!("10.244.{number}.0/24").parse().unwrap()],
     }
 }
@@ -149,6 +154,7 @@ fn session(number: u8) -> Session {
         .into_iter()
         .chain(second)
         .collect(),
+        interfaces: ["eth0".to_owned()].into(),
         gateways: vec![("eth0".into(), [192, 168, 0, 1].into())],
         hears: Some([1, 2, 3].into_iter().filter(|it| *it != number).map(name).collect()),
         ..Session::default()

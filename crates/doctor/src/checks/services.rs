@@ -40,8 +40,9 @@ fn one(service: &Service, facts: &Facts) -> Vec<Finding> {
     let waits =
         service.waits.as_ref().map(|why| Finding::new(Code::S101, about(service), said(why)));
     let behind = unready(service).or_else(|| stranded(service, facts));
+    let lonely = if behind.is_none() { lonely(service, facts) } else { None };
     let ports = if behind.is_none() { unanswered(service, facts) } else { Vec::new() };
-    waits.into_iter().chain(behind).chain(ports).collect()
+    waits.into_iter().chain(behind).chain(lonely).chain(ports).collect()
 }
 
 fn said(why: &str) -> &str {
@@ -74,6 +75,20 @@ fn stranded(service: &Service, facts: &Facts) -> Option<Finding> {
         list(ready)
     );
     is_none.then(|| Finding::new(Code::S103, about(service), seen))
+}
+
+/// With `externalTrafficPolicy: Local`, an address only outlives its node where pods are elsewhere, too.
+fn lonely(service: &Service, facts: &Facts) -> Option<Finding> {
+    let ready =
+        service.ready_on.as_ref().filter(|_| service.local && !service.addresses.is_empty())?;
+    let able = candidates(facts)?;
+    let holding: Vec<&str> = able.iter().copied().filter(|it| ready.contains(*it)).collect();
+    let [only] = holding[..] else { return None };
+    let seen = format!(
+        "externalTrafficPolicy is Local, and of {} nodes that may announce only {only} has ready pods",
+        able.len()
+    );
+    (able.len() > 1).then(|| Finding::new(Code::S108, about(service), seen))
 }
 
 /// How a port is tried.
@@ -232,6 +247,9 @@ mod tests {
         assert_eq!(changed(elsewhere), [(Code::S103, Error)]);
         let here = |it: &mut Service| it.local = true;
         assert_eq!(changed(here), []);
+        let once =
+            |it: &mut Service| (it.local, it.ready_on) = (true, Some(["node-1".to_owned()].into()));
+        assert_eq!(changed(once), [(Code::S108, Info)]);
     }
 
     fn attempt(to: &str, error: Option<&str>) -> Connect {
@@ -253,7 +271,8 @@ mod tests {
         assert_eq!(tried(None, None, false), []);
         assert_eq!(tried(Some("refused"), Some("refused"), false), [(Code::S104, Error)]);
         assert_eq!(tried(None, Some("refused"), false), [(Code::S105, Warning)]);
-        assert_eq!(tried(None, Some("refused"), true), [], "no pod of it is there");
+        let alone = [(Code::S108, Info)];
+        assert_eq!(tried(None, Some("refused"), true), alone, "no pod of it is there");
     }
 
     #[test]

@@ -210,7 +210,31 @@ fn pools(home: &Home) -> anyhow::Result<()> {
         Fault::new(what, code).also(also).is_found(home)?;
         home.lab.kubectl(&["delete", "addresspool", "bad"])?;
     }
+    pools_with_rules(home)?;
     gets_well(home, OBJECTS)
+}
+
+/// Nobody would announce what is in them, and that is told before somebody waits for it.
+fn pools_with_rules(home: &Home) -> anyhow::Result<()> {
+    let nowhere = json!({ "nodeSelectors": [{ "matchLabels": { "rack": "nowhere" } }] });
+    let table = [
+        ("a pool's rules select no node", "A713", nowhere),
+        ("a pool names an interface that no node has", "A715", json!({ "interfaces": ["ens192"] })),
+    ];
+    for (what, code, rule) in table {
+        let mut bad = pool("bad", &["192.168.0.200/32"]);
+        bad["spec"]["announce"] = json!([rule]);
+        home.apply(&bad)?;
+        Fault::new(what, code).is_found(home)?;
+        home.lab.kubectl(&["delete", "addresspool", "bad"])?;
+    }
+    let mut external = service("external", KEY, POOL);
+    external["spec"]["type"] = json!("ClusterIP");
+    external["spec"]["externalIPs"] = json!(["192.168.0.249"]);
+    home.apply(&external)?;
+    Fault::new("a Service has an address of a pool by externalIPs", "A716").is_found(home)?;
+    home.lab.kubectl(&["delete", "service", "external"])?;
+    Ok(())
 }
 
 /// They count where the controller reads them.
