@@ -40,6 +40,16 @@ cp -r ../manifests "$work/clone/"
 touch "$work/clone/vagrant/.vagrant/demo-key" "$work/clone/vagrant/.vagrant/demo-key.pub"
 (cd "$work/clone/vagrant" && VAGRANT_HOME=$work/home vagrant validate --ignore-provider) >&2
 
+# What stands before the machines in the file, as 'vagrant up' has it.
+before_machines() {
+    (cd "$work/clone/vagrant" &&
+        ruby -e 'module Vagrant; def self.configure(*) = nil; end; ARGV.replace(["up"]); load "Vagrantfile"')
+}
+say "'vagrant up' wants the images that 'make images' writes"
+! before_machines 2>/dev/null || { say "it does without them"; exit 1; }
+for image in controller speaker forwarder; do touch "$work/clone/target/images/arpeggio-$image-0.0.0-amd64.tar"; done
+before_machines
+
 make_it() {
     say "a Debian of its own in $root"
     packages=iproute2,procps,nftables,python3,openssh-client,curl
