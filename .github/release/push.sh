@@ -9,7 +9,7 @@ folder=$3
 
 digest() { skopeo inspect --format '{{.Digest}}' "docker://$1"; }
 
-for name in controller speaker; do
+for name in controller speaker forwarder; do
     image=$registry/$name
     parts=
     for arch in amd64 arm64 armv7; do

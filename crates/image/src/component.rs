@@ -77,6 +77,17 @@ mod tests {
     use super::*;
 
     #[test]
+    fn each_image_is_built_by_docker_and_released() {
+        let names = Component::ALL.map(Component::name);
+        let push = include_str!("../../../.github/release/push.sh");
+        assert!(push.contains(&format!("for name in {}; do\n", names.join(" "))), "{push}");
+        let dockerfile = include_str!("../../../Dockerfile");
+        for name in names {
+            assert!(dockerfile.contains(&format!("FROM base AS {name}\n")), "{name}");
+        }
+    }
+
+    #[test]
     fn the_manifests_ask_for_these_images_of_this_version() {
         let manifests = [
             (Component::Controller, include_str!("../../../manifests/base/controller.yaml")),
