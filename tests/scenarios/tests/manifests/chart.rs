@@ -187,6 +187,70 @@ fn names_and_texts_that_yaml_takes_for_something_else_stay_what_they_are() {
     }
 }
 
+fn pool(name: &str) -> Value {
+    json!({ "name": name, "spec": { "addresses": ["10.0.0.1"] } })
+}
+
+/// The pool with one field more.
+fn with(mut pool: Value, field: &str, value: Value) -> Value {
+    pool["spec"][field] = value;
+    pool
+}
+
+/// What the definition of pools says of types and names, and that there are no others: the API server drops what it does not know.
+fn closed(schema: &Value) -> Value {
+    const KEPT: [&str; 10] = [
+        "additionalProperties",
+        "enum",
+        "maxItems",
+        "maxLength",
+        "maxProperties",
+        "maximum",
+        "minItems",
+        "minLength",
+        "minimum",
+        "required",
+    ];
+    let mut closed = serde_json::Map::new();
+    let kept = KEPT.iter().filter_map(|key| Some(((*key).to_owned(), schema.get(key)?.clone())));
+    closed.extend(kept);
+    let kind = if schema["nullable"] == true {
+        json!([schema["type"], "null"])
+    } else {
+        schema["type"].clone()
+    };
+    closed.insert("type".to_owned(), kind);
+    if let Some(items) = schema.get("items") {
+        closed.insert("items".to_owned(), self::closed(items));
+    }
+    if let Some(fields) = schema.get("properties").and_then(Value::as_object) {
+        let fields = fields.iter().map(|(name, it)| (name.clone(), self::closed(it))).collect();
+        closed.insert("properties".to_owned(), Value::Object(fields));
+        closed.insert("additionalProperties".to_owned(), json!(false));
+    }
+    closed.into()
+}
+
+/// In one line of the values' schema.
+#[test]
+fn the_schema_of_pools_is_the_definitions_and_up_to_date() {
+    const LINE: &str = "    \"poolSpec\": ";
+    const ADDRESS: &str = r"^([0-9a-fA-F.:]+(/[0-9]+)?|\s*[0-9a-fA-F.:]+\s*-\s*[0-9a-fA-F.:]+\s*)$";
+    let definition: Value =
+        serde_saphyr::from_str(&text("manifests/crds/addresspools.yaml")).unwrap();
+    let version = &definition["spec"]["versions"][0]["schema"]["openAPIV3Schema"];
+    let mut spec = closed(&version["properties"]["spec"]);
+    for field in ["addresses", "excludedAddresses"] {
+        spec["properties"][field]["items"]["pattern"] = json!(ADDRESS);
+    }
+    let schema = text("manifests/chart/values.schema.json");
+    let lines = schema.lines().map(|line| match line.strip_prefix(LINE) {
+        Some(_) => format!("{LINE}{spec},\n"),
+        None => format!("{line}\n"),
+    });
+    is_up_to_date(&manifests().join("chart/values.schema.json"), &lines.collect::<String>());
+}
+
 #[test]
 fn bad_values_are_refused_by_name() {
     let table = [
@@ -204,6 +268,27 @@ fn bad_values_are_refused_by_name() {
         (json!({ "forwarder": { "keepConnections": "5 minutes" } }), "keepConnections"),
         (json!({ "controller": { "replicas": "2" } }), "replicas"),
         (json!({ "monitoring": { "runbooks": "wiki" } }), "runbooks"),
+        (json!({ "pools": [pool("a"), pool("a")] }), "named a"),
+        (json!({ "pools": [with(pool("a"), "autoAsign", json!(true))] }), "autoAsign"),
+        (
+            json!({ "pools": [with(pool("a"), "announce", json!([{ "interface": [] }]))] }),
+            "interface",
+        ),
+        (json!({ "pools": [with(pool("a"), "autoAssign", json!("no"))] }), "autoAssign"),
+        (json!({ "controller": { "env": [{ "name": "A", "valeu": "b" }] } }), "valeu"),
+        (json!({ "controller": { "env": [{ "name": "A", "value": 5 }] } }), "value"),
+        (json!({ "speaker": { "resources": { "limit": {} } } }), "limit"),
+        (json!({ "speaker": { "resources": { "limits": { "memory": "lots" } } } }), "memory"),
+        (json!({ "speaker": { "tolerations": [{ "operator": "Exits" }] } }), "operator"),
+        (json!({ "controller": { "affinity": { "nodeAfinity": {} } } }), "nodeAfinity"),
+        (
+            json!({ "controller": { "podLabels": { "app.kubernetes.io/name": "x" } } }),
+            "kubernetes.io/name",
+        ),
+        (json!({ "controller": { "image": { "tag": "v1 2" } } }), "tag"),
+        (json!({ "loadBalancerClass": "two words" }), "loadBalancerClass"),
+        (json!({ "metallb": { "namespace": "MetalLB" } }), "namespace"),
+        (json!({ "speaker": { "promiscuousInterfaces": ["eth0 eth1"] } }), "promiscuousInterfaces"),
     ];
     for (values, named) in table {
         let mut helm = Command::new(helm_program("helm").unwrap());
