@@ -6,7 +6,7 @@ use arpeggio_runtime::client::Patience;
 use kube::Client;
 use tokio::time::timeout;
 
-use crate::global::Global;
+use crate::{complaint::complaint, global::Global};
 
 /// How long the API server has.
 const PATIENCE: Duration = Duration::from_secs(3);
@@ -19,7 +19,7 @@ pub(crate) async fn ask<T>(
     let patience = Patience { connect: PATIENCE, read: Some(PATIENCE), retry: false };
     let answer = async { read(global.connect_with(patience).await?).await };
     match timeout(PATIENCE, answer).await {
-        Ok(result) => result.map_err(|error| format!("{error:#}")),
+        Ok(result) => result.map_err(|error| complaint(&error)),
         Err(_) => Err(format!("no answer from the API server within {PATIENCE:?}")),
     }
 }

@@ -27,6 +27,7 @@ use self::{
 };
 use crate::{
     census::Known,
+    complaint::complaint,
     confirm::confirm,
     global::Global,
     outcome::{Format, Outcome},
@@ -92,7 +93,7 @@ pub(crate) async fn run(global: &Global, args: &DrillArgs) -> Outcome {
     match carried_out(global, args).await {
         Ok(outcome) => outcome,
         Err(error) => {
-            let error = paint::shown(&format!("{error:#}"));
+            let error = paint::shown(&complaint(&error));
             eprintln!("arpeggio: the drill was not carried out: {error}");
             Outcome { text: String::new(), code: ExitCode::from(NOT_DONE) }
         }

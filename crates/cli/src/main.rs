@@ -10,6 +10,7 @@ mod asking;
 mod census;
 mod changes;
 mod cluster;
+mod complaint;
 mod completion;
 mod confirm;
 mod doctor;
@@ -45,8 +46,8 @@ use arpeggio_runtime::{arguments, version};
 use clap::{CommandFactory as _, Parser, Subcommand};
 
 use crate::{
-    asking::AskingArgs, completion::CompletionArgs, doctor::DoctorArgs, drill::DrillArgs,
-    global::Global, interfaces::InterfacesArgs, man::ManArgs, outcome::Outcome,
+    asking::AskingArgs, complaint::complaint, completion::CompletionArgs, doctor::DoctorArgs,
+    drill::DrillArgs, global::Global, interfaces::InterfacesArgs, man::ManArgs, outcome::Outcome,
     rebalance::RebalanceArgs, report::ReportArgs, status::StatusArgs, survey::SurveyArgs,
     uninstall::UninstallArgs, who_has::WhoHasArgs,
 };
@@ -158,7 +159,7 @@ async fn main() -> ExitCode {
             outcome.code
         }
         Err(error) => {
-            eprintln!("arpeggio: {}", paint::shown(&format!("{error:#}")));
+            eprintln!("arpeggio: {}", paint::shown(&complaint(&error)));
             ExitCode::FAILURE
         }
     }

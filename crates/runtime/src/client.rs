@@ -88,6 +88,9 @@ pub enum ConnectError {
          on one line, without a blank line after it"
     )]
     Token,
+    /// The context names a user whom the kubeconfig does not have: everything would be asked without a name.
+    #[error("the kubeconfig has no user {0}, whom its context names")]
+    NoUser(String),
     /// A proxy that nobody here can speak with.
     #[error("cannot use the proxy {0}: write http://, https:// or socks5:// before it")]
     Proxy(Uri),
@@ -106,22 +109,27 @@ impl Origin {
     /// Whoever asks for a file or a context does not mean the pod's ServiceAccount.
     async fn config(&self) -> Result<Config, ConnectError> {
         let wrong = |error| ConnectError::Kubeconfig(Box::new(error));
+        let known = |it: Kubeconfig| has_user(it, self.context.as_deref());
         let options =
             KubeConfigOptions { context: self.context.clone(), ..KubeConfigOptions::default() };
         match &self.kubeconfig {
             Some(file) => {
-                let kubeconfig = Kubeconfig::read_from(file).map_err(wrong)?;
+                let kubeconfig = known(Kubeconfig::read_from(file).map_err(wrong)?)?;
                 Config::from_custom_kubeconfig(kubeconfig, &options).await.map_err(wrong)
             }
             None => match listed(&env::var_os("KUBECONFIG").unwrap_or_default()) {
                 Some(kubeconfig) => {
-                    let kubeconfig = kubeconfig.map_err(wrong)?;
+                    let kubeconfig = known(kubeconfig.map_err(wrong)?)?;
                     Config::from_custom_kubeconfig(kubeconfig, &options).await.map_err(wrong)
                 }
                 None if self.context.is_some() => {
-                    Config::from_kubeconfig(&options).await.map_err(wrong)
+                    let kubeconfig = known(Kubeconfig::read().map_err(wrong)?)?;
+                    Config::from_custom_kubeconfig(kubeconfig, &options).await.map_err(wrong)
                 }
                 None => {
+                    if let Ok(kubeconfig) = Kubeconfig::read() {
+                        known(kubeconfig)?;
+                    }
                     let missing = |error| ConnectError::NoCluster(Box::new(error));
                     Config::infer().await.map_err(missing)
                 }
@@ -140,6 +148,18 @@ fn listed(list: &OsStr) -> Option<Result<Kubeconfig, KubeconfigError>> {
         return None;
     }
     Some(there.try_fold(Kubeconfig::default(), |all, file| all.merge(Kubeconfig::read_from(file)?)))
+}
+
+/// The kubeconfig, unless its context names somebody whom it does not have.
+fn has_user(kubeconfig: Kubeconfig, context: Option<&str>) -> Result<Kubeconfig, ConnectError> {
+    let wanted = context.or(kubeconfig.current_context.as_deref());
+    let context = kubeconfig.contexts.iter().find(|it| Some(it.name.as_str()) == wanted);
+    let user = context.and_then(|it| it.context.as_ref()?.user.clone());
+    let is_known = |user: &String| kubeconfig.auth_infos.iter().any(|it| it.name == *user);
+    match user.filter(|user| !user.is_empty() && !is_known(user)) {
+        Some(user) => Err(ConnectError::NoUser(user)),
+        None => Ok(kubeconfig),
+    }
 }
 
 /// Where `https://` is left out, kubectl puts it there.
@@ -346,6 +366,27 @@ mod tests {
             Client::new(ServiceBuilder::new().and_then(with_pause).service(server), "shop");
         let pods: Api<Pod> = Api::default_namespaced(client);
         (&pods.get("web").await.unwrap_err()).into()
+    }
+
+    #[test]
+    fn a_context_names_a_user_whom_the_kubeconfig_has() {
+        let judged = |context: Option<&str>| {
+            let text = "
+                users: [{name: admin, user: {token: t}}]
+                contexts:
+                  - {name: right, context: {cluster: c, user: admin}}
+                  - {name: wrong, context: {cluster: c, user: gone}}
+                  - {name: nobody, context: {cluster: c, user: ''}}
+                current-context: wrong";
+            has_user(Kubeconfig::from_yaml(text).unwrap(), context).err().map(|it| it.to_string())
+        };
+        assert_eq!(judged(Some("right")), None);
+        assert_eq!(judged(Some("nobody")), None);
+        assert_eq!(judged(Some("no-such-context")), None, "another error tells of that");
+        for context in [None, Some("wrong")] {
+            let told = judged(context).unwrap();
+            assert!(told.contains("no user gone"), "{told}");
+        }
     }
 
     #[tokio::test]
