@@ -158,6 +158,8 @@ pub struct Pod {
     pub ending: bool,
     /// Why a container of it waits.
     pub waiting: Option<String>,
+    /// The first of its other containers that waits, and why: a forwarder, or what somebody has put there.
+    pub beside: Option<(String, String)>,
     /// How often its container was started again.
     pub restarts: u32,
     /// How long ago it ended last, and why.

@@ -82,6 +82,11 @@ fn pod(pod: &v1::Pod, now: Timestamp) -> Option<Pod> {
     let container = containers.iter().find(|it| it.name == component.as_str());
     let state = container.and_then(|it| it.state.as_ref());
     let waiting = state.and_then(|it| it.waiting.as_ref()).and_then(|it| it.reason.clone());
+    let mut others = containers.iter().filter(|it| it.name != component.as_str());
+    let beside = others.find_map(|it| {
+        let reason = it.state.as_ref()?.waiting.as_ref()?.reason.clone()?;
+        Some((it.name.clone(), reason))
+    });
     let unschedulable = status
         .conditions
         .unwrap_or_default()
@@ -101,6 +106,7 @@ fn pod(pod: &v1::Pod, now: Timestamp) -> Option<Pod> {
         ready: container.is_some_and(|it| it.ready),
         ending: pod.metadata.deletion_timestamp.is_some(),
         waiting: waiting.or(unschedulable.and_then(|it| it.message)),
+        beside,
         restarts: container.and_then(|it| u32::try_from(it.restart_count).ok()).unwrap_or_default(),
         ended,
         age: pod.creation_timestamp().map(|it| ago(it.0, now)),
@@ -184,12 +190,16 @@ mod tests {
                 "lastState": { "terminated": {
                     "exitCode": 1, "reason": "Error", "finishedAt": "2026-01-01T00:09:00Z",
                 } },
+            }, {
+                "name": "forwarder", "ready": false, "restartCount": 0, "image": "", "imageID": "",
+                "state": { "waiting": { "reason": "ErrImageNeverPull" } },
             }] },
         }))
         .unwrap();
         let found = pod(&object, "2026-01-01T00:10:00Z".parse().unwrap()).unwrap();
         assert_eq!(found.addresses, ["10.244.1.7".parse::<std::net::IpAddr>().unwrap()]);
         assert_eq!(found.waiting.as_deref(), Some("CrashLoopBackOff"));
+        assert_eq!(found.beside, Some(("forwarder".to_owned(), "ErrImageNeverPull".to_owned())));
         assert_eq!(found.ended, Some((Duration::from_mins(1), "Error, exit code 1".to_owned())));
         assert_eq!(
             (found.ready, found.restarts, found.age),

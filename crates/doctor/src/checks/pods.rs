@@ -24,7 +24,9 @@ pub(super) fn check(facts: &Facts) -> Vec<Finding> {
         let mut findings = controllers(installation);
         findings.extend(speakers(installation, facts));
         let lasting = installation.pods.iter().filter(|pod| !pod.ending);
-        findings.extend(lasting.flat_map(|pod| [unready(pod), restarted(pod)]).flatten());
+        findings.extend(
+            lasting.flat_map(|pod| [unready(pod), incomplete(pod), restarted(pod)]).flatten(),
+        );
         findings
     })
 }
@@ -98,7 +100,7 @@ fn speakers(installation: &Installation, facts: &Facts) -> Vec<Finding> {
 }
 
 fn unready(pod: &Pod) -> Option<Finding> {
-    let waits = pod.waiting.as_deref().filter(|reason| *reason != "ContainerCreating");
+    let waits = pod.waiting.as_deref().filter(|reason| is_fault(reason));
     let is_old = pod.age.is_none_or(|age| age > YOUNG);
     if pod.ready || (waits.is_none() && !is_old) {
         return None;
@@ -110,6 +112,18 @@ fn unready(pod: &Pod) -> Option<Finding> {
         format!("pod {}", pod.name),
         format!("it is not ready, {node}{why}"),
     ))
+}
+
+/// A program that runs without another one that belongs to its pod.
+fn incomplete(pod: &Pod) -> Option<Finding> {
+    let (container, why) = pod.beside.as_ref().filter(|(_, why)| is_fault(why))?;
+    let seen = format!("its container {container} does not run: {why}");
+    Some(Finding::new(Code::A305, format!("pod {}", pod.name), seen))
+}
+
+/// Every container waits for its volumes and its image once.
+fn is_fault(reason: &str) -> bool {
+    !["ContainerCreating", "PodInitializing"].contains(&reason)
 }
 
 fn restarted(pod: &Pod) -> Option<Finding> {
@@ -183,6 +197,10 @@ mod tests {
         assert_eq!(changed(|it| of(it, Component::Speaker)), [(Code::A304, Error); 3]);
         assert_eq!(changed(|it| it.has_speakers = false), [(Code::A304, Error)]);
         assert_eq!(changed(|it| it.pods[1].ready = false), [(Code::A305, Warning)]);
+        let beside =
+            |why: &str| changed(|it| it.pods[1].beside = Some(("forwarder".into(), why.into())));
+        assert_eq!(beside("ImagePullBackOff"), [(Code::A305, Warning)]);
+        assert_eq!(beside("ContainerCreating"), []);
         let young = changed(|it| {
             (it.pods[1].ready, it.pods[1].age) = (false, Some(Duration::from_secs(2)));
         });

@@ -101,6 +101,7 @@ fn installation() -> Installation {
         ready: true,
         ending: false,
         waiting: None,
+        beside: None,
         restarts: 0,
         ended: None,
         age: Some(Duration::from_hours(1)),
