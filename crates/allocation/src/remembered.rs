@@ -2,7 +2,7 @@
 //! controller that decides writes when something of it changes.
 //!
 //! Two controllers need not remember the same. So that they do not correct each other for ever, each writes what it has
-//! found once, and not again because another one has written something else.
+//! found once, and not again because another one has written something else, unless that is behind what it knows.
 
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -26,8 +26,8 @@ use crate::effect::{Effect, RecordWrite, Subject, Task};
 pub(super) struct Remembered {
     /// By the uid of the object that it is about.
     kept: BTreeMap<String, Kept>,
-    /// What was to be written last, by the same; `None`: that nothing is kept.
-    asked: BTreeMap<String, Option<String>>,
+    /// What was to be written last, by the same.
+    asked: BTreeMap<String, Asked>,
     /// Objects that say too much to be kept.
     too_large: Vec<ObjectReference>,
     /// Whether there may be something to write.
@@ -44,6 +44,43 @@ struct Kept {
     version: Option<String>,
     /// Whether only a newer release understands it: it is left alone.
     is_newer: bool,
+}
+
+/// What was to be written.
+#[derive(Debug)]
+struct Asked {
+    /// `None`: that nothing is kept.
+    text: Option<String>,
+    /// The version of the Lease that was to be changed.
+    expected: Option<String>,
+}
+
+/// What is to be kept, as this process knows it.
+#[derive(Debug)]
+struct Wanted {
+    /// By the uid of the object that says it.
+    good: BTreeMap<String, LastGood>,
+    /// The objects of which not everything can be read.
+    unread: BTreeSet<String>,
+    /// The objects that say something else now, which cannot be used.
+    changed: BTreeSet<String>,
+}
+
+impl Wanted {
+    /// Whether somebody who knew less of the object has written this: a controller whose watch lagged behind, and that may have
+    /// died since. Without generations whoever can use the object as it is now knows best.
+    fn knows_more(&self, uid: &str, kept: &Kept) -> bool {
+        let theirs = kept.said.as_ref().and_then(generation);
+        match (self.good.get(uid).and_then(generation), theirs) {
+            (Some(ours), Some(theirs)) => ours > theirs,
+            _ => !self.changed.contains(uid) && !self.unread.contains(uid),
+        }
+    }
+}
+
+/// The generation in which an object said this.
+fn generation(said: &LastGood) -> Option<i64> {
+    said.pools.iter().filter_map(|pool| pool.generation).max()
 }
 
 impl Remembered {
@@ -99,30 +136,33 @@ impl Remembered {
         self.kept.remove(uid).is_some()
     }
 
-    /// What is to be written so that this is kept and nothing else, apart from what is kept of `unread` objects.
-    fn writes(
-        &mut self,
-        wanted: &BTreeMap<String, LastGood>,
-        unread: &BTreeSet<String>,
-    ) -> Vec<RecordWrite> {
+    /// What is to be written so that this is kept and nothing else, apart from what is kept of objects that cannot be read.
+    fn writes(&mut self, wanted: &Wanted) -> Vec<RecordWrite> {
         self.too_large.clear();
         let mut writes = Vec::new();
-        let uids: BTreeSet<String> = wanted.keys().chain(self.kept.keys()).cloned().collect();
+        let uids: BTreeSet<String> = wanted.good.keys().chain(self.kept.keys()).cloned().collect();
         self.asked.retain(|uid, _| uids.contains(uid));
         for uid in uids {
-            let text = wanted.get(&uid).and_then(|good| self.bounded(good));
+            let text = wanted.good.get(&uid).and_then(|good| self.bounded(good));
             let kept = self.kept.get(&uid);
             let is_newer = kept.is_some_and(|kept| kept.is_newer);
             let is_there = text.as_deref() == kept.map(|kept| kept.text.as_str());
-            if is_newer || is_there || (text.is_none() && unread.contains(&uid)) {
+            if is_newer || is_there || (text.is_none() && wanted.unread.contains(&uid)) {
                 continue;
             }
-            if self.asked.get(&uid) != Some(&text) {
+            if !self.has_said(&uid, text.as_deref(), wanted) {
                 let expected = kept.and_then(|kept| kept.version.clone());
                 writes.push(RecordWrite { uid, text, expected });
             }
         }
         writes
+    }
+
+    /// Whether this was to be written already, and nobody who knew less has written something else since.
+    fn has_said(&self, uid: &str, text: Option<&str>, wanted: &Wanted) -> bool {
+        let Some(asked) = self.asked.get(uid) else { return false };
+        let later = self.kept.get(uid).filter(|kept| kept.version != asked.expected);
+        asked.text.as_deref() == text && !later.is_some_and(|kept| wanted.knows_more(uid, kept))
     }
 
     fn bounded(&mut self, good: &LastGood) -> Option<String> {
@@ -174,11 +214,15 @@ impl DeclaredPools {
         kept.filter(|pool| !is_read(pool)).cloned().collect()
     }
 
+    /// Whether a pool says something else than what was good when this process has last seen it usable.
+    fn is_changed(&self, pool: &Declaration) -> bool {
+        self.seen_good(pool) != Some(pool)
+    }
+
     /// Whether what is kept of this object matters now.
     fn needs(&self, uid: &str) -> bool {
-        let is_bad = |pool: &&Declaration| self.seen_good(pool).is_none_or(|good| good != *pool);
         let mut of_object = self.iter().filter(|pool| pool.object.uid.as_deref() == Some(uid));
-        of_object.any(|pool| is_bad(&pool)) || self.unread().contains(uid)
+        of_object.any(|pool| self.is_changed(pool)) || self.unread().contains(uid)
     }
 
     /// What is to be kept, by the uid of the object that says it.
@@ -201,9 +245,14 @@ impl DeclaredPools {
         if !std::mem::take(&mut self.remembered.dirty) {
             return Vec::new();
         }
-        let unread = self.unread().into_iter().map(str::to_owned).collect();
-        let wanted = self.worth_keeping();
-        self.remembered.writes(&wanted, &unread)
+        let changed = self.iter().filter(|pool| self.is_changed(pool));
+        let changed = changed.filter_map(|pool| pool.object.uid.clone());
+        let wanted = Wanted {
+            good: self.worth_keeping(),
+            unread: self.unread().into_iter().map(str::to_owned).collect(),
+            changed: changed.collect(),
+        };
+        self.remembered.writes(&wanted)
     }
 
     /// Whether anything is said by, or kept of, the object with this uid.
@@ -246,11 +295,12 @@ impl Index {
     }
 
     fn write_record(&mut self, write: RecordWrite) -> Option<Task> {
-        let (uid, text) = (write.uid.clone(), write.text.clone());
+        let uid = write.uid.clone();
+        let asked = Asked { text: write.text.clone(), expected: write.expected.clone() };
         let task = self.task(Subject::Record(uid.clone()), Effect::WriteRecord(write));
         let remembered = &mut self.declarations.remembered;
         if task.is_some() {
-            remembered.asked.insert(uid, text);
+            remembered.asked.insert(uid, asked);
         } else {
             remembered.look_again();
         }

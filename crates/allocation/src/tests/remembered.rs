@@ -20,6 +20,10 @@ impl Lab {
         self.cluster.records().count()
     }
 
+    fn texts(&self) -> Vec<String> {
+        self.cluster.records().map(|lease| last_good::text(lease).to_owned()).collect()
+    }
+
     fn uid(&self, pool: &str) -> String {
         let mut pools = self.cluster.pools();
         pools.find(|it| it.name_any() == pool).and_then(ResourceExt::uid).unwrap()
@@ -169,6 +173,39 @@ fn of_two_controllers_that_remember_differently_the_newer_knowledge_counts() {
     assert_eq!(lab.writes, ["claim", "service"]);
 }
 
+/// One controller has seen a change of a pool. Another one has seen only what the first one keeps of it, writes what it knows
+/// itself, and dies before it sees the change.
+#[test]
+fn what_a_controller_writes_that_lags_behind_is_mended_by_whoever_has_seen_more() {
+    for is_broken in [false, true] {
+        let mut lab = Lab::with_pools(&[HOME]);
+        let mut late = Controller::started(&lab.cluster);
+        lab.cluster.set_pool("home", &["10.0.0.7"]);
+        lab.settle();
+        let newest = lab.texts();
+        if is_broken {
+            lab.cluster.set_pool("home", BROKEN);
+            lab.settle();
+        }
+        while late.hear(cluster::Watch::Records, &lab.cluster) {}
+        for task in late.decide(&cluster::after(lab.time)) {
+            late.index.finish(lab.cluster.perform_at_once(task), &cluster::after(lab.time));
+        }
+        assert_ne!(lab.texts(), newest, "the test is about this state");
+        lab.writes.clear();
+        lab.settle();
+        assert_eq!((lab.texts(), &lab.writes), (newest.clone(), &vec!["record"]), "{is_broken}");
+        while late.hear(cluster::Watch::Records, &lab.cluster) {}
+        assert!(late.decide(&cluster::after(lab.time)).is_empty(), "it has said what it knows");
+        // A change that cannot be used takes nobody back behind the last one that could.
+        lab.cluster.set_pool("home", BROKEN);
+        lab.restart();
+        assert_eq!(lab.writes, [""; 0], "{is_broken}");
+        lab.create("web");
+        assert_eq!(lab.addresses("web"), ["10.0.0.7"], "{is_broken}");
+    }
+}
+
 #[test]
 fn what_an_object_has_not_come_to_yet_is_not_in_force() {
     let mut lab = Lab::with_pools(&[HOME]);
@@ -228,6 +265,24 @@ impl Sources {
         self.index.decide_records(&cluster::now()).into_iter().map(lease).collect()
     }
 
+    /// The same, when they have been written and the watch has shown them in this version.
+    fn written(&mut self, version: &str) -> Vec<String> {
+        let leases = self.kept();
+        for mut lease in leases.clone() {
+            let uid = last_good::uid(&lease.name_any()).unwrap().to_owned();
+            let report = Report { subject: Subject::Record(uid), result: Ok(Observed::Record) };
+            self.index.finish(report, &cluster::now());
+            lease.metadata.resource_version = Some(version.to_owned());
+            self.shown(lease);
+        }
+        leases.iter().map(|lease| last_good::text(lease).to_owned()).collect()
+    }
+
+    /// The watch shows this Lease.
+    fn shown(&mut self, lease: Lease) {
+        Records { index: &mut self.index, metallb: &mut self.metallb }.apply(lease);
+    }
+
     fn in_use(&self, address: &str) -> Option<String> {
         Some(self.index.allocator.pool_of(address.parse().unwrap())?.name.to_string())
     }
@@ -260,6 +315,30 @@ fn a_config_map_is_used_as_it_was_whatever_is_wrong_with_it() {
         assert_eq!(in_use, [Some("a".to_owned()), Some("b".to_owned())], "{what}");
         assert!(!next.index.declarations.are_incomplete(), "{what}");
     }
+}
+
+/// A `ConfigMap` has no generation that would say which of two texts is the newer one.
+#[test]
+fn what_a_config_map_says_now_is_kept_whatever_another_controller_writes() {
+    let another = |version: &str| {
+        let mut other = Sources::started(&[]);
+        other.file.reset(vec![file(&TWO.replace("10.0.1.1", "10.0.1.9"))]);
+        let mut lease = other.kept().pop().unwrap();
+        lease.metadata.resource_version = Some(version.to_owned());
+        lease
+    };
+    let mut all = Sources::started(&[]);
+    all.file.reset(vec![file(TWO)]);
+    let own = all.written("1");
+    assert_eq!(own.len(), 1);
+    all.shown(another("2"));
+    assert_eq!(all.written("3"), own);
+    assert_eq!(all.kept(), []);
+    // What is only remembered is written once: the other one need not remember the same.
+    all.file.reset(vec![file(&TWO.replace("10.0.1.1", "10.0.1"))]);
+    assert_eq!(all.kept(), []);
+    all.shown(another("4"));
+    assert_eq!(all.kept(), []);
 }
 
 #[test]
