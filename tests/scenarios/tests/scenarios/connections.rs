@@ -110,6 +110,8 @@ pub(crate) fn connections_need_no_api_server(home: &Home) -> anyhow::Result<()> 
     home.lab.kubectl(&["set", "env", "-n", NAMESPACE, speakers, "-c", "forwarder", &keep])?;
     home.lab.wait_for_rollout(NAMESPACE, speakers, PATIENCE)?;
     let first = serve_both_families(home)?;
+    // Before the API server is away: what creates pods needs a while after that.
+    home.start_web(6)?;
     every_node_is_able(home)?;
     unbroken(home, "moved, and then without the API server", || {
         cordon(home, first)?;
@@ -130,7 +132,6 @@ pub(crate) fn connections_need_no_api_server(home: &Home) -> anyhow::Result<()> 
     })?;
     api_is_back(home)?;
 
-    home.start_web(6)?;
     thread::sleep(KEPT);
     home.wait_for_steady_page()?;
     let owner = home.wait_for_owner(first_address())?;
@@ -311,6 +312,10 @@ fn unbroken(
 
 /// Whoever passes packets on is killed: its rules are gone, and with them the connections that it passed on, at once.
 fn killed_forwarders_leave_nothing(home: &Home) -> anyhow::Result<()> {
+    // After a move there are rules for a while, whether connections are left or not.
+    let before = home.wait_for_owner(first_address())?;
+    cordon(home, before)?;
+    home.lab.kubectl(&["uncordon", &before.to_string()])?;
     let owner = home.wait_for_owner(first_address())?;
     let namespace = home.lab.namespace(owner);
     let tables =
