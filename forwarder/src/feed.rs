@@ -9,11 +9,7 @@ use arpeggio_api::{
 use arpeggio_election::{Node, NodeFacts};
 use arpeggio_forwarding::Known;
 use arpeggio_runtime::{unclear::UnclearLeases, watch::Change};
-use k8s_openapi::api::{
-    coordination::v1::Lease,
-    core::v1::{self, Service},
-    discovery::v1::EndpointSlice,
-};
+use k8s_openapi::api::{coordination::v1::Lease, core::v1};
 use kube::{Resource, ResourceExt as _, api::ObjectMeta};
 
 use crate::sources::Shown;
@@ -45,35 +41,29 @@ impl Feed {
     pub(crate) fn take(&mut self, shown: Shown) -> bool {
         match shown {
             Shown::Lease(change) => {
-                let gone = |feed: &mut Self, it: &ObjectMeta| {
-                    feed.forget(it.name.as_deref().unwrap_or_default())
+                let learn = |feed: &mut Self, it: &ObjectMeta, now: Option<&Lease>| match now {
+                    Some(lease) => feed.one_lease(lease),
+                    None => feed.forget(it.name.as_deref().unwrap_or_default()),
                 };
-                self.pass(change, Self::one_lease, gone, Self::all_leases)
+                self.pass(change, learn, Self::all_leases)
             }
-            Shown::Service(change) => {
-                let one = |feed: &mut Self, it: &Service| {
-                    feed.knowledge.learn_service(&full_name(&it.metadata), Some(it))
-                };
-                let gone = |feed: &mut Self, it: &ObjectMeta| {
-                    feed.knowledge.learn_service(&full_name(it), None)
-                };
-                self.pass(change, one, gone, |feed, all| feed.knowledge.list_services(all.iter()))
-            }
-            Shown::Slice(change) => {
-                let one = |feed: &mut Self, it: &EndpointSlice| {
-                    feed.knowledge.learn_slice(&full_name(&it.metadata), Some(it))
-                };
-                let gone = |feed: &mut Self, it: &ObjectMeta| {
-                    feed.knowledge.learn_slice(&full_name(it), None)
-                };
-                self.pass(change, one, gone, |feed, all| feed.knowledge.list_slices(all.iter()))
-            }
+            Shown::Service(change) => self.pass(
+                change,
+                |feed, it, now| feed.knowledge.learn_service(&full_name(it), now),
+                |feed, all| feed.knowledge.list_services(all.iter()),
+            ),
+            Shown::Slice(change) => self.pass(
+                change,
+                |feed, it, now| feed.knowledge.learn_slice(&full_name(it), now),
+                |feed, all| feed.knowledge.list_slices(all.iter()),
+            ),
             Shown::Node(change) => {
-                let gone = |feed: &mut Self, it: &ObjectMeta| {
+                let learn = |feed: &mut Self, it: &ObjectMeta, now: Option<&v1::Node>| {
                     let node = Node::from(it.name.as_deref().unwrap_or_default());
-                    feed.knowledge.learn_node(&node, None)
+                    let facts = now.map(|node| facts(node, feed.obey_exclusion));
+                    feed.knowledge.learn_node(&node, facts)
                 };
-                self.pass(change, Self::one_node, gone, |feed, all| {
+                self.pass(change, learn, |feed, all| {
                     let all = all.iter().map(|it| feed.named(it)).collect();
                     feed.knowledge.list_nodes(all)
                 })
@@ -81,22 +71,21 @@ impl Feed {
         }
     }
 
-    /// Passes a change on: to `one` each object that is there, to `gone` each that is not any more, or to `all` all that
-    /// there are.
+    /// Passes a change on: to `learn` each object and what it is now, if it is there, or to `all` all that there are.
     fn pass<K: Resource>(
         &mut self,
         change: Change<K>,
-        one: impl Fn(&mut Self, &K) -> bool,
-        gone: impl Fn(&mut Self, &ObjectMeta) -> bool,
+        learn: impl Fn(&mut Self, &ObjectMeta, Option<&K>) -> bool,
         all: impl FnOnce(&mut Self, &[K]) -> bool,
     ) -> bool {
         match change {
-            Change::Applied(object) => one(self, &object),
-            Change::Deleted(object) => gone(self, object.meta()),
+            Change::Applied(object) => learn(self, object.meta(), Some(&object)),
+            Change::Deleted(object) => learn(self, object.meta(), None),
             Change::Listed(objects) => all(self, &objects),
-            Change::ListedInPart { objects, gone: absent } => {
-                let any = absent.iter().fold(false, |any, object| gone(self, object) | any);
-                objects.iter().fold(any, |any, object| one(self, object) | any)
+            Change::ListedInPart { objects, gone } => {
+                let any = gone.iter().fold(false, |any, it| learn(self, it, None) | any);
+                let there = objects.iter();
+                there.fold(any, |any, it| learn(self, it.meta(), Some(it)) | any)
             }
         }
     }
@@ -118,11 +107,6 @@ impl Feed {
     fn forget(&mut self, name: &str) -> bool {
         self.unclear.gone(name);
         self.knowledge.forget_lease(name)
-    }
-
-    fn one_node(&mut self, node: &v1::Node) -> bool {
-        let (node, facts) = self.named(node);
-        self.knowledge.learn_node(&node, Some(facts))
     }
 
     fn named(&self, node: &v1::Node) -> (Node, NodeFacts) {

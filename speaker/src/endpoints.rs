@@ -2,7 +2,10 @@
 
 use std::collections::BTreeMap;
 
-use arpeggio_api::endpoints::{ServiceName, backends, service_of, slim};
+use arpeggio_api::{
+    endpoints::{ServiceName, backends, service_of, slim},
+    knowledge::full_name,
+};
 use arpeggio_election::Backends;
 use arpeggio_runtime::{
     health::Health,
@@ -10,7 +13,7 @@ use arpeggio_runtime::{
 };
 use crossbeam_channel::Sender;
 use k8s_openapi::api::discovery::v1::EndpointSlice;
-use kube::{Api, Client, api::ObjectMeta};
+use kube::{Api, Client};
 use tokio::sync::oneshot;
 
 use crate::{
@@ -113,10 +116,6 @@ impl Feed {
 
 fn name(slice: &EndpointSlice) -> SliceName {
     full_name(&slice.metadata)
-}
-
-fn full_name(metadata: &ObjectMeta) -> SliceName {
-    (metadata.namespace.clone().unwrap_or_default(), metadata.name.clone().unwrap_or_default())
 }
 
 fn read(slice: &EndpointSlice) -> Option<(SliceName, (ServiceName, Backends))> {

@@ -73,22 +73,32 @@ struct Speaker {
     registry: Registry,
 }
 
+/// To this machine's kernel, and what comes by it: sightings and answers.
+fn wiring(registry: &Registry) -> (Wiring, [Receiver<Sighting>; 2]) {
+    let (sightings, told) = bounded(QUEUE);
+    let (answers, answered) = bounded(QUEUE);
+    let wiring = Wiring {
+        sightings,
+        answers,
+        losses: Losses::default(),
+        freshness: Freshness::by(of_this_machine),
+        metrics: Arc::new(Metrics::registered(registry).unwrap()),
+        wire: Arc::new(Sockets { promiscuous: [].into() }),
+        frames: Frames::default(),
+    };
+    (wiring, [told, answered])
+}
+
+fn can_announce(announcer: &Announcer) -> bool {
+    announcer.reach().interfaces.iter().any(|it| it.name == "eth0" && !it.cut_off)
+}
+
 impl Speaker {
     fn start(namespace: &Namespace) -> Self {
         let registry = Registry::new();
         let (tasks, received) = unbounded();
-        let (tell, sightings) = bounded(QUEUE);
-        let (answer, answers) = bounded(QUEUE);
-        let (losses, frames) = (Losses::default(), Frames::default());
-        let wiring = Wiring {
-            sightings: tell,
-            answers: answer,
-            losses: losses.clone(),
-            freshness: Freshness::by(of_this_machine),
-            metrics: Arc::new(Metrics::registered(&registry).unwrap()),
-            wire: Arc::new(Sockets { promiscuous: [].into() }),
-            frames: frames.clone(),
-        };
+        let (wiring, [sightings, answers]) = wiring(&registry);
+        let (losses, frames) = (wiring.losses.clone(), wiring.frames.clone());
         let thread = namespace.run(|| thread::spawn(move || work(&received, wiring)));
         Self {
             tasks: Some(tasks),

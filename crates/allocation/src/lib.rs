@@ -188,6 +188,11 @@ fn version(object: &impl ResourceExt) -> u64 {
     version_in(object.meta())
 }
 
+/// The name of an object.
+fn name(metadata: &ObjectMeta) -> &str {
+    metadata.name.as_deref().unwrap_or_default()
+}
+
 fn version_in(metadata: &ObjectMeta) -> u64 {
     metadata.resource_version.as_deref().and_then(|text| text.parse().ok()).unwrap_or_default()
 }

@@ -10,7 +10,7 @@ use arpeggio_ipam::{Family, PoolName, PoolState, Usage};
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::Time;
 use kube::{ResourceExt, api::ObjectMeta};
 
-use super::{Index, Watched, version};
+use super::{Index, Watched, name, version};
 use crate::effect::{Effect, PoolWrite, Subject, Task};
 
 impl Watched<AddressPool> for Index {
@@ -21,9 +21,8 @@ impl Watched<AddressPool> for Index {
     }
 
     fn gone(&mut self, pool: &ObjectMeta) {
-        let name = pool.name.clone().unwrap_or_default();
-        if self.pools.remove(&name).is_some() {
-            self.forget_setbacks(&Subject::Pool(name));
+        if self.pools.remove(name(pool)).is_some() {
+            self.forget_setbacks(&Subject::Pool(name(pool).to_owned()));
             self.pools_changed();
         }
     }

@@ -2,23 +2,17 @@
 //!
 //! The limit is one of a process, so the test begins another one: itself.
 
-use std::{collections::BTreeSet, fs, net::IpAddr, process::Command, sync::Arc};
+use std::{collections::BTreeSet, fs, net::IpAddr, process::Command};
 
 use arpeggio_link::interfaces;
-use crossbeam_channel::bounded;
 use nix::sys::resource::{Resource, getrlimit, setrlimit};
 use prometheus::Registry;
 
-use super::{OURS, OURS_V6, QUEUE, THERE, THERE_V6, pair};
+use super::{OURS, OURS_V6, THERE, THERE_V6, can_announce, pair, wiring};
 use crate::{
     announcer::{Announcer, Demand},
     clock::of_this_machine,
-    frames::Frames,
-    listener::{Freshness, Losses},
-    metrics::Metrics,
     neighbours::Neighbours,
-    segment::Wiring,
-    sockets::Sockets,
 };
 
 /// As many as the sockets of one interface: for questions and for answers, by ARP and by NDP, and one for groups.
@@ -54,13 +48,7 @@ fn announce_with(may_open: u64) {
     drop(runtime);
     let (_, most) = getrlimit(Resource::RLIMIT_NOFILE).unwrap();
     let limit = limit_for(may_open);
-    let (sightings, _heard) = bounded(QUEUE);
-    let (answers, _answers) = bounded(QUEUE);
-    let metrics = Arc::new(Metrics::registered(&Registry::new()).unwrap());
-    let freshness = Freshness::by(of_this_machine);
-    let wire = Arc::new(Sockets { promiscuous: [].into() });
-    let (losses, frames) = (Losses::default(), Frames::default());
-    let wiring = Wiring { sightings, answers, losses, freshness, metrics, frames, wire };
+    let (wiring, _receivers) = wiring(&Registry::new());
 
     setrlimit(Resource::RLIMIT_NOFILE, limit, most).unwrap();
     let mut announcer = Announcer::new(links, wiring);
@@ -107,8 +95,4 @@ fn turns(announcer: &mut Announcer) -> Vec<String> {
         opened.extend(announcer.look_at_opened().into_iter().flatten());
     }
     opened
-}
-
-fn can_announce(announcer: &Announcer) -> bool {
-    announcer.reach().interfaces.iter().any(|it| it.name == "eth0" && !it.cut_off)
 }

@@ -9,19 +9,15 @@ use std::{
 };
 
 use arpeggio_link::interfaces::{self, Links};
-use crossbeam_channel::bounded;
+use crossbeam_channel::Receiver;
 use prometheus::{Registry, proto::MetricFamily};
 
-use super::{OURS, OURS_V6, QUEUE, TURN, pair};
+use super::{OURS, OURS_V6, TURN, can_announce, pair, wiring};
 use crate::{
     announcer::{Announcer, Demand},
     clock::of_this_machine,
-    frames::Frames,
-    listener::{Freshness, Losses},
-    metrics::Metrics,
+    listener::{Freshness, Sighting},
     neighbours::Neighbours,
-    segment::Wiring,
-    sockets::Sockets,
 };
 
 /// Longer than a speaker has patience.
@@ -31,24 +27,20 @@ struct Side {
     announcer: Announcer,
     freshness: Freshness,
     registry: Registry,
+    _receivers: [Receiver<Sighting>; 2],
 }
 
 impl Side {
     fn new(links: Arc<Links>) -> Self {
         let registry = Registry::new();
-        let (sightings, _) = bounded(QUEUE);
-        let (answers, _) = bounded(QUEUE);
-        let freshness = Freshness::by(of_this_machine);
-        let wiring = Wiring {
-            sightings,
-            answers,
-            losses: Losses::default(),
-            freshness: freshness.clone(),
-            metrics: Arc::new(Metrics::registered(&registry).unwrap()),
-            frames: Frames::default(),
-            wire: Arc::new(Sockets { promiscuous: [].into() }),
-        };
-        Self { announcer: Announcer::new(links, wiring), freshness, registry }
+        let (wiring, receivers) = wiring(&registry);
+        let freshness = wiring.freshness.clone();
+        Self {
+            announcer: Announcer::new(links, wiring),
+            freshness,
+            registry,
+            _receivers: receivers,
+        }
     }
 
     /// Announces until `ended`; says whether that came in time.
@@ -81,10 +73,6 @@ impl Side {
         let of_refused = families.iter().filter(|it| it.name().ends_with("frames_refused_total"));
         of_refused.flat_map(MetricFamily::get_metric).map(|it| it.get_counter().get_value()).sum()
     }
-}
-
-fn can_announce(announcer: &Announcer) -> bool {
-    announcer.reach().interfaces.iter().any(|it| it.name == "eth0" && !it.cut_off)
 }
 
 /// What keeps frames from leaving, how it begins and how it ends. The kernel reports both alike.

@@ -10,7 +10,7 @@ use arpeggio_ipam::PoolError;
 use k8s_openapi::api::core::v1::ObjectReference;
 use kube::{Resource as _, ResourceExt as _, api::ObjectMeta};
 
-use crate::{Declared, Declarer, Index, Watched};
+use crate::{Declared, Declarer, Index, Watched, name};
 
 /// All of them, by name.
 #[derive(Debug, Default)]
@@ -134,10 +134,6 @@ fn put<S: Kind>(objects: &mut BTreeMap<String, Object<S>>, object: Object<S>) ->
 
 fn by_name<S: Kind>(objects: Vec<Object<S>>) -> BTreeMap<String, Object<S>> {
     objects.into_iter().map(|object| (object.name_any(), object)).collect()
-}
-
-fn name(object: &ObjectMeta) -> &str {
-    object.name.as_deref().unwrap_or_default()
 }
 
 impl Watched<IPAddressPool> for MetalLb {

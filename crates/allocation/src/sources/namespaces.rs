@@ -3,7 +3,7 @@
 use k8s_openapi::api::core::v1::Namespace;
 use kube::{ResourceExt, api::ObjectMeta, core::PartialObjectMeta};
 
-use crate::{Index, Watched};
+use crate::{Index, Watched, name};
 
 type Meta = PartialObjectMeta<Namespace>;
 
@@ -19,7 +19,7 @@ impl Watched<Meta> for Index {
     }
 
     fn gone(&mut self, namespace: &ObjectMeta) {
-        self.forget_namespace(namespace.name.as_deref().unwrap_or_default());
+        self.forget_namespace(name(namespace));
     }
 
     fn reset(&mut self, namespaces: Vec<Meta>) {

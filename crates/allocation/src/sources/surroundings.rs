@@ -22,7 +22,7 @@ use k8s_openapi::api::{coordination::v1::Lease, core::v1::Node, networking::v1::
 use kube::{ResourceExt as _, api::ObjectMeta};
 
 use crate::{
-    Index, LeftBehind, Watched,
+    Index, LeftBehind, Watched, name,
     node_leases::{LeaseToDelete, NodeLeases},
 };
 
@@ -178,10 +178,6 @@ impl Surroundings {
         let pods = self.nodes.values().flat_map(|uses| &uses.pods);
         self.service_cidrs.values().flatten().chain(pods).cloned().collect()
     }
-}
-
-fn name(object: &ObjectMeta) -> &str {
-    object.name.as_deref().unwrap_or_default()
 }
 
 impl Watched<Node> for Surroundings {
