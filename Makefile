@@ -30,10 +30,12 @@ LIBRARY_LICENCES ?= $(shell rustc --print sysroot)/share/doc/rust/COPYRIGHT-libr
 # The commit, as programs and images tell it. Empty where there is no git.
 REVISION ?= $(shell git describe --always --dirty --abbrev=40 --exclude='*' 2>/dev/null)
 
-STATIC_BUILD := ARPEGGIO_REVISION="$(REVISION)" RUSTFLAGS="-C target-feature=+crt-static" \
-	cargo build --release --locked --target $(TARGET)
-
-SCENARIOS := cargo test --package arpeggio-scenarios --test scenarios --locked --
+# Everything is built with the whole workspace selected, and what is wanted of it by its name: what several programs or tests
+# depend on has the same features in all, and is compiled once for programs and once for tests.
+STATIC := ARPEGGIO_REVISION="$(REVISION)" RUSTFLAGS="-C target-feature=+crt-static"
+STATIC_BUILD := $(STATIC) cargo build --workspace --release --locked --target
+TESTS := cargo test --workspace --locked
+SCENARIOS := $(TESTS) --test scenarios --
 
 DEMO := $(PROGRAMS)/arpeggio-demo
 
@@ -50,7 +52,7 @@ lab: setup demo-program ## Start a cluster with Arpeggio, leave it running and s
 	@$(DEMO) lab
 
 clean-lab: rust ## Remove every lab of this machine, also what dead ones left
-	@$(STATIC_BUILD) --package arpeggio-lab
+	@$(STATIC_BUILD) $(TARGET) --bin arpeggio-lab
 	@$(PROGRAMS)/arpeggio-lab down --all
 
 test: setup images unit manifests ## Run the tests: pure ones, kernel ones, and each part once on real clusters
@@ -76,6 +78,7 @@ SCRIPTS = $(shell find .github manifests tests vagrant -name '*.sh' ! -name go-b
 lint: toolchain
 	cargo fmt --all --check
 	cargo clippy --workspace --all-targets --locked -- --deny warnings
+	cargo clippy --workspace --test '*' --locked -- --deny warnings
 	RUSTDOCFLAGS="--deny warnings" cargo doc --workspace --no-deps --document-private-items --locked --quiet
 	test -z "$$(gofmt -l tests/cluster tests/cluster-oldest tests/helm tests/ingress tests/streams)"
 	@command -v shellcheck >/dev/null || { echo "shellcheck is missing: run 'make setup', or install it" >&2; exit 1; }
@@ -83,12 +86,11 @@ lint: toolchain
 	$$(tests/actionlint/build.sh)/actionlint
 
 unit:
-	cargo test --workspace --exclude arpeggio-lab --exclude arpeggio-scenarios --locked --quiet
-	cargo test --package arpeggio-lab --package arpeggio-scenarios --lib --bins --locked --quiet
+	$(TESTS) --quiet
 
 manifests: toolchain
 	@command -v promtool >/dev/null || { echo "promtool is missing: make setup, or Debian's package prometheus" >&2; exit 1; }
-	cargo test --package arpeggio-scenarios --test manifests --locked --quiet
+	$(TESTS) --test manifests --quiet
 
 # Known vulnerabilities are not asked for here: that takes a database from the network, see advisories.
 supply: toolchain ## Check what is linked in: licences, and where it comes from (deny.toml)
@@ -102,11 +104,11 @@ docs: rust ## Write the documentation as a site to target/docs
 
 # What takes more than a minute of a processor alone. The other histories are a part of `make unit`.
 model: ## Check every history with two faults of the wire (in make test-all, too)
-	cargo test --package arpeggio-election --test cluster --locked --quiet -- --ignored
+	$(TESTS) --test cluster --quiet -- --ignored
 
 # One after the other: each starts clusters, and this may be a small machine.
 lab-tests:
-	cargo test --package arpeggio-lab --test '*' --locked -- --test-threads=1
+	$(TESTS) --test lab -- --test-threads=1
 
 # In machines of QEMU: without /dev/kvm they take some minutes.
 vm-tests: setup ## Run the tests that need devices which this kernel may lack, on Debian's kernels in QEMU (SUITE=bookworm for one; in make test-all, too)
@@ -161,8 +163,7 @@ bench-api: setup bench-programs ## Measure what speakers at rest cost the API se
 
 bench-forwarder: rust ## Measure what the forwarder costs (PARTS=latency,load,many)
 	@mkdir -p target/bench
-	@ARPEGGIO_REVISION="$(REVISION)" RUSTFLAGS="-C target-feature=+crt-static" cargo bench --locked \
-		--target $(TARGET) --package arpeggio-forwarder --bench cost >target/bench/forwarder.jsonl
+	@$(STATIC) cargo bench --workspace --locked --target $(TARGET) --bench cost >target/bench/forwarder.jsonl
 	@cat target/bench/forwarder.jsonl
 
 bench-programs: demo-program
@@ -184,7 +185,7 @@ generate: setup ## Write again what is generated (custom resource definitions, m
 	UPDATE_GENERATED=1 cargo test --package arpeggio-api --locked --quiet
 	UPDATE_GENERATED=1 cargo test --package arpeggio-speaker --locked --quiet table
 	UPDATE_GENERATED=1 cargo test --package arpeggio-cli --locked --quiet reference
-	UPDATE_GENERATED=1 cargo test --package arpeggio-scenarios --test manifests --locked --quiet up_to_date
+	UPDATE_GENERATED=1 $(TESTS) --test manifests --quiet up_to_date
 
 setup: toolchain
 	@tests/lab/setup.sh
@@ -197,20 +198,24 @@ toolchain: rust
 
 programs: rust
 	@echo "programs: building Arpeggio (static, release; some minutes the first time)" >&2
-	@$(STATIC_BUILD) --package arpeggio-controller --package arpeggio-speaker --package arpeggio-forwarder --package arpeggio-cli
+	@$(STATIC_BUILD) $(TARGET) --bin arpeggio-controller --bin arpeggio-speaker --bin arpeggio-forwarder --bin arpeggio
 
 # Built like the programs that it runs: what both depend on is compiled once, and a client in debug mode would be what a
 # benchmark waits for.
 demo-program: programs
-	@$(STATIC_BUILD) --package arpeggio-scenarios --bin arpeggio-demo
+	@$(STATIC_BUILD) $(TARGET) --bin arpeggio-demo
+
+# Runs here, also where the programs are for other machines.
+IMAGE_WRITER := $(CURDIR)/target/$(HOST)/release/arpeggio-images
 
 # Archives of other versions go: what loads the archives loads all that are there.
 images: programs ## Write the images as archives to target/images (ARCH=arm64 or armv7: for other machines)
 	@rm -rf $(LICENCES)
 	@mkdir -p $(IMAGES) && find $(IMAGES) -name 'arpeggio-*' ! -name 'arpeggio-*-$(VERSION)-*' -delete
-	@cargo run --quiet --package arpeggio-image -- licences --target $(TARGET) \
+	@$(STATIC_BUILD) $(HOST) --bin arpeggio-images
+	@$(IMAGE_WRITER) licences --target $(TARGET) \
 		$(LIBRARY_LICENCES:%=--also %) $(LICENCES)
-	@cargo run --quiet --package arpeggio-image -- write --programs $(PROGRAMS) --target $(TARGET) \
+	@$(IMAGE_WRITER) write --programs $(PROGRAMS) --target $(TARGET) \
 		--licences $(LICENCES) --revision "$(or $(REVISION),unknown)" $(SOURCE:%=--source %) $(IMAGES)
 
 # RELEASE: where the archive will be downloaded from. HOMEPAGE: where people read about it.

@@ -53,13 +53,14 @@ make_it() {
     git archive "$commit" | tar -x -C "$tree"
     host=$(rustc -vV | sed -n 's/^host: //p')
     say "building the programs of $commit (static, release; once; minutes where nothing else was built before)"
-    # Panics end programs as in this release: dependencies that were built otherwise could not be shared.
+    # Panics end programs as in this release, and the whole workspace is selected: dependencies that were built otherwise could
+    # not be shared.
     (
         cd "$tree"
         RUSTFLAGS="-C target-feature=+crt-static" CARGO_PROFILE_RELEASE_PANIC=abort \
             CARGO_BUILD_BUILD_DIR="$root/target" CARGO_TARGET_DIR="$root/target/earlier/build" \
-            cargo build --release --locked --target "$host" \
-            --package arpeggio-controller --package arpeggio-speaker --package arpeggio-cli >&2
+            cargo build --workspace --release --locked --target "$host" \
+            --bin arpeggio-controller --bin arpeggio-speaker --bin arpeggio >&2
     )
     for program in arpeggio-controller arpeggio-speaker arpeggio; do
         cp "$root/target/earlier/build/$host/release/$program" "$1/"

@@ -20,17 +20,12 @@ work=$(mktemp -d)
 machines=()
 trap '[ ${#machines[@]} -eq 0 ] || kill "${machines[@]}" 2>/dev/null || true; rm -rf "$work"' EXIT
 
-# The test programs that have to do with a kernel, one per line, each after its crate.
+# The test programs that have to do with a kernel, one per line: of the link first, then of the commands.
 build_tests() {
-    build link --test arp_socket --test batches --test devices --test interface_watch --test ndp_socket
-    build cli --test interfaces --test who_has --test devices
-}
-
-build() {
-    local crate=$1
-    shift
-    cargo test --no-run --locked --package "arpeggio-$crate" "$@" 2>&1 | tee "$work/build.log" >&2
-    sed -n "s/^ *Executable.*(\(.*\))$/$crate \1/p" "$work/build.log"
+    cargo test --no-run --workspace --locked \
+        --test arp_socket --test batches --test devices --test interface_watch --test ndp_socket \
+        --test interfaces --test who_has --test interface_kinds 2>&1 | tee "$work/build.log" >&2
+    sed -n 's/^ *Executable.*(\(.*\))$/\1/p' "$work/build.log"
 }
 
 # Copies a program with the libraries that it needs to the same place below the machine's root.
@@ -46,12 +41,12 @@ make_root() {
     mkdir -p "$work/root"/{tests,usr/bin,usr/sbin}
     ln -s usr/bin usr/sbin "$work/root/"
     cp "$(command -v busybox)" "$work/root/bin/busybox"
-    local applet program crate test
+    local applet program test
     for applet in sh mount mkdir cat sleep poweroff ls dmesg; do ln -s busybox "$work/root/bin/$applet"; done
     for program in ip tc iw modprobe setpriv; do install_program "$(command -v $program)"; done
-    while read -r crate test; do
+    while read -r test; do
         install_program "$root/$test"
-        strip -o "$work/root/tests/$crate-$(basename "${test%-*}")" "$root/$test"
+        strip -o "$work/root/tests/$(basename "${test%-*}")" "$root/$test"
         rm "$work/root$root/$test"
     done
     # The tests of the commands know it by its place.
