@@ -5,7 +5,7 @@ use std::{env, error::Error, ffi::OsStr, path::PathBuf, time::Duration};
 use axum::{
     body::{Body, Bytes, HttpBody, to_bytes},
     http::{
-        HeaderMap, HeaderName, HeaderValue, Response, Uri,
+        HeaderMap, HeaderName, Response, Uri,
         header::{CONTENT_LENGTH, DATE, RETRY_AFTER},
     },
 };
@@ -25,13 +25,13 @@ use hyper_util::{
 use kube::{
     Client, Config,
     client::{ClientBuilder, ConfigExt as _, retry::RetryPolicy},
-    config::{AuthInfo, InferConfigError, KubeConfigOptions, Kubeconfig, KubeconfigError},
+    config::{InferConfigError, KubeConfigOptions, Kubeconfig, KubeconfigError},
     core::{Status, response::StatusDetails},
 };
-use secrecy::ExposeSecret;
 use tower::{BoxError, Service, ServiceBuilder, retry::RetryLayer};
 
 use crate::{
+    credentials::{self, CredentialError},
     names::Names,
     proxy::{self, Environment},
     server_clock,
@@ -82,12 +82,9 @@ pub enum ConnectError {
     /// The kubeconfig or the context that was asked for is not there, or cannot be read.
     #[error("cannot use the kubeconfig that was asked for")]
     Kubeconfig(#[source] Box<KubeconfigError>),
-    /// A token that no request can carry.
-    #[error(
-        "cannot use the token of the cluster configuration: it has a line break or another control character; write it \
-         on one line, without a blank line after it"
-    )]
-    Token,
+    /// The token cannot be used, or there is none.
+    #[error(transparent)]
+    Credentials(#[from] CredentialError),
     /// The context names a user whom the kubeconfig does not have: everything would be asked without a name.
     #[error("the kubeconfig has no user {0}, whom its context names")]
     NoUser(String),
@@ -195,11 +192,9 @@ pub async fn connect_to(origin: &Origin, patience: Patience) -> Result<Client, C
 }
 
 /// The library's client, but that the kernel finds out dead connections, and that proxies are used as kubectl does.
-fn attentive(config: Config, environment: &Environment) -> Result<Client, ConnectError> {
+fn attentive(mut config: Config, environment: &Environment) -> Result<Client, ConnectError> {
     let unusable = |error| ConnectError::Unusable(Box::new(error));
-    if tokens(&config.auth_info).any(|token| HeaderValue::from_str(token).is_err()) {
-        return Err(ConnectError::Token);
-    }
+    config.auth_info = credentials::usable(config.auth_info)?;
     let direct = keeping_alive();
     let proxy = proxy::towards(&config.cluster_url, config.proxy_url.as_ref(), environment);
     let Some(proxy) = proxy.map_err(ConnectError::Proxy)? else {
@@ -222,16 +217,6 @@ fn attentive(config: Config, environment: &Environment) -> Result<Client, Connec
         _ => return Err(ConnectError::Proxy(at)),
     }
     .map_err(unusable)
-}
-
-/// The keys of a legacy auth provider's settings that have tokens.
-const PROVIDED: [&str; 2] = ["id-token", "access-token"];
-
-/// The tokens that a kubeconfig says itself. The library takes for granted that a header can have them.
-fn tokens(auth: &AuthInfo) -> impl Iterator<Item = &str> {
-    let legacy = auth.auth_provider.iter();
-    let legacy = legacy.flat_map(|it| PROVIDED.iter().filter_map(|key| it.config.get(*key)));
-    auth.token.iter().map(ExposeSecret::expose_secret).chain(legacy.map(String::as_str))
 }
 
 fn tunnel<C>(proxy: &Intercept, connector: C) -> Tunnel<C> {
@@ -296,15 +281,19 @@ where
     Ok(Response::from_parts(head, Body::from(serde_json::to_vec(&status)?)))
 }
 
-/// For how many seconds an answer asks to be left alone: it says so itself, or until when by the clock that it shows.
+/// For how many seconds an answer asks to be left alone: it says so itself, or until when by the clock that it shows. How much
+/// of a very long time is believed is for the caller to say.
 fn asked_pause(headers: &HeaderMap) -> Option<u32> {
     let text = |name: HeaderName| headers.get(name)?.to_str().ok();
-    let asked = text(RETRY_AFTER)?;
+    let asked = text(RETRY_AFTER)?.trim();
     let until = || {
         let now = text(DATE).and_then(server_clock::parse).unwrap_or_else(server_clock::now);
-        server_clock::parse(asked)?.duration_since(now).as_secs().try_into().ok()
+        u64::try_from(server_clock::parse(asked)?.duration_since(now).as_secs()).ok()
     };
-    asked.parse().ok().or_else(until)
+    let is_number = !asked.is_empty() && asked.bytes().all(|it| it.is_ascii_digit());
+    // More digits than a number has room for are a long time, too.
+    let seconds = if is_number { Some(asked.parse().unwrap_or(u64::MAX)) } else { until() };
+    seconds.map(|it| u32::try_from(it).unwrap_or(u32::MAX))
 }
 
 /// The refusal as the API server's own kind of object, with the pause where it names none.
@@ -343,9 +332,14 @@ mod tests {
     use k8s_openapi::api::core::v1::Pod;
     use kube::{Api, client};
     use serde_json::json;
+    use std::sync::Arc;
     use tokio::{
-        io::{AsyncReadExt as _, AsyncWriteExt as _},
+        io::{AsyncRead, AsyncReadExt as _, AsyncWrite, AsyncWriteExt as _},
         net::TcpListener,
+    };
+    use tokio_rustls::{
+        TlsAcceptor,
+        rustls::{ServerConfig, crypto::ring, pki_types::PrivateKeyDer},
     };
 
     use super::*;
@@ -353,6 +347,9 @@ mod tests {
 
     /// What the clock of an API server shows that is asked here.
     const NOW: &str = "Wed, 21 Oct 2026 07:27:30 GMT";
+
+    /// What is made of a pause that is longer than numbers of the API server can say.
+    const LONGEST: Duration = Duration::from_secs(4_294_967_295);
 
     async fn failure(code: u16, header: &str, text: &str) -> Failure {
         let (header, text) = (header.to_owned(), text.to_owned());
@@ -407,6 +404,8 @@ mod tests {
             (429, "Tue, 20 Oct 2026 07:28:00 GMT", "Too many requests", None),
             (429, "in a while", "Too many requests", None),
             (429, "-7", "Too many requests", None),
+            (429, "99999999999", "Too many requests", Some(LONGEST)),
+            (429, "Tue, 31 Dec 2999 23:59:59 GMT", "Too many requests", Some(LONGEST)),
         ];
         for (code, header, text, retry_after) in table {
             assert_eq!(
@@ -422,34 +421,104 @@ mod tests {
         assert_eq!(failure(404, "5", "404 page not found").await, Failure::NotFound);
     }
 
-    /// Speaks with one client as a proxy does, then as the API server, and returns what the client sent first.
-    async fn serve_one(listener: TcpListener) -> std::io::Result<String> {
-        const ANSWER: &str = r#"{"kind":"Pod","apiVersion":"v1","metadata":{"name":"web"}}"#;
-        let (mut stream, _) = listener.accept().await?;
+    /// What the client sends next.
+    async fn read(stream: &mut (impl AsyncRead + Unpin)) -> std::io::Result<Vec<u8>> {
         let mut asked = vec![0; 4096];
         let count = stream.read(&mut asked).await?;
-        stream.write_all(b"HTTP/1.1 200 OK\r\n\r\n").await?;
-        let _ = stream.read(&mut vec![0; 4096]).await?;
+        asked.truncate(count);
+        Ok(asked)
+    }
+
+    /// Answers one request as the API server does.
+    async fn serve(stream: &mut (impl AsyncRead + AsyncWrite + Unpin)) -> std::io::Result<()> {
+        const ANSWER: &str = r#"{"kind":"Pod","apiVersion":"v1","metadata":{"name":"web"}}"#;
+        read(stream).await?;
         let length = ANSWER.len();
         let head = format!("HTTP/1.1 200 OK\r\ncontent-length: {length}\r\n\r\n");
-        stream.write_all((head + ANSWER).as_bytes()).await?;
-        asked.truncate(count);
-        Ok(String::from_utf8_lossy(&asked).into_owned())
+        stream.write_all((head + ANSWER).as_bytes()).await
+    }
+
+    /// Speaks with one client as a proxy does, then as the API server, and returns what the client sent first.
+    async fn tunnelled(
+        stream: &mut (impl AsyncRead + AsyncWrite + Unpin),
+    ) -> std::io::Result<String> {
+        let asked = read(stream).await?;
+        stream.write_all(b"HTTP/1.1 200 OK\r\n\r\n").await?;
+        serve(stream).await?;
+        Ok(String::from_utf8_lossy(&asked).to_lowercase())
+    }
+
+    /// The same by SOCKS (RFC 1928, RFC 1929), and returns what the client sent before it was connected.
+    async fn by_socks(
+        stream: &mut (impl AsyncRead + AsyncWrite + Unpin),
+    ) -> std::io::Result<Vec<u8>> {
+        let mut asked = read(stream).await?;
+        let method = if asked.contains(&2) { 2 } else { 0 };
+        stream.write_all(&[5, method]).await?;
+        if method == 2 {
+            asked.extend(read(stream).await?);
+            stream.write_all(&[1, 0]).await?;
+        }
+        asked.extend(read(stream).await?);
+        stream.write_all(&[5, 0, 0, 1, 127, 0, 0, 1, 0, 80]).await?;
+        serve(stream).await?;
+        Ok(asked)
+    }
+
+    /// Asks for a Pod through this proxy; `authority` is what the cluster trusts.
+    async fn ask_through(proxy: &str, authority: Option<Vec<u8>>) -> kube::Result<Pod> {
+        let mut config = Config::new("http://api.home.example:6443".parse().unwrap());
+        config.proxy_url = Some(proxy.parse().unwrap());
+        config.root_cert = authority.map(|it| vec![it]);
+        let client = attentive(config, &Environment::default()).unwrap();
+        Api::<Pod>::namespaced(client, "shop").get("web").await
     }
 
     #[tokio::test]
     async fn a_proxy_is_asked_for_the_api_server() {
         let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
         let proxy = format!("http://me:secret@{}", listener.local_addr().unwrap());
-        let mut config = Config::new("http://api.home.example:6443".parse().unwrap());
-        config.proxy_url = Some(proxy.parse().unwrap());
-        let client = attentive(config, &Environment::default()).unwrap();
-        let pods: Api<Pod> = Api::namespaced(client, "shop");
-        let (asked, pod) = tokio::join!(serve_one(listener), pods.get("web"));
-        let asked = asked.unwrap().to_lowercase();
+        let serve = async { tunnelled(&mut listener.accept().await?.0).await };
+        let (asked, pod) = tokio::join!(serve, ask_through(&proxy, None));
+        let asked = asked.unwrap();
         assert!(asked.starts_with("connect api.home.example:6443 "), "{asked}");
         assert!(asked.contains("proxy-authorization: basic "), "{asked}");
         assert_eq!(pod.unwrap().metadata.name.as_deref(), Some("web"));
+    }
+
+    #[tokio::test]
+    async fn a_proxy_that_speaks_tls_is_trusted_as_the_api_server_is() {
+        let key = rcgen::generate_simple_self_signed(["127.0.0.1".to_owned()]).unwrap();
+        let certificate = key.cert.der().clone();
+        let secret = PrivateKeyDer::try_from(key.signing_key.serialize_der()).unwrap();
+        let config = ServerConfig::builder_with_provider(ring::default_provider().into());
+        let config = config.with_safe_default_protocol_versions().unwrap().with_no_client_auth();
+        let config = config.with_single_cert(vec![certificate.clone()], secret).unwrap();
+        let acceptor = TlsAcceptor::from(Arc::new(config));
+        let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let proxy = format!("https://me:secret@{}", listener.local_addr().unwrap());
+        let serve =
+            async { tunnelled(&mut acceptor.accept(listener.accept().await?.0).await?).await };
+        let authority = Some(certificate.to_vec());
+        let (asked, pod) = tokio::join!(serve, ask_through(&proxy, authority));
+        let asked = asked.unwrap();
+        assert!(asked.starts_with("connect api.home.example:6443 "), "{asked}");
+        assert!(asked.contains("proxy-authorization: basic "), "{asked}");
+        assert_eq!(pod.unwrap().metadata.name.as_deref(), Some("web"));
+    }
+
+    #[tokio::test]
+    async fn a_socks_proxy_looks_the_name_up_itself() {
+        for (scheme, user) in [("socks5", ""), ("socks5h", ""), ("socks5", "me:secret@")] {
+            let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+            let proxy = format!("{scheme}://{user}{}", listener.local_addr().unwrap());
+            let serve = async { by_socks(&mut listener.accept().await?.0).await };
+            let (asked, pod) = tokio::join!(serve, ask_through(&proxy, None));
+            let asked = String::from_utf8_lossy(&asked.unwrap()).into_owned();
+            assert!(asked.contains("api.home.example"), "{asked:?}");
+            assert_eq!(asked.contains("secret"), !user.is_empty(), "{asked:?}");
+            assert_eq!(pod.unwrap().metadata.name.as_deref(), Some("web"), "{proxy}");
+        }
     }
 
     #[tokio::test]

@@ -8,6 +8,7 @@
 pub mod admin;
 pub mod arguments;
 pub mod client;
+pub mod credentials;
 pub mod ending;
 pub mod events;
 pub mod failure;
