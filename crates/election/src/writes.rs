@@ -280,6 +280,9 @@ pub enum Outcome {
 /// How long a write that was refused rests at most, unless the API server asks for more.
 const LONGEST_REST: Duration = Duration::from_secs(30);
 
+/// Longest pause that the API server, or what stands before it, is given when it asks for one.
+const LONGEST_ASKED: Duration = Duration::from_secs(60);
+
 /// So many times in a row it is tried again as soon as after a failure: an API server that has just started knows no
 /// permissions for a second.
 const QUICK_TRIES: u32 = 4;
@@ -330,7 +333,7 @@ impl Writes {
     }
 
     /// Each further refusal makes the rest longer: it takes a person to mend its cause. But a session is renewed as often
-    /// as ever, or it would be lost for a moment's trouble.
+    /// as ever, or it would be lost for a moment's trouble, whatever pause is asked for.
     fn refused(
         &mut self,
         target: &Target,
@@ -339,13 +342,14 @@ impl Writes {
         settings: &Settings,
     ) {
         let before = self.resting.get(target).map_or(0, |rest| rest.refusals);
-        let longest = match target {
-            Target::OwnSession => settings.renewal,
-            Target::Session(_) | Target::Lock(_) => LONGEST_REST,
+        let (longest, longest_asked) = match target {
+            Target::OwnSession => (settings.renewal, settings.renewal),
+            Target::Session(_) | Target::Lock(_) => (LONGEST_REST, LONGEST_ASKED),
         };
         let doublings = before.saturating_sub(QUICK_TRIES - 1).min(16);
         let doubled = settings.retry.saturating_mul(2_u32.saturating_pow(doublings));
-        let rest = doubled.min(longest).max(retry_after.unwrap_or_default());
+        let asked = retry_after.unwrap_or_default().min(longest_asked);
+        let rest = doubled.min(longest).max(asked);
         let rest = Rest { until: now + rest, refusals: before.saturating_add(1) };
         self.resting.insert(target.clone(), rest);
     }
@@ -400,6 +404,9 @@ mod tests {
         let own = [500, 500, 500, 500, 1000, 2000, 3000, 3000];
         assert_eq!(rests(&Target::OwnSession, &outcomes), own);
         assert_eq!(rests(&ADDRESS, &[patient]), [40_000]);
+        assert_eq!(rests(&Target::OwnSession, &[patient]), [3_000], "before the session ends");
+        let for_ever = Outcome::Refused { retry_after: Some(Duration::from_secs(u64::MAX)) };
+        assert_eq!(rests(&ADDRESS, &[for_ever]), [60_000]);
         let mixed = [refused, refused, Outcome::Failed, Outcome::Done, refused];
         assert_eq!(rests(&ADDRESS, &mixed), [500, 500, 500, 0, 500]);
     }

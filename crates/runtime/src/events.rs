@@ -15,7 +15,7 @@ use kube::{Api, Client, api::PostParams};
 use prometheus::IntCounter;
 use tokio::sync::mpsc;
 
-use crate::{telemetry::causes, wall_clock};
+use crate::{failure::Failure, telemetry::causes, wall_clock};
 
 /// More events than this do not wait: they are lost, and counted.
 const QUEUE: usize = 1024;
@@ -31,6 +31,15 @@ const LONGEST_NAME: usize = 253;
 
 /// Longest time for one write; an event is not worth waiting for.
 const TIME_LIMIT: Duration = Duration::from_secs(5);
+
+/// How often an event is tried that the API server does not take for now: it is told once, and nobody tells it again.
+const TRIES: u32 = 4;
+
+/// The pause after the first of these; doubled each time.
+const SHORTEST_PAUSE: Duration = Duration::from_secs(1);
+
+/// Longest pause that the API server is given when it asks for one: others wait behind.
+const LONGEST_PAUSE: Duration = Duration::from_secs(30);
 
 /// Whether an event tells of something expected (`Event.type`).
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -91,12 +100,28 @@ async fn write(
     lost: IntCounter,
 ) {
     while let Some((object, news)) = events.recv().await {
-        if let Err(error) = writer.publish(&object, &news).await {
+        if let Err(error) = persist(&writer, &object, &news).await {
             lost.inc();
             let (namespace, name) = (object.namespace, object.name);
             tracing::warn!(namespace, name, error = %causes(&error), "event not written");
         }
     }
+}
+
+/// Writes an event, if need be after a while. What is refused stays refused.
+async fn persist(
+    writer: &EventWriter,
+    object: &ObjectReference,
+    news: &News,
+) -> Result<(), EventError> {
+    let mut pause = SHORTEST_PAUSE;
+    for _ in 1..TRIES {
+        let done = writer.publish(object, news).await;
+        let Some(asked) = done.as_ref().err().and_then(EventError::passes) else { return done };
+        tokio::time::sleep(pause.max(asked.min(LONGEST_PAUSE))).await;
+        pause *= 2;
+    }
+    writer.publish(object, news).await
 }
 
 /// Writes events in the name of one component.
@@ -181,6 +206,21 @@ pub enum EventError {
     Refused(#[source] Box<kube::Error>),
 }
 
+impl EventError {
+    /// How long the API server asks to be left alone, if it may take the event later.
+    fn passes(&self) -> Option<Duration> {
+        match self {
+            Self::TimedOut => Some(Duration::ZERO),
+            Self::Refused(error) => match error.as_ref().into() {
+                Failure::Busy { retry_after } | Failure::Unanswered { retry_after } => {
+                    Some(retry_after.unwrap_or_default())
+                }
+                Failure::NotFound | Failure::Conflict | Failure::Refused(_) => None,
+            },
+        }
+    }
+}
+
 /// The name of an event: object and time, as every component of Kubernetes has it, so that names never collide.
 fn name(about: &str, now: Timestamp) -> String {
     let time = format!(".{:x}", now.as_nanosecond());
@@ -195,7 +235,51 @@ fn cut(text: &str, bytes: usize) -> &str {
 
 #[cfg(test)]
 mod tests {
+    use std::sync::{Arc, Mutex};
+
+    use kube::client;
+    use serde_json::{Value, json};
+    use tokio::time::Instant;
+
     use super::*;
+
+    /// When events were sent that an API server answers so, one answer after the other, and how many were lost.
+    async fn sent(answers: &[(u16, u32)]) -> (Vec<u64>, u64) {
+        let (start, times) = (Instant::now(), Arc::new(Mutex::new(Vec::new())));
+        let (seen, answers) = (times.clone(), answers.to_vec());
+        let server = tower::service_fn(move |_: axum::http::Request<client::Body>| {
+            let mut seen = seen.lock().unwrap();
+            let (code, pause) = answers[seen.len()];
+            seen.push(start.elapsed().as_secs());
+            let details = json!({ "retryAfterSeconds": pause });
+            let refusal =
+                json!({ "kind": "Status", "code": code, "message": "no", "details": details });
+            let body = if code == 201 { json!({}) } else { refusal };
+            let answer = axum::http::Response::builder().status(code);
+            let answer = answer.body(client::Body::from(Value::to_string(&body).into_bytes()));
+            async move { answer }
+        });
+        let lost = IntCounter::new("lost", "lost").unwrap();
+        let writer = EventWriter::new(Client::new(server, "shop"), "test", "one");
+        let (queue, events) = EventQueue::new(lost.clone());
+        let note = "It is so.".to_owned();
+        let news = News { kind: Kind::Warning, reason: "So", action: "Be", note };
+        queue.publish(ObjectReference::default(), news);
+        drop(queue);
+        write(writer, events, lost.clone()).await;
+        let times = times.lock().unwrap().clone();
+        (times, lost.get())
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn an_event_waits_for_an_api_server_that_has_too_much_to_do() {
+        assert_eq!(sent(&[(201, 0)]).await, (vec![0], 0));
+        assert_eq!(sent(&[(429, 7), (503, 0), (201, 0)]).await, (vec![0, 7, 9], 0));
+        assert_eq!(sent(&[(429, 4_000_000_000), (201, 0)]).await, (vec![0, 30], 0));
+        let away = [(500, 0), (504, 0), (500, 0), (500, 0)];
+        assert_eq!(sent(&away).await, (vec![0, 1, 3, 7], 1));
+        assert_eq!(sent(&[(403, 9)]).await, (vec![0], 1), "in a namespace that ends, say");
+    }
 
     #[test]
     fn a_long_note_is_cut_at_a_character() {

@@ -32,6 +32,8 @@ pub enum Cause {
     Quota,
     /// An admission policy or webhook denies it.
     Admission,
+    /// The namespace is being deleted.
+    Terminating,
     /// The ServiceAccount lacks a permission, or its token is not accepted (HTTP 401, 403).
     Forbidden,
     /// The object is not acceptable: malformed or too large, say.
@@ -44,6 +46,7 @@ impl Cause {
         match self {
             Self::Quota => "Quota",
             Self::Admission => "Admission",
+            Self::Terminating => "Terminating",
             Self::Forbidden => "Forbidden",
             Self::Invalid => "Invalid",
         }
@@ -55,6 +58,7 @@ impl Cause {
         match self {
             Self::Quota => "a ResourceQuota there is used up; Arpeggio's log names it",
             Self::Admission => "an admission policy or webhook denies it; Arpeggio's log names it",
+            Self::Terminating => "the namespace is being deleted",
             Self::Forbidden => "Arpeggio lacks the permission; its log has the API server's words",
             Self::Invalid => {
                 "the object is not acceptable; Arpeggio's log has the API server's words"
@@ -62,12 +66,14 @@ impl Cause {
         }
     }
 
-    /// The API server has one code for quotas, policies and permissions; its words tell them apart.
+    /// The API server has one code for quotas, policies and permissions; its words tell them apart. Each of them has a blank
+    /// in it: the name of an object, which stands beside them, has none.
     fn of(status: &Status) -> Self {
         let says = |words: &str| status.message.contains(words);
         match status.code {
             _ if says("exceeded quota") => Self::Quota,
-            _ if says("denied") => Self::Admission,
+            _ if says("denied the request") || says("denied request") => Self::Admission,
+            _ if says("it is being terminated") => Self::Terminating,
             401 | 403 => Self::Forbidden,
             _ => Self::Invalid,
         }
@@ -85,6 +91,8 @@ impl Failure {
             404 => Self::NotFound,
             409 => Self::Conflict,
             429 => Self::Busy { retry_after },
+            // What stands before the API server gave up waiting (RFC 9110 section 15.5.9; RFC 8470 section 5.2).
+            408 | 425 => Self::Unanswered { retry_after },
             400..=499 => Self::Refused(Cause::of(status)),
             _ => Self::Unanswered { retry_after },
         }
@@ -150,6 +158,20 @@ mod tests {
             (422, "ValidatingAdmissionPolicy 'a' with binding 'a' denied request: no", 0, DENIED),
             (500, "Internal error occurred: failed calling webhook \"a\": refused", 0, DENIED),
             (503, "admission webhook \"a\" denied the request: not now", 0, DENIED),
+            (
+                403,
+                "services \"denied\" is forbidden: User x cannot patch in the namespace \"access-denied\"",
+                0,
+                Failure::Refused(Cause::Forbidden),
+            ),
+            (
+                403,
+                "leases \"a\" is forbidden: unable to create new content in namespace lb because it is being terminated",
+                0,
+                Failure::Refused(Cause::Terminating),
+            ),
+            (408, "Request Time-out", 0, Failure::Unanswered { retry_after: None }),
+            (425, "Too Early", 1, Failure::Unanswered { retry_after: second }),
             (413, "request is too large", 0, Failure::Refused(Cause::Invalid)),
             (422, "Lease is invalid", 0, Failure::Refused(Cause::Invalid)),
             (429, "too many requests", 1, Failure::Busy { retry_after: second }),
