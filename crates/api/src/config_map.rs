@@ -181,7 +181,8 @@ impl Reader<'_> {
         let created: Option<Time> = self.object.creation_timestamp();
         let object = self.object.object_ref(&());
         let probing = true;
-        let generation = None;
+        let version = self.object.resource_version();
+        let generation = version.and_then(|version| version.parse().ok());
         self.found.pools.push(Declaration {
             origin,
             object,

@@ -19,7 +19,8 @@ pub struct Declaration {
     pub origin: Origin,
     /// The object that it stands in, as events refer to it.
     pub object: ObjectReference,
-    /// Which version of the object's spec says it, for kinds that count them.
+    /// Which version of the object's spec says it (`metadata.generation`). A `ConfigMap` does not count them: for one it is the
+    /// `resourceVersion` in which it said so for the first time, as far as is known.
     pub generation: Option<i64>,
     /// When its object was created; older pools keep addresses that younger ones have too.
     pub created: Option<Time>,
@@ -113,7 +114,8 @@ impl Declaration {
 
     /// That this pool is used as it was declared at `generation`, and why not as it is now.
     pub fn change_not_used(&self, why: &Unusable, generation: Option<i64>) -> Remark {
-        let why = still_in_force(why, generation);
+        let is_counted = !matches!(self.origin, Origin::ConfigMap { .. });
+        let why = still_in_force(why, generation.filter(|_| is_counted));
         let message =
             format!("a change of pool \"{}\" ({}) is not used: {why}", self.name(), self.origin);
         Remark { reason: "ChangeNotUsed", message }

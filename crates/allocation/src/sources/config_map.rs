@@ -8,7 +8,7 @@ use arpeggio_api::{
 };
 use arpeggio_ipam::PoolName;
 use k8s_openapi::api::core::v1::{ConfigMap, ObjectReference};
-use kube::{Resource as _, api::ObjectMeta};
+use kube::{Resource as _, ResourceExt as _, api::ObjectMeta};
 
 use crate::{Declared, Declarer, Index, Watched};
 
@@ -24,6 +24,9 @@ pub struct PoolFile {
     /// Why the present text cannot be read.
     complaint: Option<Remark>,
     object: ObjectReference,
+    /// The object as the watch has shown it last, if it has shown every change of it since: what it says then it has said
+    /// since that version.
+    followed: Option<ConfigMap>,
     changed: bool,
 }
 
@@ -38,6 +41,7 @@ impl PoolFile {
             is_complete: false,
             complaint: None,
             object: ObjectReference::default(),
+            followed: None,
             changed: false,
         }
     }
@@ -68,6 +72,13 @@ impl PoolFile {
 
     fn forget(&mut self) {
         (self.last_good, self.complaint, self.is_complete) = (None, None, false);
+        self.followed = None;
+    }
+
+    /// Whether the object says what it has said all the time, and only something else of it has changed.
+    fn says_the_same(&self, object: &ConfigMap) -> bool {
+        let content = |it: &ConfigMap| (it.uid(), it.data.clone(), it.binary_data.clone());
+        self.followed.as_ref().is_some_and(|before| content(before) == content(object))
     }
 
     /// Whether there may be pools that could not be read so far.
@@ -89,6 +100,9 @@ impl PoolFile {
 
 impl Watched<ConfigMap> for PoolFile {
     fn apply(&mut self, object: ConfigMap) {
+        if self.says_the_same(&object) {
+            return;
+        }
         self.changed = true;
         let about = object.object_ref(&());
         if self.object.uid != about.uid {
@@ -107,6 +121,7 @@ impl Watched<ConfigMap> for PoolFile {
                 self.complaint = Some(Remark { reason: "Malformed", message });
             }
         }
+        self.followed = Some(object);
     }
 
     fn gone(&mut self, _: &ObjectMeta) {
@@ -114,6 +129,8 @@ impl Watched<ConfigMap> for PoolFile {
     }
 
     fn reset(&mut self, objects: Vec<ConfigMap>) {
+        // What there was in between was not shown.
+        self.followed = None;
         if objects.is_empty() {
             self.changed = true;
             self.forget();
@@ -200,6 +217,27 @@ mod tests {
         anew.metadata.uid = Some("2".to_owned());
         file.reset(vec![anew]);
         assert_eq!((file.declared().pools.len(), file.declared().unread), (0, Some("2".into())));
+    }
+
+    #[test]
+    fn what_is_said_has_been_said_since_the_version_that_changed_it() {
+        let at = |version: &str, text| {
+            let mut object = object(text);
+            object.metadata.resource_version = Some(version.to_owned());
+            object
+        };
+        let since = |file: &PoolFile| file.declared().pools[0].generation;
+        let mut file = file();
+        file.reset(vec![at("5", GOOD)]);
+        file.tell(&mut Index::default());
+        file.apply(at("6", GOOD));
+        assert_eq!((since(&file), file.changed), (Some(5), false), "something else has changed");
+        file.apply(at("7", BAD));
+        assert_eq!(since(&file), Some(5));
+        file.apply(at("8", GOOD));
+        assert_eq!(since(&file), Some(8));
+        file.reset(vec![at("9", GOOD)]);
+        assert_eq!(since(&file), Some(9), "nobody knows what it said in between");
     }
 
     #[test]

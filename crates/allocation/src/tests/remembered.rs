@@ -289,7 +289,14 @@ impl Sources {
 }
 
 fn file(text: &str) -> ConfigMap {
-    let metadata = json!({ "name": "arpeggio", "namespace": "n", "uid": "file" });
+    file_at(1, text)
+}
+
+/// The `ConfigMap` in this version.
+fn file_at(version: u64, text: &str) -> ConfigMap {
+    let version = version.to_string();
+    let metadata =
+        json!({ "name": "arpeggio", "namespace": "n", "uid": "file", "resourceVersion": version });
     serde_json::from_value(json!({ "metadata": metadata, "data": { "config": text } })).unwrap()
 }
 
@@ -317,28 +324,59 @@ fn a_config_map_is_used_as_it_was_whatever_is_wrong_with_it() {
     }
 }
 
-/// A `ConfigMap` has no generation that would say which of two texts is the newer one.
+/// What a controller writes that has seen the `ConfigMap` in this version.
+fn by_another(file: ConfigMap, version: &str) -> Lease {
+    let mut other = Sources::started(&[]);
+    other.file.reset(vec![file]);
+    let mut lease = other.kept().pop().unwrap();
+    lease.metadata.resource_version = Some(version.to_owned());
+    lease
+}
+
 #[test]
-fn what_a_config_map_says_now_is_kept_whatever_another_controller_writes() {
-    let another = |version: &str| {
-        let mut other = Sources::started(&[]);
-        other.file.reset(vec![file(&TWO.replace("10.0.1.1", "10.0.1.9"))]);
-        let mut lease = other.kept().pop().unwrap();
-        lease.metadata.resource_version = Some(version.to_owned());
-        lease
-    };
+fn of_two_texts_of_a_config_map_the_newer_one_is_kept_also_while_it_cannot_be_used() {
+    let older = || file_at(4, &TWO.replace("10.0.1.1", "10.0.1.9"));
+    let unusable = [TWO.replace("10.0.1.1", "10.0.1"), TWO.replace('[', "{")];
+    for text in unusable {
+        let mut all = Sources::started(&[]);
+        all.file.reset(vec![file_at(5, TWO)]);
+        let own = all.written("1");
+        assert_eq!(own.len(), 1);
+        all.shown(by_another(older(), "2"));
+        assert_eq!(all.written("3"), own);
+        assert_eq!(all.kept(), []);
+        all.file.apply(file_at(6, &text));
+        all.written("4");
+        all.shown(by_another(older(), "5"));
+        let kept = all.kept();
+        assert_eq!(kept.len(), 1, "{text}");
+        let mut next = Sources::started(&kept);
+        next.file.reset(vec![file_at(6, &text)]);
+        assert_eq!(next.kept(), [], "{text}");
+        assert_eq!(next.in_use("10.0.1.1").as_deref(), Some("b"), "{text}");
+    }
+}
+
+#[test]
+fn a_text_of_a_config_map_that_only_another_controller_has_seen_is_in_force() {
     let mut all = Sources::started(&[]);
-    all.file.reset(vec![file(TWO)]);
-    let own = all.written("1");
-    assert_eq!(own.len(), 1);
-    all.shown(another("2"));
-    assert_eq!(all.written("3"), own);
-    assert_eq!(all.kept(), []);
-    // What is only remembered is written once: the other one need not remember the same.
-    all.file.reset(vec![file(&TWO.replace("10.0.1.1", "10.0.1"))]);
-    assert_eq!(all.kept(), []);
-    all.shown(another("4"));
-    assert_eq!(all.kept(), []);
+    all.file.reset(vec![file_at(5, TWO)]);
+    all.written("1");
+    all.shown(by_another(file_at(6, &TWO.replace("10.0.1.1", "10.0.1.9")), "2"));
+    all.file.reset(vec![file_at(7, &TWO.replace("10.0.1.1", "10.0.1"))]);
+    all.kept();
+    assert_eq!(all.in_use("10.0.1.9").as_deref(), Some("b"));
+}
+
+#[test]
+fn a_config_map_of_which_something_else_changes_costs_nothing() {
+    let mut all = Sources::started(&[]);
+    all.file.reset(vec![file_at(5, TWO)]);
+    assert_eq!(all.written("1").len(), 1);
+    for version in 6..20 {
+        all.file.apply(file_at(version, TWO));
+        assert_eq!(all.kept(), []);
+    }
 }
 
 #[test]
