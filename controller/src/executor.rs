@@ -387,7 +387,7 @@ fn failed(task: &Task, error: &CallError, namespace: &str) -> Failed {
     let subject = &task.subject;
     let failed = match error.status() {
         Some(status) => of_status(status, &task.effect, namespace),
-        None => Failed::Unanswered { retry_after: None },
+        None => unanswered(&task.effect, namespace, None, NO_ANSWER),
     };
     match &failed {
         Failed::Changed => {
@@ -400,25 +400,52 @@ fn failed(task: &Task, error: &CallError, namespace: &str) -> Failed {
     failed
 }
 
+/// Why a request was not done, for people, that was not refused either.
+const NO_ANSWER: &str = "it does not answer in time, or a webhook does not that it asks";
+const TOO_BUSY: &str = "it has too much to do";
+const NOT_WELL: &str = "it cannot at present";
+const NO_PLACE: &str = "the namespace or the kind does not exist";
+
 /// What an answer of the API server means for a task.
 fn of_status(status: &Status, effect: &Effect, namespace: &str) -> Failed {
+    let unanswered = |pause, why| unanswered(effect, namespace, pause, why);
     match Failure::of_status(status) {
         Failure::NotFound if matches!(effect, Effect::WriteService(_)) => Failed::Changed,
         Failure::Conflict => Failed::Changed,
-        Failure::NotFound => Failed::Unanswered { retry_after: None },
+        Failure::NotFound => unanswered(None, NO_PLACE),
         Failure::Refused(cause) => Failed::Refused(Refused {
             what: effect.request(namespace),
             kind: cause.as_str(),
+            is_answer: true,
             why: if effect.writes_own_object() {
                 cause.in_general().to_owned()
             } else {
                 status.message.clone()
             },
         }),
-        Failure::Busy { retry_after } | Failure::Unanswered { retry_after } => {
-            Failed::Unanswered { retry_after }
+        Failure::Busy { retry_after } => unanswered(retry_after, TOO_BUSY),
+        Failure::Unanswered { retry_after } if [408, 504].contains(&status.code) => {
+            unanswered(retry_after, NO_ANSWER)
         }
+        Failure::Unanswered { retry_after } => unanswered(retry_after, NOT_WELL),
     }
+}
+
+/// What is made of a request that was neither done nor refused. The API server's own words are in the log: they may name what
+/// there is in our namespace.
+fn unanswered(
+    effect: &Effect,
+    namespace: &str,
+    retry_after: Option<Duration>,
+    why: &'static str,
+) -> Failed {
+    let lasting = Refused {
+        what: effect.request(namespace),
+        kind: "Unanswered",
+        is_answer: false,
+        why: format!("{why}; Arpeggio's log has what it says"),
+    };
+    Failed::Unanswered { retry_after, lasting }
 }
 
 #[cfg(test)]
@@ -502,6 +529,32 @@ mod tests {
             tokio::time::sleep(Duration::from_millis(5)).await;
         }
         assert_eq!(most.load(Ordering::SeqCst), AT_ONCE);
+    }
+
+    #[test]
+    fn what_is_not_done_for_long_is_told_without_the_words_of_the_api_server() {
+        let effect =
+            Effect::WriteRecord(RecordWrite { uid: "u".to_owned(), text: None, expected: None });
+        let table = [
+            (404, NO_PLACE),
+            (408, NO_ANSWER),
+            (429, TOO_BUSY),
+            (500, NOT_WELL),
+            (503, NOT_WELL),
+            (504, NO_ANSWER),
+        ];
+        for (code, why) in table {
+            let status = Status::failure("secret", "").with_code(code);
+            let Failed::Unanswered { lasting, .. } = of_status(&status, &effect, "lb") else {
+                panic!("{code}")
+            };
+            let told = lasting.to_string();
+            let begin = "the API server fails to delete Lease last-good-u in namespace lb: ";
+            assert!(
+                told.starts_with(&format!("{begin}{why}")) && !told.contains("secret"),
+                "{told}"
+            );
+        }
     }
 
     #[test]

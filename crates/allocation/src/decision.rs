@@ -256,6 +256,9 @@ impl View<'_> {
         let why = |address: &IpAddr| Some((*address, self.index.why_one_node(*address)?));
         outcome.not_spread = outcome.addresses.iter().filter_map(why).collect();
         outcome.conflicts = outcome.addresses.iter().filter_map(conflict).collect();
+        let quiet = outcome.addresses.iter().filter(|it| self.index.stranger_at(**it).is_none());
+        let machine = |it: &IpAddr| Some((*it, self.index.reserved.machine_at(*it)?.clone()));
+        outcome.of_machines = quiet.filter_map(machine).collect();
         let everywhere = |address: &IpAddr| self.index.allocator.answers_everywhere(*address);
         outcome.answered_everywhere = outcome.addresses.iter().any(everywhere);
         outcome
@@ -276,7 +279,9 @@ impl Index {
                 self.refused.remove(owner);
                 None
             }
-            Step::Claim(_) if self.is_held_back(&Subject::Service(owner.clone()), Work::Locks) => {
+            Step::Claim(_) | Step::Mark(..)
+                if self.is_held_back(&Subject::Service(owner.clone()), Work::Locks) =>
+            {
                 let refused = self.refusal_of_locks(owner)?;
                 self.settle_refused(owner, Reason::ApiRefused(refused), now)
             }
@@ -384,6 +389,11 @@ impl Index {
         if repeats && self.is_paused(owner, now) {
             return None;
         }
+        let subject = Subject::Service(owner.clone());
+        if self.is_written_too_often(&subject, Work::Status) {
+            self.suspect_rival(owner, now);
+            return None;
+        }
         let news = self.news_of(owner, &outcome, repeats, now)?;
         let record = self.services.get(owner)?;
         let write = ServiceWrite {
@@ -405,11 +415,14 @@ impl Index {
         repeats: bool,
         now: &Time,
     ) -> Option<Vec<News>> {
-        if self.restores(owner, repeats, now) {
-            let rival = self.rival_of(owner).filter(|_| self.unmasks_rival(owner));
-            return Some(rival.map(|rival| wording::contested(&rival)).into_iter().collect());
+        let restores = self.restores(owner, repeats, now);
+        let contested = self.unmask_rival(owner).map(|rival| wording::contested(&rival));
+        let mut news = Vec::new();
+        if !restores {
+            news = wording::news(self.services.get(owner)?, outcome, &self.allocator);
         }
-        Some(wording::news(self.services.get(owner)?, outcome, &self.allocator))
+        news.extend(contested);
+        Some(news)
     }
 
     /// Writes why a lock cannot be written that the Service needs. What it has it keeps.

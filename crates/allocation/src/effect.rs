@@ -235,19 +235,23 @@ pub enum Failed {
     Unanswered {
         /// When to ask again, where it says so.
         retry_after: Option<Duration>,
+        /// What users are told if that lasts.
+        lasting: Refused,
     },
     /// The API server said no.
     Refused(Refused),
 }
 
-/// What the API server refused, and why.
+/// What the API server refused, or did not do for long, and why.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
-#[error("the API server refused to {what}: {why}")]
+#[error("the API server {} {what}: {why}", if *.is_answer { "refused to" } else { "fails to" })]
 pub struct Refused {
     /// The request: verb, kind and name.
     pub what: String,
     /// The kind of refusal, in a word.
     pub kind: &'static str,
+    /// Whether it is what the API server answered. Otherwise there was no answer, or it was not done all the same.
+    pub is_answer: bool,
     /// Why, in words that the author of any Service may read.
     pub why: String,
 }

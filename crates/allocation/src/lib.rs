@@ -22,6 +22,7 @@ mod locks;
 pub mod news;
 pub mod node_leases;
 mod outcome;
+mod pace;
 mod patience;
 mod pools;
 mod remembered;
@@ -59,6 +60,7 @@ use crate::{
     effect::{Effect, Observed, Report, Subject, Task},
     known_lock::KnownLock,
     news::News,
+    pace::Pace,
     rivals::{Rival, Said},
     setbacks::{Setbacks, Underway, Work},
     waiting::Waiting,
@@ -151,6 +153,7 @@ pub struct Index {
     /// What is being done about whom.
     busy: BTreeMap<Subject, Underway>,
     setbacks: Setbacks,
+    pace: Pace,
     /// What we have written last in the status of Services since this process began, and what we are about to.
     said: BTreeMap<Owner, Said>,
     saying: BTreeMap<Owner, Said>,
@@ -342,6 +345,9 @@ impl Index {
             Effect::WritePool(_) => Some(self.version_of(&subject)),
             effect => effect.version(),
         };
+        if let Some(now) = &self.now {
+            self.pace.note(&subject, work, now);
+        }
         self.busy.insert(subject.clone(), Underway::of(&effect, version));
         Some(Task { subject, effect })
     }

@@ -26,6 +26,8 @@ pub(super) struct Outcome {
     pub(super) answered_everywhere: bool,
     /// Those of its addresses at which a stranger answers, and the strangers' MAC addresses.
     pub(super) conflicts: Vec<(IpAddr, String)>,
+    /// Those of its addresses that a node or a gateway has, at which no stranger was heard, and which machine it is.
+    pub(super) of_machines: Vec<(IpAddr, Reservation)>,
     /// Who announces which of them.
     pub(super) announcers: Vec<Option<String>>,
     /// Those that nobody announces until a pod is ready.

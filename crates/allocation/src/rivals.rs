@@ -36,6 +36,8 @@ pub(super) struct Rival {
     times: u32,
     /// When we did last.
     pub(super) last: Time,
+    /// Whether users have been told.
+    is_unmasked: bool,
 }
 
 /// What we have written in the status of a Service, as a number: to write the same again means that somebody has undone it.
@@ -126,22 +128,41 @@ impl Index {
         if !undone && !self.is_overruled(owner) {
             return false;
         }
+        let rival = self.rival_at(owner, now);
+        rival.times += 1;
+        let times = rival.times;
+        // Other addresses are news, as long as they may be somebody's correction.
+        undone || times >= SUSPICIOUS
+    }
+
+    /// The program that changes the status of `owner` now.
+    fn rival_at(&mut self, owner: &Owner, now: &Time) -> &mut Rival {
         let manager = self.services[owner].ingress.other_writers.first().cloned();
         let rival = self.rivals.entry(owner.clone()).or_insert_with(|| Rival {
             manager: None,
             times: 0,
             last: now.clone(),
+            is_unmasked: false,
         });
-        rival.times += 1;
         rival.last = now.clone();
         rival.manager = manager.or(rival.manager.take());
-        // Other addresses are news, as long as they may be somebody's correction.
-        undone || rival.times >= SUSPICIOUS
+        rival
     }
 
-    /// Whether this is the restoration from which on users are told.
-    pub(super) fn unmasks_rival(&self, owner: &Owner) -> bool {
-        self.rivals.get(owner).is_some_and(|rival| rival.times == SUSPICIOUS)
+    /// Whoever else has written a status that we would have to write all the time is a rival, however it is done.
+    pub(super) fn suspect_rival(&mut self, owner: &Owner, now: &Time) {
+        let ingress = self.services.get(owner).map(|record| &record.ingress);
+        if ingress.is_some_and(|it| !it.is_ours() && !it.other_writers.is_empty()) {
+            let rival = self.rival_at(owner, now);
+            rival.times = rival.times.max(SUSPICIOUS);
+        }
+    }
+
+    /// The program that insists on another status for `owner`, for people, when they have not been told of it.
+    pub(super) fn unmask_rival(&mut self, owner: &Owner) -> Option<String> {
+        let name = self.rival_of(owner)?;
+        let rival = self.rivals.get_mut(owner)?;
+        (!std::mem::replace(&mut rival.is_unmasked, true)).then_some(name)
     }
 
     /// The program that insists on another status for `owner`, for people.

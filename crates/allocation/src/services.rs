@@ -131,7 +131,7 @@ impl Index {
             self.allocator.held_by(owner).partition(|address| has_reason(*address));
         // An address that another program wrote is not ours to announce when a machine has it.
         let adoptable = |address| {
-            self.allocator.pool_of(address).is_some() && !self.reserved.is_of_machine(address)
+            self.allocator.pool_of(address).is_some() && self.reserved.machine_at(address).is_none()
         };
         let ours = |address| adoptable(address) || stated.is_some_and(Ingress::is_ours);
         let adopted: Vec<_> = stated

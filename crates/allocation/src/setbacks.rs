@@ -4,7 +4,9 @@ use std::{collections::BTreeMap, time::Duration};
 
 use arpeggio_api::service::ServiceRecord;
 use arpeggio_ipam::Owner;
-use k8s_openapi::{api::core::v1::ObjectReference, apimachinery::pkg::apis::meta::v1::Time};
+use k8s_openapi::{
+    api::core::v1::ObjectReference, apimachinery::pkg::apis::meta::v1::Time, jiff::SignedDuration,
+};
 use kube::Resource as _;
 
 use super::{
@@ -21,6 +23,10 @@ const LONGEST_PAUSE: Duration = Duration::from_secs(30);
 
 /// Longest pause that the API server, or what stands before it, is given when it asks for one.
 const LONGEST_ASKED: Duration = Duration::from_mins(10);
+
+/// For how long the API server has to do nothing of what it is asked for before users are told: it may be about to start, or
+/// have too much to do for a moment.
+const LONG: SignedDuration = SignedDuration::from_mins(1);
 
 /// What a task changes: where one kind of write is refused, the other may still be allowed.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
@@ -80,18 +86,25 @@ pub(super) struct Setback {
     /// The version of the subject's object. A later one may be somebody's mend, and is tried at once.
     version: u64,
     refused: Option<Refused>,
+    /// Since when the API server has neither done it nor said no.
+    silent_since: Option<Time>,
 }
 
 impl Setback {
     /// Another failure. While the API server refuses for the same cause its first words stand: those of a quota contain
     /// counts, which would be news each time.
     fn again(&mut self, failed: Failed, version: u64, now: &Time) {
+        let before = self.refused.take();
+        let first = |new: Refused| before.clone().filter(|it| it.is_like(&new)).unwrap_or(new);
+        let silent_since = self.silent_since.take();
         let (pause, refused) = match failed {
             Failed::Changed => (None, None),
-            Failed::Unanswered { retry_after } => (retry_after, self.refused.take()),
-            Failed::Refused(new) => {
-                let same = self.refused.take().filter(|it| it.is_like(&new));
-                (None, Some(same.unwrap_or(new)))
+            Failed::Refused(new) => (None, Some(first(new))),
+            Failed::Unanswered { retry_after, lasting } => {
+                let since = silent_since.unwrap_or_else(|| now.clone());
+                let lasts = now.0.duration_since(since.0) >= LONG;
+                self.silent_since = Some(since);
+                (retry_after, if lasts { Some(first(lasting)) } else { before })
             }
         };
         self.times = self.times.saturating_add(1);
@@ -100,6 +113,18 @@ impl Setback {
         self.until = later(now, pause);
         (self.version, self.refused) = (version, refused);
     }
+}
+
+/// What users are told of a change that the API server takes again and again and that is not there afterwards.
+fn undone(subject: &Subject, work: Work) -> Refused {
+    let what = match (subject, work) {
+        (Subject::Service(_), Work::Status) => "patch the status of the Service",
+        (Subject::Pool(_), _) => "patch the status of the AddressPool",
+        (Subject::Record(_), _) => "patch the Lease that keeps what a pool said",
+        (Subject::Service(_) | Subject::Lock(_), _) => "patch the Lease of an address",
+    };
+    let why = "it takes the request, and nothing has changed afterwards: a webhook or a finalizer undoes it";
+    Refused { what: what.to_owned(), kind: "Undone", is_answer: false, why: why.to_owned() }
 }
 
 /// So much later.
@@ -129,6 +154,7 @@ impl Index {
             until: now.clone(),
             version,
             refused: None,
+            silent_since: None,
         });
         let before = setback.refused.clone();
         setback.again(failed, version, now);
@@ -142,7 +168,8 @@ impl Index {
     /// Takes note that a task was done and has changed nothing. To ask for it again at once would change nothing, either.
     pub(super) fn was_in_vain(&mut self, subject: &Subject, work: Work, now: &Time) {
         tracing::debug!(%subject, "the API server took the request, and nothing has changed");
-        self.set_back(subject, work, Failed::Unanswered { retry_after: None }, None, now);
+        let failed = Failed::Unanswered { retry_after: None, lasting: undone(subject, work) };
+        self.set_back(subject, work, failed, None, now);
     }
 
     /// Takes note that a task was done. One that wrote a status has made a new version of the object, which is no mend.
@@ -167,6 +194,18 @@ impl Index {
 
     /// Whether `subject` is to be left alone for now. It is looked at again in time.
     pub(super) fn is_held_back(&mut self, subject: &Subject, work: Work) -> bool {
+        self.is_written_too_often(subject, work) || self.was_set_back(subject, work)
+    }
+
+    /// Whether so much was written of `subject` lately that it is left alone for now. It is looked at again in time.
+    pub(super) fn is_written_too_often(&mut self, subject: &Subject, work: Work) -> bool {
+        let Some(now) = &self.now else { return false };
+        let Some(until) = self.pace.waits_until(subject, work, now) else { return false };
+        self.alarms.insert((until, subject.clone()));
+        true
+    }
+
+    fn was_set_back(&mut self, subject: &Subject, work: Work) -> bool {
         let version = self.version_of(subject);
         let Some(setback) = self.setbacks.get(&(subject.clone(), work)) else { return false };
         let is_over = self.now.as_ref().is_some_and(|now| setback.until <= *now);

@@ -51,7 +51,8 @@ impl Index {
         }
     }
 
-    /// The addresses that nodes, gateways and subnets have are these, and no others. Who holds one of them keeps it.
+    /// The addresses that nodes, gateways and subnets have are these, and no others. Who holds one of them keeps it, and is
+    /// told.
     pub fn set_reserved(&mut self, reserved: Reservations) {
         if reserved == self.reserved {
             return;
@@ -62,7 +63,10 @@ impl Index {
         for (address, reason) in reserved.iter() {
             self.allocator.reserve(address, reason.clone());
         }
-        self.reserved = reserved;
+        let before = std::mem::replace(&mut self.reserved, reserved);
+        let moved = self.reserved.moved_machines(&before);
+        let holders = moved.flat_map(|address| self.allocator.holders(address));
+        self.dirty.extend(holders.cloned());
         self.pools_dirty = true;
         self.wake_waiting();
     }

@@ -90,6 +90,16 @@ impl Lab {
         }
     }
 
+    /// Brings the statuses of pools up to date.
+    fn pool_statuses(&mut self) {
+        for task in self.controller.index.decide_pools(&cluster::after(self.time)) {
+            self.note(&task);
+            let report = self.cluster.perform_at_once(task);
+            self.controller.index.finish(report, &cluster::after(self.time));
+        }
+        self.settle();
+    }
+
     /// How often this was written.
     fn count(&self, kind: &str) -> usize {
         self.writes.iter().filter(|it| **it == kind).count()

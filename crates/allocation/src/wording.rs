@@ -24,6 +24,11 @@ use crate::effect::ALLOCATED;
 /// The reason that a stranger has an address of a Service.
 const CONFLICT: &str = "AddressConflict";
 
+/// The reasons of a condition that says that another machine has an address: one that answers there, or a node or gateway by
+/// what it says itself.
+const STRANGER: &str = "StrangerAnswers";
+const MACHINE: &str = "MachineHasIt";
+
 /// The reason that another program writes the status of a Service.
 const RIVAL: &str = "RivalWriter";
 
@@ -124,8 +129,8 @@ const TELL_WHAT_LASTS_AFTER: SignedDuration = SignedDuration::from_secs(5);
 /// Services.
 const TELL_ANOTHER_AFTER: SignedDuration = SignedDuration::from_mins(1);
 
-/// The conditions that are worth a word only when they last.
-const LASTING: [&str; 2] = [CONNECTIONS_LEFT, NOT_SPREAD];
+/// The conditions that are worth a word only when they last. A stranger who answers is one at once.
+const LASTING: [&str; 3] = [CONNECTIONS_LEFT, NOT_SPREAD, ADDRESS_CONFLICT];
 
 /// In what these two sets of conditions differ.
 pub(super) fn difference(one: &[Condition], other: &[Condition]) -> Difference {
@@ -134,12 +139,13 @@ pub(super) fn difference(one: &[Condition], other: &[Condition]) -> Difference {
         one.iter().filter(is_one).eq(other.iter().filter(is_one))
     };
     let says = |all: &[Condition]| LASTING.map(|it| condition::of_type(all, it).is_some());
+    let is_urgent = |type_: &str| {
+        [one, other].iter().any(|it| tells_of_stranger(it) && type_ == ADDRESS_CONFLICT)
+    };
+    let waits = |type_: &str| type_ == ANNOUNCED || (LASTING.contains(&type_) && !is_urgent(type_));
     if one == other {
         Difference::Nothing
-    } else if !CONDITIONS
-        .iter()
-        .all(|it| *it == ANNOUNCED || LASTING.contains(it) || is_same(&[it]))
-    {
+    } else if !CONDITIONS.iter().all(|it| waits(it) || is_same(&[it])) {
         Difference::More
     } else if !is_same(&[ANNOUNCED]) {
         let is_silent = condition::of_type(other, ANNOUNCED)
@@ -150,6 +156,10 @@ pub(super) fn difference(one: &[Condition], other: &[Condition]) -> Difference {
     } else {
         Difference::Later(TELL_ANOTHER_AFTER)
     }
+}
+
+fn tells_of_stranger(conditions: &[Condition]) -> bool {
+    condition::of_type(conditions, ADDRESS_CONFLICT).is_some_and(|it| it.reason == STRANGER)
 }
 
 /// That another program writes the same status.
@@ -294,6 +304,14 @@ fn releasing(releasing: &[IpAddr]) -> Option<Finding> {
 }
 
 fn conflict(outcome: &Outcome) -> Option<Finding> {
+    let stranger = strangers(outcome);
+    let reason = if stranger.is_some() { STRANGER } else { MACHINE };
+    let told: Vec<String> = stranger.into_iter().chain(machines(outcome)).collect();
+    let message = (!told.is_empty()).then(|| told.join("; "))?;
+    Some(Finding { type_: ADDRESS_CONFLICT, holds: true, reason, message })
+}
+
+fn strangers(outcome: &Outcome) -> Option<String> {
     let conflicts = &outcome.conflicts;
     let addresses = join(conflicts.iter().map(|(address, _)| address));
     let strangers: Vec<&str> = conflicts.iter().map(|(_, stranger)| stranger.as_str()).collect();
@@ -310,8 +328,21 @@ fn conflict(outcome: &Outcome) -> Option<Finding> {
             strangers.join(", ")
         )
     };
-    let message = (!conflicts.is_empty()).then(message)?;
-    Some(Finding { type_: ADDRESS_CONFLICT, holds: true, reason: "StrangerAnswers", message })
+    (!conflicts.is_empty()).then(message)
+}
+
+/// What nodes and gateways have by now that a Service has had before, or that it has from another load balancer.
+fn machines(outcome: &Outcome) -> Option<String> {
+    let told: Vec<String> =
+        outcome.of_machines.iter().map(|(address, why)| format!("{address}: {why}")).collect();
+    let message = || {
+        format!(
+            "{}, as well as the Service's, so that clients may reach that machine instead. Take the address away from it, or \
+             exclude it from the pool and request another one",
+            told.join("; ")
+        )
+    };
+    (!told.is_empty()).then(message)
 }
 
 fn unannounced(addresses: &[IpAddr]) -> Option<Finding> {

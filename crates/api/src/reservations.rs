@@ -6,7 +6,10 @@
 //! | session Lease, interfaces | the node's own, their gateways, and what their subnets need themselves |
 //! | session Lease, own addresses | the node's own that no interface's subnet says: single ones (`/32`, `/128`), and those on interfaces without neighbours |
 
-use std::{collections::BTreeMap, net::IpAddr};
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    net::IpAddr,
+};
 
 use arpeggio_election::{Interface, Reach};
 use arpeggio_ipam::Reservation;
@@ -56,9 +59,17 @@ impl Reservations {
         }
     }
 
-    /// Whether a node or a gateway has this address: a machine that would be cut off if somebody else announced it.
-    pub fn is_of_machine(&self, address: IpAddr) -> bool {
-        matches!(self.0.get(&address), Some(Reservation::Node(_) | Reservation::Gateway(_)))
+    /// Which node or gateway has this address: a machine that would be cut off if somebody else announced it.
+    pub fn machine_at(&self, address: IpAddr) -> Option<&Reservation> {
+        let found = self.0.get(&address);
+        found.filter(|it| matches!(it, Reservation::Node(_) | Reservation::Gateway(_)))
+    }
+
+    /// The addresses that are another machine's here than there, or of one and there of none.
+    pub fn moved_machines<'a>(&'a self, before: &'a Self) -> impl Iterator<Item = IpAddr> + 'a {
+        let addresses: BTreeSet<&IpAddr> = self.0.keys().chain(before.0.keys()).collect();
+        let is_moved = move |it: &&IpAddr| self.machine_at(**it) != before.machine_at(**it);
+        addresses.into_iter().filter(is_moved).copied()
     }
 
     /// Whether a node has this address.

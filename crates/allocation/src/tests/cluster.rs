@@ -3,7 +3,10 @@
 use std::collections::BTreeMap;
 
 use arpeggio_api::{
-    address_pool::{AddressItem, AddressPool, AddressPoolSpec, AnnounceRule, InterfacePattern},
+    address_pool::{
+        AddressItem, AddressPool, AddressPoolSpec, AddressPoolStatus, AnnounceRule,
+        InterfacePattern,
+    },
     last_good,
     lock::{self, Amendment, LockRecord},
     service::{FIELD_MANAGER, reference, releasing_annotation},
@@ -44,6 +47,8 @@ pub(super) struct Cluster {
     pub(super) asks: Edition,
     /// Requests that are refused: those whose words contain this.
     pub(super) refuses: Option<&'static str>,
+    /// Whether these are not even answered.
+    pub(super) is_silent: bool,
     /// How many were.
     pub(super) refusals: u32,
     /// The condition or annotation that an admission webhook removes from all that we write.
@@ -347,6 +352,28 @@ impl Cluster {
         });
     }
 
+    /// Another program removes all conditions.
+    pub(super) fn remove_conditions(&mut self, name: &str) {
+        self.change(name, |service| {
+            service.status.get_or_insert_default().conditions = Some(Vec::new());
+        });
+    }
+
+    /// Another program has a condition of ours say something else.
+    pub(super) fn set_condition(&mut self, name: &str, type_: &str, message: &str, manager: &str) {
+        self.remove_condition(name, type_);
+        self.hold_condition(name, type_, manager);
+        self.change(name, |service| {
+            let conditions = service.status.as_mut().and_then(|it| it.conditions.as_mut());
+            for condition in conditions.into_iter().flatten().filter(|it| it.type_ == type_) {
+                message.clone_into(&mut condition.message);
+            }
+            // Each manager has one entry.
+            let fields = service.metadata.managed_fields.get_or_insert_default();
+            fields.dedup_by(|one, before| one == before);
+        });
+    }
+
     /// Another program writes a condition of ours, and holds on to it.
     pub(super) fn hold_condition(&mut self, name: &str, type_: &str, manager: &str) {
         let condition = Condition {
@@ -453,6 +480,13 @@ impl Cluster {
         self.store_pool(pool);
     }
 
+    /// Another program writes the status of a pool.
+    pub(super) fn set_pool_status(&mut self, name: &str, status: Option<AddressPoolStatus>) {
+        let mut pool = self.pools[name].clone();
+        pool.status = status;
+        self.store_pool(pool);
+    }
+
     pub(super) fn delete_pool(&mut self, name: &str) {
         let Some(pool) = self.pools.remove(name) else { return };
         self.log.pools.push(Event::Deleted(pool));
@@ -533,6 +567,13 @@ impl Cluster {
             self.store_lease(&name, lease);
         }
     }
+}
+
+/// What becomes of this request when there is no answer, or one that asks for a pause.
+pub(super) fn unanswered(what: &str, retry_after: Option<Duration>) -> Failed {
+    let (what, why) = (what.to_owned(), "no answer".to_owned());
+    let lasting = Refused { what, kind: "Unanswered", is_answer: false, why };
+    Failed::Unanswered { retry_after, lasting }
 }
 
 /// The part of a merge patch that locks are concerned with.
@@ -644,8 +685,8 @@ impl Cluster {
 
     /// A task that is a single request, or the first one of a claim (the second only reads).
     pub(super) fn perform(&mut self, effect: &Effect) -> Result<Observed, Failed> {
-        if let Some(refused) = self.refusal(effect) {
-            return Err(Failed::Refused(refused));
+        if let Some(failed) = self.refusal(effect) {
+            return Err(failed);
         }
         match effect {
             Effect::Claim(claim, claimed_for) => {
@@ -687,7 +728,7 @@ impl Cluster {
         }
     }
 
-    fn refusal(&mut self, effect: &Effect) -> Option<Refused> {
+    fn refusal(&mut self, effect: &Effect) -> Option<Failed> {
         let what = match effect {
             Effect::Claim(..) => "create Lease",
             Effect::Join(_) | Effect::Amend(_) => "patch Lease",
@@ -698,9 +739,17 @@ impl Cluster {
         };
         self.refuses.filter(|words| what.contains(words))?;
         self.refusals += 1;
+        if self.is_silent {
+            return Some(unanswered(what, None));
+        }
         // As a quota does, which counts what there is.
         let why = format!("exceeded quota, used: {}", self.refusals);
-        Some(Refused { what: what.to_owned(), kind: "Quota", why })
+        Some(Failed::Refused(Refused {
+            what: what.to_owned(),
+            kind: "Quota",
+            is_answer: true,
+            why,
+        }))
     }
 
     /// The lock that is there afterwards, whoever created it.
@@ -723,7 +772,7 @@ impl Cluster {
     /// The second request of a release, which may be refused.
     pub(super) fn finish_refusable(&mut self, release: &Release) -> Result<Observed, Failed> {
         match self.refusal(&Effect::Release(release.clone())) {
-            Some(refused) => Err(Failed::Refused(refused)),
+            Some(failed) => Err(failed),
             None => Ok(self.finish_release(release)),
         }
     }

@@ -46,6 +46,8 @@ fn remains(index: &Index) -> Vec<(&'static str, usize)> {
         pools_dirty: _,
         periods: _,
         now: _,
+        // Tested where it stands.
+        pace: _,
     } = index;
     let all = [
         ("services", services.len()),

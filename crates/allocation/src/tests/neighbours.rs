@@ -3,7 +3,7 @@
 use arpeggio_api::{
     address_pool::{AddressItem, AddressPoolSpec},
     reservations::Reservations,
-    service::{FIELD_MANAGER, STATUS_CONTESTED},
+    service::{ADDRESS_CONFLICT, FIELD_MANAGER, STATUS_CONTESTED},
 };
 
 use super::*;
@@ -479,4 +479,46 @@ fn what_was_written_by_a_clock_far_ahead_lasts_no_longer() {
     lab.wait(cluster::GRACE);
     lab.wait(Duration::from_secs(1));
     assert_eq!(lab.addresses("b"), [""; 0], "the grace period is over");
+}
+
+#[test]
+fn who_has_an_address_that_a_node_gets_is_told_when_it_lasts() {
+    let conflict = |lab: &Lab| lab.record("web").condition(ADDRESS_CONFLICT).cloned();
+    let mut lab = Lab::with_pools(&[WIDE]);
+    lab.cluster.create_service("web", &[("arpeggio.dev/addresses", "10.0.0.1")]);
+    lab.settle();
+    lab.create("other");
+    lab.writes.clear();
+    lab.set_node("10.0.0.1");
+    lab.seconds(4);
+    lab.set_node("10.0.0.9");
+    lab.seconds(60);
+    assert_eq!(lab.writes, [""; 0], "it had it for a moment only");
+    lab.set_node("10.0.0.1");
+    lab.seconds(6);
+    let told = conflict(&lab).unwrap();
+    assert_eq!((told.status.as_str(), told.reason.as_str()), ("True", "MachineHasIt"));
+    let begin = "10.0.0.1: it is an address of node n1, as well as the Service's";
+    assert!(told.message.starts_with(begin), "{}", told.message);
+    assert_eq!((lab.writes.as_slice(), lab.last_note()), (&["service"][..], told.message.as_str()));
+    assert_eq!(lab.addresses("web"), ["10.0.0.1"], "it keeps it");
+    // An address that wanders from node to node.
+    for round in 0..240 {
+        let mut reserved = Reservations::default();
+        let node = if round % 2 == 0 { "n1" } else { "n2" };
+        reserved.add_node(node, ["10.0.0.1".parse().unwrap()]);
+        lab.controller.index.set_reserved(reserved);
+        lab.seconds(1);
+    }
+    assert!(lab.count("service") <= 6, "{:?}", lab.writes);
+    lab.set_node("10.0.0.9");
+    lab.seconds(6);
+    assert_eq!(conflict(&lab), None);
+    // A stranger who is heard is told at once, and by the name of the node.
+    lab.set_node("10.0.0.1");
+    lab.seconds(6);
+    lab.cluster.find_stranger("10.0.0.1", [2, 0, 0, 0, 0, 9]);
+    lab.settle();
+    assert_eq!(conflict(&lab).unwrap().reason, "StrangerAnswers");
+    assert_eq!(lab.record("other").condition(ADDRESS_CONFLICT), None);
 }

@@ -1,7 +1,7 @@
 //! What other programs and people do to Services, pools and namespaces, one after the other.
 
 use arpeggio_api::{
-    address_pool::{AddressItem, AddressPoolSpec, Allocation},
+    address_pool::{AddressItem, AddressPoolSpec, AddressPoolStatus, Allocation, FamilyUsage},
     selector::LabelSelector,
     service::{ADDRESS_ALLOCATED, ADDRESS_EXPIRING, ANNOUNCED},
 };
@@ -13,7 +13,7 @@ type Meddling = (&'static str, fn(&mut Cluster, u64));
 
 const RIVAL: &str = "rival";
 
-const MEDDLING: [Meddling; 11] = [
+const MEDDLING: [Meddling; 16] = [
     ("clears all", |it, _| it.clear_status("web", RIVAL)),
     ("lists another address", |it, _| it.set_ingress("web", "203.0.113.9", RIVAL)),
     ("lists another address each time", |it, round| {
@@ -31,7 +31,54 @@ const MEDDLING: [Meddling; 11] = [
     ("a name beside the address", |it, _| {
         it.set_hostname("web", Some("10.0.0.1"), "lb.example", RIVAL);
     }),
+    ("says that it has none", |it, round| {
+        it.set_condition("web", ADDRESS_ALLOCATED, &format!("no pool of mine, {round}"), RIVAL);
+    }),
+    ("takes all conditions away", |it, _| it.remove_conditions("web")),
+    ("renounces the address", |it, _| it.annotate("web", "arpeggio.dev/releasing", "10.0.0.1")),
+    ("renounces another", |it, _| it.annotate("web", "arpeggio.dev/releasing", "10.0.0.2")),
+    ("renounces all", |it, _| it.annotate("web", "arpeggio.dev/releasing", "10.0.0.1,10.0.0.2")),
 ];
+
+#[test]
+fn two_kinds_of_meddling_by_turns_cost_a_bounded_number_of_writes_a_minute() {
+    for (number, (first, one)) in MEDDLING.into_iter().enumerate() {
+        for (second, other) in MEDDLING.into_iter().skip(number + 1) {
+            let mut lab = Lab::with_pools(&[HOME]);
+            lab.create("web");
+            for round in 0..120 {
+                // The first minute has what may be written at once.
+                if round == 60 {
+                    lab.writes.clear();
+                    lab.told.clear();
+                }
+                let meddle = if round % 2 == 0 { one } else { other };
+                meddle(&mut lab.cluster, round);
+                lab.seconds(1);
+            }
+            let what = format!("{first}, {second}: {:?}", lab.writes);
+            assert!(lab.count("service") <= 32 && lab.writes.len() <= 96, "{what}");
+            assert!(lab.told.len() <= 32, "{what}: {:?}", lab.told);
+        }
+    }
+}
+
+#[test]
+fn who_changes_a_status_in_ever_other_ways_is_named_once() {
+    let mut lab = Lab::with_pools(&[HOME]);
+    lab.create("web");
+    for round in 0..240 {
+        if round % 2 == 0 {
+            lab.cluster.clear_status("web", RIVAL);
+        } else {
+            lab.cluster.set_ingress("web", "203.0.113.9", RIVAL);
+        }
+        lab.seconds(1);
+    }
+    let contests = lab.told.iter().filter(|it| it.reason == "RivalWriter");
+    assert_eq!(contests.count(), 1);
+    assert!(lab.told.iter().any(|it| it.note.contains("\"rival\" clears or overwrites")));
+}
 
 #[test]
 fn whatever_another_program_does_to_a_status_writes_are_few() {
@@ -347,4 +394,58 @@ fn namespaces_listed_anew_end_what_goes_on_no_more() {
     lab.controller.index.apply(listed(false));
     lab.settle();
     assert_eq!(lab.addresses("late"), ["10.0.0.2"]);
+}
+
+#[test]
+fn what_another_program_does_to_the_status_of_a_pool_costs_few_writes() {
+    let meddling: [(&str, fn(&mut Cluster, u64)); 3] = [
+        ("clears it", |it, _| it.set_pool_status("home", None)),
+        ("counts otherwise", |it, round| {
+            let used = i64::try_from(round).unwrap();
+            let ipv4 = Some(FamilyUsage { total: 9, used, reserved: 0, free: 0 });
+            it.set_pool_status(
+                "home",
+                Some(AddressPoolStatus { ipv4, ..AddressPoolStatus::default() }),
+            );
+        }),
+        ("empties it", |it, _| it.set_pool_status("home", Some(AddressPoolStatus::default()))),
+    ];
+    for (what, meddle) in meddling {
+        let mut lab = Lab::with_pools(&[HOME]);
+        lab.pool_statuses();
+        lab.writes.clear();
+        for round in 0..120 {
+            meddle(&mut lab.cluster, round);
+            lab.seconds(1);
+            lab.pool_statuses();
+        }
+        assert!(lab.count("pool") <= 45, "{what}: {}", lab.count("pool"));
+        // What it says of itself is told at once, all the same.
+        lab.seconds(700);
+        lab.pool_statuses();
+        lab.create("web");
+        lab.pool_statuses();
+        let status = lab.cluster.pools().next().unwrap().status.clone().unwrap();
+        assert_eq!(status.ipv4.unwrap().used, 1, "{what}");
+    }
+}
+
+#[test]
+fn what_another_program_does_to_a_lock_costs_few_writes() {
+    let lock = "address-10.0.0.1";
+    let keys = ["announce", "services", "pool", "claimed-for", "format", "spread"];
+    for key in keys {
+        for value in ["", "?", "[]", "null"] {
+            let mut lab = Lab::with_pools(&[HOME]);
+            lab.create("web");
+            lab.writes.clear();
+            for _ in 0..120 {
+                if lab.cluster.leases().next().is_some() {
+                    lab.cluster.damage_lease(lock, &format!("arpeggio.dev/{key}"), value);
+                }
+                lab.seconds(1);
+            }
+            assert!(lab.writes.len() <= 90, "{key}={value}: {}", lab.writes.len());
+        }
+    }
 }

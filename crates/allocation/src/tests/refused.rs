@@ -101,7 +101,7 @@ fn an_overloaded_server_is_asked_again_when_it_says() {
     lab.controller.hear_all(&lab.cluster);
     let task = lab.controller.decide(&cluster::now()).remove(0);
     let retry_after = Some(Duration::from_mins(1));
-    let result = Err(crate::effect::Failed::Unanswered { retry_after });
+    let result = Err(cluster::unanswered("create Lease", retry_after));
     lab.controller.index.finish(Report { subject: task.subject, result }, &cluster::now());
     lab.wait(Duration::from_secs(59));
     assert_eq!(lab.locks(), [""; 0]);
@@ -129,7 +129,7 @@ fn a_pause_of_a_day_is_not_believed() {
     lab.controller.hear_all(&lab.cluster);
     let task = lab.controller.decide(&cluster::now()).pop().unwrap();
     for retry_after in [Duration::from_hours(24), Duration::MAX] {
-        let result = Err(crate::effect::Failed::Unanswered { retry_after: Some(retry_after) });
+        let result = Err(cluster::unanswered("create Lease", Some(retry_after)));
         let report = Report { subject: task.subject.clone(), result };
         lab.controller.index.finish(report, &cluster::now());
     }
@@ -137,4 +137,64 @@ fn a_pause_of_a_day_is_not_believed() {
     assert_eq!(lab.addresses("web"), [""; 0]);
     lab.wait(Duration::from_mins(1));
     assert_eq!(lab.addresses("web"), ["10.0.0.1"]);
+}
+
+#[test]
+fn who_gets_no_lock_since_nobody_answers_is_told_when_it_lasts() {
+    let mut lab = Lab::with_pools(&[HOME]);
+    (lab.cluster.refuses, lab.cluster.is_silent) = (Some("create Lease"), true);
+    lab.create("web");
+    lab.seconds(59);
+    assert!(lab.record("web").condition(ADDRESS_ALLOCATED).is_none(), "it may pass");
+    lab.seconds(60);
+    let said = "False: the API server fails to create Lease: no answer";
+    assert_eq!(lab.says("web"), said);
+    lab.seconds(600);
+    assert_eq!((lab.says("web").as_str(), lab.count("service"), lab.told.len()), (said, 1, 1));
+    lab.cluster.refuses = None;
+    lab.seconds(30);
+    assert_eq!(lab.says("web"), "True: 10.0.0.1 assigned");
+}
+
+#[test]
+fn whatever_is_not_done_for_long_its_author_is_told_once() {
+    let stays: [(&str, fn(&mut Lab)); 4] = [
+        ("services/status", |lab| lab.create("late")),
+        ("patch Lease", |lab| lab.cluster.delete_pool("home")),
+        ("patch Lease", |lab| lab.cluster.set_policy("web", "Local")),
+        ("delete Lease", |lab| lab.cluster.set_type("web", "ClusterIP")),
+    ];
+    for (what, change) in stays {
+        for is_silent in [false, true] {
+            let mut lab = Lab::with_pools(&[HOME]);
+            lab.create("web");
+            lab.told.clear();
+            (lab.cluster.refuses, lab.cluster.is_silent) = (Some(what), is_silent);
+            change(&mut lab);
+            lab.seconds(600);
+            let outbox = lab.outbox();
+            let told = lab.told.iter().map(|news| news.note.clone()).chain(outbox);
+            let refused: Vec<String> = told.filter(|it| it.contains("the API server")).collect();
+            assert_eq!(refused.len(), 1, "{what}, {is_silent}: {refused:?}");
+        }
+    }
+}
+
+#[test]
+fn a_webhook_that_undoes_what_is_written_is_told_of() {
+    for (what, change) in [
+        ("arpeggio.dev/AddressAllocated", (|_| {}) as fn(&mut Lab)),
+        ("arpeggio.dev/announce", |lab| lab.cluster.announce_on("home", "eth1")),
+    ] {
+        let mut lab = Lab::with_pools(&[HOME]);
+        lab.cluster.drops = Some(what);
+        lab.create("web");
+        change(&mut lab);
+        lab.seconds(600);
+        let told = lab.outbox();
+        assert!(
+            told.len() == 1 && told[0].contains("a webhook or a finalizer undoes it"),
+            "{what}: {told:?}"
+        );
+    }
 }

@@ -18,7 +18,7 @@ use super::{
     cluster::{self, Cluster, Controller, Watch},
     editions::Edition,
 };
-use crate::effect::{Effect, Failed, Observed, Release, Report, Subject, Task};
+use crate::effect::{Effect, Observed, Release, Report, Subject, Task};
 use crate::{Index, Periods};
 
 /// What the pool may be. Each has fewer addresses than there are Services, so that they contend.
@@ -264,7 +264,7 @@ impl World {
             return;
         }
         let which = which % self.answers.len();
-        self.answers[which].1.result = Err(Failed::Unanswered { retry_after: None });
+        self.answers[which].1.result = Err(cluster::unanswered("do it", None));
         self.answer(which);
     }
 
