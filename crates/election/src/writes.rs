@@ -281,7 +281,7 @@ pub enum Outcome {
 const LONGEST_REST: Duration = Duration::from_secs(30);
 
 /// Longest pause that the API server, or what stands before it, is given when it asks for one.
-const LONGEST_ASKED: Duration = Duration::from_secs(60);
+const LONGEST_ASKED: Duration = Duration::from_mins(1);
 
 /// So many times in a row it is tried again as soon as after a failure: an API server that has just started knows no
 /// permissions for a second.

@@ -398,7 +398,7 @@ fn namespaces_listed_anew_end_what_goes_on_no_more() {
 
 #[test]
 fn what_another_program_does_to_the_status_of_a_pool_costs_few_writes() {
-    let meddling: [(&str, fn(&mut Cluster, u64)); 3] = [
+    let meddling: [Meddling; 3] = [
         ("clears it", |it, _| it.set_pool_status("home", None)),
         ("counts otherwise", |it, round| {
             let used = i64::try_from(round).unwrap();

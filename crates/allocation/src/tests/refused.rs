@@ -156,9 +156,12 @@ fn who_gets_no_lock_since_nobody_answers_is_told_when_it_lasts() {
     assert_eq!(lab.says("web"), "True: 10.0.0.1 assigned");
 }
 
+/// What the API server does not do, and what makes it necessary.
+type Stays = (&'static str, fn(&mut Lab));
+
 #[test]
 fn whatever_is_not_done_for_long_its_author_is_told_once() {
-    let stays: [(&str, fn(&mut Lab)); 4] = [
+    let stays: [Stays; 4] = [
         ("services/status", |lab| lab.create("late")),
         ("patch Lease", |lab| lab.cluster.delete_pool("home")),
         ("patch Lease", |lab| lab.cluster.set_policy("web", "Local")),
