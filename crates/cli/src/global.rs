@@ -2,7 +2,7 @@
 
 use std::path::PathBuf;
 
-use arpeggio_runtime::client::{self, ConnectError, Origin, Patience};
+use arpeggio_runtime::client::{self, ConnectError, KubeconfigChoice, Patience};
 use clap::ColorChoice;
 use kube::Client;
 
@@ -51,8 +51,9 @@ impl Global {
 
     /// A client with patience of the caller's choice.
     pub(crate) async fn connect_with(&self, patience: Patience) -> Result<Client, ConnectError> {
-        let origin = Origin { kubeconfig: self.kubeconfig.clone(), context: self.context.clone() };
-        client::connect_to(&origin, patience).await
+        let choice =
+            KubeconfigChoice { kubeconfig: self.kubeconfig.clone(), context: self.context.clone() };
+        client::connect_to(&choice, patience).await
     }
 
     /// From here on, what is printed with colours loses them where they are not wanted.

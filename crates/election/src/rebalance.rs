@@ -24,7 +24,7 @@ pub struct Census {
 
 /// What to move, and what comes of it.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
-pub struct Plan {
+pub struct Leveling {
     /// By address. Whether they are made one after the other or all at once makes no difference.
     pub moves: Vec<Move>,
     /// How many addresses each node with a session that counts holds now.
@@ -85,7 +85,7 @@ impl Census {
     ///
     /// As when they are placed, addresses of one Service on one node count once, and stay together. After these moves
     /// there is nothing left to plan.
-    pub fn plan(&self) -> Plan {
+    pub fn plan(&self) -> Leveling {
         let nodes: Vec<&Node> = self.counting().map(|session| &session.node).collect();
         let mut groups = Vec::new();
         let mut items = Vec::new();
@@ -97,7 +97,7 @@ impl Census {
         }
         level(&mut items, nodes.len());
         let placed: Vec<(Group<'_>, Item)> = groups.into_iter().zip(items).collect();
-        Plan {
+        Leveling {
             moves: moves(&placed, &nodes),
             before: counts(&placed, &nodes, Item::origin),
             after: counts(&placed, &nodes, Item::place),

@@ -11,7 +11,7 @@ use std::{
 
 use arpeggio_election::{
     AnnounceTerms, Backends, Epoch, Holder, Lock, Node, NodeFacts, Session, SessionState, Version,
-    rebalance::{Census, Plan},
+    rebalance::{Census, Leveling},
 };
 use proptest::prelude::*;
 
@@ -67,7 +67,7 @@ impl Cluster {
         census
     }
 
-    fn after(&self, plan: &Plan) -> Self {
+    fn after(&self, plan: &Leveling) -> Self {
         let mut after = self.clone();
         let number = |wanted: &Node| (0..self.nodes).find(|it| node(*it) == *wanted).unwrap();
         for it in &plan.moves {

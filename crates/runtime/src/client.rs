@@ -95,14 +95,14 @@ pub enum ConnectError {
 
 /// Where the cluster's configuration comes from, where somebody says so.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
-pub struct Origin {
+pub struct KubeconfigChoice {
     /// The file. `None`: `KUBECONFIG` or `~/.kube/config`.
     pub kubeconfig: Option<PathBuf>,
     /// The context in it. `None`: the current one.
     pub context: Option<String>,
 }
 
-impl Origin {
+impl KubeconfigChoice {
     /// Whoever asks for a file or a context does not mean the pod's ServiceAccount.
     async fn config(&self) -> Result<Config, ConnectError> {
         let wrong = |error| ConnectError::Kubeconfig(Box::new(error));
@@ -173,15 +173,18 @@ fn with_scheme(server: Uri) -> Uri {
 /// # Errors
 /// When no configuration is found, or it is unusable.
 pub async fn connect(patience: Patience) -> Result<Client, ConnectError> {
-    connect_to(&Origin::default(), patience).await
+    connect_to(&KubeconfigChoice::default(), patience).await
 }
 
-/// The same, from where `origin` says.
+/// The same, as `choice` says.
 ///
 /// # Errors
 /// When no configuration is found there, or it is unusable.
-pub async fn connect_to(origin: &Origin, patience: Patience) -> Result<Client, ConnectError> {
-    let mut config = origin.config().await?;
+pub async fn connect_to(
+    choice: &KubeconfigChoice,
+    patience: Patience,
+) -> Result<Client, ConnectError> {
+    let mut config = choice.config().await?;
     config.cluster_url = with_scheme(config.cluster_url);
     config.connect_timeout = Some(patience.connect);
     config.read_timeout = patience.read;

@@ -3,7 +3,7 @@
 use std::{collections::BTreeMap, net::IpAddr};
 
 use arpeggio_api::lock::{LockRecord, ServiceRef};
-use arpeggio_election::rebalance::{Move, Plan};
+use arpeggio_election::rebalance::{Leveling, Move};
 use serde::Serialize;
 
 use super::requests::Missed;
@@ -41,7 +41,7 @@ struct Load {
 }
 
 impl Preview {
-    pub(super) fn of(plan: &Plan, locks: &[LockRecord]) -> Self {
+    pub(super) fn of(plan: &Leveling, locks: &[LockRecord]) -> Self {
         let services: BTreeMap<_, _> =
             locks.iter().map(|record| (record.lock.address, services(record))).collect();
         let planned = |Move { address, from, to }: &Move| Planned {
@@ -118,7 +118,7 @@ mod tests {
         let counts =
             |[a, b]: [usize; 2]| [("node-1".into(), a), ("node-2".into(), b)].into_iter().collect();
         let spread = after[0].abs_diff(after[1]);
-        let plan = Plan { moves, before: counts(before), after: counts(after), spread };
+        let plan = Leveling { moves, before: counts(before), after: counts(after), spread };
         Preview::of(&plan, &[]).to_text()
     }
 
@@ -136,7 +136,7 @@ mod tests {
         assert!(plan(vec![], [1, 1], [1, 1]).starts_with("nothing to move\n"));
         assert!(!plan(vec![], [2, 1], [2, 1]).contains("cannot be"));
         assert!(plan(vec![], [3, 1], [3, 1]).contains("This is as even as it gets"));
-        let nobody = Preview::of(&Plan::default(), &[]).to_text();
+        let nobody = Preview::of(&Leveling::default(), &[]).to_text();
         assert_eq!(nobody, "no speaker has a session that counts\n");
     }
 
@@ -145,7 +145,7 @@ mod tests {
     fn the_names_of_fields_stay() {
         let address = [192, 168, 0, 240].into();
         let wanted = Move { address, from: "node-1".into(), to: "node-2".into() };
-        let plan = Plan { moves: vec![wanted.clone()], ..Plan::default() };
+        let plan = Leveling { moves: vec![wanted.clone()], ..Leveling::default() };
         let missed = Missed { wanted, reason: "no".into() };
         let report = Preview::of(&plan, &[]).carried_out(&[missed]);
         let expected = serde_json::json!({
