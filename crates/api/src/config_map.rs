@@ -228,7 +228,6 @@ impl Reader<'_> {
                 }
             }
         }
-        pool.gives_buggy_ips_on_request = pool.avoid_buggy_ips && self.dialect == Dialect::MetalLb;
         if pool.ranges.is_empty() {
             return Err(InvalidPool::new(name, PoolError::NoAddresses));
         }

@@ -19,7 +19,7 @@ use kube::ResourceExt as _;
 use serde::{Deserialize, Serialize};
 
 use crate::{
-    address_pool::{Sharing, is_false},
+    address_pool::Sharing,
     declaration::{Declaration, Origin},
     lease::{self, LeaseError, MANAGED_BY},
     metallb::L2AdvertisementSpec,
@@ -62,7 +62,6 @@ struct Written {
 /// A pool as it is written, whatever the format in which it was declared.
 #[derive(Serialize, Deserialize)]
 #[serde(rename_all = "camelCase", deny_unknown_fields)]
-#[allow(clippy::struct_excessive_bools, reason = "they are what a pool says")]
 struct WrittenPool {
     name: String,
     origin: Origin,
@@ -74,8 +73,6 @@ struct WrittenPool {
     excluded: Vec<String>,
     auto_assign: bool,
     avoid_buggy_ips: bool,
-    #[serde(default, skip_serializing_if = "is_false")]
-    gives_buggy_ips_on_request: bool,
     #[serde(default, skip_serializing_if = "Option::is_none")]
     rules: Option<WrittenRules>,
     cool_down_seconds: u64,
@@ -167,7 +164,6 @@ impl WrittenPool {
             excluded: pool.excluded.iter().map(ToString::to_string).collect(),
             auto_assign: pool.auto_assign,
             avoid_buggy_ips: pool.avoid_buggy_ips,
-            gives_buggy_ips_on_request: pool.gives_buggy_ips_on_request,
             rules: pool.rules.as_ref().map(WrittenRules::of),
             cool_down_seconds: pool.cool_down.as_secs(),
             sharing: pool.sharing.into(),
@@ -182,7 +178,6 @@ impl WrittenPool {
             excluded: parse_ranges("excluded address", &self.excluded).map_err(invalid)?,
             auto_assign: self.auto_assign,
             avoid_buggy_ips: self.avoid_buggy_ips,
-            gives_buggy_ips_on_request: self.gives_buggy_ips_on_request,
             rules: self.rules.map(WrittenRules::read).transpose().map_err(invalid)?,
             cool_down: Duration::from_secs(self.cool_down_seconds),
             sharing: self.sharing.into(),
@@ -276,7 +271,6 @@ mod tests {
             object(&json!({ "spec": { "addresses": ["10.0.0.1"], "routed": true } }));
         let metallb: IPAddressPool = object(&json!({ "spec": {
             "addresses": ["192.168.1.240/24"],
-            "avoidBuggyIPs": true,
             "serviceAllocation": { "priority": -1, "namespaceSelectors": [{}] },
         } }));
         let legacy: LegacyPool =

@@ -269,7 +269,6 @@ impl IPAddressPoolSpec {
         Ok(Pool {
             auto_assign: self.auto_assign.unwrap_or(true),
             avoid_buggy_ips: self.avoid_buggy_ips,
-            gives_buggy_ips_on_request: self.avoid_buggy_ips,
             rules: rules.clone().map_err(is_for)?,
             ..pool_of(name, &self.addresses, remarks).map_err(is_for)?
         })
@@ -573,12 +572,6 @@ mod tests {
         .unwrap();
         let (declaration, _) = without.declare([], true);
         assert_eq!(declaration.pool.unwrap_err().to_string(), "it has no addresses: add some");
-    }
-
-    #[test]
-    fn who_asks_for_an_avoided_address_gets_it() {
-        let pool = declare(&json!({ "addresses": ["10.0.0.0/24"], "avoidBuggyIPs": true })).0;
-        assert!(pool.unwrap().gives_buggy_ips_on_request);
     }
 
     #[test]

@@ -24,8 +24,6 @@ pub struct Pool {
     pub auto_assign: bool,
     /// Whether IPv4 addresses that end in .0 or .255 are never given out.
     pub avoid_buggy_ips: bool,
-    /// Whether who asks for one of these, or has it, may have it all the same, as with `MetalLB`.
-    pub gives_buggy_ips_on_request: bool,
     /// Who may have its addresses; `None`: everybody. A pool with rules is tried before pools without.
     pub rules: Option<AllocationRules>,
     /// For how long an address that was given back is given to nobody. Zero: not at all.
@@ -115,12 +113,14 @@ pub enum PoolError {
 pub enum Outsider {
     /// Its namespace is not among those that may.
     #[error(
-        "its spec.allocation is not for namespace \"{0}\": add the namespace to it, or name another pool"
+        "its spec.allocation (of an IPAddressPool: spec.serviceAllocation) is not for namespace \"{0}\": add the namespace to \
+         it, or name another pool"
     )]
     Namespace(String),
     /// Its labels are not selected.
     #[error(
-        "its spec.allocation.serviceSelectors do not select this Service: give the Service such labels, or name another pool"
+        "its spec.allocation.serviceSelectors (of an IPAddressPool: spec.serviceAllocation.serviceSelectors) do not select \
+         this Service: give the Service such labels, or name another pool"
     )]
     Labels,
 }
@@ -134,7 +134,6 @@ impl Pool {
             excluded: Vec::new(),
             auto_assign: true,
             avoid_buggy_ips: false,
-            gives_buggy_ips_on_request: false,
             rules: None,
             cool_down: Duration::ZERO,
             sharing: SharingScope::default(),

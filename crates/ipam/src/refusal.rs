@@ -200,8 +200,8 @@ impl fmt::Display for Refusal {
         match self {
             Self::NoPools => f.write_str("there are no pools: create one, or have MetalLB's read (manifests/components/metallb)"),
             Self::Pools { pools, .. } if pools.is_empty() => f.write_str(
-                "no pool is for this Service: add its namespace and labels to the spec.allocation of one, or name a pool in \
-                 arpeggio.dev/address-pool",
+                "no pool is for this Service: add its namespace and labels to the spec.allocation of one (of an IPAddressPool: \
+                 spec.serviceAllocation), or name a pool in arpeggio.dev/address-pool",
             ),
             Self::Pools { family, named: true, pools } => {
                 write!(f, "no {family} address to give: ")?;

@@ -34,8 +34,6 @@ pub(crate) struct Space {
     numbering: Numbering,
     /// All that it may give: what it declares without what is excluded, special or avoided.
     allowed: Intervals,
-    /// What it may give to who asks for it by its address, or has it, even if it is avoided; by plain numbers.
-    on_request: Intervals,
     /// Those that nobody holds and nothing reserves.
     free: Intervals,
     /// How many it declares.
@@ -92,14 +90,9 @@ impl Space {
             allowed.add(first, last);
         }
         let allowed_count = allowed.count();
-        let on_request = match numbering {
-            Numbering::Avoiding if pool.gives_buggy_ips_on_request => plain,
-            _ => Intervals::default(),
-        };
         Self {
             family,
             numbering,
-            on_request,
             free: allowed.clone(),
             allowed,
             total,
@@ -114,10 +107,9 @@ impl Space {
         self.free.lowest().map(|number| self.family.address(self.numbering.spread(number)))
     }
 
-    /// Whether the pool may give `address` to who names it, were it free.
+    /// Whether the pool may give `address`, were it free.
     pub(crate) fn allows(&self, address: IpAddr) -> bool {
         self.dense(address).is_some_and(|number| self.allowed.contains(number))
-            || self.on_request.contains(to_number(address))
     }
 
     /// The lowest number that the pool may give, from `number` on.

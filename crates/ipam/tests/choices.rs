@@ -11,15 +11,16 @@ use arpeggio_ipam::{
     PoolState, Requester, Reservation, Unusable, Usage,
 };
 use arpeggio_labels::{Labels, Selector};
-use common::{Lab, V4, V6, ip, pool};
+use common::{Bench, V4, V6, ip, pool};
 
 #[test]
 fn pools_are_tried_by_name_and_addresses_from_the_lowest() {
-    let mut lab = Lab::with([pool("b", &["10.1.0.0/30"]), pool("a", &["10.0.0.2", "10.0.0.1"])]);
+    let mut bench =
+        Bench::with([pool("b", &["10.1.0.0/30"]), pool("a", &["10.0.0.2", "10.0.0.1"])]);
     for expected in ["10.0.0.1", "10.0.0.2", "10.1.0.0"] {
-        assert_eq!(lab.give(expected, &V4), [expected]);
+        assert_eq!(bench.give(expected, &V4), [expected]);
     }
-    assert_eq!(lab.give("named", &V4.from(&["b"])), ["10.1.0.1"]);
+    assert_eq!(bench.give("named", &V4.from(&["b"])), ["10.1.0.1"]);
 }
 
 #[test]
@@ -28,25 +29,25 @@ fn pools_with_rules_come_first_by_priority_and_zero_last() {
         rules: Some(AllocationRules { priority, ..AllocationRules::default() }),
         ..pool(name, &[address])
     };
-    let mut lab = Lab::with([
+    let mut bench = Bench::with([
         pool("a-free-for-all", &["10.0.0.9"]),
         with_priority("b-zero", "10.0.0.3", 0),
         with_priority("c-late", "10.0.0.2", 20),
         with_priority("d-soon", "10.0.0.1", 3),
     ]);
     for expected in ["10.0.0.1", "10.0.0.2", "10.0.0.3", "10.0.0.9"] {
-        assert_eq!(lab.give(expected, &V4), [expected]);
+        assert_eq!(bench.give(expected, &V4), [expected]);
     }
 }
 
 #[test]
 fn a_list_of_pools_is_tried_in_its_order() {
-    let mut lab = Lab::with([pool("a", &["10.0.0.1"]), pool("b", &["10.0.0.2"])]);
+    let mut bench = Bench::with([pool("a", &["10.0.0.1"]), pool("b", &["10.0.0.2"])]);
     let request = V4.from(&["missing", "b", "a"]);
-    assert_eq!(lab.give("first", &request), ["10.0.0.2"]);
-    assert_eq!(lab.give("second", &request), ["10.0.0.1"]);
+    assert_eq!(bench.give("first", &request), ["10.0.0.2"]);
+    assert_eq!(bench.give("second", &request), ["10.0.0.1"]);
     assert_eq!(
-        lab.refusal("third", &request),
+        bench.refusal("third", &request),
         "no IPv4 address to give: pool \"missing\": it does not exist: create it, or name another one in \
          arpeggio.dev/address-pool; pool \"b\": all its IPv4 addresses are in use, reserved or excluded: add addresses \
          to it; pool \"a\": all its IPv4 addresses are in use, reserved or excluded: add addresses to it"
@@ -56,11 +57,11 @@ fn a_list_of_pools_is_tried_in_its_order() {
 #[test]
 fn a_pool_that_does_not_assign_automatically_is_there_for_those_who_ask() {
     let manual = Pool { auto_assign: false, ..pool("manual", &["10.0.0.0/29"]) };
-    let mut lab = Lab::with([manual]);
-    assert_eq!(lab.give("named", &V4.from(&["manual"])), ["10.0.0.0"]);
-    assert_eq!(lab.give("requested", &V4.at(&["10.0.0.3"])), ["10.0.0.3"]);
+    let mut bench = Bench::with([manual]);
+    assert_eq!(bench.give("named", &V4.from(&["manual"])), ["10.0.0.0"]);
+    assert_eq!(bench.give("requested", &V4.at(&["10.0.0.3"])), ["10.0.0.3"]);
     assert_eq!(
-        lab.refusal("any", &V4),
+        bench.refusal("any", &V4),
         "no pool has an IPv4 address to give: pool \"manual\": autoAssign is off: name the pool in \
          arpeggio.dev/address-pool, or set autoAssign: true"
     );
@@ -78,8 +79,8 @@ fn pools_that_are_for_others_only_are_not_named() {
         let invalid = InvalidPool::new(name.into(), PoolError::NoAddresses);
         Err(InvalidPool { rules: rules.clone().map(Box::new), ..invalid })
     };
-    let mut lab = Lab::with([]);
-    lab.allocator.set_pools([
+    let mut bench = Bench::with([]);
+    bench.allocator.set_pools([
         Ok(pool("home", &["10.0.0.0"])),
         Ok(theirs("secret-good", &["10.0.2.0/29"])),
         Ok(manual),
@@ -87,38 +88,38 @@ fn pools_that_are_for_others_only_are_not_named() {
         Ok(theirs("home", &["10.0.3.0/31"])),
         broken("secret-broken"),
     ]);
-    lab.give("holder", &V4);
+    bench.give("holder", &V4);
     let all_of_ours =
         "no pool has an IPv4 address to give: pool \"home\": all its IPv4 addresses are in use";
-    let told = lab.refusal("s", &V4);
+    let told = bench.refusal("s", &V4);
     assert!(told.starts_with(all_of_ours) && !told.contains("secret"), "{told}");
     assert_eq!(told.matches("home").count(), 1, "{told}");
     for name in ["secret-good", "secret-manual", "secret-overlapping", "secret-broken"] {
-        let told = lab.refusal("s", &V4.from(&[name]));
-        assert!(told.contains("its spec.allocation is not for namespace"), "{told}");
+        let told = bench.refusal("s", &V4.from(&[name]));
+        assert!(told.contains("its spec.allocation (of an IPAddressPool: spec.serviceAllocation) is not for namespace"), "{told}");
     }
 }
 
 #[test]
 fn every_refusal_of_a_pool_says_what_to_do() {
-    let mut lab = Lab::with([]);
+    let mut bench = Bench::with([]);
     assert_eq!(
-        lab.refusal("s", &V4),
+        bench.refusal("s", &V4),
         "there are no pools: create one, or have MetalLB's read (manifests/components/metallb)"
     );
     assert_eq!(
-        lab.refusal("s", &V4.from(&["home"])),
+        bench.refusal("s", &V4.from(&["home"])),
         "no IPv4 address to give: pool \"home\": it does not exist: create it, or name another one in arpeggio.dev/address-pool"
     );
-    lab.allocator.set_pools([
+    bench.allocator.set_pools([
         Ok(pool("internal", &["10.0.0.1"])),
         Ok(pool("external", &["10.0.0.0/31"])),
         Pool::parse("broken".into(), &["10.0.0.1/24"]),
         Ok(pool("internal", &["10.9.0.0/31"])),
     ]);
-    lab.give("holder", &V4);
+    bench.give("holder", &V4);
     assert_eq!(
-        lab.refusal("s", &Families::One(Family::V6).into()),
+        bench.refusal("s", &Families::One(Family::V6).into()),
         "no pool has an IPv6 address to give: pool \"broken\": it is not used, since it is invalid: address 1 of 1: \
          10.0.0.1/24 has host bits set: did you mean 10.0.0.1/32 or 10.0.0.0/24?; pool \"external\": it is not used, since an \
          older pool has some of its addresses: the pool's conditions say which; pool \"internal\": it has no \
@@ -128,34 +129,15 @@ fn every_refusal_of_a_pool_says_what_to_do() {
 }
 
 #[test]
-fn who_asks_for_an_avoided_address_gets_it_where_the_pool_says_so() {
-    let avoiding = Pool { avoid_buggy_ips: true, ..pool("a", &["10.0.0.0", "10.0.0.255"]) };
-    let on_request = Pool { gives_buggy_ips_on_request: true, ..avoiding.clone() };
-    let excluding = Pool { excluded: vec!["10.0.0.255".parse().unwrap()], ..on_request.clone() };
-    let refusal = |pool: &Pool, request| Lab::with([pool.clone()]).refusal("s", request);
-    let asked = V4.at(&["10.0.0.255"]);
-    let mut lab = Lab::with([on_request.clone()]);
-    assert_eq!(lab.give("s", &asked), ["10.0.0.255"]);
-    assert!(lab.refusal("t", &asked).contains("it is in use by s"));
-    for pool in [&avoiding, &excluding] {
-        assert!(refusal(pool, &asked).contains("leaves it out"));
-    }
-    let unasked = V4.clone();
-    for pool in [&avoiding, &on_request, &excluding] {
-        assert!(refusal(pool, &unasked).contains("all its IPv4 addresses are in use"));
-    }
-}
-
-#[test]
 fn every_refusal_of_a_requested_address_says_what_to_do() {
     let spare = Pool {
         excluded: vec!["10.0.0.7".parse().unwrap()],
         avoid_buggy_ips: true,
         ..pool("spare", &["10.0.0.0/28", "127.0.0.1"])
     };
-    let mut lab = Lab::with([spare, pool("other", &["10.1.0.1"])]);
-    lab.give("holder", &V4.at(&["10.0.0.1"]));
-    lab.allocator.reserve(ip("10.0.0.2"), Reservation::Node("node-1".into()));
+    let mut bench = Bench::with([spare, pool("other", &["10.1.0.1"])]);
+    bench.give("holder", &V4.at(&["10.0.0.1"]));
+    bench.allocator.reserve(ip("10.0.0.2"), Reservation::Node("node-1".into()));
     let table = [
         (
             V4.at(&["10.0.0.1"]),
@@ -186,7 +168,7 @@ fn every_refusal_of_a_requested_address_says_what_to_do() {
     ];
     for (request, why) in table {
         let expected = format!("{} cannot be given: {why}", request.addresses[0]);
-        assert_eq!(lab.refusal("s", &request), expected);
+        assert_eq!(bench.refusal("s", &request), expected);
     }
 }
 
@@ -197,10 +179,10 @@ fn selectors_that_select_nothing_mean_nobody() {
         ..AllocationRules::default()
     };
     let tenants = Pool { rules: Some(rules), ..pool("tenants", &["10.0.0.1"]) };
-    let mut lab = Lab::with([tenants]);
-    let named = "pool \"tenants\": its spec.allocation is not for namespace \"shop\": add the namespace to it, or name \
+    let mut bench = Bench::with([tenants]);
+    let named = "pool \"tenants\": its spec.allocation (of an IPAddressPool: spec.serviceAllocation) is not for namespace \"shop\": add the namespace to it, or name \
                  another pool";
-    let unasked = "no pool is for this Service: add its namespace and labels to the spec.allocation of one, or name a \
+    let unasked = "no pool is for this Service: add its namespace and labels to the spec.allocation of one (of an IPAddressPool: spec.serviceAllocation), or name a \
                    pool in arpeggio.dev/address-pool";
     let mut request = V4.request();
     request.requester = Requester { namespace: "shop".into(), ..Requester::default() };
@@ -209,48 +191,49 @@ fn selectors_that_select_nothing_mean_nobody() {
     {
         request.pools = pools;
         assert_eq!(
-            lab.refusal("s", &request.clone().into()).split(" give: ").last(),
+            bench.refusal("s", &request.clone().into()).split(" give: ").last(),
             Some(refused)
         );
     }
     request.addresses = vec![ip("10.0.0.1")];
-    assert!(lab.refusal("s", &request.clone().into()).ends_with(named));
+    assert!(bench.refusal("s", &request.clone().into()).ends_with(named));
     for pools in [PoolChoice::Any, PoolChoice::Named(vec!["other".into()])] {
         request.pools = pools;
-        let refusal = lab.refusal("s", &request.clone().into());
+        let refusal = bench.refusal("s", &request.clone().into());
         assert!(!refusal.contains("tenants"), "pools for others have no names: {refusal}");
     }
     request.pools = PoolChoice::Any;
     request.requester.namespace_labels = Labels::from([("tenant".into(), "a".into())]);
-    assert_eq!(lab.give("s", &request.into()), ["10.0.0.1"]);
+    assert_eq!(bench.give("s", &request.into()), ["10.0.0.1"]);
 }
 
 #[test]
 fn reserved_addresses_are_passed_over_and_counted() {
-    let mut lab = Lab::with([pool("home", &["10.0.0.0/30"])]);
+    let mut bench = Bench::with([pool("home", &["10.0.0.0/30"])]);
     let reason = Reservation::Gateway("node-1".into());
-    lab.allocator.reserve(ip("10.0.0.0"), reason.clone());
-    assert_eq!(lab.give("a", &V4), ["10.0.0.1"]);
-    let usage = |lab: &Lab| lab.allocator.usage(&"home".into(), Family::V4).unwrap();
-    assert_eq!(usage(&lab), Usage { total: 4, used: 1, reserved: 1, free: 2 });
-    lab.allocator.unreserve(ip("10.0.0.0"), &reason);
-    assert_eq!(lab.give("b", &V4), ["10.0.0.0"]);
+    bench.allocator.reserve(ip("10.0.0.0"), reason.clone());
+    assert_eq!(bench.give("a", &V4), ["10.0.0.1"]);
+    let usage = |bench: &Bench| bench.allocator.usage(&"home".into(), Family::V4).unwrap();
+    assert_eq!(usage(&bench), Usage { total: 4, used: 1, reserved: 1, free: 2 });
+    bench.allocator.unreserve(ip("10.0.0.0"), &reason);
+    assert_eq!(bench.give("b", &V4), ["10.0.0.0"]);
 }
 
 #[test]
 fn an_overlapping_pool_waits_for_the_other_to_go_and_harms_nobody_meanwhile() {
     let new = || pool("new", &["10.0.0.2-10.0.0.9"]);
-    let mut lab = Lab::with([pool("old", &["10.0.0.0/30"]), new(), pool("newer", &["10.0.0.9"])]);
-    let states: Vec<_> = lab.allocator.pools().map(|(_, state)| state).collect();
+    let mut bench =
+        Bench::with([pool("old", &["10.0.0.0/30"]), new(), pool("newer", &["10.0.0.9"])]);
+    let states: Vec<_> = bench.allocator.pools().map(|(_, state)| state).collect();
     assert!(matches!(
         states[..],
         [PoolState::Usable, PoolState::Overlapping(_), PoolState::Usable]
     ));
 
-    lab.give("s", &V4.at(&["10.0.0.2"]));
-    lab.allocator.set_pools([Ok(new())]);
-    assert_eq!(lab.give("t", &V4.from(&["new"])), ["10.0.0.3"]);
-    let usage = lab.allocator.usage(&"new".into(), Family::V4);
+    bench.give("s", &V4.at(&["10.0.0.2"]));
+    bench.allocator.set_pools([Ok(new())]);
+    assert_eq!(bench.give("t", &V4.from(&["new"])), ["10.0.0.3"]);
+    let usage = bench.allocator.usage(&"new".into(), Family::V4);
     assert_eq!(usage, Some(Usage { total: 8, used: 2, reserved: 0, free: 6 }));
 }
 
@@ -265,12 +248,12 @@ const DEARER: f64 = 16.0;
 #[allow(clippy::print_stdout, reason = "the figures, for those who ask with --nocapture")]
 fn the_last_address_of_a_full_pool_costs_what_the_first_did() {
     let big = Pool { avoid_buggy_ips: true, ..pool("big", &["10.0.0.0/16", "fd00::/8"]) };
-    let mut lab = Lab::with([big]);
+    let mut bench = Bench::with([big]);
     let request = V4.from(&["big"]);
     let mut give = |numbers: Range<usize>| {
         let begin = Instant::now();
         for number in numbers.clone() {
-            assert_eq!(lab.give(&number.to_string(), &request).len(), 1);
+            assert_eq!(bench.give(&number.to_string(), &request).len(), 1);
         }
         begin.elapsed() / u32::try_from(numbers.len()).unwrap()
     };
@@ -282,8 +265,8 @@ fn the_last_address_of_a_full_pool_costs_what_the_first_did() {
     println!("an allocation took {first:?} at first, {last:?} at last: {ratio:.1} times as long");
     assert!(ratio < DEARER, "the last addresses cost {ratio:.1} times what the first did");
     let full = "all its IPv4 addresses are in use, reserved or excluded: add addresses to it";
-    assert!(lab.refusal("last", &request).contains(full));
-    let usage = lab.allocator.usage(&"big".into(), Family::V6).unwrap();
+    assert!(bench.refusal("last", &request).contains(full));
+    let usage = bench.allocator.usage(&"big".into(), Family::V6).unwrap();
     assert_eq!(usage, Usage { total: 1 << 120, used: 0, reserved: 0, free: 1 << 120 });
 }
 
@@ -291,13 +274,13 @@ fn the_last_address_of_a_full_pool_costs_what_the_first_did() {
 fn a_pool_of_2_to_the_120_addresses_is_a_pool_like_any_other() {
     let huge =
         Pool { excluded: vec!["fd00::-fdff::".parse().unwrap()], ..pool("huge", &["fd00::/8"]) };
-    let mut lab = Lab::with([huge, pool("more", &["fc00::/8"])]);
-    assert_eq!(lab.give("a", &V6), ["fdff::1"]);
+    let mut bench = Bench::with([huge, pool("more", &["fc00::/8"])]);
+    assert_eq!(bench.give("a", &V6), ["fdff::1"]);
     let last = "fdff:ffff:ffff:ffff:ffff:ffff:ffff:ffff";
-    assert_eq!(lab.give("b", &V6.at(&[last])), [last]);
-    let usage = lab.allocator.usage(&"huge".into(), Family::V6).unwrap();
+    assert_eq!(bench.give("b", &V6.at(&[last])), [last]);
+    let usage = bench.allocator.usage(&"huge".into(), Family::V6).unwrap();
     assert_eq!((usage.total, usage.used, usage.free), (1 << 120, 2, (1 << 112) - 3));
-    assert_eq!(lab.allocator.usage(&"huge".into(), Family::V4), Some(Usage::default()));
+    assert_eq!(bench.allocator.usage(&"huge".into(), Family::V4), Some(Usage::default()));
 }
 
 #[test]

@@ -109,9 +109,7 @@ impl Model {
         in_use.iter().filter(open).any(|pool| {
             within(&pool.ranges, address)
                 && !within(&pool.excluded, address)
-                && !(pool.avoid_buggy_ips
-                    && is_buggy(address)
-                    && (unasked || !pool.gives_buggy_ips_on_request))
+                && !(pool.avoid_buggy_ips && is_buggy(address))
                 && pool.rules.as_ref().is_none_or(|rules| {
                     rules.namespaces.is_empty()
                         || rules.namespaces.contains(&request.requester.namespace)
@@ -214,22 +212,18 @@ fn pool(number: usize) -> impl Strategy<Value = Pool> {
     let excluded = prop::collection::vec(range(), 0..2);
     let rules = prop::option::weighted(0.3, (0..3u32, prop::option::of(0..2u8)));
     let scope = prop::sample::select(vec![SharingScope::Namespace, SharingScope::Cluster]);
-    let avoiding = any::<(bool, bool)>();
-    (ranges, excluded, prop::bool::weighted(0.7), avoiding, rules, scope).prop_map(
-        move |(ranges, excluded, auto_assign, (avoid_buggy_ips, on_request), rules, sharing)| {
-            Pool {
-                sharing,
-                excluded,
-                auto_assign,
-                avoid_buggy_ips,
-                gives_buggy_ips_on_request: on_request,
-                rules: rules.map(|(priority, namespace)| AllocationRules {
-                    priority,
-                    namespaces: namespace.iter().map(|it| format!("namespace-{it}")).collect(),
-                    ..AllocationRules::default()
-                }),
-                ..Pool::new(format!("pool-{number}").into(), ranges)
-            }
+    (ranges, excluded, prop::bool::weighted(0.7), any::<bool>(), rules, scope).prop_map(
+        move |(ranges, excluded, auto_assign, avoid_buggy_ips, rules, sharing)| Pool {
+            sharing,
+            excluded,
+            auto_assign,
+            avoid_buggy_ips,
+            rules: rules.map(|(priority, namespace)| AllocationRules {
+                priority,
+                namespaces: namespace.iter().map(|it| format!("namespace-{it}")).collect(),
+                ..AllocationRules::default()
+            }),
+            ..Pool::new(format!("pool-{number}").into(), ranges)
         },
     )
 }

@@ -9,7 +9,7 @@ use arpeggio_ipam::{
     Backend, Grace, Misfit, Owner, Plan, Pool, Reservation, SharingScope, Unwanted,
 };
 use arpeggio_labels::Labels;
-use common::{Ask, Lab, PREFER, REQUIRE, V4, V6, ip, pool};
+use common::{Ask, Bench, PREFER, REQUIRE, V4, V6, ip, pool};
 
 const BOTH: [&str; 2] = ["10.0.0.0/30", "fd00::/126"];
 
@@ -66,29 +66,29 @@ fn two_families() {
         ),
     ];
     for (row, pools, ask, expected) in table {
-        let mut lab = Lab::with(pools);
-        assert_eq!(lab.carry_out("s", &ask, Grace::Lasts), expected, "{row}");
+        let mut bench = Bench::with(pools);
+        assert_eq!(bench.carry_out("s", &ask, Grace::Lasts), expected, "{row}");
     }
-    let lab = Lab::with([both()]);
-    assert!(lab.refusal("s", &REQUIRE.at(&["10.0.0.1"])).contains("request an IPv6 address too"));
+    let bench = Bench::with([both()]);
+    assert!(bench.refusal("s", &REQUIRE.at(&["10.0.0.1"])).contains("request an IPv6 address too"));
 }
 
 #[test]
 fn the_second_family_comes_later() {
-    let mut lab = Lab::with([pool("home", &BOTH[..1])]);
-    lab.give("s", &PREFER);
-    lab.set_pools([pool("home", &BOTH), pool("a-other", &["fd09::/126"])]);
+    let mut bench = Bench::with([pool("home", &BOTH[..1])]);
+    bench.give("s", &PREFER);
+    bench.set_pools([pool("home", &BOTH), pool("a-other", &["fd09::/126"])]);
     assert_eq!(
-        lab.give("s", &PREFER),
+        bench.give("s", &PREFER),
         ["10.0.0.0", "fd00::"],
         "from the same pool, the first kept"
     );
 
-    let mut lab = Lab::with([pool("home", &BOTH[..1])]);
-    lab.give("s", &PREFER);
-    lab.set_pools([pool("home", &BOTH[..1]), pool("other", &["10.9.0.0/30", "fd09::/126"])]);
+    let mut bench = Bench::with([pool("home", &BOTH[..1])]);
+    bench.give("s", &PREFER);
+    bench.set_pools([pool("home", &BOTH[..1]), pool("other", &["10.9.0.0/30", "fd09::/126"])]);
     assert_eq!(
-        lab.give("s", &PREFER),
+        bench.give("s", &PREFER),
         ["10.0.0.0", "fd09::"],
         "ours: what is held stays, what is missing comes"
     );
@@ -96,22 +96,22 @@ fn the_second_family_comes_later() {
 
 #[test]
 fn a_pool_that_loses_one_family_costs_that_family_only() {
-    let mut lab = Lab::with([pool("home", &BOTH)]);
-    lab.give("s", &REQUIRE);
-    lab.set_pools([pool("home", &BOTH[..1]), pool("other", &["10.9.0.0/30", "fd09::/126"])]);
-    let (keep, expiring, leaving) = addresses(&lab.plan("s", &REQUIRE, Grace::Lasts));
+    let mut bench = Bench::with([pool("home", &BOTH)]);
+    bench.give("s", &REQUIRE);
+    bench.set_pools([pool("home", &BOTH[..1]), pool("other", &["10.9.0.0/30", "fd09::/126"])]);
+    let (keep, expiring, leaving) = addresses(&bench.plan("s", &REQUIRE, Grace::Lasts));
     assert_eq!((keep, expiring, leaving), (vec!["10.0.0.0".into()], vec!["fd00::".into()], vec![]));
-    let after = lab.carry_out("s", &REQUIRE, Grace::Over);
+    let after = bench.carry_out("s", &REQUIRE, Grace::Over);
     assert_eq!(after, ["10.0.0.0", "fd09::"], "ours: only the lost one is replaced, not both");
 }
 
 #[test]
 fn families_that_change() {
-    let mut lab = Lab::with([pool("home", &BOTH)]);
-    lab.give("s", &V4);
-    assert_eq!(lab.give("s", &REQUIRE), ["10.0.0.0", "fd00::"], "ours: the first one stays");
-    assert_eq!(lab.give("s", &V6), ["fd00::"]);
-    assert_eq!(lab.give("s", &V4), ["10.0.0.0"]);
+    let mut bench = Bench::with([pool("home", &BOTH)]);
+    bench.give("s", &V4);
+    assert_eq!(bench.give("s", &REQUIRE), ["10.0.0.0", "fd00::"], "ours: the first one stays");
+    assert_eq!(bench.give("s", &V6), ["fd00::"]);
+    assert_eq!(bench.give("s", &V4), ["10.0.0.0"]);
 }
 
 type Row<'a> = (&'a str, Vec<Pool>, Ask, [&'a [&'a str]; 4]);
@@ -183,10 +183,10 @@ fn kept_cleared_allocated_anew() {
         ),
     ];
     for (row, pools, ask, [keep, expiring, leaving, add]) in table {
-        let mut lab = Lab::with([home()]);
-        lab.give("s", &V4.from(&["home"]));
-        lab.set_pools(pools);
-        let plan = lab.plan("s", &ask, Grace::Lasts);
+        let mut bench = Bench::with([home()]);
+        bench.give("s", &V4.from(&["home"]));
+        bench.set_pools(pools);
+        let plan = bench.plan("s", &ask, Grace::Lasts);
         let (kept, expires, goes) = addresses(&plan);
         assert_eq!((kept, expires, goes), (own(keep), own(expiring), own(leaving)), "{row}");
         let added: Vec<String> = plan.add.iter().map(|it| it.address.to_string()).collect();
@@ -200,28 +200,28 @@ fn own(texts: &[&str]) -> Vec<String> {
 
 #[test]
 fn when_the_grace_period_is_over_the_address_goes_whether_or_not_there_is_another_one() {
-    let mut lab = Lab::with([pool("home", &["10.0.0.0/30"])]);
-    lab.give("s", &V4);
-    lab.set_pools([pool("other", &["10.1.0.0/30"])]);
-    assert_eq!(lab.carry_out("s", &V4, Grace::Over), ["10.1.0.0"]);
-    lab.set_pools([]);
-    assert_eq!(lab.carry_out("s", &V4, Grace::Over), [""; 0]);
+    let mut bench = Bench::with([pool("home", &["10.0.0.0/30"])]);
+    bench.give("s", &V4);
+    bench.set_pools([pool("other", &["10.1.0.0/30"])]);
+    assert_eq!(bench.carry_out("s", &V4, Grace::Over), ["10.1.0.0"]);
+    bench.set_pools([]);
+    assert_eq!(bench.carry_out("s", &V4, Grace::Over), [""; 0]);
 }
 
 #[test]
 fn a_mistake_in_a_pool_costs_nobody_an_address() {
     let broken = || Pool::parse("home".into(), &["10.0.0.1/24"]);
-    let mut lab = Lab::with([pool("home", &["10.0.0.0/30"])]);
-    lab.give("s", &V4);
-    let stays = |lab: &Lab| lab.plan("s", &V4, Grace::Over).keep == [ip("10.0.0.0")];
-    lab.allocator.set_pools([broken()]);
-    assert!(stays(&lab), "its pool is broken");
-    lab.set_pools([pool("older", &["10.0.0.3"]), pool("home", &["10.0.0.0/30"])]);
-    assert!(stays(&lab), "its pool overlaps another one");
-    lab.set_pools([]);
-    assert!(!stays(&lab));
-    lab.allocator.set_incomplete(true);
-    assert!(stays(&lab), "nobody knows which pools there are");
+    let mut bench = Bench::with([pool("home", &["10.0.0.0/30"])]);
+    bench.give("s", &V4);
+    let stays = |bench: &Bench| bench.plan("s", &V4, Grace::Over).keep == [ip("10.0.0.0")];
+    bench.allocator.set_pools([broken()]);
+    assert!(stays(&bench), "its pool is broken");
+    bench.set_pools([pool("older", &["10.0.0.3"]), pool("home", &["10.0.0.0/30"])]);
+    assert!(stays(&bench), "its pool overlaps another one");
+    bench.set_pools([]);
+    assert!(!stays(&bench));
+    bench.allocator.set_incomplete(true);
+    assert!(stays(&bench), "nobody knows which pools there are");
 }
 
 /// Somebody asks, a stranger answers at 10.0.0.0, and they ask again.
@@ -247,42 +247,44 @@ fn an_address_that_a_stranger_has_is_replaced_when_another_one_will_do() {
         ),
     ];
     for (case, pools, ask, expected) in table {
-        let mut lab = Lab::with(pools);
-        lab.give("s", &ask);
+        let mut bench = Bench::with(pools);
+        bench.give("s", &ask);
         let stranger = || Reservation::Quarantined("02:00:00:00:00:09".to_owned());
-        lab.allocator.reserve(ip("10.0.0.0"), stranger());
-        for leaving in lab.plan("s", &ask, Grace::Lasts).leaving {
+        bench.allocator.reserve(ip("10.0.0.0"), stranger());
+        for leaving in bench.plan("s", &ask, Grace::Lasts).leaving {
             assert_eq!(leaving.why, Misfit::Quarantined("02:00:00:00:00:09".to_owned()), "{case}");
         }
-        assert_eq!(lab.carry_out("s", &ask, Grace::Lasts), expected, "{case}");
-        lab.allocator.unreserve(ip("10.0.0.0"), &stranger());
-        assert_eq!(lab.carry_out("s", &ask, Grace::Lasts), expected, "{case}: nobody moves back");
+        assert_eq!(bench.carry_out("s", &ask, Grace::Lasts), expected, "{case}");
+        bench.allocator.unreserve(ip("10.0.0.0"), &stranger());
+        assert_eq!(bench.carry_out("s", &ask, Grace::Lasts), expected, "{case}: nobody moves back");
     }
 }
 
 #[test]
 fn nobody_flees_from_a_machine_that_answers_everywhere() {
-    let mut lab = Lab::with([pool("home", &["10.0.0.0/28"])]);
-    lab.give("a", &V4);
+    let mut bench = Bench::with([pool("home", &["10.0.0.0/28"])]);
+    bench.give("a", &V4);
     for (number, expected) in ["10.0.0.1", "10.0.0.2", "10.0.0.2"].into_iter().enumerate() {
         let address = ip(&format!("10.0.0.{number}"));
         let router = Reservation::Quarantined("02:00:00:00:00:09".to_owned());
-        lab.allocator.reserve(address, router);
-        assert_eq!(lab.carry_out("a", &V4, Grace::Lasts), [expected], "{number}");
-        assert_eq!(lab.allocator.answers_everywhere(address), number == 2);
+        bench.allocator.reserve(address, router);
+        assert_eq!(bench.carry_out("a", &V4, Grace::Lasts), [expected], "{number}");
+        assert_eq!(bench.allocator.answers_everywhere(address), number == 2);
     }
     let other = Reservation::Quarantined("02:00:00:00:00:0a".to_owned());
-    lab.allocator.reserve(ip("10.0.0.3"), other);
-    assert!(!lab.allocator.answers_everywhere(ip("10.0.0.3")), "another machine");
+    bench.allocator.reserve(ip("10.0.0.3"), other);
+    assert!(!bench.allocator.answers_everywhere(ip("10.0.0.3")), "another machine");
 }
 
 #[test]
 fn whoever_has_to_leave_does_so_whether_or_not_a_stranger_answers() {
-    let mut lab = Lab::with([pool("home", &["10.0.0.0"])]);
-    lab.give("a", &shared("k", 80));
-    lab.give("b", &shared("k", 81));
-    lab.allocator.reserve(ip("10.0.0.0"), Reservation::Quarantined("02:00:00:00:00:09".to_owned()));
-    assert_eq!(lab.carry_out("b", &shared("k", 80), Grace::Lasts), [""; 0]);
+    let mut bench = Bench::with([pool("home", &["10.0.0.0"])]);
+    bench.give("a", &shared("k", 80));
+    bench.give("b", &shared("k", 81));
+    bench
+        .allocator
+        .reserve(ip("10.0.0.0"), Reservation::Quarantined("02:00:00:00:00:09".to_owned()));
+    assert_eq!(bench.carry_out("b", &shared("k", 80), Grace::Lasts), [""; 0]);
 }
 
 fn shared(key: &str, port: u16) -> Ask {
@@ -312,55 +314,55 @@ fn who_shares_with_whom() {
         ),
     ];
     for (row, one, other, expected) in table {
-        let mut lab = Lab::with([pool("home", &["10.0.0.0/30"])]);
-        lab.give("one", &one);
-        assert_eq!(lab.give("other", &other), [expected], "{row}");
-        assert_eq!(lab.plan("other", &other, Grace::Lasts).add, [], "{row}: and stays");
+        let mut bench = Bench::with([pool("home", &["10.0.0.0/30"])]);
+        bench.give("one", &one);
+        assert_eq!(bench.give("other", &other), [expected], "{row}");
+        assert_eq!(bench.plan("other", &other, Grace::Lasts).add, [], "{row}: and stays");
     }
 }
 
 #[test]
 fn sharers_fill_an_address_before_they_take_another_one() {
-    let mut lab = Lab::with([pool("home", &["10.0.0.0/24"])]);
-    lab.give("stranger", &V4);
+    let mut bench = Bench::with([pool("home", &["10.0.0.0/24"])]);
+    bench.give("stranger", &V4);
     for (port, expected) in [(80, "10.0.0.1"), (80, "10.0.0.2"), (80, "10.0.0.3")] {
-        assert_eq!(lab.give(expected, &shared("k", port)), [expected]);
+        assert_eq!(bench.give(expected, &shared("k", port)), [expected]);
     }
-    lab.allocator.release(&Owner::from("stranger"), ip("10.0.0.0"));
-    assert_eq!(lab.give("a", &shared("k", 443)), ["10.0.0.1"]);
-    assert_eq!(lab.give("b", &V4.sharing("k", Backend::Anywhere, &[443, 444])), ["10.0.0.2"]);
-    assert_eq!(lab.give("c", &V4.sharing("k", Backend::Anywhere, &[444, 445])), ["10.0.0.1"]);
-    assert_eq!(lab.give("d", &V4.sharing("k", Backend::Anywhere, &[80, 445])), ["10.0.0.0"]);
+    bench.allocator.release(&Owner::from("stranger"), ip("10.0.0.0"));
+    assert_eq!(bench.give("a", &shared("k", 443)), ["10.0.0.1"]);
+    assert_eq!(bench.give("b", &V4.sharing("k", Backend::Anywhere, &[443, 444])), ["10.0.0.2"]);
+    assert_eq!(bench.give("c", &V4.sharing("k", Backend::Anywhere, &[444, 445])), ["10.0.0.1"]);
+    assert_eq!(bench.give("d", &V4.sharing("k", Backend::Anywhere, &[80, 445])), ["10.0.0.0"]);
 }
 
 #[test]
 fn whoever_changes_its_terms_is_the_one_to_leave() {
-    let mut lab = Lab::with([pool("home", &["10.0.0.0/30"])]);
-    lab.give("one", &shared("k", 80));
-    lab.give("other", &shared("k", 443));
+    let mut bench = Bench::with([pool("home", &["10.0.0.0/30"])]);
+    bench.give("one", &shared("k", 80));
+    bench.give("other", &shared("k", 443));
     let changed = shared("k", 443);
     let one = Owner::from("one");
-    let refused = lab.allocator.claim(&one, ip("10.0.0.0"), changed.request().sharing.into());
+    let refused = bench.allocator.claim(&one, ip("10.0.0.0"), changed.request().sharing.into());
     assert_eq!(
         refused.unwrap_err().to_string(),
         "it is in use by other, which listens on TCP/443 too: choose another port"
     );
-    let plan = lab.plan("one", &changed, Grace::Lasts);
+    let plan = bench.plan("one", &changed, Grace::Lasts);
     assert!(matches!(plan.leaving[..], [arpeggio_ipam::Leaving { why: Misfit::Clash(_), .. }]));
-    assert_eq!(lab.plan("other", &shared("k", 443), Grace::Lasts).leaving, []);
-    assert_eq!(lab.carry_out("one", &changed, Grace::Lasts), ["10.0.0.1"]);
+    assert_eq!(bench.plan("other", &shared("k", 443), Grace::Lasts).leaving, []);
+    assert_eq!(bench.carry_out("one", &changed, Grace::Lasts), ["10.0.0.1"]);
 
     // Alone on its address, it may change what it likes.
-    lab.allocator.claim(&one, ip("10.0.0.1"), shared("l", 1).request().sharing.into()).unwrap();
-    assert_eq!(lab.give("one", &shared("l", 1)), ["10.0.0.1"]);
+    bench.allocator.claim(&one, ip("10.0.0.1"), shared("l", 1).request().sharing.into()).unwrap();
+    assert_eq!(bench.give("one", &shared("l", 1)), ["10.0.0.1"]);
 }
 
 #[test]
 fn one_address_of_each_family_is_enough() {
-    let mut lab = Lab::with([pool("home", &["10.0.0.0/30"])]);
-    lab.give("s", &V4);
-    lab.allocator.claim(&"s".into(), ip("10.0.0.2"), arpeggio_ipam::SharingTerms::Alone).unwrap();
-    let plan = lab.plan("s", &V4, Grace::Lasts);
+    let mut bench = Bench::with([pool("home", &["10.0.0.0/30"])]);
+    bench.give("s", &V4);
+    bench.allocator.claim(&"s".into(), ip("10.0.0.2"), arpeggio_ipam::SharingTerms::Alone).unwrap();
+    let plan = bench.plan("s", &V4, Grace::Lasts);
     assert_eq!(plan.keep, [ip("10.0.0.0")]);
     assert!(matches!(plan.leaving[0].why, Misfit::Unwanted(Unwanted::Surplus(_))));
 }
@@ -378,38 +380,38 @@ fn an_address_is_shared_within_a_namespace_unless_the_pool_says_otherwise() {
         |sharing| Pool { sharing, ..Pool::parse("home".into(), &["10.0.0.0/30"]).unwrap() };
     let (near, far) = (SharingScope::Namespace, SharingScope::Cluster);
     for (scope, expected) in [(near, "10.0.0.1"), (far, "10.0.0.0")] {
-        let mut lab = Lab::with([cluster(scope)]);
-        lab.give("a/one", &shared_in("a", 443));
-        assert_eq!(lab.give("b/two", &shared_in("b", 80)), [expected], "{scope:?}");
-        assert_eq!(lab.give("a/three", &shared_in("a", 81)), ["10.0.0.0"], "{scope:?}");
+        let mut bench = Bench::with([cluster(scope)]);
+        bench.give("a/one", &shared_in("a", 443));
+        assert_eq!(bench.give("b/two", &shared_in("b", 80)), [expected], "{scope:?}");
+        assert_eq!(bench.give("a/three", &shared_in("a", 81)), ["10.0.0.0"], "{scope:?}");
     }
 }
 
 #[test]
 fn who_shares_across_namespaces_already_stays_and_nobody_else_comes() {
-    let mut lab = Lab::with([pool("home", &["10.0.0.0/30"])]);
+    let mut bench = Bench::with([pool("home", &["10.0.0.0/30"])]);
     for (name, namespace, port) in [("a/one", "a", 443), ("b/two", "b", 80)] {
         let terms = shared_in(namespace, port).request().sharing.into();
-        lab.allocator.recall(&name.into(), ip("10.0.0.0"), terms).unwrap();
+        bench.allocator.recall(&name.into(), ip("10.0.0.0"), terms).unwrap();
     }
     for (name, namespace, port) in [("a/one", "a", 443), ("b/two", "b", 80)] {
-        assert_eq!(lab.plan(name, &shared_in(namespace, port), Grace::Lasts).keep.len(), 1);
+        assert_eq!(bench.plan(name, &shared_in(namespace, port), Grace::Lasts).keep.len(), 1);
     }
-    assert_eq!(lab.give("b/three", &shared_in("b", 81)), ["10.0.0.1"]);
+    assert_eq!(bench.give("b/three", &shared_in("b", 81)), ["10.0.0.1"]);
 }
 
 #[test]
 fn who_asks_for_the_address_of_another_namespace_learns_nothing() {
-    let mut lab = Lab::with([pool("home", &["10.0.0.0/30"])]);
-    lab.give("a/secret", &shared_in("a", 443));
+    let mut bench = Bench::with([pool("home", &["10.0.0.0/30"])]);
+    bench.give("a/secret", &shared_in("a", 443));
     let expected =
         "10.0.0.0 cannot be given: a Service of another namespace has it: request another one";
     for (namespace, key, port) in [("b", "k", 80), ("b", "k", 443), ("b", "guess", 80)] {
         let mut ask = shared_in(namespace, port).at(&["10.0.0.0"]);
         ask.sharing.as_mut().unwrap().key = key.into();
-        assert_eq!(lab.refusal("b/curious", &ask), expected);
+        assert_eq!(bench.refusal("b/curious", &ask), expected);
     }
-    assert_eq!(lab.refusal("b/curious", &V4.at(&["10.0.0.0"])), expected);
-    let neighbour = lab.refusal("a/neighbour", &shared_in("a", 443).at(&["10.0.0.0"]));
+    assert_eq!(bench.refusal("b/curious", &V4.at(&["10.0.0.0"])), expected);
+    let neighbour = bench.refusal("a/neighbour", &shared_in("a", 443).at(&["10.0.0.0"]));
     assert!(neighbour.contains("in use by a/secret, which listens on TCP/443 too"), "{neighbour}");
 }

@@ -26,7 +26,11 @@ const REFUSED: [(&str, &str, &str); 22] = [
     (POOL, "home quiet", "pool \"home quiet\": it does not exist"),
     (POOL, "ipv5=home", "\"ipv5\" is no family"),
     (POOL, "closed", "pool \"closed\": it is not used, since it is invalid"),
-    (POOL, "tenants", "pool \"tenants\": its spec.allocation is not for namespace \"default\""),
+    (
+        POOL,
+        "tenants",
+        "pool \"tenants\": its spec.allocation (of an IPAddressPool: spec.serviceAllocation) is not for namespace \"default\"",
+    ),
     ("metallb.io/address-pool", "lan", "pool \"lan\": it does not exist"),
     ("metallb.universe.tf/address-pool", "lan", "pool \"lan\": it does not exist"),
     (ADDRESSES, "x", "\"x\" is not an address"),

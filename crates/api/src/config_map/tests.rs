@@ -217,20 +217,6 @@ fn what_metallb_reads_in_a_switch_is_read() {
 }
 
 #[test]
-fn who_asks_metallb_for_an_avoided_address_gets_it() {
-    let text = "address-pools: [{name: a, addresses: [10.0.0.0/24], avoid-buggy-ips: true}]";
-    for (dialect, on_request) in [(Dialect::Ours, false), (Dialect::MetalLb, true)] {
-        let found = read(text, dialect).unwrap();
-        let pool = found.pools[0].pool.as_ref().unwrap();
-        assert_eq!(
-            (pool.avoid_buggy_ips, pool.gives_buggy_ips_on_request),
-            (true, on_request),
-            "{dialect:?}"
-        );
-    }
-}
-
-#[test]
 fn metallb_masks_host_bits_and_wants_prefix_lengths() {
     let text = |address: &str| format!("address-pools:\n- name: a\n  addresses: [{address}]\n");
     let found = read(&text("10.0.0.1/24"), Dialect::MetalLb).unwrap();

@@ -97,15 +97,15 @@ pub(crate) fn pool(name: &str, addresses: &[&str]) -> Pool {
 
 /// An allocator that carries out what it plans.
 #[derive(Default)]
-pub(crate) struct Lab {
+pub(crate) struct Bench {
     pub(crate) allocator: Allocator,
 }
 
-impl Lab {
+impl Bench {
     pub(crate) fn with(pools: impl IntoIterator<Item = Pool>) -> Self {
-        let mut lab = Self::default();
-        lab.set_pools(pools);
-        lab
+        let mut bench = Self::default();
+        bench.set_pools(pools);
+        bench
     }
 
     pub(crate) fn set_pools(&mut self, pools: impl IntoIterator<Item = Pool>) {
