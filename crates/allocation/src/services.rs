@@ -97,6 +97,7 @@ impl Index {
 
     fn service_gone(&mut self, owner: &Owner) {
         if self.services.remove(owner).is_some() {
+            self.dirty.remove(owner);
             self.waiting.remove(owner);
             self.refused.remove(owner);
             self.untold.remove(owner);

@@ -372,11 +372,12 @@ fn a_follower_collects_nothing_of_what_is_gone() {
     cluster.set_pool(HOME.0, HOME.1);
     let mut follower = Controller::started(&cluster);
     let mut leader = Controller::started(&cluster);
-    for _ in 0..500 {
-        cluster.create_service("web", &[]);
+    for number in 0..500 {
+        let name = format!("web-{number}");
+        cluster.create_service(&name, &[]);
         for deleted in [false, true] {
             if deleted {
-                cluster.delete_service("web");
+                cluster.delete_service(&name);
             }
             leader.hear_all(&cluster);
             for task in leader.decide(&cluster::now()) {
