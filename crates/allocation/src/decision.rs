@@ -71,7 +71,8 @@ impl View<'_> {
             return Step::Withdraw;
         }
         // Only now: as long as the status lists an address, it must stay claimed.
-        gone.first().map_or(Step::Rest, |address| Step::Release(*address))
+        let gone = gone.into_iter().find(|it| !self.index.is_newer(*it));
+        gone.map_or(Step::Rest, Step::Release)
     }
 
     fn serve(&self, request: Result<&Request, &RequestError>) -> Step {
@@ -179,8 +180,28 @@ impl View<'_> {
         match (renounced, self.locked.contains(&address)) {
             (true, true) => Step::Release(address),
             (true, false) => Step::Unrenounce,
-            (false, _) => Step::Claim(address),
+            (false, _) => self.claim(address),
         }
+    }
+
+    /// The lock of `address` is to name the Service, unless it is left alone.
+    fn claim(&self, address: IpAddr) -> Step {
+        let lock = self.index.locks.get(&address).filter(|lock| lock.is_newer);
+        let Some(why) = lock.and_then(|lock| lock.reservation.clone()) else {
+            return Step::Claim(address);
+        };
+        let refusal = Refusal::Address { address, why: UnfitAddress::Reserved(why) };
+        Step::Settle(Box::new(self.unclaimable(Reason::NoneToGive(refusal, Hint::None))))
+    }
+
+    /// Why a lock cannot be written that the Service needs. What it has it keeps.
+    fn unclaimable(&self, why: Reason) -> Outcome {
+        let listed = self.record.ingress.addresses.iter().copied();
+        let addresses = listed.filter(|it| self.holds(*it)).collect();
+        let refusal = Some(why);
+        let outcome = self.described(Outcome { addresses, refusal, ..Outcome::default() });
+        // What is claimed and not in the status yet is no more and no less wanted than before.
+        Outcome { releasing: self.record.renounced.clone(), ..outcome }
     }
 
     fn plan(&self, request: &Request, addresses: &[IpAddr]) -> Plan {
@@ -209,7 +230,7 @@ impl View<'_> {
             !self.index.names(service, **address) || !(listed || claimed)
         });
         if let Some(address) = unclaimed {
-            return Step::Claim(*address);
+            return self.claim(*address);
         }
         match self.mismarked(&outcome) {
             Some((address, since)) => Step::Mark(address, since),
@@ -284,11 +305,6 @@ impl Index {
             {
                 let refused = self.refusal_of_locks(owner)?;
                 self.settle_refused(owner, Reason::ApiRefused(refused), now)
-            }
-            Step::Claim(address) if self.is_newer(address) => {
-                let why = UnfitAddress::Reserved(self.locks.get(&address)?.reservation.clone()?);
-                let refusal = Refusal::Address { address, why };
-                self.settle_refused(owner, Reason::NoneToGive(refusal, Hint::None), now)
             }
             // What is claimed is to be written in the status next. While that is refused, two that share an address would
             // take turns in claiming it.
@@ -429,14 +445,8 @@ impl Index {
     fn settle_refused(&mut self, owner: &Owner, why: Reason, now: &Time) -> Option<Task> {
         let record = self.services.get(owner)?;
         let locked = self.locked_by(owner);
-        let view = View { index: self, owner, record, locked, now };
-        let listed = record.ingress.addresses.iter().copied();
-        let addresses = listed.filter(|it| view.holds(*it)).collect();
-        let refusal = Some(why);
-        let outcome = view.described(Outcome { addresses, refusal, ..Outcome::default() });
-        // What is claimed and not in the status yet is no more and no less wanted than before.
-        let releasing = record.renounced.clone();
-        self.settle(owner, Outcome { releasing, ..outcome }, now)
+        let outcome = View { index: self, owner, record, locked, now }.unclaimable(why);
+        self.settle(owner, outcome, now)
     }
 
     /// Has the Service looked at when the grace period of its addresses is over. One that is over and could not be given

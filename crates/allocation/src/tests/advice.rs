@@ -37,3 +37,22 @@ fn who_waits_reads_what_its_condition_says() {
     let said = lab.record("late").conditions[0].message.clone();
     assert_eq!(advice(&lab, "late"), [Advice::Waits(said)]);
 }
+
+/// A lock that is left alone is no more claimed by words than by the controller.
+#[test]
+fn of_a_lock_that_a_newer_release_has_written_the_same_is_said_as_is_done() {
+    let mut lab = Lab::with_pools(&[("home", &["10.0.0.1/32"])]);
+    lab.create("web");
+    lab.cluster.damage_lease("address-10.0.0.1", "arpeggio.dev/format", "2");
+    lab.cluster.clear_status("web", "rival");
+    let before = advice(&lab, "web");
+    lab.settle();
+    let said = lab.record("web").conditions[0].message.clone();
+    assert_eq!(before, [Advice::Waits(said.clone())]);
+    assert_eq!(advice(&lab, "web"), [Advice::Waits(said)]);
+    lab.cluster.set_type("web", "ClusterIP");
+    lab.settle();
+    assert_eq!(advice(&lab, "web"), [Advice::NotServed]);
+    lab.restart();
+    assert_eq!(lab.writes, [""; 0]);
+}
