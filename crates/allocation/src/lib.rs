@@ -253,7 +253,7 @@ impl Index {
     /// Those who came first are served first.
     fn in_turn(&self, owners: &BTreeSet<Owner>) -> Vec<Owner> {
         let mut owners: Vec<Owner> = owners.iter().cloned().collect();
-        owners.sort_by_cached_key(|owner| self.created(owner));
+        owners.sort_by_cached_key(|owner| self.rank(owner));
         owners
     }
 

@@ -1,6 +1,7 @@
 //! Services that got less than they ask for.
 //!
-//! They are served in the order of their creation. When an address comes free, as many of them are looked at as it takes
+//! They are served in the order in which they began to wait, which their condition says, and so any controller knows. Those
+//! of whom no controller has said so yet come after them, in the order of their creation. When an address comes free, as many of them are looked at as it takes
 //! to give it away: the others would only learn what they know. When more may have changed (a pool, the ports at a shared
 //! address), all of them are.
 
@@ -9,34 +10,43 @@ use std::{
     ops::Bound,
 };
 
+use arpeggio_api::service::ADDRESS_ALLOCATED;
 use arpeggio_ipam::Owner;
 use k8s_openapi::{apimachinery::pkg::apis::meta::v1::Time, jiff::Timestamp};
 
-use super::Index;
+use super::{Index, clock::is_far_ahead};
 use crate::effect::Task;
 
-/// The place of a Service in the queue: when it was created, and which one it is.
-type Turn = (Option<Timestamp>, Owner);
+/// When it is whose turn: those who are known to wait first, the longest first; then the older one.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, PartialOrd, Ord)]
+pub(super) struct Rank {
+    is_new: bool,
+    waits_since: Option<Timestamp>,
+    created: Option<Timestamp>,
+}
+
+/// The place of a Service in the queue.
+type Turn = (Rank, Owner);
 
 /// The queue.
 #[derive(Debug, Default)]
 pub(super) struct Waiting {
     queue: BTreeSet<Turn>,
-    turns: BTreeMap<Owner, Option<Timestamp>>,
+    turns: BTreeMap<Owner, Rank>,
     /// How many addresses have come free that nobody was offered yet.
     freed: usize,
 }
 
 impl Waiting {
-    pub(super) fn insert(&mut self, owner: Owner, created: Option<Timestamp>) {
+    pub(super) fn insert(&mut self, owner: Owner, rank: Rank) {
         self.remove(&owner);
-        self.queue.insert((created, owner.clone()));
-        self.turns.insert(owner, created);
+        self.queue.insert((rank, owner.clone()));
+        self.turns.insert(owner, rank);
     }
 
     pub(super) fn remove(&mut self, owner: &Owner) {
-        if let Some(created) = self.turns.remove(owner) {
-            self.queue.remove(&(created, owner.clone()));
+        if let Some(rank) = self.turns.remove(owner) {
+            self.queue.remove(&(rank, owner.clone()));
         }
     }
 
@@ -71,14 +81,20 @@ impl Index {
 
     /// Has the Service wait for its turn.
     pub(super) fn queue_up(&mut self, owner: &Owner) {
-        let created = self.created(owner);
-        self.waiting.insert(owner.clone(), created);
+        let rank = self.rank(owner);
+        self.waiting.insert(owner.clone(), rank);
     }
 
-    /// When the Service was created.
-    pub(super) fn created(&self, owner: &Owner) -> Option<Timestamp> {
-        let created = self.services.get(owner)?.created.as_ref();
-        created.map(|time| time.0)
+    /// When it is the turn of the Service.
+    pub(super) fn rank(&self, owner: &Owner) -> Rank {
+        let Some(record) = self.services.get(owner) else { return Rank::default() };
+        let waits = record.condition(ADDRESS_ALLOCATED).filter(|it| it.status == "False");
+        // By a clock that was wrong it says nothing.
+        let is_wrong = |time: &Time| self.now.as_ref().is_some_and(|now| is_far_ahead(time, now));
+        let since = waits.map(|it| &it.last_transition_time).filter(|it| !is_wrong(it));
+        let waits_since = since.map(|time| time.0);
+        let created = record.created.as_ref().map(|time| time.0);
+        Rank { is_new: waits_since.is_none(), waits_since, created }
     }
 
     /// Offers what has come free to those who wait, before anybody else may have it.
@@ -107,7 +123,10 @@ mod tests {
     #[test]
     fn the_queue_is_in_the_order_of_creation() {
         let mut waiting = Waiting::default();
-        let at = |second| Some(Timestamp::from_second(second).unwrap());
+        let at = |second| Rank {
+            created: Some(Timestamp::from_second(second).unwrap()),
+            ..Rank::default()
+        };
         for (name, second) in [("z", 1), ("a", 3), ("m", 2), ("b", 3)] {
             waiting.insert(name.into(), at(second));
         }

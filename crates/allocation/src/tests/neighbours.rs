@@ -397,6 +397,50 @@ fn who_waits_is_served_in_the_order_of_creation() {
     }
 }
 
+/// Who was there before, and did not ask, has not waited.
+#[test]
+fn who_begins_to_wait_later_is_served_later_however_old_it_is() {
+    for restarts in [false, true] {
+        let mut lab = Lab::with_pools(&[HOME, ("small", &["10.1.0.1"])]);
+        lab.time = Duration::from_secs(100);
+        lab.cluster.create_service("sleeps", &[]);
+        lab.cluster.set_type("sleeps", "ClusterIP");
+        lab.cluster.create_service("has", &[("arpeggio.dev/address-pool", "small")]);
+        for (name, second) in [("one", 1), ("two", 2), ("sleeps", 3), ("has", 4)] {
+            if second < 3 {
+                lab.cluster.create_service(name, &[("arpeggio.dev/address-pool", "home")]);
+            }
+            lab.cluster.set_created(name, second);
+        }
+        lab.settle();
+        assert_eq!(lab.addresses("has"), ["10.1.0.1"]);
+        let wait = |lab: &mut Lab, name: &str| {
+            lab.wait(Duration::from_secs(10));
+            lab.cluster.create_service(name, &[("arpeggio.dev/address-pool", "home")]);
+            lab.cluster.set_created(name, lab.time.as_secs().try_into().unwrap());
+            lab.settle();
+        };
+        wait(&mut lab, "early");
+        lab.wait(Duration::from_secs(10));
+        lab.cluster.set_type("sleeps", "LoadBalancer");
+        lab.cluster.annotate("sleeps", "arpeggio.dev/address-pool", "home");
+        lab.settle();
+        lab.wait(Duration::from_secs(10));
+        lab.cluster.annotate("has", "arpeggio.dev/address-pool", "home");
+        lab.settle();
+        wait(&mut lab, "late");
+        if restarts {
+            lab.restart();
+        }
+        let order = ["one", "two", "early", "sleeps", "has", "late"];
+        for (freed, served) in order.iter().zip(&order[2..]) {
+            lab.cluster.delete_service(freed);
+            lab.settle();
+            assert!(lab.addresses(served).iter().any(|it| it.starts_with("10.0.")), "{served}");
+        }
+    }
+}
+
 /// A cluster in which it is late, and then it turns out that it is hours earlier.
 const PUT_BACK: Duration = Duration::from_hours(5);
 
