@@ -24,6 +24,10 @@ pub(super) struct KnownLock {
     /// Who has it, in the order in which they came.
     pub(super) owners: Vec<Owner>,
     pub(super) services: Vec<ServiceRef>,
+    /// Those of them whose Service this process has never seen.
+    pub(super) unmet: Vec<Owner>,
+    /// When the Lease was created.
+    pub(super) created: Option<Time>,
     /// The Service that was deleted, or not for us any more, while it had the address, which rests since.
     pub(super) former: Option<Owner>,
     pub(super) expiring: Vec<Expiry>,
@@ -72,6 +76,8 @@ impl KnownLock {
         let pool = Some(record.claim.pool).filter(|pool| !pool.is_empty());
         Self {
             owners: record.claim.services.iter().map(owner_of).collect(),
+            unmet: Vec::new(),
+            created: None,
             expiring: record.expiring,
             former: record.last_service.map(Owner::from),
             services: record.claim.services,
@@ -184,7 +190,8 @@ pub(super) fn address(lease: &Lease) -> Option<IpAddr> {
 pub(super) fn known(lease: &Lease) -> Option<(IpAddr, KnownLock)> {
     let address = address(lease)?;
     let record = lock::parse(lease).inspect_err(|error| tracing::warn!(%error, "no lock")).ok()?;
-    Some((address, KnownLock::of(record)))
+    let created = lease.creation_timestamp();
+    Some((address, KnownLock { created, ..KnownLock::of(record) }))
 }
 
 /// A lock whose label somebody has removed, or a restored backup has lost. The watch does not show it, and it is written

@@ -92,9 +92,29 @@ impl Index {
         }
         self.suspects.insert(address);
         let mut concerned = lock.owners.clone();
-        concerned.extend(self.forget(address).into_iter().flat_map(|before| before.owners));
-        self.remember(address, self.with_stranger_named(lock));
+        let before = self.forget(address);
+        let unmet = self.unmet(&lock, before.as_ref());
+        concerned.extend(before.into_iter().flat_map(|before| before.owners));
+        self.remember(address, self.with_stranger_named(KnownLock { unmet, ..lock }));
         concerned.iter().for_each(|owner| self.touch(owner));
+    }
+
+    /// Who is on `lock`, which was as `before`, without ever having been seen.
+    fn unmet(&self, lock: &KnownLock, before: Option<&KnownLock>) -> Vec<Owner> {
+        let was_met = |owner: &Owner| {
+            before.is_some_and(|it| it.owners.contains(owner) && !it.unmet.contains(owner))
+        };
+        let is_met = |owner: &Owner| self.services.contains_key(owner) || was_met(owner);
+        lock.owners.iter().filter(|owner| !is_met(owner)).cloned().collect()
+    }
+
+    /// Takes note that the Service of `owner` has been seen.
+    pub(super) fn meet(&mut self, owner: &Owner) {
+        for address in self.locked_by(owner) {
+            if let Some(lock) = self.locks.get_mut(&address) {
+                lock.unmet.retain(|it| it != owner);
+            }
+        }
     }
 
     fn remember(&mut self, address: IpAddr, mut lock: KnownLock) {

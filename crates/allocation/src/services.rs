@@ -49,6 +49,7 @@ impl Watched<Service> for Index {
         self.services.insert(owner.clone(), record);
         self.note_written(&owner);
         if comes_or_goes {
+            self.meet(&owner);
             self.heirlooms_of(&owner);
         }
         self.dirty.insert(owner);

@@ -6,7 +6,7 @@ use arpeggio_api::lock::Amendment;
 use arpeggio_ipam::Owner;
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::Time;
 
-use super::{Index, clock::is_far_ahead, known_lock::owner_of};
+use super::{Index, Periods, clock::is_far_ahead, known_lock::owner_of};
 use crate::effect::{Change, Effect, Release, Subject, Task};
 
 impl Index {
@@ -51,13 +51,26 @@ impl Index {
     /// Whether a Service that is gone, or is for us no more, may be on its way back: `kubectl replace --force` deletes and
     /// creates it again.
     pub(super) fn awaits_successor(&mut self, address: IpAddr, now: &Time) -> bool {
-        let end = now.0.checked_add(self.periods.succession).map_or_else(|_| now.clone(), Time);
+        let end = self.end_of_succession(address, now);
         let end = self.orphaned.entry(address).or_insert(end).clone();
         if end <= *now {
             return false;
         }
         self.alarms.insert((end, Subject::Lock(address)));
         true
+    }
+
+    /// Until when a successor is awaited whose wait begins `now`. A young lock that names a Service which was never seen may
+    /// be of a backup, which brings the Service when it gets to it.
+    fn end_of_succession(&self, address: IpAddr, now: &Time) -> Time {
+        let Periods { succession, restoration, .. } = self.periods;
+        let since = |time: &Time, period| time.0.checked_add(period).ok().map(Time);
+        let soon = since(now, succession).unwrap_or_else(|| now.clone());
+        let lock = self.locks.get(&address).filter(|lock| !lock.unmet.is_empty());
+        let created = lock.and_then(|lock| lock.created.as_ref()).map(|created| created.min(now));
+        created
+            .and_then(|created| since(created, restoration))
+            .map_or(soon.clone(), |it| it.max(soon))
     }
 
     /// Writes a damaged lock anew, when all who have the address are on it. Who is not joins it first.
@@ -85,14 +98,17 @@ impl Index {
             // Its heir claims it, or says that it does not want it.
             return None;
         }
-        if let Some(longest) = self.rest_of(address, now)
-            && is_far_ahead(until, &longest)
-        {
-            return self.shorten_rest(address, longest);
-        }
-        if now < until {
-            self.alarms.insert((until.clone(), Subject::Lock(address)));
-            return None;
+        match self.rest_of(address, now) {
+            Some(longest) if is_far_ahead(until, &longest) => {
+                return self.shorten_rest(address, longest);
+            }
+            // Its pool lets nothing rest any more.
+            None if self.allocator.pool_of(address).is_some() => {}
+            _ if now < until => {
+                self.alarms.insert((until.clone(), Subject::Lock(address)));
+                return None;
+            }
+            _ => {}
         }
         let change = self.locks.get(&address)?.deleted();
         let release = Release { address, service: None, change };

@@ -160,11 +160,15 @@ impl Chooser<'_> {
         }
     }
 
-    /// Whether an owner may have the address that one of the same name had before it: one that it could get if nobody had
-    /// it. Whether it still wants it, and what a stranger at it means, is judged like for one that it has.
+    /// Whether an owner may have the address that one of the same name had before it: one that it asks for, and could get if
+    /// nobody had it. What a stranger at it means is judged like for one that it has.
     pub(crate) fn may_inherit(&self, held: &Held) -> bool {
+        let requested = &self.request.addresses;
+        if !requested.is_empty() && !requested.contains(&held.address) {
+            return false;
+        }
         match self.check(held.address) {
-            Ok(_) | Err(UnfitAddress::OtherPool(_)) => true,
+            Ok(_) => true,
             Err(UnfitAddress::NoPool) => {
                 self.allocator.may_come_back(held.address, held.origin.as_ref())
             }

@@ -103,6 +103,7 @@ pub(super) const PERIODS: Periods = Periods {
     quarantine: QUARANTINE,
     // Only some histories are about Services that come back.
     succession: Duration::ZERO,
+    restoration: Duration::from_mins(10),
 };
 
 /// When histories begin.
@@ -521,6 +522,14 @@ impl Cluster {
 
     pub(super) fn remove_silently(&mut self, name: &str) {
         self.leases.remove(name);
+    }
+
+    /// A tool restores the lock from a backup at this time.
+    pub(super) fn restore_lease(&mut self, mut lease: Lease, time: Time) {
+        let name = lease.name_any();
+        lease.metadata.creation_timestamp = Some(time);
+        lease.metadata.uid = Some(format!("restored-{}", self.version));
+        self.store_lease(&name, lease);
     }
 
     /// One without our label, which the watch does not show.

@@ -97,6 +97,51 @@ fn a_resting_address_goes_to_its_last_service_alone() {
 }
 
 #[test]
+fn an_address_rests_no_longer_than_its_pool_says_by_now() {
+    for (then, waits) in [(0, 0), (30, 31), (7_200, 3_600)] {
+        let mut lab = lab(AddressPoolSpec {
+            addresses: vec![AddressItem("10.0.0.1".to_owned())],
+            reuse_cool_down_seconds: 3_600,
+            ..plain()
+        });
+        lab.create("web");
+        lab.cluster.delete_service("web");
+        lab.settle();
+        lab.wait(Duration::from_secs(3));
+        lab.create("other");
+        assert_eq!(lab.addresses("other"), [""; 0], "{}", lab.says("other"));
+        lab.cluster.set_pool_spec(
+            "home",
+            AddressPoolSpec {
+                addresses: vec![AddressItem("10.0.0.1".to_owned())],
+                reuse_cool_down_seconds: then,
+                ..plain()
+            },
+        );
+        lab.settle();
+        lab.wait(Duration::from_secs(waits));
+        assert_eq!(lab.addresses("other"), ["10.0.0.1"], "{then}");
+        assert_eq!(lab.locks().len(), 1);
+    }
+}
+
+#[test]
+fn an_address_rests_on_while_its_pool_is_away() {
+    let mut lab = lab(resting());
+    lab.create("web");
+    lab.cluster.delete_service("web");
+    lab.settle();
+    lab.wait(Duration::from_secs(3));
+    lab.cluster.delete_pool("home");
+    lab.settle();
+    lab.cluster.set_pool_spec("home", resting());
+    lab.create("other");
+    assert_eq!(lab.addresses("other"), ["10.0.0.2"]);
+    lab.create("web");
+    assert_eq!(lab.addresses("web"), ["10.0.0.1"]);
+}
+
+#[test]
 fn a_resting_address_that_its_last_service_does_not_want_rests_on() {
     let mut lab = lab(resting());
     lab.create("web");
@@ -377,4 +422,202 @@ fn all_sharers_that_come_again_at_once_inherit() {
 
 fn s(address: &str) -> Vec<String> {
     vec![address.to_owned()]
+}
+
+/// A tool that restores a backup brings the lock, and the Service when it gets to it: with another uid, and without a status.
+#[test]
+fn a_lock_that_came_back_with_a_backup_waits_for_its_service() {
+    for (down, sharers) in [(false, 1), (true, 1), (false, 2), (true, 2)] {
+        let mut lab = lab(plain());
+        let mut brought = Vec::new();
+        for (name, port) in [("web", 80), ("api", 443)].into_iter().take(sharers) {
+            lab.cluster.create_service_on(name, &[("arpeggio.dev/sharing-key", "k")], port);
+            lab.settle();
+            brought.push((name, port));
+        }
+        let lease = lab.lease("address-10.0.0.1").clone();
+        let mut other = self::lab(plain());
+        other.wait(Duration::from_hours(1));
+        if down {
+            other.cluster.restore_lease(lease, cluster::after(other.time));
+            other.restart();
+        } else {
+            other.cluster.restore_lease(lease, cluster::after(other.time));
+        }
+        other.wait(Duration::from_mins(1));
+        other.create("early");
+        assert_eq!(other.addresses("early"), ["10.0.0.2"]);
+        for (name, port) in brought {
+            other.wait(Duration::from_mins(1));
+            other.cluster.create_service_on(name, &[("arpeggio.dev/sharing-key", "k")], port);
+            other.settle();
+            assert_eq!(other.addresses(name), ["10.0.0.1"]);
+        }
+        other.wait(Duration::from_hours(1));
+        assert_eq!(other.locks(), ["address-10.0.0.1", "address-10.0.0.2"]);
+    }
+}
+
+#[test]
+fn a_lock_that_came_back_without_its_service_is_given_up() {
+    for age in [0, 5, 60] {
+        let mut lab = lab(plain());
+        lab.create("web");
+        let lease = lab.lease("address-10.0.0.1").clone();
+        let mut other = self::lab(plain());
+        other.wait(Duration::from_hours(2));
+        let created = cluster::after(other.time - Duration::from_mins(age));
+        other.cluster.restore_lease(lease, created);
+        other.restart();
+        other.wait(Duration::from_secs(4));
+        assert_eq!(other.locks().len(), usize::from(age < 10), "{age}");
+        other.wait(Duration::from_mins(11 - age.min(10)));
+        assert_eq!(other.locks(), [""; 0], "{age}");
+        assert_eq!(other.controller.index.orphaned.len(), 0);
+    }
+}
+
+/// Whoever has seen the Service go knows more than the age of its lock says.
+#[test]
+fn a_young_lock_of_a_service_that_was_seen_waits_no_longer_for_it() {
+    let mut lab = lab(plain());
+    lab.wait(Duration::from_hours(1));
+    lab.cluster.create_service("web", &[]);
+    lab.settle();
+    let lease = lab.lease("address-10.0.0.1").clone();
+    lab.cluster.restore_lease(lease, cluster::after(lab.time));
+    lab.settle();
+    lab.cluster.delete_service("web");
+    lab.settle();
+    lab.wait(Duration::from_secs(3));
+    assert_eq!(lab.locks(), [""; 0]);
+}
+
+#[test]
+fn of_two_families_a_successor_inherits_what_it_asks_for() {
+    let two = || AddressPoolSpec {
+        addresses: ["10.0.0.1-10.0.0.3", "fd00::1-fd00::3"]
+            .map(|it| AddressItem(it.to_owned()))
+            .into(),
+        ..plain()
+    };
+    let both: &[&str] = &["10.96.0.1", "fd00:96::1"];
+    let cases: [(&[&str], &[&str], &[&str]); 4] = [
+        (both, &["10.96.0.1"], &["10.0.0.2"]),
+        (both, &["fd00:96::1"], &["fd00::2"]),
+        (&["10.96.0.1"], both, &["10.0.0.2", "fd00::2"]),
+        (&["fd00:96::1"], both, &["fd00::2", "10.0.0.2"]),
+    ];
+    for (before, then, expected) in cases {
+        for down in [false, true] {
+            let mut lab = lab(two());
+            lab.cluster.create_service("first", &[]);
+            lab.cluster.set_cluster_addresses("first", both);
+            lab.settle();
+            lab.cluster.create_service("web", &[]);
+            lab.cluster.set_cluster_addresses("web", before);
+            lab.settle();
+            lab.cluster.delete_service("web");
+            if !down {
+                lab.settle();
+            }
+            lab.cluster.create_service("web", &[]);
+            lab.cluster.set_cluster_addresses("web", then);
+            if down {
+                lab.restart();
+            }
+            lab.settle();
+            let mut have = lab.addresses("web");
+            have.sort();
+            let mut want: Vec<String> = expected.iter().map(|it| (*it).to_owned()).collect();
+            want.sort();
+            assert_eq!(have, want, "{before:?} {then:?} {down}");
+            lab.wait(Duration::from_secs(10));
+            assert_eq!(lab.locks().len(), 2 + expected.len(), "{before:?} {then:?} {down}");
+        }
+    }
+}
+
+#[test]
+fn a_successor_of_another_class_leaves_the_address_to_others() {
+    for pool in [plain(), resting()] {
+        let mut lab = lab(pool);
+        lab.create("web");
+        lab.cluster.delete_service("web");
+        lab.cluster.create_service("web", &[]);
+        lab.cluster.set_class("web", Some("example.com/other"));
+        lab.settle();
+        lab.wait(Duration::from_secs(4));
+        lab.wait(Duration::from_mins(2));
+        assert_eq!((lab.addresses("web"), lab.locks()), (vec![], vec![]));
+        lab.create("other");
+        assert_eq!(lab.addresses("other"), ["10.0.0.1"]);
+    }
+}
+
+/// Who asks for something else has no use for what its predecessor had, and others may wait for it.
+#[test]
+fn a_successor_that_asks_for_another_address_or_pool_inherits_nothing() {
+    for (key, value) in
+        [("arpeggio.dev/addresses", "10.0.0.1"), ("arpeggio.dev/address-pool", "full")]
+    {
+        for (pool, down) in
+            [(plain(), false), (plain(), true), (resting(), false), (resting(), true)]
+        {
+            let mut lab = lab(pool);
+            lab.cluster.set_pool("full", &["10.1.0.1"]);
+            lab.cluster.create_service("there", &[("arpeggio.dev/address-pool", "full")]);
+            lab.settle();
+            lab.create("a");
+            lab.create("web");
+            lab.cluster.delete_service("web");
+            if !down {
+                lab.settle();
+            }
+            lab.cluster.create_service("web", &[(key, value)]);
+            if down {
+                lab.restart();
+            }
+            lab.settle();
+            lab.wait(Duration::from_mins(2));
+            assert_eq!(lab.addresses("web"), [""; 0], "{value} {}", lab.says("web"));
+            assert!(!lab.locks().contains(&"address-10.0.0.2".to_owned()), "{value}");
+        }
+    }
+}
+
+#[test]
+fn successors_that_ask_for_each_others_addresses_get_them() {
+    for order in [["a", "b"], ["b", "a"]] {
+        for down in [false, true] {
+            let mut lab = lab(plain());
+            lab.create("a");
+            lab.create("b");
+            for name in order {
+                lab.cluster.delete_service(name);
+            }
+            if !down {
+                lab.settle();
+            }
+            let asks = |name: &str| if name == "a" { "10.0.0.2" } else { "10.0.0.1" };
+            for name in order {
+                lab.cluster.create_service(name, &[("arpeggio.dev/addresses", asks(name))]);
+                if !down {
+                    lab.settle();
+                }
+            }
+            if down {
+                lab.restart();
+            }
+            lab.settle();
+            lab.wait(Duration::from_mins(2));
+            assert_eq!(
+                (lab.addresses("a"), lab.addresses("b")),
+                (s("10.0.0.2"), s("10.0.0.1")),
+                "{order:?} {down} {} {}",
+                lab.says("a"),
+                lab.says("b")
+            );
+        }
+    }
 }
