@@ -2,7 +2,8 @@
 //!
 //! No address is given twice because its lock has its name, in one namespace. Two installations have two namespaces, and
 //! see the same pools. So only the older one decides; the other one is not ready and says why. Each is known by its
-//! controllers' leader Lease, and counts as long as that is renewed, by our own clock.
+//! controllers' leader Lease, and counts as long as that is renewed, by our own clock. An installation that has just come waits
+//! for a moment before it decides, so that of two that come at once each has seen the other's Lease.
 
 use std::{collections::BTreeMap, time::Duration};
 
@@ -17,6 +18,9 @@ use kube::{Api, Client, ResourceExt as _, api::ObjectMeta, runtime::watcher::Con
 use tokio::time::Instant;
 
 use crate::feed::Feed;
+
+/// How long an installation waits whose leader Lease is new. A watch shows a Lease within some milliseconds.
+const SETTLE: Duration = Duration::from_secs(1);
 
 /// A watch of the leader Leases of all namespaces.
 pub(crate) struct Installations {
@@ -34,7 +38,7 @@ impl Installations {
         let listed = health.awaits("leader Leases of all namespaces");
         Self {
             feed: Feed::new(Api::all(client.clone()), leaders, listed),
-            known: Known { own: namespace.to_owned(), seen: BTreeMap::new() },
+            known: Known::new(namespace),
             awaited: health.awaits("no other installation"),
             said: None,
         }
@@ -55,9 +59,10 @@ impl Installations {
         self.feed.pass(event, &mut self.known);
     }
 
-    /// Whether another installation decides in this cluster.
+    /// Whether another installation decides in this cluster, or may: then this one does not.
     pub(crate) fn are_in_our_way(&self) -> bool {
-        self.known.elder(Instant::now()).is_some()
+        let now = Instant::now();
+        !self.known.is_settled(now) || self.known.elder(now).is_some()
     }
 
     /// Says so, once, and when it is over.
@@ -87,6 +92,8 @@ impl Installations {
 /// The leader Leases that there are, by namespace.
 struct Known {
     own: String,
+    /// From when on our own Lease counts; `None`: there is none.
+    settled: Option<Instant>,
     seen: BTreeMap<String, Seen>,
 }
 
@@ -98,8 +105,20 @@ struct Seen {
 }
 
 impl Known {
+    fn new(own: &str) -> Self {
+        Self { own: own.to_owned(), settled: None, seen: BTreeMap::new() }
+    }
+
+    /// Whether our own Lease is there, and has been for long enough.
+    fn is_settled(&self, now: Instant) -> bool {
+        self.settled.is_some_and(|settled| settled <= now)
+    }
+
     fn note(&mut self, lease: &Lease, now: Instant) {
         let namespace = lease.namespace().unwrap_or_default();
+        if namespace == self.own {
+            self.settled.get_or_insert(now + SETTLE);
+        }
         if namespace != self.own && !leader::is_of_arpeggio(lease) {
             return;
         }
@@ -128,12 +147,18 @@ impl Watched<Lease> for Known {
     }
 
     fn gone(&mut self, lease: &ObjectMeta) {
-        self.seen.remove(lease.namespace.as_deref().unwrap_or_default());
+        let namespace = lease.namespace.as_deref().unwrap_or_default();
+        self.seen.remove(namespace);
+        self.settled.take_if(|_| namespace == self.own);
     }
 
+    /// What is in a list is older than the list.
     fn reset(&mut self, leases: Vec<Lease>) {
+        let now = Instant::now();
         self.seen.clear();
-        leases.iter().for_each(|lease| self.note(lease, Instant::now()));
+        self.settled = None;
+        leases.iter().for_each(|lease| self.note(lease, now));
+        self.settled = self.settled.map(|_| now);
     }
 }
 
@@ -155,7 +180,7 @@ mod tests {
     }
 
     fn elder(leases: &[Lease], seconds: u64) -> Option<String> {
-        let mut known = Known { own: "ours".to_owned(), seen: BTreeMap::new() };
+        let mut known = Known::new("ours");
         let now = Instant::now();
         leases.iter().for_each(|lease| known.note(lease, now));
         known.elder(now + Duration::from_secs(seconds)).map(str::to_owned)
@@ -179,6 +204,21 @@ mod tests {
         let mut older = lease("older", 4, "b");
         older.metadata.labels = None;
         assert_eq!(elder(&[lease("ours", 5, "a"), older], 0), None);
+    }
+
+    #[test]
+    fn who_has_just_come_waits_until_it_would_have_seen_others() {
+        let (mut known, now) = (Known::new("ours"), Instant::now());
+        known.reset(Vec::new());
+        assert!(!known.is_settled(now + SETTLE), "without a Lease of its own");
+        known.note(&lease("ours", 5, "a"), now);
+        assert!(!known.is_settled(now));
+        known.note(&lease("ours", 5, "a"), now + SETTLE);
+        assert!(known.is_settled(now + SETTLE));
+        known.gone(&lease("ours", 5, "a").metadata);
+        assert!(!known.is_settled(now + SETTLE * 2));
+        known.reset(vec![lease("ours", 5, "a")]);
+        assert!(known.is_settled(Instant::now()), "it was there before");
     }
 
     #[test]

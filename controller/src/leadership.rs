@@ -50,37 +50,31 @@ enum Term {
 #[derive(Debug)]
 pub(crate) struct Leadership {
     term: watch::Receiver<Term>,
-    /// Keeps the channel open where nobody else does.
-    _unopposed: Option<watch::Sender<Term>>,
-    campaign: Option<JoinHandle<()>>,
+    campaign: JoinHandle<()>,
 }
 
 impl Leadership {
-    /// A process that decides without asking anybody.
-    pub(crate) fn unopposed(shown: &IntGauge) -> Self {
-        shown.set(1);
-        let (sender, term) = watch::channel(Term::Unopposed);
-        Self { term, _unopposed: Some(sender), campaign: None }
-    }
-
-    /// A process that decides while it holds the leader Lease in `namespace`. `name` must be unlike that of every other
-    /// process that ever ran. `shown` is 1 while it leads; `awaited` is told when the Lease is known.
-    pub(crate) fn contested(
+    /// A process that decides while it holds the leader Lease in `namespace`, or always if it is `unopposed`: then it only
+    /// takes part so that there is such a Lease, by which other installations know of this one. `name` must be unlike that
+    /// of every other process that ever ran. `shown` is 1 while it decides; `awaited` is told when the Lease is known.
+    pub(crate) fn new(
         client: Client,
         namespace: &str,
-        name: &str,
+        (name, unopposed): (&str, bool),
         shown: IntGauge,
         awaited: Awaited,
         shutdown: Shutdown,
     ) -> Self {
-        let (sender, term) = watch::channel(Term::Follows);
+        shown.set(unopposed.into());
+        let (sender, term) =
+            watch::channel(if unopposed { Term::Unopposed } else { Term::Follows });
         let leases = Api::namespaced(client.clone(), namespace);
         let ours = Config::default().fields(&format!("metadata.name={}", leader::NAME));
         let watch = Watch::new(leases, ours, Haste::Urgent, awaited);
         let server = Server(Api::namespaced(client, namespace));
         let campaign = Campaign::new(server, watch, name, sender, shown);
         let campaign = tokio::spawn(campaign.run(shutdown));
-        Self { term, _unopposed: None, campaign: Some(campaign) }
+        Self { term, campaign }
     }
 
     /// Whether this process decides at this moment.
@@ -102,9 +96,8 @@ impl Leadership {
 
     /// Waits, when the process has been asked to stop, until others know that they may lead.
     pub(crate) async fn ended(self) {
-        let Some(campaign) = self.campaign else { return };
         // A write and the reading after it may have been under way when the process was asked to stop.
-        if timeout(3 * TIME_LIMIT, campaign).await.is_err() {
+        if timeout(3 * TIME_LIMIT, self.campaign).await.is_err() {
             tracing::warn!("the leader Lease was not given up; others wait until it expires");
         }
     }
@@ -225,6 +218,9 @@ impl Campaign {
 
     /// Tells the loop, when something has changed, and people, when it matters to them.
     fn publish(&mut self) {
+        if *self.term.borrow() == Term::Unopposed {
+            return;
+        }
         let end = self.candidate.leads_until().map(|until| self.origin + until.as_duration());
         let term = match end {
             Some(end) if Instant::now() < end => Term::Until(end),

@@ -146,11 +146,9 @@ fn leadership(
     health: &Health,
     shutdown: &Shutdown,
 ) -> Leadership {
-    if !args.leader_election {
-        return Leadership::unopposed(&metrics.leader);
-    }
     let name = args.candidate(wall_clock::now());
     let (client, shown) = (client.clone(), metrics.leader.clone());
     let known = health.awaits("the leader Lease");
-    Leadership::contested(client, &args.namespace, &name, shown, known, shutdown.clone())
+    let process = (name.as_str(), !args.leader_election);
+    Leadership::new(client, &args.namespace, process, shown, known, shutdown.clone())
 }
