@@ -1,9 +1,9 @@
 //! Services that got less than they ask for.
 //!
 //! They are served in the order in which they began to wait, which their condition says, and so any controller knows. Those
-//! of whom no controller has said so yet come after them, in the order of their creation. When an address comes free, as many of them are looked at as it takes
-//! to give it away: the others would only learn what they know. When more may have changed (a pool, the ports at a shared
-//! address), all of them are.
+//! of whom no controller has said so yet come after them, in the order of their creation. When an address comes free, as
+//! many of them are looked at as it takes to give it away: the others would only learn what they know. When more may have
+//! changed (a pool, the ports at a shared address), all of them are.
 
 use std::{
     collections::{BTreeMap, BTreeSet},
@@ -121,7 +121,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn the_queue_is_in_the_order_of_creation() {
+    fn the_queue_is_in_order() {
         let mut waiting = Waiting::default();
         let at = |second| Rank {
             created: Some(Timestamp::from_second(second).unwrap()),
