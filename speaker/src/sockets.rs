@@ -13,7 +13,7 @@ use std::{
 use arpeggio_election::Pattern;
 use arpeggio_link::{
     groups::GroupError,
-    interfaces::{Interface, is_wireless},
+    interfaces::Interface,
     packet::{FrameSocket, Inbox, Outbox, SocketError},
 };
 use arpeggio_runtime::telemetry::causes;
@@ -35,8 +35,10 @@ pub(crate) struct Sockets {
 }
 
 impl Sockets {
-    fn is_promiscuous(&self, name: &str) -> bool {
-        is_wireless(name) || self.promiscuous.iter().any(|pattern| pattern.matches(name))
+    /// A radio below a bridge is in that mode already. The bridge itself would hand over what goes from port to port.
+    fn is_promiscuous(&self, interface: &Interface) -> bool {
+        let is_radio = interface.wireless && interface.kind.as_deref() != Some("bridge");
+        is_radio || self.promiscuous.iter().any(|pattern| pattern.matches(&interface.name))
     }
 
     fn open<P: Protocol>(
@@ -45,7 +47,7 @@ impl Sockets {
         listener: Listener<P>,
     ) -> Result<Box<dyn Ear<P>>, SocketError> {
         let socket = Arc::new(FrameSocket::open(interface.index, &P::Filter::default())?);
-        if self.is_promiscuous(&interface.name) {
+        if self.is_promiscuous(interface) {
             socket.hear_everything()?;
         }
         let signs = Arc::<Signs>::default();

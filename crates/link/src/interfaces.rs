@@ -4,6 +4,7 @@
 
 mod announcing;
 mod decode;
+mod layers;
 mod message;
 mod snapshot;
 mod watch;
@@ -15,4 +16,3 @@ pub use snapshot::{
     Way, has_neighbours,
 };
 pub use watch::{NetlinkError, watch};
-pub use wireless::is_wireless;

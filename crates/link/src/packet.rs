@@ -185,7 +185,7 @@ impl<Filter: FrameFilter> FrameSocket<Filter> {
 
     /// Makes the network card let in all frames, whomever they are for, until the socket is dropped.
     /// The filter still lets through only those that are for this machine. For cards that leave out
-    /// too much: see [`is_wireless`](crate::interfaces::is_wireless).
+    /// too much: wireless ones.
     ///
     /// # Errors
     /// [`SocketError::InterfaceGone`] if it is.

@@ -260,6 +260,9 @@ fn a_radio_is_known_and_heard() {
     }
     let radio = here.becomes("eth0", |it| it.flaw().is_none());
     assert!(radio.wireless, "{radio:?}");
+    here.ip("link add link eth0 name eth0.10 type vlan id 10");
+    here.becomes("eth0.10", |it| it.wireless);
+    here.ip("link delete eth0.10");
     there.becomes("eth0", |it| it.flaw().is_none());
     let socket = here.listen("eth0");
     assert!(hears(&socket, || there.asks("eth0")));

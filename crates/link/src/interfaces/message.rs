@@ -62,9 +62,13 @@ const INFO: &[(u16, Need)] = &[(IFLA_INFO_KIND, Need::Text), (IFLA_INFO_SLAVE_KI
 const LINK: &[(u16, Need)] = &[
     (libc::IFLA_ADDRESS, Need::Whole),
     (libc::IFLA_IFNAME, Need::Text),
+    (libc::IFLA_LINK, Need::Whole),
+    (libc::IFLA_MASTER, Need::Whole),
     (libc::IFLA_LINKINFO, Need::Parts(INFO)),
+    (IFLA_LINK_NETNSID, Need::Whole),
     (IFLA_CARRIER_UP_COUNT, Need::Whole),
 ];
+const IFLA_LINK_NETNSID: u16 = 37;
 const IFLA_CARRIER_UP_COUNT: u16 = 47;
 
 const ADDRESS: &[(u16, Need)] =

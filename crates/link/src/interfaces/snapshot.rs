@@ -34,12 +34,13 @@ pub struct Interface {
     pub member_of: Option<String>,
     /// Whether it is switched on (`IFF_UP`).
     pub up: bool,
-    /// Whether it hears the other end (`IFF_LOWER_UP`).
+    /// Whether it hears the other end (`IFF_LOWER_UP`). A bridge with cables does by one of these.
     pub carrier: bool,
-    /// Whether it is a radio, as far as the kernel says.
+    /// Whether it is a radio, or leads to its segment by one, as far as the kernel says.
     pub wireless: bool,
-    /// How often it has begun to hear it (`IFLA_CARRIER_UP_COUNT`). Tells of a carrier that was
-    /// lost and came back in a moment, which the kernel reports as one change.
+    /// How often it, or the one cable below it, has begun to hear it (`IFLA_CARRIER_UP_COUNT`).
+    /// Tells of a carrier that was lost and came back in a moment, which the kernel reports as one
+    /// change.
     pub carrier_ups: u32,
     /// Its addresses, in the kernel's order.
     pub addresses: Vec<Address>,

@@ -23,8 +23,10 @@ use tokio::sync::watch;
 use tokio::time;
 use tracing::warn;
 
+use super::layers::Layers;
 use super::message::Message;
-use super::{Links, decode, is_wireless};
+use super::wireless::is_wireless;
+use super::{Links, decode};
 
 /// How long further events are awaited before reading, since one cause makes several of them.
 const SETTLE: Duration = Duration::from_millis(20);
@@ -174,6 +176,7 @@ async fn read_lists(handle: &Handle) -> Result<Links, NetlinkError> {
     // The kernel does not say it by this protocol. Only cards are radios.
     let cards = snapshot.interfaces.iter_mut().filter(|it| it.kind.is_none());
     cards.for_each(|it| it.wireless = is_wireless(&it.name));
+    Layers::new(&links, &snapshot.interfaces).settle(&mut snapshot);
     Ok(snapshot)
 }
 

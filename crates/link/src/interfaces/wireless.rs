@@ -9,7 +9,7 @@ use std::path::Path;
 /// broadcasts get lost while they save power, and questions for an address that the machine does not
 /// have itself are filtered (Raspberry Pi). See
 /// [`FrameSocket::hear_everything`](crate::packet::FrameSocket::hear_everything).
-pub fn is_wireless(name: &str) -> bool {
+pub(super) fn is_wireless(name: &str) -> bool {
     is_wireless_below(Path::new("/sys/class/net"), name)
 }
 
