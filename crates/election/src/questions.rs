@@ -37,6 +37,9 @@ const QUESTIONS: u32 = 3;
 /// watch and its first frame take some ten milliseconds.
 const SUCCESSOR_PAUSE: Duration = Duration::from_secs(1);
 
+/// The pause after each question of a stand-in, where nothing is asked before the first use.
+const STAND_IN_PAUSE: Duration = Duration::from_millis(70);
+
 /// A question on the wire.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Question {
@@ -100,6 +103,8 @@ impl Purpose {
     /// The pause after each question.
     fn pause(self, settings: &Settings) -> Duration {
         match self {
+            // Whoever needs no proof that an address is new must still hear of others who stand in.
+            Self::StandIn if settings.first_probe.is_zero() => STAND_IN_PAUSE,
             Self::FirstUse | Self::Recheck | Self::StandIn => settings.first_probe,
             Self::Claim | Self::Reunion => settings.retry * 2,
             Self::Successor => SUCCESSOR_PAUSE,

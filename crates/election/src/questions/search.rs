@@ -142,9 +142,13 @@ mod tests {
 
     /// When is asked until there is a verdict, and when that is.
     fn asked(search: &mut Search, to: u64) -> (Vec<u64>, Option<u64>) {
+        asked_by(&Settings::default(), search, to)
+    }
+
+    fn asked_by(settings: &Settings, search: &mut Search, to: u64) -> (Vec<u64>, Option<u64>) {
         let mut asked = vec![];
         for now in (0..to).step_by(10) {
-            match search.look(at(now), &Settings::default()) {
+            match search.look(at(now), settings) {
                 Step::Wait => {}
                 Step::Ask => asked.push(now),
                 Step::Unanswered(since) => {
@@ -171,6 +175,14 @@ mod tests {
             let mut search = Search::new(purpose, at(1000));
             assert_eq!(asked(&mut search, 4000), expected, "{purpose:?}");
         }
+    }
+
+    #[test]
+    fn a_stand_in_waits_for_answers_also_where_nothing_is_asked_before_the_first_use() {
+        let settings = Settings { first_probe: Duration::ZERO, ..Settings::default() };
+        let mut search = Search::new(Purpose::StandIn, at(1000));
+        let expected = (vec![1000, 1070, 1140], Some(1210));
+        assert_eq!(asked_by(&settings, &mut search, 4000), expected);
     }
 
     #[test]
