@@ -623,6 +623,10 @@ impl Engine {
             self.failovers.speaker_heard(&by, self.now());
             self.elector.handle(self.now(), Event::Heard { address, by: by.clone() });
         }
+        if sighting.said == Said::Replied && self.elector.misses(&by) {
+            // Its session says of its own addresses what is not so any more, perhaps.
+            self.answered(Event::NodeAnswered(by.clone()), sighting.interface);
+        }
         // A fellow's speaker may ask for the same address. And where this node's service proxy has it, the fellow's has it
         // as well: it is nobody's own address.
         let is_its_own = sighting.said != Said::Asked;
@@ -874,7 +878,8 @@ impl Engine {
         }
     }
 
-    /// Asks for a node's own address: the node, and everybody `as_well`, then for its others, too.
+    /// Asks for a node's own address: the node, and everybody `as_well`, then for its others, too, and its speaker. The node may
+    /// have lost all of them, and its session does not say so yet.
     fn ask_node(&mut self, node: Node, as_well: bool) {
         let before = self.now();
         let links = self.announcer.links();
@@ -887,8 +892,23 @@ impl Engine {
         let Some(probe) = probes.first().filter(|_| asked > 0) else {
             return self.elector.handle(before, Event::Unasked(node));
         };
+        if as_well {
+            self.ask_speaker_beside(&node, probe.interface);
+        }
         let wireless = probe.is_wireless(self.elector.reach(&node), self.announcer.links());
         self.paths.asked(&node, wireless, before);
+    }
+
+    /// Asks a node's speaker for what it announces on this interface. An answer shows that the node lives.
+    fn ask_speaker_beside(&self, node: &Node, interface: u32) {
+        let links = self.announcer.links();
+        for address in self.elector.asked_of(node) {
+            let places = self.elector.interfaces(address, self.announcer.reach());
+            let probe = self.neighbours.speaker_probe(node, address, &places, links);
+            if let Some(probe) = probe.filter(|it| it.interface == interface) {
+                self.announcer.ask(probe);
+            }
+        }
     }
 
     /// Asks everybody for an address, this node's own kernel as well, which does not answer itself on the wire.

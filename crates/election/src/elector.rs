@@ -151,6 +151,16 @@ impl Elector {
         self.speakers.awaited()
     }
 
+    /// The addresses for which the speaker of `node` is asked: some of those that it announces.
+    pub fn asked_of(&self, node: &Node) -> impl Iterator<Item = IpAddr> {
+        self.speakers.asked_of(node)
+    }
+
+    /// Whether `node` has missed a question for its own address.
+    pub fn misses(&self, node: &Node) -> bool {
+        self.wire.misses(node)
+    }
+
     /// The interfaces, out of those that this node has now, on which it announces `address` or asks for it first.
     pub fn interfaces<'a>(&self, address: IpAddr, reach: &'a Reach) -> Vec<&'a Interface> {
         let Some(lock) = self.view.lock(address) else { return Vec::new() };

@@ -58,6 +58,11 @@ impl SpeakerWatch {
         self.speakers.values().flat_map(Speaker::addresses)
     }
 
+    /// Those of them that `node` announces.
+    pub(crate) fn asked_of(&self, node: &Node) -> impl Iterator<Item = IpAddr> {
+        self.speakers.get(node).into_iter().flat_map(Speaker::addresses)
+    }
+
     /// When [`SpeakerWatch::tick`] wants to be called next; `None` while nobody is watched.
     pub(crate) fn due(&self) -> Option<Timestamp> {
         self.speakers.values().map(|speaker| speaker.due).min()

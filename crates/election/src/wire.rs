@@ -128,6 +128,11 @@ impl WireWatch {
         self.peers.values().any(|peer| peer.asked().is_some() && peer.due() <= now)
     }
 
+    /// Whether `node` has missed a question.
+    pub(crate) fn misses(&self, node: &Node) -> bool {
+        self.peers.get(node).is_some_and(|peer| peer.misses() > 0)
+    }
+
     pub(crate) fn gateway_answered(&mut self, now: Timestamp) {
         self.gateway_answered = Some(now);
     }
