@@ -6,7 +6,7 @@ use std::{
     sync::Arc,
 };
 
-use arpeggio_election::{self as election, Pattern, Purpose, Reach, Timestamp};
+use arpeggio_election::{self as election, Families, Pattern, Purpose, Reach, Timestamp};
 use arpeggio_link::interfaces::{Interface, Links};
 use arpeggio_wire::MacAddr;
 
@@ -36,8 +36,8 @@ pub(crate) struct Announcer {
     named: Vec<Pattern>,
     /// The interfaces that others are not told of, since there are too many.
     left_out: Vec<String>,
-    /// The interfaces that could not be opened when `reach` was worked out.
-    unopened: BTreeSet<u32>,
+    /// The interfaces that could not be opened when `reach` was worked out, and for which addresses.
+    unopened: BTreeMap<u32, Families>,
     /// The interfaces that are dead behind their carriers.
     dead: BTreeSet<u32>,
     segments: Segments,
@@ -56,7 +56,7 @@ impl Announcer {
             reach: Reach::default(),
             named: Vec::new(),
             left_out: Vec::new(),
-            unopened: BTreeSet::new(),
+            unopened: BTreeMap::new(),
             dead: BTreeSet::new(),
             segments: Segments::new(wiring),
             schedule: Schedule::default(),
@@ -105,11 +105,15 @@ impl Announcer {
         self.unopened = self.segments.unopened();
         self.reach = self.links.reach(&self.named);
         self.tell_of_left_out();
-        let unopened = self.unopened.iter().filter_map(|index| self.links.interface(*index));
-        let dead = self.dead.iter().filter_map(|index| self.links.interface(*index));
-        let useless: Vec<&str> = unopened.chain(dead).map(|it| it.name.as_str()).collect();
-        for interface in &mut self.reach.interfaces {
-            interface.cut_off |= useless.contains(&interface.name.as_str());
+        let unopened = self.unopened.iter().map(|(index, families)| (*index, *families));
+        let dead = self.dead.iter().map(|index| (*index, Families::ALL));
+        for (index, families) in unopened.chain(dead) {
+            let Some(useless) = self.links.interface(index) else { continue };
+            for interface in &mut self.reach.interfaces {
+                if interface.name == useless.name {
+                    interface.cut_off = interface.cut_off | families;
+                }
+            }
         }
     }
 
@@ -126,8 +130,8 @@ impl Announcer {
     }
 
     /// Looks again at which interfaces could be opened. If others are than before, returns the names of those that are now
-    /// and were not.
-    pub(crate) fn look_at_opened(&mut self) -> Option<Vec<String>> {
+    /// and were not, and for which addresses.
+    pub(crate) fn look_at_opened(&mut self) -> Option<Vec<(String, Families)>> {
         let before = std::mem::take(&mut self.unopened);
         self.unopened = self.segments.unopened();
         if before == self.unopened {
@@ -135,23 +139,26 @@ impl Announcer {
         }
         self.work_out_reach();
         self.stale = true;
-        Some(self.names(before.difference(&self.unopened)))
+        let is_still = |index| self.unopened.get(&index).copied().unwrap_or_default();
+        let opened = before.into_iter().map(|(index, was)| (index, was.without(is_still(index))));
+        Some(self.with_names(opened.filter(|(_, families)| *families != Families::NONE)))
     }
 
     /// These interfaces are dead behind their carriers. Returns the names of those that were and are not any more, if it is
     /// news.
-    pub(crate) fn bury(&mut self, dead: BTreeSet<u32>) -> Option<Vec<String>> {
+    pub(crate) fn bury(&mut self, dead: BTreeSet<u32>) -> Option<Vec<(String, Families)>> {
         if self.dead == dead {
             return None;
         }
         let before = std::mem::replace(&mut self.dead, dead);
         self.work_out_reach();
         self.stale = true;
-        Some(self.names(before.difference(&self.dead)))
+        Some(self.with_names(before.difference(&self.dead).map(|index| (*index, Families::ALL))))
     }
 
-    fn names<'a>(&self, indices: impl Iterator<Item = &'a u32>) -> Vec<String> {
-        indices.filter_map(|it| self.links.interface(*it)).map(|it| it.name.clone()).collect()
+    fn with_names(&self, some: impl Iterator<Item = (u32, Families)>) -> Vec<(String, Families)> {
+        let name = |index| self.links.interface(index).map(|it| it.name.clone());
+        some.filter_map(|(index, families)| Some((name(index)?, families))).collect()
     }
 
     /// Something else has changed that addresses' places, or the neighbours to listen for, depend on.

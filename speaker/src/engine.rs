@@ -18,8 +18,8 @@ use arpeggio_api::{
     session::{HeardOn, LinkAddress, SessionRecord, Whereabouts},
 };
 use arpeggio_election::{
-    Effect, Elector, Event, Node, Outcome, Pattern, Purpose, Question, Session, Settings, Target,
-    Timestamp, Version, Write,
+    Effect, Elector, Event, Families, Node, Outcome, Pattern, Purpose, Question, Session, Settings,
+    Target, Timestamp, Version, Write,
 };
 use arpeggio_link::interfaces::{Interface, Links};
 use arpeggio_runtime::health::{Awaited, Heartbeat};
@@ -467,7 +467,7 @@ impl Engine {
     fn follow(&mut self, links: Arc<Links>) {
         let returned = returned(self.announcer.links(), &links);
         let returned: Vec<Event> =
-            returned.map(|it| Event::CarrierReturned(it.name.clone())).collect();
+            returned.map(|it| Event::CarrierReturned(it.name.clone(), Families::ALL)).collect();
         let before = self.whereabouts();
         self.announcer.follow(links);
         let whereabouts = self.whereabouts();
@@ -495,7 +495,7 @@ impl Engine {
     fn look_at_opened(&mut self) {
         let Some(opened) = self.announcer.look_at_opened() else { return };
         let reach = Event::Reach(self.announcer.reach().clone());
-        self.learn([reach].into_iter().chain(opened.into_iter().map(Event::CarrierReturned)));
+        self.learn([reach].into_iter().chain(opened.into_iter().map(carrier_returned)));
     }
 
     /// An interface that is dead behind its carrier is one that this node cannot announce on.
@@ -515,10 +515,11 @@ impl Engine {
             );
         }
         if !revived.is_empty() {
-            tracing::info!(interfaces = revived.join(", "), "these interfaces can announce again");
+            let names: Vec<&str> = revived.iter().map(|(name, _)| name.as_str()).collect();
+            tracing::info!(interfaces = names.join(", "), "these interfaces can announce again");
         }
         let reach = Event::Reach(self.announcer.reach().clone());
-        self.learn([reach].into_iter().chain(revived.into_iter().map(Event::CarrierReturned)));
+        self.learn([reach].into_iter().chain(revived.into_iter().map(carrier_returned)));
     }
 
     fn learn(&mut self, events: impl IntoIterator<Item = Event>) {
@@ -969,12 +970,16 @@ impl Engine {
     }
 }
 
+fn carrier_returned((interface, families): (String, Families)) -> Event {
+    Event::CarrierReturned(interface, families)
+}
+
 /// The interfaces on which somebody was heard when a session was written, and those on which nobody could be.
 fn places_heard(session: &Session, heard_on: &HeardOn) -> Vec<String> {
     let nets: BTreeSet<IpNet> = heard_on.values().flatten().copied().collect();
     let interfaces = session.reach.iter().flat_map(|reach| &reach.interfaces);
     let is_heard = |it: &&arpeggio_election::Interface| {
-        it.cut_off || it.subnets.iter().any(|net| nets.contains(&net.trunc()))
+        it.cut_off == Families::ALL || it.subnets.iter().any(|net| nets.contains(&net.trunc()))
     };
     interfaces.filter(is_heard).map(|it| it.name.clone()).collect()
 }

@@ -18,7 +18,7 @@ use std::{
     time::{Duration, Instant},
 };
 
-use arpeggio_election::Pattern;
+use arpeggio_election::{Families, Pattern};
 use arpeggio_link::{
     filter::{ArpFilter, FrameFilter, NdpFilter},
     packet::FrameSocket,
@@ -90,7 +90,13 @@ fn wiring(registry: &Registry) -> (Wiring, [Receiver<Sighting>; 2]) {
 }
 
 fn can_announce(announcer: &Announcer) -> bool {
-    announcer.reach().interfaces.iter().any(|it| it.name == "eth0" && !it.cut_off)
+    cut_off(announcer) == Some(Families::NONE)
+}
+
+/// For which families the node cannot announce on its interface.
+fn cut_off(announcer: &Announcer) -> Option<Families> {
+    let interfaces = &announcer.reach().interfaces;
+    interfaces.iter().find(|it| it.name == "eth0").map(|it| it.cut_off)
 }
 
 impl Speaker {

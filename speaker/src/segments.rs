@@ -6,7 +6,7 @@ use std::{
     time::Duration,
 };
 
-use arpeggio_election::Bucket;
+use arpeggio_election::{Bucket, Families};
 use arpeggio_link::interfaces::{Family, Interface, Links};
 use arpeggio_runtime::telemetry::causes;
 use arpeggio_wire::MacAddr;
@@ -89,9 +89,13 @@ impl Segments {
         self.arp.is_behind() || self.ndp.is_behind()
     }
 
-    /// The interfaces that could not be opened, or not with all that it takes: this node does not hear or answer there.
-    pub(crate) fn unopened(&self) -> BTreeSet<u32> {
-        &self.arp.unopened() | &self.ndp.unopened()
+    /// The interfaces that could not be opened, or not with all that it takes, and for which addresses: this node does not hear
+    /// or answer for these there.
+    pub(crate) fn unopened(&self) -> BTreeMap<u32, Families> {
+        let (arp, ndp) = (self.arp.unopened(), self.ndp.unopened());
+        let families =
+            |index: &u32| Families { ipv4: arp.contains(index), ipv6: ndp.contains(index) };
+        arp.union(&ndp).map(|index| (*index, families(index))).collect()
     }
 
     /// Whether frames have come that nobody has told of yet.

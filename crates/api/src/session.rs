@@ -8,7 +8,7 @@
 //! | `spec.renewTime` | for people; speakers judge by when they saw the object change |
 //! | annotation `arpeggio.dev/instance` | which of the node's processes wrote last; during an upgrade there are two |
 //! | annotation `arpeggio.dev/link-addresses` | `ADDRESS=MAC,...`: where the node is found on the wire |
-//! | annotation `arpeggio.dev/interfaces` | the interfaces that lead to neighbours, with subnets and gateways, as JSON; those that cannot announce now are `cutOff`; `ranks` says for each subnet how many others are rather used for it |
+//! | annotation `arpeggio.dev/interfaces` | the interfaces that lead to neighbours, with subnets and gateways, as JSON; those that cannot announce now are `cutOff`, unless for the families that `usable` says; `ranks` says for each subnet how many others are rather used for it |
 //! | annotation `arpeggio.dev/own-addresses` | `ADDRESS,...`: the node's own addresses that `interfaces` does not name, on whatever interface; Services' are not among them |
 //! | annotation `arpeggio.dev/hears` | `NODE,...`: the nodes that this one watches and hears on the wire, so that it could confirm their silence; `NODE@SUBNET`: a node that it hears in this subnet, where earlier releases see one that does not exist |
 //! | annotation `arpeggio.dev/paths` | `NODE=PROFILE,...`: how the nodes are asked that this one asks on the wire, and why; for people |

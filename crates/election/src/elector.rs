@@ -29,6 +29,7 @@ use crate::{
     disputes::Disputes,
     eligibility::{Candidate, Standing},
     exchange::{Decision, Effect, Event},
+    families::Families,
     leaving::Leaving,
     loads::Loads,
     model::{EndReason, Epoch, Holder, Lock, Node, Session, SessionState, Timestamp, Version},
@@ -87,9 +88,9 @@ pub struct Elector {
     leaving: Leaving,
     contests: BTreeMap<IpAddr, Contest>,
     disputes: Disputes,
-    /// The interfaces that heard nobody, and since when they hear their segments again. Somebody else may have taken over
-    /// there unheard: nothing is announced on them until the session is proved, or the segment was asked.
-    returned: BTreeMap<String, Timestamp>,
+    /// The interfaces that heard nobody, for which addresses, and since when they hear their segments again. Somebody else may
+    /// have taken over there unheard: nothing is announced on them until the session is proved, or the segment was asked.
+    returned: BTreeMap<(String, Families), Timestamp>,
     unaided: Unaided,
 }
 
@@ -271,7 +272,9 @@ impl Elector {
             Event::BackendsUnknown(address) => self.view.backends_unknown(address),
             Event::Reach(reach) => self.view.own_reach_is(self.me.clone(), reach),
             Event::Outdated => self.own.outdated(now),
-            Event::CarrierReturned(interface) => self.carrier_returned(interface, now),
+            Event::CarrierReturned(interface, families) => {
+                self.carrier_returned(interface, families, now);
+            }
             Event::Occupied { address, mac, by } => self.occupied(address, mac, by.as_ref(), now),
             Event::Wanted { address, mac } => self.wanted(address, mac, now),
             Event::Wrote { write, outcome } => self.wrote(&write, outcome, now),

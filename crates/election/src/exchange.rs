@@ -6,6 +6,7 @@ use core::net::IpAddr;
 use crate::{
     eligibility::Backends,
     facts::NodeFacts,
+    families::Families,
     model::{Lock, Node, Session, Timestamp},
     questions::Question,
     reach::Reach,
@@ -72,9 +73,9 @@ pub enum Event {
     /// This node's session says of it what is not so any more, apart from its reach: its MAC addresses, say. It is renewed
     /// at once.
     Outdated,
-    /// This node's interface of this name hears its segment again after it did not, for however short a time. What
-    /// [`Event::Reach`] says is fed before.
-    CarrierReturned(String),
+    /// This node's interface of this name can announce addresses of these families again after it could not, for however short
+    /// a time: it hears its segment again, say. What [`Event::Reach`] says is fed before.
+    CarrierReturned(String, Families),
     /// A machine has an address that was asked for ([`Question::Address`]): it answers on the wire, or it is this node,
     /// whose kernel has it.
     Occupied {

@@ -5,7 +5,7 @@ use core::{cmp::Reverse, iter, net::IpAddr};
 
 use ipnet::IpNet;
 
-use crate::pattern::Pattern;
+use crate::{families::Families, pattern::Pattern};
 
 /// The interfaces of one node that neighbours are found on.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Hash)]
@@ -32,8 +32,9 @@ pub struct Interface {
     pub gateways: Vec<IpAddr>,
     /// It is a radio: answers come late now and then.
     pub wireless: bool,
-    /// It cannot announce now: it is down, say, or hears nobody. The addresses of its subnets belong there all the same.
-    pub cut_off: bool,
+    /// The families whose addresses it cannot announce now: it is down, say, or hears nobody. The addresses of its subnets
+    /// belong there all the same.
+    pub cut_off: Families,
 }
 
 impl Reach {
@@ -51,7 +52,7 @@ impl Reach {
         if patterns.is_empty() {
             return self.fitting(address).into_iter().collect();
         }
-        self.named(patterns).collect()
+        self.named(address, patterns).collect()
     }
 
     /// Whether there is any.
@@ -59,7 +60,7 @@ impl Reach {
         if patterns.is_empty() {
             return self.fitting(address).is_some();
         }
-        self.named(patterns).next().is_some()
+        self.named(address, patterns).next().is_some()
     }
 
     /// Whether one of its subnets contains `address`, also when the interface there is cut off.
@@ -68,26 +69,28 @@ impl Reach {
     }
 
     /// The subnets in which it finds neighbours now.
-    fn subnets(&self) -> impl Iterator<Item = IpNet> {
-        let nets = self.usable().flat_map(|it| &it.subnets);
-        nets.filter(|net| has_neighbours(net)).map(IpNet::trunc)
+    pub(crate) fn subnets(&self) -> impl Iterator<Item = IpNet> {
+        let nets =
+            self.interfaces.iter().flat_map(|it| it.subnets.iter().map(move |net| (it, net)));
+        let nets = nets.filter(|(it, net)| has_neighbours(net) && !it.cut_off.contain(net.addr()));
+        nets.map(|(_, net)| net.trunc())
     }
 
-    fn named(&self, patterns: &[Pattern]) -> impl Iterator<Item = &Interface> {
+    fn named(&self, address: IpAddr, patterns: &[Pattern]) -> impl Iterator<Item = &Interface> {
         let is_named = |it: &&Interface| patterns.iter().any(|pattern| pattern.matches(&it.name));
-        self.usable().filter(is_named)
+        self.usable_for(address).filter(is_named)
     }
 
-    fn usable(&self) -> impl Iterator<Item = &Interface> {
-        self.interfaces.iter().filter(|it| !it.cut_off)
+    fn usable_for(&self, address: IpAddr) -> impl Iterator<Item = &Interface> {
+        self.interfaces.iter().filter(move |it| !it.cut_off.contain(address))
     }
 
     fn fitting(&self, address: IpAddr) -> Option<&Interface> {
         let subnet = self.interfaces.iter().filter_map(|it| it.subnet_of(address)).min();
         let Some((most_specific, _)) = subnet else {
-            return self.usable().find(|it| it.is_default(address));
+            return self.usable_for(address).find(|it| it.is_default(address));
         };
-        let there = self.usable().filter_map(|it| Some((it.subnet_of(address)?, it)));
+        let there = self.usable_for(address).filter_map(|it| Some((it.subnet_of(address)?, it)));
         let there = there.filter(|((length, _), _)| *length == most_specific);
         there.min_by_key(|((_, rank), _)| *rank).map(|(_, it)| it)
     }
@@ -191,8 +194,10 @@ mod tests {
     fn reach() -> Reach {
         let wan = Interface { default_ipv4: true, ..interface("wan", &["203.0.113.2/30"]) };
         let lan = interface("lan", &["192.168.0.11/16", "fd00::11/64", "100.64.0.9/32"]);
-        let off =
-            Interface { cut_off: true, ..interface("off", &["10.0.0.1/8", "192.168.9.13/24"]) };
+        let off = Interface {
+            cut_off: Families::ALL,
+            ..interface("off", &["10.0.0.1/8", "192.168.9.13/24"])
+        };
         let radio = interface("radio", &["192.168.7.2/24", "10.0.0.2/8", "172.16.0.2/12"]);
         let radio = Interface { ranks: vec![1, 1], ..radio };
         let cable = interface("cable", &["192.168.7.1/24", "172.16.0.1/12"]);
@@ -249,7 +254,7 @@ mod tests {
     fn where_nobody_has_neighbours_is_no_subnet() {
         let mut subnets = Subnets::default();
         let mut off = interface("off", &["10.0.0.1/8"]);
-        off.cut_off = true;
+        off.cut_off = Families::ALL;
         let reach = Reach { interfaces: vec![off, interface("lo", &["192.0.2.1/32"])] };
         assert_eq!(subnets.replace(None, Some(&reach)), []);
     }

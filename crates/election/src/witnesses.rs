@@ -258,6 +258,5 @@ impl<'a> Segments<'a> {
 
 /// The subnets in which a node has neighbours and can be heard now.
 fn subnets(reach: &Reach) -> BTreeSet<IpNet> {
-    let usable = reach.interfaces.iter().filter(|it| !it.cut_off).flat_map(|it| &it.subnets);
-    usable.filter(|net| net.prefix_len() < net.max_prefix_len()).map(IpNet::trunc).collect()
+    reach.subnets().collect()
 }

@@ -37,8 +37,8 @@ fn in_order<'a>(
     fellow: &'a Fellow,
 ) -> impl Iterator<Item = &'a Interface> {
     let first = places(address, about, fellow);
-    let others: alloc::vec::Vec<&Interface> =
-        fellow.reach.interfaces.iter().filter(|it| !it.cut_off && !first.contains(it)).collect();
+    let usable = fellow.reach.interfaces.iter().filter(|it| !it.cut_off.contain(address));
+    let others: alloc::vec::Vec<&Interface> = usable.filter(|it| !first.contains(it)).collect();
     first.into_iter().chain(others)
 }
 

@@ -3,7 +3,7 @@
 use alloc::{collections::BTreeMap, sync::Arc, vec::Vec};
 use core::net::IpAddr;
 
-use arpeggio_election::{Interface, Node, NodeFacts};
+use arpeggio_election::{Families, Interface, Node, NodeFacts};
 use ipnet::IpNet;
 
 use crate::{
@@ -73,7 +73,7 @@ pub(crate) fn crew<'a>(
 /// A node as it is when no cable is out: the segment of an address does not change by that.
 fn plugged_in(fellow: &Fellow) -> Fellow {
     let mut fellow = fellow.clone();
-    fellow.reach.interfaces.iter_mut().for_each(|it| it.cut_off = false);
+    fellow.reach.interfaces.iter_mut().for_each(|it| it.cut_off = Families::NONE);
     fellow
 }
 

@@ -6,7 +6,7 @@ mod cluster;
 
 use std::{collections::BTreeMap, net::IpAddr, time::Duration};
 
-use arpeggio_election::{AnnounceTerms, EndReason, Interface, Node, Places};
+use arpeggio_election::{AnnounceTerms, EndReason, Families, Interface, Node, Places};
 use arpeggio_forwarding::{
     Because, Drain, Endpoints, Kind, LeftOut, Life, OneNode, Passing, Port, Protocol, Service,
     SpreadBy, Way, explain,
@@ -426,7 +426,7 @@ fn the_holders_death_changes_nothing_but_its_own_part() {
 
     // A cable that is out, and a session that goes on.
     let mut cluster = Cluster::of(3, true);
-    cluster.fellow(0).reach.interfaces[0].cut_off = true;
+    cluster.fellow(0).reach.interfaces[0].cut_off = Families::ALL;
     cluster.tell(1);
     assert_eq!(first(&cluster).iter().filter(|way| target(way) == Some(&name(0))).count(), 0);
 }
@@ -480,10 +480,10 @@ fn packets_leave_by_the_segment_of_the_address() {
     cluster.tell_all();
     move_to(&mut cluster, 1);
     assert_eq!(interface(&cluster).as_deref(), Some("eth0"));
-    cluster.fellow(0).reach.interfaces[1].cut_off = true;
+    cluster.fellow(0).reach.interfaces[1].cut_off = Families::ALL;
     cluster.tell_all();
     assert_eq!(interface(&cluster).as_deref(), Some("dmz"));
-    cluster.fellow(0).reach.interfaces[0].cut_off = true;
+    cluster.fellow(0).reach.interfaces[0].cut_off = Families::ALL;
     cluster.tell_all();
     assert!(cluster.machines[1].decision.plan.addresses.is_empty(), "there is no way");
 }

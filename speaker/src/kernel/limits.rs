@@ -92,7 +92,8 @@ fn turns(announcer: &mut Announcer) -> Vec<String> {
             &Neighbours::default(),
             of_this_machine(),
         );
-        opened.extend(announcer.look_at_opened().into_iter().flatten());
+        let anew = announcer.look_at_opened().into_iter().flatten();
+        opened.extend(anew.map(|(name, _)| name));
     }
     opened
 }

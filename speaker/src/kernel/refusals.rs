@@ -8,11 +8,12 @@ use std::{
     time::{Duration, Instant},
 };
 
+use arpeggio_election::Families;
 use arpeggio_link::interfaces::{self, Links};
 use crossbeam_channel::Receiver;
 use prometheus::{Registry, proto::MetricFamily};
 
-use super::{OURS, OURS_V6, TURN, can_announce, pair, wiring};
+use super::{OURS, OURS_V6, TURN, can_announce, cut_off, pair, wiring};
 use crate::{
     announcer::{Announcer, Demand},
     clock::of_this_machine,
@@ -112,4 +113,30 @@ fn an_interface_that_lets_nothing_leave_is_none_to_announce_on() {
             assert!(side.announce_until(|it| it.announced().len() == 2), "{what}");
         });
     }
+}
+
+/// A rule for IPv6 says nothing of IPv4.
+#[test]
+fn an_interface_that_lets_no_ipv6_leave_announces_ipv4_as_before() {
+    let Some(pair) = pair() else { return };
+    pair.here.run(|| {
+        let runtime = tokio::runtime::Runtime::new().unwrap();
+        let links = runtime.block_on(interfaces::watch()).unwrap();
+        pair.here.command(
+            "nft add table netdev t { chain c { type filter hook egress device eth0 priority 0 ; policy accept ; \
+             meta protocol ip6 drop ; } ; }",
+        );
+        let mut side = Side::new(links.borrow().clone());
+        let no_ipv6 = Families { ipv4: false, ipv6: true };
+        assert!(side.announce_until(|it| cut_off(it) == Some(no_ipv6)));
+        let start = Instant::now();
+        let goes_on = side.announce_until(|it| {
+            assert!(it.announced().contains(&OURS.into()), "{:?}", it.announced());
+            start.elapsed() > Duration::from_secs(1)
+        });
+        assert!(goes_on);
+        pair.here.command("nft delete table netdev t");
+        assert!(side.announce_until(can_announce));
+        assert!(side.announce_until(|it| it.announced().len() == 2));
+    });
 }

@@ -3,11 +3,14 @@
 use std::net::{IpAddr, Ipv4Addr};
 
 use arpeggio_api::terms::WrittenAnnounceTerms;
-use arpeggio_election::{Node, Write};
+use arpeggio_election::{Families, Node, Write};
 use arpeggio_link::interfaces::AddressState;
 use ipnet::IpNet;
 
-use super::cluster::{Cluster, Host, ip, ip6, millis, secs};
+use super::{
+    cluster::{Cluster, Host, ip, ip6, millis, secs},
+    machine::Card,
+};
 
 /// How often any lock was taken or given away.
 fn moves(cluster: &Cluster) -> usize {
@@ -340,5 +343,74 @@ fn an_interface_that_is_made_anew_announces_as_the_old_one() {
         assert!(cluster.owner(address).is_some(), "{node}: {cluster:?}");
         assert!(cluster.charges().is_empty(), "{node}: {cluster:?}");
         assert!(cluster.longest_dark <= millis(600), "{node}: {cluster:?}");
+    }
+}
+
+/// A packet filter drops what a node says by IPv6, and nothing else.
+#[test]
+fn a_node_that_may_not_send_by_one_protocol_keeps_what_it_has_by_the_other() {
+    for (ipv4, ipv6) in [(false, true), (true, false)] {
+        let addresses: Vec<_> = (100..104).flat_map(|last| [ip(0, last), ip6(0, last)]).collect();
+        let mut cluster = Cluster::settled(3, &addresses);
+        let dead = |address: &IpAddr| address.is_ipv6() == ipv6;
+        let mute = cluster.owner(addresses[0]).unwrap();
+        let kept = |cluster: &mut Cluster| -> Vec<bool> {
+            let mine = addresses.iter().filter(|it| !dead(it));
+            mine.map(|it| cluster.owner(*it) == Some(mute)).collect()
+        };
+        let before = kept(&mut cluster);
+        cluster.machines[mute]
+            .speaker
+            .as_ref()
+            .unwrap()
+            .ways
+            .take_no_frames_of(1, Families { ipv4, ipv6 });
+        // It would tell of a new one, or of one that it takes over.
+        for last in 110..113 {
+            cluster.claim(if ipv4 { ip(0, last) } else { ip6(0, last) });
+        }
+        cluster.run(secs(20));
+        for address in addresses.iter().filter(|it| dead(it)) {
+            let owner = cluster.owner(*address);
+            assert!(owner.is_some_and(|it| it != mute), "{address}: {owner:?}: {cluster:?}");
+        }
+        assert_eq!(kept(&mut cluster), before, "{ipv4} {ipv6}: {cluster:?}");
+        cluster.mark();
+        cluster.run(secs(60));
+        // Each try of the mute protocol's leaves what the other one has as it is.
+        assert_eq!(kept(&mut cluster), before, "{ipv4} {ipv6}: {cluster:?}");
+        assert_eq!(cluster.longest_dark, millis(0), "{ipv4} {ipv6}: {cluster:?}");
+        // What is left of the cluster is the mute one: the one protocol's addresses are answered for.
+        (0..3).filter(|index| *index != mute).for_each(|index| cluster.power_off(index));
+        cluster.run(secs(15));
+        for address in addresses.iter().filter(|it| !dead(it)) {
+            assert_eq!(cluster.owner(*address), Some(mute), "{address}: {cluster:?}");
+        }
+    }
+}
+
+/// By a network manager, say: the card becomes a port of a bridge, which gets its MAC address, its addresses and its routes.
+#[test]
+fn a_card_that_becomes_a_port_of_a_bridge_moves_nothing() {
+    let addresses = [ip(0, 100), ip6(0, 101), OUTSIDE];
+    for machines in [2, 3] {
+        let mut cluster = Cluster::settled(machines, &addresses);
+        for index in 0..machines {
+            let card = cluster.machines[index].cards[0].clone();
+            let port = Card { segment: 99, nets: Vec::new(), name: Some("eth0"), ..card.clone() };
+            let bridge = Card { name: Some("br0"), ..card };
+            cluster.machines[index].cards = vec![port, bridge];
+            cluster.machines[index].routes = vec![(1, 0)];
+            cluster.links_changed(index);
+            cluster.run(secs(5));
+        }
+        assert!(cluster.charges().is_empty(), "{machines}: {cluster:?}");
+        assert_eq!(moves(&cluster), 0, "{machines}: {cluster:?}");
+        assert!(cluster.longest_dark <= millis(100), "{machines}: {cluster:?}");
+        let victim = cluster.owner(addresses[0]).unwrap();
+        cluster.mark();
+        cluster.power_off(victim);
+        cluster.run(secs(5));
+        assert!(cluster.longest_dark <= millis(600), "{machines}: {cluster:?}");
     }
 }

@@ -65,7 +65,7 @@ pub(super) struct Card {
     /// Another one than its place gives it.
     pub(super) name: Option<&'static str>,
     pub(super) cable: bool,
-    carrier_ups: u32,
+    pub(super) carrier_ups: u32,
 }
 
 impl Card {

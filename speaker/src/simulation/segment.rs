@@ -1,16 +1,17 @@
 //! What one process has on its segments: who listens there, and the frames that it has sent.
 
 use std::{
-    collections::{BTreeSet, VecDeque},
+    collections::{BTreeMap, BTreeSet, VecDeque},
     fmt,
     sync::{Arc, Mutex, MutexGuard},
     time::Duration,
 };
 
+use arpeggio_election::Families;
 use arpeggio_link::{
     filter::{ArpFilter, NdpFilter},
     groups::GroupError,
-    interfaces::Interface,
+    interfaces::{Family, Interface},
     packet::SocketError,
 };
 use arpeggio_wire::{ArpFrame, ArpOperation, NdpFrame, NdpMessage};
@@ -41,8 +42,8 @@ struct Open {
     deaf: BTreeSet<u32>,
     /// The interfaces on which the kernel takes no filter.
     refused: BTreeSet<u32>,
-    /// The interfaces on which the kernel takes no frame.
-    full: BTreeSet<u32>,
+    /// The interfaces on which the kernel takes no frame of these families.
+    full: BTreeMap<u32, Families>,
 }
 
 struct OpenEar<P: Protocol> {
@@ -114,7 +115,13 @@ impl Ways {
 
     /// From now on, or not any more, the kernel takes no frame that is to leave by an interface.
     pub(super) fn take_no_frames(&self, interface: u32, is_so: bool) {
-        set(&mut self.open().full, interface, is_so);
+        let families = if is_so { Families::ALL } else { Families::NONE };
+        self.take_no_frames_of(interface, families);
+    }
+
+    /// From now on the kernel takes no frame of these families, and of no other, that is to leave by an interface.
+    pub(super) fn take_no_frames_of(&self, interface: u32, families: Families) {
+        self.open().full.insert(interface, families);
     }
 
     /// A frame comes in by an interface.
@@ -174,9 +181,14 @@ fn forget<P: Simulated>(ways: &Ways, number: u64) {
 }
 
 impl Open {
+    fn is_full<P: Protocol>(&self, interface: u32) -> bool {
+        let full = self.full.get(&interface).copied().unwrap_or_default();
+        if P::FAMILY == Family::V4 { full.ipv4 } else { full.ipv6 }
+    }
+
     fn hear<P: Simulated>(&mut self, interface: u32, bytes: &[u8]) {
         let mut sent = Vec::new();
-        let is_full = self.full.contains(&interface);
+        let is_full = self.is_full::<P>(interface);
         for ear in P::ears(self).iter().filter(|it| it.listener.index == interface) {
             if P::passes(&ear.filter, bytes) {
                 ear.listener.hear([bytes].into_iter(), &mut Answers::new(), |frames| {
@@ -243,7 +255,7 @@ impl<P: Simulated> Ear<P> for OneEar<P> {
 
     fn send(&self, frame: &[u8]) -> Result<(), SocketError> {
         let mut open = self.ways.open();
-        if open.full.contains(&self.interface) {
+        if open.is_full::<P>(self.interface) {
             return Err(SocketError::Full);
         }
         open.sent.push((self.interface, frame.to_vec()));

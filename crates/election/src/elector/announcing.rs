@@ -6,6 +6,7 @@ use core::{net::IpAddr, time::Duration};
 use super::Elector;
 use crate::{
     exchange::Effect,
+    families::Families,
     model::{Node, Timestamp},
     writes::Write,
 };
@@ -85,13 +86,18 @@ impl Elector {
     }
 
     /// That nobody was heard on the interface says nothing of the others, who may have gone on without this node.
-    pub(super) fn carrier_returned(&mut self, interface: String, now: Timestamp) {
+    pub(super) fn carrier_returned(
+        &mut self,
+        interface: String,
+        families: Families,
+        now: Timestamp,
+    ) {
         if !self.view.may_reach_by(&self.me, &interface) {
             return;
         }
         self.own.doubted(now);
         self.wire.excuse();
-        self.returned.insert(interface, now);
+        self.returned.insert((interface, families), now);
         let stand_ins = self.unaided.announced();
         let stand_ins: Vec<IpAddr> =
             stand_ins.filter(|address| self.has_returned(*address)).collect();
@@ -102,8 +108,8 @@ impl Elector {
 
     /// Whether `address` is announced on an interface that heard nobody for a while.
     pub(super) fn has_returned(&self, address: IpAddr) -> bool {
-        let is_on = |interface: &String| self.view.is_on(address, &self.me, interface);
-        self.returned.keys().any(is_on)
+        let mut returned = self.returned.keys().filter(|(_, families)| families.contain(address));
+        returned.any(|(interface, _)| self.view.is_on(address, &self.me, interface))
     }
 
     pub(super) fn settle_contests(&mut self, now: Timestamp, effects: &mut Vec<Effect>) {

@@ -10,9 +10,9 @@ use std::{
 };
 
 use arpeggio_election::{
-    AnnounceTerms, Backends, Effect, Elector, EndReason, Epoch, Event, Lock, Node, NodeFacts,
-    Outcome, Question, Reach, Role, Settings, Stranded, TakeReason, Target, Timestamp, Version,
-    Write,
+    AnnounceTerms, Backends, Effect, Elector, EndReason, Epoch, Event, Families, Lock, Node,
+    NodeFacts, Outcome, Question, Reach, Role, Settings, Stranded, TakeReason, Target, Timestamp,
+    Version, Write,
 };
 
 use crate::store::Store;
@@ -524,7 +524,7 @@ impl Sim {
 
     pub(crate) fn cable_in(&mut self, index: usize) {
         if !std::mem::replace(&mut self.speakers[index].cable, true) {
-            self.tell(index, 0, Event::CarrierReturned("eth0".to_owned()));
+            self.tell(index, 0, Event::CarrierReturned("eth0".to_owned(), Families::ALL));
         }
     }
 

@@ -11,7 +11,7 @@ use ipnet::IpNet;
 
 use super::snapshot::{has_neighbours, is_link_local};
 use super::{Address, DefaultRoute, Family, Flaw, Interface, Links};
-use arpeggio_election::{self as election, Pattern, Reach};
+use arpeggio_election::{self as election, Families, Pattern, Reach};
 
 /// A node tells the others of at most this many interfaces, so that one with a thousand does not
 /// write them all down every few seconds.
@@ -90,7 +90,9 @@ impl Links {
         let mut told: Vec<election::Interface> = counting.map(|(_, segment)| segment).collect();
         if told.len() > MOST_INTERFACES {
             let is_default = |it: &election::Interface| it.default_ipv4 || it.default_ipv6;
-            told.sort_by_key(|it| (!is_default(it), it.subnets.is_empty(), it.cut_off));
+            told.sort_by_key(|it| {
+                (!is_default(it), it.subnets.is_empty(), it.cut_off == Families::ALL)
+            });
         }
         let mut left_out = told.split_off(told.len().min(MOST_INTERFACES));
         let mut room = MOST_SUBNETS;
@@ -132,7 +134,7 @@ impl Links {
             default_ipv6: is_default(Family::V6),
             gateways: routes.filter_map(|route| route.gateway).collect(),
             wireless: interface.wireless,
-            cut_off: interface.flaw().is_some(),
+            cut_off: if interface.flaw().is_some() { Families::ALL } else { Families::NONE },
         }
     }
 

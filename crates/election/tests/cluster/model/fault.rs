@@ -1,6 +1,6 @@
 //! What breaks, and how it is mended.
 
-use arpeggio_election::Event;
+use arpeggio_election::{Event, Families};
 
 use super::{mutations::Mutation, world::World};
 
@@ -261,7 +261,7 @@ impl World {
                 speaker.announced.clear();
                 speaker.forget_proofs();
                 if told {
-                    speaker.inbox.push(Event::CarrierReturned("eth0".to_owned()));
+                    speaker.inbox.push(Event::CarrierReturned("eth0".to_owned(), Families::ALL));
                 }
             }
         }
