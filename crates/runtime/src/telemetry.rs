@@ -10,7 +10,10 @@ use prometheus::{
     proto::MetricFamily,
 };
 use tracing_appender::non_blocking::{ErrorCounter, NonBlockingBuilder, WorkerGuard};
-use tracing_subscriber::{EnvFilter, filter::ParseError};
+use tracing_subscriber::{
+    EnvFilter,
+    filter::{LevelFilter, ParseError},
+};
 
 use crate::{
     ending,
@@ -53,6 +56,17 @@ pub enum TelemetryError {
         filter: String,
         /// What is wrong with it.
         source: ParseError,
+    },
+    /// The filter has a word for a level that is none. It would be taken for the name of a part of the program, and nothing else would
+    /// be logged.
+    #[error(
+        "--log {filter}: {word} is no level: use error, warn, info, debug or trace, or target=level"
+    )]
+    Level {
+        /// What was given.
+        filter: String,
+        /// The word.
+        word: String,
     },
     /// A metric was registered twice or has a bad name.
     #[error("cannot register metrics")]
@@ -106,10 +120,9 @@ impl Collector for LostLines {
 /// half a second.
 ///
 /// # Errors
-/// When the filter cannot be parsed.
+/// When the filter cannot be parsed, or has a word without a level that is none itself.
 pub fn init(args: &LogArgs) -> Result<Logging, TelemetryError> {
-    let filter = EnvFilter::try_new(&args.filter)
-        .map_err(|source| TelemetryError::Filter { filter: args.filter.clone(), source })?;
+    let filter = filter(&args.filter)?;
     let (writer, guard) = NonBlockingBuilder::default()
         .lossy(true)
         .buffered_lines_limit(WAITING_LINES)
@@ -126,6 +139,18 @@ pub fn init(args: &LogArgs) -> Result<Logging, TelemetryError> {
     }
     ending::on_panic();
     Ok(Logging { _writer: guard, lost })
+}
+
+fn filter(text: &str) -> Result<EnvFilter, TelemetryError> {
+    let filter = || text.to_owned();
+    let parsed = EnvFilter::try_new(text)
+        .map_err(|source| TelemetryError::Filter { filter: filter(), source })?;
+    let is_bare = |word: &&str| !word.is_empty() && !word.contains(['=', '[', ']', '{', '}']);
+    let mut bare = text.split(',').filter(is_bare);
+    match bare.find(|word| word.parse::<LevelFilter>().is_err()) {
+        Some(word) => Err(TelemetryError::Level { filter: filter(), word: word.to_owned() }),
+        None => Ok(parsed),
+    }
 }
 
 /// Writes each log line as one line, whatever is in it: a line break in somebody's text must not begin another one.
@@ -199,6 +224,17 @@ mod tests {
         let args = LogArgs { filter: "info,=x=".into(), format: LogFormat::Text };
         let error = init(&args).unwrap_err().to_string();
         assert!(error.contains("info,=x=") && error.contains("use a level"), "{error}");
+    }
+
+    #[test]
+    fn a_word_that_is_no_level_is_refused_instead_of_logging_nothing() {
+        for (text, wrong) in [("warning", "warning"), ("info,verbose", "verbose")] {
+            let error = filter(text).unwrap_err().to_string();
+            assert!(error.contains(&format!("{wrong} is no level")), "{error}");
+        }
+        for text in ["", "WARN", "off", "3", DEFAULT_FILTER, "warn,[turn{node=a}]=trace"] {
+            filter(text).unwrap();
+        }
     }
 
     #[test]

@@ -24,6 +24,19 @@ app.kubernetes.io/component: {{ . }}
 {{ .image.repository }}:{{ .image.tag | default .version }}
 {{- end }}
 
+{{/* The forwarder keeps to 24 hours at most, and does not start with more. */}}
+{{- define "arpeggio.keepConnections" -}}
+{{- $seconds := 0 }}
+{{- range regexFindAll "[0-9]+[hms]" (toString .) -1 }}
+{{- $of := dict "h" 3600 "m" 60 "s" 1 }}
+{{- $seconds = add $seconds (mul (atoi (regexFind "[0-9]+" .)) (get $of (regexFind "[hms]" .))) }}
+{{- end }}
+{{- if gt $seconds 86400 }}
+{{- fail (printf "forwarder.keepConnections: %s is more than 24h" .) }}
+{{- end }}
+{{- . }}
+{{- end }}
+
 {{/* The definition that is in the cluster must be this chart's: Helm never changes what stands in crds/. */}}
 {{- define "arpeggio.checkDefinition" -}}
 {{- $name := "addresspools.arpeggio.dev" }}

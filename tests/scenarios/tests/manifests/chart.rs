@@ -82,28 +82,17 @@ fn values_do_what_the_components_do() {
         "forwarder": { "enabled": true },
     });
     let components = ["admission", "metallb", "egress", "single-node", "forwarder"];
-    assert_same_but_labels(rendered("lb", &values), overlay("chart-one", "lb", &components));
+    assert_same(rendered("lb", &values), overlay("chart-one", "lb", &components));
     let values = json!({
         "openshift": true,
         "monitoring": { "enabled": true },
         "speaker": { "probeProfile": "fast" },
     });
     let components = ["openshift", "monitoring", "fast"];
-    assert_same_but_labels(rendered("lb", &values), overlay("chart-two", "lb", &components));
+    assert_same(rendered("lb", &values), overlay("chart-two", "lb", &components));
     let values = json!({ "openshift": true, "forwarder": { "enabled": true } });
     let components = ["openshift", "forwarder"];
-    assert_same_but_labels(rendered("lb", &values), overlay("chart-three", "lb", &components));
-}
-
-/// Objects of components have fewer labels than the base gives to its own.
-fn assert_same_but_labels(chart: Objects, manifests: Objects) {
-    let without_labels = |mut objects: Objects| {
-        for object in objects.0.values_mut() {
-            object["metadata"]["labels"] = json!({});
-        }
-        objects
-    };
-    assert_same(without_labels(chart), without_labels(manifests));
+    assert_same(rendered("lb", &values), overlay("chart-three", "lb", &components));
 }
 
 #[test]
@@ -157,6 +146,14 @@ fn values_are_taken_as_the_programs_take_them() {
     let variables = containers[1]["env"].as_array().unwrap();
     let keep = variables.iter().find(|it| it["name"] == "ARPEGGIO_KEEP_CONNECTIONS").unwrap();
     assert_eq!(keep["value"], "0");
+    for keep in ["24h", "23h59m60s", "1440m", "90s", "1h30m"] {
+        rendered("lb", &forwarder(keep));
+    }
+    for log in
+        ["", "info", "DEBUG", "off", "info,arpeggio_election=debug", "warn,[turn{node=a,b}]=trace"]
+    {
+        rendered("lb", &json!({ "speaker": { "log": log } }));
+    }
 }
 
 #[test]
@@ -185,6 +182,10 @@ fn names_and_texts_that_yaml_takes_for_something_else_stay_what_they_are() {
         assert_eq!(environment.get("ARPEGGIO_LOAD_BALANCER_CLASS"), Some(&name));
         assert_eq!(environment.get("ARPEGGIO_METALLB_NAMESPACE"), Some(&name));
     }
+}
+
+fn forwarder(keep: &str) -> Value {
+    json!({ "forwarder": { "enabled": true, "keepConnections": keep } })
 }
 
 fn pool(name: &str) -> Value {
@@ -266,6 +267,13 @@ fn bad_values_are_refused_by_name() {
         (json!({ "controller": { "quarantine": 5 } }), "quarantine"),
         (json!({ "forwarder": { "keepConnections": 300 } }), "keepConnections"),
         (json!({ "forwarder": { "keepConnections": "5 minutes" } }), "keepConnections"),
+        (json!({ "forwarder": { "keepConnections": "30s5m" } }), "keepConnections"),
+        (forwarder("25h"), "keepConnections"),
+        (forwarder("23h59m61s"), "keepConnections"),
+        (forwarder("86401s"), "keepConnections"),
+        (json!({ "controller": { "log": "warning" } }), "log"),
+        (json!({ "speaker": { "log": "info,arpeggio_election=verbose" } }), "log"),
+        (json!({ "forwarder": { "log": "debug arpeggio_election" } }), "log"),
         (json!({ "controller": { "replicas": "2" } }), "replicas"),
         (json!({ "monitoring": { "runbooks": "wiki" } }), "runbooks"),
         (json!({ "pools": [pool("a"), pool("a")] }), "named a"),
