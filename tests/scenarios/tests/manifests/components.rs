@@ -75,12 +75,16 @@ fn every_object_says_what_it_is_part_of() {
 #[test]
 fn objects_and_images_have_the_version_of_the_programs() {
     let version = env!("CARGO_PKG_VERSION");
-    for (name, object) in &base().0 {
+    let components = all_components();
+    let components: Vec<&str> = components.iter().map(String::as_str).collect();
+    let objects = overlay("versions", ELSEWHERE, &components);
+    for (name, object) in base().0.iter().chain(&objects.0) {
         assert_eq!(object["metadata"]["labels"]["app.kubernetes.io/version"], version, "{name}");
-    }
-    for name in [CONTROLLER, SPEAKER] {
-        let image = base().get(name)["spec"]["template"]["spec"]["containers"][0]["image"].clone();
-        assert!(image.as_str().unwrap().ends_with(&format!(":{version}")), "{image}");
+        let containers = object.pointer("/spec/template/spec/containers");
+        for container in containers.and_then(Value::as_array).into_iter().flatten() {
+            let image = container["image"].as_str().unwrap();
+            assert!(image.ends_with(&format!(":{version}")), "{image}");
+        }
     }
 }
 

@@ -10,15 +10,19 @@ use serde_json::Value;
 
 use crate::rendered::{is_up_to_date, manifests, output, text};
 
-const HEAD: &str = "\
+const HEAD: &str = concat!(
+    "\
 # `make generate` writes this from manifests/monitoring/rules.yaml.
 apiVersion: monitoring.coreos.com/v1
 kind: PrometheusRule
 metadata:
   name: arpeggio
-  labels: {app.kubernetes.io/name: arpeggio, app.kubernetes.io/part-of: arpeggio}
+  labels: {app.kubernetes.io/name: arpeggio, app.kubernetes.io/part-of: arpeggio, app.kubernetes.io/version: ",
+    env!("CARGO_PKG_VERSION"),
+    "}
 spec:
-";
+"
+);
 
 /// The rules from their first group on, without the remarks before it.
 fn groups() -> String {
