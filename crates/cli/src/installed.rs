@@ -40,6 +40,12 @@ pub(crate) async fn ignores_exclusion(client: &Client, namespace: &str) -> bool 
     speaker.is_some_and(|it| is_on(it, "ignore-exclusion-label"))
 }
 
+/// The Deployments of the installation in `namespace`.
+pub(crate) async fn deployments(client: &Client, namespace: &str) -> Result<Vec<Deployment>, Gap> {
+    let deployments: Api<Deployment> = Api::namespaced(client.clone(), namespace);
+    reader::list(&deployments, &ListParams::default().labels(NAME)).await
+}
+
 /// Which Services the controller serves, and where it looks for pools that are not `AddressPool`s, as its Deployment says.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) struct Duties {
@@ -54,12 +60,15 @@ pub(crate) struct Duties {
 }
 
 impl Duties {
-    /// Without a Deployment, what a controller does unless told otherwise.
+    /// As the installation in `namespace` has it.
     pub(crate) async fn read(client: &Client, namespace: &str) -> Result<Self, Gap> {
-        let deployments: Api<Deployment> = Api::namespaced(client.clone(), namespace);
-        let deployments = reader::list(&deployments, &ListParams::default().labels(NAME)).await?;
+        Ok(Self::among(&deployments(client, namespace).await?))
+    }
+
+    /// As the controller's Deployment has it, which is one of these. Without one, what a controller does unless told otherwise.
+    pub(crate) fn among(deployments: &[Deployment]) -> Self {
         let controller = deployments.iter().find(|it| is(it.labels(), Component::Controller));
-        Ok(Self::of(controller.and_then(|it| container(&it.spec.as_ref()?.template))))
+        Self::of(controller.and_then(|it| container(&it.spec.as_ref()?.template)))
     }
 
     fn of(container: Option<&v1::Container>) -> Self {

@@ -6,6 +6,7 @@
 
 mod dhcp;
 mod neighbours;
+mod paths;
 mod proxy;
 mod segment;
 pub(crate) mod speech;
@@ -68,6 +69,7 @@ fn survey(questions: &Questions, links: &Links) -> anyhow::Result<Survey> {
         proxy_mode: proxy.join().unwrap_or_default(),
         strict_arp: proxy::strict_arp(),
         subnets: subnets(links),
+        strict_paths: paths::strict(links),
         neighbours: neighbours::tables(),
     })
 }

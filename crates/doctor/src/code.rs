@@ -135,6 +135,7 @@ codes! {
     A501 Proxy Error "Set ipvs.strictARP: true in kube-proxy's configuration, and restart it."
     A502 Proxy Info "See kube-proxy's settings yourself: in IPVS mode it needs strictARP."
     A503 Proxy Info "Nothing, as long as it serves the addresses in status.loadBalancer."
+    A504 Proxy Warning "Give all nodes one configuration of kube-proxy, and restart those that run with another."
 
     A601 Nodes Error "Remove the label from the nodes that are to announce, or run the speakers with --ignore-exclusion-label."
     A602 Nodes Warning "Let a second node announce: without one, an address dies with its node."
@@ -144,6 +145,7 @@ codes! {
     A606 Nodes Error "Give each machine a MAC address of its own."
     A607 Nodes Error "Have each kubelet use an address of its own (--node-ip)."
     A608 Nodes Warning "See why: kubectl describe the node, and the network plugin's pods there."
+    A609 Nodes Warning "Set net.ipv4.conf.INTERFACE.rp_filter=2 on the node, or let its default route leave by that interface."
 
     A701 Pools Warning "Create an AddressPool."
     A702 Pools Error "Do what the message says."

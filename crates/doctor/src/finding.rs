@@ -65,8 +65,8 @@ impl Finding {
         Self::new(code, about, format!("not checked: {why}")).with(Severity::Unchecked)
     }
 
-    /// What is to be done.
-    pub fn advice(&self) -> &'static str {
-        self.code.advice()
+    /// What is to be done. `None`: what could not be checked may be right.
+    pub fn advice(&self) -> Option<&'static str> {
+        (self.severity != Severity::Unchecked).then(|| self.code.advice())
     }
 }

@@ -59,8 +59,23 @@ pub struct Survey {
     pub strict_arp: Option<bool>,
     /// The subnets of the interfaces that have neighbours.
     pub subnets: Vec<IpNet>,
+    /// Where the kernel drops what comes from beyond a router.
+    pub strict_paths: Vec<StrictPath>,
     /// The kernel's tables of neighbours, as far as the node's kernel lets its network see them.
     pub neighbours: Vec<Neighbours>,
+}
+
+/// An interface on which the kernel takes nothing from machines that it would answer by another one (`rp_filter`), while its default
+/// route leaves by another one.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct StrictPath {
+    /// Its name.
+    pub interface: String,
+    /// Its subnets, IPv4.
+    pub subnets: Vec<IpNet>,
+    /// The interface by which the default route leaves.
+    pub default_by: String,
 }
 
 /// A kernel's table of the neighbours of one family.

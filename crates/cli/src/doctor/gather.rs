@@ -9,6 +9,7 @@ use arpeggio_doctor::{
 };
 use arpeggio_ipam::AddressRange;
 use arpeggio_runtime::client::Patience;
+use k8s_openapi::api::apps::v1::Deployment;
 use kube::Client;
 use tokio::time::sleep;
 
@@ -19,7 +20,10 @@ use super::{
     metrics, nodes, nothing_known, permissions, pods, pools, progress, rivals, services, surveyors,
     workloads,
 };
-use crate::{global::Global, installed::Duties};
+use crate::{
+    global::Global,
+    installed::{self, Duties},
+};
 
 /// Sessions are renewed every three seconds where nothing else was said.
 const RENEWAL: Duration = Duration::from_millis(3_500);
@@ -30,6 +34,8 @@ pub(super) struct Gatherer<'a> {
     namespace: String,
     args: &'a DoctorArgs,
     selection: &'a Selection,
+    /// Ours in that namespace.
+    deployments: Known<Vec<Deployment>>,
     /// What the controller is told to do.
     duties: Known<Duties>,
     /// What does not change from one look to the next.
@@ -45,9 +51,10 @@ impl<'a> Gatherer<'a> {
         let patience = Patience { retry: false, ..Patience::default() };
         let client = global.connect_with(patience).await?;
         let namespace = global.system_namespace();
-        let duties = within(PATIENCE, Duties::read(&client, &namespace)).await;
-        let duties = duties.and_then(|it| it.map_err(|gap| gap.to_string()));
-        Ok(Self { client, namespace, args, selection, duties, settled: None })
+        let deployments = within(PATIENCE, installed::deployments(&client, &namespace)).await;
+        let deployments = deployments.and_then(|it| it.map_err(|gap| gap.to_string()));
+        let duties = deployments.as_deref().map(Duties::among).map_err(Clone::clone);
+        Ok(Self { client, namespace, args, selection, deployments, duties, settled: None })
     }
 
     /// The class that is served: as said on the command line, or else as the controller's Deployment says.
@@ -95,7 +102,7 @@ impl<'a> Gatherer<'a> {
         }
         let (definition, installation, elsewhere) = tokio::join!(
             pools::definition(client),
-            workloads::read(client, namespace),
+            workloads::read(client, namespace, &self.deployments),
             rivals::elsewhere(client, namespace),
         );
         (facts.definition, facts.installation, facts.elsewhere) =
@@ -132,7 +139,7 @@ impl<'a> Gatherer<'a> {
             facts.metrics = self.metrics(&speakers).await;
         }
         let with_leases = is_first && self.selection.wants(Code::A711);
-        if self.wants(&[Group::Wire, Group::Proxy]) || self.tries_ports() || with_leases {
+        if self.wants_surveys() || with_leases {
             let plural = if speakers.len() == 1 { "node" } else { "nodes" };
             progress(&format!("having {} {plural} look at the segment", speakers.len()));
             let nodes: Vec<String> = speakers.iter().map(|(node, _)| node.clone()).collect();
@@ -157,8 +164,11 @@ impl<'a> Gatherer<'a> {
         pods::ask(&self.client, &self.namespace, facts).await
     }
 
-    fn tries_ports(&self) -> bool {
-        [Code::S104, Code::S105, Code::S107].into_iter().any(|code| self.selection.wants(code))
+    /// Whether what nodes see themselves is wanted.
+    fn wants_surveys(&self) -> bool {
+        let of_nodes = [Code::A605, Code::A609, Code::S104, Code::S105, Code::S107];
+        self.wants(&[Group::Wire, Group::Proxy])
+            || of_nodes.into_iter().any(|code| self.selection.wants(code))
     }
 
     async fn metrics(

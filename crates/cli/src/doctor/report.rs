@@ -26,7 +26,8 @@ struct Line {
     severity: &'static str,
     about: String,
     seen: String,
-    advice: &'static str,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    advice: Option<&'static str>,
     documentation: String,
 }
 
@@ -88,7 +89,8 @@ impl Line {
         };
         let Self { code, about, seen, advice, documentation, .. } = self;
         let (about, seen) = (paint::one_line(about), paint::one_line(&one_line(seen)));
-        format!("{severity} {code}  {about}: {seen}. {advice} [{documentation}]\n")
+        let advice = advice.map(|it| format!(" {it}")).unwrap_or_default();
+        format!("{severity} {code}  {about}: {seen}.{advice} [{documentation}]\n")
     }
 }
 
@@ -116,7 +118,7 @@ mod tests {
         assert!(lines[0].starts_with("error     A601  nodes: all are excluded. Remove"), "{text}");
         assert!(lines[0].ends_with("[docs/troubleshooting.md#a601]"), "{text}");
         assert!(
-            lines[1].starts_with("unchecked A711  DHCP range: not checked: nobody asks. See"),
+            lines[1].starts_with("unchecked A711  DHCP range: not checked: nobody asks. [docs"),
             "{text}"
         );
         assert_eq!(lines[2], "1 error; not checked: 1");

@@ -17,7 +17,7 @@ use k8s_openapi::{
     },
     jiff::Timestamp,
 };
-use kube::{Api, Client, ResourceExt as _, api::ListParams};
+use kube::{Api, Client, ResourceExt, api::ListParams};
 
 use crate::{
     installed::{NAME, container, is, is_off, is_on},
@@ -32,20 +32,20 @@ use super::{
 /// Who tries to create pods in vain says so this often at least.
 const LATELY: Duration = Duration::from_mins(30);
 
-/// The Deployment, the DaemonSet, their pods and the leader.
-pub(super) async fn read(client: &Client, namespace: &str) -> Known<Installation> {
+/// The Deployment, which is one of `deployments`, the DaemonSet, their pods and the leader.
+pub(super) async fn read(
+    client: &Client,
+    namespace: &str,
+    deployments: &Known<Vec<Deployment>>,
+) -> Known<Installation> {
     let ours = ListParams::default().labels(NAME);
-    let (deployments, sets, pods): (Api<Deployment>, Api<DaemonSet>, Api<v1::Pod>) = (
-        Api::namespaced(client.clone(), namespace),
-        Api::namespaced(client.clone(), namespace),
-        Api::namespaced(client.clone(), namespace),
-    );
+    let (sets, pods): (Api<DaemonSet>, Api<v1::Pod>) =
+        (Api::namespaced(client.clone(), namespace), Api::namespaced(client.clone(), namespace));
     let leases: Api<Lease> = Api::namespaced(client.clone(), namespace);
     // Who may not read them is told less.
     let events: Api<Event> = Api::namespaced(client.clone(), namespace);
     let refusals = ListParams::default().fields("reason=FailedCreate");
-    let (deployments, sets, pods, events, lease) = tokio::join!(
-        list(&deployments, &ours),
+    let (sets, pods, events, lease) = tokio::join!(
         list(&sets, &ours),
         list(&pods, &ours),
         list(&events, &refusals),
@@ -54,16 +54,18 @@ pub(super) async fn read(client: &Client, namespace: &str) -> Known<Installation
         ))
     );
     let (sets, now) = (sets?, server_clock::now());
-    let controller = deployments?.into_iter().find(|it| is(it.labels(), Component::Controller));
-    let speaker = sets.into_iter().find(|it| is(it.labels(), Component::Speaker));
-    let of_controller = controller.as_ref().and_then(|it| container(&it.spec.as_ref()?.template));
-    let of_speaker = speaker.as_ref().and_then(|it| container(&it.spec.as_ref()?.template));
+    let deployments = deployments.as_ref().map_err(Clone::clone)?;
+    let controller = deployments.iter().find(|it| is(it.labels(), Component::Controller));
+    let speaker = sets.iter().find(|it| is(it.labels(), Component::Speaker));
+    let of_controller = controller.and_then(|it| container(&it.spec.as_ref()?.template));
+    let of_speaker = speaker.and_then(|it| container(&it.spec.as_ref()?.template));
+    let names = (controller.map(ResourceExt::name_any), speaker.map(ResourceExt::name_any));
     Ok(Installation {
-        controllers: controller.as_ref().map(wanted),
+        controllers: controller.map(wanted),
         has_speakers: speaker.is_some(),
         obeys_exclusion: !of_speaker.is_some_and(|it| is_on(it, "ignore-exclusion-label")),
         pods: pods?.iter().filter_map(|it| pod(it, now)).collect(),
-        refused: refused(&events.unwrap_or_default(), now),
+        refused: refused(&events.unwrap_or_default(), &names, now),
         leader: lease?.pop().map(led),
         elects: !of_controller.is_some_and(|it| is_off(it, "leader-election")),
     })
@@ -120,8 +122,17 @@ fn pod(pod: &v1::Pod, now: Timestamp) -> Option<Pod> {
     })
 }
 
-/// Why pods could not be created lately. A `ReplicaSet` has its Deployment's name, and more.
-fn refused(events: &[Event], now: Timestamp) -> BTreeMap<Component, String> {
+/// Why pods could not be created lately. `names`: of the Deployment and of the DaemonSet. A `ReplicaSet` has its Deployment's name, and
+/// one more word.
+fn refused(
+    events: &[Event],
+    (controller, speaker): &(Option<String>, Option<String>),
+    now: Timestamp,
+) -> BTreeMap<Component, String> {
+    let of_controller = |name: &str| {
+        let rest = controller.as_ref().and_then(|it| name.strip_prefix(it)?.strip_prefix('-'));
+        rest.is_some_and(|word| !word.contains('-'))
+    };
     let told = |event: &Event| {
         let series = event.series.as_ref().map(|it| it.last_observed_time.0);
         let last = event.deprecated_last_timestamp.as_ref().map(|it| it.0);
@@ -129,8 +140,8 @@ fn refused(events: &[Event], now: Timestamp) -> BTreeMap<Component, String> {
         let regarding = event.regarding.as_ref()?;
         let (kind, name) = (regarding.kind.as_deref()?, regarding.name.as_deref()?);
         let component = match kind {
-            "ReplicaSet" if name.starts_with("arpeggio-controller-") => Component::Controller,
-            "DaemonSet" if name == "arpeggio-speaker" => Component::Speaker,
+            "ReplicaSet" if of_controller(name) => Component::Controller,
+            "DaemonSet" if speaker.as_deref() == Some(name) => Component::Speaker,
             _ => return None,
         };
         (ago(at, now) < LATELY).then(|| (at, component, event.note.clone().unwrap_or_default()))
@@ -167,13 +178,19 @@ mod tests {
             .unwrap()
         };
         let events = [
-            event("DaemonSet", "arpeggio-speaker", "2026-01-01T00:09:00Z", "violates PodSecurity"),
-            event("DaemonSet", "arpeggio-speaker", "2026-01-01T00:05:00Z", "before that"),
+            event("DaemonSet", "lb-speaker", "2026-01-01T00:09:00Z", "violates PodSecurity"),
+            event("DaemonSet", "lb-speaker", "2026-01-01T00:05:00Z", "before that"),
             event("DaemonSet", "other", "2026-01-01T00:09:00Z", "theirs"),
-            event("ReplicaSet", "arpeggio-controller-5d", "2025-12-31T00:00:00Z", "long ago"),
+            event("ReplicaSet", "lb-5d", "2025-12-31T00:00:00Z", "long ago"),
+            event("ReplicaSet", "lb-web-5d", "2026-01-01T00:09:00Z", "another Deployment's"),
         ];
-        let found = refused(&events, "2026-01-01T00:10:00Z".parse().unwrap());
-        assert_eq!(found, [(Component::Speaker, "violates PodSecurity".to_owned())].into());
+        let names = (Some("lb".to_owned()), Some("lb-speaker".to_owned()));
+        let told =
+            |events: &[Event]| refused(events, &names, "2026-01-01T00:10:00Z".parse().unwrap());
+        let speakers = [(Component::Speaker, "violates PodSecurity".to_owned())].into();
+        assert_eq!(told(&events), speakers);
+        let quota = event("ReplicaSet", "lb-5d", "2026-01-01T00:09:00Z", "exceeded quota");
+        assert_eq!(told(&[quota]), [(Component::Controller, "exceeded quota".to_owned())].into());
     }
 
     #[test]

@@ -13,12 +13,13 @@ use crate::{
     code::Code,
     facts::{Facts, Node, Session, Stage},
     finding::Finding,
-    survey::Neighbours,
+    survey::{Neighbours, StrictPath},
 };
 
 pub(super) fn check(facts: &Facts) -> Vec<Finding> {
     let mut findings = of_objects(facts);
     findings.extend(crowded(facts));
+    findings.extend(strict(facts));
     findings.extend(cloned(facts));
     findings
 }
@@ -104,6 +105,28 @@ fn crowded(facts: &Facts) -> impl Iterator<Item = Finding> {
     })
 }
 
+/// Nodes whose kernels drop what clients beyond a router send to addresses of pools.
+fn strict(facts: &Facts) -> Vec<Finding> {
+    let pools = facts.pools.as_deref().unwrap_or_default();
+    let ranges: Vec<_> = pools.iter().flat_map(|pool| &pool.ranges).collect();
+    let is_of_a_pool = |path: &&StrictPath| {
+        path.subnets.iter().any(|net| {
+            ranges.iter().any(|range| net.contains(&range.first()) || range.contains(net.addr()))
+        })
+    };
+    let finding = |node: &String, path: &StrictPath| {
+        let StrictPath { interface, default_by, .. } = path;
+        let seen = format!(
+            "it drops what clients beyond a router send to addresses on {interface}: rp_filter is 1 there, and the default route leaves by {default_by}"
+        );
+        Finding::new(Code::A609, format!("node {node}"), seen)
+    };
+    let of_nodes = answered(&facts.surveys).flat_map(|(node, survey)| {
+        survey.strict_paths.iter().filter(is_of_a_pool).map(move |path| finding(node, path))
+    });
+    of_nodes.collect()
+}
+
 fn excluded(nodes: &[&Node], facts: &Facts) -> Option<Finding> {
     let obeyed = facts
         .installation
@@ -163,6 +186,23 @@ mod tests {
         let told = with(1_000);
         assert_eq!(told.len(), facts().surveys.len());
         assert_eq!(codes(&told[..1]), [(Code::A605, Severity::Warning)]);
+    }
+
+    #[test]
+    fn a_strict_kernel_matters_where_addresses_of_pools_are() {
+        let with = |net: &str| {
+            let path = StrictPath {
+                interface: "eth1".into(),
+                subnets: vec![net.parse().unwrap()],
+                default_by: "eth0".into(),
+            };
+            let mut facts = facts();
+            let survey = facts.surveys.values_mut().next().unwrap().as_mut().unwrap();
+            survey.strict_paths = vec![path];
+            codes(&check(&facts))
+        };
+        assert_eq!(with("192.168.0.11/24"), [(Code::A609, Severity::Warning)]);
+        assert_eq!(with("10.7.0.11/24"), []);
     }
 
     #[test]

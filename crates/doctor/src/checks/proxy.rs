@@ -24,6 +24,7 @@ pub(super) fn check(facts: &Facts) -> Vec<Finding> {
     if findings.is_empty() {
         findings.extend(by_nodes(facts));
     }
+    findings.extend(differing(configured, facts));
     let is_known = configured.is_some_and(|it| it.mode.is_some()) || !modes(facts).is_empty();
     if !is_known {
         let why = match &facts.proxy {
@@ -53,6 +54,23 @@ fn by_nodes(facts: &Facts) -> Option<Finding> {
         )
     };
     (!nodes.is_empty()).then(|| Finding::new(Code::A501, ABOUT, seen()))
+}
+
+/// A node that was not restarted with its configuration, or has one of its own, serves in another way than the others.
+fn differing(configured: Option<&Proxy>, facts: &Facts) -> Option<Finding> {
+    let mut nodes_of: BTreeMap<&str, Vec<&str>> = BTreeMap::new();
+    for (node, mode) in modes(facts) {
+        nodes_of.entry(mode).or_default().push(node);
+    }
+    let configured = configured.and_then(|it| it.mode.as_deref());
+    let others: Vec<&&str> = nodes_of.keys().filter(|mode| Some(**mode) != configured).collect();
+    let differs = nodes_of.len() > 1 || configured.is_some() && !others.is_empty();
+    let of_mode = |(mode, nodes): (&&str, &Vec<&str>)| format!("{mode} on {}", list(nodes));
+    differs.then(|| {
+        let mut seen: Vec<String> = nodes_of.iter().map(of_mode).collect();
+        seen.extend(configured.map(|mode| format!("its ConfigMap says {mode}")));
+        Finding::new(Code::A504, ABOUT, format!("its modes differ: {}", seen.join("; ")))
+    })
 }
 
 fn modes(facts: &Facts) -> BTreeMap<&str, &str> {
@@ -101,6 +119,28 @@ mod tests {
         assert_eq!(codes(&check(&facts)), [(Code::A501, Severity::Error)]);
         facts.surveys = [("node-1".to_owned(), mode("ipvs", true))].into();
         assert!(check(&facts).is_empty());
+    }
+
+    #[test]
+    fn nodes_with_another_mode_are_named() {
+        let told = |configured: Option<&str>, modes: &[&str]| {
+            let of = |(number, mode): (usize, &&str)| {
+                let survey = Survey { proxy_mode: Some((*mode).into()), ..Survey::default() };
+                (format!("node-{number}"), Ok(survey))
+            };
+            let surveys = modes.iter().enumerate().map(of).collect();
+            check(&Facts { surveys, ..with(configured, false) })
+        };
+        for same in [told(Some("iptables"), &["iptables"; 2]), told(None, &["nftables"; 2])] {
+            assert!(same.is_empty(), "{same:?}");
+        }
+        let mixed = told(None, &["iptables", "nftables", "nftables"]);
+        assert_eq!(codes(&mixed), [(Code::A504, Severity::Warning)]);
+        let seen = "its modes differ: iptables on node-0; nftables on node-1, node-2";
+        assert_eq!(mixed[0].seen, seen);
+        let not_restarted = told(Some("nftables"), &["iptables"]);
+        let seen = "its modes differ: iptables on node-0; its ConfigMap says nftables";
+        assert_eq!((codes(&not_restarted), &*not_restarted[0].seen), (codes(&mixed), seen));
     }
 
     #[test]
