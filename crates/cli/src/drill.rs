@@ -10,7 +10,9 @@ mod probe;
 mod rehearsal;
 mod report;
 
-use std::{net::IpAddr, path::PathBuf, process::ExitCode, time::Duration};
+use std::{
+    fs::File, io::Write as _, net::IpAddr, path::PathBuf, process::ExitCode, time::Duration,
+};
 
 use anyhow::{Context as _, bail};
 use arpeggio_api::session::SILENCES;
@@ -114,14 +116,20 @@ async fn carried_out(global: &Global, args: &DrillArgs) -> anyhow::Result<Outcom
     if !agreed(&plan, args)? {
         bail!("nobody said yes");
     }
+    // Who cannot write the result learns that before anything is done.
+    let cannot_write = |file: &PathBuf| format!("cannot write {}", file.display());
+    let junit =
+        args.junit.as_ref().map(|file| File::create(file).with_context(|| cannot_write(file)));
+    let junit = junit.transpose()?;
     let began = wall_clock::now();
     let act = Act { client: client.clone(), system: system.clone(), seconds: args.seconds };
     let timeout = Duration::from_secs(args.timeout.into());
     let seen = Rehearsal { act, plan: &plan, targets, askers, timeout }.carry_out().await?;
     let report = Report::of(&plan, &seen, args.budget, began);
-    if let Some(file) = &args.junit {
-        std::fs::write(file, report.to_junit())
-            .with_context(|| format!("cannot write {}", file.display()))?;
+    if let Some(mut file) = junit
+        && let Err(error) = file.write_all(report.to_junit().as_bytes())
+    {
+        eprintln!("arpeggio: the result is not in the file of --junit: {error}");
     }
     let code = if report.is_over_budget() { ExitCode::FAILURE } else { ExitCode::SUCCESS };
     Ok(Outcome { text: args.output.of(&report, Report::to_text)?, code })
