@@ -6,7 +6,7 @@
 //!
 //! ```text
 //! ip arpeggio-N                                       netdev arpeggio-N
-//!   prerouting (-150)                                   ingress DEVICE
+//!   prerouting (-150)                                   ingress DEVICE, or a port of it that is a bridge
 //!     daddr: address ADDRESS                              daddr: address ADDRESS
 //!   address ADDRESS                                     address ADDRESS
 //!     conntrack knows it: accept                          from a fellow: accept
@@ -85,7 +85,8 @@ impl Rules {
     ///
     /// When the kernel refuses. Then all rules are as they were before.
     pub fn apply(&mut self, plan: &Plan) -> Result<Applied, Error> {
-        let here = Here::look(compile::device_names(plan));
+        let entrances = compile::entrances(plan).map(str::to_owned).collect();
+        let here = Here::look(compile::device_names(plan), entrances);
         let name = format!("arpeggio-{}", self.netfilter.port());
         let compiled = compile::compile(plan, &here, &name);
         self.bring(&compiled.tables)?;

@@ -3,6 +3,7 @@
 //! [`watch()`] keeps a [`Links`] snapshot current; everything that is asked of a snapshot is pure.
 
 mod announcing;
+mod bridge;
 mod decode;
 mod layers;
 mod message;
@@ -11,6 +12,7 @@ mod watch;
 mod wireless;
 
 pub use announcing::Unfit;
+pub use bridge::Bridge;
 pub use snapshot::{
     Address, AddressState, DefaultRoute, Family, Flaw, Interface, Links, Medium, RouterPreference,
     Way, has_neighbours,

@@ -6,8 +6,9 @@ use arpeggio_forwarding::{Hop, Plan, PlannedAddress, Port, Protocol, Spread, Spr
 use arpeggio_netfilter::{Chain, Data, Expression, Field, Hook, Rule, SetValue, Verdict};
 
 use super::{
-    compile::{FELLOWS, Filling, hop},
+    compile::{Division, FELLOWS, Filling},
     counting::Counting,
+    here::Here,
     prerouting::port_key,
     steps::{self, Version, rule},
 };
@@ -16,42 +17,65 @@ use super::{
 const PRIORITY: i32 = -150;
 
 /// The table of the devices.
-pub(super) fn fill(plan: &Plan, devices: &BTreeMap<String, u32>) -> Filling {
-    let mut table = Making { filling: Filling::default(), devices };
+pub(super) fn fill(plan: &Plan, here: &Here) -> Filling {
+    let mut table = Making { filling: Filling::default(), here };
     for (address, planned) in
         plan.addresses.iter().filter(|(_, planned)| !planned.spread.is_empty())
     {
-        let here: Vec<_> =
-            planned.interfaces.iter().filter(|name| devices.contains_key(*name)).collect();
-        if !here.is_empty() {
+        let entrances: Vec<_> =
+            planned.interfaces.iter().flat_map(|it| entrances(it, here)).collect();
+        if !entrances.is_empty() {
             table.address(*address, planned);
-            here.into_iter().for_each(|device| table.comes_in(*address, device));
+            entrances.iter().for_each(|entrance| table.comes_in(*address, entrance));
         }
     }
     table.filling
 }
 
+/// A device by which frames for this node come in.
+struct Entrance<'a> {
+    device: &'a str,
+    index: u32,
+    /// What tells that a frame is for this node.
+    is_ours: Vec<Expression>,
+}
+
+/// Those by which frames of an interface come in: itself, and the ports of a bridge. Frames between its ports are not ours.
+fn entrances<'a>(interface: &'a str, here: &'a Here) -> Vec<Entrance<'a>> {
+    let Some(index) = here.devices.get(interface).copied() else { return Vec::new() };
+    let itself = Entrance { device: interface, index, is_ours: steps::for_this_node() };
+    let ports = here.bridges.get(interface).into_iter().flat_map(|bridge| {
+        let port = |(device, index): (&'a String, &u32)| Entrance {
+            device,
+            index: *index,
+            is_ours: steps::for_mac(bridge.mac),
+        };
+        bridge.ports.iter().map(port)
+    });
+    [itself].into_iter().chain(ports).collect()
+}
+
 struct Making<'a> {
     filling: Filling,
-    devices: &'a BTreeMap<String, u32>,
+    here: &'a Here,
 }
 
 impl Making<'_> {
     /// The base chain of a device has an address.
-    fn comes_in(&mut self, address: IpAddr, device: &str) {
+    fn comes_in(&mut self, address: IpAddr, entrance: &Entrance<'_>) {
+        let Entrance { device, index, ref is_ours } = *entrance;
         let version = Version::of(address);
         let map = format!("{} {device}", version.name());
         let verdict = Data::Verdict(Verdict::Goto(format!("address {address}")));
         let addresses = self.filling.set(&map, &[version.field()], SetValue::Verdict);
         addresses.insert(steps::octets(address), verdict);
 
-        let index = self.devices[device];
         let hook = Hook::Ingress { device: device.to_owned(), index, priority: PRIORITY };
         let chains = &mut self.filling.contents.chains;
         let chain = chains.entry(format!("ingress {device}")).or_default();
         chain.hook = Some(hook);
-        let is_ours = [steps::untagged(version), steps::for_this_node()];
-        let rule = rule(is_ours.into_iter().chain([steps::by_destination(version, &map)]));
+        let by_destination = steps::by_destination(version, &map);
+        let rule = rule([steps::untagged(version), is_ours.clone(), by_destination]);
         if !chain.rules.contains(&rule) {
             chain.rules.push(rule);
         }
@@ -105,39 +129,31 @@ impl Making<'_> {
         name
     }
 
-    /// A map from buckets to nodes, by their MAC addresses and the devices to them.
+    /// A map from buckets to nodes, by their MAC addresses and the devices to them. For each of them there is a chain that sends frames
+    /// for the address to it.
     fn buckets(&mut self, address: IpAddr, name: String, ways: &[Way]) -> String {
-        let mut elements = Vec::new();
-        // Few are different, and most of the same are one in memory.
-        let mut known: Vec<(&Hop, Vec<u8>)> = Vec::new();
-        for (bucket, way) in (0_u32..).zip(ways) {
-            let Some((hop, device)) = hop(way, self.devices) else { continue };
-            let node = if let Some((_, node)) = known.iter().find(|(it, _)| std::ptr::eq(*it, hop))
-            {
-                node.clone()
-            } else {
-                let node = self.to(address, hop, device);
-                known.push((hop, node.clone()));
-                node
-            };
-            elements.push((bucket, node));
+        let mut nodes = Vec::new();
+        let division = Division::of(ways, &self.here.devices, |hop, device| {
+            nodes.push((hop, device));
+            [&hop.mac[..], &[0; 2], &device.to_ne_bytes()].concat()
+        });
+        for (hop, device) in nodes {
+            self.to(address, hop, device);
         }
-        self.filling.buckets(name, vec![Field::Mac, Field::Device], elements)
+        self.filling.buckets(name, &[Field::Mac, Field::Device], division)
     }
 
-    /// Another node as maps from buckets have it. There is a chain that sends frames for the address to it.
-    fn to(&mut self, address: IpAddr, hop: &Hop, device: u32) -> Vec<u8> {
+    fn to(&mut self, address: IpAddr, hop: &Hop, device: u32) {
         let version = Version::of(address);
         let counter = Counting::spread(address, hop);
         let name = counter.name();
-        let node = [&hop.mac[..], &[0; 2], &device.to_ne_bytes()].concat();
         if !self.filling.contents.chains.contains_key(&name) {
             let counter = self.filling.counter(counter);
             self.chain(&name, vec![steps::readdress(hop.mac, hop.own_mac, device, &counter)]);
-            let of_address = [steps::octets(address), node.clone()].concat();
+            let octets = steps::octets(address);
+            let of_address = [&octets[..], &hop.mac, &[0; 2], &device.to_ne_bytes()].concat();
             self.nodes(version).insert(of_address, Data::Verdict(Verdict::Goto(name)));
         }
-        node
     }
 
     /// By an address and a node: the chain that sends frames there.

@@ -6,7 +6,7 @@ use arpeggio_forwarding::{Passing, Plan, PlannedAddress, Port, Spread, Way};
 use arpeggio_netfilter::{Chain, Data, Field, Hook, Rule, SetValue, Verdict};
 
 use super::{
-    compile::{FELLOWS, Filling, hop},
+    compile::{Division, FELLOWS, Filling, hop},
     counting::Counting,
     here::Here,
     steps::{self, Version, rule},
@@ -129,8 +129,8 @@ impl Making<'_> {
 
     /// The chain of a spread port. `false`: there is none, since all of it stays.
     fn port(&mut self, address: IpAddr, port: Port, spread: &Spread, reset: bool) -> bool {
-        let others = self.buckets(&format!("others {address} {port}"), &spread.others);
-        let below = self.buckets(&format!("below {address} {port}"), &spread.below);
+        let others = self.buckets(format!("others {address} {port}"), &spread.others);
+        let below = self.buckets(format!("below {address} {port}"), &spread.below);
         if others.is_none() && below.is_none() {
             return false;
         }
@@ -158,17 +158,12 @@ impl Making<'_> {
     }
 
     /// A map from buckets to next hops. `None`: all stay.
-    fn buckets(&mut self, name: &str, ways: &[Way]) -> Option<String> {
-        let elements: Vec<_> = (0_u32..)
-            .zip(ways)
-            .filter_map(|(bucket, way)| {
-                let (hop, device) = hop(way, &self.here.devices)?;
-                let data = [steps::octets(hop.next_hop), device.to_ne_bytes().to_vec()].concat();
-                Some((bucket, data))
-            })
-            .collect();
-        let value = vec![self.version.field(), Field::Device];
-        (!elements.is_empty()).then(|| self.filling.buckets(name.to_owned(), value, elements))
+    fn buckets(&mut self, name: String, ways: &[Way]) -> Option<String> {
+        let division = Division::of(ways, &self.here.devices, |hop, device| {
+            [steps::octets(hop.next_hop), device.to_ne_bytes().to_vec()].concat()
+        });
+        let value = [self.version.field(), Field::Device];
+        (!division.is_empty()).then(|| self.filling.buckets(name, &value, division))
     }
 
     fn chain(&mut self, name: &str, rules: Vec<Rule>) {

@@ -168,6 +168,11 @@ pub(super) fn for_this_node() -> Vec<Expression> {
     vec![Expression::Meta { key: Meta::PacketType, to: FIRST }, is([0])]
 }
 
+/// The frame is for the node's interface with this MAC address, which is another one than the frame came in by.
+pub(super) fn for_mac(mac: [u8; 6]) -> Vec<Expression> {
+    vec![Expression::Payload { header: Header::Link, offset: 0, length: 6, to: FIRST }, is(mac)]
+}
+
 pub(super) fn from_fellow(set: &str) -> Vec<Expression> {
     vec![
         Expression::Payload { header: Header::Link, offset: 6, length: 6, to: FIRST },

@@ -177,6 +177,7 @@ impl Segment {
         namespace.command(&format!("ip link add {name} type bridge mcast_snooping 0"));
         namespace.command(&format!("ip link set {name} address {} up", text(mac(node))));
         namespace.command("ip address flush dev eth0");
+        namespace.command(&format!("ip link set eth0 address {}", text(mac(70 + node))));
         namespace.command(&format!("ip link set eth0 master {name}"));
         let nodad = self.version.at_once();
         namespace.command(&format!("ip address add {address}/{prefix} dev {name}{nodad}"));
@@ -256,6 +257,12 @@ impl Segment {
         let nodes = (1..).zip(&self.nodes).map(|(node, it)| (format!("n{node}"), it));
         let all = [("c".to_owned(), &self.client)].into_iter().chain(nodes);
         all.map(|(port, there)| [(&self.bridge, port), (there, "eth0".to_owned())])
+    }
+
+    /// Puts the cable of a node in, or pulls it.
+    pub(crate) fn plug(&self, node: usize, is_in: bool) {
+        let state = if is_in { "up" } else { "down" };
+        self.bridge.command(&format!("ip link set n{node} {state}"));
     }
 
     /// The bridge sends every frame everywhere.
