@@ -6,7 +6,7 @@ mod segment;
 use std::{
     collections::BTreeMap,
     io::{BufRead as _, BufReader, Write as _},
-    net::{SocketAddr, TcpStream},
+    net::{SocketAddr, TcpListener, TcpStream},
     sync::Arc,
     time::Duration,
 };
@@ -201,5 +201,53 @@ fn a_frame_for_another_node_is_not_given_to_anybody() {
         }
         let mut stream = segment.connect();
         assert_eq!(stream.node(), 3);
+    });
+}
+
+/// Its packets do not come in where the address does: kube-proxy of the node serves it, as without spread.
+#[test]
+fn a_pod_of_the_announcing_node_is_served_by_that_node() {
+    both(|segment| {
+        let Some([pod]) = Namespace::several() else { return };
+        let (node, version) = (segment.node(1), segment.version);
+        let (bits, [gateway, own]) = match version {
+            Version::V4 => (24, ["10.8.0.1", "10.8.0.2"]),
+            Version::V6 => (64, ["fd00:8::1", "fd00:8::2"]),
+        };
+        node.cable("pod", &pod);
+        for (namespace, device, address) in [(node, "pod", gateway), (&pod, "eth0", own)] {
+            let nodad = version.at_once();
+            namespace.command(&format!("ip address add {address}/{bits} dev {device}{nodad}"));
+            namespace.command(&format!("ip link set {device} up"));
+        }
+        pod.command(&format!("ip route add default via {gateway}"));
+        let _rules: Vec<_> =
+            (1..=3).map(|on| segment.rules(on, &plan(segment, on, |_| 2, |_| 2))).collect();
+        let to = SocketAddr::new(version.service(), WEB);
+        for _ in 0..3 {
+            let stream = pod.run(|| TcpStream::connect_timeout(&to, LONG)).unwrap();
+            stream.set_read_timeout(Some(LONG)).unwrap();
+            let (mut asking, mut answer) = (stream.try_clone().unwrap(), String::new());
+            asking.write_all(b"hello\n").unwrap();
+            BufReader::new(stream).read_line(&mut answer).unwrap();
+            assert!(answer.starts_with("1 ") && answer.contains(own), "{answer}");
+        }
+    });
+}
+
+/// A load balancer's health checks go to a port of each node itself, whatever is spread.
+#[test]
+fn health_checks_of_a_node_are_answered_by_that_node() {
+    const PORT: u16 = 30_000;
+    both(|segment| {
+        let _rules: Vec<_> =
+            (1..=3).map(|on| segment.rules(on, &plan(segment, on, |_| 2, |_| 2))).collect();
+        for node in 1..=3 {
+            let at = SocketAddr::new(segment.version.node(node), PORT);
+            let listener = segment.node(node).run(|| TcpListener::bind(at)).unwrap();
+            let checks = segment.client.run(|| TcpStream::connect_timeout(&at, LONG)).unwrap();
+            let (_, from) = listener.accept().unwrap();
+            assert_eq!(from, checks.local_addr().unwrap());
+        }
     });
 }
