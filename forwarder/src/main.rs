@@ -14,6 +14,7 @@ mod run;
 mod silent_nodes;
 mod sources;
 mod teller;
+mod ways;
 
 use std::{process::ExitCode, time::Duration};
 

@@ -3,13 +3,18 @@
 //! A packet that is passed on to a node whose MAC address the kernel does not know waits for the answer to a question. With
 //! IPv6 it then goes to the wrong neighbour: the kernel asks for the packet's destination instead of the node (seen with 6.18). So the
 //! kernel is told beforehand what sessions say. It makes sure of that by itself, as of everything that it has not used for long.
+//!
+//! It is also had ask whether a node is there, of which nobody else tells: one that is cut off from the API server goes on as before, or is
+//! dead. The kernel's own questions need no more privilege than the rules.
 
 use std::{
     collections::{BTreeMap, BTreeSet},
     net::IpAddr,
+    time::{Duration, Instant},
 };
 
-use arpeggio_forwarding::{Hop, Mac};
+use arpeggio_election::Node;
+use arpeggio_forwarding::{Hop, Mac, Wire};
 use futures::TryStreamExt as _;
 use netlink_packet_route::neighbour::{
     NeighbourAddress, NeighbourAttribute, NeighbourMessage, NeighbourState,
@@ -20,6 +25,12 @@ use rtnetlink::{Error, Handle};
 /// What "it is there already" is called (`EEXIST`).
 const EXISTS: i32 = 17;
 
+/// How often a node is asked. An answer that comes later than the next question counts, too.
+pub const ASKED_EVERY: Duration = Duration::from_millis(200);
+
+/// Who has not answered so many questions in a row is silent.
+const QUESTIONS: u32 = 6;
+
 /// A neighbour's place: the device and the address.
 type Place = (u32, IpAddr);
 
@@ -29,6 +40,21 @@ pub struct Neighbours {
     handle: Handle,
     /// What the kernel was told last.
     told: BTreeMap<Place, Mac>,
+    /// Those that it was had ask.
+    asked: BTreeMap<Place, Asked>,
+}
+
+/// What has come of questions to one neighbour.
+#[derive(Debug, Clone, Copy)]
+struct Asked {
+    /// When it was asked last.
+    at: Instant,
+    /// It has answered once.
+    heard: bool,
+    /// The questions since then.
+    unanswered: u32,
+    /// The kernel has refused to ask.
+    refused: bool,
 }
 
 impl Neighbours {
@@ -40,7 +66,7 @@ impl Neighbours {
     pub fn new() -> std::io::Result<Self> {
         let (connection, handle, _) = rtnetlink::new_connection()?;
         tokio::spawn(connection);
-        Ok(Self { handle, told: BTreeMap::new() })
+        Ok(Self { handle, told: BTreeMap::new(), asked: BTreeMap::new() })
     }
 
     /// Tells the kernel of each node that packets are given to: what it does not know yet, has not found, and what is not so any
@@ -65,13 +91,79 @@ impl Neighbours {
         refused
     }
 
+    /// Has the kernel ask whether these nodes are there, each at most every [`ASKED_EVERY`], and says what has come of it so far: a node
+    /// that answers on one of the ways is there. What is not asked again is forgotten.
+    pub async fn ask(&mut self, ways: &BTreeSet<Hop>) -> BTreeMap<Node, Wire> {
+        let before = std::mem::take(&mut self.asked);
+        if ways.is_empty() {
+            return BTreeMap::new();
+        }
+        let states = self.states().await.ok();
+        let mut wire: BTreeMap<Node, Wire> = BTreeMap::new();
+        for hop in ways {
+            let index = if_nametoindex(hop.interface.as_str()).unwrap_or_default();
+            let place = (index, hop.next_hop);
+            let asked = self.ask_one(place, hop, before.get(&place), states.as_ref()).await;
+            self.asked.insert(place, asked);
+            let found = wire.entry(hop.node.clone()).or_insert(asked.wire());
+            *found = better(*found, asked.wire());
+        }
+        wire
+    }
+
+    async fn ask_one(
+        &self,
+        place: Place,
+        hop: &Hop,
+        before: Option<&Asked>,
+        states: Option<&BTreeMap<Place, NeighbourState>>,
+    ) -> Asked {
+        if let Some(before) = before.filter(|it| it.at.elapsed() < ASKED_EVERY) {
+            return *before;
+        }
+        let state = states.and_then(|states| states.get(&place)).copied();
+        let answers = before.is_some() && state == Some(NeighbourState::Reachable);
+        let refused = states.is_none() || self.have_asked(place, hop.mac, state).await.is_err();
+        let unanswered = before.map_or(0, |it| it.unanswered.saturating_add(1));
+        Asked {
+            at: Instant::now(),
+            heard: answers || before.is_some_and(|it| it.heard),
+            unanswered: if answers { 0 } else { unanswered },
+            refused,
+        }
+    }
+
+    /// The kernel asks when it begins to make sure of a neighbour, and at its own pace after that: it has to begin anew. The MAC address
+    /// that it has found out by itself stays.
+    async fn have_asked(
+        &self,
+        (device, address): Place,
+        mac: Mac,
+        state: Option<NeighbourState>,
+    ) -> Result<(), Error> {
+        use NeighbourState::{Delay, Probe, Reachable, Stale};
+        let is_known = matches!(state, Some(Delay | Probe | Reachable | Stale));
+        for state in [Stale, Probe] {
+            let change = self.handle.neighbours().add(device, address).state(state).replace();
+            let change = if is_known { change } else { change.link_layer_address(&mac) };
+            change.execute().await?;
+        }
+        Ok(())
+    }
+
     /// The neighbours that the kernel has asked for, and that have not answered.
     async fn not_found(&self) -> Result<BTreeSet<Place>, Error> {
-        let all: Vec<_> = self.handle.neighbours().get().execute().try_collect().await?;
-        let is_lost = |it: &&NeighbourMessage| {
-            matches!(it.header.state, NeighbourState::Failed | NeighbourState::Incomplete)
+        let is_lost = |state: &NeighbourState| {
+            matches!(state, NeighbourState::Failed | NeighbourState::Incomplete)
         };
-        Ok(all.iter().filter(is_lost).filter_map(place).collect())
+        let states = self.states().await?.into_iter();
+        Ok(states.filter(|(_, state)| is_lost(state)).map(|(place, _)| place).collect())
+    }
+
+    /// What the kernel thinks of each neighbour.
+    async fn states(&self) -> Result<BTreeMap<Place, NeighbourState>, Error> {
+        let all: Vec<_> = self.handle.neighbours().get().execute().try_collect().await?;
+        Ok(all.iter().filter_map(|it| Some((place(it)?, it.header.state))).collect())
     }
 
     /// What the kernel has found out by itself stays, unless that `is_wrong`.
@@ -83,6 +175,27 @@ impl Neighbours {
             Err(Error::NetlinkError(error)) if error.raw_code() == -EXISTS => Ok(()),
             other => other,
         }
+    }
+}
+
+impl Asked {
+    fn wire(self) -> Wire {
+        match self {
+            Self { refused: true, .. } => Wire::Unknown,
+            Self { unanswered: QUESTIONS.., .. } => Wire::Silent,
+            Self { heard: true, .. } => Wire::Answers,
+            Self { .. } => Wire::Unasked,
+        }
+    }
+}
+
+/// Of what was found out on two ways to one node, what speaks for it.
+const fn better(one: Wire, other: Wire) -> Wire {
+    match (one, other) {
+        (Wire::Answers, _) | (_, Wire::Answers) => Wire::Answers,
+        (Wire::Unasked, _) | (_, Wire::Unasked) => Wire::Unasked,
+        (Wire::Silent, Wire::Silent) => Wire::Silent,
+        _ => Wire::Unknown,
     }
 }
 

@@ -9,7 +9,7 @@ use std::{
 
 use arpeggio_api::forwarder::Forwarder as Says;
 use arpeggio_election::{Node, Timestamp};
-use arpeggio_forwarder::{neighbours::Neighbours, rules::Rules};
+use arpeggio_forwarder::rules::Rules;
 use arpeggio_forwarding::{Decision, Draining, Forwarding, Hop, Plan, Settings};
 use arpeggio_runtime::{
     health::{Awaited, Health, Heartbeat},
@@ -23,7 +23,12 @@ use tokio::{
 };
 
 use crate::{
-    feed::Feed, metrics::Metrics, silent_nodes::SilentNodes, sources::Sources, teller::Teller,
+    feed::Feed,
+    metrics::Metrics,
+    silent_nodes::SilentNodes,
+    sources::Sources,
+    teller::Teller,
+    ways::{Minded, Ways},
 };
 
 /// How often connections are counted while any run out, and what the rules have counted is read.
@@ -52,8 +57,7 @@ pub(crate) struct Forwarder {
     forwarding: Forwarding,
     teller: Teller,
     kernel: Kernel,
-    /// The ways to the nodes that packets are given to.
-    hops: watch::Sender<BTreeSet<Hop>>,
+    ways: Minded,
     draining: Draining,
     metrics: Metrics,
     pace: Interval,
@@ -83,8 +87,6 @@ impl Forwarder {
         health: &Health,
         metrics: Metrics,
     ) -> Self {
-        let (hops, changes) = watch::channel(BTreeSet::new());
-        tokio::spawn(tell_neighbours(changes));
         let [pace, look] = [PACE, LOOK].map(|period| {
             let mut interval = interval(period);
             interval.set_missed_tick_behavior(MissedTickBehavior::Delay);
@@ -104,7 +106,7 @@ impl Forwarder {
                 unable: None,
                 retry: Instant::now(),
             },
-            hops,
+            ways: Minded::begin(),
             draining: Draining::default(),
             metrics,
             pace,
@@ -126,6 +128,7 @@ impl Forwarder {
                     is_news |= shown.is_some_and(|it| self.feed.take(it));
                 }
                 heard = self.silent.next() => is_news |= self.silent.hear(&heard, now()),
+                () = self.ways.changed() => is_news = true,
                 _ = self.pace.tick() => self.count(news),
                 _ = self.look.tick() => is_news |= self.kernel.is_outdated(),
                 () = tokio::time::sleep_until(wake), if next.is_some() => {
@@ -154,15 +157,19 @@ impl Forwarder {
     /// When to decide again at the latest.
     fn decide(&mut self, news: &watch::Sender<Option<Says>>) -> Option<Timestamp> {
         let mut known = Cow::Borrowed(self.feed.known());
-        let silent = self.silent.nodes(now());
+        let (silent, found) = (self.silent.nodes(now()), self.ways.found());
+        if !found.is_empty() {
+            known = Cow::Owned(known.asked(&found));
+        }
         if !silent.is_empty() {
             known = Cow::Owned(known.without(&silent));
         }
-        let Decision { plan, draining, next, notes } = self.forwarding.decide(&known, now());
+        let Decision { plan, draining, ask, next, notes } = self.forwarding.decide(&known, now());
         self.teller.tell(&known, &notes);
         self.metrics.show_one_node(self.teller.one_node());
         let before = self.kernel.unable.clone();
-        set(&self.hops, plan.hops().collect::<BTreeSet<_>>().into_iter().cloned().collect());
+        let told: BTreeSet<&Hop> = plan.hops().collect();
+        self.ways.set(Ways { told: told.into_iter().cloned().collect(), asked: ask });
         self.kernel.bring(plan, &self.metrics);
         let is_new = draining.addresses.keys().ne(self.draining.addresses.keys());
         self.draining = draining;
@@ -272,35 +279,8 @@ impl Kernel {
     }
 }
 
-/// Tells the kernel where the nodes are that packets go to: when a plan is new, and now and then, since it forgets what it does
-/// not use.
-async fn tell_neighbours(mut hops: watch::Receiver<BTreeSet<Hop>>) {
-    let mut neighbours = match Neighbours::new() {
-        Ok(neighbours) => neighbours,
-        Err(error) => {
-            tracing::error!(%error, "no netlink: the first packets that are passed on may be lost");
-            return;
-        }
-    };
-    let mut failing = false;
-    loop {
-        let latest = hops.borrow_and_update().clone();
-        let refused = neighbours.tell(&latest).await;
-        if let Some((node, error)) = refused.first()
-            && !failing
-        {
-            tracing::warn!(%node, error = %causes(error), "the kernel is not told where a node is");
-        }
-        failing = !refused.is_empty();
-        match tokio::time::timeout(PACE, hops.changed()).await {
-            Ok(Ok(())) | Err(_) => {}
-            Ok(Err(_)) => return,
-        }
-    }
-}
-
 /// Tells those who wait for a change, if it is one.
-fn set<T: PartialEq>(told: &watch::Sender<T>, latest: T) {
+pub(crate) fn set<T: PartialEq>(told: &watch::Sender<T>, latest: T) {
     told.send_if_modified(|known| {
         let is_new = *known != latest;
         *known = latest;

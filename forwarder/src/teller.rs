@@ -76,13 +76,16 @@ fn ours(node: &Node, known: &Known, notes: &Notes) -> BTreeMap<IpAddr, Told> {
 
 #[cfg(test)]
 mod tests {
-    use arpeggio_forwarding::{Address, Fellow, Forwarder, Life, OneNode};
+    use arpeggio_election::Epoch;
+    use arpeggio_forwarding::{Address, Fellow, Forwarder, Life, OneNode, Wire};
 
     use super::*;
 
     fn fellow(forwarder: bool) -> Fellow {
         Fellow {
             life: Life::Live,
+            epoch: Epoch(1),
+            wire: Wire::default(),
             reach: arpeggio_election::Reach::default(),
             macs: BTreeMap::new(),
             facts: None,

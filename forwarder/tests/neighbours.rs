@@ -3,8 +3,10 @@
 
 mod segment;
 
+use std::time::{Duration, Instant};
+
 use arpeggio_forwarder::neighbours::Neighbours;
-use arpeggio_forwarding::{Hop, Mac};
+use arpeggio_forwarding::{Hop, Mac, Wire};
 use segment::{Segment, both, mac};
 
 fn hop(segment: &Segment, mac: Mac) -> Hop {
@@ -73,6 +75,63 @@ fn a_node_that_was_not_found_is_told_of_again() {
                     assert!(refused.is_empty(), "{refused:?}");
                     assert!(known(segment).contains("02:00:00:00:00:02"), "{}", known(segment));
                 }
+            });
+        });
+    });
+}
+
+/// Asks until `expected` is found, and says after how many milliseconds that was.
+async fn find(neighbours: &mut Neighbours, way: &Hop, expected: Wire) -> u128 {
+    let begun = Instant::now();
+    loop {
+        let found = neighbours.ask(&[way.clone()].into()).await;
+        if found.get(&way.node) == Some(&expected) {
+            return begun.elapsed().as_millis();
+        }
+        assert!(begun.elapsed() < Duration::from_secs(20), "{expected:?}: {found:?}");
+        tokio::time::sleep(Duration::from_millis(20)).await;
+    }
+}
+
+/// Also where it was never found, and when it is back.
+#[test]
+fn a_node_answers_for_as_long_as_it_is_there() {
+    both(|segment| {
+        let node = segment.node(1);
+        let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
+        node.run(|| {
+            runtime.block_on(async {
+                let (mut neighbours, way) = (Neighbours::new().unwrap(), hop(segment, mac(2)));
+                node.command("ip neigh flush dev eth0");
+                let answers = find(&mut neighbours, &way, Wire::Answers).await;
+                assert!(answers < 2_000, "{answers}");
+                segment.plug(2, false);
+                let silent = find(&mut neighbours, &way, Wire::Silent).await;
+                assert!((1_000..4_000).contains(&silent), "{silent}");
+                // The kernel has given it up, too, and finds it again.
+                tokio::time::sleep(Duration::from_secs(4)).await;
+                segment.plug(2, true);
+                find(&mut neighbours, &way, Wire::Answers).await;
+                assert!(neighbours.ask(&[].into()).await.is_empty());
+                let nowhere = Hop { interface: "eth9".into(), ..way };
+                find(&mut neighbours, &nowhere, Wire::Unknown).await;
+            });
+        });
+    });
+}
+
+#[test]
+fn who_was_never_there_is_silent() {
+    both(|segment| {
+        let node = segment.node(1);
+        let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
+        node.run(|| {
+            runtime.block_on(async {
+                let way = Hop { next_hop: segment.version.address(77), ..hop(segment, mac(9)) };
+                let mut neighbours = Neighbours::new().unwrap();
+                let found = neighbours.ask(&[way.clone()].into()).await;
+                assert_eq!(found.get(&way.node), Some(&Wire::Unasked));
+                find(&mut neighbours, &way, Wire::Silent).await;
             });
         });
     });

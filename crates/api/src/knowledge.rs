@@ -13,7 +13,7 @@ use std::{
 
 use arpeggio_election::{AnnounceTerms, Node, NodeFacts, SessionState};
 use arpeggio_forwarding::{
-    Address, Endpoints, Fellow, Forwarder, Known, Life, Port, Protocol, Service,
+    Address, Endpoints, Fellow, Forwarder, Known, Life, Port, Protocol, Service, Wire,
 };
 use k8s_openapi::{
     api::{coordination::v1::Lease, core::v1, discovery::v1::EndpointSlice},
@@ -114,6 +114,8 @@ impl Knowledge {
                 SessionState::Live { .. } => Life::Live,
                 SessionState::Ended { reason, .. } => Life::Ended(reason),
             },
+            epoch: record.session.epoch,
+            wire: Wire::default(),
             reach: record.session.reach.clone().unwrap_or_default(),
             macs: record.links.iter().map(|link| (link.address, link.mac)).collect(),
             facts: self.facts.get(&node).cloned(),

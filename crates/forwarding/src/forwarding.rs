@@ -12,7 +12,7 @@ use arpeggio_election::{Node, Timestamp};
 
 use crate::{
     hops::hop,
-    known::{Address, Known, Mac, Port, Protocol, Service},
+    known::{Address, Fellow, Known, Mac, Port, Protocol, Service},
     memory::{Memory, Moment, SETTLE, Served, Serving, Start},
     notes::Notes,
     packet::BUCKETS,
@@ -45,6 +45,9 @@ pub struct Decision {
     pub plan: Plan,
     /// What is to be counted and published.
     pub draining: Draining,
+    /// The nodes that this one is to ask on the wire whether they are there ([`Known::asked`]), and by which ways: it would give
+    /// them packets, and what Kubernetes says of them may be wrong.
+    pub ask: BTreeSet<Hop>,
     /// What people are to be told.
     pub notes: Notes,
     /// When to ask again, though nothing has changed until then. `None`: nothing depends on the time.
@@ -70,7 +73,7 @@ impl Forwarding {
         Self {
             node,
             settings,
-            start: Start { at: now, said: BTreeMap::new(), latest: BTreeMap::new() },
+            start: Start { at: now, epoch: None, said: BTreeMap::new(), latest: BTreeMap::new() },
             addresses: BTreeMap::new(),
             macs: BTreeMap::new(),
             tables: Tables::default(),
@@ -79,7 +82,7 @@ impl Forwarding {
 
     /// What is to be done when this is known. `now` never lies before that of an earlier call.
     pub fn decide(&mut self, known: &Known, now: Timestamp) -> Decision {
-        self.start.hear(known, now);
+        self.start.hear(known, &self.node, now);
         let fellows = self.fellows(known, now);
         self.addresses.retain(|address, _| known.addresses.contains_key(address));
         let mut decision =
@@ -117,6 +120,7 @@ impl Forwarding {
             decision.draining.addresses.insert(address, drain);
         }
         let asked = Asked { address, about, memory, moment, node: &self.node };
+        decision.ask.extend(asked.doubtful());
         if let Some(planned) = asked.plan() {
             decision.plan.addresses.insert(address, planned);
         }
@@ -221,15 +225,37 @@ impl Asked<'_> {
         if self.moment.keep.is_zero() && self.memory.serving().whole.is_some() {
             return Passing::default();
         }
-        let nodes = self.asked(|node| {
-            self.memory.serves(node)
-                || self.memory.may_know_some(self.address, node, &self.moment)
-                || self.memory.may_know_all(self.address, node, &self.moment)
-        });
+        let nodes = self.asked(|node| self.may_know(node));
         let own = Rank::of(self.address, self.node);
         let others = nodes.iter().filter(|it| it.node != self.node);
         let below = nodes.iter().filter(|it| it.rank < own);
         Passing { from_outside: first_of(others), from_fellow: first_of(below) }
+    }
+
+    /// Whether a node may know a connection to the address.
+    fn may_know(&self, node: &Node) -> bool {
+        self.memory.serves(node)
+            || self.memory.may_know_some(self.address, node, &self.moment)
+            || self.memory.may_know_all(self.address, node, &self.moment)
+    }
+
+    /// The ways to nodes whose death may not be known, and which would get packets: those whose session was not renewed, and, where
+    /// packets of unknown connections come by, those that have served the address. Of who serves it beside this node the speakers tell.
+    fn doubtful(&self) -> Vec<Hop> {
+        if self.moment.keep.is_zero() {
+            return Vec::new();
+        }
+        let is_involved = |node: &Node| self.memory.may_know_some(self.address, node, &self.moment);
+        let both_serve = |node: &Node| self.memory.serves(self.node) && self.memory.serves(node);
+        let has_served =
+            |node: &Node| is_involved(self.node) && is_involved(node) && !both_serve(node);
+        let is_doubtful = |(node, fellow): &(&Node, &Fellow)| {
+            *node != self.node
+                && fellow.is_not_said_to_be_dead()
+                && if fellow.is_out_of_touch() { self.may_know(node) } else { has_served(node) }
+        };
+        let doubtful = self.moment.known.nodes.iter().filter(is_doubtful);
+        doubtful.filter_map(|(node, _)| self.hop(node)).collect()
     }
 
     /// The nodes that `may_know` allows, and that this node can reach or is; in the order of their ranks.
@@ -247,7 +273,7 @@ impl Asked<'_> {
         let way = if is_own { Way::Local } else { Way::To(Arc::new(self.hop(node)?)) };
         let all = self.memory.may_know_all(self.address, node, &self.moment);
         let rank = Rank::of(self.address, node);
-        Some(Asking { rank, node, passes: is_own || fellow.passes(), way, all })
+        Some(Asking { rank, node, passes: is_own || fellow.asks_others(), way, all })
     }
 
     fn hop(&self, node: &Node) -> Option<Hop> {
@@ -318,7 +344,8 @@ impl Asked<'_> {
     }
 }
 
-/// The first that asks others in turn. One that does not (it has no forwarder) ends the search, so it comes after all of those.
+/// The first that asks others in turn. One that does not (it has no forwarder, or does not know what has moved) ends the search, so it
+/// comes after all of those.
 fn first_of<'a>(mut nodes: impl Iterator<Item = &'a Asking<'a>> + Clone) -> Way {
     let passing = nodes.clone().find(|it| it.passes);
     passing.or_else(|| nodes.next()).map(|it| it.way.clone()).unwrap_or_default()

@@ -6,7 +6,7 @@ use alloc::{
 };
 use core::{fmt, net::IpAddr};
 
-use arpeggio_election::{AnnounceTerms, EndReason, Node, NodeFacts, Reach, Version};
+use arpeggio_election::{AnnounceTerms, EndReason, Epoch, Node, NodeFacts, Reach, Version};
 
 /// A MAC address, EUI-48.
 pub type Mac = [u8; 6];
@@ -25,9 +25,18 @@ impl Known {
     #[must_use]
     pub fn without(&self, silent: &BTreeSet<Node>) -> Self {
         let mut known = self.clone();
-        let living = known.nodes.iter_mut().filter(|(_, fellow)| fellow.life == Life::Live);
-        for (_, fellow) in living.filter(|(node, _)| silent.contains(*node)) {
+        for (_, fellow) in known.nodes.iter_mut().filter(|(node, _)| silent.contains(*node)) {
             fellow.life = Life::Ended(EndReason::NodeSilent);
+        }
+        known
+    }
+
+    /// What is known when this node has asked others on the wire, and this is what came of it ([`Decision::ask`](crate::Decision)).
+    #[must_use]
+    pub fn asked(&self, wire: &BTreeMap<Node, Wire>) -> Self {
+        let mut known = self.clone();
+        for (node, fellow) in &mut known.nodes {
+            fellow.wire = wire.get(node).copied().unwrap_or_default();
         }
         known
     }
@@ -38,6 +47,10 @@ impl Known {
 pub struct Fellow {
     /// Whether its session counts.
     pub life: Life,
+    /// Which of its sessions that is.
+    pub epoch: Epoch,
+    /// What this node has found out by asking it.
+    pub wire: Wire,
     /// The interfaces that it announces on, as its session says (annotation `arpeggio.dev/interfaces`). Stays as it was when the
     /// session has ended.
     pub reach: Reach,
@@ -56,6 +69,20 @@ pub enum Life {
     Live,
     /// It was ended.
     Ended(EndReason),
+}
+
+/// Whether a node answers at its own address on the segment, where another one would give packets to it.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Hash)]
+pub enum Wire {
+    /// It was not asked, or not for long enough to say.
+    #[default]
+    Unasked,
+    /// It has answered just now.
+    Answers,
+    /// It has not, though it was asked again and again.
+    Silent,
+    /// It cannot be asked.
+    Unknown,
 }
 
 /// What the forwarder of a node says of itself.

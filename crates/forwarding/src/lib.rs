@@ -40,7 +40,9 @@ mod table;
 pub use explain::{Because, Explanation, Share, explain};
 pub use forwarding::{Decision, Forwarding, Settings};
 pub use jhash::{bucket, jhash};
-pub use known::{Address, Endpoints, Fellow, Forwarder, Known, Life, Mac, Port, Protocol, Service};
+pub use known::{
+    Address, Endpoints, Fellow, Forwarder, Known, Life, Mac, Port, Protocol, Service, Wire,
+};
 pub use memory::STALE;
 pub use notes::{LeftOut, Notes, OneNode, teller};
 pub use packet::{BUCKETS, Kind, SpreadBy};

@@ -8,7 +8,7 @@ use alloc::{
 };
 use core::{net::IpAddr, time::Duration};
 
-use arpeggio_election::{Node, Timestamp, Version};
+use arpeggio_election::{Epoch, Node, Timestamp, Version};
 
 use crate::{
     known::{Fellow, Known, Port},
@@ -78,8 +78,10 @@ pub(crate) struct Memory {
 /// What a forwarder remembers of itself.
 #[derive(Debug, Clone)]
 pub(crate) struct Start {
-    /// When it started.
+    /// When it started, or was last back in touch.
     pub(crate) at: Timestamp,
+    /// The session that its node had then.
+    pub(crate) epoch: Option<Epoch>,
     /// What each forwarder said when it was first heard of.
     pub(crate) said: BTreeMap<Node, Version>,
     /// What each forwarder has said last, and since when that is known.
@@ -87,8 +89,16 @@ pub(crate) struct Start {
 }
 
 impl Start {
-    /// Takes in what forwarders say now.
-    pub(crate) fn hear(&mut self, known: &Known, now: Timestamp) {
+    /// Takes in what forwarders say now. Between two sessions of its own node it may have been out of touch, and have missed as much
+    /// as before it started.
+    pub(crate) fn hear(&mut self, known: &Known, own: &Node, now: Timestamp) {
+        if let Some(epoch) = known.nodes.get(own).map(|own| own.epoch) {
+            let before = self.epoch.replace(epoch);
+            if before.is_some_and(|before| before != epoch) {
+                self.at = now;
+                self.said.clear();
+            }
+        }
         self.latest.retain(|node, _| known.nodes.contains_key(node));
         for (node, fellow) in &known.nodes {
             let Some(forwarder) = &fellow.forwarder else { continue };
@@ -199,8 +209,8 @@ impl Memory {
 
     /// Whether a node that has served any of it is dead, and its connections with it.
     pub(crate) fn has_lost_a_node(&self, moment: &Moment<'_>) -> bool {
-        let lives = |node| moment.known.nodes.get(node).is_some_and(Fellow::lives);
-        !moment.keep.is_zero() && self.left.keys().any(|node| !lives(node))
+        let is_lost = |node| moment.known.nodes.get(node).is_none_or(Fellow::is_lost);
+        !moment.keep.is_zero() && self.left.keys().any(is_lost)
     }
 
     /// Whether a node may know connections to any port, whatever their buckets are.

@@ -160,6 +160,8 @@ mod tests {
             let forwarder = Forwarder { trouble: trouble.map(Into::into), ..Forwarder::default() };
             let fellow = Fellow {
                 life,
+                epoch: arpeggio_election::Epoch(1),
+                wire: crate::known::Wire::default(),
                 reach: arpeggio_election::Reach::default(),
                 macs: BTreeMap::new(),
                 facts: None,

@@ -3,11 +3,11 @@
 use alloc::{collections::BTreeMap, sync::Arc, vec::Vec};
 use core::net::IpAddr;
 
-use arpeggio_election::{Families, Interface, Node, NodeFacts};
+use arpeggio_election::{EndReason, Families, Interface, Node, NodeFacts};
 use ipnet::IpNet;
 
 use crate::{
-    known::{Address, Endpoints, Fellow, Known, Life, Port, Protocol, Service},
+    known::{Address, Endpoints, Fellow, Known, Life, Port, Protocol, Service, Wire},
     memory::Served,
     notes::{LeftOut, OneNode},
     packet::SpreadBy,
@@ -193,14 +193,40 @@ impl Fellow {
         self.forwarder.as_ref().is_some_and(|it| it.trouble.is_none())
     }
 
-    /// Whether its kernel may still answer for what it knows. One whose speaker alone has ended is told by its forwarder.
+    /// Whether it passes on what it does not know to whoever may know it.
+    pub(crate) fn asks_others(&self) -> bool {
+        self.passes() && !self.is_out_of_touch()
+    }
+
+    /// Whether its kernel may still answer for what it knows: nobody has said that it is dead, and it answers when it is asked.
     pub(crate) fn lives(&self) -> bool {
-        use arpeggio_election::EndReason::{Expired, NodeSilent, SpeakerSilent, Stopped};
+        self.is_not_said_to_be_dead()
+            && match self.wire {
+                Wire::Answers | Wire::Unasked => true,
+                Wire::Silent => false,
+                Wire::Unknown => !self.is_out_of_touch(),
+            }
+    }
+
+    /// One whose speaker alone has ended is told by its forwarder. One whose session was not renewed may be cut off from the API
+    /// server, and go on as before: only the wire tells.
+    pub(crate) fn is_not_said_to_be_dead(&self) -> bool {
         match self.life {
-            Life::Live => true,
-            Life::Ended(Stopped | SpeakerSilent) => self.forwarder.is_some(),
-            Life::Ended(NodeSilent | Expired) => false,
+            Life::Live | Life::Ended(EndReason::Expired) => true,
+            Life::Ended(EndReason::Stopped | EndReason::SpeakerSilent) => self.forwarder.is_some(),
+            Life::Ended(EndReason::NodeSilent) => false,
         }
+    }
+
+    /// Whether it is dead or cut off from the API server. If it lives, it knows its own connections, and nothing of what has moved
+    /// since.
+    pub(crate) fn is_out_of_touch(&self) -> bool {
+        self.life == Life::Ended(EndReason::Expired)
+    }
+
+    /// Whether its connections are lost, as far as is known.
+    pub(crate) fn is_lost(&self) -> bool {
+        !self.lives() || self.is_out_of_touch() && self.wire != Wire::Answers
     }
 }
 

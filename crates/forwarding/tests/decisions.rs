@@ -9,7 +9,7 @@ use std::{collections::BTreeMap, net::IpAddr, time::Duration};
 use arpeggio_election::{AnnounceTerms, EndReason, Families, Interface, Node, Places};
 use arpeggio_forwarding::{
     Because, Drain, Endpoints, Kind, LeftOut, Life, OneNode, Passing, Port, Protocol, Service,
-    SpreadBy, Way, explain,
+    SpreadBy, Way, Wire, explain,
 };
 use cluster::{Cluster, KEEP, PORT, address, client, fellow, name};
 
@@ -85,23 +85,97 @@ fn nothing_is_passed_to_a_node_that_is_dead() {
     let mut cluster = Cluster::of(2, false);
     move_to(&mut cluster, 1);
     assert!(is_planned(&cluster));
+    // Why its session ended, whether its forwarder has a Lease, what it says on the wire; whether it gets packets, and whether what
+    // stays here is reset.
     let table = [
-        (EndReason::NodeSilent, true, false),
-        (EndReason::Expired, true, false),
-        (EndReason::Stopped, true, true),
-        (EndReason::Stopped, false, false),
-        (EndReason::SpeakerSilent, true, true),
+        (EndReason::NodeSilent, true, Wire::Answers, false, true),
+        (EndReason::Stopped, true, Wire::Unasked, true, false),
+        (EndReason::Stopped, true, Wire::Silent, false, true),
+        (EndReason::Stopped, false, Wire::Answers, false, true),
+        (EndReason::SpeakerSilent, true, Wire::Unknown, true, false),
+        (EndReason::SpeakerSilent, true, Wire::Silent, false, true),
+        (EndReason::Expired, true, Wire::Unasked, true, true),
+        (EndReason::Expired, true, Wire::Answers, true, false),
+        (EndReason::Expired, false, Wire::Answers, true, false),
+        (EndReason::Expired, true, Wire::Silent, false, true),
+        (EndReason::Expired, true, Wire::Unknown, false, true),
     ];
-    for (reason, forwarder, expected) in table {
+    for (reason, forwarder, wire, passed, reset) in table {
         let forwarder = fellow(0).forwarder.filter(|_| forwarder);
         cluster.fellow(0).life = Life::Ended(reason);
         cluster.fellow(0).forwarder = forwarder;
-        cluster.tell(1);
-        let planned = cluster.machines[1].decision.plan.addresses.get(&address());
+        let heir = &mut cluster.machines[1];
+        let known = cluster.truth.asked(&[(name(0), wire)].into());
+        heir.decision = heir.forwarding.decide(&known, cluster.now);
+        let planned = heir.decision.plan.addresses.get(&address());
         let found = planned.is_some_and(|planned| planned.passing != Passing::default());
-        assert_eq!(found, expected, "{reason:?} {:?}", cluster.fellow(0).forwarder);
-        assert_eq!(planned.is_some_and(|planned| planned.reset), !expected, "{reason:?}");
+        let case = format!("{reason:?} {:?} {wire:?}", cluster.fellow(0).forwarder);
+        let resets = cluster.machines[1].decision.plan.addresses.get(&address());
+        assert_eq!((found, resets.is_some_and(|it| it.reset)), (passed, reset), "{case}");
     }
+}
+
+fn asked(cluster: &Cluster) -> Vec<Vec<Node>> {
+    let of = |machine: &cluster::Machine| {
+        machine.decision.ask.iter().map(|hop| hop.node.clone()).collect()
+    };
+    cluster.machines.iter().map(of).collect()
+}
+
+#[test]
+fn who_gives_packets_to_a_node_asks_whether_it_is_there_where_nobody_else_would_tell() {
+    let mut cluster = Cluster::of(3, false);
+    let nobody: Vec<Vec<Node>> = vec![vec![], vec![], vec![]];
+    assert_eq!(asked(&cluster), nobody, "speakers watch who announces");
+    move_to(&mut cluster, 1);
+    assert_eq!(asked(&cluster), [vec![name(1)], vec![name(0)], vec![]]);
+    cluster.kill(0);
+    cluster.tell_all();
+    assert_eq!(asked(&cluster)[1..], nobody[1..], "it is known to be dead");
+    cluster.cut_off(1);
+    cluster.tell_all();
+    assert_eq!(asked(&cluster)[2], [name(1)]);
+    wait(&mut cluster, KEEP);
+    assert_eq!(asked(&cluster)[1..], nobody[1..], "nothing is kept any more");
+    let spread = Cluster::of(3, true);
+    assert_eq!(asked(&spread), nobody);
+}
+
+#[test]
+fn a_node_that_is_cut_off_keeps_its_connections_until_it_dies() {
+    for spread in [false, true] {
+        let mut cluster = Cluster::of(2, spread);
+        let clients: Vec<_> = (0..40).map(client).collect();
+        clients.iter().for_each(|it| drop(cluster.connect(0, *it)));
+        cluster.cut_off(0);
+        cluster.tell_all();
+        for client in &clients {
+            let end = cluster.send(1, *client, Kind::Other).end();
+            assert!(cluster.machines[end].conntrack.contains(client), "{spread} {client:?}");
+        }
+        // Nobody can say so but the wire.
+        cluster.kill(0);
+        cluster.tell_all();
+        let ends = clients.iter().map(|it| cluster.send(1, *it, Kind::Other).end());
+        assert!(ends.into_iter().all(|end| end == 1));
+        assert!(cluster.machines[1].decision.plan.addresses[&address()].reset);
+    }
+}
+
+/// It has missed who served meanwhile.
+#[test]
+fn a_node_that_was_cut_off_asks_all_others_when_it_is_back() {
+    let mut cluster = Cluster::of(3, false);
+    cluster.cut_off(0);
+    cluster.tell_all();
+    cluster.about().holder = Some(name(2));
+    cluster.tell_all();
+    cluster.connect(2, client(1));
+    cluster.about().holder = Some(name(1));
+    cluster.tell_all();
+    cluster.heal(0);
+    move_to(&mut cluster, 0);
+    assert_eq!(cluster.send(0, client(1), Kind::Other).end(), 2);
 }
 
 #[test]
@@ -530,4 +604,35 @@ fn nodes_that_drain_are_named_in_the_order_in_which_they_are_asked() {
     let walked: Vec<Node> = walked.into_iter().map(name).filter(|it| *it != name(2)).collect();
     assert_eq!(order, walked);
     assert!(told.draining.iter().all(|(_, count)| *count == 1));
+}
+
+/// What it said before may stand on its Lease for an hour.
+#[test]
+fn a_forwarder_that_has_just_started_gives_nothing_to_a_node_that_was_dead_before() {
+    let mut cluster = Cluster::of(3, false);
+    cluster.cut_off(0);
+    let holder = cluster.holder();
+    cluster.kill(0);
+    (1..3).for_each(|n| cluster.restart(n));
+    cluster.tell_all();
+    assert!(asked(&cluster)[1..].iter().all(|asked| *asked == [name(0)]));
+    for client in (0..10).map(client) {
+        assert_ne!(cluster.send(holder, client, Kind::Other).end(), 0);
+    }
+}
+
+/// It does not know what has moved since: it would end the search.
+#[test]
+fn a_node_that_is_cut_off_is_asked_when_nobody_else_is_left() {
+    for cut_off in 0..3 {
+        let mut cluster = Cluster::of(3, true);
+        cluster.cut_off(cut_off);
+        cluster.tell_all();
+        let holder = cluster.holder();
+        for client in (0..40).map(client) {
+            let server = cluster.connect(holder, client).end();
+            assert_ne!(server, cut_off);
+            assert_eq!(cluster.send(holder, client, Kind::Other).end(), server, "{client:?}");
+        }
+    }
 }

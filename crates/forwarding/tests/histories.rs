@@ -7,6 +7,7 @@
 //! - who was the primary of a bucket before is forgotten;
 //! - that a Service's buckets change with its session affinity is forgotten;
 //! - a forwarder that has just started asks nobody;
+//! - a node that is cut off from the API server is not asked, or is asked before those that are not; or asks by what it knew when it is back;
 //! - a zero counts though it was said before the node served last.
 
 #![allow(clippy::unwrap_used, clippy::panic)]
@@ -24,6 +25,9 @@ enum Step {
     Move(usize),
     Kill(usize),
     Boot(usize),
+    /// It does not reach the API server any more.
+    CutOff(usize),
+    Heal(usize),
     Cordon(usize, bool),
     Restart(usize),
     Publish(usize),
@@ -45,6 +49,8 @@ fn step() -> impl Strategy<Value = Step> {
         4 => node.clone().prop_map(Step::Move),
         2 => node.clone().prop_map(Step::Kill),
         3 => node.clone().prop_map(Step::Boot),
+        2 => node.clone().prop_map(Step::CutOff),
+        2 => node.clone().prop_map(Step::Heal),
         3 => (node.clone(), any::<bool>()).prop_map(|(n, is)| Step::Cordon(n, is)),
         2 => node.clone().prop_map(Step::Restart),
         3 => node.clone().prop_map(Step::Publish),
@@ -87,16 +93,18 @@ impl Run {
         let count = self.cluster.machines.len();
         let cluster = &mut self.cluster;
         match *step {
-            Step::Move(n) if cluster.lives(n % count) => {
+            Step::Move(n) if cluster.is_in_touch(n % count) => {
                 cluster.about().holder = Some(name(n % count));
             }
             Step::Kill(n) => cluster.kill(n % count),
+            Step::CutOff(n) => cluster.cut_off(n % count),
+            Step::Heal(n) => cluster.heal(n % count),
             Step::Boot(n) if !cluster.lives(n % count) => self.boot(n % count),
             Step::Cordon(n, is) => {
                 cluster.fellow(n % count).facts.as_mut().unwrap().cordoned = is;
             }
             Step::Restart(n) => cluster.restart(n % count),
-            Step::Publish(n) => cluster.publish(n % count),
+            Step::Publish(n) if cluster.is_in_touch(n % count) => cluster.publish(n % count),
             Step::Spread(is) => cluster.about().spread = is,
             Step::Affinity(affinity) => {
                 let service = cluster.about().services.get_mut(&PORT).unwrap();
@@ -109,7 +117,7 @@ impl Run {
             }
             Step::Connect(n) => self.connect(client(n)),
             Step::Close(n) => self.close(client(n)),
-            Step::Tell(n) if cluster.lives(n % count) => cluster.tell(n % count),
+            Step::Tell(n) if cluster.is_in_touch(n % count) => cluster.tell(n % count),
             Step::Believe(n, other) if !self.agree => {
                 let view = cluster.machines[other % count].view.clone();
                 cluster.machines[n % count].view = view;

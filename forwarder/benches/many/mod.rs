@@ -7,10 +7,10 @@ use std::{
     time::{Duration, Instant},
 };
 
-use arpeggio_election::{Interface, Node, NodeFacts, Reach, Timestamp};
+use arpeggio_election::{Epoch, Interface, Node, NodeFacts, Reach, Timestamp};
 use arpeggio_forwarder::rules::Rules;
 use arpeggio_forwarding::{
-    Address, Fellow, Forwarder, Forwarding, Known, Life, Port, Protocol, Service, Settings,
+    Address, Fellow, Forwarder, Forwarding, Known, Life, Port, Protocol, Service, Settings, Wire,
 };
 
 use crate::segment::{Segment, Version, mac};
@@ -85,6 +85,8 @@ fn fellow(n: usize) -> Fellow {
     let lan = Interface { name: "eth0".into(), subnets, ..Interface::default() };
     Fellow {
         life: Life::Live,
+        epoch: Epoch(1),
+        wire: Wire::default(),
         reach: Reach { interfaces: vec![lan] },
         macs: [(own, mac(n))].into(),
         facts: Some(NodeFacts::default()),

@@ -8,10 +8,10 @@ use std::{
     time::Duration,
 };
 
-use arpeggio_election::{EndReason, Interface, Node, NodeFacts, Reach, Timestamp, Version};
+use arpeggio_election::{EndReason, Epoch, Interface, Node, NodeFacts, Reach, Timestamp, Version};
 use arpeggio_forwarding::{
     Address, Decision, Endpoints, Fellow, Forwarder, Forwarding, Kind, Known, Life, Mac,
-    PlannedAddress, Port, Protocol, Service, Settings, Way, bucket, explain,
+    PlannedAddress, Port, Protocol, Service, Settings, Way, Wire, bucket, explain,
 };
 
 pub(crate) const KEEP: Duration = Duration::from_mins(5);
@@ -35,6 +35,8 @@ pub(crate) fn fellow(n: usize) -> Fellow {
     let lan = Interface { name: "eth0".into(), subnets, ..Interface::default() };
     Fellow {
         life: Life::Live,
+        epoch: Epoch(1),
+        wire: Wire::default(),
         reach: Reach { interfaces: vec![lan] },
         macs: BTreeMap::from([(own, mac)]),
         facts: Some(NodeFacts::default()),
@@ -58,6 +60,8 @@ pub(crate) struct Machine {
     pub(crate) view: Known,
     /// The connections that its kernel knows.
     pub(crate) conntrack: BTreeSet<Client>,
+    /// It has power, and its cable is in.
+    pub(crate) powered: bool,
 }
 
 /// Where a packet went.
@@ -80,6 +84,10 @@ pub(crate) struct Cluster {
     pub(crate) machines: Vec<Machine>,
     /// When each node was last the one that serves a connection.
     pub(crate) served: BTreeMap<(usize, Client), Timestamp>,
+    /// When each node last held the address.
+    held: BTreeMap<usize, Timestamp>,
+    /// When a forwarder was last new, or the address was spread: more nodes may know a connection then than have held the address.
+    many_may_know: Option<Timestamp>,
     version: u64,
 }
 
@@ -101,9 +109,12 @@ impl Cluster {
             decision: Decision::default(),
             view: truth.clone(),
             conntrack: BTreeSet::new(),
+            powered: true,
         };
         let machines = (0..count).map(machine).collect();
-        let mut cluster = Self { now, truth, machines, served: BTreeMap::new(), version: 1 };
+        let (served, held) = (BTreeMap::new(), BTreeMap::new());
+        let mut cluster =
+            Self { now, truth, machines, served, held, many_may_know: None, version: 1 };
         cluster.tell_all();
         cluster
     }
@@ -117,6 +128,11 @@ impl Cluster {
     }
 
     pub(crate) fn lives(&self, n: usize) -> bool {
+        self.machines[n].powered
+    }
+
+    /// Whether it reaches the API server.
+    pub(crate) fn is_in_touch(&self, n: usize) -> bool {
         self.truth.nodes[&name(n)].life == Life::Live
     }
 
@@ -126,37 +142,71 @@ impl Cluster {
     }
 
     pub(crate) fn some_living(&self) -> Option<usize> {
-        (0..self.machines.len()).find(|n| self.lives(*n))
+        (0..self.machines.len()).find(|n| self.is_in_touch(*n))
     }
 
     /// The node hears of all that has happened.
     pub(crate) fn tell(&mut self, n: usize) {
-        let machine = &mut self.machines[n];
-        machine.view = self.truth.clone();
-        machine.decision = machine.forwarding.decide(&machine.view, self.now);
+        self.machines[n].view = self.truth.clone();
+        self.ask_wire(n);
     }
 
     pub(crate) fn tell_all(&mut self) {
-        (0..self.machines.len())
-            .filter(|n| self.lives(*n))
-            .collect::<Vec<_>>()
-            .into_iter()
-            .for_each(|n| self.tell(n));
-    }
-
-    /// The node has heard nothing new, but time has passed.
-    pub(crate) fn ask_again(&mut self) {
-        for machine in &mut self.machines {
-            machine.decision = machine.forwarding.decide(&machine.view, self.now);
+        for n in 0..self.machines.len() {
+            if self.is_in_touch(n) {
+                self.tell(n);
+            } else {
+                self.ask_wire(n);
+            }
         }
     }
 
-    /// The power is cut.
+    /// The nodes have heard nothing new, but time has passed.
+    pub(crate) fn ask_again(&mut self) {
+        (0..self.machines.len()).for_each(|n| self.ask_wire(n));
+    }
+
+    /// The node decides, asks those on the wire that it is to ask, and decides again.
+    fn ask_wire(&mut self, n: usize) {
+        for _ in 0..2 {
+            let asked = self.machines[n].decision.ask.iter().map(|hop| hop.node.clone());
+            let answers = |node: &Node| self.lives(self.index(node));
+            let found =
+                |node| if answers(&node) { (node, Wire::Answers) } else { (node, Wire::Silent) };
+            let wire: BTreeMap<Node, Wire> = asked.map(found).collect();
+            let machine = &mut self.machines[n];
+            machine.decision = machine.forwarding.decide(&machine.view.asked(&wire), self.now);
+        }
+    }
+
+    fn index(&self, node: &Node) -> usize {
+        (0..self.machines.len()).find(|n| name(*n) == *node).unwrap()
+    }
+
+    /// The power is cut. Of a node that is cut off already nobody can say so.
     pub(crate) fn kill(&mut self, n: usize) {
-        let fellow = self.fellow(n);
-        fellow.life = Life::Ended(EndReason::NodeSilent);
-        fellow.forwarder = None;
+        if self.is_in_touch(n) {
+            let fellow = self.fellow(n);
+            fellow.life = Life::Ended(EndReason::NodeSilent);
+            fellow.forwarder = None;
+        }
         self.machines[n].conntrack.clear();
+        self.machines[n].powered = false;
+        self.replace(n);
+    }
+
+    /// It does not reach the API server any more, and its session is ended since it was not renewed; if there is anybody who ends it.
+    pub(crate) fn cut_off(&mut self, n: usize) {
+        if self.is_in_touch(n)
+            && (0..self.machines.len()).any(|other| other != n && self.is_in_touch(other))
+        {
+            self.fellow(n).life = Life::Ended(EndReason::Expired);
+            self.replace(n);
+        }
+    }
+
+    /// Somebody who can takes over what it held.
+    fn replace(&mut self, n: usize) {
         if self.holder() == n
             && let Some(heir) = self.some_living()
         {
@@ -164,10 +214,25 @@ impl Cluster {
         }
     }
 
+    /// It reaches the API server again, and begins a session.
+    pub(crate) fn heal(&mut self, n: usize) {
+        if self.lives(n) && !self.is_in_touch(n) {
+            self.begin_session(n);
+            self.many_may_know = Some(self.now);
+        }
+    }
+
+    fn begin_session(&mut self, n: usize) {
+        let fellow = self.fellow(n);
+        fellow.life = Life::Live;
+        fellow.epoch = Epoch(fellow.epoch.0 + 1);
+    }
+
     pub(crate) fn boot(&mut self, n: usize) {
         self.version += 1;
         let version = Version(self.version);
-        self.fellow(n).life = Life::Live;
+        self.machines[n].powered = true;
+        self.begin_session(n);
         self.fellow(n).forwarder = Some(Forwarder { version, ..Forwarder::default() });
         self.restart(n);
     }
@@ -176,6 +241,7 @@ impl Cluster {
     pub(crate) fn restart(&mut self, n: usize) {
         let settings = Settings { keep: KEEP };
         self.machines[n].forwarding = Forwarding::new(name(n), settings, self.now);
+        self.many_may_know = Some(self.now);
     }
 
     /// Its forwarder renews its Lease, and says what it counts.
@@ -199,6 +265,10 @@ impl Cluster {
 
     /// Remembers, for the judgement, who serves these connections now.
     pub(crate) fn note(&mut self, clients: &BTreeSet<Client>) {
+        self.held.insert(self.holder(), self.now);
+        if self.truth.addresses[&address()].spread {
+            self.many_may_know = Some(self.now);
+        }
         for client in clients {
             let server = explain(&self.truth, (address(), PORT), *client).node;
             let server = (0..self.machines.len()).find(|n| server == Some(name(*n)));
@@ -232,12 +302,20 @@ impl Cluster {
         trace
     }
 
-    /// The nodes that know a connection, live, and were its server at some time that still counts.
+    /// The nodes that know a connection, live, and were its server at some time that still counts. One that is cut off from the API
+    /// server does not know what has moved since, so it is asked when nobody else may know the connection.
     pub(crate) fn must_be_asked(&self, client: Client) -> Vec<usize> {
+        let still_counts = |at: Option<&Timestamp>| at.is_some_and(|at| *at + KEEP > self.now);
         let knows = |n: &usize| self.lives(*n) && self.machines[*n].conntrack.contains(&client);
-        let counts =
-            |n: &usize| self.served.get(&(*n, client)).is_some_and(|at| *at + KEEP > self.now);
-        (0..self.machines.len()).filter(knows).filter(counts).collect()
+        let counts = |n: &usize| still_counts(self.served.get(&(*n, client)));
+        let all = 0..self.machines.len();
+        let others = |n: usize| {
+            let mut others = all.clone().filter(|it| ![n, self.holder()].contains(it));
+            still_counts(self.many_may_know.as_ref())
+                || others.any(|it| self.lives(it) && still_counts(self.held.get(&it)))
+        };
+        let is_asked = |n: &usize| self.is_in_touch(*n) || !others(*n);
+        all.clone().filter(knows).filter(counts).filter(is_asked).collect()
     }
 }
 
