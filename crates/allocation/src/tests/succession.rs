@@ -466,7 +466,7 @@ fn a_lock_that_came_back_without_its_service_is_given_up() {
         let lease = lab.lease("address-10.0.0.1").clone();
         let mut other = self::lab(plain());
         other.wait(Duration::from_hours(2));
-        let created = cluster::after(other.time - Duration::from_mins(age));
+        let created = cluster::after(other.time.checked_sub(Duration::from_mins(age)).unwrap());
         other.cluster.restore_lease(lease, created);
         other.restart();
         other.wait(Duration::from_secs(4));
