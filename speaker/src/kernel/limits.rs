@@ -21,7 +21,7 @@ const SOCKETS: u64 = 5;
 const MAY_OPEN: &str = "ARPEGGIO_TEST_MAY_OPEN";
 
 #[test]
-fn an_interface_that_lacks_one_of_its_sockets_is_none_to_announce_on() {
+fn an_interface_that_lacks_a_socket_announces_nothing_that_needs_it() {
     for may_open in 0..=SOCKETS {
         let mut test = Command::new(std::env::current_exe().unwrap());
         test.args(["kernel::limits::with_few_files", "--exact", "--ignored", "--nocapture"]);
@@ -56,7 +56,9 @@ fn announce_with(may_open: u64) {
     let enough = may_open >= SOCKETS;
     println!("{may_open} sockets: can announce: {}", can_announce(&announcer));
     assert_eq!(can_announce(&announcer), enough);
-    assert_eq!(announcer.announced().len(), if enough { 2 } else { 0 });
+    // The third one is IPv4's second; IPv6 takes one more, for its groups.
+    let announced = [0, 0, 0, 1, 1, 2];
+    assert_eq!(announcer.announced().len(), announced[usize::try_from(may_open).unwrap()]);
     assert!(opened.is_empty());
 
     setrlimit(Resource::RLIMIT_NOFILE, most, most).unwrap();

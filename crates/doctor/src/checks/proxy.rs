@@ -90,7 +90,11 @@ mod tests {
 
     fn with(mode: Option<&str>, strict_arp: bool) -> Facts {
         let proxy = Proxy { mode: mode.map(str::to_owned), strict_arp, replaced_by: None };
-        Facts { proxy: Ok(proxy), ..facts() }
+        let mut facts = Facts { proxy: Ok(proxy), ..facts() };
+        for survey in facts.surveys.values_mut().flatten() {
+            survey.proxy_mode = mode.map(str::to_owned);
+        }
+        facts
     }
 
     #[test]
