@@ -93,6 +93,7 @@ mod tests {
         let mut facts = Facts { proxy: Ok(proxy), ..facts() };
         for survey in facts.surveys.values_mut().flatten() {
             survey.proxy_mode = mode.map(str::to_owned);
+            survey.strict_arp = Some(strict_arp);
         }
         facts
     }

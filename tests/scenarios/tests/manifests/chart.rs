@@ -39,6 +39,8 @@ fn comparable(mut objects: Objects) -> Objects {
         let labels = metadata["labels"].as_object_mut().unwrap();
         labels.remove("helm.sh/chart");
         labels.remove("app.kubernetes.io/managed-by");
+        // By these, components of kustomize know one another.
+        labels.retain(|name, _| !name.starts_with("arpeggio.dev/component-"));
         if ["FlowSchema", "SecurityContextConstraints"].contains(&object["kind"].as_str().unwrap())
         {
             object["metadata"].as_object_mut().unwrap().remove("namespace");
