@@ -57,8 +57,8 @@ fn announce_with(may_open: u64) {
     println!("{may_open} sockets: can announce: {}", can_announce(&announcer));
     assert_eq!(can_announce(&announcer), enough);
     // The third one is IPv4's second; IPv6 takes one more, for its groups.
-    let announced = [0, 0, 0, 1, 1, 2];
-    assert_eq!(announcer.announced().len(), announced[usize::try_from(may_open).unwrap()]);
+    let of_both = [0, 0, 0, 1, 1, 2];
+    assert_eq!(announcer.announced().len(), of_both[usize::try_from(may_open).unwrap()]);
     assert!(opened.is_empty());
 
     setrlimit(Resource::RLIMIT_NOFILE, most, most).unwrap();
