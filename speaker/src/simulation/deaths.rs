@@ -1,6 +1,6 @@
 //! Machines that die, move and change.
 
-use std::time::Duration;
+use std::{net::IpAddr, time::Duration};
 
 use arpeggio_election::Write;
 use arpeggio_wire::MacAddr;
@@ -209,5 +209,33 @@ fn a_death_while_a_node_is_removed_is_noticed_as_fast() {
         cluster.run(secs(3));
         let dark = cluster.longest_dark;
         assert!(dark <= REPLACED, "{victim}: {dark:?}: {cluster:?}");
+    }
+}
+
+/// A speaker that stands still confirms nothing. What its own node holds is taken over when it has been silent for some seconds.
+#[test]
+fn a_death_while_a_speaker_stands_still_is_noticed_as_fast() {
+    for (machines, offset) in [(4, 1), (4, 2), (4, 3), (5, 1), (5, 4)] {
+        let addresses: Vec<_> = (100..106).map(|last| ip(0, last)).collect();
+        let mut cluster = Cluster::settled(machines, &addresses);
+        let victim = cluster.owner(addresses[0]).unwrap();
+        let frozen = (victim + offset) % machines;
+        let of = |owner, cluster: &mut Cluster| -> Vec<IpAddr> {
+            addresses.iter().copied().filter(|it| cluster.owner(*it) == Some(owner)).collect()
+        };
+        let of_victim = of(victim, &mut cluster);
+        cluster.machines[frozen].paused = true;
+        cluster.run(millis(50));
+        cluster.power_off(victim);
+        cluster.run(REPLACED);
+        for address in of_victim {
+            let owner = cluster.owner(address);
+            assert!(owner.is_some(), "{machines}, {offset}: {address}: {cluster:?}");
+        }
+        cluster.run(secs(10));
+        for address in &addresses {
+            let owner = cluster.owner(*address);
+            assert!(owner.is_some(), "{machines}, {offset}: {address}: {cluster:?}");
+        }
     }
 }

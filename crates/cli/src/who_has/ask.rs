@@ -73,8 +73,9 @@ fn ask_for<A: Speech>(address: A, plan: Plan) -> Result<Answers, SocketError> {
     let mut buffer = [0; BUFFER];
     while Instant::now() < end {
         if answers.asked == 0 || sent_at.elapsed() >= ASK_EVERY {
-            socket.send(&question)?;
+            // Before, since an answer may be there by the time that the call is back.
             sent_at = Instant::now();
+            socket.send(&question)?;
             answers.ask();
         }
         // Comes back without a frame after a while, in time for the next question.
