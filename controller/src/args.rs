@@ -25,8 +25,8 @@ const DEFAULT_ADMIN: &str = "[::]:7473";
 /// upgrade --force` create a Service within a second after they have deleted it.
 const SUCCESSION: Duration = Duration::from_secs(2);
 
-/// For how long, from the creation of its lock on, an address waits for a Service that was never seen. Tools that restore
-/// a backup create Leases first, and Services when they get to them.
+/// For how long an address waits for a Service that was never seen, when a backup has brought its lock. Tools that restore
+/// one create Leases first, and Services when they get to them.
 const RESTORATION: Duration = Duration::from_mins(10);
 
 /// Gives Services of type LoadBalancer their addresses, from the address pools of the cluster.

@@ -12,10 +12,14 @@ use arpeggio_ipam::{Owner, PoolName, Reservation};
 use k8s_openapi::{
     api::coordination::v1::Lease,
     apimachinery::pkg::apis::meta::v1::{MicroTime, Time},
+    jiff::SignedDuration,
 };
 use kube::ResourceExt as _;
 
 use crate::effect::Change;
+
+/// By so much the clocks of a node and of the API server may differ.
+const CLOCKS_DIFFER: SignedDuration = SignedDuration::from_mins(1);
 
 /// A lock, as far as the controller is concerned.
 #[derive(Debug)]
@@ -26,8 +30,8 @@ pub(super) struct KnownLock {
     pub(super) services: Vec<ServiceRef>,
     /// Those of them whose Service this process has never seen.
     pub(super) unmet: Vec<Owner>,
-    /// When the Lease was created.
-    pub(super) created: Option<Time>,
+    /// When a backup has brought the Lease, if one has.
+    pub(super) restored: Option<Time>,
     /// The Service that was deleted, or not for us any more, while it had the address, which rests since.
     pub(super) former: Option<Owner>,
     pub(super) expiring: Vec<Expiry>,
@@ -77,7 +81,7 @@ impl KnownLock {
         Self {
             owners: record.claim.services.iter().map(owner_of).collect(),
             unmet: Vec::new(),
-            created: None,
+            restored: None,
             expiring: record.expiring,
             former: record.last_service.map(Owner::from),
             services: record.claim.services,
@@ -190,8 +194,14 @@ pub(super) fn address(lease: &Lease) -> Option<IpAddr> {
 pub(super) fn known(lease: &Lease) -> Option<(IpAddr, KnownLock)> {
     let address = address(lease)?;
     let record = lock::parse(lease).inspect_err(|error| tracing::warn!(%error, "no lock")).ok()?;
-    let created = lease.creation_timestamp();
-    Some((address, KnownLock { created, ..KnownLock::of(record) }))
+    Some((address, KnownLock { restored: restored(lease), ..KnownLock::of(record) }))
+}
+
+/// A node had the address before the Lease was created: a backup has brought it. The two times are of two clocks.
+fn restored(lease: &Lease) -> Option<Time> {
+    let acquired = lease.spec.as_ref()?.acquire_time.as_ref()?;
+    let created = lease.creation_timestamp()?;
+    (created.0.duration_since(acquired.0) > CLOCKS_DIFFER).then_some(created)
 }
 
 /// A lock whose label somebody has removed, or a restored backup has lost. The watch does not show it, and it is written

@@ -176,8 +176,7 @@ pub struct Periods {
     pub quarantine: Duration,
     /// For how long the address of a Service that is gone waits for a Service of the same namespace and name.
     pub succession: Duration,
-    /// The same for one that this process has never seen, from the creation of the lock on: a backup may bring the lock
-    /// before the Service.
+    /// The same for one that this process has never seen, where a backup has brought the lock: from then on.
     pub restoration: Duration,
 }
 

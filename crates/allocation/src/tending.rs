@@ -60,15 +60,16 @@ impl Index {
         true
     }
 
-    /// Until when a successor is awaited whose wait begins `now`. A young lock that names a Service which was never seen may
-    /// be of a backup, which brings the Service when it gets to it.
+    /// Until when a successor is awaited whose wait begins `now`. A backup that has brought a lock of a Service which was never
+    /// seen brings that when it gets to it.
     fn end_of_succession(&self, address: IpAddr, now: &Time) -> Time {
         let Periods { succession, restoration, .. } = self.periods;
         let since = |time: &Time, period| time.0.checked_add(period).ok().map(Time);
         let soon = since(now, succession).unwrap_or_else(|| now.clone());
         let lock = self.locks.get(&address).filter(|lock| !lock.unmet.is_empty());
-        let created = lock.and_then(|lock| lock.created.as_ref()).map(|created| created.min(now));
-        created
+        let restored =
+            lock.and_then(|lock| lock.restored.as_ref()).map(|restored| restored.min(now));
+        restored
             .and_then(|created| since(created, restoration))
             .map_or(soon.clone(), |it| it.max(soon))
     }

@@ -527,6 +527,9 @@ impl Cluster {
     /// A tool restores the lock from a backup at this time.
     pub(super) fn restore_lease(&mut self, mut lease: Lease, time: Time) {
         let name = lease.name_any();
+        let spec = lease.spec.get_or_insert_default();
+        spec.acquire_time =
+            Some(MicroTime(time.0 - k8s_openapi::jiff::SignedDuration::from_hours(1)));
         lease.metadata.creation_timestamp = Some(time);
         lease.metadata.uid = Some(format!("restored-{}", self.version));
         self.store_lease(&name, lease);

@@ -621,3 +621,14 @@ fn successors_that_ask_for_each_others_addresses_get_them() {
         }
     }
 }
+
+/// No backup has brought it.
+#[test]
+fn a_young_lock_whose_service_went_while_no_controller_ran_is_given_up() {
+    let mut lab = lab(plain());
+    lab.create("web");
+    lab.cluster.delete_service("web");
+    lab.restart();
+    lab.wait(Duration::from_secs(4));
+    assert_eq!(lab.locks(), [""; 0]);
+}
