@@ -5,7 +5,7 @@
 
 use k8s_openapi::{apimachinery::pkg::apis::meta::v1::Time, jiff::SignedDuration};
 
-use super::Index;
+use super::{Index, setbacks::Setback};
 
 /// Clocks of two controllers, and of one before and after it was set right by a bit, differ by less.
 const APART: SignedDuration = SignedDuration::from_mins(1);
@@ -37,7 +37,7 @@ impl Index {
         self.orphaned.values_mut().for_each(earlier);
         self.untold.values_mut().for_each(earlier);
         self.rivals.values_mut().map(|it| &mut it.last).for_each(earlier);
-        self.setbacks.values_mut().map(|it| &mut it.until).for_each(earlier);
+        self.setbacks.values_mut().flat_map(Setback::times).for_each(earlier);
         let alarms = std::mem::take(&mut self.alarms).into_iter();
         self.alarms = alarms
             .map(|(mut time, subject)| {

@@ -91,6 +91,11 @@ pub(super) struct Setback {
 }
 
 impl Setback {
+    /// The times that it waits for or counts from.
+    pub(super) fn times(&mut self) -> impl Iterator<Item = &mut Time> {
+        [&mut self.until].into_iter().chain(&mut self.silent_since)
+    }
+
     /// Another failure. While the API server refuses for the same cause its first words stand: those of a quota contain
     /// counts, which would be news each time.
     fn again(&mut self, failed: Failed, version: u64, now: &Time) {

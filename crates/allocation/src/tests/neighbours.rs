@@ -475,6 +475,19 @@ fn what_was_refused_is_tried_again_though_the_clock_was_put_back() {
 }
 
 #[test]
+fn what_nobody_answers_is_told_though_the_clock_was_put_back() {
+    let mut lab = Lab::with_pools(&[HOME]);
+    lab.time += PUT_BACK;
+    (lab.cluster.refuses, lab.cluster.is_silent) = (Some("create Lease"), true);
+    lab.create("web");
+    lab.seconds(10);
+    lab.time -= PUT_BACK;
+    lab.settle();
+    lab.seconds(120);
+    assert_eq!(lab.says("web"), "False: the API server fails to create Lease: no answer");
+}
+
+#[test]
 fn a_deleted_services_address_is_given_back_though_the_clock_was_put_back() {
     let mut lab = Lab::with_pools(&[HOME]);
     lab.periods.succession = Duration::from_secs(3);
