@@ -367,18 +367,9 @@ pub(crate) mod tests {
     }
 
     pub(crate) fn interface(index: u32, nets: &[&str]) -> Interface {
-        Interface {
-            index,
-            name: format!("eth{index}"),
-            medium: Medium::Ethernet(mac(u8::try_from(index).unwrap())),
-            kind: None,
-            member_of: None,
-            up: true,
-            carrier: true,
-            wireless: false,
-            carrier_ups: 1,
-            addresses: nets.iter().map(|net| net.parse::<IpNet>().unwrap().into()).collect(),
-        }
+        let medium = Medium::Ethernet(mac(u8::try_from(index).unwrap()));
+        let addresses = nets.iter().map(|net| net.parse::<IpNet>().unwrap().into()).collect();
+        Interface { addresses, ..Interface::new(index, format!("eth{index}"), medium) }
     }
 
     /// The router's link-local address, which is another's on another segment.

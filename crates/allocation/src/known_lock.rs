@@ -12,14 +12,11 @@ use arpeggio_ipam::{Owner, PoolName, Reservation};
 use k8s_openapi::{
     api::coordination::v1::Lease,
     apimachinery::pkg::apis::meta::v1::{MicroTime, Time},
-    jiff::SignedDuration,
 };
 use kube::ResourceExt as _;
 
+use super::clock::is_far_ahead;
 use crate::effect::Change;
-
-/// By so much the clocks of a node and of the API server may differ.
-const CLOCKS_DIFFER: SignedDuration = SignedDuration::from_mins(1);
 
 /// A lock, as far as the controller is concerned.
 #[derive(Debug)]
@@ -197,11 +194,11 @@ pub(super) fn known(lease: &Lease) -> Option<(IpAddr, KnownLock)> {
     Some((address, KnownLock { restored: restored(lease), ..KnownLock::of(record) }))
 }
 
-/// A node had the address before the Lease was created: a backup has brought it. The two times are of two clocks.
+/// A node had the address long before the Lease was created: a backup has brought it.
 fn restored(lease: &Lease) -> Option<Time> {
     let acquired = lease.spec.as_ref()?.acquire_time.as_ref()?;
     let created = lease.creation_timestamp()?;
-    (created.0.duration_since(acquired.0) > CLOCKS_DIFFER).then_some(created)
+    is_far_ahead(&created, &Time(acquired.0)).then_some(created)
 }
 
 /// A lock whose label somebody has removed, or a restored backup has lost. The watch does not show it, and it is written

@@ -31,9 +31,7 @@ impl Pace {
     pub(super) fn waits_until(&self, subject: &Subject, work: Work, now: &Time) -> Option<Time> {
         let made_up = self.made_up.get(&(subject.clone(), work))?;
         let from = made_up.0.checked_sub(EACH * (AT_ONCE - 1)).ok().map(Time)?;
-        // A clock that has gone back makes nobody wait for longer.
-        let is_real = made_up.0.duration_since(now.0) <= EACH * AT_ONCE;
-        (from > *now && is_real).then_some(from)
+        (from > *now && is_real(made_up, now)).then_some(from)
     }
 
     /// Takes note that something is written.
@@ -43,10 +41,14 @@ impl Pace {
             self.crowd = 64.max(2 * self.made_up.len());
         }
         let made_up = self.made_up.entry((subject.clone(), work)).or_insert_with(|| now.clone());
-        let is_real = made_up.0.duration_since(now.0) <= EACH * AT_ONCE;
-        let from = if is_real { made_up.0.max(now.0) } else { now.0 };
+        let from = if is_real(made_up, now) { made_up.0.max(now.0) } else { now.0 };
         *made_up = from.checked_add(EACH).map_or_else(|_| now.clone(), Time);
     }
+}
+
+/// A clock that has gone back makes nobody wait for longer.
+fn is_real(made_up: &Time, now: &Time) -> bool {
+    made_up.0.duration_since(now.0) <= EACH * AT_ONCE
 }
 
 #[cfg(test)]

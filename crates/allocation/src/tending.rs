@@ -6,7 +6,7 @@ use arpeggio_api::lock::Amendment;
 use arpeggio_ipam::Owner;
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::Time;
 
-use super::{Index, Periods, clock::is_far_ahead, known_lock::owner_of};
+use super::{Index, Periods, clock::is_far_ahead, known_lock::owner_of, setbacks::later};
 use crate::effect::{Change, Effect, Release, Subject, Task};
 
 impl Index {
@@ -64,14 +64,12 @@ impl Index {
     /// seen brings that when it gets to it.
     fn end_of_succession(&self, address: IpAddr, now: &Time) -> Time {
         let Periods { succession, restoration, .. } = self.periods;
-        let since = |time: &Time, period| time.0.checked_add(period).ok().map(Time);
-        let soon = since(now, succession).unwrap_or_else(|| now.clone());
+        let soon = later(now, succession);
         let lock = self.locks.get(&address).filter(|lock| !lock.unmet.is_empty());
-        let restored =
-            lock.and_then(|lock| lock.restored.as_ref()).map(|restored| restored.min(now));
-        restored
-            .and_then(|created| since(created, restoration))
-            .map_or(soon.clone(), |it| it.max(soon))
+        match lock.and_then(|lock| lock.restored.as_ref()) {
+            Some(restored) => soon.max(later(restored.min(now), restoration)),
+            None => soon,
+        }
     }
 
     /// Writes a damaged lock anew, when all who have the address are on it. Who is not joins it first.

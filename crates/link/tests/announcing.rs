@@ -16,18 +16,8 @@ use ipnet::IpNet;
 const ETHERNET: Medium = Medium::Ethernet(MacAddr(2, 0, 0, 0, 0, 1));
 
 fn interface(index: u32, name: &str, medium: Medium, addresses: &[&str]) -> Interface {
-    Interface {
-        index,
-        name: name.to_owned(),
-        medium,
-        kind: None,
-        member_of: None,
-        up: true,
-        carrier: true,
-        wireless: false,
-        carrier_ups: 1,
-        addresses: addresses.iter().map(|it| it.parse::<IpNet>().unwrap().into()).collect(),
-    }
+    let addresses = addresses.iter().map(|it| it.parse::<IpNet>().unwrap().into()).collect();
+    Interface { addresses, ..Interface::new(index, name, medium) }
 }
 
 fn default_route(gateway: &str, interface: u32, metric: u32) -> DefaultRoute {

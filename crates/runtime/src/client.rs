@@ -477,16 +477,20 @@ mod tests {
         Api::<Pod>::namespaced(client, "shop").get("web").await
     }
 
+    /// The proxy was asked for the API server, in somebody's name, and the answer came through it.
+    fn assert_tunnelled(asked: &str, pod: kube::Result<Pod>) {
+        assert!(asked.starts_with("connect api.home.example:6443 "), "{asked}");
+        assert!(asked.contains("proxy-authorization: basic "), "{asked}");
+        assert_eq!(pod.unwrap().metadata.name.as_deref(), Some("web"));
+    }
+
     #[tokio::test]
     async fn a_proxy_is_asked_for_the_api_server() {
         let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
         let proxy = format!("http://me:secret@{}", listener.local_addr().unwrap());
         let serve = async { tunnelled(&mut listener.accept().await?.0).await };
         let (asked, pod) = tokio::join!(serve, ask_through(&proxy, None));
-        let asked = asked.unwrap();
-        assert!(asked.starts_with("connect api.home.example:6443 "), "{asked}");
-        assert!(asked.contains("proxy-authorization: basic "), "{asked}");
-        assert_eq!(pod.unwrap().metadata.name.as_deref(), Some("web"));
+        assert_tunnelled(&asked.unwrap(), pod);
     }
 
     #[tokio::test]
@@ -504,10 +508,7 @@ mod tests {
             async { tunnelled(&mut acceptor.accept(listener.accept().await?.0).await?).await };
         let authority = Some(certificate.to_vec());
         let (asked, pod) = tokio::join!(serve, ask_through(&proxy, authority));
-        let asked = asked.unwrap();
-        assert!(asked.starts_with("connect api.home.example:6443 "), "{asked}");
-        assert!(asked.contains("proxy-authorization: basic "), "{asked}");
-        assert_eq!(pod.unwrap().metadata.name.as_deref(), Some("web"));
+        assert_tunnelled(&asked.unwrap(), pod);
     }
 
     #[tokio::test]

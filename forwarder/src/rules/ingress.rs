@@ -55,6 +55,11 @@ fn entrances<'a>(interface: &'a str, here: &'a Here) -> Vec<Entrance<'a>> {
     [itself].into_iter().chain(ports).collect()
 }
 
+/// Another node as maps have it.
+fn node(hop: &Hop, device: u32) -> Vec<u8> {
+    [&hop.mac[..], &[0; 2], &device.to_ne_bytes()].concat()
+}
+
 struct Making<'a> {
     filling: Filling,
     here: &'a Here,
@@ -135,7 +140,7 @@ impl Making<'_> {
         let mut nodes = Vec::new();
         let division = Division::of(ways, &self.here.devices, |hop, device| {
             nodes.push((hop, device));
-            [&hop.mac[..], &[0; 2], &device.to_ne_bytes()].concat()
+            node(hop, device)
         });
         for (hop, device) in nodes {
             self.to(address, hop, device);
@@ -150,8 +155,7 @@ impl Making<'_> {
         if !self.filling.contents.chains.contains_key(&name) {
             let counter = self.filling.counter(counter);
             self.chain(&name, vec![steps::readdress(hop.mac, hop.own_mac, device, &counter)]);
-            let octets = steps::octets(address);
-            let of_address = [&octets[..], &hop.mac, &[0; 2], &device.to_ne_bytes()].concat();
+            let of_address = [steps::octets(address), node(hop, device)].concat();
             self.nodes(version).insert(of_address, Data::Verdict(Verdict::Goto(name)));
         }
     }

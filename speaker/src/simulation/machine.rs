@@ -206,17 +206,14 @@ impl Machine {
 
     /// What netlink says.
     pub(super) fn links(&self) -> Links {
-        let interface = |(card, index): (&Card, u32)| Interface {
-            index,
-            name: card.name.map_or_else(|| format!("eth{}", index - 1), str::to_owned),
-            medium: Medium::Ethernet(card.mac),
-            kind: None,
-            member_of: None,
-            up: true,
-            carrier: card.cable,
-            wireless: false,
-            carrier_ups: card.carrier_ups,
-            addresses: card.nets.iter().map(|net| card.address(net)).collect(),
+        let interface = |(card, index): (&Card, u32)| {
+            let name = card.name.map_or_else(|| format!("eth{}", index - 1), str::to_owned);
+            Interface {
+                carrier: card.cable,
+                carrier_ups: card.carrier_ups,
+                addresses: card.nets.iter().map(|net| card.address(net)).collect(),
+                ..Interface::new(index, name, Medium::Ethernet(card.mac))
+            }
         };
         let route = |(card, metric): &(usize, u32)| DefaultRoute {
             family: Family::V4,

@@ -214,18 +214,9 @@ pub(super) mod tests {
     use crate::interfaces::rules::Rules;
 
     fn interface(index: u32, name: &str, addresses: &[&str]) -> Interface {
-        Interface {
-            carrier_ups: 0,
-            index,
-            name: name.to_owned(),
-            medium: Medium::Ethernet(MacAddr(2, 0, 0, 0, 0, 1)),
-            kind: None,
-            member_of: None,
-            up: true,
-            carrier: true,
-            wireless: false,
-            addresses: addresses.iter().map(|it| it.parse::<IpNet>().unwrap().into()).collect(),
-        }
+        let medium = Medium::Ethernet(MacAddr(2, 0, 0, 0, 0, 1));
+        let addresses = addresses.iter().map(|it| it.parse::<IpNet>().unwrap().into()).collect();
+        Interface { addresses, ..Interface::new(index, name, medium) }
     }
 
     fn links(interfaces: Vec<Interface>) -> Links {

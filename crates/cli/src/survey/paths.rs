@@ -41,27 +41,15 @@ fn setting(name: &str) -> Option<u32> {
 
 #[cfg(test)]
 mod tests {
-    use arpeggio_link::interfaces::{
-        Address, AddressState, DefaultRoute, Medium, RouterPreference,
-    };
+    use arpeggio_link::interfaces::{DefaultRoute, Medium, RouterPreference};
     use arpeggio_wire::MacAddr;
 
     use super::*;
 
     fn interface(index: u32, name: &str, net: &str) -> Interface {
-        let net = net.parse().unwrap();
-        Interface {
-            index,
-            name: name.to_owned(),
-            medium: Medium::Ethernet(MacAddr(2, 0, 0, 0, 0, 1)),
-            kind: None,
-            member_of: None,
-            up: true,
-            carrier: true,
-            wireless: false,
-            carrier_ups: 1,
-            addresses: vec![Address { net, state: AddressState::Preferred, metric: Some(0) }],
-        }
+        let medium = Medium::Ethernet(MacAddr(2, 0, 0, 0, 0, 1));
+        let addresses = vec![net.parse::<IpNet>().unwrap().into()];
+        Interface { addresses, ..Interface::new(index, name, medium) }
     }
 
     #[test]

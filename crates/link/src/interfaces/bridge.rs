@@ -7,11 +7,14 @@ use netlink_packet_core::{
 };
 use netlink_packet_route::{
     RouteNetlinkMessage,
-    link::{InfoKind, InfoPortKind, LinkAttribute, LinkInfo, LinkMessage},
+    link::{LinkAttribute, LinkMessage},
 };
 use netlink_sys::{Socket, SocketAddr, protocols::NETLINK_ROUTE};
 
-use super::message::Message;
+use super::{Medium, decode, layers, message::Message};
+
+/// What the kernel calls bridges, and their ports.
+const BRIDGE: &str = "bridge";
 
 /// What one read takes: the kernel fills up to 32 KiB at a time when it lists things.
 const READ: usize = 32 * 1024;
@@ -86,30 +89,17 @@ fn read(mut bytes: &[u8], links: &mut Vec<LinkMessage>) -> io::Result<bool> {
     Ok(false)
 }
 
-fn infos(link: &LinkMessage) -> impl Iterator<Item = &LinkInfo> {
-    let infos = link.attributes.iter().filter_map(|attribute| match attribute {
-        LinkAttribute::LinkInfo(infos) => Some(infos),
-        _ => None,
-    });
-    infos.flatten()
-}
-
 fn mac_of_a_bridge(link: &LinkMessage) -> Option<[u8; 6]> {
-    let is_bridge = infos(link).any(|info| matches!(info, LinkInfo::Kind(InfoKind::Bridge)));
-    let mac = link.attributes.iter().find_map(|attribute| match attribute {
-        LinkAttribute::Address(mac) => mac.as_slice().try_into().ok(),
+    let found = decode::interface(link);
+    match found.medium {
+        Medium::Ethernet(mac) if found.kind.as_deref() == Some(BRIDGE) => Some(mac.octets()),
         _ => None,
-    });
-    mac.filter(|_| is_bridge)
+    }
 }
 
 /// A kernel may list more than it was asked for.
 fn port(link: &LinkMessage, bridge: u32) -> Option<(String, u32)> {
-    let is_port = infos(link).any(|info| matches!(info, LinkInfo::PortKind(InfoPortKind::Bridge)))
-        && link.attributes.contains(&LinkAttribute::Controller(bridge));
-    let name = link.attributes.iter().find_map(|attribute| match attribute {
-        LinkAttribute::IfName(name) => Some(name.clone()),
-        _ => None,
-    });
-    name.filter(|_| is_port).map(|name| (name, link.header.index))
+    let found = decode::interface(link);
+    let is_port = found.member_of.as_deref() == Some(BRIDGE) && layers::upper(link) == Some(bridge);
+    is_port.then_some((found.name, found.index))
 }

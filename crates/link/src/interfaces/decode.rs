@@ -54,19 +54,14 @@ pub(super) fn snapshot(
     Links { interfaces, default_routes }
 }
 
-fn interface(message: &LinkMessage) -> Interface {
+/// What one message says of an interface.
+pub(super) fn interface(message: &LinkMessage) -> Interface {
     let flags = message.header.flags;
     let mut found = Interface {
-        index: message.header.index,
-        name: String::new(),
-        medium: Medium::Other,
-        kind: None,
-        member_of: None,
         up: flags.contains(LinkFlags::Up),
         carrier: flags.contains(LinkFlags::LowerUp),
         carrier_ups: 0,
-        wireless: false,
-        addresses: Vec::new(),
+        ..Interface::new(message.header.index, "", Medium::Other)
     };
     let mut mac = None;
     for attribute in &message.attributes {

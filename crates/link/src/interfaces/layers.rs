@@ -118,7 +118,7 @@ fn lower(message: &LinkMessage) -> Option<u32> {
 }
 
 /// The device that it is a member of.
-fn upper(message: &LinkMessage) -> Option<u32> {
+pub(super) fn upper(message: &LinkMessage) -> Option<u32> {
     message.attributes.iter().find_map(|attribute| match attribute {
         LinkAttribute::Controller(index) => Some(*index),
         _ => None,
@@ -139,17 +139,10 @@ mod tests {
     }
 
     fn device(index: u32, kind: Option<&str>) -> Device {
+        let medium = Medium::Ethernet(MacAddr(2, 0, 0, 0, 0, 1));
         let interface = Interface {
-            index,
-            name: format!("dev{index}"),
-            medium: Medium::Ethernet(MacAddr(2, 0, 0, 0, 0, 1)),
             kind: kind.map(str::to_owned),
-            member_of: None,
-            up: true,
-            carrier: true,
-            wireless: false,
-            carrier_ups: 1,
-            addresses: Vec::new(),
+            ..Interface::new(index, format!("dev{index}"), medium)
         };
         Device { interface, attributes: Vec::new() }
     }

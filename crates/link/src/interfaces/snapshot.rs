@@ -46,6 +46,24 @@ pub struct Interface {
     pub addresses: Vec<Address>,
 }
 
+impl Interface {
+    /// A card that is switched on and hears the other end, without an address.
+    pub fn new(index: u32, name: impl Into<String>, medium: Medium) -> Self {
+        Self {
+            index,
+            name: name.into(),
+            medium,
+            kind: None,
+            member_of: None,
+            up: true,
+            carrier: true,
+            wireless: false,
+            carrier_ups: 1,
+            addresses: Vec::new(),
+        }
+    }
+}
+
 /// One of an interface's addresses.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Address {
