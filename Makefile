@@ -182,9 +182,9 @@ fuzz: toolchain ## Feed all parsers what nobody thought of (FUZZ_SECONDS=n for e
 	done
 
 generate: setup ## Write again what is generated (custom resource definitions, manifests/install.yaml, docs/cli.md, what the chart takes from elsewhere, the tables of docs/wire.md)
-	UPDATE_GENERATED=1 cargo test --package arpeggio-api --locked --quiet
-	UPDATE_GENERATED=1 cargo test --package arpeggio-speaker --locked --quiet table
-	UPDATE_GENERATED=1 cargo test --package arpeggio-cli --locked --quiet reference
+	UPDATE_GENERATED=1 $(TESTS) --test generated --quiet
+	UPDATE_GENERATED=1 $(TESTS) --bin arpeggio-speaker --quiet table
+	UPDATE_GENERATED=1 $(TESTS) --bin arpeggio --quiet reference
 	UPDATE_GENERATED=1 $(TESTS) --test manifests --quiet up_to_date
 
 setup: toolchain
