@@ -7,16 +7,17 @@ use std::{
     fmt::Write as _,
     panic::{self, AssertUnwindSafe},
     process::ExitCode,
+    str::FromStr,
     sync::{
         Mutex, MutexGuard, PoisonError,
         atomic::{AtomicU32, Ordering},
     },
-    time::{Duration, Instant},
+    time::{Duration, Instant, SystemTime},
 };
 
 use arpeggio_lab::{Families, Options, ProxyMode};
 use arpeggio_scenarios::{AsNew, Home, eprint_line};
-use libtest_mimic::{Arguments, Conclusion, Failed};
+use libtest_mimic::{Arguments, Completion, Conclusion, Failed};
 
 pub(crate) type Scenario = fn(&Home) -> anyhow::Result<()>;
 
@@ -35,6 +36,14 @@ const SELECTION: &str = "ARPEGGIO_SCENARIOS";
 /// How often a scenario is tried that fails, at most; once where it is not set. CI sets 2: on a small machine with other things
 /// to do a time may be missed. What failed at first stands in the table at the end, and its evidence is kept.
 const TRIES: &str = "ARPEGGIO_SCENARIO_TRIES";
+
+/// Until when scenarios are begun, in seconds since 1970. Those that are not are named at the end, and are no failures: CI has
+/// so much time and no more, on machines of any speed.
+const UNTIL: &str = "ARPEGGIO_SCENARIOS_UNTIL";
+
+/// At which of the timed scenarios to begin, as any number. CI sets another one for each commit: where the time is short, it
+/// is not always the same ones that are left out.
+const FIRST: &str = "ARPEGGIO_SCENARIOS_FIRST";
 
 /// For how many hours all that were chosen are run again and again, to find what fails now and then.
 const SOAK: &str = "ARPEGGIO_SOAK_HOURS";
@@ -105,20 +114,25 @@ impl Shape {
 pub(crate) fn run(trials: Vec<Trial>) -> ExitCode {
     let arguments = Arguments::from_args();
     let chosen = chosen(trials, env::var(SELECTION).ok().as_deref());
-    let soak = env::var(SOAK).ok().and_then(|hours| hours.parse::<f64>().ok());
+    let soak: Option<f64> = number(SOAK);
     let has_failed = match soak {
         Some(hours) => soaked(&chosen, Duration::from_secs_f64(hours * 3600.0), &arguments),
         None => round(&chosen, &arguments),
     };
     if !arguments.list {
         eprint_line(&if soak.is_some() { failures_table() } else { table() });
+        for name in left_out().iter() {
+            eprint_line(&format!("NOT RUN, since the time was over ({UNTIL}): {name}"));
+        }
     }
     if has_failed { ExitCode::FAILURE } else { ExitCode::SUCCESS }
 }
 
 /// Runs each once. Whether one has failed.
 fn round(trials: &[Trial], arguments: &Arguments) -> bool {
-    let (timed, others): (Vec<_>, Vec<_>) = trials.iter().partition(|it| it.is_timed);
+    let (mut timed, others): (Vec<_>, Vec<_>) = trials.iter().partition(|it| it.is_timed);
+    let first: usize = number(FIRST).unwrap_or(0);
+    timed.rotate_left(first.checked_rem(timed.len()).unwrap_or(0));
     let others = run_all(others, SIDE_BY_SIDE, arguments);
     // More would only be busy beside those that are used.
     idle().truncate(TIMED_SIDE_BY_SIDE);
@@ -154,13 +168,29 @@ fn run_all(trials: Vec<&Trial>, at_once: usize, arguments: &Arguments) -> Conclu
     let trials = trials
         .into_iter()
         .copied()
-        .map(|trial| libtest_mimic::Trial::test(trial.name, move || tried(&trial)));
+        .map(|trial| libtest_mimic::Trial::ignorable_test(trial.name, move || in_time(&trial)));
     libtest_mimic::run(&arguments, trials.collect())
+}
+
+/// What else is said than a number is a mistake that may cost a night.
+fn number<T: FromStr>(variable: &str) -> Option<T> {
+    let text = env::var(variable).ok()?;
+    let number = text.parse().ok();
+    Some(number.unwrap_or_else(|| panic!("{variable} is a number, and not {text:?}")))
+}
+
+fn in_time(trial: &Trial) -> Result<Completion, Failed> {
+    let now = SystemTime::UNIX_EPOCH.elapsed().unwrap_or_default().as_secs();
+    if number(UNTIL).is_some_and(|until: u64| now >= until) {
+        left_out().push(trial.name);
+        return Ok(Completion::ignored());
+    }
+    tried(trial).map(|()| Completion::Completed)
 }
 
 /// Says at once what has failed, beside what led to it, and not only half an hour later.
 fn tried(trial: &Trial) -> Result<(), Failed> {
-    let tries = env::var(TRIES).ok().and_then(|tries| tries.parse().ok()).unwrap_or(1);
+    let tries = number(TRIES).unwrap_or(1);
     let mut failures = 0;
     loop {
         let begin = Instant::now();
@@ -201,6 +231,13 @@ static RUNS: Mutex<Vec<Run>> = Mutex::new(Vec::new());
 
 fn runs() -> MutexGuard<'static, Vec<Run>> {
     RUNS.lock().unwrap_or_else(PoisonError::into_inner)
+}
+
+/// Those that were not begun, since the time was over.
+static LEFT_OUT: Mutex<Vec<&str>> = Mutex::new(Vec::new());
+
+fn left_out() -> MutexGuard<'static, Vec<&'static str>> {
+    LEFT_OUT.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
 fn on_its_cluster(trial: &Trial) -> anyhow::Result<()> {
