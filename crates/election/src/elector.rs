@@ -344,6 +344,10 @@ impl Elector {
                 self.lock_read(*address);
                 self.speakers.read(*address, now, &self.settings);
             }
+            // As good as a read: it is nobody else's.
+            (Write::Take { address, .. }, Outcome::Done) => {
+                self.lock_taken(*address, sent.unwrap_or_default());
+            }
             (Write::Read { address }, Outcome::Failed | Outcome::Refused { .. }) => {
                 self.give_way(*address);
             }

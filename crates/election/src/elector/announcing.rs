@@ -74,6 +74,13 @@ impl Elector {
         }
     }
 
+    /// The lock of `address` was taken by a write that was sent at `sent`.
+    pub(super) fn lock_taken(&mut self, address: IpAddr, sent: Timestamp) {
+        if let Some(contest) = self.contests.get_mut(&address) {
+            contest.read |= contest.since <= sent;
+        }
+    }
+
     /// Whether a contest waits for a proof that nobody has ended the session.
     pub(super) fn needs_proof(&self) -> bool {
         self.contests.values().any(|contest| !self.own.proved_since(contest.since))
