@@ -61,15 +61,7 @@ mod tests {
     const MAC: MacAddr = MacAddr(2, 0, 0, 0, 0, 1);
 
     fn session(version: u64, state: SessionState) -> Session {
-        Session {
-            node: "node-2".into(),
-            version: Version(version),
-            epoch: Epoch(1),
-            state,
-            reach: None,
-            hears: None,
-            lasts: None,
-        }
+        Session { state, ..Session::live("node-2".into(), Epoch(1), Version(version)) }
     }
 
     fn live(version: u64) -> Session {

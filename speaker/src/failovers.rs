@@ -128,15 +128,8 @@ mod tests {
 
     fn session(version: u64, accused: bool) -> Session {
         let accused_by = accused.then(|| Node::from("node-3"));
-        Session {
-            node: "node-1".into(),
-            epoch: Epoch(1),
-            state: SessionState::Live { accused_by },
-            reach: None,
-            hears: None,
-            lasts: None,
-            version: Version(version),
-        }
+        let state = SessionState::Live { accused_by };
+        Session { state, ..Session::live("node-1".into(), Epoch(1), Version(version)) }
     }
 
     /// node-1 renewed its session at 1 s, its speaker was heard at 2 s and its kernel at 3 s.

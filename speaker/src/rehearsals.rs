@@ -103,15 +103,7 @@ mod tests {
     const SILENCE: Option<Duration> = Some(Duration::from_secs(5));
 
     fn session(epoch: u64, version: u64) -> Session {
-        Session {
-            node: "node-1".into(),
-            epoch: Epoch(epoch),
-            state: SessionState::Live { accused_by: None },
-            reach: None,
-            hears: None,
-            lasts: None,
-            version: Version(version),
-        }
+        Session::live("node-1".into(), Epoch(epoch), Version(version))
     }
 
     fn at(seconds: u64) -> Timestamp {

@@ -3,9 +3,10 @@
 //! | field | meaning |
 //! |---|---|
 //! | `spec.holderIdentity` | the process that leads; empty when it has stepped down |
-//! | `spec.leaseDurationSeconds` | how long the Lease counts after an observer has seen it change |
+//! | `spec.leaseDurationSeconds` | how long the Lease counts after an observer has seen it renewed |
 //! | `spec.leaseTransitions` | how often another process has become the leader |
-//! | `spec.acquireTime`, `renewTime` | for people; nobody compares wall clocks |
+//! | `spec.renewTime` | changes with each renewal, and with nothing else; nobody compares it with a clock |
+//! | `spec.acquireTime` | for people |
 //!
 //! It has not got the label of sessions and locks: speakers watch those, and its renewals are not their business.
 
@@ -66,6 +67,7 @@ pub fn parse(lease: &Lease) -> Result<LeaderRecord, LeaseError> {
     let leader = Leader {
         holder: holder.filter(|holder| !holder.is_empty()),
         duration: Duration::from_secs(u64::try_from(seconds).unwrap_or_default()),
+        renewal: lease::renewal(lease),
         version: lease::version(lease)?,
     };
     let transitions = spec.and_then(|spec| spec.lease_transitions).unwrap_or_default();
@@ -75,7 +77,7 @@ pub fn parse(lease: &Lease) -> Result<LeaderRecord, LeaseError> {
 /// A newer release leads, whatever it says of itself, until somebody deletes the Lease.
 fn newer(format: &str, version: Version) -> LeaderRecord {
     let holder = Some(format!("a newer release (format {format})"));
-    let leader = Leader { holder, duration: Duration::MAX, version };
+    let leader = Leader { holder, duration: Duration::MAX, renewal: None, version };
     LeaderRecord { leader, transitions: 0, newer: Some(format.to_owned()) }
 }
 
@@ -162,7 +164,12 @@ mod tests {
     #[test]
     fn what_is_created_is_read_back() {
         let record = parse(&created_lease()).unwrap();
-        let leader = Leader { holder: Some("one".into()), duration: DURATION, version: Version(7) };
+        let leader = Leader {
+            holder: Some("one".into()),
+            duration: DURATION,
+            renewal: lease::renewal(&created_lease()),
+            version: Version(7),
+        };
         assert_eq!(record, LeaderRecord { leader, transitions: 0, newer: None });
     }
 

@@ -7,7 +7,7 @@
 
 use std::collections::BTreeMap;
 
-use arpeggio_election::Version;
+use arpeggio_election::{Renewal, Version};
 use k8s_openapi::{api::coordination::v1::Lease, apimachinery::pkg::apis::meta::v1::ObjectMeta};
 use serde_json::{Value, json};
 
@@ -103,6 +103,11 @@ pub fn version(lease: &Lease) -> Result<Version, LeaseError> {
         LeaseError::new(lease, format!("its resourceVersion {text:?} is not a number"))
     })?;
     Ok(Version(number))
+}
+
+pub(crate) fn renewal(lease: &Lease) -> Option<Renewal> {
+    let time = lease.spec.as_ref()?.renew_time.as_ref()?;
+    Some(Renewal(time.0.as_microsecond()))
 }
 
 pub(crate) fn metadata(

@@ -5,7 +5,7 @@
 //! | `spec.holderIdentity` | the node while the session counts, empty when it was ended |
 //! | `spec.leaseTransitions` | the session's epoch: how many sessions the node has had |
 //! | `spec.leaseDurationSeconds` | how long the session counts after a renewal was seen |
-//! | `spec.renewTime` | for people; speakers judge by when they saw the object change |
+//! | `spec.renewTime` | changes with each renewal, and with nothing else; speakers judge by when they saw it change, not by the time that it names |
 //! | annotation `arpeggio.dev/instance` | which of the node's processes wrote last; during an upgrade there are two |
 //! | annotation `arpeggio.dev/link-addresses` | `ADDRESS=MAC,...`: where the node is found on the wire |
 //! | annotation `arpeggio.dev/interfaces` | the interfaces that lead to neighbours, with subnets and gateways, as JSON; those that cannot announce now are `cutOff`, unless for the families that `usable` says; `ranks` says for each subnet how many others are rather used for it |
@@ -175,6 +175,7 @@ pub fn parse(lease: &Lease) -> Result<SessionRecord, LeaseError> {
         reach: lease::annotation(lease, INTERFACES).and_then(reach::from_text),
         hears: hears(lease),
         lasts: lasts(lease),
+        renewal: lease::renewal(lease),
         version: lease::version(lease)?,
     };
     let instance = lease::annotation(lease, INSTANCE).unwrap_or_default().to_owned();

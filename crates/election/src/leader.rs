@@ -3,8 +3,8 @@
 //! A [`Candidate`] is one process's view of that record. Its owner feeds it with [`Candidate::saw`] and
 //! [`Candidate::answered`], asks [`Candidate::decide`] what to write, and acts only before [`Candidate::leads_until`].
 //!
-//! Each process judges by its own clock. A follower takes the record over when it has not seen it change for the whole
-//! [`LeaseTimes::duration`]; the leader stops [`LeaseTimes::lead`] after it *sent* the last renewal that was answered, which is
+//! Each process judges by its own clock. A follower takes the record over when it has not seen it renewed for the whole
+//! [`LeaseTimes::duration`], whatever else is written on it; the leader stops [`LeaseTimes::lead`] after it *sent* the last renewal that was answered, which is
 //! earlier, by however much the renewal and the news of it were delayed. So two leaders are never active at one moment,
 //! as long as their clocks run at the same speed and none is paused between looking at the clock and acting. Where that
 //! is not enough, what a leader does must itself be guarded.
@@ -12,12 +12,12 @@
 use alloc::{borrow::ToOwned, string::String};
 use core::time::Duration;
 
-use crate::model::{Timestamp, Version};
+use crate::model::{Renewal, Timestamp, Version};
 
 /// The durations of leadership. [`LeaseTimes::default`] is what is documented.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct LeaseTimes {
-    /// How long the record counts after it was last seen to change.
+    /// How long the record counts after it was last seen to be renewed.
     pub duration: Duration,
     /// How long a leader acts after it sent a renewal that succeeded; shorter than `duration`.
     pub lead: Duration,
@@ -43,10 +43,19 @@ impl Default for LeaseTimes {
 pub struct Leader {
     /// The leader; nobody once it has stepped down.
     pub holder: Option<String>,
-    /// How long the record counts after it was last seen to change, in its holder's words.
+    /// How long the record counts after it was last seen to be renewed, in its holder's words.
     pub duration: Duration,
+    /// Its last renewal. `None`: it does not say, and each change counts as one.
+    pub renewal: Option<Renewal>,
     /// The record's version.
     pub version: Version,
+}
+
+impl Leader {
+    /// Whether it shows the same renewal as `earlier`: only others have written on it since.
+    fn is_of_same_renewal_as(&self, earlier: &Self) -> bool {
+        self.renewal.is_some() && self.renewal == earlier.renewal && self.holder == earlier.holder
+    }
 }
 
 /// A write to the record. All but the first carry the version that it must still have.
@@ -110,7 +119,7 @@ enum Known {
     Nothing,
     /// It does not exist.
     Absent,
-    /// It was first seen in this state at this time.
+    /// Its last renewal was first seen at this time.
     Record(Leader, Timestamp),
 }
 
@@ -159,15 +168,19 @@ impl Candidate {
             self.known = Known::Absent;
             return;
         };
-        if let Known::Record(known, _) = &self.known
-            && known.version >= record.version
-        {
-            return;
+        let mut renewed = now;
+        if let Known::Record(known, since) = &self.known {
+            if known.version >= record.version {
+                return;
+            }
+            if record.is_of_same_renewal_as(known) {
+                renewed = *since;
+            }
         }
         if record.holder.as_ref() != Some(&self.name) {
             self.proven_at = None;
         }
-        self.known = Known::Record(record, now);
+        self.known = Known::Record(record, renewed);
     }
 
     /// The write that [`Self::decide`] asked for last has come to this.
@@ -246,7 +259,8 @@ mod tests {
 
     fn record(holder: &str, version: u64) -> Leader {
         let holder = (!holder.is_empty()).then(|| holder.to_string());
-        Leader { holder, duration: Duration::from_secs(6), version: Version(version) }
+        let duration = Duration::from_secs(6);
+        Leader { holder, duration, renewal: None, version: Version(version) }
     }
 
     fn candidate() -> Candidate {
@@ -304,6 +318,23 @@ mod tests {
         candidate.saw(Some(record("other", 3)), at(0));
         candidate.saw(Some(record("other", 3)), at(5_000));
         assert!(candidate.decide(at(6_000)).write.is_some());
+    }
+
+    /// A program that labels all that it finds, say: nobody would ever lead after a leader that has died.
+    #[test]
+    fn what_others_write_on_the_record_is_no_sign_of_life() {
+        let renewed = |renewal, version| Leader {
+            renewal: Some(Renewal(renewal)),
+            ..record("other", version)
+        };
+        let mut candidate = candidate();
+        candidate.saw(Some(renewed(7, 1)), at(0));
+        candidate.saw(Some(renewed(7, 2)), at(5_000));
+        assert_eq!(candidate.decide(at(5_999)).next, at(6_000));
+        let expected = Version(2);
+        assert_eq!(candidate.decide(at(6_000)).write, Some(Write::Take { expected }));
+        candidate.saw(Some(renewed(8, 3)), at(6_100));
+        assert_eq!(candidate.decide(at(7_000)).next, at(12_100));
     }
 
     #[test]

@@ -70,7 +70,9 @@ pub use eligibility::{Backends, Merit, Standing, Unfit};
 pub use exchange::{Decision, Effect, Event};
 pub use facts::NodeFacts;
 pub use families::Families;
-pub use model::{EndReason, Epoch, Holder, Lock, Node, Session, SessionState, Timestamp, Version};
+pub use model::{
+    EndReason, Epoch, Holder, Lock, Node, Renewal, Session, SessionState, Timestamp, Version,
+};
 pub use pattern::Pattern;
 pub use questions::{Purpose, Question};
 pub use reach::{Interface, Reach};

@@ -89,6 +89,12 @@ impl Sub<Duration> for Timestamp {
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Default)]
 pub struct Version(pub u64);
 
+/// Tells the renewals of one record apart. Only who renews it changes this, and does so each time: whatever else is written on
+/// the record, by whomever, leaves it. Kubernetes' `spec.renewTime` in microseconds, which is compared for equality and with no
+/// clock.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub struct Renewal(pub i64);
+
 /// Tells the sessions of one node apart. A session that was ended never comes back; the node starts one with a higher
 /// epoch. A restarted speaker *resumes* its node's session, and keeps the epoch, as long as nobody has ended it.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Default)]
@@ -118,8 +124,26 @@ pub struct Session {
     /// How long it counts after a renewal, as its own speaker has written it. Who judges it goes by that, and by its own
     /// settings only when nothing is said.
     pub lasts: Option<Duration>,
+    /// Its last renewal. `None`: it does not say, and each change counts as one.
+    pub renewal: Option<Renewal>,
     /// The record's version.
     pub version: Version,
+}
+
+impl Session {
+    /// A session that counts, and says nothing else.
+    pub fn live(node: Node, epoch: Epoch, version: Version) -> Self {
+        Self {
+            node,
+            epoch,
+            state: SessionState::Live { accused_by: None },
+            reach: None,
+            hears: None,
+            lasts: None,
+            renewal: None,
+            version,
+        }
+    }
 }
 
 /// Whether a session counts.

@@ -75,7 +75,7 @@ mod tests {
     use super::*;
     use crate::{
         facts::NodeFacts,
-        model::{Epoch, Holder, Session, SessionState, Timestamp, Version},
+        model::{Epoch, Holder, Session, Timestamp, Version},
         terms::{AnnounceTerms, Places, Preference, Rule},
         view::View,
     };
@@ -121,16 +121,7 @@ mod tests {
         for lock in locks {
             view.lock_seen(lock.clone());
             let Some(Holder { node, epoch }) = lock.holder.clone() else { continue };
-            let state = SessionState::Live { accused_by: None };
-            let session = Session {
-                node,
-                epoch,
-                state,
-                reach: None,
-                hears: None,
-                lasts: None,
-                version: Version(1),
-            };
+            let session = Session::live(node, epoch, Version(1));
             view.session_seen(session, Timestamp::default());
         }
         view

@@ -204,15 +204,7 @@ mod tests {
     }
 
     fn session(number: usize) -> Session {
-        Session {
-            node: node(number),
-            epoch: Epoch(2),
-            state: SessionState::Live { accused_by: None },
-            reach: None,
-            hears: None,
-            lasts: None,
-            version: Version(1),
-        }
+        Session::live(node(number), Epoch(2), Version(1))
     }
 
     fn lock(last: u8, holder: usize, epoch: u64) -> Lock {

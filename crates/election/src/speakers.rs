@@ -246,7 +246,7 @@ mod tests {
 
     use super::*;
     use crate::{
-        model::{Epoch, Holder, Lock, Session, SessionState, Version},
+        model::{Epoch, Holder, Lock, Session, Version},
         terms::{AnnounceTerms, Places},
         wire::Targets,
     };
@@ -301,16 +301,7 @@ mod tests {
 
         fn holding_all(addresses: impl Iterator<Item = IpAddr>) -> Self {
             let mut view = View::default();
-            let state = SessionState::Live { accused_by: None };
-            let session = Session {
-                node: node(),
-                epoch: Epoch(1),
-                state,
-                reach: None,
-                hears: None,
-                lasts: None,
-                version: Version(1),
-            };
+            let session = Session::live(node(), Epoch(1), Version(1));
             view.session_seen(session, at(0));
             addresses.for_each(|address| view.lock_seen(lock_of(address, 1)));
             Self {

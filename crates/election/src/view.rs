@@ -77,8 +77,7 @@ impl Changed {
 #[derive(Debug, Clone, Hash)]
 pub(crate) struct SeenSession {
     pub(crate) session: Session,
-    pub(crate) changed: Timestamp,
-    /// When it was last seen to be what its own node had written, and nobody had accused it since.
+    /// When its last renewal was first seen, as far as that can be told from what else is written on it.
     pub(crate) renewed: Timestamp,
     /// It is of a history that the API server has forgotten: whatever is shown takes its place.
     outdated: bool,
@@ -149,15 +148,15 @@ impl View {
                 self.witnesses_changed |=
                     has_moved || known.is_some_and(|known| known.hears != session.hears);
                 let node = session.node.clone();
-                let is_same = |seen: &&SeenSession| seen.session.epoch == session.epoch;
-                let before = seen.filter(is_same).filter(|_| session.is_accused());
+                let before = seen
+                    .filter(|seen| !seen.outdated && session.is_of_same_renewal_as(&seen.session));
                 let renewed = before.map_or(now, |seen| seen.renewed);
                 if has_moved {
                     let old = known.and_then(|known| known.reach.as_ref());
                     let changed = self.subnets.replace(old, session.reach.as_ref());
                     self.subnets_changed(&changed);
                 }
-                let seen = SeenSession { session, changed: now, renewed, outdated: false };
+                let seen = SeenSession { session, renewed, outdated: false };
                 self.sessions.insert(node, seen);
             }
         }
@@ -417,7 +416,7 @@ impl View {
         let Expiry { usual, in_touch_since } = expiry;
         let Some(since) = in_touch_since else { return Some(now + usual) };
         let counting = self.sessions.values().filter(|seen| seen.session.is_live());
-        let ends = counting.map(|seen| seen.changed.max(since) + seen.lasts(usual));
+        let ends = counting.map(|seen| seen.renewed.max(since) + seen.lasts(usual));
         Some(ends.fold(now + usual, Timestamp::min)).filter(|end| *end >= now)
     }
 
@@ -432,6 +431,12 @@ impl View {
         let fresh = |seen: &&SeenSession| !seen.expired(now, seen.lasts(usual), in_touch_since);
         let counting = self.sessions.values().filter(|seen| seen.session.is_live());
         counting.filter(fresh).map(|seen| seen.session.node.clone()).collect()
+    }
+
+    /// The nodes whose sessions nobody has ended, whether they were renewed in time or not.
+    pub(crate) fn not_ended(&self) -> BTreeSet<Node> {
+        let counting = self.sessions.values().filter(|seen| seen.session.is_live());
+        counting.map(|seen| seen.session.node.clone()).collect()
     }
 
     /// Whether `me` may go on announcing, without the lock, what it has announced since `since` in the place of `holder`,
@@ -577,7 +582,7 @@ impl SeenSession {
         longest: Duration,
         in_touch_since: Option<Timestamp>,
     ) -> bool {
-        in_touch_since.is_some_and(|since| now.since(self.changed.max(since)) > longest)
+        in_touch_since.is_some_and(|since| now.since(self.renewed.max(since)) > longest)
     }
 }
 
@@ -590,6 +595,11 @@ impl Session {
     /// Whether a deputy does not hear its node.
     pub fn is_accused(&self) -> bool {
         matches!(self.state, SessionState::Live { accused_by: Some(_) })
+    }
+
+    /// Whether it shows the same renewal as `earlier`: only others have written on it since.
+    fn is_of_same_renewal_as(&self, earlier: &Session) -> bool {
+        self.renewal.is_some() && self.renewal == earlier.renewal && self.epoch == earlier.epoch
     }
 
     /// Whether it counts and its node holds the lock under it.

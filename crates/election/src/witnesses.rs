@@ -85,13 +85,16 @@ impl Charges {
             return;
         }
         self.alone = alone;
-        let live = &self.live;
-        let segments = Segments::of(view, live);
-        let near: BTreeSet<&Node> = segments.near(me).collect();
+        // One whose session has expired is watched until somebody has ended it, which is up to those who watch it. It watches
+        // nobody.
+        let not_ended = view.not_ended();
+        let segments = Segments::of(view, &not_ended);
+        let live = |node: &&Node| self.live.contains(*node);
+        let near: BTreeSet<&Node> = segments.near(me).filter(|node| *node != me).collect();
         let mine =
-            |node: &&Node| *node != me && is_watcher(me, node, segments.near(node), view, alone);
+            |node: &&Node| is_watcher(me, node, segments.near(node).filter(live), view, alone);
         self.nodes = near.iter().copied().filter(mine).cloned().collect();
-        let mut neighbours: Vec<&Node> = near.into_iter().filter(|node| *node != me).collect();
+        let mut neighbours: Vec<&Node> = near.into_iter().filter(live).collect();
         neighbours.sort_by_cached_key(|node| rendezvous(me, node));
         let neighbours = neighbours.into_iter().rev().take(NEIGHBOURS).cloned();
         self.others = neighbours.chain(self.fellows(view, me).cloned()).collect();

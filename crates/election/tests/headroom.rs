@@ -50,13 +50,10 @@ fn reach(index: u64) -> Reach {
 
 fn session(index: u64, version: u64) -> Session {
     Session {
-        node: name(index),
-        epoch: Epoch(1),
-        state: SessionState::Live { accused_by: None },
         reach: Some(reach(index)),
         hears: Some([name(index + 1), name(index + 2)].into()),
         lasts: Some(Duration::from_secs(167)),
-        version: Version(version),
+        ..Session::live(name(index), Epoch(1), Version(version))
     }
 }
 

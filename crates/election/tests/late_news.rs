@@ -16,16 +16,7 @@ fn at(millis: u64) -> Timestamp {
 }
 
 fn session(node: &str, epoch: u64, version: u64) -> Session {
-    let state = SessionState::Live { accused_by: None };
-    Session {
-        node: node.into(),
-        epoch: Epoch(epoch),
-        state,
-        reach: None,
-        hears: None,
-        lasts: None,
-        version: Version(version),
-    }
+    Session::live(node.into(), Epoch(epoch), Version(version))
 }
 
 fn ended(session: Session) -> Session {

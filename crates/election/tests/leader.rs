@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use arpeggio_election::{
-    Timestamp, Version,
+    Renewal, Timestamp, Version,
     leader::{Answer, Candidate, Leader, LeaseTimes, Write},
 };
 use proptest::prelude::*;
@@ -149,6 +149,11 @@ impl World {
         let record = Leader {
             holder: holds.then(|| self.processes[number].candidate.name().to_owned()),
             duration: LeaseTimes::default().duration,
+            // As with Kubernetes: who steps down leaves the time of the last renewal.
+            renewal: match write {
+                Write::StepDown { .. } => self.record.as_ref().and_then(|record| record.renewal),
+                _ => Some(Renewal(self.now.try_into().unwrap())),
+            },
             version: Version(current.map_or(1, |version| version.0 + 1)),
         };
         self.record = Some(record.clone());

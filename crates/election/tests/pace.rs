@@ -6,8 +6,7 @@ use std::{
 };
 
 use arpeggio_election::{
-    AnnounceTerms, Elector, Epoch, Event, Holder, Lock, Node, Session, SessionState, Settings,
-    Timestamp, Version,
+    AnnounceTerms, Elector, Epoch, Event, Holder, Lock, Node, Session, Settings, Timestamp, Version,
 };
 
 const ADDRESSES: u32 = 10_000;
@@ -21,15 +20,7 @@ fn name(index: u64) -> Node {
 }
 
 fn session(index: u64, version: u64) -> Event {
-    Event::Session(Session {
-        node: name(index),
-        epoch: Epoch(1),
-        state: SessionState::Live { accused_by: None },
-        reach: None,
-        hears: None,
-        lasts: None,
-        version: Version(version),
-    })
+    Event::Session(Session::live(name(index), Epoch(1), Version(version)))
 }
 
 fn lock(index: u32, nodes: u64) -> Event {

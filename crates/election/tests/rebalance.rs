@@ -10,7 +10,7 @@ use std::{
 };
 
 use arpeggio_election::{
-    AnnounceTerms, Backends, Epoch, Holder, Lock, Node, NodeFacts, Session, SessionState, Version,
+    AnnounceTerms, Backends, Epoch, Holder, Lock, Node, NodeFacts, Session, Version,
     rebalance::{Census, Leveling},
 };
 use proptest::prelude::*;
@@ -36,15 +36,7 @@ impl Cluster {
     fn census(&self) -> Census {
         let mut census = Census::default();
         for number in 0..self.nodes {
-            census.add_session(Session {
-                node: node(number),
-                epoch: Epoch(1),
-                state: SessionState::Live { accused_by: None },
-                reach: None,
-                hears: None,
-                lasts: None,
-                version: Version(1),
-            });
+            census.add_session(Session::live(node(number), Epoch(1), Version(1)));
             let cordoned = self.cordoned.contains(&number);
             census.add_node(node(number), NodeFacts { cordoned, ..NodeFacts::default() });
         }

@@ -3,8 +3,8 @@
 use std::time::Duration;
 
 use arpeggio_election::{
-    Effect, Elector, EndReason, Epoch, Event, Node, Outcome, Session, SessionState, Settings,
-    Timestamp, Version, Write,
+    Effect, Elector, EndReason, Epoch, Event, Node, Outcome, Renewal, Session, SessionState,
+    Settings, Timestamp, Version, Write,
 };
 
 const TURN: Duration = Duration::from_millis(100);
@@ -29,16 +29,13 @@ impl Alone {
     }
 
     fn see(&mut self, node: &str, lasts: Option<Duration>) {
+        self.see_with(node, |session| session.lasts = lasts);
+    }
+
+    fn see_with(&mut self, node: &str, change: impl FnOnce(&mut Session)) {
         self.version += 1;
-        let session = Session {
-            node: Node::from(node),
-            epoch: Epoch(1),
-            state: SessionState::Live { accused_by: None },
-            reach: None,
-            hears: None,
-            lasts,
-            version: Version(self.version),
-        };
+        let mut session = Session::live(Node::from(node), Epoch(1), Version(self.version));
+        change(&mut session);
         self.elector.handle(self.now, Event::Session(session));
     }
 
@@ -85,6 +82,44 @@ fn a_session_is_judged_by_the_time_that_is_written_on_it() {
         let ends: Vec<_> = alone.ends.iter().map(|(at, _)| at.since(began).as_secs()).collect();
         assert_eq!(ends.first(), Some(&expected), "{written:?}");
     }
+}
+
+/// An accusation, a rehearsal, or a program that labels all that it finds: whoever else writes on a session does not prove
+/// that its node lives.
+#[test]
+fn what_others_write_on_a_session_puts_off_nothing() {
+    let live =
+        |accused_by: Option<&str>| SessionState::Live { accused_by: accused_by.map(Node::from) };
+    let mut alone = Alone::start();
+    alone.run(secs(1));
+    let began = alone.now;
+    alone.see_with("other", |session| session.renewal = Some(Renewal(7)));
+    for accused_by in [None, Some("third"), Some("third"), None, Some("fourth")] {
+        alone.run(secs(2));
+        alone.see_with("other", |session| {
+            (session.renewal, session.state) = (Some(Renewal(7)), live(accused_by));
+        });
+    }
+    alone.run(secs(2));
+    let ends: Vec<_> = alone.ends.iter().map(|(at, _)| at.since(began).as_secs()).collect();
+    assert_eq!(ends.first(), Some(&10));
+}
+
+/// The renewal itself was never shown, since somebody wrote on it before a list.
+#[test]
+fn a_renewal_that_was_seen_with_an_accusation_only_counts() {
+    let mut alone = Alone::start();
+    alone.run(secs(1));
+    alone.see_with("other", |session| session.renewal = Some(Renewal(7)));
+    alone.run(secs(8));
+    let began = alone.now;
+    alone.see_with("other", |session| {
+        session.state = SessionState::Live { accused_by: Some(Node::from("third")) };
+        session.renewal = Some(Renewal(8));
+    });
+    alone.run(secs(20));
+    let ends: Vec<_> = alone.ends.iter().map(|(at, _)| at.since(began).as_secs()).collect();
+    assert_eq!(ends.first(), Some(&10));
 }
 
 #[test]

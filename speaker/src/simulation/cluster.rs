@@ -502,7 +502,7 @@ impl Cluster {
             node: self.machines[arrival.machine].node.clone(),
             instance: format!("{}-{}", self.machines[arrival.machine].node, arrival.boot),
         };
-        let now = MicroTime(jiff::Timestamp::UNIX_EPOCH);
+        let now = MicroTime(jiff::Timestamp::UNIX_EPOCH + millis(self.now));
         let name = arrival.order.lease(&me);
         let request = arrival.order.request(&me, now);
         let written = request.as_ref().and_then(|request| self.api.perform(&name, request));

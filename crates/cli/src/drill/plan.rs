@@ -317,13 +317,8 @@ mod tests {
     fn session(number: u8) -> SessionRecord {
         let others = (1..=3).filter(|other| *other != number).map(node);
         let session = Session {
-            node: node(number),
-            epoch: Epoch(1),
-            state: SessionState::Live { accused_by: None },
-            reach: None,
             hears: Some(others.collect()),
-            lasts: None,
-            version: Version(1),
+            ..Session::live(node(number), Epoch(1), Version(1))
         };
         SessionRecord {
             session,

@@ -311,7 +311,7 @@ mod tests {
         session::SessionRecord,
         terms::WrittenAnnounceTerms,
     };
-    use arpeggio_election::{Epoch, Session, SessionState, Version};
+    use arpeggio_election::{Epoch, Session, Version};
 
     use super::{super::probe::Try, *};
 
@@ -322,15 +322,7 @@ mod tests {
             Claim { address, pool: "home".into(), services: Vec::new(), terms, spread: false };
         let mut lease = claim.created();
         lease.metadata.resource_version = Some("1".into());
-        let session = Session {
-            node: "node-1".into(),
-            epoch: Epoch(1),
-            state: SessionState::Live { accused_by: None },
-            reach: None,
-            hears: None,
-            lasts: None,
-            version: Version(1),
-        };
+        let session = Session::live("node-1".into(), Epoch(1), Version(1));
         let owner = SessionRecord {
             session,
             newer: None,

@@ -93,6 +93,8 @@ pub(crate) struct Sim {
     pub(crate) reads: usize,
     /// How many locks were to be taken that had just been taken.
     pub(crate) in_vain: usize,
+    /// How many sessions somebody else had ended, or their nodes renewed, meanwhile.
+    pub(crate) ends_in_vain: usize,
     /// The longest time that two powered, awake nodes with cables announced one address.
     pub(crate) longest_overlap: Duration,
     overlaps: BTreeMap<IpAddr, u64>,
@@ -158,6 +160,7 @@ impl Sim {
             writes: 0,
             reads: 0,
             in_vain: 0,
+            ends_in_vain: 0,
             longest_overlap: Duration::ZERO,
             overlaps: BTreeMap::new(),
             doubles: Vec::new(),
@@ -339,6 +342,8 @@ impl Sim {
             self.reads += usize::from(matches!(write, Write::Read { .. }));
             let is_take = matches!(write, Write::Take { .. });
             self.in_vain += usize::from(is_take && outcome == Outcome::Conflict);
+            let is_end = matches!(write, Write::End { .. });
+            self.ends_in_vain += usize::from(is_end && outcome == Outcome::Conflict);
             if outcome == Outcome::Done && !matches!(write, Write::Read { .. }) {
                 self.writes += 1;
                 if !matches!(write, Write::Renew { .. }) {

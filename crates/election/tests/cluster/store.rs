@@ -6,8 +6,8 @@ use std::{
 };
 
 use arpeggio_election::{
-    AnnounceTerms, Epoch, Event, Holder, Lock, Node, Outcome, Reach, Session, SessionState,
-    Version, Write,
+    AnnounceTerms, Epoch, Event, Holder, Lock, Node, Outcome, Reach, Renewal, Session,
+    SessionState, Version, Write,
 };
 
 /// Sessions and locks. Versions of different records say nothing about one another, as the elector may rely on no more.
@@ -29,6 +29,11 @@ impl Store {
     /// Carries out `write` for `me`; returns the record that resulted or was in its way.
     pub(crate) fn perform(&mut self, me: &Node, write: &Write) -> (Option<Event>, Outcome) {
         let live = |accused_by| SessionState::Live { accused_by };
+        // Only who renews a session changes by what its renewals are told apart.
+        let renewed = |session: &mut Session| {
+            session.state = live(None);
+            session.renewal = Some(Renewal(session.version.0.cast_signed()));
+        };
         let hears_said = match write {
             Write::Start { hears, .. } | Write::Renew { hears, .. } => Some(hears.clone()),
             _ => None,
@@ -39,7 +44,7 @@ impl Store {
                 let reach = self.reaches.get(me).cloned();
                 self.swap_session(me, *expected, |session| {
                     session.epoch = *epoch;
-                    session.state = live(None);
+                    renewed(session);
                     (session.reach, session.lasts) = (reach, Some(*lasts));
                     session.hears.clone_from(&hears_said);
                 })
@@ -47,7 +52,7 @@ impl Store {
             Write::Renew { expected, lasts, .. } => {
                 let reach = self.reaches.get(me).cloned();
                 self.swap_session(me, Some(*expected), |session| {
-                    session.state = live(None);
+                    renewed(session);
                     (session.reach, session.lasts) = (reach, Some(*lasts));
                     session.hears.clone_from(&hears_said);
                 })
@@ -129,15 +134,8 @@ impl Store {
         if known.as_ref().map(|session| session.version) != expected {
             return (known.map(Event::Session), Outcome::Conflict);
         }
-        let mut session = known.unwrap_or_else(|| Session {
-            node: node.clone(),
-            epoch: Epoch::default(),
-            state: SessionState::Live { accused_by: None },
-            reach: None,
-            hears: None,
-            lasts: None,
-            version: self.first_version(),
-        });
+        let mut session = known
+            .unwrap_or_else(|| Session::live(node.clone(), Epoch::default(), self.first_version()));
         session.version.0 += 1;
         change(&mut session);
         self.sessions.insert(node.clone(), session.clone());

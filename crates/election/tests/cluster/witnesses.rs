@@ -204,3 +204,16 @@ fn speakers_of_an_earlier_release_watch_as_they_did() {
         }
     }
 }
+
+/// Two watch it; all others would be refused.
+#[test]
+fn who_watches_a_node_ends_its_session_when_it_expires_and_the_others_need_not() {
+    let mut sim = Sim::new(12);
+    sim.run(secs(5));
+    sim.api_cut(11);
+    let before = sim.ends_in_vain;
+    sim.run(secs(15));
+    assert!(sim.log_has("Expired"), "{:?}", sim.log);
+    let in_vain = sim.ends_in_vain - before;
+    assert!(in_vain <= 1, "{in_vain}");
+}
