@@ -5,14 +5,16 @@
 
 use std::collections::BTreeMap;
 
-use arpeggio_election::{Node, Session, Version};
+use arpeggio_election::{Node, Session};
 use arpeggio_wire::MacAddr;
+
+use crate::renewals::Shown;
 
 /// The other nodes that have a MAC address of this one.
 #[derive(Debug, Default)]
 pub(crate) struct Doubles {
-    /// The version of its session that named the MAC address first.
-    named: BTreeMap<Node, Version>,
+    /// By its session when that named the MAC address first.
+    named: BTreeMap<Node, Shown>,
     certain: BTreeMap<Node, MacAddr>,
 }
 
@@ -24,10 +26,8 @@ impl Doubles {
             self.gone(&session.node);
             return false;
         };
-        let named = *self.named.entry(session.node.clone()).or_insert(session.version);
-        // An accusation is no renewal.
-        let is_renewed = named < session.version && !session.is_accused();
-        is_renewed && self.certain.insert(session.node.clone(), mac).is_none()
+        let named = self.named.entry(session.node.clone()).or_insert_with(|| Shown::by(session));
+        named.is_renewed_by(session) && self.certain.insert(session.node.clone(), mac).is_none()
     }
 
     /// A node has no session any more.
@@ -54,7 +54,7 @@ impl Doubles {
 
 #[cfg(test)]
 mod tests {
-    use arpeggio_election::{EndReason, Epoch, SessionState};
+    use arpeggio_election::{EndReason, Epoch, SessionState, Version};
 
     use super::*;
 

@@ -48,6 +48,7 @@ use crate::{
     paths::{Choice, Paths},
     protocol::{Arp, Ndp, Protocol as _},
     rehearsals::Rehearsals,
+    renewals::Shown,
     segment::Wiring,
     unclear::UnclearLeases,
     wire::Wire,
@@ -146,17 +147,17 @@ pub(crate) struct Engine {
 /// Another process of this node, as in an upgrade.
 #[derive(Debug, Default)]
 struct Twin {
-    /// The version of this node's session that was there when this process began. Its writer may have ended since.
-    first: Option<Version>,
+    /// By this node's session that was there when this process began. Its writer may have ended since.
+    first: Option<Shown>,
     /// When it last renewed the session.
     renewed: Option<Timestamp>,
 }
 
 impl Twin {
     /// This node's session was seen, as this process wrote it or another one did.
-    fn own_session_seen(&mut self, version: Version, is_ours: bool, now: Timestamp) {
-        let first = *self.first.get_or_insert(version);
-        if !is_ours && version > first {
+    fn own_session_seen(&mut self, session: &Session, is_ours: bool, now: Timestamp) {
+        let first = *self.first.get_or_insert_with(|| Shown::by(session));
+        if !is_ours && first.is_renewed_by(session) {
             self.renewed = Some(now);
         }
     }
@@ -419,7 +420,7 @@ impl Engine {
         self.unclear.session_is(&session.node, newer.as_deref());
         if session.node == self.me.node {
             let is_ours = instance == self.me.instance;
-            self.twin.own_session_seen(session.version, is_ours, self.now());
+            self.twin.own_session_seen(&session, is_ours, self.now());
             if !is_ours {
                 self.hearing.inherit(places_heard(&session, &heard_on));
             }
@@ -993,18 +994,21 @@ fn is_by_speaker(said: Said, is_for_services: bool, holds: bool) -> bool {
 
 #[cfg(test)]
 mod tests {
+    use arpeggio_election::Epoch;
+
     use super::*;
 
     #[test]
     fn only_a_renewal_after_the_start_shows_that_another_process_lives() {
         let at = |seconds| Timestamp::from_origin(Duration::from_secs(seconds));
+        let shown = |version| Session::live("node-1".into(), Epoch(1), Version(version));
         let mut twin = Twin::default();
-        twin.own_session_seen(Version(7), false, at(1));
-        twin.own_session_seen(Version(7), false, at(2));
+        twin.own_session_seen(&shown(7), false, at(1));
+        twin.own_session_seen(&shown(7), false, at(2));
         assert_eq!(twin.renewed, None, "the list shows what a predecessor left");
-        twin.own_session_seen(Version(8), true, at(3));
+        twin.own_session_seen(&shown(8), true, at(3));
         assert_eq!(twin.renewed, None);
-        twin.own_session_seen(Version(9), false, at(4));
+        twin.own_session_seen(&shown(9), false, at(4));
         assert_eq!(twin.renewed, Some(at(4)));
     }
 

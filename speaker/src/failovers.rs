@@ -5,7 +5,9 @@
 
 use std::{collections::BTreeMap, net::IpAddr, time::Duration};
 
-use arpeggio_election::{EndReason, Node, Session, SessionState, TakeReason, Timestamp, Version};
+use arpeggio_election::{EndReason, Node, Session, TakeReason, Timestamp};
+
+use crate::renewals::Shown;
 
 /// What was last seen of other nodes, and of whom this node has just taken over.
 #[derive(Debug, Default)]
@@ -31,8 +33,8 @@ struct Takeover {
 struct Signs {
     kernel: Option<Timestamp>,
     speaker: Option<Timestamp>,
-    /// Of its session, when its speaker last wrote it.
-    written: Version,
+    /// By its session, when its speaker was last seen to have written it.
+    shown: Shown,
 }
 
 impl Failovers {
@@ -49,9 +51,8 @@ impl Failovers {
     /// A session was seen. Only what its own speaker has written, and was not seen before, is a sign of life.
     pub(crate) fn session_seen(&mut self, session: &Session, now: Timestamp) {
         let signs = self.signs.entry(session.node.clone()).or_default();
-        let own = session.state == SessionState::Live { accused_by: None };
-        if own && session.version > signs.written {
-            (signs.speaker, signs.written) = (Some(now), session.version);
+        if signs.shown.is_renewed_by(session) {
+            (signs.speaker, signs.shown) = (Some(now), Shown::by(session));
         }
     }
 
@@ -116,7 +117,7 @@ impl Failovers {
 
 #[cfg(test)]
 mod tests {
-    use arpeggio_election::Epoch;
+    use arpeggio_election::{Epoch, SessionState, Version};
 
     use super::*;
 

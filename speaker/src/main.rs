@@ -36,6 +36,7 @@ mod pace;
 mod paths;
 mod protocol;
 mod rehearsals;
+mod renewals;
 mod segment;
 mod segments;
 #[cfg(test)]

@@ -144,6 +144,11 @@ impl Session {
             version,
         }
     }
+
+    /// Which of its node's renewals it shows, if it says.
+    pub fn shown_renewal(&self) -> Option<(Epoch, Renewal)> {
+        Some((self.epoch, self.renewal?))
+    }
 }
 
 /// Whether a session counts.

@@ -599,7 +599,8 @@ impl Session {
 
     /// Whether it shows the same renewal as `earlier`: only others have written on it since.
     fn is_of_same_renewal_as(&self, earlier: &Session) -> bool {
-        self.renewal.is_some() && self.renewal == earlier.renewal && self.epoch == earlier.epoch
+        let shown = self.shown_renewal();
+        shown.is_some() && shown == earlier.shown_renewal()
     }
 
     /// Whether it counts and its node holds the lock under it.

@@ -152,7 +152,7 @@ impl World {
             // As with Kubernetes: who steps down leaves the time of the last renewal.
             renewal: match write {
                 Write::StepDown { .. } => self.record.as_ref().and_then(|record| record.renewal),
-                _ => Some(Renewal(self.now.try_into().unwrap())),
+                _ => Some(Renewal(self.now.cast_signed())),
             },
             version: Version(current.map_or(1, |version| version.0 + 1)),
         };
