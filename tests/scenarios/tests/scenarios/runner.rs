@@ -131,8 +131,8 @@ pub(crate) fn run(trials: Vec<Trial>) -> ExitCode {
 /// Runs each once. Whether one has failed.
 fn round(trials: &[Trial], arguments: &Arguments) -> bool {
     let (mut timed, others): (Vec<_>, Vec<_>) = trials.iter().partition(|it| it.is_timed);
-    let first: usize = number(FIRST).unwrap_or(0);
-    timed.rotate_left(first.checked_rem(timed.len()).unwrap_or(0));
+    let first = number::<usize>(FIRST).and_then(|first| first.checked_rem(timed.len()));
+    timed.rotate_left(first.unwrap_or(0));
     let others = run_all(others, SIDE_BY_SIDE, arguments);
     // More would only be busy beside those that are used.
     idle().truncate(TIMED_SIDE_BY_SIDE);
@@ -176,7 +176,8 @@ fn run_all(trials: Vec<&Trial>, at_once: usize, arguments: &Arguments) -> Conclu
 fn number<T: FromStr>(variable: &str) -> Option<T> {
     let text = env::var(variable).ok()?;
     let number = text.parse().ok();
-    Some(number.unwrap_or_else(|| panic!("{variable} is a number, and not {text:?}")))
+    assert!(number.is_some(), "{variable} is a number, and not {text:?}");
+    number
 }
 
 fn in_time(trial: &Trial) -> Result<Completion, Failed> {
