@@ -7,14 +7,14 @@
 //! | field | meaning |
 //! |---|---|
 //! | `spec.holderIdentity` | which of the node's processes wrote last; during an upgrade there are two; empty: it has stopped |
-//! | `spec.renewTime` | when that was, for people |
+//! | `spec.renewTime` | when that was, for people; it changes with each write of the forwarder, and with nothing else |
 //! | annotation `arpeggio.dev/connections` | `ADDRESS=COUNT,...`: how many connections the node still has of addresses that it does not serve any more; absent: it has not counted yet |
 //! | annotation `arpeggio.dev/not-spread` | `{"REASON": ["ADDRESS", ...]}`: the addresses that one node serves though all are to, and why, for people; absent: this node knows of none that it is to tell of |
 //! | annotation `arpeggio.dev/unable` | why the node can pass nothing on, for people; absent: it can |
 
 use std::{collections::BTreeMap, net::IpAddr, time::Duration};
 
-use arpeggio_election::{Node, Version};
+use arpeggio_election::{Node, Renewal};
 pub use arpeggio_forwarding::STALE;
 use k8s_openapi::{
     api::coordination::v1::{Lease, LeaseSpec},
@@ -64,8 +64,8 @@ pub struct ForwarderRecord {
     pub node: Node,
     /// What it says. `None`: it has taken back what it said, or a newer release has written what is not understood.
     pub says: Option<Forwarder>,
-    /// The version of the Lease.
-    pub version: Version,
+    /// Its forwarder's last write, whatever others have written on the Lease since.
+    pub renewal: Option<Renewal>,
     /// When it was written last, for people.
     pub renewed: Option<MicroTime>,
 }
@@ -110,7 +110,7 @@ pub fn parse(lease: &Lease) -> Result<ForwarderRecord, LeaseError> {
     });
     let says = says.flatten();
     let renewed = lease.spec.as_ref().and_then(|spec| spec.renew_time.clone());
-    Ok(ForwarderRecord { node, says, version: lease::version(lease)?, renewed })
+    Ok(ForwarderRecord { node, says, renewal: lease::renewal(lease), renewed })
 }
 
 fn parse_counted(item: &str) -> Option<(IpAddr, u32)> {
@@ -250,7 +250,7 @@ mod tests {
         let new = Forwarder { instance: instance(), ..Forwarder::default() };
         for says in [says(), new, none, unable] {
             let record = parse(&created(&says)).unwrap();
-            assert_eq!((record.node.as_str(), record.version), ("node-1", Version(7)));
+            assert_eq!((record.node.as_str(), record.renewal), ("node-1", Some(Renewal(0))));
             assert_eq!(record.says.as_ref(), Some(&says));
             let mut patched = serde_json::to_value(created(&self::says())).unwrap();
             json_patch::merge(&mut patched, &says.said(&MicroTime(Timestamp::default())));

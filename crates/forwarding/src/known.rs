@@ -6,7 +6,7 @@ use alloc::{
 };
 use core::{fmt, net::IpAddr};
 
-use arpeggio_election::{AnnounceTerms, EndReason, Epoch, Node, NodeFacts, Reach, Version};
+use arpeggio_election::{AnnounceTerms, EndReason, Epoch, Node, NodeFacts, Reach, Renewal};
 
 /// A MAC address, EUI-48.
 pub type Mac = [u8; 6];
@@ -93,8 +93,8 @@ pub struct Forwarder {
     /// The connections that it counts of addresses that it does not serve, by the addresses that it counts them of. A zero says
     /// that none is left. `None`: it has not counted yet.
     pub connections: Option<BTreeMap<IpAddr, u32>>,
-    /// The version of its Lease, which tells what it says now from what it said before.
-    pub version: Version,
+    /// Its last write, which tells what it says now from what it said before.
+    pub renewal: Option<Renewal>,
 }
 
 /// What is known of one address.

@@ -17,7 +17,7 @@ use arpeggio_api::{
     reservations::Reservations,
     session::{self, SessionRecord, Whereabouts},
 };
-use arpeggio_election::Version;
+use arpeggio_election::Renewal;
 use k8s_openapi::api::{coordination::v1::Lease, core::v1::Node, networking::v1::ServiceCIDR};
 use kube::{ResourceExt as _, api::ObjectMeta};
 
@@ -51,7 +51,7 @@ struct Says {
     left: Vec<(IpAddr, u32)>,
     /// Why one node serves addresses that all are to serve.
     not_spread: BTreeMap<IpAddr, String>,
-    version: Version,
+    renewal: Option<Renewal>,
     /// When it was found to say this; `None` before that was looked at.
     since: Option<Duration>,
     /// What it has left was not renewed for too long: it was killed, and nobody has come after it.
@@ -61,8 +61,8 @@ struct Says {
 impl Says {
     fn of(record: ForwarderRecord) -> Option<Self> {
         let left = record.left_behind().collect();
-        let (version, not_spread) = (record.version, record.says?.not_spread);
-        Some(Self { left, not_spread, version, since: None, is_stale: false })
+        let (renewal, not_spread) = (record.renewal, record.says?.not_spread);
+        Some(Self { left, not_spread, renewal, since: None, is_stale: false })
     }
 
     /// Whether it says something else by getting old.
@@ -158,7 +158,7 @@ impl Surroundings {
         let before = self.forwarders.remove(node);
         let mut says = forwarder::parse(lease).ok().and_then(Says::of);
         if let (Some(before), Some(now)) = (&before, &mut says)
-            && before.version == now.version
+            && before.renewal == now.renewal
         {
             (now.since, now.is_stale) = (before.since, before.is_stale);
         }
@@ -269,8 +269,10 @@ impl Watched<ServiceCIDR> for Surroundings {
 
 #[cfg(test)]
 mod tests {
-    use super::*;
+    use k8s_openapi::{apimachinery::pkg::apis::meta::v1::MicroTime, jiff::Timestamp};
     use serde_json::json;
+
+    use super::*;
 
     fn node(name: &str, address: &str) -> Node {
         serde_json::from_value(json!({
@@ -401,27 +403,31 @@ mod tests {
     #[test]
     fn what_a_forwarder_has_left_counts_for_as_long_as_it_says_so_again() {
         let minutes = Duration::from_mins;
-        let versioned = |version: &str| {
+        let written = |version: &str, second| {
             let mut lease = forwarder("10.0.0.1=7");
             lease.metadata.resource_version = Some(version.to_owned());
+            let time = MicroTime(Timestamp::from_second(second).unwrap());
+            lease.spec.get_or_insert_default().renew_time = Some(time);
             lease
         };
         let mut surroundings = Surroundings::default();
         surroundings.apply(session(1, None));
-        let mut counts = |now: u64, says: Option<&str>| {
+        let mut counts = |now: u64, says: Option<(&str, i64)>| {
             surroundings.said_changed = false;
-            says.into_iter().for_each(|version| surroundings.apply(versioned(version)));
+            let says = says.map(|(version, second)| written(version, second));
+            says.into_iter().for_each(|lease| surroundings.apply(lease));
             surroundings.leases_over(minutes(now));
             (surroundings.said_changed, surroundings.left_behind().len())
         };
-        assert_eq!(counts(10, Some("1")), (true, 1));
+        assert_eq!(counts(10, Some(("1", 1))), (true, 1));
         assert_eq!(counts(12, None), (false, 1));
-        assert_eq!(counts(12, Some("2")), (false, 1), "it says so again");
-        assert_eq!(counts(14, Some("2")), (false, 1), "it was listed again");
+        assert_eq!(counts(12, Some(("2", 2))), (false, 1), "it says so again");
+        assert_eq!(counts(14, Some(("2", 2))), (false, 1), "it was listed again");
+        assert_eq!(counts(14, Some(("3", 2))), (false, 1), "somebody else has written on it");
         assert_eq!(counts(15, None), (true, 0), "it was killed");
         assert_eq!(counts(16, None), (false, 0));
-        assert_eq!(counts(16, Some("2")), (false, 0), "it was listed again");
-        assert_eq!(counts(17, Some("3")), (true, 1), "somebody has come after it");
+        assert_eq!(counts(16, Some(("2", 2))), (false, 0), "it was listed again");
+        assert_eq!(counts(17, Some(("4", 3))), (true, 1), "somebody has come after it");
     }
 
     #[test]

@@ -8,7 +8,7 @@ use std::{
     time::Duration,
 };
 
-use arpeggio_election::{EndReason, Epoch, Interface, Node, NodeFacts, Reach, Timestamp, Version};
+use arpeggio_election::{EndReason, Epoch, Interface, Node, NodeFacts, Reach, Renewal, Timestamp};
 use arpeggio_forwarding::{
     Address, Decision, Endpoints, Fellow, Forwarder, Forwarding, Kind, Known, Life, Mac,
     PlannedAddress, Port, Protocol, Service, Settings, Way, Wire, bucket, explain,
@@ -88,7 +88,7 @@ pub(crate) struct Cluster {
     held: BTreeMap<usize, Timestamp>,
     /// When a forwarder was last new, or the address was spread: more nodes may know a connection then than have held the address.
     many_may_know: Option<Timestamp>,
-    version: u64,
+    written: i64,
 }
 
 impl Cluster {
@@ -114,7 +114,7 @@ impl Cluster {
         let machines = (0..count).map(machine).collect();
         let (served, held) = (BTreeMap::new(), BTreeMap::new());
         let mut cluster =
-            Self { now, truth, machines, served, held, many_may_know: None, version: 1 };
+            Self { now, truth, machines, served, held, many_may_know: None, written: 1 };
         cluster.tell_all();
         cluster
     }
@@ -229,11 +229,11 @@ impl Cluster {
     }
 
     pub(crate) fn boot(&mut self, n: usize) {
-        self.version += 1;
-        let version = Version(self.version);
+        self.written += 1;
+        let renewal = Some(Renewal(self.written));
         self.machines[n].powered = true;
         self.begin_session(n);
-        self.fellow(n).forwarder = Some(Forwarder { version, ..Forwarder::default() });
+        self.fellow(n).forwarder = Some(Forwarder { renewal, ..Forwarder::default() });
         self.restart(n);
     }
 
@@ -246,14 +246,14 @@ impl Cluster {
 
     /// Its forwarder renews its Lease, and says what it counts.
     pub(crate) fn publish(&mut self, n: usize) {
-        self.version += 1;
-        let version = Version(self.version);
+        self.written += 1;
+        let renewal = Some(Renewal(self.written));
         let count = u32::try_from(self.machines[n].conntrack.len()).unwrap();
         let drain = self.machines[n].decision.draining.addresses.get(&address());
         let counted = drain.filter(|drain| drain.served || count > 0).map(|_| (address(), count));
         if let Some(forwarder) = self.fellow(n).forwarder.as_mut() {
             forwarder.connections = Some(counted.into_iter().collect());
-            forwarder.version = version;
+            forwarder.renewal = renewal;
         }
     }
 
