@@ -242,6 +242,16 @@ mod tests {
     }
 
     #[test]
+    fn what_others_write_on_it_says_nothing_new() {
+        let before = created(&says());
+        let mut labelled = before.clone();
+        labelled.metadata.resource_version = Some("8".to_owned());
+        let labels = labelled.metadata.labels.get_or_insert_default();
+        labels.insert("team".to_owned(), "network".to_owned());
+        assert_eq!(parse(&labelled).unwrap(), parse(&before).unwrap());
+    }
+
+    #[test]
     fn what_is_written_is_read_back() {
         let unable = Forwarder { unable: Some("no nf_tables".into()), ..Forwarder::default() };
         let instance = || "speaker-x7".to_owned();
