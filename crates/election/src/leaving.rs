@@ -88,6 +88,14 @@ impl Leaving {
         successor.map(|it| it.heard = true).is_some()
     }
 
+    /// Another one than the successor announces `address`, and no lock can be read: whoever it is, this node is needed no
+    /// more.
+    pub(crate) fn replaced(&mut self, address: IpAddr) {
+        if let Some(successor) = self.successors.get_mut(&address) {
+            successor.heard = true;
+        }
+    }
+
     /// Whether the successor was heard announcing `address`.
     pub(crate) fn was_heard(&self, address: IpAddr) -> bool {
         self.successors.get(&address).is_some_and(|it| it.heard)

@@ -109,6 +109,9 @@ impl Elector {
         if !is_known {
             return false;
         }
+        if self.is_alone(now) {
+            self.leaving.replaced(address);
+        }
         if self.view.lock(address).is_some_and(|lock| lock.is_of(&self.me)) {
             // Our lock says that it is ours, but that is old: it counts again when it has been read.
             self.contests.insert(address, Contest::new(now, by.clone(), true));

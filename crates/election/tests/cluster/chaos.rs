@@ -73,6 +73,13 @@ fn history(seed: u64) {
     assert!(overlap <= LONGEST_OVERLAP, "seed {seed}: {overlap:?} in {story:#?}\n{:#?}", sim.log);
 }
 
+/// A node that had given an address away and then lost the API server announced it for seconds beside the one that had taken it
+/// from the successor.
+#[test]
+fn a_history_that_went_wrong_once() {
+    history(1582);
+}
+
 #[test]
 fn random_histories_of_faults() {
     if let Some(seed) = number("CHAOS_SEED") {
