@@ -119,6 +119,9 @@ const TIMED: &[&str] = &[
     "two-versions",
 ];
 
+/// Of those, the ones that keep the machine busy.
+const LOUD: &[&str] = &["fault-flood"];
+
 /// Those that leave nothing but what [`Home::sweep`] removes: when several are run, they share a cluster.
 const SHARING: &[(&str, Scenario)] = &[
     ("no-pool", allocation::without_a_pool_a_service_waits_and_says_why),
@@ -296,9 +299,10 @@ fn main() -> ExitCode {
             run,
             is_quick: QUICK.contains(&name),
             is_timed: name.starts_with("fault") || TIMED.contains(&name),
+            is_loud: LOUD.contains(&name),
         });
     let trials: Vec<Trial> = trials.collect();
-    for name in QUICK.iter().chain(TIMED) {
+    for name in QUICK.iter().chain(TIMED).chain(LOUD) {
         assert!(trials.iter().any(|trial| trial.name == *name), "there is no scenario {name}");
     }
     runner::run(trials)

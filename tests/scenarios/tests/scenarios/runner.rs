@@ -58,6 +58,8 @@ pub(crate) struct Trial {
     pub(crate) is_quick: bool,
     /// It judges by time: only few others may run meanwhile.
     pub(crate) is_timed: bool,
+    /// It keeps the machine busy: none of those that judge by time may run meanwhile.
+    pub(crate) is_loud: bool,
 }
 
 /// Where a scenario runs.
@@ -130,16 +132,18 @@ pub(crate) fn run(trials: Vec<Trial>) -> ExitCode {
 
 /// Runs each once. Whether one has failed.
 fn round(trials: &[Trial], arguments: &Arguments) -> bool {
-    let (mut timed, others): (Vec<_>, Vec<_>) = trials.iter().partition(|it| it.is_timed);
+    let (mut timed, others): (Vec<&Trial>, Vec<&Trial>) = trials.iter().partition(|it| it.is_timed);
     let first = number::<usize>(FIRST).and_then(|first| first.checked_rem(timed.len()));
     timed.rotate_left(first.unwrap_or(0));
+    let (loud, timed): (Vec<_>, Vec<_>) = timed.into_iter().partition(|it| it.is_loud);
     let others = run_all(others, SIDE_BY_SIDE, arguments);
     // More would only be busy beside those that are used.
     idle().truncate(TIMED_SIDE_BY_SIDE);
+    let loud = run_all(loud, 1, arguments);
     let timed = run_all(timed, TIMED_SIDE_BY_SIDE, arguments);
     // Removed now, not by the guard after this process.
     idle().clear();
-    others.has_failed() || timed.has_failed()
+    others.has_failed() || loud.has_failed() || timed.has_failed()
 }
 
 /// Runs all of them again and again, and goes on when one fails; the round that is running at the end is finished.
