@@ -120,7 +120,7 @@ const TIMED: &[&str] = &[
 ];
 
 /// Of those, the ones that keep the machine busy.
-const LOUD: &[&str] = &["fault-flood"];
+const LOUD: &[&str] = &["d-kafka", "d-kafka-shared", "fault-flood"];
 
 /// Those that leave nothing but what [`Home::sweep`] removes: when several are run, they share a cluster.
 const SHARING: &[(&str, Scenario)] = &[
