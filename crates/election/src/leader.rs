@@ -4,8 +4,8 @@
 //! [`Candidate::answered`], asks [`Candidate::decide`] what to write, and acts only before [`Candidate::leads_until`].
 //!
 //! Each process judges by its own clock. A follower takes the record over when it has not seen it renewed for the whole
-//! [`LeaseTimes::duration`], whatever else is written on it; the leader stops [`LeaseTimes::lead`] after it *sent* the last renewal that was answered, which is
-//! earlier, by however much the renewal and the news of it were delayed. So two leaders are never active at one moment,
+//! [`LeaseTimes::duration`], whatever else is written on it; the leader stops [`LeaseTimes::lead`] after it *sent* the last
+//! renewal that was answered, which is earlier, by however much the renewal and the news of it were delayed. So two leaders are never active at one moment,
 //! as long as their clocks run at the same speed and none is paused between looking at the clock and acting. Where that
 //! is not enough, what a leader does must itself be guarded.
 

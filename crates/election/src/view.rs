@@ -415,8 +415,7 @@ impl View {
     pub(crate) fn none_expires(&self, now: Timestamp, expiry: Expiry) -> Option<Timestamp> {
         let Expiry { usual, in_touch_since } = expiry;
         let Some(since) = in_touch_since else { return Some(now + usual) };
-        let counting = self.sessions.values().filter(|seen| seen.session.is_live());
-        let ends = counting.map(|seen| seen.renewed.max(since) + seen.lasts(usual));
+        let ends = self.not_over().map(|seen| seen.renewed.max(since) + seen.lasts(usual));
         Some(ends.fold(now + usual, Timestamp::min)).filter(|end| *end >= now)
     }
 
@@ -429,14 +428,16 @@ impl View {
         in_touch_since: Option<Timestamp>,
     ) -> BTreeSet<Node> {
         let fresh = |seen: &&SeenSession| !seen.expired(now, seen.lasts(usual), in_touch_since);
-        let counting = self.sessions.values().filter(|seen| seen.session.is_live());
-        counting.filter(fresh).map(|seen| seen.session.node.clone()).collect()
+        self.not_over().filter(fresh).map(|seen| seen.session.node.clone()).collect()
+    }
+
+    fn not_over(&self) -> impl Iterator<Item = &SeenSession> {
+        self.sessions.values().filter(|seen| seen.session.is_live())
     }
 
     /// The nodes whose sessions nobody has ended, whether they were renewed in time or not.
     pub(crate) fn not_ended(&self) -> BTreeSet<Node> {
-        let counting = self.sessions.values().filter(|seen| seen.session.is_live());
-        counting.map(|seen| seen.session.node.clone()).collect()
+        self.not_over().map(|seen| seen.session.node.clone()).collect()
     }
 
     /// Whether `me` may go on announcing, without the lock, what it has announced since `since` in the place of `holder`,

@@ -51,6 +51,11 @@ impl Alone {
         }
     }
 
+    /// So many seconds after `began` it ended the first session.
+    fn first_end(&self, began: Timestamp) -> Option<u64> {
+        self.ends.first().map(|(at, _)| at.since(began).as_secs())
+    }
+
     fn perform(&mut self, write: Write) {
         match &write {
             Write::Start { lasts, .. } | Write::Renew { lasts, .. } => {
@@ -79,8 +84,7 @@ fn a_session_is_judged_by_the_time_that_is_written_on_it() {
         let began = alone.now;
         alone.see("other", written.map(secs));
         alone.run(secs(70));
-        let ends: Vec<_> = alone.ends.iter().map(|(at, _)| at.since(began).as_secs()).collect();
-        assert_eq!(ends.first(), Some(&expected), "{written:?}");
+        assert_eq!(alone.first_end(began), Some(expected), "{written:?}");
     }
 }
 
@@ -101,8 +105,7 @@ fn what_others_write_on_a_session_puts_off_nothing() {
         });
     }
     alone.run(secs(2));
-    let ends: Vec<_> = alone.ends.iter().map(|(at, _)| at.since(began).as_secs()).collect();
-    assert_eq!(ends.first(), Some(&10));
+    assert_eq!(alone.first_end(began), Some(10));
 }
 
 /// The renewal itself was never shown, since somebody wrote on it before a list.
@@ -118,8 +121,7 @@ fn a_renewal_that_was_seen_with_an_accusation_only_counts() {
         session.renewal = Some(Renewal(8));
     });
     alone.run(secs(20));
-    let ends: Vec<_> = alone.ends.iter().map(|(at, _)| at.since(began).as_secs()).collect();
-    assert_eq!(ends.first(), Some(&10));
+    assert_eq!(alone.first_end(began), Some(10));
 }
 
 #[test]
