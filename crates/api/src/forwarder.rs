@@ -14,8 +14,9 @@
 
 use std::{collections::BTreeMap, net::IpAddr, time::Duration};
 
-use arpeggio_election::{Node, Renewal};
+use arpeggio_election::Node;
 pub use arpeggio_forwarding::STALE;
+use arpeggio_forwarding::Written;
 use k8s_openapi::{
     api::coordination::v1::{Lease, LeaseSpec},
     apimachinery::pkg::apis::meta::v1::MicroTime,
@@ -65,7 +66,7 @@ pub struct ForwarderRecord {
     /// What it says. `None`: it has taken back what it said, or a newer release has written what is not understood.
     pub says: Option<Forwarder>,
     /// Its forwarder's last write, whatever others have written on the Lease since.
-    pub renewal: Option<Renewal>,
+    pub written: Written,
     /// When it was written last, for people.
     pub renewed: Option<MicroTime>,
 }
@@ -110,7 +111,8 @@ pub fn parse(lease: &Lease) -> Result<ForwarderRecord, LeaseError> {
     });
     let says = says.flatten();
     let renewed = lease.spec.as_ref().and_then(|spec| spec.renew_time.clone());
-    Ok(ForwarderRecord { node, says, renewal: lease::renewal(lease), renewed })
+    let written = Written { version: lease::version(lease)?, renewal: lease::renewal(lease) };
+    Ok(ForwarderRecord { node, says, written, renewed })
 }
 
 fn parse_counted(item: &str) -> Option<(IpAddr, u32)> {
@@ -215,6 +217,7 @@ pub fn taken_back(lease: &Lease) -> Value {
 
 #[cfg(test)]
 mod tests {
+    use arpeggio_election::{Renewal, Version};
     use k8s_openapi::jiff::Timestamp;
 
     use super::*;
@@ -248,7 +251,9 @@ mod tests {
         labelled.metadata.resource_version = Some("8".to_owned());
         let labels = labelled.metadata.labels.get_or_insert_default();
         labels.insert("team".to_owned(), "network".to_owned());
-        assert_eq!(parse(&labelled).unwrap(), parse(&before).unwrap());
+        let (before, mut after) = (parse(&before).unwrap(), parse(&labelled).unwrap());
+        assert_eq!(std::mem::replace(&mut after.written.version, Version(7)), Version(8));
+        assert_eq!(after, before);
     }
 
     #[test]
@@ -260,7 +265,8 @@ mod tests {
         let new = Forwarder { instance: instance(), ..Forwarder::default() };
         for says in [says(), new, none, unable] {
             let record = parse(&created(&says)).unwrap();
-            assert_eq!((record.node.as_str(), record.renewal), ("node-1", Some(Renewal(0))));
+            let written = Written { version: Version(7), renewal: Some(Renewal(0)) };
+            assert_eq!((record.node.as_str(), record.written), ("node-1", written));
             assert_eq!(record.says.as_ref(), Some(&says));
             let mut patched = serde_json::to_value(created(&self::says())).unwrap();
             json_patch::merge(&mut patched, &says.said(&MicroTime(Timestamp::default())));

@@ -171,9 +171,9 @@ impl Knowledge {
     }
 
     fn learn_forwarder(&mut self, record: ForwarderRecord) -> bool {
-        let ForwarderRecord { node, says, renewal, .. } = record;
+        let ForwarderRecord { node, says, written, .. } = record;
         let Some(says) = says else { return self.forget_forwarder(&node) };
-        let forwarder = Forwarder { trouble: says.unable, connections: says.connections, renewal };
+        let forwarder = Forwarder { trouble: says.unable, connections: says.connections, written };
         self.forwarders.insert(node.clone(), forwarder.clone());
         self.set_forwarder(&node, Some(forwarder))
     }

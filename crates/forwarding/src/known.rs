@@ -6,7 +6,9 @@ use alloc::{
 };
 use core::{fmt, net::IpAddr};
 
-use arpeggio_election::{AnnounceTerms, EndReason, Epoch, Node, NodeFacts, Reach, Renewal};
+use arpeggio_election::{
+    AnnounceTerms, EndReason, Epoch, Node, NodeFacts, Reach, Renewal, Version,
+};
 
 /// A MAC address, EUI-48.
 pub type Mac = [u8; 6];
@@ -94,7 +96,24 @@ pub struct Forwarder {
     /// that none is left. `None`: it has not counted yet.
     pub connections: Option<BTreeMap<IpAddr, u32>>,
     /// Its last write, which tells what it says now from what it said before.
+    pub written: Written,
+}
+
+/// A write of a forwarder, as its Lease shows it.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub struct Written {
+    /// The version of the Lease, which others change as well.
+    pub version: Version,
+    /// What they do not change. `None`: the Lease does not say.
     pub renewal: Option<Renewal>,
+}
+
+impl Written {
+    /// Whether it comes after `earlier`. What the API server shows once it was put back to an earlier state does not.
+    pub(crate) fn is_after(self, earlier: Self) -> bool {
+        let is_another = self.renewal.is_some() && self.renewal != earlier.renewal;
+        is_another && self.version > earlier.version
+    }
 }
 
 /// What is known of one address.
@@ -164,5 +183,29 @@ impl Protocol {
 impl fmt::Display for Port {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         write!(f, "{}/{}", self.number, self.protocol.as_str())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn only_a_later_write_of_its_own_is_after_another_one() {
+        let written = |version, renewal: Option<i64>| Written {
+            version: Version(version),
+            renewal: renewal.map(Renewal),
+        };
+        let earlier = written(7, Some(1));
+        let table = [
+            (earlier, false),
+            (written(8, Some(1)), false),
+            (written(8, Some(2)), true),
+            (written(6, Some(0)), false),
+            (written(8, None), false),
+        ];
+        for (later, expected) in table {
+            assert_eq!(later.is_after(earlier), expected, "{later:?}");
+        }
     }
 }

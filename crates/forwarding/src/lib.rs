@@ -41,7 +41,7 @@ pub use explain::{Because, Explanation, Share, explain};
 pub use forwarding::{Decision, Forwarding, Settings};
 pub use jhash::{bucket, jhash};
 pub use known::{
-    Address, Endpoints, Fellow, Forwarder, Known, Life, Mac, Port, Protocol, Service, Wire,
+    Address, Endpoints, Fellow, Forwarder, Known, Life, Mac, Port, Protocol, Service, Wire, Written,
 };
 pub use memory::STALE;
 pub use notes::{LeftOut, Notes, OneNode, teller};

@@ -11,7 +11,7 @@ use core::{net::IpAddr, time::Duration};
 use arpeggio_election::{Epoch, Node, Renewal, Timestamp};
 
 use crate::{
-    known::{Fellow, Known, Port},
+    known::{Fellow, Known, Port, Written},
     packet::{BUCKETS, SpreadBy},
     table::Table,
 };
@@ -55,7 +55,7 @@ impl Serving {
 #[derive(Debug, Clone, Copy)]
 struct Left {
     at: Timestamp,
-    said: Option<Renewal>,
+    said: Written,
 }
 
 /// The memory of one address.
@@ -83,7 +83,7 @@ pub(crate) struct Start {
     /// The session that its node had then.
     pub(crate) epoch: Option<Epoch>,
     /// What each forwarder said when it was first heard of.
-    pub(crate) said: BTreeMap<Node, Option<Renewal>>,
+    pub(crate) said: BTreeMap<Node, Written>,
     /// What each forwarder has said last, and since when that is known.
     pub(crate) latest: BTreeMap<Node, (Option<Renewal>, Timestamp)>,
 }
@@ -102,10 +102,11 @@ impl Start {
         self.latest.retain(|node, _| known.nodes.contains_key(node));
         for (node, fellow) in &known.nodes {
             let Some(forwarder) = &fellow.forwarder else { continue };
-            self.said.entry(node.clone()).or_insert(forwarder.renewal);
-            let latest = self.latest.entry(node.clone()).or_insert((forwarder.renewal, now));
-            if latest.0 != forwarder.renewal {
-                *latest = (forwarder.renewal, now);
+            self.said.entry(node.clone()).or_insert(forwarder.written);
+            let latest =
+                self.latest.entry(node.clone()).or_insert((forwarder.written.renewal, now));
+            if latest.0 != forwarder.written.renewal {
+                *latest = (forwarder.written.renewal, now);
             }
         }
     }
@@ -150,7 +151,7 @@ impl Memory {
         let nodes = serving.nodes();
         for node in self.nodes.union(&nodes) {
             let forwarder = moment.known.nodes.get(node).and_then(|it| it.forwarder.as_ref());
-            let said = forwarder.and_then(|it| it.renewal);
+            let said = forwarder.map(|it| it.written).unwrap_or_default();
             self.left.insert(node.clone(), Left { at: moment.now, said });
         }
         for node in self.serving.whole.iter().chain(&serving.whole) {
@@ -253,8 +254,7 @@ impl Memory {
         let started = || moment.start.said.get(node).map(|said| (moment.start.at, *said));
         let left = self.left.get(node).map(|left| (left.at, left.said));
         let Some((at, before)) = left.or_else(started) else { return false };
-        let is_new =
-            forwarder.renewal.is_some() && forwarder.renewal != before && at + SETTLE <= moment.now;
+        let is_new = forwarder.written.is_after(before) && at + SETTLE <= moment.now;
         // Who is known to have served says so in so many words.
         let is_silent_enough = left.is_none() && !counts.contains_key(&address);
         is_new && (is_silent_enough || counts.get(&address) == Some(&0))

@@ -61,7 +61,7 @@ struct Says {
 impl Says {
     fn of(record: ForwarderRecord) -> Option<Self> {
         let left = record.left_behind().collect();
-        let (renewal, not_spread) = (record.renewal, record.says?.not_spread);
+        let (renewal, not_spread) = (record.written.renewal, record.says?.not_spread);
         Some(Self { left, not_spread, renewal, since: None, is_stale: false })
     }
 

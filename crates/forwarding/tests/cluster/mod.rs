@@ -8,10 +8,12 @@ use std::{
     time::Duration,
 };
 
-use arpeggio_election::{EndReason, Epoch, Interface, Node, NodeFacts, Reach, Renewal, Timestamp};
+use arpeggio_election::{
+    EndReason, Epoch, Interface, Node, NodeFacts, Reach, Renewal, Timestamp, Version,
+};
 use arpeggio_forwarding::{
     Address, Decision, Endpoints, Fellow, Forwarder, Forwarding, Kind, Known, Life, Mac,
-    PlannedAddress, Port, Protocol, Service, Settings, Way, Wire, bucket, explain,
+    PlannedAddress, Port, Protocol, Service, Settings, Way, Wire, Written, bucket, explain,
 };
 
 pub(crate) const KEEP: Duration = Duration::from_mins(5);
@@ -88,7 +90,7 @@ pub(crate) struct Cluster {
     held: BTreeMap<usize, Timestamp>,
     /// When a forwarder was last new, or the address was spread: more nodes may know a connection then than have held the address.
     many_may_know: Option<Timestamp>,
-    written: i64,
+    writes: u32,
 }
 
 impl Cluster {
@@ -114,7 +116,7 @@ impl Cluster {
         let machines = (0..count).map(machine).collect();
         let (served, held) = (BTreeMap::new(), BTreeMap::new());
         let mut cluster =
-            Self { now, truth, machines, served, held, many_may_know: None, written: 1 };
+            Self { now, truth, machines, served, held, many_may_know: None, writes: 1 };
         cluster.tell_all();
         cluster
     }
@@ -228,12 +230,17 @@ impl Cluster {
         fellow.epoch = Epoch(fellow.epoch.0 + 1);
     }
 
+    fn write(&mut self) -> Written {
+        self.writes += 1;
+        let renewal = Some(Renewal(self.writes.into()));
+        Written { version: Version(self.writes.into()), renewal }
+    }
+
     pub(crate) fn boot(&mut self, n: usize) {
-        self.written += 1;
-        let renewal = Some(Renewal(self.written));
+        let written = self.write();
         self.machines[n].powered = true;
         self.begin_session(n);
-        self.fellow(n).forwarder = Some(Forwarder { renewal, ..Forwarder::default() });
+        self.fellow(n).forwarder = Some(Forwarder { written, ..Forwarder::default() });
         self.restart(n);
     }
 
@@ -246,14 +253,13 @@ impl Cluster {
 
     /// Its forwarder renews its Lease, and says what it counts.
     pub(crate) fn publish(&mut self, n: usize) {
-        self.written += 1;
-        let renewal = Some(Renewal(self.written));
+        let written = self.write();
         let count = u32::try_from(self.machines[n].conntrack.len()).unwrap();
         let drain = self.machines[n].decision.draining.addresses.get(&address());
         let counted = drain.filter(|drain| drain.served || count > 0).map(|_| (address(), count));
         if let Some(forwarder) = self.fellow(n).forwarder.as_mut() {
             forwarder.connections = Some(counted.into_iter().collect());
-            forwarder.renewal = renewal;
+            forwarder.written = written;
         }
     }
 
