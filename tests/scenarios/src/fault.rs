@@ -30,6 +30,9 @@ pub const FAULTS_SEEN: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/../../target
 /// and what becomes of connections the scenario `keep-connections` tests.
 const STREAMS_TOO: &str = "ARPEGGIO_STREAMS";
 
+/// After so long without an answer an open connection counts as broken.
+const STREAM_PATIENCE: Duration = Duration::from_secs(3);
+
 /// How often the client asks who has the address.
 const ASK_EVERY: Duration = Duration::from_millis(5);
 
@@ -108,8 +111,9 @@ impl Home {
         let (before, conditions) = (self.events("web")?, self.conditions("web")?);
         let watch = ArpWatch::start(&self.lab, Machine::Client, first_address(), ASK_EVERY)?;
         let requests = RequestLoop::start(&self.lab.namespace(Machine::Client), page())?;
-        let streams = std::env::var_os(STREAMS_TOO)
-            .map(|_| Streams::start(&self.lab.namespace(Machine::Client), &[page().server]));
+        let streams = std::env::var_os(STREAMS_TOO).map(|_| {
+            Streams::start(&self.lab.namespace(Machine::Client), &[page().server], STREAM_PATIENCE)
+        });
         std::thread::sleep(Duration::from_secs(1));
         act()?;
         std::thread::sleep(after);

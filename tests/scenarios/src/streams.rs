@@ -22,9 +22,6 @@ pub const STREAMS: usize = 100;
 /// How long is between an answer and the next question on one.
 const PAUSE: Duration = Duration::from_millis(50);
 
-/// After so long without an answer a connection counts as broken.
-const PATIENCE: Duration = Duration::from_secs(3);
-
 /// What all of them saw.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct StreamsSeen {
@@ -36,6 +33,9 @@ pub struct StreamsSeen {
     pub answers: usize,
     /// How long the slowest answer took, in milliseconds.
     pub slowest_ms: u64,
+    /// How long after its question the last of those that broke did, in milliseconds.
+    #[serde(default)]
+    pub slowest_end_ms: u64,
 }
 
 impl StreamsSeen {
@@ -48,6 +48,11 @@ impl StreamsSeen {
     pub fn slowest(&self) -> Duration {
         Duration::from_millis(self.slowest_ms)
     }
+
+    /// How long the last of those that broke waited.
+    pub fn slowest_end(&self) -> Duration {
+        Duration::from_millis(self.slowest_end_ms)
+    }
 }
 
 /// What one connection saw.
@@ -55,7 +60,21 @@ impl StreamsSeen {
 struct Stream {
     answers: usize,
     slowest: Duration,
-    broken: Option<String>,
+    broken: Option<Broken>,
+}
+
+/// How one ended.
+#[derive(Debug, Clone)]
+struct Broken {
+    why: String,
+    /// Since the question that was not answered.
+    after: Duration,
+}
+
+impl Broken {
+    fn new(error: &impl ToString, begin: Instant) -> Self {
+        Self { why: error.to_string(), after: begin.elapsed() }
+    }
 }
 
 /// Connections that are open. Dropping it ends them, without a result.
@@ -67,16 +86,18 @@ pub struct Streams {
 }
 
 impl Streams {
-    /// Opens them from inside a namespace, to these servers in turn.
-    pub fn start(from: &Namespace, servers: &[SocketAddr]) -> Self {
+    /// Opens them from inside a namespace, to these servers in turn. One that waits longer than `patience` for an answer is
+    /// broken.
+    pub fn start(from: &Namespace, servers: &[SocketAddr], patience: Duration) -> Self {
         let stop = Arc::new(AtomicBool::new(false));
         let streams: Vec<Arc<Mutex<Stream>>> = (0..STREAMS).map(|_| Arc::default()).collect();
         let of = |((number, stream), to): ((usize, &Arc<Mutex<Stream>>), &SocketAddr)| {
             let (stream, stop) = (Arc::clone(stream), Arc::clone(&stop));
             let (from, to) = (from.clone(), *to);
             thread::spawn(move || {
-                if let Err(error) = from.enter(|| keep(number, to, &stream, &stop)) {
-                    locked(&stream).broken = Some(error.to_string());
+                let begin = Instant::now();
+                if let Err(error) = from.enter(|| keep(number, to, patience, &stream, &stop)) {
+                    locked(&stream).broken = Some(Broken::new(&error, begin));
                 }
             })
         };
@@ -113,16 +134,17 @@ impl Streams {
         }
         let streams: Vec<Stream> = self.each.iter().map(|it| locked(it).clone()).collect();
         let opened: Vec<&Stream> = streams.iter().filter(|it| it.answers > 0).collect();
+        let ends: Vec<&Broken> = opened.iter().filter_map(|it| it.broken.as_ref()).collect();
         let mut broken = BTreeMap::new();
-        for why in opened.iter().filter_map(|it| it.broken.clone()) {
-            *broken.entry(why).or_default() += 1;
+        for end in &ends {
+            *broken.entry(end.why.clone()).or_default() += 1;
         }
-        let slowest = opened.iter().map(|it| it.slowest).max().unwrap_or_default();
         Ok(StreamsSeen {
             opened: opened.len(),
             broken,
             answers: opened.iter().map(|it| it.answers).sum(),
-            slowest_ms: u64::try_from(slowest.as_millis()).unwrap_or(u64::MAX),
+            slowest_ms: longest(opened.iter().map(|it| it.slowest)),
+            slowest_end_ms: longest(ends.iter().map(|it| it.after)),
         })
     }
 }
@@ -133,20 +155,32 @@ impl Drop for Streams {
     }
 }
 
+/// In milliseconds; none is 0.
+fn longest(times: impl Iterator<Item = Duration>) -> u64 {
+    u64::try_from(times.max().unwrap_or_default().as_millis()).unwrap_or(u64::MAX)
+}
+
 fn locked(stream: &Mutex<Stream>) -> MutexGuard<'_, Stream> {
     stream.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
 /// One connection, until it breaks or is not needed any more.
-fn keep(number: usize, to: SocketAddr, seen: &Mutex<Stream>, stop: &AtomicBool) {
+fn keep(
+    number: usize,
+    to: SocketAddr,
+    patience: Duration,
+    seen: &Mutex<Stream>,
+    stop: &AtomicBool,
+) {
     // Not all at the same moment.
     thread::sleep(
         PAUSE * u32::try_from(number).unwrap_or_default() / u32::try_from(STREAMS).unwrap_or(1),
     );
-    let mut stream = match open(to) {
+    let begin = Instant::now();
+    let mut stream = match open(to, patience) {
         Ok(stream) => stream,
         Err(error) => {
-            locked(seen).broken = Some(error.to_string());
+            locked(seen).broken = Some(Broken::new(&error, begin));
             return;
         }
     };
@@ -155,7 +189,7 @@ fn keep(number: usize, to: SocketAddr, seen: &Mutex<Stream>, stop: &AtomicBool) 
         let answer = ask(&mut stream);
         let mut seen = locked(seen);
         if let Err(error) = answer {
-            seen.broken = Some(error.to_string());
+            seen.broken = Some(Broken::new(&error, begin));
             return;
         }
         seen.answers += 1;
@@ -165,9 +199,9 @@ fn keep(number: usize, to: SocketAddr, seen: &Mutex<Stream>, stop: &AtomicBool) 
     }
 }
 
-fn open(to: SocketAddr) -> io::Result<TcpStream> {
-    let stream = TcpStream::connect_timeout(&to, PATIENCE)?;
-    stream.set_read_timeout(Some(PATIENCE))?;
+fn open(to: SocketAddr, patience: Duration) -> io::Result<TcpStream> {
+    let stream = TcpStream::connect_timeout(&to, patience)?;
+    stream.set_read_timeout(Some(patience))?;
     stream.set_nodelay(true)?;
     Ok(stream)
 }
