@@ -15,12 +15,17 @@ use std::{
 use anyhow::{Context as _, ensure};
 use arpeggio_lab::namespace::Namespace;
 use serde::{Deserialize, Serialize};
+use socket2::{SockRef, TcpKeepalive};
 
 /// How many connections are open at once.
 pub const STREAMS: usize = 100;
 
 /// How long is between an answer and the next question on one.
 const PAUSE: Duration = Duration::from_millis(50);
+
+/// A client that has waited for so long asks whether the other side is there, as people's programs do, if seldom so soon. One whose
+/// question has arrived, and whose answer is lost with a node, has nothing else to send: nobody could tell it anything.
+const KEEPALIVE: Duration = Duration::from_secs(1);
 
 /// What all of them saw.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
@@ -203,6 +208,8 @@ fn open(to: SocketAddr, patience: Duration) -> io::Result<TcpStream> {
     let stream = TcpStream::connect_timeout(&to, patience)?;
     stream.set_read_timeout(Some(patience))?;
     stream.set_nodelay(true)?;
+    let keepalive = TcpKeepalive::new().with_time(KEEPALIVE).with_interval(KEEPALIVE);
+    SockRef::from(&stream).set_tcp_keepalive(&keepalive)?;
     Ok(stream)
 }
 
