@@ -59,6 +59,56 @@ impl JsonSchema for AddressItem {
     }
 }
 
+/// The schema of `status.conditions`, a list of [`Condition`](k8s_openapi::apimachinery::pkg::apis::meta::v1::Condition).
+pub(super) struct Conditions;
+
+impl JsonSchema for Conditions {
+    fn schema_name() -> Cow<'static, str> {
+        "Conditions".into()
+    }
+
+    fn inline_schema() -> bool {
+        true
+    }
+
+    fn json_schema(_: &mut SchemaGenerator) -> Schema {
+        json_schema!({
+            "type": "array",
+            "x-kubernetes-list-type": "map",
+            "x-kubernetes-list-map-keys": ["type"],
+            "items": {
+                "type": "object",
+                "required": ["lastTransitionTime", "message", "reason", "status", "type"],
+                "properties": {
+                    "lastTransitionTime": {
+                        "type": "string",
+                        "format": "date-time",
+                        "description": "When the status changed last.",
+                    },
+                    "message": {
+                        "type": "string",
+                        "description": "What a person should know, and what to do.",
+                    },
+                    "observedGeneration": {
+                        "type": "integer",
+                        "format": "int64",
+                        "description": "The metadata.generation of the pool that this was said of.",
+                    },
+                    "reason": {
+                        "type": "string",
+                        "description": "Why the status is what it is, in one word for programs.",
+                    },
+                    "status": {
+                        "type": "string",
+                        "description": "Whether it is so: True, False or Unknown.",
+                    },
+                    "type": { "type": "string", "description": "What this is about, in one word for programs." },
+                },
+            },
+        })
+    }
+}
+
 /// The rules for one item, in CEL. They refuse zones, leading zeros and IPv4 addresses in IPv6 clothes, as the pool's own
 /// parser does. What only the parser tells: host bits of an IPv6 CIDR, and ranges that run backwards.
 fn item_rules() -> Vec<Value> {

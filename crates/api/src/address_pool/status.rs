@@ -5,7 +5,7 @@ use k8s_openapi::apimachinery::pkg::apis::meta::v1::{Condition, Time};
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
-use super::AddressPool;
+use super::{AddressPool, schema};
 use crate::{
     cluster::ClusterRange,
     condition::{self, Finding},
@@ -25,7 +25,7 @@ pub struct AddressPoolStatus {
     /// Ready says whether the pool gives addresses as its spec says, Overlapping whether somebody else uses the same ones; the reasons
     /// tell why.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
-    #[schemars(extend("x-kubernetes-list-type" = "map", "x-kubernetes-list-map-keys" = ["type"]))]
+    #[schemars(with = "schema::Conditions")]
     pub conditions: Vec<Condition>,
 
     /// How many IPv4 addresses there are. Absent when the pool has none.

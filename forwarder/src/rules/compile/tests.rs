@@ -1,4 +1,8 @@
-use std::{net::IpAddr, sync::Arc};
+use std::{
+    net::IpAddr,
+    sync::Arc,
+    time::{Duration, Instant},
+};
 
 use arpeggio_election::Node;
 use arpeggio_forwarding::{BUCKETS, Passing, PlannedAddress, Port, Protocol, Spread, SpreadBy};
@@ -133,4 +137,33 @@ fn an_address_that_comes_leaves_the_others_alone() {
     // A counter, two chains, an element, and the rules: two for what conntrack knows, four for what it does not, two of the way.
     assert_eq!(Batch::between(&old, &new).len(), 1 + 2 + 1 + 6 + 2);
     assert!(Batch::between(&new, &new.clone()).is_empty());
+}
+
+/// A plan is compiled whole when anything in it changes. Generous, since other programs run meanwhile.
+#[test]
+fn a_move_among_a_thousand_addresses_costs_little() {
+    let many = |moved: bool| Plan {
+        fellows: [[2, 0, 0, 0, 0, 2]].into(),
+        addresses: (0..1000_u16)
+            .map(|number| {
+                let [high, low] = number.to_be_bytes();
+                let planned =
+                    if moved && number == 500 { PlannedAddress::default() } else { passing() };
+                (IpAddr::from([10, 0, high, low]), planned)
+            })
+            .collect(),
+    };
+    let (before, plan) = (tables(&many(false)), many(true));
+    let begin = Instant::now();
+    let after = tables(&plan);
+    let compiled = begin.elapsed();
+    let batch = Batch::between(&before, &after);
+    let spent = begin.elapsed();
+    println!(
+        "1000 addresses: compiled in {compiled:?}, and {} changes found in {:?}",
+        batch.len(),
+        spent - compiled
+    );
+    assert!(batch.len() < 20, "{} changes for one address", batch.len());
+    assert!(spent < Duration::from_secs(if cfg!(debug_assertions) { 5 } else { 1 }), "{spent:?}");
 }
