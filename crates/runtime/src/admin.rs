@@ -240,7 +240,12 @@ async fn livez(State(admin): State<Sources>) -> (StatusCode, String) {
 }
 
 async fn readyz(State(admin): State<Sources>) -> (StatusCode, String) {
-    verdict("waiting for", &admin.health.missing())
+    let (status, mut text) = verdict("waiting for", &admin.health.missing());
+    let forgone = admin.health.forgone();
+    if !forgone.is_empty() {
+        text += &format!("going on without: {}\n", forgone.join(", "));
+    }
+    (status, text)
 }
 
 fn verdict(complaint: &str, parts: &[String]) -> (StatusCode, String) {

@@ -27,6 +27,8 @@ enum State {
     Awaited,
     /// It lacks this.
     Lacks(String),
+    /// It lacks this, and the others go on.
+    Without(String),
     Done,
 }
 
@@ -70,9 +72,18 @@ impl Health {
         let missing = |(name, state): (&&'static str, &State)| match state {
             State::Awaited => Some((*name).to_owned()),
             State::Lacks(what) => Some(format!("{name} ({what})")),
-            State::Done => None,
+            State::Without(_) | State::Done => None,
         };
         self.with(|parts| parts.awaited.iter().filter_map(missing).collect())
+    }
+
+    /// The parts that the process does without, and why.
+    pub fn forgone(&self) -> Vec<String> {
+        let forgone = |(name, state): (&&'static str, &State)| match state {
+            State::Without(why) => Some(format!("{name} ({why})")),
+            _ => None,
+        };
+        self.with(|parts| parts.awaited.iter().filter_map(forgone).collect())
     }
 
     /// The loops that have not beaten in time; empty when the process is live.
@@ -97,6 +108,17 @@ impl Awaited {
     /// The part has its data, and lacks nothing.
     pub fn done(&self) {
         self.health.with(|parts| parts.awaited.insert(self.name, State::Done));
+    }
+
+    /// The part does not get its data, and the process goes on without: why, for people. A part that lacks something goes
+    /// on to lack it.
+    pub fn does_without(&self, why: String) {
+        self.health.with(|parts| {
+            let state = parts.awaited.entry(self.name).or_insert(State::Awaited);
+            if !matches!(state, State::Lacks(_)) {
+                *state = State::Without(why);
+            }
+        });
     }
 
     /// The part cannot get its data: what it lacks, for people.
@@ -128,6 +150,20 @@ mod tests {
         assert_eq!(health.missing(), ["links"]);
         links.done();
         assert!(health.missing().is_empty());
+    }
+
+    #[test]
+    fn ready_without_what_it_does_without_but_not_without_what_it_lacks() {
+        let health = Health::default();
+        let (pools, nodes) = (health.awaits("pools"), health.awaits("nodes"));
+        nodes.lacks("forbidden".to_owned());
+        for part in [&pools, &nodes] {
+            part.does_without("500".to_owned());
+        }
+        assert_eq!(health.missing(), ["nodes (forbidden)"]);
+        assert_eq!(health.forgone(), ["pools (500)"]);
+        pools.done();
+        assert!(health.forgone().is_empty());
     }
 
     #[test]

@@ -7,6 +7,7 @@
 //! | 401, 403: we may not list or watch it | what was known stays, and the process is not ready: it says which permission is missing |
 //! | 410: the API server does not know any more what has happened since, or the next page of a list | everything is listed anew |
 //! | anything else | the watch is started again after a pause, which the API server may name; what was known stays |
+//! | it goes on to fail, while the API server shows others | who can do without the kind goes on without it ([`Watch::go_on_without`]) |
 //!
 //! Controller, speakers and the command line all follow objects this way.
 
@@ -42,6 +43,14 @@ const SHORTEST_ABSENCE: Duration = Duration::from_secs(5);
 
 /// A kind that is absent is looked for at least this often.
 const LONGEST_ABSENCE: Duration = Duration::from_mins(1);
+
+/// For how long a kind is not shown before those go on without it who can. Long enough for a webhook or the API server to
+/// be started anew.
+pub const PATIENCE: Duration = Duration::from_mins(1);
+
+/// A failure that comes so long after the watch was to be started again is the first one of its row: the watch went well in
+/// between, and there was nothing to show.
+const IN_A_ROW: Duration = Duration::from_mins(1);
 
 /// How soon a broken watch is started again.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -115,11 +124,28 @@ pub struct Watch<K> {
     absent: u32,
     /// How often in a row the watch has broken without showing anything in between.
     broken: u32,
+    /// The requests in a row that could not be begun.
+    failing: Option<Failing>,
+    /// When the last one could not be begun.
+    failed: Option<Instant>,
+    /// Whether others go on without the kind.
+    without: bool,
     /// When a broken watch is started again.
     resume: Instant,
 }
 
 type Name = (String, String);
+
+/// Lists that were not shown, or watches that could not be started, one after the other.
+#[derive(Debug)]
+struct Failing {
+    first: Instant,
+    last: Instant,
+    /// Why the last one failed.
+    why: String,
+    /// Whether the API server has answered that one.
+    is_answered: bool,
+}
 
 /// An object that cannot be decoded, and why not.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -159,6 +185,9 @@ where
             listed: false,
             absent: 0,
             broken: 0,
+            failing: None,
+            failed: None,
+            without: false,
             resume: Instant::now(),
         }
     }
@@ -178,6 +207,44 @@ where
     /// Whether the first list is complete.
     pub fn is_listed(&self) -> bool {
         self.listed
+    }
+
+    /// Whether the first list is complete, or nobody waits for it any more.
+    pub fn is_settled(&self) -> bool {
+        self.listed || self.without
+    }
+
+    /// Whether others go on without the kind, as the API server does not show it: what was known of it stays, and there
+    /// may be more.
+    pub fn is_without(&self) -> bool {
+        self.without
+    }
+
+    /// Whether everything is listed, and was shown whenever it was asked for in so long a time.
+    pub fn goes_well_for(&self, time: Duration) -> bool {
+        self.listed && self.failed.is_none_or(|failed| failed.elapsed() >= time)
+    }
+
+    /// Whether the API server has answered the last request that could not be begun: it is there, and refuses.
+    pub fn is_refused(&self) -> bool {
+        self.failing.as_ref().is_some_and(|failing| failing.is_answered)
+    }
+
+    /// Has others go on without the kind from now on, if the API server has not shown it for [`PATIENCE`]. To be called
+    /// now and then by those who can do without, as long as the API server shows them something else. The process is ready
+    /// then, unless it lacks a permission.
+    pub fn go_on_without(&mut self) {
+        let lasts = |it: &&Failing| it.last.duration_since(it.first) >= PATIENCE;
+        let Some(failing) = self.failing.as_ref().filter(lasts) else { return };
+        if std::mem::replace(&mut self.without, true) {
+            return;
+        }
+        let kind = K::kind(&());
+        tracing::error!(
+            %kind, error = failing.why,
+            "the API server does not show this kind; going on with what is known of it"
+        );
+        self.awaited.does_without(failing.why.clone());
     }
 
     /// How many objects cannot be decoded at present.
@@ -214,8 +281,8 @@ where
             Ok(event) => event,
             Err(error) => return self.fail(&error),
         };
-        // A list that begins shows nothing yet: it may end as the one before.
-        if !matches!(event, watcher::Event::Init) {
+        // A list that has not ended shows nothing yet: it may fail as the one before.
+        if !matches!(event, watcher::Event::Init | watcher::Event::InitApply(_)) {
             self.note_success();
         }
         match event {
@@ -244,6 +311,21 @@ where
             tracing::info!(kind = %K::kind(&()), "the watch is back");
         }
         (self.broken, self.absent) = (0, 0);
+        (self.failing, self.without) = (None, false);
+    }
+
+    /// Takes note of a request that could not be begun. One that ends later says that it could.
+    fn note_failure(&mut self, error: &watcher::Error) {
+        let now = Instant::now();
+        if matches!(error, watcher::Error::WatchFailed(_)) {
+            self.failing = None;
+            return;
+        }
+        self.failed = Some(now);
+        let row = self.failing.take().filter(|_| now <= self.resume + IN_A_ROW);
+        let first = row.map_or(now, |row| row.first);
+        let (why, is_answered) = (causes(error).to_string(), answer(error).is_some());
+        self.failing = Some(Failing { first, last: now, why, is_answered });
     }
 
     fn decoded(&mut self, object: Guarded<K>) -> Option<K> {
@@ -324,7 +406,9 @@ where
         if let Some(status) = answer.filter(|status| [401, 403].contains(&status.code)) {
             self.awaited.lacks(status.message.clone());
         }
-        if needs_new_list(error) {
+        self.note_failure(error);
+        // Of what others go on without, only a list tells that it is shown again.
+        if needs_new_list(error) || self.without {
             self.restart();
         }
         self.wait_after(error);
@@ -334,6 +418,7 @@ where
     fn note_absence(&mut self) -> Option<Change<K>> {
         self.resume = Instant::now() + pause(self.absent, SHORTEST_ABSENCE, LONGEST_ABSENCE);
         self.absent = self.absent.saturating_add(1);
+        (self.failing, self.without) = (None, false);
         if self.absent > 1 {
             return None;
         }
@@ -628,6 +713,68 @@ mod tests {
         list(&mut watch, vec![good("a")]);
         watch.pass(refused(500));
         assert!(pauses(&watch) < Duration::from_secs(1), "it was back");
+    }
+
+    /// Has the API server refuse the kind for so many seconds, as often as it is asked.
+    async fn refuse_for(watch: &mut Watch<ConfigMap>, code: u16, seconds: u64) {
+        let end = Instant::now() + Duration::from_secs(seconds);
+        while Instant::now() < end {
+            tokio::time::sleep_until(watch.resume).await;
+            watch.pass(Ok(watcher::Event::Init));
+            watch.pass(Ok(watcher::Event::InitApply(good("a"))));
+            assert_eq!(watch.pass(refused(code)), None);
+        }
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn others_go_on_without_a_kind_that_is_never_shown() {
+        for code in [500, 403] {
+            let health = Health::default();
+            let mut watch = watch(&health);
+            refuse_for(&mut watch, code, 30).await;
+            watch.go_on_without();
+            assert!(!watch.is_settled() && !health.missing().is_empty(), "it may be shown yet");
+            refuse_for(&mut watch, code, 60).await;
+            assert!(!watch.is_settled(), "nobody has said that they can");
+            watch.go_on_without();
+            assert!(watch.is_settled() && watch.is_without() && !watch.is_listed());
+            assert!(watch.is_refused());
+            // A permission is lacking nonetheless.
+            assert_eq!(health.missing().is_empty(), code == 500);
+            assert!(pauses(&watch) > Duration::from_secs(7), "a page each time is no progress");
+            assert_eq!(list(&mut watch, vec![good("a"), bad("b")]), (true, owned(&["a"])));
+            assert!(!watch.is_without() && watch.is_listed());
+            assert_eq!((health.missing().len(), health.forgone().len()), (0, 0));
+        }
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn what_was_shown_stays_known_while_others_go_on_without_the_rest() {
+        let health = Health::default();
+        let mut watch = watch(&health);
+        list(&mut watch, vec![good("a")]);
+        refuse_for(&mut watch, 500, 90).await;
+        watch.go_on_without();
+        assert!(watch.is_without() && watch.is_listed() && health.missing().is_empty());
+        assert_eq!(health.forgone().len(), 1);
+        assert_eq!(names(watch.pass(refused(404)).unwrap()), (true, vec![]), "it is gone now");
+        assert!(!watch.is_without() && health.forgone().is_empty());
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn failures_that_are_far_apart_are_no_row() {
+        let health = Health::default();
+        let mut watch = watch(&health);
+        list(&mut watch, vec![good("a")]);
+        for _ in 0..5 {
+            watch.pass(refused(500));
+            tokio::time::sleep(Duration::from_mins(3)).await;
+            watch.go_on_without();
+            assert!(!watch.is_without());
+        }
+        assert!(watch.goes_well_for(Duration::from_mins(1)));
+        watch.pass(refused(500));
+        assert!(!watch.goes_well_for(Duration::from_mins(1)));
     }
 
     #[tokio::test(start_paused = true)]
