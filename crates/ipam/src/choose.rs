@@ -7,7 +7,7 @@ use crate::{
     allocator::{Allocator, Contents, Entry},
     names::{Owner, PoolName},
     plan::Held,
-    pool::Pool,
+    pool::{Outsider, Pool},
     range::Family,
     refusal::{Refusal, Unfit, UnfitAddress, Unfitness},
     request::Request,
@@ -173,6 +173,7 @@ impl Chooser<'_> {
                 self.allocator.may_come_back(held.address, held.origin.as_ref())
             }
             Err(UnfitAddress::Reserved(why)) => matches!(why, Reservation::Quarantined(_)),
+            Err(UnfitAddress::Outsider { why, .. }) => matches!(why, Outsider::Unknown(_)),
             // Of others on the lock it may not be known yet that they share.
             Err(UnfitAddress::Held(clash)) => clash.why == Disagreement::Unknown,
             Err(_) => false,

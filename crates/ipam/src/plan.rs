@@ -7,6 +7,7 @@ use crate::{
     allocator::Allocator,
     choose::{Choice, Chooser},
     names::{Owner, PoolName},
+    pool::Outsider,
     range::Family,
     refusal::{Refusal, UnfitAddress},
     request::{Families, Request},
@@ -179,6 +180,8 @@ impl Planner<'_> {
             {
                 None
             }
+            // What the pool says of this namespace cannot be known at present.
+            Err(UnfitAddress::Outsider { why: Outsider::Unknown(_), .. }) => None,
             Err(why) => Some(Misfit::Disallowed(why)),
             Ok(_) => {
                 let scope = allocator.sharing_scope(held.address);

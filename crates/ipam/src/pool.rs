@@ -117,6 +117,12 @@ pub enum Outsider {
          it, or name another pool"
     )]
     Namespace(String),
+    /// The pool is for namespaces with certain labels, and those of its namespace cannot be read.
+    #[error(
+        "its spec.allocation.namespaceSelectors (of an IPAddressPool: spec.serviceAllocation.namespaceSelectors) select \
+         namespaces, and the labels of namespace \"{0}\" cannot be read at present: wait, or name another pool"
+    )]
+    Unknown(String),
     /// Its labels are not selected.
     #[error(
         "its spec.allocation.serviceSelectors (of an IPAddressPool: spec.serviceAllocation.serviceSelectors) do not select \
@@ -190,20 +196,26 @@ pub(crate) fn admit(
 
 impl AllocationRules {
     fn admit(&self, requester: &Requester) -> Result<(), Outsider> {
-        let everywhere = self.namespaces.is_empty() && self.namespace_selectors.is_empty();
-        let named = self.namespaces.contains(&requester.namespace);
-        if !everywhere
-            && !named
-            && !any_matches(&self.namespace_selectors, &requester.namespace_labels)
-        {
-            return Err(Outsider::Namespace(requester.namespace.clone()));
-        }
+        self.admit_namespace(requester)?;
         if !self.service_selectors.is_empty()
             && !any_matches(&self.service_selectors, &requester.labels)
         {
             return Err(Outsider::Labels);
         }
         Ok(())
+    }
+
+    fn admit_namespace(&self, requester: &Requester) -> Result<(), Outsider> {
+        let everywhere = self.namespaces.is_empty() && self.namespace_selectors.is_empty();
+        if everywhere || self.namespaces.contains(&requester.namespace) {
+            return Ok(());
+        }
+        let namespace = requester.namespace.clone();
+        match &requester.namespace_labels {
+            Some(labels) if any_matches(&self.namespace_selectors, labels) => Ok(()),
+            None if !self.namespace_selectors.is_empty() => Err(Outsider::Unknown(namespace)),
+            _ => Err(Outsider::Namespace(namespace)),
+        }
     }
 }
 
@@ -232,7 +244,7 @@ mod tests {
     fn requester() -> Requester {
         Requester {
             namespace: "shop".into(),
-            namespace_labels: Labels::from([("tier".into(), "front".into())]),
+            namespace_labels: Some(Labels::from([("tier".into(), "front".into())])),
             labels: Labels::from([("app".into(), "web".into())]),
         }
     }
@@ -268,6 +280,29 @@ mod tests {
         ];
         for (rules, expected) in table {
             assert_eq!(rules.admit(&requester()), expected, "{rules:?}");
+        }
+    }
+
+    #[test]
+    fn a_namespace_whose_labels_are_unknown_is_selected_by_none() {
+        let unknown = Requester { namespace_labels: None, ..requester() };
+        let without =
+            Vec::from([Selector::default().with_expression("tenant", "DoesNotExist", []).unwrap()]);
+        let rules = |namespaces: &[&str], namespace_selectors| AllocationRules {
+            namespaces: names(namespaces),
+            namespace_selectors,
+            ..AllocationRules::default()
+        };
+        let not_known = Err(Outsider::Unknown("shop".into()));
+        let table = [
+            (rules(&[], Vec::new()), Ok(())),
+            (rules(&["shop"], label("tier", "front")), Ok(())),
+            (rules(&["bank"], Vec::new()), Err(Outsider::Namespace("shop".into()))),
+            (rules(&["bank"], label("tier", "front")), not_known.clone()),
+            (rules(&[], without), not_known),
+        ];
+        for (rules, expected) in table {
+            assert_eq!(rules.admit(&unknown), expected, "{rules:?}");
         }
     }
 }

@@ -27,8 +27,8 @@ pub struct Request {
 pub struct Requester {
     /// The Service's namespace.
     pub namespace: String,
-    /// The labels of its namespace.
-    pub namespace_labels: Labels,
+    /// The labels of its namespace; `None`: they cannot be read. Then no selector selects it, and what it has it keeps.
+    pub namespace_labels: Option<Labels>,
     /// Its own labels.
     pub labels: Labels,
 }

@@ -185,7 +185,9 @@ fn selectors_that_select_nothing_mean_nobody() {
     let unasked = "no pool is for this Service: add its namespace and labels to the spec.allocation of one (of an IPAddressPool: spec.serviceAllocation), or name a \
                    pool in arpeggio.dev/address-pool";
     let mut request = V4.request();
-    request.requester = Requester { namespace: "shop".into(), ..Requester::default() };
+    let namespace_labels = Some(Labels::new());
+    request.requester =
+        Requester { namespace: "shop".into(), namespace_labels, ..Requester::default() };
     for (pools, refused) in
         [(PoolChoice::Any, unasked), (PoolChoice::Named(vec!["tenants".into()]), named)]
     {
@@ -203,8 +205,31 @@ fn selectors_that_select_nothing_mean_nobody() {
         assert!(!refusal.contains("tenants"), "pools for others have no names: {refusal}");
     }
     request.pools = PoolChoice::Any;
-    request.requester.namespace_labels = Labels::from([("tenant".into(), "a".into())]);
+    request.requester.namespace_labels = Some(Labels::from([("tenant".into(), "a".into())]));
     assert_eq!(bench.give("s", &request.into()), ["10.0.0.1"]);
+}
+
+#[test]
+fn who_is_in_a_namespace_whose_labels_are_unknown_keeps_what_it_has_and_gets_nothing_for_its_labels()
+ {
+    let only = |addresses: &[&str], selector: Selector| Pool {
+        rules: Some(AllocationRules {
+            namespace_selectors: vec![selector],
+            ..AllocationRules::default()
+        }),
+        ..pool("tenants", addresses)
+    };
+    let without = Selector::default().with_expression("tenant", "DoesNotExist", []).unwrap();
+    let mut bench = Bench::with([only(&["10.0.0.1-10.0.0.2"], without.clone())]);
+    let mut request = V4.request();
+    request.requester.namespace_labels = Some(Labels::new());
+    assert_eq!(bench.give("s", &request.clone().into()), ["10.0.0.1"]);
+    request.requester.namespace_labels = None;
+    let plan = bench.plan("s", &request.clone().into(), Grace::Over);
+    assert_eq!((plan.keep, plan.expiring, plan.refusal), (vec![ip("10.0.0.1")], vec![], None));
+    assert!(bench.refusal("t", &request.clone().into()).starts_with("no pool is for this Service"));
+    bench.set_pools([only(&["10.0.0.1-10.0.0.2"], without), pool("home", &["10.0.1.1"])]);
+    assert_eq!(bench.give("t", &request.into()), ["10.0.1.1"], "a pool for everybody");
 }
 
 #[test]

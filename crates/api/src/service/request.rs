@@ -55,7 +55,7 @@ const LONGEST_SHOWN: usize = 253;
 /// Where a requested address can stand apart from annotations.
 const LOAD_BALANCER_IP: &str = "spec.loadBalancerIP";
 
-/// What the Service asks for. The labels of its namespace are left empty: they are not the Service's own.
+/// What the Service asks for. The labels of its namespace are not known: they are not the Service's own.
 ///
 /// # Errors
 /// The first wish that cannot be understood, or that contradicts another one.
@@ -506,6 +506,6 @@ mod tests {
         let requester = asked(&json!({}), &json!({})).unwrap().requester;
         assert_eq!(requester.namespace, "shop");
         assert_eq!(requester.labels.get("app").map(String::as_str), Some("web"));
-        assert!(requester.namespace_labels.is_empty());
+        assert_eq!(requester.namespace_labels, None);
     }
 }
