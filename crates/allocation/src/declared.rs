@@ -5,13 +5,18 @@ use std::collections::{BTreeMap, BTreeSet};
 use arpeggio_api::{
     cluster::ClusterRange,
     declaration::{Declaration, Origin, Remark},
+    last_good::LastGood,
     metallb::L2AdvertisementSpec,
     terms::Policy,
 };
-use arpeggio_ipam::{Allocator, InvalidPool, Pool, PoolName, PoolState, Refusal, Unfitness};
+use arpeggio_ipam::{
+    Allocator, InvalidPool, Outsider, Pool, PoolName, PoolState, Refusal, UnfitAddress, Unfitness,
+};
 use k8s_openapi::{api::core::v1::ObjectReference, apimachinery::pkg::apis::meta::v1::Time};
 
-use super::{Index, outcome::Hint, patience::TELL_AFTER, remembered::Remembered};
+use super::{
+    Index, outcome::Hint, patience::TELL_AFTER, remembered::Remembered, unlisted::AllUnlisted,
+};
 use crate::effect::Subject;
 
 /// Who declares pools.
@@ -49,6 +54,8 @@ pub(super) struct DeclaredPools {
     undecodable: bool,
     /// Those of them whose uid is known.
     left_out: BTreeSet<String>,
+    /// Objects that the API server does not show.
+    pub(super) unlisted: AllUnlisted,
     /// All of them, in the order in which the allocator knows them.
     in_order: Vec<Declaration>,
     /// What each said when this process has last seen it usable.
@@ -160,10 +167,25 @@ impl DeclaredPools {
     /// Who is listened to, and what each says. As with `MetalLB`, its `ConfigMap` counts only where there are no pools
     /// of its kinds.
     fn in_force(&self) -> impl Iterator<Item = (&Declarer, &Declared)> {
-        let forgotten = self.forgotten().is_some();
+        let forgotten = self.has_objects_of_metallb();
         self.elsewhere
             .iter()
             .filter(move |(by, _)| !(forgotten && **by == Declarer::MetalLbConfigMap))
+    }
+
+    /// Whether there are pools of `MetalLB`'s kinds, or were when they could last be listed.
+    fn has_objects_of_metallb(&self) -> bool {
+        let shown = self.elsewhere.get(&Declarer::MetalLb);
+        let is_object = |pool: &Declaration| {
+            matches!(pool.origin, Origin::IpAddressPool { .. } | Origin::LegacyPool { .. })
+        };
+        shown.is_some_and(|declared| !declared.pools.is_empty())
+            || self.kept_of_unlisted().any(|(_, said)| said.pools.iter().any(is_object))
+    }
+
+    /// What is kept of objects that the API server does not show, by uid.
+    fn kept_of_unlisted(&self) -> impl Iterator<Item = (&str, &LastGood)> {
+        self.remembered.objects().filter(|(_, said)| self.unlisted.has(&said.object))
     }
 
     /// Whether there is no pool of `MetalLB`'s.
@@ -175,11 +197,10 @@ impl DeclaredPools {
 
     /// `MetalLB`'s `ConfigMap`, if there are pools of its kinds beside it.
     fn forgotten(&self) -> Option<&ObjectReference> {
-        let objects = self.elsewhere.get(&Declarer::MetalLb)?;
         let file = self.elsewhere.get(&Declarer::MetalLbConfigMap)?;
         let from_file = file.pools.first().map(|pool| &pool.object);
         let about = from_file.or_else(|| file.remarks.first().map(|(object, _)| object));
-        about.filter(|_| !objects.pools.is_empty())
+        about.filter(|_| self.has_objects_of_metallb())
     }
 
     /// How addresses of `pool` are announced.
@@ -215,7 +236,9 @@ impl DeclaredPools {
     /// The uids of objects of which not everything can be read.
     pub(super) fn unread(&self) -> BTreeSet<&str> {
         let in_part = self.in_force().filter_map(|(_, declared)| declared.unread.as_deref());
-        in_part.chain(self.left_out.iter().map(String::as_str)).collect()
+        let left_out = self.left_out.iter().map(String::as_str);
+        let kept = self.kept_of_unlisted().map(|(uid, _)| uid);
+        in_part.chain(left_out).chain(kept).collect()
     }
 
     /// What says where pools of others are announced.
@@ -241,7 +264,7 @@ impl DeclaredPools {
     pub(super) fn are_incomplete(&self) -> bool {
         let unknown = |uid: &String| !self.remembered.knows_pools_of(uid);
         let mut unread = self.in_force().filter_map(|(_, declared)| declared.unread.as_ref());
-        self.undecodable || unread.any(unknown)
+        self.undecodable || self.unlisted.may_have_pools() || unread.any(unknown)
     }
 
     /// What every author should know, given what became of the pools. An `AddressPool` has conditions for that.
@@ -306,6 +329,26 @@ fn policy_of(present: &Declaration, good: Option<&Declaration>) -> Option<Policy
     }
 }
 
+/// Whether somebody may be refused for the lack of a pool, or of the labels of their namespace.
+fn may_lack_something(refusal: &Refusal) -> bool {
+    let is_unknown = |why: &Unfitness| {
+        matches!(why, Unfitness::Unknown | Unfitness::Outsider(Outsider::Unknown(_)))
+    };
+    match refusal {
+        Refusal::NoPools => true,
+        Refusal::Pools { pools, .. } => {
+            pools.is_empty() || pools.iter().any(|it| is_unknown(&it.why))
+        }
+        Refusal::Address { why, .. } => {
+            let outsider = |it: &UnfitAddress| {
+                matches!(it, UnfitAddress::Outsider { why: Outsider::Unknown(_), .. })
+            };
+            *why == UnfitAddress::NoPool || outsider(why)
+        }
+        Refusal::OneAddressForTwo { .. } => false,
+    }
+}
+
 fn superseded() -> Remark {
     let message = "its pools are not used, since there are IPAddressPools or AddressPools of MetalLB's in its namespace: \
                    MetalLB ignores it as well from version 0.13 on; delete it, or those";
@@ -351,8 +394,14 @@ impl Index {
         self.metallb_namespace = Some(namespace.to_owned());
     }
 
-    /// Who finds no pool, or not the one that they name, may have it where it is not read.
+    /// Who finds no pool, or not the one that they name, may have it where it is not read, or where the API server does not
+    /// show it.
     pub(super) fn hint(&self, refusal: &Refusal) -> Hint {
+        if let Some(names) = self.declarations.unlisted.names()
+            && may_lack_something(refusal)
+        {
+            return Hint::Unlisted(names);
+        }
         let is_missing = match refusal {
             Refusal::NoPools => true,
             Refusal::Pools { pools, .. } => pools.iter().any(|it| *it.why == Unfitness::Unknown),

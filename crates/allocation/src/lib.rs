@@ -33,6 +33,7 @@ pub mod sources;
 mod strangers;
 mod surroundings;
 mod tending;
+mod unlisted;
 mod waiting;
 mod wording;
 
@@ -69,6 +70,7 @@ use crate::{
 pub use advice::Advice;
 pub use declared::{Declared, Declarer};
 pub use remembered::Records;
+pub use unlisted::Unlisted;
 
 /// How many connections each node still has of addresses that it does not serve any more.
 pub(crate) type LeftBehind = BTreeMap<IpAddr, BTreeMap<String, u32>>;

@@ -108,6 +108,8 @@ pub(super) enum Hint {
     None,
     /// `MetalLB`'s objects are read in this namespace, and there is no pool in it.
     MetalLbElsewhere(String),
+    /// The API server does not show these objects.
+    Unlisted(String),
 }
 
 impl fmt::Display for Hint {
@@ -118,6 +120,11 @@ impl fmt::Display for Hint {
                 f,
                 ". MetalLB's objects are read in namespace {namespace:?} only, where there is no pool: if they are in another \
                  one, the controller's --metallb-namespace has to name it"
+            ),
+            Self::Unlisted(objects) => write!(
+                f,
+                ". The API server does not list {objects} for the controller, which goes on with what it knew of them: its \
+                 log says why"
             ),
         }
     }

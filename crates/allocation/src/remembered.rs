@@ -94,6 +94,11 @@ impl Remembered {
         said.into_iter().flat_map(|said| &said.pools)
     }
 
+    /// What is kept of each object, by its uid.
+    pub(super) fn objects(&self) -> impl Iterator<Item = (&str, &LastGood)> {
+        self.kept.iter().filter_map(|(uid, kept)| Some((uid.as_str(), kept.said.as_ref()?)))
+    }
+
     pub(super) fn knows_pools_of(&self, uid: &str) -> bool {
         self.pools(uid).next().is_some()
     }

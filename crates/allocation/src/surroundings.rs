@@ -122,11 +122,15 @@ impl Index {
     }
 
     /// What a Service asks for, with the labels of its namespace. `None` while the namespace is not known: it may be as
-    /// young as the Service, and which pools are for it cannot be said yet.
+    /// young as the Service, and which pools are for it cannot be said yet. Where Namespaces are not shown at all, it is
+    /// not waited for.
     pub(super) fn complete(&self, request: &Request) -> Option<Request> {
-        let labels = self.namespaces.get(&request.requester.namespace)?;
+        let labels = self.namespaces.get(&request.requester.namespace);
+        if labels.is_none() && !self.declarations.unlisted.has_namespaces() {
+            return None;
+        }
         let mut request = request.clone();
-        request.requester.namespace_labels.clone_from(labels);
+        request.requester.namespace_labels = labels.cloned();
         Some(request)
     }
 }

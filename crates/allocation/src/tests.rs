@@ -18,6 +18,7 @@ mod spread;
 mod stability;
 mod succession;
 mod tenants;
+mod unlisted;
 mod versions;
 
 use std::net::IpAddr;

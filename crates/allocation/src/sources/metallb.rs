@@ -21,6 +21,8 @@ pub struct MetalLb {
     advertisements: BTreeMap<String, Known>,
     /// What advertisements said when a controller has last been able to read them, by uid.
     remembered: BTreeMap<String, Advertisement>,
+    /// Whether the API server does not show advertisements: there may be others than these.
+    advertisements_unlisted: bool,
     changed: bool,
 }
 
@@ -47,6 +49,12 @@ impl MetalLb {
         self.pools.is_empty() && self.legacy_pools.is_empty()
     }
 
+    /// Whether the API server does not show advertisements. What is kept of them counts then, and where a pool is
+    /// announced that none of these selects is not known.
+    pub fn set_advertisements_unlisted(&mut self, unlisted: bool) {
+        self.changed |= std::mem::replace(&mut self.advertisements_unlisted, unlisted) != unlisted;
+    }
+
     /// What is kept of the advertisement with this uid.
     pub(crate) fn remember(&mut self, uid: &str, said: Option<Advertisement>) {
         self.changed |= match said {
@@ -64,6 +72,15 @@ impl MetalLb {
         known.last_good.as_ref().or_else(kept)
     }
 
+    /// What is kept of advertisements that the API server does not show.
+    fn kept_of_unlisted(&self) -> impl Iterator<Item = &Advertisement> {
+        let is_shown = |uid: &String| {
+            self.advertisements.values().any(|it| it.object.uid().as_ref() == Some(uid))
+        };
+        let kept = self.remembered.iter().filter(|_| self.advertisements_unlisted);
+        kept.filter(move |(uid, _)| !is_shown(uid)).map(|(_, kept)| kept)
+    }
+
     fn declared(&self) -> Declared {
         let mut declared = Declared::default();
         for known in self.advertisements.values() {
@@ -73,8 +90,10 @@ impl MetalLb {
             declared.remarks.extend(remarks);
             declared.advertisements.extend(good.map(|it| (about, it.spec().clone())));
         }
-        let usable = || self.advertisements.values().filter_map(|known| self.good(known));
-        let all_known = usable().count() == self.advertisements.len();
+        let shown = || self.advertisements.values().filter_map(|known| self.good(known));
+        let usable = || shown().chain(self.kept_of_unlisted());
+        let all_known =
+            !self.advertisements_unlisted && shown().count() == self.advertisements.len();
         for pool in self.pools.values() {
             declared.add(&pool.object_ref(&()), pool.declare(usable(), all_known));
         }
@@ -265,6 +284,24 @@ mod tests {
         metallb.apply(bad("3"));
         assert_eq!(announcement(&metallb), Announcement::Unknown);
         assert_eq!(reasons(&metallb.declared()), ["AdvertisementNotUsed"]);
+    }
+
+    #[test]
+    fn a_pool_is_not_silent_because_advertisements_are_not_shown() {
+        let mut metallb = MetalLb::default();
+        metallb.reset(vec![pool()]);
+        metallb.set_advertisements_unlisted(true);
+        assert_eq!(metallb.declared().pools[0].announcement, Announcement::Unknown);
+        assert_eq!(reasons(&metallb.declared()), [""; 0]);
+        let good = advertisement("1", &json!({ "interfaces": ["dmz0"] }));
+        metallb.remember("1", Advertisement::parse(&good).ok());
+        let kept = metallb.declared();
+        assert!(matches!(kept.pools[0].announcement, Announcement::ByRules(_)));
+        metallb.reset(vec![good]);
+        metallb.set_advertisements_unlisted(false);
+        assert_eq!(metallb.declared().pools, kept.pools);
+        metallb.reset(Vec::<L2Advertisement>::new());
+        assert_eq!(metallb.declared().pools[0].announcement, Announcement::Nowhere);
     }
 
     #[test]
