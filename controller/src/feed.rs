@@ -1,8 +1,8 @@
 //! One watch, as calls to whoever keeps what it shows.
 
-use std::fmt::Debug;
+use std::{fmt::Debug, time::Duration};
 
-use arpeggio_allocation::Watched;
+use arpeggio_allocation::{Unlisted, Watched};
 use arpeggio_runtime::{
     guarded::Guarded,
     health::Awaited,
@@ -26,6 +26,30 @@ where
     /// Whether the first list is complete.
     pub(crate) fn is_listed(&self) -> bool {
         self.0.is_listed()
+    }
+
+    /// Whether the first list is complete, or is not waited for any more.
+    pub(crate) fn is_settled(&self) -> bool {
+        self.0.is_settled()
+    }
+
+    /// Whether everything is listed, and was shown whenever it was asked for in so long a time.
+    pub(crate) fn goes_well_for(&self, time: Duration) -> bool {
+        self.0.goes_well_for(time)
+    }
+
+    /// Goes on without the kind, if it has not been shown for long enough.
+    pub(crate) fn go_on_without(&mut self) {
+        self.0.go_on_without();
+    }
+
+    /// What the process goes on without: all objects of the kind, unless `one` says which.
+    pub(crate) fn unlisted(&self, one: Option<(&str, &str)>) -> Option<Unlisted> {
+        let which = || match one {
+            Some((namespace, name)) => Unlisted::one::<K>(namespace, name),
+            None => Unlisted::all::<K>(),
+        };
+        self.0.is_without().then(which)
     }
 
     /// Waits for the next event. There always is one, if only an error. May be cancelled at any time.

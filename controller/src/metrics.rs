@@ -29,6 +29,7 @@ pub(crate) struct Metrics {
     pool_free: Table<2>,
     pool_quarantined: Table<2>,
     undecodable: Table<1>,
+    unlisted: Table<1>,
 }
 
 impl Metrics {
@@ -46,8 +47,16 @@ impl Metrics {
         let pool = |name: &str, help: &str| {
             gauges(registry, name, help, &["pool", "family"]).map(Table::new)
         };
+        let unlisted = Table::new(gauges(
+            registry,
+            "arpeggio_unlisted_kinds",
+            "Kinds of objects that the API server does not list for the controller, which goes on without; absent where \
+             there are none.",
+            &["kind"],
+        )?);
         Ok(Self {
             undecodable,
+            unlisted,
             allocations: counter(
                 registry,
                 "arpeggio_allocations_total",
@@ -95,6 +104,11 @@ impl Metrics {
     pub(crate) fn show_undecodable(&self, counts: BTreeMap<String, usize>) {
         let rows = counts.into_iter().map(|(kind, count)| ([kind], shown(count)));
         self.undecodable.show(rows.collect());
+    }
+
+    /// Shows which kinds the API server does not list.
+    pub(crate) fn show_unlisted(&self, kinds: Vec<String>) {
+        self.unlisted.show(kinds.into_iter().map(|kind| ([kind], 1)).collect());
     }
 
     /// Shows how many Services wait, by reason.
@@ -219,6 +233,7 @@ mod tests {
         metrics.show_pools([(&home, Family::V4, usage)].into_iter());
         metrics.show_quarantined([((&home, Family::V4), 1)].into());
         metrics.show_undecodable([("Service".to_owned(), 0)].into());
+        metrics.show_unlisted(vec!["nodes".to_owned()]);
         metrics.show_waiting(&[("PoolFull", 1)].into());
         let families = registry.gather();
         let names: Vec<&str> = families.iter().map(MetricFamily::name).collect();

@@ -1,9 +1,12 @@
 //! Joins watches, index and executor: one loop that owns the index.
 
-use std::{collections::BTreeMap, time::Duration};
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    time::Duration,
+};
 
 use arpeggio_allocation::{
-    Index,
+    Index, Unlisted,
     effect::Report,
     news::{Kind, News},
 };
@@ -15,7 +18,7 @@ use arpeggio_runtime::{
     health::{Awaited, Health, Heartbeat},
     shutdown::Shutdown,
     wall_clock,
-    watch::Complaint,
+    watch::{Complaint, PATIENCE},
 };
 use k8s_openapi::{
     api::{coordination::v1::Lease, core::v1::Service},
@@ -121,8 +124,12 @@ impl Controller {
                 Some(report) = self.reports.recv() => self.index.finish(report, &now()),
                 // A follower decides nothing, so that its alarms would ring for ever.
                 () = until(self.index.next_alarm()), if self.decides() => {}
-                _ = self.pace.tick() => self.refresh_pools(),
+                _ = self.pace.tick() => {
+                    self.go_on_without();
+                    self.refresh_pools();
+                }
             }
+            self.index.set_unlisted(self.unlisted());
             let undecodable = self.pools.is_partial() || self.sources.have_undecodable_pools();
             self.index.set_undecodable_pools(undecodable);
             self.note_left_out();
@@ -130,6 +137,21 @@ impl Controller {
             self.heartbeat.beat();
         }
         self.leadership.ended().await;
+    }
+
+    /// Only Services and Leases are needed. Where the API server shows these, and not something else, that is done without.
+    fn go_on_without(&mut self) {
+        let needed_are_shown =
+            self.services.goes_well_for(PATIENCE) && self.locks.goes_well_for(PATIENCE);
+        if needed_are_shown {
+            self.pools.go_on_without();
+            self.sources.go_on_without(&mut self.index);
+        }
+    }
+
+    /// What of that has to do with who may have an address.
+    fn unlisted(&self) -> BTreeSet<Unlisted> {
+        self.sources.unlisted().into_iter().chain(self.pools.unlisted(None)).collect()
     }
 
     /// Objects with pools that cannot be decoded are used as they were.
@@ -178,6 +200,8 @@ impl Controller {
         let over = self.sources.leases_over(self.started.elapsed());
         // A follower has not looked at what the pools give; who sums up over all controllers would count twice, too.
         self.installations.tell();
+        let forgone = self.sources.forgone().into_iter().chain(self.pools.unlisted(None));
+        self.metrics.show_unlisted(forgone.map(|it| it.to_string()).collect());
         if !self.decides() {
             self.metrics.show_pools(std::iter::empty());
             self.metrics.show_waiting(&BTreeMap::new());
@@ -244,3 +268,6 @@ async fn until(time: Option<&Time>) {
 fn now() -> Time {
     Time(wall_clock::now())
 }
+
+#[cfg(test)]
+mod tests;

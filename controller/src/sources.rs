@@ -11,12 +11,13 @@
 //! | `ServiceCIDR` | where cluster addresses of Services are |
 //! | `Lease` with a record | what objects with pools said when they could last be used |
 //!
-//! Each is converted here, once, and told to the [`Index`] when something of it has changed.
+//! Each is converted here, once, and told to the [`Index`] when something of it has changed. Those that are not Leases the
+//! controller can do without, where the API server does not show them.
 
 use std::{collections::BTreeSet, time::Duration};
 
 use arpeggio_allocation::{
-    Declarer, Index, Records,
+    Declarer, Index, Records, Unlisted,
     node_leases::LeaseToDelete,
     sources::{MetalLb, PoolFile, Surroundings},
 };
@@ -65,6 +66,7 @@ pub(crate) struct MetalLbPlace {
 /// Watches of all these kinds.
 pub(crate) struct Sources {
     feeds: Feeds,
+    places: Places,
     /// Where `MetalLB` is read, until it was looked once whether there is anything.
     unseen: Option<MetalLbPlace>,
     file: PoolFile,
@@ -117,6 +119,7 @@ impl Sources {
         let key = &places.key;
         Self {
             feeds: Feeds::new(client, places, health),
+            places: places.clone(),
             unseen: places.metallb.clone(),
             file: PoolFile::new(Declarer::ConfigMap, key, Dialect::Ours),
             metallb_file: PoolFile::new(Declarer::MetalLbConfigMap, key, Dialect::MetalLb),
@@ -125,16 +128,52 @@ impl Sources {
         }
     }
 
-    /// Whether everything was listed once. Nothing may be decided before.
+    /// Whether everything was listed once that there is no doing without. Nothing may be decided before.
     pub(crate) fn are_listed(&self) -> bool {
         let feeds = &self.feeds;
-        feeds.file.is_listed()
-            && feeds.metallb.as_ref().is_none_or(MetalLbFeeds::are_listed)
-            && feeds.namespaces.is_listed()
-            && feeds.nodes.is_listed()
+        feeds.file.is_settled()
+            && feeds.metallb.as_ref().is_none_or(MetalLbFeeds::are_settled)
+            && feeds.namespaces.is_settled()
+            && feeds.nodes.is_settled()
             && feeds.node_leases.is_listed()
-            && feeds.service_cidrs.is_listed()
+            && feeds.service_cidrs.is_settled()
             && feeds.records.is_listed()
+    }
+
+    /// Goes on without what the API server has not shown for long enough, and tells the index.
+    pub(crate) fn go_on_without(&mut self, index: &mut Index) {
+        let feeds = &mut self.feeds;
+        feeds.file.go_on_without();
+        if let Some(metallb) = &mut feeds.metallb {
+            metallb.go_on_without();
+        }
+        feeds.namespaces.go_on_without();
+        feeds.nodes.go_on_without();
+        feeds.service_cidrs.go_on_without();
+        self.note_unlisted();
+        self.metallb.tell(index);
+    }
+
+    fn note_unlisted(&mut self) {
+        let metallb = self.feeds.metallb.as_ref();
+        let unlisted = metallb.is_some_and(|it| it.advertisements.unlisted(None).is_some());
+        self.metallb.set_advertisements_unlisted(unlisted);
+    }
+
+    /// What of pools, advertisements and namespaces the process goes on without.
+    pub(crate) fn unlisted(&self) -> BTreeSet<Unlisted> {
+        let Places { namespace, config_map, metallb, .. } = &self.places;
+        let file = self.feeds.file.unlisted(Some((namespace, config_map)));
+        let namespaces = self.feeds.namespaces.unlisted(None);
+        let metallb = self.feeds.metallb.iter().zip(metallb);
+        let metallb = metallb.flat_map(|(feeds, place)| feeds.unlisted(place));
+        file.into_iter().chain(namespaces).chain(metallb).collect()
+    }
+
+    /// The same, of all kinds.
+    pub(crate) fn forgone(&self) -> BTreeSet<Unlisted> {
+        let others = [self.feeds.nodes.unlisted(None), self.feeds.service_cidrs.unlisted(None)];
+        others.into_iter().flatten().chain(self.unlisted()).collect()
     }
 
     /// Waits for what a watch shows next. May be cancelled at any time.
@@ -153,7 +192,9 @@ impl Sources {
 
     /// The Leases of nodes that are gone for good, at the time `now` on a clock that never steps.
     pub(crate) fn leases_over(&mut self, now: Duration) -> Vec<LeaseToDelete> {
-        self.surroundings.leases_over(now)
+        let over = self.surroundings.leases_over(now);
+        // A node that is not shown is not gone.
+        if self.feeds.nodes.unlisted(None).is_some() { Vec::new() } else { over }
     }
 
     /// Takes note of it, and tells the index what follows.
@@ -178,6 +219,7 @@ impl Sources {
             }
         }
         self.warn_of_nothing();
+        self.note_unlisted();
         self.file.tell(index);
         self.metallb_file.tell(index);
         self.metallb.tell(index);
@@ -280,6 +322,26 @@ impl MetalLbFeeds {
             && self.pools.is_listed()
             && self.legacy_pools.is_listed()
             && self.advertisements.is_listed()
+    }
+
+    fn are_settled(&self) -> bool {
+        self.file.is_settled()
+            && self.pools.is_settled()
+            && self.legacy_pools.is_settled()
+            && self.advertisements.is_settled()
+    }
+
+    fn go_on_without(&mut self) {
+        self.file.go_on_without();
+        self.pools.go_on_without();
+        self.legacy_pools.go_on_without();
+        self.advertisements.go_on_without();
+    }
+
+    fn unlisted(&self, place: &MetalLbPlace) -> impl Iterator<Item = Unlisted> {
+        let file = self.file.unlisted(Some((&place.namespace, &place.config_map)));
+        let pools = self.pools.unlisted(None).into_iter().chain(self.legacy_pools.unlisted(None));
+        file.into_iter().chain(pools).chain(self.advertisements.unlisted(None))
     }
 
     async fn next(&mut self) -> MetalLbShown {

@@ -1,0 +1,168 @@
+//! The whole controller before an API server that does not show everything.
+
+use std::sync::{Arc, Mutex};
+
+use arpeggio_allocation::Periods;
+use arpeggio_api::leader;
+use arpeggio_runtime::events::EventQueue;
+use http::{Method, Request, Response};
+use kube::client::Body;
+use serde_json::{Value, json};
+
+use super::*;
+use crate::sources::MetalLbPlace;
+
+/// An API server with a Service that asks for an address, and two pools.
+#[derive(Clone)]
+struct Server {
+    /// The part of paths that it answers with 500.
+    refuses: Arc<Mutex<&'static str>>,
+    /// The methods and paths of what it was asked to write.
+    writes: Arc<Mutex<Vec<String>>>,
+}
+
+impl Server {
+    fn new(refuses: &'static str) -> Self {
+        Self { refuses: Arc::new(Mutex::new(refuses)), writes: Arc::default() }
+    }
+
+    fn client(&self) -> Client {
+        let server = self.clone();
+        Client::new(
+            tower::service_fn(move |request: Request<Body>| {
+                let answer = server.answer(&request);
+                async move {
+                    let Some((code, body)) = answer else { return std::future::pending().await };
+                    let body = Body::from(body.to_string().into_bytes());
+                    Response::builder().status(code).body(body)
+                }
+            }),
+            "lb",
+        )
+    }
+
+    /// Watches and writes are never answered.
+    fn answer(&self, request: &Request<Body>) -> Option<(u16, Value)> {
+        let (path, query) = (request.uri().path(), request.uri().query().unwrap_or_default());
+        if request.method() != Method::GET {
+            self.writes.lock().unwrap().push(format!("{} {path}", request.method()));
+            return None;
+        }
+        let refuses = *self.refuses.lock().unwrap();
+        let is_refused = match refuses {
+            "" => false,
+            "/api/v1/namespaces" => path == refuses,
+            part => path.contains(part),
+        };
+        if is_refused {
+            let message = "conversion webhook for metallb.io failed: no endpoints available";
+            let status = json!({
+                "kind": "Status", "apiVersion": "v1", "status": "Failure", "code": 500, "message": message,
+            });
+            return Some((500, status));
+        }
+        if query.contains("watch=true") {
+            return None;
+        }
+        let metadata = json!({ "resourceVersion": "9" });
+        let list = json!({ "kind": "List", "apiVersion": "v1", "metadata": metadata, "items": items(path, query) });
+        Some((200, list))
+    }
+
+    fn has_claimed(&self) -> bool {
+        let writes = self.writes.lock().unwrap();
+        writes.iter().any(|it| it == "POST /apis/coordination.k8s.io/v1/namespaces/lb/leases")
+    }
+}
+
+fn items(path: &str, query: &str) -> Vec<Value> {
+    let metadata = |name: &str, namespace: &str| {
+        let created = "2026-01-01T00:00:00Z";
+        json!({
+            "name": name, "namespace": namespace, "uid": name, "resourceVersion": "1", "creationTimestamp": created,
+        })
+    };
+    if path.ends_with("/services") {
+        let ports = json!([{ "port": 80 }]);
+        let spec = json!({ "type": "LoadBalancer", "ipFamilies": ["IPv4"], "ports": ports });
+        vec![json!({ "metadata": metadata("web", "default"), "spec": spec })]
+    } else if path.ends_with("/namespaces") {
+        vec![json!({ "metadata": { "name": "default" } })]
+    } else if path.contains("arpeggio.dev") {
+        vec![json!({ "metadata": metadata("home", ""), "spec": { "addresses": ["10.0.0.1"] } })]
+    } else if path.contains("namespaces/lb/configmaps") {
+        let text = "address-pools: [{name: file, addresses: [10.0.1.1]}]";
+        vec![json!({ "metadata": metadata("pools", "lb"), "data": { "config": text } })]
+    } else if path.ends_with("/leases") && query.contains("fieldSelector") {
+        vec![json!({ "metadata": metadata(leader::NAME, "lb"), "spec": {} })]
+    } else {
+        Vec::new()
+    }
+}
+
+/// A controller that leads without an election, and reads all kinds.
+fn start(server: &Server) -> (Health, tokio::task::JoinHandle<()>) {
+    let (client, health) = (server.client(), Health::default());
+    let metrics = Metrics::registered(&prometheus::Registry::new()).unwrap();
+    let shutdown = Shutdown::on_signal().unwrap();
+    let (shown, known) = (metrics.leader.clone(), health.awaits("the leader Lease"));
+    let leadership =
+        Leadership::new(client.clone(), "lb", ("one", true), shown, known, shutdown.clone());
+    let (events, _) = EventQueue::new(metrics.events_lost.clone());
+    let executor = Executor::new(client.clone(), "lb".into(), None, events, metrics.clone());
+    let metallb = MetalLbPlace { namespace: "metallb-system".into(), config_map: "config".into() };
+    let places = Places {
+        namespace: "lb".into(),
+        config_map: "pools".into(),
+        key: "config".into(),
+        metallb: Some(metallb),
+    };
+    let index = Index::new(None, Periods::default());
+    let controller =
+        Controller::new(&client, &places, index, leadership, executor, &health, metrics);
+    let running = tokio::spawn(async move { Box::pin(controller.run(&shutdown)).await });
+    (health, running)
+}
+
+#[tokio::test(start_paused = true)]
+async fn only_services_and_leases_are_needed() {
+    let kinds = [
+        "arpeggio.dev/v1alpha1/addresspools",
+        "ipaddresspools",
+        "metallb-system/addresspools",
+        "l2advertisements",
+        "namespaces/lb/configmaps",
+        "namespaces/metallb-system/configmaps",
+        "/api/v1/namespaces",
+        "nodes",
+        "servicecidrs",
+    ];
+    for kind in kinds {
+        let server = Server::new(kind);
+        let (health, running) = start(&server);
+        tokio::time::sleep(Duration::from_secs(45)).await;
+        assert!(!server.has_claimed() && !health.missing().is_empty(), "{kind}: it may come yet");
+        tokio::time::sleep(Duration::from_secs(60)).await;
+        assert!(health.missing().is_empty(), "{kind}: {:?}", health.missing());
+        assert!(server.has_claimed(), "{kind}: no address");
+        let forgone = health.forgone();
+        assert!(forgone.len() == 1 && forgone[0].contains("conversion webhook"), "{forgone:?}");
+        // It is shown again.
+        *server.refuses.lock().unwrap() = "";
+        tokio::time::sleep(Duration::from_secs(30)).await;
+        assert!(health.forgone().is_empty(), "{kind}");
+        running.abort();
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn without_services_or_leases_nothing_is_decided_and_nothing_given_up() {
+    for kind in ["api/v1/services", "leases", "api"] {
+        let server = Server::new(kind);
+        let (health, running) = start(&server);
+        tokio::time::sleep(Duration::from_mins(10)).await;
+        assert!(!server.has_claimed() && !health.missing().is_empty(), "{kind}");
+        assert!(health.forgone().is_empty(), "{kind}");
+        running.abort();
+    }
+}
