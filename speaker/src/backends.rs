@@ -14,6 +14,9 @@ use tokio::sync::oneshot;
 pub(crate) struct LocalBackends {
     /// Whether they have been listed.
     listed: bool,
+    /// Whether they are not waited for any more: an address may be announced from any node then, since it is dark for sure
+    /// where nobody takes it.
+    forgone: bool,
     /// Of Services that have any.
     of_service: BTreeMap<ServiceName, Backends>,
     /// The Services behind each address whose traffic must not leave its node.
@@ -26,6 +29,7 @@ impl LocalBackends {
     pub(crate) fn new(wanted: oneshot::Sender<()>) -> Self {
         Self {
             listed: false,
+            forgone: false,
             of_service: BTreeMap::new(),
             behind: BTreeMap::new(),
             wanted: Some(wanted),
@@ -71,9 +75,23 @@ impl LocalBackends {
         concerned.into_iter().map(|address| self.event(address)).collect()
     }
 
+    /// The API server does not show where backends are. What was known of them stays.
+    pub(crate) fn forgo(&mut self) -> Vec<Event> {
+        self.forgone = true;
+        if self.listed {
+            return Vec::new();
+        }
+        self.behind.keys().map(|address| self.event(*address)).collect()
+    }
+
     fn event(&self, address: IpAddr) -> Event {
         if !self.listed {
-            return Event::BackendsUnknown(address);
+            let unknown = Event::BackendsUnknown(address);
+            return if self.forgone {
+                Event::Backends { address, backends: None }
+            } else {
+                unknown
+            };
         }
         let mut backends = Backends::default();
         let services = self.behind.get(&address).into_iter().flatten();
@@ -116,6 +134,19 @@ mod tests {
 
     fn event(backends: Option<Backends>) -> Event {
         Event::Backends { address: address(), backends }
+    }
+
+    #[test]
+    fn an_address_is_not_left_to_nobody_because_backends_are_not_shown() {
+        let mut local = LocalBackends::new(oneshot::channel().0);
+        assert_eq!(local.lock_seen(&lock(true)), Some(Event::BackendsUnknown(address())));
+        assert_eq!(local.forgo(), [event(None)]);
+        let on_node_1 = BTreeMap::from([(("shop".to_owned(), "web".to_owned()), on("node-1"))]);
+        assert_eq!(local.changed(on_node_1), [event(Some(on("node-1")))], "they are shown at last");
+        assert_eq!(local.forgo(), [], "what is known stays");
+        let mut late = LocalBackends::new(oneshot::channel().0);
+        assert_eq!(late.forgo(), []);
+        assert_eq!(late.lock_seen(&lock(true)), Some(event(None)));
     }
 
     #[test]

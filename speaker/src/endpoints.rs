@@ -18,12 +18,12 @@ use tokio::sync::oneshot;
 
 use crate::{
     input::Input,
-    watches::{self, Rewinds},
+    watches::{self, News, Rewinds},
 };
 
 /// Waits until the slices are wanted, then runs until the engine ends. A cluster may have many of them, which change
 /// often, and most have no address whose traffic must stay with its backends. From then on the process is ready only when
-/// they have been listed.
+/// they have been listed, or the API server refuses to.
 pub(crate) async fn watch(
     client: Client,
     health: Health,
@@ -37,7 +37,8 @@ pub(crate) async fn watch(
     let mut feed = Feed::default();
     let (slices, awaited) = (Api::all(client), health.awaits("EndpointSlices"));
     let slices = Watch::new(slices, watches::config(), Haste::Patient, awaited).slimmed(slim);
-    watches::follow(slices, rewinds, |change| {
+    watches::follow_if_shown(slices, rewinds, |news| {
+        let News::Change(change) = news else { return inputs.send(Input::NoBackends).is_ok() };
         let is_list = matches!(change, Change::Listed(_) | Change::ListedInPart { .. });
         let changes = feed.take(change);
         // An empty list is news as well: there are no backends, and not only none that are known.

@@ -367,6 +367,10 @@ impl Engine {
                 let events = self.backends.changed(changes);
                 return self.learn(events);
             }
+            Input::NoBackends => {
+                let events = self.backends.forgo();
+                return self.learn(events);
+            }
             Input::Nodes(events) => return self.nodes_seen(events),
             Input::Links(links) => return self.follow(links),
             Input::Stop => return self.stop(),

@@ -31,6 +31,8 @@ pub(crate) enum Input {
     LockGone(IpAddr, Option<Version>),
     /// The backends of Services have changed. The first of these comes when all have been listed.
     Backends(BTreeMap<ServiceName, Backends>),
+    /// The API server does not show where backends are.
+    NoBackends,
     /// What Kubernetes says of nodes has changed. The first of these comes when all have been listed.
     Nodes(Vec<Event>),
     /// The interfaces have changed.

@@ -14,7 +14,7 @@ use kube::{Api, Client, ResourceExt as _};
 
 use crate::{
     input::Input,
-    watches::{self, Rewinds},
+    watches::{self, News, Rewinds},
 };
 
 /// Runs until the engine ends. `obey_exclusion`: whether nodes can be excluded by their label. `awaited` is told when all
@@ -29,7 +29,9 @@ pub(crate) async fn watch(
     let mut feed = Feed { obey_exclusion, ..Feed::default() };
     let nodes = Watch::new(Api::all(client), watches::config(), Haste::Patient, awaited);
     let nodes = nodes.slimmed(slim);
-    watches::follow(nodes, rewinds, |change| {
+    watches::follow_if_shown(nodes, rewinds, |news| {
+        // Decisions wait for them for a moment only.
+        let News::Change(change) = news else { return true };
         let is_list = matches!(change, Change::Listed(_) | Change::ListedInPart { .. });
         let news = feed.take(change);
         !is_list && news.is_empty() || inputs.send(Input::Nodes(news)).is_ok()
