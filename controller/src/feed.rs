@@ -38,6 +38,21 @@ where
         self.0.goes_well_for(time)
     }
 
+    /// Whether the API server does not know the kind, or does not show it: another version of it may be there.
+    pub(crate) fn is_lacking(&self) -> bool {
+        self.0.is_absent() || self.0.is_without()
+    }
+
+    /// Whether the API server does not know the kind.
+    pub(crate) fn is_absent(&self) -> bool {
+        self.0.is_absent()
+    }
+
+    /// Ends the watch.
+    pub(crate) fn dismiss(self) {
+        self.0.dismiss();
+    }
+
     /// Goes on without the kind, if it has not been shown for long enough.
     pub(crate) fn go_on_without(&mut self) {
         self.0.go_on_without();

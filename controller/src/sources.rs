@@ -17,7 +17,7 @@
 use std::{collections::BTreeSet, time::Duration};
 
 use arpeggio_allocation::{
-    Declarer, Index, Records, Unlisted,
+    Declarer, Index, Records, Unlisted, Watched,
     node_leases::LeaseToDelete,
     sources::{MetalLb, PoolFile, Surroundings},
 };
@@ -25,7 +25,7 @@ use arpeggio_api::{
     config_map::Dialect,
     last_good,
     lease::{KIND_LABEL, Kind},
-    metallb::{IPAddressPool, L2Advertisement, LegacyPool},
+    metallb::{IPAddressPool, L2Advertisement, LegacyPool, OldestPool},
 };
 use arpeggio_runtime::{
     health::{Awaited, Health},
@@ -89,7 +89,13 @@ struct MetalLbFeeds {
     file: Feed<ConfigMap>,
     pools: Feed<IPAddressPool>,
     legacy_pools: Feed<LegacyPool>,
+    /// The same in the version that came first, where the API server does not show the other one.
+    oldest_pools: Option<Feed<OldestPool>>,
     advertisements: Feed<L2Advertisement>,
+    /// What a watch is begun with.
+    client: Client,
+    namespace: String,
+    health: Health,
 }
 
 /// Something that a watch has shown.
@@ -110,6 +116,7 @@ pub(crate) enum MetalLbShown {
     File(Event<ConfigMap>),
     Pool(Event<IPAddressPool>),
     LegacyPool(Event<LegacyPool>),
+    OldestPool(Event<OldestPool>),
     Advertisement(Event<L2Advertisement>),
 }
 
@@ -146,6 +153,7 @@ impl Sources {
         feeds.file.go_on_without();
         if let Some(metallb) = &mut feeds.metallb {
             metallb.go_on_without();
+            metallb.look_for_oldest(&mut self.metallb);
         }
         feeds.namespaces.go_on_without();
         feeds.nodes.go_on_without();
@@ -292,21 +300,47 @@ impl MetalLbFeeds {
             file: file(client, namespace, &place.config_map, health.awaits("MetalLB's ConfigMap")),
             pools: Feed::new(pools, all(), health.awaits("IPAddressPools")),
             legacy_pools: Feed::new(legacy_pools, all(), health.awaits("MetalLB's AddressPools")),
+            oldest_pools: None,
             advertisements: Feed::new(advertisements, all(), health.awaits("L2Advertisements")),
+            client: client.clone(),
+            namespace: namespace.to_owned(),
+            health: health.clone(),
         }
     }
 
-    fn undecodable(&mut self) -> [Undecodable; 4] {
-        [
+    /// Looks for `AddressPool`s in the version that came first, as long as they are not shown in the other one.
+    fn look_for_oldest(&mut self, objects: &mut MetalLb) {
+        if self.legacy_pools.is_lacking() {
+            let (client, health) = (&self.client, &self.health);
+            self.oldest_pools.get_or_insert_with(|| {
+                let pools = Api::namespaced(client.clone(), &self.namespace);
+                let awaited = health.awaits("MetalLB's AddressPools (v1alpha1)");
+                if !self.legacy_pools.is_absent() {
+                    // What is gone on without already keeps nobody from being ready.
+                    awaited.done();
+                }
+                Feed::new(pools, Config::default(), awaited)
+            });
+        } else if let Some(feed) = self.oldest_pools.take() {
+            feed.dismiss();
+            Watched::<OldestPool>::reset(objects, Vec::new());
+        }
+    }
+
+    fn undecodable(&mut self) -> Vec<Undecodable> {
+        let present = [
             self.file.undecodable(),
             self.pools.undecodable(),
             self.legacy_pools.undecodable(),
             self.advertisements.undecodable(),
-        ]
+        ];
+        let oldest = self.oldest_pools.as_mut().map(Feed::undecodable);
+        present.into_iter().chain(oldest).collect()
     }
 
     fn left_out(&self) -> impl Iterator<Item = &str> {
         let pools = self.pools.left_out().chain(self.legacy_pools.left_out());
+        let pools = pools.chain(self.oldest_pools.iter().flat_map(Feed::left_out));
         self.file.left_out().chain(pools).chain(self.advertisements.left_out())
     }
 
@@ -314,6 +348,7 @@ impl MetalLbFeeds {
         self.file.is_partial()
             || self.pools.is_partial()
             || self.legacy_pools.is_partial()
+            || self.oldest_pools.as_ref().is_some_and(Feed::is_partial)
             || self.advertisements.is_partial()
     }
 
@@ -321,11 +356,15 @@ impl MetalLbFeeds {
         self.file.is_listed()
             && self.pools.is_listed()
             && self.legacy_pools.is_listed()
+            && self.oldest_pools.as_ref().is_none_or(Feed::is_listed)
             && self.advertisements.is_listed()
     }
 
+    /// Whoever goes on without a kind does not wait for another version of it.
     fn are_settled(&self) -> bool {
-        self.file.is_settled()
+        let is_oldest_settled = || self.oldest_pools.as_ref().is_some_and(Feed::is_settled);
+        (!self.legacy_pools.is_absent() || is_oldest_settled())
+            && self.file.is_settled()
             && self.pools.is_settled()
             && self.legacy_pools.is_settled()
             && self.advertisements.is_settled()
@@ -335,12 +374,17 @@ impl MetalLbFeeds {
         self.file.go_on_without();
         self.pools.go_on_without();
         self.legacy_pools.go_on_without();
+        self.oldest_pools.iter_mut().for_each(Feed::go_on_without);
         self.advertisements.go_on_without();
     }
 
     fn unlisted(&self, place: &MetalLbPlace) -> impl Iterator<Item = Unlisted> {
         let file = self.file.unlisted(Some((&place.namespace, &place.config_map)));
-        let pools = self.pools.unlisted(None).into_iter().chain(self.legacy_pools.unlisted(None));
+        let oldest = self.oldest_pools.as_ref();
+        let legacy = self.legacy_pools.unlisted(None);
+        let legacy = legacy.filter(|_| !oldest.is_some_and(|it| it.is_listed() && !it.is_absent()));
+        let legacy = legacy.or_else(|| oldest.and_then(|it| it.unlisted(None)));
+        let pools = self.pools.unlisted(None).into_iter().chain(legacy);
         file.into_iter().chain(pools).chain(self.advertisements.unlisted(None))
     }
 
@@ -349,6 +393,7 @@ impl MetalLbFeeds {
             event = self.file.next() => MetalLbShown::File(event),
             event = self.pools.next() => MetalLbShown::Pool(event),
             event = self.legacy_pools.next() => MetalLbShown::LegacyPool(event),
+            event = next_oldest(&mut self.oldest_pools) => MetalLbShown::OldestPool(event),
             event = self.advertisements.next() => MetalLbShown::Advertisement(event),
         }
     }
@@ -358,8 +403,21 @@ impl MetalLbFeeds {
             MetalLbShown::File(event) => self.file.pass(event, file),
             MetalLbShown::Pool(event) => self.pools.pass(event, objects),
             MetalLbShown::LegacyPool(event) => self.legacy_pools.pass(event, objects),
+            MetalLbShown::OldestPool(event) => {
+                if let Some(feed) = &mut self.oldest_pools {
+                    feed.pass(event, objects);
+                }
+            }
             MetalLbShown::Advertisement(event) => self.advertisements.pass(event, objects),
         }
+        self.look_for_oldest(objects);
+    }
+}
+
+async fn next_oldest(feed: &mut Option<Feed<OldestPool>>) -> Event<OldestPool> {
+    match feed {
+        Some(feed) => feed.next().await,
+        None => std::future::pending().await,
     }
 }
 

@@ -1,4 +1,4 @@
-//! `MetalLB`'s own objects, read as they are (`metallb.io/v1beta1`).
+//! `MetalLB`'s own objects, read as they are (`metallb.io/v1beta1`; an `AddressPool` of its also as `v1alpha1`).
 //!
 //! An `IPAddressPool` becomes a pool, the `L2Advertisement`s that select it become its announce rules. An `AddressPool` of
 //! `MetalLB`'s, the kind that came before (up to 0.14), is a pool that is announced everywhere. Two habits of `MetalLB` are
@@ -36,6 +36,9 @@ pub type L2Advertisement = Object<L2AdvertisementSpec>;
 /// A pool of `MetalLB`'s, of the kind that came before `IPAddressPool`.
 pub type LegacyPool = Object<LegacyPoolSpec>;
 
+/// The same in the version that came first, which some API servers have alone (`MetalLB`'s operator up to 4.9).
+pub type OldestPool = Object<OldestPoolSpec>;
+
 impl Kind for IPAddressPoolSpec {
     const KIND: &'static str = "IPAddressPool";
     const PLURAL: &'static str = "ipaddresspools";
@@ -61,6 +64,21 @@ impl Kind for LegacyPoolSpec {
     const PLURAL: &'static str = "addresspools";
     const FIELDS: &'static [&'static str] =
         &["protocol", "addresses", "autoAssign", "bgpAdvertisements"];
+}
+
+impl Kind for OldestPoolSpec {
+    const KIND: &'static str = LegacyPoolSpec::KIND;
+    const PLURAL: &'static str = LegacyPoolSpec::PLURAL;
+    const VERSION: &'static str = "v1alpha1";
+    const FIELDS: &'static [&'static str] = LegacyPoolSpec::FIELDS;
+}
+
+impl From<OldestPool> for LegacyPool {
+    fn from(OldestPool { metadata, spec }: OldestPool) -> Self {
+        let Written { meaning, unknown } = spec;
+        let spec = Written { meaning: meaning.map(|OldestPoolSpec(spec)| spec), unknown };
+        Self { metadata, spec }
+    }
 }
 
 /// What an `IPAddressPool` asks for.
@@ -103,6 +121,11 @@ pub struct LegacyPoolSpec {
     /// Whether Services that name no pool get addresses from it; absent means yes.
     pub auto_assign: Option<bool>,
 }
+
+/// The same in the version that came first.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(transparent)]
+pub struct OldestPoolSpec(pub LegacyPoolSpec);
 
 /// What an `L2Advertisement` asks for.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]

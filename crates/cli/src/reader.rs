@@ -2,6 +2,7 @@
 
 use std::fmt::Debug;
 
+use arpeggio_api::metallb::{LegacyPool, OldestPool};
 use kube::{
     Api, Client, Resource,
     api::ListParams,
@@ -30,6 +31,22 @@ where
     match list(api, params).await {
         Err(Gap::UnknownKind(_)) => Ok(Vec::new()),
         listed => listed,
+    }
+}
+
+/// `MetalLB`'s `AddressPool`s, in whatever version the API server shows them; none where it knows none.
+pub(crate) async fn list_legacy_pools(
+    client: &Client,
+    namespace: &str,
+) -> Result<Vec<LegacyPool>, Gap> {
+    let all = ListParams::default();
+    let present = list(&Api::namespaced(client.clone(), namespace), &all).await;
+    let Err(gap) = present else { return present };
+    let oldest: Api<OldestPool> = Api::namespaced(client.clone(), namespace);
+    match list(&oldest, &all).await {
+        Ok(pools) => Ok(pools.into_iter().map(LegacyPool::from).collect()),
+        Err(_) if matches!(gap, Gap::UnknownKind(_)) => Ok(Vec::new()),
+        Err(_) => Err(gap),
     }
 }
 
@@ -70,6 +87,35 @@ impl Reader {
     {
         let api = Api::namespaced(self.client.clone(), namespace);
         self.list(api, params).await
+    }
+
+    /// `MetalLB`'s `AddressPool`s in a namespace, or in all, in whatever version the API server shows them.
+    pub(crate) async fn legacy_pools(&mut self, namespace: Option<&str>) -> Vec<LegacyPool> {
+        let (all, before) = (ListParams::default(), self.gaps.len());
+        let present = self.list(self.api(namespace), &all).await;
+        let gaps = self.gaps.split_off(before);
+        if gaps.is_empty() || !present.is_empty() {
+            self.gaps.extend(gaps);
+            return present;
+        }
+        let oldest = self.list::<OldestPool>(self.api(namespace), &all).await;
+        if self.gaps.len() > before {
+            // What is told is why the present version is not shown.
+            self.gaps.truncate(before);
+            self.gaps.extend(gaps);
+        }
+        self.excuse::<LegacyPool>(namespace);
+        oldest.into_iter().map(LegacyPool::from).collect()
+    }
+
+    fn api<K>(&self, namespace: Option<&str>) -> Api<DeserializeGuard<K>>
+    where
+        K: Resource<DynamicType = (), Scope = NamespaceResourceScope> + DeserializeOwned,
+    {
+        match namespace {
+            Some(namespace) => Api::namespaced(self.client.clone(), namespace),
+            None => Api::all(self.client.clone()),
+        }
     }
 
     /// One object of a kind without namespaces; for want of a permission to list them all.
@@ -118,10 +164,58 @@ fn understood<K>(
 
 #[cfg(test)]
 mod tests {
+    use http::{Request, Response};
     use k8s_openapi::api::core::v1::Service;
+    use kube::client::Body;
     use serde_json::json;
 
     use super::*;
+
+    /// An API server that has an `AddressPool` of `MetalLB`'s in version v1alpha1, if `known`, and answers with this code in the
+    /// other one.
+    fn server(code: u16, known: bool) -> Client {
+        let answer = move |request: Request<Body>| async move {
+            let is_oldest = request.uri().path().contains("/v1alpha1/");
+            let object = json!({
+                "metadata": { "name": "lan" },
+                "spec": { "protocol": "layer2", "addresses": ["10.0.0.0/28"] },
+            });
+            let list =
+                json!({ "kind": "List", "apiVersion": "v1", "metadata": {}, "items": [object] });
+            let status = |code| {
+                (
+                    code,
+                    json!({ "kind": "Status", "apiVersion": "v1", "status": "Failure", "code": code }),
+                )
+            };
+            let (code, body) = match (is_oldest, known) {
+                (true, true) => (200, list),
+                (true, false) => status(404),
+                (false, _) => status(code),
+            };
+            Response::builder().status(code).body(Body::from(body.to_string().into_bytes()))
+        };
+        Client::new(tower::service_fn(answer), "default")
+    }
+
+    #[tokio::test]
+    async fn pools_of_metallb_s_old_kind_are_read_in_the_version_that_there_is() {
+        for (code, known, names, told) in
+            [(404, true, 1, 0), (500, true, 1, 0), (404, false, 0, 0), (500, false, 0, 1)]
+        {
+            let client = server(code, known);
+            for namespace in [Some("m"), None] {
+                let mut reader = Reader::new(client.clone());
+                let pools = reader.legacy_pools(namespace).await;
+                assert_eq!((pools.len(), reader.gaps.len()), (names, told), "{:?}", reader.gaps);
+            }
+            let listed = list_legacy_pools(&client, "m").await;
+            assert_eq!(
+                listed.map_or(usize::MAX, |it| it.len()),
+                if told > 0 { usize::MAX } else { names }
+            );
+        }
+    }
 
     #[test]
     fn what_can_be_decoded_is_used_and_the_rest_is_named() {

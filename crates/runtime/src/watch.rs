@@ -214,6 +214,16 @@ where
         self.listed || self.without
     }
 
+    /// Whether the API server does not know the kind at present.
+    pub fn is_absent(&self) -> bool {
+        self.absent > 0
+    }
+
+    /// Ends the watch. Nobody waits for it any more.
+    pub fn dismiss(self) {
+        self.awaited.done();
+    }
+
     /// Whether others go on without the kind, as the API server does not show it: what was known of it stays, and there
     /// may be more.
     pub fn is_without(&self) -> bool {
@@ -670,7 +680,7 @@ mod tests {
         let health = Health::default();
         let mut watch = watch(&health);
         assert_eq!(names(watch.pass(refused(404)).unwrap()), (true, vec![]));
-        assert!(watch.is_listed() && health.missing().is_empty());
+        assert!(watch.is_listed() && watch.is_absent() && health.missing().is_empty());
         assert_eq!(watch.pass(refused(404)), None, "no news");
         assert_eq!(list(&mut watch, vec![good("a")]), (true, owned(&["a"])));
         assert_eq!(names(watch.pass(refused(404)).unwrap()), (true, vec![]), "it was removed");

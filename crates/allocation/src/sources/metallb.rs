@@ -4,7 +4,9 @@ use std::collections::BTreeMap;
 
 use arpeggio_api::{
     declaration::{Declaration, Remark},
-    metallb::{Advertisement, IPAddressPool, Kind, L2Advertisement, LegacyPool, Object},
+    metallb::{
+        Advertisement, IPAddressPool, Kind, L2Advertisement, LegacyPool, Object, OldestPool,
+    },
 };
 use arpeggio_ipam::PoolError;
 use k8s_openapi::api::core::v1::ObjectReference;
@@ -18,6 +20,8 @@ pub struct MetalLb {
     pools: BTreeMap<String, IPAddressPool>,
     /// Of the kind that came before.
     legacy_pools: BTreeMap<String, LegacyPool>,
+    /// The same as they are shown in the version that came first.
+    oldest_pools: BTreeMap<String, LegacyPool>,
     advertisements: BTreeMap<String, Known>,
     /// What advertisements said when a controller has last been able to read them, by uid.
     remembered: BTreeMap<String, Advertisement>,
@@ -46,7 +50,7 @@ impl MetalLb {
     /// Whether there are no pools at all.
     #[must_use]
     pub fn has_no_pools(&self) -> bool {
-        self.pools.is_empty() && self.legacy_pools.is_empty()
+        self.pools.is_empty() && self.legacy_pools().next().is_none()
     }
 
     /// Whether the API server does not show advertisements. What is kept of them counts then, and where a pool is
@@ -64,6 +68,13 @@ impl MetalLb {
             }
             None => self.remembered.remove(uid).is_some(),
         };
+    }
+
+    /// Each once, in whatever version it is shown.
+    fn legacy_pools(&self) -> impl Iterator<Item = &LegacyPool> {
+        let shown = |name: &String| self.legacy_pools.contains_key(name);
+        let oldest = self.oldest_pools.iter().filter(move |(name, _)| !shown(name));
+        self.legacy_pools.values().chain(oldest.map(|(_, pool)| pool))
     }
 
     /// What an advertisement says, or said when it could last be read.
@@ -97,7 +108,7 @@ impl MetalLb {
         for pool in self.pools.values() {
             declared.add(&pool.object_ref(&()), pool.declare(usable(), all_known));
         }
-        for pool in self.legacy_pools.values() {
+        for pool in self.legacy_pools() {
             declared.add(&pool.object_ref(&()), pool.declare());
         }
         declared
@@ -181,6 +192,21 @@ impl Watched<LegacyPool> for MetalLb {
 
     fn reset(&mut self, pools: Vec<LegacyPool>) {
         self.legacy_pools = by_name(pools);
+        self.changed = true;
+    }
+}
+
+impl Watched<OldestPool> for MetalLb {
+    fn apply(&mut self, pool: OldestPool) {
+        self.changed |= put(&mut self.oldest_pools, pool.into());
+    }
+
+    fn gone(&mut self, pool: &ObjectMeta) {
+        self.changed |= self.oldest_pools.remove(name(pool)).is_some();
+    }
+
+    fn reset(&mut self, pools: Vec<OldestPool>) {
+        self.oldest_pools = by_name(pools.into_iter().map(LegacyPool::from).collect());
         self.changed = true;
     }
 }
@@ -316,5 +342,25 @@ mod tests {
         assert_eq!((declared.pools.len(), declared.remarks.len()), (1, 0));
         metallb.delete(legacy);
         assert_eq!(metallb.declared(), Declared::default());
+    }
+
+    #[test]
+    fn pools_in_the_version_that_came_first_are_read_once() {
+        let mut metallb = MetalLb::default();
+        let object = |name: &str| {
+            let spec = json!({ "protocol": "layer2", "addresses": ["10.0.1.0/24"] });
+            json!({ "metadata": { "name": name }, "spec": spec })
+        };
+        let oldest = |name| -> OldestPool { serde_json::from_value(object(name)).unwrap() };
+        let legacy: LegacyPool = serde_json::from_value(object("old")).unwrap();
+        metallb.reset(vec![oldest("old")]);
+        let declared = metallb.declared();
+        assert!(declared.pools[0].pool.is_ok() && !metallb.has_no_pools());
+        metallb.reset(vec![legacy]);
+        assert_eq!(metallb.declared(), declared);
+        metallb.apply(oldest("other"));
+        assert_eq!(metallb.declared().pools.len(), 2);
+        metallb.reset(Vec::<OldestPool>::new());
+        assert_eq!(metallb.declared(), declared);
     }
 }

@@ -14,6 +14,8 @@ pub trait Kind: Debug + Clone + Default + PartialEq + DeserializeOwned + Send + 
     const KIND: &'static str;
     /// The kind in addresses of the API.
     const PLURAL: &'static str;
+    /// The version in which it is read.
+    const VERSION: &'static str = "v1beta1";
     /// The fields that a spec of this kind has.
     const FIELDS: &'static [&'static str];
 }
@@ -119,7 +121,7 @@ impl<S: Kind> Resource for Object<S> {
     }
 
     fn version((): &()) -> Cow<'_, str> {
-        "v1beta1".into()
+        S::VERSION.into()
     }
 
     fn plural((): &()) -> Cow<'_, str> {

@@ -2,9 +2,10 @@
 
 use std::{fmt::Debug, future::Future, time::Duration};
 
+use arpeggio_api::metallb::LegacyPool;
 use arpeggio_doctor::Known;
 use futures::{StreamExt as _, stream};
-use kube::{Api, Resource, api::ListParams};
+use kube::{Api, Client, Resource, api::ListParams};
 use serde::de::DeserializeOwned;
 use tokio::time::timeout;
 
@@ -32,6 +33,12 @@ where
 {
     let all = ListParams::default();
     let listed = within(PATIENCE, reader::list_if_installed(api, &all)).await?;
+    listed.map_err(|gap| gap.to_string())
+}
+
+/// `MetalLB`'s `AddressPool`s, in whatever version the API server shows them.
+pub(super) async fn legacy_pools(client: &Client, namespace: &str) -> Known<Vec<LegacyPool>> {
+    let listed = within(PATIENCE, reader::list_legacy_pools(client, namespace)).await?;
     listed.map_err(|gap| gap.to_string())
 }
 

@@ -24,7 +24,7 @@ use k8s_openapi::{
 };
 use kube::{Api, Client, ResourceExt as _, api::ListParams};
 
-use super::kubernetes::{get, list, list_if_installed};
+use super::kubernetes::{get, legacy_pools, list, list_if_installed};
 use crate::installed::Duties;
 
 const DEFINITION: &str = "addresspools.arpeggio.dev";
@@ -96,11 +96,10 @@ async fn of_metallb(
     key: &str,
 ) -> Known<Vec<Pool>> {
     let pools: Api<IPAddressPool> = Api::namespaced(client.clone(), namespace);
-    let legacy: Api<LegacyPool> = Api::namespaced(client.clone(), namespace);
     let advertisements: Api<L2Advertisement> = Api::namespaced(client.clone(), namespace);
     let (pools, legacy, advertisements) = tokio::join!(
         list_if_installed(&pools),
-        list_if_installed(&legacy),
+        legacy_pools(client, namespace),
         list_if_installed(&advertisements)
     );
     let declared = declared(&pools?, &legacy?, &advertisements?);

@@ -138,11 +138,10 @@ impl MetalLbObjects {
         let objects = Self {
             file: reader.inside(namespace, &named(&places.metallb_config_map)).await,
             pools: reader.inside(namespace, &all).await,
-            legacy_pools: reader.inside(namespace, &all).await,
+            legacy_pools: reader.legacy_pools(Some(namespace)).await,
             advertisements: reader.inside(namespace, &all).await,
         };
         reader.excuse::<IPAddressPool>(Some(namespace));
-        reader.excuse::<LegacyPool>(Some(namespace));
         reader.excuse::<L2Advertisement>(Some(namespace));
         objects
     }

@@ -5,7 +5,7 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use arpeggio_api::{
     config_map::{self, Dialect},
-    metallb::{IPAddressPool, Kind, L2Advertisement, LegacyPool, Object},
+    metallb::{IPAddressPool, Kind, L2Advertisement, Object},
 };
 use k8s_openapi::api::core::v1::ConfigMap;
 use kube::{Resource, ResourceExt as _, api::ListParams};
@@ -42,7 +42,7 @@ impl Strays {
         let mut strays = Self { read, ..Self::default() };
         let all = ListParams::default();
         strays.add_objects(&reader.everywhere::<IPAddressPool>(&all).await);
-        strays.add_objects(&reader.everywhere::<LegacyPool>(&all).await);
+        strays.add_objects(&reader.legacy_pools(None).await);
         strays.add_objects(&reader.everywhere::<L2Advertisement>(&all).await);
         let names: BTreeSet<String> = CONFIG_MAPS
             .map(str::to_owned)
@@ -54,7 +54,6 @@ impl Strays {
             strays.add_files(&reader.everywhere(&params).await);
         }
         reader.excuse::<IPAddressPool>(None);
-        reader.excuse::<LegacyPool>(None);
         reader.excuse::<L2Advertisement>(None);
         strays
     }
