@@ -7,7 +7,7 @@ mod common;
 use std::{ops::Range, time::Instant};
 
 use arpeggio_ipam::{
-    AllocationRules, Allocator, Families, Family, InvalidPool, Pool, PoolChoice, PoolError,
+    AllocationRules, Allocator, Families, Family, Grace, InvalidPool, Pool, PoolChoice, PoolError,
     PoolState, Requester, Reservation, Unusable, Usage,
 };
 use arpeggio_labels::{Labels, Selector};
