@@ -113,6 +113,8 @@ impl Index {
             Step::Release(address) => vec![Advice::GivesBack(address)],
             Step::Mark(address, Some(_)) => vec![Advice::GraceBegins(address)],
             Step::Mark(address, None) => vec![Advice::GraceEnds(address)],
+            // It stays until the others of the ring have promised theirs.
+            Step::Promise(address, _) => vec![self.keeps(owner, address)],
             Step::Claim(address) => self.claims(owner, address),
             Step::Settle(outcome) => self.settles(owner, &outcome),
         }

@@ -12,6 +12,7 @@ use k8s_openapi::apimachinery::pkg::apis::meta::v1::Time;
 use super::{
     Index,
     clock::is_far_ahead,
+    exchange::Exchange,
     outcome::{Hint, Outcome, Reason, Terminating},
     rivals::Said,
     setbacks::Work,
@@ -29,6 +30,8 @@ pub(super) enum Step {
     Settle(Box<Outcome>),
     /// Say on the lock of this address that the grace period began at that time, or that there is none.
     Mark(IpAddr, Option<Time>),
+    /// Say on the lock of this address to whom it is promised.
+    Promise(IpAddr, Owner),
     /// Remove from the status which addresses the Service is not going to get.
     Unrenounce,
     /// Remove from the status what we said.
@@ -158,14 +161,37 @@ impl View<'_> {
             return self.obtain(choice.address, renounced.contains(&choice.address));
         }
         held.retain(|it| !plan.leaving.iter().any(|leaving| leaving.address == *it));
-        self.settle(Outcome {
+        let is_refused = plan.refusal.is_some();
+        let outcome = Outcome {
             addresses: held,
             expiring: plan.expiring,
             leaving: plan.leaving,
             refusal: plan.refusal.map(|refusal| self.reason(refusal)),
             wants_more: plan.wants_more,
             ..Outcome::default()
-        })
+        };
+        match is_refused.then(|| self.index.exchange(self.owner)).flatten() {
+            Some(exchange) => self.take_part(exchange, outcome),
+            None => self.settle(outcome),
+        }
+    }
+
+    /// The next step of a Service that is refused the address which it is to have in exchange for its own.
+    fn take_part(&self, exchange: Exchange, mut outcome: Outcome) -> Step {
+        match exchange {
+            Exchange::Promise(address, heir) => return Step::Promise(address, heir),
+            Exchange::Wait(others) => outcome.waits_for = others,
+            Exchange::WaitUntil(time) => outcome.waits_until = time,
+            Exchange::GiveUp => {
+                let given_up = std::mem::take(&mut outcome.addresses);
+                if let (Some(Reason::NoneToGive(_, hint)), [address]) =
+                    (&mut outcome.refusal, given_up.as_slice())
+                {
+                    *hint = Hint::Exchange(*address);
+                }
+            }
+        }
+        self.settle(outcome)
     }
 
     /// Whether an address is the Service's own, or one of its predecessor that it may have, too.
@@ -300,7 +326,7 @@ impl Index {
                 self.refused.remove(owner);
                 None
             }
-            Step::Claim(_) | Step::Mark(..)
+            Step::Claim(_) | Step::Mark(..) | Step::Promise(..)
                 if self.is_held_back(&Subject::Service(owner.clone()), Work::Locks) =>
             {
                 let refused = self.refusal_of_locks(owner)?;
@@ -314,6 +340,7 @@ impl Index {
             Step::Claim(address) => self.claim(owner, address),
             Step::Settle(outcome) => self.settle(owner, *outcome, now),
             Step::Mark(address, since) => self.mark(owner, address, since),
+            Step::Promise(address, heir) => self.promise(owner, address, &heir),
             Step::Unrenounce => self.unrenounce(owner),
             Step::Withdraw => self.withdraw(owner, now),
             // It may be one again soon, as one that is deleted may be created again.
@@ -366,6 +393,10 @@ impl Index {
         if outcome.wants_more || outcome.refusal.is_some() {
             self.queue_up(owner);
         }
+        // Whatever they wait for themselves, they do not wait for this one.
+        self.dirty.extend(outcome.waits_for.iter().cloned());
+        let alarm = |time: &Time| (time.clone(), Subject::Service(owner.clone()));
+        self.alarms.extend(outcome.waits_until.as_ref().map(alarm));
         match &outcome.refusal {
             Some(why) => _ = self.refused.insert(owner.clone(), why.word()),
             None => _ = self.refused.remove(owner),
@@ -477,6 +508,12 @@ impl Index {
     fn mark(&mut self, owner: &Owner, address: IpAddr, since: Option<Time>) -> Option<Task> {
         let uid = &self.services.get(owner)?.service.uid;
         let amendment = self.locks.get(&address)?.marked(address, uid, since);
+        let effect = Effect::Amend(self.with_terms(amendment));
+        self.task(Subject::Service(owner.clone()), effect)
+    }
+
+    fn promise(&mut self, owner: &Owner, address: IpAddr, heir: &Owner) -> Option<Task> {
+        let amendment = self.locks.get(&address)?.promised(address, heir);
         let effect = Effect::Amend(self.with_terms(amendment));
         self.task(Subject::Service(owner.clone()), effect)
     }

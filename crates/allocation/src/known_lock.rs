@@ -31,6 +31,8 @@ pub(super) struct KnownLock {
     pub(super) restored: Option<Time>,
     /// The Service that was deleted, or not for us any more, while it had the address, which rests since.
     pub(super) former: Option<Owner>,
+    /// The Service that is to have the address when its present one leaves it for another one.
+    pub(super) promised_to: Option<Owner>,
     pub(super) expiring: Vec<Expiry>,
     /// Something of it was not understood: others may have it, too, who are not on it any more.
     pub(super) is_damaged: bool,
@@ -81,6 +83,7 @@ impl KnownLock {
             restored: None,
             expiring: record.expiring,
             former: record.last_service.map(Owner::from),
+            promised_to: record.promised_to.map(Owner::from),
             services: record.claim.services,
             is_damaged: record.damage.is_some() || record.newer.is_some(),
             is_newer: record.newer.is_some(),
@@ -132,6 +135,12 @@ impl KnownLock {
         }
     }
 
+    /// The lock, where the address is promised to this Service.
+    pub(super) fn promised(&self, address: IpAddr, heir: &Owner) -> Amendment {
+        let promised_to = Some(heir.as_str().to_owned());
+        Amendment { promised_to, ..self.unchanged(address, self.services.clone()) }
+    }
+
     pub(super) fn deleted(&self) -> Change {
         Change::Delete { lease_uid: self.lease_uid.clone(), version: self.version }
     }
@@ -150,6 +159,7 @@ impl KnownLock {
             claimed_for: None,
             resting_until: None,
             last_service: None,
+            promised_to: None,
             expiring,
         }
     }

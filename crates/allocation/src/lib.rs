@@ -16,6 +16,7 @@ mod clock;
 mod decision;
 mod declared;
 pub mod effect;
+mod exchange;
 mod formats;
 mod known_lock;
 mod locks;

@@ -94,9 +94,15 @@ impl Index {
         let mut concerned = lock.owners.clone();
         let before = self.forget(address);
         let unmet = self.unmet(&lock, before.as_ref());
+        let promise_before = before.as_ref().and_then(|before| before.promised_to.clone());
+        let is_promised = lock.promised_to.is_some() && lock.promised_to != promise_before;
+        let owners = lock.owners.clone();
         concerned.extend(before.into_iter().flat_map(|before| before.owners));
         self.remember(address, self.with_stranger_named(KnownLock { unmet, ..lock }));
         concerned.iter().for_each(|owner| self.touch(owner));
+        if is_promised {
+            owners.first().into_iter().for_each(|owner| self.look_at_ring(owner));
+        }
     }
 
     /// Who is on `lock`, which was as `before`, without ever having been seen.

@@ -3,7 +3,9 @@
 use std::{fmt, net::IpAddr};
 
 use arpeggio_api::service::{RequestError, ServiceRecord};
-use arpeggio_ipam::{Leaving, Refusal, Reservation, UnfitAddress};
+use arpeggio_ipam::{Leaving, Owner, Refusal, Reservation, UnfitAddress};
+
+use k8s_openapi::apimachinery::pkg::apis::meta::v1::Time;
 
 use super::effect::Refused;
 
@@ -40,6 +42,10 @@ pub(super) struct Outcome {
     pub(super) unannounced: Vec<IpAddr>,
     /// Why it does not get what it asks for.
     pub(super) refusal: Option<Reason>,
+    /// Those who have to do something before it gets the address of one of them in exchange for its own.
+    pub(super) waits_for: Vec<Owner>,
+    /// When it is looked again whether that can be.
+    pub(super) waits_until: Option<Time>,
     /// Whether it would get more if some address came free.
     pub(super) wants_more: bool,
 }
@@ -110,6 +116,8 @@ pub(super) enum Hint {
     MetalLbElsewhere(String),
     /// The API server does not show these objects.
     Unlisted(String),
+    /// The Service gives this address up first, since it exchanges it for the one that it asks for.
+    Exchange(IpAddr),
 }
 
 impl fmt::Display for Hint {
@@ -120,6 +128,10 @@ impl fmt::Display for Hint {
                 f,
                 ". MetalLB's objects are read in namespace {namespace:?} only, where there is no pool: if they are in another \
                  one, the controller's --metallb-namespace has to name it"
+            ),
+            Self::Exchange(address) => write!(
+                f,
+                ". The Services exchange their addresses: this one gives {address} up first, and has none for a moment"
             ),
             Self::Unlisted(objects) => write!(
                 f,

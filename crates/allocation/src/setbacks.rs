@@ -202,6 +202,16 @@ impl Index {
         self.is_written_too_often(subject, work) || self.was_set_back(subject, work)
     }
 
+    /// Until when a Service is left alone since something was not done for it, if it still is as it was.
+    pub(super) fn hindered_until(&self, owner: &Owner) -> Option<Time> {
+        let subject = Subject::Service(owner.clone());
+        let version = self.version_of(&subject);
+        let of = |work| self.setbacks.get(&(subject.clone(), work));
+        let all = [Work::Locks, Work::Status].into_iter().filter_map(of);
+        let ends = all.filter(|it| it.version == version).map(|it| it.until.clone());
+        ends.max().filter(|end| self.now.as_ref().is_none_or(|now| end > now))
+    }
+
     /// Whether so much was written of `subject` lately that it is left alone for now. It is looked at again in time.
     pub(super) fn is_written_too_often(&mut self, subject: &Subject, work: Work) -> bool {
         let Some(now) = &self.now else { return false };

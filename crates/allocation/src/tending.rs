@@ -143,6 +143,11 @@ impl Index {
             return self.disown(address);
         };
         let gone = !self.is_served(owner);
+        if let Some(amendment) = self.passed_on(owner, address, now) {
+            let change = Change::Amend(self.with_terms(amendment));
+            let release = Release { address, service: Some(service), change };
+            return self.task(Subject::Lock(address), Effect::Release(release));
+        }
         let change = match lock.left(address, owner, rest) {
             Change::Amend(amendment) => {
                 let last_service = gone.then(|| service.path());
@@ -165,7 +170,7 @@ impl Index {
 
     /// Until when the address is given to nobody, were it given back now: as its pool says, and as long as a stranger may
     /// have it.
-    fn rest_of(&self, address: IpAddr, now: &Time) -> Option<Time> {
+    pub(super) fn rest_of(&self, address: IpAddr, now: &Time) -> Option<Time> {
         let cool_down = self.allocator.pool_of(address).map(|pool| pool.cool_down);
         let quarantine = self.stranger_at(address).map(|_| self.periods.quarantine);
         let rest = cool_down.max(quarantine).filter(|rest| !rest.is_zero())?;

@@ -5,6 +5,7 @@ mod announcing;
 mod bad_input;
 mod cluster;
 mod editions;
+mod exchange;
 mod formats;
 mod growth;
 mod moving_pools;

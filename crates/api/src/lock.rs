@@ -22,6 +22,7 @@
 //! | annotation `arpeggio.dev/unannounced` | why its holder does not announce it at present, in a word: `NoReadyEndpoints` |
 //! | annotation `arpeggio.dev/resting-until` | the address was given back, and nobody gets it before this time (RFC 3339) |
 //! | annotation `arpeggio.dev/expiring` | which of the Services have the address for a grace period only, and since when: `UID@TIME,...` (RFC 3339) |
+//! | annotation `arpeggio.dev/promised-to` | the Service that gets the address when its present one leaves it, `NAMESPACE/NAME`: they exchange addresses |
 //! | annotation `arpeggio.dev/last-service` | the Service that was deleted, or for another load balancer or none, while it had the address, `NAMESPACE/NAME`: one of this name may have it at once |
 
 use std::{collections::BTreeMap, fmt, net::IpAddr};
@@ -46,6 +47,7 @@ const SERVICES: &str = "arpeggio.dev/services";
 const CLAIMED_FOR: &str = "arpeggio.dev/claimed-for";
 const RESTING_UNTIL: &str = "arpeggio.dev/resting-until";
 const LAST_SERVICE: &str = "arpeggio.dev/last-service";
+const PROMISED_TO: &str = "arpeggio.dev/promised-to";
 const EXPIRING: &str = "arpeggio.dev/expiring";
 const ANNOUNCE: &str = "arpeggio.dev/announce";
 const SPREAD: &str = "arpeggio.dev/spread";
@@ -128,6 +130,8 @@ pub struct Amendment {
     pub resting_until: Option<Time>,
     /// `NAMESPACE/NAME` of the last one, if it was deleted or is not for us any more: a Service of this name need not wait.
     pub last_service: Option<String>,
+    /// `NAMESPACE/NAME` of the Service that is to have the address when its present one leaves it.
+    pub promised_to: Option<String>,
     /// Which of the Services have it for a grace period only.
     pub expiring: Vec<Expiry>,
 }
@@ -160,6 +164,8 @@ pub struct LockRecord {
     pub resting_until: Option<Time>,
     /// `NAMESPACE/NAME` of the Service that was deleted, or not for us any more, while it had the address, which rests since.
     pub last_service: Option<String>,
+    /// `NAMESPACE/NAME` of the Service that is to have the address when its present one leaves it.
+    pub promised_to: Option<String>,
     /// Which of its Services have it for a grace period only.
     pub expiring: Vec<Expiry>,
     /// How often the address has moved to another node.
@@ -231,6 +237,7 @@ pub fn parse(lease: &Lease) -> Result<LockRecord, LeaseError> {
         claimed_for: lease::annotation(lease, CLAIMED_FOR).and_then(parse_claimed_for),
         resting_until,
         last_service: lease::annotation(lease, LAST_SERVICE).map(str::to_owned),
+        promised_to: lease::annotation(lease, PROMISED_TO).map(str::to_owned),
         expiring: expiring(lease),
         moves: lease.spec.as_ref().and_then(|spec| spec.lease_transitions).unwrap_or_default(),
         since: lease.spec.as_ref().and_then(|spec| spec.acquire_time.clone()),
@@ -394,6 +401,7 @@ impl Amendment {
             ANNOUNCE: self.terms.to_text(),
             SPREAD: spread_text(self.spread),
             LAST_SERVICE: self.last_service,
+            PROMISED_TO: self.promised_to,
             EXPIRING: joined(&self.expiring),
         });
         if !self.services.is_empty() {
@@ -514,6 +522,7 @@ mod tests {
             claimed_for: Some(ClaimedFor { uid: "6f0c".into(), version: 12 }),
             resting_until: Some(Time(Timestamp::from_second(90).unwrap())),
             last_service: Some("default/web".into()),
+            promised_to: Some("default/shop".into()),
             expiring: vec![Expiry { uid: "6f0c".into(), since: Time(Timestamp::UNIX_EPOCH) }],
         }
     }
@@ -762,8 +771,17 @@ mod tests {
     /// admission policy has to know of each.
     #[test]
     fn the_admission_policy_says_who_may_write_each_annotation() {
-        const CONTROLLERS: [&str; 8] =
-            [SERVICES, POOL, CLAIMED_FOR, ANNOUNCE, SPREAD, RESTING_UNTIL, LAST_SERVICE, EXPIRING];
+        const CONTROLLERS: [&str; 9] = [
+            SERVICES,
+            POOL,
+            CLAIMED_FOR,
+            ANNOUNCE,
+            SPREAD,
+            RESTING_UNTIL,
+            LAST_SERVICE,
+            PROMISED_TO,
+            EXPIRING,
+        ];
         const HOLDERS: [&str; 4] = [SESSION, MOVE_TO, MOVE_REFUSED, UNANNOUNCED];
         const WITNESSES: [&str; 3] = [STRANGER, STRANGER_SEEN_BY, "arpeggio.dev/format"];
         let mut expected = [&CONTROLLERS[..], &HOLDERS, &WITNESSES].concat();

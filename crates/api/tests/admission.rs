@@ -32,6 +32,7 @@ fn written() -> BTreeSet<String> {
         claimed_for: Some(claimed_for),
         resting_until: Some(time.clone()),
         last_service: Some("default/web".into()),
+        promised_to: Some("default/shop".into()),
         expiring: vec![Expiry { uid: "6f0c".into(), since: time }],
     };
     let patch = amendment.patch();

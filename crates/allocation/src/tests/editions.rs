@@ -13,6 +13,7 @@ const SERVICES: &str = "arpeggio.dev/services";
 const TEXTS: [&str; 2] = ["arpeggio.dev/announce", "arpeggio.dev/last-good"];
 /// What the release before this one does not know.
 const LAST_SERVICE: &str = "arpeggio.dev/last-service";
+const PROMISED_TO: &str = "arpeggio.dev/promised-to";
 /// How its messages end.
 const EARLIER: &str = ", as before";
 
@@ -55,7 +56,10 @@ impl Edition {
         let mut lease = lease.clone();
         let annotations = lease.metadata.annotations.get_or_insert_default();
         match self {
-            Self::Before => _ = annotations.remove(LAST_SERVICE),
+            Self::Before => {
+                annotations.remove(LAST_SERVICE);
+                annotations.remove(PROMISED_TO);
+            }
             Self::After if annotations.get(FORMAT).is_some_and(|format| format == "2") => {
                 annotations.insert(FORMAT.to_owned(), "1".to_owned());
                 if let Some(services) = annotations.get_mut(SERVICES) {
@@ -101,7 +105,7 @@ impl Edition {
         match self {
             Self::Before => {
                 let before = before.and_then(|it| it.metadata.annotations.as_ref());
-                for key in [FORMAT, LAST_SERVICE] {
+                for key in [FORMAT, LAST_SERVICE, PROMISED_TO] {
                     match before.and_then(|it| it.get(key)) {
                         Some(value) => annotations.insert(key.to_owned(), value.clone()),
                         None => annotations.remove(key),

@@ -511,6 +511,56 @@ proptest! {
     }
 }
 
+/// What controllers do, and what becomes of it. The API server may refuse.
+fn step_of_controllers() -> impl Strategy<Value = Step> {
+    let controller = || 0..CONTROLLERS;
+    let watch = prop::sample::select(Watch::ALL.to_vec());
+    prop_oneof![
+        12 => (controller(), watch).prop_map(|(which, watch)| Step::Hear(which, watch)),
+        8 => controller().prop_map(Step::Decide),
+        10 => (0..8usize).prop_map(Step::Perform),
+        8 => (0..8usize).prop_map(Step::Answer),
+        1 => prop::option::of(prop::sample::select(REFUSED.to_vec())).prop_map(Step::Refuse),
+        1 => controller().prop_map(Step::Restart),
+    ]
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig { cases: 100, max_shrink_iters: 200, ..ProptestConfig::default() })]
+
+    /// Two or three, while somebody else waits for any address, and asks for one of theirs at some time.
+    #[test]
+    fn those_who_exchange_their_addresses_do_so_and_nobody_else_gets_one(
+        three: bool, meddles in prop::option::of((0..60usize, 1..4u8)),
+        steps in prop::collection::vec(step_of_controllers(), 1..100),
+    ) {
+        let mut world = World::new();
+        for number in [0, 2, 4, 1] {
+            world.take(&Step::Toggle(number));
+            world.settle()?;
+        }
+        let asked: &[(u8, u8)] =
+            if three { &[(0, 2), (2, 3), (4, 1)] } else { &[(0, 2), (2, 1)] };
+        for (number, last) in asked {
+            world.take(&Step::Request(*number, Some(*last)));
+        }
+        for (position, step) in steps.iter().enumerate() {
+            if let Some((_, last)) = meddles.filter(|(at, _)| *at == position) {
+                world.take(&Step::Request(1, Some(last)));
+            }
+            world.take(step);
+            world.check_no_address_twice()?;
+        }
+        world.settle()?;
+        world.check_rest()?;
+        for (number, last) in asked {
+            let record = world.records().into_iter().find(|it| it.service.name == name(*number));
+            let address: IpAddr = format!("10.0.0.{last}").parse().unwrap();
+            prop_assert_eq!(record.unwrap().ingress.addresses, [address], "s{}", number);
+        }
+    }
+}
+
 /// One controller has read the Service while it was no load balancer and is about to delete its lock; meanwhile it is
 /// one again, and another controller, which still knows the lock, is about to write the address in its status.
 #[test]
