@@ -240,12 +240,12 @@ async fn livez(State(admin): State<Sources>) -> (StatusCode, String) {
 }
 
 async fn readyz(State(admin): State<Sources>) -> (StatusCode, String) {
-    let (status, mut text) = verdict("waiting for", &admin.health.missing());
+    let (status, text) = verdict("waiting for", &admin.health.missing());
     let forgone = admin.health.forgone();
-    if !forgone.is_empty() {
-        text += &format!("going on without: {}\n", forgone.join(", "));
+    if forgone.is_empty() {
+        return (status, text);
     }
-    (status, text)
+    (status, format!("{text}going on without: {}\n", forgone.join(", ")))
 }
 
 fn verdict(complaint: &str, parts: &[String]) -> (StatusCode, String) {
