@@ -363,10 +363,10 @@ impl Elector {
         }
         self.decided = now;
         let (mut effects, mut gained, mut stranded) = (Vec::new(), Vec::new(), Vec::new());
-        let (mut ceased, mut lines_due) = (Vec::new(), None);
+        let mut lines_due = None;
         if self.synced {
             let was_calm = self.calm && self.is_calm();
-            let has_changed = self.weigh(now);
+            let concerned = self.weigh(now);
             self.writes.prune(now);
             self.keep_session(now, &mut effects);
             if !self.stopping {
@@ -383,7 +383,10 @@ impl Elector {
             self.settle_contests(now, &mut effects);
             self.stand_in(now, &mut effects);
             self.calm = self.is_calm();
-            if has_changed || !was_calm || !self.calm {
+            let ceased;
+            if was_calm && self.calm {
+                (gained, ceased) = self.update_announcing_of(concerned);
+            } else {
                 (gained, ceased) = self.update_announcing(now);
             }
             debug_assert_eq!(self.announcing, self.announced_by_role());
@@ -400,16 +403,18 @@ impl Elector {
         Decision { effects, gained, stranded, next }
     }
 
-    /// Takes in what has changed of locks, and of what speaks for the nodes. Whether anything has.
-    fn weigh(&mut self, now: Timestamp) -> bool {
+    /// Takes in what has changed of locks, and of what speaks for the nodes. Returns the addresses to which this node may be
+    /// another thing than before therefore: where pods come and go, what this node holds is not looked at each time.
+    fn weigh(&mut self, now: Timestamp) -> BTreeSet<IpAddr> {
         let changed = self.view.take_changed();
-        let anew = !changed.is_empty();
-        let has_changed = self.view.mark_free(now) || anew;
-        if has_changed {
-            self.merits.update(&self.view, &self.me, anew);
+        let mut concerned = self.view.mark_free(now);
+        concerned.extend(&changed.addresses);
+        self.merits.update(&self.view, &self.me, &concerned);
+        if changed.nodes.contains(&self.me) {
+            self.merits.update_all(&self.view, &self.me);
         }
         self.succession.reconsider(&self.view, &changed);
-        has_changed
+        concerned
     }
 
     fn keep_session(&mut self, now: Timestamp, effects: &mut Vec<Effect>) {

@@ -1,41 +1,37 @@
 //! How fit this node is for each lock that it holds.
 
-use alloc::collections::BTreeMap;
+use alloc::collections::{BTreeMap, BTreeSet};
 use core::net::IpAddr;
 
 use crate::{
-    eligibility::{Merit, Unfit},
-    model::{Node, Version},
+    model::{Lock, Node},
     view::View,
     writes::GiveReason,
 };
 
-/// This node's merits for the locks that name it as holder. Each decision asks for them, and they seldom change.
+/// What speaks against this node for the locks that name it as holder. Each decision asks for it, and it seldom changes.
 #[derive(Debug, Clone, Default, Hash)]
 pub(crate) struct OwnMerits {
-    /// With the lock's version.
-    known: BTreeMap<IpAddr, (Version, Result<Merit, Unfit>)>,
     /// What others should rather have, and why.
     unwanted: BTreeMap<IpAddr, GiveReason>,
 }
 
 impl OwnMerits {
-    /// Works out what is not known; everything, when `anew`.
-    pub(crate) fn update(&mut self, view: &View, me: &Node, anew: bool) {
-        if anew {
-            self.known.clear();
-        }
-        let is_own = |address| view.lock(address).is_some_and(|lock| lock.is_of(me));
-        self.known.retain(|address, _| is_own(*address));
-        for lock in view.locks_of(me) {
-            let known = self.known.get(&lock.address);
-            if known.is_none_or(|(version, _)| *version != lock.version) {
-                self.known.insert(lock.address, (lock.version, view.merit(lock, me)));
+    /// Works it out for these addresses, whose locks have changed, or what speaks for nodes at them.
+    pub(crate) fn update(&mut self, view: &View, me: &Node, changed: &BTreeSet<IpAddr>) {
+        for address in changed {
+            let lock = view.lock(*address).filter(|lock| lock.is_of(me));
+            match lock.and_then(|lock| GiveReason::of(view.merit(lock, me))) {
+                Some(reason) => _ = self.unwanted.insert(*address, reason),
+                None => _ = self.unwanted.remove(address),
             }
         }
-        let reason = |merit: &(Version, Result<Merit, Unfit>)| GiveReason::of(merit.1);
-        let unwanted = self.known.iter().filter_map(|(it, merit)| Some((*it, reason(merit)?)));
-        self.unwanted = unwanted.collect();
+    }
+
+    /// Works it out for all that this node holds: what is known of the node has changed.
+    pub(crate) fn update_all(&mut self, view: &View, me: &Node) {
+        let reason = |lock: &Lock| Some((lock.address, GiveReason::of(view.merit(lock, me))?));
+        self.unwanted = view.locks_of(me).filter_map(reason).collect();
     }
 
     /// The addresses that others should rather announce, and why.

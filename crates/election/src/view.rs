@@ -68,12 +68,6 @@ pub(crate) struct Changed {
     pub(crate) addresses: BTreeSet<IpAddr>,
 }
 
-impl Changed {
-    pub(crate) fn is_empty(&self) -> bool {
-        self.nodes.is_empty() && self.addresses.is_empty()
-    }
-}
-
 #[derive(Debug, Clone, Hash)]
 pub(crate) struct SeenSession {
     pub(crate) session: Session,
@@ -504,18 +498,18 @@ impl View {
         self.unannounced.iter().copied()
     }
 
-    /// Notes which locks are free, and since when. Whether any lock, or whether the session of its holder counts, has
-    /// changed since this was last done.
-    pub(crate) fn mark_free(&mut self, now: Timestamp) -> bool {
-        let has_changed = !self.unsettled.is_empty();
-        for address in core::mem::take(&mut self.unsettled) {
-            if self.locks.get(&address).is_some_and(|seen| self.is_free(seen)) {
-                self.free.entry(address).or_insert(now);
+    /// Notes which locks are free, and since when. Returns the addresses whose locks, or whether the sessions of their holders
+    /// count, have changed since this was last done.
+    pub(crate) fn mark_free(&mut self, now: Timestamp) -> BTreeSet<IpAddr> {
+        let changed = core::mem::take(&mut self.unsettled);
+        for address in &changed {
+            if self.locks.get(address).is_some_and(|seen| self.is_free(seen)) {
+                self.free.entry(*address).or_insert(now);
             } else {
-                self.free.remove(&address);
+                self.free.remove(address);
             }
         }
-        has_changed
+        changed
     }
 
     fn is_free(&self, seen: &SeenLock) -> bool {

@@ -15,9 +15,9 @@ use std::{
 };
 
 use arpeggio_election::{
-    AnnounceTerms, Decision, Effect, Elector, EndReason, Epoch, Event, Holder, Interface, Lock,
-    Node, NodeFacts, Outcome, Question, Reach, Session, SessionState, Settings, Timestamp, Version,
-    Write,
+    AnnounceTerms, Backends, Decision, Effect, Elector, EndReason, Epoch, Event, Holder, Interface,
+    Lock, Node, NodeFacts, Outcome, Question, Reach, Session, SessionState, Settings, Timestamp,
+    Version, Write,
 };
 
 const NODES: u64 = 1000;
@@ -26,6 +26,10 @@ const ADDRESSES: u32 = 10_000;
 /// What a change may cost here, on a machine that is busy with other things. Without optimisation all takes several times as
 /// long.
 const LIMIT: Duration = Duration::from_millis(if cfg!(debug_assertions) { 600 } else { 200 });
+
+/// What one of many changes may cost that come one after the other all the time. Where assertions are checked, each turn looks at
+/// all that is announced, to see that it is what the roles say.
+const EACH: Duration = Duration::from_micros(if cfg!(debug_assertions) { 30_000 } else { 300 });
 
 /// How often each change is made; the quickest one counts.
 const TRIES: u64 = 3;
@@ -360,6 +364,48 @@ fn addresses_that_cannot_be_given_to_anybody_cost_little() {
     check_start("every node is cordoned", all);
     let mut stage = all().settled();
     check("a turn with them", stage.turn(HEARTBEAT));
+}
+
+/// Where pods come and go all the time: what changes is looked at, and not all that this node holds.
+#[test]
+fn a_change_of_one_services_pods_costs_little() {
+    let ready = |nodes: &[u64]| {
+        let ready = nodes.iter().map(|it| name(*it)).collect();
+        Some(Backends { ready, ..Backends::default() })
+    };
+    let mut stage = Stage::held(3);
+    for index in 0..ADDRESSES {
+        let address = address_of(index);
+        stage.learn(Event::Backends { address, backends: ready(&[0, 1, 2]) });
+    }
+    let mut stage = stage.settled();
+    let held = stage.elector.announcing().len();
+    assert!(held > 3000, "{held}");
+    let mut spent = |what: &str, event: &dyn Fn(u32) -> Event| {
+        let mut spent = Duration::ZERO;
+        for index in 0..100 {
+            stage.now = stage.now + Duration::from_millis(1);
+            let began = Instant::now();
+            stage.learn(event(index));
+            let decision = stage.elector.decide(stage.now);
+            spent += began.elapsed();
+            stage.perform(decision);
+        }
+        let each = spent / 100;
+        println!("{each:>10.1?}  {what}, where this node announces {held} addresses");
+        assert!(each < EACH, "{what}: {each:?}");
+    };
+    spent("the pods of another node's address move", &|index| {
+        let backends = ready(&[1, u64::from(index % 2) * 2]);
+        Event::Backends { address: address_of(1 + index * 3), backends }
+    });
+    spent("the pods of an own address move", &|index| {
+        let backends = ready(&[0, 1 + u64::from(index % 2)]);
+        Event::Backends { address: address_of(index * 3), backends }
+    });
+    spent("the lock of another node changes", &|index| {
+        Event::Lock(Lock { version: Version(1000 + u64::from(index)), ..lock(1, Some(1)) })
+    });
 }
 
 /// A speaker has a hundred turns a second, whatever the number of nodes, and most of them for nothing.

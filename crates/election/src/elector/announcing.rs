@@ -1,6 +1,6 @@
 //! What this node announces, and when it gives way.
 
-use alloc::{string::String, vec::Vec};
+use alloc::{collections::BTreeSet, string::String, vec::Vec};
 use core::{net::IpAddr, time::Duration};
 
 use super::Elector;
@@ -166,6 +166,23 @@ impl Elector {
         let lost = self.announcing.difference(&announcing);
         let backless = lost.filter(|address| self.view.is_backless(**address)).copied().collect();
         self.announcing = announcing;
+        (gained, backless)
+    }
+
+    /// The same, where only of these addresses anything has changed that the roles follow from.
+    pub(super) fn update_announcing_of(
+        &mut self,
+        concerned: BTreeSet<IpAddr>,
+    ) -> (Vec<IpAddr>, Vec<IpAddr>) {
+        let (mut gained, mut backless) = (Vec::new(), Vec::new());
+        for address in concerned {
+            let announces = self.role(address).announces();
+            if announces && self.announcing.insert(address) {
+                gained.push(address);
+            } else if !announces && self.announcing.remove(&address) {
+                backless.extend(self.view.is_backless(address).then_some(address));
+            }
+        }
         (gained, backless)
     }
 
