@@ -702,6 +702,23 @@ impl Engine {
         }
     }
 
+    /// Tells users of the addresses that follow their pods only now and then.
+    fn name_flapping(&mut self, now: Timestamp) {
+        let flapping: Vec<IpAddr> = self.elector.held_back().collect();
+        self.metrics.flapping.set(i64::try_from(flapping.len()).unwrap_or(i64::MAX));
+        for address in flapping {
+            if !self.notices.tell(address, Trouble::Flapping, false, now) {
+                continue;
+            }
+            tracing::warn!(%address, "the pods behind an address become ready and unready too often for it to follow them each time");
+            let note = format!(
+                "The pods behind {address} become ready and unready so often that the address follows them only every few \
+                 seconds now (externalTrafficPolicy: Local): clients may get no answer in between. See why they do."
+            );
+            self.warn(address, &note, "EndpointsFlapping");
+        }
+    }
+
     /// The node that has the MAC address at which this node announces `address`.
     fn double_of(&self, address: IpAddr) -> Option<(Node, MacAddr)> {
         let places = self.elector.interfaces(address, self.announcer.reach());
@@ -805,6 +822,7 @@ impl Engine {
         decision.stranded.iter().for_each(|stranded| self.report_stranded(stranded));
         self.name_fellows(now);
         self.name_doubles(now);
+        self.name_flapping(now);
         decision.effects.into_iter().filter_map(|effect| self.act(effect)).for_each(submit);
         self.announcer.tell(now);
         self.update_health(now);

@@ -37,6 +37,8 @@ pub(crate) struct Metrics {
     pub(crate) conflicts: IntCounterVec,
     /// Addresses that a stranger has announced lately, too.
     pub(crate) contested: IntGauge,
+    /// Addresses that would follow their backends, which come and go too often.
+    pub(crate) flapping: IntGauge,
     /// Addresses that a stranger answered for before their first use.
     pub(crate) quarantined: IntCounter,
     /// Addresses that this node announces.
@@ -105,6 +107,11 @@ impl Metrics {
                 "conflicts_total",
                 "Announcements by others of addresses that this node announces: by a fellow speaker or a stranger.",
                 &["interface", "protocol", "by"],
+            )?,
+            flapping: make.gauge(
+                "flapping_addresses",
+                "Addresses of this node that do not follow their pods for a moment, because these become ready and unready too \
+                 often (externalTrafficPolicy: Local).",
             )?,
             contested: make.gauge(
                 "contested_addresses",

@@ -32,6 +32,8 @@ pub(crate) enum Trouble {
     Refused,
     /// The announce rules on the lock cannot be read.
     Rules,
+    /// The address follows its pods only now and then, because they come and go too often.
+    Flapping,
 }
 
 /// What users were told.

@@ -28,6 +28,16 @@ impl Bucket {
         may
     }
 
+    /// It is done now, whether it may be or not.
+    pub fn spend(&mut self, now: Timestamp) {
+        self.full = (self.full.max(now) + self.pause).min(now + self.pause * self.size);
+    }
+
+    /// Whether nothing is left of what was done.
+    pub fn is_full(&self, now: Timestamp) -> bool {
+        self.full <= now
+    }
+
     /// Whether it may be done now.
     pub fn has(&self, now: Timestamp) -> bool {
         self.full.since(now) <= self.pause * (self.size - 1)

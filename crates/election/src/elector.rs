@@ -30,6 +30,7 @@ use crate::{
     eligibility::{Candidate, Standing},
     exchange::{Decision, Effect, Event},
     families::Families,
+    flaps::{Deed, Flaps},
     leaving::Leaving,
     loads::Loads,
     model::{EndReason, Epoch, Holder, Lock, Node, Session, SessionState, Timestamp, Version},
@@ -84,6 +85,7 @@ pub struct Elector {
     calm: bool,
     succession: Succession,
     strandings: Strandings,
+    flaps: Flaps,
     merits: OwnMerits,
     leaving: Leaving,
     contests: BTreeMap<IpAddr, Contest>,
@@ -117,6 +119,7 @@ impl Elector {
             calm: false,
             succession: Succession::default(),
             strandings: Strandings::default(),
+            flaps: Flaps::default(),
             merits: OwnMerits::default(),
             leaving: Leaving::default(),
             contests: BTreeMap::new(),
@@ -178,6 +181,12 @@ impl Elector {
     /// decision.
     pub fn disputed(&self) -> impl Iterator<Item = (IpAddr, &Node)> {
         self.disputes.stubborn()
+    }
+
+    /// The addresses of this node that would move, or whose locks would say something else, if their backends had not come and
+    /// gone too often of late; as of the last decision.
+    pub fn held_back(&self) -> impl Iterator<Item = IpAddr> {
+        self.flaps.held_back()
     }
 
     /// Whether this node's session is known to count.
@@ -252,6 +261,7 @@ impl Elector {
                 if lock.holder.is_none() {
                     self.holder_lost(lock.address, now);
                 }
+                self.note_flaps(&lock, now);
                 self.view.lock_seen(lock);
             }
             Event::LockGone(address) => {
@@ -368,6 +378,7 @@ impl Elector {
             let was_calm = self.calm && self.is_calm();
             let concerned = self.weigh(now);
             self.writes.prune(now);
+            self.flaps.begin(now);
             self.keep_session(now, &mut effects);
             if !self.stopping {
                 self.watch_wire(now, &mut effects);
@@ -504,6 +515,10 @@ impl Elector {
         let others: Vec<Candidate<'_>> =
             candidates.iter().map(|node| self.view.candidate(node)).collect();
         unwanted.retain(|(lock, reason)| others.iter().any(|it| self.suits(it, lock, *reason)));
+        let flaps = &mut self.flaps;
+        unwanted.retain(|(lock, reason)| {
+            !reason.is_by_backends() || flaps.may(lock.address, Deed::Move, now)
+        });
         if unwanted.is_empty() {
             return;
         }

@@ -40,6 +40,7 @@ mod eligibility;
 mod exchange;
 mod facts;
 mod families;
+mod flaps;
 pub mod leader;
 mod leaving;
 mod loads;

@@ -40,19 +40,21 @@ struct Stranding {
 
 impl Strandings {
     /// All that this node is to tell of at present; those of `ceased` it has announced until now. Returns those to tell
-    /// of now: each once, for as long as it is so.
+    /// of now: each once, for as long as it is so, and when it `may` be told.
     pub(crate) fn update(
         &mut self,
         all: &BTreeSet<IpAddr>,
         ceased: &[IpAddr],
         now: Timestamp,
+        mut may: impl FnMut(IpAddr) -> bool,
     ) -> Vec<IpAddr> {
         self.known.retain(|address, _| all.contains(address));
         for address in all {
             self.known.entry(*address).or_insert(Stranding { since: now, told: false });
         }
         let due = |(address, it): &(&IpAddr, &mut Stranding)| {
-            !it.told && (now.since(it.since) >= PATIENCE || ceased.contains(address))
+            let is_due = now.since(it.since) >= PATIENCE || ceased.contains(address);
+            !it.told && is_due && may(**address)
         };
         let due = self.known.iter_mut().filter(due);
         due.map(|(address, it)| {
@@ -82,13 +84,18 @@ mod tests {
         let both = [one, other].into();
         let none = [] as [IpAddr; 0];
         let mut strandings = Strandings::default();
-        assert_eq!(strandings.update(&both, &[other], at(10)), [other]);
-        assert_eq!(strandings.update(&both, &[], at(14)), none);
-        assert_eq!(strandings.update(&both, &[], at(15)), [one]);
-        assert_eq!(strandings.update(&both, &[], at(60)), none);
-        assert_eq!(strandings.update(&BTreeSet::new(), &[], at(61)), none);
+        let mut update = |all: &BTreeSet<IpAddr>, ceased: &[IpAddr], now, may: bool| {
+            strandings.update(all, ceased, at(now), |_| may)
+        };
+        assert_eq!(update(&both, &[other], 10, true), [other]);
+        assert_eq!(update(&both, &[], 14, true), none);
+        assert_eq!(update(&both, &[], 15, false), none, "others were told too often");
+        assert_eq!(update(&both, &[], 16, true), [one]);
+        assert_eq!(update(&both, &[], 60, true), none);
+        assert_eq!(update(&BTreeSet::new(), &[], 61, true), none);
+        assert_eq!(update(&both, &[], 62, true), none, "it was well in between");
+        assert_eq!(update(&both, &[], 67, true), [one, other]);
+        assert_eq!(update(&BTreeSet::new(), &[], 68, true), none);
         assert!(strandings.is_empty());
-        assert_eq!(strandings.update(&both, &[], at(62)), none, "it was well in between");
-        assert_eq!(strandings.update(&both, &[], at(67)), [one, other]);
     }
 }

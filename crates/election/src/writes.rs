@@ -187,6 +187,11 @@ impl GiveReason {
         }
     }
 
+    /// Whether pods that come and go are why.
+    pub(crate) const fn is_by_backends(self) -> bool {
+        matches!(self, Self::BackendsEnd | Self::Unfit(Unfit::NoBackend))
+    }
+
     /// Why a node with this merit gives an address away, if it does.
     pub(crate) fn of(merit: Result<Merit, Unfit>) -> Option<Self> {
         match merit {

@@ -10,9 +10,10 @@ use super::Elector;
 use crate::{
     eligibility::Unfit,
     exchange::Effect,
+    flaps::Deed,
     model::{Lock, Node, Timestamp},
     stranded::Stranded,
-    writes::Write,
+    writes::{Target, Write},
 };
 
 impl Elector {
@@ -23,13 +24,37 @@ impl Elector {
         if all.is_empty() && self.strandings.is_empty() {
             return Vec::new();
         }
-        let due = self.strandings.update(&all, ceased, now);
+        let flaps = &mut self.flaps;
+        let due = self.strandings.update(&all, ceased, now, |address| {
+            let may = flaps.may(address, Deed::Tell, now);
+            if may {
+                flaps.done(address, Deed::Tell, now);
+            }
+            may
+        });
         if due.is_empty() {
             return Vec::new();
         }
         let candidates = self.candidates(now);
         let locks = due.into_iter().filter_map(|address| self.view.lock(address));
         locks.map(|lock| self.explained(lock, &candidates)).collect()
+    }
+
+    /// Takes note of a lock that is about to be taken over, if it says that its address has followed its backends.
+    pub(super) fn note_flaps(&mut self, lock: &Lock, now: Timestamp) {
+        let address = lock.address;
+        let known = self.view.lock(address).filter(|known| known.version < lock.version);
+        let Some(known) = known.filter(|_| self.view.backends(address).is_some()) else { return };
+        let [before, after] = [known, lock].map(|it| it.holder.as_ref().map(|it| &it.node));
+        // What is taken from one whose session is over has not followed anything.
+        let was_given = before.is_some_and(|it| after != before && self.view.holds(it, address));
+        let was_noted = known.unannounced != lock.unannounced;
+        if was_given {
+            self.flaps.done(address, Deed::Move, now);
+        }
+        if was_noted {
+            self.flaps.done(address, Deed::Note, now);
+        }
     }
 
     /// Notes on the locks of this node which of their addresses it does not announce for want of a backend anywhere, and
@@ -45,7 +70,11 @@ impl Elector {
         };
         let notes: Vec<Write> = own.filter_map(note).collect();
         for note in notes {
-            self.send(note, now, effects);
+            if let Target::Lock(address) = note.target()
+                && self.flaps.may(address, Deed::Note, now)
+            {
+                self.send(note, now, effects);
+            }
         }
     }
 

@@ -268,3 +268,59 @@ fn who_is_elsewhere_announces_only_while_nobody_else_can() {
     sim.run(secs(15));
     assert_eq!(owners(&sim), [0; 9], "all go where the address is: {:#?}", sim.log);
 }
+
+/// Writes on the lock by which an address has followed its backends.
+fn followed(sim: &Sim) -> usize {
+    sim.log.iter().filter(|line| line.contains("Give") || line.contains("Note")).count()
+}
+
+#[test]
+fn an_address_follows_backends_that_come_and_go_often_at_first_and_then_seldom() {
+    for is_alternating in [true, false] {
+        let (mut sim, owner) = settled();
+        let other = (owner + 1) % 3;
+        sim.set_backends(ip(240), &[owner, other], &[]);
+        sim.run(millis(500));
+        for round in 0..240 {
+            let ready: &[usize] = match (round % 2, is_alternating) {
+                (0, true) => &[other],
+                (0, false) => &[],
+                _ => &[owner],
+            };
+            sim.set_backends(ip(240), ready, &[]);
+            sim.run(millis(250));
+        }
+        // In a minute; each of both kinds of writes.
+        let most = if is_alternating { 20 + 13 } else { 20 + 13 + 1 };
+        let writes = followed(&sim);
+        assert!((20..=most).contains(&writes), "{is_alternating}: {writes}: {:?}", sim.log);
+        assert!(sim.stranded.len() <= 34, "{is_alternating}: {}", sim.stranded.len());
+        // When they are quiet it is where they are, and its lock says so.
+        sim.set_backends(ip(240), &[other], &[]);
+        sim.run(millis(6000));
+        assert_eq!(sim.only_announcer(ip(240)), other, "{is_alternating}: {:?}", sim.log);
+        assert!(!sim.is_noted_unannounced(ip(240)), "{is_alternating}: {:?}", sim.log);
+        sim.run(millis(110_000));
+        sim.set_backends(ip(240), &[owner], &[]);
+        sim.run(millis(100));
+        assert_eq!(sim.only_announcer(ip(240)), owner, "it follows at once: {:?}", sim.log);
+    }
+}
+
+/// However often its pods came and went: what its owner's death costs is the same.
+#[test]
+fn an_address_whose_backends_came_and_went_is_taken_over_as_fast_as_any() {
+    let (mut sim, owner) = settled();
+    let other = (owner + 1) % 3;
+    for round in 0..60 {
+        let ready = if round % 2 == 0 { other } else { owner };
+        sim.set_backends(ip(240), &[ready], &[]);
+        sim.run(millis(200));
+    }
+    let owner = sim.only_announcer(ip(240));
+    sim.set_backends(ip(240), &[0, 1, 2], &[]);
+    sim.run(millis(1000));
+    sim.power_off(owner);
+    sim.run(millis(500));
+    assert_ne!(sim.only_announcer(ip(240)), owner, "{:?}", sim.log);
+}
