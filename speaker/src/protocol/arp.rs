@@ -62,7 +62,7 @@ impl Protocol for Arp {
     }
 
     fn is_reply(frame: &ArpFrame) -> bool {
-        frame.operation == ArpOperation::Reply
+        frame.operation == ArpOperation::Reply && frame.destination.octets()[0] & 1 == 0
     }
 
     fn ask(question: Question<Ipv4Addr>, to: Option<MacAddr>) -> ArpBytes {
