@@ -7,6 +7,10 @@ use crate::model::Timestamp;
 /// Fewer answers than this say nothing about a peer's habit to answer.
 const ANSWERS_TO_TRUST: u32 = 3;
 
+/// Of whom so many questions in a row could not be asked, nothing is known any more: others wait for the word of whoever says
+/// that it hears a peer.
+const UNASKED_TO_FORGET: u32 = 50;
+
 /// How many times as long as usual an answer is waited for that may have come already.
 const LONGEST_WAIT: u32 = 3;
 
@@ -47,6 +51,8 @@ pub(crate) struct Peer {
     rests: bool,
     /// It has lived on once already when its silence was taken for its end.
     disproved: bool,
+    /// How many questions in a row could not be put to it.
+    unasked: u32,
     /// When to look again: for the answer while one is awaited, else to ask.
     due: Timestamp,
 }
@@ -103,7 +109,7 @@ impl Peer {
         self.answers = ANSWERS_TO_TRUST.min(self.answers.saturating_add(1));
         self.last_answer = Some(now);
         (self.unanswered_since, self.missed, self.misses) = (None, None, 0);
-        (self.rests, self.disproved) = (false, false);
+        (self.rests, self.disproved, self.unasked) = (false, false, 0);
         if self.asked.take().is_some() {
             self.due = self.again;
         }
@@ -153,8 +159,13 @@ impl Peer {
         waits
     }
 
-    /// The question has not left after all, so that there is no answer to be missed.
+    /// The question has not left after all, so that there is no answer to be missed. After a while nothing is known of the peer
+    /// any more: no way leads to it.
     pub(crate) fn unasked(&mut self) {
+        self.unasked = UNASKED_TO_FORGET.min(self.unasked.saturating_add(1));
+        if self.unasked == UNASKED_TO_FORGET {
+            self.answers = 0;
+        }
         if self.used_to_answer() && self.asked.take().is_some() {
             self.due = self.again;
             if self.misses == 0 {
