@@ -18,8 +18,8 @@ use arpeggio_api::{
     session::{HeardOn, LinkAddress, SessionRecord, Whereabouts},
 };
 use arpeggio_election::{
-    Effect, Elector, Event, Families, Node, Outcome, Pattern, Purpose, Question, Session, Settings,
-    Target, Timestamp, Version, Write,
+    Effect, Elector, Event, Families, Node, Occupant, Outcome, Pattern, Purpose, Question, Session,
+    Settings, Target, Timestamp, Version, Write,
 };
 use arpeggio_link::interfaces::{Interface, Links};
 use arpeggio_runtime::health::{Awaited, Heartbeat};
@@ -550,14 +550,16 @@ impl Engine {
 
     fn sighted(&mut self, sighting: Sighting) {
         let claim = sighting.claim;
-        if sighting.said == Said::Replied
-            && let Some(event) =
-                self.neighbours.answered(&sighting, self.announcer.links(), self.now())
-        {
-            self.heard_on(&sighting, &event);
-            self.answered(event, sighting.interface);
+        if sighting.said == Said::Replied {
+            let (links, now) = (self.announcer.links(), self.now());
+            let events = self.neighbours.answered(&sighting, links, now);
+            let is_of_machine = !events.is_empty();
+            for event in events {
+                self.heard_on(&sighting, &event);
+                self.answered(event, sighting.interface);
+            }
             // A node's own address, or a router's, may be in a pool, too.
-            if !self.locks.contains_key(&claim.address) {
+            if is_of_machine && !self.locks.contains_key(&claim.address) {
                 return;
             }
         }
@@ -565,7 +567,9 @@ impl Engine {
             return;
         }
         let announced = self.elector.announcing().contains(&claim.address);
-        match self.neighbours.node_at(claim.mac).cloned() {
+        let holder = self.locks.get(&claim.address).and_then(|it| it.lock.holder.as_ref());
+        let holder = holder.map(|holder| &holder.node);
+        match self.neighbours.speaking_at(claim.mac, holder).cloned() {
             Some(node) if node == self.me.node => {}
             Some(node) => self.fellow(&sighting, node, announced),
             None if announced => self.stranger(&sighting),
@@ -643,6 +647,11 @@ impl Engine {
 
     /// A machine has an address that this node does not announce.
     fn occupied(&mut self, address: IpAddr, mac: MacAddr, by: Option<Node>) {
+        let by = match by {
+            Some(node) => Occupant::Node(node),
+            None if self.neighbours.is_router(mac) => Occupant::Router,
+            None => Occupant::Stranger,
+        };
         self.elector.handle(self.now(), Event::Occupied { address, mac: mac.octets(), by });
     }
 

@@ -28,6 +28,8 @@ pub(crate) struct Neighbours {
     gone: BTreeMap<Node, Timestamp>,
     /// The nodes that a machine answers for whose MAC address is not theirs, and since when.
     moved: BTreeMap<Node, Timestamp>,
+    /// Who has answered last for each default gateway.
+    routers: BTreeMap<(u32, IpAddr), MacAddr>,
     /// The nodes that were heard under a MAC address of theirs since their sessions began.
     heard: BTreeSet<Node>,
 }
@@ -118,17 +120,41 @@ impl Neighbours {
         self.node_with(|link| link.mac == mac)
     }
 
+    /// The node whose speaker has told of an address at this MAC address. A machine may have several names, each with a speaker of
+    /// its own: rather the one that is the `holder` of the address.
+    pub(crate) fn speaking_at(&self, mac: MacAddr, holder: Option<&Node>) -> Option<&Node> {
+        let mac_of = mac.octets();
+        let is_there = |known: &&Known| known.links.iter().any(|link| link.mac == mac_of);
+        let holder = holder.and_then(|it| self.nodes.get_key_value(it));
+        let holder = holder.filter(|(_, known)| known.is_live && is_there(known));
+        holder.map(|(node, _)| node).or_else(|| self.node_at(mac))
+    }
+
+    /// Whether a machine that is no node is a router: it may answer for what others have (proxy ARP). Of no other machine is that
+    /// known: what answers for a node may be the node itself, with a new MAC address.
+    pub(crate) fn is_router(&self, mac: MacAddr) -> bool {
+        self.routers.values().any(|router| *router == mac)
+    }
+
     /// The node that has such a link address, rather one whose session counts.
     fn node_with(&self, is: impl Fn(&LinkAddress) -> bool) -> Option<&Node> {
         let having = self.nodes.iter().filter(|(_, known)| known.links.iter().any(&is));
         having.min_by_key(|(_, known)| !known.is_live).map(|(node, _)| node)
     }
 
+    /// All nodes that have such a link address and whose sessions count; if none does, one of the others.
+    fn nodes_with(&self, is: impl Fn(&LinkAddress) -> bool) -> Vec<Node> {
+        let having = self.nodes.iter().filter(|(_, known)| known.links.iter().any(&is));
+        let live = having.filter(|(_, known)| known.is_live).map(|(node, _)| node.clone());
+        let live: Vec<Node> = live.collect();
+        if live.is_empty() { self.node_with(is).cloned().into_iter().collect() } else { live }
+    }
+
     fn links_of(&self, node: &Node) -> Option<&[LinkAddress]> {
         self.nodes.get(node).map(|known| &known.links[..])
     }
 
-    /// What a reply on the wire proves. A reply in a node's name from another node's MAC address (proxy ARP) proves nothing,
+    /// What a reply on the wire proves: of all names that a machine has, that it lives. A reply in a node's name from another node's MAC address (proxy ARP) proves nothing,
     /// nor does one from another segment than the node's: there a pod may say what it likes. One from a MAC address that is
     /// nobody's proves something for a moment only.
     pub(crate) fn answered(
@@ -136,21 +162,24 @@ impl Neighbours {
         sighting: &Sighting,
         links: &Links,
         now: Timestamp,
-    ) -> Option<Event> {
+    ) -> Vec<Event> {
         let claim = sighting.claim;
-        if gateways(links).any(|gateway| gateway == (sighting.interface, claim.address)) {
-            return Some(Event::GatewayAnswered);
+        let asked = (sighting.interface, claim.address);
+        if gateways(links).any(|gateway| gateway == asked) {
+            self.routers.retain(|known, _| gateways(links).any(|gateway| gateway == *known));
+            self.routers.insert(asked, claim.mac);
+            return vec![Event::GatewayAnswered];
         }
         if !links.interface(sighting.interface).is_some_and(|it| contains(it, claim.address)) {
-            return None;
+            return Vec::new();
         }
         let mac = claim.mac.octets();
-        let node = self.node_with(|link| link.address == claim.address && link.mac == mac).cloned();
-        if let Some(node) = &node {
-            self.heard.insert(node.clone());
+        let mut nodes = self.nodes_with(|link| link.address == claim.address && link.mac == mac);
+        self.heard.extend(nodes.iter().cloned());
+        if nodes.is_empty() {
+            nodes.extend(self.moved(claim, now));
         }
-        let node = node.or_else(|| self.moved(claim, now))?;
-        Some(Event::NodeAnswered(node))
+        nodes.into_iter().map(Event::NodeAnswered).collect()
     }
 
     /// The node whose MAC address has changed, it seems: its session does not say so yet. One that was never heard under its
@@ -520,8 +549,38 @@ pub(crate) mod tests {
             assert_eq!(neighbours.node_at(mac(12)), Some(&live.into()));
             let answer =
                 neighbours.answered(&sighting(2, "192.168.0.12", mac(12)), &links(), at(0));
-            assert_eq!(answer, Some(Event::NodeAnswered(live.into())));
+            assert_eq!(answer, [Event::NodeAnswered(live.into())]);
         }
+    }
+
+    #[test]
+    fn an_answer_speaks_for_all_names_of_a_machine_that_count_and_its_speaker_for_the_holder() {
+        let mut neighbours = Neighbours::default();
+        let names = ["a", "b", "c"];
+        for name in names {
+            neighbours.learn(name.into(), vec![link("192.168.0.12", 12)], name != "a");
+        }
+        let answers = neighbours.answered(&sighting(2, "192.168.0.12", mac(12)), &links(), at(0));
+        assert_eq!(answers, ["b", "c"].map(|name| Event::NodeAnswered(name.into())));
+        for (holder, expected) in
+            [(None, "b"), (Some("c"), "c"), (Some("a"), "b"), (Some("d"), "b")]
+        {
+            let holder = holder.map(Node::from);
+            let found = neighbours.speaking_at(mac(12), holder.as_ref());
+            assert_eq!(found, Some(&expected.into()), "{holder:?}");
+        }
+    }
+
+    #[test]
+    fn who_has_answered_last_for_a_gateway_is_a_router() {
+        let mut neighbours = neighbours();
+        let mut are_routers = |address, mac| {
+            neighbours.answered(&sighting(2, address, mac), &links(), at(0));
+            [60, 61, 70].map(|last| neighbours.is_router(self::mac(last)))
+        };
+        assert_eq!(are_routers("192.168.0.1", mac(60)), [true, false, false]);
+        assert_eq!(are_routers("192.168.0.12", mac(70)), [true, false, false]);
+        assert_eq!(are_routers("192.168.0.1", mac(61)), [false, true, false]);
     }
 
     #[test]
@@ -547,11 +606,11 @@ pub(crate) mod tests {
             |address, mac| neighbours.answered(&sighting(2, address, mac), &links(), at(0));
         for address in ["192.168.0.12", "2001:db8::12"] {
             let answer = answered(address, mac(12));
-            assert_eq!(answer, Some(Event::NodeAnswered("node-2".into())));
-            assert_eq!(answered(address, mac(14)), None, "another node's");
+            assert_eq!(answer, [Event::NodeAnswered("node-2".into())]);
+            assert_eq!(answered(address, mac(14)), [], "another node's");
             let of_a_pod =
                 self::neighbours().answered(&sighting(1, address, mac(12)), &links(), at(0));
-            assert_eq!(of_a_pod, None, "on another segment");
+            assert_eq!(of_a_pod, [], "on another segment");
         }
     }
 
@@ -570,7 +629,7 @@ pub(crate) mod tests {
     fn a_new_mac_address_answers_for_a_node_for_a_moment_and_then_its_session_must_name_it() {
         let mut neighbours = neighbours();
         let mut answered = |millis, mac| {
-            neighbours.answered(&sighting(2, "192.168.0.12", mac), &links(), at(millis)).is_some()
+            !neighbours.answered(&sighting(2, "192.168.0.12", mac), &links(), at(millis)).is_empty()
         };
         assert!(!answered(0, mac(99)), "it was never heard under its own, so it has not changed");
         assert!(answered(0, mac(12)));
@@ -584,15 +643,15 @@ pub(crate) mod tests {
         neighbours.learn("node-2".into(), vec![link("192.168.0.12", 99)], true);
         let answer =
             neighbours.answered(&sighting(2, "192.168.0.12", mac(98)), &links(), at(70_000));
-        assert!(answer.is_some(), "it has changed again");
+        assert!(!answer.is_empty(), "it has changed again");
         neighbours.learn("node-2".into(), vec![link("192.168.0.12", 99)], false);
         let answer =
             neighbours.answered(&sighting(2, "192.168.0.12", mac(97)), &links(), at(70_001));
-        assert!(answer.is_none(), "it has no session");
+        assert!(answer.is_empty(), "it has no session");
         neighbours.learn("node-2".into(), vec![link("192.168.0.12", 99)], true);
         let answer =
             neighbours.answered(&sighting(2, "192.168.0.12", mac(97)), &links(), at(70_002));
-        assert!(answer.is_none(), "it has a new session, in which it was not heard yet");
+        assert!(answer.is_empty(), "it has a new session, in which it was not heard yet");
     }
 
     #[test]
@@ -653,8 +712,8 @@ pub(crate) mod tests {
             neighbours().answered(&sighting(interface, gateway, mac(77)), &links(), at(0))
         };
         for gateway in ["192.168.0.1", GATEWAY_V6] {
-            assert_eq!(answered(2, gateway), Some(Event::GatewayAnswered));
-            assert_eq!(answered(1, gateway), None, "another machine on another segment");
+            assert_eq!(answered(2, gateway), [Event::GatewayAnswered]);
+            assert_eq!(answered(1, gateway), [], "another machine on another segment");
         }
     }
 

@@ -285,7 +285,7 @@ impl Elector {
             Event::CarrierReturned(interface, families) => {
                 self.carrier_returned(interface, families, now);
             }
-            Event::Occupied { address, mac, by } => self.occupied(address, mac, by.as_ref(), now),
+            Event::Occupied { address, mac, by } => self.occupied(address, mac, &by, now),
             Event::Wanted { address, mac } => self.wanted(address, mac, now),
             Event::Wrote { write, outcome } => self.wrote(&write, outcome, now),
         }

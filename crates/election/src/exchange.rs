@@ -15,6 +15,18 @@ use crate::{
     writes::{Outcome, Write},
 };
 
+/// What is known of a machine that has an address which was asked for.
+#[derive(Debug, Clone, PartialEq, Eq, Hash)]
+pub enum Occupant {
+    /// It is a node of ours. Whether its speaker or its kernel has answered cannot be told.
+    Node(Node),
+    /// It is no node.
+    Stranger,
+    /// It is a router, which may answer for what other machines have as well (proxy ARP): what it says of one address says
+    /// little.
+    Router,
+}
+
 /// Something that a speaker learns.
 #[derive(Debug, Clone, PartialEq, Eq, Hash)]
 pub enum Event {
@@ -83,8 +95,8 @@ pub enum Event {
         address: IpAddr,
         /// The machine's MAC address.
         mac: [u8; 6],
-        /// The node, when it is one of ours; whether its speaker or its kernel has answered cannot be told.
-        by: Option<Node>,
+        /// What is known of the machine.
+        by: Occupant,
     },
     /// A machine that is no node, as far as is known, asks whether it may have an address that was asked for. It may be a
     /// node whose first session has not been seen here yet.

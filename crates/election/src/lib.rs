@@ -68,7 +68,7 @@ mod writes;
 pub use bucket::Bucket;
 pub use elector::Elector;
 pub use eligibility::{Backends, Merit, Standing, Unfit};
-pub use exchange::{Decision, Effect, Event};
+pub use exchange::{Decision, Effect, Event, Occupant};
 pub use facts::NodeFacts;
 pub use families::Families;
 pub use model::{

@@ -5,7 +5,7 @@ use core::net::IpAddr;
 
 use super::Elector;
 use crate::{
-    exchange::Effect,
+    exchange::{Effect, Occupant},
     model::{Lock, Node, Session, Timestamp},
     questions::Question,
     vacancy::{Finding, Mac},
@@ -35,21 +35,19 @@ impl Elector {
         }
     }
 
-    /// A machine has an address that was asked for.
-    pub(super) fn occupied(
-        &mut self,
-        address: IpAddr,
-        mac: Mac,
-        by: Option<&Node>,
-        now: Timestamp,
-    ) {
+    /// A machine has an address that was asked for, or says so. A router that answers for others as well keeps nobody from an
+    /// address that was announced before. Of a new one it may be the only word.
+    pub(super) fn occupied(&mut self, address: IpAddr, mac: Mac, by: &Occupant, now: Timestamp) {
         match by {
-            None => {
+            Occupant::Stranger => {
                 self.vacancies.answered(address, mac);
                 self.unaided.rests(address, now, self.settings.recheck);
             }
-            Some(node) if self.has_it(node, address, now) => self.vacancies.answered(address, mac),
-            Some(_) => {}
+            Occupant::Router => self.vacancies.answered(address, mac),
+            Occupant::Node(node) if self.has_it(node, address, now) => {
+                self.vacancies.answered(address, mac);
+            }
+            Occupant::Node(_) => {}
         }
     }
 

@@ -11,8 +11,8 @@ use std::{
 
 use arpeggio_election::{
     AnnounceTerms, Backends, Effect, Elector, EndReason, Epoch, Event, Families, Lock, Node,
-    NodeFacts, Outcome, Question, Reach, Role, Settings, Stranded, TakeReason, Target, Timestamp,
-    Version, Write,
+    NodeFacts, Occupant, Outcome, Question, Reach, Role, Settings, Stranded, TakeReason, Target,
+    Timestamp, Version, Write,
 };
 
 use crate::store::Store;
@@ -280,10 +280,18 @@ impl Sim {
             } else if kernel != Some(index) {
                 continue;
             }
-            self.tell(index, WIRE_ROUND_TRIP, Event::Occupied { address, mac, by: Some(by) });
+            self.tell(
+                index,
+                WIRE_ROUND_TRIP,
+                Event::Occupied { address, mac, by: Occupant::Node(by) },
+            );
         }
         if let Some(mac) = self.strangers.get(&address).copied() {
-            self.tell(index, WIRE_ROUND_TRIP, Event::Occupied { address, mac, by: None });
+            self.tell(
+                index,
+                WIRE_ROUND_TRIP,
+                Event::Occupied { address, mac, by: Occupant::Stranger },
+            );
         }
     }
 
