@@ -11,7 +11,10 @@ mod deaths;
 mod floods;
 mod interfaces;
 mod machine;
+mod names;
 mod networks;
+mod one_way;
+mod proxy;
 #[path = "../../crates/election/tests/cluster/random.rs"]
 mod random;
 mod segment;

@@ -133,6 +133,16 @@ pub(super) struct Cluster {
     pub(super) bridged: BTreeMap<usize, Bridge>,
     /// Machines that a segment does not carry frames to or from, though their cards have a carrier.
     pub(super) severed: BTreeSet<(usize, u8)>,
+    /// Machines whose frames a segment does not carry, and machines that it carries no frames to.
+    pub(super) mute: BTreeSet<(usize, u8)>,
+    pub(super) deaf: BTreeSet<(usize, u8)>,
+    /// Frames of the first one do not come to the second one, while those of the second one come to the first.
+    pub(super) one_way: BTreeSet<(usize, usize)>,
+    /// Segments that bring each frame twice, and back to the machine that has sent it, as where two switches are joined by two
+    /// cables.
+    pub(super) mirrored: BTreeSet<u8>,
+    /// Pairs that are one machine: a second process, of another node name, has the cards of the first.
+    pub(super) one_machine: BTreeSet<(usize, usize)>,
     /// At whose port the switch of a segment has seen a MAC address last.
     ports: BTreeMap<(u8, [u8; 6]), usize>,
     seen: BTreeMap<IpAddr, Seen>,
@@ -142,6 +152,8 @@ pub(super) struct Cluster {
     pub(super) broadcasts: BTreeMap<usize, usize>,
     /// How many frames each machine's speaker has sent.
     pub(super) frames_sent: BTreeMap<usize, usize>,
+    /// How many of them were ARP questions without the asker's address.
+    pub(super) nameless: usize,
     /// The longest times that an address had no answer, and answers of several that hear each other.
     pub(super) longest_dark: Duration,
     pub(super) longest_overlap: Duration,
@@ -192,11 +204,17 @@ impl Cluster {
             cuts: BTreeSet::new(),
             bridged: BTreeMap::new(),
             severed: BTreeSet::new(),
+            mute: BTreeSet::new(),
+            deaf: BTreeSet::new(),
+            one_way: BTreeSet::new(),
+            mirrored: BTreeSet::new(),
+            one_machine: BTreeSet::new(),
             ports: BTreeMap::new(),
             seen: BTreeMap::new(),
             orders: Vec::new(),
             broadcasts: BTreeMap::new(),
             frames_sent: BTreeMap::new(),
+            nameless: 0,
             longest_dark: Duration::ZERO,
             longest_overlap: Duration::ZERO,
             log,
@@ -255,6 +273,7 @@ impl Cluster {
         let sent = machine.speaker.as_ref().map(|it| it.ways.sent()).unwrap_or_default();
         for (interface, bytes) in sent {
             *self.frames_sent.entry(index).or_default() += 1;
+            self.nameless += usize::from(is_nameless(&bytes));
             *self.broadcasts.entry(index).or_default() += usize::from(bytes[0] & 1 == 1);
             let card = usize::try_from(interface - 1).unwrap();
             self.send(index, card, bytes);
@@ -270,7 +289,8 @@ impl Cluster {
 
     fn send(&mut self, index: usize, card: usize, bytes: Vec<u8>) {
         let Card { segment, cable, .. } = self.machines[index].cards[card];
-        if cable && !self.severed.contains(&(index, segment)) {
+        let place = (index, segment);
+        if cable && !self.severed.contains(&place) && !self.mute.contains(&place) {
             self.put_on(segment, Sender::Machine(index), Some(card), bytes);
         }
     }
@@ -290,12 +310,17 @@ impl Cluster {
             let Flight { segment, from, card, bytes } = first.remove();
             let outside = self.outside(from, &bytes);
             let port = self.switch(segment, from, &outside);
-            for index in 0..self.machines.len() {
-                let is_severed = self.severed.contains(&(index, segment));
-                if is_severed || self.is_cut(from, index) {
+            let copies = if self.mirrored.contains(&segment) { 2 } else { 1 };
+            let machines = self.machines.len();
+            for index in (0..copies).flat_map(|_| 0..machines) {
+                let place = (index, segment);
+                if self.severed.contains(&place)
+                    || self.deaf.contains(&place)
+                    || self.is_cut(from, index)
+                {
                     continue;
                 }
-                let sent_by = card.filter(|_| from == Sender::Machine(index));
+                let sent_by = card.filter(|_| copies == 1 && from == Sender::Machine(index));
                 let heard = match self.is_behind_one_bridge(from, index) {
                     true => Some(bytes.clone()),
                     false if port.is_some_and(|port| !self.is_at_port(index, port)) => None,
@@ -318,11 +343,18 @@ impl Cluster {
         if let Sender::Machine(from) = from {
             self.ports.insert((segment, mac), from);
         }
-        self.ports.get(&(segment, to)).copied()
+        let port = self.ports.get(&(segment, to)).copied();
+        port.filter(|_| !self.mirrored.contains(&segment))
     }
 
     fn is_at_port(&self, index: usize, port: usize) -> bool {
-        index == port || self.is_behind_one_bridge(Sender::Machine(port), index)
+        index == port
+            || self.are_one_machine(index, port)
+            || self.is_behind_one_bridge(Sender::Machine(port), index)
+    }
+
+    fn are_one_machine(&self, one: usize, other: usize) -> bool {
+        self.one_machine.contains(&(one, other)) || self.one_machine.contains(&(other, one))
     }
 
     fn is_behind_one_bridge(&self, from: Sender, to: usize) -> bool {
@@ -360,7 +392,10 @@ impl Cluster {
 
     fn is_cut(&self, from: Sender, to: usize) -> bool {
         let Sender::Machine(from) = from else { return false };
-        self.cuts.contains(&(from, to)) || self.cuts.contains(&(to, from))
+        self.cuts.contains(&(from, to))
+            || self.cuts.contains(&(to, from))
+            || self.one_way.contains(&(from, to))
+            || self.are_one_machine(from, to)
     }
 
     fn hosts_hear(&mut self, segment: u8, bytes: &[u8]) {
@@ -427,7 +462,8 @@ impl Cluster {
                         && !cuts.contains(&(*other, *one))
                 })
             });
-            let dark = since(&mut seen.dark, answers.is_empty(), now);
+            // Who answers for all addresses serves none.
+            let dark = since(&mut seen.dark, machines.is_empty(), now);
             let overlap = since(&mut seen.several, hear_each_other, now);
             self.longest_dark = self.longest_dark.max(dark);
             self.longest_overlap = self.longest_overlap.max(overlap);
@@ -440,6 +476,7 @@ impl Cluster {
         self.seen.values_mut().for_each(|it| (it.dark, it.several) = (None, None));
         self.orders.clear();
         self.frames_sent.clear();
+        self.nameless = 0;
         self.broadcasts.clear();
         self.log.0.lock().unwrap().clear();
         self.news();
@@ -699,6 +736,11 @@ fn since(begin: &mut Option<u64>, lasts: bool, now: u64) -> Duration {
         return Duration::ZERO;
     }
     millis(now - *begin.get_or_insert(now - ASKED_EVERY))
+}
+
+fn is_nameless(bytes: &[u8]) -> bool {
+    let question = ArpFrame::parse(bytes).ok().and_then(|it| it.question());
+    question.is_some_and(|it| it.asker.address.is_none())
 }
 
 fn segment_of(address: IpAddr) -> u8 {

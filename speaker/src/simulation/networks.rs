@@ -453,3 +453,28 @@ fn a_dead_card_and_a_dead_machine_cost_no_broadcast_at_rest() {
     let asked = cluster.broadcasts.values().sum::<usize>();
     assert_eq!(asked, 0, "{cluster:?}");
 }
+
+/// Access points learn from a question without a sender that the asker has the address. Whoever asks again, or stands in, therefore
+/// names itself.
+#[test]
+fn only_what_was_never_used_is_asked_for_without_a_name() {
+    let (used, occupied) = (ip(0, 100), ip(0, 101));
+    let mut cluster = Cluster::settled(3, &[used]);
+    let mac = MacAddr(2, 0, 0, 7, 0, 1);
+    cluster.hosts.push(Host { segment: 0, mac, addresses: vec![occupied] });
+    cluster.claim(occupied);
+    cluster.run(secs(5));
+    assert_eq!(cluster.owners(occupied), [0; 0], "{cluster:?}");
+    assert!(cluster.nameless > 0, "before the first use");
+    cluster.mark();
+    cluster.run(secs(70));
+    let asked: usize = cluster.broadcasts.values().sum();
+    assert!(asked > 4, "it is asked for again: {asked}");
+    (0..3).for_each(|index| cluster.api_cut(index));
+    cluster.run(secs(5));
+    let victim = cluster.owner(used).unwrap();
+    cluster.power_off(victim);
+    cluster.run(secs(5));
+    assert!(cluster.owner(used).is_some(), "somebody stands in: {cluster:?}");
+    assert_eq!(cluster.nameless, 0, "{cluster:?}");
+}

@@ -1,0 +1,130 @@
+//! Machines that answer for addresses of others (proxy ARP), the pool's among them.
+
+use std::time::Duration;
+
+use arpeggio_election::Write;
+use arpeggio_wire::MacAddr;
+
+use super::cluster::{Cluster, Host, ip, millis, secs};
+
+/// See `deaths.rs`.
+const REPLACED: Duration = millis(600);
+
+/// Without the API server: until a silent node counts as such, and nobody has answered three questions.
+const STOOD_IN: Duration = secs(1);
+
+/// The router of the segment, and a machine that is neither a node nor a router.
+const ROUTER: MacAddr = MacAddr(2, 0, 0, 2, 0, 1);
+const OTHER: MacAddr = MacAddr(2, 0, 0, 7, 0, 1);
+
+/// From now on `mac` answers for every address of the pool, and for the machines' own.
+fn answers_for_all(cluster: &mut Cluster, mac: MacAddr) {
+    let all = (11..=15).chain(100..=120).map(|last| ip(0, last)).collect();
+    cluster.hosts.push(Host { segment: 0, mac, addresses: all });
+}
+
+fn without_api(machines: usize, mac: MacAddr) -> Cluster {
+    let addresses = [ip(0, 100), ip(0, 101), ip(0, 102)];
+    let mut cluster = Cluster::settled(machines, &addresses);
+    (0..machines).for_each(|index| cluster.api_cut(index));
+    cluster.run(secs(5));
+    answers_for_all(&mut cluster, mac);
+    cluster.run(secs(5));
+    cluster.mark();
+    cluster
+}
+
+#[test]
+fn who_answers_for_all_addresses_takes_none_from_its_owner() {
+    for mac in [ROUTER, OTHER] {
+        let mut cluster = without_api(3, mac);
+        let owner = cluster.owner(ip(0, 100));
+        cluster.run(secs(60));
+        assert_eq!(cluster.owner(ip(0, 100)), owner, "{mac}: {cluster:?}");
+        assert_eq!(cluster.longest_dark, millis(0), "{mac}: {cluster:?}");
+        assert_eq!(cluster.longest_overlap, millis(0), "{mac}: {cluster:?}");
+        assert!(cluster.charges().is_empty(), "{mac}: {cluster:?}");
+    }
+}
+
+#[test]
+fn a_router_that_answers_for_all_addresses_keeps_nobody_from_standing_in() {
+    for machines in [2, 4] {
+        let mut cluster = without_api(machines, ROUTER);
+        let victim = cluster.owner(ip(0, 100)).unwrap();
+        cluster.power_off(victim);
+        cluster.run(secs(30));
+        assert!(cluster.longest_dark <= STOOD_IN, "{machines}: {cluster:?}");
+        assert!(cluster.owner(ip(0, 100)).is_some(), "{machines}: {cluster:?}");
+    }
+}
+
+/// Somebody else may have it by now: it asks. But a router that answers for all says nothing of that.
+#[test]
+fn a_router_that_answers_for_all_addresses_keeps_no_owner_from_going_on() {
+    for is_pulled in [true, false] {
+        let mut cluster = without_api(2, ROUTER);
+        let owner = cluster.owner(ip(0, 100)).unwrap();
+        if is_pulled {
+            cluster.cable(owner, 0, false);
+            cluster.run(millis(60));
+            cluster.cable(owner, 0, true);
+        } else {
+            cluster.machines[owner].paused = true;
+            cluster.run(millis(2200));
+            cluster.machines[owner].paused = false;
+        }
+        cluster.run(secs(5));
+        cluster.mark();
+        cluster.run(secs(10));
+        assert_eq!(cluster.longest_dark, millis(0), "pulled: {is_pulled}: {cluster:?}");
+        assert!(cluster.owner(ip(0, 100)).is_some(), "pulled: {is_pulled}: {cluster:?}");
+    }
+}
+
+/// With the API server nobody asks who else has what was announced before.
+#[test]
+fn who_answers_for_all_addresses_delays_no_failover() {
+    let mut cluster = Cluster::settled(3, &[ip(0, 100), ip(0, 101)]);
+    cluster.run(secs(2));
+    answers_for_all(&mut cluster, ROUTER);
+    cluster.run(secs(10));
+    assert!(cluster.charges().is_empty(), "{cluster:?}");
+    cluster.mark();
+    let victim = cluster.owner(ip(0, 100)).unwrap();
+    cluster.power_off(victim);
+    cluster.run(secs(5));
+    assert!(cluster.longest_dark <= REPLACED, "{cluster:?}");
+}
+
+/// What it says of a new address may be true.
+#[test]
+fn a_new_address_that_a_router_answers_for_is_not_announced() {
+    let mut cluster = Cluster::settled(3, &[ip(0, 100)]);
+    answers_for_all(&mut cluster, ROUTER);
+    cluster.run(secs(5));
+    cluster.claim(ip(0, 110));
+    cluster.run(secs(10));
+    assert_eq!(cluster.owners(ip(0, 110)), [0; 0], "{cluster:?}");
+    let quarantined = cluster.orders.iter().filter(|it| matches!(it.2, Write::Quarantine { .. }));
+    assert_eq!(quarantined.count(), 1, "{cluster:?}");
+}
+
+/// Of a machine that is no router nobody knows better: it may be the owner itself, whose MAC address has changed.
+#[test]
+fn nobody_stands_in_over_a_stranger_that_has_the_address() {
+    for has_all in [false, true] {
+        let mut cluster = Cluster::settled(3, &[ip(0, 100)]);
+        (0..3).for_each(|index| cluster.api_cut(index));
+        cluster.run(secs(5));
+        let victim = cluster.owner(ip(0, 100)).unwrap();
+        cluster.power_off(victim);
+        if has_all {
+            answers_for_all(&mut cluster, OTHER);
+        } else {
+            cluster.hosts.push(Host { segment: 0, mac: OTHER, addresses: vec![ip(0, 100)] });
+        }
+        cluster.run(secs(20));
+        assert_eq!(cluster.owners(ip(0, 100)), [0; 0], "{has_all}: {cluster:?}");
+    }
+}
