@@ -134,7 +134,7 @@ mod tests {
         let running = tokio::spawn(async { tokio::join!(slices, nodes) });
         tokio::time::sleep(Duration::from_secs(30)).await;
         assert_eq!(health.missing(), ["EndpointSlices", "Nodes"]);
-        tokio::time::sleep(Duration::from_secs(60)).await;
+        tokio::time::sleep(Duration::from_mins(1)).await;
         assert!(health.missing().is_empty(), "{:?}", health.missing());
         assert_eq!(health.forgone().len(), 2);
         let told: Vec<Input> = received.try_iter().collect();
