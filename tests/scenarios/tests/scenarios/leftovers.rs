@@ -62,24 +62,54 @@ pub(crate) fn a_changed_request_moves_the_service(home: &Home) -> anyhow::Result
     home.apply(&service("web", KEY, POOL))?;
     let first = home.wait_for_address("web")?;
     for wanted in ["192.168.0.245", "192.168.0.246"] {
-        home.lab.kubectl(&[
-            "annotate",
-            "service",
-            "web",
-            &format!("{ADDRESSES}={wanted}"),
-            "--overwrite",
-        ])?;
-        home.wait_until("it has moved", || {
-            let web = home.lab.get(&["service", "web"]).map_err(anyhow::Error::from)?;
-            let text = web["metadata"]["annotations"].to_string();
-            match &home.addresses("web")?[..] {
-                [one] if one.to_string() == wanted && !text.contains("releasing") => Ok(()),
-                some => Err(format!("{some:?}, {text}").into()),
-            }
-        })?;
+        ask_for(home, "web", wanted)?;
+        wait_until_moved(home, "web", wanted)?;
     }
     ensure!(home.lock(first)?.is_none(), "the first address is free again");
     let events = home.events("web")?;
     ensure!(events.iter().all(|it| it.reason != "ApiRefused"), "{events:?}");
     Ok(())
+}
+
+/// Each asks for what the next one has. Neither gives anything up for nothing, and no third one gets in between.
+pub(crate) fn services_exchange_their_addresses(home: &Home) -> anyhow::Result<()> {
+    home.add_pool()?;
+    let addresses = ["192.168.0.245", "192.168.0.246", "192.168.0.247"];
+    let names = ["one", "two", "three"];
+    for (name, address) in names.iter().zip(addresses) {
+        home.apply(&service(name, ADDRESSES, address))?;
+        wait_until_moved(home, name, address)?;
+    }
+    home.apply(&service("waits", ADDRESSES, addresses[0]))?;
+    let wanted: Vec<_> = names.iter().zip(addresses.iter().cycle().skip(1)).collect();
+    for (name, address) in &wanted {
+        ask_for(home, name, address)?;
+    }
+    for (name, address) in &wanted {
+        wait_until_moved(home, name, address)?;
+        home.wait_for_owner(address.parse()?)?;
+    }
+    ensure!(home.addresses("waits")?.is_empty(), "a fourth one got in between");
+    for name in names {
+        let events = home.events(name)?;
+        ensure!(events.iter().all(|it| it.reason != "ApiRefused"), "{events:?}");
+    }
+    Ok(())
+}
+
+fn ask_for(home: &Home, name: &str, address: &str) -> anyhow::Result<()> {
+    let wanted = format!("{ADDRESSES}={address}");
+    home.lab.kubectl(&["annotate", "service", name, &wanted, "--overwrite"]).map(drop)?;
+    Ok(())
+}
+
+fn wait_until_moved(home: &Home, name: &str, wanted: &str) -> anyhow::Result<()> {
+    home.wait_until("the Service has the address that it asks for", || {
+        let service = home.lab.get(&["service", name]).map_err(anyhow::Error::from)?;
+        let text = service["metadata"]["annotations"].to_string();
+        match &home.addresses(name)?[..] {
+            [one] if one.to_string() == wanted && !text.contains("releasing") => Ok(()),
+            some => Err(format!("{name}: {some:?}, {text}").into()),
+        }
+    })
 }

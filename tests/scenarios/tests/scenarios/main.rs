@@ -143,6 +143,7 @@ const SHARING: &[(&str, Scenario)] = &[
     ("forbidden", neighbourhood::a_missing_permission_is_named),
     ("speaker-token", neighbourhood::a_speakers_token_is_good_for_its_own_node),
     ("changed-request", leftovers::a_changed_request_moves_the_service),
+    ("exchange", leftovers::services_exchange_their_addresses),
     ("no-sharing", allocation::two_services_never_share),
     ("left-alone", allocation::what_is_not_ours_is_left_alone),
     ("bad-input", bad_input::bad_pools_are_refused_or_marked_and_the_rest_goes_on),
