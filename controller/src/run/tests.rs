@@ -152,7 +152,7 @@ async fn only_services_and_leases_are_needed() {
         let (health, running) = start(&server);
         tokio::time::sleep(Duration::from_secs(45)).await;
         assert!(!server.has_claimed() && !health.missing().is_empty(), "{kind}: it may come yet");
-        tokio::time::sleep(Duration::from_secs(60)).await;
+        tokio::time::sleep(Duration::from_mins(1)).await;
         assert!(health.missing().is_empty(), "{kind}: {:?}", health.missing());
         assert!(server.has_claimed(), "{kind}: no address");
         let forgone = health.forgone();

@@ -160,9 +160,8 @@ fn a_move_among_a_thousand_addresses_costs_little() {
     let batch = Batch::between(&before, &after);
     let spent = begin.elapsed();
     println!(
-        "1000 addresses: compiled in {compiled:?}, and {} changes found in {:?}",
-        batch.len(),
-        spent - compiled
+        "1000 addresses: compiled in {compiled:?}, and {} changes found after {spent:?}",
+        batch.len()
     );
     assert!(batch.len() < 20, "{} changes for one address", batch.len());
     assert!(spent < Duration::from_secs(if cfg!(debug_assertions) { 5 } else { 1 }), "{spent:?}");
