@@ -1,16 +1,19 @@
 //! A cluster that faults have happened in is made as new, or it is said what is not.
 
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use anyhow::ensure;
 
 use crate::{
-    home::Home,
+    home::{Home, eprint_line},
     install::{self, NAMESPACE},
 };
 
 /// A machine that was switched off may have to boot first.
 const PATIENCE: Duration = Duration::from_mins(1);
+
+/// A step that takes longer is named.
+const LONG: Duration = Duration::from_secs(15);
 
 /// What of the cluster must be the same before and after, one name each: not what comes and goes by itself.
 const KINDS: &str = "namespaces,customresourcedefinitions,clusterroles,clusterrolebindings,\
@@ -54,14 +57,15 @@ impl Home {
     /// # Errors
     /// When it is not as it was, with what differs.
     pub fn renew(&self, as_new: &AsNew) -> anyhow::Result<()> {
-        self.lab.put_right(PATIENCE)?;
+        timed("machines and cables", || Ok(self.lab.put_right(PATIENCE)?))?;
         self.unmark_nodes()?;
         // First, so that nobody writes what is removed next.
         let workloads = ["deployments,daemonsets", "--all", "--cascade=foreground"];
-        self.lab.kubectl(&[&["delete", "-n", NAMESPACE], &workloads[..]].concat())?;
+        let delete = [&["delete", "-n", NAMESPACE], &workloads[..]].concat();
+        timed("Arpeggio's pods go", || Ok(self.lab.kubectl(&delete)?))?;
         self.lab.kubectl(&["delete", "leases,addresspools", "--all", "-n", NAMESPACE])?;
-        self.remove_services()?;
-        install::apply(&self.lab)?;
+        timed("what users have created goes", || self.remove_services())?;
+        timed("Arpeggio comes", || install::apply(&self.lab))?;
         self.forget_the_past()?;
         let now = self.as_new()?;
         let more = now.0.iter().filter(|it| !as_new.0.contains(it)).collect::<Vec<_>>();
@@ -69,4 +73,14 @@ impl Home {
         ensure!(more.is_empty() && less.is_empty(), "there is {more:#?}, there is not {less:#?}");
         Ok(())
     }
+}
+
+/// Says when a step takes long: all that is waited for here adds to the time of every run.
+fn timed<T>(step: &str, act: impl FnOnce() -> anyhow::Result<T>) -> anyhow::Result<T> {
+    let begin = Instant::now();
+    let done = act();
+    if begin.elapsed() > LONG {
+        eprint_line(&format!("renewal: {step}: {:.1} s", begin.elapsed().as_secs_f64()));
+    }
+    done
 }
