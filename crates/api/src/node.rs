@@ -10,6 +10,10 @@ const OUT_OF_SERVICE: &str = "node.kubernetes.io/out-of-service";
 
 /// What `node` says. `obey_exclusion`: whether its label `node.kubernetes.io/exclude-from-external-load-balancers`
 /// counts.
+///
+/// A Node that is being deleted, and waits for a finalizer, is being emptied like a cordoned one: autoscalers and machine
+/// operators delete the Node first, and drain it without `spec.unschedulable`. Kubernetes itself takes such nodes from
+/// load balancers.
 pub fn facts(node: &Node, obey_exclusion: bool) -> NodeFacts {
     let labels = node.metadata.labels.clone().unwrap_or_default();
     let spec = node.spec.as_ref();
@@ -17,7 +21,8 @@ pub fn facts(node: &Node, obey_exclusion: bool) -> NodeFacts {
     NodeFacts {
         excluded: obey_exclusion && labels.contains_key(EXCLUDE),
         labels,
-        cordoned: spec.and_then(|spec| spec.unschedulable).unwrap_or_default(),
+        cordoned: spec.and_then(|spec| spec.unschedulable).unwrap_or_default()
+            || node.metadata.deletion_timestamp.is_some(),
         not_ready: condition(node, "Ready").is_some_and(|status| status != "True"),
         network_unavailable: condition(node, "NetworkUnavailable") == Some("True"),
         out_of_service: taints.iter().any(|taint| taint.key == OUT_OF_SERVICE),
@@ -70,6 +75,10 @@ mod tests {
         assert!(condition("NetworkUnavailable", "True").network_unavailable);
         let spec = |spec: Value| parse(json!({ "metadata": {}, "spec": spec }));
         assert!(spec(json!({ "unschedulable": true })).cordoned);
+        let deleted = json!({ "metadata": {
+            "deletionTimestamp": "2026-01-01T00:00:00Z", "finalizers": ["example.org/drain"],
+        } });
+        assert!(parse(deleted).cordoned);
         let taints = json!([{ "key": OUT_OF_SERVICE, "effect": "NoExecute" }]);
         assert!(spec(json!({ "taints": taints })).out_of_service);
     }

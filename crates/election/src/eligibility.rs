@@ -8,7 +8,7 @@
 //! | condition `NetworkUnavailable`, taint `out-of-service` | never |
 //! | `externalTrafficPolicy: Local`, and no backend on the node | never |
 //! | condition `Ready` is not true, while the speaker is alive | after all healthy nodes |
-//! | cordoned | after those; with nobody else the address stays |
+//! | cordoned, or its Node object is being deleted | after those; with nobody else the address stays |
 //! | `externalTrafficPolicy: Local`, and only backends that end | after those |
 //! | no subnet of the node contains the address, and one of another node does | last |
 //!

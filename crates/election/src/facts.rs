@@ -10,7 +10,7 @@ pub struct NodeFacts {
     pub labels: Labels,
     /// Its label `node.kubernetes.io/exclude-from-external-load-balancers` is there and is obeyed.
     pub excluded: bool,
-    /// `spec.unschedulable`.
+    /// `spec.unschedulable`, or the Node object is being deleted.
     pub cordoned: bool,
     /// The condition `Ready` is not true.
     pub not_ready: bool,
