@@ -74,6 +74,15 @@ pub struct Facts {
     pub pods: BTreeMap<String, Known<Vec<Connect>>>,
 }
 
+impl Facts {
+    /// Whether some node asks others sparsely, since switches may close a port that sends more frames. That node need not be
+    /// the only one with such a port.
+    pub fn is_sparse(&self) -> bool {
+        let sessions = self.sessions.as_deref().unwrap_or_default();
+        sessions.iter().filter(|it| it.is_live()).any(Session::is_sparse)
+    }
+}
+
 /// The definition of `AddressPool`.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct Definition {
@@ -271,6 +280,11 @@ impl Session {
     /// Whether it counts.
     pub fn is_live(&self) -> bool {
         self.ended.is_none()
+    }
+
+    /// Whether it asks others by the profile `sparse`.
+    fn is_sparse(&self) -> bool {
+        self.paths.values().any(|profile| profile.starts_with("sparse"))
     }
 
     /// Whether this is one of the node's MAC addresses.

@@ -88,6 +88,10 @@ pub(super) enum Refusal {
         "{0} has no session, so that its speaker cannot ask for the address: see 'arpeggio status'"
     )]
     CannotAsk(Node),
+    #[error(
+        "speakers have --probe-profile=sparse, so that switches may close the port of a node that asks every 20 ms: leave out --ask-from"
+    )]
+    Sparse,
 }
 
 fn reasons(why: &[String]) -> String {
@@ -235,6 +239,10 @@ impl Plan {
 
     /// The nodes of these names, which are to ask for the address meanwhile.
     pub(super) fn askers(&self, known: &Known, names: &[String]) -> Result<Vec<Asker>, Refusal> {
+        let mut profiles = known.sessions.iter().flat_map(|it| it.paths.values());
+        if !names.is_empty() && profiles.any(|it| it.starts_with("sparse")) {
+            return Err(Refusal::Sparse);
+        }
         let asker = |name: &String| {
             let node = Node::from(name.as_str());
             if node == self.owner.session.node {
@@ -484,6 +492,15 @@ mod tests {
         assert_eq!(askers(&[]), Ok(vec![]));
         assert_eq!(askers(&["node-1"]), Err(Refusal::AsksItself(node(1))));
         assert_eq!(askers(&["node-9"]), Err(Refusal::CannotAsk(node(9))));
+    }
+
+    #[test]
+    fn nobody_asks_where_a_port_may_be_closed_for_its_arp_frames() {
+        let plan = planned(known(), Kind::Handover, &[]).unwrap();
+        let mut sparse = known();
+        sparse.sessions[2].paths = [(node(1), "sparse (fixed)".to_owned())].into();
+        assert_eq!(plan.askers(&sparse, &["node-2".to_owned()]), Err(Refusal::Sparse));
+        assert_eq!(plan.askers(&sparse, &[]), Ok(vec![]));
     }
 
     #[test]

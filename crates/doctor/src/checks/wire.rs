@@ -17,6 +17,10 @@ use crate::{
     survey::{Answers, Survey},
 };
 
+/// Why nobody asks the segment where speakers ask sparsely.
+const SPARSE: &str = "speakers have --probe-profile=sparse, so that switches may close a port that sends as many ARP frames at \
+                      once as this takes: no node was told to ask. arpeggio who-has asks for single addresses";
+
 pub(super) fn check(facts: &Facts) -> Vec<Finding> {
     let failed = facts.surveys.iter().filter_map(|(node, it)| Some((node, it.as_ref().err()?)));
     let mut findings: Vec<Finding> = failed
@@ -25,6 +29,9 @@ pub(super) fn check(facts: &Facts) -> Vec<Finding> {
     if facts.surveys.is_empty() {
         findings.push(Finding::unchecked(Code::W110, "segment", "no node was asked"));
         return findings;
+    }
+    if facts.is_sparse() {
+        findings.push(Finding::unchecked(Code::W110, "segment", SPARSE));
     }
     let wire = Wire::of(facts);
     let hops = wire.hops();

@@ -169,3 +169,17 @@ fn who_was_not_asked_is_named() {
     facts.surveys.clear();
     assert_eq!(codes(&check(&facts)), [(Code::W110, Severity::Unchecked)]);
 }
+
+#[test]
+fn where_a_port_may_be_closed_for_its_arp_frames_nobody_asks_and_that_is_said() {
+    let mut facts = facts();
+    for survey in facts.surveys.values_mut() {
+        survey.as_mut().unwrap().answers.clear();
+        survey.as_mut().unwrap().heard.clear();
+    }
+    let sessions = facts.sessions.as_mut().unwrap();
+    sessions[0].paths = [("node-2".to_owned(), "sparse (fixed)".to_owned())].into();
+    assert_eq!(codes(&check(&facts)), [(Code::W110, Severity::Unchecked)]);
+    facts.sessions.as_mut().unwrap()[0].ended = Some("it expired".into());
+    assert_eq!(codes(&check(&facts)), [], "it is not there any more");
+}
