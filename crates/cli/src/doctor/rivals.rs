@@ -75,10 +75,16 @@ fn product(container: &Container) -> Option<&'static str> {
 fn serves_services(container: &Container) -> bool {
     let is_set = |name: &str| {
         let env = container.env.iter().flatten();
-        env.into_iter().any(|it| it.name == name && it.value.as_deref() == Some("true"))
+        env.into_iter().any(|it| it.name == name && it.value.as_deref().is_some_and(is_yes))
     };
-    let args = container.args.iter().flatten();
-    is_set("svc_enable") || args.into_iter().any(|arg| arg == "--services")
+    let is_on =
+        |arg: &String| arg == "--services" || arg.strip_prefix("--services=").is_some_and(is_yes);
+    is_set("svc_enable") || container.args.iter().flatten().any(is_on)
+}
+
+/// As Go reads it.
+fn is_yes(value: &str) -> bool {
+    ["1", "t", "true"].iter().any(|yes| value.eq_ignore_ascii_case(yes))
 }
 
 /// Cilium has a load balancer of its own, which is at work where it was told so.
@@ -131,5 +137,10 @@ mod tests {
             of(json!({ "name": "a", "image": vip, "args": ["manager", "--services"] })),
             Some("kube-vip")
         );
+        let with = |arg: &str| of(json!({ "name": "a", "image": vip, "args": ["manager", arg] }));
+        assert_eq!(with("--services=true"), Some("kube-vip"));
+        assert_eq!(with("--services=false"), None);
+        let env = json!([{ "name": "svc_enable", "value": "1" }]);
+        assert_eq!(of(json!({ "name": "a", "image": vip, "env": env })), Some("kube-vip"));
     }
 }
