@@ -22,7 +22,11 @@ use k8s_openapi::{
         CustomResourceDefinition, JSONSchemaProps, JSONSchemaPropsOrArray,
     },
 };
-use kube::{Api, Client, ResourceExt as _, api::ListParams};
+use kube::{
+    Api, Client, ResourceExt as _,
+    api::ListParams,
+    core::{DeserializeGuard, error_boundary::InvalidObject},
+};
 
 use super::kubernetes::{get, legacy_pools, list, list_if_installed};
 use crate::installed::Duties;
@@ -77,10 +81,10 @@ pub(super) async fn read(
     duties: &Known<Duties>,
 ) -> Known<Vec<Pool>> {
     let places = duties.as_ref().map_err(Clone::clone)?;
-    let (pools, file): (Api<AddressPool>, Api<ConfigMap>) =
+    let (pools, file): (Api<DeserializeGuard<AddressPool>>, Api<ConfigMap>) =
         (Api::all(client.clone()), Api::namespaced(client.clone(), namespace));
     let (pools, file) = tokio::join!(installed(client, &pools), get(&file, &places.config_map));
-    let mut known: Vec<Pool> = pools?.iter().map(understood).collect();
+    let mut known: Vec<Pool> = pools?.into_iter().map(judged).collect();
     known.extend(file?.iter().flat_map(|it| in_file(it, &places.key, Dialect::Ours)));
     if let Some((namespace, config_map)) = &places.metallb {
         known.extend(of_metallb(client, namespace, config_map, &places.key).await?);
@@ -144,7 +148,10 @@ fn as_declared(declaration: &Declaration) -> Pool {
 }
 
 /// Without the definition there are none.
-async fn installed(client: &Client, pools: &Api<AddressPool>) -> Known<Vec<AddressPool>> {
+async fn installed(
+    client: &Client,
+    pools: &Api<DeserializeGuard<AddressPool>>,
+) -> Known<Vec<DeserializeGuard<AddressPool>>> {
     let listed = list(pools, &ListParams::default()).await;
     match listed {
         Err(why) => match definition(client).await {
@@ -152,6 +159,18 @@ async fn installed(client: &Client, pools: &Api<AddressPool>) -> Known<Vec<Addre
             _ => Err(why),
         },
         listed => listed,
+    }
+}
+
+/// One that cannot be decoded keeps no other one from being judged.
+fn judged(pool: DeserializeGuard<AddressPool>) -> Pool {
+    match pool.0 {
+        Ok(pool) => understood(&pool),
+        Err(InvalidObject { error, metadata }) => Pool {
+            name: metadata.name.unwrap_or_default(),
+            unready: Some(format!("this release does not understand it: {error}")),
+            ..Pool::default()
+        },
     }
 }
 
@@ -253,6 +272,21 @@ mod tests {
         assert_eq!(lan.rules[0].interfaces, ["eth1".into()]);
         assert!(dark.unready.as_ref().unwrap().contains("no L2Advertisement selects it"));
         assert!(bad.unready.is_some() && bad.ranges.is_empty());
+    }
+
+    #[test]
+    fn a_pool_that_cannot_be_decoded_is_judged_by_its_name() {
+        let pool = |name: &str, sharing: &str| -> DeserializeGuard<AddressPool> {
+            let spec = json!({ "addresses": ["192.168.0.240/28"], "sharing": sharing });
+            serde_json::from_value(json!({ "metadata": { "name": name }, "spec": spec })).unwrap()
+        };
+        let good = judged(pool("good", "Cluster"));
+        assert_eq!((good.ranges.len(), good.unready), (1, None));
+        let newer = judged(pool("newer", "Team"));
+        assert_eq!((newer.name.as_str(), newer.ranges.len()), ("newer", 0));
+        let why = newer.unready.unwrap();
+        let begin = "this release does not understand it: ";
+        assert!(why.starts_with(begin) && why.contains("Team"), "{why}");
     }
 
     #[test]

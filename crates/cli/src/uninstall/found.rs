@@ -18,7 +18,7 @@ use k8s_openapi::{
     },
     jiff::Timestamp,
 };
-use kube::{Api, Client, Resource, ResourceExt, api::ListParams};
+use kube::{Api, Client, Resource, ResourceExt, api::ListParams, core::PartialObjectMeta};
 use serde::de::DeserializeOwned;
 
 use crate::{
@@ -72,7 +72,9 @@ impl Found {
         let leaders = leaders(client).await?;
         let own = leaders.iter().map(|it| &it.lease);
         let own = own.filter(|it| it.namespace().as_deref() == Some(namespace));
-        let pools: Vec<AddressPool> = listed(Api::all(client.clone()), "").await?;
+        // Their names are enough, and one whose spec is not understood has one, too.
+        let pools: Vec<PartialObjectMeta<AddressPool>> =
+            listed(Api::all(client.clone()), "").await?;
         let policies: Vec<ValidatingAdmissionPolicy> =
             listed(Api::all(client.clone()), LABEL).await?;
         Ok(Self {
