@@ -14,7 +14,7 @@ use k8s_openapi::{
         admissionregistration::v1::ValidatingAdmissionPolicy,
         apps::v1::{DaemonSet, Deployment},
         coordination::v1::Lease,
-        core::v1::Service,
+        core::v1::{PersistentVolumeClaim, Pod, Service},
     },
     jiff::Timestamp,
 };
@@ -34,6 +34,12 @@ pub(super) const SPEAKER: &str = "arpeggio-speaker";
 /// What everything has that the manifests install.
 pub(super) const LABEL: &str = "app.kubernetes.io/part-of=arpeggio";
 
+/// What everything else in the namespace has not.
+const OTHERS: &str = "app.kubernetes.io/part-of!=arpeggio";
+
+/// Kubernetes' own namespaces, whatever is in them.
+const OF_KUBERNETES: [&str; 4] = ["default", "kube-system", "kube-public", "kube-node-lease"];
+
 /// Where Helm notes the release that an object belongs to.
 const HELM_RELEASE: &str = "meta.helm.sh/release-name";
 
@@ -42,6 +48,7 @@ const SILENT: Duration = Duration::from_mins(10);
 
 /// Everything that is to be removed, or that decides how.
 #[derive(Debug, Default)]
+#[allow(clippy::struct_excessive_bools, reason = "facts that have nothing to do with one another")]
 pub(super) struct Found {
     pub(super) namespace: String,
     pub(super) has_controller: bool,
@@ -55,6 +62,10 @@ pub(super) struct Found {
     pub(super) pools: Vec<String>,
     /// Whether speakers' tokens are good for their own node only.
     pub(super) has_policy: bool,
+    /// Whether others use the namespace, too: to delete it would delete what is theirs.
+    pub(super) is_shared: bool,
+    /// The API groups that the API server knows.
+    pub(super) groups: BTreeSet<String>,
     /// The namespaces of other installations that decide.
     pub(super) others: Vec<String>,
 }
@@ -86,6 +97,8 @@ impl Found {
             leases: leases.iter().chain(own).map(ResourceExt::name_any).collect(),
             pools: pools.iter().map(ResourceExt::name_any).collect(),
             has_policy: !policies.is_empty(),
+            is_shared: is_shared(client, namespace).await?,
+            groups: groups(client).await?,
             others: others(&leaders, namespace, server_clock::now()),
         })
     }
@@ -154,6 +167,22 @@ pub(super) fn bears_our_mark(service: &Service) -> bool {
     })
 }
 
+/// Pods or data of others are what nobody wants to lose with the namespace.
+async fn is_shared(client: &Client, namespace: &str) -> anyhow::Result<bool> {
+    type Pods = Api<PartialObjectMeta<Pod>>;
+    type Claims = Api<PartialObjectMeta<PersistentVolumeClaim>>;
+    let pods: Pods = Api::namespaced(client.clone(), namespace);
+    let claims: Claims = Api::namespaced(client.clone(), namespace);
+    Ok(OF_KUBERNETES.contains(&namespace)
+        || !listed(pods, OTHERS).await?.is_empty()
+        || !listed(claims, OTHERS).await?.is_empty())
+}
+
+async fn groups(client: &Client) -> anyhow::Result<BTreeSet<String>> {
+    let known = client.list_api_groups().await.context("cannot list the API server's groups")?;
+    Ok(known.groups.into_iter().map(|it| it.name).collect())
+}
+
 async fn leaders(client: &Client) -> anyhow::Result<Vec<Leading>> {
     let leading = ListParams::default().fields(&format!("metadata.name={}", leader::NAME));
     let leases: Api<Lease> = Api::all(client.clone());
@@ -186,9 +215,54 @@ where
 
 #[cfg(test)]
 mod tests {
+    use http::{Request, Response};
+    use kube::client::Body;
     use serde_json::json;
 
     use super::*;
+
+    /// An API server with a pool that no release understands and, in Arpeggio's namespace, this pod of others, if any.
+    fn server(pod: Option<&'static str>) -> Client {
+        let answer = move |request: Request<Body>| async move {
+            let (path, query) = (request.uri().path(), request.uri().query().unwrap_or_default());
+            let list = |items: Vec<serde_json::Value>| json!({ "metadata": {}, "items": items });
+            let named = |name: &str| json!({ "metadata": { "name": name } });
+            let of_others = query.contains("part-of%21%3Darpeggio");
+            let (code, body) = match path.rsplit('/').next().unwrap_or_default() {
+                "apis" => (200, json!({ "groups": [{ "name": "apps", "versions": [] }] })),
+                "addresspools" => {
+                    let mut pool = named("newer");
+                    pool["spec"] = json!({ "addresses": [7] });
+                    (200, list(vec![pool]))
+                }
+                "pods" if of_others => (200, list(pod.into_iter().map(named).collect())),
+                CONTROLLER | SPEAKER => (
+                    404,
+                    json!({ "kind": "Status", "status": "Failure", "reason": "NotFound", "code": 404 }),
+                ),
+                _ => (200, list(vec![])),
+            };
+            Response::builder().status(code).body(Body::from(body.to_string().into_bytes()))
+        };
+        Client::new(tower::service_fn(answer), "default")
+    }
+
+    #[tokio::test]
+    async fn a_pool_that_is_not_understood_keeps_nothing_from_being_removed() {
+        let found = Found::read(&server(None), "lb").await.unwrap();
+        assert_eq!(found.pools, ["newer"]);
+    }
+
+    #[tokio::test]
+    async fn who_else_uses_the_namespace_is_noticed() {
+        for (pod, namespace, shared) in
+            [(None, "lb", false), (Some("db-0"), "lb", true), (None, "kube-system", true)]
+        {
+            let found = Found::read(&server(pod), namespace).await.unwrap();
+            assert_eq!(found.is_shared, shared, "{pod:?} {namespace}");
+            assert!(found.groups.contains("apps"));
+        }
+    }
 
     #[test]
     fn a_status_that_others_wrote_is_left_alone() {

@@ -19,7 +19,7 @@ impl Remains {
         let namespace = &found.namespace;
         let mut commands = match &found.helm_release {
             Some(release) => vec![format!("helm uninstall {release} --namespace {namespace}")],
-            None => by_kubectl(namespace, found.has_policy).into(),
+            None => by_kubectl(found),
         };
         let pools = if without_pools { 0 } else { found.pools.len() };
         if pools == 0 {
@@ -30,18 +30,37 @@ impl Remains {
     }
 }
 
-fn by_kubectl(namespace: &str, has_policy: bool) -> [String; 3] {
+fn by_kubectl(found: &Found) -> Vec<String> {
     let mut kinds = vec!["clusterroles", "clusterrolebindings", "flowschemas"];
-    if has_policy {
+    if found.has_policy {
         kinds.extend(["validatingadmissionpolicies", "validatingadmissionpolicybindings"]);
     }
+    // kubectl deletes nothing at all when the API server does not know one of the kinds.
+    if found.groups.contains("security.openshift.io") {
+        kinds.push("securitycontextconstraints");
+    }
     let kinds = kinds.join(",");
-    [
-        format!("kubectl delete namespace {namespace}"),
+    vec![
+        namespaced(found),
         // What the component metallb has put into MetalLB's namespace.
         format!("kubectl delete roles,rolebindings --all-namespaces --selector {LABEL}"),
         format!("kubectl delete {kinds} --selector {LABEL}"),
     ]
+}
+
+/// The command for what is in the namespace.
+fn namespaced(found: &Found) -> String {
+    let namespace = &found.namespace;
+    if !found.is_shared {
+        return format!("kubectl delete namespace {namespace}");
+    }
+    let mut kinds =
+        vec!["serviceaccounts", "resourcequotas", "networkpolicies", "poddisruptionbudgets"];
+    if found.groups.contains("monitoring.coreos.com") {
+        kinds.extend(["podmonitors", "prometheusrules"]);
+    }
+    let kinds = kinds.join(",");
+    format!("kubectl delete {kinds} --namespace {namespace} --selector {LABEL}")
 }
 
 impl fmt::Display for Remains {
@@ -93,6 +112,31 @@ mod tests {
         let expected =
             format!("kubectl delete roles,rolebindings --all-namespaces --selector {LABEL}");
         assert!(commands.contains(&expected), "{commands:?}");
+    }
+
+    #[test]
+    fn a_namespace_that_others_use_stays() {
+        let of = |groups: &[&str]| {
+            let groups = groups.iter().map(|it| (*it).to_owned()).collect();
+            let shared = Found { is_shared: true, groups, ..found() };
+            Remains::of(&shared, false).commands
+        };
+        let commands = of(&[]);
+        assert!(commands.iter().all(|it| !it.contains("delete namespace")), "{commands:?}");
+        let expected = "kubectl delete serviceaccounts,resourcequotas,networkpolicies,poddisruptionbudgets \
+                        --namespace lb --selector app.kubernetes.io/part-of=arpeggio";
+        assert_eq!(commands[0], expected);
+        assert!(of(&["monitoring.coreos.com"])[0].contains(",podmonitors,prometheusrules "));
+    }
+
+    #[test]
+    fn what_openshift_alone_has_is_named_there_only() {
+        let of = |group: &str| {
+            let found = Found { groups: [group.to_owned()].into(), ..found() };
+            Remains::of(&found, false).commands[2].contains("securitycontextconstraints")
+        };
+        assert!(of("security.openshift.io"));
+        assert!(!of("apps"));
     }
 
     #[test]
