@@ -16,6 +16,7 @@ use k8s_openapi::api::{
 use kube::{
     Api, Client, Resource,
     api::{DeleteParams, ListParams, Patch, PatchParams},
+    core::PartialObjectMeta,
 };
 use serde::de::DeserializeOwned;
 use serde_json::{Value, json};
@@ -127,7 +128,8 @@ impl Removal {
     }
 
     async fn remove_pools(&self) -> anyhow::Result<()> {
-        let pools: Api<AddressPool> = Api::all(self.client.clone());
+        // What was deleted is answered, and one whose spec is not understood has a name, too.
+        let pools: Api<PartialObjectMeta<AddressPool>> = Api::all(self.client.clone());
         gone(pools.delete_collection(&DeleteParams::default(), &ListParams::default()).await)
             .context("cannot delete AddressPools")?;
         Ok(())
@@ -155,5 +157,25 @@ fn gone<T>(deleted: kube::Result<T>) -> kube::Result<Option<T>> {
         Ok(deleted) => Ok(Some(deleted)),
         Err(kube::Error::Api(status)) if status.code == 404 => Ok(None),
         Err(error) => Err(error),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use http::{Request, Response};
+    use kube::client::Body;
+
+    use super::*;
+
+    #[tokio::test]
+    async fn pools_that_are_not_understood_are_deleted_too() {
+        let answer = |request: Request<Body>| async move {
+            assert_eq!(request.method(), "DELETE");
+            let pool = json!({ "metadata": { "name": "newer" }, "spec": { "addresses": [7] } });
+            let deleted = json!({ "metadata": {}, "items": [pool] });
+            Response::builder().status(200).body(Body::from(deleted.to_string().into_bytes()))
+        };
+        let client = Client::new(tower::service_fn(answer), "default");
+        Removal::new(client, "lb", Duration::from_secs(1)).remove_pools().await.unwrap();
     }
 }
