@@ -123,7 +123,7 @@ pub(crate) fn connections_need_no_api_server(home: &Home) -> anyhow::Result<()> 
     api_is_back(home)?;
     home.lab.kubectl(&["uncordon", &first.to_string()])?;
 
-    thread::sleep(KEPT);
+    thread::sleep(KEPT + AFTERWARDS);
     let owner = home.wait_for_owner(first_address())?;
     let speaker = home.lab.container(NAMESPACE, &home.speaker_on(owner)?, "speaker")?;
     none_waits(home, "without the API server the owner's speaker is asked to stop", || {
@@ -133,7 +133,7 @@ pub(crate) fn connections_need_no_api_server(home: &Home) -> anyhow::Result<()> 
     })?;
     api_is_back(home)?;
 
-    thread::sleep(KEPT);
+    thread::sleep(KEPT + AFTERWARDS);
     home.wait_for_steady_page()?;
     let owner = home.wait_for_owner(first_address())?;
     let broken = none_waits(home, "without the API server the owner loses power", || {
@@ -150,6 +150,14 @@ pub(crate) fn connections_need_no_api_server(home: &Home) -> anyhow::Result<()> 
 fn api_is_back(home: &Home) -> anyhow::Result<()> {
     home.lab.start_api(PATIENCE)?;
     every_node_is_able(home)?;
+    // What a move is kept for begins when the lock is written, which may be some time after that.
+    home.wait_until("the lock names the node that answers", || {
+        let answers = home.wait_for_owner(first_address())?;
+        match home.holder(first_address().into())? {
+            Some(holder) if holder == answers => Ok(()),
+            other => Err(format!("{other:?}, and {answers} answers").into()),
+        }
+    })?;
     home.wait_for_steady_page()
 }
 
