@@ -154,9 +154,9 @@ impl Neighbours {
         self.nodes.get(node).map(|known| &known.links[..])
     }
 
-    /// What a reply on the wire proves: of all names that a machine has, that it lives. A reply in a node's name from another node's MAC address (proxy ARP) proves nothing,
-    /// nor does one from another segment than the node's: there a pod may say what it likes. One from a MAC address that is
-    /// nobody's proves something for a moment only.
+    /// What a reply on the wire proves: of all names that a machine has, that it lives. A reply in a node's name from another
+    /// node's MAC address (proxy ARP) proves nothing, nor does one from another segment than the node's: there a pod may say
+    /// what it likes. One from a MAC address that is nobody's proves something for a moment only.
     pub(crate) fn answered(
         &mut self,
         sighting: &Sighting,

@@ -34,6 +34,10 @@ use crate::{
     orders::{Order, Request},
 };
 
+/// Until an address of a dead machine is answered for again, where somebody hears that it is silent. The client looks
+/// every 20 ms.
+pub(super) const REPLACED: Duration = millis(600);
+
 /// When a simulation begins; all that was long ago must fit before.
 const START: u64 = 10_000;
 /// From the write that leaves to the answer that is back; half of it until the server has done it.
@@ -519,6 +523,11 @@ impl Cluster {
         let is_charge =
             |it: &&(u64, usize, Write)| matches!(it.2, Write::Accuse { .. } | Write::End { .. });
         self.orders.iter().filter(is_charge).collect()
+    }
+
+    /// How often any lock was taken.
+    pub(super) fn takes(&self) -> usize {
+        self.orders.iter().filter(|it| matches!(it.2, Write::Take { .. })).count()
     }
 
     // The API server.

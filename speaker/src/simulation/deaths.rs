@@ -1,15 +1,11 @@
 //! Machines that die, move and change.
 
-use std::{net::IpAddr, time::Duration};
+use std::net::IpAddr;
 
 use arpeggio_election::Write;
 use arpeggio_wire::MacAddr;
 
-use super::cluster::{Cluster, ip, ip6, millis, secs};
-
-/// Until an address of a dead machine is answered for again, where somebody hears that it is silent. The client looks
-/// every 20 ms.
-const REPLACED: Duration = millis(600);
+use super::cluster::{Cluster, REPLACED, ip, ip6, millis, secs};
 
 #[test]
 fn the_addresses_of_a_dead_machine_are_answered_for_again_in_clusters_of_any_size() {

@@ -1,17 +1,15 @@
 //! Machines with several names, and addresses of several machines.
 
-use std::time::Duration;
-
 use arpeggio_election::{Node, Write};
 
-use super::cluster::{Cluster, ip, ip6, millis, secs};
+use super::cluster::{Cluster, REPLACED, ip, ip6, millis, secs};
 
-/// See `deaths.rs`.
-const REPLACED: Duration = millis(600);
-
-/// How often any lock was taken.
-fn takes(cluster: &Cluster) -> usize {
-    cluster.orders.iter().filter(|it| matches!(it.2, Write::Take { .. })).count()
+/// Machine 3, which has no power, comes as a second speaker of machine 2, under this name.
+fn is_machine_2_as_well(cluster: &mut Cluster, name: &str) {
+    cluster.machines[3].cards = cluster.machines[2].cards.clone();
+    cluster.machines[3].node = Node::from(name);
+    cluster.one_machine.insert((2, 3));
+    cluster.power_on(3);
 }
 
 /// A node is registered anew under another name while the speaker of its old name still runs: both have its cards.
@@ -24,14 +22,10 @@ fn two_speakers_of_one_machine_are_both_heard() {
         cluster.power_off(3);
         cluster.settle(&addresses);
         cluster.remove_session(3);
-        let cards = cluster.machines[2].cards.clone();
-        cluster.machines[3].cards = cards;
-        cluster.machines[3].node = Node::from(name);
-        cluster.one_machine.insert((2, 3));
-        cluster.power_on(3);
+        is_machine_2_as_well(&mut cluster, name);
         cluster.run(secs(30));
         assert!(cluster.charges().is_empty(), "{name}: {cluster:?}");
-        assert_eq!(takes(&cluster), 0, "{name}: {cluster:?}");
+        assert_eq!(cluster.takes(), 0, "{name}: {cluster:?}");
         assert_eq!(cluster.longest_dark, millis(0), "{name}: {cluster:?}");
         // What the old name has goes to others, the new name among them.
         cluster.stop_speaker(2);
@@ -60,12 +54,8 @@ fn two_speakers_of_one_machine_are_replaced_together() {
     for name in ["a-new-name", "z-new-name"] {
         let addresses: Vec<_> = (100..112).map(|last| ip(0, last)).collect();
         let mut cluster = Cluster::new(4);
-        let cards = cluster.machines[2].cards.clone();
         cluster.power_off(3);
-        cluster.machines[3].cards = cards;
-        cluster.machines[3].node = Node::from(name);
-        cluster.one_machine.insert((2, 3));
-        cluster.power_on(3);
+        is_machine_2_as_well(&mut cluster, name);
         cluster.settle(&addresses);
         cluster.run(secs(20));
         assert!(cluster.charges().is_empty(), "{name}: {cluster:?}");
@@ -87,12 +77,8 @@ fn of_two_speakers_of_one_machine_the_one_that_is_stuck_is_found_out() {
     {
         let addresses: Vec<_> = (100..112).map(|last| ip(0, last)).collect();
         let mut cluster = Cluster::new(4);
-        let cards = cluster.machines[2].cards.clone();
         cluster.power_off(3);
-        cluster.machines[3].cards = cards;
-        cluster.machines[3].node = Node::from(name);
-        cluster.one_machine.insert((2, 3));
-        cluster.power_on(3);
+        is_machine_2_as_well(&mut cluster, name);
         cluster.settle(&addresses);
         cluster.run(secs(10));
         cluster.mark();
@@ -120,7 +106,7 @@ fn two_machines_with_one_address_of_their_own_are_told_apart_by_their_mac_addres
         cluster.links_changed(1);
         cluster.run(secs(30));
         assert!(cluster.charges().is_empty(), "{machines}: {cluster:?}");
-        assert_eq!(takes(&cluster), 0, "{machines}: {cluster:?}");
+        assert_eq!(cluster.takes(), 0, "{machines}: {cluster:?}");
         assert_eq!(cluster.longest_dark, millis(0), "{machines}: {cluster:?}");
         for victim in [0, 1] {
             cluster.mark();
@@ -144,7 +130,7 @@ fn a_machine_that_is_no_node_any_more_is_no_witness_and_nobodys_voice() {
     cluster.mark();
     cluster.run(secs(20));
     assert!(cluster.charges().is_empty(), "{cluster:?}");
-    assert_eq!((takes(&cluster), cluster.longest_dark), (0, millis(0)), "{cluster:?}");
+    assert_eq!((cluster.takes(), cluster.longest_dark), (0, millis(0)), "{cluster:?}");
     for victim in 0..3 {
         cluster.mark();
         cluster.power_off(victim);

@@ -6,12 +6,9 @@ use arpeggio_election::{EndReason, Node, Write};
 use arpeggio_wire::MacAddr;
 
 use super::{
-    cluster::{Bridge, Cluster, Host, ip, ip6, millis, secs},
+    cluster::{Bridge, Cluster, Host, REPLACED, ip, ip6, millis, secs},
     machine::Card,
 };
-
-/// See `deaths.rs`.
-const REPLACED: Duration = millis(600);
 
 /// Until an address is answered for again whose speaker is missed while its node is heard.
 const SPEAKER_REPLACED: Duration = secs(8);
@@ -21,11 +18,6 @@ const CUT_OFF: Duration = secs(6);
 
 /// A session counts for so long, and a little more until that is found out.
 const EXPIRED: Duration = secs(13);
-
-/// How often any lock was taken.
-fn takes(cluster: &Cluster) -> usize {
-    cluster.orders.iter().filter(|it| matches!(it.2, Write::Take { .. })).count()
-}
 
 /// How often somebody wanted a node's session ended at different times: of two that write at once, one wins.
 fn ended(cluster: &Cluster, ended: &Node) -> usize {
@@ -76,7 +68,7 @@ fn fails_on_one_segment(case: &str, ends: usize, fail: impl Fn(&mut Cluster, usi
         assert!(successor.is_some_and(|it| it != victim), "{case}: {lost}: {cluster:?}");
         assert!(cluster.longest_dark <= SPEAKER_REPLACED, "{case}: {lost}: {cluster:?}");
         assert_eq!(ended(&cluster, &node), ends, "{case}: {lost}: {cluster:?}");
-        assert!(takes(&cluster) <= addresses.len(), "{case}: {lost}: {cluster:?}");
+        assert!(cluster.takes() <= addresses.len(), "{case}: {lost}: {cluster:?}");
         assert!(addresses.iter().all(|it| cluster.owner(*it).is_some()), "{case}: {cluster:?}");
     }
 }
@@ -265,7 +257,7 @@ fn machines_behind_a_bridge_that_hides_their_mac_addresses_keep_what_they_have()
         cluster.settle(&addresses);
         cluster.run(secs(60));
         assert!(cluster.charges().is_empty(), "{behind:?}: {cluster:?}");
-        assert_eq!(takes(&cluster), 0, "{behind:?}: {cluster:?}");
+        assert_eq!(cluster.takes(), 0, "{behind:?}: {cluster:?}");
         assert_eq!(cluster.longest_dark, millis(0), "{behind:?}: {cluster:?}");
         cluster.power_off(4);
         cluster.run(secs(20));
@@ -294,7 +286,7 @@ fn a_machine_that_moves_behind_such_a_bridge_is_accused_once_at_most() {
         cluster.mark();
         cluster.run(secs(60));
         assert!(cluster.charges().is_empty(), "{lets_in}: {cluster:?}");
-        assert_eq!(takes(&cluster), 0, "{lets_in}: {cluster:?}");
+        assert_eq!(cluster.takes(), 0, "{lets_in}: {cluster:?}");
         assert!(addresses.iter().all(|it| cluster.owner(*it).is_some()), "{lets_in}: {cluster:?}");
     }
 }
@@ -310,7 +302,7 @@ fn a_bond_that_fails_over_with_another_mac_address_moves_nothing() {
         cluster.run(secs(5));
         assert_eq!(cluster.owner(address), Some(owner), "{cluster:?}");
     }
-    assert_eq!(takes(&cluster), 0, "{cluster:?}");
+    assert_eq!(cluster.takes(), 0, "{cluster:?}");
     assert!(cluster.charges().is_empty(), "{cluster:?}");
     assert_eq!(cluster.longest_overlap, millis(0), "{cluster:?}");
 }
@@ -332,7 +324,7 @@ fn a_carrier_that_is_lost_for_a_moment_moves_addresses_once() {
         let successor = cluster.owner(addresses[0]);
         assert!(successor.is_some_and(|it| it != owner), "{outage} ms: {cluster:?}");
         assert!(others.is_none_or(|it| cluster.owner(addresses[1]) == Some(it)), "{cluster:?}");
-        assert!(takes(&cluster) <= addresses.len(), "{outage} ms: {cluster:?}");
+        assert!(cluster.takes() <= addresses.len(), "{outage} ms: {cluster:?}");
         assert!(cluster.charges().is_empty(), "{outage} ms: {cluster:?}");
         assert!(cluster.longest_dark <= millis(100), "{outage} ms: {cluster:?}");
         assert_eq!(cluster.longest_overlap, millis(0), "{outage} ms: {cluster:?}");
@@ -356,7 +348,7 @@ fn two_machines_with_one_mac_address_lose_their_addresses_once_and_are_named() {
         let node = cluster.machines[index].node.clone();
         assert!(ended(&cluster, &node) <= usize::from(index < 2), "{node}: {cluster:?}");
     }
-    assert!(takes(&cluster) <= addresses.len(), "{cluster:?}");
+    assert!(cluster.takes() <= addresses.len(), "{cluster:?}");
     let news = cluster.news();
     let named = news.iter().filter(|it| it.contains(&format!("the same MAC address ({mac})")));
     assert!(named.count() >= 1, "{news:#?}");
@@ -364,7 +356,7 @@ fn two_machines_with_one_mac_address_lose_their_addresses_once_and_are_named() {
     cluster.mark();
     cluster.run(secs(120));
     assert!(cluster.charges().is_empty(), "{cluster:?}");
-    assert_eq!(takes(&cluster), 0, "{cluster:?}");
+    assert_eq!(cluster.takes(), 0, "{cluster:?}");
     assert!(addresses.iter().all(|it| cluster.owner(*it).is_some()), "{cluster:?}");
 }
 

@@ -1,23 +1,15 @@
 //! Segments that carry frames in one direction only, and segments that bring them twice and back to who has sent them.
 
-use std::{net::IpAddr, time::Duration};
+use std::net::IpAddr;
 
 use arpeggio_election::Write;
 use arpeggio_wire::MacAddr;
 
-use super::cluster::{Cluster, ip, ip6, millis, secs};
-
-/// See `deaths.rs`.
-const REPLACED: Duration = millis(600);
+use super::cluster::{Cluster, REPLACED, ip, ip6, millis, secs};
 
 /// Where a way is broken in one direction, each of both asks, and neither gets an answer. So often each accuses the other until it
 /// has learned that it is the way.
 const ACCUSATIONS: usize = 2 * 2;
-
-/// How often any lock was taken.
-fn takes(cluster: &Cluster) -> usize {
-    cluster.orders.iter().filter(|it| matches!(it.2, Write::Take { .. })).count()
-}
 
 /// How often anybody wanted another node's session ended.
 fn ends(cluster: &Cluster) -> usize {
@@ -39,7 +31,7 @@ fn a_way_that_carries_in_one_direction_only_moves_nothing_and_hides_no_death() {
             cluster.one_way.insert((from, to));
             cluster.run(secs(20));
             let what = format!("{machines} machines, from {from} to {to}");
-            assert_eq!((ends(&cluster), takes(&cluster)), (0, 0), "{what}: {cluster:?}");
+            assert_eq!((ends(&cluster), cluster.takes()), (0, 0), "{what}: {cluster:?}");
             let charges = cluster.charges();
             assert!(charges.len() <= ACCUSATIONS, "{what}: {charges:?}");
             let are_both = |it: &&(u64, usize, Write)| it.1 == from || it.1 == to;
@@ -80,7 +72,7 @@ fn two_machines_between_which_a_way_is_broken_come_to_rest() {
         cluster.mark();
         cluster.run(secs(60));
         assert!(cluster.charges().is_empty(), "{from} {to}: {cluster:?}");
-        assert_eq!(takes(&cluster), 0, "{from} {to}: {cluster:?}");
+        assert_eq!(cluster.takes(), 0, "{from} {to}: {cluster:?}");
         assert!(addresses.iter().all(|it| cluster.owner(*it).is_some()), "{cluster:?}");
     }
 }
@@ -109,7 +101,7 @@ fn a_card_that_works_in_one_direction_only_is_replaced_as_fast_as_a_dead_one() {
             }
             cluster.mark();
             cluster.run(secs(60));
-            assert_eq!((ends(&cluster), takes(&cluster)), (0, 0), "{what}: {cluster:?}");
+            assert_eq!((ends(&cluster), cluster.takes()), (0, 0), "{what}: {cluster:?}");
             assert_eq!(cluster.longest_dark, millis(0), "{what}: {cluster:?}");
         }
     }
@@ -124,7 +116,7 @@ fn frames_that_come_twice_and_back_to_their_sender_change_nothing() {
         cluster.settle(&addresses);
         cluster.run(secs(60));
         assert!(cluster.charges().is_empty(), "{machines}: {cluster:?}");
-        assert_eq!(takes(&cluster), 0, "{machines}: {cluster:?}");
+        assert_eq!(cluster.takes(), 0, "{machines}: {cluster:?}");
         assert_eq!(cluster.news(), [""; 0], "{machines}: {cluster:?}");
         assert_eq!(cluster.longest_dark, millis(0), "{machines}: {cluster:?}");
         // Its own frames come back under the MAC address that it had.

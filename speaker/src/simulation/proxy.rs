@@ -5,10 +5,7 @@ use std::time::Duration;
 use arpeggio_election::Write;
 use arpeggio_wire::MacAddr;
 
-use super::cluster::{Cluster, Host, ip, millis, secs};
-
-/// See `deaths.rs`.
-const REPLACED: Duration = millis(600);
+use super::cluster::{Cluster, Host, REPLACED, ip, millis, secs};
 
 /// Without the API server: until a silent node counts as such, and nobody has answered three questions.
 const STOOD_IN: Duration = secs(1);

@@ -162,11 +162,9 @@ impl Elector {
             self.leaving.retain(&stay);
         }
         self.contests.retain(|address, _| self.view.lock(*address).is_some());
-        let gained = announcing.difference(&self.announcing).copied().collect();
-        let lost = self.announcing.difference(&announcing);
-        let backless = lost.filter(|address| self.view.is_backless(**address)).copied().collect();
-        self.announcing = announcing;
-        (gained, backless)
+        let changed = announcing.symmetric_difference(&self.announcing);
+        let changed = changed.map(|address| (*address, announcing.contains(address))).collect();
+        self.take_up(changed)
     }
 
     /// The same, where only of these addresses anything has changed that the roles follow from.
@@ -174,9 +172,15 @@ impl Elector {
         &mut self,
         concerned: BTreeSet<IpAddr>,
     ) -> (Vec<IpAddr>, Vec<IpAddr>) {
+        let role = |address| (address, self.role(address).announces());
+        let roles = concerned.into_iter().map(role).collect();
+        self.take_up(roles)
+    }
+
+    /// Announces these addresses, or ceases to.
+    fn take_up(&mut self, roles: Vec<(IpAddr, bool)>) -> (Vec<IpAddr>, Vec<IpAddr>) {
         let (mut gained, mut backless) = (Vec::new(), Vec::new());
-        for address in concerned {
-            let announces = self.role(address).announces();
+        for (address, announces) in roles {
             if announces && self.announcing.insert(address) {
                 gained.push(address);
             } else if !announces && self.announcing.remove(&address) {
