@@ -3,6 +3,8 @@
 # real kernel: those for which this machine's own kernel lacks devices (VLAN, bond, VRF, Wi-Fi, IPVS), and all others
 # of the link and of the commands that look at interfaces.
 #
+# With ARPEGGIO_SCENARIO_TRIES=N, a program whose tests fail is run N times at most, as a scenario is; what is said shows it.
+#
 # A machine has one processor, which is emulated, so that it is the same everywhere; no disk and no network: its root is in memory.
 set -euo pipefail
 
@@ -62,7 +64,7 @@ boot() {
     { (cd "$work/root" && find . | cpio -o -H newc --quiet); (cd "$kernel" && find lib | cpio -o -H newc --quiet); } >"$work/$suite.initrd"
     timeout "$seconds" qemu-system-x86_64 -accel tcg -cpu max -m 1024 -nodefaults -display none -no-reboot \
         -serial file:"$work/$suite.console" -kernel "$kernel/vmlinuz" -initrd "$work/$suite.initrd" \
-        -append "console=ttyS0 quiet panic=-1 net.ifnames=0" &
+        -append "console=ttyS0 quiet panic=-1 net.ifnames=0 tries=${ARPEGGIO_SCENARIO_TRIES:-1}" &
     machines+=($!)
 }
 

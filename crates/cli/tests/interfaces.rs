@@ -59,7 +59,7 @@ fn becomes(node: &Namespace, name: &str, expected: &str) {
         if line.is_some_and(|line| line.ends_with(expected)) {
             return;
         }
-        assert!(start.elapsed() < Duration::from_secs(5), "{name} {expected}: {table}");
+        assert!(start.elapsed() < Duration::from_secs(30), "{name} {expected}: {table}");
         thread::sleep(Duration::from_millis(20));
     }
 }

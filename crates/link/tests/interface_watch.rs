@@ -19,7 +19,7 @@ mod namespace;
 use namespace::{Namespace, Pair};
 
 const PEER: IpAddr = IpAddr::V4(Ipv4Addr::new(192, 0, 2, 2));
-const PATIENCE: Duration = Duration::from_secs(5);
+const PATIENCE: Duration = Duration::from_secs(30);
 
 type Snapshots = Receiver<Arc<Links>>;
 
