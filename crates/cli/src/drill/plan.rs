@@ -239,7 +239,8 @@ impl Plan {
 
     /// The nodes of these names, which are to ask for the address meanwhile.
     pub(super) fn askers(&self, known: &Known, names: &[String]) -> Result<Vec<Asker>, Refusal> {
-        let mut profiles = known.sessions.iter().flat_map(|it| it.paths.values());
+        let live = known.sessions.iter().filter(|it| is_live(it));
+        let mut profiles = live.flat_map(|it| it.paths.values());
         if !names.is_empty() && profiles.any(|it| it.starts_with("sparse")) {
             return Err(Refusal::Sparse);
         }
@@ -309,7 +310,7 @@ mod tests {
         terms::WrittenAnnounceTerms,
     };
     use arpeggio_election::{
-        Backends, Epoch, Holder, NodeFacts, Session, Version, rebalance::Census,
+        Backends, EndReason, Epoch, Holder, NodeFacts, Session, Version, rebalance::Census,
     };
 
     use super::*;
@@ -501,6 +502,14 @@ mod tests {
         sparse.sessions[2].paths = [(node(1), "sparse (fixed)".to_owned())].into();
         assert_eq!(plan.askers(&sparse, &["node-2".to_owned()]), Err(Refusal::Sparse));
         assert_eq!(plan.askers(&sparse, &[]), Ok(vec![]));
+        let ended = SessionState::Ended { by: node(3), reason: EndReason::Stopped };
+        sparse.sessions[2].session.state = ended;
+        let askers = plan.askers(&sparse, &["node-2".to_owned()]);
+        assert_eq!(
+            askers.map(|it| it.len()),
+            Ok(1),
+            "what a node did that is gone counts for nothing"
+        );
     }
 
     #[test]
