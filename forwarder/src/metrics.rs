@@ -65,7 +65,7 @@ impl Metrics {
             )?,
             resets: counters(
                 "reset_packets_total",
-                "Packets of connections of a dead node that this node has answered by a reset, by address.",
+                "Packets of connections that no living node knows and that this node has answered by a reset, by address.",
                 &["address"],
             )?,
             bytes: counters(

@@ -25,8 +25,11 @@ use rtnetlink::{Error, Handle};
 /// What "it is there already" is called (`EEXIST`).
 const EXISTS: i32 = 17;
 
-/// How often a node is asked. An answer that comes later than the next question counts, too.
-pub const ASKED_EVERY: Duration = Duration::from_millis(200);
+/// How often a node is asked, where few are. An answer that comes later than the next question counts, too.
+const ASKED_EVERY: Duration = Duration::from_millis(200);
+
+/// The time between two questions, whoever is asked: some switches take no more than fifteen a second of a machine.
+const BETWEEN_QUESTIONS: Duration = Duration::from_millis(100);
 
 /// Who has not answered so many questions in a row is silent.
 const QUESTIONS: u32 = 6;
@@ -42,19 +45,28 @@ pub struct Neighbours {
     told: BTreeMap<Place, Mac>,
     /// Those that it was had ask.
     asked: BTreeMap<Place, Asked>,
+    /// When any of them was asked last.
+    question: Option<Instant>,
 }
 
 /// What has come of questions to one neighbour.
-#[derive(Debug, Clone, Copy)]
+#[derive(Debug, Clone, Copy, Default)]
 struct Asked {
-    /// When it was asked last.
-    at: Instant,
+    /// When it was asked last. `None`: it has to wait for its turn.
+    at: Option<Instant>,
     /// It has answered once.
     heard: bool,
-    /// The questions since then.
+    /// It has answered the last question.
+    answered: bool,
+    /// The questions before that one, since it has answered.
     unanswered: u32,
     /// The kernel has refused to ask.
     refused: bool,
+}
+
+/// The time until one of so many is to be asked again, when one was asked just now.
+pub const fn next_question(asked: usize) -> Duration {
+    if asked > 1 { BETWEEN_QUESTIONS } else { ASKED_EVERY }
 }
 
 impl Neighbours {
@@ -66,7 +78,7 @@ impl Neighbours {
     pub fn new() -> std::io::Result<Self> {
         let (connection, handle, _) = rtnetlink::new_connection()?;
         tokio::spawn(connection);
-        Ok(Self { handle, told: BTreeMap::new(), asked: BTreeMap::new() })
+        Ok(Self { handle, told: BTreeMap::new(), asked: BTreeMap::new(), question: None })
     }
 
     /// Tells the kernel of each node that packets are given to: what it does not know yet, has not found, and what is not so any
@@ -91,19 +103,23 @@ impl Neighbours {
         refused
     }
 
-    /// Has the kernel ask whether these nodes are there, each at most every [`ASKED_EVERY`], and says what has come of it so far: a node
+    /// Has the kernel ask whether these nodes are there, one after the other, each at most every 200 ms, and says what has come of it so far: a node
     /// that answers on one of the ways is there. What is not asked again is forgotten.
     pub async fn ask(&mut self, ways: &BTreeSet<Hop>) -> BTreeMap<Node, Wire> {
         let before = std::mem::take(&mut self.asked);
-        if ways.is_empty() {
-            return BTreeMap::new();
-        }
-        let states = self.states().await.ok();
+        let turn = self.turn(ways, &before);
+        let states = if turn.is_some() { self.states().await.ok() } else { None };
         let mut wire: BTreeMap<Node, Wire> = BTreeMap::new();
         for hop in ways {
-            let index = if_nametoindex(hop.interface.as_str()).unwrap_or_default();
-            let place = (index, hop.next_hop);
-            let asked = self.ask_one(place, hop, before.get(&place), states.as_ref()).await;
+            let place = place_of(hop);
+            let state = states.as_ref().and_then(|states| states.get(&place)).copied();
+            let mut asked = before.get(&place).copied().unwrap_or_default().seen(state);
+            if turn == Some(place) {
+                let refused =
+                    states.is_none() || self.have_asked(place, hop.mac, state).await.is_err();
+                asked = asked.asked_again(refused);
+                self.question = asked.at;
+            }
             self.asked.insert(place, asked);
             let found = wire.entry(hop.node.clone()).or_insert(asked.wire());
             *found = better(*found, asked.wire());
@@ -111,26 +127,15 @@ impl Neighbours {
         wire
     }
 
-    async fn ask_one(
-        &self,
-        place: Place,
-        hop: &Hop,
-        before: Option<&Asked>,
-        states: Option<&BTreeMap<Place, NeighbourState>>,
-    ) -> Asked {
-        if let Some(before) = before.filter(|it| it.at.elapsed() < ASKED_EVERY) {
-            return *before;
+    /// Whose turn it is: who was never asked, or who has waited longest.
+    fn turn(&self, ways: &BTreeSet<Hop>, before: &BTreeMap<Place, Asked>) -> Option<Place> {
+        let is_over = |at: Option<Instant>, time| at.is_none_or(|at| at.elapsed() >= time);
+        if !is_over(self.question, BETWEEN_QUESTIONS) {
+            return None;
         }
-        let state = states.and_then(|states| states.get(&place)).copied();
-        let answers = before.is_some() && state == Some(NeighbourState::Reachable);
-        let refused = states.is_none() || self.have_asked(place, hop.mac, state).await.is_err();
-        let unanswered = before.map_or(0, |it| it.unanswered.saturating_add(1));
-        Asked {
-            at: Instant::now(),
-            heard: answers || before.is_some_and(|it| it.heard),
-            unanswered: if answers { 0 } else { unanswered },
-            refused,
-        }
+        let at = |place: &Place| before.get(place).and_then(|asked| asked.at);
+        let due = ways.iter().map(place_of).filter(|place| is_over(at(place), ASKED_EVERY));
+        due.min_by_key(at)
     }
 
     /// The kernel asks when it begins to make sure of a neighbour, and at its own pace after that: it has to begin anew. The MAC address
@@ -179,6 +184,20 @@ impl Neighbours {
 }
 
 impl Asked {
+    /// What the kernel thinks of it now. It forgets an answer after a while, so it has to be looked at before the next question.
+    fn seen(mut self, state: Option<NeighbourState>) -> Self {
+        if self.at.is_some() && state == Some(NeighbourState::Reachable) {
+            (self.heard, self.answered, self.unanswered) = (true, true, 0);
+        }
+        self
+    }
+
+    fn asked_again(self, refused: bool) -> Self {
+        let is_unanswered = self.at.is_some() && !self.answered;
+        let unanswered = self.unanswered.saturating_add(u32::from(is_unanswered));
+        Self { at: Some(Instant::now()), answered: false, unanswered, refused, ..self }
+    }
+
     fn wire(self) -> Wire {
         match self {
             Self { refused: true, .. } => Wire::Unknown,
@@ -197,6 +216,10 @@ const fn better(one: Wire, other: Wire) -> Wire {
         (Wire::Silent, Wire::Silent) => Wire::Silent,
         _ => Wire::Unknown,
     }
+}
+
+fn place_of(hop: &Hop) -> Place {
+    (if_nametoindex(hop.interface.as_str()).unwrap_or_default(), hop.next_hop)
 }
 
 fn place(neighbour: &NeighbourMessage) -> Option<Place> {

@@ -13,14 +13,14 @@
 //!     other, a spread port: port ADDRESS PORT             a fragment: fragments ADDRESS
 //!     other: pass ADDRESS                                 protocol, port: port ADDRESS PORT
 //!   pass ADDRESS                                        port ADDRESS PORT
-//!     from a fellow: dup to it, drop                      first, bucket: to ADDRESS MAC DEVICE
+//!     from a fellow: dup to it, drop; else: reset ADDRESS first, bucket: to ADDRESS MAC DEVICE
 //!     dup to it, drop; else: reset ADDRESS                others, bucket: to ADDRESS MAC DEVICE
 //!   port ADDRESS PORT                                   to ADDRESS MAC DEVICE
 //!     from a fellow: below ADDRESS PORT                   MAC addresses, fwd
 //!     others, bucket: dup to it, drop
 //!     below, bucket: dup to it, drop
 //!     reset ADDRESS
-//!   reset ADDRESS (only when a node has died)
+//!   reset ADDRESS (only where the plan says so)
 //!     TCP: reset
 //! ```
 

@@ -34,7 +34,7 @@ use crate::{
 /// How often connections are counted while any run out, and what the rules have counted is read.
 const PACE: Duration = Duration::from_secs(5);
 
-/// How often it is looked whether interfaces are still those that the rules name.
+/// How often it is looked whether interfaces are still those that the rules name, and whether the API server tells anything.
 const LOOK: Duration = Duration::from_millis(500);
 
 /// The pause before the kernel is asked again for what it has refused.
@@ -52,6 +52,8 @@ pub(crate) struct Forwarder {
     instance: String,
     sources: Sources,
     silent: SilentNodes,
+    /// The API server told nothing when it was decided last.
+    deaf: bool,
     started: Timestamp,
     feed: Feed,
     forwarding: Forwarding,
@@ -96,6 +98,7 @@ impl Forwarder {
             instance,
             sources,
             silent,
+            deaf: false,
             started: now(),
             feed,
             teller: Teller::new(node.clone()),
@@ -130,7 +133,9 @@ impl Forwarder {
                 heard = self.silent.next() => is_news |= self.silent.hear(&heard, now()),
                 () = self.ways.changed() => is_news = true,
                 _ = self.pace.tick() => self.count(news),
-                _ = self.look.tick() => is_news |= self.kernel.is_outdated(),
+                _ = self.look.tick() => {
+                    is_news |= self.kernel.is_outdated() | (self.deaf != self.sources.are_silent());
+                }
                 () = tokio::time::sleep_until(wake), if next.is_some() => {
                     (next, is_news) = (None, true);
                 }
@@ -163,6 +168,10 @@ impl Forwarder {
         }
         if !silent.is_empty() {
             known = Cow::Owned(known.without(&silent));
+        }
+        self.deaf = self.sources.are_silent();
+        if self.deaf {
+            known.to_mut().deaf = true;
         }
         let Decision { plan, draining, ask, next, notes } = self.forwarding.decide(&known, now());
         self.teller.tell(&known, &notes);

@@ -1,5 +1,7 @@
 //! What is watched on the API server.
 
+use std::time::Duration;
+
 use arpeggio_api::{endpoints, knowledge::Wants, lease, node, service::is_load_balancer};
 use arpeggio_runtime::{
     health::Health,
@@ -12,6 +14,13 @@ use k8s_openapi::api::{
     discovery::v1::EndpointSlice,
 };
 use kube::{Api, Client, runtime::watcher::Config};
+use tokio::time::Instant;
+
+/// Sessions are renewed more often than this.
+const LONGEST_SILENCE: Duration = Duration::from_secs(8);
+
+/// The API server was away when it has not answered within so long a time.
+const SETTLED: Duration = Duration::from_secs(2);
 
 /// A watch of what no failover waits for is renewed at least this often, in seconds.
 const LONGEST_WATCH: u32 = 290;
@@ -32,6 +41,8 @@ pub(crate) struct Sources {
     client: Client,
     health: Health,
     leases: Watch<Lease>,
+    /// When Leases were last told of.
+    heard: Instant,
     services: Watch<Service>,
     nodes: Option<Watch<Node>>,
     slices: Option<Watch<EndpointSlice>>,
@@ -46,6 +57,7 @@ impl Sources {
         let services = Watch::new(services, quiet(), Haste::Patient, health.awaits("Services"));
         Self {
             leases: Watch::new(leases, ours, Haste::Urgent, health.awaits("Leases")),
+            heard: Instant::now(),
             services: services.slimmed(slim_service),
             nodes: None,
             slices: None,
@@ -74,6 +86,12 @@ impl Sources {
         self.leases.is_listed()
     }
 
+    /// Whether the API server, once it has told of Leases, does not tell what happens to them.
+    pub(crate) fn are_silent(&self) -> bool {
+        let fails = !self.leases.goes_well_for(SETTLED);
+        self.has_leases() && (fails || self.heard.elapsed() > LONGEST_SILENCE)
+    }
+
     /// Whether all that is watched is known.
     pub(crate) fn are_complete(&self) -> bool {
         self.has_leases()
@@ -84,10 +102,15 @@ impl Sources {
 
     /// Waits for the next event, and says what follows from it. May be cancelled at any time.
     pub(crate) async fn next(&mut self) -> Option<Shown> {
-        let Self { leases, services, nodes, slices, .. } = self;
+        let Self { leases, heard, services, nodes, slices, .. } = self;
         tokio::select! {
             biased;
-            event = leases.next() => leases.pass(event).map(Shown::Lease),
+            event = leases.next() => {
+                if event.is_ok() {
+                    *heard = Instant::now();
+                }
+                leases.pass(event).map(Shown::Lease)
+            }
             event = services.next() => services.pass(event).map(Shown::Service),
             Some(event) = OptionFuture::from(nodes.as_mut().map(Watch::next)) => {
                 nodes.as_mut()?.pass(event).map(Shown::Node)

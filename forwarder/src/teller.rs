@@ -106,7 +106,7 @@ mod tests {
         let mut told = |has_forwarder, notes: &Notes| {
             let fellows = [("a".into(), fellow(has_forwarder)), ("b".into(), fellow(true))];
             let addresses = [(address, about.clone())].into();
-            let known = Known { nodes: fellows.into(), addresses };
+            let known = Known { nodes: fellows.into(), addresses, ..Known::default() };
             a.tell(&known, notes);
             b.tell(&known, notes);
             let of = |it: &Teller| (it.one_node().count(), it.not_spread().len());

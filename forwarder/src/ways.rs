@@ -6,7 +6,7 @@ use std::{
 };
 
 use arpeggio_election::Node;
-use arpeggio_forwarder::neighbours::{ASKED_EVERY, Neighbours};
+use arpeggio_forwarder::neighbours::{Neighbours, next_question};
 use arpeggio_forwarding::{Hop, Wire};
 use arpeggio_runtime::telemetry::causes;
 use tokio::{
@@ -86,7 +86,9 @@ async fn mind(mut ways: watch::Receiver<Ways>, found: watch::Sender<Found>) {
         let latest_found = neighbours.ask(&latest.asked).await;
         note(&found.borrow(), &latest_found);
         super::run::set(&found, latest_found);
-        let until = if latest.asked.is_empty() { tell_again } else { Instant::now() + ASKED_EVERY };
+        let asked = latest.asked.len();
+        let question = (asked > 0).then(|| Instant::now() + next_question(asked));
+        let until = question.map_or(tell_again, |at| at.min(tell_again));
         if matches!(timeout_at(until, ways.changed()).await, Ok(Err(_))) {
             return;
         }

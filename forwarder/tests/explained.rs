@@ -67,6 +67,7 @@ fn known(version: Version, services: BTreeMap<Port, Service>) -> Known {
     Known {
         nodes: (1..=3).map(|node| (name(node), fellow(version, node))).collect(),
         addresses: [(version.service(), about)].into(),
+        ..Known::default()
     }
 }
 

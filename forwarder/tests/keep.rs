@@ -12,7 +12,7 @@ use std::{
 };
 
 use arpeggio_forwarder::rules::{Counting, Rules};
-use arpeggio_forwarding::{Passing, Plan, PlannedAddress, Way};
+use arpeggio_forwarding::{Passing, Plan, PlannedAddress, Reset, Way};
 use segment::{
     DNS, QUIC, Segment, Stream, Version, WEB, ask, both,
     raw::{ACK, FIN, PSH, RST, Raw},
@@ -68,7 +68,7 @@ fn connections_of_a_dead_node_are_reset_though_no_backend_does() {
         let mut open = segment.connect();
         assert_eq!(open.node(), 1);
         let service = segment.version.service();
-        let planned = PlannedAddress { reset: true, ..PlannedAddress::default() };
+        let planned = PlannedAddress { reset: Reset::Everything, ..PlannedAddress::default() };
         let mut rules = segment.rules(2, &segment.plan(2, planned));
         let backends = segment.version.drop_all_to_backends();
         segment.node(2).nft(&backends);
@@ -96,7 +96,11 @@ fn what_a_living_node_knows_is_passed_on_and_only_the_rest_is_reset() {
         let mut dead = segment.connect();
         assert_eq!(dead.node(), 1);
         // Node 1 dies. Node 3 has the address now, and node 2 what is left of its own.
-        let resets = |passing| PlannedAddress { passing, reset: true, ..PlannedAddress::default() };
+        let resets = |passing| PlannedAddress {
+            passing,
+            reset: Reset::Everything,
+            ..PlannedAddress::default()
+        };
         let (to_2, stays) = (segment.hop(3, 2), Way::Local);
         let asks = Passing { from_outside: to_2, from_fellow: stays };
         let _three = segment.rules(3, &segment.plan(3, resets(asks)));
@@ -106,6 +110,38 @@ fn what_a_living_node_knows_is_passed_on_and_only_the_rest_is_reset() {
         assert_eq!(dead.ask().unwrap_err().kind(), ErrorKind::ConnectionReset);
         assert!(passed(&mut two, &Counting::Reset(segment.version.service())) > 0);
         assert_eq!((living.node(), segment.connect().node()), (2, 3));
+    });
+}
+
+/// The owner is dead, and the node that has its address now asks a third one, which has not heard of that.
+#[test]
+fn what_a_fellow_gives_and_nobody_knows_is_reset_where_the_address_is_not_served() {
+    both(|segment| {
+        let mut open = segment.connect();
+        assert_eq!(open.node(), 1);
+        let passing =
+            |from, to| Passing { from_outside: segment.hop(from, to), from_fellow: Way::Local };
+        let planned = |passing, reset| PlannedAddress {
+            passing,
+            reset,
+            quic: [QUIC].into(),
+            ..PlannedAddress::default()
+        };
+        let third = planned(passing(2, 1), Reset::FromFellow);
+        let mut two = segment.rules(2, &segment.plan(2, third));
+        let _three = segment.rules(3, &segment.plan(3, planned(passing(3, 2), Reset::Everything)));
+        let quic = SocketAddr::new(segment.version.service(), QUIC);
+        segment.move_to(3);
+        assert_eq!(
+            ask(&segment.socket(), quic, &[0x41, 1, 2, 3]),
+            Some(2),
+            "it is TCP that is reset"
+        );
+        segment.plug(1, false);
+        segment.node(2).nft(&segment.version.drop_all_to_backends());
+        assert_eq!(open.ask().unwrap_err().kind(), ErrorKind::ConnectionReset);
+        assert!(passed(&mut two, &Counting::Reset(segment.version.service())) > 0);
+        assert_eq!(segment.connect().node(), 3);
     });
 }
 
@@ -195,7 +231,7 @@ fn a_packet_that_does_not_fit_a_known_connection_does_not_leave_its_node() {
         }
         let service = segment.version.service();
         assert_eq!(passed(&mut rules, &Counting::PassedFromOutside(service)), 0);
-        let planned = PlannedAddress { reset: true, ..PlannedAddress::default() };
+        let planned = PlannedAddress { reset: Reset::Everything, ..PlannedAddress::default() };
         let plan = segment.plan(2, planned);
         segment.node(2).run(|| rules.apply(&plan).unwrap());
         open.send(PSH | ACK, open.next + 10_000_000, b"far\n");
@@ -208,7 +244,7 @@ fn a_packet_that_does_not_fit_a_known_connection_does_not_leave_its_node() {
 #[test]
 fn every_packet_of_a_dead_nodes_connection_is_reset_at_once() {
     both(|segment| {
-        let planned = PlannedAddress { reset: true, ..PlannedAddress::default() };
+        let planned = PlannedAddress { reset: Reset::Everything, ..PlannedAddress::default() };
         let plan = segment.plan(2, planned);
         segment.move_to(2);
         segment.node(2).nft(&segment.version.drop_all_to_backends());

@@ -3,8 +3,12 @@
 
 mod segment;
 
-use std::time::{Duration, Instant};
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    time::{Duration, Instant},
+};
 
+use arpeggio_election::Node;
 use arpeggio_forwarder::neighbours::Neighbours;
 use arpeggio_forwarding::{Hop, Mac, Wire};
 use segment::{Segment, both, mac};
@@ -91,6 +95,38 @@ async fn find(neighbours: &mut Neighbours, way: &Hop, expected: Wire) -> u128 {
         assert!(begun.elapsed() < Duration::from_secs(20), "{expected:?}: {found:?}");
         tokio::time::sleep(Duration::from_millis(20)).await;
     }
+}
+
+/// Some switches close a port that sends more than fifteen ARP frames a second.
+#[test]
+fn however_many_are_asked_there_are_few_questions() {
+    both(|segment| {
+        let node = segment.node(1);
+        node.command("ip neigh flush dev eth0");
+        let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
+        let ways: BTreeSet<Hop> = (10..60)
+            .map(|n| {
+                let name = Node::from(format!("node-{n}").as_str());
+                let next_hop = segment.version.address(n);
+                Hop { node: name, next_hop, ..hop(segment, mac(9)) }
+            })
+            .collect();
+        node.run(|| {
+            runtime.block_on(async {
+                let mut neighbours = Neighbours::new().unwrap();
+                let begun = Instant::now();
+                let mut found = BTreeMap::new();
+                while begun.elapsed() < Duration::from_secs(1) {
+                    found = neighbours.ask(&ways).await;
+                    tokio::time::sleep(Duration::from_millis(5)).await;
+                }
+                assert!(found.len() == 50 && found.values().all(|it| *it == Wire::Unasked));
+            });
+        });
+        let all = node.command("ip neigh show dev eth0");
+        let asked = all.lines().filter(|line| line.contains("02:00:00:00:00:09")).count();
+        assert!((2..=11).contains(&asked), "{asked}: {all}");
+    });
 }
 
 /// Also where it was never found, and when it is back.

@@ -12,11 +12,11 @@ use arpeggio_election::{Node, Timestamp};
 
 use crate::{
     hops::hop,
-    known::{Address, Fellow, Known, Mac, Port, Protocol, Service},
+    known::{Address, Fellow, Known, Mac, Port, Protocol, Service, Wire},
     memory::{Memory, Moment, SETTLE, Served, Serving, Start},
     notes::Notes,
     packet::BUCKETS,
-    plan::{Drain, Draining, Hop, Passing, Plan, PlannedAddress, Spread, Way},
+    plan::{Drain, Draining, Hop, Passing, Plan, PlannedAddress, Reset, Spread, Way},
     rank::{self, Rank},
     serving::{self, Tables, places},
 };
@@ -120,8 +120,9 @@ impl Forwarding {
             decision.draining.addresses.insert(address, drain);
         }
         let asked = Asked { address, about, memory, moment, node: &self.node };
-        decision.ask.extend(asked.doubtful());
-        if let Some(planned) = asked.plan() {
+        let planned = asked.plan();
+        decision.ask.extend(asked.doubtful(planned.as_ref()));
+        if let Some(planned) = planned {
             decision.plan.addresses.insert(address, planned);
         }
     }
@@ -197,13 +198,25 @@ impl Asked<'_> {
         let passing = self.passing();
         let is_spread = self.memory.serving().whole.is_none()
             && self.memory.serving().ports.values().any(|served| served.table.is_some());
-        let reset = self.memory.has_lost_a_node(&self.moment);
-        if !is_spread && !reset && passing == Passing::default() {
+        let reset = self.reset(&passing);
+        if !is_spread && reset == Reset::Nothing && passing == Passing::default() {
             return None;
         }
         let spread = if is_spread { self.spread() } else { BTreeMap::new() };
         let interfaces = if spread.is_empty() { Vec::new() } else { self.interfaces() };
         Some(PlannedAddress { passing, quic: self.quic(), spread, reset, interfaces })
+    }
+
+    /// Where this node serves the address, a backend here may yet know a connection that conntrack has forgotten.
+    fn reset(&self, passing: &Passing) -> Reset {
+        let is_last = passing.from_fellow == Way::Local && passing.from_outside != Way::Local;
+        if self.memory.has_lost_a_node(&self.moment) {
+            Reset::Everything
+        } else if is_last && !self.memory.serves(self.node) {
+            Reset::FromFellow
+        } else {
+            Reset::Nothing
+        }
     }
 
     fn interfaces(&self) -> Vec<String> {
@@ -239,23 +252,54 @@ impl Asked<'_> {
             || self.memory.may_know_all(self.address, node, &self.moment)
     }
 
-    /// The ways to nodes whose death may not be known, and which would get packets: those whose session was not renewed, and, where
-    /// packets of unknown connections come by, those that have served the address. Of who serves it beside this node the speakers tell.
-    fn doubtful(&self) -> Vec<Hop> {
+    /// The ways to nodes whose death may not be known, and which would get packets: those whose session was not renewed; where packets of
+    /// unknown connections come by, those that have served the address; and others of which nobody would tell this node. Who was silent is
+    /// asked until it answers, though it gets no packets meanwhile.
+    fn doubtful(&self, planned: Option<&PlannedAddress>) -> Vec<Hop> {
         if self.moment.keep.is_zero() {
             return Vec::new();
         }
-        let is_involved = |node: &Node| self.memory.may_know_some(self.address, node, &self.moment);
-        let both_serve = |node: &Node| self.memory.serves(self.node) && self.memory.serves(node);
-        let has_served =
-            |node: &Node| is_involved(self.node) && is_involved(node) && !both_serve(node);
+        let untold = planned.map(|it| self.untold(it)).unwrap_or_default();
         let is_doubtful = |(node, fellow): &(&Node, &Fellow)| {
             *node != self.node
                 && fellow.is_not_said_to_be_dead()
-                && if fellow.is_out_of_touch() { self.may_know(node) } else { has_served(node) }
+                && if fellow.is_out_of_touch() || fellow.wire == Wire::Silent {
+                    self.may_know(node)
+                } else {
+                    untold.contains(node) || self.has_served_before_or_after(node)
+                }
         };
         let doubtful = self.moment.known.nodes.iter().filter(is_doubtful);
         doubtful.filter_map(|(node, _)| self.hop(node)).collect()
+    }
+
+    /// Whether the address has moved between this node and another one. Of who serves it beside this node the speakers tell.
+    fn has_served_before_or_after(&self, node: &Node) -> bool {
+        let both_serve = self.memory.serves(self.node) && self.memory.serves(node);
+        self.is_involved(self.node) && self.is_involved(node) && !both_serve
+    }
+
+    fn is_involved(&self, node: &Node) -> bool {
+        self.memory.may_know_some(self.address, node, &self.moment)
+    }
+
+    /// The nodes that this one gives packets to and of whose death it may not hear, or not soon: all of them while it hears of nothing;
+    /// and those that are asked whatever they have served, as long as forwarders know nothing of what was before them.
+    fn untold<'a>(&self, planned: &'a PlannedAddress) -> BTreeSet<&'a Node> {
+        let Passing { from_outside, from_fellow } = &planned.passing;
+        let from_outside = Some(from_outside).filter(|_| self.comes_in_here());
+        let passed = from_outside.into_iter().chain([from_fellow]);
+        let spread = planned.spread.values().flat_map(|it| it.ways());
+        let (is_early, is_deaf) = (self.moment.is_early(), self.moment.known.deaf);
+        let passed = passed.filter(|_| is_early || is_deaf);
+        let ways = passed.chain(spread.filter(|_| is_deaf));
+        ways.filter_map(Way::hop).map(|hop| &hop.node).collect()
+    }
+
+    /// Whether this node may announce the address: it holds it, has held it, or somebody has to stand in for who holds it.
+    fn comes_in_here(&self) -> bool {
+        let holder = self.about.holder.as_ref().and_then(|it| self.moment.known.nodes.get(it));
+        self.is_involved(self.node) || holder.is_none_or(|holder| !holder.lives())
     }
 
     /// The nodes that `may_know` allows, and that this node can reach or is; in the order of their ranks.

@@ -20,6 +20,8 @@ pub struct Known {
     pub nodes: BTreeMap<Node, Fellow>,
     /// The addresses that have locks.
     pub addresses: BTreeMap<IpAddr, Address>,
+    /// The API server tells this node nothing at present, so that somebody may have died whom this node takes for alive.
+    pub deaf: bool,
 }
 
 impl Known {

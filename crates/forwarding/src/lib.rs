@@ -46,4 +46,4 @@ pub use known::{
 pub use memory::STALE;
 pub use notes::{LeftOut, Notes, OneNode, teller};
 pub use packet::{BUCKETS, Kind, SpreadBy};
-pub use plan::{Drain, Draining, Hop, Passing, Plan, PlannedAddress, Spread, Way};
+pub use plan::{Drain, Draining, Hop, Passing, Plan, PlannedAddress, Reset, Spread, Way};

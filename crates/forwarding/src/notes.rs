@@ -97,7 +97,7 @@ pub enum LeftOut {
     /// No announce rule selects it, or Kubernetes says that it is not to serve load balancers, or cannot.
     #[error("it may not announce the address")]
     Unfit,
-    /// Its session was ended.
+    /// Its session was ended, or it does not answer on the wire.
     #[error("it is away")]
     Away,
     /// It is being emptied.

@@ -35,9 +35,15 @@ impl Plan {
 
 impl PlannedAddress {
     fn ways(&self) -> impl Iterator<Item = &Way> {
-        let spread = self.spread.values().flat_map(|it| [&it.first, &it.others, &it.below]);
+        let spread = self.spread.values().flat_map(|it| it.ways());
         let Passing { from_outside, from_fellow } = &self.passing;
-        [from_outside, from_fellow].into_iter().chain(spread.flatten())
+        [from_outside, from_fellow].into_iter().chain(spread)
+    }
+}
+
+impl Spread {
+    pub(crate) fn ways(&self) -> impl Iterator<Item = &Way> {
+        [&self.first, &self.others, &self.below].into_iter().flatten()
     }
 }
 
@@ -62,13 +68,25 @@ pub struct PlannedAddress {
     pub quic: BTreeSet<u16>,
     /// The ports whose connections all nodes serve. Empty: the address is served by one node.
     pub spread: BTreeMap<Port, Arc<Spread>>,
-    /// A node that has served the address is dead: TCP packets of [`Kind::Other`](crate::Kind::Other) that conntrack does not know,
-    /// and that would stay here, are answered by a reset. Whoever has an open connection is told at once, whether or not a
-    /// backend would have told.
-    pub reset: bool,
+    /// Which TCP packets of [`Kind::Other`](crate::Kind::Other) that conntrack does not know, and that would stay here, are answered by
+    /// a reset. Whoever has an open connection is told at once, whether or not a backend would have told.
+    pub reset: Reset,
     /// The names of this node's interfaces on which it would announce the address: where packets from outside come in. Only where
     /// `spread` has something.
     pub interfaces: Vec<String>,
+}
+
+/// What of unknown connections is reset.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub enum Reset {
+    /// Nothing: a backend answers.
+    #[default]
+    Nothing,
+    /// What a fellow gives that is in no bucket. This node does not serve the address, and nobody is left to ask: whoever was skipped is
+    /// dead, though this node may not have heard of that.
+    FromFellow,
+    /// Everything: a node that has served the address is dead.
+    Everything,
 }
 
 /// Where packets of unknown connections go.

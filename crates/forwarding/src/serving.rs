@@ -133,7 +133,7 @@ fn check(
     fellow: &Fellow,
     segment: Option<&Interface>,
 ) -> Result<(), LeftOut> {
-    if fellow.life != Life::Live {
+    if fellow.life != Life::Live || fellow.wire == Wire::Silent {
         return Err(LeftOut::Away);
     }
     check_facts(about, fellow.facts.as_ref())?;

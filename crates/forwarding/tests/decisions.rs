@@ -8,8 +8,8 @@ use std::{collections::BTreeMap, net::IpAddr, time::Duration};
 
 use arpeggio_election::{AnnounceTerms, EndReason, Families, Interface, Node, Places};
 use arpeggio_forwarding::{
-    Because, Drain, Endpoints, Kind, LeftOut, Life, OneNode, Passing, Port, Protocol, Service,
-    SpreadBy, Way, Wire, explain,
+    Because, Drain, Endpoints, Kind, LeftOut, Life, OneNode, Passing, Port, Protocol, Reset,
+    Service, SpreadBy, Way, Wire, explain,
 };
 use cluster::{Cluster, KEEP, PORT, address, client, fellow, name};
 
@@ -111,7 +111,11 @@ fn nothing_is_passed_to_a_node_that_is_dead() {
         let found = planned.is_some_and(|planned| planned.passing != Passing::default());
         let case = format!("{reason:?} {:?} {wire:?}", cluster.fellow(0).forwarder);
         let resets = cluster.machines[1].decision.plan.addresses.get(&address());
-        assert_eq!((found, resets.is_some_and(|it| it.reset)), (passed, reset), "{case}");
+        assert_eq!(
+            (found, resets.is_some_and(|it| it.reset == Reset::Everything)),
+            (passed, reset),
+            "{case}"
+        );
     }
 }
 
@@ -137,8 +141,29 @@ fn who_gives_packets_to_a_node_asks_whether_it_is_there_where_nobody_else_would_
     assert_eq!(asked(&cluster)[2], [name(1)]);
     wait(&mut cluster, KEEP);
     assert_eq!(asked(&cluster)[1..], nobody[1..], "nothing is kept any more");
-    let spread = Cluster::of(3, true);
+    let mut spread = Cluster::of(3, true);
     assert_eq!(asked(&spread), nobody);
+    spread.deaf = true;
+    spread.ask_again();
+    let others = |n| (0..3).filter(|other| *other != n).map(name).collect::<Vec<_>>();
+    assert_eq!(asked(&spread), [others(0), others(1), others(2)], "nobody tells of a death");
+    spread.deaf = false;
+    spread.ask_again();
+    assert_eq!(asked(&spread), nobody);
+}
+
+/// Any node may be one that others ask, and gives packets to the next one of the order.
+#[test]
+fn nodes_that_have_just_started_ask_those_next_to_them() {
+    let mut cluster = Cluster::of(5, false);
+    (0..5).for_each(|n| cluster.restart(n));
+    cluster.tell_all();
+    let asked_now = asked(&cluster);
+    assert!(asked_now.iter().all(|asked| asked.len() <= 2), "{asked_now:?}");
+    // All but the last of the order.
+    assert!(asked_now.iter().filter(|asked| !asked.is_empty()).count() >= 4, "{asked_now:?}");
+    wait(&mut cluster, KEEP);
+    assert!(asked(&cluster).iter().all(Vec::is_empty));
 }
 
 #[test]
@@ -158,7 +183,7 @@ fn a_node_that_is_cut_off_keeps_its_connections_until_it_dies() {
         cluster.tell_all();
         let ends = clients.iter().map(|it| cluster.send(1, *it, Kind::Other).end());
         assert!(ends.into_iter().all(|end| end == 1));
-        assert!(cluster.machines[1].decision.plan.addresses[&address()].reset);
+        assert!(cluster.machines[1].decision.plan.addresses[&address()].reset == Reset::Everything);
     }
 }
 
@@ -184,7 +209,7 @@ fn connections_of_a_dead_node_are_reset_for_as_long_as_they_would_be_kept() {
         let mut cluster = Cluster::of(3, spread);
         let resets = |cluster: &Cluster| {
             let planned = cluster.machines[1].decision.plan.addresses.get(&address());
-            planned.is_some_and(|planned| planned.reset)
+            planned.is_some_and(|planned| planned.reset == Reset::Everything)
         };
         assert!(!resets(&cluster));
         let died = cluster.now;
@@ -211,7 +236,10 @@ fn who_announces_in_the_place_of_a_silent_node_gives_it_nothing() {
             let spread = planned.spread.values().flat_map(|it| [&it.first, &it.others, &it.below]);
             let passing = [&planned.passing.from_outside, &planned.passing.from_fellow];
             let ways = spread.flatten().chain(passing);
-            (ways.filter(|way| target(way) == Some(&name(0))).count(), planned.reset)
+            (
+                ways.filter(|way| target(way) == Some(&name(0))).count(),
+                planned.reset == Reset::Everything,
+            )
         };
         let (before, reset) = to_silent(&cluster);
         assert!(before > 0 && !reset, "without a word it gets what it had");
@@ -228,6 +256,55 @@ fn who_announces_in_the_place_of_a_silent_node_gives_it_nothing() {
     }
 }
 
+/// Nodes that have just started ask one another. All but the one that announces then have heard of nothing; that the API server is away they
+/// find out later than that, or when it comes to the same before.
+#[test]
+fn without_the_api_server_a_dead_nodes_connections_are_reset_whoever_is_asked_for_them() {
+    let cases = (2..=5).flat_map(|count| (1..count).map(move |heir| (count, heir)));
+    let cases = cases.flat_map(|(count, heir)| {
+        [(count, heir, true, true), (count, heir, true, false), (count, heir, false, true)]
+    });
+    for case @ (count, heir, all_new, deaf) in cases {
+        let mut cluster = Cluster::of(count, false);
+        if all_new {
+            (0..count).for_each(|n| cluster.restart(n));
+        }
+        cluster.restart(heir);
+        cluster.tell_all();
+        cluster.connect(0, client(1));
+        // Of what was before they started only new ones ask all.
+        let kept = (1..count).find(|n| all_new && *n != heir).unwrap_or(heir);
+        cluster.machines[kept].conntrack.insert(client(2));
+        cluster.deaf = deaf;
+        assert_eq!(cluster.kill_unnoticed(0, heir), heir);
+        cluster.ask_again();
+        let trace = cluster.send(heir, client(1), Kind::Other);
+        assert!(cluster.is_told(client(1), &trace), "{case:?} {trace:?}");
+        assert_eq!(cluster.send(heir, client(2), Kind::Other).end(), kept, "{case:?}");
+        // It is still silent when packets have long gone elsewhere, and lives when it answers.
+        cluster.ask_again();
+        assert!(cluster.is_told(client(1), &trace), "{case:?} {trace:?}");
+        cluster.machines[0].powered = true;
+        cluster.machines[0].conntrack.insert(client(1));
+        cluster.machines[heir].silent.clear();
+        cluster.ask_again();
+        assert_eq!(cluster.send(heir, client(1), Kind::Other).end(), 0, "{case:?}");
+    }
+}
+
+#[test]
+fn without_the_api_server_no_new_connection_is_given_to_a_dead_node() {
+    let mut cluster = Cluster::of(3, true);
+    cluster.deaf = true;
+    assert_eq!(cluster.kill_unnoticed(2, 1), 0);
+    cluster.ask_again();
+    for client in (0..40).map(client) {
+        let server = cluster.connect(0, client).end();
+        assert_ne!(server, 2);
+        assert_eq!(cluster.send(0, client, Kind::Other).end(), server);
+    }
+}
+
 #[test]
 fn a_node_that_is_back_is_asked_and_nothing_is_reset() {
     let mut cluster = Cluster::of(2, false);
@@ -237,7 +314,7 @@ fn a_node_that_is_back_is_asked_and_nothing_is_reset() {
     cluster.tell(1);
     let planned = &cluster.machines[1].decision.plan.addresses[&address()];
     assert_eq!(target(&planned.passing.from_outside), Some(&name(0)));
-    assert!(!planned.reset);
+    assert_eq!(planned.reset, Reset::Nothing);
 }
 
 #[test]
@@ -285,6 +362,9 @@ fn with_nothing_to_keep_nothing_is_passed_on() {
     assert!(!is_planned(&cluster));
     assert_eq!(drains(&cluster, 0), None);
     assert_eq!(cluster.machines[1].decision.next, None);
+    cluster.deaf = true;
+    cluster.ask_again();
+    assert!(asked(&cluster).iter().all(Vec::is_empty));
 }
 
 #[test]
@@ -615,7 +695,7 @@ fn a_forwarder_that_has_just_started_gives_nothing_to_a_node_that_was_dead_befor
     cluster.kill(0);
     (1..3).for_each(|n| cluster.restart(n));
     cluster.tell_all();
-    assert!(asked(&cluster)[1..].iter().all(|asked| *asked == [name(0)]));
+    assert!(asked(&cluster)[1..].iter().all(|asked| asked.contains(&name(0))));
     for client in (0..10).map(client) {
         assert_ne!(cluster.send(holder, client, Kind::Other).end(), 0);
     }

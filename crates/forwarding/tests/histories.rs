@@ -189,6 +189,32 @@ impl Run {
     }
 }
 
+impl Run {
+    /// The API server is away, and a node dies. Clients that had a connection there are told, and what others know goes on.
+    fn check_without_api(&mut self, died: usize, heir: usize) {
+        let cluster = &mut self.cluster;
+        if died == heir
+            || !cluster.lives(cluster.holder())
+            || !cluster.is_in_touch(heir)
+            || !cluster.is_in_touch(died)
+        {
+            return;
+        }
+        let lost: Vec<Client> = cluster.machines[died].conntrack.iter().copied().collect();
+        cluster.deaf = true;
+        let entry = cluster.kill_unnoticed(died, heir);
+        (0..2).for_each(|_| cluster.ask_again());
+        for client in &self.clients {
+            let knowing = cluster.must_be_asked(*client);
+            let trace = cluster.send(entry, *client, Kind::Other);
+            let is_known = cluster.machines[trace.end()].conntrack.contains(client);
+            assert!(is_known || knowing.is_empty(), "{client:?} {trace:?}, known at {knowing:?}");
+            let is_told = cluster.is_told(*client, &trace);
+            assert!(is_told || !lost.contains(client), "{client:?} {trace:?}");
+        }
+    }
+}
+
 proptest! {
     #![proptest_config(ProptestConfig { cases: 48, ..ProptestConfig::default() })]
 
@@ -204,6 +230,19 @@ proptest! {
             run.check_loops();
             run.check_ends();
         }
+    }
+
+    #[test]
+    fn without_the_api_server_clients_of_a_dead_node_are_told(
+        count in 2usize..=5,
+        spread: bool,
+        steps in prop::collection::vec(step(), 1..50),
+        died in 0usize..5,
+        heir in 0usize..5,
+    ) {
+        let mut run = Run::of(count, spread, true);
+        steps.iter().for_each(|step| run.take(step));
+        run.check_without_api(died % count, heir % count);
     }
 
     #[test]

@@ -29,6 +29,7 @@ fn known(addresses: u16, spread: bool) -> Known {
     Known {
         nodes: (0..NODES).map(|n| (name(n), fellow(n))).collect(),
         addresses: (0..addresses).map(|n| (address(n), about(n))).collect(),
+        ..Known::default()
     }
 }
 

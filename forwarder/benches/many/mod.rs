@@ -67,6 +67,7 @@ fn known(spread: bool) -> Known {
     Known {
         nodes: (1..=3).map(|n| (name(n), fellow(n))).collect(),
         addresses: (0..ADDRESSES).map(|n| (address(n), about())).collect(),
+        ..Known::default()
     }
 }
 

@@ -11,7 +11,7 @@ pub enum Counting {
     PassedFromOutside(IpAddr),
     /// The same, but a fellow had given them to this node.
     PassedFromFellow(IpAddr),
-    /// Packets of connections that were a dead node's, and that were reset.
+    /// Packets of connections that no living node knows, and that were reset.
     Reset(IpAddr),
     /// Packets to a spread address that this node, which announces it, gave to another one.
     Spread {

@@ -2,7 +2,7 @@
 
 use std::net::IpAddr;
 
-use arpeggio_forwarding::{Passing, Plan, PlannedAddress, Port, Spread, Way};
+use arpeggio_forwarding::{Passing, Plan, PlannedAddress, Port, Reset, Spread, Way};
 use arpeggio_netfilter::{Chain, Data, Field, Hook, Rule, SetValue, Verdict};
 
 use super::{
@@ -44,7 +44,7 @@ impl Making<'_> {
         let pass = self.pass(address, planned);
         let mut spread = false;
         for (port, of_port) in &planned.spread {
-            spread |= self.port(address, *port, of_port, planned.reset);
+            spread |= self.port(address, *port, of_port, planned.reset == Reset::Everything);
         }
         if pass.is_none() && !spread {
             return;
@@ -98,13 +98,14 @@ impl Making<'_> {
         let Passing { from_outside, from_fellow } = &planned.passing;
         let from_fellow = self.way(from_fellow, Counting::PassedFromFellow(address));
         let from_outside = self.way(from_outside, Counting::PassedFromOutside(address));
-        if from_fellow.is_none() && from_outside.is_none() && !planned.reset {
+        if from_fellow.is_none() && from_outside.is_none() && planned.reset == Reset::Nothing {
             return None;
         }
-        let stays = self.stays(address, planned.reset);
-        let from_fellow = from_fellow.unwrap_or_else(|| stays.clone());
-        let rules =
-            vec![rule([steps::from_fellow(FELLOWS), from_fellow]), from_outside.unwrap_or(stays)];
+        let resets_given = planned.reset != Reset::Nothing;
+        let from_fellow = from_fellow.unwrap_or_else(|| self.stays(address, resets_given));
+        let resets_all = planned.reset == Reset::Everything;
+        let from_outside = from_outside.unwrap_or_else(|| self.stays(address, resets_all));
+        let rules = vec![rule([steps::from_fellow(FELLOWS), from_fellow]), from_outside];
         let name = format!("pass {address}");
         self.chain(&name, rules);
         Some(name)

@@ -13,7 +13,7 @@ use arpeggio_election::{
 };
 use arpeggio_forwarding::{
     Address, Decision, Endpoints, Fellow, Forwarder, Forwarding, Kind, Known, Life, Mac,
-    PlannedAddress, Port, Protocol, Service, Settings, Way, Wire, Written, bucket, explain,
+    PlannedAddress, Port, Protocol, Reset, Service, Settings, Way, Wire, Written, bucket, explain,
 };
 
 pub(crate) const KEEP: Duration = Duration::from_mins(5);
@@ -60,6 +60,8 @@ pub(crate) struct Machine {
     pub(crate) decision: Decision,
     /// What it knows; perhaps not the latest.
     pub(crate) view: Known,
+    /// The nodes in whose place its speaker announces, though the API server does not say so.
+    pub(crate) silent: BTreeSet<Node>,
     /// The connections that its kernel knows.
     pub(crate) conntrack: BTreeSet<Client>,
     /// It has power, and its cable is in.
@@ -91,6 +93,8 @@ pub(crate) struct Cluster {
     /// When a forwarder was last new, or the address was spread: more nodes may know a connection then than have held the address.
     many_may_know: Option<Timestamp>,
     writes: u32,
+    /// The nodes know that the API server is away.
+    pub(crate) deaf: bool,
 }
 
 impl Cluster {
@@ -103,20 +107,30 @@ impl Cluster {
             services: BTreeMap::from([(PORT, Service::default())]),
             ..Address::default()
         };
-        let truth = Known { nodes, addresses: BTreeMap::from([(address(), about)]) };
+        let addresses = BTreeMap::from([(address(), about)]);
+        let truth = Known { nodes, addresses, deaf: false };
         // Their forwarders have run for long.
         let now = Timestamp::from_origin(Duration::from_hours(1));
         let machine = |n| Machine {
             forwarding: Forwarding::new(name(n), Settings { keep: KEEP }, Timestamp::default()),
             decision: Decision::default(),
             view: truth.clone(),
+            silent: BTreeSet::new(),
             conntrack: BTreeSet::new(),
             powered: true,
         };
         let machines = (0..count).map(machine).collect();
         let (served, held) = (BTreeMap::new(), BTreeMap::new());
-        let mut cluster =
-            Self { now, truth, machines, served, held, many_may_know: None, writes: 1 };
+        let mut cluster = Self {
+            now,
+            truth,
+            machines,
+            served,
+            held,
+            many_may_know: None,
+            writes: 1,
+            deaf: false,
+        };
         cluster.tell_all();
         cluster
     }
@@ -171,13 +185,16 @@ impl Cluster {
     /// The node decides, asks those on the wire that it is to ask, and decides again.
     fn ask_wire(&mut self, n: usize) {
         for _ in 0..2 {
-            let asked = self.machines[n].decision.ask.iter().map(|hop| hop.node.clone());
+            let asked = self.machines[n].decision.ask.iter().map(|hop| &hop.node);
             let answers = |node: &Node| self.lives(self.index(node));
-            let found =
-                |node| if answers(&node) { (node, Wire::Answers) } else { (node, Wire::Silent) };
+            let found = |node: &Node| {
+                (node.clone(), if answers(node) { Wire::Answers } else { Wire::Silent })
+            };
             let wire: BTreeMap<Node, Wire> = asked.map(found).collect();
             let machine = &mut self.machines[n];
-            machine.decision = machine.forwarding.decide(&machine.view.asked(&wire), self.now);
+            let mut known = machine.view.asked(&wire).without(&machine.silent);
+            known.deaf = self.deaf;
+            machine.decision = machine.forwarding.decide(&known, self.now);
         }
     }
 
@@ -205,6 +222,19 @@ impl Cluster {
             self.fellow(n).life = Life::Ended(EndReason::Expired);
             self.replace(n);
         }
+    }
+
+    /// The power is cut, and nobody can say so but the speaker of the node that stands in for it, if it holds the address. Returns the
+    /// node that announces the address then.
+    pub(crate) fn kill_unnoticed(&mut self, n: usize, heir: usize) -> usize {
+        self.machines[n].conntrack.clear();
+        self.machines[n].powered = false;
+        let holder = self.holder();
+        if holder != n {
+            return holder;
+        }
+        self.machines[heir].silent.insert(name(n));
+        heir
     }
 
     /// Somebody who can takes over what it held.
@@ -290,7 +320,9 @@ impl Cluster {
         let mut source = ROUTER;
         while trace.nodes.len() <= self.machines.len() + 2 {
             let machine = &self.machines[trace.end()];
-            let Way::To(hop) = judged(machine, client, kind, source) else {
+            let way =
+                if machine.powered { judged(machine, client, kind, source) } else { Way::Local };
+            let Way::To(hop) = way else {
                 trace.ended = true;
                 break;
             };
@@ -299,6 +331,19 @@ impl Cluster {
             trace.nodes.push(next);
         }
         trace
+    }
+
+    /// Whether a client whose packet went so is told what has become of its connection, whether or not a backend would tell: it is
+    /// known where the packet ended, or is reset there.
+    pub(crate) fn is_told(&self, client: Client, trace: &Trace) -> bool {
+        let machine = &self.machines[trace.end()];
+        let planned = machine.decision.plan.addresses.get(&address());
+        let is_reset = planned.is_some_and(|planned| match planned.reset {
+            Reset::Nothing => false,
+            Reset::FromFellow => trace.nodes.len() > 1,
+            Reset::Everything => true,
+        });
+        trace.ended && machine.powered && (is_reset || machine.conntrack.contains(&client))
     }
 
     /// A client begins a connection.
