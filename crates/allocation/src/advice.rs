@@ -6,7 +6,7 @@ use arpeggio_api::lock::ServiceRef;
 use arpeggio_ipam::{Leaving, Owner};
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::Time;
 
-use super::{Index, decision::Step, known_lock::owner_of, outcome::Outcome, wording};
+use super::{Index, decision::Step, known_lock::owner_of, outcome::Outcome, turns::Turns, wording};
 
 /// One thing that the controller finds about a Service.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
@@ -102,6 +102,8 @@ impl Index {
         for earlier in self.in_turn(&due).iter().take_while(|it| *it != owner) {
             // What is to be done for them matters here only as far as it takes addresses.
             let _ = self.decide_service(earlier, now);
+            // Nothing is written, so nobody waits for it.
+            self.turns = Turns::default();
         }
     }
 

@@ -367,6 +367,9 @@ impl Index {
     }
 
     fn claim(&mut self, owner: &Owner, address: IpAddr) -> Option<Task> {
+        if !self.turns.has(address, &Subject::Service(owner.clone())) {
+            return None;
+        }
         let record = self.services.get(owner)?;
         let (service, version) = (record.service.clone(), record.version);
         if !self.allocator.holds(owner, address) {

@@ -112,6 +112,14 @@ impl Effect {
         !matches!(self, Self::WriteService(_) | Self::WritePool(_))
     }
 
+    /// The address whose lock it creates, changes or deletes.
+    pub(crate) fn writes_lock(&self) -> Option<IpAddr> {
+        match self {
+            Self::Claim(claim, _) => Some(claim.address),
+            _ => self.changes_lock(),
+        }
+    }
+
     /// The address whose lock it changes or deletes; creating one changes none.
     pub(crate) fn changes_lock(&self) -> Option<IpAddr> {
         match self {

@@ -34,6 +34,7 @@ pub mod sources;
 mod strangers;
 mod surroundings;
 mod tending;
+mod turns;
 mod unlisted;
 mod waiting;
 mod wording;
@@ -65,6 +66,7 @@ use crate::{
     pace::Pace,
     rivals::{Rival, Said},
     setbacks::{Setbacks, Underway, Work},
+    turns::Turns,
     waiting::Waiting,
 };
 
@@ -155,6 +157,7 @@ pub struct Index {
 
     /// What is being done about whom.
     busy: BTreeMap<Subject, Underway>,
+    turns: Turns,
     setbacks: Setbacks,
     pace: Pace,
     /// What we have written last in the status of Services since this process began, and what we are about to.
@@ -233,7 +236,8 @@ impl Index {
         self.fall_silent(now);
         let mut tasks = Vec::new();
         // To let go may free what somebody waits for, who then is looked at in the next round.
-        while !self.dirty.is_empty() {
+        loop {
+            self.call_next();
             let (due, later): (BTreeSet<Owner>, _) =
                 std::mem::take(&mut self.dirty).into_iter().partition(|it| !self.is_busy(it));
             // First everybody keeps what they have, only then newcomers choose.
@@ -244,11 +248,10 @@ impl Index {
             for owner in &self.in_turn(&due) {
                 tasks.extend(self.decide_service(owner, now));
             }
+            self.dirty.extend(later);
             if due.is_empty() {
-                self.dirty = later;
                 break;
             }
-            self.dirty.extend(later);
         }
         tasks.extend(self.serve_waiting(now));
         tasks.extend(self.tend_locks(now));
@@ -271,6 +274,9 @@ impl Index {
         let Report { subject, result } = report;
         let underway = self.busy.remove(&subject);
         let work = underway.map_or(Work::Locks, |it| it.work);
+        if let Some(address) = underway.and_then(|it| it.lock) {
+            self.turns.ends(address);
+        }
         let claimed = match &subject {
             Subject::Service(owner) => self.claiming.remove(owner),
             _ => None,
@@ -337,7 +343,8 @@ impl Index {
         }
     }
 
-    /// Makes a task of an effect, unless its subject is busy, or is left alone for a while, or its lock for good.
+    /// Makes a task of an effect, unless its subject is busy, or is left alone for a while, or its lock for good, or is written
+    /// for another one: then it waits.
     fn task(&mut self, subject: Subject, effect: Effect) -> Option<Task> {
         let work = Work::of(&effect);
         if effect.changes_lock().is_some_and(|address| self.is_newer(address)) {
@@ -346,6 +353,11 @@ impl Index {
         if self.busy.contains_key(&subject) || self.is_held_back(&subject, work) {
             return None;
         }
+        let lock = effect.writes_lock();
+        if lock.is_some_and(|address| !self.turns.has(address, &subject)) {
+            return None;
+        }
+        lock.into_iter().for_each(|address| self.turns.begins(address));
         let version = match &effect {
             Effect::WritePool(_) => Some(self.version_of(&subject)),
             effect => effect.version(),

@@ -1,6 +1,6 @@
 //! What the API server did not do: when it is tried again, and what is said of it.
 
-use std::{collections::BTreeMap, time::Duration};
+use std::{collections::BTreeMap, net::IpAddr, time::Duration};
 
 use arpeggio_api::service::ServiceRecord;
 use arpeggio_ipam::Owner;
@@ -54,11 +54,13 @@ pub(super) struct Underway {
     pub(super) work: Work,
     /// The version of the object that it changes.
     pub(super) version: Option<u64>,
+    /// The address whose lock it writes.
+    pub(super) lock: Option<IpAddr>,
 }
 
 impl Underway {
     pub(super) fn of(effect: &Effect, version: Option<u64>) -> Self {
-        Self { work: Work::of(effect), version }
+        Self { work: Work::of(effect), version, lock: effect.writes_lock() }
     }
 
     /// Whether the API server took the request and nothing is other than before: it is as it was, or somebody holds on to

@@ -14,6 +14,7 @@ mod others;
 mod quarantine;
 mod refused;
 mod remembered;
+mod sharers;
 mod simulation;
 mod spread;
 mod stability;
