@@ -29,6 +29,8 @@ pub(super) struct KnownLock {
     pub(super) unmet: Vec<Owner>,
     /// When a backup has brought the Lease, if one has.
     pub(super) restored: Option<Time>,
+    /// When the Lease was created, and so when the address was claimed first.
+    pub(super) created: Option<Time>,
     /// The Service that was deleted, or not for us any more, while it had the address, which rests since.
     pub(super) former: Option<Owner>,
     /// The Service that is to have the address when its present one leaves it for another one.
@@ -81,6 +83,7 @@ impl KnownLock {
             owners: record.claim.services.iter().map(owner_of).collect(),
             unmet: Vec::new(),
             restored: None,
+            created: None,
             expiring: record.expiring,
             former: record.last_service.map(Owner::from),
             promised_to: record.promised_to.map(Owner::from),
@@ -183,6 +186,14 @@ impl KnownLock {
         self.reservation.clone().or_else(until)
     }
 
+    /// When nodes asked whether another machine has the address, in seconds: they do so when it has just been claimed. It is
+    /// said by the API server's clock, so that those of different locks can be compared.
+    pub(super) fn asked(&self) -> Option<i64> {
+        let nobody_answered = self.holder.is_some() && self.terms.probing;
+        let was_asked = nobody_answered || self.stranger().is_some();
+        self.created.as_ref().filter(|_| was_asked).map(|it| it.0.as_second())
+    }
+
     /// The MAC address of the machine that answers at the address, with the node's name if it is one.
     pub(super) fn stranger(&self) -> Option<&str> {
         match &self.reservation {
@@ -201,7 +212,8 @@ pub(super) fn address(lease: &Lease) -> Option<IpAddr> {
 pub(super) fn known(lease: &Lease) -> Option<(IpAddr, KnownLock)> {
     let address = address(lease)?;
     let record = lock::parse(lease).inspect_err(|error| tracing::warn!(%error, "no lock")).ok()?;
-    Some((address, KnownLock { restored: restored(lease), ..KnownLock::of(record) }))
+    let (restored, created) = (restored(lease), lease.creation_timestamp());
+    Some((address, KnownLock { restored, created, ..KnownLock::of(record) }))
 }
 
 /// A node had the address long before the Lease was created: a backup has brought it.

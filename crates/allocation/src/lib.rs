@@ -134,6 +134,8 @@ pub struct Index {
     pools_dirty: bool,
     /// Addresses at which a stranger answers, or did when they were last asked for.
     quarantined: BTreeSet<IpAddr>,
+    /// Whether another address may be better by now for those who have one of these.
+    strangers_dirty: bool,
 
     /// When something is to be looked at again.
     alarms: BTreeSet<(Time, Subject)>,
@@ -234,6 +236,7 @@ impl Index {
         self.note_time(now);
         self.hear_alarms(now);
         self.fall_silent(now);
+        self.look_at_strangers();
         let mut tasks = Vec::new();
         // To let go may free what somebody waits for, who then is looked at in the next round.
         loop {

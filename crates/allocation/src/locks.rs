@@ -96,6 +96,8 @@ impl Index {
         let unmet = self.unmet(&lock, before.as_ref());
         let promise_before = before.as_ref().and_then(|before| before.promised_to.clone());
         let is_promised = lock.promised_to.is_some() && lock.promised_to != promise_before;
+        let was_asked = before.as_ref().and_then(KnownLock::asked).is_some();
+        self.strangers_dirty |= !was_asked && lock.asked().is_some();
         let owners = lock.owners.clone();
         concerned.extend(before.into_iter().flat_map(|before| before.owners));
         self.remember(address, self.with_stranger_named(KnownLock { unmet, ..lock }));
@@ -136,6 +138,7 @@ impl Index {
         if lock.stranger().is_some() {
             self.quarantined.insert(address);
         }
+        self.allocator.set_asked(address, lock.asked());
         let (owners, is_damaged) = (lock.owners.clone(), lock.is_damaged);
         for owner in &owners {
             self.locked.entry(owner.clone()).or_default().insert(address);
@@ -199,6 +202,7 @@ impl Index {
                 }
             }
         }
+        self.allocator.set_asked(address, None);
         if let Some(reason) = &lock.reservation {
             self.allocator.unreserve(address, reason);
             self.quarantined.remove(&address);

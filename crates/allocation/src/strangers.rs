@@ -28,6 +28,15 @@ impl Index {
         }
     }
 
+    /// Has those looked at who have an address at which a stranger answers, where another one may be better than it was: an
+    /// address is free, or nobody has answered at one.
+    pub(super) fn look_at_strangers(&mut self) {
+        if std::mem::take(&mut self.strangers_dirty) {
+            let locks = self.quarantined.iter().filter_map(|it| self.locks.get(it));
+            self.dirty.extend(locks.flat_map(|lock| lock.owners.iter().cloned()));
+        }
+    }
+
     fn is_named_of_old(&self, address: IpAddr) -> bool {
         let lock = self.locks.get(&address);
         let (said, mac) = (self.stranger_at(address), lock.and_then(|it| it.stranger_mac.as_ref()));

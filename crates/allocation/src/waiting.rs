@@ -77,6 +77,7 @@ impl Index {
     /// One more address is free.
     pub(super) fn address_freed(&mut self) {
         self.waiting.freed += 1;
+        self.strangers_dirty = true;
     }
 
     /// Has the Service wait for its turn.

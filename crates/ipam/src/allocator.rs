@@ -3,6 +3,7 @@
 use alloc::{
     boxed::Box,
     collections::{BTreeMap, BTreeSet},
+    string::String,
     vec::Vec,
 };
 use core::net::IpAddr;
@@ -18,9 +19,6 @@ use crate::{
     space::{Spaces, Usage, declared},
 };
 
-/// A machine that answers at so many addresses that are not its own answers at any.
-const EVERYWHERE: usize = 3;
-
 /// Knows the pools and who holds which address; see the [crate] documentation for how it is driven.
 #[derive(Debug, Clone, Default)]
 pub struct Allocator {
@@ -33,6 +31,10 @@ pub struct Allocator {
     in_use: BTreeMap<(Family, u128), (u128, usize)>,
     pub(crate) holders: Holders,
     reserved: BTreeMap<IpAddr, BTreeSet<Reservation>>,
+    /// The machines that answer at reserved addresses, by their MAC addresses.
+    pub(crate) strangers: BTreeMap<IpAddr, String>,
+    /// When nodes asked whether another machine has an address.
+    pub(crate) asked: BTreeMap<IpAddr, i64>,
     incomplete: bool,
 }
 
@@ -253,12 +255,19 @@ impl Allocator {
 
     /// Gives `address` to nobody from now on. Who holds it keeps it.
     pub fn reserve(&mut self, address: IpAddr, reason: Reservation) {
+        if let Reservation::Quarantined(stranger) = &reason {
+            self.strangers.insert(address, stranger.clone());
+        }
         self.reserved.entry(address).or_default().insert(reason);
         self.refresh(address, self.holders.is_held(address));
     }
 
     /// Takes back what [`Self::reserve`] said.
     pub fn unreserve(&mut self, address: IpAddr, reason: &Reservation) {
+        if matches!(reason, Reservation::Quarantined(stranger) if self.strangers.get(&address) == Some(stranger))
+        {
+            self.strangers.remove(&address);
+        }
         if let Some(reasons) = self.reserved.get_mut(&address) {
             reasons.remove(reason);
             if reasons.is_empty() {
@@ -271,22 +280,6 @@ impl Allocator {
     /// Why `address` is given to nobody, if it is reserved.
     pub fn reservation(&self, address: IpAddr) -> Option<&Reservation> {
         self.reserved.get(&address)?.first()
-    }
-
-    /// The MAC address of the stranger who answers at `address`, if that is known.
-    pub(crate) fn quarantine(&self, address: IpAddr) -> Option<&str> {
-        self.reserved.get(&address)?.iter().find_map(|reason| match reason {
-            Reservation::Quarantined(stranger) => Some(stranger.as_str()),
-            _ => None,
-        })
-    }
-
-    /// Whether the stranger who answers at `address` answers at so many that it is likely to answer at all, as a router with
-    /// proxy ARP does: another address would be no better.
-    pub fn answers_everywhere(&self, address: IpAddr) -> bool {
-        let Some(stranger) = self.quarantine(address) else { return false };
-        let same = self.reserved.keys().filter(|it| self.quarantine(**it) == Some(stranger));
-        same.take(EVERYWHERE).count() == EVERYWHERE
     }
 
     /// Brings the pool of `address` up to date. `before`: whether anybody held it so far.
@@ -414,6 +407,12 @@ impl Entry {
             Contents::InUse(pool, spaces) => Some((pool, spaces)),
             _ => None,
         }
+    }
+
+    /// The addresses of one family of a pool in use, each once.
+    pub(crate) fn ranges(&self, family: Family) -> impl Iterator<Item = AddressRange> + use<> {
+        let pool = self.pool_in_use().map(|(pool, _)| pool);
+        pool.map(|pool| disjoint(pool, family)).into_iter().flatten()
     }
 
     fn state(&self) -> PoolState<'_> {

@@ -42,7 +42,7 @@ impl Chooser<'_> {
         }
     }
 
-    /// The lowest address that a Service would share, else the lowest free one, of the first pool that has any.
+    /// The lowest address that a Service would share, else the free one that is next, of the first pool that has any.
     fn first_of(&self, family: Family) -> Result<Choice, Refusal> {
         let mut pools = Vec::new();
         for candidate in self.candidates(family) {
@@ -105,7 +105,8 @@ impl Chooser<'_> {
         let unfit = |why| Unfit::new(&entry.name, why);
         let space = self.opened(entry, family).map_err(unfit)?;
         let scope = entry.pool_in_use().map(|(pool, _)| pool.sharing).unwrap_or_default();
-        let address = self.joinable(space, family, scope).or_else(|| space.first());
+        let free = || self.allocator.next_free(entry, space, family);
+        let address = self.joinable(space, family, scope).or_else(free);
         let pool = entry.name.clone();
         address
             .map(|address| Choice { address, pool })

@@ -12,6 +12,11 @@ impl Intervals {
         self.0.first_key_value().map(|(first, _)| *first)
     }
 
+    /// The highest number.
+    pub(crate) fn highest(&self) -> Option<u128> {
+        self.0.last_key_value().map(|(_, last)| *last)
+    }
+
     /// Adds `first..=last`, merging with all that it overlaps or touches.
     pub(crate) fn add(&mut self, first: u128, last: u128) {
         let (mut first, mut last) = (first, last);

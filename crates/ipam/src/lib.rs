@@ -14,8 +14,8 @@
 //! 2. Else the pools that the request names, in its order, whether or not they assign automatically.
 //! 3. Else pools with rules that assign automatically, by priority (0 last) and name, then those without, by name.
 //!
-//! Within a pool: the lowest address that the Service may share, else the lowest free one. One pool that has both
-//! families comes before two that have one each. Nothing is left to chance, so any two controllers choose alike.
+//! Within a pool: the lowest address that the Service may share, else the lowest free one; the highest, while one machine that
+//! is not ours answers at several. One pool that has both families comes before two that have one each. Nothing is left to chance, so any two controllers choose alike.
 //!
 //! # Cost
 //!
@@ -28,6 +28,7 @@
 extern crate alloc;
 
 mod allocator;
+mod answers;
 mod choose;
 mod holders;
 mod intervals;

@@ -107,6 +107,11 @@ impl Space {
         self.free.lowest().map(|number| self.family.address(self.numbering.spread(number)))
     }
 
+    /// The highest free address.
+    pub(crate) fn last(&self) -> Option<IpAddr> {
+        self.free.highest().map(|number| self.family.address(self.numbering.spread(number)))
+    }
+
     /// Whether the pool may give `address`, were it free.
     pub(crate) fn allows(&self, address: IpAddr) -> bool {
         self.dense(address).is_some_and(|number| self.allowed.contains(number))
@@ -217,6 +222,11 @@ mod tests {
         assert_eq!(spaces.of(Family::V6).usage().total, (1 << 127) + (1 << 47));
         assert_eq!(spaces.of(Family::V6).first(), Some("::2".parse().unwrap()));
         assert_eq!(spaces.of(Family::V4).first(), Some("1.0.0.0".parse().unwrap()));
+        assert_eq!(
+            spaces.of(Family::V6).last(),
+            Some("feff:ffff:ffff:ffff:ffff:ffff:ffff:ffff".parse().unwrap())
+        );
+        assert_eq!(spaces.of(Family::V4).last(), Some("223.255.255.255".parse().unwrap()));
     }
 
     #[test]

@@ -260,20 +260,79 @@ fn an_address_that_a_stranger_has_is_replaced_when_another_one_will_do() {
     }
 }
 
+/// One machine's answers, by address and when it was asked for.
+fn answered(bench: &mut Bench, machine: &str, answers: &[(&str, i64)]) {
+    for (address, asked) in answers {
+        bench.allocator.reserve(ip(address), Reservation::Quarantined(machine.to_owned()));
+        bench.allocator.set_asked(ip(address), Some(*asked));
+    }
+}
+
 #[test]
 fn nobody_flees_from_a_machine_that_answers_everywhere() {
     let mut bench = Bench::with([pool("home", &["10.0.0.0/28"])]);
     bench.give("a", &V4);
-    for (number, expected) in ["10.0.0.1", "10.0.0.2", "10.0.0.2"].into_iter().enumerate() {
-        let address = ip(&format!("10.0.0.{number}"));
-        let router = Reservation::Quarantined("02:00:00:00:00:09".to_owned());
-        bench.allocator.reserve(address, router);
+    let path = [("10.0.0.0", "10.0.0.1"), ("10.0.0.1", "10.0.0.15"), ("10.0.0.15", "10.0.0.15")];
+    for (number, (address, expected)) in path.into_iter().enumerate() {
+        answered(&mut bench, "router", &[(address, 0)]);
         assert_eq!(bench.carry_out("a", &V4, Grace::Lasts), [expected], "{number}");
-        assert_eq!(bench.allocator.answers_everywhere(address), number == 2);
+        assert_eq!(bench.allocator.answers_everywhere(ip(address)), number == 2);
     }
-    let other = Reservation::Quarantined("02:00:00:00:00:0a".to_owned());
-    bench.allocator.reserve(ip("10.0.0.3"), other);
+    answered(&mut bench, "other", &[("10.0.0.3", 0)]);
     assert!(!bench.allocator.answers_everywhere(ip("10.0.0.3")), "another machine");
+}
+
+#[test]
+fn which_machines_answer_everywhere() {
+    let three = &[("10.0.0.0", 10), ("10.0.0.1", 10), ("10.0.0.2", 10)][..];
+    let spread = &[("10.0.0.0", 10), ("10.0.0.1", 10), ("10.0.0.15", 10)][..];
+    let all_but = |silent: &str| {
+        let addresses: Vec<String> = (0..16).map(|it| format!("10.0.0.{it}")).collect();
+        addresses.into_iter().filter(|it| it != silent).map(|it| (it, 10)).collect::<Vec<_>>()
+    };
+    let many = all_but("10.0.0.7");
+    let many: Vec<(&str, i64)> = many.iter().map(|(it, asked)| (it.as_str(), *asked)).collect();
+    let table: [(&str, &[(&str, i64)], &[(&str, i64)], bool); 10] = [
+        ("a host with three addresses that stand together", three, &[], false),
+        ("the last one as well", spread, &[], true),
+        ("two at both ends", &[("10.0.0.0", 10), ("10.0.0.15", 10)], &[], false),
+        ("nodes had an address before it began", spread, &[("10.0.0.8", 9)], true),
+        ("nodes got one since", spread, &[("10.0.0.8", 11)], false),
+        ("nodes got one in the same second", spread, &[("10.0.0.8", 10)], false),
+        ("what it answers for is no evidence against it", spread, &[("10.0.0.15", 11)], true),
+        ("one question of very many had no answer", &many, &[("10.0.0.7", 11)], true),
+        ("in another pool, nodes got one", spread, &[("10.0.1.0", 11)], true),
+        ("of the other family, nodes got one", spread, &[("fd00::", 11)], true),
+    ];
+    for (case, answers, silent, expected) in table {
+        let home = pool("home", &["10.0.0.0/28", "fd00::/126"]);
+        let mut bench = Bench::with([home, pool("other", &["10.0.1.0/30"])]);
+        for (address, asked) in silent {
+            bench.allocator.set_asked(ip(address), Some(*asked));
+        }
+        answered(&mut bench, "machine", answers);
+        let (last, _) = answers[answers.len() - 1];
+        assert_eq!(bench.allocator.answers_everywhere(ip(last)), expected, "{case}");
+    }
+}
+
+#[test]
+fn a_machine_with_some_addresses_of_a_pool_keeps_nobody_from_the_others() {
+    // Another balancer, a host with static addresses, a range of DHCP.
+    for count in [3, 4, 9, 15] {
+        let mut bench = Bench::with([pool("home", &["10.0.0.0/28"])]);
+        bench.give("a", &V4);
+        for step in 0..20 {
+            let held = bench.held("a").remove(0);
+            let number: u8 = held.rsplit('.').next().unwrap().parse().unwrap();
+            if number >= count {
+                break;
+            }
+            answered(&mut bench, "machine", &[(&held, step)]);
+            bench.carry_out("a", &V4, Grace::Lasts);
+        }
+        assert_eq!(bench.held("a"), ["10.0.0.15"], "{count}");
+    }
 }
 
 #[test]

@@ -295,6 +295,10 @@ impl Cluster {
         });
     }
 
+    pub(super) fn remove_annotation(&mut self, name: &str, key: &str) {
+        self.change(name, |service| _ = service.annotations_mut().remove(key));
+    }
+
     pub(super) fn label(&mut self, name: &str, key: &str, value: &str) {
         self.change(name, |service| {
             service.labels_mut().insert(key.into(), value.into());
@@ -769,6 +773,7 @@ impl Cluster {
         let name = lease.name_any();
         if !self.leases.contains_key(&name) {
             lease.metadata.uid = Some(format!("lease-{}", self.version + 1));
+            lease.metadata.creation_timestamp.get_or_insert_with(now);
             let lease = self.asks.writes(lease, None);
             self.store_lease(&name, lease);
         }

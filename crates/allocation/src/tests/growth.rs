@@ -19,6 +19,7 @@ fn remains(index: &Index) -> Vec<(&'static str, usize)> {
         waiting,
         refused,
         quarantined,
+        strangers_dirty: _,
         turns,
         alarms,
         untold,

@@ -74,13 +74,38 @@ fn a_router_that_answers_for_every_address_empties_no_pool() {
         lab.settle();
         given.push(address);
     }
-    assert_eq!(given, ["10.0.0.0", "10.0.0.1", "10.0.0.2", "10.0.0.2", "10.0.0.2", "10.0.0.2"]);
+    // One at the other end of the pool, where a host with addresses of its own would not answer.
+    let kept = ["10.0.0.15"; 4];
+    assert_eq!(given[..2], ["10.0.0.0", "10.0.0.1"]);
+    assert_eq!(given[2..], kept);
     let conflict = lab.conflict("web").unwrap();
     assert!(conflict.contains("proxy ARP") && conflict.contains("conflictProbing"), "{conflict}");
     let conflicts = lab.reasons().into_iter().filter(|reason| *reason == "AddressConflict");
     assert_eq!(conflicts.count(), 1, "it is told once");
     lab.create("next");
     assert_eq!(lab.addresses("next").len(), 1, "who comes next may be luckier");
+}
+
+/// Another balancer, or a host with static addresses that stand scattered in the pool.
+#[test]
+fn a_service_leaves_a_machine_that_does_not_answer_at_what_others_get() {
+    let mut lab = Lab::with_pools(&[("home", &["10.0.0.0/28"])]);
+    for (name, address) in [("a", "10.0.0.0"), ("b", "10.0.0.7"), ("c", "10.0.0.15")] {
+        lab.cluster.create_service(name, &[(ADDRESSES, address)]);
+        lab.settle();
+        lab.cluster.find_stranger(address, STRANGER);
+        lab.settle();
+    }
+    lab.cluster.remove_annotation("c", ADDRESSES);
+    lab.settle();
+    assert_eq!(lab.addresses("c"), ["10.0.0.15"], "it may as well be a router");
+    lab.create("next");
+    lab.settle();
+    let next = lab.addresses("next").remove(0);
+    lab.cluster.take_lock(&next);
+    lab.settle();
+    assert_ne!(lab.addresses("c"), ["10.0.0.15"], "nobody answered at {next}");
+    assert_eq!(lab.conflict("c"), None);
 }
 
 #[test]
