@@ -110,7 +110,7 @@ impl DeclaredPools {
         let mut last_good = BTreeMap::new();
         let mut policies = BTreeMap::new();
         for (declaration, (_, state)) in self.in_order.iter().zip(allocator.pools()) {
-            let usable = state == PoolState::Usable;
+            let usable = matches!(state, PoolState::Usable | PoolState::Ending);
             let good = if usable { Some(declaration) } else { self.good(declaration) };
             let good = good.cloned();
             // The first of several pools of one name has it, even when it cannot be used.
@@ -213,8 +213,10 @@ impl DeclaredPools {
         &self,
     ) -> impl Iterator<Item = (Result<Pool, InvalidPool>, Option<Pool>)> + '_ {
         self.in_order.iter().map(|declaration| {
-            let good = self.good(declaration);
-            (declaration.pool.clone(), good.and_then(|good| good.pool.clone().ok()))
+            let good = self.good(declaration).and_then(|good| good.pool.clone().ok());
+            let ends = declaration.ends;
+            let ending = |pool: Pool| Pool { ends, ..pool };
+            (declaration.pool.clone().map(ending), good.map(ending))
         })
     }
 
@@ -276,7 +278,9 @@ impl DeclaredPools {
         let general = general.map(|(about, remark)| (about, remark.clone()));
         let unused = self.in_order.iter().zip(states).filter_map(|(pool, state)| {
             let remark = match (&pool.origin, state) {
-                (Origin::AddressPool { .. }, _) | (_, PoolState::Usable) => return None,
+                (Origin::AddressPool { .. }, _) | (_, PoolState::Usable | PoolState::Ending) => {
+                    return None;
+                }
                 (_, PoolState::Invalid(why)) => pool.not_used(why),
                 (_, PoolState::Overlapping(why)) => pool.not_used(why),
                 (_, PoolState::Earlier(why)) => {
@@ -452,6 +456,7 @@ mod tests {
             pool: Ok(Pool::new(name.into(), vec![address.parse().unwrap()])),
             announcement: Announcement::Everywhere,
             probing: true,
+            ends: false,
         }
     }
 

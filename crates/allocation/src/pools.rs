@@ -55,9 +55,12 @@ impl Index {
     /// Whether the change is one that allocation cares about.
     fn pool_applied(&mut self, pool: AddressPool) -> bool {
         self.pools_dirty = true;
-        // A pool that was made anew has no past.
-        let essence =
-            |pool: &AddressPool| (pool.uid(), pool.creation_timestamp(), pool.spec.clone());
+        // A pool that was made anew has no past, and one that is being deleted no future.
+        let essence = |pool: &AddressPool| {
+            let AddressPool { metadata, spec, .. } = pool;
+            let times = [&metadata.creation_timestamp, &metadata.deletion_timestamp];
+            (metadata.uid.clone(), times.map(Clone::clone), spec.clone())
+        };
         let after = essence(&pool);
         let before = self.pools.insert(pool.name_any(), pool);
         before.is_none_or(|before| essence(&before) != after)

@@ -191,6 +191,7 @@ impl Reader<'_> {
             pool,
             announcement,
             probing,
+            ends: self.object.metadata.deletion_timestamp.is_some(),
         });
     }
 

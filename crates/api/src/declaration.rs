@@ -30,6 +30,8 @@ pub struct Declaration {
     pub announcement: Announcement,
     /// Whether somebody else is looked for before an address is announced for the first time.
     pub probing: bool,
+    /// Whether its object is being deleted (`metadata.deletionTimestamp`).
+    pub ends: bool,
 }
 
 /// Where a pool was declared.
@@ -136,6 +138,7 @@ impl From<&AddressPool> for Declaration {
                 Announcement::by(pool.spec.announce.clone())
             },
             probing: pool.spec.conflict_probing,
+            ends: pool.metadata.deletion_timestamp.is_some(),
         }
     }
 }

@@ -191,6 +191,8 @@ impl WrittenPool {
             pool: Ok(pool),
             announcement: self.announcement,
             probing: self.probing,
+            // That the object says itself.
+            ends: false,
         })
     }
 }

@@ -228,6 +228,7 @@ impl<S: Kind> Object<S> {
             pool,
             announcement,
             probing: true,
+            ends: self.metadata.deletion_timestamp.is_some(),
         }
     }
 

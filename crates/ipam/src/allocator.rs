@@ -80,6 +80,8 @@ pub enum Unusable {
 pub enum PoolState<'a> {
     /// It can, as far as there are free ones.
     Usable,
+    /// It cannot, since it is being deleted. Who has addresses of it keeps them until it is gone.
+    Ending,
     /// It cannot before somebody corrects it.
     Invalid(&'a InvalidPool),
     /// It cannot before the earlier pool goes or changes.
@@ -357,6 +359,9 @@ impl Allocator {
     fn usage_of(&self, entry: &Entry, family: Family) -> Usage {
         match &entry.contents {
             Contents::Invalid(_) => Usage::default(),
+            Contents::InUse(pool, spaces) if pool.ends => {
+                Usage { free: 0, ..spaces.of(family).usage() }
+            }
             Contents::InUse(_, spaces) => spaces.of(family).usage(),
             Contents::Overlapping(pool, _) => Usage {
                 total: declared(&pool.ranges, family).count(),
@@ -422,6 +427,7 @@ impl Entry {
         match &self.contents {
             Contents::Invalid(invalid) => PoolState::Invalid(invalid),
             Contents::Overlapping(_, overlap) => PoolState::Overlapping(overlap),
+            Contents::InUse(pool, _) if pool.ends => PoolState::Ending,
             Contents::InUse(..) => PoolState::Usable,
         }
     }

@@ -119,6 +119,7 @@ impl Chooser<'_> {
         match &entry.contents {
             Contents::Invalid(invalid) => Err(Unfitness::Invalid(invalid.clone())),
             Contents::Overlapping(_, overlap) => Err(Unfitness::Overlapping(overlap.clone())),
+            Contents::InUse(pool, _) if pool.ends => Err(Unfitness::Ending),
             Contents::InUse(_, spaces) => Ok(spaces.of(family)),
         }
     }
@@ -152,6 +153,9 @@ impl Chooser<'_> {
     /// Whether the owner may have exactly this address, and from which pool.
     fn check(&self, address: IpAddr) -> Result<&Pool, UnfitAddress> {
         let pool = self.allowed(address)?;
+        if pool.ends {
+            return Err(UnfitAddress::PoolEnding(pool.name.clone()));
+        }
         if let Some(reservation) = self.allocator.reservation(address) {
             return Err(UnfitAddress::Reserved(reservation.clone()));
         }
@@ -175,6 +179,7 @@ impl Chooser<'_> {
             }
             Err(UnfitAddress::Reserved(why)) => matches!(why, Reservation::Quarantined(_)),
             Err(UnfitAddress::Outsider { why, .. }) => matches!(why, Outsider::Unknown(_)),
+            Err(UnfitAddress::PoolEnding(_)) => true,
             // Of others on the lock it may not be known yet that they share.
             Err(UnfitAddress::Held(clash)) => clash.why == Disagreement::Unknown,
             Err(_) => false,

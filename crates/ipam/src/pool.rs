@@ -30,6 +30,8 @@ pub struct Pool {
     pub cool_down: Duration,
     /// Whose Services may share one of its addresses.
     pub sharing: SharingScope,
+    /// It is being deleted: who has addresses of it keeps them until it is gone, and nobody gets any.
+    pub ends: bool,
 }
 
 /// Who may have addresses of a pool, and how eagerly it is used.
@@ -143,6 +145,7 @@ impl Pool {
             rules: None,
             cool_down: Duration::ZERO,
             sharing: SharingScope::default(),
+            ends: false,
         }
     }
 

@@ -82,6 +82,11 @@ pub enum Unfitness {
         "it is not used, since an older pool has some of its addresses: the pool's conditions say which"
     )]
     Overlapping(Overlap),
+    /// It is being deleted.
+    #[error(
+        "it has a metadata.deletionTimestamp, and gives no more addresses: name another pool, or create it again when it is gone"
+    )]
+    Ending,
 }
 
 /// Why a requested address cannot be given.
@@ -114,6 +119,11 @@ pub enum UnfitAddress {
         "pool \"{0}\" leaves it out (excluded, or avoided for its last byte): request another one"
     )]
     LeftOut(PoolName),
+    /// Its pool is being deleted.
+    #[error(
+        "pool \"{0}\" has a metadata.deletionTimestamp, and gives no more addresses: request another one"
+    )]
+    PoolEnding(PoolName),
     /// It is reserved.
     #[error("{0}: request another one")]
     Reserved(Reservation),
@@ -174,6 +184,7 @@ impl Unfitness {
             Self::Outsider(_) => "NotAllowed",
             Self::Invalid(_) => "PoolInvalid",
             Self::Overlapping(_) => "PoolOverlapping",
+            Self::Ending => "PoolTerminating",
         }
     }
 }
@@ -187,6 +198,7 @@ impl UnfitAddress {
             Self::OtherPool(_) => "AddressInOtherPool",
             Self::Outsider { .. } => "NotAllowed",
             Self::LeftOut(_) => "AddressLeftOut",
+            Self::PoolEnding(_) => "PoolTerminating",
             Self::Reserved(_) => "AddressReserved",
             Self::Held(_) => "AddressHeld",
         }

@@ -260,6 +260,29 @@ fn an_address_that_a_stranger_has_is_replaced_when_another_one_will_do() {
     }
 }
 
+#[test]
+fn a_pool_that_is_being_deleted_gives_nothing_and_takes_nothing_away() {
+    let home = |ends| Pool { ends, ..pool("home", &["10.0.0.0/30"]) };
+    let mut bench = Bench::with([home(false)]);
+    bench.give("a", &shared("k", 80));
+    bench.set_pools([home(true)]);
+    assert_eq!(bench.carry_out("a", &shared("k", 80), Grace::Lasts), ["10.0.0.0"]);
+    let table = [
+        ("any pool", V4, "has a metadata.deletionTimestamp"),
+        ("this pool", V4.from(&["home"]), "has a metadata.deletionTimestamp"),
+        ("this address", V4.at(&["10.0.0.1"]), "has a metadata.deletionTimestamp"),
+        ("to share", shared("k", 443), "has a metadata.deletionTimestamp"),
+    ];
+    for (case, ask, expected) in table {
+        let refusal = bench.refusal("b", &ask);
+        assert!(refusal.contains(expected), "{case}: {refusal}");
+    }
+    let usage = bench.allocator.usage(&"home".into(), arpeggio_ipam::Family::V4).unwrap();
+    assert_eq!((usage.total, usage.used, usage.free), (4, 1, 0));
+    bench.set_pools([home(true), pool("other", &["10.0.1.0/30"])]);
+    assert_eq!(bench.give("b", &V4), ["10.0.1.0"], "from another pool");
+}
+
 /// One machine's answers, by address and when it was asked for.
 fn answered(bench: &mut Bench, machine: &str, answers: &[(&str, i64)]) {
     for (address, asked) in answers {

@@ -4,7 +4,7 @@ use std::collections::BTreeSet;
 
 use arpeggio_api::{
     config_map::{self, Declarations, Dialect},
-    declaration::Remark,
+    declaration::{Declaration, Remark},
 };
 use arpeggio_ipam::PoolName;
 use k8s_openapi::api::core::v1::{ConfigMap, ObjectReference};
@@ -24,6 +24,8 @@ pub struct PoolFile {
     /// Why the present text cannot be read.
     complaint: Option<Remark>,
     object: ObjectReference,
+    /// Whether it is being deleted, whatever it says.
+    ends: bool,
     /// The object as the watch has shown it last, if it has shown every change of it since: what it says then it has said
     /// since that version.
     followed: Option<ConfigMap>,
@@ -41,6 +43,7 @@ impl PoolFile {
             is_complete: false,
             complaint: None,
             object: ObjectReference::default(),
+            ends: false,
             followed: None,
             changed: false,
         }
@@ -72,7 +75,7 @@ impl PoolFile {
 
     fn forget(&mut self) {
         (self.last_good, self.complaint, self.is_complete) = (None, None, false);
-        self.followed = None;
+        (self.ends, self.followed) = (false, None);
     }
 
     /// Whether the object says what it has said all the time, and only something else of it has changed.
@@ -89,8 +92,9 @@ impl PoolFile {
     fn declared(&self) -> Declared {
         let good = self.last_good.clone().unwrap_or_default();
         let remarks = good.remarks.into_iter().chain(self.complaint.clone());
+        let pools = good.pools.into_iter();
         Declared {
-            pools: good.pools,
+            pools: pools.map(|pool| Declaration { ends: self.ends, ..pool }).collect(),
             remarks: remarks.map(|remark| (self.object.clone(), remark)).collect(),
             advertisements: Vec::new(),
             unread: self.may_have_more().then(|| self.object.uid.clone().unwrap_or_default()),
@@ -100,6 +104,8 @@ impl PoolFile {
 
 impl Watched<ConfigMap> for PoolFile {
     fn apply(&mut self, object: ConfigMap) {
+        let ends = object.metadata.deletion_timestamp.is_some();
+        self.changed |= std::mem::replace(&mut self.ends, ends) != ends;
         if self.says_the_same(&object) {
             return;
         }
@@ -109,7 +115,7 @@ impl Watched<ConfigMap> for PoolFile {
             // One that was made anew has no past.
             self.forget();
         }
-        self.object = about;
+        (self.object, self.ends) = (about, ends);
         match config_map::parse(&object, &self.key, self.dialect) {
             Ok(found) => {
                 self.is_complete |= !found.has_nameless;
@@ -142,6 +148,7 @@ impl Watched<ConfigMap> for PoolFile {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use k8s_openapi::{apimachinery::pkg::apis::meta::v1::Time, jiff::Timestamp};
     use std::collections::BTreeMap;
 
     const GOOD: &str = "address-pools:\n- name: a\n  addresses: [10.0.0.1]\n";
@@ -168,6 +175,27 @@ mod tests {
         let (_, remark) = &file.declared().remarks[0];
         assert_eq!(remark.reason, "Malformed");
         assert!(remark.message.contains("at line 3, column 13"), "{}", remark.message);
+    }
+
+    #[test]
+    fn pools_end_with_the_object_whatever_it_says_by_then() {
+        let ends = |file: &PoolFile| file.declared().pools[0].ends;
+        let ending = |text| {
+            let mut object = object(text);
+            object.metadata.deletion_timestamp = Some(Time(Timestamp::UNIX_EPOCH));
+            object
+        };
+        for text in [GOOD, BAD] {
+            let mut file = file();
+            file.reset(vec![object(GOOD)]);
+            file.tell(&mut Index::default());
+            file.apply(ending(text));
+            assert_eq!((ends(&file), file.changed), (true, true), "{text}");
+            let mut anew = object(GOOD);
+            anew.metadata.uid = Some("2".to_owned());
+            file.apply(anew);
+            assert!(!ends(&file));
+        }
     }
 
     #[test]

@@ -152,7 +152,8 @@ impl Known {
 
 /// What of an object matters here. Its status changes with every allocation, while `MetalLB` runs too.
 fn essence<S: Kind>(object: &Object<S>) -> impl PartialEq + use<S> {
-    (object.uid(), object.spec.clone(), object.labels().clone())
+    let ends = object.meta().deletion_timestamp.clone();
+    (object.uid(), object.spec.clone(), object.labels().clone(), ends)
 }
 
 /// Puts an object in its place; whether anything that matters has changed.
@@ -241,6 +242,7 @@ mod tests {
         metallb::{IPAddressPoolSpec, L2AdvertisementSpec},
         terms::Announcement,
     };
+    use k8s_openapi::apimachinery::pkg::apis::meta::v1::Time;
     use serde_json::{Value, json};
 
     fn pool() -> IPAddressPool {
@@ -328,6 +330,18 @@ mod tests {
         assert_eq!(metallb.declared().pools, kept.pools);
         metallb.reset(Vec::<L2Advertisement>::new());
         assert_eq!(metallb.declared().pools[0].announcement, Announcement::Nowhere);
+    }
+
+    #[test]
+    fn pools_that_are_being_deleted_end() {
+        let mut metallb = MetalLb::default();
+        metallb.reset(vec![pool()]);
+        metallb.tell(&mut Index::default());
+        let mut ending = pool();
+        ending.metadata.deletion_timestamp =
+            Some("2026-01-01T00:00:00Z".parse().map(Time).unwrap());
+        metallb.apply(ending);
+        assert!(metallb.changed && metallb.declared().pools[0].ends);
     }
 
     #[test]

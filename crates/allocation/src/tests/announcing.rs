@@ -264,6 +264,7 @@ fn of_metallb(announcement: Announcement) -> Declared {
         pool,
         announcement,
         probing: true,
+        ends: false,
     };
     Declared { pools: vec![declaration], ..Declared::default() }
 }

@@ -497,6 +497,13 @@ impl Cluster {
         self.log.pools.push(Event::Deleted(pool));
     }
 
+    /// The pool is deleted, and waits for a finalizer.
+    pub(super) fn begin_pool_deletion(&mut self, name: &str) {
+        let mut pool = self.pools[name].clone();
+        pool.metadata.deletion_timestamp = Some(now());
+        self.store_pool(pool);
+    }
+
     /// Lists do not show the pool any more, since it cannot be decoded.
     pub(super) fn hide_pool(&mut self, name: &str) {
         self.pools.remove(name);

@@ -347,6 +347,35 @@ fn a_service_that_is_being_deleted_keeps_what_it_has_and_gets_nothing_new() {
 }
 
 #[test]
+fn a_pool_that_is_being_deleted_gives_nothing_new() {
+    let mut lab = Lab::with_pools(&[WIDE]);
+    lab.create("has");
+    let before = lab.addresses("has");
+    lab.cluster.begin_pool_deletion("home");
+    lab.create("new");
+    assert_eq!((lab.addresses("has"), lab.addresses("new").len()), (before.clone(), 0));
+    let said = lab.says("new");
+    assert!(said.contains("has a metadata.deletionTimestamp"), "{said}");
+    // Who comes again has it already, and a controller that starts knows no more.
+    lab.cluster.delete_service("has");
+    lab.create("has");
+    lab.restart();
+    lab.settle();
+    assert_eq!((lab.addresses("has"), lab.addresses("new").len()), (before.clone(), 0));
+    lab.pool_statuses();
+    let ready = lab.cluster.pools().find(|it| it.metadata.name.as_deref() == Some("home"));
+    let ready = ready.and_then(|it| it.status.clone()).unwrap().conditions.remove(0);
+    assert_eq!((ready.status.as_str(), ready.reason.as_str()), ("False", "Terminating"));
+    lab.cluster.set_pool("other", &["10.0.9.1"]);
+    lab.settle();
+    assert_eq!(lab.addresses("new"), ["10.0.9.1"]);
+    lab.cluster.delete_pool("home");
+    lab.settle();
+    lab.wait(cluster::GRACE);
+    assert_ne!(lab.addresses("has"), before, "now it is gone");
+}
+
+#[test]
 fn who_waits_for_a_service_that_is_being_deleted_is_told_what_holds_it_now() {
     let mut lab = Lab::with_pools(&[("home", &["10.0.0.1"])]);
     lab.create("old");

@@ -110,9 +110,14 @@ impl AddressPool {
     }
 }
 
+fn ending() -> String {
+    "the pool has a metadata.deletionTimestamp, and gives no more addresses; Services keep theirs until it is gone".to_owned()
+}
+
 fn ready_finding(state: PoolState<'_>, in_force: Option<i64>) -> Finding {
     let (holds, reason, message) = match state {
         PoolState::Usable => (true, "Valid", "the pool gives addresses".to_owned()),
+        PoolState::Ending => (false, "Terminating", ending()),
         PoolState::Invalid(invalid) => (false, "Invalid", invalid.to_string()),
         PoolState::Overlapping(overlap) => (false, "Overlapping", overlap.to_string()),
         PoolState::Earlier(why) => (false, word_for(why), still_in_force(why, in_force)),
