@@ -15,7 +15,7 @@ use std::{
 
 use arpeggio_api::{
     lock::LockRecord,
-    session::{HeardOn, LinkAddress, SessionRecord, Whereabouts},
+    session::{HeardOn, LinkAddress, SessionRecord, Whereabouts, named_addresses},
 };
 use arpeggio_election::{
     Effect, Elector, Event, Families, Node, Occupant, Outcome, Pattern, Purpose, Question, Session,
@@ -976,7 +976,8 @@ impl Engine {
         let mut asked_by = |node: &Node| self.fixed_profile.clone().or_else(|| paths.remove(node));
         let watched = self.elector.watched().iter();
         let paths = watched.filter_map(|node| Some((node.clone(), asked_by(node)?))).collect();
-        let (own_links, own) = (own_links(links, &reach), links.own_addresses());
+        let own = named_addresses(&links.own_addresses(), &reach, |it| self.locks.contains_key(it));
+        let own_links = own_links(links, &reach);
         let heard_on = self.hearing.hears(links, self.now());
         Whereabouts { reach, links: own_links, own, paths, heard_on }
     }

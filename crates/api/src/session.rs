@@ -57,7 +57,8 @@ const BY_SUBNET: char = '@';
 /// A session says of at most so many nodes in which subnet they are heard, so that it stays small. Who hears one hears.
 const MOST_HEARD: usize = 32;
 
-/// A session names at most this many of its node's own addresses, so that it stays small.
+/// A session names at most this many of its node's own addresses, so that it stays small. A node may have more (the virtual
+/// addresses of a keepalived, say): which of them it names, [`named_addresses`] decides.
 const MOST_OWN_ADDRESSES: usize = 64;
 
 /// How many seconds of silence can be rehearsed. A shorter one would not be long enough for a speaker to make sure, when it
@@ -113,6 +114,20 @@ pub struct Whereabouts {
     pub heard_on: HeardOn,
     /// The node's own addresses. A session names those that `reach` does not say, and no more than 64.
     pub own: BTreeSet<IpAddr>,
+}
+
+/// The addresses of `own` that a session names: those that its interfaces do not say already, and of too many first those that
+/// are `wanted`, which Services have a lock for. So whoever gives an address of a node learns that it is one.
+pub fn named_addresses(
+    own: &BTreeSet<IpAddr>,
+    reach: &Reach,
+    wanted: impl Fn(&IpAddr) -> bool,
+) -> BTreeSet<IpAddr> {
+    let said: BTreeSet<IpAddr> =
+        reach.interfaces.iter().flat_map(|it| &it.subnets).map(IpNet::addr).collect();
+    let (wanted, others): (Vec<IpAddr>, Vec<IpAddr>) =
+        own.difference(&said).partition(|address| wanted(address));
+    wanted.into_iter().chain(others).take(MOST_OWN_ADDRESSES).collect()
 }
 
 impl Whereabouts {
@@ -356,10 +371,8 @@ impl OwnSession {
     /// What the interfaces do not say already.
     fn own_text(&self) -> String {
         let Whereabouts { reach, own, .. } = &self.whereabouts;
-        let said: BTreeSet<IpAddr> =
-            reach.interfaces.iter().flat_map(|it| &it.subnets).map(IpNet::addr).collect();
-        let rest = own.difference(&said).take(MOST_OWN_ADDRESSES);
-        rest.map(IpAddr::to_string).collect::<Vec<_>>().join(",")
+        let named = named_addresses(own, reach, |_| false);
+        named.iter().map(IpAddr::to_string).collect::<Vec<_>>().join(",")
     }
 
     fn hears_text(&self) -> String {
@@ -555,6 +568,18 @@ mod tests {
         let text = own.own_text();
         assert_eq!(text.split(',').count(), MOST_OWN_ADDRESSES);
         assert!(text.len() < 4096, "{}", text.len());
+    }
+
+    #[test]
+    fn of_too_many_own_addresses_those_that_services_have_are_named() {
+        let own: BTreeSet<IpAddr> = (1..=200).map(|it| IpAddr::from([10, 0, 0, it])).collect();
+        let given: BTreeSet<IpAddr> = [150, 200, 201].map(|it| IpAddr::from([10, 0, 0, it])).into();
+        let named = named_addresses(&own, &Reach::default(), |it| given.contains(it));
+        assert_eq!(named.len(), MOST_OWN_ADDRESSES);
+        let last: Vec<String> = named.iter().rev().take(3).map(IpAddr::to_string).collect();
+        assert_eq!(last, ["10.0.0.200", "10.0.0.150", "10.0.0.62"]);
+        let few: BTreeSet<IpAddr> = own.iter().copied().take(MOST_OWN_ADDRESSES).collect();
+        assert_eq!(named_addresses(&few, &Reach::default(), |_| false), few);
     }
 
     #[test]
