@@ -63,8 +63,17 @@ pub(crate) enum Gap {
     #[error("{0}: {1}")]
     Failed(Reading, String),
     /// One object is not as it must be.
-    #[error("{0}: the object \"{1}\" cannot be read: {2}")]
-    Malformed(Reading, String, String),
+    #[error("{of}: the object \"{name}\" cannot be read: {why}")]
+    Malformed {
+        /// Of which kind it is.
+        of: Reading,
+        /// Its name.
+        name: String,
+        /// Its uid.
+        uid: Option<String>,
+        /// What is wrong with it.
+        why: String,
+    },
 }
 
 impl Gap {
@@ -82,18 +91,26 @@ impl Gap {
         let (Self::Forbidden(of)
         | Self::UnknownKind(of)
         | Self::Failed(of, _)
-        | Self::Malformed(of, ..)) = self;
+        | Self::Malformed { of, .. }) = self;
         of.resource == resource
     }
 
     /// Whether nothing at all was read, and not only one object was left out.
     pub(crate) fn is_whole(&self) -> bool {
-        !matches!(self, Self::Malformed(..))
+        !matches!(self, Self::Malformed { .. })
     }
 
     /// An object that was left out.
-    pub(crate) fn malformed(reading: Reading, object: InvalidObject) -> Self {
+    pub(crate) fn malformed(of: Reading, object: InvalidObject) -> Self {
         let name = object.metadata.name.unwrap_or_default();
-        Self::Malformed(reading, name, object.error)
+        Self::Malformed { of, name, uid: object.metadata.uid, why: object.error }
+    }
+
+    /// The uid of an object that was left out.
+    pub(crate) fn left_out(&self) -> Option<&str> {
+        match self {
+            Self::Malformed { uid, .. } => uid.as_deref(),
+            _ => None,
+        }
     }
 }

@@ -143,6 +143,15 @@ impl Reader {
         }
     }
 
+    /// Whether the API server has failed to list this kind, as it would for others.
+    pub(crate) fn has_failed<K: Resource<DynamicType = ()>>(
+        &self,
+        namespace: Option<&str>,
+    ) -> bool {
+        let reading = Reading::of::<K>(namespace);
+        self.gaps.iter().any(|gap| matches!(gap, Gap::Failed(of, _) if *of == reading))
+    }
+
     /// Forgets that this kind is not installed, since it need not be.
     pub(crate) fn excuse<K: Resource<DynamicType = ()>>(&mut self, namespace: Option<&str>) {
         let absent = Gap::UnknownKind(Reading::of::<K>(namespace));

@@ -1,7 +1,9 @@
 //! Every pool that there is, in whatever format it was declared.
 
+use std::collections::BTreeSet;
+
 use arpeggio_allocation::{
-    Declarer, Index, Records, Watched,
+    Declarer, Index, Records, Unlisted, Watched,
     sources::{MetalLb, PoolFile},
 };
 use arpeggio_api::{
@@ -10,11 +12,14 @@ use arpeggio_api::{
     last_good,
     metallb::{IPAddressPool, L2Advertisement, LegacyPool},
 };
-use k8s_openapi::api::{coordination::v1::Lease, core::v1::ConfigMap};
-use kube::api::ListParams;
+use k8s_openapi::api::{
+    coordination::v1::Lease,
+    core::v1::{ConfigMap, Namespace},
+};
+use kube::{Resource, api::ListParams};
 
 use super::strays::Read;
-use crate::reader::Reader;
+use crate::{gaps::Gap, reader::Reader};
 
 /// Where the controller looks for pools that are not `AddressPool`s; the same arguments and defaults as its own.
 #[derive(Debug, Clone, clap::Args)]
@@ -76,6 +81,10 @@ pub(super) struct Pools {
     pub(super) metallb_namespace: Option<String>,
     /// Whether some could not be read.
     pub(super) incomplete: bool,
+    /// The uids of those of which that is known.
+    pub(super) left_out: BTreeSet<String>,
+    /// What the API server does not list at all.
+    pub(super) unlisted: BTreeSet<Unlisted>,
 }
 
 /// Those of `MetalLB`'s.
@@ -91,7 +100,7 @@ impl Pools {
     pub(super) async fn read(reader: &mut Reader, namespace: &str, places: &PlacesArgs) -> Self {
         let before = reader.gaps.len();
         let metallb = places.metallb();
-        Self {
+        let pools = Self {
             own: reader.all().await,
             key: places.config_map_key.clone(),
             file: reader.inside(namespace, &named(&places.config_map)).await,
@@ -103,13 +112,22 @@ impl Pools {
             records: reader
                 .inside(namespace, &ListParams::default().labels(last_good::SELECTOR))
                 .await,
-            incomplete: reader.gaps.len() > before,
+            ..Self::default()
+        };
+        let gaps = &reader.gaps[before..];
+        Self {
+            incomplete: !gaps.is_empty(),
+            left_out: gaps.iter().filter_map(Gap::left_out).map(str::to_owned).collect(),
+            unlisted: unlisted(reader, namespace, places),
+            ..pools
         }
     }
 
     /// Tells the index of all of them.
     pub(super) fn tell(&self, index: &mut Index) {
         index.set_undecodable_pools(self.incomplete);
+        index.set_left_out(self.left_out.clone());
+        index.set_unlisted(self.unlisted.clone());
         index.reset(self.own.clone());
         if let Some(namespace) = &self.metallb_namespace {
             index.reads_metallb_in(namespace);
@@ -120,6 +138,8 @@ impl Pools {
         metallb.reset(self.metallb.pools.clone());
         metallb.reset(self.metallb.legacy_pools.clone());
         metallb.reset(self.metallb.advertisements.clone());
+        let advertisements = Unlisted::all::<L2Advertisement>();
+        metallb.set_advertisements_unlisted(self.unlisted.contains(&advertisements));
         Records { index, metallb: &mut metallb }.reset(self.records.clone());
         metallb.tell(index);
     }
@@ -147,7 +167,130 @@ impl MetalLbObjects {
     }
 }
 
+/// Which of these the controller does not see either: it goes on with what it has kept of them.
+fn unlisted(reader: &Reader, namespace: &str, places: &PlacesArgs) -> BTreeSet<Unlisted> {
+    let file = |namespace: &str, name: &str| {
+        let failed = reader.has_failed::<ConfigMap>(Some(namespace));
+        failed.then(|| Unlisted::one::<ConfigMap>(namespace, name))
+    };
+    let of_metallb = |metallb: &str| {
+        [
+            file(metallb, &places.metallb_config_map),
+            failed::<IPAddressPool>(reader, Some(metallb)),
+            failed::<LegacyPool>(reader, Some(metallb)),
+            failed::<L2Advertisement>(reader, Some(metallb)),
+        ]
+    };
+    let own = [
+        failed::<AddressPool>(reader, None),
+        failed::<Namespace>(reader, None),
+        file(namespace, &places.config_map),
+    ];
+    own.into_iter().chain(places.metallb().into_iter().flat_map(of_metallb)).flatten().collect()
+}
+
+fn failed<K: Resource<DynamicType = ()>>(
+    reader: &Reader,
+    namespace: Option<&str>,
+) -> Option<Unlisted> {
+    reader.has_failed::<K>(namespace).then(Unlisted::all::<K>)
+}
+
 /// The object of this name, if there is one.
 fn named(name: &str) -> ListParams {
     ListParams::default().fields(&format!("metadata.name={name}"))
+}
+
+#[cfg(test)]
+mod tests {
+    use arpeggio_allocation::Periods;
+    use arpeggio_api::{declaration::Declaration, last_good::LastGood};
+    use clap::Parser as _;
+    use http::{Request, Response};
+    use k8s_openapi::{api::core::v1::Service, apimachinery::pkg::apis::meta::v1::Time};
+    use kube::{Client, client::Body};
+    use serde_json::{Value, json};
+
+    use super::*;
+
+    #[derive(Debug, clap::Parser)]
+    struct Args {
+        #[command(flatten)]
+        places: PlacesArgs,
+    }
+
+    fn pool(spec: &Value) -> Value {
+        json!({
+            "apiVersion": "arpeggio.dev/v1alpha1", "kind": "AddressPool", "spec": spec,
+            "metadata": { "name": "home", "uid": "p1", "generation": 3 },
+        })
+    }
+
+    /// An API server that answers like this where `AddressPool`s are asked for, and shows what is kept of one.
+    fn server(code: u16, pools: Value) -> Client {
+        let good: AddressPool =
+            serde_json::from_value(pool(&json!({ "addresses": ["192.168.0.240"] }))).unwrap();
+        let good = Declaration::from(&good);
+        let kept = LastGood { object: good.object.clone(), pools: vec![good], advertisement: None };
+        let kept = last_good::lease("p1", &kept.to_text());
+        let list = |items: Vec<Value>| json!({ "kind": "List", "apiVersion": "v1", "metadata": {}, "items": items });
+        let answer = move |request: Request<Body>| {
+            let path = request.uri().path();
+            let (code, body) = if path.ends_with("/addresspools") {
+                (code, pools.clone())
+            } else if path.ends_with("/leases") {
+                (200, list(vec![serde_json::to_value(&kept).unwrap()]))
+            } else {
+                (200, list(Vec::new()))
+            };
+            async move {
+                Response::builder().status(code).body(Body::from(body.to_string().into_bytes()))
+            }
+        };
+        Client::new(tower::service_fn(answer), "default")
+    }
+
+    #[tokio::test]
+    async fn pools_that_cannot_be_listed_or_decoded_are_used_as_the_controller_keeps_them() {
+        let failure =
+            json!({ "kind": "Status", "apiVersion": "v1", "status": "Failure", "code": 500 });
+        let list = |item: Value| {
+            json!({
+                "kind": "AddressPoolList", "apiVersion": "arpeggio.dev/v1alpha1", "metadata": {},
+                "items": [item],
+            })
+        };
+        let undecodable = list(pool(&json!({ "addresses": 7 })));
+        let none = json!({
+            "kind": "AddressPoolList", "apiVersion": "arpeggio.dev/v1alpha1", "metadata": {}, "items": [],
+        });
+        for (code, answer, gets) in
+            [(500, failure, true), (200, undecodable, true), (200, none, false)]
+        {
+            let mut reader = Reader::new(server(code, answer.clone()));
+            let places = Args::parse_from(["explain"]).places;
+            let pools = Pools::read(&mut reader, "arpeggio-system", &places).await;
+            let mut index = Index::new(None, Periods::default());
+            let namespace = json!({
+                "apiVersion": "v1", "kind": "Namespace", "metadata": { "name": "shop" },
+            });
+            index.reset(vec![
+                serde_json::from_value::<kube::core::PartialObjectMeta<Namespace>>(namespace)
+                    .unwrap(),
+            ]);
+            pools.tell(&mut index);
+            index.reset(Vec::<Lease>::new());
+            let service: Service = serde_json::from_value(json!({
+                "metadata": { "namespace": "shop", "name": "web", "uid": "u1", "resourceVersion": "5" },
+                "spec": { "type": "LoadBalancer", "ipFamilies": ["IPv4"] },
+            }))
+            .unwrap();
+            index.reset(vec![service.clone()]);
+            let now = "2026-01-01T00:00:00Z".parse().map(Time).unwrap();
+            let advice = index.advice(&arpeggio_api::service::reference(&service), &now);
+            let told = advice.iter().map(ToString::to_string).collect::<String>();
+            let expected = "it would get 192.168.0.240 from pool \"home\"";
+            assert_eq!(told.starts_with(expected), gets, "{answer}: {told}");
+        }
+    }
 }
