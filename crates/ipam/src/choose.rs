@@ -153,14 +153,12 @@ impl Chooser<'_> {
     /// Whether the owner may have exactly this address, and from which pool.
     fn check(&self, address: IpAddr) -> Result<&Pool, UnfitAddress> {
         let pool = self.allowed(address)?;
-        if pool.ends {
-            return Err(UnfitAddress::PoolEnding(pool.name.clone()));
-        }
         if let Some(reservation) = self.allocator.reservation(address) {
             return Err(UnfitAddress::Reserved(reservation.clone()));
         }
         match self.allocator.holders.clash(self.owner, address, &self.terms, pool.sharing) {
             Some(clash) => Err(UnfitAddress::Held(clash)),
+            None if pool.ends => Err(UnfitAddress::PoolEnding(pool.name.clone())),
             None => Ok(pool),
         }
     }
@@ -173,13 +171,12 @@ impl Chooser<'_> {
             return false;
         }
         match self.check(held.address) {
-            Ok(_) => true,
+            Ok(_) | Err(UnfitAddress::PoolEnding(_)) => true,
             Err(UnfitAddress::NoPool) => {
                 self.allocator.may_come_back(held.address, held.origin.as_ref())
             }
             Err(UnfitAddress::Reserved(why)) => matches!(why, Reservation::Quarantined(_)),
             Err(UnfitAddress::Outsider { why, .. }) => matches!(why, Outsider::Unknown(_)),
-            Err(UnfitAddress::PoolEnding(_)) => true,
             // Of others on the lock it may not be known yet that they share.
             Err(UnfitAddress::Held(clash)) => clash.why == Disagreement::Unknown,
             Err(_) => false,
