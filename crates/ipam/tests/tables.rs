@@ -283,8 +283,11 @@ fn a_pool_that_is_being_deleted_gives_nothing_and_takes_nothing_away() {
     assert_eq!(bench.give("b", &V4), ["10.0.1.0"], "from another pool");
 }
 
-/// One machine's answers, by address and when it was asked for.
-fn answered(bench: &mut Bench, machine: &str, answers: &[(&str, i64)]) {
+/// Addresses, and when each was asked for.
+type Asked<'a> = &'a [(&'a str, i64)];
+
+/// One machine answers.
+fn answered(bench: &mut Bench, machine: &str, answers: Asked<'_>) {
     for (address, asked) in answers {
         bench.allocator.reserve(ip(address), Reservation::Quarantined(machine.to_owned()));
         bench.allocator.set_asked(ip(address), Some(*asked));
@@ -315,7 +318,7 @@ fn which_machines_answer_everywhere() {
     };
     let many = all_but("10.0.0.7");
     let many: Vec<(&str, i64)> = many.iter().map(|(it, asked)| (it.as_str(), *asked)).collect();
-    let table: [(&str, &[(&str, i64)], &[(&str, i64)], bool); 10] = [
+    let table: [(&str, Asked<'_>, Asked<'_>, bool); 10] = [
         ("a host with three addresses that stand together", three, &[], false),
         ("the last one as well", spread, &[], true),
         ("two at both ends", &[("10.0.0.0", 10), ("10.0.0.15", 10)], &[], false),
