@@ -41,7 +41,7 @@ use crate::{
     input::Input,
     listener::{Freshness, Losses, Said, Sighting},
     metrics::Metrics,
-    neighbours::{Neighbours, gateway_probes, own_links, returned, shared_mac},
+    neighbours::{Neighbours, own_links, returned, shared_mac},
     news::News,
     notices::{Notices, Trouble},
     orders::Order,
@@ -902,10 +902,10 @@ impl Engine {
                 }
             }
             Question::Gateway => {
-                self.paths.gateway_asked(self.now());
-                gateway_probes(links).into_iter().for_each(|probe| {
-                    self.announcer.ask(probe);
-                });
+                let now = self.now();
+                self.paths.gateway_asked(now);
+                let probes = self.neighbours.gateway_probes(links, now);
+                probes.into_iter().for_each(|probe| _ = self.announcer.ask(probe));
             }
             Question::Address { address, purpose } => self.ask_everybody(address, purpose),
         }

@@ -18,6 +18,7 @@ mod endpoints;
 mod engine;
 mod failovers;
 mod frames;
+mod gateways;
 mod gratuitous;
 mod hearing;
 mod identity;

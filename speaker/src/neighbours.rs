@@ -12,7 +12,10 @@ use arpeggio_election::{self as election, Event, Node, Reach, Timestamp};
 use arpeggio_link::interfaces::{Address, Family, Interface, Links, has_neighbours};
 use arpeggio_wire::{Claim, MacAddr};
 
-use crate::listener::Sighting;
+use crate::{
+    gateways::{Gateways, gateways},
+    listener::Sighting,
+};
 
 /// A session names at most this many addresses; the first one that another node can reach is used.
 const MOST_LINK_ADDRESSES: usize = 64;
@@ -28,8 +31,7 @@ pub(crate) struct Neighbours {
     gone: BTreeMap<Node, Timestamp>,
     /// The nodes that a machine answers for whose MAC address is not theirs, and since when.
     moved: BTreeMap<Node, Timestamp>,
-    /// Who has answered last for each default gateway.
-    routers: BTreeMap<(u32, IpAddr), MacAddr>,
+    gateways: Gateways,
     /// The nodes that were heard under a MAC address of theirs since their sessions began.
     heard: BTreeSet<Node>,
 }
@@ -133,7 +135,7 @@ impl Neighbours {
     /// Whether a machine that is no node is a router: it may answer for what others have (proxy ARP). Of no other machine is that
     /// known: what answers for a node may be the node itself, with a new MAC address.
     pub(crate) fn is_router(&self, mac: MacAddr) -> bool {
-        self.routers.values().any(|router| *router == mac)
+        self.gateways.is_router(mac)
     }
 
     /// The node that has such a link address, rather one whose session counts.
@@ -165,9 +167,7 @@ impl Neighbours {
     ) -> Vec<Event> {
         let claim = sighting.claim;
         let asked = (sighting.interface, claim.address);
-        if gateways(links).any(|gateway| gateway == asked) {
-            self.routers.retain(|known, _| gateways(links).any(|gateway| gateway == *known));
-            self.routers.insert(asked, claim.mac);
+        if self.gateways.answered(asked, claim.mac, links) {
             return vec![Event::GatewayAnswered];
         }
         if !links.interface(sighting.interface).is_some_and(|it| contains(it, claim.address)) {
@@ -193,6 +193,11 @@ impl Neighbours {
         }
         let since = *self.moved.entry(node.clone()).or_insert(now);
         (now.since(since) < RENAMED_WITHIN).then_some(node)
+    }
+
+    /// How to ask for the default gateways.
+    pub(crate) fn gateway_probes(&mut self, links: &Links, now: Timestamp) -> Vec<Probe> {
+        self.gateways.probes(links, now)
     }
 
     /// How to ask `node` for its own address; `None` when no interface here shares a subnet with it, or has an address to
@@ -274,12 +279,6 @@ impl Neighbours {
         let gateways = gateways(links).filter(|(index, _)| *index == interface.index);
         nodes.chain(gateways.map(|(_, gateway)| gateway)).collect()
     }
-}
-
-/// How to ask for the default gateways: everybody, since their MAC addresses are nobody's promise.
-pub(crate) fn gateway_probes(links: &Links) -> Vec<Probe> {
-    let ask = |(index, gateway)| probe(links.interface(index)?, gateway, None);
-    gateways(links).filter_map(ask).collect()
 }
 
 /// Where this node is found: on the interface of the default route first, since other subnets may exist on every node
@@ -373,11 +372,6 @@ fn contains(interface: &Interface, address: IpAddr) -> bool {
     subnets.any(|net| net.contains(&address) && net.addr() != address)
 }
 
-/// The default gateways, each with the index of its interface, which a link-local address needs.
-fn gateways(links: &Links) -> impl Iterator<Item = (u32, IpAddr)> {
-    links.default_routes.iter().filter_map(|route| Some((route.interface, route.gateway?)))
-}
-
 #[cfg(test)]
 pub(crate) mod tests {
     use arpeggio_election::Pattern;
@@ -405,7 +399,7 @@ pub(crate) mod tests {
     const GATEWAY_V6: &str = "fe80::1";
 
     /// A container bridge that every node has, and the segment with the default routes.
-    fn links() -> Links {
+    pub(crate) fn links() -> Links {
         let route = |family, gateway| DefaultRoute {
             family,
             interface: 2,
@@ -704,7 +698,7 @@ pub(crate) mod tests {
 
     #[test]
     fn gateways_are_asked_and_recognised_whatever_their_mac() {
-        let probes = gateway_probes(&links());
+        let probes = neighbours().gateway_probes(&links(), at(0));
         let asked: Vec<_> = probes.iter().map(|it| (it.interface, it.source, it.to)).collect();
         let source = |text: &str| text.parse().ok();
         assert_eq!(asked, [(2, source("192.168.0.11"), None), (2, source("fe80::11"), None)]);

@@ -154,6 +154,8 @@ pub(super) struct Cluster {
     pub(super) orders: Vec<(u64, usize, Write)>,
     /// How many frames each machine's speaker has sent to everybody.
     pub(super) broadcasts: BTreeMap<usize, usize>,
+    /// For which addresses speakers have asked everybody by ARP, and how often.
+    pub(super) asked_everybody: BTreeMap<IpAddr, usize>,
     /// How many frames each machine's speaker has sent.
     pub(super) frames_sent: BTreeMap<usize, usize>,
     /// How many of them were ARP questions without the asker's address.
@@ -217,6 +219,7 @@ impl Cluster {
             seen: BTreeMap::new(),
             orders: Vec::new(),
             broadcasts: BTreeMap::new(),
+            asked_everybody: BTreeMap::new(),
             frames_sent: BTreeMap::new(),
             nameless: 0,
             longest_dark: Duration::ZERO,
@@ -279,6 +282,9 @@ impl Cluster {
             *self.frames_sent.entry(index).or_default() += 1;
             self.nameless += usize::from(is_nameless(&bytes));
             *self.broadcasts.entry(index).or_default() += usize::from(bytes[0] & 1 == 1);
+            if let Some(address) = asked_of_everybody(&bytes) {
+                *self.asked_everybody.entry(address).or_default() += 1;
+            }
             let card = usize::try_from(interface - 1).unwrap();
             self.send(index, card, bytes);
         }
@@ -482,6 +488,7 @@ impl Cluster {
         self.frames_sent.clear();
         self.nameless = 0;
         self.broadcasts.clear();
+        self.asked_everybody.clear();
         self.log.0.lock().unwrap().clear();
         self.news();
     }
@@ -750,6 +757,11 @@ fn since(begin: &mut Option<u64>, lasts: bool, now: u64) -> Duration {
 fn is_nameless(bytes: &[u8]) -> bool {
     let question = ArpFrame::parse(bytes).ok().and_then(|it| it.question());
     question.is_some_and(|it| it.asker.address.is_none())
+}
+
+fn asked_of_everybody(bytes: &[u8]) -> Option<IpAddr> {
+    let frame = ArpFrame::parse(bytes).ok().filter(|_| bytes[0] & 1 == 1)?;
+    Some(frame.question()?.address.into())
 }
 
 fn segment_of(address: IpAddr) -> u8 {

@@ -446,6 +446,29 @@ fn a_dead_card_and_a_dead_machine_cost_no_broadcast_at_rest() {
     assert_eq!(asked, 0, "{cluster:?}");
 }
 
+/// Nor does a machine that is off while no session can be ended: for as long as the API server is away it is still asked for.
+#[test]
+fn a_dead_machine_costs_few_broadcasts_while_the_api_server_is_away() {
+    for (machines, has_router) in [(2, true), (4, true), (4, false)] {
+        let mut cluster = Cluster::settled(machines, &[ip(0, 100)]);
+        (0..machines).for_each(|index| cluster.api_cut(index));
+        cluster.run(secs(5));
+        let victim = cluster.owner(ip(0, 100)).unwrap();
+        cluster.power_off(victim);
+        if !has_router {
+            cluster.hosts.clear();
+        }
+        cluster.run(secs(40));
+        assert!(cluster.owner(ip(0, 100)).is_some(), "somebody stands in: {cluster:?}");
+        cluster.mark();
+        cluster.run(secs(10));
+        // Who stands in asks once a second who else does, and tells the segment now and then.
+        let asked = cluster.broadcasts.values().sum::<usize>();
+        let most = if has_router { 25 } else { 25 + 10 * machines };
+        assert!(asked <= most, "{machines} {has_router}: {asked}: {:?}", cluster.asked_everybody);
+    }
+}
+
 /// Access points learn from a question without a sender that the asker has the address. Whoever asks again, or stands in, therefore
 /// names itself.
 #[test]
