@@ -77,6 +77,12 @@ impl SpeakerWatch {
         }
     }
 
+    /// When the speaker of `node` has last answered for `address`.
+    pub(crate) fn last_answer(&self, node: &Node, address: IpAddr) -> Option<Timestamp> {
+        let asked = self.speakers.get(node).into_iter().flat_map(|it| it.asked.values());
+        asked.filter(|it| it.duty.address == address).find_map(|it| it.peer.last_answer())
+    }
+
     /// The lock of `address` was read.
     pub(crate) fn read(&mut self, address: IpAddr, now: Timestamp, settings: &Settings) {
         let asked = self.speakers.values_mut().filter_map(|it| it.asked_for(address));

@@ -73,6 +73,8 @@ pub(crate) struct SeenSession {
     pub(crate) session: Session,
     /// When its last renewal was first seen, as far as that can be told from what else is written on it.
     pub(crate) renewed: Timestamp,
+    /// The nodes that it says its node hears, and since when.
+    names: BTreeMap<Node, Timestamp>,
     /// It is of a history that the API server has forgotten: whatever is shown takes its place.
     outdated: bool,
 }
@@ -145,12 +147,15 @@ impl View {
                 let before = seen
                     .filter(|seen| !seen.outdated && session.is_of_same_renewal_as(&seen.session));
                 let renewed = before.map_or(now, |seen| seen.renewed);
+                let since = |node| seen.and_then(|seen| seen.names_since(node)).unwrap_or(now);
+                let heard = session.hears.iter().flatten();
+                let names = heard.map(|node| (node.clone(), since(node))).collect();
                 if has_moved {
                     let old = known.and_then(|known| known.reach.as_ref());
                     let changed = self.subnets.replace(old, session.reach.as_ref());
                     self.subnets_changed(&changed);
                 }
-                let seen = SeenSession { session, renewed, outdated: false };
+                let seen = SeenSession { session, renewed, names, outdated: false };
                 self.sessions.insert(node, seen);
             }
         }
@@ -568,6 +573,11 @@ impl SeenSession {
     /// How long it counts after a renewal.
     pub(crate) fn lasts(&self, usual: Duration) -> Duration {
         self.session.lasts.unwrap_or(usual)
+    }
+
+    /// Since when its node says that it hears `node`, if it does.
+    pub(crate) fn names_since(&self, node: &Node) -> Option<Timestamp> {
+        self.names.get(node).copied()
     }
 
     /// Whether the session was not renewed for `longest` while the API server was there to tell.

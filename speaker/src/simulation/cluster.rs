@@ -38,6 +38,9 @@ use crate::{
 /// every 20 ms.
 pub(super) const REPLACED: Duration = millis(600);
 
+/// Until an address is answered for again whose speaker is missed while its node is heard.
+pub(super) const SPEAKER_REPLACED: Duration = secs(8);
+
 /// When a simulation begins; all that was long ago must fit before.
 const START: u64 = 10_000;
 /// From the write that leaves to the answer that is back; half of it until the server has done it.

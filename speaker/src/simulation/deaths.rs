@@ -5,7 +5,7 @@ use std::net::IpAddr;
 use arpeggio_election::Write;
 use arpeggio_wire::MacAddr;
 
-use super::cluster::{Cluster, REPLACED, ip, ip6, millis, secs};
+use super::cluster::{Cluster, REPLACED, SPEAKER_REPLACED, ip, ip6, millis, secs};
 
 #[test]
 fn the_addresses_of_a_dead_machine_are_answered_for_again_in_clusters_of_any_size() {
@@ -234,5 +234,20 @@ fn a_death_while_a_speaker_stands_still_is_noticed_as_fast() {
             let owner = cluster.owner(*address);
             assert!(owner.is_some(), "{machines}, {offset}: {address}: {cluster:?}");
         }
+    }
+}
+
+/// Whoever watches it in the dead one's place has never heard its speaker, so it has no word in that.
+#[test]
+fn a_speaker_that_stands_still_while_a_witness_of_it_dies_is_found_out_as_fast() {
+    for (machines, offset) in [(4, 1), (4, 2), (4, 3), (5, 1), (5, 2), (5, 3), (5, 4)] {
+        let mut cluster = Cluster::settled(machines, &[ip(0, 100)]);
+        let frozen = cluster.owner(ip(0, 100)).unwrap();
+        cluster.machines[frozen].paused = true;
+        cluster.run(millis(50));
+        cluster.power_off((frozen + offset) % machines);
+        cluster.run(secs(12));
+        let dark = cluster.longest_dark;
+        assert!(dark <= SPEAKER_REPLACED, "{machines}, {offset}: {dark:?}: {cluster:?}");
     }
 }

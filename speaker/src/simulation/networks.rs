@@ -6,12 +6,9 @@ use arpeggio_election::{EndReason, Node, Write};
 use arpeggio_wire::MacAddr;
 
 use super::{
-    cluster::{Bridge, Cluster, Host, REPLACED, ip, ip6, millis, secs},
+    cluster::{Bridge, Cluster, Host, REPLACED, SPEAKER_REPLACED, ip, ip6, millis, secs},
     machine::Card,
 };
-
-/// Until an address is answered for again whose speaker is missed while its node is heard.
-const SPEAKER_REPLACED: Duration = secs(8);
 
 /// Until an address is answered for again whose node finds out that its own card is dead.
 const CUT_OFF: Duration = secs(6);

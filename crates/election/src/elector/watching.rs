@@ -95,8 +95,20 @@ impl Elector {
         let mut others = self.charges.other_witnesses(node, &self.view, &self.me);
         others.any(|other| {
             self.silence(other, now).is_none()
-                && unanswered.is_none_or(|address| self.is_in_touch_with(other, address))
+                && unanswered.is_none_or(|address| {
+                    self.is_in_touch_with(other, address)
+                        && self.may_have_heard(other, node, address)
+                })
         })
+    }
+
+    /// Whether `other` has heard the node so early that it may have heard its speaker, too, for as long as it takes until silence
+    /// says something. Who came to hear the node when its speaker was silent already will never say so.
+    fn may_have_heard(&self, other: &Node, node: &Node, address: IpAddr) -> bool {
+        let named = self.view.seen_session(other).and_then(|seen| seen.names_since(node));
+        let last = self.speakers.last_answer(node, address);
+        let takes = self.settings.speaker_probe * 2;
+        named.zip(last).is_none_or(|(named, last)| named + takes <= last)
     }
 
     /// Whether `other` is not cut off from the segment of `address`.
