@@ -583,7 +583,7 @@ impl Engine {
 
     fn heard_on(&mut self, sighting: &Sighting, event: &Event) {
         let node = match event {
-            Event::NodeAnswered(node) => Some(node),
+            Event::NodeAnswered(node) | Event::AnsweredAs { node, .. } => Some(node),
             _ => None,
         };
         self.hearing.heard(sighting.interface, node, self.now());
@@ -592,17 +592,18 @@ impl Engine {
     /// A node or a gateway has answered. One whose silence is rehearsed is not heard. Nor does an answer on another segment
     /// than the node is watched on say anything of that one.
     fn answered(&mut self, event: Event, interface: u32) {
-        let links = self.announcer.links();
+        let (links, now) = (self.announcer.links(), self.now());
         match &event {
-            Event::NodeAnswered(node) if self.rehearsals.is_silent(node, self.now()) => return,
-            Event::NodeAnswered(node) if !self.neighbours.is_asked_on(node, interface, links) => {
-                return;
-            }
-            Event::NodeAnswered(node) => {
-                self.failovers.node_heard(node, self.now());
+            Event::AnsweredAs { mac, .. } if self.elector.is_proxy(*mac, now) => return,
+            Event::NodeAnswered(node) | Event::AnsweredAs { node, .. } => {
+                let is_asked_there = self.neighbours.is_asked_on(node, interface, links);
+                if self.rehearsals.is_silent(node, now) || !is_asked_there {
+                    return;
+                }
+                self.failovers.node_heard(node, now);
                 self.judge_path(&node.clone());
             }
-            Event::GatewayAnswered => self.paths.gateway_answered(self.now()),
+            Event::GatewayAnswered => self.paths.gateway_answered(now),
             _ => {}
         }
         self.elector.handle(self.now(), event);

@@ -174,10 +174,11 @@ impl Neighbours {
             return Vec::new();
         }
         let mac = claim.mac.octets();
-        let mut nodes = self.nodes_with(|link| link.address == claim.address && link.mac == mac);
+        let nodes = self.nodes_with(|link| link.address == claim.address && link.mac == mac);
         self.heard.extend(nodes.iter().cloned());
         if nodes.is_empty() {
-            nodes.extend(self.moved(claim, now));
+            let moved = |node| Event::AnsweredAs { node, address: claim.address, mac };
+            return self.moved(claim, now).map(moved).into_iter().collect();
         }
         nodes.into_iter().map(Event::NodeAnswered).collect()
     }
@@ -188,7 +189,8 @@ impl Neighbours {
     fn moved(&mut self, claim: Claim<IpAddr>, now: Timestamp) -> Option<Node> {
         let node = self.node_with(|link| link.address == claim.address)?.clone();
         let is_live = self.nodes.get(&node).is_some_and(|known| known.is_live);
-        if !is_live || !self.heard.contains(&node) || self.node_at(claim.mac).is_some() {
+        let is_anothers = self.node_at(claim.mac).is_some() || self.is_router(claim.mac);
+        if !is_live || !self.heard.contains(&node) || is_anothers {
             return None;
         }
         let since = *self.moved.entry(node.clone()).or_insert(now);

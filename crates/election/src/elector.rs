@@ -37,6 +37,7 @@ use crate::{
     own::{News, OwnSession, Says},
     own_merits::OwnMerits,
     placement::{ranking, spokesman},
+    proxies::Proxies,
     questions::Search,
     reach::{Interface, Reach},
     settings::{HEARTBEAT, Settings},
@@ -80,6 +81,7 @@ pub struct Elector {
     writes: Writes,
     vacancies: Vacancies,
     former: FormerHolders,
+    proxies: Proxies,
     announcing: BTreeSet<IpAddr>,
     /// After the last decision nothing but news could change what is announced.
     calm: bool,
@@ -115,6 +117,7 @@ impl Elector {
             writes: Writes::default(),
             vacancies: Vacancies::default(),
             former: FormerHolders::default(),
+            proxies: Proxies::default(),
             announcing: BTreeSet::new(),
             calm: false,
             succession: Succession::default(),
@@ -134,10 +137,10 @@ impl Elector {
         &self.announcing
     }
 
-    /// The addresses that were asked for, and whose answers are awaited: before their first use, and when the API server
-    /// is away.
+    /// The addresses that were asked for, and whose answers are awaited: before their first use, when the API server
+    /// is away, and those that nobody has, by which proxies are found out.
     pub fn asking(&self) -> impl Iterator<Item = IpAddr> {
-        self.vacancies.asked().chain(self.unaided.asked())
+        self.vacancies.asked().chain(self.unaided.asked()).chain(self.proxies.asked())
     }
 
     /// The nodes in whose place this one announces addresses without a lock that it can show: they are silent on the wire.
@@ -160,6 +163,11 @@ impl Elector {
         self.speakers.asked_of(node)
     }
 
+    /// Whether this machine was found to answer for what others have (proxy ARP).
+    pub fn is_proxy(&self, mac: [u8; 6], now: Timestamp) -> bool {
+        self.proxies.knows(mac, now)
+    }
+
     /// Whether `node` has missed a question for its own address.
     pub fn misses(&self, node: &Node) -> bool {
         self.wire.misses(node)
@@ -167,7 +175,11 @@ impl Elector {
 
     /// The interfaces, out of those that this node has now, on which it announces `address` or asks for it first.
     pub fn interfaces<'a>(&self, address: IpAddr, reach: &'a Reach) -> Vec<&'a Interface> {
-        let Some(lock) = self.view.lock(address) else { return Vec::new() };
+        let around = self.proxies.asked_around(address);
+        let address = around.unwrap_or(address);
+        let Some(lock) = self.view.lock(address) else {
+            return around.map(|node| reach.announcing(node, &[])).unwrap_or_default();
+        };
         lock.terms.interfaces(address, self.view.facts(&self.me), reach)
     }
 
@@ -269,6 +281,10 @@ impl Elector {
                 self.view.lock_gone(address);
             }
             Event::NodeAnswered(node) => self.wire.answered(&node, now, &self.settings),
+            Event::AnsweredAs { node, address, mac } => {
+                self.wire.answered(&node, now, &self.settings);
+                self.suspect(address, mac, now);
+            }
             Event::Profile { node, profile } => self.wire.ask_by(node, profile),
             Event::GatewayAnswered => self.wire.gateway_answered(now),
             Event::Backlog => self.has_backlog(now),
@@ -407,9 +423,9 @@ impl Elector {
             effects.extend(self.leaving.ask(now, &self.settings).into_iter().map(Effect::Ask));
         }
         let heartbeat = now + HEARTBEAT;
-        let probes =
-            [self.wire.due(), self.speakers.due(), self.vacancies.due(), self.unaided.due()];
-        let due = probes.into_iter().chain([lines_due]).flatten();
+        let probes = [self.wire.due(), self.speakers.due(), self.vacancies.due()];
+        let without_locks = [self.unaided.due(), self.proxies.due()];
+        let due = probes.into_iter().chain(without_locks).chain([lines_due]).flatten();
         let next = due.filter(|due| *due > now).fold(heartbeat, Timestamp::min);
         Decision { effects, gained, stranded, next }
     }

@@ -45,6 +45,16 @@ pub enum Event {
     LockGone(IpAddr),
     /// A node answered a probe on the wire.
     NodeAnswered(Node),
+    /// A machine whose MAC address is nobody's answered a probe for an address of a node. It may be the node, with a new MAC address:
+    /// that counts as its answer, until the machine is found to answer for others as well.
+    AnsweredAs {
+        /// The node.
+        node: Node,
+        /// Its address.
+        address: IpAddr,
+        /// The machine's MAC address.
+        mac: [u8; 6],
+    },
     /// How a node is asked on the wire from now on, if not as everybody: what is known of the way to it says so.
     Profile {
         /// The node.

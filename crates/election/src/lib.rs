@@ -49,6 +49,7 @@ mod own;
 mod own_merits;
 mod pattern;
 mod placement;
+mod proxies;
 mod questions;
 mod reach;
 pub mod rebalance;

@@ -8,6 +8,7 @@
 //! | [`Purpose::FirstUse`] | everybody | three times | the machine has the address: quarantine | the lock is taken |
 //! | [`Purpose::Recheck`] | everybody | three times, each [`Settings::recheck`] | the quarantine stays | the lock is taken |
 //! | [`Purpose::StandIn`] | everybody | three times | a fellow announces it: asked again later | it is announced from here, if anybody was heard meanwhile |
+//! | [`Purpose::Trial`] | everybody, for addresses that nobody has | three times | the machine may answer for others as well: then it keeps nobody from standing in | the machine has what it answers for |
 //! | [`Purpose::Claim`] | everybody | for as long as it is announced without a lock | a fellow announces it, too: this node gives way | says nothing |
 //! | [`Purpose::Reunion`] | everybody | once, when a node is heard again without the API server | a fellow announces it, too: one of both gives way | says nothing |
 //! | [`Purpose::Successor`] | everybody | each second until the successor is heard | the successor announces it: this node stops | it is believed after two sessions' time |
@@ -78,6 +79,8 @@ pub enum Purpose {
     Recheck,
     /// Its holder is silent, and no lock can be taken.
     StandIn,
+    /// Nobody has it, as far as is known: whoever answers for several of such answers for what others have.
+    Trial,
     /// It is announced from here without a lock.
     Claim,
     /// Others may have announced it while they could not be heard.
@@ -90,7 +93,7 @@ impl Purpose {
     /// How many questions must have been without an answer for silence to mean something; `None`: however many.
     const fn questions(self) -> Option<u32> {
         match self {
-            Self::FirstUse | Self::Recheck | Self::StandIn => Some(QUESTIONS),
+            Self::FirstUse | Self::Recheck | Self::StandIn | Self::Trial => Some(QUESTIONS),
             Self::Claim | Self::Reunion | Self::Successor => None,
         }
     }
@@ -104,8 +107,8 @@ impl Purpose {
     fn pause(self, settings: &Settings) -> Duration {
         match self {
             // Whoever needs no proof that an address is new must still hear of others who stand in.
-            Self::StandIn if settings.first_probe.is_zero() => STAND_IN_PAUSE,
-            Self::FirstUse | Self::Recheck | Self::StandIn => settings.first_probe,
+            Self::StandIn | Self::Trial if settings.first_probe.is_zero() => STAND_IN_PAUSE,
+            Self::FirstUse | Self::Recheck | Self::StandIn | Self::Trial => settings.first_probe,
             Self::Claim | Self::Reunion => settings.retry * 2,
             Self::Successor => SUCCESSOR_PAUSE,
         }

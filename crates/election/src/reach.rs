@@ -110,7 +110,8 @@ impl Interface {
     }
 }
 
-fn has_neighbours(net: &IpNet) -> bool {
+/// A subnet of one address has no room for any.
+pub(crate) fn has_neighbours(net: &IpNet) -> bool {
     net.prefix_len() < net.max_prefix_len()
 }
 

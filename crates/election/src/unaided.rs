@@ -4,7 +4,10 @@
 //! few times, and announces it when nobody answers. And who takes the lock of a node that is dead announces the address
 //! while the write is under way. A claim of either kind shows no lock, so it gives way to every fellow that is heard.
 
-use alloc::{collections::BTreeMap, vec::Vec};
+use alloc::{
+    collections::{BTreeMap, BTreeSet},
+    vec::Vec,
+};
 use core::{net::IpAddr, time::Duration};
 
 use crate::{
@@ -144,6 +147,17 @@ impl Unaided {
     pub(crate) fn rests(&mut self, address: IpAddr, now: Timestamp, pause: Duration) -> bool {
         let claim = self.claims.get_mut(&address);
         claim.map(|claim| *claim = Claim::wanting(now + pause)).is_some()
+    }
+
+    /// These addresses are not left alone any more, if they are.
+    pub(crate) fn resume(&mut self, addresses: &BTreeSet<IpAddr>, now: Timestamp) {
+        for address in addresses {
+            if let Some(Claim::Wanting(search)) = self.claims.get_mut(address)
+                && !search.has_begun()
+            {
+                search.put_off(now);
+            }
+        }
     }
 
     /// As [`Unaided::rests`], but what rests already is asked for at the time that was set before.

@@ -16,6 +16,7 @@ use arpeggio_api::{
 use arpeggio_election::{Backends, Event, Outcome, Target, Write};
 use arpeggio_runtime::watch::Change;
 use arpeggio_wire::{ArpFrame, Asker, MacAddr, NdpFrame, Question};
+use ipnet::IpNet;
 use k8s_openapi::{
     api::{coordination::v1::Lease, core::v1},
     apimachinery::pkg::apis::meta::v1::MicroTime,
@@ -113,6 +114,13 @@ pub(super) struct Host {
     pub(super) addresses: Vec<IpAddr>,
 }
 
+/// A machine that answers for all addresses of a subnet, whoever has them.
+pub(super) struct Proxy {
+    pub(super) segment: u8,
+    pub(super) mac: MacAddr,
+    pub(super) net: IpNet,
+}
+
 /// What a client has seen of one address.
 #[derive(Debug, Clone, Default)]
 struct Seen {
@@ -128,6 +136,7 @@ pub(super) struct Cluster {
     now: u64,
     pub(super) machines: Vec<Machine>,
     pub(super) hosts: Vec<Host>,
+    pub(super) proxies: Vec<Proxy>,
     api: ApiServer,
     /// The nodes with ready pods, of the Services whose traffic must stay with them.
     local: BTreeMap<ServiceName, Backends>,
@@ -205,6 +214,7 @@ impl Cluster {
             now: START,
             machines: segments.iter().zip(0..).map(machine).collect(),
             hosts: all.into_iter().map(router).collect(),
+            proxies: Vec::new(),
             api: ApiServer::default(),
             local: BTreeMap::new(),
             frames: BTreeMap::new(),
@@ -412,12 +422,15 @@ impl Cluster {
     }
 
     fn hosts_hear(&mut self, segment: u8, bytes: &[u8]) {
-        let here = self.hosts.iter().filter(|host| host.segment == segment);
-        let answers: Vec<Vec<u8>> = here
-            .filter_map(|it| {
-                kernel_answer(bytes, it.mac, |address| it.addresses.contains(&address))
-            })
-            .collect();
+        let is_for = |mac: MacAddr| bytes[0] & 1 == 1 || bytes[..6] == mac.octets();
+        let here = self.hosts.iter().filter(|it| it.segment == segment && is_for(it.mac));
+        let own = here.filter_map(|it| {
+            kernel_answer(bytes, it.mac, |address| it.addresses.contains(&address))
+        });
+        let proxies = self.proxies.iter().filter(|it| it.segment == segment && is_for(it.mac));
+        let others = proxies
+            .filter_map(|it| kernel_answer(bytes, it.mac, |address| it.net.contains(&address)));
+        let answers: Vec<Vec<u8>> = own.chain(others).collect();
         for answer in answers {
             self.put_on(segment, Sender::Other, None, answer);
         }

@@ -6,14 +6,20 @@ use alloc::{
 };
 use core::net::IpAddr;
 
+use ipnet::IpNet;
+
 use super::{Elector, announcing::Contest};
 use crate::{
     exchange::Effect,
     loads::Loads,
     model::{Lock, Node, Timestamp},
     placement::{outranks, ranking},
+    proxies::around,
     questions::{Purpose, Question},
+    reach::has_neighbours,
     role::Role,
+    vacancy::Mac,
+    view::View,
     witnesses::watchers,
 };
 
@@ -50,7 +56,9 @@ impl Elector {
         if !asked.is_empty() {
             effects.push(Effect::Ask(Question::Gateway));
         }
-        let asked = asked.into_iter();
+        let trial = self.proxies.ask(now, &self.settings);
+        let trial = trial.into_iter().map(|address| (address, Purpose::Trial));
+        let asked = asked.into_iter().chain(trial);
         let asked = asked.map(|(address, purpose)| Question::Address { address, purpose });
         effects.extend(asked.map(Effect::Ask));
         for address in self.unaided.announced() {
@@ -94,6 +102,23 @@ impl Elector {
         self.view.locks_of(node).filter_map(turn).collect()
     }
 
+    /// A machine that is no node answers for an address. It may have it; then nobody stands in for it. One that answers for
+    /// what others have, too, says nothing by that.
+    pub(super) fn held_off(&mut self, address: IpAddr, mac: Mac, now: Timestamp) {
+        if let Some(freed) = self.proxies.answered(mac, address, now) {
+            self.unaided.resume(&freed, now);
+        }
+        if !self.is_proxy(mac, now) && self.unaided.rests(address, now, self.settings.recheck) {
+            self.suspect(address, mac, now);
+        }
+    }
+
+    /// A machine answers for an address that a node may have. Does it answer for others as well?
+    pub(super) fn suspect(&mut self, address: IpAddr, mac: Mac, now: Timestamp) {
+        let (view, me) = (&self.view, &self.me);
+        self.proxies.suspect(mac, address, now, || nobodys(address, view, me));
+    }
+
     /// A fellow announces what this node announces, or asks for, without a lock that it can show. Whether that is so.
     pub(super) fn give_way_unaided(&mut self, address: IpAddr, by: &Node, now: Timestamp) -> bool {
         // Of two that give way to one another, one asks again first: the holder, as far as is known, else the one of
@@ -118,4 +143,18 @@ impl Elector {
         }
         true
     }
+}
+
+/// Some addresses around this one that no node has or may be given to announce, as far as `me` knows.
+fn nobodys(address: IpAddr, view: &View, me: &Node) -> Vec<IpAddr> {
+    let own = view.reach(me).into_iter().flat_map(|reach| &reach.interfaces);
+    let nets = own.flat_map(|it| &it.subnets).filter(|net| has_neighbours(net));
+    let net = nets.filter(|net| net.contains(&address)).max_by_key(|net| net.prefix_len());
+    let nodes =
+        view.sessions().filter_map(|seen| view.reach(&seen.session.node)).chain(view.reach(me));
+    let interfaces = nodes.flat_map(|reach| &reach.interfaces);
+    let taken: BTreeSet<IpAddr> = interfaces
+        .flat_map(|it| it.subnets.iter().map(IpNet::addr).chain(it.gateways.iter().copied()))
+        .collect();
+    around(address, net.copied(), |it| view.lock(it).is_some() || taken.contains(&it))
 }

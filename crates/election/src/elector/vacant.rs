@@ -35,13 +35,13 @@ impl Elector {
         }
     }
 
-    /// A machine has an address that was asked for, or says so. A router that answers for others as well keeps nobody from an
-    /// address that was announced before. Of a new one it may be the only word.
+    /// A machine has an address that was asked for, or says so. A router, or whoever else answers for what others have,
+    /// keeps nobody from an address that was announced before. Of a new one it may be the only word.
     pub(super) fn occupied(&mut self, address: IpAddr, mac: Mac, by: &Occupant, now: Timestamp) {
         match by {
             Occupant::Stranger => {
                 self.vacancies.answered(address, mac);
-                self.unaided.rests(address, now, self.settings.recheck);
+                self.held_off(address, mac, now);
             }
             Occupant::Router => self.vacancies.answered(address, mac),
             Occupant::Node(node) if self.has_it(node, address, now) => {
