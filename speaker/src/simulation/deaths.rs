@@ -5,7 +5,10 @@ use std::net::IpAddr;
 use arpeggio_election::Write;
 use arpeggio_wire::MacAddr;
 
-use super::cluster::{Cluster, REPLACED, SPEAKER_REPLACED, ip, ip6, millis, secs};
+use super::{
+    cluster::{Cluster, REPLACED, SPEAKER_REPLACED, ip, ip6, millis, secs},
+    machine::Card,
+};
 
 #[test]
 fn the_addresses_of_a_dead_machine_are_answered_for_again_in_clusters_of_any_size() {
@@ -249,5 +252,55 @@ fn a_speaker_that_stands_still_while_a_witness_of_it_dies_is_found_out_as_fast()
         cluster.run(secs(12));
         let dark = cluster.longest_dark;
         assert!(dark <= SPEAKER_REPLACED, "{machines}, {offset}: {dark:?}: {cluster:?}");
+    }
+}
+
+#[test]
+fn a_death_whose_witness_dies_with_its_word_given_is_noticed_as_fast() {
+    for machines in [4, 6] {
+        let addresses: Vec<_> = (100..108).map(|last| ip(0, last)).collect();
+        let mut cluster = Cluster::settled(machines, &addresses);
+        let victim = cluster.owner(addresses[0]).unwrap();
+        cluster.power_off(victim);
+        let who_says_so = |it: &(u64, usize, Write)| {
+            matches!(it.2, Write::Accuse { .. } | Write::End { .. }).then_some(it.1)
+        };
+        let mut witness = None;
+        for _ in 0..500 {
+            cluster.run(millis(1));
+            witness = cluster.orders.iter().find_map(who_says_so);
+            if witness.is_some() {
+                break;
+            }
+        }
+        cluster.power_off(witness.unwrap());
+        cluster.run(secs(3));
+        let dark = cluster.longest_dark;
+        assert!(dark <= REPLACED * 2, "{machines}: {dark:?}: {cluster:?}");
+    }
+}
+
+/// It has the old one's name, and its session, but neither its MAC address nor its own address.
+#[test]
+fn a_machine_that_is_exchanged_for_another_of_its_name_is_replaced_and_serves_again() {
+    for (after, dark_for) in [(0, SPEAKER_REPLACED), (100, REPLACED), (2000, REPLACED)] {
+        let addresses = [ip(0, 100), ip(0, 101), ip(0, 102)];
+        let mut cluster = Cluster::settled(3, &addresses);
+        let victim = cluster.owner(addresses[0]).unwrap();
+        cluster.power_off(victim);
+        cluster.run(millis(after));
+        cluster.machines[victim].cards = vec![Card::new(0, 77)];
+        cluster.power_on(victim);
+        cluster.run(secs(12));
+        let dark = cluster.longest_dark;
+        assert!(dark <= dark_for, "{after}: {dark:?}: {cluster:?}");
+        cluster.mark();
+        let other = (victim + 1) % 3;
+        let others = (victim + 2) % 3;
+        cluster.power_off(other);
+        cluster.power_off(others);
+        cluster.run(secs(3));
+        let dark = cluster.longest_dark;
+        assert!(dark <= REPLACED * 2, "{after}: it is a candidate: {dark:?}: {cluster:?}");
     }
 }

@@ -408,6 +408,29 @@ fn a_machine_that_is_cut_off_delays_nobody_who_finds_a_stuck_speaker() {
     assert!(all, "{cluster:?}");
 }
 
+/// Half of the cards of one segment, those of most of the witnesses among them, while the machines live on the other one.
+#[test]
+fn three_of_six_cards_that_are_dead_at_once_hide_no_address_and_no_living_card() {
+    for dead in [[0, 1, 2], [0, 2, 4], [3, 4, 5]] {
+        let addresses: Vec<_> = (100..106).flat_map(|last| [ip(0, last), ip(1, last)]).collect();
+        let mut cluster = Cluster::on(&[&[0, 1][..]; 6]);
+        cluster.settle(&addresses);
+        let before: Vec<_> = addresses.iter().map(|it| cluster.owner(*it).unwrap()).collect();
+        dead.iter().for_each(|index| _ = cluster.severed.insert((*index, 0)));
+        cluster.run(secs(20));
+        let dark = cluster.longest_dark;
+        assert!(dark <= SPEAKER_REPLACED, "{dead:?}: {dark:?}: {cluster:?}");
+        for (address, before) in addresses.iter().zip(before) {
+            let now = cluster.owner(*address);
+            let may_have_moved = dead.contains(&before);
+            assert!(
+                now.is_some() && (may_have_moved || now == Some(before)),
+                "{dead:?}: {address}: {cluster:?}"
+            );
+        }
+    }
+}
+
 /// Its frames come to nobody, and it hears nobody, while all reach the API server: a tunnel, or a network that isolates its
 /// clients. `after`: for so long all is well before.
 #[test]
