@@ -253,6 +253,12 @@ impl Announcer {
         self.schedule.left(address);
     }
 
+    /// Begins anew to tell the segment of these addresses, also where their places are as they were: another node has told of them.
+    pub(crate) fn begin_anew(&mut self, addresses: &[IpAddr], now: Timestamp) {
+        let places = addresses.iter().flat_map(|address| self.segments.places(*address));
+        places.for_each(|it| self.schedule.start(it, now));
+    }
+
     /// Tells the segment what is due. The rest stays due when the decision behind it is too old.
     pub(crate) fn tell(&mut self, now: Timestamp) {
         while self.segments.may_tell()

@@ -826,6 +826,7 @@ impl Engine {
         self.tell_of_silent_nodes();
         // In this order: after a pause, what is in the table is not to be answered for before it is looked at.
         self.attend(now);
+        self.announcer.begin_anew(&decision.gained, now);
         self.look_at_opened();
         self.freshness.extend(now + self.settings.freshness);
         self.count_failovers(&decision.gained, now);

@@ -58,6 +58,8 @@ struct Task {
     asked: BTreeSet<IpAddr>,
     awaited: BTreeSet<IpAddr>,
     patterns: Vec<Pattern>,
+    /// To be told of anew, once.
+    gained: Vec<IpAddr>,
     /// As after a pause of the process: what was decided is too old.
     stale: bool,
 }
@@ -182,6 +184,7 @@ fn work(tasks: &Receiver<Task>, wiring: Wiring) {
             &Neighbours::default(),
             now,
         );
+        announcer.begin_anew(&std::mem::take(&mut task.gained), now);
         announcer.tell(now);
     }
 }

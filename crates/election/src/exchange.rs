@@ -153,7 +153,8 @@ pub enum Effect {
 pub struct Decision {
     /// To be carried out now.
     pub effects: Vec<Effect>,
-    /// The addresses that are to be announced from now on, and were not before.
+    /// The addresses that are to be announced from now on, and were not before; and those of which another node may have told the
+    /// segment meanwhile, since it had their lock. The segment is to be told of them.
     pub gained: Vec<IpAddr>,
     /// The addresses that no node may announce, of which this node is to tell now: each once, by one node.
     pub stranded: Vec<Stranded>,

@@ -101,6 +101,15 @@ impl Leaving {
         self.successors.get(&address).is_some_and(|it| it.heard)
     }
 
+    /// Forgets those of these addresses that another node has had the lock of meanwhile, and returns them: they are given away no more.
+    pub(crate) fn take_back(&mut self, is_held: impl Fn(IpAddr) -> bool) -> Vec<IpAddr> {
+        let back = |address: &IpAddr, it: &Successor| it.since.is_some() && is_held(*address);
+        let back = self.successors.iter().filter(|(address, it)| back(address, it));
+        let back: Vec<IpAddr> = back.map(|(address, _)| *address).collect();
+        back.iter().for_each(|address| _ = self.successors.remove(address));
+        back
+    }
+
     /// What is given away.
     pub(crate) fn addresses(&self) -> impl Iterator<Item = IpAddr> {
         self.successors.keys().copied()

@@ -67,6 +67,14 @@ fn the_segment_is_told_after_each_change_of_an_interface_and_never_else() {
     pair.here.ip("address add 10.9.9.1/24 dev other0");
     assert_eq!(heard_in(&client, Duration::from_millis(700)), 0);
 
+    let gained = Task {
+        announced: [OURS.into()].into(),
+        gained: vec![OURS.into(), THERE.into()],
+        ..Task::default()
+    };
+    told!("another node had told of it", client, OURS, mac, speaker.set(&gained));
+    wait_for_the_repeats(&client);
+
     let other: MacAddr = "02:00:00:00:00:77".parse().unwrap();
     let change = || pair.here.ip(&format!("link set eth0 address {other}"));
     told!("MAC address changed", client, OURS, other, change());

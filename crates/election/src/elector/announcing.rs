@@ -155,6 +155,9 @@ impl Elector {
     /// Announces what the roles say. Returns what is gained, and what is lost for want of a backend anywhere.
     pub(super) fn update_announcing(&mut self, now: Timestamp) -> (Vec<IpAddr>, Vec<IpAddr>) {
         self.note_successors(now);
+        let view = &self.view;
+        let is_held = |address| view.lock(address).is_some_and(|lock| lock.is_of(&self.me));
+        let back = self.leaving.take_back(is_held);
         let announcing = self.announced_by_role();
         if !self.stopping {
             let stays = |address: &IpAddr| self.facts(*address).are_in_favour();
@@ -164,7 +167,11 @@ impl Elector {
         self.contests.retain(|address, _| self.view.lock(*address).is_some());
         let changed = announcing.symmetric_difference(&self.announcing);
         let changed = changed.map(|address| (*address, announcing.contains(address))).collect();
-        self.take_up(changed)
+        let told_otherwise = back.into_iter().filter(|address| self.announcing.contains(address));
+        let told_otherwise: Vec<IpAddr> = told_otherwise.collect();
+        let (mut gained, backless) = self.take_up(changed);
+        gained.extend(told_otherwise.into_iter().filter(|it| self.announcing.contains(it)));
+        (gained, backless)
     }
 
     /// The same, where only of these addresses anything has changed that the roles follow from.

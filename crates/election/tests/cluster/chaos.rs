@@ -67,6 +67,7 @@ fn history(seed: u64) {
             "seed {seed}: {announcers:?} after {story:#?}\n{:#?}",
             sim.log
         );
+        assert!(!sim.misleads(ip(last)), "seed {seed}: {last} after {story:#?}\n{:#?}", sim.log);
         assert!(!sim.is_asked_to_move(ip(last)), "seed {seed}: {story:#?}\n{:#?}", sim.log);
     }
     let overlap = sim.longest_overlap;

@@ -34,6 +34,26 @@ fn a_cordoned_node_hands_over_and_takes_nothing_back() {
     assert_eq!(sim.only_announcer(ip(240)), successor);
 }
 
+/// The nodes cannot hear each other, but their clients hear both.
+#[test]
+fn who_takes_back_what_it_still_announces_tells_the_segment_anew() {
+    let (mut sim, owner) = settled();
+    let (successor, other) = ((owner + 1) % 3, (owner + 2) % 3);
+    sim.set_facts(other, excluded());
+    sim.cut_between(owner, successor);
+    sim.cut_between(owner, other);
+    sim.run(secs(2));
+    sim.set_facts(owner, cordoned());
+    sim.run(secs(1));
+    sim.set_facts(owner, NodeFacts::default());
+    assert_eq!(sim.holder(ip(240)), Some(successor), "{:#?}", sim.log);
+    assert_eq!(sim.believed(ip(240)), Some(successor));
+    sim.power_off(successor);
+    sim.run(secs(15));
+    assert_eq!(sim.only_announcer(ip(240)), owner);
+    assert_eq!(sim.believed(ip(240)), Some(owner), "{:#?}", sim.log);
+}
+
 #[test]
 fn with_nobody_else_the_address_stays_on_a_cordoned_node() {
     let (mut sim, owner) = settled();

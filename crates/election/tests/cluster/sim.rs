@@ -63,11 +63,21 @@ struct Speaker {
     stopped: Option<u64>,
     paused: bool,
     cable: bool,
+    /// The cable was put in, and the segment is to be told of all that is still announced.
+    replugged: bool,
     api: bool,
     next: u64,
     /// What it will learn, by when and in which order.
     inbox: BTreeMap<(u64, u64), Event>,
     announced: BTreeSet<IpAddr>,
+}
+
+/// A node has told the segment that it has an address.
+#[derive(Debug, Clone)]
+struct Told {
+    by: usize,
+    /// The other nodes that heard it.
+    heard: BTreeSet<usize>,
 }
 
 pub(crate) struct Sim {
@@ -114,6 +124,8 @@ pub(crate) struct Sim {
     pub(crate) strangers: BTreeMap<IpAddr, [u8; 6]>,
     /// Nodes whose kernels have an address.
     pub(crate) kernels: BTreeMap<IpAddr, usize>,
+    /// Who has told the segment last where an address is. Clients hear all that have cables.
+    believed: BTreeMap<IpAddr, Told>,
 }
 
 impl Sim {
@@ -172,6 +184,7 @@ impl Sim {
             deaf_to_speakers: BTreeSet::new(),
             strangers: BTreeMap::new(),
             kernels: BTreeMap::new(),
+            believed: BTreeMap::new(),
         };
         (0..nodes).for_each(|index| sim.list(index));
         sim
@@ -217,6 +230,10 @@ impl Sim {
         if speaker.announced != *speaker.elector.announcing() {
             speaker.announced = speaker.elector.announcing().clone();
             self.moved = true;
+        }
+        if std::mem::take(&mut speaker.replugged) {
+            let announced = speaker.announced.clone();
+            announced.into_iter().for_each(|address| self.clients_hear(index, address));
         }
         self.stranded.extend(decision.stranded);
         decision.gained.iter().for_each(|address| self.gratuitous(index, *address));
@@ -296,11 +313,20 @@ impl Sim {
     }
 
     fn gratuitous(&mut self, from: usize, address: IpAddr) {
+        self.clients_hear(from, address);
         for other in 0..self.speakers.len() {
             if other != from && self.connected(from, other) {
                 let by = name(from);
                 self.tell(other, WIRE_ROUND_TRIP, Event::Heard { address, by });
             }
+        }
+    }
+
+    fn clients_hear(&mut self, from: usize, address: IpAddr) {
+        if self.speakers[from].cable {
+            let others = (0..self.speakers.len()).filter(|other| self.connected(from, *other));
+            let heard = others.filter(|other| !self.speakers[*other].paused).collect();
+            self.believed.insert(address, Told { by: from, heard });
         }
     }
 
@@ -537,6 +563,7 @@ impl Sim {
 
     pub(crate) fn cable_in(&mut self, index: usize) {
         if !std::mem::replace(&mut self.speakers[index].cable, true) {
+            self.speakers[index].replugged = true;
             self.tell(index, 0, Event::CarrierReturned("eth0".to_owned(), Families::ALL));
         }
     }
@@ -611,6 +638,18 @@ impl Sim {
             [only] => only,
             ref several => panic!("{address} is announced by {several:?}: {:#?}", self.log),
         }
+    }
+
+    /// Where a client takes an address to be.
+    pub(crate) fn believed(&self, address: IpAddr) -> Option<usize> {
+        self.believed.get(&address).map(|it| it.by)
+    }
+
+    /// Whether clients take an address to be elsewhere than at the node that announces it, though that one could know.
+    pub(crate) fn misleads(&self, address: IpAddr) -> bool {
+        let announcer = self.only_announcer(address);
+        let told = self.believed.get(&address);
+        told.is_none_or(|it| it.by != announcer && it.heard.contains(&announcer))
     }
 
     /// Which node's lock it is, whether its session counts or not.
@@ -697,6 +736,7 @@ fn speaker(index: usize, now: u64) -> Speaker {
         stopped: None,
         paused: false,
         cable: true,
+        replugged: false,
         api: true,
         next: now,
         inbox: BTreeMap::new(),

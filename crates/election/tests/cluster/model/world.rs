@@ -332,13 +332,11 @@ impl World {
             speaker.elector.handle(at, event);
         }
         let decision = speaker.elector.decide(at);
-        let now_announced = speaker.elector.announcing().clone();
-        let gained: Vec<IpAddr> = now_announced.difference(&speaker.announced).copied().collect();
-        speaker.announced = now_announced;
+        speaker.announced = speaker.elector.announcing().clone();
         if speaker.stopping && speaker.announced.is_empty() {
             speaker.running = false;
         }
-        gained.into_iter().for_each(|address| self.tell_segment(index, address));
+        decision.gained.into_iter().for_each(|address| self.tell_segment(index, address));
         decision.effects.into_iter().for_each(|effect| self.act(index, at, effect));
     }
 
