@@ -185,7 +185,7 @@ impl Executor {
         Ok(found.map_or(Observed::NoLock { address, version }, |it| Observed::Lock(Box::new(it))))
     }
 
-    /// Takes the Service off the lock, unless it, read now, needs it.
+    /// Takes Services off the lock, unless one of them, read now, needs it.
     async fn release(&self, release: &Release) -> Call<Observed> {
         if let Some(service) = self.needing(release).await? {
             return Ok(Observed::Needed(Box::new(service)));
@@ -214,12 +214,17 @@ impl Executor {
         }
     }
 
-    /// The Service that is to leave, if it exists and has the address or is about to get it.
+    /// The first Service of those that are to leave which exists and has the address or is about to get it.
     async fn needing(&self, release: &Release) -> Call<Option<Service>> {
-        let Some(service) = &release.service else { return Ok(None) };
-        let services: Api<Service> = Api::namespaced(self.client.clone(), &service.namespace);
-        let found = self.call::<Service, _>("get", services.get_opt(&service.name)).await?;
-        Ok(found.filter(|service| release.is_needed_by(service, self.class.as_deref())))
+        for service in &release.services {
+            let services: Api<Service> = Api::namespaced(self.client.clone(), &service.namespace);
+            let found = self.call::<Service, _>("get", services.get_opt(&service.name)).await?;
+            let needs = |it: &Service| release.is_needed_by(it, self.class.as_deref());
+            if let Some(service) = found.filter(needs) {
+                return Ok(Some(service));
+            }
+        }
+        Ok(None)
     }
 
     async fn write_service(&self, write: &ServiceWrite) -> Call<Observed> {

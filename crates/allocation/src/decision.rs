@@ -349,7 +349,10 @@ impl Index {
             {
                 None
             }
-            Step::Release(address) => self.release(owner, address, now),
+            Step::Release(address) => {
+                self.leaves(owner, address);
+                None
+            }
         }
     }
 
@@ -432,7 +435,8 @@ impl Index {
         if rest {
             self.remind(owner, now);
             let address = outcome.releasing.first()?;
-            return self.release(owner, *address, now);
+            self.leaves(owner, *address);
+            return None;
         }
         let said = Said::of(outcome.list().as_deref(), &conditions, &outcome.releasing);
         let repeats = self.said.get(owner) == Some(&said);

@@ -49,7 +49,7 @@ pub enum Effect {
     Join(Amendment),
     /// Change what a lock says, but not for whom it is.
     Amend(Amendment),
-    /// Take a Service off the lock of an address, unless it turns out to need it after all.
+    /// Take Services off the lock of an address, unless one of them turns out to need it after all.
     Release(Release),
     /// Write a Service's status.
     WriteService(Box<ServiceWrite>),
@@ -130,13 +130,13 @@ impl Effect {
     }
 }
 
-/// A Service to take off a lock.
+/// Services to take off a lock, with one write.
 #[derive(Debug, Clone, PartialEq)]
 pub struct Release {
     /// Whose lock it is.
     pub address: IpAddr,
-    /// The Service. `None`: there is none on the lock, which has only kept the address from being given again.
-    pub service: Option<ServiceRef>,
+    /// The Services. None: there is none on the lock, which has only kept the address from being given again.
+    pub services: Vec<ServiceRef>,
     /// What is written.
     pub change: Change,
 }
@@ -167,10 +167,10 @@ impl Release {
     /// written.
     pub fn is_needed_by(&self, service: &Service, class: Option<&str>) -> bool {
         let record = ServiceRecord::parse(service, class);
-        let path = self.service.as_ref().map(ServiceRef::path);
         let listed = record.ingress.addresses.contains(&self.address);
         let renounced = record.renounced.contains(&self.address);
-        path == Some(record.path()) && (listed || (record.request.is_some() && !renounced))
+        let leaves = self.services.iter().any(|it| it.path() == record.path());
+        leaves && (listed || (record.request.is_some() && !renounced))
     }
 }
 
@@ -230,7 +230,7 @@ pub enum Observed {
     Pool(Box<AddressPool>),
     /// What is kept of an object with pools is as it was to be.
     Record,
-    /// The lock stays: this Service needs it.
+    /// The lock stays as it is: this Service needs it.
     Needed(Box<Service>),
 }
 

@@ -12,7 +12,7 @@
 //! Only Services do so that have one address, ask for one, and share none. An address that would rest when it is given
 //! back, or at which a stranger answers, is not passed on: those who have it wait as before.
 
-use std::net::IpAddr;
+use std::{collections::BTreeSet, net::IpAddr};
 
 use arpeggio_api::{
     lock::Amendment,
@@ -159,19 +159,22 @@ impl Index {
             && pool.is_some_and(|pool| pool.cool_down.is_zero())
     }
 
-    /// How the lock of `address`, which `owner` leaves, goes to the one whom it is promised to, if that one still wants it.
+    /// How the lock of `address`, which those `leaving` it leave, goes to the one whom it is promised to, if that one still
+    /// wants it.
     pub(super) fn passed_on(
         &self,
-        owner: &Owner,
+        leaving: &BTreeSet<Owner>,
         address: IpAddr,
         now: &Time,
     ) -> Option<Amendment> {
-        let lock = self.locks.get(&address).filter(|_| self.is_served(owner))?;
+        let lock = self.locks.get(&address)?;
+        let [owner] = lock.owners.as_slice() else { return None };
         let heir = lock.promised_to.as_ref().filter(|heir| *heir != owner)?;
         let record = self.services.get(heir)?;
         let (_, wants) = self.only_wish(record)?;
-        let is_alone = lock.owners == [owner.clone()] && self.may_be_passed_on(address);
-        let may = wants == address && is_alone && self.rest_of(address, now).is_none();
+        let leaves = self.is_served(owner) && leaving.contains(owner);
+        let is_free = self.may_be_passed_on(address) && self.rest_of(address, now).is_none();
+        let may = wants == address && leaves && is_free;
         may.then(|| lock.unchanged(address, vec![record.service.clone()]))
     }
 }

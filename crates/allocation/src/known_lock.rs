@@ -1,6 +1,6 @@
 //! A lock as the controller knows it, and how it changes.
 
-use std::net::IpAddr;
+use std::{collections::BTreeSet, net::IpAddr};
 
 use arpeggio_api::{
     lease::Kind,
@@ -117,14 +117,14 @@ impl KnownLock {
         Amendment { claimed_for: Some(claimed_for), ..self.unchanged(address, services) }
     }
 
-    /// How the lock changes when `owner` leaves. The last one deletes it, unless the address rests until some time.
+    /// How the lock changes when these leave. The last one deletes it, unless the address rests until some time.
     pub(super) fn left(
         &self,
         address: IpAddr,
-        owner: &Owner,
+        leaving: &BTreeSet<Owner>,
         resting_until: Option<Time>,
     ) -> Change {
-        let stays = |service: &&ServiceRef| owner_of(service) != *owner;
+        let stays = |service: &&ServiceRef| !leaving.contains(&owner_of(service));
         let services: Vec<ServiceRef> = self.services.iter().filter(stays).cloned().collect();
         if !services.is_empty() {
             return Change::Amend(self.unchanged(address, services));

@@ -127,6 +127,8 @@ pub struct Index {
     dirty: BTreeSet<Owner>,
     /// Locks to look at: a Service of theirs may be gone, or their terms may have changed.
     suspects: BTreeSet<IpAddr>,
+    /// Who leaves which lock by the decisions that are being made. One write takes all of them off it.
+    leaving: BTreeMap<IpAddr, BTreeSet<Owner>>,
     /// Services that got less than they ask for: looked at again when there may be more.
     waiting: Waiting,
     /// Why Services have less than they ask for, in a word, by the last decision.

@@ -1,8 +1,8 @@
 //! What locks need: to be given back, written anew, or brought in line with their pools and Services.
 
-use std::net::IpAddr;
+use std::{collections::BTreeSet, net::IpAddr};
 
-use arpeggio_api::lock::Amendment;
+use arpeggio_api::lock::{Amendment, ServiceRef};
 use arpeggio_ipam::Owner;
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::Time;
 
@@ -10,17 +10,22 @@ use super::{Index, Periods, clock::is_far_ahead, known_lock::owner_of, setbacks:
 use crate::effect::{Change, Effect, Release, Subject, Task};
 
 impl Index {
-    /// Releases locks whose Service is not known, and those that have rested long enough; brings the terms of others in
-    /// line. That a Service does not exist is not certain, since the watch of Services may be behind that of locks:
-    /// whoever performs the release asks once more.
+    /// Takes Services that are not known, or have decided to leave, off their locks; ends rests that were long enough;
+    /// brings the terms of other locks in line. That a Service does not exist is not certain, since the watch of Services
+    /// may be behind that of locks: whoever performs the release asks once more.
     pub(super) fn tend_locks(&mut self, now: &Time) -> Vec<Task> {
-        let suspects = std::mem::take(&mut self.suspects);
+        let mut leaving = std::mem::take(&mut self.leaving);
+        let mut suspects = std::mem::take(&mut self.suspects);
+        suspects.extend(leaving.keys());
         let mut tasks = Vec::new();
         for address in suspects {
+            let leaving = leaving.remove(&address).unwrap_or_default();
             if self.busy.contains_key(&Subject::Lock(address)) {
                 self.suspects.insert(address);
-            } else {
+            } else if leaving.is_empty() {
                 tasks.extend(self.tend_lock(address, now));
+            } else {
+                tasks.extend(self.release(address, leaving, now));
             }
         }
         tasks
@@ -37,15 +42,14 @@ impl Index {
         if lock.rest_is_unclear {
             return self.rest_anew(address, now);
         }
-        let orphan = lock.owners.iter().find(|owner| !self.services.contains_key(owner)).cloned();
         let is_damaged = lock.is_damaged;
-        let Some(orphan) = orphan else {
+        if lock.owners.iter().all(|owner| self.services.contains_key(owner)) {
             if lock.owners.iter().all(|owner| self.is_served(owner)) {
                 self.orphaned.remove(&address);
             }
             return if is_damaged { self.mend(address) } else { self.amend_terms(address) };
-        };
-        if self.awaits_successor(address, now) { None } else { self.release(&orphan, address, now) }
+        }
+        self.release(address, BTreeSet::new(), now)
     }
 
     /// Whether a Service that is gone, or is for us no more, may be on its way back: `kubectl replace --force` deletes and
@@ -85,7 +89,7 @@ impl Index {
             return None;
         }
         let effect = if lock.owners.is_empty() {
-            Effect::Release(Release { address, service: None, change: lock.deleted() })
+            Effect::Release(Release { address, services: Vec::new(), change: lock.deleted() })
         } else {
             Effect::Amend(self.with_terms(lock.unchanged(address, lock.services.clone())))
         };
@@ -110,7 +114,7 @@ impl Index {
             _ => {}
         }
         let change = self.locks.get(&address)?.deleted();
-        let release = Release { address, service: None, change };
+        let release = Release { address, services: Vec::new(), change };
         self.task(Subject::Lock(address), Effect::Release(release))
     }
 
@@ -135,28 +139,48 @@ impl Index {
         }
     }
 
-    /// The task to take `owner` off the lock of `address`, if it is on one that may be changed.
-    pub(super) fn release(&mut self, owner: &Owner, address: IpAddr, now: &Time) -> Option<Task> {
-        let rest = self.rest_of(address, now);
+    /// Has `owner` taken off the lock of `address` when all is decided, together with others who leave it.
+    pub(super) fn leaves(&mut self, owner: &Owner, address: IpAddr) {
+        self.leaving.entry(address).or_default().insert(owner.clone());
+    }
+
+    /// The task to take off the lock of `address`, if it is one that may be changed, those who are `leaving` it and those
+    /// who are gone for good.
+    fn release(
+        &mut self,
+        address: IpAddr,
+        mut leaving: BTreeSet<Owner>,
+        now: &Time,
+    ) -> Option<Task> {
+        leaving.extend(self.gone_for_good(address, now));
         let lock = self.locks.get(&address)?;
-        let Some(service) = lock.services.iter().find(|it| owner_of(it) == *owner).cloned() else {
-            return self.disown(address);
-        };
-        let gone = !self.is_served(owner);
-        if let Some(amendment) = self.passed_on(owner, address, now) {
-            let change = Change::Amend(self.with_terms(amendment));
-            let release = Release { address, service: Some(service), change };
-            return self.task(Subject::Lock(address), Effect::Release(release));
+        let services = lock.services.iter().filter(|it| leaving.contains(&owner_of(it)));
+        let services: Vec<ServiceRef> = services.cloned().collect();
+        if services.is_empty() {
+            return if leaving.is_empty() { None } else { self.disown(address) };
         }
-        let change = match lock.left(address, owner, rest) {
+        let change = match self.passed_on(&leaving, address, now) {
+            Some(amendment) => Change::Amend(amendment),
+            None => lock.left(address, &leaving, self.rest_of(address, now)),
+        };
+        let gone = services.iter().rfind(|it| !self.is_served(&owner_of(it)));
+        let change = match change {
             Change::Amend(amendment) => {
-                let last_service = gone.then(|| service.path());
+                let last_service = gone.map(ServiceRef::path);
                 Change::Amend(self.with_terms(Amendment { last_service, ..amendment }))
             }
             deletion @ Change::Delete { .. } => deletion,
         };
-        let release = Release { address, service: Some(service), change };
+        let release = Release { address, services, change };
         self.task(Subject::Lock(address), Effect::Release(release))
+    }
+
+    /// Who is on the lock of `address` and does not exist, once no successor is awaited any more.
+    fn gone_for_good(&mut self, address: IpAddr, now: &Time) -> Vec<Owner> {
+        let owners = self.locks.get(&address).into_iter().flat_map(|lock| &lock.owners);
+        let gone = owners.filter(|owner| !self.services.contains_key(owner));
+        let gone: Vec<Owner> = gone.cloned().collect();
+        if gone.is_empty() || self.awaits_successor(address, now) { Vec::new() } else { gone }
     }
 
     /// The task to let an address rest for everybody, since its heir does not want it.
@@ -164,7 +188,7 @@ impl Index {
         let lock = self.locks.get(&address).filter(|lock| lock.services.is_empty())?;
         let resting_until = lock.resting_until.clone();
         let amendment = Amendment { resting_until, ..lock.unchanged(address, Vec::new()) };
-        let release = Release { address, service: None, change: Change::Amend(amendment) };
+        let release = Release { address, services: Vec::new(), change: Change::Amend(amendment) };
         self.task(Subject::Lock(address), Effect::Release(release))
     }
 

@@ -55,11 +55,7 @@ impl Index {
     /// Has those looked at whose turn it is to write a lock that they have waited for.
     pub(super) fn call_next(&mut self) {
         for subject in self.turns.next() {
-            match subject {
-                Subject::Service(owner) => _ = self.dirty.insert(owner),
-                Subject::Lock(address) => _ = self.suspects.insert(address),
-                Subject::Pool(_) | Subject::Record(_) => {}
-            }
+            self.look_at(&subject);
         }
     }
 }

@@ -48,3 +48,90 @@ fn who_goes_while_it_waits_for_its_turn_keeps_nothing() {
     assert_eq!(lab.locks(), ["address-10.0.0.1"]);
     assert_eq!(lab.sharers("10.0.0.1"), [name(1)]);
 }
+
+/// Has a Service wait for the address that `count` others share.
+fn with_one_who_waits(count: i32) -> Lab {
+    let mut lab = Lab::with_pools(&[("home", &["10.0.0.1"])]);
+    assert_eq!(come(&mut lab, count), usize::try_from(count).unwrap());
+    lab.cluster.create_service("waits", &[("arpeggio.dev/addresses", "10.0.0.1")]);
+    lab.settle();
+    assert_eq!(lab.addresses("waits"), [""; 0]);
+    // What has been written so far is made up for.
+    lab.wait(Duration::from_mins(5));
+    lab.writes.clear();
+    lab
+}
+
+#[test]
+fn many_who_are_deleted_together_cost_one_write() {
+    for (restarted, count) in [(false, 110), (true, 40)] {
+        let mut lab = with_one_who_waits(count);
+        (1..=count).for_each(|number| lab.cluster.delete_service(&name(number)));
+        if restarted {
+            lab.restart();
+        } else {
+            lab.settle();
+        }
+        assert_eq!(lab.addresses("waits"), ["10.0.0.1"], "{:?}", lab.writes);
+        lab.writes.retain(|it| *it != "service");
+        assert_eq!(lab.writes, ["release", "claim"]);
+    }
+}
+
+#[test]
+fn all_but_one_who_are_deleted_together_cost_one_write() {
+    let mut lab = with_one_who_waits(110);
+    (1..=110).filter(|it| *it != 50).for_each(|it| lab.cluster.delete_service(&name(it)));
+    lab.settle();
+    assert_eq!(lab.sharers("10.0.0.1"), [name(50)]);
+    assert_eq!(lab.count("release"), 1, "{:?}", lab.writes);
+    assert_eq!(lab.addresses(&name(50)), ["10.0.0.1"]);
+}
+
+#[test]
+fn many_who_are_not_for_us_any_more_cost_few_writes_of_their_lock() {
+    let changes: [fn(&mut Cluster, &str); 2] = [
+        |cluster, name| cluster.set_type(name, "ClusterIP"),
+        |cluster, name| cluster.set_class(name, Some("other")),
+    ];
+    for change in changes {
+        let mut lab = with_one_who_waits(40);
+        (1..=40).for_each(|number| change(&mut lab.cluster, &name(number)));
+        lab.settle();
+        assert_eq!(lab.addresses("waits"), ["10.0.0.1"], "{:?}", lab.writes);
+        assert!(lab.count("release") <= 3, "{:?}", lab.writes);
+    }
+}
+
+#[test]
+fn many_who_move_to_another_address_leave_the_old_one_within_seconds() {
+    let mut lab = with_one_who_waits(40);
+    lab.cluster.set_pool("other", &["10.0.1.1"]);
+    for number in 1..=40 {
+        lab.cluster.annotate(&name(number), "arpeggio.dev/addresses", "10.0.1.1");
+    }
+    lab.settle();
+    lab.seconds(6);
+    assert_eq!(lab.addresses("waits"), ["10.0.0.1"], "{:?}", lab.writes);
+    assert!(lab.count("release") <= 22, "{:?}", lab.writes);
+}
+
+#[test]
+fn who_comes_back_in_time_stays_when_others_go() {
+    let mut lab = with_one_who_waits(3);
+    (1..=3).for_each(|number| lab.cluster.delete_service(&name(number)));
+    lab.controller.hear_all(&lab.cluster);
+    let tasks = lab.controller.decide(&cluster::after(lab.time));
+    // The watch has not shown it yet.
+    lab.cluster.create_service_on(&name(2), &[KEY], 2);
+    for task in tasks {
+        lab.note(&task);
+        let report = lab.cluster.perform_at_once(task);
+        lab.controller.index.finish(report, &cluster::after(lab.time));
+    }
+    assert_eq!(lab.sharers("10.0.0.1").len(), 3);
+    lab.settle();
+    assert_eq!(lab.sharers("10.0.0.1"), [name(2)]);
+    assert_eq!(lab.addresses(&name(2)), ["10.0.0.1"]);
+    assert_eq!(lab.addresses("waits"), [""; 0]);
+}
