@@ -122,16 +122,33 @@ impl Setback {
     }
 }
 
-/// What users are told of a change that the API server takes again and again and that is not there afterwards.
-fn undone(subject: &Subject, work: Work) -> Refused {
-    let what = match (subject, work) {
+/// What could not be done, for people.
+fn attempt(subject: &Subject, work: Work) -> &'static str {
+    match (subject, work) {
         (Subject::Service(_), Work::Status) => "patch the status of the Service",
         (Subject::Pool(_), _) => "patch the status of the AddressPool",
         (Subject::Record(_), _) => "patch the Lease that keeps what a pool said",
         (Subject::Service(_) | Subject::Lock(_), _) => "patch the Lease of an address",
-    };
+    }
+}
+
+/// What users are told of a change that the API server takes again and again and that is not there afterwards.
+fn undone(subject: &Subject, work: Work) -> Refused {
+    let what = attempt(subject, work);
     let why = "it takes the request, and nothing has changed afterwards: a webhook or a finalizer undoes it";
     Refused { what: what.to_owned(), kind: "Undone", is_answer: false, why: why.to_owned() }
+}
+
+/// What users are told of an object that is another one each time when a change of it arrives. `writer`: who has changed
+/// it last, as far as is known.
+fn overtaken(subject: &Subject, work: Work, writer: Option<&str>) -> Refused {
+    let writer = writer.map_or("an unknown program".to_owned(), |name| format!("{name:?}"));
+    let why = format!(
+        "{writer} changes the object again and again, each time before the request arrives: have it stop, or do so less \
+         often"
+    );
+    let what = attempt(subject, work).to_owned();
+    Refused { what, kind: "Overtaken", is_answer: false, why }
 }
 
 /// So much later.
@@ -142,7 +159,7 @@ pub(super) fn later(now: &Time, by: Duration) -> Time {
 impl Index {
     /// Takes note that a task was not done. `decided_on`: the version of the subject's object that it was decided on, if
     /// that is not the present one. An object that has changed is tried again as soon as the watch shows how; a lock that
-    /// has was read again already.
+    /// has was read again already. If it has changed once more by then, and goes on so, users are told who does that.
     pub(super) fn set_back(
         &mut self,
         subject: &Subject,
@@ -156,6 +173,10 @@ impl Index {
             return;
         }
         let version = decided_on.unwrap_or_else(|| self.version_of(subject));
+        let overtaken = Failed::Unanswered {
+            retry_after: None,
+            lasting: overtaken(subject, work, self.last_writer(subject)),
+        };
         let setback = self.setbacks.entry((subject.clone(), work)).or_insert_with(|| Setback {
             times: 0,
             until: now.clone(),
@@ -164,6 +185,8 @@ impl Index {
             silent_since: None,
         });
         let before = setback.refused.clone();
+        let is_overtaken = matches!(failed, Failed::Changed) && setback.version < version;
+        let failed = if is_overtaken { overtaken } else { failed };
         setback.again(failed, version, now);
         let refused = setback.refused.clone().filter(|it| before.as_ref() != Some(it));
         let shows_in_status = matches!(subject, Subject::Service(_)) && work == Work::Locks;
@@ -231,6 +254,12 @@ impl Index {
         }
         self.alarms.insert((setback.until.clone(), subject.clone()));
         true
+    }
+
+    /// The last program that has changed the object of `subject`, where that is known.
+    fn last_writer(&self, subject: &Subject) -> Option<&str> {
+        let Subject::Service(owner) = subject else { return None };
+        self.services.get(owner)?.last_writer.as_deref()
     }
 
     /// What the API server said when it refused to write locks for `owner`.

@@ -115,6 +115,8 @@ pub struct ServiceRecord {
     pub renounced: Vec<IpAddr>,
     /// The field manager other than we that wrote so: only a value of ours can take its place.
     foreign_renouncer: Option<String>,
+    /// The field manager other than we that has changed it last, as far as the API server knows (`metadata.managedFields`).
+    pub last_writer: Option<String>,
     /// What it asks us for, or why that cannot be understood; `None` when it is not for us.
     pub request: Option<Result<Request, RequestError>>,
     /// What it has.
@@ -163,6 +165,7 @@ impl ServiceRecord {
             foreign_renouncer: managers(fields(service), RELEASING_FIELD)
                 .into_iter()
                 .find(|manager| manager != FIELD_MANAGER),
+            last_writer: other_writers(service, |_| true).into_iter().next(),
             request: request(service, class),
             ingress: Ingress::parse(service),
             conditions: CONDITIONS
@@ -200,7 +203,8 @@ impl ServiceRecord {
     }
 
     /// The server-side apply of all that we have to say in this Service's status. What an earlier one said and this one
-    /// does not is removed. It is refused with 409 when the Service has changed since it was read.
+    /// does not is removed. It is refused with 409 when the Service has changed since it was read, whatever of it has: another
+    /// controller may have read what it was in between, and have given the address back.
     ///
     /// Without `addresses` the list is left to whoever else wrote it; ours is removed. With them, even if there are none,
     /// they take the place of what anybody wrote.
@@ -307,7 +311,7 @@ impl Ingress {
                 || (!has_others && addresses.len() < entries.len()),
             addresses,
             managers: managers(fields(service), INGRESS_FIELD),
-            other_writers: other_writers(service),
+            other_writers: other_writers(service, of_status),
         }
     }
 
@@ -335,11 +339,14 @@ impl Ingress {
     }
 }
 
-/// Who else writes the status (`managedFields[].subresource`), the last one first.
-fn other_writers(service: &Service) -> Vec<String> {
-    let entries = fields(service);
-    let of_status = |entry: &&ManagedFieldsEntry| entry.subresource.as_deref() == Some("status");
-    let mut entries: Vec<&ManagedFieldsEntry> = entries.iter().filter(of_status).collect();
+/// Whether it is about what was written of the status (`managedFields[].subresource`).
+fn of_status(entry: &ManagedFieldsEntry) -> bool {
+    entry.subresource.as_deref() == Some("status")
+}
+
+/// Who else writes that of which these `entries` are, the last one first.
+fn other_writers(service: &Service, which: impl Fn(&ManagedFieldsEntry) -> bool) -> Vec<String> {
+    let mut entries: Vec<_> = fields(service).iter().filter(|entry| which(entry)).collect();
     entries.sort_by_key(|entry| Reverse(entry.time.as_ref().map(|time| time.0)));
     let names = entries.into_iter().filter_map(|entry| entry.manager.clone());
     names.filter(|name| name != FIELD_MANAGER).collect()
@@ -487,6 +494,7 @@ mod tests {
             entry("cilium-operator", "status", "2026-01-01T00:00:02Z"),
         ]}));
         assert_eq!(record.ingress.other_writers, ["cilium-operator", "controller"]);
+        assert_eq!(record.last_writer.as_deref(), Some("kubectl"));
     }
 
     #[test]

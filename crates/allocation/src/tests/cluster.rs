@@ -295,6 +295,21 @@ impl Cluster {
         });
     }
 
+    /// Another program writes metadata that says nothing to us, in its own name.
+    pub(super) fn touch(&mut self, name: &str, manager: &str) {
+        let text = self.version.to_string();
+        self.change(name, |service| {
+            service.annotations_mut().insert("reconciled-at".into(), text);
+            let entries = service.metadata.managed_fields.get_or_insert_default();
+            entries.retain(|entry| entry.manager.as_deref() != Some(manager));
+            entries.push(ManagedFieldsEntry {
+                manager: Some(manager.into()),
+                time: Some(now()),
+                ..ManagedFieldsEntry::default()
+            });
+        });
+    }
+
     pub(super) fn remove_annotation(&mut self, name: &str, key: &str) {
         self.change(name, |service| _ = service.annotations_mut().remove(key));
     }

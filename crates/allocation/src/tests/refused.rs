@@ -54,6 +54,65 @@ fn who_is_behind_asks_seldom_and_at_once_when_it_is_not() {
     assert_eq!(lab.addresses("web"), ["10.0.0.1"]);
 }
 
+impl Lab {
+    /// Lets time pass in which each request takes 10 ms, and the watch 100 ms to show what a refused one was about.
+    /// Another program changes the Service every so often, or just before each write of its status.
+    fn with_meddler(&mut self, seconds: u64, every: Option<u64>) -> Vec<String> {
+        let (end, step) = (self.time + Duration::from_secs(seconds), Duration::from_millis(10));
+        let mut told = Vec::new();
+        let mut late = Vec::new();
+        while self.time < end {
+            self.time += step;
+            let passed = u64::try_from(self.time.as_millis()).unwrap();
+            if every.is_some_and(|every| passed.is_multiple_of(every)) {
+                self.cluster.touch("web", "flux");
+            }
+            self.controller.hear_all(&self.cluster);
+            let now = cluster::after(self.time);
+            let (due, later) = late.into_iter().partition(|(time, _)| *time <= self.time);
+            let due: Vec<(Duration, Report)> = due;
+            late = later;
+            due.into_iter().for_each(|(_, report)| self.controller.index.finish(report, &now));
+            for task in self.controller.decide(&now) {
+                self.note(&task);
+                if every.is_none() && matches!(task.effect, Effect::WriteService(_)) {
+                    self.cluster.touch("web", "flux");
+                }
+                let report = self.cluster.perform_at_once(task);
+                let takes = if report.result.is_ok() { 1 } else { 11 };
+                late.push((self.time + step * takes, report));
+            }
+            told.extend(self.outbox());
+        }
+        told
+    }
+}
+
+#[test]
+fn a_service_that_is_changed_every_200_ms_is_served_all_the_same() {
+    for phase in 0..20 {
+        let mut lab = Lab::with_pools(&[HOME]);
+        lab.time = Duration::from_millis(phase * 10);
+        lab.cluster.create_service("web", &[]);
+        assert_eq!(lab.with_meddler(2, Some(200)), [""; 0]);
+        assert_eq!(lab.addresses("web"), ["10.0.0.1"], "{phase}: {:?}", lab.writes);
+    }
+}
+
+#[test]
+fn who_overtakes_each_write_of_a_status_is_named_once() {
+    let mut lab = Lab::with_pools(&[HOME]);
+    lab.cluster.create_service("web", &[]);
+    let told = lab.with_meddler(600, None);
+    assert_eq!(lab.addresses("web"), [""; 0]);
+    let note = "web: the API server fails to patch the status of the Service: \"flux\" changes the object again and again, each \
+                time before the request arrives: have it stop, or do so less often";
+    assert_eq!(told, [note]);
+    assert!(lab.writes.len() < 300, "{}", lab.writes.len());
+    lab.seconds(10);
+    assert_eq!(lab.addresses("web"), ["10.0.0.1"]);
+}
+
 #[test]
 fn a_users_mend_is_tried_at_once() {
     let mut lab = Lab::with_pools(&[HOME]);
