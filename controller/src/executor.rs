@@ -455,7 +455,10 @@ fn unanswered(
 
 #[cfg(test)]
 mod tests {
-    use std::sync::atomic::{AtomicUsize, Ordering};
+    use std::sync::{
+        Mutex,
+        atomic::{AtomicUsize, Ordering},
+    };
 
     use arpeggio_api::{address_pool::AddressPoolStatus, service::ServiceRecord};
 
@@ -502,6 +505,58 @@ mod tests {
                 assert!(told.contains("in namespace arpeggio-system"), "{told}");
             }
         }
+    }
+
+    /// Two Services leave a lock by one write, of which the second one has come again meanwhile.
+    #[tokio::test]
+    async fn of_many_who_leave_a_lock_each_is_asked_for_before_it_is_written() {
+        let requests = Arc::new(Mutex::new(Vec::new()));
+        let seen = requests.clone();
+        let server = tower::service_fn(move |request: http::Request<kube::client::Body>| {
+            let (method, path) = (request.method().clone(), request.uri().path().to_owned());
+            let needs = path.ends_with("/second");
+            seen.lock().unwrap().push(format!("{method} {path}"));
+            let status = Status::failure("not found", "NotFound").with_code(404);
+            let (code, answer) = if needs { (200, json!(second())) } else { (404, json!(status)) };
+            let body = kube::client::Body::from(answer.to_string().into_bytes());
+            async move { http::Response::builder().status(code).body(body) }
+        });
+        let metrics = Metrics::registered(&prometheus::Registry::new()).unwrap();
+        let (events, _) = EventQueue::new(metrics.events_lost.clone());
+        let client = Client::new(server, "lb");
+        let (executor, _) = Executor::new(client, "lb".into(), None, events, metrics);
+        let reference = |name: &str| lock::ServiceRef {
+            namespace: "shop".to_owned(),
+            name: name.to_owned(),
+            uid: "u".to_owned(),
+        };
+        let release = |names: &[&str]| Release {
+            address: "10.0.0.1".parse().unwrap(),
+            services: names.iter().map(|name| reference(name)).collect(),
+            change: Change::Delete { lease_uid: "l".to_owned(), version: 1 },
+        };
+        let done = executor.release(&release(&["first", "second", "third"])).await.unwrap();
+        assert!(matches!(done, Observed::Needed(_)), "{done:?}");
+        let service = |name| format!("GET /api/v1/namespaces/shop/services/{name}");
+        assert_eq!(*requests.lock().unwrap(), [service("first"), service("second")]);
+
+        requests.lock().unwrap().clear();
+        let done = executor.release(&release(&["first", "third"])).await.unwrap();
+        assert!(matches!(done, Observed::NoLock { .. }), "{done:?}");
+        let all = requests.lock().unwrap().clone();
+        assert_eq!(all[..2], [service("first"), service("third")]);
+        assert!(all[2].starts_with("DELETE ") && all[2].ends_with("address-10.0.0.1"), "{all:?}");
+    }
+
+    /// A load balancer that has no address yet.
+    fn second() -> Service {
+        serde_json::from_value(json!({
+            "apiVersion": "v1",
+            "kind": "Service",
+            "metadata": { "namespace": "shop", "name": "second", "uid": "new", "resourceVersion": "7" },
+            "spec": { "type": "LoadBalancer", "ipFamilies": ["IPv4"], "ports": [{ "port": 80 }] },
+        }))
+        .unwrap()
     }
 
     /// A cluster that has shrunk by hundreds of nodes.
