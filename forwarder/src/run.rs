@@ -103,12 +103,7 @@ impl Forwarder {
             feed,
             teller: Teller::new(node.clone()),
             forwarding: Forwarding::new(node, Settings { keep }, now()),
-            kernel: Kernel {
-                rules: None,
-                plan: Plan::default(),
-                unable: None,
-                retry: Instant::now(),
-            },
+            kernel: Kernel::new(),
             ways: Minded::begin(),
             draining: Draining::default(),
             metrics,
@@ -206,6 +201,11 @@ impl Forwarder {
 }
 
 impl Kernel {
+    /// Of which nothing is asked yet.
+    fn new() -> Self {
+        Self { rules: None, plan: Plan::default(), unable: None, retry: Instant::now() }
+    }
+
     /// Whether it is time to ask the kernel again for what it has refused.
     fn is_due(&self) -> bool {
         self.unable.is_some() && self.retry <= Instant::now()
@@ -299,4 +299,53 @@ pub(crate) fn set<T: PartialEq>(told: &watch::Sender<T>, latest: T) {
 
 fn now() -> Timestamp {
     Timestamp::from_origin(arpeggio_link::clock::now())
+}
+
+#[cfg(test)]
+mod tests {
+    use std::process::Command;
+
+    use arpeggio_forwarding::Drain;
+    use prometheus::Registry;
+
+    use super::*;
+
+    /// Set it to skip the tests that need root.
+    const SKIP: &str = "ARPEGGIO_SKIP_ROOT_TESTS";
+
+    #[test]
+    fn a_kernel_that_refuses_is_said_and_asked_again_later() {
+        if std::env::var_os(SKIP).is_some() {
+            eprintln!("skipped, since {SKIP} is set");
+            return;
+        }
+        let program = std::env::current_exe().unwrap();
+        let mut child = Command::new("setpriv");
+        child.args(["--bounding-set=-net_admin", "--inh-caps=-net_admin"]).arg(program);
+        child.args(["--exact", "run::tests::refuses", "--ignored", "--nocapture"]);
+        let said = child.output().expect("install util-linux");
+        let text = String::from_utf8_lossy(&said.stdout);
+        assert!(said.status.success() && text.contains("1 passed"), "{text}");
+    }
+
+    /// Run by the test before it, as a process of its own.
+    #[test]
+    #[ignore = "needs a process without a capability"]
+    fn refuses() {
+        let metrics = Metrics::registered(&Registry::new(), &Node::from("node-1")).unwrap();
+        let mut kernel = Kernel::new();
+        kernel.bring(Plan::default(), &metrics);
+        let why = kernel.unable.clone().unwrap();
+        assert!(why.contains("NET_ADMIN"), "{why}");
+        kernel.read_counters(&metrics);
+        let drain = Drain { until: now(), served: true };
+        let draining = Draining { addresses: [([192, 0, 2, 1].into(), drain)].into() };
+        assert_eq!(kernel.connections(&draining), None, "nobody can tell");
+        assert!(!kernel.is_due() && !kernel.is_outdated());
+        kernel.retry = Instant::now();
+        assert!(kernel.is_due());
+        kernel.bring(Plan::default(), &metrics);
+        assert_eq!(kernel.unable, Some(why));
+        assert!(!kernel.is_due(), "not at once");
+    }
 }
