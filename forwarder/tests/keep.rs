@@ -14,7 +14,7 @@ use std::{
 use arpeggio_forwarder::rules::{Counting, Rules};
 use arpeggio_forwarding::{Passing, Plan, PlannedAddress, Reset, Way};
 use segment::{
-    DNS, QUIC, Segment, Stream, Version, WEB, ask, both,
+    DNS, QUIC, Segment, Stream, Version, WEB, ask, both, both_on_a_vlan,
     raw::{ACK, FIN, PSH, RST, Raw},
     send_packet_too_big,
 };
@@ -37,28 +37,36 @@ fn without_rules_an_open_connection_is_reset() {
 
 #[test]
 fn an_open_connection_goes_on_and_a_new_one_goes_to_the_new_owner() {
-    both(|segment| {
-        let mut open = segment.connect();
-        assert_eq!(open.node(), 1);
-        let mut rules = segment.rules(2, &segment.passing(2, segment.hop(2, 1), Way::Local));
-        segment.move_to(2);
-        (0..20).for_each(|_| assert_eq!(open.node(), 1));
-        assert_eq!(open.ask().unwrap().1, open.address());
-        let mut new = segment.connect();
-        assert_eq!(new.node(), 2);
-        assert_eq!(open.node(), 1);
-        assert!(passed(&mut rules, &Counting::PassedFromOutside(segment.version.service())) > 20);
-        let service = [segment.version.service()].into();
-        let known = |node| {
-            let mut rules = segment.node(node).run(|| Rules::new().unwrap());
-            rules.connections(&service).unwrap()[&segment.version.service()].tcp
-        };
-        assert_eq!((known(1), known(2)), (1, 1), "the new owner does not take it for its own");
-        // The old owner has nothing left: what it does not know is reset.
-        segment.node(2).run(|| rules.apply(&Plan::default()).unwrap());
-        assert_eq!(open.ask().unwrap_err().kind(), ErrorKind::ConnectionReset);
-        assert_eq!(new.node(), 2);
-    });
+    both(goes_on);
+}
+
+#[test]
+#[ignore = "needs VLAN devices: run 'make vm-tests'"]
+fn an_open_connection_goes_on_between_nodes_on_a_vlan() {
+    both_on_a_vlan(goes_on);
+}
+
+fn goes_on(segment: &Segment) {
+    let mut open = segment.connect();
+    assert_eq!(open.node(), 1);
+    let mut rules = segment.rules(2, &segment.passing(2, segment.hop(2, 1), Way::Local));
+    segment.move_to(2);
+    (0..20).for_each(|_| assert_eq!(open.node(), 1));
+    assert_eq!(open.ask().unwrap().1, open.address());
+    let mut new = segment.connect();
+    assert_eq!(new.node(), 2);
+    assert_eq!(open.node(), 1);
+    assert!(passed(&mut rules, &Counting::PassedFromOutside(segment.version.service())) > 20);
+    let service = [segment.version.service()].into();
+    let known = |node| {
+        let mut rules = segment.node(node).run(|| Rules::new().unwrap());
+        rules.connections(&service).unwrap()[&segment.version.service()].tcp
+    };
+    assert_eq!((known(1), known(2)), (1, 1), "the new owner does not take it for its own");
+    // The old owner has nothing left: what it does not know is reset.
+    segment.node(2).run(|| rules.apply(&Plan::default()).unwrap());
+    assert_eq!(open.ask().unwrap_err().kind(), ErrorKind::ConnectionReset);
+    assert_eq!(new.node(), 2);
 }
 
 /// The backend that the new owner would give the packet to may be as dead as the node.

@@ -13,7 +13,9 @@ use std::{
 
 use arpeggio_forwarder::rules::{Counting, Rules};
 use arpeggio_forwarding::{BUCKETS, Plan, PlannedAddress, Port, Protocol, Spread, SpreadBy, Way};
-use segment::{DNS, Namespace, QUIC, Segment, Stream, Version, WEB, ask, both, raw::Raw};
+use segment::{
+    DNS, Namespace, QUIC, Segment, Stream, Version, WEB, ask, both, both_on_a_vlan, raw::Raw,
+};
 
 const SEED: u32 = 0x5eed;
 const LONG: Duration = Duration::from_secs(5);
@@ -56,7 +58,7 @@ fn plan(segment: &Segment, node: usize, table: Table, before: Table) -> Plan {
             (port(Protocol::Udp, QUIC), Arc::new(spread(SpreadBy::Client))),
             (port(Protocol::Udp, DNS), Arc::new(spread(SpreadBy::Client))),
         ]),
-        interfaces: if node == 1 { vec!["eth0".to_owned()] } else { Vec::new() },
+        interfaces: if node == 1 { vec![segment.interface.to_owned()] } else { Vec::new() },
         ..PlannedAddress::default()
     };
     segment.plan(node, planned)
@@ -128,6 +130,23 @@ fn udp_and_its_fragments_go_where_the_clients_address_says() {
             let quic = segment.socket();
             assert_eq!(ask(&quic, to(QUIC), &[0xc0, 1]), Some(node));
             assert_eq!(ask(&quic, to(QUIC), &[0x40, 1]), Some(node));
+        }
+    });
+}
+
+#[test]
+#[ignore = "needs VLAN devices: run 'make vm-tests'"]
+fn an_address_on_a_vlan_is_spread() {
+    both_on_a_vlan(|segment| {
+        let tables: [Table; 3] = [|_| 1, |_| 2, |_| 3];
+        for (node, table) in (1..=3).zip(tables) {
+            let mut rules: Vec<_> =
+                (1..=3).map(|on| segment.rules(on, &plan(segment, on, table, table))).collect();
+            assert_eq!(segment.connect().node(), node);
+            let to = SocketAddr::new(segment.version.service(), DNS);
+            assert_eq!(ask(&segment.socket(), to, b"x"), Some(node));
+            let counted = counted(&mut rules[0]);
+            assert!(counted[&format!("node-{node}")] > 0, "where it comes in: {counted:?}");
         }
     });
 }

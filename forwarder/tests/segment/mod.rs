@@ -40,12 +40,28 @@ pub(crate) struct Segment {
     bridge: Namespace,
     nodes: Vec<Namespace>,
     pub(crate) version: Version,
+    /// What has the address, on the client and on each node.
+    pub(crate) interface: &'static str,
 }
+
+/// The end of each cable.
+const CABLE: &str = "eth0";
+/// A VLAN on it.
+const VLAN: &str = "eth0.10";
 
 /// Runs a test for both families.
 pub(crate) fn both(test: impl Fn(&Segment)) {
+    both_on(CABLE, test);
+}
+
+/// The same where all have their addresses in a VLAN of the segment. The kernel needs VLAN devices.
+pub(crate) fn both_on_a_vlan(test: impl Fn(&Segment)) {
+    both_on(VLAN, test);
+}
+
+fn both_on(interface: &'static str, test: impl Fn(&Segment)) {
     for version in [Version::V4, Version::V6] {
-        let Some(segment) = Segment::new(version) else { return };
+        let Some(segment) = Segment::on(interface, version) else { return };
         test(&segment);
     }
 }
@@ -124,10 +140,14 @@ fn text(mac: Mac) -> String {
 impl Segment {
     /// Three nodes. `None` when such tests are to be skipped.
     pub(crate) fn new(version: Version) -> Option<Self> {
+        Self::on(CABLE, version)
+    }
+
+    fn on(interface: &'static str, version: Version) -> Option<Self> {
         let [bridge, client, one, two, three] = Namespace::several()?;
         bridge.command("ip link add br0 type bridge mcast_snooping 0");
         bridge.command("ip link set br0 up");
-        let segment = Self { client, bridge, nodes: vec![one, two, three], version };
+        let segment = Self { client, bridge, nodes: vec![one, two, three], version, interface };
         segment.join(&segment.client, "c", version.client(), [2, 0, 0, 0, 0, 100]);
         for (node, namespace) in segment.nodes.iter().enumerate().map(|(index, it)| (index + 1, it))
         {
@@ -154,7 +174,12 @@ impl Segment {
         namespace.command("ip link set lo up");
         namespace.command(&format!("ip link set eth0 address {} up", text(mac)));
         let (prefix, nodad) = (self.version.prefix(), self.version.at_once());
-        namespace.command(&format!("ip address add {address}/{prefix} dev eth0{nodad}"));
+        let interface = self.interface;
+        if interface == VLAN {
+            namespace.command(&format!("ip link add link eth0 name {VLAN} type vlan id 10"));
+            namespace.command(&format!("ip link set {VLAN} up"));
+        }
+        namespace.command(&format!("ip address add {address}/{prefix} dev {interface}{nodad}"));
     }
 
     /// Takes the cable of a node away and lays another one: the interface has the name and the addresses that it had.
@@ -163,11 +188,16 @@ impl Segment {
         namespace.command("ip link delete eth0");
         self.join(namespace, &format!("n{node}"), self.version.node(node), mac(node));
         for fellow in (1..=3).filter(|fellow| *fellow != node) {
-            let (address, mac) = (self.version.node(fellow), text(mac(fellow)));
-            namespace
-                .command(&format!("ip neigh replace {address} lladdr {mac} dev eth0 nud stale"));
+            self.tell_of(namespace, fellow);
         }
         self.client.command(&format!("ping -c 1 -w 10 {}", self.version.node(node)));
+    }
+
+    /// The kernel of a node knows the MAC address of another one from now on.
+    fn tell_of(&self, node: &Namespace, fellow: usize) {
+        let (address, mac) = (self.version.node(fellow), text(mac(fellow)));
+        let at = format!("dev {} nud stale", self.interface);
+        node.command(&format!("ip neigh replace {address} lladdr {mac} {at}"));
     }
 
     /// Gives the address of a node to a bridge, which has its `eth0`.
@@ -277,8 +307,8 @@ impl Segment {
     /// The client has the address at this node from now on.
     pub(crate) fn move_to(&self, node: usize) {
         let (service, mac) = (self.version.service(), text(mac(node)));
-        self.client
-            .command(&format!("ip neigh replace {service} lladdr {mac} dev eth0 nud permanent"));
+        let at = format!("dev {} nud permanent", self.interface);
+        self.client.command(&format!("ip neigh replace {service} lladdr {mac} {at}"));
     }
 
     /// Opens a connection to the address.
@@ -299,9 +329,7 @@ impl Segment {
     /// Rules of a node, which knows the MAC addresses of its fellows, as the program sees to it.
     pub(crate) fn rules(&self, node: usize, plan: &Plan) -> Rules {
         for fellow in (1..=3).filter(|fellow| *fellow != node) {
-            let (address, mac) = (self.version.node(fellow), text(mac(fellow)));
-            let neighbour = format!("ip neigh replace {address} lladdr {mac} dev eth0 nud stale");
-            self.node(node).command(&neighbour);
+            self.tell_of(self.node(node), fellow);
         }
         self.node(node).run(|| {
             let mut rules = Rules::new().unwrap();
@@ -314,7 +342,7 @@ impl Segment {
     pub(crate) fn hop(&self, from: usize, to: usize) -> Way {
         Way::To(Arc::new(Hop {
             node: Node::from(format!("node-{to}").as_str()),
-            interface: "eth0".to_owned(),
+            interface: self.interface.to_owned(),
             next_hop: self.version.node(to),
             mac: mac(to),
             own_mac: mac(from),
