@@ -1,7 +1,7 @@
 #!/bin/bash
 # Boots Debian's kernels (kernels.txt, or those that are named: run.sh SUITE...) in QEMU and runs the tests in them that need a
-# real kernel: those for which this machine's own kernel lacks devices (VLAN, bond, VRF, Wi-Fi, IPVS), and all others
-# of the link and of the commands that look at interfaces.
+# real kernel (programs.txt): those for which this machine's own kernel lacks devices (VLAN, bond, VRF, Wi-Fi, IPVS), all others
+# of the link and of the commands that look at interfaces, and some of the forwarder's rules.
 #
 # With ARPEGGIO_SCENARIO_TRIES=N, a program whose tests fail is run N times at most, as a scenario is; what is said shows it.
 #
@@ -10,7 +10,7 @@ set -euo pipefail
 
 here=$(cd "$(dirname "$0")" && pwd)
 root=$(cd "$here/../.." && pwd)
-seconds=900 # a machine's time: some 120 are used where nothing else runs
+seconds=900 # a machine's time: three took 380 at most where much else ran
 
 say() { echo "machines: $*" >&2; }
 
@@ -22,12 +22,24 @@ work=$(mktemp -d)
 machines=()
 trap '[ ${#machines[@]} -eq 0 ] || kill "${machines[@]}" 2>/dev/null || true; rm -rf "$work"' EXIT
 
-# The test programs that have to do with a kernel, one per line: of the link first, then of the commands.
+# The test programs that have to do with a kernel, one per line.
 build_tests() {
-    cargo test --no-run --workspace --locked \
-        --test arp_socket --test batches --test devices --test interface_watch --test ndp_socket \
-        --test interfaces --test who_has --test interface_kinds 2>&1 | tee "$work/build.log" >&2
+    local names
+    mapfile -t names < <(sed -n 's/^\([a-z][^ ]*\).*/--test=\1/p' "$here/programs.txt" | sort -u)
+    cargo test --no-run --workspace --locked "${names[@]}" 2>&1 | tee "$work/build.log" >&2
     sed -n 's/^ *Executable.*(\(.*\))$/\1/p' "$work/build.log"
+}
+
+# A test that has another name now would be left out without a word.
+check_names() {
+    local program names wanted path
+    while read -r program _ names; do
+        [ -n "$names" ] || continue
+        read -ra wanted <<<"$names"
+        path=$(grep "/$program-[0-9a-f]*$" "$work/tests.txt")
+        [ "$("$root/$path" --list --exact "${wanted[@]}" | grep -c ': test$')" -eq ${#wanted[@]} ] ||
+            { say "not all of these are tests of $program: $names"; return 1; }
+    done < <(grep -v '^#' "$here/programs.txt")
 }
 
 # Copies a program with the libraries that it needs to the same place below the machine's root.
@@ -45,7 +57,7 @@ make_root() {
     cp "$(command -v busybox)" "$work/root/bin/busybox"
     local applet program test
     for applet in sh mount mkdir cat sleep poweroff ls dmesg; do ln -s busybox "$work/root/bin/$applet"; done
-    for program in ip tc iw modprobe setpriv; do install_program "$(command -v $program)"; done
+    for program in ip tc bridge iw modprobe nft ping setpriv; do install_program "$(command -v $program)"; done
     while read -r test; do
         install_program "$root/$test"
         strip -o "$work/root/tests/$(basename "${test%-*}")" "$root/$test"
@@ -54,6 +66,9 @@ make_root() {
     # The tests of the commands know it by its place.
     install_program "$root/target/debug/arpeggio"
     strip "$work/root$root/target/debug/arpeggio"
+    # By it nft knows the names of protocols.
+    mkdir -p "$work/root/etc" && cp /etc/protocols "$work/root/etc/"
+    grep -v '^#' "$here/programs.txt" >"$work/root/programs"
     cp "$here/init" "$work/root/init"
     chmod 755 "$work/root/init"
 }
@@ -69,6 +84,7 @@ boot() {
 }
 
 build_tests >"$work/tests.txt"
+check_names
 make_root <"$work/tests.txt"
 for suite in "${suites[@]}"; do "$here/kernel.sh" "$suite" >"$work/$suite.kernel"; done
 # Side by side: each has one processor.

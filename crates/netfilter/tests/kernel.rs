@@ -136,6 +136,29 @@ fn rules_are_what_nft_sees() {
     });
 }
 
+/// Whether this kernel is Linux 5.12 or newer.
+fn has_owners() -> bool {
+    let release = std::fs::read_to_string("/proc/sys/kernel/osrelease").unwrap();
+    let mut numbers =
+        release.split(|it: char| !it.is_ascii_digit()).map(|it| it.parse::<u32>().unwrap());
+    (numbers.next().unwrap(), numbers.next().unwrap()) >= (5, 12)
+}
+
+#[test]
+fn a_kernel_without_owners_of_tables_is_told_from_others() {
+    let Some([here]) = Namespace::several() else { return };
+    here.run(|| {
+        let found = Netfilter::open().unwrap().require(&Feature::ALL);
+        assert_eq!(here.ruleset(), "", "asking leaves nothing behind");
+        if has_owners() {
+            return found.unwrap();
+        }
+        let lacks = found.unwrap_err();
+        assert!(matches!(lacks, Error::Missing(Feature::Owner)), "{lacks}");
+        assert!(lacks.to_string().contains("it needs Linux 5.12 or later"), "{lacks}");
+    });
+}
+
 /// The kernel removes tables some moments after their socket has closed.
 fn gone_soon(namespace: &Namespace) {
     for _ in 0..100 {
