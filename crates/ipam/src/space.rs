@@ -226,7 +226,7 @@ mod tests {
             spaces.of(Family::V6).last(),
             Some("feff:ffff:ffff:ffff:ffff:ffff:ffff:ffff".parse().unwrap())
         );
-        assert_eq!(spaces.of(Family::V4).last(), Some("223.255.255.255".parse().unwrap()));
+        assert_eq!(spaces.of(Family::V4).last(), Some("255.255.255.254".parse().unwrap()));
     }
 
     #[test]
