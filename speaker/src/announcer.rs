@@ -255,7 +255,11 @@ impl Announcer {
 
     /// Begins anew to tell the segment of these addresses, also where their places are as they were: another node has told of them.
     pub(crate) fn begin_anew(&mut self, addresses: &[IpAddr], now: Timestamp) {
-        let places = addresses.iter().flat_map(|address| self.segments.places(*address));
+        if addresses.is_empty() {
+            return;
+        }
+        let addresses: BTreeSet<&IpAddr> = addresses.iter().collect();
+        let places = self.segments.all_places().filter(|it| addresses.contains(&it.address));
         places.for_each(|it| self.schedule.start(it, now));
     }
 

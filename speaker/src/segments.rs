@@ -139,7 +139,12 @@ impl Segments {
 
     /// Where an address is announced.
     pub(crate) fn places(&self, address: IpAddr) -> impl Iterator<Item = Announcement> {
-        self.places.keys().filter(move |it| it.address == address).copied()
+        self.all_places().filter(move |it| it.address == address)
+    }
+
+    /// Where what is announced is announced.
+    pub(crate) fn all_places(&self) -> impl Iterator<Item = Announcement> {
+        self.places.keys().copied()
     }
 
     /// Whether what is announced may be told: not when this process was paused since it was decided.
