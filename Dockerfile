@@ -1,4 +1,4 @@
-# The images for people with Docker; `make images` writes the same ones without it. Not tried by any test.
+# The images for people with Docker; `make images` writes the same ones without it. Tried by hand with buildah, by no test.
 #
 #   docker build --target controller -t docker.io/arpeggio/controller:0.2.0 .
 #   docker build --target speaker -t docker.io/arpeggio/speaker:0.2.0 .
