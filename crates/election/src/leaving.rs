@@ -103,11 +103,9 @@ impl Leaving {
 
     /// Forgets those of these addresses that another node has had the lock of meanwhile, and returns them: they are given away no more.
     pub(crate) fn take_back(&mut self, is_held: impl Fn(IpAddr) -> bool) -> Vec<IpAddr> {
-        let back = |address: &IpAddr, it: &Successor| it.since.is_some() && is_held(*address);
-        let back = self.successors.iter().filter(|(address, it)| back(address, it));
-        let back: Vec<IpAddr> = back.map(|(address, _)| *address).collect();
-        back.iter().for_each(|address| _ = self.successors.remove(address));
-        back
+        let is_back =
+            |address: &IpAddr, it: &mut Successor| it.since.is_some() && is_held(*address);
+        self.successors.extract_if(.., is_back).map(|(address, _)| address).collect()
     }
 
     /// What is given away.

@@ -65,7 +65,6 @@ struct Trial {
     held_off: BTreeSet<IpAddr>,
     /// Those that nobody has, and whether it has answered.
     nobodys: BTreeMap<IpAddr, bool>,
-    is_asked: bool,
 }
 
 impl Trial {
@@ -102,8 +101,7 @@ impl Proxies {
         if nobodys.len() >= ENOUGH && self.tries.take(now) {
             let search = Search::new(Purpose::Trial, now);
             let held_off = [address].into();
-            self.trial =
-                Some(Trial { mac, around: address, search, held_off, nobodys, is_asked: false });
+            self.trial = Some(Trial { mac, around: address, search, held_off, nobodys });
         }
     }
 
@@ -131,15 +129,15 @@ impl Proxies {
     /// What to ask everybody for now.
     pub(crate) fn ask(&mut self, now: Timestamp, settings: &Settings) -> Vec<IpAddr> {
         let Some(trial) = &mut self.trial else { return Vec::new() };
+        let has_begun = trial.search.has_begun();
         match trial.search.look(now, settings) {
             Step::Wait => Vec::new(),
             // A proxy has answered once at least by the second time.
-            Step::Ask if trial.is_asked && trial.answers() == 0 => {
+            Step::Ask if has_begun && trial.answers() == 0 => {
                 self.trial = None;
                 Vec::new()
             }
             Step::Ask => {
-                trial.is_asked = true;
                 let missing = trial.nobodys.iter().filter(|(_, answered)| !**answered);
                 missing.map(|(address, _)| *address).collect()
             }

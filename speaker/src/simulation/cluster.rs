@@ -742,6 +742,11 @@ impl Cluster {
         self.machines[index].api = false;
     }
 
+    /// Nobody reaches the API server.
+    pub(super) fn api_down(&mut self) {
+        (0..self.machines.len()).for_each(|index| self.api_cut(index));
+    }
+
     pub(super) fn api_heal(&mut self, index: usize) {
         if !std::mem::replace(&mut self.machines[index].api, true) {
             self.list(index);

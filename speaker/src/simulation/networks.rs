@@ -471,7 +471,7 @@ fn a_dead_card_and_a_dead_machine_cost_no_broadcast_at_rest() {
 fn a_dead_machine_costs_few_broadcasts_while_the_api_server_is_away() {
     for (machines, has_router) in [(2, true), (4, true), (4, false)] {
         let mut cluster = Cluster::settled(machines, &[ip(0, 100)]);
-        (0..machines).for_each(|index| cluster.api_cut(index));
+        cluster.api_down();
         cluster.run(secs(5));
         let victim = cluster.owner(ip(0, 100)).unwrap();
         cluster.power_off(victim);
@@ -505,7 +505,7 @@ fn only_what_was_never_used_is_asked_for_without_a_name() {
     cluster.run(secs(70));
     let asked: usize = cluster.broadcasts.values().sum();
     assert!(asked > 4, "it is asked for again: {asked}");
-    (0..3).for_each(|index| cluster.api_cut(index));
+    cluster.api_down();
     cluster.run(secs(5));
     let victim = cluster.owner(used).unwrap();
     cluster.power_off(victim);

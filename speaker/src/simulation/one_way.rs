@@ -142,7 +142,7 @@ fn frames_that_come_back_keep_nobody_from_standing_in() {
         let mut cluster = Cluster::new(machines);
         cluster.mirrored.insert(0);
         cluster.settle(&addresses);
-        (0..machines).for_each(|index| cluster.api_cut(index));
+        cluster.api_down();
         cluster.run(secs(5));
         let victim = cluster.owner(addresses[0]).unwrap();
         cluster.mark();

@@ -28,7 +28,7 @@ fn is_proxy_for(cluster: &mut Cluster, net: &str) {
 fn without_api(machines: usize, mac: MacAddr) -> Cluster {
     let addresses = [ip(0, 100), ip(0, 101), ip(0, 102)];
     let mut cluster = Cluster::settled(machines, &addresses);
-    (0..machines).for_each(|index| cluster.api_cut(index));
+    cluster.api_down();
     cluster.run(secs(5));
     answers_for_all(&mut cluster, mac);
     cluster.run(secs(5));
@@ -117,7 +117,7 @@ fn a_new_address_that_a_router_answers_for_is_not_announced() {
 fn nobody_stands_in_over_a_stranger_that_has_the_address() {
     for has_all in [false, true] {
         let mut cluster = Cluster::settled(3, &[ip(0, 100)]);
-        (0..3).for_each(|index| cluster.api_cut(index));
+        cluster.api_down();
         cluster.run(secs(5));
         let victim = cluster.owner(ip(0, 100)).unwrap();
         cluster.power_off(victim);
@@ -138,7 +138,7 @@ fn who_answers_for_addresses_that_nobody_has_keeps_nobody_from_standing_in() {
     for net in ["192.168.0.0/24", "192.168.0.64/26", "192.168.0.96/27"] {
         for machines in [2, 4] {
             let mut cluster = Cluster::settled(machines, &[ip(0, 100), ip(0, 101), ip(0, 102)]);
-            (0..machines).for_each(|index| cluster.api_cut(index));
+            cluster.api_down();
             is_proxy_for(&mut cluster, net);
             cluster.run(secs(10));
             cluster.mark();
@@ -155,7 +155,7 @@ fn who_answers_for_addresses_that_nobody_has_keeps_nobody_from_standing_in() {
 #[test]
 fn the_same_holds_for_ipv6() {
     let mut cluster = Cluster::settled(3, &[ip6(0, 100), ip6(0, 101)]);
-    (0..3).for_each(|index| cluster.api_cut(index));
+    cluster.api_down();
     is_proxy_for(&mut cluster, "2001:db8::ffff:0/120");
     cluster.run(secs(10));
     cluster.mark();
@@ -169,7 +169,7 @@ fn the_same_holds_for_ipv6() {
 #[test]
 fn who_answers_for_addresses_that_nobody_has_keeps_no_owner_from_going_on() {
     let mut cluster = Cluster::settled(2, &[ip(0, 100), ip(0, 101)]);
-    (0..2).for_each(|index| cluster.api_cut(index));
+    cluster.api_down();
     cluster.run(secs(5));
     is_proxy_for(&mut cluster, "192.168.0.0/24");
     let owner = cluster.owner(ip(0, 100)).unwrap();
@@ -187,7 +187,7 @@ fn who_answers_for_addresses_that_nobody_has_keeps_no_owner_from_going_on() {
 #[test]
 fn nobody_stands_in_over_a_machine_that_has_the_address_beside_one_that_answers_for_all() {
     let mut cluster = Cluster::settled(3, &[ip(0, 100)]);
-    (0..3).for_each(|index| cluster.api_cut(index));
+    cluster.api_down();
     is_proxy_for(&mut cluster, "192.168.0.0/24");
     cluster.run(secs(5));
     let victim = cluster.owner(ip(0, 100)).unwrap();
@@ -202,7 +202,7 @@ fn nobody_stands_in_over_a_machine_that_has_the_address_beside_one_that_answers_
 #[test]
 fn many_machines_that_answer_for_one_address_cost_little() {
     let mut cluster = Cluster::settled(3, &[ip(0, 100)]);
-    (0..3).for_each(|index| cluster.api_cut(index));
+    cluster.api_down();
     cluster.run(secs(5));
     let victim = cluster.owner(ip(0, 100)).unwrap();
     cluster.power_off(victim);

@@ -167,10 +167,10 @@ impl Elector {
         self.contests.retain(|address, _| self.view.lock(*address).is_some());
         let changed = announcing.symmetric_difference(&self.announcing);
         let changed = changed.map(|address| (*address, announcing.contains(address))).collect();
-        let told_otherwise = back.into_iter().filter(|address| self.announcing.contains(address));
-        let told_otherwise: Vec<IpAddr> = told_otherwise.collect();
+        let goes_on = |it: &IpAddr| self.announcing.contains(it) && announcing.contains(it);
+        let told_otherwise: Vec<IpAddr> = back.into_iter().filter(goes_on).collect();
         let (mut gained, backless) = self.take_up(changed);
-        gained.extend(told_otherwise.into_iter().filter(|it| self.announcing.contains(it)));
+        gained.extend(told_otherwise);
         (gained, backless)
     }
 
