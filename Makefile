@@ -40,7 +40,7 @@ SCENARIOS := $(TESTS) --test scenarios --
 DEMO := $(PROGRAMS)/arpeggio-demo
 
 .DEFAULT_GOAL := help
-.PHONY: help demo lab clean-lab test test-all test-rest check lint unit manifests supply advisories docs lab-tests vagrant-files krew-manifest scenarios oldest-kubernetes skew earlier programs-of-others model failures bench bench-wire bench-failover bench-controller bench-api bench-forwarder bench-programs demo-program vm-tests soak fuzz generate krew man setup toolchain rust programs images clean
+.PHONY: help demo lab clean-lab test test-all test-rest check lint unit manifests supply advisories docs lab-tests vagrant-files krew-manifest scenarios oldest-kubernetes skew earlier programs-of-others model failures bench bench-wire bench-failover bench-controller bench-api bench-forwarder bench-programs demo-program vm-tests soak explore fuzz generate krew man setup toolchain rust programs images clean
 
 help: ## List the commands
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-17s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -85,8 +85,18 @@ lint: toolchain
 	shellcheck $(SCRIPTS)
 	$$(tests/actionlint/build.sh)/actionlint
 
+# The same random cases each time, so that a commit that passes once passes again. `make explore` looks for new ones.
+unit: export PROPTEST_RNG_SEED ?= 1
+unit: export FUZZ_SEED ?= 1
 unit:
 	$(TESTS) --quiet
+
+# What it finds is written beside the test (*.proptest-regressions), and tried first from then on.
+CASES ?= 5000
+
+explore: ## Try random cases that nobody has tried, of every property (CASES=n of each)
+	PROPTEST_CASES=$(CASES) $(TESTS) --test histories --test model
+	PROPTEST_CASES=$(CASES) $(TESTS) --lib -- simulation spread versions schema
 
 manifests: toolchain
 	@command -v promtool >/dev/null || { echo "promtool is missing: make setup, or Debian's package prometheus" >&2; exit 1; }

@@ -210,7 +210,7 @@ impl Asked<'_> {
     /// Where this node serves the address, a backend here may yet know a connection that conntrack has forgotten.
     fn reset(&self, passing: &Passing) -> Reset {
         let is_last = passing.from_fellow == Way::Local && passing.from_outside != Way::Local;
-        if self.memory.has_lost_a_node(&self.moment) {
+        if self.memory.has_lost_a_node(self.address, &self.moment) {
             Reset::Everything
         } else if is_last && !self.memory.serves(self.node) {
             Reset::FromFellow

@@ -208,10 +208,16 @@ impl Memory {
         left.filter(|_| !self.nodes.contains(node))
     }
 
-    /// Whether a node that has served any of it is dead, and its connections with it.
-    pub(crate) fn has_lost_a_node(&self, moment: &Moment<'_>) -> bool {
-        let is_lost = |node| moment.known.nodes.get(node).is_none_or(Fellow::is_lost);
-        !moment.keep.is_zero() && self.left.keys().any(is_lost)
+    /// Whether a node that may have known connections to it is dead, and they with it.
+    pub(crate) fn has_lost_a_node(&self, address: IpAddr, moment: &Moment<'_>) -> bool {
+        if moment.keep.is_zero() {
+            return false;
+        }
+        let nodes = &moment.known.nodes;
+        let may_have_known =
+            |node: &Node| self.left.contains_key(node) || self.may_know_all(address, node, moment);
+        let has_lost = |(node, fellow): (&Node, &Fellow)| fellow.is_lost() && may_have_known(node);
+        nodes.iter().any(has_lost) || self.left.keys().any(|node| !nodes.contains_key(node))
     }
 
     /// Whether a node may know connections to any port, whatever their buckets are.

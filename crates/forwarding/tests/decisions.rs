@@ -226,6 +226,25 @@ fn connections_of_a_dead_node_are_reset_for_as_long_as_they_would_be_kept() {
     }
 }
 
+/// It does not know who served the address, so the dead node may have.
+#[test]
+fn a_forwarder_that_has_just_started_resets_what_a_node_that_is_silent_may_have_known() {
+    let mut cluster = Cluster::of(3, false);
+    cluster.about().holder = Some(name(1));
+    cluster.tell_all();
+    wait(&mut cluster, KEEP);
+    for (is_new, expected) in [(false, Reset::Nothing), (true, Reset::Everything)] {
+        if is_new {
+            cluster.restart(1);
+        }
+        let known = cluster.truth.asked(&[(name(0), Wire::Silent)].into());
+        let machine = &mut cluster.machines[1];
+        let decision = machine.forwarding.decide(&known, cluster.now);
+        let planned = decision.plan.addresses.get(&address());
+        assert_eq!(planned.map(|it| it.reset).unwrap_or_default(), expected);
+    }
+}
+
 /// The API server is away, or does not know yet: the Leases say that the holder lives, and still name it.
 #[test]
 fn who_announces_in_the_place_of_a_silent_node_gives_it_nothing() {

@@ -8,7 +8,8 @@
 //! - that a Service's buckets change with its session affinity is forgotten;
 //! - a forwarder that has just started asks nobody;
 //! - a node that is cut off from the API server is not asked, or is asked before those that are not; or asks by what it knew when it is back;
-//! - a zero counts though it was said before the node served last.
+//! - a zero counts though it was said before the node served last;
+//! - what a fellow gives to a node that has nobody left to ask stays there (1,000 cases).
 
 #![allow(clippy::unwrap_used, clippy::panic)]
 
@@ -200,7 +201,8 @@ impl Run {
         {
             return;
         }
-        let lost: Vec<Client> = cluster.machines[died].conntrack.iter().copied().collect();
+        let known = cluster.machines[died].conntrack.iter().copied();
+        let lost: Vec<Client> = known.filter(|it| cluster.has_served(died, *it)).collect();
         cluster.deaf = true;
         let entry = cluster.kill_unnoticed(died, heir);
         (0..2).for_each(|_| cluster.ask_again());
@@ -216,7 +218,7 @@ impl Run {
 }
 
 proptest! {
-    #![proptest_config(ProptestConfig { cases: 48, ..ProptestConfig::default() })]
+    #![proptest_config(ProptestConfig { cases: 200, ..ProptestConfig::default() })]
 
     #[test]
     fn while_all_agree_no_packet_ends_where_nobody_knows_it(

@@ -64,6 +64,8 @@ pub(crate) struct Machine {
     pub(crate) silent: BTreeSet<Node>,
     /// The connections that its kernel knows.
     pub(crate) conntrack: BTreeSet<Client>,
+    /// Since when its forwarder knows all that has moved.
+    informed: Timestamp,
     /// It has power, and its cable is in.
     pub(crate) powered: bool,
 }
@@ -117,6 +119,7 @@ impl Cluster {
             view: truth.clone(),
             silent: BTreeSet::new(),
             conntrack: BTreeSet::new(),
+            informed: Timestamp::default(),
             powered: true,
         };
         let machines = (0..count).map(machine).collect();
@@ -250,8 +253,13 @@ impl Cluster {
     pub(crate) fn heal(&mut self, n: usize) {
         if self.lives(n) && !self.is_in_touch(n) {
             self.begin_session(n);
-            self.many_may_know = Some(self.now);
+            self.begin_anew(n);
         }
+    }
+
+    fn begin_anew(&mut self, n: usize) {
+        self.machines[n].informed = self.now;
+        self.many_may_know = Some(self.now);
     }
 
     fn begin_session(&mut self, n: usize) {
@@ -278,7 +286,7 @@ impl Cluster {
     pub(crate) fn restart(&mut self, n: usize) {
         let settings = Settings { keep: KEEP };
         self.machines[n].forwarding = Forwarding::new(name(n), settings, self.now);
-        self.many_may_know = Some(self.now);
+        self.begin_anew(n);
     }
 
     /// Its forwarder renews its Lease, and says what it counts.
@@ -333,10 +341,14 @@ impl Cluster {
         trace
     }
 
-    /// Whether a client whose packet went so is told what has become of its connection, whether or not a backend would tell: it is
-    /// known where the packet ended, or is reset there.
+    /// Whether a client whose packet went so is told what has become of its connection: it is known where the packet ended, or is reset
+    /// there. Where the forwarder has just started, or is cut off from the API server, it does not know who served before, and a backend
+    /// may have to tell.
     pub(crate) fn is_told(&self, client: Client, trace: &Trace) -> bool {
         let machine = &self.machines[trace.end()];
+        if !self.is_in_touch(trace.end()) || self.still_counts(Some(&machine.informed)) {
+            return trace.ended && machine.powered;
+        }
         let planned = machine.decision.plan.addresses.get(&address());
         let is_reset = planned.is_some_and(|planned| match planned.reset {
             Reset::Nothing => false,
@@ -353,12 +365,21 @@ impl Cluster {
         trace
     }
 
+    fn still_counts(&self, at: Option<&Timestamp>) -> bool {
+        at.is_some_and(|at| *at + KEEP > self.now)
+    }
+
+    /// Whether a node was the one that serves a connection, at some time that still counts.
+    pub(crate) fn has_served(&self, n: usize, client: Client) -> bool {
+        self.still_counts(self.served.get(&(n, client)))
+    }
+
     /// The nodes that know a connection, live, and were its server at some time that still counts. One that is cut off from the API
     /// server does not know what has moved since, so it is asked when nobody else may know the connection.
     pub(crate) fn must_be_asked(&self, client: Client) -> Vec<usize> {
-        let still_counts = |at: Option<&Timestamp>| at.is_some_and(|at| *at + KEEP > self.now);
+        let still_counts = |at| self.still_counts(at);
         let knows = |n: &usize| self.lives(*n) && self.machines[*n].conntrack.contains(&client);
-        let counts = |n: &usize| still_counts(self.served.get(&(*n, client)));
+        let counts = |n: &usize| self.has_served(*n, client);
         let all = 0..self.machines.len();
         let others = |n: usize| {
             let mut others = all.clone().filter(|it| ![n, self.holder()].contains(it));
