@@ -1,5 +1,6 @@
 //! Raw sockets, packet filters and netlink: where the speaker touches the kernel.
 //!
+//! * [`calls`] has what every call that waits needs.
 //! * [`clock`] reads the clock that all freshness is judged by.
 //! * [`filter`] builds the programs that keep foreign frames out of this process.
 //! * [`packet`] receives and sends ARP or NDP frames on one interface; it needs `NET_RAW`, no more.
@@ -10,6 +11,7 @@
 #![deny(unsafe_op_in_unsafe_fn)]
 #![deny(clippy::undocumented_unsafe_blocks)]
 
+pub mod calls;
 pub mod clock;
 pub mod filter;
 pub mod groups;

@@ -17,6 +17,7 @@ mod membership;
 
 pub use batch::{BATCH, Inbox, LONGEST_FRAME, Outbox};
 
+use crate::calls::uninterrupted;
 use crate::filter::{ArpFilter, FrameFilter, MAX_INSTRUCTIONS, MIN_INSTRUCTIONS, NdpFilter};
 
 /// How long [`FrameSocket::recv`] waits for a frame before it comes back without one, so that its
@@ -105,7 +106,7 @@ impl<Filter: FrameFilter> FrameSocket<Filter> {
     /// [`SocketError::InterfaceDown`] once, each time that the interface goes down; further calls
     /// wait as usual. [`SocketError::InterfaceGone`] from when the interface is removed.
     pub fn recv(&self, buffer: &mut [u8]) -> Result<Option<usize>, SocketError> {
-        self.received((&self.socket).read(buffer))
+        self.received(uninterrupted(|| (&self.socket).read(buffer)))
     }
 
     /// Waits for a frame, for [`RECEIVE_TIMEOUT`] at most, and fills `inbox` with it and those that
@@ -136,7 +137,8 @@ impl<Filter: FrameFilter> FrameSocket<Filter> {
 
     fn is_ready(&self, patience: PollTimeout) -> bool {
         let mut events = [PollFd::new(self.socket.as_fd(), PollFlags::POLLIN)];
-        poll(&mut events, patience).is_ok_and(|ready| ready > 0)
+        let ready = uninterrupted(|| poll(&mut events, patience).map_err(io::Error::from));
+        ready.is_ok_and(|ready| ready > 0)
     }
 
     /// Sends a frame, given from its Ethernet header on. Never waits: an answer that is late may be
@@ -209,7 +211,7 @@ impl<Filter: FrameFilter> FrameSocket<Filter> {
             // An interface goes down before it is removed, and only the former is reported.
             Err(_) if self.is_unbound() => Err(SocketError::InterfaceGone),
             Err(error) => match error.kind() {
-                ErrorKind::WouldBlock | ErrorKind::Interrupted => Ok(None),
+                ErrorKind::WouldBlock => Ok(None),
                 _ => Err(from_io(error)),
             },
         }

@@ -3,13 +3,17 @@
 
 use std::collections::BTreeSet;
 use std::net::{Ipv4Addr, UdpSocket};
+use std::os::unix::thread::JoinHandleExt as _;
+use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::thread;
 use std::time::{Duration, Instant};
 
 use arpeggio_link::filter::ArpFilter;
-use arpeggio_link::packet::{ArpSocket, RECEIVE_TIMEOUT, SocketError};
+use arpeggio_link::packet::{ArpSocket, Inbox, RECEIVE_TIMEOUT, SocketError};
 use arpeggio_wire::{ArpFrame, ArpOperation, Asker, Claim, MacAddr, Question};
+use nix::sys::pthread::pthread_kill;
+use nix::sys::signal::Signal;
 
 mod namespace;
 use namespace::{Namespace, Pair};
@@ -276,6 +280,30 @@ fn an_interface_that_is_down_comes_back() {
     };
     assert!(eventually(is_heard));
     assert_eq!(next(&opened_late), Some(question(OURS)));
+}
+
+/// As a process that is stopped and goes on is (signal(7)).
+#[test]
+fn who_is_interrupted_goes_on_waiting() {
+    let Some(pair) = Pair::new() else { return };
+    let listener = pair.here.socket(&filter());
+    signal_hook::flag::register(Signal::SIGUSR1 as i32, Arc::default()).unwrap();
+    let listener = Arc::new(listener);
+    let waits: [fn(&ArpSocket); 2] = [
+        |listener| assert!(matches!(listener.recv(&mut [0; 64]), Ok(None))),
+        |listener| listener.recv_batch(&mut Inbox::new(), || {}).unwrap(),
+    ];
+    for wait in waits {
+        let begin = Instant::now();
+        let listener = Arc::clone(&listener);
+        let waiting = thread::spawn(move || wait(&listener));
+        for _ in 0..4 {
+            thread::sleep(RECEIVE_TIMEOUT / 5);
+            pthread_kill(waiting.as_pthread_t(), Signal::SIGUSR1).unwrap();
+        }
+        waiting.join().unwrap();
+        assert!(begin.elapsed() >= RECEIVE_TIMEOUT, "{:?}", begin.elapsed());
+    }
 }
 
 #[test]

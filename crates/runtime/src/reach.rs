@@ -47,7 +47,13 @@ fn knocked(to: SocketAddr) -> io::Result<()> {
     socket.connect(to)?;
     socket.set_read_timeout(Some(PATIENCE))?;
     socket.send(&[])?;
-    socket.recv(&mut [0; 1]).map(drop)
+    loop {
+        match socket.recv(&mut [0; 1]) {
+            // What interrupts the waiting refuses nothing.
+            Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
+            other => return other.map(drop),
+        }
+    }
 }
 
 fn all(to: &[SocketAddr], attempt: impl Fn(SocketAddr) -> io::Result<()> + Sync) -> Vec<Attempt> {

@@ -16,6 +16,8 @@ use std::{
     time::Duration,
 };
 
+use arpeggio_link::calls::uninterrupted;
+
 use self::{
     server::{Request, Server},
     threads::Time,
@@ -88,7 +90,7 @@ fn download(segment: &Segment, port: u16, request: Request, times: &[Time]) -> R
         stream.write_all(&request.encoded()).unwrap();
         let (mut left, mut bytes) = (request.bytes, vec![0; 256 * 1024]);
         while left > 0 {
-            let length = stream.read(&mut bytes).unwrap();
+            let length = uninterrupted(|| stream.read(&mut bytes)).unwrap();
             assert_ne!(length, 0, "{left} bytes were not sent");
             left -= length;
         }

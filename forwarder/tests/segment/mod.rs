@@ -7,7 +7,7 @@ pub(crate) mod raw;
 
 use std::{
     collections::BTreeSet,
-    io::{BufRead as _, BufReader, Write as _},
+    io::{BufRead as _, BufReader, ErrorKind, Write as _},
     net::{IpAddr, SocketAddr, TcpListener, TcpStream, UdpSocket},
     sync::Arc,
     thread,
@@ -17,6 +17,7 @@ use std::{
 use arpeggio_election::Node;
 use arpeggio_forwarder::rules::Rules;
 use arpeggio_forwarding::{Hop, Mac, Passing, Plan, PlannedAddress, Way};
+use arpeggio_link::calls::uninterrupted;
 pub(crate) use namespace::Namespace;
 use raw::checksum;
 use socket2::{Domain, Protocol, Socket, Type};
@@ -429,7 +430,7 @@ impl Stream {
         self.0.get_mut().write_all(b"hello\n")?;
         let mut line = String::new();
         if self.0.read_line(&mut line)? == 0 {
-            return Err(std::io::ErrorKind::UnexpectedEof.into());
+            return Err(ErrorKind::UnexpectedEof.into());
         }
         let mut words = line.split(' ');
         Ok((words.next().unwrap().parse().unwrap(), words.next().unwrap().parse().unwrap()))
@@ -458,10 +459,13 @@ impl Stream {
     }
 }
 
-/// The node that answers a datagram, if one does.
+/// The node that answers a datagram, if one does in the socket's time.
 pub(crate) fn ask(socket: &UdpSocket, to: SocketAddr, datagram: &[u8]) -> Option<usize> {
     socket.send_to(datagram, to).unwrap();
     let mut bytes = [0; 100];
-    let length = socket.recv(&mut bytes).ok()?;
-    Some(String::from_utf8_lossy(&bytes[..length]).parse().unwrap())
+    match uninterrupted(|| socket.recv(&mut bytes)) {
+        Ok(length) => Some(String::from_utf8_lossy(&bytes[..length]).parse().unwrap()),
+        Err(error) if error.kind() == ErrorKind::WouldBlock => None,
+        Err(error) => panic!("no answer from {to}: {error}"),
+    }
 }

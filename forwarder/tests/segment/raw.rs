@@ -6,6 +6,7 @@ use std::{
     time::{Duration, Instant},
 };
 
+use arpeggio_link::calls::uninterrupted;
 use socket2::{Domain, Protocol, Socket, Type};
 
 use super::{Segment, Version, WEB};
@@ -116,7 +117,7 @@ impl Raw {
         loop {
             let left = until.checked_duration_since(Instant::now()).filter(|it| !it.is_zero())?;
             self.socket.set_read_timeout(Some(left)).unwrap();
-            let length = (&self.socket).read(&mut bytes).ok()?;
+            let length = uninterrupted(|| (&self.socket).read(&mut bytes)).ok()?;
             let header = if self.version == Version::V4 { 20 } else { 0 };
             if let Some(found) = self.read(bytes.get(header..length)?) {
                 return Some(found);

@@ -152,7 +152,10 @@ fn pass(from: &Socket, to: &Socket, quality: Quality, stop: &AtomicBool) -> nix:
         let next = waiting.front().map_or(LOOK, |(due, _)| due.saturating_duration_since(now));
         let timeout = PollTimeout::try_from(next.min(LOOK) + Duration::from_micros(999));
         let mut events = [PollFd::new(from.socket.as_fd(), PollFlags::POLLIN)];
-        poll(&mut events, timeout.unwrap_or(PollTimeout::ZERO))?;
+        match poll(&mut events, timeout.unwrap_or(PollTimeout::ZERO)) {
+            Ok(_) | Err(Errno::EINTR) => {}
+            Err(error) => return Err(error),
+        }
         while let Some(frame) = from.next(&mut buffer)? {
             if fastrand::u16(..1000) < quality.lost || waiting.len() >= WAITING {
                 continue;

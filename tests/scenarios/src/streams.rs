@@ -14,6 +14,7 @@ use std::{
 
 use anyhow::{Context as _, ensure};
 use arpeggio_lab::namespace::Namespace;
+use arpeggio_link::calls::uninterrupted;
 use serde::{Deserialize, Serialize};
 use socket2::{SockRef, TcpKeepalive};
 
@@ -219,7 +220,7 @@ fn ask(stream: &mut TcpStream) -> io::Result<()> {
     let mut answer = Vec::new();
     let mut bytes = [0; 1024];
     while !answer.ends_with(b"\r\n\r\n") {
-        match stream.read(&mut bytes)? {
+        match uninterrupted(|| stream.read(&mut bytes))? {
             0 => return Err(io::ErrorKind::UnexpectedEof.into()),
             length => answer.extend(bytes.get(..length).unwrap_or_default()),
         }

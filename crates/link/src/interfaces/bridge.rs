@@ -12,6 +12,7 @@ use netlink_packet_route::{
 use netlink_sys::{Socket, SocketAddr, protocols::NETLINK_ROUTE};
 
 use super::{Medium, decode, layers, message::Message};
+use crate::calls::uninterrupted;
 
 /// What the kernel calls bridges, and their ports.
 const BRIDGE: &str = "bridge";
@@ -61,10 +62,7 @@ fn ask(socket: &Socket, question: LinkMessage, flags: u16) -> io::Result<Vec<Lin
     let (mut links, mut buffer) = (Vec::new(), Vec::with_capacity(READ));
     loop {
         buffer.clear();
-        match socket.recv(&mut buffer, 0) {
-            Err(error) if error.kind() == io::ErrorKind::Interrupted => continue,
-            other => other?,
-        };
+        uninterrupted(|| socket.recv(&mut buffer, 0))?;
         if read(&buffer, &mut links)? {
             return Ok(links);
         }

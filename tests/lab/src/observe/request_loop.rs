@@ -143,9 +143,12 @@ fn exchange(plan: &RequestPlan, deadline: Instant) -> io::Result<Vec<u8>> {
     let mut chunk = [0; 4096];
     loop {
         stream.set_read_timeout(Some(left(deadline)?))?;
-        match stream.read(&mut chunk)? {
-            0 => return Ok(answer),
-            length => answer.extend_from_slice(&chunk[..length]),
+        match stream.read(&mut chunk) {
+            Ok(0) => return Ok(answer),
+            Ok(length) => answer.extend_from_slice(&chunk[..length]),
+            // The waiting for a socket with a time-out can be, without a signal that anybody handles (signal(7)).
+            Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
+            Err(error) => return Err(error),
         }
     }
 }

@@ -5,6 +5,7 @@ use std::{net::UdpSocket, thread, time::Duration};
 
 use anyhow::{Context as _, ensure};
 use arpeggio_lab::{Image, Machine};
+use arpeggio_link::calls::uninterrupted;
 use arpeggio_scenarios::{EXCLUDE, Home, built, eprint_line, first_address};
 use serde::Deserialize;
 
@@ -109,9 +110,10 @@ impl<'a> Streams<'a> {
         let (server, client) = (open(SERVER)?, open(Machine::Client)?);
         client.send_to(&datagram, server.local_addr()?)?;
         let mut buffer = datagram;
-        let Ok((_, back)) = server.recv_from(&mut buffer) else { return Ok(false) };
+        let received = uninterrupted(|| server.recv_from(&mut buffer));
+        let Ok((_, back)) = received else { return Ok(false) };
         server.send_to(&datagram, back)?;
-        Ok(client.recv(&mut buffer).is_ok())
+        Ok(uninterrupted(|| client.recv(&mut buffer)).is_ok())
     }
 
     /// Moves the address while both clients talk.

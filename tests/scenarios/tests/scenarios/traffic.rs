@@ -11,6 +11,7 @@ use std::{
 
 use anyhow::{Context as _, ensure};
 use arpeggio_lab::{Machine, image, observe::longest_silence};
+use arpeggio_link::calls::uninterrupted;
 use arpeggio_scenarios::{Home, eprint_line, first_address, program};
 use nix::sys::socket::{AddressFamily, SockFlag, SockProtocol, SockType, socket};
 
@@ -215,7 +216,7 @@ fn ask_on(socket: &UdpSocket, number: u16) -> io::Result<()> {
     socket.send(&question)?;
     let mut answer = [0; 512];
     loop {
-        let length = socket.recv(&mut answer)?;
+        let length = uninterrupted(|| socket.recv(&mut answer))?;
         let answer = answer.get(..length).unwrap_or_default();
         if answer.starts_with(&number.to_be_bytes()) {
             return is_answer(answer);
