@@ -323,7 +323,7 @@ impl Segment {
 
     pub(crate) fn socket(&self) -> UdpSocket {
         let socket = self.client.run(|| UdpSocket::bind((self.version.client(), 0)).unwrap());
-        socket.set_read_timeout(Some(Duration::from_millis(700))).unwrap();
+        socket.set_read_timeout(Some(Duration::from_secs(5))).unwrap();
         socket
     }
 

@@ -110,9 +110,9 @@ impl Raw {
         String::from_utf8(text).unwrap().split(' ').next()?.parse().ok()
     }
 
-    /// The next packet that comes within half a second.
+    /// The next packet that comes within two seconds.
     pub(crate) fn receive(&self) -> Option<Segmented> {
-        let until = Instant::now() + Duration::from_millis(500);
+        let until = Instant::now() + Duration::from_secs(2);
         let mut bytes = vec![0; 64 * 1024];
         loop {
             let left = until.checked_duration_since(Instant::now()).filter(|it| !it.is_zero())?;
