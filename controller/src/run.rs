@@ -166,6 +166,9 @@ impl Controller {
         if !self.is_complete() {
             return;
         }
+        if self.first_pass.is_some() {
+            self.index.all_listed();
+        }
         if self.decides() {
             self.decide();
         }

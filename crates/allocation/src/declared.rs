@@ -46,6 +46,17 @@ pub struct Declared {
 /// The object that declares a pool, by its uid, and the pool's name.
 type Key = (String, PoolName);
 
+/// What right a pool has to its addresses, the best one first.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+enum Standing {
+    /// It had all of them, or what it had stays in force.
+    AsBefore,
+    /// It had others, and asks for more.
+    Grown,
+    /// It could never be used, as far as is known.
+    New,
+}
+
 /// What was declared in other formats than `AddressPool`, and the sum of all.
 #[derive(Debug, Default)]
 pub(super) struct DeclaredPools {
@@ -93,16 +104,27 @@ struct Notice {
 }
 
 impl DeclaredPools {
-    /// Puts these and what was declared elsewhere in order: older pools first, so that a new pool never takes an old
-    /// one out of use.
+    /// Puts these and what was declared elsewhere in order, so that nothing that is new takes out of use what was good
+    /// before: neither a new pool nor a change of one, however old its object is. Otherwise older pools come first.
     pub(super) fn arrange(&mut self, pools: impl Iterator<Item = Declaration>) {
         let elsewhere = self.in_force().flat_map(|(_, declared)| declared.pools.iter().cloned());
         self.in_order = pools.chain(elsewhere).collect();
         self.in_order.extend(self.unread_pools(&self.in_order));
-        self.in_order.sort_by(|a, b| {
-            let age = |it: &Declaration| it.created.as_ref().map(|time| time.0);
-            age(a).cmp(&age(b)).then_with(|| a.origin.cmp(&b.origin))
+        let mut in_order = std::mem::take(&mut self.in_order);
+        in_order.sort_by_cached_key(|it| {
+            (self.standing(it), it.created.as_ref().map(|time| time.0), it.origin.clone())
         });
+        self.in_order = in_order;
+    }
+
+    /// What it asks for, compared with what it had when it could last be used.
+    fn standing(&self, declaration: &Declaration) -> Standing {
+        let good = self.good(declaration).and_then(|good| good.pool.as_ref().ok());
+        match (good, &declaration.pool) {
+            (None, _) => Standing::New,
+            (Some(good), Ok(pool)) if !pool.is_within(good) => Standing::Grown,
+            _ => Standing::AsBefore,
+        }
     }
 
     /// Takes note of what became of them: what can be used is good, and stays in force when a change of it cannot.
@@ -366,6 +388,13 @@ impl Index {
         self.pools_changed();
     }
 
+    /// Everything was listed once, what is kept of pools included. What could be used before that, when others of them were
+    /// not known yet, says nothing of which was good: that is known from what is kept, and from now on from what is seen.
+    pub fn all_listed(&mut self) {
+        self.declarations.last_good.clear();
+        self.pools_changed();
+    }
+
     /// Whether there are objects with pools that cannot be decoded: their addresses may be held, and are not disallowed.
     pub fn set_undecodable_pools(&mut self, undecodable: bool) {
         if std::mem::replace(&mut self.declarations.undecodable, undecodable) != undecodable {
@@ -501,7 +530,7 @@ mod tests {
             .map(|(name, state)| (name.as_str(), matches!(state, PoolState::Usable)))
             .collect();
         assert_eq!(states, [("b", true), ("a", false)]);
-        let start = "pool \"a\" (IPAddressPool metallb-system/a) is not used: the older pool \"b\"";
+        let start = "pool \"a\" (IPAddressPool metallb-system/a) is not used: pool \"b\"";
         let told = told(&mut index);
         assert!(told.len() == 1 && told[0].starts_with(start), "{told:?}");
     }
@@ -554,6 +583,29 @@ mod tests {
         let before = set("10.0.1.0/28");
         assert_eq!(set("10.0.0.0/24"), before);
         assert_eq!(set("10.0.2.0/28")[1].0, "10.0.2.1");
+    }
+
+    #[test]
+    fn what_is_new_in_an_old_object_takes_nothing_from_a_younger_pool() {
+        let mut index = Index::default();
+        let in_file = |name, address| {
+            let object = ObjectReference { uid: Some("file".to_owned()), ..Default::default() };
+            Declaration { object, ..declaration(name, address, 1) }
+        };
+        let used = ["10.0.0.1", "10.0.1.1", "10.0.2.1"];
+        index.set_declared(Declarer::MetalLb, declared(vec![declaration("lan", "10.0.0.0/28", 2)]));
+        let first = || in_file("file", "10.0.1.0/28");
+        index.set_declared(Declarer::ConfigMap, declared(vec![first()]));
+        let before = in_use(&index, &used);
+        assert_eq!(before.len(), 2);
+        for added in [in_file("lan", "10.0.2.0/28"), in_file("more", "10.0.0.0/24")] {
+            index.set_declared(Declarer::ConfigMap, declared(vec![first(), added]));
+            assert_eq!(in_use(&index, &used), before);
+        }
+        // What the younger pool does not claim any more, it has no right to.
+        let moved = declaration("lan", "10.0.2.0/28", 2);
+        index.set_declared(Declarer::MetalLb, declared(vec![moved]));
+        assert_eq!(in_use(&index, &used)[0], ("10.0.0.1", "more".to_owned()));
     }
 
     #[test]

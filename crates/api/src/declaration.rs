@@ -22,7 +22,7 @@ pub struct Declaration {
     /// Which version of the object's spec says it (`metadata.generation`). A `ConfigMap` does not count them: for one it is the
     /// `resourceVersion` in which it said so for the first time, as far as is known.
     pub generation: Option<i64>,
-    /// When its object was created; older pools keep addresses that younger ones have too.
+    /// When its object was created; of pools that are new together, the older one has the addresses that both have.
     pub created: Option<Time>,
     /// The pool as the allocator knows it.
     pub pool: Result<Pool, InvalidPool>,

@@ -187,6 +187,7 @@ impl Evidence {
         self.pools.tell(&mut index);
         index.reset(self.leases.clone());
         index.reset(self.services.clone());
+        index.all_listed();
         let used_as_before = index.used_as_before();
         (index.advice(&service::reference(&self.service), now), used_as_before)
     }

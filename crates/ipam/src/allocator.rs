@@ -56,7 +56,7 @@ pub(crate) enum Contents {
 
 /// Addresses that an earlier pool has too.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
-#[error("the older pool \"{with}\" has {range} too: remove that from one of the two")]
+#[error("pool \"{with}\" has {range} too: remove that from one of the two")]
 pub struct Overlap {
     /// The earlier pool, which keeps the addresses.
     pub with: PoolName,

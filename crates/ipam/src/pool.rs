@@ -6,9 +6,10 @@ use core::time::Duration;
 
 use crate::{
     names::PoolName,
-    range::{AddressRange, RangeError},
+    range::{AddressRange, Family, RangeError},
     request::Requester,
     sharing::SharingScope,
+    space::declared,
 };
 
 /// A named set of addresses, and who may have them.
@@ -160,6 +161,18 @@ impl Pool {
             Ok(ranges) => Ok(Self::new(name, ranges)),
             Err(error) => Err(InvalidPool::new(name, error)),
         }
+    }
+
+    /// Whether all its addresses are among those of `other`.
+    #[must_use]
+    pub fn is_within(&self, other: &Self) -> bool {
+        Family::ALL.into_iter().all(|family| {
+            let mut more = declared(&self.ranges, family);
+            declared(&other.ranges, family)
+                .iter()
+                .for_each(|(first, last)| more.subtract(first, last));
+            more.lowest().is_none()
+        })
     }
 
     /// Whether its rules let `requester` have its addresses.

@@ -79,7 +79,7 @@ pub enum Unfitness {
     Invalid(InvalidPool),
     /// It cannot be used while another pool has the same addresses.
     #[error(
-        "it is not used, since an older pool has some of its addresses: the pool's conditions say which"
+        "it is not used, since another pool has some of its addresses: the pool's conditions say which"
     )]
     Overlapping(Overlap),
     /// It is being deleted.

@@ -121,8 +121,8 @@ fn every_refusal_of_a_pool_says_what_to_do() {
     assert_eq!(
         bench.refusal("s", &Families::One(Family::V6).into()),
         "no pool has an IPv6 address to give: pool \"broken\": it is not used, since it is invalid: address 1 of 1: \
-         10.0.0.1/24 has host bits set: did you mean 10.0.0.1/32 or 10.0.0.0/24?; pool \"external\": it is not used, since an \
-         older pool has some of its addresses: the pool's conditions say which; pool \"internal\": it has no \
+         10.0.0.1/24 has host bits set: did you mean 10.0.0.1/32 or 10.0.0.0/24?; pool \"external\": it is not used, since another \
+         pool has some of its addresses: the pool's conditions say which; pool \"internal\": it has no \
          IPv6 addresses: add some to it; pool \"internal\": it is not used, since it is invalid: another pool has the \
          name \"internal\": rename one of the two"
     );

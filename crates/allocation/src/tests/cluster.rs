@@ -140,6 +140,7 @@ impl Controller {
         }
         let Log { services, leases, pools, records } = &cluster.log;
         let heard = [services.len(), leases.len(), pools.len(), records.len()];
+        index.all_listed();
         Self { index, edition, metallb, heard }
     }
 

@@ -309,6 +309,42 @@ fn a_slip_of_the_pen_in_a_pool_stops_neither_old_services_nor_new_ones() {
 }
 
 #[test]
+fn a_pool_that_is_extended_over_another_one_disables_only_its_own_change() {
+    for restarts in [false, true] {
+        let mut lab = Lab::with_pools(&[("a", &["10.0.0.1-10.0.0.9"]), ("b", &["10.0.1.1"])]);
+        let asks_for_b = [("arpeggio.dev/address-pool", "b")];
+        lab.cluster.create_service("old", &asks_for_b);
+        lab.settle();
+        lab.cluster.set_pool("a", &["10.0.0.1-10.0.1.9"]);
+        if restarts {
+            lab.restart();
+        }
+        lab.wait(cluster::GRACE * 2);
+        assert_eq!(lab.addresses("old"), ["10.0.1.1"]);
+        assert!(lab.says("old").starts_with("True"), "{}", lab.says("old"));
+        lab.create("of-a");
+        assert_eq!(lab.addresses("of-a"), ["10.0.0.1"]);
+        lab.cluster.delete_service("old");
+        lab.settle();
+        lab.cluster.create_service("new", &asks_for_b);
+        lab.settle();
+        assert_eq!(lab.addresses("new"), ["10.0.1.1"]);
+        lab.pool_statuses();
+        let said = |name: &str| {
+            let pool = lab.cluster.pools().find(|it| it.name_any() == name).unwrap();
+            pool.status.as_ref().unwrap().conditions[0].clone()
+        };
+        assert_eq!((said("a").reason, said("b").reason), ("Overlapping".into(), "Valid".into()));
+        assert!(said("a").message.contains("stays in force"), "{}", said("a").message);
+        lab.cluster.set_pool("b", &["10.0.2.1"]);
+        lab.settle();
+        lab.cluster.create_service("more", &[("arpeggio.dev/addresses", "10.0.1.2")]);
+        lab.settle();
+        assert_eq!(lab.addresses("more"), ["10.0.1.2"]);
+    }
+}
+
+#[test]
 fn nobody_waits_until_two_clocks_agree() {
     for (ahead, told_at_once) in [(3, false), (3600, true)] {
         let mut lab = Lab::with_pools(&[]);

@@ -258,14 +258,14 @@ const MISHAPS: [Mishap; 5] = [
         "not for this Service",
     ),
     (
-        "an older pool of others has its addresses",
+        "a pool of others has its addresses",
         Sharing::Namespace,
         &[("arpeggio.dev/address-pool", "mine")],
         80,
         |lab| {
             lab.cluster.set_pool("mine", &["10.0.0.2-10.0.0.3"]);
         },
-        "an older pool has some of its addresses",
+        "another pool has some of its addresses",
     ),
 ];
 
