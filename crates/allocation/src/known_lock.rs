@@ -228,7 +228,7 @@ fn restored(lease: &Lease) -> Option<Time> {
 pub(super) fn without_label(lease: &Lease) -> Option<(IpAddr, KnownLock)> {
     let address = lock::address_of(lease.metadata.name.as_deref()?)?;
     let lock = KnownLock::of(lock::parse(lease).ok()?);
-    (!lock.services.is_empty()).then_some((address, KnownLock { is_damaged: true, ..lock }))
+    lock::is_claim(lease).then_some((address, KnownLock { is_damaged: true, ..lock }))
 }
 
 /// Who holds an address whose lock's name a Lease of somebody else has.

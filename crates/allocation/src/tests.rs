@@ -28,6 +28,7 @@ use std::net::IpAddr;
 use crate::news::News;
 use arpeggio_api::{
     lock,
+    address_pool::{AddressItem, AddressPoolSpec},
     service::{ADDRESS_ALLOCATED, ServiceRecord},
 };
 use k8s_openapi::api::coordination::v1::Lease;
@@ -361,6 +362,45 @@ fn a_lock_that_has_lost_its_label_gets_it_back() {
 }
 
 #[test]
+#[test]
+fn a_lock_without_services_that_has_lost_its_label_is_dealt_with_like_any_other() {
+    let rest = Duration::from_mins(5);
+    let marks: [fn(&mut Lab); 2] = [
+        |lab| lab.cluster.delete_service("web"),
+        |lab| {
+            lab.cluster.find_stranger("10.0.0.1", [2, 0, 0, 0, 0, 9]);
+            lab.settle();
+            lab.cluster.delete_service("web");
+        },
+    ];
+    for (case, mark) in marks.into_iter().enumerate() {
+        for restarted in [false, true] {
+            let mut lab = Lab::with_pools(&[]);
+            lab.cluster.set_pool_spec(
+                "home",
+                AddressPoolSpec {
+                    addresses: vec![AddressItem("10.0.0.1".to_owned())],
+                    reuse_cool_down_seconds: 300,
+                    ..AddressPoolSpec::default()
+                },
+            );
+            lab.create("web");
+            mark(&mut lab);
+            lab.settle();
+            lab.cluster.unlabel_lease("address-10.0.0.1");
+            if restarted {
+                lab.restart();
+            }
+            lab.settle();
+            lab.create("next");
+            assert_eq!(lab.addresses("next"), [""; 0], "case {case}, restarted: {restarted}");
+            lab.wait(rest + cluster::QUARANTINE + Duration::from_secs(61));
+            lab.wait(Duration::from_mins(2));
+            assert_eq!(lab.addresses("next"), ["10.0.0.1"], "case {case}, restarted: {restarted}");
+        }
+    }
+}
+
 fn both_families_are_refused_rather_than_half_given() {
     let mut lab = Lab::with_pools(&[HOME]);
     lab.cluster.create_service("web", &[]);

@@ -261,6 +261,11 @@ fn spread_text(spread: bool) -> Option<&'static str> {
     spread.then_some(NODES)
 }
 
+/// Whether the controller has written on a Lease for whom it is, be it for nobody. No other program does.
+pub fn is_claim(lease: &Lease) -> bool {
+    lease.metadata.annotations.as_ref().is_some_and(|all| all.contains_key(SERVICES))
+}
+
 /// The address whose lock Lease has this name; the reverse of [`name`].
 pub fn address_of(lease: &str) -> Option<IpAddr> {
     let text = lease.strip_prefix(PREFIX)?;
