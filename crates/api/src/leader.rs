@@ -110,7 +110,10 @@ pub fn request(
 }
 
 fn patch(expected: Version, spec: &Value) -> Request {
-    Request::Patch(lease::guarded(expected, &json!({}), spec))
+    let mut patch = lease::guarded(expected, &json!({}), spec);
+    // By which other installations find it: a Lease that somebody has taken it from gets it back.
+    patch["metadata"]["labels"] = json!(BTreeMap::from([MANAGED_BY]));
+    Request::Patch(patch)
 }
 
 fn created(name: &str, seconds: i32, now: &MicroTime) -> Lease {
@@ -180,7 +183,7 @@ mod tests {
     }
 
     #[test]
-    fn every_patch_names_the_version_that_it_was_decided_on() {
+    fn every_patch_names_the_version_that_it_was_decided_on_and_has_the_label() {
         let expected = Version(7);
         let known = LeaderRecord { transitions: 4, ..parse(&created_lease()).unwrap() };
         for write in
@@ -188,6 +191,8 @@ mod tests {
         {
             let Request::Patch(patch) = asked(write, Some(&known)) else { panic!("{write:?}") };
             assert_eq!(patch["metadata"]["resourceVersion"], "7", "{write:?}");
+            let labels = json!({ "app.kubernetes.io/managed-by": "arpeggio" });
+            assert_eq!(patch["metadata"]["labels"], labels, "{write:?}");
         }
         let Request::Patch(take) = asked(Write::Take { expected }, Some(&known)) else { panic!() };
         assert_eq!(take["spec"]["leaseTransitions"], 5);
