@@ -127,7 +127,8 @@ impl fmt::Display for Hint {
             Self::MetalLbElsewhere(namespace) => write!(
                 f,
                 ". MetalLB's objects are read in namespace {namespace:?} only, where there is no pool: if they are in another \
-                 one, the controller's --metallb-namespace has to name it"
+                 one, the controller's --metallb-namespace has to name it, and --metallb-config-map a ConfigMap that is \
+                 not called config"
             ),
             Self::Exchange(address) => write!(
                 f,
