@@ -29,6 +29,10 @@ const SUCCESSION: Duration = Duration::from_secs(2);
 /// one create Leases first, and Services when they get to them.
 const RESTORATION: Duration = Duration::from_mins(10);
 
+/// For how long a Service lacks its pool before anything is said or done about it. Whoever replaces a pool deletes it and
+/// creates it again within a second, and what is applied together comes one after the other.
+const PATIENCE: Duration = Duration::from_secs(5);
+
 /// Gives Services of type LoadBalancer their addresses, from the address pools of the cluster.
 ///
 /// Finds the cluster by KUBECONFIG, ~/.kube/config or the pod's ServiceAccount, in this order. Needs no privileges on
@@ -128,6 +132,7 @@ impl Args {
             quarantine: Duration::from_secs(self.quarantine.into()),
             succession: SUCCESSION,
             restoration: RESTORATION,
+            patience: PATIENCE,
         }
     }
 

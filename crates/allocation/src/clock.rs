@@ -36,6 +36,7 @@ impl Index {
         };
         self.orphaned.values_mut().for_each(earlier);
         self.untold.values_mut().for_each(earlier);
+        self.lacking.values_mut().for_each(earlier);
         self.rivals.values_mut().map(|it| &mut it.last).for_each(earlier);
         self.setbacks.values_mut().flat_map(Setback::times).for_each(earlier);
         let alarms = std::mem::take(&mut self.alarms).into_iter();

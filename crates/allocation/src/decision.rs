@@ -162,9 +162,11 @@ impl View<'_> {
         }
         held.retain(|it| !plan.leaving.iter().any(|leaving| leaving.address == *it));
         let is_refused = plan.refusal.is_some();
+        let (expiring, in_doubt) = self.told_apart(plan.expiring);
         let outcome = Outcome {
             addresses: held,
-            expiring: plan.expiring,
+            expiring,
+            in_doubt,
             leaving: plan.leaving,
             refusal: plan.refusal.map(|refusal| self.reason(refusal)),
             wants_more: plan.wants_more,
@@ -174,6 +176,19 @@ impl View<'_> {
             Some(exchange) => self.take_part(exchange, outcome),
             None => self.settle(outcome),
         }
+    }
+
+    /// Of addresses that no pool allows any more, those of which that has been so for long enough; and all of which no lock says
+    /// so yet. A pool that is replaced is away for a moment.
+    fn told_apart(&self, mut expiring: Vec<Leaving>) -> (Vec<Leaving>, Vec<IpAddr>) {
+        let (index, service) = (self.index, &self.record.service);
+        let is_marked = |it: &Leaving| index.expiring_since(service, it.address).is_some();
+        let unmarked = expiring.iter().filter(|it| !is_marked(it));
+        let in_doubt: Vec<IpAddr> = unmarked.map(|it| it.address).collect();
+        if !in_doubt.is_empty() && index.hesitates(self.owner, self.now) {
+            expiring.retain(is_marked);
+        }
+        (expiring, in_doubt)
     }
 
     /// The next step of a Service that is refused the address which it is to have in exchange for its own.
@@ -324,6 +339,7 @@ impl Index {
         match step {
             Step::Rest => {
                 self.refused.remove(owner);
+                self.lacking.remove(owner);
                 None
             }
             Step::Claim(_) | Step::Mark(..) | Step::Promise(..)
@@ -407,6 +423,7 @@ impl Index {
             Some(why) => _ = self.refused.insert(owner.clone(), why.word()),
             None => _ = self.refused.remove(owner),
         }
+        self.note_lack(owner, &outcome, now);
         if self.is_premature(owner, &outcome, now) {
             return None;
         }
@@ -542,6 +559,7 @@ impl Index {
 
     fn withdraw(&mut self, owner: &Owner, now: &Time) -> Option<Task> {
         self.refused.remove(owner);
+        self.lacking.remove(owner);
         let record = self.services.get(owner)?;
         let write = ServiceWrite {
             record: record.clone(),

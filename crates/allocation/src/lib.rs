@@ -154,6 +154,8 @@ pub struct Index {
     not_spread: NotSpread,
     /// Services of which something is to be written later that can wait, and when.
     untold: BTreeMap<Owner, Time>,
+    /// Services that lack a pool for what they have or ask for, and since when this process knows.
+    lacking: BTreeMap<Owner, Time>,
     /// The labels of namespaces.
     namespaces: BTreeMap<String, Labels>,
     /// Namespaces that are being deleted.
@@ -188,6 +190,8 @@ pub struct Periods {
     pub succession: Duration,
     /// The same for one that this process has never seen, where a backup has brought the lock: from then on.
     pub restoration: Duration,
+    /// For how long a Service must lack a pool before it is told, and before a grace period begins.
+    pub patience: Duration,
 }
 
 /// Which kinds of objects were listed once.

@@ -1,15 +1,16 @@
-//! What is not told at once, since what is missing may be on its way: the pool of a new Service, or the advertisement of
-//! a new pool.
+//! What is not told at once, since what is missing may be on its way: the pool of a Service, be it new, changed, or the only
+//! one that is replaced; or the advertisement of a new pool.
 
 use std::net::IpAddr;
 
-use arpeggio_api::terms::Announcement;
+use arpeggio_api::{service::ADDRESS_ALLOCATED, terms::Announcement};
 use arpeggio_ipam::{Owner, Refusal, UnfitAddress, Unfitness};
 use k8s_openapi::{apimachinery::pkg::apis::meta::v1::Time, jiff::SignedDuration};
 
 use super::{
     Index,
     outcome::{Outcome, Reason},
+    setbacks::later,
 };
 use crate::effect::Subject;
 
@@ -17,16 +18,46 @@ use crate::effect::Subject;
 pub(super) const TELL_AFTER: SignedDuration = SignedDuration::from_secs(5);
 
 impl Index {
-    /// Whether it is too early to tell a new Service that there is no such pool. It is looked at again when it is not.
+    /// Whether it is too early to tell a Service that there is no such pool. It is looked at again when it is not.
     pub(super) fn is_premature(&mut self, owner: &Owner, outcome: &Outcome, now: &Time) -> bool {
-        let Some(record) = self.services.get(owner) else { return false };
-        let Some(ripe) = record.created.as_ref().and_then(ripe_at) else { return false };
+        let Some(record) = self.services.get(owner).filter(|_| misses_pool(outcome)) else {
+            return false;
+        };
         let is_new = record.conditions.is_empty() && outcome.addresses.is_empty();
-        let early = is_new && misses_pool(outcome) && is_ahead(&ripe, now);
-        if early {
+        let ripe = record.created.as_ref().filter(|_| is_new).and_then(ripe_at);
+        if let Some(ripe) = ripe.filter(|ripe| is_ahead(ripe, now)) {
             self.alarms.insert((ripe, Subject::Service(owner.clone())));
+            return true;
         }
-        early
+        // What is to change besides does not wait.
+        let is_all = outcome.releasing.is_empty() && record.ingress.addresses == outcome.addresses;
+        let is_told = record.condition(ADDRESS_ALLOCATED).is_some_and(|it| it.status == "False");
+        is_all && !is_told && self.hesitates(owner, now)
+    }
+
+    /// Takes note of whether the Service lacks a pool. It is looked at again when that has lasted.
+    pub(super) fn note_lack(&mut self, owner: &Owner, outcome: &Outcome, now: &Time) {
+        match outcome.refusal {
+            // Nothing was planned.
+            Some(Reason::ApiRefused(_)) => {}
+            _ if !outcome.in_doubt.is_empty() || misses_pool(outcome) => {
+                let since = self.lacking.entry(owner.clone()).or_insert_with(|| now.clone());
+                let end = later(since, self.periods.patience);
+                if is_ahead(&end, now) {
+                    self.alarms.insert((end, Subject::Service(owner.clone())));
+                }
+            }
+            _ => _ = self.lacking.remove(owner),
+        }
+    }
+
+    /// Whether a pool that the Service lacks may still be about to come, or to come back.
+    pub(super) fn hesitates(&self, owner: &Owner, now: &Time) -> bool {
+        let patience = self.periods.patience;
+        match self.lacking.get(owner) {
+            Some(since) => is_ahead(&later(since, patience), now),
+            None => !patience.is_zero(),
+        }
     }
 
     /// Whether the pool that has `address` is so new that what says where it is announced may be on its way.

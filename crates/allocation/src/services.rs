@@ -102,6 +102,7 @@ impl Index {
             self.waiting.remove(owner);
             self.refused.remove(owner);
             self.untold.remove(owner);
+            self.lacking.remove(owner);
             self.forget_rival(owner);
             self.forget_setbacks(&Subject::Service(owner.clone()));
             self.suspects.extend(self.locked_by(owner));

@@ -11,6 +11,7 @@ mod growth;
 mod moving_pools;
 mod neighbours;
 mod others;
+mod patience;
 mod quarantine;
 mod refused;
 mod remembered;
@@ -27,8 +28,8 @@ use std::net::IpAddr;
 
 use crate::news::News;
 use arpeggio_api::{
-    lock,
     address_pool::{AddressItem, AddressPoolSpec},
+    lock,
     service::{ADDRESS_ALLOCATED, ServiceRecord},
 };
 use k8s_openapi::api::coordination::v1::Lease;
@@ -362,7 +363,6 @@ fn a_lock_that_has_lost_its_label_gets_it_back() {
 }
 
 #[test]
-#[test]
 fn a_lock_without_services_that_has_lost_its_label_is_dealt_with_like_any_other() {
     let rest = Duration::from_mins(5);
     let marks: [fn(&mut Lab); 2] = [
@@ -401,6 +401,7 @@ fn a_lock_without_services_that_has_lost_its_label_is_dealt_with_like_any_other(
     }
 }
 
+#[test]
 fn both_families_are_refused_rather_than_half_given() {
     let mut lab = Lab::with_pools(&[HOME]);
     lab.cluster.create_service("web", &[]);

@@ -104,6 +104,8 @@ pub(super) const PERIODS: Periods = Periods {
     // Only some histories are about Services that come back.
     succession: Duration::ZERO,
     restoration: Duration::from_mins(10),
+    // Only some histories are about pools that come a moment later.
+    patience: Duration::ZERO,
 };
 
 /// When histories begin.
@@ -138,9 +140,9 @@ impl Controller {
             Records { index: &mut index, metallb: &mut metallb }
                 .reset(cluster.records.values().map(|it| edition.reads(it)).collect());
         }
+        index.all_listed();
         let Log { services, leases, pools, records } = &cluster.log;
         let heard = [services.len(), leases.len(), pools.len(), records.len()];
-        index.all_listed();
         Self { index, edition, metallb, heard }
     }
 

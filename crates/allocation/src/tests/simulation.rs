@@ -500,8 +500,8 @@ proptest! {
     fn no_address_is_ever_given_twice_and_all_comes_to_rest(
         steps in prop::collection::vec(step(), 1..120), patient: bool,
     ) {
-        let succession = Duration::from_secs(if patient { 3 } else { 0 });
-        let mut world = World::with(Periods { succession, ..cluster::PERIODS });
+        let [succession, patience] = [3, 5].map(|it| Duration::from_secs(if patient { it } else { 0 }));
+        let mut world = World::with(Periods { succession, patience, ..cluster::PERIODS });
         for step in &steps {
             world.take(step);
             world.check_no_address_twice()?;
