@@ -264,7 +264,11 @@ impl Executor {
             (Some(text), None) => {
                 let (params, lease) = (post_params(), last_good::lease(&write.uid, text));
                 let request = leases.create(&params, &lease);
-                self.call::<Lease, _>("create", request).await.map(drop)
+                let created = self.call::<Lease, _>("create", request).await.map(drop);
+                if created.as_ref().is_err_and(CallError::tells_of_change) {
+                    self.relabel(&name).await?;
+                }
+                created
             }
             (Some(text), Some(_)) => {
                 let mut lease = last_good::lease(&write.uid, text);
@@ -284,6 +288,15 @@ impl Executor {
             }
             _ => Ok(Observed::Record),
         }
+    }
+
+    /// Has watches show a Lease again that has lost its labels. What it keeps is judged then as ever.
+    async fn relabel(&self, name: &str) -> Call<()> {
+        let leases = self.leases();
+        let found = self.call::<Lease, _>("get", leases.get_opt(name)).await?;
+        let Some(patch) = found.as_ref().and_then(last_good::relabelled) else { return Ok(()) };
+        let (params, patch) = (PatchParams::default(), Patch::Merge(patch));
+        self.call::<Lease, _>("patch", leases.patch(name, &params, &patch)).await.map(drop)
     }
 
     /// Tells the user what was written.
@@ -546,6 +559,48 @@ mod tests {
         let all = requests.lock().unwrap().clone();
         assert_eq!(all[..2], [service("first"), service("third")]);
         assert!(all[2].starts_with("DELETE ") && all[2].ends_with("address-10.0.0.1"), "{all:?}");
+    }
+
+    /// What is kept of a pool is there, and the watch does not show it.
+    #[tokio::test]
+    async fn what_is_kept_gets_its_labels_back_when_somebody_has_taken_them() {
+        for (format, is_mended) in [("1", true), ("2", false)] {
+            let patches = Arc::new(Mutex::new(Vec::new()));
+            let seen = patches.clone();
+            let mut kept = json!(last_good::lease("u", "{}"));
+            kept["metadata"]["labels"] = json!({});
+            kept["metadata"]["resourceVersion"] = json!("7");
+            kept["metadata"]["annotations"]["arpeggio.dev/format"] = json!(format);
+            let server = tower::service_fn(move |request: http::Request<kube::client::Body>| {
+                let (kept, seen) = (kept.clone(), seen.clone());
+                async move {
+                    let status = Status::failure("there is one", "AlreadyExists").with_code(409);
+                    let is_create = request.method() == http::Method::POST;
+                    if request.method() == http::Method::PATCH {
+                        let bytes = request.into_body().collect_bytes().await.unwrap();
+                        let patch: serde_json::Value = serde_json::from_slice(&bytes).unwrap();
+                        seen.lock().unwrap().push(patch);
+                    }
+                    let (code, answer) = if is_create { (409, json!(status)) } else { (200, kept) };
+                    let body = kube::client::Body::from(answer.to_string().into_bytes());
+                    http::Response::builder().status(code).body(body)
+                }
+            });
+            let metrics = Metrics::registered(&prometheus::Registry::new()).unwrap();
+            let (events, _) = EventQueue::new(metrics.events_lost.clone());
+            let client = Client::new(server, "lb");
+            let (executor, _) = Executor::new(client, "lb".into(), None, events, metrics);
+            let text = Some("{}".to_owned());
+            let write = RecordWrite { uid: "u".to_owned(), text, expected: None };
+            let done = executor.write_record(&write).await;
+            assert!(done.is_err_and(|error| error.tells_of_change()), "it is decided anew");
+            let patches = patches.lock().unwrap();
+            assert_eq!(patches.len(), usize::from(is_mended), "{patches:?}");
+            for patch in patches.iter() {
+                assert_eq!(patch["metadata"]["resourceVersion"], "7");
+                assert_eq!(patch["metadata"]["labels"]["arpeggio.dev/record"], "last-good");
+            }
+        }
     }
 
     /// A load balancer that has no address yet.

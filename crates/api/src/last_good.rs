@@ -17,6 +17,7 @@ use k8s_openapi::{
 };
 use kube::ResourceExt as _;
 use serde::{Deserialize, Serialize};
+use serde_json::{Value, json};
 
 use crate::{
     address_pool::Sharing,
@@ -113,6 +114,20 @@ pub fn lease(uid: &str, text: &str) -> Lease {
         },
         spec: Some(LeaseSpec::default()),
     }
+}
+
+/// The patch that gives a Lease back the labels that somebody has taken from it, so that watches find it; `None` where it has
+/// them, or a newer release has written it.
+pub fn relabelled(lease: &Lease) -> Option<Value> {
+    let label = |(key, value): &(&str, &str)| Some(lease.labels().get(*key)? == value);
+    let lacks = [MANAGED_BY, LABEL].iter().any(|it| label(it) != Some(true));
+    let is_ours = lease::newer_format(lease).is_none() && !text(lease).is_empty();
+    (lacks && is_ours).then(|| {
+        json!({ "metadata": {
+            "resourceVersion": lease.resource_version(),
+            "labels": BTreeMap::from([MANAGED_BY, LABEL]),
+        } })
+    })
 }
 
 /// The text that a Lease keeps.
