@@ -261,7 +261,8 @@ fn still_allocated(record: &ServiceRecord, outcome: &Outcome) -> Finding {
 fn until_then(addresses: &[IpAddr]) -> String {
     match addresses {
         [] => String::new(),
-        addresses => format!("; {} stays until then", join(addresses)),
+        [address] => format!("; {address} stays until then"),
+        addresses => format!("; {} stay until then", join(addresses)),
     }
 }
 
