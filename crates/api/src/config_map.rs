@@ -24,7 +24,7 @@
 //! An entry with a mistake disables only itself, since a pool of which only a part is understood may do what its author
 //! did not want. A text that is not YAML at all says nothing: whoever has read an earlier one goes by that.
 
-mod node;
+mod yaml;
 
 use std::collections::BTreeMap;
 
@@ -32,7 +32,7 @@ use arpeggio_ipam::{InvalidPool, Pool, PoolError, PoolName, parse_ranges};
 use k8s_openapi::{api::core::v1::ConfigMap, apimachinery::pkg::apis::meta::v1::Time};
 use kube::{Resource as _, ResourceExt as _};
 
-use self::node::{Located, Node, Pairs};
+use self::yaml::{Located, Pairs, Yaml};
 use crate::{
     address_pool::{AnnounceRule, Spread},
     declaration::{Declaration, Origin, Remark, invalid},
@@ -82,7 +82,7 @@ pub struct Declarations {
 /// When it is not YAML or not a mapping, with line and column; when there are values under other keys only.
 pub fn parse(object: &ConfigMap, key: &str, dialect: Dialect) -> Result<Declarations, Malformed> {
     let text = text_of(object, key)?;
-    let mut documents = node::parse(text)?.into_iter();
+    let mut documents = yaml::parse(text)?.into_iter();
     let mut reader = Reader { object, text, dialect, found: Declarations::default() };
     let document = documents.next().unwrap_or_default();
     if let Some(at) = documents.next().and_then(|second| second.location()) {
@@ -90,8 +90,8 @@ pub fn parse(object: &ConfigMap, key: &str, dialect: Dialect) -> Result<Declarat
     }
     for (name, value) in document.0 {
         match (name.value.as_str(), value.value) {
-            (POOLS, Node::List(entries)) => entries.into_iter().for_each(|it| reader.entry(it)),
-            (POOLS, Node::Null) => {}
+            (POOLS, Yaml::List(entries)) => entries.into_iter().for_each(|it| reader.entry(it)),
+            (POOLS, Yaml::Null) => {}
             (POOLS, _) => {
                 return Err(Malformed::at(&value.location, "address-pools must be a list"));
             }
@@ -124,7 +124,7 @@ fn text_of<'a>(object: &'a ConfigMap, key: &str) -> Result<&'a str, Malformed> {
 }
 
 impl Malformed {
-    fn at(location: &node::Location, what: &str) -> Self {
+    fn at(location: &yaml::Location, what: &str) -> Self {
         Self { message: format!("{what} at {location}") }
     }
 }
@@ -138,7 +138,7 @@ struct Reader<'a> {
 
 impl Reader<'_> {
     /// What stands after the first document counts nowhere: `MetalLB` has passed it over, and who writes for us may mean it.
-    fn second_document(&mut self, at: node::Location) -> Result<(), Malformed> {
+    fn second_document(&mut self, at: yaml::Location) -> Result<(), Malformed> {
         match self.dialect {
             Dialect::Ours => Err(Malformed::at(&at, "remove the --- before what begins")),
             Dialect::MetalLb => {
@@ -152,7 +152,7 @@ impl Reader<'_> {
     }
 
     /// A key beside the pools may be meant for another program.
-    fn ignore(&mut self, key: &str, at: &node::Location) {
+    fn ignore(&mut self, key: &str, at: &yaml::Location) {
         let message = match key {
             "peers" | "bgp-communities" | "bfd-profiles" => {
                 format!("{key} at {at} is ignored: addresses are announced at layer 2 only")
@@ -162,11 +162,11 @@ impl Reader<'_> {
         self.found.remarks.push(Remark { reason: "UnknownKey", message });
     }
 
-    fn entry(&mut self, entry: Located<Node>) {
+    fn entry(&mut self, entry: Located<Yaml>) {
         let line = entry.location.line();
         let mut announcement = Announcement::Everywhere;
         let pool = match entry.value {
-            Node::Map(pairs) => self.pool(pairs, line).map(|(pool, how)| {
+            Yaml::Map(pairs) => self.pool(pairs, line).map(|(pool, how)| {
                 announcement = how;
                 pool
             }),
@@ -276,7 +276,7 @@ fn pool_name(pairs: &Pairs, line: u64, text: &str) -> Result<PoolName, InvalidPo
 }
 
 /// An absent protocol, or an empty one, is `layer2`.
-fn check_protocol(value: &Located<Node>, text: &str) -> Result<(), String> {
+fn check_protocol(value: &Located<Yaml>, text: &str) -> Result<(), String> {
     let at = value.location;
     match value.word(text) {
         Some("" | "layer2") => Ok(()),
@@ -288,10 +288,10 @@ fn check_protocol(value: &Located<Node>, text: &str) -> Result<(), String> {
 }
 
 /// `MetalLB` takes an empty list beside `protocol: layer2`.
-fn check_bgp(value: &Located<Node>) -> Result<(), String> {
+fn check_bgp(value: &Located<Yaml>) -> Result<(), String> {
     match &value.value {
-        Node::Null => Ok(()),
-        Node::List(items) if items.is_empty() => Ok(()),
+        Yaml::Null => Ok(()),
+        Yaml::List(items) if items.is_empty() => Ok(()),
         _ => Err(format!(
             "bgp-advertisements at {}: addresses are announced at layer 2 only, remove them",
             value.location
@@ -300,7 +300,7 @@ fn check_bgp(value: &Located<Node>) -> Result<(), String> {
 }
 
 /// An absent value, or an empty one, is `none`.
-fn spread_of(value: &Located<Node>, text: &str) -> Result<Spread, String> {
+fn spread_of(value: &Located<Yaml>, text: &str) -> Result<Spread, String> {
     let at = value.location;
     match value.word(text) {
         Some("") => Ok(Spread::None),
@@ -326,24 +326,24 @@ fn announcement(routed: bool, spread: Spread) -> Result<Announcement, String> {
 }
 
 /// The items of a list; none where nothing stands.
-fn texts(value: Located<Node>, text: &str) -> Result<Vec<String>, String> {
+fn texts(value: Located<Yaml>, text: &str) -> Result<Vec<String>, String> {
     let items = match value.value {
-        Node::List(items) => items,
-        Node::Null => Vec::new(),
+        Yaml::List(items) => items,
+        Yaml::Null => Vec::new(),
         _ => return Err(format!("addresses at {} must be a list", value.location)),
     };
-    let word = |item: Located<Node>| match item.word(text) {
+    let word = |item: Located<Yaml>| match item.word(text) {
         Some(word) if !word.is_empty() => Ok(word.to_owned()),
         _ => Err(format!("the address at {} is none", item.location)),
     };
     items.into_iter().map(word).collect()
 }
 
-fn switch(key: &Located<String>, value: &Located<Node>) -> Result<bool, String> {
+fn switch(key: &Located<String>, value: &Located<Yaml>) -> Result<bool, String> {
     match value.value {
-        Node::Switch(on) => Ok(on),
+        Yaml::Switch(on) => Ok(on),
         // Nothing is what it is without the key.
-        Node::Null => Ok(key.value == "auto-assign"),
+        Yaml::Null => Ok(key.value == "auto-assign"),
         _ => Err(format!("{} at {} must be true or false", key.value, value.location)),
     }
 }

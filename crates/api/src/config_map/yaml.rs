@@ -28,7 +28,7 @@ pub(super) struct Located<T> {
 
 /// What stands somewhere, as far as pools are concerned.
 #[derive(Debug, Clone)]
-pub(super) enum Node {
+pub(super) enum Yaml {
     Null,
     Switch(bool),
     /// A number. Nothing here is one, but it may be meant for a name.
@@ -40,7 +40,7 @@ pub(super) enum Node {
 
 /// A mapping in the order of the text. No key stands twice: the parser refuses that.
 #[derive(Debug, Clone, Default)]
-pub(super) struct Pairs(pub(super) Vec<(Located<String>, Located<Node>)>);
+pub(super) struct Pairs(pub(super) Vec<(Located<String>, Located<Yaml>)>);
 
 /// The mappings that `text` is made of, those apart that say nothing: more than one when `---` begins another.
 pub(super) fn parse(text: &str) -> Result<Vec<Pairs>, Malformed> {
@@ -73,7 +73,7 @@ impl Pairs {
         self.0.first().map(|(key, _)| key.location)
     }
 
-    pub(super) fn get(&self, key: &str) -> Option<&Located<Node>> {
+    pub(super) fn get(&self, key: &str) -> Option<&Located<Yaml>> {
         self.0.iter().find(|(name, _)| name.value == key).map(|(_, value)| value)
     }
 }
@@ -94,15 +94,15 @@ fn bytes(location: serde_saphyr::Location) -> Option<Range<usize>> {
     Some(start..start.checked_add(length)?)
 }
 
-impl Located<Node> {
+impl Located<Yaml> {
     /// The word that it is, as it stands in `text`: a number, or a word such as `yes`, may well be a name. Nothing is an
     /// empty word.
     pub(super) fn word<'a>(&'a self, text: &'a str) -> Option<&'a str> {
         match &self.value {
-            Node::Null => Some(""),
-            Node::Text(word) => Some(word),
-            Node::Number | Node::Switch(_) => text.get(self.bytes.clone()).map(str::trim),
-            Node::List(_) | Node::Map(_) => None,
+            Yaml::Null => Some(""),
+            Yaml::Text(word) => Some(word),
+            Yaml::Number | Yaml::Switch(_) => text.get(self.bytes.clone()).map(str::trim),
+            Yaml::List(_) | Yaml::Map(_) => None,
         }
     }
 }
@@ -113,9 +113,9 @@ impl<'de> Deserialize<'de> for Pairs {
     }
 }
 
-impl<'de> Deserialize<'de> for Node {
+impl<'de> Deserialize<'de> for Yaml {
     fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
-        deserializer.deserialize_any(NodeVisitor)
+        deserializer.deserialize_any(YamlVisitor)
     }
 }
 
@@ -137,48 +137,48 @@ impl<'de> Visitor<'de> for PairsVisitor {
     }
 }
 
-struct NodeVisitor;
+struct YamlVisitor;
 
-impl<'de> Visitor<'de> for NodeVisitor {
-    type Value = Node;
+impl<'de> Visitor<'de> for YamlVisitor {
+    type Value = Yaml;
 
     fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str("any YAML")
     }
 
-    fn visit_unit<E>(self) -> Result<Node, E> {
-        Ok(Node::Null)
+    fn visit_unit<E>(self) -> Result<Yaml, E> {
+        Ok(Yaml::Null)
     }
 
-    fn visit_bool<E>(self, on: bool) -> Result<Node, E> {
-        Ok(Node::Switch(on))
+    fn visit_bool<E>(self, on: bool) -> Result<Yaml, E> {
+        Ok(Yaml::Switch(on))
     }
 
-    fn visit_i64<E>(self, _: i64) -> Result<Node, E> {
-        Ok(Node::Number)
+    fn visit_i64<E>(self, _: i64) -> Result<Yaml, E> {
+        Ok(Yaml::Number)
     }
 
-    fn visit_u64<E>(self, _: u64) -> Result<Node, E> {
-        Ok(Node::Number)
+    fn visit_u64<E>(self, _: u64) -> Result<Yaml, E> {
+        Ok(Yaml::Number)
     }
 
-    fn visit_f64<E>(self, _: f64) -> Result<Node, E> {
-        Ok(Node::Number)
+    fn visit_f64<E>(self, _: f64) -> Result<Yaml, E> {
+        Ok(Yaml::Number)
     }
 
-    fn visit_str<E>(self, text: &str) -> Result<Node, E> {
-        Ok(Node::Text(text.to_owned()))
+    fn visit_str<E>(self, text: &str) -> Result<Yaml, E> {
+        Ok(Yaml::Text(text.to_owned()))
     }
 
-    fn visit_seq<A: SeqAccess<'de>>(self, mut sequence: A) -> Result<Node, A::Error> {
+    fn visit_seq<A: SeqAccess<'de>>(self, mut sequence: A) -> Result<Yaml, A::Error> {
         let mut items = Vec::new();
         while let Some(item) = sequence.next_element()? {
             items.push(item);
         }
-        Ok(Node::List(items))
+        Ok(Yaml::List(items))
     }
 
-    fn visit_map<A: MapAccess<'de>>(self, map: A) -> Result<Node, A::Error> {
-        PairsVisitor.visit_map(map).map(Node::Map)
+    fn visit_map<A: MapAccess<'de>>(self, map: A) -> Result<Yaml, A::Error> {
+        PairsVisitor.visit_map(map).map(Yaml::Map)
     }
 }
