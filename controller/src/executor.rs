@@ -5,7 +5,7 @@ use std::{future::Future, net::IpAddr, sync::Arc, time::Duration};
 use arpeggio_allocation::{
     effect::{
         ALLOCATED, Change, Effect, Failed, Observed, PoolWrite, RecordWrite, Refused, Release,
-        Report, ServiceWrite, Task,
+        ServiceWrite, Task, TaskReport,
     },
     news,
     node_leases::LeaseToDelete,
@@ -54,7 +54,7 @@ pub(crate) struct Executor {
     events: EventQueue,
     metrics: Metrics,
     permits: Arc<Semaphore>,
-    reports: mpsc::UnboundedSender<Report>,
+    reports: mpsc::UnboundedSender<TaskReport>,
 }
 
 /// Why a request brought nothing.
@@ -113,7 +113,7 @@ impl Executor {
         class: Option<String>,
         events: EventQueue,
         metrics: Metrics,
-    ) -> (Self, mpsc::UnboundedReceiver<Report>) {
+    ) -> (Self, mpsc::UnboundedReceiver<TaskReport>) {
         let (reports, received) = mpsc::unbounded_channel();
         let permits = Arc::new(Semaphore::new(AT_ONCE));
         (Self { client, namespace, class, events, metrics, permits, reports }, received)
@@ -136,7 +136,7 @@ impl Executor {
         let succeeded = result.is_ok();
         let result = result.map_err(|error| failed(&task, &error, &self.namespace));
         // Fails only when the process ends.
-        let _ = self.reports.send(Report { subject: task.subject, result });
+        let _ = self.reports.send(TaskReport { subject: task.subject, result });
         if let (true, Effect::WriteService(write)) = (succeeded, task.effect) {
             self.tell(&write);
         }

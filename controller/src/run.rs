@@ -7,7 +7,7 @@ use std::{
 
 use arpeggio_allocation::{
     Index, Unlisted,
-    effect::Report,
+    effect::TaskReport,
     news::{Kind, News},
 };
 use arpeggio_api::{
@@ -56,7 +56,7 @@ pub(crate) struct Controller {
     leadership: Leadership,
     installations: Installations,
     executor: Executor,
-    reports: UnboundedReceiver<Report>,
+    reports: UnboundedReceiver<TaskReport>,
     metrics: Metrics,
     heartbeat: Heartbeat,
     /// Taken when everything is known and, if this is the leader, the first decisions were made.
@@ -74,7 +74,7 @@ impl Controller {
         places: &Places,
         index: Index,
         leadership: Leadership,
-        (executor, reports): (Executor, UnboundedReceiver<Report>),
+        (executor, reports): (Executor, UnboundedReceiver<TaskReport>),
         health: &Health,
         metrics: Metrics,
     ) -> Self {

@@ -273,7 +273,7 @@ impl Refused {
 
 /// What came of a task.
 #[derive(Debug)]
-pub struct Report {
+pub struct TaskReport {
     /// What the task was about.
     pub subject: Subject,
     /// What came of it.

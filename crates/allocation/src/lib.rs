@@ -60,7 +60,7 @@ use kube::{Resource, ResourceExt, api::ObjectMeta};
 
 use crate::{
     declared::DeclaredPools,
-    effect::{Effect, Observed, Report, Subject, Task},
+    effect::{Effect, Observed, Subject, Task, TaskReport},
     known_lock::KnownLock,
     news::News,
     pace::Pace,
@@ -279,8 +279,8 @@ impl Index {
     }
 
     /// Takes note of what came of a task.
-    pub fn finish(&mut self, report: Report, now: &Time) {
-        let Report { subject, result } = report;
+    pub fn finish(&mut self, report: TaskReport, now: &Time) {
+        let TaskReport { subject, result } = report;
         let underway = self.busy.remove(&subject);
         let work = underway.map_or(Work::Locks, |it| it.work);
         if let Some(address) = underway.and_then(|it| it.lock) {

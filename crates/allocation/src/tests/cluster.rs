@@ -155,7 +155,7 @@ impl Controller {
     }
 
     /// Hears what came of a task.
-    pub(super) fn finish(&mut self, report: Report, now: &Time) {
+    pub(super) fn finish(&mut self, report: TaskReport, now: &Time) {
         let read = |observed| match observed {
             Observed::Lock(lease) => Observed::Lock(Box::new(self.edition.reads(&lease))),
             Observed::Service(service) => {
@@ -167,7 +167,7 @@ impl Controller {
             other => other,
         };
         let result = report.result.map(read);
-        self.index.finish(Report { result, ..report }, now);
+        self.index.finish(TaskReport { result, ..report }, now);
     }
 
     /// Hears of the next change on one watch; false when there is none.
@@ -713,7 +713,7 @@ impl Cluster {
 /// What controllers do.
 impl Cluster {
     /// All that a task does, without anything in between.
-    pub(super) fn perform_at_once(&mut self, task: Task) -> Report {
+    pub(super) fn perform_at_once(&mut self, task: Task) -> TaskReport {
         let result = match &task.effect {
             Effect::Release(release) => match self.needing(release) {
                 Some(service) => Ok(Observed::Needed(Box::new(service))),
@@ -721,7 +721,7 @@ impl Cluster {
             },
             effect => self.perform(effect),
         };
-        Report { subject: task.subject, result }
+        TaskReport { subject: task.subject, result }
     }
 
     /// A task that is a single request, or the first one of a claim (the second only reads).

@@ -87,7 +87,7 @@ impl Lab {
     fn round(&mut self, meanwhile: impl FnOnce(&mut Cluster)) {
         self.controller.hear_all(&self.cluster);
         let tasks = self.controller.decide(&cluster::after(self.time));
-        let reports: Vec<Report> =
+        let reports: Vec<TaskReport> =
             tasks.into_iter().map(|task| self.cluster.perform_at_once(task)).collect();
         meanwhile(&mut self.cluster);
         self.controller.hear_all(&self.cluster);

@@ -70,7 +70,7 @@ impl Lab {
             self.controller.hear_all(&self.cluster);
             let now = cluster::after(self.time);
             let (due, later) = late.into_iter().partition(|(time, _)| *time <= self.time);
-            let due: Vec<(Duration, Report)> = due;
+            let due: Vec<(Duration, TaskReport)> = due;
             late = later;
             due.into_iter().for_each(|(_, report)| self.controller.index.finish(report, &now));
             for task in self.controller.decide(&now) {
@@ -161,7 +161,7 @@ fn an_overloaded_server_is_asked_again_when_it_says() {
     let task = lab.controller.decide(&cluster::now()).remove(0);
     let retry_after = Some(Duration::from_mins(1));
     let result = Err(cluster::unanswered("create Lease", retry_after));
-    lab.controller.index.finish(Report { subject: task.subject, result }, &cluster::now());
+    lab.controller.index.finish(TaskReport { subject: task.subject, result }, &cluster::now());
     lab.wait(Duration::from_secs(59));
     assert_eq!(lab.locks(), [""; 0]);
     lab.wait(Duration::from_secs(1));
@@ -189,7 +189,7 @@ fn a_pause_of_a_day_is_not_believed() {
     let task = lab.controller.decide(&cluster::now()).pop().unwrap();
     for retry_after in [Duration::from_hours(24), Duration::MAX] {
         let result = Err(cluster::unanswered("create Lease", Some(retry_after)));
-        let report = Report { subject: task.subject.clone(), result };
+        let report = TaskReport { subject: task.subject.clone(), result };
         lab.controller.index.finish(report, &cluster::now());
     }
     lab.wait(Duration::from_mins(9));

@@ -270,7 +270,7 @@ impl Sources {
         let leases = self.kept();
         for mut lease in leases.clone() {
             let uid = last_good::uid(&lease.name_any()).unwrap().to_owned();
-            let report = Report { subject: Subject::Record(uid), result: Ok(Observed::Record) };
+            let report = TaskReport { subject: Subject::Record(uid), result: Ok(Observed::Record) };
             self.index.finish(report, &cluster::now());
             lease.metadata.resource_version = Some(version.to_owned());
             self.shown(lease);

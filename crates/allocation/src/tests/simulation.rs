@@ -18,7 +18,7 @@ use super::{
     cluster::{self, Cluster, Controller, Watch},
     editions::Edition,
 };
-use crate::effect::{Effect, Observed, Release, Report, Subject, Task};
+use crate::effect::{Effect, Observed, Release, Subject, Task, TaskReport};
 use crate::{Index, Periods};
 
 /// What the pool may be. Each has fewer addresses than there are Services, so that they contend.
@@ -85,7 +85,7 @@ pub(super) struct World {
     pub(super) editions: [Edition; CONTROLLERS],
     lives: Vec<u32>,
     requests: Vec<Sent>,
-    answers: Vec<((usize, u32), Report)>,
+    answers: Vec<((usize, u32), TaskReport)>,
     pub(super) time: Duration,
     periods: Periods,
     /// How many requests have changed something.
@@ -244,7 +244,7 @@ impl World {
             }
             Request::Task(effect) => self.cluster.perform(&effect),
         };
-        self.answers.push((from, Report { subject, result }));
+        self.answers.push((from, TaskReport { subject, result }));
         words
     }
 
