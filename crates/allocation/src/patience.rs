@@ -92,15 +92,19 @@ fn is_ahead(end: &Time, now: &Time) -> bool {
     left > SignedDuration::ZERO && left <= TELL_AFTER * 2
 }
 
-/// Whether a pool that is applied now could be all that is missing.
+/// Whether a pool that is applied now, or labels that a namespace, a pool's rules or the Service gets, could be all that is
+/// missing.
 fn misses_pool(outcome: &Outcome) -> bool {
     let Some(Reason::NoneToGive(refusal, _)) = &outcome.refusal else { return false };
+    let is_elsewhere = |why: &Unfitness| matches!(why, Unfitness::Unknown | Unfitness::Outsider(_));
     match refusal {
         Refusal::NoPools => true,
         Refusal::Pools { pools, .. } => {
-            pools.iter().any(|it| matches!(*it.why, Unfitness::Unknown))
+            pools.is_empty() || pools.iter().any(|it| is_elsewhere(&it.why))
         }
-        Refusal::Address { why, .. } => *why == UnfitAddress::NoPool,
+        Refusal::Address { why, .. } => {
+            matches!(why, UnfitAddress::NoPool | UnfitAddress::Outsider { .. })
+        }
         Refusal::OneAddressForTwo { .. } => false,
     }
 }

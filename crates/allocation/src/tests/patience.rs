@@ -1,6 +1,9 @@
 //! Pools that are missing for a moment.
 
-use arpeggio_api::service::ADDRESS_EXPIRING;
+use arpeggio_api::{
+    address_pool::{AddressItem, AddressPoolSpec, Allocation},
+    service::ADDRESS_EXPIRING,
+};
 
 use super::*;
 
@@ -86,4 +89,42 @@ fn while_the_api_server_refuses_to_write_that_an_address_expires_nothing_goes_to
     lab.cluster.refuses = None;
     lab.seconds(60);
     assert!(lab.record("web").condition(ADDRESS_EXPIRING).is_some());
+}
+
+#[test]
+fn a_namespace_that_gets_its_labels_a_moment_later_is_warned_of_nothing() {
+    let selector = serde_json::json!({ "matchLabels": { "team": "a" } });
+    let namespace_selectors = vec![serde_json::from_value(selector).unwrap()];
+    let allocation = Some(Allocation { namespace_selectors, ..Allocation::default() });
+    let addresses = vec![AddressItem("10.0.0.1-10.0.0.9".to_owned())];
+    let spec = AddressPoolSpec { addresses, allocation, ..AddressPoolSpec::default() };
+    let wishes: [&[(&str, &str)]; 3] =
+        [&[], &[("arpeggio.dev/address-pool", "team")], &[("arpeggio.dev/addresses", "10.0.0.1")]];
+    let labels = || Labels::from([("team".to_owned(), "a".to_owned())]);
+    for annotations in wishes {
+        let mut lab = patient(&[]);
+        lab.cluster.set_pool_spec("team", spec.clone());
+        lab.cluster.create_service("web", annotations);
+        lab.settle();
+        lab.seconds(3);
+        lab.controller.index.set_namespace("default", labels());
+        lab.settle();
+        let reasons: Vec<_> = lab.told.iter().map(|news| news.reason).collect();
+        assert_eq!(reasons, ["IPAllocated"], "{annotations:?}");
+        lab.controller.index.set_namespace("default", Labels::new());
+        lab.settle();
+        lab.seconds(3);
+        lab.controller.index.set_namespace("default", labels());
+        lab.settle();
+        lab.seconds(20);
+        assert_eq!(lab.told.len(), 1, "{annotations:?}: {:?}", lab.told);
+        lab.controller.index.set_namespace("default", Labels::new());
+        lab.cluster.create_service("late", annotations);
+        lab.settle();
+        lab.seconds(6);
+        assert!(
+            lab.says("late").contains("not for") || lab.says("late").contains("no pool is for")
+        );
+        assert!(lab.record("web").condition(ADDRESS_EXPIRING).is_some());
+    }
 }
