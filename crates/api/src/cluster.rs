@@ -73,10 +73,23 @@ pub fn node_addresses(node: &Node) -> Vec<IpAddr> {
 }
 
 /// The address in a text that nobody has checked: with blanks around it, with the interface that it is on (`fe80::1%eth0`), as
-/// part of a subnet (`10.0.0.1/24`), or an IPv4 address in IPv6 form.
+/// part of a subnet (`10.0.0.1/24`), with zeros before its numbers (`010.000.000.001`, which Kubernetes reads as decimal), or an
+/// IPv4 address in IPv6 form.
 pub(crate) fn one_address(text: &str) -> Option<IpAddr> {
     let plain = text.trim().split(['%', '/']).next()?;
-    plain.parse::<IpAddr>().ok().map(|address| address.to_canonical())
+    let address = plain.parse::<IpAddr>().ok().or_else(|| without_zeros(plain)?.parse().ok());
+    address.map(|address| address.to_canonical())
+}
+
+/// An IPv4 address without the zeros that stand before its numbers.
+fn without_zeros(text: &str) -> Option<String> {
+    let is_number = |part: &str| !part.is_empty() && part.bytes().all(|it| it.is_ascii_digit());
+    let number = |part: &str| {
+        Some(part.trim_start_matches('0')).filter(|it| !it.is_empty()).unwrap_or("0").to_owned()
+    };
+    let parts: Vec<&str> = text.split('.').collect();
+    let is_address = parts.len() == 4 && parts.iter().all(|it| is_number(it));
+    is_address.then(|| parts.into_iter().map(number).collect::<Vec<_>>().join("."))
 }
 
 #[cfg(test)]
@@ -119,6 +132,9 @@ mod tests {
             ("192.168.0.11/24", Some("192.168.0.11")),
             ("fe80::11%eth0", Some("fe80::11")),
             ("FD00:0:0::11", Some("fd00::11")),
+            ("192.168.000.011", Some("192.168.0.11")),
+            ("192.168.0.0256", None),
+            ("1.2.3.4.5", None),
             ("node-1.example.com", None),
             ("10.0.0", None),
             ("", None),

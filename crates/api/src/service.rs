@@ -30,7 +30,7 @@ use kube::Resource;
 use serde_json::{Value, json};
 
 pub use self::request_error::RequestError;
-use crate::{address_pool::Spread, condition, lock::ServiceRef};
+use crate::{address_pool::Spread, cluster::one_address, condition, lock::ServiceRef};
 
 /// The field manager of all that the controller writes (`managedFields[].manager`).
 pub const FIELD_MANAGER: &str = "arpeggio-controller";
@@ -353,8 +353,8 @@ fn other_writers(service: &Service, which: impl Fn(&ManagedFieldsEntry) -> bool)
 }
 
 fn address(entry: &LoadBalancerIngress) -> Option<IpAddr> {
-    // The API server takes IPv4 addresses in IPv6 form.
-    written_address(entry).map(|address| address.to_canonical())
+    // The API server takes more than one form of an address.
+    one_address(entry.ip.as_deref()?)
 }
 
 fn written_address(entry: &LoadBalancerIngress) -> Option<IpAddr> {
@@ -444,6 +444,11 @@ mod tests {
         ];
         for (entry, same) in table {
             assert_eq!(ingress(entry.clone()).says(&address), same, "{entry}");
+        }
+        for written in ["::ffff:10.0.0.1", "010.000.0.01"] {
+            let ingress = ingress(json!({ "ip": written, "ipMode": "VIP" }));
+            assert_eq!((ingress.addresses.as_slice(), ingress.has_others), (&address[..], false));
+            assert!(ingress.is_written_otherwise, "{written}");
         }
     }
 
