@@ -28,13 +28,14 @@ use kube::{
     config::{InferConfigError, KubeConfigOptions, Kubeconfig, KubeconfigError},
     core::{Status, response::StatusDetails},
 };
-use tower::{BoxError, Service, ServiceBuilder, retry::RetryLayer};
+use tower::{BoxError, Service, ServiceBuilder, retry::RetryLayer, util::MapRequestLayer};
 
 use crate::{
     credentials::{self, CredentialError},
     names::Names,
     proxy::{self, Environment},
     server_clock,
+    token_file::TokenFile,
 };
 
 /// After so long without a word on a connection, the kernel asks whether the other side still knows it. One that has
@@ -231,7 +232,7 @@ fn tunnel<C>(proxy: &Intercept, connector: C) -> Tunnel<C> {
 }
 
 /// A client whose connections `connector` makes.
-fn through<C>(config: Config, connector: C) -> kube::Result<Client>
+fn through<C>(mut config: Config, connector: C) -> kube::Result<Client>
 where
     C: Service<Uri> + Clone + Send + Sync + 'static,
     C::Response: Connection + Read + Write + Send + Unpin + 'static,
@@ -245,10 +246,13 @@ where
     connector.set_write_timeout(config.write_timeout);
     connector.set_reset_reader_on_write(config.reset_reader_on_write);
     let connections = legacy::Client::builder(TokioExecutor::new()).build(connector);
+    let token_file = TokenFile::taken_from(&mut config.auth_info);
+    let signed = token_file.map(|file| MapRequestLayer::new(move |request| file.signed(request)));
     let retry = config.default_retry.then(|| RetryLayer::new(RetryPolicy::server_retry()));
     let requests = ServiceBuilder::new()
         .layer(config.base_uri_layer())
         .option_layer(retry)
+        .option_layer(signed)
         .option_layer(config.auth_layer()?)
         .layer(config.extra_headers_layer()?)
         .map_err(BoxError::from)
@@ -540,6 +544,26 @@ mod tests {
         let mut config = Config::new("https://api.home.example:6443".parse().unwrap());
         config.auth_info.token = Some("topsecret".to_owned().into());
         assert!(attentive(config, &Environment::default()).is_ok());
+    }
+
+    #[tokio::test]
+    async fn the_api_server_is_asked_in_the_name_of_the_token_in_a_file() {
+        let file = env::temp_dir().join(format!("arpeggio-asked-{}", std::process::id()));
+        std::fs::write(&file, "topsecret").unwrap();
+        let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let server = format!("http://{}", listener.local_addr().unwrap());
+        let mut config = Config::new(server.parse().unwrap());
+        config.auth_info.token_file = Some(file.display().to_string());
+        let client = attentive(config, &Environment::default()).unwrap();
+        let pods: Api<Pod> = Api::namespaced(client, "shop");
+        let asked = async {
+            let mut stream = listener.accept().await?.0;
+            let asked = read(&mut stream).await?;
+            std::io::Result::Ok(String::from_utf8_lossy(&asked).to_lowercase())
+        };
+        let (asked, _) = tokio::join!(asked, pods.get("web"));
+        assert!(asked.unwrap().contains("authorization: bearer topsecret"));
+        std::fs::remove_file(&file).unwrap();
     }
 
     #[tokio::test]

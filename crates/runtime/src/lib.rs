@@ -23,6 +23,7 @@ pub mod shutdown;
 pub mod silent_nodes;
 pub mod table;
 pub mod telemetry;
+mod token_file;
 pub mod unclear;
 pub mod version;
 pub mod wall_clock;
