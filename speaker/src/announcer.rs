@@ -1,6 +1,7 @@
 //! Puts decisions on the wire: which address is announced on which interface, and when the segment is told of it.
 
 use std::{
+    borrow::Cow,
     collections::{BTreeMap, BTreeSet},
     net::IpAddr,
     sync::Arc,
@@ -18,13 +19,21 @@ use crate::{
 };
 
 /// What has been decided.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub(crate) struct Demand<'a> {
-    /// The addresses to announce.
-    pub(crate) announced: &'a BTreeSet<IpAddr>,
+    /// The addresses to announce. There may be thousands, and hardly ever are they others than before.
+    pub(crate) announced: Cow<'a, BTreeSet<IpAddr>>,
     /// The addresses to ask for before their first use.
     pub(crate) asked: BTreeSet<IpAddr>,
     /// The addresses that fellows are asked for.
     pub(crate) awaited: BTreeSet<IpAddr>,
+}
+
+impl Demand<'_> {
+    fn into_owned(self) -> Demand<'static> {
+        let Self { announced, asked, awaited } = self;
+        Demand { announced: Cow::Owned(announced.into_owned()), asked, awaited }
+    }
 }
 
 /// What this node has on the wire.
@@ -42,9 +51,8 @@ pub(crate) struct Announcer {
     dead: BTreeSet<u32>,
     segments: Segments,
     schedule: Schedule,
-    announced: BTreeSet<IpAddr>,
-    asked: BTreeSet<IpAddr>,
-    awaited: BTreeSet<IpAddr>,
+    /// What was put into force last.
+    demand: Demand<'static>,
     /// What the addresses' places depend on has changed, or could not be put into force.
     stale: bool,
 }
@@ -60,9 +68,7 @@ impl Announcer {
             dead: BTreeSet::new(),
             segments: Segments::new(wiring),
             schedule: Schedule::default(),
-            announced: BTreeSet::new(),
-            asked: BTreeSet::new(),
-            awaited: BTreeSet::new(),
+            demand: Demand::default(),
             stale: true,
             links: Arc::default(),
         };
@@ -185,27 +191,19 @@ impl Announcer {
             self.segments.follow(&self.links);
             self.stale = true;
         }
-        if !self.stale && self.is_met(&demand) {
+        if !self.stale && self.demand == demand {
             return;
         }
         let wanted = Wanted {
-            announced: self.placed(demand.announced, &interfaces),
+            announced: self.placed(&demand.announced, &interfaces),
             asked: self.placed(&demand.asked, &interfaces),
             peers: self.peers(neighbours, &demand.awaited, &interfaces),
         };
         let changes = self.segments.attend_to(&wanted, &self.links);
         changes.lost.into_iter().for_each(|it| self.schedule.stop(it));
         changes.gained.into_iter().for_each(|it| self.schedule.start(it, now));
-        self.announced.clone_from(demand.announced);
-        self.asked = demand.asked;
-        self.awaited = demand.awaited;
+        self.demand = demand.into_owned();
         self.stale = changes.incomplete;
-    }
-
-    fn is_met(&self, demand: &Demand<'_>) -> bool {
-        self.announced == *demand.announced
-            && self.asked == demand.asked
-            && self.awaited == demand.awaited
     }
 
     fn placed(

@@ -7,6 +7,7 @@
 mod report;
 
 use std::{
+    borrow::Cow,
     collections::{BTreeMap, BTreeSet},
     net::IpAddr,
     sync::Arc,
@@ -860,7 +861,7 @@ impl Engine {
     fn attend(&mut self, now: Timestamp) {
         let elector = &self.elector;
         let demand = Demand {
-            announced: elector.announcing(),
+            announced: Cow::Borrowed(elector.announcing()),
             asked: elector.asking().collect(),
             awaited: elector.awaited().collect(),
         };

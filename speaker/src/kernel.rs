@@ -11,6 +11,7 @@ mod refusals;
 mod table;
 
 use std::{
+    borrow::Cow,
     collections::{BTreeMap, BTreeSet},
     net::{IpAddr, Ipv4Addr, Ipv6Addr},
     sync::Arc,
@@ -173,7 +174,7 @@ fn work(tasks: &Receiver<Task>, wiring: Wiring) {
             freshness.extend(now + Duration::from_secs(1));
         }
         let demand = Demand {
-            announced: &task.announced,
+            announced: Cow::Borrowed(&task.announced),
             asked: task.asked.clone(),
             awaited: task.awaited.clone(),
         };

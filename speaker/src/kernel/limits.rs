@@ -2,7 +2,7 @@
 //!
 //! The limit is one of a process, so the test begins another one: itself.
 
-use std::{collections::BTreeSet, fs, net::IpAddr, process::Command};
+use std::{borrow::Cow, collections::BTreeSet, fs, net::IpAddr, process::Command};
 
 use arpeggio_link::interfaces;
 use nix::sys::resource::{Resource, getrlimit, setrlimit};
@@ -87,7 +87,8 @@ fn turns(announcer: &mut Announcer) -> Vec<String> {
     let awaited: BTreeSet<IpAddr> = [THERE.into(), THERE_V6.into()].into();
     let mut opened = Vec::new();
     for _ in 0..4 {
-        let demand = Demand { announced: &ours, asked: BTreeSet::new(), awaited: awaited.clone() };
+        let announced = Cow::Borrowed(&ours);
+        let demand = Demand { announced, awaited: awaited.clone(), ..Demand::default() };
         announcer.attend_to(
             demand,
             |address, reach| reach.announcing(address, &[]),

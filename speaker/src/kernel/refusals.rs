@@ -1,6 +1,7 @@
 //! Frames that the kernel does not let leave.
 
 use std::{
+    borrow::Cow,
     collections::BTreeSet,
     net::IpAddr,
     sync::Arc,
@@ -51,8 +52,7 @@ impl Side {
         while start.elapsed() < LONG {
             let now = of_this_machine();
             self.freshness.extend(now + Duration::from_secs(1));
-            let demand =
-                Demand { announced: &ours, asked: BTreeSet::new(), awaited: BTreeSet::new() };
+            let demand = Demand { announced: Cow::Borrowed(&ours), ..Demand::default() };
             self.announcer.attend_to(
                 demand,
                 |address, reach| reach.announcing(address, &[]),
