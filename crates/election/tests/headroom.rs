@@ -11,7 +11,7 @@ use std::{
     collections::BTreeSet,
     net::IpAddr,
     sync::{Mutex, MutexGuard, PoisonError},
-    time::{Duration, Instant},
+    time::Duration,
 };
 
 use arpeggio_election::{
@@ -19,13 +19,17 @@ use arpeggio_election::{
     Lock, Node, NodeFacts, Outcome, Question, Reach, Session, SessionState, Settings, Timestamp,
     Version, Write,
 };
+use nix::time::{ClockId, clock_gettime};
 
 const NODES: u64 = 1000;
 const ADDRESSES: u32 = 10_000;
 
-/// What a change may cost here, on a machine that is busy with other things. Without optimisation all takes several times as
-/// long.
-const LIMIT: Duration = Duration::from_millis(if cfg!(debug_assertions) { 600 } else { 200 });
+/// What a change may cost: what is promised. Without optimisation, and where all that is announced is looked at in each turn, it
+/// takes several times as long.
+const LIMIT: Duration = Duration::from_millis(if cfg!(debug_assertions) { 300 } else { 50 });
+
+/// Among six times as many nodes.
+const LIMIT_OF_MANY: Duration = LIMIT.saturating_mul(3);
 
 /// What one of many changes may cost that come one after the other all the time. Where assertions are checked, each turn looks at
 /// all that is announced, to see that it is what the roles say.
@@ -95,6 +99,19 @@ fn excluded() -> NodeFacts {
     NodeFacts { excluded: true, ..NodeFacts::default() }
 }
 
+/// What the thread that measures does from here on, and not how long it takes while others are at work, too.
+struct Work(Duration);
+
+impl Work {
+    fn begin() -> Self {
+        Self(Duration::from(clock_gettime(ClockId::CLOCK_THREAD_CPUTIME_ID).unwrap()))
+    }
+
+    fn done(&self) -> Duration {
+        Self::begin().0.saturating_sub(self.0)
+    }
+}
+
 /// Those who measure do so one after the other.
 static ALONE: Mutex<()> = Mutex::new(());
 
@@ -109,6 +126,8 @@ struct Stage {
     asked: BTreeSet<Node>,
     /// One of them, which does not answer.
     dead: Option<Node>,
+    /// What a change may cost.
+    limit: Duration,
     _alone: MutexGuard<'static, ()>,
 }
 
@@ -139,6 +158,7 @@ impl Stage {
             api: true,
             asked: BTreeSet::new(),
             dead: None,
+            limit: if nodes > NODES { LIMIT_OF_MANY } else { LIMIT },
             _alone: alone,
         };
         for index in 0..nodes {
@@ -171,9 +191,9 @@ impl Stage {
     /// Decides, and returns how long that took.
     fn turn(&mut self, after: Duration) -> Duration {
         self.now = self.now + after;
-        let began = Instant::now();
+        let began = Work::begin();
         let decision = self.elector.decide(self.now);
-        let took = began.elapsed();
+        let took = began.done();
         self.perform(decision);
         took
     }
@@ -221,19 +241,20 @@ impl Stage {
 
     /// The longest turn of those that follow `events`, that of learning of them included.
     fn cost(&mut self, events: impl IntoIterator<Item = Event>) -> Duration {
-        let began = Instant::now();
+        let began = Work::begin();
         events.into_iter().for_each(|event| self.learn(event));
-        let first = began.elapsed() + self.turn(SOON);
+        let first = began.done() + self.turn(SOON);
         (0..30).map(|_| self.turn(SOON)).fold(first, Duration::max)
     }
 
     /// Makes a change at one node after the other, and sees what it costs.
     fn check(&mut self, what: &str, change: impl Fn(u64, u64) -> Event) {
+        let limit = self.limit;
         let tries = (0..TRIES).map(|_| {
             let version = self.newer();
             self.cost([change(100 + version, version)])
         });
-        check(what, tries.min().unwrap());
+        check_within(limit, what, tries.min().unwrap());
     }
 }
 
@@ -244,8 +265,12 @@ fn check_start(what: &str, stage: impl Fn() -> Stage) {
 }
 
 fn check(what: &str, took: Duration) {
+    check_within(LIMIT, what, took);
+}
+
+fn check_within(limit: Duration, what: &str, took: Duration) {
     println!("{took:>10.1?}  {what}");
-    assert!(took < LIMIT, "{what}: {took:?}");
+    assert!(took < limit, "{what}: {took:?}");
 }
 
 #[test]
@@ -385,10 +410,10 @@ fn a_change_of_one_services_pods_costs_little() {
         let mut spent = Duration::ZERO;
         for index in 0..100 {
             stage.now = stage.now + Duration::from_millis(1);
-            let began = Instant::now();
+            let began = Work::begin();
             stage.learn(event(index));
             let decision = stage.elector.decide(stage.now);
-            spent += began.elapsed();
+            spent += began.done();
             stage.perform(decision);
         }
         let each = spent / 100;
@@ -416,9 +441,9 @@ fn what_changes_nothing_costs_the_same_among_few_nodes_and_many() {
         let mut quickest = Duration::MAX;
         for index in 0..300 {
             let version = stage.newer();
-            let began = Instant::now();
+            let began = Work::begin();
             stage.learn(Event::Session(session(1 + index % (nodes - 1), version)));
-            quickest = quickest.min(began.elapsed() + stage.turn(SOON));
+            quickest = quickest.min(began.done() + stage.turn(SOON));
         }
         println!("{quickest:>10.1?}  a renewal among {nodes} nodes");
         quickest
@@ -433,10 +458,10 @@ fn a_second_at_rest_costs_little() {
     for index in 1..NODES {
         let version = stage.newer();
         stage.now = stage.now + Duration::from_millis(1);
-        let began = Instant::now();
+        let began = Work::begin();
         stage.learn(Event::Session(session(index, version)));
         let decision = stage.elector.decide(stage.now);
-        spent += began.elapsed();
+        spent += began.done();
         stage.perform(decision);
     }
     println!("{spent:>10.1?}  a second in which every session is renewed");
