@@ -9,6 +9,7 @@ mod chaos;
 mod cluster;
 mod deaths;
 mod floods;
+mod headroom;
 mod interfaces;
 mod machine;
 mod names;

@@ -571,7 +571,8 @@ impl Cluster {
             node: self.machines[arrival.machine].node.clone(),
             instance: format!("{}-{}", self.machines[arrival.machine].node, arrival.boot),
         };
-        let now = MicroTime(jiff::Timestamp::UNIX_EPOCH + millis(self.now));
+        let ahead = jiff::SignedDuration::from_hours(self.machines[arrival.machine].hours_ahead);
+        let now = MicroTime(jiff::Timestamp::UNIX_EPOCH + millis(self.now) + ahead);
         let name = arrival.order.lease(&me);
         let request = arrival.order.request(&me, now);
         let written = request.as_ref().and_then(|request| self.api.perform(&name, request));
@@ -653,6 +654,26 @@ impl Cluster {
         self.tell(index, due, Message::Input(Box::new(backends)));
     }
 
+    /// The API server has this Lease, of which no speaker that runs is told.
+    pub(super) fn store(&mut self, lease: Lease) {
+        self.api.store(lease);
+    }
+
+    /// The same with the lock of an address that a node holds.
+    pub(super) fn store_held(&mut self, address: IpAddr, node: &str, epoch: u64) {
+        let mut lease = claimed(address, WrittenAnnounceTerms::default()).created();
+        lease.spec.get_or_insert_default().holder_identity = Some(node.to_owned());
+        let annotations = lease.metadata.annotations.get_or_insert_default();
+        annotations.insert("arpeggio.dev/session".to_owned(), epoch.to_string());
+        self.api.store(lease);
+    }
+
+    /// Somebody writes this Lease.
+    pub(super) fn write(&mut self, lease: Lease) {
+        let lease = self.api.store(lease);
+        self.tell_all(|| Change::Applied(lease.clone()));
+    }
+
     /// A Service gets an address.
     pub(super) fn claim(&mut self, address: IpAddr) {
         self.claim_on(address, WrittenAnnounceTerms::default());
@@ -671,15 +692,7 @@ impl Cluster {
     }
 
     pub(super) fn claim_on(&mut self, address: IpAddr, terms: WrittenAnnounceTerms) {
-        let service = ServiceRef {
-            namespace: "shop".into(),
-            name: format!("web-{address}"),
-            uid: address.to_string(),
-        };
-        let claim =
-            Claim { address, pool: "home".into(), services: vec![service], terms, spread: false };
-        let lease = self.api.store(claim.created());
-        self.tell_all(|| Change::Applied(lease.clone()));
+        self.write(claimed(address, terms).created());
         self.seen.insert(address, Seen::default());
     }
 
@@ -706,8 +719,12 @@ impl Cluster {
 
     /// A node is taken out of the cluster: what is left of it is its session, which is deleted with it.
     pub(super) fn remove_session(&mut self, index: usize) {
-        let name = format!("session-{}", self.machines[index].node);
-        let lease = self.api.delete(&name).unwrap();
+        let node = self.machines[index].node.to_string();
+        self.delete_session(&node);
+    }
+
+    pub(super) fn delete_session(&mut self, node: &str) {
+        let lease = self.api.delete(&format!("session-{node}")).unwrap();
         self.tell_all(|| Change::Deleted(lease.clone()));
     }
 
@@ -765,6 +782,15 @@ impl fmt::Debug for Cluster {
         }
         f.write_str(&self.log())
     }
+}
+
+fn claimed(address: IpAddr, terms: WrittenAnnounceTerms) -> Claim {
+    let service = ServiceRef {
+        namespace: "shop".into(),
+        name: format!("web-{address}"),
+        uid: address.to_string(),
+    };
+    Claim { address, pool: "home".into(), services: vec![service], terms, spread: false }
 }
 
 fn since(begin: &mut Option<u64>, lasts: bool, now: u64) -> Duration {

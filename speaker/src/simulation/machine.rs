@@ -24,6 +24,7 @@ use k8s_openapi::api::{
     coordination::v1::Lease,
     core::v1::{self, ObjectReference},
 };
+use nix::time::{ClockId, clock_gettime};
 use prometheus::{IntCounter, Registry};
 use tokio::sync::{mpsc, oneshot, watch};
 
@@ -126,6 +127,8 @@ pub(super) struct Machine {
     pub(super) lists_take: [u64; 2],
     /// How long it takes until `EndpointSlice`s are listed.
     pub(super) slices_take: u64,
+    /// By how many hours its time of day is another one than that of others.
+    pub(super) hours_ahead: i64,
     /// How much later than others it is told of changes.
     pub(super) lag: u64,
     /// When it has got the list of Leases. Changes come after that.
@@ -147,6 +150,8 @@ pub(super) struct Speaker {
     /// When Leases and Nodes have been listed.
     pub(super) listed: [Option<u64>; 2],
     was_paused: bool,
+    /// What the longest of its turns has cost the deciding thread.
+    pub(super) longest_turn: Duration,
 }
 
 impl Machine {
@@ -163,6 +168,7 @@ impl Machine {
             stops: false,
             lists_take: [6, 8],
             slices_take: 10,
+            hours_ahead: 0,
             lag: 0,
             listed_at: 0,
         }
@@ -201,6 +207,7 @@ impl Machine {
             nodes: nodes::Feed::default(),
             listed: [None; 2],
             was_paused: false,
+            longest_turn: Duration::ZERO,
         });
     }
 
@@ -298,8 +305,10 @@ impl Speaker {
         if now < self.next && self.inputs.1.is_empty() && !self.ways.have_news() {
             return;
         }
+        let began = processor_time();
         self.engine.take_in_more(&self.inputs.1);
         let next = self.engine.turn(&mut |order| orders.push(order));
+        self.longest_turn = self.longest_turn.max(processor_time().saturating_sub(began));
         self.next = u64::try_from(next.as_duration().as_millis()).unwrap().max(now + 1);
     }
 
@@ -320,6 +329,11 @@ impl Speaker {
             Message::Input(input) => vec![*input],
         }
     }
+}
+
+/// For how long this thread has been at work, whatever else the machine does.
+fn processor_time() -> Duration {
+    clock_gettime(ClockId::CLOCK_THREAD_CPUTIME_ID).unwrap().into()
 }
 
 /// The router of a segment.
