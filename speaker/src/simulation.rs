@@ -14,6 +14,7 @@ mod interfaces;
 mod machine;
 mod names;
 mod networks;
+mod odd_frames;
 mod one_way;
 mod proxy;
 #[path = "../../crates/election/tests/cluster/random.rs"]
