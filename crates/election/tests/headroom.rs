@@ -25,8 +25,8 @@ const NODES: u64 = 1000;
 const ADDRESSES: u32 = 10_000;
 
 /// What a change may cost: what is promised. Without optimisation, and where all that is announced is looked at in each turn, it
-/// takes several times as long.
-const LIMIT: Duration = Duration::from_millis(if cfg!(debug_assertions) { 300 } else { 50 });
+/// takes about twice as long.
+const LIMIT: Duration = Duration::from_millis(if cfg!(debug_assertions) { 150 } else { 50 });
 
 /// Among six times as many nodes.
 const LIMIT_OF_MANY: Duration = LIMIT.saturating_mul(3);
