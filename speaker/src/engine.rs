@@ -42,7 +42,7 @@ use crate::{
     input::Input,
     listener::{Freshness, Losses, Said, Sighting},
     metrics::Metrics,
-    neighbours::{Neighbours, own_links, returned, shared_mac},
+    neighbours::{Neighbours, Probe, own_links, returned, shared_mac},
     news::News,
     notices::{Notices, Trouble},
     orders::Order,
@@ -578,7 +578,21 @@ impl Engine {
                 let Claim { address, mac } = claim;
                 self.elector.handle(self.now(), Event::Wanted { address, mac: mac.octets() });
             }
-            None => self.occupied(claim.address, claim.mac, None),
+            None => {
+                self.moved(&sighting);
+                self.occupied(claim.address, claim.mac, None);
+            }
+        }
+    }
+
+    /// A machine that is nobody's answers for what a node holds that does not answer itself. It may be the node, of which the
+    /// session says neither the MAC address nor any address right.
+    fn moved(&mut self, sighting: &Sighting) {
+        let holder = self.locks.get(&sighting.claim.address).and_then(|it| it.lock.holder.as_ref());
+        let missed = holder.map(|holder| &holder.node).filter(|node| self.elector.misses(node));
+        let Some(node) = missed.filter(|_| sighting.said == Said::Replied) else { return };
+        if let Some(event) = self.neighbours.moved(node, sighting.claim, (self.clock)()) {
+            self.answered(event, sighting.interface);
         }
     }
 
@@ -935,13 +949,14 @@ impl Engine {
         self.paths.asked(&node, wireless, before);
     }
 
-    /// Asks a node's speaker for what it announces on this interface. An answer shows that the node lives.
+    /// Asks a node's speaker, and everybody, for what it announces on this interface. An answer shows that the node lives.
     fn ask_speaker_beside(&self, node: &Node, interface: u32) {
         let links = self.announcer.links();
         for address in self.elector.asked_of(node) {
             let places = self.elector.interfaces(address, self.announcer.reach());
             let probe = self.neighbours.speaker_probe(node, address, &places, links);
-            if let Some(probe) = probe.filter(|it| it.interface == interface) {
+            let probe = probe.filter(|it| it.interface == interface);
+            for probe in probe.into_iter().flat_map(|it| [it, Probe { to: None, ..it }]) {
                 self.announcer.ask(probe);
             }
         }

@@ -177,24 +177,29 @@ impl Neighbours {
         let nodes = self.nodes_with(|link| link.address == claim.address && link.mac == mac);
         self.heard.extend(nodes.iter().cloned());
         if nodes.is_empty() {
-            let moved = |node| Event::AnsweredAs { node, address: claim.address, mac };
-            return self.moved(claim, now).map(moved).into_iter().collect();
+            let node = self.node_with(|link| link.address == claim.address).cloned();
+            return node.and_then(|node| self.moved(&node, claim, now)).into_iter().collect();
         }
         nodes.into_iter().map(Event::NodeAnswered).collect()
     }
 
-    /// The node whose MAC address has changed, it seems: its session does not say so yet. One that was never heard under its
-    /// own has not changed: something between it and this node puts another one in its place. Were its answers counted for a
-    /// moment, it would be missed after that, each time that its session begins anew.
-    fn moved(&mut self, claim: Claim<IpAddr>, now: Timestamp) -> Option<Node> {
-        let node = self.node_with(|link| link.address == claim.address)?.clone();
-        let is_live = self.nodes.get(&node).is_some_and(|known| known.is_live);
-        let is_anothers = self.node_at(claim.mac).is_some() || self.is_router(claim.mac);
-        if !is_live || !self.heard.contains(&node) || is_anothers {
+    /// What a reply proves for what `node` has, or holds: its MAC address has changed, it seems, and its session does not say so
+    /// yet. One that was never heard under its own has not changed: something between it and this node puts another one in its
+    /// place. Were its answers counted for a moment, it would be missed after that, each time that its session begins anew.
+    pub(crate) fn moved(
+        &mut self,
+        node: &Node,
+        Claim { address, mac }: Claim<IpAddr>,
+        now: Timestamp,
+    ) -> Option<Event> {
+        let is_live = self.nodes.get(node).is_some_and(|known| known.is_live);
+        let is_anothers = self.node_at(mac).is_some() || self.is_router(mac);
+        if !is_live || !self.heard.contains(node) || is_anothers {
             return None;
         }
         let since = *self.moved.entry(node.clone()).or_insert(now);
-        (now.since(since) < RENAMED_WITHIN).then_some(node)
+        let moved = Event::AnsweredAs { node: node.clone(), address, mac: mac.octets() };
+        (now.since(since) < RENAMED_WITHIN).then_some(moved)
     }
 
     /// How to ask for the default gateways.

@@ -5,6 +5,7 @@
 //! is what it is told. Only sockets, connections and clocks are simulated.
 
 mod api;
+mod changes;
 mod chaos;
 mod cluster;
 mod deaths;

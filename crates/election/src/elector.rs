@@ -62,6 +62,9 @@ mod watching;
 
 use announcing::Contest;
 
+/// For so many of its addresses the speaker of a node is asked that is not watched.
+const MOST_ASKED: usize = 4;
+
 /// One speaker's view and its decisions. The crate's page has the contract.
 ///
 /// Two that are equal by their hashes decide the same from there on; a clone is a second future of the same speaker. The
@@ -155,12 +158,16 @@ impl Elector {
 
     /// The addresses that fellow speakers are asked for, to hear whether they live.
     pub fn awaited(&self) -> impl Iterator<Item = IpAddr> {
-        self.speakers.awaited()
+        let others = self.charges.asked().filter(|node| !self.watched().contains(*node));
+        self.speakers.awaited().chain(others.flat_map(|node| self.asked_of(node)))
     }
 
-    /// The addresses for which the speaker of `node` is asked: some of those that it announces.
+    /// The addresses for which the speaker of `node` is asked: some of those that it announces. One that is not watched is asked
+    /// only before its silence counts.
     pub fn asked_of(&self, node: &Node) -> impl Iterator<Item = IpAddr> {
-        self.speakers.asked_of(node)
+        let is_watched = self.watched().contains(node);
+        let held = (!is_watched).then(|| self.view.rightly_held(node)).into_iter().flatten();
+        self.speakers.asked_of(node).chain(held.take(MOST_ASKED).map(|lock| lock.address))
     }
 
     /// Whether this machine was found to answer for what others have (proxy ARP).
