@@ -87,8 +87,11 @@ fn turns(announcer: &mut Announcer) -> Vec<String> {
     let awaited: BTreeSet<IpAddr> = [THERE.into(), THERE_V6.into()].into();
     let mut opened = Vec::new();
     for _ in 0..4 {
-        let announced = Cow::Borrowed(&ours);
-        let demand = Demand { announced, awaited: awaited.clone(), ..Demand::default() };
+        let demand = Demand {
+            announced: Cow::Borrowed(&ours),
+            awaited: awaited.clone(),
+            ..Demand::default()
+        };
         announcer.attend_to(
             demand,
             |address, reach| reach.announcing(address, &[]),
