@@ -88,6 +88,8 @@ lint: toolchain
 # The same random cases each time, so that a commit that passes once passes again. `make explore` looks for new ones.
 unit: export PROPTEST_RNG_SEED ?= 1
 unit: export FUZZ_SEED ?= 1
+# Tests with a kernel wait more than they work.
+unit: export RUST_TEST_THREADS ?= $(shell expr 2 '*' $$(nproc))
 unit:
 	$(TESTS) --quiet
 
@@ -112,8 +114,8 @@ advisories: toolchain ## Look for known vulnerabilities in what is linked in (fe
 docs: rust ## Write the documentation as a site to target/docs
 	$$(tests/rust-tool.sh mdbook 0.5.4) build
 
-# What takes more than a minute of a processor alone. The other histories are a part of `make unit`.
-model: ## Check every history with two faults of the wire (in make test-all, too)
+# What takes half a minute of a processor and more. The other histories are a part of `make unit`.
+model: ## Check every history with two faults of the wire, of processes, or of the API server and the wire (in make test-all, too)
 	$(TESTS) --test cluster --quiet -- --ignored
 
 # One after the other: each starts clusters, and this may be a small machine.

@@ -14,7 +14,7 @@ use arpeggio_link::interfaces::{self, Links};
 use crossbeam_channel::Receiver;
 use prometheus::{Registry, proto::MetricFamily};
 
-use super::{OURS, OURS_V6, TURN, can_announce, cut_off, pair, wiring};
+use super::{LASTS, OURS, OURS_V6, TURN, can_announce, cut_off, pair, wiring};
 use crate::{
     announcer::{Announcer, Demand},
     clock::of_this_machine,
@@ -51,7 +51,7 @@ impl Side {
         let start = Instant::now();
         while start.elapsed() < LONG {
             let now = of_this_machine();
-            self.freshness.extend(now + Duration::from_secs(1));
+            self.freshness.extend(now + LASTS);
             let demand = Demand { announced: Cow::Borrowed(&ours), ..Demand::default() };
             self.announcer.attend_to(
                 demand,

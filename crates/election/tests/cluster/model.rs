@@ -75,6 +75,7 @@ fn two_faults_of_the_api() {
 }
 
 #[test]
+#[ignore = "takes half a minute: run 'make model'"]
 fn a_fault_of_the_wire_after_one_of_the_api() {
     check(&World::calm(3, &[Place::Wire, Place::Api], Mutation::None));
 }
@@ -85,6 +86,7 @@ fn a_fault_of_a_process_after_one_of_the_api() {
 }
 
 #[test]
+#[ignore = "takes half a minute: run 'make model'"]
 fn two_faults_of_processes() {
     check(&World::calm(3, &[Place::Process; 2], Mutation::None));
 }
