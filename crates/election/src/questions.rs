@@ -2,7 +2,7 @@
 //!
 //! | question | to | how often | an answer | silence |
 //! |---|---|---|---|---|
-//! | [`Question::Node`], [`Question::NodeAnywhere`] | a node, for its own address; the last time everybody | by the node's [`Profile`], for ever | the node lives | after so many misses it is silent, if others are heard: it is accused |
+//! | [`Question::Node`], [`Question::NodeAnywhere`] | a node, for its own address; the last time everybody, and for some that it announces | by the node's [`Profile`], for ever | the node lives | after so many misses it is silent, if others are heard: it is accused |
 //! | [`Question::Speaker`] | a node, for an address that it holds | each [`Settings::speaker_probe`], for ever | its speaker lives | for [`Settings::speaker_patience`], while the node answers: it is accused |
 //! | [`Question::Gateway`] | everybody, for the default gateways | with a question that somebody has missed, and with a search | this node hears somebody | says nothing |
 //! | [`Purpose::FirstUse`] | everybody | three times | the machine has the address: quarantine | the lock is taken |
