@@ -591,7 +591,8 @@ impl Engine {
         let holder = self.locks.get(&sighting.claim.address).and_then(|it| it.lock.holder.as_ref());
         let missed = holder.map(|holder| &holder.node).filter(|node| self.elector.misses(node));
         let Some(node) = missed.filter(|_| sighting.said == Said::Replied) else { return };
-        if let Some(event) = self.neighbours.moved(node, sighting.claim, (self.clock)()) {
+        let now = self.now();
+        if let Some(event) = self.neighbours.moved(node, sighting.claim, now) {
             self.answered(event, sighting.interface);
         }
     }
@@ -956,7 +957,7 @@ impl Engine {
             let places = self.elector.interfaces(address, self.announcer.reach());
             let probe = self.neighbours.speaker_probe(node, address, &places, links);
             let probe = probe.filter(|it| it.interface == interface);
-            for probe in probe.into_iter().flat_map(|it| [it, Probe { to: None, ..it }]) {
+            for probe in probe.into_iter().flat_map(Probe::and_to_everybody) {
                 self.announcer.ask(probe);
             }
         }

@@ -66,6 +66,11 @@ pub(crate) struct Probe {
 }
 
 impl Probe {
+    /// The question, and the same to everybody: the MAC address may have changed.
+    pub(crate) fn and_to_everybody(self) -> [Self; 2] {
+        [self, Self { to: None, ..self }]
+    }
+
     /// Whether a radio is on its way: on this side, or on the other, which has this `reach`.
     pub(crate) fn is_wireless(&self, reach: Option<&Reach>, links: &Links) -> bool {
         let here = links.interface(self.interface).is_some_and(|it| it.wireless);
@@ -226,7 +231,7 @@ impl Neighbours {
                 on_link(links, link.address).filter(|it| it.index == usual.interface)?;
             probe(interface, link.address, Some(link.mac.into()))
         });
-        here.take(MOST_ASKED).flat_map(|it| [it, Probe { to: None, ..it }]).collect()
+        here.take(MOST_ASKED).flat_map(Probe::and_to_everybody).collect()
     }
 
     /// Where the other nodes are found that share a subnet with this interface of `me`: each once, those first that follow

@@ -22,3 +22,5 @@ mod proxy;
 mod random;
 mod segment;
 mod starts;
+#[path = "../../crates/election/tests/cluster/work.rs"]
+mod work;

@@ -158,8 +158,8 @@ impl Elector {
 
     /// The addresses that fellow speakers are asked for, to hear whether they live.
     pub fn awaited(&self) -> impl Iterator<Item = IpAddr> {
-        let others = self.charges.asked().filter(|node| !self.watched().contains(*node));
-        self.speakers.awaited().chain(others.flat_map(|node| self.asked_of(node)))
+        let asked = self.charges.asked().flat_map(|node| self.asked_of(node));
+        self.speakers.awaited().chain(asked)
     }
 
     /// The addresses for which the speaker of `node` is asked: some of those that it announces. One that is not watched is asked

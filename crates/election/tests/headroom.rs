@@ -7,6 +7,9 @@
 // A test's own words: what cannot be must stop the test.
 #![allow(clippy::unwrap_used)]
 
+#[path = "cluster/work.rs"]
+mod work;
+
 use std::{
     collections::BTreeSet,
     net::IpAddr,
@@ -19,14 +22,10 @@ use arpeggio_election::{
     Lock, Node, NodeFacts, Outcome, Question, Reach, Session, SessionState, Settings, Timestamp,
     Version, Write,
 };
-use nix::time::{ClockId, clock_gettime};
+use work::{LIMIT, Work};
 
 const NODES: u64 = 1000;
 const ADDRESSES: u32 = 10_000;
-
-/// What a change may cost: what is promised. Without optimisation, and where all that is announced is looked at in each turn, it
-/// takes about twice as long.
-const LIMIT: Duration = Duration::from_millis(if cfg!(debug_assertions) { 150 } else { 50 });
 
 /// Among six times as many nodes.
 const LIMIT_OF_MANY: Duration = LIMIT.saturating_mul(3);
@@ -97,19 +96,6 @@ fn cordoned() -> NodeFacts {
 
 fn excluded() -> NodeFacts {
     NodeFacts { excluded: true, ..NodeFacts::default() }
-}
-
-/// What the thread that measures does from here on, and not how long it takes while others are at work, too.
-struct Work(Duration);
-
-impl Work {
-    fn begin() -> Self {
-        Self(Duration::from(clock_gettime(ClockId::CLOCK_THREAD_CPUTIME_ID).unwrap()))
-    }
-
-    fn done(&self) -> Duration {
-        Self::begin().0.saturating_sub(self.0)
-    }
 }
 
 /// Those who measure do so one after the other.

@@ -57,12 +57,14 @@ fn receive(listener: &ArpSocket, frames: usize) -> Vec<Vec<Ipv4Addr>> {
 fn frames_arrive_together_and_in_order() {
     let Some(pair) = Pair::new() else { return };
     let (listener, sender) = (socket(&pair.here), socket(&pair.there));
+    let witness = socket(&pair.here);
     let sent = sender.send_batch(&mut Outbox::new(), &boxed(&questions()));
     assert_eq!(sent, FRAMES);
-    let batches = receive(&listener, FRAMES);
-    assert!(batches.len() < FRAMES / 2, "none came together: {batches:?}");
-    assert!(batches.iter().all(|batch| batch.len() <= BATCH), "{batches:?}");
-    assert_eq!(batches.concat(), addresses().collect::<Vec<_>>());
+    // The kernel gives both the same: what one has, the other one has, too, or has a moment later.
+    receive(&witness, FRAMES);
+    thread::sleep(RECEIVE_TIMEOUT);
+    let expected: Vec<Ipv4Addr> = addresses().collect();
+    assert_eq!(receive(&listener, FRAMES), expected.chunks(BATCH).collect::<Vec<_>>());
     let mut inbox = Inbox::new();
     let waiting = Instant::now();
     listener.recv_batch(&mut inbox, || {}).unwrap();

@@ -5,7 +5,7 @@
 
 use std::{
     fs,
-    path::PathBuf,
+    path::{Path, PathBuf},
     sync::{Arc, Mutex, PoisonError},
     time::{Duration, Instant},
 };
@@ -59,7 +59,7 @@ impl TokenFile {
     }
 }
 
-fn read(path: &PathBuf) -> Option<HeaderValue> {
+fn read(path: &Path) -> Option<HeaderValue> {
     let token = fs::read_to_string(path).ok().filter(|it| !it.is_empty())?;
     let mut header = HeaderValue::try_from(format!("Bearer {token}")).ok()?;
     header.set_sensitive(true);

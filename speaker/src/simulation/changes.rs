@@ -46,21 +46,12 @@ fn a_machine_whose_mac_address_and_address_change_at_once_is_no_dead_one() {
     for (lag, keeps_other) in [(0, true), (0, false), (1000, true), (1000, false)] {
         for machines in [2, 3, 5] {
             let addresses: Vec<_> = (100..110).map(|last| ip(0, last)).collect();
-            let mut cluster = Cluster::new(machines);
-            if !keeps_other {
-                cluster.machines.iter_mut().for_each(|it| it.cards[0].nets.truncate(1));
-                (0..machines).for_each(|index| cluster.links_changed(index));
-            }
-            // Whoever announces nothing has no speaker that could be asked.
-            cluster.run(secs(8));
-            cluster.settle(&addresses);
-            cluster.machines.iter_mut().for_each(|it| it.lag = lag);
-            for index in 0..machines {
-                let last = u8::try_from(60 + index).unwrap();
-                cluster.machines[index].cards[0].nets[0] = IpNet::new(ip(0, last), 24).unwrap();
-                cluster.change_mac(index, 0, MacAddr(2, 0, 0, 9, 9, last));
-                cluster.run(millis(4100));
-            }
+            let cluster = Cluster::renumbered(
+                machines,
+                &addresses,
+                (lag, keeps_other),
+                |cluster, index, last| cluster.change_mac(index, 0, MacAddr(2, 0, 0, 9, 9, last)),
+            );
             check_undisturbed(&cluster, &format!("{lag} {keeps_other} {machines}"));
         }
     }

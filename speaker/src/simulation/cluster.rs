@@ -3,7 +3,7 @@
 use std::{
     collections::{BTreeMap, BTreeSet},
     fmt, io,
-    net::{IpAddr, Ipv4Addr},
+    net::{IpAddr, Ipv4Addr, Ipv6Addr},
     sync::{Arc, Mutex},
     time::Duration,
 };
@@ -75,6 +75,18 @@ pub(super) fn ip(segment: u8, last: u8) -> IpAddr {
 /// The same of IPv6.
 pub(super) fn ip6(segment: u8, last: u8) -> IpAddr {
     [0x2001, 0xdb8, 0, segment.into(), 0, 0, 0xffff, last.into()].into()
+}
+
+/// One that is known to be of IPv4.
+pub(super) fn v4(address: IpAddr) -> Ipv4Addr {
+    let IpAddr::V4(address) = address else { panic!("{address}") };
+    address
+}
+
+/// One that is known to be of IPv6.
+pub(super) fn v6(address: IpAddr) -> Ipv6Addr {
+    let IpAddr::V6(address) = address else { panic!("{address}") };
+    address
 }
 
 /// Who has sent a frame.
@@ -248,6 +260,32 @@ impl Cluster {
     pub(super) fn settled(machines: usize, addresses: &[IpAddr]) -> Self {
         let mut cluster = Self::new(machines);
         cluster.settle(addresses);
+        cluster
+    }
+
+    /// Machines whose own addresses change one after the other, of which others read after `lag`. Each has an address of the other
+    /// family, or none. `and` does what else happens to a machine in that moment, whose new address has this number.
+    pub(super) fn renumbered(
+        machines: usize,
+        addresses: &[IpAddr],
+        (lag, keeps_other): (u64, bool),
+        and: impl Fn(&mut Self, usize, u8),
+    ) -> Self {
+        let mut cluster = Self::new(machines);
+        if !keeps_other {
+            cluster.machines.iter_mut().for_each(|it| it.cards[0].nets.truncate(1));
+            (0..machines).for_each(|index| cluster.links_changed(index));
+        }
+        // Whoever announces nothing has no speaker that could be asked.
+        cluster.run(secs(8));
+        cluster.settle(addresses);
+        cluster.machines.iter_mut().for_each(|it| it.lag = lag);
+        for index in 0..machines {
+            let last = u8::try_from(60 + index).unwrap();
+            cluster.machines[index].cards[0].nets[0] = IpNet::new(ip(0, last), 24).unwrap();
+            and(&mut cluster, index, last);
+            cluster.run(millis(4100));
+        }
         cluster
     }
 

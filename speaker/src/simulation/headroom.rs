@@ -3,10 +3,7 @@
 //!
 //! All other nodes are what their Leases say. They have the addresses of another subnet of the same segment, and nobody hears them.
 
-use std::{
-    net::{IpAddr, Ipv4Addr},
-    time::Duration,
-};
+use std::{net::IpAddr, time::Duration};
 
 use arpeggio_api::session::{LinkAddress, OwnSession, Whereabouts};
 use arpeggio_election::{Epoch, Interface, Node, Reach};
@@ -15,15 +12,15 @@ use k8s_openapi::{
     api::coordination::v1::Lease, apimachinery::pkg::apis::meta::v1::MicroTime, jiff,
 };
 
-use super::cluster::{Cluster, millis, secs};
+use super::{
+    cluster::{Cluster, millis, secs, v4},
+    work::LIMIT,
+};
 
 const NODES: u16 = 1000;
 const ADDRESSES: u16 = 10_000;
 /// And so many that the node has which is looked at.
 const OWN: u16 = 20;
-
-/// Without optimisation all takes about twice as long.
-const LIMIT: Duration = Duration::from_millis(if cfg!(debug_assertions) { 150 } else { 50 });
 
 fn name(index: u16) -> String {
     format!("worker-{index}.cluster.example")
@@ -57,16 +54,15 @@ fn session(index: u16, last: u8) -> Lease {
     session.created(Epoch(1), MicroTime(jiff::Timestamp::UNIX_EPOCH))
 }
 
-fn ended(mut lease: Lease) -> Lease {
+fn ended(lease: Lease) -> Lease {
     let marks = arpeggio_api::session::ended(
         &"worker-7.cluster.example".into(),
         arpeggio_election::EndReason::NodeSilent,
         arpeggio_election::Version(1),
     );
-    let mut tree = serde_json::to_value(&lease).unwrap();
+    let mut tree = serde_json::to_value(lease).unwrap();
     json_patch::merge(&mut tree, &marks);
-    lease = serde_json::from_value(tree).unwrap();
-    lease
+    serde_json::from_value(tree).unwrap()
 }
 
 /// One speaker among so many, at rest.
@@ -90,11 +86,6 @@ fn settled() -> Cluster {
 /// So many frames at one time as the deciding thread takes in between two turns, and more.
 fn flood(cluster: &mut Cluster, frame: impl Fn(u16) -> ArpFrame) {
     (0..3000).for_each(|number| cluster.forge(0, &frame(number).to_bytes()));
-}
-
-fn v4(address: IpAddr) -> Ipv4Addr {
-    let IpAddr::V4(address) = address else { panic!("{address}") };
-    address
 }
 
 /// Says that `address` is at an invented MAC address, to everybody or to the one machine.

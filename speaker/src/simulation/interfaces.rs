@@ -5,7 +5,6 @@ use std::net::{IpAddr, Ipv4Addr};
 use arpeggio_api::terms::WrittenAnnounceTerms;
 use arpeggio_election::{Families, Node, Write};
 use arpeggio_link::interfaces::AddressState;
-use ipnet::IpNet;
 
 use super::{
     cluster::{Cluster, Host, ip, ip6, millis, secs},
@@ -96,21 +95,14 @@ fn a_machine_whose_own_address_changes_is_no_dead_one() {
     for (lag, keeps_other) in [(0, false), (0, true), (1000, true), (1000, false)] {
         for machines in [2, 3, 5] {
             let addresses: Vec<_> = (100..106).map(|last| ip(0, last)).collect();
-            let mut cluster = Cluster::new(machines);
-            if !keeps_other {
-                cluster.machines.iter_mut().for_each(|it| it.cards[0].nets.truncate(1));
-                (0..machines).for_each(|index| cluster.links_changed(index));
-            }
-            // Whoever announces nothing has no speaker that could be asked.
-            cluster.run(secs(8));
-            cluster.settle(&addresses);
-            cluster.machines.iter_mut().for_each(|it| it.lag = lag);
-            for index in 0..machines {
-                let last = u8::try_from(60 + index).unwrap();
-                cluster.machines[index].cards[0].nets[0] = IpNet::new(ip(0, last), 24).unwrap();
-                cluster.links_changed(index);
-                cluster.run(millis(4100));
-            }
+            let cluster = Cluster::renumbered(
+                machines,
+                &addresses,
+                (lag, keeps_other),
+                |cluster, index, _| {
+                    cluster.links_changed(index);
+                },
+            );
             let what = format!("{lag} {keeps_other} {machines}");
             check_undisturbed(&cluster, &what);
         }

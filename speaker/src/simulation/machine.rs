@@ -24,11 +24,10 @@ use k8s_openapi::api::{
     coordination::v1::Lease,
     core::v1::{self, ObjectReference},
 };
-use nix::time::{ClockId, clock_gettime};
 use prometheus::{IntCounter, Registry};
 use tokio::sync::{mpsc, oneshot, watch};
 
-use super::segment::Ways;
+use super::{segment::Ways, work::Work};
 use crate::{
     engine::{Engine, Outlets},
     frames::Frames,
@@ -305,10 +304,10 @@ impl Speaker {
         if now < self.next && self.inputs.1.is_empty() && !self.ways.have_news() {
             return;
         }
-        let began = processor_time();
+        let began = Work::begin();
         self.engine.take_in_more(&self.inputs.1);
         let next = self.engine.turn(&mut |order| orders.push(order));
-        self.longest_turn = self.longest_turn.max(processor_time().saturating_sub(began));
+        self.longest_turn = self.longest_turn.max(began.done());
         self.next = u64::try_from(next.as_duration().as_millis()).unwrap().max(now + 1);
     }
 
@@ -329,11 +328,6 @@ impl Speaker {
             Message::Input(input) => vec![*input],
         }
     }
-}
-
-/// For how long this thread has been at work, whatever else the machine does.
-fn processor_time() -> Duration {
-    clock_gettime(ClockId::CLOCK_THREAD_CPUTIME_ID).unwrap().into()
 }
 
 /// The router of a segment.

@@ -1,12 +1,12 @@
 //! Frames that are valid and seldom seen, and frames that are not valid, about an address that is announced, and about one that
 //! is asked for before its first use.
 
-use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
+use std::net::IpAddr;
 
 use arpeggio_election::Write;
 use arpeggio_wire::{ArpFrame, ArpOperation, Claim, MacAddr, NdpFrame, NdpMessage, Question};
 
-use super::cluster::{Cluster, ip, ip6, millis, secs};
+use super::cluster::{Cluster, ip, ip6, millis, secs, v4, v6};
 
 const STRANGER: MacAddr = MacAddr(6, 0, 0, 0, 0, 1);
 const GROUP: MacAddr = MacAddr(3, 0, 0, 0, 0, 1);
@@ -23,16 +23,6 @@ enum Fate {
 }
 
 use Fate::{Announced, PutAside};
-
-fn v4(address: IpAddr) -> Ipv4Addr {
-    let IpAddr::V4(address) = address else { panic!("{address}") };
-    address
-}
-
-fn v6(address: IpAddr) -> Ipv6Addr {
-    let IpAddr::V6(address) = address else { panic!("{address}") };
-    address
-}
 
 /// "May I have this address?"
 fn arp_probe(address: IpAddr, mac: MacAddr) -> ArpFrame {

@@ -377,14 +377,13 @@ impl Cluster {
     /// The nodes that know a connection, live, and were its server at some time that still counts. One that is cut off from the API
     /// server does not know what has moved since, so it is asked when nobody else may know the connection.
     pub(crate) fn must_be_asked(&self, client: Client) -> Vec<usize> {
-        let still_counts = |at| self.still_counts(at);
         let knows = |n: &usize| self.lives(*n) && self.machines[*n].conntrack.contains(&client);
         let counts = |n: &usize| self.has_served(*n, client);
         let all = 0..self.machines.len();
         let others = |n: usize| {
             let mut others = all.clone().filter(|it| ![n, self.holder()].contains(it));
-            still_counts(self.many_may_know.as_ref())
-                || others.any(|it| self.lives(it) && still_counts(self.held.get(&it)))
+            self.still_counts(self.many_may_know.as_ref())
+                || others.any(|it| self.lives(it) && self.still_counts(self.held.get(&it)))
         };
         let is_asked = |n: &usize| self.is_in_touch(*n) || !others(*n);
         all.clone().filter(knows).filter(counts).filter(is_asked).collect()
