@@ -16,7 +16,7 @@ use nix::sys::pthread::pthread_kill;
 use nix::sys::signal::Signal;
 
 mod namespace;
-use namespace::{Namespace, Pair};
+use namespace::{Namespace, Pair, eventually};
 
 const HERE: Ipv4Addr = Ipv4Addr::new(192, 0, 2, 1);
 const THERE: Ipv4Addr = Ipv4Addr::new(192, 0, 2, 2);
@@ -150,7 +150,7 @@ fn a_card_that_leaves_out_too_much_is_told_to_let_everything_in() {
     sender.send(&ArpFrame { destination: STRANGER, ..question(OURS) }.to_bytes()).unwrap();
     assert_eq!(next(&listener), None, "it is still for another machine");
     drop(listener);
-    assert!(counts(0), "{}", shown());
+    assert!(eventually(|| counts(0)), "{}", shown());
 }
 
 /// If a socket could receive before its filter is in place, some of these would.
@@ -226,17 +226,6 @@ fn the_neighbours_kernel_believes_our_answer() {
     let neighbour = || pair.there.ip(&format!("neighbour show {OURS}"));
     let expected = format!("lladdr {mac} REACHABLE");
     assert!(eventually(|| neighbour().contains(&expected)), "{}", neighbour());
-}
-
-fn eventually(condition: impl Fn() -> bool) -> bool {
-    let start = Instant::now();
-    while start.elapsed() < Duration::from_secs(30) {
-        if condition() {
-            return true;
-        }
-        thread::sleep(Duration::from_millis(10));
-    }
-    false
 }
 
 /// Kernels before 6.8 have this little memory for filters by default.

@@ -161,13 +161,8 @@ fn a_kernel_without_owners_of_tables_is_told_from_others() {
 
 /// The kernel removes tables some moments after their socket has closed.
 fn gone_soon(namespace: &Namespace) {
-    for _ in 0..100 {
-        if namespace.ruleset().is_empty() {
-            return;
-        }
-        thread::sleep(Duration::from_millis(20));
-    }
-    panic!("still there: {}", namespace.ruleset());
+    let is_gone = || namespace.ruleset().is_empty();
+    assert!(namespace::eventually(is_gone), "still there: {}", namespace.ruleset());
 }
 
 /// Run by the test after it, as a process of its own.

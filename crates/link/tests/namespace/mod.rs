@@ -9,12 +9,26 @@ use std::io::Write as _;
 use std::os::fd::AsRawFd;
 use std::process::{Command, Stdio};
 use std::thread;
+use std::time::{Duration, Instant};
 
 use arpeggio_wire::MacAddr;
 use nix::sched::{CloneFlags, setns, unshare};
 
 /// Set it to skip the tests that need root.
 const SKIP: &str = "ARPEGGIO_SKIP_ROOT_TESTS";
+
+/// Waits until something is so, and tells whether it came to be. What closing a socket ends goes on until each
+/// process that another test is about to start has let go of its copy.
+pub(crate) fn eventually(condition: impl Fn() -> bool) -> bool {
+    let start = Instant::now();
+    while start.elapsed() < Duration::from_secs(30) {
+        if condition() {
+            return true;
+        }
+        thread::sleep(Duration::from_millis(10));
+    }
+    false
+}
 
 /// A network namespace.
 pub(crate) struct Namespace(File);
