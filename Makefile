@@ -91,7 +91,7 @@ unit: export FUZZ_SEED ?= 1
 # Tests with a kernel wait more than they work.
 unit: export RUST_TEST_THREADS ?= $(shell expr 2 '*' $$(nproc))
 unit:
-	$(TESTS) --quiet
+	$(TESTS) --quiet --no-fail-fast
 
 # What it finds is written beside the test (*.proptest-regressions), and tried first from then on.
 CASES ?= 5000
