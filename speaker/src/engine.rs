@@ -23,7 +23,7 @@ use arpeggio_election::{
     Settings, Target, Timestamp, Version, Write,
 };
 use arpeggio_link::interfaces::{Interface, Links};
-use arpeggio_runtime::health::{Awaited, Heartbeat};
+use arpeggio_runtime::health::Awaited;
 use arpeggio_wire::{Claim, MacAddr};
 use crossbeam_channel::{Receiver, RecvTimeoutError, bounded, select};
 use ipnet::IpNet;
@@ -227,19 +227,19 @@ impl Engine {
     }
 
     /// Runs until everything is handed over after [`Input::Stop`], or until nobody can send any more. What is to be written
-    /// goes to `submit`, which does not wait.
+    /// goes to `submit`, which does not wait; `next_round` is called several times a second.
     pub(crate) fn run(
         mut self,
         inputs: &Receiver<Input>,
-        beat: &Heartbeat,
+        next_round: impl Fn(),
         mut submit: impl FnMut(Order),
     ) {
         loop {
             let next = self.turn(&mut submit);
-            beat.beat();
+            next_round();
             if self.has_ended()
                 || !self.take_in(inputs, next.since(self.now()))
-                || !self.stand_still(inputs, beat)
+                || !self.stand_still(inputs, &next_round)
             {
                 break;
             }
@@ -282,7 +282,7 @@ impl Engine {
 
     /// Does nothing, and has nothing answered, for as long as somebody rehearses that this node is silent: as if the process
     /// were paused, and with the same consequences when it goes on. `false` when nothing more can come.
-    fn stand_still(&mut self, inputs: &Receiver<Input>, beat: &Heartbeat) -> bool {
+    fn stand_still(&mut self, inputs: &Receiver<Input>, next_round: impl Fn()) -> bool {
         if !self.rehearsals.is_silent(&self.me.node, self.now()) {
             return true;
         }
@@ -291,7 +291,7 @@ impl Engine {
         let mut waiting = Vec::new();
         let mut asked_to_stop = false;
         while !asked_to_stop && self.rehearsals.is_silent(&self.me.node, self.now()) {
-            beat.beat();
+            next_round();
             match inputs.recv_timeout(STILL) {
                 Ok(input) => {
                     if let Input::Session(SessionRecord { session, silence, .. }) = &input {

@@ -24,6 +24,7 @@ use arpeggio_link::{
     filter::{ArpFilter, FrameFilter, NdpFilter},
     packet::FrameSocket,
 };
+use arpeggio_runtime::standstill::Watchdog;
 use crossbeam_channel::{Receiver, RecvTimeoutError, Sender, bounded, unbounded};
 use prometheus::{Registry, proto::MetricFamily};
 
@@ -89,7 +90,7 @@ fn wiring(registry: &Registry) -> (Wiring, [Receiver<Sighting>; 2]) {
         losses: Losses::default(),
         freshness: Freshness::by(of_this_machine),
         metrics: Arc::new(Metrics::registered(registry).unwrap()),
-        wire: Arc::new(Sockets { promiscuous: [].into() }),
+        wire: Arc::new(Sockets { promiscuous: [].into(), watchdog: Watchdog::default() }),
         frames: Frames::default(),
     };
     (wiring, [told, answered])

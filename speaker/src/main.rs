@@ -63,7 +63,9 @@ use arpeggio_runtime::{
     files,
     health::Health,
     shutdown::Shutdown,
-    silent_nodes, telemetry,
+    silent_nodes,
+    standstill::Watchdog,
+    telemetry,
     version::{REVISION, VERSION},
 };
 use crossbeam_channel::Sender;
@@ -94,7 +96,11 @@ const SILENCE: Duration = Duration::from_secs(8);
 /// connection of its own, and one that is taken for dead costs the API server a new one.
 const QUIET_SILENCE: Duration = Duration::from_secs(90);
 
-/// The engine decides ten times a second; one that has not for this long is stuck.
+/// This program, where it is named to people.
+const PROGRAM: &str = "arpeggio-speaker";
+
+/// The engine decides ten times a second; one that has not for this long is stuck. It is noticed earlier by a [`Watchdog`],
+/// but where the kernel keeps it waiting.
 const STUCK: Duration = Duration::from_secs(10);
 
 /// Where the socket has the last frames.
@@ -115,7 +121,7 @@ fn main() -> ExitCode {
     };
     match result {
         Ok(()) => ExitCode::SUCCESS,
-        Err(error) => ending::failed("arpeggio-speaker", format_args!("{error:#}")),
+        Err(error) => ending::failed(PROGRAM, format_args!("{error:#}")),
     }
 }
 
@@ -174,13 +180,17 @@ async fn run(args: &RunArgs, name: &str, settings: Settings) -> anyhow::Result<(
         tokio::spawn(silent_nodes::tell(to, silent.subscribe()));
     }
 
+    let watchdog = Watchdog::start(PROGRAM).context("cannot start the watchdog's thread")?;
     let engine = Engine::new(
         me,
         settings,
         links.borrow().clone(),
         engine::Outlets {
             clock: clock::of_this_machine,
-            wire: Arc::new(Sockets { promiscuous: args.promiscuous_interfaces.clone().into() }),
+            wire: Arc::new(Sockets {
+                promiscuous: args.promiscuous_interfaces.clone().into(),
+                watchdog: watchdog.clone(),
+            }),
             news,
             metrics,
             frames,
@@ -195,7 +205,12 @@ async fn run(args: &RunArgs, name: &str, settings: Settings) -> anyhow::Result<(
     let thread = std::thread::Builder::new()
         .name("engine".to_owned())
         .spawn(move || {
-            engine.run(&received, &beat, |order| writer.submit(order));
+            let rounds = watchdog.watch("engine");
+            let next_round = || {
+                beat.beat();
+                rounds.next();
+            };
+            engine.run(&received, next_round, |order| writer.submit(order));
             drop(running);
         })
         .context("cannot start the engine's thread")?;

@@ -16,7 +16,10 @@ use arpeggio_link::{
     interfaces::Interface,
     packet::{FrameSocket, Inbox, Outbox, SocketError},
 };
-use arpeggio_runtime::telemetry::causes;
+use arpeggio_runtime::{
+    standstill::{Rounds, Watchdog},
+    telemetry::causes,
+};
 
 use crate::{
     listener::{Answers, Listener},
@@ -32,6 +35,8 @@ const RETRY: Duration = Duration::from_millis(250);
 pub(crate) struct Sockets {
     /// Interfaces, besides wireless ones, whose cards are told to let everything in.
     pub(crate) promiscuous: Arc<[Pattern]>,
+    /// Watches the threads that read.
+    pub(crate) watchdog: Watchdog,
 }
 
 impl Sockets {
@@ -53,9 +58,10 @@ impl Sockets {
         let signs = Arc::<Signs>::default();
         let name = listener.thread_name();
         let reader = Reader { listener, socket: socket.clone(), signs: signs.clone() };
+        let watchdog = self.watchdog.clone();
         let thread = thread::Builder::new()
-            .name(name)
-            .spawn(move || reader.listen())
+            .name(name.clone())
+            .spawn(move || reader.listen(&watchdog.watch(name)))
             .map_err(SocketError::Io)?;
         let groups = P::Groups::new(interface.index);
         Ok(Box::new(OpenSocket { socket, signs, thread, groups }))
@@ -161,11 +167,12 @@ struct Reader<P: Protocol> {
 
 impl<P: Protocol> Reader<P> {
     /// Listens until it is told to stop or the interface is gone.
-    fn listen(&self) {
+    fn listen(&self, rounds: &Rounds) {
         let (mut inbox, mut outbox) = (Inbox::new(), Outbox::new());
         let mut answers = Answers::<P>::new();
         let Signs { stop, busy, .. } = &*self.signs;
         loop {
+            rounds.next();
             busy.store(false, Ordering::Release);
             let received =
                 self.socket.recv_batch(&mut inbox, || busy.store(true, Ordering::Release));

@@ -21,6 +21,7 @@ pub mod reach;
 pub mod server_clock;
 pub mod shutdown;
 pub mod silent_nodes;
+pub mod standstill;
 pub mod table;
 pub mod telemetry;
 mod token_file;
