@@ -20,6 +20,7 @@ use arpeggio_api::{
 use arpeggio_runtime::{
     events::{EventQueue, Kind, News},
     failure::Failure,
+    guarded::Guarded,
     telemetry::causes,
 };
 use k8s_openapi::api::{
@@ -29,7 +30,7 @@ use k8s_openapi::api::{
 use kube::{
     Api, Client, Resource,
     api::{DeleteParams, Patch, PatchParams, PostParams, Preconditions},
-    core::Status,
+    core::{Status, error_boundary::InvalidObject},
 };
 use serde_json::json;
 use tokio::sync::{Semaphore, mpsc};
@@ -64,12 +65,14 @@ enum CallError {
     TimedOut,
     #[error("it was refused")]
     Refused(#[source] Box<kube::Error>),
+    #[error("the object that came is not understood")]
+    NotUnderstood(#[source] Box<InvalidObject>),
 }
 
 impl CallError {
     fn failure(&self) -> Failure {
         match self {
-            Self::TimedOut => Failure::Unanswered { retry_after: None },
+            Self::TimedOut | Self::NotUnderstood(_) => Failure::Unanswered { retry_after: None },
             Self::Refused(error) => error.as_ref().into(),
         }
     }
@@ -81,7 +84,16 @@ impl CallError {
                 kube::Error::Api(status) => Some(status),
                 _ => None,
             },
-            Self::TimedOut => None,
+            Self::TimedOut | Self::NotUnderstood(_) => None,
+        }
+    }
+
+    /// Why there is no answer of use, for people.
+    fn why(&self) -> &'static str {
+        match self {
+            Self::NotUnderstood(_) => NOT_UNDERSTOOD,
+            Self::Refused(error) if matches!(**error, kube::Error::SerdeError(_)) => NOT_UNDERSTOOD,
+            Self::Refused(_) | Self::TimedOut => NO_ANSWER,
         }
     }
 
@@ -217,8 +229,10 @@ impl Executor {
     /// The first Service of those that are to leave which exists and has the address or is about to get it.
     async fn needing(&self, release: &Release) -> Call<Option<Service>> {
         for service in &release.services {
-            let services: Api<Service> = Api::namespaced(self.client.clone(), &service.namespace);
+            let services: Api<Guarded<Service>> =
+                Api::namespaced(self.client.clone(), &service.namespace);
             let found = self.call::<Service, _>("get", services.get_opt(&service.name)).await?;
+            let found = found.map(understood).transpose()?;
             let needs = |it: &Service| release.is_needed_by(it, self.class.as_deref());
             if let Some(service) = found.filter(needs) {
                 return Ok(Some(service));
@@ -229,7 +243,7 @@ impl Executor {
 
     async fn write_service(&self, write: &ServiceWrite) -> Call<Observed> {
         let record = &write.record;
-        let services: Api<Service> =
+        let services: Api<Guarded<Service>> =
             Api::namespaced(self.client.clone(), &record.service.namespace);
         let patch = Patch::Apply(record.status_patch(
             write.addresses.as_deref(),
@@ -239,11 +253,11 @@ impl Executor {
         let params = apply_params();
         let request = services.patch_status(&record.service.name, &params, &patch);
         let service = self.call::<Service, _>("patch", request).await?;
-        Ok(Observed::Service(Box::new(service)))
+        Ok(Observed::Service(Box::new(understood(service)?)))
     }
 
     async fn write_pool(&self, write: &PoolWrite) -> Call<Observed> {
-        let pools: Api<AddressPool> = Api::all(self.client.clone());
+        let pools: Api<Guarded<AddressPool>> = Api::all(self.client.clone());
         let patch = Patch::Apply(json!({
             "apiVersion": AddressPool::api_version(&()),
             "kind": AddressPool::kind(&()),
@@ -253,7 +267,7 @@ impl Executor {
         let params = apply_params();
         let request = pools.patch_status(&write.name, &params, &patch);
         let pool = self.call::<AddressPool, _>("patch", request).await?;
-        Ok(Observed::Pool(Box::new(pool)))
+        Ok(Observed::Pool(Box::new(understood(pool)?)))
     }
 
     /// Keeps what an object with pools said, or nothing, unless somebody else has written there since.
@@ -369,6 +383,11 @@ impl Executor {
     }
 }
 
+/// An object that others write, too.
+fn understood<K>(object: Guarded<K>) -> Call<K> {
+    object.understood().map_err(CallError::NotUnderstood)
+}
+
 /// The news, as events tell it.
 fn event(news: &news::News) -> News {
     let kind = match news.kind {
@@ -405,7 +424,7 @@ fn failed(task: &Task, error: &CallError, namespace: &str) -> Failed {
     let subject = &task.subject;
     let failed = match error.status() {
         Some(status) => of_status(status, &task.effect, namespace),
-        None => unanswered(&task.effect, namespace, None, NO_ANSWER),
+        None => unanswered(&task.effect, namespace, None, error.why()),
     };
     match &failed {
         Failed::Changed => {
@@ -419,7 +438,8 @@ fn failed(task: &Task, error: &CallError, namespace: &str) -> Failed {
 }
 
 /// Why a request was not done, for people, that was not refused either.
-const NO_ANSWER: &str = "it does not answer in time, or a webhook does not that it asks";
+const NO_ANSWER: &str = "it does not answer in time, or waits for a webhook that does not";
+const NOT_UNDERSTOOD: &str = "Arpeggio does not understand its answer";
 const TOO_BUSY: &str = "it has too much to do";
 const NOT_WELL: &str = "it cannot at present";
 const NO_PLACE: &str = "the namespace or the kind does not exist";
@@ -473,6 +493,7 @@ mod tests {
         atomic::{AtomicUsize, Ordering},
     };
 
+    use arpeggio_allocation::effect::Subject;
     use arpeggio_api::{address_pool::AddressPoolStatus, service::ServiceRecord};
 
     use super::*;
@@ -520,6 +541,46 @@ mod tests {
         }
     }
 
+    /// What another program writes on a Service is its business; a Service that is none is told as that.
+    #[tokio::test]
+    async fn what_others_write_on_an_object_blocks_nothing_and_what_cannot_be_understood_is_told() {
+        let mut bad = second();
+        bad["spec"]["ports"] = json!(7);
+        for (answer, expected) in
+            [(second(), None), (bad, Some(NOT_UNDERSTOOD)), (json!(7), Some(NOT_UNDERSTOOD))]
+        {
+            let server = tower::service_fn(move |_: http::Request<kube::client::Body>| {
+                let body = kube::client::Body::from(answer.to_string().into_bytes());
+                async move { http::Response::builder().body(body) }
+            });
+            let metrics = Metrics::registered(&prometheus::Registry::new()).unwrap();
+            let (events, _) = EventQueue::new(metrics.events_lost.clone());
+            let (executor, mut reports) =
+                Executor::new(Client::new(server, "lb"), "lb".into(), None, events, metrics);
+            let metadata = json!({ "namespace": "shop", "name": "second", "uid": "new", "resourceVersion": "7" });
+            let service = serde_json::from_value(json!({ "metadata": metadata })).unwrap();
+            let record = ServiceRecord::parse(&service, None);
+            let write = ServiceWrite {
+                record,
+                addresses: None,
+                conditions: Vec::new(),
+                releasing: Vec::new(),
+                news: Vec::new(),
+                refusal: None,
+            };
+            let subject = Subject::Pool("home".to_owned());
+            executor.start(Task { subject, effect: Effect::WriteService(Box::new(write)) });
+            let result = reports.recv().await.unwrap().result;
+            let told = match result {
+                Ok(Observed::Service(_)) => None,
+                Err(Failed::Unanswered { lasting, .. }) => Some(lasting.to_string()),
+                other => panic!("{other:?}"),
+            };
+            assert_eq!(told.is_some(), expected.is_some(), "{told:?}");
+            assert!(told.is_none_or(|told| told.contains(NOT_UNDERSTOOD)));
+        }
+    }
+
     /// Two Services leave a lock by one write, of which the second one has come again meanwhile.
     #[tokio::test]
     async fn of_many_who_leave_a_lock_each_is_asked_for_before_it_is_written() {
@@ -530,7 +591,7 @@ mod tests {
             let needs = path.ends_with("/second");
             seen.lock().unwrap().push(format!("{method} {path}"));
             let status = Status::failure("not found", "NotFound").with_code(404);
-            let (code, answer) = if needs { (200, json!(second())) } else { (404, json!(status)) };
+            let (code, answer) = if needs { (200, second()) } else { (404, json!(status)) };
             let body = kube::client::Body::from(answer.to_string().into_bytes());
             async move { http::Response::builder().status(code).body(body) }
         });
@@ -603,15 +664,19 @@ mod tests {
         }
     }
 
-    /// A load balancer that has no address yet.
-    fn second() -> Service {
-        serde_json::from_value(json!({
+    /// A load balancer that has no address yet, and of which another program says something without a time.
+    fn second() -> serde_json::Value {
+        let condition = json!({
+            "type": "example.com/Checked", "status": "True", "reason": "Fine", "message": "",
+            "lastTransitionTime": null,
+        });
+        json!({
             "apiVersion": "v1",
             "kind": "Service",
             "metadata": { "namespace": "shop", "name": "second", "uid": "new", "resourceVersion": "7" },
             "spec": { "type": "LoadBalancer", "ipFamilies": ["IPv4"], "ports": [{ "port": 80 }] },
-        }))
-        .unwrap()
+            "status": { "loadBalancer": {}, "conditions": [condition] },
+        })
     }
 
     /// A cluster that has shrunk by hundreds of nodes.

@@ -13,7 +13,7 @@ use arpeggio_election::{Backends, Version, rebalance::Census};
 use k8s_openapi::api::{core::v1::Node, discovery::v1::EndpointSlice};
 use kube::{Api, Client, ResourceExt as _, api::ListParams};
 
-use crate::{installed, status};
+use crate::{installed, reader::list, status};
 
 /// The cluster at one moment.
 pub(crate) struct Known {
@@ -41,7 +41,7 @@ impl Known {
         locks.iter().for_each(|record| census.add_lock(record.lock.clone()));
         let ignore = ignore_exclusion || installed::ignores_exclusion(client, namespace).await;
         let nodes: Api<Node> = Api::all(client.clone());
-        for node in nodes.list(&ListParams::default()).await.context("cannot list nodes")? {
+        for node in list(&nodes, &ListParams::default()).await.context("cannot list nodes")? {
             census.add_node(node.name_any().as_str().into(), facts(&node, !ignore));
         }
         for (address, backends) in local_backends(client, &locks).await? {
@@ -67,8 +67,8 @@ async fn local_backends(
         return Ok(BTreeMap::new());
     }
     let slices: Api<EndpointSlice> = Api::all(client.clone());
-    let slices = slices.list(&ListParams::default()).await.context("cannot list EndpointSlices")?;
-    let of_services = by_service(&slices.items);
+    let slices = list(&slices, &ListParams::default()).await;
+    let of_services = by_service(&slices.context("cannot list EndpointSlices")?);
     Ok(local.into_iter().map(|it| (it.lock.address, behind(it, &of_services))).collect())
 }
 

@@ -17,7 +17,7 @@ use arpeggio_api::{
     lease::{self, Kind},
     service,
 };
-use arpeggio_runtime::server_clock;
+use arpeggio_runtime::{guarded::Guarded, server_clock};
 use k8s_openapi::{
     api::{
         coordination::v1::Lease,
@@ -126,11 +126,10 @@ impl Evidence {
         let namespace = &global.system_namespace();
         let home = &args.service.home(global, &client)?;
         let name = args.service.name.as_str();
-        let services: Api<Service> = Api::namespaced(client.clone(), home);
-        let service = services
-            .get(name)
-            .await
-            .with_context(|| format!("cannot read Service {home}/{name}"))?;
+        let services: Api<Guarded<Service>> = Api::namespaced(client.clone(), home);
+        let cannot = || format!("cannot read Service {home}/{name}");
+        let service = services.get(name).await.with_context(cannot)?;
+        let service = service.understood().with_context(cannot)?;
         let about = format!("regarding.kind=Service,regarding.name={name}");
         let of_arpeggio = ListParams::default().labels(lease::SELECTOR);
         let leading = ListParams::default().fields(&format!("metadata.name={}", leader::NAME));

@@ -3,10 +3,11 @@
 use std::fmt::Debug;
 
 use arpeggio_api::metallb::{LegacyPool, OldestPool};
+use arpeggio_runtime::guarded::Guarded;
 use kube::{
     Api, Client, Resource,
     api::ListParams,
-    core::{ClusterResourceScope, DeserializeGuard, NamespaceResourceScope},
+    core::{ClusterResourceScope, NamespaceResourceScope, ObjectList, Request},
 };
 use serde::de::DeserializeOwned;
 
@@ -17,10 +18,20 @@ pub(crate) async fn list<K>(api: &Api<K>, params: &ListParams) -> Result<Vec<K>,
 where
     K: Resource<DynamicType = ()> + Clone + Debug + DeserializeOwned,
 {
-    let listed = api.list(params).await;
-    listed
-        .map(|list| list.items)
-        .map_err(|error| Gap::of(Reading::of::<K>(api.namespace()), &error))
+    let reading = Reading::of::<K>(api.namespace());
+    let listed = guarded(api, params).await.map_err(|error| Gap::of(reading.clone(), &error))?;
+    let understood: Result<Vec<K>, _> = listed.items.into_iter().map(Guarded::understood).collect();
+    understood.map_err(|invalid| Gap::malformed(reading, *invalid))
+}
+
+/// What [`Api::list`] asks for. Others may have written on each object.
+async fn guarded<K>(api: &Api<K>, params: &ListParams) -> kube::Result<ObjectList<Guarded<K>>>
+where
+    K: Resource<DynamicType = ()> + Clone + Debug + DeserializeOwned,
+{
+    let request = Request::new(api.resource_url()).list(params);
+    let request = request.map_err(kube::Error::BuildRequest)?;
+    api.clone().into_client().request(request).await
 }
 
 /// The same of a kind that need not be installed: none are there then.
@@ -108,7 +119,7 @@ impl Reader {
         oldest.into_iter().map(LegacyPool::from).collect()
     }
 
-    fn api<K>(&self, namespace: Option<&str>) -> Api<DeserializeGuard<K>>
+    fn api<K>(&self, namespace: Option<&str>) -> Api<Guarded<K>>
     where
         K: Resource<DynamicType = (), Scope = NamespaceResourceScope> + DeserializeOwned,
     {
@@ -127,10 +138,11 @@ impl Reader {
             + DeserializeOwned,
     {
         // That something is missing was noted when all were asked for.
-        Api::all(self.client.clone()).get_opt(name).await.ok().flatten()
+        let api: Api<Guarded<K>> = Api::all(self.client.clone());
+        api.get_opt(name).await.ok().flatten()?.0.ok()
     }
 
-    async fn list<K>(&mut self, api: Api<DeserializeGuard<K>>, params: &ListParams) -> Vec<K>
+    async fn list<K>(&mut self, api: Api<Guarded<K>>, params: &ListParams) -> Vec<K>
     where
         K: Resource<DynamicType = ()> + Clone + Debug + DeserializeOwned,
     {
@@ -160,12 +172,8 @@ impl Reader {
 }
 
 /// Those objects that can be decoded.
-fn understood<K>(
-    reading: &Reading,
-    objects: Vec<DeserializeGuard<K>>,
-    gaps: &mut Vec<Gap>,
-) -> Vec<K> {
-    let note = |object: DeserializeGuard<K>| {
+fn understood<K>(reading: &Reading, objects: Vec<Guarded<K>>, gaps: &mut Vec<Gap>) -> Vec<K> {
+    let note = |object: Guarded<K>| {
         object.0.map_err(|invalid| gaps.push(Gap::malformed(reading.clone(), invalid))).ok()
     };
     objects.into_iter().filter_map(note).collect()
@@ -226,9 +234,24 @@ mod tests {
         }
     }
 
+    /// Whoever may write conditions on a Service keeps nobody from listing Services.
+    #[tokio::test]
+    async fn what_others_write_on_one_object_spoils_no_list() {
+        let answer = move |_: Request<Body>| async move {
+            let condition = json!({ "type": "example.com/Checked", "status": "True", "lastTransitionTime": null });
+            let object =
+                json!({ "metadata": { "name": "web" }, "status": { "conditions": [condition] } });
+            let list = json!({ "kind": "ServiceList", "apiVersion": "v1", "metadata": {}, "items": [object] });
+            Response::builder().body(Body::from(list.to_string().into_bytes()))
+        };
+        let client = Client::new(tower::service_fn(answer), "default");
+        let services: Api<Service> = Api::all(client);
+        assert_eq!(list(&services, &ListParams::default()).await.unwrap().len(), 1);
+    }
+
     #[test]
     fn what_can_be_decoded_is_used_and_the_rest_is_named() {
-        let object = |name: &str, spec: serde_json::Value| -> DeserializeGuard<Service> {
+        let object = |name: &str, spec: serde_json::Value| -> Guarded<Service> {
             let object = json!({ "metadata": { "name": name }, "spec": spec });
             serde_json::from_value(object).unwrap()
         };

@@ -21,7 +21,7 @@ use self::{report::Report, selection::Selection};
 use crate::{
     global::Global,
     outcome::{Format, Outcome},
-    reader::Reader,
+    reader::{Reader, list},
     table,
 };
 
@@ -88,10 +88,10 @@ async fn report(client: Client, global: &Global, system: &str) -> (Report, Times
 pub(crate) async fn read(client: Client, namespace: &str) -> anyhow::Result<Status> {
     let api: Api<Lease> = Api::namespaced(client, namespace);
     let params = ListParams::default().labels(lease::SELECTOR);
-    let leases = api.list(&params).await.with_context(|| {
+    let leases = list(&api, &params).await.with_context(|| {
         format!("cannot list Leases in namespace {namespace}; may you? (kubectl auth can-i list leases -n {namespace})")
     })?;
-    Ok(Status::of(&leases.items))
+    Ok(Status::of(&leases))
 }
 
 /// A table, or what to say when it has no row.

@@ -2,6 +2,7 @@
 
 use std::borrow::Cow;
 
+use k8s_openapi::jiff::Timestamp;
 use kube::{
     Resource,
     api::{ObjectMeta, PartialObjectMeta},
@@ -17,6 +18,9 @@ use serde_json::{Value, value::RawValue};
 ///
 /// What [`kube::core::DeserializeGuard`] is, for less time: it reads the text into the object at once, and takes the long
 /// way of a tree of values only with what it does not understand. Other than it, it reads JSON only.
+///
+/// Anybody may write a condition on somebody else's object, and the API server does not look at its times. One that is not there,
+/// or of no year that we know, costs nobody the object: it counts as Go's zero time.
 #[derive(Debug, Clone)]
 pub struct Guarded<K>(pub Result<K, InvalidObject>);
 
@@ -34,13 +38,52 @@ impl<'de, K: DeserializeOwned + Resource> Deserialize<'de> for Guarded<K> {
 fn second_look<K: DeserializeOwned + Resource>(
     text: &RawValue,
 ) -> serde_json::Result<Result<K, InvalidObject>> {
-    let tree: Value = serde_json::from_str(text.get())?;
+    let mut tree: Value = serde_json::from_str(text.get())?;
+    mend_times(&mut tree);
     match serde_json::from_value(tree) {
         Ok(object) => Ok(Ok(object)),
         Err(why) => {
             let named: PartialObjectMeta<K> = serde_json::from_str(text.get())?;
             Ok(Err(InvalidObject { error: why.to_string(), metadata: named.metadata }))
         }
+    }
+}
+
+/// What Go takes for no time at all, and writes as `null` where a time is needed (`metav1.Time`).
+const NO_TIME: &str = "0001-01-01T00:00:00Z";
+
+/// Puts [`NO_TIME`] where a time belongs, by its name, and none stands that can be understood: `null`, or the last day of the
+/// year 9999, which Go still knows.
+fn mend_times(tree: &mut Value) {
+    match tree {
+        Value::Array(values) => values.iter_mut().for_each(mend_times),
+        Value::Object(fields) => {
+            for (name, value) in fields {
+                if name.ends_with("Time") && !is_time(value) {
+                    *value = NO_TIME.into();
+                }
+                mend_times(value);
+            }
+        }
+        _ => {}
+    }
+}
+
+/// Whether it can stay. What is neither text nor `null` is no time that somebody wrote: it is to be told as wrong.
+fn is_time(value: &Value) -> bool {
+    match value {
+        Value::String(text) => text.parse::<Timestamp>().is_ok(),
+        value => !value.is_null(),
+    }
+}
+
+impl<K> Guarded<K> {
+    /// The object.
+    ///
+    /// # Errors
+    /// When it cannot be decoded.
+    pub fn understood(self) -> Result<K, Box<InvalidObject>> {
+        self.0.map_err(Box::new)
     }
 }
 

@@ -16,17 +16,14 @@ use arpeggio_doctor::{
 };
 use arpeggio_election::Rule;
 use arpeggio_ipam::AddressRange;
+use arpeggio_runtime::guarded::Guarded;
 use k8s_openapi::{
     api::core::v1::ConfigMap,
     apiextensions_apiserver::pkg::apis::apiextensions::v1::{
         CustomResourceDefinition, JSONSchemaProps, JSONSchemaPropsOrArray,
     },
 };
-use kube::{
-    Api, Client, ResourceExt as _,
-    api::ListParams,
-    core::{DeserializeGuard, error_boundary::InvalidObject},
-};
+use kube::{Api, Client, ResourceExt as _, api::ListParams, core::error_boundary::InvalidObject};
 
 use super::kubernetes::{get, legacy_pools, list, list_if_installed};
 use crate::installed::Duties;
@@ -81,7 +78,7 @@ pub(super) async fn read(
     duties: &Known<Duties>,
 ) -> Known<Vec<Pool>> {
     let places = duties.as_ref().map_err(Clone::clone)?;
-    let (pools, file): (Api<DeserializeGuard<AddressPool>>, Api<ConfigMap>) =
+    let (pools, file): (Api<Guarded<AddressPool>>, Api<ConfigMap>) =
         (Api::all(client.clone()), Api::namespaced(client.clone(), namespace));
     let (pools, file) = tokio::join!(installed(client, &pools), get(&file, &places.config_map));
     let mut known: Vec<Pool> = pools?.into_iter().map(judged).collect();
@@ -150,8 +147,8 @@ fn as_declared(declaration: &Declaration) -> Pool {
 /// Without the definition there are none.
 async fn installed(
     client: &Client,
-    pools: &Api<DeserializeGuard<AddressPool>>,
-) -> Known<Vec<DeserializeGuard<AddressPool>>> {
+    pools: &Api<Guarded<AddressPool>>,
+) -> Known<Vec<Guarded<AddressPool>>> {
     let listed = list(pools, &ListParams::default()).await;
     match listed {
         Err(why) => match definition(client).await {
@@ -163,7 +160,7 @@ async fn installed(
 }
 
 /// One that cannot be decoded keeps no other one from being judged.
-fn judged(pool: DeserializeGuard<AddressPool>) -> Pool {
+fn judged(pool: Guarded<AddressPool>) -> Pool {
     match pool.0 {
         Ok(pool) => understood(&pool),
         Err(InvalidObject { error, metadata }) => Pool {
@@ -276,7 +273,7 @@ mod tests {
 
     #[test]
     fn a_pool_that_cannot_be_decoded_is_judged_by_its_name() {
-        let pool = |name: &str, sharing: &str| -> DeserializeGuard<AddressPool> {
+        let pool = |name: &str, sharing: &str| -> Guarded<AddressPool> {
             let spec = json!({ "addresses": ["192.168.0.240/28"], "sharing": sharing });
             serde_json::from_value(json!({ "metadata": { "name": name }, "spec": spec })).unwrap()
         };

@@ -12,6 +12,7 @@ use kube::{Api, Client, api::ListParams};
 use crate::{
     cluster,
     global::Global,
+    reader::list,
     status::{self, Status},
 };
 
@@ -70,8 +71,8 @@ async fn this_node(
     // Speakers may list Nodes, but not get one.
     let nodes: Api<v1::Node> = Api::all(client);
     let only_this = ListParams::default().fields(&format!("metadata.name={name}"));
-    let found = nodes.list(&only_this).await.context("cannot list Nodes")?;
-    Ok(found.items.first().map(|it| (Node::from(name.as_str()), node::facts(it, true))))
+    let found = list(&nodes, &only_this).await.context("cannot list Nodes")?;
+    Ok(found.first().map(|it| (Node::from(name.as_str()), node::facts(it, true))))
 }
 
 /// The node whose session names a MAC address of this machine.

@@ -24,7 +24,7 @@ use serde::de::DeserializeOwned;
 use crate::{
     gaps::Gap,
     leading::{self, Leading},
-    reader::list_if_installed,
+    reader::{list, list_if_installed},
 };
 
 /// The Deployment of the controller.
@@ -186,8 +186,7 @@ async fn groups(client: &Client) -> anyhow::Result<BTreeSet<String>> {
 async fn leaders(client: &Client) -> anyhow::Result<Vec<Leading>> {
     let leading = ListParams::default().fields(&format!("metadata.name={}", leader::NAME));
     let leases: Api<Lease> = Api::all(client.clone());
-    let read =
-        async || anyhow::Ok(leases.list(&leading).await.context("cannot list Leases")?.items);
+    let read = async || list(&leases, &leading).await.context("cannot list Leases");
     leading::look(read).await
 }
 

@@ -8,6 +8,7 @@ use arpeggio_api::{
     leader, lease,
     service::{FIELD_MANAGER, ServiceRecord},
 };
+use arpeggio_runtime::guarded::Guarded;
 use k8s_openapi::api::{
     apps::v1::{DaemonSet, Deployment},
     coordination::v1::Lease,
@@ -92,11 +93,16 @@ impl Removal {
 
     /// Takes what is ours out of a Service's status. What others wrote there stays.
     async fn release(&self, known: &ServiceRecord) -> anyhow::Result<()> {
-        let services: Api<Service> = Api::namespaced(self.client.clone(), &known.service.namespace);
+        let services: Api<Guarded<Service>> =
+            Api::namespaced(self.client.clone(), &known.service.namespace);
         let name = &known.service.name;
         let params = PatchParams::apply(FIELD_MANAGER).force();
         for _ in 0..ATTEMPTS {
             let service = services.get_opt(name).await.context("cannot read a Service")?;
+            let service = service
+                .map(Guarded::understood)
+                .transpose()
+                .context("a Service is not understood")?;
             let Some(service) = service.filter(bears_our_mark) else { return Ok(()) };
             let patch = Patch::Apply(nothing_of_ours(&record(&service)));
             match services.patch_status(name, &params, &patch).await {
