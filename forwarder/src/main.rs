@@ -29,6 +29,7 @@ use arpeggio_runtime::{
     shutdown::Shutdown,
     telemetry,
     version::{REVISION, VERSION},
+    watch::UndecodableObjects,
 };
 
 use crate::{
@@ -72,6 +73,7 @@ async fn run(args: &RunArgs, name: &str) -> anyhow::Result<()> {
     logging.count_lost(&registry)?;
     let node = Node::from(name);
     let metrics = Metrics::registered(&registry, &node)?;
+    let objects = UndecodableObjects::registered(&registry)?;
     let health = Health::default();
     let shutdown = Shutdown::on_signal()?;
     Admin::new(health.clone(), registry).serve(&args.admin)?;
@@ -80,7 +82,7 @@ async fn run(args: &RunArgs, name: &str) -> anyhow::Result<()> {
     let client = client::connect(patience).await?;
     let me = (node, args.instance());
     let publisher = Publisher::new(client.clone(), &args.namespace, me.clone());
-    let sources = Sources::new(client, &args.namespace, &health);
+    let sources = Sources::new(client, &args.namespace, &health, objects);
     let feed = Feed::new(!args.ignore_exclusion_label);
     let keep = args.keep_connections;
     let silent = SilentNodes::beside(args.admin.admin_socket.as_deref());

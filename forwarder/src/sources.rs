@@ -5,7 +5,7 @@ use std::time::Duration;
 use arpeggio_api::{endpoints, knowledge::Wants, lease, node, service::is_load_balancer};
 use arpeggio_runtime::{
     health::Health,
-    watch::{Change, Haste, Watch},
+    watch::{Change, Haste, UndecodableObjects, Watch},
 };
 use futures::future::OptionFuture;
 use k8s_openapi::api::{
@@ -40,6 +40,7 @@ pub(crate) enum Shown {
 pub(crate) struct Sources {
     client: Client,
     health: Health,
+    objects: UndecodableObjects,
     leases: Watch<Lease>,
     /// When Leases were last told of.
     heard: Instant,
@@ -50,18 +51,25 @@ pub(crate) struct Sources {
 
 impl Sources {
     /// Without what it may not list the process decides by the rest, and is not ready: it says what it lacks.
-    pub(crate) fn new(client: Client, namespace: &str, health: &Health) -> Self {
+    pub(crate) fn new(
+        client: Client,
+        namespace: &str,
+        health: &Health,
+        objects: UndecodableObjects,
+    ) -> Self {
         let ours = Config::default().labels(lease::SELECTOR);
         let leases = Api::namespaced(client.clone(), namespace);
         let services = Api::all(client.clone());
         let services = Watch::new(services, quiet(), Haste::Patient, health.awaits("Services"));
+        let leases = Watch::new(leases, ours, Haste::Urgent, health.awaits("Leases"));
         Self {
-            leases: Watch::new(leases, ours, Haste::Urgent, health.awaits("Leases")),
+            leases: leases.counted(&objects),
             heard: Instant::now(),
-            services: services.slimmed(slim_service),
+            services: services.slimmed(slim_service).counted(&objects),
             nodes: None,
             slices: None,
             health: health.clone(),
+            objects,
             client,
         }
     }
@@ -71,13 +79,13 @@ impl Sources {
         if wanted.nodes && self.nodes.is_none() {
             let (nodes, awaited) = (Api::all(self.client.clone()), self.health.awaits("Nodes"));
             let nodes = Watch::new(nodes, quiet(), Haste::Patient, awaited);
-            self.nodes = Some(nodes.slimmed(node::slim));
+            self.nodes = Some(nodes.slimmed(node::slim).counted(&self.objects));
         }
         if wanted.slices && self.slices.is_none() {
             let awaited = self.health.awaits("EndpointSlices");
             let slices = Api::all(self.client.clone());
             let slices = Watch::new(slices, quiet(), Haste::Patient, awaited);
-            self.slices = Some(slices.slimmed(endpoints::slim_counted));
+            self.slices = Some(slices.slimmed(endpoints::slim_counted).counted(&self.objects));
         }
     }
 

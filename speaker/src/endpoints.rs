@@ -9,7 +9,7 @@ use arpeggio_api::{
 use arpeggio_election::Backends;
 use arpeggio_runtime::{
     health::Health,
-    watch::{Change, Haste, Watch},
+    watch::{Change, Haste, UndecodableObjects, Watch},
 };
 use crossbeam_channel::Sender;
 use k8s_openapi::api::discovery::v1::EndpointSlice;
@@ -29,7 +29,7 @@ pub(crate) async fn watch(
     health: Health,
     wanted: oneshot::Receiver<()>,
     rewinds: Rewinds,
-    inputs: Sender<Input>,
+    (objects, inputs): (UndecodableObjects, Sender<Input>),
 ) {
     if wanted.await.is_err() {
         return;
@@ -37,6 +37,7 @@ pub(crate) async fn watch(
     let mut feed = Feed::default();
     let (slices, awaited) = (Api::all(client), health.awaits("EndpointSlices"));
     let slices = Watch::new(slices, watches::config(), Haste::Patient, awaited).slimmed(slim);
+    let slices = slices.counted(&objects);
     watches::follow_if_shown(slices, rewinds, |news| {
         let News::Change(change) = news else { return inputs.send(Input::NoBackends).is_ok() };
         let is_list = matches!(change, Change::Listed(_) | Change::ListedInPart { .. });

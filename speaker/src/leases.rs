@@ -11,7 +11,7 @@ use arpeggio_election::{Event, Version};
 use arpeggio_runtime::{
     health::Awaited,
     unclear::UnclearLeases,
-    watch::{Change, Haste, Watch},
+    watch::{Change, Haste, UndecodableObjects, Watch},
 };
 use crossbeam_channel::Sender;
 use k8s_openapi::api::coordination::v1::Lease;
@@ -28,10 +28,11 @@ pub(crate) async fn watch(
     namespace: String,
     awaited: Awaited,
     rewinds: Rewinds,
-    inputs: Sender<Input>,
+    (objects, inputs): (UndecodableObjects, Sender<Input>),
 ) {
     let ours = watches::config().labels(lease::SELECTOR);
     let leases = Watch::new(Api::namespaced(client, &namespace), ours, Haste::Urgent, awaited);
+    let leases = leases.counted(&objects);
     let mut feed = Feed::default();
     watches::follow(leases, rewinds, |change| {
         feed.take(change).into_iter().all(|input| inputs.send(input).is_ok())

@@ -67,6 +67,7 @@ use arpeggio_runtime::{
     standstill::Watchdog,
     telemetry,
     version::{REVISION, VERSION},
+    watch::UndecodableObjects,
 };
 use crossbeam_channel::Sender;
 use kube::Client;
@@ -149,6 +150,7 @@ async fn run(args: &RunArgs, name: &str, settings: Settings) -> anyhow::Result<(
     let registry = telemetry::registry()?;
     logging.count_lost(&registry)?;
     let metrics = Arc::new(Metrics::registered(&registry)?);
+    let objects = UndecodableObjects::registered(&registry)?;
     let health = Health::default();
     let shutdown = Shutdown::on_signal()?;
     let frames = Frames::default();
@@ -170,8 +172,13 @@ async fn run(args: &RunArgs, name: &str, settings: Settings) -> anyhow::Result<(
         Writer::new(client.clone(), &args.namespace, me.clone(), inputs.clone(), metrics.clone());
     let quiet = client::connect(Patience { read: Some(QUIET_SILENCE), ..patience }).await?;
     let mut tasks = JoinSet::new();
-    let watches =
-        Watches { client, quiet, health: &health, rewinds: writer.rewinds(), inputs: &inputs };
+    let watches = Watches {
+        client,
+        quiet,
+        health: &health,
+        rewinds: writer.rewinds(),
+        to: (objects, inputs.clone()),
+    };
     let slices_wanted = watches.start(&mut tasks, args);
     tasks.spawn(follow_links(links.clone(), inputs.clone()));
     let silent = watch::Sender::default();
@@ -245,21 +252,22 @@ struct Watches<'a> {
     quiet: Client,
     health: &'a Health,
     rewinds: Rewinds,
-    inputs: &'a Sender<Input>,
+    /// Where the number of objects goes that are not understood, and what is said by the others.
+    to: (UndecodableObjects, Sender<Input>),
 }
 
 impl Watches<'_> {
     /// Starts the tasks. The returned end says when `EndpointSlice`s are wanted.
     fn start(self, tasks: &mut JoinSet<()>, args: &RunArgs) -> oneshot::Sender<()> {
-        let Self { client, quiet, health, rewinds, inputs } = self;
+        let Self { client, quiet, health, rewinds, to } = self;
         let (slices_wanted, wanted) = oneshot::channel();
         let (namespace, listed) = (args.namespace.clone(), health.awaits("Leases"));
-        tasks.spawn(leases::watch(client, namespace, listed, rewinds.clone(), inputs.clone()));
+        tasks.spawn(leases::watch(client, namespace, listed, rewinds.clone(), to.clone()));
         let (obey_exclusion, listed) = (!args.ignore_exclusion_label, health.awaits("Nodes"));
         let nodes =
-            nodes::watch(quiet.clone(), obey_exclusion, listed, rewinds.clone(), inputs.clone());
+            nodes::watch(quiet.clone(), obey_exclusion, listed, rewinds.clone(), to.clone());
         tasks.spawn(nodes);
-        tasks.spawn(endpoints::watch(quiet, health.clone(), wanted, rewinds, inputs.clone()));
+        tasks.spawn(endpoints::watch(quiet, health.clone(), wanted, rewinds, to));
         slices_wanted
     }
 }

@@ -6,7 +6,7 @@ use arpeggio_api::node::{facts, slim};
 use arpeggio_election::{Event, Node, NodeFacts};
 use arpeggio_runtime::{
     health::Awaited,
-    watch::{Change, Haste, Watch},
+    watch::{Change, Haste, UndecodableObjects, Watch},
 };
 use crossbeam_channel::Sender;
 use k8s_openapi::api::core::v1;
@@ -24,11 +24,11 @@ pub(crate) async fn watch(
     obey_exclusion: bool,
     awaited: Awaited,
     rewinds: Rewinds,
-    inputs: Sender<Input>,
+    (objects, inputs): (UndecodableObjects, Sender<Input>),
 ) {
     let mut feed = Feed { obey_exclusion, ..Feed::default() };
     let nodes = Watch::new(Api::all(client), watches::config(), Haste::Patient, awaited);
-    let nodes = nodes.slimmed(slim);
+    let nodes = nodes.slimmed(slim).counted(&objects);
     watches::follow_if_shown(nodes, rewinds, |news| {
         // Decisions wait for them for a moment only.
         let News::Change(change) = news else { return true };

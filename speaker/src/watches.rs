@@ -93,7 +93,7 @@ async fn follow_each<K>(
 mod tests {
     use std::time::Duration;
 
-    use arpeggio_runtime::health::Health;
+    use arpeggio_runtime::{health::Health, watch::UndecodableObjects};
     use http::{Request, Response};
     use kube::{Client, client::Body};
     use tokio::sync::{oneshot, watch};
@@ -122,15 +122,16 @@ mod tests {
         let (wanted, slices_wanted) = oneshot::channel();
         wanted.send(()).unwrap();
         let rewinds = watch::channel(0).1;
+        let objects = UndecodableObjects::registered(&prometheus::Registry::new()).unwrap();
         let slices = endpoints::watch(
             refusing("endpointslices"),
             health.clone(),
             slices_wanted,
             rewinds.clone(),
-            inputs.clone(),
+            (objects.clone(), inputs.clone()),
         );
-        let nodes =
-            nodes::watch(refusing("nodes"), true, health.awaits("Nodes"), rewinds, inputs.clone());
+        let (listed, to) = (health.awaits("Nodes"), (objects, inputs.clone()));
+        let nodes = nodes::watch(refusing("nodes"), true, listed, rewinds, to);
         let running = tokio::spawn(async { tokio::join!(slices, nodes) });
         tokio::time::sleep(Duration::from_secs(30)).await;
         assert_eq!(health.missing(), ["EndpointSlices", "Nodes"]);

@@ -25,6 +25,7 @@ use kube::{
     core::{Status, error_boundary::InvalidObject},
     runtime::watcher::{self, watcher},
 };
+use prometheus::{IntGauge, IntGaugeVec, Opts, Registry};
 use serde::de::DeserializeOwned;
 use tokio::time::Instant;
 
@@ -116,7 +117,8 @@ pub struct Watch<K> {
     undecodable: BTreeMap<Name, Undecodable>,
     /// The uids of the objects that were shown, and not as gone, by namespace and name.
     shown: BTreeMap<Name, String>,
-    complaints: Vec<Complaint>,
+    /// Shows how many objects cannot be decoded.
+    count: Option<IntGauge>,
     awaited: Awaited,
     /// Whether the first list is complete.
     listed: bool,
@@ -152,6 +154,26 @@ struct Failing {
 struct Undecodable {
     uid: String,
     why: String,
+    /// Whether there was a [`Complaint`] about it.
+    is_told: bool,
+}
+
+/// How many objects of each kind that a process watches it does not understand, as Prometheus sees it.
+#[derive(Debug, Clone)]
+pub struct UndecodableObjects(IntGaugeVec);
+
+impl UndecodableObjects {
+    /// Adds the metric to `registry`.
+    ///
+    /// # Errors
+    /// When there is one of that name.
+    pub fn registered(registry: &Registry) -> prometheus::Result<Self> {
+        let help = "Objects that this process does not understand and leaves out, by kind; its log says why, and for what \
+                    controllers watch, events on them do.";
+        let gauges = IntGaugeVec::new(Opts::new("arpeggio_undecodable_objects", help), &["kind"])?;
+        registry.register(Box::new(gauges.clone()))?;
+        Ok(Self(gauges))
+    }
 }
 
 impl<K> Watch<K>
@@ -180,7 +202,7 @@ where
             left_out: BTreeSet::new(),
             undecodable: BTreeMap::new(),
             shown: BTreeMap::new(),
-            complaints: Vec::new(),
+            count: None,
             awaited,
             listed: false,
             absent: 0,
@@ -196,6 +218,13 @@ where
     #[must_use]
     pub fn slimmed(self, slim: fn(&mut K)) -> Self {
         Self { slim, ..self }
+    }
+
+    /// Has `objects` show how many objects of the kind cannot be decoded.
+    #[must_use]
+    pub fn counted(self, objects: &UndecodableObjects) -> Self {
+        let count = objects.0.with_label_values(&[&K::kind(&())]);
+        Self { count: Some(count), ..self }
     }
 
     /// Lists everything anew. A watch goes on from the last version that it has seen, which does not exist any more when
@@ -267,9 +296,15 @@ where
         self.undecodable.values().map(|it| it.uid.as_str())
     }
 
-    /// The objects that could not be decoded since the last call, each once for each reason.
+    /// The objects that cannot be decoded and were not complained of before, each once for each reason.
     pub fn take_complaints(&mut self) -> Vec<Complaint> {
-        std::mem::take(&mut self.complaints)
+        let untold = self.undecodable.iter_mut().filter(|(_, object)| !object.is_told);
+        let complaints = untold.map(|(name, object)| {
+            object.is_told = true;
+            let metadata = metadata(name.clone(), object.uid.clone());
+            Complaint { object: reference::<K>(metadata), why: object.why.clone() }
+        });
+        complaints.collect()
     }
 
     /// Waits for the next event. There always is one, if only an error. May be cancelled at any time.
@@ -287,6 +322,14 @@ where
     /// What follows from an event. What has gone while the watch was broken shows only as absence from the next list, so
     /// a list is passed on as a whole.
     pub fn pass(&mut self, event: Event<K>) -> Option<Change<K>> {
+        let change = self.follow(event);
+        if let Some(count) = &self.count {
+            count.set(i64::try_from(self.undecodable.len()).unwrap_or(i64::MAX));
+        }
+        change
+    }
+
+    fn follow(&mut self, event: Event<K>) -> Option<Change<K>> {
         let event = match event {
             Ok(event) => event,
             Err(error) => return self.fail(&error),
@@ -354,20 +397,19 @@ where
 
     fn complain(&mut self, invalid: InvalidObject) {
         let InvalidObject { error: why, metadata } = invalid;
-        self.left_out.insert(name(&metadata));
-        let undecodable = Undecodable { uid: uid(&metadata), why: why.clone() };
-        let before = self.undecodable.insert(name(&metadata), undecodable.clone());
-        if before.as_ref() != Some(&undecodable) {
-            let object = reference::<K>(metadata);
-            tracing::warn!(
-                kind = object.kind,
-                namespace = object.namespace,
-                name = object.name,
-                why,
-                "the object is not understood and left out"
-            );
-            self.complaints.push(Complaint { object, why });
+        let (name, uid) = (name(&metadata), uid(&metadata));
+        self.left_out.insert(name.clone());
+        if self.undecodable.get(&name).is_some_and(|it| (&it.uid, &it.why) == (&uid, &why)) {
+            return;
         }
+        tracing::warn!(
+            kind = %K::kind(&()),
+            namespace = name.0,
+            name = name.1,
+            why,
+            "the object is not understood and left out"
+        );
+        self.undecodable.insert(name, Undecodable { uid, why, is_told: false });
     }
 
     /// Of an object that cannot be decoded, the name is enough to know which one is gone, but not for those who want the
@@ -582,7 +624,9 @@ mod tests {
     #[test]
     fn one_bad_object_disables_itself_and_is_named_once() {
         let health = Health::default();
-        let mut watch = watch(&health);
+        let objects = UndecodableObjects::registered(&Registry::new()).unwrap();
+        let count = || objects.0.with_label_values(&["ConfigMap"]).get();
+        let mut watch = watch(&health).counted(&objects);
         let shown = list(&mut watch, vec![good("a"), bad("b"), good("c")]);
         assert_eq!(shown, (true, owned(&["a", "c"])), "nothing is known yet that could be kept");
         assert!(health.missing().is_empty());
@@ -592,9 +636,10 @@ mod tests {
         assert_eq!(complaints[0].object.kind.as_deref(), Some("ConfigMap"));
         assert_eq!(watch.pass(Ok(watcher::Event::Apply(bad("b")))), None);
         assert_eq!((watch.take_complaints().len(), watch.undecodable()), (0, 1));
+        assert_eq!(count(), 1);
         let mended = watch.pass(Ok(watcher::Event::Apply(good("b"))));
         assert!(matches!(mended, Some(Change::Applied(_))));
-        assert_eq!(watch.undecodable(), 0);
+        assert_eq!((watch.undecodable(), count()), (0, 0));
     }
 
     #[test]
