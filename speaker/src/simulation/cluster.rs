@@ -729,6 +729,15 @@ impl Cluster {
         (0..self.machines.len()).for_each(|index| self.list_local(index));
     }
 
+    /// The same, and somebody has written on the lock what nobody can read.
+    pub(super) fn claim_unreadably(&mut self, address: IpAddr) {
+        let mut lease = claimed(address, WrittenAnnounceTerms::default()).created();
+        let annotations = lease.metadata.annotations.get_or_insert_default();
+        annotations.insert("arpeggio.dev/announce".to_owned(), "{".to_owned());
+        self.write(lease);
+        self.seen.insert(address, Seen::default());
+    }
+
     pub(super) fn claim_on(&mut self, address: IpAddr, terms: WrittenAnnounceTerms) {
         self.write(claimed(address, terms).created());
         self.seen.insert(address, Seen::default());

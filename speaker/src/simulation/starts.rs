@@ -104,3 +104,19 @@ fn labels_that_are_not_listed_yet_are_not_taken_for_none() {
         assert!(cluster.longest_dark <= millis(nodes + 200), "{nodes}: {cluster:?}");
     }
 }
+
+/// Nobody knows where the address is to be announced, until the controller has written it anew.
+#[test]
+fn rules_that_nobody_can_read_are_told_once_and_announced_when_they_can_be_read() {
+    let mut cluster = Cluster::settled(3, &[ip(0, 100)]);
+    let address = ip(0, 101);
+    cluster.claim_unreadably(address);
+    cluster.run(secs(5));
+    let news = cluster.news();
+    let [told] = &news[..] else { panic!("{news:?}: {cluster:?}") };
+    assert!(told.contains("The announce rules on the Lease of") && told.contains("cannot be read"));
+    assert_eq!(cluster.owner(address), None, "{cluster:?}");
+    cluster.claim(address);
+    cluster.run(secs(5));
+    assert!(cluster.owner(address).is_some(), "{cluster:?}");
+}
