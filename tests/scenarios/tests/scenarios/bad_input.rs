@@ -12,6 +12,7 @@ pub(crate) fn bad_pools_are_refused_or_marked_and_the_rest_goes_on(
     let address = home.wait_for_address("web")?;
 
     judged_by_the_api_server(home)?;
+    broken_lines(home)?;
 
     // What only the controller can see becomes a condition.
     home.apply(&pool("backwards", &["192.168.1.9-192.168.1.1"]))?;
@@ -27,6 +28,21 @@ pub(crate) fn bad_pools_are_refused_or_marked_and_the_rest_goes_on(
     ensure!(home.wait_for_address("web")? == address, "nothing has changed for the first");
     let condition = ready(home, POOL)?;
     ensure!(condition["status"] == "True", "the good pool stays good: {condition}");
+    Ok(())
+}
+
+/// What a user writes begins no line of its own, in what others are told and in the log.
+fn broken_lines(home: &Home) -> anyhow::Result<()> {
+    home.apply(&service("lines", "arpeggio.dev/address-pool", "none\nERROR all is lost"))?;
+    let event = home.wait_for_event("lines", "AllocationFailed")?;
+    ensure!(!event.note.contains('\n') && event.note.contains("all is lost"), "{event:?}");
+    let conditions = home.conditions("lines")?;
+    ensure!(!conditions.iter().any(|it| it.contains('\n')), "{conditions:?}");
+    let controllers = "-lapp.kubernetes.io/component=controller";
+    let log = home.lab.kubectl(&["logs", "-n", "arpeggio-system", "--tail=-1", controllers])?;
+    let begun = log.lines().find(|line| line.trim_start().starts_with("ERROR all"));
+    ensure!(begun.is_none(), "{begun:?}");
+    home.lab.kubectl(&["delete", "service", "lines"])?;
     Ok(())
 }
 

@@ -1,13 +1,9 @@
 //! Clusters where our definition is missing, or is another one than ours.
 
-use std::{
-    sync::atomic::{AtomicU64, Ordering},
-    thread,
-    time::Duration,
-};
+use std::{collections::BTreeSet, thread, time::Duration};
 
 use anyhow::ensure;
-use arpeggio_scenarios::{Home, pool, service};
+use arpeggio_scenarios::{Home, HostProcess, pool, service};
 use serde_json::json;
 
 use crate::bad_input::not_ready;
@@ -15,6 +11,9 @@ use crate::bad_input::not_ready;
 const KEY: &str = "arpeggio.dev/address-pool";
 const CRD: &str = "addresspools.arpeggio.dev";
 const NAMESPACE: [&str; 2] = ["-n", "arpeggio-system"];
+/// The namespace of another installation, and where its controller's metrics are.
+const ELSEWHERE: &str = "elsewhere";
+const OTHER_PORT: u16 = 7499;
 
 /// Somebody else owns the definitions of this cluster, and does not want ours: pools stand in a `ConfigMap`.
 pub(crate) fn without_the_definition_pools_stand_in_a_config_map(
@@ -45,53 +44,80 @@ pub(crate) fn without_the_definition_pools_stand_in_a_config_map(
     Ok(())
 }
 
-/// Somebody installs Arpeggio a second time, in a namespace of its own. Here it is the other one's Lease that is seen.
+/// Somebody installs Arpeggio a second time, in a namespace of its own. Its controller runs on the control plane.
 pub(crate) fn of_two_installations_one_decides(home: &Home) -> anyhow::Result<()> {
     home.apply(&pool("good", &["192.168.0.200-192.168.0.209"]))?;
     home.apply(&service("first", KEY, "good"))?;
     home.wait_for_address("first")?;
-    // A younger one is no reason to stop; an older one is. Ours is made anew, and so is younger than the other one.
-    lead_elsewhere(home)?;
-    home.apply(&service("second", KEY, "good"))?;
-    home.wait_for_address("second")?;
-    // Kubernetes dates objects by the second.
-    thread::sleep(Duration::from_secs(2));
+    home.apply(&json!({
+        "apiVersion": "v1", "kind": "Namespace", "metadata": { "name": ELSEWHERE },
+    }))?;
+    let mut other =
+        HostProcess::controller(&home.lab, ELSEWHERE, OTHER_PORT, &["--namespace", ELSEWHERE])?;
+    home.wait_until("the other installation takes part", || {
+        Ok(drop(home.lab.get(&["lease", "controller-leader", "-n", ELSEWHERE])?))
+    })?;
+    the_younger_one_waits(home)?;
+
+    // Ours is made anew, and so is younger than the other one.
     home.lab.kubectl(&[&["delete", "lease", "controller-leader"][..], &NAMESPACE].concat())?;
     home.wait_until("the controllers say why they are not ready", || {
-        lead_elsewhere(home)?;
         let pods = ["pods", "-lapp.kubernetes.io/component=controller"];
         let pods = home.lab.get(&[&pods[..], &NAMESPACE].concat()).map_err(anyhow::Error::from)?;
         let ready = pods["items"].to_string().contains("\"ready\":true");
         if ready { Err("they are ready".to_owned().into()) } else { Ok(()) }
     })?;
-    home.apply(&service("third", KEY, "good"))?;
-    for _ in 0..3 {
-        lead_elsewhere(home)?;
-        thread::sleep(Duration::from_secs(1));
-    }
-    ensure!(home.addresses("third")?.is_empty(), "it is the other installation's to decide");
-    // It is gone, and its Lease is not renewed any more.
-    home.wait_for_address("third")?;
+    home.apply(&service("fourth", KEY, "good"))?;
+    home.wait_for_address("fourth")?;
+    apart(home, &["first", "second", "third", "fourth"])?;
+    let claims = claims(home, ELSEWHERE)?;
+    ensure!(claims > 0, "it is the other installation that decides");
+
+    // It is gone for good, and its Lease is left behind.
+    other.kill()?;
+    home.apply(&service("fifth", KEY, "good"))?;
+    home.lab.wait_until("ours decides", Duration::from_mins(2), || {
+        let has_one = !home.addresses("fifth")?.is_empty();
+        if has_one { Ok(()) } else { Err("not yet".to_owned().into()) }
+    })?;
+    apart(home, &["first", "second", "third", "fourth", "fifth"])?;
+    home.lab.kubectl(&["delete", "namespace", ELSEWHERE])?;
     Ok(())
 }
 
-/// Renews the leader Lease of another installation.
-fn lead_elsewhere(home: &Home) -> anyhow::Result<()> {
-    static RENEWALS: AtomicU64 = AtomicU64::new(0);
-    let renewal = RENEWALS.fetch_add(1, Ordering::Relaxed);
-    home.apply(&json!({
-        "apiVersion": "v1", "kind": "Namespace", "metadata": { "name": "elsewhere" },
-    }))?;
-    home.apply(&json!({
-        "apiVersion": "coordination.k8s.io/v1",
-        "kind": "Lease",
-        "metadata": {
-            "name": "controller-leader", "namespace": "elsewhere",
-            "labels": { "app.kubernetes.io/managed-by": "arpeggio" },
-            "annotations": { "renewed": renewal.to_string() },
-        },
-        "spec": { "holderIdentity": "somebody", "leaseDurationSeconds": 6 },
-    }))
+/// The older one's controllers are started anew, as in an upgrade, and then they are away for longer than their Lease counts
+/// among themselves.
+fn the_younger_one_waits(home: &Home) -> anyhow::Result<()> {
+    let restart = ["rollout", "restart", "deployment/arpeggio-controller"];
+    home.lab.kubectl(&[&restart[..], &NAMESPACE].concat())?;
+    home.apply(&service("second", KEY, "good"))?;
+    home.wait_for_address("second")?;
+    let controllers = "deployment/arpeggio-controller";
+    home.lab.wait_for_rollout(NAMESPACE[1], controllers, Duration::from_secs(90))?;
+    home.without_controllers(|| {
+        home.apply(&service("third", KEY, "good"))?;
+        thread::sleep(Duration::from_secs(8));
+        ensure!(home.addresses("third")?.is_empty(), "it is the older one's to decide");
+        let claims = claims(home, ELSEWHERE)?;
+        ensure!(claims == 0, "the younger one has claimed {claims} addresses");
+        Ok(())
+    })?;
+    home.wait_for_address("third")?;
+    apart(home, &["first", "second", "third"])
+}
+
+/// No two of these Services have one address.
+fn apart(home: &Home, services: &[&str]) -> anyhow::Result<()> {
+    let all: Vec<_> = services.iter().map(|name| home.addresses(name)).collect::<Result<_, _>>()?;
+    let different: BTreeSet<_> = all.iter().flatten().collect();
+    ensure!(different.len() == services.len(), "{services:?} have {all:?}");
+    Ok(())
+}
+
+/// How many locks there are in a namespace.
+fn claims(home: &Home, namespace: &str) -> anyhow::Result<usize> {
+    let locks = home.lab.get(&["leases", "-n", namespace, "-l", "arpeggio.dev/lease=address"])?;
+    Ok(locks["items"].as_array().map_or(0, Vec::len))
 }
 
 /// An object from before an upgrade of the definition, or after the return from one: the API server has it, and the

@@ -73,7 +73,8 @@ pub(crate) fn a_rival_is_named_and_costs_little(home: &Home) -> anyhow::Result<(
     let before = status_writes(home)?;
     let clear = json!({ "status": { "loadBalancer": null, "conditions": [{
         "type": "cilium.io/IPAMRequestSatisfied", "status": "False", "reason": "no_pool",
-        "message": "", "lastTransitionTime": "2026-01-01T00:00:00Z",
+        // A Go program that leaves the time out writes this.
+        "message": "", "lastTransitionTime": null,
     }] } });
     for _ in 0..50 {
         home.lab.kubectl(&[
@@ -95,6 +96,10 @@ pub(crate) fn a_rival_is_named_and_costs_little(home: &Home) -> anyhow::Result<(
         ensure!(told.note.contains(part), "{part}: {told:?}");
     }
     home.wait_for_address("web")?;
+    let conditions = home.conditions("web")?;
+    let is_it = |it: &&String| it.starts_with("StatusContested=True: ");
+    let contested = conditions.iter().find(is_it).with_context(|| format!("{conditions:?}"))?;
+    ensure!(contested.contains("cilium-operator"), "{contested}");
     let events = home.events("web")?;
     let count = |reason: &str| events.iter().filter(|it| it.reason == reason).count();
     ensure!((count("RivalWriter"), count("IPAllocated")) == (1, 1), "{events:?}");
@@ -328,6 +333,7 @@ pub(crate) fn a_speakers_token_is_good_for_its_own_node(home: &Home) -> anyhow::
     let mut others = nodes.into_iter().filter(|node| *node != owner);
     let (thief, victim) = (others.next().context("no other")?, others.next().context("no third")?);
     let session = |node: Machine| format!("session-{node}");
+    let kept = last_good(home)?;
     let annotation =
         |key: &str, value: &str| json!({ "metadata": { "annotations": { key: value } } });
     let forbidden = [
@@ -352,11 +358,25 @@ pub(crate) fn a_speakers_token_is_good_for_its_own_node(home: &Home) -> anyhow::
         (lock.clone(), json!({ "spec": { "leaseTransitions": 99 } })),
         (lock.clone(), json!({ "metadata": { "labels": { "arpeggio.dev/lease": null } } })),
         ("controller-leader".to_owned(), json!({ "spec": { "holderIdentity": "thief" } })),
+        (kept.clone(), annotation("arpeggio.dev/last-good", "{}")),
     ];
     for (lease, patch) in &forbidden {
         let error = patch_as(home, thief, lease, patch).err().map(|error| error.to_string());
         let error = error.with_context(|| format!("{thief} may write {patch} on {lease}"))?;
         ensure!(error.contains("arpeggio-speaker"), "it is the policy that refuses: {error}");
+    }
+    let made = json!({
+        "apiVersion": "coordination.k8s.io/v1",
+        "kind": "Lease",
+        "metadata": { "name": session(Machine::Node(9)), "namespace": SYSTEM },
+    });
+    let error = as_speaker(home, thief, &["create", "-f", "-"], &made.to_string()).err();
+    let error = error.with_context(|| format!("{thief} may create another node's session"))?;
+    ensure!(error.to_string().contains("arpeggio-speaker"), "the policy refuses: {error}");
+    // The Role of speakers lacks that permission, too.
+    for lease in [&lock, &kept, &session(victim)] {
+        let deleted = as_speaker(home, thief, &["delete", "lease", lease], "");
+        ensure!(deleted.is_err(), "{thief} may delete {lease}");
     }
     // What the protocol needs.
     patch_as(
@@ -370,19 +390,25 @@ pub(crate) fn a_speakers_token_is_good_for_its_own_node(home: &Home) -> anyhow::
 }
 
 fn patch_as(home: &Home, node: Machine, lease: &str, patch: &Value) -> anyhow::Result<()> {
+    as_speaker(home, node, &["patch", "lease", lease, "--type=merge", "-p", &patch.to_string()], "")
+}
+
+/// Runs kubectl with the rights that a speaker's token has.
+fn as_speaker(home: &Home, node: Machine, args: &[&str], input: &str) -> anyhow::Result<()> {
     let user = format!("--as=system:serviceaccount:{SYSTEM}:arpeggio-speaker");
     let extra = format!("--as-user-extra=authentication.kubernetes.io/node-name={node}");
-    home.lab.kubectl(&[
-        "patch",
-        "lease",
-        lease,
-        "-n",
-        SYSTEM,
-        "--type=merge",
-        "-p",
-        &patch.to_string(),
-        &user,
-        &extra,
-    ])?;
+    let rest = ["-n", SYSTEM, &user, &extra];
+    home.lab.kubectl_with_input(&[args, &rest].concat(), input)?;
     Ok(())
+}
+
+/// The Lease that keeps what a pool said.
+fn last_good(home: &Home) -> anyhow::Result<String> {
+    home.wait_until("what the pool said is kept", || {
+        let label = "arpeggio.dev/record=last-good";
+        let leases = home.lab.get(&["leases", "-n", SYSTEM, "-l", label]);
+        let leases = leases.map_err(anyhow::Error::from)?;
+        let name = leases["items"][0]["metadata"]["name"].as_str().map(str::to_owned);
+        name.ok_or_else(|| "there is none".to_owned().into())
+    })
 }

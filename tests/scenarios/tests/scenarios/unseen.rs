@@ -66,6 +66,7 @@ pub(crate) fn namespaces_come_and_go(home: &Home) -> anyhow::Result<()> {
         json!({ "namespaceSelectors": [{ "matchLabels": { "team": "blue" } }] });
     home.apply(&blue)?;
     together(home)?;
+    unlabelled(home)?;
     relabelled(home)?;
     ending(home)
 }
@@ -105,6 +106,26 @@ fn together(home: &Home) -> anyhow::Result<()> {
         ensure!(!told.contains("AllocationFailed"), "{events}");
         home.lab.kubectl(&["delete", "namespace", &name])?;
     }
+    Ok(())
+}
+
+/// A pool that is for namespaces without a label. One that was not seen yet seems to have none.
+fn unlabelled(home: &Home) -> anyhow::Result<()> {
+    let mut rest = pool("rest", &["192.168.0.230-192.168.0.239"]);
+    let without = json!({ "matchExpressions": [{ "key": "team", "operator": "DoesNotExist" }] });
+    rest["spec"]["allocation"] = json!({ "namespaceSelectors": [without] });
+    for round in 0..5 {
+        let name = format!("red-{round}");
+        let mut web = service_in(&name, "web");
+        web["metadata"]["annotations"][KEY] = json!("rest");
+        let items = json!([rest, namespace(&name, "red"), web]);
+        home.apply(&json!({ "apiVersion": "v1", "kind": "List", "items": items }))?;
+        wait_for(home, &name, "web", "is not for namespace")?;
+        let told = home.lab.get(&["events.events.k8s.io", "-n", &name])?.to_string();
+        ensure!(!told.contains("IPAllocated"), "it had an address: {told}");
+        home.lab.kubectl(&["delete", "namespace", &name])?;
+    }
+    home.lab.kubectl(&["delete", "addresspool", "rest"])?;
     Ok(())
 }
 
