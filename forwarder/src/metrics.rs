@@ -97,6 +97,12 @@ impl Metrics {
         self.applied.with_label_values(&[outcome]).inc();
     }
 
+    /// How many changes of the rules had that outcome.
+    #[cfg(test)]
+    pub(crate) fn count_applied(&self, outcome: &str) -> u64 {
+        self.applied.with_label_values(&[outcome]).get()
+    }
+
     /// The connections of the addresses that run out here, and of no others. `None`: they are not known.
     pub(crate) fn show_connections(&self, connections: Option<&BTreeMap<IpAddr, u32>>) {
         let row = |(address, count): (&IpAddr, &u32)| ([address.to_string()], i64::from(*count));

@@ -52,6 +52,8 @@ pub struct Rules {
     here: Here,
     /// What the named counters count.
     counting: BTreeMap<String, Counting>,
+    /// The kernel keeps something that it was to remove.
+    stuck: bool,
 }
 
 /// What of a plan could not be.
@@ -75,6 +77,7 @@ impl Rules {
             tables: Tables::new(),
             here: Here::default(),
             counting: BTreeMap::new(),
+            stuck: false,
         })
     }
 
@@ -83,16 +86,16 @@ impl Rules {
     ///
     /// # Errors
     ///
-    /// When the kernel refuses. Then all rules are as they were before.
+    /// When the kernel refuses. Then the tables that it refuses are not there, unless [`Self::are_of_an_earlier_plan`], and the others are as
+    /// the plan says.
     pub fn apply(&mut self, plan: &Plan) -> Result<Applied, Error> {
         let entrances = compile::entrances(plan).map(str::to_owned).collect();
         let here = Here::look(compile::device_names(plan), entrances);
         let name = format!("arpeggio-{}", self.netfilter.port());
         let compiled = compile::compile(plan, &here, &name);
-        self.bring(&compiled.tables)?;
-        self.tables = compiled.tables;
-        self.counting = compiled.counting;
         self.here = here;
+        self.counting = compiled.counting;
+        self.bring(compiled.tables)?;
         Ok(Applied { missing: self.here.missing.clone() })
     }
 
@@ -101,13 +104,36 @@ impl Rules {
         self.here.again() != self.here
     }
 
-    /// The kernel removes a device's chain with the device, so that a change of it may be refused. Then all is made anew.
-    fn bring(&mut self, tables: &Tables) -> Result<(), Error> {
-        match self.netfilter.commit(&Batch::between(&self.tables, tables)) {
-            Err(Error::Refused { .. }) if !self.tables.is_empty() => {
-                self.netfilter.commit(&Batch::anew(&self.tables, tables))
+    /// Whether the kernel has refused even to remove a table that it refused to change. It removes all when [`Rules`] are dropped.
+    pub fn are_of_an_earlier_plan(&self) -> bool {
+        self.stuck
+    }
+
+    fn bring(&mut self, tables: Tables) -> Result<(), Error> {
+        self.stuck = false;
+        let brought = change(&mut self.netfilter, &self.tables, &tables);
+        match brought {
+            Ok(()) => self.tables = tables,
+            Err(_) => self.bring_each(tables),
+        }
+        brought
+    }
+
+    /// One table after the other. One that the kernel refuses goes: what it says of an earlier plan may give packets to a node that is
+    /// dead by now, and whoever gets no answer waits, whereas a reset is an answer.
+    fn bring_each(&mut self, tables: Tables) {
+        let mut present = std::mem::take(&mut self.tables);
+        let names: BTreeSet<Table> = present.keys().chain(tables.keys()).cloned().collect();
+        let mut wanted = tables;
+        for name in names {
+            let [old, new] = [present.remove_entry(&name), wanted.remove_entry(&name)];
+            let [old, new] = [old, new].map(|it| it.into_iter().collect::<Tables>());
+            if change(&mut self.netfilter, &old, &new).is_ok() {
+                self.tables.extend(new);
+            } else if change(&mut self.netfilter, &old, &Tables::new()).is_err() {
+                self.stuck = true;
+                self.tables.extend(old);
             }
-            other => other,
         }
     }
 
@@ -140,5 +166,13 @@ impl Rules {
         addresses: &BTreeSet<IpAddr>,
     ) -> Result<BTreeMap<IpAddr, Connections>, Error> {
         self.netfilter.connections(addresses)
+    }
+}
+
+/// The kernel removes a device's chain with the device, so that a change of it may be refused. Then all is made anew.
+fn change(netfilter: &mut Netfilter, old: &Tables, new: &Tables) -> Result<(), Error> {
+    match netfilter.commit(&Batch::between(old, new)) {
+        Err(Error::Refused { .. }) if !old.is_empty() => netfilter.commit(&Batch::anew(old, new)),
+        other => other,
     }
 }

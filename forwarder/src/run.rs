@@ -72,9 +72,9 @@ pub(crate) struct Forwarder {
 /// The rules in the kernel.
 struct Kernel {
     rules: Option<Rules>,
-    /// The plan that is in force.
-    plan: Plan,
-    /// Why nothing can be passed on.
+    /// The plan that it was asked for last.
+    plan: Option<Plan>,
+    /// Why it cannot be.
     unable: Option<String>,
     /// When the kernel is asked again.
     retry: Instant,
@@ -203,7 +203,7 @@ impl Forwarder {
 impl Kernel {
     /// Of which nothing is asked yet.
     fn new() -> Self {
-        Self { rules: None, plan: Plan::default(), unable: None, retry: Instant::now() }
+        Self { rules: None, plan: None, unable: None, retry: Instant::now() }
     }
 
     /// Whether it is time to ask the kernel again for what it has refused.
@@ -211,9 +211,9 @@ impl Kernel {
         self.unable.is_some() && self.retry <= Instant::now()
     }
 
-    /// Brings the kernel to a plan. What it refuses is tried again later; what was in force before stays until then.
+    /// Brings the kernel to a plan. What it refuses is not in force, and is tried again later; another plan is tried at once.
     fn bring(&mut self, plan: Plan, metrics: &Metrics) {
-        if self.unable.is_some() && !self.is_due() || self.is_in_force(&plan) {
+        if self.plan.as_ref() == Some(&plan) && !self.is_due() && !self.is_outdated() {
             return;
         }
         match self.apply(&plan) {
@@ -221,30 +221,28 @@ impl Kernel {
                 if self.unable.take().is_some() {
                     tracing::info!("packets are passed on");
                 }
-                self.plan = plan;
                 metrics.applied("done");
             }
             Err(error) => {
                 let why = causes(&error).to_string();
                 if self.unable.as_ref() != Some(&why) {
-                    tracing::error!(why, "nothing is passed on, and moves reset connections");
+                    tracing::error!(
+                        why,
+                        "what the kernel refuses is not passed on: moves reset connections"
+                    );
                 }
                 self.unable = Some(why);
                 self.retry = Instant::now() + RETRY;
                 metrics.applied("failed");
             }
         }
+        self.plan = Some(plan);
         metrics.show_able(self.unable.is_none());
     }
 
-    fn is_in_force(&self, plan: &Plan) -> bool {
-        self.rules.is_some() && self.unable.is_none() && self.plan == *plan && !self.is_outdated()
-    }
-
-    /// An interface was made anew, say: the plan is the same, and the rules that follow from it are others. What the kernel has
-    /// refused is tried again in its own time.
+    /// An interface was made anew, say: the plan is the same, and the rules that follow from it are others.
     fn is_outdated(&self) -> bool {
-        self.unable.is_none() && self.rules.as_ref().is_some_and(Rules::are_outdated)
+        self.rules.as_ref().is_some_and(Rules::are_outdated)
     }
 
     fn apply(&mut self, plan: &Plan) -> Result<(), arpeggio_netfilter::Error> {
@@ -252,7 +250,11 @@ impl Kernel {
             Some(rules) => self.rules.insert(rules),
             None => self.rules.insert(Rules::new()?),
         };
-        let applied = rules.apply(plan)?;
+        let applied = rules.apply(plan);
+        if rules.are_of_an_earlier_plan() {
+            self.rules = None;
+        }
+        let applied = applied?;
         if !applied.missing.is_empty() {
             tracing::warn!(interfaces = ?applied.missing, "interfaces are not there: nothing is passed on by them");
         }
@@ -303,9 +305,14 @@ fn now() -> Timestamp {
 
 #[cfg(test)]
 mod tests {
-    use std::process::Command;
+    use std::{
+        io::{BufRead as _, BufReader, Write as _},
+        process::{Command, Stdio},
+        sync::Arc,
+    };
 
-    use arpeggio_forwarding::Drain;
+    use arpeggio_forwarding::{Drain, PlannedAddress, Way};
+    use nix::unistd::{Uid, setresuid};
     use prometheus::Registry;
 
     use super::*;
@@ -328,7 +335,73 @@ mod tests {
         assert!(said.status.success() && text.contains("1 passed"), "{text}");
     }
 
+    /// Rules of the plan before may give packets to a node that is dead by now.
+    #[test]
+    fn a_kernel_that_refuses_everything_has_no_rules_of_an_earlier_plan() {
+        if std::env::var_os(SKIP).is_some() {
+            eprintln!("skipped, since {SKIP} is set");
+            return;
+        }
+        let program = std::env::current_exe().unwrap();
+        let mut child = Command::new("unshare");
+        child.arg("--net").arg(program);
+        child.args(["--exact", "run::tests::loses_its_capabilities", "--ignored", "--nocapture"]);
+        let child = child.stdin(Stdio::piped()).stdout(Stdio::piped());
+        let mut child = child.spawn().expect("install util-linux");
+        let pid = child.id().to_string();
+        let tables = || {
+            let listed = Command::new("nsenter")
+                .args(["--net", "--target", &pid, "nft", "list", "tables"])
+                .output()
+                .unwrap();
+            String::from_utf8(listed.stdout).unwrap()
+        };
+        let mut said = BufReader::new(child.stdout.take().unwrap()).lines();
+        let mut heard = |what: &str| said.any(|line| line.unwrap().contains(what));
+        assert!(heard("in force") && tables().contains("arpeggio-"), "{}", tables());
+        child.stdin.as_ref().unwrap().write_all(b"go on\n").unwrap();
+        assert!(heard("refused"));
+        let left = tables();
+        child.stdin.as_ref().unwrap().write_all(b"go on\n").unwrap();
+        assert!(child.wait().unwrap().success());
+        assert_eq!(left, "");
+    }
+
     /// Run by the test before it, as a process of its own.
+    #[test]
+    #[ignore = "needs a network namespace of its own, and waits for what it is told"]
+    fn loses_its_capabilities() {
+        let metrics = Metrics::registered(&Registry::new(), &Node::from("node-1")).unwrap();
+        let go_on = || std::io::stdin().read_line(&mut String::new()).unwrap();
+        let mut kernel = Kernel::new();
+        kernel.bring(to_a_fellow(), &metrics);
+        assert_eq!(kernel.unable, None);
+        println!("in force");
+        go_on();
+        let nobody = Uid::from_raw(65_534);
+        setresuid(nobody, nobody, nobody).unwrap();
+        kernel.bring(Plan::default(), &metrics);
+        assert!(kernel.unable.is_some());
+        println!("refused");
+        go_on();
+    }
+
+    /// A node passes on what it does not know.
+    fn to_a_fellow() -> Plan {
+        let hop = Hop {
+            node: "node-2".into(),
+            interface: "lo".to_owned(),
+            next_hop: [192, 0, 2, 2].into(),
+            mac: [2, 0, 0, 0, 0, 2],
+            own_mac: [2, 0, 0, 0, 0, 1],
+        };
+        let mut planned = PlannedAddress::default();
+        planned.passing.from_outside = Way::To(Arc::new(hop));
+        let addresses = [([192, 0, 2, 200].into(), planned)].into();
+        Plan { fellows: [[2, 0, 0, 0, 0, 2]].into(), addresses }
+    }
+
+    /// Run by the first test, as a process of its own.
     #[test]
     #[ignore = "needs a process without a capability"]
     fn refuses() {
@@ -347,5 +420,11 @@ mod tests {
         kernel.bring(Plan::default(), &metrics);
         assert_eq!(kernel.unable, Some(why));
         assert!(!kernel.is_due(), "not at once");
+        let tried = || metrics.count_applied("failed");
+        let before = tried();
+        kernel.bring(Plan::default(), &metrics);
+        assert_eq!(tried(), before, "the same is not tried before it is due");
+        kernel.bring(to_a_fellow(), &metrics);
+        assert_eq!(tried(), before + 1, "another plan does not wait: a node may have died");
     }
 }
