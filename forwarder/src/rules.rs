@@ -156,14 +156,14 @@ impl Rules {
         Ok(counters)
     }
 
-    /// How many connections to some addresses this node has.
+    /// How many connections to some addresses this node has; of UDP those to the ports that stand beside an address.
     ///
     /// # Errors
     ///
     /// When the kernel does not list its connections.
     pub fn connections(
         &mut self,
-        addresses: &BTreeSet<IpAddr>,
+        addresses: &BTreeMap<IpAddr, BTreeSet<u16>>,
     ) -> Result<BTreeMap<IpAddr, Connections>, Error> {
         self.netfilter.connections(addresses)
     }

@@ -274,7 +274,8 @@ impl Kernel {
         if draining.addresses.is_empty() {
             return Some(BTreeMap::new());
         }
-        let addresses = draining.addresses.keys().copied().collect();
+        let drains = draining.addresses.iter();
+        let addresses = drains.map(|(address, drain)| (*address, drain.quic.clone())).collect();
         let counted = match self.rules.as_mut()?.connections(&addresses) {
             Ok(counted) => counted,
             Err(error) => {
@@ -411,7 +412,7 @@ mod tests {
         let why = kernel.unable.clone().unwrap();
         assert!(why.contains("NET_ADMIN"), "{why}");
         kernel.read_counters(&metrics);
-        let drain = Drain { until: now(), served: true };
+        let drain = Drain { until: now(), served: true, quic: BTreeSet::new() };
         let draining = Draining { addresses: [([192, 0, 2, 1].into(), drain)].into() };
         assert_eq!(kernel.connections(&draining), None, "nobody can tell");
         assert!(!kernel.is_due() && !kernel.is_outdated());

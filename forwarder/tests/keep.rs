@@ -57,7 +57,7 @@ fn goes_on(segment: &Segment) {
     assert_eq!(new.node(), 2);
     assert_eq!(open.node(), 1);
     assert!(passed(&mut rules, &Counting::PassedFromOutside(segment.version.service())) > 20);
-    let service = [segment.version.service()].into();
+    let service = [(segment.version.service(), [QUIC].into())].into();
     let known = |node| {
         let mut rules = segment.node(node).run(|| Rules::new().unwrap());
         rules.connections(&service).unwrap()[&segment.version.service()].tcp
@@ -221,6 +221,17 @@ fn quic_goes_on_and_plain_udp_goes_to_the_new_owner() {
         assert_eq!(ask(&open, quic, short), Some(1));
         assert_eq!(ask(&segment.socket(), quic, long), Some(2));
         assert_eq!(ask(&plain, dns, short), Some(2));
+        let service = segment.version.service();
+        let mut rules = segment.node(1).run(|| Rules::new().unwrap());
+        let mut left = |ports: &[u16]| {
+            let ports = ports.iter().copied().collect();
+            rules.connections(&[(service, ports)].into()).unwrap()[&service].udp
+        };
+        assert_eq!(
+            (left(&[QUIC]), left(&[QUIC, DNS])),
+            (1, 2),
+            "what is kept is left, and no other"
+        );
     });
 }
 

@@ -116,7 +116,7 @@ impl Forwarding {
         let moment = Moment { now, keep: self.settings.keep, start: &self.start, known };
         let memory = self.addresses.entry(address).or_default();
         memory.observe(serving, &moment);
-        if let Some(drain) = drain(memory, &self.node, &moment) {
+        if let Some(drain) = drain(about, memory, &self.node, &moment) {
             decision.draining.addresses.insert(address, drain);
         }
         let asked = Asked { address, about, memory, moment, node: &self.node };
@@ -161,15 +161,23 @@ impl Forwarding {
 }
 
 /// Whether this node is to count connections that run out.
-fn drain(memory: &Memory, node: &Node, moment: &Moment<'_>) -> Option<Drain> {
+fn drain(about: &Address, memory: &Memory, node: &Node, moment: &Moment<'_>) -> Option<Drain> {
     if memory.serves(node) || moment.keep.is_zero() {
         return None;
     }
+    let quic = || quic(about).collect();
     if let Some(left) = memory.left(node) {
-        return Some(Drain { until: left + moment.keep, served: true });
+        return Some(Drain { until: left + moment.keep, served: true, quic: quic() });
     }
     let until = moment.start.at + moment.keep;
-    moment.is_early().then_some(Drain { until, served: false })
+    moment.is_early().then(|| Drain { until, served: false, quic: quic() })
+}
+
+/// The UDP ports on which QUIC is spoken.
+fn quic(about: &Address) -> impl Iterator<Item = u16> {
+    let is_quic =
+        |(port, service): &(&Port, &Service)| service.quic && port.protocol == Protocol::Udp;
+    about.services.iter().filter(is_quic).map(|(port, _)| port.number)
 }
 
 /// One address, at one node, at one moment.
@@ -204,7 +212,13 @@ impl Asked<'_> {
         }
         let spread = if is_spread { self.spread() } else { BTreeMap::new() };
         let interfaces = if spread.is_empty() { Vec::new() } else { self.interfaces() };
-        Some(PlannedAddress { passing, quic: self.quic(), spread, reset, interfaces })
+        Some(PlannedAddress {
+            passing,
+            quic: quic(self.about).collect(),
+            spread,
+            reset,
+            interfaces,
+        })
     }
 
     /// Where this node serves the address, a backend here may yet know a connection that conntrack has forgotten.
@@ -223,12 +237,6 @@ impl Asked<'_> {
         let own = self.moment.known.nodes.get(self.node);
         let places = own.map(|own| places(self.address, self.about, own)).unwrap_or_default();
         places.into_iter().map(|it| it.name.clone()).collect()
-    }
-
-    fn quic(&self) -> BTreeSet<u16> {
-        let is_quic =
-            |(port, service): &(&Port, &Service)| service.quic && port.protocol == Protocol::Udp;
-        self.about.services.iter().filter(is_quic).map(|(port, _)| port.number).collect()
     }
 
     /// For packets of no bucket. All nodes pass them on to the one that has the address, also before it moves to them: who gets

@@ -153,11 +153,13 @@ pub struct Draining {
 }
 
 /// That the connections to an address run out here.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Drain {
     /// When the others stop giving packets to this node.
     pub until: Timestamp,
     /// It is known that this node served the address, so that a count of zero is published, too. Otherwise it has just started and
     /// does not know what it did before: then only what is there is worth telling.
     pub served: bool,
+    /// The UDP ports whose connections are counted ([`PlannedAddress::quic`]): of other UDP nothing is given to this node.
+    pub quic: BTreeSet<u16>,
 }

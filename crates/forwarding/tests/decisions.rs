@@ -4,7 +4,11 @@
 
 mod cluster;
 
-use std::{collections::BTreeMap, net::IpAddr, time::Duration};
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    net::IpAddr,
+    time::Duration,
+};
 
 use arpeggio_election::{AnnounceTerms, EndReason, Families, Interface, Node, Places};
 use arpeggio_forwarding::{
@@ -33,7 +37,7 @@ fn target(way: &Way) -> Option<&Node> {
 }
 
 fn drains(cluster: &Cluster, n: usize) -> Option<Drain> {
-    cluster.machines[n].decision.draining.addresses.get(&address()).copied()
+    cluster.machines[n].decision.draining.addresses.get(&address()).cloned()
 }
 
 /// Whether the second machine, to which the address has moved, passes anything on.
@@ -58,6 +62,10 @@ fn at_rest_the_holder_has_nothing_to_do_and_the_others_pass_on_to_it() {
 #[test]
 fn a_moved_address_drains_where_it_was_for_as_long_as_is_kept() {
     let mut cluster = Cluster::of(3, false);
+    let udp = |number, quic| {
+        (Port { protocol: Protocol::Udp, number }, Service { quic, ..Service::default() })
+    };
+    cluster.about().services.extend([udp(443, true), udp(53, false)]);
     let moved = cluster.now;
     move_to(&mut cluster, 1);
     let planned = &cluster.machines[1].decision.plan.addresses[&address()];
@@ -66,7 +74,8 @@ fn a_moved_address_drains_where_it_was_for_as_long_as_is_kept() {
     assert_eq!(hop.next_hop, IpAddr::from([192, 168, 0, 11]));
     assert_eq!((hop.mac, hop.own_mac), ([2, 0, 0, 0, 0, 11], [2, 0, 0, 0, 0, 12]));
     assert!(planned.spread.is_empty() && planned.interfaces.is_empty());
-    assert_eq!(drains(&cluster, 0), Some(Drain { until: moved + KEEP, served: true }));
+    let drain = Drain { until: moved + KEEP, served: true, quic: [443].into() };
+    assert_eq!(drains(&cluster, 0), Some(drain), "plain UDP is not kept, and not counted");
     assert_eq!((drains(&cluster, 1), drains(&cluster, 2)), (None, None));
 
     while let Some(next) = cluster.machines[1].decision.next {
@@ -430,7 +439,7 @@ fn a_forwarder_that_has_just_started_asks_all_that_have_not_said_no() {
     cluster.restart(1);
     cluster.tell_all();
     assert_eq!(cluster.send(1, client(1), Kind::Other).end(), 0);
-    let drain = Drain { until: cluster.now + KEEP, served: false };
+    let drain = Drain { until: cluster.now + KEEP, served: false, quic: BTreeSet::new() };
     cluster.restart(2);
     cluster.tell_all();
     assert_eq!(drains(&cluster, 2), Some(drain));

@@ -24,6 +24,7 @@ const TUPLE_PROTO: u16 = 2;
 const IP_V4_DST: u16 = 2;
 const IP_V6_DST: u16 = 4;
 const PROTO_NUM: u16 = 1;
+const PROTO_DST_PORT: u16 = 3;
 /// `CTA_FILTER_F_CTA_IP_DST`: of a tuple, only the destination counts.
 const BY_DESTINATION: u32 = 1 << 1;
 /// `TCP_CONNTRACK_TIME_WAIT` and `TCP_CONNTRACK_CLOSE`: both sides are done.
@@ -34,33 +35,38 @@ const TCP_OVER: [u8; 2] = [7, 8];
 pub struct Connections {
     /// Of TCP, without those that both sides have closed or that were reset.
     pub tcp: u32,
-    /// Of UDP: those that conntrack has not forgotten yet.
+    /// Of UDP, to the ports that were asked for: those that conntrack has not forgotten yet.
     pub udp: u32,
 }
+
+/// The addresses whose connections are counted, each with the UDP ports that count.
+type Wanted = BTreeMap<IpAddr, BTreeSet<u16>>;
 
 /// One connection, as far as it matters here.
 struct Connection {
     destination: IpAddr,
     protocol: u8,
+    /// Of the destination.
+    port: Option<u16>,
     over: bool,
 }
 
 impl Netfilter {
-    /// Counts the connections that clients opened to these addresses, whatever they were translated to. An address of none has
-    /// zeros. It takes no more memory when there are more connections.
+    /// Counts the connections that clients opened to these addresses, whatever they were translated to; of UDP those to the ports that
+    /// stand beside an address. An address of none has zeros. It takes no more memory when there are more connections.
     ///
     /// # Errors
     ///
     /// When the kernel does not list them.
     pub fn connections(
         &mut self,
-        addresses: &BTreeSet<IpAddr>,
+        addresses: &BTreeMap<IpAddr, BTreeSet<u16>>,
     ) -> Result<BTreeMap<IpAddr, Connections>, Error> {
         let mut counts: BTreeMap<_, _> =
-            addresses.iter().map(|address| (*address, Connections::default())).collect();
+            addresses.keys().map(|address| (*address, Connections::default())).collect();
         for family in [libc::AF_INET, libc::AF_INET6] {
             let of_family: Vec<_> =
-                addresses.iter().filter(|a| a.is_ipv4() == (family == libc::AF_INET)).collect();
+                addresses.keys().filter(|a| a.is_ipv4() == (family == libc::AF_INET)).collect();
             let filter = match of_family[..] {
                 [] => continue,
                 [IpAddr::V4(only)] => filter(*only),
@@ -68,7 +74,9 @@ impl Netfilter {
                 _ => Attributes::default(),
             };
             let family = u8::try_from(family).unwrap_or_default();
-            self.list(GET, family, filter.as_bytes(), |found| count(found, &mut counts))?;
+            self.list(GET, family, filter.as_bytes(), |found| {
+                count(found, addresses, &mut counts);
+            })?;
         }
         Ok(counts)
     }
@@ -89,13 +97,20 @@ fn filter(address: Ipv4Addr) -> Attributes {
     filter
 }
 
-fn count(found: &[u8], counts: &mut BTreeMap<IpAddr, Connections>) {
+fn count(found: &[u8], wanted: &Wanted, counts: &mut BTreeMap<IpAddr, Connections>) {
     let Some(connection) = connection(found).filter(|connection| !connection.over) else { return };
     let Some(count) = counts.get_mut(&connection.destination) else { return };
     match i32::from(connection.protocol) {
         IPPROTO_TCP => count.tcp += 1,
-        IPPROTO_UDP => count.udp += 1,
+        IPPROTO_UDP if connection.is_to_one_of(wanted) => count.udp += 1,
         _ => {}
+    }
+}
+
+impl Connection {
+    fn is_to_one_of(&self, wanted: &Wanted) -> bool {
+        let ports = wanted.get(&self.destination);
+        self.port.zip(ports).is_some_and(|(port, ports)| ports.contains(&port))
     }
 }
 
@@ -107,11 +122,14 @@ fn connection(found: &[u8]) -> Option<Connection> {
     let destination =
         v4.map(Ipv4Addr::from).map(IpAddr::from).or(v6.map(Ipv6Addr::from).map(IpAddr::from))?;
     let protocol = *attributes::find_path(tuple, &[TUPLE_PROTO, PROTO_NUM])?.first()?;
+    let port = attributes::find_path(tuple, &[TUPLE_PROTO, PROTO_DST_PORT]);
+    let port = port.and_then(|bytes| <[u8; 2]>::try_from(bytes).ok()).map(u16::from_be_bytes);
     // CTA_PROTOINFO_TCP, CTA_PROTOINFO_TCP_STATE
     let state = attributes::find_path(found, &[PROTOINFO, 1, 1]).and_then(|state| state.first());
     Some(Connection {
         destination,
         protocol,
+        port,
         over: state.is_some_and(|state| TCP_OVER.contains(state)),
     })
 }
