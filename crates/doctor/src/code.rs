@@ -204,6 +204,7 @@ codes! {
     F101 Forwarders Warning "Give that node a kernel that can; docs/connections.md says what it needs."
     F102 Forwarders Warning "See the log of the container forwarder in the speaker's pod there."
     F103 Forwarders Warning "See the log of the container forwarder on that node; delete the Lease, if the node is gone for good."
+    F104 Forwarders Warning "Install the forwarder, as docs/connections.md says, or do not ask for spread."
 }
 
 impl Code {

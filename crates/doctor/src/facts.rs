@@ -321,6 +321,8 @@ pub struct Lock {
     pub unannounced: bool,
     /// Whether it was given back, and is kept for a while.
     pub rests: bool,
+    /// Whether all nodes are to serve it.
+    pub spread: bool,
     /// The Services that are reached at it, `NAMESPACE/NAME`.
     pub services: Vec<String>,
     /// The pool that it is from.

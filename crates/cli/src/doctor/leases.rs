@@ -152,6 +152,7 @@ fn lock(record: &LockRecord, sessions: &[(SessionRecord, &Lease)]) -> Lock {
         stranger: record.lock.stranger.map(mac_text),
         unannounced: record.lock.unannounced,
         rests: record.rests,
+        spread: record.claim.spread,
         services: record.claim.services.iter().map(ServiceRef::path).collect(),
         pool: record.claim.pool.clone(),
     }

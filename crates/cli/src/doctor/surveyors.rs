@@ -357,6 +357,7 @@ mod tests {
             stranger: None,
             unannounced: false,
             rests: false,
+            spread: false,
             services: vec![],
             pool: String::new(),
         };

@@ -1,39 +1,80 @@
 //! Whether connections outlive moves, where forwarders are installed.
 
-use super::{known, pods::with_ready_speaker};
+use std::{collections::BTreeSet, net::IpAddr};
+
+use super::{known, list, pods::with_ready_speaker};
 use crate::{
     code::Code,
-    facts::{Facts, Forwarder, Installation},
+    facts::{Facts, Forwarder, Installation, Lock},
     finding::Finding,
 };
 
 pub(super) fn check(facts: &Facts) -> Vec<Finding> {
     known(Code::F101, "forwarders", &facts.forwarders, |forwarders| {
         let installation = facts.installation.as_ref().ok();
-        let finding = |it: &Forwarder| left(it, facts, installation).or_else(|| unable(it));
+        let spread = spread(facts);
+        let lacks = lacks(&spread);
+        let finding = |it: &Forwarder| left(it, facts, installation).or_else(|| unable(it, &lacks));
         let mut findings: Vec<Finding> = forwarders.iter().filter_map(finding).collect();
-        findings.extend(installation.into_iter().flat_map(|it| missing(forwarders, it)));
+        if let Some(installation) = installation {
+            let speakers = with_ready_speaker(installation);
+            findings.extend(missing(forwarders, &speakers, &spread, &lacks));
+        }
         findings
     })
 }
 
-fn unable(forwarder: &Forwarder) -> Option<Finding> {
+/// The addresses that all nodes are to serve.
+fn spread(facts: &Facts) -> Vec<IpAddr> {
+    let is_spread = |lock: &&Lock| lock.spread && !lock.rests;
+    let locks = facts.locks.as_ref().ok().into_iter().flatten();
+    locks.filter(is_spread).map(|lock| lock.address).collect()
+}
+
+/// What a node without a forwarder that works does not do.
+fn lacks(spread: &[IpAddr]) -> String {
+    let moves = "moves to and from it reset connections";
+    if spread.is_empty() {
+        return moves.to_owned();
+    }
+    let addresses = list(spread);
+    format!(
+        "{moves}, and of {addresses}, which all nodes are to serve, it serves only what it announces, alone"
+    )
+}
+
+fn unable(forwarder: &Forwarder, lacks: &str) -> Option<Finding> {
     let why = forwarder.unable.as_ref()?;
-    let seen = format!("moves to and from it reset connections: {why}");
+    let seen = format!("{lacks}: {why}");
     Some(Finding::new(Code::F101, format!("node {}", forwarder.node), seen))
 }
 
-/// Where nobody has a forwarder, nobody wants one.
-fn missing(forwarders: &[Forwarder], installation: &Installation) -> Vec<Finding> {
-    let speakers = with_ready_speaker(installation);
+/// Where nobody has a forwarder, nobody wants one, unless an address needs it.
+fn missing(
+    forwarders: &[Forwarder],
+    speakers: &BTreeSet<&str>,
+    spread: &[IpAddr],
+    lacks: &str,
+) -> Vec<Finding> {
     let is_there = |it: &&Forwarder| it.running.is_some() || it.newer;
     let with: Vec<&str> = forwarders.iter().filter(is_there).map(|it| &*it.node).collect();
     if !with.iter().any(|node| speakers.contains(node)) {
-        return Vec::new();
+        let is_needed = !spread.is_empty() && !speakers.is_empty();
+        return is_needed.then(|| nowhere(spread)).into_iter().collect();
     }
-    let without = speakers.into_iter().filter(|node| !with.contains(node));
-    let seen = "its speaker runs, and other nodes have a forwarder, but this one has none: moves to and from it reset connections";
-    without.map(|node| Finding::new(Code::F102, format!("node {node}"), seen)).collect()
+    let without = speakers.iter().filter(|node| !with.contains(node));
+    let seen = format!(
+        "its speaker runs, and other nodes have a forwarder, but this one has none: {lacks}"
+    );
+    without.map(|node| Finding::new(Code::F102, format!("node {node}"), &*seen)).collect()
+}
+
+fn nowhere(spread: &[IpAddr]) -> Finding {
+    let seen = format!(
+        "no node has one, and all nodes are to serve {}: the node that announces it serves it alone",
+        list(spread)
+    );
+    Finding::new(Code::F104, "forwarders", seen)
 }
 
 /// A Lease that a process has left which cannot be there any more.
@@ -65,13 +106,16 @@ mod tests {
         finding::Severity::{self, Unchecked, Warning},
     };
 
-    fn changed(change: impl FnOnce(&mut Vec<Forwarder>)) -> Vec<(Code, Severity)> {
-        let mut facts = facts();
-        let running = |number| Forwarder {
+    fn running(number: u8) -> Forwarder {
+        Forwarder {
             node: format!("node-{number}"),
             running: Some(format!("speaker-{number}")),
             ..Forwarder::default()
-        };
+        }
+    }
+
+    fn changed(change: impl FnOnce(&mut Vec<Forwarder>)) -> Vec<(Code, Severity)> {
+        let mut facts = facts();
         let mut forwarders: Vec<Forwarder> = [1, 2, 3].map(running).into();
         change(&mut forwarders);
         facts.forwarders = Ok(forwarders);
@@ -99,6 +143,27 @@ mod tests {
             newer: false,
         };
         assert_eq!(changed(|it| it.push(gone)), [(Code::F103, Warning)]);
+    }
+
+    #[test]
+    fn spread_needs_forwarders() {
+        let found = |forwarders: Vec<Forwarder>, spread| {
+            let mut facts = facts();
+            facts.forwarders = Ok(forwarders);
+            facts.locks.as_mut().unwrap()[0].spread = spread;
+            check(&facts)
+        };
+        let stopped = Forwarder { node: "node-1".into(), ..Forwarder::default() };
+        assert_eq!(codes(&found(vec![], true)), [(Code::F104, Warning)]);
+        assert_eq!(codes(&found(vec![stopped], true)), [(Code::F104, Warning)]);
+        assert_eq!(codes(&found([1, 2, 3].map(running).into(), true)), []);
+        let unable = Forwarder { unable: Some("no nft_hash".into()), ..running(1) };
+        let [two, three] = [2, 3].map(running);
+        for forwarders in [vec![unable, two.clone(), three.clone()], vec![two, three]] {
+            let told = |spread| found(forwarders.clone(), spread).remove(0).seen;
+            assert!(told(true).contains("of 192.168.0.240, which all nodes"), "{}", told(true));
+            assert!(!told(false).contains("192.168.0.240"), "{}", told(false));
+        }
     }
 
     #[test]

@@ -60,6 +60,7 @@ pub(super) fn facts() -> Facts {
             stranger: None,
             unannounced: false,
             rests: false,
+            spread: false,
             services: vec!["default/web".into()],
             pool: "home".into(),
         }]),
