@@ -40,7 +40,7 @@ const ASK_EVERY: Duration = Duration::from_millis(5);
 const MOVE_SEEN_WITHIN: Duration = Duration::from_millis(20);
 
 /// What a client on the LAN saw of one fault, and what the user was told. A line of `docs/failures.md`.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Seen {
     /// What was done, in a few words.
     pub fault: String,
