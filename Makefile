@@ -155,9 +155,13 @@ WATCHED := fault local two-versions
 
 failures: setup demo-program earlier ## Run the failure tests without and with the forwarder, and write docs/failures.md from what a client saw
 	@rm -rf target/failures
-	for scenario in $(WATCHED); do ARPEGGIO_STREAMS=1 $(SCENARIOS) --test-threads 1 $$scenario || exit 1; done
-	for scenario in $(WATCHED); do ARPEGGIO_STREAMS=1 ARPEGGIO_WITH_FORWARDER=1 $(SCENARIOS) --test-threads 1 $$scenario || exit 1; done
-	@$(DEMO) failures
+	failed=; export ARPEGGIO_STREAMS=1; \
+	for scenario in $(WATCHED); do \
+		$(SCENARIOS) --test-threads 1 $$scenario || failed="$$failed $$scenario"; \
+		ARPEGGIO_WITH_FORWARDER=1 $(SCENARIOS) --test-threads 1 $$scenario || failed="$$failed $$scenario with the forwarder"; \
+	done; \
+	$(DEMO) failures || failed="$$failed, and rows are missing"; \
+	[ -z "$$failed" ] || { echo "failed:$$failed. docs/failures.md has what was seen." >&2; exit 1; }
 
 bench: bench-wire bench-failover bench-controller bench-api bench-forwarder ## Run all measurements (JSON lines in target/bench)
 
