@@ -25,6 +25,7 @@ mod ingress;
 mod install_file;
 mod ipv6;
 mod kafka;
+mod kept;
 mod leftovers;
 mod machines;
 mod many;
