@@ -110,6 +110,7 @@ const TIMED: &[&str] = &[
     "profiles",
     "rebalance",
     "spread",
+    "spread-iptables",
     "streams",
     "traffic",
     "two-versions",
@@ -273,6 +274,11 @@ const SHAPED: &[(&str, Shape, Scenario)] = &[
     ),
     ("keep-without-api", Shape::WithoutArpeggio, connections::connections_need_no_api_server),
     ("spread", Shape::WithoutArpeggio, spread::all_nodes_serve_one_address),
+    (
+        "spread-iptables",
+        Shape::Proxy(ProxyMode::Iptables),
+        spread::all_nodes_serve_one_address_with_iptables,
+    ),
     ("variants", Shape::WithoutArpeggio, variants::components_change_what_is_installed_elsewhere),
     ("doctor", Shape::WithoutArpeggio, doctor::each_fault_of_the_installation_has_its_code),
     (

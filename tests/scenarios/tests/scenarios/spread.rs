@@ -3,19 +3,19 @@
 use std::{
     collections::{BTreeMap, BTreeSet},
     io::{self, Read as _, Write as _},
-    net::{IpAddr, SocketAddr, TcpStream},
+    net::{SocketAddr, TcpStream},
     time::Duration,
 };
 
 use anyhow::{Context as _, ensure};
 use arpeggio_lab::{Machine, web::NGINX_IMAGE};
 use arpeggio_scenarios::{
-    Home, POOL, STREAMS, eprint_line, first_address, install_overlay, service,
+    Home, POOL, STREAMS, StreamsSeen, eprint_line, first_address, install_overlay, service,
 };
 use serde_json::{Value, json};
 
 use crate::{
-    connections::{NAMESPACE, every_node_is_able, through},
+    connections::{NAMESPACE, RESET_WITHIN, every_node_is_able, through},
     setups::with_image,
 };
 
@@ -38,31 +38,122 @@ pub(crate) fn all_nodes_serve_one_address(home: &Home) -> anyhow::Result<()> {
     each_pod_gets_its_share(home)?;
     clients_go_where_explain_says(home)?;
     others_at_the_address_are_right(home)?;
+    each_node_says_how_healthy_it_is(home)?;
+    a_cordoned_node_breaks_nothing(home)?;
+    a_killed_forwarder_is_told_of(home)?;
+    another_node_dies(home)?;
+    the_announcing_node_dies(home)
+}
 
-    let address = [IpAddr::from(first_address())];
+/// The same where kube-proxy uses iptables, in short.
+pub(crate) fn all_nodes_serve_one_address_with_iptables(home: &Home) -> anyhow::Result<()> {
+    install_overlay(&home.lab, NAMESPACE, &["admission", "forwarder"])?;
+    every_node_is_able(home)?;
+    serve(home)?;
+    each_pod_gets_its_share(home)?;
+    others_at_the_address_are_right(home)?;
+    a_cordoned_node_breaks_nothing(home)?;
+    the_announcing_node_dies(home)
+}
+
+fn a_cordoned_node_breaks_nothing(home: &Home) -> anyhow::Result<()> {
+    let other = another_node(home)?;
+    for (what, verb) in [("another node is cordoned", "cordon"), ("it is back", "uncordon")] {
+        let seen = through_at_the_address(home, what, || {
+            home.lab.kubectl(&[verb, &other.to_string()])?;
+            Ok(())
+        })?;
+        ensure!(seen.broken() == 0, "connections broke: {:?}", seen.broken);
+    }
+    home.wait_until("all pods answer again", || all_pods_answer(home))
+}
+
+/// The connections of other nodes come to the announcing one alone: they are reset, or go on when the next forwarder is there first.
+fn a_killed_forwarder_is_told_of(home: &Home) -> anyhow::Result<()> {
     let owner = home.wait_for_owner(first_address())?;
-    let nodes = home.lab.options().node_machines();
-    let other = nodes.into_iter().find(|node| *node != owner).context("another node")?;
-    let seen = through(home, "spread, another node is drained", &address, || {
-        home.lab.kubectl(&["cordon", &other.to_string()])?;
-        Ok(())
+    let pod = home.speaker_on(owner)?;
+    let seen = through_at_the_address(home, "the announcing node's forwarder is killed", || {
+        home.kill_container(&pod, "forwarder")
     })?;
-    ensure!(seen.broken() == 0, "connections broke: {:?}", seen.broken);
-    let seen = through(home, "spread, and it is back", &address, || {
-        home.lab.kubectl(&["uncordon", &other.to_string()])?;
-        Ok(())
-    })?;
-    ensure!(seen.broken() == 0, "connections broke: {:?}", seen.broken);
-    home.wait_until("all pods answer again", || all_pods_answer(home))?;
+    told(&seen)?;
+    ensure!(seen.broken() < STREAMS, "the announcing node has lost its own connections");
+    every_node_is_able(home)?;
+    home.wait_until("all pods answer again", || all_pods_answer(home))
+}
 
-    let seen = through(home, "spread, the announcing node loses power", &address, || {
+/// A node that does not announce the address. Its part is lost, and no more.
+fn another_node_dies(home: &Home) -> anyhow::Result<()> {
+    let other = another_node(home)?;
+    let seen = through_at_the_address(home, "another node loses power", || {
+        home.lab.power_off(other)?;
+        home.wait_until("the others have all new connections", || match answers(home, 80, 60) {
+            Ok(pods) if pods.len() == 2 => Ok(()),
+            other => Err(format!("{other:?}").into()),
+        })
+    })?;
+    lost_a_part(&seen)?;
+    home.switch_on(other)?;
+    every_node_is_able(home)?;
+    home.wait_until("all pods answer again", || all_pods_answer(home))
+}
+
+fn the_announcing_node_dies(home: &Home) -> anyhow::Result<()> {
+    let owner = home.wait_for_owner(first_address())?;
+    let seen = through_at_the_address(home, "the announcing node loses power", || {
         Ok(home.lab.power_off(owner).map(drop)?)
     })?;
+    lost_a_part(&seen)
+}
+
+/// What one of three nodes had is lost, and its clients are told.
+fn lost_a_part(seen: &StreamsSeen) -> anyhow::Result<()> {
     let broken = seen.broken();
-    ensure!(broken > 0, "the announcing node served nothing: this shows nothing");
+    ensure!(broken > 0, "the node served nothing: this shows nothing");
     ensure!(broken < ITS_OWN, "{broken} of {STREAMS} connections broke");
+    told(seen)
+}
+
+/// Nobody waits: what breaks does so by a reset, and soon, and what goes on is answered.
+fn told(seen: &StreamsSeen) -> anyhow::Result<()> {
+    let by_reset = seen.broken.keys().all(|why| why.contains("reset"));
+    ensure!(by_reset, "connections end with {:?}", seen.broken);
+    let end = seen.slowest_end();
+    ensure!(end < RESET_WITHIN, "a connection was reset after {end:?}");
     ensure!(seen.slowest() < LATEST, "an answer took {:?}", seen.slowest());
     Ok(())
+}
+
+/// kube-proxy of each node tells a load balancer how many pods it has, whatever is spread.
+fn each_node_says_how_healthy_it_is(home: &Home) -> anyhow::Result<()> {
+    let port = home.lab.get(&["service", "whoami"])?["spec"]["healthCheckNodePort"].as_u64();
+    let port = port.context("a Service with the policy Local has such a port")?;
+    let client = home.lab.namespace(Machine::Client);
+    for node in home.lab.options().node_machines() {
+        let own = node.lan_v4().context("a node has an address")?;
+        let url = format!("http://{own}:{port}/");
+        home.wait_until(&format!("{node} says that it has a pod"), || {
+            let said = client.run("curl", &["--silent", "--fail", "--max-time", "2", &url]);
+            let said = said.map_err(anyhow::Error::from)?;
+            let said: Value = serde_json::from_str(&said).map_err(anyhow::Error::from)?;
+            if said["localEndpoints"] == 1 { Ok(()) } else { Err(said.to_string().into()) }
+        })?;
+    }
+    Ok(())
+}
+
+/// One that does not announce the address.
+fn another_node(home: &Home) -> anyhow::Result<Machine> {
+    let owner = home.wait_for_owner(first_address())?;
+    let nodes = home.lab.options().node_machines();
+    nodes.into_iter().find(|node| *node != owner).context("another node")
+}
+
+fn through_at_the_address(
+    home: &Home,
+    what: &str,
+    act: impl FnOnce() -> anyhow::Result<()>,
+) -> anyhow::Result<StreamsSeen> {
+    through(home, &format!("spread, {what}"), &[first_address().into()], act)
 }
 
 /// A pod on each node, of a Service whose pods see their clients.
