@@ -166,7 +166,7 @@ codes! {
 
     A801 Sessions Error "See the speaker's log on that node, and whether it reaches the API server."
     A802 Sessions Warning "See the speaker's log on that node, and whether it reaches the API server."
-    A803 Sessions Warning "Set the clock: run NTP on the node and here."
+    A803 Sessions Warning "Set the clocks: run NTP on the node and where the API server runs."
     A804 Sessions Warning "Delete the Lease, if the node is gone for good."
     A805 Sessions Warning "Find out why no other node hears it; its failure is noticed late, by time-out."
     A806 Sessions Warning "Look at the network between the two."

@@ -256,7 +256,7 @@ pub struct Session {
     pub accused_by: Option<String>,
     /// How long it counts after a renewal.
     pub lasts: Duration,
-    /// When it was renewed last, as seconds after our clock's time; negative in the past.
+    /// When it was renewed last, as seconds after the API server's time; negative in the past.
     pub renewed: Option<i64>,
     /// Whether it was renewed while we looked.
     pub alive: bool,

@@ -138,7 +138,7 @@ fn controller(lease: Option<&Lease>, renews: bool, now: Timestamp) -> String {
         None => "none: the last one has stepped down. Do its pods run?\n".to_owned(),
         Some(holder) if !renews => {
             format!(
-                "{holder}, which last said so {age} ago by the clock here, and not while it was looked at: it is late. Do its pods run?\n"
+                "{holder}, which last said so {age} ago by the API server's clock, and not while it was looked at: it is late. Do its pods run?\n"
             )
         }
         Some(holder) => format!("{holder}, which said so {age} ago\n"),
@@ -442,7 +442,10 @@ mod tests {
             "pod-a_ff, which said so 2s ago\n"
         );
         let late = controller(Some(&leader(now, 300)), false, now);
-        assert!(late.contains("5m ago by the clock here") && late.contains("it is late"), "{late}");
+        assert!(
+            late.contains("5m ago by the API server's clock") && late.contains("it is late"),
+            "{late}"
+        );
         assert!(controller(None, false, now).starts_with("none ever has"));
     }
 

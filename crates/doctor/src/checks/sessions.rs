@@ -83,7 +83,7 @@ fn skewed(session: &Session) -> Option<Finding> {
     let off = if renewed > SKEW { renewed } else { renewed + lasts(session) };
     let is_skewed = renewed > SKEW || (session.alive && off < -SKEW);
     let seen = format!(
-        "by the clock here its session was renewed {renewed:+} s from now: its clock or this one is wrong"
+        "by the API server's clock its session was renewed {renewed:+} s from now: the node's clock or that one is wrong"
     );
     is_skewed.then(|| Finding::new(Code::A803, about(&session.node), seen))
 }
