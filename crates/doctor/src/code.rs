@@ -180,9 +180,9 @@ codes! {
     A904 Addresses Warning "Find the machine with arpeggio who-has, and give it another address."
     A905 Addresses Error "See arpeggio interfaces on that node."
 
-    W101 Wire Error "Look at what is between the two: cable, switch port, VLAN, packet filter."
-    W102 Wire Error "Look for what loses unicast frames between the two: port security, ARP inspection, a rate limit."
-    W103 Wire Error "Look for what loses broadcasts between the two: storm control, client isolation, IGMP or MLD snooping."
+    W101 Wire Error "Look at what is between the two: cable, switch port, VLAN, packet filter, a limit of ARP frames."
+    W102 Wire Error "Look for what loses unicast frames between the two: port security, ARP inspection, a limit of ARP frames."
+    W103 Wire Error "Look for what loses broadcasts between the two: storm control, a limit of ARP frames, client isolation, IGMP or MLD snooping."
     W104 Wire Error "Find that machine: it has a node's address, or answers for it by proxy ARP."
     W105 Wire Error "Take the address from that machine, or out of the pool."
     W106 Wire Error "See the speaker's log on that node, and arpeggio interfaces ADDRESS there."
