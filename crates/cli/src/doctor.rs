@@ -22,6 +22,7 @@ use arpeggio_doctor::{
     Code, Facts, Finding, Selection, Selector, Severity, Stage, examine, is_repeatable,
 };
 use arpeggio_ipam::AddressRange;
+use arpeggio_runtime::version::{REVISION, VERSION};
 
 use self::{gather::Gatherer, report::Report};
 use crate::{
@@ -119,7 +120,8 @@ fn nothing_known(stage: Stage, namespace: &str) -> Facts {
     Facts {
         stage,
         namespace: namespace.to_owned(),
-        program: arpeggio_runtime::version::VERSION.to_owned(),
+        program: VERSION.to_owned(),
+        revision: metrics::known_revision(REVISION),
         kubernetes: Err(unasked()),
         definition: Err(unasked()),
         permissions: Err(unasked()),

@@ -115,6 +115,7 @@ codes! {
     A103 Versions Warning "Apply the definitions of the release that runs."
     A104 Versions Warning "Finish the upgrade: run one release everywhere."
     A105 Versions Info "Use the command of the release that runs."
+    A106 Versions Warning "Load the images on every node, and run kubectl rollout restart; docs/upgrades.md has the commands."
 
     A201 Permissions Error "Apply manifests/base again; see who has changed its Role or ClusterRole."
     A202 Permissions Error "Apply manifests/base again; see who has changed its Role or ClusterRole."

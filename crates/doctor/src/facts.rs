@@ -34,6 +34,8 @@ pub struct Facts {
     pub namespace: String,
     /// The release of the program that asks.
     pub program: String,
+    /// The commit that it was built from. `None`: its build does not say.
+    pub revision: Option<String>,
     /// Which Kubernetes it is: major and minor.
     pub kubernetes: Known<(u32, u32)>,
     /// What the definition of `AddressPool` in the cluster has.
@@ -417,3 +419,5 @@ pub struct Metrics {
     /// How often the most patient profile would have taken a living node for dead.
     pub patient_wrong: u64,
 }
+    /// The commit that it was built from. `None`: its build does not say.
+    pub revision: Option<String>,

@@ -5,11 +5,14 @@ use std::sync::LazyLock;
 /// The version of all programs.
 pub const VERSION: &str = env!("CARGO_PKG_VERSION");
 
-/// The commit that this was built from, with `-dirty` when something was changed since; `unknown` unless the build said so
+/// What a program says for [`REVISION`] that does not know it.
+pub const UNKNOWN: &str = "unknown";
+
+/// The commit that this was built from, with `-dirty` when something was changed since; [`UNKNOWN`] unless the build said so
 /// (`ARPEGGIO_REVISION`, as `make programs` does).
 pub const REVISION: &str = match option_env!("ARPEGGIO_REVISION") {
     Some(revision) if !revision.is_empty() => revision,
-    _ => "unknown",
+    _ => UNKNOWN,
 };
 
 /// What `--version` says after the program's name.

@@ -135,7 +135,7 @@ impl<'a> Gatherer<'a> {
         said(facts, before.as_ref().map(|it| it.say(None)));
         self.services(facts).await;
         let speakers = facts.installation.as_ref().map(metrics::speakers).unwrap_or_default();
-        if self.wants(&[Group::Sessions, Group::Addresses]) {
+        if self.wants(&[Group::Versions, Group::Sessions, Group::Addresses]) {
             facts.metrics = self.metrics(&speakers).await;
         }
         let with_leases = is_first && self.selection.wants(Code::A711);

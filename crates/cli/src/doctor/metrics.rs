@@ -4,6 +4,7 @@ use arpeggio_doctor::{
     Known,
     facts::{Component, Installation, Metrics},
 };
+use arpeggio_runtime::version::UNKNOWN;
 use http::Request;
 use kube::Client;
 
@@ -45,7 +46,20 @@ fn understood(text: &str) -> Metrics {
         contested: value("contested_addresses"),
         unannounceable: value("unannounceable_addresses"),
         patient_wrong: value("would_have_accused_total{profile=\"patient\"}"),
+        revision: revision(text),
     }
+}
+
+/// As the program's own line says it, whatever the order of its labels.
+fn revision(text: &str) -> Option<String> {
+    let line = text.lines().find_map(|line| line.strip_prefix("arpeggio_build_info{"))?;
+    let (_, rest) = line.split_once("revision=\"")?;
+    known_revision(rest.split('"').next()?)
+}
+
+/// Without what a program says whose build did not name a commit.
+pub(super) fn known_revision(revision: &str) -> Option<String> {
+    (!revision.is_empty() && revision != UNKNOWN).then(|| revision.to_owned())
 }
 
 #[cfg(test)]
@@ -56,8 +70,12 @@ mod tests {
     fn the_text_of_prometheus_is_read() {
         let text = "# HELP x y\narpeggio_speaker_contested_addresses 2\n\
                     arpeggio_speaker_would_have_accused_total{profile=\"fast\"} 9\n\
-                    arpeggio_speaker_would_have_accused_total{profile=\"patient\"} 3\n";
-        let expected = Metrics { contested: 2, unannounceable: 0, patient_wrong: 3 };
+                    arpeggio_speaker_would_have_accused_total{profile=\"patient\"} 3\n\
+                    arpeggio_build_info{revision=\"c0ffee-dirty\",version=\"0.2.0\"} 1\n";
+        let revision = Some("c0ffee-dirty".to_owned());
+        let expected = Metrics { contested: 2, unannounceable: 0, patient_wrong: 3, revision };
         assert_eq!(understood(text), expected);
+        let nameless = "arpeggio_build_info{revision=\"unknown\",version=\"0.2.0\"} 1\n";
+        assert_eq!(understood(nameless).revision, None);
     }
 }

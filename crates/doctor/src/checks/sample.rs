@@ -34,6 +34,7 @@ pub(super) fn facts() -> Facts {
         stage: Stage::Installed,
         namespace: "arpeggio-system".into(),
         program: "0.1.0".into(),
+        revision: Some("c0ffee".into()),
         kubernetes: Ok((1, 36)),
         definition: Ok(Definition { installed: true, ..Definition::default() }),
         permissions: Ok(vec![]),

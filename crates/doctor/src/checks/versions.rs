@@ -1,8 +1,8 @@
 //! Which releases of everything there are.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 
-use super::{known, list};
+use super::{answered, known, list};
 use crate::{
     code::Code,
     facts::{Component, Definition, Facts, Installation, Stage},
@@ -20,7 +20,12 @@ pub(super) fn check(facts: &Facts) -> Vec<Finding> {
         let pools = "CustomResourceDefinition addresspools.arpeggio.dev";
         findings.extend(known(Code::A102, pools, &facts.definition, |it| definition(it, facts)));
         if let Ok(installation) = &facts.installation {
-            findings.extend(images(installation, &facts.program));
+            let of_images = images(installation, &facts.program);
+            // Those of several releases were built from several commits.
+            if of_images.is_empty() {
+                findings.extend(builds(facts));
+            }
+            findings.extend(of_images);
         }
     }
     findings
@@ -75,6 +80,25 @@ fn images(installation: &Installation, program: &str) -> Vec<Finding> {
     other.map(|tag| Finding::new(Code::A105, "images", seen(tag))).into_iter().collect()
 }
 
+/// Whether all that is called by one release was built from one commit: a pod runs on with the image that it was started with.
+fn builds(facts: &Facts) -> Option<Finding> {
+    let mut nodes: BTreeMap<&str, BTreeSet<&str>> = BTreeMap::new();
+    for (node, metrics) in answered(&facts.metrics) {
+        if let Some(revision) = &metrics.revision {
+            nodes.entry(revision).or_default().insert(node);
+        }
+    }
+    if nodes.len() > 1 {
+        let each = nodes.iter().map(|(revision, nodes)| format!("{revision} on {}", list(nodes)));
+        let seen =
+            format!("they are called by one release, and are of several commits: {}", list(each));
+        return Some(Finding::new(Code::A106, "speakers", seen));
+    }
+    let (theirs, own) = (nodes.into_keys().next()?, facts.revision.as_deref()?);
+    let seen = format!("they are of commit {theirs}, and this command is of {own}");
+    (theirs != own).then(|| Finding::new(Code::A106, "speakers", seen).with(Severity::Info))
+}
+
 /// `0.1.0` of `docker.io/arpeggio/speaker:0.1.0@sha256:...`.
 fn tag(image: &str) -> &str {
     let name = image.split('@').next().unwrap_or_default();
@@ -85,7 +109,10 @@ fn tag(image: &str) -> &str {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::checks::sample::{codes, facts};
+    use crate::{
+        checks::sample::{codes, facts},
+        facts::Metrics,
+    };
 
     #[test]
     fn old_kubernetes_is_an_error() {
@@ -125,6 +152,30 @@ mod tests {
         let pods = &mut facts.installation.as_mut().unwrap().pods;
         pods.iter_mut().for_each(|pod| pod.image = "a/b:0.2.0".to_owned());
         assert_eq!(codes(&check(&facts)), [(Code::A105, Severity::Info)]);
+    }
+
+    #[test]
+    fn commits_of_one_release_are_told_apart() {
+        let found = |revisions: &[Option<&str>]| {
+            let mut facts = facts();
+            let metrics = revisions.iter().zip(1..).map(|(revision, node)| {
+                let revision = revision.map(str::to_owned);
+                (format!("node-{node}"), Ok(Metrics { revision, ..Metrics::default() }))
+            });
+            facts.metrics = metrics.collect();
+            check(&facts)
+        };
+        let own = Some("c0ffee");
+        for fine in [&[own, own][..], &[own, None], &[None], &[]] {
+            assert_eq!(codes(&found(fine)), [], "{fine:?}");
+        }
+        let several = found(&[own, Some("beef"), Some("beef")]);
+        assert_eq!(codes(&several), [(Code::A106, Severity::Warning)]);
+        assert!(
+            several[0].seen.ends_with("beef on node-2, node-3, c0ffee on node-1"),
+            "{several:?}"
+        );
+        assert_eq!(codes(&found(&[Some("beef"), None])), [(Code::A106, Severity::Info)]);
     }
 
     #[test]
