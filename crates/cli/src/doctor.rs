@@ -141,6 +141,7 @@ fn nothing_known(stage: Stage, namespace: &str) -> Facts {
         metrics: std::collections::BTreeMap::new(),
         surveys: std::collections::BTreeMap::new(),
         pods: std::collections::BTreeMap::new(),
+        unasked: Vec::new(),
     }
 }
 

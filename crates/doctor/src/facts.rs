@@ -74,6 +74,8 @@ pub struct Facts {
     pub surveys: BTreeMap<String, Known<Survey>>,
     /// Where Arpeggio's own pods reach Services, by node; none when no pod was asked.
     pub pods: BTreeMap<String, Known<Vec<Connect>>>,
+    /// What nodes and pods were not asked, since it would have been too much at once.
+    pub unasked: Vec<Unasked>,
 }
 
 impl Facts {
@@ -409,7 +411,37 @@ impl Service {
     }
 }
 
-/// What a speaker has counted.
+/// What is asked, or tried, of which there may be too much for one look.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+pub enum Asking {
+    /// A node asks for other nodes.
+    Nodes,
+    /// A node asks for announced addresses.
+    Announced,
+    /// Somebody asks for the free addresses of a range.
+    Free,
+    /// DHCP servers are asked for both ends of a range.
+    Leases,
+    /// A node tries ports of Services.
+    Ports,
+    /// A pod tries them.
+    PodPorts,
+}
+
+/// That only some of it was asked.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Unasked {
+    /// What.
+    pub what: Asking,
+    /// The node that left the others out, or the range that has them.
+    pub at: String,
+    /// How many were asked.
+    pub asked: usize,
+    /// Of how many.
+    pub of: u128,
+}
+
+/// What a speaker has counted, and what it says of itself.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct Metrics {
     /// Addresses that a stranger has announced, too, lately.
@@ -418,6 +450,6 @@ pub struct Metrics {
     pub unannounceable: u64,
     /// How often the most patient profile would have taken a living node for dead.
     pub patient_wrong: u64,
-}
     /// The commit that it was built from. `None`: its build does not say.
     pub revision: Option<String>,
+}

@@ -4,7 +4,7 @@ use std::{collections::BTreeMap, time::Duration};
 
 use arpeggio_doctor::{
     Code, Facts, Group, Selection, Stage,
-    facts::{Known, Pool},
+    facts::{Known, Pool, Unasked},
     survey::Connect,
 };
 use arpeggio_ipam::AddressRange;
@@ -143,13 +143,15 @@ impl<'a> Gatherer<'a> {
             let plural = if speakers.len() == 1 { "node" } else { "nodes" };
             progress(&format!("having {} {plural} look at the segment", speakers.len()));
             let nodes: Vec<String> = speakers.iter().map(|(node, _)| node.clone()).collect();
-            let questions = surveyors::questions(facts, &nodes, with_leases);
+            let (questions, unasked) = surveyors::questions(facts, &nodes, with_leases);
             let (client, namespace) = (&self.client, self.namespace.as_str());
             let (surveys, pods) = tokio::join!(
                 surveyors::ask(client, namespace, &speakers, &questions),
                 self.pods(facts)
             );
+            let (pods, untried) = pods;
             (facts.surveys, facts.pods) = (surveys, pods);
+            facts.unasked = [unasked, untried].concat();
         }
         if let Ok(before) = &before {
             self.look_again(before, facts).await;
@@ -157,9 +159,9 @@ impl<'a> Gatherer<'a> {
     }
 
     /// What pods reach matters beside what nodes reach.
-    async fn pods(&self, facts: &Facts) -> BTreeMap<String, Known<Vec<Connect>>> {
+    async fn pods(&self, facts: &Facts) -> (BTreeMap<String, Known<Vec<Connect>>>, Vec<Unasked>) {
         if !self.selection.wants(Code::S107) {
-            return BTreeMap::new();
+            return (BTreeMap::new(), Vec::new());
         }
         pods::ask(&self.client, &self.namespace, facts).await
     }

@@ -5,7 +5,7 @@ use std::{collections::BTreeMap, net::SocketAddr, time::Duration};
 
 use arpeggio_doctor::{
     Facts, Known,
-    facts::{Component, Pod},
+    facts::{Asking, Component, Pod, Unasked},
     survey::Connect,
 };
 use k8s_openapi::api::{core::v1, networking::v1::NetworkPolicy};
@@ -17,7 +17,7 @@ use tokio::io::AsyncReadExt as _;
 
 use super::{
     kubernetes::{each, list, within},
-    surveyors::{PORTS, announced_places},
+    surveyors::{PORTS, announced_places, at_most},
 };
 use crate::in_pod::refused;
 
@@ -31,20 +31,25 @@ pub(super) async fn ask(
     client: &Client,
     namespace: &str,
     facts: &Facts,
-) -> BTreeMap<String, Known<Vec<Connect>>> {
+) -> (BTreeMap<String, Known<Vec<Connect>>>, Vec<Unasked>) {
     let pods = facts.installation.as_ref().map(|it| it.pods.as_slice()).unwrap_or_default();
     let able = pods.iter().filter(|it| is_able(it));
     let able: BTreeMap<String, Pod> =
         able.filter_map(|it| Some((it.node.clone()?, it.clone()))).take(PODS).collect();
     if let Err(why) = free_to_connect(client, namespace).await {
-        return able.into_keys().map(|node| (node, Err(why.clone()))).collect();
+        return (able.into_keys().map(|node| (node, Err(why.clone()))).collect(), Vec::new());
     }
-    let ask = |(node, pod): (String, Pod)| async move {
-        let to = places(facts, &pod);
-        let tried = tried(client, namespace, &pod.name, &to);
+    let mut unasked = Vec::new();
+    let of = |(node, pod): (String, Pod)| {
+        let to = at_most(PORTS, places(facts, &pod), Asking::PodPorts, &node, &mut unasked);
+        (node, pod.name, to)
+    };
+    let asked: Vec<(String, String, Vec<SocketAddr>)> = able.into_iter().map(of).collect();
+    let ask = |(node, pod, to): (String, String, Vec<SocketAddr>)| async move {
+        let tried = tried(client, namespace, &pod, &to);
         (node, within(PATIENCE, tried).await.and_then(|it| it))
     };
-    each(able.into_iter().collect(), ask).await.into_iter().collect()
+    (each(asked, ask).await.into_iter().collect(), unasked)
 }
 
 fn is_able(pod: &Pod) -> bool {
@@ -70,7 +75,7 @@ fn places(facts: &Facts, pod: &Pod) -> Vec<SocketAddr> {
             && pod.addresses.iter().any(|it| it.is_ipv4() == place.is_ipv4())
             && pod.node.as_ref().is_some_and(|node| service.has_pod_for(node))
     };
-    services.into_iter().filter(is_for).map(|(_, place)| place).take(PORTS).collect()
+    services.into_iter().filter(is_for).map(|(_, place)| place).collect()
 }
 
 async fn tried(

@@ -2,13 +2,13 @@
 
 use std::{
     collections::{BTreeMap, BTreeSet},
-    net::{IpAddr, SocketAddr},
+    net::{IpAddr, Ipv4Addr, SocketAddr},
     time::Duration,
 };
 
 use arpeggio_doctor::{
     Facts, Known,
-    facts::{Lock, Service, Session},
+    facts::{Asking, Lock, Service, Session, Unasked},
     survey::{Questions, Survey, Wanted},
 };
 use arpeggio_ipam::AddressRange;
@@ -44,30 +44,53 @@ pub(super) fn questions(
     facts: &Facts,
     nodes: &[String],
     with_leases: bool,
-) -> BTreeMap<String, Questions> {
+) -> (BTreeMap<String, Questions>, Vec<Unasked>) {
     let sessions = facts.sessions.as_deref().unwrap_or_default();
     let locks = facts.locks.as_deref().unwrap_or_default();
     let mut questions: BTreeMap<String, Questions> = BTreeMap::new();
+    let mut unasked = Vec::new();
     for node in nodes {
         let Some(own) = sessions.iter().find(|it| it.node == *node) else {
             questions.insert(node.clone(), Questions::default());
             continue;
         };
-        let ask = peers(own, sessions)
-            .into_iter()
-            .chain(announced(own, locks, sessions))
-            .chain(routers(own));
+        let peers = at_most(PEERS, peers(own, sessions), Asking::Nodes, node, &mut unasked);
+        let announced = announced(own, locks, sessions);
+        let announced = at_most(ANNOUNCED, announced, Asking::Announced, node, &mut unasked);
+        let peers = peers.into_iter().flatten();
+        let ask = peers.chain(announced).chain(routers(own));
         questions.insert(node.clone(), Questions { ask: ask.collect(), ..Questions::default() });
     }
-    free(facts, &mut questions);
+    free(facts, &mut questions, &mut unasked);
     if facts.is_sparse() {
         questions.values_mut().for_each(|it| it.ask.clear());
+        unasked.clear();
     }
     if with_leases {
-        leases(facts, &mut questions);
+        leases(facts, &mut questions, &mut unasked);
     }
-    connects(facts, nodes, &mut questions);
-    questions
+    connects(facts, nodes, &mut questions, &mut unasked);
+    (questions, unasked)
+}
+
+/// The first ones of them; where there are more, that is taken note of.
+pub(super) fn at_most<T>(
+    limit: usize,
+    mut all: Vec<T>,
+    what: Asking,
+    at: &str,
+    unasked: &mut Vec<Unasked>,
+) -> Vec<T> {
+    let of = all.len();
+    all.truncate(limit);
+    if all.len() < of {
+        unasked.push(Unasked { what, at: at.to_owned(), asked: limit, of: number(of) });
+    }
+    all
+}
+
+fn number(count: usize) -> u128 {
+    u128::try_from(count).unwrap_or(u128::MAX)
 }
 
 /// Whether an address is in one of the node's subnets, so that it is found without a router.
@@ -75,12 +98,16 @@ fn is_neighbour(own: &Session, address: IpAddr) -> bool {
     own.subnets.iter().any(|net| net.prefix_len() < net.max_prefix_len() && net.contains(&address))
 }
 
-fn peers(own: &Session, sessions: &[Session]) -> Vec<Wanted> {
+/// Of each other node that shares a subnet with this one what it is asked for by.
+fn peers(own: &Session, sessions: &[Session]) -> Vec<Vec<Wanted>> {
     let later = sessions.iter().filter(|it| it.node > own.node);
     let earlier = sessions.iter().filter(|it| it.node < own.node);
-    let links = later.chain(earlier).filter(|it| it.is_live()).take(PEERS).flat_map(|it| &it.links);
-    let near = links.filter(|(address, _)| is_neighbour(own, *address));
-    near.map(|(address, mac)| wanted(*address, Some(mac))).collect()
+    let of = |it: &Session| {
+        let near = it.links.iter().filter(|(address, _)| is_neighbour(own, *address));
+        near.map(|(address, mac)| wanted(*address, Some(mac))).collect::<Vec<_>>()
+    };
+    let all = later.chain(earlier).filter(|it| it.is_live()).map(of);
+    all.filter(|it| !it.is_empty()).collect()
 }
 
 fn announced(own: &Session, locks: &[Lock], sessions: &[Session]) -> Vec<Wanted> {
@@ -94,7 +121,7 @@ fn announced(own: &Session, locks: &[Lock], sessions: &[Session]) -> Vec<Wanted>
         let mac = (holder.node != own.node).then(|| holder.links.iter().find(on)).flatten();
         Some(wanted(lock.address, mac.map(|(_, mac)| mac)))
     };
-    in_use.filter_map(of).take(ANNOUNCED).collect()
+    in_use.filter_map(of).collect()
 }
 
 fn routers(own: &Session) -> Vec<Wanted> {
@@ -134,31 +161,37 @@ fn taken(facts: &Facts) -> BTreeSet<IpAddr> {
 }
 
 /// Some addresses that nobody should have: one node asks for those of each range.
-fn free(facts: &Facts, questions: &mut BTreeMap<String, Questions>) {
+fn free(facts: &Facts, questions: &mut BTreeMap<String, Questions>, unasked: &mut Vec<Unasked>) {
     let taken = taken(facts);
     for (range, asker) in near(facts, questions) {
         let free = addresses(range).filter(|it| !taken.contains(it)).take(FREE);
         let ask: Vec<Wanted> = free.map(|it| wanted(it, None)).collect();
+        let gone = taken.iter().filter(|it| range.contains(**it)).count();
+        let of = range.size().saturating_sub(number(gone));
+        if number(ask.len()) < of {
+            let at = range.to_string();
+            unasked.push(Unasked { what: Asking::Free, at, asked: ask.len(), of });
+        }
         questions.entry(asker.to_owned()).or_default().ask.extend(ask);
     }
 }
 
 /// Of each range the first and the last address that nobody has: if a DHCP server has some of the range, it has one of these as
 /// a rule.
-fn leases(facts: &Facts, questions: &mut BTreeMap<String, Questions>) {
+fn leases(facts: &Facts, questions: &mut BTreeMap<String, Questions>, unasked: &mut Vec<Unasked>) {
     let taken = taken(facts);
     for (range, asker) in near(facts, questions) {
         let is_free = |it: &IpAddr| !taken.contains(it);
         let ends = [addresses(range).find(is_free), back(range).find(is_free)];
+        let ends = ends.into_iter().flatten().filter_map(|it| match it {
+            IpAddr::V4(end) => Some(end),
+            IpAddr::V6(_) => None,
+        });
         let asked = &mut questions.entry(asker.to_owned()).or_default().lease;
-        for end in ends.into_iter().flatten() {
-            if let IpAddr::V4(end) = end
-                && asked.len() < LEASES
-                && !asked.contains(&end)
-            {
-                asked.push(end);
-            }
-        }
+        let ends: BTreeSet<Ipv4Addr> = ends.filter(|it| !asked.contains(it)).collect();
+        let room = LEASES.saturating_sub(asked.len());
+        let ends = ends.into_iter().collect();
+        asked.extend(at_most(room, ends, Asking::Leases, &range.to_string(), unasked));
     }
 }
 
@@ -186,7 +219,12 @@ fn steps(
 }
 
 /// Each port is tried from the node that announces the address and from another one, where they are let in.
-fn connects(facts: &Facts, nodes: &[String], questions: &mut BTreeMap<String, Questions>) {
+fn connects(
+    facts: &Facts,
+    nodes: &[String],
+    questions: &mut BTreeMap<String, Questions>,
+    unasked: &mut Vec<Unasked>,
+) {
     type Asked = fn(&mut Questions) -> &mut Vec<SocketAddr>;
     type Ports = fn(&Service) -> &Vec<u16>;
     let ways: [(Ports, Asked); 2] =
@@ -194,12 +232,15 @@ fn connects(facts: &Facts, nodes: &[String], questions: &mut BTreeMap<String, Qu
     for (ports, asked) in ways {
         for (service, place) in announced_places(facts, ports) {
             for node in askers(facts, nodes, service, place.ip()) {
-                if let Some(asked) = questions.get_mut(node).map(asked)
-                    && asked.len() < PORTS
-                {
+                if let Some(asked) = questions.get_mut(node).map(asked) {
                     asked.push(place);
                 }
             }
+        }
+        for (node, questions) in questions.iter_mut() {
+            let asked = asked(questions);
+            let all = std::mem::take(asked);
+            *asked = at_most(PORTS, all, Asking::Ports, node, unasked);
         }
     }
 }
@@ -304,11 +345,64 @@ mod tests {
     fn each_node_asks_for_the_others() {
         let sessions: Vec<Session> = (1..=3).map(session).collect();
         let asked = |own: &Session| {
-            peers(own, &sessions).iter().map(|it| it.address.to_string()).collect::<Vec<_>>()
+            let peers = peers(own, &sessions).into_iter().flatten();
+            peers.map(|it| it.address.to_string()).collect::<Vec<_>>()
         };
         assert_eq!(asked(&sessions[1]), ["192.168.0.3", "192.168.0.1"]);
-        let many: Vec<Session> = (1..=40).map(session).collect();
-        assert_eq!(peers(&many[0], &many).len(), PEERS);
+    }
+
+    /// Each node announces an address, and there are so many of them, with a Service of as many ports and a pool for more.
+    fn many(number: u8) -> Facts {
+        let address = |last: u8| IpAddr::from([192, 168, 0, 100 + last]);
+        let mut facts = facts(Service {
+            addresses: vec![address(1)],
+            tcp: (1..=number).map(u16::from).collect(),
+            has_endpoints: true,
+            ..Service::default()
+        });
+        facts.sessions = Ok((1..=number).map(session).collect());
+        let lock = facts.locks.as_ref().unwrap()[0].clone();
+        let lock =
+            |it| Lock { address: address(it), holder: Some(format!("node-{it}")), ..lock.clone() };
+        facts.locks = Ok((1..=number).map(lock).collect());
+        facts
+    }
+
+    #[test]
+    fn what_is_too_much_for_one_look_is_taken_note_of() {
+        let asked = |number: u8| {
+            let facts = many(number);
+            let nodes: Vec<String> = (1..=number).map(|it| format!("node-{it}")).collect();
+            let (questions, unasked) = questions(&facts, &nodes, true);
+            let of = |what: Asking| {
+                let first = unasked.iter().find(|it| it.what == what && it.at != "node-2")?;
+                Some((first.at.clone(), first.asked, first.of))
+            };
+            let node_1 = questions["node-1"].clone();
+            ([Asking::Nodes, Asking::Announced, Asking::Ports].map(of), node_1)
+        };
+        assert_eq!(asked(16).0, [None, None, None]);
+        let (unasked, node_1) = asked(70);
+        let of = |asked, of| Some(("node-1".to_owned(), asked, of));
+        assert_eq!(unasked, [of(PEERS, 69), of(ANNOUNCED, 70), of(PORTS, 70)]);
+        assert_eq!(node_1.ask.len(), PEERS + ANNOUNCED + 1 + 11, "a router, and what is free");
+        assert_eq!(node_1.connect.len(), PORTS);
+    }
+
+    #[test]
+    fn what_is_left_out_of_ranges_is_taken_note_of() {
+        let mut facts = facts(Service::default());
+        let range = |it: &str| it.parse().unwrap();
+        facts.pools.as_mut().unwrap()[0].ranges =
+            vec![range("192.168.0.240-192.168.0.250"), range("192.168.0.100-192.168.0.199")];
+        let (_, unasked) = questions(&facts, &["node-1".to_owned()], true);
+        let left = |what, asked, of| Unasked {
+            what,
+            at: "192.168.0.100-192.168.0.199".to_owned(),
+            asked,
+            of,
+        };
+        assert_eq!(unasked, [left(Asking::Free, FREE, 100), left(Asking::Leases, 1, 2)]);
     }
 
     #[test]
@@ -323,7 +417,7 @@ mod tests {
             });
             let paths = [("node-1".to_owned(), profile.to_owned())].into();
             facts.sessions.as_mut().unwrap()[1].paths = paths;
-            let asked = questions(&facts, &nodes, false);
+            let (asked, _) = questions(&facts, &nodes, false);
             let frames: usize = asked.values().map(|it| it.ask.len()).sum();
             (frames > 0, asked["node-1"].connect.len())
         };
@@ -335,7 +429,7 @@ mod tests {
     fn nobody_is_asked_for_on_another_network() {
         let mut far = session(9);
         far.links = vec![([10, 0, 0, 9].into(), "02:00:00:00:00:09".into())];
-        assert_eq!(peers(&session(1), &[far]), []);
+        assert!(peers(&session(1), &[far]).is_empty());
     }
 
     #[test]
@@ -374,11 +468,12 @@ mod tests {
     fn one_node_asks_dhcp_servers_for_both_ends_of_what_is_free() {
         let nodes: Vec<String> = (1..=3).map(|it| format!("node-{it}")).collect();
         let facts = facts(Service::default());
-        let asked = questions(&facts, &nodes, true);
+        let (asked, _) = questions(&facts, &nodes, true);
         let leases = |node: &str| asked[node].lease.iter().map(ToString::to_string);
         assert_eq!(leases("node-1").collect::<Vec<_>>(), ["192.168.0.241", "192.168.0.250"]);
         assert_eq!((leases("node-2").count(), leases("node-3").count()), (0, 0));
-        assert!(questions(&facts, &nodes, false)["node-1"].lease.is_empty());
+        let (asked, _) = questions(&facts, &nodes, false);
+        assert!(asked["node-1"].lease.is_empty());
     }
 
     #[test]
@@ -394,7 +489,7 @@ mod tests {
                 lets_in: Some(lets_in),
                 ..Service::default()
             });
-            let asked = questions(&facts, &nodes, false);
+            let (asked, _) = questions(&facts, &nodes, false);
             let asks = nodes.iter().map(|it| (asked[it].connect.len(), asked[it].knock.len()));
             asks.collect::<Vec<_>>()
         };

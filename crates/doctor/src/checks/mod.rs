@@ -20,7 +20,7 @@ use std::collections::BTreeMap;
 
 use crate::{
     code::{Code, Group, Selection},
-    facts::{Facts, Known, Stage},
+    facts::{Asking, Facts, Known, Stage},
     finding::Finding,
 };
 
@@ -82,6 +82,18 @@ fn known<T>(
 /// What the nodes that have answered say.
 fn answered<T>(of_nodes: &BTreeMap<String, Known<T>>) -> impl Iterator<Item = (&String, &T)> {
     of_nodes.iter().filter_map(|(node, it)| Some((node, it.as_ref().ok()?)))
+}
+
+/// That there was too much of it to ask for all, and how much was asked.
+fn unasked(facts: &Facts, what: Asking, code: Code, about: &str) -> Option<Finding> {
+    let at = match what {
+        Asking::Free | Asking::Leases => "in",
+        Asking::Nodes | Asking::Announced | Asking::Ports | Asking::PodPorts => "by",
+    };
+    let some = facts.unasked.iter().filter(|it| it.what == what);
+    let some = list(some.map(|it| format!("{} of {} {at} {}", it.asked, it.of, it.at)));
+    let why = format!("all of them at once would be too much, and only some were tried: {some}");
+    (!some.is_empty()).then(|| Finding::unchecked(code, about, &why))
 }
 
 /// `a, b and 3 more`.

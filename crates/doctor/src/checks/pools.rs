@@ -9,10 +9,10 @@ use arpeggio_election::{NodeFacts, Pattern, Rule};
 use arpeggio_ipam::AddressRange;
 use ipnet::IpNet;
 
-use super::{known, list, pods::candidates};
+use super::{known, list, pods::candidates, unasked};
 use crate::{
     code::Code,
-    facts::{Facts, Node, Pool, Service, Session, Stage, User},
+    facts::{Asking, Facts, Node, Pool, Service, Session, Stage, User},
     finding::{Finding, Severity},
     survey::Survey,
 };
@@ -159,6 +159,7 @@ fn leased(pools: &[Pool], facts: &Facts) -> Vec<Finding> {
     {
         findings.push(Finding::unchecked(Code::A711, "DHCP range", &why));
     }
+    findings.extend(unasked(facts, Asking::Leases, Code::A711, "ends of ranges"));
     if has(false) {
         let why = "no node asks for an address by DHCPv6";
         findings.push(Finding::unchecked(Code::A711, "DHCPv6 range", why));

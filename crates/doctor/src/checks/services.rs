@@ -5,10 +5,10 @@ use std::{
     net::{IpAddr, SocketAddr},
 };
 
-use super::{answered, known, list, pods::candidates};
+use super::{answered, known, list, pods::candidates, unasked};
 use crate::{
     code::Code,
-    facts::{Facts, Service},
+    facts::{Asking, Facts, Service},
     finding::Finding,
     survey::{Connect, Survey},
 };
@@ -203,7 +203,9 @@ fn untried(ours: &[&Service], facts: &Facts) -> Vec<Finding> {
     let why = why.into_iter().filter(|(_, which)| !which.is_empty());
     let mut findings: Vec<Finding> =
         why.map(|(what, which)| Finding::unchecked(Code::S104, what, &list(which))).collect();
+    findings.extend(unasked(facts, Asking::Ports, Code::S104, "ports of Services"));
     findings.extend(no_pod(facts));
+    findings.extend(unasked(facts, Asking::PodPorts, Code::S107, "ports of Services"));
     findings
 }
 

@@ -9,10 +9,10 @@ use std::{
     net::IpAddr,
 };
 
-use super::{answered, list, pools::node_addresses};
+use super::{answered, list, pools::node_addresses, unasked};
 use crate::{
     code::Code,
-    facts::{Facts, Lock, Session},
+    facts::{Asking, Facts, Lock, Session},
     finding::Finding,
     survey::{Answers, Survey},
 };
@@ -33,6 +33,9 @@ pub(super) fn check(facts: &Facts) -> Vec<Finding> {
     if facts.is_sparse() {
         findings.push(Finding::unchecked(Code::W110, "segment", SPARSE));
     }
+    findings.extend(unasked(facts, Asking::Nodes, Code::W101, "ways between nodes"));
+    findings.extend(unasked(facts, Asking::Announced, Code::W106, "announced addresses"));
+    findings.extend(unasked(facts, Asking::Free, Code::W109, "free addresses of pools"));
     let wire = Wire::of(facts);
     let hops = wire.hops();
     findings.extend(hops.iter().map(|(hop, fault)| hop.finding(*fault)));
