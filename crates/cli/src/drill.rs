@@ -4,24 +4,24 @@
 
 mod act;
 mod gap;
+mod junit;
 mod nodes;
 mod plan;
 mod probe;
 mod rehearsal;
 mod report;
 
-use std::{
-    fs::File, io::Write as _, net::IpAddr, path::PathBuf, process::ExitCode, time::Duration,
-};
+use std::{net::IpAddr, path::PathBuf, process::ExitCode, time::Duration};
 
 use anyhow::{Context as _, bail};
 use arpeggio_api::session::SILENCES;
-use arpeggio_runtime::wall_clock;
+use arpeggio_runtime::server_clock;
 use k8s_openapi::api::core::v1::Service;
 use kube::{Client, api::ListParams};
 
 use self::{
     act::Act,
+    junit::JunitFile,
     plan::{Kind, Plan, Situation},
     probe::Target,
     rehearsal::Rehearsal,
@@ -92,7 +92,7 @@ pub(crate) struct DrillArgs {
 
 /// Rehearses, unless something speaks against it. What keeps it from being carried out has an exit code of its own.
 pub(crate) async fn run(global: &Global, args: &DrillArgs) -> Outcome {
-    match carried_out(global, args).await {
+    match with_file(global, args).await {
         Ok(outcome) => outcome,
         Err(error) => {
             let error = paint::shown(&complaint(&error));
@@ -102,7 +102,30 @@ pub(crate) async fn run(global: &Global, args: &DrillArgs) -> Outcome {
     }
 }
 
-async fn carried_out(global: &Global, args: &DrillArgs) -> anyhow::Result<Outcome> {
+/// How it went is in the file of `--junit`, too, also when it was not carried out.
+async fn with_file(global: &Global, args: &DrillArgs) -> anyhow::Result<Outcome> {
+    let name = format!("{} of {}", args.kind.as_str(), args.service.name);
+    let junit = match &args.junit {
+        Some(path) => {
+            let file = JunitFile::create(path, name);
+            Some(file.with_context(|| format!("cannot write {}", path.display()))?)
+        }
+        None => None,
+    };
+    let report = carried_out(global, args).await;
+    let written = junit.map_or(Ok(()), |file| match &report {
+        Ok(report) => file.write(&report.to_junit()),
+        Err(error) => file.write_error(&complaint(error)),
+    });
+    if let Err(error) = written {
+        eprintln!("arpeggio: the result is not in the file of --junit: {error}");
+    }
+    let report = report?;
+    let code = if report.is_over_budget() { ExitCode::FAILURE } else { ExitCode::SUCCESS };
+    Ok(Outcome { text: args.output.of(&report, Report::to_text)?, code })
+}
+
+async fn carried_out(global: &Global, args: &DrillArgs) -> anyhow::Result<Report> {
     let (client, system) = (global.connect().await?, global.system_namespace());
     let home = args.service.home(global, &client)?;
     let known = Known::read(&client, &system, args.ignore_exclusion_label).await?;
@@ -116,23 +139,11 @@ async fn carried_out(global: &Global, args: &DrillArgs) -> anyhow::Result<Outcom
     if !agreed(&plan, args)? {
         bail!("nobody said yes");
     }
-    // Who cannot write the result learns that before anything is done.
-    let cannot_write = |file: &PathBuf| format!("cannot write {}", file.display());
-    let junit =
-        args.junit.as_ref().map(|file| File::create(file).with_context(|| cannot_write(file)));
-    let junit = junit.transpose()?;
-    let began = wall_clock::now();
+    let began = server_clock::now();
     let act = Act { client: client.clone(), system: system.clone(), seconds: args.seconds };
     let timeout = Duration::from_secs(args.timeout.into());
     let seen = Rehearsal { act, plan: &plan, targets, askers, timeout }.carry_out().await?;
-    let report = Report::of(&plan, &seen, args.budget, began);
-    if let Some(mut file) = junit
-        && let Err(error) = file.write_all(report.to_junit().as_bytes())
-    {
-        eprintln!("arpeggio: the result is not in the file of --junit: {error}");
-    }
-    let code = if report.is_over_budget() { ExitCode::FAILURE } else { ExitCode::SUCCESS };
-    Ok(Outcome { text: args.output.of(&report, Report::to_text)?, code })
+    Ok(Report::of(&plan, &seen, args.budget, began))
 }
 
 fn said(refusals: &[plan::Refusal]) -> String {
@@ -203,5 +214,30 @@ mod tests {
         for wrong in ["", "300", "s", "-1s", "1h"] {
             assert!(duration(wrong).is_err(), "{wrong:?}");
         }
+    }
+
+    #[derive(clap::Parser)]
+    struct Line {
+        #[command(flatten)]
+        global: Global,
+        #[command(flatten)]
+        drill: DrillArgs,
+    }
+
+    #[tokio::test]
+    async fn a_drill_that_was_not_carried_out_is_an_error_for_ci_systems() {
+        let path = std::env::temp_dir().join(format!("arpeggio-drill-{}.xml", std::process::id()));
+        let file = path.to_string_lossy().into_owned();
+        let line = ["drill", "web", "--yes", "--kubeconfig", "/nowhere", "--junit", &file];
+        let Line { global, drill } = clap::Parser::parse_from(line);
+        run(&global, &drill).await;
+        let written = std::fs::read_to_string(&path).unwrap();
+        std::fs::remove_file(&path).unwrap();
+        assert!(written.contains("tests=\"1\" failures=\"0\" errors=\"1\""), "{written}");
+        assert!(
+            written.contains("name=\"handover of web\"") && written.contains("<error message="),
+            "{written}"
+        );
+        assert!(written.contains("/nowhere"), "{written}");
     }
 }

@@ -7,6 +7,7 @@ use serde::Serialize;
 
 use super::{
     gap::longest,
+    junit::{Case, Verdict},
     nodes::WHO_HAS,
     plan::{Kind, Plan},
     probe::{EVERY, Series},
@@ -162,23 +163,16 @@ impl Report {
 
     /// One test case, as CI systems read it.
     pub(super) fn to_junit(&self) -> String {
-        let seconds = self.gap_ms.map_or(0.0, |ms| Duration::from_millis(ms).as_secs_f64());
-        let name = escaped(&format!("{} of {} ({})", self.kind, self.service, self.address));
-        let failures = u8::from(self.is_over_budget());
-        let failure = if self.is_over_budget() {
-            let message = escaped(paint::plain(&self.verdict()).trim_end());
-            format!("<failure message=\"{message}\"/>")
-        } else {
-            String::new()
+        let words = self.verdict();
+        let verdict = if self.is_over_budget() { Verdict::Failure(&words) } else { Verdict::Good };
+        let case = Case {
+            name: &format!("{} of {} ({})", self.kind, self.service, self.address),
+            started: Some(self.started.to_string()),
+            seconds: self.gap_ms.map_or(0.0, |ms| Duration::from_millis(ms).as_secs_f64()),
+            verdict,
+            output: &self.to_text(),
         };
-        let output = escaped(&paint::plain(&self.to_text()));
-        format!(
-            "<?xml version=\"1.0\" encoding=\"UTF-8\"?>\n\
-             <testsuite name=\"arpeggio drill\" tests=\"1\" failures=\"{failures}\" timestamp=\"{}\">\n\
-             <testcase classname=\"arpeggio.drill\" name=\"{name}\" time=\"{seconds:.3}\">{failure}\
-             <system-out>{output}</system-out></testcase>\n</testsuite>\n",
-            self.started
-        )
+        case.to_xml()
     }
 }
 
@@ -298,10 +292,6 @@ fn offset(at: Duration, zero: Duration) -> i64 {
     signed(at).saturating_sub(signed(zero))
 }
 
-fn escaped(text: &str) -> String {
-    text.replace('&', "&amp;").replace('<', "&lt;").replace('>', "&gt;").replace('"', "&quot;")
-}
-
 #[cfg(test)]
 mod tests {
     use std::collections::BTreeMap;
@@ -405,7 +395,6 @@ mod tests {
         let bad = report(Some(100)).to_junit();
         let failure = "<failure message=\"over the budget: 250 ms, and 100 ms are allowed\"/>";
         assert!(bad.contains(failure), "{bad}");
-        assert_eq!(escaped("<a & \"b\">"), "&lt;a &amp; &quot;b&quot;&gt;");
     }
 
     /// Programs rely on these names.
