@@ -1,16 +1,16 @@
 //! Looks on while it is done.
 
-use std::time::Duration;
+use std::{collections::BTreeSet, time::Duration};
 
 use anyhow::{Context as _, bail};
 use arpeggio_api::lease;
 use arpeggio_runtime::{
     health::Health,
-    wall_clock,
+    server_clock,
     watch::{Change, Haste, Watch},
 };
 use k8s_openapi::api::{coordination::v1::Lease, events::v1::Event};
-use kube::{Api, api::ListParams, runtime::watcher::Config};
+use kube::{Api, Client, api::ListParams, runtime::watcher::Config};
 use tokio::{
     signal::unix::{SignalKind, signal},
     time::{Instant, sleep, timeout_at},
@@ -104,7 +104,7 @@ impl Rehearsal<'_> {
                 self.plan.address
             );
         }
-        let since = wall_clock::now();
+        let before = Events::read(&self.act.client, &self.plan.service).await;
         onlooker.noted.acted = began.elapsed();
         self.act.begin(self.plan).await?;
         onlooker.look_until_over().await?;
@@ -115,30 +115,45 @@ impl Rehearsal<'_> {
         }
         let heard = asking.stop(noted.taken.as_ref()).await?;
         noted.series.extend(heard);
-        self.read_events(since, &mut noted).await;
+        let after = Events::read(&self.act.client, &self.plan.service).await;
+        noted.events = after.since(&before);
+        noted.gaps = after.gaps;
         Ok(noted)
     }
+}
 
-    /// What speakers told users meanwhile.
-    async fn read_events(&self, since: k8s_openapi::jiff::Timestamp, noted: &mut Observation) {
-        let Some((namespace, name)) = self.plan.service.split_once('/') else { return };
+/// What users were told of the Service, at one moment.
+#[derive(Default)]
+struct Events {
+    events: Vec<Event>,
+    gaps: Vec<String>,
+}
+
+impl Events {
+    /// `service`: `NAMESPACE/NAME`.
+    async fn read(client: &Client, service: &str) -> Self {
+        let Some((namespace, name)) = service.split_once('/') else { return Self::default() };
         let about = format!("regarding.kind=Service,regarding.name={name}");
-        let mut reader = Reader::new(self.act.client.clone());
-        let events: Vec<Event> =
-            reader.inside(namespace, &ListParams::default().fields(&about)).await;
-        // Times are of the speakers' clocks, so those of a second before are shown as well.
-        let since = since - k8s_openapi::jiff::SignedDuration::from_secs(1);
-        let recent = events
-            .into_iter()
-            .filter(|it| it.event_time.as_ref().is_some_and(|time| time.0 >= since));
-        noted.events = recent
-            .map(|it| {
-                let (reason, note) = (it.reason.unwrap_or_default(), it.note.unwrap_or_default());
-                format!("{reason}: {note}")
-            })
-            .collect();
-        noted.gaps = reader.gaps.iter().map(ToString::to_string).collect();
+        let mut reader = Reader::new(client.clone());
+        let events = reader.inside(namespace, &ListParams::default().fields(&about)).await;
+        Self { events, gaps: reader.gaps.iter().map(ToString::to_string).collect() }
     }
+
+    /// What was told since then: what was not there, or was as another version. Each of those who tell has a clock of its own, and
+    /// whoever asks has another one.
+    fn since(&self, before: &Self) -> Vec<String> {
+        if !before.gaps.is_empty() {
+            return Vec::new();
+        }
+        let known: BTreeSet<_> = before.events.iter().map(version).collect();
+        let recent = self.events.iter().filter(|it| !known.contains(&version(it)));
+        let text = |it: &Option<String>| it.clone().unwrap_or_default();
+        recent.map(|it| format!("{}: {}", text(&it.reason), text(&it.note))).collect()
+    }
+}
+
+fn version(event: &Event) -> (Option<&str>, Option<&str>) {
+    (event.metadata.uid.as_deref(), event.metadata.resource_version.as_deref())
 }
 
 impl<'a> Onlooker<'a> {
@@ -160,7 +175,7 @@ impl<'a> Onlooker<'a> {
     async fn list(&mut self) -> anyhow::Result<()> {
         while !self.watch.is_listed() {
             if let Some(change) = self.next().await? {
-                self.seen.take_in(change, wall_clock::now());
+                self.seen.take_in(change, server_clock::now());
             }
         }
         Ok(())
@@ -177,7 +192,7 @@ impl<'a> Onlooker<'a> {
     async fn look(&mut self) -> anyhow::Result<()> {
         let Some(change) = self.next().await? else { return Ok(()) };
         let at = self.began.elapsed();
-        for told in self.seen.take_in(change, wall_clock::now()) {
+        for told in self.seen.take_in(change, server_clock::now()) {
             self.note(at, told);
         }
         Ok(())
@@ -217,5 +232,39 @@ impl<'a> Onlooker<'a> {
     fn is_over(&self) -> bool {
         let is_back = self.plan.kind == Kind::Handover || self.noted.back.is_some();
         self.noted.taken.is_some() && is_back
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use serde_json::json;
+
+    use super::*;
+
+    #[test]
+    fn what_was_told_meanwhile_is_told_by_no_clock() {
+        let event = |uid: &str, version: &str, time: &str, note: &str| -> Event {
+            serde_json::from_value(json!({
+                "metadata": { "uid": uid, "resourceVersion": version },
+                "eventTime": time, "reason": "Announced", "note": note,
+                "regarding": {},
+            }))
+            .unwrap()
+        };
+        let events = |events: &[&Event]| Events {
+            events: events.iter().map(|it| (*it).clone()).collect(),
+            gaps: Vec::new(),
+        };
+        let old = event("1", "5", "2026-01-01T10:00:00.000000Z", "old");
+        let again = event("1", "8", "2026-01-01T10:00:00.000000Z", "again");
+        let late = event("2", "9", "2026-01-01T08:00:00.000000Z", "by a clock that is late");
+        let since = |after: &[&Event]| events(after).since(&events(&[&old]));
+        assert!(since(&[&old]).is_empty());
+        assert_eq!(
+            since(&[&again, &late]),
+            ["Announced: again", "Announced: by a clock that is late"]
+        );
+        let unknown = Events { gaps: vec!["no".to_owned()], ..Events::default() };
+        assert!(events(&[&old]).since(&unknown).is_empty(), "it may be an old one");
     }
 }

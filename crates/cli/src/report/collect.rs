@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 
 use arpeggio_api::address_pool::AddressPool;
-use arpeggio_runtime::{version, wall_clock};
+use arpeggio_runtime::{server_clock, version};
 use k8s_openapi::api::{
     apps::v1::{DaemonSet, Deployment},
     coordination::v1::Lease,
@@ -141,7 +141,8 @@ impl<'a> Collector<'a> {
         gaps.append(&mut self.others);
         gaps.sort();
         gaps.dedup();
-        let mut about = format!("{ABOUT}\nMade at {}.\n", wall_clock::now());
+        let mut about =
+            format!("{ABOUT}\nMade at {} by the API server's clock.\n", server_clock::now());
         if !gaps.is_empty() {
             about.push_str("\nWhat could not be read:\n");
             gaps.iter().for_each(|gap| about.extend(["  ", gap, "\n"]));
