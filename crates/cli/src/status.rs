@@ -37,8 +37,9 @@ pub(crate) struct StatusArgs {
     /// Only what is not as it should be, and what is wrong with it.
     #[arg(long)]
     problems: bool,
-    /// Go on, and show moves and sessions as they change; with -o json one object for each change.
-    #[arg(short, long)]
+    /// Go on, and show moves and sessions as they change; with -o json one object for each change. Not with
+    /// --problems, which is about one moment.
+    #[arg(short, long, conflicts_with = "problems")]
     watch: bool,
     /// How the result is written.
     #[arg(short, long, value_enum, default_value_t, value_name = "FORMAT")]
@@ -118,6 +119,22 @@ pub(crate) fn ago(time: Option<Timestamp>, now: Timestamp) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[derive(Debug, clap::Parser)]
+    struct Line {
+        #[command(flatten)]
+        status: StatusArgs,
+    }
+
+    /// It would show what had a problem at first, and then every change.
+    #[test]
+    fn problems_are_not_watched() {
+        let parsed =
+            |flags: &[&str]| <Line as clap::Parser>::try_parse_from([&["status"], flags].concat());
+        assert!(parsed(&["--watch", "--node", "node-1"]).unwrap().status.watch);
+        let refusal = parsed(&["--watch", "--problems"]).unwrap_err().to_string();
+        assert!(refusal.contains("cannot be used with"), "{refusal}");
+    }
 
     #[test]
     fn times_have_one_unit() {
