@@ -58,4 +58,25 @@ mod tests {
             }
         }
     }
+
+    /// As docs/user-guide.md has it loaded.
+    #[test]
+    fn a_real_bash_loads_it() {
+        let script = script(Args::command(), &CompletionArgs { shell: CompletedShell::Bash });
+        let folder = std::env::temp_dir().join(format!("arpeggio-bash-{}", std::process::id()));
+        std::fs::create_dir_all(&folder).unwrap();
+        std::fs::write(folder.join("completion"), script).unwrap();
+        let words = "source completion && complete -p arpeggio && COMP_WORDS=(arpeggio dril) COMP_CWORD=1 \
+                     && _arpeggio arpeggio dril arpeggio && echo \"offered: ${COMPREPLY[*]}\"";
+        let mut bash = std::process::Command::new("bash");
+        let output = bash.args(["--norc", "-c", words]).current_dir(&folder).output().unwrap();
+        std::fs::remove_dir_all(&folder).unwrap();
+        let said = String::from_utf8_lossy(&output.stdout);
+        let errors = String::from_utf8_lossy(&output.stderr);
+        assert!(output.status.success() && errors.is_empty(), "{said}{errors}");
+        assert!(
+            said.contains("-F _arpeggio arpeggio") && said.contains("offered: drill"),
+            "{said}"
+        );
+    }
 }
