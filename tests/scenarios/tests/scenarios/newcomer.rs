@@ -2,9 +2,9 @@
 
 use std::net::SocketAddr;
 
-use anyhow::{Context as _, ensure};
+use anyhow::ensure;
 use arpeggio_lab::{Machine, web};
-use arpeggio_scenarios::{EXCLUDE, Home, Typist, first_address};
+use arpeggio_scenarios::{EXCLUDE, Home, Typist, first_address, wait_for_pods};
 
 const NAME: &str = "newcomer";
 
@@ -39,8 +39,13 @@ pub(crate) fn the_pages_lead_to_a_service_that_answers(home: &Home) -> anyhow::R
     })?;
     typist.types_command("arpeggio drill web --yes --no-probe")?;
 
-    let upgrade = typist.blocks("docs/upgrades.md", NAME)?;
-    typist.types(upgrade.first().context("docs/upgrades.md")?)?;
+    let says = typist.blocks("docs/upgrades.md", NAME)?;
+    let [upgrade, restart] = &says[..] else { anyhow::bail!("docs/upgrades.md") };
+    typist.types(upgrade)?;
+    let before = home.speaker_on(Machine::Node(1))?;
+    typist.types(restart)?;
+    wait_for_pods(&home.lab, "arpeggio-system")?;
+    ensure!(home.speaker_on(Machine::Node(1))? != before, "nothing was restarted");
     home.wait_for_page_at(Machine::Client, SocketAddr::new(address, 80))?;
     let told = typist.types(remove)?;
     ensure!(told.contains("released Service default/web"), "{told}");
