@@ -71,10 +71,10 @@ pub struct Block {
     pub section: String,
 }
 
-/// Who types what a block says.
+/// Who does what a block says.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Typed {
-    /// The test of this name: `sh tried=NAME`.
+    /// The test of this name: `sh tried=NAME`. Word for word, or by calls of its own that do the same.
     By(String),
     /// A person, now and then: `sh by-hand`.
     ByHand,

@@ -1,5 +1,6 @@
 //! Every link in every page of this repository leads somewhere, the site has every page, and everything that a page says to type is
-//! typed by a test or said not to be.
+//! done by a test or said not to be. Two tests type it word for word; what others do by calls of their own has the same effect, and
+//! who changes such a page has to look there.
 
 // As in unit tests: what is not there is a failure.
 #![allow(clippy::unwrap_used)]
@@ -31,6 +32,28 @@ fn scenarios() -> BTreeSet<String> {
     let quoted = table.split('"').skip(1).step_by(2);
     let is_name = |it: &&str| it.chars().all(|it| it.is_ascii_alphanumeric() || it == '-');
     quoted.filter(is_name).map(str::to_owned).collect()
+}
+
+/// The tests that type what pages say word for word, and where they do.
+const TYPED: [(&str, &str); 2] = [("newcomer", "newcomer.rs"), ("helm", "chart.rs")];
+
+/// A test that types takes all blocks of a page that name it, so it has to know each page.
+#[test]
+fn who_types_word_for_word_types_every_page_that_says_so() {
+    let mut wrong = Vec::new();
+    for (test, file) in TYPED {
+        let folder = top().join("tests/scenarios/tests/scenarios");
+        let source = fs::read_to_string(folder.join(file)).unwrap();
+        for (page, content) in pages() {
+            let by = Some(Typed::By(test.to_owned()));
+            let names = content.blocks.iter().any(|block| block.typed() == by);
+            let page = page.display();
+            if names && !source.contains(&format!("blocks(\"{page}\"")) {
+                wrong.push(format!("{page}: the test {test} does not type it"));
+            }
+        }
+    }
+    assert!(wrong.is_empty(), "{}", wrong.join("\n"));
 }
 
 /// All languages that blocks are written in: `text` is what is printed or drawn.

@@ -80,6 +80,14 @@ impl<'a> Typist<'a> {
         Ok(read(page)?.blocks.into_iter().filter(|block| block.typed() == by).collect())
     }
 
+    /// Writes a file of their own, beside what is in the clone.
+    ///
+    /// # Errors
+    /// When it cannot be written.
+    pub fn writes(&self, name: &str, text: &str) -> anyhow::Result<()> {
+        Ok(fs::write(self.clone.join(name), text)?)
+    }
+
     /// Types all commands of a block.
     ///
     /// # Errors

@@ -1,16 +1,18 @@
-//! The chart, by the real Helm: installed with pools as it was at an earlier commit, upgraded, rolled back, removed.
+//! The chart, by the real Helm: installed with pools as it was at an earlier commit, upgraded, rolled back, removed, and installed
+//! anew. Where a page says what to type, that is typed.
 
 use std::{
     fs,
+    net::SocketAddr,
     path::{Path, PathBuf},
     process::{Command, Stdio},
     time::Duration,
 };
 
-use anyhow::{Context as _, ensure};
-use arpeggio_lab::Machine;
+use anyhow::{Context as _, bail, ensure};
+use arpeggio_lab::{Machine, web};
 use arpeggio_scenarios::{
-    Home, POOL_RANGE, chart_folder, first_address, helm_program, import_all, import_as, service,
+    Home, POOL_RANGE, Typist, chart_folder, first_address, helm_program, import_as, service,
     wait_for_pods,
 };
 use serde_json::json;
@@ -27,9 +29,16 @@ const PREVIOUS: &str = "0.1.0";
 const AFTER: Duration = Duration::from_secs(2);
 
 pub(crate) fn the_chart_installs_upgrades_and_goes(home: &Home) -> anyhow::Result<()> {
-    import_all(&home.lab)?;
+    let typist = Typist::new(home)?;
+    let says = typist.blocks("manifests/chart/README.md", "helm")?;
+    let [install, upgrade, definitions, remove] = &says[..] else { bail!("the chart's README") };
+    let says = typist.blocks("docs/install.md", "helm")?;
+    let [install_by_file] = &says[..] else { bail!("docs/install.md") };
+
+    // Today's images come when the page says so.
+    home.lab.import(&[web::nginx_image()?])?;
     import_as(&home.lab, PREVIOUS)?;
-    let helm = Helm::of(home)?;
+    let helm = Helm::of(home, &typist)?;
     let previous = earlier_chart()?;
     helm.install(&previous)?;
     wait_for_pods(&home.lab, NAMESPACE)?;
@@ -44,11 +53,15 @@ pub(crate) fn the_chart_installs_upgrades_and_goes(home: &Home) -> anyhow::Resul
     }
 
     let chart = chart_folder();
+    let takes_the_definition = || {
+        helm.wants_the_definition()?;
+        typist.types(definitions).map(drop)
+    };
     if definition(&previous)? != definition(&chart)? {
-        helm.takes_the_definition()?;
+        takes_the_definition()?;
     }
     let upgraded = home.look_on("the chart is upgraded", AFTER, || {
-        helm.upgrade(&chart)?;
+        typist.types(upgrade)?;
         wait_for_pods(&home.lab, NAMESPACE)
     })?;
     upgraded.without_a_gap()?;
@@ -60,16 +73,28 @@ pub(crate) fn the_chart_installs_upgrades_and_goes(home: &Home) -> anyhow::Resul
     })?;
     returned.without_a_gap()?;
     ensure!(helm.images()?.iter().all(is_previous), "the previous version");
-    another_definition_is_told_of(home, &helm)?;
-    it_goes_and_leaves_the_definition(home, &helm)
-}
-
-/// Helm does not change what stands in crds/: whoever upgrades has to, and is told how.
-fn another_definition_is_told_of(home: &Home, helm: &Helm<'_>) -> anyhow::Result<()> {
+    // Helm does not change what stands in crds/: whoever upgrades has to, and is told how.
     let older = "arpeggio.dev/definition=older";
     home.lab.kubectl(&["annotate", "--overwrite", DEFINITION, older])?;
-    helm.takes_the_definition()?;
-    helm.upgrade(&chart_folder())
+    takes_the_definition()?;
+    helm.upgrade(&chart)?;
+
+    it_goes_and_leaves_the_definition(home, &helm, || typist.types(remove))?;
+    for install in [install, install_by_file] {
+        it_serves(home, || typist.types(install))?;
+        typist.types(remove)?;
+    }
+    Ok(())
+}
+
+/// Installed as a page says it, it gives the Service the address that its pool begins with.
+fn it_serves(home: &Home, install: impl FnOnce() -> anyhow::Result<String>) -> anyhow::Result<()> {
+    install()?;
+    wait_for_pods(&home.lab, NAMESPACE)?;
+    let address = home.wait_for_address("web")?;
+    ensure!(address == first_address(), "{address} is not of the page's pool");
+    home.wait_for_owner(address)?;
+    home.wait_for_page_at(Machine::Client, SocketAddr::new(address, 80))
 }
 
 /// The chart of an earlier commit, as it was.
@@ -87,10 +112,17 @@ fn definition(chart: &Path) -> anyhow::Result<String> {
     fs::read_to_string(&path).with_context(|| format!("cannot read {}", path.display()))
 }
 
-fn it_goes_and_leaves_the_definition(home: &Home, helm: &Helm<'_>) -> anyhow::Result<()> {
-    let said = home.arpeggio(&["uninstall"])?;
+fn it_goes_and_leaves_the_definition(
+    home: &Home,
+    helm: &Helm<'_>,
+    remove: impl FnOnce() -> anyhow::Result<String>,
+) -> anyhow::Result<()> {
+    let said = remove()?;
     ensure!(said.contains("helm uninstall arpeggio --namespace arpeggio-system"), "{said}");
-    helm.run("uninstall", &["--wait", "--timeout=60s"])?;
+    home.wait_until("all pods are gone", || {
+        let left = helm.images()?;
+        if left.is_empty() { Ok(()) } else { Err(format!("{left:?}").into()) }
+    })?;
     ensure!(home.addresses("web")?.is_empty(), "the Service keeps its address");
     let pools = home.lab.get(&["addresspools"])?;
     ensure!(pools["items"].as_array().is_some_and(Vec::is_empty), "pools of values go: {pools}");
@@ -111,12 +143,14 @@ struct Helm<'a> {
 }
 
 impl<'a> Helm<'a> {
-    fn of(home: &'a Home) -> anyhow::Result<Self> {
+    fn of(home: &'a Home, typist: &Typist<'_>) -> anyhow::Result<Self> {
         let folder = home.lab.folders().kubeconfig().with_file_name("helm");
         fs::create_dir_all(&folder)?;
         let helm = Self { home, program: helm_program("helm")?, folder };
         let pool = json!({ "name": "home", "spec": { "addresses": [POOL_RANGE] } });
-        fs::write(helm.values(), json!({ "pools": [pool], "admission": true }).to_string())?;
+        let values = json!({ "pools": [pool], "admission": true }).to_string();
+        fs::write(helm.values(), &values)?;
+        typist.writes("values.yaml", &values)?;
         Ok(helm)
     }
 
@@ -144,14 +178,10 @@ impl<'a> Helm<'a> {
         self.output(&[&[command], &RELEASE[..], args].concat())
     }
 
-    /// It refuses to upgrade, says what to do, and that is done.
-    fn takes_the_definition(&self) -> anyhow::Result<()> {
-        let chart = chart_folder();
-        let refusal = self.upgrade(&chart).err().context("it was upgraded")?.to_string();
+    /// It refuses to upgrade, and says what to do.
+    fn wants_the_definition(&self) -> anyhow::Result<()> {
+        let refusal = self.upgrade(&chart_folder()).err().context("it was upgraded")?.to_string();
         ensure!(refusal.contains("helm show crds"), "{refusal}");
-        let definition = self.output(&["show", "crds", &chart.to_string_lossy()])?;
-        let apply = ["apply", "--server-side", "--force-conflicts", "-f", "-"];
-        self.home.lab.kubectl_with_input(&apply, &definition).map(drop)?;
         Ok(())
     }
 
