@@ -12,13 +12,14 @@ use std::{
 const VERSION: &str = env!("CARGO_PKG_VERSION");
 
 /// The files that name a version, and between which texts it stands there.
-const PLACES: [(&str, &[(&str, &str)]); 6] = [
+const PLACES: [(&str, &[(&str, &str)]); 7] = [
     ("manifests/base/controller.yaml", &[("docker.io/arpeggio/controller:", "\n")]),
     ("manifests/base/speaker.yaml", &[("docker.io/arpeggio/speaker:", "\n")]),
     (
         "manifests/install.yaml",
         &[("docker.io/arpeggio/controller:", "\n"), ("docker.io/arpeggio/speaker:", "\n")],
     ),
+    ("manifests/components/forwarder/speaker.yaml", &[("docker.io/arpeggio/forwarder:", "\n")]),
     ("manifests/base/kustomization.yaml", &[("app.kubernetes.io/version: ", "\n")]),
     ("manifests/chart/Chart.yaml", &[("\nversion: ", "\n"), ("appVersion: ", "\n")]),
     (
@@ -26,6 +27,7 @@ const PLACES: [(&str, &[(&str, &str)]); 6] = [
         &[
             ("docker.io/arpeggio/controller:", " "),
             ("docker.io/arpeggio/speaker:", " "),
+            ("docker.io/arpeggio/forwarder:", " "),
             ("org.opencontainers.image.version=", " "),
         ],
     ),
@@ -68,6 +70,26 @@ fn a_version_without_notes_is_no_release() {
     assert!(message.contains("no section '## 0.0.0'"), "{message}");
     let notes = printed(&script("notes.sh", &["Unreleased"]));
     assert!(!notes.contains("\n## "), "the notes of other releases are in it");
+}
+
+#[test]
+fn what_is_published_asks_the_registry_that_it_was_pushed_to() {
+    for file in
+        ["manifests/install.yaml", "manifests/chart/values.yaml", "manifests/chart/README.md"]
+    {
+        let path = top().join(file);
+        let before = fs::read_to_string(&path).unwrap();
+        let path = path.to_string_lossy();
+        let after = printed(&script("registry.sh", &["ghcr.io/somebody/lb", &path]));
+        assert!(!after.contains("docker.io/arpeggio"), "{file}");
+        assert_eq!(after.replace("ghcr.io/somebody/lb/", "docker.io/arpeggio/"), before, "{file}");
+        assert_eq!(
+            printed(&script("registry.sh", &["docker.io/arpeggio", &path])),
+            before,
+            "{file}"
+        );
+    }
+    assert!(!script("registry.sh", &["a#b", "Cargo.toml"]).status.success());
 }
 
 #[test]
