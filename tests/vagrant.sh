@@ -47,7 +47,13 @@ before_machines() {
 }
 say "'vagrant up' wants the images that 'make images' writes"
 ! before_machines 2>/dev/null || { say "it does without them"; exit 1; }
-for image in controller speaker forwarder; do touch "$work/clone/target/images/arpeggio-$image-0.0.0-amd64.tar"; done
+version=$(sed -n 's/^version = "\(.*\)"/\1/p' ../Cargo.toml)
+write_images() {
+    for image in controller speaker forwarder; do touch "$work/clone/target/images/arpeggio-$image-$1-amd64.tar"; done
+}
+write_images 0.0.0
+! before_machines 2>/dev/null || { say "it takes images of another version than install.yaml asks for"; exit 1; }
+write_images "$version"
 before_machines
 
 make_it() {
