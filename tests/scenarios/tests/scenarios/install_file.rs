@@ -62,7 +62,7 @@ fn released_services_have_nothing_of_ours(home: &Home) -> anyhow::Result<()> {
     Ok(())
 }
 
-/// The same version and commit by `--version` and as a metric.
+/// The same version and commit by `--version`, as a metric and in the log.
 fn programs_tell_what_they_are(home: &Home, node: Machine) -> anyhow::Result<()> {
     let pod = home.speaker_on(node)?;
     let say = |program: &str| {
@@ -80,5 +80,8 @@ fn programs_tell_what_they_are(home: &Home, node: Machine) -> anyhow::Result<()>
     let expected =
         format!("arpeggio_build_info{{revision=\"{revision}\",version=\"{version}\"}} 1");
     ensure!(metrics.contains(&expected), "{expected} is not in the metrics");
+    let log = home.lab.kubectl(&["logs", "-n", NAMESPACE, &pod, "-c", "speaker"])?;
+    let started = log.lines().find(|line| line.contains("speaker started")).unwrap_or_default();
+    ensure!(started.contains(version) && started.contains(revision), "{started:?} in {log}");
     Ok(())
 }
