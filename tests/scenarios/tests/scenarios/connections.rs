@@ -15,7 +15,7 @@ use arpeggio_scenarios::{
 use nix::sys::signal::Signal;
 use serde_json::{Value, json};
 
-use crate::{clients, faults::PATIENCE, kept};
+use crate::{clients, doctor, faults::PATIENCE, kept};
 
 pub(crate) const NAMESPACE: &str = "arpeggio-system";
 
@@ -64,6 +64,7 @@ pub(crate) fn moves_break_no_connection(home: &Home) -> anyhow::Result<()> {
 
     install_overlay(&home.lab, NAMESPACE, &["admission", "forwarder"])?;
     every_node_is_able(home)?;
+    doctor::finds_nothing(home)?;
     let first = home.wait_for_owner(first_address())?;
     unbroken(home, "cordon", || cordon(home, first))?;
     let second = home.wait_for_owner(first_address())?;

@@ -97,6 +97,12 @@ fn is_well(home: &Home, args: &[&str]) -> anyhow::Result<()> {
     Ok(())
 }
 
+/// Nothing is wrong in a healthy cluster of another shape, once it has come to rest.
+pub(crate) fn finds_nothing(home: &Home) -> anyhow::Result<()> {
+    gets_well(home, &[])?;
+    is_well(home, &[])
+}
+
 /// Waits until nothing is wrong any more.
 fn gets_well(home: &Home, args: &[&str]) -> anyhow::Result<()> {
     home.wait_until("nothing is wrong any more", || {

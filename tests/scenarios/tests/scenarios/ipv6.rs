@@ -10,7 +10,10 @@ use arpeggio_lab::{Machine, plan::mac_text};
 use arpeggio_scenarios::{Home, pool, service};
 use serde_json::json;
 
-use crate::neighbour::{neighbour, touch};
+use crate::{
+    doctor,
+    neighbour::{neighbour, touch},
+};
 
 const POOL: &str = "home-v6";
 const POOL_RANGE: &str = "fd00:a0::240-fd00:a0::250";
@@ -27,6 +30,7 @@ const UNANSWERED: Duration = Duration::from_millis(900);
 
 pub(crate) fn an_ipv6_address_outlives_its_node(home: &Home) -> anyhow::Result<()> {
     let (address, owner) = start(home)?;
+    doctor::finds_nothing(home)?;
     home.keep_pods_off("web", owner)?;
     let page = SocketAddr::new(address, 80);
     let [outage] = home.outages_by_power_cut(Machine::Client, [page], owner)?;

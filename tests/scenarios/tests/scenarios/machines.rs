@@ -9,7 +9,10 @@ use anyhow::{anyhow, ensure};
 use arpeggio_lab::Machine;
 use arpeggio_scenarios::{Home, POOL, first_address, service};
 
-use crate::faults::{BY_THE_WIRE, PATIENCE, UNNOTICED, at_most, settled_on};
+use crate::{
+    doctor,
+    faults::{BY_THE_WIRE, PATIENCE, UNNOTICED, at_most, settled_on},
+};
 
 /// With the time in which a client looks on, a minute; a session lasts ten seconds.
 const STANDSTILL: Duration = Duration::from_secs(56);
@@ -166,6 +169,7 @@ pub(crate) fn one_of_two_nodes_loses_power(home: &Home) -> anyhow::Result<()> {
 
 pub(crate) fn the_only_node_restarts(home: &Home) -> anyhow::Result<()> {
     let owner = home.serve_page()?;
+    doctor::finds_nothing(home)?;
     home.look_on("the only node loses power, and boots", Duration::from_secs(3), || {
         home.lab.power_off(owner)?;
         home.switch_on(owner)?;
