@@ -3,6 +3,7 @@
 //! | what | effect |
 //! |---|---|
 //! | no rule of the pool allows the node | never |
+//! | rules select nodes by labels, which are not known | it takes nothing, and keeps what it has |
 //! | no interface of the node fits the address | never |
 //! | label `node.kubernetes.io/exclude-from-external-load-balancers` | never |
 //! | condition `NetworkUnavailable`, taint `out-of-service` | never |
@@ -12,7 +13,7 @@
 //! | `externalTrafficPolicy: Local`, and only backends that end | after those |
 //! | no subnet of the node contains the address, and one of another node does | last |
 //!
-//! What is not known speaks against nobody, except a rule that selects nodes by labels.
+//! What else is not known speaks against nobody.
 
 use alloc::collections::BTreeSet;
 use core::net::IpAddr;
@@ -50,6 +51,9 @@ pub enum Unfit {
     /// No rule of the pool selects the node.
     #[error("no announce rule of its pool selects the node")]
     NotSelected,
+    /// A rule may select the node: its labels are not known.
+    #[error("the labels of the node are not known yet")]
+    LabelsUnknown,
     /// The node is not where the address is.
     #[error("no interface of the node can announce it")]
     NoInterface,
@@ -73,6 +77,7 @@ impl Unfit {
         match self {
             Self::NotAnnounced => "NotAnnounced",
             Self::NotSelected => "NotSelected",
+            Self::LabelsUnknown => "LabelsUnknown",
             Self::NoInterface => "NoInterface",
             Self::Excluded => "Excluded",
             Self::NetworkUnavailable => "NetworkUnavailable",
@@ -157,21 +162,27 @@ impl Candidate<'_> {
             return Err(Unfit::NotAnnounced);
         }
         let mut selecting = rules.iter().filter(|rule| self.is_selected(rule)).peekable();
-        selecting.peek().ok_or(Unfit::NotSelected)?;
+        let unclear = self.is_unclear(terms).then_some(Unfit::LabelsUnknown);
+        selecting.peek().ok_or(unclear.unwrap_or(Unfit::NotSelected))?;
         let reached = selecting.filter(|rule| self.reaches(address, rule));
         let preferences = reached.map(|rule| self.preference(rule));
-        preferences.reduce(u32::saturating_add).ok_or(Unfit::NoInterface)
+        preferences.reduce(u32::saturating_add).ok_or(unclear.unwrap_or(Unfit::NoInterface))
     }
 
     /// Whether the node has nothing but a default route for an address that other nodes have a subnet for: the router finds it
     /// there. A rule that names an interface of the node knows better.
     fn is_elsewhere(&self, address: IpAddr, terms: &AnnounceTerms) -> bool {
         let is_away = self.reach.is_some_and(|it| !it.is_beside(address));
-        if !is_away || !self.subnets.contain(address) {
+        if !is_away || !self.subnets.contain(address) || self.is_unclear(terms) {
             return false;
         }
         let names = |rule: &Rule| !rule.interfaces.is_empty() && self.reaches(address, rule);
         !terms.rules().iter().any(|rule| self.is_selected(rule) && names(rule))
+    }
+
+    /// Whether any of the rules that go by labels may be one that selects it.
+    fn is_unclear(&self, terms: &AnnounceTerms) -> bool {
+        self.facts.is_none() && terms.goes_by_labels()
     }
 
     fn is_selected(&self, rule: &Rule) -> bool {
@@ -312,14 +323,15 @@ mod tests {
     }
 
     #[test]
-    fn what_is_not_known_speaks_against_nobody_but_selectors_select_nobody() {
+    fn what_is_not_known_speaks_against_nobody_but_where_rules_go_by_labels() {
         let subnets = Subnets::default();
         let unknown =
             Candidate { node: &"node-1".into(), facts: None, reach: None, subnets: &subnets };
         let merit = |terms| unknown.merit("10.0.0.1".parse().unwrap(), &terms, None);
         assert_eq!(merit(AnnounceTerms::default()), Ok(good(0)));
         let rule = Rule { nodes: vec![selector("a")], ..Rule::default() };
-        assert_eq!(merit(by(vec![rule])), Err(Unfit::NotSelected));
+        assert_eq!(merit(by(vec![rule.clone()])), Err(Unfit::LabelsUnknown));
+        assert_eq!(merit(by(vec![rule, Rule::default()])), Ok(good(0)));
     }
 
     #[test]

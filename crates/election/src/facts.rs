@@ -19,3 +19,15 @@ pub struct NodeFacts {
     /// It has the taint `node.kubernetes.io/out-of-service`.
     pub out_of_service: bool,
 }
+
+impl NodeFacts {
+    /// Of a node that Kubernetes has no object for.
+    pub(crate) const NONE: &Self = &Self {
+        labels: Labels::new(),
+        excluded: false,
+        cordoned: false,
+        not_ready: false,
+        network_unavailable: false,
+        out_of_service: false,
+    };
+}

@@ -88,11 +88,20 @@ impl AnnounceTerms {
 
     /// The rules that say on which interfaces the node that `facts` are about announces: those that select it.
     ///
-    /// When none selects it any more, all rules: the address is to be reached until another node has it.
+    /// When none selects it any more, all rules: the address is to be reached until another node has it. While its labels are
+    /// not known, those that select every node; all rules, if it makes no difference which of them selects it.
     pub fn rules_for(&self, facts: Option<&NodeFacts>) -> impl Iterator<Item = &Rule> {
         let rules = self.rules();
-        let is_selected = rules.iter().any(|rule| rule.selects(facts));
-        rules.iter().filter(move |rule| !is_selected || rule.selects(facts))
+        let all = match facts {
+            Some(_) => !rules.iter().any(|rule| rule.selects(facts)),
+            None => rules.windows(2).all(|two| two[0].interfaces == two[1].interfaces),
+        };
+        rules.iter().filter(move |rule| all || rule.selects(facts))
+    }
+
+    /// Whether labels of nodes matter for where it is announced.
+    pub(crate) fn goes_by_labels(&self) -> bool {
+        self.rules().iter().any(|rule| !rule.nodes.is_empty())
     }
 }
 
@@ -145,6 +154,38 @@ mod tests {
             let terms = AnnounceTerms { places, ..AnnounceTerms::default() };
             let address = IpAddr::from([192, 168, 0, 240]);
             let found = terms.interfaces(address, Some(&facts), &reach);
+            let names: Vec<&str> = found.iter().map(|it| it.name.as_str()).collect();
+            assert_eq!(names, expected, "{terms:?}");
+        }
+    }
+
+    #[test]
+    fn while_labels_are_not_known_only_what_they_cannot_change_is_announced_by() {
+        let interface = |name: &str, net: &str| {
+            let subnets = vec![net.parse().unwrap()];
+            Interface { name: name.into(), subnets, ..Interface::default() }
+        };
+        let lan = interface("lan", "192.168.0.11/24");
+        let reach = Reach { interfaces: vec![lan, interface("dmz", "10.0.0.11/8")] };
+        let rule = |racks: &[&str], interfaces: &[&str]| Rule {
+            nodes: racks
+                .iter()
+                .map(|rack| Selector::default().with_label("rack", rack).unwrap())
+                .collect(),
+            interfaces: interfaces.iter().map(|it| Pattern::from(*it)).collect(),
+            ..Rule::default()
+        };
+        let table = [
+            (vec![rule(&[], &["dmz"])], &["dmz"][..]),
+            (vec![rule(&["a"], &[])], &["lan"]),
+            (vec![rule(&["a"], &["dmz"]), rule(&["b"], &["dmz"])], &["dmz"]),
+            (vec![rule(&["a"], &["dmz"]), rule(&["b"], &["lan"])], &[]),
+            (vec![rule(&["a"], &["dmz"]), rule(&[], &["lan"])], &["lan"]),
+        ];
+        for (rules, expected) in table {
+            let terms =
+                AnnounceTerms { places: Places::ByRules(rules), ..AnnounceTerms::default() };
+            let found = terms.interfaces(IpAddr::from([192, 168, 0, 240]), None, &reach);
             let names: Vec<&str> = found.iter().map(|it| it.name.as_str()).collect();
             assert_eq!(names, expected, "{terms:?}");
         }

@@ -234,6 +234,11 @@ impl View {
     }
 
     pub(crate) fn node_seen(&mut self, node: Node, facts: NodeFacts) {
+        if self.nodes.is_empty() {
+            // Of those that are not in the first list it is known from now on that they have no Node object.
+            let own = self.own_reach.iter().map(|(me, _)| me);
+            self.changed.nodes.extend(self.sessions.keys().chain(own).cloned());
+        }
         if self.nodes.get(&node) != Some(&facts) {
             self.changed.nodes.insert(node.clone());
         }
@@ -300,6 +305,9 @@ impl View {
     /// Whether `node` announces `address`, when it does, on the interface of this name. What is not known may be.
     pub(crate) fn is_on(&self, address: IpAddr, node: &Node, interface: &str) -> bool {
         let (Some(lock), Some(reach)) = (self.lock(address), self.reach(node)) else { return true };
+        if self.are_labels_unknown(lock) {
+            return true;
+        }
         let interfaces = lock.terms.interfaces(address, self.facts(node), reach);
         interfaces.iter().any(|it| it.name == interface)
     }
@@ -337,9 +345,15 @@ impl View {
         self.backends.get(&address).is_some_and(none)
     }
 
-    /// What Kubernetes says of a node, if it is known.
+    /// What Kubernetes says of a node; `None` before Nodes have been listed.
     pub(crate) fn facts(&self, node: &Node) -> Option<&NodeFacts> {
-        self.nodes.get(node)
+        let has_no_object = !self.nodes.is_empty();
+        self.nodes.get(node).or(has_no_object.then_some(NodeFacts::NONE))
+    }
+
+    /// Whether where an address is announced goes by labels, and these are not known yet.
+    pub(crate) fn are_labels_unknown(&self, lock: &Lock) -> bool {
+        self.nodes.is_empty() && lock.terms.goes_by_labels()
     }
 
     /// Where the backends of an address are, if that matters.
@@ -349,7 +363,7 @@ impl View {
 
     /// What is known of a node.
     pub(crate) fn candidate<'a>(&'a self, node: &'a Node) -> Candidate<'a> {
-        let (facts, reach) = (self.nodes.get(node), self.reach(node));
+        let (facts, reach) = (self.facts(node), self.reach(node));
         Candidate { node, facts, reach, subnets: &self.subnets }
     }
 

@@ -195,12 +195,14 @@ impl GiveReason {
     /// Why a node with this merit gives an address away, if it does.
     pub(crate) fn of(merit: Result<Merit, Unfit>) -> Option<Self> {
         match merit {
+            // Whoever gave it the address knew the labels. That Kubernetes does not hear of a node is no reason to move what it
+            // announces: its speaker lives.
+            Err(Unfit::LabelsUnknown)
+            | Ok(Merit { standing: Standing::Good | Standing::NotReady, .. }) => None,
             Err(unfit) => Some(Self::Unfit(unfit)),
             Ok(Merit { standing: Standing::Cordoned, .. }) => Some(Self::Cordoned),
             Ok(Merit { standing: Standing::Ending, .. }) => Some(Self::BackendsEnd),
             Ok(Merit { standing: Standing::Elsewhere, .. }) => Some(Self::Elsewhere),
-            // That Kubernetes does not hear of a node is no reason to move what it announces: its speaker lives.
-            Ok(Merit { standing: Standing::Good | Standing::NotReady, .. }) => None,
         }
     }
 }

@@ -180,6 +180,8 @@ pub(super) struct Cluster {
     pub(super) broadcasts: BTreeMap<usize, usize>,
     /// For which addresses speakers have asked everybody by ARP, and how often.
     pub(super) asked_everybody: BTreeMap<IpAddr, usize>,
+    /// Where speakers have told the segment unasked by ARP of which addresses: machines, and which of their cards.
+    pub(super) told_on: BTreeMap<IpAddr, BTreeSet<(usize, usize)>>,
     /// How many frames each machine's speaker has sent.
     pub(super) frames_sent: BTreeMap<usize, usize>,
     /// How many of them were ARP questions without the asker's address.
@@ -245,6 +247,7 @@ impl Cluster {
             orders: Vec::new(),
             broadcasts: BTreeMap::new(),
             asked_everybody: BTreeMap::new(),
+            told_on: BTreeMap::new(),
             frames_sent: BTreeMap::new(),
             nameless: 0,
             longest_dark: Duration::ZERO,
@@ -337,6 +340,9 @@ impl Cluster {
                 *self.asked_everybody.entry(address).or_default() += 1;
             }
             let card = usize::try_from(interface - 1).unwrap();
+            if let Some(address) = told_unasked(&bytes) {
+                self.told_on.entry(address).or_default().insert((index, card));
+            }
             self.send(index, card, bytes);
         }
     }
@@ -539,6 +545,7 @@ impl Cluster {
         (self.longest_dark, self.longest_overlap) = (Duration::ZERO, Duration::ZERO);
         self.seen.values_mut().for_each(|it| (it.dark, it.several) = (None, None));
         self.orders.clear();
+        self.told_on.clear();
         self.frames_sent.clear();
         self.nameless = 0;
         self.broadcasts.clear();
@@ -856,6 +863,11 @@ fn is_nameless(bytes: &[u8]) -> bool {
 fn asked_of_everybody(bytes: &[u8]) -> Option<IpAddr> {
     let frame = ArpFrame::parse(bytes).ok().filter(|_| bytes[0] & 1 == 1)?;
     Some(frame.question()?.address.into())
+}
+
+fn told_unasked(bytes: &[u8]) -> Option<IpAddr> {
+    let claim = ArpFrame::parse(bytes).ok().filter(|_| bytes[0] & 1 == 1)?.claim()?;
+    Some(claim.address.into())
 }
 
 fn segment_of(address: IpAddr) -> u8 {

@@ -100,8 +100,12 @@ impl OnLock {
         {
             return Err(format!("no announce rule of pool {pool} selects {node}"));
         }
-        let counting = self.terms.rules_for(facts);
-        Ok(counting.map(|rule| self.say(rule, rules)).collect())
+        // For a machine of which it is not known which node it is, each rule is told.
+        let counting: Vec<&Rule> = match facts {
+            Some(_) => self.terms.rules_for(facts).collect(),
+            None => rules.iter().collect(),
+        };
+        Ok(counting.into_iter().map(|rule| self.say(rule, rules)).collect())
     }
 
     fn say<'a>(&'a self, rule: &'a Rule, rules: &[Rule]) -> Say<'a> {

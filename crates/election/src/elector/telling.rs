@@ -82,7 +82,9 @@ impl Elector {
     fn stranded(&self) -> BTreeSet<IpAddr> {
         let nobodys = self.succession.stranded(&self.view, &self.me);
         // That a pool is announced nowhere is somebody's wish, and the controller's to tell.
-        let nobodys = nobodys.filter(|lock| !lock.terms.is_nowhere()).map(|lock| lock.address);
+        // Nor is it known whom rules select before the Nodes are.
+        let is_so = |lock: &&Lock| !lock.terms.is_nowhere() && !self.view.are_labels_unknown(lock);
+        let nobodys = nobodys.filter(is_so).map(|lock| lock.address);
         let own = self.merits.unwanted().map(|(address, _)| address);
         let own = own.filter(|it| self.view.is_backless(*it) && self.view.holds(&self.me, *it));
         nobodys.chain(own).collect()
