@@ -75,7 +75,8 @@ fn pods_that_are_not_listed_yet_are_not_taken_for_none() {
         }
         assert_eq!(of_locks(&cluster), 0, "{slices}: {cluster:?}");
         assert_eq!(cluster.news(), [""; 0], "{slices}: {cluster:?}");
-        assert!(cluster.longest_dark <= millis(slices + 200), "{slices}: {cluster:?}");
+        // However long the slices take: it has what it held before as soon as Leases and Nodes are there.
+        assert!(cluster.longest_dark <= millis(250), "{slices}: {cluster:?}");
     }
 }
 
