@@ -1037,10 +1037,11 @@ fn places_heard(session: &Session, heard_on: &HeardOn) -> Vec<String> {
 }
 
 /// Whether what a fellow node says of an address can be its speaker's word. Where the service proxies of all nodes have the
-/// address (kube-proxy in IPVS mode), their kernels answer for it as well, unless `strictARP` is set; but kernels tell
-/// nobody of it unasked.
+/// address (kube-proxy in IPVS mode), their kernels answer for it as well, unless `strictARP` is set, and ask for others in its
+/// name; but kernels tell nobody of it unasked. Speakers ask in the name of their nodes.
 fn is_by_speaker(said: Said, is_for_services: bool, holds: bool) -> bool {
-    said != Said::Replied || !is_for_services || holds
+    let can_be_kernels = matches!(said, Said::Replied | Said::Passing);
+    !can_be_kernels || !is_for_services || holds
 }
 
 #[cfg(test)]
@@ -1064,11 +1065,13 @@ mod tests {
     }
 
     #[test]
-    fn where_kernels_answer_for_services_a_reply_is_only_its_holders_word() {
+    fn where_kernels_have_what_is_for_services_only_what_is_told_unasked_is_a_speakers_word() {
         let table = [
             (Said::Replied, false, false, true),
             (Said::Replied, true, false, false),
             (Said::Replied, true, true, true),
+            (Said::Passing, true, false, false),
+            (Said::Passing, false, false, true),
             (Said::Told, true, false, true),
             (Said::Asked, true, false, true),
         ];

@@ -44,8 +44,10 @@ pub(crate) struct Sighting {
 pub(crate) enum Said {
     /// As a reply to this machine.
     Replied,
-    /// Unasked, or in passing.
+    /// Unasked.
     Told,
+    /// In passing, by asking for another address.
+    Passing,
     /// By asking whether it may have the address itself.
     Asked,
 }
@@ -231,7 +233,12 @@ impl<P: Protocol> Listener<P> {
             self.recorder.keep(self.subject(), Direction::In, received, bytes);
         }
         if let Some(claim) = claim {
-            self.sighted(claim, if reply { Said::Replied } else { Said::Told });
+            let said = match () {
+                () if reply => Said::Replied,
+                () if P::question(&frame).is_some() => Said::Passing,
+                () => Said::Told,
+            };
+            self.sighted(claim, said);
         }
         if let Some(question) = question {
             self.asked(question, table, answers);

@@ -877,6 +877,11 @@ fn segment_of(address: IpAddr) -> u8 {
     }
 }
 
+/// Whether the client has sent a frame.
+pub(super) fn is_of_client(bytes: &[u8]) -> bool {
+    bytes[6..10] == client_mac(0).octets()[..4]
+}
+
 fn client_mac(segment: u8) -> MacAddr {
     MacAddr(2, 0, 0, 3, segment, 250)
 }

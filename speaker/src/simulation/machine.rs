@@ -27,7 +27,7 @@ use k8s_openapi::api::{
 use prometheus::{IntCounter, Registry};
 use tokio::sync::{mpsc, oneshot, watch};
 
-use super::{segment::Ways, work::Work};
+use super::{cluster::is_of_client, segment::Ways, work::Work};
 use crate::{
     engine::{Engine, Outlets},
     frames::Frames,
@@ -53,6 +53,9 @@ pub(super) fn set_now(millis: u64) {
 pub(super) fn clock() -> Timestamp {
     Timestamp::from_origin(Duration::from_millis(NOW.get()))
 }
+
+/// The index of the interface of a service proxy.
+const OF_PROXY: u32 = 100;
 
 /// A network card, and the segment that its cable leads to.
 #[derive(Debug, Clone)]
@@ -113,6 +116,8 @@ pub(super) struct Machine {
     pub(super) cards: Vec<Card>,
     /// The cards behind which it has a default router, and the metrics of the routes there, the lowest first.
     pub(super) routes: Vec<(usize, u32)>,
+    /// What its service proxy has on `kube-ipvs0`. Its kernel answers for it on all cards, since `strictARP` is not set.
+    pub(super) services: Vec<IpAddr>,
     pub(super) powered: bool,
     pub(super) paused: bool,
     /// Whether it reaches the API server.
@@ -159,6 +164,7 @@ impl Machine {
             node: Node::from(format!("node-{index}").as_str()),
             cards,
             routes,
+            services: Vec::new(),
             powered: true,
             paused: false,
             api: true,
@@ -228,8 +234,15 @@ impl Machine {
             metric: *metric,
             preference: RouterPreference::Medium,
         };
+        let addresses = self.services.iter().map(|it| IpNet::from(*it).into()).collect();
+        let of_proxy = Interface {
+            kind: Some("dummy".to_owned()),
+            addresses,
+            ..Interface::new(OF_PROXY, "kube-ipvs0".to_owned(), Medium::Other)
+        };
+        let of_proxy = Some(of_proxy).filter(|it| !it.addresses.is_empty());
         Links {
-            interfaces: self.cards.iter().zip(1..).map(interface).collect(),
+            interfaces: self.cards.iter().zip(1..).map(interface).chain(of_proxy).collect(),
             default_routes: self.routes.iter().map(route).collect(),
         }
     }
@@ -250,7 +263,10 @@ impl Machine {
                 continue;
             }
             let own = self.cards.iter().flat_map(|it| it.nets.iter().map(|net| it.address(net)));
-            let mut own = own.filter(|it| it.state.is_usable()).map(|it| it.net.addr());
+            let own = own.filter(|it| it.state.is_usable()).map(|it| it.net.addr());
+            // To the client too; but what it measures is what speakers answer.
+            let of_services = self.services.iter().filter(|_| !is_of_client(bytes)).copied();
+            let mut own = own.chain(of_services);
             let is_own = |address: IpAddr| own.any(|it| it == address);
             answers.extend(kernel_answer(bytes, card.mac, is_own).map(|frame| (at, frame)));
             if let Some(speaker) = &self.speaker {

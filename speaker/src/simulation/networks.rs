@@ -3,10 +3,10 @@
 use std::{collections::BTreeSet, net::IpAddr, time::Duration};
 
 use arpeggio_election::{EndReason, Node, Write};
-use arpeggio_wire::MacAddr;
+use arpeggio_wire::{Asker, MacAddr, Question};
 
 use super::{
-    cluster::{Bridge, Cluster, Host, REPLACED, SPEAKER_REPLACED, ip, ip6, millis, secs},
+    cluster::{Bridge, Cluster, Host, REPLACED, SPEAKER_REPLACED, ip, ip6, millis, secs, v4},
     machine::Card,
 };
 
@@ -512,4 +512,60 @@ fn only_what_was_never_used_is_asked_for_without_a_name() {
     cluster.run(secs(5));
     assert!(cluster.owner(used).is_some(), "somebody stands in: {cluster:?}");
     assert_eq!(cluster.nameless, 0, "{cluster:?}");
+}
+
+/// kube-proxy in IPVS mode without strict ARP: every node's kernel has the address, answers for it, and asks for others in its
+/// name. That is no fellow that announces it, neither while locks can be read nor while they cannot.
+#[test]
+fn kernels_that_have_what_is_for_services_are_no_speakers() {
+    for with_api in [false, true] {
+        for owner_dies in [false, true] {
+            let address = ip(0, 100);
+            let mut cluster = Cluster::new(4);
+            cluster.machines.iter_mut().for_each(|it| it.services.push(address));
+            (0..4).for_each(|index| cluster.links_changed(index));
+            cluster.settle(&[address]);
+            if !with_api {
+                cluster.api_down();
+                cluster.run(secs(5));
+            }
+            let owner = cluster.owner(address).unwrap();
+            let what = format!("{with_api} {owner_dies}");
+            if owner_dies {
+                cluster.power_off(owner);
+            }
+            for _ in 0..100 {
+                let alive = (0..4).filter(|index| cluster.machines[*index].powered);
+                let fellows: Vec<usize> = alive.filter(|index| *index != owner).collect();
+                let to = cluster.machines[owner].cards[0].mac;
+                for index in fellows {
+                    let mac = cluster.machines[index].cards[0].mac;
+                    cluster.forge(0, &in_passing(address, mac));
+                    cluster.forge(0, &reply_of(address, mac, to));
+                }
+                cluster.run(millis(200));
+            }
+            let most = if owner_dies { secs(1) } else { millis(0) };
+            assert!(cluster.longest_dark <= most, "{what}: {cluster:?}");
+            // Two that stand in at once hear it by their next questions.
+            let overlap = millis(if owner_dies && !with_api { 250 } else { 0 });
+            assert!(cluster.longest_overlap <= overlap, "{what}: {cluster:?}");
+            let now = cluster.owner(address);
+            assert_eq!(now == Some(owner), !owner_dies, "{what}: {cluster:?}");
+            assert!(now.is_some(), "{what}: {cluster:?}");
+            assert!(cluster.news().iter().all(|it| !it.contains("as well")), "{what}");
+        }
+    }
+}
+
+/// What a kernel at `mac` asks that sends from `address`.
+fn in_passing(address: IpAddr, mac: MacAddr) -> Vec<u8> {
+    let asker = Asker { mac, address: Some(v4(address)) };
+    Question { address: v4(ip(0, 1)), asker }.broadcast().to_bytes().to_vec()
+}
+
+/// What a kernel at `mac` replies to `to` that has `address` as well.
+fn reply_of(address: IpAddr, mac: MacAddr, to: MacAddr) -> Vec<u8> {
+    let asker = Asker { mac: to, address: None };
+    Question { address: v4(address), asker }.answer(mac).to_bytes().to_vec()
 }
