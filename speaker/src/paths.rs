@@ -11,7 +11,8 @@
 //! | fast | else |
 //!
 //! What comes late because this process was late says nothing of the way. So an answer counts as late only when another
-//! node, or a gateway, that was asked afterwards has answered at once.
+//! node, or a gateway, that was asked afterwards has answered at once. Or when the way is slow itself: of many answers in a row none
+//! has come at once, while this process was on time. However busy a machine is, it has some moments for a quick answer.
 
 use std::{collections::BTreeMap, fmt, time::Duration};
 
@@ -25,6 +26,9 @@ const LATE: Duration = Duration::from_millis(10);
 
 /// So many answers in a row that `fast` would have waited for earn a way that profile.
 const ENOUGH: u32 = 10;
+
+/// A way on which none of so many answers in a row has come at once is slow itself.
+const SLOW: u32 = 100;
 
 /// How long a profile that would have been wrong is not used for a way.
 const MEMORY: Duration = Duration::from_hours(1);
@@ -126,6 +130,8 @@ struct Path {
     wireless: bool,
     /// Answers in a row that `fast` would have waited for.
     good: u32,
+    /// Answers in a row of which none came at once.
+    slow: u32,
     /// When each profile was last found to be too quick.
     wrong: BTreeMap<Tempo, Timestamp>,
     now: Share,
@@ -231,7 +237,9 @@ impl Paths {
 impl Path {
     /// Takes note of an answer; returns the profiles that would have accused the node before it came.
     fn judge(&mut self, latency: Duration, hears_others: bool, now: Timestamp) -> Vec<Tempo> {
-        let is_late = latency > LATE && hears_others;
+        self.slow = if latency <= AT_ONCE { 0 } else { self.slow.saturating_add(1) };
+        let is_of_way = hears_others || self.slow >= SLOW;
+        let is_late = latency > LATE && is_of_way;
         self.now.all += 1;
         self.now.late += u32::from(is_late);
         if self.now.all >= WINDOW {
@@ -240,12 +248,12 @@ impl Path {
         let in_time = latency < Profile::FAST.silence();
         if in_time {
             self.good = self.good.saturating_add(1);
-        } else if hears_others {
+        } else if is_of_way {
             self.good = 0;
         }
         let wrongly: Vec<Tempo> = Tempo::ALL
             .into_iter()
-            .filter(|tempo| hears_others && latency >= tempo.profile().silence())
+            .filter(|tempo| is_of_way && latency >= tempo.profile().silence())
             .collect();
         self.wrong.extend(wrongly.iter().map(|tempo| (*tempo, now)));
         wrongly
@@ -377,6 +385,45 @@ mod tests {
         assert_eq!(choice(&mut paths, 2_400_000), "patient (answers late)");
         run(&mut paths, 2_400_000, 2000, |_| 1);
         assert_eq!(choice(&mut paths, 4_400_000), "fast", "it is well again");
+    }
+
+    /// Where nobody else answers at once who could tell a slow way from a slow watcher: two nodes alone, or an uplink that is slow
+    /// to everybody.
+    #[test]
+    fn who_never_answers_at_once_is_met_with_patience_though_nobody_else_does_either() {
+        for nodes in [&["a"][..], &["a", "b", "c"]] {
+            let mut paths = Paths::default();
+            let ask_all = |paths: &mut Paths, number: u64| {
+                for node in nodes {
+                    paths.asked(&(*node).into(), false, at(number * 100));
+                }
+                for node in nodes {
+                    paths.answered(&(*node).into(), at(number * 100 + 10 + number % 10));
+                }
+            };
+            (0..50).for_each(|number| ask_all(&mut paths, number));
+            assert_eq!(choice(&mut paths, 5_000), "fast", "{nodes:?}");
+            (50..150).for_each(|number| ask_all(&mut paths, number));
+            assert_eq!(choice(&mut paths, 15_000), "patient (answers late)", "{nodes:?}");
+        }
+    }
+
+    #[test]
+    fn a_busy_machine_takes_no_way_for_a_slow_one() {
+        let mut paths = Paths::default();
+        let (a, b) = (Node::from("a"), Node::from("b"));
+        for number in 0..3000 {
+            let now = number * 100;
+            for node in [&a, &b] {
+                paths.asked(node, false, at(now));
+            }
+            // It has no time in nine of ten moments.
+            let latency = if number % 10 == 0 { 3 } else { 10 + number % 60 };
+            for node in [&a, &b] {
+                assert_eq!(paths.answered(node, at(now + latency)).unwrap().wrongly, []);
+            }
+        }
+        assert_eq!(choice(&mut paths, 300_000), "fast");
     }
 
     #[test]
