@@ -6,7 +6,7 @@ use arpeggio_election::Write;
 use arpeggio_wire::{ArpOperation, Asker, Claim, MacAddr, Question};
 
 use super::{
-    cluster::{Cluster, Host, ip, millis, secs},
+    cluster::{Cluster, Host, ip, millis, secs, v4},
     random::Random,
 };
 
@@ -104,6 +104,26 @@ fn claims_in_the_name_of_the_machines_themselves_cost_little() {
             vec![claim(random, mac)]
         });
     }
+}
+
+/// Who looks for the cause of answers that change is told which node it is, once.
+#[test]
+fn a_node_that_goes_on_claiming_what_another_one_holds_is_named_once() {
+    let mut cluster = cluster(3);
+    let owner = cluster.owner(ip(0, 100)).unwrap();
+    let other = (owner + 1) % 3;
+    let mac = cluster.machines[other].cards[0].mac;
+    for _ in 0..40 {
+        let claim = Claim { address: v4(ip(0, 100)), mac };
+        cluster.forge(0, &claim.announcement(ArpOperation::Request).to_bytes());
+        cluster.run(millis(500));
+    }
+    let (news, by) =
+        (cluster.news(), format!("Node node-{other} answers for 192.168.0.100 as well"));
+    let [told] = &news[..] else { panic!("{news:#?}") };
+    assert!(told.starts_with(&by) && told.contains("strictARP"), "{told}");
+    assert_eq!(cluster.owner(ip(0, 100)), Some(owner), "{cluster:?}");
+    assert_eq!(cluster.longest_dark, millis(0), "{cluster:?}");
 }
 
 #[test]
