@@ -52,9 +52,9 @@ pub(crate) struct RunArgs {
     #[arg(long, env = "POD_NAMESPACE", default_value = "arpeggio-system", value_name = "NAME")]
     #[arg(value_parser = name)]
     pub(crate) namespace: String,
-    /// How long a session counts after its last renewal, in seconds (3 times --session-renewal or more). With more than 40
+    /// How long a session counts after its last renewal, in seconds (3 times --session-renewal or more). With more than 20
     /// nodes for each second of --session-renewal both grow with the number of nodes, so that the API server gets no more than
-    /// 40 renewals a second.
+    /// 20 renewals a second.
     #[arg(long, env = "ARPEGGIO_SESSION_DURATION", value_name = "SECONDS")]
     #[arg(default_value_t = Settings::default().session.as_secs())]
     pub(crate) session_duration: u64,
