@@ -230,19 +230,26 @@ async fn run(args: &RunArgs, name: &str, settings: Settings) -> anyhow::Result<(
     );
 
     // Whatever has ended unasked is missing from here on: this process ends too, and is started anew.
-    tokio::select! {
-        () = shutdown.asked() => {}
-        _ = ended => return unasked("the engine"),
-        _ = tasks.join_next() => return unasked("a watch"),
+    if let Some(part) = first_to_end(shutdown.asked(), ended, &mut tasks).await {
+        ending::soon();
+        bail!("{part} has ended unasked");
     }
     let _ = inputs.send(Input::Stop); // Fails only when the engine has ended, which is what we want.
     thread.join().map_err(|_| anyhow::anyhow!("the engine panicked"))
 }
 
-/// A part of this process has ended, and the others go on: nothing may hold up the end of all.
-fn unasked(part: &str) -> anyhow::Result<()> {
-    ending::soon();
-    bail!("{part} has ended unasked")
+/// Waits until this process is asked to stop, or a part of it has ended unasked: then which. The others go on: nothing may hold up
+/// the end of all.
+async fn first_to_end(
+    asked: impl Future<Output = ()>,
+    engine: oneshot::Receiver<()>,
+    tasks: &mut JoinSet<()>,
+) -> Option<&'static str> {
+    tokio::select! {
+        () = asked => None,
+        _ = engine => Some("the engine"),
+        _ = tasks.join_next() => Some("a watch"),
+    }
 }
 
 /// What the tasks need that watch the API server's objects.
@@ -303,6 +310,8 @@ async fn watch_links_again() -> watch::Receiver<Arc<Links>> {
 
 #[cfg(test)]
 mod tests {
+    use std::future::{pending, ready};
+
     use super::*;
 
     #[test]
@@ -313,6 +322,26 @@ mod tests {
         {
             assert_eq!(silence(renewal), expected);
         }
+    }
+
+    #[tokio::test]
+    async fn whichever_part_ends_unasked_ends_all() {
+        let mut tasks = JoinSet::new();
+        let (_running, ended) = oneshot::channel::<()>();
+        tasks.spawn(pending());
+        assert_eq!(first_to_end(ready(()), ended, &mut tasks).await, None);
+
+        let (_running, ended) = oneshot::channel::<()>();
+        tasks.spawn(ready(()));
+        assert_eq!(first_to_end(pending(), ended, &mut tasks).await, Some("a watch"));
+
+        let (_running, ended) = oneshot::channel::<()>();
+        tasks.spawn(pending()).abort();
+        assert_eq!(first_to_end(pending(), ended, &mut tasks).await, Some("a watch"));
+
+        let (running, ended) = oneshot::channel::<()>();
+        drop(running);
+        assert_eq!(first_to_end(pending(), ended, &mut tasks).await, Some("the engine"));
     }
 
     #[tokio::test]

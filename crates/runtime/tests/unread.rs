@@ -2,7 +2,9 @@
 #![cfg(test)]
 
 use std::{
+    io::{BufRead as _, BufReader},
     process::{Command, ExitStatus, Stdio},
+    sync::mpsc,
     thread,
     time::{Duration, Instant},
 };
@@ -18,17 +20,32 @@ const TASK: &str = "ARPEGGIO_TEST_TASK";
 /// Many times what the pipe holds.
 const LINES: usize = 20_000;
 
-/// Runs [`the_process`] until it ends. `None`: it does not.
+/// How long a process may take until it has logged all, and then until it ends that is to end within a second.
+const PATIENCE: Duration = Duration::from_secs(20);
+const SOON: Duration = Duration::from_secs(3);
+
+/// What the process says on standard output when it has logged all.
+const HAS_LOGGED: &str = "all is logged";
+
+/// Runs [`the_process`] until it ends. `None`: it does not, soon after it has logged all.
 fn end_of(task: &str) -> Option<ExitStatus> {
     let mut process = Command::new(std::env::current_exe().unwrap())
         .args(["the_process", "--exact", "--ignored", "--nocapture"])
         .env(TASK, task)
-        .stdout(Stdio::null())
+        .stdout(Stdio::piped())
         .stderr(Stdio::piped())
         .spawn()
         .unwrap();
+    let said = BufReader::new(process.stdout.take().unwrap());
+    let (tell, told) = mpsc::channel();
+    thread::spawn(move || {
+        let mut lines = said.lines().map_while(Result::ok);
+        let _ = tell.send(lines.any(|line| line.contains(HAS_LOGGED)));
+        lines.for_each(drop);
+    });
+    let has_logged = told.recv_timeout(PATIENCE) == Ok(true);
     let begin = Instant::now();
-    while begin.elapsed() < Duration::from_secs(20) {
+    while has_logged && begin.elapsed() < SOON {
         if let Some(status) = process.try_wait().unwrap() {
             return Some(status);
         }
@@ -48,6 +65,7 @@ fn the_process() {
     for line in 0..LINES {
         tracing::info!(line, "nobody reads this, however long it is and however often it is said");
     }
+    println!("{HAS_LOGGED}");
     match &*task {
         "goes on" => drop(logging),
         "panics" => panic!("nobody reads this either"),
