@@ -29,6 +29,10 @@ const FEWEST: u64 = 2_000;
 /// What this process may need more memory meanwhile, in bytes.
 const MEMORY: u64 = 16 << 20;
 
+/// The share of a client's questions that is to be answered at the least: one of so many. Each waits for [`PAUSE`] only, and a thread that
+/// gets no time for that long misses it: of fifty other programs' time that is most.
+const ANSWERED: usize = 20;
+
 const PATIENCE: Duration = Duration::from_secs(5);
 
 /// A machine of which nobody knows, one of as many as there are numbers.
@@ -133,7 +137,7 @@ fn a_flood_of_everything_hides_no_answer_and_clients_are_answered() {
     assert_eq!(speaker.losses.count(), 0);
     assert!(heard.iter().all(|it| it.said == Said::Replied && awaited.contains(&it.claim.address)));
     assert_eq!(heard.len(), 2 * sent, "every answer is heard");
-    assert!(answered > 0, "clients are answered");
+    assert!(answered * ANSWERED >= sent, "{answered} of {sent} questions are answered");
     assert!(speaker.sightings.len() <= QUEUE);
     let more = memory().saturating_sub(before);
     assert!(more < MEMORY, "{more} bytes more");

@@ -6,7 +6,10 @@ use std::{
 };
 
 use anyhow::{Context as _, ensure};
-use arpeggio_lab::{Machine, flood};
+use arpeggio_lab::{
+    Machine, flood,
+    observe::{ArpReply, ArpSightings, ArpWatch, longest_silence},
+};
 use arpeggio_scenarios::{Home, eprint_line, first_address, pool, service};
 use arpeggio_wire::{ArpFrame, ArpOperation, Asker, Claim, MacAddr, NdpFrame, Question};
 use serde_json::json;
@@ -20,6 +23,10 @@ const POOL_V6: &str = "home-v6";
 
 /// For how long.
 const FLOOD: Duration = Duration::from_secs(10);
+
+/// How often a client asks meanwhile, and for how long it may hear no answer of the owner. It shares two cores with the flood, too.
+const ASKED_EVERY: Duration = Duration::from_millis(20);
+const LONGEST_SILENCE: Duration = Duration::from_secs(3);
 
 /// Fewer frames a second are no flood. Each of them reaches six machines, which share two cores with all else.
 const FEWEST: u64 = 3_000;
@@ -75,8 +82,13 @@ pub(crate) fn a_flood_of_frames_ends_no_session(home: &Home) -> anyhow::Result<(
     let (before, held) = (state(home)?, holders());
     let asked = answered(home, owner)?;
 
+    let watch = ArpWatch::start(&home.lab, Machine::Client, first_address(), ASKED_EVERY)?;
     let sent = flood::send(&home.lab, INTRUDER, &frames(home, address_v6)?, FLOOD)?;
-    eprint_line(&format!("a flood of {} frames a second", sent.per_second));
+    let silence = longest_without_answer(&watch.stop()?, owner)?;
+    eprint_line(&format!(
+        "a flood of {} frames a second; the client heard no answer for {silence:?} at the longest",
+        sent.per_second
+    ));
     let answers = answered(home, owner)?.saturating_sub(asked);
     let after = state(home)?;
     let more = |(after, before): (&u64, &u64)| after.saturating_sub(*before);
@@ -93,6 +105,7 @@ pub(crate) fn a_flood_of_frames_ends_no_session(home: &Home) -> anyhow::Result<(
     ensure!(holders() == held, "nothing moves: {:?}, not {held:?}", holders());
     ensure!(addresses.iter().all(|it| home.moves(*it).is_ok_and(|moves| moves == 0)));
     ensure!(answers > 0, "the owner answers");
+    ensure!(silence <= LONGEST_SILENCE, "a client heard no answer for {silence:?}");
     ensure!(lines.iter().all(|lines| *lines <= LINES), "{lines:?} lines");
     ensure!(events <= EVENTS, "{events} events: {:?}", home.events("web")?);
     ensure!(memory < MEMORY, "{memory} bytes more");
@@ -102,6 +115,15 @@ pub(crate) fn a_flood_of_frames_ends_no_session(home: &Home) -> anyhow::Result<(
     let status = home.arpeggio(&["status"])?;
     ensure!(status.lines().filter(|it| it.starts_with("node-")).count() == 3, "{status}");
     Ok(())
+}
+
+/// The longest time in which a client that asks heard no answer of `owner`. What is said in its name unasked counts for nothing:
+/// that is the flood.
+fn longest_without_answer(seen: &ArpSightings, owner: Machine) -> anyhow::Result<Duration> {
+    let (begin, end) = seen.span().context("nobody asked")?;
+    let is_answer = |it: &&ArpReply| Some(it.mac) == owner.mac() && !it.gratuitous;
+    let answers = seen.replies.iter().filter(is_answer).map(|it| it.at);
+    Ok(longest_silence(answers, begin, end).length())
 }
 
 /// How many questions the speaker on a node has answered.
