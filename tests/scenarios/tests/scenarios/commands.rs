@@ -121,7 +121,7 @@ pub(crate) fn nodes_at_rest_say_little(home: &Home) -> anyhow::Result<()> {
     home.apply(&service("web", "arpeggio.dev/address-pool", POOL))?;
     home.wait_for_address("web")?;
     let owner = home.wait_for_owner(first_address())?;
-    for (args, most) in [(&["--probe-profile=sparse"][..], 15.0), (&[], 150.0)] {
+    for (args, most) in [(&["--probe-profile=sparse"][..], 15.0), (&[], 110.0)] {
         home.set_speaker_args(args)?;
         home.wait_for_owner_to_be(first_address(), owner)?;
         std::thread::sleep(SETTLED);

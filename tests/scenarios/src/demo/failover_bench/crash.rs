@@ -31,7 +31,7 @@ const METALLB_CRASHES: u32 = 3;
 /// What ours is to reach, in seconds, and how many times keepalived's median.
 const MOST_P50: f64 = 0.13;
 const MOST_P99: f64 = 0.5;
-const MOST_TO_KEEPALIVED: f64 = 0.6;
+const MOST_TO_KEEPALIVED: f64 = 0.5;
 
 /// Somebody who lets an address outlive its node.
 pub(super) trait Contestant {
