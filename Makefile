@@ -114,9 +114,11 @@ advisories: toolchain ## Look for known vulnerabilities in what is linked in (fe
 docs: rust ## Write the documentation as a site to target/docs
 	$$(tests/rust-tool.sh mdbook 0.5.4) build
 
-# What takes half a minute of a processor and more. The other histories are a part of `make unit`.
-model: ## Check every history with two faults of the wire, of processes, or of the API server and the wire (in make test-all, too)
+# What takes half a minute of a processor and more. The other histories are a part of `make unit`. So is what a decision may take, but what is
+# promised of that holds of programs that are optimised.
+model: ## Check every history with two faults of the wire, of processes, or of the API server and the wire, and what a decision takes in a large cluster (in make test-all, too)
 	$(TESTS) --test cluster --quiet -- --ignored
+	$(TESTS) --release --test headroom --quiet
 
 # One after the other: each starts clusters, and this may be a small machine.
 lab-tests:

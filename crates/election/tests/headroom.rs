@@ -2,7 +2,7 @@
 //! decides. It is to take less than 50 ms: a deciding thread that is busy for longer misses what is asked of it on the
 //! wire, and for two seconds finds that its own announcements are not fresh any more.
 //!
-//! `cargo test --release -p arpeggio-election --test headroom -- --nocapture` prints what it takes.
+//! That is promised with optimisation, as `make model` runs it; with `-- --nocapture` each test prints what it takes.
 
 // A test's own words: what cannot be must stop the test.
 #![allow(clippy::unwrap_used)]
