@@ -12,8 +12,10 @@
 //! | [`Purpose::Claim`] | everybody | for as long as it is announced without a lock | a fellow announces it, too: this node gives way | says nothing |
 //! | [`Purpose::Reunion`] | everybody | once, when a node is heard again without the API server | a fellow announces it, too: one of both gives way | says nothing |
 //! | [`Purpose::Successor`] | everybody | each second until the successor is heard | the successor announces it: this node stops | it is believed after two sessions' time |
+//! | the speaker's own, on each interface (`speaker/src/hearing.rs`) | up to three others that are there, for their own addresses; up to sixteen while these are silent | when nobody was heard there for a second; then four times a second, once a second when the interface is cut off | the interface hears somebody | after four times, if one of the others has said since that it hears somebody there: the interface is cut off |
 //!
-//! The first two are asked of a [`Peer`], whose history of answers says what its silence means. The others are a [`Search`].
+//! The first two are asked of a [`Peer`], whose history of answers says what its silence means. The last one knows no elector. The others
+//! are a [`Search`].
 //!
 //! Where answers may have been lost here ([`Event::AnswersLost`](crate::Event::AnswersLost)), silence says nothing of a peer, and a
 //! search that asks three times begins anew, for ten seconds at most.
