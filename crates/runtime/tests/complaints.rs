@@ -1,4 +1,5 @@
 //! What a process keeps of objects that it does not understand.
+#![cfg(test)]
 
 use arpeggio_runtime::{
     health::Health,

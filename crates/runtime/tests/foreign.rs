@@ -1,4 +1,5 @@
 //! What others write on objects, and the API server takes, costs nobody the object.
+#![cfg(test)]
 
 use std::fmt::Debug;
 

@@ -55,7 +55,8 @@ pub(crate) fn of_two_installations_one_decides(home: &Home) -> anyhow::Result<()
     let mut other =
         HostProcess::controller(&home.lab, ELSEWHERE, OTHER_PORT, &["--namespace", ELSEWHERE])?;
     home.wait_until("the other installation takes part", || {
-        Ok(drop(home.lab.get(&["lease", "controller-leader", "-n", ELSEWHERE])?))
+        let lease = home.lab.get(&["lease", "controller-leader", "-n", ELSEWHERE]);
+        Ok(drop(lease.map_err(anyhow::Error::from)?))
     })?;
     the_younger_one_waits(home)?;
 
