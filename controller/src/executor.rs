@@ -111,7 +111,7 @@ impl CallError {
 
     /// Whether the object is gone, or not what it was.
     fn tells_of_change(&self) -> bool {
-        matches!(self.failure(), Failure::NotFound | Failure::Conflict)
+        self.failure().tells_of_change()
     }
 }
 

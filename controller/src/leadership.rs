@@ -289,7 +289,7 @@ impl Server {
         match answer {
             Some(Ok(lease)) => Reply::Done(Box::new(lease)),
             Some(Err(error)) => {
-                if let Failure::NotFound | Failure::Conflict = (&error).into() {
+                if Failure::from(&error).tells_of_change() {
                     return Reply::Refused;
                 }
                 tracing::warn!(error = %causes(&error), "the leader Lease was not written");

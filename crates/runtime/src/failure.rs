@@ -81,6 +81,11 @@ impl Cause {
 }
 
 impl Failure {
+    /// Whether the object is gone, or not what it was: to try again begins with reading it.
+    pub fn tells_of_change(self) -> bool {
+        matches!(self, Self::NotFound | Self::Conflict)
+    }
+
     /// What an answer of the API server means (`Status.code`).
     pub fn of_status(status: &Status) -> Self {
         let seconds = status.details.as_ref().map(|details| details.retry_after_seconds);

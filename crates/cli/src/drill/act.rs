@@ -6,6 +6,7 @@ use arpeggio_api::{
     session::{self, SessionRecord},
 };
 use arpeggio_election::SessionState;
+use arpeggio_runtime::failure::Failure;
 use k8s_openapi::api::{coordination::v1::Lease, core::v1::Pod};
 use kube::{
     Api, Client,
@@ -63,7 +64,7 @@ impl Act {
             }
             let mark = session::silenced(&record.session, self.seconds);
             match self.patch(&session::name(&record.session.node), mark).await {
-                Err(kube::Error::Api(status)) if status.code == 409 => {}
+                Err(error) if Failure::from(&error) == Failure::Conflict => {}
                 done => {
                     return done.context(
                         "cannot mark the owner's session; may you? (kubectl auth can-i patch leases)",

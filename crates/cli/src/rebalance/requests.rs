@@ -10,6 +10,7 @@ use anyhow::Context as _;
 use arpeggio_api::lock::{self, LockRecord};
 use arpeggio_election::{Node, Version, rebalance::Move};
 use arpeggio_runtime::{
+    failure::Failure,
     health::Health,
     watch::{Change, Haste, Watch},
 };
@@ -117,7 +118,7 @@ impl Requests {
         {
             match self.mark(wanted.address, Some(&wanted.to), version).await {
                 Ok(version) => _ = self.asked.insert(wanted.address, (wanted, version)),
-                Err(kube::Error::Api(status)) if [404, 409].contains(&status.code) => {
+                Err(error) if Failure::from(&error).tells_of_change() => {
                     self.miss(wanted, "its lock has changed since it was planned");
                 }
                 Err(error) => {

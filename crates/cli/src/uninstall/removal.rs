@@ -8,7 +8,7 @@ use arpeggio_api::{
     leader, lease,
     service::{FIELD_MANAGER, ServiceRecord},
 };
-use arpeggio_runtime::guarded::Guarded;
+use arpeggio_runtime::{failure::Failure, guarded::Guarded};
 use k8s_openapi::api::{
     apps::v1::{DaemonSet, Deployment},
     coordination::v1::Lease,
@@ -110,7 +110,7 @@ impl Removal {
                     println!("released Service {}", what_it_has(known));
                     return Ok(());
                 }
-                Err(kube::Error::Api(status)) if [404, 409].contains(&status.code) => {}
+                Err(error) if Failure::from(&error).tells_of_change() => {}
                 Err(error) => {
                     let what = format!("cannot write the status of Service {}", known.path());
                     return Err(error).context(what);
@@ -161,7 +161,7 @@ fn nothing_of_ours(record: &ServiceRecord) -> Value {
 fn gone<T>(deleted: kube::Result<T>) -> kube::Result<Option<T>> {
     match deleted {
         Ok(deleted) => Ok(Some(deleted)),
-        Err(kube::Error::Api(status)) if status.code == 404 => Ok(None),
+        Err(error) if Failure::from(&error) == Failure::NotFound => Ok(None),
         Err(error) => Err(error),
     }
 }
@@ -169,7 +169,7 @@ fn gone<T>(deleted: kube::Result<T>) -> kube::Result<Option<T>> {
 #[cfg(test)]
 mod tests {
     use http::{Request, Response};
-    use kube::client::Body;
+    use kube::{client::Body, core::Status};
 
     use super::*;
 
@@ -183,5 +183,16 @@ mod tests {
         };
         let client = Client::new(tower::service_fn(answer), "default");
         Removal::new(client, "lb", Duration::from_secs(1)).remove_pools().await.unwrap();
+    }
+
+    /// A webhook denies with whichever code it likes.
+    #[test]
+    fn what_is_denied_is_not_gone() {
+        let answer = |words: &str| {
+            let status = Status::failure(words, "").with_code(404);
+            gone::<()>(Err(kube::Error::Api(Box::new(status))))
+        };
+        assert!(answer("leases \"a\" not found").is_ok_and(|it| it.is_none()));
+        assert!(answer("admission webhook \"a\" denied the request: kept").is_err());
     }
 }
