@@ -93,7 +93,7 @@ fn it_serves(home: &Home, install: impl FnOnce() -> anyhow::Result<String>) -> a
     wait_for_pods(&home.lab, NAMESPACE)?;
     let address = home.wait_for_address("web")?;
     ensure!(address == first_address(), "{address} is not of the page's pool");
-    home.wait_for_owner(address)?;
+    home.wait_for_owner(first_address())?;
     home.wait_for_page_at(Machine::Client, SocketAddr::new(address, 80))
 }
 
