@@ -56,7 +56,7 @@ pub(crate) fn of_two_installations_one_decides(home: &Home) -> anyhow::Result<()
         HostProcess::controller(&home.lab, ELSEWHERE, OTHER_PORT, &["--namespace", ELSEWHERE])?;
     home.wait_until("the other installation takes part", || {
         let lease = home.lab.get(&["lease", "controller-leader", "-n", ELSEWHERE]);
-        Ok(drop(lease.map_err(anyhow::Error::from)?))
+        Ok(lease.map_err(anyhow::Error::from)?)
     })?;
     the_younger_one_waits(home)?;
 
@@ -78,8 +78,9 @@ pub(crate) fn of_two_installations_one_decides(home: &Home) -> anyhow::Result<()
     other.kill()?;
     home.apply(&service("fifth", KEY, "good"))?;
     home.lab.wait_until("ours decides", Duration::from_mins(2), || {
-        let has_one = !home.addresses("fifth")?.is_empty();
-        if has_one { Ok(()) } else { Err("not yet".to_owned().into()) }
+        let addresses = home.addresses("fifth")?;
+        ensure!(!addresses.is_empty(), "it does not yet");
+        Ok(())
     })?;
     apart(home, &["first", "second", "third", "fourth", "fifth"])?;
     home.lab.kubectl(&["delete", "namespace", ELSEWHERE])?;
