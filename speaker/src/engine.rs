@@ -19,8 +19,8 @@ use arpeggio_api::{
     session::{HeardOn, LinkAddress, SessionRecord, Whereabouts, named_addresses},
 };
 use arpeggio_election::{
-    Effect, Elector, Event, Families, Node, Occupant, Outcome, Pattern, Purpose, Question, Session,
-    Settings, Target, Timestamp, Version, Write,
+    Effect, Elector, Event, Families, LockChange, Node, Occupant, Outcome, Pattern, Purpose,
+    Question, Session, Settings, Target, Timestamp, Version, Write,
 };
 use arpeggio_link::interfaces::{Interface, Links};
 use arpeggio_runtime::health::Awaited;
@@ -390,7 +390,9 @@ impl Engine {
     }
 
     fn wrote(&mut self, write: &Write, outcome: Outcome) {
-        if let (Write::Take { address, .. }, Outcome::Done | Outcome::Conflict) = (write, outcome) {
+        if let Write::Lock { address, change: LockChange::Take { .. }, .. } = write
+            && matches!(outcome, Outcome::Done | Outcome::Conflict)
+        {
             self.failovers.answered(*address);
         }
         if outcome == Outcome::Done {

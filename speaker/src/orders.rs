@@ -3,7 +3,7 @@
 use std::{collections::BTreeSet, time::Duration};
 
 use arpeggio_api::{lock, lock::LockRecord, session, session::Whereabouts};
-use arpeggio_election::{Node, Outcome, Target, Version, Write};
+use arpeggio_election::{LockChange, Node, Outcome, Target, Version, Write};
 use k8s_openapi::{api::coordination::v1::Lease, apimachinery::pkg::apis::meta::v1::MicroTime};
 use serde_json::Value;
 
@@ -52,7 +52,6 @@ impl Order {
 
     /// What `me` is to ask of the API server at `now`. `None`: nobody here knows the lock that it is about.
     pub(crate) fn request(&self, me: &Identity, now: MicroTime) -> Option<Request> {
-        let lock = || self.lock.as_ref();
         let patch = match &self.write {
             Write::Start { epoch, expected: None, lasts, hears } => {
                 let lease = self.own(me, *lasts, hears).created(*epoch, now);
@@ -66,18 +65,27 @@ impl Order {
             }
             Write::Accuse { expected, .. } => session::accused(&me.node, *expected),
             Write::End { expected, reason, .. } => session::ended(&me.node, *reason, *expected),
-            Write::Take { expected, epoch, .. } => lock()?.taken(&me.node, *epoch, *expected, &now),
-            Write::Give { expected, to, epoch, .. } => lock()?.taken(to, *epoch, *expected, &now),
-            Write::Refuse { expected, to, reason, .. } => {
-                lock::move_refused(to, *reason, *expected)
-            }
-            Write::Note { expected, announced, .. } => lock::noted(*announced, *expected),
-            Write::Quarantine { expected, stranger, .. } => {
-                lock::quarantined(&me.node, *stranger, *expected)
-            }
+            Write::Lock { expected, change, .. } => self.lock_patch(me, *expected, change, &now)?,
             Write::Read { .. } => return Some(Request::Read),
         };
         Some(Request::Patch(patch))
+    }
+
+    fn lock_patch(
+        &self,
+        me: &Identity,
+        expected: Version,
+        change: &LockChange,
+        now: &MicroTime,
+    ) -> Option<Value> {
+        let lock = self.lock.as_ref();
+        Some(match change {
+            LockChange::Take { epoch, .. } => lock?.taken(&me.node, *epoch, expected, now),
+            LockChange::Give { to, epoch, .. } => lock?.taken(to, *epoch, expected, now),
+            LockChange::Refuse { to, reason } => lock::move_refused(to, *reason, expected),
+            LockChange::Note { announced } => lock::noted(*announced, expected),
+            LockChange::Quarantine { stranger } => lock::quarantined(&me.node, *stranger, expected),
+        })
     }
 
     fn own(&self, me: &Identity, lasts: Duration, hears: &BTreeSet<Node>) -> session::OwnSession {
@@ -151,11 +159,10 @@ mod tests {
             Claim { address, pool: "home".into(), services, terms, spread: false }.created();
         lease.metadata.resource_version = Some("7".into());
         let record = Input::Lock(Box::new(lock::parse(&lease).unwrap()));
-        let take = |expected| Write::Take {
+        let take = |expected| Write::Lock {
             address,
             expected: Version(expected),
-            epoch: Epoch(1),
-            reason: TakeReason::New,
+            change: LockChange::Take { epoch: Epoch(1), reason: TakeReason::New },
         };
         for (expected, is_past) in [(6, false), (7, false), (8, true)] {
             assert_eq!(is_from_the_past(&take(expected), Some(&record)), is_past, "{expected}");

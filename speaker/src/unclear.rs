@@ -94,7 +94,7 @@ mod tests {
         lock::{self, Claim},
         terms::WrittenAnnounceTerms,
     };
-    use arpeggio_election::{EndReason, Epoch, Places, TakeReason, Version};
+    use arpeggio_election::{EndReason, Epoch, LockChange, Places, TakeReason, Version};
 
     use super::*;
 
@@ -103,10 +103,11 @@ mod tests {
         let address = IpAddr::from([192, 168, 0, 240]);
         let (expected, epoch, node) = (Version(7), Epoch(1), Node::from("node-2"));
         let (reason, lasts) = (EndReason::Expired, std::time::Duration::from_secs(9));
+        let lock = |change| Write::Lock { address, expected, change };
         let writes = [
-            (Write::Take { address, expected, epoch, reason: TakeReason::New }, true),
+            (lock(LockChange::Take { epoch, reason: TakeReason::New }), true),
             (Write::Read { address }, true),
-            (Write::Quarantine { address, expected, stranger: [2; 6] }, true),
+            (lock(LockChange::Quarantine { stranger: [2; 6] }), true),
             (Write::Read { address: [192, 168, 0, 241].into() }, false),
             (Write::Accuse { node: node.clone(), expected }, true),
             (Write::End { node: node.clone(), expected, reason }, true),

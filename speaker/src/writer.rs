@@ -9,7 +9,7 @@ use std::{
     time::Duration,
 };
 
-use arpeggio_election::{Event, Outcome, Target, Write};
+use arpeggio_election::{Event, LockChange, Outcome, Target, Write};
 use arpeggio_runtime::{failure::Failure, telemetry::causes, wall_clock};
 use crossbeam_channel::Sender;
 use k8s_openapi::{api::coordination::v1::Lease, apimachinery::pkg::apis::meta::v1::MicroTime};
@@ -116,10 +116,10 @@ impl Writer {
     }
 
     async fn carry_out(&self, order: &Order) -> Result {
-        let _turn = match (order.write.target(), &order.write) {
-            (Target::Lock(_), Write::Read { .. }) => self.lock_reads.acquire().await.ok(),
-            (Target::Lock(_), _) => self.lock_requests.acquire().await.ok(),
-            (Target::OwnSession | Target::Session(_), _) => None, // Sessions wait for nobody.
+        let _turn = match order.write {
+            Write::Read { .. } => self.lock_reads.acquire().await.ok(),
+            Write::Lock { .. } => self.lock_requests.acquire().await.ok(),
+            _ => None, // Sessions wait for nobody.
         };
         let request = self.request(order);
         let answer = tokio::time::timeout(TIME_LIMIT, request).await;
@@ -224,11 +224,13 @@ impl Writer {
             Write::Renew { .. } => "renew_session",
             Write::Accuse { .. } => "accuse",
             Write::End { .. } => "end_session",
-            Write::Take { .. } => "take_lock",
-            Write::Give { .. } => "give_lock",
-            Write::Refuse { .. } => "refuse_move",
-            Write::Note { .. } => "note",
-            Write::Quarantine { .. } => "quarantine",
+            Write::Lock { change, .. } => match change {
+                LockChange::Take { .. } => "take_lock",
+                LockChange::Give { .. } => "give_lock",
+                LockChange::Refuse { .. } => "refuse_move",
+                LockChange::Note { .. } => "note",
+                LockChange::Quarantine { .. } => "quarantine",
+            },
             Write::Read { .. } => "read_lock",
         };
         let outcome = match outcome {

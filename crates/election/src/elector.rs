@@ -12,7 +12,7 @@
 //! | doubter | for half a second, or not at all when it knows that it cannot read the lock, or that its session is over | as a holder it hears a fellow; as a leaver, one that is not its successor | it has read the lock and proved its session: holder. Else bystander |
 //! | holder | as long as it is allowed to ([`Unfit`](crate::Unfit)) and has proved its session since it last woke | it took the lock, or was given it | somebody else has the lock: bystander |
 //! | leaver | until it hears its successor, or for two sessions' time | it has given the lock away ([`GiveReason`]), or its process stops ([`EndReason::Stopped`]) | bystander |
-//! | asker | no | it is this node's turn to take a lock that nobody has held ([`TakeReason::New`]) | nobody answers three questions: it takes the lock and is the holder. A stranger answers: [`Write::Quarantine`], and it asks again later |
+//! | asker | no | it is this node's turn to take a lock that nobody has held ([`TakeReason::New`]) | nobody answers three questions: it takes the lock and is the holder. A stranger answers: [`LockChange::Quarantine`], and it asks again later |
 //! | taker | no | it is this node's turn to take what was held under another ended session ([`TakeReason::Over`], [`TakeReason::Ours`]) | the write is done: holder. Somebody else's was: bystander |
 //! | bystander | no | | |
 //!
@@ -49,7 +49,7 @@ use crate::{
     view::View,
     wire::WireWatch,
     witnesses::Charges,
-    writes::{GiveReason, Outcome, TakeReason, Target, Write, Writes},
+    writes::{GiveReason, LockChange, Outcome, TakeReason, Target, Write, Writes},
 };
 
 mod alone;
@@ -378,7 +378,7 @@ impl Elector {
                 self.speakers.read(*address, now, &self.settings);
             }
             // As good as a read: it is nobody else's.
-            (Write::Take { address, .. }, Outcome::Done) => {
+            (Write::Lock { address, change: LockChange::Take { .. }, .. }, Outcome::Done) => {
                 self.lock_taken(*address, sent.unwrap_or_default());
             }
             (Write::Read { address }, Outcome::Failed | Outcome::Refused { .. }) => {
@@ -559,7 +559,7 @@ impl Elector {
 
     /// Gives a lock away, and goes on announcing until the successor does.
     fn hand_over(&mut self, give: Write, now: Timestamp, effects: &mut Vec<Effect>) {
-        if let Write::Give { address, to, .. } = &give
+        if let Write::Lock { address, change: LockChange::Give { to, .. }, .. } = &give
             && self.writes.free(&give.target(), now)
         {
             self.leaving.give(*address, to.clone());
@@ -580,7 +580,7 @@ impl Elector {
 
     fn give(&self, lock: &Lock, to: Node, reason: GiveReason) -> Option<Write> {
         let epoch = self.view.session(&to)?.epoch;
-        Some(Write::Give { address: lock.address, expected: lock.version, to, epoch, reason })
+        Some(Write::on(lock, LockChange::Give { to, epoch, reason }))
     }
 
     /// The nodes that locks may be placed on: alive, and not under suspicion.
@@ -596,12 +596,9 @@ impl Elector {
     }
 
     fn take(&self, lock: &Lock) -> Option<Write> {
-        Some(Write::Take {
-            address: lock.address,
-            expected: lock.version,
-            epoch: self.view.session(&self.me)?.epoch,
-            reason: self.view.reason(lock, &self.me),
-        })
+        let epoch = self.view.session(&self.me)?.epoch;
+        let reason = self.view.reason(lock, &self.me);
+        Some(Write::on(lock, LockChange::Take { epoch, reason }))
     }
 
     fn send(&mut self, write: Write, now: Timestamp, effects: &mut Vec<Effect>) {

@@ -82,4 +82,4 @@ pub use role::Role;
 pub use settings::{Profile, Settings, UnsafeSettings};
 pub use stranded::Stranded;
 pub use terms::{AnnounceTerms, Places, Preference, Rule};
-pub use writes::{GiveReason, Outcome, Refusal, TakeReason, Target, Write};
+pub use writes::{GiveReason, LockChange, Outcome, Refusal, TakeReason, Target, Write};

@@ -5,7 +5,7 @@ use core::{fmt, net::IpAddr, time::Duration};
 
 use crate::{
     eligibility::{Merit, Standing, Unfit},
-    model::{EndReason, Epoch, Node, Timestamp, Version},
+    model::{EndReason, Epoch, Lock, Node, Timestamp, Version},
     settings::Settings,
 };
 
@@ -51,12 +51,27 @@ pub enum Write {
         /// Why.
         reason: EndReason,
     },
-    /// Take a lock for this node.
-    Take {
+    /// Change a lock.
+    Lock {
         /// The lock's address.
         address: IpAddr,
         /// The version that it must have.
         expected: Version,
+        /// What changes.
+        change: LockChange,
+    },
+    /// Read a lock, past every cache.
+    Read {
+        /// The lock's address.
+        address: IpAddr,
+    },
+}
+
+/// A change of a lock.
+#[derive(Debug, Clone, PartialEq, Eq, Hash)]
+pub enum LockChange {
+    /// Take a lock for this node.
+    Take {
         /// The session that the lock is bound to.
         epoch: Epoch,
         /// Why it may be taken.
@@ -64,10 +79,6 @@ pub enum Write {
     },
     /// Give a lock of this node to another one.
     Give {
-        /// The lock's address.
-        address: IpAddr,
-        /// The version that it must have.
-        expected: Version,
         /// Who gets it.
         to: Node,
         /// The session that the lock is bound to.
@@ -77,10 +88,6 @@ pub enum Write {
     },
     /// Take back a request to give a lock of this node to another one, since that cannot be.
     Refuse {
-        /// The lock's address.
-        address: IpAddr,
-        /// The version that it must have.
-        expected: Version,
         /// Who should have got it.
         to: Node,
         /// Why it does not.
@@ -89,26 +96,13 @@ pub enum Write {
     /// Write on a lock of this node whether its address is announced: not while no node has a backend for it. For people,
     /// who would take the holder for somebody who announces.
     Note {
-        /// The lock's address.
-        address: IpAddr,
-        /// The version that it must have.
-        expected: Version,
         /// Whether it is announced.
         announced: bool,
     },
     /// Write on a lock that nobody has held yet that a stranger answers at its address.
     Quarantine {
-        /// The lock's address.
-        address: IpAddr,
-        /// The version that it must have.
-        expected: Version,
         /// The stranger's MAC address.
         stranger: [u8; 6],
-    },
-    /// Read a lock, past every cache.
-    Read {
-        /// The lock's address.
-        address: IpAddr,
     },
 }
 
@@ -236,6 +230,11 @@ pub enum Target {
 }
 
 impl Write {
+    /// A change of a lock, as it is known.
+    pub fn on(lock: &Lock, change: LockChange) -> Self {
+        Self::Lock { address: lock.address, expected: lock.version, change }
+    }
+
     /// The version that the record must still have, if there is to be one.
     pub fn expected(&self) -> Option<Version> {
         match self {
@@ -243,11 +242,7 @@ impl Write {
             Self::Renew { expected, .. }
             | Self::Accuse { expected, .. }
             | Self::End { expected, .. }
-            | Self::Take { expected, .. }
-            | Self::Give { expected, .. }
-            | Self::Refuse { expected, .. }
-            | Self::Note { expected, .. }
-            | Self::Quarantine { expected, .. } => Some(*expected),
+            | Self::Lock { expected, .. } => Some(*expected),
             Self::Read { .. } => None,
         }
     }
@@ -257,12 +252,7 @@ impl Write {
         match self {
             Self::Start { .. } | Self::Renew { .. } => Target::OwnSession,
             Self::Accuse { node, .. } | Self::End { node, .. } => Target::Session(node.clone()),
-            Self::Take { address, .. }
-            | Self::Give { address, .. }
-            | Self::Refuse { address, .. }
-            | Self::Note { address, .. }
-            | Self::Quarantine { address, .. }
-            | Self::Read { address } => Target::Lock(*address),
+            Self::Lock { address, .. } | Self::Read { address } => Target::Lock(*address),
         }
     }
 }

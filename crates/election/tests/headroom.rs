@@ -19,8 +19,8 @@ use std::{
 
 use arpeggio_election::{
     AnnounceTerms, Backends, Decision, Effect, Elector, EndReason, Epoch, Event, Holder, Interface,
-    Lock, Node, NodeFacts, Outcome, Question, Reach, Session, SessionState, Settings, Timestamp,
-    Version, Write,
+    Lock, LockChange, Node, NodeFacts, Outcome, Question, Reach, Session, SessionState, Settings,
+    Timestamp, Version, Write,
 };
 use work::{LIMIT, Work};
 
@@ -215,7 +215,7 @@ impl Stage {
                 let (version, hears) = (self.newer(), Some(hears.clone()));
                 self.learn(Event::Session(Session { hears, ..session(0, version) }));
             }
-            Write::Take { address, .. } => {
+            Write::Lock { address, change: LockChange::Take { .. }, .. } => {
                 let index = (0..ADDRESSES).find(|index| address_of(*index) == *address).unwrap();
                 let version = Version(self.newer());
                 self.learn(Event::Lock(Lock { version, ..lock(index, Some(0)) }));

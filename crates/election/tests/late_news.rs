@@ -5,8 +5,8 @@
 use std::{net::IpAddr, time::Duration};
 
 use arpeggio_election::{
-    AnnounceTerms, Effect, Elector, EndReason, Epoch, Event, Holder, Lock, Node, Outcome, Places,
-    Question, Session, SessionState, Settings, Timestamp, Version, Write,
+    AnnounceTerms, Effect, Elector, EndReason, Epoch, Event, Holder, Lock, LockChange, Node,
+    Outcome, Places, Question, Session, SessionState, Settings, Timestamp, Version, Write,
 };
 
 const ADDRESS: IpAddr = IpAddr::V4(std::net::Ipv4Addr::new(192, 168, 0, 240));
@@ -61,7 +61,8 @@ fn writes(elector: &mut Elector, from: u64) -> Vec<Write> {
 }
 
 fn takes(writes: &[Write]) -> usize {
-    writes.iter().filter(|write| matches!(write, Write::Take { .. })).count()
+    let is_take = |it: &&Write| matches!(it, Write::Lock { change: LockChange::Take { .. }, .. });
+    writes.iter().filter(is_take).count()
 }
 
 #[test]

@@ -4,7 +4,8 @@ use std::{collections::BTreeMap, net::IpAddr};
 
 use arpeggio_api::lock::NO_READY_ENDPOINTS;
 use arpeggio_election::{
-    Decision, Effect, GiveReason, Node, Refusal, Stranded, TakeReason, Timestamp, Unfit, Write,
+    Decision, Effect, GiveReason, LockChange, Node, Refusal, Stranded, TakeReason, Timestamp,
+    Unfit, Write,
 };
 use arpeggio_wire::MacAddr;
 
@@ -35,14 +36,20 @@ impl Engine {
                 self.metrics.ended.with_label_values(&[reason.as_str()]).inc();
                 tracing::warn!(%node, %reason, "session ended");
             }
-            Write::Take { address, reason, .. } => self.report_taken(*address, reason),
-            Write::Give { address, to, reason, .. } => self.report_given(*address, to, *reason),
-            Write::Refuse { address, to, reason, .. } => self.report_refused(*address, to, *reason),
-            Write::Quarantine { address, stranger, .. } => {
-                self.report_quarantined(*address, (*stranger).into());
+            Write::Lock { address, change, .. } => self.report_lock(*address, change),
+            Write::Renew { .. } | Write::Read { .. } => {}
+        }
+    }
+
+    fn report_lock(&mut self, address: IpAddr, change: &LockChange) {
+        match change {
+            LockChange::Take { reason, .. } => self.report_taken(address, reason),
+            LockChange::Give { to, reason, .. } => self.report_given(address, to, *reason),
+            LockChange::Refuse { to, reason } => self.report_refused(address, to, *reason),
+            LockChange::Quarantine { stranger } => {
+                self.report_quarantined(address, (*stranger).into());
             }
-            // Users are told by what is stranded.
-            Write::Note { .. } | Write::Renew { .. } | Write::Read { .. } => {}
+            LockChange::Note { .. } => {} // Users are told by what is stranded.
         }
     }
 
@@ -80,7 +87,8 @@ impl Engine {
     /// Notes from whom a decision takes what this node has not announced yet.
     pub(super) fn note_takeovers(&mut self, decision: &Decision) {
         for effect in &decision.effects {
-            if let Effect::Write(Write::Take { address, reason, .. }) = effect
+            if let Effect::Write(Write::Lock { address, change, .. }) = effect
+                && let LockChange::Take { reason, .. } = change
                 && !self.announcer.announced().contains(address)
             {
                 self.failovers.takes(*address, reason);

@@ -13,7 +13,7 @@ use arpeggio_api::{
     lock::{Claim, ServiceRef},
     terms::WrittenAnnounceTerms,
 };
-use arpeggio_election::{Backends, Event, Outcome, Target, Write};
+use arpeggio_election::{Backends, Event, LockChange, Outcome, Target, Write};
 use arpeggio_runtime::watch::Change;
 use arpeggio_wire::{ArpFrame, Asker, MacAddr, NdpFrame, Question};
 use ipnet::IpNet;
@@ -595,7 +595,19 @@ impl Cluster {
 
     /// How often any lock was taken.
     pub(super) fn takes(&self) -> usize {
-        self.orders.iter().filter(|it| matches!(it.2, Write::Take { .. })).count()
+        self.lock_changes(|it| matches!(it, LockChange::Take { .. }))
+    }
+
+    /// How often any address was put aside, since a stranger has it.
+    pub(super) fn quarantines(&self) -> usize {
+        self.lock_changes(|it| matches!(it, LockChange::Quarantine { .. }))
+    }
+
+    /// How many of the changes of locks are such ones.
+    pub(super) fn lock_changes(&self, is_such: impl Fn(&LockChange) -> bool) -> usize {
+        let is_such =
+            |write: &Write| matches!(write, Write::Lock { change, .. } if is_such(change));
+        self.orders.iter().filter(|it| is_such(&it.2)).count()
     }
 
     // The API server.

@@ -2,7 +2,6 @@
 
 use std::net::Ipv4Addr;
 
-use arpeggio_election::Write;
 use arpeggio_wire::{ArpOperation, Asker, Claim, MacAddr, Question};
 
 use super::{
@@ -150,8 +149,7 @@ fn who_answers_every_question_costs_a_write_for_each_new_address_and_little_else
     cluster.hosts.push(Host { segment: 0, mac, addresses: new.clone() });
     new.iter().for_each(|address| cluster.claim(*address));
     cluster.run(secs(60));
-    let quarantines = cluster.orders.iter();
-    let quarantines = quarantines.filter(|it| matches!(it.2, Write::Quarantine { .. })).count();
+    let quarantines = cluster.quarantines();
     assert!((new.len()..=new.len() + 10).contains(&quarantines), "{quarantines}");
     let (news, lines) = (cluster.news().len(), cluster.log().lines().count());
     assert!(news <= 3 * 30, "{news}");

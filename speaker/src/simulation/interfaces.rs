@@ -3,7 +3,7 @@
 use std::net::{IpAddr, Ipv4Addr};
 
 use arpeggio_api::terms::WrittenAnnounceTerms;
-use arpeggio_election::{Families, Node, Write};
+use arpeggio_election::{Families, LockChange, Node};
 use arpeggio_link::interfaces::AddressState;
 
 use super::{
@@ -13,8 +13,7 @@ use super::{
 
 /// How often any lock was taken or given away.
 fn moves(cluster: &Cluster) -> usize {
-    let is_move = |write: &Write| matches!(write, Write::Take { .. } | Write::Give { .. });
-    cluster.orders.iter().filter(|it| is_move(&it.2)).count()
+    cluster.lock_changes(|it| matches!(it, LockChange::Take { .. } | LockChange::Give { .. }))
 }
 
 /// Nobody was accused, and each address stayed where it was, and answered.
@@ -197,8 +196,7 @@ fn a_question_that_has_not_left_is_not_one_that_nobody_answers() {
         fill(&cluster, false);
         cluster.run(secs(10));
         assert!(cluster.owners(address).is_empty(), "{outage}: {cluster:?}");
-        let is_quarantine = |write: &Write| matches!(write, Write::Quarantine { .. });
-        assert!(cluster.orders.iter().any(|it| is_quarantine(&it.2)), "{outage}: {cluster:?}");
+        assert!(cluster.quarantines() > 0, "{outage}: {cluster:?}");
     }
 }
 

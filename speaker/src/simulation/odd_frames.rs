@@ -3,7 +3,6 @@
 
 use std::net::IpAddr;
 
-use arpeggio_election::Write;
 use arpeggio_wire::{ArpFrame, ArpOperation, Claim, MacAddr, NdpFrame, NdpMessage, Question};
 
 use super::cluster::{Cluster, ip, ip6, millis, secs, v4, v6};
@@ -131,9 +130,7 @@ fn an_address_that_is_asked_for_is_announced_unless_somebody_has_or_wants_it() {
             let mut cluster = Cluster::settled(3, &[ip(0, 99)]);
             cluster.claim(address);
             says_again(&mut cluster, &frame, 200);
-            let is_quarantine = |write: &Write| matches!(write, Write::Quarantine { .. });
-            let quarantines = cluster.orders.iter().filter(|it| is_quarantine(&it.2)).count();
-            let owners = cluster.owners(address).len();
+            let (quarantines, owners) = (cluster.quarantines(), cluster.owners(address).len());
             let expected = if fate == PutAside { (1, 0) } else { (0, 1) };
             assert_eq!((quarantines, owners), expected, "{what}: {address}: {cluster:?}");
             assert_eq!(cluster.longest_overlap, millis(0), "{what}: {cluster:?}");

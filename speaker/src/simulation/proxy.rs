@@ -2,7 +2,6 @@
 
 use std::{net::IpAddr, time::Duration};
 
-use arpeggio_election::Write;
 use arpeggio_wire::MacAddr;
 
 use super::cluster::{Cluster, Host, Proxy, REPLACED, ip, ip6, millis, secs};
@@ -108,8 +107,7 @@ fn a_new_address_that_a_router_answers_for_is_not_announced() {
     cluster.claim(ip(0, 110));
     cluster.run(secs(10));
     assert_eq!(cluster.owners(ip(0, 110)), [0; 0], "{cluster:?}");
-    let quarantined = cluster.orders.iter().filter(|it| matches!(it.2, Write::Quarantine { .. }));
-    assert_eq!(quarantined.count(), 1, "{cluster:?}");
+    assert_eq!(cluster.quarantines(), 1, "{cluster:?}");
 }
 
 /// Of a machine that is no router nobody knows better: it may be the owner itself, whose MAC address has changed.

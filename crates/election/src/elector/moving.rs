@@ -6,7 +6,7 @@ use super::{Effect, Elector};
 use crate::{
     eligibility::Standing,
     model::{Lock, Node, Timestamp},
-    writes::{GiveReason, Refusal, Write},
+    writes::{GiveReason, LockChange, Refusal, Write},
 };
 
 impl Elector {
@@ -27,12 +27,7 @@ impl Elector {
     fn answer(&self, lock: &Lock, to: &Node, candidates: &BTreeSet<Node>) -> Option<Write> {
         match self.may_move(lock, to, candidates) {
             Ok(()) => self.give(lock, to.clone(), GiveReason::Requested),
-            Err(reason) => Some(Write::Refuse {
-                address: lock.address,
-                expected: lock.version,
-                to: to.clone(),
-                reason,
-            }),
+            Err(reason) => Some(Write::on(lock, LockChange::Refuse { to: to.clone(), reason })),
         }
     }
 

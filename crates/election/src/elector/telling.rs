@@ -13,7 +13,7 @@ use crate::{
     flaps::Deed,
     model::{Lock, Node, Timestamp},
     stranded::Stranded,
-    writes::{Target, Write},
+    writes::{LockChange, Write},
 };
 
 impl Elector {
@@ -64,15 +64,14 @@ impl Elector {
         let concerned = unwanted.chain(self.view.unannounced());
         let own = concerned.filter(|address| self.view.holds(&self.me, *address));
         let note = |address| {
-            let Lock { version: expected, unannounced, .. } = *self.view.lock(address)?;
+            let lock = self.view.lock(address)?;
             let announced = !self.view.is_backless(address);
-            (announced == unannounced).then_some(Write::Note { address, expected, announced })
+            let note = || (address, Write::on(lock, LockChange::Note { announced }));
+            (announced == lock.unannounced).then(note)
         };
-        let notes: Vec<Write> = own.filter_map(note).collect();
-        for note in notes {
-            if let Target::Lock(address) = note.target()
-                && self.flaps.may(address, Deed::Note, now)
-            {
+        let notes: Vec<(IpAddr, Write)> = own.filter_map(note).collect();
+        for (address, note) in notes {
+            if self.flaps.may(address, Deed::Note, now) {
                 self.send(note, now, effects);
             }
         }

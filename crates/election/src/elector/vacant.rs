@@ -9,28 +9,27 @@ use crate::{
     model::{Lock, Node, Session, Timestamp},
     questions::Question,
     vacancy::{Finding, Mac},
-    writes::Write,
+    writes::{LockChange, Write},
 };
 
 impl Elector {
     /// Takes a lock; one that nobody has held before only when nobody else has its address.
     pub(super) fn take_vacant(&mut self, lock: &Lock, now: Timestamp, effects: &mut Vec<Effect>) {
-        let Lock { address, version: expected, .. } = *lock;
         let Some(take) = self.take(lock) else { return };
         let probing = lock.terms.probing && !self.settings.first_probe.is_zero();
         if lock.holder.is_some() || !probing {
             return self.send(take, now, effects);
         }
         let taken = lock.stranger.is_some();
-        match self.vacancies.look(address, taken, now, &self.settings) {
+        match self.vacancies.look(lock.address, taken, now, &self.settings) {
             Finding::Wait => {}
             Finding::Ask(purpose) => {
-                effects.push(Effect::Ask(Question::Address { address, purpose }));
+                effects.push(Effect::Ask(Question::Address { address: lock.address, purpose }));
             }
             Finding::Free => self.send(take, now, effects),
             Finding::Taken(_) if taken => {}
             Finding::Taken(stranger) => {
-                self.send(Write::Quarantine { address, expected, stranger }, now, effects);
+                self.send(Write::on(lock, LockChange::Quarantine { stranger }), now, effects);
             }
         }
     }

@@ -10,9 +10,9 @@ use std::{
 };
 
 use arpeggio_election::{
-    AnnounceTerms, Backends, Effect, Elector, EndReason, Epoch, Event, Families, Lock, Node,
-    NodeFacts, Occupant, Outcome, Question, Reach, Role, Settings, Stranded, TakeReason, Target,
-    Timestamp, Version, Write,
+    AnnounceTerms, Backends, Effect, Elector, EndReason, Epoch, Event, Families, Lock, LockChange,
+    Node, NodeFacts, Occupant, Outcome, Question, Reach, Role, Settings, Stranded, TakeReason,
+    Target, Timestamp, Version, Write,
 };
 
 use crate::store::Store;
@@ -146,10 +146,9 @@ impl Sim {
             store.perform(&name(index), &start);
         }
         for (address, index) in addresses.iter().zip((0..nodes).cycle()) {
-            let expected = store.create_lock(*address, None).version;
-            let reason = TakeReason::New;
-            let take = Write::Take { address: *address, expected, epoch: Epoch(1), reason };
-            store.perform(&name(index), &take);
+            let lock = store.create_lock(*address, None);
+            let take = LockChange::Take { epoch: Epoch(1), reason: TakeReason::New };
+            store.perform(&name(index), &Write::on(&lock, take));
         }
         Self::with(nodes, store)
     }
@@ -351,7 +350,7 @@ impl Sim {
 
     /// When the API server has done what a speaker wants of it, if that is about a lock.
     fn lock_is_done(&mut self, index: usize, write: &Write) -> u64 {
-        if !matches!(write.target(), Target::Lock(_)) || matches!(write, Write::Read { .. }) {
+        if !matches!(write, Write::Lock { .. }) {
             return 0;
         }
         let done = self.locks_done.entry(index).or_default();
@@ -374,7 +373,7 @@ impl Sim {
             }
             let (record, outcome) = self.store.perform(&name(index), &write);
             self.reads += usize::from(matches!(write, Write::Read { .. }));
-            let is_take = matches!(write, Write::Take { .. });
+            let is_take = matches!(write, Write::Lock { change: LockChange::Take { .. }, .. });
             self.in_vain += usize::from(is_take && outcome == Outcome::Conflict);
             let is_end = matches!(write, Write::End { .. });
             self.ends_in_vain += usize::from(is_end && outcome == Outcome::Conflict);

@@ -6,7 +6,7 @@ use std::{
 };
 
 use arpeggio_election::{
-    AnnounceTerms, Epoch, Event, Holder, Lock, Node, Outcome, Reach, Renewal, Session,
+    AnnounceTerms, Epoch, Event, Holder, Lock, LockChange, Node, Outcome, Reach, Renewal, Session,
     SessionState, Version, Write,
 };
 
@@ -67,30 +67,8 @@ impl Store {
                     session.state = SessionState::Ended { by: me.clone(), reason: *reason };
                 })
             }
-            Write::Take { address, expected, epoch, .. } => {
-                self.swap_lock(*address, *expected, |lock| {
-                    lock.holder = Some(Holder { node: me.clone(), epoch: *epoch });
-                    lock.stranger = None;
-                    lock.move_to = None;
-                    lock.unannounced = false;
-                })
-            }
-            Write::Give { address, expected, to, epoch, .. } => {
-                let holder = Holder { node: to.clone(), epoch: *epoch };
-                self.swap_lock(*address, *expected, |lock| {
-                    lock.holder = Some(holder);
-                    lock.move_to = None;
-                    lock.unannounced = false;
-                })
-            }
-            Write::Refuse { address, expected, .. } => {
-                self.swap_lock(*address, *expected, |lock| lock.move_to = None)
-            }
-            Write::Note { address, expected, announced } => {
-                self.swap_lock(*address, *expected, |lock| lock.unannounced = !announced)
-            }
-            Write::Quarantine { address, expected, stranger } => {
-                self.swap_lock(*address, *expected, |lock| lock.stranger = Some(*stranger))
+            Write::Lock { address, expected, change } => {
+                self.swap_lock(*address, *expected, |lock| change_lock(lock, me, change))
             }
             Write::Read { address } => match self.locks.get(address) {
                 Some(lock) => (Some(Event::Lock(lock.clone())), Outcome::Done),
@@ -163,4 +141,23 @@ impl Store {
         self.records += 1;
         Version(self.records * VERSIONS_PER_RECORD)
     }
+}
+
+fn change_lock(lock: &mut Lock, me: &Node, change: &LockChange) {
+    match change {
+        LockChange::Take { epoch, .. } => {
+            hand_lock(lock, me, *epoch);
+            lock.stranger = None;
+        }
+        LockChange::Give { to, epoch, .. } => hand_lock(lock, to, *epoch),
+        LockChange::Refuse { .. } => lock.move_to = None,
+        LockChange::Note { announced } => lock.unannounced = !announced,
+        LockChange::Quarantine { stranger } => lock.stranger = Some(*stranger),
+    }
+}
+
+fn hand_lock(lock: &mut Lock, to: &Node, epoch: Epoch) {
+    lock.holder = Some(Holder { node: to.clone(), epoch });
+    lock.move_to = None;
+    lock.unannounced = false;
 }

@@ -6,7 +6,9 @@ use std::{
     time::Duration,
 };
 
-use arpeggio_election::{EndReason, Lock, Node, SessionState, Settings, Timestamp, Write};
+use arpeggio_election::{
+    EndReason, Holder, Lock, LockChange, Node, SessionState, Settings, Timestamp, Write,
+};
 
 use super::{
     fault::Kind,
@@ -74,17 +76,9 @@ impl Witness {
         faults: &[Kind],
     ) {
         match write {
-            Write::Take { address, .. } => {
+            Write::Lock { address, change, .. } => {
                 let holder = before.locks.get(address).and_then(|lock| lock.holder.as_ref());
-                let taken = holder.filter(|holder| holder.node != *by);
-                let counts = |session: &&arpeggio_election::Session| {
-                    taken.is_some_and(|holder| holder.epoch == session.epoch)
-                        && matches!(session.state, SessionState::Live { .. })
-                };
-                let session = taken.and_then(|holder| before.sessions.get(&holder.node));
-                if session.as_ref().is_some_and(counts) {
-                    self.breaks(TAKEN_FROM_THE_LIVING);
-                }
+                self.lock_changed(by, change, holder, before);
             }
             Write::Start { .. } | Write::Renew { .. } => {
                 let (Some(old), Some(new)) = (before.sessions.get(by), after.sessions.get(by))
@@ -97,17 +91,25 @@ impl Witness {
                 }
             }
             Write::End { reason, .. } => self.ended(*reason, faults),
-            Write::Give { address, .. } => {
-                let holder = before.locks.get(address).and_then(|lock| lock.holder.as_ref());
-                if holder.is_none_or(|holder| holder.node != *by) {
-                    self.breaks(GIVEN_BY_ANOTHER);
-                }
+            Write::Accuse { .. } | Write::Read { .. } => {}
+        }
+    }
+
+    /// Looks at what was changed on a lock that `holder` had.
+    fn lock_changed(
+        &mut self,
+        by: &Node,
+        change: &LockChange,
+        holder: Option<&Holder>,
+        before: &Store,
+    ) {
+        let is_own = holder.is_some_and(|holder| holder.node == *by);
+        match change {
+            LockChange::Take { .. } if holder.is_some_and(|it| !is_own && counts(it, before)) => {
+                self.breaks(TAKEN_FROM_THE_LIVING);
             }
-            Write::Accuse { .. }
-            | Write::Read { .. }
-            | Write::Refuse { .. }
-            | Write::Note { .. }
-            | Write::Quarantine { .. } => {}
+            LockChange::Give { .. } if !is_own => self.breaks(GIVEN_BY_ANOTHER),
+            _ => {}
         }
     }
 
@@ -122,6 +124,12 @@ impl Witness {
             self.breaks(AWAY_FOR_ALL);
         }
     }
+}
+
+/// Whether the session counts under which somebody has a lock.
+fn counts(holder: &Holder, store: &Store) -> bool {
+    let session = store.sessions.get(&holder.node);
+    session.is_some_and(|session| session.epoch == holder.epoch && session.is_live())
 }
 
 /// Looks at a state.

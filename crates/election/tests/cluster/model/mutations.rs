@@ -91,11 +91,7 @@ fn ignore_version(me: &Node, write: &mut Write, world: &World) {
         Write::Accuse { node, expected } | Write::End { node, expected, .. } => {
             replace(expected, session(node));
         }
-        Write::Take { address, expected, .. }
-        | Write::Give { address, expected, .. }
-        | Write::Refuse { address, expected, .. }
-        | Write::Note { address, expected, .. }
-        | Write::Quarantine { address, expected, .. } => {
+        Write::Lock { address, expected, .. } => {
             replace(expected, world.store.locks.get(address).map(|lock| lock.version));
         }
         Write::Read { .. } => {}
