@@ -459,14 +459,10 @@ impl Engine {
     fn lock_seen(&mut self, record: LockRecord) -> Event {
         let known = self.locks.get(&record.lock.address);
         let record = self.unclear.completed(record, known);
-        let (lock, rules_unknown) = (record.lock.clone(), record.rules_unknown);
-        let is_damaged = rules_unknown && known.is_none_or(|known| !known.rules_unknown);
+        let lock = record.lock.clone();
         let holder = lock.holder.as_ref().map(|holder| &holder.node);
         self.failovers.lock_seen(lock.address, holder, &self.me.node);
         self.remember(record);
-        if is_damaged {
-            self.rules_unknown(lock.address);
-        }
         Event::Lock(lock)
     }
 
@@ -766,15 +762,17 @@ impl Engine {
         }
     }
 
-    /// Tells users that nobody can read where an address is to be announced. One of the nodes does.
-    fn rules_unknown(&mut self, address: IpAddr) {
-        let is_spokesman = self.elector.speaks_for(address);
-        if is_spokesman && self.notices.tell(address, Trouble::Rules, false, self.now()) {
-            let note = format!(
-                "The announce rules on the Lease of {address} cannot be read, until the controller writes them anew. A \
-                 speaker goes by the last ones that it could read; one that knows none does not announce the address."
-            );
-            self.warn(address, &note, "AnnounceRulesUnknown");
+    /// Tells users of the addresses whose announce rules cannot be read, where this node was chosen to.
+    fn name_unreadable(&mut self, now: Timestamp) {
+        for address in self.unclear.without_rules() {
+            let is_spokesman = self.elector.speaks_for(address);
+            if is_spokesman && self.notices.tell(address, Trouble::Rules, false, now) {
+                let note = format!(
+                    "The announce rules on the Lease of {address} cannot be read, until the controller writes them anew. A \
+                     speaker goes by the last ones that it could read; one that knows none does not announce the address."
+                );
+                self.warn(address, &note, "AnnounceRulesUnknown");
+            }
         }
     }
 
@@ -852,6 +850,7 @@ impl Engine {
         self.name_fellows(now);
         self.name_doubles(now);
         self.name_flapping(now);
+        self.name_unreadable(now);
         decision.effects.into_iter().filter_map(|effect| self.act(effect)).for_each(submit);
         self.announcer.tell(now);
         self.update_health(now);

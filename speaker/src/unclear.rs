@@ -82,6 +82,11 @@ impl UnclearLeases {
         }
     }
 
+    /// The addresses whose announce rules cannot be read.
+    pub(crate) fn without_rules(&self) -> impl Iterator<Item = IpAddr> {
+        self.without_rules.iter().copied()
+    }
+
     /// How many locks are not understood in full.
     pub(crate) fn locks(&self) -> usize {
         self.newer_locks.union(&self.without_rules).count()
