@@ -83,7 +83,9 @@ impl Order {
             LockChange::Take { epoch, .. } => lock?.taken(&me.node, *epoch, expected, now),
             LockChange::Give { to, epoch, .. } => lock?.taken(to, *epoch, expected, now),
             LockChange::Refuse { to, reason } => lock::move_refused(to, *reason, expected),
-            LockChange::Note { announced } => lock::noted(*announced, expected),
+            LockChange::Note { announced, disputed_by } => {
+                lock::noted(*announced, disputed_by.as_ref(), expected)
+            }
             LockChange::Quarantine { stranger } => lock::quarantined(&me.node, *stranger, expected),
         })
     }

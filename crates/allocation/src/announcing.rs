@@ -110,6 +110,13 @@ impl Index {
         self.locks.get(&address).is_some_and(|lock| lock.is_backless)
     }
 
+    /// The node that announces `address`, and the other one that goes on claiming it.
+    pub(super) fn dispute(&self, address: IpAddr) -> Option<(&Node, &Node)> {
+        let lock = self.locks.get(&address)?;
+        let holder = lock.holder.as_ref().filter(|node| self.is_living(node))?;
+        Some((holder, lock.disputed_by.as_ref()?))
+    }
+
     /// Who announces `address`, for people; `None` when nobody does.
     pub(super) fn announcer(&self, address: IpAddr) -> Option<String> {
         let lock = self.locks.get(&address).filter(|lock| !lock.is_backless)?;

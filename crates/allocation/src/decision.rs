@@ -321,6 +321,11 @@ impl View<'_> {
         let quiet = outcome.addresses.iter().filter(|it| self.index.stranger_at(**it).is_none());
         let machine = |it: &IpAddr| Some((*it, self.index.reserved.machine_at(*it)?.clone()));
         outcome.of_machines = quiet.filter_map(machine).collect();
+        let dispute = |it: &IpAddr| {
+            let (holder, by) = self.index.dispute(*it)?;
+            Some((*it, [holder.clone(), by.clone()]))
+        };
+        outcome.disputed = outcome.addresses.iter().filter_map(dispute).collect();
         let everywhere = |address: &IpAddr| self.index.allocator.answers_everywhere(*address);
         outcome.answered_everywhere = outcome.addresses.iter().any(everywhere);
         outcome

@@ -48,6 +48,8 @@ pub(super) struct KnownLock {
     pub(super) holder: Option<Node>,
     /// It does not at present, since no node has a backend.
     pub(super) is_backless: bool,
+    /// The node that goes on claiming the address, by what the holder has found.
+    pub(super) disputed_by: Option<Node>,
     /// Since when it does.
     pub(super) since: Option<MicroTime>,
     pub(super) claimed_for: Option<ClaimedFor>,
@@ -94,6 +96,7 @@ impl KnownLock {
             terms: record.claim.terms,
             spread: record.claim.spread,
             is_backless: record.lock.unannounced,
+            disputed_by: record.lock.disputed_by,
             holder: record.lock.holder.map(|holder| holder.node),
             since: record.since,
             claimed_for: record.claimed_for,

@@ -3,6 +3,7 @@
 use std::{fmt, net::IpAddr};
 
 use arpeggio_api::service::{RequestError, ServiceRecord};
+use arpeggio_election::Node;
 use arpeggio_ipam::{Leaving, Owner, Refusal, Reservation, UnfitAddress};
 
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::Time;
@@ -32,6 +33,8 @@ pub(super) struct Outcome {
     pub(super) conflicts: Vec<(IpAddr, String)>,
     /// Those of its addresses that a node or a gateway has, at which no stranger was heard, and which machine it is.
     pub(super) of_machines: Vec<(IpAddr, Reservation)>,
+    /// Those of its addresses that one node announces, and that another one goes on claiming: these two.
+    pub(super) disputed: Vec<(IpAddr, [Node; 2])>,
     /// Who announces which of them.
     pub(super) announcers: Vec<Option<String>>,
     /// Those that nobody announces until a pod is ready.

@@ -24,9 +24,10 @@ use crate::effect::ALLOCATED;
 /// The reason that a stranger has an address of a Service.
 const CONFLICT: &str = "AddressConflict";
 
-/// The reasons of a condition that says that another machine has an address: one that answers there, or a node or gateway by
-/// what it says itself.
+/// The reasons of a condition that says that another machine has an address: one that answers there, a node that does beside
+/// the one that announces it, or a node or gateway by what it says itself.
 const STRANGER: &str = "StrangerAnswers";
+const FELLOW: &str = "NodeAnswersToo";
 const MACHINE: &str = "MachineHasIt";
 
 /// The reason that another program writes the status of a Service.
@@ -305,10 +306,13 @@ fn releasing(releasing: &[IpAddr]) -> Option<Finding> {
 }
 
 fn conflict(outcome: &Outcome) -> Option<Finding> {
-    let stranger = strangers(outcome);
-    let reason = if stranger.is_some() { STRANGER } else { MACHINE };
-    let told: Vec<String> = stranger.into_iter().chain(machines(outcome)).collect();
-    let message = (!told.is_empty()).then(|| told.join("; "))?;
+    let all =
+        [(STRANGER, strangers(outcome)), (FELLOW, fellows(outcome)), (MACHINE, machines(outcome))];
+    let told: Vec<(&str, String)> =
+        all.into_iter().filter_map(|(reason, message)| Some((reason, message?))).collect();
+    let (reason, _) = *told.first()?;
+    let messages: Vec<String> = told.into_iter().map(|(_, message)| message).collect();
+    let message = messages.join("; ");
     Some(Finding { type_: ADDRESS_CONFLICT, holds: true, reason, message })
 }
 
@@ -330,6 +334,25 @@ fn strangers(outcome: &Outcome) -> Option<String> {
         )
     };
     (!conflicts.is_empty()).then(message)
+}
+
+/// Nodes that claim what another one announces.
+fn fellows(outcome: &Outcome) -> Option<String> {
+    let told: Vec<String> = outcome
+        .disputed
+        .iter()
+        .map(|(address, [holder, by])| {
+            format!("{address}: node {by} answers as well, though {holder} announces it")
+        })
+        .collect();
+    let message = || {
+        format!(
+            "{}, so that clients may reach the wrong node. Another load balancer on that node, or kube-proxy in IPVS mode \
+             without strictARP, may do so: switch that off",
+            told.join("; ")
+        )
+    };
+    (!told.is_empty()).then(message)
 }
 
 /// What nodes and gateways have by now that a Service has had before, or that it has from another load balancer.
@@ -372,8 +395,9 @@ pub(super) fn news(record: &ServiceRecord, outcome: &Outcome, allocator: &Alloca
     let expiring = expiring(&outcome.expiring)
         .filter(is_news)
         .map(|finding| warning("AddressExpiring", "Release", finding.message));
+    // The holder's speaker has told of another node that answers.
     let conflict = conflict(outcome)
-        .filter(is_news)
+        .filter(|finding| is_news(finding) && finding.reason != FELLOW)
         .map(|finding| warning(CONFLICT, "Allocate", finding.message));
     let unannounced = unannounced(&outcome.unannounced)
         .filter(is_news)

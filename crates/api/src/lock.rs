@@ -20,6 +20,7 @@
 //! | annotation `arpeggio.dev/move-to` | the node that somebody asks the holder to give it to; gone when the holder has changed, or has refused |
 //! | annotation `arpeggio.dev/move-refused` | why the holder has not done what it was asked for last, for people |
 //! | annotation `arpeggio.dev/unannounced` | why its holder does not announce it at present, in a word: `NoReadyEndpoints` |
+//! | annotation `arpeggio.dev/disputed-by` | the node that goes on claiming the address, by what its holder has found, though it does not hold it |
 //! | annotation `arpeggio.dev/resting-until` | the address was given back, and nobody gets it before this time (RFC 3339) |
 //! | annotation `arpeggio.dev/expiring` | which of the Services have the address for a grace period only, and since when: `UID@TIME,...` (RFC 3339) |
 //! | annotation `arpeggio.dev/promised-to` | the Service that gets the address when its present one leaves it, `NAMESPACE/NAME`: they exchange addresses |
@@ -58,6 +59,7 @@ const STRANGER_SEEN_BY: &str = "arpeggio.dev/stranger-seen-by";
 const SESSION: &str = "arpeggio.dev/session";
 const MOVE_TO: &str = "arpeggio.dev/move-to";
 const UNANNOUNCED: &str = "arpeggio.dev/unannounced";
+const DISPUTED_BY: &str = "arpeggio.dev/disputed-by";
 const MOVE_REFUSED: &str = "arpeggio.dev/move-refused";
 
 /// The reason that no node has a backend for an address, on its lock and in events.
@@ -229,6 +231,7 @@ pub fn parse(lease: &Lease) -> Result<LockRecord, LeaseError> {
         stranger: lease::annotation(lease, STRANGER).map(|mac| parse_mac(mac).unwrap_or_default()),
         move_to: lease::annotation(lease, MOVE_TO).map(Node::from),
         unannounced: lease::annotation(lease, UNANNOUNCED).is_some(),
+        disputed_by: lease::annotation(lease, DISPUTED_BY).map(Node::from),
         version: lease::version(lease)?,
     };
     Ok(LockRecord {
@@ -460,16 +463,18 @@ impl LockRecord {
             MOVE_TO: null,
             MOVE_REFUSED: null,
             UNANNOUNCED: null,
+            DISPUTED_BY: null,
         });
         lease::guarded(expected, &annotations, &spec)
     }
 }
 
 /// The patch by which the holder of the lock that has version `expected` says whether it announces the address, for which
-/// no node may have a backend.
-pub fn noted(announced: bool, expected: Version) -> Value {
+/// no node may have a backend, and which node goes on claiming it.
+pub fn noted(announced: bool, disputed_by: Option<&Node>, expected: Version) -> Value {
     let why = (!announced).then_some(NO_READY_ENDPOINTS);
-    lease::guarded(expected, &json!({ UNANNOUNCED: why }), &json!({}))
+    let marks = json!({ UNANNOUNCED: why, DISPUTED_BY: disputed_by.map(Node::as_str) });
+    lease::guarded(expected, &marks, &json!({}))
 }
 
 /// The patch by which somebody asks the holder of the lock that has version `expected` to give it to `to`. `None`: takes
@@ -787,7 +792,7 @@ mod tests {
             PROMISED_TO,
             EXPIRING,
         ];
-        const HOLDERS: [&str; 4] = [SESSION, MOVE_TO, MOVE_REFUSED, UNANNOUNCED];
+        const HOLDERS: [&str; 5] = [SESSION, MOVE_TO, MOVE_REFUSED, UNANNOUNCED, DISPUTED_BY];
         const WITNESSES: [&str; 3] = [STRANGER, STRANGER_SEEN_BY, "arpeggio.dev/format"];
         let mut expected = [&CONTROLLERS[..], &HOLDERS, &WITNESSES].concat();
         expected.sort_unstable();

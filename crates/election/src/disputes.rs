@@ -48,6 +48,10 @@ struct Dispute {
 }
 
 impl Dispute {
+    fn lasts(&self) -> bool {
+        self.times >= STUBBORN
+    }
+
     fn pause(&self) -> Duration {
         LONGEST.min(SHORTEST.saturating_mul(2_u32.saturating_pow(self.times.saturating_sub(1))))
     }
@@ -69,8 +73,13 @@ impl Disputes {
 
     /// The addresses that somebody goes on claiming, and who did so last.
     pub(crate) fn stubborn(&self) -> impl Iterator<Item = (IpAddr, &Node)> {
-        let lasting = self.wrong.iter().filter(|(_, it)| it.times >= STUBBORN);
+        let lasting = self.wrong.iter().filter(|(_, it)| it.lasts());
         lasting.map(|(address, dispute)| (*address, &dispute.by))
+    }
+
+    /// Who goes on claiming `address`, and did so last.
+    pub(crate) fn by(&self, address: IpAddr) -> Option<&Node> {
+        self.wrong.get(&address).filter(|it| it.lasts()).map(|it| &it.by)
     }
 
     /// Forgets those that are over.

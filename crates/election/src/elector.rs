@@ -412,7 +412,7 @@ impl Elector {
                 lines_due = self.succession.due(now);
                 self.give_locks(now, &mut effects);
                 self.obey_requests(now, &mut effects);
-                self.note_unannounced(now, &mut effects);
+                self.note_trouble(now, &mut effects);
             }
             self.settle_contests(now, &mut effects);
             self.stand_in(now, &mut effects);

@@ -228,6 +228,8 @@ pub struct Lock {
     pub move_to: Option<Node>,
     /// Its holder does not announce it, since no node has a backend for it.
     pub unannounced: bool,
+    /// The node that goes on claiming the address, by what the holder has found, though it does not hold it.
+    pub disputed_by: Option<Node>,
     /// The record's version.
     pub version: Version,
 }
@@ -242,9 +244,19 @@ impl Lock {
 /// Without the terms: the version tells them apart.
 impl Hash for Lock {
     fn hash<H: Hasher>(&self, state: &mut H) {
-        let Self { address, holder, service, terms: _, stranger, move_to, unannounced, version } =
-            self;
-        (address, holder, service, stranger, move_to, unannounced, version).hash(state);
+        let Self {
+            address,
+            holder,
+            service,
+            terms: _,
+            stranger,
+            move_to,
+            unannounced,
+            disputed_by,
+            version,
+        } = self;
+        (address, holder, service, stranger, move_to, unannounced, disputed_by, version)
+            .hash(state);
     }
 }
 

@@ -345,6 +345,7 @@ mod tests {
                 stranger: None,
                 move_to: None,
                 unannounced: false,
+                disputed_by: None,
                 version: Version(1),
             });
         }

@@ -34,8 +34,8 @@ pub(crate) struct View {
     by_service: BTreeMap<Arc<str>, BTreeSet<IpAddr>>,
     /// The addresses whose holders are asked to give them to another node.
     asked_to_move: BTreeSet<IpAddr>,
-    /// The addresses whose locks say that they are not announced.
-    unannounced: BTreeSet<IpAddr>,
+    /// The addresses whose locks say that they are not announced, or that another node claims them.
+    noted: BTreeSet<IpAddr>,
     /// The locks that are known to be nobody's, and since when.
     free: BTreeMap<IpAddr, Timestamp>,
     /// The addresses whose locks may have become free since that was looked at, or may not be free any more.
@@ -206,8 +206,8 @@ impl View {
         if lock.move_to.is_some() {
             self.asked_to_move.insert(lock.address);
         }
-        if lock.unannounced {
-            self.unannounced.insert(lock.address);
+        if lock.unannounced || lock.disputed_by.is_some() {
+            self.noted.insert(lock.address);
         }
         self.locks.insert(lock.address, SeenLock { lock, orphaned, outdated: false });
     }
@@ -215,7 +215,7 @@ impl View {
     pub(crate) fn lock_gone(&mut self, address: IpAddr) {
         self.unsettled.insert(address);
         self.asked_to_move.remove(&address);
-        self.unannounced.remove(&address);
+        self.noted.remove(&address);
         let Some(Lock { holder, service, .. }) = self.locks.remove(&address).map(|seen| seen.lock)
         else {
             return;
@@ -339,7 +339,7 @@ impl View {
     /// not known, what its lock says of that counts.
     pub(crate) fn is_backless(&self, address: IpAddr) -> bool {
         if self.unlisted.contains(&address) {
-            return self.unannounced.contains(&address);
+            return self.lock(address).is_some_and(|lock| lock.unannounced);
         }
         let none = |it: &Backends| it.ready.is_empty() && it.ending.is_empty();
         self.backends.get(&address).is_some_and(none)
@@ -512,9 +512,9 @@ impl View {
             .filter_map(|lock| Some((lock, lock.move_to.as_ref()?)))
     }
 
-    /// The addresses whose locks say that they are not announced.
-    pub(crate) fn unannounced(&self) -> impl Iterator<Item = IpAddr> {
-        self.unannounced.iter().copied()
+    /// The addresses whose locks say that they are not announced, or that another node claims them.
+    pub(crate) fn noted(&self) -> impl Iterator<Item = IpAddr> {
+        self.noted.iter().copied()
     }
 
     /// Notes which locks are free, and since when. Returns the addresses whose locks, or whether the sessions of their holders

@@ -93,11 +93,13 @@ pub enum LockChange {
         /// Why it does not.
         reason: Refusal,
     },
-    /// Write on a lock of this node whether its address is announced: not while no node has a backend for it. For people,
-    /// who would take the holder for somebody who announces.
+    /// Write on a lock of this node what people are to know: whether its address is announced, who would take the holder for
+    /// somebody who announces, and which node goes on claiming it.
     Note {
-        /// Whether it is announced.
+        /// Whether it is announced: not while no node has a backend for it.
         announced: bool,
+        /// The node that goes on claiming it, though it does not hold it.
+        disputed_by: Option<Node>,
     },
     /// Write on a lock that nobody has held yet that a stranger answers at its address.
     Quarantine {

@@ -82,6 +82,7 @@ fn lock(index: u32, holder: Option<u64>) -> Lock {
         stranger: None,
         move_to: None,
         unannounced: false,
+        disputed_by: None,
         version: Version(1),
     }
 }

@@ -34,6 +34,7 @@ fn held_by(node: &str, epoch: u64) -> Lock {
         stranger: None,
         move_to: None,
         unannounced: false,
+        disputed_by: None,
         version: Version(90),
     }
 }

@@ -32,6 +32,7 @@ fn lock(index: u32, nodes: u64) -> Event {
         stranger: None,
         move_to: None,
         unannounced: false,
+        disputed_by: None,
         version: Version(1),
     })
 }

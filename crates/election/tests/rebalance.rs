@@ -49,6 +49,7 @@ impl Cluster {
                 stranger: None,
                 move_to: None,
                 unannounced: false,
+                disputed_by: None,
                 version: Version(1),
             });
             if let Some(backends) = backends {

@@ -49,7 +49,7 @@ impl Engine {
             LockChange::Quarantine { stranger } => {
                 self.report_quarantined(address, (*stranger).into());
             }
-            LockChange::Note { .. } => {} // Users are told by what is stranded.
+            LockChange::Note { .. } => {} // Users are told by what is stranded, and of who claims what.
         }
     }
 

@@ -592,7 +592,16 @@ impl Cluster {
 
     /// A lock's holder says whether it announces the address.
     pub(super) fn note(&mut self, address: &str, announced: bool) {
-        self.patch_lock(address, |record| lock::noted(announced, record.lock.version));
+        let note = |record: &LockRecord| {
+            lock::noted(announced, record.lock.disputed_by.as_ref(), record.lock.version)
+        };
+        self.patch_lock(address, note);
+    }
+
+    /// A lock's holder, which announces the address, says which node goes on claiming it.
+    pub(super) fn dispute(&mut self, address: &str, by: Option<&str>) {
+        let by = by.map(Into::into);
+        self.patch_lock(address, |record| lock::noted(true, by.as_ref(), record.lock.version));
     }
 
     /// Does nothing where there is no lock, or one that rests.

@@ -608,3 +608,35 @@ fn who_has_an_address_that_a_node_gets_is_told_when_it_lasts() {
     assert_eq!(conflict(&lab).unwrap().reason, "StrangerAnswers");
     assert_eq!(lab.record("other").condition(ADDRESS_CONFLICT), None);
 }
+
+/// Another load balancer on a node, or its kernel, answers for what a fellow announces.
+#[test]
+fn a_node_that_answers_beside_the_one_that_announces_is_a_conflict_while_it_lasts() {
+    let conflict = |lab: &Lab| lab.record("web").condition(ADDRESS_CONFLICT).cloned();
+    let mut lab = Lab::with_pools(&[WIDE]);
+    lab.create("web");
+    lab.cluster.take_lock("10.0.0.1");
+    lab.settle();
+    lab.seconds(2);
+    lab.writes.clear();
+    let news = lab.told.len();
+    // For less time than it takes to be told.
+    lab.cluster.dispute("10.0.0.1", Some("node-2"));
+    lab.seconds(3);
+    lab.cluster.dispute("10.0.0.1", None);
+    lab.seconds(10);
+    assert_eq!(lab.writes, [""; 0]);
+    lab.cluster.dispute("10.0.0.1", Some("node-2"));
+    lab.seconds(6);
+    let told = conflict(&lab).unwrap();
+    assert_eq!((told.status.as_str(), told.reason.as_str()), ("True", "NodeAnswersToo"));
+    let begin = "10.0.0.1: node node-2 answers as well, though node-1 announces it";
+    assert!(told.message.starts_with(begin), "{}", told.message);
+    lab.seconds(600);
+    assert_eq!(lab.count("service"), 1, "{:?}", lab.writes);
+    assert_eq!(lab.told.len(), news, "the speaker has told of it");
+    // It goes on when the holder says so of another node, and ends with the lock's holder.
+    lab.cluster.take_lock("10.0.0.1");
+    lab.seconds(10);
+    assert_eq!(conflict(&lab), None);
+}

@@ -446,6 +446,11 @@ impl Sim {
     }
 
     /// Whether the lock of an address says that nobody announces it.
+    /// Who claims the address, by what its lock says.
+    pub(crate) fn noted_dispute(&self, address: IpAddr) -> Option<Node> {
+        self.store.locks[&address].disputed_by.clone()
+    }
+
     pub(crate) fn is_noted_unannounced(&self, address: IpAddr) -> bool {
         self.store.locks[&address].unannounced
     }

@@ -96,6 +96,7 @@ impl Store {
             stranger: None,
             move_to: None,
             unannounced: false,
+            disputed_by: None,
             version,
         };
         self.locks.insert(address, lock.clone());
@@ -151,7 +152,10 @@ fn change_lock(lock: &mut Lock, me: &Node, change: &LockChange) {
         }
         LockChange::Give { to, epoch, .. } => hand_lock(lock, to, *epoch),
         LockChange::Refuse { .. } => lock.move_to = None,
-        LockChange::Note { announced } => lock.unannounced = !announced,
+        LockChange::Note { announced, disputed_by } => {
+            lock.unannounced = !announced;
+            lock.disputed_by.clone_from(disputed_by);
+        }
         LockChange::Quarantine { stranger } => lock.stranger = Some(*stranger),
     }
 }
@@ -160,4 +164,5 @@ fn hand_lock(lock: &mut Lock, to: &Node, epoch: Epoch) {
     lock.holder = Some(Holder { node: to.clone(), epoch });
     lock.move_to = None;
     lock.unannounced = false;
+    lock.disputed_by = None;
 }

@@ -351,6 +351,7 @@ pub(crate) fn a_speakers_token_is_good_for_its_own_node(home: &Home) -> anyhow::
         (lock.clone(), annotation("arpeggio.dev/spread", "nodes")),
         (lock.clone(), annotation("arpeggio.dev/session", "0")),
         (lock.clone(), annotation("arpeggio.dev/unannounced", "NoReadyEndpoints")),
+        (lock.clone(), annotation("arpeggio.dev/disputed-by", &victim.to_string())),
         (lock.clone(), annotation("arpeggio.dev/move-to", &thief.to_string())),
         (lock.clone(), annotation("arpeggio.dev/stranger", "02:00:00:00:00:01")),
         (lock.clone(), annotation("arpeggio.dev/stranger-seen-by", &victim.to_string())),
