@@ -19,12 +19,12 @@ use crate::{clients, doctor, faults::PATIENCE, kept};
 
 pub(crate) const NAMESPACE: &str = "arpeggio-system";
 
-/// Generous: on a machine at rest answers come within some milliseconds. One packet that is lost is said again within that time, and no
-/// second one.
-const LATEST: Duration = Duration::from_millis(500);
+/// Generous: on a machine at rest answers come within some milliseconds. A packet that is lost twice is said again within that
+/// time, beside another cluster that starts.
+const LATEST: Duration = Duration::from_secs(1);
 
 /// The same while processes start, with which the machine is busy.
-const LATEST_AMID_STARTS: Duration = Duration::from_secs(1);
+const LATEST_AMID_STARTS: Duration = Duration::from_secs(2);
 
 /// Connections of a dead node are reset within that time after their next question. The death is known within a second; TCP has said a lost
 /// packet again 0.2, 0.6, 1.4 and 3 seconds after the first time.
