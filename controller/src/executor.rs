@@ -559,17 +559,8 @@ mod tests {
                 Executor::new(Client::new(server, "lb"), "lb".into(), None, events, metrics);
             let metadata = json!({ "namespace": "shop", "name": "second", "uid": "new", "resourceVersion": "7" });
             let service = serde_json::from_value(json!({ "metadata": metadata })).unwrap();
-            let record = ServiceRecord::parse(&service, None);
-            let write = ServiceWrite {
-                record,
-                addresses: None,
-                conditions: Vec::new(),
-                releasing: Vec::new(),
-                news: Vec::new(),
-                refusal: None,
-            };
             let subject = Subject::Pool("home".to_owned());
-            executor.start(Task { subject, effect: Effect::WriteService(Box::new(write)) });
+            executor.start(Task { subject, effect: status_of(&service) });
             let result = reports.recv().await.unwrap().result;
             let told = match result {
                 Ok(Observed::Service(_)) => None,
@@ -664,6 +655,18 @@ mod tests {
         }
     }
 
+    /// A write of the status of a Service, which leaves its addresses as they are.
+    fn status_of(service: &Service) -> Effect {
+        Effect::WriteService(Box::new(ServiceWrite {
+            record: ServiceRecord::parse(service, None),
+            addresses: None,
+            conditions: Vec::new(),
+            releasing: Vec::new(),
+            news: Vec::new(),
+            refusal: None,
+        }))
+    }
+
     /// A load balancer that has no address yet, and of which another program says something without a time.
     fn second() -> serde_json::Value {
         let condition = json!({
@@ -739,18 +742,9 @@ mod tests {
 
     #[test]
     fn of_what_refuses_the_status_of_an_object_its_author_is_told_all() {
-        let record = ServiceRecord::parse(&Service::default(), None);
-        let write = ServiceWrite {
-            record,
-            addresses: None,
-            conditions: Vec::new(),
-            releasing: Vec::new(),
-            news: Vec::new(),
-            refusal: None,
-        };
         let status = AddressPoolStatus::default();
         let pool = PoolWrite { name: "home".to_owned(), status };
-        for effect in [Effect::WriteService(Box::new(write)), Effect::WritePool(Box::new(pool))] {
+        for effect in [status_of(&Service::default()), Effect::WritePool(Box::new(pool))] {
             let told = told(&effect, 403, "policy 'frozen' denied request: not on Fridays");
             assert!(told.ends_with("denied request: not on Fridays"), "{told}");
         }

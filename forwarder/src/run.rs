@@ -321,16 +321,23 @@ mod tests {
     /// Set it to skip the tests that need root.
     const SKIP: &str = "ARPEGGIO_SKIP_ROOT_TESTS";
 
-    #[test]
-    fn a_kernel_that_refuses_is_said_and_asked_again_later() {
+    /// One of these tests as a process of its own, which `starter` starts. `None` when tests that need root are skipped.
+    fn process_of(test: &str, starter: &str, args: &[&str]) -> Option<Command> {
         if std::env::var_os(SKIP).is_some() {
             eprintln!("skipped, since {SKIP} is set");
-            return;
+            return None;
         }
-        let program = std::env::current_exe().unwrap();
-        let mut child = Command::new("setpriv");
-        child.args(["--bounding-set=-net_admin", "--inh-caps=-net_admin"]).arg(program);
-        child.args(["--exact", "run::tests::refuses", "--ignored", "--nocapture"]);
+        let mut child = Command::new(starter);
+        child.args(args).arg(std::env::current_exe().unwrap());
+        let test = format!("run::tests::{test}");
+        child.args(["--exact", &test, "--ignored", "--nocapture"]);
+        Some(child)
+    }
+
+    #[test]
+    fn a_kernel_that_refuses_is_said_and_asked_again_later() {
+        let without = ["--bounding-set=-net_admin", "--inh-caps=-net_admin"];
+        let Some(mut child) = process_of("refuses", "setpriv", &without) else { return };
         let said = child.output().expect("install util-linux");
         let text = String::from_utf8_lossy(&said.stdout);
         assert!(said.status.success() && text.contains("1 passed"), "{text}");
@@ -339,14 +346,8 @@ mod tests {
     /// Rules of the plan before may give packets to a node that is dead by now.
     #[test]
     fn a_kernel_that_refuses_everything_has_no_rules_of_an_earlier_plan() {
-        if std::env::var_os(SKIP).is_some() {
-            eprintln!("skipped, since {SKIP} is set");
-            return;
-        }
-        let program = std::env::current_exe().unwrap();
-        let mut child = Command::new("unshare");
-        child.arg("--net").arg(program);
-        child.args(["--exact", "run::tests::loses_its_capabilities", "--ignored", "--nocapture"]);
+        let child = process_of("loses_its_capabilities", "unshare", &["--net"]);
+        let Some(mut child) = child else { return };
         let child = child.stdin(Stdio::piped()).stdout(Stdio::piped());
         let mut child = child.spawn().expect("install util-linux");
         let pid = child.id().to_string();

@@ -233,10 +233,10 @@ impl<P: Protocol> Listener<P> {
             self.recorder.keep(self.subject(), Direction::In, received, bytes);
         }
         if let Some(claim) = claim {
-            let said = match () {
-                () if reply => Said::Replied,
-                () if P::question(&frame).is_some() => Said::Passing,
-                () => Said::Told,
+            let said = match question {
+                _ if reply => Said::Replied,
+                Some(_) => Said::Passing,
+                None => Said::Told,
             };
             self.sighted(claim, said);
         }

@@ -121,60 +121,54 @@ impl Default for AnnounceTerms {
 
 #[cfg(test)]
 mod tests {
-    use alloc::{vec, vec::Vec};
+    use alloc::{string::String, vec, vec::Vec};
 
     use super::*;
 
-    #[test]
-    fn rules_that_select_the_node_name_interfaces_together() {
+    /// For the nodes of these racks, on these interfaces.
+    fn rule(racks: &[&str], interfaces: &[&str]) -> Rule {
+        let selector = |rack: &&str| Selector::default().with_label("rack", rack).unwrap();
+        Rule {
+            nodes: racks.iter().map(selector).collect(),
+            interfaces: interfaces.iter().map(|it| Pattern::from(*it)).collect(),
+            ..Rule::default()
+        }
+    }
+
+    /// On which interfaces a node announces 192.168.0.240, of which `facts` are known: `lan`, in whose subnet it is, or `dmz`.
+    fn names(places: &Places, facts: Option<&NodeFacts>) -> Vec<String> {
         let interface = |name: &str, net: &str| {
             let subnets = vec![net.parse().unwrap()];
             Interface { name: name.into(), subnets, ..Interface::default() }
         };
         let lan = interface("lan", "192.168.0.11/24");
         let reach = Reach { interfaces: vec![lan, interface("dmz", "10.0.0.11/8")] };
-        let rule = |rack: &str, interfaces: &[&str]| Rule {
-            nodes: vec![Selector::default().with_label("rack", rack).unwrap()],
-            interfaces: interfaces.iter().map(|it| Pattern::from(*it)).collect(),
-            ..Rule::default()
-        };
+        let terms = AnnounceTerms { places: places.clone(), ..AnnounceTerms::default() };
+        let found = terms.interfaces(IpAddr::from([192, 168, 0, 240]), facts, &reach);
+        found.iter().map(|it| it.name.clone()).collect()
+    }
+
+    #[test]
+    fn rules_that_select_the_node_name_interfaces_together() {
         let facts =
             NodeFacts { labels: [("rack".into(), "a".into())].into(), ..Default::default() };
         let table = [
             (Places::Everywhere, &["lan"][..]),
             (Places::ByRules(vec![]), &[]),
-            (Places::ByRules(vec![rule("a", &[])]), &["lan"]),
-            (Places::ByRules(vec![rule("a", &["d*"]), rule("b", &["lan"])]), &["dmz"]),
-            (Places::ByRules(vec![rule("a", &["d*"]), rule("a", &[])]), &["lan", "dmz"]),
-            (Places::ByRules(vec![rule("a", &["wlan*"])]), &[]),
+            (Places::ByRules(vec![rule(&["a"], &[])]), &["lan"]),
+            (Places::ByRules(vec![rule(&["a"], &["d*"]), rule(&["b"], &["lan"])]), &["dmz"]),
+            (Places::ByRules(vec![rule(&["a"], &["d*"]), rule(&["a"], &[])]), &["lan", "dmz"]),
+            (Places::ByRules(vec![rule(&["a"], &["wlan*"])]), &[]),
             // The node was selected once.
-            (Places::ByRules(vec![rule("b", &["dmz"])]), &["dmz"]),
+            (Places::ByRules(vec![rule(&["b"], &["dmz"])]), &["dmz"]),
         ];
         for (places, expected) in table {
-            let terms = AnnounceTerms { places, ..AnnounceTerms::default() };
-            let address = IpAddr::from([192, 168, 0, 240]);
-            let found = terms.interfaces(address, Some(&facts), &reach);
-            let names: Vec<&str> = found.iter().map(|it| it.name.as_str()).collect();
-            assert_eq!(names, expected, "{terms:?}");
+            assert_eq!(names(&places, Some(&facts)), expected, "{places:?}");
         }
     }
 
     #[test]
     fn while_labels_are_not_known_only_what_they_cannot_change_is_announced_by() {
-        let interface = |name: &str, net: &str| {
-            let subnets = vec![net.parse().unwrap()];
-            Interface { name: name.into(), subnets, ..Interface::default() }
-        };
-        let lan = interface("lan", "192.168.0.11/24");
-        let reach = Reach { interfaces: vec![lan, interface("dmz", "10.0.0.11/8")] };
-        let rule = |racks: &[&str], interfaces: &[&str]| Rule {
-            nodes: racks
-                .iter()
-                .map(|rack| Selector::default().with_label("rack", rack).unwrap())
-                .collect(),
-            interfaces: interfaces.iter().map(|it| Pattern::from(*it)).collect(),
-            ..Rule::default()
-        };
         let table = [
             (vec![rule(&[], &["dmz"])], &["dmz"][..]),
             (vec![rule(&["a"], &[])], &["lan"]),
@@ -183,11 +177,8 @@ mod tests {
             (vec![rule(&["a"], &["dmz"]), rule(&[], &["lan"])], &["lan"]),
         ];
         for (rules, expected) in table {
-            let terms =
-                AnnounceTerms { places: Places::ByRules(rules), ..AnnounceTerms::default() };
-            let found = terms.interfaces(IpAddr::from([192, 168, 0, 240]), None, &reach);
-            let names: Vec<&str> = found.iter().map(|it| it.name.as_str()).collect();
-            assert_eq!(names, expected, "{terms:?}");
+            let places = Places::ByRules(rules);
+            assert_eq!(names(&places, None), expected, "{places:?}");
         }
     }
 }

@@ -231,6 +231,14 @@ mod tests {
         told
     }
 
+    fn wait_until(condition: impl Fn() -> bool) {
+        let begin = Instant::now();
+        while !condition() {
+            assert!(begin.elapsed() < Duration::from_secs(30));
+            thread::sleep(LOOK);
+        }
+    }
+
     #[test]
     fn a_thread_that_waits_for_ever_is_found_beside_one_that_works() {
         let watchdog = Watchdog::default();
@@ -262,11 +270,7 @@ mod tests {
         let watchdog = Watchdog::default();
         drop(watchdog.watch("gone"));
         let told = told(&watchdog);
-        let begin = Instant::now();
-        while !watchdog.with(|watched| watched.is_empty()) {
-            assert!(begin.elapsed() < Duration::from_secs(30));
-            thread::sleep(LOOK);
-        }
+        wait_until(|| watchdog.with(|watched| watched.is_empty()));
         assert!(told.try_recv().is_err());
     }
 
@@ -283,11 +287,7 @@ mod tests {
             })
             .unwrap();
         let thread = thread.recv().unwrap();
-        let begin = Instant::now();
-        while state_of(thread) != State::Waits {
-            assert!(begin.elapsed() < Duration::from_secs(30));
-            thread::sleep(LOOK);
-        }
+        wait_until(|| state_of(thread) == State::Waits);
         assert_eq!(state_of(Pid::from_raw(i32::MAX)), State::Works, "nothing is known about it");
     }
 }

@@ -115,8 +115,7 @@ pub(crate) fn each_fault_of_the_installation_has_its_code(home: &Home) -> anyhow
     before_it_is_installed(home)?;
     install_release(&home.lab)?;
     home.serve_page()?;
-    gets_well(home, &[])?;
-    is_well(home, &[])?;
+    finds_nothing(home)?;
     let text = home.arpeggio(&["doctor"])?;
     ensure!(text.ends_with("nothing is wrong; not checked: 1\n"), "{text}");
     ensure!(text.contains("no DHCP server has answered a node"), "{text}");
@@ -457,8 +456,7 @@ pub(crate) fn each_fault_of_the_segment_has_its_code(home: &Home) -> anyhow::Res
     home.serve_page()?;
     home.lab.network().add_hosts(1..=1)?;
     // Who watches whom is known some seconds after speakers have begun.
-    gets_well(home, &[])?;
-    is_well(home, &[])?;
+    finds_nothing(home)?;
     directions(home)?;
     strangers(home)?;
     home.lab.network().cable_out(Machine::Router)?;

@@ -109,7 +109,11 @@ impl Witness {
                 self.breaks(TAKEN_FROM_THE_LIVING);
             }
             LockChange::Give { .. } if !is_own => self.breaks(GIVEN_BY_ANOTHER),
-            _ => {}
+            LockChange::Take { .. }
+            | LockChange::Give { .. }
+            | LockChange::Refuse { .. }
+            | LockChange::Note { .. }
+            | LockChange::Quarantine { .. } => {}
         }
     }
 
