@@ -528,7 +528,7 @@ mod tests {
             (422, "ValidatingAdmissionPolicy 'secret' denied request", "an admission policy"),
             (500, "Internal error: failed calling webhook \"secret\": x509", "an admission policy"),
             (403, "User \"secret\" cannot create resource", "lacks the permission"),
-            (401, "Unauthorized secret", "lacks the permission"),
+            (401, "Unauthorized secret", "does not accept Arpeggio's token"),
             (413, "Request entity too large: secret", "not acceptable"),
             (422, "metadata.annotations: Too long: secret", "not acceptable"),
         ];

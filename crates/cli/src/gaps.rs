@@ -1,5 +1,6 @@
 //! What could not be read, and what to do about it.
 
+use arpeggio_runtime::failure::{Cause, Failure};
 use kube::{Resource, core::error_boundary::InvalidObject};
 
 /// A request that reads objects, as a permission names it.
@@ -79,10 +80,10 @@ pub(crate) enum Gap {
 impl Gap {
     /// Why nothing was read.
     pub(crate) fn of(reading: Reading, error: &kube::Error) -> Self {
-        match error {
-            kube::Error::Api(status) if status.code == 403 => Self::Forbidden(reading),
-            kube::Error::Api(status) if status.code == 404 => Self::UnknownKind(reading),
-            error => Self::Failed(reading, error.to_string()),
+        match Failure::from(error) {
+            Failure::Refused(Cause::Forbidden) => Self::Forbidden(reading),
+            Failure::NotFound => Self::UnknownKind(reading),
+            _ => Self::Failed(reading, error.to_string()),
         }
     }
 

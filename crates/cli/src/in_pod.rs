@@ -3,6 +3,7 @@
 use std::time::Duration;
 
 use arpeggio_doctor::Known;
+use arpeggio_runtime::failure::{Cause, Failure};
 use k8s_openapi::api::core::v1::Pod;
 use kube::{
     Api,
@@ -107,11 +108,30 @@ async fn text(stream: impl AsyncRead + Unpin) -> Known<String> {
 
 /// Why no program runs in a pod.
 pub(crate) fn refused(error: &kube::Error) -> String {
-    match error {
-        kube::Error::Api(status) if status.code == 403 => {
+    match Failure::from(error) {
+        Failure::Refused(Cause::Forbidden) => {
             "you need the permission to \"create\" and \"get\" pods/exec in Arpeggio's namespace"
                 .to_owned()
         }
-        error => format!("no program could be started in its pod: {error}"),
+        _ => format!("no program could be started in its pod: {error}"),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use kube::core::Status;
+
+    use super::*;
+
+    #[test]
+    fn a_policy_that_says_no_is_no_missing_permission() {
+        let told = |code: u16, message: &str| {
+            let status = Status::failure(message, "").with_code(code);
+            refused(&kube::Error::Api(status.boxed()))
+        };
+        let forbidden = told(403, "pods \"a\" is forbidden: User x cannot create pods/exec");
+        assert!(forbidden.starts_with("you need the permission"), "{forbidden}");
+        let denied = told(403, "admission webhook \"no-exec\" denied the request: not here");
+        assert!(denied.contains("denied the request: not here"), "{denied}");
     }
 }

@@ -34,7 +34,9 @@ pub enum Cause {
     Admission,
     /// The namespace is being deleted.
     Terminating,
-    /// The ServiceAccount lacks a permission, or its token is not accepted (HTTP 401, 403).
+    /// The token is not accepted: it is none, or not valid any more (HTTP 401).
+    Unauthorized,
+    /// Whoever asks lacks a permission (HTTP 403).
     Forbidden,
     /// The object is not acceptable: malformed or too large, say.
     Invalid,
@@ -47,6 +49,7 @@ impl Cause {
             Self::Quota => "Quota",
             Self::Admission => "Admission",
             Self::Terminating => "Terminating",
+            Self::Unauthorized => "Unauthorized",
             Self::Forbidden => "Forbidden",
             Self::Invalid => "Invalid",
         }
@@ -59,6 +62,9 @@ impl Cause {
             Self::Quota => "a ResourceQuota there is used up; Arpeggio's log names it",
             Self::Admission => "an admission policy or webhook denies it; Arpeggio's log names it",
             Self::Terminating => "the namespace is being deleted",
+            Self::Unauthorized => {
+                "the API server does not accept Arpeggio's token; its log has the API server's words"
+            }
             Self::Forbidden => "Arpeggio lacks the permission; its log has the API server's words",
             Self::Invalid => {
                 "the object is not acceptable; Arpeggio's log has the API server's words"
@@ -74,7 +80,8 @@ impl Cause {
             _ if says("exceeded quota") => Self::Quota,
             _ if says("denied the request") || says("denied request") => Self::Admission,
             _ if says("it is being terminated") => Self::Terminating,
-            401 | 403 => Self::Forbidden,
+            401 => Self::Unauthorized,
+            403 => Self::Forbidden,
             _ => Self::Invalid,
         }
     }
@@ -144,7 +151,7 @@ mod tests {
         let table = [
             (404, "not found", 0, Failure::NotFound),
             (409, "the object has been modified", 0, Failure::Conflict),
-            (401, "Unauthorized", 0, Failure::Refused(Cause::Forbidden)),
+            (401, "Unauthorized", 0, Failure::Refused(Cause::Unauthorized)),
             (
                 403,
                 "leases is forbidden: User x cannot patch",

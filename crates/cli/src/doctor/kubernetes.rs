@@ -4,6 +4,7 @@ use std::{fmt::Debug, future::Future, time::Duration};
 
 use arpeggio_api::metallb::LegacyPool;
 use arpeggio_doctor::Known;
+use arpeggio_runtime::failure::{Cause, Failure};
 use futures::{StreamExt as _, stream};
 use kube::{Api, Client, Resource, api::ListParams};
 use serde::de::DeserializeOwned;
@@ -49,11 +50,11 @@ where
 {
     let reading = Reading::of::<K>(api.namespace());
     let found = within(PATIENCE, api.get_opt(name)).await?;
-    found.map_err(|error| match error {
-        kube::Error::Api(status) if status.code == 403 => {
+    found.map_err(|error| match Failure::from(&error) {
+        Failure::Refused(Cause::Forbidden) => {
             format!("you need the permission to \"get\" {reading}")
         }
-        error => format!("{reading}: {error}"),
+        _ => format!("{reading}: {error}"),
     })
 }
 

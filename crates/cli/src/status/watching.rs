@@ -3,6 +3,7 @@
 use anyhow::bail;
 use arpeggio_api::lease;
 use arpeggio_runtime::{
+    failure::{Cause, Failure},
     health::Health,
     server_clock,
     watch::{Change, Event, Haste, Watch},
@@ -63,7 +64,7 @@ pub(crate) fn refusal(event: &Event<Lease>) -> Option<String> {
     else {
         return None;
     };
-    (status.code == 403).then(|| {
+    (Failure::of_status(status) == Failure::Refused(Cause::Forbidden)).then(|| {
         format!("{}; you need the permissions to \"list\" and \"watch\" them", status.message)
     })
 }
