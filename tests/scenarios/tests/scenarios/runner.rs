@@ -9,7 +9,7 @@ use std::{
     process::ExitCode,
     str::FromStr,
     sync::{
-        Mutex, MutexGuard, PoisonError,
+        Mutex, MutexGuard, PoisonError, RwLock,
         atomic::{AtomicU32, Ordering},
     },
     time::{Duration, Instant, SystemTime},
@@ -34,7 +34,8 @@ const TIMED_SIDE_BY_SIDE: usize = 2;
 const SELECTION: &str = "ARPEGGIO_SCENARIOS";
 
 /// How often a scenario is tried that fails, at most; once where it is not set. CI sets 2: on a small machine with other things
-/// to do a time may be missed. What failed at first stands in the table at the end, and its evidence is kept.
+/// to do a time may be missed, so nothing runs beside the second try. What failed at first stands in the table at the end, and
+/// its evidence is kept.
 const TRIES: &str = "ARPEGGIO_SCENARIO_TRIES";
 
 /// Until when scenarios are begun, in seconds since 1970. Those that are not are named at the end, and are no failures: CI has
@@ -193,11 +194,18 @@ fn in_time(trial: &Trial) -> Result<Completion, Failed> {
     tried(trial).map(|()| Completion::Completed)
 }
 
+/// Who tries a scenario for the first time shares the machine, who tries one again has it alone.
+static MACHINE: RwLock<()> = RwLock::new(());
+
 /// Says at once what has failed, beside what led to it, and not only half an hour later.
 fn tried(trial: &Trial) -> Result<(), Failed> {
     let tries = number(TRIES).unwrap_or(1);
     let mut failures = 0;
     loop {
+        let (_shared, _alone) = match failures {
+            0 => (Some(MACHINE.read().unwrap_or_else(PoisonError::into_inner)), None),
+            _ => (None, Some(MACHINE.write().unwrap_or_else(PoisonError::into_inner))),
+        };
         let begin = Instant::now();
         let outcome = panic::catch_unwind(AssertUnwindSafe(|| on_its_cluster(trial)));
         let has_failed = !matches!(outcome, Ok(Ok(())));
@@ -212,7 +220,7 @@ fn tried(trial: &Trial) -> Result<(), Failed> {
         if failures >= tries {
             return Err(failure.into());
         }
-        eprint_line(&format!("{} has FAILED and is tried again", trial.name));
+        eprint_line(&format!("{} has FAILED and is tried again, alone", trial.name));
     }
 }
 
