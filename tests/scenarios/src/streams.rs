@@ -39,6 +39,10 @@ pub struct StreamsSeen {
     pub answers: usize,
     /// How long the slowest answer took, in milliseconds.
     pub slowest_ms: u64,
+    /// The slowest answer of each connection: half of the connections had none that took longer, in milliseconds. A packet that is
+    /// lost makes one connection slow, a move that stalls makes all of them slow.
+    #[serde(default)]
+    pub typical_slowest_ms: u64,
     /// How long after its question the last of those that broke did, in milliseconds.
     #[serde(default)]
     pub slowest_end_ms: u64,
@@ -53,6 +57,11 @@ impl StreamsSeen {
     /// How long the slowest answer took.
     pub fn slowest(&self) -> Duration {
         Duration::from_millis(self.slowest_ms)
+    }
+
+    /// How long the slowest answer of a usual connection took.
+    pub fn typical_slowest(&self) -> Duration {
+        Duration::from_millis(self.typical_slowest_ms)
     }
 
     /// How long the last of those that broke waited.
@@ -150,6 +159,7 @@ impl Streams {
             broken,
             answers: opened.iter().map(|it| it.answers).sum(),
             slowest_ms: longest(opened.iter().map(|it| it.slowest)),
+            typical_slowest_ms: median(opened.iter().map(|it| it.slowest)),
             slowest_end_ms: longest(ends.iter().map(|it| it.after)),
         })
     }
@@ -163,7 +173,18 @@ impl Drop for Streams {
 
 /// In milliseconds; none is 0.
 fn longest(times: impl Iterator<Item = Duration>) -> u64 {
-    u64::try_from(times.max().unwrap_or_default().as_millis()).unwrap_or(u64::MAX)
+    milliseconds(times.max())
+}
+
+/// In milliseconds; none is 0.
+fn median(times: impl Iterator<Item = Duration>) -> u64 {
+    let mut times: Vec<Duration> = times.collect();
+    times.sort_unstable();
+    milliseconds(times.get(times.len() / 2).copied())
+}
+
+fn milliseconds(time: Option<Duration>) -> u64 {
+    u64::try_from(time.unwrap_or_default().as_millis()).unwrap_or(u64::MAX)
 }
 
 fn locked(stream: &Mutex<Stream>) -> MutexGuard<'_, Stream> {

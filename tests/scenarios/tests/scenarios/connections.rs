@@ -19,19 +19,16 @@ use crate::{clients, doctor, faults::PATIENCE, kept};
 
 pub(crate) const NAMESPACE: &str = "arpeggio-system";
 
-/// Generous: on a machine at rest answers come within some milliseconds. A packet that is lost twice is said again within that
-/// time, beside another cluster that starts.
-const LATEST: Duration = Duration::from_secs(1);
-
-/// The same while processes start, with which the machine is busy.
-const LATEST_AMID_STARTS: Duration = Duration::from_secs(2);
+/// Generous: on a machine at rest answers come within some milliseconds, and `make failures` says within how many. Here it is shown that
+/// none is lost for long. TCP says a lost packet again after 0.2, 0.6 and 1.4 seconds, and after twice that where the machine is busy.
+pub(crate) const LATEST: Duration = Duration::from_secs(4);
 
 /// Connections of a dead node are reset within that time after their next question. The death is known within a second; TCP has said a lost
-/// packet again 0.2, 0.6, 1.4 and 3 seconds after the first time.
-pub(crate) const RESET_WITHIN: Duration = Duration::from_secs(4);
+/// packet again 0.2, 0.6, 1.4 and 3 seconds after the first time, and as late as twice that where the machine is busy.
+pub(crate) const RESET_WITHIN: Duration = Duration::from_secs(8);
 
 /// The same without the API server, where the death is known later. TCP is silent for some seconds then.
-const RESET_WITHOUT_API: Duration = Duration::from_secs(7);
+const RESET_WITHOUT_API: Duration = Duration::from_secs(12);
 
 /// Long enough for a move and what follows from it.
 const AFTERWARDS: Duration = Duration::from_secs(2);
@@ -44,7 +41,10 @@ const WITHOUT_API: Duration = Duration::from_secs(10);
 
 /// A client that is not answered for so long has given up, which is not what it is to do. TCP says what it has to say again after
 /// pauses that double, and is told then: where a machine is busy for some seconds that is late, and no hang.
-const LONGEST_HANG: Duration = Duration::from_secs(8);
+const LONGEST_HANG: Duration = Duration::from_secs(15);
+
+/// Long enough for connections to end that have no node any more.
+const UNTIL_RESET: Duration = Duration::from_secs(8);
 
 /// Somewhat longer than a speaker takes another one of its node for running that has renewed their session.
 const TWIN: Duration = Duration::from_secs(7);
@@ -86,7 +86,7 @@ pub(crate) fn moves_break_no_connection(home: &Home) -> anyhow::Result<()> {
         Ok(())
     })?;
     let upgrade = "upgrade of all speakers and forwarders";
-    unbroken_within(home, upgrade, LATEST_AMID_STARTS, || home.replace_speakers())?;
+    unbroken(home, upgrade, || home.replace_speakers())?;
     one_pod_on_each_node(home)?;
     thread::sleep(TWIN);
     let owner = home.wait_for_owner(first_address())?;
@@ -184,7 +184,7 @@ fn none_waits(
 ) -> anyhow::Result<usize> {
     let seen = through(home, what, &home.addresses("web")?, || {
         act()?;
-        thread::sleep(LONGEST_HANG);
+        thread::sleep(UNTIL_RESET);
         Ok(())
     })?;
     let told = seen.broken.keys().all(|why| why.contains("reset"));
@@ -301,7 +301,7 @@ fn a_rebalance_breaks_nothing(home: &Home) -> anyhow::Result<()> {
     })?;
     let moved = holders()?.iter().filter(|it| **it != Some(nodes[0])).count();
     ensure!(moved > 1, "nothing was moved");
-    none_broke("rebalance", &seen, LATEST)?;
+    none_broke("rebalance", &seen)?;
     for name in &names[1..] {
         home.lab.kubectl(&["delete", "service", name])?;
     }
@@ -318,7 +318,7 @@ fn a_whole_drain_breaks_nothing(home: &Home) -> anyhow::Result<()> {
     }
     home.wait_for_steady_page()?;
     let name = owner.to_string();
-    unbroken_within(home, "kubectl drain", LATEST_AMID_STARTS, || {
+    unbroken(home, "kubectl drain", || {
         clients::through(home, "kubectl drain", || {
             let flags = ["--ignore-daemonsets", "--delete-emptydir-data", "--force"];
             home.lab.kubectl(&[&["drain", &name][..], &flags].concat())?;
@@ -336,21 +336,12 @@ pub(crate) fn unbroken(
     what: &str,
     act: impl FnOnce() -> anyhow::Result<()>,
 ) -> anyhow::Result<()> {
-    unbroken_within(home, what, LATEST, act)
+    none_broke(what, &through(home, what, &home.addresses("web")?, act)?)
 }
 
-fn unbroken_within(
-    home: &Home,
-    what: &str,
-    latest: Duration,
-    act: impl FnOnce() -> anyhow::Result<()>,
-) -> anyhow::Result<()> {
-    none_broke(what, &through(home, what, &home.addresses("web")?, act)?, latest)
-}
-
-fn none_broke(what: &str, seen: &StreamsSeen, latest: Duration) -> anyhow::Result<()> {
+fn none_broke(what: &str, seen: &StreamsSeen) -> anyhow::Result<()> {
     ensure!(seen.broken() == 0, "{what}: of {STREAMS} connections broke: {:?}", seen.broken);
-    ensure!(seen.slowest() < latest, "{what}: an answer took {:?}", seen.slowest());
+    ensure!(seen.slowest() < LATEST, "{what}: an answer took {:?}", seen.slowest());
     Ok(())
 }
 
@@ -415,12 +406,13 @@ pub(crate) fn through(
     thread::sleep(AFTERWARDS);
     let seen = streams.stop()?;
     eprint_line(&format!(
-        "connections: {what}: {} of {STREAMS} broke {:?} within {:?}; {} answers, the slowest after {:?}",
+        "connections: {what}: {} of {STREAMS} broke {:?} within {:?}; {} answers, the slowest after {:?}, of a usual connection after {:?}",
         seen.broken(),
         seen.broken,
         seen.slowest_end(),
         seen.answers,
-        seen.slowest()
+        seen.slowest(),
+        seen.typical_slowest()
     ));
     Ok(seen)
 }

@@ -15,7 +15,7 @@ use arpeggio_scenarios::{
 use serde_json::{Value, json};
 
 use crate::{
-    connections::{NAMESPACE, RESET_WITHIN, every_node_is_able, through},
+    connections::{LATEST, NAMESPACE, RESET_WITHIN, every_node_is_able, through},
     setups::with_image,
 };
 
@@ -27,9 +27,6 @@ const CONNECTIONS: usize = 1200;
 
 /// What the announcing node served is a third of the connections, give or take: of 100, more than this are met once in thousands of runs.
 const ITS_OWN: usize = 50;
-
-/// A failover, and then the client's next attempt. Generous: this may be a busy machine.
-const LATEST: Duration = Duration::from_secs(3);
 
 pub(crate) fn all_nodes_serve_one_address(home: &Home) -> anyhow::Result<()> {
     install_overlay(&home.lab, NAMESPACE, &["admission", "forwarder"])?;
