@@ -145,6 +145,13 @@ pub(crate) fn a_replaced_service_keeps_its_address(home: &Home) -> anyhow::Resul
         let again = home.wait_for_address("web")?;
         ensure!(again == address, "{again} instead of {address}");
     }
+    // As a backup is restored: nobody has seen the one Service go and the other one come.
+    home.without_controllers(|| {
+        home.lab.kubectl(&["delete", "service", "web"])?;
+        home.apply(&web)
+    })?;
+    let again = home.wait_for_address("web")?;
+    ensure!(again == address, "{again} instead of {address}, which nobody saw leave");
     Ok(())
 }
 
