@@ -674,6 +674,7 @@ impl Engine {
     fn stranger(&mut self, sighting: &Sighting) {
         self.count_conflict(sighting, "stranger");
         let Claim { address, mac } = sighting.claim;
+        self.elector.handle(self.now(), Event::Contested { address, mac: mac.octets() });
         let reaction = self.conflicts.heard(address, mac, self.now());
         if reaction.defend {
             self.announcer.insist(address);

@@ -9,7 +9,7 @@ use arpeggio_api::{
     terms::{Announced, Announcement, Policy, WrittenAnnounceTerms},
 };
 
-use arpeggio_election::{Node, Pattern};
+use arpeggio_election::{Claimant, Node, Pattern};
 use arpeggio_ipam::Owner;
 use k8s_openapi::{apimachinery::pkg::apis::meta::v1::Time, jiff::SignedDuration};
 
@@ -110,8 +110,8 @@ impl Index {
         self.locks.get(&address).is_some_and(|lock| lock.is_backless)
     }
 
-    /// The node that announces `address`, and the other one that goes on claiming it.
-    pub(super) fn dispute(&self, address: IpAddr) -> Option<(&Node, &Node)> {
+    /// The node that announces `address`, and who goes on claiming it beside that.
+    pub(super) fn dispute(&self, address: IpAddr) -> Option<(&Node, &Claimant)> {
         let lock = self.locks.get(&address)?;
         let holder = lock.holder.as_ref().filter(|node| self.is_living(node))?;
         Some((holder, lock.disputed_by.as_ref()?))

@@ -323,7 +323,7 @@ impl View<'_> {
         outcome.of_machines = quiet.filter_map(machine).collect();
         let dispute = |it: &IpAddr| {
             let (holder, by) = self.index.dispute(*it)?;
-            Some((*it, [holder.clone(), by.clone()]))
+            Some((*it, holder.clone(), by.clone()))
         };
         outcome.disputed = outcome.addresses.iter().filter_map(dispute).collect();
         let everywhere = |address: &IpAddr| self.index.allocator.answers_everywhere(*address);

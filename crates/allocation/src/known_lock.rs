@@ -7,7 +7,7 @@ use arpeggio_api::{
     lock::{self, Amendment, ClaimedFor, Expiry, LockRecord, ServiceRef},
     terms::WrittenAnnounceTerms,
 };
-use arpeggio_election::{Node, Version};
+use arpeggio_election::{Claimant, Node, Version};
 use arpeggio_ipam::{Owner, PoolName, Reservation};
 use k8s_openapi::{
     api::coordination::v1::Lease,
@@ -48,8 +48,8 @@ pub(super) struct KnownLock {
     pub(super) holder: Option<Node>,
     /// It does not at present, since no node has a backend.
     pub(super) is_backless: bool,
-    /// The node that goes on claiming the address, by what the holder has found.
-    pub(super) disputed_by: Option<Node>,
+    /// Who goes on claiming the address, by what the holder has found.
+    pub(super) disputed_by: Option<Claimant>,
     /// Since when it does.
     pub(super) since: Option<MicroTime>,
     pub(super) claimed_for: Option<ClaimedFor>,

@@ -3,7 +3,7 @@
 use std::{fmt, net::IpAddr};
 
 use arpeggio_api::service::{RequestError, ServiceRecord};
-use arpeggio_election::Node;
+use arpeggio_election::{Claimant, Node};
 use arpeggio_ipam::{Leaving, Owner, Refusal, Reservation, UnfitAddress};
 
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::Time;
@@ -33,8 +33,8 @@ pub(super) struct Outcome {
     pub(super) conflicts: Vec<(IpAddr, String)>,
     /// Those of its addresses that a node or a gateway has, at which no stranger was heard, and which machine it is.
     pub(super) of_machines: Vec<(IpAddr, Reservation)>,
-    /// Those of its addresses that one node announces, and that another one goes on claiming: these two.
-    pub(super) disputed: Vec<(IpAddr, [Node; 2])>,
+    /// Those of its addresses that a node announces and somebody else goes on claiming: these two.
+    pub(super) disputed: Vec<(IpAddr, Node, Claimant)>,
     /// Who announces which of them.
     pub(super) announcers: Vec<Option<String>>,
     /// Those that nobody announces until a pod is ready.

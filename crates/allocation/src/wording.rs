@@ -11,7 +11,9 @@ use arpeggio_api::{
         ADDRESS_RELEASING, ANNOUNCED, CONDITIONS, CONNECTIONS_LEFT, NOT_SPREAD, STATUS_CONTESTED,
         ServiceRecord,
     },
+    session::mac_text,
 };
+use arpeggio_election::{Claimant, Node};
 use arpeggio_ipam::{Allocator, Leaving};
 use k8s_openapi::{
     apimachinery::pkg::apis::meta::v1::{Condition, Time},
@@ -24,9 +26,10 @@ use crate::effect::ALLOCATED;
 /// The reason that a stranger has an address of a Service.
 const CONFLICT: &str = "AddressConflict";
 
-/// The reasons of a condition that says that another machine has an address: one that answers there, a node that does beside
-/// the one that announces it, or a node or gateway by what it says itself.
+/// The reasons of a condition that says that another machine has an address: one that answers there, one that does beside
+/// the node that announces it, a node that does so, or a node or gateway by what it says itself.
 const STRANGER: &str = "StrangerAnswers";
+const INTRUDER: &str = "StrangerAnswersToo";
 const FELLOW: &str = "NodeAnswersToo";
 const MACHINE: &str = "MachineHasIt";
 
@@ -306,8 +309,12 @@ fn releasing(releasing: &[IpAddr]) -> Option<Finding> {
 }
 
 fn conflict(outcome: &Outcome) -> Option<Finding> {
-    let all =
-        [(STRANGER, strangers(outcome)), (FELLOW, fellows(outcome)), (MACHINE, machines(outcome))];
+    let all = [
+        (STRANGER, strangers(outcome)),
+        (INTRUDER, intruders(outcome)),
+        (FELLOW, fellows(outcome)),
+        (MACHINE, machines(outcome)),
+    ];
     let told: Vec<(&str, String)> =
         all.into_iter().filter_map(|(reason, message)| Some((reason, message?))).collect();
     let (reason, _) = *told.first()?;
@@ -336,15 +343,35 @@ fn strangers(outcome: &Outcome) -> Option<String> {
     (!conflicts.is_empty()).then(message)
 }
 
+/// Machines that are no nodes and claim what a node announces.
+fn intruders(outcome: &Outcome) -> Option<String> {
+    let told = |(address, holder, by): &(IpAddr, Node, Claimant)| match by {
+        Claimant::Stranger(mac) => Some(format!(
+            "{address}: a machine that is no node of this cluster ({}) announces it as well as {holder}",
+            mac_text(*mac)
+        )),
+        Claimant::Node(_) => None,
+    };
+    let told: Vec<String> = outcome.disputed.iter().filter_map(told).collect();
+    let message = || {
+        format!(
+            "{}, so that clients may reach the wrong machine. Give that machine another address, or exclude this one from \
+             the pool and request another one",
+            told.join("; ")
+        )
+    };
+    (!told.is_empty()).then(message)
+}
+
 /// Nodes that claim what another one announces.
 fn fellows(outcome: &Outcome) -> Option<String> {
-    let told: Vec<String> = outcome
-        .disputed
-        .iter()
-        .map(|(address, [holder, by])| {
-            format!("{address}: node {by} answers as well, though {holder} announces it")
-        })
-        .collect();
+    let told = |(address, holder, by): &(IpAddr, Node, Claimant)| match by {
+        Claimant::Node(by) => {
+            Some(format!("{address}: node {by} answers as well, though {holder} announces it"))
+        }
+        Claimant::Stranger(_) => None,
+    };
+    let told: Vec<String> = outcome.disputed.iter().filter_map(told).collect();
     let message = || {
         format!(
             "{}, so that clients may reach the wrong node. Another load balancer on that node, or kube-proxy in IPVS mode \

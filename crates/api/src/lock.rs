@@ -20,7 +20,7 @@
 //! | annotation `arpeggio.dev/move-to` | the node that somebody asks the holder to give it to; gone when the holder has changed, or has refused |
 //! | annotation `arpeggio.dev/move-refused` | why the holder has not done what it was asked for last, for people |
 //! | annotation `arpeggio.dev/unannounced` | why its holder does not announce it at present, in a word: `NoReadyEndpoints` |
-//! | annotation `arpeggio.dev/disputed-by` | the node that goes on claiming the address, by what its holder has found, though it does not hold it |
+//! | annotation `arpeggio.dev/disputed-by` | who goes on claiming the address, by what its holder has found, though it does not hold it: a node, or the MAC address of a machine that is none |
 //! | annotation `arpeggio.dev/resting-until` | the address was given back, and nobody gets it before this time (RFC 3339) |
 //! | annotation `arpeggio.dev/expiring` | which of the Services have the address for a grace period only, and since when: `UID@TIME,...` (RFC 3339) |
 //! | annotation `arpeggio.dev/promised-to` | the Service that gets the address when its present one leaves it, `NAMESPACE/NAME`: they exchange addresses |
@@ -28,7 +28,9 @@
 
 use std::{collections::BTreeMap, fmt, net::IpAddr};
 
-use arpeggio_election::{AnnounceTerms, Epoch, Holder, Lock, Node, Places, Refusal, Version};
+use arpeggio_election::{
+    AnnounceTerms, Claimant, Epoch, Holder, Lock, Node, Places, Refusal, Version,
+};
 use arpeggio_ipam::Reservation;
 use k8s_openapi::{
     api::coordination::v1::{Lease, LeaseSpec},
@@ -231,7 +233,7 @@ pub fn parse(lease: &Lease) -> Result<LockRecord, LeaseError> {
         stranger: lease::annotation(lease, STRANGER).map(|mac| parse_mac(mac).unwrap_or_default()),
         move_to: lease::annotation(lease, MOVE_TO).map(Node::from),
         unannounced: lease::annotation(lease, UNANNOUNCED).is_some(),
-        disputed_by: lease::annotation(lease, DISPUTED_BY).map(Node::from),
+        disputed_by: lease::annotation(lease, DISPUTED_BY).map(claimant),
         version: lease::version(lease)?,
     };
     Ok(LockRecord {
@@ -470,11 +472,19 @@ impl LockRecord {
 }
 
 /// The patch by which the holder of the lock that has version `expected` says whether it announces the address, for which
-/// no node may have a backend, and which node goes on claiming it.
-pub fn noted(announced: bool, disputed_by: Option<&Node>, expected: Version) -> Value {
+/// no node may have a backend, and who goes on claiming it.
+pub fn noted(announced: bool, disputed_by: Option<&Claimant>, expected: Version) -> Value {
     let why = (!announced).then_some(NO_READY_ENDPOINTS);
-    let marks = json!({ UNANNOUNCED: why, DISPUTED_BY: disputed_by.map(Node::as_str) });
-    lease::guarded(expected, &marks, &json!({}))
+    let by = disputed_by.map(|by| match by {
+        Claimant::Node(node) => node.to_string(),
+        Claimant::Stranger(mac) => mac_text(*mac),
+    });
+    lease::guarded(expected, &json!({ UNANNOUNCED: why, DISPUTED_BY: by }), &json!({}))
+}
+
+/// Reads how the annotation names who goes on claiming an address. No name of a node has colons in it.
+pub fn claimant(text: &str) -> Claimant {
+    parse_mac(text).map_or_else(|| Claimant::Node(text.into()), Claimant::Stranger)
 }
 
 /// The patch by which somebody asks the holder of the lock that has version `expected` to give it to `to`. `None`: takes

@@ -308,6 +308,7 @@ impl Elector {
             Event::CarrierReturned(interface, families) => {
                 self.carrier_returned(interface, families, now);
             }
+            Event::Contested { address, mac } => self.contested(address, mac, now),
             Event::Occupied { address, mac, by } => self.occupied(address, mac, &by, now),
             Event::Wanted { address, mac } => self.wanted(address, mac, now),
             Event::Wrote { write, outcome } => self.wrote(&write, outcome, now),

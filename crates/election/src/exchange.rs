@@ -71,6 +71,13 @@ pub enum Event {
         /// The node that says that it is there.
         by: Node,
     },
+    /// A machine that is no node claims on the wire an address that this node announces.
+    Contested {
+        /// The address.
+        address: IpAddr,
+        /// The machine's MAC address.
+        mac: [u8; 6],
+    },
     /// What Kubernetes says of a node.
     Node {
         /// The node.

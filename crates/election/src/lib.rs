@@ -73,7 +73,8 @@ pub use exchange::{Decision, Effect, Event, Occupant};
 pub use facts::NodeFacts;
 pub use families::Families;
 pub use model::{
-    EndReason, Epoch, Holder, Lock, Node, Renewal, Session, SessionState, Timestamp, Version,
+    Claimant, EndReason, Epoch, Holder, Lock, Node, Renewal, Session, SessionState, Timestamp,
+    Version,
 };
 pub use pattern::Pattern;
 pub use questions::{Purpose, Question};

@@ -210,6 +210,15 @@ impl fmt::Display for EndReason {
     }
 }
 
+/// Who goes on claiming an address that it does not hold.
+#[derive(Debug, Clone, PartialEq, Eq, Hash)]
+pub enum Claimant {
+    /// Another node.
+    Node(Node),
+    /// A machine that is no node, by its MAC address.
+    Stranger([u8; 6]),
+}
+
 /// The record of who announces one address.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Lock {
@@ -228,8 +237,8 @@ pub struct Lock {
     pub move_to: Option<Node>,
     /// Its holder does not announce it, since no node has a backend for it.
     pub unannounced: bool,
-    /// The node that goes on claiming the address, by what the holder has found, though it does not hold it.
-    pub disputed_by: Option<Node>,
+    /// Who goes on claiming the address, by what the holder has found, though it does not hold it.
+    pub disputed_by: Option<Claimant>,
     /// The record's version.
     pub version: Version,
 }

@@ -11,6 +11,7 @@
 //! | [`Purpose::Trial`] | everybody, for addresses that nobody has | three times | the machine may answer for others as well: then it keeps nobody from standing in | the machine has what it answers for |
 //! | [`Purpose::Claim`] | everybody | for as long as it is announced without a lock | a fellow announces it, too: this node gives way | says nothing |
 //! | [`Purpose::Reunion`] | everybody | once, when a node is heard again without the API server | a fellow announces it, too: one of both gives way | says nothing |
+//! | [`Purpose::Contest`] | everybody | each minute, while a machine that is no node was heard to claim what is announced here | the machine claims it still | for five minutes: it does not any more |
 //! | [`Purpose::Successor`] | everybody | each second until the successor is heard | the successor announces it: this node stops | it is believed after two sessions' time |
 //! | the speaker's own, on each interface (`speaker/src/hearing.rs`) | up to three others that are there, for their own addresses; up to sixteen while these are silent | when nobody was heard there for a second; then four times a second, once a second when the interface is cut off | the interface hears somebody | after four times, if one of the others has said since that it hears somebody there: the interface is cut off |
 //!
@@ -39,6 +40,9 @@ const QUESTIONS: u32 = 3;
 /// How long a successor's first announcement is waited for before it is asked for, and again after each question. Its
 /// watch and its first frame take some ten milliseconds.
 const SUCCESSOR_PAUSE: Duration = Duration::from_secs(1);
+
+/// How often a machine is asked whether it has what this node announces. It tells nobody else when it answers a client.
+const CONTEST_PAUSE: Duration = Duration::from_mins(1);
 
 /// The pause after each question of a stand-in, where nothing is asked before the first use.
 const STAND_IN_PAUSE: Duration = Duration::from_millis(70);
@@ -85,6 +89,8 @@ pub enum Purpose {
     Trial,
     /// It is announced from here without a lock.
     Claim,
+    /// A machine that is no node has claimed it, too: does it still?
+    Contest,
     /// Others may have announced it while they could not be heard.
     Reunion,
     /// It was given away, and is announced until the successor does.
@@ -96,7 +102,7 @@ impl Purpose {
     const fn questions(self) -> Option<u32> {
         match self {
             Self::FirstUse | Self::Recheck | Self::StandIn | Self::Trial => Some(QUESTIONS),
-            Self::Claim | Self::Reunion | Self::Successor => None,
+            Self::Claim | Self::Contest | Self::Reunion | Self::Successor => None,
         }
     }
 
@@ -112,6 +118,7 @@ impl Purpose {
             Self::StandIn | Self::Trial if settings.first_probe.is_zero() => STAND_IN_PAUSE,
             Self::FirstUse | Self::Recheck | Self::StandIn | Self::Trial => settings.first_probe,
             Self::Claim | Self::Reunion => settings.retry * 2,
+            Self::Contest => CONTEST_PAUSE,
             Self::Successor => SUCCESSOR_PAUSE,
         }
     }

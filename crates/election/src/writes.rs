@@ -5,7 +5,7 @@ use core::{fmt, net::IpAddr, time::Duration};
 
 use crate::{
     eligibility::{Merit, Standing, Unfit},
-    model::{EndReason, Epoch, Lock, Node, Timestamp, Version},
+    model::{Claimant, EndReason, Epoch, Lock, Node, Timestamp, Version},
     settings::Settings,
 };
 
@@ -94,12 +94,12 @@ pub enum LockChange {
         reason: Refusal,
     },
     /// Write on a lock of this node what people are to know: whether its address is announced, who would take the holder for
-    /// somebody who announces, and which node goes on claiming it.
+    /// somebody who announces, and who goes on claiming it.
     Note {
         /// Whether it is announced: not while no node has a backend for it.
         announced: bool,
-        /// The node that goes on claiming it, though it does not hold it.
-        disputed_by: Option<Node>,
+        /// Who goes on claiming it, though it does not hold it.
+        disputed_by: Option<Claimant>,
     },
     /// Write on a lock that nobody has held yet that a stranger answers at its address.
     Quarantine {

@@ -600,7 +600,7 @@ impl Cluster {
 
     /// A lock's holder, which announces the address, says which node goes on claiming it.
     pub(super) fn dispute(&mut self, address: &str, by: Option<&str>) {
-        let by = by.map(Into::into);
+        let by = by.map(lock::claimant);
         self.patch_lock(address, |record| lock::noted(true, by.as_ref(), record.lock.version));
     }
 

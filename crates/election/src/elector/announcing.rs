@@ -8,6 +8,7 @@ use crate::{
     exchange::Effect,
     families::Families,
     model::{Node, Timestamp},
+    questions::{Purpose, Question},
     writes::Write,
 };
 
@@ -58,6 +59,13 @@ impl Elector {
             if !is_contested && (yielded || self.looks_into(address, now)) {
                 self.contests.insert(address, Contest::new(now, by.clone(), yielded));
             }
+        }
+    }
+
+    /// A machine that is no node claims `address`.
+    pub(super) fn contested(&mut self, address: IpAddr, mac: [u8; 6], now: Timestamp) {
+        if self.announcing.contains(&address) {
+            self.disputes.stranger_heard(address, mac, now, &self.settings);
         }
     }
 
@@ -135,6 +143,12 @@ impl Elector {
         }
         let (own, disputes) = (&self.own, &mut self.disputes);
         disputes.forget(now);
+        for address in disputes.due(now, &self.settings) {
+            if self.announcing.contains(&address) {
+                let purpose = Purpose::Contest;
+                effects.push(Effect::Ask(Question::Address { address, purpose }));
+            }
+        }
         self.contests.retain(|address, contest| {
             let is_won = contest.read && own.proved_since(contest.since);
             if is_won {

@@ -58,10 +58,10 @@ impl Elector {
     }
 
     /// Notes on the locks of this node which of their addresses it does not announce for want of a backend anywhere, which
-    /// another node goes on claiming, and which of that is over. Who claims one is noted once: two can take turns.
+    /// somebody else goes on claiming, and which of that is over. Who claims one is noted once: two can take turns.
     pub(super) fn note_trouble(&mut self, now: Timestamp, effects: &mut Vec<Effect>) {
         let unwanted = self.merits.unwanted().map(|(address, _)| address);
-        let disputed = self.disputes.stubborn().map(|(address, _)| address);
+        let disputed = self.disputes.addresses();
         let concerned: BTreeSet<IpAddr> =
             unwanted.chain(disputed).chain(self.view.noted()).collect();
         let own = concerned.into_iter().filter(|address| self.view.holds(&self.me, *address));
@@ -71,7 +71,7 @@ impl Elector {
             let by = self.disputes.by(address);
             let is_news =
                 announced == lock.unannounced || by.is_some() != lock.disputed_by.is_some();
-            let note = || LockChange::Note { announced, disputed_by: by.cloned() };
+            let note = || LockChange::Note { announced, disputed_by: by.clone() };
             is_news.then(|| (address, Write::on(lock, note())))
         };
         let notes: Vec<(IpAddr, Write)> = own.filter_map(note).collect();

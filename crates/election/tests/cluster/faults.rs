@@ -1,6 +1,6 @@
 //! One fault at a time, with its stated outcome.
 
-use arpeggio_election::{AnnounceTerms, Places};
+use arpeggio_election::{AnnounceTerms, Claimant, Places};
 
 use crate::sim::{Sim, ip, millis, secs, settled};
 
@@ -368,12 +368,49 @@ fn a_fellow_that_claims_what_it_does_not_hold_costs_little_and_is_named() {
     assert!(sim.writes - writes <= 60 + 10, "{} renewals of three nodes", sim.writes - writes);
     assert_eq!(sim.disputed(owner), [(ip(240), format!("node-{fellow}"))]);
     let by = |sim: &Sim| sim.noted_dispute(ip(240));
-    assert_eq!(by(&sim), Some(format!("node-{fellow}").as_str().into()));
+    assert_eq!(by(&sim), Some(Claimant::Node(format!("node-{fellow}").as_str().into())));
     let notes = |sim: &Sim| sim.log.iter().filter(|line| line.contains("Note")).count();
     assert_eq!(notes(&sim), 1, "{:?}", sim.log);
     sim.run(secs(70));
     assert_eq!(sim.disputed(owner), [], "it has ceased");
     assert_eq!((by(&sim), notes(&sim)), (None, 2), "{:?}", sim.log);
+}
+
+#[test]
+fn a_stranger_that_claims_what_a_node_announces_is_on_its_lock_while_it_does() {
+    let (mut sim, owner) = settled();
+    let mac = [2, 0, 0, 0, 0, 9];
+    let notes = |sim: &Sim| sim.log.iter().filter(|line| line.contains("Note")).count();
+    sim.strangers.insert(ip(240), mac);
+    sim.contest(owner, ip(240), mac);
+    // From now on it says so to those only who ask, and it has more than one card.
+    sim.contest(owner, ip(240), [2, 0, 0, 0, 0, 10]);
+    for _ in 0..600 {
+        sim.run(secs(1));
+        assert_eq!(sim.only_announcer(ip(240)), owner);
+    }
+    assert_eq!(sim.noted_dispute(ip(240)), Some(Claimant::Stranger(mac)));
+    assert_eq!(notes(&sim), 1, "{:?}", sim.log);
+    sim.strangers.clear();
+    sim.run(secs(310));
+    assert_eq!((sim.noted_dispute(ip(240)), notes(&sim)), (None, 2), "{:?}", sim.log);
+}
+
+#[test]
+fn invented_strangers_at_every_address_cost_a_bounded_number_of_writes() {
+    let mut sim = Sim::new(3);
+    (0..240).for_each(|last| sim.create_lock(ip(last)));
+    sim.run(secs(5));
+    let owners: Vec<usize> = (0..240).map(|last| sim.only_announcer(ip(last))).collect();
+    let writes = sim.writes;
+    for now in 0..20_u8 {
+        for (last, owner) in (0..240).zip(&owners) {
+            sim.contest(*owner, ip(last), [2, 0, 0, 0, now, last]);
+        }
+        sim.run(secs(1));
+    }
+    let writes = sim.writes - writes;
+    assert!(writes <= 20 + 3 * 10 + 3 * (50 + 40), "{writes} writes in 20 s");
 }
 
 #[test]

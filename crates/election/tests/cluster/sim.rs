@@ -10,9 +10,9 @@ use std::{
 };
 
 use arpeggio_election::{
-    AnnounceTerms, Backends, Effect, Elector, EndReason, Epoch, Event, Families, Lock, LockChange,
-    Node, NodeFacts, Occupant, Outcome, Question, Reach, Role, Settings, Stranded, TakeReason,
-    Target, Timestamp, Version, Write,
+    AnnounceTerms, Backends, Claimant, Effect, Elector, EndReason, Epoch, Event, Families, Lock,
+    LockChange, Node, NodeFacts, Occupant, Outcome, Question, Reach, Role, Settings, Stranded,
+    TakeReason, Target, Timestamp, Version, Write,
 };
 
 use crate::store::Store;
@@ -303,11 +303,12 @@ impl Sim {
             );
         }
         if let Some(mac) = self.strangers.get(&address).copied() {
-            self.tell(
-                index,
-                WIRE_ROUND_TRIP,
-                Event::Occupied { address, mac, by: Occupant::Stranger },
-            );
+            let claims = if self.announcers(address).contains(&index) {
+                Event::Contested { address, mac }
+            } else {
+                Event::Occupied { address, mac, by: Occupant::Stranger }
+            };
+            self.tell(index, WIRE_ROUND_TRIP, claims);
         }
     }
 
@@ -445,12 +446,12 @@ impl Sim {
         self.store.locks[&address].move_to.is_some()
     }
 
-    /// Whether the lock of an address says that nobody announces it.
     /// Who claims the address, by what its lock says.
-    pub(crate) fn noted_dispute(&self, address: IpAddr) -> Option<Node> {
+    pub(crate) fn noted_dispute(&self, address: IpAddr) -> Option<Claimant> {
         self.store.locks[&address].disputed_by.clone()
     }
 
+    /// Whether the lock of an address says that nobody announces it.
     pub(crate) fn is_noted_unannounced(&self, address: IpAddr) -> bool {
         self.store.locks[&address].unannounced
     }
@@ -470,6 +471,11 @@ impl Sim {
     /// A frame comes to a speaker that says that another node announces an address.
     pub(crate) fn forge(&mut self, index: usize, address: IpAddr, by: usize) {
         self.tell(index, 0, Event::Heard { address, by: name(by) });
+    }
+
+    /// A frame of a machine that is no node comes to a speaker, for an address that it announces.
+    pub(crate) fn contest(&mut self, index: usize, address: IpAddr, mac: [u8; 6]) {
+        self.tell(index, 0, Event::Contested { address, mac });
     }
 
     /// Which of its addresses a speaker would tell users of, since a fellow goes on claiming them.

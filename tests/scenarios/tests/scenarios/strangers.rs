@@ -215,7 +215,16 @@ fn defended(
     }
     let known = neighbour(home, JUDGE, address)?;
     ensure!(known.mac == mac(owner), "the judge was led to {known:?}, {owner} is the owner");
-    Ok(())
+    // An event is forgotten after an hour; who looks later finds the condition.
+    let told = format!(
+        "AddressConflict=True: {address}: a machine that is no node of this cluster ({}) announces it as well as {owner}",
+        mac(STRANGER).unwrap_or_default()
+    );
+    home.wait_until("the Service says so for as long as it lasts", || {
+        let conditions = home.conditions("web")?;
+        let is_said = conditions.iter().any(|it| it.starts_with(&told));
+        if is_said { Ok(()) } else { Err(format!("{conditions:?}").into()) }
+    })
 }
 
 fn mac(machine: Machine) -> Option<String> {
