@@ -349,7 +349,9 @@ impl<P: Protocol> Segment<P> {
         source: Option<P::Address>,
         to: Option<MacAddr>,
     ) -> bool {
-        if self.peers.as_ref().is_none_or(|it| it.is_deaf()) {
+        // Who claims what is announced is heard where it is answered.
+        let is_heard_beside = self.concern.announced.contains(&address) && !self.own.is_deaf();
+        if !is_heard_beside && self.peers.as_ref().is_none_or(|it| it.is_deaf()) {
             return false;
         }
         let asker = Asker { mac: self.mac, address: source };

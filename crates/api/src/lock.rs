@@ -458,15 +458,17 @@ impl LockRecord {
             "acquireTime": now,
             "leaseTransitions": self.moves.saturating_add(i32::from(moved)),
         });
-        let annotations = json!({
+        let mut annotations = json!({
             SESSION: epoch.0.to_string(),
             STRANGER: null,
             STRANGER_SEEN_BY: null,
             MOVE_TO: null,
             MOVE_REFUSED: null,
             UNANNOUNCED: null,
-            DISPUTED_BY: null,
         });
+        if !self.lock.keeps_claimant() {
+            annotations[DISPUTED_BY] = Value::Null;
+        }
         lease::guarded(expected, &annotations, &spec)
     }
 }

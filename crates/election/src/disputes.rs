@@ -1,21 +1,17 @@
-//! Fellows that claim what this node holds, again and again, and machines that are no nodes.
+//! Fellows that claim what this node holds, again and again.
 //!
 //! A claim is looked into: the lock is read and the session proved. Whoever claims wrongly (another load balancer on the
 //! same nodes, a kernel that answers for Services, forged frames) would make this node ask the API server as often as it
 //! likes. So after each claim that was wrong, further ones for the address are overheard for a while, and for longer each
 //! time. And of all addresses together only so many claims are looked into: whoever claims one usually claims them all.
 //! A claim that is right and overheard costs little, since the lock's own watch tells of it as well.
-//!
-//! A claim by a machine that is no node is never right. It is kept in mind, so that people are told for as long as it lasts.
 
-use alloc::{collections::BTreeMap, vec::Vec};
+use alloc::collections::BTreeMap;
 use core::{net::IpAddr, time::Duration};
 
 use crate::{
     bucket::Bucket,
-    model::{Claimant, Node, Timestamp},
-    questions::{Purpose, Search, Step},
-    settings::Settings,
+    model::{Node, Timestamp},
 };
 
 /// How long claims are overheard after the first one that was wrong; doubled with each further one.
@@ -26,8 +22,6 @@ const LONGEST: Duration = Duration::from_secs(10);
 const STUBBORN: u32 = 3;
 /// Without another claim for so long, all is forgotten.
 const MEMORY: Duration = Duration::from_mins(1);
-/// The same of a machine that is no node, which is asked several times meanwhile.
-const MEMORY_OF_STRANGERS: Duration = Duration::from_mins(5);
 /// So many claims are looked into at once, of all addresses together.
 const AT_ONCE: u32 = 50;
 /// One more may be looked into each time that this has passed.
@@ -37,14 +31,12 @@ const PAUSE: Duration = Duration::from_millis(500);
 #[derive(Debug, Clone, Hash)]
 pub(crate) struct Disputes {
     wrong: BTreeMap<IpAddr, Dispute>,
-    strangers: BTreeMap<IpAddr, Stranger>,
     room: Bucket,
 }
 
 impl Default for Disputes {
     fn default() -> Self {
-        let room = Bucket::new(AT_ONCE, PAUSE);
-        Self { wrong: BTreeMap::new(), strangers: BTreeMap::new(), room }
+        Self { wrong: BTreeMap::new(), room: Bucket::new(AT_ONCE, PAUSE) }
     }
 }
 
@@ -53,14 +45,6 @@ struct Dispute {
     by: Node,
     times: u32,
     settled: Timestamp,
-}
-
-/// The first machine that claimed an address, when one did last, and when it is asked again.
-#[derive(Debug, Clone, Hash)]
-struct Stranger {
-    mac: [u8; 6],
-    heard: Timestamp,
-    search: Search,
 }
 
 impl Dispute {
@@ -81,42 +65,10 @@ impl Disputes {
         self.wrong.insert(address, Dispute { by, times, settled: now });
     }
 
-    /// A machine that is no node claims `address`. Of invented ones as many are kept in mind as claims are looked into.
-    pub(crate) fn stranger_heard(
-        &mut self,
-        address: IpAddr,
-        mac: [u8; 6],
-        now: Timestamp,
-        settings: &Settings,
-    ) {
-        if let Some(known) = self.strangers.get_mut(&address) {
-            known.heard = now;
-        } else if self.room.take(now) {
-            let search = Search::new(Purpose::Contest, now).later(settings);
-            self.strangers.insert(address, Stranger { mac, heard: now, search });
-        }
-    }
-
-    /// The addresses that everybody is to be asked for now: whether a machine still has them.
-    pub(crate) fn due(&mut self, now: Timestamp, settings: &Settings) -> Vec<IpAddr> {
-        let mut asked = Vec::new();
-        for (address, stranger) in &mut self.strangers {
-            if matches!(stranger.search.look(now, settings), Step::Ask) {
-                asked.push(*address);
-            }
-        }
-        asked
-    }
-
     /// Whether a claim for `address` is to be looked into now; then it counts as looked into.
     pub(crate) fn looks_into(&mut self, address: IpAddr, now: Timestamp) -> bool {
         let was_wrong = self.wrong.get(&address);
         was_wrong.is_none_or(|it| now.since(it.settled) >= it.pause()) && self.room.take(now)
-    }
-
-    /// The addresses that somebody goes on claiming.
-    pub(crate) fn addresses(&self) -> impl Iterator<Item = IpAddr> {
-        self.stubborn().map(|(address, _)| address).chain(self.strangers.keys().copied())
     }
 
     /// The addresses that a fellow goes on claiming, and which one did so last.
@@ -125,17 +77,19 @@ impl Disputes {
         lasting.map(|(address, dispute)| (*address, &dispute.by))
     }
 
-    /// Who goes on claiming `address`: of fellows the last one.
-    pub(crate) fn by(&self, address: IpAddr) -> Option<Claimant> {
-        let fellow = self.wrong.get(&address).filter(|it| it.lasts());
-        let stranger = || Some(Claimant::Stranger(self.strangers.get(&address)?.mac));
-        fellow.map(|it| Claimant::Node(it.by.clone())).or_else(stranger)
+    /// Which fellow goes on claiming `address`, and did so last.
+    pub(crate) fn by(&self, address: IpAddr) -> Option<&Node> {
+        self.wrong.get(&address).filter(|it| it.lasts()).map(|it| &it.by)
+    }
+
+    /// The address is nobody's any more: what was claimed of it says nothing of the next Service that gets it.
+    pub(crate) fn gone(&mut self, address: IpAddr) {
+        self.wrong.remove(&address);
     }
 
     /// Forgets those that are over.
     pub(crate) fn forget(&mut self, now: Timestamp) {
         self.wrong.retain(|_, dispute| now.since(dispute.settled) < MEMORY);
-        self.strangers.retain(|_, stranger| now.since(stranger.heard) < MEMORY_OF_STRANGERS);
     }
 }
 

@@ -31,6 +31,7 @@ use crate::{
     exchange::{Decision, Effect, Event},
     families::Families,
     flaps::{Deed, Flaps},
+    intruders::Intruders,
     leaving::Leaving,
     loads::Loads,
     model::{EndReason, Epoch, Holder, Lock, Node, Session, SessionState, Timestamp, Version},
@@ -95,6 +96,7 @@ pub struct Elector {
     leaving: Leaving,
     contests: BTreeMap<IpAddr, Contest>,
     disputes: Disputes,
+    intruders: Intruders,
     /// The interfaces that heard nobody, for which addresses, and since when they hear their segments again. Somebody else may
     /// have taken over there unheard: nothing is announced on them until the session is proved, or the segment was asked.
     returned: BTreeMap<(String, Families), Timestamp>,
@@ -130,6 +132,7 @@ impl Elector {
             leaving: Leaving::default(),
             contests: BTreeMap::new(),
             disputes: Disputes::default(),
+            intruders: Intruders::default(),
             returned: BTreeMap::new(),
             unaided: Unaided::default(),
         }
@@ -286,6 +289,8 @@ impl Elector {
             Event::LockGone(address) => {
                 self.holder_lost(address, now);
                 self.view.lock_gone(address);
+                self.disputes.gone(address);
+                self.intruders.gone(address);
             }
             Event::NodeAnswered(node) => self.wire.answered(&node, now, &self.settings),
             Event::AnsweredAs { node, address, mac } => {

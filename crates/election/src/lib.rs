@@ -41,6 +41,7 @@ mod exchange;
 mod facts;
 mod families;
 mod flaps;
+mod intruders;
 pub mod leader;
 mod leaving;
 mod loads;

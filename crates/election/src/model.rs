@@ -244,6 +244,11 @@ pub struct Lock {
 }
 
 impl Lock {
+    /// Whether what it says of who claims the address outlives its holder: a machine that is no node claims it whoever holds it.
+    pub fn keeps_claimant(&self) -> bool {
+        matches!(self.disputed_by, Some(Claimant::Stranger(_)))
+    }
+
     /// Whether it names `node` as its holder.
     pub(crate) fn is_of(&self, node: &Node) -> bool {
         self.holder.as_ref().is_some_and(|holder| holder.node == *node)

@@ -8,7 +8,6 @@ use crate::{
     exchange::Effect,
     families::Families,
     model::{Node, Timestamp},
-    questions::{Purpose, Question},
     writes::Write,
 };
 
@@ -65,7 +64,7 @@ impl Elector {
     /// A machine that is no node claims `address`.
     pub(super) fn contested(&mut self, address: IpAddr, mac: [u8; 6], now: Timestamp) {
         if self.announcing.contains(&address) {
-            self.disputes.stranger_heard(address, mac, now, &self.settings);
+            self.intruders.heard(address, mac, now, &self.settings);
         }
     }
 
@@ -143,12 +142,6 @@ impl Elector {
         }
         let (own, disputes) = (&self.own, &mut self.disputes);
         disputes.forget(now);
-        for address in disputes.due(now, &self.settings) {
-            if self.announcing.contains(&address) {
-                let purpose = Purpose::Contest;
-                effects.push(Effect::Ask(Question::Address { address, purpose }));
-            }
-        }
         self.contests.retain(|address, contest| {
             let is_won = contest.read && own.proved_since(contest.since);
             if is_won {

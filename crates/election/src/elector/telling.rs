@@ -11,10 +11,27 @@ use crate::{
     eligibility::Unfit,
     exchange::Effect,
     flaps::Deed,
-    model::{Lock, Node, Timestamp},
+    model::{Claimant, Lock, Node, Timestamp},
+    questions::{Purpose, Question},
     stranded::Stranded,
-    writes::{LockChange, Write},
+    writes::{LockChange, Target, Write},
 };
+
+/// What is to be written on a lock for people.
+struct Note {
+    address: IpAddr,
+    /// Whether the address is announced has changed; else it is only who claims it.
+    is_of_backends: bool,
+    write: Write,
+}
+
+/// Whether a lock is to name another claimant. Of two fellows the first one is named: they can take turns.
+fn is_another(by: Option<&Claimant>, noted: Option<&Claimant>) -> bool {
+    match (by, noted) {
+        (Some(Claimant::Node(_)), Some(Claimant::Node(_))) => false,
+        _ => by != noted,
+    }
+}
 
 impl Elector {
     /// The addresses that no node may announce, of which it falls to this node to tell now. `ceased`: those that it has
@@ -58,28 +75,75 @@ impl Elector {
     }
 
     /// Notes on the locks of this node which of their addresses it does not announce for want of a backend anywhere, which
-    /// somebody else goes on claiming, and which of that is over. Who claims one is noted once: two can take turns.
+    /// somebody else goes on claiming, and which of that is over.
     pub(super) fn note_trouble(&mut self, now: Timestamp, effects: &mut Vec<Effect>) {
+        let has_some = !self.intruders.are_none() || self.noted_intruders().next().is_some();
+        let looks = has_some && self.intruders.looks(now);
+        if looks {
+            self.look_after_intruders(now, effects);
+        }
         let unwanted = self.merits.unwanted().map(|(address, _)| address);
-        let disputed = self.disputes.addresses();
+        let disputed = self.disputes.stubborn().map(|(address, _)| address);
+        let claimed = self.intruders.addresses().filter(|_| looks);
         let concerned: BTreeSet<IpAddr> =
-            unwanted.chain(disputed).chain(self.view.noted()).collect();
+            unwanted.chain(disputed).chain(claimed).chain(self.view.noted()).collect();
         let own = concerned.into_iter().filter(|address| self.view.holds(&self.me, *address));
-        let note = |address| {
-            let lock = self.view.lock(address)?;
-            let announced = !self.view.is_backless(address);
-            let by = self.disputes.by(address);
-            let is_news =
-                announced == lock.unannounced || by.is_some() != lock.disputed_by.is_some();
-            let note = || LockChange::Note { announced, disputed_by: by.clone() };
-            is_news.then(|| (address, Write::on(lock, note())))
-        };
-        let notes: Vec<(IpAddr, Write)> = own.filter_map(note).collect();
-        for (address, note) in notes {
-            if self.flaps.may(address, Deed::Note, now) {
-                self.send(note, now, effects);
+        let notes: Vec<Note> = own.filter_map(|address| self.note_of(address, now)).collect();
+        for note in notes {
+            let address = note.address;
+            let may_be_sent = self.writes.free(&Target::Lock(address), now)
+                && (!note.is_of_backends || self.flaps.may(address, Deed::Note, now))
+                && (note.is_of_backends || self.intruders.may_note(now));
+            if may_be_sent {
+                self.intruders.written(address);
+                self.send(note.write, now, effects);
             }
         }
+    }
+
+    /// What is to be written on the lock of `address`, if it says something else.
+    fn note_of(&self, address: IpAddr, now: Timestamp) -> Option<Note> {
+        let lock = self.view.lock(address)?;
+        let announced = !self.view.is_backless(address);
+        let by = self.claimant(lock, now);
+        let is_of_backends = announced == lock.unannounced;
+        let is_news = is_of_backends || is_another(by.as_ref(), lock.disputed_by.as_ref());
+        let change = || LockChange::Note { announced, disputed_by: by.clone() };
+        is_news.then(|| Note { address, is_of_backends, write: Write::on(lock, change()) })
+    }
+
+    /// Who goes on claiming the lock's address: a fellow, or else a machine that is no node.
+    fn claimant(&self, lock: &Lock, now: Timestamp) -> Option<Claimant> {
+        let fellow = self.disputes.by(lock.address).map(|node| Claimant::Node(node.clone()));
+        let stranger = || match lock.disputed_by {
+            Some(Claimant::Stranger(mac)) if !self.intruders.knows(lock.address) => Some(mac),
+            _ => self.intruders.at(lock.address, now),
+        };
+        fellow.or_else(|| stranger().map(Claimant::Stranger))
+    }
+
+    /// Takes over what locks say of machines that other nodes have heard, forgets those that are gone, and asks for the others.
+    fn look_after_intruders(&mut self, now: Timestamp, effects: &mut Vec<Effect>) {
+        let noted: BTreeMap<IpAddr, [u8; 6]> = self.noted_intruders().collect();
+        for (address, mac) in &noted {
+            self.intruders.noted(*address, *mac, now);
+        }
+        self.intruders.forget(now, |address| noted.contains_key(&address));
+        for address in self.intruders.due(now, &self.settings) {
+            if self.announcing.contains(&address) {
+                let purpose = Purpose::Contest;
+                effects.push(Effect::Ask(Question::Address { address, purpose }));
+            }
+        }
+    }
+
+    /// The addresses of this node at which there are machines that are no nodes, by what their locks say.
+    fn noted_intruders(&self) -> impl Iterator<Item = (IpAddr, [u8; 6])> {
+        let own = self.view.noted().filter(|address| self.view.holds(&self.me, *address));
+        own.filter_map(|address| match self.view.lock(address)?.disputed_by {
+            Some(Claimant::Stranger(mac)) => Some((address, mac)),
+            _ => None,
+        })
     }
 
     /// What nobody holds, where this node was chosen to speak, and what it holds itself and nobody would answer behind.

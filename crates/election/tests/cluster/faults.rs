@@ -397,6 +397,64 @@ fn a_stranger_that_claims_what_a_node_announces_is_on_its_lock_while_it_does() {
 }
 
 #[test]
+fn a_stranger_stays_on_the_lock_whoever_holds_it_and_whichever_process() {
+    let mac = [2, 0, 0, 0, 0, 9];
+    let happens: [fn(&mut Sim, usize); 3] = [
+        |sim, owner| sim.restart_speaker(owner),
+        |sim, owner| sim.ask_to_move(ip(240), (owner + 1) % 3),
+        |sim, owner| sim.power_off(owner),
+    ];
+    for happens in happens {
+        let (mut sim, owner) = settled();
+        sim.strangers.insert(ip(240), mac);
+        sim.contest(owner, ip(240), mac);
+        sim.run(secs(90));
+        happens(&mut sim, owner);
+        for _ in 0..600 {
+            sim.run(secs(1));
+            assert_eq!(sim.noted_dispute(ip(240)), Some(Claimant::Stranger(mac)), "{:?}", sim.log);
+        }
+        sim.strangers.clear();
+        sim.run(secs(320));
+        assert_eq!(sim.noted_dispute(ip(240)), None, "{:?}", sim.log);
+        let notes = sim.log.iter().filter(|line| line.contains("Note")).count();
+        assert_eq!(notes, 2, "{:?}", sim.log);
+    }
+}
+
+#[test]
+fn whoever_follows_a_stranger_at_an_address_is_named_and_a_new_lock_says_nothing() {
+    let (first, second) = ([2, 0, 0, 0, 0, 9], [2, 0, 0, 0, 0, 10]);
+    let (mut sim, owner) = settled();
+    sim.strangers.insert(ip(240), first);
+    sim.contest(owner, ip(240), first);
+    sim.run(secs(90));
+    sim.strangers.insert(ip(240), second);
+    sim.run(secs(300));
+    assert_eq!(sim.noted_dispute(ip(240)), Some(Claimant::Stranger(second)), "{:?}", sim.log);
+    sim.strangers.clear();
+    sim.delete_lock(ip(240));
+    sim.run(secs(1));
+    sim.create_lock(ip(240));
+    sim.run(secs(10));
+    assert_eq!(sim.noted_dispute(ip(240)), None, "{:?}", sim.log);
+}
+
+#[test]
+fn every_address_that_a_stranger_claims_is_noted_in_time() {
+    let mut sim = Sim::new(1);
+    (0..200).for_each(|last| sim.create_lock(ip(last)));
+    sim.run(secs(5));
+    for last in 0..200 {
+        sim.strangers.insert(ip(last), [2, 0, 0, 0, 0, last]);
+        sim.contest(0, ip(last), [2, 0, 0, 0, 0, last]);
+    }
+    sim.run(secs(400));
+    let noted = (0..200).filter(|last| sim.noted_dispute(ip(*last)).is_some()).count();
+    assert_eq!(noted, 200);
+}
+
+#[test]
 fn invented_strangers_at_every_address_cost_a_bounded_number_of_writes() {
     let mut sim = Sim::new(3);
     (0..240).for_each(|last| sim.create_lock(ip(last)));

@@ -164,5 +164,7 @@ fn hand_lock(lock: &mut Lock, to: &Node, epoch: Epoch) {
     lock.holder = Some(Holder { node: to.clone(), epoch });
     lock.move_to = None;
     lock.unannounced = false;
-    lock.disputed_by = None;
+    if !lock.keeps_claimant() {
+        lock.disputed_by = None;
+    }
 }
