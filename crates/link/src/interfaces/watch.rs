@@ -7,10 +7,10 @@ use std::io;
 use std::sync::Arc;
 use std::time::Duration;
 
-use futures::StreamExt;
 use futures::channel::mpsc::UnboundedReceiver;
+use futures::{Stream, StreamExt};
 use netlink_packet_core::{
-    NLM_F_DUMP, NLM_F_REQUEST, NetlinkHeader, NetlinkMessage, NetlinkPayload,
+    NLM_F_DUMP, NLM_F_DUMP_INTR, NLM_F_REQUEST, NetlinkHeader, NetlinkMessage, NetlinkPayload,
 };
 use netlink_packet_route::address::AddressMessage;
 use netlink_packet_route::link::LinkMessage;
@@ -32,6 +32,9 @@ use super::{Links, decode};
 const SETTLE: Duration = Duration::from_millis(20);
 /// How long the kernel has for an answer; beyond that the connection is taken to have lost it.
 const READ_TIMEOUT: Duration = Duration::from_secs(2);
+/// So often lists are read again that have changed meanwhile. On a machine on which something changes at each moment the next list, which
+/// need not be whole, is better than none.
+const TRIES: usize = 10;
 /// The pause after a failed reading.
 const RETRY: Duration = Duration::from_millis(500);
 
@@ -52,6 +55,9 @@ pub enum NetlinkError {
     /// The kernel refused a list.
     #[error("cannot list interfaces, addresses and routes over rtnetlink")]
     Read(#[source] io::Error),
+    /// Something changed while the kernel made a list: what is there may be missing in it (`NLM_F_DUMP_INTR`).
+    #[error("interfaces, addresses or routes changed while the kernel listed them")]
+    Interrupted,
     /// The connection is no more.
     #[error("the rtnetlink connection is closed")]
     Closed,
@@ -95,6 +101,8 @@ pub async fn watch() -> Result<watch::Receiver<Arc<Links>>, NetlinkError> {
     // Before Linux 4.20 the kernel checks no request strictly, and lists the routes of all tables:
     // more to read, with the same result.
     let _ = connection.socket_mut().socket_mut().set_netlink_get_strict_chk(true);
+    // That a list is not whole may stand on its last message only.
+    connection.set_forward_done(true);
     tokio::spawn(connection);
     let (sender, receiver) = watch::channel(Arc::new(read(&handle).await?));
     tokio::spawn(follow(events, handle, sender));
@@ -153,24 +161,45 @@ async fn refresh(handle: &Handle, sender: &watch::Sender<Arc<Links>>) -> Result<
 }
 
 async fn read(handle: &Handle) -> Result<Links, NetlinkError> {
-    time::timeout(READ_TIMEOUT, read_lists(handle)).await?
+    time::timeout(READ_TIMEOUT, read_whole(handle)).await?
 }
 
-async fn read_lists(handle: &Handle) -> Result<Links, NetlinkError> {
-    let links = list(handle, RouteNetlinkMessage::GetLink(LinkMessage::default()), |it| match it {
+/// An interface that a list leaves out would be taken for one that is gone, and its addresses would move.
+async fn read_whole(handle: &Handle) -> Result<Links, NetlinkError> {
+    for _ in 0..TRIES {
+        match read_lists(handle, Parts::All).await {
+            Err(NetlinkError::Interrupted) => {}
+            other => return other,
+        }
+    }
+    read_lists(handle, Parts::Some).await
+}
+
+/// Which lists count.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Parts {
+    /// Those in which nothing is missing.
+    All,
+    /// Others as well.
+    Some,
+}
+
+async fn read_lists(handle: &Handle, parts: Parts) -> Result<Links, NetlinkError> {
+    let request = RouteNetlinkMessage::GetLink(LinkMessage::default());
+    let links = list(handle, request, parts, |it| match it {
         RouteNetlinkMessage::NewLink(link) => Some(link),
         _ => None,
     });
     let links = links.await?;
     let request = RouteNetlinkMessage::GetAddress(AddressMessage::default());
-    let addresses = list(handle, request, |it| match it {
+    let addresses = list(handle, request, parts, |it| match it {
         RouteNetlinkMessage::NewAddress(address) => Some(address),
         _ => None,
     });
     let addresses = addresses.await?;
     let mut routes = Vec::new();
     for family in [AddressFamily::Inet, AddressFamily::Inet6] {
-        routes.extend(main_table(handle, family).await?);
+        routes.extend(main_table(handle, family, parts).await?);
     }
     let mut snapshot = decode::snapshot(&links, &addresses, &routes);
     // The kernel does not say it by this protocol. Only cards are radios.
@@ -184,11 +213,12 @@ async fn read_lists(handle: &Handle) -> Result<Links, NetlinkError> {
 async fn main_table(
     handle: &Handle,
     family: AddressFamily,
+    parts: Parts,
 ) -> Result<Vec<RouteMessage>, NetlinkError> {
     let mut request = RouteMessage::default();
     request.header.address_family = family;
     request.header.table = RouteHeader::RT_TABLE_MAIN;
-    let routes = list(handle, RouteNetlinkMessage::GetRoute(request), |it| match it {
+    let routes = list(handle, RouteNetlinkMessage::GetRoute(request), parts, |it| match it {
         RouteNetlinkMessage::NewRoute(route) => Some(route),
         _ => None,
     });
@@ -203,29 +233,65 @@ async fn main_table(
 async fn list<T>(
     handle: &Handle,
     request: RouteNetlinkMessage,
+    parts: Parts,
     wanted: impl Fn(RouteNetlinkMessage) -> Option<T>,
 ) -> Result<Vec<T>, NetlinkError> {
     let mut request =
         NetlinkMessage::new(NetlinkHeader::default(), NetlinkPayload::from(Message(Some(request))));
     request.header.flags = NLM_F_REQUEST | NLM_F_DUMP;
     let kernel = SocketAddr::new(0, 0);
-    let mut answers = handle.request(request, kernel).map_err(|_| NetlinkError::Closed)?;
-    let mut found = Vec::new();
+    let answers = handle.request(request, kernel).map_err(|_| NetlinkError::Closed)?;
+    collected(answers, parts, wanted).await
+}
+
+async fn collected<T>(
+    mut answers: impl Stream<Item = NetlinkMessage<Message>> + Unpin,
+    parts: Parts,
+    wanted: impl Fn(RouteNetlinkMessage) -> Option<T>,
+) -> Result<Vec<T>, NetlinkError> {
+    let (mut found, mut is_whole) = (Vec::new(), true);
     while let Some(answer) = answers.next().await {
+        is_whole &= answer.header.flags & NLM_F_DUMP_INTR == 0;
         match answer.payload {
             NetlinkPayload::InnerMessage(Message(message)) => {
                 found.extend(message.and_then(&wanted));
             }
             NetlinkPayload::Error(error) => return Err(NetlinkError::Read(error.to_io())),
+            NetlinkPayload::Overrun(_) => is_whole = false,
             _ => {}
         }
     }
-    Ok(found)
+    if is_whole || parts == Parts::Some { Ok(found) } else { Err(NetlinkError::Interrupted) }
 }
 
 #[cfg(test)]
 mod tests {
+    use netlink_packet_core::DoneMessage;
+
     use super::*;
+
+    #[tokio::test]
+    async fn a_list_that_changed_while_the_kernel_made_it_does_not_count() {
+        let link = || Message(Some(RouteNetlinkMessage::NewLink(LinkMessage::default())));
+        let part = |payload, flags| {
+            let mut part = NetlinkMessage::new(NetlinkHeader::default(), payload);
+            part.header.flags = flags;
+            part
+        };
+        let of = |flags: [u16; 2], parts| async move {
+            let done = NetlinkPayload::Done(DoneMessage::default());
+            let answers =
+                [part(NetlinkPayload::InnerMessage(link()), flags[0]), part(done, flags[1])];
+            let wanted = |_| Some(());
+            collected(futures::stream::iter(answers), parts, wanted).await.map(|it| it.len())
+        };
+        assert!(matches!(of([0, 0], Parts::All).await, Ok(1)));
+        for flags in [[NLM_F_DUMP_INTR, 0], [0, NLM_F_DUMP_INTR]] {
+            let outcome = of(flags, Parts::All).await;
+            assert!(matches!(outcome, Err(NetlinkError::Interrupted)), "{outcome:?}");
+            assert!(matches!(of(flags, Parts::Some).await, Ok(1)));
+        }
+    }
 
     /// What Linux 4.18 does as well.
     #[tokio::test]
