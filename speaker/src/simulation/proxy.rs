@@ -2,9 +2,10 @@
 
 use std::{net::IpAddr, time::Duration};
 
-use arpeggio_wire::MacAddr;
+use arpeggio_election::LockChange;
+use arpeggio_wire::{ArpOperation, Claim, MacAddr};
 
-use super::cluster::{Cluster, Host, Proxy, REPLACED, ip, ip6, millis, secs};
+use super::cluster::{Cluster, Host, Proxy, REPLACED, ip, ip6, millis, secs, v4};
 
 /// Without the API server: until a silent node counts as such, and nobody has answered three questions.
 const STOOD_IN: Duration = secs(1);
@@ -237,5 +238,32 @@ fn who_answers_for_addresses_that_nobody_has_delays_no_failover() {
         cluster.power_off(victim);
         cluster.run(secs(5));
         assert!(cluster.longest_dark <= REPLACED, "{mac} {nets:?}: {cluster:?}");
+    }
+}
+
+/// It says so once to everybody, and from then on to those that ask. A single node awaits no answers but this one.
+#[test]
+fn who_has_what_a_node_announces_is_asked_each_minute_whether_it_still_has_it() {
+    let mac = MacAddr(2, 0, 0, 7, 0, 1);
+    for machines in [1, 3] {
+        let mut cluster = Cluster::settled(machines, &[ip(0, 100)]);
+        cluster.hosts.push(Host { segment: 0, mac, addresses: vec![ip(0, 100)] });
+        let claim = Claim { address: v4(ip(0, 100)), mac };
+        cluster.forge(0, &claim.announcement(ArpOperation::Request).to_bytes());
+        cluster.run(secs(100));
+        let owner = cluster.owner(ip(0, 100)).unwrap();
+        cluster.stop_speaker(owner);
+        cluster.run(secs(5));
+        cluster.start_speaker(owner);
+        cluster.run(secs(700));
+        let noted = |cluster: &Cluster, is_so: bool| {
+            cluster.lock_changes(|it| {
+                matches!(it, LockChange::Note { disputed_by, .. } if disputed_by.is_some() == is_so)
+            })
+        };
+        assert_eq!((noted(&cluster, true), noted(&cluster, false)), (1, 0), "{cluster:?}");
+        cluster.hosts.clear();
+        cluster.run(secs(360));
+        assert_eq!((noted(&cluster, true), noted(&cluster, false)), (1, 1), "{cluster:?}");
     }
 }
