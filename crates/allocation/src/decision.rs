@@ -6,7 +6,9 @@ use arpeggio_api::{
     lock::{Claim, ClaimedFor, ServiceRef},
     service::{ADDRESS_RELEASING, RequestError, ServiceRecord},
 };
-use arpeggio_ipam::{Family, Grace, Held, Leaving, Owner, Plan, Refusal, Request, UnfitAddress};
+use arpeggio_ipam::{
+    Choice, Families, Family, Grace, Held, Leaving, Owner, Plan, Refusal, Request, UnfitAddress,
+};
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::Time;
 
 use super::{
@@ -157,11 +159,15 @@ impl View<'_> {
         let mut held = listed.to_vec();
         held.extend(extra);
         let plan = self.plan(request, &held);
-        if let Some(choice) = plan.add.first() {
+        if let Some(choice) = next_claim(request.families, &plan.add) {
             return self.obtain(choice.address, renounced.contains(&choice.address));
         }
         held.retain(|it| !plan.leaving.iter().any(|leaving| leaving.address == *it));
         let is_refused = plan.refusal.is_some();
+        if is_refused && matches!(request.families, Families::Both(_)) {
+            // Somebody else was faster with the other half. What is in the status already stays.
+            held.retain(|it| listed.contains(it));
+        }
         let (expiring, in_doubt) = self.told_apart(plan.expiring);
         let outcome = Outcome {
             addresses: held,
@@ -329,6 +335,15 @@ impl View<'_> {
         let everywhere = |address: &IpAddr| self.index.allocator.answers_everywhere(*address);
         outcome.answered_everywhere = outcome.addresses.iter().any(everywhere);
         outcome
+    }
+}
+
+/// What is claimed first. All who need one of each family claim them in the same order: otherwise two, each with a half
+/// that the other one needs, would both give theirs back, and begin anew for ever.
+fn next_claim(families: Families, add: &[Choice]) -> Option<&Choice> {
+    match families {
+        Families::Both(_) => add.iter().min_by_key(|choice| choice.address),
+        Families::One(_) | Families::Prefer(_) => add.first(),
     }
 }
 

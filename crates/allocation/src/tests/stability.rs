@@ -275,6 +275,28 @@ fn an_address_for_each_family_costs_three_writes() {
 }
 
 #[test]
+fn of_many_who_need_both_families_each_has_both_or_nothing() {
+    const FIRST: [[&str; 2]; 2] = [["10.96.0.1", "fd96::1"], ["fd96::1", "10.96.0.1"]];
+    for scarce in [["10.0.0.1-10.0.0.9", "fd00::1"], ["10.0.0.1", "fd00::1-fd00::9"]] {
+        for orders in [[0, 0, 0], [0, 1, 0], [1, 0, 1], [1, 1, 1]] {
+            let mut lab = Lab::with_pools(&[("home", &scarce)]);
+            let names = ["a", "b", "c"];
+            for (name, order) in names.into_iter().zip(orders) {
+                lab.cluster.create_service(name, &[]);
+                lab.cluster.set_cluster_addresses(name, &FIRST[order]);
+                lab.cluster.require_dual_stack(name);
+            }
+            lab.settle();
+            let mut counts = names.map(|name| lab.addresses(name).len());
+            counts.sort_unstable();
+            assert_eq!((counts, lab.locks().len()), ([0, 0, 2], 2), "{scarce:?} {orders:?}");
+            lab.restart();
+            assert_eq!(lab.writes, [""; 0], "{scarce:?} {orders:?}");
+        }
+    }
+}
+
+#[test]
 fn the_address_of_the_first_family_comes_first() {
     let mut lab = Lab::with_pools(&[("home", &["10.0.0.1", "fd00::1"])]);
     lab.cluster.create_service("web", &[]);
