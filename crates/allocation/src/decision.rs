@@ -113,10 +113,26 @@ impl View<'_> {
             || (!ingress.has_others && others.all(|it| self.index.reserved.is_of_node(*it)))
     }
 
-    /// A Service that is being deleted, or whose namespace is, keeps what it has, and gets nothing new.
+    /// A Service that is being deleted, or whose namespace is, keeps what pools allow it, and gets nothing new.
     fn rest_in_peace(&self, listed: Vec<IpAddr>, why: Reason) -> Step {
-        let refusal = listed.is_empty().then_some(why);
-        self.settle(Outcome { addresses: listed, refusal, ..Outcome::default() })
+        let kept = self.kept(listed);
+        let refusal = kept.addresses.is_empty().then_some(why);
+        self.settle(Outcome { refusal, ..kept })
+    }
+
+    /// What of `listed` a Service keeps for which nothing is planned: for a grace period only what no pool allows any more.
+    fn kept(&self, listed: Vec<IpAddr>) -> Outcome {
+        let mut addresses = listed;
+        let held: Vec<Held> = addresses.iter().map(|it| self.index.held(*it)).collect();
+        let requester = self.index.requester(self.record);
+        let disallowed = self.index.allocator.disallowed(self.owner, &requester, &held);
+        let unplanned = Outcome { is_unplanned: true, ..Outcome::default() };
+        if self.is_over(&disallowed) {
+            addresses.retain(|it| !disallowed.iter().any(|gone| gone.address == *it));
+            return Outcome { addresses, leaving: disallowed, ..unplanned };
+        }
+        let (expiring, in_doubt) = self.told_apart(disallowed);
+        Outcome { addresses, expiring, in_doubt, ..unplanned }
     }
 
     fn terminating(&self) -> Terminating {
@@ -142,9 +158,9 @@ impl View<'_> {
         self.index.allocator.holds(self.owner, address)
     }
 
-    /// Nothing can be planned. What the Service has it keeps.
-    fn refuse(&self, addresses: Vec<IpAddr>, reason: Reason) -> Step {
-        self.settle(Outcome { addresses, refusal: Some(reason), ..Outcome::default() })
+    /// Nothing can be planned. What the Service has it keeps as long as pools allow it.
+    fn refuse(&self, listed: Vec<IpAddr>, reason: Reason) -> Step {
+        self.settle(Outcome { refusal: Some(reason), ..self.kept(listed) })
     }
 
     fn pursue(&self, request: &Request, listed: &[IpAddr]) -> Step {

@@ -15,6 +15,8 @@ use super::effect::Refused;
 pub(super) struct Outcome {
     /// The addresses in its status.
     pub(super) addresses: Vec<IpAddr>,
+    /// Whether nothing can be planned for it, so that nothing takes the place of what it loses.
+    pub(super) is_unplanned: bool,
     /// Those of them that no pool allows any more.
     pub(super) expiring: Vec<Leaving>,
     /// Those that no pool allows either, of which that is not written yet: it may be so for a moment only.

@@ -7,7 +7,7 @@ use std::{
 
 use arpeggio_api::{reservations::Reservations, service::ServiceRecord, session::Whereabouts};
 use arpeggio_election::Node;
-use arpeggio_ipam::{Owner, Request};
+use arpeggio_ipam::{Owner, Request, Requester};
 use arpeggio_labels::Labels;
 
 use super::{Index, LeftBehind, NotSpread};
@@ -132,5 +132,11 @@ impl Index {
         let mut request = request.clone();
         request.requester.namespace_labels = labels.cloned();
         Some(request)
+    }
+
+    /// Who asks, with what is known of its namespace.
+    pub(super) fn requester(&self, record: &ServiceRecord) -> Requester {
+        let namespace_labels = self.namespaces.get(&record.service.namespace).cloned();
+        Requester { namespace_labels, ..record.requester.clone() }
     }
 }

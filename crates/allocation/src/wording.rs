@@ -14,7 +14,7 @@ use arpeggio_api::{
     session::mac_text,
 };
 use arpeggio_election::{Claimant, Node};
-use arpeggio_ipam::{Allocator, Leaving};
+use arpeggio_ipam::Allocator;
 use k8s_openapi::{
     apimachinery::pkg::apis::meta::v1::{Condition, Time},
     jiff::SignedDuration,
@@ -62,7 +62,7 @@ pub(super) fn conditions(
         let present = record.condition(finding.type_).filter(|_| same);
         finding.observed(None, present, now.clone())
     };
-    let expiring = expiring(&outcome.expiring).map(|finding| match expiring_since {
+    let expiring = expiring(outcome).map(|finding| match expiring_since {
         Some(since) => finding.observed(None, None, since),
         None => of(finding, true),
     });
@@ -252,7 +252,7 @@ fn still_allocated(record: &ServiceRecord, outcome: &Outcome) -> Finding {
     let Some(Reason::NoneToGive(refusal, Hint::None)) = &outcome.refusal else { return finding };
     let before = record.condition(ADDRESS_ALLOCATED).filter(|it| it.reason == finding.reason);
     let stays = |it: &&Condition| {
-        let why = it.message.strip_suffix(until_then(&outcome.addresses).as_str());
+        let why = it.message.strip_suffix(until_then(outcome).as_str());
         why.is_some_and(|why| refusal.upholds(why))
     };
     match before.filter(stays) {
@@ -261,12 +261,14 @@ fn still_allocated(record: &ServiceRecord, outcome: &Outcome) -> Finding {
     }
 }
 
-/// What follows the reason why a Service gets nothing new.
-fn until_then(addresses: &[IpAddr]) -> String {
-    match addresses {
+/// What follows the reason why a Service gets nothing new. What has its own time does not stay until then.
+fn until_then(outcome: &Outcome) -> String {
+    let expires = |it: &IpAddr| outcome.expiring.iter().any(|gone| gone.address == *it);
+    let lasting: Vec<&IpAddr> = outcome.addresses.iter().filter(|it| !expires(it)).collect();
+    match lasting.as_slice() {
         [] => String::new(),
         [address] => format!("; {address} stays until then"),
-        addresses => format!("; {} stay until then", join(addresses)),
+        addresses => format!("; {} stay until then", join(addresses.iter().copied())),
     }
 }
 
@@ -279,7 +281,7 @@ pub(super) fn allocated(outcome: &Outcome) -> Finding {
             format!("{addresses} is reserved for the Service, but another machine answers at it"),
         ),
         None => ("Allocated", format!("{addresses} assigned")),
-        Some(why) => (failure(why), format!("{why}{}", until_then(&outcome.addresses))),
+        Some(why) => (failure(why), format!("{why}{}", until_then(outcome))),
     };
     Finding { type_: ADDRESS_ALLOCATED, holds: outcome.refusal.is_none(), reason, message }
 }
@@ -292,11 +294,12 @@ fn failure(why: &Reason) -> &'static str {
     }
 }
 
-fn expiring(expiring: &[Leaving]) -> Option<Finding> {
-    let first = expiring.first()?;
-    let addresses = join(expiring.iter().map(|it| &it.address));
+fn expiring(outcome: &Outcome) -> Option<Finding> {
+    let first = outcome.expiring.first()?;
+    let addresses = join(outcome.expiring.iter().map(|it| &it.address));
+    let replaced = if outcome.is_unplanned { "" } else { " and replaced" };
     let message = format!(
-        "{addresses}: {}; released and replaced when the grace period is over, unless a pool allows it again",
+        "{addresses}: {}; released{replaced} when the grace period is over, unless a pool allows it again",
         first.why
     );
     Some(Finding { type_: ADDRESS_EXPIRING, holds: true, reason: "NotAllowed", message })
@@ -419,7 +422,7 @@ pub(super) fn news(record: &ServiceRecord, outcome: &Outcome, allocator: &Alloca
     let is_news = |finding: &Finding| {
         record.condition(finding.type_).is_none_or(|it| it.message != finding.shown())
     };
-    let expiring = expiring(&outcome.expiring)
+    let expiring = expiring(outcome)
         .filter(is_news)
         .map(|finding| warning("AddressExpiring", "Release", finding.message));
     // The holder's speaker has told of another node that answers.

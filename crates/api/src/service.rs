@@ -21,7 +21,7 @@ mod request_error;
 
 use std::{cmp::Reverse, collections::BTreeMap, net::IpAddr};
 
-use arpeggio_ipam::Request;
+use arpeggio_ipam::{Request, Requester};
 use k8s_openapi::{
     api::core::v1::{LoadBalancerIngress, ObjectReference, Service, ServiceSpec},
     apimachinery::pkg::apis::meta::v1::{Condition, ManagedFieldsEntry, ObjectMeta, Time},
@@ -117,6 +117,8 @@ pub struct ServiceRecord {
     foreign_renouncer: Option<String>,
     /// The field manager other than we that has changed it last, as far as the API server knows (`metadata.managedFields`).
     pub last_writer: Option<String>,
+    /// Who asks, without the labels of its namespace: what the rules of pools look at, whatever it asks for.
+    pub requester: Requester,
     /// What it asks us for, or why that cannot be understood; `None` when it is not for us.
     pub request: Option<Result<Request, RequestError>>,
     /// What it has.
@@ -166,6 +168,7 @@ impl ServiceRecord {
                 .into_iter()
                 .find(|manager| manager != FIELD_MANAGER),
             last_writer: other_writers(service, |_| true).into_iter().next(),
+            requester: request::requester(service),
             request: request(service, class),
             ingress: Ingress::parse(service),
             conditions: CONDITIONS

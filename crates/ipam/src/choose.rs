@@ -172,14 +172,22 @@ impl Chooser<'_> {
         }
         match self.check(held.address) {
             Ok(_) | Err(UnfitAddress::PoolEnding(_)) => true,
-            Err(UnfitAddress::NoPool) => {
-                self.allocator.may_come_back(held.address, held.origin.as_ref())
-            }
             Err(UnfitAddress::Reserved(why)) => matches!(why, Reservation::Quarantined(_)),
-            Err(UnfitAddress::Outsider { why, .. }) => matches!(why, Outsider::Unknown(_)),
             // Of others on the lock it may not be known yet that they share.
             Err(UnfitAddress::Held(clash)) => clash.why == Disagreement::Unknown,
-            Err(_) => false,
+            Err(why) => self.may_change(held, &why),
+        }
+    }
+
+    /// Whether an address that the owner has is not allowed only by what cannot be known at present: its pool cannot be used,
+    /// or does not say whether it is for this namespace.
+    pub(crate) fn may_change(&self, held: &Held, why: &UnfitAddress) -> bool {
+        match why {
+            UnfitAddress::NoPool => {
+                self.allocator.may_come_back(held.address, held.origin.as_ref())
+            }
+            UnfitAddress::Outsider { why, .. } => matches!(why, Outsider::Unknown(_)),
+            _ => false,
         }
     }
 

@@ -7,10 +7,9 @@ use crate::{
     allocator::Allocator,
     choose::{Choice, Chooser},
     names::{Owner, PoolName},
-    pool::Outsider,
     range::Family,
     refusal::{Refusal, UnfitAddress},
-    request::{Families, Request},
+    request::{Families, Request, Requester},
     sharing::{Clash, SharingTerms},
 };
 
@@ -110,6 +109,18 @@ impl Allocator {
         self.chooser(owner, request).may_inherit(held)
     }
 
+    /// Those of the addresses that `owner` holds which no pool allows any more, whatever it asks for.
+    pub fn disallowed(&self, owner: &Owner, requester: &Requester, held: &[Held]) -> Vec<Leaving> {
+        let request = Request { requester: requester.clone(), ..Request::default() };
+        let chooser = self.chooser(owner, &request);
+        let leaving = |held: &Held| {
+            let why = chooser.allowed(held.address).err()?;
+            let lasts = !chooser.may_change(held, &why);
+            lasts.then(|| Leaving { address: held.address, why: Misfit::Disallowed(why) })
+        };
+        held.iter().filter_map(leaving).collect()
+    }
+
     fn chooser<'a>(&'a self, owner: &'a Owner, request: &'a Request) -> Chooser<'a> {
         let terms = SharingTerms::from(request.sharing.clone());
         Chooser { allocator: self, owner, request, terms }
@@ -175,13 +186,7 @@ impl Planner<'_> {
                 let pool = allocator.pool_of(held.address)?;
                 Some(Misfit::Unwanted(Unwanted::Pool(pool.name.clone())))
             }
-            Err(UnfitAddress::NoPool)
-                if allocator.may_come_back(held.address, held.origin.as_ref()) =>
-            {
-                None
-            }
-            // What the pool says of this namespace cannot be known at present.
-            Err(UnfitAddress::Outsider { why: Outsider::Unknown(_), .. }) => None,
+            Err(why) if self.chooser.may_change(held, &why) => None,
             Err(why) => Some(Misfit::Disallowed(why)),
             Ok(_) => {
                 let scope = allocator.sharing_scope(held.address);

@@ -56,3 +56,18 @@ fn of_a_lock_that_a_newer_release_has_written_the_same_is_said_as_is_done() {
     lab.restart();
     assert_eq!(lab.writes, [""; 0]);
 }
+
+#[test]
+fn what_expires_in_spite_of_a_mistake_is_not_said_to_stay() {
+    let mut lab = Lab::with_pools(&[HOME]);
+    lab.create("web");
+    lab.cluster.annotate("web", "arpeggio.dev/spread", "x");
+    lab.cluster.delete_pool("home");
+    lab.settle();
+    lab.seconds(6);
+    let said = advice(&lab, "web");
+    let [Advice::Expires { until, .. }, Advice::Waits(why)] = said.as_slice() else {
+        panic!("{said:?}")
+    };
+    assert!(until.starts_with("until ") && !why.contains("stays"), "{said:?}");
+}

@@ -6,6 +6,7 @@
 use arpeggio_api::{
     address_pool::{AddressItem, AddressPoolSpec, Allocation},
     selector::LabelSelector,
+    service::ADDRESS_EXPIRING,
 };
 
 use super::*;
@@ -147,6 +148,89 @@ fn what_a_service_has_outlasts_every_mistake() {
         let said = lab.says("web");
         assert!(said.contains(told) && said.ends_with("; 10.0.0.2 stays until then"), "{said}");
         assert_eq!(lab.addresses("web"), ["10.0.0.2"], "{value:?}");
+    }
+}
+
+/// A typing error, or a deletion that waits for a finalizer: nothing is planned for the Service.
+const STUCK: [fn(&mut Lab); 2] = [
+    |lab| lab.cluster.annotate("web", "arpeggio.dev/spread", "x"),
+    |lab| lab.cluster.begin_deletion("web", "example.com/wait"),
+];
+
+#[test]
+fn a_grace_period_is_over_at_its_time_whatever_a_service_gets_wrong() {
+    for stick in STUCK {
+        for mistake_first in [true, false] {
+            let mut lab = lab();
+            lab.create("web");
+            if mistake_first {
+                stick(&mut lab);
+                lab.settle();
+            }
+            lab.cluster.delete_pool("home");
+            lab.settle();
+            lab.seconds(6);
+            if !mistake_first {
+                stick(&mut lab);
+                lab.settle();
+            }
+            let is_expiring = |lab: &Lab| lab.record("web").condition(ADDRESS_EXPIRING).is_some();
+            assert!(is_expiring(&lab), "{mistake_first}");
+            assert!(!lab.says("web").contains("stays"), "{mistake_first} {}", lab.says("web"));
+            lab.restart();
+            assert_eq!(lab.writes, [""; 0], "{mistake_first}");
+            lab.wait(cluster::GRACE - Duration::from_secs(7));
+            assert_eq!(lab.addresses("web"), ["10.0.0.2"], "{mistake_first}");
+            lab.wait(Duration::from_secs(8));
+            lab.wait(Duration::from_secs(1));
+            assert_eq!(lab.addresses("web"), [""; 0], "{mistake_first} {}", lab.says("web"));
+            assert!(!is_expiring(&lab), "{mistake_first}");
+            assert!(!lab.locks().contains(&"address-10.0.0.2".to_owned()), "{mistake_first}");
+        }
+    }
+}
+
+#[test]
+fn a_pool_that_comes_back_ends_the_grace_period_of_a_service_with_a_mistake() {
+    for stick in STUCK {
+        let mut lab = lab();
+        lab.create("web");
+        stick(&mut lab);
+        lab.cluster.delete_pool("home");
+        lab.settle();
+        lab.seconds(60);
+        lab.cluster.set_pool("home", &["10.0.0.1-10.0.0.99"]);
+        lab.settle();
+        lab.wait(cluster::GRACE * 2);
+        assert_eq!(lab.addresses("web"), ["10.0.0.2"]);
+        assert!(lab.record("web").condition(ADDRESS_EXPIRING).is_none());
+    }
+}
+
+#[test]
+fn a_mistake_keeps_no_address_of_a_pool_that_is_for_others() {
+    for stick in STUCK {
+        let mut lab = lab();
+        lab.create("web");
+        stick(&mut lab);
+        lab.settle();
+        let team = ("team".to_owned(), "none".to_owned());
+        let nobody = LabelSelector { match_labels: [team].into(), ..LabelSelector::default() };
+        let allocation = Allocation { namespace_selectors: vec![nobody], ..Allocation::default() };
+        lab.cluster.set_pool_spec(
+            "home",
+            AddressPoolSpec {
+                addresses: vec![AddressItem("10.0.0.1-10.0.0.99".to_owned())],
+                allocation: Some(allocation),
+                ..AddressPoolSpec::default()
+            },
+        );
+        lab.settle();
+        lab.seconds(6);
+        assert_eq!(lab.addresses("web"), ["10.0.0.2"]);
+        lab.wait(cluster::GRACE + Duration::from_secs(1));
+        lab.wait(Duration::from_secs(1));
+        assert_eq!(lab.addresses("web"), [""; 0], "{}", lab.says("web"));
     }
 }
 

@@ -65,16 +65,21 @@ pub(super) fn parse(service: &Service, spec: &ServiceSpec) -> Result<Request, Re
     spread(service)?;
     let families = families(spec)?;
     Ok(Request {
-        requester: Requester {
-            namespace: service.metadata.namespace.clone().unwrap_or_default(),
-            labels: service.metadata.labels.clone().unwrap_or_default(),
-            ..Requester::default()
-        },
+        requester: requester(service),
         families,
         addresses: requested_addresses(annotations, spec, families)?,
         pools: annotations.first(POOL_ANNOTATIONS).map_or(Ok(PoolChoice::Any), pools)?,
         sharing: annotations.first(SHARING_ANNOTATIONS).map(|(_, key)| sharing(service, key, spec)),
     })
+}
+
+/// Who asks, without the labels of its namespace.
+pub(super) fn requester(service: &Service) -> Requester {
+    Requester {
+        namespace: service.metadata.namespace.clone().unwrap_or_default(),
+        labels: service.metadata.labels.clone().unwrap_or_default(),
+        ..Requester::default()
+    }
 }
 
 /// Which nodes are to serve its addresses; `None` when it does not say.
