@@ -3,6 +3,8 @@
 //! They are remembered as times of day, as those are that locks and statuses say. Were they left as they are, a pause of
 //! a minute would last as long as the clock was wrong.
 
+use std::collections::BTreeMap;
+
 use k8s_openapi::{apimachinery::pkg::apis::meta::v1::Time, jiff::SignedDuration};
 
 use super::{Index, setbacks::Setback};
@@ -34,7 +36,7 @@ impl Index {
                 *time = Time(put_back);
             }
         };
-        self.orphaned.values_mut().for_each(earlier);
+        self.orphaned.values_mut().flat_map(BTreeMap::values_mut).for_each(earlier);
         self.untold.values_mut().for_each(earlier);
         self.lacking.values_mut().for_each(earlier);
         self.rivals.values_mut().map(|it| &mut it.last).for_each(earlier);

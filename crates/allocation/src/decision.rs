@@ -397,7 +397,7 @@ impl Index {
             Step::Withdraw => self.withdraw(owner, now),
             // It may be one again soon, as one that is deleted may be created again.
             Step::Release(address)
-                if !self.is_served(owner) && self.awaits_successor(address, now) =>
+                if !self.is_served(owner) && self.awaits_successor(owner, address, now) =>
             {
                 None
             }

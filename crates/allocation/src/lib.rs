@@ -110,8 +110,9 @@ pub struct Index {
     locked: BTreeMap<Owner, BTreeSet<IpAddr>>,
     /// Addresses that rest, by the Service that was deleted while it had them.
     formers: BTreeMap<Owner, BTreeSet<IpAddr>>,
-    /// Addresses of Services that are gone, and until when a Service of the same name may still inherit them.
-    orphaned: BTreeMap<IpAddr, Time>,
+    /// Addresses of Services that are gone, and until when a Service of the same name may still inherit them: of some who
+    /// shared one each has its own time.
+    orphaned: BTreeMap<IpAddr, BTreeMap<Owner, Time>>,
     pools: BTreeMap<String, AddressPool>,
     declarations: DeclaredPools,
     /// Where `MetalLB`'s objects are read, if anywhere.

@@ -44,9 +44,7 @@ impl Index {
         }
         let is_damaged = lock.is_damaged;
         if lock.owners.iter().all(|owner| self.services.contains_key(owner)) {
-            if lock.owners.iter().all(|owner| self.is_served(owner)) {
-                self.orphaned.remove(&address);
-            }
+            self.forget_orphans(address);
             return if is_damaged { self.mend(address) } else { self.amend_terms(address) };
         }
         self.release(address, BTreeSet::new(), now)
@@ -54,14 +52,26 @@ impl Index {
 
     /// Whether a Service that is gone, or is for us no more, may be on its way back: `kubectl replace --force` deletes and
     /// creates it again.
-    pub(super) fn awaits_successor(&mut self, address: IpAddr, now: &Time) -> bool {
+    pub(super) fn awaits_successor(&mut self, owner: &Owner, address: IpAddr, now: &Time) -> bool {
         let end = self.end_of_succession(address, now);
-        let end = self.orphaned.entry(address).or_insert(end).clone();
+        let ends = self.orphaned.entry(address).or_default();
+        let end = ends.entry(owner.clone()).or_insert(end).clone();
         if end <= *now {
             return false;
         }
         self.alarms.insert((end, Subject::Lock(address)));
         true
+    }
+
+    /// Nobody is awaited who is back, or not on the lock any more.
+    fn forget_orphans(&mut self, address: IpAddr) {
+        let Some(mut ends) = self.orphaned.remove(&address) else { return };
+        let owners = self.locks.get(&address).map(|lock| lock.owners.as_slice());
+        let is_on_lock = |owner: &Owner| owners.is_some_and(|owners| owners.contains(owner));
+        ends.retain(|owner, _| is_on_lock(owner) && !self.is_served(owner));
+        if !ends.is_empty() {
+            self.orphaned.insert(address, ends);
+        }
     }
 
     /// Until when a successor is awaited whose wait begins `now`. A backup that has brought a lock of a Service which was never
@@ -177,10 +187,12 @@ impl Index {
 
     /// Who is on the lock of `address` and does not exist, once no successor is awaited any more.
     fn gone_for_good(&mut self, address: IpAddr, now: &Time) -> Vec<Owner> {
+        self.forget_orphans(address);
         let owners = self.locks.get(&address).into_iter().flat_map(|lock| &lock.owners);
         let gone = owners.filter(|owner| !self.services.contains_key(owner));
-        let gone: Vec<Owner> = gone.cloned().collect();
-        if gone.is_empty() || self.awaits_successor(address, now) { Vec::new() } else { gone }
+        let mut gone: Vec<Owner> = gone.cloned().collect();
+        gone.retain(|owner| !self.awaits_successor(owner, address, now));
+        gone
     }
 
     /// The task to let an address rest for everybody, since its heir does not want it.

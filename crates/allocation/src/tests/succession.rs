@@ -285,6 +285,32 @@ fn a_service_that_does_not_come_back_leaves_nothing() {
     assert_eq!(lab.locks(), [""; 0]);
 }
 
+#[test]
+fn each_of_those_who_share_an_address_has_the_whole_time_to_come_back() {
+    const KEY: &str = "arpeggio.dev/sharing-key";
+    let mut lab = lab(plain());
+    for (name, port) in [("a", 80), ("b", 443)] {
+        lab.cluster.create_service_on(name, &[(KEY, "k")], port);
+        lab.settle();
+    }
+    lab.cluster.create_service("waits", &[("arpeggio.dev/addresses", "10.0.0.1")]);
+    lab.settle();
+    for name in ["a", "b"] {
+        lab.cluster.delete_service(name);
+        lab.settle();
+        lab.wait(Duration::from_secs(2));
+    }
+    assert_eq!(lab.sharers("10.0.0.1"), ["b"], "the time of the other one is over");
+    lab.cluster.create_service_on("b", &[(KEY, "k")], 443);
+    lab.settle();
+    assert_eq!(lab.sharers("10.0.0.1"), ["b"]);
+    lab.cluster.delete_service("b");
+    lab.settle();
+    lab.wait(Duration::from_secs(3));
+    assert_eq!(lab.sharers("10.0.0.1"), ["waits"]);
+    assert_eq!(lab.controller.index.orphaned.len(), 0);
+}
+
 fn labels(pairs: &[(&str, &str)]) -> Labels {
     pairs.iter().map(|(key, value)| ((*key).to_owned(), (*value).to_owned())).collect()
 }
