@@ -435,6 +435,17 @@ pub(super) fn news(record: &ServiceRecord, outcome: &Outcome, allocator: &Alloca
     [changed, refused, expiring, conflict, unannounced].into_iter().flatten().collect()
 }
 
+/// Why a Service loses what it loses.
+fn why_lost(outcome: &Outcome) -> String {
+    match (outcome.leaving.first(), &outcome.refusal) {
+        (Some(leaving), _) => leaving.why.to_string(),
+        (None, Some(Reason::NoneToGive(_, Hint::Exchange(_)))) => {
+            "the Services exchange their addresses".to_owned()
+        }
+        (None, _) => "another Service holds it".to_owned(),
+    }
+}
+
 /// What the Service has got or lost.
 fn change(record: &ServiceRecord, outcome: &Outcome, allocator: &Allocator) -> Option<News> {
     let before = &record.ingress.addresses;
@@ -442,8 +453,7 @@ fn change(record: &ServiceRecord, outcome: &Outcome, allocator: &Allocator) -> O
     let lost: Vec<&IpAddr> = before.iter().filter(|it| !outcome.addresses.contains(it)).collect();
     let ours = record.ingress.is_ours();
     let untouched = outcome.list().is_none() && !ours;
-    let why = outcome.leaving.first().map(|it| it.why.to_string());
-    let why = why.unwrap_or_else(|| "another Service holds it".to_owned());
+    let why = why_lost(outcome);
     match (added.is_empty(), lost.is_empty() || untouched) {
         (true, true) => None,
         (true, false) => {

@@ -52,8 +52,10 @@ fn services_that_ask_for_each_other_s_addresses_get_them() {
         assert_eq!(have(&lab, services), expected);
         assert_eq!((lab.addresses("any").len(), lab.addresses("first").len()), (0, 0));
         let told: Vec<&str> = lab.told.iter().map(|it| it.note.as_str()).collect();
-        let gave_up = told.iter().filter(|it| it.contains("exchange their addresses"));
+        let gave_up = told.iter().filter(|it| it.contains("The Services exchange"));
         assert_eq!(gave_up.count(), 1, "{told:?}");
+        let released = "Released 10.0.0.1: the Services exchange their addresses";
+        assert!(told.contains(&released), "{told:?}");
         lab.writes.clear();
         lab.restart();
         lab.wait(cluster::GRACE * 2);
