@@ -41,6 +41,7 @@ impl Index {
         self.lacking.values_mut().for_each(earlier);
         self.rivals.values_mut().map(|it| &mut it.last).for_each(earlier);
         self.setbacks.values_mut().flat_map(Setback::times).for_each(earlier);
+        self.declarations.times().for_each(earlier);
         let alarms = std::mem::take(&mut self.alarms).into_iter();
         self.alarms = alarms
             .map(|(mut time, subject)| {

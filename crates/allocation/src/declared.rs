@@ -337,6 +337,12 @@ impl DeclaredPools {
         .collect()
     }
 
+    /// The times that are waited for, or counted from.
+    pub(super) fn times(&mut self) -> impl Iterator<Item = &mut Time> {
+        let due = self.silencing.values_mut().filter_map(|pool| pool.due.as_mut());
+        due.chain(self.notices.values_mut().map(|notice| &mut notice.since))
+    }
+
     fn has_untold(&self) -> bool {
         self.changed || self.notices.values().any(|notice| !notice.told)
     }
@@ -635,6 +641,26 @@ mod tests {
         let unknown = Declaration { announcement: Announcement::Unknown, ..broken("a", 1) };
         index.set_declared(Declarer::MetalLb, declared(vec![unknown]));
         assert!(policy(&index).is_none());
+    }
+
+    #[test]
+    fn a_pool_falls_silent_and_authors_are_told_though_the_clock_was_put_back() {
+        let mut index = Index::default();
+        let hours = 5 * 3_600;
+        index.set_declared(Declarer::MetalLb, declared(vec![declaration("a", "10.0.0.1", 1)]));
+        let nowhere =
+            Declaration { announcement: Announcement::Nowhere, ..declaration("a", "10.0.0.1", 1) };
+        index.set_declared(Declarer::MetalLb, declared(vec![nowhere, broken("b", 2)]));
+        let policy = |index: &Index| index.declarations.policy(&"a".into()).cloned();
+        index.note_time(&at(hours));
+        index.fall_silent(&at(hours));
+        assert_eq!(index.news(&at(hours)), []);
+        for (seconds, is_due) in [(0, false), (4, false), (5, true)] {
+            index.note_time(&at(seconds));
+            index.fall_silent(&at(seconds));
+            assert_eq!(policy(&index).is_some(), is_due, "{seconds}");
+            assert_eq!(index.news(&at(seconds)).len(), usize::from(is_due), "{seconds}");
+        }
     }
 
     #[test]
