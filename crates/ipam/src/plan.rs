@@ -97,7 +97,8 @@ impl Allocator {
     /// added stays free until it is claimed.
     ///
     /// What fits stays. What the request is not for any more, and what a stranger has, stays as long as nothing replaces
-    /// it. What no pool allows any more stays as long as `grace` lasts, and is not replaced before.
+    /// it. What no pool allows any more stays as long as `grace` lasts, and is not replaced before, unless the request is for
+    /// another one.
     pub fn plan(&self, owner: &Owner, request: &Request, held: &[Held], grace: Grace) -> Plan {
         let chooser = self.chooser(owner, request);
         Planner { chooser, grace, plan: Plan::default() }.planned(held)
@@ -140,7 +141,7 @@ impl Planner<'_> {
         }
         self.fill();
         self.plan.wants_more = self.wants_more();
-        self.retain();
+        self.retain(held);
         self.plan
     }
 
@@ -305,18 +306,25 @@ impl Planner<'_> {
         Some(pool.name.clone())
     }
 
-    /// Keeps what nothing replaces, except what somebody else has a better right to.
-    fn retain(&mut self) {
+    /// Keeps what nothing replaces, except what somebody else has a better right to: for the grace period only what no pool
+    /// allows any more, whatever is asked for.
+    fn retain(&mut self, held: &[Held]) {
+        let Chooser { allocator, owner, request, .. } = self.chooser;
+        let disallowed = allocator.disallowed(owner, &request.requester, held);
         for leaving in core::mem::take(&mut self.plan.leaving) {
             let stays = match leaving.why {
                 Misfit::Unwanted(_) => self.plan.refusal.is_some(),
                 Misfit::Quarantined(_) => true,
                 Misfit::Disallowed(_) | Misfit::Clash(_) => false,
             };
-            if stays && !self.has(Family::of(leaving.address)) {
-                self.plan.keep.push(leaving.address);
-            } else {
-                self.plan.leaving.push(leaving);
+            let disallowed = disallowed.iter().find(|it| it.address == leaving.address);
+            match disallowed {
+                _ if !stays || self.has(Family::of(leaving.address)) => {
+                    self.plan.leaving.push(leaving);
+                }
+                None => self.plan.keep.push(leaving.address),
+                Some(why) if self.grace == Grace::Lasts => self.plan.expiring.push(why.clone()),
+                Some(why) => self.plan.leaving.push(why.clone()),
             }
         }
     }

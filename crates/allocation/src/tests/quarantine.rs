@@ -232,3 +232,17 @@ fn the_node_at_an_address_is_named_as_soon_as_it_is_known_and_no_longer() {
     let nobody = told(&[("node-1", &Whereabouts::default())]);
     assert!(!nobody.contains("(node"), "{nobody}");
 }
+
+#[test]
+fn an_address_that_a_stranger_has_is_kept_no_longer_than_pools_allow_it() {
+    let mut lab = Lab::with_pools(&[("home", &["10.0.0.1"])]);
+    lab.create("web");
+    lab.cluster.delete_pool("home");
+    lab.settle();
+    lab.seconds(6);
+    lab.find_stranger();
+    assert_eq!(lab.addresses("web"), ["10.0.0.1"]);
+    lab.wait(cluster::GRACE - Duration::from_secs(5));
+    lab.wait(Duration::from_secs(5));
+    assert_eq!(lab.addresses("web"), [""; 0], "{}", lab.says("web"));
+}
