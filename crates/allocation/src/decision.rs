@@ -123,9 +123,7 @@ impl View<'_> {
     /// What of `listed` a Service keeps for which nothing is planned: for a grace period only what no pool allows any more.
     fn kept(&self, listed: Vec<IpAddr>) -> Outcome {
         let mut addresses = listed;
-        let held: Vec<Held> = addresses.iter().map(|it| self.index.held(*it)).collect();
-        let requester = self.index.requester(self.record);
-        let disallowed = self.index.allocator.disallowed(self.owner, &requester, &held);
+        let disallowed = self.disallowed(&addresses);
         let unplanned = Outcome { is_unplanned: true, ..Outcome::default() };
         if self.is_over(&disallowed) {
             addresses.retain(|it| !disallowed.iter().any(|gone| gone.address == *it));
@@ -133,6 +131,17 @@ impl View<'_> {
         }
         let (expiring, in_doubt) = self.told_apart(disallowed);
         Outcome { addresses, expiring, in_doubt, ..unplanned }
+    }
+
+    /// Those that no pool allows the Service any more, whatever it asks for.
+    fn disallowed(&self, addresses: &[IpAddr]) -> Vec<Leaving> {
+        let held: Vec<Held> = addresses.iter().map(|it| self.index.held(*it)).collect();
+        let requester = self.index.requester(self.record);
+        self.index.allocator.disallowed(self.owner, &requester, &held)
+    }
+
+    fn is_marked(&self, leaving: &Leaving) -> bool {
+        self.index.expiring_since(&self.record.service, leaving.address).is_some()
     }
 
     fn terminating(&self) -> Terminating {
@@ -203,12 +212,10 @@ impl View<'_> {
     /// Of addresses that no pool allows any more, those of which that has been so for long enough; and all of which no lock says
     /// so yet. A pool that is replaced is away for a moment.
     fn told_apart(&self, mut expiring: Vec<Leaving>) -> (Vec<Leaving>, Vec<IpAddr>) {
-        let (index, service) = (self.index, &self.record.service);
-        let is_marked = |it: &Leaving| index.expiring_since(service, it.address).is_some();
-        let unmarked = expiring.iter().filter(|it| !is_marked(it));
+        let unmarked = expiring.iter().filter(|it| !self.is_marked(it));
         let in_doubt: Vec<IpAddr> = unmarked.map(|it| it.address).collect();
-        if !in_doubt.is_empty() && index.hesitates(self.owner, self.now) {
-            expiring.retain(is_marked);
+        if !in_doubt.is_empty() && self.index.hesitates(self.owner, self.now) {
+            expiring.retain(|it| self.is_marked(it));
         }
         (expiring, in_doubt)
     }
@@ -260,9 +267,12 @@ impl View<'_> {
     /// Why a lock cannot be written that the Service needs. What it has it keeps.
     fn unclaimable(&self, why: Reason) -> Outcome {
         let listed = self.record.ingress.addresses.iter().copied();
-        let addresses = listed.filter(|it| self.holds(*it)).collect();
+        let addresses: Vec<IpAddr> = listed.filter(|it| self.holds(*it)).collect();
+        let mut expiring = self.disallowed(&addresses);
+        expiring.retain(|it| self.is_marked(it));
         let refusal = Some(why);
-        let outcome = self.described(Outcome { addresses, refusal, ..Outcome::default() });
+        let outcome =
+            self.described(Outcome { addresses, expiring, refusal, ..Outcome::default() });
         // What is claimed and not in the status yet is no more and no less wanted than before.
         Outcome { releasing: self.record.renounced.clone(), ..outcome }
     }

@@ -1,5 +1,7 @@
 //! The API server says no.
 
+use arpeggio_api::service::ADDRESS_EXPIRING;
+
 use super::*;
 
 impl Lab {
@@ -259,4 +261,27 @@ fn a_webhook_that_undoes_what_is_written_is_told_of() {
             "{what}: {told:?}"
         );
     }
+}
+
+#[test]
+fn what_expires_still_does_while_its_successor_cannot_be_claimed() {
+    let mut lab = Lab::with_pools(&[HOME, ("spare", &["10.1.0.1"])]);
+    lab.create("web");
+    lab.cluster.delete_pool("home");
+    lab.settle();
+    lab.seconds(6);
+    let expiring = |lab: &Lab| lab.record("web").condition(ADDRESS_EXPIRING).cloned();
+    let before = expiring(&lab).unwrap();
+    lab.cluster.refuses = Some("create Lease");
+    lab.wait(cluster::GRACE);
+    assert_eq!(lab.addresses("web"), ["10.0.0.1"]);
+    assert!(lab.says("web").contains("create Lease"), "{}", lab.says("web"));
+    let now = expiring(&lab).unwrap();
+    assert_eq!(
+        (now.message, now.last_transition_time),
+        (before.message, before.last_transition_time)
+    );
+    lab.cluster.refuses = None;
+    lab.seconds(120);
+    assert_eq!((lab.addresses("web"), expiring(&lab)), (vec!["10.1.0.1".to_owned()], None));
 }
