@@ -15,7 +15,7 @@ use super::{
     Index,
     clock::is_far_ahead,
     exchange::Exchange,
-    outcome::{Hint, Outcome, Reason, Terminating},
+    outcome::{Hint, Outcome, Reason, Replacement, Terminating},
     rivals::Said,
     setbacks::Work,
     wording::{self, Difference},
@@ -124,7 +124,7 @@ impl View<'_> {
     fn kept(&self, listed: Vec<IpAddr>) -> Outcome {
         let mut addresses = listed;
         let disallowed = self.disallowed(&addresses);
-        let unplanned = Outcome { is_unplanned: true, ..Outcome::default() };
+        let unplanned = Outcome { replacement: Replacement::Nothing, ..Outcome::default() };
         if self.is_over(&disallowed) {
             addresses.retain(|it| !disallowed.iter().any(|gone| gone.address == *it));
             return Outcome { addresses, leaving: disallowed, ..unplanned };

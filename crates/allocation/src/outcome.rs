@@ -15,8 +15,8 @@ use super::effect::Refused;
 pub(super) struct Outcome {
     /// The addresses in its status.
     pub(super) addresses: Vec<IpAddr>,
-    /// Whether nothing can be planned for it, so that nothing takes the place of what it loses.
-    pub(super) is_unplanned: bool,
+    /// What takes the place of those that it loses.
+    pub(super) replacement: Replacement,
     /// Those of them that no pool allows any more.
     pub(super) expiring: Vec<Leaving>,
     /// Those that no pool allows either, of which that is not written yet: it may be so for a moment only.
@@ -76,6 +76,16 @@ impl Outcome {
                 if self.addresses.contains(address)
         )
     }
+}
+
+/// What takes the place of an address that a Service loses.
+#[derive(Debug, Default, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Replacement {
+    /// What it asks for, if that is to be had.
+    #[default]
+    Sought,
+    /// Nothing, since nothing can be planned for it.
+    Nothing,
 }
 
 /// Why a Service does not get what it asks for.

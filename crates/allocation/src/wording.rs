@@ -20,7 +20,7 @@ use k8s_openapi::{
     jiff::SignedDuration,
 };
 
-use super::outcome::{Hint, Outcome, Reason};
+use super::outcome::{Hint, Outcome, Reason, Replacement};
 use crate::effect::ALLOCATED;
 
 /// The reason that a stranger has an address of a Service.
@@ -297,7 +297,10 @@ fn failure(why: &Reason) -> &'static str {
 fn expiring(outcome: &Outcome) -> Option<Finding> {
     let first = outcome.expiring.first()?;
     let addresses = join(outcome.expiring.iter().map(|it| &it.address));
-    let replaced = if outcome.is_unplanned { "" } else { " and replaced" };
+    let replaced = match outcome.replacement {
+        Replacement::Sought => " and replaced",
+        Replacement::Nothing => "",
+    };
     let message = format!(
         "{addresses}: {}; released{replaced} when the grace period is over, unless a pool allows it again",
         first.why

@@ -117,7 +117,7 @@ impl Allocator {
         let leaving = |held: &Held| {
             let why = chooser.allowed(held.address).err()?;
             let lasts = !chooser.may_change(held, &why);
-            lasts.then(|| Leaving { address: held.address, why: Misfit::Disallowed(why) })
+            lasts.then_some(Leaving { address: held.address, why: Misfit::Disallowed(why) })
         };
         held.iter().filter_map(leaving).collect()
     }

@@ -191,7 +191,7 @@ fn a_grace_period_is_over_at_its_time_whatever_a_service_gets_wrong() {
                 lab.restart();
                 assert_eq!(lab.writes, [""; 0], "{case} {mistake_first}");
             }
-            lab.wait(cluster::GRACE - Duration::from_secs(7));
+            lab.wait(cluster::GRACE.checked_sub(Duration::from_secs(7)).unwrap());
             assert_eq!(lab.addresses("web"), ["10.0.0.2"], "{case} {mistake_first}");
             lab.wait(Duration::from_secs(8));
             lab.wait(Duration::from_secs(1));
