@@ -1,6 +1,6 @@
 //! Performs tasks at the API server, a bounded number at a time, each with a time limit.
 
-use std::{future::Future, net::IpAddr, sync::Arc, time::Duration};
+use std::{future::Future, net::IpAddr, time::Duration};
 
 use arpeggio_allocation::{
     effect::{
@@ -33,12 +33,12 @@ use kube::{
     core::{Status, error_boundary::InvalidObject},
 };
 use serde_json::json;
-use tokio::sync::{Semaphore, mpsc};
+use tokio::sync::mpsc;
 
-use crate::metrics::Metrics;
-
-/// How many requests may be under way at once. Each is a connection of its own.
-const AT_ONCE: usize = 32;
+use crate::{
+    metrics::Metrics,
+    turns::{Turn, Turns},
+};
 
 /// Longest time for one request.
 const TIME_LIMIT: Duration = Duration::from_secs(10);
@@ -54,7 +54,7 @@ pub(crate) struct Executor {
     class: Option<String>,
     events: EventQueue,
     metrics: Metrics,
-    permits: Arc<Semaphore>,
+    turns: Turns,
     reports: mpsc::UnboundedSender<TaskReport>,
 }
 
@@ -127,8 +127,8 @@ impl Executor {
         metrics: Metrics,
     ) -> (Self, mpsc::UnboundedReceiver<TaskReport>) {
         let (reports, received) = mpsc::unbounded_channel();
-        let permits = Arc::new(Semaphore::new(AT_ONCE));
-        (Self { client, namespace, class, events, metrics, permits, reports }, received)
+        let turns = Turns::default();
+        (Self { client, namespace, class, events, metrics, turns, reports }, received)
     }
 
     /// Performs a task in the background.
@@ -138,10 +138,9 @@ impl Executor {
     }
 
     async fn run(self, task: Task) {
-        // Closed only when the process ends.
-        let Ok(permit) = self.permits.acquire().await else { return };
+        let Some(turn) = self.turn(&task.effect).await else { return };
         let result = self.perform(&task.effect).await;
-        drop(permit);
+        drop(turn);
         if is_behind(&result) {
             tokio::time::sleep(CATCH_UP).await;
         }
@@ -151,6 +150,16 @@ impl Executor {
         let _ = self.reports.send(TaskReport { subject: task.subject, result });
         if let (true, Effect::WriteService(write)) = (succeeded, task.effect) {
             self.tell(&write);
+        }
+    }
+
+    async fn turn(&self, effect: &Effect) -> Option<Turn> {
+        match effect {
+            Effect::WriteService(write) => {
+                self.turns.for_others(Some(&write.record.service.namespace)).await
+            }
+            Effect::WritePool(_) => self.turns.for_others(None).await,
+            _ => self.turns.for_a_lock().await,
         }
     }
 
@@ -348,7 +357,7 @@ impl Executor {
         let executor = self.clone();
         tokio::spawn(async move {
             // A cluster that has shrunk has many of them at one time.
-            let Ok(_permit) = executor.permits.acquire().await else { return };
+            let Some(_turn) = executor.turns.for_a_lock().await else { return };
             let LeaseToDelete { name, uid, version } = lease;
             let params = only_if(Some(uid), Some(version));
             let leases = executor.leases();
@@ -489,7 +498,7 @@ fn unanswered(
 #[cfg(test)]
 mod tests {
     use std::sync::{
-        Mutex,
+        Arc, Mutex,
         atomic::{AtomicUsize, Ordering},
     };
 
@@ -711,7 +720,39 @@ mod tests {
         while done() < 200 {
             tokio::time::sleep(Duration::from_millis(5)).await;
         }
-        assert_eq!(most.load(Ordering::SeqCst), AT_ONCE);
+        assert_eq!(most.load(Ordering::SeqCst), crate::turns::AT_ONCE);
+    }
+
+    /// A webhook that hangs where many Services of one namespace are.
+    #[tokio::test(start_paused = true)]
+    async fn a_namespace_in_which_writes_hang_holds_up_nobody_else() {
+        let server = tower::service_fn(move |request: http::Request<kube::client::Body>| {
+            let hangs = request.uri().path().contains("/namespaces/slow/");
+            async move {
+                if hangs {
+                    return std::future::pending().await;
+                }
+                http::Response::builder().status(404).body(kube::client::Body::empty())
+            }
+        });
+        let metrics = Metrics::registered(&prometheus::Registry::new()).unwrap();
+        let (events, _) = EventQueue::new(metrics.events_lost.clone());
+        let client = Client::new(server, "lb");
+        let (executor, mut reports) = Executor::new(client, "lb".into(), None, events, metrics);
+        let write = |namespace: &str| {
+            let mut service = Service::default();
+            service.metadata.namespace = Some(namespace.to_owned());
+            service.metadata.name = Some("web".to_owned());
+            let owner = format!("{namespace}/web").as_str().into();
+            Task { subject: Subject::Service(owner), effect: status_of(&service) }
+        };
+        (0..200).for_each(|_| executor.start(write("slow")));
+        tokio::time::sleep(Duration::from_millis(1)).await;
+        executor.start(write("quick"));
+        let begin = tokio::time::Instant::now();
+        let first = reports.recv().await.unwrap();
+        assert_eq!(first.subject, Subject::Service("quick/web".into()));
+        assert!(begin.elapsed() < Duration::from_secs(1), "{:?}", begin.elapsed());
     }
 
     #[test]

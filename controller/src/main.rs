@@ -58,6 +58,7 @@ mod leadership;
 mod metrics;
 mod run;
 mod sources;
+mod turns;
 
 use std::{
     io::{self, Write as _},
