@@ -79,7 +79,8 @@ pub struct Declarations {
 /// The pools in the value of `key`. A `ConfigMap` without any value has none.
 ///
 /// # Errors
-/// When it is not YAML or not a mapping, with line and column; when there are values under other keys only.
+/// When it is not YAML or not a mapping, with line and column; when there are values under other keys only, be they keys of the
+/// `ConfigMap` or of the text.
 pub fn parse(object: &ConfigMap, key: &str, dialect: Dialect) -> Result<Declarations, Malformed> {
     let text = text_of(object, key)?;
     let mut documents = yaml::parse(text)?.into_iter();
@@ -88,17 +89,34 @@ pub fn parse(object: &ConfigMap, key: &str, dialect: Dialect) -> Result<Declarat
     if let Some(at) = documents.next().and_then(|second| second.location()) {
         reader.second_document(at)?;
     }
+    let (mut has_pools, mut unknown) = (false, None);
     for (name, value) in document.0 {
+        has_pools |= name.value == POOLS;
         match (name.value.as_str(), value.value) {
             (POOLS, Yaml::List(entries)) => entries.into_iter().for_each(|it| reader.entry(it)),
             (POOLS, Yaml::Null) => {}
             (POOLS, _) => {
                 return Err(Malformed::at(&value.location, "address-pools must be a list"));
             }
-            (other, _) => reader.ignore(other, &name.location),
+            (other, _) if METALLB_KEYS.contains(&other) => reader.ignore(other, &name.location),
+            (other, _) => {
+                reader.ignore(other, &name.location);
+                unknown.get_or_insert((other.to_owned(), name.location));
+            }
         }
     }
-    Ok(reader.found)
+    match unknown.filter(|_| !has_pools) {
+        // What was meant is not known: a typing error must not take all pools away.
+        Some((key, at)) => Err(Malformed::at(&at, &misnamed(&key))),
+        None => Ok(reader.found),
+    }
+}
+
+/// The keys beside the pools that `MetalLB` has known.
+const METALLB_KEYS: [&str; 3] = ["peers", "bgp-communities", "bfd-profiles"];
+
+fn misnamed(key: &str) -> String {
+    format!("pools are listed under {POOLS}, and there is only the unknown key {key:?}")
 }
 
 fn text_of<'a>(object: &'a ConfigMap, key: &str) -> Result<&'a str, Malformed> {
@@ -154,7 +172,7 @@ impl Reader<'_> {
     /// A key beside the pools may be meant for another program.
     fn ignore(&mut self, key: &str, at: &yaml::Location) {
         let message = match key {
-            "peers" | "bgp-communities" | "bfd-profiles" => {
+            _ if METALLB_KEYS.contains(&key) => {
                 format!("{key} at {at} is ignored: addresses are announced at layer 2 only")
             }
             _ => format!("unknown key {key:?} at {at} is ignored: pools are listed under {POOLS}"),

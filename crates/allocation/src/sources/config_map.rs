@@ -178,6 +178,16 @@ mod tests {
     }
 
     #[test]
+    fn a_typing_error_in_the_key_of_the_pools_deletes_none() {
+        let mut file = file();
+        file.reset(vec![object(GOOD)]);
+        file.apply(object(&GOOD.replace("address-pools", "adress-pools")));
+        let declared = file.declared();
+        assert_eq!((declared.pools.len(), declared.unread), (1, None));
+        assert_eq!(declared.remarks.last().unwrap().1.reason, "Malformed");
+    }
+
+    #[test]
     fn pools_end_with_the_object_whatever_it_says_by_then() {
         let ends = |file: &PoolFile| file.declared().pools[0].ends;
         let ending = |text| {

@@ -271,6 +271,20 @@ fn keys_of_others_are_named_and_ignored() {
     assert!(found.pools.is_empty());
 }
 
+/// They would all be gone, and their addresses soon, too.
+#[test]
+fn a_typing_error_in_the_key_of_the_pools_is_refused() {
+    for key in ["adress-pools", "Address-Pools", "address_pools", "pools"] {
+        for dialect in [Dialect::Ours, Dialect::MetalLb] {
+            let text = EXAMPLE.replace("address-pools:", &format!("{key}:"));
+            let error = read(&text, dialect).unwrap_err().to_string();
+            assert!(error.contains(&format!("unknown key {key:?} at line")), "{error}");
+            assert!(error.contains("what was read from it before stays in force"), "{error}");
+        }
+    }
+    assert_eq!(read("peers: []\n", Dialect::MetalLb).unwrap().pools, []);
+}
+
 #[test]
 fn what_is_not_yaml_is_refused_with_its_place() {
     let table = [
