@@ -111,8 +111,11 @@ impl DeclaredPools {
         self.in_order = pools.chain(elsewhere).collect();
         self.in_order.extend(self.unread_pools(&self.in_order));
         let mut in_order = std::mem::take(&mut self.in_order);
+        let first = first_of_each_name(&in_order);
         in_order.sort_by_cached_key(|it| {
-            (self.standing(it), it.created.as_ref().map(|time| time.0), it.origin.clone())
+            let is_first = first.get(&key(it)) == Some(&it.origin);
+            let standing = if is_first { self.standing(it) } else { Standing::New };
+            (standing, it.created.as_ref().map(|time| time.0), it.origin.clone())
         });
         self.in_order = in_order;
     }
@@ -139,7 +142,10 @@ impl DeclaredPools {
             policies
                 .entry(declaration.name().clone())
                 .or_insert_with(|| policy_of(declaration, good.as_ref()));
-            last_good.extend(good.map(|good| (key(declaration), good)));
+            // What another one of that name says was never in force.
+            if let Some(good) = good {
+                last_good.entry(key(declaration)).or_insert(good);
+            }
         }
         self.last_good = last_good;
         self.remembered.look_again();
@@ -346,6 +352,18 @@ impl DeclaredPools {
     fn has_untold(&self) -> bool {
         self.changed || self.notices.values().any(|notice| !notice.told)
     }
+}
+
+/// Where the first of those stands that have the same name in the same object, as two entries of a `ConfigMap` may: it has the name.
+fn first_of_each_name(declarations: &[Declaration]) -> BTreeMap<Key, Origin> {
+    let mut first = BTreeMap::<Key, Origin>::new();
+    for it in declarations {
+        let known = first.entry(key(it)).or_insert_with(|| it.origin.clone());
+        if it.origin < *known {
+            known.clone_from(&it.origin);
+        }
+    }
+    first
 }
 
 fn key(declaration: &Declaration) -> Key {
@@ -575,6 +593,27 @@ mod tests {
         index.set_declared(Declarer::MetalLb, declared(vec![]));
         index.set_declared(Declarer::MetalLb, declared(vec![broken("a", 1)]));
         assert_eq!(in_use(&index, &["10.0.0.1"]), []);
+    }
+
+    /// Two entries of a ConfigMap may have one name. The second one is refused, and changes nothing of the first.
+    #[test]
+    fn a_second_entry_of_a_name_never_affects_the_first() {
+        let entry = |range: &str, line: u32| {
+            let (namespace, name) = ("lb".to_owned(), "pools".to_owned());
+            let origin = Origin::ConfigMap { namespace, name, line: line.into() };
+            Declaration { origin, ..declaration("a", range, 1) }
+        };
+        let mut index = Index::default();
+        let mut set = |first: Declaration| {
+            let pools = vec![first, entry("10.0.0.1", 5)];
+            index.set_declared(Declarer::ConfigMap, declared(pools));
+            in_use(&index, &["10.0.0.1", "10.0.0.9", "10.0.0.17"]).len()
+        };
+        assert_eq!(set(entry("10.0.0.0/28", 2)), 2);
+        assert_eq!(set(entry("10.0.0.0/27", 2)), 3, "it may grow");
+        assert_eq!(set(entry("10.0.0.0/29", 2)), 1, "and shrink");
+        let broken = Declaration { origin: entry("10.0.0.1", 2).origin, ..broken("a", 1) };
+        assert_eq!(set(broken), 1, "what it said last is what was good last");
     }
 
     #[test]
