@@ -33,7 +33,7 @@ use kube::{
     core::{Status, error_boundary::InvalidObject},
 };
 use serde_json::json;
-use tokio::sync::mpsc;
+use tokio::{sync::mpsc, time::Instant};
 
 use crate::{
     metrics::Metrics,
@@ -139,7 +139,11 @@ impl Executor {
 
     async fn run(self, task: Task) {
         let Some(turn) = self.turn(&task.effect).await else { return };
+        let begin = Instant::now();
         let result = self.perform(&task.effect).await;
+        if let Effect::WriteService(write) = &task.effect {
+            self.turns.ended(&write.record.service.namespace, begin.elapsed());
+        }
         drop(turn);
         if is_behind(&result) {
             tokio::time::sleep(CATCH_UP).await;

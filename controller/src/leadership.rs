@@ -25,7 +25,6 @@ use kube::{
     api::{Patch, PatchParams, PostParams},
     runtime::watcher::Config,
 };
-use prometheus::IntGauge;
 use tokio::{
     sync::watch,
     task::JoinHandle,
@@ -56,23 +55,21 @@ pub(crate) struct Leadership {
 impl Leadership {
     /// A process that decides while it holds the leader Lease in `namespace`, or always if it is `unopposed`: then it only
     /// takes part so that there is such a Lease, by which other installations know of this one. `name` must be unlike that
-    /// of every other process that ever ran. `shown` is 1 while it decides; `awaited` is told when the Lease is known.
+    /// of every other process that ever ran. `awaited` is told when the Lease is known.
     pub(crate) fn new(
         client: Client,
         namespace: &str,
         (name, unopposed): (&str, bool),
-        shown: IntGauge,
         awaited: Awaited,
         shutdown: Shutdown,
     ) -> Self {
-        shown.set(unopposed.into());
         let (sender, term) =
             watch::channel(if unopposed { Term::Unopposed } else { Term::Follows });
         let leases = Api::namespaced(client.clone(), namespace);
         let ours = Config::default().fields(&format!("metadata.name={}", leader::NAME));
         let watch = Watch::new(leases, ours, Haste::Urgent, awaited);
         let server = Server(Api::namespaced(client, namespace));
-        let campaign = Campaign::new(server, watch, name, sender, shown);
+        let campaign = Campaign::new(server, watch, name, sender);
         let campaign = tokio::spawn(campaign.run(shutdown));
         Self { term, campaign }
     }
@@ -113,17 +110,10 @@ struct Campaign {
     /// What the candidate's times count from.
     origin: Instant,
     term: watch::Sender<Term>,
-    shown: IntGauge,
 }
 
 impl Campaign {
-    fn new(
-        server: Server,
-        watch: Watch<Lease>,
-        name: &str,
-        term: watch::Sender<Term>,
-        shown: IntGauge,
-    ) -> Self {
+    fn new(server: Server, watch: Watch<Lease>, name: &str, term: watch::Sender<Term>) -> Self {
         let terms = LeaseTimes::default();
         Self {
             watch,
@@ -133,7 +123,6 @@ impl Campaign {
             known: None,
             origin: Instant::now(),
             term,
-            shown,
         }
     }
 
@@ -229,7 +218,6 @@ impl Campaign {
         let led = *self.term.borrow() != Term::Follows;
         let leads = term != Term::Follows;
         if led != leads {
-            self.shown.set(i64::from(leads));
             let leader = self.known.as_ref().and_then(|it| it.leader.holder.as_deref());
             tracing::info!(leads, leader, "leadership changed");
         }

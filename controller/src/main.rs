@@ -64,6 +64,7 @@ use std::{
     io::{self, Write as _},
     net::SocketAddr,
     process::ExitCode,
+    time::Duration,
 };
 
 use arpeggio_allocation::Index;
@@ -110,6 +111,9 @@ fn reach(to: &[SocketAddr]) -> anyhow::Result<()> {
     Ok(())
 }
 
+/// How long a controller that has stopped deciding goes on writing events.
+const LAST_EVENTS: Duration = Duration::from_secs(3);
+
 #[tokio::main]
 async fn run(args: &Args) -> anyhow::Result<()> {
     let logging = telemetry::init(&args.log)?;
@@ -121,9 +125,9 @@ async fn run(args: &Args) -> anyhow::Result<()> {
 
     // Tasks are tried again by the index, which may decide otherwise by then.
     let client = client::connect(Patience { retry: false, ..Patience::default() }).await?;
-    let leadership = leadership(args, &client, &metrics, &health, &shutdown);
+    let leadership = leadership(args, &client, &health, &shutdown);
     let events = EventWriter::new(client.clone(), "arpeggio-controller", args.name.as_str());
-    let events = EventQueue::spawn(events, metrics.events_lost.clone());
+    let (events, writing) = EventQueue::spawn(events, metrics.events_lost.clone());
     let (namespace, class) = (args.namespace.as_str(), args.class());
     let executor =
         Executor::new(client.clone(), namespace.to_owned(), class.clone(), events, metrics.clone());
@@ -137,19 +141,19 @@ async fn run(args: &Args) -> anyhow::Result<()> {
     Admin::new(health, registry).serve(&args.admin)?;
     tracing::info!(namespace, version = VERSION, revision = REVISION, "controller started");
     Box::pin(controller.run(&shutdown)).await;
+    // What was done is told by who did it: its successor finds it done.
+    let _ = tokio::time::timeout(LAST_EVENTS, writing).await;
     Ok(())
 }
 
 fn leadership(
     args: &Args,
     client: &kube::Client,
-    metrics: &Metrics,
     health: &Health,
     shutdown: &Shutdown,
 ) -> Leadership {
     let name = args.candidate(wall_clock::now());
-    let (client, shown) = (client.clone(), metrics.leader.clone());
     let known = health.awaits("the leader Lease");
     let process = (name.as_str(), !args.leader_election);
-    Leadership::new(client, &args.namespace, process, shown, known, shutdown.clone())
+    Leadership::new(client.clone(), &args.namespace, process, known, shutdown.clone())
 }

@@ -134,9 +134,12 @@ impl Controller {
             self.index.set_undecodable_pools(undecodable);
             self.note_left_out();
             self.take_turn();
+            // Who leads decides nothing beside an older installation.
+            self.metrics.leader.set(i64::from(self.decides()));
             self.heartbeat.beat();
         }
         self.leadership.ended().await;
+        self.metrics.leader.set(0);
     }
 
     /// Only Services and Leases are needed. Where the API server shows these, and not something else, that is done without.

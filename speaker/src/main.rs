@@ -167,7 +167,8 @@ async fn run(args: &RunArgs, name: &str, settings: Settings) -> anyhow::Result<(
     let (inputs, received) = crossbeam_channel::unbounded();
 
     let events = EventWriter::new(client.clone(), "speaker", name);
-    let news = News(EventQueue::spawn(events, metrics.events_lost.clone()));
+    let (queue, _) = EventQueue::spawn(events, metrics.events_lost.clone());
+    let news = News(queue);
     let writer =
         Writer::new(client.clone(), &args.namespace, me.clone(), inputs.clone(), metrics.clone());
     let quiet = client::connect(Patience { read: Some(QUIET_SILENCE), ..patience }).await?;

@@ -115,9 +115,8 @@ fn start(server: &Server) -> (Health, tokio::task::JoinHandle<()>) {
     let (client, health) = (server.client(), Health::default());
     let metrics = Metrics::registered(&prometheus::Registry::new()).unwrap();
     let shutdown = Shutdown::on_signal().unwrap();
-    let (shown, known) = (metrics.leader.clone(), health.awaits("the leader Lease"));
-    let leadership =
-        Leadership::new(client.clone(), "lb", ("one", true), shown, known, shutdown.clone());
+    let known = health.awaits("the leader Lease");
+    let leadership = Leadership::new(client.clone(), "lb", ("one", true), known, shutdown.clone());
     let (events, _) = EventQueue::new(metrics.events_lost.clone());
     let executor = Executor::new(client.clone(), "lb".into(), None, events, metrics.clone());
     let metallb = MetalLbPlace { namespace: "metallb-system".into(), config_map: "config".into() };

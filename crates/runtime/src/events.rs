@@ -3,6 +3,8 @@
 //! Arpeggio tells of changes only, so each call makes one event object; nothing is folded into a series, where a
 //! second, different note under the same reason would be lost.
 
+mod lanes;
+
 use std::time::Duration;
 
 use arpeggio_text::printable;
@@ -13,9 +15,9 @@ use k8s_openapi::{
 };
 use kube::{Api, Client, api::PostParams};
 use prometheus::IntCounter;
-use tokio::sync::mpsc;
+use tokio::{sync::mpsc, task::JoinHandle};
 
-use crate::{failure::Failure, telemetry::causes, wall_clock};
+use crate::{failure::Failure, wall_clock};
 
 /// More events than this do not wait: they are lost, and counted.
 const QUEUE: usize = 1024;
@@ -63,7 +65,7 @@ pub struct News {
     pub note: String,
 }
 
-/// Takes events without ever waiting, and writes them one after the other. Clones share the queue.
+/// Takes events without ever waiting, and writes those of one namespace one after the other. Clones share the queue.
 #[derive(Debug, Clone)]
 pub struct EventQueue {
     queue: mpsc::Sender<(ObjectReference, News)>,
@@ -71,12 +73,12 @@ pub struct EventQueue {
 }
 
 impl EventQueue {
-    /// Starts the task that writes. `lost` counts the events that were not written. Must be called within a tokio runtime.
+    /// Starts the task that writes, which ends when every clone of the queue is gone and nothing waits. `lost` counts the events that
+    /// were not written. Must be called within a tokio runtime.
     #[must_use]
-    pub fn spawn(writer: EventWriter, lost: IntCounter) -> Self {
+    pub fn spawn(writer: EventWriter, lost: IntCounter) -> (Self, JoinHandle<()>) {
         let (queue, events) = Self::new(lost.clone());
-        tokio::spawn(write(writer, events, lost));
-        queue
+        (queue, tokio::spawn(lanes::write(writer, events, lost)))
     }
 
     /// A queue that somebody else empties.
@@ -94,28 +96,15 @@ impl EventQueue {
     }
 }
 
-async fn write(
-    writer: EventWriter,
-    mut events: mpsc::Receiver<(ObjectReference, News)>,
-    lost: IntCounter,
-) {
-    while let Some((object, news)) = events.recv().await {
-        if let Err(error) = persist(&writer, &object, &news).await {
-            lost.inc();
-            let (namespace, name) = (object.namespace, object.name);
-            tracing::warn!(namespace, name, error = %causes(&error), "event not written");
-        }
-    }
-}
-
 /// Writes an event, if need be after a while. What is refused stays refused.
 async fn persist(
     writer: &EventWriter,
     object: &ObjectReference,
     news: &News,
+    tries: u32,
 ) -> Result<(), EventError> {
     let mut pause = SHORTEST_PAUSE;
-    for _ in 1..TRIES {
+    for _ in 1..tries {
         let done = writer.publish(object, news).await;
         let Some(asked) = done.as_ref().err().and_then(EventError::passes) else { return done };
         tokio::time::sleep(pause.max(asked.min(LONGEST_PAUSE))).await;
@@ -266,7 +255,7 @@ mod tests {
         let news = News { kind: Kind::Warning, reason: "So", action: "Be", note };
         queue.publish(ObjectReference::default(), news);
         drop(queue);
-        write(writer, events, lost.clone()).await;
+        lanes::write(writer, events, lost.clone()).await;
         let times = times.lock().unwrap().clone();
         (times, lost.get())
     }
@@ -279,6 +268,45 @@ mod tests {
         let away = [(500, 0), (504, 0), (500, 0), (500, 0)];
         assert_eq!(sent(&away).await, (vec![0, 1, 3, 7], 1));
         assert_eq!(sent(&[(403, 9)]).await, (vec![0], 1), "in a namespace that ends, say");
+    }
+
+    /// When events of other namespaces are written while one of them does not answer; of that one there are more than may wait.
+    #[tokio::test(start_paused = true)]
+    async fn a_namespace_that_does_not_answer_keeps_nobody_elses_events_waiting() {
+        let (start, times) = (Instant::now(), Arc::new(Mutex::new(Vec::new())));
+        let seen = times.clone();
+        let server = tower::service_fn(move |request: axum::http::Request<client::Body>| {
+            let hangs = request.uri().path().contains("/namespaces/slow");
+            seen.lock().unwrap().push((hangs, start.elapsed()));
+            async move {
+                if hangs {
+                    return std::future::pending().await;
+                }
+                axum::http::Response::builder().status(201).body(client::Body::from(b"{}".to_vec()))
+            }
+        });
+        let lost = IntCounter::new("lost", "lost").unwrap();
+        let writer = EventWriter::new(Client::new(server, "shop"), "test", "one");
+        let (queue, writing) = EventQueue::spawn(writer, lost.clone());
+        let publish = |namespace: &str| {
+            let object =
+                ObjectReference { namespace: Some(namespace.to_owned()), ..Default::default() };
+            let note = "It is so.".to_owned();
+            queue.publish(object, News { kind: Kind::Normal, reason: "So", action: "Be", note });
+        };
+        for _ in 0..600 {
+            publish("slow");
+            tokio::task::yield_now().await;
+        }
+        (0..5).for_each(|_| publish("quick"));
+        drop(queue);
+        tokio::time::sleep(Duration::from_secs(1)).await;
+        let quick = |times: &[(bool, Duration)]| times.iter().filter(|(hangs, _)| !hangs).count();
+        assert_eq!(quick(&times.lock().unwrap()), 5);
+        writing.await.unwrap();
+        let tried = times.lock().unwrap().len() - 5;
+        let taken = lanes::OF_A_NAMESPACE + 1;
+        assert_eq!((tried, lost.get()), (taken + 3, 600), "only the first one is tried four times");
     }
 
     #[test]
