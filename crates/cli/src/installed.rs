@@ -13,7 +13,9 @@ use crate::{gaps::Gap, reader};
 
 /// What selects the objects of an installation.
 pub(crate) const NAME: &str = "app.kubernetes.io/name=arpeggio";
-const PART: (&str, &str) = ("app.kubernetes.io/name", "arpeggio");
+
+/// The label that all of them have.
+pub(crate) const PART: (&str, &str) = ("app.kubernetes.io/name", "arpeggio");
 const COMPONENT: &str = "app.kubernetes.io/component";
 
 /// Whether an object with these labels is of an installation.

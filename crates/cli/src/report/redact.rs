@@ -5,6 +5,8 @@ use std::{collections::BTreeSet, net::IpAddr};
 use arpeggio_api::service::request::SHARING_ANNOTATIONS;
 use serde_json::{Map, Value, json};
 
+use crate::installed::PART;
+
 /// In the place of what is left out.
 const REDACTED: &str = "(redacted)";
 
@@ -191,20 +193,19 @@ impl Outline {
     }
 }
 
-/// Whether this container runs a program of Arpeggio's.
+/// Whether this container of a pod of Arpeggio's runs one of its programs.
 pub(super) fn is_program(container: &str) -> bool {
     PROGRAMS.contains(&container)
 }
 
-fn is_ours(object: &Value) -> bool {
-    object["name"].as_str().is_some_and(is_program)
-}
-
-/// A pod, with its containers; of the environment only the names.
+/// A pod, with its containers; of the environment only the names. Other programs have containers of such names, too.
 pub(super) fn pod(object: &Value) -> Value {
+    let (key, value) = PART;
+    let is_part = object["metadata"]["labels"][key] == value;
+    let is_ours = |it: &Value| is_part && it["name"].as_str().is_some_and(is_program);
     let mut kept = POD.of(object);
     let containers = object["spec"]["containers"].as_array().into_iter().flatten();
-    kept["spec"]["containers"] = containers.map(container).collect();
+    kept["spec"]["containers"] = containers.map(|it| container(it, is_ours(it))).collect();
     let statuses = kept.pointer_mut("/status/containerStatuses").and_then(Value::as_array_mut);
     for status in statuses.into_iter().flatten().filter(|it| !is_ours(it)) {
         *status = picked(status, STRANGERS_STATE).into();
@@ -212,8 +213,8 @@ pub(super) fn pod(object: &Value) -> Value {
     kept
 }
 
-fn container(object: &Value) -> Value {
-    let mut kept = picked(object, if is_ours(object) { CONTAINER } else { STRANGER });
+fn container(object: &Value, is_ours: bool) -> Value {
+    let mut kept = picked(object, if is_ours { CONTAINER } else { STRANGER });
     let env = object["env"].as_array().into_iter().flatten();
     let names: Vec<Value> =
         env.map(|it| json!({ "name": it["name"], "value": REDACTED })).collect();
@@ -386,7 +387,7 @@ mod tests {
     #[test]
     fn what_somebody_else_runs_in_our_pods_is_not_shown() {
         let object = json!({
-            "metadata": { "name": "speaker-x" },
+            "metadata": { "name": "speaker-x", "labels": { "app.kubernetes.io/name": "arpeggio" } },
             "spec": { "containers": [
                 { "name": "speaker", "args": ["--log=debug"] },
                 { "name": "proxy", "image": "mesh", "args": [format!("--token={SECRET}")],
@@ -405,6 +406,28 @@ mod tests {
         let states = &kept["status"]["containerStatuses"];
         assert_eq!(states[0]["state"]["waiting"]["reason"], "CrashLoopBackOff");
         assert_eq!(states[1], json!({ "name": "proxy", "ready": false }));
+    }
+
+    #[test]
+    fn what_somebody_elses_pod_runs_is_not_shown() {
+        let object = |labels: Value| {
+            json!({
+                "metadata": { "name": "theirs", "labels": labels },
+                "spec": { "containers": [
+                    { "name": "controller", "image": "a", "args": [format!("--token={SECRET}")] },
+                ] },
+                "status": { "containerStatuses": [
+                    { "name": "controller", "ready": false,
+                      "lastState": { "terminated": { "message": SECRET } } },
+                ] },
+            })
+        };
+        for labels in [Value::Null, json!({ "app.kubernetes.io/name": "theirs" })] {
+            let kept = pod(&object(labels));
+            assert!(!kept.to_string().contains(SECRET), "{kept}");
+            let containers = &kept["spec"]["containers"];
+            assert_eq!(*containers, json!([{ "name": "controller", "image": "a" }]));
+        }
     }
 
     #[test]
