@@ -1,9 +1,14 @@
 //! Reads all that goes into the archive, as far as it may be read.
 
-use std::collections::BTreeMap;
+use std::{collections::BTreeMap, future::Future, time::Duration};
 
 use arpeggio_api::address_pool::AddressPool;
 use arpeggio_runtime::{server_clock, version};
+use futures::{
+    StreamExt as _,
+    future::{join, join_all, join3},
+    stream,
+};
 use k8s_openapi::api::{
     apps::v1::{DaemonSet, Deployment},
     coordination::v1::Lease,
@@ -17,6 +22,7 @@ use kube::{
 };
 use serde::Serialize;
 use serde_json::Value;
+use tokio::time::timeout;
 
 use super::redact::{self, Outline, Secrets};
 use crate::{
@@ -27,6 +33,12 @@ use crate::{
     reader::Reader,
     status,
 };
+
+/// How long a pod's node has to answer for it. A kubelet or a speaker that stands still never does.
+const PATIENCE: Duration = Duration::from_secs(10);
+
+/// So many pods are asked at once.
+const AT_ONCE: usize = 8;
 
 /// Where a pod says at which port its metrics are.
 const METRICS_PORT: &str = "prometheus.io/port";
@@ -65,7 +77,10 @@ pub(super) struct Collected {
     pub(super) gaps: Vec<String>,
 }
 
-/// Reads one thing after the other.
+/// The path of a file and its text, or why there is none.
+type Told = Result<(String, String), String>;
+
+/// Reads one kind after the other, and then several pods at once.
 pub(super) struct Collector<'a> {
     global: &'a Global,
     client: Client,
@@ -81,8 +96,11 @@ pub(super) struct Collector<'a> {
 impl<'a> Collector<'a> {
     /// Nothing is read yet. `lines`: of each log.
     pub(super) async fn new(global: &'a Global, lines: i64) -> anyhow::Result<Self> {
-        let client = global.connect().await?;
-        Ok(Self {
+        Ok(Self::with(global, global.connect().await?, lines))
+    }
+
+    fn with(global: &'a Global, client: Client, lines: i64) -> Self {
+        Self {
             global,
             system: global.system_namespace(),
             reader: Reader::new(client.clone()),
@@ -91,7 +109,7 @@ impl<'a> Collector<'a> {
             lines,
             secrets: Secrets::default(),
             files: BTreeMap::new(),
-        })
+        }
     }
 
     /// Everything. What is secret is known before the first text is kept that may repeat it.
@@ -123,12 +141,7 @@ impl<'a> Collector<'a> {
         self.keep_outlined("daemonsets", &daemons, redact::WORKLOAD)?;
         self.keep_outlined("endpointslices", &slices, redact::SLICE)?;
         self.keep_outlined("events", &events, redact::EVENT)?;
-        // Others may share the namespace, and what they log is not ours to show.
-        for pod in pods.iter().filter(|it| installed::is_part(it.labels())) {
-            self.logs(pod).await;
-            self.metrics(pod).await;
-            self.frames(pod).await;
-        }
+        self.programs(&pods).await;
         let status = status::snapshot(self.client.clone(), self.global).await?;
         self.add("status.json", &status);
         let versions = self.versions(&pods).await;
@@ -228,27 +241,47 @@ impl<'a> Collector<'a> {
         self.files.insert(path.to_owned(), self.secrets.scrub(text));
     }
 
-    async fn logs(&mut self, pod: &Pod) {
-        let spec = pod.spec.as_ref();
-        let containers: Vec<String> = spec
-            .map(|spec| spec.containers.iter().map(|it| it.name.clone()).collect())
-            .unwrap_or_default();
-        for container in containers {
-            if !redact::is_program(&container) {
-                let name = pod.name_any();
-                self.others
-                    .push(format!("log of {name}, container {container}: it is not Arpeggio's"));
-                continue;
-            }
-            for previous in [false, true] {
-                if !previous || has_run_before(pod, &container) {
-                    self.log(pod, &container, previous).await;
-                }
+    /// What Arpeggio's programs in these pods say. Others may share the namespace, and what they log is not ours to show.
+    async fn programs(&mut self, pods: &[Pod]) {
+        let ours = pods.iter().filter(|it| installed::is_part(it.labels()));
+        let told: Vec<Vec<Told>> =
+            stream::iter(ours).map(|pod| self.told_by(pod)).buffered(AT_ONCE).collect().await;
+        for told in told.into_iter().flatten() {
+            match told {
+                Ok((path, text)) => self.add(&path, &text),
+                Err(gap) => self.others.push(gap),
             }
         }
     }
 
-    async fn log(&mut self, pod: &Pod, container: &str, previous: bool) {
+    async fn told_by(&self, pod: &Pod) -> Vec<Told> {
+        let (logs, metrics, frames) =
+            join3(self.logs(pod), self.metrics(pod), self.frames(pod)).await;
+        logs.into_iter().chain(metrics).chain(frames).collect()
+    }
+
+    async fn logs(&self, pod: &Pod) -> Vec<Told> {
+        let containers = pod.spec.iter().flat_map(|spec| &spec.containers);
+        let logs = containers.map(|it| self.logs_of(pod, &it.name));
+        join_all(logs).await.into_iter().flatten().collect()
+    }
+
+    async fn logs_of(&self, pod: &Pod, container: &str) -> Vec<Told> {
+        if !redact::is_program(container) {
+            let name = pod.name_any();
+            return vec![Err(format!(
+                "log of {name}, container {container}: it is not Arpeggio's"
+            ))];
+        }
+        let present = self.log(pod, container, false);
+        if !has_run_before(pod, container) {
+            return vec![present.await];
+        }
+        let (present, previous) = join(present, self.log(pod, container, true)).await;
+        vec![present, previous]
+    }
+
+    async fn log(&self, pod: &Pod, container: &str, previous: bool) -> Told {
         let pods: Api<Pod> = Api::namespaced(self.client.clone(), &self.system);
         let params = LogParams {
             container: Some(container.to_owned()),
@@ -257,51 +290,67 @@ impl<'a> Collector<'a> {
             timestamps: true,
             ..LogParams::default()
         };
+        let name = pod.name_any();
+        let what = format!("log of {name}, container {container}");
+        let text = self.in_time("log", &what, pods.logs(&name, &params)).await?;
         let which = if previous { "previous.log" } else { "log" };
-        match pods.logs(&pod.name_any(), &params).await {
-            Ok(text) => self.add(&format!("logs/{}/{container}.{which}", pod.name_any()), &text),
-            Err(error) => self.note("log", &error),
-        }
+        Ok((format!("logs/{name}/{container}.{which}"), text))
     }
 
     /// Through the API server, which is all that somebody outside of the cluster reaches.
-    async fn metrics(&mut self, pod: &Pod) {
-        let (system, name) = (self.system.clone(), pod.name_any());
-        for (file, port) in metrics_pages(pod) {
-            let page = format!("/api/v1/namespaces/{system}/pods/{name}:{port}/proxy/metrics");
-            let Ok(request) = http::Request::get(page).body(Vec::new()) else { continue };
-            match self.client.request_text(request).await {
-                Ok(text) => self.add(&format!("metrics/{file}.txt"), &text),
-                Err(error) => self.note("proxy", &error),
-            }
-        }
+    async fn metrics(&self, pod: &Pod) -> Vec<Told> {
+        let pages = metrics_pages(pod).into_iter();
+        join_all(pages.map(|(file, port)| self.metrics_page(pod, file, port))).await
+    }
+
+    async fn metrics_page(&self, pod: &Pod, file: String, port: String) -> Told {
+        let (system, name) = (&self.system, pod.name_any());
+        let page = format!("/api/v1/namespaces/{system}/pods/{name}:{port}/proxy/metrics");
+        let what = format!("metrics of {file}");
+        let request = http::Request::get(page).body(Vec::new());
+        let request = request.map_err(|error| format!("{what}: {error}"))?;
+        let text = self.in_time("proxy", &what, self.client.request_text(request)).await?;
+        Ok((format!("metrics/{file}.txt"), text))
     }
 
     /// They are at a socket in the pod, which only a program in it reaches.
-    async fn frames(&mut self, pod: &Pod) {
+    async fn frames(&self, pod: &Pod) -> Option<Told> {
         if !is_speaker(pod) {
-            return;
+            return None;
         }
         let name = pod.name_any();
         let pods: Api<Pod> = Api::namespaced(self.client.clone(), &self.system);
-        match in_pod::printed(&pods, &name, ["/arpeggio-speaker", "frames"]).await {
+        Some(match in_pod::printed(&pods, &name, ["/arpeggio-speaker", "frames"]).await {
             Ok(page) => {
                 let lines = page.lines().map(arpeggio_text::printable);
                 let text = lines.fold(String::new(), |text, line| text + &line + "\n");
-                self.add(&format!("frames/{name}.txt"), &text);
+                Ok((format!("frames/{name}.txt"), text))
             }
-            Err(why) => self.others.push(format!("frames of {name}: {why}")),
+            Err(why) => Err(format!("frames of {name}: {why}")),
+        })
+    }
+
+    /// What the API server answers in time, or the gap. `part`: of pods, as a permission names it; `what`: for people.
+    async fn in_time(
+        &self,
+        part: &str,
+        what: &str,
+        answer: impl Future<Output = kube::Result<String>>,
+    ) -> Result<String, String> {
+        match timeout(PATIENCE, answer).await {
+            Ok(answer) => answer.map_err(|error| self.gap(part, &error)),
+            Err(_) => Err(format!("{what}: no answer within {PATIENCE:?}")),
         }
     }
 
-    fn note(&mut self, part: &str, error: &kube::Error) {
+    fn gap(&self, part: &str, error: &kube::Error) -> String {
         let reading = Reading::of_pods(part, &self.system);
         // A pod that is gone is no kind that is missing.
         let gap = match Gap::of(reading.clone(), error) {
             Gap::UnknownKind(_) => Gap::Failed(reading, error.to_string()),
             gap => gap,
         };
-        self.others.push(gap.to_string());
+        gap.to_string()
     }
 
     async fn versions(&mut self, pods: &[Pod]) -> String {
@@ -343,9 +392,52 @@ fn has_run_before(pod: &Pod, container: &str) -> bool {
 
 #[cfg(test)]
 mod tests {
+    use std::future::pending;
+
+    use http::{Request, Response};
+    use kube::client::Body;
     use serde_json::json;
 
     use super::*;
+
+    /// An API server whose kubelets and speakers hang.
+    fn hanging() -> Client {
+        let answer = |request: Request<Body>| async move {
+            let path = request.uri().path();
+            if path.ends_with("/log") || path.ends_with("/proxy/metrics") {
+                pending::<()>().await;
+            }
+            Response::builder().status(500).body(Body::empty())
+        };
+        Client::new(tower::service_fn(answer), "default")
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn who_hangs_is_told_and_not_waited_for() {
+        let pod = |name: &str| -> Pod {
+            serde_json::from_value(json!({
+                "metadata": {
+                    "name": name, "annotations": { METRICS_PORT: "7474" },
+                    "labels": { "app.kubernetes.io/name": "arpeggio" },
+                },
+                "spec": { "containers": [{ "name": "controller" }] },
+            }))
+            .unwrap()
+        };
+        let (global, client) = (Global::default(), hanging());
+        let mut collector = Collector::with(&global, client, 10);
+        let pods = [pod("one"), pod("two")];
+        let asking = collector.programs(&pods);
+        assert!(timeout(Duration::from_secs(11), asking).await.is_ok(), "it hangs");
+        let told = [
+            "log of one, container controller: no answer within 10s",
+            "log of two, container controller: no answer within 10s",
+            "metrics of one: no answer within 10s",
+            "metrics of two: no answer within 10s",
+        ];
+        let gaps = collector.finish().gaps;
+        assert_eq!(gaps, told);
+    }
 
     #[test]
     fn the_metrics_of_every_program_in_a_pod_are_asked_for() {
