@@ -110,7 +110,7 @@ fn worst(findings: &[Finding]) -> Option<Severity> {
 /// Says what is being done, to somebody who waits for it.
 fn progress(what: &str) {
     if std::io::stderr().is_terminal() {
-        eprintln!("doctor: {what} ...");
+        anstream::eprintln!("doctor: {what} ...");
     }
 }
 

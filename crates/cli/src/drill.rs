@@ -96,7 +96,7 @@ pub(crate) async fn run(global: &Global, args: &DrillArgs) -> Outcome {
         Ok(outcome) => outcome,
         Err(error) => {
             let error = paint::shown(&complaint(&error));
-            eprintln!("arpeggio: the drill was not carried out: {error}");
+            anstream::eprintln!("arpeggio: the drill was not carried out: {error}");
             Outcome { text: String::new(), code: ExitCode::from(NOT_DONE) }
         }
     }
@@ -118,7 +118,7 @@ async fn with_file(global: &Global, args: &DrillArgs) -> anyhow::Result<Outcome>
         Err(error) => file.write_error(&complaint(error)),
     });
     if let Err(error) = written {
-        eprintln!("arpeggio: the result is not in the file of --junit: {error}");
+        anstream::eprintln!("arpeggio: the result is not in the file of --junit: {error}");
     }
     let report = report?;
     let code = if report.is_over_budget() { ExitCode::FAILURE } else { ExitCode::SUCCESS };

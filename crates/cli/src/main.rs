@@ -3,8 +3,8 @@
 //! As `kubectl-arpeggio` on the PATH it is `kubectl arpeggio`.
 
 #![forbid(unsafe_code)]
-// This is a command: its output is its purpose.
-#![allow(clippy::print_stdout, clippy::print_stderr)]
+// The macros of std end the command where nobody reads any more what it writes; those of anstream do not.
+#![deny(clippy::print_stdout, clippy::print_stderr)]
 
 mod asking;
 mod census;
@@ -159,7 +159,7 @@ async fn main() -> ExitCode {
             outcome.code
         }
         Err(error) => {
-            eprintln!("arpeggio: {}", paint::shown(&complaint(&error)));
+            anstream::eprintln!("arpeggio: {}", paint::shown(&complaint(&error)));
             ExitCode::FAILURE
         }
     }

@@ -82,7 +82,7 @@ impl Rehearsal<'_> {
         if end.is_err()
             && let Err(error) = self.act.take_back(self.plan).await
         {
-            eprintln!(
+            anstream::eprintln!(
                 "arpeggio: what was begun could not be taken back ({error:#}); a silence ends by itself"
             );
         }

@@ -53,11 +53,11 @@ impl Removal {
         self.remove_workload::<DaemonSet>(SPEAKER).await?;
         self.remove_leases().await?;
         if !found.leases.is_empty() {
-            println!("deleted the Leases in namespace {}", self.namespace);
+            anstream::println!("deleted the Leases in namespace {}", self.namespace);
         }
         if with_pools && !found.pools.is_empty() {
             self.remove_pools().await?;
-            println!("deleted AddressPools {}", found.pools.join(", "));
+            anstream::println!("deleted AddressPools {}", found.pools.join(", "));
         }
         Ok(())
     }
@@ -87,7 +87,7 @@ impl Removal {
             }
             sleep(PAUSE).await;
         }
-        println!("deleted {what}");
+        anstream::println!("deleted {what}");
         Ok(())
     }
 
@@ -107,7 +107,7 @@ impl Removal {
             let patch = Patch::Apply(nothing_of_ours(&record(&service)));
             match services.patch_status(name, &params, &patch).await {
                 Ok(_) => {
-                    println!("released Service {}", what_it_has(known));
+                    anstream::println!("released Service {}", what_it_has(known));
                     return Ok(());
                 }
                 Err(error) if Failure::from(&error).tells_of_change() => {}
