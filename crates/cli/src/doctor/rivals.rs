@@ -103,10 +103,12 @@ pub(super) async fn elsewhere(client: &Client, namespace: &str) -> Known<Vec<Str
     let ours = ListParams::default().labels(ours);
     let (leases, deployments): (Api<Lease>, Api<Deployment>) =
         (Api::all(client.clone()), Api::all(client.clone()));
-    let (leases, deployments) = tokio::join!(
-        leading::look(async || list(&leases, &leading).await),
-        list(&deployments, &ours)
-    );
+    // Other programs call theirs the same.
+    let leaders = async || {
+        let leases = list(&leases, &leading).await?;
+        Ok::<_, String>(leases.into_iter().filter(leader::is_of_arpeggio).collect())
+    };
+    let (leases, deployments) = tokio::join!(leading::look(leaders), list(&deployments, &ours));
     let leases = leases?.into_iter().filter(|it| it.renewed);
     let namespaces = leases.filter_map(|it| it.lease.namespace());
     let namespaces: BTreeSet<String> =
@@ -116,9 +118,42 @@ pub(super) async fn elsewhere(client: &Client, namespace: &str) -> Known<Vec<Str
 
 #[cfg(test)]
 mod tests {
+    use arpeggio_runtime::server_clock;
+    use http::{Request, Response};
+    use kube::client::Body;
     use serde_json::json;
 
     use super::*;
+
+    /// An API server with two leaders' Leases of the same name.
+    fn with_two_leaders() -> Client {
+        let answer = |request: Request<Body>| async move {
+            let lease = |namespace: &str, labels: serde_json::Value| {
+                json!({
+                    "metadata": { "name": leader::NAME, "namespace": namespace, "labels": labels },
+                    "spec": {
+                        "holderIdentity": "a", "leaseDurationSeconds": 60,
+                        "renewTime": server_clock::now(),
+                    },
+                })
+            };
+            let items = if request.uri().path().ends_with("/leases") {
+                let ours = json!({ "app.kubernetes.io/managed-by": "arpeggio" });
+                vec![lease("other", ours), lease("theirs", json!({}))]
+            } else {
+                Vec::new()
+            };
+            let list = json!({ "metadata": {}, "items": items });
+            Response::builder().status(200).body(Body::from(list.to_string().into_bytes()))
+        };
+        Client::new(tower::service_fn(answer), "default")
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn another_programs_leader_is_no_installation() {
+        let found = elsewhere(&with_two_leaders(), "lb").await;
+        assert_eq!(found, Ok(vec!["other".to_owned()]));
+    }
 
     #[test]
     fn products_are_told_by_their_images() {

@@ -401,7 +401,9 @@ fn lease(name: &str, namespace: &str, renewed: &str) -> Value {
         "apiVersion": "coordination.k8s.io/v1", "kind": "Lease",
         "metadata": {
             "name": name, "namespace": namespace,
-            "labels": { "arpeggio.dev/lease": "session" },
+            "labels": {
+                "app.kubernetes.io/managed-by": "arpeggio", "arpeggio.dev/lease": "session",
+            },
         },
         "spec": { "holderIdentity": "gone", "leaseDurationSeconds": 3600, "renewTime": renewed },
     })
