@@ -39,8 +39,8 @@ pub(crate) struct AskingArgs {
     /// The address.
     address: IpAddr,
     /// When it ends by itself, in seconds.
-    #[arg(long, default_value_t = 60, value_parser = clap::value_parser!(u64).range(1..=600))]
-    seconds: u64,
+    #[arg(long, default_value_t = 60, value_parser = clap::value_parser!(u16).range(1..))]
+    pub(crate) seconds: u16,
 }
 
 /// What was heard.
@@ -54,7 +54,7 @@ pub(crate) struct Heard {
 /// Asks.
 pub(crate) async fn run(args: &AskingArgs) -> anyhow::Result<Outcome> {
     let links = interfaces::read().await?;
-    let (address, time) = (args.address, Duration::from_secs(args.seconds));
+    let (address, time) = (args.address, Duration::from_secs(args.seconds.into()));
     let heard = spawn_blocking(move || {
         let interface = links.announcing(address)?;
         match address {
@@ -160,12 +160,13 @@ impl<A: Speech> Asking<A> {
     }
 }
 
-/// Which questions were answered: an answer is to the latest question before it.
+/// Which questions were answered: an answer is to the latest question before it. Both are in the order of time.
 fn matched(questions: &[Duration], answers: &[Duration]) -> Vec<(u64, bool)> {
     let micros = |at: Duration| u64::try_from(at.as_micros()).unwrap_or(u64::MAX);
     let next = |number: usize| questions.get(number + 1).copied().unwrap_or(Duration::MAX);
     let is_answered = |number: usize, at: Duration| {
-        answers.iter().any(|answer| (at..next(number)).contains(answer))
+        let later = answers.partition_point(|answer| *answer < at);
+        answers.get(later).is_some_and(|answer| *answer < next(number))
     };
     let matched = questions.iter().enumerate();
     matched.map(|(number, at)| (micros(*at), is_answered(number, *at))).collect()

@@ -203,7 +203,10 @@ fn duration(text: &str) -> Result<Duration, String> {
     Duration::try_from_secs_f64(number * unit).map_err(|_| wrong())
 }
 
+    use clap::Parser as _;
+
 #[cfg(test)]
+    use crate::asking::AskingArgs;
 mod tests {
     use super::*;
 
@@ -222,6 +225,25 @@ mod tests {
         global: Global,
         #[command(flatten)]
         drill: DrillArgs,
+    #[derive(clap::Parser)]
+    struct Asking {
+        #[command(flatten)]
+        asking: AskingArgs,
+    }
+
+    #[test]
+    fn nodes_ask_for_as_long_as_a_drill_may_take() {
+        let parsed = |seconds: &str| {
+            let line = Line::try_parse_from(["drill", "web", "--timeout", seconds]).unwrap();
+            let asked = ["asking", "192.168.0.240", "--seconds", seconds];
+            let asking = Asking::try_parse_from(asked).map(|it| it.asking.seconds);
+            (line.drill.timeout, asking.ok())
+        };
+        for seconds in [5, 600, 601, u16::MAX] {
+            assert_eq!(parsed(&seconds.to_string()), (seconds, Some(seconds)));
+        }
+    }
+
     }
 
     #[tokio::test]
