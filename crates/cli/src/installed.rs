@@ -28,9 +28,18 @@ pub(crate) fn is(labels: &BTreeMap<String, String>, component: Component) -> boo
     labels.get(COMPONENT).is_some_and(|it| it == component.as_str())
 }
 
-/// The container of the program itself.
-pub(crate) fn container(template: &v1::PodTemplateSpec) -> Option<&v1::Container> {
-    template.spec.as_ref()?.containers.first()
+/// The container of the program itself. A mesh may have put one of its own before it.
+pub(crate) fn program(spec: &v1::PodSpec, component: Component) -> Option<&v1::Container> {
+    let named = spec.containers.iter().find(|it| it.name == component.as_str());
+    named.or_else(|| spec.containers.first())
+}
+
+/// The same in a template of pods.
+pub(crate) fn container(
+    template: &v1::PodTemplateSpec,
+    component: Component,
+) -> Option<&v1::Container> {
+    program(template.spec.as_ref()?, component)
 }
 
 /// Whether speakers announce from excluded nodes, too. What may not be read, or is not there, says nothing.
@@ -38,7 +47,7 @@ pub(crate) async fn ignores_exclusion(client: &Client, namespace: &str) -> bool 
     let sets: Api<DaemonSet> = Api::namespaced(client.clone(), namespace);
     let sets = reader::list(&sets, &ListParams::default().labels(NAME)).await.unwrap_or_default();
     let speaker = sets.iter().find(|it| is(it.labels(), Component::Speaker));
-    let speaker = speaker.and_then(|it| container(&it.spec.as_ref()?.template));
+    let speaker = speaker.and_then(|it| container(&it.spec.as_ref()?.template, Component::Speaker));
     speaker.is_some_and(|it| is_on(it, "ignore-exclusion-label"))
 }
 
@@ -70,7 +79,8 @@ impl Duties {
     /// As the controller's Deployment has it, which is one of these. Without one, what a controller does unless told otherwise.
     pub(crate) fn among(deployments: &[Deployment]) -> Self {
         let controller = deployments.iter().find(|it| is(it.labels(), Component::Controller));
-        Self::of(controller.and_then(|it| container(&it.spec.as_ref()?.template)))
+        let template = controller.and_then(|it| Some(&it.spec.as_ref()?.template));
+        Self::of(template.and_then(|it| container(it, Component::Controller)))
     }
 
     fn of(container: Option<&v1::Container>) -> Self {

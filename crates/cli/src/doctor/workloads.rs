@@ -20,7 +20,7 @@ use k8s_openapi::{
 use kube::{Api, Client, ResourceExt, api::ListParams};
 
 use crate::{
-    installed::{NAME, container, is, is_off, is_on},
+    installed::{NAME, container, is, is_off, is_on, program},
     leading::{self, Leading},
 };
 
@@ -57,8 +57,10 @@ pub(super) async fn read(
     let deployments = deployments.as_ref().map_err(Clone::clone)?;
     let controller = deployments.iter().find(|it| is(it.labels(), Component::Controller));
     let speaker = sets.iter().find(|it| is(it.labels(), Component::Speaker));
-    let of_controller = controller.and_then(|it| container(&it.spec.as_ref()?.template));
-    let of_speaker = speaker.and_then(|it| container(&it.spec.as_ref()?.template));
+    let template = controller.and_then(|it| Some(&it.spec.as_ref()?.template));
+    let of_controller = template.and_then(|it| container(it, Component::Controller));
+    let template = speaker.and_then(|it| Some(&it.spec.as_ref()?.template));
+    let of_speaker = template.and_then(|it| container(it, Component::Speaker));
     let names = (controller.map(ResourceExt::name_any), speaker.map(ResourceExt::name_any));
     Ok(Installation {
         controllers: controller.map(wanted),
@@ -112,7 +114,7 @@ fn pod(pod: &v1::Pod, now: Timestamp) -> Option<Pod> {
         restarts: container.and_then(|it| u32::try_from(it.restart_count).ok()).unwrap_or_default(),
         ended,
         age: pod.creation_timestamp().map(|it| ago(it.0, now)),
-        image: spec.and_then(|it| it.containers.first()?.image.clone()).unwrap_or_default(),
+        image: spec.and_then(|it| program(it, component)?.image.clone()).unwrap_or_default(),
         addresses: if spec.and_then(|it| it.host_network) == Some(true) {
             Vec::new()
         } else {
@@ -200,7 +202,9 @@ mod tests {
                 "name": "arpeggio-speaker-x", "creationTimestamp": "2026-01-01T00:00:00Z",
                 "labels": { "app.kubernetes.io/component": "speaker" },
             },
-            "spec": { "nodeName": "node-1", "containers": [{ "name": "speaker", "image": "a/b:1" }] },
+            "spec": { "nodeName": "node-1", "containers": [
+                { "name": "proxy", "image": "mesh:9" }, { "name": "speaker", "image": "a/b:1" },
+            ] },
             "status": { "podIPs": [{ "ip": "10.244.1.7" }], "containerStatuses": [{
                 "name": "speaker", "ready": false, "restartCount": 3, "image": "a/b:1", "imageID": "",
                 "state": { "waiting": { "reason": "CrashLoopBackOff" } },
@@ -222,6 +226,7 @@ mod tests {
             (found.ready, found.restarts, found.age),
             (false, 3, Some(Duration::from_mins(10)))
         );
+        assert_eq!(found.image, "a/b:1", "a mesh may have put its own container first");
         let mut other = object;
         other.metadata.labels = None;
         assert!(pod(&other, "2026-01-01T00:10:00Z".parse().unwrap()).is_none());
