@@ -92,6 +92,28 @@ fn what_is_published_asks_the_registry_that_it_was_pushed_to() {
     assert!(!script("registry.sh", &["a#b", "Cargo.toml"]).status.success());
 }
 
+/// Docker Hub refuses names of more parts than a user's and a repository's.
+#[test]
+fn the_chart_goes_where_the_default_registry_takes_it() {
+    let read = |file: &str| fs::read_to_string(top().join(file)).unwrap();
+    let between = |text: &str, before: &str, after: &str| {
+        let rest = text.split_once(before).unwrap().1;
+        rest.split_once(after).unwrap().0.to_owned()
+    };
+    let workflow = read(".github/workflows/release.yaml");
+    let registry = between(&workflow, "vars.REGISTRY || '", "'");
+    let folder = between(&workflow, "oci://$REGISTRY", "\"");
+    // Helm adds the chart's name.
+    let chart = between(&read("manifests/chart/Chart.yaml"), "name: ", "\n");
+    let address = format!("{registry}{folder}/{chart}");
+    assert_eq!(address.split('/').count(), 3, "{address}");
+    let documented = format!("oci://{address}");
+    assert!(read("docs/releasing.md").contains(&documented), "{documented}");
+    // It has a name of its own there.
+    let images = between(&read(".github/release/push.sh"), "for name in ", ";");
+    assert!(!images.split(' ').any(|image| image == chart), "{images}");
+}
+
 #[test]
 fn archives_are_the_same_each_time() {
     let folder = env::temp_dir().join(format!("arpeggio-release-{}", std::process::id()));
