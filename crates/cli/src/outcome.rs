@@ -48,6 +48,11 @@ pub(crate) enum FormatError {
 }
 
 impl Format {
+    /// Whether people read it.
+    pub(crate) fn is_for_people(self) -> bool {
+        matches!(self, Self::Table | Self::Wide)
+    }
+
     /// The report for programs, or as `text` renders it.
     pub(crate) fn of<R: Serialize>(
         self,

@@ -1,5 +1,7 @@
 //! `arpeggio status --watch`: what changes, as it changes.
 
+use std::io::{self, Write as _};
+
 use anyhow::bail;
 use arpeggio_api::lease;
 use arpeggio_runtime::{
@@ -22,7 +24,7 @@ use crate::{
     paint,
 };
 
-/// Shows everything once and then each change, until somebody stops the command.
+/// Shows everything once and then each change, until somebody stops the command, or nobody reads any more what it writes.
 pub(super) async fn follow(
     client: Client,
     system: &str,
@@ -35,6 +37,7 @@ pub(super) async fn follow(
     let mut watch = Watch::new(leases, config, Haste::Urgent, listed);
     let mut seen = Seen::default();
     let mut begun = false;
+    let mut out = anstream::stdout();
     loop {
         let event = watch.next().await;
         if let Some(why) = refusal(&event) {
@@ -42,14 +45,18 @@ pub(super) async fn follow(
         }
         let Some(change) = watch.pass(event) else { continue };
         let now = server_clock::now();
-        if let (Change::Listed(leases) | Change::ListedInPart { objects: leases, .. }, false) =
-            (&change, begun)
-        {
-            begin(leases, selection, format, now);
-        }
+        let mut text = match &change {
+            Change::Listed(leases) | Change::ListedInPart { objects: leases, .. } if !begun => {
+                begin(leases, selection, format, now)
+            }
+            _ => String::new(),
+        };
         let told = seen.take_in(change, now);
         for change in told.iter().filter(|it| begun && is_in(it, selection)) {
-            println_one(change, format)?;
+            text.push_str(&one(change, format)?);
+        }
+        if !is_read(write!(out, "{text}"))? {
+            return Ok(());
         }
         begun = true;
     }
@@ -69,26 +76,30 @@ pub(crate) fn refusal(event: &Event<Lease>) -> Option<String> {
     })
 }
 
-fn begin(leases: &[Lease], selection: &Selection, format: Format, now: Timestamp) {
-    if format == Format::Json || format == Format::Yaml {
-        return;
+/// What there is; nothing of it for programs.
+fn begin(leases: &[Lease], selection: &Selection, format: Format, now: Timestamp) -> String {
+    if !format.is_for_people() {
+        return String::new();
     }
     let report = Report::of(&Status::of(leases), &[], &[], now).only(selection);
-    anstream::println!("{}", paint::shown(&report.to_text(format, selection, now)));
+    paint::shown(&report.to_text(format, selection, now)) + "\n"
 }
 
 /// A line for each change; for programs one object.
-fn println_one(change: &Told, format: Format) -> anyhow::Result<()> {
-    match format {
-        Format::Table | Format::Wide => {
-            anstream::println!("{}", paint::one_line(&change.to_text()));
-        }
-        Format::Json => {
-            anstream::println!("{}", printable_json(&serde_json::to_string(change)?));
-        }
-        Format::Yaml => anstream::println!("---\n{}", yaml(change)?.trim_end()),
+fn one(change: &Told, format: Format) -> anyhow::Result<String> {
+    Ok(match format {
+        Format::Table | Format::Wide => paint::one_line(&change.to_text()) + "\n",
+        Format::Json => printable_json(&serde_json::to_string(change)?).into_owned() + "\n",
+        Format::Yaml => format!("---\n{}\n", yaml(change)?.trim_end()),
+    })
+}
+
+/// Whether somebody still reads what is written.
+fn is_read(written: io::Result<()>) -> io::Result<bool> {
+    match written {
+        Err(error) if error.kind() == io::ErrorKind::BrokenPipe => Ok(false),
+        written => written.map(|()| true),
     }
-    Ok(())
 }
 
 /// Whether somebody wants to see a change.
@@ -119,6 +130,14 @@ mod tests {
             "spec": { "holderIdentity": holder },
         }))
         .unwrap()
+    }
+
+    #[test]
+    fn it_ends_well_when_nobody_reads_any_more() {
+        let ended = |kind: io::ErrorKind| is_read(Err(kind.into())).map_err(|it| it.kind());
+        assert_eq!(is_read(Ok(())).ok(), Some(true));
+        assert_eq!(ended(io::ErrorKind::BrokenPipe), Ok(false));
+        assert_eq!(ended(io::ErrorKind::StorageFull), Err(io::ErrorKind::StorageFull));
     }
 
     #[test]
