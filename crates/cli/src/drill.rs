@@ -30,7 +30,7 @@ use self::{
 use crate::{
     census::Known,
     complaint::complaint,
-    confirm::confirm,
+    confirm::{self, confirm},
     global::Global,
     outcome::{Format, Outcome},
     paint,
@@ -186,9 +186,7 @@ async fn first_port(client: &Client, home: &str, name: &str) -> anyhow::Result<u
 
 /// Whether somebody who has read what will be done wants it.
 fn agreed(plan: &Plan, args: &DrillArgs) -> anyhow::Result<bool> {
-    if matches!(args.output, Format::Table | Format::Wide) {
-        anstream::println!("{}", paint::shown(&plan.to_text(args.seconds)));
-    }
+    confirm::show(&plan.to_text(args.seconds), args.output, args.yes);
     confirm("Go on?", args.yes)
 }
 
@@ -203,12 +201,12 @@ fn duration(text: &str) -> Result<Duration, String> {
     Duration::try_from_secs_f64(number * unit).map_err(|_| wrong())
 }
 
+#[cfg(test)]
+mod tests {
     use clap::Parser as _;
 
-#[cfg(test)]
-    use crate::asking::AskingArgs;
-mod tests {
     use super::*;
+    use crate::asking::AskingArgs;
 
     #[test]
     fn times_are_written_as_people_do() {
@@ -225,6 +223,8 @@ mod tests {
         global: Global,
         #[command(flatten)]
         drill: DrillArgs,
+    }
+
     #[derive(clap::Parser)]
     struct Asking {
         #[command(flatten)]
@@ -242,8 +242,6 @@ mod tests {
         for seconds in [5, 600, 601, u16::MAX] {
             assert_eq!(parsed(&seconds.to_string()), (seconds, Some(seconds)));
         }
-    }
-
     }
 
     #[tokio::test]

@@ -16,10 +16,9 @@ use self::{
 };
 use crate::{
     census::Known,
-    confirm::confirm,
+    confirm::{self, confirm},
     global::Global,
-    outcome::{Format, Outcome},
-    paint,
+    outcome::{Format, FormatError, Outcome},
 };
 
 /// Exit code: some moves were not made.
@@ -55,21 +54,23 @@ pub(crate) async fn run(global: &Global, args: &RebalanceArgs) -> anyhow::Result
     if args.dry_run || plan.moves.is_empty() {
         return Ok(args.output.of(&preview, Preview::to_text)?.into());
     }
-    let for_people = matches!(args.output, Format::Table | Format::Wide);
-    if for_people {
-        anstream::println!("{}", paint::shown(&preview.to_text()));
-    }
+    confirm::show(&preview.to_text(), args.output, args.yes);
     let count = plan.moves.len();
     if !confirm(&format!("Move {count} addresses?"), args.yes)? {
-        return Ok("nothing was moved\n".to_owned().into());
+        return Ok(declined(&preview, args.output)?.into());
     }
     let moves = with_versions(plan.moves, &known.versions());
     let timeout = Duration::from_secs(args.timeout.into());
-    let requests = Requests::new(client, namespace, moves, for_people);
+    let requests = Requests::new(client, namespace, moves, args.output.is_for_people());
     let missed = requests.carry_out(timeout).await?;
     let code = if missed.is_empty() { ExitCode::SUCCESS } else { ExitCode::from(NOT_ALL) };
     let done = preview.carried_out(&missed);
     Ok(Outcome { text: args.output.of(&done, |_| summary(count, &missed))?, code })
+}
+
+/// Programs get the plan, as with `--dry-run`.
+fn declined(preview: &Preview, format: Format) -> Result<String, FormatError> {
+    format.of(preview, |_| "nothing was moved\n".to_owned())
 }
 
 /// Each move with the version of the lock that it was planned with.
@@ -87,4 +88,20 @@ fn summary(count: usize, missed: &[Missed]) -> String {
         format!("{address} was not moved from {from} to {to}: {reason}\n")
     });
     format!("{done} of {count} addresses moved\n{}", lines.collect::<String>())
+}
+
+#[cfg(test)]
+mod tests {
+    use arpeggio_election::rebalance::Leveling;
+
+    use super::*;
+
+    #[test]
+    fn whoever_says_no_gets_what_was_asked_for() {
+        let preview = Preview::of(&Leveling::default(), &[]);
+        assert_eq!(declined(&preview, Format::Table).unwrap(), "nothing was moved\n");
+        let json = declined(&preview, Format::Json).unwrap();
+        let json: serde_json::Value = serde_json::from_str(&json).unwrap();
+        assert_eq!(json["moves"], serde_json::json!([]));
+    }
 }
