@@ -13,7 +13,7 @@ mod report;
 
 use std::{net::IpAddr, path::PathBuf, process::ExitCode, time::Duration};
 
-use anyhow::{Context as _, bail};
+use anyhow::{Context as _, anyhow, bail};
 use arpeggio_api::session::SILENCES;
 use arpeggio_runtime::server_clock;
 use k8s_openapi::api::core::v1::Service;
@@ -22,7 +22,7 @@ use kube::{Client, api::ListParams};
 use self::{
     act::Act,
     junit::JunitFile,
-    plan::{Kind, Plan, Situation},
+    plan::{Kind, Plan, Refusal, Situation},
     probe::Target,
     rehearsal::Rehearsal,
     report::Report,
@@ -128,26 +128,40 @@ async fn with_file(global: &Global, args: &DrillArgs) -> anyhow::Result<Outcome>
 async fn carried_out(global: &Global, args: &DrillArgs) -> anyhow::Result<Report> {
     let (client, system) = (global.connect().await?, global.system_namespace());
     let home = args.service.home(global, &client)?;
-    let known = Known::read(&client, &system, args.ignore_exclusion_label).await?;
     let service = format!("{home}/{}", args.service.name);
-    let situation =
-        Situation { known: &known, service: &service, address: args.address, kind: args.kind };
-    let plan = situation.plan().map_err(|refusals| anyhow::anyhow!(said(&refusals)))?;
-    let askers =
-        plan.askers(&known, &args.ask_from).map_err(|it| anyhow::anyhow!(it.to_string()))?;
+    let look = async || planned(&client, &system, &service, args).await;
+    let (mut known, plan) = look().await?;
+    let mut plan = plan.map_err(|refusals| anyhow!(plan::said(&refusals)))?;
+    plan.askers(&known, &args.ask_from)?;
+    let act = Act::prepare(&client, &system, args.seconds, &plan).await?;
     let targets = targets(&client, &home, &plan, args).await?;
     if !agreed(&plan, args)? {
         bail!("nobody said yes");
     }
+    // An answer may take hours.
+    if !args.yes {
+        let (later, now) = look().await?;
+        plan = plan.as_agreed(now).map_err(anyhow::Error::msg)?;
+        known = later;
+    }
     let began = server_clock::now();
-    let act = Act { client: client.clone(), system: system.clone(), seconds: args.seconds };
+    let askers = plan.askers(&known, &args.ask_from)?;
     let timeout = Duration::from_secs(args.timeout.into());
     let seen = Rehearsal { act, plan: &plan, targets, askers, timeout }.carry_out().await?;
     Ok(Report::of(&plan, &seen, args.budget, began))
 }
 
-fn said(refusals: &[plan::Refusal]) -> String {
-    refusals.iter().map(ToString::to_string).collect::<Vec<_>>().join("; ")
+/// What is known now, and the plan that follows from it.
+async fn planned(
+    client: &Client,
+    system: &str,
+    service: &str,
+    args: &DrillArgs,
+) -> anyhow::Result<(Known, Result<Plan, Vec<Refusal>>)> {
+    let known = Known::read(client, system, args.ignore_exclusion_label).await?;
+    let situation = Situation { known: &known, service, address: args.address, kind: args.kind };
+    let plan = situation.plan();
+    Ok((known, plan))
 }
 
 /// What is connected to from here.

@@ -6,11 +6,11 @@ use arpeggio_api::{
     session::{self, SessionRecord},
 };
 use arpeggio_election::SessionState;
-use arpeggio_runtime::failure::Failure;
+use arpeggio_runtime::failure::{Cause, Failure};
 use k8s_openapi::api::{coordination::v1::Lease, core::v1::Pod};
 use kube::{
     Api, Client,
-    api::{DeleteParams, Patch, PatchParams},
+    api::{DeleteParams, Patch, PatchParams, Preconditions},
 };
 use serde_json::Value;
 
@@ -25,10 +25,36 @@ pub(super) struct Act {
     pub(super) client: Client,
     pub(super) system: String,
     /// How long a silence takes.
-    pub(super) seconds: u64,
+    seconds: u64,
+    /// Of the speaker's pod, where it is deleted and may be read.
+    uid: Option<String>,
 }
 
 impl Act {
+    /// For what the plan says. Nothing is done yet.
+    pub(super) async fn prepare(
+        client: &Client,
+        system: &str,
+        seconds: u64,
+        plan: &Plan,
+    ) -> anyhow::Result<Self> {
+        let mut act =
+            Self { client: client.clone(), system: system.to_owned(), seconds, uid: None };
+        if plan.kind == Kind::StopSpeaker {
+            act.uid = act.uid_of(&plan.owner.instance).await?;
+        }
+        Ok(act)
+    }
+
+    /// Who may delete a pod need not be allowed to read it.
+    async fn uid_of(&self, name: &str) -> anyhow::Result<Option<String>> {
+        match self.pods().get_metadata(name).await {
+            Ok(pod) => Ok(pod.metadata.uid),
+            Err(error) if Failure::from(&error) == Failure::Refused(Cause::Forbidden) => Ok(None),
+            Err(error) => Err(error).with_context(|| format!("cannot read pod {name}")),
+        }
+    }
+
     /// Does it.
     pub(super) async fn begin(&self, plan: &Plan) -> anyhow::Result<()> {
         match plan.kind {
@@ -39,18 +65,21 @@ impl Act {
                     .await
                     .context("cannot mark the lock; has it changed, or may you not patch Leases?")
             }
-            Kind::StopSpeaker => {
-                let pods: Api<Pod> = Api::namespaced(self.client.clone(), &self.system);
-                let name = &plan.owner.instance;
-                pods.delete(name, &DeleteParams::default()).await.map(drop).with_context(|| {
-                    format!(
-                        "cannot delete pod {name}; may you? (kubectl auth can-i delete pods -n {})",
-                        self.system
-                    )
-                })
-            }
+            Kind::StopSpeaker => self.stop(&plan.owner.instance).await,
             Kind::Silence => self.silence(plan).await,
         }
+    }
+
+    /// Deletes the pod that somebody has agreed to, and no later one of its name.
+    async fn stop(&self, name: &str) -> anyhow::Result<()> {
+        let only = Preconditions { uid: self.uid.clone(), resource_version: None };
+        let params = DeleteParams::default().preconditions(only);
+        self.pods().delete(name, &params).await.map(drop).with_context(|| {
+            format!(
+                "cannot delete pod {name}; may you? (kubectl auth can-i delete pods -n {})",
+                self.system
+            )
+        })
     }
 
     async fn silence(&self, plan: &Plan) -> anyhow::Result<()> {
@@ -109,7 +138,58 @@ impl Act {
         self.leases().patch(name, &PatchParams::default(), &patch).await.map(drop)
     }
 
+    fn pods(&self) -> Api<Pod> {
+        Api::namespaced(self.client.clone(), &self.system)
+    }
+
     fn leases(&self) -> Api<Lease> {
         Api::namespaced(self.client.clone(), &self.system)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use http::{Method, Request, Response};
+    use kube::{client::Body, core::Status};
+    use serde_json::json;
+
+    use super::*;
+
+    /// An API server with one pod, which it lets be read or not, and which it deletes as that only.
+    fn act(is_readable: bool) -> Act {
+        let answer = move |request: Request<Body>| async move {
+            let method = request.method().clone();
+            let body = request.into_body().collect_bytes().await.unwrap();
+            let asked: Value = serde_json::from_slice(&body).unwrap_or_default();
+            let uid = &asked["preconditions"]["uid"];
+            let (code, words) = match method {
+                Method::GET if !is_readable => (403, "pods \"a\" is forbidden: User x cannot get"),
+                Method::DELETE if !uid.is_null() && *uid != "u1" => (409, "the uid is another one"),
+                _ => (200, ""),
+            };
+            let pod = json!({ "metadata": { "name": "a", "uid": "u1" } });
+            let status = Status::failure(words, "").with_code(code);
+            let body = if code == 200 { pod } else { serde_json::to_value(status).unwrap() };
+            Response::builder().status(code).body(Body::from(body.to_string().into_bytes()))
+        };
+        let client = Client::new(tower::service_fn(answer), "default");
+        Act { client, system: "lb".to_owned(), seconds: 5, uid: None }
+    }
+
+    #[tokio::test]
+    async fn the_pod_that_was_agreed_to_is_deleted_and_no_later_one() {
+        let mut act = act(true);
+        act.uid = act.uid_of("a").await.unwrap();
+        assert_eq!(act.uid.as_deref(), Some("u1"));
+        act.stop("a").await.unwrap();
+        act.uid = Some("u0".to_owned());
+        assert!(act.stop("a").await.is_err());
+    }
+
+    #[tokio::test]
+    async fn who_may_only_delete_pods_may_do_it_too() {
+        let act = act(false);
+        assert_eq!(act.uid_of("a").await.unwrap(), None);
+        act.stop("a").await.unwrap();
     }
 }

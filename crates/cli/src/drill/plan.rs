@@ -94,6 +94,11 @@ pub(super) enum Refusal {
     Sparse,
 }
 
+/// All that speaks against it.
+pub(super) fn said(refusals: &[Refusal]) -> String {
+    refusals.iter().map(ToString::to_string).collect::<Vec<_>>().join("; ")
+}
+
 fn reasons(why: &[String]) -> String {
     if why.is_empty() { String::new() } else { format!(" ({})", why.join("; ")) }
 }
@@ -235,6 +240,28 @@ impl Plan {
     /// The node that hands over, for a handover.
     pub(super) fn target(&self) -> Option<&Node> {
         self.candidates.first()
+    }
+
+    /// The plan as it is `now`, if that is still what somebody has agreed to; in words what is not.
+    pub(super) fn as_agreed(&self, now: Result<Self, Vec<Refusal>>) -> Result<Self, String> {
+        let changed = |what: String| format!("things have changed since you were asked: {what}");
+        let now = now.map_err(|refusals| changed(said(&refusals)))?;
+        if now.address != self.address {
+            return Err(changed(format!("the Service has {} now", now.address)));
+        }
+        let (owner, session) = (&now.owner, &now.owner.session);
+        let same_owner = (&session.node, session.epoch, &owner.instance)
+            == (&self.owner.session.node, self.owner.session.epoch, &self.owner.instance);
+        if !same_owner {
+            let (node, epoch, pod) = (&session.node, session.epoch.0, &owner.instance);
+            let what = format!("{node} announces it now (pod {pod}, session {epoch})");
+            return Err(changed(what));
+        }
+        if self.kind == Kind::Handover && now.target() != self.target() {
+            let to = now.target().map(ToString::to_string).unwrap_or_default();
+            return Err(changed(format!("it would be handed over to {to}")));
+        }
+        Ok(now)
     }
 
     /// The nodes of these names, which are to ask for the address meanwhile.
@@ -389,6 +416,45 @@ mod tests {
         assert_eq!(plan.candidates, [node(3), node(2)], "the one that has least comes first");
         assert!(plan.others.is_empty(), "one address only is handed over");
         assert!(plan.to_text(5).contains("node-1 will be asked to hand it over to node-3"));
+    }
+
+    #[test]
+    fn what_was_agreed_to_is_done_and_nothing_else() {
+        let agreed = |kind, change: &dyn Fn(&mut Known)| {
+            let plan = planned(known(), kind, &[]).unwrap();
+            let mut later = known();
+            change(&mut later);
+            let done = plan.as_agreed(planned(later, kind, &[]));
+            done.map(|it| it.lock.lock.version).map_err(|why| {
+                let what = why.strip_prefix("things have changed since you were asked: ");
+                what.unwrap_or_default().to_owned()
+            })
+        };
+        let all = |change: &dyn Fn(&mut Known)| {
+            [Kind::Handover, Kind::StopSpeaker, Kind::Silence].map(|kind| agreed(kind, change))
+        };
+        let rewritten = |it: &mut Known| it.locks[0].lock.version = Version(7);
+        assert_eq!(all(&rewritten), [const { Ok(Version(7)) }; 3], "it goes by the newest lock");
+        let told = |text: &str| [(); 3].map(|()| Err(text.to_owned()));
+        let moved = |it: &mut Known| it.locks[0] = lock(240, "web", 2);
+        assert_eq!(all(&moved), told("node-2 announces it now (pod speaker-2, session 1)"));
+        let restarted = |it: &mut Known| it.sessions[0].instance = "speaker-9".into();
+        assert_eq!(all(&restarted), told("node-1 announces it now (pod speaker-9, session 1)"));
+        let again = |it: &mut Known| {
+            it.sessions[0].session.epoch = Epoch(2);
+            let holder = Some(Holder { node: node(1), epoch: Epoch(2) });
+            it.locks.iter_mut().for_each(|it| it.lock.holder = holder.clone());
+        };
+        assert_eq!(all(&again), told("node-1 announces it now (pod speaker-1, session 2)"));
+        let other = |it: &mut Known| it.locks[0] = lock(249, "web", 1);
+        assert_eq!(all(&other), told("the Service has 192.168.0.249 now"));
+        let busy = |it: &mut Known| it.sessions[1].silence = Some(Duration::from_secs(5));
+        let under_way = "something is under way already: another drill has node-2 fall silent; try again when it is over";
+        assert_eq!(all(&busy), told(under_way));
+        let full = |it: &mut Known| it.locks.push(lock(242, "files", 2));
+        let to_3 = "it would be handed over to node-3";
+        assert_eq!(agreed(Kind::Handover, &full), Err(to_3.to_owned()));
+        assert!(agreed(Kind::Silence, &full).is_ok());
     }
 
     #[test]
