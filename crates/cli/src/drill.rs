@@ -32,6 +32,7 @@ use crate::{
     complaint::complaint,
     confirm::{self, confirm},
     global::Global,
+    interfaces,
     outcome::{Format, Outcome},
     paint,
     reader::Reader,
@@ -69,8 +70,8 @@ pub(crate) struct DrillArgs {
     /// "get" on pods/exec in Arpeggio's namespace. Can be repeated.
     #[arg(long, value_name = "NODE", value_delimiter = ',')]
     ask_from: Vec<String>,
-    /// The longest time that may be without an answer (300ms, 2s). Without probes, and after a silence as well, the time until
-    /// another node has the address counts.
+    /// The longest time that may be without an answer (300ms, 2s). Without probes, and after a silence or on a node as well, the
+    /// time until another node has the address counts.
     #[arg(long, value_name = "TIME", value_parser = duration)]
     budget: Option<Duration>,
     /// Write the result for CI systems, too, as XML in the form of junit.
@@ -147,8 +148,14 @@ async fn carried_out(global: &Global, args: &DrillArgs) -> anyhow::Result<Report
     let began = server_clock::now();
     let askers = plan.askers(&known, &args.ask_from)?;
     let timeout = Duration::from_secs(args.timeout.into());
-    let seen = Rehearsal { act, plan: &plan, targets, askers, timeout }.carry_out().await?;
+    let mut seen = Rehearsal { act, plan: &plan, targets, askers, timeout }.carry_out().await?;
+    seen.on_node = is_on_node(&known).await;
     Ok(Report::of(&plan, &seen, args.budget, began))
+}
+
+/// Whether this machine is a node. One that does not say which addresses it has is taken for none.
+async fn is_on_node(known: &Known) -> bool {
+    interfaces::read().await.is_ok_and(|links| nodes::is_one(&links, &known.sessions))
 }
 
 /// What is known now, and the plan that follows from it.

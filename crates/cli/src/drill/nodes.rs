@@ -6,7 +6,9 @@
 use std::time::Duration;
 
 use anyhow::{Context as _, bail};
+use arpeggio_api::session::{LinkAddress, SessionRecord};
 use arpeggio_election::Node;
+use arpeggio_link::interfaces::Links;
 use futures::future::try_join_all;
 use k8s_openapi::api::core::v1::Pod;
 use kube::Api;
@@ -24,6 +26,21 @@ const PATIENCE: Duration = Duration::from_secs(8);
 
 /// What such attempts are called, before the node's name.
 pub(super) const WHO_HAS: &str = "who-has";
+
+/// Whether a machine with these interfaces is a node with one of these sessions. Many machines have the address of Docker's bridge,
+/// so an address of an interface goes with its MAC address.
+pub(super) fn is_one(links: &Links, sessions: &[SessionRecord]) -> bool {
+    let has_link = |LinkAddress { address, mac }: &LinkAddress| {
+        let mut its =
+            links.interfaces.iter().filter(|it| it.mac().is_some_and(|it| it.octets() == *mac));
+        its.any(|it| it.usable_addresses().any(|it| it.net.addr() == *address))
+    };
+    let own = links.own_addresses();
+    sessions.iter().any(|session| {
+        let named = session.own.as_ref().is_some_and(|named| !named.is_disjoint(&own));
+        named || session.links.iter().any(has_link)
+    })
+}
 
 /// A node that asks.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -104,7 +121,40 @@ fn series(node: &Node, heard: &Heard, began: Duration, own: Option<Duration>) ->
 
 #[cfg(test)]
 mod tests {
+    use std::net::IpAddr;
+
+    use arpeggio_election::{Epoch, Session, Version};
+    use arpeggio_link::interfaces::{Address, AddressState, Interface, Medium};
+
     use super::*;
+
+    #[test]
+    fn a_node_is_known_by_its_addresses() {
+        let address = |last: u8| IpAddr::from([192, 168, 0, last]);
+        let with = |last: u8, mac: [u8; 6]| {
+            let mut interface = Interface::new(2, "eth0", Medium::Ethernet(mac.into()));
+            let net = format!("{}/24", address(last)).parse().unwrap();
+            interface.addresses =
+                vec![Address { net, state: AddressState::Preferred, metric: None }];
+            Links { interfaces: vec![interface], default_routes: Vec::new() }
+        };
+        let session = SessionRecord {
+            session: Session::live("node-1".into(), Epoch(1), Version(1)),
+            newer: None,
+            instance: String::new(),
+            links: vec![LinkAddress { address: address(11), mac: [2, 0, 0, 0, 0, 11] }],
+            own: Some([address(12)].into()),
+            paths: std::collections::BTreeMap::new(),
+            heard_on: arpeggio_api::session::HeardOn::default(),
+            silence: None,
+        };
+        let is = |links: &Links| is_one(links, std::slice::from_ref(&session));
+        assert!(is(&with(11, [2, 0, 0, 0, 0, 11])));
+        assert!(!is(&with(11, [2, 0, 0, 0, 0, 99])), "every bridge of Docker's has that address");
+        assert!(!is(&with(13, [2, 0, 0, 0, 0, 11])));
+        assert!(is(&with(12, [2, 0, 0, 0, 0, 99])), "one without a card of its own");
+        assert!(!is(&Links::default()));
+    }
 
     #[test]
     fn times_are_those_of_the_drill() {

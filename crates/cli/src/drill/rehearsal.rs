@@ -52,6 +52,8 @@ pub(super) struct Observation {
     /// When the owner of before had a session again, where it had lost it.
     pub(super) back: Option<Duration>,
     pub(super) series: Vec<Series>,
+    /// Whether this machine is a node of the cluster.
+    pub(super) on_node: bool,
     /// What events on the Service say.
     pub(super) events: Vec<String>,
     /// What could not be read.

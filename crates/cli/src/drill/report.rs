@@ -37,7 +37,8 @@ pub(super) struct Report {
     /// After how long the owner of before took part again.
     back_after_ms: Option<u64>,
     probes: Vec<Probe>,
-    /// The longest gap of any probe. Without probes, and after a silence at least, the time until somebody else had the address.
+    /// The longest gap of any probe. Without probes, and after a silence or from a node at least, the time until somebody else had the
+    /// address.
     gap_ms: Option<u64>,
     budget_ms: Option<u64>,
     /// `None`: there is no budget.
@@ -92,6 +93,7 @@ impl Report {
         let gap_ms = match plan.kind {
             // Who asks who has the address got no answer for so long, whatever the silent node's kernel went on to forward.
             Kind::Silence => longest_gap.max(taken),
+            _ if sees_nothing(seen) => longest_gap.max(taken),
             Kind::Handover | Kind::StopSpeaker => longest_gap.or(taken),
         };
         let budget_ms = budget.map(millis);
@@ -213,9 +215,18 @@ fn also_moved(plan: &Plan, seen: &Observation) -> Vec<Moved> {
         .collect()
 }
 
+/// Whether other nodes asked who has the address.
+fn is_asked(series: &Series) -> bool {
+    series.name.starts_with(WHO_HAS)
+}
+
+/// Whether nobody noticed what clients do: connections from a node never leave it.
+fn sees_nothing(seen: &Observation) -> bool {
+    seen.on_node && !seen.series.is_empty() && !seen.series.iter().any(is_asked)
+}
+
 fn remarks(plan: &Plan, seen: &Observation) -> Vec<String> {
     let owner = &plan.owner.session.node;
-    let is_asked = |it: &Series| it.name.starts_with(WHO_HAS);
     let connects = seen.series.iter().any(|it| !is_asked(it));
     let own = seen.taken.as_ref().map(|(_, to)| to.as_str()).filter(|to| {
         seen.series
@@ -230,11 +241,14 @@ fn remarks(plan: &Plan, seen: &Observation) -> Vec<String> {
             "the kernel of {owner} went on forwarding for those who knew its MAC address, so the time until another node had the address counts, too"
         )
     });
+    let stays = sees_nothing(seen).then(|| {
+        "this machine is a node, whose own service proxy takes connections to the address, so the time until another node had it counts, too: have other nodes ask by --ask-from, or connect from elsewhere".to_owned()
+    });
     let probes = (!seen.series.is_empty()).then(|| {
         format!("a new attempt every {} ms, so gaps are exact to that", EVERY.as_millis())
     });
     let unread = seen.gaps.iter().map(|gap| format!("not read: {gap}"));
-    forwards.into_iter().chain(own).chain(probes).chain(unread).collect()
+    forwards.into_iter().chain(stays).chain(own).chain(probes).chain(unread).collect()
 }
 
 /// A row for each probe and one for the lock, around the moment when it was done.
@@ -332,6 +346,27 @@ mod tests {
             candidates: vec!["node-2".into()],
             others: Vec::new(),
         }
+    }
+
+    /// Every attempt is answered, as from a node.
+    fn on_node(series: &[&str]) -> Report {
+        let tries = seen().series.remove(0).tries.into_iter();
+        let tries: Vec<Try> = tries.map(|it| Try { answered: true, ..it }).collect();
+        let series =
+            series.iter().map(|name| Series { name: (*name).into(), tries: tries.clone() });
+        let seen = Observation { on_node: true, series: series.collect(), ..seen() };
+        let now = "2026-01-01T00:00:00Z".parse().unwrap();
+        Report::of(&plan(Kind::Handover), &seen, Some(Duration::from_millis(249)), now)
+    }
+
+    #[test]
+    fn what_never_leaves_a_node_keeps_no_budget() {
+        let said = |report: &Report| report.remarks.iter().any(|it| it.contains("--ask-from"));
+        let connected = on_node(&["tcp 80"]);
+        assert_eq!(connected.gap_ms, Some(250), "the takeover counts");
+        assert!(connected.is_over_budget() && said(&connected), "{:?}", connected.remarks);
+        let asked = on_node(&["tcp 80", "who-has node-3"]);
+        assert!(!asked.is_over_budget() && !said(&asked), "{:?}", asked.remarks);
     }
 
     /// Done after one second; no answer from 1.1 s until 1.3 s; taken over after 1.25 s.
