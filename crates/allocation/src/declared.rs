@@ -595,7 +595,7 @@ mod tests {
         assert_eq!(in_use(&index, &["10.0.0.1"]), []);
     }
 
-    /// Two entries of a ConfigMap may have one name. The second one is refused, and changes nothing of the first.
+    /// Two entries of a `ConfigMap` may have one name. The second one is refused, and changes nothing of the first.
     #[test]
     fn a_second_entry_of_a_name_never_affects_the_first() {
         let entry = |range: &str, line: u32| {
