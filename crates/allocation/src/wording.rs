@@ -358,15 +358,15 @@ fn intruders(outcome: &Outcome) -> Option<String> {
         )),
         Claimant::Node(_) => None,
     };
-    let told: Vec<String> = outcome.disputed.iter().filter_map(told).collect();
-    let message = || {
-        format!(
-            "{}, so that clients may reach the wrong machine. Give that machine another address, or exclude this one from \
-             the pool and request another one",
-            told.join("; ")
-        )
-    };
-    (!told.is_empty()).then(message)
+    let follows = "so that clients may reach the wrong machine. Give that machine another address, or exclude this one from \
+                   the pool and request another one";
+    joined(outcome.disputed.iter().filter_map(told), follows)
+}
+
+/// What is told of several addresses, and what follows from all of it; nothing if there are none.
+fn joined(told: impl Iterator<Item = String>, follows: &str) -> Option<String> {
+    let told: Vec<String> = told.collect();
+    (!told.is_empty()).then(|| format!("{}, {follows}", told.join("; ")))
 }
 
 /// Nodes that claim what another one announces.
@@ -377,29 +377,17 @@ fn fellows(outcome: &Outcome) -> Option<String> {
         }
         Claimant::Stranger(_) => None,
     };
-    let told: Vec<String> = outcome.disputed.iter().filter_map(told).collect();
-    let message = || {
-        format!(
-            "{}, so that clients may reach the wrong node. Another load balancer on that node, or kube-proxy in IPVS mode \
-             without strictARP, may do so: switch that off",
-            told.join("; ")
-        )
-    };
-    (!told.is_empty()).then(message)
+    let follows = "so that clients may reach the wrong node. Another load balancer on that node, or kube-proxy in IPVS mode \
+                   without strictARP, may do so: switch that off";
+    joined(outcome.disputed.iter().filter_map(told), follows)
 }
 
 /// What nodes and gateways have by now that a Service has had before, or that it has from another load balancer.
 fn machines(outcome: &Outcome) -> Option<String> {
-    let told: Vec<String> =
-        outcome.of_machines.iter().map(|(address, why)| format!("{address}: {why}")).collect();
-    let message = || {
-        format!(
-            "{}, as well as the Service's, so that clients may reach that machine instead. Take the address away from it, or \
-             exclude it from the pool and request another one",
-            told.join("; ")
-        )
-    };
-    (!told.is_empty()).then(message)
+    let told = outcome.of_machines.iter().map(|(address, why)| format!("{address}: {why}"));
+    let follows = "as well as the Service's, so that clients may reach that machine instead. Take the address away from it, or \
+                   exclude it from the pool and request another one";
+    joined(told, follows)
 }
 
 fn unannounced(addresses: &[IpAddr]) -> Option<Finding> {

@@ -98,26 +98,28 @@ pub fn parse(object: &ConfigMap, key: &str, dialect: Dialect) -> Result<Declarat
             (POOLS, _) => {
                 return Err(Malformed::at(&value.location, "address-pools must be a list"));
             }
-            (other, _) if METALLB_KEYS.contains(&other) => reader.ignore(other, &name.location),
             (other, _) => {
                 reader.ignore(other, &name.location);
-                unknown.get_or_insert((other.to_owned(), name.location));
+                if !METALLB_KEYS.contains(&other) {
+                    unknown.get_or_insert((other.to_owned(), name.location));
+                }
             }
         }
     }
     match unknown.filter(|_| !has_pools) {
         // What was meant is not known: a typing error must not take all pools away.
-        Some((key, at)) => Err(Malformed::at(&at, &misnamed(&key))),
+        Some((key, at)) => {
+            let what = format!(
+                "pools are listed under {POOLS}, and there is only the unknown key {key:?}"
+            );
+            Err(Malformed::at(&at, &what))
+        }
         None => Ok(reader.found),
     }
 }
 
 /// The keys beside the pools that `MetalLB` has known.
 const METALLB_KEYS: [&str; 3] = ["peers", "bgp-communities", "bfd-profiles"];
-
-fn misnamed(key: &str) -> String {
-    format!("pools are listed under {POOLS}, and there is only the unknown key {key:?}")
-}
 
 fn text_of<'a>(object: &'a ConfigMap, key: &str) -> Result<&'a str, Malformed> {
     if let Some(text) = object.data.as_ref().and_then(|data| data.get(key)) {
@@ -171,11 +173,10 @@ impl Reader<'_> {
 
     /// A key beside the pools may be meant for another program.
     fn ignore(&mut self, key: &str, at: &yaml::Location) {
-        let message = match key {
-            _ if METALLB_KEYS.contains(&key) => {
-                format!("{key} at {at} is ignored: addresses are announced at layer 2 only")
-            }
-            _ => format!("unknown key {key:?} at {at} is ignored: pools are listed under {POOLS}"),
+        let message = if METALLB_KEYS.contains(&key) {
+            format!("{key} at {at} is ignored: addresses are announced at layer 2 only")
+        } else {
+            format!("unknown key {key:?} at {at} is ignored: pools are listed under {POOLS}")
         };
         self.found.remarks.push(Remark { reason: "UnknownKey", message });
     }

@@ -91,10 +91,13 @@ impl Elector {
         let notes: Vec<Note> = own.filter_map(|address| self.note_of(address, now)).collect();
         for note in notes {
             let address = note.address;
-            let may_be_sent = self.writes.free(&Target::Lock(address), now)
-                && (!note.is_of_backends || self.flaps.may(address, Deed::Note, now))
-                && (note.is_of_backends || self.intruders.may_note(now));
-            if may_be_sent {
+            let is_free = self.writes.free(&Target::Lock(address), now);
+            let may = if note.is_of_backends {
+                self.flaps.may(address, Deed::Note, now)
+            } else {
+                is_free && self.intruders.may_note(now)
+            };
+            if may && is_free {
                 self.intruders.written(address);
                 self.send(note.write, now, effects);
             }

@@ -339,15 +339,24 @@ fn two_nodes_dying_at_once_leave_the_third_as_owner() {
 
 #[test]
 fn at_rest_only_sessions_are_written() {
-    let mut sim = Sim::new(3);
-    for last in 0..100 {
-        sim.create_lock(ip(last));
-    }
-    sim.run(secs(5));
+    let mut sim = with_locks(3, 100);
     let before = sim.writes;
     sim.run(secs(30));
     let writes = sim.writes - before;
     assert!((27..=33).contains(&writes), "{writes} writes in 30 s by three nodes");
+}
+
+/// How often something was written on a lock for people.
+fn notes(sim: &Sim) -> usize {
+    sim.log.iter().filter(|line| line.contains("Note")).count()
+}
+
+/// This many nodes, with as many addresses.
+fn with_locks(nodes: usize, addresses: u8) -> Sim {
+    let mut sim = Sim::new(nodes);
+    (0..addresses).for_each(|last| sim.create_lock(ip(last)));
+    sim.run(secs(5));
+    sim
 }
 
 #[test]
@@ -369,7 +378,6 @@ fn a_fellow_that_claims_what_it_does_not_hold_costs_little_and_is_named() {
     assert_eq!(sim.disputed(owner), [(ip(240), format!("node-{fellow}"))]);
     let by = |sim: &Sim| sim.noted_dispute(ip(240));
     assert_eq!(by(&sim), Some(Claimant::Node(format!("node-{fellow}").as_str().into())));
-    let notes = |sim: &Sim| sim.log.iter().filter(|line| line.contains("Note")).count();
     assert_eq!(notes(&sim), 1, "{:?}", sim.log);
     sim.run(secs(70));
     assert_eq!(sim.disputed(owner), [], "it has ceased");
@@ -380,7 +388,6 @@ fn a_fellow_that_claims_what_it_does_not_hold_costs_little_and_is_named() {
 fn a_stranger_that_claims_what_a_node_announces_is_on_its_lock_while_it_does() {
     let (mut sim, owner) = settled();
     let mac = [2, 0, 0, 0, 0, 9];
-    let notes = |sim: &Sim| sim.log.iter().filter(|line| line.contains("Note")).count();
     sim.strangers.insert(ip(240), mac);
     sim.contest(owner, ip(240), mac);
     // From now on it says so to those only who ask, and it has more than one card.
@@ -417,8 +424,7 @@ fn a_stranger_stays_on_the_lock_whoever_holds_it_and_whichever_process() {
         sim.strangers.clear();
         sim.run(secs(320));
         assert_eq!(sim.noted_dispute(ip(240)), None, "{:?}", sim.log);
-        let notes = sim.log.iter().filter(|line| line.contains("Note")).count();
-        assert_eq!(notes, 2, "{:?}", sim.log);
+        assert_eq!(notes(&sim), 2, "{:?}", sim.log);
     }
 }
 
@@ -442,9 +448,7 @@ fn whoever_follows_a_stranger_at_an_address_is_named_and_a_new_lock_says_nothing
 
 #[test]
 fn every_address_that_a_stranger_claims_is_noted_in_time() {
-    let mut sim = Sim::new(1);
-    (0..200).for_each(|last| sim.create_lock(ip(last)));
-    sim.run(secs(5));
+    let mut sim = with_locks(1, 200);
     for last in 0..200 {
         sim.strangers.insert(ip(last), [2, 0, 0, 0, 0, last]);
         sim.contest(0, ip(last), [2, 0, 0, 0, 0, last]);
@@ -456,9 +460,7 @@ fn every_address_that_a_stranger_claims_is_noted_in_time() {
 
 #[test]
 fn invented_strangers_at_every_address_cost_a_bounded_number_of_writes() {
-    let mut sim = Sim::new(3);
-    (0..240).for_each(|last| sim.create_lock(ip(last)));
-    sim.run(secs(5));
+    let mut sim = with_locks(3, 240);
     let owners: Vec<usize> = (0..240).map(|last| sim.only_announcer(ip(last))).collect();
     let writes = sim.writes;
     for now in 0..20_u8 {
@@ -473,9 +475,7 @@ fn invented_strangers_at_every_address_cost_a_bounded_number_of_writes() {
 
 #[test]
 fn a_fellow_that_claims_everything_costs_little_more_than_one_that_claims_an_address() {
-    let mut sim = Sim::new(3);
-    (0..240).for_each(|last| sim.create_lock(ip(last)));
-    sim.run(secs(5));
+    let mut sim = with_locks(3, 240);
     let owners: Vec<usize> = (0..240).map(|last| sim.only_announcer(ip(last))).collect();
     let (writes, reads) = (sim.writes, sim.reads);
     for now in 0..60_000 {
@@ -503,9 +503,7 @@ fn a_fellow_that_claims_everything_costs_little_more_than_one_that_claims_an_add
 
 #[test]
 fn who_has_lost_very_many_addresses_unnoticed_stops_announcing_all_of_them_at_once() {
-    let mut sim = Sim::new(3);
-    (0..240).for_each(|last| sim.create_lock(ip(last)));
-    sim.run(secs(5));
+    let mut sim = with_locks(3, 240);
     let owner = sim.only_announcer(ip(0));
     sim.end_session(owner);
     sim.run(secs(1));
