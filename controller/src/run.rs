@@ -61,6 +61,8 @@ pub(crate) struct Controller {
     heartbeat: Heartbeat,
     /// Taken when everything is known and, if this is the leader, the first decisions were made.
     first_pass: Option<Awaited>,
+    /// Whether this process decided in its last round.
+    decided: bool,
     pace: Interval,
     /// When the process began to observe.
     started: Instant,
@@ -104,6 +106,7 @@ impl Controller {
             metrics,
             heartbeat: health.watches("controller", STUCK),
             first_pass: Some(health.awaits("first pass")),
+            decided: false,
             pace,
             started: Instant::now(),
         }
@@ -172,9 +175,14 @@ impl Controller {
         if self.first_pass.is_some() {
             self.index.all_listed();
         }
-        if self.decides() {
+        let decides = self.decides();
+        if decides {
+            if !self.decided {
+                self.index.takes_over();
+            }
             self.decide();
         }
+        self.decided = decides;
         if let Some(first_pass) = self.first_pass.take() {
             first_pass.done();
         }

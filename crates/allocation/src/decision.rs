@@ -16,12 +16,11 @@ use super::{
     clock::is_far_ahead,
     exchange::Exchange,
     outcome::{Hint, Outcome, Reason, Replacement, Terminating},
-    rivals::Said,
+    rivals::{Contest, Said, Saying},
     setbacks::Work,
     wording::{self, Difference},
 };
 use crate::effect::{Effect, ServiceWrite, Subject, Task};
-use crate::news::News;
 
 /// The next step for one Service.
 #[derive(Debug, PartialEq)]
@@ -87,7 +86,8 @@ impl View<'_> {
         let foreign = ingress.has_others || listed.len() < ingress.addresses.len();
         if foreign && !ingress.is_ours() && !self.takes_over(&listed) {
             let writers = ingress.writers();
-            return self.refuse(Vec::new(), Reason::ForeignStatus { writers });
+            let refusal = Some(Reason::ForeignStatus { writers });
+            return self.settle(Outcome { refusal, ..Outcome::default() });
         }
         match request {
             Ok(_) if self.record.deleting_since.is_some() => {
@@ -120,9 +120,16 @@ impl View<'_> {
         self.settle(Outcome { refusal, ..kept })
     }
 
-    /// What of `listed` a Service keeps for which nothing is planned: for a grace period only what no pool allows any more.
+    /// What a Service keeps for which nothing is planned, for a grace period only where no pool allows it any more: what is
+    /// listed, and what somebody else has taken out of its status meanwhile.
     fn kept(&self, listed: Vec<IpAddr>) -> Outcome {
-        let mut addresses = listed;
+        let own = self.locked.iter().copied().filter(|it| {
+            self.holds(*it)
+                && !listed.contains(it)
+                && !self.record.renounced.contains(it)
+                && self.index.names(&self.record.service, *it)
+        });
+        let mut addresses: Vec<IpAddr> = listed.iter().copied().chain(own).collect();
         let disallowed = self.disallowed(&addresses);
         let unplanned = Outcome { replacement: Replacement::Nothing, ..Outcome::default() };
         if self.is_over(&disallowed) {
@@ -273,8 +280,16 @@ impl View<'_> {
         let refusal = Some(why);
         let outcome =
             self.described(Outcome { addresses, expiring, refusal, ..Outcome::default() });
-        // What is claimed and not in the status yet is no more and no less wanted than before.
-        Outcome { releasing: self.record.renounced.clone(), ..outcome }
+        Outcome { releasing: self.given_up(&[]), ..outcome }
+    }
+
+    /// Which locks a Service gives back for which nothing is planned, apart from those that it is `leaving`: what it has not
+    /// given up before is no more and no less wanted.
+    fn given_up(&self, leaving: &[Leaving]) -> Vec<IpAddr> {
+        let is_given_up = |it: &&IpAddr| {
+            self.record.renounced.contains(it) || leaving.iter().any(|gone| gone.address == **it)
+        };
+        self.locked.iter().filter(is_given_up).copied().collect()
     }
 
     fn plan(&self, request: &Request, addresses: &[IpAddr]) -> Plan {
@@ -329,8 +344,11 @@ impl View<'_> {
         let listed = &self.record.ingress.addresses;
         // As long as the status lists an address it must stay claimed, whoever wrote it there.
         let stays = |it: &IpAddr| outcome.is_foreign() && listed.contains(it);
-        let locked = self.locked.iter().copied();
-        let left = locked.filter(|it| !outcome.addresses.contains(it) && !stays(it));
+        let locked = match outcome.replacement {
+            Replacement::Sought => self.locked.clone(),
+            Replacement::Nothing => self.given_up(&outcome.leaving),
+        };
+        let left = locked.into_iter().filter(|it| !outcome.addresses.contains(it) && !stays(it));
         outcome.releasing = left.collect();
         outcome.clears = outcome.addresses.is_empty()
             && !self.record.ingress.is_ours()
@@ -427,6 +445,10 @@ impl Index {
 
     /// Whether there is something to do for a Service that waits, apart from telling it once more what it lacks.
     pub(super) fn gains(&self, owner: &Owner, now: &Time) -> bool {
+        // A quota holds back all of them: each failure would have all the others planned for.
+        if self.hindered_until(owner).is_some() {
+            return false;
+        }
         let Some(step) = self.next_step(owner, now) else { return false };
         !matches!(step, Step::Settle(outcome) if outcome.refusal.is_some() || outcome.wants_more)
     }
@@ -511,8 +533,13 @@ impl Index {
             self.suspect_rival(owner, now);
             return None;
         }
-        let news = self.news_of(owner, &outcome, repeats, now)?;
         let record = self.services.get(owner)?;
+        let contest = self.contest(owner, repeats);
+        let mut news = Vec::new();
+        if !contest.is_no_news {
+            news = wording::news(record, &outcome, &self.allocator);
+        }
+        news.extend(contest.unmasks.as_deref().map(wording::contested));
         let write = ServiceWrite {
             record: record.clone(),
             refusal: outcome.refusal.as_ref().map(Reason::word),
@@ -521,25 +548,7 @@ impl Index {
             conditions,
             news,
         };
-        self.write(owner, write)
-    }
-
-    /// What there is to tell when this outcome is written. To write again what a rival took away is no news each time.
-    fn news_of(
-        &mut self,
-        owner: &Owner,
-        outcome: &Outcome,
-        repeats: bool,
-        now: &Time,
-    ) -> Option<Vec<News>> {
-        let restores = self.restores(owner, repeats, now);
-        let contested = self.unmask_rival(owner).map(|rival| wording::contested(&rival));
-        let mut news = Vec::new();
-        if !restores {
-            news = wording::news(self.services.get(owner)?, outcome, &self.allocator);
-        }
-        news.extend(contested);
-        Some(news)
+        self.write(owner, write, contest)
     }
 
     /// Writes why a lock cannot be written that the Service needs. What it has it keeps.
@@ -600,7 +609,7 @@ impl Index {
             news: Vec::new(),
             refusal: None,
         };
-        self.write(owner, write)
+        self.write(owner, write, Contest::default())
     }
 
     fn withdraw(&mut self, owner: &Owner, now: &Time) -> Option<Task> {
@@ -615,17 +624,18 @@ impl Index {
             news: wording::withdrawn(&self.locked_by(owner)).into_iter().collect(),
             refusal: None,
         };
-        self.write(owner, write)
+        self.write(owner, write, Contest::default())
     }
 
-    fn write(&mut self, owner: &Owner, write: ServiceWrite) -> Option<Task> {
+    fn write(&mut self, owner: &Owner, write: ServiceWrite, contest: Contest) -> Option<Task> {
         let said = Said::of(write.addresses.as_deref(), &write.conditions, &write.releasing);
-        if write.addresses.as_ref().is_none_or(Vec::is_empty) {
-            self.forget_written(owner);
-        }
+        let clears = write.addresses.as_ref().is_none_or(Vec::is_empty);
         let subject = Subject::Service(owner.clone());
         let task = self.task(subject, Effect::WriteService(Box::new(write)))?;
-        self.saying.insert(owner.clone(), said);
+        if clears {
+            self.forget_written(owner);
+        }
+        self.saying.insert(owner.clone(), Saying { said, contest });
         Some(task)
     }
 }

@@ -64,7 +64,7 @@ use crate::{
     known_lock::KnownLock,
     news::News,
     pace::Pace,
-    rivals::{Rival, Said},
+    rivals::{Rival, Said, Saying},
     setbacks::{Setbacks, Underway, Work},
     turns::Turns,
     waiting::Waiting,
@@ -169,7 +169,7 @@ pub struct Index {
     pace: Pace,
     /// What we have written last in the status of Services since this process began, and what we are about to.
     said: BTreeMap<Owner, Said>,
-    saying: BTreeMap<Owner, Said>,
+    saying: BTreeMap<Owner, Saying>,
     /// The addresses that we have written there last.
     written: BTreeMap<Owner, Vec<IpAddr>>,
     /// Programs that have overwritten it.
@@ -233,6 +233,11 @@ impl Index {
     /// Whether Services, pools and locks were listed once.
     pub fn is_complete(&self) -> bool {
         self.listed.services && self.listed.locks && self.listed.pools
+    }
+
+    /// This process decides from now on, after others may have.
+    pub fn takes_over(&mut self) {
+        self.forget_contests();
     }
 
     /// What is to be done for the Services and locks that were affected since the last call.
@@ -306,7 +311,7 @@ impl Index {
                 if !in_vain {
                     self.succeeded(&subject, work);
                 }
-                self.note_said(&subject);
+                self.note_said(&subject, now);
                 self.observe(observed, claimed);
                 if in_vain {
                     self.was_in_vain(&subject, work, now);

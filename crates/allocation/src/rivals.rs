@@ -61,6 +61,24 @@ impl Said {
     }
 }
 
+/// What is being written in the status of a Service.
+#[derive(Debug)]
+pub(super) struct Saying {
+    pub(super) said: Said,
+    pub(super) contest: Contest,
+}
+
+/// What it means for a contest that a status is written.
+#[derive(Debug, Default)]
+pub(super) struct Contest {
+    /// Whether it restores what somebody else has undone.
+    restores: bool,
+    /// Whether to write it again is nothing to tell.
+    pub(super) is_no_news: bool,
+    /// The program of which users are to be told.
+    pub(super) unmasks: Option<String>,
+}
+
 impl Rival {
     fn pause_ends(&self) -> Time {
         let doubled = SHORTEST_PAUSE.saturating_mul(2_u32.saturating_pow(self.times - 1));
@@ -121,18 +139,26 @@ impl Index {
         paused
     }
 
-    /// Counts what is about to be written as the restoration of a status, if it is one: somebody has cleared it or listed
-    /// other addresses, or it `repeats` what we have written last. Says whether it is no news.
-    pub(super) fn restores(&mut self, owner: &Owner, repeats: bool, now: &Time) -> bool {
+    /// What it means for a contest that the status of `owner` is written now: whether that restores what somebody has cleared
+    /// or listed otherwise, or `repeats` what we have written last.
+    pub(super) fn contest(&self, owner: &Owner, repeats: bool) -> Contest {
         let undone = repeats || self.is_robbed(owner);
-        if !undone && !self.is_overruled(owner) {
-            return false;
+        let restores = undone || self.is_overruled(owner);
+        let (times, is_unmasked) =
+            self.rivals.get(owner).map_or((0, false), |rival| (rival.times, rival.is_unmasked));
+        let is_suspicious = times + u32::from(restores) >= SUSPICIOUS;
+        Contest {
+            restores,
+            // Other addresses are news, as long as they may be somebody's correction.
+            is_no_news: restores && (undone || is_suspicious),
+            unmasks: (is_suspicious && !is_unmasked).then(|| self.name_of_rival(owner)),
         }
-        let rival = self.rival_at(owner, now);
-        rival.times += 1;
-        let times = rival.times;
-        // Other addresses are news, as long as they may be somebody's correction.
-        undone || times >= SUSPICIOUS
+    }
+
+    fn name_of_rival(&self, owner: &Owner) -> String {
+        let writer = self.services.get(owner).and_then(|it| it.ingress.other_writers.first());
+        let known = || self.rivals.get(owner)?.manager.as_ref();
+        writer.or_else(known).map_or("an unknown program", String::as_str).to_owned()
     }
 
     /// The program that changes the status of `owner` now.
@@ -158,26 +184,33 @@ impl Index {
         }
     }
 
-    /// The program that insists on another status for `owner`, for people, when they have not been told of it.
-    pub(super) fn unmask_rival(&mut self, owner: &Owner) -> Option<String> {
-        let name = self.rival_of(owner)?;
-        let rival = self.rivals.get_mut(owner)?;
-        (!std::mem::replace(&mut rival.is_unmasked, true)).then_some(name)
-    }
-
     /// The program that insists on another status for `owner`, for people.
     pub(super) fn rival_of(&self, owner: &Owner) -> Option<String> {
         let rival = self.rivals.get(owner).filter(|rival| rival.times >= SUSPICIOUS)?;
         Some(rival.manager.clone().unwrap_or_else(|| "an unknown program".to_owned()))
     }
 
-    /// Takes note that what was to be written was.
-    pub(super) fn note_said(&mut self, subject: &Subject) {
-        if let Subject::Service(owner) = subject
-            && let Some(said) = self.saying.remove(owner)
-        {
-            self.said.insert(owner.clone(), said);
+    /// Takes note that what was to be written was. Only now has a status been restored, and has anybody been told.
+    pub(super) fn note_said(&mut self, subject: &Subject, now: &Time) {
+        let Subject::Service(owner) = subject else { return };
+        let Some(Saying { said, contest }) = self.saying.remove(owner) else { return };
+        self.said.insert(owner.clone(), said);
+        if contest.restores && self.services.contains_key(owner) {
+            self.rival_at(owner, now).times += 1;
         }
+        if let Some(rival) = self.rivals.get_mut(owner) {
+            rival.is_unmasked |= contest.unmasks.is_some();
+        }
+    }
+
+    /// This process decides from now on, after others may have. What it has written last, and with whom it has contended, is
+    /// what others know better; whose a status is that lists addresses, it says itself.
+    pub(super) fn forget_contests(&mut self) {
+        self.said.clear();
+        self.rivals.clear();
+        self.written.clear();
+        let owners: Vec<Owner> = self.services.keys().cloned().collect();
+        owners.iter().for_each(|owner| self.note_written(owner));
     }
 
     /// Takes note that what was to be written was not.

@@ -79,11 +79,7 @@ impl Lab {
             if tasks.is_empty() {
                 return;
             }
-            for task in tasks {
-                self.note(&task);
-                let report = self.cluster.perform_at_once(task);
-                self.controller.index.finish(report, &cluster::after(self.time));
-            }
+            tasks.into_iter().for_each(|task| self.perform(task));
         }
         panic!("never comes to rest: {:?}", &self.writes[self.writes.len() - 20..]);
     }
@@ -98,11 +94,23 @@ impl Lab {
     /// Brings the statuses of pools up to date.
     fn pool_statuses(&mut self) {
         for task in self.controller.index.decide_pools(&cluster::after(self.time)) {
-            self.note(&task);
-            let report = self.cluster.perform_at_once(task);
-            self.controller.index.finish(report, &cluster::after(self.time));
+            self.perform(task);
         }
         self.settle();
+    }
+
+    /// Has a task done. Users are told of what was done only.
+    fn perform(&mut self, task: Task) {
+        self.note(&task);
+        let news = match &task.effect {
+            Effect::WriteService(write) => write.news.clone(),
+            _ => Vec::new(),
+        };
+        let report = self.cluster.perform_at_once(task);
+        if report.result.is_ok() {
+            self.told.extend(news);
+        }
+        self.controller.index.finish(report, &cluster::after(self.time));
     }
 
     /// How often this was written.
@@ -120,9 +128,6 @@ impl Lab {
             Effect::WritePool(_) => "pool",
             Effect::WriteRecord(_) => "record",
         });
-        if let Effect::WriteService(write) = &task.effect {
-            self.told.extend(write.news.clone());
-        }
     }
 
     fn wait(&mut self, time: Duration) {

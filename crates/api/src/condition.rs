@@ -1,6 +1,9 @@
 //! Conditions, whose time says when they last changed and not when they were last looked at.
 
-use k8s_openapi::apimachinery::pkg::apis::meta::v1::{Condition, Time};
+use k8s_openapi::{
+    apimachinery::pkg::apis::meta::v1::{Condition, Time},
+    jiff::Timestamp,
+};
 
 /// The API server refuses longer messages (`Condition.message`).
 const LONGEST_MESSAGE: usize = 32_768;
@@ -28,7 +31,8 @@ impl Finding {
     }
 
     /// The condition that says this of the object's `generation`, where `present` is what it says so far. The time is
-    /// `now` only when the status changes.
+    /// `now` only when the status changes, in whole seconds: the API server keeps no more (`metav1.Time`), and what it keeps
+    /// would differ for ever from what is to be said.
     #[must_use]
     pub fn observed(
         self,
@@ -41,7 +45,8 @@ impl Finding {
             type_: self.type_.to_owned(),
             status: self.status().to_owned(),
             reason: self.reason.to_owned(),
-            last_transition_time: unchanged.map_or(now, |it| it.last_transition_time.clone()),
+            last_transition_time: unchanged
+                .map_or_else(|| in_seconds(&now), |it| it.last_transition_time.clone()),
             observed_generation: generation,
             message: self.shown(),
         }
@@ -52,6 +57,11 @@ impl Finding {
     }
 }
 
+/// A time as the API server keeps it.
+fn in_seconds(time: &Time) -> Time {
+    Timestamp::from_second(time.0.as_second()).map_or_else(|_| time.clone(), Time)
+}
+
 /// The condition of this type.
 pub fn of_type<'a>(conditions: &'a [Condition], type_: &str) -> Option<&'a Condition> {
     conditions.iter().find(|condition| condition.type_ == type_)
@@ -60,7 +70,6 @@ pub fn of_type<'a>(conditions: &'a [Condition], type_: &str) -> Option<&'a Condi
 #[cfg(test)]
 pub(crate) mod tests {
     use super::*;
-    use k8s_openapi::jiff::Timestamp;
 
     pub(crate) fn at(second: i64) -> Time {
         Time(Timestamp::from_second(second).unwrap())
@@ -78,6 +87,14 @@ pub(crate) mod tests {
         assert_eq!(reworded.last_transition_time, at(1));
         let turned = finding(false, "b").observed(None, Some(&reworded), at(3));
         assert_eq!(turned.last_transition_time, at(3));
+    }
+
+    #[test]
+    fn the_time_is_what_the_api_server_keeps_of_it() {
+        let now = Time(Timestamp::new(7, 345_678_901).unwrap());
+        let said = finding(true, "a").observed(None, None, now);
+        let kept: Condition = serde_json::from_str(&serde_json::to_string(&said).unwrap()).unwrap();
+        assert_eq!((&said, &said.last_transition_time), (&kept, &at(7)));
     }
 
     #[test]

@@ -249,6 +249,40 @@ fn a_mistake_keeps_no_address_of_a_pool_that_is_for_others() {
     }
 }
 
+/// Whatever hinders a Service, the status that somebody clears is restored, as that of any other Service is.
+#[test]
+fn a_cleared_status_costs_a_service_nothing_whatever_it_gets_wrong() {
+    for (case, stick) in STUCK.into_iter().enumerate() {
+        let mut lab = lab();
+        lab.create("web");
+        stick(&mut lab);
+        lab.settle();
+        lab.cluster.clear_status("web", "cilium-operator");
+        lab.settle();
+        lab.seconds(3);
+        assert_eq!(lab.addresses("web"), ["10.0.0.2"], "{case} {}", lab.says("web"));
+        lab.restart();
+        assert_eq!(lab.writes, [""; 0], "{case}");
+    }
+}
+
+/// `kubectl replace --force` with a typing error in the file: what the Service had waits for it.
+#[test]
+fn a_service_that_is_replaced_by_one_with_a_mistake_has_its_address_when_it_is_mended() {
+    let mut lab = lab();
+    lab.create("web");
+    lab.cluster.delete_service("web");
+    lab.cluster.create_service("web", &[("arpeggio.dev/spread", "x")]);
+    lab.settle();
+    lab.create("other");
+    lab.seconds(30);
+    assert_eq!(lab.addresses("other"), ["10.0.0.3"]);
+    lab.cluster.remove_annotation("web", "arpeggio.dev/spread");
+    lab.settle();
+    lab.seconds(3);
+    assert_eq!(lab.addresses("web"), ["10.0.0.2"], "{}", lab.says("web"));
+}
+
 #[test]
 fn whose_status_it_is_decides_and_they_are_named() {
     let mut lab = lab();

@@ -113,9 +113,14 @@ pub(super) fn now() -> Time {
     after(Duration::ZERO)
 }
 
-/// So long after histories began.
+/// So long after histories began, by a clock that has more than seconds, as a machine's has.
 pub(super) fn after(time: Duration) -> Time {
-    Time(Timestamp::UNIX_EPOCH + time)
+    Time(Timestamp::UNIX_EPOCH + time + Duration::from_nanos(345_678_901))
+}
+
+/// What the API server keeps of a time: it has seconds (`metav1.Time`).
+fn kept(time: &Time) -> Time {
+    Time(Timestamp::from_second(time.0.as_second()).unwrap())
 }
 
 impl Controller {
@@ -807,7 +812,7 @@ impl Cluster {
         let name = lease.name_any();
         if !self.leases.contains_key(&name) {
             lease.metadata.uid = Some(format!("lease-{}", self.version + 1));
-            lease.metadata.creation_timestamp.get_or_insert_with(now);
+            lease.metadata.creation_timestamp.get_or_insert_with(|| kept(&now()));
             let lease = self.asks.writes(lease, None);
             self.store_lease(&name, lease);
         }
@@ -897,9 +902,11 @@ impl Cluster {
             set_ingress(&mut service, &[], FIELD_MANAGER);
         }
         let status = service.status.get_or_insert_default();
-        let kept = write.conditions.iter().filter(|it| Some(it.type_.as_str()) != self.drops);
-        let said = kept.cloned().map(|it| self.asks.says(it));
-        let mut conditions: Vec<Condition> = said.collect();
+        let taken = write.conditions.iter().filter(|it| Some(it.type_.as_str()) != self.drops);
+        let said = taken.cloned().map(|it| self.asks.says(it));
+        let stored =
+            said.map(|it| Condition { last_transition_time: kept(&it.last_transition_time), ..it });
+        let mut conditions: Vec<Condition> = stored.collect();
         // What another manager holds does not go because we leave it out.
         let held = write.record.conditions.iter().filter(|before| {
             write.record.held_conditions.contains(&before.type_.as_str())

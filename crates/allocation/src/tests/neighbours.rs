@@ -50,6 +50,55 @@ fn a_rival_that_clears_the_status_costs_few_writes_and_is_named_once() {
     assert_eq!(lab.locks(), ["address-10.0.0.1"]);
 }
 
+/// What is written against a rival is seldom written at once: the rival writes, too.
+#[test]
+fn a_rival_that_is_faster_each_time_is_named_when_a_status_is_restored() {
+    let mut lab = Lab::with_pools(&[WIDE]);
+    lab.create("web");
+    lab.cluster.clear_status("web", "cilium-operator");
+    lab.settle();
+    lab.seconds(2);
+    for _ in 0..6 {
+        lab.cluster.clear_status("web", "cilium-operator");
+        // The lock is written first, and then the status.
+        for is_faster in [false, true] {
+            lab.controller.hear_all(&lab.cluster);
+            let tasks = lab.controller.decide(&cluster::after(lab.time));
+            if is_faster {
+                lab.cluster.clear_status("web", "cilium-operator");
+            }
+            tasks.into_iter().for_each(|task| lab.perform(task));
+        }
+        lab.time += Duration::from_secs(1);
+    }
+    lab.seconds(3);
+    assert_eq!(lab.addresses("web"), ["10.0.0.1"], "what was not written counts as no round");
+    let reasons: Vec<_> = lab.told.iter().map(|news| news.reason).collect();
+    assert_eq!(reasons, ["IPAllocated", "RivalWriter"]);
+}
+
+/// Another process has withdrawn the address meanwhile; that was no rival.
+#[test]
+fn who_decides_after_another_takes_its_writes_for_nobodys_attack() {
+    let mut lab = Lab::with_pools(&[WIDE]);
+    lab.create("web");
+    let mut other = Controller::started(&lab.cluster);
+    std::mem::swap(&mut other, &mut lab.controller);
+    lab.cluster.delete_pool("home");
+    lab.settle();
+    lab.wait(cluster::GRACE + Duration::from_secs(10));
+    assert_eq!(lab.addresses("web"), [""; 0]);
+    std::mem::swap(&mut other, &mut lab.controller);
+    lab.told.clear();
+    lab.cluster.set_pool(WIDE.0, WIDE.1);
+    lab.controller.hear_all(&lab.cluster);
+    lab.controller.index.takes_over();
+    lab.settle();
+    assert_eq!(lab.addresses("web"), ["10.0.0.1"]);
+    let reasons: Vec<_> = lab.told.iter().map(|news| news.reason).collect();
+    assert_eq!(reasons, ["IPAllocated"]);
+}
+
 #[test]
 fn a_rival_that_changes_something_else_of_the_status_costs_few_writes_and_is_named_once() {
     let mut lab = Lab::with_pools(&[WIDE]);
