@@ -91,16 +91,16 @@ impl View<'_> {
         }
         match request {
             Ok(_) if self.record.deleting_since.is_some() => {
-                self.rest_in_peace(listed, Reason::Terminating(self.terminating()))
+                self.rest_in_peace(&listed, Reason::Terminating(self.terminating()))
             }
             Ok(_) if self.index.ending_namespaces.contains(&self.record.service.namespace) => {
-                self.rest_in_peace(listed, Reason::NamespaceTerminating)
+                self.rest_in_peace(&listed, Reason::NamespaceTerminating)
             }
             Ok(request) => match self.index.complete(request) {
                 Some(request) => self.pursue(&request, &listed),
                 None => Step::Rest,
             },
-            Err(error) => self.refuse(listed, Reason::Request(error.clone())),
+            Err(error) => self.refuse(&listed, Reason::Request(error.clone())),
         }
     }
 
@@ -114,7 +114,7 @@ impl View<'_> {
     }
 
     /// A Service that is being deleted, or whose namespace is, keeps what pools allow it, and gets nothing new.
-    fn rest_in_peace(&self, listed: Vec<IpAddr>, why: Reason) -> Step {
+    fn rest_in_peace(&self, listed: &[IpAddr], why: Reason) -> Step {
         let kept = self.kept(listed);
         let refusal = kept.addresses.is_empty().then_some(why);
         self.settle(Outcome { refusal, ..kept })
@@ -122,7 +122,7 @@ impl View<'_> {
 
     /// What a Service keeps for which nothing is planned, for a grace period only where no pool allows it any more: what is
     /// listed, and what somebody else has taken out of its status meanwhile.
-    fn kept(&self, listed: Vec<IpAddr>) -> Outcome {
+    fn kept(&self, listed: &[IpAddr]) -> Outcome {
         let own = self.locked.iter().copied().filter(|it| {
             self.holds(*it)
                 && !listed.contains(it)
@@ -175,7 +175,7 @@ impl View<'_> {
     }
 
     /// Nothing can be planned. What the Service has it keeps as long as pools allow it.
-    fn refuse(&self, listed: Vec<IpAddr>, reason: Reason) -> Step {
+    fn refuse(&self, listed: &[IpAddr], reason: Reason) -> Step {
         self.settle(Outcome { refusal: Some(reason), ..self.kept(listed) })
     }
 
