@@ -23,6 +23,8 @@
 //!   reset ADDRESS (only where the plan says so)
 //!     TCP: reset
 //! ```
+//!
+//! Before each `dup` is a rule that drops what has come to the end of its hop limit.
 
 mod compile;
 mod counting;

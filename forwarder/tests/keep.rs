@@ -4,6 +4,7 @@
 mod segment;
 
 use std::{
+    collections::BTreeSet,
     io::{BufRead as _, BufReader, ErrorKind},
     net::{SocketAddr, TcpStream},
     process::{Command, Stdio},
@@ -187,6 +188,28 @@ fn a_chain_of_three_finds_the_node_that_knows() {
         let service = segment.version.service();
         assert!(passed(&mut two, &Counting::PassedFromFellow(service)) > 0);
         assert!(passed(&mut three, &Counting::PassedFromOutside(service)) > 0);
+    });
+}
+
+/// Both take the other's packets for packets from outside, as when the MAC addresses of both have just changed.
+#[test]
+fn a_packet_that_two_nodes_give_each_other_comes_to_an_end() {
+    both(|segment| {
+        let unaware = |node, to| {
+            let plan = segment.passing(node, segment.hop(node, to), Way::Local);
+            segment.rules(node, &Plan { fellows: BTreeSet::new(), ..plan })
+        };
+        let mut rules = [unaware(1, 2), unaware(2, 1)];
+        let raw = Raw::new(segment, 44_000);
+        raw.send(ACK, raw.next, &[]);
+        let service = segment.version.service();
+        let counting = Counting::PassedFromOutside(service);
+        let mut passed = || rules.iter_mut().map(|it| passed(it, &counting)).sum::<u64>();
+        thread::sleep(Duration::from_millis(300));
+        let after = passed();
+        assert!((2..=64).contains(&after), "passed on {after} times");
+        assert_eq!(raw.receive(), None);
+        assert_eq!(passed(), after, "it goes on and on");
     });
 }
 

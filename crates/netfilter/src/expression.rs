@@ -184,6 +184,8 @@ pub enum Comparison {
     Equal,
     /// They differ.
     NotEqual,
+    /// What is compared is less: both as numbers of which the first byte weighs most.
+    Less,
 }
 
 /// What becomes of a packet.
@@ -368,6 +370,7 @@ impl Comparison {
         match self {
             Self::Equal => 0,
             Self::NotEqual => 1,
+            Self::Less => 2,
         }
     }
 }

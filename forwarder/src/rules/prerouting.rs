@@ -3,7 +3,7 @@
 use std::net::IpAddr;
 
 use arpeggio_forwarding::{Passing, Plan, PlannedAddress, Port, Reset, Spread, Way};
-use arpeggio_netfilter::{Chain, Data, Field, Hook, Rule, SetValue, Verdict};
+use arpeggio_netfilter::{Chain, Data, Expression, Field, Hook, Rule, SetValue, Verdict};
 
 use super::{
     compile::{Division, FELLOWS, Filling, hop},
@@ -96,16 +96,17 @@ impl Making<'_> {
     /// The chain for what is passed on whatever the bucket. `None`: all of it stays.
     fn pass(&mut self, address: IpAddr, planned: &PlannedAddress) -> Option<String> {
         let Passing { from_outside, from_fellow } = &planned.passing;
-        let from_fellow = self.way(from_fellow, Counting::PassedFromFellow(address));
-        let from_outside = self.way(from_outside, Counting::PassedFromOutside(address));
+        let given = steps::from_fellow(FELLOWS);
+        let from_fellow = self.way(&given, from_fellow, Counting::PassedFromFellow(address));
+        let from_outside = self.way(&[], from_outside, Counting::PassedFromOutside(address));
         if from_fellow.is_none() && from_outside.is_none() && planned.reset == Reset::Nothing {
             return None;
         }
         let resets_given = planned.reset != Reset::Nothing;
-        let from_fellow = from_fellow.unwrap_or_else(|| self.stays(address, resets_given));
+        let mut rules =
+            from_fellow.unwrap_or_else(|| vec![rule([given, self.stays(address, resets_given)])]);
         let resets_all = planned.reset == Reset::Everything;
-        let from_outside = from_outside.unwrap_or_else(|| self.stays(address, resets_all));
-        let rules = vec![rule([steps::from_fellow(FELLOWS), from_fellow]), from_outside];
+        rules.extend(from_outside.unwrap_or_else(|| vec![self.stays(address, resets_all)]));
         let name = format!("pass {address}");
         self.chain(&name, rules);
         Some(name)
@@ -122,10 +123,11 @@ impl Making<'_> {
         steps::goto(&name)
     }
 
-    fn way(&mut self, way: &Way, counting: Counting) -> Option<Rule> {
+    /// The rules for packets that go this way, by what tells which these are.
+    fn way(&mut self, which: &[Expression], way: &Way, counting: Counting) -> Option<Vec<Rule>> {
         let (hop, device) = hop(way, &self.here.devices)?;
         let counter = self.filling.counter(counting);
-        Some(steps::pass(self.version, hop.next_hop, device, &counter))
+        Some(steps::pass(self.version, which, (hop.next_hop, device), &counter).into())
     }
 
     /// The chain of a spread port. `false`: there is none, since all of it stays.
@@ -139,11 +141,12 @@ impl Making<'_> {
             let counter = self.filling.counter(counting);
             steps::pass_by_bucket(self.version, spread, map, &counter)
         };
-        let further = below.as_ref().map(|map| pass(map, Counting::PassedFromFellow(address)));
+        let further = below.iter().flat_map(|map| pass(map, Counting::PassedFromFellow(address)));
+        let further: Vec<_> = further.collect();
         let outside: Vec<_> = others
             .iter()
             .chain(&below)
-            .map(|map| pass(map, Counting::PassedFromOutside(address)))
+            .flat_map(|map| pass(map, Counting::PassedFromOutside(address)))
             .collect();
         let stays = self.stays(address, reset);
         let below = format!("below {address} {port}");

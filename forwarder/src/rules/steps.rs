@@ -100,6 +100,14 @@ impl Version {
         Expression::Payload { header: Header::Network, offset, length, to: FIRST }
     }
 
+    /// Where the hop limit is.
+    fn hop_limit(self) -> u32 {
+        match self {
+            Self::V4 => 8,
+            Self::V6 => 7,
+        }
+    }
+
     /// The transport protocol of ICMP, and the types of its errors.
     fn icmp_errors(self) -> (u8, &'static [u8]) {
         match self {
@@ -312,35 +320,50 @@ pub(super) fn pass_by_bucket(
     spread: &Spread,
     map: &str,
     counter: &str,
-) -> Vec<Expression> {
+) -> [Rule; 2] {
     let mut steps = bucket(version, spread);
     steps.push(Expression::LookUp { map: map.to_owned(), key: BUCKET, to: FIRST });
-    steps.extend(send_and_drop(version, counter));
-    steps
+    [rule([spent(version), steps.clone(), drop()]), rule([steps, send_and_drop(version, counter)])]
 }
 
-/// Sends the packet to a next hop.
+/// Sends the packet to a next hop, where these steps have it come to that.
 pub(super) fn pass(
     version: Version,
-    next_hop: IpAddr,
-    device: u32,
+    which: &[Expression],
+    (next_hop, device): (IpAddr, u32),
     counter: &str,
-) -> Vec<Expression> {
-    let mut steps = vec![
+) -> [Rule; 2] {
+    let which = which.to_vec();
+    let to = vec![
         Expression::Load { value: octets(next_hop), to: FIRST },
         Expression::Load { value: device.to_ne_bytes().to_vec(), to: version.second() },
     ];
-    steps.extend(send_and_drop(version, counter));
-    steps
+    let sent = send_and_drop(version, counter);
+    [rule([spent(version), which.clone(), drop()]), rule([which, to, sent])]
+}
+
+/// The packet has come to the end of its hop limit. To duplicate it takes one and does not look whether any is left: a packet that goes
+/// round in circles would do so for ever.
+fn spent(version: Version) -> Vec<Expression> {
+    let (offset, comparison) = (version.hop_limit(), Comparison::Less);
+    vec![
+        Expression::Payload { header: Header::Network, offset, length: 1, to: FIRST },
+        Expression::Compare { register: FIRST, comparison, value: vec![2] },
+    ]
 }
 
 /// What is sent is a copy that conntrack does not see, and conntrack forgets what is dropped: the connection stays unknown here.
-fn send_and_drop(version: Version, counter: &str) -> [Expression; 3] {
-    [
+fn send_and_drop(version: Version, counter: &str) -> Vec<Expression> {
+    let mut steps = vec![
         Expression::NamedCounter(counter.to_owned()),
         Expression::Duplicate { address: FIRST, device: version.second() },
-        Expression::Verdict(Verdict::Drop),
-    ]
+    ];
+    steps.extend(drop());
+    steps
+}
+
+fn drop() -> Vec<Expression> {
+    vec![Expression::Verdict(Verdict::Drop)]
 }
 
 /// Answers TCP by a reset.
