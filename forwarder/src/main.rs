@@ -1,12 +1,13 @@
 //! Gives packets of connections to the node that knows them, beside the speaker of each node.
 //!
 //! One loop ([`mod@run`]) watches Leases, Services and what says where these can be served ([`sources`], [`feed`]), has [`arpeggio_forwarding`] decide which packets go to which node, and
-//! brings the kernel to that ([`arpeggio_forwarder::rules`]). It counts the connections that are left of addresses that have
-//! moved away, and a task says so on a Lease of the node's own ([`publisher`]). The rules go with the process, however it ends.
+//! brings the kernel to that ([`arpeggio_forwarder::rules`]). Beside it the connections are counted that are left of addresses
+//! that have moved away ([`counts`]), and a task says so on a Lease of the node's own ([`publisher`]). The rules go with the process, however it ends.
 
 #![forbid(unsafe_code)]
 
 mod args;
+mod counts;
 mod feed;
 mod metrics;
 mod publisher;

@@ -35,14 +35,14 @@ mod steps;
 
 use std::{
     collections::{BTreeMap, BTreeSet},
-    net::IpAddr,
+    sync::Arc,
 };
 
 use arpeggio_forwarding::Plan;
-use arpeggio_netfilter::{Batch, Connections, Error, Feature, Netfilter, Table, Tables};
+use arpeggio_netfilter::{Batch, Error, Feature, Netfilter, Table, Tables};
 use here::Here;
 
-pub use counting::{Counter, Counting};
+pub use counting::{Counter, Counters, Counting};
 
 /// The rules of one process.
 #[derive(Debug)]
@@ -53,7 +53,7 @@ pub struct Rules {
     /// The node for which they were made.
     here: Here,
     /// What the named counters count.
-    counting: BTreeMap<String, Counting>,
+    counting: Arc<BTreeMap<String, Counting>>,
     /// The kernel keeps something that it was to remove.
     stuck: bool,
 }
@@ -78,7 +78,7 @@ impl Rules {
             netfilter,
             tables: Tables::new(),
             here: Here::default(),
-            counting: BTreeMap::new(),
+            counting: Arc::default(),
             stuck: false,
         })
     }
@@ -96,7 +96,7 @@ impl Rules {
         let name = format!("arpeggio-{}", self.netfilter.port());
         let compiled = compile::compile(plan, &here, &name);
         self.here = here;
-        self.counting = compiled.counting;
+        self.counting = Arc::new(compiled.counting);
         self.bring(compiled.tables)?;
         Ok(Applied { missing: self.here.missing.clone() })
     }
@@ -144,30 +144,13 @@ impl Rules {
     /// # Errors
     ///
     /// When the kernel does not list its counters.
-    pub fn counters(&mut self) -> Result<Vec<Counter>, Error> {
-        let tables: Vec<Table> = self.tables.keys().cloned().collect();
-        let mut counters = Vec::new();
-        for table in tables {
-            let counted = self.netfilter.counters(&table)?;
-            let known = counted.into_iter().filter_map(|counted| {
-                let counting = self.counting.get(&counted.name)?.clone();
-                Some(Counter { counting, packets: counted.packets, bytes: counted.bytes })
-            });
-            counters.extend(known);
-        }
-        Ok(counters)
+    pub fn read_counters(&mut self) -> Result<Vec<Counter>, Error> {
+        self.counters().read(&mut self.netfilter)
     }
 
-    /// How many connections to some addresses this node has; of UDP those to the ports that stand beside an address.
-    ///
-    /// # Errors
-    ///
-    /// When the kernel does not list its connections.
-    pub fn connections(
-        &mut self,
-        addresses: &BTreeMap<IpAddr, BTreeSet<u16>>,
-    ) -> Result<BTreeMap<IpAddr, Connections>, Error> {
-        self.netfilter.connections(addresses)
+    /// The counters of these rules, which can be read by another socket while the rules change.
+    pub fn counters(&self) -> Counters {
+        Counters { tables: self.tables.keys().cloned().collect(), counting: self.counting.clone() }
     }
 }
 

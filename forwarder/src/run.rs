@@ -9,7 +9,7 @@ use std::{
 
 use arpeggio_api::forwarder::Forwarder as Says;
 use arpeggio_election::{Node, Timestamp};
-use arpeggio_forwarder::rules::Rules;
+use arpeggio_forwarder::rules::{Counters, Rules};
 use arpeggio_forwarding::{Decision, Draining, Forwarding, Hop, Plan, Settings};
 use arpeggio_runtime::{
     health::{Awaited, Health, Heartbeat},
@@ -23,6 +23,7 @@ use tokio::{
 };
 
 use crate::{
+    counts::{Counted, Counts, Next},
     feed::Feed,
     metrics::Metrics,
     silent_nodes::SilentNodes,
@@ -61,6 +62,7 @@ pub(crate) struct Forwarder {
     kernel: Kernel,
     ways: Minded,
     draining: Draining,
+    counts: Counts<Counted>,
     metrics: Metrics,
     pace: Interval,
     look: Interval,
@@ -106,6 +108,7 @@ impl Forwarder {
             kernel: Kernel::new(),
             ways: Minded::begin(),
             draining: Draining::default(),
+            counts: Counts::new(),
             metrics,
             pace,
             look,
@@ -127,7 +130,10 @@ impl Forwarder {
                 }
                 heard = self.silent.next() => is_news |= self.silent.hear(&heard, now()),
                 () = self.ways.changed() => is_news = true,
-                _ = self.pace.tick() => self.count(news),
+                _ = self.pace.tick() => self.counts.want(),
+                turn = self.counts.next() => if let Next::Done(counted) = turn {
+                    self.take(counted.as_ref(), news);
+                },
                 _ = self.look.tick() => {
                     is_news |= self.kernel.is_outdated() | (self.deaf != self.sources.are_silent());
                 }
@@ -143,8 +149,9 @@ impl Forwarder {
             self.sources.want(self.feed.wanted());
             if self.can_decide() && (is_news || self.kernel.is_due()) {
                 is_news = false;
-                next = self.decide(news);
+                next = self.decide();
             }
+            self.count(news);
         }
     }
 
@@ -155,7 +162,7 @@ impl Forwarder {
     }
 
     /// When to decide again at the latest.
-    fn decide(&mut self, news: &watch::Sender<Option<Says>>) -> Option<Timestamp> {
+    fn decide(&mut self) -> Option<Timestamp> {
         let mut known = Cow::Borrowed(self.feed.known());
         let (silent, found) = (self.silent.nodes(now()), self.ways.found());
         if !found.is_empty() {
@@ -175,10 +182,10 @@ impl Forwarder {
         let told: BTreeSet<&Hop> = plan.hops().collect();
         self.ways.set(Ways { told: told.into_iter().cloned().collect(), asked: ask });
         self.kernel.bring(plan, &self.metrics);
-        let is_new = draining.addresses.keys().ne(self.draining.addresses.keys());
+        let is_new = draining != self.draining;
         self.draining = draining;
         if is_new || self.kernel.unable != before || self.settled.is_some() {
-            self.count(news);
+            self.counts.want();
         }
         if let Some(settled) = self.settled.take() {
             settled.done();
@@ -186,13 +193,34 @@ impl Forwarder {
         next.into_iter().chain(self.silent.next_end()).min()
     }
 
-    /// Counts what runs out here and what was passed on, and publishes what has changed.
+    /// Begins to count what runs out here and what was passed on, when that is due.
     fn count(&mut self, news: &watch::Sender<Option<Says>>) {
-        if !self.sources.has_leases() {
+        if !self.sources.has_leases() || !self.counts.is_due() {
             return;
         }
-        self.kernel.read_counters(&self.metrics);
-        let connections = self.kernel.connections(&self.draining);
+        if let Some(counters) = self.kernel.counters() {
+            let draining = self.draining.clone();
+            self.counts.begin(move || Counted::now(draining, &counters));
+        } else {
+            self.counts.skip();
+            self.publish(self.draining.addresses.is_empty().then(BTreeMap::new), news);
+        }
+    }
+
+    /// Publishes what was counted, if that is news.
+    fn take(&self, counted: Option<&Counted>, news: &watch::Sender<Option<Says>>) {
+        if let Some(counters) = counted.and_then(|it| it.counters.as_ref()) {
+            self.metrics.show_counters(counters);
+        }
+        self.publish(counted.and_then(|it| it.connections(&self.draining)), news);
+    }
+
+    /// `connections`: those of the addresses that run out here. `None`: they cannot be counted.
+    fn publish(
+        &self,
+        connections: Option<BTreeMap<IpAddr, u32>>,
+        news: &watch::Sender<Option<Says>>,
+    ) {
         self.metrics.show_connections(connections.as_ref());
         let unable = self.kernel.unable.clone();
         let (instance, not_spread) = (self.instance.clone(), self.teller.not_spread());
@@ -261,33 +289,9 @@ impl Kernel {
         Ok(())
     }
 
-    fn read_counters(&mut self, metrics: &Metrics) {
-        let Some(rules) = &mut self.rules else { return };
-        match rules.counters() {
-            Ok(counters) => metrics.show_counters(&counters),
-            Err(error) => tracing::debug!(error = %causes(&error), "counters are not read"),
-        }
-    }
-
-    /// The connections of the addresses that run out here. `None`: they cannot be counted.
-    fn connections(&mut self, draining: &Draining) -> Option<BTreeMap<IpAddr, u32>> {
-        if draining.addresses.is_empty() {
-            return Some(BTreeMap::new());
-        }
-        let drains = draining.addresses.iter();
-        let addresses = drains.map(|(address, drain)| (*address, drain.quic.clone())).collect();
-        let counted = match self.rules.as_mut()?.connections(&addresses) {
-            Ok(counted) => counted,
-            Err(error) => {
-                tracing::warn!(error = %causes(&error), "connections are not counted");
-                return None;
-            }
-        };
-        let counts = draining.addresses.iter().filter_map(|(address, drain)| {
-            let count = counted.get(address).map_or(0, |it| it.tcp.saturating_add(it.udp));
-            (drain.served || count > 0).then_some((*address, count))
-        });
-        Some(counts.collect())
+    /// What its rules count. `None`: there are none.
+    fn counters(&self) -> Option<Counters> {
+        self.rules.as_ref().map(Rules::counters)
     }
 }
 
@@ -312,7 +316,7 @@ mod tests {
         sync::Arc,
     };
 
-    use arpeggio_forwarding::{Drain, PlannedAddress, Way};
+    use arpeggio_forwarding::{PlannedAddress, Way};
     use nix::unistd::{Uid, setresuid};
     use prometheus::Registry;
 
@@ -412,10 +416,7 @@ mod tests {
         kernel.bring(Plan::default(), &metrics);
         let why = kernel.unable.clone().unwrap();
         assert!(why.contains("NET_ADMIN"), "{why}");
-        kernel.read_counters(&metrics);
-        let drain = Drain { until: now(), served: true, quic: BTreeSet::new() };
-        let draining = Draining { addresses: [([192, 0, 2, 1].into(), drain)].into() };
-        assert_eq!(kernel.connections(&draining), None, "nobody can tell");
+        assert!(kernel.counters().is_none(), "nobody can tell");
         assert!(!kernel.is_due() && !kernel.is_outdated());
         kernel.retry = Instant::now();
         assert!(kernel.is_due());

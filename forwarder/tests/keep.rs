@@ -14,6 +14,7 @@ use std::{
 
 use arpeggio_forwarder::rules::{Counting, Rules};
 use arpeggio_forwarding::{Passing, Plan, PlannedAddress, Reset, Way};
+use arpeggio_netfilter::Netfilter;
 use segment::{
     DNS, QUIC, Segment, Stream, Version, WEB, ask, both, both_on_a_vlan,
     raw::{ACK, FIN, PSH, RST, Raw},
@@ -21,7 +22,7 @@ use segment::{
 };
 
 fn passed(rules: &mut Rules, counting: &Counting) -> u64 {
-    let counters = rules.counters().unwrap();
+    let counters = rules.read_counters().unwrap();
     counters.iter().find(|counter| counter.counting == *counting).unwrap().packets
 }
 
@@ -60,8 +61,8 @@ fn goes_on(segment: &Segment) {
     assert!(passed(&mut rules, &Counting::PassedFromOutside(segment.version.service())) > 20);
     let service = [(segment.version.service(), [QUIC].into())].into();
     let known = |node| {
-        let mut rules = segment.node(node).run(|| Rules::new().unwrap());
-        rules.connections(&service).unwrap()[&segment.version.service()].tcp
+        let mut netfilter = segment.node(node).run(|| Netfilter::open().unwrap());
+        netfilter.connections(&service).unwrap()[&segment.version.service()].tcp
     };
     assert_eq!((known(1), known(2)), (1, 1), "the new owner does not take it for its own");
     // The old owner has nothing left: what it does not know is reset.
@@ -245,10 +246,10 @@ fn quic_goes_on_and_plain_udp_goes_to_the_new_owner() {
         assert_eq!(ask(&segment.socket(), quic, long), Some(2));
         assert_eq!(ask(&plain, dns, short), Some(2));
         let service = segment.version.service();
-        let mut rules = segment.node(1).run(|| Rules::new().unwrap());
+        let mut netfilter = segment.node(1).run(|| Netfilter::open().unwrap());
         let mut left = |ports: &[u16]| {
             let ports = ports.iter().copied().collect();
-            rules.connections(&[(service, ports)].into()).unwrap()[&service].udp
+            netfilter.connections(&[(service, ports)].into()).unwrap()[&service].udp
         };
         assert_eq!(
             (left(&[QUIC]), left(&[QUIC, DNS])),

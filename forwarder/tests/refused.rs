@@ -55,7 +55,7 @@ fn of_a_plan_only_the_table_that_the_kernel_refuses_is_not_there() {
         assert_eq!(told.kind(), ErrorKind::ConnectionReset, "{told}");
         let service = segment.version.service();
         let counted = |rules: &mut Rules, counting: &Counting| {
-            let counters = rules.counters().unwrap();
+            let counters = rules.read_counters().unwrap();
             counters.iter().any(|it| it.counting == *counting && it.packets > 0)
         };
         assert!(counted(&mut rules, &Counting::Reset(service)), "by the rules, not by a backend");

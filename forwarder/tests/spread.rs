@@ -67,7 +67,7 @@ fn plan(segment: &Segment, node: usize, table: Table, before: Table) -> Plan {
 
 /// By node.
 fn counted(rules: &mut Rules) -> BTreeMap<String, u64> {
-    let counters = rules.counters().unwrap().into_iter();
+    let counters = rules.read_counters().unwrap().into_iter();
     counters
         .filter_map(|counter| match counter.counting {
             Counting::Spread { node, .. } => Some((node, counter.packets)),

@@ -62,8 +62,7 @@ impl Netfilter {
         &mut self,
         addresses: &BTreeMap<IpAddr, BTreeSet<u16>>,
     ) -> Result<BTreeMap<IpAddr, Connections>, Error> {
-        let mut counts: BTreeMap<_, _> =
-            addresses.keys().map(|address| (*address, Connections::default())).collect();
+        let mut counts = BTreeMap::new();
         for family in [libc::AF_INET, libc::AF_INET6] {
             let of_family: Vec<_> =
                 addresses.keys().filter(|a| a.is_ipv4() == (family == libc::AF_INET)).collect();
@@ -74,9 +73,14 @@ impl Netfilter {
                 _ => Attributes::default(),
             };
             let family = u8::try_from(family).unwrap_or_default();
-            self.list(GET, family, filter.as_bytes(), |found| {
-                count(found, addresses, &mut counts);
-            })?;
+            let none = || of_family.iter().map(|address| (**address, Connections::default()));
+            let of_family = self.list(
+                (GET, family),
+                filter.as_bytes(),
+                || none().collect(),
+                |counts, found| count(found, addresses, counts),
+            )?;
+            counts.extend(of_family);
         }
         Ok(counts)
     }

@@ -29,11 +29,10 @@ impl Netfilter {
         let mut wanted = Attributes::default();
         // NFT_OBJECT_COUNTER
         wanted.text(1, &table.name).number(3, 1);
-        let mut counters = Vec::new();
-        self.list(Kind::GetObject.number(), table.family.number(), wanted.as_bytes(), |found| {
+        let kind = (Kind::GetObject.number(), table.family.number());
+        self.list(kind, wanted.as_bytes(), Vec::new, |counters, found| {
             counters.extend(counted(found, &table.name));
-        })?;
-        Ok(counters)
+        })
     }
 }
 

@@ -32,6 +32,9 @@ pub enum Error {
         /// What the kernel adds to that.
         detail: Option<String>,
     },
+    /// What the kernel was to list changed while it did, each time.
+    #[error("netfilter's list changed again and again while the kernel made it")]
+    Interrupted,
     /// The kernel's answer makes no sense.
     #[error("netfilter gave no answer that could be read: {0}")]
     Answer(&'static str),

@@ -4,7 +4,7 @@ use std::{io, mem};
 
 use libc::{EPERM, MSG_DONTWAIT};
 use netlink_packet_core::{
-    NLM_F_ACK, NLM_F_ACK_TLVS, NLM_F_DUMP, NLMSG_DONE, NLMSG_ERROR, NetlinkBuffer,
+    NLM_F_ACK, NLM_F_ACK_TLVS, NLM_F_DUMP, NLM_F_DUMP_INTR, NLMSG_DONE, NLMSG_ERROR, NetlinkBuffer,
 };
 use netlink_sys::{Socket, SocketAddr, protocols::NETLINK_NETFILTER};
 use nix::sys::socket::{
@@ -23,6 +23,8 @@ use crate::{
 const READ: usize = 32 * 1024;
 /// What the kernel keeps of the room for itself.
 const OVERHEAD: usize = 32;
+/// How often a list is asked for that changes while the kernel makes it.
+const ATTEMPTS: usize = 5;
 /// `NLMSGERR_ATTR_MSG`.
 const ERROR_TEXT: u16 = 1;
 
@@ -125,46 +127,76 @@ impl Netfilter {
         }
     }
 
-    /// Asks for a list, and hands over what is behind the headers of each of its messages.
-    pub(crate) fn list(
+    /// Asks for a list, and hands over what is behind the headers of each of its messages, beside what was `empty` before the first one.
+    /// A list that changes while the kernel makes it may lack what is there: it is asked for again.
+    pub(crate) fn list<T>(
+        &mut self,
+        (kind, family): (u16, u8),
+        attributes: &[u8],
+        empty: impl Fn() -> T,
+        each: impl Fn(&mut T, &[u8]),
+    ) -> Result<T, Error> {
+        for _ in 0..ATTEMPTS {
+            let mut found = empty();
+            if self.list_once(kind, family, attributes, |part| each(&mut found, part))? {
+                return Ok(found);
+            }
+        }
+        Err(Error::Interrupted)
+    }
+
+    /// Whether the list is whole.
+    fn list_once(
         &mut self,
         kind: u16,
         family: u8,
         attributes: &[u8],
         mut each: impl FnMut(&[u8]),
-    ) -> Result<(), Error> {
+    ) -> Result<bool, Error> {
         let sequence = self.take_numbers(0);
         let mut request = Vec::new();
         message::write(&mut request, kind, NLM_F_DUMP, sequence, family, 0, attributes);
         self.make_room(request.len())?;
         self.socket.send(&request, 0).map_err(Error::Socket)?;
         let mut buffer: Vec<u8> = Vec::with_capacity(READ);
+        let mut is_whole = true;
         loop {
             buffer.clear();
             match self.socket.recv(&mut buffer, 0) {
                 Err(error) if error.kind() == io::ErrorKind::Interrupted => continue,
                 other => other.map_err(Error::Socket)?,
             };
-            if let Some(code) = one_part(&buffer, sequence, &mut each) {
-                return end_of_list(code);
+            let part = one_part(&buffer, sequence, &mut each);
+            is_whole &= part.is_whole;
+            if let Some(code) = part.end {
+                return end_of_list(code).map(|()| is_whole);
             }
         }
     }
 }
 
-/// What one read of a list brought. Some code: the list is at its end.
-fn one_part(buffer: &[u8], sequence: u32, each: &mut impl FnMut(&[u8])) -> Option<i32> {
-    let mut end = None;
-    each_message(buffer, |message| match message.message_type() {
-        _ if message.sequence_number() != sequence => {}
-        NLMSG_DONE | NLMSG_ERROR => end = Some(code(message.payload()).unwrap_or(0)),
-        _ => {
-            if let Some(attributes) = message.payload().get(message::FAMILY_HEADER..) {
-                each(attributes);
-            }
+/// What one read of a list brought.
+#[derive(Debug, PartialEq, Eq)]
+struct Part {
+    /// With which code the list has come to its end.
+    end: Option<i32>,
+    /// Nothing has changed while the kernel made it.
+    is_whole: bool,
+}
+
+fn one_part(buffer: &[u8], sequence: u32, each: &mut impl FnMut(&[u8])) -> Part {
+    let mut part = Part { end: None, is_whole: true };
+    each_message(buffer, |message| {
+        if message.sequence_number() != sequence {
+            return;
+        }
+        part.is_whole &= message.flags() & NLM_F_DUMP_INTR == 0;
+        match message.message_type() {
+            NLMSG_DONE | NLMSG_ERROR => part.end = Some(code(message.payload()).unwrap_or(0)),
+            _ => message.payload().get(message::FAMILY_HEADER..).into_iter().for_each(&mut *each),
         }
     });
-    end
+    part
 }
 
 fn end_of_list(code: i32) -> Result<(), Error> {
@@ -237,4 +269,25 @@ fn answer(message: &NetlinkBuffer<&[u8]>) -> Option<Answer> {
 
 fn code(payload: &[u8]) -> Option<i32> {
     payload.first_chunk().copied().map(i32::from_ne_bytes)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_list_that_changed_while_the_kernel_made_it_is_not_whole() {
+        let of = |sequence, flags: [u16; 2]| {
+            let mut buffer = Vec::new();
+            message::write(&mut buffer, 1, flags[0], sequence, 0, 0, b"abcd");
+            message::write(&mut buffer, NLMSG_DONE, flags[1], sequence, 0, 0, &[]);
+            let mut found = Vec::new();
+            let part = one_part(&buffer, 7, &mut |it: &[u8]| found.push(it.to_vec()));
+            (part.end.is_some(), part.is_whole, found.len())
+        };
+        assert_eq!(of(7, [0, 0]), (true, true, 1));
+        assert_eq!(of(7, [NLM_F_DUMP_INTR, 0]), (true, false, 1));
+        assert_eq!(of(7, [0, NLM_F_DUMP_INTR]), (true, false, 1));
+        assert_eq!(of(6, [NLM_F_DUMP_INTR, 0]), (false, true, 0), "of an earlier list");
+    }
 }

@@ -1,8 +1,9 @@
 //! What is counted.
 
-use std::net::IpAddr;
+use std::{collections::BTreeMap, net::IpAddr, sync::Arc};
 
 use arpeggio_forwarding::{Hop, Mac};
+use arpeggio_netfilter::{Error, Netfilter, Table};
 
 /// What one named counter counts.
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord)]
@@ -37,6 +38,34 @@ pub struct Counter {
     pub packets: u64,
     /// Their bytes.
     pub bytes: u64,
+}
+
+/// The counters of some rules.
+#[derive(Debug, Clone)]
+pub struct Counters {
+    pub(super) tables: Vec<Table>,
+    /// What they count, by their names.
+    pub(super) counting: Arc<BTreeMap<String, Counting>>,
+}
+
+impl Counters {
+    /// What was counted, by address and kind, since the rules of that kind were made.
+    ///
+    /// # Errors
+    ///
+    /// When the kernel does not list its counters.
+    pub fn read(&self, netfilter: &mut Netfilter) -> Result<Vec<Counter>, Error> {
+        let mut counters = Vec::new();
+        for table in &self.tables {
+            let counted = netfilter.counters(table)?;
+            let known = counted.into_iter().filter_map(|counted| {
+                let counting = self.counting.get(&counted.name)?.clone();
+                Some(Counter { counting, packets: counted.packets, bytes: counted.bytes })
+            });
+            counters.extend(known);
+        }
+        Ok(counters)
+    }
 }
 
 impl Counting {
