@@ -1,12 +1,16 @@
 //! Counts in the kernel, beside the loop that decides: a list of some hundred thousand connections takes a second, and a death that is told meanwhile
 //! does not wait for it.
 
-use std::{collections::BTreeMap, net::IpAddr};
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    net::IpAddr,
+};
 
 use arpeggio_forwarder::rules::{Counter, Counters};
 use arpeggio_forwarding::Draining;
 use arpeggio_netfilter::{Connections, Error, Netfilter};
 use arpeggio_runtime::telemetry::causes;
+use nix::{ifaddrs::getifaddrs, sys::socket::SockaddrStorage};
 use tokio::{
     task::{JoinError, JoinHandle},
     time::{Instant, sleep_until},
@@ -121,18 +125,37 @@ fn connections(of: &Draining) -> Result<BTreeMap<IpAddr, Connections>, Error> {
     }
     let drains = of.addresses.iter();
     let addresses = drains.map(|(address, drain)| (*address, drain.quic.clone())).collect();
-    Netfilter::open()?.connections(&addresses)
+    Netfilter::open()?.connections(&addresses, &own_addresses())
+}
+
+/// The node's own addresses. Its own connections to an address are translated here wherever the address is: no other node gets a packet of
+/// them. When the kernel does not tell, all count.
+fn own_addresses() -> BTreeSet<IpAddr> {
+    let found = getifaddrs().inspect_err(|error| {
+        tracing::debug!(%error, "the node's own addresses are not known");
+    });
+    found.into_iter().flatten().filter_map(|it| ip(&it.address?)).collect()
+}
+
+fn ip(address: &SockaddrStorage) -> Option<IpAddr> {
+    let v4 = address.as_sockaddr_in().map(|it| IpAddr::from(it.ip()));
+    v4.or_else(|| address.as_sockaddr_in6().map(|it| IpAddr::from(it.ip())))
 }
 
 #[cfg(test)]
 mod tests {
-    use std::{collections::BTreeSet, sync::mpsc, thread, time::Duration};
+    use std::{sync::mpsc, thread, time::Duration};
 
     use arpeggio_election::Timestamp;
     use arpeggio_forwarding::Drain;
     use futures::FutureExt as _;
 
     use super::*;
+
+    #[test]
+    fn a_node_has_addresses_of_its_own() {
+        assert!(own_addresses().contains(&IpAddr::from([127, 0, 0, 1])));
+    }
 
     #[tokio::test]
     async fn nobody_waits_for_a_count() {

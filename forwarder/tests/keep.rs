@@ -62,7 +62,7 @@ fn goes_on(segment: &Segment) {
     let service = [(segment.version.service(), [QUIC].into())].into();
     let known = |node| {
         let mut netfilter = segment.node(node).run(|| Netfilter::open().unwrap());
-        netfilter.connections(&service).unwrap()[&segment.version.service()].tcp
+        netfilter.connections(&service, &BTreeSet::new()).unwrap()[&segment.version.service()].tcp
     };
     assert_eq!((known(1), known(2)), (1, 1), "the new owner does not take it for its own");
     // The old owner has nothing left: what it does not know is reset.
@@ -249,7 +249,8 @@ fn quic_goes_on_and_plain_udp_goes_to_the_new_owner() {
         let mut netfilter = segment.node(1).run(|| Netfilter::open().unwrap());
         let mut left = |ports: &[u16]| {
             let ports = ports.iter().copied().collect();
-            netfilter.connections(&[(service, ports)].into()).unwrap()[&service].udp
+            netfilter.connections(&[(service, ports)].into(), &BTreeSet::new()).unwrap()[&service]
+                .udp
         };
         assert_eq!(
             (left(&[QUIC]), left(&[QUIC, DNS])),

@@ -21,7 +21,9 @@ const PROTOINFO: u16 = 4;
 const FILTER: u16 = 25;
 const TUPLE_IP: u16 = 1;
 const TUPLE_PROTO: u16 = 2;
+const IP_V4_SRC: u16 = 1;
 const IP_V4_DST: u16 = 2;
+const IP_V6_SRC: u16 = 3;
 const IP_V6_DST: u16 = 4;
 const PROTO_NUM: u16 = 1;
 const PROTO_DST_PORT: u16 = 3;
@@ -39,11 +41,17 @@ pub struct Connections {
     pub udp: u32,
 }
 
-/// The addresses whose connections are counted, each with the UDP ports that count.
-type Wanted = BTreeMap<IpAddr, BTreeSet<u16>>;
+/// Which connections are counted.
+struct Wanted<'a> {
+    /// Those to these addresses; of UDP those to the ports beside an address.
+    addresses: &'a BTreeMap<IpAddr, BTreeSet<u16>>,
+    /// Those that do not come from these.
+    own: &'a BTreeSet<IpAddr>,
+}
 
 /// One connection, as far as it matters here.
 struct Connection {
+    source: Option<IpAddr>,
     destination: IpAddr,
     protocol: u8,
     /// Of the destination.
@@ -53,7 +61,8 @@ struct Connection {
 
 impl Netfilter {
     /// Counts the connections that clients opened to these addresses, whatever they were translated to; of UDP those to the ports that
-    /// stand beside an address. An address of none has zeros. It takes no more memory when there are more connections.
+    /// stand beside an address. Those from the machine's `own` addresses do not count. An address of none has zeros. It takes no more
+    /// memory when there are more connections.
     ///
     /// # Errors
     ///
@@ -61,8 +70,9 @@ impl Netfilter {
     pub fn connections(
         &mut self,
         addresses: &BTreeMap<IpAddr, BTreeSet<u16>>,
+        own: &BTreeSet<IpAddr>,
     ) -> Result<BTreeMap<IpAddr, Connections>, Error> {
-        let mut counts = BTreeMap::new();
+        let (mut counts, wanted) = (BTreeMap::new(), Wanted { addresses, own });
         for family in [libc::AF_INET, libc::AF_INET6] {
             let of_family: Vec<_> =
                 addresses.keys().filter(|a| a.is_ipv4() == (family == libc::AF_INET)).collect();
@@ -78,7 +88,7 @@ impl Netfilter {
                 (GET, family),
                 filter.as_bytes(),
                 || none().collect(),
-                |counts, found| count(found, addresses, counts),
+                |counts, found| count(found, &wanted, counts),
             )?;
             counts.extend(of_family);
         }
@@ -101,8 +111,9 @@ fn filter(address: Ipv4Addr) -> Attributes {
     filter
 }
 
-fn count(found: &[u8], wanted: &Wanted, counts: &mut BTreeMap<IpAddr, Connections>) {
-    let Some(connection) = connection(found).filter(|connection| !connection.over) else { return };
+fn count(found: &[u8], wanted: &Wanted<'_>, counts: &mut BTreeMap<IpAddr, Connections>) {
+    let counts_at_all = |it: &Connection| !it.over && !it.is_from_one_of(wanted.own);
+    let Some(connection) = connection(found).filter(counts_at_all) else { return };
     let Some(count) = counts.get_mut(&connection.destination) else { return };
     match i32::from(connection.protocol) {
         IPPROTO_TCP => count.tcp += 1,
@@ -112,8 +123,12 @@ fn count(found: &[u8], wanted: &Wanted, counts: &mut BTreeMap<IpAddr, Connection
 }
 
 impl Connection {
-    fn is_to_one_of(&self, wanted: &Wanted) -> bool {
-        let ports = wanted.get(&self.destination);
+    fn is_from_one_of(&self, addresses: &BTreeSet<IpAddr>) -> bool {
+        self.source.is_some_and(|source| addresses.contains(&source))
+    }
+
+    fn is_to_one_of(&self, wanted: &Wanted<'_>) -> bool {
+        let ports = wanted.addresses.get(&self.destination);
         self.port.zip(ports).is_some_and(|(port, ports)| ports.contains(&port))
     }
 }
@@ -121,19 +136,24 @@ impl Connection {
 fn connection(found: &[u8]) -> Option<Connection> {
     let tuple = attributes::find(found, TUPLE_ORIG)?;
     let ip = attributes::find(tuple, TUPLE_IP)?;
-    let v4 = attributes::find(ip, IP_V4_DST).and_then(|bytes| <[u8; 4]>::try_from(bytes).ok());
-    let v6 = attributes::find(ip, IP_V6_DST).and_then(|bytes| <[u8; 16]>::try_from(bytes).ok());
-    let destination =
-        v4.map(Ipv4Addr::from).map(IpAddr::from).or(v6.map(Ipv6Addr::from).map(IpAddr::from))?;
+    let destination = address(ip, IP_V4_DST, IP_V6_DST)?;
     let protocol = *attributes::find_path(tuple, &[TUPLE_PROTO, PROTO_NUM])?.first()?;
     let port = attributes::find_path(tuple, &[TUPLE_PROTO, PROTO_DST_PORT]);
     let port = port.and_then(|bytes| <[u8; 2]>::try_from(bytes).ok()).map(u16::from_be_bytes);
     // CTA_PROTOINFO_TCP, CTA_PROTOINFO_TCP_STATE
     let state = attributes::find_path(found, &[PROTOINFO, 1, 1]).and_then(|state| state.first());
     Some(Connection {
+        source: address(ip, IP_V4_SRC, IP_V6_SRC),
         destination,
         protocol,
         port,
         over: state.is_some_and(|state| TCP_OVER.contains(state)),
     })
+}
+
+/// The address of either family.
+fn address(ip: &[u8], v4: u16, v6: u16) -> Option<IpAddr> {
+    let v4 = attributes::find(ip, v4).and_then(|bytes| <[u8; 4]>::try_from(bytes).ok());
+    let v6 = attributes::find(ip, v6).and_then(|bytes| <[u8; 16]>::try_from(bytes).ok());
+    v4.map(Ipv4Addr::from).map(IpAddr::from).or(v6.map(Ipv6Addr::from).map(IpAddr::from))
 }

@@ -418,12 +418,14 @@ fn connections_are_counted_by_the_address_that_clients_opened_them_to() {
         drop((TcpStream::connect("192.0.2.2:7000").unwrap(), listener.accept().unwrap()));
         thread::sleep(Duration::from_millis(100));
         let mut netfilter = Netfilter::open().unwrap();
-        let mut count = |addresses: &[&str]| -> Vec<(u32, u32)> {
+        let mut count_without = |addresses: &[&str], own: &[&str]| -> Vec<(u32, u32)> {
+            let own = own.iter().map(|it| it.parse().unwrap()).collect();
             let ports = || BTreeSet::from([7001, 10_000]);
             let addresses = addresses.iter().map(|it| (it.parse().unwrap(), ports())).collect();
-            let counted = netfilter.connections(&addresses).unwrap();
+            let counted = netfilter.connections(&addresses, &own).unwrap();
             counted.values().map(|count| (count.tcp, count.udp)).collect()
         };
+        let mut count = |addresses: &[&str]| count_without(addresses, &[]);
         assert_eq!(
             count(&["192.0.2.1", "192.0.2.2", "192.0.2.3", "2001:db8::1"]),
             [(2, 1), (1, 0), (0, 0), (1, 0)]
@@ -438,6 +440,10 @@ fn connections_are_counted_by_the_address_that_clients_opened_them_to() {
             drop(flood.send_to(b"x", ("192.0.2.2", port)));
         }
         assert_eq!(count(&["192.0.2.2"]), [(1, 1)], "and UDP of other ports is not counted");
+        // This machine is its own client.
+        let mut without = |own: &[&str]| count_without(&["192.0.2.1", "2001:db8::1"], own);
+        assert_eq!(without(&["192.0.2.1"]), [(0, 0), (1, 0)]);
+        assert_eq!(without(&["192.0.2.3", "2001:db8::1"]), [(2, 1), (0, 0)]);
     });
 }
 
