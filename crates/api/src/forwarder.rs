@@ -36,8 +36,8 @@ pub const RENEWAL: Duration = Duration::from_mins(1);
 /// What is said of an address that is to be spread when nobody could spread it.
 const NO_FORWARDER: &str = "no node has a forwarder: install it";
 
-/// A Lease names at most this many addresses, so that it stays far below what the API server takes. Of the others nothing
-/// is known.
+/// A Lease names at most this many addresses, so that it stays far below what the API server takes: first those of which connections are
+/// left. Of the others nothing is known.
 const MOST_ADDRESSES: usize = 2_000;
 
 /// It gives at most this many reasons, each of at most so many characters.
@@ -188,8 +188,10 @@ impl Forwarder {
     }
 
     fn connections_text(&self) -> Option<String> {
-        let connections = self.connections.as_ref()?.iter().take(MOST_ADDRESSES);
-        let texts = connections.map(|(address, count)| format!("{address}={count}"));
+        let all = self.connections.as_ref()?;
+        let (left, none): (Vec<_>, Vec<_>) = all.iter().partition(|(_, count)| **count > 0);
+        let first = left.into_iter().chain(none).take(MOST_ADDRESSES);
+        let texts = first.map(|(address, count)| format!("{address}={count}"));
         Some(texts.collect::<Vec<_>>().join(","))
     }
 
@@ -338,6 +340,16 @@ mod tests {
         };
         assert!(counts(&[(1, 0), (2, 7)]));
         assert!(!counts(&[(1, 0)]) && !counts(&[]) && !Forwarder::default().counts_any());
+    }
+
+    #[test]
+    fn addresses_with_connections_come_before_those_without() {
+        let address = |n: u32| IpAddr::from(std::net::Ipv4Addr::from(n));
+        let connections = (0..10_000).map(|n| (address(n), u32::from(n >= 9_000))).collect();
+        let says = Forwarder { connections: Some(connections), ..says() };
+        let record = parse(&created(&says)).unwrap();
+        assert_eq!(record.left_behind().count(), 1_000);
+        assert_eq!(record.says.unwrap().connections.unwrap().len(), MOST_ADDRESSES);
     }
 
     #[test]
