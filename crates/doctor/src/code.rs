@@ -206,6 +206,8 @@ codes! {
     F102 Forwarders Warning "See the log of the container forwarder in the speaker's pod there."
     F103 Forwarders Warning "See the log of the container forwarder on that node; delete the Lease, if the node is gone for good."
     F104 Forwarders Warning "Install the forwarder, as docs/connections.md says, or do not ask for spread."
+    F105 Forwarders Warning "Take the forwarder out, or let kube-proxy translate, in the mode nftables or iptables."
+    F106 Forwarders Info "Try a move with open connections: arpeggio drill; docs/connections.md says which modes were tried."
 }
 
 impl Code {

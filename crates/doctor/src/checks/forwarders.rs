@@ -2,7 +2,7 @@
 
 use std::{collections::BTreeSet, net::IpAddr};
 
-use super::{known, list, pods::with_ready_speaker};
+use super::{answered, known, list, pods::with_ready_speaker};
 use crate::{
     code::Code,
     facts::{Facts, Forwarder, Installation, Lock},
@@ -16,12 +16,34 @@ pub(super) fn check(facts: &Facts) -> Vec<Finding> {
         let lacks = lacks(&spread);
         let finding = |it: &Forwarder| left(it, facts, installation).or_else(|| unable(it, &lacks));
         let mut findings: Vec<Finding> = forwarders.iter().filter_map(finding).collect();
+        findings.extend(forwarders.iter().any(runs).then(|| without_effect(facts)).flatten());
         if let Some(installation) = installation {
             let speakers = with_ready_speaker(installation);
             findings.extend(missing(forwarders, &speakers, &spread, &lacks));
         }
         findings
     })
+}
+
+fn runs(forwarder: &Forwarder) -> bool {
+    forwarder.running.is_some() || forwarder.newer
+}
+
+/// Its rules act on what the kernel's connection tracking knows and kube-proxy translates. It cannot tell by itself that something else
+/// translates before them.
+fn without_effect(facts: &Facts) -> Option<Finding> {
+    let proxy = facts.proxy.as_ref().ok();
+    if let Some(program) = proxy.and_then(|it| it.replaced_by.as_ref()) {
+        let seen = format!(
+            "{program} does kube-proxy's work, and may translate packets before the forwarder's rules: moves reset connections, and one node serves what all are to, though nothing says so"
+        );
+        return Some(Finding::new(Code::F105, "forwarders", seen));
+    }
+    let is_ipvs = |mode: Option<&str>| mode == Some("ipvs");
+    let on_nodes = answered(&facts.surveys).any(|(_, it)| is_ipvs(it.proxy_mode.as_deref()));
+    let seen = "kube-proxy runs in the mode ipvs, with which the forwarder was not tried";
+    let found = on_nodes || is_ipvs(proxy.and_then(|it| it.mode.as_deref()));
+    found.then(|| Finding::new(Code::F106, "forwarders", seen))
 }
 
 /// The addresses that all nodes are to serve.
@@ -56,8 +78,7 @@ fn missing(
     spread: &[IpAddr],
     lacks: &str,
 ) -> Vec<Finding> {
-    let is_there = |it: &&Forwarder| it.running.is_some() || it.newer;
-    let with: Vec<&str> = forwarders.iter().filter(is_there).map(|it| &*it.node).collect();
+    let with: Vec<&str> = forwarders.iter().filter(|it| runs(it)).map(|it| &*it.node).collect();
     if !with.iter().any(|node| speakers.contains(node)) {
         let is_needed = !spread.is_empty() && !speakers.is_empty();
         return is_needed.then(|| nowhere(spread)).into_iter().collect();
@@ -103,6 +124,7 @@ mod tests {
     use super::*;
     use crate::{
         checks::sample::{codes, facts},
+        facts::Proxy,
         finding::Severity::{self, Unchecked, Warning},
     };
 
@@ -163,6 +185,24 @@ mod tests {
             let told = |spread| found(forwarders.clone(), spread).remove(0).seen;
             assert!(told(true).contains("of 192.168.0.240, which all nodes"), "{}", told(true));
             assert!(!told(false).contains("192.168.0.240"), "{}", told(false));
+        }
+    }
+
+    #[test]
+    fn what_translates_beside_kube_proxy_is_told_where_forwarders_run() {
+        let found = |proxy: Proxy, forwarders: Vec<Forwarder>| {
+            codes(&check(&Facts { proxy: Ok(proxy), forwarders: Ok(forwarders), ..facts() }))
+        };
+        let all = || Vec::from([1, 2, 3].map(running));
+        let cilium = || Proxy { replaced_by: Some("Cilium".into()), ..Proxy::default() };
+        let mode = |mode: &str| Proxy { mode: Some(mode.into()), ..Proxy::default() };
+        assert_eq!(found(cilium(), all()), [(Code::F105, Warning)]);
+        assert_eq!(found(mode("ipvs"), all()), [(Code::F106, Severity::Info)]);
+        for tried in ["nftables", "iptables"] {
+            assert_eq!(found(mode(tried), all()), [], "{tried}");
+        }
+        for proxy in [cilium(), mode("ipvs")] {
+            assert_eq!(found(proxy, vec![]), [], "it is not installed");
         }
     }
 
