@@ -240,7 +240,8 @@ impl<S: Kind> Object<S> {
         let name = PoolName::from(self.name_any());
         match &self.spec.meaning {
             Ok(spec) => read(name, spec),
-            Err(why) => Err(invalid(name, why.as_str())),
+            // What is not understood may say for whom it is.
+            Err(why) => Err(invalid(name, why.as_str()).is_for(Err(()))),
         }
     }
 }

@@ -1,7 +1,6 @@
 //! Which pools there are, who holds which address, and what is reserved.
 
 use alloc::{
-    boxed::Box,
     collections::{BTreeMap, BTreeSet},
     string::String,
     vec::Vec,
@@ -11,7 +10,7 @@ use core::net::IpAddr;
 use crate::{
     holders::Holders,
     names::{Owner, PoolName},
-    pool::{self, InvalidPool, Outsider, Pool, PoolError},
+    pool::{InvalidPool, Outsider, Pool, PoolError},
     range::{AddressRange, Family, to_number},
     request::Requester,
     reserved::Reservation,
@@ -134,11 +133,8 @@ impl Allocator {
             Ok(pool) if self.by_name.contains_key(&pool.name) => {
                 let name = pool.name;
                 let error = PoolError::NameTaken(name.clone());
-                Contents::Invalid(InvalidPool {
-                    pool: name,
-                    error,
-                    rules: pool.rules.map(Box::new),
-                })
+                let rules = Ok::<_, PoolError>(pool.rules);
+                Contents::Invalid(InvalidPool::new(name, error).is_for(rules))
             }
             Ok(pool) => match self.overlap(&pool) {
                 Some(overlap) => Contents::Overlapping(pool, overlap),
@@ -400,11 +396,10 @@ impl Entry {
 
     /// Whether the pool is for this Service, usable or not.
     pub(crate) fn admits(&self, requester: &Requester) -> Result<(), Outsider> {
-        let rules = match &self.contents {
-            Contents::InUse(pool, _) | Contents::Overlapping(pool, _) => pool.rules.as_ref(),
-            Contents::Invalid(invalid) => invalid.rules.as_deref(),
-        };
-        pool::admit(rules, requester)
+        match &self.contents {
+            Contents::InUse(pool, _) | Contents::Overlapping(pool, _) => pool.admits(requester),
+            Contents::Invalid(invalid) => invalid.admits(requester),
+        }
     }
 
     pub(crate) fn pool_in_use(&self) -> Option<(&Pool, &Spaces)> {

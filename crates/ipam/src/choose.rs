@@ -117,7 +117,7 @@ impl Chooser<'_> {
     fn opened<'e>(&self, entry: &'e Entry, family: Family) -> Result<&'e Space, Unfitness> {
         entry.admits(&self.request.requester).map_err(Unfitness::Outsider)?;
         match &entry.contents {
-            Contents::Invalid(invalid) => Err(Unfitness::Invalid(invalid.clone())),
+            Contents::Invalid(_) => Err(Unfitness::Invalid),
             Contents::Overlapping(_, overlap) => Err(Unfitness::Overlapping(overlap.clone())),
             Contents::InUse(pool, _) if pool.ends => Err(Unfitness::Ending),
             Contents::InUse(_, spaces) => Ok(spaces.of(family)),

@@ -60,20 +60,48 @@ pub struct InvalidPool {
     pub pool: PoolName,
     /// What is wrong with it.
     pub error: PoolError,
-    /// For whom it says that it is, as far as that is understood: to others it is not named.
-    pub rules: Option<Box<AllocationRules>>,
+    /// For whom it says that it is: to others it is not named.
+    pub audience: Audience,
+}
+
+/// For whom a pool is that cannot be used.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Audience {
+    /// Everybody.
+    Everybody,
+    /// Those whom these rules admit.
+    Those(Box<AllocationRules>),
+    /// Some of whom it is not understood who they are. It may be nobody who asks.
+    Unreadable,
 }
 
 impl InvalidPool {
     /// A pool for everybody that cannot be used for this reason.
     pub fn new(pool: PoolName, error: PoolError) -> Self {
-        Self { pool, error, rules: None }
+        Self { pool, error, audience: Audience::Everybody }
     }
 
-    /// The same, for those whom these rules admit, if they are understood.
+    /// The same, for those whom these rules admit. Rules that are not understood admit nobody.
     #[must_use]
     pub fn is_for<E>(self, rules: Result<Option<AllocationRules>, E>) -> Self {
-        Self { rules: rules.ok().flatten().map(Box::new), ..self }
+        let audience = match rules {
+            Ok(None) => Audience::Everybody,
+            Ok(Some(rules)) => Audience::Those(Box::new(rules)),
+            Err(_) => Audience::Unreadable,
+        };
+        Self { audience, ..self }
+    }
+
+    /// Whether it is for `requester`, as far as that is understood.
+    ///
+    /// # Errors
+    /// Which rule says that it is not.
+    pub(crate) fn admits(&self, requester: &Requester) -> Result<(), Outsider> {
+        match &self.audience {
+            Audience::Everybody => Ok(()),
+            Audience::Those(rules) => rules.admit(requester),
+            Audience::Unreadable => Err(Outsider::Unreadable),
+        }
     }
 }
 
@@ -111,6 +139,10 @@ pub enum PoolError {
     Format(String),
 }
 
+/// What the owner of a Service is told of a pool that is invalid: why it is may tell of other namespaces.
+pub(crate) const INVALID: &str =
+    "it is not used, since it is invalid: the pool's conditions or events say why";
+
 /// How a Service does not fit [`AllocationRules`].
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub enum Outsider {
@@ -126,6 +158,9 @@ pub enum Outsider {
          namespaces, and the labels of namespace \"{0}\" cannot be read at present: wait, or name another pool"
     )]
     Unknown(String),
+    /// The pool is invalid, and for whom it is cannot be understood.
+    #[error("{}", INVALID)]
+    Unreadable,
     /// Its labels are not selected.
     #[error(
         "its spec.allocation.serviceSelectors (of an IPAddressPool: spec.serviceAllocation.serviceSelectors) do not select \
@@ -180,7 +215,7 @@ impl Pool {
     /// # Errors
     /// Which rule does not.
     pub fn admits(&self, requester: &Requester) -> Result<(), Outsider> {
-        admit(self.rules.as_ref(), requester)
+        self.rules.as_ref().map_or(Ok(()), |rules| rules.admit(requester))
     }
 }
 
@@ -200,14 +235,6 @@ pub fn parse_ranges(
         text.parse().map_err(wrong)
     };
     items.iter().map(AsRef::as_ref).enumerate().map(item).collect()
-}
-
-/// Whether these rules, if there are any, admit a Service.
-pub(crate) fn admit(
-    rules: Option<&AllocationRules>,
-    requester: &Requester,
-) -> Result<(), Outsider> {
-    rules.map_or(Ok(()), |rules| rules.admit(requester))
 }
 
 impl AllocationRules {

@@ -10,7 +10,7 @@ use core::{fmt, net::IpAddr};
 use crate::{
     allocator::Overlap,
     names::PoolName,
-    pool::{InvalidPool, Outsider},
+    pool::{INVALID, Outsider},
     range::Family,
     reserved::{Reservation, Special},
     sharing::Clash,
@@ -75,11 +75,11 @@ pub enum Unfitness {
     #[error("{0}")]
     Outsider(Outsider),
     /// It cannot be used at all.
-    #[error("it is not used, since it is invalid: {0}")]
-    Invalid(InvalidPool),
+    #[error("{}", INVALID)]
+    Invalid,
     /// It cannot be used while another pool has the same addresses.
     #[error(
-        "it is not used, since another pool has some of its addresses: the pool's conditions say which"
+        "it is not used, since another pool has some of its addresses: the pool's conditions or events say which"
     )]
     Overlapping(Overlap),
     /// It is being deleted.
@@ -181,8 +181,8 @@ impl Unfitness {
             Self::Full(_) => "PoolFull",
             Self::NoSuchFamily(_) => "NoSuchFamily",
             Self::NotAutomatic => "NotAutomatic",
+            Self::Invalid | Self::Outsider(Outsider::Unreadable) => "PoolInvalid",
             Self::Outsider(_) => "NotAllowed",
-            Self::Invalid(_) => "PoolInvalid",
             Self::Overlapping(_) => "PoolOverlapping",
             Self::Ending => "PoolTerminating",
         }

@@ -1,8 +1,13 @@
 //! Services of namespaces that trust each other as far as their pools say.
 
-use arpeggio_api::address_pool::{AddressItem, AddressPoolSpec, Allocation, Sharing};
+use arpeggio_api::{
+    address_pool::{AddressItem, AddressPoolSpec, Allocation, Sharing},
+    metallb::IPAddressPool,
+};
+use serde_json::{Value, json};
 
 use super::*;
+use crate::{Declared, Declarer};
 
 const KEY: &str = "arpeggio.dev/sharing-key";
 const ADDRESSES: &str = "arpeggio.dev/addresses";
@@ -294,5 +299,40 @@ fn whatever_befalls_a_service_it_is_told_nothing_of_other_namespaces() {
         for secret in ["hunter2", "secret", "a/", "443"] {
             assert!(!text.iter().any(|it| it.contains(secret)), "{what}: {secret}: {text:#?}");
         }
+    }
+}
+
+/// Pools of another namespace's, of which it cannot be understood for whom they are.
+fn unreadable() -> [Value; 5] {
+    let label = "secret.example/team";
+    let expression = json!([{ "matchExpressions": [{ "key": label, "operator": "in" }] }]);
+    let rules = [
+        json!({ "namespaces": ["secret", "secret"] }),
+        json!({ "namespaceSelectors": expression }),
+        json!({ "serviceSelectors": expression }),
+        json!({ "namespaces": "secret" }),
+        json!({ "namespaces": ["a"], "priority": "secret" }),
+    ];
+    rules.map(|rules| json!({ "addresses": ["10.0.5.0/28"], "serviceAllocation": rules }))
+}
+
+#[test]
+fn a_pool_whose_rules_cannot_be_understood_is_told_of_to_those_only_who_name_it() {
+    for spec in unreadable() {
+        let mut lab = lab(Sharing::Namespace);
+        let object = json!({ "metadata": { "name": "bank-vip", "uid": "1" }, "spec": spec });
+        let pool: IPAddressPool = serde_json::from_value(object).unwrap();
+        let pools = vec![pool.declare([], true).0];
+        let declared = Declared { pools, ..Declared::default() };
+        lab.controller.index.set_declared(Declarer::MetalLb, declared);
+        lab.cluster.create_service_in("b", "last", &[], 80);
+        lab.cluster.create_service_in("b", "waits", &[], 80);
+        let named = [("arpeggio.dev/address-pool", "bank-vip")];
+        lab.cluster.create_service_in("b", "names", &named, 80);
+        lab.settle();
+        let (waits, told) = (lab.says("waits"), lab.says("names"));
+        assert!(waits.contains("pool \"home\": all its") && !waits.contains("bank"), "{waits}");
+        assert!(told.contains("pool \"bank-vip\": it is not used, since it is invalid"), "{told}");
+        assert!(!readable(&lab, "names").contains("secret"), "{}", readable(&lab, "names"));
     }
 }
