@@ -87,8 +87,9 @@ impl Index {
         }
         let states = self.declarations.iter().zip(self.allocator.pools());
         let writes: Vec<PoolWrite> = states
-            .filter(|(pool, _)| matches!(pool.origin, Origin::AddressPool { .. }))
-            .filter_map(|(pool, (_, state))| self.pool_write(pool, state, now))
+            .zip(self.allocator.usages())
+            .filter(|((pool, _), _)| matches!(pool.origin, Origin::AddressPool { .. }))
+            .filter_map(|((pool, (_, state)), usage)| self.pool_write(pool, state, usage, now))
             .collect();
         writes.into_iter().filter_map(|write| self.write_pool(write)).collect()
     }
@@ -97,11 +98,11 @@ impl Index {
         &self,
         declaration: &Declaration,
         state: PoolState<'_>,
+        usage: impl Fn(Family) -> Usage,
         now: &Time,
     ) -> Option<PoolWrite> {
         let name = declaration.name();
         let pool = self.pools.get(name.as_str())?;
-        let usage = |family| self.usage(name, family);
         let in_force = self.declarations.generation_in_force(declaration);
         let status = pool.status_with(state, in_force, usage, &self.declarations.cluster, now);
         let changed = pool.status.as_ref() != Some(&status);

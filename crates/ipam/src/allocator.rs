@@ -5,7 +5,7 @@ use alloc::{
     string::String,
     vec::Vec,
 };
-use core::net::IpAddr;
+use core::{fmt, net::IpAddr};
 
 use crate::{
     holders::Holders,
@@ -54,13 +54,30 @@ pub(crate) enum Contents {
 }
 
 /// Addresses that an earlier pool has too.
-#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
-#[error("pool \"{with}\" has {range} too: remove that from one of the two")]
+#[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Overlap {
     /// The earlier pool, which keeps the addresses.
     pub with: PoolName,
     /// A range that both have.
     pub range: AddressRange,
+    /// Whether the earlier pool has the name of the later one, too, as where one is to take the place of the other.
+    pub is_namesake: bool,
+}
+
+impl core::error::Error for Overlap {}
+
+impl fmt::Display for Overlap {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let Self { with, range, is_namesake } = self;
+        if *is_namesake {
+            return write!(
+                f,
+                "another pool has the name \"{with}\" and {range} as well: it is in the place of this one until it is \
+                 deleted"
+            );
+        }
+        write!(f, "pool \"{with}\" has {range} too: remove that from one of the two")
+    }
 }
 
 /// Why a pool cannot be used as it is declared.
@@ -130,15 +147,12 @@ impl Allocator {
     fn contents_of(&mut self, declared: Result<Pool, InvalidPool>) -> Contents {
         match declared {
             Err(invalid) => Contents::Invalid(invalid),
-            Ok(pool) if self.by_name.contains_key(&pool.name) => {
-                let name = pool.name;
-                let error = PoolError::NameTaken(name.clone());
-                let rules = Ok::<_, PoolError>(pool.rules);
-                Contents::Invalid(InvalidPool::new(name, error).is_for(rules))
-            }
-            Ok(pool) => match self.overlap(&pool) {
-                Some(overlap) => Contents::Overlapping(pool, overlap),
-                None => self.taken_into_use(pool, self.entries.len()),
+            Ok(pool) => match (self.overlap(&pool), self.by_name.contains_key(&pool.name)) {
+                (Some(overlap), is_taken) if overlap.is_namesake == is_taken => {
+                    Contents::Overlapping(pool, overlap)
+                }
+                (_, true) => Contents::Invalid(name_taken(pool)),
+                (_, false) => self.taken_into_use(pool, self.entries.len()),
             },
         }
     }
@@ -150,7 +164,8 @@ impl Allocator {
             let (other_first, other_last, number) = self.interval_by(range.family(), last)?;
             let other = AddressRange::between(range.family(), other_first, other_last);
             let range = other.intersection(range)?;
-            Some(Overlap { with: self.entries[number].name.clone(), range })
+            let with = self.entries[number].name.clone();
+            Some(Overlap { is_namesake: with == pool.name, with, range })
         })
     }
 
@@ -347,7 +362,12 @@ impl Allocator {
         self.entries.iter().map(|entry| (&entry.name, entry.state()))
     }
 
-    /// How full a pool is; `None` when there is no such pool.
+    /// How full each of [`Self::pools`] is, by family, in the same order: of several with one name each has its own.
+    pub fn usages(&self) -> impl Iterator<Item = impl Fn(Family) -> Usage + '_> {
+        self.entries.iter().map(move |entry| move |family| self.usage_of(entry, family))
+    }
+
+    /// How full a pool is, of several with one name the first; `None` when there is no such pool.
     pub fn usage(&self, pool: &PoolName, family: Family) -> Option<Usage> {
         self.entry(pool).map(|entry| self.usage_of(entry, family))
     }
@@ -444,6 +464,12 @@ impl Contents {
             Self::Invalid(invalid) => &invalid.pool,
         }
     }
+}
+
+/// A pool whose name an earlier one has.
+fn name_taken(pool: Pool) -> InvalidPool {
+    let error = PoolError::NameTaken(pool.name.clone());
+    InvalidPool::new(pool.name, error).is_for(Ok::<_, PoolError>(pool.rules))
 }
 
 /// The pool's addresses of one family, each once.

@@ -1,6 +1,13 @@
 //! Pools that are renamed, cut, joined and exchanged while Services have their addresses.
 
+use arpeggio_api::{
+    address_pool::{AddressPoolStatus, FamilyUsage},
+    metallb::IPAddressPool,
+};
+use serde_json::json;
+
 use super::*;
+use crate::{Declared, Declarer};
 
 const A: &str = "10.0.0.1-10.0.0.2";
 const B: &str = "10.0.0.3-10.0.0.4";
@@ -99,4 +106,54 @@ fn a_pool_that_is_deleted_and_made_anew_keeps_its_services() {
         lab.cluster.set_pool("a", &[A, B]);
         assert_stays(lab, "made anew");
     }
+}
+
+/// `MetalLB`'s pool `lan`, older than all of ours.
+fn of_metallb() -> Declared {
+    let metadata = json!({
+        "name": "lan", "namespace": "m", "uid": "m", "creationTimestamp": "1969-01-01T00:00:00Z",
+    });
+    let object = json!({ "metadata": metadata, "spec": { "addresses": ["10.0.0.0/30"] } });
+    let pool: IPAddressPool = serde_json::from_value(object).unwrap();
+    Declared { pools: vec![pool.declare([], true).0], ..Declared::default() }
+}
+
+#[test]
+fn a_pool_that_is_to_take_the_place_of_metallb_s_says_that_it_waits_for_it() {
+    let status = |lab: &mut Lab| -> AddressPoolStatus {
+        lab.settle();
+        lab.pool_statuses();
+        lab.cluster.pools().next().unwrap().status.clone().unwrap()
+    };
+    let mut lab = Lab::with_pools(&[]);
+    lab.controller.index.set_declared(Declarer::MetalLb, of_metallb());
+    lab.create("web");
+    lab.cluster.set_pool("lan", &["10.0.0.0/30"]);
+    let waits = status(&mut lab);
+    for (condition, holds) in waits.conditions.iter().zip(["False", "True"]) {
+        assert_eq!(condition.status, holds);
+        assert_eq!(
+            condition.message,
+            "another pool has the name \"lan\" and 10.0.0.0-10.0.0.3 as well: it is in the place of this one until it \
+             is deleted"
+        );
+    }
+    assert_eq!(waits.ipv4, Some(FamilyUsage { total: 4, used: 1, reserved: 0, free: 0 }));
+    lab.controller.index.set_declared(Declarer::MetalLb, Declared::default());
+    let ready = status(&mut lab);
+    assert_eq!(ready.conditions[0].status, "True");
+    assert_eq!(ready.ipv4, Some(FamilyUsage { total: 4, used: 1, reserved: 0, free: 3 }));
+    assert_eq!(lab.addresses("web").len(), 1);
+}
+
+#[test]
+fn of_pools_of_one_name_each_has_the_numbers_of_its_own() {
+    let mut lab = Lab::with_pools(&[]);
+    lab.controller.index.set_declared(Declarer::MetalLb, of_metallb());
+    lab.cluster.set_pool("lan", &["10.0.9.0/24"]);
+    lab.settle();
+    lab.pool_statuses();
+    let status = lab.cluster.pools().next().unwrap().status.clone().unwrap();
+    assert!(status.conditions[0].message.contains("rename one of the two"));
+    assert_eq!(status.ipv4, None);
 }
