@@ -115,7 +115,9 @@ impl DeclaredPools {
         in_order.sort_by_cached_key(|it| {
             let is_first = first.get(&key(it)) == Some(&it.origin);
             let standing = if is_first { self.standing(it) } else { Standing::New };
-            (standing, it.created.as_ref().map(|time| time.0), it.origin.clone())
+            // Such a one keeps its name from nobody.
+            let never_was_good = standing == Standing::New && (!is_first || it.pool.is_err());
+            (standing, never_was_good, it.created.as_ref().map(|time| time.0), it.origin.clone())
         });
         self.in_order = in_order;
     }
@@ -651,6 +653,26 @@ mod tests {
         let moved = declaration("lan", "10.0.2.0/28", 2);
         index.set_declared(Declarer::MetalLb, declared(vec![moved]));
         assert_eq!(in_use(&index, &used)[0], ("10.0.0.1", "more".to_owned()));
+    }
+
+    #[test]
+    fn a_pool_that_never_was_good_keeps_its_name_from_nobody() {
+        let mut index = Index::default();
+        let of_object = |uid: &str, pool| {
+            let object = ObjectReference { uid: Some(uid.to_owned()), ..Default::default() };
+            Declaration { object, ..pool }
+        };
+        let young = || of_object("young", declaration("a", "10.0.0.0/28", 2));
+        let old = |pool| declared(vec![of_object("old", pool), young()]);
+        let used = ["10.0.0.1", "10.0.1.1"];
+        let elsewhere = || Declaration { announcement: Announcement::Nowhere, ..broken("a", 1) };
+        index.set_declared(Declarer::MetalLb, old(elsewhere()));
+        assert_eq!(in_use(&index, &used), [("10.0.0.1", "a".to_owned())]);
+        let services = [Announced { labels: &Labels::new(), is_local: false, spread: None }];
+        let policy = index.declarations.policy(&"a".into()).unwrap();
+        assert!(!policy.terms_for(&services).is_nowhere(), "it is announced as it says itself");
+        index.set_declared(Declarer::MetalLb, old(declaration("a", "10.0.1.0/28", 1)));
+        assert_eq!(in_use(&index, &used), [("10.0.0.1", "a".to_owned())], "it has the name now");
     }
 
     #[test]
