@@ -3,10 +3,17 @@
 use std::net::IpAddr;
 
 use arpeggio_api::lock::ServiceRef;
-use arpeggio_ipam::{Leaving, Owner};
+use arpeggio_ipam::{Leaving, Owner, Refusal, UnfitAddress};
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::Time;
 
-use super::{Index, decision::Step, known_lock::owner_of, outcome::Outcome, turns::Turns, wording};
+use super::{
+    Index,
+    decision::Step,
+    known_lock::owner_of,
+    outcome::{Outcome, Reason},
+    turns::Turns,
+    wording,
+};
 
 /// One thing that the controller finds about a Service.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
@@ -155,7 +162,8 @@ impl Index {
         let loses = outcome.leaving.iter().map(loses);
         let is_left_over = |it: &&IpAddr| outcome.leaving.iter().all(|gone| gone.address != **it);
         let left_over = outcome.releasing.iter().filter(is_left_over).copied();
-        let waits = outcome.refusal.is_some().then(|| wording::allocated(outcome).message);
+        let message = |why| format!("{}{}", wording::allocated(outcome).message, holder(why));
+        let waits = outcome.refusal.as_ref().map(message);
         has.chain(loses)
             .chain(left_over.map(Advice::GivesBack))
             .chain(waits.map(Advice::Waits))
@@ -176,6 +184,20 @@ impl Index {
     fn lists(&self, owner: &Owner, address: IpAddr) -> bool {
         let record = self.services.get(owner);
         record.is_some_and(|it| it.ingress.addresses.contains(&address))
+    }
+}
+
+/// Who of the same namespace has what the Service asks for. Its condition does not say that, which would have to be written
+/// anew each time that another one has it.
+fn holder(why: &Reason) -> String {
+    let (Reason::NoneToGive(refusal, _) | Reason::HeldByTerminating(refusal, _)) = why else {
+        return String::new();
+    };
+    match refusal {
+        Refusal::Address { why: UnfitAddress::Held(clash), .. } if !clash.is_elsewhere => {
+            format!(". Service {} has it now", clash.with)
+        }
+        _ => String::new(),
     }
 }
 

@@ -157,8 +157,13 @@ impl View<'_> {
 
     /// Why there is nothing to give.
     fn reason(&self, refusal: Refusal) -> Reason {
+        // To those who wait behind another one it would be news once more when the holder is gone, and of no use.
         let holder = match &refusal {
-            Refusal::Address { why: UnfitAddress::Held(clash), .. } => Some(&clash.with),
+            Refusal::Address { address, why: UnfitAddress::Held(clash) }
+                if self.index.first_to_ask(*address) == Some(self.owner) =>
+            {
+                Some(&clash.with)
+            }
             _ => None,
         };
         let holder = holder.and_then(|owner| self.index.services.get(owner));

@@ -12,6 +12,7 @@
 
 mod advice;
 mod announcing;
+mod askers;
 mod clock;
 mod decision;
 mod declared;
@@ -59,6 +60,7 @@ use k8s_openapi::{api::core::v1::ObjectReference, apimachinery::pkg::apis::meta:
 use kube::{Resource, ResourceExt, api::ObjectMeta};
 
 use crate::{
+    askers::Askers,
     declared::DeclaredPools,
     effect::{Effect, Observed, Subject, Task, TaskReport},
     known_lock::KnownLock,
@@ -132,6 +134,8 @@ pub struct Index {
     leaving: BTreeMap<IpAddr, BTreeSet<Owner>>,
     /// Services that got less than they ask for: looked at again when there may be more.
     waiting: Waiting,
+    /// Who asks for which address.
+    askers: Askers,
     /// Why Services have less than they ask for, in a word, by the last decision.
     refused: BTreeMap<Owner, &'static str>,
     pools_dirty: bool,

@@ -3,18 +3,20 @@
 use std::{collections::BTreeSet, net::IpAddr};
 
 use arpeggio_api::service::{self, Ingress, ServiceRecord};
-use arpeggio_ipam::{Owner, Sharing};
+use arpeggio_ipam::{Owner, SharingKey};
 use k8s_openapi::{api::core::v1::Service, apimachinery::pkg::apis::meta::v1::Time};
 use kube::api::ObjectMeta;
 
-use super::{Index, Watched, announcing::announced, effect::Subject, known_lock::owner_of};
+use super::{
+    Index, Watched, announcing::announced, askers::sharing, effect::Subject, known_lock::owner_of,
+};
 
 fn owner(service: &Service) -> Owner {
     owner_of(&service::reference(service))
 }
 
-fn sharing(record: &ServiceRecord) -> Option<&Sharing> {
-    record.request.as_ref()?.as_ref().ok()?.sharing.as_ref()
+fn sharing_keys(records: [&ServiceRecord; 2]) -> BTreeSet<SharingKey> {
+    records.into_iter().filter_map(sharing).map(|it| it.key.clone()).collect()
 }
 
 /// Since when a Service is being deleted, and what it waits for.
@@ -38,7 +40,8 @@ impl Watched<Service> for Index {
             self.service_gone(&owner);
             return;
         }
-        let sharing = known.is_some_and(|known| sharing(known) != sharing(&record));
+        let shared_otherwise = known.filter(|known| sharing(known) != sharing(&record));
+        let keys = shared_otherwise.map(|known| sharing_keys([known, &record]));
         let leaves = known.is_some_and(|known| leaving(known) != leaving(&record));
         if known.and_then(announced) != announced(&record) {
             // What its locks say of announcing may not be right any more.
@@ -46,17 +49,21 @@ impl Watched<Service> for Index {
         }
         let served = known.map(|known| known.request.is_some());
         let comes_or_goes = served != Some(record.request.is_some());
-        self.services.insert(owner.clone(), record);
+        let before = self.services.insert(owner.clone(), record);
+        self.note_asker(&owner, before.as_ref());
         self.note_written(&owner);
         if comes_or_goes {
             self.meet(&owner);
             self.heirlooms_of(&owner);
         }
-        self.dirty.insert(owner);
-        // Who waits for its address is to know that it is being deleted, and what it waits for.
-        if sharing || leaves {
-            self.wake_waiting();
+        if let Some(keys) = &keys {
+            self.wake_sharers(keys);
         }
+        // Who waits for its address is to know that it is being deleted, and what it waits for.
+        if keys.is_some() || leaves {
+            self.wake_askers_of(&owner);
+        }
+        self.dirty.insert(owner);
     }
 
     fn gone(&mut self, service: &ObjectMeta) {
@@ -97,7 +104,8 @@ impl Index {
     }
 
     fn service_gone(&mut self, owner: &Owner) {
-        if self.services.remove(owner).is_some() {
+        if let Some(record) = self.services.remove(owner) {
+            self.note_asker(owner, Some(&record));
             self.dirty.remove(owner);
             self.waiting.remove(owner);
             self.refused.remove(owner);

@@ -3,7 +3,7 @@
 //! They are served in the order in which they began to wait, which their condition says, and so any controller knows. Those
 //! of whom no controller has said so yet come after them, in the order of their creation. When an address comes free, as
 //! many of them are looked at as it takes to give it away: the others would only learn what they know. When more may have
-//! changed (a pool, the ports at a shared address), all of them are.
+//! changed (a pool, who shares an address), all of them are; when a Service that shares has other terms, those with its key.
 
 use std::{
     collections::{BTreeMap, BTreeSet},
@@ -11,10 +11,10 @@ use std::{
 };
 
 use arpeggio_api::service::ADDRESS_ALLOCATED;
-use arpeggio_ipam::Owner;
+use arpeggio_ipam::{Owner, SharingKey};
 use k8s_openapi::{apimachinery::pkg::apis::meta::v1::Time, jiff::Timestamp};
 
-use super::{Index, clock::is_far_ahead};
+use super::{Index, askers::sharing, clock::is_far_ahead};
 use crate::effect::Task;
 
 /// When it is whose turn: those who are known to wait first, the longest first; then the older one.
@@ -72,6 +72,15 @@ impl Index {
     pub(super) fn wake_waiting(&mut self) {
         self.waiting.freed = 0;
         self.dirty.extend(self.waiting.take_all());
+    }
+
+    /// There may be room at an address for those who wait with one of these sharing keys.
+    pub(super) fn wake_sharers(&mut self, keys: &BTreeSet<SharingKey>) {
+        let shares = |owner: &&Owner| {
+            let sharing = self.services.get(*owner).and_then(sharing);
+            sharing.is_some_and(|it| keys.contains(&it.key))
+        };
+        self.dirty.extend(self.waiting.turns.keys().filter(shares).cloned());
     }
 
     /// One more address is free.

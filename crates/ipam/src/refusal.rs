@@ -13,7 +13,7 @@ use crate::{
     pool::{INVALID, Outsider},
     range::Family,
     reserved::{Reservation, Special},
-    sharing::Clash,
+    sharing::{Clash, Disagreement},
 };
 
 /// Why [`crate::Allocator::plan`] has no address to give.
@@ -287,13 +287,31 @@ impl fmt::Display for Outside<'_> {
     }
 }
 
-/// Writes that somebody has an address, and what to do.
+/// Writes that somebody has an address, and what to do. It stays true when the address goes from one to another of those who
+/// wait for it, so that the others need not be told: neither who has it is said nor which of two has no sharing key.
 struct Taken<'a>(&'a Clash);
 
 impl fmt::Display for Taken<'_> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let between = if self.0.is_elsewhere { ":" } else { "; or" };
-        write!(f, "{}{between} request another one", self.0)
+        match &self.0.why {
+            _ if self.0.is_elsewhere => f.write_str("a Service of another namespace has it:")?,
+            Disagreement::Namespace => f.write_str("a Service of another namespace has it:")?,
+            Disagreement::TheyAreAlone | Disagreement::WeAreAlone | Disagreement::Key => f.write_str(
+                "another Service of this namespace has it: give both the same sharing key, or",
+            )?,
+            Disagreement::Backend => f.write_str(
+                "a Service of this namespace with the same sharing key has it, and its externalTrafficPolicy or selector differs: \
+                 set Cluster on both, or Local on both with the same selector, or",
+            )?,
+            Disagreement::Port(port) => write!(
+                f,
+                "a Service of this namespace with the same sharing key has it and listens on {port} too: choose another port, or"
+            )?,
+            Disagreement::Unknown => f.write_str(
+                "another Service of this namespace has it, of which nothing is known yet: wait, or",
+            )?,
+        }
+        f.write_str(" request another one")
     }
 }
 

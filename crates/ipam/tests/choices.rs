@@ -141,7 +141,7 @@ fn every_refusal_of_a_requested_address_says_what_to_do() {
     let table = [
         (
             V4.at(&["10.0.0.1"]),
-            "it is in use by holder, which does not share it: give both the same sharing key; or request another one",
+            "another Service of this namespace has it: give both the same sharing key, or request another one",
         ),
         (V4.at(&["10.0.0.2"]), "it is an address of node node-1: request another one"),
         (

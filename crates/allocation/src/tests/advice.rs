@@ -38,6 +38,18 @@ fn who_waits_reads_what_its_condition_says() {
     assert_eq!(advice(&lab, "late"), [Advice::Waits(said)]);
 }
 
+#[test]
+fn who_asks_for_an_address_that_another_service_has_reads_whose_it_is() {
+    let mut lab = Lab::with_pools(&[HOME]);
+    lab.create("web");
+    lab.cluster.create_service("asks", &[("arpeggio.dev/addresses", "10.0.0.1")]);
+    lab.settle();
+    let said = lab.record("asks").conditions[0].message.clone();
+    assert!(!said.contains("web"), "{said}");
+    let told = format!("{said}. Service default/web has it now");
+    assert_eq!(advice(&lab, "asks"), [Advice::Waits(told)]);
+}
+
 /// A lock that is left alone is no more claimed by words than by the controller.
 #[test]
 fn of_a_lock_that_a_newer_release_has_written_the_same_is_said_as_is_done() {

@@ -47,7 +47,7 @@ const REFUSED: [(&str, &str, &str); 22] = [
     (
         ADDRESSES,
         "10.0.0.1",
-        "10.0.0.1 cannot be given: it is in use by default/first, which does not share it",
+        "10.0.0.1 cannot be given: another Service of this namespace has it: give both the same sharing key",
     ),
     ("metallb.io/loadBalancerIPs", "x", "metallb.io/loadBalancerIPs: \"x\" is not an address"),
     ("metallb.universe.tf/loadBalancerIPs", "x", "metallb.universe.tf/loadBalancerIPs: \"x\""),

@@ -43,7 +43,11 @@ fn a_changed_request_that_cannot_be_met_costs_nothing() {
             "pool \"none\": it does not exist: create it, or name another one in arpeggio.dev/address-pool",
         ),
         (ADDRESSES, "10.9.9.9", "10.9.9.9 cannot be given: no pool in use has it"),
-        (ADDRESSES, "10.0.0.1", "10.0.0.1 cannot be given: it is in use by default/other"),
+        (
+            ADDRESSES,
+            "10.0.0.1",
+            "10.0.0.1 cannot be given: another Service of this namespace has it",
+        ),
         (ADDRESSES, "nonsense", "\"nonsense\""),
     ] {
         lab.cluster.annotate("web", POOL, "home");

@@ -336,3 +336,89 @@ fn a_pool_whose_rules_cannot_be_understood_is_told_of_to_those_only_who_name_it(
         assert!(!readable(&lab, "names").contains("secret"), "{}", readable(&lab, "names"));
     }
 }
+
+#[test]
+fn those_who_ask_for_one_address_are_told_nothing_new_when_it_changes_hands() {
+    for waits_for_finalizer in [false, true] {
+        let mut lab = Lab::with_pools(&[HOME]);
+        for number in 0..20 {
+            let name = format!("s{number:02}");
+            lab.cluster.create_service(&name, &[(ADDRESSES, "10.0.0.1")]);
+            lab.settle();
+        }
+        lab.writes.clear();
+        lab.told.clear();
+        if waits_for_finalizer {
+            lab.cluster.begin_deletion("s00", "example.com/wait");
+            lab.settle();
+            assert!(lab.says("s01").contains("finalizers (example.com/wait)"));
+        }
+        lab.cluster.delete_service("s00");
+        lab.settle();
+        assert_eq!(lab.addresses("s01"), ["10.0.0.1"]);
+        assert_eq!(lab.count("service"), 1 + usize::from(waits_for_finalizer));
+        assert_eq!(lab.told.len(), lab.count("service"));
+        for number in 2..20 {
+            let said = lab.says(&format!("s{number:02}"));
+            assert!(!said.contains("s00") && !said.contains("deleted"), "{said}");
+        }
+        lab.restart();
+        assert_eq!(lab.writes, [""; 0]);
+    }
+}
+
+#[test]
+fn of_those_who_wait_for_a_service_that_is_being_deleted_the_first_one_knows() {
+    let mut lab = Lab::with_pools(&[HOME]);
+    for name in ["has", "b", "c", "d"] {
+        lab.cluster.create_service(name, &[(ADDRESSES, "10.0.0.1")]);
+        lab.wait(Duration::from_secs(1));
+    }
+    lab.cluster.begin_deletion("has", "example.com/wait");
+    lab.settle();
+    let knowing = |lab: &Lab| -> Vec<&str> {
+        let is_told = |name: &&str| lab.says(name).contains("is being deleted since");
+        ["b", "c", "d"]
+            .into_iter()
+            .filter(|it| lab.cluster.has_service(it))
+            .filter(is_told)
+            .collect()
+    };
+    assert_eq!(knowing(&lab), ["b"]);
+    lab.cluster.delete_service("b");
+    lab.settle();
+    assert_eq!(knowing(&lab), ["c"]);
+    lab.cluster.annotate("c", ADDRESSES, "10.0.0.2");
+    lab.settle();
+    assert_eq!(knowing(&lab), ["d"]);
+    lab.restart();
+    assert_eq!(lab.writes, [""; 0]);
+}
+
+#[test]
+fn what_becomes_of_one_service_wakes_those_only_whom_it_concerns() {
+    let mut lab = Lab::with_pools(&[("home", &["10.0.0.1"])]);
+    lab.cluster.create_service("has", &[(KEY, "k")]);
+    lab.settle();
+    let waiting: [(&str, &[(&str, &str)]); 4] = [
+        ("any", &[]),
+        ("asks", &[(ADDRESSES, "10.0.0.1")]),
+        ("other-key", &[(KEY, "j")]),
+        ("same-key", &[(KEY, "k")]),
+    ];
+    for (name, annotations) in waiting {
+        lab.cluster.create_service(name, annotations);
+        lab.settle();
+    }
+    let woken = |lab: &mut Lab| -> Vec<String> {
+        lab.controller.hear_all(&lab.cluster);
+        let woken = lab.controller.index.dirty.iter().map(ToString::to_string).collect();
+        lab.settle();
+        woken
+    };
+    lab.cluster.begin_deletion("has", "example.com/wait");
+    assert_eq!(woken(&mut lab), ["default/asks", "default/has"]);
+    lab.cluster.set_port("has", 443);
+    assert_eq!(woken(&mut lab), ["default/asks", "default/has", "default/same-key"]);
+    assert_eq!(lab.addresses("same-key"), ["10.0.0.1"]);
+}
