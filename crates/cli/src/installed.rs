@@ -28,6 +28,12 @@ pub(crate) fn is(labels: &BTreeMap<String, String>, component: Component) -> boo
     labels.get(COMPONENT).is_some_and(|it| it == component.as_str())
 }
 
+/// Whether a pod is over, evicted say: Kubernetes keeps it though another one has replaced it.
+pub(crate) fn has_ended(pod: &v1::Pod) -> bool {
+    let phase = pod.status.as_ref().and_then(|it| it.phase.as_deref());
+    phase.is_some_and(|it| ["Failed", "Succeeded"].contains(&it))
+}
+
 /// The container of the program itself. A mesh may have put one of its own before it.
 pub(crate) fn program(spec: &v1::PodSpec, component: Component) -> Option<&v1::Container> {
     let named = spec.containers.iter().find(|it| it.name == component.as_str());

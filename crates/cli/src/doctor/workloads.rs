@@ -20,7 +20,7 @@ use k8s_openapi::{
 use kube::{Api, Client, ResourceExt, api::ListParams};
 
 use crate::{
-    installed::{NAME, container, is, is_off, is_on, program},
+    installed::{NAME, container, has_ended, is, is_off, is_on, program},
     leading::{self, Leading},
 };
 
@@ -79,6 +79,9 @@ fn wanted(deployment: &Deployment) -> u32 {
 }
 
 fn pod(pod: &v1::Pod, now: Timestamp) -> Option<Pod> {
+    if has_ended(pod) {
+        return None;
+    }
     let component = [Component::Controller, Component::Speaker];
     let component = component.into_iter().find(|it| is(pod.labels(), *it))?;
     let status = pod.status.clone().unwrap_or_default();
@@ -227,6 +230,12 @@ mod tests {
             (false, 3, Some(Duration::from_mins(10)))
         );
         assert_eq!(found.image, "a/b:1", "a mesh may have put its own container first");
+        for phase in ["Failed", "Succeeded"] {
+            let mut over = object.clone();
+            over.status.as_mut().unwrap().phase = Some(phase.to_owned());
+            let found = pod(&over, "2026-01-01T00:10:00Z".parse().unwrap());
+            assert_eq!(found, None, "another one has replaced it");
+        }
         let mut other = object;
         other.metadata.labels = None;
         assert!(pod(&other, "2026-01-01T00:10:00Z".parse().unwrap()).is_none());

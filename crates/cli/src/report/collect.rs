@@ -255,6 +255,10 @@ impl<'a> Collector<'a> {
     }
 
     async fn told_by(&self, pod: &Pod) -> Vec<Told> {
+        if installed::has_ended(pod) {
+            // Its log may still be there, and nobody answers.
+            return self.logs(pod).await;
+        }
         let (logs, metrics, frames) =
             join3(self.logs(pod), self.metrics(pod), self.frames(pod)).await;
         logs.into_iter().chain(metrics).chain(frames).collect()
@@ -414,22 +418,24 @@ mod tests {
 
     #[tokio::test(start_paused = true)]
     async fn who_hangs_is_told_and_not_waited_for() {
-        let pod = |name: &str| -> Pod {
+        let pod = |name: &str, phase: &str| -> Pod {
             serde_json::from_value(json!({
                 "metadata": {
                     "name": name, "annotations": { METRICS_PORT: "7474" },
                     "labels": { "app.kubernetes.io/name": "arpeggio" },
                 },
                 "spec": { "containers": [{ "name": "controller" }] },
+                "status": { "phase": phase },
             }))
             .unwrap()
         };
         let (global, client) = (Global::default(), hanging());
         let mut collector = Collector::with(&global, client, 10);
-        let pods = [pod("one"), pod("two")];
+        let pods = [pod("one", "Running"), pod("two", "Pending"), pod("evicted", "Failed")];
         let asking = collector.programs(&pods);
         assert!(timeout(Duration::from_secs(11), asking).await.is_ok(), "it hangs");
         let told = [
+            "log of evicted, container controller: no answer within 10s",
             "log of one, container controller: no answer within 10s",
             "log of two, container controller: no answer within 10s",
             "metrics of one: no answer within 10s",
