@@ -11,7 +11,7 @@ use k8s_openapi::api::{
 };
 use kube::{Api, Client, ResourceExt as _, api::ListParams};
 
-use crate::leading;
+use crate::{installed::has_ended, leading};
 
 use super::kubernetes::{get, list};
 
@@ -37,21 +37,31 @@ pub(super) async fn read(client: &Client) -> Known<Vec<Rival>> {
         cilium(client)
     );
     let mut rivals: Vec<Rival> = Vec::new();
-    for it in deployments? {
+    for it in deployments?.into_iter().filter(deployment_wants_pods) {
         let spec = it.spec.as_ref().and_then(|it| it.template.spec.as_ref());
         rivals.extend(recognised(spec, || object("Deployment", &it)));
     }
-    for it in sets? {
+    for it in sets?.into_iter().filter(set_wants_pods) {
         let spec = it.spec.as_ref().and_then(|it| it.template.spec.as_ref());
         rivals.extend(recognised(spec, || object("DaemonSet", &it)));
     }
     // The kubelet itself starts these, so that no DaemonSet tells of them.
     let is_static = |pod: &&Pod| pod.annotations().contains_key("kubernetes.io/config.mirror");
-    for it in pods?.iter().filter(is_static) {
+    for it in pods?.iter().filter(is_static).filter(|it| !has_ended(it)) {
         rivals.extend(recognised(it.spec.as_ref(), || object("Pod", it)));
     }
     rivals.extend(cilium?);
     Ok(rivals)
+}
+
+/// What is scaled to 0 serves nobody.
+fn deployment_wants_pods(deployment: &Deployment) -> bool {
+    deployment.spec.as_ref().and_then(|it| it.replicas) != Some(0)
+}
+
+/// The same: a `DaemonSet` is switched off by a selector that no node has.
+fn set_wants_pods(set: &DaemonSet) -> bool {
+    set.status.as_ref().is_none_or(|it| it.desired_number_scheduled != 0)
 }
 
 fn object<K: kube::Resource>(kind: &str, object: &K) -> String {
@@ -111,8 +121,9 @@ pub(super) async fn elsewhere(client: &Client, namespace: &str) -> Known<Vec<Str
     let (leases, deployments) = tokio::join!(leading::look(leaders), list(&deployments, &ours));
     let leases = leases?.into_iter().filter(|it| it.renewed);
     let namespaces = leases.filter_map(|it| it.lease.namespace());
+    let deployments = deployments?.into_iter().filter(deployment_wants_pods);
     let namespaces: BTreeSet<String> =
-        namespaces.chain(deployments?.into_iter().filter_map(|it| it.namespace())).collect();
+        namespaces.chain(deployments.filter_map(|it| it.namespace())).collect();
     Ok(namespaces.into_iter().filter(|it| it != namespace).collect())
 }
 
@@ -137,9 +148,18 @@ mod tests {
                     },
                 })
             };
-            let items = if request.uri().path().ends_with("/leases") {
+            let deployment = |namespace: &str, replicas: u32| {
+                json!({
+                    "metadata": { "name": "arpeggio-controller", "namespace": namespace },
+                    "spec": { "replicas": replicas, "selector": {}, "template": {} },
+                })
+            };
+            let path = request.uri().path();
+            let items = if path.ends_with("/leases") {
                 let ours = json!({ "app.kubernetes.io/managed-by": "arpeggio" });
                 vec![lease("other", ours), lease("theirs", json!({}))]
+            } else if path.ends_with("/deployments") {
+                vec![deployment("starting", 2), deployment("off", 0)]
             } else {
                 Vec::new()
             };
@@ -150,9 +170,48 @@ mod tests {
     }
 
     #[tokio::test(start_paused = true)]
-    async fn another_programs_leader_is_no_installation() {
+    async fn neither_another_programs_leader_nor_what_is_scaled_to_0_is_an_installation() {
         let found = elsewhere(&with_two_leaders(), "lb").await;
-        assert_eq!(found, Ok(vec!["other".to_owned()]));
+        assert_eq!(found, Ok(vec!["other".to_owned(), "starting".to_owned()]));
+    }
+
+    #[tokio::test]
+    async fn what_is_switched_off_serves_nothing() {
+        let template = json!({ "spec": { "containers": [{ "name": "a", "image": "metallb/x" }] } });
+        let deployment = |name: &str, replicas: serde_json::Value| {
+            json!({ "metadata": { "name": name, "namespace": "lb" },
+                    "spec": { "replicas": replicas, "selector": {}, "template": template } })
+        };
+        let set = |name: &str, desired: u32| {
+            let status = json!({ "currentNumberScheduled": 0, "desiredNumberScheduled": desired,
+                                 "numberMisscheduled": 0, "numberReady": 0 });
+            json!({ "metadata": { "name": name, "namespace": "lb" }, "status": status,
+                    "spec": { "selector": {}, "template": template } })
+        };
+        let deployments = [
+            deployment("one", json!(null)),
+            deployment("two", json!(2)),
+            deployment("off", json!(0)),
+        ];
+        let sets = [set("somewhere", 1), set("nowhere", 0)];
+        let answer = move |request: Request<Body>| {
+            let path = request.uri().path();
+            let items = if path.ends_with("/deployments") {
+                deployments.to_vec()
+            } else if path.ends_with("/daemonsets") {
+                sets.to_vec()
+            } else {
+                Vec::new()
+            };
+            let list = json!({ "metadata": {}, "items": items });
+            async move {
+                Response::builder().status(200).body(Body::from(list.to_string().into_bytes()))
+            }
+        };
+        let client = Client::new(tower::service_fn(answer), "default");
+        let found = read(&client).await.unwrap();
+        let objects: Vec<&str> = found.iter().map(|it| it.object.as_str()).collect();
+        assert_eq!(objects, ["Deployment lb/one", "Deployment lb/two", "DaemonSet lb/somewhere"]);
     }
 
     #[test]

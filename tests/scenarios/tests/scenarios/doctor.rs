@@ -160,14 +160,14 @@ fn before_it_is_installed(home: &Home) -> anyhow::Result<()> {
 
     home.apply(&rival())?;
     Fault::new("MetalLB is there", "A401").with(PRE).is_found(home)?;
-    home.lab.kubectl(&["delete", "daemonset", "rival"])?;
+    home.lab.kubectl(&["delete", "deployment", "rival"])?;
     is_well(home, PRE)
 }
 
-/// It runs nowhere: that it is there is enough.
+/// It runs nowhere: that it is to run is enough.
 fn rival() -> Value {
     json!({
-        "apiVersion": "apps/v1", "kind": "DaemonSet",
+        "apiVersion": "apps/v1", "kind": "Deployment",
         "metadata": { "name": "rival", "namespace": "default" },
         "spec": {
             "selector": { "matchLabels": { "app": "rival" } },
