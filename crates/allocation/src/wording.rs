@@ -8,8 +8,8 @@ use arpeggio_api::{
     lock::NO_READY_ENDPOINTS,
     service::{
         ADDRESS_ALLOCATED, ADDRESS_CONFLICT, ADDRESS_EXPIRING, ADDRESS_NOT_ANNOUNCED,
-        ADDRESS_RELEASING, ANNOUNCED, CONDITIONS, CONNECTIONS_LEFT, NOT_SPREAD, STATUS_CONTESTED,
-        ServiceRecord,
+        ADDRESS_RELEASING, ANNOUNCED, CONDITIONS, CONNECTIONS_LEFT, NOT_SPREAD, ROUTED,
+        STATUS_CONTESTED, ServiceRecord,
     },
     session::mac_text,
 };
@@ -206,7 +206,7 @@ fn announced(outcome: &Outcome) -> Option<Finding> {
                 join(&outcome.routed)
             );
             let told = somebody.into_iter().chain([routed.as_str()]).collect::<Vec<_>>();
-            ("Routed", told.join("; "))
+            (ROUTED, told.join("; "))
         }
         _ if !outcome.backless.is_empty() => {
             let waiting = waiting(&outcome.backless);

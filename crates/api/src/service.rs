@@ -65,6 +65,9 @@ const RELEASING: &str = "arpeggio.dev/releasing";
 /// The type of the condition that says which nodes announce the Service's addresses.
 pub const ANNOUNCED: &str = "arpeggio.dev/Announced";
 
+/// The reason of that condition when no node announces an address on purpose: its pool says that a router has a route to it.
+pub const ROUTED: &str = "Routed";
+
 /// The type of the condition that says which nodes still have connections of the Service's addresses, which others announce
 /// now.
 pub const CONNECTIONS_LEFT: &str = "arpeggio.dev/ConnectionsLeft";

@@ -82,7 +82,7 @@ async fn report(client: Client, global: &Global, system: &str) -> (Report, Times
         None => reader.all().await,
     };
     let now = server_clock::now();
-    (Report::of(&Status::of(&leases), &services, &reader.gaps, now), now)
+    (Report::of(&Status::of(&leases).told_by(&services), &services, &reader.gaps, now), now)
 }
 
 /// Reads all Leases once.

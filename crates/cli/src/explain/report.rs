@@ -109,7 +109,9 @@ impl<'a> Report<'a> {
     }
 
     fn announced(&self, now: Timestamp) -> String {
-        let rows = Status::of(&self.evidence.leases).addresses_of(&self.record.service.uid, now);
+        let status = Status::of(&self.evidence.leases);
+        let status = status.told_by(std::slice::from_ref(&self.evidence.service));
+        let rows = status.addresses_of(&self.record.service.uid, now);
         let said = self.record.condition(ANNOUNCED).is_some_and(|it| it.status == "True");
         let nobody = match self.unread_leases() {
             None => "nobody: no lock names the Service\n".to_owned(),

@@ -9,9 +9,13 @@ use arpeggio_api::{
     session::{self, SessionRecord},
 };
 use arpeggio_election::{Node, SessionState};
-use k8s_openapi::{api::coordination::v1::Lease, jiff::Timestamp};
+use k8s_openapi::{
+    api::{coordination::v1::Lease, core::v1::Service},
+    jiff::Timestamp,
+};
+use kube::ResourceExt as _;
 
-use super::report::Address;
+use super::report::{self, Address};
 
 /// What all Leases say.
 #[derive(Debug, Default)]
@@ -20,6 +24,8 @@ pub(crate) struct Status {
     pub(super) sessions: Vec<(SessionRecord, Lease)>,
     pub(super) forwarders: Vec<ForwarderRecord>,
     pub(super) damaged: Vec<LeaseError>,
+    /// The uids of the Services whose addresses no node announces since a router has a route to them.
+    routed: BTreeSet<String>,
 }
 
 impl Status {
@@ -34,6 +40,17 @@ impl Status {
         status.locks.sort_by_key(|record| record.lock.address);
         status.sessions.sort_by(|(one, _), (other, _)| one.session.node.cmp(&other.session.node));
         status
+    }
+
+    /// With what these Services' conditions say. Locks do not tell why no node may announce an address.
+    pub(crate) fn told_by(self, services: &[Service]) -> Self {
+        let routed = services.iter().filter(|it| report::is_routed(it));
+        Self { routed: routed.filter_map(|it| it.uid()).collect(), ..self }
+    }
+
+    /// Whether no node announces the address of a lock, since a router has a route to it.
+    pub(super) fn is_routed(&self, record: &LockRecord) -> bool {
+        record.claim.services.iter().any(|it| self.routed.contains(&it.uid))
     }
 
     fn add(&mut self, lease: &Lease) -> Result<(), LeaseError> {

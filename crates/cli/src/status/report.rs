@@ -5,7 +5,7 @@ use std::net::IpAddr;
 use arpeggio_api::{
     forwarder::{ForwarderRecord, STALE},
     lock::{LockRecord, ServiceRef},
-    service::{ADDRESS_ALLOCATED, ANNOUNCED},
+    service::{ADDRESS_ALLOCATED, ADDRESS_NOT_ANNOUNCED, ANNOUNCED, ROUTED},
     session::{SessionRecord, mac_text},
 };
 use arpeggio_election::SessionState;
@@ -100,6 +100,10 @@ pub(super) enum State {
     /// The session of the node that has it does not count.
     HolderGone,
     Nobody,
+    /// No node announces it, on purpose: a router has a route to it.
+    Routed,
+    /// No node may announce it.
+    Nowhere,
     /// It was given back, and nobody gets it yet.
     Rests,
     /// The Leases could not be read.
@@ -254,8 +258,11 @@ impl Report {
 impl Address {
     pub(super) fn of(record: &LockRecord, status: &Status) -> Self {
         let holder = record.lock.holder.as_ref();
+        let is_for_nobody = record.claim.terms.is_nowhere() && !record.rules_unknown;
         let state = match (holder, status.is_held(record)) {
             _ if record.rests => State::Rests,
+            (_, false) if is_for_nobody && status.is_routed(record) => State::Routed,
+            (_, false) if is_for_nobody => State::Nowhere,
             (None, _) => State::Nobody,
             (Some(_), false) => State::HolderGone,
             (Some(_), true) if record.lock.unannounced => State::NoReadyPod,
@@ -301,6 +308,8 @@ impl Address {
             State::NoReadyPod => paint::warn(&format!("{node} (no ready pod)")),
             State::HolderGone => paint::bad(&format!("{node} (gone)")),
             State::Nobody => paint::warn("(nobody yet)"),
+            State::Routed => "(routed)".to_owned(),
+            State::Nowhere => paint::warn("(nowhere)"),
             State::Rests => "(rests)".to_owned(),
             State::Unknown => "(not known)".to_owned(),
         }
@@ -320,6 +329,8 @@ fn problem(record: &LockRecord, state: State, status: &Status) -> Option<String>
     }
     match state {
         State::Nobody => Some("nobody announces it".to_owned()),
+        State::Routed => None,
+        State::Nowhere => Some("no announce rule of its pool is for it".to_owned()),
         State::HolderGone => Some("the session of its node does not count".to_owned()),
         State::NoReadyPod => Some("no pod of the Service is ready".to_owned()),
         State::Announced | State::Rests | State::Unknown => {
@@ -333,13 +344,19 @@ fn problem(record: &LockRecord, state: State, status: &Status) -> Option<String>
     }
 }
 
+/// Whether the controller says that a router has a route to the Service's addresses, and of none that it should be announced.
+pub(super) fn is_routed(service: &Service) -> bool {
+    let is_lost = condition(service, ADDRESS_NOT_ANNOUNCED).is_some_and(|it| it.status == "True");
+    condition(service, ANNOUNCED).is_some_and(|it| it.reason == ROUTED) && !is_lost
+}
+
 /// What a Service's own status says, for those who may read nothing else.
 fn told(service: &Service) -> Vec<Address> {
     if condition(service, ADDRESS_ALLOCATED).is_none() {
         return Vec::new();
     }
     let announced = condition(service, ANNOUNCED).filter(|it| it.status == "False");
-    let problem = announced.map(|it| it.message.clone());
+    let problem = announced.filter(|_| !is_routed(service)).map(|it| it.message.clone());
     let balancer = service.status.as_ref().and_then(|it| it.load_balancer.as_ref());
     let ingress = balancer.and_then(|it| it.ingress.as_deref()).unwrap_or_default();
     let addresses = ingress.iter().filter_map(|it| it.ip.as_deref()?.parse().ok());
@@ -513,7 +530,7 @@ mod tests {
     use crate::gaps::Reading;
 
     fn report(leases: &[Lease], services: &[Service], gaps: &[Gap]) -> Report {
-        Report::of(&Status::of(leases), services, gaps, wall_clock::now())
+        Report::of(&Status::of(leases).told_by(services), services, gaps, wall_clock::now())
     }
 
     fn text(leases: &[Lease]) -> String {
@@ -709,6 +726,53 @@ mod tests {
     fn a_holder_without_a_session_is_gone() {
         assert!(text(&[lock_held_by(Some("node-2"))]).contains("node-2 (gone)"));
         assert!(text(&[lock_held_by(None)]).contains("(nobody yet)"));
+    }
+
+    /// A lock of a pool whose addresses no node announces.
+    fn lock_for_nobody() -> Lease {
+        let mut lease = lock_held_by(None);
+        let annotations = lease.metadata.annotations.get_or_insert_default();
+        let terms = WrittenAnnounceTerms::nowhere().to_text().unwrap();
+        annotations.insert("arpeggio.dev/announce".into(), terms);
+        lease
+    }
+
+    /// The Service of [`lock_held_by`], with these conditions: type, status and reason.
+    fn said(conditions: &[[&str; 3]]) -> Service {
+        let condition = |[kind, status, reason]: &[&str; 3]| {
+            json!({
+                "type": kind, "status": status, "reason": reason, "message": "",
+                "lastTransitionTime": "2026-01-01T00:00:00Z",
+            })
+        };
+        let conditions: Vec<_> = conditions.iter().map(condition).collect();
+        serde_json::from_value(json!({
+            "metadata": { "namespace": "default", "name": "web", "uid": "u" },
+            "status": { "conditions": conditions },
+        }))
+        .unwrap()
+    }
+
+    #[test]
+    fn an_address_that_a_router_has_a_route_to_has_no_problem() {
+        let routed = [ANNOUNCED, "False", "Routed"];
+        let silent = [ANNOUNCED, "False", "NotAnnounced"];
+        let unadvertised = [ADDRESS_NOT_ANNOUNCED, "True", "NotAdvertised"];
+        let nowhere = Some("no announce rule of its pool is for it");
+        let table: [(&[[&str; 3]], &str, Option<&str>); 4] = [
+            (&[routed], "(routed)", None),
+            (&[silent, unadvertised], "(nowhere)", nowhere),
+            (&[routed, unadvertised], "(nowhere)", nowhere),
+            (&[], "(nowhere)", nowhere),
+        ];
+        for (conditions, shown_as, problem) in table {
+            let report = report(&[lock_for_nobody()], &[said(conditions)], &[]);
+            let text = shown(&report, Format::Table, &Selection::default());
+            assert!(text.contains(shown_as), "{conditions:?}: {text}");
+            assert_eq!(report.addresses[0].problem.as_deref(), problem, "{conditions:?}");
+        }
+        let waits = report(&[lock_held_by(None)], &[said(&[routed])], &[]);
+        assert_eq!(waits.addresses[0].problem.as_deref(), Some("nobody announces it"));
     }
 
     #[test]
