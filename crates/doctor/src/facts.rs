@@ -233,8 +233,10 @@ pub struct Node {
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 #[allow(clippy::struct_excessive_bools, reason = "facts that have nothing to do with one another")]
 pub struct Pool {
-    /// Its name.
+    /// Its name, for people: with the place where it is declared, unless that is an `AddressPool`.
     pub name: String,
+    /// Its name alone, as the locks of its addresses have it.
+    pub plain_name: String,
     /// Its addresses, without those that it excludes.
     pub ranges: Vec<AddressRange>,
     /// Whether nobody is to announce them.

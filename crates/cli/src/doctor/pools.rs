@@ -136,6 +136,7 @@ fn as_declared(declaration: &Declaration) -> Pool {
     };
     Pool {
         name: format!("{} ({})", declaration.name(), declaration.origin),
+        plain_name: declaration.name().to_string(),
         unready: unread.or(unannounced),
         routed: declaration.announcement == Announcement::Routed,
         rules: read_rules(rules),
@@ -164,6 +165,7 @@ fn judged(pool: Guarded<AddressPool>) -> Pool {
     match pool.0 {
         Ok(pool) => understood(&pool),
         Err(InvalidObject { error, metadata }) => Pool {
+            plain_name: metadata.name.clone().unwrap_or_default(),
             name: metadata.name.unwrap_or_default(),
             unready: Some(format!("this release does not understand it: {error}")),
             ..Pool::default()
@@ -183,6 +185,7 @@ fn understood(pool: &AddressPool) -> Pool {
     let known = pool.to_pool();
     Pool {
         name: pool.name_any(),
+        plain_name: pool.name_any(),
         unready: unready.or_else(|| known.as_ref().err().map(ToString::to_string)),
         is_full,
         routed: pool.spec.routed,
@@ -297,6 +300,7 @@ mod tests {
         let pools = in_file(&file(text), "config", Dialect::MetalLb);
         assert_eq!(pools[0].ranges, ["192.168.0.240/28".parse::<AddressRange>().unwrap()]);
         assert_eq!(pools[0].name, "lan (ConfigMap lb/config, line 1)");
+        assert_eq!(pools[0].plain_name, "lan", "as locks have it");
         let broken = in_file(&file("["), "config", Dialect::Ours);
         assert!(broken[0].unready.is_some(), "{broken:?}");
     }

@@ -40,7 +40,7 @@ fn unheld(lock: &Lock, facts: &Facts) -> Option<Finding> {
     let is_routed = facts
         .pools
         .as_ref()
-        .is_ok_and(|pools| pools.iter().any(|it| it.routed && it.name == lock.pool));
+        .is_ok_and(|pools| pools.iter().any(|it| it.routed && it.plain_name == lock.pool));
     if lock.holder.is_some() || lock.services.is_empty() || is_routed {
         return None;
     }
@@ -126,6 +126,7 @@ mod tests {
         );
         let mut routed = facts();
         routed.pools.as_mut().unwrap()[0].routed = true;
+        routed.pools.as_mut().unwrap()[0].name = "home (ConfigMap lb/arpeggio, line 1)".into();
         routed.locks.as_mut().unwrap()[0].holder = None;
         assert_eq!(codes(&check(&routed)), []);
         let mut theirs = facts();

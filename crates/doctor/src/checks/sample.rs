@@ -49,6 +49,7 @@ pub(super) fn facts() -> Facts {
         )]),
         pools: Ok(vec![Pool {
             name: "home".into(),
+            plain_name: "home".into(),
             ranges: vec!["192.168.0.240-192.168.0.250".parse().unwrap()],
             ..Pool::default()
         }]),
