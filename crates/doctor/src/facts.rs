@@ -7,7 +7,7 @@ use std::{
 };
 
 use arpeggio_election::Rule;
-use arpeggio_ipam::AddressRange;
+use arpeggio_ipam::{AddressRange, is_buggy};
 use ipnet::IpNet;
 
 use crate::survey::{Connect, Survey};
@@ -239,16 +239,26 @@ pub struct Pool {
     pub plain_name: String,
     /// Its addresses, without those that it excludes.
     pub ranges: Vec<AddressRange>,
+    /// Whether it never gives out those of them that end in .0 or .255 (IPv4).
+    pub avoid_buggy_ips: bool,
     /// Whether nobody is to announce them.
     pub routed: bool,
     /// Where it is announced; everywhere when there are none.
     pub rules: Vec<Rule>,
     /// What its condition `Ready` says when it is not True.
     pub unready: Option<String>,
-    /// Whether one of its families has no free address, by its status.
-    pub is_full: bool,
+    /// How many addresses the larger one of its families has that have none free, by its status. `None`: both have some.
+    pub full: Option<u128>,
     /// Whether it was written on the command line, to be judged before it is created.
     pub is_plan: bool,
+}
+
+impl Pool {
+    /// Whether it may give out this address.
+    pub fn has(&self, address: IpAddr) -> bool {
+        self.ranges.iter().any(|range| range.contains(address))
+            && !(self.avoid_buggy_ips && is_buggy(address))
+    }
 }
 
 /// A node's session.

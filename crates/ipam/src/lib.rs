@@ -46,7 +46,9 @@ pub use allocator::{Allocator, Overlap, PoolState, Unusable};
 pub use choose::Choice;
 pub use names::{Owner, PoolName, SharingKey};
 pub use plan::{Grace, Held, Leaving, Misfit, Plan, Unwanted};
-pub use pool::{AllocationRules, Audience, InvalidPool, Outsider, Pool, PoolError, parse_ranges};
+pub use pool::{
+    AllocationRules, Audience, InvalidPool, Outsider, Pool, PoolError, is_buggy, parse_ranges,
+};
 pub use range::{AddressRange, Family, RangeError};
 pub use refusal::{Refusal, Unfit, UnfitAddress, Unfitness};
 pub use request::{Families, PoolChoice, Request, Requester};

@@ -2,14 +2,14 @@
 
 use alloc::{boxed::Box, collections::BTreeSet, string::String, vec::Vec};
 use arpeggio_labels::{Labels, Selector, SelectorError};
-use core::time::Duration;
+use core::{net::IpAddr, time::Duration};
 
 use crate::{
     names::PoolName,
     range::{AddressRange, Family, RangeError},
     request::Requester,
     sharing::SharingScope,
-    space::declared,
+    space::{allowed, declared},
 };
 
 /// A named set of addresses, and who may have them.
@@ -198,6 +198,19 @@ impl Pool {
         }
     }
 
+    /// The addresses that it may give, as its ranges have them: without what is excluded or special, but with those that
+    /// `avoid_buggy_ips` leaves out ([`is_buggy`]), without which a large range would be thousands of small ones.
+    #[must_use]
+    pub fn allowed(&self) -> Vec<AddressRange> {
+        let of = |range: &AddressRange| {
+            let family = range.family();
+            let left = allowed(core::slice::from_ref(range), &self.excluded, family);
+            let left = left.iter().map(|(first, last)| AddressRange::between(family, first, last));
+            left.collect::<Vec<_>>()
+        };
+        self.ranges.iter().flat_map(of).collect()
+    }
+
     /// Whether all its addresses are among those of `other`.
     #[must_use]
     pub fn is_within(&self, other: &Self) -> bool {
@@ -217,6 +230,12 @@ impl Pool {
     pub fn admits(&self, requester: &Requester) -> Result<(), Outsider> {
         self.rules.as_ref().map_or(Ok(()), |rules| rules.admit(requester))
     }
+}
+
+/// Whether some machines take an address for that of a network or for everybody, which it is not: an IPv4 address that ends in
+/// .0 or .255.
+pub fn is_buggy(address: IpAddr) -> bool {
+    matches!(address, IpAddr::V4(address) if [0, 255].contains(&address.octets()[3]))
 }
 
 /// Addresses as people write them. `list` says what the items are, for the error: `address`, `excluded address`.

@@ -77,13 +77,8 @@ impl Space {
             Family::V4 if pool.avoid_buggy_ips => Numbering::Avoiding,
             _ => Numbering::Plain,
         };
-        let mut plain = declared(&pool.ranges, family);
-        let total = plain.count();
-        let special = SPECIAL.iter().map(|(range, _)| range);
-        for range in pool.excluded.iter().chain(special).filter(|range| range.family() == family) {
-            let (first, last) = range.numbers();
-            plain.subtract(first, last);
-        }
+        let total = declared(&pool.ranges, family).count();
+        let plain = self::allowed(&pool.ranges, &pool.excluded, family);
         let mut allowed = Intervals::default();
         for (first, last) in plain.iter().filter_map(|(first, last)| numbering.squeeze(first, last))
         {
@@ -167,6 +162,21 @@ pub(crate) fn declared(ranges: &[AddressRange], family: Family) -> Intervals {
     intervals
 }
 
+/// The same without what is excluded, or special.
+pub(crate) fn allowed(
+    ranges: &[AddressRange],
+    excluded: &[AddressRange],
+    family: Family,
+) -> Intervals {
+    let mut left = declared(ranges, family);
+    let special = SPECIAL.iter().map(|(range, _)| range);
+    for range in excluded.iter().chain(special).filter(|range| range.family() == family) {
+        let (first, last) = range.numbers();
+        left.subtract(first, last);
+    }
+    left
+}
+
 fn of_family(ranges: &[AddressRange], family: Family) -> Vec<(u128, u128)> {
     let own = ranges.iter().filter(|range| range.family() == family);
     own.map(AddressRange::numbers).collect()
@@ -198,7 +208,8 @@ impl Numbering {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use alloc::vec;
+    use crate::pool::is_buggy;
+    use alloc::{string::ToString, vec};
 
     fn pool(ranges: &[&str]) -> Pool {
         Pool::parse("home".into(), ranges).unwrap()
@@ -246,6 +257,27 @@ mod tests {
         for number in (0..2000u128).filter(|it| ![0, 255].contains(&(it % 256))) {
             let (dense, _) = Numbering::Avoiding.squeeze(number, number).unwrap();
             assert_eq!(Numbering::Avoiding.spread(dense), number);
+        }
+    }
+
+    #[test]
+    fn what_a_pool_says_that_it_may_give_is_what_it_gives() {
+        for avoid_buggy_ips in [false, true] {
+            let mut pool = pool(&["0.255.255.250-1.0.1.4", "10.0.0.0/29", "10.0.0.8/29"]);
+            pool.excluded = vec!["1.0.0.9".parse().unwrap(), "10.0.0.2-10.0.0.8".parse().unwrap()];
+            pool.avoid_buggy_ips = avoid_buggy_ips;
+            let (said, spaces) = (pool.allowed(), Spaces::new(&pool));
+            let ends: Vec<_> = said.iter().map(ToString::to_string).collect();
+            assert_eq!(
+                ends,
+                ["1.0.0.0-1.0.0.8", "1.0.0.10-1.0.1.4", "10.0.0.0-10.0.0.1", "10.0.0.9-10.0.0.15"]
+            );
+            for number in (0x00ff_fff0..0x0100_0110).chain(0x0a00_0000..0x0a00_0020) {
+                let address = Family::V4.address(number);
+                let is_said = said.iter().any(|it| it.contains(address))
+                    && !(avoid_buggy_ips && is_buggy(address));
+                assert_eq!(spaces.of(Family::V4).allows(address), is_said, "{address}");
+            }
         }
     }
 

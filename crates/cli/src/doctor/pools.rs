@@ -15,7 +15,6 @@ use arpeggio_doctor::{
     facts::{Definition, Pool},
 };
 use arpeggio_election::Rule;
-use arpeggio_ipam::AddressRange;
 use arpeggio_runtime::guarded::Guarded;
 use k8s_openapi::{
     api::core::v1::ConfigMap,
@@ -140,7 +139,8 @@ fn as_declared(declaration: &Declaration) -> Pool {
         unready: unread.or(unannounced),
         routed: declaration.announcement == Announcement::Routed,
         rules: read_rules(rules),
-        ranges: declaration.pool.as_ref().map(|it| it.ranges.clone()).unwrap_or_default(),
+        ranges: declaration.pool.as_ref().map(arpeggio_ipam::Pool::allowed).unwrap_or_default(),
+        avoid_buggy_ips: declaration.pool.as_ref().is_ok_and(|it| it.avoid_buggy_ips),
         ..Pool::default()
     }
 }
@@ -177,20 +177,20 @@ fn understood(pool: &AddressPool) -> Pool {
     let status = pool.status.clone().unwrap_or_default();
     let unready = status.conditions.iter().find(|it| it.type_ == READY && it.status != "True");
     let unready = unready.map(|it| format!("{}: {}", it.reason, it.message));
-    let is_full = unready.is_none()
-        && [status.ipv4, status.ipv6]
-            .into_iter()
-            .flatten()
-            .any(|it| it.free == 0 && it.total > it.reserved);
+    let is_ready = unready.is_none();
+    let families = [status.ipv4, status.ipv6].into_iter().flatten();
+    let full = families.filter(|it| it.free == 0 && it.total > it.reserved);
+    let full = full.filter_map(|it| u128::try_from(it.total).ok()).max();
     let known = pool.to_pool();
     Pool {
         name: pool.name_any(),
         plain_name: pool.name_any(),
         unready: unready.or_else(|| known.as_ref().err().map(ToString::to_string)),
-        is_full,
+        full: full.filter(|_| is_ready),
         routed: pool.spec.routed,
         rules: read_rules(&pool.spec.announce),
-        ranges: known.map(|it| without(it.ranges, &it.excluded)).unwrap_or_default(),
+        ranges: known.as_ref().map(arpeggio_ipam::Pool::allowed).unwrap_or_default(),
+        avoid_buggy_ips: known.is_ok_and(|it| it.avoid_buggy_ips),
         is_plan: false,
     }
 }
@@ -198,14 +198,6 @@ fn understood(pool: &AddressPool) -> Pool {
 /// What cannot be read of rules, their pool says.
 fn read_rules(rules: &[AnnounceRule]) -> Vec<Rule> {
     rules.iter().filter_map(|it| it.to_rule().ok()).collect()
-}
-
-/// The ranges without those that are left out as a whole. One that loses only a part stays as it is.
-fn without(ranges: Vec<AddressRange>, excluded: &[AddressRange]) -> Vec<AddressRange> {
-    let is_out = |range: &AddressRange| {
-        excluded.iter().any(|it| it.contains(range.first()) && it.contains(range.last()))
-    };
-    ranges.into_iter().filter(|range| !is_out(range)).collect()
 }
 
 /// The pools in a `ConfigMap`.
@@ -226,6 +218,8 @@ fn in_file(file: &ConfigMap, key: &str, dialect: Dialect) -> Vec<Pool> {
 #[cfg(test)]
 mod tests {
     use serde_json::json;
+
+    use arpeggio_ipam::AddressRange;
 
     use super::*;
 
@@ -301,15 +295,30 @@ mod tests {
         assert_eq!(pools[0].ranges, ["192.168.0.240/28".parse::<AddressRange>().unwrap()]);
         assert_eq!(pools[0].name, "lan (ConfigMap lb/config, line 1)");
         assert_eq!(pools[0].plain_name, "lan", "as locks have it");
+        assert!(!pools[0].avoid_buggy_ips);
+        let avoiding = text.replace("}]", ", avoid-buggy-ips: true}]");
+        assert!(in_file(&file(&avoiding), "config", Dialect::MetalLb)[0].avoid_buggy_ips);
         let broken = in_file(&file("["), "config", Dialect::Ours);
         assert!(broken[0].unready.is_some(), "{broken:?}");
     }
 
     #[test]
     fn what_is_left_out_counts_for_nothing() {
-        let parse = |text: &str| text.parse::<AddressRange>().unwrap();
-        let ranges = vec![parse("192.168.0.1/32"), parse("192.168.0.240/31")];
-        let left = without(ranges, &[parse("192.168.0.0/28")]);
-        assert_eq!(left, [parse("192.168.0.240/31")]);
+        let left = |addresses: &[&str], excluded: &[&str]| {
+            let spec = json!({ "addresses": addresses, "excludedAddresses": excluded });
+            let pool = judged(
+                serde_json::from_value(json!({ "metadata": { "name": "lan" }, "spec": spec }))
+                    .unwrap(),
+            );
+            pool.ranges.iter().map(ToString::to_string).collect::<Vec<_>>()
+        };
+        assert_eq!(
+            left(&["192.168.0.1", "192.168.0.240/31"], &["192.168.0.0/28"]),
+            ["192.168.0.240-192.168.0.241"]
+        );
+        assert_eq!(
+            left(&["192.168.0.0/24"], &["192.168.0.0-192.168.0.199", "192.168.0.210"]),
+            ["192.168.0.200-192.168.0.209", "192.168.0.211-192.168.0.255"]
+        );
     }
 }

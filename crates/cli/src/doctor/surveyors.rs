@@ -8,7 +8,7 @@ use std::{
 
 use arpeggio_doctor::{
     Facts, Known,
-    facts::{Asking, Lock, Service, Session, Unasked},
+    facts::{Asking, Lock, Pool, Service, Session, Unasked},
     survey::{Questions, Survey, Wanted},
 };
 use arpeggio_ipam::AddressRange;
@@ -141,7 +141,7 @@ fn wanted(address: IpAddr, mac: Option<&String>) -> Wanted {
 fn near<'a>(
     facts: &'a Facts,
     questions: &BTreeMap<String, Questions>,
-) -> Vec<(&'a AddressRange, &'a str)> {
+) -> Vec<(&'a Pool, &'a AddressRange, &'a str)> {
     let sessions = facts.sessions.as_deref().unwrap_or_default();
     let pools = facts.pools.as_deref().unwrap_or_default().iter().filter(|it| !it.routed);
     let asker = |range: &AddressRange| {
@@ -149,7 +149,8 @@ fn near<'a>(
             |it: &&Session| is_neighbour(it, range.first()) && questions.contains_key(&it.node);
         sessions.iter().find(near).map(|it| it.node.as_str())
     };
-    pools.flat_map(|it| &it.ranges).filter_map(|it| Some((it, asker(it)?))).collect()
+    let ranges = pools.flat_map(|pool| pool.ranges.iter().map(move |it| (pool, it)));
+    ranges.filter_map(|(pool, it)| Some((pool, it, asker(it)?))).collect()
 }
 
 /// The addresses that are announced, and the nodes' own.
@@ -163,12 +164,12 @@ fn taken(facts: &Facts) -> BTreeSet<IpAddr> {
 /// Some addresses that nobody should have: one node asks for those of each range.
 fn free(facts: &Facts, questions: &mut BTreeMap<String, Questions>, unasked: &mut Vec<Unasked>) {
     let taken = taken(facts);
-    for (range, asker) in near(facts, questions) {
-        let free = addresses(range).filter(|it| !taken.contains(it)).take(FREE);
-        let ask: Vec<Wanted> = free.map(|it| wanted(it, None)).collect();
+    for (pool, range, asker) in near(facts, questions) {
+        let mut free = addresses(range).filter(|it| pool.has(*it) && !taken.contains(it));
+        let ask: Vec<Wanted> = free.by_ref().take(FREE).map(|it| wanted(it, None)).collect();
         let gone = taken.iter().filter(|it| range.contains(**it)).count();
         let of = range.size().saturating_sub(number(gone));
-        if number(ask.len()) < of {
+        if free.next().is_some() {
             let at = range.to_string();
             unasked.push(Unasked { what: Asking::Free, at, asked: ask.len(), of });
         }
@@ -180,8 +181,8 @@ fn free(facts: &Facts, questions: &mut BTreeMap<String, Questions>, unasked: &mu
 /// a rule.
 fn leases(facts: &Facts, questions: &mut BTreeMap<String, Questions>, unasked: &mut Vec<Unasked>) {
     let taken = taken(facts);
-    for (range, asker) in near(facts, questions) {
-        let is_free = |it: &IpAddr| !taken.contains(it);
+    for (pool, range, asker) in near(facts, questions) {
+        let is_free = |it: &IpAddr| pool.has(*it) && !taken.contains(it);
         let ends = [addresses(range).find(is_free), back(range).find(is_free)];
         let ends = ends.into_iter().flatten().filter_map(|it| match it {
             IpAddr::V4(end) => Some(end),
@@ -325,7 +326,7 @@ async fn finish(mut survey: InPod) -> Known<Survey> {
 
 #[cfg(test)]
 mod tests {
-    use arpeggio_doctor::{Stage, facts::Pool};
+    use arpeggio_doctor::Stage;
 
     use super::*;
     use crate::doctor::nothing_known;
@@ -474,6 +475,14 @@ mod tests {
         assert_eq!((leases("node-2").count(), leases("node-3").count()), (0, 0));
         let (asked, _) = questions(&facts, &nodes, false);
         assert!(asked["node-1"].lease.is_empty());
+        let mut facts = facts;
+        let pool = &mut facts.pools.as_mut().unwrap()[0];
+        pool.ranges = vec!["192.168.0.252-192.168.1.0".parse().unwrap()];
+        pool.avoid_buggy_ips = true;
+        let (asked, unasked) = questions(&facts, &nodes, true);
+        let ends = asked["node-1"].lease.iter().map(ToString::to_string);
+        assert_eq!(ends.collect::<Vec<_>>(), ["192.168.0.252", "192.168.0.254"]);
+        assert_eq!(unasked, [], "it never gives out the others");
     }
 
     #[test]

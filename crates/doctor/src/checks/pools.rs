@@ -17,6 +17,9 @@ use crate::{
     survey::Survey,
 };
 
+/// A pool of fewer addresses is most often full on purpose, as the alert `ArpeggioPoolNearlyFull` has it.
+const SPACIOUS: u128 = 5;
+
 pub(super) fn check(facts: &Facts) -> Vec<Finding> {
     known(Code::A701, "pools", &facts.pools, |pools| {
         let mut findings: Vec<Finding> = none(pools, facts).into_iter().collect();
@@ -64,9 +67,11 @@ fn none(pools: &[Pool], facts: &Facts) -> Option<Finding> {
 /// What the controller, or the pool itself, says of it.
 fn said(pool: &Pool) -> Vec<Finding> {
     let unready = pool.unready.as_ref().map(|why| Finding::new(Code::A702, about(pool), why));
-    let full = pool
-        .is_full
-        .then(|| Finding::new(Code::A712, about(pool), "all addresses of a family are in use"));
+    let full = pool.full.map(|size| {
+        let severity = if size < SPACIOUS { Severity::Info } else { Code::A712.severity() };
+        let seen = "all addresses of a family are in use";
+        Finding::new(Code::A712, about(pool), seen).with(severity)
+    });
     unready.into_iter().chain(full).collect()
 }
 
@@ -124,7 +129,7 @@ fn cluster_ranges(pool: &Pool, facts: &Facts) -> Vec<Finding> {
     let foreign = facts.services.as_deref().unwrap_or_default().iter().filter(|it| !it.is_ours());
     let foreign = foreign.flat_map(|it| it.addresses.iter().map(move |address| (it, *address)));
     let foreign = foreign.filter(|(it, address)| {
-        has(pool, *address) && !given(facts).any(|(its, to)| its == *address && to == it.path)
+        pool.has(*address) && !given(facts).any(|(its, to)| its == *address && to == it.path)
     });
     findings.extend(foreign.map(|(service, address)| {
         let seen = format!("another load balancer has given {address} to Service {}", service.path);
@@ -137,7 +142,7 @@ fn cluster_ranges(pool: &Pool, facts: &Facts) -> Vec<Finding> {
 fn used<'a>(pool: &Pool, facts: &'a Facts, by: User) -> BTreeMap<IpAddr, &'a str> {
     // Pods on their node's own network have its addresses, of which another finding tells.
     let of_nodes = node_addresses(facts);
-    let uses = facts.uses.iter().filter(|it| it.by == by && has(pool, it.address));
+    let uses = facts.uses.iter().filter(|it| it.by == by && pool.has(it.address));
     let uses = uses.filter(|it| !of_nodes.contains(&it.address));
     uses.map(|it| (it.address, it.service.as_str())).collect()
 }
@@ -174,7 +179,7 @@ fn surveys(facts: &Facts) -> impl Iterator<Item = &Survey> {
 fn given_out(pool: &Pool, facts: &Facts) -> Vec<Finding> {
     let offers = surveys(facts).flat_map(|it| &it.offers);
     let mut given: BTreeMap<Ipv4Addr, BTreeSet<IpAddr>> = BTreeMap::new();
-    for offer in offers.filter(|it| has(pool, it.address.into())) {
+    for offer in offers.filter(|it| pool.has(it.address.into())) {
         given.entry(offer.server).or_default().insert(offer.address.into());
     }
     let finding = |(server, addresses): (Ipv4Addr, BTreeSet<IpAddr>)| {
@@ -198,10 +203,6 @@ fn nothing_offered(facts: &Facts) -> Option<String> {
     })
 }
 
-fn has(pool: &Pool, address: IpAddr) -> bool {
-    pool.ranges.iter().any(|range| range.contains(address))
-}
-
 fn live(facts: &Facts) -> impl Iterator<Item = &Session> {
     facts.sessions.as_deref().unwrap_or_default().iter().filter(|it| it.is_live())
 }
@@ -216,12 +217,12 @@ pub(super) fn node_addresses(facts: &Facts) -> BTreeSet<IpAddr> {
 }
 
 fn reserved(pool: &Pool, facts: &Facts) -> Vec<Finding> {
-    let own: Vec<IpAddr> = node_addresses(facts).into_iter().filter(|it| has(pool, *it)).collect();
+    let own: Vec<IpAddr> = node_addresses(facts).into_iter().filter(|it| pool.has(*it)).collect();
     let gateways: BTreeSet<IpAddr> =
         live(facts).flat_map(|it| it.gateways.iter().map(|(_, it)| *it)).collect();
-    let gateways: Vec<IpAddr> = gateways.into_iter().filter(|it| has(pool, *it)).collect();
+    let gateways: Vec<IpAddr> = gateways.into_iter().filter(|it| pool.has(*it)).collect();
     let ends: BTreeSet<IpAddr> = live(facts).flat_map(|it| &it.subnets).flat_map(ends).collect();
-    let ends: Vec<IpAddr> = ends.into_iter().filter(|it| has(pool, *it)).collect();
+    let ends: Vec<IpAddr> = ends.into_iter().filter(|it| pool.has(*it)).collect();
     let finding = |code, what: &str, addresses: Vec<IpAddr>| {
         (!addresses.is_empty()).then(|| {
             Finding::new(code, about(pool), format!("{what} are in it: {}", list(addresses)))
@@ -519,10 +520,29 @@ mod tests {
     fn what_the_controller_says_counts() {
         let said = Pool {
             unready: Some("Invalid".into()),
-            is_full: true,
+            full: Some(5),
             ..pool("p", &["192.168.0.240/32"])
         };
         assert_eq!(found(vec![said]), [Code::A702, Code::A712]);
+    }
+
+    #[test]
+    fn a_small_pool_may_be_full_on_purpose() {
+        for (size, severity) in [(1, Severity::Info), (4, Severity::Info), (5, Severity::Warning)] {
+            let full = Pool { full: Some(size), ..pool("p", &["192.168.0.240/32"]) };
+            let facts = Facts { pools: Ok(vec![full]), ..facts() };
+            assert_eq!(codes(&check(&facts)), [(Code::A712, severity)], "{size}");
+        }
+        let rules = include_str!("../../../../manifests/components/monitoring/rules.yaml");
+        let alert = format!("arpeggio_pool_addresses >= {SPACIOUS}");
+        assert!(rules.contains(&alert), "{alert}");
+    }
+
+    #[test]
+    fn what_a_pool_avoids_is_not_of_it() {
+        let ends = pool("p", &["192.168.0.240-192.168.0.255"]);
+        assert_eq!(found(vec![ends.clone()]), [Code::A708]);
+        assert_eq!(found(vec![Pool { avoid_buggy_ips: true, ..ends }]), []);
     }
 
     #[test]

@@ -324,9 +324,7 @@ impl<'a> Wire<'a> {
         let Ok(locks) = &facts.locks else { return Vec::new() };
         let locked: BTreeSet<IpAddr> = locks.iter().map(|it| it.address).collect();
         let pools = facts.pools.as_deref().unwrap_or_default();
-        let in_pool = |address: IpAddr| {
-            pools.iter().any(|pool| pool.ranges.iter().any(|range| range.contains(address)))
-        };
+        let in_pool = |address: IpAddr| pools.iter().any(|pool| pool.has(address));
         let is_free = |address: IpAddr| {
             in_pool(address) && !locked.contains(&address) && !self.own.contains(&address)
         };
