@@ -8,6 +8,7 @@ mod leases;
 mod metrics;
 mod nodes;
 mod permissions;
+mod placement;
 mod pods;
 mod pools;
 mod report;

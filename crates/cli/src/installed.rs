@@ -50,10 +50,9 @@ pub(crate) fn container(
 
 /// Whether speakers announce from excluded nodes, too. What may not be read, or is not there, says nothing.
 pub(crate) async fn ignores_exclusion(client: &Client, namespace: &str) -> bool {
-    let sets: Api<DaemonSet> = Api::namespaced(client.clone(), namespace);
-    let sets = reader::list(&sets, &ListParams::default().labels(NAME)).await.unwrap_or_default();
-    let speaker = sets.iter().find(|it| is(it.labels(), Component::Speaker));
-    let speaker = speaker.and_then(|it| container(&it.spec.as_ref()?.template, Component::Speaker));
+    let sets = daemon_sets(client, namespace).await.unwrap_or_default();
+    let speaker =
+        speakers(&sets).and_then(|it| container(&it.spec.as_ref()?.template, Component::Speaker));
     speaker.is_some_and(|it| is_on(it, "ignore-exclusion-label"))
 }
 
@@ -61,6 +60,17 @@ pub(crate) async fn ignores_exclusion(client: &Client, namespace: &str) -> bool 
 pub(crate) async fn deployments(client: &Client, namespace: &str) -> Result<Vec<Deployment>, Gap> {
     let deployments: Api<Deployment> = Api::namespaced(client.clone(), namespace);
     reader::list(&deployments, &ListParams::default().labels(NAME)).await
+}
+
+/// Its DaemonSets.
+pub(crate) async fn daemon_sets(client: &Client, namespace: &str) -> Result<Vec<DaemonSet>, Gap> {
+    let sets: Api<DaemonSet> = Api::namespaced(client.clone(), namespace);
+    reader::list(&sets, &ListParams::default().labels(NAME)).await
+}
+
+/// The one of the speakers.
+pub(crate) fn speakers(sets: &[DaemonSet]) -> Option<&DaemonSet> {
+    sets.iter().find(|it| is(it.labels(), Component::Speaker))
 }
 
 /// Which Services the controller serves, and where it looks for pools that are not `AddressPool`s, as its Deployment says.

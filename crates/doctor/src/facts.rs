@@ -217,8 +217,10 @@ pub struct Node {
     pub excluded: bool,
     /// Why it never announces, whatever else is so.
     pub barred: Option<String>,
-    /// Whether a speaker can run on it: it is a machine, and runs Linux.
+    /// Whether a speaker can run on it: it is a machine, runs Linux, and the DaemonSet does not keep its pods off it.
     pub hosts_speakers: bool,
+    /// What of the DaemonSet keeps speakers off it, where nothing else does.
+    pub kept_off: Option<String>,
     /// Its labels.
     pub labels: BTreeMap<String, String>,
     /// Its own addresses, as Kubernetes knows them.

@@ -9,7 +9,10 @@ use arpeggio_doctor::{
 };
 use arpeggio_ipam::AddressRange;
 use arpeggio_runtime::client::Patience;
-use k8s_openapi::api::apps::v1::Deployment;
+use k8s_openapi::api::{
+    apps::v1::{DaemonSet, Deployment},
+    core::v1::PodSpec,
+};
 use kube::Client;
 use tokio::time::sleep;
 
@@ -36,6 +39,7 @@ pub(super) struct Gatherer<'a> {
     selection: &'a Selection,
     /// Ours in that namespace.
     deployments: Known<Vec<Deployment>>,
+    sets: Known<Vec<DaemonSet>>,
     /// What the controller is told to do.
     duties: Known<Duties>,
     /// What does not change from one look to the next.
@@ -51,15 +55,25 @@ impl<'a> Gatherer<'a> {
         let patience = Patience { retry: false, ..Patience::default() };
         let client = global.connect_with(patience).await?;
         let namespace = global.system_namespace();
-        let deployments = within(PATIENCE, installed::deployments(&client, &namespace)).await;
+        let (deployments, sets) = tokio::join!(
+            within(PATIENCE, installed::deployments(&client, &namespace)),
+            within(PATIENCE, installed::daemon_sets(&client, &namespace))
+        );
         let deployments = deployments.and_then(|it| it.map_err(|gap| gap.to_string()));
+        let sets = sets.and_then(|it| it.map_err(|gap| gap.to_string()));
         let duties = deployments.as_deref().map(Duties::among).map_err(Clone::clone);
-        Ok(Self { client, namespace, args, selection, deployments, duties, settled: None })
+        Ok(Self { client, namespace, args, selection, deployments, sets, duties, settled: None })
     }
 
     /// The class that is served: as said on the command line, or else as the controller's Deployment says.
     fn class(&self) -> Option<&str> {
         self.args.class().or(self.duties.as_ref().ok()?.class.as_deref())
+    }
+
+    /// What the DaemonSet says of its pods.
+    fn speakers(&self) -> Option<&PodSpec> {
+        let set = installed::speakers(self.sets.as_deref().unwrap_or_default())?;
+        set.spec.as_ref()?.template.spec.as_ref()
     }
 
     fn wants(&self, groups: &[Group]) -> bool {
@@ -87,7 +101,7 @@ impl<'a> Gatherer<'a> {
         let installed = self.args.stage() == Stage::Installed;
         let (kubernetes, nodes, proxy, ranges, pools, rivals) = tokio::join!(
             kubernetes(client),
-            nodes::read(client),
+            nodes::read(client, self.speakers()),
             nodes::proxy(client),
             nodes::service_ranges(client),
             pools::read(client, namespace, &self.duties),
@@ -102,7 +116,7 @@ impl<'a> Gatherer<'a> {
         }
         let (definition, installation, elsewhere) = tokio::join!(
             pools::definition(client),
-            workloads::read(client, namespace, &self.deployments),
+            workloads::read(client, namespace, &self.deployments, &self.sets),
             rivals::elsewhere(client, namespace),
         );
         (facts.definition, facts.installation, facts.elsewhere) =

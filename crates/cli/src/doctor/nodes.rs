@@ -17,7 +17,10 @@ use k8s_openapi::api::{
 use kube::{Api, Client, ResourceExt as _, api::ListParams};
 use serde::Deserialize;
 
-use super::kubernetes::{get, list};
+use super::{
+    kubernetes::{get, list},
+    placement::keeps_off,
+};
 
 /// Labels of nodes that are no machines, where the DaemonSet has no pods.
 const NO_MACHINES: [(&str, &str); 3] = [
@@ -26,22 +29,25 @@ const NO_MACHINES: [(&str, &str); 3] = [
     ("eks.amazonaws.com/compute-type", "fargate"),
 ];
 
-/// All nodes.
-pub(super) async fn read(client: &Client) -> Known<Vec<Node>> {
+/// All nodes. `speakers`: what their DaemonSet says of its pods, once there is one.
+pub(super) async fn read(client: &Client, speakers: Option<&v1::PodSpec>) -> Known<Vec<Node>> {
     let nodes = list(&Api::<v1::Node>::all(client.clone()), &ListParams::default()).await?;
-    Ok(nodes.iter().map(understood).collect())
+    Ok(nodes.iter().map(|it| understood(it, speakers)).collect())
 }
 
-fn understood(object: &v1::Node) -> Node {
+fn understood(object: &v1::Node, speakers: Option<&v1::PodSpec>) -> Node {
     let facts = node::facts(object, true);
     let label = |key: &str| facts.labels.get(key).map(String::as_str);
+    let is_able = label("kubernetes.io/os").is_none_or(|it| it == "linux")
+        && !NO_MACHINES.iter().any(|(key, value)| label(key) == Some(value));
+    let kept_off = speakers.filter(|_| is_able).and_then(|it| keeps_off(it, object));
     Node {
         name: object.name_any(),
         ready: !facts.not_ready,
         excluded: facts.excluded,
         barred: barred(&facts),
-        hosts_speakers: label("kubernetes.io/os").is_none_or(|it| it == "linux")
-            && !NO_MACHINES.iter().any(|(key, value)| label(key) == Some(value)),
+        hosts_speakers: is_able && kept_off.is_none(),
+        kept_off,
         addresses: node_addresses(object),
         internal: internal(object),
         pod_ranges: ClusterRange::of_node(object).into_iter().map(|it| it.range).collect(),
@@ -142,7 +148,11 @@ mod tests {
             let mut object = v1::Node::default();
             let labels = label.into_iter().map(|(key, value)| (key.to_owned(), value.to_owned()));
             object.metadata.labels = Some(labels.collect());
-            assert_eq!(understood(&object).hosts_speakers, expected, "{label:?}");
+            assert_eq!(understood(&object, None).hosts_speakers, expected, "{label:?}");
+            let selector = [("arch".to_owned(), "amd64".to_owned())].into();
+            let spec = v1::PodSpec { node_selector: Some(selector), ..v1::PodSpec::default() };
+            let kept = understood(&object, Some(&spec));
+            assert_eq!((kept.hosts_speakers, kept.kept_off.is_some()), (false, expected));
         }
         let manifest = include_str!("../../../../manifests/base/speaker.yaml");
         for (key, value) in NO_MACHINES {
@@ -153,7 +163,8 @@ mod tests {
 
     #[test]
     fn why_a_node_never_announces_is_told() {
-        let node = |object: serde_json::Value| understood(&serde_json::from_value(object).unwrap());
+        let node =
+            |object: serde_json::Value| understood(&serde_json::from_value(object).unwrap(), None);
         let condition = |status: &str| {
             let conditions = json!([{ "type": "NetworkUnavailable", "status": status }]);
             node(json!({ "metadata": { "name": "a" }, "status": { "conditions": conditions } }))

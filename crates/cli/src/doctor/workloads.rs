@@ -20,7 +20,7 @@ use k8s_openapi::{
 use kube::{Api, Client, ResourceExt, api::ListParams};
 
 use crate::{
-    installed::{NAME, container, has_ended, is, is_off, is_on, program},
+    installed::{self, NAME, container, has_ended, is, is_off, is_on, program},
     leading::{self, Leading},
 };
 
@@ -32,31 +32,31 @@ use super::{
 /// Who tries to create pods in vain says so this often at least.
 const LATELY: Duration = Duration::from_mins(30);
 
-/// The Deployment, which is one of `deployments`, the DaemonSet, their pods and the leader.
+/// The Deployment and the DaemonSet, which are among these, their pods and the leader.
 pub(super) async fn read(
     client: &Client,
     namespace: &str,
     deployments: &Known<Vec<Deployment>>,
+    sets: &Known<Vec<DaemonSet>>,
 ) -> Known<Installation> {
     let ours = ListParams::default().labels(NAME);
-    let (sets, pods): (Api<DaemonSet>, Api<v1::Pod>) =
-        (Api::namespaced(client.clone(), namespace), Api::namespaced(client.clone(), namespace));
+    let pods: Api<v1::Pod> = Api::namespaced(client.clone(), namespace);
     let leases: Api<Lease> = Api::namespaced(client.clone(), namespace);
     // Who may not read them is told less.
     let events: Api<Event> = Api::namespaced(client.clone(), namespace);
     let refusals = ListParams::default().fields("reason=FailedCreate");
-    let (sets, pods, events, lease) = tokio::join!(
-        list(&sets, &ours),
+    let (pods, events, lease) = tokio::join!(
         list(&pods, &ours),
         list(&events, &refusals),
         leading::look(async || Ok::<_, String>(
             get(&leases, leader::NAME).await?.into_iter().collect()
         ))
     );
-    let (sets, now) = (sets?, server_clock::now());
+    let now = server_clock::now();
+    let sets = sets.as_ref().map_err(Clone::clone)?;
     let deployments = deployments.as_ref().map_err(Clone::clone)?;
     let controller = deployments.iter().find(|it| is(it.labels(), Component::Controller));
-    let speaker = sets.iter().find(|it| is(it.labels(), Component::Speaker));
+    let speaker = installed::speakers(sets);
     let template = controller.and_then(|it| Some(&it.spec.as_ref()?.template));
     let of_controller = template.and_then(|it| container(it, Component::Controller));
     let template = speaker.and_then(|it| Some(&it.spec.as_ref()?.template));

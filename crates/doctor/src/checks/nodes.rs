@@ -7,7 +7,7 @@ use std::{
 
 use super::{
     answered, known, list,
-    pods::{candidates, names},
+    pods::{candidates, hosts, names},
 };
 use crate::{
     code::Code,
@@ -26,7 +26,7 @@ pub(super) fn check(facts: &Facts) -> Vec<Finding> {
 
 fn of_objects(facts: &Facts) -> Vec<Finding> {
     known(Code::A601, "nodes", &facts.nodes, |nodes| {
-        let hosts: Vec<&Node> = nodes.iter().filter(|node| node.hosts_speakers).collect();
+        let hosts = hosts(facts);
         let mut findings: Vec<Finding> =
             hosts.iter().filter_map(|node| unready(node).or_else(|| barred(node))).collect();
         findings.extend(shared(nodes));

@@ -95,8 +95,25 @@ fn speakers(installation: &Installation, facts: &Facts) -> Vec<Finding> {
         let soft = |node: &&Node| node.excluded && installation.obeys_exclusion;
         let severity = |node: &&Node| if soft(node) { Severity::Info } else { Severity::Error };
         let lacking = without.iter().map(|node| finding(node).with(severity(node)));
-        lacking.chain(refused).collect()
+        let kept_off = nodes.iter().filter(|it| !have.contains(it.name.as_str()));
+        lacking.chain(kept_off.filter_map(kept)).chain(refused).collect()
     })
+}
+
+/// A node that the installation does without.
+fn kept(node: &Node) -> Option<Finding> {
+    let why = node.kept_off.as_ref()?;
+    let seen = format!("the DaemonSet has no speaker on it ({why}), so it announces nothing");
+    Some(Finding::new(Code::A304, format!("node {}", node.name), seen).with(Severity::Info))
+}
+
+/// The nodes on which speakers run, or can run. A taint that has come later lets those run on that do.
+pub(super) fn hosts(facts: &Facts) -> Vec<&Node> {
+    let pods = facts.installation.as_ref().map(|it| it.pods.as_slice()).unwrap_or_default();
+    let speakers = pods.iter().filter(|it| it.component == Component::Speaker && !it.ending);
+    let have: BTreeSet<&str> = speakers.filter_map(|it| it.node.as_deref()).collect();
+    let nodes = facts.nodes.as_deref().unwrap_or_default().iter();
+    nodes.filter(|it| it.hosts_speakers || have.contains(it.name.as_str())).collect()
 }
 
 fn unready(pod: &Pod) -> Option<Finding> {
@@ -231,6 +248,19 @@ mod tests {
             it.pods.retain(|pod| pod.component == Component::Speaker);
         };
         assert_eq!(changed(of_controller), [(Code::A302, Error), (Code::A308, Error)]);
+    }
+
+    #[test]
+    fn a_node_that_the_daemon_set_keeps_its_pods_off_needs_no_speaker() {
+        let mut facts = facts();
+        let node = &mut facts.nodes.as_mut().unwrap()[2];
+        (node.hosts_speakers, node.kept_off) = (false, Some("its nodeSelector".into()));
+        assert_eq!(codes(&check(&facts)), [], "it runs still");
+        assert_eq!(hosts(&facts).len(), 3);
+        let pods = &mut facts.installation.as_mut().unwrap().pods;
+        pods.pop();
+        assert_eq!(codes(&check(&facts)), [(Code::A304, Severity::Info)]);
+        assert_eq!(hosts(&facts).len(), 2);
     }
 
     #[test]

@@ -9,7 +9,11 @@ use arpeggio_election::{NodeFacts, Pattern, Rule};
 use arpeggio_ipam::AddressRange;
 use ipnet::IpNet;
 
-use super::{known, list, pods::candidates, unasked};
+use super::{
+    known, list,
+    pods::{candidates, hosts},
+    unasked,
+};
 use crate::{
     code::Code,
     facts::{Asking, Facts, Node, Pool, Service, Session, Stage, User},
@@ -248,12 +252,11 @@ fn ends(net: &IpNet) -> Vec<IpAddr> {
 
 /// Whether the pool's rules leave anybody who announces.
 fn by_rules(pool: &Pool, facts: &Facts) -> Vec<Finding> {
-    let Some(nodes) = facts.nodes.as_ref().ok().filter(|_| !pool.rules.is_empty() && !pool.routed)
-    else {
+    if facts.nodes.is_err() || pool.rules.is_empty() || pool.routed {
         return Vec::new();
-    };
-    let hosts = || nodes.iter().filter(|it| it.hosts_speakers);
-    let selected: BTreeSet<&str> = hosts()
+    }
+    let selected: BTreeSet<&str> = hosts(facts)
+        .into_iter()
         .filter(|node| pool.rules.iter().any(|rule| selects(rule, node)))
         .map(|node| node.name.as_str())
         .collect();

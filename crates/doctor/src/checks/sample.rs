@@ -136,6 +136,7 @@ fn node(number: u8) -> Node {
         excluded: false,
         barred: None,
         hosts_speakers: true,
+        kept_off: None,
         labels: [("kubernetes.io/hostname".into(), name(number))].into(),
         addresses: vec![address(number)],
         internal: vec![address(number)],

@@ -366,6 +366,19 @@ fn nodes_and_leases(home: &Home) -> anyhow::Result<()> {
     Fault::new("all nodes are excluded", "A601").also(&["A902"]).is_found(home)?;
     home.lab.kubectl(&["label", "nodes", "--all", &format!("{EXCLUDE}-")])?;
 
+    no_speaker_on_a_node(home)?;
+    gets_well(home, OBJECTS)?;
+
+    home.apply(&lease("session-gone", "arpeggio-system", "2026-01-01T00:00:00.000000Z"))?;
+    Fault::new("a session of a node that is gone", "A804").is_found(home)?;
+    home.lab.kubectl(
+        &[&["delete", "lease", "session-gone", "--ignore-not-found"], &SYSTEM[..]].concat(),
+    )?;
+    gets_well(home, OBJECTS)
+}
+
+/// The DaemonSet keeps its pods off one, and later the node has no room for it.
+fn no_speaker_on_a_node(home: &Home) -> anyhow::Result<()> {
     // Without a rollout: the running pods stay but for the one that is not to be there.
     let not_there = json!({ "spec": {
         "updateStrategy": { "type": "OnDelete", "rollingUpdate": null },
@@ -377,23 +390,30 @@ fn nodes_and_leases(home: &Home) -> anyhow::Result<()> {
             }] },
         } } } },
     } });
-    let daemons = ["patch", "daemonset", "arpeggio-speaker", "--type=merge", "-p"];
-    home.lab.kubectl(&[&daemons[..], &[&not_there.to_string()], &SYSTEM].concat())?;
-    Fault::new("no speaker runs on a node", "A304").is_found(home)?;
+    let with = |cpu: &str| {
+        let container = json!({ "name": "speaker", "resources": { "requests": { "cpu": cpu } } });
+        json!({ "affinity": null, "containers": [container] })
+    };
+    let too_large = json!({ "spec": { "template": { "spec": with("1000") } } });
     let again = json!({ "spec": {
         "updateStrategy": { "type": "RollingUpdate", "rollingUpdate": { "maxSurge": 1, "maxUnavailable": 0 } },
-        "template": { "spec": { "affinity": null } },
+        "template": { "spec": with("100m") },
     } });
-    home.lab.kubectl(&[&daemons[..], &[&again.to_string()], &SYSTEM].concat())?;
-    home.wait_for_speakers()?;
-    gets_well(home, OBJECTS)?;
-
-    home.apply(&lease("session-gone", "arpeggio-system", "2026-01-01T00:00:00.000000Z"))?;
-    Fault::new("a session of a node that is gone", "A804").is_found(home)?;
-    home.lab.kubectl(
-        &[&["delete", "lease", "session-gone", "--ignore-not-found"], &SYSTEM[..]].concat(),
-    )?;
-    gets_well(home, OBJECTS)
+    let patch = |patch: &Value| {
+        let daemons = ["patch", "daemonset", "arpeggio-speaker", "-p", &patch.to_string()];
+        home.lab.kubectl(&[&daemons[..], &SYSTEM].concat())
+    };
+    patch(&not_there)?;
+    home.wait_until("a node that needs no speaker has none", || {
+        let report = doctor(home, OBJECTS)?;
+        let is_told = |it: &Value| it["code"] == "A304" && it["severity"] == "info";
+        let is_so = report.exit == 0 && report.findings.iter().any(is_told);
+        if is_so { Ok(()) } else { Err(report.text.into()) }
+    })?;
+    patch(&too_large)?;
+    Fault::new("no speaker runs on a node", "A304").also(&["A305"]).is_found(home)?;
+    patch(&again)?;
+    home.wait_for_speakers()
 }
 
 fn lease(name: &str, namespace: &str, renewed: &str) -> Value {
