@@ -62,7 +62,7 @@ pub(crate) async fn deployments(client: &Client, namespace: &str) -> Result<Vec<
     reader::list(&deployments, &ListParams::default().labels(NAME)).await
 }
 
-/// Its DaemonSets.
+/// The `DaemonSet`s of the installation in `namespace`.
 pub(crate) async fn daemon_sets(client: &Client, namespace: &str) -> Result<Vec<DaemonSet>, Gap> {
     let sets: Api<DaemonSet> = Api::namespaced(client.clone(), namespace);
     reader::list(&sets, &ListParams::default().labels(NAME)).await

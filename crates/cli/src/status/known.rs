@@ -13,7 +13,7 @@ use k8s_openapi::{
     api::{coordination::v1::Lease, core::v1::Service},
     jiff::Timestamp,
 };
-use kube::ResourceExt as _;
+use kube::ResourceExt;
 
 use super::report::{self, Address};
 
@@ -45,7 +45,7 @@ impl Status {
     /// With what these Services' conditions say. Locks do not tell why no node may announce an address.
     pub(crate) fn told_by(self, services: &[Service]) -> Self {
         let routed = services.iter().filter(|it| report::is_routed(it));
-        Self { routed: routed.filter_map(|it| it.uid()).collect(), ..self }
+        Self { routed: routed.filter_map(ResourceExt::uid).collect(), ..self }
     }
 
     /// Whether no node announces the address of a lock, since a router has a route to it.

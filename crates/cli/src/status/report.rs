@@ -759,14 +759,14 @@ mod tests {
         let silent = [ANNOUNCED, "False", "NotAnnounced"];
         let unadvertised = [ADDRESS_NOT_ANNOUNCED, "True", "NotAdvertised"];
         let nowhere = Some("no announce rule of its pool is for it");
-        let table: [(&[[&str; 3]], &str, Option<&str>); 4] = [
-            (&[routed], "(routed)", None),
-            (&[silent, unadvertised], "(nowhere)", nowhere),
-            (&[routed, unadvertised], "(nowhere)", nowhere),
-            (&[], "(nowhere)", nowhere),
+        let table = [
+            (vec![routed], "(routed)", None),
+            (vec![silent, unadvertised], "(nowhere)", nowhere),
+            (vec![routed, unadvertised], "(nowhere)", nowhere),
+            (vec![], "(nowhere)", nowhere),
         ];
         for (conditions, shown_as, problem) in table {
-            let report = report(&[lock_for_nobody()], &[said(conditions)], &[]);
+            let report = report(&[lock_for_nobody()], &[said(&conditions)], &[]);
             let text = shown(&report, Format::Table, &Selection::default());
             assert!(text.contains(shown_as), "{conditions:?}: {text}");
             assert_eq!(report.addresses[0].problem.as_deref(), problem, "{conditions:?}");
