@@ -208,20 +208,19 @@ impl Fellow {
             }
     }
 
-    /// One whose speaker alone has ended is told by its forwarder. One whose session was not renewed may be cut off from the API
-    /// server, and go on as before: only the wire tells.
+    /// Whether nobody has found it dead. A session that ended in another way says nothing of the node's kernel.
     pub(crate) fn is_not_said_to_be_dead(&self) -> bool {
-        match self.life {
-            Life::Live | Life::Ended(EndReason::Expired) => true,
-            Life::Ended(EndReason::Stopped | EndReason::SpeakerSilent) => self.forwarder.is_some(),
-            Life::Ended(EndReason::NodeSilent) => false,
-        }
+        self.life != Life::Ended(EndReason::NodeSilent)
     }
 
-    /// Whether it is dead or cut off from the API server. If it lives, it knows its own connections, and nothing of what has moved
-    /// since.
+    /// Whether it is dead, cut off from the API server, or without both speaker and forwarder: only the wire tells which. If it lives, it
+    /// knows its own connections, and nothing of what has moved since. One whose speaker alone has ended is told by its forwarder.
     pub(crate) fn is_out_of_touch(&self) -> bool {
-        self.life == Life::Ended(EndReason::Expired)
+        match self.life {
+            Life::Live | Life::Ended(EndReason::NodeSilent) => false,
+            Life::Ended(EndReason::Stopped | EndReason::SpeakerSilent) => self.forwarder.is_none(),
+            Life::Ended(EndReason::Expired) => true,
+        }
     }
 
     /// Whether its connections are lost, as far as is known.

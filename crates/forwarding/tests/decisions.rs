@@ -100,7 +100,12 @@ fn nothing_is_passed_to_a_node_that_is_dead() {
         (EndReason::NodeSilent, true, Wire::Answers, false, true),
         (EndReason::Stopped, true, Wire::Unasked, true, false),
         (EndReason::Stopped, true, Wire::Silent, false, true),
-        (EndReason::Stopped, false, Wire::Answers, false, true),
+        (EndReason::Stopped, false, Wire::Unasked, true, true),
+        (EndReason::Stopped, false, Wire::Answers, true, false),
+        (EndReason::Stopped, false, Wire::Silent, false, true),
+        (EndReason::Stopped, false, Wire::Unknown, false, true),
+        (EndReason::SpeakerSilent, false, Wire::Answers, true, false),
+        (EndReason::SpeakerSilent, false, Wire::Silent, false, true),
         (EndReason::SpeakerSilent, true, Wire::Unknown, true, false),
         (EndReason::SpeakerSilent, true, Wire::Silent, false, true),
         (EndReason::Expired, true, Wire::Unasked, true, true),
@@ -193,6 +198,36 @@ fn a_node_that_is_cut_off_keeps_its_connections_until_it_dies() {
         let ends = clients.iter().map(|it| cluster.send(1, *it, Kind::Other).end());
         assert!(ends.into_iter().all(|end| end == 1));
         assert!(cluster.machines[1].decision.plan.addresses[&address()].reset == Reset::Everything);
+    }
+}
+
+/// Its pod was deleted or evicted, say, and not its machine.
+#[test]
+fn a_node_whose_pod_stops_keeps_its_connections_until_it_dies() {
+    for spread in [false, true] {
+        let mut cluster = Cluster::of(3, spread);
+        cluster.connect(0, client(1));
+        cluster.machines[0].conntrack.insert(client(1));
+        cluster.stop_pod(0);
+        cluster.tell_all();
+        assert_eq!(cluster.holder(), 1);
+        assert_eq!(asked(&cluster), [vec![], vec![name(0)], vec![name(0)]], "{spread}");
+        let resets = |cluster: &Cluster| {
+            let planned = cluster.machines[1].decision.plan.addresses.get(&address());
+            planned.is_some_and(|planned| planned.reset == Reset::Everything)
+        };
+        assert!(!resets(&cluster), "{spread}");
+        // Where it is spread, its rank may be too high.
+        if !spread {
+            assert_eq!(cluster.send(1, client(1), Kind::Other).end(), 0);
+        }
+        cluster.machines[0].powered = false;
+        cluster.tell_all();
+        assert!(resets(&cluster), "{spread}");
+        assert_ne!(cluster.send(1, client(1), Kind::Other).end(), 0);
+        cluster.boot(0);
+        cluster.tell_all();
+        assert!(!resets(&cluster), "{spread}");
     }
 }
 

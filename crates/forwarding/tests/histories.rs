@@ -8,6 +8,7 @@
 //! - that a Service's buckets change with its session affinity is forgotten;
 //! - a forwarder that has just started asks nobody;
 //! - a node that is cut off from the API server is not asked, or is asked before those that are not; or asks by what it knew when it is back;
+//! - a node whose pod was deleted is taken for dead;
 //! - a zero counts though it was said before the node served last;
 //! - what a fellow gives to a node that has nobody left to ask stays there (1,000 cases).
 
@@ -28,6 +29,8 @@ enum Step {
     Boot(usize),
     /// It does not reach the API server any more.
     CutOff(usize),
+    /// Its pod is deleted, and its machine goes on.
+    StopPod(usize),
     Heal(usize),
     Cordon(usize, bool),
     Restart(usize),
@@ -51,6 +54,7 @@ fn step() -> impl Strategy<Value = Step> {
         2 => node.clone().prop_map(Step::Kill),
         3 => node.clone().prop_map(Step::Boot),
         2 => node.clone().prop_map(Step::CutOff),
+        2 => node.clone().prop_map(Step::StopPod),
         2 => node.clone().prop_map(Step::Heal),
         3 => (node.clone(), any::<bool>()).prop_map(|(n, is)| Step::Cordon(n, is)),
         2 => node.clone().prop_map(Step::Restart),
@@ -99,6 +103,7 @@ impl Run {
             }
             Step::Kill(n) => cluster.kill(n % count),
             Step::CutOff(n) => cluster.cut_off(n % count),
+            Step::StopPod(n) => cluster.stop_pod(n % count),
             Step::Heal(n) => cluster.heal(n % count),
             Step::Boot(n) if !cluster.lives(n % count) => self.boot(n % count),
             Step::Cordon(n, is) => {

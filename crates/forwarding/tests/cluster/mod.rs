@@ -68,6 +68,8 @@ pub(crate) struct Machine {
     informed: Timestamp,
     /// It has power, and its cable is in.
     pub(crate) powered: bool,
+    /// Its forwarder runs: without it the kernel has no rules.
+    runs: bool,
 }
 
 /// Where a packet went.
@@ -121,6 +123,7 @@ impl Cluster {
             conntrack: BTreeSet::new(),
             informed: Timestamp::default(),
             powered: true,
+            runs: true,
         };
         let machines = (0..count).map(machine).collect();
         let (served, held) = (BTreeMap::new(), BTreeMap::new());
@@ -195,6 +198,9 @@ impl Cluster {
             };
             let wire: BTreeMap<Node, Wire> = asked.map(found).collect();
             let machine = &mut self.machines[n];
+            if !machine.runs {
+                return;
+            }
             let mut known = machine.view.asked(&wire).without(&machine.silent);
             known.deaf = self.deaf;
             machine.decision = machine.forwarding.decide(&known, self.now);
@@ -219,12 +225,27 @@ impl Cluster {
 
     /// It does not reach the API server any more, and its session is ended since it was not renewed; if there is anybody who ends it.
     pub(crate) fn cut_off(&mut self, n: usize) {
-        if self.is_in_touch(n)
-            && (0..self.machines.len()).any(|other| other != n && self.is_in_touch(other))
-        {
+        if self.is_in_touch(n) && self.has_others(n) {
             self.fellow(n).life = Life::Ended(EndReason::Expired);
             self.replace(n);
         }
+    }
+
+    fn has_others(&self, n: usize) -> bool {
+        (0..self.machines.len()).any(|other| other != n && self.is_in_touch(other))
+    }
+
+    /// Its pod is deleted, and takes back what it has said; the machine goes on. Where nobody takes over, nothing is to be kept.
+    pub(crate) fn stop_pod(&mut self, n: usize) {
+        if !self.is_in_touch(n) || !self.has_others(n) {
+            return;
+        }
+        let fellow = self.fellow(n);
+        fellow.life = Life::Ended(EndReason::Stopped);
+        fellow.forwarder = None;
+        let machine = &mut self.machines[n];
+        (machine.runs, machine.decision) = (false, Decision::default());
+        self.replace(n);
     }
 
     /// The power is cut, and nobody can say so but the speaker of the node that stands in for it, if it holds the address. Returns the
@@ -249,11 +270,16 @@ impl Cluster {
         }
     }
 
-    /// It reaches the API server again, and begins a session.
+    /// It reaches the API server again, or has another pod, and begins a session.
     pub(crate) fn heal(&mut self, n: usize) {
-        if self.lives(n) && !self.is_in_touch(n) {
+        if !self.lives(n) || self.is_in_touch(n) {
+            return;
+        }
+        if self.machines[n].runs {
             self.begin_session(n);
             self.begin_anew(n);
+        } else {
+            self.boot(n);
         }
     }
 
@@ -276,7 +302,7 @@ impl Cluster {
 
     pub(crate) fn boot(&mut self, n: usize) {
         let written = self.write();
-        self.machines[n].powered = true;
+        (self.machines[n].powered, self.machines[n].runs) = (true, true);
         self.begin_session(n);
         self.fellow(n).forwarder = Some(Forwarder { written, ..Forwarder::default() });
         self.restart(n);

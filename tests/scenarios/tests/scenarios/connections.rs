@@ -139,6 +139,16 @@ pub(crate) fn connections_need_no_api_server(home: &Home) -> anyhow::Result<()> 
     api_is_back(home)?;
     home.lab.kubectl(&["uncordon", &first.to_string()])?;
 
+    // Nobody else may know the connections by then.
+    thread::sleep(KEPT + AFTERWARDS);
+    let owner = home.wait_for_owner(first_address())?;
+    unbroken(home, "the pod of the owner's speaker and forwarder is deleted", || {
+        let pod = home.speaker_on(owner)?;
+        home.lab.kubectl(&["delete", "pod", "-n", NAMESPACE, &pod, "--wait=false"])?;
+        home.wait_for_another_owner(first_address(), owner).map(drop)
+    })?;
+    every_node_is_able(home)?;
+
     thread::sleep(KEPT + AFTERWARDS);
     let owner = home.wait_for_owner(first_address())?;
     let speaker = home.lab.container(NAMESPACE, &home.speaker_on(owner)?, "speaker")?;
