@@ -32,6 +32,11 @@ impl Feed {
         self.knowledge.known()
     }
 
+    /// Whether the forwarder of a node says anything on its Lease.
+    pub(crate) fn has_forwarder(&self, node: &Node) -> bool {
+        self.knowledge.has_forwarder(node)
+    }
+
     /// What is to be watched beside Leases and Services.
     pub(crate) fn wanted(&mut self) -> Wants {
         self.knowledge.wants()
@@ -158,7 +163,32 @@ mod tests {
     fn forwarder(node: &str, count: u32, version: u64) -> Lease {
         let connections = Some([([192, 168, 0, 240].into(), count)].into());
         let says = Says { instance: "speaker-x7".into(), connections, ..Says::default() };
-        versioned(says.created(&node.into(), MicroTime(Timestamp::default())), version)
+        let now = Timestamp::from_second(version.try_into().unwrap()).unwrap();
+        versioned(says.created(&node.into(), MicroTime(now)), version)
+    }
+
+    #[test]
+    fn who_has_lost_its_lease_knows_it() {
+        let emptied = || {
+            let mut lease = forwarder("node-1", 3, 2);
+            lease.spec.get_or_insert_default().holder_identity = Some(String::new());
+            lease
+        };
+        let node = Node::from("node-1");
+        let table = [
+            (Change::Applied(forwarder("node-1", 3, 2)), true),
+            (Change::Applied(forwarder("node-2", 3, 2)), true),
+            (Change::Applied(emptied()), false),
+            (Change::Deleted(forwarder("node-1", 3, 2)), false),
+            (Change::Listed(vec![forwarder("node-2", 3, 2)]), false),
+        ];
+        for (change, expected) in table {
+            let (mut feed, case) = (Feed::default(), format!("{change:?}"));
+            feed.take(Shown::Lease(Change::Applied(forwarder("node-1", 3, 1))));
+            assert!(feed.has_forwarder(&node), "before its session is known, too");
+            feed.take(Shown::Lease(change));
+            assert_eq!(feed.has_forwarder(&node), expected, "{case}");
+        }
     }
 
     #[test]
@@ -171,6 +201,7 @@ mod tests {
         assert!(!feed.take(Shown::Lease(Applied(session("node-1", 2)))), "it was renewed");
         assert!(feed.take(Shown::Lease(Applied(lock(Some("node-1"))))));
         assert!(feed.take(Shown::Lease(Applied(forwarder("node-1", 0, 2)))));
+        assert!(!feed.take(Shown::Lease(Applied(forwarder("node-1", 0, 3)))), "it was renewed");
         let known = feed.known();
         let fellow = &known.nodes[&Node::from("node-1")];
         let counts = fellow.forwarder.as_ref().unwrap().connections.as_ref().unwrap();

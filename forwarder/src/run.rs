@@ -51,6 +51,9 @@ const STUCK: Duration = Duration::from_secs(30);
 pub(crate) struct Forwarder {
     /// Which of the node's processes this is: its pod's name.
     instance: String,
+    node: Node,
+    /// What this process has said was on its node's Lease when the watch told last.
+    is_said: bool,
     sources: Sources,
     silent: SilentNodes,
     /// The API server told nothing when it was decided last.
@@ -98,6 +101,8 @@ impl Forwarder {
         });
         Self {
             instance,
+            node: node.clone(),
+            is_said: false,
             sources,
             silent,
             deaf: false,
@@ -135,7 +140,7 @@ impl Forwarder {
                     self.take(counted.as_ref(), news);
                 },
                 _ = self.look.tick() => {
-                    is_news |= self.kernel.is_outdated() | (self.deaf != self.sources.are_silent());
+                    is_news |= self.look();
                 }
                 () = tokio::time::sleep_until(wake), if next.is_some() => {
                     (next, is_news) = (None, true);
@@ -147,11 +152,28 @@ impl Forwarder {
                 is_news |= shown.is_some_and(|it| self.feed.take(it));
             }
             self.sources.want(self.feed.wanted());
+            self.say_again(news);
             if self.can_decide() && (is_news || self.kernel.is_due()) {
                 is_news = false;
                 next = self.decide();
             }
             self.count(news);
+        }
+    }
+
+    /// Whether anything has changed that nobody tells of.
+    fn look(&mut self) -> bool {
+        let deaf = self.sources.are_silent();
+        let is_heard = self.forwarding.hear(self.feed.known(), deaf, now());
+        self.kernel.is_outdated() | (self.deaf != deaf) | is_heard
+    }
+
+    /// Says at once what was taken from the Lease: by somebody who deleted it, or by a process of this node that has stopped. What another
+    /// process has put in its place stays until the next renewal, since both would go on for ever.
+    fn say_again(&mut self, news: &watch::Sender<Option<Says>>) {
+        let is_there = self.feed.has_forwarder(&self.node);
+        if std::mem::replace(&mut self.is_said, is_there) && !is_there {
+            news.send_modify(|_| {});
         }
     }
 

@@ -3,7 +3,7 @@
 use std::{collections::BTreeMap, net::IpAddr};
 
 use arpeggio_election::Node;
-use arpeggio_forwarding::{Known, LeftOut, Notes, teller};
+use arpeggio_forwarding::{Known, LeftOut, Notes};
 
 /// What was told last, of the addresses that this node is to tell of.
 #[derive(Debug)]
@@ -69,7 +69,7 @@ fn ours(node: &Node, known: &Known, notes: &Notes) -> BTreeMap<IpAddr, Told> {
             is_here: about.holder.as_ref() == Some(node),
             left_out: left_out.clone(),
         };
-        (teller(known, about) == Some(node)).then(|| (*address, told()))
+        (notes.tellers.get(address) == Some(node)).then(|| (*address, told()))
     };
     notes.left_out.iter().filter_map(of).collect()
 }
@@ -101,7 +101,9 @@ mod tests {
         let notes = Notes {
             one_node: [(address, OneNode::TooFewNodes)].into(),
             left_out: [(address, left_out)].into(),
+            tellers: [(address, "a".into())].into(),
         };
+        let by_b = Notes { tellers: [(address, "b".into())].into(), ..notes.clone() };
         let (mut a, mut b) = (Teller::new("a".into()), Teller::new("b".into()));
         let mut told = |has_forwarder, notes: &Notes| {
             let fellows = [("a".into(), fellow(has_forwarder)), ("b".into(), fellow(true))];
@@ -113,7 +115,7 @@ mod tests {
             (of(&a), of(&b))
         };
         assert_eq!(told(true, &notes), ((1, 1), (0, 0)));
-        assert_eq!(told(false, &notes), ((0, 0), (0, 1)), "b tells, and does not serve it");
+        assert_eq!(told(false, &by_b), ((0, 0), (0, 1)), "b tells, and does not serve it");
         assert_eq!(told(true, &Notes::default()), ((0, 0), (0, 0)));
     }
 }

@@ -176,7 +176,7 @@ mod tests {
         assert!(deleted("address-10.0.0.1", 0, "1", never).is_empty(), "no node's");
     }
 
-    /// Nobody renews a forwarder's Lease: whether the node lives its session says.
+    /// A forwarder may have died long before its node: whether that lives its session says.
     #[test]
     fn what_one_lease_of_a_node_shows_counts_for_all_of_them() {
         for format in ["1", "2"] {

@@ -1,8 +1,7 @@
 //! The Lease of a node's forwarder: `forwarder-<node>`.
 //!
-//! It is written when the forwarder starts and when something of it changes, and once a minute while the node has connections left
-//! ([`RENEWAL`]): a count that is not renewed any more is one of a forwarder that was killed. Otherwise nobody renews it: a node's
-//! session says whether the node lives.
+//! It is written when the forwarder starts, when something of it changes, when somebody has taken it away, and once a minute
+//! ([`RENEWAL`]): a forwarder that does not renew it any more ([`STALE`]) was killed. Whether the node lives its session says.
 //!
 //! | field | meaning |
 //! |---|---|
@@ -30,7 +29,7 @@ const CONNECTIONS: &str = "arpeggio.dev/connections";
 const UNABLE: &str = "arpeggio.dev/unable";
 const NOT_SPREAD: &str = "arpeggio.dev/not-spread";
 
-/// While a node has connections left, its forwarder writes its Lease at least this often.
+/// A forwarder writes its Lease at least this often.
 pub const RENEWAL: Duration = Duration::from_mins(1);
 
 /// What is said of an address that is to be spread when nobody could spread it.
@@ -146,11 +145,6 @@ pub fn why_one_node<'a>(
 }
 
 impl Forwarder {
-    /// Whether it has connections left, so that what it says is to be renewed.
-    pub fn counts_any(&self) -> bool {
-        self.connections.iter().flat_map(BTreeMap::values).any(|count| *count > 0)
-    }
-
     /// The object, for the first time.
     pub fn created(&self, node: &Node, now: MicroTime) -> Lease {
         let texts = [
@@ -330,16 +324,6 @@ mod tests {
         assert_eq!(why(&[(&one, &nothing), (&two, &something)]), None, "it was so");
         assert_eq!(why(&[(&two, &something)]), it_is_so);
         assert_eq!(why(&[(&two, &nothing)]), None);
-    }
-
-    #[test]
-    fn what_is_left_is_to_be_renewed() {
-        let counts = |counts: &[(u8, u32)]| {
-            let counts = counts.iter().map(|(last, n)| ([192, 168, 0, *last].into(), *n));
-            Forwarder { connections: Some(counts.collect()), ..Forwarder::default() }.counts_any()
-        };
-        assert!(counts(&[(1, 0), (2, 7)]));
-        assert!(!counts(&[(1, 0)]) && !counts(&[]) && !Forwarder::default().counts_any());
     }
 
     #[test]

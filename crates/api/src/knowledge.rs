@@ -76,6 +76,11 @@ impl Knowledge {
         &self.known
     }
 
+    /// Whether the forwarder of a node says anything.
+    pub fn has_forwarder(&self, node: &Node) -> bool {
+        self.forwarders.contains_key(node)
+    }
+
     /// The names of the Leases that something is known of.
     pub fn leases(&self) -> impl Iterator<Item = String> {
         let nodes = self.known.nodes.keys().map(session::name);
@@ -173,7 +178,8 @@ impl Knowledge {
     fn learn_forwarder(&mut self, record: ForwarderRecord) -> bool {
         let ForwarderRecord { node, says, written, .. } = record;
         let Some(says) = says else { return self.forget_forwarder(&node) };
-        let forwarder = Forwarder { trouble: says.unable, connections: says.connections, written };
+        let (trouble, connections) = (says.unable, says.connections);
+        let forwarder = Forwarder { trouble, connections, stale: false, written };
         self.forwarders.insert(node.clone(), forwarder.clone());
         self.set_forwarder(&node, Some(forwarder))
     }
@@ -185,7 +191,10 @@ impl Knowledge {
 
     fn set_forwarder(&mut self, node: &Node, forwarder: Option<Forwarder>) -> bool {
         let Some(fellow) = self.known.nodes.get_mut(node) else { return false };
-        let is_news = fellow.forwarder != forwarder;
+        // A renewal alone is no news, as with sessions.
+        let says =
+            |it: Option<&Forwarder>| it.map(|it| (it.trouble.clone(), it.connections.clone()));
+        let is_news = says(fellow.forwarder.as_ref()) != says(forwarder.as_ref());
         fellow.forwarder = forwarder;
         is_news
     }

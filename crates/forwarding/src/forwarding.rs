@@ -1,6 +1,7 @@
 //! The decision.
 
 use alloc::{
+    borrow::Cow,
     collections::{BTreeMap, BTreeSet},
     string::String,
     sync::Arc,
@@ -14,7 +15,7 @@ use crate::{
     hops::hop,
     known::{Address, Fellow, Known, Mac, Port, Protocol, Service, Wire},
     memory::{Memory, Moment, SETTLE, Served, Serving, Start},
-    notes::Notes,
+    notes::{Notes, teller},
     packet::BUCKETS,
     plan::{Drain, Draining, Hop, Passing, Plan, PlannedAddress, Reset, Spread, Way},
     rank::{self, Rank},
@@ -73,16 +74,45 @@ impl Forwarding {
         Self {
             node,
             settings,
-            start: Start { at: now, epoch: None, said: BTreeMap::new(), latest: BTreeMap::new() },
+            start: Start {
+                at: now,
+                epoch: None,
+                said: BTreeMap::new(),
+                latest: BTreeMap::new(),
+                deaf: false,
+            },
             addresses: BTreeMap::new(),
             macs: BTreeMap::new(),
             tables: Tables::default(),
         }
     }
 
+    /// Takes in which forwarders have renewed their Leases, of which nobody says that it is news: at rest nothing is decided by that. To be
+    /// called often, since each renewal counts from when it is taken in. Whether it is to be decided anew.
+    pub fn hear(&mut self, known: &Known, deaf: bool, now: Timestamp) -> bool {
+        let news = self.start.hear(known, deaf, &self.node, now);
+        news.stale || news.any && self.awaits_renewals(now)
+    }
+
+    /// Whether a node that says the same once more, that it has no connection left, may say something new by it.
+    fn awaits_renewals(&self, now: Timestamp) -> bool {
+        let is_early = self.start.at + self.settings.keep > now;
+        is_early || self.addresses.values().any(Memory::has_any_left)
+    }
+
     /// What is to be done when this is known. `now` never lies before that of an earlier call.
     pub fn decide(&mut self, known: &Known, now: Timestamp) -> Decision {
-        self.start.hear(known, &self.node, now);
+        self.start.hear(known, known.deaf, &self.node, now);
+        let stale = self.start.stale(&self.node);
+        let known = if stale.is_empty() {
+            Cow::Borrowed(known)
+        } else {
+            Cow::Owned(known.with_stale(&stale))
+        };
+        self.decide_all(&known, now)
+    }
+
+    fn decide_all(&mut self, known: &Known, now: Timestamp) -> Decision {
         let fellows = self.fellows(known, now);
         self.addresses.retain(|address, _| known.addresses.contains_key(address));
         let mut decision =
@@ -141,6 +171,7 @@ impl Forwarding {
         }
         let (crew, reason) = serving::crew(known, address, about);
         notes.left_out.insert(address, crew.left_out);
+        notes.tellers.extend(teller(known, about).map(|node| (address, node.clone())));
         if let Some(reason) = reason {
             notes.one_node.insert(address, reason);
             return whole();
@@ -156,7 +187,7 @@ impl Forwarding {
         let start = [SETTLE, moment.keep].map(|span| self.start.at + span);
         let start = start.into_iter().filter(|at| *at > now && moment.is_early());
         let memories = self.addresses.values().filter_map(|memory| memory.next(&moment));
-        memories.chain(start).chain(self.start.next(known, now)).min()
+        memories.chain(start).min()
     }
 }
 

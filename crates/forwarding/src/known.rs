@@ -44,6 +44,16 @@ impl Known {
         }
         known
     }
+
+    /// What is known when the forwarders of these nodes have not renewed their Leases for [`STALE`](crate::STALE).
+    #[must_use]
+    pub fn with_stale(&self, stale: &BTreeSet<Node>) -> Self {
+        let mut known = self.clone();
+        for (_, fellow) in known.nodes.iter_mut().filter(|(node, _)| stale.contains(*node)) {
+            fellow.forwarder.iter_mut().for_each(|it| it.stale = true);
+        }
+        known
+    }
 }
 
 /// What is known of one node.
@@ -97,6 +107,8 @@ pub struct Forwarder {
     /// The connections that it counts of addresses that it does not serve, by the addresses that it counts them of. A zero says
     /// that none is left. `None`: it has not counted yet.
     pub connections: Option<BTreeMap<IpAddr, u32>>,
+    /// It has not renewed its Lease for so long that it does not run any more, though nobody has taken back what it said.
+    pub stale: bool,
     /// Its last write, which tells what it says now from what it said before.
     pub written: Written,
 }
@@ -111,6 +123,11 @@ pub struct Written {
 }
 
 impl Written {
+    /// Whether the forwarder has written since `earlier`. Where the Lease does not tell, each change counts.
+    pub(crate) fn is_renewal_of(self, earlier: Self) -> bool {
+        self.renewal != earlier.renewal || self.renewal.is_none() && self.version != earlier.version
+    }
+
     /// Whether it comes after `earlier`. What the API server shows once it was put back to an earlier state does not.
     pub(crate) fn is_after(self, earlier: Self) -> bool {
         let is_another = self.renewal.is_some() && self.renewal != earlier.renewal;
@@ -191,6 +208,24 @@ impl fmt::Display for Port {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn what_others_write_is_no_renewal() {
+        let written = |version, renewal: Option<i64>| Written {
+            version: Version(version),
+            renewal: renewal.map(Renewal),
+        };
+        let table = [
+            (written(7, Some(1)), written(8, Some(1)), false),
+            (written(7, Some(1)), written(8, Some(2)), true),
+            (written(7, Some(1)), written(6, Some(0)), true),
+            (written(7, None), written(7, None), false),
+            (written(7, None), written(8, None), true),
+        ];
+        for (earlier, later, expected) in table {
+            assert_eq!(later.is_renewal_of(earlier), expected, "{earlier:?} {later:?}");
+        }
+    }
 
     #[test]
     fn only_a_later_write_of_its_own_is_after_another_one() {

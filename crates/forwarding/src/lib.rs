@@ -8,7 +8,7 @@
 //!
 //! One thread drives a [`Forwarding`]. It gives all that is known ([`Known`]) and the time to [`Forwarding::decide`], brings the
 //! kernel to the [`Plan`] that comes back, counts and publishes what [`Draining`] says, tells the [`Notes`], and asks again
-//! when something has changed, or at [`Decision::next`].
+//! when something has changed, when [`Forwarding::hear`] says so, or at [`Decision::next`].
 //!
 //! # Why no packet goes round in circles
 //!
@@ -44,6 +44,6 @@ pub use known::{
     Address, Endpoints, Fellow, Forwarder, Known, Life, Mac, Port, Protocol, Service, Wire, Written,
 };
 pub use memory::STALE;
-pub use notes::{LeftOut, Notes, OneNode, teller};
+pub use notes::{LeftOut, Notes, OneNode};
 pub use packet::{BUCKETS, Kind, SpreadBy};
 pub use plan::{Drain, Draining, Hop, Passing, Plan, PlannedAddress, Reset, Spread, Way};

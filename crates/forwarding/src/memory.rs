@@ -8,7 +8,7 @@ use alloc::{
 };
 use core::{net::IpAddr, time::Duration};
 
-use arpeggio_election::{Epoch, Node, Renewal, Timestamp};
+use arpeggio_election::{Epoch, Node, Timestamp};
 
 use crate::{
     known::{Fellow, Known, Port, Written},
@@ -20,8 +20,8 @@ use crate::{
 /// serve any more, and has counted since.
 pub(crate) const SETTLE: Duration = Duration::from_secs(10);
 
-/// A count of connections that was not said again for so long does not count any more: a forwarder that has some left says so once a
-/// minute, and one that was killed does not.
+/// A forwarder that has not renewed its Lease for so long does not run any more, and what it has counted does not count: one that runs
+/// renews it once a minute, and one that was killed does not.
 pub const STALE: Duration = Duration::from_mins(3);
 
 /// Who serves an address now.
@@ -84,14 +84,56 @@ pub(crate) struct Start {
     pub(crate) epoch: Option<Epoch>,
     /// What each forwarder said when it was first heard of.
     pub(crate) said: BTreeMap<Node, Written>,
-    /// What each forwarder has said last, and since when that is known.
-    pub(crate) latest: BTreeMap<Node, (Option<Renewal>, Timestamp)>,
+    /// What each forwarder has written last.
+    pub(crate) latest: BTreeMap<Node, Heard>,
+    /// The API server told nothing when forwarders were last listened to.
+    pub(crate) deaf: bool,
+}
+
+/// A forwarder's last write, and since when that is known.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct Heard {
+    written: Written,
+    at: Timestamp,
+    /// It was not renewed in time.
+    stale: bool,
+}
+
+/// What is new of forwarders' Leases.
+#[derive(Debug, Clone, Copy, Default)]
+pub(crate) struct Renewals {
+    /// Some forwarder was renewed.
+    pub(crate) any: bool,
+    /// Some forwarder has become stale, or is not any more.
+    pub(crate) stale: bool,
+}
+
+impl Heard {
+    /// Takes in what a Lease shows now. `was_deaf`: nobody would have told of a renewal.
+    fn hear(&mut self, written: Written, was_deaf: bool, now: Timestamp) -> Renewals {
+        let was_stale = self.stale;
+        let any = written.is_renewal_of(self.written);
+        if any {
+            *self = Self { written, at: now, stale: false };
+        } else if was_deaf {
+            self.at = now;
+        } else {
+            self.stale |= self.at + STALE <= now;
+        }
+        Renewals { any, stale: self.stale != was_stale }
+    }
 }
 
 impl Start {
     /// Takes in what forwarders say now. Between two sessions of its own node it may have been out of touch, and have missed as much
     /// as before it started.
-    pub(crate) fn hear(&mut self, known: &Known, own: &Node, now: Timestamp) {
+    pub(crate) fn hear(
+        &mut self,
+        known: &Known,
+        deaf: bool,
+        own: &Node,
+        now: Timestamp,
+    ) -> Renewals {
         if let Some(epoch) = known.nodes.get(own).map(|own| own.epoch) {
             let before = self.epoch.replace(epoch);
             if before.is_some_and(|before| before != epoch) {
@@ -99,28 +141,26 @@ impl Start {
                 self.said.clear();
             }
         }
-        self.latest.retain(|node, _| known.nodes.contains_key(node));
-        for (node, fellow) in &known.nodes {
+        let was_deaf = core::mem::replace(&mut self.deaf, deaf) || deaf;
+        let fellows = &known.nodes;
+        self.latest.retain(|node, _| fellows.get(node).is_some_and(|it| it.forwarder.is_some()));
+        let mut news = Renewals::default();
+        for (node, fellow) in fellows {
             let Some(forwarder) = &fellow.forwarder else { continue };
-            self.said.entry(node.clone()).or_insert(forwarder.written);
-            let latest =
-                self.latest.entry(node.clone()).or_insert((forwarder.written.renewal, now));
-            if latest.0 != forwarder.written.renewal {
-                *latest = (forwarder.written.renewal, now);
-            }
+            let written = forwarder.written;
+            self.said.entry(node.clone()).or_insert(written);
+            let new = Heard { written, at: now, stale: false };
+            let of_node = self.latest.entry(node.clone()).or_insert(new);
+            let Renewals { any, stale } = of_node.hear(written, was_deaf, now);
+            news = Renewals { any: news.any | any, stale: news.stale | stale };
         }
+        news
     }
 
-    /// Until when the counts that a node has said last count.
-    fn counts_until(&self, node: &Node) -> Option<Timestamp> {
-        self.latest.get(node).map(|(_, at)| *at + STALE)
-    }
-
-    /// The next time at which the counts of some node do not count any more.
-    pub(crate) fn next(&self, known: &Known, now: Timestamp) -> Option<Timestamp> {
-        let counting = known.nodes.iter().filter(|(_, fellow)| counts_any(fellow));
-        let ends = counting.filter_map(|(node, _)| self.counts_until(node));
-        ends.filter(|at| *at > now).min()
+    /// The nodes whose forwarders do not run any more, though what they said is still there. That of `own` does: it asks.
+    pub(crate) fn stale(&self, own: &Node) -> BTreeSet<Node> {
+        let stale = self.latest.iter().filter(|(node, heard)| heard.stale && *node != own);
+        stale.map(|(node, _)| node.clone()).collect()
     }
 }
 
@@ -228,9 +268,13 @@ impl Memory {
         }
         let was_whole = self.whole.get(node).is_some_and(|at| !moment.is_over(*at));
         let is_unknown = moment.is_early() && fellow.forwarder.is_some();
-        let is_renewed = moment.start.counts_until(node).is_some_and(|until| until > moment.now);
         let counts_some = said(fellow, address).is_some_and(|count| count > 0);
-        was_whole || is_unknown || is_renewed && counts_some
+        was_whole || is_unknown || counts_some
+    }
+
+    /// Whether somebody has served some of it who does not now.
+    pub(crate) fn has_any_left(&self) -> bool {
+        self.left.keys().any(|node| !self.nodes.contains(node))
     }
 
     /// Whether a node may know connections to some port: it has served some.
@@ -281,13 +325,8 @@ impl Memory {
 
 /// The connections that a node says it has.
 fn said(fellow: &Fellow, address: IpAddr) -> Option<u32> {
-    let forwarder = fellow.forwarder.as_ref()?;
+    let forwarder = fellow.forwarder.as_ref().filter(|it| !it.stale)?;
     forwarder.connections.as_ref()?.get(&address).copied()
-}
-
-fn counts_any(fellow: &Fellow) -> bool {
-    let counts = fellow.forwarder.as_ref().and_then(|it| it.connections.as_ref());
-    counts.is_some_and(|counts| counts.values().any(|count| *count > 0))
 }
 
 /// The primaries that have lost a bucket leave now.

@@ -15,18 +15,20 @@ use crate::known::{Address, Known, Life};
 /// So many nodes are named at most, so that what is said stays short.
 const MOST_NAMED: usize = 4;
 
-/// What is to be told to people. All nodes that know the same say the same; one of them is to tell it ([`teller`]).
+/// What is to be told to people. All nodes that know the same say the same; one of them is to tell it.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct Notes {
     /// The addresses that one node serves though all were to, and why.
     pub one_node: BTreeMap<IpAddr, OneNode>,
     /// Of addresses that are to be spread, the nodes that serve nothing though they might announce the address, and why.
     pub left_out: BTreeMap<IpAddr, BTreeMap<Node, LeftOut>>,
+    /// Of addresses that are to be spread, the node whose forwarder tells people: that of the node that announces it, or, when that has
+    /// none that works, the first one that does.
+    pub tellers: BTreeMap<IpAddr, Node>,
 }
 
-/// The node whose forwarder tells people about an address: that of the node that announces it, or, when that has none that works,
-/// the first one that does.
-pub fn teller<'a>(known: &'a Known, about: &Address) -> Option<&'a Node> {
+/// The node whose forwarder tells people about an address.
+pub(crate) fn teller<'a>(known: &'a Known, about: &Address) -> Option<&'a Node> {
     let (holder, holding) = known.nodes.get_key_value(about.holder.as_ref()?)?;
     if holding.passes() {
         return Some(holder);
@@ -70,6 +72,11 @@ pub enum OneNode {
     /// The node that announces it has nothing that could pass packets on.
     #[error("{0}, which announces it, has no forwarder: install it there")]
     HolderHasNoForwarder(Node),
+    /// The forwarder of the node that announces it does not run any more.
+    #[error(
+        "{0}, which announces it, has a forwarder that has not renewed its Lease for three minutes: see why it does not run"
+    )]
+    HolderForwarderStale(Node),
     /// The forwarder of the node that announces it says why it cannot pass packets on.
     #[error("{node}, which announces it, cannot pass packets on: {why}")]
     HolderTrouble {
@@ -109,6 +116,9 @@ pub enum LeftOut {
     /// It has no forwarder.
     #[error("it has no forwarder: install it there")]
     NoForwarder,
+    /// Its forwarder does not run any more.
+    #[error("its forwarder has not renewed its Lease for three minutes: see why it does not run")]
+    ForwarderStale,
     /// Its forwarder says why it cannot.
     #[error("its forwarder cannot pass packets on: {0}")]
     Trouble(String),
@@ -142,6 +152,7 @@ mod tests {
             let notes = Notes {
                 one_node: [(address(), one_node)].into(),
                 left_out: [(address(), left_out(count))].into(),
+                ..Notes::default()
             };
             notes.why_one_node(address()).unwrap()
         };

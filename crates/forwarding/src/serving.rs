@@ -93,6 +93,9 @@ fn one_node(
     if is_live && forwarder.is_none() {
         return Some(OneNode::HolderHasNoForwarder(holder.clone()));
     }
+    if is_live && forwarder.is_some_and(|it| it.stale) {
+        return Some(OneNode::HolderForwarderStale(holder.clone()));
+    }
     if let Some(why) = forwarder.filter(|_| is_live).and_then(|it| it.trouble.clone()) {
         return Some(OneNode::HolderTrouble { node: holder.clone(), why });
     }
@@ -139,6 +142,9 @@ fn check(
     check_facts(about, fellow.facts.as_ref())?;
     let place = announcing(address, about, fellow).ok_or(LeftOut::Unfit)?;
     let forwarder = fellow.forwarder.as_ref().ok_or(LeftOut::NoForwarder)?;
+    if forwarder.stale {
+        return Err(LeftOut::ForwarderStale);
+    }
     if let Some(trouble) = &forwarder.trouble {
         return Err(LeftOut::Trouble(trouble.clone()));
     }
@@ -190,7 +196,7 @@ pub(crate) fn is_segment(net: &IpNet, address: IpAddr) -> bool {
 impl Fellow {
     /// Whether its forwarder works.
     pub(crate) fn passes(&self) -> bool {
-        self.forwarder.as_ref().is_some_and(|it| it.trouble.is_none())
+        self.forwarder.as_ref().is_some_and(|it| it.trouble.is_none() && !it.stale)
     }
 
     /// Whether it passes on what it does not know to whoever may know it.
@@ -218,7 +224,9 @@ impl Fellow {
     pub(crate) fn is_out_of_touch(&self) -> bool {
         match self.life {
             Life::Live | Life::Ended(EndReason::NodeSilent) => false,
-            Life::Ended(EndReason::Stopped | EndReason::SpeakerSilent) => self.forwarder.is_none(),
+            Life::Ended(EndReason::Stopped | EndReason::SpeakerSilent) => {
+                self.forwarder.as_ref().is_none_or(|it| it.stale)
+            }
             Life::Ended(EndReason::Expired) => true,
         }
     }

@@ -20,7 +20,7 @@ use cluster::{Cluster, KEEP, PORT, address, client, fellow, name};
 const SECOND: Duration = Duration::from_secs(1);
 
 fn wait(cluster: &mut Cluster, span: Duration) {
-    cluster.now = cluster.now + span;
+    cluster.pass(span);
     cluster.tell_all();
 }
 
@@ -262,8 +262,8 @@ fn connections_of_a_dead_node_are_reset_for_as_long_as_they_would_be_kept() {
         assert!(resets(&cluster));
         while let Some(next) = cluster.machines[1].decision.next {
             assert!(resets(&cluster) && next <= died + KEEP);
-            cluster.now = next;
-            cluster.tell_all();
+            let span = next.since(cluster.now);
+            wait(&mut cluster, span);
         }
         assert_eq!(cluster.now, died + KEEP);
         assert!(!resets(&cluster));
@@ -388,7 +388,7 @@ fn a_node_that_says_that_it_has_none_left_is_asked_no_more() {
         Some(BTreeMap::from([(address(), 0)]));
     cluster.tell_all();
     move_to(&mut cluster, 1);
-    wait(&mut cluster, SECOND * 60);
+    wait(&mut cluster, SECOND * 59);
     assert!(is_planned(&cluster), "it has not said anything since it served");
 
     let mut cluster = Cluster::of(2, false);
@@ -452,6 +452,7 @@ fn a_count_that_is_not_renewed_counts_no_more() {
     cluster.connect(0, client(1));
     move_to(&mut cluster, 1);
     for renewed in [true, false] {
+        cluster.machines[0].runs = renewed;
         for _ in 0..10 {
             wait(&mut cluster, SECOND * 59);
             if renewed {
@@ -464,6 +465,62 @@ fn a_count_that_is_not_renewed_counts_no_more() {
         assert_eq!(is_planned(&cluster), renewed);
     }
     assert_eq!(cluster.machines[1].decision.next, None);
+}
+
+/// Its container crashes again and again, say, and nobody takes back what it has said.
+#[test]
+fn a_forwarder_that_renews_its_lease_no_more_counts_as_none() {
+    let mut cluster = Cluster::of(3, true);
+    let alone = |cluster: &Cluster| -> Vec<bool> {
+        let notes = cluster.machines[1..].iter().map(|machine| &machine.decision.notes);
+        notes.map(|it| it.one_node.contains_key(&address())).collect()
+    };
+    let minutes = |cluster: &mut Cluster, count| {
+        (0..count).for_each(|_| wait(cluster, SECOND * 60));
+    };
+    minutes(&mut cluster, 10);
+    assert_eq!(alone(&cluster), [false, false], "all are renewed");
+    cluster.machines[0].runs = false;
+    minutes(&mut cluster, 2);
+    assert_eq!(alone(&cluster), [false, false]);
+    // While the API server is away nobody hears of renewals, and for a moment afterwards nobody has.
+    cluster.deaf = true;
+    for _ in 0..10 {
+        cluster.now = cluster.now + SECOND * 60;
+        cluster.ask_again();
+    }
+    assert_eq!(alone(&cluster), [false, false]);
+    cluster.deaf = false;
+    cluster.ask_again();
+    minutes(&mut cluster, 2);
+    assert_eq!(alone(&cluster), [false, false]);
+    minutes(&mut cluster, 1);
+    assert_eq!(alone(&cluster), [true, true]);
+    cluster.deaf = true;
+    cluster.ask_again();
+    assert_eq!(alone(&cluster), [true, true], "it was known before");
+    cluster.deaf = false;
+    cluster.machines[0].runs = true;
+    cluster.publish(0);
+    cluster.tell_all();
+    assert_eq!(alone(&cluster), [false, false]);
+}
+
+/// It asks nobody in turn.
+#[test]
+fn a_node_whose_forwarder_is_dead_does_not_end_the_search() {
+    for dead in 0..2 {
+        let mut cluster = Cluster::of(3, false);
+        cluster.machines[dead].runs = false;
+        for n in 0..3 {
+            move_to(&mut cluster, n);
+            cluster.connect(n, client(u16::try_from(n).unwrap()));
+            wait(&mut cluster, SECOND * 70);
+        }
+        wait(&mut cluster, SECOND * 60);
+        let planned = &cluster.machines[2].decision.plan.addresses[&address()];
+        assert_eq!(target(&planned.passing.from_outside), Some(&name(1 - dead)), "{dead}");
+    }
 }
 
 #[test]

@@ -118,7 +118,7 @@ impl Run {
             }
             Step::Weigh(ref weights) => cluster.weigh(&weights[..count]),
             Step::Wait(seconds) => {
-                cluster.now = cluster.now + Duration::from_secs(seconds);
+                cluster.pass(Duration::from_secs(seconds));
                 cluster.note(&self.clients);
             }
             Step::Connect(n) => self.connect(client(n)),

@@ -17,6 +17,8 @@ use arpeggio_forwarding::{
 };
 
 pub(crate) const KEEP: Duration = Duration::from_mins(5);
+/// Forwarders renew their Leases so often.
+const RENEWAL: Duration = Duration::from_mins(1);
 pub(crate) const PORT: Port = Port { protocol: Protocol::Tcp, number: 80 };
 /// Of the router that all clients are behind.
 const ROUTER: Mac = [2, 0, 0, 0, 0, 1];
@@ -68,8 +70,10 @@ pub(crate) struct Machine {
     informed: Timestamp,
     /// It has power, and its cable is in.
     pub(crate) powered: bool,
+    /// When its forwarder has renewed its Lease.
+    pub(crate) renewed: Timestamp,
     /// Its forwarder runs: without it the kernel has no rules.
-    runs: bool,
+    pub(crate) runs: bool,
 }
 
 /// Where a packet went.
@@ -123,6 +127,7 @@ impl Cluster {
             conntrack: BTreeSet::new(),
             informed: Timestamp::default(),
             powered: true,
+            renewed: now,
             runs: true,
         };
         let machines = (0..count).map(machine).collect();
@@ -302,6 +307,7 @@ impl Cluster {
 
     pub(crate) fn boot(&mut self, n: usize) {
         let written = self.write();
+        self.machines[n].renewed = self.now;
         (self.machines[n].powered, self.machines[n].runs) = (true, true);
         self.begin_session(n);
         self.fellow(n).forwarder = Some(Forwarder { written, ..Forwarder::default() });
@@ -315,9 +321,22 @@ impl Cluster {
         self.begin_anew(n);
     }
 
+    /// Time passes, in which forwarders renew their Leases.
+    pub(crate) fn pass(&mut self, span: Duration) {
+        self.now = self.now + span;
+        for n in 0..self.machines.len() {
+            let machine = &self.machines[n];
+            let is_due = machine.renewed + RENEWAL <= self.now;
+            if is_due && machine.runs && machine.powered && self.is_in_touch(n) {
+                self.publish(n);
+            }
+        }
+    }
+
     /// Its forwarder renews its Lease, and says what it counts.
     pub(crate) fn publish(&mut self, n: usize) {
         let written = self.write();
+        self.machines[n].renewed = self.now;
         let count = u32::try_from(self.machines[n].conntrack.len()).unwrap();
         let drain = self.machines[n].decision.draining.addresses.get(&address());
         let counted = drain.filter(|drain| drain.served || count > 0).map(|_| (address(), count));
