@@ -42,7 +42,8 @@ impl ClientArgs {
         let client = self.client?;
         let client = SocketAddr::new(client.ip().to_canonical(), client.port());
         let knowledge = knowledge(evidence, !self.ignore_exclusion_label);
-        Some(told(evidence, knowledge.known(), client))
+        let stale = Status::of(&evidence.leases).stale_forwarders();
+        Some(told(evidence, &knowledge.known().with_stale(&stale), client))
     }
 }
 

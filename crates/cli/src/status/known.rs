@@ -3,7 +3,7 @@
 use std::collections::BTreeSet;
 
 use arpeggio_api::{
-    forwarder::{self, Forwarder, ForwarderRecord},
+    forwarder::{self, Forwarder, ForwarderRecord, STALE},
     lease::{Kind, LeaseError},
     lock::{self, LockRecord},
     session::{self, SessionRecord},
@@ -11,7 +11,7 @@ use arpeggio_api::{
 use arpeggio_election::{Node, SessionState};
 use k8s_openapi::{
     api::{coordination::v1::Lease, core::v1::Service},
-    jiff::Timestamp,
+    jiff::{SignedDuration, Timestamp},
 };
 use kube::ResourceExt;
 
@@ -118,9 +118,26 @@ impl Status {
         self.forwarders.iter().find(|it| it.node == *node)?.says.as_ref()
     }
 
-    /// What the forwarders of nodes that live say.
+    /// Whether a forwarder does not renew its Lease any more though its node's speaker does. Both write the time of one clock, and neither
+    /// does while the API server is away.
+    pub(super) fn is_stale(&self, record: &ForwarderRecord) -> bool {
+        let mut sessions = self.sessions.iter();
+        let session = sessions.find(|(session, _)| session.session.node == record.node);
+        let renewed = session.and_then(|(_, lease)| lease.spec.as_ref()?.renew_time.as_ref());
+        let (Some(renewed), Some(written)) = (renewed, &record.renewed) else { return false };
+        let stale = SignedDuration::try_from(STALE).unwrap_or(SignedDuration::MAX);
+        renewed.0.duration_since(written.0) >= stale
+    }
+
+    /// The nodes whose forwarders do not renew their Leases any more.
+    pub(crate) fn stale_forwarders(&self) -> BTreeSet<Node> {
+        let stale = self.forwarders.iter().filter(|it| self.is_stale(it));
+        stale.map(|it| it.node.clone()).collect()
+    }
+
+    /// What the forwarders of nodes that live say, as long as they run.
     fn said(&self) -> impl Iterator<Item = (&Node, &Forwarder)> + Clone {
-        let live = self.forwarders.iter().filter(|it| self.is_live(&it.node));
+        let live = self.forwarders.iter().filter(|it| self.is_live(&it.node) && !self.is_stale(it));
         live.filter_map(|it| Some((&it.node, it.says.as_ref()?)))
     }
 

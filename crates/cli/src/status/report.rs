@@ -3,7 +3,7 @@
 use std::net::IpAddr;
 
 use arpeggio_api::{
-    forwarder::{ForwarderRecord, STALE},
+    forwarder::{Forwarder, ForwarderRecord},
     lock::{LockRecord, ServiceRef},
     service::{ADDRESS_ALLOCATED, ADDRESS_NOT_ANNOUNCED, ANNOUNCED, ROUTED},
     session::{SessionRecord, mac_text},
@@ -174,7 +174,7 @@ impl Report {
         Self {
             addresses,
             nodes: sessions.map(|(it, lease)| NodeRow::of(it, lease, status, now)).collect(),
-            left_behind: LeftBehind::all(status, now),
+            left_behind: LeftBehind::all(status),
             waiting: services.iter().filter_map(Waiting::of).collect(),
             damaged: status.damaged.iter().map(ToString::to_string).collect(),
             not_read: gaps.iter().map(ToString::to_string).collect(),
@@ -386,13 +386,8 @@ fn path(service: &Service) -> String {
 
 impl LeftBehind {
     /// Of nodes that live, and whose forwarders go on counting: the connections of others are gone with them.
-    fn all(status: &Status, now: Timestamp) -> Vec<Self> {
-        let stale = SignedDuration::try_from(STALE).unwrap_or(SignedDuration::MAX);
-        let is_new = |it: &ForwarderRecord| {
-            let renewed = it.renewed.as_ref();
-            renewed.is_none_or(|at| now.duration_since(at.0) < stale)
-        };
-        let live = |it: &&ForwarderRecord| status.is_live(&it.node) && is_new(it);
+    fn all(status: &Status) -> Vec<Self> {
+        let live = |it: &&ForwarderRecord| status.is_live(&it.node) && !status.is_stale(it);
         let of = |it: &ForwarderRecord| {
             let node = it.node.to_string();
             let row = |(address, connections)| Self { address, node: node.clone(), connections };
@@ -434,6 +429,9 @@ impl NodeRow {
             mac: mac_text(link.mac),
         };
         let forwarder = status.forwarder(&session.node);
+        let is_stale = status.stale_forwarders().contains(&session.node);
+        let able =
+            |it: &Forwarder| if it.unable.is_none() && !is_stale { "able" } else { "unable" };
         let mut row = Self {
             node: session.node.to_string(),
             session: state,
@@ -445,17 +443,22 @@ impl NodeRow {
             profiles: status.profiles(&session.node).into_iter().map(str::to_owned).collect(),
             announces: status.addresses_on(&session.node),
             speaker: record.instance.clone(),
-            forwarder: forwarder.map(|it| if it.unable.is_none() { "able" } else { "unable" }),
+            forwarder: forwarder.map(able),
             problem: None,
         };
         let flaw = row.flaw(session.lasts.and_then(|it| it.try_into().ok()), now);
+        let dead = || {
+            let note = "its forwarder has not renewed its Lease for three minutes: \
+                see why it does not run";
+            (forwarder.is_some() && is_stale).then(|| note.to_owned())
+        };
         let unable = || Some(format!("nothing is passed on: {}", forwarder?.unable.as_ref()?));
         let without = || {
             let lacks = forwarder.is_none() && status.has_forwarders();
             let note = "it has no forwarder, and others have: moves to it reset connections";
             lacks.then(|| note.to_owned())
         };
-        row.problem = flaw.or_else(unable).or_else(without);
+        row.problem = flaw.or_else(dead).or_else(unable).or_else(without);
         row
     }
 
@@ -658,13 +661,30 @@ mod tests {
 
     #[test]
     fn what_a_forwarder_that_was_killed_has_counted_is_shown_no_more() {
-        let now = wall_clock::now();
-        let leases = [session_of("node-1", now), forwarder_of("node-1", None)];
         let shown = |minutes| {
-            let now = now + SignedDuration::from_mins(minutes);
-            Report::of(&Status::of(&leases), &[], &[], now).left_behind.len()
+            let now = wall_clock::now() + SignedDuration::from_mins(minutes);
+            let leases = [session_of("node-1", now), forwarder_of("node-1", None)];
+            report(&leases, &[], &[]).left_behind.len()
         };
         assert_eq!([0, 2, 4].map(shown), [1, 1, 0]);
+    }
+
+    /// What others say of it does not count either: its node alone could spread.
+    #[test]
+    fn a_forwarder_that_does_not_renew_its_lease_is_not_able() {
+        let told = |minutes| {
+            let now = wall_clock::now() + SignedDuration::from_mins(minutes);
+            let mut lock = lock_held_by(Some("node-1"));
+            let annotations = lock.metadata.annotations.as_mut().unwrap();
+            annotations.insert("arpeggio.dev/spread".into(), "nodes".into());
+            let leases = [session_of("node-1", now), forwarder_of("node-1", None), lock];
+            let mut report = report(&leases, &[], &[]);
+            let node = report.nodes.remove(0);
+            let is_said = node.problem.is_some_and(|it| it.contains("not renewed its Lease"));
+            (node.forwarder, is_said, report.addresses.remove(0).problem.is_some())
+        };
+        assert_eq!(told(2), (Some("able"), false, false));
+        assert_eq!(told(4), (Some("unable"), true, true));
     }
 
     #[test]
