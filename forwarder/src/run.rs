@@ -165,7 +165,7 @@ impl Forwarder {
     fn look(&mut self) -> bool {
         let deaf = self.sources.are_silent();
         let is_heard = self.forwarding.hear(self.feed.known(), deaf, now());
-        self.kernel.is_outdated() | (self.deaf != deaf) | is_heard
+        self.kernel.is_outdated() || self.deaf != deaf || is_heard
     }
 
     /// Says at once what was taken from the Lease: by somebody who deleted it, or by a process of this node that has stopped. What another
