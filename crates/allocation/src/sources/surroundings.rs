@@ -26,6 +26,9 @@ use crate::{
     node_leases::{LeaseToDelete, NodeLeases},
 };
 
+/// Sessions are renewed more often than this: where none was seen for so long, the API server is away.
+const LONGEST_SILENCE: Duration = Duration::from_secs(10);
+
 /// What is known of nodes and of the cluster's ranges.
 #[derive(Debug, Default)]
 pub struct Surroundings {
@@ -42,6 +45,25 @@ pub struct Surroundings {
     lives_changed: bool,
     /// What forwarders say, or which of them live.
     said_changed: bool,
+    renewals: Renewals,
+}
+
+/// Whether the API server tells of sessions.
+#[derive(Debug, Default)]
+struct Renewals {
+    /// One was seen since that was looked at.
+    any: bool,
+    /// When that was so last.
+    last: Option<Duration>,
+}
+
+impl Renewals {
+    fn go_on(&mut self, now: Duration) -> bool {
+        if std::mem::take(&mut self.any) {
+            self.last = Some(now);
+        }
+        self.last.is_some_and(|last| now.saturating_sub(last) <= LONGEST_SILENCE)
+    }
 }
 
 /// What a forwarder says.
@@ -54,7 +76,7 @@ struct Says {
     renewal: Option<Renewal>,
     /// When it was found to say this; `None` before that was looked at.
     since: Option<Duration>,
-    /// What it has left was not renewed for too long: it was killed, and nobody has come after it.
+    /// It was not renewed for too long: its forwarder was killed, and nobody has come after it.
     is_stale: bool,
 }
 
@@ -65,21 +87,20 @@ impl Says {
         Some(Self { left, not_spread, renewal, since: None, is_stale: false })
     }
 
-    /// Whether it says something else by getting old.
-    fn ages(&mut self, now: Duration) -> bool {
-        let since = *self.since.get_or_insert(now);
+    /// Whether it says something else by getting old. `is_told`: a renewal would have been seen.
+    fn ages(&mut self, now: Duration, is_told: bool) -> bool {
         let was_stale = self.is_stale;
+        if !is_told && !was_stale {
+            self.since = Some(now);
+        }
+        let since = *self.since.get_or_insert(now);
         self.is_stale = now.saturating_sub(since) >= STALE;
-        self.is_stale != was_stale && !self.left.is_empty()
-    }
-
-    fn left(&self) -> &[(IpAddr, u32)] {
-        if self.is_stale { &[] } else { &self.left }
+        self.is_stale != was_stale
     }
 
     /// What the index is told of it.
     fn tells(&self) -> (&[(IpAddr, u32)], &BTreeMap<IpAddr, String>) {
-        (self.left(), &self.not_spread)
+        (&self.left, &self.not_spread)
     }
 }
 
@@ -117,7 +138,10 @@ impl Surroundings {
     /// seconds, also by a process that deletes nothing: what forwarders say becomes stale by that, too. Nodes must have been
     /// listed.
     pub fn leases_over(&mut self, now: Duration) -> Vec<LeaseToDelete> {
-        self.forwarders.values_mut().for_each(|says| self.said_changed |= says.ages(now));
+        let is_told = self.renewals.go_on(now);
+        for says in self.forwarders.values_mut() {
+            self.said_changed |= says.ages(now, is_told);
+        }
         let nodes = &self.nodes;
         self.leases.over(now, |node| nodes.contains_key(node))
     }
@@ -134,9 +158,10 @@ impl Surroundings {
         reserved
     }
 
-    /// What forwarders of nodes that live say.
+    /// What forwarders of nodes that live say, as long as they run.
     fn said(&self) -> impl Iterator<Item = (&String, &Says)> {
-        self.forwarders.iter().filter(|(node, _)| self.live.contains(*node))
+        let says = self.forwarders.iter();
+        says.filter(|(node, says)| self.live.contains(*node) && !says.is_stale)
     }
 
     fn not_spread(&self) -> BTreeMap<arpeggio_election::Node, BTreeMap<IpAddr, String>> {
@@ -146,7 +171,7 @@ impl Surroundings {
     fn left_behind(&self) -> LeftBehind {
         let mut left = LeftBehind::new();
         for (node, says) in self.said() {
-            for (address, count) in says.left() {
+            for (address, count) in &says.left {
                 left.entry(*address).or_default().insert(node.clone(), *count);
             }
         }
@@ -162,7 +187,8 @@ impl Surroundings {
         {
             (now.since, now.is_stale) = (before.since, before.is_stale);
         }
-        let [told, tells] = [&before, &says].map(|it| it.as_ref().map(Says::tells));
+        let runs = |it: &&Says| !it.is_stale;
+        let [told, tells] = [&before, &says].map(|it| it.as_ref().filter(runs).map(Says::tells));
         self.said_changed |= told != tells;
         self.forwarders.extend(says.map(|it| (node.to_owned(), it)));
     }
@@ -213,6 +239,7 @@ impl Watched<Lease> for Surroundings {
         if session::node_of(&lease.name_any()).is_none() {
             return;
         }
+        self.renewals.any = true;
         let Some(SessionRecord { session, links, own, .. }) = reported(&lease) else { return };
         let node = session.node.to_string();
         self.set_live(&node, session.is_live());
@@ -411,8 +438,8 @@ mod tests {
             lease
         };
         let mut surroundings = Surroundings::default();
-        surroundings.apply(session(1, None));
         let mut counts = |now: u64, says: Option<(&str, i64)>| {
+            surroundings.apply(session(1, None));
             surroundings.said_changed = false;
             let says = says.map(|(version, second)| written(version, second));
             says.into_iter().for_each(|lease| surroundings.apply(lease));
@@ -428,6 +455,28 @@ mod tests {
         assert_eq!(counts(16, None), (false, 0));
         assert_eq!(counts(16, Some(("2", 2))), (false, 0), "it was listed again");
         assert_eq!(counts(17, Some(("4", 3))), (true, 1), "somebody has come after it");
+    }
+
+    /// Nor is it known of a renewal while the API server is away.
+    #[test]
+    fn a_forwarder_that_is_not_renewed_says_nothing() {
+        let mut surroundings = Surroundings::default();
+        surroundings.apply(forwarder(""));
+        let mut says = |minute, is_told: bool| {
+            if is_told {
+                surroundings.apply(session(1, None));
+            }
+            surroundings.leases_over(Duration::from_mins(minute));
+            let says = surroundings.not_spread().len();
+            (std::mem::take(&mut surroundings.said_changed), says)
+        };
+        assert_eq!(says(1, true), (true, 1));
+        for minute in 2..10 {
+            assert_eq!(says(minute, false), (false, 1), "{minute}");
+        }
+        assert_eq!(says(11, true), (false, 1));
+        assert_eq!(says(12, true), (true, 0));
+        assert_eq!(says(13, false), (false, 0));
     }
 
     #[test]
