@@ -27,6 +27,7 @@ pub(crate) struct Metrics {
     pool_size: Table<2>,
     pool_used: Table<2>,
     pool_free: Table<2>,
+    pool_reserved: Table<2>,
     pool_quarantined: Table<2>,
     undecodable: Table<1>,
     unlisted: Table<1>,
@@ -93,6 +94,10 @@ impl Metrics {
                 "arpeggio_pool_addresses_free",
                 "Addresses that a pool can still give; 0 while it is not ready.",
             )?,
+            pool_reserved: pool(
+                "arpeggio_pool_addresses_reserved",
+                "Addresses of a pool that it gives to nobody: excluded, special, avoided, or of a machine.",
+            )?,
             pool_quarantined: pool(
                 "arpeggio_pool_addresses_quarantined",
                 "Addresses of a pool at which a stranger answers; absent where there is none.",
@@ -132,6 +137,7 @@ impl Metrics {
         self.pool_size.show(rows(|usage| usage.total));
         self.pool_used.show(rows(|usage| usage.used));
         self.pool_free.show(rows(|usage| usage.free));
+        self.pool_reserved.show(rows(|usage| usage.reserved));
     }
 
     /// Shows at how many addresses of each pool strangers answer, and of no others.
