@@ -57,7 +57,7 @@ fn another_namespace_is_followed_everywhere() {
     for subject in subjects.as_array().unwrap() {
         assert_eq!(subject["serviceAccount"]["namespace"], ELSEWHERE);
     }
-    for name in ["PodMonitor/arpeggio-speaker", "PrometheusRule/arpeggio"] {
+    for name in ["PodMonitor/arpeggio-forwarder", "PrometheusRule/arpeggio"] {
         assert_eq!(objects.get(name)["metadata"]["namespace"], ELSEWHERE, "{name}");
     }
 }
@@ -311,32 +311,32 @@ fn every_container_asks_for_what_it_needs() {
     }
 }
 
-/// A container without ports is found at every endpoint of its pod, each under its own name: nobody is to be counted twice.
+/// A container without ports is found at every endpoint of its pod, each under its own name: nobody is to be counted twice. Each has
+/// a monitor of its own, since alerts tell by the job who does not answer.
 #[test]
 fn each_container_is_scraped_once_and_where_it_serves_metrics() {
     let objects = overlay("scraped", ELSEWHERE, &["monitoring", "forwarder"]);
-    let endpoints = &objects.get("PodMonitor/arpeggio-speaker")["spec"]["podMetricsEndpoints"];
-    let scraped = endpoints.as_array().unwrap().iter().map(|endpoint| {
+    let containers = objects.get(SPEAKER)["spec"]["template"]["spec"]["containers"].clone();
+    let names = containers.as_array().unwrap().iter().map(|it| it["name"].as_str().unwrap());
+    assert_eq!(names.collect::<Vec<_>>(), ["speaker", "forwarder"]);
+    for (container, port) in [("speaker", "7474"), ("forwarder", "7475")] {
+        let monitor = objects.get(&format!("PodMonitor/arpeggio-{container}"));
+        let endpoints = monitor["spec"]["podMetricsEndpoints"].as_array().unwrap();
+        let [endpoint] = &endpoints[..] else { panic!("{container}: {endpoints:?}") };
         let rules = endpoint["relabelings"].as_array().unwrap();
         let keeps = rules.iter().find(|rule| rule["action"] == "keep").unwrap();
         assert_eq!(keeps["sourceLabels"], json!(["__meta_kubernetes_pod_container_name"]));
+        assert_eq!(keeps["regex"], container);
         let places = rules.iter().filter(|rule| rule["targetLabel"] == "__address__");
-        let places = places.filter_map(|rule| rule["replacement"].as_str()?.rsplit(':').next());
-        (keeps["regex"].as_str().unwrap(), places.collect::<Vec<_>>())
-    });
-    assert_eq!(
-        scraped.collect::<Vec<_>>(),
-        [("speaker", vec!["7474", "7474"]), ("forwarder", vec!["7475", "7475"])]
-    );
-    let containers = &objects.get(SPEAKER)["spec"]["template"]["spec"]["containers"];
-    let names = containers.as_array().unwrap().iter().map(|it| it["name"].as_str().unwrap());
-    assert_eq!(names.collect::<Vec<_>>(), ["speaker", "forwarder"]);
+        let ports = places.filter_map(|rule| rule["replacement"].as_str()?.rsplit(':').next());
+        assert_eq!(ports.collect::<Vec<_>>(), [port, port], "{container}");
+    }
 }
 
 #[test]
 fn pods_are_scraped_where_they_serve_metrics() {
     let objects = with("monitoring");
-    for component in ["controller", "speaker"] {
+    for component in ["controller", "speaker", "forwarder"] {
         let monitor = objects.get(&format!("PodMonitor/arpeggio-{component}"));
         let wanted = &monitor["spec"]["selector"]["matchLabels"];
         let workload = if component == "controller" { CONTROLLER } else { SPEAKER };

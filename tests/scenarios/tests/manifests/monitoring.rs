@@ -50,7 +50,7 @@ fn the_operators_own_types_have_every_field_of_ours() {
         if output.status.success() { Ok(text(&output.stdout)) } else { Err(text(&output.stderr)) }
     };
     let component = |file: &str| text(&format!("manifests/components/monitoring/{file}"));
-    assert_eq!(check(&component("pod-monitors.yaml")), Ok("2".to_owned()));
+    assert_eq!(check(&component("pod-monitors.yaml")), Ok("3".to_owned()));
     assert_eq!(check(&component("rules.yaml")), Ok("1".to_owned()));
     let wrong = component("pod-monitors.yaml").replace("targetLabel", "targetlabels");
     assert!(check(&wrong).is_err_and(|error| error.contains("targetlabels")));
