@@ -14,7 +14,7 @@ RUN make images REVISION="$REVISION" && mkdir /out \
     && cp target/*/release/arpeggio target/*/release/arpeggio-controller target/*/release/arpeggio-speaker \
        target/*/release/arpeggio-forwarder /out/ \
     && cp -r target/licences/* /out/licenses \
-    && for image in controller speaker forwarder; do cp target/images/arpeggio-$image-*.cdx.json /out/$image.json; done
+    && for image in controller speaker forwarder; do cp target/images/*/arpeggio-$image-*.cdx.json /out/$image.json; done
 
 FROM scratch AS base
 ARG REVISION=unknown

@@ -18,8 +18,10 @@ endif
 PROGRAMS := $(CURDIR)/target/$(TARGET)/release
 export ARPEGGIO_PROGRAMS := $(PROGRAMS)
 
-# Where the images land, and the licences that go into them.
-IMAGES := $(CURDIR)/target/images
+# Where the images land, and the licences that go into them. Those for each processor have a folder, named as `uname -m` names it
+# there: all have the same name inside, and of two that are loaded the later one counts.
+MACHINE := $(patsubst armv7,armv7l,$(firstword $(subst -, ,$(TARGET))))
+IMAGES := $(CURDIR)/target/images/$(MACHINE)
 LICENCES := $(CURDIR)/target/licences/$(TARGET)
 export ARPEGGIO_IMAGES := $(IMAGES)
 
@@ -227,7 +229,7 @@ demo-program: programs
 IMAGE_WRITER := $(CURDIR)/target/$(HOST)/release/arpeggio-images
 
 # Archives of other versions go: what loads the archives loads all that are there.
-images: programs ## Write the images as archives to target/images (ARCH=arm64 or armv7: for other machines)
+images: programs ## Write the images as archives to target/images, a folder for each processor (ARCH=arm64 or armv7: for other machines)
 	@rm -rf $(LICENCES)
 	@mkdir -p $(IMAGES) && find $(IMAGES) -name 'arpeggio-*' ! -name 'arpeggio-*-$(VERSION)-*' -delete
 	@$(STATIC_BUILD) $(HOST) --bin arpeggio-images

@@ -34,7 +34,7 @@ on_router() {
 
 # In a copy, with what 'vagrant up' makes or wants to be there.
 say "Vagrant reads its file"
-mkdir -p "$work/clone/vagrant/.vagrant" "$work/clone/target/images" "$work/home"
+mkdir -p "$work/clone/vagrant/.vagrant" "$work/clone/target/images/x86_64" "$work/home"
 cp -- * "$work/clone/vagrant/"
 cp -r ../manifests "$work/clone/"
 touch "$work/clone/vagrant/.vagrant/demo-key" "$work/clone/vagrant/.vagrant/demo-key.pub"
@@ -49,7 +49,7 @@ say "'vagrant up' wants the images that 'make images' writes"
 ! before_machines 2>/dev/null || { say "it does without them"; exit 1; }
 version=$(sed -n 's/^version = "\(.*\)"/\1/p' ../Cargo.toml)
 write_images() {
-    for image in controller speaker forwarder; do touch "$work/clone/target/images/arpeggio-$image-$1-amd64.tar"; done
+    for image in controller speaker forwarder; do touch "$work/clone/target/images/x86_64/arpeggio-$image-$1-amd64.tar"; done
 }
 write_images 0.0.0
 ! before_machines 2>/dev/null || { say "it takes images of another version than install.yaml asks for"; exit 1; }

@@ -91,6 +91,23 @@ fn what_a_page_says_to_type_is_tried_or_said_not_to_be() {
     assert!(wrong.is_empty(), "{}", wrong.join("\n"));
 }
 
+/// The images of all processors have the same name: a node that is given all archives keeps those that came last.
+#[test]
+fn a_node_is_given_the_images_for_its_own_processor_only() {
+    let mut wrong = Vec::new();
+    let mut right = 0;
+    for (page, content) in pages() {
+        let lines = content.blocks.iter().flat_map(|block| block.text.lines());
+        for line in lines.filter(|it| it.contains(" target/images/") && !it.starts_with("make ")) {
+            match line.contains(" target/images/$(uname -m)/*.tar") {
+                true => right += 1,
+                false => wrong.push(format!("{}: {line}", page.display())),
+            }
+        }
+    }
+    assert!(wrong.is_empty() && right > 3, "{}", wrong.join("\n"));
+}
+
 #[test]
 fn commands_in_sentences_and_tables_are_ones_that_there_are() {
     let makefile = fs::read_to_string(top().join("Makefile")).unwrap();

@@ -38,13 +38,15 @@ impl<'a> Typist<'a> {
         let folder = home.lab.folders().kubeconfig().with_file_name("typist");
         let (clone, programs) = (folder.join("clone"), folder.join("programs"));
         let imports = folder.join("imports");
-        for folder in [&clone.join("target"), &programs] {
+        for folder in [&clone.join("target/images"), &programs] {
             fs::create_dir_all(folder)?;
         }
         for name in CLONE {
             symlink(install::root().join(name), clone.join(name))?;
         }
-        symlink(install::image_folder()?, clone.join("target/images"))?;
+        let images = install::image_folder()?;
+        let machine = images.file_name().context("ARPEGGIO_IMAGES names no folder")?;
+        symlink(&images, clone.join("target/images").join(machine))?;
         let typist = Self { home, clone, programs, imports };
         typist.write_programs()?;
         Ok(typist)
