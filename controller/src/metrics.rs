@@ -23,6 +23,7 @@ pub(crate) struct Metrics {
     pub(crate) decisions: Histogram,
     /// 1 while this process is the one that decides.
     pub(crate) leader: IntGauge,
+    unannounced: IntGauge,
     waiting: Table<1>,
     pool_size: Table<2>,
     pool_used: Table<2>,
@@ -87,7 +88,16 @@ impl Metrics {
                 &["verb", "kind", "outcome"],
             )?,
             decisions: decisions(registry)?,
-            leader: leader(registry)?,
+            leader: gauge(
+                registry,
+                "arpeggio_controller_leader",
+                "Whether this controller is the one that decides (1) or a follower (0).",
+            )?,
+            unannounced: gauge(
+                registry,
+                "arpeggio_unannounced_addresses",
+                "Addresses of Services that nobody announces, though somebody is to.",
+            )?,
             pool_size: pool("arpeggio_pool_addresses", "Addresses that a pool has.")?,
             pool_used: pool("arpeggio_pool_addresses_used", "Addresses that Services hold.")?,
             pool_free: pool(
@@ -120,6 +130,11 @@ impl Metrics {
     pub(crate) fn show_waiting(&self, counts: &BTreeMap<&'static str, u64>) {
         let row = |(reason, count): (&&str, &u64)| ([(*reason).to_owned()], shown(*count));
         self.waiting.show(counts.iter().map(row).collect());
+    }
+
+    /// Shows how many addresses nobody announces, though somebody is to.
+    pub(crate) fn show_unannounced(&self, count: usize) {
+        self.unannounced.set(shown(count));
     }
 
     /// Shows how full the pools are, and no others.
@@ -168,9 +183,8 @@ fn counter(registry: &Registry, name: &str, help: &str) -> prometheus::Result<In
     Ok(counter)
 }
 
-fn leader(registry: &Registry) -> prometheus::Result<IntGauge> {
-    let help = "Whether this controller is the one that decides (1) or a follower (0).";
-    let gauge = IntGauge::new("arpeggio_controller_leader", help)?;
+fn gauge(registry: &Registry, name: &str, help: &str) -> prometheus::Result<IntGauge> {
+    let gauge = IntGauge::new(name, help)?;
     registry.register(Box::new(gauge.clone()))?;
     Ok(gauge)
 }

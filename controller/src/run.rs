@@ -219,6 +219,7 @@ impl Controller {
         if !self.decides() {
             self.metrics.show_pools(std::iter::empty());
             self.metrics.show_waiting(&BTreeMap::new());
+            self.metrics.show_unannounced(0);
             self.metrics.show_undecodable(BTreeMap::new());
             return self.metrics.show_quarantined(BTreeMap::new());
         }
@@ -239,6 +240,7 @@ impl Controller {
         }
         self.metrics.show_pools(self.index.usages());
         self.metrics.show_waiting(&self.index.refused());
+        self.metrics.show_unannounced(self.index.unannounced());
         self.metrics.show_quarantined(self.index.quarantined());
     }
 }

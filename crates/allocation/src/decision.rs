@@ -368,6 +368,8 @@ impl View<'_> {
         outcome.announcers = outcome.addresses.iter().map(|it| self.index.announcer(*it)).collect();
         let backless = outcome.addresses.iter().filter(|it| self.index.is_backless(**it));
         outcome.backless = backless.copied().collect();
+        outcome.dark =
+            outcome.addresses.iter().copied().filter(|it| self.index.is_dark(*it)).collect();
         outcome.left_behind =
             outcome.addresses.iter().flat_map(|it| self.index.left_behind(*it)).collect();
         let why = |address: &IpAddr| Some((*address, self.index.why_one_node(*address)?));
@@ -408,6 +410,7 @@ impl Index {
         match step {
             Step::Rest => {
                 self.refused.remove(owner);
+                self.dark.remove(owner);
                 self.lacking.remove(owner);
                 None
             }
@@ -495,6 +498,10 @@ impl Index {
         match &outcome.refusal {
             Some(why) => _ = self.refused.insert(owner.clone(), why.word()),
             None => _ = self.refused.remove(owner),
+        }
+        match &outcome.dark[..] {
+            [] => _ = self.dark.remove(owner),
+            dark => _ = self.dark.insert(owner.clone(), dark.to_vec()),
         }
         self.note_lack(owner, &outcome, now);
         if self.is_premature(owner, &outcome, now) {
@@ -619,6 +626,7 @@ impl Index {
 
     fn withdraw(&mut self, owner: &Owner, now: &Time) -> Option<Task> {
         self.refused.remove(owner);
+        self.dark.remove(owner);
         self.lacking.remove(owner);
         let record = self.services.get(owner)?;
         let write = ServiceWrite {

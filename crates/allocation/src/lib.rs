@@ -138,6 +138,8 @@ pub struct Index {
     askers: Askers,
     /// Why Services have less than they ask for, in a word, by the last decision.
     refused: BTreeMap<Owner, &'static str>,
+    /// The addresses of Services that nobody announces, though somebody is to, by the last decision.
+    dark: BTreeMap<Owner, Vec<IpAddr>>,
     pools_dirty: bool,
     /// Addresses at which a stranger answers, or did when they were last asked for.
     quarantined: BTreeSet<IpAddr>,
@@ -227,6 +229,11 @@ impl Index {
         let mut counts = BTreeMap::new();
         self.refused.values().for_each(|reason| *counts.entry(*reason).or_default() += 1);
         counts
+    }
+
+    /// How many addresses of Services nobody announces, though somebody is to.
+    pub fn unannounced(&self) -> usize {
+        self.dark.values().flatten().collect::<BTreeSet<_>>().len()
     }
 
     /// An index for Services of this `loadBalancerClass`; without one, for those that have none.

@@ -41,6 +41,8 @@ pub(super) struct Outcome {
     pub(super) announcers: Vec<Option<String>>,
     /// Those that nobody announces until a pod is ready.
     pub(super) backless: Vec<IpAddr>,
+    /// Those that nobody announces, though somebody is to.
+    pub(super) dark: Vec<IpAddr>,
     /// The connections to its addresses that nodes still have which do not serve them any more.
     pub(super) left_behind: Vec<(IpAddr, String, u32)>,
     /// Those of its addresses that one node serves though all are to, and why.

@@ -109,6 +109,7 @@ impl Index {
             self.dirty.remove(owner);
             self.waiting.remove(owner);
             self.refused.remove(owner);
+            self.dark.remove(owner);
             self.untold.remove(owner);
             self.lacking.remove(owner);
             self.forget_rival(owner);

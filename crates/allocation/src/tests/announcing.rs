@@ -171,6 +171,46 @@ fn what_its_holder_does_not_announce_is_not_called_announced() {
     }
 }
 
+/// Whoever shares an address holds no second one, and what nobody is to announce is not missed.
+#[test]
+fn addresses_that_nobody_announces_are_counted() {
+    let mut lab = Lab::with_pools(&[HOME]);
+    let count = |lab: &Lab| lab.controller.index.unannounced();
+    assert_eq!(count(&lab), 0);
+    for name in ["web", "other"] {
+        let port = if name == "web" { 80 } else { 81 };
+        lab.cluster.create_service_on(name, &[(KEY, "k")], port);
+        lab.settle();
+    }
+    lab.create("third");
+    assert_eq!(count(&lab), 2);
+    lab.cluster.take_lock("10.0.0.1");
+    lab.cluster.take_lock("10.0.0.2");
+    lab.settle();
+    assert_eq!(count(&lab), 0);
+
+    // All speakers are gone.
+    lab.controller.index.set_living(["node-1".to_owned()].into());
+    lab.settle();
+    assert_eq!(count(&lab), 0);
+    lab.controller.index.set_living(BTreeSet::new());
+    lab.settle();
+    assert_eq!(count(&lab), 2);
+    lab.cluster.note("10.0.0.1", false);
+    lab.settle();
+    assert_eq!(count(&lab), 1, "no pod is there for it");
+    lab.cluster.delete_service("third");
+    lab.settle();
+    assert_eq!(count(&lab), 0);
+
+    let anybody = json!({ "interfaces": ["eth0"] });
+    for (rule, expected) in [(anybody, 1), (rule("eth0", "of others"), 0)] {
+        let mut lab = with_rules(&json!([rule]));
+        lab.create("web");
+        assert_eq!(count(&lab), expected, "{rule}");
+    }
+}
+
 #[test]
 fn without_a_pool_and_with_a_request_that_is_not_understood_the_terms_stay() {
     let mut lab = with_rules(&json!([{ "interfaces": ["eth0"] }]));
