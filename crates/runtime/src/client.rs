@@ -1,6 +1,13 @@
 //! The connection to the Kubernetes API server.
 
-use std::{env, error::Error, ffi::OsStr, path::PathBuf, time::Duration};
+use std::{
+    env,
+    error::Error,
+    ffi::OsStr,
+    fs::File,
+    path::{Path, PathBuf},
+    time::Duration,
+};
 
 use axum::{
     body::{Body, Bytes, HttpBody, to_bytes},
@@ -74,9 +81,15 @@ impl Default for Patience {
 pub enum ConnectError {
     /// Neither a kubeconfig nor a ServiceAccount was found.
     #[error(
-        "cannot find a Kubernetes cluster: set KUBECONFIG, or run in a pod with a ServiceAccount"
+        "cannot find a Kubernetes cluster: set KUBECONFIG{}, or run in a pod with a ServiceAccount",
+        advice(.of_distributions)
     )]
-    NoCluster(#[source] Box<InferConfigError>),
+    NoCluster {
+        /// Why not.
+        source: Box<InferConfigError>,
+        /// The kubeconfigs that the machine's distribution has written elsewhere, and whether this user may read them.
+        of_distributions: Vec<(&'static str, bool)>,
+    },
     /// The configuration was found but cannot be used (certificates, keys).
     #[error("cannot use the cluster configuration")]
     Unusable(#[source] Box<kube::Error>),
@@ -92,6 +105,31 @@ pub enum ConnectError {
     /// A proxy that nobody here can speak with.
     #[error("cannot use the proxy {0}: write http://, https:// or socks5:// before it")]
     Proxy(Uri),
+}
+
+/// Where distributions write a kubeconfig that only their own kubectl looks for, or none does: k3s, RKE2, `MicroK8s`,
+/// kubeadm.
+const OF_DISTRIBUTIONS: [&str; 4] = [
+    "/etc/rancher/k3s/k3s.yaml",
+    "/etc/rancher/rke2/rke2.yaml",
+    "/var/snap/microk8s/current/credentials/client.config",
+    "/etc/kubernetes/admin.conf",
+];
+
+/// Those of them that this machine has, and whether this user may read them.
+fn of_distributions() -> Vec<(&'static str, bool)> {
+    let there = OF_DISTRIBUTIONS.into_iter().filter(|it| Path::new(it).exists());
+    there.map(|it| (it, File::open(it).is_ok())).collect()
+}
+
+/// What to type where there are such files. Why there is no client comes behind it, so it is in brackets.
+fn advice(files: &[(&str, bool)]) -> String {
+    let line = |(file, is_readable): &(&str, bool)| {
+        let who = if *is_readable { "" } else { " in a shell of root, who may read it" };
+        format!("'export KUBECONFIG={file}'{who}")
+    };
+    let lines: Vec<String> = files.iter().map(line).collect();
+    if lines.is_empty() { String::new() } else { format!(" (here {})", lines.join(", or ")) }
 }
 
 /// Where the cluster's configuration comes from, where somebody says so.
@@ -128,7 +166,10 @@ impl KubeconfigChoice {
                     if let Ok(kubeconfig) = Kubeconfig::read() {
                         known(kubeconfig)?;
                     }
-                    let missing = |error| ConnectError::NoCluster(Box::new(error));
+                    let missing = |error| ConnectError::NoCluster {
+                        source: Box::new(error),
+                        of_distributions: of_distributions(),
+                    };
                     Config::infer().await.map_err(missing)
                 }
             },
@@ -390,6 +431,24 @@ mod tests {
         for context in [None, Some("wrong")] {
             let told = judged(context).unwrap();
             assert!(told.contains("no user gone"), "{told}");
+        }
+    }
+
+    #[test]
+    fn who_has_no_kubeconfig_reads_where_the_distribution_has_put_one() {
+        let [k3s, .., kubeadm] = OF_DISTRIBUTIONS;
+        let (one, other) =
+            (format!("export KUBECONFIG={k3s}"), format!("export KUBECONFIG={kubeadm}"));
+        let table = [
+            (vec![], String::new()),
+            (vec![(k3s, true)], format!(" (here '{one}')")),
+            (
+                vec![(k3s, false), (kubeadm, true)],
+                format!(" (here '{one}' in a shell of root, who may read it, or '{other}')"),
+            ),
+        ];
+        for (files, expected) in table {
+            assert_eq!(advice(&files), expected, "{files:?}");
         }
     }
 
