@@ -110,11 +110,10 @@ impl Index {
         self.locks.get(&address).is_some_and(|lock| lock.is_backless)
     }
 
-    /// Whether nobody announces `address`, though somebody is to: a rule says so, a pod is ready for it, and no stranger has it.
+    /// Whether nobody announces `address`, which a rule has announced, though a pod is ready for it and no stranger has it.
     pub(super) fn is_dark(&self, address: IpAddr) -> bool {
         self.announcer(address).is_none()
             && !self.is_backless(address)
-            && !self.is_announced_nowhere(address)
             && self.stranger_at(address).is_none()
     }
 

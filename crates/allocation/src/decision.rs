@@ -358,9 +358,12 @@ impl View<'_> {
         outcome.clears = outcome.addresses.is_empty()
             && !self.record.ingress.is_ours()
             && outcome.releasing.iter().any(|it| listed.contains(it));
-        let silent =
-            outcome.addresses.iter().filter(|it| self.index.is_announced_nowhere(**it)).copied();
-        let (routed, silent): (Vec<_>, Vec<_>) = silent.partition(|it| self.index.is_routed(*it));
+        let nowhere = |it: &IpAddr| self.index.is_announced_nowhere(*it);
+        let (silent, wanted): (Vec<_>, Vec<_>) =
+            outcome.addresses.iter().copied().partition(nowhere);
+        outcome.dark = wanted.into_iter().filter(|it| self.index.is_dark(*it)).collect();
+        let (routed, silent): (Vec<_>, Vec<_>) =
+            silent.into_iter().partition(|it| self.index.is_routed(*it));
         let lasting = silent.into_iter().filter(|it| !self.index.is_fresh(*it, self.now));
         (outcome.routed, outcome.unannounced) = (routed, lasting.collect());
         let conflict =
@@ -368,8 +371,6 @@ impl View<'_> {
         outcome.announcers = outcome.addresses.iter().map(|it| self.index.announcer(*it)).collect();
         let backless = outcome.addresses.iter().filter(|it| self.index.is_backless(**it));
         outcome.backless = backless.copied().collect();
-        outcome.dark =
-            outcome.addresses.iter().copied().filter(|it| self.index.is_dark(*it)).collect();
         outcome.left_behind =
             outcome.addresses.iter().flat_map(|it| self.index.left_behind(*it)).collect();
         let why = |address: &IpAddr| Some((*address, self.index.why_one_node(*address)?));
