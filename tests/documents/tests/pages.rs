@@ -99,9 +99,10 @@ fn a_node_is_given_the_images_for_its_own_processor_only() {
     for (page, content) in pages() {
         let lines = content.blocks.iter().flat_map(|block| block.text.lines());
         for line in lines.filter(|it| it.contains(" target/images/") && !it.starts_with("make ")) {
-            match line.contains(" target/images/$(uname -m)/*.tar") {
-                true => right += 1,
-                false => wrong.push(format!("{}: {line}", page.display())),
+            if line.contains(" target/images/$(uname -m)/*.tar") {
+                right += 1;
+            } else {
+                wrong.push(format!("{}: {line}", page.display()));
             }
         }
     }
