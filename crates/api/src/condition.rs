@@ -46,7 +46,7 @@ impl Finding {
             status: self.status().to_owned(),
             reason: self.reason.to_owned(),
             last_transition_time: unchanged
-                .map_or_else(|| in_seconds(&now), |it| it.last_transition_time.clone()),
+                .map_or_else(|| in_seconds(now), |it| it.last_transition_time.clone()),
             observed_generation: generation,
             message: self.shown(),
         }
@@ -58,8 +58,8 @@ impl Finding {
 }
 
 /// A time as the API server keeps it.
-fn in_seconds(time: &Time) -> Time {
-    Timestamp::from_second(time.0.as_second()).map_or_else(|_| time.clone(), Time)
+fn in_seconds(time: Time) -> Time {
+    Timestamp::from_second(time.0.as_second()).map_or(time, Time)
 }
 
 /// The condition of this type.
