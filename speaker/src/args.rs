@@ -1,6 +1,9 @@
 //! Command-line arguments.
 
-use std::time::Duration;
+use std::{
+    hash::{BuildHasher as _, RandomState},
+    time::Duration,
+};
 
 use arpeggio_election::{Pattern, Profile, Settings, UnsafeSettings};
 use arpeggio_runtime::{
@@ -45,7 +48,7 @@ pub(crate) struct RunArgs {
     // Not `required`, since the subcommand does without.
     #[arg(long, env = "NODE_NAME", value_name = "NAME", value_parser = name)]
     pub(crate) node_name: Option<String>,
-    /// This pod's name, which tells two speakers of one node apart. Default: the process number.
+    /// This pod's name, which tells two speakers of one node apart. Default: a name that each process makes up.
     #[arg(long, env = "POD_NAME", value_name = "NAME")]
     pub(crate) pod_name: Option<String>,
     /// The namespace of Arpeggio's Leases.
@@ -129,8 +132,10 @@ impl RunArgs {
         Ok((name, self.settings().checked()?))
     }
 
+    /// The pod's name, or one of the process's own: in a container each process has the number 1.
     pub(crate) fn instance(&self) -> String {
-        self.pod_name.clone().unwrap_or_else(|| format!("process-{}", std::process::id()))
+        let made_up = || format!("process-{:x}", RandomState::new().hash_one(std::process::id()));
+        self.pod_name.clone().unwrap_or_else(made_up)
     }
 
     /// The profile by which every way is asked, in words; `None`: each is asked as it has earned.
@@ -253,6 +258,15 @@ mod tests {
         }
         let profile = Args::parse_from(["speaker", "--probe-profile=Fast"]).run.probe_profile;
         assert_eq!(profile, ProbeProfile::Fast);
+    }
+
+    #[test]
+    fn two_processes_have_two_names_unless_their_pods_name_them() {
+        let instance = |given: &[&str]| {
+            Args::parse_from([&["speaker", "--node-name=a"], given].concat()).run.instance()
+        };
+        assert_ne!(instance(&[]), instance(&[]));
+        assert_eq!(instance(&["--pod-name=speaker-x7"]), "speaker-x7");
     }
 
     #[test]

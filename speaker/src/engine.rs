@@ -145,22 +145,25 @@ pub(crate) struct Engine {
     ends: Option<Timestamp>,
 }
 
-/// Another process of this node, as in an upgrade.
+/// Another process of this node, as in an upgrade or before a restart.
 #[derive(Debug, Default)]
 struct Twin {
     /// By this node's session that was there when this process began. Its writer may have ended since.
     first: Option<Shown>,
     /// When it last renewed the session.
     renewed: Option<Timestamp>,
+    /// This process has wanted the session written. What it said before is an earlier process's word, be it of the same pod.
+    has_spoken: bool,
 }
 
 impl Twin {
-    /// This node's session was seen, as this process wrote it or another one did.
-    fn own_session_seen(&mut self, session: &Session, is_ours: bool, now: Timestamp) {
+    /// This node's session was seen, as this process wrote it or another one did; returns whether it is another one's word.
+    fn own_session_seen(&mut self, session: &Session, is_ours: bool, now: Timestamp) -> bool {
         let first = *self.first.get_or_insert_with(|| Shown::by(session));
         if !is_ours && first.is_renewed_by(session) {
             self.renewed = Some(now);
         }
+        !is_ours || !self.has_spoken
     }
 }
 
@@ -346,7 +349,7 @@ impl Engine {
                 self.neighbours.lost(&node, self.now());
                 self.doubles.gone(&node);
                 self.paths.forget(&node);
-                self.hearing.said(&node, None, self.now());
+                self.hearing.gone(&node);
                 Event::SessionGone(node)
             }
             Input::LockGone(address, until) => {
@@ -380,6 +383,7 @@ impl Engine {
             // Any version of a record is newer than one of a history that is no more.
             Event::Rewound => {
                 self.rehearsals.rewound();
+                self.hearing.rewound();
                 self.doubles.forget();
                 self.locks.values_mut().for_each(|record| record.lock.version = Version(0));
             }
@@ -427,14 +431,16 @@ impl Engine {
         self.unclear.session_is(&session.node, newer.as_deref());
         if session.node == self.me.node {
             let is_ours = instance == self.me.instance;
-            self.twin.own_session_seen(&session, is_ours, self.now());
-            if !is_ours {
-                self.hearing.inherit(places_heard(&session, &heard_on));
+            if self.twin.own_session_seen(&session, is_ours, self.now()) {
+                self.hearing.inherit(
+                    places_dead(&session),
+                    places_heard(&session, &heard_on),
+                    self.now(),
+                );
             }
         } else {
             self.look_for_double(&session, &links);
-            let says = session.is_live().then_some(heard_on);
-            self.hearing.said(&session.node, says, self.now());
+            self.hearing.said(&session, heard_on, self.now());
         }
         let is_live = session.is_live();
         if self.neighbours.learn(session.node.clone(), links, is_live) {
@@ -981,7 +987,8 @@ impl Engine {
         }
     }
 
-    fn order(&self, write: Write) -> Order {
+    fn order(&mut self, write: Write) -> Order {
+        self.twin.has_spoken |= matches!(write, Write::Start { .. } | Write::Renew { .. });
         let (whereabouts, lock) = match write.target() {
             Target::OwnSession => (self.whereabouts(), None),
             Target::Lock(address) => (Whereabouts::default(), self.locks.get(&address).cloned()),
@@ -1028,14 +1035,23 @@ fn carrier_returned((interface, families): (String, Families)) -> Event {
     Event::CarrierReturned(interface, families)
 }
 
-/// The interfaces on which somebody was heard when a session was written, and those on which nobody could be.
+/// The interfaces on which somebody was heard when a session was written.
 fn places_heard(session: &Session, heard_on: &HeardOn) -> Vec<String> {
     let nets: BTreeSet<IpNet> = heard_on.values().flatten().copied().collect();
+    places(session, |it| it.subnets.iter().any(|net| nets.contains(&net.trunc())))
+}
+
+/// The interfaces on which nobody could be heard when a session was written.
+fn places_dead(session: &Session) -> Vec<String> {
+    places(session, |it| it.cut_off == Families::ALL)
+}
+
+fn places(
+    session: &Session,
+    is_such: impl Fn(&arpeggio_election::Interface) -> bool,
+) -> Vec<String> {
     let interfaces = session.reach.iter().flat_map(|reach| &reach.interfaces);
-    let is_heard = |it: &&arpeggio_election::Interface| {
-        it.cut_off == Families::ALL || it.subnets.iter().any(|net| nets.contains(&net.trunc()))
-    };
-    interfaces.filter(is_heard).map(|it| it.name.clone()).collect()
+    interfaces.filter(|it| is_such(it)).map(|it| it.name.clone()).collect()
 }
 
 /// Whether what a fellow node says of an address can be its speaker's word. Where the service proxies of all nodes have the

@@ -14,11 +14,14 @@ use std::{
 };
 
 use arpeggio_api::session::{HeardOn, LinkAddress};
-use arpeggio_election::{Node, Timestamp};
+use arpeggio_election::{Node, Session, Timestamp};
 use arpeggio_link::interfaces::{Interface, Links, has_neighbours};
 use ipnet::IpNet;
 
-use crate::neighbours::{Neighbours, Probe, probe};
+use crate::{
+    neighbours::{Neighbours, Probe, probe},
+    renewals::Shown,
+};
 
 /// When nobody was heard for so long on a segment, somebody is asked.
 const INTERVAL: Duration = Duration::from_secs(1);
@@ -36,6 +39,10 @@ const MOST: usize = 16;
 /// So many questions in a row that nobody answers say something.
 const ENOUGH: u32 = 4;
 
+/// An interface that an earlier process had found dead stays so for this long, unless somebody is heard on it: until then this
+/// process has asked often enough, and the others have said anew whom they hear.
+const STAYS_DEAD: Duration = Duration::from_secs(10);
+
 /// What this node hears, and what others say that they hear.
 #[derive(Debug, Default)]
 pub(crate) struct Hearing {
@@ -44,6 +51,8 @@ pub(crate) struct Hearing {
     said: BTreeMap<Node, Word>,
     /// The interfaces that this node's last process heard somebody on, or had found dead.
     inherited: BTreeSet<String>,
+    /// Those that it had found dead, and until when they are taken for dead therefore.
+    buried: BTreeMap<String, Timestamp>,
 }
 
 /// One interface.
@@ -60,11 +69,13 @@ struct Ear {
     is_dead: bool,
 }
 
-/// What another node's session said last, and when that was seen.
+/// What another node's session said last.
 #[derive(Debug)]
 struct Word {
     hears: HeardOn,
-    seen: Timestamp,
+    shown: Shown,
+    /// When it was seen to be renewed. What was there when this process began may have been said long ago.
+    renewed: Option<Timestamp>,
 }
 
 /// Who is there.
@@ -91,17 +102,38 @@ impl Hearing {
         }
     }
 
-    /// The session of another node says whom it hears. `None`: it does not say, or does not count any more.
-    pub(crate) fn said(&mut self, node: &Node, hears: Option<HeardOn>, now: Timestamp) {
-        match hears {
-            Some(hears) => _ = self.said.insert(node.clone(), Word { hears, seen: now }),
-            None => _ = self.said.remove(node),
-        }
+    /// The session of another node says whom it hears, as long as it counts. What others write on it says nothing anew.
+    pub(crate) fn said(&mut self, session: &Session, hears: HeardOn, now: Timestamp) {
+        let known = self.said.get(&session.node);
+        let is_renewed = known.is_some_and(|known| known.shown.is_renewed_by(session));
+        let renewed = if is_renewed { Some(now) } else { known.and_then(|known| known.renewed) };
+        let hears = if session.is_live() { hears } else { HeardOn::default() };
+        let word = Word { hears, shown: Shown::by(session), renewed };
+        self.said.insert(session.node.clone(), word);
     }
 
-    /// An earlier process of this node has heard somebody on these interfaces, or has found them dead.
-    pub(crate) fn inherit(&mut self, interfaces: impl IntoIterator<Item = String>) {
-        self.inherited.extend(interfaces);
+    /// A node has no session any more.
+    pub(crate) fn gone(&mut self, node: &Node) {
+        self.said.remove(node);
+    }
+
+    /// Versions begin anew: the history that they were of is no more.
+    pub(crate) fn rewound(&mut self) {
+        self.said.values_mut().for_each(|word| word.shown.rewound());
+    }
+
+    /// An earlier process of this node has found some interfaces dead, and has heard somebody on others.
+    pub(crate) fn inherit(
+        &mut self,
+        dead: impl IntoIterator<Item = String>,
+        heard: impl IntoIterator<Item = String>,
+        now: Timestamp,
+    ) {
+        self.inherited.extend(heard);
+        for name in dead {
+            self.inherited.insert(name.clone());
+            self.buried.entry(name).or_insert(now + STAYS_DEAD);
+        }
     }
 
     /// Answers may have been lost here: that nobody was heard says nothing.
@@ -148,8 +180,11 @@ impl Hearing {
     }
 
     fn look_at(&mut self, interface: &Interface, around: Around<'_>, now: Timestamp) -> Vec<Probe> {
+        let until = self.buried.get(&interface.name).copied();
         let ear = self.ears.entry(interface.index).or_default();
+        let stays_dead = ear.last.is_none() && until.is_some_and(|until| now < until);
         ear.is_asked = true;
+        ear.is_dead |= stays_dead;
         if ear.due().is_some_and(|due| due > now) {
             return Vec::new();
         }
@@ -158,7 +193,7 @@ impl Hearing {
         let used_to_hear = ear.last.is_some() || self.inherited.contains(&interface.name);
         let is_dead = is_silent && used_to_hear && self.others_hear(interface);
         let ear = self.ears.entry(interface.index).or_default();
-        ear.is_dead = is_dead;
+        ear.is_dead = is_dead || stays_dead;
         ear.ask(interface, around, now)
     }
 
@@ -167,7 +202,7 @@ impl Hearing {
     fn others_hear(&self, interface: &Interface) -> bool {
         let last = self.ears.get(&interface.index).and_then(|ear| ear.last).unwrap_or_default();
         let here: BTreeSet<IpNet> = subnets(interface).collect();
-        let recent = self.said.values().filter(|word| word.seen >= last + FRESH);
+        let recent = self.said.values().filter(|word| word.renewed >= Some(last + FRESH));
         let mut heard = recent.flat_map(|word| word.hears.values());
         heard.any(|there| !there.is_disjoint(&here))
     }
@@ -215,6 +250,8 @@ fn subnets(interface: &Interface) -> impl Iterator<Item = IpNet> {
 
 #[cfg(test)]
 mod tests {
+    use arpeggio_election::{Epoch, Renewal, Version};
+
     use super::*;
     use crate::neighbours::tests::interface;
 
@@ -228,6 +265,12 @@ mod tests {
     fn links() -> Links {
         let interface = |index: u32| interface(index, &[&format!("192.168.{index}.1/24")]);
         Links { interfaces: vec![interface(1), interface(2)], default_routes: Vec::new() }
+    }
+
+    /// What the session of `b` shows that was renewed then.
+    fn session(renewed: u64) -> Session {
+        let renewal = Some(Renewal(renewed.try_into().unwrap()));
+        Session { renewal, ..Session::live("b".into(), Epoch(1), Version(renewed + 1)) }
     }
 
     fn heard_by(node: &str, third: u8) -> HeardOn {
@@ -267,7 +310,7 @@ mod tests {
                     self.hearing.heard(probe.interface, Some(&"b".into()), at(now + 1));
                 }
                 if let Some(says) = says.filter(|_| now.is_multiple_of(1000)) {
-                    self.hearing.said(&"b".into(), Some(says.clone()), at(now));
+                    self.hearing.said(&session(now), says.clone(), at(now));
                 }
             }
             self.now += millis;
@@ -307,9 +350,47 @@ mod tests {
         let mut stage = Stage::new();
         stage.run(5000, &[MANAGEMENT, DATA], Some(&heard_by("c", 2)));
         stage.run(5000, &[MANAGEMENT], Some(&heard_by("c", 2)));
-        stage.hearing.said(&"b".into(), None, at(stage.now));
+        stage.hearing.gone(&"b".into());
         stage.run(2000, &[MANAGEMENT], None);
         assert_eq!(stage.dead(), [0; 0], "whoever heard somebody is dead");
+    }
+
+    /// Where the power was cut, all sessions say what was so before.
+    #[test]
+    fn what_others_said_before_this_process_began_is_no_news_whoever_writes_on_it_since() {
+        let mut stage = Stage::new();
+        stage.hearing.inherit([], ["eth2".to_owned()], at(stage.now));
+        let there = heard_by("c", 2);
+        for version in 1..40 {
+            let session = Session { version: Version(version), ..session(0) };
+            stage.hearing.said(&session, there.clone(), at(stage.now));
+            stage.run(250, &[MANAGEMENT], None);
+        }
+        assert_eq!(stage.dead(), [0; 0], "they may all be off by now");
+        stage.run(2000, &[MANAGEMENT], Some(&there));
+        assert_eq!(stage.dead(), [DATA]);
+    }
+
+    #[test]
+    fn what_an_earlier_process_has_found_dead_is_so_until_somebody_is_heard_there_or_nobody_says_so_for_long()
+     {
+        let there = heard_by("c", 2);
+        let table = [
+            (&[MANAGEMENT][..], Some(&there), true, true),
+            (&[MANAGEMENT][..], None, true, false),
+            (&[MANAGEMENT, DATA][..], Some(&there), false, false),
+        ];
+        for (answering, says, soon, late) in table {
+            let mut stage = Stage::new();
+            stage.run(500, &[MANAGEMENT], None);
+            stage.hearing.inherit(["eth2".to_owned()], [], at(stage.now));
+            stage.run(50, answering, says);
+            assert_eq!(stage.dead(), [DATA], "{answering:?}: nothing is announced there meanwhile");
+            stage.run(2500, answering, says);
+            assert_eq!(!stage.dead().is_empty(), soon, "{answering:?}, {says:?}");
+            stage.run(12_000, answering, says);
+            assert_eq!(!stage.dead().is_empty(), late, "{answering:?}, {says:?}");
+        }
     }
 
     #[test]
@@ -317,7 +398,7 @@ mod tests {
         let mut stage = Stage::new();
         stage.run(10_000, &[MANAGEMENT], Some(&heard_by("c", 2)));
         assert_eq!(stage.dead(), [0; 0], "two sites have the same subnet");
-        stage.hearing.inherit(["eth2".to_owned()]);
+        stage.hearing.inherit([], ["eth2".to_owned()], at(stage.now));
         stage.run(2000, &[MANAGEMENT], Some(&heard_by("c", 2)));
         assert_eq!(stage.dead(), [DATA]);
     }

@@ -15,6 +15,11 @@ impl Shown {
         Self { version: session.version, renewal: session.shown_renewal() }
     }
 
+    /// Versions begin anew: the history that they were of is no more.
+    pub(crate) fn rewound(&mut self) {
+        self.version = Version(0);
+    }
+
     /// Whether `session` shows a renewal that was not shown then. Where it does not say which one it is, all that is no
     /// accusation counts.
     pub(crate) fn is_renewed_by(&self, session: &Session) -> bool {

@@ -624,10 +624,7 @@ impl Cluster {
     }
 
     fn serve(&mut self, arrival: &Arrival) {
-        let me = crate::identity::Identity {
-            node: self.machines[arrival.machine].node.clone(),
-            instance: format!("{}-{}", self.machines[arrival.machine].node, arrival.boot),
-        };
+        let me = self.machines[arrival.machine].identity();
         let ahead = jiff::SignedDuration::from_hours(self.machines[arrival.machine].hours_ahead);
         let now = MicroTime(jiff::Timestamp::UNIX_EPOCH + millis(self.now) + ahead);
         let name = arrival.order.lease(&me);

@@ -179,12 +179,16 @@ impl Machine {
         }
     }
 
+    /// Of each speaker that runs here: a pod keeps its name when its container, or its machine, starts again.
+    pub(super) fn identity(&self) -> Identity {
+        Identity { node: self.node.clone(), instance: format!("speaker-of-{}", self.node) }
+    }
+
     /// Starts a speaker; whatever ran before is gone.
     pub(super) fn start(&mut self) {
         self.boot += 1;
         (self.speaker, self.stops) = (None, false);
-        let me =
-            Identity { node: self.node.clone(), instance: format!("{}-{}", self.node, self.boot) };
+        let me = self.identity();
         let ways = Ways::default();
         let (queue, news) = EventQueue::new(IntCounter::new("lost", "Lost.").unwrap());
         let (slices_wanted, wanted) = oneshot::channel();

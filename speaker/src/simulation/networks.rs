@@ -2,7 +2,7 @@
 
 use std::{collections::BTreeSet, net::IpAddr, time::Duration};
 
-use arpeggio_election::{EndReason, Node, Write};
+use arpeggio_election::{EndReason, LockChange, Node, Write};
 use arpeggio_wire::{Asker, MacAddr, Question};
 
 use super::{
@@ -74,6 +74,49 @@ fn fails_on_one_segment(case: &str, ends: usize, fail: impl Fn(&mut Cluster, usi
 #[test]
 fn a_data_card_that_is_dead_beside_a_living_management_card_is_found_out_though_it_has_a_carrier() {
     fails_on_one_segment("severed", 0, |cluster, victim| _ = cluster.severed.insert((victim, 1)));
+}
+
+/// Its speaker crashes as often as it likes, or the machine is rebooted: what nobody can ask for on the card stays away from it, new
+/// addresses and those of dead machines too, until the switch is mended.
+#[test]
+fn a_card_that_was_found_dead_stays_cut_off_when_its_speaker_starts_again() {
+    let starts: [&[Duration]; 3] =
+        [&[millis(0)], &[millis(0), millis(500), millis(500)], &[secs(60)]];
+    for starts in starts {
+        let mut cluster = Cluster::on(&[&[0, 1][..]; 4]);
+        let there = [100, 101, 110, 111, 112, 113].map(|last| ip(1, last));
+        cluster.settle(&[ip(0, 100), ip(1, 100), ip(1, 101)]);
+        let victim = cluster.owner(ip(1, 100)).unwrap();
+        cluster.severed.insert((victim, 1));
+        cluster.run(secs(15));
+        cluster.mark();
+        for after in starts {
+            cluster.power_off(victim);
+            cluster.run(*after);
+            cluster.power_on(victim);
+            cluster.run(millis(500));
+        }
+        (110..114).for_each(|last| cluster.claim(ip(1, last)));
+        let other = (victim + 1) % 4;
+        cluster.power_off(other);
+        cluster.run(secs(20));
+        let node = cluster.machines[victim].node.clone();
+        let got = cluster.orders.iter().find(|(_, by, write)| match write {
+            Write::Lock { address, change, .. } if there.contains(address) => match change {
+                LockChange::Take { .. } => *by == victim,
+                LockChange::Give { to, .. } => *to == node,
+                _ => false,
+            },
+            _ => false,
+        });
+        assert_eq!(got, None, "{starts:?}: {cluster:?}");
+        cluster.power_on(other);
+        cluster.severed.clear();
+        cluster.run(secs(15));
+        (0..4).filter(|it| *it != victim).for_each(|it| cluster.power_off(it));
+        cluster.run(secs(20));
+        assert_eq!(cluster.owner(ip(1, 100)), Some(victim), "{starts:?}: {cluster:?}");
+    }
 }
 
 #[test]
