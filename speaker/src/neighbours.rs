@@ -29,8 +29,9 @@ pub(crate) struct Neighbours {
     nodes: BTreeMap<Node, Known>,
     /// Those of them that have no session, and since when.
     gone: BTreeMap<Node, Timestamp>,
-    /// The nodes that a machine answers for whose MAC address is not theirs, and since when.
-    moved: BTreeMap<Node, Timestamp>,
+    /// The nodes that machines answer for whose MAC addresses are not theirs: which, and since when each, those that came last at the
+    /// end.
+    moved: BTreeMap<Node, Vec<(MacAddr, Timestamp)>>,
     gateways: Gateways,
     /// The nodes that were heard under a MAC address of theirs since their sessions began.
     heard: BTreeSet<Node>,
@@ -51,6 +52,9 @@ const TRUST: Duration = Duration::from_mins(10);
 /// For so long another MAC address may answer for a node until the node's session names it. A bond, a bridge or an administrator
 /// changes the MAC address of a node that is well; a machine that goes on answering for a node that is not is another one.
 const RENAMED_WITHIN: Duration = Duration::from_secs(2);
+
+/// So many MAC addresses may do so for one node within [`TRUST`]. More, and it is no card that was exchanged.
+const MOST_RENAMED: usize = 4;
 
 /// A question to a neighbour, and the interface to ask it on.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -202,9 +206,24 @@ impl Neighbours {
         if !is_live || !self.heard.contains(node) || is_anothers {
             return None;
         }
-        let since = *self.moved.entry(node.clone()).or_insert(now);
+        let since = self.renamed(node, mac, now)?;
         let moved = Event::AnsweredAs { node: node.clone(), address, mac: mac.octets() };
         (now.since(since) < RENAMED_WITHIN).then_some(moved)
+    }
+
+    /// Since when a MAC address answers for a node that is not the node's. Each has its own time, whatever other ones did before;
+    /// one for which there is no room has none.
+    fn renamed(&mut self, node: &Node, mac: MacAddr, now: Timestamp) -> Option<Timestamp> {
+        let moved = self.moved.entry(node.clone()).or_default();
+        if let Some((_, since)) = moved.iter().find(|(known, _)| *known == mac) {
+            return Some(*since);
+        }
+        if moved.len() >= MOST_RENAMED {
+            moved.first().filter(|(_, since)| now.since(*since) >= TRUST)?;
+            moved.remove(0);
+        }
+        moved.push((mac, now));
+        Some(now)
     }
 
     /// How to ask for the default gateways.
@@ -658,6 +677,26 @@ pub(crate) mod tests {
         let answer =
             neighbours.answered(&sighting(2, "192.168.0.12", mac(97)), &links(), at(70_002));
         assert!(answer.is_empty(), "it has a new session, in which it was not heard yet");
+    }
+
+    /// A short conflict of addresses, or a router that answers for everybody, was weeks ago.
+    #[test]
+    fn each_new_mac_address_answers_for_a_node_for_a_moment_whoever_did_before() {
+        let mut neighbours = neighbours();
+        let mut answered = |seconds, last| {
+            let now = Timestamp::from_origin(Duration::from_secs(seconds));
+            let sighting = sighting(2, "192.168.0.12", mac(last));
+            !neighbours.answered(&sighting, &links(), now).is_empty()
+        };
+        assert!(answered(0, 12));
+        assert!(answered(1, 99));
+        assert!(answered(2, 12));
+        assert!(!answered(80_000, 99), "it has had its moment");
+        assert!(answered(80_001, 98), "a bond's other card has none yet");
+        assert!(!answered(80_004, 98) && !answered(80_005, 99), "no second moment");
+        let some = (100..120).filter(|last| answered(90_000, *last)).count();
+        assert!(some < 10, "who changes its address all the time hides no death: {some}");
+        assert!(answered(900_000, 150), "that was long ago");
     }
 
     #[test]
