@@ -408,6 +408,10 @@ impl Elector {
             let concerned = self.weigh(now);
             self.writes.prune(now);
             self.flaps.begin(now);
+            if !self.stopping {
+                // First: the session does not name whom this node cannot hear any more. Others would wait for its word.
+                self.choose_charges(now);
+            }
             self.keep_session(now, &mut effects);
             if !self.stopping {
                 self.watch_wire(now, &mut effects);

@@ -451,6 +451,26 @@ fn a_machine_that_is_cut_off_delays_nobody_who_finds_a_stuck_speaker() {
     assert!(all, "{cluster:?}");
 }
 
+/// They hang on one switch. Who is cut off from the dead one's only segment lives elsewhere, and says at once that it hears the dead
+/// one no more: nobody waits for its word.
+#[test]
+fn a_machine_that_loses_the_segment_on_which_another_one_dies_delays_nobody() {
+    for (before, after) in [(0, 0), (20, 0), (0, 20), (0, 60)] {
+        let addresses: Vec<_> = (100..106).map(|last| ip(1, last)).collect();
+        let mut cluster = Cluster::on(&[&[0, 1][..], &[0, 1], &[1]]);
+        cluster.settle(&addresses);
+        cluster.run(millis(2000));
+        cluster.mark();
+        cluster.run(millis(after));
+        cluster.cable(0, 1, false);
+        cluster.run(millis(before));
+        cluster.power_off(2);
+        cluster.run(secs(15));
+        let dark = cluster.longest_dark;
+        assert!(dark <= REPLACED * 2, "{before} {after}: {dark:?}: {cluster:?}");
+    }
+}
+
 /// Half of the cards of one segment, those of most of the witnesses among them, while the machines live on the other one.
 #[test]
 fn three_of_six_cards_that_are_dead_at_once_hide_no_address_and_no_living_card() {

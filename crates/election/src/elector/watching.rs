@@ -14,12 +14,16 @@ use crate::{
 };
 
 impl Elector {
-    /// Asks on the wire for the nodes that this one watches.
-    pub(super) fn watch_wire(&mut self, now: Timestamp, effects: &mut Vec<Effect>) {
+    /// Works out which nodes this one watches.
+    pub(super) fn choose_charges(&mut self, now: Timestamp) {
         let alone = self.is_alone(now);
         let in_touch_since = self.own.in_touch_since();
         let expiry = Expiry { usual: self.settings.session, in_touch_since };
         self.charges.update(&mut self.view, now, expiry, alone, &self.me);
+    }
+
+    /// Asks on the wire for the nodes that this one watches.
+    pub(super) fn watch_wire(&mut self, now: Timestamp, effects: &mut Vec<Effect>) {
         let probes = self.wire.tick(now, self.charges.targets(), &self.settings);
         let mut questions: Vec<Question> = probes.nodes.into_iter().map(Question::Node).collect();
         questions.extend(probes.anywhere.into_iter().map(Question::NodeAnywhere));
