@@ -917,7 +917,7 @@ impl Engine {
             Question::NodeAnywhere(node) => self.ask_node(node, true),
             Question::Speaker { node, address } => {
                 let places = self.elector.interfaces(address, self.announcer.reach());
-                let probe = self.neighbours.speaker_probe(&node, address, &places, links);
+                let probe = self.speaker_probe(&node, address, &places);
                 let (is_beside, now) = (links.is_beside(address), self.now());
                 let around = Around { me: &self.me.node, links, neighbours: &self.neighbours };
                 let is_cut_off = places.is_empty() && is_beside;
@@ -935,6 +935,18 @@ impl Engine {
             }
             Question::Address { address, purpose } => self.ask_everybody(address, purpose),
         }
+    }
+
+    /// How to ask a node's speaker for what it announces, where this node would announce it at these `places`.
+    fn speaker_probe(
+        &self,
+        node: &Node,
+        address: IpAddr,
+        places: &[&arpeggio_election::Interface],
+    ) -> Option<Probe> {
+        let there = self.elector.interfaces_of(node, address);
+        let links = self.announcer.links();
+        self.neighbours.speaker_probe((node, address), there.as_deref(), places, links)
     }
 
     /// Asks for a node's own address: the node, and everybody `as_well`, then for its others, too, and its speaker. The node may
@@ -960,10 +972,9 @@ impl Engine {
 
     /// Asks a node's speaker, and everybody, for what it announces on this interface. An answer shows that the node lives.
     fn ask_speaker_beside(&self, node: &Node, interface: u32) {
-        let links = self.announcer.links();
         for address in self.elector.asked_of(node) {
             let places = self.elector.interfaces(address, self.announcer.reach());
-            let probe = self.neighbours.speaker_probe(node, address, &places, links);
+            let probe = self.speaker_probe(node, address, &places);
             let probe = probe.filter(|it| it.interface == interface);
             for probe in probe.into_iter().flat_map(Probe::and_to_everybody) {
                 self.announcer.ask(probe);

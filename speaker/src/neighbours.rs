@@ -281,16 +281,21 @@ impl Neighbours {
         !near.is_empty() && !near.contains(&interface)
     }
 
-    /// How to ask the speaker of `node` for an `address` that it announces: at the node's interface on a segment where this
-    /// node would announce it, or else at the first that is reached.
+    /// How to ask the speaker of `node` for an `address` that it announces `there`, if that is known: at the node's interface on
+    /// a segment where this node would announce it, or else at the first that is reached. On another segment than `there`
+    /// nobody would answer.
     pub(crate) fn speaker_probe(
         &self,
-        node: &Node,
-        address: IpAddr,
+        (node, address): (&Node, IpAddr),
+        there: Option<&[&election::Interface]>,
         places: &[&election::Interface],
         links: &Links,
     ) -> Option<Probe> {
-        let near = self.links_of(node)?.iter();
+        let is_there = |link: &&LinkAddress| {
+            let mut nets = there.into_iter().flatten().flat_map(|it| &it.subnets);
+            there.is_none() || nets.any(|net| net.contains(&link.address))
+        };
+        let near = self.links_of(node)?.iter().filter(is_there);
         let near = near.filter_map(|link| Some((on_link(links, link.address)?, link.mac)));
         let is_place = |it: &Interface| places.iter().any(|place| place.name == it.name);
         let (interface, mac) = near.min_by_key(|(it, _)| !is_place(it))?;
@@ -494,11 +499,19 @@ pub(crate) mod tests {
         let mut neighbours = neighbours();
         let near = vec![link("172.17.0.4", 41), link("192.168.0.14", 42)];
         neighbours.learn("node-4".into(), near, true);
-        let asked = |node: &str, address: &str, patterns: &[Pattern]| {
+        let asked_there = |node: &str,
+                           address: &str,
+                           patterns: &[Pattern],
+                           there: Option<election::Interface>| {
             let (address, reach) = (address.parse().unwrap(), links().reach(patterns));
             let places = reach.announcing(address, patterns);
-            let probe = neighbours.speaker_probe(&node.into(), address, &places, &links());
+            let asked = (&node.into(), address);
+            let there = there.as_ref().map(|it| vec![it]);
+            let probe = neighbours.speaker_probe(asked, there.as_deref(), &places, &links());
             probe.map(|it| (it.interface, it.to.unwrap(), it.source.unwrap().to_string()))
+        };
+        let asked = |node: &str, address: &str, patterns: &[Pattern]| {
+            asked_there(node, address, patterns, None)
         };
         let table = [
             ("node-4", "192.168.0.240", Some((2, mac(42), "192.168.0.11"))),
@@ -513,6 +526,14 @@ pub(crate) mod tests {
         }
         let by_rule = asked("node-4", "172.17.0.240", &["eth2".into()]);
         assert_eq!(by_rule.map(|(index, ..)| index), Some(2));
+        for (subnet, expected) in
+            [("172.17.0.4/16", Some(1)), ("192.168.0.14/24", Some(2)), ("10.0.0.4/8", None)]
+        {
+            let subnets = vec![subnet.parse().unwrap()];
+            let there = election::Interface { subnets, ..election::Interface::default() };
+            let asked = asked_there("node-4", "192.168.0.240", &[], Some(there));
+            assert_eq!(asked.map(|(index, ..)| index), expected, "announced in {subnet}");
+        }
     }
 
     #[test]

@@ -193,6 +193,12 @@ impl Elector {
         lock.terms.interfaces(address, self.view.facts(&self.me), reach)
     }
 
+    /// The interfaces on which `node` announces `address`, as far as its session tells; `None` where it does not say.
+    pub fn interfaces_of(&self, node: &Node, address: IpAddr) -> Option<Vec<&Interface>> {
+        let lock = self.view.lock(address)?;
+        Some(lock.terms.interfaces(address, self.view.facts(node), self.view.reach(node)?))
+    }
+
     /// Whether, of the nodes whose sessions count, this one is to tell users what all of them see of an address.
     pub fn speaks_for(&self, address: IpAddr) -> bool {
         let live = self.charges.live();

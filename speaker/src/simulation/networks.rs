@@ -471,6 +471,31 @@ fn a_machine_that_loses_the_segment_on_which_another_one_dies_delays_nobody() {
     }
 }
 
+/// Its interface, VLAN or own address there is gone (a network card that was pulled, `ip link del`, a lease of DHCP that is over).
+/// Whom it has asked there lives, and it cannot ask that one elsewhere.
+#[test]
+fn a_machine_that_loses_an_interface_for_good_accuses_nobody_who_announces_there() {
+    for machines in [2, 3] {
+        for loses_all in [true, false] {
+            let addresses = [ip(1, 100), ip(1, 101), ip(0, 100), ip6(1, 102)];
+            let mut cluster = Cluster::on(&vec![&[0, 1][..]; machines]);
+            cluster.settle(&addresses);
+            let victim = cluster.owner(addresses[0]).unwrap();
+            let loser = (victim + 1) % machines;
+            if loses_all {
+                cluster.machines[loser].cards.pop();
+            } else {
+                cluster.machines[loser].cards[1].nets.clear();
+            }
+            cluster.links_changed(loser);
+            cluster.run(secs(30));
+            let what = format!("{machines} {loses_all}");
+            assert!(cluster.charges().is_empty(), "{what}: {cluster:?}");
+            assert_eq!(cluster.owner(addresses[0]), Some(victim), "{what}: {cluster:?}");
+        }
+    }
+}
+
 /// Half of the cards of one segment, those of most of the witnesses among them, while the machines live on the other one.
 #[test]
 fn three_of_six_cards_that_are_dead_at_once_hide_no_address_and_no_living_card() {
