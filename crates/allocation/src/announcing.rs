@@ -19,11 +19,12 @@ use super::{
 };
 use crate::effect::{Effect, Subject, Task};
 
-/// What of a Service matters for announcing its address; `None` when it is not understood.
+/// What of a Service matters for announcing its address, whatever it asks for; `None` when it is not for us.
 pub(super) fn announced(record: &ServiceRecord) -> Option<Announced<'_>> {
-    let request = record.request.as_ref()?.as_ref().ok()?;
-    let labels = &request.requester.labels;
-    Some(Announced { labels, is_local: record.is_local, spread: record.spread })
+    record.request.as_ref()?;
+    let labels = &record.requester.labels;
+    let spread = record.spread.as_ref().ok().copied().flatten();
+    Some(Announced { labels, is_local: record.is_local, spread })
 }
 
 impl Index {
@@ -38,14 +39,18 @@ impl Index {
     }
 
     /// Whether all nodes are to serve `address` for these Services. `None` when that cannot be said at present: what is
-    /// written stays.
+    /// written stays. That is so, too, while one of them does not say in known words whether it is to be spread.
     pub(super) fn spreads(&self, address: IpAddr, services: &[ServiceRef]) -> Option<bool> {
+        let record = |service: &ServiceRef| self.services.get(&owner_of(service));
+        if services.iter().filter_map(record).any(|record| record.spread.is_err()) {
+            return None;
+        }
         let (policy, announced) = self.policy_for(address, services)?;
         Some(policy.spreads(&announced))
     }
 
-    /// What the pool of `address` says of announcing, and what these Services do. `None` because no pool in use has it or
-    /// one of the Services is not understood.
+    /// What the pool of `address` says of announcing, and what these Services do. `None` because no pool in use has it,
+    /// it cannot be read what that says, or one of the Services is not for us.
     fn policy_for(
         &self,
         address: IpAddr,
@@ -58,26 +63,25 @@ impl Index {
         announced.filter(|all| !all.is_empty()).map(|all| (policy, all))
     }
 
-    /// How `address` is to be announced for somebody who gets it now: nowhere as long as it cannot be read what its pool
-    /// says of that.
+    /// How `address` is to be announced for somebody who has no lock for it yet: nowhere as long as it is not known what its
+    /// pool says of that.
     pub(super) fn first_terms(
         &self,
         address: IpAddr,
         services: &[ServiceRef],
     ) -> WrittenAnnounceTerms {
-        let pool = self.allocator.pool_of(address);
-        let is_known = pool.is_none_or(|pool| self.declarations.policy(&pool.name).is_some());
-        let rules = (!is_known).then(Vec::new);
-        let otherwise = WrittenAnnounceTerms { rules, ..WrittenAnnounceTerms::default() };
-        self.announce_terms(address, services).unwrap_or(otherwise)
+        self.announce_terms(address, services).unwrap_or_else(WrittenAnnounceTerms::nowhere)
     }
 
     /// The amendment, with the terms that its Services are to have.
     pub(super) fn with_terms(&self, amendment: Amendment) -> Amendment {
-        let said = self.policy_for(amendment.address, &amendment.services);
-        match said.map(|(policy, all)| (policy.terms_for(&all), policy.spreads(&all))) {
-            Some((terms, spread)) => Amendment { terms, spread, ..amendment },
-            None => amendment,
+        let Amendment { address, services, .. } = &amendment;
+        let (terms, spread) =
+            (self.announce_terms(*address, services), self.spreads(*address, services));
+        Amendment {
+            terms: terms.unwrap_or_else(|| amendment.terms.clone()),
+            spread: spread.unwrap_or(amendment.spread),
+            ..amendment
         }
     }
 

@@ -43,7 +43,8 @@ impl Watched<Service> for Index {
         let shared_otherwise = known.filter(|known| sharing(known) != sharing(&record));
         let keys = shared_otherwise.map(|known| sharing_keys([known, &record]));
         let leaves = known.is_some_and(|known| leaving(known) != leaving(&record));
-        if known.and_then(announced) != announced(&record) {
+        let spread = known.is_none_or(|known| known.spread != record.spread);
+        if spread || known.and_then(announced) != announced(&record) {
             // What its locks say of announcing may not be right any more.
             self.suspects.extend(self.locked_by(&owner));
         }

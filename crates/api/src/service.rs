@@ -103,8 +103,8 @@ pub struct ServiceRecord {
     pub is_load_balancer: bool,
     /// Whether traffic must not leave the node that it comes to (`spec.externalTrafficPolicy: Local`).
     pub is_local: bool,
-    /// Which nodes are to serve its addresses; `None` when it does not say, or not in words that are understood.
-    pub spread: Option<Spread>,
+    /// Which nodes are to serve its addresses, if it says so, or why that cannot be understood.
+    pub spread: Result<Option<Spread>, RequestError>,
     /// `metadata.creationTimestamp`.
     pub created: Option<Time>,
     /// Since when it is being deleted (`metadata.deletionTimestamp`).
@@ -160,7 +160,7 @@ impl ServiceRecord {
             version: version.unwrap_or_default(),
             is_load_balancer: is_load_balancer(service),
             is_local: service.spec.as_ref().is_some_and(is_local),
-            spread: request::spread(service).unwrap_or_default(),
+            spread: request::spread(service),
             created: metadata.creation_timestamp.clone(),
             deleting_since: metadata.deletion_timestamp.clone(),
             finalizers: metadata.finalizers.clone().unwrap_or_default(),

@@ -211,18 +211,74 @@ fn addresses_that_nobody_announces_are_counted() {
     }
 }
 
+/// Wishes that cannot be understood.
+const MISTAKES: [(&str, &str); 3] = [
+    ("arpeggio.dev/addresses", "nonsense"),
+    ("arpeggio.dev/address-pool", "a,"),
+    (SPREAD_ANNOTATION, "all"),
+];
+
 #[test]
-fn without_a_pool_and_with_a_request_that_is_not_understood_the_terms_stay() {
+fn without_a_pool_the_terms_stay_and_with_a_request_that_is_not_understood_they_follow_the_pool() {
+    for (key, value) in MISTAKES {
+        let mut lab = with_rules(&json!([{ "interfaces": ["eth0"] }]));
+        lab.create("web");
+        lab.cluster.annotate("web", key, value);
+        lab.settle();
+        lab.cluster.set_pool_spec("home", spec(&json!([{ "interfaces": ["eth1"] }])));
+        lab.cluster.set_policy("web", "Local");
+        lab.settle();
+        assert_eq!((lab.interfaces().unwrap(), lab.terms().local), (vec!["eth1".into()], true));
+        lab.cluster.delete_pool("home");
+        lab.restart();
+        assert_eq!(lab.interfaces().unwrap(), ["eth1"]);
+    }
+}
+
+#[test]
+fn a_new_lock_for_a_request_that_is_not_understood_says_what_the_pool_says() {
+    for (key, value) in MISTAKES {
+        let mut lab = with_rules(&json!([rule("eth0", "a"), rule("eth1", "b")]));
+        lab.cluster.create_service("web", &[(key, value)]);
+        lab.cluster.label("web", "app", "b");
+        lab.cluster.set_policy("web", "Local");
+        // As another load balancer left it, or a backup without Leases.
+        lab.cluster.set_ingress("web", "10.0.0.1", "metallb");
+        lab.restart();
+        let found = (lab.interfaces(), lab.terms().local);
+        assert_eq!(found, (Some(vec!["eth1".to_owned()]), true), "{key}");
+    }
+}
+
+#[test]
+fn a_lock_that_is_made_anew_while_no_pool_has_its_address_has_it_announced_nowhere() {
     let mut lab = with_rules(&json!([{ "interfaces": ["eth0"] }]));
     lab.create("web");
-    lab.cluster.annotate("web", "arpeggio.dev/addresses", "nonsense");
-    lab.settle();
-    lab.cluster.set_pool_spec("home", spec(&json!([{ "interfaces": ["eth1"] }])));
-    lab.settle();
-    assert_eq!(lab.interfaces().unwrap(), ["eth0"]);
     lab.cluster.delete_pool("home");
-    lab.restart();
+    lab.cluster.delete_lease("address-10.0.0.1");
+    lab.settle();
+    assert!(lab.terms().is_nowhere(), "{:?}", lab.terms());
+    lab.cluster.set_pool_spec("home", spec(&json!([{ "interfaces": ["eth0"] }])));
+    lab.settle();
     assert_eq!(lab.interfaces().unwrap(), ["eth0"]);
+}
+
+#[test]
+fn a_typing_error_in_the_spread_of_a_service_leaves_its_address_spread_as_it_is() {
+    let mut lab = Lab::with_pools(&[HOME]);
+    lab.cluster.create_service("web", &[(SPREAD_ANNOTATION, "nodes")]);
+    lab.settle();
+    for (value, expected) in [("node", true), ("none", false), ("all", false), ("nodes", true)] {
+        lab.cluster.annotate("web", SPREAD_ANNOTATION, value);
+        lab.settle();
+        let spread = lock::parse(lab.lease("address-10.0.0.1")).unwrap().claim.spread;
+        assert_eq!(spread, expected, "{value}");
+    }
+    lab.cluster.annotate("web", SPREAD_ANNOTATION, "all");
+    lab.settle();
+    lab.cluster.remove_annotation("web", SPREAD_ANNOTATION);
+    lab.settle();
+    assert!(!lock::parse(lab.lease("address-10.0.0.1")).unwrap().claim.spread);
 }
 
 #[test]
