@@ -27,7 +27,7 @@ pub struct Held {
 pub struct Plan {
     /// Held addresses that stay.
     pub keep: Vec<IpAddr>,
-    /// Held addresses that stay for the grace period only.
+    /// Held addresses that stay for the grace period only, and are given up or replaced then.
     pub expiring: Vec<Leaving>,
     /// Held addresses to give up when all of `add` is claimed.
     pub leaving: Vec<Leaving>,
@@ -57,6 +57,9 @@ pub enum Misfit {
     /// No pool allows it any more.
     #[error("{0}")]
     Disallowed(UnfitAddress),
+    /// The pools have changed: the request names the pool that it came from, and another one has it by now.
+    #[error("{0}")]
+    Taken(UnfitAddress),
     /// It cannot be shared on the owner's present terms.
     #[error("{0}")]
     Clash(Clash),
@@ -98,7 +101,8 @@ impl Allocator {
     ///
     /// What fits stays. What the request is not for any more, and what a stranger has, stays as long as nothing replaces
     /// it. What no pool allows any more stays as long as `grace` lasts, and is not replaced before, unless the request is for
-    /// another one.
+    /// another one. What another pool has by now than the one that it came from, and that the request names, is not
+    /// replaced before either, and stays as long as nothing replaces it.
     pub fn plan(&self, owner: &Owner, request: &Request, held: &[Held], grace: Grace) -> Plan {
         let chooser = self.chooser(owner, request);
         Planner { chooser, grace, plan: Plan::default() }.planned(held)
@@ -140,6 +144,7 @@ impl Planner<'_> {
             self.judge(held);
         }
         self.fill();
+        self.postpone();
         self.plan.wants_more = self.wants_more();
         self.retain(held);
         self.plan
@@ -159,7 +164,9 @@ impl Planner<'_> {
     /// Why an address is not to stay. Who has to leave it to somebody else has to, whoever answers there.
     fn misfit(&self, held: &Held) -> Option<Misfit> {
         match self.mismatch(held) {
-            None | Some(Misfit::Disallowed(_)) if self.quarantine(held.address).is_some() => {
+            None | Some(Misfit::Disallowed(_) | Misfit::Taken(_))
+                if self.quarantine(held.address).is_some() =>
+            {
                 self.quarantine(held.address)
             }
             mismatch => mismatch,
@@ -183,6 +190,9 @@ impl Planner<'_> {
         }
         let Chooser { allocator, owner, terms, .. } = &self.chooser;
         match self.chooser.allowed(held.address) {
+            Err(why @ UnfitAddress::OtherPool(_)) if self.names_origin(held) => {
+                Some(Misfit::Taken(why))
+            }
             Err(UnfitAddress::OtherPool(_)) => {
                 let pool = allocator.pool_of(held.address)?;
                 Some(Misfit::Unwanted(Unwanted::Pool(pool.name.clone())))
@@ -197,6 +207,13 @@ impl Planner<'_> {
                     .map(Misfit::Clash)
             }
         }
+    }
+
+    /// Whether the request still names the pool that an address came from.
+    fn names_origin(&self, held: &Held) -> bool {
+        let named = self.chooser.request.pools.named(Family::of(held.address));
+        let origin = held.origin.as_ref();
+        named.zip(origin).is_some_and(|(named, origin)| named.contains(origin))
     }
 
     fn unwanted(&self, address: IpAddr) -> Option<Unwanted> {
@@ -265,6 +282,23 @@ impl Planner<'_> {
         }
     }
 
+    /// Leaves what another pool has by now for the grace period, instead of replacing it at once.
+    fn postpone(&mut self) {
+        if self.grace == Grace::Over {
+            return;
+        }
+        for leaving in core::mem::take(&mut self.plan.leaving) {
+            let family = Family::of(leaving.address);
+            let replaces = |choice: &Choice| Family::of(choice.address) == family;
+            if matches!(leaving.why, Misfit::Taken(_)) && self.plan.add.iter().any(replaces) {
+                self.plan.add.retain(|choice| !replaces(choice));
+                self.plan.expiring.push(leaving);
+            } else {
+                self.plan.leaving.push(leaving);
+            }
+        }
+    }
+
     fn wants_more(&self) -> bool {
         let missing = |family| !self.has(family) && self.may_choose(family);
         self.plan.refusal.is_some() || self.chooser.request.families.wanted().any(missing)
@@ -314,7 +348,7 @@ impl Planner<'_> {
         for leaving in core::mem::take(&mut self.plan.leaving) {
             let stays = match leaving.why {
                 Misfit::Unwanted(_) => self.plan.refusal.is_some(),
-                Misfit::Quarantined(_) => true,
+                Misfit::Quarantined(_) | Misfit::Taken(_) => true,
                 Misfit::Disallowed(_) | Misfit::Clash(_) => false,
             };
             let disallowed = disallowed.iter().find(|it| it.address == leaving.address);

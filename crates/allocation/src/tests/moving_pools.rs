@@ -1,7 +1,7 @@
 //! Pools that are renamed, cut, joined and exchanged while Services have their addresses.
 
 use arpeggio_api::{
-    address_pool::{AddressPoolStatus, FamilyUsage},
+    address_pool::{AddressItem, AddressPoolSpec, AddressPoolStatus, Allocation, FamilyUsage},
     metallb::IPAddressPool,
 };
 use serde_json::json;
@@ -156,4 +156,105 @@ fn of_pools_of_one_name_each_has_the_numbers_of_its_own() {
     let status = lab.cluster.pools().next().unwrap().status.clone().unwrap();
     assert!(status.conditions[0].message.contains("rename one of the two"));
     assert_eq!(status.ipv4, None);
+}
+
+const NAMED: &str = "metallb.io/address-pool";
+
+/// A Service at the third of four addresses that names its pool, which has another one free.
+fn named(pools: &str) -> Lab {
+    let mut lab = Lab::with_pools(&[("home", &[A, B]), ("spare", &["10.1.0.1"])]);
+    for name in ["s1", "s2"] {
+        lab.cluster.create_service(name, &[(NAMED, "home")]);
+    }
+    lab.settle();
+    lab.cluster.create_service("web", &[(NAMED, pools)]);
+    lab.settle();
+    lab.cluster.delete_service("s1");
+    lab.settle();
+    assert_eq!(lab.addresses("web"), ["10.0.0.3"]);
+    lab.writes.clear();
+    lab.told.clear();
+    lab
+}
+
+/// What is done to the pool, in this order or the other one, and where the Service is that has named these pools when the
+/// grace period is over.
+const TAKEN: [(&str, &str, [Step; 2], &str); 4] = [
+    ("cut", "home", [cut, |lab| lab.cluster.set_pool("lab", &[B])], "10.0.0.1"),
+    ("renamed", "home,spare", [gone, |lab| lab.cluster.set_pool("lab", &[A, B])], "10.1.0.1"),
+    ("renamed", "home", [gone, |lab| lab.cluster.set_pool("lab", &[A, B])], "10.0.0.3"),
+    ("for others", "home,spare", [gone, for_others], "10.1.0.1"),
+];
+
+fn cut(lab: &mut Lab) {
+    lab.cluster.set_pool("home", &[A]);
+}
+
+fn gone(lab: &mut Lab) {
+    lab.cluster.delete_pool("home");
+}
+
+fn for_others(lab: &mut Lab) {
+    let namespaces = vec!["shop".to_owned()];
+    let allocation = Some(Allocation { namespaces, ..Allocation::default() });
+    let addresses = vec![AddressItem(A.to_owned()), AddressItem(B.to_owned())];
+    let spec = AddressPoolSpec { addresses, allocation, ..AddressPoolSpec::default() };
+    lab.cluster.set_pool_spec("lab", spec);
+}
+
+#[test]
+fn who_names_the_pool_that_its_address_came_from_keeps_it_for_the_grace_period_when_another_pool_takes_it()
+ {
+    for (what, pools, steps, later) in TAKEN {
+        for (first, second) in [(0, 1), (1, 0)] {
+            let what = format!("{what}, {pools}, {first} first");
+            let mut lab = named(pools);
+            steps[first](&mut lab);
+            lab.settle();
+            steps[second](&mut lab);
+            lab.settle();
+            lab.restart();
+            lab.seconds(3);
+            assert_eq!(lab.addresses("web"), ["10.0.0.3"], "{what}");
+            let expires = lab.record("web").condition("arpeggio.dev/AddressExpiring").is_some();
+            assert_eq!(expires, later != "10.0.0.3", "{what}");
+            lab.wait(cluster::GRACE);
+            assert_eq!(lab.addresses("web"), [later], "{what}");
+            assert!(!lab.told.iter().any(|it| it.note.contains("asks for another pool")), "{what}");
+            lab.wait(cluster::GRACE * 3);
+            assert_eq!(lab.addresses("web"), [later], "{what}");
+            lab.restart();
+            assert_eq!(lab.writes, [""; 0], "{what}");
+        }
+    }
+}
+
+#[test]
+fn who_names_another_pool_than_its_address_came_from_moves_at_once_whatever_became_of_that_pool() {
+    let mut lab = named("home");
+    cut(&mut lab);
+    lab.cluster.set_pool("lab", &[B]);
+    lab.settle();
+    assert_eq!(lab.addresses("web"), ["10.0.0.3"]);
+    lab.cluster.annotate("web", NAMED, "spare");
+    lab.settle();
+    assert_eq!(lab.addresses("web"), ["10.1.0.1"]);
+}
+
+#[test]
+fn a_pool_that_takes_an_address_for_a_moment_only_costs_who_named_the_other_one_nothing() {
+    let mut lab = named("home");
+    lab.periods = Periods { patience: Duration::from_secs(5), ..cluster::PERIODS };
+    lab.restart();
+    lab.writes.clear();
+    cut(&mut lab);
+    lab.cluster.set_pool("lab", &[B]);
+    lab.settle();
+    lab.seconds(4);
+    lab.cluster.delete_pool("lab");
+    lab.cluster.set_pool("home", &[A, B]);
+    lab.settle();
+    lab.seconds(10);
+    assert_eq!(lab.addresses("web"), ["10.0.0.3"]);
+    assert_eq!((lab.count("service"), lab.told.len()), (0, 0), "{:?}", lab.writes);
 }
