@@ -114,7 +114,8 @@ impl Allocator {
     }
 
     /// As [`Self::set_pools`], where each pool may come with an earlier declaration of the same name: that one is used
-    /// while the present one cannot be, unless a pool before it has its addresses by now.
+    /// while the present one cannot be, unless a pool before it has its addresses by now. What a pool had and still asks for
+    /// no other one grows into, in whichever order they come.
     pub fn set_pools_or_earlier(
         &mut self,
         pools: impl IntoIterator<Item = (Result<Pool, InvalidPool>, Option<Pool>)>,
@@ -122,19 +123,26 @@ impl Allocator {
         self.entries.clear();
         self.by_name.clear();
         self.in_use.clear();
+        let pools: Vec<_> = pools.into_iter().collect();
+        let kept = kept(&pools);
         for (declared, earlier) in pools {
-            self.add_pool(declared, earlier);
+            self.add_pool(declared, earlier, &kept);
         }
         self.order = (0..self.entries.len()).collect();
         self.order.sort_by(|a, b| self.entries[*a].rank().cmp(&self.entries[*b].rank()));
     }
 
-    fn add_pool(&mut self, declared: Result<Pool, InvalidPool>, earlier: Option<Pool>) {
-        let mut contents = self.contents_of(declared);
+    fn add_pool(
+        &mut self,
+        declared: Result<Pool, InvalidPool>,
+        earlier: Option<Pool>,
+        kept: &[(PoolName, AddressRange)],
+    ) {
+        let mut contents = self.contents_of(declared, kept);
         let mut refused = None;
         if let Some(why) = contents.unusable()
             && let Some(earlier) = earlier.filter(|earlier| earlier.name == *contents.name())
-            && let usable @ Contents::InUse(..) = self.contents_of(Ok(earlier))
+            && let usable @ Contents::InUse(..) = self.contents_of(Ok(earlier), &[])
         {
             (contents, refused) = (usable, Some(why));
         }
@@ -143,11 +151,15 @@ impl Allocator {
         self.entries.push(Entry { name, contents, refused });
     }
 
-    /// What becomes of a pool that is declared after those that are there.
-    fn contents_of(&mut self, declared: Result<Pool, InvalidPool>) -> Contents {
+    /// What becomes of a pool that is declared after those that are there, when others keep these.
+    fn contents_of(
+        &mut self,
+        declared: Result<Pool, InvalidPool>,
+        kept: &[(PoolName, AddressRange)],
+    ) -> Contents {
         match declared {
             Err(invalid) => Contents::Invalid(invalid),
-            Ok(pool) => match (self.overlap(&pool), self.by_name.contains_key(&pool.name)) {
+            Ok(pool) => match (self.overlap_with(&pool, kept), self.by_name.contains_key(&pool.name)) {
                 (Some(overlap), is_taken) if overlap.is_namesake == is_taken => {
                     Contents::Overlapping(pool, overlap)
                 }
@@ -166,6 +178,20 @@ impl Allocator {
             let range = other.intersection(range)?;
             let with = self.entries[number].name.clone();
             Some(Overlap { is_namesake: with == pool.name, with, range })
+        })
+    }
+
+    /// How `pool` overlaps an earlier pool, or what a later one is to keep.
+    fn overlap_with(&self, pool: &Pool, kept: &[(PoolName, AddressRange)]) -> Option<Overlap> {
+        self.overlap(pool).or_else(|| self.overlap_of_kept(pool, kept))
+    }
+
+    /// How `pool` overlaps what a pool that comes after it is to keep.
+    fn overlap_of_kept(&self, pool: &Pool, kept: &[(PoolName, AddressRange)]) -> Option<Overlap> {
+        let of_later = |name: &PoolName| *name != pool.name && !self.by_name.contains_key(name);
+        kept.iter().filter(|(name, _)| of_later(name)).find_map(|(name, theirs)| {
+            let range = pool.ranges.iter().find_map(|range| theirs.intersection(range))?;
+            Some(Overlap { with: name.clone(), range, is_namesake: false })
         })
     }
 
@@ -470,6 +496,32 @@ impl Contents {
 fn name_taken(pool: Pool) -> InvalidPool {
     let error = PoolError::NameTaken(pool.name.clone());
     InvalidPool::new(pool.name, error).is_for(Ok::<_, PoolError>(pool.rules))
+}
+
+/// Of pools that ask for more than they had: what they had and still ask for, by the pools' names. Of two that had the same,
+/// which only one of them can have had last, the first one keeps it.
+fn kept(pools: &[(Result<Pool, InvalidPool>, Option<Pool>)]) -> Vec<(PoolName, AddressRange)> {
+    let mut names = BTreeSet::new();
+    let mut kept: Vec<(PoolName, AddressRange)> = Vec::new();
+    for (declared, earlier) in pools {
+        let name = declared.as_ref().map_or_else(|invalid| &invalid.pool, |pool| &pool.name);
+        let (true, Ok(pool), Some(earlier)) = (names.insert(name), declared, earlier) else {
+            continue;
+        };
+        if pool.is_within(earlier) {
+            continue;
+        }
+        let pairs =
+            pool.ranges.iter().flat_map(|it| earlier.ranges.iter().map(move |had| (it, had)));
+        let both: Vec<AddressRange> = pairs.filter_map(|(it, had)| it.intersection(had)).collect();
+        let is_free = |range: &AddressRange| {
+            kept.iter().all(|(_, theirs)| theirs.intersection(range).is_none())
+        };
+        if both.iter().all(is_free) {
+            kept.extend(both.into_iter().map(|range| (name.clone(), range)));
+        }
+    }
+    kept
 }
 
 /// The pool's addresses of one family, each once.

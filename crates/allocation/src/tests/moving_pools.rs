@@ -158,6 +158,64 @@ fn of_pools_of_one_name_each_has_the_numbers_of_its_own() {
     assert_eq!(status.ipv4, None);
 }
 
+#[test]
+fn of_two_pools_that_grow_none_takes_what_the_other_one_had() {
+    let more = "10.0.0.5-10.0.0.6";
+    let mistake: Step = |lab| lab.cluster.set_pool("a", &[A, B]);
+    let growth: Step = |lab| lab.cluster.set_pool("b", &[B, "10.0.0.5-10.0.0.6"]);
+    for [first, second] in [[mistake, growth], [growth, mistake]] {
+        for settles in [false, true] {
+            let mut lab = lab(&[("a", &[A]), ("b", &[B])]);
+            first(&mut lab);
+            if settles {
+                lab.settle();
+                lab.restart();
+            }
+            second(&mut lab);
+            lab.settle();
+            for _ in 0..2 {
+                lab.pool_statuses();
+                assert_eq!(lab.ranges("a"), [A], "settles: {settles}");
+                assert_eq!(lab.ranges("b"), [B, more], "settles: {settles}");
+                lab.restart();
+            }
+            assert_stays(lab, &format!("settles: {settles}"));
+        }
+    }
+}
+
+#[test]
+fn of_two_pools_that_grow_by_the_same_addresses_the_first_one_has_them() {
+    let more = "10.0.0.5-10.0.0.6";
+    for names in [["a", "b"], ["b", "a"]] {
+        let mut lab = lab(&[("a", &[A]), ("b", &[B])]);
+        for name in names {
+            lab.cluster.set_pool(name, &[if name == "a" { A } else { B }, more]);
+        }
+        lab.settle();
+        let grown = |name: &str| if name == "a" { vec![A, more] } else { vec![B, more] };
+        assert_eq!(lab.ranges(names[0]), grown(names[0]));
+        assert_eq!(lab.ranges(names[1]), grown(names[1])[..1]);
+        lab.cluster.set_pool(names[0], &grown(names[0])[..1]);
+        lab.settle();
+        assert_eq!(lab.ranges(names[0]), grown(names[0])[..1]);
+        assert_eq!(lab.ranges(names[1]), grown(names[1]));
+        assert_stays(lab, "grown");
+    }
+}
+
+#[test]
+fn a_pool_that_takes_what_another_one_gives_up_and_asks_for_has_it_when_it_is_given_up() {
+    // One asks for what it had and for what the other one has, which asks for something else instead.
+    in_any_order(
+        &[("a", &[A]), ("b", &[B])],
+        [
+            |lab| lab.cluster.set_pool("a", &[A, B]),
+            |lab| lab.cluster.set_pool("b", &["10.0.0.5-10.0.0.6"]),
+        ],
+    );
+}
+
 const NAMED: &str = "metallb.io/address-pool";
 
 /// A Service at the third of four addresses that names its pool, which has another one free.
@@ -257,4 +315,20 @@ fn a_pool_that_takes_an_address_for_a_moment_only_costs_who_named_the_other_one_
     lab.seconds(10);
     assert_eq!(lab.addresses("web"), ["10.0.0.3"]);
     assert_eq!((lab.count("service"), lab.told.len()), (0, 0), "{:?}", lab.writes);
+}
+
+impl Lab {
+    /// The ranges of a pool that are in use.
+    fn ranges(&self, pool: &str) -> Vec<String> {
+        let number = |address: u8| IpAddr::from([10, 0, 0, address]);
+        let found = |address: &u8| {
+            let found = self.controller.index.allocator.pool_of(number(*address));
+            found.is_some_and(|it| it.name.as_str() == pool)
+        };
+        [(1, A), (3, B), (5, "10.0.0.5-10.0.0.6")]
+            .into_iter()
+            .filter(|(first, _)| found(first) && found(&(first + 1)))
+            .map(|(_, range)| range.to_owned())
+            .collect()
+    }
 }
