@@ -47,7 +47,8 @@ fn asked_for(record: Option<&ServiceRecord>) -> BTreeSet<IpAddr> {
 
 /// On which terms a Service shares, if it does.
 pub(super) fn sharing(record: &ServiceRecord) -> Option<&Sharing> {
-    record.request.as_ref()?.as_ref().ok()?.sharing.as_ref()
+    record.request.as_ref()?;
+    record.sharing.as_ref()
 }
 
 impl Index {

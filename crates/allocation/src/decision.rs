@@ -7,7 +7,8 @@ use arpeggio_api::{
     service::{ADDRESS_RELEASING, RequestError, ServiceRecord},
 };
 use arpeggio_ipam::{
-    Choice, Families, Family, Grace, Held, Leaving, Owner, Plan, Refusal, Request, UnfitAddress,
+    Choice, Clash, Families, Family, Grace, Held, Leaving, Misfit, Owner, Plan, Refusal, Request,
+    UnfitAddress,
 };
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::Time;
 
@@ -81,8 +82,11 @@ impl View<'_> {
 
     fn serve(&self, request: Result<&Request, &RequestError>) -> Step {
         let ingress = &self.record.ingress;
-        let listed: Vec<IpAddr> =
+        let mut listed: Vec<IpAddr> =
             ingress.addresses.iter().copied().filter(|it| self.holds(*it)).collect();
+        if !self.index.hesitates(self.owner, self.now) {
+            listed.retain(|it| self.clash(*it).is_none());
+        }
         let foreign = ingress.has_others || listed.len() < ingress.addresses.len();
         if foreign && !ingress.is_ours() && !self.takes_over(&listed) {
             let writers = ingress.writers();
@@ -179,6 +183,21 @@ impl View<'_> {
         self.index.allocator.holds(self.owner, address)
     }
 
+    /// How the Service clashes with others who have been at `address` before it. Of two that share it and are changed alike one
+    /// is seen first.
+    fn clash(&self, address: IpAddr) -> Option<&Clash> {
+        self.index.allocator.parting(self.owner, address)
+    }
+
+    /// Those of its addresses that the Service is to leave to others, unless they agree in a moment.
+    fn parting(&self) -> impl Iterator<Item = Leaving> {
+        let listed = self.record.ingress.addresses.iter();
+        listed.filter_map(|address| {
+            let why = Misfit::Clash(self.clash(*address)?.clone());
+            Some(Leaving { address: *address, why })
+        })
+    }
+
     /// Nothing can be planned. What the Service has it keeps as long as pools allow it.
     fn refuse(&self, listed: &[IpAddr], reason: Reason) -> Step {
         self.settle(Outcome { refusal: Some(reason), ..self.kept(listed) })
@@ -186,7 +205,8 @@ impl View<'_> {
 
     fn pursue(&self, request: &Request, listed: &[IpAddr]) -> Step {
         let renounced = &self.record.renounced;
-        let claimed = self.locked.iter().copied().filter(|it| self.holds(*it));
+        let claimed = self.locked.iter().copied();
+        let claimed = claimed.filter(|it| self.holds(*it) && self.clash(*it).is_none());
         let extra = claimed
             .filter(|it| !listed.contains(it) && !renounced.contains(it))
             .filter(|it| self.is_due(request, *it));
@@ -314,7 +334,13 @@ impl View<'_> {
     }
 
     /// Every address in the status needs a lock; every new one a lock that was written for the Service as it is now.
-    fn settle(&self, outcome: Outcome) -> Step {
+    fn settle(&self, mut outcome: Outcome) -> Step {
+        for parting in self.parting() {
+            outcome.in_doubt.push(parting.address);
+            if !outcome.addresses.contains(&parting.address) {
+                outcome.leaving.push(parting);
+            }
+        }
         let version = self.record.version;
         let unclaimed = outcome.addresses.iter().find(|address| {
             let listed = self.record.ingress.addresses.contains(address);

@@ -161,7 +161,7 @@ pub struct Index {
     not_spread: NotSpread,
     /// Services of which something is to be written later that can wait, and when.
     untold: BTreeMap<Owner, Time>,
-    /// Services that lack a pool for what they have or ask for, and since when this process knows.
+    /// Services that lack a pool for what they have or ask for, or cannot share what they have, and since when this process knows.
     lacking: BTreeMap<Owner, Time>,
     /// The labels of namespaces.
     namespaces: BTreeMap<String, Labels>,
@@ -197,7 +197,8 @@ pub struct Periods {
     pub succession: Duration,
     /// The same for one that this process has never seen, where a backup has brought the lock: from then on.
     pub restoration: Duration,
-    /// For how long a Service must lack a pool before it is told, and before a grace period begins.
+    /// For how long a Service must lack a pool before it is told, and before a grace period begins; and must clash with
+    /// others at its address before it leaves that.
     pub patience: Duration,
 }
 

@@ -223,28 +223,38 @@ impl Index {
         self.recall_sharers(owners, address);
     }
 
-    /// Brings the terms of all who are on a lock up to date. Earlier sharers win; a later one whose terms conflict is not
-    /// recorded as a holder. Who only inherits the place of a Service that is gone comes last.
+    /// Brings the terms of all who are on a lock up to date, whatever they were before. Earlier sharers win, but for those
+    /// who have changed. Who only inherits the place of a Service that is gone comes last.
     fn recall_sharers(&mut self, owners: &[Owner], address: IpAddr) {
         let inherits = |owner: &&Owner| {
             let record = self.services.get(*owner);
             record.is_some_and(|it| !self.names(&it.service, address))
         };
         let (heirs, others): (Vec<&Owner>, Vec<&Owner>) = owners.iter().partition(inherits);
-        for owner in others.into_iter().chain(heirs) {
-            let terms = self.terms(owner);
-            let shared = matches!(terms, SharingTerms::Shared(_));
-            let changed = self.allocator.recall(owner, address, terms);
-            self.address_changed(changed.unwrap_or_default(), shared);
-        }
+        let in_order: Vec<(Owner, SharingTerms)> = others
+            .into_iter()
+            .chain(heirs)
+            .map(|owner| (owner.clone(), self.terms(owner)))
+            .collect();
+        let shared = in_order.iter().any(|(_, terms)| matches!(terms, SharingTerms::Shared(_)));
+        let before = self.parting(owners, address);
+        let changed = self.allocator.recall_all(address, in_order);
+        self.address_changed(changed, shared);
+        let after = self.parting(owners, address);
+        self.dirty.extend(before.symmetric_difference(&after).cloned());
+    }
+
+    /// Those of these who clash with somebody who has been at `address` before them.
+    fn parting(&self, owners: &[Owner], address: IpAddr) -> BTreeSet<Owner> {
+        let parts = |owner: &&Owner| self.allocator.parting(owner, address).is_some();
+        owners.iter().filter(parts).cloned().collect()
     }
 
     /// As far as is known, on which terms `owner` holds addresses.
     pub(super) fn terms(&self, owner: &Owner) -> SharingTerms {
-        let request = self.services.get(owner).and_then(|record| record.request.as_ref());
-        match request {
-            Some(Ok(request)) => request.sharing.clone().into(),
-            _ => SharingTerms::Unknown,
+        match self.services.get(owner).filter(|record| record.request.is_some()) {
+            Some(record) => record.sharing.clone().into(),
+            None => SharingTerms::Unknown,
         }
     }
 

@@ -19,7 +19,8 @@ pub(super) struct Outcome {
     pub(super) replacement: Replacement,
     /// Those of them that no pool allows any more.
     pub(super) expiring: Vec<Leaving>,
-    /// Those that no pool allows either, of which that is not written yet: it may be so for a moment only.
+    /// Those that no pool allows either, of which that is not written yet, and those that it cannot share with those who were
+    /// there before it: it may be so for a moment only.
     pub(super) in_doubt: Vec<IpAddr>,
     /// Those that it loses.
     pub(super) leaving: Vec<Leaving>,

@@ -21,7 +21,7 @@ mod request_error;
 
 use std::{cmp::Reverse, collections::BTreeMap, net::IpAddr};
 
-use arpeggio_ipam::{Request, Requester};
+use arpeggio_ipam::{Request, Requester, Sharing};
 use k8s_openapi::{
     api::core::v1::{LoadBalancerIngress, ObjectReference, Service, ServiceSpec},
     apimachinery::pkg::apis::meta::v1::{Condition, ManagedFieldsEntry, ObjectMeta, Time},
@@ -122,6 +122,8 @@ pub struct ServiceRecord {
     pub last_writer: Option<String>,
     /// Who asks, without the labels of its namespace: what the rules of pools look at, whatever it asks for.
     pub requester: Requester,
+    /// On which terms it shares its addresses, whatever it asks for; `None`: with nobody.
+    pub sharing: Option<Sharing>,
     /// What it asks us for, or why that cannot be understood; `None` when it is not for us.
     pub request: Option<Result<Request, RequestError>>,
     /// What it has.
@@ -172,6 +174,7 @@ impl ServiceRecord {
                 .find(|manager| manager != FIELD_MANAGER),
             last_writer: other_writers(service, |_| true).into_iter().next(),
             requester: request::requester(service),
+            sharing: service.spec.as_ref().and_then(|spec| request::sharing(service, spec)),
             request: request(service, class),
             ingress: Ingress::parse(service),
             conditions: CONDITIONS

@@ -270,6 +270,28 @@ impl Allocator {
         self.claim_as(owner, address, terms, Disagreement::bars_newcomers_only)
     }
 
+    /// Records that these hold `address`, in this order, as a record says of them, and on these terms, whatever theirs were
+    /// before. Those whose terms have not changed come before those whose have. Of two whose terms clash the later one does
+    /// not hold it, unless that may pass: both have a sharing key, and are about to be changed alike. [`Self::parting`] tells of
+    /// it then. Returns whether it is any news.
+    pub fn recall_all(
+        &mut self,
+        address: IpAddr,
+        in_order: impl IntoIterator<Item = (Owner, SharingTerms)>,
+    ) -> bool {
+        let before = self.holders.is_held(address);
+        let scope = self.sharing_scope(address);
+        let is_news = self.holders.recall_all(address, in_order, scope);
+        self.refresh(address, before);
+        is_news
+    }
+
+    /// How `owner` clashes with somebody who has held `address` before it and stays, if it does: it has to leave when that
+    /// does not pass.
+    pub fn parting(&self, owner: &Owner, address: IpAddr) -> Option<&Clash> {
+        self.holders.parting(owner, address)
+    }
+
     fn claim_as(
         &mut self,
         owner: &Owner,

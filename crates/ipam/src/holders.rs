@@ -3,6 +3,7 @@
 use alloc::{
     collections::{BTreeMap, BTreeSet},
     string::String,
+    vec::Vec,
 };
 use core::net::IpAddr;
 
@@ -15,9 +16,17 @@ use crate::{
 /// Who holds which address, from both sides, and where sharers may join.
 #[derive(Debug, Clone, Default)]
 pub(crate) struct Holders {
-    by_address: BTreeMap<IpAddr, BTreeMap<Owner, SharingTerms>>,
+    by_address: BTreeMap<IpAddr, BTreeMap<Owner, Holder>>,
     by_owner: BTreeMap<Owner, BTreeSet<IpAddr>>,
     groups: BTreeMap<GroupId, Group>,
+}
+
+/// How somebody holds an address.
+#[derive(Debug, Clone, PartialEq, Eq)]
+struct Holder {
+    terms: SharingTerms,
+    /// How they clash with those of somebody who has been there before, and stays.
+    parting: Option<Clash>,
 }
 
 /// What all sharers of an address have in common; the namespace, if they have it in common.
@@ -48,14 +57,87 @@ impl Holders {
             Some(clash) if !tolerated(&clash.why) => return Err(clash),
             _ => {}
         }
-        if self.by_address.get(&address).and_then(|it| it.get(owner)) == Some(&terms) {
+        if self.terms(owner, address) == Some(&terms) {
             return Ok(false);
         }
         self.leave_group(address);
-        self.by_address.entry(address).or_default().insert(owner.clone(), terms);
+        let holder = Holder { terms, parting: None };
+        self.by_address.entry(address).or_default().insert(owner.clone(), holder);
         self.by_owner.entry(owner.clone()).or_default().insert(address);
         self.join_group(address);
         Ok(true)
+    }
+
+    /// Records that these hold `address`, in this order and on these terms, whatever theirs were before; whether that is any
+    /// news. Those come first whose terms are as they were and clashed with nobody's: who changes is the one to leave. Of two
+    /// whose terms clash the later one is recorded only if that may pass.
+    pub(crate) fn recall_all(
+        &mut self,
+        address: IpAddr,
+        in_order: impl IntoIterator<Item = (Owner, SharingTerms)>,
+        scope: SharingScope,
+    ) -> bool {
+        let before = self.by_address.get(&address).cloned().unwrap_or_default();
+        let mut staying: Vec<(Owner, SharingTerms)> = Vec::new();
+        let mut after: BTreeMap<Owner, Holder> = BTreeMap::new();
+        let mut refused = BTreeSet::new();
+        let is_unchanged = |(owner, terms): &(Owner, SharingTerms)| {
+            let known = before.get(owner);
+            known.is_some_and(|known| known.terms == *terms && known.parting.is_none())
+        };
+        let (unchanged, changed): (Vec<_>, Vec<_>) = in_order.into_iter().partition(is_unchanged);
+        for (owner, terms) in unchanged.into_iter().chain(changed) {
+            let lasting = |why: &Disagreement| !why.bars_newcomers_only();
+            let clash = |(with, theirs): &(Owner, SharingTerms)| {
+                let why = terms.disagreement(theirs, scope).filter(lasting)?;
+                Some(Clash::between(&owner, with, why))
+            };
+            let parting = staying.iter().find_map(clash);
+            match &parting {
+                None => staying.push((owner.clone(), terms.clone())),
+                Some(clash) if clash.why.may_pass() => {}
+                Some(_) => {
+                    refused.insert(owner);
+                    continue;
+                }
+            }
+            after.insert(owner, Holder { terms, parting });
+        }
+        // Who is about to come is not on the record yet.
+        for (owner, holder) in &before {
+            if !refused.contains(owner) {
+                after.entry(owner.clone()).or_insert_with(|| holder.clone());
+            }
+        }
+        if before == after {
+            return false;
+        }
+        self.leave_group(address);
+        for owner in before.keys().filter(|owner| !after.contains_key(*owner)) {
+            remove_from(&mut self.by_owner, owner, |held| {
+                held.remove(&address);
+                held.is_empty()
+            });
+        }
+        for owner in after.keys() {
+            self.by_owner.entry(owner.clone()).or_default().insert(address);
+        }
+        if after.is_empty() {
+            self.by_address.remove(&address);
+        } else {
+            self.by_address.insert(address, after);
+        }
+        self.join_group(address);
+        true
+    }
+
+    /// How the terms of `owner`, as they are recorded, clash with those of somebody who has held `address` before it.
+    pub(crate) fn parting(&self, owner: &Owner, address: IpAddr) -> Option<&Clash> {
+        self.by_address.get(&address)?.get(owner)?.parting.as_ref()
+    }
+
+    fn terms(&self, owner: &Owner, address: IpAddr) -> Option<&SharingTerms> {
+        Some(&self.by_address.get(&address)?.get(owner)?.terms)
     }
 
     /// Takes `address` from `owner`; false if it did not hold it.
@@ -86,10 +168,8 @@ impl Holders {
     ) -> Option<Clash> {
         let others = self.by_address.get(&address)?.iter().filter(|(other, _)| *other != owner);
         let clashes = others.filter_map(|(other, theirs)| {
-            let why = terms.disagreement(theirs, scope)?;
-            let is_elsewhere =
-                other.namespace().is_some_and(|namespace| owner.namespace() != Some(namespace));
-            Some(Clash { with: other.clone(), why, is_elsewhere })
+            let why = terms.disagreement(&theirs.terms, scope)?;
+            Some(Clash::between(owner, other, why))
         });
         clashes.min_by_key(|clash| match clash.why {
             Disagreement::Namespace => 2,
@@ -98,7 +178,8 @@ impl Holders {
         })
     }
 
-    /// As [`Self::clash`], for somebody who is there already.
+    /// As [`Self::clash`], for somebody who is there already. Who is recorded on these terms need not leave because of them:
+    /// those clash with nobody's, or that may pass.
     pub(crate) fn lasting_clash(
         &self,
         owner: &Owner,
@@ -106,6 +187,9 @@ impl Holders {
         terms: &SharingTerms,
         scope: SharingScope,
     ) -> Option<Clash> {
+        if self.terms(owner, address) == Some(terms) {
+            return None;
+        }
         let clash = self.clash(owner, address, terms, scope);
         clash.filter(|clash| !clash.why.bars_newcomers_only())
     }
@@ -159,11 +243,11 @@ impl Holders {
     /// The group of `address` and the ports in use there, when all who hold it agree.
     fn group_of(&self, address: IpAddr) -> Option<(GroupId, BTreeSet<Port>)> {
         let holders = self.by_address.get(&address)?;
-        let first = holders.values().next()?.sharing()?;
+        let first = holders.values().next()?.terms.sharing()?;
         let mut ports = BTreeSet::new();
         let mut namespace = Some(&first.namespace);
-        for terms in holders.values() {
-            let sharing = terms.sharing()?;
+        for holder in holders.values() {
+            let sharing = holder.terms.sharing()?;
             if sharing.key != first.key || sharing.backend != first.backend {
                 return None;
             }

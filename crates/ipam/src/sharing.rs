@@ -98,6 +98,14 @@ pub struct Clash {
     pub is_elsewhere: bool,
 }
 
+impl Clash {
+    pub(crate) fn between(owner: &Owner, with: &Owner, why: Disagreement) -> Self {
+        let is_elsewhere =
+            with.namespace().is_some_and(|namespace| owner.namespace() != Some(namespace));
+        Self { with: with.clone(), why, is_elsewhere }
+    }
+}
+
 impl core::error::Error for Clash {}
 
 impl fmt::Display for Clash {
@@ -142,6 +150,11 @@ impl Disagreement {
     /// bars those who come.
     pub(crate) fn bars_newcomers_only(&self) -> bool {
         matches!(self, Self::Unknown | Self::Namespace)
+    }
+
+    /// Whether it may be so for a moment only: both share, and of two Services that are changed alike one is seen first.
+    pub(crate) fn may_pass(&self) -> bool {
+        matches!(self, Self::Key | Self::Backend | Self::Port(_))
     }
 }
 

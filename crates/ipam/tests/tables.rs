@@ -443,6 +443,53 @@ fn whoever_changes_its_terms_is_the_one_to_leave() {
 }
 
 #[test]
+fn of_those_on_record_the_one_that_changed_is_to_leave_else_the_later_one() {
+    let (a, b, c) = (Owner::from("a"), Owner::from("b"), Owner::from("c"));
+    let at = ip("10.0.0.0");
+    let clashes = |bench: &Bench| {
+        let clash = |owner: &str| bench.allocator.parting(&owner.into(), at);
+        ["a", "b", "c"].map(|owner| clash(owner).map(|clash| clash.with.to_string()))
+    };
+    let with = |owner: &Owner| Some(owner.to_string());
+    let table = [
+        ("agreed", [shared("k", 1), shared("k", 2), shared("k", 3)], [None, None, None]),
+        ("one", [shared("l", 1), shared("k", 2), shared("k", 3)], [with(&c), None, None]),
+        (
+            "all but one",
+            [shared("l", 1), shared("l", 2), shared("k", 3)],
+            [with(&c), with(&c), None],
+        ),
+        ("all", [shared("l", 1), shared("l", 2), shared("l", 3)], [None, None, None]),
+        ("a port", [shared("l", 1), shared("l", 3), shared("l", 3)], [None, with(&c), None]),
+        ("a port of two", [shared("l", 1), shared("l", 1), shared("l", 3)], [None, with(&a), None]),
+        ("the first", [shared("l", 1), shared("l", 2), shared("l", 1)], [None, None, with(&a)]),
+    ];
+    let mut bench = Bench::with([pool("home", &["10.0.0.0/30"])]);
+    for (what, [of_a, of_b, of_c], expected) in table {
+        let terms = |ask: &Ask| ask.request().sharing.into();
+        // The names say nothing of who came first.
+        let record =
+            || [(c.clone(), terms(&of_c)), (a.clone(), terms(&of_a)), (b.clone(), terms(&of_b))];
+        assert!(bench.allocator.recall_all(at, record()), "{what}");
+        assert!(!bench.allocator.recall_all(at, record()), "{what}: it is no news");
+        assert_eq!(clashes(&bench), expected, "{what}");
+        assert_eq!(bench.held("b"), ["10.0.0.0"], "{what}");
+    }
+    // Nobody remembers what was before.
+    let mut bench = Bench::with([pool("home", &["10.0.0.0/30"])]);
+    let terms = |ask: &Ask| ask.request().sharing.into();
+    assert!(
+        bench
+            .allocator
+            .recall_all(at, [(c.clone(), terms(&shared("k", 1))), (a, terms(&shared("k", 1)))])
+    );
+    assert_eq!(clashes(&bench)[0], with(&c));
+    // Who shares with nobody is not recorded beside others.
+    bench.allocator.recall_all(at, [(c, terms(&shared("k", 1))), (b, terms(&V4))]);
+    assert_eq!(bench.held("b"), [""; 0]);
+}
+
+#[test]
 fn one_address_of_each_family_is_enough() {
     let mut bench = Bench::with([pool("home", &["10.0.0.0/30"])]);
     bench.give("s", &V4);

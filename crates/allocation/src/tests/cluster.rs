@@ -336,6 +336,12 @@ impl Cluster {
         });
     }
 
+    /// Sets `spec.selector` to the label `app` of this value.
+    pub(super) fn set_selector(&mut self, name: &str, app: &str) {
+        let selector = [("app".to_owned(), app.to_owned())].into();
+        self.change(name, |service| service.spec.as_mut().unwrap().selector = Some(selector));
+    }
+
     /// Has the Service listen on this TCP port, and no other.
     pub(super) fn set_port(&mut self, name: &str, port: i32) {
         let port = ServicePort { port, ..ServicePort::default() };

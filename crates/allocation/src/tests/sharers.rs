@@ -1,5 +1,7 @@
 //! Many Services at one address.
 
+use arpeggio_api::address_pool::{AddressItem, AddressPoolSpec};
+
 use super::*;
 
 const KEY: (&str, &str) = ("arpeggio.dev/sharing-key", "k");
@@ -134,4 +136,132 @@ fn who_comes_back_in_time_stays_when_others_go() {
     assert_eq!(lab.sharers("10.0.0.1"), [name(2)]);
     assert_eq!(lab.addresses(&name(2)), ["10.0.0.1"]);
     assert_eq!(lab.addresses("waits"), [""; 0]);
+}
+
+/// What is done to both of two Services that share an address, one after the other. It leaves them as they can share it.
+type Change = (&'static str, fn(&mut Cluster, &str));
+
+const CHANGES: [Change; 4] = [
+    ("the policy", |it, name| it.set_policy(name, "Local")),
+    ("the key", |it, name| it.annotate(name, KEY.0, "other")),
+    ("the selector", |it, name| it.set_selector(name, "renamed")),
+    ("the ports", |it, name| it.set_port(name, if name == "first" { 443 } else { 80 })),
+];
+
+/// Two Services that share an address and follow `externalTrafficPolicy: policy`, in a pool whose addresses rest.
+fn two(policy: &str) -> Lab {
+    let mut lab = Lab::with_pools(&[]);
+    let addresses = vec![AddressItem("10.0.0.1-10.0.0.9".to_owned())];
+    let spec =
+        AddressPoolSpec { addresses, reuse_cool_down_seconds: 300, ..AddressPoolSpec::default() };
+    lab.cluster.set_pool_spec("home", spec);
+    for (name, port) in [("first", 80), ("second", 443)] {
+        lab.cluster.create_service_on(name, &[KEY], port);
+        lab.cluster.set_selector(name, "web");
+        lab.cluster.set_policy(name, policy);
+        lab.settle();
+        assert_eq!(lab.addresses(name), ["10.0.0.1"]);
+    }
+    lab.periods = Periods { patience: Duration::from_secs(5), ..cluster::PERIODS };
+    lab.restart();
+    lab.writes.clear();
+    lab.told.clear();
+    lab
+}
+
+#[test]
+fn sharers_of_whom_each_is_changed_like_the_other_stay_together() {
+    for (what, change) in CHANGES {
+        for names in [["first", "second"], ["second", "first"]] {
+            for (between, restarts) in [(0, false), (0, true), (4, false), (4, true)] {
+                let mut lab = two("Local");
+                if what == "the policy" {
+                    lab = two("Cluster");
+                }
+                change(&mut lab.cluster, names[0]);
+                lab.settle();
+                lab.seconds(between);
+                if restarts {
+                    lab.restart();
+                }
+                change(&mut lab.cluster, names[1]);
+                lab.settle();
+                lab.seconds(20);
+                lab.restart();
+                lab.seconds(20);
+                let what = format!("{what}, {names:?}, {between} s, restarts: {restarts}");
+                assert_eq!(lab.addresses("first"), ["10.0.0.1"], "{what}");
+                assert_eq!(lab.addresses("second"), ["10.0.0.1"], "{what}");
+                assert_eq!((lab.count("service"), lab.told.len()), (0, 0), "{what}");
+                assert_eq!(lab.controller.index.lacking.len(), 0, "{what}");
+            }
+        }
+    }
+}
+
+#[test]
+fn what_two_sharers_were_before_both_were_changed_counts_no_more() {
+    for (what, change) in CHANGES {
+        // The patience is over: whoever leads was told of both changes at once, or has known the terms of before.
+        for restarts in [false, true] {
+            let mut lab = two(if what == "the policy" { "Cluster" } else { "Local" });
+            lab.controller.index.periods.patience = Duration::ZERO;
+            change(&mut lab.cluster, "first");
+            change(&mut lab.cluster, "second");
+            if restarts {
+                lab.restart();
+            }
+            lab.settle();
+            lab.seconds(20);
+            assert_eq!(lab.addresses("first"), ["10.0.0.1"], "{what}, {restarts}");
+            assert_eq!(lab.addresses("second"), ["10.0.0.1"], "{what}, {restarts}");
+        }
+    }
+}
+
+#[test]
+fn of_sharers_of_whom_one_only_is_changed_that_one_leaves_after_a_moment_or_else_the_later_one() {
+    for (what, change) in CHANGES {
+        for changed in ["first", "second"] {
+            for restarts in [false, true] {
+                let mut lab = two(if what == "the policy" { "Cluster" } else { "Local" });
+                change(&mut lab.cluster, changed);
+                lab.settle();
+                lab.seconds(4);
+                let what = format!("{what} of the {changed}, restarts: {restarts}");
+                if restarts {
+                    lab.restart();
+                    lab.seconds(4);
+                }
+                let both = [lab.addresses("first"), lab.addresses("second")];
+                assert_eq!(both, [["10.0.0.1"]; 2], "{what}");
+                lab.seconds(2);
+                // Whoever leads now has not seen who was changed.
+                let [stays, leaves] = match changed {
+                    "first" if !restarts => ["second", "first"],
+                    _ => ["first", "second"],
+                };
+                assert_eq!(lab.addresses(stays), ["10.0.0.1"], "{what}");
+                assert_eq!(lab.addresses(leaves), ["10.0.0.2"], "{what}");
+                assert_eq!(lab.sharers("10.0.0.1"), [stays], "{what}");
+                lab.restart();
+                lab.seconds(20);
+                assert_eq!(lab.writes, [""; 0], "{what}");
+            }
+        }
+    }
+}
+
+#[test]
+fn who_shares_with_a_service_whose_request_is_not_understood_shares_on() {
+    let mut lab = two("Cluster");
+    lab.cluster.annotate("first", "arpeggio.dev/address-pool", "a,");
+    lab.settle();
+    // What it asks for is not clear, and whom it shares with is.
+    lab.cluster.create_service_on("third", &[KEY, ("arpeggio.dev/addresses", "10.0.0.1")], 8080);
+    lab.cluster.create_service_on("other", &[("arpeggio.dev/addresses", "10.0.0.1")], 8081);
+    lab.settle();
+    assert_eq!(lab.addresses("third"), ["10.0.0.1"]);
+    assert_eq!(lab.sharers("10.0.0.1"), ["first", "second", "third"]);
+    assert!(lab.says("other").contains("has no sharing key"), "{}", lab.says("other"));
 }

@@ -69,7 +69,7 @@ pub(super) fn parse(service: &Service, spec: &ServiceSpec) -> Result<Request, Re
         families,
         addresses: requested_addresses(annotations, spec, families)?,
         pools: annotations.first(POOL_ANNOTATIONS).map_or(Ok(PoolChoice::Any), pools)?,
-        sharing: annotations.first(SHARING_ANNOTATIONS).map(|(_, key)| sharing(service, key, spec)),
+        sharing: sharing(service, spec),
     })
 }
 
@@ -247,7 +247,10 @@ fn check_families(
     }
 }
 
-fn sharing(service: &Service, key: &str, spec: &ServiceSpec) -> Sharing {
+/// On which terms it shares its addresses, if it has a sharing key.
+pub(super) fn sharing(service: &Service, spec: &ServiceSpec) -> Option<Sharing> {
+    let annotations = Annotations(service.metadata.annotations.as_ref());
+    let (_, key) = annotations.first(SHARING_ANNOTATIONS)?;
     let backend = if is_local(spec) {
         Backend::Local(spec.selector.clone().unwrap_or_default())
     } else {
@@ -255,7 +258,7 @@ fn sharing(service: &Service, key: &str, spec: &ServiceSpec) -> Sharing {
     };
     let ports: BTreeSet<Port> = spec.ports.iter().flatten().filter_map(port).collect();
     let namespace = service.metadata.namespace.clone().unwrap_or_default();
-    Sharing { namespace, key: key.into(), backend, ports }
+    Some(Sharing { namespace, key: key.into(), backend, ports })
 }
 
 /// `None` only for what the API server accepts nowhere.
