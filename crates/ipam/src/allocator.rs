@@ -159,13 +159,15 @@ impl Allocator {
     ) -> Contents {
         match declared {
             Err(invalid) => Contents::Invalid(invalid),
-            Ok(pool) => match (self.overlap_with(&pool, kept), self.by_name.contains_key(&pool.name)) {
-                (Some(overlap), is_taken) if overlap.is_namesake == is_taken => {
-                    Contents::Overlapping(pool, overlap)
+            Ok(pool) => {
+                match (self.overlap_with(&pool, kept), self.by_name.contains_key(&pool.name)) {
+                    (Some(overlap), is_taken) if overlap.is_namesake == is_taken => {
+                        Contents::Overlapping(pool, overlap)
+                    }
+                    (_, true) => Contents::Invalid(name_taken(pool)),
+                    (_, false) => self.taken_into_use(pool, self.entries.len()),
                 }
-                (_, true) => Contents::Invalid(name_taken(pool)),
-                (_, false) => self.taken_into_use(pool, self.entries.len()),
-            },
+            }
         }
     }
 
