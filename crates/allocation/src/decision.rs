@@ -84,14 +84,14 @@ impl View<'_> {
         let ingress = &self.record.ingress;
         let mut listed: Vec<IpAddr> =
             ingress.addresses.iter().copied().filter(|it| self.holds(*it)).collect();
-        if !self.index.hesitates(self.owner, self.now) {
-            listed.retain(|it| self.clash(*it).is_none());
-        }
         let foreign = ingress.has_others || listed.len() < ingress.addresses.len();
         if foreign && !ingress.is_ours() && !self.takes_over(&listed) {
             let writers = ingress.writers();
             let refusal = Some(Reason::ForeignStatus { writers });
             return self.settle(Outcome { refusal, ..Outcome::default() });
+        }
+        if !self.index.hesitates(self.owner, self.now) {
+            listed.retain(|it| self.clash(*it).is_none());
         }
         match request {
             Ok(_) if self.record.deleting_since.is_some() => {

@@ -253,6 +253,24 @@ fn of_sharers_of_whom_one_only_is_changed_that_one_leaves_after_a_moment_or_else
 }
 
 #[test]
+fn who_is_to_leave_others_loses_what_another_program_wrote_in_its_status_too() {
+    for restarts in [false, true] {
+        let mut lab = two("Cluster");
+        lab.cluster.set_ingress("second", "10.0.0.1", "kube-vip");
+        lab.cluster.set_port("second", 80);
+        lab.settle();
+        if restarts {
+            lab.restart();
+        }
+        lab.seconds(4);
+        assert_eq!(lab.addresses("second"), ["10.0.0.1"], "restarts: {restarts}");
+        lab.seconds(2);
+        assert_eq!(lab.addresses("second"), ["10.0.0.2"], "restarts: {restarts}");
+        assert_eq!(lab.sharers("10.0.0.1"), ["first"], "restarts: {restarts}");
+    }
+}
+
+#[test]
 fn who_shares_with_a_service_whose_request_is_not_understood_shares_on() {
     let mut lab = two("Cluster");
     lab.cluster.annotate("first", "arpeggio.dev/address-pool", "a,");
