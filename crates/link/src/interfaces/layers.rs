@@ -54,10 +54,27 @@ impl Layers {
             let below = self.all_below(interface.index);
             let mut below = below.iter().filter_map(|index| alone.interface(*index));
             interface.wireless |= below.any(|it| it.wireless);
-            if let Some(cables) = self.cables(interface.index, &alone) {
-                interface.carrier &= cables.iter().any(|it| it.carrier);
-            }
             interface.carrier_ups = self.carrier_ups(interface.index, &alone);
+        }
+        self.settle_carriers(links);
+    }
+
+    /// Whoever can be heard by others only has no carrier when none of these has one. From the cables upwards: what has lost its
+    /// carrier thereby may be all that lies below another one.
+    fn settle_carriers(&self, links: &mut Links) {
+        loop {
+            let hears = |it: &Interface| {
+                let ways = self.ways(it.index, links);
+                ways.is_empty() || ways.iter().any(|way| way.carrier)
+            };
+            let interfaces = links.interfaces.iter();
+            let deaf: BTreeSet<u32> =
+                interfaces.filter(|it| it.carrier && !hears(it)).map(|it| it.index).collect();
+            if deaf.is_empty() {
+                return;
+            }
+            let interfaces = links.interfaces.iter_mut();
+            interfaces.filter(|it| deaf.contains(&it.index)).for_each(|it| it.carrier = false);
         }
     }
 
@@ -71,37 +88,30 @@ impl Layers {
         found
     }
 
-    /// The ports of a bridge that lead out of the machine; `None` where there are none, or where it is no bridge.
-    fn cables<'a>(&self, index: u32, links: &'a Links) -> Option<Vec<&'a Interface>> {
-        let is_bridge = links.interface(index)?.kind.as_deref() == Some("bridge");
-        let ports = self.below.get(&index).filter(|_| is_bridge)?;
-        let ports = ports.iter().filter_map(|index| links.interface(*index));
-        let is_cable =
-            |it: &&Interface| it.kind.as_deref().is_none_or(|kind| CABLES.contains(&kind));
-        let cables: Vec<&Interface> = ports.filter(is_cable).collect();
-        (!cables.is_empty()).then_some(cables)
+    /// Those below it by one of which each of its frames leaves the machine: the ports of a bridge that lead out, or what it is
+    /// stacked on. None of a bridge that has no such ports, and of a bond, of which the kernel says rightly whether it hears.
+    fn ways<'a>(&self, index: u32, links: &'a Links) -> Vec<&'a Interface> {
+        let own = links.interface(index).and_then(|it| it.kind.as_deref()).unwrap_or_default();
+        let below = self.below.get(&index).into_iter().flatten();
+        let below = below.filter_map(|index| links.interface(*index));
+        below.filter(|it| STACKED.contains(&own) || own == "bridge" && is_cable(it)).collect()
     }
 
     /// How often it, or the one cable that all its frames leave by, has begun to hear the other end. Of several cables another
     /// one goes on when one is lost, and the segment is as it was.
     fn carrier_ups(&self, index: u32, links: &Links) -> u32 {
         let Some(interface) = links.interface(index) else { return 0 };
-        let only = match self.cables(index, links) {
-            Some(cables) => <[&Interface; 1]>::try_from(cables).ok().map(|[it]| it.index),
-            None => self
-                .below
-                .get(&index)
-                .filter(|_| is_stacked(interface))
-                .and_then(|it| it.first().copied()),
-        };
+        let only = <[&Interface; 1]>::try_from(self.ways(index, links)).ok();
+        let only = only.map(|[it]| it.index);
         // Nothing lies below itself; the kernel allows eight layers.
         let below = only.filter(|it| !self.all_below(*it).contains(&index));
         interface.carrier_ups.wrapping_add(below.map_or(0, |it| self.carrier_ups(it, links)))
     }
 }
 
-fn is_stacked(interface: &Interface) -> bool {
-    interface.kind.as_deref().is_some_and(|kind| STACKED.contains(&kind))
+/// Whether a port leads out of the machine.
+fn is_cable(port: &Interface) -> bool {
+    port.kind.as_deref().is_none_or(|kind| CABLES.contains(&kind))
 }
 
 /// The device that the kernel names as the one below, if that is in this network namespace.
@@ -260,6 +270,45 @@ mod tests {
                 ],
                 lost,
             ),
+        ];
+        for (what, devices, expected) in table {
+            assert_eq!(settled(devices).interface(9).unwrap().flaw(), expected, "{what}");
+        }
+    }
+
+    #[test]
+    fn what_is_on_a_bridge_hears_its_segment_by_the_cables_of_the_bridge() {
+        let bridge = |index| device(index, Some("bridge"));
+        let pod = || device(8, Some("veth")).on(77).port_of(3);
+        let unplugged = || vec![device(2, None).unplugged().port_of(3), bridge(3), pod()];
+        let with = |devices: [Device; 2]| unplugged().into_iter().chain(devices).collect();
+        let lost = Some(Flaw::NoCarrier);
+        let table: [(_, Vec<Device>, _); 9] = [
+            (
+                "a VLAN",
+                vec![device(2, None).port_of(3), bridge(3), pod(), device(9, Some("vlan")).on(3)],
+                None,
+            ),
+            ("its cable is out", with([device(9, Some("vlan")).on(3), device(10, None)]), lost),
+            ("macvlan", with([device(9, Some("macvlan")).on(3), device(10, None)]), lost),
+            ("macvtap", with([device(9, Some("macvtap")).on(3), device(10, None)]), lost),
+            (
+                "a VLAN of a VLAN",
+                with([device(9, Some("vlan")).on(10), device(10, Some("vlan")).on(3)]),
+                lost,
+            ),
+            (
+                "a bridge whose only cable is such a VLAN",
+                with([bridge(9), device(10, Some("vlan")).on(3).port_of(9)]),
+                lost,
+            ),
+            (
+                "a macvlan of another namespace's bridge",
+                with([device(9, Some("macvlan")).on(3).in_another_namespace(), device(10, None)]),
+                None,
+            ),
+            ("on what is not there", vec![device(9, Some("vlan")).on(3)], None),
+            ("a loop", vec![device(2, Some("vlan")).on(9), device(9, Some("vlan")).on(2)], None),
         ];
         for (what, devices, expected) in table {
             assert_eq!(settled(devices).interface(9).unwrap().flaw(), expected, "{what}");
