@@ -193,6 +193,11 @@ impl<P: Protocol> Segment<P> {
             || self.peers.as_ref().is_some_and(|it| it.is_deaf())
     }
 
+    /// Whether the kernel refuses something here, or did until a while ago. That is known only as long as this is open.
+    pub(crate) fn is_in_trouble(&self) -> bool {
+        self.is_refused() || self.voice.was_refused(self.wiring.now())
+    }
+
     /// Whether something is announced or asked for here.
     pub(crate) fn is_needed(&self) -> bool {
         !self.concern.announced.is_empty() || !self.concern.asked.is_empty()

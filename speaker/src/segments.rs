@@ -196,7 +196,8 @@ impl<P: Protocol> Answering<P> {
         self.open.retain(|index, segment| {
             let interface = links.interface(*index).filter(|it| it.flaw().is_none());
             let stays = interface.is_some_and(|it| {
-                segment.serves(it) && (has_askers::<P>(it, links) || segment.is_needed())
+                let is_of_use = segment.is_needed() || segment.is_in_trouble();
+                segment.serves(it) && (has_askers::<P>(it, links) || is_of_use)
             });
             if !stays {
                 let interface = &segment.interface().name;
@@ -210,7 +211,11 @@ impl<P: Protocol> Answering<P> {
             stays
         });
         self.unopened.retain(|index| links.interface(*index).is_some_and(|it| it.flaw().is_none()));
-        let here = links.interfaces.iter().filter(|it| has_askers::<P>(it, links));
+        // Where a rule's interface could not be opened nothing is wanted any more, so that nobody else would have it tried again.
+        let unopened = self.unopened.clone();
+        let is_to_open =
+            |it: &&Interface| has_askers::<P>(it, links) || unopened.contains(&it.index);
+        let here = links.interfaces.iter().filter(is_to_open);
         here.for_each(|it| self.open_if_closed(it, wiring));
         self.look_for_link_local(links);
     }

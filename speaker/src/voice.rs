@@ -47,11 +47,16 @@ impl Voice {
         let now = nanos(now.as_duration());
         let last = self.0.last.swap(now, Ordering::AcqRel);
         let since = self.0.since.load(Ordering::Acquire);
-        // What was refused long ago, and nothing since, says nothing of now.
-        let is_over = now.saturating_sub(last) > nanos(pause(since, last) * 2);
-        if since == 0 || is_over {
+        if since == 0 || is_over(since, last, now) {
             self.0.since.store(now, Ordering::Release);
         }
+    }
+
+    /// Whether the last frame was refused, not too long ago to say something of the next one.
+    pub(crate) fn was_refused(&self, now: Timestamp) -> bool {
+        let since = self.0.since.load(Ordering::Acquire);
+        let last = self.0.last.load(Ordering::Acquire);
+        since != 0 && !is_over(since, last, nanos(now.as_duration()))
     }
 
     /// Whether the last frame has left.
@@ -68,6 +73,11 @@ impl Voice {
             && last.saturating_sub(since) >= nanos(PATIENCE)
             && now.saturating_sub(last) < nanos(pause(since, last))
     }
+}
+
+/// Whether what was refused from `since` to `last`, and nothing later, is so long ago that it says nothing of now.
+fn is_over(since: u64, last: u64, now: u64) -> bool {
+    now.saturating_sub(last) > nanos(pause(since, last) * 2)
 }
 
 /// The pause after everything was refused from `since` to `last`.
@@ -107,6 +117,27 @@ mod tests {
             voice.refused(at(now));
             assert!(!voice.is_lost(at(now)), "{now}");
         }
+    }
+
+    #[test]
+    fn what_was_refused_is_remembered_for_twice_the_pause() {
+        let voice = Voice::default();
+        assert!(!voice.was_refused(at(1000)));
+        // For eight seconds, after which it is not tried for eight more.
+        (1000..=9000).step_by(1000).for_each(|now| voice.refused(at(now)));
+        let table = [
+            (9000, true, true),
+            (16_900, true, true),
+            (17_100, false, true),
+            (24_900, false, true),
+            (25_100, false, false),
+        ];
+        for (now, is_lost, was_refused) in table {
+            let found = (voice.is_lost(at(now)), voice.was_refused(at(now)));
+            assert_eq!(found, (is_lost, was_refused), "{now}");
+        }
+        voice.carried();
+        assert!(!voice.was_refused(at(9000)));
     }
 
     #[test]
