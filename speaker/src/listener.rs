@@ -1,7 +1,8 @@
 //! What is heard on one interface by one protocol, and the table that questions are answered from.
 //!
 //! The answers that this node judges by have a socket, a thread and a queue of their own: however many questions or claims
-//! come, none of them takes the place of a neighbour's answer.
+//! come, none of them takes the place of a neighbour's answer. Only claims to an address that is asked for before its first use
+//! come there as well, since they are answers, too.
 
 use std::{
     collections::HashSet,
@@ -120,7 +121,7 @@ impl Losses {
     }
 }
 
-/// What a listener answers from and listens for; replaced as a whole.
+/// What a listener answers from and listens for; replaced as a whole. One that only hears answers has nothing to answer for.
 #[derive(Debug)]
 pub(crate) struct Table<P: Protocol> {
     /// What is answered for.
@@ -225,7 +226,8 @@ impl<P: Protocol> Listener<P> {
         let reply = P::is_reply(&frame);
         let concerns = |claim: &Claim<P::Address>| match self.task {
             Task::Answer => table.concerns(claim.address),
-            Task::Hear => reply,
+            // A question without a name is answered to everybody.
+            Task::Hear => reply || table.asked.contains(&claim.address),
         };
         let claim = P::claim(&frame).filter(concerns);
         let question = P::question(&frame).filter(|_| self.task == Task::Answer);

@@ -1,7 +1,7 @@
 //! One interface and protocol: who listens there, and what is sent unasked.
 
 use std::{
-    collections::BTreeSet,
+    collections::{BTreeSet, HashSet},
     sync::Arc,
     time::{Duration, Instant},
 };
@@ -121,6 +121,8 @@ pub(crate) struct Segment<P: Protocol> {
     table: Arc<ArcSwap<Table<P>>>,
     /// Hears the answers to this node's questions; opened with the first one that is awaited here.
     peers: Option<Box<dyn Ear<P>>>,
+    /// For which addresses whatever it hears is an answer.
+    awaited: Arc<ArcSwap<Table<P>>>,
     /// A group is missing; it is tried again with every decision.
     unjoined: bool,
     /// What the kernel has refused last: a filter for it, or the second socket.
@@ -150,6 +152,7 @@ impl<P: Protocol> Segment<P> {
             own: wiring.open(Task::Answer, &interface, mac, table.clone(), &voice)?,
             table,
             peers: None,
+            awaited: Arc::default(),
             unjoined: false,
             refused: None,
             concern: Concern::default(),
@@ -264,7 +267,7 @@ impl<P: Protocol> Segment<P> {
         answers: BTreeSet<P::Address>,
     ) -> Result<(), SocketError> {
         if self.peers.is_none() && !answers.is_empty() {
-            let (interface, table) = (&self.interface, Arc::default());
+            let (interface, table) = (&self.interface, self.awaited.clone());
             let ear = self.wiring.open(Task::Hear, interface, self.mac, table, &self.voice);
             self.peers = Some(ear?);
         }
@@ -281,7 +284,12 @@ impl<P: Protocol> Segment<P> {
 
     fn answer_for(&self, announced: BTreeSet<P::Address>, asked: &BTreeSet<P::Address>) {
         let announced = announced.into_iter().collect();
-        self.table.store(Arc::new(Table { announced, asked: asked.iter().copied().collect() }));
+        let asked: HashSet<P::Address> = asked.iter().copied().collect();
+        if self.awaited.load().asked != asked {
+            let awaited = Table { announced: HashSet::new(), asked: asked.clone() };
+            self.awaited.store(Arc::new(awaited));
+        }
+        self.table.store(Arc::new(Table { announced, asked }));
     }
 
     /// Joins what is missing. Without it the addresses are announced all the same: on a segment whose switches do not

@@ -7,7 +7,7 @@ use std::{
 };
 
 use arpeggio_link::{filter::ArpFilter, packet::FrameSocket, packet::Outbox};
-use arpeggio_wire::{Asker, Claim, MacAddr, Question};
+use arpeggio_wire::{ArpOperation, Asker, Claim, MacAddr, Question};
 
 use super::{
     OURS, OURS_V6, QUEUE, Speaker, THERE, THERE_V6, Task, arp_client, namespace::Pair, next, pair,
@@ -141,6 +141,37 @@ fn a_flood_of_everything_hides_no_answer_and_clients_are_answered() {
     assert!(speaker.sightings.len() <= QUEUE);
     let more = memory().saturating_sub(before);
     assert!(more < MEMORY, "{more} bytes more");
+}
+
+/// Questions of strangers then displace none of it, and what is lost there is counted.
+#[test]
+fn who_tells_everybody_that_it_has_what_is_asked_for_is_heard_as_one_that_answers() {
+    let Some(pair) = pair() else { return };
+    let speaker = Speaker::start(&pair.here);
+    speaker.set(&Task { asked: [OURS.into(), OURS_V6.into()].into(), ..Task::default() });
+    let mac = pair.there.link().1;
+    let probe = Asker { mac: pair.here.link().1, address: None };
+    let reply = Claim { address: OURS, mac }.announcement(ArpOperation::Reply).to_bytes().to_vec();
+    let table = [
+        ("an answer to duplicate address detection", IpAddr::V6(OURS_V6), {
+            Ndp::answer(Question { address: OURS_V6, asker: probe }, mac).to_vec()
+        }),
+        ("a reply by broadcast (RFC 5227 2.6)", OURS.into(), reply),
+    ];
+    let client = arp_client(&pair, []);
+    for (what, address, frame) in table {
+        let end = Instant::now() + PATIENCE;
+        let heard = loop {
+            assert!(Instant::now() < end, "{what}");
+            client.send(&frame).unwrap();
+            if let Ok(heard) = speaker.answers.recv_timeout(PAUSE) {
+                break heard;
+            }
+        };
+        assert_eq!((heard.claim, heard.said), (Claim { address, mac }, Said::Told), "{what}");
+        thread::sleep(PAUSE * 10);
+        assert!(speaker.answers.try_iter().all(|it| it.claim.address == address));
+    }
 }
 
 /// Answers in a neighbour's name come by the same way as its own. Some of them may get lost, but not unnoticed.
