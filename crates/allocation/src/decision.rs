@@ -90,9 +90,7 @@ impl View<'_> {
             let refusal = Some(Reason::ForeignStatus { writers });
             return self.settle(Outcome { refusal, ..Outcome::default() });
         }
-        if !self.index.hesitates(self.owner, self.now) {
-            listed.retain(|it| self.clash(*it).is_none());
-        }
+        listed.retain(|it| !self.is_parting(*it));
         match request {
             Ok(_) if self.record.deleting_since.is_some() => {
                 self.rest_in_peace(&listed, Reason::Terminating(self.terminating()))
@@ -106,6 +104,11 @@ impl View<'_> {
             },
             Err(error) => self.refuse(&listed, Reason::Request(error.clone())),
         }
+    }
+
+    /// Whether the Service is to leave those that it shares `address` with, and has waited for long enough.
+    fn is_parting(&self, address: IpAddr) -> bool {
+        !self.index.hesitates(self.owner, self.now) && self.clash(address).is_some()
     }
 
     /// Whether what another balancer has left in the status may be replaced: the user says so, or it is nothing but
@@ -131,6 +134,7 @@ impl View<'_> {
             self.holds(*it)
                 && !listed.contains(it)
                 && !self.record.renounced.contains(it)
+                && !self.is_parting(*it)
                 && self.index.names(&self.record.service, *it)
         });
         let mut addresses: Vec<IpAddr> = listed.iter().copied().chain(own).collect();

@@ -281,5 +281,5 @@ fn who_shares_with_a_service_whose_request_is_not_understood_shares_on() {
     lab.settle();
     assert_eq!(lab.addresses("third"), ["10.0.0.1"]);
     assert_eq!(lab.sharers("10.0.0.1"), ["first", "second", "third"]);
-    assert!(lab.says("other").contains("has no sharing key"), "{}", lab.says("other"));
+    assert!(lab.says("other").contains("the same sharing key"), "{}", lab.says("other"));
 }

@@ -537,7 +537,8 @@ mod tests {
             assert_eq!(codes(&check(&facts)), [(Code::A712, severity)], "{size}");
         }
         let rules = include_str!("../../../../manifests/components/monitoring/rules.yaml");
-        let alert = format!("arpeggio_pool_addresses >= {SPACIOUS}");
+        let alert =
+            format!("arpeggio_pool_addresses - arpeggio_pool_addresses_reserved >= {SPACIOUS}");
         assert!(rules.contains(&alert), "{alert}");
     }
 

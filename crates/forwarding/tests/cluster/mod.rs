@@ -275,7 +275,7 @@ impl Cluster {
         }
     }
 
-    /// It reaches the API server again, or has another pod, and begins a session.
+    /// It reaches the API server again, or has another pod, begins a session, and its forwarder renews its Lease.
     pub(crate) fn heal(&mut self, n: usize) {
         if !self.lives(n) || self.is_in_touch(n) {
             return;
@@ -283,6 +283,7 @@ impl Cluster {
         if self.machines[n].runs {
             self.begin_session(n);
             self.begin_anew(n);
+            self.publish(n);
         } else {
             self.boot(n);
         }
