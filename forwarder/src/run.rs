@@ -217,7 +217,11 @@ impl Forwarder {
 
     /// Begins to count what runs out here and what was passed on, when that is due.
     fn count(&mut self, news: &watch::Sender<Option<Says>>) {
-        if !self.sources.has_leases() || !self.counts.is_due() {
+        if !self.sources.has_leases() {
+            // Otherwise one that is wanted would be due at once, for as long as nothing is listed.
+            return self.counts.skip();
+        }
+        if !self.counts.is_due() {
             return;
         }
         if let Some(counters) = self.kernel.counters() {

@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use anyhow::{Context as _, ensure};
 use arpeggio_lab::Machine;
-use arpeggio_scenarios::{Home, NotYet, POOL, first_address, service};
+use arpeggio_scenarios::{Home, POOL, first_address, service};
 use serde::Serialize;
 use serde_json::{Value, json};
 
@@ -227,97 +227,6 @@ pub(crate) fn what_the_api_server_refuses_is_told(home: &Home) -> anyhow::Result
         let addresses = home.addresses("denied")?;
         if addresses.len() == 1 { Ok(()) } else { Err("no address".to_owned().into()) }
     })
-}
-
-/// The API server has no turn for new Leases of the controller. The Service's owner is told, the API server is asked seldom,
-/// and the Service is served once there are turns again.
-pub(crate) fn a_busy_api_server_is_told_and_asked_seldom(home: &Home) -> anyhow::Result<()> {
-    home.add_pool()?;
-    for object in no_turns() {
-        home.apply(&object)?;
-    }
-    home.wait_until("new Leases have no turn", || {
-        let lease = json!({
-            "apiVersion": "coordination.k8s.io/v1", "kind": "Lease",
-            "metadata": { "name": "asks-for-a-turn", "namespace": SYSTEM },
-        });
-        let controller = format!("system:serviceaccount:{SYSTEM}:arpeggio-controller");
-        let create = ["create", "--dry-run=server", "-f", "-", "--as", &controller];
-        match home.lab.kubectl_with_input(&create, &lease.to_string()) {
-            Err(error) if error.to_string().contains("too many requests") => Ok(()),
-            answer => Err(format!("{answer:?}").into()),
-        }
-    })?;
-    let before = turned_away(home)?;
-    home.apply(&service("web", KEY, POOL))?;
-    let find = || -> anyhow::Result<Option<String>> {
-        let told = home.events("web")?.into_iter().find(|event| event.reason == "ApiRefused");
-        Ok(told.map(|event| event.note))
-    };
-    let told = home.lab.wait_until("the Service says so", Duration::from_secs(100), || {
-        find()?.ok_or_else(|| NotYet::from("no event".to_owned()))
-    })?;
-    for part in ["fails to create Lease address-192.168.0.240", "it has too much to do"] {
-        ensure!(told.contains(part), "{told:?}");
-    }
-    let status = home.lab.get(&["service", "web"])?["status"].to_string();
-    ensure!(status.contains("ApiRefused"), "the condition says so, too: {status}");
-    let asked = turned_away(home)? - before;
-    ensure!((1..=20).contains(&asked), "the API server was asked {asked} times in a minute");
-    for kind in ["flowschema", "prioritylevelconfiguration"] {
-        home.lab.kubectl(&["delete", kind, NO_TURNS])?;
-    }
-    home.lab.kubectl(&["annotate", "service", "web", "team=blue"])?;
-    home.wait_for_address("web")?;
-    Ok(())
-}
-
-const NO_TURNS: &str = "no-turns";
-
-/// A priority level without a seat, and the requests that go to it.
-fn no_turns() -> [Value; 2] {
-    let api = "flowcontrol.apiserver.k8s.io/v1";
-    let metadata = json!({ "name": NO_TURNS });
-    [
-        json!({
-            "apiVersion": api, "kind": "PriorityLevelConfiguration", "metadata": metadata,
-            "spec": {
-                "type": "Limited",
-                "limited": {
-                    "nominalConcurrencyShares": 0, "borrowingLimitPercent": 0,
-                    "limitResponse": { "type": "Reject" },
-                },
-            },
-        }),
-        json!({
-            "apiVersion": api, "kind": "FlowSchema", "metadata": metadata,
-            "spec": {
-                "priorityLevelConfiguration": { "name": NO_TURNS },
-                "matchingPrecedence": 2,
-                "rules": [{
-                    "subjects": [{
-                        "kind": "ServiceAccount",
-                        "serviceAccount": { "name": "arpeggio-controller", "namespace": SYSTEM },
-                    }],
-                    "resourceRules": [{
-                        "apiGroups": ["coordination.k8s.io"], "resources": ["leases"],
-                        "namespaces": ["*"], "verbs": ["create"],
-                    }],
-                }],
-            },
-        }),
-    ]
-}
-
-/// How many requests had no turn, by the API server's own count.
-fn turned_away(home: &Home) -> anyhow::Result<u64> {
-    let metrics = home.lab.kubectl(&["get", "--raw", "/metrics"])?;
-    let ours = |line: &&str| {
-        line.starts_with("apiserver_flowcontrol_rejected_requests_total{")
-            && line.contains(&format!("flow_schema=\"{NO_TURNS}\""))
-    };
-    let counts = metrics.lines().filter(ours).filter_map(|line| line.rsplit(' ').next());
-    Ok(counts.filter_map(|count| count.parse::<u64>().ok()).sum())
 }
 
 /// A policy that denies one Service its status.
