@@ -130,13 +130,9 @@ impl View<'_> {
     /// What a Service keeps for which nothing is planned, for a grace period only where no pool allows it any more: what is
     /// listed, and what somebody else has taken out of its status meanwhile.
     fn kept(&self, listed: &[IpAddr]) -> Outcome {
-        let own = self.locked.iter().copied().filter(|it| {
-            self.holds(*it)
-                && !listed.contains(it)
-                && !self.record.renounced.contains(it)
-                && !self.is_parting(*it)
-                && self.index.names(&self.record.service, *it)
-        });
+        let own = self
+            .unlisted(listed)
+            .filter(|it| !self.is_parting(*it) && self.index.names(&self.record.service, *it));
         let mut addresses: Vec<IpAddr> = listed.iter().copied().chain(own).collect();
         let disallowed = self.disallowed(&addresses);
         let unplanned = Outcome { replacement: Replacement::Nothing, ..Outcome::default() };
@@ -146,6 +142,13 @@ impl View<'_> {
         }
         let (expiring, in_doubt) = self.told_apart(disallowed);
         Outcome { addresses, expiring, in_doubt, ..unplanned }
+    }
+
+    /// What the Service holds by a lock and has not given up, beside what is `listed`.
+    fn unlisted(&self, listed: &[IpAddr]) -> impl Iterator<Item = IpAddr> {
+        let renounced = &self.record.renounced;
+        let locked = self.locked.iter().copied();
+        locked.filter(|it| self.holds(*it) && !listed.contains(it) && !renounced.contains(it))
     }
 
     /// Those that no pool allows the Service any more, whatever it asks for.
@@ -209,11 +212,9 @@ impl View<'_> {
 
     fn pursue(&self, request: &Request, listed: &[IpAddr]) -> Step {
         let renounced = &self.record.renounced;
-        let claimed = self.locked.iter().copied();
-        let claimed = claimed.filter(|it| self.holds(*it) && self.clash(*it).is_none());
-        let extra = claimed
-            .filter(|it| !listed.contains(it) && !renounced.contains(it))
-            .filter(|it| self.is_due(request, *it));
+        let extra = self
+            .unlisted(listed)
+            .filter(|it| self.clash(*it).is_none() && self.is_due(request, *it));
         let mut extra: Vec<IpAddr> = extra.collect();
         extra.sort_by_key(|it| Family::of(*it) != request.families.first());
         // What the status says already stays in its order.
@@ -440,9 +441,7 @@ impl Index {
         tracing::debug!(service = %owner, ?step, "decided");
         match step {
             Step::Rest => {
-                self.refused.remove(owner);
-                self.dark.remove(owner);
-                self.lacking.remove(owner);
+                self.forget_lacks(owner);
                 None
             }
             Step::Claim(_) | Step::Mark(..) | Step::Promise(..)
@@ -655,10 +654,15 @@ impl Index {
         self.write(owner, write, Contest::default())
     }
 
-    fn withdraw(&mut self, owner: &Owner, now: &Time) -> Option<Task> {
+    /// Nothing is amiss with a Service that is not for us, or is gone.
+    pub(super) fn forget_lacks(&mut self, owner: &Owner) {
         self.refused.remove(owner);
         self.dark.remove(owner);
         self.lacking.remove(owner);
+    }
+
+    fn withdraw(&mut self, owner: &Owner, now: &Time) -> Option<Task> {
+        self.forget_lacks(owner);
         let record = self.services.get(owner)?;
         let write = ServiceWrite {
             record: record.clone(),

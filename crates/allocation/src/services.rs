@@ -109,10 +109,8 @@ impl Index {
             self.note_asker(owner, Some(&record));
             self.dirty.remove(owner);
             self.waiting.remove(owner);
-            self.refused.remove(owner);
-            self.dark.remove(owner);
+            self.forget_lacks(owner);
             self.untold.remove(owner);
-            self.lacking.remove(owner);
             self.forget_rival(owner);
             self.forget_setbacks(&Subject::Service(owner.clone()));
             self.suspects.extend(self.locked_by(owner));

@@ -192,9 +192,13 @@ impl Knowledge {
     fn set_forwarder(&mut self, node: &Node, forwarder: Option<Forwarder>) -> bool {
         let Some(fellow) = self.known.nodes.get_mut(node) else { return false };
         // A renewal alone is no news, as with sessions.
-        let says =
-            |it: Option<&Forwarder>| it.map(|it| (it.trouble.clone(), it.connections.clone()));
-        let is_news = says(fellow.forwarder.as_ref()) != says(forwarder.as_ref());
+        let is_news = match (&fellow.forwarder, &forwarder) {
+            (Some(before), Some(now)) => {
+                before.trouble != now.trouble || before.connections != now.connections
+            }
+            (None, None) => false,
+            _ => true,
+        };
         fellow.forwarder = forwarder;
         is_news
     }

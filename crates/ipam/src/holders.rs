@@ -78,40 +78,21 @@ impl Holders {
         scope: SharingScope,
     ) -> bool {
         let before = self.by_address.get(&address).cloned().unwrap_or_default();
-        let mut staying: Vec<(Owner, SharingTerms)> = Vec::new();
-        let mut after: BTreeMap<Owner, Holder> = BTreeMap::new();
-        let mut refused = BTreeSet::new();
-        let is_unchanged = |(owner, terms): &(Owner, SharingTerms)| {
-            let known = before.get(owner);
-            known.is_some_and(|known| known.terms == *terms && known.parting.is_none())
-        };
-        let (unchanged, changed): (Vec<_>, Vec<_>) = in_order.into_iter().partition(is_unchanged);
-        for (owner, terms) in unchanged.into_iter().chain(changed) {
-            let lasting = |why: &Disagreement| !why.bars_newcomers_only();
-            let clash = |(with, theirs): &(Owner, SharingTerms)| {
-                let why = terms.disagreement(theirs, scope).filter(lasting)?;
-                Some(Clash::between(&owner, with, why))
-            };
-            let parting = staying.iter().find_map(clash);
-            match &parting {
-                None => staying.push((owner.clone(), terms.clone())),
-                Some(clash) if clash.why.may_pass() => {}
-                Some(_) => {
-                    refused.insert(owner);
-                    continue;
-                }
-            }
-            after.insert(owner, Holder { terms, parting });
+        let after = recalled(&before, in_order, scope);
+        let is_news = before != after;
+        if is_news {
+            self.replace(address, &before, after);
         }
-        // Who is about to come is not on the record yet.
-        for (owner, holder) in &before {
-            if !refused.contains(owner) {
-                after.entry(owner.clone()).or_insert_with(|| holder.clone());
-            }
-        }
-        if before == after {
-            return false;
-        }
+        is_news
+    }
+
+    /// Those `before` do not hold `address` any more, and those after do.
+    fn replace(
+        &mut self,
+        address: IpAddr,
+        before: &BTreeMap<Owner, Holder>,
+        after: BTreeMap<Owner, Holder>,
+    ) {
         self.leave_group(address);
         for owner in before.keys().filter(|owner| !after.contains_key(*owner)) {
             remove_from(&mut self.by_owner, owner, |held| {
@@ -128,7 +109,6 @@ impl Holders {
             self.by_address.insert(address, after);
         }
         self.join_group(address);
-        true
     }
 
     /// How the terms of `owner`, as they are recorded, clash with those of somebody who has held `address` before it.
@@ -310,6 +290,46 @@ impl Group {
             }
         }
     }
+}
+
+/// Who of these holds an address from now on, and how, as [`Holders::recall_all`] says.
+fn recalled(
+    before: &BTreeMap<Owner, Holder>,
+    in_order: impl IntoIterator<Item = (Owner, SharingTerms)>,
+    scope: SharingScope,
+) -> BTreeMap<Owner, Holder> {
+    let mut staying: Vec<(Owner, SharingTerms)> = Vec::new();
+    let mut after: BTreeMap<Owner, Holder> = BTreeMap::new();
+    let mut refused = BTreeSet::new();
+    let is_unchanged = |(owner, terms): &(Owner, SharingTerms)| {
+        let known = before.get(owner);
+        known.is_some_and(|known| known.terms == *terms && known.parting.is_none())
+    };
+    let (unchanged, changed): (Vec<_>, Vec<_>) = in_order.into_iter().partition(is_unchanged);
+    for (owner, terms) in unchanged.into_iter().chain(changed) {
+        let lasting = |why: &Disagreement| !why.bars_newcomers_only();
+        let clash = |(with, theirs): &(Owner, SharingTerms)| {
+            let why = terms.disagreement(theirs, scope).filter(lasting)?;
+            Some(Clash::between(&owner, with, why))
+        };
+        let parting = staying.iter().find_map(clash);
+        match &parting {
+            None => staying.push((owner.clone(), terms.clone())),
+            Some(clash) if clash.why.may_pass() => {}
+            Some(_) => {
+                refused.insert(owner);
+                continue;
+            }
+        }
+        after.insert(owner, Holder { terms, parting });
+    }
+    // Who is about to come is not on the record yet.
+    for (owner, holder) in before {
+        if !refused.contains(owner) {
+            after.entry(owner.clone()).or_insert_with(|| holder.clone());
+        }
+    }
+    after
 }
 
 /// Changes the value of `key`, and removes it when `change` says that it is empty.

@@ -129,6 +129,11 @@ impl Status {
         renewed.0.duration_since(written.0) >= stale
     }
 
+    /// The same of the forwarder of a node.
+    pub(super) fn is_stale_on(&self, node: &Node) -> bool {
+        self.forwarders.iter().find(|it| it.node == *node).is_some_and(|it| self.is_stale(it))
+    }
+
     /// The nodes whose forwarders do not renew their Leases any more.
     pub(crate) fn stale_forwarders(&self) -> BTreeSet<Node> {
         let stale = self.forwarders.iter().filter(|it| self.is_stale(it));

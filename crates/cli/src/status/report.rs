@@ -9,6 +9,7 @@ use arpeggio_api::{
     session::{SessionRecord, mac_text},
 };
 use arpeggio_election::SessionState;
+use arpeggio_forwarding::LeftOut;
 use k8s_openapi::{
     api::{coordination::v1::Lease, core::v1::Service},
     apimachinery::pkg::apis::meta::v1::Condition,
@@ -429,7 +430,7 @@ impl NodeRow {
             mac: mac_text(link.mac),
         };
         let forwarder = status.forwarder(&session.node);
-        let is_stale = status.stale_forwarders().contains(&session.node);
+        let is_stale = status.is_stale_on(&session.node);
         let able =
             |it: &Forwarder| if it.unable.is_none() && !is_stale { "able" } else { "unable" };
         let mut row = Self {
@@ -447,11 +448,8 @@ impl NodeRow {
             problem: None,
         };
         let flaw = row.flaw(session.lasts.and_then(|it| it.try_into().ok()), now);
-        let dead = || {
-            let note = "its forwarder has not renewed its Lease for three minutes: \
-                see why it does not run";
-            (forwarder.is_some() && is_stale).then(|| note.to_owned())
-        };
+        let dead =
+            || (forwarder.is_some() && is_stale).then(|| LeftOut::ForwarderStale.to_string());
         let unable = || Some(format!("nothing is passed on: {}", forwarder?.unable.as_ref()?));
         let without = || {
             let lacks = forwarder.is_none() && status.has_forwarders();
