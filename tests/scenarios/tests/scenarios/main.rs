@@ -8,6 +8,7 @@
 
 mod allocation;
 mod bad_input;
+mod busy;
 mod chart;
 mod clients;
 mod commands;
@@ -133,6 +134,7 @@ const SHARING: &[(&str, Scenario)] = &[
     ("namespaces", unseen::namespaces_come_and_go),
     ("expired-watch", unseen::what_the_api_server_has_forgotten_is_seen),
     ("refused", neighbourhood::what_the_api_server_refuses_is_told),
+    ("busy-api", busy::a_busy_api_server_is_told_and_asked_seldom),
     ("report", commands::a_report_holds_no_secrets),
     ("profiles", commands::status_says_how_nodes_are_asked),
     ("frames-at-rest", commands::nodes_at_rest_say_little),
