@@ -14,7 +14,7 @@ use arpeggio_api::{
     address_pool::AddressPool,
     declaration::Remark,
     last_good,
-    lock::{self, Amendment, Claim, ClaimedFor},
+    lock::{self, Amendment},
     service::FIELD_MANAGER,
 };
 use arpeggio_runtime::{
@@ -169,7 +169,9 @@ impl Executor {
 
     async fn perform(&self, effect: &Effect) -> Call<Observed> {
         match effect {
-            Effect::Claim(claim, claimed_for) => self.claim(claim, claimed_for).await,
+            Effect::Claim(claim, claimed_for, since) => {
+                self.claim(claim.address, &claim.made(claimed_for, since)).await
+            }
             Effect::Join(amendment) | Effect::Amend(amendment) => self.amend(amendment).await,
             Effect::Release(release) => self.release(release).await,
             Effect::WriteService(write) => self.write_service(write).await,
@@ -179,12 +181,11 @@ impl Executor {
     }
 
     /// Creates the lock. When there is one already, whoever made it, that is what the index has to know.
-    async fn claim(&self, claim: &Claim, claimed_for: &ClaimedFor) -> Call<Observed> {
-        let (leases, lease) = (self.leases(), claimed_for.on(claim.created()));
-        let params = post_params();
-        let created = self.call::<Lease, _>("create", leases.create(&params, &lease)).await;
+    async fn claim(&self, address: IpAddr, lock: &Lease) -> Call<Observed> {
+        let (leases, params) = (self.leases(), post_params());
+        let created = self.call::<Lease, _>("create", leases.create(&params, lock)).await;
         match created {
-            Err(error) if error.failure() == Failure::Conflict => self.look(claim.address, 0).await,
+            Err(error) if error.failure() == Failure::Conflict => self.look(address, 0).await,
             other => other.map(|lease| Observed::Lock(Box::new(lease))),
         }
     }
@@ -507,7 +508,12 @@ mod tests {
     };
 
     use arpeggio_allocation::effect::Subject;
-    use arpeggio_api::{address_pool::AddressPoolStatus, service::ServiceRecord};
+    use arpeggio_api::{
+        address_pool::AddressPoolStatus,
+        lock::{Claim, ClaimedFor},
+        service::ServiceRecord,
+    };
+    use k8s_openapi::{apimachinery::pkg::apis::meta::v1::Time, jiff::Timestamp};
 
     use super::*;
 
@@ -545,7 +551,8 @@ mod tests {
             (413, "Request entity too large: secret", "not acceptable"),
             (422, "metadata.annotations: Too long: secret", "not acceptable"),
         ];
-        for effect in [Effect::WriteRecord(record()), Effect::Claim(claim, claimed_for)] {
+        let claim = Effect::Claim(claim, claimed_for, Time(Timestamp::UNIX_EPOCH));
+        for effect in [Effect::WriteRecord(record()), claim] {
             for (code, words, expected) in table {
                 let told = told(&effect, code, words);
                 assert!(told.contains(expected) && !told.contains("secret"), "{told}");

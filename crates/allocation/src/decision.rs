@@ -455,7 +455,7 @@ impl Index {
             Step::Claim(_) if self.is_held_back(&Subject::Service(owner.clone()), Work::Status) => {
                 None
             }
-            Step::Claim(address) => self.claim(owner, address),
+            Step::Claim(address) => self.claim(owner, address, now),
             Step::Settle(outcome) => self.settle(owner, *outcome, now),
             Step::Mark(address, since) => self.mark(owner, address, since),
             Step::Promise(address, heir) => self.promise(owner, address, &heir),
@@ -491,7 +491,7 @@ impl Index {
         !matches!(step, Step::Settle(outcome) if outcome.refusal.is_some() || outcome.wants_more)
     }
 
-    fn claim(&mut self, owner: &Owner, address: IpAddr) -> Option<Task> {
+    fn claim(&mut self, owner: &Owner, address: IpAddr, now: &Time) -> Option<Task> {
         if !self.turns.has(address, &Subject::Service(owner.clone())) {
             return None;
         }
@@ -511,7 +511,7 @@ impl Index {
             let terms = self.first_terms(address, &services);
             let spread = self.spreads(address, &services).unwrap_or_default();
             let claim = Claim { address, pool: pool.unwrap_or_default(), services, terms, spread };
-            Effect::Claim(claim, claimed_for)
+            Effect::Claim(claim, claimed_for, now.clone())
         };
         self.task(Subject::Service(owner.clone()), effect)
     }

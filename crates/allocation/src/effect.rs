@@ -12,7 +12,7 @@ use arpeggio_api::{
 use arpeggio_ipam::Owner;
 use k8s_openapi::{
     api::{coordination::v1::Lease, core::v1::Service},
-    apimachinery::pkg::apis::meta::v1::Condition,
+    apimachinery::pkg::apis::meta::v1::{Condition, Time},
 };
 
 /// The reason of the news that a Service has got an address.
@@ -43,8 +43,8 @@ pub struct Task {
 /// What to do.
 #[derive(Debug, PartialEq)]
 pub enum Effect {
-    /// Create the lock of an address.
-    Claim(Claim, ClaimedFor),
+    /// Create the lock of an address, which is claimed from this time on.
+    Claim(Claim, ClaimedFor, Time),
     /// Claim an address that has a lock already: for one more Service, or for the same one once more.
     Join(Amendment),
     /// Change what a lock says, but not for whom it is.
@@ -66,7 +66,7 @@ impl Effect {
             format!("{verb} Lease {} in namespace {namespace}", lock::name(address))
         };
         match self {
-            Self::Claim(claim, _) => lease("create", claim.address),
+            Self::Claim(claim, ..) => lease("create", claim.address),
             Self::Join(amendment) | Self::Amend(amendment) => lease("patch", amendment.address),
             Self::Release(release) => match release.change {
                 Change::Delete { .. } => lease("delete", release.address),
@@ -115,7 +115,7 @@ impl Effect {
     /// The address whose lock it creates, changes or deletes.
     pub(crate) fn writes_lock(&self) -> Option<IpAddr> {
         match self {
-            Self::Claim(claim, _) => Some(claim.address),
+            Self::Claim(claim, ..) => Some(claim.address),
             _ => self.changes_lock(),
         }
     }

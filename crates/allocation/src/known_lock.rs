@@ -29,8 +29,10 @@ pub(super) struct KnownLock {
     pub(super) unmet: Vec<Owner>,
     /// When a backup has brought the Lease, if one has.
     pub(super) restored: Option<Time>,
-    /// When the Lease was created, and so when the address was claimed first.
+    /// When the Lease was created, by the API server's clock.
     pub(super) created: Option<Time>,
+    /// Since when the address is claimed: for longer than there is the Lease where a backup has brought that.
+    pub(super) claimed_since: Option<Time>,
     /// The Service that was deleted, or not for us any more, while it had the address, which rests since.
     pub(super) former: Option<Owner>,
     /// The Service that is to have the address when its present one leaves it for another one.
@@ -86,6 +88,7 @@ impl KnownLock {
             unmet: Vec::new(),
             restored: None,
             created: None,
+            claimed_since: record.claimed_since,
             expiring: record.expiring,
             former: record.last_service.map(Owner::from),
             promised_to: record.promised_to.map(Owner::from),
@@ -163,6 +166,7 @@ impl KnownLock {
             terms,
             spread: self.spread,
             claimed_for: None,
+            claimed_since: self.claimed_since.clone(),
             resting_until: None,
             last_service: None,
             promised_to: None,
@@ -197,6 +201,13 @@ impl KnownLock {
         self.created.as_ref().filter(|_| was_asked).map(|it| it.0.as_second())
     }
 
+    /// Since when the address is claimed where the lock does not say so, as one of an earlier release: not for longer than its
+    /// node has it, nor than there is the Lease. The node's time is lost when a node takes the lock.
+    fn had_since(&self, created: Option<&Time>) -> Option<Time> {
+        let acquired = self.since.as_ref().map(|it| Time(it.0));
+        acquired.into_iter().chain(created.cloned()).min()
+    }
+
     /// The MAC address of the machine that answers at the address, with the node's name if it is one.
     pub(super) fn stranger(&self) -> Option<&str> {
         match &self.reservation {
@@ -215,15 +226,17 @@ pub(super) fn address(lease: &Lease) -> Option<IpAddr> {
 pub(super) fn known(lease: &Lease) -> Option<(IpAddr, KnownLock)> {
     let address = address(lease)?;
     let record = lock::parse(lease).inspect_err(|error| tracing::warn!(%error, "no lock")).ok()?;
-    let (restored, created) = (restored(lease), lease.creation_timestamp());
-    Some((address, KnownLock { restored, created, ..KnownLock::of(record) }))
+    let lock = KnownLock::of(record);
+    let created = lease.creation_timestamp();
+    let claimed_since = lock.claimed_since.clone().or_else(|| lock.had_since(created.as_ref()));
+    let restored = restored(created.as_ref(), claimed_since.as_ref());
+    Some((address, KnownLock { restored, created, claimed_since, ..lock }))
 }
 
-/// A node had the address long before the Lease was created: a backup has brought it.
-fn restored(lease: &Lease) -> Option<Time> {
-    let acquired = lease.spec.as_ref()?.acquire_time.as_ref()?;
-    let created = lease.creation_timestamp()?;
-    is_far_ahead(&created, &Time(acquired.0)).then_some(created)
+/// The address was claimed long before the Lease was created: a backup has brought it.
+fn restored(created: Option<&Time>, claimed_since: Option<&Time>) -> Option<Time> {
+    let is_late = |created: &&Time| claimed_since.is_some_and(|since| is_far_ahead(created, since));
+    created.filter(is_late).cloned()
 }
 
 /// A lock whose label somebody has removed, or a restored backup has lost. The watch does not show it, and it is written

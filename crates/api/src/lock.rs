@@ -13,6 +13,7 @@
 //! | annotation `arpeggio.dev/pool` | the pool that it came from |
 //! | annotation `arpeggio.dev/services` | the Services that are reached at it, in the order in which they came: `NAMESPACE/NAME/UID,...` |
 //! | annotation `arpeggio.dev/claimed-for` | which of them the controller has claimed it for last, and which version of it was known then: `UID@RESOURCEVERSION` |
+//! | annotation `arpeggio.dev/claimed-since` | since when the address is claimed, by the clock of the controller (RFC 3339): a Lease that was created later than that a backup has brought, whoever has taken it since; absent: an earlier release has claimed it |
 //! | annotation `arpeggio.dev/announce` | where it may be announced, and whether it is asked for first ([`WrittenAnnounceTerms`]); absent: everywhere, yes |
 //! | annotation `arpeggio.dev/spread` | `nodes`: all nodes that can are to serve it; absent, or anything else: the one that announces it |
 //! | annotation `arpeggio.dev/stranger` | the MAC address of a machine that is none of ours and answers at the address |
@@ -48,6 +49,7 @@ const PREFIX: &str = "address-";
 const POOL: &str = "arpeggio.dev/pool";
 const SERVICES: &str = "arpeggio.dev/services";
 const CLAIMED_FOR: &str = "arpeggio.dev/claimed-for";
+const CLAIMED_SINCE: &str = "arpeggio.dev/claimed-since";
 const RESTING_UNTIL: &str = "arpeggio.dev/resting-until";
 const LAST_SERVICE: &str = "arpeggio.dev/last-service";
 const PROMISED_TO: &str = "arpeggio.dev/promised-to";
@@ -130,6 +132,8 @@ pub struct Amendment {
     pub spread: bool,
     /// For which of them this is done. `None`: for one that leaves.
     pub claimed_for: Option<ClaimedFor>,
+    /// Since when the address is claimed. `None`: what is said of it stays.
+    pub claimed_since: Option<Time>,
     /// Until when nobody gets the address, when the last one has left.
     pub resting_until: Option<Time>,
     /// `NAMESPACE/NAME` of the last one, if it was deleted or is not for us any more: a Service of this name need not wait.
@@ -164,6 +168,8 @@ pub struct LockRecord {
     pub claim: Claim,
     /// For which Service the claim was written last.
     pub claimed_for: Option<ClaimedFor>,
+    /// Since when the address is claimed, by the clock of the controller.
+    pub claimed_since: Option<Time>,
     /// The address was given back, and nobody gets it before this time.
     pub resting_until: Option<Time>,
     /// `NAMESPACE/NAME` of the Service that was deleted, or not for us any more, while it had the address, which rests since.
@@ -240,6 +246,7 @@ pub fn parse(lease: &Lease) -> Result<LockRecord, LeaseError> {
         lock,
         claim,
         claimed_for: lease::annotation(lease, CLAIMED_FOR).and_then(parse_claimed_for),
+        claimed_since: claimed_since(lease),
         resting_until,
         last_service: lease::annotation(lease, LAST_SERVICE).map(str::to_owned),
         promised_to: lease::annotation(lease, PROMISED_TO).map(str::to_owned),
@@ -332,6 +339,11 @@ fn parse_claimed_for(text: &str) -> Option<ClaimedFor> {
     Some(ClaimedFor { uid: uid.to_owned(), version: version.parse().ok()? })
 }
 
+/// What is not understood is as good as absent: the times of the Lease count.
+fn claimed_since(lease: &Lease) -> Option<Time> {
+    lease::annotation(lease, CLAIMED_SINCE)?.parse().ok().map(Time)
+}
+
 fn resting_until(lease: &Lease) -> (Option<Time>, Option<String>) {
     match lease::annotation(lease, RESTING_UNTIL).map(|text| (text, text.parse())) {
         None => (None, None),
@@ -385,14 +397,13 @@ impl Claim {
             spec: Some(LeaseSpec::default()),
         }
     }
-}
 
-impl ClaimedFor {
-    /// `lease`, with this written on it.
-    #[must_use]
-    pub fn on(&self, mut lease: Lease) -> Lease {
-        let annotations = lease.metadata.annotations.get_or_insert_default();
-        annotations.insert(CLAIMED_FOR.to_owned(), self.to_string());
+    /// The same, with what is said of the claim itself: for which Service it is made, and when.
+    pub fn made(&self, claimed_for: &ClaimedFor, since: &Time) -> Lease {
+        let mut lease = self.created();
+        let said = [(CLAIMED_FOR, claimed_for.to_string()), (CLAIMED_SINCE, since.0.to_string())];
+        let said = said.map(|(key, value)| (key.to_owned(), value));
+        lease.metadata.annotations.get_or_insert_default().extend(said);
         lease
     }
 }
@@ -419,6 +430,9 @@ impl Amendment {
         }
         if let Some(claimed_for) = &self.claimed_for {
             annotations[CLAIMED_FOR] = json!(claimed_for.to_string());
+        }
+        if let Some(since) = &self.claimed_since {
+            annotations[CLAIMED_SINCE] = json!(since.0.to_string());
         }
         let mut spec = json!({});
         if let Some(until) = &self.resting_until {
@@ -542,6 +556,7 @@ mod tests {
             terms: WrittenAnnounceTerms::default(),
             spread: true,
             claimed_for: Some(ClaimedFor { uid: "6f0c".into(), version: 12 }),
+            claimed_since: Some(Time(Timestamp::from_second(60).unwrap())),
             resting_until: Some(Time(Timestamp::from_second(90).unwrap())),
             last_service: Some("default/web".into()),
             promised_to: Some("default/shop".into()),
@@ -590,7 +605,31 @@ mod tests {
         assert_eq!(record.claim.terms, amendment.terms);
         assert!(record.claim.spread);
         assert_eq!(record.claimed_for, amendment.claimed_for);
+        assert_eq!(record.claimed_since, amendment.claimed_since);
         assert_eq!(record.resting_until, amendment.resting_until);
+    }
+
+    #[test]
+    fn since_when_an_address_is_claimed_is_said_with_the_claim_and_stays_when_the_lock_is_taken() {
+        let since = Time("2026-01-02T03:04:05.678901234Z".parse().unwrap());
+        let claimed_for = amendment().claimed_for.unwrap();
+        let mut lease = claim().made(&claimed_for, &since);
+        lease.metadata.resource_version = Some("7".into());
+        let record = parse(&lease).unwrap();
+        let said = (record.claimed_for.clone(), record.claimed_since.clone());
+        assert_eq!(said, (Some(claimed_for), Some(since)));
+        let now = MicroTime(Timestamp::default());
+        let patches = [
+            record.taken(&"node-1".into(), Epoch(2), Version(7), &now),
+            Amendment { claimed_since: None, ..amendment() }.patch(),
+        ];
+        for patch in patches {
+            assert!(patch["metadata"]["annotations"].get(CLAIMED_SINCE).is_none(), "{patch}");
+        }
+        assert_eq!(
+            parse(&annotated(CLAIMED_SINCE, "long ago")).unwrap(),
+            parse(&stored()).unwrap()
+        );
     }
 
     #[test]
@@ -793,10 +832,11 @@ mod tests {
     /// admission policy has to know of each.
     #[test]
     fn the_admission_policy_says_who_may_write_each_annotation() {
-        const CONTROLLERS: [&str; 9] = [
+        const CONTROLLERS: [&str; 10] = [
             SERVICES,
             POOL,
             CLAIMED_FOR,
+            CLAIMED_SINCE,
             ANNOUNCE,
             SPREAD,
             RESTING_UNTIL,

@@ -22,7 +22,7 @@ fn written() -> BTreeSet<String> {
     let claimed_for = ClaimedFor { uid: "6f0c".into(), version: 12 };
     let (pool, services) = ("home".into(), Vec::new());
     let claim = Claim { address, pool, services, terms: terms.clone(), spread: true };
-    let created = claimed_for.on(claim.created()).metadata.annotations.unwrap();
+    let created = claim.made(&claimed_for, &time).metadata.annotations.unwrap();
     let amendment = Amendment {
         address,
         expected: Version(7),
@@ -30,6 +30,7 @@ fn written() -> BTreeSet<String> {
         terms,
         spread: true,
         claimed_for: Some(claimed_for),
+        claimed_since: Some(time.clone()),
         resting_until: Some(time.clone()),
         last_service: Some("default/web".into()),
         promised_to: Some("default/shop".into()),

@@ -117,7 +117,8 @@ fn who_announces_is_told_a_little_later_and_once() {
     lab.settle();
     assert_eq!(lab.writes, [""; 0], "moves come first");
     lab.wait(Duration::from_secs(2));
-    assert_eq!(says(&lab), ("True".to_owned(), "10.0.0.1 from node-1".to_owned()));
+    let message = "10.0.0.1 from node-1 since 1970-01-01T00:00:00Z".to_owned();
+    assert_eq!(says(&lab), ("True".to_owned(), message));
     assert_eq!(lab.writes, ["service"]);
     lab.restart();
     lab.wait(Duration::from_secs(2));

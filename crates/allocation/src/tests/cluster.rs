@@ -592,9 +592,14 @@ impl Cluster {
         self.patch_lock(address, mark);
     }
 
-    /// A speaker announces the address.
+    /// A speaker announces the address since histories began.
     pub(super) fn take_lock(&mut self, address: &str) {
-        let time = MicroTime(Timestamp::UNIX_EPOCH);
+        self.take_lock_at(address, Time(Timestamp::UNIX_EPOCH));
+    }
+
+    /// A speaker announces the address since this time.
+    pub(super) fn take_lock_at(&mut self, address: &str, time: Time) {
+        let time = MicroTime(time.0);
         let take = |record: &LockRecord| {
             record.taken(&"node-1".into(), Epoch(1), record.lock.version, &time)
         };
@@ -655,6 +660,10 @@ fn patched(lease: &Lease, patch: &Value) -> Lease {
     if let Some(holder) = patch["spec"].get("holderIdentity") {
         let spec = lease.spec.get_or_insert_default();
         spec.holder_identity = holder.as_str().map(str::to_owned);
+    }
+    if let Some(time) = patch["spec"].get("acquireTime") {
+        let spec = lease.spec.get_or_insert_default();
+        spec.acquire_time = serde_json::from_value(time.clone()).unwrap();
     }
     lease
 }
@@ -750,8 +759,8 @@ impl Cluster {
             return Err(failed);
         }
         match effect {
-            Effect::Claim(claim, claimed_for) => {
-                let lease = self.create_lease(claimed_for.on(claim.created()));
+            Effect::Claim(claim, claimed_for, since) => {
+                let lease = self.create_lease(claim.made(claimed_for, since));
                 Ok(Observed::Lock(Box::new(lease)))
             }
             Effect::Join(amendment) | Effect::Amend(amendment) => Ok(self.amend(amendment)),

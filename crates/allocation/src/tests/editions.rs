@@ -13,6 +13,7 @@ const SERVICES: &str = "arpeggio.dev/services";
 const TEXTS: [&str; 2] = ["arpeggio.dev/announce", "arpeggio.dev/last-good"];
 /// What the release before this one does not know.
 const LAST_SERVICE: &str = "arpeggio.dev/last-service";
+const CLAIMED_SINCE: &str = "arpeggio.dev/claimed-since";
 const PROMISED_TO: &str = "arpeggio.dev/promised-to";
 /// How its messages end.
 const EARLIER: &str = ", as before";
@@ -59,6 +60,7 @@ impl Edition {
             Self::Before => {
                 annotations.remove(LAST_SERVICE);
                 annotations.remove(PROMISED_TO);
+                annotations.remove(CLAIMED_SINCE);
             }
             Self::After if annotations.get(FORMAT).is_some_and(|format| format == "2") => {
                 annotations.insert(FORMAT.to_owned(), "1".to_owned());
@@ -105,7 +107,7 @@ impl Edition {
         match self {
             Self::Before => {
                 let before = before.and_then(|it| it.metadata.annotations.as_ref());
-                for key in [FORMAT, LAST_SERVICE, PROMISED_TO] {
+                for key in [FORMAT, LAST_SERVICE, PROMISED_TO, CLAIMED_SINCE] {
                     match before.and_then(|it| it.get(key)) {
                         Some(value) => annotations.insert(key.to_owned(), value.clone()),
                         None => annotations.remove(key),

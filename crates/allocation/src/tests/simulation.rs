@@ -140,7 +140,10 @@ impl World {
             Step::Speak(last, true) => {
                 self.cluster.find_stranger(&format!("10.0.0.{last}"), [2, 0, 0, 0, 0, *last]);
             }
-            Step::Speak(last, false) => self.cluster.take_lock(&format!("10.0.0.{last}")),
+            Step::Speak(last, false) => {
+                let now = cluster::after(self.time);
+                self.cluster.take_lock_at(&format!("10.0.0.{last}"), now);
+            }
             Step::Rob(number) => self.rob(&name(*number)),
             Step::Refuse(words) => self.cluster.refuses = *words,
             Step::Hear(which, watch) => {
@@ -558,6 +561,46 @@ proptest! {
             let address: IpAddr = format!("10.0.0.{last}").parse().unwrap();
             prop_assert_eq!(record.unwrap().ingress.addresses, [address], "s{}", number);
         }
+    }
+}
+
+/// What happens within less than ten minutes after a backup has brought a lock, but for its Service.
+fn step_after_a_restore() -> impl Strategy<Value = Step> {
+    prop_oneof![
+        20 => step_of_controllers(),
+        1 => Just(Step::Speak(1, false)),
+        1 => (1..SERVICES).prop_map(Step::Toggle),
+        1 => Just(Step::Wait(1)),
+    ]
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig { cases: 100, max_shrink_iters: 200, ..ProptestConfig::default() })]
+
+    /// Whoever leads meanwhile, and whichever node takes the lock.
+    #[test]
+    fn a_lock_that_a_backup_has_brought_waits_ten_minutes_for_its_service(
+        steps in prop::collection::vec(step_after_a_restore(), 1..120),
+    ) {
+        let mut before = World::new();
+        before.take(&Step::Toggle(0));
+        before.settle()?;
+        let lease = before.cluster.leases().next().unwrap().clone();
+        let mut world = World::new();
+        world.time = Duration::from_hours(1);
+        world.cluster.restore_lease(lease, cluster::after(world.time));
+        let minutes = Duration::from_mins(9);
+        for step in &steps {
+            if !matches!(step, Step::Wait(_)) || world.time < Duration::from_hours(1) + minutes {
+                world.take(step);
+            }
+            world.check_no_address_twice()?;
+        }
+        world.take(&Step::Toggle(0));
+        world.settle()?;
+        world.check_rest()?;
+        let record = world.records().into_iter().find(|it| it.service.name == name(0)).unwrap();
+        prop_assert_eq!(record.ingress.addresses, ["10.0.0.1".parse::<IpAddr>().unwrap()]);
     }
 }
 

@@ -6,7 +6,7 @@ use arpeggio_api::{
     selector::LabelSelector,
 };
 
-use super::*;
+use super::{editions::Edition, *};
 
 /// A pool of three whose addresses rest for a minute when they are given back.
 fn resting() -> AddressPoolSpec {
@@ -484,6 +484,69 @@ fn a_lock_that_came_back_with_a_backup_waits_for_its_service() {
     }
 }
 
+/// A node that takes the lock writes since when it has it. Another controller that leads then knows all the same where the
+/// lock comes from, also when it was down before.
+#[test]
+fn a_lock_that_came_back_with_a_backup_waits_for_its_service_whichever_node_takes_it() {
+    for (was_held, down) in [(false, false), (false, true), (true, false), (true, true)] {
+        let mut lab = lab(plain());
+        lab.create("web");
+        if was_held {
+            lab.cluster.take_lock("10.0.0.1");
+        }
+        let lease = lab.lease("address-10.0.0.1").clone();
+        let mut other = self::lab(plain());
+        other.wait(Duration::from_hours(1));
+        other.cluster.restore_lease(lease, cluster::after(other.time));
+        if !down {
+            other.settle();
+        }
+        other.time += Duration::from_secs(1);
+        other.cluster.take_lock_at("10.0.0.1", cluster::after(other.time));
+        other.restart();
+        for _ in 0..4 {
+            other.wait(Duration::from_mins(2));
+            other.restart();
+        }
+        other.create("early");
+        assert_eq!(other.addresses("early"), ["10.0.0.2"], "{was_held} {down}");
+        other.create("web");
+        assert_eq!(other.addresses("web"), ["10.0.0.1"], "{was_held} {down}");
+    }
+}
+
+/// An earlier release does not say since when an address is claimed. Nothing is written only to say so.
+#[test]
+fn a_lock_of_an_earlier_release_says_with_its_next_write_since_when_it_is_claimed() {
+    for (was_amended, expected) in [(false, "10.0.0.1"), (true, "10.0.0.2")] {
+        let mut lab = lab(plain());
+        lab.cluster.asks = Edition::Before;
+        lab.create("web");
+        lab.cluster.asks = Edition::This;
+        lab.cluster.take_lock("10.0.0.1");
+        // What the Service is told is in other words.
+        lab.wait(Duration::from_mins(1));
+        lab.restart();
+        assert_eq!(lab.writes, [""; 0]);
+        if was_amended {
+            lab.cluster.announce_on("home", "eth1");
+            lab.settle();
+            assert_eq!(lab.count("amend"), 1);
+        }
+        let lease = lab.lease("address-10.0.0.1").clone();
+        let said = lock::parse(&lease).unwrap().claimed_since;
+        assert_eq!(said, was_amended.then(|| Time("1970-01-01T00:00:00Z".parse().unwrap())));
+        let mut other = self::lab(plain());
+        other.wait(Duration::from_hours(1));
+        other.cluster.restore_lease(lease, cluster::after(other.time));
+        other.cluster.take_lock_at("10.0.0.1", cluster::after(other.time));
+        other.restart();
+        other.wait(Duration::from_mins(1));
+        other.create("early");
+        assert_eq!(other.addresses("early"), [expected]);
+    }
+}
+
 #[test]
 fn a_lock_that_came_back_without_its_service_is_given_up() {
     for age in [0, 5, 60] {
@@ -511,6 +574,7 @@ fn a_young_lock_of_a_service_that_was_seen_waits_no_longer_for_it() {
     lab.cluster.create_service("web", &[]);
     lab.settle();
     let lease = lab.lease("address-10.0.0.1").clone();
+    lab.wait(Duration::from_hours(1));
     lab.cluster.restore_lease(lease, cluster::after(lab.time));
     lab.settle();
     lab.cluster.delete_service("web");

@@ -354,6 +354,7 @@ pub(crate) fn a_speakers_token_is_good_for_its_own_node(home: &Home) -> anyhow::
         (session(thief), annotation("arpeggio.dev/rehearsed-silence", "1/5")),
         (lock.clone(), json!({ "spec": { "holderIdentity": victim.to_string() } })),
         (lock.clone(), annotation("arpeggio.dev/services", "")),
+        (lock.clone(), annotation("arpeggio.dev/claimed-since", "2026-01-01T00:00:00Z")),
         (lock.clone(), annotation("arpeggio.dev/announce", "{\"rules\":[]}")),
         (lock.clone(), annotation("arpeggio.dev/spread", "nodes")),
         (lock.clone(), annotation("arpeggio.dev/session", "0")),
