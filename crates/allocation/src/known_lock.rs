@@ -194,11 +194,13 @@ impl KnownLock {
     }
 
     /// When nodes asked whether another machine has the address, in seconds: they do so when it has just been claimed. It is
-    /// said by the API server's clock, so that those of different locks can be compared.
+    /// said by the API server's clock, so that those of different locks can be compared; of a lock that a backup has brought that
+    /// clock says nothing.
     pub(super) fn asked(&self) -> Option<i64> {
         let nobody_answered = self.holder.is_some() && self.terms.probing;
         let was_asked = nobody_answered || self.stranger().is_some();
-        self.created.as_ref().filter(|_| was_asked).map(|it| it.0.as_second())
+        let claimed = if self.restored.is_some() { &self.claimed_since } else { &self.created };
+        claimed.as_ref().filter(|_| was_asked).map(|it| it.0.as_second())
     }
 
     /// Since when the address is claimed where the lock does not say so, as one of an earlier release: not for longer than its

@@ -108,6 +108,32 @@ fn a_service_leaves_a_machine_that_does_not_answer_at_what_others_get() {
     assert_eq!(lab.conflict("c"), None);
 }
 
+/// A tool that restores a backup creates all locks at one time, by their names.
+#[test]
+fn a_router_that_answers_for_every_address_is_known_after_a_restore() {
+    const POOL: (&str, &[&str]) = ("home", &["10.0.0.0/28"]);
+    let mut lab = Lab::with_pools(&[POOL]);
+    for last in [0, 1, 2] {
+        lab.create(&format!("good-{last}"));
+        lab.cluster.take_lock(&format!("10.0.0.{last}"));
+    }
+    lab.wait(Duration::from_hours(1));
+    for last in [3, 4, 15] {
+        let address = format!("10.0.0.{last}");
+        lab.cluster.create_service(&address, &[(ADDRESSES, &address)]);
+        lab.settle();
+        lab.cluster.find_stranger(&address, STRANGER);
+    }
+    let mut other = Lab::with_pools(&[POOL]);
+    other.wait(Duration::from_hours(3));
+    for lease in lab.cluster.leases() {
+        other.cluster.restore_lease(lease.clone(), cluster::after(other.time));
+    }
+    other.restart();
+    let last = "10.0.0.15".parse().unwrap();
+    assert!(other.controller.index.allocator.answers_everywhere(last));
+}
+
 #[test]
 fn who_asks_for_exactly_this_address_waits_until_the_stranger_is_gone() {
     let mut lab = Lab::with_pools(&[HOME]);
