@@ -203,6 +203,14 @@ impl KnownLock {
         claimed.as_ref().filter(|_| was_asked).map(|it| it.0.as_second())
     }
 
+    /// The lock, with what the times of its Lease say of it.
+    fn timed(self, lease: &Lease) -> Self {
+        let created = lease.creation_timestamp();
+        let claimed_since = self.claimed_since.clone().or_else(|| self.had_since(created.as_ref()));
+        let restored = restored(created.as_ref(), claimed_since.as_ref());
+        Self { restored, created, claimed_since, ..self }
+    }
+
     /// Since when the address is claimed where the lock does not say so, as one of an earlier release: not for longer than its
     /// node has it, nor than there is the Lease. The node's time is lost when a node takes the lock.
     fn had_since(&self, created: Option<&Time>) -> Option<Time> {
@@ -228,11 +236,7 @@ pub(super) fn address(lease: &Lease) -> Option<IpAddr> {
 pub(super) fn known(lease: &Lease) -> Option<(IpAddr, KnownLock)> {
     let address = address(lease)?;
     let record = lock::parse(lease).inspect_err(|error| tracing::warn!(%error, "no lock")).ok()?;
-    let lock = KnownLock::of(record);
-    let created = lease.creation_timestamp();
-    let claimed_since = lock.claimed_since.clone().or_else(|| lock.had_since(created.as_ref()));
-    let restored = restored(created.as_ref(), claimed_since.as_ref());
-    Some((address, KnownLock { restored, created, claimed_since, ..lock }))
+    Some((address, KnownLock::of(record).timed(lease)))
 }
 
 /// The address was claimed long before the Lease was created: a backup has brought it.
@@ -245,7 +249,7 @@ fn restored(created: Option<&Time>, claimed_since: Option<&Time>) -> Option<Time
 /// anew like one that is damaged.
 pub(super) fn without_label(lease: &Lease) -> Option<(IpAddr, KnownLock)> {
     let address = lock::address_of(lease.metadata.name.as_deref()?)?;
-    let lock = KnownLock::of(lock::parse(lease).ok()?);
+    let lock = KnownLock::of(lock::parse(lease).ok()?).timed(lease);
     lock::is_claim(lease).then_some((address, KnownLock { is_damaged: true, ..lock }))
 }
 

@@ -515,6 +515,24 @@ fn a_lock_that_came_back_with_a_backup_waits_for_its_service_whichever_node_take
     }
 }
 
+/// The watch does not show such a one: who wants its address finds it.
+#[test]
+fn a_lock_that_came_back_without_its_label_waits_for_its_service_all_the_same() {
+    let mut lab = lab(plain());
+    lab.create("web");
+    let mut lease = lab.lease("address-10.0.0.1").clone();
+    lease.metadata.labels = None;
+    let mut other = self::lab(plain());
+    other.wait(Duration::from_hours(1));
+    other.cluster.restore_lease(lease, cluster::after(other.time));
+    other.restart();
+    for (name, expected) in [("early", "10.0.0.2"), ("later", "10.0.0.3"), ("web", "10.0.0.1")] {
+        other.create(name);
+        assert_eq!(other.addresses(name), [expected]);
+        other.wait(Duration::from_mins(2));
+    }
+}
+
 /// An earlier release does not say since when an address is claimed. Nothing is written only to say so.
 #[test]
 fn a_lock_of_an_earlier_release_says_with_its_next_write_since_when_it_is_claimed() {
