@@ -33,6 +33,8 @@ pub(super) struct KnownLock {
     pub(super) created: Option<Time>,
     /// Since when the address is claimed: for longer than there is the Lease where a backup has brought that.
     pub(super) claimed_since: Option<Time>,
+    /// The lock itself says so, and not only the times of its Lease.
+    pub(super) says_since: bool,
     /// The Service that was deleted, or not for us any more, while it had the address, which rests since.
     pub(super) former: Option<Owner>,
     /// The Service that is to have the address when its present one leaves it for another one.
@@ -88,6 +90,7 @@ impl KnownLock {
             unmet: Vec::new(),
             restored: None,
             created: None,
+            says_since: record.claimed_since.is_some(),
             claimed_since: record.claimed_since,
             expiring: record.expiring,
             former: record.last_service.map(Owner::from),
@@ -209,6 +212,20 @@ impl KnownLock {
         let claimed_since = self.claimed_since.clone().or_else(|| self.had_since(created.as_ref()));
         let restored = restored(created.as_ref(), claimed_since.as_ref());
         Self { restored, created, claimed_since, ..self }
+    }
+
+    /// The lock, which was as `before`: where it does not say since when its address is claimed, what its Lease said of that before
+    /// a node has taken it.
+    pub(super) fn following(self, before: Option<&Self>) -> Self {
+        let same = before.filter(|it| !self.says_since && it.lease_uid == self.lease_uid);
+        let Some(before) = same else { return self };
+        let (restored, claimed_since) = (before.restored.clone(), before.claimed_since.clone());
+        Self { restored, claimed_since, ..self }
+    }
+
+    /// Whether the controllers to come could not tell that a backup has brought the lock.
+    pub(super) fn forgets_restore(&self) -> bool {
+        self.restored.is_some() && !self.says_since && !self.is_damaged
     }
 
     /// Since when the address is claimed where the lock does not say so, as one of an earlier release: not for longer than its

@@ -93,6 +93,7 @@ impl Index {
         self.suspects.insert(address);
         let mut concerned = lock.owners.clone();
         let before = self.forget(address);
+        let lock = lock.following(before.as_ref());
         let unmet = self.unmet(&lock, before.as_ref());
         let promise_before = before.as_ref().and_then(|before| before.promised_to.clone());
         let is_promised = lock.promised_to.is_some() && lock.promised_to != promise_before;

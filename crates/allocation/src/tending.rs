@@ -167,7 +167,11 @@ impl Index {
         let services = lock.services.iter().filter(|it| leaving.contains(&owner_of(it)));
         let services: Vec<ServiceRef> = services.cloned().collect();
         if services.is_empty() {
-            return if leaving.is_empty() { None } else { self.disown(address) };
+            return if leaving.is_empty() {
+                self.note_restore(address)
+            } else {
+                self.disown(address)
+            };
         }
         let change = match self.passed_on(&leaving, address, now) {
             Some(amendment) => Change::Amend(amendment),
@@ -193,6 +197,15 @@ impl Index {
         let mut gone: Vec<Owner> = gone.cloned().collect();
         gone.retain(|owner| !self.awaits_successor(owner, address, now));
         gone
+    }
+
+    /// The task to have a lock say since when its address is claimed, where it waits for a Service that a backup may still
+    /// bring: the next controller is to wait as long.
+    fn note_restore(&mut self, address: IpAddr) -> Option<Task> {
+        let lock = self.locks.get(&address);
+        let lock = lock.filter(|lock| !lock.unmet.is_empty() && lock.forgets_restore())?;
+        let amendment = lock.unchanged(address, lock.services.clone());
+        self.task(Subject::Lock(address), Effect::Amend(amendment))
     }
 
     /// The task to let an address rest for everybody, since its heir does not want it.

@@ -565,6 +565,37 @@ fn a_lock_of_an_earlier_release_says_with_its_next_write_since_when_it_is_claime
     }
 }
 
+/// What the Lease's times say is lost when a node takes the lock: the controller that has seen them writes it down.
+#[test]
+fn a_restored_lock_of_an_earlier_release_waits_for_its_service_whichever_node_takes_it() {
+    for is_faster in [false, true] {
+        let mut lab = lab(plain());
+        lab.cluster.asks = Edition::Before;
+        lab.create("web");
+        let lease = lab.lease("address-10.0.0.1").clone();
+        let mut other = self::lab(plain());
+        other.wait(Duration::from_hours(1));
+        other.cluster.restore_lease(lease, cluster::after(other.time));
+        other.writes.clear();
+        other.controller.hear_all(&other.cluster);
+        let tasks = other.controller.decide(&cluster::after(other.time));
+        if is_faster {
+            // The controller's write meets another version of the lock.
+            other.cluster.take_lock_at("10.0.0.1", cluster::after(other.time));
+        }
+        tasks.into_iter().for_each(|task| other.perform(task));
+        other.wait(Duration::from_mins(1));
+        other.cluster.take_lock_at("10.0.0.1", cluster::after(other.time));
+        other.wait(Duration::from_mins(7));
+        assert_eq!(other.writes.len(), if is_faster { 2 } else { 1 }, "{:?}", other.writes);
+        other.restart();
+        other.create("early");
+        assert_eq!(other.addresses("early"), ["10.0.0.2"], "{is_faster}");
+        other.create("web");
+        assert_eq!(other.addresses("web"), ["10.0.0.1"], "{is_faster}");
+    }
+}
+
 #[test]
 fn a_lock_that_came_back_without_its_service_is_given_up() {
     for age in [0, 5, 60] {
