@@ -152,7 +152,7 @@ pub enum Change {
         version: u64,
     },
     /// Others are left, or the address rests for a while.
-    Amend(Amendment),
+    Amend(Box<Amendment>),
 }
 
 impl Release {

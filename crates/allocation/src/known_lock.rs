@@ -136,14 +136,14 @@ impl KnownLock {
         let stays = |service: &&ServiceRef| !leaving.contains(&owner_of(service));
         let services: Vec<ServiceRef> = self.services.iter().filter(stays).cloned().collect();
         if !services.is_empty() {
-            return Change::Amend(self.unchanged(address, services));
+            return Change::Amend(Box::new(self.unchanged(address, services)));
         }
         match resting_until {
             None => self.deleted(),
-            until => Change::Amend(Amendment {
+            until => Change::Amend(Box::new(Amendment {
                 resting_until: until,
                 ..self.unchanged(address, services)
-            }),
+            })),
         }
     }
 

@@ -174,14 +174,15 @@ impl Index {
             };
         }
         let change = match self.passed_on(&leaving, address, now) {
-            Some(amendment) => Change::Amend(amendment),
+            Some(amendment) => Change::Amend(Box::new(amendment)),
             None => lock.left(address, &leaving, self.rest_of(address, now)),
         };
         let gone = services.iter().rfind(|it| !self.is_served(&owner_of(it)));
         let change = match change {
             Change::Amend(amendment) => {
                 let last_service = gone.map(ServiceRef::path);
-                Change::Amend(self.with_terms(Amendment { last_service, ..amendment }))
+                let amendment = self.with_terms(Amendment { last_service, ..*amendment });
+                Change::Amend(Box::new(amendment))
             }
             deletion @ Change::Delete { .. } => deletion,
         };
@@ -213,7 +214,8 @@ impl Index {
         let lock = self.locks.get(&address).filter(|lock| lock.services.is_empty())?;
         let resting_until = lock.resting_until.clone();
         let amendment = Amendment { resting_until, ..lock.unchanged(address, Vec::new()) };
-        let release = Release { address, services: Vec::new(), change: Change::Amend(amendment) };
+        let release =
+            Release { address, services: Vec::new(), change: Change::Amend(Box::new(amendment)) };
         self.task(Subject::Lock(address), Effect::Release(release))
     }
 

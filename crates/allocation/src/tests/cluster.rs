@@ -594,11 +594,11 @@ impl Cluster {
 
     /// A speaker announces the address since histories began.
     pub(super) fn take_lock(&mut self, address: &str) {
-        self.take_lock_at(address, Time(Timestamp::UNIX_EPOCH));
+        self.take_lock_at(address, &Time(Timestamp::UNIX_EPOCH));
     }
 
     /// A speaker announces the address since this time.
-    pub(super) fn take_lock_at(&mut self, address: &str, time: Time) {
+    pub(super) fn take_lock_at(&mut self, address: &str, time: &Time) {
         let time = MicroTime(time.0);
         let take = |record: &LockRecord| {
             record.taken(&"node-1".into(), Epoch(1), record.lock.version, &time)

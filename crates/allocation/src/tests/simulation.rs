@@ -142,7 +142,7 @@ impl World {
             }
             Step::Speak(last, false) => {
                 let now = cluster::after(self.time);
-                self.cluster.take_lock_at(&format!("10.0.0.{last}"), now);
+                self.cluster.take_lock_at(&format!("10.0.0.{last}"), &now);
             }
             Step::Rob(number) => self.rob(&name(*number)),
             Step::Refuse(words) => self.cluster.refuses = *words,

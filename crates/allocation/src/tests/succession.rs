@@ -502,7 +502,7 @@ fn a_lock_that_came_back_with_a_backup_waits_for_its_service_whichever_node_take
             other.settle();
         }
         other.time += Duration::from_secs(1);
-        other.cluster.take_lock_at("10.0.0.1", cluster::after(other.time));
+        other.cluster.take_lock_at("10.0.0.1", &cluster::after(other.time));
         other.restart();
         for _ in 0..4 {
             other.wait(Duration::from_mins(2));
@@ -557,7 +557,7 @@ fn a_lock_of_an_earlier_release_says_with_its_next_write_since_when_it_is_claime
         let mut other = self::lab(plain());
         other.wait(Duration::from_hours(1));
         other.cluster.restore_lease(lease, cluster::after(other.time));
-        other.cluster.take_lock_at("10.0.0.1", cluster::after(other.time));
+        other.cluster.take_lock_at("10.0.0.1", &cluster::after(other.time));
         other.restart();
         other.wait(Duration::from_mins(1));
         other.create("early");
@@ -581,11 +581,11 @@ fn a_restored_lock_of_an_earlier_release_waits_for_its_service_whichever_node_ta
         let tasks = other.controller.decide(&cluster::after(other.time));
         if is_faster {
             // The controller's write meets another version of the lock.
-            other.cluster.take_lock_at("10.0.0.1", cluster::after(other.time));
+            other.cluster.take_lock_at("10.0.0.1", &cluster::after(other.time));
         }
         tasks.into_iter().for_each(|task| other.perform(task));
         other.wait(Duration::from_mins(1));
-        other.cluster.take_lock_at("10.0.0.1", cluster::after(other.time));
+        other.cluster.take_lock_at("10.0.0.1", &cluster::after(other.time));
         other.wait(Duration::from_mins(7));
         assert_eq!(other.writes.len(), if is_faster { 2 } else { 1 }, "{:?}", other.writes);
         other.restart();
