@@ -194,7 +194,9 @@ fn holder(why: &Reason) -> String {
         return String::new();
     };
     match refusal {
-        Refusal::Address { why: UnfitAddress::Held(clash), .. } if !clash.is_elsewhere => {
+        Refusal::Address { why: UnfitAddress::Held(clash), .. }
+            if !clash.is_elsewhere && clash.with.namespace().is_some() =>
+        {
             format!(". Service {} has it now", clash.with)
         }
         _ => String::new(),

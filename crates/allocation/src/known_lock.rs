@@ -272,5 +272,5 @@ pub(super) fn without_label(lease: &Lease) -> Option<(IpAddr, KnownLock)> {
 
 /// Who holds an address whose lock's name a Lease of somebody else has.
 pub(super) fn foreign_owner(address: IpAddr) -> Owner {
-    Owner::from(format!("foreign Lease {}", lock::name(address)))
+    Owner::from(format!("Lease {}", lock::name(address)))
 }

@@ -350,6 +350,31 @@ fn an_address_behind_a_lease_of_somebody_else_is_tried_again_when_that_may_be_go
 }
 
 #[test]
+fn who_asks_for_an_address_behind_a_lease_of_somebody_else_reads_which_lease_it_is() {
+    let mut lab = Lab::with_pools(&[HOME]);
+    lab.cluster.create_foreign_lease("address-10.0.0.1");
+    for name in ["web", "other"] {
+        lab.cluster.create_service(name, &[("arpeggio.dev/addresses", "10.0.0.1")]);
+    }
+    lab.settle();
+    for name in ["web", "other"] {
+        let said = lab.says(name);
+        assert!(said.contains("Lease address-10.0.0.1") && said.contains("delete it"), "{said}");
+        assert!(!said.contains("Service of"), "{said}");
+    }
+    lab.writes.clear();
+    lab.told.clear();
+    lab.seconds(300);
+    assert_eq!((lab.count("service"), lab.told.len()), (0, 0), "{:?}", lab.told);
+    assert!(lab.count("claim") > 2, "it is tried again");
+    let service = arpeggio_api::service::reference(lab.cluster.service("web"));
+    let index = std::mem::take(&mut lab.controller.index);
+    let advice = index.advice(&service, &cluster::after(lab.time));
+    let said = lab.record("web").condition(ADDRESS_ALLOCATED).unwrap().message.clone();
+    assert_eq!(advice, [Advice::Waits(said)]);
+}
+
+#[test]
 fn a_lock_that_has_lost_its_label_gets_it_back() {
     for restarted in [false, true] {
         let mut lab = Lab::with_pools(&[HOME]);

@@ -288,11 +288,14 @@ impl fmt::Display for Outside<'_> {
 }
 
 /// Writes that somebody has an address, and what to do. It stays true when the address goes from one to another of those who
-/// wait for it, so that the others need not be told: neither who has it is said nor which of two has no sharing key.
+/// wait for it, so that the others need not be told: neither which Service has it is said nor which of two has no sharing key.
 struct Taken<'a>(&'a Clash);
 
 impl fmt::Display for Taken<'_> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        if let Some(other) = self.0.with_no_service() {
+            return write!(f, "{other}, or request another one");
+        }
         match &self.0.why {
             _ if self.0.is_elsewhere => f.write_str("a Service of another namespace has it:")?,
             Disagreement::Namespace => f.write_str("a Service of another namespace has it:")?,

@@ -99,6 +99,11 @@ pub struct Clash {
 }
 
 impl Clash {
+    /// What has the address, if that is no Service.
+    pub(crate) fn with_no_service(&self) -> Option<NoService<'_>> {
+        self.with.namespace().is_none().then_some(NoService(&self.with))
+    }
+
     pub(crate) fn between(owner: &Owner, with: &Owner, why: Disagreement) -> Self {
         let is_elsewhere =
             with.namespace().is_some_and(|namespace| owner.namespace() != Some(namespace));
@@ -108,10 +113,22 @@ impl Clash {
 
 impl core::error::Error for Clash {}
 
+/// What has an address and is no Service, as a sentence. Its name follows from the address, and so tells nobody anything.
+pub(crate) struct NoService<'a>(&'a Owner);
+
+impl fmt::Display for NoService<'_> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "the {} in Arpeggio's namespace has it, and is of no Service: delete it", self.0)
+    }
+}
+
 impl fmt::Display for Clash {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         if self.is_elsewhere {
             return f.write_str("a Service of another namespace has it");
+        }
+        if let Some(other) = self.with_no_service() {
+            return other.fmt(f);
         }
         write!(f, "it is in use by {}, {}", self.with, self.why)
     }

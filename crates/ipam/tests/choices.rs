@@ -136,9 +136,15 @@ fn every_refusal_of_a_requested_address_says_what_to_do() {
         ..pool("spare", &["10.0.0.0/28", "127.0.0.1"])
     };
     let mut bench = Bench::with([spare, pool("other", &["10.1.0.1"])]);
-    bench.give("holder", &V4.at(&["10.0.0.1"]));
+    bench.give("shop/holder", &V4.at(&["10.0.0.1"]));
+    bench.give("Lease address-10.0.0.3", &V4.at(&["10.0.0.3"]));
     bench.allocator.reserve(ip("10.0.0.2"), Reservation::Node("node-1".into()));
     let table = [
+        (
+            V4.at(&["10.0.0.3"]),
+            "the Lease address-10.0.0.3 in Arpeggio's namespace has it, and is of no Service: delete it, or request \
+             another one",
+        ),
         (
             V4.at(&["10.0.0.1"]),
             "another Service of this namespace has it: give both the same sharing key, or request another one",
@@ -168,7 +174,7 @@ fn every_refusal_of_a_requested_address_says_what_to_do() {
     ];
     for (request, why) in table {
         let expected = format!("{} cannot be given: {why}", request.addresses[0]);
-        assert_eq!(bench.refusal("s", &request), expected);
+        assert_eq!(bench.refusal("shop/s", &request), expected);
     }
 }
 

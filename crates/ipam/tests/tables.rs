@@ -423,23 +423,23 @@ fn sharers_fill_an_address_before_they_take_another_one() {
 #[test]
 fn whoever_changes_its_terms_is_the_one_to_leave() {
     let mut bench = Bench::with([pool("home", &["10.0.0.0/30"])]);
-    bench.give("one", &shared("k", 80));
-    bench.give("other", &shared("k", 443));
+    bench.give("shop/one", &shared("k", 80));
+    bench.give("shop/other", &shared("k", 443));
     let changed = shared("k", 443);
-    let one = Owner::from("one");
+    let one = Owner::from("shop/one");
     let refused = bench.allocator.claim(&one, ip("10.0.0.0"), changed.request().sharing.into());
     assert_eq!(
         refused.unwrap_err().to_string(),
-        "it is in use by other, which listens on TCP/443 too: choose another port"
+        "it is in use by shop/other, which listens on TCP/443 too: choose another port"
     );
-    let plan = bench.plan("one", &changed, Grace::Lasts);
+    let plan = bench.plan("shop/one", &changed, Grace::Lasts);
     assert!(matches!(plan.leaving[..], [arpeggio_ipam::Leaving { why: Misfit::Clash(_), .. }]));
-    assert_eq!(bench.plan("other", &shared("k", 443), Grace::Lasts).leaving, []);
-    assert_eq!(bench.carry_out("one", &changed, Grace::Lasts), ["10.0.0.1"]);
+    assert_eq!(bench.plan("shop/other", &shared("k", 443), Grace::Lasts).leaving, []);
+    assert_eq!(bench.carry_out("shop/one", &changed, Grace::Lasts), ["10.0.0.1"]);
 
     // Alone on its address, it may change what it likes.
     bench.allocator.claim(&one, ip("10.0.0.1"), shared("l", 1).request().sharing.into()).unwrap();
-    assert_eq!(bench.give("one", &shared("l", 1)), ["10.0.0.1"]);
+    assert_eq!(bench.give("shop/one", &shared("l", 1)), ["10.0.0.1"]);
 }
 
 #[test]
