@@ -273,9 +273,9 @@ impl Allocator {
     }
 
     /// Records that these hold `address`, in this order, as a record says of them, and on these terms, whatever theirs were
-    /// before. Those whose terms have not changed come before those whose have. Of two whose terms clash the later one does
-    /// not hold it, unless that may pass: both have a sharing key, and are about to be changed alike. [`Self::parting`] tells of
-    /// it then. Returns whether it is any news.
+    /// before. Those whose terms have not changed come before those whose have. Of two whose terms clash the later one holds
+    /// it for the time being, since both may be about to be changed alike: [`Self::parting`] tells of it. Returns whether it is
+    /// any news.
     pub fn recall_all(
         &mut self,
         address: IpAddr,

@@ -70,7 +70,7 @@ impl Holders {
 
     /// Records that these hold `address`, in this order and on these terms, whatever theirs were before; whether that is any
     /// news. Those come first whose terms are as they were and clashed with nobody's: who changes is the one to leave. Of two
-    /// whose terms clash the later one is recorded only if that may pass.
+    /// whose terms clash the later one is parting.
     pub(crate) fn recall_all(
         &mut self,
         address: IpAddr,
@@ -159,7 +159,7 @@ impl Holders {
     }
 
     /// As [`Self::clash`], for somebody who is there already. Who is recorded on these terms need not leave because of them:
-    /// those clash with nobody's, or that may pass.
+    /// those clash with nobody's, or it is parting.
     pub(crate) fn lasting_clash(
         &self,
         owner: &Owner,
@@ -300,7 +300,6 @@ fn recalled(
 ) -> BTreeMap<Owner, Holder> {
     let mut staying: Vec<(Owner, SharingTerms)> = Vec::new();
     let mut after: BTreeMap<Owner, Holder> = BTreeMap::new();
-    let mut refused = BTreeSet::new();
     let is_unchanged = |(owner, terms): &(Owner, SharingTerms)| {
         let known = before.get(owner);
         known.is_some_and(|known| known.terms == *terms && known.parting.is_none())
@@ -313,21 +312,14 @@ fn recalled(
             Some(Clash::between(&owner, with, why))
         };
         let parting = staying.iter().find_map(clash);
-        match &parting {
-            None => staying.push((owner.clone(), terms.clone())),
-            Some(clash) if clash.why.may_pass() => {}
-            Some(_) => {
-                refused.insert(owner);
-                continue;
-            }
+        if parting.is_none() {
+            staying.push((owner.clone(), terms.clone()));
         }
         after.insert(owner, Holder { terms, parting });
     }
     // Who is about to come is not on the record yet.
     for (owner, holder) in before {
-        if !refused.contains(owner) {
-            after.entry(owner.clone()).or_insert_with(|| holder.clone());
-        }
+        after.entry(owner.clone()).or_insert_with(|| holder.clone());
     }
     after
 }

@@ -168,11 +168,6 @@ impl Disagreement {
     pub(crate) fn bars_newcomers_only(&self) -> bool {
         matches!(self, Self::Unknown | Self::Namespace)
     }
-
-    /// Whether it may be so for a moment only: both share, and of two Services that are changed alike one is seen first.
-    pub(crate) fn may_pass(&self) -> bool {
-        matches!(self, Self::Key | Self::Backend | Self::Port(_))
-    }
 }
 
 impl SharingTerms {

@@ -484,9 +484,11 @@ fn of_those_on_record_the_one_that_changed_is_to_leave_else_the_later_one() {
             .recall_all(at, [(c.clone(), terms(&shared("k", 1))), (a, terms(&shared("k", 1)))])
     );
     assert_eq!(clashes(&bench)[0], with(&c));
-    // Who shares with nobody is not recorded beside others.
-    bench.allocator.recall_all(at, [(c, terms(&shared("k", 1))), (b, terms(&V4))]);
-    assert_eq!(bench.held("b"), [""; 0]);
+    // Who shares with nobody any more is parting, too, and nobody joins meanwhile.
+    bench.allocator.recall_all(at, [(c.clone(), terms(&shared("k", 1))), (b, terms(&V4))]);
+    assert_eq!(clashes(&bench)[1], with(&c));
+    assert_eq!(bench.held("b"), ["10.0.0.0"]);
+    assert_eq!(bench.give("d", &shared("k", 7)), ["10.0.0.1"]);
 }
 
 #[test]

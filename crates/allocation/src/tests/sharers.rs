@@ -283,3 +283,62 @@ fn who_shares_with_a_service_whose_request_is_not_understood_shares_on() {
     assert_eq!(lab.sharers("10.0.0.1"), ["first", "second", "third"]);
     assert!(lab.says("other").contains("the same sharing key"), "{}", lab.says("other"));
 }
+
+/// What may be amiss besides with a Service that is to leave those with whom it shares an address.
+type Mishap = (&'static str, fn(&mut Cluster, &str));
+
+const MISHAPS: [Mishap; 3] = [
+    ("nothing", |_, _| ()),
+    ("a mistake", |it, name| it.annotate(name, "arpeggio.dev/address-pool", "a,")),
+    ("its deletion", |it, name| it.begin_deletion(name, "example.com/waits")),
+];
+
+#[test]
+fn who_loses_its_sharing_key_has_a_moment_to_get_it_back() {
+    for (what, mishap) in MISHAPS {
+        for name in ["first", "second"] {
+            for restarts in [false, true] {
+                let mut lab = two("Cluster");
+                lab.cluster.annotate(name, KEY.0, "");
+                mishap(&mut lab.cluster, name);
+                lab.settle();
+                if restarts {
+                    lab.restart();
+                }
+                lab.seconds(4);
+                let what = format!("{what} of the {name}, restarts: {restarts}");
+                assert_eq!(lab.addresses(name), ["10.0.0.1"], "{what}");
+                assert_eq!(lab.sharers("10.0.0.1"), ["first", "second"], "{what}");
+                lab.cluster.annotate(name, KEY.0, KEY.1);
+                lab.settle();
+                lab.seconds(20);
+                assert_eq!(lab.addresses(name), ["10.0.0.1"], "{what}");
+                assert_eq!(lab.sharers("10.0.0.1"), ["first", "second"], "{what}");
+                let lost = |it: &News| it.note.contains("Released") || it.note.contains("instead");
+                assert!(!lab.told.iter().any(lost), "{what}: {:?}", lab.told);
+            }
+        }
+    }
+}
+
+#[test]
+fn who_does_not_get_its_sharing_key_back_leaves_status_and_lock_and_reads_why() {
+    for (what, mishap) in MISHAPS {
+        for restarts in [false, true] {
+            let mut lab = two("Cluster");
+            lab.cluster.annotate("second", KEY.0, "");
+            mishap(&mut lab.cluster, "second");
+            lab.settle();
+            if restarts {
+                lab.restart();
+            }
+            lab.seconds(7);
+            let expected: &[&str] = if what == "nothing" { &["10.0.0.2"] } else { &[] };
+            let what = format!("{what}, restarts: {restarts}");
+            assert_eq!(lab.addresses("second"), expected, "{what}");
+            assert_eq!(lab.sharers("10.0.0.1"), ["first"], "{what}");
+            let says_why = |it: &News| it.note.contains("this Service has no sharing key");
+            assert!(lab.told.iter().any(says_why), "{what}: {:?}", lab.told);
+        }
+    }
+}
