@@ -39,6 +39,7 @@ impl Index {
         self.orphaned.values_mut().flat_map(BTreeMap::values_mut).for_each(earlier);
         self.untold.values_mut().for_each(earlier);
         self.lacking.values_mut().for_each(earlier);
+        self.parting_since.values_mut().for_each(earlier);
         self.rivals.values_mut().map(|it| &mut it.last).for_each(earlier);
         self.setbacks.values_mut().flat_map(Setback::times).for_each(earlier);
         self.declarations.times().for_each(earlier);

@@ -108,7 +108,7 @@ impl View<'_> {
 
     /// Whether the Service is to leave those that it shares `address` with, and has waited for long enough.
     fn is_parting(&self, address: IpAddr) -> bool {
-        !self.index.hesitates(self.owner, self.now) && self.clash(address).is_some()
+        !self.index.may_stay(self.owner, self.now) && self.clash(address).is_some()
     }
 
     /// Whether what another balancer has left in the status may be replaced: the user says so, or it is nothing but
@@ -341,7 +341,7 @@ impl View<'_> {
     /// Every address in the status needs a lock; every new one a lock that was written for the Service as it is now.
     fn settle(&self, mut outcome: Outcome) -> Step {
         for parting in self.parting() {
-            outcome.in_doubt.push(parting.address);
+            outcome.parting.push(parting.address);
             if !outcome.addresses.contains(&parting.address) {
                 outcome.leaving.push(parting);
             }
@@ -659,6 +659,7 @@ impl Index {
         self.refused.remove(owner);
         self.dark.remove(owner);
         self.lacking.remove(owner);
+        self.parting_since.remove(owner);
     }
 
     fn withdraw(&mut self, owner: &Owner, now: &Time) -> Option<Task> {

@@ -161,8 +161,10 @@ pub struct Index {
     not_spread: NotSpread,
     /// Services of which something is to be written later that can wait, and when.
     untold: BTreeMap<Owner, Time>,
-    /// Services that lack a pool for what they have or ask for, or cannot share what they have, and since when this process knows.
+    /// Services that lack a pool for what they have or ask for, and since when this process knows.
     lacking: BTreeMap<Owner, Time>,
+    /// The same of those that cannot share what they have with those who were there before them.
+    parting_since: BTreeMap<Owner, Time>,
     /// The labels of namespaces.
     namespaces: BTreeMap<String, Labels>,
     /// Namespaces that are being deleted.

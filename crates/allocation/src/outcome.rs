@@ -19,9 +19,10 @@ pub(super) struct Outcome {
     pub(super) replacement: Replacement,
     /// Those of them that no pool allows any more.
     pub(super) expiring: Vec<Leaving>,
-    /// Those that no pool allows either, of which that is not written yet, and those that it cannot share with those who were
-    /// there before it: it may be so for a moment only.
+    /// Those that no pool allows either, of which that is not written yet: it may be so for a moment only.
     pub(super) in_doubt: Vec<IpAddr>,
+    /// Those that it cannot share with those who were there before it, which may be so for a moment only, too.
+    pub(super) parting: Vec<IpAddr>,
     /// Those that it loses.
     pub(super) leaving: Vec<Leaving>,
     /// Whether it is to have none, and the status lists some of ours in another program's name: they have to go.

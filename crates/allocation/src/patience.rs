@@ -1,7 +1,7 @@
 //! What is not told at once, since what is missing may be on its way: the pool of a Service, be it new, changed, or the only
 //! one that is replaced; or the advertisement of a new pool.
 
-use std::net::IpAddr;
+use std::{collections::BTreeMap, net::IpAddr};
 
 use arpeggio_api::{service::ADDRESS_ALLOCATED, terms::Announcement};
 use arpeggio_ipam::{Owner, Refusal, UnfitAddress, Unfitness};
@@ -35,26 +35,38 @@ impl Index {
         is_all && !is_told && self.hesitates(owner, now)
     }
 
-    /// Takes note of whether the Service lacks a pool. It is looked at again when that has lasted.
+    /// Takes note of whether the Service lacks a pool, or is to leave others. It is looked at again when that has lasted.
     pub(super) fn note_lack(&mut self, owner: &Owner, outcome: &Outcome, now: &Time) {
-        match outcome.refusal {
-            // Nothing was planned.
-            Some(Reason::ApiRefused(_)) => {}
-            _ if !outcome.in_doubt.is_empty() || misses_pool(outcome) => {
-                let since = self.lacking.entry(owner.clone()).or_insert_with(|| now.clone());
-                let end = later(since, self.periods.patience);
-                if is_ahead(&end, now) {
-                    self.alarms.insert((end, Subject::Service(owner.clone())));
-                }
+        // Nothing was planned.
+        if matches!(outcome.refusal, Some(Reason::ApiRefused(_))) {
+            return;
+        }
+        let lacks = !outcome.in_doubt.is_empty() || misses_pool(outcome);
+        let lacking = note_since(&mut self.lacking, owner, lacks, now);
+        let parts = !outcome.parting.is_empty();
+        let parting = note_since(&mut self.parting_since, owner, parts, now);
+        for since in [lacking, parting].into_iter().flatten() {
+            let end = later(&since, self.periods.patience);
+            if is_ahead(&end, now) {
+                self.alarms.insert((end, Subject::Service(owner.clone())));
             }
-            _ => _ = self.lacking.remove(owner),
         }
     }
 
     /// Whether a pool that the Service lacks may still be about to come, or to come back.
     pub(super) fn hesitates(&self, owner: &Owner, now: &Time) -> bool {
+        self.is_recent(self.lacking.get(owner), now)
+    }
+
+    /// Whether the Service and those whom it is to leave may still be about to agree again.
+    pub(super) fn may_stay(&self, owner: &Owner, now: &Time) -> bool {
+        self.is_recent(self.parting_since.get(owner), now)
+    }
+
+    /// Whether something that is so, since then or from now on, has not been so for long.
+    fn is_recent(&self, since: Option<&Time>, now: &Time) -> bool {
         let patience = self.periods.patience;
-        match self.lacking.get(owner) {
+        match since {
             Some(since) => is_ahead(&later(since, patience), now),
             None => !patience.is_zero(),
         }
@@ -79,6 +91,20 @@ impl Index {
         let lacks_advertisement = declaration.announcement == Announcement::Nowhere;
         declaration.created.as_ref().filter(|_| lacks_advertisement).and_then(ripe_at)
     }
+}
+
+/// Takes note of whether something is so of `owner`, and says since when.
+fn note_since(
+    noted: &mut BTreeMap<Owner, Time>,
+    owner: &Owner,
+    is_so: bool,
+    now: &Time,
+) -> Option<Time> {
+    if is_so {
+        return Some(noted.entry(owner.clone()).or_insert_with(|| now.clone()).clone());
+    }
+    noted.remove(owner);
+    None
 }
 
 fn ripe_at(created: &Time) -> Option<Time> {

@@ -27,6 +27,7 @@ fn remains(index: &Index) -> Vec<(&'static str, usize)> {
         alarms,
         untold,
         lacking,
+        parting_since,
         busy,
         setbacks,
         said,
@@ -74,6 +75,7 @@ fn remains(index: &Index) -> Vec<(&'static str, usize)> {
         ("alarms", alarms.len()),
         ("untold", untold.len()),
         ("lacking", lacking.len()),
+        ("parting_since", parting_since.len()),
         ("busy", busy.len()),
         ("turns", turns.len()),
         ("setbacks", setbacks.len()),
@@ -88,7 +90,7 @@ fn remains(index: &Index) -> Vec<(&'static str, usize)> {
 
 impl Lab {
     /// Lets a round of tasks be done, and what else happens happen before their reports are heard.
-    fn round(&mut self, meanwhile: impl FnOnce(&mut Cluster)) {
+    pub(super) fn round(&mut self, meanwhile: impl FnOnce(&mut Cluster)) {
         self.controller.hear_all(&self.cluster);
         let tasks = self.controller.decide(&cluster::after(self.time));
         let reports: Vec<TaskReport> =

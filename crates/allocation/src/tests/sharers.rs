@@ -193,7 +193,7 @@ fn sharers_of_whom_each_is_changed_like_the_other_stay_together() {
                 assert_eq!(lab.addresses("first"), ["10.0.0.1"], "{what}");
                 assert_eq!(lab.addresses("second"), ["10.0.0.1"], "{what}");
                 assert_eq!((lab.count("service"), lab.told.len()), (0, 0), "{what}");
-                assert_eq!(lab.controller.index.lacking.len(), 0, "{what}");
+                assert_eq!(lab.controller.index.parting_since.len(), 0, "{what}");
             }
         }
     }
@@ -340,5 +340,25 @@ fn who_does_not_get_its_sharing_key_back_leaves_status_and_lock_and_reads_why() 
             let says_why = |it: &News| it.note.contains("this Service has no sharing key");
             assert!(lab.told.iter().any(says_why), "{what}: {:?}", lab.told);
         }
+    }
+}
+
+#[test]
+fn who_has_lacked_a_pool_for_long_has_its_moment_with_those_it_shares_with_all_the_same() {
+    for (what, change) in CHANGES {
+        let mut lab = two(if what == "the policy" { "Cluster" } else { "Local" });
+        lab.cluster.annotate("second", "arpeggio.dev/address-pool", "never");
+        lab.settle();
+        lab.seconds(20);
+        assert!(lab.says("second").contains("it does not exist"), "{}", lab.says("second"));
+        change(&mut lab.cluster, "second");
+        lab.settle();
+        lab.seconds(4);
+        assert_eq!(lab.addresses("second"), ["10.0.0.1"], "{what}");
+        change(&mut lab.cluster, "first");
+        lab.settle();
+        lab.seconds(20);
+        assert_eq!(lab.addresses("second"), ["10.0.0.1"], "{what}");
+        assert_eq!(lab.sharers("10.0.0.1"), ["first", "second"], "{what}");
     }
 }
