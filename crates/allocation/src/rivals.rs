@@ -73,10 +73,16 @@ pub(super) struct Saying {
 pub(super) struct Contest {
     /// Whether it restores what somebody else has undone.
     restores: bool,
+    /// Who else has written it last, as far as is known: what we write hides that.
+    manager: Option<String>,
     /// Whether to write it again is nothing to tell.
     pub(super) is_no_news: bool,
     /// The program of which users are to be told.
     pub(super) unmasks: Option<String>,
+}
+
+fn unknown() -> String {
+    "an unknown program".to_owned()
 }
 
 impl Rival {
@@ -149,6 +155,7 @@ impl Index {
         let is_suspicious = times + u32::from(restores) >= SUSPICIOUS;
         Contest {
             restores,
+            manager: self.other_writer(owner),
             // Other addresses are news, as long as they may be somebody's correction.
             is_no_news: restores && (undone || is_suspicious),
             unmasks: (is_suspicious && !is_unmasked).then(|| self.name_of_rival(owner)),
@@ -156,14 +163,17 @@ impl Index {
     }
 
     fn name_of_rival(&self, owner: &Owner) -> String {
-        let writer = self.services.get(owner).and_then(|it| it.ingress.other_writers.first());
-        let known = || self.rivals.get(owner)?.manager.as_ref();
-        writer.or_else(known).map_or("an unknown program", String::as_str).to_owned()
+        let known = || self.rivals.get(owner)?.manager.clone();
+        self.other_writer(owner).or_else(known).unwrap_or_else(unknown)
     }
 
-    /// The program that changes the status of `owner` now.
-    fn rival_at(&mut self, owner: &Owner, now: &Time) -> &mut Rival {
-        let manager = self.services[owner].ingress.other_writers.first().cloned();
+    /// The field manager of whoever else has written the status of `owner` last.
+    fn other_writer(&self, owner: &Owner) -> Option<String> {
+        self.services.get(owner)?.ingress.other_writers.first().cloned()
+    }
+
+    /// The program `manager` that changes the status of `owner` now.
+    fn rival_at(&mut self, owner: &Owner, manager: Option<String>, now: &Time) -> &mut Rival {
         let rival = self.rivals.entry(owner.clone()).or_insert_with(|| Rival {
             manager: None,
             times: 0,
@@ -179,7 +189,7 @@ impl Index {
     pub(super) fn suspect_rival(&mut self, owner: &Owner, now: &Time) {
         let ingress = self.services.get(owner).map(|record| &record.ingress);
         if ingress.is_some_and(|it| !it.is_ours() && !it.other_writers.is_empty()) {
-            let rival = self.rival_at(owner, now);
+            let rival = self.rival_at(owner, self.other_writer(owner), now);
             rival.times = rival.times.max(SUSPICIOUS);
         }
     }
@@ -187,7 +197,7 @@ impl Index {
     /// The program that insists on another status for `owner`, for people.
     pub(super) fn rival_of(&self, owner: &Owner) -> Option<String> {
         let rival = self.rivals.get(owner).filter(|rival| rival.times >= SUSPICIOUS)?;
-        Some(rival.manager.clone().unwrap_or_else(|| "an unknown program".to_owned()))
+        Some(rival.manager.clone().unwrap_or_else(unknown))
     }
 
     /// Takes note that what was to be written was. Only now has a status been restored, and has anybody been told.
@@ -196,7 +206,7 @@ impl Index {
         let Some(Saying { said, contest }) = self.saying.remove(owner) else { return };
         self.said.insert(owner.clone(), said);
         if contest.restores && self.services.contains_key(owner) {
-            self.rival_at(owner, now).times += 1;
+            self.rival_at(owner, contest.manager, now).times += 1;
         }
         if let Some(rival) = self.rivals.get_mut(owner) {
             rival.is_unmasked |= contest.unmasks.is_some();

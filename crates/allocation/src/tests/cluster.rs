@@ -957,6 +957,7 @@ fn set_ingress(service: &mut Service, addresses: &[IpAddr], manager: &str) {
     });
     all.push(ManagedFieldsEntry {
         manager: Some(manager.into()),
+        subresource: Some("status".into()),
         fields_v1: Some(FieldsV1(fields)),
         ..ManagedFieldsEntry::default()
     });

@@ -3,7 +3,7 @@
 use arpeggio_api::{
     address_pool::{AddressItem, AddressPoolSpec, AddressPoolStatus, Allocation, FamilyUsage},
     selector::LabelSelector,
-    service::{ADDRESS_ALLOCATED, ADDRESS_EXPIRING, ANNOUNCED},
+    service::{ADDRESS_ALLOCATED, ADDRESS_EXPIRING, ANNOUNCED, STATUS_CONTESTED},
 };
 
 use super::*;
@@ -78,6 +78,23 @@ fn who_changes_a_status_in_ever_other_ways_is_named_once() {
     let contests = lab.told.iter().filter(|it| it.reason == "RivalWriter");
     assert_eq!(contests.count(), 1);
     assert!(lab.told.iter().any(|it| it.note.contains("\"rival\" clears or overwrites")));
+}
+
+/// The watch shows what we have written before we hear that it was written, and who else wrote the list is not to be seen then.
+#[test]
+fn a_rival_has_the_same_name_in_event_and_condition_however_soon_the_watch_is() {
+    let mut lab = Lab::with_pools(&[HOME]);
+    lab.create("web");
+    let mut said = Vec::new();
+    for _ in 0..60 {
+        lab.cluster.set_ingresses("web", &[], RIVAL);
+        (0..3).for_each(|_| lab.round(|_| {}));
+        let record = lab.record("web");
+        said.extend(record.condition(STATUS_CONTESTED).map(|it| it.message.clone()));
+        lab.time += Duration::from_secs(1);
+    }
+    let names_it = |it: &String| it.starts_with("\"rival\"");
+    assert!(!said.is_empty() && said.iter().all(names_it), "{said:?}");
 }
 
 #[test]
