@@ -38,15 +38,20 @@ impl Index {
         Some(policy.terms_for(&announced))
     }
 
-    /// Whether all nodes are to serve `address` for these Services. `None` when that cannot be said at present: what is
-    /// written stays. That is so, too, while one of them does not say in known words whether it is to be spread.
-    pub(super) fn spreads(&self, address: IpAddr, services: &[ServiceRef]) -> Option<bool> {
+    /// The same, and whether all nodes are to serve `address` for these Services: that cannot be said either while one of them
+    /// does not say in known words whether it is to be spread.
+    fn terms_and_spread(
+        &self,
+        address: IpAddr,
+        services: &[ServiceRef],
+    ) -> (Option<WrittenAnnounceTerms>, Option<bool>) {
+        let Some((policy, announced)) = self.policy_for(address, services) else {
+            return (None, None);
+        };
         let record = |service: &ServiceRef| self.services.get(&owner_of(service));
-        if services.iter().filter_map(record).any(|record| record.spread.is_err()) {
-            return None;
-        }
-        let (policy, announced) = self.policy_for(address, services)?;
-        Some(policy.spreads(&announced))
+        let is_clear = services.iter().filter_map(record).all(|record| record.spread.is_ok());
+        let spreads = is_clear.then(|| policy.spreads(&announced));
+        (Some(policy.terms_for(&announced)), spreads)
     }
 
     /// What the pool of `address` says of announcing, and what these Services do. `None` because no pool in use has it,
@@ -63,21 +68,21 @@ impl Index {
         announced.filter(|all| !all.is_empty()).map(|all| (policy, all))
     }
 
-    /// How `address` is to be announced for somebody who has no lock for it yet: nowhere as long as it is not known what its
-    /// pool says of that.
+    /// How `address` is to be announced for somebody who has no lock for it yet, and whether all nodes are to serve it: nowhere
+    /// as long as it is not known what its pool says of that.
     pub(super) fn first_terms(
         &self,
         address: IpAddr,
         services: &[ServiceRef],
-    ) -> WrittenAnnounceTerms {
-        self.announce_terms(address, services).unwrap_or_else(WrittenAnnounceTerms::nowhere)
+    ) -> (WrittenAnnounceTerms, bool) {
+        let (terms, spread) = self.terms_and_spread(address, services);
+        (terms.unwrap_or_else(WrittenAnnounceTerms::nowhere), spread.unwrap_or_default())
     }
 
     /// The amendment, with the terms that its Services are to have.
     pub(super) fn with_terms(&self, amendment: Amendment) -> Amendment {
         let Amendment { address, services, .. } = &amendment;
-        let (terms, spread) =
-            (self.announce_terms(*address, services), self.spreads(*address, services));
+        let (terms, spread) = self.terms_and_spread(*address, services);
         Amendment {
             terms: terms.unwrap_or_else(|| amendment.terms.clone()),
             spread: spread.unwrap_or(amendment.spread),

@@ -508,8 +508,7 @@ impl Index {
             let claimed_for = ClaimedFor { uid: service.uid.clone(), version };
             let pool = self.allocator.pool_of(address).map(|pool| pool.name.as_str().to_owned());
             let services = vec![service];
-            let terms = self.first_terms(address, &services);
-            let spread = self.spreads(address, &services).unwrap_or_default();
+            let (terms, spread) = self.first_terms(address, &services);
             let claim = Claim { address, pool: pool.unwrap_or_default(), services, terms, spread };
             Effect::Claim(claim, claimed_for, now.clone())
         };
