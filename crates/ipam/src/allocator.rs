@@ -258,20 +258,6 @@ impl Allocator {
         self.claim_as(owner, address, terms, |why| *why == Disagreement::Namespace)
     }
 
-    /// As [`Self::keep`], for somebody of whom a record says that they hold the address: terms that are not known are no
-    /// hindrance then, either.
-    ///
-    /// # Errors
-    /// As [`Self::claim`].
-    pub fn recall(
-        &mut self,
-        owner: &Owner,
-        address: IpAddr,
-        terms: SharingTerms,
-    ) -> Result<bool, Clash> {
-        self.claim_as(owner, address, terms, Disagreement::bars_newcomers_only)
-    }
-
     /// Records that these hold `address`, in this order, as a record says of them, and on these terms, whatever theirs were
     /// before. Those whose terms have not changed come before those whose have. Of two whose terms clash the later one holds
     /// it for the time being, since both may be about to be changed alike: [`Self::parting`] tells of it. Returns whether it is

@@ -524,10 +524,10 @@ fn an_address_is_shared_within_a_namespace_unless_the_pool_says_otherwise() {
 #[test]
 fn who_shares_across_namespaces_already_stays_and_nobody_else_comes() {
     let mut bench = Bench::with([pool("home", &["10.0.0.0/30"])]);
-    for (name, namespace, port) in [("a/one", "a", 443), ("b/two", "b", 80)] {
-        let terms = shared_in(namespace, port).request().sharing.into();
-        bench.allocator.recall(&name.into(), ip("10.0.0.0"), terms).unwrap();
-    }
+    let both = [("a/one", "a", 443), ("b/two", "b", 80)].map(|(name, namespace, port)| {
+        (Owner::from(name), shared_in(namespace, port).request().sharing.into())
+    });
+    bench.allocator.recall_all(ip("10.0.0.0"), both);
     for (name, namespace, port) in [("a/one", "a", 443), ("b/two", "b", 80)] {
         assert_eq!(bench.plan(name, &shared_in(namespace, port), Grace::Lasts).keep.len(), 1);
     }

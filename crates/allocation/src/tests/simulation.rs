@@ -1,6 +1,10 @@
 //! Two controllers at once, with any delay anywhere, dying at any moment.
 
-use std::{collections::BTreeSet, net::IpAddr, time::Duration};
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    net::IpAddr,
+    time::Duration,
+};
 
 use arpeggio_api::{
     address_pool::{
@@ -10,7 +14,7 @@ use arpeggio_api::{
     service::{ADDRESS_ALLOCATED, ServiceRecord},
     session,
 };
-use arpeggio_ipam::{Allocator, Grace, Held, Reservation, SharingTerms};
+use arpeggio_ipam::{Allocator, Grace, Held, Owner, Reservation, SharingTerms};
 use proptest::prelude::*;
 
 use super::{
@@ -362,15 +366,7 @@ impl World {
 
     /// What must hold at every moment: an address has one Service, or several that share it.
     pub(super) fn check_no_address_twice(&self) -> Result<(), TestCaseError> {
-        let mut allocator = Allocator::default();
-        for record in self.records() {
-            for address in &record.ingress.addresses {
-                let claimed =
-                    allocator.recall(&owner_of(&record.service), *address, terms(&record));
-                prop_assert!(claimed.is_ok(), "{} has {} too", record.path(), address);
-            }
-        }
-        Ok(())
+        recall_statuses(&mut Allocator::default(), &self.records())
     }
 
     /// What is in a status was claimed, and was not given back. An owner is a name: who has not heard yet that a Service was
@@ -405,11 +401,9 @@ impl World {
             prop_assert!(record.request.is_some() || record.ingress.is_empty());
             for address in &record.ingress.addresses {
                 given.insert((*address, record.service.uid.clone()));
-                let claimed =
-                    allocator.recall(&owner_of(&record.service), *address, terms(&record));
-                prop_assert!(claimed.is_ok());
             }
         }
+        recall_statuses(&mut allocator, &self.records())?;
         prop_assert_eq!(&given, &claimed);
         for lock in self.locks().map(|lock| lock.lock) {
             if let (Some(stranger), None) = (lock.stranger, lock.holder) {
@@ -456,6 +450,34 @@ fn check_plan(allocator: &Allocator, record: &ServiceRecord) -> Result<(), TestC
     prop_assert_eq!(&plan.expiring, &[], "{} has had its time", record.path());
     let allocated = record.condition(ADDRESS_ALLOCATED).map(|it| it.status == "True");
     prop_assert_eq!(allocated, Some(plan.refusal.is_none()), "{} is told", record.path());
+    Ok(())
+}
+
+/// Records who has which address by these, of whom none is to leave it to another one.
+fn recall_statuses(
+    allocator: &mut Allocator,
+    records: &[ServiceRecord],
+) -> Result<(), TestCaseError> {
+    let mut holders: BTreeMap<IpAddr, Vec<(Owner, SharingTerms)>> = BTreeMap::new();
+    for record in records {
+        for address in &record.ingress.addresses {
+            let holder = (owner_of(&record.service), terms(record));
+            holders.entry(*address).or_default().push(holder);
+        }
+    }
+    for (address, holders) in holders {
+        let owners: Vec<Owner> = holders.iter().map(|(owner, _)| owner.clone()).collect();
+        allocator.recall_all(address, holders);
+        for owner in owners {
+            prop_assert_eq!(
+                allocator.parting(&owner, address),
+                None,
+                "{} has {} too",
+                owner,
+                address
+            );
+        }
+    }
     Ok(())
 }
 
