@@ -15,9 +15,13 @@ use k8s_openapi::{
 };
 use kube::{Api, Client, api::PostParams};
 use prometheus::IntCounter;
-use tokio::{sync::mpsc, task::JoinHandle};
+use tokio::{sync::mpsc, task::JoinHandle, time::Instant};
 
-use crate::{failure::Failure, wall_clock};
+use crate::{
+    failure::Failure,
+    turns::{Turn, Turns},
+    wall_clock,
+};
 
 /// More events than this do not wait: they are lost, and counted.
 const QUEUE: usize = 1024;
@@ -96,21 +100,48 @@ impl EventQueue {
     }
 }
 
-/// Writes an event, if need be after a while. What is refused stays refused.
+/// Writes an event, if need be after a while. What is refused stays refused, and where nothing was answered before nothing is tried
+/// twice for want of an answer.
 async fn persist(
     writer: &EventWriter,
+    turns: &Turns,
     object: &ObjectReference,
     news: &News,
-    tries: u32,
 ) -> Result<(), EventError> {
     let mut pause = SHORTEST_PAUSE;
-    for _ in 1..tries {
-        let done = writer.publish(object, news).await;
-        let Some(asked) = done.as_ref().err().and_then(EventError::passes) else { return done };
+    let was_slow = turns.is_slow(namespace_of(object));
+    for _ in 1..TRIES {
+        let (turn, done) = tried(writer, turns, object, news).await;
+        let passes =
+            |error: &EventError| error.passes().filter(|_| !(was_slow && error.is_silence()));
+        let Some(asked) = done.as_ref().err().and_then(passes) else { return done };
+        // Others wait behind an API server that has too much to do.
         tokio::time::sleep(pause.max(asked.min(LONGEST_PAUSE))).await;
+        drop(turn);
         pause *= 2;
     }
-    writer.publish(object, news).await
+    tried(writer, turns, object, news).await.1
+}
+
+/// Tries once to write an event when it is its turn, and goes on having that.
+async fn tried(
+    writer: &EventWriter,
+    turns: &Turns,
+    object: &ObjectReference,
+    news: &News,
+) -> (Option<Turn>, Result<(), EventError>) {
+    let namespace = namespace_of(object);
+    let mut turn = turns.take(Some(namespace)).await;
+    let begin = Instant::now();
+    let done = writer.publish(object, news).await;
+    turns.ended(namespace, begin.elapsed());
+    turn.iter_mut().for_each(Turn::keep);
+    (turn, done)
+}
+
+/// Where events about an object are: for one that is in no namespace in `default`, as Kubernetes does.
+fn namespace_of(object: &ObjectReference) -> &str {
+    object.namespace.as_deref().unwrap_or("default")
 }
 
 /// Writes events in the name of one component.
@@ -143,7 +174,7 @@ impl EventWriter {
     /// When the API server refuses or does not answer within five seconds. The caller logs it and goes on: an event
     /// is never worth holding anything up.
     pub async fn publish(&self, object: &ObjectReference, news: &News) -> Result<(), EventError> {
-        let namespace = object.namespace.as_deref().unwrap_or("default");
+        let namespace = namespace_of(object);
         let api: Api<Event> = Api::namespaced(self.client.0.clone(), namespace);
         let event = self.event(object, namespace, news, wall_clock::now());
         let params = PostParams::default();
@@ -196,6 +227,11 @@ pub enum EventError {
 }
 
 impl EventError {
+    /// Whether there was no answer.
+    fn is_silence(&self) -> bool {
+        matches!(self, Self::TimedOut)
+    }
+
     /// How long the API server asks to be left alone, if it may take the event later.
     fn passes(&self) -> Option<Duration> {
         match self {
@@ -228,7 +264,6 @@ mod tests {
 
     use kube::client;
     use serde_json::{Value, json};
-    use tokio::time::Instant;
 
     use super::*;
 
@@ -307,6 +342,48 @@ mod tests {
         let tried = times.lock().unwrap().len() - 5;
         let taken = lanes::OF_A_NAMESPACE + 1;
         assert_eq!((tried, lost.get()), (taken + 3, 600), "only the first one is tried four times");
+    }
+
+    /// How long an event of a namespace in which nothing hangs waits while one comes now and then in each of many others where
+    /// everything does.
+    #[tokio::test(start_paused = true)]
+    async fn namespaces_that_do_not_answer_are_remembered_when_none_of_their_events_waits() {
+        let times = Arc::new(Mutex::new(Vec::new()));
+        let seen = times.clone();
+        let server = tower::service_fn(move |request: axum::http::Request<client::Body>| {
+            let hangs = request.uri().path().contains("/namespaces/slow");
+            if !hangs {
+                seen.lock().unwrap().push(Instant::now());
+            }
+            async move {
+                if hangs {
+                    return std::future::pending().await;
+                }
+                axum::http::Response::builder().status(201).body(client::Body::from(b"{}".to_vec()))
+            }
+        });
+        let lost = IntCounter::new("lost", "lost").unwrap();
+        let writer = EventWriter::new(Client::new(server, "shop"), "test", "one");
+        let (queue, _writing) = EventQueue::spawn(writer, lost);
+        let publish = |namespace: String| {
+            let object = ObjectReference { namespace: Some(namespace), ..Default::default() };
+            let note = "It is so.".to_owned();
+            queue.publish(object, News { kind: Kind::Normal, reason: "So", action: "Be", note });
+        };
+        let mut waits = Vec::new();
+        for _ in 0..10 {
+            (0..24).for_each(|number| publish(format!("slow-{number}")));
+            tokio::time::sleep(Duration::from_secs(1)).await;
+            let begin = Instant::now();
+            publish("quick".to_owned());
+            tokio::time::sleep(Duration::from_mins(1)).await;
+            waits.push(times.lock().unwrap().pop().map(|it| it.duration_since(begin)));
+        }
+        let is_soon = |it: &Option<Duration>, secs| it.is_some_and(|it| it.as_secs() < secs);
+        assert!(
+            is_soon(&waits[0], 10) && waits.iter().skip(1).all(|it| is_soon(it, 1)),
+            "{waits:?}"
+        );
     }
 
     #[test]

@@ -25,6 +25,7 @@ pub mod standstill;
 pub mod table;
 pub mod telemetry;
 mod token_file;
+pub mod turns;
 pub mod unclear;
 pub mod version;
 pub mod wall_clock;

@@ -1,5 +1,5 @@
 //! Events of one namespace are written one after the other, those of several namespaces at once: an admission webhook that holds up
-//! what is written in one of them keeps nobody else's events waiting.
+//! what is written in one of them keeps nobody else's events waiting, and is remembered for a while.
 
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
 
@@ -7,11 +7,14 @@ use k8s_openapi::api::core::v1::ObjectReference;
 use prometheus::IntCounter;
 use tokio::{sync::mpsc, task::JoinSet};
 
-use super::{EventError, EventWriter, News, TRIES, persist};
-use crate::telemetry::causes;
+use super::{EventWriter, News, namespace_of, persist};
+use crate::{
+    telemetry::causes,
+    turns::{Limits, Turns},
+};
 
-/// In how many namespaces events are written at once.
-const AT_ONCE: usize = 8;
+/// How many events are written at once.
+const AT_ONCE: Limits = Limits { of_all: 8, of_a_namespace: 1, of_slow: 4 };
 
 /// More events of one namespace do not wait: they are lost, and counted.
 pub(super) const OF_A_NAMESPACE: usize = 512;
@@ -25,11 +28,10 @@ pub(super) async fn write(
     lost: IntCounter,
 ) {
     let (mut lanes, mut writing, mut is_open) = (Lanes::default(), JoinSet::new(), true);
+    let turns = Turns::new(AT_ONCE);
     loop {
-        while writing.len() < AT_ONCE
-            && let Some((namespace, event, tries)) = lanes.next()
-        {
-            writing.spawn(written(writer.clone(), lost.clone(), namespace, event, tries));
+        while let Some((namespace, event)) = lanes.next() {
+            writing.spawn(written(writer.clone(), turns.clone(), lost.clone(), namespace, event));
         }
         tokio::select! {
             event = events.recv(), if is_open => match event {
@@ -42,8 +44,8 @@ pub(super) async fn write(
             },
             Some(done) = writing.join_next() => {
                 // Nothing panics there, and nobody cancels it.
-                if let Ok((namespace, was_answered)) = done {
-                    lanes.done(&namespace, was_answered);
+                if let Ok(namespace) = done {
+                    lanes.done(&namespace);
                 }
             }
             else => return,
@@ -51,21 +53,19 @@ pub(super) async fn write(
     }
 }
 
-/// Says whether the API server has answered.
+/// Writes an event when it is its turn, and says in which namespace another one may be written now.
 async fn written(
     writer: EventWriter,
+    turns: Turns,
     lost: IntCounter,
     namespace: String,
     (object, news): Waiting,
-    tries: u32,
-) -> (String, bool) {
-    let outcome = persist(&writer, &object, &news, tries).await;
-    let was_answered = !matches!(outcome, Err(EventError::TimedOut));
-    if let Err(error) = outcome {
+) -> String {
+    if let Err(error) = persist(&writer, &turns, &object, &news).await {
         lost.inc();
         tracing::warn!(namespace, name = object.name, error = %causes(&error), "event not written");
     }
-    (namespace, was_answered)
+    namespace
 }
 
 /// The events that wait, by namespace.
@@ -75,14 +75,12 @@ struct Lanes {
     /// The namespaces in which something waits and nothing is being written, in turn.
     ready: VecDeque<String>,
     writing: BTreeSet<String>,
-    /// Those in which the last event was not answered: there each is tried once only.
-    slow: BTreeSet<String>,
 }
 
 impl Lanes {
     /// Whether there is room for it.
     fn add(&mut self, event: Waiting) -> bool {
-        let namespace = event.0.namespace.clone().unwrap_or_default();
+        let namespace = namespace_of(&event.0).to_owned();
         let lane = self.waiting.entry(namespace.clone()).or_default();
         if lane.len() >= OF_A_NAMESPACE {
             return false;
@@ -94,27 +92,20 @@ impl Lanes {
         true
     }
 
-    /// The event to write next, in which namespace, and how often to try.
-    fn next(&mut self) -> Option<(String, Waiting, u32)> {
+    /// The event to write next, and in which namespace.
+    fn next(&mut self) -> Option<(String, Waiting)> {
         let namespace = self.ready.pop_front()?;
         let event = self.waiting.get_mut(&namespace)?.pop_front()?;
         self.writing.insert(namespace.clone());
-        let tries = if self.slow.contains(&namespace) { 1 } else { TRIES };
-        Some((namespace, event, tries))
+        Some((namespace, event))
     }
 
-    fn done(&mut self, namespace: &str, was_answered: bool) {
+    fn done(&mut self, namespace: &str) {
         self.writing.remove(namespace);
         if self.waiting.get(namespace).is_none_or(VecDeque::is_empty) {
             self.waiting.remove(namespace);
-            self.slow.remove(namespace);
-            return;
-        }
-        self.ready.push_back(namespace.to_owned());
-        if was_answered {
-            self.slow.remove(namespace);
         } else {
-            self.slow.insert(namespace.to_owned());
+            self.ready.push_back(namespace.to_owned());
         }
     }
 }
