@@ -80,6 +80,7 @@ impl Forwarding {
                 said: BTreeMap::new(),
                 latest: BTreeMap::new(),
                 deaf: false,
+                listened: now,
             },
             addresses: BTreeMap::new(),
             macs: BTreeMap::new(),

@@ -24,6 +24,9 @@ pub(crate) const SETTLE: Duration = Duration::from_secs(10);
 /// renews it once a minute, and one that was killed does not.
 pub const STALE: Duration = Duration::from_mins(3);
 
+/// A forwarder that has not looked for so long heard of nothing meanwhile: its machine was asleep, say.
+const LONGEST_GAP: Duration = Duration::from_secs(10);
+
 /// Who serves an address now.
 #[derive(Debug, Clone, Default)]
 pub(crate) struct Serving {
@@ -88,6 +91,8 @@ pub(crate) struct Start {
     pub(crate) latest: BTreeMap<Node, Heard>,
     /// The API server told nothing when forwarders were last listened to.
     pub(crate) deaf: bool,
+    /// When that was.
+    pub(crate) listened: Timestamp,
 }
 
 /// A forwarder's last write, and since when that is known.
@@ -141,7 +146,9 @@ impl Start {
                 self.said.clear();
             }
         }
-        let was_deaf = core::mem::replace(&mut self.deaf, deaf) || deaf;
+        let listened = core::mem::replace(&mut self.listened, now);
+        let was_away = listened + LONGEST_GAP < now;
+        let was_deaf = core::mem::replace(&mut self.deaf, deaf) || deaf || was_away;
         let fellows = &known.nodes;
         self.latest.retain(|node, _| fellows.get(node).is_some_and(|it| it.forwarder.is_some()));
         let mut news = Renewals::default();

@@ -506,6 +506,26 @@ fn a_forwarder_that_renews_its_lease_no_more_counts_as_none() {
     assert_eq!(alone(&cluster), [false, false]);
 }
 
+/// Its machine was asleep: they have renewed their Leases meanwhile, and it has not been told yet.
+#[test]
+fn who_has_not_looked_for_long_does_not_take_the_others_for_dead() {
+    let mut cluster = Cluster::of(3, true);
+    let is_alone =
+        |cluster: &Cluster| cluster.machines[1].decision.notes.one_node.contains_key(&address());
+    let minutes = |cluster: &mut Cluster, count| {
+        (0..count).for_each(|_| wait(cluster, SECOND * 60));
+    };
+    minutes(&mut cluster, 2);
+    cluster.now = cluster.now + SECOND * 600;
+    cluster.ask_again();
+    assert!(!is_alone(&cluster));
+    cluster.machines[0].runs = false;
+    minutes(&mut cluster, 2);
+    assert!(!is_alone(&cluster));
+    minutes(&mut cluster, 1);
+    assert!(is_alone(&cluster), "their time has begun anew");
+}
+
 /// It asks nobody in turn.
 #[test]
 fn a_node_whose_forwarder_is_dead_does_not_end_the_search() {

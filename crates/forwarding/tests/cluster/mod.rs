@@ -19,6 +19,8 @@ use arpeggio_forwarding::{
 pub(crate) const KEEP: Duration = Duration::from_mins(5);
 /// Forwarders renew their Leases so often.
 const RENEWAL: Duration = Duration::from_mins(1);
+/// They look this often, at least, whether others have.
+const LOOK: Duration = Duration::from_secs(5);
 pub(crate) const PORT: Port = Port { protocol: Protocol::Tcp, number: 80 };
 /// Of the router that all clients are behind.
 const ROUTER: Mac = [2, 0, 0, 0, 0, 1];
@@ -322,9 +324,14 @@ impl Cluster {
         self.begin_anew(n);
     }
 
-    /// Time passes, in which forwarders renew their Leases.
+    /// Time passes, in which forwarders look whether others have renewed their Leases, and renew their own.
     pub(crate) fn pass(&mut self, span: Duration) {
-        self.now = self.now + span;
+        let end = self.now + span;
+        while self.now < end {
+            self.now = end.min(self.now + LOOK);
+            let running = self.machines.iter_mut().filter(|machine| machine.runs);
+            running.for_each(|it| _ = it.forwarding.hear(&it.view, self.deaf, self.now));
+        }
         for n in 0..self.machines.len() {
             let machine = &self.machines[n];
             let is_due = machine.renewed + RENEWAL <= self.now;
