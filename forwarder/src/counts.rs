@@ -119,6 +119,20 @@ impl Counted {
     }
 }
 
+/// Takes out of earlier counts those of addresses that have moved since, of which they say nothing any more. Returns whether there were any.
+pub(crate) fn take_out_moved(
+    counts: &mut BTreeMap<IpAddr, u32>,
+    before: &Draining,
+    now: &Draining,
+) -> bool {
+    let all = counts.len();
+    counts.retain(|address, _| {
+        let now = now.addresses.get(address);
+        now.is_some() && now == before.addresses.get(address)
+    });
+    counts.len() < all
+}
+
 fn connections(of: &Draining) -> Result<BTreeMap<IpAddr, Connections>, Error> {
     if of.addresses.is_empty() {
         return Ok(BTreeMap::new());
@@ -198,18 +212,23 @@ mod tests {
         assert!(counts.is_due());
     }
 
+    fn drain(until: u64, served: bool) -> Drain {
+        let until = Timestamp::from_origin(Duration::from_secs(until));
+        Drain { until, served, quic: BTreeSet::new() }
+    }
+
+    fn address(last: u8) -> IpAddr {
+        IpAddr::from([192, 0, 2, last])
+    }
+
+    fn draining(drains: [(u8, Drain); 2]) -> Draining {
+        let drains = drains.into_iter().map(|(last, drain)| (address(last), drain));
+        Draining { addresses: drains.collect() }
+    }
+
     /// An address moves here and away again while it is counted.
     #[test]
     fn what_was_counted_before_an_address_moved_says_nothing_of_it() {
-        let drain = |until, served| Drain {
-            until: Timestamp::from_origin(Duration::from_secs(until)),
-            served,
-            quic: BTreeSet::new(),
-        };
-        let address = |last: u8| IpAddr::from([192, 0, 2, last]);
-        let draining = |drains: [(u8, Drain); 2]| Draining {
-            addresses: drains.into_iter().map(|(last, drain)| (address(last), drain)).collect(),
-        };
         let of = draining([(1, drain(1, true)), (2, drain(1, false))]);
         let count = |tcp| Connections { tcp, udp: 0 };
         let connections = [(address(1), count(0)), (address(2), count(7))];
@@ -221,5 +240,23 @@ mod tests {
         let now = draining([(1, drain(1, true)), (3, drain(1, true))]);
         assert_eq!(some.connections(&now), Some([(address(1), 0)].into()));
         assert_eq!(counted(None).connections(&of), None);
+    }
+
+    /// A count that takes long has not told of them yet when they are to be said once more.
+    #[test]
+    fn what_was_said_of_an_address_is_taken_back_as_soon_as_it_moves() {
+        let before = draining([(1, drain(1, true)), (2, drain(1, true))]);
+        let table = [
+            (draining([(1, drain(1, true)), (2, drain(1, true))]), &[1, 2][..], "none has moved"),
+            (draining([(1, drain(1, true)), (3, drain(1, true))]), &[1], "one is served here"),
+            (draining([(1, drain(1, true)), (2, drain(2, true))]), &[1], "and was here meanwhile"),
+            (Draining::default(), &[], "all are served here"),
+        ];
+        for (now, left, case) in table {
+            let mut counts = BTreeMap::from([(address(1), 0), (address(2), 7)]);
+            let is_less = take_out_moved(&mut counts, &before, &now);
+            assert!(counts.keys().copied().eq(left.iter().map(|it| address(*it))), "{case}");
+            assert_eq!(is_less, left.len() < 2, "{case}");
+        }
     }
 }

@@ -23,7 +23,7 @@ use tokio::{
 };
 
 use crate::{
-    counts::{Counted, Counts, Next},
+    counts::{Counted, Counts, Next, take_out_moved},
     feed::Feed,
     metrics::Metrics,
     silent_nodes::SilentNodes,
@@ -155,7 +155,7 @@ impl Forwarder {
             self.say_again(news);
             if self.can_decide() && (is_news || self.kernel.is_due()) {
                 is_news = false;
-                next = self.decide();
+                next = self.decide(news);
             }
             self.count(news);
         }
@@ -184,7 +184,7 @@ impl Forwarder {
     }
 
     /// When to decide again at the latest.
-    fn decide(&mut self) -> Option<Timestamp> {
+    fn decide(&mut self, news: &watch::Sender<Option<Says>>) -> Option<Timestamp> {
         let mut known = Cow::Borrowed(self.feed.known());
         let (silent, found) = (self.silent.nodes(now()), self.ways.found());
         if !found.is_empty() {
@@ -205,7 +205,8 @@ impl Forwarder {
         self.ways.set(Ways { told: told.into_iter().cloned().collect(), asked: ask });
         self.kernel.bring(plan, &self.metrics);
         let is_new = draining != self.draining;
-        self.draining = draining;
+        let earlier = std::mem::replace(&mut self.draining, draining);
+        take_back(news, &earlier, &self.draining);
         if is_new || self.kernel.unable != before || self.settled.is_some() {
             self.counts.want();
         }
@@ -319,6 +320,15 @@ impl Kernel {
     fn counters(&self) -> Option<Counters> {
         self.rules.as_ref().map(Rules::counters)
     }
+}
+
+/// Does not wait until it is counted anew: what was said of an address before it moved would be said once more meanwhile, and taken for
+/// what is so since.
+fn take_back(news: &watch::Sender<Option<Says>>, before: &Draining, now: &Draining) {
+    news.send_if_modified(|said| {
+        let counts = said.as_mut().and_then(|said| said.connections.as_mut());
+        counts.is_some_and(|counts| take_out_moved(counts, before, now))
+    });
 }
 
 /// Tells those who wait for a change, if it is one.
