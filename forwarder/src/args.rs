@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use arpeggio_runtime::{
     admin::{AdminArgs, HealthArgs},
-    arguments::name,
+    arguments::{self, name},
     telemetry::LogArgs,
     version,
 };
@@ -49,7 +49,7 @@ pub(crate) struct RunArgs {
     // Not `required`, since the subcommand does without.
     #[arg(long, env = "NODE_NAME", value_name = "NAME", value_parser = name)]
     pub(crate) node_name: Option<String>,
-    /// This pod's name, which tells two forwarders of one node apart. Default: the process number.
+    /// This pod's name, which tells two forwarders of one node apart. Default: a name that each process makes up.
     #[arg(long, env = "POD_NAME", value_name = "NAME")]
     pub(crate) pod_name: Option<String>,
     /// The namespace of Arpeggio's Leases.
@@ -75,7 +75,7 @@ pub(crate) struct RunArgs {
 
 impl RunArgs {
     pub(crate) fn instance(&self) -> String {
-        self.pod_name.clone().unwrap_or_else(|| format!("process-{}", std::process::id()))
+        arguments::instance(self.pod_name.as_deref())
     }
 }
 
@@ -97,6 +97,15 @@ mod tests {
     #[test]
     fn the_arguments_are_well_formed() {
         Args::command().debug_assert();
+    }
+
+    #[test]
+    fn two_processes_have_two_names_unless_their_pods_name_them() {
+        let instance = |given: &[&str]| {
+            Args::parse_from([&["forwarder", "--node-name=a"], given].concat()).run.instance()
+        };
+        assert_ne!(instance(&[]), instance(&[]));
+        assert_eq!(instance(&["--pod-name=speaker-x7"]), "speaker-x7");
     }
 
     #[test]

@@ -1,14 +1,11 @@
 //! Command-line arguments.
 
-use std::{
-    hash::{BuildHasher as _, RandomState},
-    time::Duration,
-};
+use std::time::Duration;
 
 use arpeggio_election::{Pattern, Profile, Settings, UnsafeSettings};
 use arpeggio_runtime::{
     admin::{AdminArgs, HealthArgs, SocketArgs},
-    arguments::{NO_NODE, name},
+    arguments::{self, NO_NODE, name},
     telemetry::LogArgs,
     version,
 };
@@ -132,10 +129,8 @@ impl RunArgs {
         Ok((name, self.settings().checked()?))
     }
 
-    /// The pod's name, or one of the process's own: in a container each process has the number 1.
     pub(crate) fn instance(&self) -> String {
-        let made_up = || format!("process-{:x}", RandomState::new().hash_one(std::process::id()));
-        self.pod_name.clone().unwrap_or_else(made_up)
+        arguments::instance(self.pod_name.as_deref())
     }
 
     /// The profile by which every way is asked, in words; `None`: each is asked as it has earned.

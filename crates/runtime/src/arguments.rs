@@ -1,6 +1,10 @@
 //! Command-line arguments, as all our programs take them.
 
-use std::{env, ffi::OsStr};
+use std::{
+    env,
+    ffi::OsStr,
+    hash::{BuildHasher as _, RandomState},
+};
 
 use clap::{Command, CommandFactory, Parser, error::ErrorKind};
 
@@ -28,6 +32,13 @@ fn without_empty(command: Command, is_empty: impl Fn(&OsStr) -> bool + Copy) -> 
         if arg.get_env().is_some_and(is_empty) { arg.env(None::<&'static str>) } else { arg }
     });
     command.mut_subcommands(|subcommand| without_empty(subcommand, is_empty))
+}
+
+/// Which of a node's processes this is: the name of its pod, or one that it makes up. In a container each process has the number 1.
+#[must_use]
+pub fn instance(pod_name: Option<&str>) -> String {
+    let made_up = || format!("process-{:x}", RandomState::new().hash_one(std::process::id()));
+    pod_name.map_or_else(made_up, str::to_owned)
 }
 
 /// A name as objects in Kubernetes have it (RFC 1123).
