@@ -329,9 +329,10 @@ impl Engine {
 
     fn input(&mut self, input: Input) {
         let event = match input {
-            Input::Election(Event::Synced) if !self.nodes_listed => {
+            Input::Election(Event::Synced) => {
                 self.leases_listed.get_or_insert(self.now());
-                return;
+                self.hearing.listed();
+                return self.begin();
             }
             Input::Election(event) => event,
             Input::Session(record) => self.session_seen(record),
@@ -433,7 +434,7 @@ impl Engine {
             let is_ours = instance == self.me.instance;
             if self.twin.own_session_seen(&session, is_ours, self.now()) {
                 self.hearing.inherit(
-                    places_dead(&session),
+                    places_dead(&session, &links),
                     places_heard(&session, &heard_on),
                     self.now(),
                 );
@@ -1046,15 +1047,18 @@ fn carrier_returned((interface, families): (String, Families)) -> Event {
     Event::CarrierReturned(interface, families)
 }
 
-/// The interfaces on which somebody was heard when a session was written.
+/// The interfaces on which somebody was heard when a session was written, and those on which nobody could be.
 fn places_heard(session: &Session, heard_on: &HeardOn) -> Vec<String> {
     let nets: BTreeSet<IpNet> = heard_on.values().flatten().copied().collect();
-    places(session, |it| it.subnets.iter().any(|net| nets.contains(&net.trunc())))
+    let is_heard = |net: &IpNet| nets.contains(&net.trunc());
+    places(session, |it| it.cut_off == Families::ALL || it.subnets.iter().any(is_heard))
 }
 
-/// The interfaces on which nobody could be heard when a session was written.
-fn places_dead(session: &Session) -> Vec<String> {
-    places(session, |it| it.cut_off == Families::ALL)
+/// The interfaces that were found dead behind their carriers when a session was written. One without a carrier is not named among the
+/// `links`: of it nothing was found, and its cable may be in by now.
+fn places_dead(session: &Session, links: &[LinkAddress]) -> Vec<String> {
+    let is_named = |net: &IpNet| links.iter().any(|link| link.address == net.addr());
+    places(session, |it| it.cut_off == Families::ALL && it.subnets.iter().any(is_named))
 }
 
 fn places(

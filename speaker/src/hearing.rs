@@ -53,6 +53,8 @@ pub(crate) struct Hearing {
     inherited: BTreeSet<String>,
     /// Those that it had found dead, and until when they are taken for dead therefore.
     buried: BTreeMap<String, Timestamp>,
+    /// All sessions that there were have been seen: on an interface where nobody is known nobody can be asked.
+    is_listed: bool,
 }
 
 /// One interface.
@@ -67,6 +69,8 @@ struct Ear {
     /// Somebody is asked here now and then.
     is_asked: bool,
     is_dead: bool,
+    /// It is dead since an earlier process had found it so.
+    is_buried: bool,
 }
 
 /// What another node's session said last.
@@ -96,7 +100,7 @@ impl Hearing {
     /// Somebody has answered this node: another node, or a gateway.
     pub(crate) fn heard(&mut self, interface: u32, node: Option<&Node>, now: Timestamp) {
         let ear = self.ears.entry(interface).or_default();
-        (ear.last, ear.unanswered) = (Some(now), 0);
+        (ear.last, ear.unanswered, ear.is_dead) = (Some(now), 0, false);
         if let Some(node) = node {
             ear.heard.insert(node.clone(), now);
         }
@@ -133,6 +137,13 @@ impl Hearing {
         for name in dead {
             self.inherited.insert(name.clone());
             self.buried.entry(name).or_insert(now + STAYS_DEAD);
+        }
+    }
+
+    /// All sessions have been seen. What was asked before was asked of nobody.
+    pub(crate) fn listed(&mut self) {
+        if !std::mem::replace(&mut self.is_listed, true) {
+            self.ears.retain(|_, ear| ear.last.is_some());
         }
     }
 
@@ -180,21 +191,40 @@ impl Hearing {
     }
 
     fn look_at(&mut self, interface: &Interface, around: Around<'_>, now: Timestamp) -> Vec<Probe> {
-        let until = self.buried.get(&interface.name).copied();
+        let is_buried = self.is_buried(interface, around, now);
         let ear = self.ears.entry(interface.index).or_default();
-        let stays_dead = ear.last.is_none() && until.is_some_and(|until| now < until);
         ear.is_asked = true;
-        ear.is_dead |= stays_dead;
-        if ear.due().is_some_and(|due| due > now) {
+        let is_due = ear.due().is_none_or(|due| due <= now);
+        if !is_due && ear.is_buried == is_buried {
             return Vec::new();
         }
-        // What a thousand others say is looked at only when it matters.
-        let is_silent = ear.unanswered >= ENOUGH;
-        let used_to_hear = ear.last.is_some() || self.inherited.contains(&interface.name);
-        let is_dead = is_silent && used_to_hear && self.others_hear(interface);
+        let is_dead = is_buried || self.is_found_dead(interface);
         let ear = self.ears.entry(interface.index).or_default();
-        ear.is_dead = is_dead || stays_dead;
-        ear.ask(interface, around, now)
+        (ear.is_dead, ear.is_buried) = (is_dead, is_buried);
+        if is_due { ear.ask(interface, around, now) } else { Vec::new() }
+    }
+
+    /// Whether an interface is taken for dead since an earlier process had found it so. That is over, for good, when somebody was heard
+    /// on it, and when there is nobody who could be, or who could answer there in this node's place.
+    fn is_buried(&mut self, interface: &Interface, around: Around<'_>, now: Timestamp) -> bool {
+        let Some(until) = self.buried.get_mut(&interface.name).filter(|it| now < **it) else {
+            return false;
+        };
+        let was_heard = self.ears.get(&interface.index).is_some_and(|ear| ear.last.is_some());
+        if was_heard || self.is_listed && around.members(interface).next().is_none() {
+            *until = now;
+        }
+        now < *until
+    }
+
+    /// Whether this process finds that an interface is dead.
+    fn is_found_dead(&self, interface: &Interface) -> bool {
+        let ear = self.ears.get(&interface.index);
+        let is_silent = ear.is_some_and(|ear| ear.unanswered >= ENOUGH);
+        let used_to_hear =
+            ear.is_some_and(|ear| ear.last.is_some()) || self.inherited.contains(&interface.name);
+        // What a thousand others say is looked at only when it matters.
+        is_silent && used_to_hear && self.others_hear(interface)
     }
 
     /// Whether another node that is on this segment has said that it hears one there, for so long after this node last did that
@@ -225,7 +255,8 @@ impl Ear {
 
     /// When somebody is to be asked; `None`: at once.
     fn due(&self) -> Option<Timestamp> {
-        let again = if self.is_dead { INTERVAL } else { HURRY };
+        let is_known = self.is_dead && self.unanswered >= ENOUGH;
+        let again = if is_known { INTERVAL } else { HURRY };
         let again = self.asked.map(|asked| asked + again);
         let silent = self.last.map(|last| last + INTERVAL).filter(|_| self.unanswered == 0);
         again.max(silent)
@@ -296,7 +327,8 @@ mod tests {
                 };
                 neighbours.learn(node.into(), vec![link(1), link(2)], true);
             }
-            Self { hearing: Hearing::default(), neighbours, now: 10_000, asked: 0 }
+            let hearing = Hearing { is_listed: true, ..Hearing::default() };
+            Self { hearing, neighbours, now: 10_000, asked: 0 }
         }
 
         /// Runs, with those who answer by each interface, and what `b` says that it hears.
@@ -376,21 +408,36 @@ mod tests {
      {
         let there = heard_by("c", 2);
         let table = [
-            (&[MANAGEMENT][..], Some(&there), true, true),
-            (&[MANAGEMENT][..], None, true, false),
-            (&[MANAGEMENT, DATA][..], Some(&there), false, false),
+            (&[MANAGEMENT][..], Some(&there), [true, true, true]),
+            (&[MANAGEMENT][..], None, [true, true, false]),
+            (&[MANAGEMENT, DATA][..], Some(&there), [false, false, false]),
         ];
-        for (answering, says, soon, late) in table {
+        for (answering, says, expected) in table {
             let mut stage = Stage::new();
             stage.run(500, &[MANAGEMENT], None);
             stage.hearing.inherit(["eth2".to_owned()], [], at(stage.now));
-            stage.run(50, answering, says);
-            assert_eq!(stage.dead(), [DATA], "{answering:?}: nothing is announced there meanwhile");
-            stage.run(2500, answering, says);
-            assert_eq!(!stage.dead().is_empty(), soon, "{answering:?}, {says:?}");
-            stage.run(12_000, answering, says);
-            assert_eq!(!stage.dead().is_empty(), late, "{answering:?}, {says:?}");
+            let is_dead = [50, 2500, 12_000].map(|millis| {
+                stage.run(millis, answering, says);
+                stage.dead() == [DATA]
+            });
+            assert_eq!(is_dead, expected, "{answering:?}, {says:?}");
         }
+    }
+
+    #[test]
+    fn what_an_earlier_process_has_found_dead_is_not_so_where_nobody_could_answer_for_it() {
+        let mut stage = Stage::new();
+        stage.hearing.is_listed = false;
+        let neighbours = std::mem::take(&mut stage.neighbours);
+        stage.hearing.inherit(["eth2".to_owned()], [], at(stage.now));
+        stage.run(50, &[MANAGEMENT], None);
+        assert_eq!(stage.dead(), [DATA], "it is not known who is there");
+        stage.hearing.listed();
+        stage.run(50, &[MANAGEMENT], None);
+        assert_eq!(stage.dead(), [0; 0]);
+        stage.neighbours = neighbours;
+        stage.run(50, &[MANAGEMENT], None);
+        assert_eq!(stage.dead(), [0; 0], "it is judged by what is found now");
     }
 
     #[test]

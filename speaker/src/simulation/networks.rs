@@ -8,6 +8,7 @@ use arpeggio_wire::{Asker, MacAddr, Question};
 use super::{
     cluster::{Bridge, Cluster, Host, REPLACED, SPEAKER_REPLACED, ip, ip6, millis, secs, v4},
     machine::Card,
+    starts::by_rules,
 };
 
 /// Until an address is answered for again whose node finds out that its own card is dead.
@@ -116,6 +117,69 @@ fn a_card_that_was_found_dead_stays_cut_off_when_its_speaker_starts_again() {
         (0..4).filter(|it| *it != victim).for_each(|it| cluster.power_off(it));
         cluster.run(secs(20));
         assert_eq!(cluster.owner(ip(1, 100)), Some(victim), "{starts:?}: {cluster:?}");
+    }
+}
+
+/// How long an address on the second segment is dark that the first of three machines alone may announce, when some of them start again
+/// after a minute and others stay off. Before that something happens to their cards, which is mended when they start.
+fn dark_after_a_restart(
+    happens: impl FnOnce(&mut Cluster),
+    off: &[usize],
+    back: &[usize],
+) -> Duration {
+    let mut cluster = Cluster::on(&[&[0, 1][..]; 3]);
+    cluster.claim_on(ip(1, 100), by_rules(&[("node-0", &["eth1"])]));
+    cluster.run(secs(15));
+    happens(&mut cluster);
+    off.iter().for_each(|index| cluster.power_off(*index));
+    cluster.run(secs(60));
+    cluster.mark();
+    cluster.severed.clear();
+    for index in back {
+        cluster.machines[*index].cards[1].plug_in();
+        cluster.power_on(*index);
+    }
+    cluster.run(secs(15));
+    assert_eq!(cluster.owner(ip(1, 100)), Some(0), "{off:?} {back:?}: {cluster:?}");
+    cluster.longest_dark
+}
+
+/// Of such a card nothing was found but that its cable was out.
+#[test]
+fn a_cable_that_is_plugged_in_while_a_machine_is_off_costs_no_time() {
+    let all = &[0, 1, 2][..];
+    let table = [
+        (&[0][..], all, &[0][..]),
+        (&[0], all, all),
+        (all, all, all),
+        (&[0], &[0], &[0]),
+        (all, &[0], &[0]),
+    ];
+    for case @ (out, off, back) in table {
+        let pull = |cluster: &mut Cluster| {
+            out.iter().for_each(|index| cluster.cable(*index, 1, false));
+            cluster.run(secs(15));
+        };
+        let dark = dark_after_a_restart(pull, off, back);
+        assert!(dark <= millis(50), "{case:?}: {dark:?}");
+    }
+}
+
+/// It stays cut off for as long only as somebody could answer in its place and nobody answers there.
+#[test]
+fn a_card_that_was_found_dead_and_is_mended_while_its_machine_is_off_costs_little_time() {
+    // What happened on a card that was dead is found out before anything is announced there.
+    let table = [(false, millis(350)), (true, millis(50))];
+    for (others_leave, most) in table {
+        let sever = |cluster: &mut Cluster| {
+            cluster.severed.insert((0, 1));
+            cluster.run(secs(15));
+            cluster.power_off(0);
+            let leaving = (1..3).filter(|_| others_leave);
+            leaving.for_each(|index| cluster.cable(index, 1, false));
+        };
+        let dark = dark_after_a_restart(sever, &[0], &[0]);
+        assert!(dark <= most, "{others_leave}: {dark:?}");
     }
 }
 

@@ -169,7 +169,7 @@ fn nobody_is_told_of_an_address_while_labels_are_not_known() {
 }
 
 /// Rules for one node each, and the interfaces that they name.
-fn by_rules(rules: &[(&str, &[&str])]) -> WrittenAnnounceTerms {
+pub(super) fn by_rules(rules: &[(&str, &[&str])]) -> WrittenAnnounceTerms {
     let rule = |(node, interfaces): &(&str, &[&str])| {
         let selector = json!({ "matchLabels": { HOST: node } });
         json!({ "nodeSelectors": [selector], "interfaces": interfaces })
