@@ -148,7 +148,8 @@ pub(crate) struct Engine {
 /// Another process of this node, as in an upgrade or before a restart.
 #[derive(Debug, Default)]
 struct Twin {
-    /// By this node's session that was there when this process began. Its writer may have ended since.
+    /// By this node's session that was there when this process began, or the API server went back to an earlier state. Its writer may
+    /// have ended since.
     first: Option<Shown>,
     /// When it last renewed the session.
     renewed: Option<Timestamp>,
@@ -164,6 +165,11 @@ impl Twin {
             self.renewed = Some(now);
         }
         !is_ours || !self.has_spoken
+    }
+
+    /// Versions begin anew: the history that they were of is no more. What is shown next is what somebody has left there.
+    fn rewound(&mut self) {
+        self.first = None;
     }
 }
 
@@ -381,17 +387,21 @@ impl Engine {
             Input::Stop => return self.stop(),
         };
         match &event {
-            // Any version of a record is newer than one of a history that is no more.
-            Event::Rewound => {
-                self.rehearsals.rewound();
-                self.hearing.rewound();
-                self.doubles.forget();
-                self.locks.values_mut().for_each(|record| record.lock.version = Version(0));
-            }
+            Event::Rewound => self.rewound(),
             Event::Wrote { write, outcome } => self.wrote(write, *outcome),
             _ => {}
         }
         self.elector.handle(self.now(), event);
+    }
+
+    /// Any version of a record is newer than one of a history that is no more.
+    fn rewound(&mut self) {
+        self.twin.rewound();
+        self.rehearsals.rewound();
+        self.hearing.rewound();
+        self.failovers.rewound();
+        self.doubles.forget();
+        self.locks.values_mut().for_each(|record| record.lock.version = Version(0));
     }
 
     fn wrote(&mut self, write: &Write, outcome: Outcome) {
@@ -1079,7 +1089,7 @@ fn is_by_speaker(said: Said, is_for_services: bool, holds: bool) -> bool {
 
 #[cfg(test)]
 mod tests {
-    use arpeggio_election::Epoch;
+    use arpeggio_election::{Epoch, Renewal};
 
     use super::*;
 
@@ -1094,6 +1104,23 @@ mod tests {
         twin.own_session_seen(&shown(8), true, at(3));
         assert_eq!(twin.renewed, None);
         twin.own_session_seen(&shown(9), false, at(4));
+        assert_eq!(twin.renewed, Some(at(4)));
+    }
+
+    #[test]
+    fn another_process_is_noticed_after_the_api_server_went_back_to_an_earlier_state() {
+        let at = |seconds| Timestamp::from_origin(Duration::from_secs(seconds));
+        let shown = |version, renewal| Session {
+            renewal: Some(Renewal(renewal)),
+            ..Session::live("node-1".into(), Epoch(1), Version(version))
+        };
+        let mut twin = Twin::default();
+        twin.own_session_seen(&shown(70, 7), true, at(1));
+        twin.rewound();
+        twin.own_session_seen(&shown(5, 1), false, at(2));
+        assert_eq!(twin.renewed, None, "whoever wrote it then may have ended long ago");
+        twin.own_session_seen(&shown(6, 8), true, at(3));
+        twin.own_session_seen(&shown(7, 9), false, at(4));
         assert_eq!(twin.renewed, Some(at(4)));
     }
 

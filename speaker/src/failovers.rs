@@ -56,6 +56,11 @@ impl Failovers {
         }
     }
 
+    /// Versions begin anew: the history that they were of is no more.
+    pub(crate) fn rewound(&mut self) {
+        self.signs.values_mut().for_each(|signs| signs.shown.rewound());
+    }
+
     /// A session's record no longer exists.
     pub(crate) fn session_gone(&mut self, node: &Node) {
         self.signs.remove(node);
@@ -227,7 +232,10 @@ mod tests {
         assert_eq!(announced(&mut failovers, "node-1", 6100), Some(5100));
         failovers.session_seen(&session(9, false), at(6200));
         assert_eq!(announced(&mut failovers, "node-1", 6300), Some(100));
+        failovers.rewound();
+        failovers.session_seen(&session(2, false), at(6400));
+        assert_eq!(announced(&mut failovers, "node-1", 6500), Some(100), "versions begin anew");
         failovers.session_gone(&"node-1".into());
-        assert_eq!(announced(&mut failovers, "node-1", 6400), None);
+        assert_eq!(announced(&mut failovers, "node-1", 6600), None);
     }
 }
