@@ -19,6 +19,7 @@ use arpeggio_forwarding::Written;
 use k8s_openapi::{
     api::coordination::v1::{Lease, LeaseSpec},
     apimachinery::pkg::apis::meta::v1::MicroTime,
+    jiff::SignedDuration,
 };
 use serde_json::{Value, json};
 
@@ -71,6 +72,14 @@ pub struct ForwarderRecord {
 }
 
 impl ForwarderRecord {
+    /// Whether the forwarder does not renew its Lease any more though its node's speaker does, which has last `renewed` the session then.
+    /// Both write the time of one clock, and neither does while the API server is away.
+    pub fn is_stale(&self, renewed: Option<&MicroTime>) -> bool {
+        let (Some(renewed), Some(written)) = (renewed, &self.renewed) else { return false };
+        let stale = SignedDuration::try_from(STALE).unwrap_or(SignedDuration::MAX);
+        renewed.0.duration_since(written.0) >= stale
+    }
+
     /// The addresses of which the node still has connections though it does not serve them any more, and how many. It counts only
     /// as long as the node lives.
     pub fn left_behind(&self) -> impl Iterator<Item = (IpAddr, u32)> {
@@ -290,6 +299,18 @@ mod tests {
         let mut lease = created(&says());
         lease.metadata.name = Some("forwarder-".into());
         assert!(parse(&lease).is_err());
+    }
+
+    #[test]
+    fn a_forwarder_is_stale_whose_speaker_has_gone_on_for_long() {
+        let record = parse(&created(&says())).unwrap();
+        let at = |seconds| MicroTime(Timestamp::from_second(seconds).unwrap());
+        for (seconds, expected) in [(-600, false), (0, false), (179, false), (180, true)] {
+            assert_eq!(record.is_stale(Some(&at(seconds))), expected, "{seconds}");
+        }
+        assert!(!record.is_stale(None), "there is no speaker");
+        let untimed = ForwarderRecord { renewed: None, ..record };
+        assert!(!untimed.is_stale(Some(&at(600))));
     }
 
     #[test]

@@ -208,6 +208,7 @@ codes! {
     F104 Forwarders Warning "Install the forwarder, as docs/connections.md says, or do not ask for spread."
     F105 Forwarders Warning "Take the forwarder out, or let kube-proxy translate, in the mode nftables or iptables."
     F106 Forwarders Info "Try a move with open connections: arpeggio drill; docs/connections.md says which modes were tried."
+    F107 Forwarders Warning "See the log of the container forwarder in the speaker's pod there, that of the process before as well."
 }
 
 impl Code {

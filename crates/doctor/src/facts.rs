@@ -320,6 +320,8 @@ pub struct Forwarder {
     pub running: Option<String>,
     /// Why it can pass nothing on, if so.
     pub unable: Option<String>,
+    /// Why it counts as none though it has not stopped, if so: it does not renew its Lease.
+    pub stale: Option<String>,
     /// Whether only a newer release understands the Lease.
     pub newer: bool,
 }

@@ -13,8 +13,11 @@ use arpeggio_doctor::{
     facts::{Forwarder, Lock, Session},
 };
 use arpeggio_election::{Epoch, SessionState};
+use arpeggio_forwarding::LeftOut;
 use arpeggio_runtime::server_clock;
-use k8s_openapi::{api::coordination::v1::Lease, jiff::Timestamp};
+use k8s_openapi::{
+    api::coordination::v1::Lease, apimachinery::pkg::apis::meta::v1::MicroTime, jiff::Timestamp,
+};
 use kube::{Api, Client, api::ListParams};
 
 use super::kubernetes::list;
@@ -46,7 +49,7 @@ impl Leases {
         let latest = later.unwrap_or(self);
         let before = self.versions();
         let mut said = Said::default();
-        let (mut sessions, mut locks) = (Vec::new(), Vec::new());
+        let (mut sessions, mut locks, mut forwarders) = (Vec::new(), Vec::new(), Vec::new());
         for lease in &latest.leases {
             let parsed = match Kind::of(lease) {
                 Some(Kind::Session) => session::parse(lease).map(|it| sessions.push((it, lease))),
@@ -54,7 +57,7 @@ impl Leases {
                 Some(Kind::Forwarder) => forwarder::parse(lease).map(|record| {
                     let newer = lease::newer_format(lease);
                     said.damaged.extend(newer.map(|format| newer_forwarder(&record, format)));
-                    said.forwarders.push(forwarder_of(record, newer.is_some()));
+                    forwarders.push((record, newer.is_some()));
                 }),
                 None => Ok(()),
             };
@@ -69,6 +72,9 @@ impl Leases {
             ))
         }));
         said.locks = locks.iter().map(|it| lock(it, &sessions)).collect();
+        let forwarders = forwarders.into_iter();
+        said.forwarders =
+            forwarders.map(|(record, newer)| forwarder_of(record, newer, &sessions)).collect();
         said.sessions = sessions
             .iter()
             .map(|(record, lease)| {
@@ -97,13 +103,17 @@ pub(super) fn seconds_from(time: Timestamp, now: Timestamp) -> i64 {
     time.duration_since(now).as_secs()
 }
 
+fn renewed(lease: &Lease) -> Option<&MicroTime> {
+    lease.spec.as_ref()?.renew_time.as_ref()
+}
+
 fn session(record: &SessionRecord, lease: &Lease, now: Timestamp, alive: bool) -> Session {
     let of = &record.session;
     let (ended, accused_by) = match &of.state {
         SessionState::Live { accused_by } => (None, accused_by.as_ref().map(ToString::to_string)),
         SessionState::Ended { reason, .. } => (Some(reason.to_string()), None),
     };
-    let renewed = lease.spec.as_ref().and_then(|spec| spec.renew_time.as_ref());
+    let renewed = renewed(lease);
     let interfaces = of.reach.iter().flat_map(|reach| &reach.interfaces);
     let gateways =
         interfaces.clone().flat_map(|it| it.gateways.iter().map(|at| (it.name.clone(), *at)));
@@ -129,9 +139,16 @@ fn newer_forwarder(record: &ForwarderRecord, format: &str) -> String {
     format!("Lease {name} has format {format}, which only a newer release understands")
 }
 
-fn forwarder_of(record: ForwarderRecord, newer: bool) -> Forwarder {
+fn forwarder_of(
+    record: ForwarderRecord,
+    newer: bool,
+    sessions: &[(SessionRecord, &Lease)],
+) -> Forwarder {
+    let session = sessions.iter().find(|(it, _)| it.session.node == record.node);
+    let is_stale = record.is_stale(session.and_then(|(_, lease)| renewed(lease)));
+    let stale = is_stale.then(|| LeftOut::ForwarderStale.to_string());
     let (running, unable) = record.says.map(|it| (it.instance, it.unable)).unzip();
-    Forwarder { node: record.node.to_string(), running, unable: unable.flatten(), newer }
+    Forwarder { node: record.node.to_string(), running, unable: unable.flatten(), stale, newer }
 }
 
 fn lock(record: &LockRecord, sessions: &[(SessionRecord, &Lease)]) -> Lock {
@@ -219,11 +236,27 @@ mod tests {
         let mut said = say(json!({ "arpeggio.dev/unable": "no nf_tables" }));
         let (node, running) = ("node-1".to_owned(), Some("node-1".to_owned()));
         let unable = Some("no nf_tables".to_owned());
-        assert_eq!(said.forwarders.remove(0), Forwarder { node, running, unable, newer: false });
+        let expected = Forwarder { node, running, unable, ..Forwarder::default() };
+        assert_eq!(said.forwarders.remove(0), expected);
         assert!(said.damaged.is_empty());
         let said = say(json!({ "arpeggio.dev/format": "2" }));
         assert_eq!((said.forwarders[0].newer, &said.forwarders[0].running), (true, &None));
         assert!(said.damaged[0].contains("newer release"), "{:?}", said.damaged);
+    }
+
+    #[test]
+    fn a_forwarder_is_stale_whose_node_goes_on_without_it() {
+        let stale = |renewed: &str| {
+            let mut session = lease("session-node-1", "session", 1, &json!({}));
+            let renewed = serde_json::from_value(json!(renewed)).unwrap();
+            session.spec.as_mut().unwrap().renew_time = Some(renewed);
+            let forwarder = lease("forwarder-node-1", "forwarder", 1, &json!({}));
+            let read_at = "2026-01-01T00:05:00Z".parse().unwrap();
+            Leases { leases: vec![forwarder, session], read_at }.say(None).forwarders.remove(0)
+        };
+        assert_eq!(stale("2026-01-01T00:02:59.000000Z").stale, None);
+        let why = stale("2026-01-01T00:03:00.000000Z").stale;
+        assert!(why.is_some_and(|it| it.contains("has not renewed its Lease")));
     }
 
     #[test]

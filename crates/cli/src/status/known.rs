@@ -3,7 +3,7 @@
 use std::collections::BTreeSet;
 
 use arpeggio_api::{
-    forwarder::{self, Forwarder, ForwarderRecord, STALE},
+    forwarder::{self, Forwarder, ForwarderRecord},
     lease::{Kind, LeaseError},
     lock::{self, LockRecord},
     session::{self, SessionRecord},
@@ -11,7 +11,7 @@ use arpeggio_api::{
 use arpeggio_election::{Node, SessionState};
 use k8s_openapi::{
     api::{coordination::v1::Lease, core::v1::Service},
-    jiff::{SignedDuration, Timestamp},
+    jiff::Timestamp,
 };
 use kube::ResourceExt;
 
@@ -118,15 +118,12 @@ impl Status {
         self.forwarders.iter().find(|it| it.node == *node)?.says.as_ref()
     }
 
-    /// Whether a forwarder does not renew its Lease any more though its node's speaker does. Both write the time of one clock, and neither
-    /// does while the API server is away.
+    /// Whether a forwarder does not renew its Lease any more though its node's speaker does.
     pub(super) fn is_stale(&self, record: &ForwarderRecord) -> bool {
         let mut sessions = self.sessions.iter();
         let session = sessions.find(|(session, _)| session.session.node == record.node);
         let renewed = session.and_then(|(_, lease)| lease.spec.as_ref()?.renew_time.as_ref());
-        let (Some(renewed), Some(written)) = (renewed, &record.renewed) else { return false };
-        let stale = SignedDuration::try_from(STALE).unwrap_or(SignedDuration::MAX);
-        renewed.0.duration_since(written.0) >= stale
+        record.is_stale(renewed)
     }
 
     /// The same of the forwarder of a node.

@@ -14,7 +14,10 @@ pub(super) fn check(facts: &Facts) -> Vec<Finding> {
         let installation = facts.installation.as_ref().ok();
         let spread = spread(facts);
         let lacks = lacks(&spread);
-        let finding = |it: &Forwarder| left(it, facts, installation).or_else(|| unable(it, &lacks));
+        let finding = |it: &Forwarder| {
+            let left = left(it, facts, installation);
+            left.or_else(|| stale(it, &lacks)).or_else(|| unable(it, &lacks))
+        };
         let mut findings: Vec<Finding> = forwarders.iter().filter_map(finding).collect();
         findings.extend(forwarders.iter().any(runs).then(|| without_effect(facts)).flatten());
         if let Some(installation) = installation {
@@ -69,6 +72,13 @@ fn unable(forwarder: &Forwarder, lacks: &str) -> Option<Finding> {
     let why = forwarder.unable.as_ref()?;
     let seen = format!("{lacks}: {why}");
     Some(Finding::new(Code::F101, format!("node {}", forwarder.node), seen))
+}
+
+/// What it says of itself is old then.
+fn stale(forwarder: &Forwarder, lacks: &str) -> Option<Finding> {
+    let why = forwarder.stale.as_ref().filter(|_| runs(forwarder))?;
+    let seen = format!("{lacks}: {why}");
+    Some(Finding::new(Code::F107, format!("node {}", forwarder.node), seen))
 }
 
 /// Where nobody has a forwarder, nobody wants one, unless an address needs it.
@@ -158,11 +168,18 @@ mod tests {
         assert_eq!(changed(|it| it[0].running = None), [(Code::F102, Warning)]);
         assert_eq!(changed(|it| (it[0].running, it[0].newer) = (None, true)), []);
         assert_eq!(changed(|it| it[0].running = Some("old".into())), [(Code::F103, Warning)]);
+        let stale = |it: &mut Forwarder| it.stale = Some("not renewed".into());
+        assert_eq!(changed(|it| stale(&mut it[0])), [(Code::F107, Warning)]);
+        let unable = |it: &mut Forwarder| it.unable = Some("no nf_tables".into());
+        let both = |it: &mut Vec<Forwarder>| (unable(&mut it[0]), stale(&mut it[0]));
+        assert_eq!(changed(|it| _ = both(it)), [(Code::F107, Warning)], "what it said is old");
+        let stopped = |it: &mut Vec<Forwarder>| (stale(&mut it[0]), it[0].running = None);
+        assert_eq!(changed(|it| _ = stopped(it)), [(Code::F102, Warning)]);
         let gone = Forwarder {
             node: "gone".into(),
             running: Some("speaker-4".into()),
             unable: Some("no nf_tables".into()),
-            newer: false,
+            ..Forwarder::default()
         };
         assert_eq!(changed(|it| it.push(gone)), [(Code::F103, Warning)]);
     }
