@@ -39,6 +39,9 @@ const MOST: usize = 16;
 /// So many questions in a row that nobody answers say something.
 const ENOUGH: u32 = 4;
 
+/// So many interfaces are remembered that cannot be used now: a node has fewer, and may make and remove some with ever new names.
+const REMEMBERED: usize = 64;
+
 /// An interface that an earlier process had found dead stays so for this long, unless somebody is heard on it: until then this
 /// process has asked often enough, and the others have said anew whom they hear.
 const STAYS_DEAD: Duration = Duration::from_secs(10);
@@ -48,6 +51,8 @@ const STAYS_DEAD: Duration = Duration::from_secs(10);
 pub(crate) struct Hearing {
     /// By the interfaces' indices.
     ears: BTreeMap<u32, Ear>,
+    /// What is known of interfaces that cannot be used now, or are not there, by their names: it is so again when they come back.
+    covered: BTreeMap<String, Ear>,
     said: BTreeMap<Node, Word>,
     /// The interfaces that this node's last process heard somebody on, or had found dead.
     inherited: BTreeSet<String>,
@@ -60,6 +65,8 @@ pub(crate) struct Hearing {
 /// One interface.
 #[derive(Debug, Default)]
 struct Ear {
+    /// The interface's name. Empty before it was first looked at.
+    name: String,
     heard: BTreeMap<Node, Timestamp>,
     /// When anybody was heard last.
     last: Option<Timestamp>,
@@ -181,13 +188,41 @@ impl Hearing {
     pub(crate) fn tick(&mut self, around: Around<'_>, now: Timestamp) -> Vec<Probe> {
         let usable = around.links.interfaces.iter().filter(|it| it.flaw().is_none());
         let usable: Vec<&Interface> = usable.filter(|it| subnets(it).next().is_some()).collect();
-        self.ears.retain(|index, _| usable.iter().any(|it| it.index == *index));
+        self.cover(&usable);
+        usable.iter().for_each(|it| self.uncover(it));
         self.ears.values_mut().for_each(|ear| ear.is_asked = false);
         let mut questions = Vec::new();
         if usable.len() > 1 {
             usable.iter().for_each(|it| questions.extend(self.look_at(it, around, now)));
         }
         questions
+    }
+
+    /// Puts away what is known of interfaces that cannot be used now.
+    fn cover(&mut self, usable: &[&Interface]) {
+        let is_usable = |index: u32| usable.iter().any(|it| it.index == index);
+        for (_, ear) in self.ears.extract_if(.., |index, _| !is_usable(*index)) {
+            // Where nobody was ever heard nothing is known.
+            if ear.last.is_some() && !ear.name.is_empty() {
+                self.covered.insert(ear.name.clone(), ear);
+            }
+        }
+        while self.covered.len() > REMEMBERED {
+            let oldest = self.covered.iter().min_by_key(|(_, ear)| ear.last);
+            let Some(oldest) = oldest.map(|(name, _)| name.clone()) else { break };
+            self.covered.remove(&oldest);
+        }
+    }
+
+    /// An interface that can be used again is as dead as it was, and one that was not is asked from the start.
+    fn uncover(&mut self, interface: &Interface) {
+        let before = self.covered.remove(&interface.name);
+        let ear = self.ears.entry(interface.index).or_default();
+        if let Some(before) = before.filter(|_| ear.last.is_none()) {
+            let unanswered = if before.is_dead { before.unanswered } else { 0 };
+            *ear = Ear { asked: None, unanswered, ..before };
+        }
+        ear.name.clone_from(&interface.name);
     }
 
     fn look_at(&mut self, interface: &Interface, around: Around<'_>, now: Timestamp) -> Vec<Probe> {
@@ -333,9 +368,19 @@ mod tests {
 
         /// Runs, with those who answer by each interface, and what `b` says that it hears.
         fn run(&mut self, millis: u64, answering: &[u32], says: Option<&HeardOn>) {
-            let (links, me) = (links(), Node::from("a"));
+            self.run_with(&links(), millis, answering, says);
+        }
+
+        fn run_with(
+            &mut self,
+            links: &Links,
+            millis: u64,
+            answering: &[u32],
+            says: Option<&HeardOn>,
+        ) {
+            let me = Node::from("a");
             for now in (self.now..self.now + millis).step_by(50) {
-                let around = Around { me: &me, links: &links, neighbours: &self.neighbours };
+                let around = Around { me: &me, links, neighbours: &self.neighbours };
                 let asked = self.hearing.tick(around, at(now));
                 self.asked += asked.len();
                 for probe in asked.iter().filter(|it| answering.contains(&it.interface)) {
@@ -364,6 +409,32 @@ mod tests {
         assert_eq!(stage.dead(), [DATA]);
         stage.run(2000, &[MANAGEMENT, DATA], Some(&there));
         assert_eq!(stage.dead(), [0; 0], "somebody answers again");
+    }
+
+    /// The switch was started again and has lost its own cable, or the cable is in another port.
+    #[test]
+    fn an_interface_that_comes_back_is_known() {
+        let there = heard_by("c", 2);
+        let mut without = links();
+        without.interfaces[1].carrier = false;
+        let mut anew = links();
+        anew.interfaces[1].index = 3;
+        for (again, index) in [(links(), DATA), (anew, 3)] {
+            let mut stage = Stage::new();
+            stage.run(5000, &[MANAGEMENT, DATA], Some(&there));
+            stage.run_with(&without, 5000, &[MANAGEMENT], Some(&there));
+            stage.run_with(&again, 50, &[MANAGEMENT], Some(&there));
+            assert_eq!(stage.dead(), [0; 0], "somebody may answer");
+            stage.run_with(&again, 5000, &[MANAGEMENT], Some(&there));
+            assert_eq!(stage.dead(), [index]);
+            stage.run_with(&without, 5000, &[MANAGEMENT], Some(&there));
+            stage.run_with(&again, 50, &[MANAGEMENT], Some(&there));
+            assert_eq!(stage.dead(), [index], "it was dead before");
+            stage.run_with(&again, 5000, &[MANAGEMENT], Some(&there));
+            assert_eq!(stage.dead(), [index]);
+            stage.run_with(&again, 2000, &[MANAGEMENT, index], Some(&there));
+            assert_eq!(stage.dead(), [0; 0], "somebody answers again");
+        }
     }
 
     #[test]

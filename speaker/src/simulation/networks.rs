@@ -120,6 +120,28 @@ fn a_card_that_was_found_dead_stays_cut_off_when_its_speaker_starts_again() {
     }
 }
 
+/// The switch behind a card is started again and has lost its own cable: the carrier comes back, and nobody answers behind it.
+#[test]
+fn a_card_that_comes_back_dead_is_found_so_and_gets_nothing() {
+    let mut cluster = Cluster::on(&[&[0, 1][..]; 4]);
+    cluster.settle(&[ip(0, 100), ip(1, 100), ip(1, 101)]);
+    let victim = cluster.owner(ip(1, 100)).unwrap();
+    cluster.cable(victim, 1, false);
+    cluster.run(secs(2));
+    cluster.severed.insert((victim, 1));
+    cluster.cable(victim, 1, true);
+    cluster.run(secs(10));
+    cluster.mark();
+    (110..114).for_each(|last| cluster.claim(ip(1, last)));
+    let other = (victim + 1) % 4;
+    cluster.power_off(other);
+    cluster.run(secs(20));
+    for last in [100, 101, 110, 111, 112, 113] {
+        let owner = cluster.owner(ip(1, last));
+        assert!(owner.is_some_and(|it| it != victim), "{last}: {owner:?} {cluster:?}");
+    }
+}
+
 /// How long an address on the second segment is dark that the first of three machines alone may announce, when some of them start again
 /// after a minute and others stay off. Before that something happens to their cards, which is mended when they start.
 fn dark_after_a_restart(
