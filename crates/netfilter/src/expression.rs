@@ -47,7 +47,7 @@ pub enum Expression {
         /// Where to.
         to: Register,
     },
-    /// Writes bytes into the packet. No checksum is corrected.
+    /// Writes bytes into the packet.
     SetPayload {
         /// Counted from here.
         header: Header,
@@ -57,6 +57,9 @@ pub enum Expression {
         length: u32,
         /// Where from.
         from: Register,
+        /// Where in the header its checksum is, which is corrected. The first byte and the number of bytes must be even then. `None`: no
+        /// checksum is corrected.
+        checksum: Option<u32>,
     },
     /// Loads 1 where an IPv6 packet has an extension header of this type, 0 otherwise.
     HasExtension {
@@ -80,6 +83,15 @@ pub enum Expression {
         register: Register,
         /// The mask.
         mask: Vec<u8>,
+    },
+    /// Keeps the bits of the mask, and sets others.
+    SetBits {
+        /// What is changed, in place.
+        register: Register,
+        /// The bits that stay.
+        mask: Vec<u8>,
+        /// The bits that are set, none of them in the mask.
+        bits: Vec<u8>,
     },
     /// Loads the state that conntrack gives the packet, see [`conntrack_state`].
     ConntrackState {
@@ -256,7 +268,7 @@ impl Expression {
             Self::Payload { .. } | Self::SetPayload { .. } => "payload",
             Self::HasExtension { .. } => "exthdr",
             Self::Compare { .. } => "cmp",
-            Self::Mask { .. } => "bitwise",
+            Self::Mask { .. } | Self::SetBits { .. } => "bitwise",
             Self::ConntrackState { .. } => "ct",
             Self::InSet { .. } | Self::LookUp { .. } | Self::LookUpVerdict { .. } => "lookup",
             Self::Hash { .. } => "hash",
@@ -277,11 +289,12 @@ impl Expression {
                 .number(2, header.number())
                 .number(3, *offset)
                 .number(4, *length),
-            Self::SetPayload { header, offset, length, from } => data
-                .number(5, from.number())
-                .number(2, header.number())
-                .number(3, *offset)
-                .number(4, *length),
+            Self::SetPayload { header, offset, length, from, checksum } => {
+                data.number(5, from.number()).number(2, header.number());
+                data.number(3, *offset).number(4, *length);
+                // NFT_PAYLOAD_CSUM_INET
+                checksum.iter().fold(data, |data, at| data.number(6, 1).number(7, *at))
+            }
             Self::HasExtension { kind, to } => {
                 // Offset 0, length 1, NFT_EXTHDR_F_PRESENT, NFT_EXTHDR_OP_IPV6.
                 data.number(1, to.number())
@@ -295,7 +308,10 @@ impl Expression {
                 .number(1, register.number())
                 .number(2, comparison.number())
                 .nest(3, |data| plain(data, value)),
-            Self::Mask { register, mask } => write_mask(data, *register, mask),
+            Self::Mask { register, mask } => {
+                write_bits(data, *register, mask, &vec![0; mask.len()])
+            }
+            Self::SetBits { register, mask, bits } => write_bits(data, *register, mask, bits),
             Self::ConntrackState { to } => data.number(1, to.number()).number(2, 0),
             Self::InSet { set, key, inverted } => {
                 data.text(1, set).number(2, key.number()).number(5, u32::from(*inverted))
@@ -330,13 +346,18 @@ impl Expression {
     }
 }
 
-fn write_mask<'a>(data: &'a mut Attributes, register: Register, mask: &[u8]) -> &'a mut Attributes {
+fn write_bits<'a>(
+    data: &'a mut Attributes,
+    register: Register,
+    mask: &[u8],
+    bits: &[u8],
+) -> &'a mut Attributes {
     let length = u32::try_from(mask.len()).unwrap_or(u32::MAX);
     data.number(1, register.number())
         .number(2, register.number())
         .number(3, length)
         .nest(4, |data| plain(data, mask))
-        .nest(5, |data| plain(data, &vec![0; mask.len()]))
+        .nest(5, |data| plain(data, bits))
 }
 
 /// As `NFTA_DATA_VALUE`.

@@ -82,6 +82,17 @@ fn everything() -> Contents {
         Expression::InSet { set: "fellows".to_owned(), key: R0, inverted: true },
         Expression::Verdict(Verdict::Return),
     ];
+    let mark = vec![
+        payload(Header::Network, 0, 2, R0),
+        Expression::SetBits { register: R0, mask: vec![0xff, 0x03], bits: vec![0, 0xb8] },
+        Expression::SetPayload {
+            header: Header::Network,
+            offset: 0,
+            length: 2,
+            from: R0,
+            checksum: Some(10),
+        },
+    ];
     let pass = vec![
         payload(Header::Network, 12, 4, R0),
         payload(Header::Transport, 0, 2, R1),
@@ -101,7 +112,7 @@ fn everything() -> Contents {
         ]),
         chains: BTreeMap::from([
             ("base".to_owned(), prerouting(vec![base])),
-            ("one".to_owned(), Chain { hook: None, rules: vec![state, pass] }),
+            ("one".to_owned(), Chain { hook: None, rules: vec![state, mark, pass] }),
         ]),
     }
 }
@@ -125,6 +136,7 @@ fn rules_are_what_nft_sees() {
             "192.0.2.1 . tcp . 443 : accept",
             "@ll,48,48 != @fellows return",
             "02:00:00:00:00:01",
+            "ip dscp set ef",
             "jhash ip saddr . th sport mod 1024 seed 0x7",
             "counter name \"passed\"",
         ] {
@@ -367,7 +379,13 @@ fn frames_are_written_to_and_forwarded() {
             value: [[2, 0x11, 0x11, 0x11, 0x11, 0x11], [2, 0x22, 0x22, 0x22, 0x22, 0x22]].concat(),
             to: R0,
         },
-        Expression::SetPayload { header: Header::Link, offset: 0, length: 12, from: R0 },
+        Expression::SetPayload {
+            header: Header::Link,
+            offset: 0,
+            length: 12,
+            from: R0,
+            checksum: None,
+        },
         Expression::Load { value: index(&here, "out").to_ne_bytes().to_vec(), to: R4 },
         Expression::Forward { device: R4 },
     ];

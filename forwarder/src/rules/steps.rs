@@ -378,7 +378,13 @@ pub(super) fn readdress(to: [u8; 6], own: [u8; 6], device: u32, counter: &str) -
     vec![
         Expression::NamedCounter(counter.to_owned()),
         Expression::Load { value: [to, own].concat(), to: FIRST },
-        Expression::SetPayload { header: Header::Link, offset: 0, length: 12, from: FIRST },
+        Expression::SetPayload {
+            header: Header::Link,
+            offset: 0,
+            length: 12,
+            from: FIRST,
+            checksum: None,
+        },
         Expression::Load { value: device.to_ne_bytes().to_vec(), to: BUCKET },
         Expression::Forward { device: BUCKET },
     ]
