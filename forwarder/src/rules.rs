@@ -10,8 +10,9 @@
 //!     daddr: address ADDRESS                              daddr: address ADDRESS
 //!   address ADDRESS                                     address ADDRESS
 //!     conntrack knows it: accept                          from a fellow: accept
-//!     other, a spread port: port ADDRESS PORT             a fragment: fragments ADDRESS
-//!     other: pass ADDRESS                                 protocol, port: port ADDRESS PORT
+//!     invalid TCP: mark it                                a fragment: fragments ADDRESS
+//!     other, a spread port: port ADDRESS PORT             protocol, port: port ADDRESS PORT
+//!     other: pass ADDRESS
 //!   pass ADDRESS                                        port ADDRESS PORT
 //!     from a fellow: dup to it, drop; else: reset ADDRESS first, bucket: to ADDRESS MAC DEVICE
 //!     dup to it, drop; else: reset ADDRESS                others, bucket: to ADDRESS MAC DEVICE
@@ -24,7 +25,8 @@
 //!     TCP: reset
 //! ```
 //!
-//! Before each `dup` is a rule that drops what has come to the end of its hop limit.
+//! Before each `dup` is a rule that drops what has come to the end of its hop limit; before each rule that ends the search, one that drops
+//! what is marked.
 
 mod compile;
 mod counting;

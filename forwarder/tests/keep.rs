@@ -260,12 +260,15 @@ fn quic_goes_on_and_plain_udp_goes_to_the_new_owner() {
     });
 }
 
-/// Conntrack finds nothing right in a packet far outside of the window, and gives it no connection, though it has one.
+/// Conntrack finds nothing right in a packet far outside of the window, and gives it no connection, though it has one. No other node
+/// knows it, and none has a backend reset it.
 #[test]
-fn a_packet_that_does_not_fit_a_known_connection_does_not_leave_its_node() {
+fn a_packet_that_does_not_fit_a_known_connection_resets_it_nowhere() {
     both(|segment| {
         segment.move_to(2);
         let mut rules = segment.rules(2, &segment.passing(2, segment.hop(2, 1), segment.hop(2, 1)));
+        let last = PlannedAddress { reset: Reset::FromFellow, ..PlannedAddress::default() };
+        let mut one = segment.rules(1, &segment.plan(1, last));
         let mut open = Raw::open(segment, 40_001);
         assert_eq!(open.ask(), Some(2));
         for _ in 0..3 {
@@ -274,13 +277,37 @@ fn a_packet_that_does_not_fit_a_known_connection_does_not_leave_its_node() {
             assert_eq!(open.ask(), Some(2));
         }
         let service = segment.version.service();
-        assert_eq!(passed(&mut rules, &Counting::PassedFromOutside(service)), 0);
+        assert_eq!(passed(&mut rules, &Counting::PassedFromOutside(service)), 3);
+        assert_eq!(passed(&mut one, &Counting::Reset(service)), 0);
+        let kept = Passing { from_outside: segment.hop(1, 3), from_fellow: Way::Local };
+        let last = PlannedAddress { passing: kept, ..PlannedAddress::default() };
+        segment.node(1).run(|| one.apply(&segment.plan(1, last)).unwrap());
+        open.send(PSH | ACK, open.next + 10_000_000, b"far\n");
+        assert!(open.receive().is_none_or(|it| it.flags & RST == 0), "a backend has reset it");
+        assert_eq!(open.ask(), Some(2));
         let planned = PlannedAddress { reset: Reset::Everything, ..PlannedAddress::default() };
         let plan = segment.plan(2, planned);
         segment.node(2).run(|| rules.apply(&plan).unwrap());
         open.send(PSH | ACK, open.next + 10_000_000, b"far\n");
         assert!(open.receive().is_none_or(|it| it.flags & RST == 0), "it was reset");
         assert_eq!(open.ask(), Some(2));
+    });
+}
+
+/// Where an address goes away and comes back, a client may have used a port again meanwhile. Who had the first connection of that port
+/// remembers it for two minutes after its end, and finds nothing right in a packet of the second one.
+#[test]
+fn a_client_that_uses_a_port_again_is_not_left_without_an_answer() {
+    both(|segment| {
+        let mut first = Raw::open(segment, 45_001);
+        assert_eq!(first.ask(), Some(1));
+        first.close();
+        segment.move_to(2);
+        let mut second = first.open_again();
+        assert_eq!(second.ask(), Some(2));
+        let _one = segment.rules(1, &segment.passing(1, segment.hop(1, 2), segment.hop(1, 2)));
+        segment.move_to(1);
+        assert_eq!(second.ask(), Some(2));
     });
 }
 

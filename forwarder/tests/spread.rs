@@ -118,6 +118,30 @@ fn connections_of_a_node_that_is_emptied_go_on() {
     });
 }
 
+/// A node whose part has gone, and has come back, remembers what a client had from that port before.
+#[test]
+fn a_client_that_uses_a_port_again_is_answered_by_the_node_that_has_its_connection() {
+    both(|segment| {
+        let (two, three): (Table, Table) = (|_| 2, |_| 3);
+        let mut rules: Vec<_> =
+            (1..=3).map(|node| segment.rules(node, &plan(segment, node, two, two))).collect();
+        let mut apply = |table, before| {
+            for node in 1..=3 {
+                let plan = plan(segment, node, table, before);
+                segment.node(node).run(|| rules[node - 1].apply(&plan).unwrap());
+            }
+        };
+        let mut first = Raw::open(segment, 45_001);
+        assert_eq!(first.ask(), Some(2));
+        first.close();
+        apply(three, two);
+        let mut second = first.open_again();
+        assert_eq!(second.ask(), Some(3));
+        apply(two, three);
+        assert_eq!(second.ask(), Some(3));
+    });
+}
+
 #[test]
 fn udp_and_its_fragments_go_where_the_clients_address_says() {
     both(|segment| {

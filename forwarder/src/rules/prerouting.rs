@@ -65,7 +65,7 @@ impl Making<'_> {
     ) -> Vec<Rule> {
         let mut rules = vec![rule([steps::known_to_conntrack(), steps::accept()])];
         if !self.here.strict {
-            rules.push(rule([steps::tcp_that_does_not_fit(), steps::accept()]));
+            rules.push(rule([steps::tcp_that_does_not_fit(), steps::mark(self.version)]));
         }
         let mut kinds = vec![steps::tcp_other()];
         if !planned.quic.is_empty() {
@@ -104,23 +104,23 @@ impl Making<'_> {
         }
         let resets_given = planned.reset != Reset::Nothing;
         let mut rules =
-            from_fellow.unwrap_or_else(|| vec![rule([given, self.stays(address, resets_given)])]);
+            from_fellow.unwrap_or_else(|| self.stays(&given, address, resets_given).into());
         let resets_all = planned.reset == Reset::Everything;
-        rules.extend(from_outside.unwrap_or_else(|| vec![self.stays(address, resets_all)]));
+        rules.extend(from_outside.unwrap_or_else(|| self.stays(&[], address, resets_all).into()));
         let name = format!("pass {address}");
         self.chain(&name, rules);
         Some(name)
     }
 
-    /// What becomes of a packet that is not passed on.
-    fn stays(&mut self, address: IpAddr, reset: bool) -> Rule {
+    /// What becomes of packets that are not passed on.
+    fn stays(&mut self, which: &[Expression], address: IpAddr, reset: bool) -> [Rule; 2] {
         if !reset {
-            return steps::accept();
+            return steps::stays(self.version, which, steps::accept());
         }
         let counter = self.filling.counter(Counting::Reset(address));
         let name = format!("reset {address}");
         self.chain(&name, vec![steps::reset(&counter)]);
-        steps::goto(&name)
+        steps::stays(self.version, which, steps::goto(&name))
     }
 
     /// The rules for packets that go this way, by what tells which these are.
@@ -148,11 +148,11 @@ impl Making<'_> {
             .chain(&below)
             .flat_map(|map| pass(map, Counting::PassedFromOutside(address)))
             .collect();
-        let stays = self.stays(address, reset);
+        let stays = self.stays(&[], address, reset);
         let below = format!("below {address} {port}");
-        self.chain(&below, further.into_iter().chain([stays.clone()]).collect());
+        self.chain(&below, further.into_iter().chain(stays.clone()).collect());
         let mut rules = vec![rule([steps::from_fellow(FELLOWS), steps::goto(&below)])];
-        rules.extend(outside.into_iter().chain([stays]));
+        rules.extend(outside.into_iter().chain(stays));
         let name = format!("port {address} {port}");
         self.chain(&name, rules);
         let key = [self.version.field(), Field::Protocol, Field::Port];

@@ -108,6 +108,22 @@ impl Version {
         }
     }
 
+    /// The bits of DSCP in the first two bytes.
+    fn dscp(self) -> [u8; 2] {
+        match self {
+            Self::V4 => [0x00, 0xfc],
+            Self::V6 => [0x0f, 0xc0],
+        }
+    }
+
+    /// Where the header has a checksum.
+    fn checksum(self) -> Option<u32> {
+        match self {
+            Self::V4 => Some(10),
+            Self::V6 => None,
+        }
+    }
+
     /// The transport protocol of ICMP, and the types of its errors.
     fn icmp_errors(self) -> (u8, &'static [u8]) {
         match self {
@@ -201,9 +217,9 @@ pub(super) fn protocol(protocol: u8) -> Vec<Expression> {
     vec![Expression::Meta { key: Meta::TransportProtocol, to: FIRST }, is([protocol])]
 }
 
-/// TCP that conntrack finds invalid though it may know the connection, since it is far outside of the window, say. A packet of no
-/// connection is invalid to it only when it ends one; all others are new ([`Here::strict`](super::here::Here)). Elsewhere it would be
-/// taken for new, and reset a connection that is well.
+/// TCP that conntrack finds invalid: it knows a connection with these ends, and the packet is far outside of its window, or is of a later
+/// connection from the same port. A packet of no connection is invalid to it only when it ends one; all others are new
+/// ([`Here::strict`](super::here::Here)).
 pub(super) fn tcp_that_does_not_fit() -> Vec<Expression> {
     let invalid = conntrack_state::INVALID.to_ne_bytes();
     let mut steps = vec![
@@ -213,6 +229,51 @@ pub(super) fn tcp_that_does_not_fit() -> Vec<Expression> {
     ];
     steps.extend(tcp_flags(FIN_RST, is([0])));
     steps
+}
+
+/// The first two bytes of IP's header, in which DSCP is.
+fn load_first_bytes() -> Expression {
+    Expression::Payload { header: Header::Network, offset: 0, length: 2, to: FIRST }
+}
+
+/// Marks a packet that conntrack here finds [invalid](tcp_that_does_not_fit): whoever knows its connection gets it, and nobody resets
+/// it. In DSCP all bits are set, which is a value for local use (RFC 2474), and used by nobody.
+pub(super) fn mark(version: Version) -> Vec<Expression> {
+    let dscp = version.dscp();
+    vec![
+        load_first_bytes(),
+        Expression::SetBits {
+            register: FIRST,
+            mask: dscp.map(|byte| !byte).to_vec(),
+            bits: dscp.to_vec(),
+        },
+        Expression::SetPayload {
+            header: Header::Network,
+            offset: 0,
+            length: 2,
+            from: FIRST,
+            checksum: version.checksum(),
+        },
+    ]
+}
+
+/// TCP that has the [mark](mark), here or at a fellow.
+fn marked(version: Version) -> Vec<Expression> {
+    let dscp = version.dscp();
+    let mut steps = protocol(number_of(Protocol::Tcp));
+    steps.extend([
+        load_first_bytes(),
+        Expression::Mask { register: FIRST, mask: dscp.to_vec() },
+        is(dscp),
+    ]);
+    steps
+}
+
+/// Nobody is left to ask for packets of `which`. Where one has the [mark](mark), some node knows a connection with its ends, and a
+/// backend here would reset that.
+pub(super) fn stays(version: Version, which: &[Expression], verdict: Rule) -> [Rule; 2] {
+    let which = which.to_vec();
+    [rule([which.clone(), marked(version), drop()]), rule([which, verdict])]
 }
 
 fn tcp_flags(mask: u8, compared: Expression) -> Vec<Expression> {

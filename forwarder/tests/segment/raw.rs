@@ -66,13 +66,35 @@ impl Raw {
     /// Opens a connection.
     pub(crate) fn open(segment: &Segment, port: u16) -> Self {
         let mut raw = Self::new(segment, port);
-        raw.send(SYN, raw.next, &[]);
-        let answer = raw.receive().expect("SYN and ACK");
-        assert_eq!(answer.flags & (SYN | ACK | RST), SYN | ACK);
-        raw.next += 1;
-        raw.expected = answer.sequence + 1;
-        raw.send(ACK, raw.next, &[]);
+        raw.begin();
         raw
+    }
+
+    /// Opens another connection from the same port, with a number to begin with as a kernel chooses it, which depends on the time.
+    pub(crate) fn open_again(self) -> Self {
+        let next = self.next + 900_000_000;
+        let mut raw = Self { next, expected: 0, ..self };
+        raw.begin();
+        raw
+    }
+
+    fn begin(&mut self) {
+        self.send(SYN, self.next, &[]);
+        let answer = self.receive().expect("SYN and ACK");
+        assert_eq!(answer.flags & (SYN | ACK | RST), SYN | ACK);
+        self.next += 1;
+        self.expected = answer.sequence + 1;
+        self.send(ACK, self.next, &[]);
+    }
+
+    /// Closes the connection, as the other side does then.
+    pub(crate) fn close(&mut self) {
+        self.send(FIN | ACK, self.next, &[]);
+        self.next += 1;
+        let is_last = |answer: &Segmented| answer.flags & FIN != 0;
+        while !self.receive().as_ref().is_none_or(is_last) {}
+        self.expected += 1;
+        self.send(ACK, self.next, &[]);
     }
 
     /// Sends a packet of the connection.

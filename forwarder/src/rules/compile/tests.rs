@@ -134,8 +134,8 @@ fn addresses_that_are_spread_alike_have_their_maps_together() {
 fn an_address_that_comes_leaves_the_others_alone() {
     let old = tables(&plan([(200, passing())]));
     let new = tables(&plan([(200, passing()), (201, passing())]));
-    // A counter, two chains, an element, and the rules: two for what conntrack knows, four for what it does not, three of the way.
-    assert_eq!(Batch::between(&old, &new).len(), 1 + 2 + 1 + 6 + 3);
+    // A counter, two chains, an element, and the rules: two for what conntrack knows, four for what it does not, four of the way.
+    assert_eq!(Batch::between(&old, &new).len(), 1 + 2 + 1 + 6 + 4);
     assert!(Batch::between(&new, &new.clone()).is_empty());
 }
 
