@@ -12,7 +12,9 @@ use std::{
 };
 
 use arpeggio_forwarder::rules::{Counting, Rules};
-use arpeggio_forwarding::{BUCKETS, Plan, PlannedAddress, Port, Protocol, Spread, SpreadBy, Way};
+use arpeggio_forwarding::{
+    BUCKETS, Passing, Plan, PlannedAddress, Port, Protocol, Reset, Spread, SpreadBy, Way,
+};
 use arpeggio_link::calls::uninterrupted;
 use segment::{
     DNS, Namespace, QUIC, Segment, Stream, Version, WEB, ask, both, both_on_a_vlan, raw::Raw,
@@ -139,6 +141,29 @@ fn a_client_that_uses_a_port_again_is_answered_by_the_node_that_has_its_connecti
         assert_eq!(second.ask(), Some(3));
         apply(two, three);
         assert_eq!(second.ask(), Some(3));
+    });
+}
+
+/// An administrator lists all tables, with the program of Debian 12, too.
+#[test]
+fn the_program_nft_lists_the_rules() {
+    both(|segment| {
+        let mut rules: Vec<_> =
+            (1..=3).map(|node| segment.rules(node, &plan(segment, node, halves, thirds))).collect();
+        let passing = Passing { from_outside: segment.hop(1, 2), from_fellow: segment.hop(1, 3) };
+        let mut kept = plan(segment, 1, halves, thirds);
+        for address in kept.addresses.values_mut() {
+            (address.passing, address.reset) = (passing.clone(), Reset::Everything);
+        }
+        segment.node(1).run(|| rules[0].apply(&kept).unwrap());
+        for node in 1..=3 {
+            let listed = segment.node(node).ruleset();
+            assert!(listed.contains("arpeggio-") && listed.contains("jhash"), "{listed}");
+        }
+        let listed = segment.node(1).ruleset();
+        for part in ["fwd to", "dup to", "reject with tcp reset"] {
+            assert!(listed.contains(part), "{part} is not in {listed}");
+        }
     });
 }
 

@@ -55,11 +55,6 @@ fn entrances<'a>(interface: &'a str, here: &'a Here) -> Vec<Entrance<'a>> {
     [itself].into_iter().chain(ports).collect()
 }
 
-/// Another node as maps have it.
-fn node(hop: &Hop, device: u32) -> Vec<u8> {
-    [&hop.mac[..], &[0; 2], &device.to_ne_bytes()].concat()
-}
-
 struct Making<'a> {
     filling: Filling,
     here: &'a Here,
@@ -134,18 +129,17 @@ impl Making<'_> {
         name
     }
 
-    /// A map from buckets to nodes, by their MAC addresses and the devices to them. For each of them there is a chain that sends frames
-    /// for the address to it.
+    /// A map from buckets to nodes, by their MAC addresses. For each of them there is a chain that sends frames for the address to it.
     fn buckets(&mut self, address: IpAddr, name: String, ways: &[Way]) -> String {
         let mut nodes = Vec::new();
         let division = Division::of(ways, &self.here.devices, |hop, device| {
             nodes.push((hop, device));
-            node(hop, device)
+            hop.mac.to_vec()
         });
         for (hop, device) in nodes {
             self.to(address, hop, device);
         }
-        self.filling.buckets(name, &[Field::Mac, Field::Device], division)
+        self.filling.buckets(name, &[Field::Mac], division)
     }
 
     fn to(&mut self, address: IpAddr, hop: &Hop, device: u32) {
@@ -155,14 +149,14 @@ impl Making<'_> {
         if !self.filling.contents.chains.contains_key(&name) {
             let counter = self.filling.counter(counter);
             self.chain(&name, vec![steps::readdress(hop.mac, hop.own_mac, device, &counter)]);
-            let of_address = [steps::octets(address), node(hop, device)].concat();
+            let of_address = [steps::octets(address), hop.mac.to_vec(), vec![0; 2]].concat();
             self.nodes(version).insert(of_address, Data::Verdict(Verdict::Goto(name)));
         }
     }
 
     /// By an address and a node: the chain that sends frames there.
     fn nodes(&mut self, version: Version) -> &mut BTreeMap<Vec<u8>, Data> {
-        let key = [version.field(), Field::Mac, Field::Device];
+        let key = [version.field(), Field::Mac];
         self.filling.set(&steps::nodes_map(version), &key, SetValue::Verdict)
     }
 

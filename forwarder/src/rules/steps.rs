@@ -360,11 +360,17 @@ fn bucket(version: Version, spread: &Spread) -> Vec<Expression> {
 }
 
 /// Judges by the destination address and the node of the bucket. One that is not in the map stays.
+///
+/// The node's MAC address goes by way of the frame, where it is to be in the end: nft 1.0.6 (Debian 12) does not know how long what
+/// comes from a map is, and stops when it is to list a rule that looks that up.
 pub(super) fn by_bucket(version: Version, spread: &Spread, map: &str) -> Vec<Expression> {
+    let (header, offset, length) = (Header::Link, 0, 6);
     let mut steps = bucket(version, spread);
     steps.extend([
-        Expression::LookUp { map: map.to_owned(), key: BUCKET, to: version.second() },
+        Expression::LookUp { map: map.to_owned(), key: BUCKET, to: FIRST },
+        Expression::SetPayload { header, offset, length, from: FIRST, checksum: None },
         version.load_destination(),
+        Expression::Payload { header, offset, length, to: version.second() },
         Expression::LookUpVerdict { map: nodes_map(version), key: FIRST },
     ]);
     steps
