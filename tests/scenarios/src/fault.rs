@@ -112,7 +112,12 @@ impl Home {
         let watch = ArpWatch::start(&self.lab, Machine::Client, first_address(), ASK_EVERY)?;
         let requests = RequestLoop::start(&self.lab.namespace(Machine::Client), page())?;
         let streams = std::env::var_os(STREAMS_TOO).map(|_| {
-            Streams::start(&self.lab.namespace(Machine::Client), &[page().server], STREAM_PATIENCE)
+            Streams::start(
+                &self.lab.namespace(Machine::Client),
+                &[page().server],
+                None,
+                STREAM_PATIENCE,
+            )
         });
         std::thread::sleep(Duration::from_secs(1));
         act()?;

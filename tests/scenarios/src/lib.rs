@@ -40,5 +40,5 @@ pub use page::page;
 pub use process::{Cost, HostProcess};
 pub use prometheus::{Prometheus, Sample};
 pub use renewal::AsNew;
-pub use streams::{STREAMS, Streams, StreamsSeen};
+pub use streams::{STREAMS, Streams, StreamsSeen, connect_from};
 pub use typist::Typist;

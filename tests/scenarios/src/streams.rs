@@ -3,7 +3,8 @@
 use std::{
     collections::BTreeMap,
     io::{self, Read as _, Write as _},
-    net::{SocketAddr, TcpStream},
+    net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr, TcpStream},
+    ops::RangeInclusive,
     sync::{
         Arc, Mutex, MutexGuard, PoisonError,
         atomic::{AtomicBool, Ordering},
@@ -16,7 +17,7 @@ use anyhow::{Context as _, ensure};
 use arpeggio_lab::namespace::Namespace;
 use arpeggio_link::calls::uninterrupted;
 use serde::{Deserialize, Serialize};
-use socket2::{SockRef, TcpKeepalive};
+use socket2::{Domain, SockRef, Socket, TcpKeepalive, Type};
 
 /// How many connections are open at once.
 pub const STREAMS: usize = 100;
@@ -73,6 +74,10 @@ impl StreamsSeen {
 /// What one connection saw.
 #[derive(Debug, Clone, Default)]
 struct Stream {
+    /// The client's end. `None`: it was not open yet.
+    client: Option<SocketAddr>,
+    /// When the question was asked that waits for an answer.
+    asked: Option<Instant>,
     answers: usize,
     slowest: Duration,
     broken: Option<Broken>,
@@ -102,21 +107,28 @@ pub struct Streams {
 
 impl Streams {
     /// Opens them from inside a namespace, to these servers in turn. One that waits longer than `patience` for an answer is
-    /// broken.
-    pub fn start(from: &Namespace, servers: &[SocketAddr], patience: Duration) -> Self {
+    /// broken. `ports`: from these ports, one each. `None`: from any.
+    pub fn start(
+        from: &Namespace,
+        servers: &[SocketAddr],
+        ports: Option<RangeInclusive<u16>>,
+        patience: Duration,
+    ) -> Self {
+        let ports: Vec<u16> = ports.map_or_else(|| vec![0; STREAMS], Iterator::collect);
         let stop = Arc::new(AtomicBool::new(false));
         let streams: Vec<Arc<Mutex<Stream>>> = (0..STREAMS).map(|_| Arc::default()).collect();
-        let of = |((number, stream), to): ((usize, &Arc<Mutex<Stream>>), &SocketAddr)| {
-            let (stream, stop) = (Arc::clone(stream), Arc::clone(&stop));
-            let (from, to) = (from.clone(), *to);
+        let of = |number: usize, stream: &Arc<Mutex<Stream>>, ends: (SocketAddr, u16)| {
+            let (stream, stop, from) = (Arc::clone(stream), Arc::clone(&stop), from.clone());
             thread::spawn(move || {
                 let begin = Instant::now();
-                if let Err(error) = from.enter(|| keep(number, to, patience, &stream, &stop)) {
+                if let Err(error) = from.enter(|| keep(number, ends, patience, &stream, &stop)) {
                     locked(&stream).broken = Some(Broken::new(&error, begin));
                 }
             })
         };
-        let threads = streams.iter().enumerate().zip(servers.iter().cycle()).map(of).collect();
+        let ends = servers.iter().copied().cycle().zip(ports);
+        let each = streams.iter().enumerate().zip(ends);
+        let threads = each.map(|((number, stream), ends)| of(number, stream, ends)).collect();
         Self { stop, each: streams, threads }
     }
 
@@ -136,6 +148,15 @@ impl Streams {
             thread::sleep(PAUSE);
         }
         Ok(())
+    }
+
+    /// The clients' ends of those that have waited for so long.
+    pub fn waiting(&self, time: Duration) -> Vec<SocketAddr> {
+        let waits = |stream: &Stream| {
+            let is_long = stream.broken.is_none() && stream.asked?.elapsed() >= time;
+            stream.client.filter(|_| is_long)
+        };
+        self.each.iter().filter_map(|it| waits(&locked(it))).collect()
     }
 
     /// Ends them, and says what they saw.
@@ -194,7 +215,7 @@ fn locked(stream: &Mutex<Stream>) -> MutexGuard<'_, Stream> {
 /// One connection, until it breaks or is not needed any more.
 fn keep(
     number: usize,
-    to: SocketAddr,
+    ends: (SocketAddr, u16),
     patience: Duration,
     seen: &Mutex<Stream>,
     stop: &AtomicBool,
@@ -204,17 +225,20 @@ fn keep(
         PAUSE * u32::try_from(number).unwrap_or_default() / u32::try_from(STREAMS).unwrap_or(1),
     );
     let begin = Instant::now();
-    let mut stream = match open(to, patience) {
+    let mut stream = match open(ends, patience) {
         Ok(stream) => stream,
         Err(error) => {
             locked(seen).broken = Some(Broken::new(&error, begin));
             return;
         }
     };
+    locked(seen).client = stream.local_addr().ok();
     while !stop.load(Ordering::Relaxed) {
         let begin = Instant::now();
+        locked(seen).asked = Some(begin);
         let answer = ask(&mut stream);
         let mut seen = locked(seen);
+        seen.asked = None;
         if let Err(error) = answer {
             seen.broken = Some(Broken::new(&error, begin));
             return;
@@ -226,13 +250,28 @@ fn keep(
     }
 }
 
-fn open(to: SocketAddr, patience: Duration) -> io::Result<TcpStream> {
-    let stream = TcpStream::connect_timeout(&to, patience)?;
+fn open(ends: (SocketAddr, u16), patience: Duration) -> io::Result<TcpStream> {
+    let stream = connect_from(ends, patience)?;
     stream.set_read_timeout(Some(patience))?;
     stream.set_nodelay(true)?;
     let keepalive = TcpKeepalive::new().with_time(KEEPALIVE).with_interval(KEEPALIVE);
     SockRef::from(&stream).set_tcp_keepalive(&keepalive)?;
     Ok(stream)
+}
+
+/// A connection from a port of this machine to a server. From port 0: from any.
+///
+/// # Errors
+/// When the port is taken, and when the server does not answer.
+pub fn connect_from((to, port): (SocketAddr, u16), patience: Duration) -> io::Result<TcpStream> {
+    let own: IpAddr =
+        if to.is_ipv4() { Ipv4Addr::UNSPECIFIED.into() } else { Ipv6Addr::UNSPECIFIED.into() };
+    let socket = Socket::new(Domain::for_address(to), Type::STREAM, None)?;
+    if port != 0 {
+        socket.bind(&SocketAddr::new(own, port).into())?;
+    }
+    socket.connect_timeout(&to.into(), patience)?;
+    Ok(socket.into())
 }
 
 /// A page over a connection that stays open.

@@ -2,6 +2,7 @@
 
 use std::{
     net::{IpAddr, SocketAddr},
+    ops::RangeInclusive,
     thread,
     time::{Duration, Instant},
 };
@@ -33,6 +34,9 @@ const RESET_WITHOUT_API: Duration = Duration::from_secs(12);
 
 /// Long enough for a move and what follows from it.
 const AFTERWARDS: Duration = Duration::from_secs(2);
+
+/// An answer that has not come for so long is looked into.
+const HUNG: Duration = Duration::from_millis(1500);
 
 /// For how long connections are kept there. After that no node asks another one that has not heard of a death.
 const KEPT: Duration = Duration::from_secs(30);
@@ -404,6 +408,33 @@ fn a_dead_owner_is_told_of_at_once(home: &Home) -> anyhow::Result<()> {
     home.wait_for_page(Machine::Client)
 }
 
+/// Says where connections that wait are known, and what became of packets on each node: nobody could find that out later.
+fn tell_of_hung(home: &Home, clients: &[SocketAddr]) {
+    if clients.is_empty() {
+        return;
+    }
+    eprint_line(&format!("connections: {} wait: {clients:?}", clients.len()));
+    let ports: Vec<String> = clients.iter().map(|it| format!("sport={} ", it.port())).collect();
+    for node in home.lab.options().node_machines() {
+        let namespace = home.lab.namespace(node);
+        let ask = |program: &str, args: &[&str]| {
+            namespace.run(program, args).unwrap_or_else(|error| error.to_string())
+        };
+        for family in ["ipv4", "ipv6"] {
+            let known = ask("conntrack", &["--dump", "--family", family]);
+            let lines = known.lines().filter(|line| ports.iter().any(|it| line.contains(it)));
+            lines.for_each(|line| eprint_line(&format!("connections: {node} knows {line}")));
+        }
+        for (program, args) in [
+            ("conntrack", &["--stats"][..]),
+            ("nft", &["list", "counters"]),
+            ("ip", &["neighbour", "show", "nud", "all"]),
+        ] {
+            eprint_line(&format!("connections: {node}: {}", ask(program, args)));
+        }
+    }
+}
+
 /// Keeps connections open while something is done, and for some time afterwards.
 pub(crate) fn through(
     home: &Home,
@@ -411,10 +442,22 @@ pub(crate) fn through(
     addresses: &[IpAddr],
     act: impl FnOnce() -> anyhow::Result<()>,
 ) -> anyhow::Result<StreamsSeen> {
+    through_from(home, what, (addresses, None), act)
+}
+
+/// The same from these ports, one for each connection. `None`: from any.
+pub(crate) fn through_from(
+    home: &Home,
+    what: &str,
+    (addresses, ports): (&[IpAddr], Option<RangeInclusive<u16>>),
+    act: impl FnOnce() -> anyhow::Result<()>,
+) -> anyhow::Result<StreamsSeen> {
     let servers: Vec<SocketAddr> = addresses.iter().map(|it| SocketAddr::new(*it, 80)).collect();
-    let streams = Streams::start(&home.lab.namespace(Machine::Client), &servers, LONGEST_HANG);
+    let client = home.lab.namespace(Machine::Client);
+    let streams = Streams::start(&client, &servers, ports, LONGEST_HANG);
     streams.wait_until_open().and_then(|()| act()).with_context(|| what.to_owned())?;
     thread::sleep(AFTERWARDS);
+    tell_of_hung(home, &streams.waiting(HUNG));
     let seen = streams.stop()?;
     eprint_line(&format!(
         "connections: {what}: {} of {STREAMS} broke {:?} within {:?}; {} answers, the slowest after {:?}, of a usual connection after {:?}",

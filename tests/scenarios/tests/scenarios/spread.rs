@@ -3,24 +3,29 @@
 use std::{
     collections::{BTreeMap, BTreeSet},
     io::{self, Read as _, Write as _},
-    net::{SocketAddr, TcpStream},
+    net::SocketAddr,
+    ops::RangeInclusive,
     time::Duration,
 };
 
 use anyhow::{Context as _, ensure};
 use arpeggio_lab::{Machine, web::NGINX_IMAGE};
 use arpeggio_scenarios::{
-    Home, POOL, STREAMS, StreamsSeen, eprint_line, first_address, install_overlay, service,
+    Home, POOL, STREAMS, StreamsSeen, connect_from, eprint_line, first_address, install_overlay,
+    service,
 };
 use serde_json::{Value, json};
 
 use crate::{
-    connections::{LATEST, NAMESPACE, RESET_WITHIN, every_node_is_able, through},
+    connections::{LATEST, NAMESPACE, RESET_WITHIN, every_node_is_able, through, through_from},
     setups::with_image,
 };
 
 /// Nginx says which pod it is, and whom it sees.
 const WEB: &str = include_str!("../../../../docs/setups/client-addresses/web.yaml");
+
+/// Ports from which a client begins connections twice, one for each of the streams. No other one gets them.
+const USED_AGAIN: RangeInclusive<u16> = 900..=999;
 
 /// So many that a third is met within 15 % by all but one of thousands of runs.
 const CONNECTIONS: usize = 1200;
@@ -37,6 +42,7 @@ pub(crate) fn all_nodes_serve_one_address(home: &Home) -> anyhow::Result<()> {
     others_at_the_address_are_right(home)?;
     each_node_says_how_healthy_it_is(home)?;
     a_cordoned_node_breaks_nothing(home)?;
+    every_node_lists_its_rules(home)?;
     a_killed_forwarder_is_told_of(home)?;
     another_node_dies(home)?;
     the_announcing_node_dies(home)
@@ -50,19 +56,40 @@ pub(crate) fn all_nodes_serve_one_address_with_iptables(home: &Home) -> anyhow::
     each_pod_gets_its_share(home)?;
     others_at_the_address_are_right(home)?;
     a_cordoned_node_breaks_nothing(home)?;
+    every_node_lists_its_rules(home)?;
     the_announcing_node_dies(home)
 }
 
+/// When it is back, clients have used ports again that it had connections from: it remembers those for two minutes after their end.
 fn a_cordoned_node_breaks_nothing(home: &Home) -> anyhow::Result<()> {
     let other = another_node(home)?;
-    for (what, verb) in [("another node is cordoned", "cordon"), ("it is back", "uncordon")] {
-        let seen = through_at_the_address(home, what, || {
+    let used = || USED_AGAIN.map(|port| ask(80, port)).collect::<io::Result<Vec<_>>>();
+    home.lab.namespace(Machine::Client).enter(used)??;
+    let ports = [
+        ("another node is cordoned", "cordon", None),
+        ("it is back", "uncordon", Some(USED_AGAIN)),
+    ];
+    for (what, verb, ports) in ports {
+        let at = (&[first_address().into()][..], ports);
+        let seen = through_from(home, &format!("spread, {what}"), at, || {
             home.lab.kubectl(&[verb, &other.to_string()])?;
             Ok(())
         })?;
         ensure!(seen.broken() == 0, "connections broke: {:?}", seen.broken);
+        let slowest = seen.slowest();
+        ensure!(slowest < LATEST, "{what}: an answer took {slowest:?}");
     }
     home.wait_until("all pods answer again", || all_pods_answer(home))
+}
+
+/// An administrator looks at all rules of a node, those of kube-proxy among them.
+fn every_node_lists_its_rules(home: &Home) -> anyhow::Result<()> {
+    let owner = home.wait_for_owner(first_address())?;
+    for node in home.lab.options().node_machines() {
+        let rules = home.lab.namespace(node).run("nft", &["list", "ruleset"])?;
+        ensure!(node != owner || rules.contains("fwd to"), "{node} spreads nothing: {rules}");
+    }
+    Ok(())
 }
 
 /// The connections of other nodes come to the announcing one alone: they are reset, or go on when the next forwarder is there first.
@@ -269,7 +296,7 @@ struct Answer {
 
 /// As many new connections. The pods see the client.
 fn ask_again(home: &Home, port: u16, count: usize) -> anyhow::Result<Vec<Answer>> {
-    let ask = || (0..count).map(|_| ask(port)).collect::<io::Result<Vec<_>>>();
+    let ask = || (0..count).map(|_| ask(port, 0)).collect::<io::Result<Vec<_>>>();
     let said = home.lab.namespace(Machine::Client).enter(ask)??;
     let read = |(client, said): (SocketAddr, String)| {
         let line = said.lines().last().unwrap_or_default();
@@ -280,11 +307,11 @@ fn ask_again(home: &Home, port: u16, count: usize) -> anyhow::Result<Vec<Answer>
     said.into_iter().map(read).collect()
 }
 
-/// A page by a connection of its own.
-fn ask(port: u16) -> io::Result<(SocketAddr, String)> {
+/// A page by a connection of its own, from a port of the client; from port 0: from any.
+fn ask(port: u16, from: u16) -> io::Result<(SocketAddr, String)> {
     let patience = Duration::from_secs(1);
     let to = SocketAddr::from((first_address(), port));
-    let mut stream = TcpStream::connect_timeout(&to, patience)?;
+    let mut stream = connect_from((to, from), patience)?;
     stream.set_read_timeout(Some(patience))?;
     stream.write_all(b"GET / HTTP/1.0\r\n\r\n")?;
     let mut said = String::new();
