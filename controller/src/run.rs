@@ -129,6 +129,7 @@ impl Controller {
                 () = until(self.index.next_alarm()), if self.decides() => {}
                 _ = self.pace.tick() => {
                     self.go_on_without();
+                    self.sources.pass_time(self.started.elapsed(), &mut self.index);
                     self.refresh_pools();
                 }
             }

@@ -162,6 +162,12 @@ impl Sources {
         self.metallb.tell(index);
     }
 
+    /// It is `now` on a clock that never steps: tells the index what does not count any more.
+    pub(crate) fn pass_time(&mut self, now: Duration, index: &mut Index) {
+        self.metallb.pass_time(now);
+        self.metallb.tell(index);
+    }
+
     fn note_unlisted(&mut self) {
         let metallb = self.feeds.metallb.as_ref();
         let unlisted = metallb.is_some_and(|it| it.advertisements.unlisted(None).is_some());

@@ -75,7 +75,7 @@ pub(super) struct DeclaredPools {
     pub(super) remembered: Remembered,
     /// How addresses are announced, by pool.
     policies: BTreeMap<PoolName, Policy>,
-    /// Pools that nothing has announced any more for a moment only.
+    /// Pools that nothing has announced for a moment only.
     silencing: BTreeMap<PoolName, Silencing>,
     /// What authors should know, by the uid of their object.
     notices: BTreeMap<(String, Remark), Notice>,
@@ -85,8 +85,8 @@ pub(super) struct DeclaredPools {
     pub(super) cluster: Vec<ClusterRange>,
 }
 
-/// A pool that was announced and of which nothing says so any more. The pool itself may be about to go, and then its
-/// addresses stay announced until their grace period is over.
+/// A pool of which nothing says any more, or yet, where it is announced. What says so may be about to come, as when both are
+/// replaced; or the pool itself to go, and then its addresses stay announced until their grace period is over.
 #[derive(Debug)]
 struct Silencing {
     /// How it is announced then: nowhere.
@@ -157,15 +157,15 @@ impl DeclaredPools {
         self.changed = true;
     }
 
-    /// A pool that was announced is not silent at once: how it is announced counts as unknown until [`Self::fall_silent`]
-    /// says that it stayed so.
+    /// A pool that lacks an advertisement is not silent at once, unless it is already: its locks may say where it was announced
+    /// before it was made anew. How it is announced counts as unknown until [`Self::fall_silent`] says that it stayed so.
     fn set_policies(&mut self, policies: BTreeMap<PoolName, Policy>) {
-        let (mut before, mut silencing) =
+        let (before, mut silencing) =
             (std::mem::take(&mut self.policies), std::mem::take(&mut self.silencing));
         for (name, policy) in policies {
             let pending = silencing.remove(&name);
-            let was_announced = before.remove(&name).is_some_and(|before| !before.is_nowhere());
-            if policy.is_nowhere() && (was_announced || pending.is_some()) {
+            let is_silent = before.get(&name).is_some_and(Policy::is_nowhere);
+            if policy.lacks_advertisement() && !is_silent {
                 let due = pending.and_then(|pending| pending.due);
                 self.silencing.insert(name, Silencing { policy, due });
             } else {

@@ -195,7 +195,8 @@ impl Advertisement {
         &self.spec
     }
 
-    fn selects(&self, pool: &IPAddressPool) -> bool {
+    /// Whether it says where `pool` is announced.
+    pub fn selects(&self, pool: &IPAddressPool) -> bool {
         let all = self.pools.is_empty() && self.selectors.is_empty();
         let named = self.pools.contains(&pool.name_any());
         all || named || self.selectors.iter().any(|it| it.matches(pool.labels()))

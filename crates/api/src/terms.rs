@@ -122,6 +122,7 @@ pub struct Policy {
     /// `None`: everywhere.
     rules: Option<Vec<ServiceRule>>,
     probing: bool,
+    lacks_advertisement: bool,
 }
 
 /// A Service, as far as announcing its address goes.
@@ -162,12 +163,18 @@ impl Policy {
                 Some(rules.iter().map(ServiceRule::new).collect::<Result<_, _>>()?)
             }
         };
-        Ok(Self { rules, probing })
+        let lacks_advertisement = *announcement == Announcement::Nowhere;
+        Ok(Self { rules, probing, lacks_advertisement })
     }
 
     /// Whether nobody announces them, whatever the Service.
     pub fn is_nowhere(&self) -> bool {
         self.rules.as_ref().is_some_and(Vec::is_empty)
+    }
+
+    /// Whether nobody announces them only because nothing says where: what does may be on its way.
+    pub fn lacks_advertisement(&self) -> bool {
+        self.lacks_advertisement
     }
 
     /// What is written on the lock of an address that these Services have. A rule counts when it is for any of them.

@@ -1,6 +1,6 @@
 //! `MetalLB`'s pools and advertisements, which only together say what is announced.
 
-use std::collections::BTreeMap;
+use std::{collections::BTreeMap, time::Duration};
 
 use arpeggio_api::{
     declaration::{Declaration, Remark},
@@ -23,6 +23,8 @@ pub struct MetalLb {
     /// The same as they are shown in the version that came first.
     oldest_pools: BTreeMap<String, LegacyPool>,
     advertisements: BTreeMap<String, Known>,
+    /// Those that were deleted a moment ago: one that is replaced is away for a moment.
+    leaving: BTreeMap<String, Leaving>,
     /// What advertisements said when a controller has last been able to read them, by uid.
     remembered: BTreeMap<String, Advertisement>,
     /// Whether the API server does not show advertisements: there may be others than these.
@@ -39,7 +41,32 @@ struct Known {
     error: Option<PoolError>,
 }
 
+/// An advertisement that was deleted.
+#[derive(Debug)]
+struct Leaving {
+    said: Advertisement,
+    /// Since when; `None` before anybody has looked at the clock.
+    since: Option<Duration>,
+}
+
+/// For how long an advertisement that is gone still counts where another one selects the pool.
+const LEAVING: Duration = Duration::from_secs(5);
+
 impl MetalLb {
+    /// It is `now` on a clock that never steps: what was deleted long enough ago does not count any more.
+    pub fn pass_time(&mut self, now: Duration) {
+        let before = self.leaving.len();
+        self.leaving.retain(|_, it| now < *it.since.get_or_insert(now) + LEAVING);
+        self.changed |= self.leaving.len() != before;
+    }
+
+    /// Takes note that an advertisement of this name is gone.
+    fn leaves(&mut self, name: String, known: &Known) {
+        if let Some(said) = self.good(known).cloned() {
+            self.leaving.insert(name, Leaving { said, since: None });
+        }
+    }
+
     /// Tells the index, if there is something new.
     pub fn tell(&mut self, index: &mut Index) {
         if std::mem::take(&mut self.changed) {
@@ -92,6 +119,16 @@ impl MetalLb {
         kept.filter(move |(uid, _)| !is_shown(uid)).map(|(_, kept)| kept)
     }
 
+    /// Those that are shown and those that have just gone, in the order of their names.
+    fn with_leaving(&self) -> impl Iterator<Item = &Advertisement> {
+        let shown = self.advertisements.iter();
+        let shown = shown.filter_map(|(name, known)| Some((name, self.good(known)?)));
+        // What is not shown any more is not gone: what is kept of it counts.
+        let leaving = self.leaving.iter().filter(|_| !self.advertisements_unlisted);
+        let leaving = leaving.map(|(name, it)| (name, &it.said));
+        leaving.chain(shown).collect::<BTreeMap<_, _>>().into_values()
+    }
+
     fn declared(&self) -> Declared {
         let mut declared = Declared::default();
         for known in self.advertisements.values() {
@@ -106,7 +143,13 @@ impl MetalLb {
         let all_known =
             !self.advertisements_unlisted && shown().count() == self.advertisements.len();
         for pool in self.pools.values() {
-            declared.add(&pool.object_ref(&()), pool.declare(usable(), all_known));
+            // Where nothing else selects the pool it is known at once that nothing does.
+            let said = if usable().any(|it| it.selects(pool)) {
+                pool.declare(self.with_leaving().chain(self.kept_of_unlisted()), all_known)
+            } else {
+                pool.declare([], all_known)
+            };
+            declared.add(&pool.object_ref(&()), said);
         }
         for pool in self.legacy_pools() {
             declared.add(&pool.object_ref(&()), pool.declare());
@@ -215,22 +258,28 @@ impl Watched<OldestPool> for MetalLb {
 impl Watched<L2Advertisement> for MetalLb {
     fn apply(&mut self, advertisement: L2Advertisement) {
         let name = advertisement.name_any();
+        self.leaving.remove(&name);
         let before = self.advertisements.remove(&name);
         self.advertisements.insert(name, Known::new(advertisement, before));
         self.changed = true;
     }
 
     fn gone(&mut self, advertisement: &ObjectMeta) {
-        self.changed |= self.advertisements.remove(name(advertisement)).is_some();
+        if let Some((name, known)) = self.advertisements.remove_entry(name(advertisement)) {
+            self.leaves(name, &known);
+            self.changed = true;
+        }
     }
 
     fn reset(&mut self, advertisements: Vec<L2Advertisement>) {
         let mut before = std::mem::take(&mut self.advertisements);
         for advertisement in advertisements {
             let name = advertisement.name_any();
+            self.leaving.remove(&name);
             let known = Known::new(advertisement, before.remove(&name));
             self.advertisements.insert(name, known);
         }
+        before.into_iter().for_each(|(name, known)| self.leaves(name, &known));
         self.changed = true;
     }
 }
@@ -312,6 +361,70 @@ mod tests {
         metallb.apply(bad("3"));
         assert_eq!(announcement(&metallb), Announcement::Unknown);
         assert_eq!(reasons(&metallb.declared()), ["AdvertisementNotUsed"]);
+    }
+
+    /// An advertisement of everything on this interface.
+    fn on(interface: &str, uid: &str) -> L2Advertisement {
+        let metadata = json!({ "name": interface, "uid": uid });
+        let spec = json!({ "interfaces": [interface] });
+        serde_json::from_value(json!({ "metadata": metadata, "spec": spec })).unwrap()
+    }
+
+    /// Where the pool is announced. `None`: nowhere.
+    fn interfaces(metallb: &MetalLb) -> Option<Vec<String>> {
+        match metallb.declared().pools.remove(0).announcement {
+            Announcement::ByRules(rules) => {
+                Some(rules.into_iter().flat_map(|it| it.interfaces).map(|it| it.0).collect())
+            }
+            Announcement::Nowhere => None,
+            other => panic!("{other:?}"),
+        }
+    }
+
+    #[test]
+    fn an_advertisement_that_is_replaced_counts_meanwhile_beside_others() {
+        let both = Some(vec!["eth0".to_owned(), "eth1".to_owned()]);
+        let seconds = Duration::from_secs;
+        for relisted in [false, true] {
+            let mut metallb = MetalLb::default();
+            metallb.reset(vec![pool()]);
+            metallb.reset(vec![on("eth0", "1"), on("eth1", "2")]);
+            let delete = |metallb: &mut MetalLb| match relisted {
+                true => metallb.reset(vec![on("eth1", "2")]),
+                false => metallb.delete(on("eth0", "1")),
+            };
+            delete(&mut metallb);
+            assert_eq!(interfaces(&metallb), both);
+            metallb.apply(on("eth0", "3"));
+            metallb.changed = false;
+            metallb.pass_time(seconds(9));
+            assert_eq!((interfaces(&metallb), metallb.changed), (both.clone(), false));
+            metallb.delete(on("eth0", "3"));
+            metallb.pass_time(seconds(10));
+            metallb.pass_time(seconds(14));
+            assert_eq!(interfaces(&metallb), both);
+            metallb.changed = false;
+            metallb.pass_time(seconds(15));
+            assert_eq!((interfaces(&metallb), metallb.changed), (Some(vec!["eth1".into()]), true));
+        }
+    }
+
+    #[test]
+    fn of_advertisements_that_are_all_replaced_each_counts_until_it_is_back() {
+        let mut metallb = MetalLb::default();
+        metallb.reset(vec![pool()]);
+        metallb.reset(vec![on("eth0", "1"), on("eth1", "2")]);
+        metallb.delete(on("eth0", "1"));
+        metallb.delete(on("eth1", "2"));
+        assert_eq!(interfaces(&metallb), None, "the index waits before it has the pool silent");
+        metallb.apply(on("eth1", "3"));
+        assert_eq!(interfaces(&metallb), Some(vec!["eth0".into(), "eth1".into()]));
+        let unselecting = L2AdvertisementSpec {
+            ip_address_pools: vec!["other".into()],
+            ..L2AdvertisementSpec::default()
+        };
+        metallb.apply(L2Advertisement::new("eth0", unselecting));
+        assert_eq!(interfaces(&metallb), Some(vec!["eth1".into()]), "it says something else now");
     }
 
     #[test]

@@ -431,6 +431,38 @@ fn who_deletes_a_pool_with_its_advertisement_silences_nothing() {
 }
 
 #[test]
+fn a_pool_that_is_made_anew_just_before_its_advertisement_silences_nothing() {
+    for (renamed, advertised) in [(false, true), (true, true), (false, false)] {
+        let mut lab = Lab::with_pools(&[]);
+        let set = |lab: &mut Lab, mut declared: Declared, name: &str| {
+            if let Some(Ok(pool)) = declared.pools.first_mut().map(|it| it.pool.as_mut()) {
+                pool.name = name.into();
+            }
+            lab.controller.index.set_declared(Declarer::MetalLb, declared);
+            lab.settle();
+        };
+        set(&mut lab, of_metallb(Announcement::Everywhere), "lan");
+        lab.create("web");
+        let name = if renamed { "office" } else { "lan" };
+        set(&mut lab, Declared::default(), "lan");
+        set(&mut lab, of_metallb(Announcement::Nowhere), name);
+        lab.wait(Duration::from_secs(4));
+        assert!(!lab.terms().is_nowhere(), "renamed: {renamed}");
+        assert_eq!(lab.record("web").condition(ADDRESS_NOT_ANNOUNCED), None);
+        if advertised {
+            set(&mut lab, of_metallb(Announcement::Everywhere), name);
+        }
+        lab.wait(Duration::from_secs(1));
+        assert_eq!(lab.terms().is_nowhere(), !advertised);
+        // What is silent already stays so, whatever else changes.
+        lab.cluster.set_pool("other", &["10.9.0.1"]);
+        lab.settle();
+        lab.create("new");
+        assert_eq!(lab.terms().is_nowhere(), !advertised);
+    }
+}
+
+#[test]
 fn while_it_cannot_be_read_where_a_pool_is_announced_only_new_addresses_are_silent() {
     for (before, nowhere) in [(Announcement::Everywhere, false), (Announcement::Unknown, true)] {
         let mut lab = Lab::with_pools(&[]);
