@@ -1,7 +1,7 @@
 //! What becomes of the addresses that somebody holds, and what they get in addition.
 
 use alloc::{borrow::ToOwned, string::String, vec::Vec};
-use core::net::IpAddr;
+use core::{fmt, net::IpAddr};
 
 use crate::{
     allocator::Allocator,
@@ -81,9 +81,18 @@ pub enum Unwanted {
     /// Another one is requested.
     #[error("the Service requests another address")]
     Address,
-    /// Another pool is named.
-    #[error("the Service asks for another pool than \"{0}\"")]
-    Pool(PoolName),
+    /// Another pool is named than this one, whose name is for those only whom it is for.
+    #[error("the Service asks for another pool{}", Than(.0.as_ref()))]
+    Pool(Option<PoolName>),
+}
+
+/// Writes which pool it is not, to those only whom it is for.
+struct Than<'a>(Option<&'a PoolName>);
+
+impl fmt::Display for Than<'_> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        self.0.map_or(Ok(()), |pool| write!(f, " than \"{pool}\""))
+    }
 }
 
 /// Whether addresses that no pool allows any more are given up.
@@ -193,10 +202,7 @@ impl Planner<'_> {
             Err(why @ UnfitAddress::OtherPool(_)) if self.names_origin(held) => {
                 Some(Misfit::Taken(why))
             }
-            Err(UnfitAddress::OtherPool(_)) => {
-                let pool = allocator.pool_of(held.address)?;
-                Some(Misfit::Unwanted(Unwanted::Pool(pool.name.clone())))
-            }
+            Err(UnfitAddress::OtherPool(pool)) => Some(Misfit::Unwanted(Unwanted::Pool(pool))),
             Err(why) if self.chooser.may_change(held, &why) => None,
             Err(why) => Some(Misfit::Disallowed(why)),
             Ok(_) => {
