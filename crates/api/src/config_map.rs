@@ -191,7 +191,6 @@ impl Reader<'_> {
             }),
             _ => Err(invalid(nameless(line), "an entry must have the keys name and addresses")),
         };
-        self.found.has_nameless |= pool.as_ref().is_err_and(|it| it.pool == nameless(line));
         let origin = Origin::ConfigMap {
             namespace: self.object.namespace().unwrap_or_default(),
             name: self.object.name_any(),
@@ -202,7 +201,7 @@ impl Reader<'_> {
         let probing = true;
         let version = self.object.resource_version();
         let generation = version.and_then(|version| version.parse().ok());
-        self.found.pools.push(Declaration {
+        let declaration = Declaration {
             origin,
             object,
             generation,
@@ -211,7 +210,9 @@ impl Reader<'_> {
             announcement,
             probing,
             ends: self.object.metadata.deletion_timestamp.is_some(),
-        });
+        };
+        self.found.has_nameless |= is_nameless(&declaration);
+        self.found.pools.push(declaration);
     }
 
     /// A pool, and how it is announced.
@@ -272,6 +273,11 @@ impl Reader<'_> {
 /// What to call a pool that has no usable name; no annotation can name it.
 fn nameless(line: u64) -> PoolName {
     PoolName::from(format!("(line {line})"))
+}
+
+/// Whether a pool has no name that can be read.
+pub fn is_nameless(pool: &Declaration) -> bool {
+    matches!(pool.origin, Origin::ConfigMap { line, .. } if *pool.name() == nameless(line))
 }
 
 fn pool_name(pairs: &Pairs, line: u64, text: &str) -> Result<PoolName, InvalidPool> {

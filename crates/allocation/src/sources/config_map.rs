@@ -68,7 +68,7 @@ impl PoolFile {
             let names: BTreeSet<PoolName> =
                 found.pools.iter().map(|pool| pool.name().clone()).collect();
             let missing = before.pools.iter().filter(|it| !names.contains(it.name()));
-            found.pools.extend(missing.filter(|it| it.pool.is_ok()).cloned());
+            found.pools.extend(missing.filter(|it| !config_map::is_nameless(it)).cloned());
         }
         found
     }
@@ -223,6 +223,23 @@ mod tests {
         }
         file.apply(object(&two.replace("name: a", "name: c")));
         assert_eq!(names(&file), ["c", "b"]);
+    }
+
+    #[test]
+    fn an_entry_that_is_broken_first_and_then_loses_its_name_deletes_no_pool() {
+        let broken = GOOD.replace("10.0.0.1", "10.0.0.1/99");
+        let nameless = broken.replace("name: a", "nme: a");
+        let (mut file, mut index) = (file(), Index::default());
+        for text in [GOOD, &broken, &nameless, &nameless] {
+            file.apply(object(text));
+            file.tell(&mut index);
+            let pool = index.allocator.pool_of("10.0.0.1".parse().unwrap());
+            assert_eq!(pool.map(|it| it.name.as_str()), Some("a"), "{text}");
+            assert!(file.declared().pools.len() <= 2, "{text}");
+        }
+        file.apply(object(&broken.replace("name: a", "name: b")));
+        file.tell(&mut index);
+        assert!(index.allocator.pool_of("10.0.0.1".parse().unwrap()).is_none());
     }
 
     #[test]
