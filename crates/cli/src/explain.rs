@@ -34,7 +34,7 @@ use self::{
     client::ClientArgs,
     pools::{PlacesArgs, Pools},
     report::Report,
-    strays::Strays,
+    strays::{Read, Strays},
 };
 use crate::{
     gaps::Gap,
@@ -55,9 +55,10 @@ pub(crate) struct ServiceArgs {
     /// The spec.loadBalancerClass that the controller serves. Default: what its Deployment says, if you may read it.
     #[arg(long, env = "ARPEGGIO_LOAD_BALANCER_CLASS", value_name = "CLASS")]
     load_balancer_class: Option<String>,
-    /// For how many seconds the controller leaves a Service an address that no pool allows any more.
-    #[arg(long, env = "ARPEGGIO_GRACE_PERIOD", default_value_t = 600, value_name = "SECONDS")]
-    grace_period: u32,
+    /// For how many seconds the controller leaves a Service an address that no pool allows any more. Default: what its
+    /// Deployment says, if you may read it, else 600.
+    #[arg(long, env = "ARPEGGIO_GRACE_PERIOD", value_name = "SECONDS")]
+    grace_period: Option<u32>,
     #[command(flatten)]
     places: PlacesArgs,
     #[command(flatten)]
@@ -65,23 +66,28 @@ pub(crate) struct ServiceArgs {
 }
 
 impl ServiceArgs {
-    /// What was not said, as the cluster has it.
+    /// The same, with what the DaemonSet says of clients.
     async fn completed(&self, client: &Client, namespace: &str) -> Self {
         let mut args = self.clone();
-        if let Ok(duties) = Duties::read(client, namespace).await {
-            args.places = args.places.or(duties.metallb);
-            args.load_balancer_class = self.class().map(str::to_owned).or(duties.class);
-        }
         if args.client.is_given() && installed::ignores_exclusion(client, namespace).await {
             args.client.ignore_exclusion();
         }
         args
     }
 
-    /// The class that is served. An empty one, as an unset value in a manifest gives, means none.
-    fn class(&self) -> Option<&str> {
-        self.load_balancer_class.as_deref().filter(|class| !class.is_empty())
+    /// What the controller does: as the arguments have it and, where they say nothing, as it was told otherwise. An empty
+    /// argument, as an unset value in a manifest gives, says nothing.
+    fn over(&self, told: Duties) -> Duties {
+        let class = given(self.load_balancer_class.as_ref()).or(told.class);
+        let seconds = self.grace_period.map(u64::from);
+        let grace = seconds.map_or(told.grace, Duration::from_secs);
+        self.places.over(Duties { class, grace, ..told })
     }
+}
+
+/// What an argument says.
+fn given(argument: Option<&String>) -> Option<String> {
+    argument.filter(|it| !it.is_empty()).cloned()
 }
 
 /// All that an explanation is made from.
@@ -113,16 +119,21 @@ struct Evidence {
 pub(crate) async fn show(global: &Global, args: &ServiceArgs) -> anyhow::Result<String> {
     let (client, namespace) = (global.connect().await?, global.system_namespace());
     let args = args.completed(&client, &namespace).await;
-    let evidence = Evidence::read(global, client, &args).await?;
-    let grace = Duration::from_secs(args.grace_period.into());
+    let duties = args.over(Duties::read(&client, &namespace).await.unwrap_or_default());
+    let evidence = Evidence::read(global, client, &args, &duties).await?;
     let route = args.client.told(&evidence);
-    let report = Report::of(&evidence, args.class(), grace, route);
+    let report = Report::of(&evidence, duties.class.as_deref(), duties.grace, route);
     Ok(paint::shown(&report.render(server_clock::now())))
 }
 
 impl Evidence {
     /// Without the Service there is nothing to explain; without the rest, less.
-    async fn read(global: &Global, client: Client, args: &ServiceArgs) -> anyhow::Result<Self> {
+    async fn read(
+        global: &Global,
+        client: Client,
+        args: &ServiceArgs,
+        duties: &Duties,
+    ) -> anyhow::Result<Self> {
         let namespace = &global.system_namespace();
         let home = &args.service.home(global, &client)?;
         let name = args.service.name.as_str();
@@ -140,9 +151,9 @@ impl Evidence {
             service,
             events: reader.inside(home, &ListParams::default().fields(&about)).await,
             namespaces: namespaces(&mut reader, home).await,
-            pools: Pools::read(&mut reader, namespace, &args.places).await,
+            pools: Pools::read(&mut reader, namespace, duties).await,
             strays: if waits {
-                Strays::find(&mut reader, args.places.read()).await
+                Strays::find(&mut reader, Read::of(duties)).await
             } else {
                 Strays::default()
             },
@@ -217,4 +228,51 @@ async fn namespaces(reader: &mut Reader, home: &str) -> Vec<PartialObjectMeta<Na
         namespaces.extend(reader.one(home).await);
     }
     namespaces
+}
+
+#[cfg(test)]
+mod tests {
+    use clap::Parser as _;
+
+    use super::*;
+
+    #[derive(Debug, clap::Parser)]
+    struct Args {
+        #[command(flatten)]
+        service: ServiceArgs,
+    }
+
+    #[test]
+    fn what_the_arguments_do_not_say_is_as_the_controller_was_told() {
+        let told = || Duties {
+            class: Some("arpeggio.dev/l2".to_owned()),
+            grace: Duration::from_hours(1),
+            config_map: "pools".to_owned(),
+            key: "file".to_owned(),
+            metallb: Some(("metallb-system".to_owned(), "old".to_owned())),
+        };
+        let over = |args: &[&str], told: Duties| {
+            let args = ["service", "web"].iter().chain(args).copied();
+            Args::parse_from(args).service.over(told)
+        };
+        assert_eq!(over(&[], told()), told());
+        assert_eq!(over(&["--config-map=", "--load-balancer-class="], told()), told());
+        assert_eq!(over(&[], Duties::default()), Duties::default());
+        let others = [
+            "--grace-period=7",
+            "--config-map=mine",
+            "--config-map-key=text",
+            "--metallb-config-map=new",
+        ];
+        let expected = Duties {
+            grace: Duration::from_secs(7),
+            config_map: "mine".to_owned(),
+            key: "text".to_owned(),
+            metallb: Some(("metallb-system".to_owned(), "new".to_owned())),
+            ..told()
+        };
+        assert_eq!(over(&others, told()), expected);
+        let elsewhere = Some(("lb".to_owned(), "config".to_owned()));
+        assert_eq!(over(&["--metallb-namespace=lb"], Duties::default()).metallb, elsewhere);
+    }
 }

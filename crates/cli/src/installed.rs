@@ -1,6 +1,6 @@
 //! What Arpeggio's programs in the cluster are told, as their Deployment and DaemonSet say.
 
-use std::collections::BTreeMap;
+use std::{collections::BTreeMap, time::Duration};
 
 use arpeggio_doctor::facts::Component;
 use k8s_openapi::api::{
@@ -13,6 +13,9 @@ use crate::{gaps::Gap, reader};
 
 /// What selects the objects of an installation.
 pub(crate) const NAME: &str = "app.kubernetes.io/name=arpeggio";
+
+/// The name of `MetalLB`'s `ConfigMap`, unless the controller is told another one.
+pub(crate) const METALLB_CONFIG_MAP: &str = "config";
 
 /// The label that all of them have.
 pub(crate) const PART: (&str, &str) = ("app.kubernetes.io/name", "arpeggio");
@@ -73,17 +76,27 @@ pub(crate) fn speakers(sets: &[DaemonSet]) -> Option<&DaemonSet> {
     sets.iter().find(|it| is(it.labels(), Component::Speaker))
 }
 
-/// Which Services the controller serves, and where it looks for pools that are not `AddressPool`s, as its Deployment says.
+/// Which Services the controller serves, for how long they keep what no pool allows, and where it looks for pools that are not
+/// `AddressPool`s, as its Deployment says.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) struct Duties {
     /// The `spec.loadBalancerClass` that it serves. `None`: those without any.
     pub(crate) class: Option<String>,
+    /// For how long a Service keeps an address that no pool allows any more.
+    pub(crate) grace: Duration,
     /// The `ConfigMap` with pools.
     pub(crate) config_map: String,
     /// Its key.
     pub(crate) key: String,
     /// The namespace of `MetalLB`'s objects, and the name of its `ConfigMap` there.
     pub(crate) metallb: Option<(String, String)>,
+}
+
+/// What a controller does unless told otherwise.
+impl Default for Duties {
+    fn default() -> Self {
+        Self::of(None)
+    }
 }
 
 impl Duties {
@@ -103,11 +116,13 @@ impl Duties {
         let said = |name: &str| setting(container?, name);
         let or = |name: &str, default: &str| said(name).unwrap_or_else(|| default.to_owned());
         let metallb = said("metallb-namespace");
+        let grace = said("grace-period").and_then(|it| it.parse().ok()).unwrap_or(600);
         Self {
             class: said("load-balancer-class"),
+            grace: Duration::from_secs(grace),
             config_map: or("config-map", "arpeggio"),
             key: or("config-map-key", "config"),
-            metallb: metallb.map(|it| (it, or("metallb-config-map", "config"))),
+            metallb: metallb.map(|it| (it, or("metallb-config-map", METALLB_CONFIG_MAP))),
         }
     }
 }
@@ -196,12 +211,21 @@ mod tests {
     }
 
     #[test]
+    fn the_controller_says_for_how_long_it_lets_services_keep_what_no_pool_allows() {
+        let variable = json!({ "name": "controller",
+            "env": [{ "name": "ARPEGGIO_GRACE_PERIOD", "value": "3600" }] });
+        let container = serde_json::from_value(variable).unwrap();
+        assert_eq!(Duties::of(Some(&container)).grace, Duration::from_hours(1));
+    }
+
+    #[test]
     fn the_controller_says_where_pools_are() {
         let places = |container: serde_json::Value| {
             Duties::of(Some(&serde_json::from_value(container).unwrap()))
         };
         let all = |config_map: &str, metallb: Option<(&str, &str)>| Duties {
             class: None,
+            grace: Duration::from_mins(10),
             config_map: config_map.to_owned(),
             key: "config".to_owned(),
             metallb: metallb.map(|(one, other)| (one.to_owned(), other.to_owned())),

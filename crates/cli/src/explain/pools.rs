@@ -18,51 +18,45 @@ use k8s_openapi::api::{
 };
 use kube::{Resource, api::ListParams};
 
-use super::strays::Read;
-use crate::{gaps::Gap, reader::Reader};
+use super::given;
+use crate::{
+    gaps::Gap,
+    installed::{Duties, METALLB_CONFIG_MAP},
+    reader::Reader,
+};
 
-/// Where the controller looks for pools that are not `AddressPool`s; the same arguments and defaults as its own.
+/// Where the controller looks for pools that are not `AddressPool`s; the same arguments as its own.
 #[derive(Debug, Clone, clap::Args)]
 #[allow(clippy::doc_markdown, reason = "it is shown on a terminal")]
 pub(super) struct PlacesArgs {
-    /// The ConfigMap with pools, in Arpeggio's namespace.
-    #[arg(long, env = "ARPEGGIO_CONFIG_MAP", default_value = "arpeggio", value_name = "NAME")]
-    config_map: String,
-    /// The key of its value with pools.
-    #[arg(long, env = "ARPEGGIO_CONFIG_MAP_KEY", default_value = "config", value_name = "KEY")]
-    config_map_key: String,
+    /// The ConfigMap with pools, in Arpeggio's namespace. Default: what the controller's Deployment says, if you may read
+    /// it, else arpeggio.
+    #[arg(long, env = "ARPEGGIO_CONFIG_MAP", value_name = "NAME")]
+    config_map: Option<String>,
+    /// The key of its value with pools. Default: what the controller's Deployment says, if you may read it, else config.
+    #[arg(long, env = "ARPEGGIO_CONFIG_MAP_KEY", value_name = "KEY")]
+    config_map_key: Option<String>,
     /// Where the controller reads MetalLB's pools. Default: what its Deployment says, if you may read it.
     #[arg(long, env = "ARPEGGIO_METALLB_NAMESPACE", value_name = "NAME")]
     metallb_namespace: Option<String>,
-    /// The name of MetalLB's ConfigMap there.
-    #[arg(
-        long,
-        env = "ARPEGGIO_METALLB_CONFIG_MAP",
-        default_value = "config",
-        value_name = "NAME"
-    )]
-    metallb_config_map: String,
+    /// The name of MetalLB's ConfigMap there. Default: what the controller's Deployment says, if you may read it, else
+    /// config.
+    #[arg(long, env = "ARPEGGIO_METALLB_CONFIG_MAP", value_name = "NAME")]
+    metallb_config_map: Option<String>,
 }
 
 impl PlacesArgs {
-    fn metallb(&self) -> Option<&str> {
-        self.metallb_namespace.as_deref().filter(|name| !name.is_empty())
-    }
-
-    /// The same, where nobody has said where `MetalLB`'s objects are: in this namespace, and this `ConfigMap`.
-    pub(super) fn or(mut self, metallb: Option<(String, String)>) -> Self {
-        if let (None, Some((namespace, config_map))) = (self.metallb(), metallb) {
-            (self.metallb_namespace, self.metallb_config_map) = (Some(namespace), config_map);
-        }
-        self
-    }
-
-    /// Where `MetalLB`'s objects are read.
-    pub(super) fn read(&self) -> Read {
-        Read {
-            namespace: self.metallb().map(str::to_owned),
-            config_map: self.metallb_config_map.clone(),
-            key: self.config_map_key.clone(),
+    /// Where pools are, as these have it and, where they say nothing, as the controller was told.
+    pub(super) fn over(&self, told: Duties) -> Duties {
+        let (namespace, config_map) = told.metallb.unzip();
+        let namespace = given(self.metallb_namespace.as_ref()).or(namespace);
+        let config_map = given(self.metallb_config_map.as_ref()).or(config_map);
+        let config_map = config_map.unwrap_or_else(|| METALLB_CONFIG_MAP.to_owned());
+        Duties {
+            config_map: given(self.config_map.as_ref()).unwrap_or(told.config_map),
+            key: given(self.config_map_key.as_ref()).unwrap_or(told.key),
+            metallb: namespace.map(|namespace| (namespace, config_map)),
+            ..told
         }
     }
 }
@@ -97,18 +91,18 @@ pub(super) struct MetalLbObjects {
 }
 
 impl Pools {
-    pub(super) async fn read(reader: &mut Reader, namespace: &str, places: &PlacesArgs) -> Self {
+    pub(super) async fn read(reader: &mut Reader, namespace: &str, duties: &Duties) -> Self {
         let before = reader.gaps.len();
-        let metallb = places.metallb();
+        let metallb = duties.metallb.as_ref();
         let pools = Self {
             own: reader.all().await,
-            key: places.config_map_key.clone(),
-            file: reader.inside(namespace, &named(&places.config_map)).await,
+            key: duties.key.clone(),
+            file: reader.inside(namespace, &named(&duties.config_map)).await,
             metallb: match metallb {
-                Some(metallb) => MetalLbObjects::read(reader, metallb, places).await,
+                Some((namespace, file)) => MetalLbObjects::read(reader, namespace, file).await,
                 None => MetalLbObjects::default(),
             },
-            metallb_namespace: metallb.map(str::to_owned),
+            metallb_namespace: metallb.map(|(namespace, _)| namespace.clone()),
             records: reader
                 .inside(namespace, &ListParams::default().labels(last_good::SELECTOR))
                 .await,
@@ -118,7 +112,7 @@ impl Pools {
         Self {
             incomplete: !gaps.is_empty(),
             left_out: gaps.iter().filter_map(Gap::left_out).map(str::to_owned).collect(),
-            unlisted: unlisted(reader, namespace, places),
+            unlisted: unlisted(reader, namespace, duties),
             ..pools
         }
     }
@@ -153,10 +147,10 @@ impl Pools {
 
 impl MetalLbObjects {
     /// The releases of `MetalLB` differ in which of these kinds they install.
-    async fn read(reader: &mut Reader, namespace: &str, places: &PlacesArgs) -> Self {
+    async fn read(reader: &mut Reader, namespace: &str, file: &str) -> Self {
         let all = ListParams::default();
         let objects = Self {
-            file: reader.inside(namespace, &named(&places.metallb_config_map)).await,
+            file: reader.inside(namespace, &named(file)).await,
             pools: reader.inside(namespace, &all).await,
             legacy_pools: reader.legacy_pools(Some(namespace)).await,
             advertisements: reader.inside(namespace, &all).await,
@@ -168,14 +162,14 @@ impl MetalLbObjects {
 }
 
 /// Which of these the controller does not see either: it goes on with what it has kept of them.
-fn unlisted(reader: &Reader, namespace: &str, places: &PlacesArgs) -> BTreeSet<Unlisted> {
+fn unlisted(reader: &Reader, namespace: &str, duties: &Duties) -> BTreeSet<Unlisted> {
     let file = |namespace: &str, name: &str| {
         let failed = reader.has_failed::<ConfigMap>(Some(namespace));
         failed.then(|| Unlisted::one::<ConfigMap>(namespace, name))
     };
-    let of_metallb = |metallb: &str| {
+    let of_metallb = |(metallb, config_map): &(String, String)| {
         [
-            file(metallb, &places.metallb_config_map),
+            file(metallb, config_map),
             failed::<IPAddressPool>(reader, Some(metallb)),
             failed::<LegacyPool>(reader, Some(metallb)),
             failed::<L2Advertisement>(reader, Some(metallb)),
@@ -184,9 +178,9 @@ fn unlisted(reader: &Reader, namespace: &str, places: &PlacesArgs) -> BTreeSet<U
     let own = [
         failed::<AddressPool>(reader, None),
         failed::<Namespace>(reader, None),
-        file(namespace, &places.config_map),
+        file(namespace, &duties.config_map),
     ];
-    own.into_iter().chain(places.metallb().into_iter().flat_map(of_metallb)).flatten().collect()
+    own.into_iter().chain(duties.metallb.iter().flat_map(of_metallb)).flatten().collect()
 }
 
 fn failed<K: Resource<DynamicType = ()>>(
@@ -205,19 +199,12 @@ fn named(name: &str) -> ListParams {
 mod tests {
     use arpeggio_allocation::Periods;
     use arpeggio_api::{declaration::Declaration, last_good::LastGood};
-    use clap::Parser as _;
     use http::{Request, Response};
     use k8s_openapi::{api::core::v1::Service, apimachinery::pkg::apis::meta::v1::Time};
     use kube::{Client, client::Body};
     use serde_json::{Value, json};
 
     use super::*;
-
-    #[derive(Debug, clap::Parser)]
-    struct Args {
-        #[command(flatten)]
-        places: PlacesArgs,
-    }
 
     fn pool(spec: &Value) -> Value {
         json!({
@@ -268,8 +255,7 @@ mod tests {
             [(500, failure, true), (200, undecodable, true), (200, none, false)]
         {
             let mut reader = Reader::new(server(code, answer.clone()));
-            let places = Args::parse_from(["explain"]).places;
-            let pools = Pools::read(&mut reader, "arpeggio-system", &places).await;
+            let pools = Pools::read(&mut reader, "arpeggio-system", &Duties::default()).await;
             let mut index = Index::new(None, Periods::default());
             let namespace = json!({
                 "apiVersion": "v1", "kind": "Namespace", "metadata": { "name": "shop" },

@@ -10,7 +10,10 @@ use arpeggio_api::{
 use k8s_openapi::api::core::v1::ConfigMap;
 use kube::{Resource, ResourceExt as _, api::ListParams};
 
-use crate::reader::Reader;
+use crate::{
+    installed::{Duties, METALLB_CONFIG_MAP},
+    reader::Reader,
+};
 
 /// The names that `MetalLB`'s releases and charts gave their `ConfigMap`.
 const CONFIG_MAPS: [&str; 3] = ["config", "metallb-config", "metallb"];
@@ -27,6 +30,15 @@ pub(super) struct Read {
     pub(super) config_map: String,
     /// The key of its value with pools.
     pub(super) key: String,
+}
+
+impl Read {
+    /// As the controller reads them.
+    pub(super) fn of(duties: &Duties) -> Self {
+        let (namespace, config_map) = duties.metallb.clone().unzip();
+        let config_map = config_map.unwrap_or_else(|| METALLB_CONFIG_MAP.to_owned());
+        Self { namespace, config_map, key: duties.key.clone() }
+    }
 }
 
 /// What is not read, by namespace: kinds and names.
