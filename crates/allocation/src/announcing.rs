@@ -10,7 +10,7 @@ use arpeggio_api::{
 };
 
 use arpeggio_election::{Claimant, Node, Pattern};
-use arpeggio_ipam::Owner;
+use arpeggio_ipam::{Owner, PoolName, Request};
 use k8s_openapi::{apimachinery::pkg::apis::meta::v1::Time, jiff::SignedDuration};
 
 use super::{
@@ -79,22 +79,43 @@ impl Index {
         (terms.unwrap_or_else(WrittenAnnounceTerms::nowhere), spread.unwrap_or_default())
     }
 
-    /// The amendment, with the terms that its Services are to have.
+    /// The amendment, with the terms that its Services are to have, and the pool that they have the address from by now.
     pub(super) fn with_terms(&self, amendment: Amendment) -> Amendment {
         let Amendment { address, services, .. } = &amendment;
         let (terms, spread) = self.terms_and_spread(*address, services);
         Amendment {
+            pool: self.new_origin(*address, services).cloned(),
             terms: terms.unwrap_or_else(|| amendment.terms.clone()),
             spread: spread.unwrap_or(amendment.spread),
             ..amendment
         }
     }
 
-    /// Brings the terms on a lock in line with its pool and Services.
+    /// The pool that has `address` by now, where its lock names another one that it came from, or none, and all of these
+    /// Services may have it from there. Before that, the one that it came from is what one of them may still ask for.
+    fn new_origin(&self, address: IpAddr, services: &[ServiceRef]) -> Option<&PoolName> {
+        let pool = &self.allocator.pool_of(address)?.name;
+        let is_known = self.held(address).origin.as_ref() == Some(pool);
+        let may_have = |it: &ServiceRef| {
+            let owner = owner_of(it);
+            let request = self.request_of(&owner);
+            request.is_some_and(|request| self.allocator.allows(&owner, &request, address))
+        };
+        (!is_known && !services.is_empty() && services.iter().all(may_have)).then_some(pool)
+    }
+
+    /// What a Service asks for, as far as that is understood, with what is known of its namespace.
+    fn request_of(&self, owner: &Owner) -> Option<Request> {
+        self.complete(self.services.get(owner)?.request.as_ref()?.as_ref().ok()?)
+    }
+
+    /// Brings the terms on a lock, and the pool that it names, in line with its pool and Services.
     pub(super) fn amend_terms(&mut self, address: IpAddr) -> Option<Task> {
         let lock = self.locks.get(&address)?;
         let amendment = self.with_terms(lock.unchanged(address, lock.services.clone()));
-        let differ = amendment.terms != lock.terms || amendment.spread != lock.spread;
+        let differ = amendment.terms != lock.terms
+            || amendment.spread != lock.spread
+            || amendment.pool.is_some();
         differ.then(|| self.task(Subject::Lock(address), Effect::Amend(amendment))).flatten()
     }
 

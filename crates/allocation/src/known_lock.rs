@@ -165,6 +165,7 @@ impl KnownLock {
         Amendment {
             address,
             expected,
+            pool: None,
             services,
             terms,
             spread: self.spread,

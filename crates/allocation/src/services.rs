@@ -44,8 +44,9 @@ impl Watched<Service> for Index {
         let keys = shared_otherwise.map(|known| sharing_keys([known, &record]));
         let leaves = known.is_some_and(|known| leaving(known) != leaving(&record));
         let spread = known.is_none_or(|known| known.spread != record.spread);
-        if spread || known.and_then(announced) != announced(&record) {
-            // What its locks say of announcing may not be right any more.
+        let asks_anew = known.is_some_and(|known| known.request != record.request);
+        if spread || asks_anew || known.and_then(announced) != announced(&record) {
+            // What its locks say of announcing, and of the pool, may not be right any more.
             self.suspects.extend(self.locked_by(&owner));
         }
         let served = known.map(|known| known.request.is_some());

@@ -10,7 +10,7 @@
 //! | `spec.acquireTime` | since when this node holds it; for people |
 //! | annotation `arpeggio.dev/format` | the format that all this is written in ([`lease`]) |
 //! | annotation `arpeggio.dev/session` | the epoch of the holder's session; the holder counts only with this one |
-//! | annotation `arpeggio.dev/pool` | the pool that it came from |
+//! | annotation `arpeggio.dev/pool` | the pool that it came from, or, when another one has it by now, that one as soon as all of the Services may have it from there |
 //! | annotation `arpeggio.dev/services` | the Services that are reached at it, in the order in which they came: `NAMESPACE/NAME/UID,...` |
 //! | annotation `arpeggio.dev/claimed-for` | which of them the controller has claimed it for last, and which version of it was known then: `UID@RESOURCEVERSION` |
 //! | annotation `arpeggio.dev/claimed-since` | since when the address is claimed, by the clock of the controller (RFC 3339): a Lease that was created later than that a backup has brought, whoever has taken it since; absent: an earlier release has claimed it |
@@ -32,7 +32,7 @@ use std::{collections::BTreeMap, fmt, net::IpAddr};
 use arpeggio_election::{
     AnnounceTerms, Claimant, Epoch, Holder, Lock, Node, Places, Refusal, Version,
 };
-use arpeggio_ipam::Reservation;
+use arpeggio_ipam::{PoolName, Reservation};
 use k8s_openapi::{
     api::coordination::v1::{Lease, LeaseSpec},
     apimachinery::pkg::apis::meta::v1::{MicroTime, Time},
@@ -124,6 +124,8 @@ pub struct Amendment {
     pub address: IpAddr,
     /// The version of the lock that is changed, and no other.
     pub expected: Version,
+    /// The pool that it counts as coming from by now. `None`: the same as before.
+    pub pool: Option<PoolName>,
     /// The Services that are reached at it from now on.
     pub services: Vec<ServiceRef>,
     /// How it is to be announced from now on.
@@ -428,6 +430,9 @@ impl Amendment {
         if !self.services.is_empty() {
             annotations[RESTING_UNTIL] = Value::Null;
         }
+        if let Some(pool) = &self.pool {
+            annotations[POOL] = json!(pool.as_str());
+        }
         if let Some(claimed_for) = &self.claimed_for {
             annotations[CLAIMED_FOR] = json!(claimed_for.to_string());
         }
@@ -552,6 +557,7 @@ mod tests {
         Amendment {
             address: claim().address,
             expected: Version(7),
+            pool: Some("office".into()),
             services: Vec::new(),
             terms: WrittenAnnounceTerms::default(),
             spread: true,
@@ -588,6 +594,8 @@ mod tests {
     #[test]
     fn what_an_amendment_writes_is_read_back() {
         let amendment = amendment();
+        let same = Amendment { pool: None, ..amendment.clone() };
+        assert!(same.patch()["metadata"]["annotations"].get(POOL).is_none(), "it stays");
         let patch = amendment.patch();
         assert_eq!(patch["metadata"]["resourceVersion"], "7");
         let mut lease = stored();
@@ -600,6 +608,7 @@ mod tests {
         }
         let record = parse(&lease).unwrap();
         assert_eq!(record.claim.services, []);
+        assert_eq!(record.claim.pool, "office");
         assert_eq!(record.expiring, amendment.expiring);
         assert_eq!(record.last_service.as_deref(), Some("default/web"));
         assert_eq!(record.claim.terms, amendment.terms);

@@ -26,6 +26,7 @@ fn written() -> BTreeSet<String> {
     let amendment = Amendment {
         address,
         expected: Version(7),
+        pool: Some("home".into()),
         services: Vec::new(),
         terms,
         spread: true,

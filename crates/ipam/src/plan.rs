@@ -123,6 +123,11 @@ impl Allocator {
         self.chooser(owner, request).may_inherit(held)
     }
 
+    /// Whether the pool that has `address` is for `owner` and is one that it asks for, whoever holds the address.
+    pub fn allows(&self, owner: &Owner, request: &Request, address: IpAddr) -> bool {
+        self.chooser(owner, request).allowed(address).is_ok()
+    }
+
     /// Those of the addresses that `owner` holds which no pool allows any more, whatever it asks for.
     pub fn disallowed(&self, owner: &Owner, requester: &Requester, held: &[Held]) -> Vec<Leaving> {
         let request = Request { requester: requester.clone(), ..Request::default() };

@@ -288,6 +288,28 @@ fn who_names_the_pool_that_its_address_came_from_keeps_it_for_the_grace_period_w
 }
 
 #[test]
+fn a_pool_that_was_renamed_long_ago_is_the_one_that_addresses_came_from() {
+    let mut lab = named("home");
+    gone(&mut lab);
+    lab.cluster.set_pool("office", &[A, B]);
+    lab.settle();
+    assert_eq!(lab.count("amend"), 0, "they still ask for the other one");
+    lab.cluster.annotate("web", NAMED, "office");
+    lab.cluster.annotate("s2", NAMED, "office");
+    lab.settle();
+    assert_eq!(lab.count("amend"), 2, "{:?}", lab.writes);
+    lab.restart();
+    assert_eq!(lab.writes, [""; 0]);
+    lab.cluster.set_pool("office", &[A]);
+    lab.cluster.set_pool("lab", &[B]);
+    lab.settle();
+    assert_eq!(lab.addresses("web"), ["10.0.0.3"]);
+    assert!(lab.record("web").condition("arpeggio.dev/AddressExpiring").is_some());
+    lab.wait(cluster::GRACE);
+    assert_eq!(lab.addresses("web"), ["10.0.0.1"]);
+}
+
+#[test]
 fn who_names_another_pool_than_its_address_came_from_moves_at_once_whatever_became_of_that_pool() {
     let mut lab = named("home");
     cut(&mut lab);
