@@ -10,7 +10,7 @@ use arpeggio_api::{
 };
 
 use arpeggio_election::{Claimant, Node, Pattern};
-use arpeggio_ipam::{Owner, PoolName, Request};
+use arpeggio_ipam::{Grace, Held, Owner, PoolName, Request};
 use k8s_openapi::{apimachinery::pkg::apis::meta::v1::Time, jiff::SignedDuration};
 
 use super::{
@@ -55,7 +55,7 @@ impl Index {
     }
 
     /// What the pool of `address` says of announcing, and what these Services do. `None` because no pool in use has it,
-    /// it cannot be read what that says, or one of the Services is not for us.
+    /// it cannot be read what that says, one of the Services is not for us, or none of them has it from there.
     fn policy_for(
         &self,
         address: IpAddr,
@@ -63,9 +63,31 @@ impl Index {
     ) -> Option<(&Policy, Vec<Announced<'_>>)> {
         let pool = self.allocator.pool_of(address)?;
         let policy = self.declarations.policy(&pool.name)?;
+        if self.is_kept_from(&pool.name, address, services) {
+            return None;
+        }
         let announced: Option<Vec<Announced<'_>>> =
             services.iter().map(|it| announced(self.services.get(&owner_of(it))?)).collect();
         announced.filter(|all| !all.is_empty()).map(|all| (policy, all))
+    }
+
+    /// Whether `address` came from another pool than this one, which has it by now, and all of these Services keep it for the
+    /// grace period only: until then it is announced as the pool said that it came from.
+    fn is_kept_from(&self, pool: &PoolName, address: IpAddr, services: &[ServiceRef]) -> bool {
+        let is_of_another = self.held(address).origin.is_some_and(|origin| origin != *pool);
+        let keeps = |it: &ServiceRef| self.keeps_for_now(&owner_of(it), address);
+        is_of_another && !services.is_empty() && services.iter().all(keeps)
+    }
+
+    /// Whether `owner` has `address` for the grace period only, whether or not the lock says so yet.
+    fn keeps_for_now(&self, owner: &Owner, address: IpAddr) -> bool {
+        let Some(record) = self.services.get(owner) else { return false };
+        let held: Vec<Held> = self.allocator.held_by(owner).map(|it| self.held(it)).collect();
+        let expiring = match self.request_of(owner) {
+            Some(request) => self.allocator.plan(owner, &request, &held, Grace::Lasts).expiring,
+            None => self.allocator.disallowed(owner, &self.requester(record), &held),
+        };
+        expiring.iter().any(|it| it.address == address)
     }
 
     /// How `address` is to be announced for somebody who has no lock for it yet, and whether all nodes are to serve it: nowhere

@@ -3,6 +3,7 @@
 use arpeggio_api::{
     address_pool::{AddressItem, AddressPoolSpec, AddressPoolStatus, Allocation, FamilyUsage},
     metallb::IPAddressPool,
+    terms::WrittenAnnounceTerms,
 };
 use serde_json::json;
 
@@ -284,6 +285,60 @@ fn who_names_the_pool_that_its_address_came_from_keeps_it_for_the_grace_period_w
             lab.restart();
             assert_eq!(lab.writes, [""; 0], "{what}");
         }
+    }
+}
+
+/// Pools with these addresses that have them announced in another way, or for others only.
+fn of_others(addresses: &[&str]) -> [AddressPoolSpec; 3] {
+    let addresses: Vec<_> = addresses.iter().map(|it| AddressItem((*it).to_owned())).collect();
+    let elsewhere = announcing::spec(&json!([{ "interfaces": ["eth1"] }]));
+    let namespaces = vec!["shop".to_owned()];
+    let allocation = Some(Allocation { namespaces, ..Allocation::default() });
+    [
+        AddressPoolSpec { routed: true, ..AddressPoolSpec::default() },
+        elsewhere.clone(),
+        AddressPoolSpec { allocation, ..elsewhere },
+    ]
+    .map(|spec| AddressPoolSpec { addresses: addresses.clone(), ..spec })
+}
+
+#[test]
+fn what_is_kept_for_the_grace_period_only_is_announced_as_before() {
+    for taker in of_others(&[B]) {
+        let mut lab = named("home");
+        let terms = |lab: &Lab| lock::parse(lab.lease("address-10.0.0.3")).unwrap().claim.terms;
+        let before = terms(&lab);
+        cut(&mut lab);
+        lab.cluster.set_pool_spec("lab", taker.clone());
+        lab.settle();
+        assert_eq!(terms(&lab), before, "{taker:?}");
+        lab.restart();
+        lab.wait(Duration::from_mins(9));
+        assert_eq!(
+            (terms(&lab), lab.addresses("web")),
+            (before.clone(), vec!["10.0.0.3".to_owned()])
+        );
+        // Who asks for the pool that has it goes by its rules.
+        lab.cluster.annotate("web", NAMED, "lab");
+        lab.settle();
+        let is_for_it = taker.allocation.is_none();
+        assert_eq!(terms(&lab) != before, is_for_it, "{taker:?}");
+        lab.wait(cluster::GRACE);
+        assert_eq!(lab.addresses("web").first().is_some_and(|it| it == "10.0.0.3"), is_for_it);
+    }
+}
+
+#[test]
+fn what_stays_for_good_since_there_is_no_other_one_is_announced_as_the_pool_says_that_has_it() {
+    for taker in of_others(&[A, B]).into_iter().take(2) {
+        let mut lab = named("home");
+        gone(&mut lab);
+        lab.cluster.set_pool_spec("lab", taker);
+        lab.settle();
+        let terms = lock::parse(lab.lease("address-10.0.0.3")).unwrap().claim.terms;
+        assert_ne!(terms, WrittenAnnounceTerms::default());
+        lab.wait(cluster::GRACE * 2);
+        assert_eq!(lab.addresses("web"), ["10.0.0.3"]);
     }
 }
 
