@@ -63,11 +63,12 @@ pub enum Advice {
     },
     /// The lock does not say yet that the grace period has begun.
     #[error(
-        "no pool allows {0} any more, or not for it: a grace period begins, which its lock is to say"
+        "no pool allows {0} any more, or not for it, or another program has taken it out of its status: a grace period \
+         begins, which its lock is to say"
     )]
     GraceBegins(IpAddr),
     /// The lock does not say yet that the grace period is called off.
-    #[error("a pool allows {0} again: its grace period is called off, which its lock is to say")]
+    #[error("it may keep {0} again: its grace period is called off, which its lock is to say")]
     GraceEnds(IpAddr),
     /// It loses an address that its status has.
     #[error("it loses {address}: {why}")]

@@ -86,9 +86,9 @@ impl View<'_> {
             ingress.addresses.iter().copied().filter(|it| self.holds(*it)).collect();
         let foreign = ingress.has_others || listed.len() < ingress.addresses.len();
         if foreign && !ingress.is_ours() && !self.takes_over(&listed) {
-            let writers = ingress.writers();
-            let refusal = Some(Reason::ForeignStatus { writers });
-            return self.settle(Outcome { refusal, ..Outcome::default() });
+            let refusal = Some(Reason::ForeignStatus { writers: ingress.writers() });
+            let retained = self.retained(&listed);
+            return self.settle(Outcome { refusal, retained, ..Outcome::default() });
         }
         listed.retain(|it| !self.is_parting(*it));
         match request {
@@ -104,6 +104,17 @@ impl View<'_> {
             },
             Err(error) => self.refuse(&listed, Reason::Request(error.clone())),
         }
+    }
+
+    /// What a Service has by a lock beside what is `listed`, when another program has written its status: for the grace period,
+    /// since that may be a slip, or soon be undone.
+    fn retained(&self, listed: &[IpAddr]) -> Vec<IpAddr> {
+        let service = &self.record.service;
+        let lasts = |it: &IpAddr| {
+            let end = self.index.end_of_grace(service, *it);
+            !self.index.periods.grace.is_zero() && end.is_none_or(|end| end > *self.now)
+        };
+        self.unlisted(listed).filter(|it| self.index.names(service, *it) && lasts(it)).collect()
     }
 
     /// Whether the Service is to leave those that it shares `address` with, and has waited for long enough.
@@ -366,9 +377,11 @@ impl View<'_> {
     /// and what it should say.
     fn mismarked(&self, outcome: &Outcome) -> Option<(IpAddr, Option<Time>)> {
         // Nothing is said on a lock that is left alone.
-        let mut ours = outcome.addresses.iter().filter(|it| !self.index.is_newer(**it));
+        let all = outcome.addresses.iter().chain(&outcome.retained);
+        let mut ours = all.filter(|it| !self.index.is_newer(**it));
         ours.find_map(|address| {
-            let expires = outcome.expiring.iter().any(|it| it.address == *address);
+            let expires = outcome.retained.contains(address)
+                || outcome.expiring.iter().any(|it| it.address == *address);
             let since = self.index.expiring_since(&self.record.service, *address);
             let since = since.filter(|since| !is_far_ahead(since, self.now));
             (since.is_some() != expires).then(|| (*address, expires.then(|| self.now.clone())))
@@ -379,7 +392,9 @@ impl View<'_> {
     fn described(&self, mut outcome: Outcome) -> Outcome {
         let listed = &self.record.ingress.addresses;
         // As long as the status lists an address it must stay claimed, whoever wrote it there.
-        let stays = |it: &IpAddr| outcome.is_foreign() && listed.contains(it);
+        let stays = |it: &IpAddr| {
+            outcome.retained.contains(it) || (outcome.is_foreign() && listed.contains(it))
+        };
         let locked = match outcome.replacement {
             Replacement::Sought => self.locked.clone(),
             Replacement::Nothing => self.given_up(&outcome.leaving),

@@ -217,9 +217,33 @@ fn an_address_that_a_foreign_list_has_too_stays_claimed() {
     assert_eq!(lab.locks(), ["address-10.0.0.1"]);
     lab.restart();
     assert_eq!(lab.writes, [""; 0]);
-    lab.cluster.set_ingresses("web", &["203.0.113.9"], "cloud");
-    lab.settle();
-    assert_eq!(lab.locks(), [""; 0], "it is in no status any more");
+}
+
+#[test]
+fn what_another_program_has_listed_something_else_for_is_kept_for_the_grace_period() {
+    for (restarts, is_undone) in [(false, true), (true, true), (false, false), (true, false)] {
+        let mut lab = Lab::with_pools(&[("home", &["10.0.0.1"])]);
+        lab.create("web");
+        lab.create("waits");
+        lab.cluster.set_ingresses("web", &["203.0.113.9"], "cloud");
+        lab.settle();
+        assert_eq!((lab.addresses("web"), lab.locks().len()), (vec!["203.0.113.9".to_owned()], 1));
+        if restarts {
+            lab.restart();
+            assert_eq!(lab.writes, [""; 0]);
+        }
+        lab.wait(cluster::GRACE - Duration::from_secs(10));
+        assert_eq!(lab.addresses("waits"), [""; 0]);
+        if is_undone {
+            lab.cluster.clear_status("web", "cloud");
+        }
+        lab.wait(cluster::GRACE);
+        let (web, waits) = if is_undone { ("10.0.0.1", 0) } else { ("203.0.113.9", 1) };
+        assert_eq!((lab.addresses("web"), lab.addresses("waits").len()), (vec![web.into()], waits));
+        lab.wait(cluster::GRACE);
+        lab.restart();
+        assert_eq!((lab.writes.len(), lab.addresses("web")), (0, vec![web.to_owned()]));
+    }
 }
 
 #[test]
