@@ -3,6 +3,8 @@
 use arpeggio_runtime::failure::{Cause, Failure};
 use kube::{Resource, core::error_boundary::InvalidObject};
 
+use crate::complaint::words;
+
 /// A request that reads objects, as a permission names it.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) struct Reading {
@@ -25,6 +27,11 @@ impl Reading {
             namespace: namespace.map(str::to_owned),
             verb: "list",
         }
+    }
+
+    /// The same, to do something else with them.
+    pub(crate) fn to(self, verb: &'static str) -> Self {
+        Self { verb, ..self }
     }
 
     /// Of a part of pods, like their logs, in `namespace`.
@@ -83,7 +90,7 @@ impl Gap {
         match Failure::from(error) {
             Failure::Refused(Cause::Forbidden) => Self::Forbidden(reading),
             Failure::NotFound => Self::UnknownKind(reading),
-            _ => Self::Failed(reading, error.to_string()),
+            _ => Self::Failed(reading, words(error)),
         }
     }
 

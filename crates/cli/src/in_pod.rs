@@ -14,6 +14,8 @@ use tokio::io::{
     AsyncWriteExt as _, BufReader,
 };
 
+use crate::complaint::words;
+
 /// The word that says that it is ready.
 pub(crate) const READY: &str = "ready";
 
@@ -113,7 +115,7 @@ pub(crate) fn refused(error: &kube::Error) -> String {
             "you need the permission to \"create\" and \"get\" pods/exec in Arpeggio's namespace"
                 .to_owned()
         }
-        _ => format!("no program could be started in its pod: {error}"),
+        _ => format!("no program could be started in its pod: {}", words(error)),
     }
 }
 

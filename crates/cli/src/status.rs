@@ -89,9 +89,7 @@ async fn report(client: Client, global: &Global, system: &str) -> (Report, Times
 pub(crate) async fn read(client: Client, namespace: &str) -> anyhow::Result<Status> {
     let api: Api<Lease> = Api::namespaced(client, namespace);
     let params = ListParams::default().labels(lease::SELECTOR);
-    let leases = list(&api, &params).await.with_context(|| {
-        format!("cannot list Leases in namespace {namespace}; may you? (kubectl auth can-i list leases -n {namespace})")
-    })?;
+    let leases = list(&api, &params).await.context("cannot list Leases")?;
     Ok(Status::of(&leases))
 }
 

@@ -4,13 +4,19 @@ use std::{fmt::Debug, future::Future, time::Duration};
 
 use arpeggio_api::metallb::LegacyPool;
 use arpeggio_doctor::Known;
-use arpeggio_runtime::failure::{Cause, Failure};
 use futures::{StreamExt as _, stream};
-use kube::{Api, Client, Resource, api::ListParams};
-use serde::de::DeserializeOwned;
+use kube::{
+    Api, Client, Resource,
+    api::{ListParams, PostParams},
+};
+use serde::{Serialize, de::DeserializeOwned};
 use tokio::time::timeout;
 
-use crate::{gaps::Reading, reader};
+use crate::{
+    complaint::words,
+    gaps::{Gap, Reading},
+    reader,
+};
 
 /// How long the API server has for one request.
 pub(super) const PATIENCE: Duration = Duration::from_secs(5);
@@ -48,14 +54,20 @@ pub(super) async fn get<K>(api: &Api<K>, name: &str) -> Known<Option<K>>
 where
     K: Resource<DynamicType = ()> + Clone + Debug + DeserializeOwned,
 {
-    let reading = Reading::of::<K>(api.namespace());
     let found = within(PATIENCE, api.get_opt(name)).await?;
-    found.map_err(|error| match Failure::from(&error) {
-        Failure::Refused(Cause::Forbidden) => {
-            format!("you need the permission to \"get\" {reading}")
-        }
-        _ => format!("{reading}: {error}"),
-    })
+    let reading = || Reading::of::<K>(api.namespace()).to("get");
+    found.map_err(|error| Gap::of(reading(), &error).to_string())
+}
+
+/// What the API server makes of an object that it keeps nowhere.
+pub(super) async fn create<K>(api: &Api<K>, object: &K) -> Known<K>
+where
+    K: Resource<DynamicType = ()> + Clone + Debug + DeserializeOwned + Serialize,
+{
+    let params = PostParams::default();
+    let created = within(PATIENCE, api.create(&params, object)).await?;
+    let reading = || Reading::of::<K>(api.namespace()).to("create");
+    created.map_err(|error| Gap::of(reading(), &error).to_string())
 }
 
 /// What comes in time.
@@ -65,7 +77,7 @@ pub(super) async fn within<T>(patience: Duration, answer: impl Future<Output = T
 
 /// Whatever the API server answers in time.
 pub(super) async fn asked<T>(answer: impl Future<Output = kube::Result<T>>) -> Known<T> {
-    within(PATIENCE, answer).await?.map_err(|error| error.to_string())
+    within(PATIENCE, answer).await?.map_err(|error| words(&error))
 }
 
 /// Does all of it, some at once, in the order given.

@@ -7,9 +7,9 @@ use arpeggio_doctor::{
 use k8s_openapi::api::authorization::v1::{
     ResourceAttributes, SubjectAccessReview, SubjectAccessReviewSpec,
 };
-use kube::{Api, Client, api::PostParams};
+use kube::{Api, Client};
 
-use super::kubernetes::{asked, each};
+use super::kubernetes::{create, each};
 
 /// Objects that a program does something with.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
@@ -78,17 +78,14 @@ const NEEDS: &[Need] = &[
 pub(super) async fn read(client: &Client, namespace: &str) -> Known<Vec<Permission>> {
     let single = NEEDS.iter().flat_map(|need| need.verbs.iter().map(move |verb| (need, *verb)));
     let reviews = each(single.collect(), |(need, verb)| review(client, namespace, need, verb));
-    reviews.await.into_iter().collect::<Known<_>>().map_err(|why| {
-        format!("{why}; you need the permission to \"create\" subjectaccessreviews (API group \"authorization.k8s.io\")")
-    })
+    reviews.await.into_iter().collect()
 }
 
 async fn review(client: &Client, namespace: &str, need: &Need, verb: &str) -> Known<Permission> {
     let api: Api<SubjectAccessReview> = Api::all(client.clone());
     let review =
         SubjectAccessReview { spec: spec(namespace, need, verb), ..SubjectAccessReview::default() };
-    let params = PostParams::default();
-    let answer = asked(api.create(&params, &review)).await?;
+    let answer = create(&api, &review).await?;
     let allowed = answer.status.is_some_and(|status| status.allowed);
     Ok(Permission { who: need.who, what: described(need, verb), allowed })
 }
@@ -128,9 +125,31 @@ fn described(need: &Need, verb: &str) -> String {
 mod tests {
     use std::collections::BTreeSet;
 
+    use http::{Request, Response};
+    use kube::{client::Body, core::Status};
     use serde_json::Value;
 
     use super::*;
+
+    /// Why nothing is known where the API server answers everything with this.
+    async fn refused(status: Status) -> String {
+        let answer = move |_: Request<Body>| {
+            let answer = serde_json::to_vec(&status).map(Body::from).unwrap();
+            let code = status.code;
+            async move { Response::builder().status(code).body(answer) }
+        };
+        read(&Client::new(tower::service_fn(answer), "default"), "lb").await.unwrap_err()
+    }
+
+    #[tokio::test]
+    async fn the_permission_to_ask_is_named_where_it_is_missing_only() {
+        let status = |code, reason: &str| Status::failure(reason, reason).with_code(code);
+        let told = refused(status(401, "Unauthorized")).await;
+        let what = "subjectaccessreviews (API group \"authorization.k8s.io\", cluster-wide)";
+        assert_eq!(told, format!("{what}: Unauthorized"));
+        let told = refused(status(403, "Forbidden")).await;
+        assert_eq!(told, format!("{what}: you need the permission to \"create\" them"));
+    }
 
     type Rule = (String, String, String, String, bool);
 

@@ -61,9 +61,7 @@ impl Act {
             Kind::Handover => {
                 let mark = lock::asked_to_move(plan.target(), plan.lock.lock.version);
                 let name = lock::name(plan.address);
-                self.patch(&name, mark)
-                    .await
-                    .context("cannot mark the lock; has it changed, or may you not patch Leases?")
+                self.patch(&name, mark).await.context("cannot mark the lock")
             }
             Kind::StopSpeaker => self.stop(&plan.owner.instance).await,
             Kind::Silence => self.silence(plan).await,
@@ -74,12 +72,8 @@ impl Act {
     async fn stop(&self, name: &str) -> anyhow::Result<()> {
         let only = Preconditions { uid: self.uid.clone(), resource_version: None };
         let params = DeleteParams::default().preconditions(only);
-        self.pods().delete(name, &params).await.map(drop).with_context(|| {
-            format!(
-                "cannot delete pod {name}; may you? (kubectl auth can-i delete pods -n {})",
-                self.system
-            )
-        })
+        let deleted = self.pods().delete(name, &params).await.map(drop);
+        deleted.with_context(|| format!("cannot delete pod {name}"))
     }
 
     async fn silence(&self, plan: &Plan) -> anyhow::Result<()> {
@@ -95,9 +89,7 @@ impl Act {
             match self.patch(&session::name(&record.session.node), mark).await {
                 Err(error) if Failure::from(&error) == Failure::Conflict => {}
                 done => {
-                    return done.context(
-                        "cannot mark the owner's session; may you? (kubectl auth can-i patch leases)",
-                    );
+                    return done.context("cannot mark the owner's session");
                 }
             }
         }

@@ -24,6 +24,8 @@ use super::{
 };
 use crate::{
     changes::{Seen, Told, What},
+    complaint::complaint,
+    paint,
     reader::Reader,
     status::refusal,
 };
@@ -85,7 +87,8 @@ impl Rehearsal<'_> {
             && let Err(error) = self.act.take_back(self.plan).await
         {
             anstream::eprintln!(
-                "arpeggio: what was begun could not be taken back ({error:#}); a silence ends by itself"
+                "arpeggio: what was begun could not be taken back ({}); a silence ends by itself",
+                paint::shown(&complaint(&error))
             );
         }
         end

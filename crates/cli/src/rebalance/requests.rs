@@ -21,6 +21,8 @@ use kube::{
     runtime::watcher::Config,
 };
 
+use crate::complaint::words;
+
 /// How many moves are under way at once: each makes its nodes tell the whole segment.
 const AT_ONCE: usize = 16;
 
@@ -123,9 +125,7 @@ impl Requests {
                 }
                 Err(error) => {
                     self.miss(wanted, "it could not be asked for");
-                    return Err(error).context(
-                        "cannot write on a lock; may you? (kubectl auth can-i patch leases -n NAMESPACE)",
-                    );
+                    return Err(error).context("cannot write on a lock");
                 }
             }
         }
@@ -171,7 +171,9 @@ impl Requests {
         for (address, (wanted, version)) in std::mem::take(&mut self.asked) {
             let reason = match self.mark(address, None, version).await {
                 Ok(_) => reason.to_owned(),
-                Err(error) => format!("{reason}; and the request may still stand: {error}"),
+                Err(error) => {
+                    format!("{reason}; and the request may still stand: {}", words(&error))
+                }
             };
             self.miss(wanted, reason);
         }

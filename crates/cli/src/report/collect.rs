@@ -26,6 +26,7 @@ use tokio::time::timeout;
 
 use super::redact::{self, Outline, Secrets};
 use crate::{
+    complaint::words,
     gaps::{Gap, Reading},
     global::Global,
     in_pod, installed,
@@ -351,7 +352,7 @@ impl<'a> Collector<'a> {
         let reading = Reading::of_pods(part, &self.system);
         // A pod that is gone is no kind that is missing.
         let gap = match Gap::of(reading.clone(), error) {
-            Gap::UnknownKind(_) => Gap::Failed(reading, error.to_string()),
+            Gap::UnknownKind(_) => Gap::Failed(reading, words(error)),
             gap => gap,
         };
         gap.to_string()
@@ -361,7 +362,9 @@ impl<'a> Collector<'a> {
         let mut lines = vec![format!("arpeggio {}", version::long())];
         match self.client.apiserver_version().await {
             Ok(info) => lines.push(format!("API server {}", info.git_version)),
-            Err(error) => self.others.push(format!("the API server's version: {error}")),
+            Err(error) => {
+                self.others.push(format!("the API server's version: {}", words(&error)));
+            }
         }
         for pod in pods {
             let statuses = pod.status.iter().filter_map(|it| it.container_statuses.as_ref());
