@@ -82,13 +82,20 @@ pub(crate) async fn run(global: &Global, args: &DoctorArgs) -> anyhow::Result<Ou
         let again = examine(&gatherer.gather().await, &selection);
         findings = confirmed(findings, &again);
     }
-    let report = Report::of(&findings);
+    let is_blank = is_blank(&facts);
+    let report = Report::of(&findings, is_blank);
     let code = match worst(&findings) {
         Some(Severity::Error) => ExitCode::from(WRONG),
         Some(Severity::Warning) => ExitCode::from(WARNING),
+        _ if is_blank => ExitCode::FAILURE,
         Some(Severity::Unchecked | Severity::Info) | None => ExitCode::SUCCESS,
     };
     Ok(Outcome { text: args.output.of(&report, Report::to_text)?, code })
+}
+
+/// Whether too little may be read to say that anything is right.
+fn is_blank(facts: &Facts) -> bool {
+    facts.nodes.is_err() && facts.services.is_err() && facts.pools.is_err()
 }
 
 fn needs_second_look(finding: &Finding) -> bool {
@@ -149,6 +156,16 @@ fn nothing_known(stage: Stage, namespace: &str) -> Facts {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[derive(clap::Parser)]
+    struct Line {
+        #[command(flatten)]
+        doctor: DoctorArgs,
+    }
+
+    pub(super) fn args(flags: &[&str]) -> DoctorArgs {
+        <Line as clap::Parser>::parse_from([&["doctor"], flags].concat()).doctor
+    }
 
     #[test]
     fn what_was_seen_once_on_the_wire_does_not_count() {

@@ -178,7 +178,7 @@ async fn run(Args { command, global }: Args) -> anyhow::Result<Outcome> {
         Command::Doctor(doctor) => doctor::run(&global, &doctor).await,
         Command::Survey(questions) => survey::run(&questions).await,
         Command::Asking(asking) => asking::run(&asking).await,
-        Command::Report(report) => Ok(report::write(&global, &report).await?.into()),
+        Command::Report(report) => report::write(&global, &report).await,
         Command::Drill(drill) => Ok(drill::run(&global, &drill).await),
         Command::Crds => Ok(definitions()?.into()),
         Command::Completion(shell) => Ok(completion::script(Args::command(), &shell).into()),

@@ -4,13 +4,16 @@ mod archive;
 mod collect;
 mod redact;
 
-use std::path::PathBuf;
+use std::{path::PathBuf, process::ExitCode};
 
 use anyhow::Context as _;
 use arpeggio_runtime::wall_clock;
 
-use self::{archive::Archive, collect::Collector};
-use crate::global::Global;
+use self::{
+    archive::Archive,
+    collect::{Collected, Collector},
+};
+use crate::{global::Global, outcome::Outcome, paint};
 
 /// Arguments of `arpeggio report`.
 #[derive(Debug, clap::Args)]
@@ -23,18 +26,24 @@ pub(crate) struct ReportArgs {
     lines: i64,
 }
 
-/// Collects and writes it; what is to be printed.
-pub(crate) async fn write(global: &Global, args: &ReportArgs) -> anyhow::Result<String> {
+/// Collects and writes it, unless there is nothing to write.
+pub(crate) async fn write(global: &Global, args: &ReportArgs) -> anyhow::Result<Outcome> {
     let now = wall_clock::now();
     let name = format!("arpeggio-report-{}", now.strftime("%Y%m%d-%H%M%S"));
     let file = args.file.clone().unwrap_or_else(|| format!("{name}.tar.gz").into());
     let collected = Collector::new(global, args.lines).await?.collect().await?;
+    if collected.is_blank {
+        let text = format!("nothing was read, so there is no archive\n{}", missing(&collected));
+        return Ok(Outcome { text, code: ExitCode::FAILURE });
+    }
     let packed = Archive { name: &name, files: &collected.files, time: now }.pack()?;
     std::fs::write(&file, packed).with_context(|| format!("cannot write {}", file.display()))?;
     let mut text = format!("{} holds {} files", file.display(), collected.files.len());
     text.push_str("; look through it before you give it to anybody\n");
-    for gap in &collected.gaps {
-        text.extend(["not read: ", gap, "\n"]);
-    }
-    Ok(text)
+    text.push_str(&missing(&collected));
+    Ok(text.into())
+}
+
+fn missing(collected: &Collected) -> String {
+    collected.gaps.iter().map(|gap| paint::shown(&format!("not read: {gap}")) + "\n").collect()
 }

@@ -2,28 +2,37 @@
 
 use std::{collections::BTreeMap, time::Duration};
 
+use anyhow::bail;
 use arpeggio_doctor::{
     Code, Facts, Group, Selection, Stage,
     facts::{Known, Pool, Unasked},
     survey::Connect,
 };
 use arpeggio_ipam::AddressRange;
-use arpeggio_runtime::client::Patience;
-use k8s_openapi::api::{
-    apps::v1::{DaemonSet, Deployment},
-    core::v1::PodSpec,
+use arpeggio_runtime::{
+    client::Patience,
+    failure::{Cause, Failure},
+};
+use k8s_openapi::{
+    api::{
+        apps::v1::{DaemonSet, Deployment},
+        core::v1::PodSpec,
+    },
+    apimachinery::pkg::version::Info,
 };
 use kube::Client;
 use tokio::time::sleep;
 
 use super::{
     DoctorArgs,
-    kubernetes::{PATIENCE, asked, each, within},
+    kubernetes::{PATIENCE, each, within},
     leases::{Leases, Said},
     metrics, nodes, nothing_known, permissions, pods, pools, progress, rivals, services, surveyors,
     workloads,
 };
 use crate::{
+    complaint::words,
+    gaps::Gap,
     global::Global,
     installed::{self, Duties},
 };
@@ -37,6 +46,8 @@ pub(super) struct Gatherer<'a> {
     namespace: String,
     args: &'a DoctorArgs,
     selection: &'a Selection,
+    /// The API server's release.
+    kubernetes: Known<(u32, u32)>,
     /// Ours in that namespace.
     deployments: Known<Vec<Deployment>>,
     sets: Known<Vec<DaemonSet>>,
@@ -54,15 +65,44 @@ impl<'a> Gatherer<'a> {
     ) -> anyhow::Result<Self> {
         let patience = Patience { retry: false, ..Patience::default() };
         let client = global.connect_with(patience).await?;
-        let namespace = global.system_namespace();
-        let (deployments, sets) = tokio::join!(
+        Self::with(client, global.system_namespace(), args, selection).await
+    }
+
+    /// Fails where the API server cannot be asked at all: nothing could be checked. One that says what may not be read can.
+    async fn with(
+        client: Client,
+        namespace: String,
+        args: &'a DoctorArgs,
+        selection: &'a Selection,
+    ) -> anyhow::Result<Self> {
+        let (version, deployments, sets) = tokio::join!(
+            within(PATIENCE, client.apiserver_version()),
             within(PATIENCE, installed::deployments(&client, &namespace)),
             within(PATIENCE, installed::daemon_sets(&client, &namespace))
         );
+        let is_open = [is_heard(&version), is_read(&deployments), is_read(&sets)].contains(&true);
+        let version = version.and_then(|it| it.map_err(|error| words(&error)));
+        if let Err(why) = &version
+            && !is_open
+        {
+            bail!("the API server cannot be asked: {why}");
+        }
+        let kubernetes = version.and_then(|it| release(&it));
         let deployments = deployments.and_then(|it| it.map_err(|gap| gap.to_string()));
         let sets = sets.and_then(|it| it.map_err(|gap| gap.to_string()));
         let duties = deployments.as_deref().map(Duties::among).map_err(Clone::clone);
-        Ok(Self { client, namespace, args, selection, deployments, sets, duties, settled: None })
+        let settled = None;
+        Ok(Self {
+            client,
+            namespace,
+            args,
+            selection,
+            kubernetes,
+            deployments,
+            sets,
+            duties,
+            settled,
+        })
     }
 
     /// The class that is served: as said on the command line, or else as the controller's Deployment says.
@@ -99,15 +139,14 @@ impl<'a> Gatherer<'a> {
         let mut facts = nothing_known(self.args.stage(), &self.namespace);
         let (client, namespace) = (&self.client, self.namespace.as_str());
         let installed = self.args.stage() == Stage::Installed;
-        let (kubernetes, nodes, proxy, ranges, pools, rivals) = tokio::join!(
-            kubernetes(client),
+        let (nodes, proxy, ranges, pools, rivals) = tokio::join!(
             nodes::read(client, self.speakers()),
             nodes::proxy(client),
             nodes::service_ranges(client),
             pools::read(client, namespace, &self.duties),
             rivals::read(client),
         );
-        (facts.kubernetes, facts.nodes, facts.proxy) = (kubernetes, nodes, proxy);
+        (facts.kubernetes, facts.nodes, facts.proxy) = (self.kubernetes.clone(), nodes, proxy);
         (facts.service_ranges, facts.rivals) = (ranges, rivals);
         facts.pools = pools.map(|pools| pools.into_iter().chain(self.plan()).collect());
         self.services(&mut facts).await;
@@ -234,13 +273,56 @@ fn said(facts: &mut Facts, said: Result<Said, &String>) {
     }
 }
 
+/// Whether the API server listens to whoever asks, if only to say no.
+fn is_heard<T>(answer: &Known<kube::Result<T>>) -> bool {
+    let is_no = |error: &kube::Error| Failure::from(error) == Failure::Refused(Cause::Forbidden);
+    answer.as_ref().is_ok_and(|answer| answer.as_ref().err().is_none_or(is_no))
+}
+
+/// The same of objects.
+fn is_read<T>(answer: &Known<Result<T, Gap>>) -> bool {
+    let is_no = |gap: &Gap| matches!(gap, Gap::Forbidden(_) | Gap::Malformed { .. });
+    answer.as_ref().is_ok_and(|answer| answer.as_ref().err().is_none_or(is_no))
+}
+
 /// Major and minor release of the API server.
-async fn kubernetes(client: &Client) -> Known<(u32, u32)> {
-    let version = asked(client.apiserver_version()).await?;
+fn release(version: &Info) -> Known<(u32, u32)> {
     // Some append a plus sign.
     let number = |text: &str| {
         let digits: String = text.chars().take_while(char::is_ascii_digit).collect();
         digits.parse().map_err(|_| format!("its version {} is not understood", version.git_version))
     };
     Ok((number(&version.major)?, number(&version.minor)?))
+}
+
+#[cfg(test)]
+mod tests {
+    use http::{Request, Response};
+    use kube::{client::Body, core::Status};
+
+    use super::*;
+    use crate::doctor::{is_blank, tests::args};
+
+    /// A look at a cluster whose API server answers everything with this.
+    async fn look(code: u16, reason: &str) -> anyhow::Result<Facts> {
+        let status = Status::failure(reason, reason).with_code(code);
+        let text = serde_json::to_vec(&status).unwrap();
+        let answer = move |_: Request<Body>| {
+            let body = Body::from(text.clone());
+            async move { Response::builder().status(code).body(body) }
+        };
+        let client = Client::new(tower::service_fn(answer), "default");
+        let (args, selection) = (args(&["--pre"]), Selection::default());
+        Ok(Gatherer::with(client, "lb".into(), &args, &selection).await?.gather().await)
+    }
+
+    #[tokio::test]
+    async fn an_api_server_that_cannot_be_asked_is_no_cluster_without_faults() {
+        for (code, reason) in [(401, "Unauthorized"), (503, "no upstream")] {
+            let told = look(code, reason).await.unwrap_err().to_string();
+            assert_eq!(told, format!("the API server cannot be asked: {reason}"));
+        }
+        let facts = look(403, "Forbidden").await.unwrap();
+        assert!(is_blank(&facts), "it says what may not be read, and nothing was");
+    }
 }

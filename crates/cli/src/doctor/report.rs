@@ -16,6 +16,9 @@ pub(super) struct Report {
     warnings: usize,
     unchecked: usize,
     findings: Vec<Line>,
+    /// Whether too little may be read to say that anything is right.
+    #[serde(skip)]
+    is_blank: bool,
 }
 
 #[derive(Debug, Serialize)]
@@ -32,13 +35,14 @@ struct Line {
 }
 
 impl Report {
-    pub(super) fn of(findings: &[Finding]) -> Self {
+    pub(super) fn of(findings: &[Finding], is_blank: bool) -> Self {
         let count = |severity| findings.iter().filter(|it| it.severity == severity).count();
         Self {
             errors: count(Severity::Error),
             warnings: count(Severity::Warning),
             unchecked: count(Severity::Unchecked),
             findings: findings.iter().map(Line::of).collect(),
+            is_blank,
         }
     }
 
@@ -53,6 +57,7 @@ impl Report {
             count => format!("{count} {what}s"),
         };
         let verdict = match (self.errors, self.warnings) {
+            (0, 0) if self.is_blank => paint::bad("next to nothing could be checked"),
             (0, 0) => paint::good("nothing is wrong"),
             (0, warnings) => paint::warn(&of(warnings, "warning")),
             (errors, 0) => paint::bad(&of(errors, "error")),
@@ -112,7 +117,7 @@ mod tests {
             Finding::new(Code::A601, "nodes", "all are excluded"),
             Finding::unchecked(Code::A711, "DHCP range", "nobody\nasks."),
         ];
-        let report = Report::of(&findings);
+        let report = Report::of(&findings, false);
         let text = paint::plain(&report.to_text());
         let lines: Vec<&str> = text.lines().collect();
         assert!(lines[0].starts_with("error     A601  nodes: all are excluded. Remove"), "{text}");
@@ -122,6 +127,8 @@ mod tests {
             "{text}"
         );
         assert_eq!(lines[2], "1 error; not checked: 1");
-        assert_eq!(paint::plain(&Report::of(&[]).to_text()), "nothing is wrong\n");
+        assert_eq!(paint::plain(&Report::of(&[], false).to_text()), "nothing is wrong\n");
+        let blank = paint::plain(&Report::of(&findings[1..], true).to_text());
+        assert!(blank.ends_with("next to nothing could be checked; not checked: 1\n"), "{blank}");
     }
 }

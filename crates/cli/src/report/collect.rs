@@ -76,6 +76,8 @@ pub(super) struct Collected {
     pub(super) files: BTreeMap<String, String>,
     /// What could not be read.
     pub(super) gaps: Vec<String>,
+    /// Whether not one object was read, since none could be.
+    pub(super) is_blank: bool,
 }
 
 /// The path of a file and its text, or why there is none.
@@ -92,6 +94,8 @@ pub(super) struct Collector<'a> {
     lines: i64,
     secrets: Secrets,
     files: BTreeMap<String, String>,
+    /// How many objects were read.
+    objects: usize,
 }
 
 impl<'a> Collector<'a> {
@@ -110,6 +114,7 @@ impl<'a> Collector<'a> {
             lines,
             secrets: Secrets::default(),
             files: BTreeMap::new(),
+            objects: 0,
         }
     }
 
@@ -162,7 +167,8 @@ impl<'a> Collector<'a> {
             gaps.iter().for_each(|gap| about.extend(["  ", gap, "\n"]));
         }
         self.add("README.txt", &about);
-        Collected { files: self.files, gaps }
+        let is_blank = self.objects == 0 && !gaps.is_empty();
+        Collected { files: self.files, gaps, is_blank }
     }
 
     async fn balanced_services(&mut self) -> Vec<Service> {
@@ -233,6 +239,7 @@ impl<'a> Collector<'a> {
         for object in objects {
             kept.push(redacted(&serde_json::to_value(object)?));
         }
+        self.objects += kept.len();
         let text = yaml(&kept)?;
         self.add(&format!("objects/{name}.yaml"), &text);
         Ok(())
@@ -446,6 +453,21 @@ mod tests {
         ];
         let gaps = collector.finish().gaps;
         assert_eq!(gaps, told);
+    }
+
+    #[tokio::test]
+    async fn of_a_cluster_that_cannot_be_asked_there_is_nothing_to_pack() {
+        let global = Global::default();
+        let collected = Collector::with(&global, hanging(), 10).collect().await.unwrap();
+        assert!(collected.is_blank, "{:?}", collected.gaps);
+        let is_blank = |objects: &[Value]| {
+            let mut collector = Collector::with(&global, hanging(), 10);
+            collector.keep("nodes", objects, Value::clone).unwrap();
+            collector.others.push("a gap".to_owned());
+            collector.finish().is_blank
+        };
+        assert!(!is_blank(&[json!({})]));
+        assert!(is_blank(&[]));
     }
 
     #[test]
