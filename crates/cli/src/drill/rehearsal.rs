@@ -188,7 +188,7 @@ impl<'a> Onlooker<'a> {
 
     async fn next(&mut self) -> anyhow::Result<Option<Change<Lease>>> {
         let event = self.watch.next().await;
-        match refusal(&event) {
+        match refusal(&event, self.watch.is_listed()) {
             Some(why) => bail!("cannot follow Leases: {why}"),
             None => Ok(self.watch.pass(event)),
         }

@@ -20,6 +20,7 @@ use kube::{
 use super::{known::Status, report::Report, selection::Selection};
 use crate::{
     changes::{Seen, Told},
+    complaint::words,
     outcome::{Format, yaml},
     paint,
 };
@@ -36,12 +37,16 @@ pub(super) async fn follow(
     let config = Config::default().labels(lease::SELECTOR);
     let mut watch = Watch::new(leases, config, Haste::Urgent, listed);
     let mut seen = Seen::default();
+    let mut contact = Contact::default();
     let mut begun = false;
     let mut out = anstream::stdout();
     loop {
         let event = watch.next().await;
-        if let Some(why) = refusal(&event) {
+        if let Some(why) = refusal(&event, watch.is_listed()) {
             bail!("cannot follow Leases in namespace {system}: {why}");
+        }
+        if let Some(said) = contact.note(&event) {
+            anstream::eprintln!("arpeggio: {}", paint::shown(&said));
         }
         let Some(change) = watch.pass(event) else { continue };
         let now = server_clock::now();
@@ -62,18 +67,79 @@ pub(super) async fn follow(
     }
 }
 
-/// What will not get better by trying again.
-pub(crate) fn refusal(event: &Event<Lease>) -> Option<String> {
-    let Err(
-        watcher::Error::InitialListFailed(kube::Error::Api(status))
-        | watcher::Error::WatchStartFailed(kube::Error::Api(status)),
-    ) = event
-    else {
-        return None;
-    };
-    (Failure::of_status(status) == Failure::Refused(Cause::Forbidden)).then(|| {
-        format!("{}; you need the permissions to \"list\" and \"watch\" them", status.message)
-    })
+/// Why nothing is followed: what will not get better by trying again and, before anything `is_listed`, whatever fails. Whoever
+/// asks sees nothing then, and cannot tell that from a cluster where nothing happens.
+pub(crate) fn refusal(event: &Event<Lease>, is_listed: bool) -> Option<String> {
+    let error = event.as_ref().err()?;
+    let why = || said(error);
+    match failure(error) {
+        Failure::Refused(Cause::Forbidden) => {
+            Some(format!("{}; you need the permissions to \"list\" and \"watch\" them", why()))
+        }
+        Failure::Refused(Cause::Unauthorized) => Some(why()),
+        // What there is has changed since the first page of the list: it is listed anew.
+        _ if is_expired(error) => None,
+        _ => (!is_listed).then(why),
+    }
+}
+
+/// Whether somebody was told that the API server does not answer.
+#[derive(Debug, Default)]
+struct Contact {
+    is_lost: bool,
+}
+
+impl Contact {
+    /// What to say of it: once that it is lost, and once that it is back.
+    fn note(&mut self, event: &Event<Lease>) -> Option<String> {
+        match event {
+            // A list that has not ended shows nothing yet.
+            Ok(watcher::Event::Init | watcher::Event::InitApply(_)) => None,
+            Ok(_) => {
+                let was_lost = std::mem::take(&mut self.is_lost);
+                was_lost.then(|| "the API server answers again".to_owned())
+            }
+            Err(error) if is_expired(error) => None,
+            Err(error) => {
+                let is_new = !std::mem::replace(&mut self.is_lost, true);
+                is_new.then(|| {
+                    format!("the API server does not answer: {}; trying again", said(error))
+                })
+            }
+        }
+    }
+}
+
+/// The request that failed.
+fn of_request(error: &watcher::Error) -> Option<&kube::Error> {
+    match error {
+        watcher::Error::InitialListFailed(error)
+        | watcher::Error::WatchStartFailed(error)
+        | watcher::Error::WatchFailed(error) => Some(error),
+        watcher::Error::WatchError(_) | watcher::Error::NoResourceVersion => None,
+    }
+}
+
+fn failure(error: &watcher::Error) -> Failure {
+    match error {
+        watcher::Error::WatchError(status) => Failure::of_status(status),
+        _ => of_request(error).map_or(Failure::Unanswered { retry_after: None }, Failure::from),
+    }
+}
+
+/// Whether the API server has forgotten what has happened since (HTTP 410), which is nothing to tell of.
+fn is_expired(error: &watcher::Error) -> bool {
+    match error {
+        watcher::Error::WatchError(status) => status.code == 410,
+        _ => matches!(of_request(error), Some(kube::Error::Api(status)) if status.code == 410),
+    }
+}
+
+fn said(error: &watcher::Error) -> String {
+    match error {
+        watcher::Error::WatchError(status) => status.message.clone(),
+        _ => of_request(error).map_or_else(|| error.to_string(), words),
+    }
 }
 
 /// What there is; nothing of it for programs.
@@ -114,9 +180,67 @@ fn is_in(told: &Told, selection: &Selection) -> bool {
 
 #[cfg(test)]
 mod tests {
+    use std::time::Duration;
+
+    use http::{Request, Response};
+    use kube::{client::Body, core::Status as Answer};
     use serde_json::json;
+    use tokio::time::timeout;
 
     use super::*;
+
+    fn answer(code: u16, reason: &str) -> kube::Error {
+        kube::Error::Api(Answer::failure(reason, reason).with_code(code).boxed())
+    }
+
+    /// An API server that answers everything with this.
+    fn server(code: u16, reason: &str) -> Client {
+        let text = serde_json::to_vec(&Answer::failure(reason, reason).with_code(code)).unwrap();
+        let answer = move |_: Request<Body>| {
+            let body = Body::from(text.clone());
+            async move { Response::builder().status(code).body(body) }
+        };
+        Client::new(tower::service_fn(answer), "default")
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn who_cannot_see_anything_is_told_why() {
+        let all = Selection::default();
+        for (code, reason) in [(401, "Unauthorized"), (403, "Forbidden"), (503, "no upstream")] {
+            let following = follow(server(code, reason), "lb", &all, Format::Json);
+            let ended = timeout(Duration::from_secs(30), following).await.expect("it hangs");
+            let told = ended.unwrap_err().to_string();
+            let expected = format!("cannot follow Leases in namespace lb: {reason}");
+            assert!(told.starts_with(&expected), "{told}");
+        }
+    }
+
+    #[test]
+    fn what_may_get_better_ends_nothing_later() {
+        let is_end = |error, is_listed| refusal(&Err(error), is_listed).is_some();
+        let start = |code| watcher::Error::WatchStartFailed(answer(code, "no"));
+        let list = |code| watcher::Error::InitialListFailed(answer(code, "no"));
+        assert!(is_end(start(401), true) && is_end(list(403), true));
+        assert!(!is_end(start(503), true) && !is_end(list(500), true));
+        assert!(is_end(list(500), false));
+        assert!(!is_end(list(410), false), "it is listed anew");
+    }
+
+    #[test]
+    fn that_the_api_server_is_away_is_said_once() {
+        let mut contact = Contact::default();
+        let away = || Err(watcher::Error::WatchStartFailed(answer(503, "no upstream")));
+        assert_eq!(contact.note(&Ok(watcher::Event::InitDone)), None);
+        let forgotten = Err(watcher::Error::WatchStartFailed(answer(410, "Expired")));
+        assert_eq!(contact.note(&forgotten), None);
+        let told = contact.note(&away()).unwrap();
+        assert_eq!(told, "the API server does not answer: no upstream; trying again");
+        assert_eq!(contact.note(&away()), None);
+        assert_eq!(contact.note(&Ok(watcher::Event::Init)), None, "nothing is listed yet");
+        let back = contact.note(&Ok(watcher::Event::InitDone));
+        assert_eq!(back.as_deref(), Some("the API server answers again"));
+        assert_eq!(contact.note(&Ok(watcher::Event::InitDone)), None);
+    }
 
     fn lock(holder: &str) -> Lease {
         serde_json::from_value(json!({
