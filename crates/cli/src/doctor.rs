@@ -134,6 +134,7 @@ fn nothing_known(stage: Stage, namespace: &str) -> Facts {
         definition: Err(unasked()),
         permissions: Err(unasked()),
         installation: Err(unasked()),
+        class: Err(unasked()),
         rivals: Err(unasked()),
         elsewhere: Err(unasked()),
         proxy: Err(unasked()),

@@ -127,15 +127,19 @@ impl Duties {
     }
 }
 
-/// What a program is told by an argument or, without one, by a variable. What is empty says nothing.
+/// What one of our programs is told.
 fn setting(container: &v1::Container, name: &str) -> Option<String> {
-    let flag = format!("--{name}");
+    let variable = format!("ARPEGGIO_{}", name.replace('-', "_").to_uppercase());
+    told(container, &format!("--{name}"), &variable)
+}
+
+/// What a program is told by an argument or, without one, by a variable. What is empty says nothing.
+pub(crate) fn told(container: &v1::Container, flag: &str, variable: &str) -> Option<String> {
     let args = arguments(container);
-    let with_value = |(at, arg): (usize, &&String)| match arg.strip_prefix(&flag)? {
+    let with_value = |(at, arg): (usize, &&String)| match arg.strip_prefix(flag)? {
         "" => args.get(at + 1).map(|it| (*it).clone()),
         rest => rest.strip_prefix('=').map(str::to_owned),
     };
-    let variable = format!("ARPEGGIO_{}", name.replace('-', "_").to_uppercase());
     let of_variable = || {
         let variables = container.env.as_deref().unwrap_or_default();
         variables.iter().find(|it| it.name == variable)?.value.clone()

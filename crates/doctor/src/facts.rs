@@ -44,6 +44,8 @@ pub struct Facts {
     pub permissions: Known<Vec<Permission>>,
     /// The Deployment, the DaemonSet and their pods.
     pub installation: Known<Installation>,
+    /// The `spec.loadBalancerClass` that Arpeggio serves. `None`: it serves Services without any.
+    pub class: Known<Option<String>>,
     /// Other load balancers that were recognised.
     pub rivals: Known<Vec<Rival>>,
     /// Other namespaces with a controller that leads.
@@ -192,6 +194,16 @@ pub struct Rival {
     pub product: String,
     /// The object that gives it away.
     pub object: String,
+    /// The `spec.loadBalancerClass`es of the Services that it serves; `None` among them: those without any. `None`: it does not say.
+    pub classes: Option<Vec<Option<String>>>,
+}
+
+impl Rival {
+    /// Whether it serves other Services than those of `class` only, as far as both say.
+    pub fn is_apart(&self, class: &Known<Option<String>>) -> bool {
+        let (Some(classes), Ok(class)) = (&self.classes, class) else { return false };
+        !classes.contains(class)
+    }
 }
 
 /// What is known of kube-proxy.

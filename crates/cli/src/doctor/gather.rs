@@ -110,6 +110,14 @@ impl<'a> Gatherer<'a> {
         self.args.class().or(self.duties.as_ref().ok()?.class.as_deref())
     }
 
+    /// The same, if it is known.
+    fn known_class(&self) -> Known<Option<String>> {
+        if self.args.class().is_none() {
+            self.duties.as_ref().map_err(Clone::clone)?;
+        }
+        Ok(self.class().map(str::to_owned))
+    }
+
     /// What the DaemonSet says of its pods.
     fn speakers(&self) -> Option<&PodSpec> {
         let set = installed::speakers(self.sets.as_deref().unwrap_or_default())?;
@@ -148,6 +156,7 @@ impl<'a> Gatherer<'a> {
         );
         (facts.kubernetes, facts.nodes, facts.proxy) = (self.kubernetes.clone(), nodes, proxy);
         (facts.service_ranges, facts.rivals) = (ranges, rivals);
+        facts.class = self.known_class();
         facts.pools = pools.map(|pools| pools.into_iter().chain(self.plan()).collect());
         self.services(&mut facts).await;
         if !installed {

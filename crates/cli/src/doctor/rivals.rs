@@ -11,14 +11,27 @@ use k8s_openapi::api::{
 };
 use kube::{Api, Client, ResourceExt as _, api::ListParams};
 
-use crate::{installed::has_ended, leading};
+use crate::{
+    installed::{self, has_ended},
+    leading,
+};
 
 use super::kubernetes::{get, list};
 
+const METALLB: &str = "MetalLB";
+const SERVICE_LB: &str = "k3s ServiceLB";
+const KUBE_VIP: &str = "kube-vip";
+
+/// The class of Services that kube-vip serves unless told otherwise.
+const VIP_CLASS: &str = "kube-vip.io/kube-vip-class";
+
+/// Programs that `MetalLB` has beside the one that serves Services, and others use without it.
+const HELPERS: [&str; 2] = ["frr-k8s", "metallb-operator"];
+
 /// Programs that serve Services of type LoadBalancer wherever they are, by a part of their images' names.
 const PRODUCTS: [(&str, &str); 5] = [
-    ("metallb", "MetalLB"),
-    ("klipper-lb", "k3s ServiceLB"),
+    ("metallb", METALLB),
+    ("klipper-lb", SERVICE_LB),
     ("purelb", "PureLB"),
     ("openelb", "OpenELB"),
     ("loxilb", "LoxiLB"),
@@ -69,27 +82,56 @@ fn object<K: kube::Resource>(kind: &str, object: &K) -> String {
 }
 
 fn recognised(spec: Option<&PodSpec>, object: impl Fn() -> String) -> Option<Rival> {
-    let product = spec?.containers.iter().find_map(product)?;
-    Some(Rival { product: product.to_owned(), object: object() })
+    let (product, container) = spec?.containers.iter().find_map(|it| Some((product(it)?, it)))?;
+    let classes = classes(product, container);
+    Some(Rival { product: product.to_owned(), object: object(), classes })
 }
 
 fn product(container: &Container) -> Option<&'static str> {
     let image = container.image.as_deref().unwrap_or_default();
+    if HELPERS.contains(&program(image)) {
+        return None;
+    }
     let known = PRODUCTS.iter().find(|(part, _)| image.contains(part)).map(|(_, name)| *name);
-    known.or_else(|| {
-        (image.contains("kube-vip") && serves_services(container)).then_some("kube-vip")
-    })
+    known.or_else(|| (image.contains("kube-vip") && serves_services(container)).then_some(KUBE_VIP))
+}
+
+/// The last part of an image's name, without its tag.
+fn program(image: &str) -> &str {
+    let last = image.rsplit('/').next().unwrap_or(image);
+    last.split([':', '@']).next().unwrap_or(last)
+}
+
+/// The classes of the Services that a product serves, where its container says so.
+fn classes(product: &str, container: &Container) -> Option<Vec<Option<String>>> {
+    match product {
+        METALLB => Some(vec![installed::told(container, "--lb-class", "")]),
+        SERVICE_LB => Some(vec![None]),
+        KUBE_VIP => {
+            let named = installed::told(container, "--lbClassName", "lb_class_name");
+            let named = named.unwrap_or_else(|| VIP_CLASS.to_owned());
+            let only = is_set(container, "--lbClassOnly", "lb_class_only");
+            Some([Some(named)].into_iter().chain((!only).then_some(None)).collect())
+        }
+        _ => None,
+    }
 }
 
 /// kube-vip may only keep an address for the API server.
 fn serves_services(container: &Container) -> bool {
-    let is_set = |name: &str| {
-        let env = container.env.iter().flatten();
-        env.into_iter().any(|it| it.name == name && it.value.as_deref().is_some_and(is_yes))
+    is_set(container, "--services", "svc_enable")
+}
+
+/// Whether a switch of a program in Go is on.
+fn is_set(container: &Container, flag: &str, variable: &str) -> bool {
+    let env = container.env.iter().flatten();
+    let is_on = |arg: &String| match arg.strip_prefix(flag) {
+        Some("") => true,
+        Some(rest) => rest.strip_prefix('=').is_some_and(is_yes),
+        None => false,
     };
-    let is_on =
-        |arg: &String| arg == "--services" || arg.strip_prefix("--services=").is_some_and(is_yes);
-    is_set("svc_enable") || container.args.iter().flatten().any(is_on)
+    env.into_iter().any(|it| it.name == variable && it.value.as_deref().is_some_and(is_yes))
+        || container.args.iter().flatten().any(is_on)
 }
 
 /// As Go reads it.
@@ -103,7 +145,11 @@ async fn cilium(client: &Client) -> Known<Option<Rival>> {
     let settings = get(&maps, "cilium-config").await?.and_then(|it| it.data).unwrap_or_default();
     let announces = settings.get("enable-l2-announcements").is_some_and(|it| it == "true");
     let object = "ConfigMap kube-system/cilium-config".to_owned();
-    Ok(announces.then(|| Rival { product: "Cilium's L2 announcements".to_owned(), object }))
+    Ok(announces.then(|| Rival {
+        product: "Cilium's L2 announcements".to_owned(),
+        object,
+        classes: None,
+    }))
 }
 
 /// Other namespaces in which a controller of Arpeggio leads, or is to.
@@ -223,6 +269,8 @@ mod tests {
         assert_eq!(image("rancher/klipper-lb:v0.4.9"), Some("k3s ServiceLB"));
         assert_eq!(image("registry.gitlab.com/purelb/purelb/lbnodeagent:v0.12"), Some("PureLB"));
         assert_eq!(image("docker.io/arpeggio/speaker:0.1.0"), None);
+        assert_eq!(image("quay.io/metallb/frr-k8s:v0.0.20"), None, "it serves no Services");
+        assert_eq!(image("quay.io/metallb/metallb-operator@sha256:0123"), None);
         let vip = "ghcr.io/kube-vip/kube-vip:v1.2.0";
         assert_eq!(image(vip), None, "it may serve the API server only");
         let env = json!([{ "name": "svc_enable", "value": "true" }]);
@@ -236,5 +284,28 @@ mod tests {
         assert_eq!(with("--services=false"), None);
         let env = json!([{ "name": "svc_enable", "value": "1" }]);
         assert_eq!(of(json!({ "name": "a", "image": vip, "env": env })), Some("kube-vip"));
+    }
+
+    #[test]
+    fn whom_a_product_serves_is_read_from_its_container() {
+        let of = |product: &str, rest: serde_json::Value| {
+            let mut container = json!({ "name": "a" });
+            container.as_object_mut().unwrap().append(&mut rest.as_object().unwrap().clone());
+            classes(product, &serde_json::from_value(container).unwrap())
+        };
+        let env = |name: &str, value: &str| json!({ "env": [{ "name": name, "value": value }] });
+        let class = |name: &str| Some(name.to_owned());
+        assert_eq!(of(METALLB, json!({})), Some(vec![None]));
+        let args = json!({ "args": ["--port=7472", "--lb-class=metallb.io/metallb"] });
+        assert_eq!(of(METALLB, args), Some(vec![class("metallb.io/metallb")]));
+        assert_eq!(of(SERVICE_LB, json!({})), Some(vec![None]));
+        assert_eq!(of(KUBE_VIP, json!({})), Some(vec![class(VIP_CLASS), None]));
+        let only = env("lb_class_only", "true");
+        assert_eq!(of(KUBE_VIP, only), Some(vec![class(VIP_CLASS)]));
+        let named = env("lb_class_name", "vip");
+        assert_eq!(of(KUBE_VIP, named), Some(vec![class("vip"), None]));
+        let args = json!({ "args": ["manager", "--lbClassOnly", "--lbClassName", "vip"] });
+        assert_eq!(of(KUBE_VIP, args), Some(vec![class("vip")]));
+        assert_eq!(of("PureLB", json!({})), None);
     }
 }

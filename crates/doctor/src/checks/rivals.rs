@@ -5,14 +5,13 @@ use std::collections::BTreeMap;
 use super::{known, list};
 use crate::{
     code::Code,
-    facts::{Facts, Service, Stage},
+    facts::{Facts, Rival, Service, Stage},
     finding::{Finding, Severity},
 };
 
 pub(super) fn check(facts: &Facts) -> Vec<Finding> {
     let mut findings = known(Code::A401, "other load balancers", &facts.rivals, |rivals| {
-        let seen = |product: &str| format!("{product} is installed: it serves the same Services");
-        rivals.iter().map(|it| Finding::new(Code::A401, &it.object, seen(&it.product))).collect()
+        rivals.iter().map(|it| rival(it, it.is_apart(&facts.class))).collect()
     });
     findings.extend(known(Code::A402, "Services", &facts.services, |services| {
         writers(services, facts.stage)
@@ -25,6 +24,17 @@ pub(super) fn check(facts: &Facts) -> Vec<Finding> {
         }));
     }
     findings
+}
+
+fn rival(rival: &Rival, is_apart: bool) -> Finding {
+    let finding = |what: &str| {
+        let seen = format!("{} is installed: it serves {what}", rival.product);
+        Finding::new(Code::A401, &rival.object, seen)
+    };
+    if is_apart {
+        return finding("Services of another spec.loadBalancerClass").with(Severity::Info);
+    }
+    finding("the same Services")
 }
 
 fn writers(services: &[Service], stage: Stage) -> Vec<Finding> {
@@ -46,17 +56,38 @@ fn writers(services: &[Service], stage: Stage) -> Vec<Finding> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::{
-        checks::sample::{codes, facts},
-        facts::Rival,
-    };
+    use crate::checks::sample::{codes, facts};
+
+    #[test]
+    fn who_serves_other_services_is_no_rival() {
+        use Severity::{Info, Warning};
+        let class = |name: &str| Some(name.to_owned());
+        let table = [
+            (Ok(None), None, Warning),
+            (Ok(None), Some(vec![None]), Warning),
+            (Ok(None), Some(vec![class("theirs")]), Info),
+            (Ok(class("ours")), Some(vec![None]), Info),
+            (Ok(class("ours")), Some(vec![None, class("ours")]), Warning),
+            (Ok(class("ours")), Some(vec![class("theirs")]), Info),
+            (Ok(class("ours")), None, Warning),
+            (Err("forbidden".to_owned()), Some(vec![class("theirs")]), Warning),
+        ];
+        for (ours, classes, severity) in table {
+            let rival = Rival { product: "a".into(), object: "b".into(), classes };
+            let with = Facts { class: ours.clone(), rivals: Ok(vec![rival.clone()]), ..facts() };
+            assert_eq!(codes(&check(&with)), [(Code::A401, severity)], "{ours:?} {rival:?}");
+        }
+    }
 
     #[test]
     fn each_rival_is_found() {
         use Severity::{Error, Info, Unchecked, Warning};
         assert!(check(&facts()).is_empty());
-        let rival =
-            Rival { product: "MetalLB".into(), object: "DaemonSet metallb-system/speaker".into() };
+        let rival = Rival {
+            product: "MetalLB".into(),
+            object: "DaemonSet metallb-system/speaker".into(),
+            classes: None,
+        };
         let with = Facts { rivals: Ok(vec![rival]), ..facts() };
         assert_eq!(codes(&check(&with)), [(Code::A401, Warning)]);
         let with = Facts { elsewhere: Ok(vec!["other".into()]), ..facts() };

@@ -39,6 +39,7 @@ pub(super) fn facts() -> Facts {
         definition: Ok(Definition { installed: true, ..Definition::default() }),
         permissions: Ok(vec![]),
         installation: Ok(installation()),
+        class: Ok(None),
         rivals: Ok(vec![]),
         elsewhere: Ok(vec![]),
         proxy: Ok(Proxy { mode: Some("nftables".into()), ..Proxy::default() }),
