@@ -3,6 +3,7 @@
 use std::{collections::BTreeMap, time::Duration};
 
 use arpeggio_doctor::facts::Component;
+use clap::builder::{BoolishValueParser, TypedValueParser as _};
 use k8s_openapi::api::{
     apps::v1::{DaemonSet, Deployment},
     core::v1,
@@ -156,14 +157,18 @@ fn arguments(container: &v1::Container) -> Vec<&String> {
 /// Whether a switch is on, which has no value as an argument.
 pub(crate) fn is_on(container: &v1::Container, name: &str) -> bool {
     let flag = format!("--{name}");
-    arguments(container).into_iter().any(|it| *it == flag)
-        || setting(container, name).as_deref() == Some("true")
+    arguments(container).into_iter().any(|it| *it == flag) || switch(container, name) == Some(true)
 }
 
 /// Whether what is on by itself was switched off.
 pub(crate) fn is_off(container: &v1::Container, name: &str) -> bool {
-    const WORDS: [&str; 6] = ["false", "no", "n", "f", "off", "0"];
-    setting(container, name).is_some_and(|it| WORDS.contains(&it.to_lowercase().as_str()))
+    switch(container, name) == Some(false)
+}
+
+/// What a program takes the word for that it is told. One that it does not understand it does not start with.
+fn switch(container: &v1::Container, name: &str) -> Option<bool> {
+    let word = setting(container, name)?;
+    BoolishValueParser::new().parse_ref(&clap::Command::new(""), None, word.as_ref()).ok()
 }
 
 #[cfg(test)]
@@ -186,9 +191,12 @@ mod tests {
         assert!(!ignores(&container(json!({}))));
         assert!(ignores(&container(json!({ "args": ["--ignore-exclusion-label"] }))));
         assert!(ignores(&container(json!({ "command": ["/x", "--ignore-exclusion-label"] }))));
-        assert!(ignores(&variable("ARPEGGIO_IGNORE_EXCLUSION_LABEL", "true")));
-        assert!(!ignores(&variable("ARPEGGIO_IGNORE_EXCLUSION_LABEL", "false")));
-        assert!(!ignores(&variable("ARPEGGIO_IGNORE_EXCLUSION_LABEL", "")));
+        for word in ["true", "True", "yes", "Y", "t", "on", "1"] {
+            assert!(ignores(&variable("ARPEGGIO_IGNORE_EXCLUSION_LABEL", word)), "{word}");
+        }
+        for word in ["false", "no", "off", "0", "", "maybe"] {
+            assert!(!ignores(&variable("ARPEGGIO_IGNORE_EXCLUSION_LABEL", word)), "{word:?}");
+        }
         let elects = |it: &v1::Container| !is_off(it, "leader-election");
         assert!(elects(&container(json!({}))));
         assert!(elects(&variable("ARPEGGIO_LEADER_ELECTION", "yes")));
