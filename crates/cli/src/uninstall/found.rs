@@ -14,11 +14,15 @@ use k8s_openapi::{
         admissionregistration::v1::ValidatingAdmissionPolicy,
         apps::v1::{DaemonSet, Deployment},
         coordination::v1::Lease,
-        core::v1::{PersistentVolumeClaim, Pod, Service},
+        core::v1::{PersistentVolumeClaim, Pod, Service, ServiceAccount},
     },
     jiff::Timestamp,
 };
-use kube::{Api, Client, Resource, ResourceExt, api::ListParams, core::PartialObjectMeta};
+use kube::{
+    Api, Client, Resource, ResourceExt,
+    api::{ListParams, ObjectMeta},
+    core::PartialObjectMeta,
+};
 use serde::de::DeserializeOwned;
 
 use crate::{
@@ -40,8 +44,9 @@ const OTHERS: &str = "app.kubernetes.io/part-of!=arpeggio";
 /// Kubernetes' own namespaces, whatever is in them.
 const OF_KUBERNETES: [&str; 4] = ["default", "kube-system", "kube-public", "kube-node-lease"];
 
-/// Where Helm notes the release that an object belongs to.
+/// Where Helm notes the release that an object belongs to, and where that is.
 const HELM_RELEASE: &str = "meta.helm.sh/release-name";
+const HELM_NAMESPACE: &str = "meta.helm.sh/release-namespace";
 
 /// A controller that lives renews its Lease every few seconds, and no clock is so wrong.
 const SILENT: Duration = Duration::from_mins(10);
@@ -60,6 +65,8 @@ pub(super) struct Found {
     /// Sessions, locks, and the leader's.
     pub(super) leases: BTreeSet<String>,
     pub(super) pools: Vec<String>,
+    /// Those of them that are values of the release, and go with it.
+    pub(super) helm_pools: Vec<String>,
     /// Whether speakers' tokens are good for their own node only.
     pub(super) has_policy: bool,
     /// Whether others use the namespace, too: to delete it would delete what is theirs.
@@ -86,13 +93,18 @@ impl Found {
         // Their names are enough, and one whose spec is not understood has one, too.
         let pools: Vec<PartialObjectMeta<AddressPool>> =
             listed(Api::all(client.clone()), "").await?;
+        let helm_release = match release_of(controller.iter().map(Deployment::meta), namespace) {
+            Some(release) => Some(release),
+            None => release_of_rest(client, speakers.as_ref(), namespace).await?,
+        };
         let policies: Vec<ValidatingAdmissionPolicy> =
             listed(Api::all(client.clone()), LABEL).await?;
         Ok(Self {
             namespace: namespace.to_owned(),
             has_controller: controller.is_some(),
             has_speakers: speakers.is_some(),
-            helm_release: controller.and_then(|it| it.annotations().get(HELM_RELEASE).cloned()),
+            helm_pools: of_release(&pools, helm_release.as_deref(), namespace),
+            helm_release,
             services: services.iter().filter(|it| bears_our_mark(it)).map(record).collect(),
             leases: leases.iter().chain(own).map(ResourceExt::name_any).collect(),
             pools: pools.iter().map(ResourceExt::name_any).collect(),
@@ -165,6 +177,46 @@ pub(super) fn bears_our_mark(service: &Service) -> bool {
         entry.manager.as_deref() == Some(FIELD_MANAGER)
             && entry.subresource.as_deref() == Some("status")
     })
+}
+
+/// The release in this namespace that the first of these belongs to which belongs to any.
+fn release_of<'a>(
+    objects: impl IntoIterator<Item = &'a ObjectMeta>,
+    namespace: &str,
+) -> Option<String> {
+    let release = |it: &ObjectMeta| {
+        let notes = it.annotations.as_ref()?;
+        let place = notes.get(HELM_NAMESPACE);
+        let is_here = place.is_none_or(|place| place == namespace);
+        notes.get(HELM_RELEASE).filter(|_| is_here).cloned()
+    };
+    objects.into_iter().find_map(release)
+}
+
+/// The same where the Deployment is gone: this command deletes the workloads first, and may be given again. Its `ServiceAccount`s
+/// stay for as long as the release does.
+async fn release_of_rest(
+    client: &Client,
+    speakers: Option<&DaemonSet>,
+    namespace: &str,
+) -> anyhow::Result<Option<String>> {
+    let accounts: Api<PartialObjectMeta<ServiceAccount>> =
+        Api::namespaced(client.clone(), namespace);
+    let accounts = listed(accounts, LABEL).await?;
+    let rest = speakers.map(DaemonSet::meta).into_iter();
+    Ok(release_of(rest.chain(accounts.iter().map(|it| &it.metadata)), namespace))
+}
+
+/// The names of the pools that belong to the release.
+fn of_release(
+    pools: &[PartialObjectMeta<AddressPool>],
+    release: Option<&str>,
+    namespace: &str,
+) -> Vec<String> {
+    let is_its = |it: &&PartialObjectMeta<AddressPool>| {
+        release.is_some() && release_of([&it.metadata], namespace).as_deref() == release
+    };
+    pools.iter().filter(is_its).map(ResourceExt::name_any).collect()
 }
 
 /// Pods or data of others are what nobody wants to lose with the namespace.
@@ -250,6 +302,44 @@ mod tests {
     async fn a_pool_that_is_not_understood_keeps_nothing_from_being_removed() {
         let found = Found::read(&server(None), "lb").await.unwrap();
         assert_eq!(found.pools, ["newer"]);
+    }
+
+    /// Of a Helm installation, one object has to be there only.
+    #[tokio::test]
+    async fn the_release_is_known_also_when_the_workloads_are_gone() {
+        for kind in [CONTROLLER, SPEAKER, "serviceaccounts", "nothing"] {
+            let answer = move |request: Request<Body>| async move {
+                let path = request.uri().path();
+                let asked = path.rsplit('/').next().unwrap_or_default();
+                let of = |name: &str, place: &str| {
+                    let notes = json!({ HELM_RELEASE: "balancer", HELM_NAMESPACE: place });
+                    json!({ "metadata": { "name": name, "annotations": notes },
+                            "spec": { "selector": {}, "template": {} } })
+                };
+                let list =
+                    |items: Vec<serde_json::Value>| json!({ "metadata": {}, "items": items });
+                let missing = json!({ "status": "Failure", "reason": "NotFound", "code": 404 });
+                let (code, body) = match asked {
+                    "apis" => (200, json!({ "groups": [] })),
+                    CONTROLLER | SPEAKER if asked != kind => (404, missing),
+                    CONTROLLER | SPEAKER => (200, of(asked, "lb")),
+                    "serviceaccounts" if asked == kind => (200, list(vec![of("a", "lb")])),
+                    "addresspools" => {
+                        let own = json!({ "metadata": { "name": "own" } });
+                        (200, list(vec![of("value", "lb"), of("theirs", "other"), own]))
+                    }
+                    _ => (200, list(vec![])),
+                };
+                Response::builder().status(code).body(Body::from(body.to_string().into_bytes()))
+            };
+            let client = Client::new(tower::service_fn(answer), "default");
+            let found = Found::read(&client, "lb").await.unwrap();
+            let release = found.helm_release.as_deref();
+            let expected = (kind != "nothing").then_some("balancer");
+            assert_eq!(release, expected, "{kind}");
+            let pools: &[&str] = if release.is_some() { &["value"] } else { &[] };
+            assert_eq!(found.helm_pools, pools, "{kind}");
+        }
     }
 
     #[tokio::test]

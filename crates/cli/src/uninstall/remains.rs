@@ -9,8 +9,12 @@ use super::found::{Found, LABEL};
 pub(super) struct Remains {
     /// In the order in which they are to be given.
     commands: Vec<String>,
+    /// The pools that those commands delete.
+    lost: Vec<String>,
     /// The pools that stay with their definition.
     pools: usize,
+    /// Whether their definition stays.
+    definition: bool,
 }
 
 impl Remains {
@@ -21,12 +25,19 @@ impl Remains {
             Some(release) => vec![format!("helm uninstall {release} --namespace {namespace}")],
             None => by_kubectl(found),
         };
-        let pools = if without_pools { 0 } else { found.pools.len() };
-        if pools == 0 {
+        let (lost, pools) = if without_pools {
+            (Vec::new(), 0)
+        } else {
+            let lost = found.helm_pools.clone();
+            let pools = found.pools.len().saturating_sub(lost.len());
+            (lost, pools)
+        };
+        let definition = pools > 0 || !lost.is_empty();
+        if !definition {
             commands
                 .push("kubectl delete --ignore-not-found crd addresspools.arpeggio.dev".to_owned());
         }
-        Self { commands, pools }
+        Self { commands, lost, pools, definition }
     }
 }
 
@@ -69,16 +80,33 @@ impl fmt::Display for Remains {
         for command in &self.commands {
             writeln!(f, "  {command}")?;
         }
-        if self.pools > 0 {
-            let pools = self.pools;
-            writeln!(
-                f,
-                "The AddressPools ({pools}) stay, with their definition. To delete them, too:"
-            )?;
-            writeln!(f, "  kubectl delete crd addresspools.arpeggio.dev")?;
+        if !self.lost.is_empty() {
+            write_lost(f, &self.lost)?;
+        }
+        let stays = match self.pools {
+            0 => "The definition of AddressPools stays. To delete it, too:".to_owned(),
+            pools => {
+                format!(
+                    "The AddressPools ({pools}) stay, with their definition. To delete them, too:"
+                )
+            }
+        };
+        if self.definition {
+            writeln!(f, "{stays}\n  kubectl delete crd addresspools.arpeggio.dev")?;
         }
         Ok(())
     }
+}
+
+/// Helm reads what it is to keep in the release and not in the object, so an annotation would keep nothing.
+fn write_lost(f: &mut fmt::Formatter<'_>, pools: &[String]) -> fmt::Result {
+    let (listed, names) = (pools.join(", "), pools.join(" "));
+    writeln!(
+        f,
+        "Helm deletes the AddressPools {listed}, which are values of its release. To keep them, before that:"
+    )?;
+    writeln!(f, "  kubectl get addresspools.arpeggio.dev {names} -o yaml > pools.yaml")?;
+    writeln!(f, "and after it:\n  kubectl apply -f pools.yaml")
 }
 
 #[cfg(test)]
@@ -104,6 +132,28 @@ mod tests {
         let found = Found { helm_release: Some("lb-release".into()), ..found() };
         let commands = Remains::of(&found, false).commands;
         assert_eq!(commands, ["helm uninstall lb-release --namespace lb"]);
+    }
+
+    #[test]
+    fn pools_that_go_with_the_release_are_named_before_they_do() {
+        let found = |pools: &[&str]| Found {
+            helm_release: Some("lb-release".into()),
+            helm_pools: vec!["home".into(), "dmz".into()],
+            pools: pools.iter().map(|it| (*it).to_owned()).collect(),
+            ..found()
+        };
+        let of = |pools: &[&str], without| Remains::of(&found(pools), without).to_string();
+        let some = of(&["dmz", "home", "own"], false);
+        assert!(some.contains("Helm deletes the AddressPools home, dmz, "), "{some}");
+        let kept = "kubectl get addresspools.arpeggio.dev home dmz -o yaml > pools.yaml\n";
+        assert!(some.contains(kept), "{some}");
+        assert!(some.contains("The AddressPools (1) stay, with their definition."), "{some}");
+        let all = of(&["dmz", "home"], false);
+        assert!(
+            !all.contains("AddressPools (") && all.contains("definition of AddressPools stays")
+        );
+        let deleted = of(&["dmz", "home"], true);
+        assert!(!deleted.contains("Helm deletes") && !deleted.contains("stay"), "{deleted}");
     }
 
     #[test]
