@@ -12,7 +12,7 @@ use kube::Client;
 pub(crate) struct Global {
     /// The namespace of the Service that a command is about. Default: that of the kubeconfig's context.
     #[arg(short, long, global = true, value_name = "NAME")]
-    pub(crate) namespace: Option<String>,
+    namespace: Option<String>,
     /// The namespace that Arpeggio is installed in. Default: POD_NAMESPACE, as in Arpeggio's pods, or arpeggio-system.
     #[allow(clippy::doc_markdown, reason = "it is shown on a terminal")]
     #[arg(long, global = true, env = "ARPEGGIO_NAMESPACE", value_name = "NAME")]
@@ -39,9 +39,12 @@ impl Global {
 
     /// The namespace that names without one are in.
     pub(crate) fn service_namespace(&self, client: &Client) -> String {
-        // Empty means the same as absent, as with kubectl: a script's variable may not be set.
-        let given = self.namespace.as_deref().filter(|name| !name.is_empty());
-        given.unwrap_or_else(|| client.default_namespace()).to_owned()
+        self.namespace().unwrap_or_else(|| client.default_namespace()).to_owned()
+    }
+
+    /// The one that was given. Empty means the same as absent, as with kubectl: a script's variable may not be set.
+    pub(crate) fn namespace(&self) -> Option<&str> {
+        self.namespace.as_deref().filter(|name| !name.is_empty())
     }
 
     /// A client for as long as the command runs.

@@ -214,6 +214,8 @@ mod tests {
             ["arpeggio", "explain", "service", "web", "-n", "shop", "--system-namespace", "lb"];
         let global = Args::try_parse_from(line).unwrap().global;
         assert_eq!(global.system_namespace(), "lb");
-        assert_eq!(global.namespace.as_deref(), Some("shop"));
+        assert_eq!(global.namespace(), Some("shop"));
+        let unset = Args::try_parse_from(["arpeggio", "status", "-n", ""]).unwrap().global;
+        assert_eq!(unset.namespace(), None, "as with kubectl");
     }
 }

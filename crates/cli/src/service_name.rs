@@ -30,7 +30,7 @@ impl std::str::FromStr for ServiceName {
 impl ServiceName {
     /// The Service's namespace: what stands before the name, -n, or that of the kubeconfig's context.
     pub(crate) fn home(&self, global: &Global, client: &Client) -> anyhow::Result<String> {
-        let given = self.given(global.namespace.as_deref())?;
+        let given = self.given(global.namespace())?;
         Ok(given.map_or_else(|| global.service_namespace(client), str::to_owned))
     }
 

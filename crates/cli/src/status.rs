@@ -50,7 +50,7 @@ pub(crate) struct StatusArgs {
 pub(crate) async fn show(global: &Global, args: &StatusArgs) -> anyhow::Result<Outcome> {
     let (client, system) = (global.connect().await?, global.system_namespace());
     let selection = Selection {
-        namespace: global.namespace.clone(),
+        namespace: global.namespace().map(str::to_owned),
         node: args.node.clone(),
         pool: args.pool.clone(),
         problems: args.problems,
@@ -77,7 +77,7 @@ async fn report(client: Client, global: &Global, system: &str) -> (Report, Times
     let of_arpeggio = ListParams::default().labels(lease::SELECTOR);
     let mut reader = Reader::new(client);
     let leases: Vec<Lease> = reader.inside(system, &of_arpeggio).await;
-    let services: Vec<Service> = match &global.namespace {
+    let services: Vec<Service> = match global.namespace() {
         Some(namespace) => reader.inside(namespace, &ListParams::default()).await,
         None => reader.all().await,
     };
