@@ -44,6 +44,7 @@ const NOT_DONE: u8 = 2;
 
 /// Arguments of `arpeggio drill`.
 #[derive(Debug, clap::Args)]
+#[allow(clippy::struct_excessive_bools, reason = "each is a flag")]
 pub(crate) struct DrillArgs {
     /// The Service: NAME in the namespace of -n, or NAMESPACE/NAME.
     #[arg(value_name = "[NAMESPACE/]NAME")]
@@ -83,6 +84,9 @@ pub(crate) struct DrillArgs {
     /// For speakers that run with the same flag. Default: what their DaemonSet says, if you may read it.
     #[arg(long)]
     ignore_exclusion_label: bool,
+    /// Only show what would be done.
+    #[arg(long, conflicts_with = "junit")]
+    dry_run: bool,
     /// Do not ask before it is done.
     #[arg(short, long)]
     yes: bool,
@@ -105,6 +109,9 @@ pub(crate) async fn run(global: &Global, args: &DrillArgs) -> Outcome {
 
 /// How it went is in the file of `--junit`, too, also when it was not carried out.
 async fn with_file(global: &Global, args: &DrillArgs) -> anyhow::Result<Outcome> {
+    if args.dry_run {
+        return preview(global, args).await;
+    }
     let name = format!("{} of {}", args.kind.as_str(), args.service.name);
     let junit = match &args.junit {
         Some(path) => {
@@ -126,14 +133,32 @@ async fn with_file(global: &Global, args: &DrillArgs) -> anyhow::Result<Outcome>
     Ok(Outcome { text: args.output.of(&report, Report::to_text)?, code })
 }
 
+/// What would be done, unless something speaks against it.
+async fn preview(global: &Global, args: &DrillArgs) -> anyhow::Result<Outcome> {
+    let (client, system) = (global.connect().await?, global.system_namespace());
+    let service = format!("{}/{}", args.service.home(global, &client)?, args.service.name);
+    let (_, plan) = looked(&client, &system, &service, args).await?;
+    Ok(args.output.of(&plan.preview(), |_| plan.to_text(args.seconds))?.into())
+}
+
+/// What is known, and the plan, if nothing speaks against it.
+async fn looked(
+    client: &Client,
+    system: &str,
+    service: &str,
+    args: &DrillArgs,
+) -> anyhow::Result<(Known, Plan)> {
+    let (known, plan) = planned(client, system, service, args).await?;
+    let plan = plan.map_err(|refusals| anyhow!(plan::said(&refusals)))?;
+    plan.askers(&known, &args.ask_from)?;
+    Ok((known, plan))
+}
+
 async fn carried_out(global: &Global, args: &DrillArgs) -> anyhow::Result<Report> {
     let (client, system) = (global.connect().await?, global.system_namespace());
     let home = args.service.home(global, &client)?;
     let service = format!("{home}/{}", args.service.name);
-    let look = async || planned(&client, &system, &service, args).await;
-    let (mut known, plan) = look().await?;
-    let mut plan = plan.map_err(|refusals| anyhow!(plan::said(&refusals)))?;
-    plan.askers(&known, &args.ask_from)?;
+    let (mut known, mut plan) = looked(&client, &system, &service, args).await?;
     let act = Act::prepare(&client, &system, args.seconds, &plan).await?;
     let targets = targets(&client, &home, &plan, args).await?;
     if !agreed(&plan, args)? {
@@ -141,7 +166,7 @@ async fn carried_out(global: &Global, args: &DrillArgs) -> anyhow::Result<Report
     }
     // An answer may take hours.
     if !args.yes {
-        let (later, now) = look().await?;
+        let (later, now) = planned(&client, &system, &service, args).await?;
         plan = plan.as_agreed(now).map_err(anyhow::Error::msg)?;
         known = later;
     }
@@ -263,6 +288,14 @@ mod tests {
         for seconds in [5, 600, 601, u16::MAX] {
             assert_eq!(parsed(&seconds.to_string()), (seconds, Some(seconds)));
         }
+    }
+
+    /// Whoever has no terminal is advised to look first.
+    #[test]
+    fn a_drill_can_be_looked_at_before() {
+        let parsed = |rest: &[&str]| Line::try_parse_from([&["drill", "web"], rest].concat());
+        assert!(parsed(&["--dry-run"]).unwrap().drill.dry_run);
+        assert!(parsed(&["--dry-run", "--junit", "x"]).is_err(), "it has no result");
     }
 
     #[tokio::test]

@@ -59,6 +59,18 @@ pub(super) struct Plan {
     pub(super) others: Vec<IpAddr>,
 }
 
+/// The plan as programs read it.
+#[derive(Debug, serde::Serialize)]
+#[serde(rename_all = "camelCase")]
+pub(super) struct Preview<'a> {
+    kind: &'static str,
+    service: &'a str,
+    address: IpAddr,
+    from: &'a str,
+    candidates: Vec<&'a str>,
+    others: &'a [IpAddr],
+}
+
 /// Why nothing is done.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub(super) enum Refusal {
@@ -283,6 +295,18 @@ impl Plan {
             }
         };
         names.iter().map(asker).collect()
+    }
+
+    /// For programs that ask what would be done.
+    pub(super) fn preview(&self) -> Preview<'_> {
+        Preview {
+            kind: self.kind.as_str(),
+            service: &self.service,
+            address: self.address,
+            from: self.owner.session.node.as_str(),
+            candidates: self.candidates.iter().map(Node::as_str).collect(),
+            others: &self.others,
+        }
     }
 
     /// For somebody who is asked whether it is to be done.
