@@ -121,11 +121,12 @@ fn pools_are_values_and_the_runbooks_have_an_address() {
 /// Helm takes every number of a file for a fraction.
 #[test]
 fn large_numbers_stay_what_they_are() {
-    let values = json!({ "controller": { "gracePeriod": 1_000_000, "quarantine": 86_400 } });
+    let values =
+        json!({ "controller": { "gracePeriod": 4_294_967_295_u32, "quarantine": 1_000_000 } });
     let objects = rendered("lb", &values);
     let environment = objects.environment("Deployment/arpeggio-controller");
-    assert_eq!(environment.get("ARPEGGIO_GRACE_PERIOD"), Some(&"1000000"));
-    assert_eq!(environment.get("ARPEGGIO_QUARANTINE"), Some(&"86400"));
+    assert_eq!(environment.get("ARPEGGIO_GRACE_PERIOD"), Some(&"4294967295"));
+    assert_eq!(environment.get("ARPEGGIO_QUARANTINE"), Some(&"1000000"));
     let at_once = rendered("lb", &json!({ "controller": { "gracePeriod": 0 } }));
     let environment = at_once.environment("Deployment/arpeggio-controller");
     assert_eq!(environment.get("ARPEGGIO_GRACE_PERIOD"), Some(&"0"));
@@ -156,6 +157,8 @@ fn values_are_taken_as_the_programs_take_them() {
     {
         rendered("lb", &json!({ "speaker": { "log": log } }));
     }
+    // As a chart of charts says it of one of them (`condition: arpeggio.enabled`).
+    rendered("lb", &json!({ "enabled": true }));
 }
 
 #[test]
@@ -267,6 +270,9 @@ fn bad_values_are_refused_by_name() {
         ),
         (json!({ "speaker": { "probeProfile": "quick" } }), "probeProfile"),
         (json!({ "controller": { "quarantine": 5 } }), "quarantine"),
+        (json!({ "controller": { "quarantine": 4_294_967_296_u64 } }), "quarantine"),
+        (json!({ "controller": { "gracePeriod": 4_294_967_296_u64 } }), "gracePeriod"),
+        (json!({ "enabled": "no" }), "enabled"),
         (json!({ "forwarder": { "keepConnections": 300 } }), "keepConnections"),
         (json!({ "forwarder": { "keepConnections": "5 minutes" } }), "keepConnections"),
         (json!({ "forwarder": { "keepConnections": "30s5m" } }), "keepConnections"),
