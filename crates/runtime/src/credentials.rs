@@ -13,6 +13,8 @@ use secrecy::ExposeSecret as _;
 use serde::Deserialize;
 use serde_json::json;
 
+use crate::token_file;
+
 /// Why there is no token.
 #[derive(Debug, thiserror::Error)]
 pub enum CredentialError {
@@ -106,7 +108,7 @@ pub(crate) fn usable(auth: AuthInfo) -> Result<AuthInfo, CredentialError> {
     } else if let Some(file) = &auth.token_file {
         // One that cannot be read the library tells of.
         let text = fs::read_to_string(file).unwrap_or_default();
-        carried(&text, || Place::File(file.clone()))?;
+        carried(token_file::token(&text), || Place::File(file.clone()))?;
     } else if let Some(exec) = auth.exec.clone().filter(|_| auth.username.is_none()) {
         return printed(auth, &exec);
     }
@@ -251,11 +253,13 @@ mod tests {
         let file = env::temp_dir().join(format!("arpeggio-token-{}", std::process::id()));
         let auth =
             || AuthInfo { token_file: Some(file.display().to_string()), ..AuthInfo::default() };
-        fs::write(&file, "topsecret\n").unwrap();
+        fs::write(&file, "top\nsecret\n").unwrap();
         let told = refusal(usable(auth()));
         assert!(told.contains("in file ") && told.contains("line break"), "{told}");
-        fs::write(&file, "topsecret").unwrap();
-        assert!(usable(auth()).is_ok());
+        for written in ["topsecret", "topsecret\n", " topsecret\r\n"] {
+            fs::write(&file, written).unwrap();
+            assert!(usable(auth()).is_ok(), "as `kubectl create token` writes it: {written:?}");
+        }
         fs::remove_file(&file).unwrap();
         assert!(usable(auth()).is_ok(), "the library tells of that");
     }

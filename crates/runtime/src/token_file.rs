@@ -60,7 +60,16 @@ impl TokenFile {
 }
 
 fn read(path: &Path) -> Option<HeaderValue> {
-    let token = fs::read_to_string(path).ok().filter(|it| !it.is_empty())?;
+    bearer(Some(token(&fs::read_to_string(path).ok()?)).filter(|it| !it.is_empty())?)
+}
+
+/// The token that stands in a file. Whoever writes it there ends the line.
+pub(crate) fn token(text: &str) -> &str {
+    text.trim()
+}
+
+/// The header that carries a token, if one can.
+fn bearer(token: &str) -> Option<HeaderValue> {
     let mut header = HeaderValue::try_from(format!("Bearer {token}")).ok()?;
     header.set_sensitive(true);
     Some(header)
@@ -94,8 +103,8 @@ mod tests {
             (1100, None, "Bearer second"),
             (1200, Some("third"), "Bearer second"),
             (2200, Some("top\nsecret"), "Bearer third"),
-            (3300, Some(""), "Bearer third"),
-            (4400, Some("fourth"), "Bearer third"),
+            (3300, Some("\n"), "Bearer third"),
+            (4400, Some("fourth\n"), "Bearer third"),
             (5500, None, "Bearer fourth"),
         ] {
             assert_eq!(at(millis), expected, "{millis}");
