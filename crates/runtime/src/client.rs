@@ -35,11 +35,15 @@ use kube::{
     config::{InferConfigError, KubeConfigOptions, Kubeconfig, KubeconfigError},
     core::{Status, response::StatusDetails},
 };
-use tower::{BoxError, Service, ServiceBuilder, retry::RetryLayer, util::MapRequestLayer};
+use tower::{
+    BoxError, Service, ServiceBuilder, filter::AsyncFilterLayer, retry::RetryLayer,
+    util::MapRequestLayer,
+};
 
 use crate::{
     credentials::{self, CredentialError},
     names::Names,
+    printed_token::PrintedToken,
     proxy::{self, Environment},
     server_clock,
     token_file::TokenFile,
@@ -239,11 +243,12 @@ pub async fn connect_to(
 /// The library's client, but that the kernel finds out dead connections, and that proxies are used as kubectl does.
 fn attentive(mut config: Config, environment: &Environment) -> Result<Client, ConnectError> {
     let unusable = |error| ConnectError::Unusable(Box::new(error));
-    config.auth_info = credentials::usable(config.auth_info)?;
+    let (auth_info, token) = credentials::usable(config.auth_info)?;
+    config.auth_info = auth_info;
     let direct = keeping_alive();
     let proxy = proxy::towards(&config.cluster_url, config.proxy_url.as_ref(), environment);
     let Some(proxy) = proxy.map_err(ConnectError::Proxy)? else {
-        return through(config, direct).map_err(unusable);
+        return through(config, token, direct).map_err(unusable);
     };
     let at = proxy.uri().clone();
     match at.scheme_str() {
@@ -252,12 +257,12 @@ fn attentive(mut config: Config, environment: &Environment) -> Result<Client, Co
             let (user, word) = proxy.raw_auth().unwrap_or_default();
             let known = !user.is_empty();
             let with = |it: SocksV5<_>| it.with_auth(user.to_owned(), word.to_owned());
-            through(config, if known { with(connector) } else { connector })
+            through(config, token, if known { with(connector) } else { connector })
         }
-        Some("http") => through(config, tunnel(&proxy, direct)),
+        Some("http") => through(config, token, tunnel(&proxy, direct)),
         Some("https") => {
             let secured = config.rustls_https_connector_with_connector(direct);
-            secured.and_then(|secured| through(config, tunnel(&proxy, secured)))
+            secured.and_then(|secured| through(config, token, tunnel(&proxy, secured)))
         }
         _ => return Err(ConnectError::Proxy(at)),
     }
@@ -272,8 +277,8 @@ fn tunnel<C>(proxy: &Intercept, connector: C) -> Tunnel<C> {
     }
 }
 
-/// A client whose connections `connector` makes.
-fn through<C>(mut config: Config, connector: C) -> kube::Result<Client>
+/// A client whose connections `connector` makes, in whose name `token` says, if a command has printed one.
+fn through<C>(mut config: Config, token: Option<PrintedToken>, connector: C) -> kube::Result<Client>
 where
     C: Service<Uri> + Clone + Send + Sync + 'static,
     C::Response: Connection + Read + Write + Send + Unpin + 'static,
@@ -289,11 +294,13 @@ where
     let connections = legacy::Client::builder(TokioExecutor::new()).build(connector);
     let token_file = TokenFile::taken_from(&mut config.auth_info);
     let signed = token_file.map(|file| MapRequestLayer::new(move |request| file.signed(request)));
+    let printed = token.map(|token| AsyncFilterLayer::new(move |it| token.clone().signed(it)));
     let retry = config.default_retry.then(|| RetryLayer::new(RetryPolicy::server_retry()));
     let requests = ServiceBuilder::new()
         .layer(config.base_uri_layer())
         .option_layer(retry)
         .option_layer(signed)
+        .option_layer(printed)
         .option_layer(config.auth_layer()?)
         .layer(config.extra_headers_layer()?)
         .map_err(BoxError::from)
@@ -605,14 +612,12 @@ mod tests {
         assert!(attentive(config, &Environment::default()).is_ok());
     }
 
-    #[tokio::test]
-    async fn the_api_server_is_asked_in_the_name_of_the_token_in_a_file() {
-        let file = env::temp_dir().join(format!("arpeggio-asked-{}", std::process::id()));
-        std::fs::write(&file, "topsecret").unwrap();
+    /// What a client with these credentials asks an API server.
+    async fn asked_with(auth: serde_json::Value) -> String {
         let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
         let server = format!("http://{}", listener.local_addr().unwrap());
         let mut config = Config::new(server.parse().unwrap());
-        config.auth_info.token_file = Some(file.display().to_string());
+        config.auth_info = serde_json::from_value(auth).unwrap();
         let client = attentive(config, &Environment::default()).unwrap();
         let pods: Api<Pod> = Api::namespaced(client, "shop");
         let asked = async {
@@ -620,9 +625,35 @@ mod tests {
             let asked = read(&mut stream).await?;
             std::io::Result::Ok(String::from_utf8_lossy(&asked).to_lowercase())
         };
-        let (asked, _) = tokio::join!(asked, pods.get("web"));
-        assert!(asked.unwrap().contains("authorization: bearer topsecret"));
+        tokio::join!(asked, pods.get("web")).0.unwrap()
+    }
+
+    #[tokio::test]
+    async fn the_api_server_is_asked_in_the_name_of_the_token_in_a_file() {
+        let file = env::temp_dir().join(format!("arpeggio-asked-{}", std::process::id()));
+        for written in ["topsecret", "topsecret\n"] {
+            std::fs::write(&file, written).unwrap();
+            let asked = asked_with(json!({ "tokenFile": file.display().to_string() })).await;
+            assert!(asked.contains("authorization: bearer topsecret\r\n"), "{asked}");
+        }
         std::fs::remove_file(&file).unwrap();
+    }
+
+    #[tokio::test]
+    async fn a_command_that_prints_a_token_is_run_once() {
+        let file = env::temp_dir().join(format!("arpeggio-run-{}", std::process::id()));
+        for expires in ["", r#", "expirationTimestamp": "2999-01-01T00:00:00Z""#] {
+            let script = format!(
+                r#"echo run >> {}; echo '{{"status": {{"token": "topsecret"{expires}}}}}'"#,
+                file.display()
+            );
+            let exec =
+                json!({ "command": "sh", "args": ["-c", script], "interactiveMode": "Never" });
+            let asked = asked_with(json!({ "exec": exec })).await;
+            assert!(asked.contains("authorization: bearer topsecret\r\n"), "{asked}");
+            assert_eq!(std::fs::read_to_string(&file).unwrap(), "run\n", "{expires}");
+            std::fs::remove_file(&file).unwrap();
+        }
     }
 
     #[tokio::test]

@@ -8,12 +8,16 @@ use std::{
 };
 
 use axum::http::HeaderValue;
+use k8s_openapi::ByteString;
 use kube::config::{AuthInfo, ExecConfig, ExecInteractiveMode};
-use secrecy::ExposeSecret as _;
+use secrecy::{ExposeSecret as _, SecretString};
 use serde::Deserialize;
 use serde_json::json;
 
-use crate::token_file;
+use crate::{
+    printed_token::{Known, PrintedToken},
+    token_file,
+};
 
 /// Why there is no token.
 #[derive(Debug, thiserror::Error)]
@@ -46,7 +50,8 @@ pub enum CredentialError {
     },
     /// The command prints something else than credentials. What it is may be a secret.
     #[error(
-        "{command:?}, which the kubeconfig names (users[].user.exec), prints no ExecCredential with a status"
+        "{command:?}, which the kubeconfig names (users[].user.exec), prints no ExecCredential with a token, or with a \
+         certificate and its key, and with a time of RFC 3339 if it expires"
     )]
     NotUnderstood {
         /// What was run.
@@ -77,9 +82,15 @@ pub enum Place {
 /// The keys of a legacy auth provider's settings that have tokens.
 const PROVIDED: [&str; 2] = ["id-token", "access-token"];
 
-/// What a command prints (`client.authentication.k8s.io`, `ExecCredential`).
+impl CredentialError {
+    pub(crate) fn not_understood(exec: &ExecConfig) -> Self {
+        Self::NotUnderstood { command: exec.command.clone().unwrap_or_default() }
+    }
+}
+
+/// What a command says (`client.authentication.k8s.io`, `ExecCredential`).
 #[derive(Deserialize)]
-struct Printed {
+struct ExecCredential {
     status: Option<Credentials>,
 }
 
@@ -89,19 +100,28 @@ struct Credentials {
     token: Option<String>,
     expiration_timestamp: Option<String>,
     client_certificate_data: Option<String>,
+    client_key_data: Option<String>,
 }
 
-/// The credentials, of which the library can use each token. A command is run that prints one; what it prints for good is not
-/// asked for again.
+/// What comes of a command.
+pub(crate) enum Printed {
+    /// Whose name everything is asked in.
+    Token(Known),
+    /// Both in PEM.
+    Certificate { certificate: String, key: SecretString },
+}
+
+/// The credentials, of which the library can use each token, and a token that the library is not to ask for. A command is run
+/// here, once, and the library has nothing to do with it: it would run it again, and once more.
 ///
 /// # Errors
 /// When a token cannot be used, or there is none.
-pub(crate) fn usable(auth: AuthInfo) -> Result<AuthInfo, CredentialError> {
+pub(crate) fn usable(auth: AuthInfo) -> Result<(AuthInfo, Option<PrintedToken>), CredentialError> {
     if let Some(provider) = &auth.auth_provider {
         let written = PROVIDED.iter().filter_map(|key| provider.config.get(*key));
         written.into_iter().try_for_each(|token| carried(token, || Place::Configuration))?;
         let runs = provider.config.contains_key("cmd-path");
-        return if runs { Err(CredentialError::Provider) } else { Ok(auth) };
+        return if runs { Err(CredentialError::Provider) } else { Ok((auth, None)) };
     }
     if let Some(token) = &auth.token {
         carried(token.expose_secret(), || Place::Configuration)?;
@@ -110,25 +130,46 @@ pub(crate) fn usable(auth: AuthInfo) -> Result<AuthInfo, CredentialError> {
         let text = fs::read_to_string(file).unwrap_or_default();
         carried(token_file::token(&text), || Place::File(file.clone()))?;
     } else if let Some(exec) = auth.exec.clone().filter(|_| auth.username.is_none()) {
-        return printed(auth, &exec);
+        let auth = AuthInfo { exec: None, ..auth };
+        return Ok(match printed(&exec)? {
+            Printed::Token(token) => (auth, Some(PrintedToken::new(exec, token))),
+            Printed::Certificate { certificate, key } => {
+                (certified(auth, &certificate, &key), None)
+            }
+        });
     }
-    Ok(auth)
+    Ok((auth, None))
 }
 
-/// The credentials with what the command prints, unless that expires: then the library runs it again in time.
-fn printed(auth: AuthInfo, exec: &ExecConfig) -> Result<AuthInfo, CredentialError> {
+/// Runs the command.
+pub(crate) fn printed(exec: &ExecConfig) -> Result<Printed, CredentialError> {
     let command = exec.command.clone().unwrap_or_default();
     let output = run(exec, &command)?;
-    let not_understood = || CredentialError::NotUnderstood { command: command.clone() };
-    let printed: Printed = serde_saphyr::from_slice(&output).map_err(|_| not_understood())?;
-    let credentials = printed.status.ok_or_else(not_understood)?;
-    let Some(token) = credentials.token else { return Ok(auth) };
-    carried(&token, || Place::Command(command.clone()))?;
-    let lasts = credentials.expiration_timestamp.is_none();
-    if lasts && credentials.client_certificate_data.is_none() {
-        return Ok(AuthInfo { token: Some(token.into()), exec: None, ..auth });
+    let not_understood = || CredentialError::not_understood(exec);
+    let said: ExecCredential = serde_saphyr::from_slice(&output).map_err(|_| not_understood())?;
+    let said = said.status.ok_or_else(not_understood)?;
+    if let Some(token) = &said.token {
+        carried(token, || Place::Command(command.clone()))?;
     }
-    Ok(auth)
+    if let (Some(certificate), Some(key)) = (said.client_certificate_data, said.client_key_data) {
+        return Ok(Printed::Certificate { certificate, key: key.into() });
+    }
+    let token = said.token.ok_or_else(not_understood)?;
+    let expires = said.expiration_timestamp.map(|it| it.parse()).transpose();
+    let expires = expires.map_err(|_| not_understood())?;
+    let header = token_file::bearer(&token).ok_or_else(not_understood)?;
+    Ok(Printed::Token(Known { header, expires }))
+}
+
+/// With a certificate, as a kubeconfig has it: in Base64.
+fn certified(auth: AuthInfo, certificate: &str, key: &SecretString) -> AuthInfo {
+    let encoded =
+        |text: &str| json!(ByteString(text.as_bytes().to_vec())).as_str().map(str::to_owned);
+    AuthInfo {
+        client_certificate_data: encoded(certificate),
+        client_key_data: encoded(key.expose_secret()).map(SecretString::from),
+        ..auth
+    }
 }
 
 fn carried(token: &str, place: impl FnOnce() -> Place) -> Result<(), CredentialError> {
@@ -176,7 +217,7 @@ mod tests {
     use super::*;
 
     /// What becomes of the credentials with a command that prints this.
-    fn of_command(script: &str) -> Result<AuthInfo, CredentialError> {
+    fn of_command(script: &str) -> Result<(AuthInfo, Option<PrintedToken>), CredentialError> {
         let exec = json!({
             "apiVersion": "client.authentication.k8s.io/v1",
             "command": "sh",
@@ -186,7 +227,7 @@ mod tests {
         usable(serde_json::from_value(json!({ "exec": exec })).unwrap())
     }
 
-    fn refusal(result: Result<AuthInfo, CredentialError>) -> String {
+    fn refusal<T>(result: Result<T, CredentialError>) -> String {
         let told = result.err().unwrap().to_string();
         assert!(!told.contains("topsecret"), "{told}");
         told
@@ -208,23 +249,33 @@ mod tests {
                 "{told}"
             );
         }
-        let auth = of_command(&print(r#"{"token": "topsecret"}"#)).unwrap();
-        assert_eq!(auth.token.unwrap().expose_secret(), "topsecret");
-        assert!(auth.exec.is_none(), "it is not run twice");
         for status in [
+            r#"{"token": "topsecret"}"#,
             r#"{"token": "topsecret", "expirationTimestamp": "2030-01-01T00:00:00Z"}"#,
-            r#"{"clientCertificateData": "c", "clientKeyData": "k"}"#,
         ] {
-            let auth = of_command(&print(status)).unwrap();
-            assert!(auth.token.is_none() && auth.exec.is_some(), "{status}");
+            let (auth, token) = of_command(&print(status)).unwrap();
+            assert!(auth.exec.is_none() && token.is_some(), "the library would run it: {status}");
         }
+        let certificate = r#"{"clientCertificateData": "c", "clientKeyData": "k", "token": "t"}"#;
+        let (auth, token) = of_command(&print(certificate)).unwrap();
+        assert!(auth.exec.is_none() && token.is_none());
+        assert_eq!(auth.client_certificate_data.as_deref(), Some("Yw=="));
+        assert_eq!(auth.client_key_data.unwrap().expose_secret(), "aw==");
     }
 
     #[test]
     fn a_command_that_gives_no_credentials_is_named() {
         let table = [
-            ("echo topsecret", "prints no ExecCredential with a status"),
-            ("echo '{}'", "prints no ExecCredential with a status"),
+            ("echo topsecret", "prints no ExecCredential with a token"),
+            ("echo '{}'", "prints no ExecCredential with a token"),
+            (
+                r#"echo '{"status": {"clientKeyData": "topsecret"}}'"#,
+                "prints no ExecCredential with a token",
+            ),
+            (
+                r#"echo '{"status": {"token": "topsecret", "expirationTimestamp": "soon"}}'"#,
+                "a time of RFC 3339",
+            ),
             (
                 "echo topsecret; echo log in first >&2; exit 3",
                 "failed: exit status: 3: log in first",
@@ -245,7 +296,7 @@ mod tests {
     #[test]
     fn a_command_learns_what_it_is_asked_for() {
         let script = r#"case "$KUBERNETES_EXEC_INFO" in *'"interactive":false'*) echo '{"status": {"token": "t"}}' ;; esac"#;
-        assert_eq!(of_command(script).unwrap().token.unwrap().expose_secret(), "t");
+        assert!(of_command(script).unwrap().1.is_some());
     }
 
     #[test]

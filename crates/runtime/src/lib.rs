@@ -16,6 +16,7 @@ pub mod files;
 pub mod guarded;
 pub mod health;
 mod names;
+mod printed_token;
 mod proxy;
 pub mod reach;
 pub mod server_clock;

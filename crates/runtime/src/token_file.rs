@@ -69,7 +69,7 @@ pub(crate) fn token(text: &str) -> &str {
 }
 
 /// The header that carries a token, if one can.
-fn bearer(token: &str) -> Option<HeaderValue> {
+pub(crate) fn bearer(token: &str) -> Option<HeaderValue> {
     let mut header = HeaderValue::try_from(format!("Bearer {token}")).ok()?;
     header.set_sensitive(true);
     Some(header)
