@@ -168,6 +168,9 @@ impl Neighbours {
     /// What a reply on the wire proves: of all names that a machine has, that it lives. A reply in a node's name from another
     /// node's MAC address (proxy ARP) proves nothing, nor does one from another segment than the node's: there a pod may say
     /// what it likes. One from a MAC address that is nobody's proves something for a moment only.
+    ///
+    /// A node may be the default gateway of others. Its answer counts as the node's first: that a gateway was heard is no
+    /// evidence against the node that it is.
     pub(crate) fn answered(
         &mut self,
         sighting: &Sighting,
@@ -176,19 +179,26 @@ impl Neighbours {
     ) -> Vec<Event> {
         let claim = sighting.claim;
         let asked = (sighting.interface, claim.address);
-        if self.gateways.answered(asked, claim.mac, links) {
-            return vec![Event::GatewayAnswered];
+        let is_gateway = self.gateways.answered(asked, claim.mac, links);
+        let mut events = self.node_answered(sighting, links);
+        if is_gateway {
+            events.push(Event::GatewayAnswered);
+        } else if events.is_empty() && reaches(links, sighting) {
+            let node = self.node_with(|link| link.address == claim.address).cloned();
+            events.extend(node.and_then(|node| self.moved(&node, claim, now)));
         }
-        if !links.interface(sighting.interface).is_some_and(|it| contains(it, claim.address)) {
+        events
+    }
+
+    /// The nodes that a reply speaks for: those that have the address at the MAC address, on the segment where it was heard.
+    fn node_answered(&mut self, sighting: &Sighting, links: &Links) -> Vec<Event> {
+        if !reaches(links, sighting) {
             return Vec::new();
         }
-        let mac = claim.mac.octets();
-        let nodes = self.nodes_with(|link| link.address == claim.address && link.mac == mac);
+        let Claim { address, mac } = sighting.claim;
+        let mac = mac.octets();
+        let nodes = self.nodes_with(|link| link.address == address && link.mac == mac);
         self.heard.extend(nodes.iter().cloned());
-        if nodes.is_empty() {
-            let node = self.node_with(|link| link.address == claim.address).cloned();
-            return node.and_then(|node| self.moved(&node, claim, now)).into_iter().collect();
-        }
         nodes.into_iter().map(Event::NodeAnswered).collect()
     }
 
@@ -401,6 +411,12 @@ fn on_link(links: &Links, address: IpAddr) -> Option<&Interface> {
 /// The indices of the interfaces in whose subnets a neighbour is.
 fn reaching(links: &Links, neighbour: IpAddr) -> impl Iterator<Item = u32> {
     links.interfaces.iter().filter(move |it| contains(it, neighbour)).map(|it| it.index)
+}
+
+/// Whether the interface that something was heard on has a subnet that the address is in.
+fn reaches(links: &Links, sighting: &Sighting) -> bool {
+    let interface = links.interface(sighting.interface);
+    interface.is_some_and(|it| contains(it, sighting.claim.address))
 }
 
 fn contains(interface: &Interface, address: IpAddr) -> bool {
@@ -781,6 +797,21 @@ pub(crate) mod tests {
             assert_eq!(answered(2, gateway), [Event::GatewayAnswered]);
             assert_eq!(answered(1, gateway), [], "another machine on another segment");
         }
+    }
+
+    /// A node has a radio or a way out on another side, and routes for the others.
+    #[test]
+    fn a_node_that_is_the_gateway_of_others_answers_as_both() {
+        let mut neighbours = Neighbours::default();
+        neighbours.learn("node-1".into(), vec![link("192.168.0.1", 60)], true);
+        let mut answered = |interface, mac| {
+            neighbours.answered(&sighting(interface, "192.168.0.1", mac), &links(), at(0))
+        };
+        // As the node first, so that it does not count as somebody else who is heard while the node is missed.
+        let both = [Event::NodeAnswered("node-1".into()), Event::GatewayAnswered];
+        assert_eq!(answered(2, mac(60)), both);
+        assert_eq!(answered(2, mac(61)), [Event::GatewayAnswered], "another router has its place");
+        assert_eq!(answered(1, mac(60)), [], "another machine on another segment");
     }
 
     #[test]

@@ -4,10 +4,11 @@ use std::net::IpAddr;
 
 use arpeggio_election::Write;
 use arpeggio_wire::MacAddr;
+use ipnet::IpNet;
 
 use super::{
     cluster::{Cluster, REPLACED, SPEAKER_REPLACED, ip, ip6, millis, secs},
-    machine::Card,
+    machine::{Card, gateway},
 };
 
 #[test]
@@ -53,6 +54,28 @@ fn two_of_three_that_die_at_once_leave_all_to_the_third() {
         cluster.run(secs(3));
         let dark = cluster.longest_dark;
         assert!(dark <= REPLACED * 2, "{survivor}: {dark:?}: {cluster:?}");
+    }
+}
+
+/// It has a way out on another side, and routes for the others.
+#[test]
+fn a_dead_machine_that_was_the_gateway_of_the_others_is_replaced_as_fast_as_any() {
+    for has_ipv6 in [false, true] {
+        let addresses: Vec<_> = (100..106).map(|last| ip(0, last)).collect();
+        let mut cluster = Cluster::new(3);
+        cluster.hosts.clear();
+        let routes_for_others = &mut cluster.machines[0];
+        routes_for_others.routes.clear();
+        let nets = &mut routes_for_others.cards[0].nets;
+        nets[0] = IpNet::new(gateway(0), 24).unwrap();
+        nets.retain(|net| has_ipv6 || net.addr().is_ipv4());
+        cluster.links_changed(0);
+        cluster.settle(&addresses);
+        assert!(addresses.iter().any(|it| cluster.owner(*it) == Some(0)), "{cluster:?}");
+        cluster.power_off(0);
+        cluster.run(secs(12));
+        let dark = cluster.longest_dark;
+        assert!(dark <= REPLACED, "{has_ipv6}: {dark:?}: {cluster:?}");
     }
 }
 
