@@ -391,7 +391,7 @@ pub(crate) fn returned<'a>(before: &Links, now: &'a Links) -> impl Iterator<Item
     let usable = now.interfaces.iter().filter(|it| it.flaw().is_none());
     usable.filter(|it| {
         let known = before.interface(it.index).filter(|known| known.flaw().is_none());
-        known.is_none_or(|known| known.carrier_ups != it.carrier_ups)
+        known.is_none_or(|known| it.has_returned(known))
     })
 }
 
@@ -829,18 +829,28 @@ pub(crate) mod tests {
             links.interfaces.iter_mut().skip(1).for_each(change);
             links
         };
+        let many = |count| {
+            let mut links = changed(|it| it.only_cable = None);
+            links.interfaces[1].carrier_ups = count;
+            links
+        };
         let table = [
-            (links(), &[][..]),
-            (changed(|it| it.carrier = false), &["eth2"]),
-            (changed(|it| it.up = false), &["eth2"]),
-            (changed(|it| it.carrier_ups = 0), &["eth2"]),
-            (changed(|it| it.addresses.clear()), &[]),
-            (Links::default(), &["eth1", "eth2"]),
+            (links(), links(), &[][..]),
+            (changed(|it| it.carrier = false), links(), &["eth2"]),
+            (changed(|it| it.up = false), links(), &["eth2"]),
+            (changed(|it| it.carrier_ups = 0), links(), &["eth2"]),
+            (changed(|it| it.addresses.clear()), links(), &[]),
+            (Links::default(), links(), &["eth1", "eth2"]),
+            // A cable goes on when another one is put in, or taken out.
+            (links(), many(7), &[]),
+            (many(7), links(), &[]),
+            (many(7), many(8), &["eth2"]),
+            // Its only cable is another one than before: it had none meanwhile.
+            (changed(|it| it.only_cable = Some(77)), links(), &["eth2"]),
         ];
-        for (before, expected) in table {
-            let now = links();
+        for (before, now, expected) in table {
             let names: Vec<&str> = returned(&before, &now).map(|it| it.name.as_str()).collect();
-            assert_eq!(names, expected, "{before:?}");
+            assert_eq!(names, expected, "{before:?} {now:?}");
         }
         let gone = changed(|it| it.carrier = false);
         assert_eq!(returned(&links(), &gone).count(), 0, "it is gone, and has not returned");

@@ -54,7 +54,7 @@ impl Layers {
             let below = self.all_below(interface.index);
             let mut below = below.iter().filter_map(|index| alone.interface(*index));
             interface.wireless |= below.any(|it| it.wireless);
-            interface.carrier_ups = self.carrier_ups(interface.index, &alone);
+            (interface.only_cable, interface.carrier_ups) = self.counted(interface.index, &alone);
         }
         self.settle_carriers(links);
     }
@@ -97,15 +97,19 @@ impl Layers {
         below.filter(|it| STACKED.contains(&own) || own == "bridge" && is_cable(it)).collect()
     }
 
-    /// How often it, or the one cable that all its frames leave by, has begun to hear the other end. Of several cables another
-    /// one goes on when one is lost, and the segment is as it was.
-    fn carrier_ups(&self, index: u32, links: &Links) -> u32 {
-        let Some(interface) = links.interface(index) else { return 0 };
-        let only = <[&Interface; 1]>::try_from(self.ways(index, links)).ok();
-        let only = only.map(|[it]| it.index);
-        // Nothing lies below itself; the kernel allows eight layers.
-        let below = only.filter(|it| !self.all_below(*it).contains(&index));
-        interface.carrier_ups.wrapping_add(below.map_or(0, |it| self.carrier_ups(it, links)))
+    /// The one cable that all its frames leave by, and how often it, or what lies between, has begun to hear the other end. Of
+    /// several cables another one goes on when one is lost, and the segment is as it was.
+    fn counted(&self, index: u32, links: &Links) -> (Option<u32>, u32) {
+        let Some(interface) = links.interface(index) else { return (Some(index), 0) };
+        let (cable, below) = match self.ways(index, links)[..] {
+            // Nothing lies below itself; the kernel allows eight layers.
+            [only] if !self.all_below(only.index).contains(&index) => {
+                self.counted(only.index, links)
+            }
+            [] | [_] => (Some(index), 0),
+            _ => (None, 0),
+        };
+        (cable, interface.carrier_ups.wrapping_add(below))
     }
 }
 
@@ -317,31 +321,36 @@ mod tests {
 
     #[test]
     fn a_cable_that_was_out_for_a_moment_is_known_above_it_unless_there_is_another() {
+        let bridge = |index| device(index, Some("bridge"));
+        let cable = |index| device(index, None).port_of(9);
+        let pod = || device(8, Some("veth")).on(77).ups(7).port_of(9);
         let table = [
-            ("a VLAN", vec![device(2, None).ups(5), device(9, Some("vlan")).on(2)], 6),
+            ("a card", vec![device(9, None).ups(5)], (Some(9), 5)),
+            ("a VLAN", vec![device(2, None).ups(5), device(9, Some("vlan")).on(2)], (Some(2), 6)),
+            ("a bridge", vec![cable(2).ups(5), pod(), bridge(9)], (Some(2), 6)),
+            ("of pods only", vec![pod(), bridge(9)], (Some(9), 1)),
+            ("with two cables", vec![cable(2).ups(5), cable(3), bridge(9)], (None, 1)),
             (
-                "a bridge",
+                "a VLAN on one with two cables",
                 vec![
-                    device(2, None).ups(5).port_of(9),
-                    device(3, Some("veth")).ups(7).port_of(9),
-                    device(9, Some("bridge")),
+                    device(2, None).ups(5).port_of(4),
+                    device(3, None).port_of(4),
+                    bridge(4).ups(3),
+                    device(9, Some("vlan")).on(4),
                 ],
-                6,
+                (None, 4),
             ),
+            ("a bond", vec![cable(2).ups(5), device(9, Some("bond"))], (Some(9), 1)),
             (
-                "a bridge with two cables",
-                vec![
-                    device(2, None).ups(5).port_of(9),
-                    device(3, None).port_of(9),
-                    device(9, Some("bridge")),
-                ],
-                1,
+                "a loop",
+                vec![device(2, Some("vlan")).on(9), device(9, Some("vlan")).on(2)],
+                (Some(9), 1),
             ),
-            ("a bond", vec![device(2, None).ups(5).port_of(9), device(9, Some("bond"))], 1),
-            ("a loop", vec![device(2, Some("vlan")).on(9), device(9, Some("vlan")).on(2)], 1),
         ];
         for (what, devices, expected) in table {
-            assert_eq!(settled(devices).interface(9).unwrap().carrier_ups, expected, "{what}");
+            let links = settled(devices);
+            let found = links.interface(9).unwrap();
+            assert_eq!((found.only_cable, found.carrier_ups), expected, "{what}");
         }
     }
 }

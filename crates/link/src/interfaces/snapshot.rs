@@ -42,6 +42,10 @@ pub struct Interface {
     /// Tells of a carrier that was lost and came back in a moment, which the kernel reports as one
     /// change.
     pub carrier_ups: u32,
+    /// The index of the device, itself perhaps, that all its frames leave the machine by; `None`
+    /// when there are several, of which the others go on when one is lost. The counts of different
+    /// devices have nothing to do with one another.
+    pub only_cable: Option<u32>,
     /// Its addresses, in the kernel's order.
     pub addresses: Vec<Address>,
 }
@@ -59,6 +63,7 @@ impl Interface {
             carrier: true,
             wireless: false,
             carrier_ups: 1,
+            only_cable: Some(index),
             addresses: Vec::new(),
         }
     }
@@ -221,6 +226,15 @@ impl Interface {
         match self.medium {
             Medium::Ethernet(mac) => Some(mac),
             Medium::Loopback | Medium::PointToPoint | Medium::Other => None,
+        }
+    }
+
+    /// Whether it has lost its segment since `before`, or at a moment since, and hears it again. Not when another cable of several
+    /// was put in or taken out: the others went on.
+    pub fn has_returned(&self, before: &Self) -> bool {
+        match (before.only_cable, self.only_cable) {
+            (None, Some(_)) | (Some(_), None) => false,
+            (then, now) => then != now || before.carrier_ups != self.carrier_ups,
         }
     }
 
