@@ -70,10 +70,15 @@ impl Reach {
 
     /// The subnets in which it finds neighbours now.
     pub(crate) fn subnets(&self) -> impl Iterator<Item = IpNet> {
+        self.nets().map(|net| net.trunc())
+    }
+
+    /// The same, with the node's own addresses in them.
+    pub(crate) fn nets(&self) -> impl Iterator<Item = IpNet> {
         let nets =
             self.interfaces.iter().flat_map(|it| it.subnets.iter().map(move |net| (it, net)));
         let nets = nets.filter(|(it, net)| has_neighbours(net) && !it.cut_off.contain(net.addr()));
-        nets.map(|(_, net)| net.trunc())
+        nets.map(|(_, net)| *net)
     }
 
     fn named(&self, address: IpAddr, patterns: &[Pattern]) -> impl Iterator<Item = &Interface> {
@@ -139,9 +144,14 @@ impl Subnets {
 
     /// Whether one of them contains `address`.
     pub(crate) fn contain(&self, address: IpAddr) -> bool {
-        let lengths = self.lengths.keys().filter(|(is_ipv6, _)| *is_ipv6 == address.is_ipv6());
-        let mut nets = lengths.filter_map(|(_, length)| IpNet::new(address, *length).ok());
-        nets.any(|net| self.counts.contains_key(&net.trunc()))
+        self.around(address).next().is_some()
+    }
+
+    /// Those that contain `address`, the widest first.
+    pub(crate) fn around(&self, address: IpAddr) -> impl Iterator<Item = IpNet> {
+        let lengths = self.lengths.keys().filter(move |(is_ipv6, _)| *is_ipv6 == address.is_ipv6());
+        let nets = lengths.filter_map(move |(_, length)| IpNet::new(address, *length).ok());
+        nets.map(|net| net.trunc()).filter(|net| self.counts.contains_key(net))
     }
 
     /// Whether it is new.

@@ -12,6 +12,7 @@ use alloc::{
 };
 use core::{
     hash::{Hash, Hasher},
+    net::IpAddr,
     time::Duration,
 };
 
@@ -20,7 +21,7 @@ use ipnet::IpNet;
 use crate::{
     model::{Node, Timestamp},
     placement::rendezvous,
-    reach::Reach,
+    reach::{Reach, Subnets},
     view::View,
     wire::Targets,
 };
@@ -216,10 +217,15 @@ fn is_watcher<'a>(
     true
 }
 
-/// Which nodes have interfaces in which subnets.
+/// Where nodes have their addresses, and in which subnets they find neighbours. Two nodes may share a segment when a subnet of
+/// one contains an address of the other: on one wire, not all need to have been given the same prefix length.
 struct Segments<'a> {
     subnets: BTreeMap<&'a Node, BTreeSet<IpNet>>,
+    /// Who has an address, or a subnet without one.
+    owners: BTreeMap<IpAddr, Vec<&'a Node>>,
     members: BTreeMap<IpNet, Vec<&'a Node>>,
+    /// Which subnets there are.
+    all_subnets: Subnets,
     /// They do not say where they are, so they may be anywhere.
     anywhere: Vec<&'a Node>,
     all: &'a BTreeSet<Node>,
@@ -229,37 +235,50 @@ impl<'a> Segments<'a> {
     fn of(view: &View, live: &'a BTreeSet<Node>) -> Self {
         let mut segments = Self {
             subnets: BTreeMap::new(),
+            owners: BTreeMap::new(),
             members: BTreeMap::new(),
+            all_subnets: Subnets::default(),
             anywhere: Vec::new(),
             all: live,
         };
         for node in live {
             match view.reach(node) {
                 None => segments.anywhere.push(node),
-                Some(reach) => {
-                    let subnets = subnets(reach);
-                    for subnet in &subnets {
-                        segments.members.entry(*subnet).or_default().push(node);
-                    }
-                    segments.subnets.insert(node, subnets);
-                }
+                Some(reach) => segments.put(node, reach),
             }
         }
         segments
     }
 
-    /// The nodes that may share a segment with `node`, itself among them; once for each subnet that they share.
+    fn put(&mut self, node: &'a Node, reach: &Reach) {
+        let nets: BTreeSet<IpNet> = reach.nets().collect();
+        for net in &nets {
+            self.owners.entry(net.addr()).or_default().push(node);
+            self.members.entry(net.trunc()).or_default().push(node);
+        }
+        self.all_subnets.replace(None, Some(reach));
+        self.subnets.insert(node, nets);
+    }
+
+    /// The nodes that may share a segment with `node`, itself among them; several times, perhaps.
     fn near(&self, node: &Node) -> impl Iterator<Item = &'a Node> {
         let subnets = self.subnets.get(node);
         let anybody = subnets.is_none().then_some(self.all).into_iter().flatten();
         let shared = subnets.into_iter().flatten();
-        let members = shared.filter_map(|subnet| self.members.get(subnet)).flatten();
-        let anywhere = subnets.map(|_| &self.anywhere).into_iter().flatten();
-        anybody.chain(members.chain(anywhere).copied())
+        let members = shared.flat_map(|net| self.inside(*net).chain(self.around(*net)));
+        let anywhere = subnets.map(|_| &self.anywhere).into_iter().flatten().copied();
+        anybody.chain(members.chain(anywhere))
     }
-}
 
-/// The subnets in which a node has neighbours and can be heard now.
-fn subnets(reach: &Reach) -> BTreeSet<IpNet> {
-    reach.subnets().collect()
+    /// Those whose addresses a subnet contains.
+    fn inside(&self, net: IpNet) -> impl Iterator<Item = &'a Node> {
+        self.owners.range(net.network()..=net.broadcast()).flat_map(|(_, nodes)| nodes).copied()
+    }
+
+    /// Those whose subnets contain a node's address, which is given with its own, narrower one.
+    fn around(&self, own: IpNet) -> impl Iterator<Item = &'a Node> {
+        let wider = self.all_subnets.around(own.addr());
+        let wider = wider.take_while(move |net| net.prefix_len() < own.prefix_len());
+        wider.filter_map(|net| self.members.get(&net)).flatten().copied()
+    }
 }

@@ -143,6 +143,31 @@ fn each_of_two_segments_has_its_witnesses() {
     }
 }
 
+/// They are on one wire all the same: each subnet contains the addresses of the other nodes.
+#[test]
+fn a_node_whose_subnet_has_another_length_is_watched_and_watches() {
+    let table = [
+        ("192.168.0.11/16", ["192.168.0.12/24", "192.168.0.13/24"]),
+        ("192.168.0.11/24", ["192.168.0.12/16", "192.168.0.13/16"]),
+        ("192.168.0.11/25", ["192.168.0.12/16", "192.168.0.13/24"]),
+    ];
+    for (first, others) in table {
+        for dying in 0..3 {
+            let mut sim = Sim::new(3);
+            for (node, subnet) in [first].into_iter().chain(others).enumerate() {
+                sim.set_reach(node, reach(&[subnet]));
+            }
+            with_addresses(&mut sim, 6);
+            sim.power_off(dying);
+            sim.run(millis(FAST));
+            let text = format!("{first} {others:?} {dying}: {:?}", sim.log);
+            assert!(sim.log_has("NodeSilent"), "{text}");
+            let dark = (0..6).filter(|last| sim.announcers(ip(*last)).is_empty()).count();
+            assert_eq!(dark, 0, "{text}");
+        }
+    }
+}
+
 #[test]
 fn nodes_that_do_not_hear_each_other_cost_no_broadcast_at_rest() {
     let mut sim = Sim::new(6);
