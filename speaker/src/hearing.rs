@@ -15,7 +15,7 @@ use std::{
 
 use arpeggio_api::session::{HeardOn, LinkAddress};
 use arpeggio_election::{Node, Session, Timestamp};
-use arpeggio_link::interfaces::{Interface, Links, has_neighbours};
+use arpeggio_link::interfaces::{Interface, Links};
 use ipnet::IpNet;
 
 use crate::{
@@ -311,7 +311,7 @@ impl Ear {
 
 /// The subnets in which an interface finds neighbours.
 fn subnets(interface: &Interface) -> impl Iterator<Item = IpNet> {
-    interface.addresses.iter().map(|it| it.net).filter(has_neighbours).map(|net| net.trunc())
+    interface.nets_with_neighbours().map(|net| net.trunc())
 }
 
 #[cfg(test)]

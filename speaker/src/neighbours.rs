@@ -9,7 +9,7 @@ use std::{
 
 use arpeggio_api::session::LinkAddress;
 use arpeggio_election::{self as election, Event, Node, Reach, Timestamp};
-use arpeggio_link::interfaces::{Address, Family, Interface, Links, has_neighbours};
+use arpeggio_link::interfaces::{Family, Interface, Links};
 use arpeggio_wire::{Claim, MacAddr};
 
 use crate::{
@@ -274,7 +274,7 @@ impl Neighbours {
         let before = self.nodes.range::<Node, _>((Bound::Unbounded, Bound::Excluded(me)));
         let others = after.chain(before).filter(|(_, known)| known.is_live);
         others.filter_map(|(_, known)| {
-            known.links.iter().find(|link| contains(interface, link.address))
+            known.links.iter().find(|link| interface.has_neighbour(link.address))
         })
     }
 
@@ -321,7 +321,7 @@ impl Neighbours {
     /// The addresses whose answers are awaited on one interface.
     pub(crate) fn awaited(&self, interface: &Interface, links: &Links) -> BTreeSet<IpAddr> {
         let nodes = self.nodes.values().flat_map(|known| &known.links).map(|link| link.address);
-        let nodes = nodes.filter(|address| contains(interface, *address));
+        let nodes = nodes.filter(|address| interface.has_neighbour(*address));
         let gateways = gateways(links).filter(|(index, _)| *index == interface.index);
         nodes.chain(gateways.map(|(_, gateway)| gateway)).collect()
     }
@@ -361,9 +361,8 @@ pub(crate) fn own_links(links: &Links, reach: &Reach) -> Vec<LinkAddress> {
 /// One address in each subnet of an interface.
 fn link_addresses(interface: &Interface) -> Vec<LinkAddress> {
     let Some(mac) = interface.mac() else { return Vec::new() };
-    let usable = interface.subnet_addresses().into_iter().filter(|it| it.state.is_usable());
-    let link = |it: &Address| LinkAddress { address: it.net.addr(), mac: mac.octets() };
-    usable.map(link).collect()
+    let own = interface.subnets().into_iter().filter_map(|it| it.own);
+    own.map(|address| LinkAddress { address, mac: mac.octets() }).collect()
 }
 
 /// No more than a session names. Each MAC address is named, as far as possible, before one is named twice.
@@ -380,7 +379,7 @@ fn shortened(mut addresses: Vec<LinkAddress>) -> Vec<LinkAddress> {
 /// The MAC address of an interface here that somebody with these links has in the same subnet.
 pub(crate) fn shared_mac(theirs: &[LinkAddress], links: &Links) -> Option<MacAddr> {
     let is_shared = |it: &&Interface, mac: MacAddr| {
-        theirs.iter().any(|link| link.mac == mac.octets() && contains(it, link.address))
+        theirs.iter().any(|link| link.mac == mac.octets() && it.has_neighbour(link.address))
     };
     let mut own = links.interfaces.iter().filter_map(|it| Some((it, it.mac()?)));
     own.find(|(it, mac)| is_shared(it, *mac)).map(|(_, mac)| mac)
@@ -405,29 +404,26 @@ pub(crate) fn probe(interface: &Interface, address: IpAddr, to: Option<MacAddr>)
 
 fn on_link(links: &Links, address: IpAddr) -> Option<&Interface> {
     let usable = links.interfaces.iter().filter(|it| it.flaw().is_none());
-    usable.filter(|it| contains(it, address)).min_by_key(|it| it.way_to(address))
+    usable.filter(|it| it.has_neighbour(address)).min_by_key(|it| it.way_to(address))
 }
 
 /// The indices of the interfaces in whose subnets a neighbour is.
 fn reaching(links: &Links, neighbour: IpAddr) -> impl Iterator<Item = u32> {
-    links.interfaces.iter().filter(move |it| contains(it, neighbour)).map(|it| it.index)
+    links.interfaces.iter().filter(move |it| it.has_neighbour(neighbour)).map(|it| it.index)
 }
 
 /// Whether the interface that something was heard on has a subnet that the address is in.
 fn reaches(links: &Links, sighting: &Sighting) -> bool {
     let interface = links.interface(sighting.interface);
-    interface.is_some_and(|it| contains(it, sighting.claim.address))
-}
-
-fn contains(interface: &Interface, address: IpAddr) -> bool {
-    let mut subnets = interface.addresses.iter().map(Address::subnet).filter(has_neighbours);
-    subnets.any(|net| net.contains(&address) && net.addr() != address)
+    interface.is_some_and(|it| it.has_neighbour(sighting.claim.address))
 }
 
 #[cfg(test)]
 pub(crate) mod tests {
     use arpeggio_election::Pattern;
-    use arpeggio_link::interfaces::{AddressState, DefaultRoute, Medium, RouterPreference};
+    use arpeggio_link::interfaces::{
+        Address, AddressState, DefaultRoute, Medium, OnLink, RouterPreference,
+    };
     use arpeggio_wire::Claim;
 
     use ipnet::IpNet;
@@ -559,6 +555,28 @@ pub(crate) mod tests {
             .map(|link| link.address.to_string())
             .collect();
         assert_eq!(addresses, ["192.168.0.11", "172.17.0.1", "2001:db8::11"]);
+    }
+
+    /// The nodes have their addresses by DHCP, alone, and the router says what is on the link.
+    #[test]
+    fn an_address_is_in_the_subnet_that_only_a_route_names() {
+        let mut links = links();
+        links.interfaces = vec![interface(2, &["2001:db8::11/128", "fe80::11/64"])];
+        let probe = |links: &Links| neighbours().probe(&"node-3".into(), links);
+        let told = |links: &Links| -> Vec<String> {
+            own_links(links, &links.reach(&[])).iter().map(|it| it.address.to_string()).collect()
+        };
+        assert_eq!(probe(&links), None);
+        let net = "2001:db8::/64".parse().unwrap();
+        links.interfaces[0].on_link = vec![OnLink { net, metric: 256 }];
+        let asked = probe(&links).map(|it| (it.interface, it.source));
+        assert_eq!(asked, Some((2, "2001:db8::11".parse().ok())));
+        assert_eq!(told(&links), ["2001:db8::11"]);
+        assert_eq!(shared_mac(&[link("2001:db8::11", 2)], &links), None, "it is its own");
+        let nets = &links.reach(&[]).interfaces[0].subnets;
+        assert_eq!(nets[..], ["2001:db8::11/64".parse().unwrap()], "as others understand it");
+        links.interfaces[0].on_link[0].net = "2001:db8:9::/64".parse().unwrap();
+        assert_eq!(told(&links), ["2001:db8::11"], "it has no address there that it could name");
     }
 
     #[test]

@@ -21,7 +21,7 @@ use std::{
 
 use anyhow::Context as _;
 use arpeggio_doctor::survey::{Connect, Questions, Survey};
-use arpeggio_link::interfaces::{Links, has_neighbours};
+use arpeggio_link::interfaces::{Interface, Links};
 use arpeggio_runtime::reach::{self, Attempt};
 use ipnet::IpNet;
 use tokio::task::spawn_blocking;
@@ -100,6 +100,5 @@ fn await_the_word() -> anyhow::Result<()> {
 
 fn subnets(links: &Links) -> Vec<IpNet> {
     let able = links.interfaces.iter().filter(|it| it.flaw().is_none());
-    let nets = able.flat_map(|it| &it.addresses).map(|it| it.net);
-    nets.filter(has_neighbours).collect()
+    able.flat_map(Interface::nets_with_neighbours).collect()
 }

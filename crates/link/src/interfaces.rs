@@ -14,7 +14,7 @@ mod wireless;
 pub use announcing::Unfit;
 pub use bridge::Bridge;
 pub use snapshot::{
-    Address, AddressState, DefaultRoute, Family, Flaw, Interface, Links, Medium, RouterPreference,
-    Way, has_neighbours,
+    Address, AddressState, DefaultRoute, Family, Flaw, Interface, Links, Medium, OnLink,
+    RouterPreference, Subnet, Way, has_neighbours,
 };
 pub use watch::{NetlinkError, watch};

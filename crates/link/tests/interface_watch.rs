@@ -230,6 +230,53 @@ fn of_equal_subnets_the_kernels_route_decides() {
     });
 }
 
+/// A DHCP server of IPv6 gives an address alone, and the router says what is on the link; for IPv4 an administrator may say it.
+#[test]
+fn a_subnet_that_only_a_route_names_is_where_the_route_leads() {
+    watching(async |pair, mut snapshots| {
+        let [other] = Namespace::several().unwrap();
+        pair.here.cable("port", &other);
+        other.ip("link set eth0 up");
+        let add = || {
+            pair.here.ip("link add eth1 type bridge");
+            pair.here.ip("link set port master eth1");
+            pair.here.ip("link set port up");
+            pair.here.ip("link set eth1 up");
+            pair.here.ip("address add 2001:db8::11/128 dev eth1 nodad");
+            pair.here.ip("address add 10.0.0.11/32 dev eth1");
+            pair.here.ip("route add default via 192.0.2.2");
+            pair.here.ip("-6 route add default dev eth0");
+        };
+        let pools: [IpAddr; 2] = ["2001:db8::240", "10.9.0.240"].map(|it| it.parse().unwrap());
+        let are_on = |it: &Links, name: &str| {
+            pools.iter().all(|pool| it.announcing(*pool).is_ok_and(|it| it.name == name))
+        };
+        becomes("no route", &mut snapshots, add, |it| {
+            are_on(it, "eth0") && it.interfaces.iter().any(|it| it.name == "eth1" && it.carrier)
+        })
+        .await;
+        let say = || {
+            pair.here.ip("-6 route add 2001:db8::/64 dev eth1");
+            pair.here.ip("route add 10.9.0.0/24 dev eth1");
+        };
+        becomes("routes", &mut snapshots, say, |it| are_on(it, "eth1")).await;
+        {
+            let links = snapshots.borrow();
+            let eth1 = links.interfaces.iter().find(|it| it.name == "eth1").unwrap();
+            let nets: Vec<String> = eth1.subnets().iter().map(|it| it.net.to_string()).collect();
+            assert_eq!(nets, ["10.9.0.0/24", "2001:db8::11/64"]);
+            let source = eth1.source_for(pools[0]);
+            assert_eq!(source, "2001:db8::11".parse().ok());
+            assert!(eth1.has_neighbour(pools[0]) && !eth1.has_neighbour(source.unwrap()));
+        }
+        let forget = || {
+            pair.here.ip("-6 route delete 2001:db8::/64 dev eth1");
+            pair.here.ip("route delete 10.9.0.0/24 dev eth1");
+        };
+        becomes("no route again", &mut snapshots, forget, |it| are_on(it, "eth0")).await;
+    });
+}
+
 #[test]
 fn members_of_a_bridge_are_left_alone() {
     watching(async |pair, mut snapshots| {

@@ -9,8 +9,8 @@ use std::net::IpAddr;
 
 use ipnet::IpNet;
 
-use super::snapshot::{has_neighbours, is_link_local};
-use super::{Address, DefaultRoute, Family, Flaw, Interface, Links};
+use super::snapshot::is_link_local;
+use super::{DefaultRoute, Family, Flaw, Interface, Links};
 use arpeggio_election::{self as election, Families, Pattern, Reach};
 
 /// A node tells the others of at most this many interfaces, so that one with a thousand does not
@@ -120,15 +120,15 @@ impl Links {
     fn segment(&self, interface: &Interface) -> election::Interface {
         let here = |route: &&DefaultRoute| route.interface == interface.index;
         let routes = self.default_routes.iter().filter(here);
-        let subnets = interface.subnet_addresses();
-        let mut ranks: Vec<u8> = subnets.iter().map(|it| self.rank(interface, it)).collect();
+        let subnets: Vec<IpNet> = interface.subnets().into_iter().map(|it| it.net).collect();
+        let mut ranks: Vec<u8> = subnets.iter().map(|it| self.rank(interface, *it)).collect();
         if ranks.iter().all(|rank| *rank == 0) {
             ranks.clear();
         }
         let is_default = |family| self.default_interface(family) == Some(interface.index);
         election::Interface {
             name: interface.name.clone(),
-            subnets: subnets.into_iter().map(Address::subnet).collect(),
+            subnets,
             ranks,
             default_ipv4: is_default(Family::V4),
             default_ipv6: is_default(Family::V6),
@@ -138,15 +138,12 @@ impl Links {
         }
     }
 
-    /// How many other interfaces lead to the subnet of this one's `address` better.
-    fn rank(&self, interface: &Interface, address: &Address) -> u8 {
-        let way = interface.way(address);
-        let is_same = |other: &&Address| other.net.trunc() == address.net.trunc();
+    /// How many other interfaces lead to one of this one's subnets better.
+    fn rank(&self, interface: &Interface, subnet: IpNet) -> u8 {
+        let way = interface.way_into(subnet);
         let on_segments = self.interfaces.iter().filter(|it| it.is_on_segment());
-        let better = on_segments.filter(|it| {
-            let mut there = it.addresses.iter().filter(is_same);
-            it.index != interface.index && there.any(|other| it.way(other) < way)
-        });
+        let others = on_segments.filter(|it| it.index != interface.index);
+        let better = others.filter_map(|it| it.way_into(subnet)).filter(|it| Some(*it) < way);
         u8::try_from(better.count()).unwrap_or(u8::MAX)
     }
 
@@ -191,8 +188,7 @@ impl Links {
 
     /// The subnets of an interface that another one announces the addresses of, and which one that is.
     pub fn announced_elsewhere(&self, interface: &Interface) -> Vec<(IpNet, &Interface)> {
-        let mut subnets: Vec<IpNet> =
-            interface.addresses.iter().map(|it| it.net).filter(has_neighbours).collect();
+        let mut subnets: Vec<IpNet> = interface.nets_with_neighbours().collect();
         subnets.sort_by_key(IpNet::trunc);
         subnets.dedup_by_key(|net| net.trunc());
         let other = |net: IpNet| {

@@ -14,8 +14,8 @@ use netlink_packet_route::route::{
 use netlink_packet_route::{AddressFamily, RouteNetlinkMessage};
 
 use super::{
-    Address, AddressState, DefaultRoute, Family, Interface, Links, Medium, RouterPreference,
-    has_neighbours,
+    Address, AddressState, DefaultRoute, Family, Interface, Links, Medium, OnLink,
+    RouterPreference, has_neighbours,
 };
 
 /// Whether a change that the kernel reports can change the snapshot.
@@ -51,7 +51,40 @@ pub(super) fn snapshot(
     }
     let mut default_routes: Vec<_> = routes.iter().flat_map(default_hops).collect();
     default_routes.sort_by_key(|route| (route.metric, route.preference, route.family));
+    for ((index, net), metric) in metrics {
+        let owner = interfaces.binary_search_by_key(&index, |it| it.index);
+        let owner = owner.ok().map(|at| &mut interfaces[at]);
+        if let Some(owner) = owner.filter(|it| says_more(it, net, &default_routes)) {
+            owner.on_link.push(OnLink { net, metric });
+        }
+    }
     Links { interfaces, default_routes }
+}
+
+/// Whether a route without a router says of an interface on which segment it is, which no address of it says. A tunnel has
+/// no segment, and who has no address there has nobody to ask from. Interfaces of pods and their networks, which lead
+/// nowhere else, stay what they are: a route to pods is no segment of the node.
+fn says_more(interface: &Interface, net: IpNet, default_routes: &[DefaultRoute]) -> bool {
+    let family = Family::of(net.addr());
+    let mut usable = interface.usable_addresses().map(|it| Family::of(it.net.addr()));
+    let leads_out = interface.may_be_named(&[])
+        || interface.nets_with_neighbours().next().is_some()
+        || default_routes.iter().any(|route| route.interface == interface.index);
+    interface.mac().is_some()
+        && leads_out
+        && usable.any(|it| it == family)
+        && is_of_machines(net)
+        && interface.nets().all(|named| named.trunc() != net)
+}
+
+/// Whether machines have addresses of their own in it. Many systems have routes for IPv4's link-local addresses, and for
+/// those of groups, on each of their interfaces.
+fn is_of_machines(net: IpNet) -> bool {
+    let of_any_segment = |it: IpNet| match it.addr() {
+        IpAddr::V4(address) => address.is_link_local(),
+        IpAddr::V6(address) => address.is_unicast_link_local(),
+    };
+    !net.addr().is_multicast() && !of_any_segment(net)
 }
 
 /// What one message says of an interface.
@@ -168,8 +201,10 @@ fn connected(route: &RouteMessage) -> Option<(u32, IpNet)> {
         _ => None,
     });
     let net = IpNet::new(destination?, route.header.destination_prefix_length).ok()?;
+    // A router of the other family.
+    let is_via = route.attributes.iter().any(|it| matches!(it, RouteAttribute::Via(_)));
     match hops(&route.attributes)[..] {
-        [(interface, None)] if is_for_everything(route) && has_neighbours(&net) => {
+        [(interface, None)] if is_for_everything(route) && !is_via && has_neighbours(&net) => {
             Some((interface, net))
         }
         _ => None,
@@ -244,6 +279,7 @@ fn gateway(attributes: &[RouteAttribute]) -> Option<IpAddr> {
 mod tests {
     use netlink_packet_route::address::AddressHeaderFlags;
     use netlink_packet_route::link::{InfoKind, InfoPortKind};
+    use netlink_packet_route::route::RouteVia;
 
     use super::*;
 
@@ -388,6 +424,67 @@ mod tests {
         assert!(!concerns_snapshot(&RouteNetlinkMessage::NewRoute(of_pod)));
         let of_subnet = route(main, 24, by(7, 0));
         assert!(concerns_snapshot(&RouteNetlinkMessage::DelRoute(of_subnet)));
+    }
+
+    #[test]
+    fn routes_without_a_router_say_what_is_on_the_segment_beside_the_addresses() {
+        let to = |address: [u8; 4], prefix_length, more: &[RouteAttribute]| {
+            let net = RouteAttribute::Destination(RouteAddress::Inet(address.into()));
+            let attributes = [&[net, RouteAttribute::Oif(7)], more].concat();
+            route(RouteHeader::RT_TABLE_MAIN, prefix_length, attributes)
+        };
+        let subnet = to([10, 9, 0, 0], 24, &[]);
+        let router = RouteAttribute::Gateway(RouteAddress::Inet([10, 9, 0, 1].into()));
+        let of_other_family = RouteAttribute::Via(RouteVia::Inet6("fe80::1".parse().unwrap()));
+        let default = route(RouteHeader::RT_TABLE_MAIN, 0, vec![RouteAttribute::Oif(7)]);
+        let own = Some((32, [10, 0, 0, 5]));
+        let card: Option<&str> = None;
+        let table: [(&str, _, _, Vec<RouteMessage>, &[&str]); 14] = [
+            ("an address of its own", card, own, vec![subnet.clone()], &["10.9.0.0/24"]),
+            ("twice", card, own, vec![subnet.clone(), subnet.clone()], &["10.9.0.0/24"]),
+            ("named", card, Some((24, [10, 9, 0, 5])), vec![subnet.clone()], &[]),
+            ("more", card, Some((16, [10, 9, 0, 5])), vec![subnet.clone()], &["10.9.0.0/24"]),
+            ("no address", card, None, vec![subnet.clone()], &[]),
+            ("a router", card, own, vec![to([10, 9, 0, 0], 24, &[router])], &[]),
+            ("IPv6's router", card, own, vec![to([10, 9, 0, 0], 24, &[of_other_family])], &[]),
+            ("a pod", card, own, vec![to([10, 9, 0, 7], 32, &[])], &[]),
+            ("link-local", card, own, vec![to([169, 254, 0, 0], 16, &[])], &[]),
+            ("groups", card, own, vec![to([224, 0, 0, 0], 4, &[])], &[]),
+            ("a bridge", Some("bridge"), own, vec![subnet.clone()], &["10.9.0.0/24"]),
+            ("of a CNI", Some("vxlan"), own, vec![subnet.clone()], &[]),
+            (
+                "a container's card",
+                Some("veth"),
+                own,
+                vec![subnet.clone(), default],
+                &["10.9.0.0/24"],
+            ),
+            (
+                "its own side",
+                Some("veth"),
+                Some((24, [10, 0, 0, 5])),
+                vec![subnet],
+                &["10.9.0.0/24"],
+            ),
+        ];
+        for (what, kind, own, routes, expected) in table {
+            let mac = LinkAttribute::Address(MAC.to_vec());
+            let infos = kind.map(|it| LinkInfo::Kind(InfoKind::Other(it.to_owned())));
+            let infos = LinkAttribute::LinkInfo(infos.into_iter().collect());
+            let device = link(LinkLayerType::Ether, LinkFlags::Up, &[mac, infos]);
+            let address = own.map(|(prefix_length, own): (u8, [u8; 4])| {
+                let mut message = AddressMessage::default();
+                message.header.index = 7;
+                message.header.prefix_len = prefix_length;
+                message.attributes = vec![AddressAttribute::Local(own.into())];
+                message
+            });
+            let addresses: Vec<AddressMessage> = address.into_iter().collect();
+            let found = snapshot(&[device], &addresses, &routes);
+            let nets: Vec<String> =
+                found.interfaces[0].on_link.iter().map(|it| it.net.to_string()).collect();
+            assert_eq!(nets, expected, "{what}");
+        }
     }
 
     #[test]

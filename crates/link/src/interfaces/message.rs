@@ -81,8 +81,10 @@ const ROUTE: &[(u16, Need)] = &[
     (libc::RTA_GATEWAY, Need::Whole),
     (libc::RTA_PRIORITY, Need::Whole),
     (libc::RTA_MULTIPATH, Need::Whole),
+    (RTA_VIA, Need::Whole),
     (RTA_PREF, Need::Whole),
 ];
+const RTA_VIA: u16 = 18;
 const RTA_PREF: u16 = 20;
 
 /// The lengths of `ifinfomsg`, `ifaddrmsg` and `rtmsg`, which stand before the attributes.

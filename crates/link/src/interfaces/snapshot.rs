@@ -48,6 +48,9 @@ pub struct Interface {
     pub only_cable: Option<u32>,
     /// Its addresses, in the kernel's order.
     pub addresses: Vec<Address>,
+    /// The subnets that a route without a router leads to by it, and that none of its addresses
+    /// names: a DHCP server of IPv6 gives a `/128`, and the router says what is on the link.
+    pub on_link: Vec<OnLink>,
 }
 
 impl Interface {
@@ -65,6 +68,7 @@ impl Interface {
             carrier_ups: 1,
             only_cable: Some(index),
             addresses: Vec::new(),
+            on_link: Vec::new(),
         }
     }
 }
@@ -78,6 +82,24 @@ pub struct Address {
     pub state: AddressState,
     /// The metric of the route to its subnet by this interface; `None` when there is none.
     pub metric: Option<u32>,
+}
+
+/// A subnet that a route without a router leads to.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct OnLink {
+    /// The subnet, without an address of this node in it.
+    pub net: IpNet,
+    /// The metric of the route.
+    pub metric: u32,
+}
+
+/// A subnet in which an interface finds neighbours.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Subnet {
+    /// With this node's own address in it if one is in use, and else with none.
+    pub net: IpNet,
+    /// That address.
+    pub own: Option<IpAddr>,
 }
 
 /// How an interface leads to a subnet. Of several the kernel takes the least, and the user would rather have a wire where the
@@ -284,14 +306,39 @@ impl Interface {
         self.addresses.iter().filter(|it| it.state.is_usable())
     }
 
-    /// One address in each of its subnets, one that lasts: a node can have thousands in one subnet.
-    pub fn subnet_addresses(&self) -> Vec<&Address> {
-        let mut found: Vec<&Address> =
+    /// Its subnets, each once, with one of its own addresses that lasts: a node can have thousands in one subnet.
+    pub fn subnets(&self) -> Vec<Subnet> {
+        let mut named: Vec<&Address> =
             self.addresses.iter().filter(|it| has_neighbours(&it.net)).collect();
-        found.sort_by_key(|it| it.state);
-        let mut subnets = BTreeSet::new();
-        found.retain(|it| subnets.insert(it.net.trunc()));
-        found
+        named.sort_by_key(|it| it.state);
+        let mut seen = BTreeSet::new();
+        named.retain(|it| seen.insert(it.net.trunc()));
+        let named = named.into_iter().map(Address::in_subnet);
+        named.chain(self.on_link.iter().map(|it| self.in_routed(it.net))).collect()
+    }
+
+    /// A subnet that none of its addresses names, with the one of them that is in it all the same.
+    fn in_routed(&self, net: IpNet) -> Subnet {
+        let inside = self.usable_addresses().filter(|it| net.contains(&it.net.addr()));
+        let own = inside.min_by_key(|it| it.state).map(|it| it.net.addr());
+        let named = own.and_then(|own| IpNet::new(own, net.prefix_len()).ok());
+        Subnet { net: named.unwrap_or(net), own }
+    }
+
+    /// Whether another machine at `address` is on its segment, as far as its subnets say.
+    pub fn has_neighbour(&self, address: IpAddr) -> bool {
+        let mut named = self.addresses.iter().map(Address::subnet).filter(has_neighbours);
+        let is_named = named.any(|net| net.contains(&address) && net.addr() != address);
+        is_named || self.is_on_link(address) && !self.has(address)
+    }
+
+    /// Whether a route without a router leads to `address` by it, whose subnet none of its addresses names.
+    fn is_on_link(&self, address: IpAddr) -> bool {
+        self.on_link.iter().any(|it| it.net.contains(&address))
+    }
+
+    fn has(&self, address: IpAddr) -> bool {
+        self.addresses.iter().any(|it| it.net.addr() == address)
     }
 
     /// This node's own address to ask `peer` from: in the peer's subnet if there is one, else any of
@@ -299,7 +346,11 @@ impl Interface {
     pub fn source_for(&self, peer: IpAddr) -> Option<IpAddr> {
         let of_family =
             self.usable_addresses().filter(|it| Family::of(it.net.addr()) == Family::of(peer));
-        let best = of_family.min_by_key(|it| (!it.net.contains(&peer), it.state));
+        let routed = self.on_link.iter().filter(|it| it.net.contains(&peer));
+        let routed: Vec<IpNet> = routed.map(|it| it.net).collect();
+        let is_beside =
+            |own: &IpNet| own.contains(&peer) || routed.iter().any(|net| net.contains(&own.addr()));
+        let best = of_family.min_by_key(|it| (!is_beside(&it.net), it.state));
         best.map(|it| it.net.addr())
     }
 
@@ -314,23 +365,29 @@ impl Interface {
 
     /// How it leads to a neighbour; `None` when none of its subnets contains the address.
     pub fn way_to(&self, neighbour: IpAddr) -> Option<Way> {
-        let subnets = self.addresses.iter().filter(|it| has_neighbours(&it.net));
-        subnets.filter(|it| it.net.contains(&neighbour)).map(|it| self.way(it)).min()
+        self.ways().filter(|(net, _)| net.contains(&neighbour)).map(|(_, way)| way).min()
     }
 
-    /// How it leads to the subnet of one of its addresses.
-    pub(super) fn way(&self, address: &Address) -> Way {
-        Way {
-            prefix_length: Reverse(address.net.prefix_len()),
-            metric: address.metric.unwrap_or(u32::MAX),
-            wireless: self.wireless,
-            index: self.index,
-        }
+    /// How it leads to one of its subnets.
+    pub(super) fn way_into(&self, subnet: IpNet) -> Option<Way> {
+        self.ways().filter(|(net, _)| net.trunc() == subnet.trunc()).map(|(_, way)| way).min()
+    }
+
+    /// How it leads to its subnets: once for each of its addresses there.
+    fn ways(&self) -> impl Iterator<Item = (IpNet, Way)> {
+        let named = self.addresses.iter().filter(|it| has_neighbours(&it.net));
+        let named = named.map(|it| (it.net, it.metric.unwrap_or(u32::MAX)));
+        let all = named.chain(self.on_link.iter().map(|it| (it.net, it.metric)));
+        all.map(|(net, metric)| {
+            let prefix_length = Reverse(net.prefix_len());
+            let way = Way { prefix_length, metric, wireless: self.wireless, index: self.index };
+            (net, way)
+        })
     }
 
     /// Whether it has a subnet of a family, with room for neighbours.
     pub fn has_subnet(&self, family: Family) -> bool {
-        self.nets().any(|net| Family::of(net.addr()) == family && has_neighbours(&net))
+        self.nets_with_neighbours().any(|net| Family::of(net.addr()) == family)
     }
 
     /// Whether it has a link-local IPv6 address, or has one in a moment, which the kernel reports
@@ -340,15 +397,26 @@ impl Interface {
         ours.map(|it| it.net.addr()).any(is_link_local)
     }
 
-    fn nets(&self) -> impl Iterator<Item = IpNet> {
-        self.addresses.iter().map(|it| it.net)
+    /// The subnets in which it finds neighbours, once for each of its addresses and its routes there.
+    pub fn nets_with_neighbours(&self) -> impl Iterator<Item = IpNet> {
+        self.nets().filter(has_neighbours)
+    }
+
+    /// The nets of its addresses, and those that its routes alone lead to.
+    pub(super) fn nets(&self) -> impl Iterator<Item = IpNet> {
+        let named = self.addresses.iter().map(|it| it.net);
+        named.chain(self.on_link.iter().map(|it| it.net))
     }
 }
 
 impl Address {
     /// The subnet, with this node's own address in it if that is in use, and else with none.
-    pub fn subnet(&self) -> IpNet {
+    fn subnet(&self) -> IpNet {
         if self.state.is_usable() { self.net } else { self.net.trunc() }
+    }
+
+    fn in_subnet(&self) -> Subnet {
+        Subnet { net: self.subnet(), own: self.state.is_usable().then(|| self.net.addr()) }
     }
 }
 
