@@ -268,8 +268,9 @@ impl Hearing {
         let last = self.ears.get(&interface.index).and_then(|ear| ear.last).unwrap_or_default();
         let here: BTreeSet<IpNet> = subnets(interface).collect();
         let recent = self.said.values().filter(|word| word.renewed >= Some(last + FRESH));
-        let mut heard = recent.flat_map(|word| word.hears.values());
-        heard.any(|there| !there.is_disjoint(&here))
+        let mut heard = recent.flat_map(|word| word.hears.values().flatten());
+        // Nodes may give one segment subnets of other lengths.
+        heard.any(|there| here.iter().any(|it| it.contains(there) || there.contains(it)))
     }
 
     /// When [`Hearing::tick`] is due next.
@@ -409,6 +410,17 @@ mod tests {
         assert_eq!(stage.dead(), [DATA]);
         stage.run(2000, &[MANAGEMENT, DATA], Some(&there));
         assert_eq!(stage.dead(), [0; 0], "somebody answers again");
+    }
+
+    #[test]
+    fn others_hear_one_another_on_a_segment_whatever_lengths_they_give_its_subnet() {
+        for net in ["192.168.0.0/16", "192.168.2.128/25"] {
+            let there: HeardOn = [(Node::from("c"), [net.parse().unwrap()].into())].into();
+            let mut stage = Stage::new();
+            stage.run(5000, &[MANAGEMENT, DATA], Some(&there));
+            stage.run(5000, &[MANAGEMENT], Some(&there));
+            assert_eq!(stage.dead(), [DATA], "{net}");
+        }
     }
 
     /// The switch was started again and has lost its own cable, or the cable is in another port.

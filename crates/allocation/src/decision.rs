@@ -88,7 +88,7 @@ impl View<'_> {
         if foreign && !ingress.is_ours() && !self.takes_over(&listed) {
             let refusal = Some(Reason::ForeignStatus { writers: ingress.writers() });
             let retained = self.retained(&listed);
-            return self.settle(Outcome { refusal, retained, ..Outcome::default() });
+            return self.settle(Outcome { retained, refusal, ..Outcome::default() });
         }
         listed.retain(|it| !self.is_parting(*it));
         match request {

@@ -389,11 +389,11 @@ mod tests {
             let mut metallb = MetalLb::default();
             metallb.reset(vec![pool()]);
             metallb.reset(vec![on("eth0", "1"), on("eth1", "2")]);
-            let delete = |metallb: &mut MetalLb| match relisted {
-                true => metallb.reset(vec![on("eth1", "2")]),
-                false => metallb.delete(on("eth0", "1")),
-            };
-            delete(&mut metallb);
+            if relisted {
+                metallb.reset(vec![on("eth1", "2")]);
+            } else {
+                metallb.delete(on("eth0", "1"));
+            }
             assert_eq!(interfaces(&metallb), both);
             metallb.apply(on("eth0", "3"));
             metallb.changed = false;
