@@ -214,9 +214,11 @@ impl Hearing {
         }
     }
 
-    /// An interface that can be used again is as dead as it was, and one that was not is asked from the start.
+    /// An interface that can be used again is as dead as it was, and one that was not is asked from the start. Nothing is known of a
+    /// radio that was not: it roams, and nobody answers through it for a while.
     fn uncover(&mut self, interface: &Interface) {
         let before = self.covered.remove(&interface.name);
+        let before = before.filter(|it| it.is_dead || !interface.wireless);
         let ear = self.ears.entry(interface.index).or_default();
         if let Some(before) = before.filter(|_| ear.last.is_none()) {
             let unanswered = if before.is_dead { before.unanswered } else { 0 };
@@ -410,6 +412,26 @@ mod tests {
         assert_eq!(stage.dead(), [DATA]);
         stage.run(2000, &[MANAGEMENT, DATA], Some(&there));
         assert_eq!(stage.dead(), [0; 0], "somebody answers again");
+    }
+
+    #[test]
+    fn a_radio_that_comes_back_has_time() {
+        let there = heard_by("c", 2);
+        let mut radio = links();
+        radio.interfaces[1].wireless = true;
+        let mut without = radio.clone();
+        without.interfaces[1].carrier = false;
+        let mut stage = Stage::new();
+        stage.run_with(&radio, 5000, &[MANAGEMENT, DATA], Some(&there));
+        stage.run_with(&without, 5000, &[MANAGEMENT], Some(&there));
+        stage.run_with(&radio, 5000, &[MANAGEMENT], Some(&there));
+        assert_eq!(stage.dead(), [0; 0], "it may roam");
+        stage.run_with(&radio, 2000, &[MANAGEMENT, DATA], Some(&there));
+        stage.run_with(&radio, 5000, &[MANAGEMENT], Some(&there));
+        assert_eq!(stage.dead(), [DATA]);
+        stage.run_with(&without, 5000, &[MANAGEMENT], Some(&there));
+        stage.run_with(&radio, 50, &[MANAGEMENT], Some(&there));
+        assert_eq!(stage.dead(), [DATA], "it was dead before");
     }
 
     #[test]
