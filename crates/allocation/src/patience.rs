@@ -42,7 +42,12 @@ impl Index {
             return;
         }
         let lacks = !outcome.in_doubt.is_empty() || misses_pool(outcome);
+        let was_lacking = self.lacking.contains_key(owner);
         let lacking = note_since(&mut self.lacking, owner, lacks, now);
+        if was_lacking && outcome.in_doubt.is_empty() {
+            // By which pool its locks go rests on that, and nothing is written on them that would have them looked at.
+            self.suspects.extend(self.locked_by(owner));
+        }
         let parts = !outcome.parting.is_empty();
         let parting = note_since(&mut self.parting_since, owner, parts, now);
         for since in [lacking, parting].into_iter().flatten() {

@@ -17,6 +17,7 @@ impl Index {
     pub fn set_namespaces(&mut self, namespaces: BTreeMap<String, Labels>) {
         self.namespaces = namespaces;
         self.dirty.extend(self.services.keys().cloned());
+        self.suspects.extend(self.locks.keys());
     }
 
     /// A namespace is gone.
@@ -40,7 +41,12 @@ impl Index {
     fn look_inside(&mut self, namespace: &str) {
         let inside = |(_, it): &(&Owner, &ServiceRecord)| it.service.namespace == namespace;
         let inside = self.services.iter().filter(inside).map(|(owner, _)| owner.clone());
-        self.dirty.extend(inside);
+        let inside: Vec<Owner> = inside.collect();
+        for owner in inside {
+            // By which pool its locks go rests on the labels, too.
+            self.suspects.extend(self.locked_by(&owner));
+            self.dirty.insert(owner);
+        }
     }
 
     /// A namespace has these labels.

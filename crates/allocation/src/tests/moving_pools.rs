@@ -3,6 +3,7 @@
 use arpeggio_api::{
     address_pool::{AddressItem, AddressPoolSpec, AddressPoolStatus, Allocation, FamilyUsage},
     metallb::IPAddressPool,
+    selector::LabelSelector,
     terms::WrittenAnnounceTerms,
 };
 use serde_json::json;
@@ -392,6 +393,65 @@ fn a_pool_that_takes_an_address_for_a_moment_only_costs_who_named_the_other_one_
     lab.seconds(10);
     assert_eq!(lab.addresses("web"), ["10.0.0.3"]);
     assert_eq!((lab.count("service"), lab.told.len()), (0, 0), "{:?}", lab.writes);
+}
+
+impl Lab {
+    /// The interfaces that the lock of an address names.
+    fn announced_on(&self, address: &str) -> Vec<String> {
+        let lease = self.lease(&format!("address-{address}"));
+        let rules = lock::parse(lease).unwrap().claim.terms.rules;
+        let interfaces = rules.into_iter().flatten().flat_map(|rule| rule.interfaces);
+        interfaces.map(|it| it.0).collect()
+    }
+
+    /// From now on a pool that a Service lacks may come back within five seconds.
+    fn doubts(&mut self) {
+        self.periods = Periods { patience: Duration::from_secs(5), ..cluster::PERIODS };
+        self.restart();
+    }
+}
+
+#[test]
+fn when_a_namespace_gets_its_label_in_time_the_lock_goes_by_the_pool_that_has_its_address() {
+    for is_forgotten in [false, true] {
+        let mut lab = announcing::with_rules(&json!([{ "interfaces": ["eth0"] }]));
+        lab.create("web");
+        lab.doubts();
+        let match_labels = [("team".to_owned(), "x".to_owned())].into();
+        let selector = LabelSelector { match_labels, ..LabelSelector::default() };
+        let allocation =
+            Some(Allocation { namespace_selectors: vec![selector], ..Allocation::default() });
+        let elsewhere = announcing::spec(&json!([{ "interfaces": ["eth1"] }]));
+        gone(&mut lab);
+        lab.cluster.set_pool_spec("lab", AddressPoolSpec { allocation, ..elsewhere });
+        lab.seconds(2);
+        assert_eq!(lab.announced_on("10.0.0.1"), ["eth0"]);
+        if is_forgotten {
+            lab.controller.index.forget_namespace("default");
+            lab.cluster.annotate("web", "team", "x");
+            lab.seconds(1);
+        }
+        let labels = Labels::from([("team".to_owned(), "x".to_owned())]);
+        lab.controller.index.set_namespace("default", labels);
+        lab.settle();
+        assert_eq!(lab.announced_on("10.0.0.1"), ["eth1"], "{is_forgotten}");
+        let pool = lock::parse(lab.lease("address-10.0.0.1")).unwrap().claim.pool;
+        assert_eq!(pool, "lab", "{is_forgotten}");
+    }
+}
+
+#[test]
+fn when_there_is_no_other_address_any_more_the_lock_goes_by_the_pool_that_has_its_own() {
+    let mut lab = named("home,spare");
+    lab.doubts();
+    gone(&mut lab);
+    lab.cluster.set_pool_spec("lab", of_others(&[A, B])[1].clone());
+    lab.seconds(2);
+    assert_eq!(lab.announced_on("10.0.0.3"), [""; 0]);
+    lab.cluster.create_service("other", &[(NAMED, "spare")]);
+    lab.seconds(6);
+    assert_eq!(lab.addresses("other"), ["10.1.0.1"]);
+    assert_eq!(lab.announced_on("10.0.0.3"), ["eth1"]);
 }
 
 impl Lab {
