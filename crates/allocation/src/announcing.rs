@@ -6,7 +6,7 @@ use arpeggio_api::{
     forwarder,
     lock::{Amendment, ServiceRef},
     service::ServiceRecord,
-    terms::{Announced, Announcement, Policy, WrittenAnnounceTerms},
+    terms::{self, Announced, Announcement, Policy, WrittenAnnounceTerms},
 };
 
 use arpeggio_election::{Claimant, Node, Pattern};
@@ -28,47 +28,48 @@ pub(super) fn announced(record: &ServiceRecord) -> Option<Announced<'_>> {
 }
 
 impl Index {
-    /// How `address` is to be announced for these Services. `None` when that cannot be said at present: what is written stays.
+    /// How `address` is to be announced for these Services. `None` when that cannot be said at present.
     pub(super) fn announce_terms(
         &self,
         address: IpAddr,
         services: &[ServiceRef],
     ) -> Option<WrittenAnnounceTerms> {
-        let (policy, announced) = self.policy_for(address, services)?;
-        Some(policy.terms_for(&announced))
+        let announced = self.all_announced(services)?;
+        Some(self.policy_for(address, services)?.terms_for(&announced))
     }
 
-    /// The same, and whether all nodes are to serve `address` for these Services: that cannot be said either while one of them
-    /// does not say in known words whether it is to be spread.
+    /// The same, and whether all nodes are to serve `address` for these Services. What cannot be said at present stays as it is
+    /// written: what the pool says, as long as that does not count or is not known, and whether the address is to be spread, while
+    /// one of the Services does not say that in known words. What the Services say themselves counts always.
     fn terms_and_spread(
         &self,
         address: IpAddr,
         services: &[ServiceRef],
-    ) -> (Option<WrittenAnnounceTerms>, Option<bool>) {
-        let Some((policy, announced)) = self.policy_for(address, services) else {
-            return (None, None);
-        };
+        (terms, spread): (WrittenAnnounceTerms, bool),
+    ) -> (WrittenAnnounceTerms, bool) {
+        let Some(announced) = self.all_announced(services) else { return (terms, spread) };
         let record = |service: &ServiceRef| self.services.get(&owner_of(service));
         let is_clear = services.iter().filter_map(record).all(|record| record.spread.is_ok());
-        let spreads = is_clear.then(|| policy.spreads(&announced));
-        (Some(policy.terms_for(&announced)), spreads)
+        let (new, spreads) = match self.policy_for(address, services) {
+            Some(policy) => (policy.terms_for(&announced), Some(policy.spreads(&announced))),
+            None => (terms.for_services(&announced), terms::said_to_spread(&announced)),
+        };
+        (new, spreads.filter(|_| is_clear).unwrap_or(spread))
     }
 
-    /// What the pool of `address` says of announcing, and what these Services do. `None` because no pool in use has it,
-    /// it cannot be read what that says, one of the Services is not for us, or none of them has it from there.
-    fn policy_for(
-        &self,
-        address: IpAddr,
-        services: &[ServiceRef],
-    ) -> Option<(&Policy, Vec<Announced<'_>>)> {
+    /// What these Services say of announcing. `None` because there are none, or one of them is not for us.
+    fn all_announced(&self, services: &[ServiceRef]) -> Option<Vec<Announced<'_>>> {
+        let all: Option<Vec<Announced<'_>>> =
+            services.iter().map(|it| announced(self.services.get(&owner_of(it))?)).collect();
+        all.filter(|all| !all.is_empty())
+    }
+
+    /// What the pool of `address` says of announcing. `None` because no pool in use has it, it cannot be read what that
+    /// says, or none of these Services has it from there.
+    fn policy_for(&self, address: IpAddr, services: &[ServiceRef]) -> Option<&Policy> {
         let pool = self.allocator.pool_of(address)?;
         let policy = self.declarations.policy(&pool.name)?;
-        if self.is_kept_from(&pool.name, address, services) {
-            return None;
-        }
-        let announced: Option<Vec<Announced<'_>>> =
-            services.iter().map(|it| announced(self.services.get(&owner_of(it))?)).collect();
-        announced.filter(|all| !all.is_empty()).map(|all| (policy, all))
+        (!self.is_kept_from(&pool.name, address, services)).then_some(policy)
     }
 
     /// Whether `address` came from another pool than this one, which has it by now, and all of these Services keep it for the
@@ -97,20 +98,15 @@ impl Index {
         address: IpAddr,
         services: &[ServiceRef],
     ) -> (WrittenAnnounceTerms, bool) {
-        let (terms, spread) = self.terms_and_spread(address, services);
-        (terms.unwrap_or_else(WrittenAnnounceTerms::nowhere), spread.unwrap_or_default())
+        self.terms_and_spread(address, services, (WrittenAnnounceTerms::nowhere(), false))
     }
 
     /// The amendment, with the terms that its Services are to have, and the pool that they have the address from by now.
     pub(super) fn with_terms(&self, amendment: Amendment) -> Amendment {
         let Amendment { address, services, .. } = &amendment;
-        let (terms, spread) = self.terms_and_spread(*address, services);
-        Amendment {
-            pool: self.new_origin(*address, services).cloned(),
-            terms: terms.unwrap_or_else(|| amendment.terms.clone()),
-            spread: spread.unwrap_or(amendment.spread),
-            ..amendment
-        }
+        let written = (amendment.terms.clone(), amendment.spread);
+        let (terms, spread) = self.terms_and_spread(*address, services, written);
+        Amendment { pool: self.new_origin(*address, services).cloned(), terms, spread, ..amendment }
     }
 
     /// The pool that has `address` by now, where its lock names another one that it came from, or none, and all of these

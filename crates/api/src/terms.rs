@@ -62,6 +62,12 @@ impl WrittenAnnounceTerms {
         self.rules.as_ref().is_some_and(Vec::is_empty)
     }
 
+    /// The same places for these Services, of whose traffic is said here what they say.
+    #[must_use]
+    pub fn for_services(self, services: &[Announced<'_>]) -> Self {
+        Self { local: are_local(services), ..self }
+    }
+
     /// The text of the lock's annotation; `None` when nothing needs to be said.
     pub fn to_text(&self) -> Option<String> {
         // A structure of texts and lists can always be written.
@@ -179,8 +185,7 @@ impl Policy {
 
     /// What is written on the lock of an address that these Services have. A rule counts when it is for any of them.
     pub fn terms_for(&self, services: &[Announced<'_>]) -> WrittenAnnounceTerms {
-        let probing = self.probing;
-        let local = services.iter().any(|service| service.is_local);
+        let (probing, local) = (self.probing, are_local(services));
         let Some(rules) = &self.rules else {
             return WrittenAnnounceTerms { rules: None, probing, local };
         };
@@ -209,6 +214,19 @@ impl Policy {
         let spreads = |it: &ServiceRule| it.spread == Spread::Nodes && it.is_for_any(&[*service]);
         if rules.any(spreads) { Spread::Nodes } else { Spread::None }
     }
+}
+
+/// Whether the traffic of one of these Services must not leave the node that it comes to.
+fn are_local(services: &[Announced<'_>]) -> bool {
+    services.iter().any(|service| service.is_local)
+}
+
+/// Whether all nodes are to serve an address that these Services have, as far as they say so themselves: `None` where one of
+/// them leaves it to the rules, and the others do not say that all are to.
+pub fn said_to_spread(services: &[Announced<'_>]) -> Option<bool> {
+    let spreads = services.iter().any(|service| service.spread == Some(Spread::Nodes));
+    let all_say = services.iter().all(|service| service.spread.is_some());
+    (spreads || all_say).then_some(spreads)
 }
 
 impl ServiceRule {

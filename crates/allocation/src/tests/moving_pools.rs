@@ -4,6 +4,7 @@ use arpeggio_api::{
     address_pool::{AddressItem, AddressPoolSpec, AddressPoolStatus, Allocation, FamilyUsage},
     metallb::IPAddressPool,
     selector::LabelSelector,
+    service::request::SPREAD_ANNOTATION,
     terms::WrittenAnnounceTerms,
 };
 use serde_json::json;
@@ -452,6 +453,51 @@ fn when_there_is_no_other_address_any_more_the_lock_goes_by_the_pool_that_has_it
     lab.seconds(6);
     assert_eq!(lab.addresses("other"), ["10.1.0.1"]);
     assert_eq!(lab.announced_on("10.0.0.3"), ["eth1"]);
+}
+
+/// The rules stay, as nobody says what is right; what the Service says itself is known.
+#[test]
+fn what_a_service_says_of_its_traffic_counts_whatever_became_of_its_pool() {
+    let taken: Step = |lab| lab.cluster.set_pool_spec("lab", of_others(&[B])[1].clone());
+    let nothing: Step = |_| {};
+    for (what, became) in [("taken", taken), ("no pool", nothing)] {
+        let mut lab = named("home");
+        lab.cluster.announce_on("home", "eth0");
+        lab.settle();
+        cut(&mut lab);
+        became(&mut lab);
+        lab.settle();
+        for (policy, spread, expected) in
+            [("Local", "nodes", true), ("Cluster", "none", false), ("Local", "nodes", true)]
+        {
+            lab.cluster.set_policy("web", policy);
+            lab.cluster.annotate("web", SPREAD_ANNOTATION, spread);
+            lab.settle();
+            let claim = lock::parse(lab.lease("address-10.0.0.3")).unwrap().claim;
+            assert_eq!((claim.terms.local, claim.spread), (expected, expected), "{what}");
+            assert_eq!(lab.announced_on("10.0.0.3"), ["eth0"], "{what}");
+        }
+        // What a rule said of it, if one did, nobody knows any more.
+        for value in ["?", ""] {
+            lab.cluster.annotate("web", SPREAD_ANNOTATION, value);
+            lab.settle();
+            assert!(lock::parse(lab.lease("address-10.0.0.3")).unwrap().claim.spread, "{what}");
+        }
+        lab.restart();
+        assert_eq!(lab.writes, [""; 0], "{what}");
+    }
+}
+
+#[test]
+fn a_lock_that_is_made_anew_without_a_pool_says_of_the_traffic_what_its_service_says() {
+    let mut lab = named("home");
+    lab.cluster.set_policy("web", "Local");
+    lab.settle();
+    gone(&mut lab);
+    lab.cluster.delete_lease("address-10.0.0.3");
+    lab.settle();
+    let terms = lock::parse(lab.lease("address-10.0.0.3")).unwrap().claim.terms;
+    assert!(terms.is_nowhere() && terms.local, "{terms:?}");
 }
 
 impl Lab {
