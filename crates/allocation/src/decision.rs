@@ -81,15 +81,10 @@ impl View<'_> {
     }
 
     fn serve(&self, request: Result<&Request, &RequestError>) -> Step {
-        let ingress = &self.record.ingress;
-        let mut listed: Vec<IpAddr> =
-            ingress.addresses.iter().copied().filter(|it| self.holds(*it)).collect();
-        let foreign = ingress.has_others || listed.len() < ingress.addresses.len();
-        if foreign && !ingress.is_ours() && !self.takes_over(&listed) {
-            let refusal = Some(Reason::ForeignStatus { writers: ingress.writers() });
-            let retained = self.retained(&listed);
-            return self.settle(Outcome { retained, refusal, ..Outcome::default() });
+        if let Some(outcome) = self.foreign() {
+            return self.settle(outcome);
         }
+        let mut listed = self.listed();
         listed.retain(|it| !self.is_parting(*it));
         match request {
             Ok(_) if self.record.deleting_since.is_some() => {
@@ -104,6 +99,23 @@ impl View<'_> {
             },
             Err(error) => self.refuse(&listed, Reason::Request(error.clone())),
         }
+    }
+
+    /// What the status lists of what the Service holds.
+    fn listed(&self) -> Vec<IpAddr> {
+        let listed = self.record.ingress.addresses.iter().copied();
+        listed.filter(|it| self.holds(*it)).collect()
+    }
+
+    /// What becomes of a Service whose status another program has written, which is left alone.
+    fn foreign(&self) -> Option<Outcome> {
+        let (ingress, listed) = (&self.record.ingress, self.listed());
+        let has_others = ingress.has_others || listed.len() < ingress.addresses.len();
+        if !has_others || ingress.is_ours() || self.takes_over(&listed) {
+            return None;
+        }
+        let refusal = Some(Reason::ForeignStatus { writers: ingress.writers() });
+        Some(Outcome { refusal, retained: self.retained(&listed), ..Outcome::default() })
     }
 
     /// What a Service has by a lock beside what is `listed`, when another program has written its status: for the grace period,
@@ -312,10 +324,13 @@ impl View<'_> {
         Step::Settle(Box::new(self.unclaimable(Reason::NoneToGive(refusal, Hint::None))))
     }
 
-    /// Why a lock cannot be written that the Service needs. What it has it keeps.
+    /// Why a lock cannot be written that the Service needs. What it has it keeps, and a status that another program has written
+    /// is left alone all the same.
     fn unclaimable(&self, why: Reason) -> Outcome {
-        let listed = self.record.ingress.addresses.iter().copied();
-        let addresses: Vec<IpAddr> = listed.filter(|it| self.holds(*it)).collect();
+        if let Some(outcome) = self.foreign() {
+            return self.described(self.parted(outcome));
+        }
+        let addresses = self.listed();
         let mut expiring = self.disallowed(&addresses);
         expiring.retain(|it| self.is_marked(it));
         let refusal = Some(why);
@@ -349,14 +364,20 @@ impl View<'_> {
         !expiring.is_empty() && (self.index.periods.grace.is_zero() || expiring.iter().all(ends))
     }
 
-    /// Every address in the status needs a lock; every new one a lock that was written for the Service as it is now.
-    fn settle(&self, mut outcome: Outcome) -> Step {
+    /// The outcome, with what the Service is to leave to others.
+    fn parted(&self, mut outcome: Outcome) -> Outcome {
         for parting in self.parting() {
             outcome.parting.push(parting.address);
             if !outcome.addresses.contains(&parting.address) {
                 outcome.leaving.push(parting);
             }
         }
+        outcome
+    }
+
+    /// Every address in the status needs a lock; every new one a lock that was written for the Service as it is now.
+    fn settle(&self, outcome: Outcome) -> Step {
+        let outcome = self.parted(outcome);
         let version = self.record.version;
         let unclaimed = outcome.addresses.iter().find(|address| {
             let listed = self.record.ingress.addresses.contains(address);

@@ -246,6 +246,37 @@ fn what_another_program_has_listed_something_else_for_is_kept_for_the_grace_peri
     }
 }
 
+/// A Service with an address of each family that another program lists only the first one of, beside one of its own.
+fn half_listed() -> Lab {
+    let mut lab = Lab::with_pools(&[("home", &["10.0.0.1", "fd00::1"])]);
+    lab.cluster.create_service("web", &[]);
+    lab.cluster.set_cluster_addresses("web", &["10.96.0.1", "fd00:96::1"]);
+    lab.cluster.require_dual_stack("web");
+    lab.settle();
+    assert_eq!(lab.addresses("web"), ["10.0.0.1", "fd00::1"]);
+    lab.cluster.set_ingresses("web", &["10.0.0.1", "203.0.113.9"], "cloud");
+    lab
+}
+
+#[test]
+fn a_list_of_another_program_stays_also_while_nothing_can_be_written_on_locks() {
+    for is_silent in [false, true] {
+        let mut lab = half_listed();
+        (lab.cluster.refuses, lab.cluster.is_silent) = (Some("patch Lease"), is_silent);
+        for _ in 0..180 {
+            lab.seconds(1);
+            assert_eq!(lab.addresses("web"), ["10.0.0.1", "203.0.113.9"]);
+        }
+        assert!(lab.says("web").contains("written by cloud"), "{}", lab.says("web"));
+        assert_eq!(lab.locks().len(), 2);
+        lab.cluster.refuses = None;
+        lab.seconds(60);
+        lab.wait(cluster::GRACE);
+        assert_eq!(lab.addresses("web"), ["10.0.0.1", "203.0.113.9"]);
+        assert_eq!(lab.locks(), ["address-10.0.0.1"]);
+    }
+}
+
 #[test]
 fn a_status_that_is_cleared_once_is_written_again_at_once() {
     let mut lab = Lab::with_pools(&[WIDE]);
