@@ -16,7 +16,7 @@ use super::{
     Index,
     clock::is_far_ahead,
     exchange::Exchange,
-    outcome::{Hint, Outcome, Reason, Replacement, Terminating},
+    outcome::{FOREIGN_STATUS, Hint, Outcome, Reason, Replacement, Terminating},
     rivals::{Contest, Said, Saying},
     setbacks::Work,
     wording::{self, Difference},
@@ -399,6 +399,9 @@ impl View<'_> {
     fn mismarked(&self, outcome: &Outcome) -> Option<(IpAddr, Option<Time>)> {
         // Nothing is said on a lock that is left alone.
         let all = outcome.addresses.iter().chain(&outcome.retained);
+        // What another program lists as well is the Service's without an end, until it is listed no more.
+        let listed = &self.record.ingress.addresses;
+        let all = all.chain(listed.iter().filter(|_| outcome.is_foreign()));
         let mut ours = all.filter(|it| !self.index.is_newer(**it));
         ours.find_map(|address| {
             let expires = outcome.retained.contains(address)
@@ -539,7 +542,12 @@ impl Index {
         }
         self.claiming.insert(owner.clone(), address);
         let effect = if let Some(lock) = self.locks.get(&address) {
-            Effect::Join(self.with_terms(lock.joined(address, service, version)))
+            let uid = service.uid.clone();
+            let mut amendment = self.with_terms(lock.joined(address, service, version));
+            // A grace period of its pool is another one than that beside another program's status, which is over.
+            let ends = self.refused.get(owner) == Some(&FOREIGN_STATUS);
+            amendment.expiring.retain(|it| !ends || it.uid != uid);
+            Effect::Join(amendment)
         } else {
             let claimed_for = ClaimedFor { uid: service.uid.clone(), version };
             let pool = self.allocator.pool_of(address).map(|pool| pool.name.as_str().to_owned());

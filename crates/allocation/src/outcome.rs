@@ -10,6 +10,9 @@ use k8s_openapi::apimachinery::pkg::apis::meta::v1::Time;
 
 use super::effect::Refused;
 
+/// The word for a status that another program has written.
+pub(super) const FOREIGN_STATUS: &str = "ForeignStatus";
+
 /// What a Service has and is told.
 #[derive(Debug, Default, PartialEq)]
 pub(super) struct Outcome {
@@ -123,7 +126,7 @@ impl Reason {
         match self {
             Self::Request(error) => error.reason(),
             Self::NoneToGive(refusal, _) | Self::HeldByTerminating(refusal, _) => refusal.reason(),
-            Self::ForeignStatus { .. } => "ForeignStatus",
+            Self::ForeignStatus { .. } => FOREIGN_STATUS,
             Self::ApiRefused(_) => "ApiRefused",
             Self::Terminating(_) | Self::NamespaceTerminating => "Terminating",
         }

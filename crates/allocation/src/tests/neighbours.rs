@@ -278,6 +278,43 @@ fn a_list_of_another_program_stays_also_while_nothing_can_be_written_on_locks() 
 }
 
 #[test]
+fn each_time_that_another_program_takes_an_address_off_its_list_the_grace_period_begins_anew() {
+    let mut lab = Lab::with_pools(&[("home", &["10.0.0.1"])]);
+    lab.create("web");
+    let minutes = |count| Duration::from_mins(count);
+    lab.cluster.set_ingresses("web", &["203.0.113.9"], "cloud");
+    lab.wait(minutes(5));
+    lab.cluster.set_ingresses("web", &["10.0.0.1", "203.0.113.9"], "cloud");
+    lab.wait(minutes(6));
+    lab.cluster.set_ingresses("web", &["203.0.113.9"], "cloud");
+    lab.settle();
+    lab.wait(minutes(9));
+    assert_eq!(lab.locks(), ["address-10.0.0.1"]);
+    lab.restart();
+    assert_eq!(lab.writes, [""; 0]);
+    lab.wait(minutes(2));
+    assert_eq!(lab.locks(), [""; 0]);
+}
+
+#[test]
+fn who_was_kept_beside_a_list_of_another_program_has_the_whole_grace_period_of_its_pool() {
+    let mut lab = Lab::with_pools(&[("home", &["10.0.0.1"])]);
+    lab.create("web");
+    lab.cluster.set_ingresses("web", &["203.0.113.9"], "cloud");
+    lab.settle();
+    lab.wait(Duration::from_mins(9));
+    lab.cluster.delete_pool("home");
+    lab.wait(Duration::from_secs(30));
+    lab.cluster.clear_status("web", "cloud");
+    lab.settle();
+    lab.wait(Duration::from_mins(9));
+    assert_eq!(lab.addresses("web"), ["10.0.0.1"]);
+    assert!(lab.record("web").condition("arpeggio.dev/AddressExpiring").is_some());
+    lab.wait(Duration::from_mins(1));
+    assert_eq!((lab.addresses("web"), lab.locks()), (vec![], vec![]));
+}
+
+#[test]
 fn a_status_that_is_cleared_once_is_written_again_at_once() {
     let mut lab = Lab::with_pools(&[WIDE]);
     lab.create("web");
