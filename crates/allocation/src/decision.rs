@@ -119,14 +119,16 @@ impl View<'_> {
     }
 
     /// What a Service has by a lock beside what is `listed`, when another program has written its status: for the grace period,
-    /// since that may be a slip, or soon be undone.
+    /// since that may be a slip, or soon be undone; but nothing that it cannot share any more with those who came before it.
     fn retained(&self, listed: &[IpAddr]) -> Vec<IpAddr> {
         let service = &self.record.service;
         let lasts = |it: &IpAddr| {
             let end = self.index.end_of_grace(service, *it);
             !self.index.periods.grace.is_zero() && end.is_none_or(|end| end > *self.now)
         };
-        self.unlisted(listed).filter(|it| self.index.names(service, *it) && lasts(it)).collect()
+        let is_kept =
+            |it: &IpAddr| self.index.names(service, *it) && self.clash(*it).is_none() && lasts(it);
+        self.unlisted(listed).filter(is_kept).collect()
     }
 
     /// Whether the Service is to leave those that it shares `address` with, and has waited for long enough.

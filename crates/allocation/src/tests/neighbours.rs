@@ -315,6 +315,25 @@ fn who_was_kept_beside_a_list_of_another_program_has_the_whole_grace_period_of_i
 }
 
 #[test]
+fn who_cannot_share_its_address_any_more_does_not_keep_it_beside_a_list_of_another_program() {
+    let key = "arpeggio.dev/sharing-key";
+    let mut lab = Lab::with_pools(&[("home", &["10.0.0.1"])]);
+    for (name, port) in [("first", 80), ("second", 443)] {
+        lab.cluster.create_service_on(name, &[(key, "k")], port);
+        lab.settle();
+    }
+    lab.cluster.set_ingresses("second", &["203.0.113.9"], "cloud");
+    lab.settle();
+    assert_eq!(lab.sharers("10.0.0.1"), ["first", "second"]);
+    lab.cluster.annotate("second", key, "other");
+    lab.settle();
+    lab.cluster.create_service_on("third", &[(key, "k")], 8080);
+    lab.settle();
+    assert_eq!(lab.sharers("10.0.0.1"), ["first", "third"]);
+    assert_eq!(lab.addresses("second"), ["203.0.113.9"]);
+}
+
+#[test]
 fn a_status_that_is_cleared_once_is_written_again_at_once() {
     let mut lab = Lab::with_pools(&[WIDE]);
     lab.create("web");
