@@ -23,9 +23,13 @@ use arpeggio_runtime::{
     guarded::Guarded,
     telemetry::causes,
 };
-use k8s_openapi::api::{
-    coordination::v1::Lease,
-    core::v1::{ObjectReference, Service},
+use k8s_openapi::{
+    api::{
+        coordination::v1::Lease,
+        core::v1::{ObjectReference, Service},
+    },
+    apimachinery::pkg::apis::meta::v1::Time,
+    jiff::Timestamp,
 };
 use kube::{
     Api, Client, Resource,
@@ -169,8 +173,11 @@ impl Executor {
 
     async fn perform(&self, effect: &Effect) -> Call<Observed> {
         match effect {
-            Effect::Claim(claim, claimed_for, since) => {
-                self.claim(claim.address, &claim.made(claimed_for, since)).await
+            Effect::Claim(claim, claimed_for) => {
+                // Not when it was decided: it may have waited for its turn, and by the difference to the time at which the Lease is
+                // created one is known that a backup has brought.
+                let since = Time(Timestamp::now());
+                self.claim(claim.address, &claim.made(claimed_for, &since)).await
             }
             Effect::Join(amendment) | Effect::Amend(amendment) => self.amend(amendment).await,
             Effect::Release(release) => self.release(release).await,
@@ -507,15 +514,13 @@ mod tests {
         atomic::{AtomicUsize, Ordering},
     };
 
+    use super::*;
     use arpeggio_allocation::effect::Subject;
     use arpeggio_api::{
         address_pool::AddressPoolStatus,
         lock::{Claim, ClaimedFor},
         service::ServiceRecord,
     };
-    use k8s_openapi::{apimachinery::pkg::apis::meta::v1::Time, jiff::Timestamp};
-
-    use super::*;
 
     /// What is told of a refusal with these words.
     fn told(effect: &Effect, code: u16, words: &str) -> String {
@@ -526,9 +531,7 @@ mod tests {
         }
     }
 
-    #[test]
-    fn of_what_refuses_leases_in_our_namespace_no_service_s_author_learns_the_name() {
-        let record = || RecordWrite { uid: "u".to_owned(), text: None, expected: None };
+    fn claim() -> Effect {
         let claim = Claim {
             address: "10.0.0.1".parse().unwrap(),
             pool: "home".to_owned(),
@@ -536,7 +539,12 @@ mod tests {
             terms: arpeggio_api::terms::WrittenAnnounceTerms::default(),
             spread: false,
         };
-        let claimed_for = ClaimedFor { uid: "u".to_owned(), version: 1 };
+        Effect::Claim(claim, ClaimedFor { uid: "u".to_owned(), version: 1 })
+    }
+
+    #[test]
+    fn of_what_refuses_leases_in_our_namespace_no_service_s_author_learns_the_name() {
+        let record = || RecordWrite { uid: "u".to_owned(), text: None, expected: None };
         let table = [
             (
                 403,
@@ -551,8 +559,7 @@ mod tests {
             (413, "Request entity too large: secret", "not acceptable"),
             (422, "metadata.annotations: Too long: secret", "not acceptable"),
         ];
-        let claim = Effect::Claim(claim, claimed_for, Time(Timestamp::UNIX_EPOCH));
-        for effect in [Effect::WriteRecord(record()), claim] {
+        for effect in [Effect::WriteRecord(record()), claim()] {
             for (code, words, expected) in table {
                 let told = told(&effect, code, words);
                 assert!(told.contains(expected) && !told.contains("secret"), "{told}");
@@ -590,6 +597,41 @@ mod tests {
             assert_eq!(told.is_some(), expected.is_some(), "{told:?}");
             assert!(told.is_none_or(|told| told.contains(NOT_UNDERSTOOD)));
         }
+    }
+
+    /// As many claims as may be made at a time wait for their turn before it.
+    #[tokio::test]
+    async fn a_lock_says_that_its_address_is_claimed_since_it_was_created_and_not_since_that_was_decided()
+     {
+        let said = Arc::new(Mutex::new(None));
+        let seen = said.clone();
+        let server = tower::service_fn(move |request: http::Request<kube::client::Body>| {
+            let seen = seen.clone();
+            async move {
+                let body = request.into_body().collect_bytes().await.unwrap();
+                let lease: Lease = serde_json::from_slice(&body).unwrap();
+                *seen.lock().unwrap() = lock::parse(&lease).unwrap().claimed_since;
+                http::Response::builder().body(kube::client::Body::from(body.to_vec()))
+            }
+        });
+        let metrics = Metrics::registered(&prometheus::Registry::new()).unwrap();
+        let (events, _) = EventQueue::new(metrics.events_lost.clone());
+        let client = Client::new(server, "lb");
+        let (executor, mut reports) = Executor::new(client, "lb".into(), None, events, metrics);
+        let subject = Subject::Pool("home".to_owned());
+        let mut turns = Vec::new();
+        while let Ok(Some(turn)) =
+            tokio::time::timeout(Duration::from_millis(50), executor.turns.for_a_lock()).await
+        {
+            turns.push(turn);
+        }
+        executor.start(Task { subject, effect: claim() });
+        tokio::time::sleep(Duration::from_millis(50)).await;
+        let before = Timestamp::now();
+        turns.clear();
+        assert!(reports.recv().await.unwrap().result.is_ok());
+        let since = said.lock().unwrap().take().unwrap();
+        assert!(since.0 >= before, "{since:?} {before}");
     }
 
     /// Two Services leave a lock by one write, of which the second one has come again meanwhile.

@@ -496,7 +496,7 @@ impl Index {
             Step::Claim(_) if self.is_held_back(&Subject::Service(owner.clone()), Work::Status) => {
                 None
             }
-            Step::Claim(address) => self.claim(owner, address, now),
+            Step::Claim(address) => self.claim(owner, address),
             Step::Settle(outcome) => self.settle(owner, *outcome, now),
             Step::Mark(address, since) => self.mark(owner, address, since),
             Step::Promise(address, heir) => self.promise(owner, address, &heir),
@@ -532,7 +532,7 @@ impl Index {
         !matches!(step, Step::Settle(outcome) if outcome.refusal.is_some() || outcome.wants_more)
     }
 
-    fn claim(&mut self, owner: &Owner, address: IpAddr, now: &Time) -> Option<Task> {
+    fn claim(&mut self, owner: &Owner, address: IpAddr) -> Option<Task> {
         if !self.turns.has(address, &Subject::Service(owner.clone())) {
             return None;
         }
@@ -556,7 +556,7 @@ impl Index {
             let services = vec![service];
             let (terms, spread) = self.first_terms(address, &services);
             let claim = Claim { address, pool: pool.unwrap_or_default(), services, terms, spread };
-            Effect::Claim(claim, claimed_for, now.clone())
+            Effect::Claim(claim, claimed_for)
         };
         self.task(Subject::Service(owner.clone()), effect)
     }

@@ -12,7 +12,7 @@ use arpeggio_api::{
 use arpeggio_ipam::Owner;
 use k8s_openapi::{
     api::{coordination::v1::Lease, core::v1::Service},
-    apimachinery::pkg::apis::meta::v1::{Condition, Time},
+    apimachinery::pkg::apis::meta::v1::Condition,
 };
 
 /// The reason of the news that a Service has got an address.
@@ -43,8 +43,8 @@ pub struct Task {
 /// What to do.
 #[derive(Debug, PartialEq)]
 pub enum Effect {
-    /// Create the lock of an address, which is claimed from this time on.
-    Claim(Claim, ClaimedFor, Time),
+    /// Create the lock of an address, which is claimed from then on.
+    Claim(Claim, ClaimedFor),
     /// Claim an address that has a lock already: for one more Service, or for the same one once more.
     Join(Amendment),
     /// Change what a lock says, but not for whom it is.

@@ -33,7 +33,7 @@ pub(super) struct KnownLock {
     pub(super) created: Option<Time>,
     /// Since when the address is claimed: for longer than there is the Lease where a backup has brought that.
     pub(super) claimed_since: Option<Time>,
-    /// The lock itself says so, and not only the times of its Lease.
+    /// The lock itself says so, and the times of its Lease do not say that it is for longer.
     pub(super) says_since: bool,
     /// The Service that was deleted, or not for us any more, while it had the address, which rests since.
     pub(super) former: Option<Owner>,
@@ -210,9 +210,14 @@ impl KnownLock {
     /// The lock, with what the times of its Lease say of it.
     fn timed(self, lease: &Lease) -> Self {
         let created = lease.creation_timestamp();
-        let claimed_since = self.claimed_since.clone().or_else(|| self.had_since(created.as_ref()));
+        let had_since = self.had_since(created.as_ref());
+        let is_ahead =
+            |since: &Time| had_since.as_ref().is_some_and(|had| is_far_ahead(since, had));
+        let said = self.claimed_since.clone().filter(|since| !is_ahead(since));
+        let says_since = said.is_some();
+        let claimed_since = said.or(had_since);
         let restored = restored(created.as_ref(), claimed_since.as_ref());
-        Self { restored, created, claimed_since, ..self }
+        Self { restored, created, claimed_since, says_since, ..self }
     }
 
     /// The lock, which was as `before`: where it does not say since when its address is claimed, what its Lease said of that before
@@ -229,8 +234,9 @@ impl KnownLock {
         self.restored.is_some() && !self.says_since && !self.is_damaged
     }
 
-    /// Since when the address is claimed where the lock does not say so, as one of an earlier release: not for longer than its
-    /// node has it, nor than there is the Lease. The node's time is lost when a node takes the lock.
+    /// Since when the address is claimed where the lock does not say so, as one of an earlier release, or says a later time, as
+    /// one does that a clock which was ahead has written: at the latest since its node has it, and since there is the Lease. The
+    /// node's time is lost when a node takes the lock.
     fn had_since(&self, created: Option<&Time>) -> Option<Time> {
         let acquired = self.since.as_ref().map(|it| Time(it.0));
         acquired.into_iter().chain(created.cloned()).min()

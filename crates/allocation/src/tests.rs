@@ -106,6 +106,7 @@ impl Lab {
             Effect::WriteService(write) => write.news.clone(),
             _ => Vec::new(),
         };
+        self.cluster.time = self.time;
         let report = self.cluster.perform_at_once(task);
         if report.result.is_ok() {
             self.told.extend(news);

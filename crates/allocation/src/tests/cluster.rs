@@ -43,6 +43,8 @@ pub(super) struct Cluster {
     /// What is kept of pools.
     records: BTreeMap<String, Lease>,
     log: Log,
+    /// How much time has passed.
+    pub(super) time: Duration,
     /// Which release's controller asks.
     pub(super) asks: Edition,
     /// Requests that are refused: those whose words contain this.
@@ -759,8 +761,8 @@ impl Cluster {
             return Err(failed);
         }
         match effect {
-            Effect::Claim(claim, claimed_for, since) => {
-                let lease = self.create_lease(claim.made(claimed_for, since));
+            Effect::Claim(claim, claimed_for) => {
+                let lease = self.create_lease(claim.made(claimed_for, &after(self.time)));
                 Ok(Observed::Lock(Box::new(lease)))
             }
             Effect::Join(amendment) | Effect::Amend(amendment) => Ok(self.amend(amendment)),
@@ -827,7 +829,8 @@ impl Cluster {
         let name = lease.name_any();
         if !self.leases.contains_key(&name) {
             lease.metadata.uid = Some(format!("lease-{}", self.version + 1));
-            lease.metadata.creation_timestamp.get_or_insert_with(|| kept(&now()));
+            let created = kept(&after(self.time));
+            lease.metadata.creation_timestamp.get_or_insert(created);
             let lease = self.asks.writes(lease, None);
             self.store_lease(&name, lease);
         }

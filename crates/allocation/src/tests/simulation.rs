@@ -239,6 +239,7 @@ impl World {
     fn perform_sent(&mut self, sent: Sent) -> String {
         let Sent { from, edition, subject, request } = sent;
         let words = format!("{subject}");
+        self.cluster.time = self.time;
         let result = match request {
             Request::Delete(release) => self.cluster.finish_refusable(&release),
             Request::Task(Effect::Release(release)) => {

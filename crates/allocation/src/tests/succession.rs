@@ -515,6 +515,31 @@ fn a_lock_that_came_back_with_a_backup_waits_for_its_service_whichever_node_take
     }
 }
 
+/// The clock of the controller that claimed the address was ahead of all others.
+#[test]
+fn a_lock_that_came_back_with_a_backup_waits_for_its_service_whatever_time_it_was_claimed_at() {
+    let mut lab = lab(plain());
+    lab.create("web");
+    lab.cluster.take_lock("10.0.0.1");
+    let ahead = "1970-01-01T01:05:00Z";
+    lab.cluster.damage_lease("address-10.0.0.1", "arpeggio.dev/claimed-since", ahead);
+    let lease = lab.lease("address-10.0.0.1").clone();
+    let mut other = self::lab(plain());
+    other.wait(Duration::from_hours(1));
+    other.cluster.restore_lease(lease, cluster::after(other.time));
+    other.settle();
+    for _ in 0..3 {
+        other.time += Duration::from_secs(1);
+        other.cluster.take_lock_at("10.0.0.1", &cluster::after(other.time));
+        other.wait(Duration::from_mins(2));
+        other.restart();
+    }
+    other.create("early");
+    assert_eq!(other.addresses("early"), ["10.0.0.2"]);
+    other.create("web");
+    assert_eq!(other.addresses("web"), ["10.0.0.1"]);
+}
+
 /// The watch does not show such a one: who wants its address finds it.
 #[test]
 fn a_lock_that_came_back_without_its_label_waits_for_its_service_all_the_same() {
