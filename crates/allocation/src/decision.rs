@@ -427,6 +427,8 @@ impl View<'_> {
         };
         let left = locked.into_iter().filter(|it| !outcome.addresses.contains(it) && !stays(it));
         outcome.releasing = left.collect();
+        let end = |it: &IpAddr| Some((*it, self.index.end_of_grace(&self.record.service, *it)?));
+        outcome.ends = outcome.retained.iter().filter_map(end).collect();
         outcome.clears = outcome.addresses.is_empty()
             && !self.record.ingress.is_ours()
             && outcome.releasing.iter().any(|it| listed.contains(it));

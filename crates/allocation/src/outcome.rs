@@ -30,6 +30,8 @@ pub(super) struct Outcome {
     pub(super) leaving: Vec<Leaving>,
     /// Those that it has for the grace period though its status, which another program has written, does not list them.
     pub(super) retained: Vec<IpAddr>,
+    /// Until when it has which of these, as far as their locks say so already.
+    pub(super) ends: Vec<(IpAddr, Time)>,
     /// Whether it is to have none, and the status lists some of ours in another program's name: they have to go.
     pub(super) clears: bool,
     /// Those that have a lock for it and that it does not get.

@@ -272,6 +272,12 @@ fn until_then(outcome: &Outcome) -> String {
     }
 }
 
+/// What the Service has though its status, which another program has written, does not list it.
+fn retained(outcome: &Outcome) -> String {
+    let text = |(address, end): &(IpAddr, Time)| format!("; {address} is kept until {:.0}", end.0);
+    outcome.ends.iter().map(text).collect()
+}
+
 /// Whether the Service has what it asks for, and why not.
 pub(super) fn allocated(outcome: &Outcome) -> Finding {
     let addresses = join(&outcome.addresses);
@@ -281,7 +287,7 @@ pub(super) fn allocated(outcome: &Outcome) -> Finding {
             format!("{addresses} is reserved for the Service, but another machine answers at it"),
         ),
         None => ("Allocated", format!("{addresses} assigned")),
-        Some(why) => (failure(why), format!("{why}{}", until_then(outcome))),
+        Some(why) => (failure(why), format!("{why}{}{}", until_then(outcome), retained(outcome))),
     };
     Finding { type_: ADDRESS_ALLOCATED, holds: outcome.refusal.is_none(), reason, message }
 }

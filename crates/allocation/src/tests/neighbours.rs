@@ -3,10 +3,11 @@
 use arpeggio_api::{
     address_pool::{AddressItem, AddressPoolSpec},
     reservations::Reservations,
-    service::{ADDRESS_CONFLICT, FIELD_MANAGER, STATUS_CONTESTED},
+    service::{ADDRESS_ALLOCATED, ADDRESS_CONFLICT, FIELD_MANAGER, STATUS_CONTESTED},
 };
 
 use super::*;
+use crate::Advice;
 
 const WIDE: (&str, &[&str]) = ("home", &["10.0.0.1-10.0.0.20"]);
 
@@ -331,6 +332,25 @@ fn who_cannot_share_its_address_any_more_does_not_keep_it_beside_a_list_of_anoth
     lab.settle();
     assert_eq!(lab.sharers("10.0.0.1"), ["first", "third"]);
     assert_eq!(lab.addresses("second"), ["203.0.113.9"]);
+}
+
+#[test]
+fn who_has_an_address_beside_a_list_of_another_program_is_told_until_when() {
+    let mut lab = Lab::with_pools(&[("home", &["10.0.0.1"])]);
+    lab.create("web");
+    lab.told.clear();
+    lab.cluster.set_ingresses("web", &["203.0.113.9"], "cloud");
+    lab.seconds(300);
+    let kept = "; 10.0.0.1 is kept until 1970-01-01T00:10:01Z";
+    assert!(lab.says("web").ends_with(kept), "{}", lab.says("web"));
+    assert_eq!((lab.told.len(), lab.last_note().ends_with(kept)), (1, true), "{:?}", lab.told);
+    let service = arpeggio_api::service::reference(lab.cluster.service("web"));
+    let index = Controller::started(&lab.cluster).index;
+    let advice = index.advice(&service, &cluster::after(lab.time));
+    let said = lab.record("web").condition(ADDRESS_ALLOCATED).unwrap().message.clone();
+    assert_eq!(advice, [Advice::Waits(said)]);
+    lab.wait(cluster::GRACE);
+    assert!(!lab.says("web").contains("is kept"), "{}", lab.says("web"));
 }
 
 #[test]
