@@ -42,7 +42,7 @@ use crate::{
     input::Input,
     listener::{Freshness, Losses, Said, Sighting},
     metrics::Metrics,
-    neighbours::{Neighbours, Probe, own_links, returned, shared_mac},
+    neighbours::{Neighbours, Probe, own_links, probe, returned, shared_mac},
     news::News,
     notices::{Notices, Trouble},
     orders::Order,
@@ -72,6 +72,9 @@ const HANDOVER: Duration = Duration::from_secs(5);
 
 /// While a speaker stands still it looks this often whether it may go on.
 const STILL: Duration = Duration::from_millis(50);
+
+/// So many nodes on an interface are asked whether this node hears anybody there: the one that is missed may be among them.
+const OTHERS: usize = 4;
 
 /// How long decisions wait for the list of Nodes when that of Leases is there.
 const WITHOUT_NODES: Duration = Duration::from_secs(3);
@@ -496,8 +499,19 @@ impl Engine {
             self.elector.handle(self.now(), Event::Outdated);
             self.doubles.forget();
         }
+        // First: the session that says where this node is does not name whom it has not heard there yet.
+        let asked_on: Vec<Event> =
+            self.elector.watched().iter().filter_map(|node| self.asked_on(node)).collect();
         let reach = Event::Reach(self.announcer.reach().clone());
-        self.learn([reach].into_iter().chain(returned));
+        self.learn(asked_on.into_iter().chain([reach]).chain(returned));
+    }
+
+    /// On which interface a node is asked for its own address.
+    fn asked_on(&self, node: &Node) -> Option<Event> {
+        let links = self.announcer.links();
+        let probe = self.neighbours.probe(node, links)?;
+        let interface = links.interface(probe.interface)?.name.clone();
+        Some(Event::AskedOn { node: node.clone(), interface })
     }
 
     /// An interface of a kind that each pod has one of is one that this node can announce on if a rule names it.
@@ -620,21 +634,27 @@ impl Engine {
         self.hearing.heard(sighting.interface, node, self.now());
     }
 
-    /// A node or a gateway has answered. One whose silence is rehearsed is not heard. Nor does an answer on another segment
-    /// than the node is watched on say anything of that one.
+    /// A node or a gateway has answered. One whose silence is rehearsed is not heard. An answer on another interface than the
+    /// node is asked on says nothing of that one; but this node hears there, whoever else is asked.
     fn answered(&mut self, event: Event, interface: u32) {
         let (links, now) = (self.announcer.links(), self.now());
         match &event {
             Event::AnsweredAs { mac, .. } if self.elector.is_proxy(*mac, now) => return,
             Event::NodeAnswered(node) | Event::AnsweredAs { node, .. } => {
-                let is_asked_there = self.neighbours.is_asked_on(node, interface, links);
-                if self.rehearsals.is_silent(node, now) || !is_asked_there {
+                if self.rehearsals.is_silent(node, now) {
+                    return;
+                }
+                if let Some(heard_on) = links.interface(interface) {
+                    let (node, interface) = (node.clone(), heard_on.name.clone());
+                    self.elector.handle(now, Event::HeardOn { node, interface });
+                }
+                if !self.neighbours.is_asked_on(node, interface, links) {
                     return;
                 }
                 self.failovers.node_heard(node, now);
                 self.judge_path(&node.clone());
             }
-            Event::GatewayAnswered => self.paths.gateway_answered(now),
+            Event::GatewayAnswered(_) => self.paths.gateway_answered(now),
             _ => {}
         }
         self.elector.handle(self.now(), event);
@@ -938,12 +958,7 @@ impl Engine {
                     self.elector.handle(now, Event::SpeakerUnasked(node, address));
                 }
             }
-            Question::Gateway => {
-                let now = self.now();
-                self.paths.gateway_asked(now);
-                let probes = self.neighbours.gateway_probes(links, now);
-                probes.into_iter().for_each(|probe| _ = self.announcer.ask(probe));
-            }
+            Question::Others { on } => self.ask_others(&on),
             Question::Address { address, purpose } => self.ask_everybody(address, purpose),
         }
     }
@@ -958,6 +973,22 @@ impl Engine {
         let there = self.elector.interfaces_of(node, address);
         let links = self.announcer.links();
         self.neighbours.speaker_probe((node, address), there.as_deref(), places, links)
+    }
+
+    /// Asks the default gateways, and some of the nodes that are found on these interfaces. Where this node has one only, whoever is
+    /// there is asked as it is.
+    fn ask_others(&mut self, on: &BTreeSet<String>) {
+        let now = self.now();
+        self.paths.gateway_asked(now);
+        let (me, links) = (&self.me.node, self.announcer.links());
+        let gateways = self.neighbours.gateway_probes(links, now);
+        let has_several = self.announcer.reach().interfaces.len() > 1;
+        let there = links.interfaces.iter().filter(|it| has_several && on.contains(&it.name));
+        let nodes = there.filter(|it| it.flaw().is_none()).flat_map(|it| {
+            let members = self.neighbours.members(me, it).take(OTHERS);
+            members.filter_map(|link| probe(it, link.address, Some(link.mac.into())))
+        });
+        gateways.into_iter().chain(nodes).for_each(|probe| _ = self.announcer.ask(probe));
     }
 
     /// Asks for a node's own address: the node, and everybody `as_well`, then for its others, too, and its speaker. The node may
@@ -979,6 +1010,8 @@ impl Engine {
         }
         let wireless = probe.is_wireless(self.elector.reach(&node), self.announcer.links());
         self.paths.asked(&node, wireless, before);
+        let asked_on = self.asked_on(&node);
+        self.learn(asked_on);
     }
 
     /// Asks a node's speaker, and everybody, for what it announces on this interface. An answer shows that the node lives.

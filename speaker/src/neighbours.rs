@@ -182,7 +182,8 @@ impl Neighbours {
         let is_gateway = self.gateways.answered(asked, claim.mac, links);
         let mut events = self.node_answered(sighting, links);
         if is_gateway {
-            events.push(Event::GatewayAnswered);
+            let interface = links.interface(sighting.interface).map(|it| it.name.clone());
+            events.extend(interface.map(Event::GatewayAnswered));
         } else if events.is_empty() && reaches(links, sighting) {
             let node = self.node_with(|link| link.address == claim.address).cloned();
             events.extend(node.and_then(|node| self.moved(&node, claim, now)));
@@ -812,7 +813,7 @@ pub(crate) mod tests {
             neighbours().answered(&sighting(interface, gateway, mac(77)), &links(), at(0))
         };
         for gateway in ["192.168.0.1", GATEWAY_V6] {
-            assert_eq!(answered(2, gateway), [Event::GatewayAnswered]);
+            assert_eq!(answered(2, gateway), [Event::GatewayAnswered("eth2".into())]);
             assert_eq!(answered(1, gateway), [], "another machine on another segment");
         }
     }
@@ -826,9 +827,10 @@ pub(crate) mod tests {
             neighbours.answered(&sighting(interface, "192.168.0.1", mac), &links(), at(0))
         };
         // As the node first, so that it does not count as somebody else who is heard while the node is missed.
-        let both = [Event::NodeAnswered("node-1".into()), Event::GatewayAnswered];
+        let gateway = || Event::GatewayAnswered("eth2".into());
+        let both = [Event::NodeAnswered("node-1".into()), gateway()];
         assert_eq!(answered(2, mac(60)), both);
-        assert_eq!(answered(2, mac(61)), [Event::GatewayAnswered], "another router has its place");
+        assert_eq!(answered(2, mac(61)), [gateway()], "another router has its place");
         assert_eq!(answered(1, mac(60)), [], "another machine on another segment");
     }
 

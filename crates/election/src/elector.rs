@@ -195,8 +195,7 @@ impl Elector {
 
     /// The interfaces on which `node` announces `address`, as far as its session tells; `None` where it does not say.
     pub fn interfaces_of(&self, node: &Node, address: IpAddr) -> Option<Vec<&Interface>> {
-        let lock = self.view.lock(address)?;
-        Some(lock.terms.interfaces(address, self.view.facts(node), self.view.reach(node)?))
+        self.view.interfaces_of(node, address)
     }
 
     /// Whether, of the nodes whose sessions count, this one is to tell users what all of them see of an address.
@@ -304,7 +303,9 @@ impl Elector {
                 self.suspect(address, mac, now);
             }
             Event::Profile { node, profile } => self.wire.ask_by(node, profile),
-            Event::GatewayAnswered => self.wire.gateway_answered(now),
+            Event::AskedOn { node, interface } => self.wire.asked_on(node, interface),
+            Event::HeardOn { node, interface } => self.wire.heard_on(interface, node, now),
+            Event::GatewayAnswered(interface) => self.wire.gateway_answered(interface, now),
             Event::Backlog => self.has_backlog(now),
             Event::AnswersLost => self.answers_lost(),
             Event::Unasked(node) => self.wire.unasked(&node),
@@ -478,7 +479,10 @@ impl Elector {
                 reason: EndReason::Stopped,
             }),
             _ => {
-                let hears = self.wire.heard(self.charges.nodes());
+                let is_alone_with =
+                    |node: &Node, interface: &str| self.is_alone_with(node, interface);
+                let nodes = self.charges.nodes();
+                let hears = self.wire.heard(nodes, is_alone_with, &self.settings);
                 let says = Says { lasts: self.session_lasts(), hears };
                 news = self.news(&says);
                 self.own.due(session, news, says, now, &self.settings)

@@ -43,7 +43,7 @@ pub enum Event {
     Lock(Lock),
     /// A lock record no longer exists.
     LockGone(IpAddr),
-    /// A node answered a probe on the wire.
+    /// A node answered a probe on the wire, on the interface where it is asked ([`Event::AskedOn`]).
     NodeAnswered(Node),
     /// A machine whose MAC address is nobody's answered a probe for an address of a node. It may be the node, with a new MAC address:
     /// that counts as its answer, until the machine is found to answer for others as well.
@@ -62,8 +62,22 @@ pub enum Event {
         /// `None`: as everybody ([`Settings::profile`](crate::Settings::profile)).
         profile: Option<Profile>,
     },
-    /// A default gateway answered a probe on the wire.
-    GatewayAnswered,
+    /// On which of this node's interfaces a node is asked from now on.
+    AskedOn {
+        /// The node.
+        node: Node,
+        /// The name of the interface.
+        interface: String,
+    },
+    /// A node was heard on an interface, whether or not it is asked there: so would others be that answer there.
+    HeardOn {
+        /// The node.
+        node: Node,
+        /// The name of the interface.
+        interface: String,
+    },
+    /// A default gateway answered a probe on the wire, on the interface of this name.
+    GatewayAnswered(String),
     /// A fellow speaker announces an address on the wire.
     Heard {
         /// The address.

@@ -35,6 +35,7 @@ extern crate alloc;
 
 mod bucket;
 mod disputes;
+mod earshot;
 mod elector;
 mod eligibility;
 mod exchange;

@@ -2,12 +2,12 @@
 //!
 //! | question | to | how often | an answer | silence |
 //! |---|---|---|---|---|
-//! | [`Question::Node`], [`Question::NodeAnywhere`] | a node, for its own address; the last time everybody, and for some that it announces | by the node's [`Profile`], for ever | the node lives | after so many misses it is silent, if others are heard: it is accused |
+//! | [`Question::Node`], [`Question::NodeAnywhere`] | a node, for its own address; the last time everybody, and for some that it announces | by the node's [`Profile`], for ever | the node lives | after so many misses it is silent, if others are heard on the same interface: it is accused |
 //! | [`Question::Speaker`] | a node, for an address that it holds | each [`Settings::speaker_probe`], for ever | its speaker lives | for [`Settings::speaker_patience`], while the node answers: it is accused |
-//! | [`Question::Gateway`] | everybody, for the default gateways | with a question that somebody has missed, and with a search | this node hears somebody | says nothing |
+//! | [`Question::Others`] | everybody, for the default gateways, and some nodes on the interfaces in question | with a question that somebody has missed, and with a search | this node hears somebody on that interface | says nothing |
 //! | [`Purpose::FirstUse`] | everybody | three times | the machine has the address: quarantine | the lock is taken |
 //! | [`Purpose::Recheck`] | everybody | three times, each [`Settings::recheck`] | the quarantine stays | the lock is taken |
-//! | [`Purpose::StandIn`] | everybody | three times | a fellow announces it: asked again later | it is announced from here, if anybody was heard meanwhile |
+//! | [`Purpose::StandIn`] | everybody | three times | a fellow announces it: asked again later | it is announced from here, if anybody was heard meanwhile on the same interface |
 //! | [`Purpose::Trial`] | everybody, for addresses that nobody has | three times | the machine may answer for others as well: then it keeps nobody from standing in | the machine has what it answers for |
 //! | [`Purpose::Claim`] | everybody | for as long as it is announced without a lock | a fellow announces it, too: this node gives way | says nothing |
 //! | [`Purpose::Reunion`] | everybody | once, when a node is heard again without the API server | a fellow announces it, too: one of both gives way | says nothing |
@@ -21,6 +21,7 @@
 //! Where answers may have been lost here ([`Event::AnswersLost`](crate::Event::AnswersLost)), silence says nothing of a peer, and a
 //! search that asks three times begins anew, for ten seconds at most.
 
+use alloc::{collections::BTreeSet, string::String};
 use core::{net::IpAddr, time::Duration};
 
 use crate::{model::Node, settings::Settings};
@@ -63,8 +64,12 @@ pub enum Question {
         /// The address.
         address: IpAddr,
     },
-    /// For the default gateways. Their answer is [`Event::GatewayAnswered`](crate::Event::GatewayAnswered).
-    Gateway,
+    /// For the default gateways, and to some nodes on these interfaces: whether this node hears anybody there. The answers are
+    /// [`Event::GatewayAnswered`](crate::Event::GatewayAnswered) and [`Event::HeardOn`](crate::Event::HeardOn).
+    Others {
+        /// The names of the interfaces.
+        on: BTreeSet<String>,
+    },
     /// To everybody: who has this address? An answer is [`Event::Heard`](crate::Event::Heard) or
     /// [`Event::Occupied`](crate::Event::Occupied).
     Address {

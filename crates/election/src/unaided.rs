@@ -117,11 +117,12 @@ impl Unaided {
 
     /// Asks for what is due, also for what is announced: when a segment that was split is whole again, the other part may
     /// have an announcer of its own. What was asked for often enough is announced from now on, provided that somebody was heard
-    /// meanwhile (`heard_since`): who hears nobody has lost its own cable. `holder`: who had it last.
+    /// meanwhile where an answer would have come (`would_hear`): who hears nobody there has lost its own cable. `holder`: who had it
+    /// last.
     pub(crate) fn ask(
         &mut self,
         now: Timestamp,
-        heard_since: impl Fn(Timestamp) -> bool,
+        would_hear: impl Fn(IpAddr, Timestamp) -> bool,
         holder: impl Fn(IpAddr) -> Option<Holder>,
         settings: &Settings,
     ) -> Vec<(IpAddr, Purpose)> {
@@ -134,7 +135,7 @@ impl Unaided {
             match search.look(now, settings) {
                 Step::Wait => {}
                 Step::Ask => asked.push((*address, purpose)),
-                Step::Unanswered(since) if heard_since(since) => {
+                Step::Unanswered(since) if would_hear(*address, since) => {
                     *claim = Claim::announcing(holder(*address), now, settings);
                 }
                 Step::Unanswered(_) => *claim = Claim::wanting(now + settings.retry),
@@ -214,7 +215,7 @@ mod tests {
             if unaided.announces(ADDRESS) {
                 break;
             }
-            if !unaided.ask(at(now), |_| hears, |_| None, &settings).is_empty() {
+            if !unaided.ask(at(now), |_, _| hears, |_| None, &settings).is_empty() {
                 asked.push(now);
             }
         }

@@ -18,7 +18,7 @@ use crate::{
     eligibility::{Backends, Candidate, Merit, Unfit},
     facts::NodeFacts,
     model::{Holder, Lock, Node, Session, SessionState, Timestamp, Version},
-    reach::{Reach, Subnets},
+    reach::{Interface, Reach, Subnets},
     witnesses::Expiry,
     writes::TakeReason,
 };
@@ -112,6 +112,12 @@ impl View {
     pub(crate) fn rewound(&mut self) {
         self.sessions.values_mut().for_each(|seen| seen.outdated = true);
         self.locks.values_mut().for_each(|seen| seen.outdated = true);
+    }
+
+    /// The interfaces on which `node` announces `address`, as far as is known; `None` where it does not say.
+    pub(crate) fn interfaces_of(&self, node: &Node, address: IpAddr) -> Option<Vec<&Interface>> {
+        let lock = self.lock(address)?;
+        Some(lock.terms.interfaces(address, self.facts(node), self.reach(node)?))
     }
 
     /// The version of a session record, unless the API server has gone back to an earlier state since.

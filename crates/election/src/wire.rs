@@ -5,16 +5,22 @@
 //! hears nobody has lost its own cable, or is too busy to read what has come. So when such a node misses a question, all
 //! others are asked as well, and its silence counts when one of them has answered later than the node should have.
 //!
+//! All of that is of one interface, the one on which the node is asked. Of several cards one can be dead while the others are
+//! well, so what comes in by another one neither shows that this node would have heard an answer, nor that the node used to answer.
+//! Only where nobody but the node is to be heard there, what comes in elsewhere has to do.
+//!
 //! The others are, beside the nodes that this one watches, some of which it only needs to know whether they can be heard:
 //! the fellows that would have to confirm what it says, and a few neighbours. These are asked seldom while all is well, and
 //! so is who has never answered.
 
 use alloc::{
     collections::{BTreeMap, BTreeSet},
+    string::String,
     vec::Vec,
 };
 
 use crate::{
+    earshot::Earshot,
     model::{Node, Timestamp},
     questions::{Pace, Peer},
     settings::{Profile, Settings},
@@ -32,11 +38,21 @@ pub(crate) struct WireWatch {
     peers: BTreeMap<Node, Peer>,
     /// Of those that are not asked as everybody.
     profiles: BTreeMap<Node, Profile>,
-    gateway_answered: Option<Timestamp>,
+    ways: BTreeMap<Node, Way>,
+    earshot: Earshot,
     /// Frames wait to be looked at.
     backlog: bool,
     /// A node has answered that was silent.
     heard_again: bool,
+}
+
+/// How one node is asked.
+#[derive(Debug, Clone, Default, Hash)]
+struct Way {
+    /// On which interface.
+    interface: String,
+    /// On which others it used to answer.
+    answered_on: BTreeSet<String>,
 }
 
 /// Whom to ask.
@@ -62,8 +78,8 @@ pub(crate) struct Probes {
     /// Those whose silence counts if they miss this question, too: everybody is asked for them, since their MAC address may
     /// be another one by now.
     pub(crate) anywhere: Vec<Node>,
-    /// Somebody did not answer; ask the gateway too, to know whether it is us.
-    pub(crate) gateway: bool,
+    /// Where somebody did not answer; ask others there too, to know whether it is us.
+    pub(crate) missed_on: BTreeSet<String>,
 }
 
 impl WireWatch {
@@ -78,6 +94,33 @@ impl WireWatch {
             self.heard_again |= peer.used_to_answer() && peer.misses() >= misses;
             peer.answered(now);
         }
+    }
+
+    /// On which interface `node` is asked from now on. What it has answered on another one says nothing of this one.
+    pub(crate) fn asked_on(&mut self, node: Node, interface: String) {
+        let Some(way) = self.ways.get_mut(&node) else {
+            self.ways.insert(node, Way { interface, ..Way::default() });
+            return;
+        };
+        if way.interface == interface {
+            return;
+        }
+        let before = core::mem::replace(&mut way.interface, interface);
+        let used_to_answer = way.answered_on.remove(&way.interface);
+        if let Some(peer) = self.peers.get_mut(&node) {
+            way.answered_on.extend(peer.used_to_answer().then_some(before));
+            peer.begin_anew(used_to_answer);
+        }
+    }
+
+    /// On which interface `node` is asked.
+    fn interface_of(&self, node: &Node) -> Option<&str> {
+        self.ways.get(node).map(|way| way.interface.as_str())
+    }
+
+    /// A node was heard on an interface, whether or not it is asked there.
+    pub(crate) fn heard_on(&mut self, interface: String, node: Node, now: Timestamp) {
+        self.earshot.node(interface, node, now);
     }
 
     /// Asks a node in another way than everybody, or no more so.
@@ -96,13 +139,14 @@ impl WireWatch {
     /// Begins anew with a node: it must answer before its silence counts.
     pub(crate) fn forget(&mut self, node: &Node) {
         self.peers.remove(node);
+        self.ways.remove(node);
     }
 
     /// A node has renewed its session, which this one had accused of being silent. Twice, and it is the way to it that is
     /// broken: it must answer before its silence counts again.
     pub(crate) fn disprove(&mut self, node: &Node) {
         if self.peers.get_mut(node).is_some_and(Peer::is_disproved_again) {
-            self.peers.remove(node);
+            self.forget(node);
         }
     }
 
@@ -133,8 +177,8 @@ impl WireWatch {
         self.peers.get(node).is_some_and(|peer| peer.misses() > 0)
     }
 
-    pub(crate) fn gateway_answered(&mut self, now: Timestamp) {
-        self.gateway_answered = Some(now);
+    pub(crate) fn gateway_answered(&mut self, interface: String, now: Timestamp) {
+        self.earshot.gateway(interface, now);
     }
 
     /// Counts the answers that did not come in time, and says whom to ask. Who missed is asked again at once.
@@ -145,8 +189,10 @@ impl WireWatch {
         settings: &Settings,
     ) -> Probes {
         self.peers.retain(|node, _| targets.contain(node));
+        self.ways.retain(|node, _| targets.contain(node));
+        self.earshot.forget(settings.session, now);
         let backlog = core::mem::take(&mut self.backlog);
-        let (mut probes, mut somebody_misses) = (Probes::default(), false);
+        let mut probes = Probes::default();
         for node in targets.charges.iter().chain(targets.others.difference(targets.charges)) {
             let peer = self.peers.entry(node.clone()).or_default();
             let is_charge = targets.charges.contains(node);
@@ -155,11 +201,12 @@ impl WireWatch {
             peer.keep_pace(now, pace);
             if peer.due() <= now && !(backlog && peer.wait(now, pace)) {
                 ask(node, peer, now, pace, &mut probes);
-                somebody_misses |= is_charge && peer.used_to_answer() && peer.misses() > 0;
+                if is_charge && peer.used_to_answer() && peer.misses() > 0 {
+                    probes.missed_on.extend(self.ways.get(node).map(|way| way.interface.clone()));
+                }
             }
         }
-        if somebody_misses {
-            probes.gateway = true;
+        if !probes.missed_on.is_empty() {
             let idle = self.peers.iter_mut();
             let waits = |peer: &Peer| peer.asked().is_none() || peer.rests();
             let idle = idle.filter(|(_, peer)| waits(peer) && peer.asked() != Some(now));
@@ -173,25 +220,56 @@ impl WireWatch {
     }
 
     /// The nodes out of `charges` that have answered so often that their silence would say something.
-    pub(crate) fn heard(&self, charges: &BTreeSet<Node>) -> BTreeSet<Node> {
-        let is_heard = |node: &&Node| self.peers.get(*node).is_some_and(Peer::used_to_answer);
+    pub(crate) fn heard(
+        &self,
+        charges: &BTreeSet<Node>,
+        is_alone_with: impl Fn(&Node, &str) -> bool,
+        settings: &Settings,
+    ) -> BTreeSet<Node> {
+        let is_heard = |node: &&Node| {
+            let peer = self.peers.get(*node).filter(|peer| peer.used_to_answer());
+            peer.is_some_and(|peer| !self.is_deaf_to(node, peer, &is_alone_with, settings))
+        };
         charges.iter().filter(is_heard).cloned().collect()
     }
 
-    /// Whether `node` used to answer and does not any more, while others do.
-    pub(crate) fn silent(&self, node: &Node, settings: &Settings) -> bool {
+    /// Whether this node hears neither a peer nor anybody else on the interface where it asks for it: others would wait in vain
+    /// for its word.
+    fn is_deaf_to(
+        &self,
+        node: &Node,
+        peer: &Peer,
+        is_alone_with: impl Fn(&Node, &str) -> bool,
+        settings: &Settings,
+    ) -> bool {
+        let misses = profile_of(&self.profiles, node, settings).misses;
+        let is_missed = peer.misses() >= misses.saturating_mul(SELF_DOUBT);
+        let would_hear = |missed| self.would_hear(node, missed, &is_alone_with);
+        is_missed && peer.missed().is_some_and(|missed| !would_hear(missed))
+    }
+
+    /// Whether `node` used to answer and does not any more, while others do. `is_alone_with`: nobody but this node is to be heard on
+    /// an interface.
+    pub(crate) fn silent(
+        &self,
+        node: &Node,
+        is_alone_with: impl Fn(&Node, &str) -> bool,
+        settings: &Settings,
+    ) -> bool {
         let Some(peer) = self.peers.get(node) else { return false };
         let Some(missed) = peer.missed() else { return false };
         peer.used_to_answer()
             && peer.misses() >= self.misses_needed(node, missed, settings)
-            && self.hears_others(node, missed)
+            && self.would_hear(node, missed, is_alone_with)
     }
 
     /// Who watches several nodes and hears none of them, though a gateway, may be the one that is in trouble: its own
     /// processor is busy, or a part of the switch is down. It takes more to convince it.
     fn misses_needed(&self, accused: &Node, since: Timestamp, settings: &Settings) -> u32 {
         let misses = profile_of(&self.profiles, accused, settings).misses;
-        let known = self.peers.values().filter(|peer| peer.used_to_answer()).count();
+        let interface = self.interface_of(accused);
+        let there = self.peers.iter().filter(|(node, _)| self.interface_of(node) == interface);
+        let known = there.filter(|(_, peer)| peer.used_to_answer()).count();
         if known > 1 && !self.hears_peers(accused, since) {
             misses.saturating_mul(SELF_DOUBT)
         } else {
@@ -199,10 +277,9 @@ impl WireWatch {
         }
     }
 
-    /// Since when `node` is silent.
-    pub(crate) fn silent_since(&self, node: &Node, settings: &Settings) -> Option<Timestamp> {
-        let peer = self.peers.get(node).filter(|_| self.silent(node, settings))?;
-        peer.unanswered_since()
+    /// Since when a node is unanswered that is silent.
+    pub(crate) fn unanswered_since(&self, node: &Node) -> Option<Timestamp> {
+        self.peers.get(node)?.unanswered_since()
     }
 
     /// Whether `node` has answered since `since`.
@@ -210,19 +287,29 @@ impl WireWatch {
         self.peers.get(node).is_some_and(|peer| peer.last_answer() >= Some(since))
     }
 
-    /// Whether anybody has answered since `since`.
-    pub(crate) fn heard_since(&self, since: Timestamp) -> bool {
-        let peers = self.peers.values().map(Peer::last_answer);
-        peers.chain([self.gateway_answered]).any(|answer| answer >= Some(since))
+    /// Who was heard where.
+    pub(crate) fn earshot(&self) -> &Earshot {
+        &self.earshot
     }
 
-    fn hears_others(&self, accused: &Node, since: Timestamp) -> bool {
-        self.gateway_answered >= Some(since) || self.hears_peers(accused, since)
+    /// Whether this node would have heard `accused` since `since`: it hears somebody else where that one is asked. Where nobody else
+    /// is to be heard, it is enough that it hears somebody elsewhere.
+    fn would_hear(
+        &self,
+        accused: &Node,
+        since: Timestamp,
+        is_alone_with: impl Fn(&Node, &str) -> bool,
+    ) -> bool {
+        let Some(interface) = self.interface_of(accused) else { return false };
+        self.earshot.hears_gateway(interface, since)
+            || self.hears_peers(accused, since)
+            || self.earshot.hears_others_anywhere(accused, since)
+                && is_alone_with(accused, interface)
     }
 
     fn hears_peers(&self, accused: &Node, since: Timestamp) -> bool {
-        let mut others = self.peers.iter().filter(|(node, _)| *node != accused);
-        others.any(|(_, peer)| peer.last_answer() >= Some(since))
+        let interface = self.interface_of(accused);
+        interface.is_some_and(|it| self.earshot.hears_another(it, accused, since))
     }
 }
 
@@ -267,11 +354,22 @@ mod tests {
         Timestamp::from_origin(Duration::from_millis(millis))
     }
 
+    const ETH0: &str = "eth0";
+    const ETH1: &str = "eth1";
+
     /// Asks for these nodes, all of which are watched.
     fn tick(watch: &mut WireWatch, now: u64, nodes: &[&str]) -> Probes {
         let charges = nodes.iter().map(|node| Node::from(*node)).collect();
         let others = BTreeSet::new();
         watch.tick(at(now), Targets { charges: &charges, others: &others }, &Settings::default())
+    }
+
+    /// A node answers on the interface where it is asked: the first one, if it has no other.
+    fn answers(watch: &mut WireWatch, node: &Node, now: u64) {
+        let interface = String::from(watch.interface_of(node).unwrap_or(ETH0));
+        watch.asked_on(node.clone(), interface.clone());
+        watch.heard_on(interface, node.clone(), at(now));
+        watch.answered(node, at(now), &Settings::default());
     }
 
     fn asked(probes: &Probes) -> Vec<Node> {
@@ -282,20 +380,19 @@ mod tests {
 
     /// Ticks every 10 ms from `from` to `to`; `answering` answer each probe after 1 ms.
     fn run(watch: &mut WireWatch, from: u64, to: u64, answering: &[&str]) {
-        let settings = Settings::default();
         for now in (from..to).step_by(10) {
             let probes = tick(watch, now, &["a", "b"]);
             for node in asked(&probes).iter().filter(|node| answering.contains(&node.as_str())) {
-                watch.answered(node, at(now + 1), &settings);
+                answers(watch, node, now + 1);
             }
-            if probes.gateway && answering.contains(&"gateway") {
-                watch.gateway_answered(at(now + 1));
+            if !probes.missed_on.is_empty() && answering.contains(&"gateway") {
+                watch.gateway_answered(ETH0.into(), at(now + 1));
             }
         }
     }
 
     fn silent(watch: &WireWatch, name: &str) -> bool {
-        watch.silent(&name.into(), &Settings::default())
+        watch.silent(&name.into(), |_, _| false, &Settings::default())
     }
 
     #[test]
@@ -318,7 +415,7 @@ mod tests {
         for now in (1000..1500).step_by(10) {
             if !tick(&mut watch, now, &["a"]).nodes.is_empty() {
                 asked.push(now);
-                watch.answered(&"a".into(), at(now + 1), &Settings::default());
+                answers(&mut watch, &"a".into(), now + 1);
             }
         }
         assert_eq!(asked, [1000, 1100, 1200, 1300, 1400]);
@@ -369,24 +466,25 @@ mod tests {
         run(&mut watch, 1000, 2000, &["a", "b"]);
         for now in (2000..5000).step_by(10) {
             let probes = tick(&mut watch, now, &["a", "b"]);
-            assert!(!probes.gateway, "nobody is missed");
+            assert!(probes.missed_on.is_empty(), "nobody is missed");
             asked(&probes).iter().for_each(|node| watch.unasked(node));
         }
-        watch.gateway_answered(at(5000));
+        watch.gateway_answered(ETH0.into(), at(5000));
         assert!(!silent(&watch, "a"));
         run(&mut watch, 5000, 5200, &["gateway", "b"]);
         assert!(silent(&watch, "a"), "it was asked three times");
     }
 
     #[test]
-    fn the_gateway_is_asked_only_when_one_misses_that_used_to_answer() {
-        let (mut watch, settings) = (WireWatch::default(), Settings::default());
+    fn others_are_asked_only_when_one_misses_that_used_to_answer() {
+        let mut watch = WireWatch::default();
+        let missed_on = |watch: &mut WireWatch, now| tick(watch, now, &["a"]).missed_on;
         for now in [1000, 1100, 1200] {
-            assert!(!tick(&mut watch, now, &["a"]).gateway);
-            watch.answered(&"a".into(), at(now + 1), &settings);
+            assert_eq!(missed_on(&mut watch, now), BTreeSet::new());
+            answers(&mut watch, &"a".into(), now + 1);
         }
-        assert!(!tick(&mut watch, 1300, &["a"]).gateway);
-        assert!(tick(&mut watch, 1350, &["a"]).gateway);
+        assert_eq!(missed_on(&mut watch, 1300), BTreeSet::new());
+        assert_eq!(missed_on(&mut watch, 1350), BTreeSet::from([ETH0.into()]));
     }
 
     #[test]
@@ -395,10 +493,10 @@ mod tests {
         let (mut questions, mut others) = (0, 0);
         for now in (1000..21_000).step_by(10) {
             let probes = tick(&mut watch, now, &["a", "b"]);
-            assert!(!probes.gateway && probes.anywhere.is_empty(), "{probes:?}");
+            assert!(probes.missed_on.is_empty() && probes.anywhere.is_empty(), "{probes:?}");
             questions += probes.nodes.iter().filter(|node| **node == "a".into()).count();
             others += probes.nodes.iter().filter(|node| **node == "b".into()).count();
-            watch.answered(&"b".into(), at(now + 1), &Settings::default());
+            answers(&mut watch, &"b".into(), now + 1);
         }
         assert!((20..=26).contains(&questions), "{questions} questions in 20 s");
         assert_eq!(others, 200, "the other one is asked as ever");
@@ -424,7 +522,7 @@ mod tests {
                     of_c.push(now);
                 }
                 if node == "c".into() || now < 4000 {
-                    watch.answered(&node, at(now + 1), &settings);
+                    answers(&mut watch, &node, now + 1);
                 }
             }
         }
@@ -443,7 +541,7 @@ mod tests {
             let probes = watch.tick(at(now), Targets { charges, others }, &settings);
             if !asked(&probes).is_empty() {
                 asked_at.push(now);
-                watch.answered(&"a".into(), at(now + 1), &settings);
+                answers(&mut watch, &"a".into(), now + 1);
             }
         }
         let since: Vec<u64> = asked_at.into_iter().filter(|now| *now >= 1300).collect();
@@ -488,13 +586,12 @@ mod tests {
         let mut watch = WireWatch::default();
         run(&mut watch, 1000, 2000, &["a", "b"]);
         tick(&mut watch, 2000, &["a", "b"]);
-        watch.answered(&"b".into(), at(2001), &Settings::default());
+        answers(&mut watch, &"b".into(), 2001);
         assert_eq!(asked(&tick(&mut watch, 2050, &["a", "b"])), ["a".into(), "b".into()]);
     }
 
     #[test]
     fn an_answer_that_may_have_come_is_waited_for_but_not_for_ever() {
-        let settings = Settings::default();
         // With as long a backlog; who answers is heard when it is over.
         let silent_after = |backlog: u64, a_answers: bool| {
             let mut watch = WireWatch::default();
@@ -506,11 +603,11 @@ mod tests {
                 }
                 for node in asked(&tick(&mut watch, *now, &["a", "b"])) {
                     if over && (node != "a".into() || a_answers) {
-                        watch.answered(&node, at(now + 1), &settings);
+                        answers(&mut watch, &node, now + 1);
                     }
                 }
                 if over {
-                    watch.gateway_answered(at(now + 1));
+                    watch.gateway_answered(ETH0.into(), at(now + 1));
                 }
                 silent(&watch, "a")
             })
@@ -526,9 +623,91 @@ mod tests {
         let mut watch = WireWatch::default();
         run(&mut watch, 1000, 2000, &["a", "b"]);
         for now in (2000..6000).step_by(500) {
-            watch.answered(&"b".into(), at(now), &Settings::default());
+            answers(&mut watch, &"b".into(), now);
             tick(&mut watch, now, &["a", "b"]);
         }
         assert!(!silent(&watch, "a"));
+    }
+
+    /// Where `a` is asked on one interface and `b` on another.
+    fn on_two() -> WireWatch {
+        let mut watch = WireWatch::default();
+        watch.asked_on("b".into(), ETH1.into());
+        run(&mut watch, 1000, 2000, &["a", "b"]);
+        watch
+    }
+
+    #[test]
+    fn only_who_is_heard_on_the_same_interface_makes_a_node_silent() {
+        for heard in [&["b"][..], &["b", "gateway"]] {
+            let mut watch = on_two();
+            run(&mut watch, 2000, 3000, heard);
+            assert_eq!(silent(&watch, "a"), heard.contains(&"gateway"), "{heard:?}");
+        }
+        let mut watch = on_two();
+        run(&mut watch, 2000, 3000, &["a", "gateway"]);
+        assert!(!silent(&watch, "b"), "the gateway and a are on the other one");
+        watch.heard_on(ETH1.into(), "c".into(), at(3000));
+        assert!(silent(&watch, "b"), "so is c, but it was heard there as well");
+    }
+
+    #[test]
+    fn who_misses_the_only_node_on_an_interface_and_hears_a_gateway_there_has_no_doubts() {
+        let mut watch = on_two();
+        run(&mut watch, 2000, 2160, &["b", "gateway"]);
+        assert!(silent(&watch, "a"));
+    }
+
+    #[test]
+    fn what_was_answered_on_another_interface_makes_nobody_silent() {
+        let mut watch = WireWatch::default();
+        run(&mut watch, 1000, 2000, &["a", "b"]);
+        watch.asked_on("a".into(), ETH1.into());
+        for now in (2000..6000).step_by(10) {
+            run(&mut watch, now, now + 10, &["b"]);
+            watch.heard_on(ETH1.into(), "c".into(), at(now));
+        }
+        assert!(!silent(&watch, "a"), "it has never answered there");
+        run(&mut watch, 6000, 8000, &["a", "b"]);
+        run(&mut watch, 8000, 8400, &["b"]);
+        watch.heard_on(ETH1.into(), "c".into(), at(8400));
+        assert!(silent(&watch, "a"));
+    }
+
+    #[test]
+    fn what_was_answered_on_an_interface_counts_when_the_node_is_asked_there_again() {
+        let mut watch = WireWatch::default();
+        run(&mut watch, 1000, 2000, &["a", "b"]);
+        watch.asked_on("a".into(), ETH1.into());
+        run(&mut watch, 2000, 2200, &["b"]);
+        watch.asked_on("a".into(), ETH0.into());
+        assert!(!silent(&watch, "a"), "it has missed nothing here");
+        run(&mut watch, 2200, 2600, &["b"]);
+        assert!(silent(&watch, "a"));
+        watch.forget(&"a".into());
+        run(&mut watch, 2600, 3600, &["b"]);
+        assert!(!silent(&watch, "a"), "all is forgotten");
+    }
+
+    #[test]
+    fn where_nobody_else_is_to_be_heard_it_is_enough_to_hear_somebody_elsewhere() {
+        let mut watch = on_two();
+        run(&mut watch, 2000, 3000, &["a"]);
+        let b = "b".into();
+        let silent = |is_alone| watch.silent(&b, |_, _| is_alone, &Settings::default());
+        assert_eq!([false, true].map(silent), [false, true]);
+    }
+
+    #[test]
+    fn nobody_is_named_on_an_interface_where_nobody_is_heard() {
+        let charges = BTreeSet::from(["a".into(), "b".into()]);
+        let heard = |watch: &WireWatch| watch.heard(&charges, |_, _| false, &Settings::default());
+        let mut watch = on_two();
+        run(&mut watch, 2000, 2200, &["b"]);
+        assert_eq!(heard(&watch), charges, "a few frames may have been lost");
+        run(&mut watch, 2200, 3000, &["b"]);
+        assert_eq!(heard(&watch), BTreeSet::from(["b".into()]));
+        run(&mut watch, 3000, 3500, &["b", "gateway"]);
+        assert_eq!(heard(&watch), charges, "its silence says something");
     }
 }

@@ -43,6 +43,9 @@ const SOON: Duration = Duration::from_millis(10);
 /// At rest.
 const HEARTBEAT: Duration = Duration::from_millis(100);
 
+/// The interface on which all of them hear each other.
+const INTERFACE: &str = "eth0";
+
 fn name(index: u64) -> Node {
     Node::from(format!("worker-{index}.cluster.example").as_str())
 }
@@ -53,6 +56,16 @@ fn reach(index: u64) -> Reach {
     let net = format!("10.1.{high}.{low}/16").parse().unwrap();
     let interface = Interface { name: "eth0".into(), subnets: vec![net], ..Interface::default() };
     Reach { interfaces: vec![Interface { default_ipv4: true, ..interface }] }
+}
+
+/// What a speaker tells when a node has answered it.
+fn answered(node: Node) -> [Event; 3] {
+    let interface = || INTERFACE.to_owned();
+    [
+        Event::AskedOn { node: node.clone(), interface: interface() },
+        Event::HeardOn { node: node.clone(), interface: interface() },
+        Event::NodeAnswered(node),
+    ]
 }
 
 fn session(index: u64, version: u64) -> Session {
@@ -192,7 +205,7 @@ impl Stage {
                 Effect::Ask(Question::Node(node) | Question::NodeAnywhere(node)) => {
                     self.asked.insert(node.clone());
                     if self.dead.as_ref() != Some(&node) {
-                        self.learn(Event::NodeAnswered(node));
+                        answered(node).into_iter().for_each(|event| self.learn(event));
                     }
                 }
                 Effect::Ask(Question::Speaker { node, address })
@@ -200,7 +213,9 @@ impl Stage {
                 {
                     self.learn(Event::Heard { address, by: node });
                 }
-                Effect::Ask(Question::Gateway) => self.learn(Event::GatewayAnswered),
+                Effect::Ask(Question::Others { .. }) => {
+                    self.learn(Event::GatewayAnswered(INTERFACE.into()));
+                }
                 Effect::Write(write) => self.write(write),
                 Effect::Ask(Question::Speaker { .. } | Question::Address { .. }) => {}
             }

@@ -11,6 +11,9 @@ use arpeggio_election::{
 
 const ADDRESS: IpAddr = IpAddr::V4(std::net::Ipv4Addr::new(192, 168, 0, 240));
 
+/// The interface on which all of them hear each other.
+const INTERFACE: &str = "eth0";
+
 fn at(millis: u64) -> Timestamp {
     Timestamp::from_origin(Duration::from_millis(millis))
 }
@@ -52,6 +55,16 @@ fn established() -> Elector {
 }
 
 /// What is written within a second from `from` on; renewals aside.
+/// What a speaker tells when a node has answered it.
+fn answered(node: Node) -> [Event; 3] {
+    let interface = || INTERFACE.to_owned();
+    [
+        Event::AskedOn { node: node.clone(), interface: interface() },
+        Event::HeardOn { node: node.clone(), interface: interface() },
+        Event::NodeAnswered(node),
+    ]
+}
+
 fn writes(elector: &mut Elector, from: u64) -> Vec<Write> {
     let effects = (from..from + 1000).step_by(10).flat_map(|now| elector.decide(at(now)).effects);
     let written = effects.filter_map(|effect| match effect {
@@ -132,10 +145,14 @@ fn silence_that_ended_a_session_does_not_end_the_next_one() {
     for now in (10..2000).step_by(10) {
         for effect in elector.decide(at(now)).effects {
             match effect {
-                Effect::Ask(Question::Gateway) => elector.handle(at(now), Event::GatewayAnswered),
+                Effect::Ask(Question::Others { .. }) => {
+                    elector.handle(at(now), Event::GatewayAnswered(INTERFACE.into()));
+                }
                 Effect::Ask(Question::Node(_) | Question::NodeAnywhere(_)) if answers < 3 => {
                     answers += 1;
-                    elector.handle(at(now), Event::NodeAnswered(silent.clone()));
+                    answered(silent.clone())
+                        .into_iter()
+                        .for_each(|event| elector.handle(at(now), event));
                 }
                 Effect::Write(end @ Write::End { .. }) => write = Some(end),
                 _ => {}

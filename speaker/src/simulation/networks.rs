@@ -520,6 +520,102 @@ fn two_machines_that_lose_a_cable_accuse_nobody_on_its_segment() {
     two_fail_on_one_segment(4, [1, 3], |cluster, index| cluster.cable(index, 1, false));
 }
 
+/// Whose card on a segment is dead takes nobody for dead there: what it hears elsewhere says nothing of that segment. The others keep
+/// their sessions and what they have.
+fn a_dead_card_ends_nobody(
+    case: &str,
+    mut cluster: Cluster,
+    victim: usize,
+    fail: impl Fn(&mut Cluster),
+) {
+    let addresses: Vec<_> = (100..104).map(|last| ip(1, last)).collect();
+    cluster.settle(&addresses);
+    let owners: Vec<_> = addresses.iter().map(|it| cluster.owner(*it)).collect();
+    fail(&mut cluster);
+    cluster.run(secs(15));
+    for index in (0..4).filter(|index| *index != victim) {
+        let node = cluster.machines[index].node.clone();
+        assert_eq!(ended(&cluster, &node), 0, "{case}: {node}: {cluster:?}");
+    }
+    for (address, owner) in addresses.iter().zip(owners) {
+        let now = cluster.owner(*address);
+        assert!(now.is_some(), "{case}: {address}: {cluster:?}");
+        assert!(owner == Some(victim) || owner == now, "{case}: {address}: {cluster:?}");
+    }
+}
+
+#[test]
+fn a_dead_card_ends_nobody_though_other_nodes_are_heard_elsewhere() {
+    let on = || Cluster::on(&[&[0][..], &[0, 1], &[1], &[1]]);
+    a_dead_card_ends_nobody("severed", on(), 1, |cluster| _ = cluster.severed.insert((1, 1)));
+    a_dead_card_ends_nobody("deaf", on(), 1, |cluster| _ = cluster.deaf.insert((1, 1)));
+    a_dead_card_ends_nobody("flap", on(), 1, |cluster| {
+        cluster.cable(1, 1, false);
+        cluster.run(millis(100));
+        cluster.severed.insert((1, 1));
+        cluster.cable(1, 1, true);
+    });
+}
+
+#[test]
+fn a_dead_card_ends_nobody_though_a_gateway_is_heard_elsewhere() {
+    let mut cluster = Cluster::on(&[&[0, 1][..], &[1], &[1], &[1]]);
+    cluster.machines[0].routes = vec![(0, 0)];
+    cluster.links_changed(0);
+    a_dead_card_ends_nobody("severed", cluster, 0, |cluster| _ = cluster.severed.insert((0, 1)));
+}
+
+/// As a cable and a radio have that lead to one network. Other nodes are asked by the cable, whose switch has lost its own, and the gateway
+/// by both.
+#[test]
+fn a_dead_card_ends_nobody_though_a_gateway_is_heard_by_another_card_in_the_same_subnet() {
+    let mut cluster = Cluster::on(&[&[1][..]; 4]);
+    cluster.machines[3].cards.push(Card::new(1, 34));
+    cluster.machines[3].routes = vec![(0, 100), (1, 600)];
+    cluster.start_speaker(3);
+    a_dead_card_ends_nobody("uplink", cluster, 3, |cluster| {
+        cluster.machines[3].cards[0].segment = 9;
+    });
+}
+
+/// Who has a card on a second segment hears those who are there as well, though it asks them on the first one.
+#[test]
+fn a_node_that_only_one_segment_has_is_replaced_by_those_who_have_both() {
+    let addresses: Vec<_> = (100..104).map(|last| ip(1, last)).collect();
+    for machines in [&[&[0, 1][..], &[0, 1], &[0, 1], &[1]], &[&[0, 1][..], &[0, 1], &[1], &[1]]] {
+        let mut cluster = Cluster::on(machines);
+        cluster.settle(&addresses);
+        cluster.power_off(3);
+        cluster.run(secs(5));
+        assert!(cluster.longest_dark <= REPLACED, "{machines:?}: {cluster:?}");
+        assert!(addresses.iter().all(|it| cluster.owner(*it).is_some()), "{cluster:?}");
+    }
+}
+
+/// Without the API server it cannot be known to be dead. Who asks for an address on it, and hears others on another one, does not take it
+/// for one that nobody has.
+#[test]
+fn nobody_stands_in_on_a_dead_card() {
+    let addresses: Vec<_> = (100..116).map(|last| ip(1, last)).collect();
+    let mut cluster = Cluster::on(&[&[0, 1][..]; 4]);
+    cluster.settle(&addresses);
+    cluster.api_down();
+    cluster.run(secs(5));
+    let (deaf, victim) = (0, 1);
+    let owners: Vec<_> = addresses.iter().map(|it| cluster.owner(*it)).collect();
+    let lost = addresses.iter().zip(owners).filter(|(_, owner)| *owner == Some(victim));
+    let lost: Vec<_> = lost.map(|(address, _)| *address).collect();
+    cluster.severed.insert((deaf, 1));
+    cluster.mark();
+    cluster.power_off(victim);
+    cluster.run(secs(5));
+    for address in lost {
+        assert!(!cluster.told_on[&address].contains(&(deaf, 1)), "{address}: {cluster:?}");
+        let owner = cluster.owner(address);
+        assert!(owner.is_some_and(|it| it > victim), "{address}: {cluster:?}");
+    }
+}
+
 /// It lives, and hears the other's kernel elsewhere; it cannot confirm what is so on a segment that it is cut off from.
 #[test]
 fn a_machine_that_is_cut_off_delays_nobody_who_finds_a_stuck_speaker() {

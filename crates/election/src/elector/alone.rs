@@ -49,12 +49,16 @@ impl Elector {
             self.unaided
                 .settle(|address, holder, since| view.may_stand_in(address, me, holder, since));
         }
-        let (wire, view) = (&self.wire, &self.view);
-        let holder = |address| view.lock(address)?.holder.clone();
-        let heard_since = |since| wire.heard_since(since);
-        let asked = self.unaided.ask(now, heard_since, holder, &self.settings);
+        let mut unaided = core::mem::take(&mut self.unaided);
+        let holder = |address| self.view.lock(address)?.holder.clone();
+        let would_hear = |address, since| self.would_hear(address, since);
+        let asked = unaided.ask(now, would_hear, holder, &self.settings);
+        self.unaided = unaided;
         if !asked.is_empty() {
-            effects.push(Effect::Ask(Question::Gateway));
+            let places = |address| self.view.interfaces_of(&self.me, address).unwrap_or_default();
+            let on = asked.iter().flat_map(|(address, _)| places(*address));
+            let on = on.map(|it| it.name.clone()).collect();
+            effects.push(Effect::Ask(Question::Others { on }));
         }
         let trial = self.proxies.ask(now, &self.settings);
         let trial = trial.into_iter().map(|address| (address, Purpose::Trial));
@@ -71,11 +75,22 @@ impl Elector {
         let mut abandoned: BTreeMap<IpAddr, Timestamp> =
             self.own_silent().map(|lock| (lock.address, now)).collect();
         for node in self.charges.nodes() {
-            if let Some(since) = self.wire.silent_since(node, &self.settings) {
+            let since = self.wire.unanswered_since(node).filter(|_| self.is_silent(node));
+            if let Some(since) = since {
                 abandoned.extend(self.inherited(node, since));
             }
         }
         abandoned
+    }
+
+    /// Whether this node would have heard since `since` whoever announces `address`: it hears somebody where it would announce it
+    /// itself. Where nobody is left to be heard, it is enough that it hears somebody elsewhere.
+    fn would_hear(&self, address: IpAddr, since: Timestamp) -> bool {
+        let earshot = self.wire.earshot();
+        let anywhere = earshot.hears_anybody_anywhere(since);
+        let Some(places) = self.view.interfaces_of(&self.me, address) else { return anywhere };
+        places.iter().any(|it| earshot.hears_anybody(&it.name, since))
+            || anywhere && self.is_nobody_on(&places, |node| self.is_silent(node))
     }
 
     /// What this node held when it last knew, and does not announce: it was paused, its interface heard nobody, or it has

@@ -1,13 +1,16 @@
 //! Watching other nodes, and ending the sessions of those that have failed.
 
-use alloc::vec::Vec;
+use alloc::{collections::BTreeSet, vec::Vec};
 use core::net::IpAddr;
+
+use ipnet::IpNet;
 
 use super::Elector;
 use crate::{
     exchange::Effect,
     model::{EndReason, Holder, Node, SessionState, Timestamp},
     questions::Question,
+    reach::{Interface, Reach},
     view::SeenSession,
     witnesses::Expiry,
     writes::Write,
@@ -27,7 +30,8 @@ impl Elector {
         let probes = self.wire.tick(now, self.charges.targets(), &self.settings);
         let mut questions: Vec<Question> = probes.nodes.into_iter().map(Question::Node).collect();
         questions.extend(probes.anywhere.into_iter().map(Question::NodeAnywhere));
-        questions.extend(probes.gateway.then_some(Question::Gateway));
+        let others = Some(probes.missed_on).filter(|it| !it.is_empty());
+        questions.extend(others.map(|on| Question::Others { on }));
         let nodes = self.charges.nodes();
         let asked = self.speakers.tick(now, nodes, &self.view, &self.wire, &self.settings);
         questions.extend(asked.map(|(node, address)| Question::Speaker { node, address }));
@@ -91,9 +95,10 @@ impl Elector {
     }
 
     /// Whether somebody else could confirm that `node` is silent: it lives, as far as this node can hear, and hears `node`,
-    /// where only its speaker is silent on the segment of the address in question.
+    /// where only its speaker is silent on the segment of the address in question. Of whom this node cannot hear, it cannot say that
+    /// it does not live.
     fn has_fellow(&self, node: &Node, now: Timestamp) -> bool {
-        let of_node = self.wire.silent(node, &self.settings);
+        let of_node = self.is_silent(node);
         let unanswered = self.speakers.unanswered(node, &self.view, now, &self.settings);
         let unanswered = unanswered.filter(|_| !of_node);
         let mut others = self.charges.other_witnesses(node, &self.view, &self.me);
@@ -121,9 +126,37 @@ impl Elector {
         reach.is_none_or(|it| !it.is_beside(address) || it.is_announcing(address, &[]))
     }
 
+    /// Whether a node that this one asks does not answer any more.
+    pub(super) fn is_silent(&self, node: &Node) -> bool {
+        let is_alone_with = |node: &Node, interface: &str| self.is_alone_with(node, interface);
+        self.wire.silent(node, is_alone_with, &self.settings)
+    }
+
+    /// Whether nobody but `node` is to be heard on an interface of this node.
+    pub(super) fn is_alone_with(&self, node: &Node, interface: &str) -> bool {
+        let reach = self.view.reach(&self.me);
+        let place = reach.and_then(|it| it.interfaces.iter().find(|it| it.name == interface));
+        place.is_some_and(|place| self.is_nobody_on(&[place], |other| other == node))
+    }
+
+    /// Whether nobody is to be heard on these interfaces: no gateway, and no other node, not counting some.
+    pub(super) fn is_nobody_on(
+        &self,
+        places: &[&Interface],
+        does_not_count: impl Fn(&Node) -> bool,
+    ) -> bool {
+        let nets = places.iter().flat_map(|it| &it.subnets).map(IpNet::trunc);
+        let nets: BTreeSet<IpNet> = nets.collect();
+        let is_there = |reach: &Reach| reach.subnets().any(|net| nets.contains(&net));
+        let others = self.charges.live().iter().filter(|node| **node != self.me);
+        let mut others = others.filter(|node| !does_not_count(node));
+        places.iter().all(|it| it.gateways.is_empty())
+            && !others.any(|node| self.view.reach(node).is_none_or(is_there))
+    }
+
     /// What this node misses of another one that it watches.
     pub(super) fn silence(&self, node: &Node, now: Timestamp) -> Option<EndReason> {
-        if self.wire.silent(node, &self.settings) {
+        if self.is_silent(node) {
             return Some(EndReason::NodeSilent);
         }
         let unanswered = self.speakers.unanswered(node, &self.view, now, &self.settings);

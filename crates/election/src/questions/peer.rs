@@ -174,6 +174,15 @@ impl Peer {
         }
     }
 
+    /// It is asked on another interface from now on, of which no more is known than whether it used to answer there.
+    pub(crate) fn begin_anew(&mut self, used_to_answer: bool) {
+        let answers = if used_to_answer { ANSWERS_TO_TRUST } else { 0 };
+        let Self { asked, again, .. } = *self;
+        // That it did not answer elsewhere is no reason to ask it seldom here.
+        let due = if self.rests { Timestamp::default() } else { self.due };
+        *self = Self { answers, asked, again, due, ..Self::default() };
+    }
+
     /// What it did not answer counts for nothing.
     pub(crate) fn excuse(&mut self) {
         (self.asked, self.unanswered_since, self.missed, self.misses) = (None, None, None, 0);

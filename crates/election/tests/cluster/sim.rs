@@ -31,6 +31,9 @@ const TIME_LIMIT: u64 = 1000;
 /// A process that is asked to stop ends after this time, whatever it has not handed over.
 const GRACE: u64 = 5000;
 
+/// The interface on which all of them hear each other.
+pub(crate) const INTERFACE: &str = "eth0";
+
 pub(crate) fn millis(count: u64) -> Duration {
     Duration::from_millis(count)
 }
@@ -241,20 +244,24 @@ impl Sim {
 
     fn act(&mut self, index: usize, effect: Effect) {
         let is_broadcast =
-            matches!(effect, Effect::Ask(Question::Gateway | Question::NodeAnywhere(_)));
+            matches!(effect, Effect::Ask(Question::Others { .. } | Question::NodeAnywhere(_)));
         self.broadcasts += usize::from(is_broadcast);
         match effect {
             Effect::Ask(Question::Node(node)) => {
                 let other = node.as_str().trim_start_matches("node-").parse().unwrap();
                 let is_found = !self.moved_macs.contains(&other);
                 if is_found && self.connected(index, other) {
-                    self.tell(index, WIRE_ROUND_TRIP, Event::NodeAnswered(node));
+                    answered(node)
+                        .into_iter()
+                        .for_each(|event| self.tell(index, WIRE_ROUND_TRIP, event));
                 }
             }
             Effect::Ask(Question::NodeAnywhere(node)) => {
                 let other = node.as_str().trim_start_matches("node-").parse().unwrap();
                 if self.connected(index, other) {
-                    self.tell(index, WIRE_ROUND_TRIP, Event::NodeAnswered(node));
+                    answered(node)
+                        .into_iter()
+                        .for_each(|event| self.tell(index, WIRE_ROUND_TRIP, event));
                 }
             }
             Effect::Ask(Question::Speaker { node, address }) => {
@@ -264,9 +271,9 @@ impl Sim {
                     self.tell(index, WIRE_ROUND_TRIP, Event::Heard { address, by: node });
                 }
             }
-            Effect::Ask(Question::Gateway) => {
+            Effect::Ask(Question::Others { .. }) => {
                 if self.speakers[index].cable {
-                    self.tell(index, WIRE_ROUND_TRIP, Event::GatewayAnswered);
+                    self.tell(index, WIRE_ROUND_TRIP, Event::GatewayAnswered(INTERFACE.into()));
                 }
             }
             Effect::Ask(Question::Address { address, .. }) => self.ask_segment(index, address),
@@ -728,6 +735,16 @@ impl Sim {
 /// The MAC address of a node.
 pub(crate) fn node_mac(index: usize) -> [u8; 6] {
     [2, 0, 0, 0, 1, u8::try_from(index).unwrap()]
+}
+
+/// What a speaker tells when a node has answered it.
+pub(crate) fn answered(node: Node) -> [Event; 3] {
+    let interface = || INTERFACE.to_owned();
+    [
+        Event::AskedOn { node: node.clone(), interface: interface() },
+        Event::HeardOn { node: node.clone(), interface: interface() },
+        Event::NodeAnswered(node),
+    ]
 }
 
 fn version(record: &Event) -> Option<Version> {

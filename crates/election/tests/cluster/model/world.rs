@@ -16,7 +16,10 @@ use super::{
     law::{self, Witness},
     mutations::Mutation,
 };
-use crate::{sim::ip, store::Store};
+use crate::{
+    sim::{INTERFACE, answered, ip},
+    store::Store,
+};
 
 /// The unit of time; all settings are small multiples of it.
 pub(crate) const TICK: Duration = Duration::from_secs(1);
@@ -346,15 +349,18 @@ impl World {
             Effect::Ask(Question::Node(node) | Question::NodeAnywhere(node)) => {
                 let there = self.hosts.iter().position(|host| host.name == node);
                 if there.is_some_and(|there| self.connected(home, there)) {
-                    self.speaker(index).elector.handle(at, Event::NodeAnswered(node));
+                    answered(node)
+                        .into_iter()
+                        .for_each(|event| self.speaker(index).elector.handle(at, event));
                 }
             }
             Effect::Ask(Question::Speaker { node, address }) => {
                 self.ask_speaker(index, at, node, address);
             }
-            Effect::Ask(Question::Gateway) => {
+            Effect::Ask(Question::Others { .. }) => {
                 if self.hosts[home].cable {
-                    self.speaker(index).elector.handle(at, Event::GatewayAnswered);
+                    let event = Event::GatewayAnswered(INTERFACE.into());
+                    self.speaker(index).elector.handle(at, event);
                 }
             }
             Effect::Ask(Question::Address { address, .. }) => self.ask_segment(index, at, address),
