@@ -22,6 +22,7 @@ use arpeggio_runtime::{
     failure::Failure,
     guarded::Guarded,
     telemetry::causes,
+    wall_clock,
 };
 use k8s_openapi::{
     api::{
@@ -29,7 +30,6 @@ use k8s_openapi::{
         core::v1::{ObjectReference, Service},
     },
     apimachinery::pkg::apis::meta::v1::Time,
-    jiff::Timestamp,
 };
 use kube::{
     Api, Client, Resource,
@@ -176,7 +176,7 @@ impl Executor {
             Effect::Claim(claim, claimed_for) => {
                 // Not when it was decided: it may have waited for its turn, and by the difference to the time at which the Lease is
                 // created one is known that a backup has brought.
-                let since = Time(Timestamp::now());
+                let since = Time(wall_clock::now());
                 self.claim(claim.address, &claim.made(claimed_for, &since)).await
             }
             Effect::Join(amendment) | Effect::Amend(amendment) => self.amend(amendment).await,
@@ -514,6 +514,8 @@ mod tests {
         atomic::{AtomicUsize, Ordering},
     };
 
+    use k8s_openapi::jiff::Timestamp;
+
     use super::*;
     use arpeggio_allocation::effect::Subject;
     use arpeggio_api::{
@@ -609,8 +611,9 @@ mod tests {
             let seen = seen.clone();
             async move {
                 let body = request.into_body().collect_bytes().await.unwrap();
-                let lease: Lease = serde_json::from_slice(&body).unwrap();
-                *seen.lock().unwrap() = lock::parse(&lease).unwrap().claimed_since;
+                let lease: serde_json::Value = serde_json::from_slice(&body).unwrap();
+                let since = &lease["metadata"]["annotations"]["arpeggio.dev/claimed-since"];
+                *seen.lock().unwrap() = since.as_str().map(str::to_owned);
                 http::Response::builder().body(kube::client::Body::from(body.to_vec()))
             }
         });
@@ -627,11 +630,12 @@ mod tests {
         }
         executor.start(Task { subject, effect: claim() });
         tokio::time::sleep(Duration::from_millis(50)).await;
-        let before = Timestamp::now();
+        let before = wall_clock::now();
         turns.clear();
-        assert!(reports.recv().await.unwrap().result.is_ok());
-        let since = said.lock().unwrap().take().unwrap();
-        assert!(since.0 >= before, "{since:?} {before}");
+        let report = tokio::time::timeout(TIME_LIMIT, reports.recv()).await.unwrap().unwrap();
+        assert!(report.result.is_ok(), "{report:?}");
+        let since: Timestamp = said.lock().unwrap().take().unwrap().parse().unwrap();
+        assert!(since >= before, "{since} {before}");
     }
 
     /// Two Services leave a lock by one write, of which the second one has come again meanwhile.
