@@ -11,6 +11,7 @@ use alloc::{
     vec::Vec,
 };
 use core::{
+    cmp::Reverse,
     hash::{Hash, Hasher},
     net::IpAddr,
     time::Duration,
@@ -91,13 +92,12 @@ impl Charges {
         let not_ended = view.not_ended();
         let segments = Segments::of(view, &not_ended);
         let live = |node: &&Node| self.live.contains(*node);
-        let near: BTreeSet<&Node> = segments.near(me).filter(|node| *node != me).collect();
-        let mine =
-            |node: &&Node| is_watcher(me, node, segments.near(node).filter(live), view, alone);
+        let near = segments.ranked(me);
+        let mine = |node: &&Node| {
+            is_watcher(me, node, segments.ahead_of(me, node).filter(live), view, alone)
+        };
         self.nodes = near.iter().copied().filter(mine).cloned().collect();
-        let mut neighbours: Vec<&Node> = near.into_iter().filter(live).collect();
-        neighbours.sort_by_cached_key(|node| rendezvous(me, node));
-        let neighbours = neighbours.into_iter().rev().take(NEIGHBOURS).cloned();
+        let neighbours = near.into_iter().filter(live).take(NEIGHBOURS).cloned();
         self.others = neighbours.chain(self.fellows(view, me).cloned()).collect();
     }
 
@@ -176,11 +176,7 @@ pub(crate) fn watchers<'a>(
     live: &'a BTreeSet<Node>,
     view: &View,
 ) -> BTreeSet<&'a Node> {
-    let segments = Segments::of(view, live);
-    let near: BTreeSet<&Node> = segments.near(node).filter(|other| *other != node).collect();
-    let mut ranked: Vec<&Node> = near.into_iter().collect();
-    ranked.sort_by_cached_key(|other| core::cmp::Reverse(rendezvous(node, other)));
-    ranked.into_iter().take(WATCHERS).collect()
+    Segments::of(view, live).ranked(node).into_iter().take(WATCHERS).collect()
 }
 
 /// Whether `other` hears `node`, if it says.
@@ -189,23 +185,19 @@ fn hears(view: &View, other: &Node, node: &Node) -> Option<bool> {
     Some(heard.contains(node))
 }
 
-/// Whether `me` watches `node`, which has these `near` it: not when enough do that rank higher. Of a thousand, a few have
+/// Whether `me` watches `node`, for which these rank higher: not when enough of them do. Of a thousand, a few have
 /// to be looked at until that is so, unless `me` is one of the few that do watch.
 fn is_watcher<'a>(
     me: &Node,
     node: &Node,
-    near: impl Iterator<Item = &'a Node>,
+    ahead: impl Iterator<Item = &'a Node>,
     view: &View,
     alone: bool,
 ) -> bool {
-    let mine = rendezvous(node, me);
     let (mut watchers, mut deputies) = (Vec::with_capacity(WATCHERS), 0);
-    for other in near {
-        if other == node || other == me || rendezvous(node, other) <= mine {
-            continue;
-        }
+    for other in ahead {
         // It shares another subnet with the node as well.
-        if watchers.contains(&other) {
+        if other == node || other == me || watchers.contains(&other) {
             continue;
         }
         watchers.push(other);
@@ -218,7 +210,8 @@ fn is_watcher<'a>(
 }
 
 /// Where nodes have their addresses, and in which subnets they find neighbours. Two nodes may share a segment when a subnet of
-/// one contains an address of the other: on one wire, not all need to have been given the same prefix length.
+/// one contains an address of the other: on one wire, not all need to have been given the same prefix length. Those of an
+/// equal subnet rank first, though: a wide one may contain the addresses of many a node on another wire.
 struct Segments<'a> {
     subnets: BTreeMap<&'a Node, BTreeSet<IpNet>>,
     /// Who has an address, or a subnet without one.
@@ -260,14 +253,47 @@ impl<'a> Segments<'a> {
         self.subnets.insert(node, nets);
     }
 
-    /// The nodes that may share a segment with `node`, itself among them; several times, perhaps.
-    fn near(&self, node: &Node) -> impl Iterator<Item = &'a Node> {
+    /// The other nodes that may share a segment with `node`, those first that rank highest.
+    fn ranked(&self, node: &Node) -> Vec<&'a Node> {
+        let fellows: BTreeSet<&Node> = self.fellows(node).collect();
+        let beside: BTreeSet<&Node> = self.beside(node).collect();
+        let mut ranked = by_rank(node, fellows.iter().copied());
+        ranked.extend(by_rank(node, beside.difference(&fellows).copied()));
+        ranked
+    }
+
+    /// Those that rank higher for `node` than `me` does; several times, perhaps.
+    fn ahead_of(&self, me: &Node, node: &Node) -> impl Iterator<Item = &'a Node> {
+        let (mine, is_fellow) = (rendezvous(node, me), self.are_fellows(me, node));
+        let is_ahead = move |other: &&Node| rendezvous(node, other) > mine;
+        let fellows = self.fellows(node).filter(move |other| !is_fellow || is_ahead(other));
+        let beside = (!is_fellow).then(|| self.beside(node)).into_iter().flatten();
+        fellows.chain(beside.filter(is_ahead))
+    }
+
+    /// Whether two nodes have an equal subnet, as far as they say.
+    fn are_fellows(&self, one: &Node, other: &Node) -> bool {
+        let (Some(one), Some(other)) = (self.subnets.get(one), self.subnets.get(other)) else {
+            return true;
+        };
+        let other: BTreeSet<IpNet> = other.iter().map(IpNet::trunc).collect();
+        one.iter().any(|net| other.contains(&net.trunc()))
+    }
+
+    /// The nodes with an equal subnet, and those that do not say; `node` among them, several times perhaps.
+    fn fellows(&self, node: &Node) -> impl Iterator<Item = &'a Node> {
         let subnets = self.subnets.get(node);
         let anybody = subnets.is_none().then_some(self.all).into_iter().flatten();
         let shared = subnets.into_iter().flatten();
-        let members = shared.flat_map(|net| self.inside(*net).chain(self.around(*net)));
-        let anywhere = subnets.map(|_| &self.anywhere).into_iter().flatten().copied();
-        anybody.chain(members.chain(anywhere))
+        let members = shared.filter_map(|net| self.members.get(&net.trunc())).flatten();
+        let anywhere = subnets.map(|_| &self.anywhere).into_iter().flatten();
+        anybody.chain(members.chain(anywhere).copied())
+    }
+
+    /// Those of which a subnet contains an address of the other; `node` and its fellows among them, several times perhaps.
+    fn beside(&self, node: &Node) -> impl Iterator<Item = &'a Node> {
+        let nets = self.subnets.get(node).into_iter().flatten();
+        nets.flat_map(|net| self.inside(*net).chain(self.around(*net)))
     }
 
     /// Those whose addresses a subnet contains.
@@ -281,4 +307,11 @@ impl<'a> Segments<'a> {
         let wider = wider.take_while(move |net| net.prefix_len() < own.prefix_len());
         wider.filter_map(|net| self.members.get(&net)).flatten().copied()
     }
+}
+
+/// These without `node` itself, in the order in which they rank for it.
+fn by_rank<'a>(node: &Node, others: impl Iterator<Item = &'a Node>) -> Vec<&'a Node> {
+    let mut ranked: Vec<&Node> = others.filter(|other| *other != node).collect();
+    ranked.sort_by_cached_key(|other| Reverse(rendezvous(node, other)));
+    ranked
 }

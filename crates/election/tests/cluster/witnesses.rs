@@ -168,6 +168,27 @@ fn a_node_whose_subnet_has_another_length_is_watched_and_watches() {
     }
 }
 
+/// They do not hear the three, but their wide subnet contains the addresses of these.
+#[test]
+fn many_with_a_wide_subnet_on_another_segment_take_no_watcher_away() {
+    for first in 0..11 {
+        let mut sim = Sim::new(13);
+        for node in 0..13 {
+            let is_near = (first..first + 3).contains(&node);
+            sim.segments.insert(node, [u8::from(!is_near)].into());
+            let (third, length) = if is_near { (1, 24) } else { (2, 16) };
+            let mut reach = reach(&[&format!("10.0.{third}.{}/{length}", node + 11)]);
+            reach.interfaces[0].default_ipv4 = true;
+            sim.set_reach(node, reach);
+        }
+        with_addresses(&mut sim, 26);
+        sim.power_off(first);
+        sim.run(millis(FAST));
+        assert!(sim.log_has("NodeSilent"), "{first}: {:?}", sim.log);
+        assert!((0..26).all(|last| sim.announcers(ip(last)).len() == 1), "{first}: {:?}", sim.log);
+    }
+}
+
 #[test]
 fn nodes_that_do_not_hear_each_other_cost_no_broadcast_at_rest() {
     let mut sim = Sim::new(6);
