@@ -26,7 +26,7 @@
 //! ```
 //!
 //! Before each `dup` is a rule that drops what has come to the end of its hop limit; before each rule that ends the search, one that drops
-//! what is marked.
+//! what is marked, as before each `dup` to a node that does not know the mark.
 
 mod compile;
 mod counting;

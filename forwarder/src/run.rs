@@ -251,7 +251,7 @@ impl Forwarder {
         self.metrics.show_connections(connections.as_ref());
         let unable = self.kernel.unable.clone();
         let (instance, not_spread) = (self.instance.clone(), self.teller.not_spread());
-        set(news, Some(Says { instance, connections, unable, not_spread }));
+        set(news, Some(Says { instance, connections, unable, not_spread, knows_mark: true }));
     }
 }
 
@@ -436,6 +436,7 @@ mod tests {
             next_hop: [192, 0, 2, 2].into(),
             mac: [2, 0, 0, 0, 0, 2],
             own_mac: [2, 0, 0, 0, 0, 1],
+            knows_mark: true,
         };
         let mut planned = PlannedAddress::default();
         planned.passing.from_outside = Way::To(Arc::new(hop));

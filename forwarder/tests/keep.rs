@@ -294,6 +294,23 @@ fn a_packet_that_does_not_fit_a_known_connection_resets_it_nowhere() {
     });
 }
 
+/// It has no forwarder, or one of an earlier release: its conntrack takes the packet for the first of a connection.
+#[test]
+fn a_packet_that_does_not_fit_is_not_given_to_a_node_that_does_not_know_the_mark() {
+    both(|segment| {
+        segment.move_to(2);
+        let to_earlier = || segment.hop_to_earlier(2, 1);
+        let mut rules = segment.rules(2, &segment.passing(2, to_earlier(), to_earlier()));
+        let mut open = Raw::open(segment, 40_001);
+        assert_eq!(open.ask(), Some(2));
+        open.send(PSH | ACK, open.next + 10_000_000, b"far\n");
+        assert!(open.receive().is_none_or(|it| it.flags & RST == 0), "a backend has reset it");
+        assert_eq!(open.ask(), Some(2));
+        let service = segment.version.service();
+        assert_eq!(passed(&mut rules, &Counting::PassedFromOutside(service)), 0);
+    });
+}
+
 /// Where an address goes away and comes back, a client may have used a port again meanwhile. Who had the first connection of that port
 /// remembers it for two minutes after its end, and finds nothing right in a packet of the second one.
 #[test]
@@ -357,6 +374,7 @@ fn holds_rules() {
         next_hop: version.node(1),
         mac: segment::mac(1),
         own_mac: segment::mac(2),
+        knows_mark: true,
     }));
     let plan = Plan { fellows: [segment::mac(1)].into(), addresses: [(service, planned)].into() };
     let mut rules = Rules::new().unwrap();

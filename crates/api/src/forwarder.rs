@@ -9,6 +9,7 @@
 //! | `spec.renewTime` | when that was, for people; it changes with each write of the forwarder, and with nothing else |
 //! | annotation `arpeggio.dev/connections` | `ADDRESS=COUNT,...`: how many connections the node still has of addresses that it does not serve any more; absent: it has not counted yet |
 //! | annotation `arpeggio.dev/not-spread` | `{"REASON": ["ADDRESS", ...]}`: the addresses that one node serves though all are to, and why, for people; absent: this node knows of none that it is to tell of |
+//! | annotation `arpeggio.dev/knows-mark` | which process drops marked packets where nobody is left to ask (decision 0028); absent, or not who has written last: this forwarder is of a release that knows no mark |
 //! | annotation `arpeggio.dev/unable` | why the node can pass nothing on, for people; absent: it can |
 
 use std::{collections::BTreeMap, net::IpAddr, time::Duration};
@@ -28,6 +29,7 @@ use crate::lease::{self, Kind, LeaseError};
 const PREFIX: &str = "forwarder-";
 const CONNECTIONS: &str = "arpeggio.dev/connections";
 const UNABLE: &str = "arpeggio.dev/unable";
+const KNOWS_MARK: &str = "arpeggio.dev/knows-mark";
 const NOT_SPREAD: &str = "arpeggio.dev/not-spread";
 
 /// A forwarder writes its Lease at least this often.
@@ -56,6 +58,8 @@ pub struct Forwarder {
     pub unable: Option<String>,
     /// Of the addresses that it is to tell of: those that one node serves though all are to, and why.
     pub not_spread: BTreeMap<IpAddr, String>,
+    /// Whether it knows the mark of packets that no backend may reset.
+    pub knows_mark: bool,
 }
 
 /// A forwarder's Lease, understood.
@@ -110,8 +114,11 @@ pub fn parse(lease: &Lease) -> Result<ForwarderRecord, LeaseError> {
         let annotations = lease.metadata.annotations.as_ref();
         let text = annotations.and_then(|all| all.get(CONNECTIONS));
         let holder = lease.spec.as_ref().and_then(|spec| spec.holder_identity.clone());
+        let instance = holder.filter(|holder| !holder.is_empty())?;
         Some(Forwarder {
-            instance: holder.filter(|holder| !holder.is_empty())?,
+            // An earlier release that writes after this one leaves the annotation there.
+            knows_mark: lease::annotation(lease, KNOWS_MARK) == Some(instance.as_str()),
+            instance,
             connections: text.map(|text| text.split(',').filter_map(parse_counted).collect()),
             unable: lease::annotation(lease, UNABLE).map(str::to_owned),
             not_spread: lease::annotation(lease, NOT_SPREAD).map(parse_reasons).unwrap_or_default(),
@@ -160,6 +167,7 @@ impl Forwarder {
             (CONNECTIONS, self.connections_text()),
             (UNABLE, self.unable.clone()),
             (NOT_SPREAD, self.reasons_text()),
+            (KNOWS_MARK, self.mark_text()),
         ];
         let annotations = texts.into_iter().filter_map(|(key, text)| Some((key.to_owned(), text?)));
         Lease {
@@ -184,10 +192,15 @@ impl Forwarder {
                     CONNECTIONS: self.connections_text(),
                     UNABLE: self.unable,
                     NOT_SPREAD: self.reasons_text(),
+                    KNOWS_MARK: self.mark_text(),
                 },
             },
             "spec": { "holderIdentity": self.instance, "renewTime": now },
         })
+    }
+
+    fn mark_text(&self) -> Option<String> {
+        self.knows_mark.then(|| self.instance.clone())
     }
 
     fn connections_text(&self) -> Option<String> {
@@ -214,7 +227,7 @@ pub fn taken_back(lease: &Lease) -> Value {
     json!({
         "metadata": {
             "resourceVersion": lease.metadata.resource_version,
-            "annotations": { CONNECTIONS: null, UNABLE: null, NOT_SPREAD: null },
+            "annotations": { CONNECTIONS: null, UNABLE: null, NOT_SPREAD: null, KNOWS_MARK: null },
         },
         "spec": { "holderIdentity": "" },
     })
@@ -240,7 +253,13 @@ mod tests {
             (address("fd00::f0"), "no other node can serve it".to_owned()),
         ];
         let not_spread = not_spread.into();
-        Forwarder { instance: "speaker-x7".into(), connections, unable: None, not_spread }
+        Forwarder {
+            instance: "speaker-x7".into(),
+            connections,
+            unable: None,
+            not_spread,
+            knows_mark: true,
+        }
     }
 
     fn created(says: &Forwarder) -> Lease {
@@ -278,6 +297,16 @@ mod tests {
             let patched = serde_json::from_value(patched).unwrap();
             assert_eq!(parse(&patched).unwrap().says, Some(says));
         }
+    }
+
+    /// A release that knows no mark leaves the annotation as it is when it writes after one that does.
+    #[test]
+    fn only_who_has_written_last_says_that_it_knows_the_mark() {
+        let lease = created(&says());
+        assert!(parse(&lease).unwrap().says.unwrap().knows_mark);
+        let mut earlier = lease;
+        earlier.spec.as_mut().unwrap().holder_identity = Some("speaker-y8".to_owned());
+        assert!(!parse(&earlier).unwrap().says.unwrap().knows_mark);
     }
 
     #[test]

@@ -178,8 +178,8 @@ impl Knowledge {
     fn learn_forwarder(&mut self, record: ForwarderRecord) -> bool {
         let ForwarderRecord { node, says, written, .. } = record;
         let Some(says) = says else { return self.forget_forwarder(&node) };
-        let (trouble, connections) = (says.unable, says.connections);
-        let forwarder = Forwarder { trouble, connections, stale: false, written };
+        let (trouble, connections, knows_mark) = (says.unable, says.connections, says.knows_mark);
+        let forwarder = Forwarder { trouble, connections, stale: false, knows_mark, written };
         self.forwarders.insert(node.clone(), forwarder.clone());
         self.set_forwarder(&node, Some(forwarder))
     }

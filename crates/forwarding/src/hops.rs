@@ -24,8 +24,9 @@ pub(crate) fn hop(
             let Some((own_mac, (next_hop, mac))) = link(address, (from, out), (to, into)) else {
                 continue;
             };
-            let interface = out.name.clone();
-            return Some(Hop { node: node.clone(), interface, next_hop, mac, own_mac });
+            let (node, interface) = (node.clone(), out.name.clone());
+            let knows_mark = to.knows_mark();
+            return Some(Hop { node, interface, next_hop, mac, own_mac, knows_mark });
         }
     }
     None

@@ -109,6 +109,8 @@ pub struct Forwarder {
     pub connections: Option<BTreeMap<IpAddr, u32>>,
     /// It has not renewed its Lease for so long that it does not run any more, though nobody has taken back what it said.
     pub stale: bool,
+    /// It drops packets that are marked where nobody is left to ask. One of a release that does not would have a backend reset them.
+    pub knows_mark: bool,
     /// Its last write, which tells what it says now from what it said before.
     pub written: Written,
 }

@@ -121,6 +121,8 @@ pub struct Hop {
     pub mac: Mac,
     /// The MAC address of `interface`.
     pub own_mac: Mac,
+    /// The node takes packets that are marked. Any other one would have a backend reset them, so that they go nowhere instead.
+    pub knows_mark: bool,
 }
 
 /// How the connections to one port are divided among nodes. Each list has an entry for each of the 1024 buckets.

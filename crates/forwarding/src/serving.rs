@@ -204,6 +204,11 @@ impl Fellow {
         self.passes() && !self.is_out_of_touch()
     }
 
+    /// Whether it drops what is marked where nobody is left to ask. One that does not ask others may have no rules for the address.
+    pub(crate) fn knows_mark(&self) -> bool {
+        self.asks_others() && self.forwarder.as_ref().is_some_and(|it| it.knows_mark)
+    }
+
     /// Whether its kernel may still answer for what it knows: nobody has said that it is dead, and it answers when it is asked.
     pub(crate) fn lives(&self) -> bool {
         self.is_not_said_to_be_dead()

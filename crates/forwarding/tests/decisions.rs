@@ -89,6 +89,28 @@ fn a_moved_address_drains_where_it_was_for_as_long_as_is_kept() {
     assert_eq!(drains(&cluster, 0), None);
 }
 
+/// Such a node would have a backend reset it.
+#[test]
+fn a_node_knows_the_mark_whose_forwarder_works_and_says_so() {
+    let table: [(fn(&mut Cluster), bool); 6] = [
+        (|_| {}, true),
+        (|it| it.fellow(0).forwarder = None, false),
+        (|it| it.fellow(0).forwarder.as_mut().unwrap().knows_mark = false, false),
+        (|it| it.fellow(0).forwarder.as_mut().unwrap().stale = true, false),
+        (|it| it.fellow(0).forwarder.as_mut().unwrap().trouble = Some("old".into()), false),
+        (|it| it.fellow(0).life = Life::Ended(EndReason::Expired), false),
+    ];
+    for (index, (change, expected)) in table.into_iter().enumerate() {
+        let mut cluster = Cluster::of(2, false);
+        move_to(&mut cluster, 1);
+        change(&mut cluster);
+        cluster.tell_all();
+        let planned = &cluster.machines[1].decision.plan.addresses[&address()];
+        let hop = planned.passing.from_outside.hop().unwrap();
+        assert_eq!((&hop.node, hop.knows_mark), (&name(0), expected), "{index}");
+    }
+}
+
 #[test]
 fn nothing_is_passed_to_a_node_that_is_dead() {
     let mut cluster = Cluster::of(2, false);

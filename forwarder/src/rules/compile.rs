@@ -108,6 +108,11 @@ impl Filling {
         name
     }
 
+    /// Whether there is a set of this name.
+    pub(super) fn has_set(&self, name: &str) -> bool {
+        self.contents.sets.contains_key(name)
+    }
+
     /// A set that may be there already.
     pub(super) fn set(
         &mut self,

@@ -127,7 +127,7 @@ impl Making<'_> {
     fn way(&mut self, which: &[Expression], way: &Way, counting: Counting) -> Option<Vec<Rule>> {
         let (hop, device) = hop(way, &self.here.devices)?;
         let counter = self.filling.counter(counting);
-        Some(steps::pass(self.version, which, (hop.next_hop, device), &counter).into())
+        Some(steps::pass(self.version, which, (hop, device), &counter))
     }
 
     /// The chain of a spread port. `false`: there is none, since all of it stays.
@@ -139,7 +139,8 @@ impl Making<'_> {
         }
         let mut pass = |map: &String, counting| {
             let counter = self.filling.counter(counting);
-            steps::pass_by_bucket(self.version, spread, map, &counter)
+            let unmarked = Some(unmarked_name(map)).filter(|set| self.filling.has_set(set));
+            steps::pass_by_bucket(self.version, spread, (map, unmarked), &counter)
         };
         let further = below.iter().flat_map(|map| pass(map, Counting::PassedFromFellow(address)));
         let further: Vec<_> = further.collect();
@@ -167,12 +168,35 @@ impl Making<'_> {
             [steps::octets(hop.next_hop), device.to_ne_bytes().to_vec()].concat()
         });
         let value = [self.version.field(), Field::Device];
-        (!division.is_empty()).then(|| self.filling.buckets(name, &value, division))
+        if division.is_empty() {
+            return None;
+        }
+        let map = self.filling.buckets(name, &value, division);
+        self.unmarked(&map, ways);
+        Some(map)
+    }
+
+    /// The set of the buckets of a map whose nodes do not know the mark. There is none where all know it. It is no lookup of the next hop,
+    /// since nft 1.0.6 lists no rule that looks up what comes from a map.
+    fn unmarked(&mut self, map: &str, ways: &[Way]) {
+        let is_such =
+            |way: &Way| hop(way, &self.here.devices).is_some_and(|(hop, _)| !hop.knows_mark);
+        let such = (0_u32..).zip(ways).filter(|(_, way)| is_such(way));
+        let buckets: Vec<_> =
+            such.map(|(bucket, _)| (bucket.to_ne_bytes().to_vec(), Data::Nothing)).collect();
+        if !buckets.is_empty() {
+            let set = self.filling.set(&unmarked_name(map), &[Field::Number], SetValue::Nothing);
+            set.extend(buckets);
+        }
     }
 
     fn chain(&mut self, name: &str, rules: Vec<Rule>) {
         self.filling.contents.chains.insert(name.to_owned(), Chain { hook: None, rules });
     }
+}
+
+fn unmarked_name(map: &str) -> String {
+    format!("unmarked {map}")
 }
 
 /// Address, protocol and port, each filled up to four bytes.

@@ -2,7 +2,7 @@
 
 use std::net::IpAddr;
 
-use arpeggio_forwarding::{BUCKETS, Protocol, Spread, SpreadBy};
+use arpeggio_forwarding::{BUCKETS, Hop, Protocol, Spread, SpreadBy};
 use arpeggio_netfilter::{
     Comparison, Expression, Family, Field, Header, Meta, Register, Rule, Verdict, conntrack_state,
 };
@@ -381,32 +381,42 @@ pub(super) fn nodes_map(version: Version) -> String {
     format!("nodes {}", version.name())
 }
 
-/// Sends the packet to the next hop of its bucket. One that is not in the map stays.
+/// Sends the packet to the next hop of its bucket. One that is not in the map stays. `unmarked`: the set of the buckets whose nodes do not
+/// know the [mark](mark), if there are any.
 pub(super) fn pass_by_bucket(
     version: Version,
     spread: &Spread,
-    map: &str,
+    (map, unmarked): (&str, Option<String>),
     counter: &str,
-) -> [Rule; 2] {
-    let mut steps = bucket(version, spread);
+) -> Vec<Rule> {
+    let bucket = bucket(version, spread);
+    let mut steps = bucket.clone();
     steps.push(Expression::LookUp { map: map.to_owned(), key: BUCKET, to: FIRST });
-    [rule([spent(version), steps.clone(), drop()]), rule([steps, send_and_drop(version, counter)])]
+    let unmarked = unmarked.map(|set| {
+        let to_such = vec![Expression::InSet { set, key: BUCKET, inverted: false }];
+        rule([marked(version), bucket, to_such, drop()])
+    });
+    let spent = rule([spent(version), steps.clone(), drop()]);
+    let sent = rule([steps, send_and_drop(version, counter)]);
+    [spent].into_iter().chain(unmarked).chain([sent]).collect()
 }
 
-/// Sends the packet to a next hop, where these steps have it come to that.
+/// Sends the packet to a next hop, unless it has the [mark](mark) and the node does not know that; where these steps have it come to that.
 pub(super) fn pass(
     version: Version,
     which: &[Expression],
-    (next_hop, device): (IpAddr, u32),
+    (hop, device): (&Hop, u32),
     counter: &str,
-) -> [Rule; 2] {
+) -> Vec<Rule> {
     let which = which.to_vec();
     let to = vec![
-        Expression::Load { value: octets(next_hop), to: FIRST },
+        Expression::Load { value: octets(hop.next_hop), to: FIRST },
         Expression::Load { value: device.to_ne_bytes().to_vec(), to: version.second() },
     ];
     let sent = send_and_drop(version, counter);
-    [rule([spent(version), which.clone(), drop()]), rule([which, to, sent])]
+    let spent = rule([spent(version), which.clone(), drop()]);
+    let unmarked = (!hop.knows_mark).then(|| rule([which.clone(), marked(version), drop()]));
+    [spent].into_iter().chain(unmarked).chain([rule([which, to, sent])]).collect()
 }
 
 /// The packet has come to the end of its hop limit. To duplicate it takes one and does not look whether any is left: a packet that goes

@@ -347,7 +347,14 @@ impl Segment {
             next_hop: self.version.node(to),
             mac: mac(to),
             own_mac: mac(from),
+            knows_mark: true,
         }))
+    }
+
+    /// From one node to another one that does not know the mark.
+    pub(crate) fn hop_to_earlier(&self, from: usize, to: usize) -> Way {
+        let Way::To(hop) = self.hop(from, to) else { return Way::Local };
+        Way::To(Arc::new(Hop { knows_mark: false, ..(*hop).clone() }))
     }
 
     /// What a node does with packets that it does not know, when they come from outside and from a fellow.

@@ -313,7 +313,8 @@ impl Cluster {
         self.machines[n].renewed = self.now;
         (self.machines[n].powered, self.machines[n].runs) = (true, true);
         self.begin_session(n);
-        self.fellow(n).forwarder = Some(Forwarder { written, ..Forwarder::default() });
+        self.fellow(n).forwarder =
+            Some(Forwarder { written, knows_mark: true, ..Forwarder::default() });
         self.restart(n);
     }
 

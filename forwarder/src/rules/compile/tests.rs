@@ -11,6 +11,8 @@ use arpeggio_netfilter::Batch;
 use super::*;
 
 const DEVICE: &str = "eth0";
+/// The number of a node that does not know the mark.
+const EARLIER: u8 = 9;
 
 fn address(last: u8) -> IpAddr {
     [192, 0, 2, last].into()
@@ -27,6 +29,7 @@ fn to(node: u8) -> Way {
         next_hop: address(node),
         mac: [2, 0, 0, 0, 0, node],
         own_mac: [2, 0, 0, 0, 0, 1],
+        knows_mark: node != EARLIER,
     }))
 }
 
@@ -89,6 +92,40 @@ fn what_would_leave_by_a_missing_device_stays() {
     let plan = plan([(200, passing()), (201, spread(0))]);
     assert_eq!(compile(&plan, &Here::default(), "arpeggio-1").tables, Tables::new());
     assert_eq!(device_names(&plan), BTreeSet::from([DEVICE]));
+}
+
+/// How many rules a chain has.
+fn rules_of(planned: PlannedAddress, chain: &str) -> usize {
+    let tables = tables(&plan([(200, planned)]));
+    let contents = tables.into_iter().find(|(table, _)| table.family == Family::Ip).unwrap().1;
+    contents.chains[chain].rules.len()
+}
+
+#[test]
+fn what_is_marked_goes_to_no_node_that_does_not_know_the_mark() {
+    let chain = "pass 192.0.2.200";
+    let passing = |from_outside, from_fellow| PlannedAddress {
+        passing: Passing { from_outside, from_fellow },
+        ..PlannedAddress::default()
+    };
+    let rules = rules_of(passing(to(2), to(3)), chain);
+    assert_eq!(rules_of(passing(to(EARLIER), to(3)), chain), rules + 1);
+    assert_eq!(rules_of(passing(to(2), to(EARLIER)), chain), rules + 1);
+    assert_eq!(rules_of(passing(to(EARLIER), to(EARLIER)), chain), rules + 2);
+}
+
+#[test]
+fn of_buckets_only_those_of_nodes_that_do_not_know_the_mark_drop_what_is_marked() {
+    let port = Port { protocol: Protocol::Tcp, number: 80 };
+    let mut planned = spread(5);
+    let one = Arc::make_mut(planned.spread.get_mut(&port).unwrap());
+    one.others[7] = to(EARLIER);
+    let tables = tables(&plan([(200, planned)]));
+    let (_, contents) = tables.into_iter().find(|(table, _)| table.family == Family::Ip).unwrap();
+    let sets = contents.sets.iter().filter(|(name, _)| name.starts_with("unmarked "));
+    let sets: Vec<_> = sets.map(|(name, set)| (name.as_str(), set.elements.clone())).collect();
+    let buckets = [(7_u32.to_ne_bytes().to_vec(), Data::Nothing)].into();
+    assert_eq!(sets, [("unmarked others 192.0.2.200 80/TCP", buckets)]);
 }
 
 #[test]
