@@ -356,6 +356,9 @@ pub(crate) fn own_links(links: &Links, reach: &Reach) -> Vec<LinkAddress> {
             addresses.push(LinkAddress { address, mac });
         }
     }
+    let mut seen = BTreeSet::new();
+    // A subnet that only a route names may contain an address that names one itself.
+    addresses.retain(|link| seen.insert((link.address, link.mac)));
     shortened(addresses)
 }
 
@@ -578,6 +581,10 @@ pub(crate) mod tests {
         assert_eq!(nets[..], ["2001:db8::11/64".parse().unwrap()], "as others understand it");
         links.interfaces[0].on_link[0].net = "2001:db8:9::/64".parse().unwrap();
         assert_eq!(told(&links), ["2001:db8::11"], "it has no address there that it could name");
+        links.interfaces = vec![interface(2, &["2001:db8::11/64"])];
+        let net = "2001:db8::/32".parse().unwrap();
+        links.interfaces[0].on_link = vec![OnLink { net, metric: 256 }];
+        assert_eq!(told(&links), ["2001:db8::11"], "once, though it is in two subnets");
     }
 
     #[test]

@@ -92,7 +92,8 @@ fn a_moved_address_drains_where_it_was_for_as_long_as_is_kept() {
 /// Such a node would have a backend reset it.
 #[test]
 fn a_node_knows_the_mark_whose_forwarder_works_and_says_so() {
-    let table: [(fn(&mut Cluster), bool); 6] = [
+    type Change = fn(&mut Cluster);
+    let table: [(Change, bool); 6] = [
         (|_| {}, true),
         (|it| it.fellow(0).forwarder = None, false),
         (|it| it.fellow(0).forwarder.as_mut().unwrap().knows_mark = false, false),

@@ -7,8 +7,8 @@ use std::time::{Duration, Instant};
 
 use arpeggio_election::Pattern;
 use arpeggio_link::interfaces::{
-    Address, AddressState, DefaultRoute, Family, Flaw, Interface, Links, Medium, RouterPreference,
-    Unfit,
+    Address, AddressState, DefaultRoute, Family, Flaw, Interface, Links, Medium, OnLink,
+    RouterPreference, Unfit,
 };
 use arpeggio_wire::MacAddr;
 use ipnet::IpNet;
@@ -313,6 +313,20 @@ fn of_too_many_subnets_some_are_told_and_the_rest_falls_back_nowhere() {
         let outside = links.announcing("203.0.113.1".parse().unwrap());
         assert_eq!(outside.is_ok(), all, "{outside:?}");
     }
+}
+
+#[test]
+fn subnets_that_only_routes_name_have_the_room_that_those_of_addresses_leave() {
+    let mut routed = interface(2, "eth0", ETHERNET, &["10.0.0.1/24"]);
+    let nets = (0..300_u32).map(|it| IpNet::new(IpAddr::V4((0x0b00_0000 + 8 * it).into()), 29));
+    routed.on_link = nets.map(|net| OnLink { net: net.unwrap(), metric: 0 }).collect();
+    let other = interface(3, "eth1", ETHERNET, &["192.0.2.1/24"]);
+    let default_routes = vec![default_route("10.0.0.254", 2, 0)];
+    let links = Links { interfaces: vec![routed, other], default_routes };
+    let told = links.reach(&[]).interfaces;
+    assert_eq!(told.iter().map(|it| it.subnets.len()).collect::<Vec<_>>(), [255, 1]);
+    assert!(told[0].default_ipv4);
+    assert!(links.left_out(&[]).is_empty());
 }
 
 #[test]

@@ -396,9 +396,9 @@ pub(super) fn pass_by_bucket(
         let to_such = vec![Expression::InSet { set, key: BUCKET, inverted: false }];
         rule([marked(version), bucket, to_such, drop()])
     });
-    let spent = rule([spent(version), steps.clone(), drop()]);
-    let sent = rule([steps, send_and_drop(version, counter)]);
-    [spent].into_iter().chain(unmarked).chain([sent]).collect()
+    let at_the_end = rule([spent(version), steps.clone(), drop()]);
+    let passed = rule([steps, send_and_drop(version, counter)]);
+    [at_the_end].into_iter().chain(unmarked).chain([passed]).collect()
 }
 
 /// Sends the packet to a next hop, unless it has the [mark](mark) and the node does not know that; where these steps have it come to that.
@@ -413,10 +413,10 @@ pub(super) fn pass(
         Expression::Load { value: octets(hop.next_hop), to: FIRST },
         Expression::Load { value: device.to_ne_bytes().to_vec(), to: version.second() },
     ];
-    let sent = send_and_drop(version, counter);
-    let spent = rule([spent(version), which.clone(), drop()]);
+    let at_the_end = rule([spent(version), which.clone(), drop()]);
     let unmarked = (!hop.knows_mark).then(|| rule([which.clone(), marked(version), drop()]));
-    [spent].into_iter().chain(unmarked).chain([rule([which, to, sent])]).collect()
+    let passed = rule([which, to, send_and_drop(version, counter)]);
+    [at_the_end].into_iter().chain(unmarked).chain([passed]).collect()
 }
 
 /// The packet has come to the end of its hop limit. To duplicate it takes one and does not look whether any is left: a packet that goes

@@ -87,25 +87,19 @@ impl Links {
             leads_somewhere(segment) || interface.flaw().is_none() && interface.may_be_named(named)
         };
         let counting = outside.map(|it| (it, self.segment(it))).filter(counts);
-        let mut told: Vec<election::Interface> = counting.map(|(_, segment)| segment).collect();
+        let told =
+            counting.map(|(it, segment)| (segment.subnets.len() - it.on_link.len(), segment));
+        let mut told: Vec<(usize, election::Interface)> = told.collect();
         if told.len() > MOST_INTERFACES {
             let is_default = |it: &election::Interface| it.default_ipv4 || it.default_ipv6;
-            told.sort_by_key(|it| {
+            told.sort_by_key(|(_, it)| {
                 (!is_default(it), it.subnets.is_empty(), it.cut_off == Families::ALL)
             });
         }
-        let mut left_out = told.split_off(told.len().min(MOST_INTERFACES));
-        let mut room = MOST_SUBNETS;
-        for interface in &mut told {
-            let subnets = interface.subnets.split_off(interface.subnets.len().min(room));
-            room -= interface.subnets.len();
-            interface.ranks.truncate(interface.subnets.len());
-            if !subnets.is_empty() {
-                let name = interface.name.clone();
-                left_out.push(election::Interface { name, subnets, ..Default::default() });
-            }
-        }
-        (told, left_out)
+        let mut left_out: Vec<election::Interface> =
+            told.split_off(told.len().min(MOST_INTERFACES)).into_iter().map(|(_, it)| it).collect();
+        left_out.extend(shorten(&mut told));
+        (told.into_iter().map(|(_, it)| it).collect(), left_out)
     }
 
     /// This node's own addresses, in ascending order and on whatever interface: those that its kernel answers for, apart
@@ -226,6 +220,30 @@ impl Links {
     fn named(&self, patterns: &[Pattern]) -> Option<&Interface> {
         self.interfaces.iter().find(|it| patterns.iter().any(|pattern| pattern.matches(&it.name)))
     }
+}
+
+/// Leaves no more subnets than others are told of: first those that addresses name, how many of each interface is given; then
+/// those that only routes name. Returns the interfaces of which addresses' own subnets have no room, with these.
+///
+/// A program can write any number of routes: what is left out of those takes nothing away from the others.
+fn shorten(told: &mut [(usize, election::Interface)]) -> Vec<election::Interface> {
+    let named: usize = told.iter().map(|(named, _)| *named).sum();
+    let (mut room, mut routed_room) = (MOST_SUBNETS, MOST_SUBNETS.saturating_sub(named));
+    let mut left_out = Vec::new();
+    for (named, interface) in told {
+        let mut routed = interface.subnets.split_off(*named);
+        let unnamed = interface.subnets.split_off(interface.subnets.len().min(room));
+        room -= interface.subnets.len();
+        routed.truncate(routed_room);
+        routed_room -= routed.len();
+        interface.subnets.extend(routed);
+        interface.ranks.truncate(interface.subnets.len());
+        if !unnamed.is_empty() {
+            let name = interface.name.clone();
+            left_out.push(election::Interface { name, subnets: unnamed, ..Default::default() });
+        }
+    }
+    left_out
 }
 
 fn leads_somewhere(segment: &election::Interface) -> bool {

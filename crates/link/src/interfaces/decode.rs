@@ -1,10 +1,10 @@
 //! From rtnetlink messages to a snapshot.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::net::IpAddr;
 
 use arpeggio_wire::MacAddr;
-use ipnet::IpNet;
+use ipnet::{IpNet, Ipv4Net};
 use netlink_packet_route::address::{AddressAttribute, AddressFlags, AddressMessage};
 use netlink_packet_route::link::{LinkAttribute, LinkFlags, LinkInfo, LinkLayerType, LinkMessage};
 use netlink_packet_route::route::{
@@ -17,6 +17,10 @@ use super::{
     Address, AddressState, DefaultRoute, Family, Interface, Links, Medium, OnLink,
     RouterPreference, has_neighbours,
 };
+
+/// Of each family this many subnets that only routes name are taken of one interface: what programs write into the routing
+/// table has no bound, and everybody reads what comes of it.
+const MOST_ROUTED: usize = 16;
 
 /// Whether a change that the kernel reports can change the snapshot.
 ///
@@ -51,30 +55,55 @@ pub(super) fn snapshot(
     }
     let mut default_routes: Vec<_> = routes.iter().flat_map(default_hops).collect();
     default_routes.sort_by_key(|route| (route.metric, route.preference, route.family));
-    for ((index, net), metric) in metrics {
-        let owner = interfaces.binary_search_by_key(&index, |it| it.index);
-        let owner = owner.ok().map(|at| &mut interfaces[at]);
-        if let Some(owner) = owner.filter(|it| says_more(it, net, &default_routes)) {
-            owner.on_link.push(OnLink { net, metric });
-        }
+    for interface in &mut interfaces {
+        let here = metrics.range((interface.index, lowest_net())..);
+        let here = here.take_while(|((index, _), _)| *index == interface.index);
+        let here = here.map(|((_, net), metric)| OnLink { net: *net, metric: *metric });
+        interface.on_link = routed(interface, here, &default_routes);
     }
     Links { interfaces, default_routes }
 }
 
-/// Whether a route without a router says of an interface on which segment it is, which no address of it says. A tunnel has
-/// no segment, and who has no address there has nobody to ask from. Interfaces of pods and their networks, which lead
-/// nowhere else, stay what they are: a route to pods is no segment of the node.
-fn says_more(interface: &Interface, net: IpNet, default_routes: &[DefaultRoute]) -> bool {
-    let family = Family::of(net.addr());
-    let mut usable = interface.usable_addresses().map(|it| Family::of(it.net.addr()));
-    let leads_out = interface.may_be_named(&[])
-        || interface.nets_with_neighbours().next().is_some()
-        || default_routes.iter().any(|route| route.interface == interface.index);
-    interface.mac().is_some()
-        && leads_out
-        && usable.any(|it| it == family)
-        && is_of_machines(net)
-        && interface.nets().all(|named| named.trunc() != net)
+/// What comes before every other one.
+fn lowest_net() -> IpNet {
+    IpNet::V4(Ipv4Net::default())
+}
+
+/// Which of the routes without a router by an interface say on which segment it is, where no address of it says that.
+///
+/// A tunnel has no segment, and who has no address of the family there has nobody to ask from. Of each family the widest are
+/// taken if there are too many.
+fn routed(
+    interface: &Interface,
+    routes: impl Iterator<Item = OnLink>,
+    default_routes: &[DefaultRoute],
+) -> Vec<OnLink> {
+    if interface.mac().is_none() || !leads_out(interface, default_routes) {
+        return Vec::new();
+    }
+    let families: BTreeSet<Family> =
+        interface.usable_addresses().map(|it| Family::of(it.net.addr())).collect();
+    let named: BTreeSet<IpNet> = interface.nets().map(|net| net.trunc()).collect();
+    let says_more = |it: &OnLink| {
+        families.contains(&Family::of(it.net.addr()))
+            && is_of_machines(it.net)
+            && !named.contains(&it.net)
+    };
+    let (ipv4, ipv6): (Vec<OnLink>, Vec<OnLink>) =
+        routes.filter(says_more).partition(|it| it.net.addr().is_ipv4());
+    [ipv4, ipv6].into_iter().flat_map(widest).collect()
+}
+
+fn widest(mut routes: Vec<OnLink>) -> impl Iterator<Item = OnLink> {
+    routes.sort_by_key(|it| it.net.prefix_len());
+    routes.into_iter().take(MOST_ROUTED)
+}
+
+/// Whether what an interface leads to may be a segment of machines. Interfaces of pods and their networks have subnets, too,
+/// and routes to the pods of other nodes: of their kinds only one with a default route leads out of the machine.
+fn leads_out(interface: &Interface, default_routes: &[DefaultRoute]) -> bool {
+    interface.may_be_named(&[])
+        || default_routes.iter().any(|route| route.interface == interface.index)
 }
 
 /// Whether machines have addresses of their own in it. Many systems have routes for IPv4's link-local addresses, and for
@@ -201,10 +230,15 @@ fn connected(route: &RouteMessage) -> Option<(u32, IpNet)> {
         _ => None,
     });
     let net = IpNet::new(destination?, route.header.destination_prefix_length).ok()?;
-    // A router of the other family.
-    let is_via = route.attributes.iter().any(|it| matches!(it, RouteAttribute::Via(_)));
+    // By a router of the other family, or in a tunnel's packets.
+    let is_direct = !route.attributes.iter().any(|it| {
+        matches!(
+            it,
+            RouteAttribute::Via(_) | RouteAttribute::Encap(_) | RouteAttribute::EncapType(_)
+        )
+    });
     match hops(&route.attributes)[..] {
-        [(interface, None)] if is_for_everything(route) && !is_via && has_neighbours(&net) => {
+        [(interface, None)] if is_for_everything(route) && is_direct && has_neighbours(&net) => {
             Some((interface, net))
         }
         _ => None,
@@ -279,7 +313,7 @@ fn gateway(attributes: &[RouteAttribute]) -> Option<IpAddr> {
 mod tests {
     use netlink_packet_route::address::AddressHeaderFlags;
     use netlink_packet_route::link::{InfoKind, InfoPortKind};
-    use netlink_packet_route::route::RouteVia;
+    use netlink_packet_route::route::{RouteLwEnCapType, RouteVia};
 
     use super::*;
 
@@ -436,10 +470,11 @@ mod tests {
         let subnet = to([10, 9, 0, 0], 24, &[]);
         let router = RouteAttribute::Gateway(RouteAddress::Inet([10, 9, 0, 1].into()));
         let of_other_family = RouteAttribute::Via(RouteVia::Inet6("fe80::1".parse().unwrap()));
+        let in_tunnel = RouteAttribute::EncapType(RouteLwEnCapType::Ip);
         let default = route(RouteHeader::RT_TABLE_MAIN, 0, vec![RouteAttribute::Oif(7)]);
         let own = Some((32, [10, 0, 0, 5]));
         let card: Option<&str> = None;
-        let table: [(&str, _, _, Vec<RouteMessage>, &[&str]); 14] = [
+        let table: [(&str, _, _, Vec<RouteMessage>, &[&str]); 15] = [
             ("an address of its own", card, own, vec![subnet.clone()], &["10.9.0.0/24"]),
             ("twice", card, own, vec![subnet.clone(), subnet.clone()], &["10.9.0.0/24"]),
             ("named", card, Some((24, [10, 9, 0, 5])), vec![subnet.clone()], &[]),
@@ -447,24 +482,19 @@ mod tests {
             ("no address", card, None, vec![subnet.clone()], &[]),
             ("a router", card, own, vec![to([10, 9, 0, 0], 24, &[router])], &[]),
             ("IPv6's router", card, own, vec![to([10, 9, 0, 0], 24, &[of_other_family])], &[]),
+            ("a tunnel", card, own, vec![to([10, 9, 0, 0], 24, &[in_tunnel])], &[]),
             ("a pod", card, own, vec![to([10, 9, 0, 7], 32, &[])], &[]),
             ("link-local", card, own, vec![to([169, 254, 0, 0], 16, &[])], &[]),
             ("groups", card, own, vec![to([224, 0, 0, 0], 4, &[])], &[]),
             ("a bridge", Some("bridge"), own, vec![subnet.clone()], &["10.9.0.0/24"]),
             ("of a CNI", Some("vxlan"), own, vec![subnet.clone()], &[]),
+            ("a container's card", Some("veth"), own, vec![subnet, default], &["10.9.0.0/24"]),
             (
-                "a container's card",
-                Some("veth"),
-                own,
-                vec![subnet.clone(), default],
-                &["10.9.0.0/24"],
-            ),
-            (
-                "its own side",
-                Some("veth"),
-                Some((24, [10, 0, 0, 5])),
-                vec![subnet],
-                &["10.9.0.0/24"],
+                "of a CNI, with a subnet",
+                Some("openvswitch"),
+                Some((23, [10, 128, 0, 1])),
+                vec![to([10, 128, 0, 0], 14, &[]), to([172, 30, 0, 0], 16, &[])],
+                &[],
             ),
         ];
         for (what, kind, own, routes, expected) in table {
@@ -485,6 +515,36 @@ mod tests {
                 found.interfaces[0].on_link.iter().map(|it| it.net.to_string()).collect();
             assert_eq!(nets, expected, "{what}");
         }
+    }
+
+    /// A program wrote them, and there may be any number.
+    #[test]
+    fn of_many_routes_without_a_router_the_widest_count() {
+        let to = |net: IpNet| {
+            let destination = match net.addr() {
+                IpAddr::V4(address) => RouteAddress::Inet(address),
+                IpAddr::V6(address) => RouteAddress::Inet6(address),
+            };
+            let by = vec![RouteAttribute::Destination(destination), RouteAttribute::Oif(7)];
+            route(RouteHeader::RT_TABLE_MAIN, net.prefix_len(), by)
+        };
+        let address = |net: IpNet| {
+            let mut message = AddressMessage::default();
+            message.header.index = 7;
+            message.header.prefix_len = net.prefix_len();
+            message.attributes = vec![AddressAttribute::Address(net.addr())];
+            message
+        };
+        let narrow = |it: u32| IpNet::new(IpAddr::V4((0x0a00_0000 + 8 * it).into()), 29).unwrap();
+        let wide = ["172.16.0.0/16", "2001:db8::/64"].map(|net| net.parse().unwrap());
+        let routes: Vec<RouteMessage> = (0..20_000).map(narrow).chain(wide).map(to).collect();
+        let own = ["192.0.2.1/24", "2001:db8::1/128"].map(|net| address(net.parse().unwrap()));
+        let device = [LinkAttribute::Address(MAC.to_vec())];
+        let device = link(LinkLayerType::Ether, LinkFlags::Up, &device);
+        let found = snapshot(&[device], &own, &routes);
+        let found: Vec<IpNet> = found.interfaces[0].on_link.iter().map(|it| it.net).collect();
+        assert_eq!(found.len(), MOST_ROUTED + 1);
+        assert!(wide.iter().all(|net| found.contains(net)), "{found:?}");
     }
 
     #[test]
