@@ -257,7 +257,7 @@ pub(super) fn mark(version: Version) -> Vec<Expression> {
     ]
 }
 
-/// TCP that has the [mark](mark), here or at a fellow.
+/// TCP that has the [`mark`], here or at a fellow.
 fn marked(version: Version) -> Vec<Expression> {
     let dscp = version.dscp();
     let mut steps = protocol(number_of(Protocol::Tcp));
@@ -269,7 +269,7 @@ fn marked(version: Version) -> Vec<Expression> {
     steps
 }
 
-/// Nobody is left to ask for packets of `which`. Where one has the [mark](mark), some node knows a connection with its ends, and a
+/// Nobody is left to ask for packets of `which`. Where one has the [`mark`], some node knows a connection with its ends, and a
 /// backend here would reset that.
 pub(super) fn stays(version: Version, which: &[Expression], verdict: Rule) -> [Rule; 2] {
     let which = which.to_vec();
@@ -382,7 +382,7 @@ pub(super) fn nodes_map(version: Version) -> String {
 }
 
 /// Sends the packet to the next hop of its bucket. One that is not in the map stays. `unmarked`: the set of the buckets whose nodes do not
-/// know the [mark](mark), if there are any.
+/// know the [`mark`], if there are any.
 pub(super) fn pass_by_bucket(
     version: Version,
     spread: &Spread,
@@ -401,7 +401,7 @@ pub(super) fn pass_by_bucket(
     [at_the_end].into_iter().chain(unmarked).chain([passed]).collect()
 }
 
-/// Sends the packet to a next hop, unless it has the [mark](mark) and the node does not know that; where these steps have it come to that.
+/// Sends the packet to a next hop, unless it has the [`mark`] and the node does not know that; where these steps have it come to that.
 pub(super) fn pass(
     version: Version,
     which: &[Expression],

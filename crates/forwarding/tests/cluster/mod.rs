@@ -46,7 +46,7 @@ pub(crate) fn fellow(n: usize) -> Fellow {
         reach: Reach { interfaces: vec![lan] },
         macs: BTreeMap::from([(own, mac)]),
         facts: Some(NodeFacts::default()),
-        forwarder: Some(Forwarder::default()),
+        forwarder: Some(Forwarder { knows_mark: true, ..Forwarder::default() }),
     }
 }
 

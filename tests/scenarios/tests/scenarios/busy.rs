@@ -19,7 +19,7 @@ const NO_TURNS: &str = "no-turns";
 const HOLDER: &str = "holds-turns";
 
 /// How long the Service's owner has to wait for a word: a minute, and a pause between two tries.
-const TOLD_WITHIN: Duration = Duration::from_secs(120);
+const TOLD_WITHIN: Duration = Duration::from_mins(2);
 
 /// The API server has no turn for new Leases of the controller. The Service's owner is told, the API server is asked seldom,
 /// and the Service is served once there are turns again.
