@@ -465,9 +465,10 @@ impl Home {
 
     fn arpeggio_with(&self, kubeconfig: &Path, args: &[&str]) -> anyhow::Result<String> {
         let output = self.end_of_arpeggio(kubeconfig, args)?;
+        let said = String::from_utf8_lossy(&output.stdout).into_owned();
         let errors = String::from_utf8_lossy(&output.stderr);
-        ensure!(output.status.success(), "arpeggio {args:?} failed: {errors}");
-        Ok(String::from_utf8_lossy(&output.stdout).into_owned())
+        ensure!(output.status.success(), "arpeggio {args:?} failed: {errors}{said}");
+        Ok(said)
     }
 
     /// Looks until what is awaited is there.

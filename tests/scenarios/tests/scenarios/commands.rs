@@ -1,6 +1,6 @@
 //! The command in the speaker's pod, where a user gets without a login on the node.
 
-use std::time::Duration;
+use std::{process::Output, time::Duration};
 
 use anyhow::{Context as _, ensure};
 use arpeggio_lab::{Machine, observe::Capture, plan::mac_text};
@@ -89,13 +89,35 @@ fn what_a_report_holds(home: &Home) -> anyhow::Result<(String, String)> {
 
 fn somebody_who_may_read_little_gets_a_report(home: &Home) -> anyhow::Result<()> {
     let file = home.lab.folders().logs().join("small-report.tar.gz");
-    let told = home.arpeggio_as("nobody", &["report", "--file", &file.to_string_lossy()])?;
+    let report = ["report", "--file", &file.to_string_lossy()];
+    let told = ended_in_failure(&home.arpeggio_as_ends("nobody", &report)?)?;
+    ensure!(told.contains("nothing was read"), "{told}");
     ensure!(told.contains("leases (API group \"coordination.k8s.io\""), "{told}");
-    let status = home.arpeggio_as_ends("nobody", &["status"])?;
-    let said = String::from_utf8_lossy(&status.stdout).into_owned();
-    ensure!(status.status.code() == Some(1), "nothing could be read: {status:?}");
-    ensure!(said.contains("you need the permission to \"list\" them"), "{said}");
+    ensure!(!file.exists(), "a report without anything in it was written");
+    let told = ended_in_failure(&home.arpeggio_as_ends("nobody", &["status"])?)?;
+    ensure!(told.contains("you need the permission to \"list\" them"), "{told}");
+
+    let (role, binding) = (["role", "reader"], ["rolebinding", "reader"]);
+    let of_pods = [&role[..], &["--verb=list", "--resource=pods"]].concat();
+    let to_nobody = [&binding[..], &["--role=reader", "--user=nobody"]].concat();
+    let kubectl =
+        |verb, args: &[&str]| home.lab.kubectl(&[&[verb, "-n", "arpeggio-system"], args].concat());
+    kubectl("create", &of_pods)?;
+    kubectl("create", &to_nobody)?;
+    let told = home.wait_until("the Role is known", || Ok(home.arpeggio_as("nobody", &report)?));
+    kubectl("delete", &binding)?;
+    kubectl("delete", &role)?;
+    let told = told?;
+    ensure!(told.contains("leases (API group \"coordination.k8s.io\""), "{told}");
+    ensure!(file.exists(), "{told}");
     Ok(())
+}
+
+/// What the command printed that has to have failed.
+fn ended_in_failure(end: &Output) -> anyhow::Result<String> {
+    let said = String::from_utf8_lossy(&end.stdout).into_owned();
+    ensure!(end.status.code() == Some(1), "{end:?}");
+    Ok(said)
 }
 
 /// Every link of the lab is a wire, and answers at once.
