@@ -21,6 +21,7 @@ use arpeggio_runtime::{
     events::{EventQueue, Kind, News},
     failure::Failure,
     guarded::Guarded,
+    server_clock,
     telemetry::causes,
     wall_clock,
 };
@@ -175,8 +176,8 @@ impl Executor {
         match effect {
             Effect::Claim(claim, claimed_for) => {
                 // Not when it was decided: it may have waited for its turn, and by the difference to the time at which the Lease is
-                // created one is known that a backup has brought.
-                let since = Time(wall_clock::now());
+                // created one is known that a backup has brought. So it is said by the clock that dates the Lease.
+                let since = Time(server_clock::now());
                 self.claim(claim.address, &claim.made(claimed_for, &since)).await
             }
             Effect::Join(amendment) | Effect::Amend(amendment) => self.amend(amendment).await,

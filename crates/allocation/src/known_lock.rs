@@ -210,12 +210,11 @@ impl KnownLock {
     /// The lock, with what the times of its Lease say of it.
     fn timed(self, lease: &Lease) -> Self {
         let created = lease.creation_timestamp();
-        let had_since = self.had_since(created.as_ref());
-        let is_ahead =
-            |since: &Time| had_since.as_ref().is_some_and(|had| is_far_ahead(since, had));
+        // By the API server's clock alone: that of its node may be hours behind.
+        let is_ahead = |since: &Time| created.as_ref().is_some_and(|it| is_far_ahead(since, it));
         let said = self.claimed_since.clone().filter(|since| !is_ahead(since));
         let says_since = said.is_some();
-        let claimed_since = said.or(had_since);
+        let claimed_since = said.or_else(|| self.had_since(created.as_ref()));
         let restored = restored(created.as_ref(), claimed_since.as_ref());
         Self { restored, created, claimed_since, says_since, ..self }
     }

@@ -13,7 +13,7 @@
 //! | annotation `arpeggio.dev/pool` | the pool that it came from, or, when another one has it by now, that one as soon as all of the Services may have it from there |
 //! | annotation `arpeggio.dev/services` | the Services that are reached at it, in the order in which they came: `NAMESPACE/NAME/UID,...` |
 //! | annotation `arpeggio.dev/claimed-for` | which of them the controller has claimed it for last, and which version of it was known then: `UID@RESOURCEVERSION` |
-//! | annotation `arpeggio.dev/claimed-since` | since when the address is claimed, by the clock of the controller (RFC 3339): a Lease that was created later than that a backup has brought, whoever has taken it since; absent: an earlier release has claimed it |
+//! | annotation `arpeggio.dev/claimed-since` | since when the address is claimed, by the API server's clock (RFC 3339): a Lease that was created later than that a backup has brought, whoever has taken it since; absent: an earlier release has claimed it |
 //! | annotation `arpeggio.dev/announce` | where it may be announced, and whether it is asked for first ([`WrittenAnnounceTerms`]); absent: everywhere, yes |
 //! | annotation `arpeggio.dev/spread` | `nodes`: all nodes that can are to serve it; absent, or anything else: the one that announces it |
 //! | annotation `arpeggio.dev/stranger` | the MAC address of a machine that is none of ours and answers at the address |
@@ -170,7 +170,7 @@ pub struct LockRecord {
     pub claim: Claim,
     /// For which Service the claim was written last.
     pub claimed_for: Option<ClaimedFor>,
-    /// Since when the address is claimed, by the clock of the controller.
+    /// Since when the address is claimed, by the API server's clock.
     pub claimed_since: Option<Time>,
     /// The address was given back, and nobody gets it before this time.
     pub resting_until: Option<Time>,

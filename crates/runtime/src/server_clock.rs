@@ -1,7 +1,8 @@
 //! The time of day by the API server's clock, as far as its answers tell (the header `Date`).
 //!
 //! The clock of a user's machine may be hours off, and is nobody's business: how old something is that the cluster dates is
-//! told by the cluster's own clock. Nothing is decided by it.
+//! told by the cluster's own clock. All that is decided by it is whether a backup has brought a lock, for which both times have to be
+//! by one clock.
 
 use std::sync::atomic::{AtomicI64, Ordering};
 

@@ -540,6 +540,23 @@ fn a_lock_that_came_back_with_a_backup_waits_for_its_service_whatever_time_it_wa
     assert_eq!(other.addresses("web"), ["10.0.0.1"]);
 }
 
+/// A node without a battery for its clock has been started. What the lock says itself was written by another clock.
+#[test]
+fn a_lock_says_since_when_it_is_claimed_also_when_the_clock_of_its_node_is_behind() {
+    let mut lab = lab(plain());
+    lab.wait(Duration::from_hours(3));
+    lab.create("web");
+    let said = |lab: &Lab| lock::parse(lab.lease("address-10.0.0.1")).unwrap().claimed_since;
+    let (before, behind) = (said(&lab), lab.time.checked_sub(Duration::from_hours(2)).unwrap());
+    assert!(before.is_some());
+    lab.cluster.take_lock_at("10.0.0.1", &cluster::after(behind));
+    lab.restart();
+    lab.cluster.announce_on("home", "eth1");
+    lab.settle();
+    assert_eq!(lab.count("amend"), 1);
+    assert_eq!(said(&lab), before);
+}
+
 /// The watch does not show such a one: who wants its address finds it.
 #[test]
 fn a_lock_that_came_back_without_its_label_waits_for_its_service_all_the_same() {
