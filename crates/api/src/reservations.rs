@@ -11,7 +11,7 @@ use std::{
     net::IpAddr,
 };
 
-use arpeggio_election::{Interface, Reach};
+use arpeggio_election::{Interface, Reach, own_address};
 use arpeggio_ipam::Reservation;
 use ipnet::IpNet;
 
@@ -30,7 +30,7 @@ impl Reservations {
     /// Adds what the node's speaker reports of its interfaces.
     pub fn add_reach(&mut self, node: &str, reach: &Reach) {
         for Interface { subnets, gateways, .. } in &reach.interfaces {
-            self.add_node(node, subnets.iter().map(IpNet::addr));
+            self.add_node(node, subnets.iter().filter_map(own_address));
             for gateway in gateways {
                 self.add(*gateway, Reservation::Gateway(node.to_owned()));
             }
@@ -98,7 +98,16 @@ mod tests {
 
     #[test]
     fn what_a_subnet_and_its_router_need() {
-        let table: [(&[&str], &[&str], &[&str]); 7] = [
+        let table: [(&[&str], &[&str], &[&str]); 9] = [
+            (
+                &["10.5.0.0/24"],
+                &[],
+                &[
+                    "10.5.0.0: it is the network address of 10.5.0.0/24",
+                    "10.5.0.255: it is the broadcast address of 10.5.0.0/24",
+                ],
+            ),
+            (&["fd05::/64"], &[], &["fd05::: it is the network address of fd05::/64"]),
             (
                 &["192.168.0.11/24"],
                 &["192.168.0.1"],

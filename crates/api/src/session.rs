@@ -25,7 +25,7 @@ use std::{
 };
 
 use arpeggio_election::{
-    EndReason, Epoch, Interface, Node, Pattern, Reach, Session, SessionState, Version,
+    EndReason, Epoch, Interface, Node, Pattern, Reach, Session, SessionState, Version, own_address,
 };
 use ipnet::IpNet;
 use k8s_openapi::{
@@ -124,7 +124,7 @@ pub fn named_addresses(
     wanted: impl Fn(&IpAddr) -> bool,
 ) -> BTreeSet<IpAddr> {
     let said: BTreeSet<IpAddr> =
-        reach.interfaces.iter().flat_map(|it| &it.subnets).map(IpNet::addr).collect();
+        reach.interfaces.iter().flat_map(|it| &it.subnets).filter_map(own_address).collect();
     let (wanted, others): (Vec<IpAddr>, Vec<IpAddr>) =
         own.difference(&said).partition(|address| wanted(address));
     wanted.into_iter().chain(others).take(MOST_OWN_ADDRESSES).collect()

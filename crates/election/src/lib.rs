@@ -80,7 +80,7 @@ pub use model::{
 };
 pub use pattern::Pattern;
 pub use questions::{Purpose, Question};
-pub use reach::{Interface, Reach};
+pub use reach::{Interface, Reach, own_address};
 pub use role::Role;
 pub use settings::{Profile, Settings, UnsafeSettings};
 pub use stranded::Stranded;

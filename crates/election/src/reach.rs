@@ -20,7 +20,8 @@ pub struct Reach {
 pub struct Interface {
     /// Its name.
     pub name: String,
-    /// The node's addresses on it, with the prefix length of their subnets.
+    /// The node's addresses on it, with the prefix length of their subnets; of a subnet in which the node has no address, the
+    /// subnet itself (see [`own_address`]).
     pub subnets: Vec<IpNet>,
     /// For each of `subnets`, how many other interfaces the node rather uses for the same subnet; 0 where nothing is said.
     pub ranks: Vec<u8>,
@@ -113,6 +114,13 @@ impl Interface {
     fn is_default(&self, address: IpAddr) -> bool {
         if address.is_ipv4() { self.default_ipv4 } else { self.default_ipv6 }
     }
+}
+
+/// The node's address that a subnet of its [`Interface`] names, if it has one there: none is the first address of a subnet with
+/// room for others, which means the subnet itself (RFC 1122 section 3.2.1.3) or any of its routers (RFC 4291 section 2.6.1).
+pub fn own_address(net: &IpNet) -> Option<IpAddr> {
+    let has_room = net.max_prefix_len() - net.prefix_len() >= 2;
+    (!has_room || net.addr() != net.network()).then(|| net.addr())
 }
 
 /// A subnet of one address has no room for any.

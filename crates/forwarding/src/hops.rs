@@ -2,7 +2,7 @@
 
 use core::net::IpAddr;
 
-use arpeggio_election::{Interface, Node};
+use arpeggio_election::{Interface, Node, own_address};
 use ipnet::IpNet;
 
 use crate::{
@@ -57,7 +57,8 @@ fn link(
     pairs.find_map(|(own, net)| {
         let is_shared = own.trunc() == net.trunc() && own.addr() != net.addr();
         let (own_mac, mac) = (mac_of(from, out)?, mac_of(to, into)?);
-        is_shared.then_some((own_mac, (net.addr(), mac)))
+        let next_hop = own_address(net).filter(|_| is_shared)?;
+        Some((own_mac, (next_hop, mac)))
     })
 }
 

@@ -5,7 +5,7 @@ use std::{
     net::{IpAddr, Ipv4Addr},
 };
 
-use arpeggio_election::{NodeFacts, Pattern, Rule};
+use arpeggio_election::{NodeFacts, Pattern, Rule, own_address};
 use arpeggio_ipam::AddressRange;
 use ipnet::IpNet;
 
@@ -215,8 +215,8 @@ fn live(facts: &Facts) -> impl Iterator<Item = &Session> {
 pub(super) fn node_addresses(facts: &Facts) -> BTreeSet<IpAddr> {
     let nodes =
         facts.nodes.as_deref().unwrap_or_default().iter().flat_map(|it| it.addresses.clone());
-    let sessions =
-        live(facts).flat_map(|it| it.own.iter().copied().chain(it.subnets.iter().map(IpNet::addr)));
+    let sessions = live(facts)
+        .flat_map(|it| it.own.iter().copied().chain(it.subnets.iter().filter_map(own_address)));
     nodes.chain(sessions).collect()
 }
 
