@@ -17,7 +17,7 @@ use super::{
     clock::is_far_ahead,
     exchange::Exchange,
     outcome::{FOREIGN_STATUS, Hint, Outcome, Reason, Replacement, Terminating},
-    rivals::{Contest, Said, Saying},
+    rivals::{Contest, List, Said, Saying},
     setbacks::Work,
     wording::{self, Difference},
 };
@@ -119,7 +119,7 @@ impl View<'_> {
     }
 
     /// What a Service has by a lock beside what is `listed`, when another program has written its status: for the grace period,
-    /// since that may be a slip, or soon be undone; but nothing that it cannot share any more with those who came before it.
+    /// since that may be a slip, or soon be undone; but nothing that it is to leave to those who came before it.
     fn retained(&self, listed: &[IpAddr]) -> Vec<IpAddr> {
         let service = &self.record.service;
         let lasts = |it: &IpAddr| {
@@ -127,7 +127,7 @@ impl View<'_> {
             !self.index.periods.grace.is_zero() && end.is_none_or(|end| end > *self.now)
         };
         let is_kept =
-            |it: &IpAddr| self.index.names(service, *it) && self.clash(*it).is_none() && lasts(it);
+            |it: &IpAddr| self.index.names(service, *it) && !self.is_parting(*it) && lasts(it);
         self.unlisted(listed).filter(is_kept).collect()
     }
 
@@ -219,15 +219,6 @@ impl View<'_> {
     /// is seen first.
     fn clash(&self, address: IpAddr) -> Option<&Clash> {
         self.index.allocator.parting(self.owner, address)
-    }
-
-    /// Those of its addresses that the Service is to leave to others, unless they agree in a moment.
-    fn parting(&self) -> impl Iterator<Item = Leaving> {
-        let listed = self.record.ingress.addresses.iter();
-        listed.filter_map(|address| {
-            let why = Misfit::Clash(self.clash(*address)?.clone());
-            Some(Leaving { address: *address, why })
-        })
     }
 
     /// Nothing can be planned. What the Service has it keeps as long as pools allow it.
@@ -366,12 +357,17 @@ impl View<'_> {
         !expiring.is_empty() && (self.index.periods.grace.is_zero() || expiring.iter().all(ends))
     }
 
-    /// The outcome, with what the Service is to leave to others.
+    /// The outcome, with what the Service is to leave to others, unless they agree in a moment: of what its status lists, and of
+    /// what it has beside a list of another program.
     fn parted(&self, mut outcome: Outcome) -> Outcome {
-        for parting in self.parting() {
-            outcome.parting.push(parting.address);
-            if !outcome.addresses.contains(&parting.address) {
-                outcome.leaving.push(parting);
+        let listed = &self.record.ingress.addresses;
+        let retained = self.unlisted(listed).filter(|_| outcome.is_foreign());
+        let all: Vec<IpAddr> = listed.iter().copied().chain(retained).collect();
+        for address in all {
+            let Some(clash) = self.clash(address) else { continue };
+            outcome.parting.push(address);
+            if listed.contains(&address) && !outcome.addresses.contains(&address) {
+                outcome.leaving.push(Leaving { address, why: Misfit::Clash(clash.clone()) });
             }
         }
         outcome
@@ -688,6 +684,7 @@ impl Index {
 
     fn unrenounce(&mut self, owner: &Owner) -> Option<Task> {
         let record = self.services.get(owner)?;
+        let contest = self.contest(owner, false);
         let ingress = &record.ingress;
         let conditions = record.conditions.iter().filter(|it| it.type_ != ADDRESS_RELEASING);
         let write = ServiceWrite {
@@ -695,10 +692,10 @@ impl Index {
             addresses: ingress.is_ours().then(|| ingress.addresses.clone()),
             conditions: conditions.cloned().collect(),
             releasing: Vec::new(),
-            news: Vec::new(),
+            news: contest.unmasks.as_deref().map(wording::contested).into_iter().collect(),
             refusal: None,
         };
-        self.write(owner, write, Contest::default())
+        self.write(owner, write, contest)
     }
 
     /// Nothing is amiss with a Service that is not for us, or is gone.
@@ -725,13 +722,14 @@ impl Index {
 
     fn write(&mut self, owner: &Owner, write: ServiceWrite, contest: Contest) -> Option<Task> {
         let said = Said::of(write.addresses.as_deref(), &write.conditions, &write.releasing);
+        let leaves = List::after(write.addresses.as_deref(), &write.record.ingress);
         let clears = write.addresses.as_ref().is_none_or(Vec::is_empty);
         let subject = Subject::Service(owner.clone());
         let task = self.task(subject, Effect::WriteService(Box::new(write)))?;
         if clears {
             self.forget_written(owner);
         }
-        self.saying.insert(owner.clone(), Saying { said, contest });
+        self.saying.insert(owner.clone(), Saying { said, contest, leaves });
         Some(task)
     }
 }

@@ -66,7 +66,7 @@ use crate::{
     known_lock::KnownLock,
     news::News,
     pace::Pace,
-    rivals::{Rival, Said, Saying},
+    rivals::{List, Rival, Said, Saying},
     setbacks::{Setbacks, Underway, Work},
     turns::Turns,
     waiting::Waiting,
@@ -180,6 +180,8 @@ pub struct Index {
     saying: BTreeMap<Owner, Saying>,
     /// The addresses that we have written there last.
     written: BTreeMap<Owner, Vec<IpAddr>>,
+    /// What the status listed when we had written it last, whoever had made the list.
+    left: BTreeMap<Owner, List>,
     /// Programs that have overwritten it.
     rivals: BTreeMap<Owner, Rival>,
     /// What users are to be told, and of which object.

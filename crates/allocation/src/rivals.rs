@@ -9,7 +9,7 @@ use std::{
     time::Duration,
 };
 
-use arpeggio_api::service::STATUS_CONTESTED;
+use arpeggio_api::service::{Ingress, STATUS_CONTESTED};
 use arpeggio_ipam::Owner;
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::{Condition, Time};
 
@@ -66,6 +66,26 @@ impl Said {
 pub(super) struct Saying {
     pub(super) said: Said,
     pub(super) contest: Contest,
+    /// What the list is then.
+    pub(super) leaves: List,
+}
+
+/// What the status of a Service lists.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub(super) struct List {
+    addresses: Vec<IpAddr>,
+    /// Whether there are entries that are not addresses.
+    has_others: bool,
+}
+
+impl List {
+    /// These addresses, or, where nothing is written there, what there is.
+    pub(super) fn after(addresses: Option<&[IpAddr]>, ingress: &Ingress) -> Self {
+        match addresses {
+            Some(addresses) => Self { addresses: addresses.to_vec(), has_others: false },
+            None => Self { addresses: ingress.addresses.clone(), has_others: ingress.has_others },
+        }
+    }
 }
 
 /// What it means for a contest that a status is written.
@@ -108,16 +128,16 @@ impl Index {
         record.request.is_some() && still_ours && robbed
     }
 
-    /// Whether somebody else has listed other addresses in the status of `owner` than we had, which the Service is to have
-    /// from now on: they are free, and of a pool.
+    /// Whether somebody else has made another list in the status of `owner` than there was when we had written it last, while
+    /// the Service has an address of ours.
     fn is_overruled(&self, owner: &Owner) -> bool {
-        let (Some(record), Some(written)) = (self.services.get(owner), self.written.get(owner))
-        else {
+        let (Some(record), Some(left)) = (self.services.get(owner), self.left.get(owner)) else {
             return false;
         };
         let ingress = &record.ingress;
-        let adopted = ingress.addresses.iter().all(|it| self.allocator.holds(owner, *it));
-        !ingress.is_ours() && !ingress.is_empty() && ingress.addresses != *written && adopted
+        let is_other = !ingress.is_ours() && List::after(None, ingress) != *left;
+        let concerns_us = ingress.is_empty() || !self.locked_by(owner).is_empty();
+        record.request.is_some() && is_other && concerns_us
     }
 
     /// Whether to leave the status of `owner` to a rival for a while. It is looked at again in time.
@@ -203,8 +223,9 @@ impl Index {
     /// Takes note that what was to be written was. Only now has a status been restored, and has anybody been told.
     pub(super) fn note_said(&mut self, subject: &Subject, now: &Time) {
         let Subject::Service(owner) = subject else { return };
-        let Some(Saying { said, contest }) = self.saying.remove(owner) else { return };
+        let Some(Saying { said, contest, leaves }) = self.saying.remove(owner) else { return };
         self.said.insert(owner.clone(), said);
+        self.left.insert(owner.clone(), leaves);
         if contest.restores && self.services.contains_key(owner) {
             self.rival_at(owner, contest.manager, now).times += 1;
         }
@@ -219,6 +240,7 @@ impl Index {
         self.said.clear();
         self.rivals.clear();
         self.written.clear();
+        self.left.clear();
         let owners: Vec<Owner> = self.services.keys().cloned().collect();
         owners.iter().for_each(|owner| self.note_written(owner));
     }
@@ -235,6 +257,7 @@ impl Index {
         let Some(record) = self.services.get(owner) else { return };
         if record.ingress.is_ours() && !record.ingress.is_empty() {
             self.written.insert(owner.clone(), record.ingress.addresses.clone());
+            self.left.insert(owner.clone(), List::after(None, &record.ingress));
         }
     }
 
@@ -247,6 +270,7 @@ impl Index {
     pub(super) fn forget_rival(&mut self, owner: &Owner) {
         self.rivals.remove(owner);
         self.written.remove(owner);
+        self.left.remove(owner);
         self.said.remove(owner);
         // What is under way is of no interest any more, either.
         self.saying.remove(owner);

@@ -33,6 +33,7 @@ fn remains(index: &Index) -> Vec<(&'static str, usize)> {
         said,
         saying,
         written,
+        left,
         rivals,
         outbox,
         // Of the surroundings, which are told as a whole.
@@ -82,6 +83,7 @@ fn remains(index: &Index) -> Vec<(&'static str, usize)> {
         ("said", said.len()),
         ("saying", saying.len()),
         ("written", written.len()),
+        ("left", left.len()),
         ("rivals", rivals.len()),
         ("outbox", outbox.len()),
     ];

@@ -63,6 +63,31 @@ fn two_kinds_of_meddling_by_turns_cost_a_bounded_number_of_writes_a_minute() {
     }
 }
 
+/// Slowly enough not to be held back by what may be written in a minute.
+#[test]
+fn two_kinds_of_meddling_that_go_on_for_long_cost_few_writes_a_minute() {
+    const MINUTES: usize = 10;
+    for (number, (first, one)) in MEDDLING.into_iter().enumerate() {
+        for (second, other) in MEDDLING.into_iter().skip(number + 1) {
+            let mut lab = Lab::with_pools(&[HOME]);
+            lab.create("web");
+            for round in 0..150 {
+                // It has gone on for five minutes.
+                if round == 50 {
+                    lab.writes.clear();
+                    lab.told.clear();
+                }
+                let meddle = if round % 2 == 0 { one } else { other };
+                meddle(&mut lab.cluster, round);
+                lab.seconds(6);
+            }
+            let what = format!("{first}, {second}: {:?}", lab.writes);
+            assert!(lab.writes.len() <= 4 * MINUTES, "{what}");
+            assert!(lab.told.len() <= MINUTES, "{what}: {:?}", lab.told);
+        }
+    }
+}
+
 #[test]
 fn who_changes_a_status_in_ever_other_ways_is_named_once() {
     let mut lab = Lab::with_pools(&[HOME]);

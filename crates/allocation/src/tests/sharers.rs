@@ -271,6 +271,33 @@ fn who_is_to_leave_others_loses_what_another_program_wrote_in_its_status_too() {
 }
 
 #[test]
+fn who_cannot_share_its_address_any_more_keeps_it_beside_a_list_of_another_program_for_a_moment() {
+    for (agrees, restarts) in [(false, false), (false, true), (true, false), (true, true)] {
+        let mut lab = two("Cluster");
+        lab.cluster.set_ingress("second", "203.0.113.9", "cloud");
+        lab.settle();
+        lab.cluster.annotate("second", KEY.0, "other");
+        lab.settle();
+        if restarts {
+            lab.restart();
+        }
+        lab.seconds(4);
+        assert_eq!(lab.sharers("10.0.0.1"), ["first", "second"], "restarts: {restarts}");
+        if agrees {
+            lab.cluster.annotate("first", KEY.0, "other");
+            lab.settle();
+        }
+        lab.seconds(20);
+        let expected: &[&str] = if agrees { &["first", "second"] } else { &["first"] };
+        assert_eq!(lab.sharers("10.0.0.1"), expected, "restarts: {restarts}");
+        assert_eq!(lab.addresses("second"), ["203.0.113.9"]);
+        lab.restart();
+        lab.seconds(20);
+        assert_eq!(lab.writes, [""; 0], "{agrees}, restarts: {restarts}");
+    }
+}
+
+#[test]
 fn who_shares_with_a_service_whose_request_is_not_understood_shares_on() {
     let mut lab = two("Cluster");
     lab.cluster.annotate("first", "arpeggio.dev/address-pool", "a,");
