@@ -23,7 +23,6 @@ use arpeggio_runtime::{
     guarded::Guarded,
     server_clock,
     telemetry::causes,
-    wall_clock,
 };
 use k8s_openapi::{
     api::{
@@ -631,7 +630,7 @@ mod tests {
         }
         executor.start(Task { subject, effect: claim() });
         tokio::time::sleep(Duration::from_millis(50)).await;
-        let before = wall_clock::now();
+        let before = server_clock::now();
         turns.clear();
         let report = tokio::time::timeout(TIME_LIMIT, reports.recv()).await.unwrap().unwrap();
         assert!(report.result.is_ok(), "{report:?}");
