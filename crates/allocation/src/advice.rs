@@ -125,7 +125,7 @@ impl Index {
             Step::Mark(address, None) => vec![Advice::GraceEnds(address)],
             // It stays until the others of the ring have promised theirs.
             Step::Promise(address, _) => vec![self.keeps(owner, address)],
-            Step::Claim(address) => self.claims(owner, address),
+            Step::Claim(address, _) => self.claims(owner, address),
             Step::Settle(outcome) => self.settles(owner, &outcome),
         }
     }

@@ -26,8 +26,9 @@ use crate::effect::{Effect, ServiceWrite, Subject, Task};
 /// The next step for one Service.
 #[derive(Debug, PartialEq)]
 pub(super) enum Step {
-    /// Create or change the lock of this address, so that it names the Service in its present version.
-    Claim(IpAddr),
+    /// Create or change the lock of this address, so that it names the Service in its present version. The other address, which
+    /// it needs as well, is claimed after that, and given to nobody meanwhile.
+    Claim(IpAddr, Option<IpAddr>),
     /// Bring the status in line, and then the locks.
     Settle(Box<Outcome>),
     /// Say on the lock of this address that the grace period began at that time, or that there is none.
@@ -231,14 +232,19 @@ impl View<'_> {
         let extra = self
             .unlisted(listed)
             .filter(|it| self.clash(*it).is_none() && self.is_due(request, *it));
-        let mut extra: Vec<IpAddr> = extra.collect();
+        let aside = self.index.aside.get(self.owner).copied();
+        let mut extra: Vec<IpAddr> = extra.chain(aside).collect();
         extra.sort_by_key(|it| Family::of(*it) != request.families.first());
         // What the status says already stays in its order.
         let mut held = listed.to_vec();
         held.extend(extra);
         let plan = self.plan(request, &held);
         if let Some(choice) = next_claim(request.families, &plan.add) {
-            return self.obtain(choice.address, renounced.contains(&choice.address));
+            let address = choice.address;
+            return match self.obtain(address, renounced.contains(&address)) {
+                Step::Claim(address, None) => Step::Claim(address, other_half(&plan.add, address)),
+                step => step,
+            };
         }
         held.retain(|it| !plan.leaving.iter().any(|leaving| leaving.address == *it));
         let is_refused = plan.refusal.is_some();
@@ -311,7 +317,7 @@ impl View<'_> {
     fn claim(&self, address: IpAddr) -> Step {
         let lock = self.index.locks.get(&address).filter(|lock| lock.is_newer);
         let Some(why) = lock.and_then(|lock| lock.reservation.clone()) else {
-            return Step::Claim(address);
+            return Step::Claim(address, None);
         };
         let refusal = Refusal::Address { address, why: UnfitAddress::Reserved(why) };
         Step::Settle(Box::new(self.unclaimable(Reason::NoneToGive(refusal, Hint::None))))
@@ -469,9 +475,29 @@ fn next_claim(families: Families, add: &[Choice]) -> Option<&Choice> {
     }
 }
 
+/// What else is claimed for somebody who needs one of each family.
+fn other_half(add: &[Choice], address: IpAddr) -> Option<IpAddr> {
+    add.iter().map(|choice| choice.address).find(|it| Family::of(*it) != Family::of(address))
+}
+
 impl Index {
     /// The next task for one Service, if any.
     pub(super) fn decide_service(&mut self, owner: &Owner, now: &Time) -> Option<Task> {
+        let task = self.next_task(owner, now);
+        if !self.claiming.contains_key(owner) {
+            self.set_nothing_aside(owner);
+        }
+        task
+    }
+
+    /// Nothing is set aside for `owner` any more.
+    pub(super) fn set_nothing_aside(&mut self, owner: &Owner) {
+        if self.aside.remove(owner).is_some() {
+            self.recall(owner);
+        }
+    }
+
+    fn next_task(&mut self, owner: &Owner, now: &Time) -> Option<Task> {
         self.waiting.remove(owner);
         if self.yields_to_rival(owner, now) {
             return None;
@@ -483,7 +509,7 @@ impl Index {
                 self.forget_lacks(owner);
                 None
             }
-            Step::Claim(_) | Step::Mark(..) | Step::Promise(..)
+            Step::Claim(..) | Step::Mark(..) | Step::Promise(..)
                 if self.is_held_back(&Subject::Service(owner.clone()), Work::Locks) =>
             {
                 let refused = self.refusal_of_locks(owner)?;
@@ -491,10 +517,12 @@ impl Index {
             }
             // What is claimed is to be written in the status next. While that is refused, two that share an address would
             // take turns in claiming it.
-            Step::Claim(_) if self.is_held_back(&Subject::Service(owner.clone()), Work::Status) => {
+            Step::Claim(..)
+                if self.is_held_back(&Subject::Service(owner.clone()), Work::Status) =>
+            {
                 None
             }
-            Step::Claim(address) => self.claim(owner, address),
+            Step::Claim(address, other) => self.claim(owner, address, other),
             Step::Settle(outcome) => self.settle(owner, *outcome, now),
             Step::Mark(address, since) => self.mark(owner, address, since),
             Step::Promise(address, heir) => self.promise(owner, address, &heir),
@@ -530,7 +558,7 @@ impl Index {
         !matches!(step, Step::Settle(outcome) if outcome.refusal.is_some() || outcome.wants_more)
     }
 
-    fn claim(&mut self, owner: &Owner, address: IpAddr) -> Option<Task> {
+    fn claim(&mut self, owner: &Owner, address: IpAddr, other: Option<IpAddr>) -> Option<Task> {
         if !self.turns.has(address, &Subject::Service(owner.clone())) {
             return None;
         }
@@ -541,6 +569,10 @@ impl Index {
             self.take(owner, address).ok()?;
         }
         self.claiming.insert(owner.clone(), address);
+        self.set_nothing_aside(owner);
+        if let Some(other) = other.filter(|it| self.take(owner, *it).is_ok()) {
+            self.aside.insert(owner.clone(), other);
+        }
         let effect = if let Some(lock) = self.locks.get(&address) {
             let uid = service.uid.clone();
             let mut amendment = self.with_terms(lock.joined(address, service, version));

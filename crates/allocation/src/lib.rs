@@ -125,6 +125,8 @@ pub struct Index {
     allocator: Allocator,
     /// Addresses whose lock is being created.
     claiming: BTreeMap<Owner, IpAddr>,
+    /// What a Service will claim next, which needs it beside what it claims now.
+    aside: BTreeMap<Owner, IpAddr>,
 
     /// Services to look at.
     dirty: BTreeSet<Owner>,
@@ -316,6 +318,9 @@ impl Index {
         match result {
             Err(failed) => {
                 self.forget_saying(&subject);
+                if let Subject::Service(owner) = &subject {
+                    self.set_nothing_aside(owner);
+                }
                 if let Subject::Record(uid) = &subject {
                     self.declarations.remembered.failed(uid);
                 }

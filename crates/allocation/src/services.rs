@@ -113,6 +113,7 @@ impl Index {
             self.forget_lacks(owner);
             self.untold.remove(owner);
             self.forget_rival(owner);
+            self.aside.remove(owner);
             self.forget_setbacks(&Subject::Service(owner.clone()));
             self.suspects.extend(self.locked_by(owner));
             self.heirlooms_of(owner);
@@ -137,6 +138,7 @@ impl Index {
         let has_reason = |address| {
             self.has_lock(owner, address)
                 || self.claiming.get(owner) == Some(&address)
+                || self.aside.get(owner) == Some(&address)
                 || stated.is_some_and(|ingress| ingress.addresses.contains(&address))
         };
         let (held, loose): (Vec<_>, Vec<_>) =

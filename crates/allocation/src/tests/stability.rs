@@ -400,3 +400,27 @@ fn a_service_that_comes_just_before_its_pool_is_warned_of_nothing() {
         assert_eq!((lab.addresses("web").len(), warned), (usize::from(comes), !comes));
     }
 }
+
+/// Who came later asks for one address only, and is done with it before the first has its other one.
+#[test]
+fn who_needs_an_address_of_each_family_and_has_waited_longest_gets_both() {
+    let mut lab = Lab::with_pools(&[HOME]);
+    lab.cluster.create_service("both", &[]);
+    lab.cluster.set_cluster_addresses("both", &["10.96.0.1", "fd00:96::1"]);
+    lab.cluster.require_dual_stack("both");
+    lab.settle();
+    lab.seconds(10);
+    lab.cluster.create_service("later", &[]);
+    lab.cluster.set_cluster_addresses("later", &["fd00:96::2"]);
+    lab.settle();
+    assert_eq!((lab.addresses("both"), lab.addresses("later")), (vec![], vec![]));
+    lab.writes.clear();
+    lab.cluster.set_pool("home", &[HOME.1[0], "fd00::1"]);
+    lab.settle();
+    assert_eq!(lab.addresses("both"), ["10.0.0.1", "fd00::1"]);
+    assert_eq!(lab.addresses("later"), [""; 0]);
+    assert_eq!((lab.count("claim"), lab.count("release")), (2, 0), "{:?}", lab.writes);
+    lab.cluster.delete_service("both");
+    lab.wait(Duration::from_mins(1));
+    assert_eq!(lab.addresses("later"), ["fd00::1"]);
+}
