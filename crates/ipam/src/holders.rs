@@ -69,8 +69,8 @@ impl Holders {
     }
 
     /// Records that these hold `address`, in this order and on these terms, whatever theirs were before; whether that is any
-    /// news. Those come first whose terms are as they were and clashed with nobody's: who changes is the one to leave. Of two
-    /// whose terms clash the later one is parting.
+    /// news. Those come first whose terms are as they were and clashed with nobody's: who changes is the one to leave. So is
+    /// who shares with nobody any more. Of two others whose terms clash the later one is parting.
     pub(crate) fn recall_all(
         &mut self,
         address: IpAddr,
@@ -304,7 +304,9 @@ fn recalled(
         let known = before.get(owner);
         known.is_some_and(|known| known.terms == *terms && known.parting.is_none())
     };
-    let (unchanged, changed): (Vec<_>, Vec<_>) = in_order.into_iter().partition(is_unchanged);
+    let (unchanged, mut changed): (Vec<_>, Vec<_>) = in_order.into_iter().partition(is_unchanged);
+    // Who shares with nobody has changed, and not those who still share, whoever came first.
+    changed.sort_by_key(|(_, terms)| matches!(terms, SharingTerms::Alone));
     for (owner, terms) in unchanged.into_iter().chain(changed) {
         let lasting = |why: &Disagreement| !why.bars_newcomers_only();
         let clash = |(with, theirs): &(Owner, SharingTerms)| {

@@ -298,6 +298,20 @@ fn who_cannot_share_its_address_any_more_keeps_it_beside_a_list_of_another_progr
 }
 
 #[test]
+fn who_lost_its_sharing_key_while_no_controller_ran_leaves_those_who_have_theirs() {
+    for name in ["first", "second"] {
+        let mut lab = two("Cluster");
+        lab.cluster.annotate(name, KEY.0, "");
+        lab.restart();
+        lab.seconds(7);
+        let other = if name == "first" { "second" } else { "first" };
+        assert_eq!(lab.addresses(other), ["10.0.0.1"], "{name} has lost it");
+        assert_eq!(lab.addresses(name), ["10.0.0.2"]);
+        assert_eq!(lab.sharers("10.0.0.1"), [other]);
+    }
+}
+
+#[test]
 fn who_shares_with_a_service_whose_request_is_not_understood_shares_on() {
     let mut lab = two("Cluster");
     lab.cluster.annotate("first", "arpeggio.dev/address-pool", "a,");
