@@ -138,6 +138,7 @@ async fn preview(global: &Global, args: &DrillArgs) -> anyhow::Result<Outcome> {
     let (client, system) = (global.connect().await?, global.system_namespace());
     let service = format!("{}/{}", args.service.home(global, &client)?, args.service.name);
     let (_, plan) = looked(&client, &system, &service, args).await?;
+    prepared(&client, &system, &plan, args).await?;
     Ok(args.output.of(&plan.preview(), |_| plan.to_text(args.seconds))?.into())
 }
 
@@ -156,11 +157,9 @@ async fn looked(
 
 async fn carried_out(global: &Global, args: &DrillArgs) -> anyhow::Result<Report> {
     let (client, system) = (global.connect().await?, global.system_namespace());
-    let home = args.service.home(global, &client)?;
-    let service = format!("{home}/{}", args.service.name);
+    let service = format!("{}/{}", args.service.home(global, &client)?, args.service.name);
     let (mut known, mut plan) = looked(&client, &system, &service, args).await?;
-    let act = Act::prepare(&client, &system, args.seconds, &plan).await?;
-    let targets = targets(&client, &home, &plan, args).await?;
+    let (act, targets) = prepared(&client, &system, &plan, args).await?;
     if !agreed(&plan, args)? {
         bail!("nobody said yes");
     }
@@ -176,6 +175,17 @@ async fn carried_out(global: &Global, args: &DrillArgs) -> anyhow::Result<Report
     let mut seen = Rehearsal { act, plan: &plan, targets, askers, timeout }.carry_out().await?;
     seen.on_node = is_on_node(&known).await;
     Ok(Report::of(&plan, &seen, args.budget, began))
+}
+
+/// What is done and what is connected to, as far as that can be known before. Nothing is done yet.
+async fn prepared(
+    client: &Client,
+    system: &str,
+    plan: &Plan,
+    args: &DrillArgs,
+) -> anyhow::Result<(Act, Vec<Target>)> {
+    let act = Act::prepare(client, system, args.seconds, plan).await?;
+    Ok((act, targets(client, plan, args).await?))
 }
 
 /// Whether this machine is a node. One that does not say which addresses it has is taken for none.
@@ -197,25 +207,22 @@ async fn planned(
 }
 
 /// What is connected to from here.
-async fn targets(
-    client: &Client,
-    home: &str,
-    plan: &Plan,
-    args: &DrillArgs,
-) -> anyhow::Result<Vec<Target>> {
+async fn targets(client: &Client, plan: &Plan, args: &DrillArgs) -> anyhow::Result<Vec<Target>> {
     if args.no_probe {
         return Ok(Vec::new());
     }
     let port = match args.port {
         Some(port) => port,
-        None => first_port(client, home, &args.service.name).await?,
+        None => first_port(client, &plan.service).await?,
     };
     let tcp = Target { address: plan.address, port, path: None };
     let http = args.http.clone().map(|path| Target { path: Some(path), ..tcp.clone() });
     Ok([tcp].into_iter().chain(http).collect())
 }
 
-async fn first_port(client: &Client, home: &str, name: &str) -> anyhow::Result<u16> {
+/// Of a Service as `namespace/name`.
+async fn first_port(client: &Client, service: &str) -> anyhow::Result<u16> {
+    let (home, name) = service.split_once('/').context("a Service has a namespace")?;
     let named = ListParams::default().fields(&format!("metadata.name={name}"));
     let mut reader = Reader::new(client.clone());
     let found: Vec<Service> = reader.inside(home, &named).await;

@@ -100,14 +100,15 @@ enum Command {
     /// Remove what Arpeggio has written in the cluster, and say which commands delete the rest.
     ///
     /// Deletes the controller and the speakers, takes their addresses and conditions out of the Services' status (what other
-    /// programs wrote there stays), and deletes Arpeggio's Leases. Pools stay unless --delete-pools is given. It needs an
-    /// administrator's permissions.
+    /// programs wrote there stays), and deletes Arpeggio's Leases. Pools stay unless --delete-pools is given, or they are values of
+    /// the chart, which `helm uninstall` deletes. It needs an administrator's permissions.
     Uninstall(UninstallArgs),
     /// Check the installation: is it right, and would it fail over?
     ///
     /// Each finding has a code, which docs/troubleshooting.md explains. Nodes ask the segment for one another and for the
     /// announced addresses, by the speakers' pods, where you may start programs in them. Nothing is changed. What could not be
-    /// checked is said. Exit codes: 0 nothing is wrong, 1 there are warnings (or it failed), 2 there are errors.
+    /// checked is said. Exit codes: 0 nothing is wrong, 1 there are warnings (or it failed, or next to nothing could be checked), 2
+    /// there are errors.
     Doctor(DoctorArgs),
     /// Find out what this node sees, for arpeggio doctor.
     #[command(hide = true)]

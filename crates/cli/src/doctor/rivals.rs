@@ -89,11 +89,22 @@ fn recognised(spec: Option<&PodSpec>, object: impl Fn() -> String) -> Option<Riv
 
 fn product(container: &Container) -> Option<&'static str> {
     let image = container.image.as_deref().unwrap_or_default();
-    if HELPERS.contains(&program(image)) {
+    if is_helper(program(image)) || checks_objects_only(container) {
         return None;
     }
     let known = PRODUCTS.iter().find(|(part, _)| image.contains(part)).map(|(_, name)| *name);
     known.or_else(|| (image.contains("kube-vip") && serves_services(container)).then_some(KUBE_VIP))
+}
+
+/// OpenShift calls the operator by the release of its system (`metallb-rhel9-operator`).
+fn is_helper(program: &str) -> bool {
+    let is_operator = program.starts_with("metallb") && program.ends_with("-operator");
+    is_operator || HELPERS.contains(&program)
+}
+
+/// MetalLB's operator runs a controller beside the real one that answers webhooks and serves no Services.
+fn checks_objects_only(container: &Container) -> bool {
+    installed::told(container, "--webhook-mode", "").as_deref() == Some("onlywebhooks")
 }
 
 /// The last part of an image's name, without its tag.
@@ -271,6 +282,7 @@ mod tests {
         assert_eq!(image("docker.io/arpeggio/speaker:0.1.0"), None);
         assert_eq!(image("quay.io/metallb/frr-k8s:v0.0.20"), None, "it serves no Services");
         assert_eq!(image("quay.io/metallb/metallb-operator@sha256:0123"), None);
+        assert_eq!(image("registry.redhat.io/openshift4/metallb-rhel9-operator:v4.19"), None);
         let vip = "ghcr.io/kube-vip/kube-vip:v1.2.0";
         assert_eq!(image(vip), None, "it may serve the API server only");
         let env = json!([{ "name": "svc_enable", "value": "true" }]);

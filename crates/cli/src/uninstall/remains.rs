@@ -9,6 +9,8 @@ use super::found::{Found, LABEL};
 pub(super) struct Remains {
     /// In the order in which they are to be given.
     commands: Vec<String>,
+    /// The release of Helm that those commands delete.
+    release: Option<String>,
     /// The pools that those commands delete.
     lost: Vec<String>,
     /// The pools that stay with their definition.
@@ -37,7 +39,7 @@ impl Remains {
             commands
                 .push("kubectl delete --ignore-not-found crd addresspools.arpeggio.dev".to_owned());
         }
-        Self { commands, lost, pools, definition }
+        Self { commands, release: found.helm_release.clone(), lost, pools, definition }
     }
 }
 
@@ -79,6 +81,12 @@ impl fmt::Display for Remains {
         writeln!(f, "To remove the rest:")?;
         for command in &self.commands {
             writeln!(f, "  {command}")?;
+        }
+        if let Some(release) = &self.release {
+            writeln!(
+                f,
+                "If Arpeggio's chart is a part of another one, all of {release} goes by that. Set `enabled` of Arpeggio's to false instead, and `helm upgrade`."
+            )?;
         }
         if !self.lost.is_empty() {
             write_lost(f, &self.lost)?;
@@ -132,6 +140,8 @@ mod tests {
         let found = Found { helm_release: Some("lb-release".into()), ..found() };
         let commands = Remains::of(&found, false).commands;
         assert_eq!(commands, ["helm uninstall lb-release --namespace lb"]);
+        let text = Remains::of(&found, false).to_string();
+        assert!(text.contains("all of lb-release goes by that"), "{text}");
     }
 
     #[test]
