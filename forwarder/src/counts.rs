@@ -105,30 +105,31 @@ impl Counted {
         Self { of, connections: connections.ok(), counters: counters.ok() }
     }
 
-    /// The connections of the addresses that run out here. Of one that has moved since it was counted nothing is said: a zero of before
-    /// would end connections that it has got since. `None`: they cannot be counted.
+    /// The connections of the addresses that run out here. Of one that has moved since it was counted no zero is said: it would end
+    /// connections that it has got since. Nor is one kept back that had some, since who knows nothing else takes that for none. `None`: they cannot be
+    /// counted.
     pub(crate) fn connections(&self, draining: &Draining) -> Option<BTreeMap<IpAddr, u32>> {
         let counted = self.connections.as_ref()?;
-        let of = draining.addresses.iter();
-        let same = of.filter(|(address, drain)| self.of.addresses.get(address) == Some(drain));
-        let counts = same.filter_map(|(address, drain)| {
+        let counts = draining.addresses.iter().filter_map(|(address, drain)| {
             let count = counted.get(address).map_or(0, |it| it.tcp.saturating_add(it.udp));
-            (drain.served || count > 0).then_some((*address, count))
+            let has_none = drain.served && self.of.addresses.get(address) == Some(drain);
+            (has_none || count > 0).then_some((*address, count))
         });
         Some(counts.collect())
     }
 }
 
-/// Takes out of earlier counts those of addresses that have moved since, of which they say nothing any more. Returns whether there were any.
+/// Takes out of earlier counts those of addresses that do not run out here any more, and zeros of those that have moved since. Returns
+/// whether there were any.
 pub(crate) fn take_out_moved(
     counts: &mut BTreeMap<IpAddr, u32>,
     before: &Draining,
     now: &Draining,
 ) -> bool {
     let all = counts.len();
-    counts.retain(|address, _| {
+    counts.retain(|address, count| {
         let now = now.addresses.get(address);
-        now.is_some() && now == before.addresses.get(address)
+        now.is_some() && (*count > 0 || now == before.addresses.get(address))
     });
     counts.len() < all
 }
@@ -239,6 +240,8 @@ mod tests {
         assert_eq!(some.connections(&now), Some([(address(2), 7)].into()));
         let now = draining([(1, drain(1, true)), (3, drain(1, true))]);
         assert_eq!(some.connections(&now), Some([(address(1), 0)].into()));
+        let now = draining([(1, drain(1, true)), (2, drain(2, true))]);
+        assert_eq!(some.connections(&now), Some([(address(1), 0), (address(2), 7)].into()));
         assert_eq!(counted(None).connections(&of), None);
     }
 
@@ -249,7 +252,8 @@ mod tests {
         let table = [
             (draining([(1, drain(1, true)), (2, drain(1, true))]), &[1, 2][..], "none has moved"),
             (draining([(1, drain(1, true)), (3, drain(1, true))]), &[1], "one is served here"),
-            (draining([(1, drain(1, true)), (2, drain(2, true))]), &[1], "and was here meanwhile"),
+            (draining([(1, drain(2, true)), (2, drain(1, true))]), &[2], "and was here meanwhile"),
+            (draining([(1, drain(1, true)), (2, drain(2, true))]), &[1, 2], "some are no none"),
             (Draining::default(), &[], "all are served here"),
         ];
         for (now, left, case) in table {

@@ -194,7 +194,9 @@ impl Knowledge {
         // A renewal alone is no news, as with sessions.
         let is_news = match (&fellow.forwarder, &forwarder) {
             (Some(before), Some(now)) => {
-                before.trouble != now.trouble || before.connections != now.connections
+                before.trouble != now.trouble
+                    || before.connections != now.connections
+                    || before.knows_mark != now.knows_mark
             }
             (None, None) => false,
             _ => true,

@@ -274,7 +274,9 @@ impl Memory {
             return false;
         }
         let was_whole = self.whole.get(node).is_some_and(|at| !moment.is_over(*at));
-        let is_unknown = moment.is_early() && fellow.forwarder.is_some();
+        // One that has stopped since has taken back what it said, and its kernel goes on.
+        let has_said = fellow.forwarder.is_some() || moment.start.said.contains_key(node);
+        let is_unknown = moment.is_early() && has_said;
         let counts_some = said(fellow, address).is_some_and(|count| count > 0);
         was_whole || is_unknown || counts_some
     }

@@ -589,6 +589,21 @@ fn a_forwarder_that_has_just_started_asks_all_that_have_not_said_no() {
     assert!(unknown.ended && unknown.nodes.starts_with(&[1, 0]), "{unknown:?}");
 }
 
+/// It says nothing until its new pod has counted.
+#[test]
+fn a_forwarder_that_has_just_started_asks_a_node_whose_forwarder_stops_after_that() {
+    let mut cluster = Cluster::of(2, false);
+    cluster.connect(0, client(1));
+    move_to(&mut cluster, 1);
+    cluster.restart(1);
+    cluster.tell_all();
+    cluster.fellow(0).forwarder = None;
+    cluster.tell_all();
+    assert_eq!(cluster.send(1, client(1), Kind::Other).nodes, [1, 0]);
+    wait(&mut cluster, KEEP);
+    assert!(!is_planned(&cluster), "what it has missed counts no more");
+}
+
 /// Its kernel answers for what it knows all the same.
 #[test]
 fn a_node_without_a_forwarder_is_asked_when_nobody_else_is_left() {

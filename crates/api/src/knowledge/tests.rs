@@ -226,3 +226,32 @@ fn what_kubernetes_says_of_a_node_is_known_before_and_after_its_session() {
     assert!(knowledge.list_nodes(nodes(&["b"])));
     assert_eq!(facts(&knowledge, "a"), None);
 }
+
+#[test]
+fn of_a_forwarder_all_is_news_that_a_decision_goes_by() {
+    let written = |version: &str, says: forwarder::Forwarder| {
+        let mut lease = says.created(&"node-1".into(), MicroTime(Timestamp::default()));
+        lease.metadata.resource_version = Some(version.into());
+        lease
+    };
+    let first = || forwarder::Forwarder {
+        instance: "speaker-x7".into(),
+        connections: Some(BTreeMap::new()),
+        knows_mark: true,
+        ..forwarder::Forwarder::default()
+    };
+    let table = [
+        (first(), false),
+        (forwarder::Forwarder { knows_mark: false, ..first() }, true),
+        (forwarder::Forwarder { connections: None, ..first() }, true),
+        (forwarder::Forwarder { unable: Some("no nf_tables".into()), ..first() }, true),
+        (forwarder::Forwarder { not_spread: [(address(), "why".into())].into(), ..first() }, false),
+    ];
+    for (says, is_news) in table {
+        let mut knowledge = Knowledge::default();
+        knowledge.learn_lease(&session("node-1")).unwrap();
+        assert!(knowledge.learn_lease(&written("2", first())).unwrap());
+        let case = format!("{says:?}");
+        assert_eq!(knowledge.learn_lease(&written("3", says)).unwrap(), is_news, "{case}");
+    }
+}

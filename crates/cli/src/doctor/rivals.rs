@@ -96,13 +96,13 @@ fn product(container: &Container) -> Option<&'static str> {
     known.or_else(|| (image.contains("kube-vip") && serves_services(container)).then_some(KUBE_VIP))
 }
 
-/// OpenShift calls the operator by the release of its system (`metallb-rhel9-operator`).
+/// On Red Hat systems the operator has the name of the system in its own (`metallb-rhel9-operator`).
 fn is_helper(program: &str) -> bool {
     let is_operator = program.starts_with("metallb") && program.ends_with("-operator");
     is_operator || HELPERS.contains(&program)
 }
 
-/// MetalLB's operator runs a controller beside the real one that answers webhooks and serves no Services.
+/// The operator of `MetalLB` runs a controller beside the real one that answers webhooks and serves no Services.
 fn checks_objects_only(container: &Container) -> bool {
     installed::told(container, "--webhook-mode", "").as_deref() == Some("onlywebhooks")
 }
