@@ -308,7 +308,14 @@ impl Ear {
         self.heard.retain(|_, heard| now.since(*heard) < FRESH);
         let most = if self.unanswered > 1 { MOST } else { USUAL };
         let members = around.members(interface).take(most);
-        members.filter_map(|link| probe(interface, link.address, Some(link.mac.into()))).collect()
+        let questions: Vec<Probe> = members
+            .filter_map(|link| probe(interface, link.address, Some(link.mac.into())))
+            .collect();
+        if questions.is_empty() {
+            // What nobody was asked is not unanswered.
+            self.unanswered = 0;
+        }
+        questions
     }
 }
 
@@ -443,6 +450,21 @@ mod tests {
             stage.run(5000, &[MANAGEMENT], Some(&there));
             assert_eq!(stage.dead(), [DATA], "{net}");
         }
+    }
+
+    /// The subnet of other nodes elsewhere contains the one that this node has left for itself.
+    #[test]
+    fn who_has_nobody_left_to_ask_on_a_segment_is_not_deaf_there() {
+        let there: HeardOn = [(Node::from("c"), ["192.168.0.0/16".parse().unwrap()].into())].into();
+        let mut stage = Stage::new();
+        stage.run(5000, &[MANAGEMENT, DATA], Some(&there));
+        for (node, last) in [("b", 2), ("c", 3)] {
+            let link =
+                LinkAddress { address: [192, 168, 1, last].into(), mac: [2, 0, 0, 0, 1, last] };
+            stage.neighbours.learn(node.into(), vec![link], true);
+        }
+        stage.run(10_000, &[MANAGEMENT], Some(&there));
+        assert_eq!(stage.dead(), [0; 0]);
     }
 
     /// The switch was started again and has lost its own cable, or the cable is in another port.

@@ -242,10 +242,27 @@ impl WireWatch {
         is_alone_with: impl Fn(&Node, &str) -> bool,
         settings: &Settings,
     ) -> bool {
-        let misses = profile_of(&self.profiles, node, settings).misses;
-        let is_missed = peer.misses() >= misses.saturating_mul(SELF_DOUBT);
         let would_hear = |missed| self.would_hear(node, missed, &is_alone_with);
-        is_missed && peer.missed().is_some_and(|missed| !would_hear(missed))
+        self.is_long_missed(node, peer, settings)
+            && peer.missed().is_some_and(|missed| !would_hear(missed))
+    }
+
+    /// Whether a node that this one asks on an interface used to answer there, and has not for so long that even who hears nobody would
+    /// take it for silent.
+    pub(crate) fn has_long_missed(
+        &self,
+        node: &Node,
+        interface: &str,
+        settings: &Settings,
+    ) -> bool {
+        let peer = self.peers.get(node).filter(|peer| peer.used_to_answer());
+        self.interface_of(node).is_some_and(|it| it == interface)
+            && peer.is_some_and(|peer| self.is_long_missed(node, peer, settings))
+    }
+
+    fn is_long_missed(&self, node: &Node, peer: &Peer, settings: &Settings) -> bool {
+        let misses = profile_of(&self.profiles, node, settings).misses;
+        peer.misses() >= misses.saturating_mul(SELF_DOUBT)
     }
 
     /// Whether `node` used to answer and does not any more, while others do. `is_alone_with`: nobody but this node is to be heard on

@@ -4,6 +4,7 @@ use std::{collections::BTreeSet, net::IpAddr, time::Duration};
 
 use arpeggio_election::{EndReason, LockChange, Node, Write};
 use arpeggio_wire::{Asker, MacAddr, Question};
+use ipnet::IpNet;
 
 use super::{
     cluster::{Bridge, Cluster, Host, REPLACED, SPEAKER_REPLACED, ip, ip6, millis, secs, v4},
@@ -533,7 +534,7 @@ fn a_dead_card_ends_nobody(
     let owners: Vec<_> = addresses.iter().map(|it| cluster.owner(*it)).collect();
     fail(&mut cluster);
     cluster.run(secs(15));
-    for index in (0..4).filter(|index| *index != victim) {
+    for index in (0..cluster.machines.len()).filter(|index| *index != victim) {
         let node = cluster.machines[index].node.clone();
         assert_eq!(ended(&cluster, &node), 0, "{case}: {node}: {cluster:?}");
     }
@@ -563,6 +564,47 @@ fn a_dead_card_ends_nobody_though_a_gateway_is_heard_elsewhere() {
     cluster.machines[0].routes = vec![(0, 0)];
     cluster.links_changed(0);
     a_dead_card_ends_nobody("severed", cluster, 0, |cluster| _ = cluster.severed.insert((0, 1)));
+}
+
+/// A node's segment is where addresses are, and not where all have given it one length.
+#[test]
+fn a_dead_card_ends_nobody_though_its_node_gives_the_segment_another_length() {
+    for (own, others) in [(24, 16), (16, 24)] {
+        let mut cluster = Cluster::on(&[&[0, 1][..], &[1], &[1]]);
+        cluster.machines[0].routes = vec![(0, 0)];
+        for index in 0..3 {
+            let card = cluster.machines[index].cards.last_mut().unwrap();
+            let length = if index == 0 { own } else { others };
+            card.nets = vec![IpNet::new(card.nets[0].addr(), length).unwrap()];
+            cluster.links_changed(index);
+        }
+        let case = format!("/{own} and /{others}");
+        a_dead_card_ends_nobody(&case, cluster, 0, |cluster| _ = cluster.severed.insert((0, 1)));
+    }
+}
+
+/// Of two that die one is often the control plane. Whoever is left hears nobody where they were, and the world by another card.
+#[test]
+fn all_that_die_on_a_segment_without_a_gateway_are_replaced_without_the_api_server() {
+    for gap in [0, 3000] {
+        let addresses: Vec<_> = (100..106).map(|last| ip(1, last)).collect();
+        let mut cluster = Cluster::on(&[&[0, 1][..], &[1], &[1]]);
+        cluster.machines[0].routes = vec![(0, 0)];
+        for index in 1..3 {
+            cluster.machines[index].routes.clear();
+        }
+        (0..3).for_each(|index| cluster.links_changed(index));
+        cluster.settle(&addresses);
+        cluster.api_down();
+        cluster.run(secs(15));
+        cluster.power_off(1);
+        cluster.run(millis(gap));
+        cluster.power_off(2);
+        cluster.run(secs(5));
+        for address in &addresses {
+            assert_eq!(cluster.owner(*address), Some(0), "{gap}: {address}: {cluster:?}");
+        }
+    }
 }
 
 /// As a cable and a radio have that lead to one network. Other nodes are asked by the cable, whose switch has lost its own, and the gateway

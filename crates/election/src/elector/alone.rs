@@ -75,7 +75,8 @@ impl Elector {
         let mut abandoned: BTreeMap<IpAddr, Timestamp> =
             self.own_silent().map(|lock| (lock.address, now)).collect();
         for node in self.charges.nodes() {
-            let since = self.wire.unanswered_since(node).filter(|_| self.is_silent(node));
+            let since = self.wire.unanswered_since(node);
+            let since = since.filter(|_| self.is_silent_while_alone(node));
             if let Some(since) = since {
                 abandoned.extend(self.inherited(node, since));
             }
@@ -90,7 +91,7 @@ impl Elector {
         let anywhere = earshot.hears_anybody_anywhere(since);
         let Some(places) = self.view.interfaces_of(&self.me, address) else { return anywhere };
         places.iter().any(|it| earshot.hears_anybody(&it.name, since))
-            || anywhere && self.is_nobody_on(&places, |node| self.is_silent(node))
+            || anywhere && self.is_nobody_on(&places, |node| self.is_silent_while_alone(node))
     }
 
     /// What this node held when it last knew, and does not announce: it was paused, its interface heard nobody, or it has

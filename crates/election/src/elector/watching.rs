@@ -1,6 +1,6 @@
 //! Watching other nodes, and ending the sessions of those that have failed.
 
-use alloc::{collections::BTreeSet, vec::Vec};
+use alloc::vec::Vec;
 use core::net::IpAddr;
 
 use ipnet::IpNet;
@@ -132,11 +132,26 @@ impl Elector {
         self.wire.silent(node, is_alone_with, &self.settings)
     }
 
+    /// The same while the API server is away: nobody's session ends, so nodes that have missed many questions do not count as being
+    /// there.
+    pub(super) fn is_silent_while_alone(&self, node: &Node) -> bool {
+        let is_alone_with = |node: &Node, interface: &str| {
+            let is_lost =
+                |other: &Node| self.wire.has_long_missed(other, interface, &self.settings);
+            self.is_nobody_at(interface, |other| other == node || is_lost(other))
+        };
+        self.wire.silent(node, is_alone_with, &self.settings)
+    }
+
     /// Whether nobody but `node` is to be heard on an interface of this node.
     pub(super) fn is_alone_with(&self, node: &Node, interface: &str) -> bool {
+        self.is_nobody_at(interface, |other| other == node)
+    }
+
+    fn is_nobody_at(&self, interface: &str, does_not_count: impl Fn(&Node) -> bool) -> bool {
         let reach = self.view.reach(&self.me);
         let place = reach.and_then(|it| it.interfaces.iter().find(|it| it.name == interface));
-        place.is_some_and(|place| self.is_nobody_on(&[place], |other| other == node))
+        place.is_some_and(|place| self.is_nobody_on(&[place], does_not_count))
     }
 
     /// Whether nobody is to be heard on these interfaces: no gateway, and no other node, not counting some.
@@ -145,13 +160,25 @@ impl Elector {
         places: &[&Interface],
         does_not_count: impl Fn(&Node) -> bool,
     ) -> bool {
-        let nets = places.iter().flat_map(|it| &it.subnets).map(IpNet::trunc);
-        let nets: BTreeSet<IpNet> = nets.collect();
-        let is_there = |reach: &Reach| reach.subnets().any(|net| nets.contains(&net));
-        let others = self.charges.live().iter().filter(|node| **node != self.me);
-        let mut others = others.filter(|node| !does_not_count(node));
-        places.iter().all(|it| it.gateways.is_empty())
-            && !others.any(|node| self.view.reach(node).is_none_or(is_there))
+        let nets: Vec<IpNet> = places.iter().flat_map(|it| &it.subnets).copied().collect();
+        // As for watching: a segment is where addresses are, whatever length nodes give it.
+        let is_beside = |net: &IpNet| {
+            nets.iter().any(|own| own.contains(&net.addr()) || net.contains(&own.addr()))
+        };
+        let is_there = |reach: &Reach| reach.nets().any(|net| is_beside(&net));
+        let others: Vec<&Node> =
+            self.charges.live().iter().filter(|node| **node != self.me).collect();
+        let (uncounted, mut others): (Vec<&Node>, _) =
+            others.into_iter().partition(|node| does_not_count(node));
+        others.retain(|node| self.view.reach(node).is_none_or(is_there));
+        // A gateway may be one of those that do not count.
+        let is_of = |gateway: &IpAddr, node: &Node| {
+            let reach = self.view.reach(node);
+            reach.is_some_and(|reach| reach.nets().any(|net| net.addr() == *gateway))
+        };
+        let mut gateways = places.iter().flat_map(|it| &it.gateways);
+        others.is_empty()
+            && gateways.all(|gateway| uncounted.iter().any(|node| is_of(gateway, node)))
     }
 
     /// What this node misses of another one that it watches.

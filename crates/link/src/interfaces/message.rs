@@ -83,9 +83,11 @@ const ROUTE: &[(u16, Need)] = &[
     (libc::RTA_MULTIPATH, Need::Whole),
     (RTA_VIA, Need::Whole),
     (RTA_PREF, Need::Whole),
+    (RTA_ENCAP_TYPE, Need::Whole),
 ];
 const RTA_VIA: u16 = 18;
 const RTA_PREF: u16 = 20;
+const RTA_ENCAP_TYPE: u16 = 21;
 
 /// The lengths of `ifinfomsg`, `ifaddrmsg` and `rtmsg`, which stand before the attributes.
 const LINK_HEADER: usize = 16;
@@ -155,7 +157,10 @@ fn append(kind: u16, value: &[u8], found: &mut Vec<u8>) {
 
 #[cfg(test)]
 mod tests {
-    use netlink_packet_route::link::{InfoKind, LinkAttribute, LinkInfo, LinkMessage};
+    use netlink_packet_route::{
+        link::{InfoKind, LinkAttribute, LinkInfo, LinkMessage},
+        route::RouteAttribute,
+    };
 
     use super::*;
 
@@ -208,6 +213,22 @@ mod tests {
                 assert!(found.attributes.iter().any(is_named), "{found:?}");
             }
         }
+    }
+
+    /// What is sent into a tunnel goes to no segment.
+    #[test]
+    fn that_a_route_leads_into_a_tunnel_is_read() {
+        const RTA_ENCAP: u16 = 22;
+        const SEG6: u16 = 5;
+        let mut payload = vec![0; ROUTE_HEADER];
+        payload.extend(attribute(RTA_ENCAP_TYPE, &SEG6.to_ne_bytes()));
+        payload.extend(attribute(RTA_ENCAP, &[0; 3]));
+        let mut header = NetlinkHeader::default();
+        header.message_type = libc::RTM_NEWROUTE;
+        let found = Message::deserialize(&header, &payload).unwrap().0;
+        let Some(RouteNetlinkMessage::NewRoute(route)) = found else { panic!("{found:?}") };
+        let is_told = |it: &RouteAttribute| matches!(it, RouteAttribute::EncapType(_));
+        assert!(route.attributes.iter().any(is_told), "{route:?}");
     }
 
     #[test]
