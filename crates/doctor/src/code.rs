@@ -129,7 +129,7 @@ codes! {
     A307 Pods Info "Run two: kubectl scale the Deployment."
     A308 Pods Error "Let the namespace have such pods: see its Pod Security label, its quotas, and what admission webhooks want."
 
-    A401 Rivals Warning "Where both serve the same Services, switch it off, or give each its own spec.loadBalancerClass."
+    A401 Rivals Warning "Switch it off, or give each its own spec.loadBalancerClass."
     A402 Rivals Warning "Switch that program off for these Services, or set spec.loadBalancerClass."
     A403 Rivals Error "Remove one of the two installations."
 

@@ -75,7 +75,10 @@ mod tests {
         for (ours, classes, severity) in table {
             let rival = Rival { product: "a".into(), object: "b".into(), classes };
             let with = Facts { class: ours.clone(), rivals: Ok(vec![rival.clone()]), ..facts() };
-            assert_eq!(codes(&check(&with)), [(Code::A401, severity)], "{ours:?} {rival:?}");
+            let found = check(&with);
+            assert_eq!(codes(&found), [(Code::A401, severity)], "{ours:?} {rival:?}");
+            let is_told_to_do_nothing = found[0].advice().unwrap().starts_with("Nothing");
+            assert_eq!(is_told_to_do_nothing, severity == Info, "{ours:?} {rival:?}");
         }
     }
 
