@@ -283,6 +283,12 @@ mod tests {
         assert_eq!(image("quay.io/metallb/frr-k8s:v0.0.20"), None, "it serves no Services");
         assert_eq!(image("quay.io/metallb/metallb-operator@sha256:0123"), None);
         assert_eq!(image("registry.redhat.io/openshift4/metallb-rhel9-operator:v4.19"), None);
+        let controller = |argument: &str| {
+            let image = "quay.io/metallb/controller:v0.16.1";
+            of(json!({ "name": "a", "image": image, "args": ["--port=7472", argument] }))
+        };
+        assert_eq!(controller("--webhook-mode=onlywebhooks"), None, "the operator's");
+        assert_eq!(controller("--webhook-mode=enabled"), Some("MetalLB"));
         let vip = "ghcr.io/kube-vip/kube-vip:v1.2.0";
         assert_eq!(image(vip), None, "it may serve the API server only");
         let env = json!([{ "name": "svc_enable", "value": "true" }]);
