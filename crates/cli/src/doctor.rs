@@ -20,7 +20,7 @@ mod workloads;
 use std::{collections::BTreeSet, io::IsTerminal as _, process::ExitCode};
 
 use arpeggio_doctor::{
-    Code, Facts, Finding, Selection, Selector, Severity, Stage, examine, is_repeatable,
+    Code, Facts, Finding, Group, Selection, Selector, Severity, Stage, examine, is_repeatable,
 };
 use arpeggio_ipam::AddressRange;
 use arpeggio_runtime::version::{REVISION, VERSION};
@@ -82,7 +82,7 @@ pub(crate) async fn run(global: &Global, args: &DoctorArgs) -> anyhow::Result<Ou
         let again = examine(&gatherer.gather().await, &selection);
         findings = confirmed(findings, &again);
     }
-    let is_blank = is_blank(&facts);
+    let is_blank = is_blank(&facts, &selection);
     let report = Report::of(&findings, is_blank);
     let code = match worst(&findings) {
         Some(Severity::Error) => ExitCode::from(WRONG),
@@ -93,9 +93,32 @@ pub(crate) async fn run(global: &Global, args: &DoctorArgs) -> anyhow::Result<Ou
     Ok(Outcome { text: args.output.of(&report, Report::to_text)?, code })
 }
 
-/// Whether too little may be read to say that anything is right.
-fn is_blank(facts: &Facts) -> bool {
-    facts.nodes.is_err() && facts.services.is_err() && facts.pools.is_err()
+/// Whether too little may be read to say that anything is right. Who has named checks knows what they need.
+fn is_blank(facts: &Facts, selection: &Selection) -> bool {
+    let is_done = |code: &Code| selection.wants(*code) && can_be_done(*code, facts);
+    facts.nodes.is_err()
+        && facts.services.is_err()
+        && facts.pools.is_err()
+        && (selection.only.is_empty() || !Code::ALL.iter().any(is_done))
+}
+
+/// Whether a check can be made that needs neither nodes nor Services nor pools.
+fn can_be_done(code: Code, facts: &Facts) -> bool {
+    match (code, code.group()) {
+        (Code::A101, _) => facts.kubernetes.is_ok(),
+        (Code::A102 | Code::A103, _) => facts.definition.is_ok(),
+        (Code::A401, _) => facts.rivals.is_ok(),
+        (Code::A403, _) => facts.elsewhere.is_ok(),
+        (_, Group::Versions) => facts.installation.is_ok(),
+        (_, Group::Pods) => facts.installation.is_ok() && code != Code::A304,
+        (_, Group::Permissions) => facts.permissions.is_ok(),
+        (_, Group::Proxy) => facts.proxy.is_ok(),
+        (_, Group::Sessions) => facts.sessions.is_ok(),
+        (_, Group::Addresses) => facts.locks.is_ok(),
+        (_, Group::Forwarders) => facts.forwarders.is_ok(),
+        (_, Group::Wire) => facts.surveys.values().any(Result::is_ok),
+        (_, Group::Rivals | Group::Nodes | Group::Pools | Group::Services) => false,
+    }
 }
 
 fn needs_second_look(finding: &Finding) -> bool {
@@ -179,5 +202,20 @@ mod tests {
         let again = [finding(Code::W101, "b to a")];
         let left: Vec<String> = confirmed(first, &again).into_iter().map(|it| it.about).collect();
         assert_eq!(left, ["b to a", "pool a"]);
+    }
+
+    #[test]
+    fn a_check_that_was_named_and_made_is_not_nothing() {
+        let facts = Facts { kubernetes: Ok((1, 36)), ..nothing_known(Stage::Installed, "lb") };
+        let is_blank = |only: &[&str], facts: &Facts| {
+            let only = only.iter().map(|it| it.parse().unwrap()).collect();
+            is_blank(facts, &Selection { only, skip: Vec::new() })
+        };
+        assert!(is_blank(&[], &facts), "of all that was wanted that is next to nothing");
+        assert!(!is_blank(&["A101"], &facts));
+        assert!(!is_blank(&["versions", "wire"], &facts));
+        assert!(is_blank(&["A102", "pods"], &facts));
+        let some = Facts { nodes: Ok(Vec::new()), ..facts };
+        assert!(!is_blank(&[], &some));
     }
 }

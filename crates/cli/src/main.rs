@@ -107,8 +107,8 @@ enum Command {
     ///
     /// Each finding has a code, which docs/troubleshooting.md explains. Nodes ask the segment for one another and for the
     /// announced addresses, by the speakers' pods, where you may start programs in them. Nothing is changed. What could not be
-    /// checked is said. Exit codes: 0 nothing is wrong, 1 there are warnings (or it failed, or next to nothing could be checked), 2
-    /// there are errors.
+    /// checked is said. Exit codes: 0 nothing is wrong, 1 there are warnings (or it failed, or neither nodes nor Services nor pools
+    /// could be read, nor a check be made that --only names: "blank" of -o json is true then), 2 there are errors.
     Doctor(DoctorArgs),
     /// Find out what this node sees, for arpeggio doctor.
     #[command(hide = true)]

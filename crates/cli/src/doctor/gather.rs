@@ -332,6 +332,9 @@ mod tests {
             assert_eq!(told, format!("the API server cannot be asked: {reason}"));
         }
         let facts = look(403, "Forbidden").await.unwrap();
-        assert!(is_blank(&facts), "it says what may not be read, and nothing was");
+        assert!(
+            is_blank(&facts, &Selection::default()),
+            "it says what may not be read, and nothing was"
+        );
     }
 }

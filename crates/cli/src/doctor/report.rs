@@ -17,7 +17,7 @@ pub(super) struct Report {
     unchecked: usize,
     findings: Vec<Line>,
     /// Whether too little may be read to say that anything is right.
-    #[serde(skip)]
+    #[serde(rename = "blank")]
     is_blank: bool,
 }
 
@@ -130,5 +130,9 @@ mod tests {
         assert_eq!(paint::plain(&Report::of(&[], false).to_text()), "nothing is wrong\n");
         let blank = paint::plain(&Report::of(&findings[1..], true).to_text());
         assert!(blank.ends_with("next to nothing could be checked; not checked: 1\n"), "{blank}");
+        for is_blank in [false, true] {
+            let written = serde_json::to_value(Report::of(&findings[1..], is_blank)).unwrap();
+            assert_eq!(written["blank"], is_blank, "programs see why it ends with 1");
+        }
     }
 }
