@@ -101,7 +101,7 @@ enum Command {
     ///
     /// Deletes the controller and the speakers, takes their addresses and conditions out of the Services' status (what other
     /// programs wrote there stays), and deletes Arpeggio's Leases. Pools stay unless --delete-pools is given, or they are values of
-    /// the chart, which `helm uninstall` deletes. It needs an administrator's permissions.
+    /// the chart (pools, configMapPools), which `helm uninstall` deletes. It needs an administrator's permissions.
     Uninstall(UninstallArgs),
     /// Check the installation: is it right, and would it fail over?
     ///
