@@ -121,7 +121,7 @@ enum Command {
     /// It holds pools, Leases, Services of type LoadBalancer with what concerns Arpeggio, their EndpointSlices, Nodes in brief,
     /// Arpeggio's pods, their logs and metrics, the last ARP and NDP frames that each speaker has heard and sent, and events. No
     /// Secret is read; values of environment variables, sharing keys and other programs' annotations are left out. What you may not
-    /// read is named in it.
+    /// read is named in it. Exit codes: 0 written, 1 failed, or no object was found that could be read: there is no archive then.
     #[allow(clippy::doc_markdown, reason = "it is shown on a terminal")]
     Report(ReportArgs),
     /// Rehearse a failover of a Service's address, and show what was noticed of it.

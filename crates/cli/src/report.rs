@@ -33,8 +33,7 @@ pub(crate) async fn write(global: &Global, args: &ReportArgs) -> anyhow::Result<
     let file = args.file.clone().unwrap_or_else(|| format!("{name}.tar.gz").into());
     let collected = Collector::new(global, args.lines).await?.collect().await?;
     if collected.is_blank {
-        let text = format!("nothing was read, so there is no archive\n{}", missing(&collected));
-        return Ok(Outcome { text, code: ExitCode::FAILURE });
+        return Ok(Outcome { text: without_archive(&collected), code: ExitCode::FAILURE });
     }
     let packed = Archive { name: &name, files: &collected.files, time: now }.pack()?;
     std::fs::write(&file, packed).with_context(|| format!("cannot write {}", file.display()))?;
@@ -44,6 +43,26 @@ pub(crate) async fn write(global: &Global, args: &ReportArgs) -> anyhow::Result<
     Ok(text.into())
 }
 
+/// Some lists may have been read and been empty.
+fn without_archive(collected: &Collected) -> String {
+    let missing = missing(collected);
+    format!("no object was found that could be read, so there is no archive\n{missing}")
+}
+
 fn missing(collected: &Collected) -> String {
     collected.gaps.iter().map(|gap| paint::shown(&format!("not read: {gap}")) + "\n").collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn who_gets_no_archive_is_told_what_could_not_be_read() {
+        let gaps = vec!["nodes: forbidden".to_owned()];
+        let collected = Collected { files: [].into(), gaps, is_blank: true };
+        let told = "no object was found that could be read, so there is no archive\n\
+                    not read: nodes: forbidden\n";
+        assert_eq!(without_archive(&collected), told);
+    }
 }

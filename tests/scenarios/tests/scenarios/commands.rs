@@ -91,7 +91,7 @@ fn somebody_who_may_read_little_gets_a_report(home: &Home) -> anyhow::Result<()>
     let file = home.lab.folders().logs().join("small-report.tar.gz");
     let report = ["report", "--file", &file.to_string_lossy()];
     let told = ended_in_failure(&home.arpeggio_as_ends("nobody", &report)?)?;
-    ensure!(told.contains("nothing was read"), "{told}");
+    ensure!(told.contains("no object was found that could be read"), "{told}");
     ensure!(told.contains("leases (API group \"coordination.k8s.io\""), "{told}");
     ensure!(!file.exists(), "a report without anything in it was written");
     let told = ended_in_failure(&home.arpeggio_as_ends("nobody", &["status"])?)?;
