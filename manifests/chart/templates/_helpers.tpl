@@ -37,6 +37,13 @@ app.kubernetes.io/component: {{ . }}
 {{- . }}
 {{- end }}
 
+{{/* A chart that `condition` has switched off is not rendered: what sees the value here does not switch anything off. */}}
+{{- define "arpeggio.checkEnabled" -}}
+{{- if eq (toString .Values.enabled) "false" }}
+{{- fail "enabled: false has no effect here. It switches Arpeggio off where another chart has this one among its dependencies, with `condition: arpeggio.enabled`; else use helm uninstall" }}
+{{- end }}
+{{- end }}
+
 {{/* The definition that is in the cluster must be this chart's: Helm never changes what stands in crds/. */}}
 {{- define "arpeggio.checkDefinition" -}}
 {{- $name := "addresspools.arpeggio.dev" }}

@@ -273,6 +273,7 @@ fn bad_values_are_refused_by_name() {
         (json!({ "controller": { "quarantine": 4_294_967_296_u64 } }), "quarantine"),
         (json!({ "controller": { "gracePeriod": 4_294_967_296_u64 } }), "gracePeriod"),
         (json!({ "enabled": "no" }), "enabled"),
+        (json!({ "enabled": false }), "condition: arpeggio.enabled"),
         (json!({ "forwarder": { "keepConnections": 300 } }), "keepConnections"),
         (json!({ "forwarder": { "keepConnections": "5 minutes" } }), "keepConnections"),
         (json!({ "forwarder": { "keepConnections": "30s5m" } }), "keepConnections"),
